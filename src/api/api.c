@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The public door: arguments are checked here, and the I/O path is chosen.
+ *
+ * The first rung of the ladder that opens the log is taken. What a kernel, a sandbox or a file system
+ * refuses shows when the ring is made, when the segment is opened, or when the mark of the new epoch is written:
+ * at that moment nothing has been accepted yet, so the next rung may simply try again.
+ */
+#define _GNU_SOURCE
+#include "api/ladder.h"
+#include "base/base.h"
+#include "log/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Errors by which a kernel or a file system says that it does not do this, rather than that it failed. */
+static bool is_refusal(int error)
+{
+    return error == -EINVAL || error == -EOPNOTSUPP || error == -ENOSYS || error == -EPERM ||
+           error == -ENOMEM;
+}
+
+static bool is_wanted(const struct rung *rung, const struct twinlog_options *options)
+{
+    if (rung->is_direct && (options->flags & TWINLOG_BUFFERED))
+        return false;
+    return options->io == TWINLOG_IO_AUTO ? rung->is_automatic : rung->io == options->io;
+}
+
+static void tell(const struct twinlog_options *options, enum twinlog_finding finding, int error,
+                 const char *words)
+{
+    if (!options || options->size < sizeof(*options) || !options->ret_report)
+        return;
+    struct twinlog_report report = { .finding = finding, .action = TWINLOG_DID_REFUSE, .error = error };
+    snprintf(report.text, sizeof(report.text), "%s", words);
+    *options->ret_report = report;
+}
+
+/* A directory's name is durable when its parent was synced. */
+static int sync_parent(const char *dir)
+{
+    int fd = open(dir, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+    int parent = fd < 0 ? -1 : openat(fd, "..", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+    int rc = parent >= 0 && fsync(parent) == 0 ? 0 : -errno;
+    if (parent >= 0)
+        close(parent);
+    if (fd >= 0)
+        close(fd);
+    return rc == -EACCES ? 0 : rc; /* may not be read, hence not synced; mkdir() was allowed */
+}
+
+static int make_directory(const char *dir, const struct twinlog_options *options)
+{
+    if (options && (options->flags & TWINLOG_MUST_EXIST))
+        return 0;
+    if (mkdir(dir, 0777) == 0 || errno == EEXIST)
+        return 0;
+    int rc = -errno;
+    char words[128];
+    snprintf(words, sizeof(words), "cannot create the log's directory: %s; %s", twinlog_strerror(rc),
+             rc == -ENOENT ? "its parent must exist" : "choose another place");
+    tell(options, TWINLOG_FOUND_SYSTEM_ERROR, rc, words);
+    return rc;
+}
+
+static int climb(const char *dir, const struct twinlog_options *given, const struct twinlog_options *options,
+                 struct twinlog **ret_log)
+{
+    char reason[160] = "the best path there is";
+    int rc = -ENOTSUP;
+    bool has_refusal = false;
+    for (size_t i = 0; i < LADDER_RUNGS; i++) {
+        if (!is_wanted(&twl_ladder[i], options))
+            continue;
+        struct io *io;
+        struct twinlog_options rung_options = *options;
+        if (!twl_ladder[i].is_direct)
+            rung_options.flags |= TWINLOG_BUFFERED;
+        rc = twl_ladder_create_io(dir, twl_ladder[i].io, &io);
+        if (rc < 0 && !is_refusal(rc)) {
+            char words[128];
+            snprintf(words, sizeof(words), "cannot open the log's directory: %s", twinlog_strerror(rc));
+            tell(given, TWINLOG_FOUND_SYSTEM_ERROR, rc, words);
+            return rc;
+        }
+        if (rc == 0)
+            rc = twl_log_open(io, &rung_options, ret_log);
+        if (rc == 0) {
+            twl_log_name_path(*ret_log, twl_ladder[i].io,
+                              options->io != TWINLOG_IO_AUTO && !has_refusal ? "as asked for" : reason);
+            return 0;
+        }
+        if (!is_refusal(rc))
+            return rc;
+        if (!has_refusal)
+            snprintf(reason, sizeof(reason), "%s was refused: %s", twl_ladder[i].name, twinlog_strerror(rc));
+        has_refusal = true;
+    }
+    tell(given, TWINLOG_FOUND_SYSTEM_ERROR, options->io == TWINLOG_IO_AUTO ? rc : -ENOTSUP, reason);
+    return options->io == TWINLOG_IO_AUTO ? rc : -ENOTSUP;
+}
+
+int twinlog_open(const char *dir, const struct twinlog_options *options, struct twinlog **ret_log)
+{
+    struct twinlog_options normal;
+    struct twinlog *log;
+    const char *why;
+    if (!dir || !ret_log)
+        return -EINVAL;
+    int rc = twl_options_normalise(options, &normal, &why);
+    if (rc < 0) {
+        tell(options, TWINLOG_FOUND_NOTHING, rc, why);
+        return rc;
+    }
+    rc = make_directory(dir, options);
+    if (rc == 0)
+        rc = climb(dir, options, &normal, &log);
+    if (rc == 0 && twl_log_is_new(log)) {
+        rc = sync_parent(dir);
+        if (rc < 0) {
+            tell(options, TWINLOG_FOUND_SYSTEM_ERROR, rc, "cannot sync the parent of the log's directory");
+            twinlog_close(log);
+        }
+    }
+    if (rc == 0)
+        *ret_log = log;
+    return rc;
+}
+
+int twinlog_reader_open(const char *dir, const struct twinlog_reader_options *options,
+                        struct twinlog_reader **ret_reader)
+{
+    static const struct twinlog_reader_options defaults = TWINLOG_READER_OPTIONS_INIT;
+    struct io *io;
+    if (!options)
+        options = &defaults;
+    if (!dir || !ret_reader || options->size != sizeof(*options) || options->flags != 0)
+        return -EINVAL;
+    int rc = twl_io_posix_create(dir, true, &io);
+    return rc < 0 ? rc : twl_reader_open(io, options, ret_reader);
+}
+
+int twinlog_inspect(const char *dir, struct twinlog_inspection *ret_inspection)
+{
+    struct io *io;
+    if (!dir || !ret_inspection || ret_inspection->size != sizeof(*ret_inspection))
+        return -EINVAL;
+    int rc = twl_io_posix_create(dir, true, &io);
+    return rc < 0 ? rc : twl_inspect(io, ret_inspection);
+}
+
+int twinlog_verify(const char *dir, const struct twinlog_verify_options *options, uint64_t *ret_records)
+{
+    static const struct twinlog_verify_options defaults = TWINLOG_VERIFY_OPTIONS_INIT;
+    struct io *io;
+    if (!options)
+        options = &defaults;
+    if (!dir || options->size != sizeof(*options) || options->flags != 0)
+        return -EINVAL;
+    int rc = twl_io_posix_create(dir, true, &io);
+    return rc < 0 ? rc : twl_verify(io, options, ret_records);
+}

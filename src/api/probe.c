@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the disk and the kernel offer here, tried on a file of our own, path by path. */
+#define _GNU_SOURCE
+#include "api/ladder.h"
+#include "base/base.h"
+#include "base/sync.h"
+#include "io/io.h"
+#include "twinlog.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#define PROBE_FILE_BYTES (1u << 20)
+#define PROBE_SYNCS 101
+#define IMPLAUSIBLE_US 4.0 /* a flush that reaches a device takes longer: PCIe and NAND alone do */
+
+_Static_assert(LADDER_RUNGS == sizeof(((struct twinlog_probe *)0)->path) / sizeof(struct twinlog_probe_path),
+               "the public array holds them all");
+
+static int by_value(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Durable 4 KiB overwrites, one after the other. */
+static int time_syncs(struct io *io, struct io_file *file, unsigned char *buffer, double *ret_us)
+{
+    uint64_t took[PROBE_SYNCS];
+    for (unsigned i = 0; i < PROBE_SYNCS; i++) {
+        struct io_write write = { .file = file,
+                                  .data = buffer,
+                                  .size = BLOCK_BYTES,
+                                  .offset = (uint64_t)i * BLOCK_BYTES };
+        uint64_t began = twl_monotonic_ns();
+        int rc = io->ops->submit(io, &write);
+        if (rc < 0)
+            return rc;
+        io->ops->reap(io, &write);
+        took[i] = twl_monotonic_ns() - began;
+        if (write.ret_written < 0)
+            return (int)write.ret_written;
+        if (write.ret_written != (int64_t)BLOCK_BYTES)
+            return -EIO;
+        if (write.ret_synced < 0)
+            return write.ret_synced;
+    }
+    qsort(took, PROBE_SYNCS, sizeof(took[0]), by_value);
+    *ret_us = (double)took[PROBE_SYNCS / 2] / 1000.0;
+    return 0;
+}
+
+static int try_file(struct io *io, bool is_direct, const char *name, unsigned char *buffer, double *ret_us)
+{
+    struct io_file *file;
+    int rc = io_open(io, name, IO_CREATE | (is_direct ? IO_DIRECT : 0u), &file);
+    if (rc < 0)
+        return rc;
+    rc = io_allocate(file, PROBE_FILE_BYTES);
+    if (rc == 0)
+        rc = io_write_at(file, buffer, PROBE_FILE_BYTES, 0);
+    if (rc == 0)
+        rc = io_sync(file);
+    if (rc == 0)
+        rc = time_syncs(io, file, buffer, ret_us);
+    io_close(file);
+    io->ops->unlink(io, name);
+    return rc;
+}
+
+static void try_path(const char *dir, unsigned char *buffer, struct twinlog_probe_path *path,
+                     uint32_t *untorn_bytes)
+{
+    struct io *io;
+    char name[48];
+    snprintf(name, sizeof(name), ".twinlog-probe-%ld", (long)getpid());
+    path->error = twl_ladder_create_io(dir, (enum twinlog_io)path->io, &io);
+    if (path->error < 0)
+        return;
+    path->error = io->ops->adopt_buffers(io, buffer, PROBE_FILE_BYTES);
+    if (path->error == 0)
+        path->error = try_file(io, path->is_direct != 0, name, buffer, &path->sync_us);
+    *untorn_bytes = (uint32_t)max_u64(*untorn_bytes, io->untorn_bytes);
+    io->ops->destroy(io);
+}
+
+static void name_filesystem(const char *dir, struct twinlog_probe *probe)
+{
+    static const struct {
+        unsigned long magic;
+        const char *name;
+    } known[] = { { 0xef53, "ext4" },         { 0x58465342, "xfs" },    { 0x9123683e, "btrfs" },
+                  { 0x01021994, "tmpfs" },    { 0x6969, "nfs" },        { 0x65735546, "fuse" },
+                  { 0x794c7630, "overlayfs" }, { 0x2fc12fc1, "zfs" },    { 0xf2f52010, "f2fs" } };
+    struct statfs fs;
+    snprintf(probe->filesystem, sizeof(probe->filesystem), "unknown");
+    if (statfs(dir, &fs) != 0)
+        return;
+    snprintf(probe->filesystem, sizeof(probe->filesystem), "0x%lx", (unsigned long)fs.f_type);
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if ((unsigned long)fs.f_type == known[i].magic)
+            snprintf(probe->filesystem, sizeof(probe->filesystem), "%s", known[i].name);
+}
+
+/* The one that opening would take: the first that works. */
+static void choose(struct twinlog_probe *probe)
+{
+    const struct rung *refused = NULL;
+    int error = 0;
+    for (uint32_t i = 0; i < LADDER_RUNGS && twl_ladder[i].is_automatic; i++) {
+        if (probe->path[i].error == 0) {
+            probe->chosen = i;
+            break;
+        }
+        if (!refused) {
+            refused = &twl_ladder[i];
+            error = probe->path[i].error;
+        }
+    }
+    if (refused)
+        snprintf(probe->reason, sizeof(probe->reason), "%s was refused: %s", refused->name,
+                 twinlog_strerror(error));
+    else
+        snprintf(probe->reason, sizeof(probe->reason), "the best path there is");
+}
+
+int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe)
+{
+    if (!dir || !ret_probe || ret_probe->size != sizeof(*ret_probe))
+        return -EINVAL;
+    unsigned char *buffer = aligned_alloc(BLOCK_BYTES, PROBE_FILE_BYTES);
+    if (!buffer)
+        return -ENOMEM;
+    memset(buffer, 0, PROBE_FILE_BYTES);
+    struct twinlog_probe probe = { .size = sizeof(probe), .paths = LADDER_RUNGS };
+    bool is_anything = false;
+    for (size_t i = 0; i < LADDER_RUNGS; i++) {
+        struct twinlog_probe_path *path = &probe.path[i];
+        path->io = (uint32_t)twl_ladder[i].io;
+        path->is_direct = twl_ladder[i].is_direct;
+        try_path(dir, buffer, path, &probe.untorn_bytes);
+        is_anything = is_anything || path->error == 0;
+        if (path->error == 0 && path->is_direct)
+            probe.direct_align = BLOCK_BYTES;
+    }
+    free(buffer);
+    name_filesystem(dir, &probe);
+    choose(&probe);
+    if (!is_anything)
+        return probe.path[0].error;
+    probe.is_suspicious = probe.path[probe.chosen].sync_us < IMPLAUSIBLE_US;
+    *ret_probe = probe;
+    return 0;
+}

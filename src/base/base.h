@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What every file needs: assertions that stay in release builds, sizes, and clang's annotations. */
+#ifndef TWL_BASE_H
+#define TWL_BASE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* For our own mistakes only: bytes from disk, arguments and the system's answers are checked, never
+ * asserted. Stays in release builds: a log that goes on with a broken invariant is worse than one
+ * that stops. */
+#define ASSERT(condition) ((condition) ? (void)0 : twl_assert_failed(#condition, __FILE__, __LINE__))
+_Noreturn void twl_assert_failed(const char *condition, const char *file, int line);
+
+#define BLOCK_BYTES 4096u /* unit of direct I/O, and of what is rewritten */
+
+static inline uint64_t align_down(uint64_t value, uint64_t unit) { return value & ~(unit - 1); }
+static inline uint64_t align_up(uint64_t value, uint64_t unit) { return (value + unit - 1) & ~(unit - 1); }
+static inline uint64_t min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
+static inline uint64_t max_u64(uint64_t a, uint64_t b) { return a > b ? a : b; }
+
+#if defined(__clang__)
+#define CAPABILITY(name) __attribute__((capability(name)))
+#define ACQUIRES(...) __attribute__((acquire_capability(__VA_ARGS__)))
+#define TRY_ACQUIRES(...) __attribute__((try_acquire_capability(__VA_ARGS__)))
+#define RELEASES(...) __attribute__((release_capability(__VA_ARGS__)))
+#define REQUIRES(...) __attribute__((requires_capability(__VA_ARGS__)))
+#define NO_THREAD_SAFETY_ANALYSIS __attribute__((no_thread_safety_analysis))
+#else
+#define CAPABILITY(name)
+#define ACQUIRES(...)
+#define TRY_ACQUIRES(...)
+#define RELEASES(...)
+#define REQUIRES(...)
+#define NO_THREAD_SAFETY_ANALYSIS
+#endif
+
+#endif

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Little-endian integers in byte arrays, at any alignment. Compilers turn each into one move. */
+#ifndef TWL_BYTES_H
+#define TWL_BYTES_H
+
+#include <endian.h>
+#include <stdint.h>
+#include <string.h>
+
+static inline void store_le16(unsigned char *at, uint16_t value)
+{
+    value = htole16(value);
+    memcpy(at, &value, sizeof(value));
+}
+static inline void store_le32(unsigned char *at, uint32_t value)
+{
+    value = htole32(value);
+    memcpy(at, &value, sizeof(value));
+}
+static inline void store_le64(unsigned char *at, uint64_t value)
+{
+    value = htole64(value);
+    memcpy(at, &value, sizeof(value));
+}
+static inline uint16_t load_le16(const unsigned char *at)
+{
+    uint16_t value;
+    memcpy(&value, at, sizeof(value));
+    return le16toh(value);
+}
+static inline uint32_t load_le32(const unsigned char *at)
+{
+    uint32_t value;
+    memcpy(&value, at, sizeof(value));
+    return le32toh(value);
+}
+static inline uint64_t load_le64(const unsigned char *at)
+{
+    uint64_t value;
+    memcpy(&value, at, sizeof(value));
+    return le64toh(value);
+}
+
+#endif

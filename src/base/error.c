@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Results in words. Constants only, so that any thread may ask at any time, also after a fork. */
+#define _GNU_SOURCE
+#include "twinlog.h"
+
+#include <string.h>
+
+const char *twinlog_strerror(int error)
+{
+    switch (error) {
+    case TWINLOG_ECORRUPT:
+        return "acknowledged data is damaged";
+    case TWINLOG_EPOISONED:
+        return "an earlier write or sync failed; close the log and open it again";
+    case TWINLOG_EVERSION:
+        return "written by a newer version of the format";
+    case TWINLOG_EPRUNED:
+        return "that record was removed from the front of the log";
+    case TWINLOG_EFORKED:
+        return "this log was opened by the parent process";
+    case TWINLOG_EFOREIGN:
+        return "a file in the directory does not belong to this log";
+    default:
+        break;
+    }
+    if (error >= 0)
+        return "success";
+    /* glibc's constant for it, where it has one; strerror() might write to a shared buffer */
+    const char *words = error > -4096 ? strerrordesc_np(-error) : NULL;
+    return words ? words : "unknown error";
+}
+
+const char *twinlog_version(void) { return TWINLOG_VERSION; }

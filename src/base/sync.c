@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
+#include "base/sync.h"
+
+#include <limits.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+void twl_mutex_init(struct twl_mutex *mutex) { ASSERT(pthread_mutex_init(&mutex->mutex, NULL) == 0); }
+void twl_mutex_destroy(struct twl_mutex *mutex) { ASSERT(pthread_mutex_destroy(&mutex->mutex) == 0); }
+
+void twl_mutex_lock(struct twl_mutex *mutex) NO_THREAD_SAFETY_ANALYSIS
+{
+    ASSERT(pthread_mutex_lock(&mutex->mutex) == 0);
+}
+
+void twl_mutex_unlock(struct twl_mutex *mutex) NO_THREAD_SAFETY_ANALYSIS
+{
+    ASSERT(pthread_mutex_unlock(&mutex->mutex) == 0);
+}
+
+static void futex(_Atomic uint32_t *word, int operation, uint32_t value)
+{
+    /* every failure (EAGAIN, EINTR) means: look again */
+    syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
+}
+
+uint32_t twl_event_value(struct twl_event *event) { return atomic_load(&event->value); }
+
+void twl_event_sleep(struct twl_event *event, uint32_t seen)
+{
+    /* Announce, then let the kernel compare: a notify in between has changed the value, one after it
+     * sees the sleeper. Sequentially consistent on both sides. */
+    atomic_fetch_add(&event->sleepers, 1);
+    futex(&event->value, FUTEX_WAIT, seen);
+    atomic_fetch_sub(&event->sleepers, 1);
+}
+
+static void notify(struct twl_event *event, uint32_t how_many)
+{
+    atomic_fetch_add(&event->value, 1);
+    if (atomic_load(&event->sleepers) > 0)
+        futex(&event->value, FUTEX_WAKE, how_many);
+}
+
+void twl_event_notify_all(struct twl_event *event) { notify(event, INT_MAX); }
+void twl_event_notify_one(struct twl_event *event) { notify(event, 1); }
+
+void twl_yield(void) { sched_yield(); }
+
+uint64_t twl_monotonic_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}

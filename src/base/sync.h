@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Waiting: a mutex that clang's thread-safety analysis understands, and a futex word.
+ *
+ * A futex word is what the writers sleep on. Compared with a condition variable it wakes everybody
+ * with one system call, nobody has to take a mutex after waking, and neither call is a cancellation
+ * point.
+ */
+#ifndef TWL_SYNC_H
+#define TWL_SYNC_H
+
+#include "base/base.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct CAPABILITY("mutex") twl_mutex {
+    pthread_mutex_t mutex;
+};
+
+void twl_mutex_init(struct twl_mutex *mutex);
+void twl_mutex_destroy(struct twl_mutex *mutex);
+void twl_mutex_lock(struct twl_mutex *mutex) ACQUIRES(*mutex);
+void twl_mutex_unlock(struct twl_mutex *mutex) RELEASES(*mutex);
+
+/* A word that changes when something happened, and how many sleep on it. To wait: read the value,
+ * check the condition, sleep while the word still has that value. To notify: make the condition true,
+ * then notify. */
+struct twl_event {
+    _Atomic uint32_t value;    /* [atomic: every notify adds one] */
+    _Atomic uint32_t sleepers; /* [atomic: spares the notifier a system call when 0] */
+};
+
+uint32_t twl_event_value(struct twl_event *event);
+/* Sleeps until the word differs from `seen`, a notify, or a signal: check the condition again. */
+void twl_event_sleep(struct twl_event *event, uint32_t seen);
+void twl_event_notify_all(struct twl_event *event);
+void twl_event_notify_one(struct twl_event *event);
+
+void twl_yield(void);
+uint64_t twl_monotonic_ns(void);
+
+#endif

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Group commit: many writers, two buffers, one write and one sync for all of them.
+ *
+ *     writer:  put()  take a place and an LSN under the lock, copy outside it
+ *              wait() until durable; if nobody leads, lead
+ *     leader:  swap the twins, wait for slow copiers, write and sync, publish, wake, hand on
+ *
+ * Any thread may call anything here at any time between create and destroy.
+ */
+#ifndef TWL_COMMIT_H
+#define TWL_COMMIT_H
+
+#include "base/watermark.h"
+#include "segment/recover.h"
+#include "segment/spares.h"
+
+struct commit;
+
+struct commit_config {
+    struct io *io;
+    struct spares *spares;      /* where the next segment comes from; outlives the commit */
+    struct segment segment;     /* the active one; owned from here */
+    uint64_t offset;            /* where the next group goes in it */
+    struct position position;   /* what it continues; its epoch is the one before this writer's */
+    struct epoch epoch;         /* of this writer */
+    uint32_t buffer_bytes;
+    uint32_t max_record_bytes;
+    uint32_t spare_segments;    /* to keep prepared; 0 = one, when the active segment is half full */
+    bool is_padded;
+    struct watermark *live;     /* for other processes; may be NULL */
+};
+
+/* On failure the segment stays the caller's. */
+int twl_commit_create(const struct commit_config *config, struct commit **ret_commit);
+/* Nobody may be inside a call. Writes nothing. `is_forked`: in a child of the process that created it. */
+void twl_commit_destroy(struct commit *commit, bool is_forked);
+
+/* Writes a group without records, GROUP_START or GROUP_CLOSE, behind everything accepted so far; durable
+ * on return. The caller is the only user of the log at that moment. */
+int twl_commit_mark(struct commit *commit, enum group_kind kind);
+
+/* Accepts a record: gives it the next LSN and copies it. Waits, or commits, when both buffers are full.
+ * The group it is in is not written before somebody waits. `will_wait` says that the caller is about to
+ * call twl_commit_wait() for it. -EMSGSIZE, TWINLOG_EPOISONED. */
+int twl_commit_put(struct commit *commit, const void *data, size_t size, bool will_wait, uint64_t *ret_lsn);
+
+/* Until `lsn` is durable; commits if nobody else does. The error that poisoned the log otherwise. */
+int twl_commit_wait(struct commit *commit, uint64_t lsn);
+
+uint64_t twl_commit_last_lsn(const struct commit *commit);    /* newest accepted */
+const struct watermark *twl_commit_watermark(const struct commit *commit); /* newest durable */
+int twl_commit_poison(const struct commit *commit);           /* 0, or what poisoned the log */
+
+struct commit_counters {
+    uint64_t appends, append_bytes, groups, group_bytes, written_bytes, rolls, roll_waits;
+};
+void twl_commit_count(struct commit *commit, struct commit_counters *ret_counters);
+
+#endif

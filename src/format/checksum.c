@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * CRC32C by Intel's ISA-L where it is there (60 GB/s from 4 KiB up on an AVX-512 machine), else by
+ * tables of eight bytes at a time (slicing-by-8, Kounavis and Berry 2005).
+ */
+#include "format/checksum.h"
+
+#include "base/bytes.h"
+
+#include <limits.h>
+#include <pthread.h>
+
+#ifdef TWL_HAVE_ISAL
+#include <isa-l/crc.h>
+#endif
+
+#define POLYNOMIAL_REFLECTED 0x82f63b78u
+
+static uint32_t tables[8][256];
+static pthread_once_t tables_once = PTHREAD_ONCE_INIT;
+
+static void make_tables(void)
+{
+    for (uint32_t byte = 0; byte < 256; byte++) {
+        uint32_t crc = byte;
+        for (int bit = 0; bit < 8; bit++)
+            crc = (crc >> 1) ^ ((crc & 1) ? POLYNOMIAL_REFLECTED : 0);
+        tables[0][byte] = crc;
+    }
+    for (uint32_t byte = 0; byte < 256; byte++)
+        for (int slice = 1; slice < 8; slice++)
+            tables[slice][byte] =
+                (tables[slice - 1][byte] >> 8) ^ tables[0][tables[slice - 1][byte] & 0xff];
+}
+
+uint32_t twl_crc32c_portable(uint32_t crc, const void *data, size_t size)
+{
+    const unsigned char *at = data;
+    pthread_once(&tables_once, make_tables);
+    crc = ~crc;
+    for (; size >= 8; at += 8, size -= 8) {
+        uint32_t low = load_le32(at) ^ crc;
+        uint32_t high = load_le32(at + 4);
+        crc = tables[7][low & 0xff] ^ tables[6][(low >> 8) & 0xff] ^ tables[5][(low >> 16) & 0xff] ^
+              tables[4][low >> 24] ^ tables[3][high & 0xff] ^ tables[2][(high >> 8) & 0xff] ^
+              tables[1][(high >> 16) & 0xff] ^ tables[0][high >> 24];
+    }
+    for (; size > 0; at++, size--)
+        crc = (crc >> 8) ^ tables[0][(crc ^ *at) & 0xff];
+    return ~crc;
+}
+
+#ifdef TWL_HAVE_ISAL
+uint32_t twl_crc32c(uint32_t crc, const void *data, size_t size)
+{
+    /* ISA-L takes an int, a pointer that is not const, and neither inverts on entry nor on exit. */
+    unsigned char *at = (unsigned char *)(uintptr_t)data;
+    crc = ~crc;
+    for (; size > INT_MAX; at += INT_MAX, size -= INT_MAX)
+        crc = crc32_iscsi(at, INT_MAX, crc);
+    return ~crc32_iscsi(at, (int)size, crc);
+}
+#else
+uint32_t twl_crc32c(uint32_t crc, const void *data, size_t size)
+{
+    return twl_crc32c_portable(crc, data, size);
+}
+#endif

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The one door to the system: a directory of files, bytes at offsets, barriers, locks, time, chance.
+ *
+ * Three things stand behind it: io_uring (io_uring.c), plain system calls (io_posix.c), and in test/ a
+ * simulated disk that tears, drops and reorders what was not synced. Nothing here knows what the
+ * bytes mean.
+ *
+ * A group of the log reaches the disk by submit() and reap(): one write, then one barrier over it.
+ * Both results come back apart, because a short write cancels the barrier that was linked to it; what
+ * to make of that is the committer's business, not ours.
+ *
+ * Errors are negative errno. Names are plain file names inside the directory; implementations follow
+ * no symbolic link and set O_CLOEXEC. A struct io may be used by several threads at once, except that
+ * only one thread at a time may be between submit() and reap(). A struct io_file may be read and
+ * written by several threads.
+ */
+#ifndef TWL_IO_H
+#define TWL_IO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct io;
+struct io_file;
+
+enum io_open_flags {
+    IO_READ_ONLY = 1u << 0,
+    IO_CREATE = 1u << 1, /* must not exist yet (-EEXIST) */
+    IO_DIRECT = 1u << 2, /* direct I/O; -EINVAL where the file system has none */
+};
+
+/* A write that is durable once reaped. `data`, `size` and `offset` are multiples of BLOCK_BYTES where
+ * the file is IO_DIRECT. The bytes must stay unchanged until reap() returns. */
+struct io_write {
+    struct io_file *file;
+    const unsigned char *data;
+    size_t size;
+    uint64_t offset;
+    bool is_untorn; /* ask the device to make it whole or not at all (only up to io->untorn_bytes) */
+
+    int64_t ret_written; /* bytes the file took, maybe fewer than `size`; or a negative error */
+    int ret_synced;      /* 0 = everything that was written is durable; -ECANCELED = the barrier did not
+                            run because the write fell short; else the barrier failed */
+};
+
+struct io_ops {
+    const char *name;
+
+    /* files */
+    int (*open)(struct io *io, const char *name, unsigned flags, struct io_file **ret_file);
+    void (*close)(struct io_file *file); /* ends the lock once no I/O is in flight on it */
+    int (*size)(struct io_file *file, uint64_t *ret_bytes);
+    int (*read)(struct io_file *file, void *buffer, size_t size, uint64_t offset, size_t *ret_size);
+                                         /* fewer bytes only at the end of the file */
+    int (*write)(struct io_file *file, const void *data, size_t size, uint64_t offset);
+                                         /* all or an error; not durable before sync() */
+    int (*allocate)(struct io_file *file, uint64_t bytes); /* makes the file that long, space reserved */
+    int (*sync)(struct io_file *file);   /* data, size and what is needed to find them */
+
+    /* Exclusive lock on the open file, held until close() and beyond for as long as I/O on it is in
+     * flight, also after the process died (I9). -EAGAIN: another open file has it. */
+    int (*lock)(struct io_file *file);
+    int (*is_locked)(struct io_file *file, bool *ret_locked); /* by somebody else; takes nothing */
+
+    /* A page shared with other processes that have the file open. */
+    int (*map)(struct io_file *file, size_t bytes, void **ret_page);
+    void (*unmap)(struct io *io, void *page, size_t bytes);
+
+    /* the directory */
+    int (*list)(struct io *io, int (*each)(void *context, const char *name), void *context);
+    int (*rename)(struct io *io, const char *from, const char *to); /* replaces `to` */
+    int (*unlink)(struct io *io, const char *name);
+    int (*sync_dir)(struct io *io);
+
+    /* durable writes */
+    int (*adopt_buffers)(struct io *io, void *bytes, size_t size); /* submitted data will come from here */
+    int (*submit)(struct io *io, struct io_write *write);
+    void (*reap)(struct io *io, struct io_write *write); /* waits; fills in the ret_ fields */
+
+    /* the rest of the world */
+    int64_t (*now_ns)(struct io *io); /* CLOCK_REALTIME */
+    void (*sleep_ms)(struct io *io, unsigned ms);
+    int (*random)(struct io *io, void *bytes, size_t size);
+
+    void (*destroy)(struct io *io); /* after every file was closed */
+};
+
+struct io {
+    const struct io_ops *ops;
+    uint32_t untorn_bytes; /* largest write that is_untorn may ask for; 0 = none */
+    bool has_threads;      /* false: prepare spare segments in the caller's thread (the simulation) */
+};
+
+struct io_file {
+    struct io *io;
+};
+
+static inline int io_open(struct io *io, const char *name, unsigned flags, struct io_file **ret_file)
+{
+    return io->ops->open(io, name, flags, ret_file);
+}
+static inline void io_close(struct io_file *file)
+{
+    if (file)
+        file->io->ops->close(file);
+}
+static inline int io_size(struct io_file *file, uint64_t *ret_bytes)
+{
+    return file->io->ops->size(file, ret_bytes);
+}
+static inline int io_read(struct io_file *file, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
+{
+    return file->io->ops->read(file, buffer, size, offset, ret_size);
+}
+static inline int io_write_at(struct io_file *file, const void *data, size_t size, uint64_t offset)
+{
+    return file->io->ops->write(file, data, size, offset);
+}
+static inline int io_allocate(struct io_file *file, uint64_t bytes)
+{
+    return file->io->ops->allocate(file, bytes);
+}
+static inline int io_sync(struct io_file *file) { return file->io->ops->sync(file); }
+static inline int io_lock(struct io_file *file) { return file->io->ops->lock(file); }
+static inline int io_is_locked(struct io_file *file, bool *ret_locked)
+{
+    return file->io->ops->is_locked(file, ret_locked);
+}
+
+/* ---- the implementations on Linux ------------------------------------------------------------- */
+
+/* Opens the directory `path`. Groups are synced by pwritev2 with RWF_DSYNC, or by pwrite and
+ * fdatasync. -ENOENT, -ENOTDIR, -EACCES, ... */
+int twl_io_posix_create(const char *path, bool use_dsync, struct io **ret_io);
+
+/* The same directory operations, groups through io_uring. `is_linked`: a write linked to an fdatasync,
+ * else one write that carries RWF_DSYNC. -ENOSYS, -EPERM, -ENOMEM, ... where the kernel refuses. */
+int twl_io_uring_create(const char *path, bool is_linked, struct io **ret_io);
+
+#endif

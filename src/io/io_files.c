@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Files of one directory, through plain system calls.
+ *
+ * Every file is reached by its name below a descriptor of the directory, so that a log that is open
+ * does not care when its directory is renamed. Reads and writes go on after a signal or a short
+ * transfer; a sync never does: whoever asked for it decides what its failure means (I5).
+ *
+ * The writer's lock is an open-file-description lock, on the descriptor that carries the I/O. The
+ * kernel keeps the description for as long as a request uses it, so a killed process holds the lock
+ * until its last write has landed (I9). A living process has waited for its writes when it closes a
+ * file, and gives the lock back explicitly: a child that was forked meanwhile, perhaps only to run
+ * another program, has the same description and would keep it locked.
+ */
+#define _GNU_SOURCE
+#include "io/io_files.h"
+
+#include "base/base.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+_Static_assert(sizeof(off_t) == 8, "log files are larger than 2 GiB");
+
+static struct io_files *files_of(struct io *io)
+{
+    return (struct io_files *)io;
+}
+static struct disk_file *disk_file_of(struct io_file *file)
+{
+    return (struct disk_file *)file;
+}
+static int error_of(int result)
+{
+    return result < 0 ? -errno : 0;
+}
+
+int twl_io_files_init(struct io_files *files, const char *path, const struct io_ops *ops)
+{
+    files->directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (files->directory < 0)
+        return -errno;
+    files->io.ops = ops;
+    files->io.has_threads = true;
+    return 0;
+}
+
+void twl_io_files_destroy(struct io_files *files)
+{
+    close(files->directory);
+}
+
+static bool is_plain_name(const char *name)
+{
+    return name[0] != '\0' && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+}
+
+/* ---- open and close ---------------------------------------------------------------------------- */
+
+/* Where the file system, the device and the kernel say so, an aligned power of two between the two
+ * units, written directly with RWF_ATOMIC, is there whole or not at all after a power cut. The fields
+ * are younger (Linux 6.11) than the headers of many systems; their place is the kernel's interface. */
+static uint32_t ask_untorn_bytes(int fd)
+{
+    enum {
+        WRITE_ATOMIC = 0x00010000,
+        UNIT_MIN_AT = 0xa8,
+        UNIT_MAX_AT = 0xac
+    };
+    struct statx about;
+    uint32_t unit_min, unit_max;
+
+    _Static_assert(sizeof(about) == 0x100, "the kernel's struct statx");
+    if (statx(fd, "", AT_EMPTY_PATH, WRITE_ATOMIC, &about) < 0 || !(about.stx_mask & WRITE_ATOMIC))
+        return 0;
+    memcpy(&unit_min, (const char *)&about + UNIT_MIN_AT, sizeof(unit_min));
+    memcpy(&unit_max, (const char *)&about + UNIT_MAX_AT, sizeof(unit_max));
+    return unit_min <= BLOCK_BYTES && BLOCK_BYTES <= unit_max ? unit_max : 0;
+}
+
+/* Only now that it is known to be a regular file does it become a direct one: asked for at open,
+ * O_DIRECT fails after O_CREAT has created the file. The same call takes back O_NONBLOCK, which lets
+ * io_uring answer EAGAIN on some file systems. */
+static int prepare_open_file(int fd, unsigned flags)
+{
+    struct stat about;
+
+    if (fstat(fd, &about) < 0)
+        return -errno;
+    if (S_ISDIR(about.st_mode))
+        return -EISDIR;
+    if (!S_ISREG(about.st_mode))
+        return -EINVAL;
+    return error_of(fcntl(fd, F_SETFL, flags & IO_DIRECT ? O_DIRECT : 0));
+}
+
+static int open_flags(unsigned flags)
+{
+    /* O_NONBLOCK: a FIFO of this name must not keep us waiting for its other end */
+    const int always = O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+
+    if (flags & IO_READ_ONLY)
+        return always | O_RDONLY;
+    if (flags & IO_CREATE)
+        return always | O_RDWR | O_CREAT | O_EXCL;
+    return always | O_RDWR;
+}
+
+int twl_io_files_open(struct io *io, const char *name, unsigned flags, struct io_file **ret_file)
+{
+    struct io_files *files = files_of(io);
+    struct disk_file *file;
+    int error;
+
+    ASSERT(!(flags & IO_READ_ONLY) || !(flags & IO_CREATE));
+    if (!is_plain_name(name))
+        return -EINVAL;
+    file = calloc(1, sizeof(*file));
+    if (!file)
+        return -ENOMEM;
+    file->file.io = io;
+    file->is_read_only = flags & IO_READ_ONLY;
+    file->is_direct = flags & IO_DIRECT;
+    file->fd = openat(files->directory, name, open_flags(flags), 0666);
+    if (file->fd < 0) {
+        error = -errno;
+        goto free_file;
+    }
+    error = prepare_open_file(file->fd, flags);
+    if (error < 0)
+        goto close_fd;
+
+    if (file->is_direct && !atomic_exchange(&files->has_asked_untorn, true))
+        io->untorn_bytes = ask_untorn_bytes(file->fd);
+    *ret_file = &file->file;
+    return 0;
+
+close_fd:
+    close(file->fd);
+    if (flags & IO_CREATE)
+        unlinkat(files->directory, name, 0);
+free_file:
+    free(file);
+    return error;
+}
+
+void twl_io_files_close(struct io_file *io_file)
+{
+    struct disk_file *file = disk_file_of(io_file);
+    struct flock unlock = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
+
+    if (file->lock_owner == getpid()) /* a forked child leaves its parent's lock alone */
+        fcntl(file->fd, F_OFD_SETLK, &unlock);
+    close(file->fd);
+    free(file);
+}
+
+/* ---- bytes ------------------------------------------------------------------------------------- */
+
+int twl_io_files_size(struct io_file *file, uint64_t *ret_bytes)
+{
+    struct stat about;
+
+    if (fstat(io_file_fd(file), &about) < 0)
+        return -errno;
+    *ret_bytes = (uint64_t)about.st_size;
+    return 0;
+}
+
+int twl_io_files_read(struct io_file *file, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
+{
+    size_t done = 0;
+
+    while (done < size) {
+        ssize_t n = pread(io_file_fd(file), (char *)buffer + done, size - done, (off_t)(offset + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            break;
+        done += (size_t)n;
+        /* a direct read stops inside a block only at the end of the file, and cannot go on from there */
+        if (disk_file_of(file)->is_direct && done % BLOCK_BYTES != 0)
+            break;
+    }
+    *ret_size = done;
+    return 0;
+}
+
+int twl_io_files_write(struct io_file *file, const void *data, size_t size, uint64_t offset)
+{
+    size_t done = 0;
+
+    while (done < size) {
+        ssize_t n = pwrite(io_file_fd(file), (const char *)data + done, size - done, (off_t)(offset + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            return -EIO;
+        done += (size_t)n;
+    }
+    return 0;
+}
+
+/* For file systems without fallocate: what was written has its space. */
+static int extend_with_zeros(struct io_file *file, uint64_t bytes)
+{
+    static _Alignas(BLOCK_BYTES) unsigned char zeros[64 * 1024]; /* only ever read */
+    uint64_t offset;
+    int error = twl_io_files_size(file, &offset);
+
+    while (error == 0 && offset < bytes) {
+        size_t size = (size_t)min_u64(sizeof(zeros), bytes - offset);
+        error = twl_io_files_write(file, zeros, size, offset);
+        offset += size;
+    }
+    return error;
+}
+
+int twl_io_files_allocate(struct io_file *file, uint64_t bytes)
+{
+    int result;
+
+    do
+        result = fallocate(io_file_fd(file), 0, 0, (off_t)bytes);
+    while (result < 0 && errno == EINTR);
+    if (result < 0 && errno == EOPNOTSUPP)
+        return extend_with_zeros(file, bytes);
+    return error_of(result);
+}
+
+int twl_io_files_sync(struct io_file *file)
+{
+    return error_of(fsync(io_file_fd(file)));
+}
+
+/* ---- locks and shared pages -------------------------------------------------------------------- */
+
+int twl_io_files_lock(struct io_file *io_file)
+{
+    struct disk_file *file = disk_file_of(io_file);
+    struct flock whole_file = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+    if (fcntl(file->fd, F_OFD_SETLK, &whole_file) < 0)
+        return errno == EACCES ? -EAGAIN : -errno;
+    file->lock_owner = getpid();
+    return 0;
+}
+
+int twl_io_files_is_locked(struct io_file *file, bool *ret_locked)
+{
+    struct flock probe = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+    if (fcntl(io_file_fd(file), F_OFD_GETLK, &probe) < 0)
+        return -errno;
+    *ret_locked = probe.l_type != F_UNLCK;
+    return 0;
+}
+
+int twl_io_files_map(struct io_file *io_file, size_t bytes, void **ret_page)
+{
+    struct disk_file *file = disk_file_of(io_file);
+    int protection = file->is_read_only ? PROT_READ : PROT_READ | PROT_WRITE;
+    void *page = mmap(NULL, bytes, protection, MAP_SHARED, file->fd, 0);
+
+    if (page == MAP_FAILED)
+        return -errno;
+    *ret_page = page;
+    return 0;
+}
+
+void twl_io_files_unmap(struct io *io, void *page, size_t bytes)
+{
+    (void)io;
+    munmap(page, bytes);
+}
+
+/* ---- the directory ----------------------------------------------------------------------------- */
+
+static int each_name(DIR *directory, int (*each)(void *context, const char *name), void *context)
+{
+    for (;;) {
+        const struct dirent *entry;
+        int result;
+
+        errno = 0;
+        entry = readdir(directory);
+        if (!entry)
+            return -errno;
+        if (!is_plain_name(entry->d_name))
+            continue;
+        result = each(context, entry->d_name);
+        if (result != 0)
+            return result;
+    }
+}
+
+int twl_io_files_list(struct io *io, int (*each)(void *context, const char *name), void *context)
+{
+    /* a description of its own: the position in the directory is not shared with another listing */
+    int fd = openat(files_of(io)->directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *directory;
+    int result;
+
+    if (fd < 0)
+        return -errno;
+    directory = fdopendir(fd);
+    if (!directory) {
+        result = -errno;
+        close(fd);
+        return result;
+    }
+    result = each_name(directory, each, context);
+    closedir(directory);
+    return result;
+}
+
+int twl_io_files_rename(struct io *io, const char *from, const char *to)
+{
+    int directory = files_of(io)->directory;
+
+    if (!is_plain_name(from) || !is_plain_name(to))
+        return -EINVAL;
+    return error_of(renameat(directory, from, directory, to));
+}
+
+int twl_io_files_unlink(struct io *io, const char *name)
+{
+    if (!is_plain_name(name))
+        return -EINVAL;
+    return error_of(unlinkat(files_of(io)->directory, name, 0));
+}
+
+int twl_io_files_sync_dir(struct io *io)
+{
+    return error_of(fsync(files_of(io)->directory));
+}
+
+/* ---- time and chance --------------------------------------------------------------------------- */
+
+int64_t twl_io_files_now_ns(struct io *io)
+{
+    struct timespec now;
+
+    (void)io;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+void twl_io_files_sleep_ms(struct io *io, unsigned ms)
+{
+    struct timespec left = { .tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000 };
+
+    (void)io;
+    while (clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) == EINTR)
+        ;
+}
+
+int twl_io_files_random(struct io *io, void *bytes, size_t size)
+{
+    size_t done = 0;
+
+    (void)io;
+    while (done < size) {
+        ssize_t n = getrandom((char *)bytes + done, size - done, 0);
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        if (n > 0)
+            done += (size_t)n;
+    }
+    return 0;
+}

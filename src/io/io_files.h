@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What io_posix.c and io_uring.c share: a directory of files through plain system calls. Each of the
+ * two adds a table of operations that begins with IO_FILES_OPS, its own durable writes, create and
+ * destroy.
+ */
+#ifndef TWL_IO_FILES_H
+#define TWL_IO_FILES_H
+
+#include "io/io.h"
+
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#ifndef RWF_ATOMIC
+#define RWF_ATOMIC 0x00000040 /* Linux 6.11 */
+#endif
+
+struct io_files {
+    struct io io;                 /* must be first */
+    int directory;                /* [const] */
+    atomic_bool has_asked_untorn; /* [atomic] the first direct file that is opened asks */
+};
+
+struct disk_file {
+    struct io_file file; /* must be first */
+    int fd;              /* [const] */
+    bool is_read_only;   /* [const] */
+    bool is_direct;      /* [const] */
+    pid_t lock_owner;    /* the process that locked it, 0 = none; written by lock() only */
+};
+
+/* Takes the directory `path` into a zeroed `files`; on failure there is nothing to undo. */
+int twl_io_files_init(struct io_files *files, const char *path, const struct io_ops *ops);
+void twl_io_files_destroy(struct io_files *files);
+
+static inline int io_file_fd(const struct io_file *file)
+{
+    return ((const struct disk_file *)file)->fd;
+}
+
+/* The RWF_ flags for a write that asks for `flags` anyway. */
+static inline int io_write_flags(const struct io_write *write, int flags)
+{
+    return write->is_untorn ? flags | RWF_ATOMIC : flags;
+}
+
+int twl_io_files_open(struct io *io, const char *name, unsigned flags, struct io_file **ret_file);
+void twl_io_files_close(struct io_file *file);
+int twl_io_files_size(struct io_file *file, uint64_t *ret_bytes);
+int twl_io_files_read(struct io_file *file, void *buffer, size_t size, uint64_t offset, size_t *ret_size);
+int twl_io_files_write(struct io_file *file, const void *data, size_t size, uint64_t offset);
+int twl_io_files_allocate(struct io_file *file, uint64_t bytes);
+int twl_io_files_sync(struct io_file *file);
+int twl_io_files_lock(struct io_file *file);
+int twl_io_files_is_locked(struct io_file *file, bool *ret_locked);
+int twl_io_files_map(struct io_file *file, size_t bytes, void **ret_page);
+void twl_io_files_unmap(struct io *io, void *page, size_t bytes);
+int twl_io_files_list(struct io *io, int (*each)(void *context, const char *name), void *context);
+int twl_io_files_rename(struct io *io, const char *from, const char *to);
+int twl_io_files_unlink(struct io *io, const char *name);
+int twl_io_files_sync_dir(struct io *io);
+int64_t twl_io_files_now_ns(struct io *io);
+void twl_io_files_sleep_ms(struct io *io, unsigned ms);
+int twl_io_files_random(struct io *io, void *bytes, size_t size);
+
+/* clang-format off */
+#define IO_FILES_OPS                       \
+    .open = twl_io_files_open,             \
+    .close = twl_io_files_close,           \
+    .size = twl_io_files_size,             \
+    .read = twl_io_files_read,             \
+    .write = twl_io_files_write,           \
+    .allocate = twl_io_files_allocate,     \
+    .sync = twl_io_files_sync,             \
+    .lock = twl_io_files_lock,             \
+    .is_locked = twl_io_files_is_locked,   \
+    .map = twl_io_files_map,               \
+    .unmap = twl_io_files_unmap,           \
+    .list = twl_io_files_list,             \
+    .rename = twl_io_files_rename,         \
+    .unlink = twl_io_files_unlink,         \
+    .sync_dir = twl_io_files_sync_dir,     \
+    .now_ns = twl_io_files_now_ns,         \
+    .sleep_ms = twl_io_files_sleep_ms,     \
+    .random = twl_io_files_random
+/* clang-format on */
+
+#endif

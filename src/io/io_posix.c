@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Durable writes by system calls that every Linux has: pwritev2 with RWF_DSYNC, or a write and then
+ * fdatasync. submit() does it all, and reap() finds the results where they belong. What a signal or a
+ * full disk left undone is reported, not tried again.
+ */
+#define _GNU_SOURCE
+#include "io/io_files.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static int64_t write_once(const struct io_write *write, int flags)
+{
+    struct iovec bytes = { .iov_base = (void *)(uintptr_t)write->data, .iov_len = write->size };
+    ssize_t n =
+        pwritev2(io_file_fd(write->file), &bytes, 1, (off_t)write->offset, io_write_flags(write, flags));
+
+    return n < 0 ? -errno : n;
+}
+
+static int submit_dsync(struct io *io, struct io_write *write)
+{
+    (void)io;
+    write->ret_written = write_once(write, RWF_DSYNC);
+    write->ret_synced = write->ret_written < 0 ? -ECANCELED : 0;
+    return 0;
+}
+
+static int submit_fdatasync(struct io *io, struct io_write *write)
+{
+    (void)io;
+    write->ret_written = write_once(write, 0);
+    write->ret_synced = -ECANCELED;
+    if (write->ret_written == (int64_t)write->size)
+        write->ret_synced = fdatasync(io_file_fd(write->file)) < 0 ? -errno : 0;
+    return 0;
+}
+
+static void reap(struct io *io, struct io_write *write)
+{
+    (void)io;
+    (void)write;
+}
+
+static int adopt_buffers(struct io *io, void *bytes, size_t size)
+{
+    (void)io;
+    (void)bytes;
+    (void)size;
+    return 0;
+}
+
+static void destroy(struct io *io)
+{
+    twl_io_files_destroy((struct io_files *)io);
+    free(io);
+}
+
+static const struct io_ops dsync_ops = {
+    IO_FILES_OPS,           .name = "dsync", .adopt_buffers = adopt_buffers,
+    .submit = submit_dsync, .reap = reap,    .destroy = destroy,
+};
+
+static const struct io_ops fdatasync_ops = {
+    IO_FILES_OPS, .name = "fdatasync", .adopt_buffers = adopt_buffers, .submit = submit_fdatasync,
+    .reap = reap, .destroy = destroy,
+};
+
+int twl_io_posix_create(const char *path, bool use_dsync, struct io **ret_io)
+{
+    struct io_files *files = calloc(1, sizeof(*files));
+    int error;
+
+    if (!files)
+        return -ENOMEM;
+    error = twl_io_files_init(files, path, use_dsync ? &dsync_ops : &fdatasync_ops);
+    if (error < 0) {
+        free(files);
+        return error;
+    }
+    *ret_io = &files->io;
+    return 0;
+}

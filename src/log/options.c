@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Defaults and limits of the options for opening, in one place. */
+#include "base/base.h"
+#include "format/format.h"
+#include "log/log.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define DEFAULT_SEGMENT_BYTES (UINT64_C(64) << 20)
+#define DEFAULT_BUFFER_BYTES (UINT64_C(8) << 20)
+#define DEFAULT_RECORD_BYTES (UINT64_C(4) << 20)
+#define MIN_BUFFER_BYTES (UINT64_C(16) << 10)
+#define MAX_BUFFER_BYTES (UINT64_C(256) << 20)
+#define MAX_SPARES 64u
+#define ALL_FLAGS ((uint32_t)(TWINLOG_MUST_EXIST | TWINLOG_PAD | TWINLOG_BUFFERED))
+
+/* What a buffer holds beside the largest record: the block before it, the group's header, padding. */
+#define BUFFER_OVERHEAD (2 * (uint64_t)BLOCK_BYTES)
+#define SEGMENT_OVERHEAD (SEGMENT_HEADER_BYTES + SEGMENT_FOOTER_BYTES)
+
+static const char *find_fault(const struct twinlog_options *o)
+{
+    if (o->flags & ~ALL_FLAGS)
+        return "an unknown flag";
+    if (o->io > TWINLOG_IO_FDATASYNC)
+        return "io is no enum twinlog_io";
+    if (o->segment_bytes < SEGMENT_MIN_BYTES || o->segment_bytes > SEGMENT_MAX_BYTES ||
+        o->segment_bytes % BLOCK_BYTES != 0)
+        return "segment_bytes must be a multiple of 4096 from 64 KiB to 1 TiB";
+    if (o->buffer_bytes < MIN_BUFFER_BYTES || o->buffer_bytes > MAX_BUFFER_BYTES ||
+        o->buffer_bytes % BLOCK_BYTES != 0)
+        return "buffer_bytes must be a multiple of 4096 from 16 KiB to 256 MiB";
+    if (o->buffer_bytes > o->segment_bytes - SEGMENT_OVERHEAD)
+        return "buffer_bytes must be at most segment_bytes - 8192";
+    if (o->max_record_bytes > o->buffer_bytes - BUFFER_OVERHEAD)
+        return "max_record_bytes must be at most buffer_bytes - 8192";
+    if (o->spare_segments > MAX_SPARES)
+        return "spare_segments must be at most 64";
+    return NULL;
+}
+
+int twl_options_normalise(const struct twinlog_options *options, struct twinlog_options *ret_options,
+                          const char **ret_why)
+{
+    struct twinlog_options o = TWINLOG_OPTIONS_INIT;
+    *ret_why = NULL;
+    if (options) {
+        /* An older caller's structure is shorter: the rest is default. A newer one's is longer: fine as
+         * long as what we don't know is zero. */
+        const unsigned char *bytes = (const unsigned char *)options;
+        for (uint32_t i = sizeof(o); i < options->size; i++)
+            if (bytes[i] != 0)
+                *ret_why = "an option this version does not know";
+        if (options->size < offsetof(struct twinlog_options, segment_bytes))
+            *ret_why = "size is not set; use TWINLOG_OPTIONS_INIT";
+        if (*ret_why)
+            return -EINVAL;
+        memcpy(&o, options, min_u64(options->size, sizeof(o)));
+        o.size = sizeof(o);
+    }
+    if (o.segment_bytes == 0)
+        o.segment_bytes = DEFAULT_SEGMENT_BYTES;
+    if (o.buffer_bytes == 0) {
+        uint64_t want = max_u64(DEFAULT_BUFFER_BYTES,
+                                align_up((uint64_t)o.max_record_bytes + BUFFER_OVERHEAD, BLOCK_BYTES));
+        if (o.max_record_bytes == 0 && o.segment_bytes >= SEGMENT_MIN_BYTES) /* two groups a segment */
+            want = min_u64(want, align_down((o.segment_bytes - SEGMENT_OVERHEAD) / 2, BLOCK_BYTES));
+        o.buffer_bytes = (uint32_t)min_u64(want, MAX_BUFFER_BYTES);
+    }
+    if (o.max_record_bytes == 0 && o.buffer_bytes >= MIN_BUFFER_BYTES)
+        o.max_record_bytes = (uint32_t)min_u64(DEFAULT_RECORD_BYTES, o.buffer_bytes - BUFFER_OVERHEAD);
+    *ret_why = find_fault(&o);
+    if (*ret_why)
+        return -EINVAL;
+    *ret_options = o;
+    return 0;
+}

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where does the log end?
+ *
+ * The newest segment that begins with a group holds the end: every older one was complete before it
+ * was begun. It is walked group by group, with every checksum, to the first place that does not
+ * continue the history. What is known there decides, by the table below: is it the end, is it a group
+ * that was being written when the power went, or is something missing that had been acknowledged?
+ *
+ * The proof of damage is a later mark: every group carries the LSN that was durable when it was
+ * written. If a group behind the hole says that a record in the hole was durable, it was acknowledged,
+ * and no crash can have taken it. Without such a mark the two cases can't be told apart, and the group
+ * is taken for torn.
+ */
+#include "segment/recover.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define LATER_DURABLE FACT_LATER_DURABLE
+#define LATER_GROUP FACT_LATER_GROUP
+#define NEWEST FACT_NEWEST
+#define JOINS FACT_JOINS
+#define ZERO FACT_ZERO
+#define CLOSED FACT_CLOSED
+
+/* Exactly one row matches any set of facts; test/unit/test_recover.c enumerates them all. */
+const struct recover_row twl_recover_table[] = {
+    { LATER_DURABLE, LATER_DURABLE, DECIDE_DAMAGE, "a later group proves that it was durable" },
+    { LATER_DURABLE | NEWEST | JOINS | LATER_GROUP, JOINS, DECIDE_NEXT_SEGMENT,
+      "the next segment continues here" },
+    { LATER_DURABLE | NEWEST | JOINS | LATER_GROUP, JOINS | LATER_GROUP, DECIDE_DAMAGE,
+      "two groups claim to continue here" },
+    { LATER_DURABLE | NEWEST | JOINS, 0, DECIDE_CUT, "later segments were never acknowledged" },
+    { LATER_DURABLE | NEWEST | LATER_GROUP, NEWEST | LATER_GROUP, DECIDE_CUT,
+      "later groups were never acknowledged" },
+    { LATER_DURABLE | NEWEST | LATER_GROUP | ZERO, NEWEST, DECIDE_CUT, "a group was being written" },
+    { LATER_DURABLE | NEWEST | LATER_GROUP | ZERO | CLOSED, NEWEST | ZERO, DECIDE_CLEAN_END,
+      "the last writer stopped between two groups" },
+    { LATER_DURABLE | NEWEST | LATER_GROUP | ZERO | CLOSED, NEWEST | ZERO | CLOSED, DECIDE_CLEAN_CLOSE,
+      "the last writer closed the log" },
+};
+const size_t twl_recover_rows = sizeof(twl_recover_table) / sizeof(twl_recover_table[0]);
+
+const struct recover_row *twl_recover_decide(unsigned facts)
+{
+    for (size_t i = 0; i < twl_recover_rows; i++)
+        if ((facts & twl_recover_table[i].care) == twl_recover_table[i].value)
+            return &twl_recover_table[i];
+    ASSERT(!"the table is complete");
+    return NULL;
+}
+
+/* What a segment behind the stop knows: does it continue there, is it begun, what do its groups prove?
+ * A spare whose first group is torn is searched as well. */
+static int ask_later_segment(struct cursor *cursor, const struct segment_entry *entry, bool is_next,
+                             struct position stop, unsigned *facts, struct later_groups *ret_found)
+{
+    if (entry->first_lsn > 0)
+        *facts &= ~(unsigned)FACT_NEWEST;
+    if (is_next) {
+        int rc = twl_cursor_enter_group(cursor);
+        if (rc > 0)
+            *facts |= FACT_JOINS;
+        if (rc != 0)
+            return rc < 0 ? rc : 0;
+    }
+    return twl_cursor_find_later(cursor, SEGMENT_DATA_OFFSET, stop, ret_found);
+}
+
+static int ask_later_segments(struct io *io, const struct segment_set *set, size_t index,
+                              struct position stop, unsigned *facts, struct later_groups *later)
+{
+    struct cursor cursor = { 0 };
+    int rc = 0;
+    *facts |= FACT_NEWEST;
+    for (size_t i = index + 1; rc == 0 && i < set->count && !later->is_proof && !(*facts & FACT_JOINS); i++) {
+        struct segment segment;
+        rc = twl_segment_open_valid(io, set->entries[i].name, &segment);
+        if (rc < 0)
+            break;
+        struct later_groups found = { 0 };
+        twl_cursor_begin(&cursor, &segment, stop);
+        rc = ask_later_segment(&cursor, &set->entries[i], i == index + 1, stop, facts, &found);
+        if (later->offset == 0)
+            *later = found;
+        later->is_proof = later->is_proof || found.is_proof;
+        twl_segment_close(&segment);
+    }
+    twl_cursor_free(&cursor);
+    return rc;
+}
+
+static int rest_of_block_is_zero(struct cursor *cursor, bool *ret_is_zero)
+{
+    uint64_t end = min_u64(align_up(cursor->offset + 1, BLOCK_BYTES), cursor->segment->data_end);
+    *ret_is_zero = true;
+    if (cursor->offset >= end)
+        return 0;
+    int error;
+    size_t size = (size_t)(end - cursor->offset);
+    const unsigned char *bytes = twl_cursor_bytes(cursor, cursor->offset, size, &error);
+    if (!bytes)
+        return error ? error : TWINLOG_ECORRUPT;
+    for (size_t i = 0; i < size; i++)
+        *ret_is_zero = *ret_is_zero && bytes[i] == 0;
+    return 0;
+}
+
+int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct cursor *cursor,
+                      bool was_closed, const struct recover_row **ret_row, struct later_groups *ret_later)
+{
+    struct position stop = cursor->position;
+    unsigned facts = was_closed ? FACT_CLOSED : 0;
+    struct later_groups later;
+    bool is_zero;
+
+    int rc = rest_of_block_is_zero(cursor, &is_zero);
+    if (rc < 0)
+        return rc;
+    if (is_zero)
+        facts |= FACT_ZERO;
+    rc = twl_cursor_find_later(cursor, cursor->offset + 8, stop, &later);
+    if (rc < 0)
+        return rc;
+    if (later.offset != 0)
+        facts |= FACT_LATER_GROUP;
+    rc = ask_later_segments(io, set, index, stop, &facts, &later);
+    if (rc < 0)
+        return rc;
+    if (later.is_proof)
+        facts |= FACT_LATER_DURABLE;
+    *ret_row = twl_recover_decide(facts);
+    *ret_later = later;
+    return 0;
+}
+
+static void describe(struct recovery *recovery, const struct segment *segment,
+                     const struct recover_row *row, const struct later_groups *later)
+{
+    struct twinlog_report *report = &recovery->report;
+    unsigned long long next = recovery->position.next_lsn;
+    switch (row->decision) {
+    case DECIDE_DAMAGE:
+        twl_report(report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
+                   "record %llu is damaged or missing: %s; restore the segment from a copy", next, row->why);
+        report->first_lsn = next;
+        report->last_lsn = max_u64(next, later->first_lsn > 0 ? later->first_lsn - 1 : next);
+        break;
+    case DECIDE_CUT:
+        twl_report(report, TWINLOG_FOUND_TORN_TAIL, TWINLOG_WOULD_CUT, 0,
+                   "the log ends before record %llu: %s", next, row->why);
+        report->first_lsn = next;
+        break;
+    case DECIDE_CLEAN_END:
+        twl_report(report, TWINLOG_FOUND_CLEAN_END, TWINLOG_DID_NOTHING, 0,
+                   "the log ends before record %llu: %s", next, row->why);
+        break;
+    default:
+        twl_report(report, TWINLOG_FOUND_CLEAN_CLOSE, TWINLOG_DID_NOTHING, 0,
+                   "the log ends before record %llu: %s", next, row->why);
+        break;
+    }
+    twl_report_place(report, segment->name, segment->header.sequence, recovery->offset,
+                     row->decision == DECIDE_CUT ? segment->data_end - recovery->offset : 0);
+}
+
+static int recover_from(struct io *io, const struct segment_set *set, size_t index,
+                        struct recovery *recovery)
+{
+    struct segment segment;
+    int rc = twl_segment_open_valid(io, set->entries[index].name, &segment);
+    if (rc < 0)
+        return rc;
+
+    struct cursor cursor = { 0 };
+    twl_cursor_begin(&cursor, &segment, (struct position){ 0 });
+    bool was_closed = false, is_begun = false;
+    while ((rc = twl_cursor_accept_group(&cursor)) > 0) {
+        is_begun = true;
+        was_closed = cursor.group.kind == GROUP_CLOSE;
+    }
+    recovery->marked_lsn = cursor.group.durable_lsn;
+    if (cursor.position.next_lsn == 0) /* an empty log, or its very first group is gone */
+        cursor.position.next_lsn = 1;
+    const struct recover_row *row = NULL;
+    struct later_groups later = { 0 };
+    if (rc == 0)
+        rc = twl_recover_judge(io, set, index, &cursor, was_closed, &row, &later);
+    if (rc == 0) {
+        recovery->index = index;
+        /* the first group of a segment begins in its first block */
+        recovery->offset = is_begun ? cursor.offset : SEGMENT_DATA_OFFSET;
+        recovery->position = cursor.position;
+        describe(recovery, &segment, row, &later);
+        if (row->decision == DECIDE_DAMAGE)
+            rc = TWINLOG_ECORRUPT;
+    }
+    twl_cursor_free(&cursor);
+    twl_segment_close(&segment);
+    return rc;
+}
+
+int twl_recover(struct io *io, const struct segment_set *set, struct recovery *ret_recovery)
+{
+    *ret_recovery = (struct recovery){ .position = { .next_lsn = 1 } };
+    if (set->count == 0) {
+        twl_report(&ret_recovery->report, TWINLOG_FOUND_NEW_LOG, TWINLOG_DID_NOTHING, 0,
+                   "there is no log yet");
+        return 0;
+    }
+    int64_t newest = twl_segment_set_newest(set);
+    int rc = recover_from(io, set, newest < 0 ? 0 : (size_t)newest, ret_recovery);
+    if (rc < 0 && ret_recovery->report.error == 0)
+        twl_report(&ret_recovery->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
+                   "cannot read the newest segment: %s", twinlog_strerror(rc));
+    return rc;
+}

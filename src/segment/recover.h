@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where does the log end? Looks, decides by a table, changes nothing.
+ *
+ * docs/recovery.md explains the table; what is done about the decision is the opener's business.
+ */
+#ifndef TWL_RECOVER_H
+#define TWL_RECOVER_H
+
+#include "segment/cursor.h"
+
+/* What is known where a walk stopped, at a place p with next LSN n. */
+enum recover_fact {
+    FACT_LATER_DURABLE = 1u << 0, /* a later group proves that what belongs at p was durable */
+    FACT_LATER_GROUP = 1u << 1,   /* this segment has a later group, proof or not */
+    FACT_NEWEST = 1u << 2,        /* no later segment is begun by a group */
+    FACT_JOINS = 1u << 3,         /* the next segment is begun by the group that continues here */
+    FACT_ZERO = 1u << 4,          /* nothing but zeros from p to the end of its block */
+    FACT_CLOSED = 1u << 5,        /* the last group before p is the mark of a close */
+};
+#define RECOVER_FACTS 6u
+
+enum recover_decision {
+    DECIDE_NEXT_SEGMENT, /* the segment is full: go on in the next one */
+    DECIDE_CLEAN_CLOSE,  /* the log ends here; it was closed */
+    DECIDE_CLEAN_END,    /* the log ends here; the writer died between two groups */
+    DECIDE_CUT,          /* the log ends here; what follows was never acknowledged */
+    DECIDE_DAMAGE,       /* something that was acknowledged is missing */
+};
+
+struct recover_row {
+    unsigned care;  /* the facts that matter */
+    unsigned value; /* and what they are */
+    enum recover_decision decision;
+    const char *why;
+};
+extern const struct recover_row twl_recover_table[];
+extern const size_t twl_recover_rows;
+
+const struct recover_row *twl_recover_decide(unsigned facts);
+
+/* Judges the place where `cursor` stopped in the segment of set->entries[index]. */
+int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct cursor *cursor,
+                      bool was_closed, const struct recover_row **ret_row, struct later_groups *ret_later);
+
+/* The end of the log. */
+struct recovery {
+    size_t index;             /* of the segment it ends in; meaningless if the set is empty */
+    uint64_t offset;          /* where the next group goes */
+    struct position position; /* what that group has to continue; next_lsn is 1 in an empty log */
+    uint64_t marked_lsn;      /* newest LSN that a group on disk proves durable */
+    struct twinlog_report report;
+};
+
+/* 0 also for a torn tail; TWINLOG_ECORRUPT for damage, with the report filled in either way. Reads the
+ * newest segment that has a group, and what lies behind. */
+int twl_recover(struct io *io, const struct segment_set *set, struct recovery *ret_recovery);
+
+#endif
