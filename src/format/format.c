@@ -91,14 +91,6 @@ bool twl_segment_header_is_clean(const unsigned char block[SEGMENT_HEADER_BYTES]
 
 uint64_t twl_segment_data_end(uint64_t segment_bytes) { return segment_bytes - SEGMENT_FOOTER_BYTES; }
 
-uint64_t twl_segment_first_group(const unsigned char block[BLOCK_BYTES])
-{
-    uint64_t at = 0;
-    while (at < BLOCK_BYTES && load_le64(block + at) == 0)
-        at += 8;
-    return at;
-}
-
 uint32_t twl_segment_seed(const struct segment_header *header)
 {
     unsigned char identity[LOG_ID_BYTES + 8];
@@ -174,6 +166,15 @@ bool twl_group_header_decode(const unsigned char bytes[GROUP_HEADER_BYTES], uint
         return false;
     *ret_group = group;
     return true;
+}
+
+uint64_t twl_group_find_first(const unsigned char *data, uint32_t segment_seed, struct group_header *ret_group)
+{
+    uint64_t at = 0;
+    while (at < BLOCK_BYTES &&
+           !twl_group_header_decode(data + at, segment_seed, SEGMENT_DATA_OFFSET + at, ret_group))
+        at += 8;
+    return at;
 }
 
 /*

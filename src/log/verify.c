@@ -202,7 +202,7 @@ static int judge(struct verifier *v, bool *ret_is_damage)
 static int check_group(struct verifier *v, uint64_t expected_offset)
 {
     struct cursor *cursor = &v->cursor;
-    int rc = expected_offset > 0 ? check_zeros(v, expected_offset, cursor->group_offset) : 0;
+    int rc = check_zeros(v, expected_offset, cursor->group_offset);
     if (rc != 0)
         return rc;
     twl_cursor_back_out(cursor);
@@ -229,7 +229,10 @@ static int check_group(struct verifier *v, uint64_t expected_offset)
 static int step(struct verifier *v)
 {
     struct cursor *cursor = &v->cursor;
-    uint64_t expected_offset = cursor->position.next_lsn > 0 ? cursor->offset : 0;
+    /* where the group before ends; after damage nothing is known of the bytes in between */
+    uint64_t expected_offset = cursor->offset == 0              ? SEGMENT_DATA_OFFSET
+                               : cursor->position.next_lsn == 0 ? UINT64_MAX
+                                                                : cursor->offset;
     int rc = twl_cursor_enter_group(cursor);
     if (rc < 0)
         return tell_system(v, rc);
@@ -254,8 +257,6 @@ static int check_segment(struct verifier *v, struct position *position)
         return tell_system(v, rc);
     twl_cursor_begin(&v->cursor, &v->segment, *position);
     rc = check_header_block(v);
-    /* the first group begins after zeros, wherever that is in the first block */
-    v->cursor.offset = 0;
     for (unsigned steps = 0; rc == 0 && !v->is_done; steps++) {
         rc = step(v);
         if (rc <= 0)

@@ -113,11 +113,14 @@ static int enter_at(struct cursor *cursor, uint64_t offset)
 
 static int find_first_group(struct cursor *cursor)
 {
+    struct group_header group;
     int error;
-    const unsigned char *bytes = twl_cursor_bytes(cursor, SEGMENT_DATA_OFFSET, BLOCK_BYTES, &error);
+    const unsigned char *bytes =
+        twl_cursor_bytes(cursor, SEGMENT_DATA_OFFSET, BLOCK_BYTES + GROUP_HEADER_BYTES, &error);
     if (!bytes)
         return error;
-    cursor->offset = SEGMENT_DATA_OFFSET + twl_segment_first_group(bytes);
+    uint64_t at = twl_group_find_first(bytes, cursor->segment->seed, &group);
+    cursor->offset = SEGMENT_DATA_OFFSET + (at < BLOCK_BYTES ? at : 0);
     return 0;
 }
 

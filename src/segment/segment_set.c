@@ -56,10 +56,8 @@ static int read_first_lsn(const struct segment *segment, uint64_t *ret_first_lsn
     int rc = io_read(segment->file, bytes, want, SEGMENT_DATA_OFFSET, &size);
     *ret_first_lsn = 0;
     if (rc == 0 && size == want) {
-        uint64_t at = twl_segment_first_group(bytes);
         struct group_header group;
-        if (at < BLOCK_BYTES &&
-            twl_group_header_decode(bytes + at, segment->seed, SEGMENT_DATA_OFFSET + at, &group))
+        if (twl_group_find_first(bytes, segment->seed, &group) < BLOCK_BYTES)
             *ret_first_lsn = group.first_lsn;
     }
     free(bytes);

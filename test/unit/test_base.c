@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The bottom layer: words for errors, the event that writers sleep on, the guard against forks. */
+#include "suites.h"
+
+#include "base/fork.h"
+#include "base/sync.h"
+#include "base/watermark.h"
+#include "twinlog.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+START_TEST(every_private_error_has_its_own_words)
+{
+    const char *unknown = twinlog_strerror(-6000);
+    for (int error = TWINLOG_EFOREIGN; error <= TWINLOG_ECORRUPT; error++) {
+        ck_assert_str_ne(twinlog_strerror(error), unknown);
+        for (int other = TWINLOG_EFOREIGN; other < error; other++)
+            ck_assert_str_ne(twinlog_strerror(error), twinlog_strerror(other));
+    }
+}
+END_TEST
+
+START_TEST(system_errors_and_success_have_words)
+{
+    ck_assert_str_eq(twinlog_strerror(-EIO), "Input/output error");
+    ck_assert_str_eq(twinlog_strerror(0), "success");
+    ck_assert_str_eq(twinlog_strerror(-4000), "unknown error");
+}
+END_TEST
+
+struct ping {
+    struct twl_event event;
+    _Atomic bool is_true;
+};
+
+static void *wait_for_truth(void *argument)
+{
+    struct ping *ping = argument;
+    for (;;) {
+        uint32_t seen = twl_event_value(&ping->event);
+        if (atomic_load(&ping->is_true))
+            return NULL;
+        twl_event_sleep(&ping->event, seen);
+    }
+}
+
+START_TEST(a_notify_between_check_and_sleep_is_not_lost)
+{
+    for (int round = 0; round < 2000; round++) {
+        struct ping ping = { 0 };
+        pthread_t thread;
+        ck_assert_int_eq(pthread_create(&thread, NULL, wait_for_truth, &ping), 0);
+        atomic_store(&ping.is_true, true);
+        twl_event_notify_all(&ping.event);
+        pthread_join(thread, NULL);
+    }
+}
+END_TEST
+
+START_TEST(a_forked_child_knows_that_it_is_one)
+{
+    struct fork_guard guard;
+    ck_assert_int_eq(twl_fork_guard_init(&guard), 0);
+    ck_assert(!twl_fork_guard_is_forked(&guard));
+    pid_t child = fork();
+    if (child == 0)
+        _exit(twl_fork_guard_is_forked(&guard) ? 0 : 1);
+    int status;
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    ck_assert(!twl_fork_guard_is_forked(&guard));
+
+    struct fork_guard by_pid = { .pid = getpid() }; /* where the kernel can't wipe a page */
+    ck_assert(!twl_fork_guard_is_forked(&by_pid));
+    by_pid.pid++;
+    ck_assert(twl_fork_guard_is_forked(&by_pid));
+    twl_fork_guard_destroy(&guard);
+}
+END_TEST
+
+START_TEST(a_watermark_of_two_words_that_disagree_is_none)
+{
+    struct watermark watermark = { 0 };
+    ck_assert_uint_eq(watermark_load_checked(&watermark), 0);
+    watermark_store(&watermark, 42);
+    ck_assert_uint_eq(watermark_load_checked(&watermark), 42);
+    atomic_store(&watermark.lsn, 43);
+    ck_assert_uint_eq(watermark_load_checked(&watermark), 0);
+}
+END_TEST
+
+Suite *base_suite(void)
+{
+    Suite *suite = suite_create("base");
+    TCase *errors = tcase_create("error");
+    tcase_add_test(errors, every_private_error_has_its_own_words);
+    tcase_add_test(errors, system_errors_and_success_have_words);
+    suite_add_tcase(suite, errors);
+    TCase *sync = tcase_create("sync");
+    tcase_add_test(sync, a_notify_between_check_and_sleep_is_not_lost);
+    tcase_add_test(sync, a_forked_child_knows_that_it_is_one);
+    tcase_add_test(sync, a_watermark_of_two_words_that_disagree_is_none);
+    suite_add_tcase(suite, sync);
+    return suite;
+}

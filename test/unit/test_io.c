@@ -1,0 +1,1233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The operations of io.h as Linux does them: each test runs over every way to write durably, with
+ * buffered and with direct files. What a test needs and this system lacks (io_uring, direct I/O,
+ * libseccomp, the right to mount) is named on standard error.
+ *
+ * That a write is durable cannot be seen from here; that is what the power-cut tests are for.
+ */
+#define _GNU_SOURCE
+#include "io/io_files.h"
+
+#include "base/base.h"
+#include "suites.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <linux/io_uring.h>
+#ifdef HAVE_SECCOMP
+#include <seccomp.h>
+#endif
+
+#define BUFFER_BYTES (16u * BLOCK_BYTES)
+#define FILE_BYTES (16u * BLOCK_BYTES)
+
+/* ---- the ways, and what every test starts with -------------------------------------------------- */
+
+static const struct way {
+    const char *name;
+    int (*create)(const char *path, bool choice, struct io **ret_io);
+    bool choice;
+    bool is_uring;
+    bool has_separate_barrier;
+} ways[] = {
+    { "fdatasync", twl_io_posix_create, false, false, true },
+    { "dsync", twl_io_posix_create, true, false, false },
+    { "uring", twl_io_uring_create, false, true, false },
+    { "uring-linked", twl_io_uring_create, true, true, true },
+};
+
+#define WAYS ((int)(sizeof(ways) / sizeof(ways[0])))
+#define COMBINATIONS (2 * WAYS) /* each way with buffered, then with direct files */
+
+static const struct way *way;
+static unsigned kind; /* flags of every open: 0 or IO_DIRECT */
+static char directory[256];
+static struct io *io;
+static unsigned char *buffer; /* registered with `io` */
+
+static void skip(const char *test, const char *why)
+{
+    fprintf(stderr, "SKIP io %s (%s, %s): %s\n", test, way->name, kind & IO_DIRECT ? "direct" : "buffered",
+            why);
+}
+
+/* Asked past the code under test, so that a fault in that does not look like an old kernel. A ring
+ * counts as locked memory until the kernel gets round to freeing it, so a tight limit refuses the next
+ * test's ring at random. */
+static bool has_uring(void)
+{
+    struct io_uring_params params = { 0 };
+    struct rlimit locked;
+    long fd;
+
+    if (geteuid() != 0 && getrlimit(RLIMIT_MEMLOCK, &locked) == 0 && locked.rlim_cur < 1024 * 1024)
+        return false;
+    fd = syscall(SYS_io_uring_setup, 1, &params);
+    if (fd >= 0)
+        close((int)fd);
+    return fd >= 0;
+}
+
+static bool has_direct_files(void)
+{
+    int fd = open(directory, O_TMPFILE | O_RDWR | O_DIRECT | O_CLOEXEC, 0600);
+
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+static void make_directory(void)
+{
+    const char *parent = getenv("TMPDIR");
+
+    snprintf(directory, sizeof(directory), "%s/twinlog-io-XXXXXX", parent ? parent : "/tmp");
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+}
+
+static int remove_one(const char *path, const struct stat *about, int type, struct FTW *where)
+{
+    (void)about;
+    (void)type;
+    (void)where;
+    return remove(path);
+}
+
+static void remove_directory(void)
+{
+    nftw(directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+static void create_io(void)
+{
+    ck_assert_int_eq(way->create(directory, way->choice, &io), 0);
+    ck_assert_str_eq(io->ops->name, way->name);
+    buffer = mmap(NULL, BUFFER_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ck_assert_ptr_ne(buffer, MAP_FAILED);
+    ck_assert_int_eq(io->ops->adopt_buffers(io, buffer, BUFFER_BYTES), 0);
+}
+
+static void destroy_io(void)
+{
+    io->ops->destroy(io);
+    munmap(buffer, BUFFER_BYTES);
+}
+
+static bool choose(int combination, const char *test)
+{
+    way = &ways[combination / 2];
+    kind = combination % 2 ? IO_DIRECT : 0;
+    if (way->is_uring && !has_uring()) {
+        skip(test, "the kernel refuses io_uring, or leaves less than 1 MiB of locked memory for it");
+        return false;
+    }
+    if (kind & IO_DIRECT && !has_direct_files()) {
+        skip(test, "no direct I/O in the temporary directory");
+        return false;
+    }
+    return true;
+}
+
+/* A test over every combination; `io` is open on an empty directory. */
+#define START_IO_TEST(name)                                                                                  \
+    START_TEST(name)                                                                                         \
+    {                                                                                                        \
+        if (!choose(_i, #name))                                                                              \
+            return;                                                                                          \
+        create_io();
+
+#define END_IO_TEST                                                                                          \
+    destroy_io();                                                                                            \
+    }                                                                                                        \
+    END_TEST
+
+/* ---- helpers ----------------------------------------------------------------------------------- */
+
+static struct io_file *open_file(const char *name, unsigned flags)
+{
+    struct io_file *file = NULL;
+
+    ck_assert_int_eq(io_open(io, name, flags | kind, &file), 0);
+    return file;
+}
+
+static int open_error(const char *name, unsigned flags)
+{
+    struct io_file *file = NULL;
+    int error = io_open(io, name, flags | kind, &file);
+
+    ck_assert_ptr_null(file);
+    return error;
+}
+
+static struct io_file *create_file(const char *name)
+{
+    struct io_file *file = open_file(name, IO_CREATE);
+
+    ck_assert_int_eq(io_allocate(file, FILE_BYTES), 0);
+    return file;
+}
+
+static const char *path_of(const char *name)
+{
+    static char path[512];
+
+    snprintf(path, sizeof(path), "%s/%s", directory, name);
+    return path;
+}
+
+/* Not through the code under test. */
+static void put_file(const char *name, size_t bytes, int value)
+{
+    FILE *file = fopen(path_of(name), "w");
+
+    ck_assert_ptr_nonnull(file);
+    for (size_t i = 0; i < bytes; i++)
+        putc(value, file);
+    ck_assert_int_eq(fclose(file), 0);
+}
+
+static void expect_bytes(const char *name, uint64_t offset, size_t size, int value)
+{
+    unsigned char bytes[FILE_BYTES];
+    int fd = open(path_of(name), O_RDONLY | O_CLOEXEC);
+
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(pread(fd, bytes, size, (off_t)offset), (ssize_t)size);
+    close(fd);
+    for (size_t i = 0; i < size; i++)
+        ck_assert_msg(bytes[i] == value, "byte %zu of %s is %#x", (size_t)offset + i, name, bytes[i]);
+}
+
+static struct io_write write_of(struct io_file *file, const unsigned char *data, size_t size, uint64_t offset)
+{
+    struct io_write write = { .file = file, .data = data, .size = size, .offset = offset };
+
+    write.ret_written = write.ret_synced = 12345;
+    return write;
+}
+
+static void write_and_reap(struct io_write *write)
+{
+    int error = io->ops->submit(io, write);
+
+    if (error == 0)
+        io->ops->reap(io, write);
+    else
+        write->ret_written = error;
+}
+
+static void expect_full(const struct io_write *write)
+{
+    ck_assert_int_eq(write->ret_written, (int64_t)write->size);
+    ck_assert_int_eq(write->ret_synced, 0);
+}
+
+static void write_durably(struct io_file *file, uint64_t offset, int value)
+{
+    struct io_write write = write_of(file, buffer, BLOCK_BYTES, offset);
+
+    memset(buffer, value, BLOCK_BYTES);
+    write_and_reap(&write);
+    expect_full(&write);
+}
+
+/* For children, and for threads: the test thread asserts. */
+#define EXPECT(condition)                                                                                    \
+    do {                                                                                                     \
+        if (!(condition)) {                                                                                  \
+            fprintf(stderr, "%s:%d: in a child: not so: %s\n", __FILE__, __LINE__, #condition);              \
+            return 1;                                                                                        \
+        }                                                                                                    \
+    } while (0)
+
+#define CANNOT_RUN 77
+
+static pid_t start_child(int (*body)(void))
+{
+    pid_t child = fork();
+
+    ck_assert_int_ge(child, 0);
+    if (child == 0)
+        _exit(body());
+    return child;
+}
+
+static int wait_child(pid_t child)
+{
+    int status;
+
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static int run_child(int (*body)(void))
+{
+    return wait_child(start_child(body));
+}
+
+#ifdef HAVE_SECCOMP
+/* The calling thread, and what it forks, gets `error` from that system call from here on, where
+ * `condition` (NULL = always) holds for an argument. */
+static bool forbid_if(int number, int error, const struct scmp_arg_cmp *condition)
+{
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+    uint32_t action = SCMP_ACT_ERRNO((unsigned)error);
+    bool is_loaded = filter &&
+                     seccomp_rule_add_array(filter, action, number, condition ? 1 : 0, condition) == 0 &&
+                     seccomp_load(filter) == 0;
+
+    seccomp_release(filter);
+    return is_loaded;
+}
+
+static bool forbid(int number, int error)
+{
+    return forbid_if(number, error, NULL);
+}
+#endif
+
+static void expect_success_or_skip(int result, const char *test, const char *why)
+{
+    if (result == CANNOT_RUN)
+        skip(test, why);
+    else
+        ck_assert_int_eq(result, 0);
+}
+
+/* ---- durable writes ---------------------------------------------------------------------------- */
+
+START_IO_TEST(a_reaped_write_can_be_read)
+{
+    static _Alignas(BLOCK_BYTES) unsigned char elsewhere[BLOCK_BYTES];
+    static _Alignas(BLOCK_BYTES) unsigned char back[FILE_BYTES];
+    struct io_file *file = create_file("file");
+    struct io_write write = write_of(file, buffer + BLOCK_BYTES, 2 * BLOCK_BYTES, 4 * BLOCK_BYTES);
+    size_t size;
+
+    memset(buffer, 'n', BUFFER_BYTES);
+    memset(buffer + BLOCK_BYTES, 'a', 2 * BLOCK_BYTES);
+    write_and_reap(&write);
+    expect_full(&write);
+
+    memset(elsewhere, 'b', sizeof(elsewhere)); /* memory the ring does not know */
+    write = write_of(file, elsewhere, sizeof(elsewhere), 8 * BLOCK_BYTES);
+    write_and_reap(&write);
+    expect_full(&write);
+
+    ck_assert_int_eq(io_read(file, back, sizeof(back), 0, &size), 0);
+    ck_assert_uint_eq(size, FILE_BYTES);
+    for (size_t block = 0; block < FILE_BYTES / BLOCK_BYTES; block++) {
+        int value = block == 4 || block == 5 ? 'a' : block == 8 ? 'b' : 0;
+        ck_assert_msg(back[block * BLOCK_BYTES] == value, "block %zu", block);
+        ck_assert_msg(back[(block + 1) * BLOCK_BYTES - 1] == value, "end of block %zu", block);
+    }
+    io_close(file);
+}
+END_IO_TEST
+
+START_IO_TEST(a_failed_write_cancels_its_barrier)
+{
+    struct io_file *file = create_file("file");
+    struct io_file *read_only = open_file("file", IO_READ_ONLY);
+    struct io_write write = write_of(read_only, buffer, BLOCK_BYTES, 0);
+
+    memset(buffer, 'x', BLOCK_BYTES);
+    write_and_reap(&write);
+    ck_assert_int_eq(write.ret_written, -EBADF);
+    ck_assert_int_eq(write.ret_synced, -ECANCELED);
+
+    write_durably(file, BLOCK_BYTES, 'y'); /* the next one is not affected */
+    expect_bytes("file", 0, BLOCK_BYTES, 0);
+    expect_bytes("file", BLOCK_BYTES, BLOCK_BYTES, 'y');
+    io_close(read_only);
+    io_close(file);
+}
+END_IO_TEST
+
+/* A ring inherited from the parent would still be the parent's. */
+static int create_io_in_child(void)
+{
+    EXPECT(way->create(directory, way->choice, &io) == 0);
+    EXPECT(io->ops->adopt_buffers(io, buffer, BUFFER_BYTES) == 0);
+    return 0;
+}
+
+static int write_over_the_limit(void)
+{
+    struct rlimit limit = { 2 * BLOCK_BYTES, 2 * BLOCK_BYTES };
+    struct io_file *file;
+    struct io_write write;
+
+    signal(SIGXFSZ, SIG_IGN);
+    EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    EXPECT(create_io_in_child() == 0);
+    EXPECT(io_open(io, "file", IO_CREATE | kind, &file) == 0);
+
+    write = write_of(file, buffer, 3 * BLOCK_BYTES, 0);
+    write_and_reap(&write);
+    EXPECT(write.ret_written == 2 * BLOCK_BYTES);
+    EXPECT(write.ret_synced == (way->has_separate_barrier ? -ECANCELED : 0));
+
+    write = write_of(file, buffer, BLOCK_BYTES, 2 * BLOCK_BYTES);
+    write_and_reap(&write);
+    EXPECT(write.ret_written == -EFBIG);
+    EXPECT(write.ret_synced == -ECANCELED);
+
+    EXPECT(io_write_at(file, buffer, 3 * BLOCK_BYTES, 0) == -EFBIG); /* all or an error */
+    return 0;
+}
+
+START_IO_TEST(a_short_write_is_reported_and_not_continued)
+{
+    ck_assert_int_eq(run_child(write_over_the_limit), 0);
+}
+END_IO_TEST
+
+static void *write_one_block(void *write)
+{
+    write_and_reap(write);
+    return NULL;
+}
+
+START_IO_TEST(each_group_may_come_from_another_thread)
+{
+    struct io_file *file = create_file("file");
+
+    for (unsigned i = 0; i < 4; i++) {
+        struct io_write write = write_of(file, buffer, BLOCK_BYTES, i * BLOCK_BYTES);
+        pthread_t leader;
+
+        memset(buffer, 'a' + (int)i, BLOCK_BYTES);
+        ck_assert_int_eq(pthread_create(&leader, NULL, write_one_block, &write), 0);
+        ck_assert_int_eq(pthread_join(leader, NULL), 0);
+        expect_full(&write);
+        expect_bytes("file", i * BLOCK_BYTES, BLOCK_BYTES, 'a' + (int)i);
+    }
+    io_close(file);
+}
+END_IO_TEST
+
+static volatile sig_atomic_t signals;
+static void count_signal(int number)
+{
+    (void)number;
+    signals++;
+}
+
+START_IO_TEST(signals_do_not_disturb_a_reap)
+{
+    struct io_file *file = create_file("file");
+    struct sigaction action = { .sa_handler = count_signal }; /* without SA_RESTART */
+    struct itimerval often = { { 0, 200 }, { 0, 200 } }, never = { { 0, 0 }, { 0, 0 } };
+
+    ck_assert_int_eq(sigaction(SIGALRM, &action, NULL), 0);
+    signals = 0;
+    ck_assert_int_eq(setitimer(ITIMER_REAL, &often, NULL), 0);
+    for (int i = 0; i < 100 || signals < 50; i++)
+        write_durably(file, 0, i % 256);
+    ck_assert_int_eq(setitimer(ITIMER_REAL, &never, NULL), 0);
+    io_close(file);
+}
+END_IO_TEST
+
+START_IO_TEST(an_untorn_write_is_refused_where_the_device_has_none)
+{
+    struct io_file *file = create_file("file");
+    struct io_write write = write_of(file, buffer, BLOCK_BYTES, 0);
+
+    write.is_untorn = true;
+    memset(buffer, 'u', BLOCK_BYTES);
+    if (io->untorn_bytes > 0) {
+        ck_assert_uint_eq(kind, IO_DIRECT);
+        ck_assert_uint_ge(io->untorn_bytes, BLOCK_BYTES);
+        write_and_reap(&write);
+        expect_full(&write);
+    } else if (kind == IO_DIRECT) {
+        write_and_reap(&write);
+        ck_assert_int_lt(write.ret_written, 0);
+        ck_assert_int_eq(write.ret_synced, -ECANCELED);
+        expect_bytes("file", 0, BLOCK_BYTES, 0);
+    }
+    io_close(file);
+}
+END_IO_TEST
+
+#define RAGGED_BYTES (BLOCK_BYTES + 904)
+
+static int allocate_twice(void)
+{
+    struct io_file *file;
+
+    EXPECT(io_open(io, "file", kind, &file) == 0);
+    EXPECT(io_allocate(file, 64 * BLOCK_BYTES) == 0);
+    EXPECT(io_allocate(file, BLOCK_BYTES) == 0); /* never makes it shorter */
+    EXPECT(io_sync(file) == 0); /* before that no blocks are counted where they are delayed */
+    io_close(file);
+    return 0;
+}
+
+static void expect_allocated(void)
+{
+    struct stat about;
+
+    ck_assert_int_eq(stat(path_of("file"), &about), 0);
+    ck_assert_int_eq(about.st_size, 64 * BLOCK_BYTES);
+    ck_assert_int_ge(about.st_blocks * 512, 64 * BLOCK_BYTES);
+    expect_bytes("file", 0, 2 * BLOCK_BYTES, 'k');
+    expect_bytes("file", 2 * BLOCK_BYTES, 4 * BLOCK_BYTES, 0);
+}
+
+/* ---- what the kernel may refuse ---------------------------------------------------------------- */
+
+#ifdef HAVE_SECCOMP
+
+static const struct {
+    int number;
+    int error;
+} refusals[] = {
+    { SYS_io_uring_setup, EPERM },
+    { SYS_io_uring_setup, ENOSYS },
+    { SYS_io_uring_setup, ENOMEM },
+    { SYS_io_uring_enter, EPERM },
+};
+static int refusal;
+
+static int create_against_a_refusal(void)
+{
+    struct io *refused = NULL;
+
+    EXPECT(forbid(refusals[refusal].number, refusals[refusal].error));
+    EXPECT(way->create(directory, way->choice, &refused) == (way->is_uring ? -refusals[refusal].error : 0));
+    EXPECT(way->is_uring == !refused);
+    return 0;
+}
+
+START_IO_TEST(a_refused_ring_fails_create_and_only_that)
+{
+    for (refusal = 0; refusal < (int)(sizeof(refusals) / sizeof(refusals[0])); refusal++)
+        ck_assert_int_eq(run_child(create_against_a_refusal), 0);
+}
+END_IO_TEST
+
+static void *write_without_enter(void *write)
+{
+    if (forbid(SYS_io_uring_enter, EPERM))
+        write_and_reap(write);
+    return NULL;
+}
+
+/* The filter is the thread's alone and ends with it. */
+START_IO_TEST(what_the_kernel_did_not_take_is_withdrawn)
+{
+    struct io_file *file = create_file("file");
+    struct io_write write = write_of(file, buffer, BLOCK_BYTES, 0);
+    pthread_t leader;
+
+    memset(buffer, 'x', BLOCK_BYTES);
+    ck_assert_int_eq(pthread_create(&leader, NULL, write_without_enter, &write), 0);
+    ck_assert_int_eq(pthread_join(leader, NULL), 0);
+    if (way->is_uring) {
+        ck_assert_int_eq(write.ret_written, -EPERM);
+        ck_assert_int_eq(write.ret_synced, -ECANCELED);
+        for (unsigned i = 1; i < FILE_BYTES / BLOCK_BYTES; i++)
+            write_durably(file, i * BLOCK_BYTES, 'y');
+        expect_bytes("file", 0, BLOCK_BYTES, 0);
+        expect_bytes("file", BLOCK_BYTES, FILE_BYTES - BLOCK_BYTES, 'y');
+    } else {
+        expect_full(&write);
+    }
+    io_close(file);
+}
+END_IO_TEST
+
+static int write_from_unregistered_memory(void)
+{
+    struct io_file *file;
+    struct io_write write;
+
+    EXPECT(forbid(SYS_io_uring_register, ENOMEM));
+    EXPECT(create_io_in_child() == 0);
+    EXPECT(io_open(io, "file", IO_CREATE | kind, &file) == 0);
+    memset(buffer, 'r', BLOCK_BYTES);
+    write = write_of(file, buffer, BLOCK_BYTES, 0);
+    write_and_reap(&write);
+    EXPECT(write.ret_written == BLOCK_BYTES);
+    EXPECT(write.ret_synced == 0);
+    return 0;
+}
+
+START_IO_TEST(memory_that_cannot_be_registered_is_written_all_the_same)
+{
+    ck_assert_int_eq(run_child(write_from_unregistered_memory), 0);
+    expect_bytes("file", 0, BLOCK_BYTES, 'r');
+}
+END_IO_TEST
+
+/* open(2) promises nothing for a direct read at an offset like that, not even the end of the file. */
+static int read_to_the_end_only(void)
+{
+    struct scmp_arg_cmp at_the_end = { .arg = 3, .op = SCMP_CMP_EQ, .datum_a = RAGGED_BYTES };
+    struct io_file *file;
+    size_t size;
+
+    EXPECT(forbid_if(SYS_pread64, EINVAL, &at_the_end));
+    EXPECT(io_open(io, "file", IO_READ_ONLY | kind, &file) == 0);
+    EXPECT(io_read(file, buffer, 4 * BLOCK_BYTES, 0, &size) == (kind == IO_DIRECT ? 0 : -EINVAL));
+    EXPECT(kind != IO_DIRECT || size == RAGGED_BYTES);
+    return 0;
+}
+
+START_IO_TEST(a_direct_read_does_not_look_behind_a_ragged_end)
+{
+    put_file("file", RAGGED_BYTES, 'e');
+    ck_assert_int_eq(run_child(read_to_the_end_only), 0);
+}
+END_IO_TEST
+
+static int allocate_without_fallocate(void)
+{
+    EXPECT(forbid(SYS_fallocate, EOPNOTSUPP));
+    return allocate_twice();
+}
+
+START_IO_TEST(allocate_reserves_space_without_fallocate_as_well)
+{
+    put_file("file", 2 * BLOCK_BYTES, 'k');
+    ck_assert_int_eq(run_child(allocate_without_fallocate), 0);
+    expect_allocated();
+}
+END_IO_TEST
+
+#endif
+
+/* ---- fork -------------------------------------------------------------------------------------- */
+
+static struct io_file *inherited;
+
+static int free_what_was_inherited(void)
+{
+    io_close(inherited);
+    io->ops->destroy(io);
+    return 0;
+}
+
+START_IO_TEST(a_forked_child_can_free_its_copy)
+{
+    struct io_file *other;
+
+    inherited = create_file("file");
+    other = open_file("file", 0);
+    ck_assert_int_eq(io_lock(inherited), 0);
+    ck_assert_int_eq(run_child(free_what_was_inherited), 0);
+
+    ck_assert_int_eq(io_lock(other), -EAGAIN); /* the parent's lock is still there */
+    write_durably(inherited, 0, 'p');
+    expect_bytes("file", 0, BLOCK_BYTES, 'p');
+    io_close(inherited);
+    io_close(other);
+}
+END_IO_TEST
+
+static int gate[2];
+static int wait_at_the_gate(void)
+{
+    char byte;
+
+    close(gate[1]);
+    return (int)read(gate[0], &byte, 1); /* 0: the other end was closed */
+}
+
+static pid_t start_waiting_child(void)
+{
+    ck_assert_int_eq(pipe2(gate, O_CLOEXEC), 0);
+    return start_child(wait_at_the_gate);
+}
+
+static void let_child_go(pid_t child)
+{
+    close(gate[1]);
+    ck_assert_int_eq(wait_child(child), 0);
+    close(gate[0]);
+}
+
+START_IO_TEST(a_fork_does_not_part_the_ring_from_the_buffers)
+{
+    struct io_file *file = create_file("file");
+    pid_t child;
+
+    write_durably(file, 0, 'o');
+    child = start_waiting_child(); /* shares every page, so that the parent's next store copies it */
+    write_durably(file, 0, 'n');
+    expect_bytes("file", 0, BLOCK_BYTES, 'n');
+    let_child_go(child);
+    io_close(file);
+}
+END_IO_TEST
+
+START_IO_TEST(a_forked_child_does_not_keep_what_the_parent_closed_locked)
+{
+    struct io_file *file = create_file("file");
+    struct io_file *other = open_file("file", 0);
+    pid_t child;
+
+    ck_assert_int_eq(io_lock(file), 0);
+    child = start_waiting_child();
+    io_close(file);
+    ck_assert_int_eq(io_lock(other), 0);
+    let_child_go(child);
+    io_close(other);
+}
+END_IO_TEST
+
+/* ---- locks and shared pages -------------------------------------------------------------------- */
+
+static bool is_locked(struct io_file *file)
+{
+    bool answer = false;
+
+    ck_assert_int_eq(io_is_locked(file, &answer), 0);
+    return answer;
+}
+
+START_IO_TEST(a_lock_is_seen_by_others_until_its_file_is_closed)
+{
+    struct io_file *holder = create_file("file");
+    struct io_file *other = open_file("file", 0);
+    struct io_file *reader = open_file("file", IO_READ_ONLY);
+
+    ck_assert(!is_locked(reader));
+    ck_assert_int_eq(io_lock(holder), 0);
+    ck_assert(is_locked(other));
+    ck_assert(is_locked(reader));
+    ck_assert(!is_locked(holder)); /* its own does not count */
+    ck_assert_int_eq(io_lock(other), -EAGAIN);
+    io_close(open_file("file", 0)); /* unlike with POSIX locks, that changes nothing */
+    ck_assert_int_eq(io_lock(other), -EAGAIN);
+
+    io_close(holder);
+    ck_assert(!is_locked(reader));
+    ck_assert_int_eq(io_lock(other), 0);
+    io_close(other);
+    io_close(reader);
+}
+END_IO_TEST
+
+static int try_lock_of_another_process(void)
+{
+    struct io_file *file, *reader;
+    bool answer = false;
+
+    EXPECT(create_io_in_child() == 0);
+    EXPECT(io_open(io, "file", kind, &file) == 0);
+    EXPECT(io_open(io, "file", kind | IO_READ_ONLY, &reader) == 0);
+    EXPECT(io_lock(file) == -EAGAIN);
+    EXPECT(io_is_locked(file, &answer) == 0 && answer);
+    answer = false;
+    EXPECT(io_is_locked(reader, &answer) == 0 && answer);
+    return 0;
+}
+
+START_IO_TEST(a_lock_is_seen_by_other_processes)
+{
+    struct io_file *file = create_file("file");
+
+    ck_assert_int_eq(io_lock(file), 0);
+    ck_assert_int_eq(run_child(try_lock_of_another_process), 0);
+    io_close(file);
+}
+END_IO_TEST
+
+static int lock_and_wait_to_be_killed(void)
+{
+    struct io_file *file;
+
+    EXPECT(create_io_in_child() == 0);
+    EXPECT(io_open(io, "file", kind, &file) == 0);
+    EXPECT(io_lock(file) == 0);
+    EXPECT(write(gate[1], "", 1) == 1);
+    for (;;)
+        pause();
+}
+
+START_IO_TEST(a_lock_ends_with_its_process)
+{
+    struct io_file *file = create_file("file");
+    pid_t child;
+    char byte;
+
+    ck_assert_int_eq(pipe2(gate, O_CLOEXEC), 0);
+    child = start_child(lock_and_wait_to_be_killed);
+    close(gate[1]);
+    ck_assert_int_eq(read(gate[0], &byte, 1), 1);
+    ck_assert_int_eq(io_lock(file), -EAGAIN);
+    kill(child, SIGKILL);
+    ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
+    ck_assert_int_eq(io_lock(file), 0);
+    close(gate[0]);
+    io_close(file);
+}
+END_IO_TEST
+
+/* The kernel stores into the page for us: EFAULT instead of a signal. */
+static bool is_writable(void *page)
+{
+    int ends[2];
+    bool answer;
+
+    ck_assert_int_eq(pipe2(ends, O_CLOEXEC), 0);
+    ck_assert_int_eq(write(ends[1], "w", 1), 1);
+    answer = read(ends[0], page, 1) == 1;
+    close(ends[0]);
+    close(ends[1]);
+    return answer;
+}
+
+START_IO_TEST(a_mapped_page_is_shared_between_two_opens)
+{
+    struct io_file *file = create_file("file");
+    struct io_file *reader = open_file("file", IO_READ_ONLY);
+    void *ours = NULL, *theirs = NULL;
+
+    ck_assert_int_eq(file->io->ops->map(file, BLOCK_BYTES, &ours), 0);
+    ck_assert_int_eq(file->io->ops->map(reader, BLOCK_BYTES, &theirs), 0);
+    memset(ours, 's', BLOCK_BYTES);
+    ck_assert_mem_eq(ours, theirs, BLOCK_BYTES);
+    ck_assert(is_writable(ours));
+    ck_assert(!is_writable(theirs));
+    io->ops->unmap(io, ours, BLOCK_BYTES);
+    io->ops->unmap(io, theirs, BLOCK_BYTES);
+    io_close(file);
+    io_close(reader);
+}
+END_IO_TEST
+
+/* ---- open -------------------------------------------------------------------------------------- */
+
+START_IO_TEST(create_needs_a_new_name_and_open_an_old_one)
+{
+    struct stat about;
+    mode_t mask = umask(0);
+
+    umask(mask);
+    ck_assert_int_eq(open_error("file", 0), -ENOENT);
+    ck_assert_int_eq(open_error("file", IO_READ_ONLY), -ENOENT);
+    io_close(open_file("file", IO_CREATE));
+    ck_assert_int_eq(open_error("file", IO_CREATE), -EEXIST);
+    io_close(open_file("file", 0));
+    io_close(open_file("file", IO_READ_ONLY));
+    ck_assert_int_eq(stat(path_of("file"), &about), 0);
+    ck_assert_uint_eq(about.st_mode & 0777, 0666 & ~mask);
+}
+END_IO_TEST
+
+static void expect_status_flags(unsigned flags, int access_mode)
+{
+    struct io_file *file = open_file("file", flags);
+    int expected = access_mode | (kind & IO_DIRECT ? O_DIRECT : 0); /* and nothing is left of O_NONBLOCK */
+
+    ck_assert_int_eq(fcntl(io_file_fd(file), F_GETFL) & (O_ACCMODE | O_DIRECT | O_NONBLOCK | O_APPEND),
+                     expected);
+    io_close(file);
+}
+
+START_IO_TEST(a_file_is_open_as_it_was_asked_for)
+{
+    expect_status_flags(IO_CREATE, O_RDWR);
+    expect_status_flags(0, O_RDWR);
+    expect_status_flags(IO_READ_ONLY, O_RDONLY);
+}
+END_IO_TEST
+
+START_IO_TEST(a_name_that_leads_elsewhere_is_refused)
+{
+    static const char *const names[] = { "", ".", "..", "a/b", "/etc/hostname", "../file", "file/" };
+
+    put_file("file", 1, 'f');
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        ck_assert_int_eq(open_error(names[i], 0), -EINVAL);
+        ck_assert_int_eq(open_error(names[i], IO_READ_ONLY), -EINVAL);
+        ck_assert_int_eq(open_error(names[i], IO_CREATE), -EINVAL);
+        ck_assert_int_eq(io->ops->rename(io, "file", names[i]), -EINVAL);
+        ck_assert_int_eq(io->ops->rename(io, names[i], "file"), -EINVAL);
+        ck_assert_int_eq(io->ops->unlink(io, names[i]), -EINVAL);
+    }
+}
+END_IO_TEST
+
+START_IO_TEST(a_symbolic_link_is_not_followed)
+{
+    put_file("file", 1, 'f');
+    ck_assert_int_eq(symlink("file", path_of("link")), 0);
+    ck_assert_int_eq(symlink("nothing", path_of("dangling")), 0);
+    ck_assert_int_eq(open_error("link", 0), -ELOOP);
+    ck_assert_int_eq(open_error("link", IO_READ_ONLY), -ELOOP);
+    ck_assert_int_eq(open_error("dangling", 0), -ELOOP);
+    ck_assert_int_eq(open_error("dangling", IO_CREATE), -EEXIST);
+}
+END_IO_TEST
+
+START_IO_TEST(only_regular_files_are_opened)
+{
+    ck_assert_int_eq(mkfifo(path_of("fifo"), 0600), 0);
+    ck_assert_int_eq(open_error("fifo", 0), -EINVAL); /* and does not wait for a writer */
+    ck_assert_int_eq(open_error("fifo", IO_READ_ONLY), -EINVAL);
+    ck_assert_int_eq(mkdir(path_of("directory"), 0700), 0);
+    ck_assert_int_eq(open_error("directory", 0), -EISDIR);
+    ck_assert_int_eq(open_error("directory", IO_READ_ONLY), -EISDIR);
+}
+END_IO_TEST
+
+START_IO_TEST(create_names_what_is_wrong_with_the_directory)
+{
+    struct io *none = NULL;
+
+    put_file("file", 1, 'f');
+    ck_assert_int_eq(way->create(path_of("missing"), way->choice, &none), -ENOENT);
+    ck_assert_int_eq(way->create(path_of("file"), way->choice, &none), -ENOTDIR);
+    ck_assert_ptr_null(none);
+}
+END_IO_TEST
+
+START_IO_TEST(a_renamed_directory_stays_open)
+{
+    char before[256], after[256 + 8];
+
+    memcpy(before, directory, sizeof(before));
+    snprintf(after, sizeof(after), "%s.moved", directory);
+    ck_assert_int_eq(rename(before, after), 0);
+    io_close(open_file("file", IO_CREATE));
+    ck_assert_int_eq(rename(after, before), 0);
+    ck_assert_int_eq(access(path_of("file"), F_OK), 0);
+}
+END_IO_TEST
+
+#define DESCRIPTORS 64
+
+static bool is_open[DESCRIPTORS];
+
+START_IO_TEST(every_descriptor_is_close_on_exec_and_is_closed_in_the_end)
+{
+    struct io *second = NULL;
+    struct io_file *file = NULL;
+    int opened = 0;
+
+    for (int fd = 0; fd < DESCRIPTORS; fd++)
+        is_open[fd] = fcntl(fd, F_GETFD) >= 0;
+    ck_assert_int_eq(way->create(directory, way->choice, &second), 0);
+    ck_assert_int_eq(io_open(second, "file", kind | IO_CREATE, &file), 0);
+    for (int fd = 0; fd < DESCRIPTORS; fd++) {
+        int flags = fcntl(fd, F_GETFD);
+        if (flags < 0 || is_open[fd])
+            continue;
+        opened++;
+        ck_assert_int_eq(flags & FD_CLOEXEC, FD_CLOEXEC);
+    }
+    ck_assert_int_eq(opened, way->is_uring ? 3 : 2);
+    io_close(file);
+    second->ops->destroy(second);
+    for (int fd = 0; fd < DESCRIPTORS; fd++)
+        ck_assert_int_eq(fcntl(fd, F_GETFD) >= 0, is_open[fd]);
+}
+END_IO_TEST
+
+/* ---- bytes ------------------------------------------------------------------------------------- */
+
+START_IO_TEST(a_read_is_short_only_at_the_end_of_the_file)
+{
+    struct io_file *file;
+    uint64_t bytes = 0;
+    size_t size = 1;
+
+    put_file("file", RAGGED_BYTES, 'e');
+    file = open_file("file", IO_READ_ONLY);
+    ck_assert_int_eq(io_size(file, &bytes), 0);
+    ck_assert_uint_eq(bytes, RAGGED_BYTES);
+    ck_assert_int_eq(io_read(file, buffer, 4 * BLOCK_BYTES, 0, &size), 0);
+    ck_assert_uint_eq(size, RAGGED_BYTES);
+    ck_assert_uint_eq(buffer[size - 1], 'e');
+    ck_assert_int_eq(io_read(file, buffer, BLOCK_BYTES, 0, &size), 0);
+    ck_assert_uint_eq(size, BLOCK_BYTES);
+    ck_assert_int_eq(io_read(file, buffer, BLOCK_BYTES, 8 * BLOCK_BYTES, &size), 0);
+    ck_assert_uint_eq(size, 0);
+    io_close(file);
+}
+END_IO_TEST
+
+START_IO_TEST(a_plain_write_is_whole_or_an_error)
+{
+    struct io_file *file = create_file("file");
+    struct io_file *reader = open_file("file", IO_READ_ONLY);
+
+    memset(buffer, 'w', 3 * BLOCK_BYTES);
+    ck_assert_int_eq(io_write_at(file, buffer, 3 * BLOCK_BYTES, 2 * BLOCK_BYTES), 0);
+    ck_assert_int_eq(io_sync(file), 0);
+    expect_bytes("file", 0, 2 * BLOCK_BYTES, 0);
+    expect_bytes("file", 2 * BLOCK_BYTES, 3 * BLOCK_BYTES, 'w');
+    expect_bytes("file", 5 * BLOCK_BYTES, 3 * BLOCK_BYTES, 0);
+    ck_assert_int_eq(io_write_at(reader, buffer, BLOCK_BYTES, 0), -EBADF);
+    io_close(reader);
+    io_close(file);
+}
+END_IO_TEST
+
+START_IO_TEST(allocate_extends_and_reserves_and_never_shortens)
+{
+    put_file("file", 2 * BLOCK_BYTES, 'k');
+    ck_assert_int_eq(allocate_twice(), 0);
+    expect_allocated();
+}
+END_IO_TEST
+
+static bool mount_over_directory(const char *type, const char *options)
+{
+    return unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+           mount("none", directory, type, 0, options) == 0;
+}
+
+static int fill_a_small_disk(void)
+{
+    struct io_file *file;
+
+    if (!mount_over_directory("tmpfs", "size=64k") || (kind & IO_DIRECT && !has_direct_files()))
+        return CANNOT_RUN;
+    EXPECT(create_io_in_child() == 0);
+    EXPECT(io_open(io, "file", kind | IO_CREATE, &file) == 0);
+    EXPECT(io_allocate(file, 32 * BLOCK_BYTES) == -ENOSPC);
+#ifdef HAVE_SECCOMP
+    EXPECT(forbid(SYS_fallocate, EOPNOTSUPP));
+    EXPECT(io_allocate(file, 32 * BLOCK_BYTES) == -ENOSPC);
+#endif
+    return 0;
+}
+
+START_IO_TEST(allocate_says_that_the_disk_is_full)
+{
+    expect_success_or_skip(run_child(fill_a_small_disk), "allocate_says_that_the_disk_is_full",
+                           "no right to mount, or no direct I/O on tmpfs");
+}
+END_IO_TEST
+
+static int create_where_nothing_is_direct(void)
+{
+    struct io_file *file;
+
+    if (!mount_over_directory("ramfs", NULL))
+        return CANNOT_RUN;
+    EXPECT(create_io_in_child() == 0);
+    EXPECT(io_open(io, "file", IO_DIRECT | IO_CREATE, &file) == -EINVAL);
+    EXPECT(io_open(io, "file", 0, &file) == -ENOENT); /* it left nothing behind */
+    EXPECT(io_open(io, "file", IO_CREATE, &file) == 0);
+    return 0;
+}
+
+START_IO_TEST(a_direct_file_is_refused_where_there_are_none)
+{
+    expect_success_or_skip(run_child(create_where_nothing_is_direct),
+                           "a_direct_file_is_refused_where_there_are_none", "no right to mount");
+}
+END_IO_TEST
+
+/* ---- the directory ----------------------------------------------------------------------------- */
+
+static unsigned names_seen;
+static int see_name(void *context, const char *name)
+{
+    (void)context;
+    ck_assert_uint_eq(strlen(name), 1);
+    ck_assert(name[0] >= 'a' && name[0] <= 'c');
+    names_seen |= 1u << (name[0] - 'a');
+    return 0;
+}
+
+static int list_again(void *context, const char *name)
+{
+    (void)name;
+    names_seen = 0;
+    ck_assert_int_eq(io->ops->list(io, see_name, NULL), 0);
+    ck_assert_uint_eq(names_seen, 7);
+    ++*(int *)context;
+    return 0;
+}
+
+static int stop_listing(void *context, const char *name)
+{
+    (void)name;
+    ++*(int *)context;
+    return -5001;
+}
+
+START_IO_TEST(list_names_every_file_once)
+{
+    int calls = 0;
+
+    ck_assert_int_eq(io->ops->list(io, stop_listing, &calls), 0);
+    ck_assert_int_eq(calls, 0); /* nothing there yet, not even . and .. */
+    put_file("a", 1, 'a');
+    put_file("b", 1, 'b');
+    put_file("c", 1, 'c');
+    ck_assert_int_eq(io->ops->list(io, list_again, &calls), 0);
+    ck_assert_int_eq(calls, 3);
+}
+END_IO_TEST
+
+START_IO_TEST(list_ends_when_it_is_told_to)
+{
+    int calls = 0;
+
+    put_file("a", 1, 'a');
+    put_file("b", 1, 'b');
+    ck_assert_int_eq(io->ops->list(io, stop_listing, &calls), -5001);
+    ck_assert_int_eq(calls, 1);
+}
+END_IO_TEST
+
+START_IO_TEST(rename_replaces_and_unlink_removes)
+{
+    put_file("new", 1, 'n');
+    put_file("file", 1, 'o');
+    ck_assert_int_eq(io->ops->rename(io, "new", "file"), 0);
+    ck_assert_int_eq(io->ops->sync_dir(io), 0);
+    expect_bytes("file", 0, 1, 'n');
+    ck_assert_int_eq(io->ops->rename(io, "new", "file"), -ENOENT);
+    ck_assert_int_eq(io->ops->unlink(io, "file"), 0);
+    ck_assert_int_eq(io->ops->unlink(io, "file"), -ENOENT);
+    ck_assert_int_eq(access(path_of("file"), F_OK), -1);
+}
+END_IO_TEST
+
+/* ---- time and chance --------------------------------------------------------------------------- */
+
+static int64_t clock_ns(clockid_t clock)
+{
+    struct timespec now;
+
+    clock_gettime(clock, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+START_IO_TEST(time_is_the_wall_clock_and_sleep_is_not_cut_short)
+{
+    struct sigaction action = { .sa_handler = count_signal };
+    struct itimerval often = { { 0, 200 }, { 0, 200 } }, never = { { 0, 0 }, { 0, 0 } };
+    int64_t before = clock_ns(CLOCK_REALTIME);
+    int64_t now = io->ops->now_ns(io);
+
+    ck_assert_int_le(before, now);
+    ck_assert_int_le(now, clock_ns(CLOCK_REALTIME));
+
+    ck_assert_int_eq(sigaction(SIGALRM, &action, NULL), 0);
+    ck_assert_int_eq(setitimer(ITIMER_REAL, &often, NULL), 0);
+    before = clock_ns(CLOCK_MONOTONIC);
+    io->ops->sleep_ms(io, 5);
+    ck_assert_int_ge(clock_ns(CLOCK_MONOTONIC) - before, 5000000);
+    ck_assert_int_eq(setitimer(ITIMER_REAL, &never, NULL), 0);
+}
+END_IO_TEST
+
+START_IO_TEST(random_fills_every_byte)
+{
+    unsigned char bytes[600] = { 0 }; /* more than one getrandom() promises in one piece */
+    size_t zeros = 0;
+
+    ck_assert_int_eq(io->ops->random(io, bytes, sizeof(bytes)), 0);
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        zeros += bytes[i] == 0;
+    ck_assert_uint_lt(zeros, 30); /* about 2; more than 29 once in 10^26 */
+}
+END_IO_TEST
+
+/* ---- the suite --------------------------------------------------------------------------------- */
+
+static TCase *add_case(Suite *suite, const char *name)
+{
+    TCase *tests = tcase_create(name);
+
+    tcase_add_checked_fixture(tests, make_directory, remove_directory);
+    tcase_set_timeout(tests, 10);
+    suite_add_tcase(suite, tests);
+    return tests;
+}
+
+#define ADD(tests, name) tcase_add_loop_test(tests, name, 0, COMBINATIONS)
+
+Suite *io_suite(void)
+{
+    Suite *suite = suite_create("io");
+    TCase *tests = add_case(suite, "durable writes");
+
+    ADD(tests, a_reaped_write_can_be_read);
+    ADD(tests, a_failed_write_cancels_its_barrier);
+    ADD(tests, a_short_write_is_reported_and_not_continued);
+    ADD(tests, each_group_may_come_from_another_thread);
+    ADD(tests, signals_do_not_disturb_a_reap);
+    ADD(tests, an_untorn_write_is_refused_where_the_device_has_none);
+
+    tests = add_case(suite, "refusals");
+#ifdef HAVE_SECCOMP
+    ADD(tests, a_refused_ring_fails_create_and_only_that);
+    ADD(tests, what_the_kernel_did_not_take_is_withdrawn);
+    ADD(tests, memory_that_cannot_be_registered_is_written_all_the_same);
+    ADD(tests, a_direct_read_does_not_look_behind_a_ragged_end);
+    ADD(tests, allocate_reserves_space_without_fallocate_as_well);
+#else
+    fprintf(stderr, "SKIP io: what the kernel may refuse: built without libseccomp\n");
+#endif
+    ADD(tests, allocate_says_that_the_disk_is_full);
+    ADD(tests, a_direct_file_is_refused_where_there_are_none);
+
+    tests = add_case(suite, "fork");
+    ADD(tests, a_forked_child_can_free_its_copy);
+    ADD(tests, a_fork_does_not_part_the_ring_from_the_buffers);
+    ADD(tests, a_forked_child_does_not_keep_what_the_parent_closed_locked);
+
+    tests = add_case(suite, "locks and shared pages");
+    ADD(tests, a_lock_is_seen_by_others_until_its_file_is_closed);
+    ADD(tests, a_lock_is_seen_by_other_processes);
+    ADD(tests, a_lock_ends_with_its_process);
+    ADD(tests, a_mapped_page_is_shared_between_two_opens);
+
+    tests = add_case(suite, "open");
+    ADD(tests, create_needs_a_new_name_and_open_an_old_one);
+    ADD(tests, a_file_is_open_as_it_was_asked_for);
+    ADD(tests, a_name_that_leads_elsewhere_is_refused);
+    ADD(tests, a_symbolic_link_is_not_followed);
+    ADD(tests, only_regular_files_are_opened);
+    ADD(tests, create_names_what_is_wrong_with_the_directory);
+    ADD(tests, a_renamed_directory_stays_open);
+    ADD(tests, every_descriptor_is_close_on_exec_and_is_closed_in_the_end);
+
+    tests = add_case(suite, "bytes");
+    ADD(tests, a_read_is_short_only_at_the_end_of_the_file);
+    ADD(tests, a_plain_write_is_whole_or_an_error);
+    ADD(tests, allocate_extends_and_reserves_and_never_shortens);
+
+    tests = add_case(suite, "directory");
+    ADD(tests, list_names_every_file_once);
+    ADD(tests, list_ends_when_it_is_told_to);
+    ADD(tests, rename_replaces_and_unlink_removes);
+
+    tests = add_case(suite, "time and chance");
+    ADD(tests, time_is_the_wall_clock_and_sleep_is_not_cut_short);
+    ADD(tests, random_fills_every_byte);
+    return suite;
+}
