@@ -168,15 +168,6 @@ bool twl_group_header_decode(const unsigned char bytes[GROUP_HEADER_BYTES], uint
     return true;
 }
 
-uint64_t twl_group_find_first(const unsigned char *data, uint32_t segment_seed, struct group_header *ret_group)
-{
-    uint64_t at = 0;
-    while (at < BLOCK_BYTES &&
-           !twl_group_header_decode(data + at, segment_seed, SEGMENT_DATA_OFFSET + at, ret_group))
-        at += 8;
-    return at;
-}
-
 /*
  * Record header
  *

@@ -98,10 +98,6 @@ void twl_group_header_encode(struct group_header *group, uint32_t segment_seed, 
 /* False unless the bytes are a group header for exactly this place, and possible in itself. */
 bool twl_group_header_decode(const unsigned char bytes[GROUP_HEADER_BYTES], uint32_t segment_seed,
                              uint64_t offset, struct group_header *ret_group);
-/* Where in a segment's first data block the first group begins: at the first multiple of 8 that holds a
- * header. BLOCK_BYTES if none does. Looks at BLOCK_BYTES + GROUP_HEADER_BYTES bytes. */
-uint64_t twl_group_find_first(const unsigned char *data, uint32_t segment_seed, struct group_header *ret_group);
-
 /* A cheap first look, for searching. */
 bool twl_group_header_maybe(const unsigned char *bytes);
 

@@ -139,7 +139,7 @@ static int resume(struct verifier *v)
     struct cursor *cursor = &v->cursor;
     struct later_groups later;
     uint64_t offset = cursor->offset, next_lsn = cursor->position.next_lsn;
-    int rc = twl_cursor_find_later(cursor, offset + 8, cursor->position, &later);
+    int rc = twl_cursor_find_later(cursor, offset, cursor->position, &later);
     if (rc < 0)
         return tell_system(v, rc);
     if (later.offset != 0) {
@@ -178,24 +178,27 @@ static int tell_end(struct verifier *v, const struct recover_row *row)
  * otherwise the segment or the log ends here. */
 static int judge(struct verifier *v, bool *ret_is_damage)
 {
-    const struct recover_row *row;
-    struct later_groups later;
+    struct recover_judgement judgement;
     uint64_t next_lsn = v->cursor.position.next_lsn;
     *ret_is_damage = v->has_writer && next_lsn <= v->limit_lsn;
     if (v->has_writer && next_lsn > v->limit_lsn) { /* being written just now */
         v->is_done = true;
         return 0;
     }
-    int rc = twl_recover_judge(v->io, &v->set, v->index, &v->cursor, v->was_closed, &row, &later);
+    int rc = twl_recover_judge(v->io, &v->set, v->index, &v->cursor, v->was_closed, &judgement);
     if (rc < 0)
         return tell_system(v, rc);
-    if (row->decision == DECIDE_NEXT_SEGMENT) {
+    /* nothing was ever written here: whatever is missing begins the next segment, and is found there */
+    bool is_full = judgement.row->decision == DECIDE_NEXT_SEGMENT ||
+                   (judgement.facts & (FACT_ZERO | FACT_LATER_GROUP | FACT_LATER_DURABLE)) ==
+                       (FACT_ZERO | FACT_LATER_DURABLE);
+    if (is_full) {
         *ret_is_damage = false;
         return 0;
     }
-    if (row->decision == DECIDE_DAMAGE)
+    if (judgement.row->decision == DECIDE_DAMAGE)
         *ret_is_damage = true;
-    return *ret_is_damage ? 0 : tell_end(v, row);
+    return *ret_is_damage ? 0 : tell_end(v, judgement.row);
 }
 
 /* The group the cursor has entered. 1 = go on with the next one. */
@@ -240,8 +243,6 @@ static int step(struct verifier *v)
         return check_group(v, expected_offset);
     if (cursor->offset >= v->segment.data_end && cursor->position.next_lsn == 0)
         return 0;
-    if (cursor->position.next_lsn == 0 && v->set.entries[v->index].header.sequence == 1)
-        cursor->position.next_lsn = 1;
     bool is_damage;
     rc = judge(v, &is_damage);
     if (rc != 0 || !is_damage)
@@ -273,13 +274,13 @@ static int check_segment(struct verifier *v, struct position *position)
 
 static int check_segments(struct verifier *v)
 {
-    struct position position = { 0 };
+    struct position position = { .next_lsn = 1 };
     int64_t begun = twl_segment_set_newest(&v->set);
     size_t newest = begun < 0 ? 0 : (size_t)begun;
     for (size_t i = 0; i <= newest; i++)
         v->total_bytes += v->set.entries[i].header.bytes;
     int rc = 0;
-    for (v->index = 0; rc == 0 && !v->is_done && v->index <= newest; v->index++)
+    for (v->index = 0; rc == 0 && !v->is_done && v->index < v->set.count; v->index++)
         rc = check_segment(v, &position);
     show_progress(v, 0);
     return rc;

@@ -246,7 +246,8 @@ static int report_damage(struct twinlog_reader *reader, uint64_t lsn, uint64_t o
     return fail(reader, TWINLOG_ECORRUPT, &report);
 }
 
-static int open_segment(struct twinlog_reader *reader, size_t index, struct position position)
+/* `position` NULL: what is known without another segment. */
+static int open_segment(struct twinlog_reader *reader, size_t index, const struct position *position)
 {
     struct segment segment;
     int rc = twl_segment_open_valid(reader->io, reader->set.entries[index].name, &segment);
@@ -255,7 +256,8 @@ static int open_segment(struct twinlog_reader *reader, size_t index, struct posi
     twl_segment_close(&reader->segment);
     reader->segment = segment;
     reader->index = index;
-    twl_cursor_begin(&reader->cursor, &reader->segment, position);
+    twl_cursor_begin(&reader->cursor, &reader->segment,
+                     position ? *position : twl_position_before(&reader->segment));
     return 0;
 }
 
@@ -278,7 +280,7 @@ static int enter_next_segment(struct twinlog_reader *reader)
 
     struct segment before = reader->segment;
     reader->segment.file = NULL;
-    int rc = open_segment(reader, index, position);
+    int rc = open_segment(reader, index, &position);
     if (rc < 0) {
         reader->segment = before;
         return rc;
@@ -319,7 +321,7 @@ static int find_group(struct twinlog_reader *reader)
                 index = i;
         if (reader->set.count == 0)
             return report_damage(reader, reader->next_lsn, 0);
-        rc = open_segment(reader, index, (struct position){ 0 });
+        rc = open_segment(reader, index, NULL);
         if (rc < 0)
             return rc;
         reader->is_placed = true;

@@ -22,7 +22,14 @@ void twl_cursor_begin(struct cursor *cursor, const struct segment *segment, stru
 {
     struct window window = cursor->window;
     window.size = 0;
-    *cursor = (struct cursor){ .segment = segment, .window = window, .position = position };
+    *cursor = (struct cursor){
+        .segment = segment, .window_bytes = cursor->window_bytes, .window = window, .position = position
+    };
+}
+
+struct position twl_position_before(const struct segment *segment)
+{
+    return (struct position){ .next_lsn = segment->header.sequence == 1 ? 1 : 0 };
 }
 
 void twl_cursor_free(struct cursor *cursor)
@@ -36,7 +43,8 @@ void twl_cursor_refresh(struct cursor *cursor) { cursor->window.size = 0; }
 static int grow_window(struct cursor *cursor, size_t need)
 {
     struct window *window = &cursor->window;
-    uint64_t usual = min_u64(WINDOW_BYTES, cursor->segment->header.bytes);
+    uint64_t usual = cursor->window_bytes ? cursor->window_bytes
+                                          : min_u64(WINDOW_BYTES, cursor->segment->header.bytes);
     size_t capacity = (size_t)align_up(max_u64(need, usual), BLOCK_BYTES);
     if (capacity <= window->capacity)
         return 0;
@@ -111,25 +119,20 @@ static int enter_at(struct cursor *cursor, uint64_t offset)
     return 1;
 }
 
-static int find_first_group(struct cursor *cursor)
+static int enter_first_group(struct cursor *cursor)
 {
-    struct group_header group;
-    int error;
-    const unsigned char *bytes =
-        twl_cursor_bytes(cursor, SEGMENT_DATA_OFFSET, BLOCK_BYTES + GROUP_HEADER_BYTES, &error);
-    if (!bytes)
-        return error;
-    uint64_t at = twl_group_find_first(bytes, cursor->segment->seed, &group);
-    cursor->offset = SEGMENT_DATA_OFFSET + (at < BLOCK_BYTES ? at : 0);
-    return 0;
+    int rc = 0;
+    for (uint64_t at = 0; rc == 0 && at < BLOCK_BYTES; at += 8)
+        rc = enter_at(cursor, SEGMENT_DATA_OFFSET + at);
+    if (rc == 0)
+        cursor->offset = SEGMENT_DATA_OFFSET;
+    return rc;
 }
 
 int twl_cursor_enter_group(struct cursor *cursor)
 {
-    if (cursor->offset == 0) {
-        int rc = find_first_group(cursor);
-        return rc < 0 ? rc : enter_at(cursor, cursor->offset);
-    }
+    if (cursor->offset == 0)
+        return enter_first_group(cursor);
     /* A group begins where the one before ends, or at the next block where the writer pads. */
     int rc = enter_at(cursor, cursor->offset);
     uint64_t next_block = align_up(cursor->offset, BLOCK_BYTES);
@@ -234,7 +237,9 @@ static void look_for_group(const struct cursor *cursor, const unsigned char *byt
         return;
     bool is_stale = group.epoch.number < stop.epoch.number ||
                     (group.epoch.number == stop.epoch.number && group.epoch.salt != stop.epoch.salt);
-    if (is_stale || group.first_lsn < stop.next_lsn)
+    /* the torn group itself, which would have continued here */
+    bool is_it = group.first_lsn == stop.next_lsn && group.chain == stop.chain;
+    if (is_stale || is_it || group.first_lsn < stop.next_lsn)
         return;
     if (later->offset == 0) {
         later->offset = offset;

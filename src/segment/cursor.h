@@ -2,6 +2,9 @@
 /*
  * A walk through one segment, group by group and record by record. Recovery, readers and verify all
  * walk with it, so that they can't disagree about what is valid.
+ *
+ * The first group of a segment begins at some multiple of 8 in its first data block: the first one that
+ * holds a group which continues the history, where that is known.
  */
 #ifndef TWL_CURSOR_H
 #define TWL_CURSOR_H
@@ -25,6 +28,7 @@ struct position {
 
 struct cursor {
     const struct segment *segment; /* [const while in use] */
+    size_t window_bytes;           /* what to read at once; 0 = the usual */
     struct window window;
     struct position position;
     uint64_t offset; /* where the next group begins, if there is one */
@@ -48,6 +52,10 @@ struct cursor_record {
 /* The buffer is allocated at the first move and kept until twl_cursor_free(), across segments. */
 void twl_cursor_begin(struct cursor *cursor, const struct segment *segment, struct position position);
 void twl_cursor_free(struct cursor *cursor);
+
+/* What is known of the history in front of a segment without reading another one: everything for the
+ * first segment of a log, nothing for any other. */
+struct position twl_position_before(const struct segment *segment);
 
 /* Forgets what was read of the file, so that a live writer's newer bytes are seen. */
 void twl_cursor_refresh(struct cursor *cursor);

@@ -108,7 +108,7 @@ static int rest_of_block_is_zero(struct cursor *cursor, bool *ret_is_zero)
 }
 
 int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct cursor *cursor,
-                      bool was_closed, const struct recover_row **ret_row, struct later_groups *ret_later)
+                      bool was_closed, struct recover_judgement *ret_judgement)
 {
     struct position stop = cursor->position;
     unsigned facts = was_closed ? FACT_CLOSED : 0;
@@ -120,7 +120,7 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
         return rc;
     if (is_zero)
         facts |= FACT_ZERO;
-    rc = twl_cursor_find_later(cursor, cursor->offset + 8, stop, &later);
+    rc = twl_cursor_find_later(cursor, cursor->offset, stop, &later);
     if (rc < 0)
         return rc;
     if (later.offset != 0)
@@ -130,14 +130,16 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
         return rc;
     if (later.is_proof)
         facts |= FACT_LATER_DURABLE;
-    *ret_row = twl_recover_decide(facts);
-    *ret_later = later;
+    *ret_judgement =
+        (struct recover_judgement){ .facts = facts, .row = twl_recover_decide(facts), .later = later };
     return 0;
 }
 
 static void describe(struct recovery *recovery, const struct segment *segment,
-                     const struct recover_row *row, const struct later_groups *later)
+                     const struct recover_judgement *judgement)
 {
+    const struct recover_row *row = judgement->row;
+    const struct later_groups *later = &judgement->later;
     struct twinlog_report *report = &recovery->report;
     unsigned long long next = recovery->position.next_lsn;
     switch (row->decision) {
@@ -174,26 +176,23 @@ static int recover_from(struct io *io, const struct segment_set *set, size_t ind
         return rc;
 
     struct cursor cursor = { 0 };
-    twl_cursor_begin(&cursor, &segment, (struct position){ 0 });
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
     bool was_closed = false, is_begun = false;
     while ((rc = twl_cursor_accept_group(&cursor)) > 0) {
         is_begun = true;
         was_closed = cursor.group.kind == GROUP_CLOSE;
     }
     recovery->marked_lsn = cursor.group.durable_lsn;
-    if (cursor.position.next_lsn == 0) /* an empty log, or its very first group is gone */
-        cursor.position.next_lsn = 1;
-    const struct recover_row *row = NULL;
-    struct later_groups later = { 0 };
+    struct recover_judgement judgement;
     if (rc == 0)
-        rc = twl_recover_judge(io, set, index, &cursor, was_closed, &row, &later);
+        rc = twl_recover_judge(io, set, index, &cursor, was_closed, &judgement);
     if (rc == 0) {
         recovery->index = index;
         /* the first group of a segment begins in its first block */
         recovery->offset = is_begun ? cursor.offset : SEGMENT_DATA_OFFSET;
         recovery->position = cursor.position;
-        describe(recovery, &segment, row, &later);
-        if (row->decision == DECIDE_DAMAGE)
+        describe(recovery, &segment, &judgement);
+        if (judgement.row->decision == DECIDE_DAMAGE)
             rc = TWINLOG_ECORRUPT;
     }
     twl_cursor_free(&cursor);

@@ -40,8 +40,13 @@ extern const size_t twl_recover_rows;
 const struct recover_row *twl_recover_decide(unsigned facts);
 
 /* Judges the place where `cursor` stopped in the segment of set->entries[index]. */
+struct recover_judgement {
+    unsigned facts;
+    const struct recover_row *row;
+    struct later_groups later;
+};
 int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct cursor *cursor,
-                      bool was_closed, const struct recover_row **ret_row, struct later_groups *ret_later);
+                      bool was_closed, struct recover_judgement *ret_judgement);
 
 /* The end of the log. */
 struct recovery {

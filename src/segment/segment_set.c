@@ -8,13 +8,14 @@
  * record went behind it: no crash explains it.
  */
 #define _GNU_SOURCE
-#include "segment/segment.h"
+#include "segment/cursor.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define MAX_SEGMENTS (1u << 20)
+#define FIRST_LOOK_BYTES (2 * BLOCK_BYTES) /* a first group begins in the first data block */
 
 struct name_list {
     char (*names)[SEGMENT_NAME_BYTES];
@@ -46,22 +47,12 @@ static int remove_temporary(void *context, const char *name)
     return twl_segment_name_is_temporary(name) ? io->ops->unlink(io, name) : 0;
 }
 
-static int read_first_lsn(const struct segment *segment, uint64_t *ret_first_lsn)
+static int read_first_lsn(const struct segment *segment, struct cursor *cursor, uint64_t *ret_first_lsn)
 {
-    /* a group header may begin at the very end of the first block */
-    size_t size = 0, want = 2 * BLOCK_BYTES;
-    unsigned char *bytes = aligned_alloc(BLOCK_BYTES, want);
-    if (!bytes)
-        return -ENOMEM;
-    int rc = io_read(segment->file, bytes, want, SEGMENT_DATA_OFFSET, &size);
-    *ret_first_lsn = 0;
-    if (rc == 0 && size == want) {
-        struct group_header group;
-        if (twl_group_find_first(bytes, segment->seed, &group) < BLOCK_BYTES)
-            *ret_first_lsn = group.first_lsn;
-    }
-    free(bytes);
-    return rc;
+    twl_cursor_begin(cursor, segment, twl_position_before(segment));
+    int rc = twl_cursor_enter_group(cursor);
+    *ret_first_lsn = rc > 0 ? cursor->group.first_lsn : 0;
+    return rc < 0 ? rc : 0;
 }
 
 static int report_header(const struct segment *segment, enum header_state state,
@@ -86,7 +77,7 @@ static int report_header(const struct segment *segment, enum header_state state,
 }
 
 static int load_entry(struct io *io, const char *name, const struct segment_set_options *options,
-                      struct segment_entry *ret_entry, struct twinlog_report *ret_report)
+                      struct cursor *cursor, struct segment_entry *ret_entry, struct twinlog_report *ret_report)
 {
     struct segment segment;
     enum header_state state;
@@ -109,7 +100,7 @@ static int load_entry(struct io *io, const char *name, const struct segment_set_
     } else {
         strcpy(ret_entry->name, segment.name);
         ret_entry->header = segment.header;
-        rc = read_first_lsn(&segment, &ret_entry->first_lsn);
+        rc = read_first_lsn(&segment, cursor, &ret_entry->first_lsn);
     }
     twl_segment_close(&segment);
     return rc;
@@ -151,6 +142,7 @@ int twl_segment_set_load(struct io *io, const struct segment_set_options *option
 {
     struct segment_set set = { 0 };
     struct name_list list = { 0 };
+    struct cursor cursor = { .window_bytes = FIRST_LOOK_BYTES };
     int rc = options->remove_temporaries ? io->ops->list(io, remove_temporary, io) : 0;
     if (rc == 0)
         rc = io->ops->list(io, collect_name, &list);
@@ -163,9 +155,10 @@ int twl_segment_set_load(struct io *io, const struct segment_set_options *option
         twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
                    "cannot list the log's directory: %s", twinlog_strerror(rc));
     for (size_t i = 0; rc == 0 && i < list.count; i++) {
-        rc = load_entry(io, list.names[i], options, &set.entries[i], ret_report);
+        rc = load_entry(io, list.names[i], options, &cursor, &set.entries[i], ret_report);
         set.count += rc == 0;
     }
+    twl_cursor_free(&cursor);
     free(list.names);
     if (rc == 0 && set.count > 0) {
         qsort(set.entries, set.count, sizeof(*set.entries), by_sequence);

@@ -253,22 +253,6 @@ START_TEST(an_impossible_group_is_refused_even_with_a_right_checksum)
 }
 END_TEST
 
-START_TEST(the_first_group_of_a_segment_is_found_anywhere_in_its_first_block)
-{
-    unsigned char data[BLOCK_BYTES + GROUP_HEADER_BYTES];
-    struct group_header group = make_group(), read;
-    memset(data, 0, sizeof(data));
-    ck_assert_uint_eq(twl_group_find_first(data, 1, &read), BLOCK_BYTES);
-    for (uint64_t at = 0; at < BLOCK_BYTES; at += 8) {
-        memset(data, 0, sizeof(data));
-        data[at / 2] = 0x10; /* a flipped bit in front of it does not hide it */
-        twl_group_header_encode(&group, 1, SEGMENT_DATA_OFFSET + at, data + at);
-        ck_assert_uint_eq(twl_group_find_first(data, 1, &read), at);
-        ck_assert_uint_eq(read.first_lsn, group.first_lsn);
-    }
-}
-END_TEST
-
 START_TEST(zeros_are_neither_a_group_nor_a_record)
 {
     unsigned char bytes[GROUP_HEADER_BYTES] = { 0 };
@@ -362,7 +346,6 @@ Suite *format_suite(void)
     tcase_add_test(group, a_group_header_is_valid_at_one_place_of_one_segment_only);
     tcase_add_test(group, every_flipped_bit_of_a_group_header_is_seen);
     tcase_add_test(group, an_impossible_group_is_refused_even_with_a_right_checksum);
-    tcase_add_test(group, the_first_group_of_a_segment_is_found_anywhere_in_its_first_block);
     tcase_add_test(group, zeros_are_neither_a_group_nor_a_record);
     suite_add_tcase(suite, group);
     TCase *record = tcase_create("record");
