@@ -169,12 +169,21 @@ static int open_locked(struct opening *o, size_t index, struct segment *ret_segm
     return rc;
 }
 
-/* What is kept must be durable before anybody hears of it, names included. */
+/* What is kept must be durable before anybody hears of it, names included.
+ *
+ * A sync alone does not make it so: after a writer's sync has failed, the kernel may show data that is
+ * nowhere on the disk, and call the next sync a success. So the one group that no later mark proves is
+ * written again, the same bytes to the same place, before it is synced. A padded log does without: its
+ * promise is that what may have been acknowledged is never written over. */
 static int keep_what_is_there(struct opening *o)
 {
     struct io *io = o->log->io;
+    const struct recovery *end = &o->recovery;
+    bool is_padded = (o->log->options.flags & TWINLOG_PAD) != 0;
     memcpy(o->log_id, o->set.entries[0].header.log_id, LOG_ID_BYTES);
     int rc = open_locked(o, o->recovery.index, &o->active);
+    if (rc == 0 && end->last_group > 0 && !is_padded)
+        rc = twl_segment_rewrite(&o->active, end->last_group, end->offset);
     if (rc == 0)
         rc = io_sync(o->active.file);
     if (rc == 0)

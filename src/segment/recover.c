@@ -177,9 +177,9 @@ static int recover_from(struct io *io, const struct segment_set *set, size_t ind
 
     struct cursor cursor = { 0 };
     twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
-    bool was_closed = false, is_begun = false;
+    bool was_closed = false;
     while ((rc = twl_cursor_accept_group(&cursor)) > 0) {
-        is_begun = true;
+        recovery->last_group = cursor.group_offset;
         was_closed = cursor.group.kind == GROUP_CLOSE;
     }
     recovery->marked_lsn = cursor.group.durable_lsn;
@@ -189,7 +189,7 @@ static int recover_from(struct io *io, const struct segment_set *set, size_t ind
     if (rc == 0) {
         recovery->index = index;
         /* the first group of a segment begins in its first block */
-        recovery->offset = is_begun ? cursor.offset : SEGMENT_DATA_OFFSET;
+        recovery->offset = recovery->last_group ? cursor.offset : SEGMENT_DATA_OFFSET;
         recovery->position = cursor.position;
         describe(recovery, &segment, &judgement);
         if (judgement.row->decision == DECIDE_DAMAGE)

@@ -21,7 +21,7 @@
 #define NAME_SUFFIX ".twl"
 #define TEMPORARY_SUFFIX ".twl.new"
 #define LOCK_RETRY_MS 2u
-#define ZERO_CHUNK_BYTES (256u * 1024)
+#define CHUNK_BYTES (256u * 1024)
 
 void twl_segment_name(uint64_t number, char ret_name[SEGMENT_NAME_BYTES])
 {
@@ -39,7 +39,7 @@ bool twl_segment_name_is_temporary(const char *name) { return is_named(name, TEM
 /* Everything but the birth under the final name. */
 static int fill(struct io_file *file, const struct segment_header *header)
 {
-    size_t chunk_bytes = (size_t)min_u64(ZERO_CHUNK_BYTES, header->bytes);
+    size_t chunk_bytes = (size_t)min_u64(CHUNK_BYTES, header->bytes);
     unsigned char *chunk = aligned_alloc(BLOCK_BYTES, chunk_bytes);
     if (!chunk)
         return -ENOMEM;
@@ -143,6 +143,24 @@ int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsig
         twl_segment_close(&segment);
     }
     free(block);
+    return rc;
+}
+
+int twl_segment_rewrite(const struct segment *segment, uint64_t from, uint64_t to)
+{
+    unsigned char *chunk = aligned_alloc(BLOCK_BYTES, CHUNK_BYTES);
+    if (!chunk)
+        return -ENOMEM;
+    int rc = 0;
+    uint64_t end = align_up(to, BLOCK_BYTES);
+    for (uint64_t at = align_down(from, BLOCK_BYTES); rc == 0 && at < end;) {
+        size_t want = (size_t)min_u64(CHUNK_BYTES, end - at), size;
+        rc = io_read(segment->file, chunk, want, at, &size);
+        if (rc == 0)
+            rc = size == want ? io_write_at(segment->file, chunk, size, at) : -EIO;
+        at += want;
+    }
+    free(chunk);
     return rc;
 }
 

@@ -48,6 +48,9 @@ int twl_segment_create(struct io *io, const struct segment_plan *plan, struct se
  * longer. */
 int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsigned lock_wait_ms,
                      struct segment *ret_segment, enum header_state *ret_state);
+/* Writes the blocks that hold [from, to) again, unchanged; not durable before a sync. */
+int twl_segment_rewrite(const struct segment *segment, uint64_t from, uint64_t to);
+
 /* For reading, where the header is known to be valid: TWINLOG_ECORRUPT if it no longer is. */
 int twl_segment_open_valid(struct io *io, const char *name, struct segment *ret_segment);
 void twl_segment_close(struct segment *segment); /* twice is harmless */

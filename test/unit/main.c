@@ -4,7 +4,7 @@
  * with 1 also for a name that is not in the table: a test that did not run must not look like one
  * that passed.
  *
- * ctest reads the names from this table, one entry per line.
+ * ctest reads the names from this table.
  */
 #include "suites.h"
 
@@ -15,9 +15,8 @@ static const struct {
     const char *name;
     Suite *(*create)(void);
 } suites[] = {
-    { "base", base_suite },
-    { "format", format_suite },
-    { "io", io_suite },
+    { "base", base_suite },     { "commit", commit_suite }, { "format", format_suite },
+    { "golden", golden_suite }, { "io", io_suite },         { "recover", recover_suite },
 };
 
 #define SUITES (sizeof(suites) / sizeof(suites[0]))

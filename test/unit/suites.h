@@ -7,6 +7,7 @@
 
 Suite *base_suite(void);
 Suite *format_suite(void);
+Suite *golden_suite(void);
 Suite *io_suite(void);
 Suite *scan_suite(void);
 Suite *recover_suite(void);
