@@ -122,7 +122,8 @@ struct twinlog_options {
     uint32_t io;               /* enum twinlog_io; a path that does not work here is -ENOTSUP */
     uint32_t lock_wait_ms;     /* wait this long for another writer to close; default 0: -EBUSY at once */
     uint32_t spare_segments;   /* full-size segments to prepare in the background as soon as the log is
-                                  open, at most 64; default 0: one, when the active segment is half full */
+                                  open, at most 64; default 0. Whenever none is ready and the active
+                                  segment is half full, one is prepared in any case */
     uint32_t reserved;
     struct twinlog_report *ret_report; /* NULL, or what open found; written on failure too */
 };

@@ -64,7 +64,6 @@ struct commit {
     struct spares *spares;     /* [const] */
     uint32_t buffer_bytes;     /* [const] */
     uint32_t max_record_bytes; /* [const] */
-    uint32_t spare_segments;   /* [const] */
     bool is_padded;            /* [const] */
     struct epoch epoch;        /* [const] */
     uint32_t epoch_seed;       /* [const] */
@@ -140,7 +139,6 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
     c->spares = config->spares;
     c->buffer_bytes = config->buffer_bytes;
     c->max_record_bytes = config->max_record_bytes;
-    c->spare_segments = config->spare_segments;
     c->is_padded = config->is_padded;
     c->epoch = config->epoch;
     c->epoch_seed = twl_epoch_seed(config->segment.header.log_id, config->epoch);
@@ -163,8 +161,8 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
         twl_commit_destroy(c, false);
         return rc;
     }
-    if (c->spare_segments > 0)
-        twl_spares_want(c->spares, c->spare_segments, true, last_lsn, c->epoch.number);
+    if (config->spare_segments > 0)
+        twl_spares_want(c->spares, config->spare_segments, true, last_lsn, c->epoch.number);
     *ret_commit = c;
     return 0;
 }
@@ -338,8 +336,7 @@ static void ask_for_spare(struct commit *c) REQUIRES(c->leadership)
     if (c->has_asked_spare || c->block_offset < c->segment.header.bytes / 2)
         return;
     c->has_asked_spare = true;
-    uint32_t count = c->spare_segments > 0 ? c->spare_segments : 1;
-    twl_spares_want(c->spares, count, c->spare_segments > 0, watermark_load(&c->durable), c->epoch.number);
+    twl_spares_want(c->spares, 1, false, watermark_load(&c->durable), c->epoch.number);
 }
 
 static int write_group(struct commit *c, struct twin *sealed, enum group_kind kind) REQUIRES(c->leadership)

@@ -26,7 +26,7 @@ struct commit_config {
     struct epoch epoch;         /* of this writer */
     uint32_t buffer_bytes;
     uint32_t max_record_bytes;
-    uint32_t spare_segments;    /* to keep prepared; 0 = one, when the active segment is half full */
+    uint32_t spare_segments;    /* to prepare at once; afterwards one, when the active segment is half full */
     bool is_padded;
     struct watermark *live;     /* for other processes; may be NULL */
 };
