@@ -43,7 +43,7 @@ extern "C" {
 #define TWINLOG_EVERSION (-5003)  /* written by a newer format than this library reads */
 #define TWINLOG_EPRUNED (-5004)   /* that LSN was removed from the front of the log */
 #define TWINLOG_EFORKED (-5005)   /* this handle was opened by the parent process */
-#define TWINLOG_EFOREIGN (-5006)  /* a file in the directory is not this log's */
+#define TWINLOG_EFOREIGN (-5006)  /* a segment in the directory is another log's, or a second copy */
 
 /* One English phrase for any result of this library, also for -errno. A constant: never freed,
  * never overwritten, safe from any thread. */
@@ -63,7 +63,7 @@ enum twinlog_finding {
     TWINLOG_FOUND_DAMAGE,        /* acknowledged bytes are wrong or missing */
     TWINLOG_FOUND_BAD_HEADER,    /* a segment's header does not check */
     TWINLOG_FOUND_MISSING_SEGMENT, /* segments before and after it are there */
-    TWINLOG_FOUND_FOREIGN_FILE,  /* named like a segment, but of another log or of no log */
+    TWINLOG_FOUND_FOREIGN_FILE,  /* another log's segment, or files that are no log */
     TWINLOG_FOUND_NEWER_FORMAT,  /* a feature or version this library does not know */
     TWINLOG_FOUND_DIRTY_PADDING, /* bytes that must be zero are not; no record is affected */
     TWINLOG_FOUND_SYSTEM_ERROR   /* a call to the system failed; see `error` */

@@ -19,7 +19,7 @@ const char *twinlog_strerror(int error)
     case TWINLOG_EFORKED:
         return "this log was opened by the parent process";
     case TWINLOG_EFOREIGN:
-        return "a file in the directory does not belong to this log";
+        return "a segment in the directory belongs to another log";
     default:
         break;
     }

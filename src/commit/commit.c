@@ -438,6 +438,19 @@ static bool lead_once(struct commit *c)
     return true;
 }
 
+/* The mark of a close is what proves the last group. It stands in a block of its own, so that one bad
+ * sector can't take both. */
+static void skip_rest_of_block(struct commit *c) REQUIRES(c->leadership)
+{
+    twl_mutex_lock(&c->lock);
+    struct twin *twin = &c->twins[c->filling];
+    if (twin->start > 0) {
+        c->block_offset += BLOCK_BYTES;
+        begin_twin(twin, 0, twin->first_lsn);
+    }
+    twl_mutex_unlock(&c->lock);
+}
+
 int twl_commit_mark(struct commit *c, enum group_kind kind)
 {
     int rc = twl_commit_wait(c, atomic_load(&c->last_lsn));
@@ -445,6 +458,8 @@ int twl_commit_mark(struct commit *c, enum group_kind kind)
         return rc;
     if (!try_lead(c))
         return -EBUSY;
+    if (kind == GROUP_CLOSE)
+        skip_rest_of_block(c);
     commit_group(c, kind);
     stop_leading(c);
     return atomic_load(&c->poison);

@@ -62,10 +62,12 @@ int twl_options_normalise(const struct twinlog_options *options, struct twinlog_
     if (o.segment_bytes == 0)
         o.segment_bytes = DEFAULT_SEGMENT_BYTES;
     if (o.buffer_bytes == 0) {
-        uint64_t want = max_u64(DEFAULT_BUFFER_BYTES,
-                                align_up((uint64_t)o.max_record_bytes + BUFFER_OVERHEAD, BLOCK_BYTES));
-        if (o.max_record_bytes == 0 && o.segment_bytes >= SEGMENT_MIN_BYTES) /* two groups a segment */
-            want = min_u64(want, align_down((o.segment_bytes - SEGMENT_OVERHEAD) / 2, BLOCK_BYTES));
+        /* two groups to a small segment, and room for the largest record */
+        uint64_t half = o.segment_bytes >= SEGMENT_MIN_BYTES
+                            ? align_down((o.segment_bytes - SEGMENT_OVERHEAD) / 2, BLOCK_BYTES)
+                            : 0;
+        uint64_t least = align_up((uint64_t)o.max_record_bytes + BUFFER_OVERHEAD, BLOCK_BYTES);
+        uint64_t want = max_u64(min_u64(DEFAULT_BUFFER_BYTES, half), max_u64(least, MIN_BUFFER_BYTES));
         o.buffer_bytes = (uint32_t)min_u64(want, MAX_BUFFER_BYTES);
     }
     if (o.max_record_bytes == 0 && o.buffer_bytes >= MIN_BUFFER_BYTES)

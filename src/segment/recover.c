@@ -58,6 +58,10 @@ static int ask_later_segment(struct cursor *cursor, const struct segment_entry *
 {
     if (entry->first_lsn > 0)
         *facts &= ~(unsigned)FACT_NEWEST;
+    if (entry->header.after_lsn >= stop.next_lsn && stop.next_lsn > 0) {
+        ret_found->is_proof = true; /* that LSN was durable when the segment was prepared */
+        return 0;
+    }
     if (is_next) {
         int rc = twl_cursor_enter_group(cursor);
         if (rc > 0)

@@ -63,14 +63,11 @@ static int report_header(const struct segment *segment, enum header_state state,
         error = TWINLOG_EVERSION;
         twl_report(ret_report, TWINLOG_FOUND_NEWER_FORMAT, TWINLOG_DID_REFUSE, error,
                    "%s was written by a newer twinlog; use that version to read it", segment->name);
-    } else if (state == HEADER_FOREIGN) {
-        error = TWINLOG_EFOREIGN;
-        twl_report(ret_report, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_DID_REFUSE, error,
-                   "%s is named like a segment but is none; move it out of the log's directory",
-                   segment->name);
     } else {
+        /* Also if nothing in it looks like a header: telling anybody to move it away could lose a log. */
         twl_report(ret_report, TWINLOG_FOUND_BAD_HEADER, TWINLOG_DID_REFUSE, error,
-                   "the header of %s is damaged; restore that file from a copy", segment->name);
+                   "the header of %s does not check; restore that file from a copy%s", segment->name,
+                   state == HEADER_FOREIGN ? ", or move it out if it never was a segment" : "");
     }
     twl_report_place(ret_report, segment->name, 0, 0, SEGMENT_HEADER_BYTES);
     return error;
