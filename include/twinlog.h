@@ -12,8 +12,10 @@
  *    the next open, or not; never half of it. After one failed write or sync the log is poisoned:
  *    every later append fails, and only closing it and opening it again decides what is there.
  *  - One process at a time writes a log; a second one gets -EBUSY. Any number of processes read it.
- *  - A handle belongs to the process that opened it. After fork() the child gets TWINLOG_EFORKED
- *    from every call but twinlog_close(), which only frees the child's copy.
+ *  - A log belongs to the process that opened it. After fork() the child gets TWINLOG_EFORKED from
+ *    every call that takes a struct twinlog and can fail; twinlog_close() frees the child's copy. The
+ *    LSN calls answer as of the fork, and so does a reader that is attached to the log; other readers
+ *    go on in both processes.
  *  - The device must keep what it confirmed to a flush, and the directory must not be on a network
  *    file system without working locks.
  *
@@ -41,7 +43,7 @@ extern "C" {
 #define TWINLOG_ECORRUPT (-5001)  /* acknowledged data is damaged; a report names the place */
 #define TWINLOG_EPOISONED (-5002) /* an earlier write or sync failed; close the log and open it again */
 #define TWINLOG_EVERSION (-5003)  /* written by a newer format than this library reads */
-#define TWINLOG_EPRUNED (-5004)   /* that LSN was removed from the front of the log */
+#define TWINLOG_EPRUNED (-5004)   /* that LSN was removed from the front of the log (not yet returned) */
 #define TWINLOG_EFORKED (-5005)   /* this handle was opened by the parent process */
 #define TWINLOG_EFOREIGN (-5006)  /* a segment in the directory is another log's, or a second copy */
 
@@ -212,8 +214,7 @@ struct twinlog_reader_options {
 
 /* Opens a cursor on the log in `dir`, in any process, beside a live writer or without one; takes no
  * lock. Where a writer has the log, records appear as that writer's syncs succeed. Where none has it,
- * the sound records are made durable (fdatasync) before the first is returned; nothing else is
- * changed. `options` may be NULL. Errors: -ENOENT (no such directory, or no log in it), -ENOTDIR,
+ * the sound records are synced before the first is returned; nothing else is changed. `options` may be NULL. Errors: -ENOENT (no such directory, or no log in it), -ENOTDIR,
  * TWINLOG_EVERSION, TWINLOG_EFOREIGN, TWINLOG_ECORRUPT, system errors. */
 int twinlog_reader_open(const char *dir, const struct twinlog_reader_options *options,
                         struct twinlog_reader **ret_reader);
@@ -223,7 +224,7 @@ int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_optio
                           struct twinlog_reader **ret_reader);
 
 /* The next record returned will be `lsn`, which need not be written yet.
- * TWINLOG_EPRUNED if it is older than the oldest kept; -EINVAL for 0. */
+ * -EINVAL for 0. */
 int twinlog_reader_seek(struct twinlog_reader *reader, uint64_t lsn);
 
 /* 1 = *ret_record is the next record; 0 = no more for now (call again later); negative = error, and

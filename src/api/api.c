@@ -121,8 +121,8 @@ int twinlog_open(const char *dir, const struct twinlog_options *options, struct 
     rc = make_directory(dir, options);
     if (rc == 0)
         rc = climb(dir, options, &normal, &log);
-    if (rc == 0 && twl_log_is_new(log)) {
-        rc = sync_parent(dir);
+    if (rc == 0) {
+        rc = sync_parent(dir); /* also if an earlier opening made it and died before this */
         if (rc < 0) {
             tell(options, TWINLOG_FOUND_SYSTEM_ERROR, rc, "cannot sync the parent of the log's directory");
             twinlog_close(log);

@@ -87,6 +87,7 @@ struct commit {
     struct segment segment;
     uint64_t block_offset;   /* where in the segment the filling twin's byte 0 goes */
     uint32_t chain;          /* checksum of the last group header written */
+    bool is_segment_begun;   /* it has a group */
     bool has_asked_spare;    /* for this segment */
     bool has_no_untorn;      /* the device refused an untorn write after all */
     uint32_t expected;       /* writers that will probably join the next group */
@@ -145,6 +146,7 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
     c->live = config->live;
     c->segment = config->segment;
     c->chain = config->position.chain;
+    c->is_segment_begun = config->is_begun;
     twl_mutex_init(&c->lock);
     uint64_t last_lsn = config->position.next_lsn - 1;
     atomic_store(&c->last_lsn, last_lsn);
@@ -152,7 +154,8 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
     for (unsigned i = 0; i < 2; i++)
         c->twins[i].bytes = (unsigned char *)c->memory + i * (size_t)config->buffer_bytes;
 
-    uint64_t offset = c->is_padded ? align_up(config->offset, BLOCK_BYTES) : config->offset;
+    bool starts_block = c->is_padded && !config->has_junk;
+    uint64_t offset = starts_block ? align_up(config->offset, BLOCK_BYTES) : config->offset;
     int rc = c->io->ops->adopt_buffers(c->io, c->memory, memory_bytes);
     if (rc == 0)
         rc = load_tail(c, offset);
@@ -322,6 +325,7 @@ static int roll(struct commit *c, struct twin *sealed, uint32_t end) REQUIRES(c-
     twl_segment_close(&c->segment);
     c->segment = next;
     c->block_offset = SEGMENT_DATA_OFFSET;
+    c->is_segment_begun = false;
     c->has_asked_spare = false;
     memset(sealed->bytes, 0, sealed->start);
     atomic_fetch_add(&c->rolls, 1);
@@ -357,6 +361,7 @@ static int write_group(struct commit *c, struct twin *sealed, enum group_kind ki
         .chain = c->chain,
         .epoch = c->epoch,
         .kind = (uint16_t)kind,
+        .flags = c->is_segment_begun ? 0 : GROUP_FIRST,
         .time_ns = c->io->ops->now_ns(c->io),
     };
     twl_group_header_encode(&group, c->segment.seed, c->block_offset + start, sealed->bytes + start);
@@ -370,6 +375,7 @@ static int write_group(struct commit *c, struct twin *sealed, enum group_kind ki
     memcpy(next->bytes, sealed->bytes + (end - next_start), next_start);
     c->block_offset += c->is_padded ? block_end : end - next_start;
     c->chain = group.checksum;
+    c->is_segment_begun = true;
     atomic_fetch_add_explicit(&c->groups, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&c->group_bytes, group.bytes, memory_order_relaxed);
     atomic_fetch_add_explicit(&c->written_bytes, block_end, memory_order_relaxed);

@@ -22,6 +22,8 @@ struct commit_config {
     struct spares *spares;      /* where the next segment comes from; outlives the commit */
     struct segment segment;     /* the active one; owned from here */
     uint64_t offset;            /* where the next group goes in it */
+    bool is_begun;              /* there is a group in it */
+    bool has_junk;              /* it must go exactly there, to write over what must not be read again */
     struct position position;   /* what it continues; its epoch is the one before this writer's */
     struct epoch epoch;         /* of this writer */
     uint32_t buffer_bytes;

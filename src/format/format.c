@@ -106,7 +106,7 @@ uint32_t twl_segment_seed(const struct segment_header *header)
  *     4  4  magic "1TWG"                          36  4  epoch number
  *     8  8  first LSN                             40  4  epoch salt
  *    16  4  records                               44  2  kind
- *    20  4  bytes                                 46  2  zero
+ *    20  4  bytes                                 46  2  flags: 1 = first of its segment
  *    24  8  durable LSN                           48  8  sealed, ns
  *                                                 56  8  zero
  */
@@ -131,6 +131,7 @@ void twl_group_header_encode(struct group_header *group, uint32_t segment_seed, 
     store_le32(bytes + 36, group->epoch.number);
     store_le32(bytes + 40, group->epoch.salt);
     store_le16(bytes + 44, group->kind);
+    store_le16(bytes + 46, group->flags);
     store_le64(bytes + 48, (uint64_t)group->time_ns);
     group->checksum = group_checksum(bytes, segment_seed, offset);
     store_le32(bytes, group->checksum);
@@ -151,6 +152,7 @@ bool twl_group_header_decode(const unsigned char bytes[GROUP_HEADER_BYTES], uint
         .chain = load_le32(bytes + 32),
         .epoch = { .number = load_le32(bytes + 36), .salt = load_le32(bytes + 40) },
         .kind = load_le16(bytes + 44),
+        .flags = load_le16(bytes + 46),
         .time_ns = (int64_t)load_le64(bytes + 48),
         .checksum = load_le32(bytes),
     };
@@ -161,7 +163,7 @@ bool twl_group_header_decode(const unsigned char bytes[GROUP_HEADER_BYTES], uint
                        (has_records || group.bytes == GROUP_HEADER_BYTES) &&
                        group.durable_lsn < group.first_lsn &&
                        group.first_lsn <= UINT64_MAX - group.count && group.epoch.number > 0 &&
-                       load_le16(bytes + 46) == 0 && load_le64(bytes + 56) == 0;
+                       (group.flags & ~GROUP_FIRST) == 0 && load_le64(bytes + 56) == 0;
     if (!is_possible)
         return false;
     *ret_group = group;

@@ -74,6 +74,9 @@ enum group_kind {
     GROUP_CLOSE = 2, /* no records; the writer closed the log */
 };
 
+/* In `flags`. Any other bit makes the header invalid. */
+#define GROUP_FIRST 1u /* the first group of its segment */
+
 /* One life of a writer. Whatever another epoch left behind can't be taken for this one's. */
 struct epoch {
     uint32_t number; /* 1, 2, ...; one more at each open for writing */
@@ -88,6 +91,7 @@ struct group_header {
     uint32_t chain;       /* checksum of the group header before this one; 0 for the first ever */
     struct epoch epoch;
     uint16_t kind;
+    uint16_t flags;
     int64_t time_ns; /* when it was sealed */
 
     uint32_t checksum; /* its own: filled in by encode and decode */
@@ -104,7 +108,6 @@ bool twl_group_header_maybe(const unsigned char *bytes);
 /* ---- record ------------------------------------------------------------------------------------ */
 
 #define RECORD_HEADER_BYTES 24u
-#define RECORD_MAX_BYTES (UINT32_C(1) << 30)
 
 struct record_header {
     uint32_t payload_checksum; /* CRC32C of the payload alone */

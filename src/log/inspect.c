@@ -26,7 +26,14 @@ static int look(struct io *io, struct live *live, struct twinlog_inspection *ret
                    "there is no log in this directory; append to it first");
         return -ENOENT;
     }
+    uint64_t durable_lsn = has_writer ? twl_live_durable_lsn(live) : 0;
     rc = twl_recover(io, &set, &recovery);
+    if (rc == TWINLOG_ECORRUPT && has_writer && recovery.position.next_lsn > durable_lsn) {
+        /* the writer went on between the walk and the search behind it */
+        twl_report(&recovery.report, TWINLOG_FOUND_CLEAN_END, TWINLOG_DID_NOTHING, 0,
+                   "the log is being written");
+        rc = 0;
+    }
     ret->report = recovery.report;
     ret->has_writer = has_writer;
     ret->epoch = recovery.position.epoch.number;
@@ -41,7 +48,7 @@ static int look(struct io *io, struct live *live, struct twinlog_inspection *ret
     ret->last_lsn = recovery.position.next_lsn - 1;
     ret->durable_lsn = recovery.marked_lsn;
     if (has_writer) {
-        ret->durable_lsn = max_u64(ret->durable_lsn, twl_live_durable_lsn(live));
+        ret->durable_lsn = max_u64(ret->durable_lsn, durable_lsn);
         ret->last_lsn = ret->durable_lsn;
     }
     if (ret->last_lsn > 0)

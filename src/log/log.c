@@ -224,6 +224,8 @@ static int begin_epoch(struct opening *o)
         .spares = log->spares,
         .segment = o->active,
         .offset = o->recovery.offset,
+        .is_begun = o->recovery.last_group > 0,
+        .has_junk = o->recovery.has_junk,
         .position = o->recovery.position,
         .epoch = o->epoch,
         .buffer_bytes = log->options.buffer_bytes,
@@ -323,25 +325,26 @@ void twl_log_name_path(struct twinlog *log, uint32_t io_kind, const char *reason
     snprintf(log->io_reason, sizeof(log->io_reason), "%s", reason);
 }
 
-bool twl_log_is_new(const struct twinlog *log) { return log->is_new; }
-
 /* ---- calls ------------------------------------------------------------------------------------- */
 
-/* Every call that may wait is counted, so that close can let it finish. */
-static int enter(struct twinlog *log)
+/* Every call that may wait is counted, so that close can let it finish, and can't be cancelled: a leader
+ * that disappears would leave everybody waiting. */
+static int enter(struct twinlog *log, int *ret_cancel_state)
 {
     if (!log)
         return -EINVAL;
     if (twl_fork_guard_is_forked(&log->guard))
         return TWINLOG_EFORKED;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, ret_cancel_state);
     atomic_fetch_add(&log->inside, 1);
     return 0;
 }
 
-static void leave(struct twinlog *log)
+static void leave(struct twinlog *log, int cancel_state)
 {
     if (atomic_fetch_sub(&log->inside, 1) == 1 && atomic_load(&log->is_closing))
         twl_event_notify_all(&log->left);
+    pthread_setcancelstate(cancel_state, NULL);
 }
 
 static int put(struct twinlog *log, const void *data, size_t size, bool will_wait, uint64_t *ret_lsn)
@@ -357,13 +360,17 @@ static int put(struct twinlog *log, const void *data, size_t size, bool will_wai
 int twinlog_append(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn)
 {
     uint64_t lsn;
-    int rc = enter(log);
-    if (rc < 0)
+    int cancel_state;
+    int rc = enter(log, &cancel_state);
+    if (rc < 0) {
+        if (ret_lsn)
+            *ret_lsn = 0;
         return rc;
+    }
     rc = put(log, data, size, true, &lsn);
     if (rc == 0)
         rc = twl_commit_wait(log->commit, lsn);
-    leave(log);
+    leave(log, cancel_state);
     if (ret_lsn)
         *ret_lsn = lsn;
     return rc;
@@ -372,11 +379,15 @@ int twinlog_append(struct twinlog *log, const void *data, size_t size, uint64_t 
 int twinlog_enqueue(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn)
 {
     uint64_t lsn;
-    int rc = enter(log);
-    if (rc < 0)
+    int cancel_state;
+    int rc = enter(log, &cancel_state);
+    if (rc < 0) {
+        if (ret_lsn)
+            *ret_lsn = 0;
         return rc;
+    }
     rc = put(log, data, size, false, &lsn);
-    leave(log);
+    leave(log, cancel_state);
     if (ret_lsn)
         *ret_lsn = lsn;
     return rc;
@@ -384,23 +395,25 @@ int twinlog_enqueue(struct twinlog *log, const void *data, size_t size, uint64_t
 
 int twinlog_wait(struct twinlog *log, uint64_t lsn)
 {
-    int rc = enter(log);
+    int cancel_state;
+    int rc = enter(log, &cancel_state);
     if (rc < 0)
         return rc;
     rc = lsn > twl_commit_last_lsn(log->commit) ? -EINVAL : twl_commit_wait(log->commit, lsn);
-    leave(log);
+    leave(log, cancel_state);
     return rc;
 }
 
 int twinlog_sync(struct twinlog *log)
 {
-    int rc = enter(log);
+    int cancel_state;
+    int rc = enter(log, &cancel_state);
     if (rc < 0)
         return rc;
     rc = twl_commit_wait(log->commit, twl_commit_last_lsn(log->commit));
     if (rc == 0)
         rc = twl_commit_poison(log->commit);
-    leave(log);
+    leave(log, cancel_state);
     return rc;
 }
 
@@ -412,6 +425,8 @@ int twinlog_close(struct twinlog *log)
         destroy(log, true);
         return TWINLOG_EFORKED;
     }
+    int cancel_state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     atomic_store(&log->is_closing, true);
     for (;;) {
         uint32_t seen = twl_event_value(&log->left);
@@ -420,7 +435,10 @@ int twinlog_close(struct twinlog *log)
         twl_event_sleep(&log->left, seen);
     }
     int rc = twl_commit_mark(log->commit, GROUP_CLOSE);
+    if (rc == -ENOSPC && twinlog_durable_lsn(log) == twinlog_last_lsn(log))
+        rc = 0; /* only the mark found no room; the next opening does without */
     destroy(log, false);
+    pthread_setcancelstate(cancel_state, NULL);
     return rc;
 }
 
@@ -438,9 +456,10 @@ uint64_t twinlog_first_lsn(const struct twinlog *log)
 
 int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat)
 {
-    if (!ret_stat || ret_stat->size < sizeof(*ret_stat))
+    if (!ret_stat || ret_stat->size != sizeof(*ret_stat))
         return -EINVAL;
-    int rc = enter(log);
+    int cancel_state;
+    int rc = enter(log, &cancel_state);
     if (rc < 0)
         return rc;
     struct commit_counters counters;
@@ -470,7 +489,7 @@ int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat)
     };
     memcpy(stat.io_reason, log->io_reason, sizeof(stat.io_reason));
     *ret_stat = stat;
-    leave(log);
+    leave(log, cancel_state);
     return 0;
 }
 
@@ -482,10 +501,11 @@ int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_optio
         options = &defaults;
     if (!ret_reader || options->size != sizeof(*options) || options->flags != 0)
         return -EINVAL;
-    int rc = enter(log);
+    int cancel_state;
+    int rc = enter(log, &cancel_state);
     if (rc < 0)
         return rc;
     rc = twl_reader_attach(log->io, twl_commit_watermark(log->commit), options, ret_reader);
-    leave(log);
+    leave(log, cancel_state);
     return rc;
 }

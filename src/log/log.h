@@ -16,8 +16,6 @@ int twl_log_open(struct io *io, const struct twinlog_options *options, struct tw
 
 /* What twinlog_stat() tells of the path; `io_kind` is an enum twinlog_io. */
 void twl_log_name_path(struct twinlog *log, uint32_t io_kind, const char *reason);
-/* True if this opening made the log. */
-bool twl_log_is_new(const struct twinlog *log);
 
 /* As the public calls of that name. Each owns `io` from here, also on failure. */
 int twl_verify(struct io *io, const struct twinlog_verify_options *options, uint64_t *ret_records);

@@ -124,7 +124,15 @@ static int find_limit(struct twinlog_reader *reader)
     if (has_writer)
         return 0;
     reader->ignored_epoch = twl_live_epoch(&reader->live);
-    return adopt_sound_records(reader);
+    rc = adopt_sound_records(reader);
+    if (rc == 0)
+        rc = twl_live_has_writer(&reader->live, &has_writer);
+    if (rc == 0 && has_writer) { /* it came meanwhile: what was seen may have moved */
+        reader->sound_lsn = 0;
+        reader->ignored_epoch = 0;
+        reader->follows_marks = !reader->live.page;
+    }
+    return rc;
 }
 
 static int durable_by_marks(struct twinlog_reader *reader, uint64_t *ret_lsn)

@@ -92,7 +92,7 @@ static bool continues(const struct cursor *cursor, const struct group_header *gr
     return group->first_lsn == at->next_lsn && group->chain == at->chain && (is_same_epoch || begins_epoch);
 }
 
-static int enter_at(struct cursor *cursor, uint64_t offset)
+static int enter_at(struct cursor *cursor, uint64_t offset, bool is_first)
 {
     const struct segment *segment = cursor->segment;
     struct group_header group;
@@ -103,10 +103,12 @@ static int enter_at(struct cursor *cursor, uint64_t offset)
     if (!bytes)
         return error;
     if (!twl_group_header_decode(bytes, segment->seed, offset, &group) ||
-        group.bytes > segment->data_end - offset || !continues(cursor, &group))
+        group.bytes > segment->data_end - offset || ((group.flags & GROUP_FIRST) != 0) != is_first ||
+        !continues(cursor, &group))
         return 0;
 
     cursor->before = cursor->position;
+    cursor->is_at_first = false;
     cursor->group = group;
     cursor->group_offset = offset;
     cursor->record_offset = offset + GROUP_HEADER_BYTES;
@@ -123,7 +125,7 @@ static int enter_first_group(struct cursor *cursor)
 {
     int rc = 0;
     for (uint64_t at = 0; rc == 0 && at < BLOCK_BYTES; at += 8)
-        rc = enter_at(cursor, SEGMENT_DATA_OFFSET + at);
+        rc = enter_at(cursor, SEGMENT_DATA_OFFSET + at, true);
     if (rc == 0)
         cursor->offset = SEGMENT_DATA_OFFSET;
     return rc;
@@ -134,10 +136,10 @@ int twl_cursor_enter_group(struct cursor *cursor)
     if (cursor->offset == 0)
         return enter_first_group(cursor);
     /* A group begins where the one before ends, or at the next block where the writer pads. */
-    int rc = enter_at(cursor, cursor->offset);
+    int rc = enter_at(cursor, cursor->offset, cursor->is_at_first);
     uint64_t next_block = align_up(cursor->offset, BLOCK_BYTES);
     if (rc == 0 && next_block != cursor->offset)
-        rc = enter_at(cursor, next_block);
+        rc = enter_at(cursor, next_block, cursor->is_at_first);
     return rc;
 }
 
@@ -204,6 +206,7 @@ void twl_cursor_back_out(struct cursor *cursor)
                                               .chain = group->chain,
                                               .epoch = group->epoch };
     cursor->offset = cursor->group_offset;
+    cursor->is_at_first = (group->flags & GROUP_FIRST) != 0;
     cursor->records_left = 0;
 }
 

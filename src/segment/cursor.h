@@ -3,8 +3,7 @@
  * A walk through one segment, group by group and record by record. Recovery, readers and verify all
  * walk with it, so that they can't disagree about what is valid.
  *
- * The first group of a segment begins at some multiple of 8 in its first data block: the first one that
- * holds a group which continues the history, where that is known.
+ * The first group of a segment begins at some multiple of 8 in its first data block, and says so.
  */
 #ifndef TWL_CURSOR_H
 #define TWL_CURSOR_H
@@ -31,7 +30,8 @@ struct cursor {
     size_t window_bytes;           /* what to read at once; 0 = the usual */
     struct window window;
     struct position position;
-    uint64_t offset; /* where the next group begins, if there is one */
+    uint64_t offset;  /* where the next group begins, if there is one; 0 = somewhere in the first block */
+    bool is_at_first; /* that is the first group of the segment, known by its offset */
 
     /* inside a group */
     struct position before; /* position in front of it */

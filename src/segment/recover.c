@@ -194,6 +194,7 @@ static int recover_from(struct io *io, const struct segment_set *set, size_t ind
         recovery->index = index;
         /* the first group of a segment begins in its first block */
         recovery->offset = recovery->last_group ? cursor.offset : SEGMENT_DATA_OFFSET;
+        recovery->has_junk = !(judgement.facts & FACT_ZERO);
         recovery->position = cursor.position;
         describe(recovery, &segment, &judgement);
         if (judgement.row->decision == DECIDE_DAMAGE)

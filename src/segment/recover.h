@@ -52,6 +52,7 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
 struct recovery {
     size_t index;             /* of the segment it ends in; meaningless if the set is empty */
     uint64_t offset;          /* where the next group goes */
+    bool has_junk;            /* the block it goes to holds bytes of a torn group from there on */
     uint64_t last_group;      /* offset of the last sound group in that segment, 0 = none: the only one that
                                  no later mark proves durable */
     struct position position; /* what that group has to continue; next_lsn is 1 in an empty log */

@@ -2,7 +2,7 @@
 /*
  * The set of segment files that makes a log, in order.
  *
- * Names give no order: the header's sequence does. What can be wrong with the set as a whole is found
+ * A file is named by the sequence in its header, and order comes from there. What can be wrong with the set as a whole is found
  * here, before anybody looks into a segment: a gap, a header that does not check, a file that was cut,
  * a file of another log. Each of them stops the opening, because a header was durable before the first
  * record went behind it: no crash explains it.
@@ -73,6 +73,13 @@ static int report_header(const struct segment *segment, enum header_state state,
     return error;
 }
 
+static bool is_named_by_sequence(const struct segment *segment)
+{
+    char name[SEGMENT_NAME_BYTES];
+    twl_segment_name(segment->header.sequence, name);
+    return strcmp(name, segment->name) == 0;
+}
+
 static int load_entry(struct io *io, const char *name, const struct segment_set_options *options,
                       struct cursor *cursor, struct segment_entry *ret_entry, struct twinlog_report *ret_report)
 {
@@ -87,6 +94,12 @@ static int load_entry(struct io *io, const char *name, const struct segment_set_
     }
     if (state != HEADER_VALID) {
         rc = report_header(&segment, state, ret_report);
+    } else if (!is_named_by_sequence(&segment)) {
+        rc = TWINLOG_EFOREIGN;
+        twl_report(ret_report, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_DID_REFUSE, rc,
+                   "%s holds segment %llu: it was renamed or is a copy; give it its name or move it out", name,
+                   (unsigned long long)segment.header.sequence);
+        twl_report_place(ret_report, name, segment.header.sequence, 0, 0);
     } else if (segment.file_bytes < segment.header.bytes) {
         rc = TWINLOG_ECORRUPT;
         twl_report(ret_report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_REFUSE, rc,
