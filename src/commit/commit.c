@@ -389,14 +389,15 @@ static void publish(struct commit *c, uint64_t lsn) REQUIRES(c->leadership)
         watermark_store(c->live, lsn);
 }
 
-/* One group: seal, write, sync, publish. Wakes those it covers. */
-static void commit_group(struct commit *c, enum group_kind kind) REQUIRES(c->leadership)
+/* One group: seal, write, sync, publish. Returns the twin whose writers it covers, NULL if there was
+ * nothing to write. */
+static struct twin *commit_group(struct commit *c, enum group_kind kind) REQUIRES(c->leadership)
 {
     if (atomic_load(&c->poison) != 0) /* the leader before may have failed since we looked */
-        return;
+        return NULL;
     struct twin *sealed = swap_twins(c, kind != GROUP_RECORDS);
     if (!sealed)
-        return;
+        return NULL;
     uint64_t began = twl_monotonic_ns();
     int rc = write_group(c, sealed, kind);
     if (rc == 0) {
@@ -407,8 +408,10 @@ static void commit_group(struct commit *c, enum group_kind kind) REQUIRES(c->lea
     }
     uint64_t took = twl_monotonic_ns() - began;
     c->sync_ns = c->sync_ns == 0 ? took : (7 * c->sync_ns + took) / 8;
-    c->expected = sealed->waiters;
-    twl_event_notify_all(&sealed->done);
+    twl_mutex_lock(&c->lock);
+    c->expected = sealed->waiters + c->twins[c->filling].waiters;
+    twl_mutex_unlock(&c->lock);
+    return sealed;
 }
 
 /* After the last one: somebody must lead the group that filled up meanwhile, and on failure everybody
@@ -429,18 +432,18 @@ static void hand_on(struct commit *c)
         twl_event_notify_one(&filling->done);
 }
 
-/* True if this thread led; then the caller looks at the world again. */
+/* True if this thread led; then the caller looks at the world again. Waking a few hundred writers takes
+ * longer than a commit: so the next leader is woken first, and they wake while it gathers and writes. */
 static bool lead_once(struct commit *c)
 {
     if (!try_lead(c))
         return false;
     gather(c);
-    commit_group(c, GROUP_RECORDS);
-    twl_mutex_lock(&c->lock);
-    c->expected += c->twins[c->filling].waiters;
-    twl_mutex_unlock(&c->lock);
+    struct twin *covered = commit_group(c, GROUP_RECORDS);
     stop_leading(c);
     hand_on(c);
+    if (covered)
+        twl_event_notify_all(&covered->done);
     return true;
 }
 

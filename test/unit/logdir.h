@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A place for a log in a temporary directory, and records that say who wrote them: what the suites that
+ * use only the public interface begin with.
+ *
+ * Functions that return nothing, or a handle, assert; they are for the test's own thread.
+ */
+#ifndef TEST_UNIT_LOGDIR_H
+#define TEST_UNIT_LOGDIR_H
+
+#include <check.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+#include <twinlog.h>
+
+/* ---- the place --------------------------------------------------------------------------------- */
+
+extern char log_parent[256]; /* made by logdir_make() */
+extern char log_dir[300];    /* in it; opening makes this one */
+
+void logdir_make(void);
+void logdir_remove(void);
+
+/* The path of that file in the log's directory, in one of a few buffers that take turns. */
+const char *log_file(const char *name);
+/* The path of the segment of that sequence. */
+const char *log_segment(uint64_t sequence);
+bool log_has_file(const char *name);
+/* Copies all that is in the directory `from` to `to`, which is made. */
+void copy_directory(const char *from, const char *to);
+void put_file(const char *path, const void *bytes, size_t size);
+void patch_file(const char *path, off_t offset, const void *bytes, size_t size);
+
+/* Names, sizes and bytes of all that is in the log's directory, as one number; the file writer.lock may
+ * be left out. */
+uint64_t log_fingerprint(bool with_lock_file);
+uint64_t log_segment_bytes(void); /* sizes of all segment files */
+
+/* ---- paths ------------------------------------------------------------------------------------- */
+
+#define LOG_IO_KINDS 5 /* enum twinlog_io */
+const char *log_io_name(uint32_t io);
+
+/* Whether a log can be opened with these options in this place; else says on standard error that `test`
+ * is skipped, and why. */
+bool log_can_use(const char *suite, const char *test, uint32_t io, uint32_t flags);
+
+/* ---- opening ----------------------------------------------------------------------------------- */
+
+extern struct twinlog_report log_report; /* of the last opening below */
+
+struct twinlog_options log_options(uint32_t io, uint32_t flags); /* with ret_report = &log_report */
+struct twinlog *log_open(const struct twinlog_options *options); /* NULL: as log_options(0, 0) */
+int log_open_error(const struct twinlog_options *options);       /* asserts that there is one */
+void log_close(struct twinlog *log);
+struct twinlog_stat log_stat(struct twinlog *log);
+struct twinlog_reader *log_reader(uint64_t from_lsn, uint64_t to_lsn); /* from outside */
+struct twinlog_reader *log_attach(struct twinlog *log, uint64_t from_lsn, uint64_t to_lsn);
+
+/* ---- records ----------------------------------------------------------------------------------- */
+
+#define RECORD_MIN_BYTES 16u
+#define RECORD_ROOM 8192u
+#define LOG_WRITERS 64u
+
+/* Record `sequence` of a writer, RECORD_MIN_BYTES to RECORD_ROOM long. Returns its size. */
+size_t make_record(uint32_t writer, uint32_t sequence, unsigned char bytes[RECORD_ROOM]);
+/* Both append in the caller's thread. */
+int append_record(struct twinlog *log, uint32_t writer, uint32_t sequence, uint64_t *ret_lsn);
+int enqueue_record(struct twinlog *log, uint32_t writer, uint32_t sequence, uint64_t *ret_lsn);
+uint64_t append_records(struct twinlog *log, uint32_t writer, uint32_t from, uint32_t count); /* last LSN */
+
+/* What was found so far: LSNs from 1, each writer's sequences from 0, no gaps. */
+struct tally {
+    uint64_t last_lsn;
+    uint32_t next[LOG_WRITERS];
+};
+
+/* NULL if the record continues the tally, which then includes it; else what is wrong. Any thread. */
+const char *tally_record(struct tally *tally, const struct twinlog_record *record);
+/* Reads on to the end: the number of records, or a negative error. Any thread; *ret_wrong as above. */
+int64_t tally_rest(struct tally *tally, struct twinlog_reader *reader, const char **ret_wrong);
+
+/* Reads all from outside, verifies, and asserts that both find the records of the tally they return. */
+struct tally log_check(void);
+
+/* ---- processes and chance ---------------------------------------------------------------------- */
+
+/* Runs `body` in a forked process; returns what it returned, or 128 and the signal that ended it. */
+pid_t start_child(int (*body)(void));
+int wait_child(pid_t child);
+int run_child(int (*body)(void));
+
+/* For children and for threads, in functions that return an int. */
+#define EXPECT(condition)                                                                                    \
+    do {                                                                                                     \
+        if (!(condition)) {                                                                                  \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);                          \
+            return 1;                                                                                        \
+        }                                                                                                    \
+    } while (0)
+
+/* A page that forked processes share. */
+void *shared_page(void);
+
+/* TWINLOG_SEED, or the time. Printed. */
+uint64_t test_seed(void);
+
+#endif

@@ -1,0 +1,612 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the library does where the system does not give it what it wants: io_uring refused by a seccomp
+ * filter, a file system without direct I/O, a file that may not grow, a full disk, one that is read-only.
+ *
+ * Each test does it in a forked process, because filters, limits and mounts can't be taken back. What
+ * this process may not do (no root, no libseccomp) is skipped by name.
+ */
+#define _GNU_SOURCE
+#include "logdir.h"
+#include "suites.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifdef HAVE_SECCOMP
+#include <seccomp.h>
+#endif
+
+#define CANNOT_RUN 77
+#define RECORDS 50u
+
+/* What the child found out. */
+struct notes {
+    int error; /* of twinlog_open() */
+    struct twinlog_stat stat;
+    struct twinlog_report report;
+    _Atomic uint32_t acked; /* records 0, 1, ... of writer 0 that were acknowledged */
+    int append_error, later_error, sync_error, close_error;
+};
+
+static struct notes *notes;
+static uint32_t wanted_io, wanted_flags;
+static uint64_t wanted_segment_bytes;
+
+static void prepare(void)
+{
+    logdir_make();
+    notes = shared_page();
+    wanted_io = TWINLOG_IO_AUTO;
+    wanted_flags = 0;
+    wanted_segment_bytes = 0;
+}
+
+static void skip(const char *test, const char *why)
+{
+    fprintf(stderr, "SKIP fallback %s: %s\n", test, why);
+}
+
+/* True if it ran. */
+static bool expect_success_or_skip(int result, const char *test, const char *why)
+{
+    if (result == CANNOT_RUN)
+        skip(test, why);
+    else
+        ck_assert_int_eq(result, 0);
+    return result != CANNOT_RUN;
+}
+
+/* ---- in the child ------------------------------------------------------------------------------ */
+
+static struct twinlog *open_and_note(struct twinlog_options *options)
+{
+    struct twinlog *log = NULL;
+
+    options->ret_report = &notes->report;
+    notes->error = twinlog_open(log_dir, options, &log);
+    if (notes->error == 0) {
+        notes->stat = (struct twinlog_stat)TWINLOG_STAT_INIT;
+        twinlog_stat(log, &notes->stat);
+    }
+    return log;
+}
+
+/* Until `count` are acknowledged or one fails. */
+static void append_and_note(struct twinlog *log, uint32_t count)
+{
+    while (notes->append_error == 0 && notes->acked < count) {
+        notes->append_error = append_record(log, 0, notes->acked, NULL);
+        if (notes->append_error == 0)
+            notes->acked++;
+    }
+}
+
+static void fail_and_note(struct twinlog *log)
+{
+    append_and_note(log, 1u << 20);
+    notes->later_error = append_record(log, 0, notes->acked + 1, NULL);
+    notes->sync_error = twinlog_sync(log);
+    notes->stat = (struct twinlog_stat)TWINLOG_STAT_INIT;
+    twinlog_stat(log, &notes->stat);
+    notes->close_error = twinlog_close(log);
+}
+
+static struct twinlog_options wanted_options(void)
+{
+    struct twinlog_options options = log_options(wanted_io, wanted_flags);
+
+    options.segment_bytes = wanted_segment_bytes;
+    return options;
+}
+
+static int open_append_and_die(void)
+{
+    struct twinlog_options options = wanted_options();
+    struct twinlog *log = open_and_note(&options);
+
+    EXPECT(log);
+    append_and_note(log, RECORDS);
+    EXPECT(notes->append_error == 0);
+    kill(getpid(), SIGKILL);
+    return 1;
+}
+
+static int only_open(void)
+{
+    struct twinlog_options options = wanted_options();
+    struct twinlog *log = open_and_note(&options);
+
+    return log ? twinlog_close(log) : 0;
+}
+
+/* ---- in the test ------------------------------------------------------------------------------- */
+
+/* Everything acknowledged is there; of the rest at most the one record that was on its way. */
+static void expect_acknowledged(void)
+{
+    const struct tally tally = log_check();
+
+    ck_assert_uint_ge(tally.next[0], notes->acked);
+    ck_assert_uint_le(tally.next[0], notes->acked + 1);
+}
+
+static void expect_log_goes_on(void)
+{
+    const struct twinlog_options options = wanted_options();
+    struct twinlog *log = log_open(&options);
+    const uint32_t there = (uint32_t)twinlog_last_lsn(log);
+
+    ck_assert_uint_ge(there, notes->acked);
+    append_records(log, 0, there, 20);
+    log_close(log);
+    ck_assert_uint_eq(log_check().next[0], there + 20);
+}
+
+static void expect_poisoned(int error)
+{
+    ck_assert_int_eq(notes->error, 0);
+    ck_assert_msg(notes->append_error == error, "append: %s", twinlog_strerror(notes->append_error));
+    ck_assert_int_eq(notes->later_error, TWINLOG_EPOISONED);
+    ck_assert_int_eq(notes->sync_error, error);
+    ck_assert_int_eq(notes->stat.poison, error);
+    ck_assert_int_eq(notes->close_error, error);
+    ck_assert_uint_gt(notes->acked, 0);
+}
+
+/* ---- io_uring refused -------------------------------------------------------------------------- */
+
+#ifdef HAVE_SECCOMP
+
+#define MAX_REFUSED 2
+
+static const struct refusal {
+    const char *name;
+    int calls[MAX_REFUSED]; /* 0 = none */
+    int error;
+    uint32_t io; /* what is left */
+} refusals[] = {
+    { "io_uring_setup: EPERM", { SYS_io_uring_setup }, EPERM, TWINLOG_IO_DSYNC },
+    { "io_uring_setup: ENOSYS", { SYS_io_uring_setup }, ENOSYS, TWINLOG_IO_DSYNC },
+    { "io_uring_setup: ENOMEM", { SYS_io_uring_setup }, ENOMEM, TWINLOG_IO_DSYNC },
+    { "io_uring_enter: EPERM", { SYS_io_uring_enter }, EPERM, TWINLOG_IO_DSYNC },
+    { "io_uring_setup and pwritev2: ENOSYS",
+      { SYS_io_uring_setup, SYS_pwritev2 },
+      ENOSYS,
+      TWINLOG_IO_FDATASYNC },
+    { "io_uring_setup and pwritev2: EPERM",
+      { SYS_io_uring_setup, SYS_pwritev2 },
+      EPERM,
+      TWINLOG_IO_FDATASYNC },
+};
+#define REFUSALS ((int)(sizeof(refusals) / sizeof(refusals[0])))
+
+static const struct refusal *refusal;
+
+static bool forbid(const int calls[MAX_REFUSED], int error)
+{
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+    bool is_loaded = filter != NULL;
+
+    for (int i = 0; is_loaded && i < MAX_REFUSED && calls[i] != 0; i++)
+        is_loaded = seccomp_rule_add_array(filter, SCMP_ACT_ERRNO((unsigned)error), calls[i], 0, NULL) == 0;
+    is_loaded = is_loaded && seccomp_load(filter) == 0;
+    seccomp_release(filter);
+    return is_loaded;
+}
+
+static int refused_open_append_and_die(void)
+{
+    return forbid(refusal->calls, refusal->error) ? open_append_and_die() : CANNOT_RUN;
+}
+
+static int refused_only_open(void)
+{
+    return forbid(refusal->calls, refusal->error) ? only_open() : CANNOT_RUN;
+}
+
+START_TEST(a_refused_path_is_replaced_by_the_next_one)
+{
+    int result;
+
+    refusal = &refusals[_i];
+    wanted_flags = TWINLOG_BUFFERED; /* for file systems without the other */
+    result = run_child(refused_open_append_and_die);
+    if (result == CANNOT_RUN) {
+        skip("a_refused_path_is_replaced_by_the_next_one", "no seccomp filter may be loaded");
+        return;
+    }
+    ck_assert_int_eq(result, 128 + SIGKILL);
+    ck_assert_uint_eq(notes->stat.io, refusal->io);
+    ck_assert_msg(strstr(notes->stat.io_reason, "io_uring") &&
+                      strstr(notes->stat.io_reason, twinlog_strerror(-refusal->error)),
+                  "%s: the reason is: %s", refusal->name, notes->stat.io_reason);
+    ck_assert_uint_eq(notes->acked, RECORDS);
+    expect_acknowledged();
+    expect_log_goes_on();
+}
+END_TEST
+
+START_TEST(a_path_that_was_asked_for_is_not_replaced)
+{
+    refusal = &refusals[_i];
+    for (wanted_io = TWINLOG_IO_URING; wanted_io <= TWINLOG_IO_FDATASYNC; wanted_io++) {
+        const bool is_uring = wanted_io == TWINLOG_IO_URING || wanted_io == TWINLOG_IO_URING_LINKED;
+        const bool is_refused =
+            is_uring || (wanted_io == TWINLOG_IO_DSYNC && refusal->calls[1] == SYS_pwritev2);
+
+        memset(notes, 0, sizeof(*notes));
+        if (!expect_success_or_skip(run_child(refused_only_open), "a_path_that_was_asked_for_is_not_replaced",
+                                    "no seccomp filter may be loaded"))
+            return;
+        ck_assert_msg(notes->error == (is_refused ? -ENOTSUP : 0), "%s, %s: %s", refusal->name,
+                      log_io_name(wanted_io), twinlog_strerror(notes->error));
+        if (is_refused)
+            ck_assert_msg(strstr(notes->report.text, is_uring ? "io_uring" : "RWF_DSYNC") &&
+                              strstr(notes->report.text, "was refused"),
+                          "%s: the report is: %s", refusal->name, notes->report.text);
+        else
+            ck_assert_uint_eq(notes->stat.io, wanted_io);
+    }
+}
+END_TEST
+
+/* While the log is open. */
+static int lose_the_path(void)
+{
+    static const int enter[MAX_REFUSED] = { SYS_io_uring_enter };
+    struct twinlog_options options = wanted_options();
+    struct twinlog *log = open_and_note(&options);
+
+    EXPECT(log);
+    append_and_note(log, RECORDS);
+    if (!forbid(enter, EPERM))
+        return CANNOT_RUN;
+    fail_and_note(log);
+    return 0;
+}
+
+START_TEST(a_path_that_goes_away_poisons_the_log)
+{
+    static const char name[] = "a_path_that_goes_away_poisons_the_log";
+
+    wanted_io = _i ? TWINLOG_IO_URING_LINKED : TWINLOG_IO_URING;
+    if (!log_can_use("fallback", name, wanted_io, wanted_flags) ||
+        !expect_success_or_skip(run_child(lose_the_path), name, "no seccomp filter may be loaded"))
+        return;
+    expect_poisoned(-EPERM);
+    expect_acknowledged();
+    expect_log_goes_on();
+}
+END_TEST
+
+#endif
+
+/* ---- other file systems ------------------------------------------------------------------------ */
+
+/* Seen by this process and its children only. */
+static bool has_own_mounts(void)
+{
+    return unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+}
+
+static const char *mount_point(void)
+{
+    static char path[300];
+
+    snprintf(path, sizeof(path), "%s/disk", log_parent);
+    mkdir(path, 0777);
+    snprintf(log_dir, sizeof(log_dir), "%s/disk/log", log_parent);
+    return path;
+}
+
+static bool mount_there(const char *type, const char *options)
+{
+    return has_own_mounts() && mount("none", mount_point(), type, 0, options) == 0;
+}
+
+/* An ext4 file system in a file, through a loop device that goes away with it. */
+static bool mount_small_ext4(void)
+{
+    char command[512];
+
+    mount_point();
+    snprintf(command, sizeof(command),
+             "{ cd %s && truncate -s 16M image && mkfs.ext4 -q -F image && mount -o loop image disk; } "
+             ">/dev/null 2>&1",
+             log_parent);
+    return has_own_mounts() && system(command) == 0;
+}
+
+static void unmount(void)
+{
+    umount2(mount_point(), MNT_DETACH);
+}
+
+START_TEST(without_direct_files_buffered_ones_do)
+{
+    static const char name[] = "without_direct_files_buffered_ones_do";
+
+    if (!mount_there("ramfs", NULL)) {
+        skip(name, "ramfs cannot be mounted");
+        return;
+    }
+    ck_assert_int_eq(run_child(open_append_and_die), 128 + SIGKILL);
+    ck_assert_uint_eq(notes->stat.is_direct, 0);
+    ck_assert_msg(strstr(notes->stat.io_reason, "direct I/O was refused"), "the reason is: %s",
+                  notes->stat.io_reason);
+    expect_acknowledged();
+    expect_log_goes_on();
+    unmount();
+}
+END_TEST
+
+START_TEST(a_path_that_was_asked_for_may_be_buffered_instead)
+{
+    struct twinlog_options options = log_options(TWINLOG_IO_DSYNC, 0);
+    struct twinlog *log;
+
+    if (!mount_there("ramfs", NULL)) {
+        skip("a_path_that_was_asked_for_may_be_buffered_instead", "ramfs cannot be mounted");
+        return;
+    }
+    log = log_open(&options);
+    ck_assert_uint_eq(log_stat(log).io, TWINLOG_IO_DSYNC);
+    ck_assert_uint_eq(log_stat(log).is_direct, 0);
+    ck_assert_ptr_nonnull(strstr(log_stat(log).io_reason, "direct I/O was refused"));
+    log_close(log);
+    unmount();
+}
+END_TEST
+
+/* ---- a limit on the size of files -------------------------------------------------------------- */
+
+#define LIMIT_BYTES (128u << 10)
+
+/* A write across the limit is short, the next one fails with EFBIG: a real short write, in the middle of a
+ * segment that was allocated long before. */
+static int append_to_the_limit(void)
+{
+    const struct rlimit limit = { LIMIT_BYTES, LIMIT_BYTES };
+    struct twinlog_options options = wanted_options();
+    struct twinlog *log = open_and_note(&options);
+
+    EXPECT(log);
+    signal(SIGXFSZ, SIG_IGN);
+    EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    fail_and_note(log);
+    return 0;
+}
+
+START_TEST(a_short_write_is_a_failure_and_loses_nothing)
+{
+    wanted_io = (uint32_t)_i / 4;
+    wanted_flags = (_i & 1 ? TWINLOG_BUFFERED : 0u) | (_i & 2 ? TWINLOG_PAD : 0u);
+    if (!log_can_use("fallback", "a_short_write_is_a_failure_and_loses_nothing", wanted_io, wanted_flags))
+        return;
+    ck_assert_int_eq(run_child(append_to_the_limit), 0);
+    expect_poisoned(-EFBIG);
+    expect_acknowledged();
+    expect_log_goes_on();
+}
+END_TEST
+
+/* ---- a full disk ------------------------------------------------------------------------------- */
+
+static bool mount_small_disk(bool is_ext4)
+{
+    return is_ext4 ? mount_small_ext4() : mount_there("tmpfs", "size=16m");
+}
+
+static const char *ballast(void)
+{
+    static char path[300];
+
+    snprintf(path, sizeof(path), "%s/disk/ballast", log_parent);
+    return path;
+}
+
+static int fill_the_disk(void)
+{
+    struct twinlog_options options = wanted_options();
+    struct twinlog *log = open_and_note(&options);
+
+    EXPECT(log);
+    fail_and_note(log);
+    return 0;
+}
+
+static unsigned temporaries;
+
+static void count_temporaries(void)
+{
+    char name[64];
+
+    temporaries = 0;
+    for (unsigned i = 1; i < 64; i++) {
+        snprintf(name, sizeof(name), "%016x.twl.new", i);
+        temporaries += log_has_file(name);
+    }
+}
+
+START_TEST(a_full_disk_is_an_error_that_ends_with_it)
+{
+    static const char name[] = "a_full_disk_is_an_error_that_ends_with_it";
+    static unsigned char megabytes[4u << 20];
+
+    if (!mount_small_disk(_i)) {
+        skip(name, _i ? "no ext4 through a loop device" : "tmpfs cannot be mounted");
+        return;
+    }
+    wanted_segment_bytes = 1u << 20;
+    put_file(ballast(), megabytes, sizeof(megabytes));
+    ck_assert_int_eq(run_child(fill_the_disk), 0);
+    expect_poisoned(-ENOSPC);
+    expect_acknowledged(); /* readable while it is full */
+    count_temporaries();
+    ck_assert_uint_eq(temporaries, 0); /* what did not fit does not stay */
+
+    ck_assert_int_eq(unlink(ballast()), 0);
+    expect_log_goes_on();
+    unmount();
+}
+END_TEST
+
+/* Full between two processes: opening writes into space it has already. */
+START_TEST(a_log_can_be_opened_on_a_full_disk)
+{
+    static unsigned char some[4096];
+    struct twinlog *log;
+    int fd;
+
+    if (!mount_small_disk(_i)) {
+        skip("a_log_can_be_opened_on_a_full_disk",
+             _i ? "no ext4 through a loop device" : "tmpfs cannot be mounted");
+        return;
+    }
+    log = log_open(NULL);
+    append_records(log, 0, 0, RECORDS);
+    log_close(log);
+    fd = open(ballast(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    ck_assert_int_ge(fd, 0);
+    while (write(fd, some, sizeof(some)) > 0)
+        continue;
+    ck_assert_int_eq(errno, ENOSPC);
+    close(fd);
+    log = log_open(NULL);
+    append_records(log, 0, RECORDS, RECORDS);
+    log_close(log);
+    ck_assert_uint_eq(log_check().next[0], 2 * RECORDS);
+    unmount();
+}
+END_TEST
+
+START_TEST(a_log_that_does_not_fit_is_not_begun)
+{
+    const struct twinlog_options options = log_options(0, 0);
+    struct stat about;
+
+    if (!mount_there("tmpfs", "size=256k")) {
+        skip("a_log_that_does_not_fit_is_not_begun", "tmpfs cannot be mounted");
+        return;
+    }
+    ck_assert_int_eq(log_open_error(&options), -ENOSPC);
+    ck_assert_str_ne(log_report.text, "");
+    count_temporaries();
+    ck_assert_uint_eq(temporaries, 0);
+    ck_assert_int_eq(stat(log_segment(1), &about), -1);
+    ck_assert_int_eq(mount("none", mount_point(), NULL, MS_REMOUNT, "size=4m"), 0);
+    notes->acked = 0;
+    expect_log_goes_on();
+    unmount();
+}
+END_TEST
+
+/* ---- nothing may be written -------------------------------------------------------------------- */
+
+static void expect_refused_and_readable(int error)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+
+    ck_assert_int_eq(log_open_error(NULL), error);
+    ck_assert_msg(strstr(log_report.text, twinlog_strerror(error)), "the report is: %s", log_report.text);
+    ck_assert_uint_eq(log_check().next[0], RECORDS);
+    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    ck_assert_uint_eq(inspection.last_lsn, RECORDS);
+}
+
+START_TEST(a_read_only_file_system_is_for_readers)
+{
+    struct twinlog *log;
+
+    if (!mount_there("tmpfs", NULL)) {
+        skip("a_read_only_file_system_is_for_readers", "tmpfs cannot be mounted");
+        return;
+    }
+    log = log_open(NULL);
+    append_records(log, 0, 0, RECORDS);
+    log_close(log);
+    ck_assert_int_eq(mount("none", mount_point(), NULL, MS_REMOUNT | MS_RDONLY, NULL), 0);
+    expect_refused_and_readable(-EROFS);
+    unmount();
+}
+END_TEST
+
+/* As somebody who may read what is there. */
+static int read_as_nobody(void)
+{
+    struct twinlog *log = NULL;
+    struct twinlog_options options = log_options(0, 0);
+
+    if (setgroups(0, NULL) != 0 || setresgid(65534, 65534, 65534) != 0 || setresuid(65534, 65534, 65534) != 0)
+        return CANNOT_RUN;
+    EXPECT(twinlog_open(log_dir, &options, &log) == -EACCES);
+    EXPECT(strstr(log_report.text, twinlog_strerror(-EACCES)));
+    log_check();
+    return 0;
+}
+
+START_TEST(somebody_who_may_not_write_may_read)
+{
+    struct twinlog *log = log_open(NULL);
+
+    append_records(log, 0, 0, RECORDS);
+    log_close(log);
+    ck_assert_int_eq(chmod(log_parent, 0755), 0);
+    ck_assert_int_eq(chmod(log_dir, 0755), 0);
+    expect_success_or_skip(run_child(read_as_nobody), "somebody_who_may_not_write_may_read", "not root");
+}
+END_TEST
+
+/* ---- suite ------------------------------------------------------------------------------------- */
+
+static TCase *add_case(Suite *suite, const char *name)
+{
+    TCase *tests = tcase_create(name);
+
+    tcase_add_checked_fixture(tests, prepare, logdir_remove);
+    tcase_set_timeout(tests, 60);
+    suite_add_tcase(suite, tests);
+    return tests;
+}
+
+Suite *fallback_suite(void)
+{
+    Suite *suite = suite_create("fallback");
+    TCase *tests = add_case(suite, "refusals");
+
+#ifdef HAVE_SECCOMP
+    tcase_add_loop_test(tests, a_refused_path_is_replaced_by_the_next_one, 0, REFUSALS);
+    tcase_add_loop_test(tests, a_path_that_was_asked_for_is_not_replaced, 0, REFUSALS);
+    tcase_add_loop_test(tests, a_path_that_goes_away_poisons_the_log, 0, 2);
+#else
+    fprintf(stderr, "SKIP fallback: what the kernel may refuse: built without libseccomp\n");
+#endif
+    tcase_add_test(tests, without_direct_files_buffered_ones_do);
+    tcase_add_test(tests, a_path_that_was_asked_for_may_be_buffered_instead);
+
+    tests = add_case(suite, "limits");
+    tcase_add_loop_test(tests, a_short_write_is_a_failure_and_loses_nothing, 0, 4 * LOG_IO_KINDS);
+
+    tests = add_case(suite, "full disks");
+    tcase_add_loop_test(tests, a_full_disk_is_an_error_that_ends_with_it, 0, 2);
+    tcase_add_loop_test(tests, a_log_can_be_opened_on_a_full_disk, 0, 2);
+    tcase_add_test(tests, a_log_that_does_not_fit_is_not_begun);
+
+    tests = add_case(suite, "read only");
+    tcase_add_test(tests, a_read_only_file_system_is_for_readers);
+    tcase_add_test(tests, somebody_who_may_not_write_may_read);
+    return suite;
+}

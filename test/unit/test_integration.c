@@ -1,0 +1,1016 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The library as its users have it, through the public interface on a real file system: several tests
+ * run on every I/O path, with direct and buffered files and in both layouts.
+ */
+#define _GNU_SOURCE
+#include "../sim/rng.h"
+#include "logdir.h"
+#include "suites.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define KIB UINT64_C(1024)
+#define MIB (1024 * KIB)
+
+/* ---- every way to open a log ------------------------------------------------------------------- */
+
+#define WAYS (LOG_IO_KINDS * 4)
+
+static uint32_t io_of(int way)
+{
+    return (uint32_t)way / 4;
+}
+
+static uint32_t flags_of(int way)
+{
+    return (way & 1 ? TWINLOG_BUFFERED : 0u) | (way & 2 ? TWINLOG_PAD : 0u);
+}
+
+/* A test over all of them. */
+#define START_WAYS_TEST(name)                                                                                \
+    START_TEST(name)                                                                                         \
+    {                                                                                                        \
+        struct twinlog_options options = log_options(io_of(_i), flags_of(_i));                               \
+        if (!log_can_use("integration", #name, options.io, options.flags))                                   \
+            return;
+
+#define END_WAYS_TEST                                                                                        \
+    }                                                                                                        \
+    END_TEST
+
+static uint64_t now_ns(clockid_t clock)
+{
+    struct timespec now;
+
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* For conditions that come true by themselves: looks again until they have, or 20 s are over. */
+static bool is_in_time(uint64_t began_ns)
+{
+    sched_yield();
+    return now_ns(CLOCK_MONOTONIC) - began_ns < UINT64_C(20000000000);
+}
+
+/* ---- threads ----------------------------------------------------------------------------------- */
+
+#define THREADS 6u
+#define RECORDS_EACH 60u
+
+struct crowd {
+    struct twinlog *log;
+    _Atomic bool is_over; /* the writers have returned */
+};
+
+struct member {
+    struct crowd *crowd;
+    pthread_t thread;
+    uint32_t writer;
+    int error;
+    const char *wrong;
+    uint64_t count;
+};
+
+static void *append_all(void *argument)
+{
+    struct member *member = argument;
+    uint64_t before = 0;
+
+    for (uint32_t i = 0; i < RECORDS_EACH && member->error == 0; i++) {
+        uint64_t lsn = 0;
+
+        member->error = append_record(member->crowd->log, member->writer, i, &lsn);
+        if (member->error == 0 && lsn <= before)
+            member->wrong = "an LSN is not above the one before";
+        if (member->error == 0 && twinlog_durable_lsn(member->crowd->log) < lsn)
+            member->wrong = "append returned before its record was durable";
+        before = lsn;
+    }
+    return NULL;
+}
+
+static void *enqueue_all(void *argument)
+{
+    struct member *member = argument;
+
+    for (uint32_t i = 0; i < 10 * RECORDS_EACH && member->error == 0; i++)
+        member->error = enqueue_record(member->crowd->log, member->writer, i, NULL);
+    return NULL;
+}
+
+/* Reads until the writers are done and all of it is read. */
+static void *read_beside(void *argument)
+{
+    struct member *member = argument;
+    struct twinlog *log = member->crowd->log;
+    struct twinlog_reader *reader;
+    struct tally tally = { 0 };
+    bool is_last = false;
+
+    member->error = twinlog_reader_attach(log, NULL, &reader);
+    if (member->error < 0)
+        return NULL;
+    while (member->error == 0 && !member->wrong && !is_last) {
+        int64_t count;
+
+        is_last = atomic_load(&member->crowd->is_over);
+        count = tally_rest(&tally, reader, &member->wrong);
+        if (count < 0)
+            member->error = (int)count;
+        if (tally.last_lsn > twinlog_durable_lsn(log))
+            member->wrong = "a reader was given what is not durable";
+        sched_yield();
+    }
+    member->count = tally.last_lsn;
+    twinlog_reader_close(reader);
+    return NULL;
+}
+
+static void *watch_marks(void *argument)
+{
+    struct member *member = argument;
+    struct twinlog *log = member->crowd->log;
+    uint64_t durable_before = 0, last_before = 0;
+
+    while (!atomic_load(&member->crowd->is_over)) {
+        const uint64_t first = twinlog_first_lsn(log);
+        const uint64_t durable = twinlog_durable_lsn(log);
+        const uint64_t last = twinlog_last_lsn(log);
+
+        if (durable < durable_before || last < last_before)
+            member->wrong = "a watermark went back";
+        if (durable > last)
+            member->wrong = "durable is above last";
+        if (first > 1)
+            member->wrong = "first is neither 0 nor 1";
+        durable_before = durable;
+        last_before = last;
+        sched_yield();
+    }
+    return NULL;
+}
+
+static void start(struct member *member, struct crowd *crowd, uint32_t writer, void *(*body)(void *))
+{
+    *member = (struct member){ .crowd = crowd, .writer = writer };
+    ck_assert_int_eq(pthread_create(&member->thread, NULL, body, member), 0);
+}
+
+static void finish(struct member *member)
+{
+    ck_assert_int_eq(pthread_join(member->thread, NULL), 0);
+    ck_assert_msg(member->error == 0, "writer %u: %s", member->writer, twinlog_strerror(member->error));
+    ck_assert_msg(!member->wrong, "writer %u: %s", member->writer, member->wrong);
+}
+
+static void run_writers(struct crowd *crowd, void *(*body)(void *))
+{
+    struct member writers[THREADS];
+
+    for (uint32_t i = 0; i < THREADS; i++)
+        start(&writers[i], crowd, i, body);
+    for (uint32_t i = 0; i < THREADS; i++)
+        finish(&writers[i]);
+}
+
+static uint64_t payload_of_all(void)
+{
+    unsigned char bytes[RECORD_ROOM];
+    uint64_t sum = 0;
+
+    for (uint32_t writer = 0; writer < THREADS; writer++)
+        for (uint32_t i = 0; i < RECORDS_EACH; i++)
+            sum += make_record(writer, i, bytes);
+    return sum;
+}
+
+static void expect_consistent(struct twinlog *log, const struct twinlog_options *options, uint64_t records,
+                              uint64_t payload)
+{
+    const struct twinlog_stat stat = log_stat(log);
+
+    ck_assert_uint_eq(stat.size, sizeof(stat));
+    if (options->io != TWINLOG_IO_AUTO)
+        ck_assert_uint_eq(stat.io, options->io);
+    ck_assert_uint_ne(stat.io, TWINLOG_IO_AUTO);
+    ck_assert_uint_eq(stat.is_direct, !(options->flags & TWINLOG_BUFFERED));
+    ck_assert_int_eq(stat.poison, 0);
+    ck_assert_uint_eq(stat.first_lsn, 1);
+    ck_assert_uint_eq(stat.last_lsn, records);
+    ck_assert_uint_eq(stat.durable_lsn, records);
+    ck_assert_uint_eq(stat.appends, records);
+    ck_assert_uint_eq(stat.append_bytes, payload);
+    ck_assert_uint_ge(stat.groups, 1);
+    ck_assert_uint_le(stat.groups, records + 1); /* and the mark of the opening */
+    ck_assert_uint_ge(stat.group_bytes, payload + 24 * records + 64 * stat.groups);
+    ck_assert_uint_le(stat.group_bytes, payload + 31 * records + 64 * stat.groups);
+    ck_assert_uint_ge(stat.written_bytes, stat.group_bytes);
+    ck_assert_uint_eq(stat.written_bytes % 4096, 0);
+    ck_assert_uint_eq(stat.segments, 1 + stat.rolls);
+    ck_assert_uint_le(stat.roll_waits, stat.rolls);
+    ck_assert_str_ne(stat.io_reason, "");
+}
+
+START_WAYS_TEST(what_many_threads_appended_is_there_for_ever)
+{
+    const uint64_t records = THREADS * RECORDS_EACH;
+    struct crowd crowd = { 0 };
+    struct member reader, watcher;
+    struct tally tally;
+
+    options.segment_bytes = 64 * KIB;
+    crowd.log = log_open(&options);
+    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_NEW_LOG);
+    start(&reader, &crowd, THREADS, read_beside);
+    start(&watcher, &crowd, THREADS + 1, watch_marks);
+    run_writers(&crowd, append_all);
+    atomic_store(&crowd.is_over, true);
+    finish(&reader);
+    finish(&watcher);
+    ck_assert_uint_eq(reader.count, records);
+    expect_consistent(crowd.log, &options, records, payload_of_all());
+    ck_assert_uint_ge(log_stat(crowd.log).rolls, 1);
+    log_close(crowd.log);
+
+    crowd.log = log_open(&options);
+    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_CLEAN_CLOSE);
+    ck_assert_uint_eq(twinlog_first_lsn(crowd.log), 1);
+    ck_assert_uint_eq(twinlog_last_lsn(crowd.log), records);
+    ck_assert_uint_eq(twinlog_durable_lsn(crowd.log), records);
+    log_close(crowd.log);
+    tally = log_check();
+    ck_assert_uint_eq(tally.last_lsn, records);
+    for (uint32_t i = 0; i < THREADS; i++)
+        ck_assert_uint_eq(tally.next[i], RECORDS_EACH);
+}
+END_WAYS_TEST
+
+START_WAYS_TEST(enqueuing_faster_than_the_disk_waits_and_loses_nothing)
+{
+    struct crowd crowd = { 0 };
+    struct tally tally;
+
+    options.buffer_bytes = 16 * KIB;
+    options.segment_bytes = MIB;
+    options.io = io_of(_i);
+    crowd.log = log_open(&options);
+    run_writers(&crowd, enqueue_all);
+    ck_assert_uint_eq(twinlog_last_lsn(crowd.log), THREADS * 10 * RECORDS_EACH);
+    ck_assert_uint_gt(twinlog_durable_lsn(crowd.log), 0);
+    ck_assert_int_eq(twinlog_sync(crowd.log), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(crowd.log), THREADS * 10 * RECORDS_EACH);
+    log_close(crowd.log);
+    tally = log_check();
+    ck_assert_uint_eq(tally.last_lsn, THREADS * 10 * RECORDS_EACH);
+}
+END_WAYS_TEST
+
+START_WAYS_TEST(a_log_can_be_opened_another_way_each_time)
+{
+    for (uint32_t i = 0; i < 4; i++) {
+        struct twinlog *log;
+
+        options.flags = flags_of(_i + (int)i);
+        options.segment_bytes = (64 * KIB) << i;
+        log = log_open(&options);
+        ck_assert_uint_eq(append_records(log, 0, 7 * i, 7), 7 * (i + 1));
+        ck_assert_uint_eq(log_stat(log).epoch, i + 1);
+        log_close(log);
+    }
+    ck_assert_uint_eq(log_check().last_lsn, 28);
+}
+END_WAYS_TEST
+
+/* ---- accepted, durable ------------------------------------------------------------------------- */
+
+START_WAYS_TEST(an_enqueued_record_waits_for_somebody_to_sync_it)
+{
+    struct twinlog *log = log_open(&options);
+    uint64_t lsn = 0;
+
+    ck_assert_int_eq(enqueue_record(log, 0, 0, &lsn), 0);
+    ck_assert_uint_eq(lsn, 1);
+    ck_assert_int_eq(enqueue_record(log, 0, 1, NULL), 0);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 2);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 0);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 0);
+
+    ck_assert_int_eq(twinlog_wait(log, 1), 0);
+    ck_assert_uint_ge(twinlog_durable_lsn(log), 1);
+    ck_assert_int_eq(twinlog_wait(log, 2), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 2);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 1);
+
+    ck_assert_int_eq(enqueue_record(log, 0, 2, &lsn), 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 3);
+
+    ck_assert_int_eq(enqueue_record(log, 0, 3, &lsn), 0);
+    ck_assert_int_eq(append_record(log, 0, 4, &lsn), 0);
+    ck_assert_uint_eq(lsn, 5);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 5);
+
+    ck_assert_int_eq(enqueue_record(log, 0, 5, &lsn), 0);
+    log_close(log);
+    ck_assert_uint_eq(log_check().last_lsn, 6);
+}
+END_WAYS_TEST
+
+START_TEST(waiting_is_for_what_was_accepted)
+{
+    struct twinlog *log = log_open(NULL);
+    struct twinlog_stat before, after;
+
+    ck_assert_int_eq(twinlog_wait(log, 0), 0);
+    ck_assert_int_eq(twinlog_wait(log, 1), -EINVAL);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    append_records(log, 0, 0, 3);
+    before = log_stat(log);
+    ck_assert_int_eq(twinlog_wait(log, 3), 0);
+    ck_assert_int_eq(twinlog_wait(log, 1), 0);
+    ck_assert_int_eq(twinlog_wait(log, 4), -EINVAL);
+    ck_assert_int_eq(twinlog_wait(log, UINT64_MAX), -EINVAL);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    after = log_stat(log);
+    ck_assert_uint_eq(after.groups, before.groups); /* there was nothing to write */
+    log_close(log);
+}
+END_TEST
+
+START_TEST(a_record_has_the_time_at_which_it_was_accepted)
+{
+    struct twinlog *log = log_open(NULL);
+    struct twinlog_reader *reader = log_attach(log, 0, 0);
+    struct twinlog_record record;
+
+    for (uint32_t i = 0; i < 5; i++) {
+        const int64_t before = (int64_t)now_ns(CLOCK_REALTIME);
+
+        append_records(log, 0, i, 1);
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+        ck_assert_int_ge(record.time_ns, before);
+        ck_assert_int_le(record.time_ns, (int64_t)now_ns(CLOCK_REALTIME));
+        ck_assert_uint_eq((uintptr_t)record.data % 8, 0);
+    }
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+END_TEST
+
+/* ---- closing ----------------------------------------------------------------------------------- */
+
+static void *append_once(void *argument)
+{
+    struct member *member = argument;
+
+    member->error = append_record(member->crowd->log, member->writer, 0, &member->count);
+    return NULL;
+}
+
+/* A writer whose record was accepted is inside append; close may begin. */
+START_TEST(closing_lets_those_inside_finish)
+{
+    enum {
+        ROUNDS = 60,
+    };
+    struct member writers[THREADS];
+
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        const uint64_t began = now_ns(CLOCK_MONOTONIC);
+        struct crowd crowd = { .log = log_open(NULL) };
+        const uint64_t before = twinlog_last_lsn(crowd.log);
+        uint64_t seen = 0;
+
+        ck_assert_uint_eq(before, round * THREADS);
+        for (uint32_t i = 0; i < THREADS; i++) {
+            writers[i] = (struct member){ .crowd = &crowd, .writer = i };
+            ck_assert_int_eq(pthread_create(&writers[i].thread, NULL, append_once, &writers[i]), 0);
+        }
+        while (twinlog_last_lsn(crowd.log) < before + THREADS)
+            ck_assert(is_in_time(began));
+        log_close(crowd.log);
+        for (uint32_t i = 0; i < THREADS; i++) {
+            finish(&writers[i]);
+            seen |= UINT64_C(1) << (writers[i].count - before);
+        }
+        ck_assert_uint_eq(seen, ((UINT64_C(1) << THREADS) - 1) << 1); /* each LSN once */
+    }
+}
+END_TEST
+
+START_TEST(closing_syncs_what_was_only_accepted)
+{
+    struct twinlog *log = log_open(NULL);
+
+    for (uint32_t i = 0; i < 500; i++)
+        ck_assert_int_eq(enqueue_record(log, 3, i, NULL), 0);
+    log_close(log);
+    ck_assert_uint_eq(log_check().next[3], 500);
+}
+END_TEST
+
+/* ---- arguments and options --------------------------------------------------------------------- */
+
+START_TEST(null_is_refused_where_it_may_not_be)
+{
+    struct twinlog *log = log_open(NULL), *other = NULL;
+    struct twinlog_reader_options reader_options = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_reader *reader = NULL;
+    struct twinlog_record record;
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    struct twinlog_verify_options verify_options = TWINLOG_VERIFY_OPTIONS_INIT;
+    uint64_t lsn = 77;
+
+    ck_assert_int_eq(twinlog_open(NULL, NULL, &other), -EINVAL);
+    ck_assert_int_eq(twinlog_open(log_dir, NULL, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_append(NULL, "x", 1, &lsn), -EINVAL);
+    ck_assert_int_eq(twinlog_enqueue(NULL, "x", 1, &lsn), -EINVAL);
+    ck_assert_int_eq(twinlog_wait(NULL, 0), -EINVAL);
+    ck_assert_int_eq(twinlog_sync(NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_stat(NULL, &stat), -EINVAL);
+    ck_assert_int_eq(twinlog_stat(log, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_reader_open(NULL, NULL, &reader), -EINVAL);
+    ck_assert_int_eq(twinlog_reader_open(log_dir, NULL, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_reader_attach(NULL, NULL, &reader), -EINVAL);
+    ck_assert_int_eq(twinlog_reader_attach(log, NULL, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_reader_seek(NULL, 1), -EINVAL);
+    ck_assert_int_eq(twinlog_reader_next(NULL, &record), -EINVAL);
+    ck_assert_int_eq(twinlog_inspect(NULL, &inspection), -EINVAL);
+    ck_assert_int_eq(twinlog_inspect(log_dir, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_verify(NULL, NULL, &lsn), -EINVAL);
+    ck_assert_int_eq(twinlog_probe(NULL, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_close(NULL), 0);
+    twinlog_reader_close(NULL);
+    ck_assert_uint_eq(twinlog_first_lsn(NULL), 0);
+    ck_assert_uint_eq(twinlog_last_lsn(NULL), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(NULL), 0);
+
+    ck_assert_int_eq(twinlog_append(log, NULL, 1, &lsn), -EINVAL);
+    ck_assert_uint_eq(lsn, 0);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 0);
+    ck_assert_int_eq(twinlog_append(log, NULL, 0, NULL), 0);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 1);
+
+    stat.size = 0;
+    ck_assert_int_eq(twinlog_stat(log, &stat), -EINVAL);
+    reader_options.flags = 1;
+    ck_assert_int_eq(twinlog_reader_open(log_dir, &reader_options, &reader), -EINVAL);
+    ck_assert_int_eq(twinlog_reader_attach(log, &reader_options, &reader), -EINVAL);
+    reader_options = (struct twinlog_reader_options){ 0 };
+    ck_assert_int_eq(twinlog_reader_open(log_dir, &reader_options, &reader), -EINVAL);
+    verify_options.flags = 1;
+    ck_assert_int_eq(twinlog_verify(log_dir, &verify_options, NULL), -EINVAL);
+    inspection.size = 0;
+    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), -EINVAL);
+    ck_assert_ptr_null(reader);
+    ck_assert_ptr_null(other);
+
+    reader = log_attach(log, 0, 0);
+    ck_assert_int_eq(twinlog_reader_next(reader, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_reader_seek(reader, 0), -EINVAL);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 1); /* where it was */
+    ck_assert_uint_eq(record.lsn, 1);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+END_TEST
+
+/* Limits from the header; the first of each pair is refused, the second is not. */
+static const struct {
+    const char *what;
+    struct twinlog_options refused, taken;
+} limits[] = {
+    { "unknown flag", { .flags = 1u << 3 }, { .flags = TWINLOG_PAD } },
+    { "unknown flag, the highest", { .flags = 1u << 31 }, { .flags = TWINLOG_BUFFERED } },
+    { "unknown path", { .io = TWINLOG_IO_FDATASYNC + 1 }, { .io = TWINLOG_IO_FDATASYNC } },
+    { "smallest segment", { .segment_bytes = 60 * 1024 }, { .segment_bytes = 64 * 1024 } },
+    { "largest segment",
+      { .segment_bytes = (UINT64_C(1) << 40) + 4096 },
+      { .segment_bytes = UINT64_C(1) << 40 } },
+    { "segment of whole blocks", { .segment_bytes = 65536 + 512 }, { .segment_bytes = 65536 + 4096 } },
+    { "smallest buffer", { .buffer_bytes = 12 * 1024 }, { .buffer_bytes = 16 * 1024 } },
+    { "largest buffer",
+      { .buffer_bytes = (256u << 20) + 4096, .segment_bytes = UINT64_C(1) << 30 },
+      { .buffer_bytes = 256u << 20,
+        .segment_bytes = UINT64_C(1) << 30,
+        .io = TWINLOG_IO_DSYNC } }, /* pins nothing */
+    { "buffer of whole blocks", { .buffer_bytes = 65536 + 512 }, { .buffer_bytes = 65536 + 4096 } },
+    { "record in a buffer",
+      { .buffer_bytes = 65536, .max_record_bytes = 65536 - 8191 },
+      { .buffer_bytes = 65536, .max_record_bytes = 65536 - 8192 } },
+    { "spare segments",
+      { .spare_segments = 65, .segment_bytes = 65536 },
+      { .spare_segments = 64, .segment_bytes = 65536 } },
+};
+
+START_TEST(an_option_out_of_range_is_refused)
+{
+    struct twinlog_options options = limits[_i].refused;
+    struct twinlog *log;
+
+    options.size = sizeof(options);
+    options.ret_report = &log_report;
+    ck_assert_msg(log_open_error(&options) == -EINVAL, "%s", limits[_i].what);
+    ck_assert_int_eq(log_report.error, -EINVAL);
+    ck_assert_uint_eq(log_report.action, TWINLOG_DID_REFUSE);
+    ck_assert_str_ne(log_report.text, "");
+    ck_assert_int_eq(access(log_dir, F_OK), -1); /* not even made */
+
+    options = limits[_i].taken;
+    options.size = sizeof(options);
+    options.ret_report = &log_report;
+    log = log_open(&options);
+    append_records(log, 0, 0, 1);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(a_size_that_was_not_set_is_refused)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+
+    options.size = 0;
+    ck_assert_int_eq(log_open_error(&options), -EINVAL);
+    options.size = 4;
+    ck_assert_int_eq(log_open_error(&options), -EINVAL);
+}
+END_TEST
+
+/* Larger than ours: from a program built with a later header. */
+START_TEST(an_option_of_a_later_version_is_refused_unless_it_is_not_used)
+{
+    struct {
+        struct twinlog_options options;
+        uint64_t later;
+    } longer = { .options = TWINLOG_OPTIONS_INIT };
+    struct twinlog *log;
+
+    longer.options.size = sizeof(longer);
+    log = log_open(&longer.options);
+    log_close(log);
+    longer.later = 1;
+    ck_assert_int_eq(log_open_error(&longer.options), -EINVAL);
+}
+END_TEST
+
+START_TEST(a_log_that_must_exist_is_not_made)
+{
+    const struct twinlog_options options = log_options(0, TWINLOG_MUST_EXIST);
+
+    ck_assert_int_eq(log_open_error(&options), -ENOENT);
+    ck_assert_int_eq(access(log_dir, F_OK), -1);
+    ck_assert_int_eq(mkdir(log_dir, 0777), 0);
+    ck_assert_int_eq(log_open_error(&options), -ENOENT);
+    log_close(log_open(NULL));
+    log_close(log_open(&options));
+}
+END_TEST
+
+/* ---- sizes ------------------------------------------------------------------------------------- */
+
+static void append_size(struct twinlog *log, unsigned char *bytes, size_t size, int value)
+{
+    uint64_t lsn = 0;
+
+    memset(bytes, value, size);
+    ck_assert_int_eq(twinlog_append(log, bytes, size, &lsn), 0);
+    ck_assert_uint_eq(lsn, twinlog_last_lsn(log));
+}
+
+static void expect_size(struct twinlog_reader *reader, unsigned char *bytes, size_t size, int value)
+{
+    struct twinlog_record record;
+
+    memset(bytes, value, size);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+    ck_assert_uint_eq(record.size, size);
+    ck_assert(size == 0 || memcmp(record.data, bytes, size) == 0);
+}
+
+/* From nothing to the largest there may be; one more byte is refused and leaves no trace. */
+static void expect_sizes_up_to(const struct twinlog_options *options, size_t max_bytes)
+{
+    const size_t sizes[] = { 0, 1, 7, 8, 9, 4095, 4096, 4097, max_bytes - 1, max_bytes, 0, max_bytes };
+    unsigned char *bytes = malloc(max_bytes + 1);
+    struct twinlog *log = log_open(options);
+    struct twinlog_reader *reader;
+    uint64_t lsn = 77;
+
+    ck_assert_ptr_nonnull(bytes);
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+        append_size(log, bytes, sizes[i], (int)i);
+    ck_assert_int_eq(twinlog_append(log, bytes, max_bytes + 1, &lsn), -EMSGSIZE);
+    ck_assert_uint_eq(lsn, 0);
+    ck_assert_int_eq(twinlog_enqueue(log, bytes, SIZE_MAX, &lsn), -EMSGSIZE);
+    ck_assert_uint_eq(twinlog_last_lsn(log), sizeof(sizes) / sizeof(sizes[0]));
+    append_size(log, bytes, 3, 'z');
+    log_close(log);
+    reader = log_reader(0, 0);
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+        expect_size(reader, bytes, sizes[i], (int)i);
+    expect_size(reader, bytes, 3, 'z');
+    twinlog_reader_close(reader);
+    free(bytes);
+}
+
+START_TEST(the_largest_record_is_4_mib_by_default)
+{
+    expect_sizes_up_to(NULL, 4 * MIB);
+}
+END_TEST
+
+START_TEST(the_largest_record_is_what_the_option_says)
+{
+    struct twinlog_options options = log_options(0, 0);
+
+    options.max_record_bytes = 10000;
+    expect_sizes_up_to(&options, 10000);
+}
+END_TEST
+
+START_TEST(a_larger_record_needs_only_its_option)
+{
+    struct twinlog_options options = log_options(0, 0);
+
+    options.max_record_bytes = 16 * MIB;
+    expect_sizes_up_to(&options, 16 * MIB);
+}
+END_TEST
+
+START_TEST(a_record_may_fill_the_smallest_segment)
+{
+    struct twinlog_options options = log_options(0, 0);
+
+    options.segment_bytes = 64 * KIB;
+    options.buffer_bytes = 56 * KIB;
+    options.max_record_bytes = 48 * KIB;
+    expect_sizes_up_to(&options, 48 * KIB);
+}
+END_TEST
+
+static bool segment_has(uint64_t sequence, uint64_t bytes)
+{
+    struct stat about;
+
+    return stat(log_segment(sequence), &about) == 0 && (uint64_t)about.st_size == bytes;
+}
+
+START_TEST(a_small_log_takes_about_a_megabyte)
+{
+    struct twinlog *log = log_open(NULL);
+    struct stat about;
+
+    append_records(log, 0, 0, 100);
+    ck_assert_uint_eq(log_stat(log).file_bytes, log_segment_bytes());
+    log_close(log);
+    ck_assert_uint_le(log_segment_bytes(), 3 * MIB / 2);
+    ck_assert(segment_has(1, 512 * KIB));
+    ck_assert_int_eq(stat(log_segment(1), &about), 0);
+    ck_assert_int_le(about.st_blocks * 512, (int64_t)(3 * MIB / 2));
+}
+END_TEST
+
+START_TEST(segments_double_up_to_the_limit)
+{
+    struct twinlog_options options = log_options(0, 0);
+    unsigned char *bytes = calloc(1, 300 * KIB);
+    struct twinlog *log;
+
+    options.segment_bytes = 2 * MIB;
+    options.max_record_bytes = 300 * KIB;
+    log = log_open(&options);
+    ck_assert_ptr_nonnull(bytes);
+    for (unsigned i = 0; i < 30; i++)
+        append_size(log, bytes, 300 * KIB, 'd');
+    ck_assert(segment_has(1, 512 * KIB));
+    ck_assert(segment_has(2, MIB));
+    ck_assert(segment_has(3, 2 * MIB));
+    ck_assert(segment_has(4, 2 * MIB));
+    log_close(log);
+    free(bytes);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+}
+END_TEST
+
+START_TEST(small_segments_stay_small)
+{
+    struct twinlog_options options = log_options(0, 0);
+    struct twinlog *log;
+    struct twinlog_stat stat;
+
+    options.segment_bytes = 64 * KIB;
+    log = log_open(&options);
+    append_records(log, 0, 0, 400);
+    stat = log_stat(log);
+    ck_assert_uint_ge(stat.segments, 3);
+    ck_assert_uint_eq(stat.file_bytes, (stat.segments + stat.spare_segments) * 64 * KIB);
+    for (uint64_t i = 1; i <= stat.segments; i++)
+        ck_assert(segment_has(i, 64 * KIB));
+    log_close(log);
+    ck_assert_uint_eq(log_check().last_lsn, 400);
+}
+END_TEST
+
+START_TEST(a_spare_of_64_mib_is_made_in_the_background)
+{
+    struct twinlog_options options = log_options(0, 0);
+    const uint64_t began = now_ns(CLOCK_MONOTONIC);
+    unsigned char *bytes = calloc(1, MIB);
+    struct twinlog *log;
+
+    options.segment_bytes = 64 * MIB;
+    options.spare_segments = 1;
+    log = log_open(&options);
+    ck_assert_ptr_nonnull(bytes);
+    while (log_stat(log).spare_segments == 0)
+        ck_assert(is_in_time(began));
+    for (int i = 0; i < 8; i++)
+        append_size(log, bytes, MIB, i);
+    ck_assert(segment_has(2, 64 * MIB));
+    ck_assert_uint_ge(log_stat(log).segments, 2);
+    ck_assert_uint_eq(log_stat(log).roll_waits, 0);
+    log_close(log);
+    free(bytes);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+}
+END_TEST
+
+/* ---- reading ----------------------------------------------------------------------------------- */
+
+static struct twinlog *open_small_segments(void)
+{
+    struct twinlog_options options = log_options(0, 0);
+
+    options.segment_bytes = 64 * KIB;
+    return log_open(&options);
+}
+
+/* Sequences are LSNs less one. */
+static void expect_record(struct twinlog_reader *reader, uint64_t lsn)
+{
+    unsigned char expected[RECORD_ROOM];
+    struct twinlog_record record;
+    const size_t size = make_record(0, (uint32_t)lsn - 1, expected);
+    const int result = twinlog_reader_next(reader, &record);
+
+    ck_assert_msg(result == 1, "record %" PRIu64 ": %s", lsn, twinlog_strerror(result));
+    ck_assert_uint_eq(record.lsn, lsn);
+    ck_assert_uint_eq(record.size, size);
+    ck_assert(memcmp(record.data, expected, size) == 0);
+}
+
+static void expect_end(struct twinlog_reader *reader)
+{
+    struct twinlog_record record = { .lsn = 77 };
+
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+    ck_assert_uint_eq(record.lsn, 77); /* untouched */
+}
+
+static void seek(struct twinlog_reader *reader, uint64_t lsn)
+{
+    ck_assert_int_eq(twinlog_reader_seek(reader, lsn), 0);
+}
+
+/* One and the same for a reader inside the writer's process and for one from outside. */
+static void expect_seeks(struct twinlog_reader *reader, uint64_t last)
+{
+    struct rng rng = { test_seed() };
+
+    seek(reader, last);
+    expect_record(reader, last);
+    expect_end(reader);
+    seek(reader, 1);
+    expect_record(reader, 1);
+    expect_record(reader, 2);
+    seek(reader, last + 1);
+    expect_end(reader);
+    expect_end(reader);
+    seek(reader, UINT64_MAX);
+    expect_end(reader);
+    for (int i = 0; i < 300; i++) {
+        const uint64_t lsn = 1 + rng_below(&rng, last);
+
+        seek(reader, lsn);
+        expect_record(reader, lsn);
+        if (lsn < last)
+            expect_record(reader, lsn + 1);
+    }
+    for (uint64_t lsn = last; lsn > 0; lsn -= lsn < 7 ? lsn : 7) {
+        seek(reader, lsn);
+        expect_record(reader, lsn);
+    }
+}
+
+START_TEST(a_reader_can_be_placed_anywhere)
+{
+    const uint64_t last = 500;
+    struct twinlog *log = open_small_segments();
+    struct twinlog_reader *reader;
+
+    append_records(log, 0, 0, (uint32_t)last);
+    ck_assert_uint_ge(log_stat(log).segments, 3);
+    reader = log_attach(log, 0, 0);
+    expect_seeks(reader, last);
+    twinlog_reader_close(reader);
+    reader = log_reader(0, 0);
+    expect_seeks(reader, last);
+    twinlog_reader_close(reader);
+    log_close(log);
+    reader = log_reader(0, 0);
+    expect_seeks(reader, last);
+    twinlog_reader_close(reader);
+}
+END_TEST
+
+static void expect_range(struct twinlog *log, uint64_t from, uint64_t to, uint64_t first, uint64_t last)
+{
+    struct twinlog_reader *readers[] = { log_attach(log, from, to), log_reader(from, to) };
+
+    for (int i = 0; i < 2; i++) {
+        for (uint64_t lsn = first; lsn <= last; lsn++)
+            expect_record(readers[i], lsn);
+        expect_end(readers[i]);
+        expect_end(readers[i]);
+        twinlog_reader_close(readers[i]);
+    }
+}
+
+START_TEST(a_reader_returns_the_range_it_was_asked_for)
+{
+    struct twinlog *log = open_small_segments();
+
+    append_records(log, 0, 0, 300);
+    expect_range(log, 0, 0, 1, 300);
+    expect_range(log, 1, 1, 1, 1);
+    expect_range(log, 17, 0, 17, 300);
+    expect_range(log, 0, 250, 1, 250);
+    expect_range(log, 120, 130, 120, 130);
+    expect_range(log, 300, 300, 300, 300);
+    expect_range(log, 290, 1000, 290, 300);
+    expect_range(log, 20, 10, 1, 0);
+    expect_range(log, 301, 0, 1, 0);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(a_reader_at_the_end_goes_on_when_there_is_more)
+{
+    struct twinlog *log = open_small_segments();
+    struct twinlog_reader *readers[3];
+
+    append_records(log, 0, 0, 3);
+    readers[0] = log_attach(log, 0, 0);
+    readers[1] = log_reader(0, 0);
+    readers[2] = log_attach(log, 4, 0); /* not written yet */
+    for (int i = 0; i < 2; i++)
+        for (uint64_t lsn = 1; lsn <= 3; lsn++)
+            expect_record(readers[i], lsn);
+    for (uint64_t lsn = 4; lsn <= 250; lsn++) {
+        for (int i = 0; i < 3; i++)
+            expect_end(readers[i]);
+        append_records(log, 0, (uint32_t)lsn - 1, 1);
+        for (int i = 0; i < 3; i++)
+            expect_record(readers[i], lsn);
+    }
+    for (int i = 0; i < 3; i++)
+        twinlog_reader_close(readers[i]);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(a_reader_is_not_given_what_is_only_accepted)
+{
+    struct twinlog *log = log_open(NULL);
+    struct twinlog_reader *readers[] = { log_attach(log, 0, 0), log_reader(0, 0) };
+
+    ck_assert_int_eq(enqueue_record(log, 0, 0, NULL), 0);
+    for (int i = 0; i < 2; i++)
+        expect_end(readers[i]);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    for (int i = 0; i < 2; i++) {
+        expect_record(readers[i], 1);
+        twinlog_reader_close(readers[i]);
+    }
+    log_close(log);
+}
+END_TEST
+
+START_TEST(an_empty_log_has_no_records_and_no_marks)
+{
+    struct twinlog *log = log_open(NULL);
+    struct twinlog_reader *reader = log_attach(log, 0, 0);
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+
+    expect_end(reader);
+    twinlog_reader_close(reader);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_uint_eq(twinlog_first_lsn(log), 0);
+        ck_assert_uint_eq(twinlog_last_lsn(log), 0);
+        ck_assert_uint_eq(twinlog_durable_lsn(log), 0);
+        log_close(log);
+        log = log_open(NULL);
+        ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_CLEAN_CLOSE);
+    }
+    log_close(log);
+    ck_assert_uint_eq(log_check().last_lsn, 0);
+    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    ck_assert_uint_eq(inspection.has_writer, 0);
+    ck_assert_uint_eq(inspection.first_lsn, 0);
+    ck_assert_uint_eq(inspection.last_lsn, 0);
+}
+END_TEST
+
+START_TEST(inspecting_tells_what_the_writer_knows)
+{
+    struct twinlog *log = open_small_segments();
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    struct twinlog_stat stat;
+
+    append_records(log, 0, 0, 300);
+    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    stat = log_stat(log);
+    ck_assert_uint_eq(inspection.has_writer, 1);
+    ck_assert_uint_eq(inspection.epoch, stat.epoch);
+    ck_assert_uint_eq(inspection.first_lsn, 1);
+    ck_assert_uint_eq(inspection.last_lsn, 300);
+    ck_assert_uint_eq(inspection.durable_lsn, 300);
+    log_close(log);
+    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    ck_assert_uint_eq(inspection.has_writer, 0);
+    ck_assert_uint_eq(inspection.last_lsn, 300);
+    ck_assert_uint_eq(inspection.segments, stat.segments);
+    ck_assert_uint_eq(inspection.file_bytes, log_segment_bytes());
+    ck_assert_uint_eq(inspection.report.finding, TWINLOG_FOUND_CLEAN_CLOSE);
+}
+END_TEST
+
+/* ---- suite ------------------------------------------------------------------------------------- */
+
+static TCase *add_case(Suite *suite, const char *name)
+{
+    TCase *tests = tcase_create(name);
+
+    tcase_add_checked_fixture(tests, logdir_make, logdir_remove);
+    tcase_set_timeout(tests, 60);
+    suite_add_tcase(suite, tests);
+    return tests;
+}
+
+Suite *integration_suite(void)
+{
+    Suite *suite = suite_create("integration");
+    TCase *tests = add_case(suite, "threads");
+
+    tcase_add_loop_test(tests, what_many_threads_appended_is_there_for_ever, 0, WAYS);
+    tcase_add_loop_test(tests, enqueuing_faster_than_the_disk_waits_and_loses_nothing, 0, WAYS);
+    tcase_add_loop_test(tests, a_log_can_be_opened_another_way_each_time, 0, WAYS);
+
+    tests = add_case(suite, "accepted and durable");
+    tcase_add_loop_test(tests, an_enqueued_record_waits_for_somebody_to_sync_it, 0, WAYS);
+    tcase_add_test(tests, waiting_is_for_what_was_accepted);
+    tcase_add_test(tests, a_record_has_the_time_at_which_it_was_accepted);
+
+    tests = add_case(suite, "closing");
+    tcase_add_test(tests, closing_lets_those_inside_finish);
+    tcase_add_test(tests, closing_syncs_what_was_only_accepted);
+
+    tests = add_case(suite, "arguments and options");
+    tcase_add_test(tests, null_is_refused_where_it_may_not_be);
+    tcase_add_loop_test(tests, an_option_out_of_range_is_refused, 0,
+                        (int)(sizeof(limits) / sizeof(limits[0])));
+    tcase_add_test(tests, a_size_that_was_not_set_is_refused);
+    tcase_add_test(tests, an_option_of_a_later_version_is_refused_unless_it_is_not_used);
+    tcase_add_test(tests, a_log_that_must_exist_is_not_made);
+
+    tests = add_case(suite, "sizes");
+    tcase_add_test(tests, the_largest_record_is_4_mib_by_default);
+    tcase_add_test(tests, the_largest_record_is_what_the_option_says);
+    tcase_add_test(tests, a_larger_record_needs_only_its_option);
+    tcase_add_test(tests, a_record_may_fill_the_smallest_segment);
+    tcase_add_test(tests, a_small_log_takes_about_a_megabyte);
+    tcase_add_test(tests, segments_double_up_to_the_limit);
+    tcase_add_test(tests, small_segments_stay_small);
+    tcase_add_test(tests, a_spare_of_64_mib_is_made_in_the_background);
+
+    tests = add_case(suite, "reading");
+    tcase_add_test(tests, a_reader_can_be_placed_anywhere);
+    tcase_add_test(tests, a_reader_returns_the_range_it_was_asked_for);
+    tcase_add_test(tests, a_reader_at_the_end_goes_on_when_there_is_more);
+    tcase_add_test(tests, a_reader_is_not_given_what_is_only_accepted);
+    tcase_add_test(tests, an_empty_log_has_no_records_and_no_marks);
+    tcase_add_test(tests, inspecting_tells_what_the_writer_knows);
+    return suite;
+}

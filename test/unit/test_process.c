@@ -1,0 +1,972 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A log among processes, threads, signals and files that are not its own: who may write, what a fork, a
+ * signal or a cancelled thread does to it, what a reader in another process sees, and what the library
+ * refuses to touch.
+ */
+#define _GNU_SOURCE
+#include "format/checksum.h"
+#include "logdir.h"
+#include "suites.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define KIB UINT64_C(1024)
+
+/* ---- what processes tell each other ------------------------------------------------------------ */
+
+static struct shared {
+    _Atomic int step;
+    _Atomic uint64_t acked;   /* records of the writing child */
+    _Atomic uint64_t read[2]; /* LSNs, by each reading child */
+    _Atomic bool must_stop;
+} * shared;
+
+static uint32_t wanted_io;
+static uint32_t reading_child;
+
+static void prepare(void)
+{
+    logdir_make();
+    shared = shared_page();
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* For what another process or thread will do: looks until it has, or 20 s are over. */
+#define AWAIT(condition)                                                                                     \
+    do {                                                                                                     \
+        const uint64_t began_ms = now_ms();                                                                  \
+        while (!(condition) && now_ms() - began_ms < 20000)                                                  \
+            sched_yield();                                                                                   \
+    } while (0)
+
+static struct twinlog_options wanted_options(void)
+{
+    struct twinlog_options options = log_options(wanted_io, 0);
+
+    options.segment_bytes = 64 * KIB;
+    return options;
+}
+
+static struct twinlog *open_wanted(void)
+{
+    const struct twinlog_options options = wanted_options();
+
+    return log_open(&options);
+}
+
+static bool choose(int io, const char *test)
+{
+    wanted_io = (uint32_t)io;
+    return log_can_use("process", test, wanted_io, 0);
+}
+
+/* In a child; no assertions. */
+static int try_open(uint32_t lock_wait_ms)
+{
+    struct twinlog_options options = wanted_options();
+    struct twinlog *log;
+    int error;
+
+    options.lock_wait_ms = lock_wait_ms;
+    error = twinlog_open(log_dir, &options, &log);
+    return error < 0 ? error : twinlog_close(log);
+}
+
+/* ---- one writer -------------------------------------------------------------------------------- */
+
+static int expect_busy(void)
+{
+    const uint64_t began_ms = now_ms();
+
+    EXPECT(try_open(0) == -EBUSY);
+    EXPECT(now_ms() - began_ms < 2000);
+    EXPECT(log_report.error == -EBUSY);
+    EXPECT(strstr(log_report.text, "another writer"));
+    return 0;
+}
+
+START_TEST(a_second_writer_is_refused_at_once)
+{
+    struct twinlog *log = open_wanted();
+
+    append_records(log, 0, 0, 3);
+    ck_assert_int_eq(expect_busy(), 0);
+    ck_assert_int_eq(run_child(expect_busy), 0);
+    append_records(log, 0, 3, 3);
+    log_close(log);
+    ck_assert_uint_eq(log_check().last_lsn, 6);
+}
+END_TEST
+
+static int wait_for_the_lock(void)
+{
+    EXPECT(try_open(0) == -EBUSY);
+    atomic_store(&shared->step, 1);
+    EXPECT(try_open(30000) == 0);
+    return 0;
+}
+
+START_TEST(a_second_writer_may_wait_for_the_first)
+{
+    struct twinlog *log = open_wanted();
+    pid_t child = start_child(wait_for_the_lock);
+
+    AWAIT(atomic_load(&shared->step) == 1);
+    append_records(log, 0, 0, 20);
+    log_close(log);
+    ck_assert_int_eq(wait_child(child), 0);
+    log = open_wanted();
+    ck_assert_uint_eq(log_stat(log).epoch, 3);
+    log_close(log);
+    ck_assert_uint_eq(log_check().last_lsn, 20);
+}
+END_TEST
+
+static int wait_in_vain(void)
+{
+    const uint64_t began_ms = now_ms();
+
+    EXPECT(try_open(50) == -EBUSY);
+    EXPECT(now_ms() - began_ms >= 49);
+    return 0;
+}
+
+START_TEST(waiting_for_the_first_has_an_end)
+{
+    struct twinlog *log = open_wanted();
+
+    ck_assert_int_eq(run_child(wait_in_vain), 0);
+    log_close(log);
+}
+END_TEST
+
+/* Until it is killed. */
+static int append_for_ever(void)
+{
+    const struct twinlog_options options = wanted_options();
+    struct twinlog *log;
+
+    EXPECT(twinlog_open(log_dir, &options, &log) == 0);
+    for (uint32_t i = 0;; i++) {
+        EXPECT(append_record(log, 1, i, NULL) == 0);
+        atomic_store(&shared->acked, i + 1);
+    }
+}
+
+static void kill_after(pid_t child, uint64_t records)
+{
+    AWAIT(atomic_load(&shared->acked) >= records);
+    kill(child, SIGKILL);
+    ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
+    ck_assert_uint_ge(atomic_load(&shared->acked), records);
+}
+
+START_TEST(a_killed_writer_is_followed_by_the_next)
+{
+    struct twinlog *log;
+    uint64_t there;
+
+    if (!choose(_i, "a_killed_writer_is_followed_by_the_next"))
+        return;
+    kill_after(start_child(append_for_ever), 30);
+    log = open_wanted();
+    there = twinlog_last_lsn(log);
+    ck_assert_uint_ge(there, atomic_load(&shared->acked));
+    append_records(log, 0, 0, 10);
+    log_close(log);
+    ck_assert_uint_eq(log_check().last_lsn, there + 10);
+}
+END_TEST
+
+/* ---- fork -------------------------------------------------------------------------------------- */
+
+static struct twinlog *parents_log;
+
+static int use_parents_log(void)
+{
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    struct twinlog_reader *reader;
+    uint64_t lsn;
+
+    EXPECT(twinlog_append(parents_log, "x", 1, &lsn) == TWINLOG_EFORKED);
+    EXPECT(twinlog_enqueue(parents_log, "x", 1, &lsn) == TWINLOG_EFORKED);
+    EXPECT(twinlog_wait(parents_log, 1) == TWINLOG_EFORKED);
+    EXPECT(twinlog_sync(parents_log) == TWINLOG_EFORKED);
+    EXPECT(twinlog_stat(parents_log, &stat) == TWINLOG_EFORKED);
+    EXPECT(twinlog_reader_attach(parents_log, NULL, &reader) == TWINLOG_EFORKED);
+    return 0;
+}
+
+static int use_and_close_parents_log(void)
+{
+    EXPECT(use_parents_log() == 0);
+    EXPECT(twinlog_close(parents_log) == TWINLOG_EFORKED);
+    return 0;
+}
+
+START_TEST(a_forked_child_has_no_part_in_the_log)
+{
+    if (!choose(_i, "a_forked_child_has_no_part_in_the_log"))
+        return;
+    parents_log = open_wanted();
+    append_records(parents_log, 0, 0, 5);
+    ck_assert_int_eq(enqueue_record(parents_log, 0, 5, NULL), 0);
+    ck_assert_int_eq(run_child(use_parents_log), 0);
+    ck_assert_int_eq(run_child(use_and_close_parents_log), 0);
+    ck_assert_int_eq(run_child(expect_busy), 0); /* it is still locked */
+    append_records(parents_log, 0, 6, 200);
+    log_close(parents_log);
+    ck_assert_uint_eq(log_check().last_lsn, 206);
+}
+END_TEST
+
+struct appender {
+    pthread_t thread;
+    uint32_t writer, count;
+    int error;
+    _Atomic bool is_inside;
+    _Atomic uint32_t done;
+    bool was_inside; /* when it was cancelled */
+};
+
+static _Atomic uint32_t finished;
+
+static void *append_some(void *argument)
+{
+    struct appender *appender = argument;
+
+    for (uint32_t i = 0; i < appender->count && appender->error == 0; i++)
+        appender->error = append_record(parents_log, appender->writer, i, NULL);
+    atomic_fetch_add(&finished, 1);
+    return NULL;
+}
+
+static void start(struct appender *appender, uint32_t writer, uint32_t count, void *(*body)(void *))
+{
+    *appender = (struct appender){ .writer = writer, .count = count };
+    ck_assert_int_eq(pthread_create(&appender->thread, NULL, body, appender), 0);
+}
+
+#define APPENDERS 4u
+
+START_TEST(threads_go_on_while_their_process_forks)
+{
+    struct appender appenders[APPENDERS];
+    int forks = 0;
+
+    if (!choose(_i, "threads_go_on_while_their_process_forks"))
+        return;
+    parents_log = open_wanted();
+    for (uint32_t i = 0; i < APPENDERS; i++)
+        start(&appenders[i], i, 150, append_some);
+    for (; atomic_load(&finished) < APPENDERS || forks < 3; forks++)
+        ck_assert_int_eq(run_child(forks % 2 ? use_and_close_parents_log : use_parents_log), 0);
+    for (uint32_t i = 0; i < APPENDERS; i++) {
+        pthread_join(appenders[i].thread, NULL);
+        ck_assert_int_eq(appenders[i].error, 0);
+    }
+    log_close(parents_log);
+    ck_assert_uint_eq(log_check().last_lsn, APPENDERS * 150);
+}
+END_TEST
+
+/* Lives until `read_end` has nothing more to say. */
+static int pipe_ends[2];
+
+static int live_until_told(void)
+{
+    char byte;
+
+    close(pipe_ends[1]);
+    atomic_store(&shared->step, 1);
+    return read(pipe_ends[0], &byte, 1) == 0 ? 0 : 1;
+}
+
+START_TEST(a_forked_child_does_not_keep_a_closed_log_locked)
+{
+    pid_t child;
+
+    if (!choose(_i, "a_forked_child_does_not_keep_a_closed_log_locked"))
+        return;
+    ck_assert_int_eq(pipe2(pipe_ends, O_CLOEXEC), 0);
+    parents_log = open_wanted();
+    append_records(parents_log, 0, 0, 5);
+    child = start_child(live_until_told);
+    AWAIT(atomic_load(&shared->step) == 1);
+    log_close(parents_log);
+    log_close(open_wanted());
+    ck_assert_int_eq(waitpid(child, NULL, WNOHANG), 0); /* it lives */
+    close(pipe_ends[1]);
+    ck_assert_int_eq(wait_child(child), 0);
+}
+END_TEST
+
+/* The lock is on the open file, which a forked child has as well: when the writer is killed, nobody gave
+ * it back, and it ends with the last process that has the file. */
+static int open_and_leave_a_child(void)
+{
+    parents_log = open_wanted();
+    append_records(parents_log, 0, 0, 5);
+    if (fork() == 0)
+        _exit(live_until_told());
+    close(pipe_ends[1]);
+    AWAIT(atomic_load(&shared->step) == 1);
+    kill(getpid(), SIGKILL);
+    return 1;
+}
+
+START_TEST(a_forked_child_keeps_the_log_of_a_killed_writer_locked)
+{
+    struct twinlog_options options = wanted_options();
+
+    ck_assert_int_eq(pipe2(pipe_ends, O_CLOEXEC), 0);
+    ck_assert_int_eq(run_child(open_and_leave_a_child), 128 + SIGKILL);
+    ck_assert_int_eq(log_open_error(&options), -EBUSY);
+    close(pipe_ends[1]);
+    options.lock_wait_ms = 20000;
+    log_close(log_open(&options));
+    ck_assert_uint_eq(log_check().last_lsn, 5);
+}
+END_TEST
+
+/* Another program has none of the writer's files: they are closed on exec. */
+static int open_and_leave_a_program(void)
+{
+    int told[2];
+    char byte;
+
+    parents_log = open_wanted();
+    append_records(parents_log, 0, 0, 5);
+    EXPECT(pipe2(told, O_CLOEXEC) == 0);
+    if (fork() == 0) {
+        dup2(pipe_ends[0], STDIN_FILENO);
+        execlp("cat", "cat", NULL);
+        _exit(1);
+    }
+    close(told[1]);
+    close(pipe_ends[1]);
+    EXPECT(read(told[0], &byte, 1) == 0); /* closed by exec */
+    kill(getpid(), SIGKILL);
+    return 1;
+}
+
+START_TEST(a_program_that_a_killed_writer_started_does_not)
+{
+    ck_assert_int_eq(pipe2(pipe_ends, O_CLOEXEC), 0);
+    ck_assert_int_eq(run_child(open_and_leave_a_program), 128 + SIGKILL);
+    log_close(open_wanted());
+    close(pipe_ends[1]);
+    ck_assert_uint_eq(log_check().last_lsn, 5);
+}
+END_TEST
+
+/* ---- signals and cancellation ------------------------------------------------------------------ */
+
+static _Atomic uint64_t signals;
+
+static void count_signal(int number)
+{
+    (void)number;
+    atomic_fetch_add(&signals, 1);
+}
+
+static void handle(int number, int flags)
+{
+    struct sigaction action = { .sa_handler = count_signal, .sa_flags = flags };
+
+    ck_assert_int_eq(sigaction(number, &action, NULL), 0);
+}
+
+START_TEST(signals_do_not_disturb_an_append)
+{
+    struct appender appenders[APPENDERS];
+
+    if (!choose(_i / 2, "signals_do_not_disturb_an_append"))
+        return;
+    handle(SIGUSR1, _i % 2 ? SA_RESTART : 0);
+    parents_log = open_wanted();
+    for (uint32_t i = 0; i < APPENDERS; i++)
+        start(&appenders[i], i, 50, append_some);
+    while (atomic_load(&finished) < APPENDERS) {
+        for (uint32_t i = 0; i < APPENDERS; i++)
+            pthread_kill(appenders[i].thread, SIGUSR1);
+        sched_yield();
+    }
+    for (uint32_t i = 0; i < APPENDERS; i++) {
+        pthread_join(appenders[i].thread, NULL);
+        ck_assert_msg(appenders[i].error == 0, "%s", twinlog_strerror(appenders[i].error));
+    }
+    ck_assert_uint_gt(atomic_load(&signals), 0);
+    log_close(parents_log);
+    ck_assert_uint_eq(log_check().last_lsn, APPENDERS * 50);
+}
+END_TEST
+
+START_TEST(signals_do_not_disturb_opening_and_closing)
+{
+    const struct itimerval often = { { 0, 200 }, { 0, 200 } }, never = { 0 };
+
+    if (!choose(_i / 2, "signals_do_not_disturb_opening_and_closing"))
+        return;
+    handle(SIGALRM, _i % 2 ? SA_RESTART : 0);
+    ck_assert_int_eq(setitimer(ITIMER_REAL, &often, NULL), 0);
+    for (uint32_t i = 0; i < 10; i++) {
+        struct twinlog *log = open_wanted();
+
+        append_records(log, 0, 20 * i, 20);
+        log_close(log);
+    }
+    ck_assert_int_eq(setitimer(ITIMER_REAL, &never, NULL), 0);
+    ck_assert_uint_gt(atomic_load(&signals), 0);
+    ck_assert_uint_eq(log_check().last_lsn, 200);
+}
+END_TEST
+
+static void note_cancelled(void *argument)
+{
+    struct appender *appender = argument;
+
+    appender->was_inside = atomic_load(&appender->is_inside);
+}
+
+static void *append_until_cancelled(void *argument)
+{
+    struct appender *appender = argument;
+
+    pthread_cleanup_push(note_cancelled, appender);
+    for (uint32_t i = 0; appender->error == 0; i++) {
+        atomic_store(&appender->is_inside, true);
+        appender->error = append_record(parents_log, appender->writer, i, NULL);
+        atomic_store(&appender->is_inside, false);
+        atomic_fetch_add(&appender->done, 1);
+        pthread_testcancel();
+    }
+    pthread_cleanup_pop(0);
+    return NULL;
+}
+
+START_TEST(a_thread_is_not_cancelled_inside_an_append)
+{
+    uint32_t appended = 0;
+
+    if (!choose(_i, "a_thread_is_not_cancelled_inside_an_append"))
+        return;
+    parents_log = open_wanted();
+    for (uint32_t round = 0; round < 5; round++) {
+        struct appender appenders[APPENDERS];
+
+        for (uint32_t i = 0; i < APPENDERS; i++)
+            start(&appenders[i], round * APPENDERS + i, 0, append_until_cancelled);
+        for (uint32_t i = 0; i < APPENDERS; i++) {
+            void *result;
+
+            AWAIT(atomic_load(&appenders[i].done) >= 5);
+            pthread_cancel(appenders[i].thread);
+            ck_assert_int_eq(pthread_join(appenders[i].thread, &result), 0);
+            ck_assert_ptr_eq(result, PTHREAD_CANCELED);
+            ck_assert(!appenders[i].was_inside);
+            appended += atomic_load(&appenders[i].done);
+        }
+    }
+    append_records(parents_log, LOG_WRITERS - 1, 0, 1);
+    log_close(parents_log);
+    ck_assert_uint_eq(log_check().last_lsn, appended + 1);
+}
+END_TEST
+
+/* ---- readers in other processes ---------------------------------------------------------------- */
+
+static int read_until_told(void)
+{
+    _Atomic uint64_t *const note = &shared->read[reading_child];
+    struct twinlog_reader *reader;
+    struct tally tally = { 0 };
+    bool is_last = false;
+    const char *wrong;
+
+    EXPECT(twinlog_reader_open(log_dir, NULL, &reader) == 0);
+    atomic_store(&shared->step, (int)reading_child + 1);
+    while (!is_last) {
+        int64_t count;
+
+        is_last = atomic_load(&shared->must_stop);
+        count = tally_rest(&tally, reader, &wrong);
+        if (count < 0)
+            fprintf(stderr, "record %" PRIu64 ": %s\n", tally.last_lsn + 1,
+                    wrong ? wrong : twinlog_strerror((int)count));
+        EXPECT(count >= 0);
+        atomic_store(note, tally.last_lsn);
+        sched_yield();
+    }
+    twinlog_reader_close(reader);
+    return 0;
+}
+
+static pid_t start_reader(uint32_t number)
+{
+    pid_t child;
+
+    reading_child = number;
+    child = start_child(read_until_told);
+    AWAIT(atomic_load(&shared->step) == (int)number + 1);
+    return child;
+}
+
+static void expect_both_read(uint64_t lsn)
+{
+    for (int i = 0; i < 2; i++) {
+        AWAIT(atomic_load(&shared->read[i]) >= lsn);
+        ck_assert_uint_eq(atomic_load(&shared->read[i]), lsn);
+    }
+}
+
+/* One begins beside a writer, the other while there is none. */
+START_TEST(a_reader_in_another_process_follows_whoever_writes)
+{
+    struct twinlog *log;
+    pid_t readers[2];
+    uint64_t last;
+
+    if (!choose(_i, "a_reader_in_another_process_follows_whoever_writes"))
+        return;
+    log = open_wanted();
+    append_records(log, 0, 0, 30);
+    readers[0] = start_reader(0);
+    log_close(log);
+    readers[1] = start_reader(1);
+    expect_both_read(30);
+
+    log = open_wanted();
+    append_records(log, 0, 30, 200);
+    expect_both_read(230); /* before it is closed */
+    ck_assert_int_eq(enqueue_record(log, 0, 230, NULL), 0);
+    log_close(log);
+    expect_both_read(231);
+
+    kill_after(start_child(append_for_ever), 30);
+    log = open_wanted();
+    last = twinlog_last_lsn(log);
+    ck_assert_uint_ge(last, 231 + atomic_load(&shared->acked));
+    expect_both_read(last);
+    append_records(log, 0, 231, 20);
+    expect_both_read(last + 20);
+    log_close(log);
+
+    atomic_store(&shared->must_stop, true);
+    ck_assert_int_eq(wait_child(readers[0]), 0);
+    ck_assert_int_eq(wait_child(readers[1]), 0);
+    ck_assert_uint_eq(log_check().last_lsn, last + 20);
+}
+END_TEST
+
+/* Bytes behind the end, as a group leaves them that was being written. */
+static void scribble_behind_the_end(void)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    unsigned char garbage[3000];
+
+    memset(garbage, 0xa5, sizeof(garbage));
+    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    patch_file(log_file(inspection.report.file), (off_t)inspection.report.offset, garbage, sizeof(garbage));
+}
+
+START_TEST(looking_changes_nothing)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    struct twinlog *log;
+    uint64_t before, last;
+
+    kill_after(start_child(append_for_ever), 100);
+    scribble_behind_the_end();
+    before = log_fingerprint(true);
+    last = log_check().last_lsn; /* a reader, and verify */
+    ck_assert_uint_ge(last, atomic_load(&shared->acked));
+    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    ck_assert_uint_eq(inspection.last_lsn, last);
+    ck_assert_uint_eq(inspection.report.finding, TWINLOG_FOUND_TORN_TAIL);
+    ck_assert_uint_eq(inspection.report.action, TWINLOG_WOULD_CUT);
+    ck_assert_uint_eq(log_fingerprint(true), before);
+
+    log = open_wanted();
+    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_TORN_TAIL);
+    ck_assert_uint_eq(log_report.action, TWINLOG_DID_CUT);
+    ck_assert_uint_eq(twinlog_last_lsn(log), last);
+    log_close(log);
+}
+END_TEST
+
+/* ---- places that are none ---------------------------------------------------------------------- */
+
+static int reader_error(struct twinlog_report *report)
+{
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    int result;
+
+    options.ret_report = report;
+    result = twinlog_reader_open(log_dir, &options, &reader);
+    if (result < 0)
+        return result;
+    while ((result = twinlog_reader_next(reader, &record)) > 0)
+        continue;
+    twinlog_reader_close(reader);
+    return result;
+}
+
+static void expect_no_log(int open_error, int look_error)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    struct twinlog_report report = { 0 };
+
+    ck_assert_int_eq(log_open_error(NULL), open_error);
+    ck_assert_int_eq(log_report.error, open_error);
+    ck_assert_str_ne(log_report.text, "");
+    ck_assert_int_eq(reader_error(&report), look_error);
+    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), look_error);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), look_error);
+}
+
+START_TEST(a_directory_whose_parent_is_missing_is_not_made)
+{
+    snprintf(log_dir, sizeof(log_dir), "%s/missing/log", log_parent);
+    expect_no_log(-ENOENT, -ENOENT);
+}
+END_TEST
+
+START_TEST(reading_makes_no_directory)
+{
+    struct twinlog_report report = { 0 };
+
+    ck_assert_int_eq(reader_error(&report), -ENOENT);
+    ck_assert_int_eq(access(log_dir, F_OK), -1);
+}
+END_TEST
+
+START_TEST(a_file_is_no_directory)
+{
+    put_file(log_dir, "text", 4);
+    expect_no_log(-ENOTDIR, -ENOTDIR);
+}
+END_TEST
+
+START_TEST(a_directory_of_other_files_is_left_alone)
+{
+    uint64_t before;
+
+    ck_assert_int_eq(mkdir(log_dir, 0777), 0);
+    put_file(log_file("thesis.tex"), "text", 4);
+    before = log_fingerprint(true);
+    expect_no_log(-ENOTEMPTY, -ENOENT);
+    ck_assert_uint_eq(log_fingerprint(true), before);
+    ck_assert_int_eq(unlink(log_file("thesis.tex")), 0);
+
+    ck_assert_int_eq(mkdir(log_file("lost+found"), 0700), 0); /* where a disk of its own is mounted */
+    put_file(log_file(".hidden"), "text", 4);
+    log_close(log_open(NULL));
+}
+END_TEST
+
+/* ---- segments that are none, or not this log's -------------------------------------------------- */
+
+static void make_log_of_segments(void)
+{
+    struct twinlog *log = open_wanted();
+
+    append_records(log, 0, 0, 400);
+    ck_assert_uint_ge(log_stat(log).segments, 4);
+    log_close(log);
+}
+
+static const char *segment_name(uint64_t sequence)
+{
+    return strrchr(log_segment(sequence), '/') + 1;
+}
+
+static int note_finding(void *context, const struct twinlog_report *finding)
+{
+    struct twinlog_report *first = context;
+
+    if (first->error == 0)
+        *first = *finding;
+    return 0;
+}
+
+static void expect_report(const char *who, const struct twinlog_report *report, int error, uint64_t sequence)
+{
+    ck_assert_msg(report->error == error, "%s: the report has %s", who, twinlog_strerror(report->error));
+    ck_assert_msg(strcmp(report->file, segment_name(sequence)) == 0, "%s: the report names %s, not %s", who,
+                  report->file, segment_name(sequence));
+    ck_assert_msg(strstr(report->text, segment_name(sequence)), "%s: the report is: %s", who, report->text);
+}
+
+/* By everybody, with the segment's name, and nothing is changed by that. */
+static void expect_refused(int error, uint64_t sequence)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    struct twinlog_verify_options verify_options = TWINLOG_VERIFY_OPTIONS_INIT;
+    struct twinlog_report report = { 0 };
+    const uint64_t before = log_fingerprint(false);
+
+    ck_assert_int_eq(log_open_error(NULL), error);
+    ck_assert_uint_eq(log_report.action, TWINLOG_DID_REFUSE);
+    expect_report("open", &log_report, error, sequence);
+    ck_assert_int_eq(reader_error(&report), error);
+    expect_report("reader", &report, error, sequence);
+    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), error);
+    expect_report("inspect", &inspection.report, error, sequence);
+    memset(&report, 0, sizeof(report));
+    verify_options.each = note_finding;
+    verify_options.context = &report;
+    ck_assert_int_eq(twinlog_verify(log_dir, &verify_options, NULL), error);
+    expect_report("verify", &report, error, sequence);
+    ck_assert_uint_eq(log_fingerprint(false), before);
+}
+
+static void hide(uint64_t sequence)
+{
+    char to[700];
+
+    snprintf(to, sizeof(to), "%s/hidden", log_parent);
+    ck_assert_int_eq(rename(log_segment(sequence), to), 0);
+}
+
+static void put_back(uint64_t sequence)
+{
+    char from[700];
+
+    snprintf(from, sizeof(from), "%s/hidden", log_parent);
+    unlink(log_segment(sequence));
+    ck_assert_int_eq(rename(from, log_segment(sequence)), 0);
+    ck_assert_uint_eq(log_check().last_lsn, 400);
+    log_close(log_open(NULL));
+}
+
+/* Which cannot be told from a segment whose header was overwritten. */
+START_TEST(a_file_that_is_only_named_like_a_segment_is_refused)
+{
+    static const unsigned char text[8192] = "Dear diary,";
+
+    ck_assert_int_eq(mkdir(log_dir, 0777), 0);
+    put_file(log_segment(1), text, sizeof(text));
+    expect_refused(TWINLOG_ECORRUPT, 1);
+    put_file(log_segment(1), text, 11);
+    expect_refused(TWINLOG_ECORRUPT, 1);
+    ck_assert_int_eq(unlink(log_segment(1)), 0);
+    make_log_of_segments();
+    hide(2);
+    put_file(log_segment(2), text, sizeof(text));
+    expect_refused(TWINLOG_ECORRUPT, 2);
+    put_back(2);
+}
+END_TEST
+
+static void patch_header(uint64_t sequence, size_t at, uint32_t value)
+{
+    unsigned char prefix[24];
+    const char *path = log_segment(sequence);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    ck_assert_int_eq(pread(fd, prefix, sizeof(prefix), 0), sizeof(prefix));
+    close(fd);
+    for (int i = 0; i < 4; i++)
+        prefix[at + (size_t)i] = (unsigned char)(value >> (8 * i));
+    value = twl_crc32c(0, prefix, 20);
+    for (int i = 0; i < 4; i++)
+        prefix[20 + i] = (unsigned char)(value >> (8 * i));
+    patch_file(path, 0, prefix, sizeof(prefix));
+}
+
+START_TEST(a_newer_format_is_told_from_damage)
+{
+    static const unsigned char flip = 0x7f;
+
+    make_log_of_segments();
+    patch_header(3, 8, 2); /* the version */
+    expect_refused(TWINLOG_EVERSION, 3);
+    patch_header(3, 8, 1);
+    patch_header(3, 12, 0x80); /* a feature that must be known */
+    expect_refused(TWINLOG_EVERSION, 3);
+    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_NEWER_FORMAT);
+    patch_header(3, 12, 0);
+    ck_assert_uint_eq(log_check().last_lsn, 400);
+    patch_file(log_segment(3), 8, &flip, 1); /* the same place, without its checksum */
+    expect_refused(TWINLOG_ECORRUPT, 3);
+    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_BAD_HEADER);
+}
+END_TEST
+
+START_TEST(a_segment_that_was_cut_short_is_damage)
+{
+    static const off_t sizes[] = { 65535, 65536 - 4096, 10000, 4096 };
+
+    make_log_of_segments();
+    for (uint64_t sequence = 1; sequence <= 3; sequence += 2)
+        for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+            char copy[700];
+
+            snprintf(copy, sizeof(copy), "%s/copy%" PRIu64 "-%zu", log_parent, sequence, i);
+            copy_directory(log_dir, copy);
+            ck_assert_int_eq(truncate(log_segment(sequence), sizes[i]), 0);
+            expect_refused(TWINLOG_ECORRUPT, sequence);
+            ck_assert_uint_eq(log_report.offset, (uint64_t)sizes[i]);
+            ck_assert_uint_eq(log_report.segment, sequence);
+            snprintf(log_dir, sizeof(log_dir), "%.299s", copy);
+            ck_assert_uint_eq(log_check().last_lsn, 400);
+        }
+}
+END_TEST
+
+START_TEST(a_missing_segment_is_damage)
+{
+    make_log_of_segments();
+    hide(2);
+    expect_refused(TWINLOG_ECORRUPT, 3);
+    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_MISSING_SEGMENT);
+    ck_assert_uint_eq(log_report.segment, 2);
+    put_back(2);
+    hide(1);
+    expect_refused(TWINLOG_ECORRUPT, 2);
+    put_back(1);
+}
+END_TEST
+
+START_TEST(a_segment_of_another_log_is_refused)
+{
+    char other[700];
+    const char *path;
+
+    make_log_of_segments();
+    snprintf(other, sizeof(other), "%s/other", log_parent);
+    ck_assert_int_eq(rename(log_dir, other), 0);
+    make_log_of_segments();
+    hide(3);
+    path = log_segment(3);
+    snprintf(other, sizeof(other), "%s/other/%s", log_parent, segment_name(3));
+    ck_assert_int_eq(link(other, path), 0);
+    expect_refused(TWINLOG_EFOREIGN, 3);
+    put_back(3);
+}
+END_TEST
+
+START_TEST(a_second_copy_of_a_segment_is_refused)
+{
+    make_log_of_segments();
+    ck_assert_int_eq(link(log_segment(2), log_segment(0x99)), 0);
+    expect_refused(TWINLOG_EFOREIGN, 0x99);
+}
+END_TEST
+
+/* A link may lead out of the directory, a pipe keeps its reader waiting. */
+START_TEST(a_segment_must_be_a_regular_file)
+{
+    char elsewhere[700];
+
+    make_log_of_segments();
+    snprintf(elsewhere, sizeof(elsewhere), "%s/hidden", log_parent);
+    hide(2);
+    ck_assert_int_eq(symlink(elsewhere, log_segment(2)), 0);
+    expect_refused(-ELOOP, 2);
+    ck_assert_int_eq(unlink(log_segment(2)), 0);
+    ck_assert_int_eq(mkfifo(log_segment(2), 0666), 0);
+    expect_refused(-EINVAL, 2);
+    ck_assert_int_eq(unlink(log_segment(2)), 0);
+    ck_assert_int_eq(mkdir(log_segment(2), 0777), 0);
+    expect_refused(-EISDIR, 2);
+    ck_assert_int_eq(rmdir(log_segment(2)), 0);
+    put_back(2);
+}
+END_TEST
+
+START_TEST(a_lock_file_that_is_a_link_is_refused)
+{
+    char elsewhere[700];
+
+    make_log_of_segments();
+    snprintf(elsewhere, sizeof(elsewhere), "%s/elsewhere", log_parent);
+    put_file(elsewhere, "text", 4);
+    ck_assert_int_eq(unlink(log_file("writer.lock")), 0);
+    ck_assert_int_eq(symlink(elsewhere, log_file("writer.lock")), 0);
+    ck_assert_int_eq(log_open_error(NULL), -ELOOP);
+    ck_assert_int_eq(unlink(log_file("writer.lock")), 0);
+    ck_assert_uint_eq(log_check().last_lsn, 400);
+    log_close(log_open(NULL));
+}
+END_TEST
+
+/* ---- suite ------------------------------------------------------------------------------------- */
+
+static TCase *add_case(Suite *suite, const char *name)
+{
+    TCase *tests = tcase_create(name);
+
+    tcase_add_checked_fixture(tests, prepare, logdir_remove);
+    tcase_set_timeout(tests, 60);
+    suite_add_tcase(suite, tests);
+    return tests;
+}
+
+Suite *process_suite(void)
+{
+    Suite *suite = suite_create("process");
+    TCase *tests = add_case(suite, "one writer");
+
+    tcase_add_test(tests, a_second_writer_is_refused_at_once);
+    tcase_add_test(tests, a_second_writer_may_wait_for_the_first);
+    tcase_add_test(tests, waiting_for_the_first_has_an_end);
+    tcase_add_loop_test(tests, a_killed_writer_is_followed_by_the_next, 0, LOG_IO_KINDS);
+
+    tests = add_case(suite, "fork");
+    tcase_add_loop_test(tests, a_forked_child_has_no_part_in_the_log, 0, LOG_IO_KINDS);
+    tcase_add_loop_test(tests, threads_go_on_while_their_process_forks, 0, LOG_IO_KINDS);
+    tcase_add_loop_test(tests, a_forked_child_does_not_keep_a_closed_log_locked, 0, LOG_IO_KINDS);
+    tcase_add_test(tests, a_forked_child_keeps_the_log_of_a_killed_writer_locked);
+    tcase_add_test(tests, a_program_that_a_killed_writer_started_does_not);
+
+    tests = add_case(suite, "signals and cancellation");
+    tcase_add_loop_test(tests, signals_do_not_disturb_an_append, 0, 2 * LOG_IO_KINDS);
+    tcase_add_loop_test(tests, signals_do_not_disturb_opening_and_closing, 0, 2 * LOG_IO_KINDS);
+    tcase_add_loop_test(tests, a_thread_is_not_cancelled_inside_an_append, 0, LOG_IO_KINDS);
+
+    tests = add_case(suite, "readers in other processes");
+    tcase_add_loop_test(tests, a_reader_in_another_process_follows_whoever_writes, 0, LOG_IO_KINDS);
+    tcase_add_test(tests, looking_changes_nothing);
+
+    tests = add_case(suite, "places");
+    tcase_add_test(tests, a_directory_whose_parent_is_missing_is_not_made);
+    tcase_add_test(tests, reading_makes_no_directory);
+    tcase_add_test(tests, a_file_is_no_directory);
+    tcase_add_test(tests, a_directory_of_other_files_is_left_alone);
+
+    tests = add_case(suite, "segments");
+    tcase_add_test(tests, a_file_that_is_only_named_like_a_segment_is_refused);
+    tcase_add_test(tests, a_newer_format_is_told_from_damage);
+    tcase_add_test(tests, a_segment_that_was_cut_short_is_damage);
+    tcase_add_test(tests, a_missing_segment_is_damage);
+    tcase_add_test(tests, a_segment_of_another_log_is_refused);
+    tcase_add_test(tests, a_second_copy_of_a_segment_is_refused);
+    tcase_add_test(tests, a_segment_must_be_a_regular_file);
+    tcase_add_test(tests, a_lock_file_that_is_a_link_is_refused);
+    return suite;
+}
