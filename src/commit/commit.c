@@ -199,6 +199,8 @@ static void stop_leading(struct commit *c) RELEASES(c->leadership) NO_THREAD_SAF
  * when it does not pay. */
 static void gather(struct commit *c) REQUIRES(c->leadership)
 {
+    if (c->expected <= 1) /* a lone writer waits for nobody */
+        return;
     if (c->gather_skips > 0) {
         c->gather_skips--;
         return;

@@ -105,8 +105,6 @@ static int adopt_sound_records(struct twinlog_reader *reader)
         }
         if (rc == 0)
             rc = reader->io->ops->sync_dir(reader->io);
-        if (rc == -EROFS) /* nobody can lose what nobody can write */
-            rc = 0;
         if (rc < 0)
             return fail_system(reader, rc);
     }

@@ -7,14 +7,7 @@
 
 #define FOR_EACH_SUITE(DO)                                                                                   \
     DO(base)                                                                                                 \
-    DO(commit)                                                                                               \
-    DO(fallback)                                                                                             \
-    DO(format)                                                                                               \
-    DO(golden)                                                                                               \
-    DO(integration)                                                                                          \
-    DO(io)                                                                                                   \
-    DO(process)                                                                                              \
-    DO(recover)
+    DO(commit) DO(cursor) DO(fallback) DO(format) DO(golden) DO(integration) DO(io) DO(process) DO(recover)
 
 #define DECLARE_SUITE(name) Suite *name##_suite(void);
 FOR_EACH_SUITE(DECLARE_SUITE)
