@@ -13,7 +13,8 @@
  *    every later append fails, and only closing it and opening it again decides what is there.
  *  - One process at a time writes a log; a second one gets -EBUSY. Any number of processes read it.
  *  - A log belongs to the process that opened it. After fork() the child gets TWINLOG_EFORKED from
- *    every call that takes a struct twinlog and can fail; twinlog_close() frees the child's copy. The
+ *    every call that takes a struct twinlog and can fail; twinlog_close() frees the child's memory. If
+ *    the parent is killed, a child that lives on keeps the log locked until it ends. The
  *    LSN calls answer as of the fork, and so does a reader that is attached to the log; other readers
  *    go on in both processes.
  *  - The device must keep what it confirmed to a flush, and the directory must not be on a network
@@ -153,14 +154,16 @@ int twinlog_open(const char *dir, const struct twinlog_options *options, struct 
 /* Lets threads that are inside a call on `log` finish, makes every accepted record durable, marks the
  * log as closed, frees it, and says how that went: 0, or the error that kept some record from being
  * durable. The handle is gone in either case. Nobody may start a call on `log` once close has begun.
- * In a forked child: frees the child's copy and returns TWINLOG_EFORKED. NULL is allowed. */
+ * In a forked child: frees the child's memory and returns TWINLOG_EFORKED; its descriptors of segments
+ * stay open until it ends or calls exec. NULL is allowed. */
 int twinlog_close(struct twinlog *log);
 
 /* ---- appending -------------------------------------------------------------------------------- */
 
 /* Appends one record of `size` bytes (0 is legal; `data` may then be NULL) and returns when it is on
  * stable storage together with every record of a smaller LSN. Blocks; meant to be called from many
- * threads at once, which then share one write and one sync. Allocates nothing. `ret_lsn` may be NULL;
+ * threads at once, which then share one write and one sync. Allocates nothing, unless the next segment
+ * is needed before it was prepared. `ret_lsn` may be NULL;
  * it is written on success, and also on failure when the record had been given an LSN already
  * (otherwise it is set to 0). Not a cancellation point.
  *

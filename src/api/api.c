@@ -74,7 +74,7 @@ static int climb(const char *dir, const struct twinlog_options *given, const str
 {
     char reason[160] = "the best path there is";
     int rc = -ENOTSUP;
-    bool has_refusal = false;
+    bool has_refusal = false, is_told = false;
     for (size_t i = 0; i < LADDER_RUNGS; i++) {
         if (!is_wanted(&twl_ladder[i], options))
             continue;
@@ -89,6 +89,7 @@ static int climb(const char *dir, const struct twinlog_options *given, const str
             tell(given, TWINLOG_FOUND_SYSTEM_ERROR, rc, words);
             return rc;
         }
+        is_told = rc == 0;
         if (rc == 0)
             rc = twl_log_open(io, &rung_options, ret_log);
         if (rc == 0) {
@@ -102,6 +103,8 @@ static int climb(const char *dir, const struct twinlog_options *given, const str
             snprintf(reason, sizeof(reason), "%s was refused: %s", twl_ladder[i].name, twinlog_strerror(rc));
         has_refusal = true;
     }
+    if (options->io == TWINLOG_IO_AUTO && is_told) /* the last rung asks for nothing special: it failed */
+        return rc;
     tell(given, TWINLOG_FOUND_SYSTEM_ERROR, options->io == TWINLOG_IO_AUTO ? rc : -ENOTSUP, reason);
     return options->io == TWINLOG_IO_AUTO ? rc : -ENOTSUP;
 }

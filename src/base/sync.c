@@ -28,6 +28,9 @@ static void futex(_Atomic uint32_t *word, int operation, uint32_t value)
     syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
 }
 
+void twl_word_sleep(_Atomic uint32_t *word, uint32_t seen) { futex(word, FUTEX_WAIT, seen); }
+void twl_word_wake_all(_Atomic uint32_t *word) { futex(word, FUTEX_WAKE, INT_MAX); }
+
 uint32_t twl_event_value(struct twl_event *event) { return atomic_load(&event->value); }
 
 void twl_event_sleep(struct twl_event *event, uint32_t seen)
@@ -35,7 +38,7 @@ void twl_event_sleep(struct twl_event *event, uint32_t seen)
     /* Announce, then let the kernel compare: a notify in between has changed the value, one after it
      * sees the sleeper. Sequentially consistent on both sides. */
     atomic_fetch_add(&event->sleepers, 1);
-    futex(&event->value, FUTEX_WAIT, seen);
+    twl_word_sleep(&event->value, seen);
     atomic_fetch_sub(&event->sleepers, 1);
 }
 

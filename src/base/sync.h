@@ -31,6 +31,11 @@ struct twl_event {
     _Atomic uint32_t sleepers; /* [atomic: spares the notifier a system call when 0] */
 };
 
+/* The bare word: sleeps while it is `seen`; wakes whoever sleeps on it. The wake does not look at the
+ * word, so it may come after the memory was freed by somebody it let go. */
+void twl_word_sleep(_Atomic uint32_t *word, uint32_t seen);
+void twl_word_wake_all(_Atomic uint32_t *word);
+
 uint32_t twl_event_value(struct twl_event *event);
 /* Sleeps until the word differs from `seen`, a notify, or a signal: check the condition again. */
 void twl_event_sleep(struct twl_event *event, uint32_t seen);

@@ -174,10 +174,13 @@ void twl_commit_destroy(struct commit *c, bool is_forked)
 {
     if (!c)
         return;
-    twl_segment_close(&c->segment);
-    munmap(c->memory, 2 * (size_t)c->buffer_bytes);
-    if (!is_forked) /* a thread that did not survive the fork may hold it */
+    if (!is_forked) {
+        /* A thread that did not survive the fork may hold the lock, and may have been in the middle of
+         * exchanging the segment: the child's copy of the file goes with the child. */
+        twl_segment_close(&c->segment);
         twl_mutex_destroy(&c->lock);
+    }
+    munmap(c->memory, 2 * (size_t)c->buffer_bytes);
     free(c);
 }
 
@@ -303,6 +306,8 @@ static int write_durably(struct commit *c, const unsigned char *data, size_t siz
         }
         if (rc < 0)
             return rc;
+        if ((size_t)write.ret_written == size && write.ret_synced == -ECANCELED)
+            continue; /* the barrier never ran: the kernel had no thread for it. It needs a write before it */
         if ((size_t)write.ret_written == size)
             return write.ret_synced;
         if (write.ret_synced != 0 && write.ret_synced != -ECANCELED)
@@ -430,8 +435,10 @@ static void hand_on(struct commit *c)
     struct twin *filling = &c->twins[c->filling];
     bool has_waiters = filling->count > 0;
     twl_mutex_unlock(&c->lock);
-    if (has_waiters)
+    if (has_waiters) {
         twl_event_notify_one(&filling->done);
+        twl_event_notify_all(&c->space); /* who found it full while we led may be all that is left */
+    }
 }
 
 /* True if this thread led; then the caller looks at the world again. Waking a few hundred writers takes

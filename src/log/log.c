@@ -27,6 +27,7 @@
 
 #define FIRST_SEGMENT_BYTES (512u * 1024)
 #define DEAD_WRITER_WAIT_MS 30000u
+#define CLOSING (1u << 31)
 
 struct twinlog {
     struct io *io;
@@ -42,9 +43,7 @@ struct twinlog {
     bool is_new;
     uint32_t io_kind;
     char io_reason[160];
-    _Atomic uint32_t inside; /* calls that have not returned */
-    _Atomic bool is_closing;
-    struct twl_event left; /* notified when a call returns while closing */
+    _Atomic uint32_t inside; /* calls that have not returned, and CLOSING; close sleeps on it */
 };
 
 /* ---- opening ----------------------------------------------------------------------------------- */
@@ -342,8 +341,9 @@ static int enter(struct twinlog *log, int *ret_cancel_state)
 
 static void leave(struct twinlog *log, int cancel_state)
 {
-    if (atomic_fetch_sub(&log->inside, 1) == 1 && atomic_load(&log->is_closing))
-        twl_event_notify_all(&log->left);
+    /* the log may be freed as soon as the count says so: nothing of it is looked at after that */
+    if (atomic_fetch_sub(&log->inside, 1) == (CLOSING | 1))
+        twl_word_wake_all(&log->inside);
     pthread_setcancelstate(cancel_state, NULL);
 }
 
@@ -352,7 +352,7 @@ static int put(struct twinlog *log, const void *data, size_t size, bool will_wai
     *ret_lsn = 0;
     if (!data && size > 0)
         return -EINVAL;
-    if (atomic_load_explicit(&log->is_closing, memory_order_relaxed))
+    if (atomic_load_explicit(&log->inside, memory_order_relaxed) & CLOSING)
         return -ESHUTDOWN;
     return twl_commit_put(log->commit, data, size, will_wait, ret_lsn);
 }
@@ -427,13 +427,9 @@ int twinlog_close(struct twinlog *log)
     }
     int cancel_state;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    atomic_store(&log->is_closing, true);
-    for (;;) {
-        uint32_t seen = twl_event_value(&log->left);
-        if (atomic_load(&log->inside) == 0)
-            break;
-        twl_event_sleep(&log->left, seen);
-    }
+    atomic_fetch_or(&log->inside, CLOSING);
+    for (uint32_t inside; (inside = atomic_load(&log->inside)) != CLOSING;)
+        twl_word_sleep(&log->inside, inside);
     int rc = twl_commit_mark(log->commit, GROUP_CLOSE);
     if (rc == -ENOSPC && twinlog_durable_lsn(log) == twinlog_last_lsn(log))
         rc = 0; /* only the mark found no room; the next opening does without */

@@ -47,7 +47,7 @@ const struct recover_row *twl_recover_decide(unsigned facts)
     for (size_t i = 0; i < twl_recover_rows; i++)
         if ((facts & twl_recover_table[i].care) == twl_recover_table[i].value)
             return &twl_recover_table[i];
-    ASSERT(!"the table is complete");
+    ASSERT(false); /* the table is complete */
     return NULL;
 }
 

@@ -71,10 +71,11 @@ void twl_spares_destroy(struct spares *spares, bool is_forked)
 {
     if (!spares)
         return;
-    if (!is_forked)
+    if (!is_forked) { /* in a child they may be half exchanged */
         end_helper(spares);
-    for (uint32_t i = 0; i < spares->count; i++)
-        twl_segment_close(&spares->ready[i]);
+        for (uint32_t i = 0; i < spares->count; i++)
+            twl_segment_close(&spares->ready[i]);
+    }
     free(spares);
 }
 
@@ -175,6 +176,17 @@ static void pop(struct spares *spares, struct segment *ret_segment) REQUIRES(spa
     memmove(spares->ready, spares->ready + 1, spares->count * sizeof(spares->ready[0]));
 }
 
+static bool is_enough(uint64_t segment_bytes, uint64_t min_bytes)
+{
+    return segment_bytes - SEGMENT_HEADER_BYTES - SEGMENT_FOOTER_BYTES >= min_bytes;
+}
+
+/* On a disk that is nearly full a smaller segment may still find room. */
+static bool can_be_halved(uint64_t segment_bytes, uint64_t min_bytes)
+{
+    return segment_bytes / 2 >= SEGMENT_MIN_BYTES && is_enough(segment_bytes / 2, min_bytes);
+}
+
 static uint64_t room_in(const struct segment *segment)
 {
     return segment->data_end - SEGMENT_DATA_OFFSET;
@@ -198,12 +210,14 @@ int twl_spares_take(struct spares *spares, uint64_t min_bytes, struct segment *r
         plan.bytes = segment.header.bytes;
     }
     if (!has_one || is_too_small) {
-        while (plan.bytes - SEGMENT_HEADER_BYTES - SEGMENT_FOOTER_BYTES < min_bytes)
+        while (!is_enough(plan.bytes, min_bytes))
             plan.bytes = min_u64(2 * plan.bytes, spares->max_bytes);
         *ret_waited = true;
         /* The helper must not make the same one meanwhile: keep the lock, it is rare. */
         struct segment replaced = segment;
-        rc = twl_segment_create(spares->io, &plan, &segment);
+        while ((rc = twl_segment_create(spares->io, &plan, &segment)) == -ENOSPC &&
+               can_be_halved(plan.bytes, min_bytes))
+            plan.bytes = align_up(plan.bytes / 2, BLOCK_BYTES);
         if (is_too_small)
             twl_segment_close(&replaced);
         if (rc == 0)

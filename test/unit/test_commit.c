@@ -268,6 +268,19 @@ START_TEST(a_short_write_is_continued_under_a_sync_of_its_own)
 }
 END_TEST
 
+START_TEST(a_sync_that_never_ran_is_run_behind_a_write_of_its_own)
+{
+    struct twinlog *log = open_watched(0, 0);
+    atomic_store(&seam.fail_synced, -ECANCELED);
+    atomic_store(&seam.times, 3);
+    unsigned before = atomic_load(&seam.writes);
+    ck_assert_int_eq(twinlog_append(log, "cancelled", 9, NULL), 0);
+    ck_assert_uint_eq(atomic_load(&seam.writes), before + 4);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    ck_assert_uint_eq(count_records(), 1);
+}
+END_TEST
+
 START_TEST(a_write_that_never_moves_fails_in_the_end)
 {
     struct twinlog *log = open_watched(0, 0);
@@ -287,7 +300,7 @@ struct failure {
 
 static const struct failure failures[] = {
     { -EIO, 0, -EIO },       { -ENOSPC, 0, -ENOSPC }, { 0, -EIO, -EIO },
-    { 0, -EINTR, -EINTR },   { 0, -EAGAIN, -EAGAIN }, { 0, -ECANCELED, -ECANCELED },
+    { 0, -EINTR, -EINTR },   { 0, -EAGAIN, -EAGAIN }, { -EDQUOT, 0, -EDQUOT },
     { -EROFS, 0, -EROFS },
 };
 
@@ -462,6 +475,7 @@ Suite *commit_suite(void)
     tcase_add_test(one, a_device_that_refuses_untorn_writes_after_all_is_believed);
     tcase_add_test(one, an_interrupted_write_is_tried_again);
     tcase_add_test(one, a_short_write_is_continued_under_a_sync_of_its_own);
+    tcase_add_test(one, a_sync_that_never_ran_is_run_behind_a_write_of_its_own);
     tcase_add_test(one, a_write_that_never_moves_fails_in_the_end);
     tcase_add_test(one, the_twins_fill_up_and_nothing_is_lost);
     suite_add_tcase(suite, one);

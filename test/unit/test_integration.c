@@ -276,6 +276,54 @@ START_WAYS_TEST(enqueuing_faster_than_the_disk_waits_and_loses_nothing)
 }
 END_WAYS_TEST
 
+struct feeder {
+    struct twinlog *log;
+    pthread_t thread;
+    _Atomic bool must_stop;
+    _Atomic uint64_t fed;
+    _Atomic int error;
+};
+
+static void *feed(void *argument)
+{
+    static const char record[7000];
+    struct feeder *feeder = argument;
+
+    while (!atomic_load(&feeder->must_stop) && atomic_load(&feeder->error) == 0) {
+        atomic_store(&feeder->error, twinlog_enqueue(feeder->log, record, sizeof(record), NULL));
+        atomic_fetch_add(&feeder->fed, 1);
+    }
+    return NULL;
+}
+
+/* Two records fill a buffer. Whoever finds it full while another thread writes has to write next, and
+ * nobody may come by to tell him so. */
+START_TEST(who_finds_the_buffer_full_is_not_left_waiting)
+{
+    struct twinlog_options options = log_options(0, 0);
+    struct feeder feeder = { 0 };
+
+    options.buffer_bytes = 16 * KIB;
+    options.segment_bytes = MIB;
+    feeder.log = log_open(&options);
+    ck_assert_int_eq(pthread_create(&feeder.thread, NULL, feed, &feeder), 0);
+    for (int round = 0; round < 60; round++) {
+        const uint64_t began = now_ns(CLOCK_MONOTONIC);
+        uint64_t before;
+
+        for (int i = 0; i < 10; i++)
+            ck_assert_int_eq(twinlog_append(feeder.log, "x", 1, NULL), 0);
+        before = atomic_load(&feeder.fed);
+        while (atomic_load(&feeder.fed) == before)
+            ck_assert(is_in_time(began));
+    }
+    atomic_store(&feeder.must_stop, true);
+    ck_assert_int_eq(pthread_join(feeder.thread, NULL), 0);
+    ck_assert_int_eq(atomic_load(&feeder.error), 0);
+    log_close(feeder.log);
+}
+END_TEST
+
 START_WAYS_TEST(a_log_can_be_opened_another_way_each_time)
 {
     for (uint32_t i = 0; i < 4; i++) {
@@ -976,6 +1024,7 @@ Suite *integration_suite(void)
 
     tcase_add_loop_test(tests, what_many_threads_appended_is_there_for_ever, 0, WAYS);
     tcase_add_loop_test(tests, enqueuing_faster_than_the_disk_waits_and_loses_nothing, 0, WAYS);
+    tcase_add_test(tests, who_finds_the_buffer_full_is_not_left_waiting);
     tcase_add_loop_test(tests, a_log_can_be_opened_another_way_each_time, 0, WAYS);
 
     tests = add_case(suite, "accepted and durable");

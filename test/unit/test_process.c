@@ -408,11 +408,9 @@ START_TEST(signals_do_not_disturb_an_append)
     parents_log = open_wanted();
     for (uint32_t i = 0; i < APPENDERS; i++)
         start(&appenders[i], i, 50, append_some);
-    while (atomic_load(&finished) < APPENDERS) {
+    while (atomic_load(&finished) < APPENDERS)
         for (uint32_t i = 0; i < APPENDERS; i++)
             pthread_kill(appenders[i].thread, SIGUSR1);
-        sched_yield();
-    }
     for (uint32_t i = 0; i < APPENDERS; i++) {
         pthread_join(appenders[i].thread, NULL);
         ck_assert_msg(appenders[i].error == 0, "%s", twinlog_strerror(appenders[i].error));
