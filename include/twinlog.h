@@ -58,32 +58,32 @@ const char *twinlog_version(void);
 /* ---- what was found, and where ---------------------------------------------------------------- */
 
 enum twinlog_finding {
-    TWINLOG_FOUND_NOTHING = 0,   /* nothing worth a report */
-    TWINLOG_FOUND_NEW_LOG,       /* the log was created */
-    TWINLOG_FOUND_CLEAN_CLOSE,   /* the last writer closed the log */
-    TWINLOG_FOUND_CLEAN_END,     /* the last writer died between two groups; nothing was cut */
-    TWINLOG_FOUND_TORN_TAIL,     /* a group was being written; it was never acknowledged */
-    TWINLOG_FOUND_DAMAGE,        /* acknowledged bytes are wrong or missing */
-    TWINLOG_FOUND_BAD_HEADER,    /* a segment's header does not check */
+    TWINLOG_FOUND_NOTHING = 0,     /* nothing worth a report */
+    TWINLOG_FOUND_NEW_LOG,         /* the log was created */
+    TWINLOG_FOUND_CLEAN_CLOSE,     /* the last writer closed the log */
+    TWINLOG_FOUND_CLEAN_END,       /* the last writer died between two groups; nothing was cut */
+    TWINLOG_FOUND_TORN_TAIL,       /* a group was being written; it was never acknowledged */
+    TWINLOG_FOUND_DAMAGE,          /* acknowledged bytes are wrong or missing */
+    TWINLOG_FOUND_BAD_HEADER,      /* a segment's header does not check */
     TWINLOG_FOUND_MISSING_SEGMENT, /* segments before and after it are there */
-    TWINLOG_FOUND_FOREIGN_FILE,  /* another log's segment, or files that are no log */
-    TWINLOG_FOUND_NEWER_FORMAT,  /* a feature or version this library does not know */
-    TWINLOG_FOUND_DIRTY_PADDING, /* bytes that must be zero are not; no record is affected */
-    TWINLOG_FOUND_SYSTEM_ERROR   /* a call to the system failed; see `error` */
+    TWINLOG_FOUND_FOREIGN_FILE,    /* another log's segment, or files that are no log */
+    TWINLOG_FOUND_NEWER_FORMAT,    /* a feature or version this library does not know */
+    TWINLOG_FOUND_DIRTY_PADDING,   /* bytes that must be zero are not; no record is affected */
+    TWINLOG_FOUND_SYSTEM_ERROR     /* a call to the system failed; see `error` */
 };
 
 enum twinlog_action {
     TWINLOG_DID_NOTHING = 0,
-    TWINLOG_DID_CUT,      /* the bytes from `offset` on were made unreadable for good */
-    TWINLOG_WOULD_CUT,    /* opening the log for writing would do so */
-    TWINLOG_DID_REFUSE    /* the log was left exactly as it was */
+    TWINLOG_DID_CUT,   /* the bytes from `offset` on were made unreadable for good */
+    TWINLOG_WOULD_CUT, /* opening the log for writing would do so */
+    TWINLOG_DID_REFUSE /* the log was left exactly as it was */
 };
 
 /* One finding of open, verify or inspect. */
 struct twinlog_report {
-    uint32_t finding;   /* enum twinlog_finding */
-    uint32_t action;    /* enum twinlog_action */
-    int32_t error;      /* what the call returned for it: 0, -errno or TWINLOG_E... */
+    uint32_t finding; /* enum twinlog_finding */
+    uint32_t action;  /* enum twinlog_action */
+    int32_t error;    /* what the call returned for it: 0, -errno or TWINLOG_E... */
     uint32_t reserved;
     uint64_t segment;   /* sequence number of the segment, 0 = none */
     uint64_t offset;    /* byte offset in its file */
@@ -130,7 +130,10 @@ struct twinlog_options {
     uint32_t reserved;
     struct twinlog_report *ret_report; /* NULL, or what open found; written on failure too */
 };
-#define TWINLOG_OPTIONS_INIT { sizeof(struct twinlog_options), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define TWINLOG_OPTIONS_INIT                                                                                 \
+    {                                                                                                        \
+        sizeof(struct twinlog_options), 0, 0, 0, 0, 0, 0, 0, 0, 0                                            \
+    }
 
 struct twinlog; /* one open log; every function on it may be called from any thread */
 
@@ -206,14 +209,17 @@ struct twinlog_record {
 };
 
 struct twinlog_reader_options {
-    uint32_t size; /* set by TWINLOG_READER_OPTIONS_INIT */
-    uint32_t flags; /* must be 0 */
-    uint64_t from_lsn;   /* first LSN to return; default the oldest kept */
-    uint64_t to_lsn;     /* last LSN to return; default no limit */
+    uint32_t size;                     /* set by TWINLOG_READER_OPTIONS_INIT */
+    uint32_t flags;                    /* must be 0 */
+    uint64_t from_lsn;                 /* first LSN to return; default the oldest kept */
+    uint64_t to_lsn;                   /* last LSN to return; default no limit */
     struct twinlog_report *ret_report; /* NULL, or filled in when a call on this reader fails; must
                                           outlive the reader */
 };
-#define TWINLOG_READER_OPTIONS_INIT { sizeof(struct twinlog_reader_options), 0, 0, 0, 0 }
+#define TWINLOG_READER_OPTIONS_INIT                                                                          \
+    {                                                                                                        \
+        sizeof(struct twinlog_reader_options), 0, 0, 0, 0                                                    \
+    }
 
 /* Opens a cursor on the log in `dir`, in any process, beside a live writer or without one; takes no
  * lock. Where a writer has the log, records appear as that writer's syncs succeed. Where none has it,
@@ -241,13 +247,13 @@ void twinlog_reader_close(struct twinlog_reader *reader); /* NULL is allowed */
 
 /* An open log. Counters start at open. */
 struct twinlog_stat {
-    uint32_t size;          /* set by TWINLOG_STAT_INIT */
-    uint32_t io;            /* enum twinlog_io in use */
-    uint32_t is_direct;     /* 1 = direct I/O */
-    uint32_t is_untorn;     /* 1 = the device writes a block whole or not at all, and it is used */
+    uint32_t size;      /* set by TWINLOG_STAT_INIT */
+    uint32_t io;        /* enum twinlog_io in use */
+    uint32_t is_direct; /* 1 = direct I/O */
+    uint32_t is_untorn; /* 1 = the device writes a block whole or not at all, and it is used */
     uint32_t epoch;
-    int32_t poison;         /* 0, or the error that poisoned the log */
-    uint32_t segments;      /* files with records */
+    int32_t poison;          /* 0, or the error that poisoned the log */
+    uint32_t segments;       /* files with records */
     uint32_t spare_segments; /* prepared and empty */
     uint64_t first_lsn, last_lsn, durable_lsn;
     uint64_t file_bytes;    /* all segment files */
@@ -260,26 +266,34 @@ struct twinlog_stat {
     uint64_t roll_waits;    /* rolls that had to wait for a segment to be prepared */
     char io_reason[160];    /* why this path and not an earlier one */
 };
-#define TWINLOG_STAT_INIT { sizeof(struct twinlog_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, "" }
+#define TWINLOG_STAT_INIT                                                                                    \
+    {                                                                                                        \
+        sizeof(struct twinlog_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ""                \
+    }
 int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat);
 
 /* A log from outside; changes nothing, also beside a live writer. */
 struct twinlog_inspection {
-    uint32_t size;            /* set by TWINLOG_INSPECTION_INIT */
-    uint32_t has_writer;      /* 1 = a process has the log open for writing */
+    uint32_t size;       /* set by TWINLOG_INSPECTION_INIT */
+    uint32_t has_writer; /* 1 = a process has the log open for writing */
     uint32_t epoch;
-    uint32_t segments;        /* files with records */
-    uint32_t spare_segments;  /* prepared and empty */
+    uint32_t segments;       /* files with records */
+    uint32_t spare_segments; /* prepared and empty */
     uint32_t reserved;
-    uint64_t first_lsn;       /* 0 when empty */
-    uint64_t last_lsn;        /* newest that is sound; with a writer: newest durable */
-    uint64_t durable_lsn;     /* newest that is proved durable by a later mark or a live writer */
-    uint64_t file_bytes;      /* all segment files */
+    uint64_t first_lsn;   /* 0 when empty */
+    uint64_t last_lsn;    /* newest that is sound; with a writer: newest durable */
+    uint64_t durable_lsn; /* newest that is proved durable by a later mark or a live writer */
+    uint64_t file_bytes;  /* all segment files */
     uint8_t log_id[16];
     struct twinlog_report report; /* what opening it for writing would find and do */
 };
-#define TWINLOG_INSPECTION_INIT \
-    { sizeof(struct twinlog_inspection), 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 }, { 0, 0, 0, 0, 0, 0, 0, 0, 0, "", "" } }
+#define TWINLOG_INSPECTION_INIT                                                                              \
+    {                                                                                                        \
+        sizeof(struct twinlog_inspection), 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 },                                 \
+        {                                                                                                    \
+            0, 0, 0, 0, 0, 0, 0, 0, 0, "", ""                                                                \
+        }                                                                                                    \
+    }
 int twinlog_inspect(const char *dir, struct twinlog_inspection *ret_inspection);
 
 /* Checks every byte of every record, and what else the format fixes, without changing anything.
@@ -288,37 +302,47 @@ int twinlog_inspect(const char *dir, struct twinlog_inspection *ret_inspection);
  * and then. Returns 0 if sound (a torn tail is), TWINLOG_ECORRUPT if acknowledged data is damaged or
  * missing, or an error that kept it from looking. ret_records (may be NULL) gets the sound records. */
 struct twinlog_verify_options {
-    uint32_t size; /* set by TWINLOG_VERIFY_OPTIONS_INIT */
+    uint32_t size;  /* set by TWINLOG_VERIFY_OPTIONS_INIT */
     uint32_t flags; /* must be 0 */
     int (*each)(void *context, const struct twinlog_report *finding);
     void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
     void *context;
 };
-#define TWINLOG_VERIFY_OPTIONS_INIT { sizeof(struct twinlog_verify_options), 0, 0, 0, 0 }
+#define TWINLOG_VERIFY_OPTIONS_INIT                                                                          \
+    {                                                                                                        \
+        sizeof(struct twinlog_verify_options), 0, 0, 0, 0                                                    \
+    }
 int twinlog_verify(const char *dir, const struct twinlog_verify_options *options, uint64_t *ret_records);
 
 /* What the disk and the kernel under `dir` offer and what they cost. Writes and removes a file of a
  * few MiB in `dir`, which must exist. */
 struct twinlog_probe_path {
-    uint32_t io;          /* enum twinlog_io */
+    uint32_t io; /* enum twinlog_io */
     uint32_t is_direct;
-    int32_t error;        /* 0 = works, else why not */
+    int32_t error; /* 0 = works, else why not */
     uint32_t reserved;
-    double sync_us;       /* median of a durable 4 KiB overwrite, in microseconds */
+    double sync_us; /* median of a durable 4 KiB overwrite, in microseconds */
 };
 struct twinlog_probe {
-    uint32_t size;        /* set by TWINLOG_PROBE_INIT */
-    uint32_t paths;       /* used entries of `path` */
-    uint32_t chosen;      /* index of the one a log would take */
-    uint32_t direct_align; /* bytes; 0 = no direct I/O */
-    uint32_t untorn_bytes; /* largest write the device makes whole or not at all; 0 = not offered */
+    uint32_t size;          /* set by TWINLOG_PROBE_INIT */
+    uint32_t paths;         /* used entries of `path` */
+    uint32_t chosen;        /* index of the one a log would take */
+    uint32_t direct_align;  /* bytes; 0 = no direct I/O */
+    uint32_t untorn_bytes;  /* largest write the device makes whole or not at all; 0 = not offered */
     uint32_t is_suspicious; /* 1 = syncs are faster than any device that keeps its word */
     char filesystem[32];
     char reason[160];
     struct twinlog_probe_path path[8];
 };
-#define TWINLOG_PROBE_INIT \
-    { sizeof(struct twinlog_probe), 0, 0, 0, 0, 0, "", "", { { 0, 0, 0, 0, 0 } } }
+#define TWINLOG_PROBE_INIT                                                                                   \
+    {                                                                                                        \
+        sizeof(struct twinlog_probe), 0, 0, 0, 0, 0, "", "",                                                 \
+        {                                                                                                    \
+            {                                                                                                \
+                0, 0, 0, 0, 0                                                                                \
+            }                                                                                                \
+        }                                                                                                    \
+    }
 int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe);
 
 #ifdef __cplusplus

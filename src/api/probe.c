@@ -32,10 +32,9 @@ static int time_syncs(struct io *io, struct io_file *file, unsigned char *buffer
 {
     uint64_t took[PROBE_SYNCS];
     for (unsigned i = 0; i < PROBE_SYNCS; i++) {
-        struct io_write write = { .file = file,
-                                  .data = buffer,
-                                  .size = BLOCK_BYTES,
-                                  .offset = (uint64_t)i * BLOCK_BYTES };
+        struct io_write write = {
+            .file = file, .data = buffer, .size = BLOCK_BYTES, .offset = (uint64_t)i * BLOCK_BYTES
+        };
         uint64_t began = twl_monotonic_ns();
         int rc = io->ops->submit(io, &write);
         if (rc < 0)
@@ -93,9 +92,9 @@ static void name_filesystem(const char *dir, struct twinlog_probe *probe)
     static const struct {
         unsigned long magic;
         const char *name;
-    } known[] = { { 0xef53, "ext4" },         { 0x58465342, "xfs" },    { 0x9123683e, "btrfs" },
-                  { 0x01021994, "tmpfs" },    { 0x6969, "nfs" },        { 0x65735546, "fuse" },
-                  { 0x794c7630, "overlayfs" }, { 0x2fc12fc1, "zfs" },    { 0xf2f52010, "f2fs" } };
+    } known[] = { { 0xef53, "ext4" },          { 0x58465342, "xfs" }, { 0x9123683e, "btrfs" },
+                  { 0x01021994, "tmpfs" },     { 0x6969, "nfs" },     { 0x65735546, "fuse" },
+                  { 0x794c7630, "overlayfs" }, { 0x2fc12fc1, "zfs" }, { 0xf2f52010, "f2fs" } };
     struct statfs fs;
     snprintf(probe->filesystem, sizeof(probe->filesystem), "unknown");
     if (statfs(dir, &fs) != 0)

@@ -15,10 +15,22 @@ _Noreturn void twl_assert_failed(const char *condition, const char *file, int li
 
 #define BLOCK_BYTES 4096u /* unit of direct I/O, and of what is rewritten */
 
-static inline uint64_t align_down(uint64_t value, uint64_t unit) { return value & ~(unit - 1); }
-static inline uint64_t align_up(uint64_t value, uint64_t unit) { return (value + unit - 1) & ~(unit - 1); }
-static inline uint64_t min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
-static inline uint64_t max_u64(uint64_t a, uint64_t b) { return a > b ? a : b; }
+static inline uint64_t align_down(uint64_t value, uint64_t unit)
+{
+    return value & ~(unit - 1);
+}
+static inline uint64_t align_up(uint64_t value, uint64_t unit)
+{
+    return (value + unit - 1) & ~(unit - 1);
+}
+static inline uint64_t min_u64(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+static inline uint64_t max_u64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
 
 #if defined(__clang__)
 #define CAPABILITY(name) __attribute__((capability(name)))

@@ -30,4 +30,7 @@ const char *twinlog_strerror(int error)
     return words ? words : "unknown error";
 }
 
-const char *twinlog_version(void) { return TWINLOG_VERSION; }
+const char *twinlog_version(void)
+{
+    return TWINLOG_VERSION;
+}

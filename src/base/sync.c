@@ -9,8 +9,14 @@
 #include <time.h>
 #include <unistd.h>
 
-void twl_mutex_init(struct twl_mutex *mutex) { ASSERT(pthread_mutex_init(&mutex->mutex, NULL) == 0); }
-void twl_mutex_destroy(struct twl_mutex *mutex) { ASSERT(pthread_mutex_destroy(&mutex->mutex) == 0); }
+void twl_mutex_init(struct twl_mutex *mutex)
+{
+    ASSERT(pthread_mutex_init(&mutex->mutex, NULL) == 0);
+}
+void twl_mutex_destroy(struct twl_mutex *mutex)
+{
+    ASSERT(pthread_mutex_destroy(&mutex->mutex) == 0);
+}
 
 void twl_mutex_lock(struct twl_mutex *mutex) NO_THREAD_SAFETY_ANALYSIS
 {
@@ -28,10 +34,19 @@ static void futex(_Atomic uint32_t *word, int operation, uint32_t value)
     syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
 }
 
-void twl_word_sleep(_Atomic uint32_t *word, uint32_t seen) { futex(word, FUTEX_WAIT, seen); }
-void twl_word_wake_all(_Atomic uint32_t *word) { futex(word, FUTEX_WAKE, INT_MAX); }
+void twl_word_sleep(_Atomic uint32_t *word, uint32_t seen)
+{
+    futex(word, FUTEX_WAIT, seen);
+}
+void twl_word_wake_all(_Atomic uint32_t *word)
+{
+    futex(word, FUTEX_WAKE, INT_MAX);
+}
 
-uint32_t twl_event_value(struct twl_event *event) { return atomic_load(&event->value); }
+uint32_t twl_event_value(struct twl_event *event)
+{
+    return atomic_load(&event->value);
+}
 
 void twl_event_sleep(struct twl_event *event, uint32_t seen)
 {
@@ -49,10 +64,19 @@ static void notify(struct twl_event *event, uint32_t how_many)
         futex(&event->value, FUTEX_WAKE, how_many);
 }
 
-void twl_event_notify_all(struct twl_event *event) { notify(event, INT_MAX); }
-void twl_event_notify_one(struct twl_event *event) { notify(event, 1); }
+void twl_event_notify_all(struct twl_event *event)
+{
+    notify(event, INT_MAX);
+}
+void twl_event_notify_one(struct twl_event *event)
+{
+    notify(event, 1);
+}
 
-void twl_yield(void) { sched_yield(); }
+void twl_yield(void)
+{
+    sched_yield();
+}
 
 uint64_t twl_monotonic_ns(void)
 {

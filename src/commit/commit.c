@@ -39,16 +39,16 @@
 
 #define CACHE_LINE 64
 #define YIELDS_BEFORE_SLEEP 4
-#define PATIENCE 1000       /* tries of a write that is interrupted or makes no progress */
+#define PATIENCE 1000 /* tries of a write that is interrupted or makes no progress */
 #define MAX_GATHER_SKIPS 64u
 
 struct twin {
-    unsigned char *bytes;  /* [const] buffer_bytes of them */
-    uint64_t first_lsn;    /* [lock] of the first record in it */
-    uint32_t start;        /* [lock] of the group header */
-    uint32_t used;         /* [lock] */
-    uint32_t count;        /* [lock] records */
-    uint32_t waiters;      /* [lock] of them from writers that wait for it */
+    unsigned char *bytes;                          /* [const] buffer_bytes of them */
+    uint64_t first_lsn;                            /* [lock] of the first record in it */
+    uint32_t start;                                /* [lock] of the group header */
+    uint32_t used;                                 /* [lock] */
+    uint32_t count;                                /* [lock] records */
+    uint32_t waiters;                              /* [lock] of them from writers that wait for it */
     _Alignas(CACHE_LINE) _Atomic uint32_t copying; /* [atomic] writers still copying */
     _Atomic bool is_sealed;                        /* [atomic] the leader waits for `copying` */
     struct twl_event copied;                       /* the leader sleeps on it */
@@ -71,9 +71,9 @@ struct commit {
     void *memory;              /* [const] both buffers */
 
     _Alignas(CACHE_LINE) struct twl_mutex lock;
-    uint32_t filling;        /* [lock] index of the twin that writers fill */
-    uint64_t appends;        /* [lock] */
-    uint64_t append_bytes;   /* [lock] */
+    uint32_t filling;          /* [lock] index of the twin that writers fill */
+    uint64_t appends;          /* [lock] */
+    uint64_t append_bytes;     /* [lock] */
     _Atomic uint64_t last_lsn; /* [lock to store] newest accepted */
 
     struct twin twins[2];
@@ -85,15 +85,15 @@ struct commit {
     _Alignas(CACHE_LINE) struct leadership leadership;
     /* the rest: [leader] */
     struct segment segment;
-    uint64_t block_offset;   /* where in the segment the filling twin's byte 0 goes */
-    uint32_t chain;          /* checksum of the last group header written */
-    bool is_segment_begun;   /* it has a group */
-    bool has_asked_spare;    /* for this segment */
-    bool has_no_untorn;      /* the device refused an untorn write after all */
-    uint32_t expected;       /* writers that will probably join the next group */
-    uint64_t sync_ns;        /* smoothed duration of a commit */
-    uint32_t gather_misses;  /* gatherings in a row that nobody joined in time */
-    uint32_t gather_skips;   /* groups to go before the next try */
+    uint64_t block_offset;  /* where in the segment the filling twin's byte 0 goes */
+    uint32_t chain;         /* checksum of the last group header written */
+    bool is_segment_begun;  /* it has a group */
+    bool has_asked_spare;   /* for this segment */
+    bool has_no_untorn;     /* the device refused an untorn write after all */
+    uint32_t expected;      /* writers that will probably join the next group */
+    uint64_t sync_ns;       /* smoothed duration of a commit */
+    uint32_t gather_misses; /* gatherings in a row that nobody joined in time */
+    uint32_t gather_skips;  /* groups to go before the next try */
     _Atomic uint64_t groups, group_bytes, written_bytes, rolls, roll_waits;
 };
 
@@ -130,8 +130,7 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
         return -ENOMEM;
     memset(c, 0, sizeof(*c));
     size_t memory_bytes = 2 * (size_t)config->buffer_bytes;
-    c->memory =
-        mmap(NULL, memory_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    c->memory = mmap(NULL, memory_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (c->memory == MAP_FAILED) {
         free(c);
         return -ENOMEM;
@@ -290,11 +289,9 @@ static int write_durably(struct commit *c, const unsigned char *data, size_t siz
     while (patience-- > 0) {
         bool is_untorn = is_rewrite && !c->has_no_untorn && size <= c->io->untorn_bytes &&
                          (size & (size - 1)) == 0 && offset % size == 0;
-        struct io_write write = { .file = c->segment.file,
-                                  .data = data,
-                                  .size = size,
-                                  .offset = offset,
-                                  .is_untorn = is_untorn };
+        struct io_write write = {
+            .file = c->segment.file, .data = data, .size = size, .offset = offset, .is_untorn = is_untorn
+        };
         int rc = write_once(c, &write);
         if (is_untorn && (rc == -EINVAL || rc == -EOPNOTSUPP)) {
             c->has_no_untorn = true;
@@ -573,9 +570,15 @@ uint64_t twl_commit_last_lsn(const struct commit *c)
     return atomic_load_explicit(&c->last_lsn, memory_order_acquire);
 }
 
-const struct watermark *twl_commit_watermark(const struct commit *c) { return &c->durable; }
+const struct watermark *twl_commit_watermark(const struct commit *c)
+{
+    return &c->durable;
+}
 
-int twl_commit_poison(const struct commit *c) { return atomic_load(&c->poison); }
+int twl_commit_poison(const struct commit *c)
+{
+    return atomic_load(&c->poison);
+}
 
 void twl_commit_count(struct commit *c, struct commit_counters *ret_counters)
 {

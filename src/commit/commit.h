@@ -19,18 +19,18 @@ struct commit;
 
 struct commit_config {
     struct io *io;
-    struct spares *spares;      /* where the next segment comes from; outlives the commit */
-    struct segment segment;     /* the active one; owned from here */
-    uint64_t offset;            /* where the next group goes in it */
-    bool is_begun;              /* there is a group in it */
-    bool has_junk;              /* it must go exactly there, to write over what must not be read again */
-    struct position position;   /* what it continues; its epoch is the one before this writer's */
-    struct epoch epoch;         /* of this writer */
+    struct spares *spares;    /* where the next segment comes from; outlives the commit */
+    struct segment segment;   /* the active one; owned from here */
+    uint64_t offset;          /* where the next group goes in it */
+    bool is_begun;            /* there is a group in it */
+    bool has_junk;            /* it must go exactly there, to write over what must not be read again */
+    struct position position; /* what it continues; its epoch is the one before this writer's */
+    struct epoch epoch;       /* of this writer */
     uint32_t buffer_bytes;
     uint32_t max_record_bytes;
-    uint32_t spare_segments;    /* to prepare at once; afterwards one, when the active segment is half full */
+    uint32_t spare_segments; /* to prepare at once; afterwards one, when the active segment is half full */
     bool is_padded;
-    struct watermark *live;     /* for other processes; may be NULL */
+    struct watermark *live; /* for other processes; may be NULL */
 };
 
 /* On failure the segment stays the caller's. */
@@ -50,9 +50,9 @@ int twl_commit_put(struct commit *commit, const void *data, size_t size, bool wi
 /* Until `lsn` is durable; commits if nobody else does. The error that poisoned the log otherwise. */
 int twl_commit_wait(struct commit *commit, uint64_t lsn);
 
-uint64_t twl_commit_last_lsn(const struct commit *commit);    /* newest accepted */
+uint64_t twl_commit_last_lsn(const struct commit *commit);                 /* newest accepted */
 const struct watermark *twl_commit_watermark(const struct commit *commit); /* newest durable */
-int twl_commit_poison(const struct commit *commit);           /* 0, or what poisoned the log */
+int twl_commit_poison(const struct commit *commit);                        /* 0, or what poisoned the log */
 
 struct commit_counters {
     uint64_t appends, append_bytes, groups, group_bytes, written_bytes, rolls, roll_waits;

@@ -29,8 +29,7 @@ static void make_tables(void)
     }
     for (uint32_t byte = 0; byte < 256; byte++)
         for (int slice = 1; slice < 8; slice++)
-            tables[slice][byte] =
-                (tables[slice - 1][byte] >> 8) ^ tables[0][tables[slice - 1][byte] & 0xff];
+            tables[slice][byte] = (tables[slice - 1][byte] >> 8) ^ tables[0][tables[slice - 1][byte] & 0xff];
 }
 
 uint32_t twl_crc32c_portable(uint32_t crc, const void *data, size_t size)

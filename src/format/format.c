@@ -23,8 +23,7 @@ static const unsigned char segment_magic[8] = { 0x89, 'T', 'W', 'L', '\r', '\n',
 #define HEADER_SECTOR_BYTES 512u
 _Static_assert(HEADER_SECTOR_BYTES <= SEGMENT_HEADER_BYTES, "the header sector is in the header block");
 
-void twl_segment_header_encode(const struct segment_header *header,
-                               unsigned char block[SEGMENT_HEADER_BYTES])
+void twl_segment_header_encode(const struct segment_header *header, unsigned char block[SEGMENT_HEADER_BYTES])
 {
     memset(block, 0, SEGMENT_HEADER_BYTES);
     memcpy(block, segment_magic, sizeof(segment_magic));
@@ -89,7 +88,10 @@ bool twl_segment_header_is_clean(const unsigned char block[SEGMENT_HEADER_BYTES]
     return true;
 }
 
-uint64_t twl_segment_data_end(uint64_t segment_bytes) { return segment_bytes - SEGMENT_FOOTER_BYTES; }
+uint64_t twl_segment_data_end(uint64_t segment_bytes)
+{
+    return segment_bytes - SEGMENT_FOOTER_BYTES;
+}
 
 uint32_t twl_segment_seed(const struct segment_header *header)
 {
@@ -137,7 +139,10 @@ void twl_group_header_encode(struct group_header *group, uint32_t segment_seed, 
     store_le32(bytes, group->checksum);
 }
 
-bool twl_group_header_maybe(const unsigned char *bytes) { return load_le32(bytes + 4) == GROUP_MAGIC; }
+bool twl_group_header_maybe(const unsigned char *bytes)
+{
+    return load_le32(bytes + 4) == GROUP_MAGIC;
+}
 
 bool twl_group_header_decode(const unsigned char bytes[GROUP_HEADER_BYTES], uint32_t segment_seed,
                              uint64_t offset, struct group_header *ret_group)
@@ -157,13 +162,12 @@ bool twl_group_header_decode(const unsigned char bytes[GROUP_HEADER_BYTES], uint
         .checksum = load_le32(bytes),
     };
     bool has_records = group.kind == GROUP_RECORDS;
-    bool is_possible = group.kind <= GROUP_CLOSE && has_records == (group.count > 0) &&
-                       group.bytes >= GROUP_HEADER_BYTES && group.bytes % 8 == 0 &&
-                       (group.bytes - GROUP_HEADER_BYTES) / RECORD_HEADER_BYTES >= group.count &&
-                       (has_records || group.bytes == GROUP_HEADER_BYTES) &&
-                       group.durable_lsn < group.first_lsn &&
-                       group.first_lsn <= UINT64_MAX - group.count && group.epoch.number > 0 &&
-                       (group.flags & ~GROUP_FIRST) == 0 && load_le64(bytes + 56) == 0;
+    bool is_possible =
+        group.kind <= GROUP_CLOSE && has_records == (group.count > 0) && group.bytes >= GROUP_HEADER_BYTES &&
+        group.bytes % 8 == 0 && (group.bytes - GROUP_HEADER_BYTES) / RECORD_HEADER_BYTES >= group.count &&
+        (has_records || group.bytes == GROUP_HEADER_BYTES) && group.durable_lsn < group.first_lsn &&
+        group.first_lsn <= UINT64_MAX - group.count && group.epoch.number > 0 &&
+        (group.flags & ~GROUP_FIRST) == 0 && load_le64(bytes + 56) == 0;
     if (!is_possible)
         return false;
     *ret_group = group;

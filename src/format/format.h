@@ -84,9 +84,9 @@ struct epoch {
 };
 
 struct group_header {
-    uint64_t first_lsn; /* of its first record, or of the next one where it has none */
-    uint32_t count;     /* records */
-    uint32_t bytes;     /* header and records, a multiple of 8 */
+    uint64_t first_lsn;   /* of its first record, or of the next one where it has none */
+    uint32_t count;       /* records */
+    uint32_t bytes;       /* header and records, a multiple of 8 */
     uint64_t durable_lsn; /* newest durable LSN when it was written, < first_lsn */
     uint32_t chain;       /* checksum of the group header before this one; 0 for the first ever */
     struct epoch epoch;

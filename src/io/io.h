@@ -53,11 +53,11 @@ struct io_ops {
     void (*close)(struct io_file *file); /* ends the lock once no I/O is in flight on it */
     int (*size)(struct io_file *file, uint64_t *ret_bytes);
     int (*read)(struct io_file *file, void *buffer, size_t size, uint64_t offset, size_t *ret_size);
-                                         /* fewer bytes only at the end of the file */
+    /* fewer bytes only at the end of the file */
     int (*write)(struct io_file *file, const void *data, size_t size, uint64_t offset);
-                                         /* all or an error; not durable before sync() */
+    /* all or an error; not durable before sync() */
     int (*allocate)(struct io_file *file, uint64_t bytes); /* makes the file that long, space reserved */
-    int (*sync)(struct io_file *file);   /* data, size and what is needed to find them */
+    int (*sync)(struct io_file *file);                     /* data, size and what is needed to find them */
 
     /* Exclusive lock on the open file, held until close() and beyond for as long as I/O on it is in
      * flight, also after the process died (I9). -EAGAIN: another open file has it. */
@@ -122,8 +122,14 @@ static inline int io_allocate(struct io_file *file, uint64_t bytes)
 {
     return file->io->ops->allocate(file, bytes);
 }
-static inline int io_sync(struct io_file *file) { return file->io->ops->sync(file); }
-static inline int io_lock(struct io_file *file) { return file->io->ops->lock(file); }
+static inline int io_sync(struct io_file *file)
+{
+    return file->io->ops->sync(file);
+}
+static inline int io_lock(struct io_file *file)
+{
+    return file->io->ops->lock(file);
+}
 static inline int io_is_locked(struct io_file *file, bool *ret_locked)
 {
     return file->io->ops->is_locked(file, ret_locked);

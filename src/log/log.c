@@ -438,7 +438,10 @@ int twinlog_close(struct twinlog *log)
     return rc;
 }
 
-uint64_t twinlog_last_lsn(const struct twinlog *log) { return log ? twl_commit_last_lsn(log->commit) : 0; }
+uint64_t twinlog_last_lsn(const struct twinlog *log)
+{
+    return log ? twl_commit_last_lsn(log->commit) : 0;
+}
 
 uint64_t twinlog_durable_lsn(const struct twinlog *log)
 {

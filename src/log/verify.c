@@ -165,9 +165,8 @@ static int tell_end(struct verifier *v, const struct recover_row *row)
     if (row->decision != DECIDE_CUT || v->has_writer)
         return 0;
     struct twinlog_report report;
-    twl_report(&report, TWINLOG_FOUND_TORN_TAIL, TWINLOG_WOULD_CUT, 0,
-               "the log ends before record %llu: %s", (unsigned long long)v->cursor.position.next_lsn,
-               row->why);
+    twl_report(&report, TWINLOG_FOUND_TORN_TAIL, TWINLOG_WOULD_CUT, 0, "the log ends before record %llu: %s",
+               (unsigned long long)v->cursor.position.next_lsn, row->why);
     twl_report_place(&report, v->segment.name, v->segment.header.sequence, v->cursor.offset,
                      v->segment.data_end - v->cursor.offset);
     report.first_lsn = v->cursor.position.next_lsn;

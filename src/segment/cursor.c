@@ -38,13 +38,16 @@ void twl_cursor_free(struct cursor *cursor)
     *cursor = (struct cursor){ 0 };
 }
 
-void twl_cursor_refresh(struct cursor *cursor) { cursor->window.size = 0; }
+void twl_cursor_refresh(struct cursor *cursor)
+{
+    cursor->window.size = 0;
+}
 
 static int grow_window(struct cursor *cursor, size_t need)
 {
     struct window *window = &cursor->window;
-    uint64_t usual = cursor->window_bytes ? cursor->window_bytes
-                                          : min_u64(WINDOW_BYTES, cursor->segment->header.bytes);
+    uint64_t usual =
+        cursor->window_bytes ? cursor->window_bytes : min_u64(WINDOW_BYTES, cursor->segment->header.bytes);
     size_t capacity = (size_t)align_up(max_u64(need, usual), BLOCK_BYTES);
     if (capacity <= window->capacity)
         return 0;
@@ -62,15 +65,15 @@ const unsigned char *twl_cursor_bytes(struct cursor *cursor, uint64_t offset, si
     *ret_error = 0;
     if (offset > cursor->segment->header.bytes || size > cursor->segment->header.bytes - offset)
         return NULL;
-    bool is_inside = window->size > 0 && offset >= window->start &&
-                     offset - window->start <= window->size &&
+    bool is_inside = window->size > 0 && offset >= window->start && offset - window->start <= window->size &&
                      size <= window->size - (offset - window->start);
     if (!is_inside) {
         uint64_t start = align_down(offset, BLOCK_BYTES);
         *ret_error = grow_window(cursor, (size_t)(offset - start) + size);
         if (*ret_error == 0) {
             window->start = start;
-            *ret_error = io_read(cursor->segment->file, window->bytes, window->capacity, start, &window->size);
+            *ret_error =
+                io_read(cursor->segment->file, window->bytes, window->capacity, start, &window->size);
         }
         if (*ret_error < 0) {
             window->size = 0;
@@ -149,8 +152,7 @@ static int look_at_record(struct cursor *cursor, struct record_header *ret_heade
     int error;
     if (cursor->records_left == 0)
         return 0;
-    const unsigned char *bytes =
-        twl_cursor_bytes(cursor, cursor->record_offset, RECORD_HEADER_BYTES, &error);
+    const unsigned char *bytes = twl_cursor_bytes(cursor, cursor->record_offset, RECORD_HEADER_BYTES, &error);
     if (!bytes)
         return error ? error : TWINLOG_ECORRUPT;
     uint64_t lsn = cursor->position.next_lsn - cursor->records_left;
@@ -176,8 +178,8 @@ int twl_cursor_next_record(struct cursor *cursor, struct cursor_record *ret_reco
         return rc;
     record.lsn = cursor->position.next_lsn - cursor->records_left;
     record.offset = cursor->record_offset;
-    const unsigned char *bytes = twl_cursor_bytes(cursor, cursor->record_offset,
-                                                  (size_t)twl_record_bytes(record.header.size), &rc);
+    const unsigned char *bytes =
+        twl_cursor_bytes(cursor, cursor->record_offset, (size_t)twl_record_bytes(record.header.size), &rc);
     if (!bytes)
         return rc ? rc : TWINLOG_ECORRUPT;
     record.payload = bytes + RECORD_HEADER_BYTES;
@@ -202,9 +204,8 @@ void twl_cursor_back_out(struct cursor *cursor)
     const struct group_header *group = &cursor->group;
     cursor->position = cursor->before;
     if (cursor->position.next_lsn == 0)
-        cursor->position = (struct position){ .next_lsn = group->first_lsn,
-                                              .chain = group->chain,
-                                              .epoch = group->epoch };
+        cursor->position =
+            (struct position){ .next_lsn = group->first_lsn, .chain = group->chain, .epoch = group->epoch };
     cursor->offset = cursor->group_offset;
     cursor->is_at_first = (group->flags & GROUP_FIRST) != 0;
     cursor->records_left = 0;

@@ -86,9 +86,9 @@ const unsigned char *twl_cursor_bytes(struct cursor *cursor, uint64_t offset, si
  * Every multiple of 8 may hold a group header, and a header is valid at one place only, so this finds
  * what the writer wrote and nothing else. */
 struct later_groups {
-    uint64_t offset;      /* of the first one, 0 = none */
-    uint64_t first_lsn;   /* of the first one */
-    bool is_proof;        /* one of them says that what is missing was durable when it was written */
+    uint64_t offset;    /* of the first one, 0 = none */
+    uint64_t first_lsn; /* of the first one */
+    bool is_proof;      /* one of them says that what is missing was durable when it was written */
 };
 /* Does this group, which lies behind the stop, prove that what belongs there was durable? */
 bool twl_group_proves(const struct group_header *group, struct position stop);

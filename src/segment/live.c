@@ -71,7 +71,10 @@ void twl_live_publish(struct live *live, uint32_t epoch, uint64_t durable_lsn)
     atomic_store(&live->page->epoch, epoch);
 }
 
-void twl_live_unlock(struct live *live) { twl_live_unwatch(live); }
+void twl_live_unlock(struct live *live)
+{
+    twl_live_unwatch(live);
+}
 
 int twl_live_watch(struct io *io, struct live *ret_live)
 {
@@ -110,4 +113,7 @@ void twl_live_unwatch(struct live *live)
     *live = (struct live){ 0 };
 }
 
-struct watermark *twl_live_watermark(struct live *live) { return live->page ? &live->page->durable : NULL; }
+struct watermark *twl_live_watermark(struct live *live)
+{
+    return live->page ? &live->page->durable : NULL;
+}

@@ -171,8 +171,7 @@ static void describe(struct recovery *recovery, const struct segment *segment,
                      row->decision == DECIDE_CUT ? segment->data_end - recovery->offset : 0);
 }
 
-static int recover_from(struct io *io, const struct segment_set *set, size_t index,
-                        struct recovery *recovery)
+static int recover_from(struct io *io, const struct segment_set *set, size_t index, struct recovery *recovery)
 {
     struct segment segment;
     int rc = twl_segment_open_valid(io, set->entries[index].name, &segment);

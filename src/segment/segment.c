@@ -33,8 +33,14 @@ static bool is_named(const char *name, const char *suffix)
     return strspn(name, "0123456789abcdef") == NAME_DIGITS && strcmp(name + NAME_DIGITS, suffix) == 0;
 }
 
-bool twl_segment_name_is_ours(const char *name) { return is_named(name, NAME_SUFFIX); }
-bool twl_segment_name_is_temporary(const char *name) { return is_named(name, TEMPORARY_SUFFIX); }
+bool twl_segment_name_is_ours(const char *name)
+{
+    return is_named(name, NAME_SUFFIX);
+}
+bool twl_segment_name_is_temporary(const char *name)
+{
+    return is_named(name, TEMPORARY_SUFFIX);
+}
 
 /* Everything but the birth under the final name. */
 static int fill(struct io_file *file, const struct segment_header *header)
@@ -132,8 +138,8 @@ int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsig
     if (rc == 0)
         rc = io_size(segment.file, &segment.file_bytes);
     if (rc == 0) {
-        *ret_state = size == SEGMENT_HEADER_BYTES ? twl_segment_header_decode(block, &segment.header)
-                                                  : HEADER_FOREIGN;
+        *ret_state =
+            size == SEGMENT_HEADER_BYTES ? twl_segment_header_decode(block, &segment.header) : HEADER_FOREIGN;
         if (*ret_state == HEADER_VALID) {
             segment.seed = twl_segment_seed(&segment.header);
             segment.data_end = twl_segment_data_end(segment.header.bytes);

@@ -81,7 +81,8 @@ static bool is_named_by_sequence(const struct segment *segment)
 }
 
 static int load_entry(struct io *io, const char *name, const struct segment_set_options *options,
-                      struct cursor *cursor, struct segment_entry *ret_entry, struct twinlog_report *ret_report)
+                      struct cursor *cursor, struct segment_entry *ret_entry,
+                      struct twinlog_report *ret_report)
 {
     struct segment segment;
     enum header_state state;
@@ -97,8 +98,8 @@ static int load_entry(struct io *io, const char *name, const struct segment_set_
     } else if (!is_named_by_sequence(&segment)) {
         rc = TWINLOG_EFOREIGN;
         twl_report(ret_report, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_DID_REFUSE, rc,
-                   "%s holds segment %llu: it was renamed or is a copy; give it its name or move it out", name,
-                   (unsigned long long)segment.header.sequence);
+                   "%s holds segment %llu: it was renamed or is a copy; give it its name or move it out",
+                   name, (unsigned long long)segment.header.sequence);
         twl_report_place(ret_report, name, segment.header.sequence, 0, 0);
     } else if (segment.file_bytes < segment.header.bytes) {
         rc = TWINLOG_ECORRUPT;

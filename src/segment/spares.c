@@ -26,7 +26,7 @@ struct spares {
     uint64_t max_bytes; /* [const] */
 
     struct twl_mutex lock;
-    struct segment_plan plan; /* [lock] of the next segment to make */
+    struct segment_plan plan;         /* [lock] of the next segment to make */
     struct segment ready[MAX_SPARES]; /* [lock] */
     uint32_t count;                   /* [lock] */
     uint32_t wanted;                  /* [lock] */
@@ -141,8 +141,7 @@ static void start_helper(struct spares *spares) REQUIRES(spares->lock)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-void twl_spares_want(struct spares *spares, uint32_t count, bool is_large, uint64_t after_lsn,
-                     uint32_t epoch)
+void twl_spares_want(struct spares *spares, uint32_t count, bool is_large, uint64_t after_lsn, uint32_t epoch)
 {
     if (!spares->io->has_threads)
         return;

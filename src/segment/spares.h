@@ -34,8 +34,7 @@ void twl_spares_want(struct spares *spares, uint32_t count, bool is_large, uint6
 
 /* The next segment, with room for min_bytes of groups. Waits for one that is being prepared, makes one
  * if need be; *ret_waited tells. */
-int twl_spares_take(struct spares *spares, uint64_t min_bytes, struct segment *ret_segment,
-                    bool *ret_waited);
+int twl_spares_take(struct spares *spares, uint64_t min_bytes, struct segment *ret_segment, bool *ret_waited);
 
 struct spares_count {
     uint32_t ready;

@@ -41,7 +41,7 @@ static size_t payload(uint64_t lsn, unsigned char *bytes)
 {
     size_t size = lsn % 5 == 0 ? 0 : (size_t)(lsn * 977 % 3000);
     for (size_t i = 0; i < size; i++)
-        bytes[i] = (unsigned char)(lsn % 7 == 0 ? 0 : lsn * 31 + i * 7);
+        bytes[i] = (unsigned char)(lsn % 7 == 0 ? 0 : (lsn * 31 + i * 7) | 1);
     return size;
 }
 
@@ -162,7 +162,8 @@ static void check_flip(const char *file, uint64_t offset, unsigned bit, enum cov
     if (offset >= DATA_OFFSET && (found.first_lsn == 0 || found.first_lsn > RECORDS + 1))
         fail(file, offset, bit, "the report has LSN %" PRIu64, found.first_lsn);
     /* an exact prefix, as far as the damage: a mark without records may be passed over by nobody */
-    if (offset >= DATA_OFFSET && (error != TWINLOG_ECORRUPT || count + 1 < found.first_lsn) && count != RECORDS)
+    if (offset >= DATA_OFFSET && (error != TWINLOG_ECORRUPT || count + 1 < found.first_lsn) &&
+        count != RECORDS)
         fail(file, offset, bit, "the reader stopped after %" PRIu64, count);
     if (looked == 0 && inspection.report.error == 0 && inspection.last_lsn != RECORDS)
         fail(file, offset, bit, "opening would silently end at %" PRIu64, inspection.last_lsn);
@@ -205,13 +206,17 @@ static void find_used(const unsigned char *bytes, uint64_t size, uint64_t *ret_f
 /* The mark of a close begins a block, and in front of it are zeros. */
 static bool is_gap(const unsigned char *bytes, uint64_t size, uint64_t offset)
 {
-    uint64_t end = (offset / BLOCK_BYTES + 1) * BLOCK_BYTES;
-    while (offset < end && bytes[offset] == 0)
-        offset++;
-    return offset == end && end + MARK_BYTES <= size && memcmp(bytes + end + 4, "1TWG", 4) == 0;
+    uint64_t end = (offset / BLOCK_BYTES + 1) * BLOCK_BYTES, from = end;
+    while (from > 0 && bytes[from - 1] == 0)
+        from--;
+    from = (from + 7) & ~UINT64_C(7); /* up to there it is the padding of a record */
+    return offset >= from && end + MARK_BYTES <= size && memcmp(bytes + end + 4, "1TWG", 4) == 0;
 }
 
-static int is_segment(const struct dirent *entry) { return strstr(entry->d_name, ".twl") != NULL; }
+static int is_segment(const struct dirent *entry)
+{
+    return strstr(entry->d_name, ".twl") != NULL;
+}
 
 static void remove_directory(void)
 {
@@ -283,7 +288,7 @@ int main(int argc, char **argv)
     }
     free(names);
     remove_directory();
-    printf("damage-flips: %lu bits of %d segments flipped, %lu detected, %lu harmless, %lu violations\n", flips,
-           count, detected, harmless, violations);
+    printf("damage-flips: %lu bits of %d segments flipped, %lu detected, %lu harmless, %lu violations\n",
+           flips, count, detected, harmless, violations);
     return violations > 0;
 }

@@ -27,16 +27,16 @@ static struct {
     /* what was seen */
     _Atomic unsigned writes;
     _Atomic unsigned in_flight;
-    _Atomic bool has_overlap;  /* two writes in flight at once */
-    _Atomic bool has_rewrite;  /* a write that changed bytes that were durable (I3) */
+    _Atomic bool has_overlap;   /* two writes in flight at once */
+    _Atomic bool has_rewrite;   /* a write that changed bytes that were durable (I3) */
     _Atomic bool has_overwrite; /* a write into a block that was durable, changed or not */
     _Atomic unsigned untorn, untorn_missing;
-    struct io_file *file;      /* of the last write */
+    struct io_file *file; /* of the last write */
     unsigned char shadow[SHADOW_BYTES];
-    uint64_t shadow_end;       /* bytes below are durable */
+    uint64_t shadow_end; /* bytes below are durable */
 
     /* what to do to the next writes */
-    _Atomic int fail_written;  /* ret_written of the next `times` writes */
+    _Atomic int fail_written; /* ret_written of the next `times` writes */
     _Atomic int fail_synced;
     _Atomic unsigned times;
     _Atomic size_t short_by;
@@ -137,7 +137,8 @@ static void set_up(void)
 {
     memset(&seam, 0, sizeof(seam));
     const char *temporary = getenv("TMPDIR");
-    snprintf(seam.directory, sizeof(seam.directory), "%s/twinlog-commit-XXXXXX", temporary ? temporary : "/tmp");
+    snprintf(seam.directory, sizeof(seam.directory), "%s/twinlog-commit-XXXXXX",
+             temporary ? temporary : "/tmp");
     ck_assert_ptr_nonnull(mkdtemp(seam.directory));
 }
 
@@ -299,9 +300,8 @@ struct failure {
 };
 
 static const struct failure failures[] = {
-    { -EIO, 0, -EIO },       { -ENOSPC, 0, -ENOSPC }, { 0, -EIO, -EIO },
-    { 0, -EINTR, -EINTR },   { 0, -EAGAIN, -EAGAIN }, { -EDQUOT, 0, -EDQUOT },
-    { -EROFS, 0, -EROFS },
+    { -EIO, 0, -EIO },       { -ENOSPC, 0, -ENOSPC }, { 0, -EIO, -EIO },     { 0, -EINTR, -EINTR },
+    { 0, -EAGAIN, -EAGAIN }, { -EDQUOT, 0, -EDQUOT }, { -EROFS, 0, -EROFS },
 };
 
 START_TEST(a_failed_write_or_sync_poisons_the_log_and_nothing_is_tried_again)

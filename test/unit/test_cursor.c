@@ -51,10 +51,9 @@ static uint64_t put(uint64_t offset, struct group_header *group)
 
 static struct group_header start_group(void)
 {
-    return (struct group_header){ .first_lsn = 1,
-                                  .epoch = first_epoch,
-                                  .kind = GROUP_START,
-                                  .flags = GROUP_FIRST };
+    return (struct group_header){
+        .first_lsn = 1, .epoch = first_epoch, .kind = GROUP_START, .flags = GROUP_FIRST
+    };
 }
 
 static struct group_header next_group(const struct group_header *before, uint32_t count)
@@ -149,7 +148,9 @@ START_TEST(only_a_mark_of_a_later_epoch_begins_one)
 {
     struct group_header group;
     uint64_t at = begin(&group);
-    group = (struct group_header){ .first_lsn = 3, .durable_lsn = 2, .chain = head.checksum, .kind = GROUP_START };
+    group = (struct group_header){
+        .first_lsn = 3, .durable_lsn = 2, .chain = head.checksum, .kind = GROUP_START
+    };
     group.epoch = (struct epoch){ .number = 2, .salt = 1 };
     uint64_t end = put(at, &group);
     ck_assert_uint_eq(count_groups(), 3);

@@ -96,7 +96,10 @@ START_TEST(every_flipped_bit_of_a_segment_header_is_damage)
 }
 END_TEST
 
-static void reseal_prefix(unsigned char *block) { store_le32(block + 20, twl_crc32c(0, block, 20)); }
+static void reseal_prefix(unsigned char *block)
+{
+    store_le32(block + 20, twl_crc32c(0, block, 20));
+}
 
 START_TEST(too_new_is_told_from_damaged)
 {

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A contender as the benchmark sees it: something that makes one record durable, from any thread.
+ *
+ * Each peer_*.c is one; peer.c lists those that were compiled in. All are set up the way their own
+ * documentation advises for speed, and all return from append() only after the device confirmed a
+ * flush that covers the record.
+ */
+#ifndef PEER_H
+#define PEER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* What `twinlog` and its variants are opened with; the other peers ignore it. */
+struct twinlog_setup {
+    uint32_t io; /* enum twinlog_io */
+    bool is_padded, is_buffered;
+    bool is_fresh;          /* start on what a new log has, instead of prepared segments */
+    uint32_t spares;        /* segments to prepare; 0 = as many as the round will fill */
+    uint64_t segment_bytes; /* 0 = the library's default */
+    uint32_t buffer_bytes;  /* 0 = the library's default */
+};
+
+struct peer_setup {
+    const char *dir; /* exists and is empty */
+    unsigned threads;
+    uint32_t largest_record;
+    uint64_t expected_bytes; /* an upper estimate of what the round will append, with its framing */
+    struct twinlog_setup twinlog;
+};
+
+/* Totals since open; a round takes the difference of two readings. */
+struct peer_counters {
+    uint64_t appends, append_bytes;
+    uint64_t syncs;
+    uint64_t framed_bytes;  /* records with their headers and alignment */
+    uint64_t written_bytes; /* handed to the device */
+    uint64_t rolls, roll_waits;
+};
+
+struct peer {
+    const char *name;
+    const char *what;      /* one line for --list */
+    unsigned threads;      /* 0 = as many as the workload says */
+    uint32_t record_bytes; /* 0 = what the workload says */
+
+    /* 0 or a negative error; explain() makes words of it. Everything that takes long and belongs
+     * before the clock (preallocation, the first file) happens in open. */
+    int (*open)(const struct peer_setup *setup, void **ret_state);
+    int (*append)(void *state, unsigned thread, const void *data, size_t size);
+    void (*count)(void *state, struct peer_counters *ret_counters); /* NULL: it does not say */
+    int (*close)(void *state);
+    const char *(*explain)(int error);
+};
+
+/* Every peer of this build, NULL at the end; NULL if `name` is none of them. */
+extern const struct peer *const peers[];
+const struct peer *peer_find(const char *name);
+/* Known, but its library was not there when the benchmark was built. */
+bool peer_is_left_out(const char *name);
+
+extern const struct peer peer_twinlog, peer_raw, peer_raw_large, peer_naive;
+extern const struct peer peer_bdb, peer_leveldb, peer_rocksdb;
+
+const char *explain_errno(int error);
+
+#endif

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+# Draws what twinlog-bench --csv wrote: speed above, p99 latency below, a line for each contender.
+#
+#   gnuplot -e "csv='a.csv'; picture='a.svg'; against='threads'" plot.gp
+#
+# against = 'threads' (rate in appends) or 'sizes' (rate in MB). A picture that ends in .png is made
+# as PNG.
+
+title_of(name) = name eq "raw" ? "raw writes, 1 thread" : name eq "raw-large" ? "raw 4 MiB writes" : name
+if (against eq 'threads') {
+    x = "threads"; speed = "rate"; x_label = "appending threads"; speed_label = "durable appends a second"
+} else {
+    x = "mean_bytes"; speed = "mb_per_s"; x_label = "bytes a record"; speed_label = "durable MB a second"
+}
+
+if (strstrt(picture, '.png')) {
+    set terminal pngcairo size 860,940 font "sans,12" background "white"
+} else {
+    set terminal svg size 860,940 font "Helvetica,Arial,sans-serif,14" background "white"
+}
+set encoding utf8
+set micro
+set output picture
+set datafile separator ","
+set datafile missing NaN
+
+# In the order of the file. Colours that colour-blind eyes tell apart, and a shape for each.
+names = system("tail -n +2 '" . csv . "' | cut -d, -f2 | awk '!seen[$0]++'")
+colours = "#d55e00 #0072b2 #009e73 #cc79a7 #56b4e9 #e69f00 #000000 #7f7f7f"
+shapes = "7 5 9 13 11 3 2 1"
+pick(list, i) = word(list, (i - 1) % words(list) + 1)
+is_floor(name) = name[1:3] eq "raw"
+is_ours(name) = name[1:7] eq "twinlog"
+
+colour(i) = is_floor(word(names, i)) ? "#9a9a9a" : pick(colours, i)
+width(i) = is_ours(word(names, i)) ? 3.5 : 1.8
+dash(i) = is_floor(word(names, i)) ? 2 : 1
+shape(i) = is_floor(word(names, i)) ? 0 : int(pick(shapes, i))
+figure(i, y) = strcol("contender") eq word(names, i) ? column(y) : NaN
+
+set logscale xy
+set grid xtics ytics linetype 1 linewidth 1 linecolor rgb "#dcdcdc"
+set border 3 linecolor "#606060"
+set tics nomirror
+set lmargin 14
+set rmargin 4
+stats csv using (column(x)) skip 0 nooutput name "X"
+if (against eq 'threads') {
+    set xtics ()
+    do for [t in system("tail -n +2 '" . csv . "' | cut -d, -f3 | sort -nu | tr '\n' ' '")] {
+        set xtics add (t t + 0)
+    }
+} else {
+    set xtics ("64" 64, "256" 256, "1 KiB" 1024, "4 KiB" 4096, "16 KiB" 16384, "64 KiB" 65536, \
+               "256 KiB" 262144, "1 MiB" 1048576)
+}
+set xrange [X_min * 0.85 : X_max * 1.18]
+set ytics format (against eq 'threads' ? "%.0s%c" : "%g")
+
+set multiplot layout 2,1
+
+set key outside top center horizontal reverse Left samplen 2.5 spacing 1.3 width 2
+set ylabel speed_label offset -1,0
+unset xlabel
+plot for [i = 1:words(names)] csv using x:(figure(i, speed)) with linespoints \
+    linecolor rgb colour(i) linewidth width(i) dashtype dash(i) pointtype shape(i) pointsize 0.9 \
+    title title_of(word(names, i))
+
+unset key
+set ylabel "p99 latency"
+set ytics format "%.0s %cs"
+set xlabel x_label
+plot for [i = 1:words(names)] csv using x:(figure(i, "p99_us") / 1e6) with linespoints \
+    linecolor rgb colour(i) linewidth width(i) dashtype dash(i) pointtype shape(i) pointsize 0.9 notitle
+
+unset multiplot

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The performance targets the project holds itself to, as data: what is run, and what must come out.
+ * docs/performance.md has the same table in words.
+ */
+#ifndef PROMISE_H
+#define PROMISE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "series.h"
+
+enum check_kind {
+    CHECK_NONE = 0,
+    CHECK_AGAINST, /* twinlog's figure / the best of `against` in the same round >= target, at each point */
+    CHECK_LAST_TO_FIRST, /* twinlog's figure with the last thread count / with the first >= target */
+    CHECK_AT_MOST,       /* twinlog's figure <= target at each point */
+    CHECK_RESIDENT,      /* resident growth <= two buffers + target */
+};
+
+struct check {
+    enum check_kind kind;
+    const char *what;    /* in the report */
+    const char *against; /* comma-separated labels, for CHECK_AGAINST */
+    size_t figure;       /* offset in struct figures */
+    double target;
+};
+
+#define MAX_CHECKS 5
+struct promise {
+    const char *name;
+    const char *work;
+    const char *threads, *size; /* as on the command line */
+    const char *contenders;     /* twinlog is the first */
+    struct limits limits;
+    struct twinlog_setup twinlog; /* what is not 0 is the default here */
+    double rest_seconds;          /* as in struct series */
+    bool is_watching_memory;
+    bool is_throughput; /* counts for the promise about fresh logs */
+    struct check checks[MAX_CHECKS];
+};
+
+extern const struct promise promises[];
+extern const size_t promise_count;
+
+/* What a promise on a log without prepared segments must reach of the same one with them. */
+#define FRESH_NAME "p7"
+#define FRESH_SHARE 0.7
+
+struct verdict {
+    const char *series;
+    const char *what;
+    unsigned threads;
+    double target;       /* a ratio to reach, or a figure not to exceed */
+    double reached;      /* the ratio or figure of this run; NAN if it could not be measured */
+    double ours, theirs; /* medians behind a ratio; NAN for a plain figure */
+    char rival[64];      /* who was best of `against`, by median */
+    bool is_limit;       /* reached must not be above the target, else not below */
+    bool is_met;
+};
+
+/* Adds to `verdicts`, at most one for each check and point; returns how many. `share` scales the
+ * targets of comparisons. */
+size_t promise_judge(const struct promise *promise, const struct series *series, double share,
+                     struct verdict *verdicts, size_t capacity);
+
+#endif

@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Tables, JSON and CSV. A table is filled cell by cell first, because the width of a column is known
+ * only at its end; Markdown and plain text differ in nothing but the lines between the cells.
+ */
+#include "report.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <twinlog.h>
+
+#include "contender.h"
+
+/* ---- tables ----------------------------------------------------------------------------------- */
+
+#define CELL_BYTES 72
+#define MAX_COLUMNS 12
+typedef char table_cell[CELL_BYTES];
+
+struct table {
+    size_t columns, rows; /* the first row is the heading */
+    size_t left_columns;  /* so many are words, flush left; the rest are numbers */
+    table_cell *cells;
+};
+
+/* Adds one row of table->columns strings. */
+static void add_row(struct table *table, ...)
+{
+    va_list texts;
+    table_cell *cells = realloc(table->cells, (table->rows + 1) * table->columns * sizeof(*cells));
+    if (!cells) {
+        fprintf(stderr, "twinlog-bench: no memory for a table\n");
+        exit(1);
+    }
+    table->cells = cells;
+    va_start(texts, table);
+    for (size_t i = 0; i < table->columns; i++)
+        snprintf(table->cells[table->rows * table->columns + i], CELL_BYTES, "%s",
+                 va_arg(texts, const char *));
+    va_end(texts);
+    table->rows++;
+}
+
+/* Columns of a terminal that a UTF-8 string takes; we print no wide characters. */
+static int width_of(const char *text)
+{
+    int width = 0;
+    for (; *text; text++)
+        width += ((unsigned char)*text & 0xc0) != 0x80;
+    return width;
+}
+
+static void print_cell(FILE *file, const char *text, int width, bool is_left)
+{
+    int pad = width - width_of(text);
+    fprintf(file, "%*s%s%*s", is_left ? 0 : pad, "", text, is_left ? pad : 0, "");
+}
+
+static void print_rule(FILE *file, const struct table *table)
+{
+    for (size_t i = 0; i < table->columns; i++)
+        fputs(i < table->left_columns ? "|---" : "|--:", file);
+    fputs("|\n", file);
+}
+
+static void print_table(FILE *file, enum report_style style, struct table *table)
+{
+    int widths[MAX_COLUMNS] = { 0 };
+    const char *gap = style == REPORT_MARKDOWN ? " | " : "  ";
+
+    for (size_t i = 0; i < table->rows * table->columns; i++) {
+        int width = width_of(table->cells[i]);
+        int *widest = &widths[i % table->columns];
+        *widest = width > *widest ? width : *widest;
+    }
+    for (size_t row = 0; row < table->rows; row++) {
+        fputs(style == REPORT_MARKDOWN ? "| " : "", file);
+        for (size_t i = 0; i < table->columns; i++) {
+            fputs(i ? gap : "", file);
+            print_cell(file, table->cells[row * table->columns + i], widths[i], i < table->left_columns);
+        }
+        fputs(style == REPORT_MARKDOWN ? " |\n" : "\n", file);
+        if (row == 0 && style == REPORT_MARKDOWN)
+            print_rule(file, table);
+    }
+    free(table->cells);
+    table->cells = NULL;
+}
+
+/* ---- numbers in words ------------------------------------------------------------------------- */
+
+struct words {
+    char text[32];
+};
+
+static struct words with_commas(double value)
+{
+    char digits[32];
+    struct words words = { "" };
+    int length = snprintf(digits, sizeof(digits), "%.0f", value);
+    size_t used = 0;
+    for (int i = 0; i < length && used + 2 < sizeof(words.text); i++) {
+        if (i > 0 && digits[i - 1] != '-' && (length - i) % 3 == 0)
+            words.text[used++] = ',';
+        words.text[used++] = digits[i];
+    }
+    return words;
+}
+
+/* Three digits that count, or a whole number with commas; "-" where it is not known. */
+static struct words number(double value)
+{
+    struct words words = { "-" };
+    double size = fabs(value);
+    if (isnan(value))
+        return words;
+    if (size >= 1000 || size == 0)
+        return with_commas(value);
+    int decimals = size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.01 ? 2 : 5;
+    snprintf(words.text, sizeof(words.text), "%.*f", decimals, value);
+    return words;
+}
+
+static struct words ratio(double value)
+{
+    struct words words = { "-" };
+    if (!isnan(value))
+        snprintf(words.text, sizeof(words.text), "%.2f", value);
+    return words;
+}
+
+static struct words percent(double value)
+{
+    struct words words = { "-" };
+    if (!isnan(value))
+        snprintf(words.text, sizeof(words.text), "%.0f %%", value * 100);
+    return words;
+}
+
+static struct words whole(unsigned value)
+{
+    struct words words;
+    snprintf(words.text, sizeof(words.text), "%u", value);
+    return words;
+}
+
+/* ---- for people ------------------------------------------------------------------------------- */
+
+void report_machine(FILE *file, enum report_style style, const struct report *report)
+{
+    const struct machine *machine = &report->machine;
+    const char *end = style == REPORT_MARKDOWN ? "  \n" : "\n";
+
+    fprintf(file, "twinlog %s%s%s, `%s`%s", twinlog_version(), report->note ? ", " : "",
+            report->note ? report->note : "", report->command, end);
+    fprintf(file, "%s, %ld cores, %.0f GiB, %s, %s on %s (%s), write cache: %s\n\n", machine->cpu,
+            machine->cores, machine->memory_gib, machine->kernel, machine->filesystem, machine->device,
+            machine->mount_options, machine->write_cache);
+}
+
+static unsigned threads_of(const struct cell *cell)
+{
+    return cell->contender.peer->threads ? cell->contender.peer->threads : cell->workload.threads;
+}
+
+static void add_cell(struct table *table, const struct cell *cell)
+{
+    const struct figures *median = &cell->median;
+    add_row(table, cell->contender.label,
+            cell->contender.peer->record_bytes ? number(cell->contender.peer->record_bytes).text
+                                               : cell->workload.sizes.text,
+            whole(threads_of(cell)).text, number(median->rate).text, percent(cell->rate_spread).text,
+            number(median->mb_per_s).text, number(median->p50_us).text, number(median->p99_us).text,
+            number(median->p999_us).text, number(median->max_us).text, number(median->appends_per_sync).text,
+            ratio(cell->ratio).text);
+}
+
+/* Says which rounds had rolls in them, and whether the next segment was there each time. */
+static void note_rolls(FILE *file, const struct series *series)
+{
+    bool has_any = false;
+    for (size_t i = 0; i < series->cell_count; i++) {
+        const struct cell *cell = &series->cells[i];
+        if (!(cell->median.rolls > 0))
+            continue;
+        fprintf(file, "%s %s, %u thread%s, %s: %s",
+                has_any ? ";" : "segment rolls a round:", cell->contender.label, threads_of(cell),
+                threads_of(cell) == 1 ? "" : "s", cell->workload.sizes.text, number(cell->median.rolls).text);
+        if (cell->median.roll_waits > 0)
+            fprintf(file, ", %s of them had to wait for the segment", number(cell->median.roll_waits).text);
+        has_any = true;
+    }
+    fputs(has_any ? "\n\n" : "", file);
+}
+
+void report_series(FILE *file, enum report_style style, const struct series *series)
+{
+    struct table table = { .columns = series->baseline[0] ? 12 : 11, .left_columns = 1 };
+    const char *mark = style == REPORT_MARKDOWN ? "**" : "";
+
+    if (series->rounds_done == 0) {
+        fprintf(file, "%s: no round was completed\n\n", series->name);
+        return;
+    }
+    fprintf(file, "%s%s: %s%s, median of %u round%s\n\n", mark, series->name, series->title, mark,
+            series->rounds_done, series->rounds_done == 1 ? "" : "s");
+    add_row(&table, "contender", "bytes", "threads", "appends/s", "spread", "MB/s", "p50 µs", "p99 µs",
+            "p99.9 µs", "max µs", "a sync", "ratio");
+    for (size_t i = 0; i < series->cell_count; i++)
+        add_cell(&table, &series->cells[i]);
+    print_table(file, style, &table);
+    fputs("\n", file);
+    if (series->baseline[0])
+        fprintf(file, "ratio: appends/s against %s, taken round by round\n\n", series->baseline);
+    note_rolls(file, series);
+}
+
+static void add_verdict(struct table *table, const struct verdict *verdict)
+{
+    char target[CELL_BYTES], reached[CELL_BYTES], behind[2 * CELL_BYTES] = "";
+    const char *answer = isnan(verdict->reached) ? "not measured" : verdict->is_met ? "yes" : "no";
+
+    if (verdict->is_limit)
+        snprintf(target, sizeof(target), "at most %s", number(verdict->target).text);
+    else
+        snprintf(target, sizeof(target), "at least %.3g", verdict->target);
+    snprintf(reached, sizeof(reached), "%s",
+             verdict->is_limit ? number(verdict->reached).text : ratio(verdict->reached).text);
+    if (!isnan(verdict->theirs))
+        snprintf(behind, sizeof(behind), "%s : %s (%.32s)", number(verdict->ours).text,
+                 number(verdict->theirs).text, verdict->rival);
+    add_row(table, verdict->series, verdict->what, whole(verdict->threads).text, target, reached, behind,
+            answer);
+}
+
+void report_verdicts(FILE *file, enum report_style style, const struct verdict *verdicts, size_t count)
+{
+    struct table table = { .columns = 7, .left_columns = 2 };
+
+    if (count == 0)
+        return;
+    add_row(&table, "promise", "measure", "threads", "target", "reached", "medians", "met");
+    for (size_t i = 0; i < count; i++)
+        add_verdict(&table, &verdicts[i]);
+    print_table(file, style, &table);
+    fputs("\n", file);
+}
+
+/* ---- for programs ----------------------------------------------------------------------------- */
+
+static void json_string(FILE *file, const char *text)
+{
+    fputc('"', file);
+    for (; text && *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c == '"' || c == '\\')
+            fprintf(file, "\\%c", c);
+        else if (c < 0x20)
+            fprintf(file, "\\u%04x", c);
+        else
+            fputc(c, file);
+    }
+    fputc('"', file);
+}
+
+static void json_member(FILE *file, const char *name, const char *text)
+{
+    fprintf(file, "\"%s\": ", name);
+    json_string(file, text);
+    fputs(", ", file);
+}
+
+static void json_number(FILE *file, const char *name, double value)
+{
+    fprintf(file, "\"%s\": ", name);
+    if (isfinite(value))
+        fprintf(file, "%.6g", value);
+    else
+        fputs("null", file);
+}
+
+static void json_figures(FILE *file, const struct figures *figures)
+{
+    fputs("{", file);
+    for (size_t i = 0; i < figure_field_count; i++) {
+        fputs(i ? ", " : "", file);
+        json_number(file, figure_fields[i].name, figure_get(figures, figure_fields[i].offset));
+    }
+    fputs("}", file);
+}
+
+static void json_setup(FILE *file, const struct twinlog_setup *setup)
+{
+    fprintf(file,
+            "\"twinlog\": {\"io\": \"%s\", \"pad\": %s, \"buffered\": %s, \"fresh\": %s, \"spares\": %u, "
+            "\"segment_bytes\": %llu, \"buffer_bytes\": %u}, ",
+            twinlog_io_name(setup->io), setup->is_padded ? "true" : "false",
+            setup->is_buffered ? "true" : "false", setup->is_fresh ? "true" : "false", setup->spares,
+            (unsigned long long)setup->segment_bytes, setup->buffer_bytes);
+}
+
+static void json_cell(FILE *file, const struct series *series, const struct cell *cell)
+{
+    fputs("      {", file);
+    json_member(file, "contender", cell->contender.label);
+    if (cell->contender.peer == &peer_twinlog)
+        json_setup(file, &cell->contender.twinlog);
+    fprintf(file, "\"point_threads\": %u, \"threads\": %u, ", cell->workload.threads, threads_of(cell));
+    json_member(file, "size", cell->workload.sizes.text);
+    json_number(file, "ratio", cell->ratio);
+    fputs(",\n       \"median\": ", file);
+    json_figures(file, &cell->median);
+    fputs(",\n       \"rounds\": [", file);
+    for (unsigned i = 0; i < series->rounds_done; i++) {
+        fputs(i ? ",\n         " : "\n         ", file);
+        json_figures(file, &cell->rounds[i]);
+    }
+    fputs("]}", file);
+}
+
+static void json_series(FILE *file, const struct series *series)
+{
+    fputs("    {", file);
+    json_member(file, "name", series->name);
+    json_member(file, "title", series->title);
+    if (series->baseline[0])
+        json_member(file, "baseline", series->baseline);
+    json_number(file, "seconds", series->limits.seconds);
+    fputs(", ", file);
+    json_number(file, "warmup_seconds", series->limits.warmup_seconds);
+    fputs(", ", file);
+    json_number(file, "rest_seconds", series->rest_seconds);
+    fprintf(file, ", \"count\": %llu, \"bytes\": %llu, \"cells\": [\n",
+            (unsigned long long)series->limits.count, (unsigned long long)series->limits.bytes);
+    for (size_t i = 0; i < series->cell_count && series->rounds_done > 0; i++) {
+        fputs(i ? ",\n" : "", file);
+        json_cell(file, series, &series->cells[i]);
+    }
+    fputs("\n    ]}", file);
+}
+
+static void json_verdict(FILE *file, const struct verdict *verdict)
+{
+    fputs("    {", file);
+    json_member(file, "promise", verdict->series);
+    json_member(file, "measure", verdict->what);
+    fprintf(file, "\"threads\": %u, ", verdict->threads);
+    json_number(file, verdict->is_limit ? "at_most" : "at_least", verdict->target);
+    fputs(", ", file);
+    json_number(file, "reached", verdict->reached);
+    fprintf(file, ", \"met\": %s}", isnan(verdict->reached) ? "null" : verdict->is_met ? "true" : "false");
+}
+
+static void json_machine(FILE *file, const struct machine *machine)
+{
+    fputs("  \"machine\": {", file);
+    json_member(file, "cpu", machine->cpu);
+    fprintf(file, "\"cores\": %ld, ", machine->cores);
+    json_member(file, "kernel", machine->kernel);
+    json_member(file, "filesystem", machine->filesystem);
+    json_member(file, "mount_options", machine->mount_options);
+    json_member(file, "device", machine->device);
+    json_member(file, "write_cache", machine->write_cache);
+    json_number(file, "memory_gib", machine->memory_gib);
+    fputs("},\n", file);
+}
+
+void report_json(FILE *file, const struct report *report)
+{
+    fputs("{ ", file);
+    json_member(file, "version", twinlog_version());
+    json_member(file, "command", report->command);
+    json_member(file, "note", report->note);
+    fputs("\n", file);
+    json_machine(file, &report->machine);
+    fputs("  \"series\": [\n", file);
+    for (size_t i = 0; i < report->series_count; i++) {
+        fputs(i ? ",\n" : "", file);
+        json_series(file, &report->series[i]);
+    }
+    fputs("\n  ],\n  \"promises\": [\n", file);
+    for (size_t i = 0; i < report->verdict_count; i++) {
+        fputs(i ? ",\n" : "", file);
+        json_verdict(file, &report->verdicts[i]);
+    }
+    fputs("\n  ]\n}\n", file);
+}
+
+void report_csv(FILE *file, const struct report *report)
+{
+    fputs("series,contender,threads,size,mean_bytes", file);
+    for (size_t f = 0; f < figure_field_count; f++)
+        fprintf(file, ",%s", figure_fields[f].name);
+    fputs(",ratio\n", file);
+    for (size_t s = 0; s < report->series_count; s++) {
+        const struct series *series = &report->series[s];
+        for (size_t i = 0; i < series->cell_count && series->rounds_done > 0; i++) {
+            const struct cell *cell = &series->cells[i];
+            fprintf(file, "%s,%s,%u,%s,%.0f", series->name, cell->contender.label, cell->workload.threads,
+                    cell->workload.sizes.text, sizes_mean(&cell->workload.sizes));
+            for (size_t f = 0; f < figure_field_count; f++)
+                fprintf(file, ",%.6g", figure_get(&cell->median, figure_fields[f].offset));
+            fprintf(file, ",%.6g\n", cell->ratio);
+        }
+    }
+}

@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One timed round.
+ *
+ * The threads are started first and wait; then the contender is opened, what is still dirty on the
+ * file system is written out, and all are let go at once. They append in a closed loop: each takes the
+ * time when an append returns, which is also when its next one begins. Only appends that return
+ * between the start and the end of the measured span are counted; the warm-up before it is not.
+ *
+ * The threads share three things while the clock runs: the phase, which everybody reads and hardly
+ * anybody writes, the contender, and where the round is limited by bytes, the bytes so far.
+ */
+#include "round.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "histogram.h"
+#include "memory.h"
+
+#define STACK_BYTES (256u << 10)  /* of which little is touched: a thousand threads cost a few MiB */
+#define TOUCHED_BYTES (24u << 10) /* of each stack, before memory is measured */
+#define GROUP_OVERHEAD 64.0       /* bytes a group may take beside its records: what we hold ourselves to */
+#define LOOK_AGAIN_NS 10000000    /* how often the main thread looks whether the round is over */
+
+enum phase {
+    PHASE_WARMUP,
+    PHASE_MEASURE,
+    PHASE_STOP,
+};
+
+struct round {
+    const struct contender *contender; /* [const while threads run], as the next five */
+    const struct limits *limits;
+    struct sizes sizes;
+    struct payload payload;
+    void *state;
+    bool is_open;
+    unsigned threads;
+    pthread_barrier_t ready, go;
+
+    _Atomic(int) phase;        /* enum phase; only ever moves up */
+    _Atomic(uint64_t) stop_ns; /* written before PHASE_STOP by who sets it */
+    _Atomic(uint64_t) bytes;   /* counted, where limits->bytes is set */
+    _Atomic(unsigned) running; /* threads that have not reached limits->count */
+    _Atomic(int) error;        /* the first one */
+};
+
+struct worker {
+    _Alignas(64) struct round *round;
+    unsigned index;
+    uint64_t random;
+    uint64_t appends, bytes;
+    struct histogram *histogram;
+    pthread_t thread;
+};
+
+static _Atomic(bool) is_interrupted;
+
+void round_interrupt(void)
+{
+    atomic_store(&is_interrupted, true);
+}
+bool round_is_interrupted(void)
+{
+    return atomic_load(&is_interrupted);
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void sleep_ns(uint64_t ns)
+{
+    struct timespec pause = { (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
+    nanosleep(&pause, NULL);
+}
+
+static double cpu_seconds(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
+/* ---- the appending threads -------------------------------------------------------------------- */
+
+/* The first who asks fixes the end of the measured span. */
+static void stop(struct round *round, uint64_t when_ns)
+{
+    uint64_t unset = 0;
+    atomic_compare_exchange_strong(&round->stop_ns, &unset, when_ns);
+    atomic_store(&round->phase, PHASE_STOP);
+}
+
+static void note_error(struct round *round, int error)
+{
+    int none = 0;
+    atomic_compare_exchange_strong(&round->error, &none, error);
+    stop(round, now_ns());
+}
+
+/* Makes the pages of the stack resident that the append will use, so that they don't count as its. */
+static __attribute__((noinline)) void touch_stack(void)
+{
+    volatile unsigned char bytes[TOUCHED_BYTES];
+    for (size_t i = 0; i < sizeof(bytes); i += 1024)
+        bytes[i] = 1;
+}
+
+/* Counts one append; true if it was this thread's last. */
+static bool count_append(struct worker *worker, size_t size, uint64_t began_ns, uint64_t returned_ns)
+{
+    struct round *round = worker->round;
+    const struct limits *limits = round->limits;
+
+    histogram_add(worker->histogram, returned_ns - began_ns);
+    worker->appends++;
+    worker->bytes += size;
+    if (limits->bytes && atomic_fetch_add(&round->bytes, size) + size >= limits->bytes) {
+        stop(round, returned_ns);
+        return true;
+    }
+    if (limits->count && worker->appends == limits->count) {
+        if (atomic_fetch_sub(&round->running, 1) == 1)
+            stop(round, returned_ns);
+        return true;
+    }
+    return false;
+}
+
+static void append_until_stopped(struct worker *worker)
+{
+    struct round *round = worker->round;
+    const struct peer *peer = round->contender->peer;
+    uint64_t began_ns = now_ns();
+
+    for (;;) {
+        const void *data = payload_draw(&round->payload, &worker->random);
+        size_t size = sizes_draw(&round->sizes, &worker->random);
+        int error = peer->append(round->state, worker->index, data, size);
+        uint64_t returned_ns = now_ns();
+        if (error) {
+            note_error(round, error);
+            return;
+        }
+        int phase = atomic_load_explicit(&round->phase, memory_order_acquire);
+        if (phase == PHASE_STOP ||
+            (phase == PHASE_MEASURE && count_append(worker, size, began_ns, returned_ns)))
+            return;
+        began_ns = returned_ns;
+    }
+}
+
+static void *worker_main(void *argument)
+{
+    struct worker *worker = argument;
+    touch_stack();
+    pthread_barrier_wait(&worker->round->ready);
+    pthread_barrier_wait(&worker->round->go);
+    if (worker->round->is_open)
+        append_until_stopped(worker);
+    return NULL;
+}
+
+static struct worker *start_workers(struct round *round)
+{
+    pthread_attr_t attributes;
+    size_t array_bytes = round->threads * sizeof(struct worker);
+    struct worker *workers = aligned_alloc(_Alignof(struct worker), array_bytes);
+    struct histogram *histograms = malloc(round->threads * sizeof(struct histogram));
+
+    if (!workers || !histograms) {
+        fprintf(stderr, "twinlog-bench: no memory for %u threads\n", round->threads);
+        exit(1);
+    }
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    for (unsigned i = 0; i < round->threads; i++) {
+        histogram_reset(&histograms[i]);
+        workers[i] = (struct worker){
+            .round = round,
+            .index = i,
+            .random = (i + 1) * UINT64_C(0x2545f4914f6cdd1d),
+            .histogram = &histograms[i],
+        };
+        int error = pthread_create(&workers[i].thread, &attributes, worker_main, &workers[i]);
+        if (error) {
+            fprintf(stderr, "twinlog-bench: cannot start thread %u: %s\n", i + 1, strerror(error));
+            exit(1);
+        }
+    }
+    pthread_attr_destroy(&attributes);
+    return workers;
+}
+
+/* ---- the thread that holds the clock ---------------------------------------------------------- */
+
+static void count(const struct round *round, struct peer_counters *ret_counters)
+{
+    memset(ret_counters, 0, sizeof(*ret_counters));
+    if (round->contender->peer->count)
+        round->contender->peer->count(round->state, ret_counters);
+}
+
+/* Returns when the phase is PHASE_STOP; the largest resident size seen on the way. */
+static int64_t watch(struct round *round, uint64_t start_ns, bool is_watching_memory)
+{
+    uint64_t end_ns =
+        round->limits->seconds > 0 ? start_ns + (uint64_t)(round->limits->seconds * 1e9) : UINT64_MAX;
+    int64_t largest = -1;
+
+    for (;;) {
+        uint64_t now = now_ns();
+        if (now >= end_ns || round_is_interrupted())
+            stop(round, now);
+        if (is_watching_memory) {
+            int64_t resident = memory_resident_bytes();
+            largest = resident > largest ? resident : largest;
+        }
+        if (atomic_load(&round->phase) == PHASE_STOP)
+            return largest;
+        uint64_t left = end_ns - now;
+        sleep_ns(left < LOOK_AGAIN_NS ? left : LOOK_AGAIN_NS);
+    }
+}
+
+static double per(double value, double count)
+{
+    return count > 0 ? value / count : NAN;
+}
+
+/* What the threads saw in the measured span. */
+static void digest_appends(const struct round *round, const struct worker *workers, uint64_t start_ns,
+                           struct figures *figures)
+{
+    struct histogram all;
+    uint64_t appends = 0, bytes = 0;
+
+    histogram_reset(&all);
+    for (unsigned i = 0; i < round->threads; i++) {
+        histogram_merge(&all, workers[i].histogram);
+        appends += workers[i].appends;
+        bytes += workers[i].bytes;
+    }
+    figures->seconds = (double)(atomic_load(&round->stop_ns) - start_ns) / 1e9;
+    figures->appends = (double)appends;
+    figures->rate = per((double)appends, figures->seconds);
+    figures->mb_per_s = per((double)bytes / 1e6, figures->seconds);
+    figures->p50_us = histogram_percentile(&all, 0.50) / 1e3;
+    figures->p99_us = histogram_percentile(&all, 0.99) / 1e3;
+    figures->p999_us = histogram_percentile(&all, 0.999) / 1e3;
+    figures->max_us = (double)all.largest_ns / 1e3;
+    figures->p99_over_p50 = per(figures->p99_us, figures->p50_us);
+}
+
+/* What the contender says it did in the measured span. */
+static void digest_counters(const struct peer_counters *from, const struct peer_counters *to,
+                            struct figures *figures)
+{
+    bool has_rolls = to->written_bytes > 0;
+    figures->appends_per_sync = per((double)(to->appends - from->appends), (double)(to->syncs - from->syncs));
+    figures->rolls = has_rolls ? (double)(to->rolls - from->rolls) : NAN;
+    figures->roll_waits = has_rolls ? (double)(to->roll_waits - from->roll_waits) : NAN;
+}
+
+/* Bytes are compared since open and when nothing is in flight: then they match to the last one. */
+static void digest_bytes(const struct peer_counters *total, struct figures *figures)
+{
+    double appends = (double)total->appends, syncs = (double)total->syncs;
+    double framing = (double)total->framed_bytes - (double)total->append_bytes;
+    bool has_bytes = total->written_bytes > 0;
+    figures->framing_per_append = has_bytes ? per(framing, appends) : NAN;
+    figures->record_overhead = has_bytes ? per(framing - GROUP_OVERHEAD * syncs, appends) : NAN;
+    figures->rewrite_per_sync =
+        has_bytes ? per((double)total->written_bytes - (double)total->framed_bytes, syncs) : NAN;
+}
+
+/* The file system's own backlog, of this contender's preparation and of the files removed before. */
+static void write_out(const char *dir)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    syncfs(fd);
+    close(fd);
+}
+
+/* More than the round will append, with its framing and the warm-up. */
+static uint64_t expect_bytes(const struct round *round)
+{
+    const struct limits *limits = round->limits;
+    double mean = sizes_mean(&round->sizes), framed = mean + 24;
+    /* No disk we know commits more often, and no 2-core machine we know appends more. */
+    double a_second = fmin(fmin(12000.0 * round->threads, 1.5e6) * framed, 6e9);
+    double measured = INFINITY;
+
+    if (limits->seconds > 0)
+        measured = a_second * limits->seconds;
+    if (limits->bytes)
+        measured = fmin(measured, (double)limits->bytes * framed / mean);
+    if (limits->count)
+        measured = fmin(measured, (double)limits->count * round->threads * framed);
+    return (uint64_t)fmin(measured + a_second * limits->warmup_seconds, 1e15);
+}
+
+static bool open_contender(struct round *round, const char *dir)
+{
+    const struct peer *peer = round->contender->peer;
+    struct peer_setup setup = {
+        .dir = dir,
+        .threads = round->threads,
+        .largest_record = round->sizes.max_bytes,
+        .expected_bytes = expect_bytes(round),
+        .twinlog = round->contender->twinlog,
+    };
+    int error = peer->open(&setup, &round->state);
+    if (error)
+        fprintf(stderr, "twinlog-bench: %s: open: %s\n", round->contender->label, peer->explain(error));
+    return error == 0;
+}
+
+/* From "go" until every thread is back. */
+static void measure(struct round *round, struct worker *workers, bool is_watching_memory,
+                    int64_t resident_before, struct figures *figures)
+{
+    struct peer_counters from, to, total;
+
+    pthread_barrier_wait(&round->go);
+    if (round->limits->warmup_seconds > 0)
+        sleep_ns((uint64_t)(round->limits->warmup_seconds * 1e9));
+    if (is_watching_memory)
+        allocations_start();
+    count(round, &from);
+    double cpu = cpu_seconds();
+    uint64_t start_ns = now_ns();
+    int warmup = PHASE_WARMUP; /* unless a thread failed meanwhile */
+    atomic_compare_exchange_strong(&round->phase, &warmup, PHASE_MEASURE);
+
+    int64_t resident = watch(round, start_ns, is_watching_memory);
+    cpu = cpu_seconds() - cpu;
+    count(round, &to);
+    uint64_t allocations = allocations_stop();
+    for (unsigned i = 0; i < round->threads; i++)
+        pthread_join(workers[i].thread, NULL);
+    count(round, &total);
+
+    digest_appends(round, workers, start_ns, figures);
+    digest_counters(&from, &to, figures);
+    digest_bytes(&total, figures);
+    figures->cpu_us_per_append = per(cpu * 1e6, figures->appends);
+    figures->resident_growth =
+        resident >= 0 && resident_before >= 0 ? (double)(resident - resident_before) : NAN;
+    figures->allocations_per_append =
+        is_watching_memory && allocations_are_counted() ? per((double)allocations, figures->appends) : NAN;
+}
+
+bool round_run(const struct contender *contender, const struct workload *workload,
+               const struct limits *limits, bool is_watching_memory, const char *dir,
+               struct figures *ret_figures)
+{
+    const struct peer *peer = contender->peer;
+    struct round round = {
+        .contender = contender,
+        .limits = limits,
+        .sizes = workload->sizes,
+        .threads = peer->threads ? peer->threads : workload->threads,
+    };
+    struct figures figures;
+    int64_t resident_before = -1;
+    bool is_good = false;
+
+    if (peer->record_bytes)
+        round.sizes = (struct sizes){ peer->record_bytes, peer->record_bytes, false, "" };
+    if (payload_create(round.sizes.max_bytes, &round.payload) < 0) {
+        fprintf(stderr, "twinlog-bench: no memory for records of %u bytes\n", round.sizes.max_bytes);
+        return false;
+    }
+    atomic_store(&round.running, round.threads);
+    pthread_barrier_init(&round.ready, NULL, round.threads + 1);
+    pthread_barrier_init(&round.go, NULL, round.threads + 1);
+    struct worker *workers = start_workers(&round);
+    pthread_barrier_wait(&round.ready);
+    if (is_watching_memory)
+        resident_before = memory_resident_bytes();
+
+    round.is_open = open_contender(&round, dir);
+    if (round.is_open) {
+        write_out(dir);
+        measure(&round, workers, is_watching_memory, resident_before, &figures);
+        int error = peer->close(round.state);
+        int append_error = atomic_load(&round.error);
+        if (append_error)
+            fprintf(stderr, "twinlog-bench: %s: append: %s\n", contender->label, peer->explain(append_error));
+        else if (error)
+            fprintf(stderr, "twinlog-bench: %s: close: %s\n", contender->label, peer->explain(error));
+        is_good = !append_error && !error && !round_is_interrupted();
+    } else {
+        pthread_barrier_wait(&round.go);
+        for (unsigned i = 0; i < round.threads; i++)
+            pthread_join(workers[i].thread, NULL);
+    }
+
+    free(workers[0].histogram);
+    free(workers);
+    pthread_barrier_destroy(&round.ready);
+    pthread_barrier_destroy(&round.go);
+    payload_destroy(&round.payload);
+    if (is_good)
+        *ret_figures = figures;
+    return is_good;
+}

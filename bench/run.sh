@@ -1,0 +1,72 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Makes the tables and pictures of docs/performance.md:
+#
+#   bench/run.sh [threads] [sizes] [targets] [-- OPTIONS]     (default: all three)
+#
+# OPTIONS go to each twinlog-bench, so "-- --rounds 1 --seconds 0.3" is a quick try. From the
+# environment:
+#   BENCH      the program             (default build/release/bench/twinlog-bench)
+#   BENCH_DIR  where its logs go       (default build/bench: on the disk of this tree)
+#   DOCS       what is to be rewritten (default docs)
+set -eu
+cd "$(dirname "$0")/.."
+
+absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
+root=$PWD
+bench=$(absolute "${BENCH:-build/release/bench/twinlog-bench}")
+directory=$(absolute "${BENCH_DIR:-build/bench}")
+docs=$(absolute "${DOCS:-docs}")
+note="commit $(git describe --always --dirty 2>/dev/null || echo unknown)"
+
+words=
+while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    case $1 in
+    threads | sizes | targets) words="$words $1" ;;
+    *) sed -n '3,11s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2 ;;
+    esac
+    shift
+done
+[ $# -eq 0 ] || shift
+[ -x "$bench" ] || { echo "run.sh: no $bench; build it, or say BENCH=" >&2 && exit 1; }
+# Inside the directory all names are short, and the command in the tables is one that works anywhere.
+mkdir -p "$directory"
+cd "$directory"
+
+# embed NAME: puts NAME.md between the marks of that name in performance.md.
+embed()
+{
+    awk -v name="$1" '
+        $0 == "<!-- end " name " -->" { inside = 0 }
+        !inside { print }
+        $0 == "<!-- begin " name " -->" {
+            inside = 1
+            while ((getline line < (name ".md")) > 0) print line
+        }' "$docs/performance.md" >performance.md
+    cp performance.md "$docs/performance.md"
+}
+
+draw()
+{
+    gnuplot -e "csv='$1.csv'; picture='$docs/performance-$1.svg'; against='$1'" "$root/bench/plot.gp"
+}
+
+for word in ${words:-targets threads sizes}; do
+    echo "== $word"
+    case $word in
+    threads)
+        "$bench" --threads 1,4,16,64,256,1000 "$@" --note "$note" --csv threads.csv --json threads.json \
+            --markdown threads.md
+        draw threads
+        ;;
+    sizes)
+        "$bench" --threads 16 --size 64,256,1K,4K,16K,64K,256K,1M --seconds 0.5 --bytes 1G --rest 2 --rounds 3 "$@" \
+            --note "$note" --csv sizes.csv --json sizes.json --markdown sizes.md
+        draw sizes
+        ;;
+    targets)
+        "$bench" --scenario all "$@" --note "$note" --json targets.json --markdown targets.md
+        ;;
+    esac
+    embed "$word"
+done

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Several contenders on several workloads, compared.
+ *
+ * The rounds are interleaved, A B C A B C, because a shared machine drifts: what is compared is
+ * always a few seconds apart. A ratio is taken within each round first and the median of those
+ * ratios is what is reported, which is steadier than the ratio of two medians.
+ */
+#ifndef SERIES_H
+#define SERIES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "round.h"
+
+/* One contender at one point; its rounds, and the median of each figure over them. */
+struct cell {
+    struct contender contender;
+    struct workload workload;
+    struct figures *rounds;
+    struct figures median;
+    double rate_spread; /* (fastest - slowest round) / median; NAN with one round */
+    double ratio;       /* rate against the baseline at the same point; NAN without one */
+};
+
+struct series {
+    const char *name;
+    const char *title;
+    struct limits limits;
+    unsigned rounds;
+    double rest_seconds; /* before each contender's turn */
+    bool is_watching_memory;
+    char baseline[64]; /* label of a contender, or empty */
+
+    struct cell *cells; /* all contenders of the first workload, then of the second, ... */
+    size_t cell_count;
+    unsigned rounds_done; /* fewer than `rounds` after an interrupt */
+};
+
+/* The two lists make the cells. -ENOMEM. */
+int series_prepare(struct series *series, const struct contender *contenders, size_t contender_count,
+                   const struct workload *workloads, size_t workload_count);
+/* Runs every round in fresh directories under `dir`. False when a contender failed; after an interrupt
+ * true, with the rounds that were complete. */
+bool series_run(struct series *series, const char *dir);
+void series_destroy(struct series *series);
+
+/* NULL if there is none. `threads` as in the workload. */
+const struct cell *series_find(const struct series *series, const char *label, unsigned threads);
+
+/* ---- figures by name -------------------------------------------------------------------------- */
+
+struct figure_field {
+    const char *name; /* in JSON */
+    size_t offset;
+};
+extern const struct figure_field figure_fields[];
+extern const size_t figure_field_count;
+
+static inline double figure_get(const struct figures *figures, size_t offset)
+{
+    return *(const double *)((const char *)figures + offset);
+}
+
+/* Of those that are not NAN; NAN if none is. Sorts `values`. */
+double median_of(double *values, size_t count);
+
+/* Median over the rounds of a's figure divided by b's in the same round. */
+double ratio_of(const struct series *series, const struct cell *a, const struct cell *b, size_t offset);
+
+#endif

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * crash-allocations: an append allocates nothing, on any path, also where it goes on in the next segment,
+ * as long as that was prepared in time.
+ *
+ * The linker replaces malloc and its kin by the functions below, which count what is allocated inside the
+ * calls that append. That they count at all is seen while the log is opened.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <twinlog.h>
+#include <unistd.h>
+
+#define THREADS 4u
+#define APPENDS 150u
+#define RECORD_BYTES 2000u
+#define SEGMENT_BYTES (UINT64_C(8) << 20)
+#define PATIENCE_S 30
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *bytes, size_t size);
+void *__real_aligned_alloc(size_t alignment, size_t size);
+int __real_posix_memalign(void **ret_bytes, size_t alignment, size_t size);
+void *__real_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset);
+
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *bytes, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t size);
+int __wrap_posix_memalign(void **ret_bytes, size_t alignment, size_t size);
+void *__wrap_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset);
+
+static _Thread_local bool is_counting;
+static _Atomic uint64_t allocations;
+
+static void count(void)
+{
+    if (is_counting)
+        atomic_fetch_add(&allocations, 1);
+}
+
+void *__wrap_malloc(size_t size)
+{
+    count();
+    return __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t elements, size_t size)
+{
+    count();
+    return __real_calloc(elements, size);
+}
+
+void *__wrap_realloc(void *bytes, size_t size)
+{
+    count();
+    return __real_realloc(bytes, size);
+}
+
+void *__wrap_aligned_alloc(size_t alignment, size_t size)
+{
+    count();
+    return __real_aligned_alloc(alignment, size);
+}
+
+int __wrap_posix_memalign(void **ret_bytes, size_t alignment, size_t size)
+{
+    count();
+    return __real_posix_memalign(ret_bytes, alignment, size);
+}
+
+void *__wrap_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    count();
+    return __real_mmap(address, size, protection, flags, fd, offset);
+}
+
+/* ---- a log on one path ------------------------------------------------------------------------- */
+
+static struct twinlog *log_handle;
+static _Atomic int append_error;
+static char directory[256], log_directory[300];
+
+static void *append_records(void *argument)
+{
+    static const char record[RECORD_BYTES];
+
+    (void)argument;
+    is_counting = true;
+    for (unsigned i = 0; i < APPENDS && atomic_load(&append_error) == 0; i++) {
+        uint64_t lsn;
+        int result = twinlog_append(log_handle, record, sizeof(record), &lsn);
+
+        if (result == 0 && i % 8 == 0)
+            result = twinlog_enqueue(log_handle, record, sizeof(record), &lsn);
+        if (result == 0 && i % 16 == 0)
+            result = twinlog_wait(log_handle, lsn);
+        if (result == 0 && i % 64 == 0)
+            result = twinlog_sync(log_handle);
+        if (result < 0)
+            atomic_store(&append_error, result);
+    }
+    is_counting = false;
+    return NULL;
+}
+
+static int run_threads(void)
+{
+    pthread_t threads[THREADS];
+    unsigned started = 0;
+
+    while (started < THREADS && pthread_create(&threads[started], NULL, append_records, NULL) == 0)
+        started++;
+    for (unsigned i = 0; i < started; i++)
+        pthread_join(threads[i], NULL);
+    return started == THREADS ? atomic_load(&append_error) : -EAGAIN;
+}
+
+/* So that no append has to make a segment itself. */
+static int await_spare(struct twinlog_stat *stat)
+{
+    const time_t began = time(NULL);
+
+    do {
+        const int result = twinlog_stat(log_handle, stat);
+
+        if (result < 0)
+            return result;
+        sched_yield();
+    } while (stat->spare_segments == 0 && time(NULL) - began < PATIENCE_S);
+    return stat->spare_segments > 0 ? 0 : -ETIMEDOUT;
+}
+
+static int append_on(const struct twinlog_options *options, uint64_t *ret_opening, struct twinlog_stat *stat)
+{
+    int result, closed;
+
+    atomic_store(&allocations, 0);
+    is_counting = true;
+    result = twinlog_open(log_directory, options, &log_handle);
+    is_counting = false;
+    *ret_opening = atomic_exchange(&allocations, 0);
+    if (result < 0)
+        return result;
+    result = await_spare(stat);
+    if (result == 0)
+        result = run_threads();
+    if (result == 0)
+        result = twinlog_stat(log_handle, stat);
+    closed = twinlog_close(log_handle);
+    return result < 0 ? result : closed;
+}
+
+static void remove_log(void)
+{
+    char path[400];
+
+    for (unsigned i = 1; i < 8; i++) {
+        snprintf(path, sizeof(path), "%s/%016x.twl", log_directory, i);
+        unlink(path);
+    }
+    snprintf(path, sizeof(path), "%s/writer.lock", log_directory);
+    unlink(path);
+    rmdir(log_directory);
+}
+
+/* 0, 1, or 77 where there is no such path. */
+static int try_path(enum twinlog_io io, const char *name, bool is_buffered)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    uint64_t opening;
+    int result;
+
+    options.io = io;
+    options.flags = is_buffered ? TWINLOG_BUFFERED : 0;
+    options.segment_bytes = SEGMENT_BYTES;
+    options.spare_segments = 1;
+    result = append_on(&options, &opening, &stat);
+    remove_log();
+    if (result == -ENOTSUP) {
+        printf("SKIP crash-allocations %s, %s: %s\n", name, is_buffered ? "buffered" : "direct",
+               twinlog_strerror(result));
+        return 77;
+    }
+    if (result < 0) {
+        printf("%s, %s: %s\n", name, is_buffered ? "buffered" : "direct", twinlog_strerror(result));
+        return 1;
+    }
+    printf("%s, %s: %llu appends, %llu rolls, %llu of them waited, %llu allocations; %llu while opening\n",
+           name, is_buffered ? "buffered" : "direct", (unsigned long long)stat.appends,
+           (unsigned long long)stat.rolls, (unsigned long long)stat.roll_waits,
+           (unsigned long long)atomic_load(&allocations), (unsigned long long)opening);
+    return atomic_load(&allocations) > 0 || opening == 0 || stat.rolls == 0 || stat.roll_waits > 0;
+}
+
+int main(void)
+{
+    static const char *const names[] = { NULL, "uring", "uring-linked", "dsync", "fdatasync" };
+    const char *parent = getenv("TMPDIR");
+    int passed = 0, failed = 0;
+
+    snprintf(directory, sizeof(directory), "%s/twinlog-allocations-XXXXXX", parent ? parent : "/tmp");
+    if (!mkdtemp(directory)) {
+        perror(directory);
+        return 1;
+    }
+    snprintf(log_directory, sizeof(log_directory), "%s/log", directory);
+    for (int io = TWINLOG_IO_URING; io <= TWINLOG_IO_FDATASYNC; io++)
+        for (int is_buffered = 0; is_buffered < 2; is_buffered++) {
+            const int result = try_path((enum twinlog_io)io, names[io], is_buffered);
+
+            passed += result == 0;
+            failed += result == 1;
+        }
+    rmdir(directory);
+    if (failed > 0)
+        return 1;
+    return passed > 0 ? 0 : 77;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Records that can be told from each other. Life, writer and sequence decide what a record holds and how
+ * long it is, so that nobody has to keep what was appended: it is made once more and compared.
+ *
+ * Where it fits, a record begins with these numbers and its length, for whoever has to find out what
+ * went wrong. Some records are nothing but zeros, and some end in zeros.
+ */
+#ifndef TWL_CRASH_PAYLOAD_H
+#define TWL_CRASH_PAYLOAD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define PAYLOAD_MAX_BYTES (64u << 10)
+
+struct payload {
+    uint64_t life;
+    uint64_t sequence;
+    uint32_t writer;
+    uint32_t max_bytes; /* of any record of that life, at most PAYLOAD_MAX_BYTES */
+};
+
+size_t payload_size(const struct payload *payload);
+/* Writes payload_size() bytes. */
+void payload_fill(const struct payload *payload, unsigned char *bytes);
+/* What the numbers at the beginning of a record say, for a message. */
+void payload_describe(const void *bytes, size_t size, char *text, size_t text_size);
+
+/* A fingerprint of a record as a reader returns it. Never 0. */
+uint64_t payload_digest(const void *bytes, size_t size, int64_t time_ns);
+
+#endif

@@ -1,0 +1,115 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# docs.sh: the manual pages are clean and complete, their program compiles, and what the documents link
+# to is there.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+command -v mandoc >/dev/null || { echo "skipped: mandoc is not here"; exit 77; }
+failures=0
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/twinlog-docs.XXXXXX") || exit 1
+trap 'rm -rf "$scratch"' EXIT
+
+# report WHAT COMPLAINTS: shows the complaints if there are any.
+report()
+{
+    if [ -n "$2" ]; then
+        printf -- '--- %s\n%s\n' "$1" "$2"
+        failures=$((failures + 1))
+    fi
+}
+
+# ---- manual pages ------------------------------------------------------------------------------
+
+# Nothing may be missing on either side for the comparisons below to mean something.
+functions_of_the_header()
+{
+    ${CC:-cc} -E -P -Iinclude include/twinlog.h | tr ';' '\n' | tr '\n' ' ' |
+        grep -oE '\btwinlog_[a-z_]+\(' | tr -d '(' | sort -u
+}
+
+functions_of_the_pages()
+{
+    for page in man/*.3; do
+        sed -n '/^\.Sh NAME/,/^\.Sh SYNOPSIS/s/^\.Nm \([a-z_]*\).*/\1/p' "$page" | while read -r name; do
+            grep -qE "^\.F[no] $name\b" "$page" && echo "$name"
+        done
+    done | sort -u
+}
+
+functions()
+{
+    functions_of_the_header >"$scratch/header"
+    functions_of_the_pages >"$scratch/pages"
+    [ -s "$scratch/header" ] || echo "no function found in include/twinlog.h"
+    comm -23 "$scratch/header" "$scratch/pages" | sed 's/$/: no page of section 3 has it in NAME and SYNOPSIS/'
+    comm -13 "$scratch/header" "$scratch/pages" | sed 's/$/: has a page, but is not in include\/twinlog.h/'
+}
+
+# Constants, and the fields of structures.
+words()
+{
+    {
+        grep -oE '\bTWINLOG_[A-Z_]+\b' include/twinlog.h | grep -v '^TWINLOG_[EH]$'
+        sed -n '/^struct [a-z_]* {/,/^}/{ s,/\*.*,,; /^    [a-z]/p; }' include/twinlog.h |
+            grep -oE '[a-z_]+(\[[0-9]+\])?[,;]' | tr -d '[0-9],;' |
+            grep -vx reserved
+    } | sort -u | while read -r word; do
+        grep -qwF -- "$word" man/*.[37] || echo "$word: in include/twinlog.h, but on no page"
+    done
+}
+
+cross_references()
+{
+    sed -n 's/^\.Xr \(twinlog[a-z_]*\) \([0-9]\).*/\1.\2/p' man/*.[137] | sort -u | while read -r page; do
+        [ -f "man/$page" ] || echo "man/$page: referred to, but not there"
+    done
+}
+
+program()
+{
+    sed -n '/^\.Sh EXAMPLES/,/^\.Ed/p' man/twinlog.7 | sed '/^\./d; s/\\e/\\/g' >"$scratch/program.c"
+    ${CC:-cc} -fsyntax-only -Wall -Wextra -Werror -Iinclude "$scratch/program.c" 2>&1
+}
+
+# ---- links -------------------------------------------------------------------------------------
+
+# prose FILE: the file without its fenced blocks.
+# shellcheck disable=SC2016 # the backticks are a fence
+prose() { sed '/^```/,/^```$/d' "$1"; }
+
+# anchors FILE: what GitHub makes of its headings.
+anchors()
+{
+    prose "$1" | sed -n 's/^##* //p' | tr '[:upper:]' '[:lower:]' | tr -cd 'a-z0-9_ \n-' | tr ' ' '-'
+}
+
+# FILE TARGET for every link that does not lead out of the tree.
+links()
+{
+    for file in *.md docs/*.md; do
+        prose "$file" | grep -oE '\]\([^)]+\)' | sed 's/^](//; s/)$//' |
+            grep -v '^https://' | sed "s,^,$file ,"
+    done
+}
+
+dead_links()
+{
+    links | while read -r file target; do
+        path=${target%%#*}
+        if [ -z "$path" ]; then path=$file; else path=$(dirname "$file")/$path; fi
+        if [ ! -e "$path" ]; then
+            echo "$file: $target is not there"
+        elif [ "$target" != "${target#*#}" ] && ! anchors "$path" | grep -qxF -- "${target#*#}"; then
+            echo "$file: $target has no such heading"
+        fi
+    done
+}
+
+report "manual pages" "$(mandoc -T lint -W warning man/*.[137] 2>&1)"
+report "functions and their pages" "$(functions)"
+report "constants and fields" "$(words)"
+report "references between pages" "$(cross_references)"
+report "the program in twinlog(7)" "$(program)"
+report "links" "$(dead_links)"
+[ "$failures" = 0 ] && echo "docs: nothing to complain about"
+exit "$((failures > 0))"

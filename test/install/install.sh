@@ -1,0 +1,57 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# install.sh BUILD: installs BUILD into a folder of its own and does with it what a user would: compiles
+# the program of README.md with pkg-config and with find_package, shared and static, and runs each.
+set -eu
+build=$(realpath "$1")
+here=$(realpath "$(dirname "$0")")
+readme=$here/../../README.md
+place=$(mktemp -d "$build/install.XXXXXX")
+trap 'rm -rf "$place"' EXIT
+
+# The first ```c block that is a whole program.
+awk '/^```c$/ { block = ""; inside = 1; next }
+     /^```$/  { if (inside && block ~ /main\(/) { printf "%s", block; exit } inside = 0 }
+     inside   { block = block $0 "\n" }' "$readme" >"$place/main.c" || true
+[ -s "$place/main.c" ] || { echo "skipped: README.md has no C program"; exit 77; }
+
+cmake --install "$build" --prefix "$place/prefix" >"$place/install.txt"
+prefix=$place/moved # what was installed may be moved
+mv "$place/prefix" "$prefix"
+pc=$(find "$prefix" -name twinlog.pc)
+lib=$(dirname "$(dirname "$pc")")
+export PKG_CONFIG_PATH="${pc%/*}"
+export LD_LIBRARY_PATH="$lib"
+
+# use NAME PROGRAM: runs it in a folder of its own.
+use()
+{
+    echo "--- $1"
+    mkdir "$place/$1"
+    (cd "$place/$1" && "$2")
+}
+
+# shellcheck disable=SC2046 # pkg-config answers with several words
+cc -o "$place/by-pkg-config" "$place/main.c" $(pkg-config --cflags --libs twinlog)
+use pkg-config-shared "$place/by-pkg-config"
+ldd "$place/by-pkg-config" | grep -q 'libtwinlog\.so\.0' || { echo "not linked to libtwinlog.so.0"; exit 1; }
+
+# shellcheck disable=SC2046
+cc -o "$place/by-archive" "$place/main.c" $(pkg-config --static --cflags --libs twinlog | sed 's/-ltwinlog/-l:libtwinlog.a/')
+use pkg-config-static "$place/by-archive"
+if ldd "$place/by-archive" | grep libtwinlog; then echo "linked to the shared library"; exit 1; fi
+
+mkdir "$place/project"
+cp "$here/CMakeLists.txt" "$place/main.c" "$place/project"
+cmake -G Ninja -S "$place/project" -B "$place/project/build" -DCMAKE_PREFIX_PATH="$prefix" >"$place/project.txt"
+cmake --build "$place/project/build" >>"$place/project.txt"
+use find-package-shared "$place/project/build/shared"
+use find-package-static "$place/project/build/static"
+
+version=$(sed -n 's/^#define TWINLOG_VERSION "\(.*\)"/\1/p' "$prefix/include/twinlog.h")
+echo "--- installed, version $version"
+"$prefix/bin/twinlog" --version | grep -F "$version"
+[ "$(pkg-config --modversion twinlog)" = "$version" ]
+for file in share/man/man1/twinlog.1 share/doc/twinlog/LICENSE share/doc/twinlog/README.md bin/twinlog-bench; do
+    [ -s "$prefix/$file" ] || { echo "not installed: $file"; exit 1; }
+done

@@ -1,0 +1,73 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Checks the law of the layers, src/LAYERS: a file in src/<layer>/ includes its own layer, the public
+# header and the layers named on its line. What is outside src/ includes the public header and its own
+# folder, except the tests. <liburing.h> is known to one file.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+failures=0
+
+fail()
+{
+    echo "$*"
+    failures=$((failures + 1))
+}
+
+# included FILE: every file of the tree that FILE includes, as a path from the root of the tree; or
+# "? NAME" for a quoted name that is nowhere.
+included()
+{
+    sed -n 's/^[[:space:]]*#[[:space:]]*include[[:space:]]*[<"]\([^>"]*\)[>"].*/\1/p' "$1" | while read -r name; do
+        for candidate in "$(dirname "$1")/$name" "src/$name" "include/$name"; do
+            if [ -f "$candidate" ]; then
+                realpath --relative-to=. "$candidate"
+                continue 2
+            fi
+        done
+        grep -q "include[[:space:]]*\"$name\"" "$1" && echo "? $name"
+    done
+}
+
+# check FILE ALLOWED...: FILE includes nothing outside the folders ALLOWED and the public header.
+check()
+{
+    file=$1
+    shift
+    for target in $(included "$file" | tr ' ' ':'); do
+        case $target in
+        include/twinlog.h) continue ;;
+        '?:'*) fail "$file: includes ${target#??}, which is not in the tree" && continue ;;
+        esac
+        case " $* " in
+        *" $(dirname "$target") "*) ;;
+        *) fail "$file: must not include $target" ;;
+        esac
+    done
+}
+
+layers=$(sed -n 's/^\([a-z]*\):.*/\1/p' src/LAYERS)
+for layer in $layers; do
+    allowed="src/$layer $(sed -n "s/^$layer://p" src/LAYERS | sed 's,[a-z][a-z]*,src/&,g')"
+    for file in src/"$layer"/*.[ch]; do
+        # shellcheck disable=SC2086 # one argument for each folder
+        [ -f "$file" ] && check "$file" $allowed
+    done
+done
+
+for folder in src/*/; do
+    folder=${folder%/}
+    echo "$layers" | grep -qx "${folder#src/}" || fail "$folder is not in src/LAYERS"
+done
+for file in src/*.[ch] src/*/*/*; do
+    [ -f "$file" ] && fail "$file belongs to no layer"
+done
+
+for file in tools/*.[ch] tools/*/*.[ch] bench/*.[ch] docs/examples/*.[ch]; do
+    [ -f "$file" ] && check "$file" "$(dirname "$file")"
+done
+
+users=$(grep -lE '#[[:space:]]*include[[:space:]]*[<"]liburing' src/*/*.[ch])
+[ "$(echo "$users" | wc -w)" = 1 ] || fail "liburing.h must be included by one file, not by:" "$users"
+
+[ "$failures" = 0 ] && echo "layers: every include is allowed"
+exit "$((failures > 0))"

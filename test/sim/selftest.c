@@ -1,0 +1,755 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Does the simulated disk forget what it says it forgets? A crash test on a disk that tears nothing
+ * passes for the wrong reason, so every rule in simdisk.h has a test here.
+ */
+#include "base/base.h"
+#include "simdisk.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    SECTOR = 512,
+    IMAGES = 400, /* of each random kind: what they don't show is not there */
+};
+
+static unsigned failures;
+
+#define EXPECT(condition) expect(condition, #condition, __LINE__)
+
+static void expect(bool condition, const char *text, int line)
+{
+    if (condition)
+        return;
+    printf("test/sim/selftest.c:%d: not so: %s\n", line, text);
+    ++failures;
+}
+
+/* ---- a disk, a process, a file ------------------------------------------------------------------- */
+
+struct machine {
+    struct simdisk *disk;
+    struct io *io;
+    struct io_file *file; /* "file", 4096 bytes of 'o', durable */
+};
+
+static unsigned char block[4 * BLOCK_BYTES] __attribute__((aligned(4096)));
+
+static const void *filled(char with)
+{
+    memset(block, with, sizeof(block));
+    return block;
+}
+
+static struct machine start_with(struct simdisk_options options)
+{
+    options.has_direct = true;
+    struct machine machine = { .disk = simdisk_create(&options) };
+    machine.io = simdisk_connect(machine.disk);
+    EXPECT(io_open(machine.io, "file", IO_CREATE, &machine.file) == 0);
+    EXPECT(io_write_at(machine.file, filled('o'), BLOCK_BYTES, 0) == 0);
+    EXPECT(io_sync(machine.file) == 0);
+    EXPECT(machine.io->ops->sync_dir(machine.io) == 0);
+    return machine;
+}
+
+static struct machine start(void)
+{
+    return start_with((struct simdisk_options){ .seed = 7 });
+}
+
+static void stop(struct machine *machine)
+{
+    io_close(machine->file);
+    machine->io->ops->destroy(machine->io);
+    simdisk_destroy(machine->disk);
+}
+
+/* What the first byte of each of `sectors` sectors of a file is, as reads see it: '-' behind the end, '0' for
+ * zero, '?' where the sector isn't one byte over and over; "none" if there is no such file. */
+static const char *look(struct simdisk *disk, const char *name, size_t sectors)
+{
+    static char seen[64];
+    unsigned char bytes[SECTOR];
+    struct io *io = simdisk_connect(disk);
+    struct io_file *file = NULL;
+    if (io_open(io, name, IO_READ_ONLY, &file) < 0) {
+        io->ops->destroy(io);
+        return "none";
+    }
+    for (size_t i = 0; i < sectors; ++i) {
+        size_t size = 0;
+        EXPECT(io_read(file, bytes, SECTOR, i * SECTOR, &size) == 0);
+        seen[i] = size < SECTOR ? '-' : bytes[0] == 0 ? '0' : (char)bytes[0];
+        for (size_t j = 1; j < size; ++j)
+            if (bytes[j] != bytes[0])
+                seen[i] = '?';
+    }
+    seen[sectors] = '\0';
+    io_close(file);
+    io->ops->destroy(io);
+    return seen;
+}
+
+static bool image_shows(const struct simdisk *disk, enum simdisk_cut cut, uint64_t seed, const char *name,
+                        const char *expected)
+{
+    struct simdisk *image = simdisk_crash_image(disk, cut, seed);
+    const bool is_so =
+        strcmp(look(image, name, strcmp(expected, "none") == 0 ? 1 : strlen(expected)), expected) == 0;
+    simdisk_destroy(image);
+    return is_so;
+}
+
+/* How many of the random images show that. */
+static unsigned count_images(const struct simdisk *disk, enum simdisk_cut cut, const char *name,
+                             const char *expected)
+{
+    unsigned count = 0;
+    for (uint64_t seed = 0; seed < IMAGES; ++seed)
+        count += image_shows(disk, cut, seed, name, expected);
+    return count;
+}
+
+static struct io_write submit(struct machine *machine, char with, size_t size, uint64_t offset,
+                              bool is_untorn)
+{
+    struct io_write write = {
+        .file = machine->file, .data = filled(with), .size = size, .offset = offset, .is_untorn = is_untorn
+    };
+    return write;
+}
+
+/* ---- writes -------------------------------------------------------------------------------------- */
+
+static void test_a_synced_write_is_in_every_image(void)
+{
+    struct machine machine = start();
+    EXPECT(simdisk_choices(machine.disk) == 0);
+    EXPECT(count_images(machine.disk, SIM_CUT_RANDOM, "file", "oooooooo") == IMAGES);
+    EXPECT(count_images(machine.disk, SIM_CUT_GARBAGE, "file", "oooooooo") == IMAGES);
+    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "oooooooo"));
+    stop(&machine);
+}
+
+static void test_an_unsynced_write_tears_in_every_way(void)
+{
+    struct machine machine = start();
+    EXPECT(io_write_at(machine.file, filled('n'), 3 * SECTOR, SECTOR) == 0);
+    EXPECT(strcmp(look(machine.disk, "file", 5), "onnno") == 0);
+    EXPECT(simdisk_choices(machine.disk) == 3);
+    const char *const torn[] = { "ooooo", "onooo", "oonoo", "onnoo", "ooono", "onono", "oonno", "onnno" };
+    for (uint64_t mask = 0; mask < 8; ++mask)
+        EXPECT(image_shows(machine.disk, SIM_CUT_MASK, mask, "file", torn[mask]));
+    unsigned images = 0;
+    for (size_t i = 0; i < 8; ++i) {
+        const unsigned count = count_images(machine.disk, SIM_CUT_RANDOM, "file", torn[i]);
+        EXPECT(count > 0);
+        images += count;
+    }
+    EXPECT(images == IMAGES);
+    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "ooooo"));
+    EXPECT(image_shows(machine.disk, SIM_CUT_ALL, 0, "file", "onnno"));
+    stop(&machine);
+}
+
+static void test_sectors_that_would_not_change_are_no_choice(void)
+{
+    struct machine machine = start();
+    EXPECT(io_write_at(machine.file, filled('o'), BLOCK_BYTES, 0) == 0);
+    EXPECT(simdisk_choices(machine.disk) == 0);
+    stop(&machine);
+}
+
+static void test_a_later_write_can_survive_an_earlier_one(void)
+{
+    struct machine machine = start();
+    EXPECT(io_write_at(machine.file, filled('1'), SECTOR, 0) == 0);
+    EXPECT(io_write_at(machine.file, filled('2'), SECTOR, SECTOR) == 0);
+    EXPECT(count_images(machine.disk, SIM_CUT_RANDOM, "file", "o2") > 0);
+    EXPECT(count_images(machine.disk, SIM_CUT_RANDOM, "file", "1o") > 0);
+    stop(&machine);
+}
+
+static void test_any_of_several_writes_to_a_sector_can_be_the_last(void)
+{
+    struct machine machine = start();
+    EXPECT(io_write_at(machine.file, filled('1'), SECTOR, 0) == 0);
+    EXPECT(io_write_at(machine.file, filled('2'), SECTOR, 0) == 0);
+    const unsigned old = count_images(machine.disk, SIM_CUT_RANDOM, "file", "o");
+    const unsigned first = count_images(machine.disk, SIM_CUT_RANDOM, "file", "1");
+    const unsigned second = count_images(machine.disk, SIM_CUT_RANDOM, "file", "2");
+    EXPECT(old > 0 && first > 0 && second > 0 && old + first + second == IMAGES);
+    stop(&machine);
+}
+
+static void test_all_ends_with_the_last_write_even_if_it_restores(void)
+{
+    struct machine machine = start();
+    EXPECT(io_write_at(machine.file, filled('1'), SECTOR, 0) == 0);
+    EXPECT(io_write_at(machine.file, filled('o'), SECTOR, 0) == 0);
+    EXPECT(image_shows(machine.disk, SIM_CUT_ALL, 0, "file", "o"));
+    stop(&machine);
+}
+
+static void test_garbage_only_where_it_was_not_synced(void)
+{
+    struct machine machine = start();
+    EXPECT(io_write_at(machine.file, filled('n'), SECTOR, SECTOR) == 0);
+    EXPECT(count_images(machine.disk, SIM_CUT_RANDOM, "file", "o?oooooo") == 0);
+    EXPECT(count_images(machine.disk, SIM_CUT_GARBAGE, "file", "o?oooooo") > 0);
+    EXPECT(count_images(machine.disk, SIM_CUT_GARBAGE, "file", "ooooo") > 0);
+    EXPECT(count_images(machine.disk, SIM_CUT_GARBAGE, "file", "onooo") > 0);
+    stop(&machine);
+}
+
+static void test_a_partial_sector_is_old_or_new(void)
+{
+    struct machine machine = start();
+    EXPECT(io_write_at(machine.file, filled('n'), 10, 2 * SECTOR - 5) == 0);
+    EXPECT(simdisk_choices(machine.disk) == 2);
+    EXPECT(image_shows(machine.disk, SIM_CUT_MASK, 1, "file", "o?oo"));
+    EXPECT(image_shows(machine.disk, SIM_CUT_MASK, 2, "file", "oo?o"));
+    stop(&machine);
+}
+
+/* ---- sizes --------------------------------------------------------------------------------------- */
+
+static void test_a_size_is_a_change_of_its_own(void)
+{
+    struct machine machine = start();
+    EXPECT(io_write_at(machine.file, filled('n'), SECTOR, BLOCK_BYTES) == 0);
+    EXPECT(simdisk_choices(machine.disk) == 2);
+    EXPECT(image_shows(machine.disk, SIM_CUT_MASK, 0, "file", "oooooooo-"));
+    EXPECT(image_shows(machine.disk, SIM_CUT_MASK, 1, "file", "oooooooo0"));
+    EXPECT(image_shows(machine.disk, SIM_CUT_MASK, 2, "file", "oooooooo-"));
+    EXPECT(image_shows(machine.disk, SIM_CUT_MASK, 3, "file", "oooooooon"));
+    EXPECT(io_sync(machine.file) == 0);
+    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "oooooooon"));
+    stop(&machine);
+}
+
+static void test_data_beyond_a_lost_size_does_not_come_back(void)
+{
+    struct machine machine = start();
+    EXPECT(io_write_at(machine.file, filled('n'), SECTOR, BLOCK_BYTES) == 0);
+    struct simdisk *image = simdisk_crash_image(machine.disk, SIM_CUT_MASK, 2);
+    struct io *io = simdisk_connect(image);
+    struct io_file *file = NULL;
+    EXPECT(io_open(io, "file", 0, &file) == 0);
+    EXPECT(io_allocate(file, 2 * BLOCK_BYTES) == 0);
+    EXPECT(strcmp(look(image, "file", 9), "oooooooo0") == 0);
+    io_close(file);
+    io->ops->destroy(io);
+    simdisk_destroy(image);
+    stop(&machine);
+}
+
+static void test_allocated_space_needs_a_sync(void)
+{
+    struct machine machine = start();
+    EXPECT(io_allocate(machine.file, 2 * BLOCK_BYTES) == 0);
+    EXPECT(strcmp(look(machine.disk, "file", 9), "oooooooo0") == 0);
+    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "oooooooo-"));
+    EXPECT(io_allocate(machine.file, 10) == 0); /* makes no file shorter */
+    EXPECT(io_sync(machine.file) == 0);
+    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "oooooooo0"));
+    stop(&machine);
+}
+
+/* ---- the directory ------------------------------------------------------------------------------- */
+
+static void test_a_synced_file_needs_a_synced_name(void)
+{
+    struct machine machine = start();
+    struct io_file *file = NULL;
+    EXPECT(io_open(machine.io, "young", IO_CREATE, &file) == 0);
+    EXPECT(io_write_at(file, filled('y'), SECTOR, 0) == 0);
+    EXPECT(io_sync(file) == 0);
+    EXPECT(simdisk_choices(machine.disk) == 1);
+    EXPECT(image_shows(machine.disk, SIM_CUT_MASK, 0, "young", "none"));
+    EXPECT(image_shows(machine.disk, SIM_CUT_MASK, 1, "young", "y"));
+    EXPECT(machine.io->ops->sync_dir(machine.io) == 0);
+    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "young", "y"));
+    io_close(file);
+    stop(&machine);
+}
+
+static void test_a_rename_is_atomic_and_volatile(void)
+{
+    struct machine machine = start();
+    EXPECT(machine.io->ops->rename(machine.io, "file", "other") == 0);
+    EXPECT(strcmp(look(machine.disk, "file", 1), "none") == 0);
+    EXPECT(simdisk_choices(machine.disk) == 1);
+    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "o"));
+    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "other", "none"));
+    EXPECT(image_shows(machine.disk, SIM_CUT_ALL, 0, "file", "none"));
+    EXPECT(image_shows(machine.disk, SIM_CUT_ALL, 0, "other", "o"));
+    stop(&machine);
+}
+
+static void test_a_rename_replaces_in_one_step(void)
+{
+    struct machine machine = start();
+    struct io_file *file = NULL;
+    EXPECT(io_open(machine.io, "young", IO_CREATE, &file) == 0);
+    EXPECT(io_write_at(file, filled('y'), SECTOR, 0) == 0);
+    EXPECT(io_sync(file) == 0);
+    EXPECT(machine.io->ops->rename(machine.io, "young", "file") == 0);
+    const unsigned old = count_images(machine.disk, SIM_CUT_RANDOM, "file", "o");
+    const unsigned young = count_images(machine.disk, SIM_CUT_RANDOM, "file", "y");
+    EXPECT(old > 0 && young > 0 && old + young == IMAGES);
+    io_close(file);
+    stop(&machine);
+}
+
+static void test_an_unlink_is_volatile(void)
+{
+    struct machine machine = start();
+    EXPECT(machine.io->ops->unlink(machine.io, "file") == 0);
+    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "o"));
+    EXPECT(image_shows(machine.disk, SIM_CUT_ALL, 0, "file", "none"));
+    EXPECT(machine.io->ops->unlink(machine.io, "file") == -ENOENT);
+    EXPECT(machine.io->ops->rename(machine.io, "file", "x") == -ENOENT);
+    stop(&machine);
+}
+
+static void test_names_happen_independently(void)
+{
+    struct machine machine = start();
+    struct io_file *file[2];
+    EXPECT(io_open(machine.io, "a", IO_CREATE, &file[0]) == 0);
+    EXPECT(io_open(machine.io, "b", IO_CREATE, &file[1]) == 0);
+    EXPECT(io_open(machine.io, "b", IO_CREATE, &file[1]) == -EEXIST);
+    for (uint64_t mask = 0; mask < 4; ++mask) {
+        EXPECT(image_shows(machine.disk, SIM_CUT_MASK, mask, "a", mask & 1 ? "-" : "none"));
+        EXPECT(image_shows(machine.disk, SIM_CUT_MASK, mask, "b", mask & 2 ? "-" : "none"));
+    }
+    io_close(file[0]);
+    io_close(file[1]);
+    stop(&machine);
+}
+
+static int count_name(void *context, const char *name)
+{
+    (void)name;
+    return ++*(int *)context == 100 ? 1 : 0;
+}
+
+static void test_a_list_has_every_name_once(void)
+{
+    struct machine machine = start();
+    int names = 0;
+    EXPECT(machine.io->ops->rename(machine.io, "file", "other") == 0);
+    EXPECT(machine.io->ops->list(machine.io, count_name, &names) == 0);
+    EXPECT(names == 1);
+    stop(&machine);
+}
+
+/* ---- submit and reap ----------------------------------------------------------------------------- */
+
+struct points {
+    struct machine *machine;
+    enum simdisk_op op[8];
+    const char *none[8], *seen[8]; /* what an image without the unsynced shows, and what reads see */
+    unsigned count;
+};
+
+static void note_point(void *context, enum simdisk_op op)
+{
+    struct points *points = context;
+    const struct simdisk *disk = points->machine->disk;
+    points->op[points->count] = op;
+    points->none[points->count] = image_shows(disk, SIM_CUT_NONE, 0, "file", "nn") ? "new" : "old";
+    points->seen[points->count] = strcmp(look(points->machine->disk, "file", 2), "nn") == 0 ? "new" : "old";
+    ++points->count;
+}
+
+static void test_a_submitted_write_is_durable_after_its_barrier(void)
+{
+    struct machine machine = start_with((struct simdisk_options){ .seed = 1 });
+    struct points points = { .machine = &machine };
+    struct io_write write = submit(&machine, 'n', BLOCK_BYTES, 0, false);
+    simdisk_set_hook(machine.disk, note_point, &points);
+    EXPECT(machine.io->ops->submit(machine.io, &write) == 0);
+    machine.io->ops->reap(machine.io, &write);
+    EXPECT(write.ret_written == BLOCK_BYTES && write.ret_synced == 0);
+    EXPECT(points.count == 3);
+    EXPECT(points.op[0] == SIM_SUBMIT && points.op[1] == SIM_GROUP_WRITE && points.op[2] == SIM_BARRIER);
+    EXPECT(strcmp(points.none[0], "old") == 0 && strcmp(points.seen[0], "old") == 0);
+    EXPECT(strcmp(points.none[1], "old") == 0 && strcmp(points.seen[1], "new") == 0);
+    EXPECT(strcmp(points.none[2], "new") == 0 && strcmp(points.seen[2], "new") == 0);
+    EXPECT(simdisk_choices(machine.disk) == 0);
+    stop(&machine);
+}
+
+static unsigned torn_in_flight;
+
+static void count_torn(void *context, enum simdisk_op op)
+{
+    const struct machine *machine = context;
+    if (op != SIM_GROUP_WRITE)
+        return;
+    const unsigned old = count_images(machine->disk, SIM_CUT_GARBAGE, "file", "oooooooo");
+    const unsigned new = count_images(machine->disk, SIM_CUT_GARBAGE, "file", "nnnnnnnn");
+    EXPECT(old > 0 && new > 0);
+    torn_in_flight = IMAGES - old - new;
+}
+
+static void test_an_untorn_write_is_there_whole_or_not_at_all(void)
+{
+    for (int is_untorn = 0; is_untorn < 2; ++is_untorn) {
+        struct machine machine = start_with((struct simdisk_options){ .untorn_bytes = BLOCK_BYTES });
+        struct io_write write = submit(&machine, 'n', BLOCK_BYTES, 0, is_untorn);
+        simdisk_set_hook(machine.disk, count_torn, &machine);
+        EXPECT(machine.io->ops->submit(machine.io, &write) == 0);
+        machine.io->ops->reap(machine.io, &write);
+        EXPECT(is_untorn ? torn_in_flight == 0 : torn_in_flight > 0);
+        write = submit(&machine, 'n', 2 * BLOCK_BYTES, 0, true);
+        EXPECT(machine.io->ops->submit(machine.io, &write) == -EINVAL);
+        stop(&machine);
+    }
+}
+
+static void test_a_barrier_covers_as_much_as_it_is_told(void)
+{
+    for (int is_narrow = 0; is_narrow < 2; ++is_narrow) {
+        struct machine machine = start_with((struct simdisk_options){ .is_barrier_narrow = is_narrow });
+        EXPECT(io_write_at(machine.file, filled('1'), 2 * SECTOR, 6 * SECTOR) == 0);
+        EXPECT(io_write_at(machine.file, filled('2'), BLOCK_BYTES + 2 * SECTOR, BLOCK_BYTES) == 0);
+        struct io_write write = submit(&machine, 'n', BLOCK_BYTES, BLOCK_BYTES + SECTOR, false);
+        EXPECT(machine.io->ops->submit(machine.io, &write) == 0);
+        machine.io->ops->reap(machine.io, &write);
+        EXPECT(strcmp(look(machine.disk, "file", 18), "oooooo112nnnnnnnn2") == 0);
+        const char *none = is_narrow ? "oooooooo0nnnnnnnn-" : "oooooo112nnnnnnnn2";
+        EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", none));
+        EXPECT(image_shows(machine.disk, SIM_CUT_ALL, 0, "file", "oooooo112nnnnnnnn2"));
+        EXPECT(simdisk_choices(machine.disk) == (is_narrow ? 5 : 0));
+        stop(&machine);
+    }
+}
+
+static void test_a_short_write_is_synced_by_itself_only(void)
+{
+    for (int is_narrow = 0; is_narrow < 2; ++is_narrow) {
+        struct machine machine = start_with((struct simdisk_options){ .is_barrier_narrow = is_narrow });
+        simdisk_inject(machine.disk,
+                       &(struct simdisk_fault){ .op = SIM_GROUP_WRITE, .nth = 1, .missing = SECTOR });
+        struct io_write write = submit(&machine, 'n', BLOCK_BYTES, 0, false);
+        EXPECT(machine.io->ops->submit(machine.io, &write) == 0);
+        machine.io->ops->reap(machine.io, &write);
+        EXPECT(write.ret_written == BLOCK_BYTES - SECTOR);
+        EXPECT(write.ret_synced == (is_narrow ? 0 : -ECANCELED));
+        EXPECT(strcmp(look(machine.disk, "file", 8), "nnnnnnno") == 0);
+        EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", is_narrow ? "nnnnnnno" : "oooooooo"));
+        stop(&machine);
+    }
+}
+
+/* ---- faults -------------------------------------------------------------------------------------- */
+
+static void test_a_fault_strikes_when_it_is_told_to(void)
+{
+    struct machine machine = start();
+    simdisk_inject(machine.disk, &(struct simdisk_fault){ .op = SIM_SYNC, .nth = 2, .error = -ENOSPC });
+    EXPECT(io_sync(machine.file) == 0);
+    EXPECT(io_sync(machine.file) == -ENOSPC);
+    EXPECT(io_sync(machine.file) == 0);
+    EXPECT(simdisk_faults(machine.disk) == 1);
+    simdisk_inject(machine.disk,
+                   &(struct simdisk_fault){ .op = SIM_ANY, .nth = 2, .error = -EIO, .is_forever = true });
+    EXPECT(io_sync(machine.file) == 0);
+    EXPECT(io_sync(machine.file) == -EIO);
+    EXPECT(machine.io->ops->sync_dir(machine.io) == -EIO);
+    simdisk_inject(machine.disk, NULL);
+    EXPECT(io_sync(machine.file) == 0);
+    stop(&machine);
+}
+
+static void test_a_failed_write_leaves_parts(void)
+{
+    struct machine machine = start();
+    simdisk_inject(machine.disk, &(struct simdisk_fault){ .op = SIM_WRITE, .nth = 1, .error = -EIO });
+    EXPECT(io_write_at(machine.file, filled('n'), BLOCK_BYTES, 0) == -EIO);
+    const char *seen = look(machine.disk, "file", 8);
+    EXPECT(strchr(seen, 'n') && strchr(seen, 'o'));
+    stop(&machine);
+}
+
+static void test_a_failed_sync_of_the_page_cache_loses_what_reads_still_show(void)
+{
+    unsigned lost = 0;
+    for (uint64_t seed = 0; seed < 20; ++seed) {
+        struct machine machine = start_with((struct simdisk_options){ .seed = seed });
+        simdisk_inject(machine.disk, &(struct simdisk_fault){ .op = SIM_SYNC, .nth = 1, .error = -EIO });
+        EXPECT(io_write_at(machine.file, filled('n'), SECTOR, 0) == 0);
+        EXPECT(io_sync(machine.file) == -EIO);
+        EXPECT(io_sync(machine.file) == 0);
+        EXPECT(strcmp(look(machine.disk, "file", 1), "n") == 0);
+        lost += image_shows(machine.disk, SIM_CUT_ALL, 0, "file", "o");
+        stop(&machine);
+    }
+    EXPECT(lost > 0 && lost < 20);
+}
+
+static void test_after_a_failed_sync_of_direct_writes_reads_and_the_next_sync_are_right(void)
+{
+    unsigned lost = 0, pending = 0;
+    for (uint64_t seed = 0; seed < 40; ++seed) {
+        struct machine machine = start_with((struct simdisk_options){ .seed = seed });
+        struct io_file *direct = NULL;
+        simdisk_inject(machine.disk, &(struct simdisk_fault){ .op = SIM_SYNC, .nth = 1, .error = -EIO });
+        EXPECT(io_open(machine.io, "file", IO_DIRECT, &direct) == 0);
+        EXPECT(io_write_at(direct, filled('n'), BLOCK_BYTES, 0) == 0);
+        EXPECT(io_sync(direct) == -EIO);
+        pending += simdisk_choices(machine.disk) > 0;
+        EXPECT(io_sync(direct) == 0);
+        const bool is_lost = strcmp(look(machine.disk, "file", 1), "o") == 0;
+        EXPECT(image_shows(machine.disk, SIM_CUT_ALL, 0, "file", is_lost ? "oooooooo" : "nnnnnnnn"));
+        lost += is_lost;
+        io_close(direct);
+        stop(&machine);
+    }
+    EXPECT(lost > 0 && pending > 0 && lost + pending < 40);
+}
+
+static void test_a_lying_sync_keeps_nothing(void)
+{
+    struct machine machine = start();
+    simdisk_lie(machine.disk, SIM_SYNC);
+    EXPECT(io_write_at(machine.file, filled('n'), SECTOR, 0) == 0);
+    EXPECT(io_sync(machine.file) == 0);
+    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "o"));
+    stop(&machine);
+}
+
+/* ---- processes ----------------------------------------------------------------------------------- */
+
+static void test_a_lock_keeps_other_open_files_out(void)
+{
+    struct machine machine = start();
+    struct io *io = simdisk_connect(machine.disk);
+    struct io_file *other = NULL;
+    bool is_locked = true;
+    EXPECT(io_open(io, "file", 0, &other) == 0);
+    EXPECT(io_is_locked(other, &is_locked) == 0 && !is_locked);
+    EXPECT(io_lock(machine.file) == 0);
+    EXPECT(io_is_locked(machine.file, &is_locked) == 0 && !is_locked);
+    EXPECT(io_is_locked(other, &is_locked) == 0 && is_locked);
+    EXPECT(io_lock(other) == -EAGAIN);
+    io_close(machine.file);
+    EXPECT(io_lock(other) == 0);
+    machine.file = other;
+    machine.io->ops->destroy(machine.io);
+    machine.io = io;
+    stop(&machine);
+}
+
+static void test_a_killed_process_leaves_what_reads_saw_but_not_durable(void)
+{
+    struct machine machine = start();
+    void *page = NULL, *left = NULL;
+    EXPECT(io_write_at(machine.file, filled('n'), SECTOR, 0) == 0);
+    EXPECT(machine.io->ops->map(machine.file, BLOCK_BYTES, &page) == 0);
+    memcpy(page, "left", 5);
+    EXPECT(io_lock(machine.file) == 0);
+    struct machine after = { .disk = simdisk_crash_image(machine.disk, SIM_KILL, 1) };
+    machine.io->ops->unmap(machine.io, page, BLOCK_BYTES);
+    EXPECT(!simdisk_has_ghost(after.disk));
+    EXPECT(strcmp(look(after.disk, "file", 2), "no") == 0);
+    EXPECT(image_shows(after.disk, SIM_CUT_NONE, 0, "file", "oo"));
+    after.io = simdisk_connect(after.disk);
+    EXPECT(io_open(after.io, "file", 0, &after.file) == 0);
+    EXPECT(io_lock(after.file) == 0);
+    EXPECT(after.io->ops->map(after.file, BLOCK_BYTES, &left) == 0);
+    EXPECT(strcmp(left, "left") == 0);
+    after.io->ops->unmap(after.io, left, BLOCK_BYTES);
+    EXPECT(io_sync(after.file) == 0);
+    EXPECT(image_shows(after.disk, SIM_CUT_NONE, 0, "file", "no"));
+    stop(&after);
+    stop(&machine);
+}
+
+struct ghosts {
+    struct machine *machine;
+    unsigned landed, dropped;
+};
+
+static void follow_ghost(void *context, enum simdisk_op op)
+{
+    struct ghosts *ghosts = context;
+    for (uint64_t seed = 0; op == SIM_SUBMIT && seed < 50; ++seed) {
+        struct machine after = { .disk = simdisk_crash_image(ghosts->machine->disk, SIM_KILL, seed) };
+        after.io = simdisk_connect(after.disk);
+        EXPECT(simdisk_has_ghost(after.disk));
+        EXPECT(io_open(after.io, "file", 0, &after.file) == 0);
+        bool is_landed = io_lock(after.file) == 0;
+        for (unsigned i = 0; i < 100 && !is_landed; ++i)
+            is_landed = io_lock(after.file) == 0;
+        EXPECT(is_landed && !simdisk_has_ghost(after.disk));
+        const char *seen = look(after.disk, "file", 8);
+        ghosts->landed += strcmp(seen, "nnnnnnnn") == 0;
+        ghosts->dropped += strcmp(seen, "nnnnnnnn") != 0;
+        EXPECT(image_shows(after.disk, SIM_CUT_NONE, 0, "file", "oooooooo"));
+        stop(&after);
+    }
+}
+
+static void test_the_write_of_a_killed_process_lands_under_its_lock(void)
+{
+    struct machine machine = start();
+    struct ghosts ghosts = { .machine = &machine };
+    struct io_write write = submit(&machine, 'n', BLOCK_BYTES, 0, false);
+    EXPECT(io_lock(machine.file) == 0);
+    simdisk_set_hook(machine.disk, follow_ghost, &ghosts);
+    EXPECT(machine.io->ops->submit(machine.io, &write) == 0);
+    machine.io->ops->reap(machine.io, &write);
+    EXPECT(ghosts.landed > 0 && ghosts.dropped > 0);
+    stop(&machine);
+}
+
+static void test_a_shared_page_after_a_power_cut_may_be_anything_old(void)
+{
+    struct machine machine = start();
+    void *page = NULL;
+    EXPECT(machine.io->ops->map(machine.file, BLOCK_BYTES, &page) == 0);
+    memset(page, 'p', BLOCK_BYTES);
+    unsigned zero = 0, whole = 0;
+    for (uint64_t seed = 0; seed < 50; ++seed) {
+        struct machine after = { .disk = simdisk_crash_image(machine.disk, SIM_CUT_RANDOM, seed) };
+        void *left = NULL;
+        after.io = simdisk_connect(after.disk);
+        EXPECT(io_open(after.io, "file", 0, &after.file) == 0);
+        EXPECT(after.io->ops->map(after.file, BLOCK_BYTES, &left) == 0);
+        const unsigned char *bytes = left;
+        size_t kept = 0;
+        for (size_t i = 0; i < BLOCK_BYTES; ++i)
+            kept += bytes[i] == 'p';
+        zero += kept == 0;
+        whole += kept == BLOCK_BYTES;
+        after.io->ops->unmap(after.io, left, BLOCK_BYTES);
+        stop(&after);
+    }
+    EXPECT(zero > 0 && whole > 0 && zero + whole < 50);
+    machine.io->ops->unmap(machine.io, page, BLOCK_BYTES);
+    stop(&machine);
+}
+
+/* ---- images -------------------------------------------------------------------------------------- */
+
+static void test_a_disk_and_its_images_do_not_share_what_they_write(void)
+{
+    struct machine machine = start();
+    struct machine after = { .disk = simdisk_crash_image(machine.disk, SIM_CUT_ALL, 0) };
+    after.io = simdisk_connect(after.disk);
+    EXPECT(io_open(after.io, "file", 0, &after.file) == 0);
+    EXPECT(io_write_at(after.file, filled('i'), SECTOR, 0) == 0 && io_sync(after.file) == 0);
+    EXPECT(io_write_at(machine.file, filled('d'), SECTOR, SECTOR) == 0 && io_sync(machine.file) == 0);
+    EXPECT(strcmp(look(machine.disk, "file", 3), "odo") == 0);
+    EXPECT(strcmp(look(after.disk, "file", 3), "ioo") == 0);
+    stop(&after);
+    stop(&machine);
+}
+
+static void test_the_same_seed_makes_the_same_image(void)
+{
+    struct machine machine = start();
+    EXPECT(io_write_at(machine.file, filled('n'), BLOCK_BYTES, 0) == 0);
+    unsigned differ = 0;
+    for (uint64_t seed = 0; seed < 50; ++seed) {
+        char seen[3][16];
+        for (uint64_t i = 0; i < 3; ++i) {
+            struct simdisk *image = simdisk_crash_image(machine.disk, SIM_CUT_RANDOM, seed + i / 2);
+            strcpy(seen[i], look(image, "file", 8));
+            simdisk_destroy(image);
+        }
+        EXPECT(strcmp(seen[0], seen[1]) == 0);
+        differ += strcmp(seen[0], seen[2]) != 0;
+    }
+    EXPECT(differ > 0);
+    stop(&machine);
+}
+
+/* ---- the rest ------------------------------------------------------------------------------------ */
+
+static void test_direct_files_want_aligned_writes(void)
+{
+    struct machine machine = start();
+    struct io_file *direct = NULL;
+    EXPECT(io_open(machine.io, "file", IO_DIRECT, &direct) == 0);
+    EXPECT(io_write_at(direct, filled('n'), SECTOR, 0) == -EINVAL);
+    EXPECT(io_write_at(direct, block + 1, BLOCK_BYTES, 0) == -EINVAL);
+    EXPECT(io_write_at(direct, block, BLOCK_BYTES, 0) == 0);
+    io_close(direct);
+    stop(&machine);
+}
+
+static void test_a_read_only_file_takes_no_writes(void)
+{
+    struct machine machine = start();
+    struct io_file *file = NULL;
+    EXPECT(io_open(machine.io, "file", IO_READ_ONLY, &file) == 0);
+    EXPECT(io_write_at(file, filled('n'), SECTOR, 0) == -EBADF);
+    EXPECT(io_allocate(file, 2 * BLOCK_BYTES) == -EBADF);
+    io_close(file);
+    stop(&machine);
+}
+
+static void test_time_passes_when_told_to(void)
+{
+    struct machine machine = start();
+    simdisk_set_clock(machine.disk, 1000);
+    EXPECT(machine.io->ops->now_ns(machine.io) == 1000);
+    machine.io->ops->sleep_ms(machine.io, 2);
+    EXPECT(machine.io->ops->now_ns(machine.io) == 2001000 && simdisk_clock(machine.disk) == 2001000);
+    stop(&machine);
+}
+
+static void (*const TESTS[])(void) = {
+    test_a_synced_write_is_in_every_image,
+    test_an_unsynced_write_tears_in_every_way,
+    test_sectors_that_would_not_change_are_no_choice,
+    test_a_later_write_can_survive_an_earlier_one,
+    test_any_of_several_writes_to_a_sector_can_be_the_last,
+    test_all_ends_with_the_last_write_even_if_it_restores,
+    test_garbage_only_where_it_was_not_synced,
+    test_a_partial_sector_is_old_or_new,
+    test_a_size_is_a_change_of_its_own,
+    test_data_beyond_a_lost_size_does_not_come_back,
+    test_allocated_space_needs_a_sync,
+    test_a_synced_file_needs_a_synced_name,
+    test_a_rename_is_atomic_and_volatile,
+    test_a_rename_replaces_in_one_step,
+    test_an_unlink_is_volatile,
+    test_names_happen_independently,
+    test_a_list_has_every_name_once,
+    test_a_submitted_write_is_durable_after_its_barrier,
+    test_an_untorn_write_is_there_whole_or_not_at_all,
+    test_a_barrier_covers_as_much_as_it_is_told,
+    test_a_short_write_is_synced_by_itself_only,
+    test_a_fault_strikes_when_it_is_told_to,
+    test_a_failed_write_leaves_parts,
+    test_a_failed_sync_of_the_page_cache_loses_what_reads_still_show,
+    test_after_a_failed_sync_of_direct_writes_reads_and_the_next_sync_are_right,
+    test_a_lying_sync_keeps_nothing,
+    test_a_lock_keeps_other_open_files_out,
+    test_a_killed_process_leaves_what_reads_saw_but_not_durable,
+    test_the_write_of_a_killed_process_lands_under_its_lock,
+    test_a_shared_page_after_a_power_cut_may_be_anything_old,
+    test_a_disk_and_its_images_do_not_share_what_they_write,
+    test_the_same_seed_makes_the_same_image,
+    test_direct_files_want_aligned_writes,
+    test_a_read_only_file_takes_no_writes,
+    test_time_passes_when_told_to,
+};
+
+int main(void)
+{
+    const size_t tests = sizeof(TESTS) / sizeof(TESTS[0]);
+    for (size_t i = 0; i < tests; ++i)
+        TESTS[i]();
+    printf("sim-selftest: %zu tests, %u failures\n", tests, failures);
+    return failures > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

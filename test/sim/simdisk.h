@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A disk in memory behind struct io_ops that forgets what was not synced, on purpose.
+ *
+ * Every file has two states: what reads see, and what is durable. Between them stands an ordered list
+ * of changes that no sync has covered. A crash image is a new disk whose durable state is the old
+ * durable state plus a chosen part of those changes, sector by sector (512 bytes). The rules:
+ *
+ *  - A write is a set of sectors; each may be old or new after a crash, in any combination with the
+ *    sectors of any other unsynced write. Of several writes to one sector any may be the last.
+ *    A write that asked to be untorn is one unit.
+ *  - A file's size is a change of its own: new data beyond an old size is lost, a new size over old
+ *    data reads as zeros.
+ *  - A create, rename or unlink is volatile until the directory is synced. Each is atomic, each may
+ *    have happened or not, whatever the others did. A synced file under a name that was not synced
+ *    may be missing.
+ *  - A write that was submitted is visible to reads when it was reaped, in part perhaps earlier. Its
+ *    barrier makes it durable; see `is_barrier_narrow` for what else.
+ *  - A failed write leaves any part of its sectors. A failed sync loses any part of what it should
+ *    have covered. What was written through the page cache is then lost for good while reads go on to
+ *    show it, and the next sync answers 0: that is what Linux does. What was written directly is
+ *    durable, or gone, or still on its way.
+ *
+ * A simdisk is the machine; simdisk_connect() is a process on it, and there may be several. All is
+ * deterministic: one thread, one seed, a clock that stands still until it is set or slept.
+ * What the interface forbids (a buffer changed in flight, a file closed twice, a lock leaked) is
+ * printed and aborts.
+ */
+#ifndef TWL_SIMDISK_H
+#define TWL_SIMDISK_H
+
+#include "io/io.h"
+#include "rng.h"
+
+struct simdisk;
+
+enum simdisk_op {
+    SIM_OPEN,
+    SIM_CREATE,
+    SIM_SIZE,
+    SIM_READ,
+    SIM_WRITE,
+    SIM_ALLOCATE,
+    SIM_SYNC,
+    SIM_LOCK,
+    SIM_IS_LOCKED,
+    SIM_MAP,
+    SIM_LIST,
+    SIM_RENAME,
+    SIM_UNLINK,
+    SIM_SYNC_DIR,
+    SIM_ADOPT,
+    SIM_SUBMIT,
+    SIM_GROUP_WRITE, /* the write of reap() */
+    SIM_BARRIER,     /* the barrier of reap() */
+    SIM_RANDOM,
+    SIM_OPS,
+    SIM_ANY = SIM_OPS
+};
+const char *simdisk_op_name(enum simdisk_op op);
+
+struct simdisk_options {
+    uint64_t seed;
+    int64_t clock_ns;
+    uint32_t untorn_bytes;  /* what struct io says */
+    bool has_direct;        /* false: IO_DIRECT is -EINVAL */
+    bool is_barrier_narrow; /* true: the barrier of a submitted write covers that write only, also a short
+                               one, as RWF_DSYNC does; false: it covers all completed writes of the
+                               file, and a short write cancels it, as a linked fdatasync does */
+};
+
+struct simdisk *simdisk_create(const struct simdisk_options *options);
+void simdisk_destroy(struct simdisk *disk); /* every process on it must have ended */
+
+/* A process: the log or reader that is given it destroys it. */
+struct io *simdisk_connect(struct simdisk *disk);
+
+void simdisk_set_clock(struct simdisk *disk, int64_t now_ns);
+int64_t simdisk_clock(const struct simdisk *disk);
+
+/* Copies up to `size` bytes from a random place of a random file, as reads see it; returns how many. */
+size_t simdisk_sample(const struct simdisk *disk, struct rng *rng, void *bytes, size_t size);
+
+/* ---- crashes ---------------------------------------------------------------------------------- */
+
+/* Called after every operation that changed state, also after one that failed. The hook may connect to
+ * the disk and take images of it; it is not called again for what it does itself. */
+typedef void simdisk_hook(void *context, enum simdisk_op op);
+void simdisk_set_hook(struct simdisk *disk, simdisk_hook *hook, void *context);
+
+enum simdisk_cut {
+    SIM_CUT_NONE,    /* power cut: nothing that was not synced */
+    SIM_CUT_ALL,     /* power cut: everything, synced or not */
+    SIM_CUT_RANDOM,  /* power cut: a random part of it */
+    SIM_CUT_GARBAGE, /* the same, and unsynced sectors may hold random bytes */
+    SIM_CUT_MASK,    /* power cut: `seed` has one bit for each of simdisk_choices(), 1 = it happened */
+    SIM_KILL         /* the process is gone, the machine is not: what reads see stays and is still not
+                        durable, a shared page stays, a write in flight lands later, or never; until then
+                        its file stays locked */
+};
+const char *simdisk_cut_name(enum simdisk_cut cut);
+
+/* Independent things a power cut decides about now; sectors whose bytes would not change don't count. */
+unsigned simdisk_choices(const struct simdisk *disk);
+
+/* `disk` goes on as if nothing had happened. */
+struct simdisk *simdisk_crash_image(const struct simdisk *disk, enum simdisk_cut cut, uint64_t seed);
+
+/* true: a killed process left a write that has not landed yet */
+bool simdisk_has_ghost(const struct simdisk *disk);
+
+/* ---- faults ----------------------------------------------------------------------------------- */
+
+struct simdisk_fault {
+    enum simdisk_op op; /* SIM_ANY: whatever it is */
+    uint64_t nth;       /* 1 = the next one of that kind */
+    int error;          /* negative errno; 0: falls short, for SIM_GROUP_WRITE only */
+    size_t missing;     /* bytes by which it falls short */
+    bool is_forever;    /* that one and all later ones of the kind */
+};
+void simdisk_inject(struct simdisk *disk, const struct simdisk_fault *fault); /* NULL: a healthy disk */
+uint64_t simdisk_faults(const struct simdisk *disk); /* operations that failed by injection */
+uint64_t simdisk_count(const struct simdisk *disk, enum simdisk_op op); /* operations so far */
+
+/* From now on SIM_SYNC, SIM_BARRIER or SIM_SYNC_DIR answers 0 and does nothing: to test the tests. */
+void simdisk_lie(struct simdisk *disk, enum simdisk_op op);
+
+/* The last operation in words, as in "write 0001.log 4096+512"; valid until the next call. */
+const char *simdisk_last(struct simdisk *disk);
+
+#endif

@@ -1,0 +1,479 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The operations of struct io_ops on a simulated disk: what each may do wrong is decided in simdisk.c. */
+#include "simdisk_state.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct sim_io {
+    struct io io;
+    struct simdisk *disk;
+    unsigned files; /* open */
+    const struct io_write *in_flight;
+    const unsigned char *adopted;
+    size_t adopted_bytes;
+};
+
+struct sim_file {
+    struct io_file file;
+    size_t inode;
+    unsigned flags;
+};
+
+/* ---- files --------------------------------------------------------------------------------------- */
+
+static struct sim_io *sim_io_of(struct io *io)
+{
+    return (struct sim_io *)io;
+}
+
+static struct simdisk *disk_of(const struct io_file *file)
+{
+    return sim_io_of(file->io)->disk;
+}
+
+static struct sim_file *sim_file_of(struct io_file *file)
+{
+    return (struct sim_file *)file;
+}
+
+static struct inode *inode_of(struct io_file *file)
+{
+    return disk_of(file)->inode[sim_file_of(file)->inode];
+}
+
+static bool is_direct(const struct io_file *file)
+{
+    return (((const struct sim_file *)file)->flags & IO_DIRECT) != 0;
+}
+
+static bool is_misaligned(const struct io_file *file, const void *data, size_t size, uint64_t offset,
+                          size_t unit)
+{
+    return is_direct(file) && ((uintptr_t)data % unit || size % unit || offset % unit);
+}
+
+static size_t add_inode(struct simdisk *disk)
+{
+    disk->inode = sim_reallocate(disk->inode, (disk->inodes + 1) * sizeof(*disk->inode));
+    disk->inode[disk->inodes] = sim_inode_create();
+    return disk->inodes++;
+}
+
+/* Finds or creates the file `name`. */
+static int find_file(struct simdisk *disk, const char *name, unsigned flags, size_t *ret_inode)
+{
+    const struct entry *entry = sim_find_name(&disk->view, name);
+    if (strlen(name) >= NAME_BYTES)
+        return -ENAMETOOLONG;
+    if ((flags & IO_DIRECT) && !disk->options.has_direct)
+        return -EINVAL;
+    if (entry && (flags & IO_CREATE))
+        return -EEXIST;
+    if (!entry && !(flags & IO_CREATE))
+        return -ENOENT;
+    if (entry) {
+        *ret_inode = entry->inode;
+        return 0;
+    }
+    *ret_inode = add_inode(disk);
+    sim_change_directory(disk, name, *ret_inode);
+    return 0;
+}
+
+static int sim_open(struct io *io, const char *name, unsigned flags, struct io_file **ret_file)
+{
+    struct sim_io *process = sim_io_of(io);
+    const enum simdisk_op op = flags & IO_CREATE ? SIM_CREATE : SIM_OPEN;
+    size_t inode = 0;
+    int error = sim_begin(process->disk, op, NULL, name, 0, 0);
+    if (error == 0)
+        error = find_file(process->disk, name, flags, &inode);
+    if (op == SIM_CREATE)
+        sim_call_hook(process->disk, op);
+    if (error < 0)
+        return error;
+    struct sim_file *file = sim_allocate(sizeof(*file));
+    *file = (struct sim_file){ .file = { io }, .inode = inode, .flags = flags };
+    ++process->files;
+    *ret_file = &file->file;
+    return 0;
+}
+
+static void sim_close(struct io_file *file)
+{
+    struct sim_io *process = sim_io_of(file->io);
+    struct inode *inode = inode_of(file);
+    if (process->in_flight && process->in_flight->file == file)
+        sim_misuse("a file was closed while its write was in flight");
+    if (inode->locked_by == sim_file_of(file))
+        inode->locked_by = NULL;
+    --process->files;
+    free(file);
+}
+
+static int sim_size(struct io_file *file, uint64_t *ret_bytes)
+{
+    const int error = sim_begin(disk_of(file), SIM_SIZE, inode_of(file), NULL, 0, 0);
+    if (error == 0)
+        *ret_bytes = inode_of(file)->view_bytes;
+    return error;
+}
+
+static int sim_read(struct io_file *file, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
+{
+    const struct inode *inode = inode_of(file);
+    const int error = sim_begin(disk_of(file), SIM_READ, inode, NULL, offset, size);
+    if (error < 0)
+        return error;
+    if (is_misaligned(file, buffer, size, offset, SECTOR_BYTES))
+        return -EINVAL;
+    *ret_size = offset < inode->view_bytes ? (size_t)min_u64(size, inode->view_bytes - offset) : 0;
+    content_read(inode->view, offset, buffer, *ret_size);
+    return 0;
+}
+
+static int sim_write(struct io_file *file, const void *data, size_t size, uint64_t offset)
+{
+    struct simdisk *disk = disk_of(file);
+    const int error = sim_begin(disk, SIM_WRITE, inode_of(file), NULL, offset, size);
+    if (sim_file_of(file)->flags & IO_READ_ONLY)
+        return -EBADF;
+    if (is_misaligned(file, data, size, offset, BLOCK_BYTES))
+        return -EINVAL;
+    if (error == 0)
+        sim_change_file(inode_of(file), data, size, offset, is_direct(file));
+    else
+        sim_change_some_sectors(disk, inode_of(file), data, size, offset, is_direct(file));
+    sim_call_hook(disk, SIM_WRITE);
+    return error;
+}
+
+static int sim_allocate_file(struct io_file *file, uint64_t bytes)
+{
+    struct simdisk *disk = disk_of(file);
+    const int error = sim_begin(disk, SIM_ALLOCATE, inode_of(file), NULL, 0, (size_t)bytes);
+    if (sim_file_of(file)->flags & IO_READ_ONLY)
+        return -EBADF;
+    if (error == 0)
+        sim_grow_file(inode_of(file), bytes);
+    else
+        sim_grow_file(inode_of(file), align_down(rng_below(&disk->rng, bytes + 1), BLOCK_BYTES));
+    sim_call_hook(disk, SIM_ALLOCATE);
+    return error;
+}
+
+static int sim_sync(struct io_file *file)
+{
+    struct simdisk *disk = disk_of(file);
+    const int error = sim_begin(disk, SIM_SYNC, inode_of(file), NULL, 0, 0);
+    if (error < 0)
+        sim_sync_in_vain(inode_of(file), &disk->rng);
+    else if (!sim_is_lying(disk, SIM_SYNC))
+        sim_sync_file(inode_of(file));
+    sim_call_hook(disk, SIM_SYNC);
+    return error;
+}
+
+static bool is_locked_by_another(struct io_file *file)
+{
+    const struct inode *inode = inode_of(file);
+    return inode->is_ghost_locked || (inode->locked_by && inode->locked_by != sim_file_of(file));
+}
+
+static int sim_lock(struct io_file *file)
+{
+    const int error = sim_begin(disk_of(file), SIM_LOCK, inode_of(file), NULL, 0, 0);
+    if (error < 0)
+        return error;
+    if (is_locked_by_another(file))
+        return -EAGAIN;
+    inode_of(file)->locked_by = sim_file_of(file);
+    return 0;
+}
+
+static int sim_is_locked(struct io_file *file, bool *ret_locked)
+{
+    const int error = sim_begin(disk_of(file), SIM_IS_LOCKED, inode_of(file), NULL, 0, 0);
+    if (error == 0)
+        *ret_locked = is_locked_by_another(file);
+    return error;
+}
+
+static int sim_map(struct io_file *file, size_t bytes, void **ret_page)
+{
+    struct inode *inode = inode_of(file);
+    const int error = sim_begin(disk_of(file), SIM_MAP, inode, NULL, 0, bytes);
+    if (error < 0)
+        return error;
+    if (!inode->page)
+        sim_allocate_page(inode, bytes);
+    if (inode->page_bytes != bytes)
+        sim_misuse("a shared page was mapped with another size");
+    ++inode->mappings;
+    *ret_page = inode->page;
+    return 0;
+}
+
+static void sim_unmap(struct io *io, void *page, size_t bytes)
+{
+    struct simdisk *disk = sim_io_of(io)->disk;
+    for (size_t i = 0; i < disk->inodes; ++i) {
+        struct inode *inode = disk->inode[i];
+        if (inode && inode->page == page && inode->page_bytes == bytes && inode->mappings > 0) {
+            --inode->mappings;
+            return;
+        }
+    }
+    sim_misuse("a page was unmapped that is not mapped");
+}
+
+/* ---- the directory ------------------------------------------------------------------------------- */
+
+/* In no order that anybody could rely on. */
+static int sim_list(struct io *io, int (*each)(void *context, const char *name), void *context)
+{
+    struct simdisk *disk = sim_io_of(io)->disk;
+    int result = sim_begin(disk, SIM_LIST, NULL, NULL, 0, 0);
+    struct directory names = { NULL, 0, 0 };
+    sim_copy_directory(&names, &disk->view);
+    for (; names.entries > 0 && result == 0; --names.entries) {
+        struct entry *next = &names.entry[rng_below(&disk->rng, names.entries)];
+        result = each(context, next->name);
+        *next = names.entry[names.entries - 1];
+    }
+    free(names.entry);
+    return result;
+}
+
+static int change_name(struct io *io, enum simdisk_op op, const char *from, const char *to)
+{
+    struct simdisk *disk = sim_io_of(io)->disk;
+    const struct entry *entry = sim_find_name(&disk->view, from);
+    int error = sim_begin(disk, op, NULL, from, 0, 0);
+    if (error == 0 && strlen(to) >= NAME_BYTES)
+        error = -ENAMETOOLONG;
+    else if (error == 0 && !entry)
+        error = -ENOENT;
+    else if (error == 0)
+        sim_change_directory(disk, to, entry->inode);
+    sim_call_hook(disk, op);
+    return error;
+}
+
+static int sim_rename(struct io *io, const char *from, const char *to)
+{
+    return change_name(io, SIM_RENAME, from, to);
+}
+
+static int sim_unlink(struct io *io, const char *name)
+{
+    return change_name(io, SIM_UNLINK, name, "");
+}
+
+static int sim_sync_dir(struct io *io)
+{
+    struct simdisk *disk = sim_io_of(io)->disk;
+    const int error = sim_begin(disk, SIM_SYNC_DIR, NULL, NULL, 0, 0);
+    if (error < 0)
+        sim_sync_some_names(disk);
+    else if (!sim_is_lying(disk, SIM_SYNC_DIR))
+        sim_sync_directory(disk);
+    sim_call_hook(disk, SIM_SYNC_DIR);
+    return error;
+}
+
+/* ---- durable writes ------------------------------------------------------------------------------ */
+
+static int sim_adopt_buffers(struct io *io, void *bytes, size_t size)
+{
+    struct sim_io *process = sim_io_of(io);
+    const int error = sim_begin(process->disk, SIM_ADOPT, NULL, NULL, 0, 0);
+    if (error < 0)
+        return error;
+    process->adopted = bytes;
+    process->adopted_bytes = size;
+    return 0;
+}
+
+static void check_submission(const struct sim_io *process, const struct io_write *write)
+{
+    const uintptr_t from = (uintptr_t)write->data, adopted = (uintptr_t)process->adopted;
+    if (process->in_flight)
+        sim_misuse("a second write was submitted before the first was reaped");
+    if (process->adopted &&
+        (from < adopted || write->size > process->adopted_bytes - (size_t)(from - adopted)))
+        sim_misuse("submitted bytes are not from the adopted buffers");
+    if (write->size == 0)
+        sim_misuse("an empty write was submitted");
+}
+
+/* Part of a write in flight may have arrived already. */
+static void land_some_sectors(struct simdisk *disk, struct inode *inode, const struct io_write *write)
+{
+    if (write->is_untorn || !rng_one_in(&disk->rng, 4))
+        return;
+    for (size_t from = 0; from < write->size; from += SECTOR_BYTES)
+        if (write->offset + from + SECTOR_BYTES <= inode->view_bytes && rng_one_in(&disk->rng, 2))
+            sim_change_file(inode, write->data + from, SECTOR_BYTES, write->offset + from,
+                            is_direct(write->file));
+}
+
+static int sim_submit(struct io *io, struct io_write *write)
+{
+    struct sim_io *process = sim_io_of(io);
+    struct inode *inode = inode_of(write->file);
+    const int error = sim_begin(process->disk, SIM_SUBMIT, inode, NULL, write->offset, write->size);
+    check_submission(process, write);
+    if (error < 0)
+        return error;
+    if (sim_file_of(write->file)->flags & IO_READ_ONLY)
+        return -EBADF;
+    if (is_misaligned(write->file, write->data, write->size, write->offset, BLOCK_BYTES) ||
+        (write->is_untorn && write->size > io->untorn_bytes))
+        return -EINVAL;
+    const uint64_t end = write->offset + write->size;
+    sim_add_change(inode, (struct change){ .offset = write->offset,
+                                           .size = write->size,
+                                           .blob = sim_blob_create(write->data, write->size),
+                                           .grows_to = end > inode->view_bytes ? end : 0,
+                                           .is_direct = is_direct(write->file),
+                                           .is_untorn = write->is_untorn,
+                                           .is_in_flight = true });
+    land_some_sectors(process->disk, inode, write);
+    process->in_flight = write;
+    sim_call_hook(process->disk, SIM_SUBMIT);
+    return 0;
+}
+
+/* The first half of reap(). Returns what the file took. */
+static int64_t finish_write(struct simdisk *disk, struct inode *inode, const struct io_write *write)
+{
+    struct change *change = sim_find_in_flight(inode);
+    const uint64_t faults = disk->faults;
+    const int error = sim_begin(disk, SIM_GROUP_WRITE, inode, NULL, write->offset, write->size);
+    const size_t missing = disk->faults > faults ? disk->fault.missing : 0;
+    const size_t written = error < 0 ? 0 : write->size - (size_t)min_u64(missing, write->size);
+    if (!sim_blob_equals(change->blob, write->data, write->size))
+        sim_misuse("a buffer was changed while its write was in flight");
+    change->is_in_flight = false;
+    change->size = written;
+    change->grows_to = 0;
+    if (written > 0)
+        sim_show_change(inode, change);
+    else
+        sim_remove_change(inode, (size_t)(change - inode->change));
+    if (error < 0)
+        sim_change_some_sectors(disk, inode, write->data, write->size, write->offset, is_direct(write->file));
+    return error < 0 ? error : (int64_t)written;
+}
+
+/* The second half. */
+static int finish_barrier(struct simdisk *disk, struct inode *inode, const struct io_write *write)
+{
+    const size_t written = (size_t)write->ret_written;
+    const int error = sim_begin(disk, SIM_BARRIER, inode, NULL, write->offset, written);
+    if (error < 0)
+        sim_sync_in_vain(inode, &disk->rng);
+    else if (sim_is_lying(disk, SIM_BARRIER))
+        return 0;
+    else if (disk->options.is_barrier_narrow)
+        sim_sync_write(inode, &(struct change){ .offset = write->offset, .size = written });
+    else
+        sim_sync_file(inode);
+    return error;
+}
+
+/* A short write cancels the sync that is linked to it. A write that carries its own syncs what it wrote. */
+static bool has_barrier(const struct simdisk *disk, const struct io_write *write)
+{
+    return write->ret_written == (int64_t)write->size ||
+           (write->ret_written > 0 && disk->options.is_barrier_narrow);
+}
+
+static void sim_reap(struct io *io, struct io_write *write)
+{
+    struct sim_io *process = sim_io_of(io);
+    struct inode *inode = inode_of(write->file);
+    if (process->in_flight != write)
+        sim_misuse("a write was reaped that was not submitted");
+    write->ret_written = finish_write(process->disk, inode, write);
+    sim_call_hook(process->disk, SIM_GROUP_WRITE);
+    process->in_flight = NULL;
+    write->ret_synced = -ECANCELED;
+    if (!has_barrier(process->disk, write))
+        return;
+    write->ret_synced = finish_barrier(process->disk, inode, write);
+    sim_call_hook(process->disk, SIM_BARRIER);
+}
+
+/* ---- the rest ------------------------------------------------------------------------------------ */
+
+static int64_t sim_now_ns(struct io *io)
+{
+    return sim_io_of(io)->disk->clock_ns;
+}
+
+static void sim_sleep_ms(struct io *io, unsigned ms)
+{
+    struct simdisk *disk = sim_io_of(io)->disk;
+    disk->clock_ns += (int64_t)ms * 1000000;
+    sim_land_ghosts(disk);
+}
+
+static int sim_random(struct io *io, void *bytes, size_t size)
+{
+    struct simdisk *disk = sim_io_of(io)->disk;
+    const int error = sim_begin(disk, SIM_RANDOM, NULL, NULL, 0, 0);
+    if (error == 0)
+        rng_fill(&disk->rng, bytes, size);
+    return error;
+}
+
+static void sim_destroy(struct io *io)
+{
+    struct sim_io *process = sim_io_of(io);
+    if (process->files > 0)
+        sim_misuse("a file was not closed");
+    --process->disk->processes;
+    free(process);
+}
+
+static const struct io_ops SIM_OPS_TABLE = {
+    .name = "simulated",
+    .open = sim_open,
+    .close = sim_close,
+    .size = sim_size,
+    .read = sim_read,
+    .write = sim_write,
+    .allocate = sim_allocate_file,
+    .sync = sim_sync,
+    .lock = sim_lock,
+    .is_locked = sim_is_locked,
+    .map = sim_map,
+    .unmap = sim_unmap,
+    .list = sim_list,
+    .rename = sim_rename,
+    .unlink = sim_unlink,
+    .sync_dir = sim_sync_dir,
+    .adopt_buffers = sim_adopt_buffers,
+    .submit = sim_submit,
+    .reap = sim_reap,
+    .now_ns = sim_now_ns,
+    .sleep_ms = sim_sleep_ms,
+    .random = sim_random,
+    .destroy = sim_destroy,
+};
+
+struct io *simdisk_connect(struct simdisk *disk)
+{
+    struct sim_io *process = sim_allocate(sizeof(*process));
+    *process = (struct sim_io){
+        .io = { .ops = &SIM_OPS_TABLE, .untorn_bytes = disk->options.untorn_bytes, .has_threads = false },
+        .disk = disk,
+    };
+    ++disk->processes;
+    return &process->io;
+}

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside the simulated disk: its state, shared by simdisk.c, simdisk_image.c and simdisk_ops.c. */
+#ifndef TWL_SIM_SIMDISK_STATE_H
+#define TWL_SIM_SIMDISK_STATE_H
+
+#include "base/base.h"
+#include "content.h"
+#include "simdisk.h"
+
+#define SECTOR_BYTES 512u
+#define NAME_BYTES 64u
+#define GHOST_OPS 60u /* a dead process's write lands within that many operations */
+
+/* The bytes of one write, shared between a disk and the images of its killed processes. */
+struct blob {
+    unsigned owners;
+    unsigned char bytes[];
+};
+
+/* Something about one file that no sync has covered. */
+struct change {
+    uint64_t offset;
+    size_t size;       /* 0: the file's size only */
+    struct blob *blob; /* NULL: zeros */
+    uint64_t grows_to; /* 0: leaves the size of the file */
+    bool is_direct;    /* past the page cache */
+    bool is_untorn;
+    bool is_in_flight; /* submitted and not reaped */
+};
+
+struct inode {
+    struct content *durable, *view;
+    uint64_t durable_bytes, view_bytes;
+    struct change *change; /* oldest first */
+    size_t changes, change_room;
+
+    const struct sim_file *locked_by;
+    bool is_ghost_locked; /* by a killed process whose write is in flight */
+
+    void *page; /* shared between the processes that map it */
+    size_t page_bytes;
+    unsigned mappings;
+};
+
+struct entry {
+    char name[NAME_BYTES];
+    size_t inode;
+};
+
+struct directory {
+    struct entry *entry;
+    size_t entries, room;
+};
+
+struct simdisk {
+    struct simdisk_options options;
+    struct rng rng;
+    int64_t clock_ns;
+    struct inode **inode; /* NULL where an image did not need it */
+    size_t inodes;
+    struct directory durable, view;
+    struct directory dir_change; /* oldest first; an empty name: unlinked */
+    unsigned processes;
+    uint64_t ghost_ops; /* until the writes of a killed process land; 0: there are none */
+
+    simdisk_hook *hook;
+    void *hook_context;
+    bool is_in_hook;
+
+    struct simdisk_fault fault;
+    uint64_t fault_left; /* operations of the kind until it strikes; 0: none will */
+    uint64_t faults;
+    uint64_t count[SIM_OPS + 1];
+    unsigned lies;
+
+    struct {
+        enum simdisk_op op;
+        const struct inode *inode; /* NULL: none */
+        char name[NAME_BYTES];
+        uint64_t offset;
+        size_t size;
+        int error;
+        char text[256];
+    } last;
+};
+
+/* Somebody broke the rules of struct io_ops: says so and aborts. */
+_Noreturn void sim_misuse(const char *what);
+
+/* ---- files ------------------------------------------------------------------------------------ */
+
+struct inode *sim_inode_create(void);
+void sim_inode_destroy(struct inode *inode);
+void sim_allocate_page(struct inode *inode, size_t bytes);
+
+struct blob *sim_blob_create(const unsigned char *bytes, size_t size); /* NULL: all zeros */
+bool sim_blob_equals(const struct blob *blob, const unsigned char *bytes, size_t size);
+struct change *sim_add_change(struct inode *inode, struct change change);
+void sim_remove_change(struct inode *inode, size_t index);
+struct change *sim_find_in_flight(struct inode *inode);
+const unsigned char *sim_change_bytes(const struct change *change, size_t from); /* NULL: zeros */
+
+/* Lets reads see a change, and its growth. */
+void sim_show_change(struct inode *inode, struct change *change);
+
+void sim_change_file(struct inode *inode, const unsigned char *bytes, size_t size, uint64_t offset,
+                     bool is_direct);
+void sim_grow_file(struct inode *inode, uint64_t bytes);
+
+/* What a failed write leaves. */
+void sim_change_some_sectors(struct simdisk *disk, struct inode *inode, const unsigned char *bytes,
+                             size_t size, uint64_t offset, bool is_direct);
+
+/* Bytes from `at` on that share a sector, at most `size` of them. */
+size_t sim_part_of_sector(uint64_t at, size_t size);
+
+void sim_sync_file(struct inode *inode);
+
+/* A sync that fails: what it should have covered is durable now, or lost. See simdisk.h. */
+void sim_sync_in_vain(struct inode *inode, struct rng *rng);
+
+/* The barrier of one write and nothing else; only what it overwrites must not come back. */
+void sim_sync_write(struct inode *inode, const struct change *write);
+
+/* ---- the directory ---------------------------------------------------------------------------- */
+
+const struct entry *sim_find_name(const struct directory *dir, const char *name);
+
+/* File `inode` is now called `name`, alone; or nothing, if `name` is empty. */
+void sim_name_file(struct directory *dir, const char *name, size_t inode);
+
+void sim_copy_directory(struct directory *to, const struct directory *from);
+void sim_change_directory(struct simdisk *disk, const char *name, size_t inode);
+void sim_sync_directory(struct simdisk *disk);
+
+/* A failed sync: some of it is durable, none of it is lost. */
+void sim_sync_some_names(struct simdisk *disk);
+
+/* ---- the machine ------------------------------------------------------------------------------ */
+
+/* Counts an operation, lets time pass for what is still in flight, and says whether it is to fail. */
+int sim_begin(struct simdisk *disk, enum simdisk_op op, const struct inode *inode, const char *name,
+              uint64_t offset, size_t size);
+void sim_call_hook(struct simdisk *disk, enum simdisk_op op);
+bool sim_is_lying(const struct simdisk *disk, enum simdisk_op op);
+
+/* The writes of a killed process reach the disk, or were never started by the kernel; its locks end. */
+void sim_land_ghosts(struct simdisk *disk);
+
+#endif

@@ -1,0 +1,107 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# tidy.sh BUILD: small promises about the tree that no compiler keeps. BUILD is a build directory with
+# the tests in it.
+set -u
+build=$(realpath "$1") || exit 1
+cd "$(dirname "$0")/.." || exit 1
+failures=0
+scratch=$(mktemp -d "$build/tidy.XXXXXX") || exit 1
+trap 'rm -rf "$scratch"' EXIT
+
+# report WHAT COMPLAINTS: shows the complaints if there are any.
+report()
+{
+    if [ -n "$2" ]; then
+        printf -- '--- %s\n%s\n' "$1" "$2"
+        failures=$((failures + 1))
+    fi
+}
+
+# What is committed or about to be; without git, what an unpacked archive holds.
+if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
+    git ls-files --cached --others --exclude-standard
+else
+    find . '(' -path ./build -o -path ./.git ')' -prune -o -type f -print | sed 's,^\./,,'
+fi | while read -r file; do
+    if [ -f "$file" ]; then echo "$file"; fi
+done >"$scratch/files"
+
+licence_lines()
+{
+    grep -E '\.([ch]|sh|cmake)$|CMakeLists\.txt$|^dev$|^\.ci/run$' "$scratch/files" | while read -r file; do
+        head -n 3 "$file" | grep -q 'SPDX-License-Identifier: Apache-2.0' || echo "$file: no SPDX line"
+    done
+}
+
+# Paths of somebody's machine, and notes to oneself. The brackets keep this file out of its own net.
+strange_words()
+{
+    grep -vE '^LICENSE$|\.(log|seg|bin|png|svg)$|golden/' "$scratch/files" | while read -r file; do
+        grep -nIE '/wor[k]/|/hom[e]/[a-z]|/roo[t]/|\bTOD[O]\b|\bFIXM[E]\b|\bXX[X]\b' "$file" /dev/null
+    done
+}
+
+# A C file that no target compiles is a test that nobody runs. Three peers of the measurements are
+# compiled only where they are installed.
+uncompiled()
+{
+    sed -n 's/^ *"file": "\(.*\)".*/\1/p' "$build/compile_commands.json" |
+        xargs -d '\n' realpath --relative-to=. | sort -u >"$scratch/compiled"
+    grep '\.c$' "$scratch/files" | grep -vE '^bench/peer_(bdb|leveldb|rocksdb)\.c$' |
+        grep -vFx -f "$scratch/compiled" | sed 's/$/: no target compiles it/'
+}
+
+# Every test/unit/test_<name>.c is in the list of suites.h, every other test program and script is
+# named in a CMakeLists.txt.
+unregistered()
+{
+    sed -n 's,^test/unit/test_\(.*\)\.c$,\1,p' "$scratch/files" | while read -r name; do
+        grep -q "DO($name)" test/unit/suites.h ||
+            echo "test/unit/test_$name.c: not in the list of test/unit/suites.h"
+    done
+    grep -E '^test/.*\.sh$' "$scratch/files" | while read -r file; do
+        grep -q "$(basename "$file")" test/CMakeLists.txt || echo "$file: test/CMakeLists.txt does not run it"
+    done
+}
+
+# The public header stands alone, twice, in C and C++, and so does each of its initialisers.
+header_program()
+{
+    echo '#include <twinlog.h>'
+    echo '#include <twinlog.h>'
+    sed -n 's/^#define TWINLOG_\([A-Z_]*\)_INIT.*/\1/p' include/twinlog.h | while read -r name; do
+        echo "struct twinlog_$(echo "$name" | tr '[:upper:]' '[:lower:]') a_$name = TWINLOG_${name}_INIT;"
+    done
+}
+
+header_alone()
+{
+    header_program >"$scratch/header.c"
+    cp "$scratch/header.c" "$scratch/header.cc"
+    for compiler in 'gcc -std=c11' 'clang -std=c11' 'g++ -std=c++17' 'clang++ -std=c++17'; do
+        case $compiler in *++\ *) source=header.cc ;; *) source=header.c ;; esac
+        $compiler -fsyntax-only -pedantic -Wall -Wextra -Werror -Iinclude "$scratch/$source" >"$scratch/errors" 2>&1 ||
+            { echo "not clean with $compiler:" && head -n 4 "$scratch/errors"; }
+    done
+}
+
+# The shared library exports what the public header declares.
+exported()
+{
+    nm -D --defined-only --format=posix "$build/libtwinlog.so" | awk '$2 != "A" { sub(/@.*/, "", $1); print $1 }' |
+        sort >"$scratch/exported"
+    gcc -E -P -Iinclude include/twinlog.h | tr ';' '\n' | tr '\n' ' ' |
+        grep -oE '\btwinlog_[a-z_]+\(' | tr -d '(' | sort -u >"$scratch/declared"
+    comm -13 "$scratch/declared" "$scratch/exported" | sed 's/$/: exported, but not in the public header/'
+    comm -23 "$scratch/declared" "$scratch/exported" | sed 's/$/: in the public header, but not exported/'
+}
+
+report "files without a licence" "$(licence_lines)"
+report "words that do not belong here" "$(strange_words)"
+report "sources that are not compiled" "$(uncompiled)"
+report "tests that are not run" "$(unregistered)"
+report "the public header by itself" "$(header_alone)"
+report "symbols" "$(exported)"
+[ "$failures" = 0 ] && echo "tidy: nothing to complain about"
+exit "$((failures > 0))"

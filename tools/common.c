@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the subcommands share. See common.h. */
+#define _GNU_SOURCE
+#include "common.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char *program_name = "twinlog";
+
+/* ---- options ---------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    enum twinlog_io io;
+} io_names[] = {
+    { "auto", TWINLOG_IO_AUTO },           { "uring", TWINLOG_IO_URING },
+    { "dsync", TWINLOG_IO_DSYNC },         { "uring-linked", TWINLOG_IO_URING_LINKED },
+    { "fdatasync", TWINLOG_IO_FDATASYNC },
+};
+#define IO_NAMES (sizeof(io_names) / sizeof(io_names[0]))
+
+const char *io_name(uint32_t io)
+{
+    for (size_t i = 0; i < IO_NAMES; i++)
+        if (io_names[i].io == io)
+            return io_names[i].name;
+    return "unknown";
+}
+
+static uint32_t take_io(void)
+{
+    for (size_t i = 0; i < IO_NAMES; i++)
+        if (strcmp(io_names[i].name, optarg) == 0)
+            return io_names[i].io;
+    usage_error("--io: '%s' is none of auto, uring, uring-linked, dsync, fdatasync", optarg);
+}
+
+int next_option(const struct command *command, int argc, char **argv, const struct option *options)
+{
+    int value = getopt_long(argc, argv, "", options, NULL);
+
+    switch (value) {
+    case OPTION_HELP:
+        print_help(command->help);
+    case OPTION_VERSION:
+        print_version();
+    case '?': /* getopt has said what is wrong */
+        fprintf(stderr, "Try '%s --help'.\n", program_name);
+        exit(STATUS_USAGE);
+    default:
+        return value;
+    }
+}
+
+bool take_log_option(int value, struct twinlog_options *options)
+{
+    switch (value) {
+    case OPTION_MAX_RECORD:
+        options->max_record_bytes = (uint32_t)take_number("--max-record", 1, (256u << 20) - 8192);
+        return true;
+    case OPTION_SEGMENT:
+        options->segment_bytes = take_number("--segment", 64u << 10, UINT64_C(1) << 40);
+        if (options->segment_bytes % 4096)
+            usage_error("--segment: %s is not a multiple of 4096", optarg);
+        return true;
+    case OPTION_PAD:
+        options->flags |= TWINLOG_PAD;
+        return true;
+    case OPTION_BUFFERED:
+        options->flags |= TWINLOG_BUFFERED;
+        return true;
+    case OPTION_IO:
+        options->io = take_io();
+        return true;
+    default:
+        return false;
+    }
+}
+
+const char *take_directory(int argc, char **argv)
+{
+    if (optind == argc)
+        usage_error("which directory?");
+    if (optind + 1 < argc)
+        usage_error("one directory at a time: what is '%s'?", argv[optind + 1]);
+    if (!*argv[optind])
+        usage_error("the name of the directory is empty");
+    return argv[optind];
+}
+
+static uint64_t suffix_factor(const char *suffix)
+{
+    if (suffix[0] && suffix[1])
+        return 0;
+    switch (suffix[0]) {
+    case '\0':
+        return 1;
+    case 'K':
+        return UINT64_C(1) << 10;
+    case 'M':
+        return UINT64_C(1) << 20;
+    case 'G':
+        return UINT64_C(1) << 30;
+    default:
+        return 0;
+    }
+}
+
+uint64_t take_number(const char *option, uint64_t least, uint64_t most)
+{
+    char *suffix = NULL;
+    errno = 0;
+    uint64_t number = strtoull(optarg, &suffix, 10);
+    uint64_t factor = suffix_factor(suffix);
+
+    if (optarg[0] < '0' || optarg[0] > '9' || !factor)
+        usage_error("%s: '%s' is not a number (digits, then K, M, G or nothing)", option, optarg);
+    if (errno || __builtin_mul_overflow(number, factor, &number) || number < least || number > most)
+        usage_error("%s: %s is not between %" PRIu64 " and %" PRIu64, option, optarg, least, most);
+    return number;
+}
+
+void usage_error(const char *format, ...)
+{
+    va_list arguments;
+
+    fprintf(stderr, "%s: ", program_name);
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fprintf(stderr, "\nTry '%s --help'.\n", program_name);
+    exit(STATUS_USAGE);
+}
+
+void print_help(const char *help)
+{
+    fputs(help, stdout);
+    exit(finish_output(STATUS_FINE));
+}
+
+void print_version(void)
+{
+    printf("twinlog %s\n", twinlog_version());
+    exit(finish_output(STATUS_FINE));
+}
+
+/* ---- messages and results --------------------------------------------------------------------- */
+
+void set_program_name(const char *name)
+{
+    program_name = name;
+}
+
+void complain(const char *format, ...)
+{
+    va_list arguments;
+
+    clear_progress();
+    fprintf(stderr, "%s: ", program_name);
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputc('\n', stderr);
+}
+
+static const char *advice_for(int error)
+{
+    switch (error) {
+    case -EBUSY:
+        return "One process at a time writes a log: wait until the other one has closed it.";
+    case -ENOENT:
+        return "There is no log there. Check the path; 'twinlog append DIR' creates a log.";
+    case -ENOTDIR:
+        return "A log is a directory: check the path.";
+    case -ENOTEMPTY:
+        return "It holds other files but no log: name a new or an empty directory.";
+    case -EACCES:
+    case -EPERM:
+        return "Check the owner and the permissions of the directory and its files.";
+    case -EROFS:
+        return "The file system is mounted read-only.";
+    case -ENOSPC:
+    case -EDQUOT:
+    case -EFBIG:
+        return "Make room (or raise the limit), then try again.";
+    case -EIO:
+        return "The device failed: see the kernel's messages (dmesg), then try again.";
+    case -ENOTSUP:
+        return "That path does not work here: 'twinlog probe' shows which ones do.";
+    case -EINVAL:
+        return "The options do not go together: see --help for their limits.";
+    case -EMFILE:
+    case -ENFILE:
+        return "Raise the limit on open files (ulimit -n).";
+    case TWINLOG_ECORRUPT:
+        return "'twinlog verify DIR' lists every finding. The log was left as it is.";
+    case TWINLOG_EVERSION:
+        return "Use a newer twinlog. The log was left as it is.";
+    case TWINLOG_EFOREIGN:
+        return "Move what does not belong to the log out of its directory.";
+    case TWINLOG_EPRUNED:
+        return "'twinlog stat DIR' shows the first LSN that is still there.";
+    default:
+        return NULL;
+    }
+}
+
+int fail(const char *doing, const char *dir, int error, const struct twinlog_report *report,
+         const char *advice)
+{
+    char place[160] = "";
+
+    complain("cannot %s '%s': %s", doing, dir, twinlog_strerror(error));
+    if (report)
+        describe_place(place, sizeof(place), report);
+    if (report && report->text[0]) {
+        complain("%s%s%s", place, *place ? ": " : "", report->text);
+        return status_of(error);
+    }
+    if (*place)
+        complain("%s", place);
+    if (!advice)
+        advice = advice_for(error);
+    if (advice)
+        complain("%s", advice);
+    return status_of(error);
+}
+
+int status_of(int error)
+{
+    if (error >= 0)
+        return STATUS_FINE;
+    return error == TWINLOG_ECORRUPT ? STATUS_DAMAGED : STATUS_FAILED;
+}
+
+void describe_place(char *ret_text, size_t size, const struct twinlog_report *report)
+{
+    char lsns[64] = "";
+
+    *ret_text = '\0';
+    if (report->first_lsn && report->last_lsn > report->first_lsn)
+        snprintf(lsns, sizeof(lsns), ", LSN %" PRIu64 " to %" PRIu64, report->first_lsn, report->last_lsn);
+    else if (report->first_lsn)
+        snprintf(lsns, sizeof(lsns), ", LSN %" PRIu64, report->first_lsn);
+    if (report->segment)
+        snprintf(ret_text, size, "segment %" PRIu64 ", %s, offset %" PRIu64 "%s", report->segment,
+                 report->file, report->offset, lsns);
+    else if (report->file[0])
+        snprintf(ret_text, size, "%s%s", report->file, lsns);
+}
+
+const char *finding_name(uint32_t finding)
+{
+    static const char *const names[] = {
+        [TWINLOG_FOUND_NOTHING] = "nothing",
+        [TWINLOG_FOUND_NEW_LOG] = "new-log",
+        [TWINLOG_FOUND_CLEAN_CLOSE] = "clean-close",
+        [TWINLOG_FOUND_CLEAN_END] = "clean-end",
+        [TWINLOG_FOUND_TORN_TAIL] = "torn-tail",
+        [TWINLOG_FOUND_DAMAGE] = "damage",
+        [TWINLOG_FOUND_BAD_HEADER] = "bad-header",
+        [TWINLOG_FOUND_MISSING_SEGMENT] = "missing-segment",
+        [TWINLOG_FOUND_FOREIGN_FILE] = "foreign-file",
+        [TWINLOG_FOUND_NEWER_FORMAT] = "newer-format",
+        [TWINLOG_FOUND_DIRTY_PADDING] = "dirty-padding",
+        [TWINLOG_FOUND_SYSTEM_ERROR] = "system-error",
+    };
+    return finding < sizeof(names) / sizeof(names[0]) ? names[finding] : "unknown";
+}
+
+const char *action_name(uint32_t action)
+{
+    static const char *const names[] = {
+        [TWINLOG_DID_NOTHING] = "nothing",
+        [TWINLOG_DID_CUT] = "cut",
+        [TWINLOG_WOULD_CUT] = "would-cut",
+        [TWINLOG_DID_REFUSE] = "refuse",
+    };
+    return action < sizeof(names) / sizeof(names[0]) ? names[action] : "unknown";
+}
+
+void describe_bytes(char *ret_text, size_t size, uint64_t bytes)
+{
+    static const char *const units[] = { "KiB", "MiB", "GiB", "TiB", "PiB" };
+    double amount = (double)bytes / 1024;
+    size_t unit = 0;
+
+    if (bytes < 1024) {
+        snprintf(ret_text, size, "%" PRIu64 " bytes", bytes);
+        return;
+    }
+    while (amount >= 1024 && unit + 1 < sizeof(units) / sizeof(units[0])) {
+        amount /= 1024;
+        unit++;
+    }
+    snprintf(ret_text, size, "%.1f %s", amount, units[unit]);
+}
+
+int output_error(void)
+{
+    if (errno != EPIPE)
+        complain("cannot write to standard output: %s", strerror(errno));
+    return STATUS_FAILED;
+}
+
+int finish_output(int status)
+{
+    bool has_failed = ferror(stdout) != 0;
+
+    if (fclose(stdout) != 0 || has_failed)
+        return output_error();
+    return status;
+}
+
+/* ---- time and progress ------------------------------------------------------------------------ */
+
+uint64_t monotonic_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static bool is_progress_shown;
+
+bool is_progress_due(void)
+{
+    static uint64_t next_ns;
+    uint64_t now_ns = monotonic_ns();
+
+    if (now_ns < next_ns || !isatty(STDERR_FILENO))
+        return false;
+    next_ns = now_ns + 200000000;
+    return true;
+}
+
+void show_progress(const char *format, ...)
+{
+    va_list arguments;
+
+    fputs("\r\033[K", stderr);
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fflush(stderr);
+    is_progress_shown = true;
+}
+
+void clear_progress(void)
+{
+    if (is_progress_shown)
+        fputs("\r\033[K", stderr);
+    is_progress_shown = false;
+}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the subcommands of twinlog share: exit statuses, options, messages, the end of the output.
+ *
+ * A wrong command line ends the process at once with status 2 (nothing is open by then); everything
+ * else is reported with complain() or fail() and returned as a status to main().
+ */
+#ifndef TOOLS_COMMON_H
+#define TOOLS_COMMON_H
+
+#include <twinlog.h>
+
+#include <getopt.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum status {
+    STATUS_FINE = 0,
+    STATUS_FAILED = 1,  /* an operation failed */
+    STATUS_USAGE = 2,   /* the command line is wrong */
+    STATUS_DAMAGED = 3, /* acknowledged data is damaged */
+};
+
+struct command {
+    const char *name;
+    const char *summary; /* one line for the list of commands */
+    const char *help;
+    int (*run)(const struct command *command, int argc, char **argv); /* argv[0] is the command's name */
+};
+
+extern const struct command append_command;
+extern const struct command cat_command;
+extern const struct command stat_command;
+extern const struct command verify_command;
+extern const struct command bench_command;
+extern const struct command probe_command;
+
+/* How records follow each other on standard input and output. */
+enum framing {
+    FRAMING_LINES,
+    FRAMING_NUL,
+    FRAMING_LENGTH
+};
+
+/* ---- options ---------------------------------------------------------------------------------- */
+
+/* Values of options: above every character, so that they never look like a short option. */
+enum option_value {
+    OPTION_HELP = 256,
+    OPTION_VERSION,
+    OPTION_JSON,
+    OPTION_NUL,
+    OPTION_FRAMED,
+    OPTION_PRINT_LSN,
+    OPTION_FROM,
+    OPTION_TO,
+    OPTION_THREADS,
+    OPTION_SIZE,
+    OPTION_SECONDS,
+    OPTION_MAX_RECORD,
+    OPTION_SEGMENT,
+    OPTION_PAD,
+    OPTION_BUFFERED,
+    OPTION_IO,
+};
+
+/* clang-format off */
+#define FLAG(name, value) { name, no_argument, NULL, value }
+#define WITH_ARGUMENT(name, value) { name, required_argument, NULL, value }
+
+/* Ends every table of options. */
+#define COMMON_OPTIONS \
+    FLAG("help", OPTION_HELP), \
+    FLAG("version", OPTION_VERSION), \
+    { NULL, 0, NULL, 0 }
+
+/* Options of the commands that open a log for writing, as a table and in words for --help. */
+#define LOG_OPTIONS \
+    WITH_ARGUMENT("max-record", OPTION_MAX_RECORD), \
+    WITH_ARGUMENT("segment", OPTION_SEGMENT), \
+    FLAG("pad", OPTION_PAD), \
+    FLAG("buffered", OPTION_BUFFERED), \
+    WITH_ARGUMENT("io", OPTION_IO)
+/* clang-format on */
+
+#define LOG_OPTIONS_HELP                                                                                     \
+    "  --max-record BYTES  largest record (default 4M)\n"                                                    \
+    "  --segment BYTES     largest segment file, a multiple of 4096 (default 64M)\n"                         \
+    "  --pad               never rewrite a block that holds acknowledged records\n"                          \
+    "  --buffered          do not use direct I/O\n"                                                          \
+    "  --io PATH           auto, uring, uring-linked, dsync or fdatasync (default auto)\n"
+#define COMMON_OPTIONS_HELP                                                                                  \
+    "  --help              show this text\n"                                                                 \
+    "  --version           show the version\n"
+
+/* The next option of the command line, -1 after the last one. Answers --help and --version itself,
+ * and ends the process on an option it does not know. */
+int next_option(const struct command *command, int argc, char **argv, const struct option *options);
+
+/* If `value` is one of LOG_OPTIONS, puts it into `options` and returns true. */
+bool take_log_option(int value, struct twinlog_options *options);
+
+/* The one operand. */
+const char *take_directory(int argc, char **argv);
+
+/* The argument of the option that next_option() just returned: a number from `least` to `most` with
+ * an optional suffix K, M or G (powers of 1024). */
+uint64_t take_number(const char *option, uint64_t least, uint64_t most);
+
+_Noreturn void usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+_Noreturn void print_help(const char *help);
+_Noreturn void print_version(void);
+
+/* ---- messages and results --------------------------------------------------------------------- */
+
+/* The name that messages begin with, "twinlog append". */
+void set_program_name(const char *name);
+
+/* One line on standard error. */
+void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Reports "cannot DOING 'DIR'", why, and the place and the words of `report` (may be NULL). Where that
+ * has no words, says what to do next: `advice` if it is not NULL, else what suits the error. Returns
+ * the exit status for it. */
+int fail(const char *doing, const char *dir, int error, const struct twinlog_report *report,
+         const char *advice);
+
+/* The exit status for a result of the library. */
+int status_of(int error);
+
+/* "segment 1, FILE, offset 4096, LSN 7"; empty when the report names no place. */
+void describe_place(char *ret_text, size_t size, const struct twinlog_report *report);
+
+/* One word for a finding or an action, as in "torn-tail". */
+const char *finding_name(uint32_t finding);
+const char *action_name(uint32_t action);
+
+/* One word for a path to the disk, as --io takes it. */
+const char *io_name(uint32_t io);
+
+/* "512 bytes", "1.5 MiB". */
+void describe_bytes(char *ret_text, size_t size, uint64_t bytes);
+
+/* Reports that standard output did not take what was written to it, with errno as the reason.
+ * Quiet when its reader has gone, which is how `| head` ends. */
+int output_error(void);
+
+/* Flushes and closes standard output. `status`, or what output_error() says if that fails. */
+int finish_output(int status);
+
+/* ---- time and progress ------------------------------------------------------------------------ */
+
+uint64_t monotonic_ns(void);
+
+/* A line on standard error that is overwritten by the next one; only where that is a terminal, and
+ * not more often than people can read. */
+bool is_progress_due(void);
+void show_progress(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void clear_progress(void);
+
+#endif

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Standard input cut into records: lines, NUL-terminated strings, or frames with a length in front.
+ *
+ * Read in large blocks; a record lies in the buffer whole, which grows with the largest record that is
+ * allowed, not with a line that never ends.
+ *
+ *     do
+ *         while ((result = input_next(&input, &data, &size)) > 0)
+ *             ...
+ *     while (result == 0 && (result = input_fill(&input)) > 0);
+ */
+#ifndef TOOLS_INPUT_H
+#define TOOLS_INPUT_H
+
+#include "common.h"
+
+struct input {
+    enum framing framing;
+    size_t record_limit;  /* largest record in bytes */
+    unsigned char *bytes; /* [begin, end) was read and not returned yet */
+    size_t capacity;
+    size_t begin;
+    size_t end;
+    size_t searched;  /* no terminator in [begin, searched) */
+    uint64_t records; /* returned so far */
+    uint64_t offset;  /* in the input, of `begin` */
+    bool is_ended;
+};
+
+int input_init(struct input *input, enum framing framing, size_t record_limit);
+void input_free(struct input *input);
+
+/* 1 = the next record, in memory that is valid until input_fill(); 0 = it is not there whole, or
+ * there is none; -EMSGSIZE = it is larger than the limit; -EBADMSG = the input ended inside a frame. */
+int input_next(struct input *input, const void **ret_data, size_t *ret_size);
+
+/* Waits for more input: 1 = there is some, or the last record may now be taken; 0 = the end;
+ * -ECANCELED = stop_fd() is readable; or an error. */
+int input_fill(struct input *input);
+
+#endif

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* JSON (RFC 8259) on standard output: numbers, text, base64 (RFC 4648), times (RFC 3339). */
+#define _GNU_SOURCE
+#include "json.h"
+
+#include "common.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+static bool needs_comma;
+
+static void put(const char *text)
+{
+    fputs_unlocked(text, stdout);
+}
+static void put_char(char c)
+{
+    putc_unlocked(c, stdout);
+}
+
+static void begin_value(const char *key)
+{
+    if (needs_comma)
+        put_char(',');
+    needs_comma = true;
+    if (key) {
+        put_char('"');
+        put(key);
+        put("\":");
+    }
+}
+
+static void begin_container(const char *key, char bracket)
+{
+    begin_value(key);
+    put_char(bracket);
+    needs_comma = false;
+}
+
+static void end_container(char bracket)
+{
+    put_char(bracket);
+    needs_comma = true;
+}
+
+void json_begin_object(const char *key)
+{
+    begin_container(key, '{');
+}
+void json_end_object(void)
+{
+    end_container('}');
+}
+void json_begin_array(const char *key)
+{
+    begin_container(key, '[');
+}
+void json_end_array(void)
+{
+    end_container(']');
+}
+
+void json_end_line(void)
+{
+    put_char('\n');
+    needs_comma = false;
+}
+
+void json_number(const char *key, uint64_t value)
+{
+    begin_value(key);
+    printf("%" PRIu64, value);
+}
+
+void json_signed(const char *key, int64_t value)
+{
+    begin_value(key);
+    printf("%" PRId64, value);
+}
+
+void json_decimal(const char *key, double value)
+{
+    begin_value(key);
+    printf("%.3f", value);
+}
+
+void json_boolean(const char *key, bool value)
+{
+    begin_value(key);
+    put(value ? "true" : "false");
+}
+
+void json_time(const char *key, int64_t time_ns)
+{
+    char text[40] = "";
+    int64_t nanoseconds = time_ns % 1000000000;
+    time_t seconds = (time_t)(time_ns / 1000000000);
+    struct tm tm;
+
+    if (nanoseconds < 0) {
+        nanoseconds += 1000000000;
+        seconds--;
+    }
+    gmtime_r(&seconds, &tm); /* 64 bits of nanoseconds are years 1677 to 2262: cannot fail */
+    strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
+    begin_value(key);
+    printf("\"%s.%09" PRId64 "Z\"", text, nanoseconds);
+}
+
+/* Length of the character that `bytes` begins with by RFC 3629 (nothing overlong, no surrogates, at
+ * most U+10FFFF); 0 = not UTF-8. */
+static size_t utf8_length(const unsigned char *bytes, size_t size)
+{
+    unsigned char least = 0x80; /* range of the second byte */
+    unsigned char most = 0xbf;
+    size_t length = 0;
+
+    if (bytes[0] < 0x80)
+        return 1;
+    if (bytes[0] >= 0xc2 && bytes[0] <= 0xdf)
+        length = 2;
+    else if (bytes[0] >= 0xe0 && bytes[0] <= 0xef)
+        length = 3;
+    else if (bytes[0] >= 0xf0 && bytes[0] <= 0xf4)
+        length = 4;
+    if (!length || size < length)
+        return 0;
+    if (bytes[0] == 0xe0)
+        least = 0xa0;
+    else if (bytes[0] == 0xed)
+        most = 0x9f;
+    else if (bytes[0] == 0xf0)
+        least = 0x90;
+    else if (bytes[0] == 0xf4)
+        most = 0x8f;
+    if (bytes[1] < least || bytes[1] > most)
+        return 0;
+    for (size_t i = 2; i < length; i++)
+        if ((bytes[i] & 0xc0) != 0x80)
+            return 0;
+    return length;
+}
+
+static bool is_utf8(const unsigned char *bytes, size_t size)
+{
+    while (size) {
+        size_t length = utf8_length(bytes, size);
+        if (!length)
+            return false;
+        bytes += length;
+        size -= length;
+    }
+    return true;
+}
+
+static bool is_plain(unsigned char c)
+{
+    return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
+}
+
+static void put_escaped(unsigned char c)
+{
+    if (c == '\n') {
+        put("\\n");
+    } else if (c == '\t') {
+        put("\\t");
+    } else if (c < 0x20) {
+        printf("\\u%04x", c);
+    } else {
+        put_char('\\');
+        put_char((char)c);
+    }
+}
+
+static void put_string(const unsigned char *bytes, size_t size)
+{
+    put_char('"');
+    while (size) {
+        size_t length = 0;
+        while (length < size && is_plain(bytes[length]))
+            length++;
+        if (length == 0 && bytes[0] >= 0x80)
+            length = utf8_length(bytes, size);
+        if (length) {
+            fwrite_unlocked(bytes, 1, length, stdout);
+        } else {
+            if (bytes[0] >= 0x80)
+                put("\\ufffd");
+            else
+                put_escaped(bytes[0]);
+            length = 1;
+        }
+        bytes += length;
+        size -= length;
+    }
+    put_char('"');
+}
+
+static void put_base64(const unsigned char *bytes, size_t size)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+    put_char('"');
+    for (size_t i = 0; i < size; i += 3) {
+        size_t left = size - i;
+        uint32_t three = (uint32_t)bytes[i] << 16;
+        if (left > 1)
+            three |= (uint32_t)bytes[i + 1] << 8;
+        if (left > 2)
+            three |= bytes[i + 2];
+        put_char(digits[three >> 18]);
+        put_char(digits[three >> 12 & 63]);
+        put_char(left > 1 ? digits[three >> 6 & 63] : '=');
+        put_char(left > 2 ? digits[three & 63] : '=');
+    }
+    put_char('"');
+}
+
+void json_text(const char *key, const char *text)
+{
+    begin_value(key);
+    put_string((const unsigned char *)text, strlen(text));
+}
+
+void json_bytes(const char *key, const void *data, size_t size)
+{
+    if (is_utf8(data, size)) {
+        begin_value(key);
+        put_string(data, size);
+    } else {
+        begin_value(NULL);
+        put_char('"');
+        put(key);
+        put("_base64\":");
+        put_base64(data, size);
+    }
+}
+
+void json_report(const char *key, const struct twinlog_report *report)
+{
+    json_begin_object(key);
+    json_text("finding", finding_name(report->finding));
+    json_text("action", action_name(report->action));
+    json_signed("error", report->error);
+    json_number("segment", report->segment);
+    json_text("file", report->file);
+    json_number("offset", report->offset);
+    json_number("bytes", report->bytes);
+    json_number("first_lsn", report->first_lsn);
+    json_number("last_lsn", report->last_lsn);
+    json_text("text", report->text);
+    json_end_object();
+}

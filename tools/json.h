@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * JSON on standard output, for --json. One value at a time; the writer keeps the commas.
+ *
+ * `key` is NULL for an element of an array and for the outermost value. Write errors stay in stdout's
+ * error flag for finish_output() to find.
+ */
+#ifndef TOOLS_JSON_H
+#define TOOLS_JSON_H
+
+#include <twinlog.h>
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+void json_begin_object(const char *key);
+void json_end_object(void);
+void json_begin_array(const char *key);
+void json_end_array(void);
+void json_end_line(void); /* after the outermost value */
+
+void json_number(const char *key, uint64_t value);
+void json_signed(const char *key, int64_t value);
+void json_decimal(const char *key, double value); /* three places */
+void json_boolean(const char *key, bool value);
+void json_text(const char *key, const char *text); /* what is not UTF-8 becomes U+FFFD */
+void json_time(const char *key, int64_t time_ns);  /* since 1970, as "2026-11-20T07:30:00.123456789Z" */
+
+/* "KEY": the bytes as text where they are UTF-8, else "KEY_base64". */
+void json_bytes(const char *key, const void *data, size_t size);
+void json_report(const char *key, const struct twinlog_report *report);
+
+#endif

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* twinlog: the command. Finds the subcommand and hands over to it. */
+#define _GNU_SOURCE
+#include "common.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static const struct command *const commands[] = {
+    &append_command, &cat_command, &stat_command, &verify_command, &bench_command, &probe_command,
+};
+#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static void print_overview(void)
+{
+    printf("Usage: twinlog COMMAND DIR [options]\n"
+           "\n"
+           "Keeps an append-only log in a directory. A record that was acknowledged is on stable\n"
+           "storage and survives the end of the process, of the kernel, and of the power.\n"
+           "\n");
+    for (size_t i = 0; i < COMMANDS; i++)
+        printf("  %-18s  %s\n", commands[i]->name, commands[i]->summary);
+    printf("\n" COMMON_OPTIONS_HELP "\n"
+           "'twinlog COMMAND --help' says more about each.\n"
+           "\n"
+           "Exit status: 0 fine; 1 an operation failed; 2 wrong usage; 3 acknowledged data is\n"
+           "damaged.\n"
+           "\n"
+           "Example: write a log and read it again\n"
+           "  seq 5 | twinlog append numbers\n"
+           "  twinlog cat numbers\n");
+}
+
+static const struct command *find_command(const char *name)
+{
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (strcmp(commands[i]->name, name) == 0)
+            return commands[i];
+    usage_error("there is no command '%s'", name);
+}
+
+/* A descriptor 0, 1 or 2 that is closed must not be given to a file of the log, which would then be
+ * read as input or written as output. Opened the wrong way round, using it is an error as it ought to
+ * be. */
+static void fill_standard_descriptors(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
+}
+
+int main(int argc, char **argv)
+{
+    char name[32];
+
+    fill_standard_descriptors();
+    if (argc < 2)
+        usage_error("which command?");
+    if (strcmp(argv[1], "--version") == 0)
+        print_version();
+    if (strcmp(argv[1], "--help") == 0) {
+        print_overview();
+        return finish_output(STATUS_FINE);
+    }
+    const struct command *command = find_command(argv[1]);
+    snprintf(name, sizeof(name), "twinlog %s", command->name);
+    set_program_name(name);
+    argv[1] = name; /* what getopt's messages begin with */
+    return command->run(command, argc - 1, argv + 1);
+}
