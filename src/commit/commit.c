@@ -38,7 +38,7 @@
 #include <sys/mman.h>
 
 #define CACHE_LINE 64
-#define YIELDS_BEFORE_SLEEP 4
+#define YIELDS_BEFORE_SLEEP 8
 #define PATIENCE 1000 /* tries of a write that is interrupted or makes no progress */
 #define MAX_GATHER_SKIPS 64u
 
