@@ -155,10 +155,11 @@ struct twinlog; /* one open log; every function on it may be called from any thr
 int twinlog_open(const char *dir, const struct twinlog_options *options, struct twinlog **ret_log);
 
 /* Lets threads that are inside a call on `log` finish, makes every accepted record durable, marks the
- * log as closed, frees it, and says how that went: 0, or the error that kept some record from being
- * durable. The handle is gone in either case. Nobody may start a call on `log` once close has begun.
- * In a forked child: frees the child's memory and returns TWINLOG_EFORKED; its descriptors of segments
- * stay open until it ends or calls exec. NULL is allowed. */
+ * log as closed, frees it, and says how that went: 0, or the error that kept some record, or the mark of
+ * the close, from being durable. A full disk that leaves no room for the mark alone is no error. The
+ * handle is gone in either case. Nobody may start a call on `log` once close has begun. In a forked
+ * child: frees the child's memory and returns TWINLOG_EFORKED; its descriptors of segments stay open
+ * until it ends or calls exec. NULL is allowed. */
 int twinlog_close(struct twinlog *log);
 
 /* ---- appending -------------------------------------------------------------------------------- */
