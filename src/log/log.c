@@ -347,50 +347,36 @@ static void leave(struct twinlog *log, int cancel_state)
     pthread_setcancelstate(cancel_state, NULL);
 }
 
-static int put(struct twinlog *log, const void *data, size_t size, bool will_wait, uint64_t *ret_lsn)
+/* An append, or, without waiting, an enqueue. */
+static int append(struct twinlog *log, const void *data, size_t size, bool will_wait, uint64_t *ret_lsn)
 {
-    *ret_lsn = 0;
-    if (!data && size > 0)
-        return -EINVAL;
-    if (atomic_load_explicit(&log->inside, memory_order_relaxed) & CLOSING)
-        return -ESHUTDOWN;
-    return twl_commit_put(log->commit, data, size, will_wait, ret_lsn);
+    uint64_t lsn = 0;
+    int cancel_state;
+    int rc = enter(log, &cancel_state);
+    if (rc == 0) {
+        if (!data && size > 0)
+            rc = -EINVAL;
+        else if (atomic_load_explicit(&log->inside, memory_order_relaxed) & CLOSING)
+            rc = -ESHUTDOWN;
+        else
+            rc = twl_commit_put(log->commit, data, size, will_wait, &lsn);
+        if (rc == 0 && will_wait)
+            rc = twl_commit_wait(log->commit, lsn);
+        leave(log, cancel_state);
+    }
+    if (ret_lsn)
+        *ret_lsn = lsn;
+    return rc;
 }
 
 int twinlog_append(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn)
 {
-    uint64_t lsn;
-    int cancel_state;
-    int rc = enter(log, &cancel_state);
-    if (rc < 0) {
-        if (ret_lsn)
-            *ret_lsn = 0;
-        return rc;
-    }
-    rc = put(log, data, size, true, &lsn);
-    if (rc == 0)
-        rc = twl_commit_wait(log->commit, lsn);
-    leave(log, cancel_state);
-    if (ret_lsn)
-        *ret_lsn = lsn;
-    return rc;
+    return append(log, data, size, true, ret_lsn);
 }
 
 int twinlog_enqueue(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn)
 {
-    uint64_t lsn;
-    int cancel_state;
-    int rc = enter(log, &cancel_state);
-    if (rc < 0) {
-        if (ret_lsn)
-            *ret_lsn = 0;
-        return rc;
-    }
-    rc = put(log, data, size, false, &lsn);
-    leave(log, cancel_state);
-    if (ret_lsn)
-        *ret_lsn = lsn;
-    return rc;
+    return append(log, data, size, false, ret_lsn);
 }
 
 int twinlog_wait(struct twinlog *log, uint64_t lsn)
