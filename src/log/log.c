@@ -40,7 +40,6 @@ struct twinlog {
     uint64_t first_lsn;
     uint32_t opened_segments; /* with groups, when it was opened */
     uint64_t opened_bytes;
-    bool is_new;
     uint32_t io_kind;
     char io_reason[160];
     _Atomic uint32_t inside; /* calls that have not returned, and CLOSING; close sleeps on it */
@@ -152,7 +151,6 @@ static int create_first_segment(struct opening *o)
     if (rc < 0)
         return refuse_system(o, rc, "create the first segment");
     o->recovery.offset = SEGMENT_DATA_OFFSET;
-    o->log->is_new = true;
     return 0;
 }
 
@@ -244,15 +242,15 @@ static int begin_epoch(struct opening *o)
 static void tell(struct opening *o)
 {
     struct twinlog *log = o->log;
-    if (log->is_new) {
+    bool is_new = o->set.count == 0;
+    if (is_new)
         twl_report(&o->report, TWINLOG_FOUND_NEW_LOG, TWINLOG_DID_NOTHING, 0, "a new log was created");
-    } else if (o->report.action == TWINLOG_WOULD_CUT) {
+    else if (o->report.action == TWINLOG_WOULD_CUT)
         o->report.action = TWINLOG_DID_CUT;
-    }
     log->epoch = o->epoch.number;
-    log->first_lsn = o->set.count > 0 ? max_u64(o->set.entries[0].first_lsn, 1) : 1;
+    log->first_lsn = is_new ? 1 : max_u64(o->set.entries[0].first_lsn, 1);
     log->opened_segments = (uint32_t)o->recovery.index + 1;
-    log->opened_bytes = log->is_new ? min_u64(FIRST_SEGMENT_BYTES, log->options.segment_bytes) : 0;
+    log->opened_bytes = is_new ? min_u64(FIRST_SEGMENT_BYTES, log->options.segment_bytes) : 0;
     for (size_t i = 0; i < o->set.count; i++)
         log->opened_bytes += o->set.entries[i].header.bytes;
     twl_live_publish(&log->live, o->epoch.number, o->recovery.position.next_lsn - 1);
