@@ -114,20 +114,26 @@ static void watched_reap(struct io *io, struct io_write *write)
     atomic_fetch_sub(&seam.in_flight, 1);
 }
 
-static struct twinlog *open_watched(uint32_t flags, uint32_t untorn_bytes)
+static struct io *watch(void)
 {
-    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct io *io;
-    struct twinlog *log;
-    options.flags = flags | TWINLOG_BUFFERED;
-    options.buffer_bytes = 65536;
-    options.segment_bytes = SHADOW_BYTES;
     ck_assert_int_eq(twl_io_posix_create(seam.directory, true, &io), 0);
     seam.real = io->ops;
     seam.ops = *io->ops;
     seam.ops.submit = watched_submit;
     seam.ops.reap = watched_reap;
     io->ops = &seam.ops;
+    return io;
+}
+
+static struct twinlog *open_watched(uint32_t flags, uint32_t untorn_bytes)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct io *io = watch();
+    struct twinlog *log;
+    options.flags = flags | TWINLOG_BUFFERED;
+    options.buffer_bytes = 65536;
+    options.segment_bytes = SHADOW_BYTES;
     io->untorn_bytes = untorn_bytes;
     ck_assert_int_eq(twl_log_open(io, &options, &log), 0);
     return log;
@@ -337,6 +343,32 @@ START_TEST(a_failed_write_or_sync_poisons_the_log_and_nothing_is_tried_again)
 }
 END_TEST
 
+/* A thread may look for poison, find none, and become leader only after the one before has failed. */
+START_TEST(a_leader_that_comes_after_a_failure_writes_nothing)
+{
+    struct io *io = watch();
+    struct commit *commit;
+    struct commit_config config = { .io = io,
+                                    .offset = SEGMENT_DATA_OFFSET,
+                                    .position = { .next_lsn = 1 },
+                                    .epoch = { .number = 1 },
+                                    .buffer_bytes = 16384,
+                                    .max_record_bytes = 4096 };
+    const struct segment_plan plan = { .sequence = 1, .bytes = SEGMENT_MIN_BYTES };
+    ck_assert_int_eq(twl_segment_create(io, &plan, &config.segment), 0);
+    ck_assert_int_eq(twl_commit_create(&config, &commit), 0);
+    ck_assert_int_eq(twl_commit_mark(commit, GROUP_START), 0);
+    atomic_store(&seam.fail_written, -EIO);
+    atomic_store(&seam.times, 1);
+    ck_assert_int_eq(twl_commit_mark(commit, GROUP_CLOSE), -EIO);
+    unsigned writes = atomic_load(&seam.writes);
+    ck_assert_int_eq(twl_commit_mark(commit, GROUP_CLOSE), -EIO);
+    ck_assert_uint_eq(atomic_load(&seam.writes), writes);
+    twl_commit_destroy(commit, false);
+    io->ops->destroy(io);
+}
+END_TEST
+
 /* ---- many writers ------------------------------------------------------------------------------ */
 
 struct writer {
@@ -483,6 +515,7 @@ Suite *commit_suite(void)
     tcase_add_checked_fixture(failing, set_up, tear_down);
     tcase_add_loop_test(failing, a_failed_write_or_sync_poisons_the_log_and_nothing_is_tried_again, 0,
                         (int)(sizeof(failures) / sizeof(failures[0])));
+    tcase_add_test(failing, a_leader_that_comes_after_a_failure_writes_nothing);
     suite_add_tcase(suite, failing);
     TCase *many = tcase_create("many writers");
     tcase_add_checked_fixture(many, set_up, tear_down);

@@ -876,6 +876,22 @@ START_TEST(a_second_copy_of_a_segment_is_refused)
 }
 END_TEST
 
+/* Or a later roll would make a segment of that name, in its place. */
+START_TEST(a_segment_under_the_name_of_another_one_is_refused)
+{
+    char right[700], wrong[700];
+
+    make_log_of_segments();
+    const uint64_t unused = 0x99;
+    snprintf(right, sizeof(right), "%s", log_segment(2));
+    snprintf(wrong, sizeof(wrong), "%s", log_segment(unused));
+    ck_assert_int_eq(rename(right, wrong), 0);
+    expect_refused(TWINLOG_EFOREIGN, unused);
+    ck_assert_int_eq(rename(wrong, right), 0);
+    log_close(log_open(NULL));
+}
+END_TEST
+
 /* A link may lead out of the directory, a pipe keeps its reader waiting. */
 START_TEST(a_segment_must_be_a_regular_file)
 {
@@ -964,6 +980,7 @@ Suite *process_suite(void)
     tcase_add_test(tests, a_missing_segment_is_damage);
     tcase_add_test(tests, a_segment_of_another_log_is_refused);
     tcase_add_test(tests, a_second_copy_of_a_segment_is_refused);
+    tcase_add_test(tests, a_segment_under_the_name_of_another_one_is_refused);
     tcase_add_test(tests, a_segment_must_be_a_regular_file);
     tcase_add_test(tests, a_lock_file_that_is_a_link_is_refused);
     return suite;
