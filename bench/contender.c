@@ -67,10 +67,14 @@ bool twinlog_setup_parse(const char *option, struct twinlog_setup *setup)
         setup->is_fresh = true;
     else if (strcmp(option, "prepared") == 0)
         setup->is_fresh = false;
+    else if (strcmp(option, "no-recycle") == 0)
+        setup->is_not_recycling = true;
     else if ((value = value_of(option, "io")))
         is_good = io_parse(value, &setup->io);
     else if ((value = value_of(option, "segment")))
         is_good = bytes_parse(value, &setup->segment_bytes);
+    else if ((value = value_of(option, "keep")))
+        is_good = bytes_parse(value, &setup->keep_bytes);
     else if ((value = value_of(option, "buffer")))
         is_good = u32_parse(value, &setup->buffer_bytes);
     else if ((value = value_of(option, "spares")))
@@ -92,6 +96,7 @@ static bool contender_parse(const char *text, const struct twinlog_setup *defaul
         return false;
     }
     memcpy(contender->label, copy, sizeof(copy));
+    contender->trial = NULL;
     contender->twinlog = *defaults;
     const char *name = strtok_r(copy, ":", &rest);
     contender->peer = name ? peer_find(name) : NULL;

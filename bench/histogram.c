@@ -37,6 +37,7 @@ void histogram_add(struct histogram *histogram, uint64_t ns)
 {
     histogram->buckets[bucket_of(ns)]++;
     histogram->count++;
+    histogram->sum_ns += ns;
     if (ns > histogram->largest_ns)
         histogram->largest_ns = ns;
 }
@@ -46,6 +47,7 @@ void histogram_merge(struct histogram *into, const struct histogram *from)
     for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++)
         into->buckets[i] += from->buckets[i];
     into->count += from->count;
+    into->sum_ns += from->sum_ns;
     if (from->largest_ns > into->largest_ns)
         into->largest_ns = from->largest_ns;
 }

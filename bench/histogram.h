@@ -2,7 +2,8 @@
 /*
  * Latencies counted in buckets that grow with the value: exact below 64 ns, and from there 64 buckets
  * for each doubling, so a percentile is off by less than 0.8 %. A fixed size, no allocation: every
- * thread has its own and they are merged when the clock has stopped. The largest value is kept exactly.
+ * thread has its own and they are merged when the clock has stopped. The largest value and the sum are
+ * exact.
  */
 #ifndef HISTOGRAM_H
 #define HISTOGRAM_H
@@ -15,7 +16,7 @@
 
 struct histogram {
     uint64_t count;
-    uint64_t largest_ns;
+    uint64_t largest_ns, sum_ns;
     uint64_t buckets[HISTOGRAM_BUCKETS];
 };
 

@@ -2,6 +2,7 @@
 /* Reads the description of the machine from /proc, /sys and uname(). */
 #include "machine.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,4 +103,25 @@ void machine_describe(const char *dir, struct machine *ret_machine)
     machine.is_volatile =
         strcmp(machine.filesystem, "tmpfs") == 0 || strcmp(machine.filesystem, "ramfs") == 0;
     *ret_machine = machine;
+}
+
+/* Documentation/block/stat.rst of the kernel: requests, merges, sectors and milliseconds of reading, then of
+ * writing. */
+void device_count(const char *dir, struct device_counters *ret_counters)
+{
+    char path[128];
+    struct stat status;
+    unsigned long long writes, sectors;
+    FILE *file = NULL;
+
+    *ret_counters = (struct device_counters){ NAN, NAN };
+    if (stat(dir, &status) == 0) {
+        snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/stat", major(status.st_dev), minor(status.st_dev));
+        file = fopen(path, "re");
+    }
+    if (!file)
+        return;
+    if (fscanf(file, "%*u %*u %*u %*u %llu %*u %llu", &writes, &sectors) == 2)
+        *ret_counters = (struct device_counters){ (double)writes, (double)sectors * 512 };
+    fclose(file);
 }

@@ -20,4 +20,11 @@ struct machine {
 /* What could not be found out is "unknown". `dir` is where the benchmark writes. */
 void machine_describe(const char *dir, struct machine *ret_machine);
 
+/* What the device under `dir` has written since it is there, for everybody; NAN where nobody counts. */
+struct device_counters {
+    double writes; /* requests, after the kernel has merged some */
+    double bytes;
+};
+void device_count(const char *dir, struct device_counters *ret_counters);
+
 #endif

@@ -21,7 +21,7 @@
 #include "report.h"
 
 #define MAX_POINTS 64
-#define MAX_SERIES 16
+#define MAX_SERIES 32
 #define MAX_VERDICTS 128
 #define DEFAULT_ROUNDS 5
 #define DEFAULT_SECONDS 1.0
@@ -34,12 +34,13 @@ static const char usage[] =
     "the current one), which must be on the disk to be measured and is left as it was.\n"
     "\n"
     "What is run:\n"
-    "  --scenario LIST     the project's performance targets: p1, p2, p3, p4, p6, p7, p12, p13 or all;\n"
+    "  --scenario LIST     the project's performance targets: p1 to p13, seek, follow, state or all;\n"
     "                      --list explains them. The options below then change their defaults, except\n"
     "                      for --peers, --threads, --size and --baseline\n"
     "  --peers LIST        contenders (default: all of this build but raw-large); see --list.\n"
     "                      twinlog can appear in variants, as in twinlog,twinlog:io=dsync:pad;\n"
     "                      options: io=PATH pad buffered buffer=N segment=N spares=N fresh prepared\n"
+    "                      keep=N no-recycle\n"
     "  --threads LIST      appending threads (default 1,16,64,256)\n"
     "  --size LIST         bytes of a record: N, A-B (uniform) or mixed (default 128)\n"
     "  --baseline NAME     the contender the others are compared with (default: the first)\n"
@@ -47,7 +48,9 @@ static const char usage[] =
     "How long:\n"
     "  --seconds S         each round (default 1)\n"
     "  --count N           or until each thread has appended so many records\n"
-    "  --bytes N           or until all together have appended so many bytes; what comes first\n"
+    "  --bytes N           or until all together have appended so many bytes; what comes first.\n"
+    "                      In scenarios that read: --count records (seek) or --bytes of records (p8) are\n"
+    "                      written first, and --seconds is for reading; in p9 --count openings\n"
     "  --warmup S          appending before the clock starts (default 0.2)\n"
     "  --rounds N          rounds, interleaved: A B C, A B C, ... (default 5)\n"
     "  --rest S            pause before each turn, for a disk that is slow after gigabytes (default 0;\n"
@@ -145,22 +148,29 @@ static bool parse_workloads(const char *threads_list, const char *size_list, str
     return count > 0;
 }
 
+static void list_promise(const struct promise *promise)
+{
+    printf("  %-7s %s", promise->name, promise->work);
+    printf(promise->contenders ? ": %s\n" : "\n", promise->contenders);
+    if (promise->study) {
+        for (const struct trial *trial = promise->study->trials; trial->label; trial++)
+            printf("          %-18s %s\n", trial->label, trial->what);
+    }
+    for (const struct check *check = promise->checks; check < promise->checks + MAX_CHECKS && check->kind;
+         check++)
+        printf("            %s\n", check->what);
+}
+
 static void list_all(void)
 {
     puts("Contenders:");
     for (size_t i = 0; peers[i]; i++)
         printf("  %-10s %s\n", peers[i]->name, peers[i]->what);
     puts("\nScenarios:");
-    for (size_t i = 0; i < promise_count; i++) {
-        const struct promise *promise = &promises[i];
-        printf("  %-4s %s: %s\n", promise->name, promise->work, promise->contenders);
-        for (const struct check *check = promise->checks; check < promise->checks + MAX_CHECKS && check->kind;
-             check++)
-            printf("         %s\n", check->what);
-    }
-    printf("  %-4s those of them that are about throughput, on a log without prepared segments\n",
-           FRESH_NAME);
-    puts("  all  all of them");
+    for (size_t i = 0; i < promise_count; i++)
+        list_promise(&promises[i]);
+    printf("  %-8sthose of them that are about throughput, on a log without prepared segments\n", FRESH_NAME);
+    puts("  all     all of them");
 }
 
 /* ---- running ---------------------------------------------------------------------------------- */
@@ -214,29 +224,71 @@ static void set_baseline(struct series *series, const char *label)
     snprintf(series->baseline, sizeof(series->baseline), "%s", label);
 }
 
+/* In a study each limit stands for something else, so that one does not replace another. */
+static struct limits study_limits(const struct settings *settings, const struct limits *defaults)
+{
+    const struct limits *given = &settings->limits;
+    return (struct limits){
+        .seconds = given->seconds > 0 ? given->seconds : defaults->seconds,
+        .warmup_seconds = given->warmup_seconds >= 0 ? given->warmup_seconds : defaults->warmup_seconds,
+        .count = given->count ? given->count : defaults->count,
+        .bytes = given->bytes ? given->bytes : defaults->bytes,
+    };
+}
+
+static void list_trials(const struct study *study, struct contender *contenders, size_t *ret_count)
+{
+    size_t count = 0;
+    for (const struct trial *trial = study->trials; trial->label; trial++) {
+        contenders[count] = (struct contender){ .trial = trial };
+        snprintf(contenders[count].label, sizeof(contenders[count].label), "%s", trial->label);
+        count++;
+    }
+    *ret_count = count;
+}
+
+/* Is a rate compared with somebody's? */
+static bool compares_rates(const struct promise *promise)
+{
+    for (size_t i = 0; i < MAX_CHECKS; i++) {
+        if (promise->checks[i].kind == CHECK_AGAINST &&
+            promise->checks[i].figure == offsetof(struct figures, rate))
+            return true;
+    }
+    return false;
+}
+
 static bool run_promise(struct run *run, const struct promise *promise, bool is_fresh)
 {
     struct contender contenders[MAX_CONTENDERS];
     size_t contender_count;
+    const struct study *study = promise->study;
     struct twinlog_setup setup = setup_for(run->settings, promise, is_fresh);
     struct series planned = {
         .name = promise->name,
         .title = promise->work,
-        .limits = limits_for(run->settings, &promise->limits),
+        .study = study,
+        .limits = study ? study_limits(run->settings, &promise->limits)
+                        : limits_for(run->settings, &promise->limits),
         .rounds = run->settings->rounds,
         .rest_seconds =
             run->settings->rest_seconds >= 0 ? run->settings->rest_seconds : promise->rest_seconds,
         .is_watching_memory = promise->is_watching_memory || run->settings->is_watching_memory,
     };
 
-    if (run->report.series_count == MAX_SERIES ||
-        !contenders_parse(promise->contenders, &setup, true, contenders, &contender_count))
+    if (run->report.series_count == MAX_SERIES)
+        return false;
+    if (study)
+        list_trials(study, contenders, &contender_count);
+    else if (!contenders_parse(promise->contenders, &setup, true, contenders, &contender_count))
         return false;
     if (is_fresh) {
         planned.name = FRESH_NAME;
         snprintf(contenders[0].label, sizeof(contenders[0].label), "twinlog:fresh");
     }
-    if (contender_count > 1 && promise->checks[0].figure == offsetof(struct figures, rate))
+    if (study && study->baseline)
+        set_baseline(&planned, study->baseline);
+    else if (!study && contender_count > 1 && compares_rates(promise))
         set_baseline(&planned, contenders[1].label);
     const struct series *series =
         run_series(run, &planned, contenders, contender_count, promise->threads, promise->size);
@@ -253,37 +305,46 @@ static bool run_promise(struct run *run, const struct promise *promise, bool is_
     return !round_is_interrupted();
 }
 
-static bool is_wanted(const struct promise *promise, bool is_fresh, const char *name)
+/* "p8" is p8-hot and p8-cold. */
+static bool is_named(const struct promise *promise, const char *name)
+{
+    size_t length = strlen(name);
+    return strncmp(promise->name, name, length) == 0 &&
+           (promise->name[length] == 0 || promise->name[length] == '-');
+}
+
+static bool is_meant(const struct promise *promise, bool is_fresh, const char *name)
 {
     bool is_all = strcmp(name, "all") == 0;
     if (is_fresh)
         return promise->is_throughput && (is_all || strcmp(name, FRESH_NAME) == 0);
-    return is_all || strcmp(name, promise->name) == 0;
+    return is_all || is_named(promise, name);
+}
+
+static bool is_wanted(const struct promise *promise, bool is_fresh, const char *list)
+{
+    char copy[256], *rest = NULL;
+    snprintf(copy, sizeof(copy), "%s", list);
+    for (const char *name = strtok_r(copy, ",", &rest); name; name = strtok_r(NULL, ",", &rest)) {
+        if (is_meant(promise, is_fresh, name))
+            return true;
+    }
+    return false;
 }
 
 /* What writes gigabytes comes last: some disks are rationed, and slow for a while when it is used up. */
-static bool run_scenario(struct run *run, const char *name)
+static bool run_scenarios(struct run *run)
 {
     for (int is_heavy = 0; is_heavy <= 1; is_heavy++) {
         for (int is_fresh = 0; is_fresh <= 1; is_fresh++) {
             for (size_t i = 0; i < promise_count; i++) {
                 const struct promise *promise = &promises[i];
-                if ((promise->limits.bytes > 0) == is_heavy && is_wanted(promise, is_fresh, name) &&
+                if (promise->is_heavy == (is_heavy > 0) &&
+                    is_wanted(promise, is_fresh, run->settings->scenarios) &&
                     !run_promise(run, promise, is_fresh))
-                    return false;
+                    return round_is_interrupted();
             }
         }
-    }
-    return true;
-}
-
-static bool run_scenarios(struct run *run)
-{
-    char copy[256], *rest = NULL;
-    snprintf(copy, sizeof(copy), "%s", run->settings->scenarios);
-    for (const char *name = strtok_r(copy, ",", &rest); name; name = strtok_r(NULL, ",", &rest)) {
-        if (!run_scenario(run, name))
-            return round_is_interrupted();
     }
     return true;
 }
@@ -508,7 +569,7 @@ static void check_scenarios(const char *list)
     for (const char *name = strtok_r(copy, ",", &rest); name; name = strtok_r(NULL, ",", &rest)) {
         bool is_known = strcmp(name, "all") == 0 || strcmp(name, FRESH_NAME) == 0;
         for (size_t i = 0; i < promise_count; i++)
-            is_known |= strcmp(promises[i].name, name) == 0;
+            is_known |= is_named(&promises[i], name);
         if (!is_known)
             wrong_usage("no such scenario; see --list");
     }

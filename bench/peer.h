@@ -21,6 +21,8 @@ struct twinlog_setup {
     uint32_t spares;        /* segments to prepare; 0 = as many as the round will fill */
     uint64_t segment_bytes; /* 0 = the library's default */
     uint32_t buffer_bytes;  /* 0 = the library's default */
+    uint64_t keep_bytes;    /* retention; 0 = nothing is removed */
+    bool is_not_recycling;  /* what was trimmed is removed, and each segment a new file */
 };
 
 struct peer_setup {
@@ -37,7 +39,7 @@ struct peer_counters {
     uint64_t syncs;
     uint64_t framed_bytes;  /* records with their headers and alignment */
     uint64_t written_bytes; /* handed to the device */
-    uint64_t rolls, roll_waits;
+    uint64_t rolls, roll_waits, recycled;
 };
 
 struct peer {

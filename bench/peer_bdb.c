@@ -5,8 +5,11 @@
  * For small records its log files are written with zeros when they are made (DB_LOG_ZERO), its way of
  * leaving nothing for the file system's journal; the first one is made before the clock starts. With
  * large records files fill so fast that it is quicker without.
+ *
+ * As a store: a log that is read with a cursor, DB_NEXT after DB_NEXT.
  */
 #include "peer.h"
+#include "store.h"
 
 #include <db.h>
 #include <errno.h>
@@ -18,6 +21,11 @@
 #define SMALL_RECORD 4096u
 #define MUTEXES 8192u /* each waiting thread takes one */
 
+static int negative(int error)
+{
+    return error > 0 ? -error : error;
+}
+
 static int bdb_append(void *state, unsigned thread, const void *data, size_t size)
 {
     DB_ENV *env = state;
@@ -28,7 +36,7 @@ static int bdb_append(void *state, unsigned thread, const void *data, size_t siz
     memcpy(&record.data, &data, sizeof(data)); /* DBT has no const; log_put() only reads it */
     record.size = (u_int32_t)size;
     int error = env->log_put(env, &lsn, &record, DB_FLUSH);
-    return error > 0 ? -error : error;
+    return negative(error);
 }
 
 static int configure_and_open(DB_ENV *env, const struct peer_setup *setup)
@@ -39,7 +47,7 @@ static int configure_and_open(DB_ENV *env, const struct peer_setup *setup)
         (error = env->mutex_set_max(env, MUTEXES)) ||
         (error = env->log_set_config(env, DB_LOG_ZERO, is_zeroed)) ||
         (error = env->open(env, setup->dir, DB_CREATE | DB_INIT_LOG | DB_PRIVATE | DB_THREAD, 0600)))
-        return error > 0 ? -error : error;
+        return negative(error);
     return bdb_append(env, 0, "first", 5);
 }
 
@@ -48,7 +56,7 @@ static int bdb_open(const struct peer_setup *setup, void **ret_state)
     DB_ENV *env;
     int error = db_env_create(&env, 0);
     if (error)
-        return error > 0 ? -error : error;
+        return negative(error);
     error = configure_and_open(env, setup);
     if (error) {
         env->close(env, 0);
@@ -73,8 +81,7 @@ static void bdb_count(void *state, struct peer_counters *ret_counters)
 static int bdb_close(void *state)
 {
     DB_ENV *env = state;
-    int error = env->close(env, 0);
-    return error > 0 ? -error : error;
+    return negative(env->close(env, 0));
 }
 
 static const char *bdb_explain(int error)
@@ -89,5 +96,98 @@ const struct peer peer_bdb = {
     .append = bdb_append,
     .count = bdb_count,
     .close = bdb_close,
+    .explain = bdb_explain,
+};
+
+/* ---- the store --------------------------------------------------------------------------------- */
+
+struct bdb_reader {
+    DB_ENV *env;
+    DB_LOGC *cursor;
+};
+
+static int open_log(const struct store_plan *plan, DB_ENV **ret_env)
+{
+    DB_ENV *env;
+    int error = db_env_create(&env, 0);
+    if (error)
+        return negative(error);
+    if ((error = env->set_lg_bsize(env, BUFFER_BYTES)) || (error = env->set_lg_max(env, FILE_BYTES)) ||
+        (error = env->open(env, plan->dir, DB_CREATE | DB_INIT_LOG | DB_PRIVATE | DB_THREAD, 0600))) {
+        env->close(env, 0);
+        return negative(error);
+    }
+    *ret_env = env;
+    return 0;
+}
+
+static int bdb_fill(const struct store_plan *plan)
+{
+    DB_ENV *env;
+    DB_LSN lsn;
+    DBT record;
+    int error = open_log(plan, &env);
+    if (error)
+        return error;
+    memset(&record, 0, sizeof(record));
+    record.size = plan->record_bytes;
+    for (uint64_t i = 1; i <= plan->records && error == 0; i++) {
+        record.data = (void *)(uintptr_t)plan_record(plan, i);
+        error = env->log_put(env, &lsn, &record, 0);
+    }
+    if (error == 0)
+        error = env->log_flush(env, NULL);
+    int close_error = env->close(env, 0);
+    return negative(error ? error : close_error);
+}
+
+static int bdb_open_reader(const struct store_plan *plan, void **ret_state)
+{
+    struct bdb_reader *reader = malloc(sizeof(*reader));
+    if (!reader)
+        return -ENOMEM;
+    int error = open_log(plan, &reader->env);
+    if (error) {
+        free(reader);
+        return error;
+    }
+    error = reader->env->log_cursor(reader->env, &reader->cursor, 0);
+    if (error) {
+        reader->env->close(reader->env, 0);
+        free(reader);
+        return negative(error);
+    }
+    *ret_state = reader;
+    return 0;
+}
+
+static int bdb_replay(void *state, struct tally *tally)
+{
+    struct bdb_reader *reader = state;
+    DB_LSN lsn;
+    DBT record;
+    memset(&record, 0, sizeof(record));
+    int error = reader->cursor->get(reader->cursor, &lsn, &record, DB_FIRST);
+    while (error == 0) {
+        tally_add(tally, record.data, record.size);
+        error = reader->cursor->get(reader->cursor, &lsn, &record, DB_NEXT);
+    }
+    return error == DB_NOTFOUND ? 0 : negative(error);
+}
+
+static void bdb_close_reader(void *state)
+{
+    struct bdb_reader *reader = state;
+    reader->cursor->close(reader->cursor, 0);
+    reader->env->close(reader->env, 0);
+    free(reader);
+}
+
+const struct store store_bdb = {
+    .folder = "bdb",
+    .fill = bdb_fill,
+    .open = bdb_open_reader,
+    .replay = bdb_replay,
+    .close = bdb_close_reader,
     .explain = bdb_explain,
 };

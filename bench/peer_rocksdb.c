@@ -2,8 +2,12 @@
 /*
  * RocksDB: a put with sync=true, pipelined writes. Keys count upwards, and the write buffer is large
  * enough that a round is mostly its log and seldom a flush of the table.
+ *
+ * As a store twice: its write-ahead log, read with the iterator that replication uses (checksums verified), and
+ * its table, compacted, for single reads, with a block cache that holds all of it.
  */
 #include "peer.h"
+#include "store.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -78,5 +82,208 @@ const struct peer peer_rocksdb = {
     .open = rocks_open,
     .append = rocks_append,
     .close = rocks_close,
+    .explain = explain_errno,
+};
+
+/* ---- the stores -------------------------------------------------------------------------------- */
+
+#define CACHE_BYTES ((size_t)4 << 30)
+#define KEEP_WAL_SECONDS 1000000u
+
+struct rocks_store {
+    rocksdb_t *db;
+    rocksdb_options_t *options;
+    rocksdb_readoptions_t *read_options;
+    rocksdb_cache_t *cache;
+};
+
+static uint64_t key_of(uint64_t number)
+{
+    return htobe64(number);
+}
+
+static void close_store(void *state)
+{
+    struct rocks_store *store = state;
+    if (store->db)
+        rocksdb_close(store->db);
+    rocksdb_readoptions_destroy(store->read_options);
+    rocksdb_options_destroy(store->options);
+    rocksdb_cache_destroy(store->cache);
+    free(store);
+}
+
+/* Files of the log that have been flushed to the table are kept. */
+static int open_store(const struct store_plan *plan, void **ret_state)
+{
+    struct rocks_store *store = calloc(1, sizeof(*store));
+    if (!store)
+        return -ENOMEM;
+    store->cache = rocksdb_cache_create_lru(CACHE_BYTES);
+    store->read_options = rocksdb_readoptions_create();
+    store->options = rocksdb_options_create();
+    rocksdb_options_set_create_if_missing(store->options, 1);
+    rocksdb_options_set_write_buffer_size(store->options, WRITE_BUFFER_BYTES);
+    rocksdb_options_set_WAL_ttl_seconds(store->options, KEEP_WAL_SECONDS);
+    rocksdb_options_set_compression(store->options, rocksdb_no_compression);
+    rocksdb_block_based_table_options_t *table = rocksdb_block_based_options_create();
+    rocksdb_block_based_options_set_block_cache(table, store->cache);
+    rocksdb_options_set_block_based_table_factory(store->options, table);
+    rocksdb_block_based_options_destroy(table);
+
+    char *words = NULL;
+    store->db = rocksdb_open(store->options, plan->dir, &words);
+    if (words) {
+        close_store(store);
+        return fail(words);
+    }
+    *ret_state = store;
+    return 0;
+}
+
+static int put_all(const struct rocks_store *store, const struct store_plan *plan, int is_logged)
+{
+    rocksdb_writeoptions_t *options = rocksdb_writeoptions_create();
+    char *words = NULL;
+    rocksdb_writeoptions_disable_WAL(options, !is_logged);
+    for (uint64_t i = 1; i <= plan->records && !words; i++) {
+        uint64_t key = key_of(i);
+        rocksdb_put(store->db, options, (const char *)&key, sizeof(key), (const char *)plan_record(plan, i),
+                    plan->record_bytes, &words);
+    }
+    rocksdb_writeoptions_destroy(options);
+    return words ? fail(words) : 0;
+}
+
+static int flush_table(const struct rocks_store *store)
+{
+    rocksdb_flushoptions_t *options = rocksdb_flushoptions_create();
+    char *words = NULL;
+    rocksdb_flushoptions_set_wait(options, 1);
+    rocksdb_flush(store->db, options, &words);
+    rocksdb_flushoptions_destroy(options);
+    return words ? fail(words) : 0;
+}
+
+static int flush_log(const struct rocks_store *store)
+{
+    char *words = NULL;
+    rocksdb_flush_wal(store->db, 1, &words);
+    return words ? fail(words) : 0;
+}
+
+static int wal_fill(const struct store_plan *plan)
+{
+    void *store;
+    int error = open_store(plan, &store);
+    if (error)
+        return error;
+    if ((error = put_all(store, plan, 1)) == 0 && (error = flush_log(store)) == 0)
+        error = flush_table(store);
+    close_store(store);
+    return error;
+}
+
+/* One put is one batch: 12 bytes of header, the kind, key and value, each behind its length. */
+static void tally_batch(rocksdb_writebatch_t *batch, uint32_t record_bytes, struct tally *tally)
+{
+    size_t size;
+    const char *bytes = rocksdb_writebatch_data(batch, &size);
+    if (rocksdb_writebatch_count(batch) == 1 && size >= record_bytes)
+        tally_add(tally, bytes + size - record_bytes, record_bytes);
+}
+
+struct wal_reader {
+    struct rocks_store *store;
+    uint32_t record_bytes;
+};
+
+static int wal_open(const struct store_plan *plan, void **ret_state)
+{
+    void *store;
+    struct wal_reader *reader = malloc(sizeof(*reader));
+    if (!reader)
+        return -ENOMEM;
+    int error = open_store(plan, &store);
+    if (error) {
+        free(reader);
+        return error;
+    }
+    *reader = (struct wal_reader){ store, plan->record_bytes };
+    *ret_state = reader;
+    return 0;
+}
+
+static int wal_replay(void *state, struct tally *tally)
+{
+    const struct wal_reader *reader = state;
+    char *words = NULL;
+    rocksdb_wal_iterator_t *iterator = rocksdb_get_updates_since(reader->store->db, 1, NULL, &words);
+    if (words)
+        return fail(words);
+    for (; rocksdb_wal_iter_valid(iterator); rocksdb_wal_iter_next(iterator)) {
+        uint64_t sequence;
+        rocksdb_writebatch_t *batch = rocksdb_wal_iter_get_batch(iterator, &sequence);
+        tally_batch(batch, reader->record_bytes, tally);
+        rocksdb_writebatch_destroy(batch);
+    }
+    rocksdb_wal_iter_status(iterator, &words);
+    rocksdb_wal_iter_destroy(iterator);
+    return words ? fail(words) : 0;
+}
+
+static void wal_close(void *state)
+{
+    struct wal_reader *reader = state;
+    close_store(reader->store);
+    free(reader);
+}
+
+static int table_fill(const struct store_plan *plan)
+{
+    void *state;
+    int error = open_store(plan, &state);
+    if (error)
+        return error;
+    struct rocks_store *store = state;
+    if ((error = put_all(store, plan, 0)) == 0 && (error = flush_table(store)) == 0)
+        rocksdb_compact_range(store->db, NULL, 0, NULL, 0);
+    close_store(store);
+    return error;
+}
+
+static int table_get(void *state, uint64_t number, struct found *ret_found)
+{
+    struct rocks_store *store = state;
+    uint64_t key = key_of(number);
+    char *words = NULL;
+    size_t size;
+    rocksdb_pinnableslice_t *slice =
+        rocksdb_get_pinned(store->db, store->read_options, (const char *)&key, sizeof(key), &words);
+    if (words)
+        return fail(words);
+    if (!slice)
+        return -ENODATA;
+    const char *value = rocksdb_pinnableslice_value(slice, &size);
+    *ret_found = (struct found){ number, record_mark(value, size) };
+    rocksdb_pinnableslice_destroy(slice);
+    return 0;
+}
+
+const struct store store_rocksdb_wal = {
+    .folder = "rocksdb-wal",
+    .fill = wal_fill,
+    .open = wal_open,
+    .replay = wal_replay,
+    .close = wal_close,
+    .explain = explain_errno,
+};
+
+const struct store store_rocksdb = {
+    .folder = "rocksdb",
+    .fill = table_fill,
+    .open = open_store,
+    .get = table_get,
+    .close = close_store,
     .explain = explain_errno,
 };

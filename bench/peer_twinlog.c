@@ -61,12 +61,14 @@ static int open_log(const struct peer_setup *setup, void **ret_state)
     struct twinlog *log;
 
     options.flags = (wanted->is_padded ? (uint32_t)TWINLOG_PAD : 0) |
-                    (wanted->is_buffered ? (uint32_t)TWINLOG_BUFFERED : 0);
+                    (wanted->is_buffered ? (uint32_t)TWINLOG_BUFFERED : 0) |
+                    (wanted->is_not_recycling ? (uint32_t)TWINLOG_NO_RECYCLE : 0);
     options.io = wanted->io;
     options.segment_bytes = wanted->segment_bytes;
     options.buffer_bytes = wanted->buffer_bytes;
     options.max_record_bytes = setup->largest_record > DEFAULT_MAX_RECORD ? setup->largest_record : 0;
     options.spare_segments = spares_for(setup);
+    options.keep_bytes = wanted->keep_bytes;
 
     int error = twinlog_open(setup->dir, &options, &log);
     if (error)
@@ -98,6 +100,7 @@ static void count(void *state, struct peer_counters *ret_counters)
         .written_bytes = stat.written_bytes,
         .rolls = stat.rolls,
         .roll_waits = stat.roll_waits,
+        .recycled = stat.recycled_segments,
     };
 }
 

@@ -9,6 +9,8 @@
 
 #define FIGURE(member) offsetof(struct figures, member)
 #define PEERS "naive,bdb,leveldb,rocksdb"
+#define NOT_RECYCLED "twinlog:keep=1M:no-recycle"
+#define DISK "disk-direct,disk-buffered"
 #define MIB (UINT64_C(1) << 20)
 
 const struct promise promises[] = {
@@ -21,8 +23,8 @@ const struct promise promises[] = {
         .limits = { .seconds = 1, .warmup_seconds = 0.4 },
         .is_throughput = true,
         .checks = {
-            { CHECK_AGAINST, "rate against raw", "raw", FIGURE(rate), 0.95 },
-            { CHECK_AGAINST, "rate against the best peer", PEERS, FIGURE(rate), 1 },
+            { CHECK_AGAINST, "rate against raw", "raw", FIGURE(rate), 0.95, NULL, NULL },
+            { CHECK_AGAINST, "rate against the best peer", PEERS, FIGURE(rate), 1, NULL, NULL },
         },
     },
     {
@@ -33,7 +35,7 @@ const struct promise promises[] = {
         .contenders = "twinlog,bdb",
         .limits = { .seconds = 1, .warmup_seconds = 0.2 },
         .is_throughput = true,
-        .checks = { { CHECK_AGAINST, "rate against Berkeley DB", "bdb", FIGURE(rate), 2 } },
+        .checks = { { CHECK_AGAINST, "rate against Berkeley DB", "bdb", FIGURE(rate), 2, NULL, NULL } },
     },
     {
         .name = "p3",
@@ -43,7 +45,7 @@ const struct promise promises[] = {
         .contenders = "twinlog," PEERS,
         .limits = { .seconds = 1, .warmup_seconds = 0.2 },
         .is_throughput = true,
-        .checks = { { CHECK_AGAINST, "rate against the best peer", PEERS, FIGURE(rate), 5 } },
+        .checks = { { CHECK_AGAINST, "rate against the best peer", PEERS, FIGURE(rate), 5, NULL, NULL } },
     },
     {
         .name = "p4",
@@ -53,7 +55,7 @@ const struct promise promises[] = {
         .contenders = "twinlog",
         .limits = { .seconds = 1, .warmup_seconds = 0.2 },
         .is_throughput = true,
-        .checks = { { CHECK_LAST_TO_FIRST, "rate against 256 threads", NULL, FIGURE(rate), 1 } },
+        .checks = { { CHECK_LAST_TO_FIRST, "rate against 256 threads", NULL, FIGURE(rate), 1, NULL, NULL } },
     },
     {
         .name = "p6",
@@ -65,7 +67,8 @@ const struct promise promises[] = {
         .twinlog = { .segment_bytes = 256 * MIB },
         .rest_seconds = 5,
         .is_throughput = true,
-        .checks = { { CHECK_AGAINST, "MB/s against raw-large", "raw-large", FIGURE(mb_per_s), 0.85 } },
+        .is_heavy = true,
+        .checks = { { CHECK_AGAINST, "MB/s against raw-large", "raw-large", FIGURE(mb_per_s), 0.85, NULL, NULL } },
     },
     {
         .name = "p12",
@@ -77,31 +80,116 @@ const struct promise promises[] = {
         .twinlog = { .buffer_bytes = 8 * MIB },
         .is_watching_memory = true,
         .checks = {
-            { CHECK_RESIDENT, "resident growth, bytes", NULL, FIGURE(resident_growth), (double)MIB },
-            { CHECK_AT_MOST, "heap allocations an append", NULL, FIGURE(allocations_per_append), 0.001 },
+            { CHECK_RESIDENT, "resident growth, bytes", NULL, FIGURE(resident_growth), (double)MIB, NULL, NULL },
+            { CHECK_AT_MOST, "heap allocations an append", NULL, FIGURE(allocations_per_append), 0.001, NULL, NULL },
             /* beside 64 bytes a group */
-            { CHECK_AT_MOST, "header and alignment, bytes a record", NULL, FIGURE(record_overhead), 24 },
-            { CHECK_AT_MOST, "rest of blocks, written again or empty, bytes a sync", NULL, FIGURE(rewrite_per_sync), 8192 },
+            { CHECK_AT_MOST, "header and alignment, bytes a record", NULL, FIGURE(record_overhead), 24, NULL, NULL },
+            { CHECK_AT_MOST, "rest of blocks, written again or empty, bytes a sync", NULL, FIGURE(rewrite_per_sync), 8192, NULL, NULL },
         },
     },
     {
         .name = "p13",
-        .work = "latency, 128 B, segments of 1 MiB",
+        .work = "latency, 128 B, segments of 1 MiB, the newest MiB kept",
         .threads = "1,16",
         .size = "128",
-        .contenders = "twinlog",
-        .limits = { .seconds = 2, .warmup_seconds = 0.2 },
-        /* Prepared one at a time, as in a log that has run for a while: rolls are what is measured. */
+        .contenders = "twinlog:keep=1M," NOT_RECYCLED,
+        .limits = { .seconds = 2, .warmup_seconds = 2 },
+        /* Prepared one at a time, as in a log that has run for a while: rolls, seals and trims are what is
+         * measured. After the warm-up one thread has filled enough for the first trim too. */
         .twinlog = { .segment_bytes = MIB, .is_fresh = true },
-        .checks = { { CHECK_AT_MOST, "p99 / p50", NULL, FIGURE(p99_over_p50), 2.5 } },
+        .checks = {
+            { CHECK_AT_MOST, "p99 / p50", NULL, FIGURE(p99_over_p50), 2.5, NULL, NULL },
+            { CHECK_AGAINST, "rate against new files only", NOT_RECYCLED, FIGURE(rate), 1, NULL, NULL },
+        },
+    },
+    {
+        .name = "p8-hot",
+        .work = "replay, files in the page cache",
+        .threads = "1",
+        .size = "128,4K",
+        .study = &study_replay_hot,
+        .limits = { .seconds = 1, .bytes = 256 * MIB },
+        .is_heavy = true,
+        .checks = {
+            { CHECK_AT_LEAST, "mapped, records/s", NULL, FIGURE(rate), 30e6, "twinlog-mmap", "128" },
+            { CHECK_AT_LEAST, "mapped, MB/s", NULL, FIGURE(mb_per_s), 12e3, "twinlog-mmap", "4K" },
+            { CHECK_AT_LEAST, "read, records/s", NULL, FIGURE(rate), 20e6, "twinlog-pread", "128" },
+            { CHECK_AT_LEAST, "read, MB/s", NULL, FIGURE(mb_per_s), 6e3, "twinlog-pread", "4K" },
+        },
+    },
+    {
+        .name = "p8-cold",
+        .work = "replay, files on the disk only",
+        .threads = "1",
+        .size = "128,4K",
+        .study = &study_replay_cold,
+        .limits = { .seconds = 1, .bytes = 256 * MIB },
+        .is_heavy = true,
+        .checks = {
+            { CHECK_AGAINST, "mapped, rate against the disk", DISK, FIGURE(rate), 0.9, "twinlog-mmap", NULL },
+            { CHECK_AGAINST, "read, rate against the disk", DISK, FIGURE(rate), 0.9, "twinlog-pread", NULL },
+        },
+    },
+    {
+        .name = "p9",
+        .work = "opening after a crash, segments of 64 MiB",
+        .threads = "1",
+        .size = "10,100,1000",
+        .study = &study_open,
+        .limits = { .count = 5 },
+        .checks = {
+            { CHECK_AT_MOST, "open, µs", NULL, FIGURE(p50_us), 50e3, "open", "1000" },
+            { CHECK_AT_MOST, "open, active segment half full, µs", NULL, FIGURE(p50_us), 50e3, "open, half full", "1000" },
+            { CHECK_AT_MOST, "reader and its first record, µs", NULL, FIGURE(p50_us), 50e3, "reader", "1000" },
+            { CHECK_AT_MOST, "inspect, µs", NULL, FIGURE(p50_us), 50e3, "inspect", "1000" },
+        },
+    },
+    {
+        .name = "seek",
+        .work = "single records at random",
+        .threads = "1",
+        .size = "128,1K",
+        .study = &study_seek,
+        .limits = { .seconds = 1, .warmup_seconds = 0.1, .count = 1000000 },
+        .is_heavy = true,
+        .checks = {
+            { CHECK_AGAINST, "mapped, rate against RocksDB", "rocksdb", FIGURE(rate), 1, "twinlog-mmap", NULL },
+            { CHECK_AGAINST, "read, rate against RocksDB", "rocksdb", FIGURE(rate), 1, "twinlog-pread", NULL },
+        },
+    },
+    {
+        .name = "follow",
+        .work = "from append to a reader that waits",
+        .threads = "1",
+        .size = "128",
+        .study = &study_follow,
+        .limits = { .seconds = 1, .warmup_seconds = 0.3 },
+        .checks = {
+            { CHECK_WITHIN, "attached, p50 against the pipe", "pipe", FIGURE(p50_us), 1.2, "attached", NULL },
+            { CHECK_WITHIN, "attached, p99 against the pipe", "pipe", FIGURE(p99_us), 1.5, "attached", NULL },
+            { CHECK_WITHIN, "process, p50 against the pipe", "pipe", FIGURE(p50_us), 1.2, "process", NULL },
+            { CHECK_WITHIN, "process, p99 against the pipe", "pipe", FIGURE(p99_us), 1.5, "process", NULL },
+        },
+    },
+    {
+        .name = "state",
+        .work = "a vote and a cursor, set again and again",
+        .threads = "1",
+        .size = "16",
+        .study = &study_state,
+        .limits = { .seconds = 1, .warmup_seconds = 0.2 },
+        .checks = {
+            { CHECK_AGAINST, "votes, rate against two raw writes", "raw-twice", FIGURE(rate), 0.8, "meta_set", NULL },
+            { CHECK_AGAINST, "cursors, rate against two raw writes", "raw-twice", FIGURE(rate), 0.8, "cursor_set", NULL },
+        },
     },
 };
 const size_t promise_count = sizeof(promises) / sizeof(promises[0]);
 
 /* ---- judging ---------------------------------------------------------------------------------- */
 
-/* Calls for each label in a comma-separated list that has a cell with this many threads. */
-static size_t find_rivals(const struct series *series, const char *labels, unsigned threads,
+/* The cells of a comma-separated list of labels, at this point. */
+static size_t find_rivals(const struct series *series, const char *labels, const struct workload *workload,
                           const struct cell **rivals, size_t capacity)
 {
     char copy[256], *rest = NULL;
@@ -109,25 +197,32 @@ static size_t find_rivals(const struct series *series, const char *labels, unsig
 
     snprintf(copy, sizeof(copy), "%s", labels);
     for (const char *label = strtok_r(copy, ",", &rest); label; label = strtok_r(NULL, ",", &rest)) {
-        const struct cell *cell = series_find(series, label, threads);
+        const struct cell *cell = series_find(series, label, workload);
         if (cell && count < capacity)
             rivals[count++] = cell;
     }
     return count;
 }
 
+static bool is_better(const struct check *check, double a, double b)
+{
+    return check->kind == CHECK_WITHIN ? a < b : a > b;
+}
+
 /* Median over the rounds of ours against the best of theirs in the same round. */
-static double ratio_to_best(const struct series *series, const struct cell *ours,
-                            const struct cell *const *rivals, size_t rival_count, size_t figure)
+static double ratio_to_best(const struct check *check, const struct series *series, const struct cell *ours,
+                            const struct cell *const *rivals, size_t rival_count)
 {
     double *ratios = calloc(series->rounds, sizeof(*ratios));
     if (!ratios)
         return NAN;
     for (unsigned round = 0; round < series->rounds_done; round++) {
-        double best = 0;
-        for (size_t i = 0; i < rival_count; i++)
-            best = fmax(best, figure_get(&rivals[i]->rounds[round], figure));
-        ratios[round] = figure_get(&ours->rounds[round], figure) / best;
+        double best = figure_get(&rivals[0]->rounds[round], check->figure);
+        for (size_t i = 1; i < rival_count; i++) {
+            double figure = figure_get(&rivals[i]->rounds[round], check->figure);
+            best = is_better(check, figure, best) ? figure : best;
+        }
+        ratios[round] = figure_get(&ours->rounds[round], check->figure) / best;
     }
     double median = median_of(ratios, series->rounds_done);
     free(ratios);
@@ -138,7 +233,7 @@ static void judge_against(const struct check *check, const struct series *series
                           double share, struct verdict *verdict)
 {
     const struct cell *rivals[8];
-    size_t count = find_rivals(series, check->against, ours->workload.threads, rivals, 8);
+    size_t count = find_rivals(series, check->against, &ours->workload, rivals, 8);
 
     verdict->target = check->target * share;
     verdict->ours = figure_get(&ours->median, check->figure);
@@ -146,17 +241,17 @@ static void judge_against(const struct check *check, const struct series *series
         return;
     const struct cell *best = rivals[0];
     for (size_t i = 1; i < count; i++) {
-        if (figure_get(&rivals[i]->median, check->figure) > figure_get(&best->median, check->figure))
+        if (is_better(check, figure_get(&rivals[i]->median, check->figure),
+                      figure_get(&best->median, check->figure)))
             best = rivals[i];
     }
     snprintf(verdict->rival, sizeof(verdict->rival), "%s", best->contender.label);
     verdict->theirs = figure_get(&best->median, check->figure);
-    verdict->reached = ratio_to_best(series, ours, rivals, count, check->figure);
+    verdict->reached = ratio_to_best(check, series, ours, rivals, count);
 }
 
-static void judge_limit(const struct check *check, const struct cell *ours, struct verdict *verdict)
+static void judge_alone(const struct check *check, const struct cell *ours, struct verdict *verdict)
 {
-    verdict->is_limit = true;
     verdict->reached = figure_get(&ours->median, check->figure);
     verdict->target = check->target;
     if (check->kind == CHECK_RESIDENT)
@@ -168,8 +263,11 @@ static void judge(const struct check *check, const struct series *series, const 
 {
     const struct cell *first = &series->cells[0];
 
+    verdict->is_limit =
+        check->kind == CHECK_WITHIN || check->kind == CHECK_AT_MOST || check->kind == CHECK_RESIDENT;
     switch (check->kind) {
     case CHECK_AGAINST:
+    case CHECK_WITHIN:
         judge_against(check, series, ours, share, verdict);
         break;
     case CHECK_LAST_TO_FIRST:
@@ -180,31 +278,41 @@ static void judge(const struct check *check, const struct series *series, const 
         snprintf(verdict->rival, sizeof(verdict->rival), "%u threads", first->workload.threads);
         break;
     default:
-        judge_limit(check, ours, verdict);
+        judge_alone(check, ours, verdict);
         break;
     }
     verdict->is_met =
         verdict->is_limit ? verdict->reached <= verdict->target : verdict->reached >= verdict->target;
 }
 
+/* Is this check about that cell? */
+static bool concerns(const struct check *check, const struct series *series, const struct cell *cell)
+{
+    const char *ours = check->ours ? check->ours : series->cells[0].contender.label;
+    const struct cell *last = &series->cells[series->cell_count - 1];
+    if (check->kind == CHECK_LAST_TO_FIRST && cell->workload.threads != last->workload.threads)
+        return false;
+    return strcmp(cell->contender.label, ours) == 0 &&
+           (!check->size || strcmp(cell->workload.sizes.text, check->size) == 0);
+}
+
 size_t promise_judge(const struct promise *promise, const struct series *series, double share,
                      struct verdict *verdicts, size_t capacity)
 {
-    const char *ours = series->cells[0].contender.label;
     size_t count = 0;
 
     for (const struct check *check = promise->checks; check < promise->checks + MAX_CHECKS && check->kind;
          check++) {
         for (size_t i = 0; i < series->cell_count && count < capacity; i++) {
             const struct cell *cell = &series->cells[i];
-            bool is_last = cell->workload.threads == series->cells[series->cell_count - 1].workload.threads;
-            if (strcmp(cell->contender.label, ours) != 0 || (check->kind == CHECK_LAST_TO_FIRST && !is_last))
+            if (!concerns(check, series, cell))
                 continue;
             struct verdict *verdict = &verdicts[count++];
             *verdict = (struct verdict){
                 .series = series->name,
                 .what = check->what,
-                .threads = cell->workload.threads,
+                .workload = cell->workload,
+                .study = series->study,
                 .reached = NAN,
                 .ours = NAN,
                 .theirs = NAN,

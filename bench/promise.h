@@ -14,7 +14,9 @@
 
 enum check_kind {
     CHECK_NONE = 0,
-    CHECK_AGAINST, /* twinlog's figure / the best of `against` in the same round >= target, at each point */
+    CHECK_AGAINST,  /* twinlog's figure / the best of `against` in the same round >= target, at each point */
+    CHECK_WITHIN,   /* the same <= target, and the best is the smallest */
+    CHECK_AT_LEAST, /* twinlog's figure >= target at each point */
     CHECK_LAST_TO_FIRST, /* twinlog's figure with the last thread count / with the first >= target */
     CHECK_AT_MOST,       /* twinlog's figure <= target at each point */
     CHECK_RESIDENT,      /* resident growth <= two buffers + target */
@@ -26,19 +28,23 @@ struct check {
     const char *against; /* comma-separated labels, for CHECK_AGAINST */
     size_t figure;       /* offset in struct figures */
     double target;
+    const char *ours; /* label; NULL = the first contender */
+    const char *size; /* at this point only; NULL = at each */
 };
 
-#define MAX_CHECKS 5
+#define MAX_CHECKS 8
 struct promise {
     const char *name;
     const char *work;
     const char *threads, *size; /* as on the command line */
-    const char *contenders;     /* twinlog is the first */
+    const char *contenders;     /* twinlog is the first; NULL in a study */
+    const struct study *study;  /* NULL: appends */
     struct limits limits;
     struct twinlog_setup twinlog; /* what is not 0 is the default here */
     double rest_seconds;          /* as in struct series */
     bool is_watching_memory;
     bool is_throughput; /* counts for the promise about fresh logs */
+    bool is_heavy;      /* writes gigabytes */
     struct check checks[MAX_CHECKS];
 };
 
@@ -52,12 +58,13 @@ extern const size_t promise_count;
 struct verdict {
     const char *series;
     const char *what;
-    unsigned threads;
-    double target;       /* a ratio to reach, or a figure not to exceed */
-    double reached;      /* the ratio or figure of this run; NAN if it could not be measured */
-    double ours, theirs; /* medians behind a ratio; NAN for a plain figure */
-    char rival[64];      /* who was best of `against`, by median */
-    bool is_limit;       /* reached must not be above the target, else not below */
+    struct workload workload;
+    const struct study *study; /* NULL: appends */
+    double target;             /* a ratio to reach, or a figure not to exceed */
+    double reached;            /* the ratio or figure of this run; NAN if it could not be measured */
+    double ours, theirs;       /* medians behind a ratio; NAN for a plain figure */
+    char rival[64];            /* who was best of `against`, by median */
+    bool is_limit;             /* reached must not be above the target, else not below */
     bool is_met;
 };
 

@@ -25,22 +25,30 @@ struct table {
     table_cell *cells;
 };
 
-/* Adds one row of table->columns strings. */
-static void add_row(struct table *table, ...)
+/* One more row of empty cells. */
+static table_cell *new_row(struct table *table)
 {
-    va_list texts;
-    table_cell *cells = realloc(table->cells, (table->rows + 1) * table->columns * sizeof(*cells));
+    size_t used = table->rows * table->columns;
+    table_cell *cells = realloc(table->cells, (used + table->columns) * sizeof(*cells));
     if (!cells) {
         fprintf(stderr, "twinlog-bench: no memory for a table\n");
         exit(1);
     }
+    memset(cells + used, 0, table->columns * sizeof(*cells));
     table->cells = cells;
+    table->rows++;
+    return cells + used;
+}
+
+/* Adds one row of table->columns strings. */
+static void add_row(struct table *table, ...)
+{
+    va_list texts;
+    table_cell *cells = new_row(table);
     va_start(texts, table);
     for (size_t i = 0; i < table->columns; i++)
-        snprintf(table->cells[table->rows * table->columns + i], CELL_BYTES, "%s",
-                 va_arg(texts, const char *));
+        snprintf(cells[i], CELL_BYTES, "%s", va_arg(texts, const char *));
     va_end(texts);
-    table->rows++;
 }
 
 /* Columns of a terminal that a UTF-8 string takes; we print no wide characters. */
@@ -162,7 +170,8 @@ void report_machine(FILE *file, enum report_style style, const struct report *re
 
 static unsigned threads_of(const struct cell *cell)
 {
-    return cell->contender.peer->threads ? cell->contender.peer->threads : cell->workload.threads;
+    const struct peer *peer = cell->contender.peer;
+    return peer && peer->threads ? peer->threads : cell->workload.threads;
 }
 
 static void add_cell(struct table *table, const struct cell *cell)
@@ -177,35 +186,37 @@ static void add_cell(struct table *table, const struct cell *cell)
             ratio(cell->ratio).text);
 }
 
-/* Says which rounds had rolls in them, and whether the next segment was there each time. */
+/* Says which rounds had rolls in them, whether the next segment was there each time, and what they cost the
+ * device. */
 static void note_rolls(FILE *file, const struct series *series)
 {
     bool has_any = false;
     for (size_t i = 0; i < series->cell_count; i++) {
         const struct cell *cell = &series->cells[i];
-        if (!(cell->median.rolls > 0))
+        const struct figures *median = &cell->median;
+        if (!(median->rolls > 0))
             continue;
         fprintf(file, "%s %s, %u thread%s, %s: %s",
                 has_any ? ";" : "segment rolls a round:", cell->contender.label, threads_of(cell),
-                threads_of(cell) == 1 ? "" : "s", cell->workload.sizes.text, number(cell->median.rolls).text);
-        if (cell->median.roll_waits > 0)
-            fprintf(file, ", %s of them had to wait for the segment", number(cell->median.roll_waits).text);
+                threads_of(cell) == 1 ? "" : "s", cell->workload.sizes.text, number(median->rolls).text);
+        if (median->roll_waits > 0)
+            fprintf(file, ", %s of them had to wait for the segment", number(median->roll_waits).text);
+        if (cell->contender.twinlog.keep_bytes)
+            fprintf(
+                file,
+                ", %s files recycled, the whole device wrote %s bytes for each byte of a group and %s times "
+                "for each group",
+                number(median->recycled).text, number(median->device_bytes_per_written).text,
+                number(median->device_writes_per_sync).text);
         has_any = true;
     }
     fputs(has_any ? "\n\n" : "", file);
 }
 
-void report_series(FILE *file, enum report_style style, const struct series *series)
+static void print_appends(FILE *file, enum report_style style, const struct series *series)
 {
     struct table table = { .columns = series->baseline[0] ? 12 : 11, .left_columns = 1 };
-    const char *mark = style == REPORT_MARKDOWN ? "**" : "";
 
-    if (series->rounds_done == 0) {
-        fprintf(file, "%s: no round was completed\n\n", series->name);
-        return;
-    }
-    fprintf(file, "%s%s: %s%s, median of %u round%s\n\n", mark, series->name, series->title, mark,
-            series->rounds_done, series->rounds_done == 1 ? "" : "s");
     add_row(&table, "contender", "bytes", "threads", "appends/s", "spread", "MB/s", "p50 µs", "p99 µs",
             "p99.9 µs", "max µs", "a sync", "ratio");
     for (size_t i = 0; i < series->cell_count; i++)
@@ -217,22 +228,92 @@ void report_series(FILE *file, enum report_style style, const struct series *ser
     note_rolls(file, series);
 }
 
+static double column_value(const struct column *column, const struct cell *cell)
+{
+    return figure_get(&cell->median, column->figure) * (column->scale > 0 ? column->scale : 1);
+}
+
+/* The row of one cell, or the headings. */
+static void add_study_row(struct table *table, const struct series *series, const struct cell *cell)
+{
+    const struct study *study = series->study;
+    table_cell *at = new_row(table);
+
+    snprintf(*at++, CELL_BYTES, "%s", cell ? cell->contender.label : "");
+    if (study->point)
+        snprintf(*at++, CELL_BYTES, "%s", cell ? cell->workload.sizes.text : study->point);
+    for (const struct column *column = study->columns; column->heading; column++)
+        snprintf(*at++, CELL_BYTES, "%s", cell ? number(column_value(column, cell)).text : column->heading);
+    if (study->baseline) {
+        snprintf(*at++, CELL_BYTES, "%s", cell ? percent(cell->rate_spread).text : "spread");
+        snprintf(*at++, CELL_BYTES, "%s", cell ? ratio(cell->ratio).text : "ratio");
+    }
+}
+
+static void print_study(FILE *file, enum report_style style, const struct series *series)
+{
+    const struct study *study = series->study;
+    struct table table = { .columns = 1, .left_columns = 1 };
+
+    for (const struct column *column = study->columns; column->heading; column++)
+        table.columns++;
+    table.columns += (study->point ? 1u : 0u) + (study->baseline ? 2u : 0u);
+    add_study_row(&table, series, NULL);
+    for (size_t i = 0; i < series->cell_count; i++)
+        add_study_row(&table, series, &series->cells[i]);
+    print_table(file, style, &table);
+    fputs("\n", file);
+    if (study->baseline)
+        fprintf(file, "ratio: %s against %s, taken round by round\n\n", study->columns[0].heading,
+                study->baseline);
+}
+
+void report_series(FILE *file, enum report_style style, const struct series *series)
+{
+    const char *mark = style == REPORT_MARKDOWN ? "**" : "";
+
+    if (series->rounds_done == 0) {
+        fprintf(file, "%s: no round was completed\n\n", series->name);
+        return;
+    }
+    fprintf(file, "%s%s: %s%s, median of %u round%s\n\n", mark, series->name, series->title, mark,
+            series->rounds_done, series->rounds_done == 1 ? "" : "s");
+    if (series->study)
+        print_study(file, style, series);
+    else
+        print_appends(file, style, series);
+}
+
+/* Where it was measured: "16 threads", "128 bytes". */
+static struct words point_of(const struct verdict *verdict)
+{
+    struct words words = { "" };
+    unsigned threads = verdict->workload.threads;
+    if (!verdict->study)
+        snprintf(words.text, sizeof(words.text), "%u thread%s", threads, threads == 1 ? "" : "s");
+    else if (verdict->study->point)
+        snprintf(words.text, sizeof(words.text), "%.15s %s", verdict->workload.sizes.text,
+                 verdict->study->point);
+    return words;
+}
+
 static void add_verdict(struct table *table, const struct verdict *verdict)
 {
+    bool is_ratio = !isnan(verdict->theirs);
     char target[CELL_BYTES], reached[CELL_BYTES], behind[2 * CELL_BYTES] = "";
     const char *answer = isnan(verdict->reached) ? "not measured" : verdict->is_met ? "yes" : "no";
 
-    if (verdict->is_limit)
-        snprintf(target, sizeof(target), "at most %s", number(verdict->target).text);
+    const char *side = verdict->is_limit ? "at most" : "at least";
+    if (is_ratio)
+        snprintf(target, sizeof(target), "%s %.3g", side, verdict->target);
     else
-        snprintf(target, sizeof(target), "at least %.3g", verdict->target);
+        snprintf(target, sizeof(target), "%s %s", side, number(verdict->target).text);
     snprintf(reached, sizeof(reached), "%s",
-             verdict->is_limit ? number(verdict->reached).text : ratio(verdict->reached).text);
-    if (!isnan(verdict->theirs))
+             is_ratio ? ratio(verdict->reached).text : number(verdict->reached).text);
+    if (is_ratio)
         snprintf(behind, sizeof(behind), "%s : %s (%.32s)", number(verdict->ours).text,
                  number(verdict->theirs).text, verdict->rival);
-    add_row(table, verdict->series, verdict->what, whole(verdict->threads).text, target, reached, behind,
-            answer);
+    add_row(table, verdict->series, verdict->what, point_of(verdict).text, target, reached, behind, answer);
 }
 
 void report_verdicts(FILE *file, enum report_style style, const struct verdict *verdicts, size_t count)
@@ -241,7 +322,7 @@ void report_verdicts(FILE *file, enum report_style style, const struct verdict *
 
     if (count == 0)
         return;
-    add_row(&table, "promise", "measure", "threads", "target", "reached", "medians", "met");
+    add_row(&table, "promise", "measure", "at", "target", "reached", "medians", "met");
     for (size_t i = 0; i < count; i++)
         add_verdict(&table, &verdicts[i]);
     print_table(file, style, &table);
@@ -294,11 +375,13 @@ static void json_figures(FILE *file, const struct figures *figures)
 static void json_setup(FILE *file, const struct twinlog_setup *setup)
 {
     fprintf(file,
-            "\"twinlog\": {\"io\": \"%s\", \"pad\": %s, \"buffered\": %s, \"fresh\": %s, \"spares\": %u, "
-            "\"segment_bytes\": %llu, \"buffer_bytes\": %u}, ",
+            "\"twinlog\": {\"io\": \"%s\", \"pad\": %s, \"buffered\": %s, \"fresh\": %s, \"recycle\": %s, "
+            "\"spares\": %u, \"segment_bytes\": %llu, \"buffer_bytes\": %u, \"keep_bytes\": %llu}, ",
             twinlog_io_name(setup->io), setup->is_padded ? "true" : "false",
-            setup->is_buffered ? "true" : "false", setup->is_fresh ? "true" : "false", setup->spares,
-            (unsigned long long)setup->segment_bytes, setup->buffer_bytes);
+            setup->is_buffered ? "true" : "false", setup->is_fresh ? "true" : "false",
+            setup->is_not_recycling ? "false" : "true", setup->spares,
+            (unsigned long long)setup->segment_bytes, setup->buffer_bytes,
+            (unsigned long long)setup->keep_bytes);
 }
 
 static void json_cell(FILE *file, const struct series *series, const struct cell *cell)
@@ -346,7 +429,8 @@ static void json_verdict(FILE *file, const struct verdict *verdict)
     fputs("    {", file);
     json_member(file, "promise", verdict->series);
     json_member(file, "measure", verdict->what);
-    fprintf(file, "\"threads\": %u, ", verdict->threads);
+    fprintf(file, "\"threads\": %u, ", verdict->workload.threads);
+    json_member(file, "size", verdict->workload.sizes.text);
     json_number(file, verdict->is_limit ? "at_most" : "at_least", verdict->target);
     fputs(", ", file);
     json_number(file, "reached", verdict->reached);

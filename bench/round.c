@@ -20,11 +20,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "histogram.h"
+#include "machine.h"
 #include "memory.h"
 
 #define STACK_BYTES (256u << 10)  /* of which little is touched: a thousand threads cost a few MiB */
@@ -39,7 +40,8 @@ enum phase {
 };
 
 struct round {
-    const struct contender *contender; /* [const while threads run], as the next five */
+    const struct contender *contender; /* [const while threads run], as the next six */
+    const char *dir;
     const struct limits *limits;
     struct sizes sizes;
     struct payload payload;
@@ -75,25 +77,10 @@ bool round_is_interrupted(void)
     return atomic_load(&is_interrupted);
 }
 
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 static void sleep_ns(uint64_t ns)
 {
     struct timespec pause = { (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
     nanosleep(&pause, NULL);
-}
-
-static double cpu_seconds(void)
-{
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
 /* ---- the appending threads -------------------------------------------------------------------- */
@@ -209,11 +196,17 @@ static struct worker *start_workers(struct round *round)
 
 /* ---- the thread that holds the clock ---------------------------------------------------------- */
 
-static void count(const struct round *round, struct peer_counters *ret_counters)
+struct round_counters {
+    struct peer_counters peer;
+    struct device_counters device;
+};
+
+static void count(const struct round *round, struct round_counters *ret_counters)
 {
     memset(ret_counters, 0, sizeof(*ret_counters));
     if (round->contender->peer->count)
-        round->contender->peer->count(round->state, ret_counters);
+        round->contender->peer->count(round->state, &ret_counters->peer);
+    device_count(round->dir, &ret_counters->device);
 }
 
 /* Returns when the phase is PHASE_STOP; the largest resident size seen on the way. */
@@ -238,11 +231,6 @@ static int64_t watch(struct round *round, uint64_t start_ns, bool is_watching_me
     }
 }
 
-static double per(double value, double count)
-{
-    return count > 0 ? value / count : NAN;
-}
-
 /* What the threads saw in the measured span. */
 static void digest_appends(const struct round *round, const struct worker *workers, uint64_t start_ns,
                            struct figures *figures)
@@ -260,11 +248,7 @@ static void digest_appends(const struct round *round, const struct worker *worke
     figures->appends = (double)appends;
     figures->rate = per((double)appends, figures->seconds);
     figures->mb_per_s = per((double)bytes / 1e6, figures->seconds);
-    figures->p50_us = histogram_percentile(&all, 0.50) / 1e3;
-    figures->p99_us = histogram_percentile(&all, 0.99) / 1e3;
-    figures->p999_us = histogram_percentile(&all, 0.999) / 1e3;
-    figures->max_us = (double)all.largest_ns / 1e3;
-    figures->p99_over_p50 = per(figures->p99_us, figures->p50_us);
+    figures_set_latencies(figures, &all);
 }
 
 /* What the contender says it did in the measured span. */
@@ -275,6 +259,17 @@ static void digest_counters(const struct peer_counters *from, const struct peer_
     figures->appends_per_sync = per((double)(to->appends - from->appends), (double)(to->syncs - from->syncs));
     figures->rolls = has_rolls ? (double)(to->rolls - from->rolls) : NAN;
     figures->roll_waits = has_rolls ? (double)(to->roll_waits - from->roll_waits) : NAN;
+    figures->recycled = has_rolls ? (double)(to->recycled - from->recycled) : NAN;
+}
+
+/* What the device was given meanwhile, by this contender, the file system and everybody else. */
+static void digest_device(const struct round_counters *from, const struct round_counters *to,
+                          struct figures *figures)
+{
+    figures->device_bytes_per_written = per(to->device.bytes - from->device.bytes,
+                                            (double)(to->peer.written_bytes - from->peer.written_bytes));
+    figures->device_writes_per_sync =
+        per(to->device.writes - from->device.writes, (double)(to->peer.syncs - from->peer.syncs));
 }
 
 /* Bytes are compared since open and when nothing is in flight: then they match to the last one. */
@@ -317,11 +312,11 @@ static uint64_t expect_bytes(const struct round *round)
     return (uint64_t)fmin(measured + a_second * limits->warmup_seconds, 1e15);
 }
 
-static bool open_contender(struct round *round, const char *dir)
+static bool open_contender(struct round *round)
 {
     const struct peer *peer = round->contender->peer;
     struct peer_setup setup = {
-        .dir = dir,
+        .dir = round->dir,
         .threads = round->threads,
         .largest_record = round->sizes.max_bytes,
         .expected_bytes = expect_bytes(round),
@@ -337,14 +332,14 @@ static bool open_contender(struct round *round, const char *dir)
 static void measure(struct round *round, struct worker *workers, bool is_watching_memory,
                     int64_t resident_before, struct figures *figures)
 {
-    struct peer_counters from, to, total;
+    struct round_counters from, to, total;
 
     pthread_barrier_wait(&round->go);
     if (round->limits->warmup_seconds > 0)
         sleep_ns((uint64_t)(round->limits->warmup_seconds * 1e9));
+    count(round, &from);
     if (is_watching_memory)
         allocations_start();
-    count(round, &from);
     double cpu = cpu_seconds();
     uint64_t start_ns = now_ns();
     int warmup = PHASE_WARMUP; /* unless a thread failed meanwhile */
@@ -352,15 +347,16 @@ static void measure(struct round *round, struct worker *workers, bool is_watchin
 
     int64_t resident = watch(round, start_ns, is_watching_memory);
     cpu = cpu_seconds() - cpu;
-    count(round, &to);
     uint64_t allocations = allocations_stop();
+    count(round, &to);
     for (unsigned i = 0; i < round->threads; i++)
         pthread_join(workers[i].thread, NULL);
     count(round, &total);
 
     digest_appends(round, workers, start_ns, figures);
-    digest_counters(&from, &to, figures);
-    digest_bytes(&total, figures);
+    digest_counters(&from.peer, &to.peer, figures);
+    digest_device(&from, &to, figures);
+    digest_bytes(&total.peer, figures);
     figures->cpu_us_per_append = per(cpu * 1e6, figures->appends);
     figures->resident_growth =
         resident >= 0 && resident_before >= 0 ? (double)(resident - resident_before) : NAN;
@@ -375,11 +371,12 @@ bool round_run(const struct contender *contender, const struct workload *workloa
     const struct peer *peer = contender->peer;
     struct round round = {
         .contender = contender,
+        .dir = dir,
         .limits = limits,
         .sizes = workload->sizes,
         .threads = peer->threads ? peer->threads : workload->threads,
     };
-    struct figures figures;
+    struct figures figures = figures_unknown();
     int64_t resident_before = -1;
     bool is_good = false;
 
@@ -397,7 +394,7 @@ bool round_run(const struct contender *contender, const struct workload *workloa
     if (is_watching_memory)
         resident_before = memory_resident_bytes();
 
-    round.is_open = open_contender(&round, dir);
+    round.is_open = open_contender(&round);
     if (round.is_open) {
         write_out(dir);
         measure(&round, workers, is_watching_memory, resident_before, &figures);

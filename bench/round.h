@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "figures.h"
 #include "peer.h"
 #include "workload.h"
 
@@ -18,26 +19,12 @@ struct limits {
     uint64_t bytes;        /* payload of all threads together */
 };
 
+/* Who appends, or in a study who does what is timed there. */
 struct contender {
-    const struct peer *peer;
+    const struct peer *peer;   /* NULL in a study */
+    const struct trial *trial; /* NULL but in a study */
     struct twinlog_setup twinlog;
     char label[64]; /* as the user wrote it */
-};
-
-/* What one round found; NAN where it could not be known. All are doubles, so that figure.c can treat
- * them alike. */
-struct figures {
-    double seconds, appends, rate, mb_per_s;
-    double p50_us, p99_us, p999_us, max_us;
-    double p99_over_p50;
-    double cpu_us_per_append; /* user and system, the whole process */
-    double appends_per_sync;
-    double framing_per_append; /* bytes of headers and alignment beside the payload, since open */
-    double record_overhead;    /* the same less 64 for each sync */
-    double rewrite_per_sync;   /* bytes written beside the framed records, since open */
-    double rolls, roll_waits;
-    double resident_growth;        /* bytes, largest seen, against the moment before open */
-    double allocations_per_append; /* heap, the whole process */
 };
 
 /* Runs it in `dir`, which exists and is empty; what it leaves there is the caller's to remove. Says

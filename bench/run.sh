@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Makes the tables and pictures of docs/performance.md:
 #
-#   bench/run.sh [threads] [sizes] [targets] [-- OPTIONS]     (default: all three)
+#   bench/run.sh [WORD...] [-- OPTIONS]
+#
+# WORD is targets, rolls, opening, following, reading, threads or sizes, by default all of them.
 #
 # OPTIONS go to each twinlog-bench, so "-- --rounds 1 --seconds 0.3" is a quick try. From the
 # environment:
@@ -22,8 +24,8 @@ note="commit $(git describe --always --dirty 2>/dev/null || echo unknown)"
 words=
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
     case $1 in
-    threads | sizes | targets) words="$words $1" ;;
-    *) sed -n '3,11s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2 ;;
+    targets | rolls | opening | following | reading | threads | sizes) words="$words $1" ;;
+    *) sed -n '3,13s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2 ;;
     esac
     shift
 done
@@ -46,12 +48,20 @@ embed()
     cp performance.md "$docs/performance.md"
 }
 
+# scenario NAME LIST OPTIONS...
+scenario()
+{
+    name=$1 list=$2
+    shift 2
+    "$bench" --scenario "$list" "$@" --note "$note" --csv "$name.csv" --json "$name.json" --markdown "$name.md"
+}
+
 draw()
 {
     gnuplot -e "csv='$1.csv'; picture='$docs/performance-$1.svg'; against='$1'" "$root/bench/plot.gp"
 }
 
-for word in ${words:-targets threads sizes}; do
+for word in ${words:-targets rolls opening following reading threads sizes}; do
     echo "== $word"
     case $word in
     threads)
@@ -64,8 +74,13 @@ for word in ${words:-targets threads sizes}; do
             --note "$note" --csv sizes.csv --json sizes.json --markdown sizes.md
         draw sizes
         ;;
-    targets)
-        "$bench" --scenario all "$@" --note "$note" --json targets.json --markdown targets.md
+    targets) scenario "$word" p1,p2,p3,p4,p6,p7,p12 "$@" ;;
+    rolls) scenario "$word" p13 "$@" ;;
+    opening) scenario "$word" p9 "$@" ;;
+    following) scenario "$word" follow,state "$@" ;;
+    reading)
+        scenario "$word" p8,seek "$@"
+        gnuplot -e "csv='reading.csv'; picture='$docs/performance-replay.svg'" "$root/bench/replay.gp"
         ;;
     esac
     embed "$word"

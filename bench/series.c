@@ -12,46 +12,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define FIELD(member)                                                                                        \
-    {                                                                                                        \
-#member, offsetof(struct figures, member)                                                            \
-    }
-const struct figure_field figure_fields[] = {
-    FIELD(seconds),           FIELD(appends),          FIELD(rate),
-    FIELD(mb_per_s),          FIELD(p50_us),           FIELD(p99_us),
-    FIELD(p999_us),           FIELD(max_us),           FIELD(p99_over_p50),
-    FIELD(cpu_us_per_append), FIELD(appends_per_sync), FIELD(framing_per_append),
-    FIELD(record_overhead),   FIELD(rewrite_per_sync), FIELD(rolls),
-    FIELD(roll_waits),        FIELD(resident_growth),  FIELD(allocations_per_append),
-};
-const size_t figure_field_count = sizeof(figure_fields) / sizeof(figure_fields[0]);
-_Static_assert(sizeof(figure_fields) / sizeof(figure_fields[0]) == sizeof(struct figures) / sizeof(double),
-               "each figure has its name here");
-
-static void figure_set(struct figures *figures, size_t offset, double value)
-{
-    *(double *)((char *)figures + offset) = value;
-}
-
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-double median_of(double *values, size_t count)
-{
-    size_t known = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (!isnan(values[i]))
-            values[known++] = values[i];
-    }
-    if (known == 0)
-        return NAN;
-    qsort(values, known, sizeof(*values), compare_doubles);
-    return known % 2 ? values[known / 2] : (values[known / 2 - 1] + values[known / 2]) / 2;
-}
-
 double ratio_of(const struct series *series, const struct cell *a, const struct cell *b, size_t offset)
 {
     double *ratios = calloc(series->rounds, sizeof(*ratios));
@@ -64,11 +24,14 @@ double ratio_of(const struct series *series, const struct cell *a, const struct 
     return median;
 }
 
-const struct cell *series_find(const struct series *series, const char *label, unsigned threads)
+const struct cell *series_find(const struct series *series, const char *label,
+                               const struct workload *workload)
 {
     for (size_t i = 0; i < series->cell_count; i++) {
         const struct cell *cell = &series->cells[i];
-        if (cell->workload.threads == threads && strcmp(cell->contender.label, label) == 0)
+        if (cell->workload.threads == workload->threads &&
+            strcmp(cell->workload.sizes.text, workload->sizes.text) == 0 &&
+            strcmp(cell->contender.label, label) == 0)
             return cell;
     }
     return NULL;
@@ -137,19 +100,80 @@ static void rest(double seconds)
     nanosleep(&pause, NULL);
 }
 
+static bool remove_tree(const char *path)
+{
+    if (nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0)
+        return true;
+    fprintf(stderr, "twinlog-bench: cannot remove %s: %s\n", path, strerror(errno));
+    return false;
+}
+
+static bool make_dir(const char *path)
+{
+    if (mkdir(path, 0700) == 0)
+        return true;
+    fprintf(stderr, "twinlog-bench: %s: %s\n", path, strerror(errno));
+    return false;
+}
+
 static bool run_cell(const struct series *series, struct cell *cell, unsigned round, const char *dir)
 {
     char path[4096];
+    if (series->study)
+        return cell->contender.trial->run(cell->stage, cell->contender.trial, &series->limits,
+                                          &cell->rounds[round]);
     snprintf(path, sizeof(path), "%s/round", dir);
-    if (mkdir(path, 0700) < 0) {
-        fprintf(stderr, "twinlog-bench: %s: %s\n", path, strerror(errno));
+    if (!make_dir(path))
         return false;
-    }
     bool is_good = round_run(&cell->contender, &cell->workload, &series->limits, series->is_watching_memory,
                              path, &cell->rounds[round]);
-    if (nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) != 0) {
-        fprintf(stderr, "twinlog-bench: cannot remove %s: %s\n", path, strerror(errno));
-        return false;
+    return remove_tree(path) && is_good;
+}
+
+/* ---- the stages of a study --------------------------------------------------------------------- */
+
+static bool has_own_stage(const struct series *series, size_t i)
+{
+    return i == 0 ||
+           strcmp(series->cells[i].workload.sizes.text, series->cells[i - 1].workload.sizes.text) != 0;
+}
+
+static void stage_path(const char *dir, size_t i, char path[4096])
+{
+    snprintf(path, 4096, "%s/stage-%zu", dir, i);
+}
+
+static bool set_stages(struct series *series, const char *dir)
+{
+    char path[4096];
+    for (size_t i = 0; i < series->cell_count; i++) {
+        struct cell *cell = &series->cells[i];
+        if (!has_own_stage(series, i)) {
+            cell->stage = cell[-1].stage;
+            continue;
+        }
+        stage_path(dir, i, path);
+        if (isatty(STDERR_FILENO))
+            fprintf(stderr, "\r\033[K%s: preparing, %s", series->name, cell->workload.sizes.text);
+        if (!make_dir(path) ||
+            !series->study->set_stage(series->study, path, &cell->workload, &series->limits, &cell->stage))
+            return false;
+    }
+    return true;
+}
+
+static bool clear_stages(struct series *series, const char *dir)
+{
+    char path[4096];
+    bool is_good = true;
+    for (size_t i = 0; i < series->cell_count; i++) {
+        if (!has_own_stage(series, i))
+            continue;
+        if (series->cells[i].stage)
+            series->study->clear_stage(series->cells[i].stage);
+        stage_path(dir, i, path);
+        if (access(path, F_OK) == 0)
+            is_good = remove_tree(path) && is_good;
     }
     return is_good;
 }
@@ -172,17 +196,7 @@ static void summarise(struct series *series, struct cell *cell, double *values)
     cell->rate_spread = count > 1 ? (fastest - slowest) / cell->median.rate : NAN;
 }
 
-static const struct cell *baseline_of(const struct series *series, const struct cell *cell)
-{
-    for (size_t i = 0; i < series->cell_count; i++) {
-        const struct cell *other = &series->cells[i];
-        if (other->workload.threads == cell->workload.threads &&
-            strcmp(other->workload.sizes.text, cell->workload.sizes.text) == 0 &&
-            strcmp(other->contender.label, series->baseline) == 0)
-            return other;
-    }
-    return NULL;
-}
+/* ---- all of them ------------------------------------------------------------------------------- */
 
 static bool run_rounds(struct series *series, const char *dir)
 {
@@ -204,13 +218,16 @@ bool series_run(struct series *series, const char *dir)
     double *values = calloc(series->rounds, sizeof(*values));
     if (!values)
         return false;
-    bool is_good = run_rounds(series, dir);
+    bool is_good = !series->study || set_stages(series, dir);
+    is_good = is_good && run_rounds(series, dir);
     clear_progress();
+    if (series->study)
+        is_good = clear_stages(series, dir) && is_good;
     for (size_t i = 0; i < series->cell_count && series->rounds_done > 0; i++)
         summarise(series, &series->cells[i], values);
     for (size_t i = 0; i < series->cell_count && series->rounds_done > 0; i++) {
         struct cell *cell = &series->cells[i];
-        const struct cell *baseline = baseline_of(series, cell);
+        const struct cell *baseline = series_find(series, series->baseline, &cell->workload);
         cell->ratio = baseline ? ratio_of(series, cell, baseline, offsetof(struct figures, rate)) : NAN;
     }
     free(values);

@@ -13,11 +13,13 @@
 #include <stddef.h>
 
 #include "round.h"
+#include "study.h"
 
 /* One contender at one point; its rounds, and the median of each figure over them. */
 struct cell {
     struct contender contender;
     struct workload workload;
+    void *stage; /* of a study; all cells of one workload share it */
     struct figures *rounds;
     struct figures median;
     double rate_spread; /* (fastest - slowest round) / median; NAN with one round */
@@ -27,6 +29,7 @@ struct cell {
 struct series {
     const char *name;
     const char *title;
+    const struct study *study; /* NULL: appends */
     struct limits limits;
     unsigned rounds;
     double rest_seconds; /* before each contender's turn */
@@ -46,25 +49,9 @@ int series_prepare(struct series *series, const struct contender *contenders, si
 bool series_run(struct series *series, const char *dir);
 void series_destroy(struct series *series);
 
-/* NULL if there is none. `threads` as in the workload. */
-const struct cell *series_find(const struct series *series, const char *label, unsigned threads);
-
-/* ---- figures by name -------------------------------------------------------------------------- */
-
-struct figure_field {
-    const char *name; /* in JSON */
-    size_t offset;
-};
-extern const struct figure_field figure_fields[];
-extern const size_t figure_field_count;
-
-static inline double figure_get(const struct figures *figures, size_t offset)
-{
-    return *(const double *)((const char *)figures + offset);
-}
-
-/* Of those that are not NAN; NAN if none is. Sorts `values`. */
-double median_of(double *values, size_t count);
+/* NULL if there is none. */
+const struct cell *series_find(const struct series *series, const char *label,
+                               const struct workload *workload);
 
 /* Median over the rounds of a's figure divided by b's in the same round. */
 double ratio_of(const struct series *series, const struct cell *a, const struct cell *b, size_t offset);

@@ -8,9 +8,10 @@
  *
  * Read this before the functions:
  *
- *  - An append that returns an error has an unknown outcome for that record: it may be there after
- *    the next open, or not; never half of it. After one failed write or sync the log is poisoned:
- *    every later append fails, and only closing it and opening it again decides what is there.
+ *  - An append that returns an error has an unknown outcome for that record, unless the error says that
+ *    nothing happened: it may be there after the next open, or not; never half of it. After one failed
+ *    write or sync the log is poisoned: every later append fails, and only closing it and opening it
+ *    again decides what is there.
  *  - One process at a time writes a log; a second one gets -EBUSY. Any number of processes read it.
  *  - A log belongs to the process that opened it. After fork() the child gets TWINLOG_EFORKED from
  *    every call that takes a struct twinlog and can fail; twinlog_close() frees the child's memory. If
@@ -44,9 +45,10 @@ extern "C" {
 #define TWINLOG_ECORRUPT (-5001)  /* acknowledged data is damaged; a report names the place */
 #define TWINLOG_EPOISONED (-5002) /* an earlier write or sync failed; close the log and open it again */
 #define TWINLOG_EVERSION (-5003)  /* written by a newer format than this library reads */
-#define TWINLOG_EPRUNED (-5004)   /* that LSN was removed from the front of the log (not yet returned) */
+#define TWINLOG_EPRUNED (-5004)   /* that LSN was removed from the front of the log */
 #define TWINLOG_EFORKED (-5005)   /* this handle was opened by the parent process */
 #define TWINLOG_EFOREIGN (-5006)  /* a segment in the directory is another log's, or a second copy */
+#define TWINLOG_ECUT (-5007) /* records that this reader has passed were cut off the end; seek to go on */
 
 /* One English phrase for any result of this library, also for -errno. A constant: never freed,
  * never overwritten, safe from any thread. */
@@ -69,17 +71,21 @@ enum twinlog_finding {
     TWINLOG_FOUND_FOREIGN_FILE,    /* another log's segment, or files that are no log */
     TWINLOG_FOUND_NEWER_FORMAT,    /* a feature or version this library does not know */
     TWINLOG_FOUND_DIRTY_PADDING,   /* bytes that must be zero are not; no record is affected */
-    TWINLOG_FOUND_SYSTEM_ERROR     /* a call to the system failed; see `error` */
+    TWINLOG_FOUND_SYSTEM_ERROR,    /* a call to the system failed; see `error` */
+    TWINLOG_FOUND_BAD_STATE,       /* the file of cursors and values does not check, or is missing */
+    TWINLOG_FOUND_BAD_INDEX,       /* a sealed segment's index is wrong; no record is affected */
+    TWINLOG_FOUND_PRUNED /* the record was removed by a trim; first_lsn is the oldest that is left */
 };
 
 enum twinlog_action {
     TWINLOG_DID_NOTHING = 0,
-    TWINLOG_DID_CUT,   /* the bytes from `offset` on were made unreadable for good */
-    TWINLOG_WOULD_CUT, /* opening the log for writing would do so */
-    TWINLOG_DID_REFUSE /* the log was left exactly as it was */
+    TWINLOG_DID_CUT,    /* the bytes from `offset` on were made unreadable for good */
+    TWINLOG_WOULD_CUT,  /* opening the log for writing would do so */
+    TWINLOG_DID_REFUSE, /* the log was left exactly as it was */
+    TWINLOG_DID_SKIP    /* repair left it out of the new log */
 };
 
-/* One finding of open, verify or inspect. */
+/* One finding of open, verify, inspect, repair or a reader. */
 struct twinlog_report {
     uint32_t finding; /* enum twinlog_finding */
     uint32_t action;  /* enum twinlog_action */
@@ -109,8 +115,22 @@ enum twinlog_open_flags {
     TWINLOG_MUST_EXIST = 1u << 0, /* -ENOENT instead of creating the log */
     TWINLOG_PAD = 1u << 1,        /* never rewrite an acknowledged block: a group starts on a new
                                      4 KiB block. For devices that may garble a block while it is
-                                     overwritten. Costs up to 4 KiB a group. */
-    TWINLOG_BUFFERED = 1u << 2    /* do not use direct I/O */
+                                     overwritten. Costs up to 4 KiB a group. Implies TWINLOG_NO_RECYCLE */
+    TWINLOG_BUFFERED = 1u << 2,   /* do not use direct I/O */
+    TWINLOG_READ_ONLY = 1u << 3,  /* for looking, and for consumers in other processes: takes no lock, never
+                                     appends (-EROFS), works beside a writer and on a read-only file
+                                     system. Cursors and values may still be set where the files can be
+                                     written. Implies TWINLOG_MUST_EXIST */
+    TWINLOG_NO_RECYCLE = 1u << 4  /* remove trimmed segments, never write a new one over an old one */
+};
+
+/* How a new segment file is made. Written blocks make small commits twice as fast as allocated ones,
+ * allocated ones spare a log that is bound by bandwidth the second write. A recycled segment is written in
+ * any case. */
+enum twinlog_prepare {
+    TWINLOG_PREPARE_WRITTEN = 0, /* all zeros, on disk; by the device where the kernel can ask it to */
+    TWINLOG_PREPARE_ALLOCATED,   /* the space is reserved, the blocks are not written */
+    TWINLOG_PREPARE_SPARSE       /* nothing is reserved: a full disk shows as a failed write, which poisons */
 };
 
 struct twinlog_options {
@@ -127,12 +147,24 @@ struct twinlog_options {
     uint32_t spare_segments;   /* full-size segments to prepare in the background as soon as the log is
                                   open, at most 64; default 0. Whenever none is ready and the active
                                   segment is half full, one is prepared in any case */
-    uint32_t reserved;
+    uint32_t prepare;          /* enum twinlog_prepare */
     struct twinlog_report *ret_report; /* NULL, or what open found; written on failure too */
+
+    /* A segment is also left when it has so many records, or when its first record is so old and another
+     * one comes. 0 = no such limit. Kept to the next group, so a segment may have some more. */
+    uint64_t segment_records;
+    uint64_t segment_age_ms;
+
+    /* Retention, by whole segments: the oldest one is removed as long as the others have at least so
+     * much. 0 = no such limit; with several, each removes. Looked at when the log is opened, whenever
+     * a segment was sealed and, for the age, once a minute. What a named cursor has not passed stays. */
+    uint64_t keep_bytes;
+    uint64_t keep_records;
+    uint64_t keep_age_ms; /* counted from the newest record of a segment */
 };
 #define TWINLOG_OPTIONS_INIT                                                                                 \
     {                                                                                                        \
-        sizeof(struct twinlog_options), 0, 0, 0, 0, 0, 0, 0, 0, 0                                            \
+        sizeof(struct twinlog_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                             \
     }
 
 struct twinlog; /* one open log; every function on it may be called from any thread */
@@ -167,16 +199,18 @@ int twinlog_close(struct twinlog *log);
 /* Appends one record of `size` bytes (0 is legal; `data` may then be NULL) and returns when it is on
  * stable storage together with every record of a smaller LSN. Blocks; meant to be called from many
  * threads at once, which then share one write and one sync. Allocates nothing, unless the next segment
- * is needed before it was prepared. `ret_lsn` may be NULL;
- * it is written on success, and also on failure when the record had been given an LSN already
- * (otherwise it is set to 0). Not a cancellation point.
+ * is needed before it was prepared. Not a cancellation point. `ret_lsn` may be NULL. It gets the LSN of
+ * the record, on failure too if there was one already; 0 means that nothing happened.
  *
  *   -EMSGSIZE   larger than max_record_bytes; nothing happened
  *   -EINVAL     a NULL where none may be; nothing happened
  *   -ESHUTDOWN  the log is being closed; nothing happened
  *   TWINLOG_EPOISONED an earlier write or sync failed; nothing happened
- *   -EIO, -ENOSPC, ... the write or sync for this record failed: its outcome is unknown, and the log
- *               is poisoned
+ *   -ENOSPC     the next segment is needed and the disk is full; nothing happened, and the same call
+ *               works again once there is space (trim, or make room). So it is with -EDQUOT, -EMFILE
+ *               and whatever else keeps a file from being made
+ *   -EROFS      the log was opened with TWINLOG_READ_ONLY
+ *   -EIO, ...   the write or sync for this record failed: its outcome is unknown, and the log is poisoned
  */
 int twinlog_append(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
 
@@ -187,20 +221,119 @@ int twinlog_append(struct twinlog *log, const void *data, size_t size, uint64_t 
 int twinlog_enqueue(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
 
 /* Returns when every record up to `lsn` is durable: 0, or the error that prevents it. Commits what is
- * pending itself where no other thread is doing so. -EINVAL if `lsn` was not accepted yet. */
+ * pending itself where no other thread is doing so. -EINVAL if `lsn` was not accepted yet, or was cut off. */
 int twinlog_wait(struct twinlog *log, uint64_t lsn);
 
 /* Returns when everything accepted before the call is durable. */
 int twinlog_sync(struct twinlog *log);
 
-/* Watermarks. Never block; any thread. 0 = none. */
+/* Watermarks. Any thread. 0 = none. Never block; with TWINLOG_READ_ONLY they look at the files. */
 uint64_t twinlog_first_lsn(const struct twinlog *log);   /* oldest kept, 0 when empty */
 uint64_t twinlog_last_lsn(const struct twinlog *log);    /* newest accepted */
 uint64_t twinlog_durable_lsn(const struct twinlog *log); /* newest durable */
 
+/* ---- removing --------------------------------------------------------------------------------- */
+
+/* From the front. Every record below the result's first_lsn is gone for good when twinlog_trim() returns;
+ * the space of whole segments is given back or reused. Of several limits in the options the one that
+ * removes most counts. What is not durable stays; so does what a named cursor has not passed, unless asked
+ * for. */
+enum twinlog_trim_flags {
+    TWINLOG_TRIM_PAST_CURSORS = 1u << 0 /* cursors hold nothing; those behind are moved to the new front */
+};
+struct twinlog_trim_options {
+    uint32_t size;          /* set by TWINLOG_TRIM_OPTIONS_INIT */
+    uint32_t flags;         /* enum twinlog_trim_flags */
+    uint64_t before_lsn;    /* records with a smaller LSN; exact. 0 = none */
+    uint64_t keep_bytes;    /* whole segments, as long as the others have so many bytes. 0 = none */
+    uint64_t keep_records;  /* all but the newest so many; exact. 0 = none */
+    int64_t before_time_ns; /* whole segments whose newest record is older. CLOCK_REALTIME. 0 = none */
+};
+#define TWINLOG_TRIM_OPTIONS_INIT                                                                            \
+    {                                                                                                        \
+        sizeof(struct twinlog_trim_options), 0, 0, 0, 0, 0                                                   \
+    }
+enum twinlog_holder {
+    TWINLOG_HELD_BY_NOTHING = 0, /* all that was asked for is gone */
+    TWINLOG_HELD_BY_CURSOR,      /* the slowest named cursor needs the rest */
+    TWINLOG_HELD_BY_SEGMENT      /* the records are gone, but they share a segment with ones that stay */
+};
+struct twinlog_trim_result {
+    uint32_t size;      /* set by TWINLOG_TRIM_RESULT_INIT */
+    uint32_t holder;    /* enum twinlog_holder */
+    uint64_t first_lsn; /* the oldest record that is kept; the next one to come when none is */
+    uint64_t removed_records;
+    uint64_t removed_segments;
+    uint64_t removed_bytes; /* their files: given back to the file system, or kept for reuse */
+    uint64_t held_bytes;    /* file bytes that would have gone but for the cursor */
+    char holder_name[72];   /* of the cursor, or the segment's file */
+};
+#define TWINLOG_TRIM_RESULT_INIT                                                                             \
+    {                                                                                                        \
+        sizeof(struct twinlog_trim_result), 0, 0, 0, 0, 0, 0, ""                                             \
+    }
+/* `ret_result` may be NULL. On a full disk too. -EINVAL when the options ask for nothing, -EROFS, the
+ * system's errors; what was removed before an error stays removed. */
+int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options,
+                 struct twinlog_trim_result *ret_result);
+
+/* From the end: removes every record with a larger LSN than `last_lsn`, which a follower does whose leader
+ * disagrees. Durable on return: the removed records never come back, and the next append gets last_lsn + 1.
+ * What was accepted before is committed first; calls that append or wait are held up meanwhile. Never writes
+ * over a record that is kept. Cursors beyond are moved back. A reader that has passed the cut gets
+ * TWINLOG_ECUT. 0 also when there is nothing to remove.
+ *
+ *   TWINLOG_EPRUNED  last_lsn + 1 is below the first kept record; nothing happened
+ *   -ENOSPC  the disk is full; nothing happened     -EROFS  the log was opened with TWINLOG_READ_ONLY
+ *   -EINVAL  the largest LSN there is               system errors, also the one that poisoned the log
+ */
+int twinlog_cut(struct twinlog *log, uint64_t last_lsn);
+
+/* Removes every record, and makes `next_lsn` the LSN of the next one, larger or smaller than it would be:
+ * what a follower does that was sent a snapshot. Cursors are moved to next_lsn - 1. Otherwise as
+ * twinlog_cut(). -EINVAL for 0 and for more than INT64_MAX. */
+int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
+
+/* ---- cursors and values ------------------------------------------------------------------------ */
+
+/* Small things kept with the log, for consumers and for a raft vote: each call that changes one is atomic
+ * and durable on return (two small synced writes). Names are 1 to 63 bytes, any but NUL. They survive trims
+ * and cuts. A process that only reads the log can use them through a handle of TWINLOG_READ_ONLY. Any thread.
+ *
+ *   -EINVAL   a bad name or value, a NULL     -ENOENT   no such name
+ *   -ENOSPC   more than 1 MiB in all, or the disk is full
+ *   -EBUSY    another process was changing one for 30 s
+ *   -EROFS, -EACCES  the files can't be written     TWINLOG_ECORRUPT  their file is damaged
+ */
+#define TWINLOG_NAME_BYTES 64u /* longest name, with its NUL */
+#define TWINLOG_VALUE_BYTES 4096u
+
+/* The consumer `name` has done with every record up to `lsn`; no trim or retention removes what comes
+ * after. The cursor need not exist. 0 puts it in front of the oldest record that is kept. -ERANGE beyond the
+ * newest durable record, TWINLOG_EPRUNED if what comes after lsn was removed already. */
+int twinlog_cursor_set(struct twinlog *log, const char *name, uint64_t lsn);
+int twinlog_cursor_get(struct twinlog *log, const char *name, uint64_t *ret_lsn);
+int twinlog_cursor_remove(struct twinlog *log, const char *name);
+/* In the order of their names. A non-zero result of `each` ends the call and is returned; `each` must not
+ * call back into the log. */
+int twinlog_cursor_each(struct twinlog *log, int (*each)(void *context, const char *name, uint64_t lsn),
+                        void *context);
+
+/* A value of up to TWINLOG_VALUE_BYTES. */
+int twinlog_meta_set(struct twinlog *log, const char *name, const void *data, size_t size);
+/* Copies up to `room` bytes to `data`. ret_size (may be NULL) gets the value's size, which may be more. */
+int twinlog_meta_get(struct twinlog *log, const char *name, void *data, size_t room, size_t *ret_size);
+int twinlog_meta_remove(struct twinlog *log, const char *name);
+int twinlog_meta_each(struct twinlog *log,
+                      int (*each)(void *context, const char *name, const void *data, size_t size),
+                      void *context);
+
 /* ---- reading ---------------------------------------------------------------------------------- */
 
-struct twinlog_reader; /* one cursor; one thread at a time; different readers are independent */
+/* One cursor, which stands between two records; one thread at a time; different readers are independent,
+ * and there may be any number. Memory is allocated when one is opened and when a record is larger than any
+ * before, not for each record. */
+struct twinlog_reader;
 
 struct twinlog_record {
     uint64_t lsn;
@@ -209,9 +342,17 @@ struct twinlog_record {
     size_t size;
 };
 
+enum twinlog_reader_flags {
+    TWINLOG_READER_MMAP = 1u << 0 /* map the segments: no copy. Every checksum is verified all the same. The
+                                     first such reader of the process installs a handler for SIGBUS, which
+                                     passes on what is not ours: when somebody cuts a file under the
+                                     mapping, or the disk can't be read, calls return -EIO. Bytes of a
+                                     record that was returned before turn to zeros then. Where mapping does
+                                     not work the reader reads. */
+};
 struct twinlog_reader_options {
     uint32_t size;                     /* set by TWINLOG_READER_OPTIONS_INIT */
-    uint32_t flags;                    /* must be 0 */
+    uint32_t flags;                    /* enum twinlog_reader_flags */
     uint64_t from_lsn;                 /* first LSN to return; default the oldest kept */
     uint64_t to_lsn;                   /* last LSN to return; default no limit */
     struct twinlog_report *ret_report; /* NULL, or filled in when a call on this reader fails; must
@@ -224,23 +365,51 @@ struct twinlog_reader_options {
 
 /* Opens a cursor on the log in `dir`, in any process, beside a live writer or without one; takes no
  * lock. Where a writer has the log, records appear as that writer's syncs succeed. Where none has it,
- * the sound records are synced before the first is returned; nothing else is changed. `options` may be NULL. Errors: -ENOENT (no such directory, or no log in it), -ENOTDIR,
- * TWINLOG_EVERSION, TWINLOG_EFOREIGN, TWINLOG_ECORRUPT, system errors. */
+ * the sound records are synced before the first is returned (on a read-only file system they need not be);
+ * nothing else is changed. Survives rolls, trims and recycling. `options` may be NULL. Errors: -ENOENT (no
+ * such directory, or no log in it), -ENOTDIR, TWINLOG_EVERSION, TWINLOG_EFOREIGN, TWINLOG_ECORRUPT, system
+ * errors. */
 int twinlog_reader_open(const char *dir, const struct twinlog_reader_options *options,
                         struct twinlog_reader **ret_reader);
 
-/* The same, inside the writer's process, following `log`. The reader must be closed before the log. */
+/* The same through an open log. The reader must be closed before the log. */
 int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_options *options,
                           struct twinlog_reader **ret_reader);
 
-/* The next record returned will be `lsn`, which need not be written yet.
- * -EINVAL for 0. */
+/* Places the cursor in front of a record; a sticky error is forgotten. Costs O(log n) at the next move.
+ *   seek        in front of `lsn`, which need not be written yet. -EINVAL for 0
+ *   seek_time   in front of the first record, in the order of LSNs, that was accepted at `time_ns` or later;
+ *               behind the last one if there is none. Clocks may step back: every earlier record is older
+ *   seek_first  in front of the oldest record that is kept
+ *   seek_end    behind the newest durable one
+ * None of them goes in front of the option from_lsn. */
 int twinlog_reader_seek(struct twinlog_reader *reader, uint64_t lsn);
+int twinlog_reader_seek_time(struct twinlog_reader *reader, int64_t time_ns);
+int twinlog_reader_seek_first(struct twinlog_reader *reader);
+int twinlog_reader_seek_end(struct twinlog_reader *reader);
 
-/* 1 = *ret_record is the next record; 0 = no more for now (call again later); negative = error, and
- * the same call gives the same error again. Never returns a record above the durable LSN, nor bytes
- * whose checksum fails: damage is TWINLOG_ECORRUPT. */
+/* Returns the record behind the cursor and steps over it; previous returns the one in front of it and
+ * steps back. 1 = *ret_record is set; 0 = no more for now (call again later), or no more in the range of
+ * the options; negative = error, and the same call gives the same error again until a seek. Never returns a
+ * record above the durable LSN, nor bytes whose checksum fails: damage is TWINLOG_ECORRUPT. TWINLOG_EPRUNED
+ * when the record was removed; report.first_lsn is the oldest one left, seek_first goes there. TWINLOG_ECUT
+ * when records that were returned since the last seek have been cut off; report.first_lsn is the first. */
 int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *ret_record);
+int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record *ret_record);
+
+/* Oldest kept and newest durable LSN as this reader sees them now; 0 and 0 when there is none. */
+int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn, uint64_t *ret_last_lsn);
+
+/* Waits until next() has something to say: 1 = a record or an error is there; 0 = not within `timeout_ms`
+ * (negative: no limit; 0: only looks). Sleeps in the kernel; a writer in any process wakes it. Where
+ * this process may not write the file writer.lock, or nobody writes the log, it looks every 20 ms. A
+ * signal does not end it. -EINVAL if the reader's range is finished. */
+int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms);
+
+/* A file descriptor for poll, epoll or io_uring that is readable when next() has something to say, and
+ * not any more when next() has returned 0. Made at the first call, with a thread of the reader that waits;
+ * closed with the reader. A negative error where that fails. */
+int twinlog_reader_fd(struct twinlog_reader *reader);
 
 void twinlog_reader_close(struct twinlog_reader *reader); /* NULL is allowed */
 
@@ -264,12 +433,15 @@ struct twinlog_stat {
     uint64_t group_bytes;   /* headers, records and alignment in them */
     uint64_t written_bytes; /* bytes handed to the device for groups */
     uint64_t rolls;         /* segments begun */
-    uint64_t roll_waits;    /* rolls that had to wait for a segment to be prepared */
-    char io_reason[160];    /* why this path and not an earlier one */
+    uint64_t roll_waits;    /* times that appends had to wait for a segment to be prepared */
+    uint64_t full_refusals; /* appends refused because the disk was full */
+    uint64_t trimmed_segments;
+    uint64_t recycled_segments; /* of them written over instead of removed */
+    char io_reason[160];        /* why this path and not an earlier one */
 };
 #define TWINLOG_STAT_INIT                                                                                    \
     {                                                                                                        \
-        sizeof(struct twinlog_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ""                \
+        sizeof(struct twinlog_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ""       \
     }
 int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat);
 
@@ -297,6 +469,33 @@ struct twinlog_inspection {
     }
 int twinlog_inspect(const char *dir, struct twinlog_inspection *ret_inspection);
 
+/* One file of a log, as twinlog_segments() lists them. */
+enum twinlog_segment_state {
+    TWINLOG_SEGMENT_SEALED = 0, /* full, with its index and footer */
+    TWINLOG_SEGMENT_UNSEALED,   /* left by its writer, footer to come: known by a walk through it */
+    TWINLOG_SEGMENT_ACTIVE,     /* the newest with records; beside a live writer as far as it is durable */
+    TWINLOG_SEGMENT_SPARE,      /* prepared, empty */
+    TWINLOG_SEGMENT_RETIRED     /* trimmed or cut off, kept for reuse */
+};
+struct twinlog_segment {
+    uint32_t size;  /* of the structure */
+    uint32_t state; /* enum twinlog_segment_state */
+    uint64_t sequence;
+    uint64_t file_bytes;
+    uint64_t data_bytes;                 /* of them used by groups */
+    uint64_t first_lsn, last_lsn;        /* 0 when it has no records */
+    int64_t first_time_ns, last_time_ns; /* smallest and largest time of its records */
+    int64_t created_ns;
+    uint32_t lives; /* times the file was recycled */
+    uint32_t epoch; /* of the newest group in it, or in which it was made */
+    char file[64];
+};
+/* Calls `each` for every segment file, in the order of the log, spare and retired ones last; changes
+ * nothing, also beside a live writer. A non-zero result of `each` ends the call and is returned. Errors as
+ * for twinlog_inspect(). */
+int twinlog_segments(const char *dir, int (*each)(void *context, const struct twinlog_segment *segment),
+                     void *context);
+
 /* Checks every byte of every record, and what else the format fixes, without changing anything.
  * Stops at the durable LSN beside a live writer. Calls `each` (may be NULL) for every finding, in log
  * order; a non-zero result of `each` ends the call and is returned. Calls `progress` (may be NULL) now
@@ -314,6 +513,71 @@ struct twinlog_verify_options {
         sizeof(struct twinlog_verify_options), 0, 0, 0, 0                                                    \
     }
 int twinlog_verify(const char *dir, const struct twinlog_verify_options *options, uint64_t *ret_records);
+
+/* ---- copying ----------------------------------------------------------------------------------- */
+
+enum twinlog_backup_flags {
+    TWINLOG_BACKUP_COPY = 1u << 0 /* share nothing: no hard links, no reflinks */
+};
+struct twinlog_backup_options {
+    uint32_t size;  /* set by TWINLOG_BACKUP_OPTIONS_INIT */
+    uint32_t flags; /* enum twinlog_backup_flags */
+    void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes); /* may be NULL */
+    void *context;
+};
+#define TWINLOG_BACKUP_OPTIONS_INIT                                                                          \
+    {                                                                                                        \
+        sizeof(struct twinlog_backup_options), 0, 0, 0                                                       \
+    }
+struct twinlog_backup_result {
+    uint32_t size; /* set by TWINLOG_BACKUP_RESULT_INIT */
+    uint32_t segments;
+    uint64_t first_lsn, last_lsn; /* what the copy holds; 0 and 0 when the log is empty */
+    uint64_t linked_bytes;        /* file bytes shared by hard links */
+    uint64_t cloned_bytes;        /* shared by reflinks */
+    uint64_t copied_bytes;
+};
+#define TWINLOG_BACKUP_RESULT_INIT                                                                           \
+    {                                                                                                        \
+        sizeof(struct twinlog_backup_result), 0, 0, 0, 0, 0, 0                                               \
+    }
+/* Makes `new_dir` (must not exist, or be empty) a log with everything that was durable in `dir` when the
+ * call began, cursors and values included; durable on return. From any process, beside a live writer. Sealed
+ * segments are hard links where both are on one file system, else reflinks, else copies; the active one is
+ * copied. Neither log can change the other through a link: a linked segment is never recycled. A copy
+ * that was interrupted is refused by every open. `options` and `ret_result` may be NULL. -ENOTEMPTY,
+ * -EBUSY when trims outran it, TWINLOG_ECORRUPT (copied bytes are checked), system errors. */
+int twinlog_backup(const char *dir, const char *new_dir, const struct twinlog_backup_options *options,
+                   struct twinlog_backup_result *ret_result);
+
+struct twinlog_repair_options {
+    uint32_t size;                                                 /* set by TWINLOG_REPAIR_OPTIONS_INIT */
+    uint32_t flags;                                                /* must be 0 */
+    int (*each)(void *context, const struct twinlog_report *lost); /* as for verify; may be NULL */
+    void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
+    void *context;
+};
+#define TWINLOG_REPAIR_OPTIONS_INIT                                                                          \
+    {                                                                                                        \
+        sizeof(struct twinlog_repair_options), 0, 0, 0, 0                                                    \
+    }
+struct twinlog_repair_result {
+    uint32_t size; /* set by TWINLOG_REPAIR_RESULT_INIT */
+    uint32_t reserved;
+    uint64_t records;             /* copied */
+    uint64_t lost_records;        /* known to have been there */
+    uint64_t first_lsn, last_lsn; /* of the new log */
+};
+#define TWINLOG_REPAIR_RESULT_INIT                                                                           \
+    {                                                                                                        \
+        sizeof(struct twinlog_repair_result), 0, 0, 0, 0, 0                                                  \
+    }
+/* Copies every sound record of `dir` to a new log in `new_dir` (must not exist, or be empty), with its LSN
+ * and time, cursors and values too; changes nothing in `dir`, which nobody may be writing (-EBUSY). In the
+ * place of a record that is lost the new log has a void, which readers pass over in silence. `each` is told
+ * of every loss. 0 also when something was lost. */
+int twinlog_repair(const char *dir, const char *new_dir, const struct twinlog_repair_options *options,
+                   struct twinlog_repair_result *ret_result);
 
 /* What the disk and the kernel under `dir` offer and what they cost. Writes and removes a file of a
  * few MiB in `dir`, which must exist. */

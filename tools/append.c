@@ -7,7 +7,7 @@
  * durable, prints what --print-lsn asked for, and takes the newest LSN again. So a file goes in as
  * large groups, and a single line that comes through a pipe is durable at once.
  *
- * Whatever ends the reading (the end of the input, a signal, a line that is too large, a failed
+ * Whatever ends the reading (the end of the input, a signal, a line that is too large, a full disk, a failed
  * write), everything that was accepted until then is made durable before the process ends, or the
  * message says which LSN is the last durable one.
  *
@@ -151,8 +151,12 @@ static int read_and_enqueue(struct append *append, int *ret_read_error)
     do {
         const void *data = NULL;
         size_t size = 0;
-        while (!error && (result = input_next(&append->input, &data, &size)) > 0)
-            error = twinlog_enqueue(append->log, data, size, &accepted);
+        uint64_t lsn = 0;
+        while (!error && (result = input_next(&append->input, &data, &size)) > 0) {
+            error = twinlog_enqueue(append->log, data, size, &lsn);
+            if (!error)
+                accepted = lsn;
+        }
         publish(append, accepted, false);
     } while (!error && result == 0 && (result = input_fill(&append->input)) > 0);
     publish(append, accepted, true);
@@ -203,6 +207,13 @@ static void complain_durable(const struct append *append, uint64_t durable)
 static const char after_failure[] =
     "What else was read may be there or not: 'twinlog stat DIR' shows the last LSN. Append the rest then.";
 
+/* The log took no more, and everything it had taken is durable. */
+static void complain_refused(const struct append *append)
+{
+    complain("%s %" PRIu64 " of the input was not appended, nor was what comes after it.",
+             record_word(append), append->input.records);
+}
+
 /* Closes the log and says what went wrong, if anything. */
 static int finish(struct append *append, int enqueue_error, int read_error)
 {
@@ -218,7 +229,10 @@ static int finish(struct append *append, int enqueue_error, int read_error)
     if (error) {
         status = fail("append to", append->dir, error, NULL, NULL);
         complain_durable(append, durable);
-        complain("%s", after_failure);
+        if (append->error || close_error)
+            complain("%s", after_failure);
+        else
+            complain_refused(append);
         return status;
     }
     if (enqueue_error == -EMSGSIZE)

@@ -29,7 +29,8 @@ static const char help[] =
     "Measures durable appends on the disk under DIR, which must exist: each thread appends\n"
     "a record, waits until it is durable, and appends the next. The records go to a new\n"
     "log in DIR/.twinlog-bench-XXXXXX, which is removed at the end, also after a signal.\n"
-    "It needs room for everything that is appended.\n"
+    "It needs room for everything that is appended, unless a limit such as --keep-bytes\n"
+    "removes some of it.\n"
     "\n"
     "  --threads N         how many (default 16)\n"
     "  --size BYTES        of each record (default 128)\n"
@@ -231,6 +232,10 @@ static void print_table(const struct bench *bench)
     printf("%-18s p50 %.0f us, p99 %.0f us, p99.9 %.0f us, max %.0f us\n", "latency",
            histogram_us(latency, 500), histogram_us(latency, 990), histogram_us(latency, 999),
            (double)latency->max_ns / 1000);
+    printf("%-18s %" PRIu64 " begun, %" PRIu64 " waited for; %" PRIu64 " trimmed, %" PRIu64
+           " of them reused\n",
+           "segments", bench->stat.rolls, bench->stat.roll_waits, bench->stat.trimmed_segments,
+           bench->stat.recycled_segments);
     printf("%-18s %s, %s: %s\n", "path", io_name(bench->stat.io),
            bench->stat.is_direct ? "direct" : "buffered", bench->stat.io_reason);
     printf("%-18s %.0f/s, p50 %.0f us: 1 thread, 4 KiB overwrites, %s, %s\n", "floor without log",
@@ -263,6 +268,11 @@ static void print_json(const struct bench *bench)
     json_number("syncs", bench->stat.groups);
     json_decimal("appends_per_sync", appends_per_sync(bench));
     print_latency(&bench->latency);
+    json_number("rolls", bench->stat.rolls);
+    json_number("roll_waits", bench->stat.roll_waits);
+    json_number("full_refusals", bench->stat.full_refusals);
+    json_number("trimmed_segments", bench->stat.trimmed_segments);
+    json_number("recycled_segments", bench->stat.recycled_segments);
     json_text("path", io_name(bench->stat.io));
     json_boolean("is_direct", bench->stat.is_direct);
     json_text("reason", bench->stat.io_reason);

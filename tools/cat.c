@@ -1,14 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * twinlog cat: payloads in LSN order on standard output, up to the newest durable record.
+ * twinlog cat: payloads on standard output, in the order of their LSNs or newest first, up to the newest
+ * durable record; with --follow also what is appended later.
  *
  * What comes before damage is printed; then the error, with its place, and status 3.
+ *
+ * A named cursor (--cursor) is moved only after standard output took what was printed, in steps of a
+ * batch. So after any end, also by kill -9, the next run begins with the first record that was not
+ * handed over, or some records earlier; never later.
  */
 #define _GNU_SOURCE
 #include "common.h"
 #include "json.h"
+#include "opening.h"
+#include "stop.h"
+#include "when.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <stdio.h>
+#include <unistd.h>
 
 static const char help[] =
     "Usage: twinlog cat DIR [options]\n"
@@ -17,23 +28,43 @@ static const char help[] =
     "to the newest durable one. Changes nothing; another process may be writing the log.\n"
     "\n"
     "  --from LSN          begin with this record (default: the first one kept)\n"
+    "  --since TIME        begin with the first record of this time or later\n"
+    "  --cursor NAME       begin behind this named cursor (where there is none, with the\n"
+    "                      first record kept), and move it over what was printed\n"
     "  --to LSN            end with this record (default: the newest durable one)\n"
+    "  --follow            at the end, wait for more, until SIGINT, SIGTERM or SIGHUP\n"
+    "  --reverse           newest first\n"
     "  --null              end each record with a NUL byte instead of a newline\n"
     "  --framed            put each record's length before it, 4 bytes, little endian\n"
     "  --json              one JSON object on a line: lsn, time, size, and data, or\n"
-    "                      data_base64 where the record is not UTF-8\n" COMMON_OPTIONS_HELP "\n"
+    "                      data_base64 where the record is not UTF-8\n"
+    "  --mmap              map the segments instead of reading them\n" COMMON_OPTIONS_HELP "\n"
+    "TIME is 2026-11-20T10:00:00Z, '2026-11-20 10:00' in the local zone, or a duration\n"
+    "(90s, 15m, 12h, 7d), which is so long ago.\n"
+    "\n"
     "A record that contains newlines is printed as it is: use --null, --framed or --json\n"
     "to tell records apart. 'twinlog append' takes what --null and --framed print.\n"
     "\n"
-    "Exit status: 0 fine, also after a torn tail; 1 an operation failed; 2 wrong usage;\n"
-    "3 acknowledged data is damaged (the records before it were printed).\n"
+    "Exit status: 0 fine, also after a torn tail and when a signal ended --follow; 1 an\n"
+    "operation failed; 2 wrong usage; 3 acknowledged data is damaged (the records before\n"
+    "it were printed).\n"
     "\n"
-    "Example: records 100 to 199\n"
-    "  twinlog cat build.log --from 100 --to 199\n";
+    "Example: records 100 to 199; then everything new, from where the last run ended\n"
+    "  twinlog cat build.log --from 100 --to 199\n"
+    "  twinlog cat build.log --cursor shipper --follow --json | ship\n";
 
 static const struct option option_table[] = {
-    WITH_ARGUMENT("from", OPTION_FROM), WITH_ARGUMENT("to", OPTION_TO), FLAG("null", OPTION_NUL),
-    FLAG("framed", OPTION_FRAMED),      FLAG("json", OPTION_JSON),      COMMON_OPTIONS,
+    WITH_ARGUMENT("from", OPTION_FROM),
+    WITH_ARGUMENT("since", OPTION_SINCE),
+    WITH_ARGUMENT("cursor", OPTION_CURSOR),
+    WITH_ARGUMENT("to", OPTION_TO),
+    FLAG("follow", OPTION_FOLLOW),
+    FLAG("reverse", OPTION_REVERSE),
+    FLAG("null", OPTION_NUL),
+    FLAG("framed", OPTION_FRAMED),
+    FLAG("json", OPTION_JSON),
+    FLAG("mmap", OPTION_MMAP),
+    COMMON_OPTIONS,
 };
 
 static void print_bytes(const void *data, size_t size)
@@ -90,49 +121,257 @@ static print_record printer_of(int option)
     }
 }
 
+/* Records between two flushes of the output, and two moves of the cursor, where there is no end to wait
+ * at: many enough that the two synced writes of a move don't count. */
+#define BATCH_RECORDS 10000u
+
+struct cat {
+    const char *dir;
+    struct twinlog_reader_options options;
+    struct twinlog_report report;
+    print_record print;
+    bool is_following;
+    bool is_reverse;
+    bool has_since;
+    int64_t since_ns;
+
+    const char *cursor;    /* its name, or NULL */
+    struct twinlog *log;   /* through which it is moved */
+    uint64_t cursor_lsn;   /* where it stands */
+    uint64_t printed_lsn;  /* newest LSN that was printed */
+    const char *failed_to; /* do what, where an error came from something else than reading */
+
+    struct twinlog_reader *reader;
+};
+
 static char output_buffer[64 * 1024]; /* instead of the 4 KiB that stdio gives a pipe */
 
-/* Prints to the end: 0, or what the reader said. Stops early when standard output fails. */
-static int print_all(struct twinlog_reader *reader, print_record print)
+/* ---- forwards ---------------------------------------------------------------------------------- */
+
+/* Seeking has passed over what is older, unless all of it was: then what is appended while we follow may
+ * still be, when TIME is to come. Behind the first that is not, clocks may have stepped back. */
+static bool is_wanted(struct cat *cat, const struct twinlog_record *record)
+{
+    if (cat->has_since && record->time_ns < cat->since_ns)
+        return false;
+    cat->has_since = false;
+    return true;
+}
+
+/* Prints a batch: 1 = there may be more, 0 = no more for now, or what the reader said. */
+static int print_batch(struct cat *cat)
 {
     struct twinlog_record record;
+
+    for (unsigned i = 0; i < BATCH_RECORDS; i++) {
+        if (ferror_unlocked(stdout) || stop_signal())
+            return 0;
+        int result = twinlog_reader_next(cat->reader, &record);
+        if (result <= 0)
+            return result;
+        if (is_wanted(cat, &record))
+            cat->print(&record);
+        cat->printed_lsn = record.lsn;
+    }
+    return 1;
+}
+
+/* Has standard output take what was printed, then moves the cursor over it. */
+static int hand_over(struct cat *cat)
+{
+    fflush(stdout);
+    if (ferror(stdout) || !cat->cursor || cat->printed_lsn <= cat->cursor_lsn)
+        return 0;
+    int error = twinlog_cursor_set(cat->log, cat->cursor, cat->printed_lsn);
+    if (error)
+        cat->failed_to = "move the cursor in";
+    else
+        cat->cursor_lsn = cat->printed_lsn;
+    return error;
+}
+
+/* Waits: 1 = there is more; 0 = it is time to end, because the range is finished, a signal came, or
+ * nobody reads the output any more. */
+static int wait_for_more(struct cat *cat)
+{
+    if (ferror_unlocked(stdout) || stop_signal())
+        return 0;
+    int result = twinlog_reader_wait(cat->reader, 0);
+    if (result)
+        return result == -EINVAL ? 0 : result;
+    int fd = twinlog_reader_fd(cat->reader);
+    if (fd < 0) {
+        cat->failed_to = "wait for more in";
+        return fd;
+    }
+    struct pollfd fds[] = {
+        { .fd = fd, .events = POLLIN },
+        { .fd = stop_fd(), .events = POLLIN },
+        { .fd = STDOUT_FILENO }, /* only errors: its reader has gone */
+    };
+    while (poll(fds, sizeof(fds) / sizeof(fds[0]), -1) < 0)
+        if (errno != EINTR)
+            return -errno;
+    return !fds[1].revents && !fds[2].revents;
+}
+
+static int print_forwards(struct cat *cat)
+{
     int result = 0;
 
-    while (!ferror_unlocked(stdout) && (result = twinlog_reader_next(reader, &record)) > 0)
-        print(&record);
+    do {
+        result = print_batch(cat);
+        int error = hand_over(cat);
+        if (result >= 0 && error)
+            result = error;
+        if (result == 0 && cat->is_following)
+            result = wait_for_more(cat);
+    } while (result > 0);
+    return result;
+}
+
+/* ---- backwards --------------------------------------------------------------------------------- */
+
+/* Where --since begins; --from and --to are the reader's business. 1 = *ret_lsn is the oldest to print, 0 =
+ * there is nothing to print, or an error. */
+static int find_oldest(struct cat *cat, uint64_t *ret_lsn)
+{
+    struct twinlog_record record;
+
+    *ret_lsn = 0;
+    if (!cat->has_since)
+        return 1;
+    int result = twinlog_reader_seek_time(cat->reader, cat->since_ns);
+    if (result == 0)
+        result = twinlog_reader_next(cat->reader, &record);
+    if (result > 0)
+        *ret_lsn = record.lsn;
+    return result;
+}
+
+static int print_backwards(struct cat *cat)
+{
+    struct twinlog_record record;
+    uint64_t oldest_lsn = 0;
+
+    int result = find_oldest(cat, &oldest_lsn);
+    if (result > 0) {
+        int error = twinlog_reader_seek_end(cat->reader);
+        if (error)
+            return error;
+    }
+    while (result > 0 && !ferror_unlocked(stdout)) {
+        result = twinlog_reader_previous(cat->reader, &record);
+        if (result > 0 && record.lsn < oldest_lsn)
+            return 0;
+        if (result > 0)
+            cat->print(&record);
+    }
     return result < 0 ? result : 0;
 }
 
-static int cat_run(const struct command *command, int argc, char **argv)
+/* ---- the command ------------------------------------------------------------------------------- */
+
+static int take_cursor(struct cat *cat)
 {
-    struct twinlog_report report = { 0 };
-    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
-    struct twinlog_reader *reader = NULL;
+    int error = twinlog_cursor_get(cat->log, cat->cursor, &cat->cursor_lsn);
+
+    if (error == -ENOENT) /* made when there is something to move it over */
+        return STATUS_FINE;
+    if (error)
+        return fail("get the cursor of", cat->dir, error, NULL, NULL);
+    if (cat->cursor_lsn) /* else it has seen nothing, wherever the log begins */
+        cat->options.from_lsn = cat->cursor_lsn + 1;
+    return STATUS_FINE;
+}
+
+static int print_records(struct cat *cat)
+{
+    if (cat->options.to_lsn && cat->options.from_lsn > cat->options.to_lsn)
+        return 0; /* the cursor has passed it */
+    int error = twinlog_reader_open(cat->dir, &cat->options, &cat->reader);
+    if (error)
+        return error;
+    if (cat->is_reverse)
+        return print_backwards(cat);
+    if (cat->has_since)
+        error = twinlog_reader_seek_time(cat->reader, cat->since_ns);
+    return error ? error : print_forwards(cat);
+}
+
+static int print_log(struct cat *cat)
+{
+    int status = STATUS_FINE;
+
+    if (cat->cursor)
+        status = open_beside_writer(cat->dir, &cat->log);
+    if (status == STATUS_FINE && cat->cursor)
+        status = take_cursor(cat);
+    if (status != STATUS_FINE)
+        return close_log(cat->log, cat->dir, status);
+    int error = print_records(cat);
+    twinlog_reader_close(cat->reader);
+    status = close_log(cat->log, cat->dir, finish_output(STATUS_FINE));
+    if (error && cat->failed_to)
+        return fail(cat->failed_to, cat->dir, error, NULL, NULL);
+    return error ? fail("read the log", cat->dir, error, &cat->report, NULL) : status;
+}
+
+static void take_options(struct cat *cat, const struct command *command, int argc, char **argv)
+{
     int format = 0;
     int value = 0;
 
     while ((value = next_option(command, argc, argv, option_table)) != -1) {
-        if (value == OPTION_FROM)
-            options.from_lsn = take_number("--from", 1, UINT64_MAX);
-        else if (value == OPTION_TO)
-            options.to_lsn = take_number("--to", 1, UINT64_MAX);
-        else if (format && format != value)
-            usage_error("--null, --framed and --json exclude each other");
-        else
+        if (value == OPTION_FROM) {
+            cat->options.from_lsn = take_number("--from", 1, UINT64_MAX);
+        } else if (value == OPTION_TO) {
+            cat->options.to_lsn = take_number("--to", 1, UINT64_MAX);
+        } else if (value == OPTION_SINCE) {
+            cat->has_since = true;
+            cat->since_ns = take_time("--since");
+        } else if (value == OPTION_CURSOR) {
+            cat->cursor = take_name("--cursor");
+        } else if (value == OPTION_FOLLOW) {
+            cat->is_following = true;
+        } else if (value == OPTION_REVERSE) {
+            cat->is_reverse = true;
+        } else if (value == OPTION_MMAP) {
+            cat->options.flags |= TWINLOG_READER_MMAP;
+        } else {
+            if (format && format != value)
+                usage_error("--null, --framed and --json exclude each other");
             format = value;
+        }
     }
-    const char *dir = take_directory(argc, argv);
-    if (options.to_lsn && options.from_lsn > options.to_lsn)
-        usage_error("--from is larger than --to");
-    options.ret_report = &report;
+    cat->print = printer_of(format);
+    cat->dir = take_directory(argc, argv);
+}
 
+static void check_options(const struct cat *cat)
+{
+    if ((cat->options.from_lsn != 0) + cat->has_since + (cat->cursor != NULL) > 1)
+        usage_error("--from, --since and --cursor exclude each other: each says where to begin");
+    if (cat->options.to_lsn && cat->options.from_lsn > cat->options.to_lsn)
+        usage_error("--from is larger than --to");
+    if (cat->is_reverse && (cat->is_following || cat->cursor))
+        usage_error("--reverse excludes --follow and --cursor");
+}
+
+static int cat_run(const struct command *command, int argc, char **argv)
+{
+    struct cat cat = { .options = TWINLOG_READER_OPTIONS_INIT };
+
+    take_options(&cat, command, argc, argv);
+    check_options(&cat);
+    cat.options.ret_report = &cat.report;
     setvbuf(stdout, output_buffer, _IOFBF, sizeof(output_buffer));
-    int error = twinlog_reader_open(dir, &options, &reader);
-    if (error == 0)
-        error = print_all(reader, printer_of(format));
-    twinlog_reader_close(reader);
-    int status = finish_output(STATUS_FINE);
-    return error ? fail("read the log", dir, error, &report, NULL) : status;
+    int error = cat.is_following ? stop_on_signals() : 0;
+    if (error) {
+        complain("%s", twinlog_strerror(error));
+        return STATUS_FAILED;
+    }
+    return print_log(&cat);
 }
 
 const struct command cat_command = {

@@ -3,6 +3,9 @@
 #define _GNU_SOURCE
 #include "common.h"
 
+#include "json.h"
+#include "when.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -42,6 +45,20 @@ static uint32_t take_io(void)
     usage_error("--io: '%s' is none of auto, uring, uring-linked, dsync, fdatasync", optarg);
 }
 
+static uint32_t take_prepare(void)
+{
+    static const char *const names[] = {
+        [TWINLOG_PREPARE_WRITTEN] = "written",
+        [TWINLOG_PREPARE_ALLOCATED] = "allocated",
+        [TWINLOG_PREPARE_SPARSE] = "sparse",
+    };
+
+    for (uint32_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (strcmp(names[i], optarg) == 0)
+            return i;
+    usage_error("--prepare: '%s' is none of written, allocated, sparse", optarg);
+}
+
 int next_option(const struct command *command, int argc, char **argv, const struct option *options)
 {
     int value = getopt_long(argc, argv, "", options, NULL);
@@ -57,6 +74,16 @@ int next_option(const struct command *command, int argc, char **argv, const stru
     default:
         return value;
     }
+}
+
+/* A limit of 0 would be none at all. */
+static uint64_t take_age_ms(const char *option)
+{
+    int64_t ns = take_duration(option);
+
+    if (ns == 0)
+        usage_error("%s: %s is nothing", option, optarg);
+    return (uint64_t)ns / 1000000;
 }
 
 bool take_log_option(int value, struct twinlog_options *options)
@@ -79,6 +106,18 @@ bool take_log_option(int value, struct twinlog_options *options)
     case OPTION_IO:
         options->io = take_io();
         return true;
+    case OPTION_PREPARE:
+        options->prepare = take_prepare();
+        return true;
+    case OPTION_KEEP_BYTES:
+        options->keep_bytes = take_number("--keep-bytes", 1, UINT64_MAX);
+        return true;
+    case OPTION_KEEP_RECORDS:
+        options->keep_records = take_number("--keep-records", 1, UINT64_MAX);
+        return true;
+    case OPTION_KEEP_TIME:
+        options->keep_age_ms = take_age_ms("--keep-time");
+        return true;
     default:
         return false;
     }
@@ -93,6 +132,14 @@ const char *take_directory(int argc, char **argv)
     if (!*argv[optind])
         usage_error("the name of the directory is empty");
     return argv[optind];
+}
+
+void check_output(const char *output)
+{
+    if (!output)
+        usage_error("where shall the new log be? Say --output NEW");
+    if (!*output)
+        usage_error("--output: the name of the directory is empty");
 }
 
 static uint64_t suffix_factor(const char *suffix)
@@ -113,18 +160,38 @@ static uint64_t suffix_factor(const char *suffix)
     }
 }
 
-uint64_t take_number(const char *option, uint64_t least, uint64_t most)
+uint64_t parse_number(const char *option, const char *text, uint64_t least, uint64_t most)
 {
     char *suffix = NULL;
     errno = 0;
-    uint64_t number = strtoull(optarg, &suffix, 10);
+    uint64_t number = strtoull(text, &suffix, 10);
     uint64_t factor = suffix_factor(suffix);
 
-    if (optarg[0] < '0' || optarg[0] > '9' || !factor)
-        usage_error("%s: '%s' is not a number (digits, then K, M, G or nothing)", option, optarg);
+    if (text[0] < '0' || text[0] > '9' || !factor)
+        usage_error("%s: '%s' is not a number (digits, then K, M, G or nothing)", option, text);
     if (errno || __builtin_mul_overflow(number, factor, &number) || number < least || number > most)
-        usage_error("%s: %s is not between %" PRIu64 " and %" PRIu64, option, optarg, least, most);
+        usage_error("%s: %s is not between %" PRIu64 " and %" PRIu64, option, text, least, most);
     return number;
+}
+
+uint64_t take_number(const char *option, uint64_t least, uint64_t most)
+{
+    return parse_number(option, optarg, least, most);
+}
+
+const char *check_name(const char *option, const char *name)
+{
+    size_t length = strlen(name);
+
+    if (length == 0 || length >= TWINLOG_NAME_BYTES)
+        usage_error("%s: a name has 1 to %u bytes, '%s' has %zu", option, TWINLOG_NAME_BYTES - 1, name,
+                    length);
+    return name;
+}
+
+const char *take_name(const char *option)
+{
+    return check_name(option, optarg);
 }
 
 void usage_error(const char *format, ...)
@@ -200,16 +267,30 @@ static const char *advice_for(int error)
     case -ENFILE:
         return "Raise the limit on open files (ulimit -n).";
     case TWINLOG_ECORRUPT:
-        return "'twinlog verify DIR' lists every finding. The log was left as it is.";
+        return "'twinlog verify DIR' lists every finding, 'twinlog repair DIR --output NEW' saves what is "
+               "sound. The log was left as it is.";
     case TWINLOG_EVERSION:
         return "Use a newer twinlog. The log was left as it is.";
     case TWINLOG_EFOREIGN:
         return "Move what does not belong to the log out of its directory.";
     case TWINLOG_EPRUNED:
         return "'twinlog stat DIR' shows the first LSN that is still there.";
+    case TWINLOG_ECUT:
+        return "Records that had been read were removed from the end of the log. 'twinlog stat DIR' shows the "
+               "last LSN.";
+    case -ERANGE:
+        return "'twinlog stat DIR' shows the last LSN.";
     default:
         return NULL;
     }
+}
+
+static void complain_advice(int error, const char *advice)
+{
+    if (!advice)
+        advice = advice_for(error);
+    if (advice)
+        complain("%s", advice);
 }
 
 int fail(const char *doing, const char *dir, int error, const struct twinlog_report *report,
@@ -226,10 +307,14 @@ int fail(const char *doing, const char *dir, int error, const struct twinlog_rep
     }
     if (*place)
         complain("%s", place);
-    if (!advice)
-        advice = advice_for(error);
-    if (advice)
-        complain("%s", advice);
+    complain_advice(error, advice);
+    return status_of(error);
+}
+
+int fail_copy(const char *doing, const char *dir, const char *output, int error, const char *advice)
+{
+    complain("cannot %s '%s' to '%s': %s", doing, dir, output, twinlog_strerror(error));
+    complain_advice(error, advice);
     return status_of(error);
 }
 
@@ -271,6 +356,9 @@ const char *finding_name(uint32_t finding)
         [TWINLOG_FOUND_NEWER_FORMAT] = "newer-format",
         [TWINLOG_FOUND_DIRTY_PADDING] = "dirty-padding",
         [TWINLOG_FOUND_SYSTEM_ERROR] = "system-error",
+        [TWINLOG_FOUND_BAD_STATE] = "bad-state",
+        [TWINLOG_FOUND_BAD_INDEX] = "bad-index",
+        [TWINLOG_FOUND_PRUNED] = "pruned",
     };
     return finding < sizeof(names) / sizeof(names[0]) ? names[finding] : "unknown";
 }
@@ -278,29 +366,53 @@ const char *finding_name(uint32_t finding)
 const char *action_name(uint32_t action)
 {
     static const char *const names[] = {
-        [TWINLOG_DID_NOTHING] = "nothing",
-        [TWINLOG_DID_CUT] = "cut",
-        [TWINLOG_WOULD_CUT] = "would-cut",
-        [TWINLOG_DID_REFUSE] = "refuse",
+        [TWINLOG_DID_NOTHING] = "nothing", [TWINLOG_DID_CUT] = "cut",   [TWINLOG_WOULD_CUT] = "would-cut",
+        [TWINLOG_DID_REFUSE] = "refuse",   [TWINLOG_DID_SKIP] = "skip",
     };
     return action < sizeof(names) / sizeof(names[0]) ? names[action] : "unknown";
 }
 
-void describe_bytes(char *ret_text, size_t size, uint64_t bytes)
+void print_finding(const struct twinlog_report *finding, bool is_json)
+{
+    char place[160];
+
+    clear_progress();
+    if (is_json) {
+        json_report(NULL, finding);
+        return;
+    }
+    describe_place(place, sizeof(place), finding);
+    printf("%s: %s%s%s\n", finding_name(finding->finding), place, *place ? ": " : "", finding->text);
+}
+
+const char *plural(uint64_t count)
+{
+    return count == 1 ? "" : "s";
+}
+
+void describe_name(char ret_text[TWINLOG_NAME_BYTES], const char *name)
+{
+    snprintf(ret_text, TWINLOG_NAME_BYTES, "%s", name);
+    for (char *c = ret_text; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = '?';
+}
+
+void describe_bytes(char ret_text[BYTES_TEXT_BYTES], uint64_t bytes)
 {
     static const char *const units[] = { "KiB", "MiB", "GiB", "TiB", "PiB" };
     double amount = (double)bytes / 1024;
     size_t unit = 0;
 
     if (bytes < 1024) {
-        snprintf(ret_text, size, "%" PRIu64 " bytes", bytes);
+        snprintf(ret_text, BYTES_TEXT_BYTES, "%" PRIu64 " byte%s", bytes, plural(bytes));
         return;
     }
     while (amount >= 1024 && unit + 1 < sizeof(units) / sizeof(units[0])) {
         amount /= 1024;
         unit++;
     }
-    snprintf(ret_text, size, "%.1f %s", amount, units[unit]);
+    snprintf(ret_text, BYTES_TEXT_BYTES, "%.1f %s", amount, units[unit]);
 }
 
 int output_error(void)
@@ -352,6 +464,14 @@ void show_progress(const char *format, ...)
     va_end(arguments);
     fflush(stderr);
     is_progress_shown = true;
+}
+
+void show_bytes_progress(void *context, uint64_t done_bytes, uint64_t total_bytes)
+{
+    (void)context;
+    if (total_bytes && is_progress_due())
+        show_progress("%.0f %% of %.1f MiB", 100.0 * (double)done_bytes / (double)total_bytes,
+                      (double)total_bytes / (1 << 20));
 }
 
 void clear_progress(void)

@@ -19,7 +19,7 @@ enum status {
     STATUS_FINE = 0,
     STATUS_FAILED = 1,  /* an operation failed */
     STATUS_USAGE = 2,   /* the command line is wrong */
-    STATUS_DAMAGED = 3, /* acknowledged data is damaged */
+    STATUS_DAMAGED = 3, /* acknowledged data is damaged, or was lost */
 };
 
 struct command {
@@ -33,6 +33,12 @@ extern const struct command append_command;
 extern const struct command cat_command;
 extern const struct command stat_command;
 extern const struct command verify_command;
+extern const struct command trim_command;
+extern const struct command reset_command;
+extern const struct command cursors_command;
+extern const struct command meta_command;
+extern const struct command backup_command;
+extern const struct command repair_command;
 extern const struct command bench_command;
 extern const struct command probe_command;
 
@@ -55,6 +61,23 @@ enum option_value {
     OPTION_PRINT_LSN,
     OPTION_FROM,
     OPTION_TO,
+    OPTION_SINCE,
+    OPTION_FOLLOW,
+    OPTION_MMAP,
+    OPTION_REVERSE,
+    OPTION_CURSOR,
+    OPTION_ALL,
+    OPTION_BEFORE,
+    OPTION_AFTER,
+    OPTION_PAST_CURSORS,
+    OPTION_NEXT,
+    OPTION_FORCE,
+    OPTION_OUTPUT,
+    OPTION_COPY,
+    OPTION_GET,
+    OPTION_SET,
+    OPTION_VALUE,
+    OPTION_REMOVE,
     OPTION_THREADS,
     OPTION_SIZE,
     OPTION_SECONDS,
@@ -63,6 +86,10 @@ enum option_value {
     OPTION_PAD,
     OPTION_BUFFERED,
     OPTION_IO,
+    OPTION_PREPARE,
+    OPTION_KEEP_BYTES,
+    OPTION_KEEP_RECORDS,
+    OPTION_KEEP_TIME,
 };
 
 /* clang-format off */
@@ -81,7 +108,11 @@ enum option_value {
     WITH_ARGUMENT("segment", OPTION_SEGMENT), \
     FLAG("pad", OPTION_PAD), \
     FLAG("buffered", OPTION_BUFFERED), \
-    WITH_ARGUMENT("io", OPTION_IO)
+    WITH_ARGUMENT("io", OPTION_IO), \
+    WITH_ARGUMENT("prepare", OPTION_PREPARE), \
+    WITH_ARGUMENT("keep-bytes", OPTION_KEEP_BYTES), \
+    WITH_ARGUMENT("keep-records", OPTION_KEEP_RECORDS), \
+    WITH_ARGUMENT("keep-time", OPTION_KEEP_TIME)
 /* clang-format on */
 
 #define LOG_OPTIONS_HELP                                                                                     \
@@ -89,7 +120,11 @@ enum option_value {
     "  --segment BYTES     largest segment file, a multiple of 4096 (default 64M)\n"                         \
     "  --pad               never rewrite a block that holds acknowledged records\n"                          \
     "  --buffered          do not use direct I/O\n"                                                          \
-    "  --io PATH           auto, uring, uring-linked, dsync or fdatasync (default auto)\n"
+    "  --io PATH           auto, uring, uring-linked, dsync or fdatasync (default auto)\n"                   \
+    "  --prepare HOW       new segments are written, allocated or sparse (default written)\n"                \
+    "  --keep-bytes BYTES  remove the oldest segments, as long as so much is left\n"                         \
+    "  --keep-records N    the same, as long as N records are left\n"                                        \
+    "  --keep-time T       those with records all older than T: 90s, 15m, 12h, 7d\n"
 #define COMMON_OPTIONS_HELP                                                                                  \
     "  --help              show this text\n"                                                                 \
     "  --version           show the version\n"
@@ -104,9 +139,18 @@ bool take_log_option(int value, struct twinlog_options *options);
 /* The one operand. */
 const char *take_directory(int argc, char **argv);
 
+/* The argument of --output, which may not be left out. */
+void check_output(const char *output);
+
 /* The argument of the option that next_option() just returned: a number from `least` to `most` with
  * an optional suffix K, M or G (powers of 1024). */
 uint64_t take_number(const char *option, uint64_t least, uint64_t most);
+/* The same for a text that is only a part of it. */
+uint64_t parse_number(const char *option, const char *text, uint64_t least, uint64_t most);
+
+/* The same: a name of a cursor or a value. */
+const char *take_name(const char *option);
+const char *check_name(const char *option, const char *name);
 
 _Noreturn void usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 _Noreturn void print_help(const char *help);
@@ -126,6 +170,9 @@ void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int fail(const char *doing, const char *dir, int error, const struct twinlog_report *report,
          const char *advice);
 
+/* The same where two directories have a part: "cannot DOING 'DIR' to 'OUTPUT'". */
+int fail_copy(const char *doing, const char *dir, const char *output, int error, const char *advice);
+
 /* The exit status for a result of the library. */
 int status_of(int error);
 
@@ -136,11 +183,21 @@ void describe_place(char *ret_text, size_t size, const struct twinlog_report *re
 const char *finding_name(uint32_t finding);
 const char *action_name(uint32_t action);
 
+/* A finding on a line of its own, with its place; or as an element of an array. */
+void print_finding(const struct twinlog_report *finding, bool is_json);
+
 /* One word for a path to the disk, as --io takes it. */
 const char *io_name(uint32_t io);
 
 /* "512 bytes", "1.5 MiB". */
-void describe_bytes(char *ret_text, size_t size, uint64_t bytes);
+#define BYTES_TEXT_BYTES 32
+void describe_bytes(char ret_text[BYTES_TEXT_BYTES], uint64_t bytes);
+
+/* The plural of a word that takes an s, where there is not one of it. */
+const char *plural(uint64_t count);
+
+/* A name of a cursor or a value, for people: what a terminal would act upon becomes '?'. */
+void describe_name(char ret_text[TWINLOG_NAME_BYTES], const char *name);
 
 /* Reports that standard output did not take what was written to it, with errno as the reason.
  * Quiet when its reader has gone, which is how `| head` ends. */
@@ -157,6 +214,7 @@ uint64_t monotonic_ns(void);
  * not more often than people can read. */
 bool is_progress_due(void);
 void show_progress(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void show_bytes_progress(void *context, uint64_t done_bytes, uint64_t total_bytes); /* for the library */
 void clear_progress(void);
 
 #endif

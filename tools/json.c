@@ -4,11 +4,11 @@
 #include "json.h"
 
 #include "common.h"
+#include "when.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 static bool needs_comma;
 
@@ -95,17 +95,12 @@ void json_boolean(const char *key, bool value)
 
 void json_time(const char *key, int64_t time_ns)
 {
-    char text[40] = "";
-    int64_t nanoseconds = time_ns % 1000000000;
-    time_t seconds = (time_t)(time_ns / 1000000000);
-    struct tm tm;
+    char text[TIME_TEXT_BYTES];
+    int64_t nanoseconds = 0;
 
-    if (nanoseconds < 0) {
-        nanoseconds += 1000000000;
-        seconds--;
-    }
-    gmtime_r(&seconds, &tm); /* 64 bits of nanoseconds are years 1677 to 2262: cannot fail */
-    strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
+    split_time(time_ns, &nanoseconds);
+    describe_time(text, time_ns);
+    text[10] = 'T'; /* between the date and the time of day */
     begin_value(key);
     printf("\"%s.%09" PRId64 "Z\"", text, nanoseconds);
 }

@@ -9,7 +9,8 @@
 #include <unistd.h>
 
 static const struct command *const commands[] = {
-    &append_command, &cat_command, &stat_command, &verify_command, &bench_command, &probe_command,
+    &append_command,  &cat_command,  &stat_command,   &verify_command, &trim_command,  &reset_command,
+    &cursors_command, &meta_command, &backup_command, &repair_command, &bench_command, &probe_command,
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -26,7 +27,7 @@ static void print_overview(void)
            "'twinlog COMMAND --help' says more about each.\n"
            "\n"
            "Exit status: 0 fine; 1 an operation failed; 2 wrong usage; 3 acknowledged data is\n"
-           "damaged.\n"
+           "damaged, or was lost.\n"
            "\n"
            "Example: write a log and read it again\n"
            "  seq 5 | twinlog append numbers\n"

@@ -1,23 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* twinlog stat: what is in a log, how it was left, and what opening it for writing would do. */
+/*
+ * twinlog stat: what is in a log, how it was left, and what opening it for writing would do; its segment
+ * files; how many cursors and values it has.
+ *
+ * Of a log that opening would refuse only the first part is shown, with the reason.
+ */
 #define _GNU_SOURCE
 #include "common.h"
 #include "json.h"
+#include "listing.h"
+#include "opening.h"
+#include "when.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 static const char help[] =
     "Usage: twinlog stat DIR [options]\n"
     "\n"
-    "Shows what is in the log in DIR: its first, last and durable LSN, its files, whether\n"
-    "a process is writing it, how the last writer left it, and what recovery would do\n"
-    "when the log is opened for writing. Changes nothing.\n"
+    "Shows what is in the log in DIR: its first, last and durable LSN, whether a process\n"
+    "is writing it, how the last writer left it, what recovery would do when the log is\n"
+    "opened for writing, its cursors and values, and its segment files. Changes nothing.\n"
     "\n"
     "The durable LSN is the newest that is proved durable by what was written after it,\n"
     "or by a live writer; the last LSN is the newest that is sound.\n"
     "\n"
-    "  --json              one JSON object\n" COMMON_OPTIONS_HELP "\n"
+    "  --all               every segment; else the first 4 and the last 16 of many\n"
+    "  --json              one JSON object, with every segment, cursor and value\n" COMMON_OPTIONS_HELP "\n"
     "Exit status: 0 fine, also with a torn tail; 1 an operation failed; 2 wrong usage;\n"
     "3 acknowledged data is damaged. It looks only as far as opening the log would:\n"
     "'twinlog verify DIR' reads every byte.\n"
@@ -26,15 +38,86 @@ static const char help[] =
     "  twinlog stat build.log --json | jq .last_lsn\n";
 
 static const struct option option_table[] = {
+    FLAG("all", OPTION_ALL),
     FLAG("json", OPTION_JSON),
     COMMON_OPTIONS,
 };
+
+/* Of a log with more segments than both, only these are shown. */
+#define FIRST_SHOWN 4u
+#define LAST_SHOWN 16u
+
+struct overview {
+    const char *dir;
+    bool shows_all;
+    bool is_json;
+    struct twinlog_inspection inspection;
+    struct twinlog_segment *segments;
+    size_t count;
+    size_t room;
+    struct twinlog *log; /* for the cursors and the values; NULL where the log can't be opened */
+};
+
+/* ---- what is there ----------------------------------------------------------------------------- */
+
+static int keep_segment(void *context, const struct twinlog_segment *segment)
+{
+    struct overview *overview = context;
+
+    if (overview->count == overview->room) {
+        size_t room = overview->room ? 2 * overview->room : 64;
+        struct twinlog_segment *segments =
+            reallocarray(overview->segments, room, sizeof(*overview->segments));
+        if (!segments)
+            return -ENOMEM;
+        overview->segments = segments;
+        overview->room = room;
+    }
+    overview->segments[overview->count++] = *segment;
+    return 0;
+}
+
+static int look(struct overview *overview)
+{
+    struct twinlog_report *report = &overview->inspection.report;
+
+    int error = twinlog_inspect(overview->dir, &overview->inspection);
+    if (error)
+        return fail("look at the log", overview->dir, error, report, NULL);
+    if (report->error < 0)
+        return STATUS_FINE;
+    error = twinlog_segments(overview->dir, keep_segment, overview);
+    if (error)
+        return fail("list the segments of", overview->dir, error, NULL, NULL);
+    return open_beside_writer(overview->dir, &overview->log);
+}
+
+static uint32_t count_retired(const struct overview *overview)
+{
+    uint32_t retired = 0;
+
+    for (size_t i = 0; i < overview->count; i++)
+        retired += overview->segments[i].state == TWINLOG_SEGMENT_RETIRED;
+    return retired;
+}
+
+static const char *state_name(uint32_t state)
+{
+    static const char *const names[] = {
+        [TWINLOG_SEGMENT_SEALED] = "sealed",   [TWINLOG_SEGMENT_UNSEALED] = "unsealed",
+        [TWINLOG_SEGMENT_ACTIVE] = "active",   [TWINLOG_SEGMENT_SPARE] = "spare",
+        [TWINLOG_SEGMENT_RETIRED] = "retired",
+    };
+    return state < sizeof(names) / sizeof(names[0]) ? names[state] : "unknown";
+}
 
 static void format_log_id(char ret_text[33], const struct twinlog_inspection *inspection)
 {
     for (size_t i = 0; i < sizeof(inspection->log_id); i++)
         snprintf(ret_text + 2 * i, 3, "%02x", inspection->log_id[i]);
 }
+
+/* ---- for people -------------------------------------------------------------------------------- */
 
 static const char *describe_end(const struct twinlog_inspection *inspection)
 {
@@ -66,17 +149,18 @@ static void print_row(const char *name, uint64_t value)
     printf("%-12s %" PRIu64 "\n", name, value);
 }
 
-static void print_table(const char *dir, const struct twinlog_inspection *inspection)
+static void print_inspection(const struct overview *overview)
 {
+    const struct twinlog_inspection *inspection = &overview->inspection;
     const struct twinlog_report *report = &inspection->report;
     char log_id[33];
-    char bytes[32];
+    char bytes[BYTES_TEXT_BYTES];
     char place[160];
 
     format_log_id(log_id, inspection);
-    describe_bytes(bytes, sizeof(bytes), inspection->file_bytes);
+    describe_bytes(bytes, inspection->file_bytes);
     describe_place(place, sizeof(place), report);
-    printf("%-12s %s\n", "directory", dir);
+    printf("%-12s %s\n", "directory", overview->dir);
     printf("%-12s %s\n", "log id", log_id);
     print_row("epoch", inspection->epoch);
     print_row("first LSN", inspection->first_lsn);
@@ -84,6 +168,8 @@ static void print_table(const char *dir, const struct twinlog_inspection *inspec
     print_row("durable LSN", inspection->durable_lsn);
     print_row("segments", inspection->segments);
     print_row("spare", inspection->spare_segments);
+    if (report->error == 0)
+        print_row("retired", count_retired(overview));
     printf("%-12s %s\n", "size", bytes);
     printf("%-12s %s\n", "left", describe_end(inspection));
     printf("%-12s %s\n", "recovery", describe_recovery(report));
@@ -93,13 +179,139 @@ static void print_table(const char *dir, const struct twinlog_inspection *inspec
         printf("%-12s %s\n", "detail", report->text);
 }
 
-static void print_json(const char *dir, const struct twinlog_inspection *inspection)
+struct summary {
+    struct cursor_list cursors;
+    uint64_t most_behind;
+    char slowest[TWINLOG_NAME_BYTES]; /* the cursor that is */
+    uint64_t values;
+    uint64_t value_bytes;
+};
+
+static int count_cursor(void *context, const char *name, uint64_t lsn)
 {
+    struct summary *summary = context;
+    uint64_t behind = records_behind(&summary->cursors, lsn);
+
+    if (summary->cursors.count++ == 0 || behind > summary->most_behind) {
+        summary->most_behind = behind;
+        describe_name(summary->slowest, name);
+    }
+    return 0;
+}
+
+static int count_value(void *context, const char *name, const void *data, size_t size)
+{
+    struct summary *summary = context;
+
+    (void)name;
+    (void)data;
+    summary->values++;
+    summary->value_bytes += size;
+    return 0;
+}
+
+static int print_names(const struct overview *overview)
+{
+    struct summary summary = { 0 };
+    char bytes[BYTES_TEXT_BYTES];
+
+    begin_cursor_list(&summary.cursors, overview->log);
+    int error = twinlog_cursor_each(overview->log, count_cursor, &summary);
+    if (error == 0)
+        error = twinlog_meta_each(overview->log, count_value, &summary);
+    if (error)
+        return error;
+    printf("%-12s %" PRIu64, "cursors", summary.cursors.count);
+    if (summary.cursors.count)
+        printf("; '%s' is %" PRIu64 " record%s behind", summary.slowest, summary.most_behind,
+               plural(summary.most_behind));
+    describe_bytes(bytes, summary.value_bytes);
+    printf("\n%-12s %" PRIu64 ", %s\n", "values", summary.values, bytes);
+    return 0;
+}
+
+static void print_segment(const struct twinlog_segment *segment)
+{
+    char newest[TIME_TEXT_BYTES] = "-";
+    char used[BYTES_TEXT_BYTES];
+    char size[BYTES_TEXT_BYTES];
+
+    if (segment->last_lsn)
+        describe_time(newest, segment->last_time_ns);
+    describe_bytes(used, segment->data_bytes);
+    describe_bytes(size, segment->file_bytes);
+    printf("%8" PRIu64 "  %-8s %12" PRIu64 " %12" PRIu64 " %10s %10s %5" PRIu32 "  %-19s  %s\n",
+           segment->sequence, state_name(segment->state), segment->first_lsn, segment->last_lsn, used, size,
+           segment->lives, newest, segment->file);
+}
+
+static void print_segments(const struct overview *overview)
+{
+    size_t shown = FIRST_SHOWN + LAST_SHOWN;
+    size_t left_out = overview->shows_all || overview->count <= shown ? 0 : overview->count - shown;
+
+    printf("\n%8s  %-8s %12s %12s %10s %10s %5s  %-19s  %s\n", "sequence", "state", "first LSN", "last LSN",
+           "used", "size", "lives", "newest record (UTC)", "file");
+    for (size_t i = 0; i < overview->count; i++) {
+        if (left_out && i == FIRST_SHOWN) {
+            printf("     ...  %zu more: --all shows them\n", left_out);
+            i += left_out;
+        }
+        print_segment(&overview->segments[i]);
+    }
+}
+
+static int print_table(const struct overview *overview)
+{
+    print_inspection(overview);
+    int error = overview->log ? print_names(overview) : 0;
+    if (overview->count)
+        print_segments(overview);
+    return error;
+}
+
+/* ---- for programs ------------------------------------------------------------------------------ */
+
+static void json_segment(const struct twinlog_segment *segment)
+{
+    json_begin_object(NULL);
+    json_number("sequence", segment->sequence);
+    json_text("state", state_name(segment->state));
+    json_text("file", segment->file);
+    json_number("file_bytes", segment->file_bytes);
+    json_number("data_bytes", segment->data_bytes);
+    json_number("first_lsn", segment->first_lsn);
+    json_number("last_lsn", segment->last_lsn);
+    if (segment->last_lsn) {
+        json_time("first_time", segment->first_time_ns);
+        json_time("last_time", segment->last_time_ns);
+    }
+    json_time("created", segment->created_ns);
+    json_number("lives", segment->lives);
+    json_number("epoch", segment->epoch);
+    json_end_object();
+}
+
+static int json_parts(const struct overview *overview)
+{
+    json_number("retired_segments", count_retired(overview));
+    json_begin_array("segment_files");
+    for (size_t i = 0; i < overview->count; i++)
+        json_segment(&overview->segments[i]);
+    json_end_array();
+    int error = json_cursors(overview->log);
+    int values_error = json_values(overview->log, false);
+    return error ? error : values_error;
+}
+
+static int print_json(const struct overview *overview)
+{
+    const struct twinlog_inspection *inspection = &overview->inspection;
     char log_id[33];
 
     format_log_id(log_id, inspection);
     json_begin_object(NULL);
-    json_text("directory", dir);
+    json_text("directory", overview->dir);
     json_text("log_id", log_id);
     json_number("epoch", inspection->epoch);
     json_number("first_lsn", inspection->first_lsn);
@@ -110,24 +322,40 @@ static void print_json(const char *dir, const struct twinlog_inspection *inspect
     json_number("file_bytes", inspection->file_bytes);
     json_boolean("has_writer", inspection->has_writer);
     json_report("report", &inspection->report);
+    int error = overview->log ? json_parts(overview) : 0;
     json_end_object();
     json_end_line();
+    return error;
+}
+
+/* ---- the command ------------------------------------------------------------------------------- */
+
+static int show(const struct overview *overview)
+{
+    int error = (overview->is_json ? print_json : print_table)(overview);
+    if (error)
+        return fail("list the cursors and values of", overview->dir, error, NULL, NULL);
+    return status_of(overview->inspection.report.error);
 }
 
 static int stat_run(const struct command *command, int argc, char **argv)
 {
-    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
-    bool is_json = false;
+    struct overview overview = { .inspection = TWINLOG_INSPECTION_INIT };
+    int value = 0;
 
-    while (next_option(command, argc, argv, option_table) != -1)
-        is_json = true;
-    const char *dir = take_directory(argc, argv);
+    while ((value = next_option(command, argc, argv, option_table)) != -1) {
+        if (value == OPTION_ALL)
+            overview.shows_all = true;
+        else
+            overview.is_json = true;
+    }
+    overview.dir = take_directory(argc, argv);
 
-    int error = twinlog_inspect(dir, &inspection);
-    if (error)
-        return fail("look at the log", dir, error, &inspection.report, NULL);
-    (is_json ? print_json : print_table)(dir, &inspection);
-    return finish_output(status_of(inspection.report.error));
+    int status = look(&overview);
+    if (status == STATUS_FINE)
+        status = show(&overview);
+    free(overview.segments);
+    return finish_output(close_log(overview.log, overview.dir, status));
 }
 
 const struct command stat_command = {

@@ -31,36 +31,21 @@ struct verification {
     uint64_t findings;
 };
 
-static int print_finding(void *context, const struct twinlog_report *finding)
+static int take_finding(void *context, const struct twinlog_report *finding)
 {
     struct verification *verification = context;
-    char place[160];
 
     verification->findings++;
-    clear_progress();
-    if (verification->is_json) {
-        json_report(NULL, finding);
-    } else {
-        describe_place(place, sizeof(place), finding);
-        printf("%s: %s%s%s\n", finding_name(finding->finding), place, *place ? ": " : "", finding->text);
-    }
+    print_finding(finding, verification->is_json);
     return 0;
-}
-
-static void report_progress(void *context, uint64_t done_bytes, uint64_t total_bytes)
-{
-    (void)context;
-    if (total_bytes && is_progress_due())
-        show_progress("%.0f %% of %.1f MiB", 100.0 * (double)done_bytes / (double)total_bytes,
-                      (double)total_bytes / (1 << 20));
 }
 
 static void print_summary(const struct verification *verification, int error, uint64_t records)
 {
     if (!verification->is_json) {
         printf("%s: %" PRIu64 " sound record%s, %" PRIu64 " finding%s\n",
-               error == TWINLOG_ECORRUPT ? "damaged" : "sound", records, records == 1 ? "" : "s",
-               verification->findings, verification->findings == 1 ? "" : "s");
+               error == TWINLOG_ECORRUPT ? "damaged" : "sound", records, plural(records),
+               verification->findings, plural(verification->findings));
         return;
     }
     json_end_array();
@@ -79,8 +64,8 @@ static int verify_run(const struct command *command, int argc, char **argv)
     while (next_option(command, argc, argv, option_table) != -1)
         verification.is_json = true;
     const char *dir = take_directory(argc, argv);
-    options.each = print_finding;
-    options.progress = report_progress;
+    options.each = take_finding;
+    options.progress = show_bytes_progress;
     options.context = &verification;
 
     if (verification.is_json) {

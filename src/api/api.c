@@ -35,11 +35,12 @@ static bool is_wanted(const struct rung *rung, const struct twinlog_options *opt
 static void tell(const struct twinlog_options *options, enum twinlog_finding finding, int error,
                  const char *words)
 {
-    if (!options || options->size < sizeof(*options) || !options->ret_report)
+    struct twinlog_report *ret_report = twl_options_report(options);
+    if (!ret_report)
         return;
     struct twinlog_report report = { .finding = finding, .action = TWINLOG_DID_REFUSE, .error = error };
     snprintf(report.text, sizeof(report.text), "%s", words);
-    *options->ret_report = report;
+    *ret_report = report;
 }
 
 /* A directory's name is durable when its parent was synced. */
@@ -55,9 +56,10 @@ static int sync_parent(const char *dir)
     return rc == -EACCES ? 0 : rc; /* may not be read, hence not synced; mkdir() was allowed */
 }
 
-static int make_directory(const char *dir, const struct twinlog_options *options)
+static int make_directory(const char *dir, const struct twinlog_options *options,
+                          const struct twinlog_options *normal)
 {
-    if (options && (options->flags & TWINLOG_MUST_EXIST))
+    if (normal->flags & TWINLOG_MUST_EXIST)
         return 0;
     if (mkdir(dir, 0777) == 0 || errno == EEXIST)
         return 0;
@@ -109,6 +111,18 @@ static int climb(const char *dir, const struct twinlog_options *given, const str
     return options->io == TWINLOG_IO_AUTO ? rc : -ENOTSUP;
 }
 
+static int open_read_only(const char *dir, const struct twinlog_options *given,
+                          const struct twinlog_options *options, struct twinlog **ret_log)
+{
+    struct io *io;
+    int rc = twl_io_posix_create(dir, true, &io);
+    if (rc < 0) {
+        tell(given, TWINLOG_FOUND_SYSTEM_ERROR, rc, "cannot open the log's directory");
+        return rc;
+    }
+    return twl_log_open(io, options, ret_log);
+}
+
 int twinlog_open(const char *dir, const struct twinlog_options *options, struct twinlog **ret_log)
 {
     struct twinlog_options normal;
@@ -121,7 +135,9 @@ int twinlog_open(const char *dir, const struct twinlog_options *options, struct 
         tell(options, TWINLOG_FOUND_NOTHING, rc, why);
         return rc;
     }
-    rc = make_directory(dir, options);
+    if (normal.flags & TWINLOG_READ_ONLY)
+        return open_read_only(dir, options, &normal, ret_log);
+    rc = make_directory(dir, options, &normal);
     if (rc == 0)
         rc = climb(dir, options, &normal, &log);
     if (rc == 0) {
@@ -143,7 +159,8 @@ int twinlog_reader_open(const char *dir, const struct twinlog_reader_options *op
     struct io *io;
     if (!options)
         options = &defaults;
-    if (!dir || !ret_reader || options->size != sizeof(*options) || options->flags != 0)
+    if (!dir || !ret_reader || options->size != sizeof(*options) ||
+        (options->flags & ~(uint32_t)TWINLOG_READER_MMAP))
         return -EINVAL;
     int rc = twl_io_posix_create(dir, true, &io);
     return rc < 0 ? rc : twl_reader_open(io, options, ret_reader);
@@ -168,4 +185,88 @@ int twinlog_verify(const char *dir, const struct twinlog_verify_options *options
         return -EINVAL;
     int rc = twl_io_posix_create(dir, true, &io);
     return rc < 0 ? rc : twl_verify(io, options, ret_records);
+}
+
+int twinlog_segments(const char *dir, int (*each)(void *context, const struct twinlog_segment *segment),
+                     void *context)
+{
+    struct io *io;
+    if (!dir || !each)
+        return -EINVAL;
+    int rc = twl_io_posix_create(dir, true, &io);
+    return rc < 0 ? rc : twl_segments(io, each, context);
+}
+
+/* ---- copies ------------------------------------------------------------------------------------ */
+
+static int check_empty(void *context, const char *name)
+{
+    (void)context;
+    return strcmp(name, "lost+found") == 0 ? 0 : -ENOTEMPTY;
+}
+
+/* The old log, and a new and empty directory for the copy. */
+static int open_both(const char *dir, const char *new_dir, struct io **ret_io, struct io **ret_to)
+{
+    struct io *io, *to;
+    int rc = twl_io_posix_create(dir, true, &io);
+    if (rc < 0)
+        return rc;
+    if (mkdir(new_dir, 0777) < 0 && errno != EEXIST)
+        rc = -errno;
+    if (rc == 0)
+        rc = sync_parent(new_dir);
+    if (rc == 0)
+        rc = twl_io_posix_create(new_dir, true, &to);
+    if (rc == 0) {
+        rc = to->ops->list(to, check_empty, NULL);
+        if (rc < 0)
+            to->ops->destroy(to);
+    }
+    if (rc < 0) {
+        io->ops->destroy(io);
+        return rc;
+    }
+    *ret_io = io;
+    *ret_to = to;
+    return 0;
+}
+
+int twinlog_backup(const char *dir, const char *new_dir, const struct twinlog_backup_options *options,
+                   struct twinlog_backup_result *ret_result)
+{
+    static const struct twinlog_backup_options defaults = TWINLOG_BACKUP_OPTIONS_INIT;
+    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+    struct io *io, *to;
+    if (!options)
+        options = &defaults;
+    if (!dir || !new_dir || options->size != sizeof(*options) ||
+        (options->flags & ~(uint32_t)TWINLOG_BACKUP_COPY) ||
+        (ret_result && ret_result->size != sizeof(*ret_result)))
+        return -EINVAL;
+    int rc = open_both(dir, new_dir, &io, &to);
+    if (rc == 0)
+        rc = twl_backup(io, to, options, &result);
+    if (rc == 0 && ret_result)
+        *ret_result = result;
+    return rc;
+}
+
+int twinlog_repair(const char *dir, const char *new_dir, const struct twinlog_repair_options *options,
+                   struct twinlog_repair_result *ret_result)
+{
+    static const struct twinlog_repair_options defaults = TWINLOG_REPAIR_OPTIONS_INIT;
+    struct twinlog_repair_result result = TWINLOG_REPAIR_RESULT_INIT;
+    struct io *io, *to;
+    if (!options)
+        options = &defaults;
+    if (!dir || !new_dir || options->size != sizeof(*options) || options->flags != 0 ||
+        (ret_result && ret_result->size != sizeof(*ret_result)))
+        return -EINVAL;
+    int rc = open_both(dir, new_dir, &io, &to);
+    if (rc == 0)
+        rc = twl_repair(io, to, options, &result);
+    if (rc == 0 && ret_result)
+        *ret_result = result;
+    return rc;
 }

@@ -59,7 +59,7 @@ static int try_file(struct io *io, bool is_direct, const char *name, unsigned ch
     int rc = io_open(io, name, IO_CREATE | (is_direct ? IO_DIRECT : 0u), &file);
     if (rc < 0)
         return rc;
-    rc = io_allocate(file, PROBE_FILE_BYTES);
+    rc = io_allocate(file, PROBE_FILE_BYTES, IO_ALLOCATE_SPACE);
     if (rc == 0)
         rc = io_write_at(file, buffer, PROBE_FILE_BYTES, 0);
     if (rc == 0)

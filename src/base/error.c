@@ -18,6 +18,8 @@ const char *twinlog_strerror(int error)
         return "that record was removed from the front of the log";
     case TWINLOG_EFORKED:
         return "this log was opened by the parent process";
+    case TWINLOG_ECUT:
+        return "records that this reader has passed were cut off the end of the log";
     case TWINLOG_EFOREIGN:
         return "a segment in the directory belongs to another log";
     default:

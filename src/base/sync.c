@@ -23,24 +23,29 @@ void twl_mutex_lock(struct twl_mutex *mutex) NO_THREAD_SAFETY_ANALYSIS
     ASSERT(pthread_mutex_lock(&mutex->mutex) == 0);
 }
 
+bool twl_mutex_try_lock(struct twl_mutex *mutex) NO_THREAD_SAFETY_ANALYSIS
+{
+    return pthread_mutex_trylock(&mutex->mutex) == 0;
+}
+
 void twl_mutex_unlock(struct twl_mutex *mutex) NO_THREAD_SAFETY_ANALYSIS
 {
     ASSERT(pthread_mutex_unlock(&mutex->mutex) == 0);
 }
 
-static void futex(_Atomic uint32_t *word, int operation, uint32_t value)
+static void futex(_Atomic uint32_t *word, int operation, uint32_t value, const struct timespec *timeout)
 {
-    /* every failure (EAGAIN, EINTR) means: look again */
-    syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
+    /* every failure (EAGAIN, EINTR, ETIMEDOUT) means: look again */
+    syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, timeout, NULL, 0);
 }
 
 void twl_word_sleep(_Atomic uint32_t *word, uint32_t seen)
 {
-    futex(word, FUTEX_WAIT, seen);
+    futex(word, FUTEX_WAIT, seen, NULL);
 }
 void twl_word_wake_all(_Atomic uint32_t *word)
 {
-    futex(word, FUTEX_WAKE, INT_MAX);
+    futex(word, FUTEX_WAKE, INT_MAX, NULL);
 }
 
 uint32_t twl_event_value(struct twl_event *event)
@@ -50,10 +55,17 @@ uint32_t twl_event_value(struct twl_event *event)
 
 void twl_event_sleep(struct twl_event *event, uint32_t seen)
 {
+    twl_event_sleep_for(event, seen, 0);
+}
+
+void twl_event_sleep_for(struct twl_event *event, uint32_t seen, unsigned timeout_ms)
+{
+    const struct timespec timeout = { .tv_sec = timeout_ms / 1000,
+                                      .tv_nsec = (long)(timeout_ms % 1000) * 1000000 };
     /* Announce, then let the kernel compare: a notify in between has changed the value, one after it
      * sees the sleeper. Sequentially consistent on both sides. */
     atomic_fetch_add(&event->sleepers, 1);
-    twl_word_sleep(&event->value, seen);
+    futex(&event->value, FUTEX_WAIT, seen, timeout_ms > 0 ? &timeout : NULL);
     atomic_fetch_sub(&event->sleepers, 1);
 }
 
@@ -61,7 +73,7 @@ static void notify(struct twl_event *event, uint32_t how_many)
 {
     atomic_fetch_add(&event->value, 1);
     if (atomic_load(&event->sleepers) > 0)
-        futex(&event->value, FUTEX_WAKE, how_many);
+        futex(&event->value, FUTEX_WAKE, how_many, NULL);
 }
 
 void twl_event_notify_all(struct twl_event *event)

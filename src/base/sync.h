@@ -21,6 +21,7 @@ struct CAPABILITY("mutex") twl_mutex {
 void twl_mutex_init(struct twl_mutex *mutex);
 void twl_mutex_destroy(struct twl_mutex *mutex);
 void twl_mutex_lock(struct twl_mutex *mutex) ACQUIRES(*mutex);
+bool twl_mutex_try_lock(struct twl_mutex *mutex) TRY_ACQUIRES(true, *mutex);
 void twl_mutex_unlock(struct twl_mutex *mutex) RELEASES(*mutex);
 
 /* A word that changes when something happened, and how many sleep on it. To wait: read the value,
@@ -39,6 +40,7 @@ void twl_word_wake_all(_Atomic uint32_t *word);
 uint32_t twl_event_value(struct twl_event *event);
 /* Sleeps until the word differs from `seen`, a notify, or a signal: check the condition again. */
 void twl_event_sleep(struct twl_event *event, uint32_t seen);
+void twl_event_sleep_for(struct twl_event *event, uint32_t seen, unsigned timeout_ms); /* 0 = no limit */
 void twl_event_notify_all(struct twl_event *event);
 void twl_event_notify_one(struct twl_event *event);
 

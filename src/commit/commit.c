@@ -18,10 +18,16 @@
  * time, and so one group in flight: groups become durable in LSN order (I2), and whoever reads a valid
  * group on disk knows that everything before it was durable.
  *
- * What can fail: making the next segment, the write, the sync. Any of them poisons the log (I5): the
- * leader stores the error before it gives up leadership, a new leader looks before it writes, and every
- * waiter whose record is not durable gets it. No sync is ever tried again. A write that was only short
- * or interrupted is continued, under a new sync of its own.
+ * A record is accepted only when its place on disk is certain. Where the filling twin's group will go is known
+ * when the twins are swapped, and so is what the segment has left for it: the twin's limit, which is all that
+ * a writer compares with. When the active segment has no room even for the first record of a twin, its writer
+ * takes the next segment from the keeper, or waits for it outside the lock, and the whole group goes there. So
+ * a full disk is met by a writer that has changed nothing yet, and the leader never waits for a segment.
+ *
+ * What can fail later: the write, the sync. Either poisons the log (I5): the leader stores the error before it
+ * gives up leadership, a new leader looks before it writes, and every waiter whose record is not durable gets
+ * it. No sync is ever tried again. A write that was only short or interrupted is continued, under a new
+ * sync of its own.
  *
  * Measured choices (docs/design.md has the figures): writers sleep on their own twin's word, so only
  * those who are covered wake; they yield a few times before they sleep; a leader lets the writers that
@@ -42,11 +48,21 @@
 #define PATIENCE 1000 /* tries of a write that is interrupted or makes no progress */
 #define MAX_GATHER_SKIPS 64u
 
+/* What records leave free for marks at the end of a segment: a sixteenth, within these bounds. A closing and the
+ * opening after it take a block of a dense log, two of a padded one. Four blocks are enough for two closings and
+ * for well over a hundred openings, since the marks of openings stand side by side; in a padded log for three
+ * openings. It is a fourth of the smallest segment, and a small part of any that is in real use. */
+#define LEAST_FOR_MARKS (4u * BLOCK_BYTES)
+#define MOST_FOR_MARKS (64u * BLOCK_BYTES)
+
 struct twin {
     unsigned char *bytes;                          /* [const] buffer_bytes of them */
     uint64_t first_lsn;                            /* [lock] of the first record in it */
+    uint64_t offset;                               /* [lock] where in its segment byte 0 goes */
+    int64_t min_ns, max_ns;                        /* [lock] of the times of its records */
     uint32_t start;                                /* [lock] of the group header */
     uint32_t used;                                 /* [lock] */
+    uint32_t limit;                                /* [lock] it may be used so far; never below `used` */
     uint32_t count;                                /* [lock] records */
     uint32_t waiters;                              /* [lock] of them from writers that wait for it */
     _Alignas(CACHE_LINE) _Atomic uint32_t copying; /* [atomic] writers still copying */
@@ -55,19 +71,31 @@ struct twin {
     struct twl_event done;                         /* the writers in this twin sleep on it */
 };
 
+/* Getting the next segment made: one writer at a time sees to it, and those who find him at it sleep. All is
+ * [lock]. */
+struct growth {
+    bool is_going_on;
+    uint64_t begun;  /* attempts so far */
+    uint64_t failed; /* which of them failed last, 0 = none */
+    uint32_t bytes;  /* of the record that one was for */
+    int error;       /* of it */
+};
+
 struct CAPABILITY("leadership") leadership {
     _Atomic bool is_taken;
 };
 
 struct commit {
     struct io *io;             /* [const] */
-    struct spares *spares;     /* [const] */
+    struct keeper *keeper;     /* [const] */
     uint32_t buffer_bytes;     /* [const] */
     uint32_t max_record_bytes; /* [const] */
+    uint64_t segment_records;  /* [const] */
+    uint64_t segment_age_ms;   /* [const] */
     bool is_padded;            /* [const] */
-    struct epoch epoch;        /* [const] */
-    uint32_t epoch_seed;       /* [const] */
-    struct watermark *live;    /* [const] */
+    struct epoch epoch;        /* [const but for a restart] */
+    uint32_t epoch_seed;       /* [const but for a restart] */
+    struct live *live;         /* [const] */
     void *memory;              /* [const] both buffers */
 
     _Alignas(CACHE_LINE) struct twl_mutex lock;
@@ -75,17 +103,22 @@ struct commit {
     uint64_t appends;          /* [lock] */
     uint64_t append_bytes;     /* [lock] */
     _Atomic uint64_t last_lsn; /* [lock to store] newest accepted */
+    uint64_t next_room;        /* [lock] bytes that a group may have in `next`; 0 = there is none */
+    struct segment next;       /* [lock] where the filling twin's group goes */
+    struct growth growth;      /* [lock] */
+    uint64_t roll_waits;       /* [lock] */
+    uint64_t full_refusals;    /* [lock] */
 
     struct twin twins[2];
 
     _Alignas(CACHE_LINE) struct watermark durable; /* [leader stores] */
     _Atomic int poison;                            /* [leader stores] 0 or the error */
-    struct twl_event space;                        /* notified when the twins are swapped */
+    struct twl_event space; /* notified when the twins are swapped, and when a segment was waited for */
 
     _Alignas(CACHE_LINE) struct leadership leadership;
+    struct segment segment; /* [leader, with the lock to exchange it] the active one */
     /* the rest: [leader] */
-    struct segment segment;
-    uint64_t block_offset;  /* where in the segment the filling twin's byte 0 goes */
+    struct segment left;    /* the one before it, until the active one has a group; file NULL = none */
     uint32_t chain;         /* checksum of the last group header written */
     bool is_segment_begun;  /* it has a group */
     bool has_asked_spare;   /* for this segment */
@@ -94,18 +127,78 @@ struct commit {
     uint64_t sync_ns;       /* smoothed duration of a commit */
     uint32_t gather_misses; /* gatherings in a row that nobody joined in time */
     uint32_t gather_skips;  /* groups to go before the next try */
-    _Atomic uint64_t groups, group_bytes, written_bytes, rolls, roll_waits;
+    _Atomic uint64_t groups, group_bytes, written_bytes, rolls;
 };
+
+/* ---- what fits where --------------------------------------------------------------------------- */
+
+/* Bytes of a segment's data. */
+static uint64_t room_in(const struct segment *segment)
+{
+    return segment->data_end - SEGMENT_DATA_OFFSET;
+}
+
+static uint64_t room_for_marks(const struct segment *segment)
+{
+    uint64_t part = align_down(room_in(segment) / 16, BLOCK_BYTES);
+    return min_u64(max_u64(part, LEAST_FOR_MARKS), MOST_FOR_MARKS);
+}
+
+/* A group of one record, wherever in a block it begins. */
+static uint64_t group_room(uint64_t record_bytes)
+{
+    return align_up(BLOCK_BYTES - 8 + GROUP_HEADER_BYTES + record_bytes, BLOCK_BYTES);
+}
+
+/* What a segment that is to hold a group must have. The room for marks comes on top where segments are large
+ * enough for it: none is smaller at its largest than a buffer. */
+static uint64_t room_to_ask_for(const struct commit *c, uint64_t group_bytes)
+{
+    return max_u64(group_bytes, min_u64(group_bytes + LEAST_FOR_MARKS, c->buffer_bytes));
+}
+
+/* What is sure to find a place. */
+static uint32_t limit_of(const struct commit *c, const struct twin *twin) REQUIRES(c->lock)
+{
+    uint64_t records_end = c->segment.data_end - room_for_marks(&c->segment);
+    uint64_t room = records_end - min_u64(twin->offset, records_end);
+    if (c->next_room > 0)
+        room = c->next_room;
+    return (uint32_t)max_u64(twin->used, min_u64(room, c->buffer_bytes));
+}
+
+/* Takes the next segment for the filling twin, whose group will have so many bytes or more. */
+static bool take_next(struct commit *c, uint64_t group_bytes) REQUIRES(c->lock)
+{
+    if (!twl_keeper_take(c->keeper, room_to_ask_for(c, group_bytes), &c->next))
+        return false;
+    c->next_room = max_u64(room_in(&c->next) - room_for_marks(&c->next), group_bytes);
+    return true;
+}
+
+/* Until take_next() would find one. Never under the lock, never by the leader. */
+static int wait_for_next(struct commit *c, uint64_t group_bytes)
+{
+    return twl_keeper_wait(c->keeper, room_to_ask_for(c, group_bytes), watermark_load(&c->durable),
+                           c->epoch.number);
+}
 
 /* ---- birth and death --------------------------------------------------------------------------- */
 
-static void begin_twin(struct twin *twin, uint32_t start, uint64_t first_lsn)
+/* The next group to be filled in: its header goes to `offset`. */
+static void fill_twin(struct commit *c, uint32_t index, uint64_t offset, uint64_t first_lsn) REQUIRES(c->lock)
 {
-    twin->start = start;
-    twin->used = start + GROUP_HEADER_BYTES;
+    struct twin *twin = &c->twins[index];
+    c->filling = index;
+    twin->first_lsn = first_lsn;
+    twin->start = (uint32_t)(offset % BLOCK_BYTES);
+    twin->offset = offset - twin->start;
+    twin->min_ns = INT64_MAX;
+    twin->max_ns = INT64_MIN;
+    twin->used = twin->start + GROUP_HEADER_BYTES;
     twin->count = 0;
     twin->waiters = 0;
-    twin->first_lsn = first_lsn;
+    twin->limit = limit_of(c, twin);
 }
 
 /* The part of the last block that is already on disk, for the next write to repeat. */
@@ -113,18 +206,33 @@ static int load_tail(struct commit *c, uint64_t offset)
 {
     uint32_t start = (uint32_t)(offset % BLOCK_BYTES);
     size_t size = 0;
-    c->block_offset = offset - start;
-    begin_twin(&c->twins[0], start, atomic_load(&c->last_lsn) + 1);
     if (start == 0)
         return 0;
-    int rc = io_read(c->segment.file, c->twins[0].bytes, BLOCK_BYTES, c->block_offset, &size);
+    int rc = io_read(c->segment.file, c->twins[0].bytes, BLOCK_BYTES, offset - start, &size);
     if (rc == 0 && size < start)
         rc = -EIO;
     return rc;
 }
 
+static void begin(struct commit *c, const struct segment *segment, bool is_begun, uint64_t offset,
+                  const struct position *position, struct epoch epoch)
+{
+    twl_mutex_lock(&c->lock);
+    c->epoch = epoch;
+    c->epoch_seed = twl_epoch_seed(segment->header.log_id, epoch);
+    c->segment = *segment;
+    c->is_segment_begun = is_begun;
+    c->has_asked_spare = false;
+    c->chain = position->chain;
+    atomic_store(&c->last_lsn, position->next_lsn - 1);
+    watermark_store(&c->durable, position->next_lsn - 1);
+    fill_twin(c, 0, offset, position->next_lsn);
+    twl_mutex_unlock(&c->lock);
+}
+
 int twl_commit_create(const struct commit_config *config, struct commit **ret_commit)
 {
+    ASSERT(group_room(twl_record_bytes(config->max_record_bytes)) <= config->buffer_bytes);
     struct commit *c = aligned_alloc(CACHE_LINE, align_up(sizeof(*c), CACHE_LINE));
     if (!c)
         return -ENOMEM;
@@ -136,36 +244,43 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
         return -ENOMEM;
     }
     c->io = config->io;
-    c->spares = config->spares;
+    c->keeper = config->keeper;
     c->buffer_bytes = config->buffer_bytes;
     c->max_record_bytes = config->max_record_bytes;
+    c->segment_records = config->segment_records;
+    c->segment_age_ms = config->segment_age_ms;
     c->is_padded = config->is_padded;
-    c->epoch = config->epoch;
-    c->epoch_seed = twl_epoch_seed(config->segment.header.log_id, config->epoch);
     c->live = config->live;
-    c->segment = config->segment;
-    c->chain = config->position.chain;
-    c->is_segment_begun = config->is_begun;
     twl_mutex_init(&c->lock);
-    uint64_t last_lsn = config->position.next_lsn - 1;
-    atomic_store(&c->last_lsn, last_lsn);
-    watermark_store(&c->durable, last_lsn);
     for (unsigned i = 0; i < 2; i++)
         c->twins[i].bytes = (unsigned char *)c->memory + i * (size_t)config->buffer_bytes;
 
     bool starts_block = c->is_padded && !config->has_junk;
     uint64_t offset = starts_block ? align_up(config->offset, BLOCK_BYTES) : config->offset;
+    begin(c, &config->segment, config->is_begun, offset, &config->position, config->epoch);
     int rc = c->io->ops->adopt_buffers(c->io, c->memory, memory_bytes);
     if (rc == 0)
         rc = load_tail(c, offset);
     if (rc < 0) {
-        c->segment.file = NULL;
+        c->segment = (struct segment){ 0 };
         twl_commit_destroy(c, false);
         return rc;
     }
     if (config->spare_segments > 0)
-        twl_spares_want(c->spares, config->spare_segments, true, last_lsn, c->epoch.number);
+        twl_keeper_want(c->keeper, config->spare_segments, true, config->position.next_lsn - 1,
+                        c->epoch.number);
     *ret_commit = c;
+    return 0;
+}
+
+int twl_commit_restart(struct commit *c, const struct segment *segment, const struct position *position,
+                       struct epoch epoch)
+{
+    if (atomic_load(&c->poison) != 0)
+        return TWINLOG_EPOISONED;
+    ASSERT(watermark_load(&c->durable) == atomic_load(&c->last_lsn));
+    twl_segment_close(&c->segment);
+    begin(c, segment, false, SEGMENT_DATA_OFFSET, position, epoch);
     return 0;
 }
 
@@ -177,6 +292,8 @@ void twl_commit_destroy(struct commit *c, bool is_forked)
         /* A thread that did not survive the fork may hold the lock, and may have been in the middle of
          * exchanging the segment: the child's copy of the file goes with the child. */
         twl_segment_close(&c->segment);
+        twl_segment_close(&c->left);
+        twl_segment_close(&c->next);
         twl_mutex_destroy(&c->lock);
     }
     munmap(c->memory, 2 * (size_t)c->buffer_bytes);
@@ -247,19 +364,47 @@ static void finish_copy(struct twin *twin)
         twl_event_notify_all(&twin->copied);
 }
 
-/* Seals the filling twin and lets the writers go on in the other one. NULL if it has no records, unless
- * a mark is to be written. */
+/* The active segment has as many records, or is as old, as the options allow; or the n-th part of that. */
+static bool is_worn(struct commit *c, unsigned part) REQUIRES(c->leadership)
+{
+    const struct summary *summary = c->segment.summary;
+    uint64_t records = summary->next_lsn - summary->first_lsn;
+    if (c->segment_records > 0 && records >= c->segment_records / part)
+        return true;
+    if (c->segment_age_ms == 0)
+        return false;
+    int64_t now_ns = c->io->ops->now_ns(c->io), first_ns = summary->min_ns;
+    return now_ns > first_ns && ((uint64_t)now_ns - (uint64_t)first_ns) / 1000000 >= c->segment_age_ms / part;
+}
+
+/* The group goes to the start of the next segment, at the same place within the block. */
+static void roll(struct commit *c, struct twin *sealed) REQUIRES(c->lock, c->leadership)
+{
+    c->left = c->segment;
+    c->segment = c->next;
+    c->next = (struct segment){ 0 };
+    c->next_room = 0;
+    c->is_segment_begun = false;
+    c->has_asked_spare = false;
+    sealed->offset = SEGMENT_DATA_OFFSET;
+}
+
+/* Seals the filling twin, decides where its group goes, and lets the writers go on in the other one. NULL if it
+ * has no records, unless a mark is to be written. */
 static struct twin *swap_twins(struct commit *c, bool is_mark) REQUIRES(c->leadership)
 {
+    bool should_leave = !is_mark && is_worn(c, 1);
     twl_mutex_lock(&c->lock);
     struct twin *sealed = &c->twins[c->filling];
     if (sealed->count == 0 && !is_mark) {
         twl_mutex_unlock(&c->lock);
         return NULL;
     }
-    c->filling ^= 1;
-    begin_twin(&c->twins[c->filling], c->is_padded ? 0 : sealed->used % BLOCK_BYTES,
-               sealed->first_lsn + sealed->count);
+    if (c->next_room > 0 || (should_leave && take_next(c, align_up(sealed->used, BLOCK_BYTES))))
+        roll(c, sealed);
+    uint64_t end = sealed->offset + sealed->used;
+    fill_twin(c, c->filling ^ 1, c->is_padded ? align_up(end, BLOCK_BYTES) : end,
+              sealed->first_lsn + sealed->count);
     atomic_store(&sealed->is_sealed, true);
     twl_mutex_unlock(&c->lock);
     twl_event_notify_all(&c->space);
@@ -318,45 +463,39 @@ static int write_durably(struct commit *c, const unsigned char *data, size_t siz
     return -EIO;
 }
 
-/* The group goes to the start of the next segment, at the same place within the block. */
-static int roll(struct commit *c, struct twin *sealed, uint32_t end) REQUIRES(c->leadership)
-{
-    struct segment next;
-    bool waited;
-    int rc = twl_spares_take(c->spares, align_up(end, BLOCK_BYTES), &next, &waited);
-    if (rc < 0)
-        return rc;
-    twl_segment_close(&c->segment);
-    c->segment = next;
-    c->block_offset = SEGMENT_DATA_OFFSET;
-    c->is_segment_begun = false;
-    c->has_asked_spare = false;
-    memset(sealed->bytes, 0, sealed->start);
-    atomic_fetch_add(&c->rolls, 1);
-    if (waited)
-        atomic_fetch_add(&c->roll_waits, 1);
-    return 0;
-}
-
 /* Prepares the next segment in good time; a log that stays small never does. */
-static void ask_for_spare(struct commit *c) REQUIRES(c->leadership)
+static void ask_for_spare(struct commit *c, uint64_t end) REQUIRES(c->leadership)
 {
-    if (c->has_asked_spare || c->block_offset < c->segment.header.bytes / 2)
+    if (c->has_asked_spare || (end < c->segment.header.bytes / 2 && !is_worn(c, 2)))
         return;
     c->has_asked_spare = true;
-    twl_spares_want(c->spares, 1, false, watermark_load(&c->durable), c->epoch.number);
+    twl_keeper_want(c->keeper, 1, false, watermark_load(&c->durable), c->epoch.number);
+}
+
+/* In front of the first group of a segment that was rolled to. */
+static void enter_segment(struct commit *c, struct twin *sealed) REQUIRES(c->leadership)
+{
+    memset(sealed->bytes, 0, sealed->start);
+    twl_summary_begin(c->segment.summary, c->left.summary->peak_ns);
+    atomic_fetch_add(&c->rolls, 1);
+}
+
+/* Behind it. Only now, because a segment that is sealed is not written any more, and until the next one has a
+ * group a crash would bring the writer back to it. */
+static void leave_segment(struct commit *c) REQUIRES(c->leadership)
+{
+    twl_keeper_leave(c->keeper, &c->left, &c->segment);
+    c->left = (struct segment){ 0 };
 }
 
 static int write_group(struct commit *c, struct twin *sealed, enum group_kind kind) REQUIRES(c->leadership)
 {
     uint32_t end = sealed->used, start = sealed->start;
     uint32_t block_end = (uint32_t)align_up(end, BLOCK_BYTES);
+    uint64_t group_offset = sealed->offset + start;
     memset(sealed->bytes + end, 0, block_end - end);
-    if (c->block_offset + block_end > c->segment.data_end) {
-        int rc = roll(c, sealed, end);
-        if (rc < 0)
-            return rc;
-    }
+    if (c->left.file)
+        enter_segment(c, sealed);
     struct group_header group = {
         .first_lsn = sealed->first_lsn,
         .count = sealed->count,
@@ -368,18 +507,19 @@ static int write_group(struct commit *c, struct twin *sealed, enum group_kind ki
         .flags = c->is_segment_begun ? 0 : GROUP_FIRST,
         .time_ns = c->io->ops->now_ns(c->io),
     };
-    twl_group_header_encode(&group, c->segment.seed, c->block_offset + start, sealed->bytes + start);
+    twl_group_header_encode(&group, c->segment.seed, group_offset, sealed->bytes + start);
 
-    int rc = write_durably(c, sealed->bytes, block_end, c->block_offset, start > 0);
+    int rc = write_durably(c, sealed->bytes, block_end, sealed->offset, start > 0);
     if (rc < 0)
         return rc;
     /* the next twin repeats the last block, if that is not full */
     uint32_t next_start = c->is_padded ? 0 : end % BLOCK_BYTES;
     struct twin *next = sealed == &c->twins[0] ? &c->twins[1] : &c->twins[0];
     memcpy(next->bytes, sealed->bytes + (end - next_start), next_start);
-    c->block_offset += c->is_padded ? block_end : end - next_start;
     c->chain = group.checksum;
     c->is_segment_begun = true;
+    twl_summary_add_group(c->segment.summary, &group, group_offset, sealed->min_ns, sealed->max_ns,
+                          sealed->bytes + start);
     atomic_fetch_add_explicit(&c->groups, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&c->group_bytes, group.bytes, memory_order_relaxed);
     atomic_fetch_add_explicit(&c->written_bytes, block_end, memory_order_relaxed);
@@ -389,8 +529,7 @@ static int write_group(struct commit *c, struct twin *sealed, enum group_kind ki
 static void publish(struct commit *c, uint64_t lsn) REQUIRES(c->leadership)
 {
     watermark_store(&c->durable, lsn);
-    if (c->live)
-        watermark_store(c->live, lsn);
+    twl_live_publish_durable(c->live, lsn);
 }
 
 /* One group: seal, write, sync, publish. Returns the twin whose writers it covers, NULL if there was
@@ -405,8 +544,10 @@ static struct twin *commit_group(struct commit *c, enum group_kind kind) REQUIRE
     uint64_t began = twl_monotonic_ns();
     int rc = write_group(c, sealed, kind);
     if (rc == 0) {
+        if (c->left.file)
+            leave_segment(c); /* readers look for what is published in the segments that the keeper knows */
         publish(c, sealed->first_lsn + sealed->count - 1);
-        ask_for_spare(c);
+        ask_for_spare(c, sealed->offset + sealed->used);
     } else {
         atomic_store(&c->poison, rc);
     }
@@ -453,28 +594,54 @@ static bool lead_once(struct commit *c)
     return true;
 }
 
+/* ---- marks ------------------------------------------------------------------------------------- */
+
 /* The mark of a close is what proves the last group. It stands in a block of its own, so that one bad
  * sector can't take both. */
-static void skip_rest_of_block(struct commit *c) REQUIRES(c->leadership)
+static uint64_t mark_offset(const struct commit *c, enum group_kind kind) REQUIRES(c->lock)
 {
-    twl_mutex_lock(&c->lock);
-    struct twin *twin = &c->twins[c->filling];
-    if (twin->start > 0) {
-        c->block_offset += BLOCK_BYTES;
-        begin_twin(twin, 0, twin->first_lsn);
+    const struct twin *twin = &c->twins[c->filling];
+    uint64_t offset = twin->offset + twin->start;
+    return kind == GROUP_CLOSE ? align_up(offset, BLOCK_BYTES) : offset;
+}
+
+/* Closing leaves half of the room for marks to the openings: a log can do without the mark of a close, but it
+ * can't be opened without one of a start. */
+static uint64_t marks_end(const struct commit *c, enum group_kind kind) REQUIRES(c->lock)
+{
+    return c->segment.data_end - (kind == GROUP_CLOSE ? room_for_marks(&c->segment) / 2 : 0);
+}
+
+static int place_mark(struct commit *c, enum group_kind kind)
+{
+    const uint64_t group_bytes = group_room(0);
+    for (;;) {
+        twl_mutex_lock(&c->lock);
+        uint64_t offset = mark_offset(c, kind);
+        bool has_place = align_up(offset + GROUP_HEADER_BYTES, BLOCK_BYTES) <= marks_end(c, kind) ||
+                         take_next(c, group_bytes);
+        if (has_place)
+            fill_twin(c, c->filling, offset, c->twins[c->filling].first_lsn);
+        twl_mutex_unlock(&c->lock);
+        if (has_place)
+            return 0;
+        int rc = wait_for_next(c, group_bytes);
+        if (rc < 0)
+            return rc;
     }
-    twl_mutex_unlock(&c->lock);
 }
 
 int twl_commit_mark(struct commit *c, enum group_kind kind)
 {
     int rc = twl_commit_wait(c, atomic_load(&c->last_lsn));
+    if (rc == 0)
+        rc = atomic_load(&c->poison);
+    if (rc == 0)
+        rc = place_mark(c, kind);
     if (rc < 0)
         return rc;
     if (!try_lead(c))
         return -EBUSY;
-    if (kind == GROUP_CLOSE)
-        skip_rest_of_block(c);
     commit_group(c, kind);
     stop_leading(c);
     return atomic_load(&c->poison);
@@ -482,50 +649,122 @@ int twl_commit_mark(struct commit *c, enum group_kind kind)
 
 /* ---- writing ----------------------------------------------------------------------------------- */
 
-/* A place in the filling twin, or NULL if it is full. */
-static unsigned char *reserve(struct commit *c, size_t size, bool will_wait, uint64_t *ret_lsn,
-                              struct twin **ret_twin) REQUIRES(c->lock)
+enum room {
+    ROOM_IS_THERE,
+    ROOM_AFTER_COMMIT, /* the twin must be written first */
+    ROOM_WILL_COME,    /* another writer sees to the next segment */
+    ROOM_TO_BE_MADE,   /* this one has to */
+    ROOM_REFUSED,      /* there is none; see growth.error */
+};
+
+/* For a record of so many bytes in the filling twin. If that is empty, only the next segment helps. An attempt
+ * to get one that was begun since the writer first looked, and failed, has failed for him too: so that
+ * nobody waits for more than two, however many writers there are. */
+static enum room find_room(struct commit *c, uint32_t bytes, uint64_t *since) REQUIRES(c->lock)
 {
     struct twin *twin = &c->twins[c->filling];
-    uint32_t bytes = (uint32_t)twl_record_bytes(size);
-    if (bytes > c->buffer_bytes - twin->used)
-        return NULL;
-    unsigned char *at = twin->bytes + twin->used;
-    *ret_lsn = twin->first_lsn + twin->count;
-    *ret_twin = twin;
+    struct growth *growth = &c->growth;
+    if (bytes <= twin->limit - twin->used)
+        return ROOM_IS_THERE;
+    *since = min_u64(*since, growth->begun);
+    if (twin->count > 0)
+        return ROOM_AFTER_COMMIT;
+    if (!growth->is_going_on && take_next(c, group_room(bytes))) {
+        twin->limit = limit_of(c, twin);
+        return ROOM_IS_THERE;
+    }
+    if (growth->failed > *since && growth->bytes <= bytes)
+        return ROOM_REFUSED;
+    if (growth->is_going_on)
+        return ROOM_WILL_COME;
+    growth->is_going_on = true;
+    growth->begun++;
+    return ROOM_TO_BE_MADE;
+}
+
+static int refuse(struct commit *c) REQUIRES(c->lock)
+{
+    c->full_refusals += c->growth.error == -ENOSPC || c->growth.error == -EDQUOT;
+    return c->growth.error;
+}
+
+/* Has the next segment made; it is taken by whoever looks for room first. */
+static void grow(struct commit *c, uint32_t bytes)
+{
+    int rc = wait_for_next(c, group_room(bytes));
+    twl_mutex_lock(&c->lock);
+    c->growth.is_going_on = false;
+    if (rc < 0) {
+        c->growth.failed = c->growth.begun;
+        c->growth.bytes = bytes;
+        c->growth.error = rc;
+    }
+    c->roll_waits += rc == 0;
+    twl_mutex_unlock(&c->lock);
+    twl_event_notify_all(&c->space);
+}
+
+/* `seen` is what c->space was before the writer looked for room. */
+static void wait_for_room(struct commit *c, enum room room, uint32_t bytes, uint32_t seen)
+{
+    if (room == ROOM_TO_BE_MADE)
+        grow(c, bytes);
+    else if (room == ROOM_WILL_COME || !lead_once(c))
+        twl_event_sleep(&c->space, seen);
+}
+
+struct place {
+    struct twin *twin;
+    unsigned char *at;
+    uint64_t lsn;
+};
+
+static struct place reserve(struct commit *c, uint32_t bytes, int64_t time_ns, bool will_wait)
+    REQUIRES(c->lock)
+{
+    struct twin *twin = &c->twins[c->filling];
+    struct place place = { twin, twin->bytes + twin->used, twin->first_lsn + twin->count };
     twin->used += bytes;
     twin->count++;
     twin->waiters += will_wait;
+    twin->min_ns = time_ns < twin->min_ns ? time_ns : twin->min_ns;
+    twin->max_ns = time_ns > twin->max_ns ? time_ns : twin->max_ns;
     atomic_fetch_add_explicit(&twin->copying, 1, memory_order_relaxed);
-    atomic_store_explicit(&c->last_lsn, *ret_lsn, memory_order_release);
-    c->appends++;
-    c->append_bytes += size;
-    return at;
+    atomic_store_explicit(&c->last_lsn, place.lsn, memory_order_release);
+    return place;
 }
 
-int twl_commit_put(struct commit *c, const void *data, size_t size, bool will_wait, uint64_t *ret_lsn)
+int twl_commit_put(struct commit *c, const struct commit_record *record, bool will_wait, uint64_t *ret_lsn)
 {
-    if (size > c->max_record_bytes)
+    if (record->size > c->max_record_bytes)
         return -EMSGSIZE;
-    int64_t time_ns = c->io->ops->now_ns(c->io);
-    unsigned char *at;
-    struct twin *twin;
-    uint64_t lsn;
-    for (;;) {
+    uint32_t bytes = (uint32_t)twl_record_bytes(record->size);
+    int64_t time_ns = record->time_ns != INT64_MIN ? record->time_ns : c->io->ops->now_ns(c->io);
+    uint64_t since = UINT64_MAX;
+    struct place place;
+    for (int rc = 0;;) {
         uint32_t seen = twl_event_value(&c->space);
         if (atomic_load_explicit(&c->poison, memory_order_acquire) != 0)
             return TWINLOG_EPOISONED;
         twl_mutex_lock(&c->lock);
-        at = reserve(c, size, will_wait, &lsn, &twin);
+        enum room room = find_room(c, bytes, &since);
+        if (room == ROOM_IS_THERE) {
+            place = reserve(c, bytes, time_ns, will_wait);
+            c->appends++;
+            c->append_bytes += record->size;
+        } else if (room == ROOM_REFUSED) {
+            rc = refuse(c);
+        }
         twl_mutex_unlock(&c->lock);
-        if (at)
+        if (room == ROOM_IS_THERE)
             break;
-        if (!lead_once(c))
-            twl_event_sleep(&c->space, seen);
+        if (rc < 0)
+            return rc;
+        wait_for_room(c, room, bytes, seen);
     }
-    twl_record_encode(at, c->epoch_seed, lsn, time_ns, data, size);
-    finish_copy(twin);
-    *ret_lsn = lsn;
+    twl_record_encode(place.at, c->epoch_seed, place.lsn, record->kind, time_ns, record->data, record->size);
+    finish_copy(place.twin);
+    *ret_lsn = place.lsn;
     return 0;
 }
 
@@ -590,7 +829,8 @@ void twl_commit_count(struct commit *c, struct commit_counters *ret_counters)
         .group_bytes = atomic_load(&c->group_bytes),
         .written_bytes = atomic_load(&c->written_bytes),
         .rolls = atomic_load(&c->rolls),
-        .roll_waits = atomic_load(&c->roll_waits),
+        .roll_waits = c->roll_waits,
+        .full_refusals = c->full_refusals,
     };
     twl_mutex_unlock(&c->lock);
 }

@@ -12,15 +12,16 @@
 #define TWL_COMMIT_H
 
 #include "base/watermark.h"
+#include "segment/keeper.h"
+#include "segment/live.h"
 #include "segment/recover.h"
-#include "segment/spares.h"
 
 struct commit;
 
 struct commit_config {
     struct io *io;
-    struct spares *spares;    /* where the next segment comes from; outlives the commit */
-    struct segment segment;   /* the active one; owned from here */
+    struct keeper *keeper;    /* where the next segment comes from; outlives the commit */
+    struct segment segment;   /* the active one, with a summary of what is in it; owned from here */
     uint64_t offset;          /* where the next group goes in it */
     bool is_begun;            /* there is a group in it */
     bool has_junk;            /* it must go exactly there, to write over what must not be read again */
@@ -30,7 +31,9 @@ struct commit_config {
     uint32_t max_record_bytes;
     uint32_t spare_segments; /* to prepare at once; afterwards one, when the active segment is half full */
     bool is_padded;
-    struct watermark *live; /* for other processes; may be NULL */
+    uint64_t segment_records; /* leave a segment that has so many records; 0 = never for that */
+    uint64_t segment_age_ms;  /* leave it when its first record is so old; 0 = never for that */
+    struct live *live;        /* where to publish; outlives the commit */
 };
 
 /* On failure the segment stays the caller's. */
@@ -39,13 +42,30 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
 void twl_commit_destroy(struct commit *commit, bool is_forked);
 
 /* Writes a group without records, GROUP_START or GROUP_CLOSE, behind everything accepted so far; durable
- * on return. The caller is the only user of the log at that moment. */
+ * on return. The caller is the only user of the log at that moment. -ENOSPC: it does not fit, and the disk is
+ * full; nothing happened. */
 int twl_commit_mark(struct commit *commit, enum group_kind kind);
 
+/* Goes on in another segment and another epoch, as after twl_commit_create(): behind a cut. Everything that
+ * was accepted is durable, and the caller is the only user of the log. The old segment is closed, not left:
+ * what becomes of it is the caller's business. */
+int twl_commit_restart(struct commit *commit, const struct segment *segment, const struct position *position,
+                       struct epoch epoch);
+
+/* What is accepted: a record is accepted only when its place on disk is certain, in the active segment or in
+ * the next one, which is then in hand. So a full disk is met here, before anything happened, and never by the
+ * leader. A little room is kept back in the last segment for marks, so that a full log can still be opened. */
+struct commit_record {
+    const void *data;
+    size_t size;
+    enum record_kind kind;
+    int64_t time_ns; /* INT64_MIN: now */
+};
 /* Accepts a record: gives it the next LSN and copies it. Waits, or commits, when both buffers are full.
  * The group it is in is not written before somebody waits. `will_wait` says that the caller is about to
- * call twl_commit_wait() for it. -EMSGSIZE, TWINLOG_EPOISONED. */
-int twl_commit_put(struct commit *commit, const void *data, size_t size, bool will_wait, uint64_t *ret_lsn);
+ * call twl_commit_wait() for it. -EMSGSIZE, -ENOSPC, TWINLOG_EPOISONED. */
+int twl_commit_put(struct commit *commit, const struct commit_record *record, bool will_wait,
+                   uint64_t *ret_lsn);
 
 /* Until `lsn` is durable; commits if nobody else does. The error that poisoned the log otherwise. */
 int twl_commit_wait(struct commit *commit, uint64_t lsn);
@@ -55,7 +75,9 @@ const struct watermark *twl_commit_watermark(const struct commit *commit); /* ne
 int twl_commit_poison(const struct commit *commit);                        /* 0, or what poisoned the log */
 
 struct commit_counters {
-    uint64_t appends, append_bytes, groups, group_bytes, written_bytes, rolls, roll_waits;
+    uint64_t appends, append_bytes, groups, group_bytes, written_bytes, rolls;
+    uint64_t roll_waits;    /* times that a writer had to wait for the next segment */
+    uint64_t full_refusals; /* records refused for want of space */
 };
 void twl_commit_count(struct commit *commit, struct commit_counters *ret_counters);
 

@@ -7,30 +7,67 @@
 
 #include <string.h>
 
+static bool is_zero(const unsigned char *bytes, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        if (bytes[i] != 0)
+            return false;
+    return true;
+}
+
 /*
- * Segment header. Bytes 0-23 keep their place and meaning in every future version, so that "damaged"
- * and "too new" can always be told apart.
+ * How a segment and a state file begin. Bytes 0-23 keep their place and meaning in every future version, so
+ * that "damaged" and "too new" can always be told apart.
  *
- *     0  8  magic           24 16  log identity        80  4  block size, 4096
- *     8  4  version         40  8  sequence            84  4  largest group
- *    12  4  incompatible    48  8  segment identity    88  8  every LSN is greater than this
- *    16  4  compatible      56  8  file size           96  4  epoch
- *    20  4  CRC of 0-19     64  8  created, ns        100 408 zero
- *                           72  8  zero               508  4  CRC of 0-507
+ *     0  8  magic           12  4  incompatible    20  4  CRC of 0-19
+ *     8  4  version         16  4  compatible
  */
-static const unsigned char segment_magic[8] = { 0x89, 'T', 'W', 'L', '\r', '\n', 0x1a, '\n' };
-#define HEADER_PREFIX_BYTES 20u
+#define MAGIC_BYTES 8u
+#define PREFIX_BYTES 20u
+
+static void encode_prefix(const unsigned char magic[MAGIC_BYTES], uint32_t version, uint32_t incompatible,
+                          uint32_t compatible, unsigned char *bytes)
+{
+    memcpy(bytes, magic, MAGIC_BYTES);
+    store_le32(bytes + 8, version);
+    store_le32(bytes + 12, incompatible);
+    store_le32(bytes + 16, compatible);
+    store_le32(bytes + 20, twl_crc32c(0, bytes, PREFIX_BYTES));
+}
+
+static enum header_state decode_prefix(const unsigned char *bytes, const unsigned char magic[MAGIC_BYTES],
+                                       uint32_t version, uint32_t known_features)
+{
+    /* The checksum as it would be with the right magic: a damaged magic is not foreign. */
+    uint32_t crc = twl_crc32c(0, magic, MAGIC_BYTES);
+    crc = twl_crc32c(crc, bytes + MAGIC_BYTES, PREFIX_BYTES - MAGIC_BYTES);
+    bool has_magic = memcmp(bytes, magic, MAGIC_BYTES) == 0;
+    if (load_le32(bytes + 20) != crc)
+        return has_magic ? HEADER_DAMAGED : HEADER_FOREIGN;
+    if (!has_magic)
+        return HEADER_DAMAGED;
+    bool is_known = load_le32(bytes + 8) == version && (load_le32(bytes + 12) & ~known_features) == 0;
+    return is_known ? HEADER_VALID : HEADER_NEWER;
+}
+
+/*
+ * Segment header
+ *
+ *     0 24  prefix                   64  8  created, ns      96  4  epoch
+ *    24 16  log identity             72  8  start LSN       100  4  start chain
+ *    40  8  sequence                 80  4  block, 4096     104  8  previous sequence
+ *    48  8  segment identity         84  4  largest group   112  4  lives
+ *    56  8  file size                88  8  after LSN       116 392 zero
+ *                                                           508  4  CRC of 0-507
+ */
+static const unsigned char segment_magic[MAGIC_BYTES] = { 0x89, 'T', 'W', 'L', '\r', '\n', 0x1a, '\n' };
 #define HEADER_SECTOR_BYTES 512u
 _Static_assert(HEADER_SECTOR_BYTES <= SEGMENT_HEADER_BYTES, "the header sector is in the header block");
 
 void twl_segment_header_encode(const struct segment_header *header, unsigned char block[SEGMENT_HEADER_BYTES])
 {
     memset(block, 0, SEGMENT_HEADER_BYTES);
-    memcpy(block, segment_magic, sizeof(segment_magic));
-    store_le32(block + 8, SEGMENT_VERSION);
-    store_le32(block + 12, header->incompatible);
-    store_le32(block + 16, header->compatible);
-    store_le32(block + 20, twl_crc32c(0, block, HEADER_PREFIX_BYTES));
+    encode_prefix(segment_magic, SEGMENT_VERSION, header->incompatible, header->compatible, block);
     memcpy(block + 24, header->log_id, LOG_ID_BYTES);
     store_le64(block + 40, header->sequence);
     store_le64(block + 48, header->segment_id);
@@ -40,22 +77,46 @@ void twl_segment_header_encode(const struct segment_header *header, unsigned cha
     store_le32(block + 84, header->max_group_bytes);
     store_le64(block + 88, header->after_lsn);
     store_le32(block + 96, header->epoch);
+    if (header->incompatible & FEATURE_MANAGED) {
+        store_le64(block + 72, header->start_lsn);
+        store_le32(block + 100, header->start_chain);
+        store_le64(block + 104, header->previous);
+        store_le32(block + 112, header->lives);
+    }
     store_le32(block + 508, twl_crc32c(0, block, HEADER_SECTOR_BYTES - 4));
+}
+
+/* Where the log of a header without FEATURE_MANAGED begins is known: with segment 1. */
+static void decode_start(const unsigned char *block, struct segment_header *header)
+{
+    if (header->incompatible & FEATURE_MANAGED) {
+        header->start_lsn = load_le64(block + 72);
+        header->start_chain = load_le32(block + 100);
+        header->previous = load_le64(block + 104);
+        header->lives = load_le32(block + 112);
+    } else if (header->sequence == 1) {
+        header->start_lsn = 1;
+    }
+}
+
+/* The first segment of a log is fixed, one behind a cut continues a record, and nothing is in front of a fixed
+ * start that should be behind it. */
+static bool is_start_possible(const struct segment_header *header)
+{
+    if (header->start_lsn == 0)
+        return header->sequence > 1 && header->previous == 0 && header->start_chain == 0;
+    if (header->previous == 0)
+        return header->start_chain == 0 && header->after_lsn < header->start_lsn;
+    return header->previous < header->sequence && header->start_lsn > 1 &&
+           header->after_lsn < header->start_lsn;
 }
 
 enum header_state twl_segment_header_decode(const unsigned char block[SEGMENT_HEADER_BYTES],
                                             struct segment_header *ret_header)
 {
-    /* The prefix's checksum as it would be with the right magic: a damaged magic is not foreign. */
-    uint32_t crc = twl_crc32c(0, segment_magic, sizeof(segment_magic));
-    crc = twl_crc32c(crc, block + sizeof(segment_magic), HEADER_PREFIX_BYTES - sizeof(segment_magic));
-    bool has_magic = memcmp(block, segment_magic, sizeof(segment_magic)) == 0;
-    if (load_le32(block + 20) != crc)
-        return has_magic ? HEADER_DAMAGED : HEADER_FOREIGN;
-    if (!has_magic)
-        return HEADER_DAMAGED;
-    if (load_le32(block + 8) != SEGMENT_VERSION || load_le32(block + 12) != 0)
-        return HEADER_NEWER;
+    enum header_state prefix = decode_prefix(block, segment_magic, SEGMENT_VERSION, KNOWN_FEATURES);
+    if (prefix != HEADER_VALID)
+        return prefix;
     if (load_le32(block + 508) != twl_crc32c(0, block, HEADER_SECTOR_BYTES - 4))
         return HEADER_DAMAGED;
 
@@ -71,9 +132,10 @@ enum header_state twl_segment_header_decode(const unsigned char block[SEGMENT_HE
         .epoch = load_le32(block + 96),
     };
     memcpy(header.log_id, block + 24, LOG_ID_BYTES);
+    decode_start(block, &header);
     bool is_possible = header.sequence > 0 && header.bytes >= SEGMENT_MIN_BYTES &&
                        header.bytes <= SEGMENT_MAX_BYTES && header.bytes % BLOCK_BYTES == 0 &&
-                       load_le32(block + 80) == BLOCK_BYTES;
+                       load_le32(block + 80) == BLOCK_BYTES && is_start_possible(&header);
     if (!is_possible)
         return HEADER_DAMAGED;
     *ret_header = header;
@@ -82,10 +144,7 @@ enum header_state twl_segment_header_decode(const unsigned char block[SEGMENT_HE
 
 bool twl_segment_header_is_clean(const unsigned char block[SEGMENT_HEADER_BYTES])
 {
-    for (unsigned i = HEADER_SECTOR_BYTES; i < SEGMENT_HEADER_BYTES; i++)
-        if (block[i] != 0)
-            return false;
-    return true;
+    return is_zero(block + HEADER_SECTOR_BYTES, SEGMENT_HEADER_BYTES - HEADER_SECTOR_BYTES);
 }
 
 uint64_t twl_segment_data_end(uint64_t segment_bytes)
@@ -101,6 +160,14 @@ uint32_t twl_segment_seed(const struct segment_header *header)
     return twl_crc32c(0, identity, sizeof(identity));
 }
 
+/* Of what is valid at one offset of one segment only. */
+static uint32_t place_seed(uint32_t segment_seed, uint64_t offset)
+{
+    unsigned char place[8];
+    store_le64(place, offset);
+    return twl_crc32c(segment_seed, place, sizeof(place));
+}
+
 /*
  * Group header
  *
@@ -114,10 +181,7 @@ uint32_t twl_segment_seed(const struct segment_header *header)
  */
 static uint32_t group_checksum(const unsigned char *bytes, uint32_t segment_seed, uint64_t offset)
 {
-    unsigned char place[8];
-    store_le64(place, offset);
-    uint32_t crc = twl_crc32c(segment_seed, place, sizeof(place));
-    return twl_crc32c(crc, bytes + 4, GROUP_HEADER_BYTES - 4);
+    return twl_crc32c(place_seed(segment_seed, offset), bytes + 4, GROUP_HEADER_BYTES - 4);
 }
 
 void twl_group_header_encode(struct group_header *group, uint32_t segment_seed, uint64_t offset,
@@ -177,9 +241,9 @@ bool twl_group_header_decode(const unsigned char bytes[GROUP_HEADER_BYTES], uint
 /*
  * Record header
  *
- *     0  4  CRC of epoch seed and LSN, 4-23       12  4  zero (kind, flags and tag of a later version)
- *     4  4  CRC of the payload                    16  8  accepted, ns
- *     8  4  payload size
+ *     0  4  CRC of epoch seed and LSN, 4-23       12  1  kind
+ *     4  4  CRC of the payload                    13  3  zero
+ *     8  4  payload size                          16  8  accepted, ns
  */
 uint32_t twl_epoch_seed(const uint8_t log_id[LOG_ID_BYTES], struct epoch epoch)
 {
@@ -197,8 +261,8 @@ static uint32_t record_checksum(const unsigned char *bytes, uint32_t epoch_seed,
     return twl_crc32c(seed, bytes + 4, RECORD_HEADER_BYTES - 4);
 }
 
-void twl_record_encode(unsigned char *at, uint32_t epoch_seed, uint64_t lsn, int64_t time_ns,
-                       const void *data, size_t size)
+void twl_record_encode(unsigned char *at, uint32_t epoch_seed, uint64_t lsn, enum record_kind kind,
+                       int64_t time_ns, const void *data, size_t size)
 {
     unsigned char *payload = at + RECORD_HEADER_BYTES;
     if (size > 0)
@@ -207,7 +271,7 @@ void twl_record_encode(unsigned char *at, uint32_t epoch_seed, uint64_t lsn, int
 
     store_le32(at + 4, twl_crc32c(0, payload, size));
     store_le32(at + 8, (uint32_t)size);
-    store_le32(at + 12, 0);
+    store_le32(at + 12, (uint32_t)kind);
     store_le64(at + 16, (uint64_t)time_ns);
     store_le32(at, record_checksum(at, epoch_seed, lsn));
 }
@@ -215,22 +279,268 @@ void twl_record_encode(unsigned char *at, uint32_t epoch_seed, uint64_t lsn, int
 bool twl_record_header_decode(const unsigned char bytes[RECORD_HEADER_BYTES], uint32_t epoch_seed,
                               uint64_t lsn, struct record_header *ret_record)
 {
-    if (load_le32(bytes) != record_checksum(bytes, epoch_seed, lsn) || load_le32(bytes + 12) != 0)
+    if (load_le32(bytes) != record_checksum(bytes, epoch_seed, lsn))
         return false;
-    *ret_record = (struct record_header){
+    uint32_t kind = load_le32(bytes + 12);
+    if (kind > RECORD_VOID || (kind == RECORD_VOID && load_le32(bytes + 8) != 0))
+        return false;
+    *ret_record = twl_record_header_load(bytes);
+    return true;
+}
+
+struct record_header twl_record_header_load(const unsigned char bytes[RECORD_HEADER_BYTES])
+{
+    return (struct record_header){
         .payload_checksum = load_le32(bytes + 4),
         .size = load_le32(bytes + 8),
+        .kind = bytes[12],
         .time_ns = (int64_t)load_le64(bytes + 16),
     };
-    return true;
 }
 
 bool twl_record_payload_is_valid(const struct record_header *record, const unsigned char *payload)
 {
     if (twl_crc32c(0, payload, record->size) != record->payload_checksum)
         return false;
-    for (uint64_t at = record->size; at < align_up(record->size, 8); at++)
-        if (payload[at] != 0)
-            return false;
+    return is_zero(payload + record->size, (size_t)(align_up(record->size, 8) - record->size));
+}
+
+/*
+ * Index entry
+ *
+ *     0  8  LSN                    16  4  offset of the record in the group
+ *     8  8  offset of the group    20  4  zero
+ *                                  24  8  newest time before it, ns
+ */
+void twl_index_entry_encode(const struct index_entry *entry, unsigned char bytes[INDEX_ENTRY_BYTES])
+{
+    memset(bytes, 0, INDEX_ENTRY_BYTES);
+    store_le64(bytes, entry->lsn);
+    store_le64(bytes + 8, entry->group_offset);
+    store_le32(bytes + 16, entry->record_offset);
+    store_le64(bytes + 24, (uint64_t)entry->peak_ns);
+}
+
+void twl_index_entry_decode(const unsigned char bytes[INDEX_ENTRY_BYTES], struct index_entry *ret_entry)
+{
+    *ret_entry = (struct index_entry){
+        .lsn = load_le64(bytes),
+        .group_offset = load_le64(bytes + 8),
+        .record_offset = load_le32(bytes + 16),
+        .peak_ns = (int64_t)load_le64(bytes + 24),
+    };
+}
+
+/*
+ * Footer
+ *
+ *     0  4  CRC of segment seed, offset, 4-511     40  8  largest time, ns
+ *     4  4  magic "1TWF"                           48  8  newest time up to here, ns
+ *     8  8  first LSN                              56  8  sealed, ns
+ *    16  8  last LSN                               64  4  chain: CRC of the last group header
+ *    24  8  offset behind the last group           68  4  epoch number
+ *    32  8  smallest time, ns                      72  4  epoch salt
+ *                                                  76  4  index entries
+ *                                                  80  4  CRC of the index
+ *                                                  84 428 zero
+ */
+#define FOOTER_SECTOR_BYTES 512u
+_Static_assert(FOOTER_SECTOR_BYTES <= SEGMENT_FOOTER_BYTES, "the footer sector is in the footer block");
+
+static uint32_t footer_checksum(const unsigned char *block, uint32_t segment_seed, uint64_t offset)
+{
+    return twl_crc32c(place_seed(segment_seed, offset), block + 4, FOOTER_SECTOR_BYTES - 4);
+}
+
+void twl_segment_footer_encode(const struct segment_footer *footer, uint32_t segment_seed, uint64_t offset,
+                               unsigned char block[SEGMENT_FOOTER_BYTES])
+{
+    memset(block, 0, SEGMENT_FOOTER_BYTES);
+    store_le32(block + 4, FOOTER_MAGIC);
+    store_le64(block + 8, footer->first_lsn);
+    store_le64(block + 16, footer->last_lsn);
+    store_le64(block + 24, footer->data_end);
+    store_le64(block + 32, (uint64_t)footer->min_ns);
+    store_le64(block + 40, (uint64_t)footer->max_ns);
+    store_le64(block + 48, (uint64_t)footer->peak_ns);
+    store_le64(block + 56, (uint64_t)footer->sealed_ns);
+    store_le32(block + 64, footer->chain);
+    store_le32(block + 68, footer->epoch.number);
+    store_le32(block + 72, footer->epoch.salt);
+    store_le32(block + 76, footer->index_entries);
+    store_le32(block + 80, footer->index_checksum);
+    store_le32(block, footer_checksum(block, segment_seed, offset));
+}
+
+/* The groups and the index behind them lie in front of the footer, at `offset`. */
+static bool is_layout_possible(const struct segment_footer *footer, uint64_t offset)
+{
+    if (footer->data_end < SEGMENT_DATA_OFFSET + GROUP_HEADER_BYTES || footer->data_end % 8 != 0 ||
+        footer->data_end > offset || offset % BLOCK_BYTES != 0)
+        return false;
+    return footer->index_entries <= (offset - align_up(footer->data_end, BLOCK_BYTES)) / INDEX_ENTRY_BYTES;
+}
+
+static bool is_extent_possible(const struct segment_footer *footer)
+{
+    if (footer->first_lsn == 0 || footer->last_lsn < footer->first_lsn - 1 || footer->last_lsn == UINT64_MAX)
+        return false;
+    uint64_t records = footer->last_lsn - (footer->first_lsn - 1);
+    if (footer->index_entries > records)
+        return false;
+    return records > 0 ? footer->min_ns <= footer->max_ns && footer->max_ns <= footer->peak_ns
+                       : footer->min_ns == INT64_MAX && footer->max_ns == INT64_MIN;
+}
+
+bool twl_segment_footer_decode(const unsigned char block[SEGMENT_FOOTER_BYTES], uint32_t segment_seed,
+                               uint64_t offset, struct segment_footer *ret_footer)
+{
+    if (load_le32(block + 4) != FOOTER_MAGIC ||
+        load_le32(block) != footer_checksum(block, segment_seed, offset))
+        return false;
+    struct segment_footer footer = {
+        .first_lsn = load_le64(block + 8),
+        .last_lsn = load_le64(block + 16),
+        .data_end = load_le64(block + 24),
+        .min_ns = (int64_t)load_le64(block + 32),
+        .max_ns = (int64_t)load_le64(block + 40),
+        .peak_ns = (int64_t)load_le64(block + 48),
+        .sealed_ns = (int64_t)load_le64(block + 56),
+        .chain = load_le32(block + 64),
+        .epoch = { .number = load_le32(block + 68), .salt = load_le32(block + 72) },
+        .index_entries = load_le32(block + 76),
+        .index_checksum = load_le32(block + 80),
+    };
+    if (!is_layout_possible(&footer, offset) || !is_extent_possible(&footer) || footer.epoch.number == 0)
+        return false;
+    *ret_footer = footer;
     return true;
+}
+
+/*
+ * State slot: a header, and behind it the body
+ *
+ *     0 24  prefix                 48  8  first sequence     68  4  CRC of the body
+ *    24 16  log identity           56  8  first LSN          72 52  zero
+ *    40  8  generation             64  4  size of the body  124  4  CRC of 0-123
+ */
+static const unsigned char state_magic[MAGIC_BYTES] = { 0x89, 'T', 'W', 'S', '\r', '\n', 0x1a, '\n' };
+#define STATE_VERSION 1u
+
+void twl_state_encode(const struct state_header *header, unsigned char *slot)
+{
+    memset(slot, 0, STATE_HEADER_BYTES);
+    encode_prefix(state_magic, STATE_VERSION, 0, 0, slot);
+    memcpy(slot + 24, header->log_id, LOG_ID_BYTES);
+    store_le64(slot + 40, header->generation);
+    store_le64(slot + 48, header->first_sequence);
+    store_le64(slot + 56, header->first_lsn);
+    store_le32(slot + 64, header->body_bytes);
+    store_le32(slot + 68, twl_crc32c(0, slot + STATE_HEADER_BYTES, header->body_bytes));
+    store_le32(slot + 124, twl_crc32c(0, slot, STATE_HEADER_BYTES - 4));
+}
+
+/* Entries fill the body to its end, each one greater than the one before it. */
+static bool is_body_possible(const unsigned char *body, size_t body_bytes)
+{
+    struct state_entry before, entry;
+    size_t offset = 0;
+    for (bool is_first = true; twl_state_entry_next(body, body_bytes, &offset, &entry); is_first = false) {
+        if (!is_first && twl_state_entry_compare(&before, &entry) >= 0)
+            return false;
+        before = entry;
+    }
+    return offset == body_bytes;
+}
+
+enum header_state twl_state_decode(const unsigned char *slot, size_t slot_bytes,
+                                   struct state_header *ret_header)
+{
+    if (slot_bytes < STATE_HEADER_BYTES)
+        return HEADER_FOREIGN;
+    enum header_state prefix = decode_prefix(slot, state_magic, STATE_VERSION, 0);
+    if (prefix != HEADER_VALID)
+        return prefix;
+    if (load_le32(slot + 124) != twl_crc32c(0, slot, STATE_HEADER_BYTES - 4))
+        return HEADER_DAMAGED;
+    struct state_header header = {
+        .generation = load_le64(slot + 40),
+        .first_sequence = load_le64(slot + 48),
+        .first_lsn = load_le64(slot + 56),
+        .body_bytes = load_le32(slot + 64),
+    };
+    memcpy(header.log_id, slot + 24, LOG_ID_BYTES);
+    const unsigned char *body = slot + STATE_HEADER_BYTES;
+    bool is_possible = header.generation > 0 && header.first_sequence > 0 && header.first_lsn > 0 &&
+                       header.body_bytes <= slot_bytes - STATE_HEADER_BYTES &&
+                       load_le32(slot + 68) == twl_crc32c(0, body, header.body_bytes) &&
+                       is_body_possible(body, header.body_bytes);
+    if (!is_possible)
+        return HEADER_DAMAGED;
+    *ret_header = header;
+    return HEADER_VALID;
+}
+
+/*
+ * State entry
+ *
+ *     0  1  kind             2  2  size of the value    ...  value
+ *     1  1  size of the name 4     name                 ...  zeros up to a multiple of 8
+ */
+#define STATE_ENTRY_HEADER_BYTES 4u
+
+size_t twl_state_entry_bytes(size_t name_bytes, size_t value_bytes)
+{
+    return (size_t)align_up(STATE_ENTRY_HEADER_BYTES + name_bytes + value_bytes, 8);
+}
+
+size_t twl_state_entry_encode(const struct state_entry *entry, unsigned char *at)
+{
+    size_t bytes = twl_state_entry_bytes(entry->name_bytes, entry->value_bytes);
+    memset(at, 0, bytes);
+    at[0] = entry->kind;
+    at[1] = entry->name_bytes;
+    store_le16(at + 2, entry->value_bytes);
+    memcpy(at + STATE_ENTRY_HEADER_BYTES, entry->name, entry->name_bytes);
+    if (entry->value_bytes > 0)
+        memcpy(at + STATE_ENTRY_HEADER_BYTES + entry->name_bytes, entry->value, entry->value_bytes);
+    return bytes;
+}
+
+static bool is_entry_possible(const struct state_entry *entry)
+{
+    bool is_value_possible = entry->kind == STATE_CURSOR
+                                 ? entry->value_bytes == STATE_CURSOR_BYTES
+                                 : entry->kind == STATE_VALUE && entry->value_bytes <= STATE_MAX_VALUE;
+    return is_value_possible && entry->name_bytes > 0 && entry->name_bytes <= STATE_MAX_NAME;
+}
+
+bool twl_state_entry_next(const unsigned char *body, size_t body_bytes, size_t *offset,
+                          struct state_entry *ret_entry)
+{
+    size_t room = body_bytes - *offset;
+    if (room < STATE_ENTRY_HEADER_BYTES)
+        return false;
+    const unsigned char *at = body + *offset;
+    struct state_entry entry = { .kind = at[0], .name_bytes = at[1], .value_bytes = load_le16(at + 2) };
+    size_t used = STATE_ENTRY_HEADER_BYTES + entry.name_bytes + entry.value_bytes;
+    size_t bytes = twl_state_entry_bytes(entry.name_bytes, entry.value_bytes);
+    if (!is_entry_possible(&entry) || bytes > room)
+        return false;
+    entry.name = (const char *)at + STATE_ENTRY_HEADER_BYTES;
+    entry.value = at + STATE_ENTRY_HEADER_BYTES + entry.name_bytes;
+    if (memchr(entry.name, 0, entry.name_bytes) || !is_zero(at + used, bytes - used))
+        return false;
+    *offset += bytes;
+    *ret_entry = entry;
+    return true;
+}
+
+int twl_state_entry_compare(const struct state_entry *a, const struct state_entry *b)
+{
+    if (a->kind != b->kind)
+        return a->kind < b->kind ? -1 : 1;
+    size_t common = a->name_bytes < b->name_bytes ? a->name_bytes : b->name_bytes;
+    int order = memcmp(a->name, b->name, common);
+    return order != 0 ? order : (int)a->name_bytes - (int)b->name_bytes;
 }

@@ -3,6 +3,7 @@
  * The format on disk: headers of segments, groups and records. docs/format.md is normative.
  *
  *     segment file = header block (4096) | first group | group | ... | free | index <- | footer block
+ *     state file   = slot | slot         two copies of the cursors, the values and the front of the log
  *     group        = group header (64)   | record | record | ...
  *     record       = record header (24)  | payload | zeros up to a multiple of 8
  *
@@ -31,8 +32,14 @@
 #define SEGMENT_MIN_BYTES 65536u
 #define SEGMENT_MAX_BYTES (UINT64_C(1) << 40)
 
+/* Incompatible features. MANAGED: the file's name means nothing, a file may have several lives, segments may
+ * be missing at the front, a segment may say where it starts, a record may be a void, and there is a state
+ * file. Without it a segment is named by its sequence and the log begins with segment 1. */
+#define FEATURE_MANAGED 1u
+#define KNOWN_FEATURES FEATURE_MANAGED
+
 struct segment_header {
-    uint32_t incompatible; /* features a reader must know; this version knows none */
+    uint32_t incompatible; /* features a reader must know */
     uint32_t compatible;   /* features a reader may ignore */
     uint8_t log_id[LOG_ID_BYTES];
     uint64_t sequence;   /* 1, 2, ... order of the segments in the log */
@@ -42,6 +49,14 @@ struct segment_header {
     int64_t created_ns;
     uint32_t epoch; /* when it was prepared; groups in it have this one or a later one */
     uint32_t max_group_bytes;
+    uint32_t lives; /* times the file was recycled: 0 = it was all zeros when it was made */
+
+    /* A fixed start: the first segment of a log, and the one that a cut or a reset begins. Its first group
+     * begins an epoch later than `epoch`, at this LSN. Whatever other segments say of that LSN and later
+     * ones is dead. */
+    uint64_t start_lsn;   /* 0 = not fixed: it continues the segment of the sequence before */
+    uint64_t previous;    /* sequence of the segment it continues; 0 = none, the log begins here */
+    uint32_t start_chain; /* checksum of the group header that holds start_lsn - 1; 0 without `previous` */
 };
 
 enum header_state {
@@ -109,9 +124,15 @@ bool twl_group_header_maybe(const unsigned char *bytes);
 
 #define RECORD_HEADER_BYTES 24u
 
+enum record_kind {
+    RECORD_DATA = 0,
+    RECORD_VOID = 1, /* stands for a record that was lost; empty, and readers pass over it */
+};
+
 struct record_header {
     uint32_t payload_checksum; /* CRC32C of the payload alone */
     uint32_t size;             /* of the payload */
+    uint8_t kind;              /* enum record_kind */
     int64_t time_ns;
 };
 
@@ -125,12 +146,100 @@ static inline uint64_t twl_record_bytes(uint64_t payload_size)
 
 /* Writes header, payload and padding: twl_record_bytes(size) bytes at `at`. The payload's checksum is
  * taken from the copy, so that a caller who changes `data` meanwhile gets whatever was copied. */
-void twl_record_encode(unsigned char *at, uint32_t epoch_seed, uint64_t lsn, int64_t time_ns,
-                       const void *data, size_t size);
+void twl_record_encode(unsigned char *at, uint32_t epoch_seed, uint64_t lsn, enum record_kind kind,
+                       int64_t time_ns, const void *data, size_t size);
 /* False unless the header is that of record `lsn` in this epoch. Says nothing of the payload. */
 bool twl_record_header_decode(const unsigned char bytes[RECORD_HEADER_BYTES], uint32_t epoch_seed,
                               uint64_t lsn, struct record_header *ret_record);
+/* What a header says whose checksum is known to be right. */
+struct record_header twl_record_header_load(const unsigned char bytes[RECORD_HEADER_BYTES]);
 /* Payload and padding, which follow the header. */
 bool twl_record_payload_is_valid(const struct record_header *record, const unsigned char *payload);
+
+/* ---- index and footer -------------------------------------------------------------------------- */
+
+/* A place in a segment where reading may begin. Entry i of a sealed segment lies at
+ * footer offset - (i + 1) * INDEX_ENTRY_BYTES; LSNs grow with i. */
+#define INDEX_ENTRY_BYTES 32u
+
+struct index_entry {
+    uint64_t lsn;
+    uint64_t group_offset;  /* of the header of the group it is in */
+    uint32_t record_offset; /* of the record, from there */
+    int64_t peak_ns; /* newest time of any record of this segment before it; INT64_MIN = there is none */
+};
+void twl_index_entry_encode(const struct index_entry *entry, unsigned char bytes[INDEX_ENTRY_BYTES]);
+void twl_index_entry_decode(const unsigned char bytes[INDEX_ENTRY_BYTES], struct index_entry *ret_entry);
+
+#define FOOTER_MAGIC 0x46575431u /* bytes 31 54 57 46: "1TWF" */
+
+/* What is known of a segment that is full. Everything in it follows from the groups; it saves the walk. */
+struct segment_footer {
+    uint64_t first_lsn, last_lsn; /* last = first - 1: it holds marks only */
+    uint64_t data_end;            /* offset behind the last group */
+    int64_t min_ns, max_ns;       /* of the times of its records; INT64_MAX and INT64_MIN when it has none */
+    int64_t peak_ns;              /* newest time of any record of the log up to here */
+    uint32_t chain;               /* checksum of its last group's header: what the next segment continues */
+    struct epoch epoch;           /* of the last group */
+    uint32_t index_entries;
+    uint32_t index_checksum; /* CRC32C of the entries, from the lowest offset to the footer */
+    int64_t sealed_ns;
+};
+
+/* `offset` is where the footer stands, twl_segment_data_end(). */
+void twl_segment_footer_encode(const struct segment_footer *footer, uint32_t segment_seed, uint64_t offset,
+                               unsigned char block[SEGMENT_FOOTER_BYTES]);
+/* False unless it is the footer of this segment in this life, and possible in itself: the index lies between
+ * data_end, rounded up to a block, and the footer. */
+bool twl_segment_footer_decode(const unsigned char block[SEGMENT_FOOTER_BYTES], uint32_t segment_seed,
+                               uint64_t offset, struct segment_footer *ret_footer);
+
+/* ---- state file -------------------------------------------------------------------------------- */
+
+/* The file is two slots of the same size, each a header and a body. Every change is written to both, one after
+ * the other, each synced: one of them is whole at any moment, and damage to one loses nothing. */
+#define STATE_HEADER_BYTES 128u
+#define STATE_MIN_SLOT_BYTES 16384u
+#define STATE_MAX_SLOT_BYTES (UINT32_C(2) << 20) /* sizes between are powers of two */
+#define STATE_MAX_BODY_BYTES (UINT32_C(1) << 20)
+#define STATE_MAX_NAME 63u
+#define STATE_MAX_VALUE 4096u
+#define STATE_CURSOR_BYTES 8u
+
+struct state_header {
+    uint8_t log_id[LOG_ID_BYTES];
+    uint64_t generation;     /* grows with each change, from 1; even or odd is the number of the slot that
+                                was written first, 0 or 1 */
+    uint64_t first_sequence; /* segments before this one are retired */
+    uint64_t first_lsn;      /* records before this one are removed; 1 = none was */
+    uint32_t body_bytes;     /* entries, one behind the other */
+};
+
+enum state_entry_kind {
+    STATE_CURSOR = 1, /* value: LSN, 8 bytes */
+    STATE_VALUE = 2,
+};
+struct state_entry {
+    uint8_t kind; /* enum state_entry_kind */
+    uint8_t name_bytes;
+    uint16_t value_bytes;
+    const char *name; /* not terminated */
+    const unsigned char *value;
+};
+
+/* Puts header and checksums in front of the body, which is at slot + STATE_HEADER_BYTES. */
+void twl_state_encode(const struct state_header *header, unsigned char *slot);
+/* HEADER_VALID only if header and body check, body_bytes fits in slot_bytes, and the entries in the body are
+ * well formed and in order. HEADER_NEWER as for segments. */
+enum header_state twl_state_decode(const unsigned char *slot, size_t slot_bytes,
+                                   struct state_header *ret_header);
+/* Bytes an entry takes in the body: a multiple of 8. */
+size_t twl_state_entry_bytes(size_t name_bytes, size_t value_bytes);
+size_t twl_state_entry_encode(const struct state_entry *entry, unsigned char *at); /* returns its bytes */
+/* The entry at body + *offset, which then moves to the next one; false at the end. */
+bool twl_state_entry_next(const unsigned char *body, size_t body_bytes, size_t *offset,
+                          struct state_entry *ret_entry);
+/* Their order in a body, by kind and name; 0 = the same. */
+int twl_state_entry_compare(const struct state_entry *a, const struct state_entry *b);
 
 #endif

@@ -45,34 +45,68 @@ struct io_write {
                             run because the write fell short; else the barrier failed */
 };
 
+/* How a file gets its size. */
+enum io_allocation {
+    IO_ALLOCATE_WRITTEN, /* zeros that are written, or that the device was asked to write */
+    IO_ALLOCATE_SPACE,   /* space reserved, reads as zeros */
+    IO_ALLOCATE_NOTHING, /* a hole */
+};
+
+/* The two locks of a file. They don't know each other. */
+enum io_lock {
+    IO_LOCK_WRITER, /* who writes to it (I9) */
+    IO_LOCK_USE,    /* who has it mapped or links it (shared), and who gives it a new life (exclusive) */
+};
+
 struct io_ops {
     const char *name;
 
     /* files */
     int (*open)(struct io *io, const char *name, unsigned flags, struct io_file **ret_file);
-    void (*close)(struct io_file *file); /* ends the lock once no I/O is in flight on it */
+    void (*close)(struct io_file *file); /* ends its locks once no I/O is in flight on it */
     int (*size)(struct io_file *file, uint64_t *ret_bytes);
     int (*read)(struct io_file *file, void *buffer, size_t size, uint64_t offset, size_t *ret_size);
     /* fewer bytes only at the end of the file */
     int (*write)(struct io_file *file, const void *data, size_t size, uint64_t offset);
     /* all or an error; not durable before sync() */
-    int (*allocate)(struct io_file *file, uint64_t bytes); /* makes the file that long, space reserved */
-    int (*sync)(struct io_file *file);                     /* data, size and what is needed to find them */
+    int (*allocate)(struct io_file *file, uint64_t bytes, enum io_allocation how);
+    /* makes it that long, not durable before sync(); never shorter, and what it holds stays as it is */
+    int (*sync)(struct io_file *file);      /* data, size and what is needed to find them */
+    int (*sync_data)(struct io_file *file); /* the same, but for times */
 
-    /* Exclusive lock on the open file, held until close() and beyond for as long as I/O on it is in
-     * flight, also after the process died (I9). -EAGAIN: another open file has it. */
-    int (*lock)(struct io_file *file);
-    int (*is_locked)(struct io_file *file, bool *ret_locked); /* by somebody else; takes nothing */
+    /* A lock on the open file, held until close() or unlock(), and IO_LOCK_WRITER beyond for as long as I/O
+     * on the file is in flight, also after the process died (I9). -EAGAIN: another open file has it, and
+     * whatever this one had of it, it still has. A lock that is taken again becomes what was asked for last.
+     * A shared lock needs a file that can be read, an exclusive one a file that can be written. Giving back
+     * what is not held does nothing. */
+    int (*lock)(struct io_file *file, enum io_lock which, bool is_exclusive);
+    void (*unlock)(struct io_file *file, enum io_lock which);
+    /* by somebody else who wrote-locked it; takes nothing */
+    int (*is_locked)(struct io_file *file, enum io_lock which, bool *ret_locked);
+    int (*links)(struct io_file *file, uint32_t *ret_links); /* names the file has; 0 = it was removed */
 
-    /* A page shared with other processes that have the file open. */
+    /* Bytes shared with other processes that have the file open; writable unless the file is read-only. */
     int (*map)(struct io_file *file, size_t bytes, void **ret_page);
     void (*unmap)(struct io *io, void *page, size_t bytes);
+
+    /* A file to look at instead of reading it: `bytes` of it, read-only. -ENOTSUP where that can't be done.
+     * What is behind the end of a file that became shorter, or can't be read from the disk, looks like zeros;
+     * check_view() says whether that has happened to this view: 0, or -EIO from then on. */
+    int (*view)(struct io_file *file, size_t bytes, const unsigned char **ret_bytes);
+    void (*unview)(struct io *io, const unsigned char *bytes, size_t size);
+    int (*check_view)(struct io *io, const unsigned char *bytes); /* `bytes` as from view() */
+    /* Brings a part of a view into memory, or -EIO; it need not be called. */
+    int (*prefetch)(struct io *io, const unsigned char *bytes, size_t size);
 
     /* the directory */
     int (*list)(struct io *io, int (*each)(void *context, const char *name), void *context);
     int (*rename)(struct io *io, const char *from, const char *to); /* replaces `to` */
     int (*unlink)(struct io *io, const char *name);
     int (*sync_dir)(struct io *io);
+    /* A second name for a file, or a copy that shares its blocks, in another directory; -EXDEV, -EPERM,
+     * -EOPNOTSUPP and the like where the file system does not do this. Not durable before sync_dir(). */
+    int (*link)(struct io *io, const char *name, struct io *to, const char *to_name);
+    int (*clone)(struct io *io, const char *name, struct io *to, const char *to_name);
 
     /* durable writes */
     int (*adopt_buffers)(struct io *io, void *bytes, size_t size); /* submitted data will come from here */
@@ -84,7 +118,8 @@ struct io_ops {
     void (*sleep_ms)(struct io *io, unsigned ms);
     int (*random)(struct io *io, void *bytes, size_t size);
 
-    void (*destroy)(struct io *io); /* after every file was closed */
+    int (*again)(struct io *io, struct io **ret_io); /* the same directory once more, to read from */
+    void (*destroy)(struct io *io);                  /* after every file was closed */
 };
 
 struct io {
@@ -118,21 +153,33 @@ static inline int io_write_at(struct io_file *file, const void *data, size_t siz
 {
     return file->io->ops->write(file, data, size, offset);
 }
-static inline int io_allocate(struct io_file *file, uint64_t bytes)
+static inline int io_allocate(struct io_file *file, uint64_t bytes, enum io_allocation how)
 {
-    return file->io->ops->allocate(file, bytes);
+    return file->io->ops->allocate(file, bytes, how);
 }
 static inline int io_sync(struct io_file *file)
 {
     return file->io->ops->sync(file);
 }
-static inline int io_lock(struct io_file *file)
+static inline int io_sync_data(struct io_file *file)
 {
-    return file->io->ops->lock(file);
+    return file->io->ops->sync_data(file);
 }
-static inline int io_is_locked(struct io_file *file, bool *ret_locked)
+static inline int io_lock(struct io_file *file, enum io_lock which, bool is_exclusive)
 {
-    return file->io->ops->is_locked(file, ret_locked);
+    return file->io->ops->lock(file, which, is_exclusive);
+}
+static inline void io_unlock(struct io_file *file, enum io_lock which)
+{
+    file->io->ops->unlock(file, which);
+}
+static inline int io_is_locked(struct io_file *file, enum io_lock which, bool *ret_locked)
+{
+    return file->io->ops->is_locked(file, which, ret_locked);
+}
+static inline int io_links(struct io_file *file, uint32_t *ret_links)
+{
+    return file->io->ops->links(file, ret_links);
 }
 
 /* ---- the implementations on Linux ------------------------------------------------------------- */

@@ -6,28 +6,38 @@
  * does not care when its directory is renamed. Reads and writes go on after a signal or a short
  * transfer; a sync never does: whoever asked for it decides what its failure means (I5).
  *
- * The writer's lock is an open-file-description lock, on the descriptor that carries the I/O. The
- * kernel keeps the description for as long as a request uses it, so a killed process holds the lock
- * until its last write has landed (I9). A living process has waited for its writes when it closes a
- * file, and gives the lock back explicitly: a child that was forked meanwhile, perhaps only to run
- * another program, has the same description and would keep it locked.
+ * Locks are open-file-description locks, each on a byte of the file, on the descriptor that carries the
+ * I/O. The kernel keeps the description for as long as a request uses it, so a killed process holds the
+ * writer's lock until its last write has landed (I9). A living process has waited for its writes when it
+ * closes a file, and gives its locks back explicitly: a child that was forked meanwhile, perhaps only to
+ * run another program, has the same description and would keep the file locked.
  */
 #define _GNU_SOURCE
 #include "io/io_files.h"
 
 #include "base/base.h"
+#include "io/guard.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#ifndef FALLOC_FL_WRITE_ZEROES
+#define FALLOC_FL_WRITE_ZEROES 0x80 /* Linux 6.17 */
+#endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22 /* Linux 5.14 */
+#endif
 
 _Static_assert(sizeof(off_t) == 8, "log files are larger than 2 GiB");
 
@@ -44,9 +54,9 @@ static int error_of(int result)
     return result < 0 ? -errno : 0;
 }
 
-int twl_io_files_init(struct io_files *files, const char *path, const struct io_ops *ops)
+int twl_io_files_init(struct io_files *files, int from, const char *path, const struct io_ops *ops)
 {
-    files->directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    files->directory = openat(from, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (files->directory < 0)
         return -errno;
     files->io.ops = ops;
@@ -156,10 +166,9 @@ free_file:
 void twl_io_files_close(struct io_file *io_file)
 {
     struct disk_file *file = disk_file_of(io_file);
-    struct flock unlock = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
 
-    if (file->lock_owner == getpid()) /* a forked child leaves its parent's lock alone */
-        fcntl(file->fd, F_OFD_SETLK, &unlock);
+    twl_io_files_unlock(io_file, IO_LOCK_WRITER);
+    twl_io_files_unlock(io_file, IO_LOCK_USE);
     close(file->fd);
     free(file);
 }
@@ -214,31 +223,55 @@ int twl_io_files_write(struct io_file *file, const void *data, size_t size, uint
     return 0;
 }
 
-/* For file systems without fallocate: what was written has its space. */
-static int extend_with_zeros(struct io_file *file, uint64_t bytes)
-{
-    static _Alignas(BLOCK_BYTES) unsigned char zeros[64 * 1024]; /* only ever read */
-    uint64_t offset;
-    int error = twl_io_files_size(file, &offset);
-
-    while (error == 0 && offset < bytes) {
-        size_t size = (size_t)min_u64(sizeof(zeros), bytes - offset);
-        error = twl_io_files_write(file, zeros, size, offset);
-        offset += size;
-    }
-    return error;
-}
-
-int twl_io_files_allocate(struct io_file *file, uint64_t bytes)
+static int reserve(struct io_file *file, int mode, uint64_t from, uint64_t to)
 {
     int result;
 
     do
-        result = fallocate(io_file_fd(file), 0, 0, (off_t)bytes);
+        result = fallocate(io_file_fd(file), mode, (off_t)from, (off_t)(to - from));
     while (result < 0 && errno == EINTR);
-    if (result < 0 && errno == EOPNOTSUPP)
-        return extend_with_zeros(file, bytes);
     return error_of(result);
+}
+
+static int write_zeros(struct io_file *file, uint64_t from, uint64_t to)
+{
+    static _Alignas(BLOCK_BYTES) unsigned char zeros[256 * 1024]; /* only ever read */
+    int error = 0;
+
+    for (uint64_t at = from; error == 0 && at < to; at += sizeof(zeros))
+        error = twl_io_files_write(file, zeros, (size_t)min_u64(sizeof(zeros), to - at), at);
+    return error;
+}
+
+static int lengthen(struct io_file *file, uint64_t old_bytes, uint64_t bytes)
+{
+    return old_bytes < bytes ? error_of(ftruncate(io_file_fd(file), (off_t)bytes)) : 0;
+}
+
+int twl_io_files_allocate(struct io_file *file, uint64_t bytes, enum io_allocation how)
+{
+    struct stat about;
+    uint64_t old_bytes, unit;
+    int error;
+
+    if (fstat(io_file_fd(file), &about) < 0)
+        return -errno;
+    old_bytes = (uint64_t)about.st_size;
+    unit = min_u64((uint64_t)about.st_blksize, BLOCK_BYTES);
+    if (how == IO_ALLOCATE_NOTHING)
+        return lengthen(file, old_bytes, bytes);
+    if (how == IO_ALLOCATE_WRITTEN && old_bytes < bytes &&
+        reserve(file, FALLOC_FL_WRITE_ZEROES, old_bytes, bytes) == 0)
+        return 0;
+
+    error = reserve(file, 0, 0, bytes);
+    if (error == -EOPNOTSUPP) { /* what was written has its space */
+        error = lengthen(file, old_bytes, bytes);
+        how = IO_ALLOCATE_WRITTEN;
+    }
+    if (error == 0 && how == IO_ALLOCATE_WRITTEN) /* the block with the old end in it is written already */
+        error = write_zeros(file, align_up(old_bytes, unit), bytes);
+    return error;
 }
 
 int twl_io_files_sync(struct io_file *file)
@@ -246,26 +279,57 @@ int twl_io_files_sync(struct io_file *file)
     return error_of(fsync(io_file_fd(file)));
 }
 
+int twl_io_files_sync_data(struct io_file *file)
+{
+    return error_of(fdatasync(io_file_fd(file)));
+}
+
 /* ---- locks and shared pages -------------------------------------------------------------------- */
 
-int twl_io_files_lock(struct io_file *io_file)
+static struct flock lock_range(enum io_lock which, short type)
+{
+    return (struct flock){ .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)which, .l_len = 1 };
+}
+
+int twl_io_files_lock(struct io_file *io_file, enum io_lock which, bool is_exclusive)
 {
     struct disk_file *file = disk_file_of(io_file);
-    struct flock whole_file = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    struct flock range = lock_range(which, is_exclusive ? F_WRLCK : F_RDLCK);
 
-    if (fcntl(file->fd, F_OFD_SETLK, &whole_file) < 0)
+    if (fcntl(file->fd, F_OFD_SETLK, &range) < 0)
         return errno == EACCES ? -EAGAIN : -errno;
-    file->lock_owner = getpid();
+    file->lock_owner[which] = getpid();
     return 0;
 }
 
-int twl_io_files_is_locked(struct io_file *file, bool *ret_locked)
+void twl_io_files_unlock(struct io_file *io_file, enum io_lock which)
 {
-    struct flock probe = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    struct disk_file *file = disk_file_of(io_file);
+    struct flock range = lock_range(which, F_UNLCK);
 
-    if (fcntl(io_file_fd(file), F_OFD_GETLK, &probe) < 0)
+    if (file->lock_owner[which] != getpid()) /* a forked child leaves its parent's locks alone */
+        return;
+    fcntl(file->fd, F_OFD_SETLK, &range);
+    file->lock_owner[which] = 0;
+}
+
+int twl_io_files_is_locked(struct io_file *file, enum io_lock which, bool *ret_locked)
+{
+    struct flock range = lock_range(which, F_RDLCK); /* meets exclusive locks only */
+
+    if (fcntl(io_file_fd(file), F_OFD_GETLK, &range) < 0)
         return -errno;
-    *ret_locked = probe.l_type != F_UNLCK;
+    *ret_locked = range.l_type != F_UNLCK;
+    return 0;
+}
+
+int twl_io_files_links(struct io_file *file, uint32_t *ret_links)
+{
+    struct stat about;
+
+    if (fstat(io_file_fd(file), &about) < 0)
+        return -errno;
+    *ret_links = (uint32_t)min_u64(about.st_nlink, UINT32_MAX);
     return 0;
 }
 
@@ -285,6 +349,47 @@ void twl_io_files_unmap(struct io *io, void *page, size_t bytes)
 {
     (void)io;
     munmap(page, bytes);
+}
+
+/* ---- views ------------------------------------------------------------------------------------- */
+
+int twl_io_files_view(struct io_file *file, size_t bytes, const unsigned char **ret_bytes)
+{
+    void *view = mmap(NULL, bytes, PROT_READ, MAP_SHARED, io_file_fd(file), 0);
+    int error;
+
+    if (view == MAP_FAILED)
+        return errno == ENODEV ? -ENOTSUP : -errno;
+    error = twl_guard_add(view, bytes);
+    if (error < 0) {
+        munmap(view, bytes);
+        return error;
+    }
+    *ret_bytes = view;
+    return 0;
+}
+
+void twl_io_files_unview(struct io *io, const unsigned char *bytes, size_t size)
+{
+    (void)io;
+    twl_guard_remove(bytes); /* first: the address may be somebody else's right after */
+    munmap((void *)(uintptr_t)bytes, size);
+}
+
+int twl_io_files_check_view(struct io *io, const unsigned char *bytes)
+{
+    (void)io;
+    return twl_guard_is_hit(bytes) ? -EIO : 0;
+}
+
+/* Where the kernel can't do this ahead, the look itself does it. */
+int twl_io_files_prefetch(struct io *io, const unsigned char *bytes, size_t size)
+{
+    uintptr_t page = align_down((uintptr_t)bytes, (uintptr_t)sysconf(_SC_PAGESIZE));
+    int result = madvise((void *)page, (uintptr_t)bytes + size - page, MADV_POPULATE_READ);
+
+    (void)io;
+    return result < 0 && (errno == EFAULT || errno == EHWPOISON) ? -EIO : 0;
 }
 
 /* ---- the directory ----------------------------------------------------------------------------- */
@@ -346,6 +451,44 @@ int twl_io_files_unlink(struct io *io, const char *name)
 int twl_io_files_sync_dir(struct io *io)
 {
     return error_of(fsync(files_of(io)->directory));
+}
+
+/* ---- from one directory to another ------------------------------------------------------------- */
+
+static bool is_one_of_ours(const struct io *io)
+{
+    return io->ops->link == twl_io_files_link;
+}
+
+int twl_io_files_link(struct io *io, const char *name, struct io *to, const char *to_name)
+{
+    if (!is_one_of_ours(to))
+        return -EXDEV;
+    if (!is_plain_name(name) || !is_plain_name(to_name))
+        return -EINVAL;
+    return error_of(linkat(files_of(io)->directory, name, files_of(to)->directory, to_name, 0));
+}
+
+int twl_io_files_clone(struct io *io, const char *name, struct io *to, const char *to_name)
+{
+    struct io_file *source, *copy;
+    int error;
+
+    if (!is_one_of_ours(to))
+        return -EXDEV;
+    error = twl_io_files_open(io, name, IO_READ_ONLY, &source);
+    if (error < 0)
+        return error;
+    error = twl_io_files_open(to, to_name, IO_CREATE, &copy);
+    if (error < 0)
+        goto close_source;
+    error = error_of(ioctl(io_file_fd(copy), FICLONE, io_file_fd(source)));
+    twl_io_files_close(copy);
+    if (error < 0)
+        twl_io_files_unlink(to, to_name);
+close_source:
+    twl_io_files_close(source);
+    return error;
 }
 
 /* ---- time and chance --------------------------------------------------------------------------- */

@@ -23,15 +23,16 @@ struct io_files {
 };
 
 struct disk_file {
-    struct io_file file; /* must be first */
-    int fd;              /* [const] */
-    bool is_read_only;   /* [const] */
-    bool is_direct;      /* [const] */
-    pid_t lock_owner;    /* the process that locked it, 0 = none; written by lock() only */
+    struct io_file file;               /* must be first */
+    int fd;                            /* [const] */
+    bool is_read_only;                 /* [const] */
+    bool is_direct;                    /* [const] */
+    pid_t lock_owner[IO_LOCK_USE + 1]; /* the process that took that lock, 0 = none; by lock(), unlock() */
 };
 
-/* Takes the directory `path` into a zeroed `files`; on failure there is nothing to undo. */
-int twl_io_files_init(struct io_files *files, const char *path, const struct io_ops *ops);
+/* Takes the directory `path`, seen from the directory `from` (or AT_FDCWD), into a zeroed `files`; on failure
+ * there is nothing to undo. */
+int twl_io_files_init(struct io_files *files, int from, const char *path, const struct io_ops *ops);
 void twl_io_files_destroy(struct io_files *files);
 
 static inline int io_file_fd(const struct io_file *file)
@@ -45,21 +46,32 @@ static inline int io_write_flags(const struct io_write *write, int flags)
     return write->is_untorn ? flags | RWF_ATOMIC : flags;
 }
 
+int twl_io_posix_again(struct io *io, struct io **ret_io); /* in io_posix.c */
+
 int twl_io_files_open(struct io *io, const char *name, unsigned flags, struct io_file **ret_file);
 void twl_io_files_close(struct io_file *file);
 int twl_io_files_size(struct io_file *file, uint64_t *ret_bytes);
 int twl_io_files_read(struct io_file *file, void *buffer, size_t size, uint64_t offset, size_t *ret_size);
 int twl_io_files_write(struct io_file *file, const void *data, size_t size, uint64_t offset);
-int twl_io_files_allocate(struct io_file *file, uint64_t bytes);
+int twl_io_files_allocate(struct io_file *file, uint64_t bytes, enum io_allocation how);
 int twl_io_files_sync(struct io_file *file);
-int twl_io_files_lock(struct io_file *file);
-int twl_io_files_is_locked(struct io_file *file, bool *ret_locked);
+int twl_io_files_sync_data(struct io_file *file);
+int twl_io_files_lock(struct io_file *file, enum io_lock which, bool is_exclusive);
+void twl_io_files_unlock(struct io_file *file, enum io_lock which);
+int twl_io_files_is_locked(struct io_file *file, enum io_lock which, bool *ret_locked);
+int twl_io_files_links(struct io_file *file, uint32_t *ret_links);
 int twl_io_files_map(struct io_file *file, size_t bytes, void **ret_page);
 void twl_io_files_unmap(struct io *io, void *page, size_t bytes);
+int twl_io_files_view(struct io_file *file, size_t bytes, const unsigned char **ret_bytes);
+void twl_io_files_unview(struct io *io, const unsigned char *bytes, size_t size);
+int twl_io_files_check_view(struct io *io, const unsigned char *bytes);
+int twl_io_files_prefetch(struct io *io, const unsigned char *bytes, size_t size);
 int twl_io_files_list(struct io *io, int (*each)(void *context, const char *name), void *context);
 int twl_io_files_rename(struct io *io, const char *from, const char *to);
 int twl_io_files_unlink(struct io *io, const char *name);
 int twl_io_files_sync_dir(struct io *io);
+int twl_io_files_link(struct io *io, const char *name, struct io *to, const char *to_name);
+int twl_io_files_clone(struct io *io, const char *name, struct io *to, const char *to_name);
 int64_t twl_io_files_now_ns(struct io *io);
 void twl_io_files_sleep_ms(struct io *io, unsigned ms);
 int twl_io_files_random(struct io *io, void *bytes, size_t size);
@@ -73,17 +85,27 @@ int twl_io_files_random(struct io *io, void *bytes, size_t size);
     .write = twl_io_files_write,           \
     .allocate = twl_io_files_allocate,     \
     .sync = twl_io_files_sync,             \
+    .sync_data = twl_io_files_sync_data,   \
     .lock = twl_io_files_lock,             \
+    .unlock = twl_io_files_unlock,         \
     .is_locked = twl_io_files_is_locked,   \
+    .links = twl_io_files_links,           \
     .map = twl_io_files_map,               \
     .unmap = twl_io_files_unmap,           \
+    .view = twl_io_files_view,             \
+    .unview = twl_io_files_unview,         \
+    .check_view = twl_io_files_check_view, \
+    .prefetch = twl_io_files_prefetch,     \
     .list = twl_io_files_list,             \
     .rename = twl_io_files_rename,         \
     .unlink = twl_io_files_unlink,         \
     .sync_dir = twl_io_files_sync_dir,     \
+    .link = twl_io_files_link,             \
+    .clone = twl_io_files_clone,           \
     .now_ns = twl_io_files_now_ns,         \
     .sleep_ms = twl_io_files_sleep_ms,     \
-    .random = twl_io_files_random
+    .random = twl_io_files_random,         \
+    .again = twl_io_posix_again
 /* clang-format on */
 
 #endif

@@ -8,6 +8,7 @@
 #include "io/io_files.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -77,18 +78,28 @@ static const struct io_ops fdatasync_ops = {
     .reap = reap, .destroy = destroy,
 };
 
-int twl_io_posix_create(const char *path, bool use_dsync, struct io **ret_io)
+static int create(int from, const char *path, const struct io_ops *ops, struct io **ret_io)
 {
     struct io_files *files = calloc(1, sizeof(*files));
     int error;
 
     if (!files)
         return -ENOMEM;
-    error = twl_io_files_init(files, path, use_dsync ? &dsync_ops : &fdatasync_ops);
+    error = twl_io_files_init(files, from, path, ops);
     if (error < 0) {
         free(files);
         return error;
     }
     *ret_io = &files->io;
     return 0;
+}
+
+int twl_io_posix_create(const char *path, bool use_dsync, struct io **ret_io)
+{
+    return create(AT_FDCWD, path, use_dsync ? &dsync_ops : &fdatasync_ops, ret_io);
+}
+
+int twl_io_posix_again(struct io *io, struct io **ret_io)
+{
+    return create(((struct io_files *)io)->directory, ".", &dsync_ops, ret_io);
 }

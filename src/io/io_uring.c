@@ -20,6 +20,7 @@
 #include "base/base.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <liburing.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -57,9 +58,10 @@ static struct io_uring_sqe *next_entry(struct uring_io *uring)
     return entry;
 }
 
+/* Untorn writes are refused from registered memory: -EINVAL (Linux 6.18). */
 static bool is_adopted(const struct uring_io *uring, const struct io_write *write)
 {
-    return uring->adopted && write->data >= uring->adopted &&
+    return uring->adopted && !write->is_untorn && write->data >= uring->adopted &&
            write->data + write->size <= uring->adopted + uring->adopted_bytes;
 }
 
@@ -214,7 +216,7 @@ int twl_io_uring_create(const char *path, bool is_linked, struct io **ret_io)
 
     if (!uring)
         return -ENOMEM;
-    error = twl_io_files_init(&uring->files, path, is_linked ? &linked_ops : &dsync_ops);
+    error = twl_io_files_init(&uring->files, AT_FDCWD, path, is_linked ? &linked_ops : &dsync_ops);
     if (error < 0)
         goto free_uring;
     error = io_uring_queue_init(RING_ENTRIES, &uring->ring, 0);

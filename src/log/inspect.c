@@ -2,58 +2,65 @@
 /* A log seen from outside: what is there, who writes it, what opening it would find. */
 #include "log/log.h"
 
-#include "segment/live.h"
-#include "segment/recover.h"
+#include "log/view.h"
 
 #include <errno.h>
 #include <string.h>
 
-static int look(struct io *io, struct live *live, struct twinlog_inspection *ret)
+#define VIEWS 100u
+
+static void describe(const struct log_view *view, const struct recovery *recovery,
+                     struct twinlog_inspection *ret)
 {
-    struct segment_set set = { 0 };
-    struct recovery recovery;
-    const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
-    bool has_writer;
-    int rc = twl_live_has_writer(live, &has_writer);
-    if (rc < 0)
-        return rc;
-    rc = twl_segment_set_load(io, &options, &set, &ret->report);
-    if (rc < 0)
-        return rc;
-    if (set.count == 0) {
-        twl_segment_set_free(&set);
-        twl_report(&ret->report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, -ENOENT,
-                   "there is no log in this directory; append to it first");
-        return -ENOENT;
+    const struct segment_set *set = &view->set;
+    ret->report = recovery->report;
+    ret->has_writer = view->has_writer;
+    ret->epoch = recovery->position.epoch.number;
+    ret->segments = (uint32_t)set->begun;
+    ret->spare_segments = (uint32_t)set->spares;
+    memcpy(ret->log_id, set->entries[0].header.log_id, sizeof(ret->log_id));
+    for (size_t i = 0; i < set->begun + set->spares + set->retired; i++)
+        ret->file_bytes += set->entries[i].file_bytes;
+    ret->last_lsn = recovery->position.next_lsn - 1;
+    ret->durable_lsn = recovery->marked_lsn;
+    if (view->has_writer) {
+        ret->durable_lsn = max_u64(ret->durable_lsn, view->durable_lsn);
+        ret->last_lsn = ret->durable_lsn;
     }
-    uint64_t durable_lsn = has_writer ? twl_live_durable_lsn(live) : 0;
-    rc = twl_recover(io, &set, &recovery);
-    if (rc == TWINLOG_ECORRUPT && has_writer && recovery.position.next_lsn > durable_lsn) {
+    if (ret->last_lsn >= set->first_lsn)
+        ret->first_lsn = set->first_lsn;
+}
+
+static int look(struct io *io, struct log_view *view, struct twinlog_inspection *ret)
+{
+    struct recovery recovery;
+    int rc = twl_recover(io, &view->set, NULL, &recovery);
+    if (rc == TWINLOG_ECORRUPT && view->has_writer && recovery.position.next_lsn > view->durable_lsn) {
         /* the writer went on between the walk and the search behind it */
         twl_report(&recovery.report, TWINLOG_FOUND_CLEAN_END, TWINLOG_DID_NOTHING, 0,
                    "the log is being written");
         rc = 0;
     }
-    ret->report = recovery.report;
-    ret->has_writer = has_writer;
-    ret->epoch = recovery.position.epoch.number;
-    memcpy(ret->log_id, set.entries[0].header.log_id, sizeof(ret->log_id));
-    for (size_t i = 0; i < set.count; i++) {
-        ret->file_bytes += set.entries[i].header.bytes;
-        if (i <= recovery.index)
-            ret->segments++;
-        else
-            ret->spare_segments++;
+    describe(view, &recovery, ret);
+    return rc;
+}
+
+/* What did not fit may be a segment that was trimmed or cut off meanwhile. */
+static int look_until_it_fits(struct io *io, struct twinlog_inspection *ret)
+{
+    struct log_view view;
+    const struct twinlog_inspection blank = { .size = ret->size };
+    bool is_current = false;
+    int rc = 0;
+    for (unsigned views = 0; !is_current && views < VIEWS; views++) {
+        *ret = blank;
+        rc = twl_view_load(io, &view, &ret->report);
+        if (rc < 0)
+            return rc;
+        rc = look(io, &view, ret);
+        is_current = rc == 0 || twl_view_is_current(io, &view);
+        twl_view_free(&view);
     }
-    ret->last_lsn = recovery.position.next_lsn - 1;
-    ret->durable_lsn = recovery.marked_lsn;
-    if (has_writer) {
-        ret->durable_lsn = max_u64(ret->durable_lsn, durable_lsn);
-        ret->last_lsn = ret->durable_lsn;
-    }
-    if (ret->last_lsn > 0)
-        ret->first_lsn = max_u64(set.entries[0].first_lsn, 1);
-    twl_segment_set_free(&set);
     /* damage is what was found, not a failure to look */
     return rc == TWINLOG_ECORRUPT ? 0 : rc;
 }
@@ -61,12 +68,7 @@ static int look(struct io *io, struct live *live, struct twinlog_inspection *ret
 int twl_inspect(struct io *io, struct twinlog_inspection *ret_inspection)
 {
     struct twinlog_inspection inspection = { .size = ret_inspection->size };
-    struct live live;
-    int rc = twl_live_watch(io, &live);
-    if (rc == 0) {
-        rc = look(io, &live, &inspection);
-        twl_live_unwatch(&live);
-    }
+    int rc = look_until_it_fits(io, &inspection);
     io->ops->destroy(io);
     if (rc < 0 && inspection.report.error == 0)
         twl_report(&inspection.report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, rc,

@@ -2,55 +2,41 @@
 /*
  * A log, from opening to closing.
  *
- * Opening: take the writer's lock; load the set of segments, each one locked in turn so that a dead
- * writer's last write has landed (I9); recover; sync what is kept, and the directory (I6); begin a new
- * epoch with a mark behind it, synced, so that whatever lies behind can never be read again (I4). Only
- * then may anybody append.
+ * Opening: take the writer's lock; read the state file; load the set of segments, after a dead writer's last
+ * write has landed in them (I9); recover; sync what is kept, and the directory (I6); begin a new epoch with a
+ * mark behind it, synced, so that whatever lies behind can never be read again (I4). Only then may
+ * anybody append.
  *
  * Closing: let the threads inside finish, commit what was accepted, write the mark of a close.
  *
  * If anything fails on the way in, everything is given back and nothing was changed but, at most, a
- * file "writer.lock", a finished spare segment, or the mark of a new epoch: none of them holds a record.
+ * file "writer.lock", a state file that says what was so before, a finished spare segment, or the mark of a
+ * new epoch: none of them holds a record.
  */
 #define _GNU_SOURCE
-#include "log/log.h"
-
-#include "base/fork.h"
-#include "base/sync.h"
-#include "commit/commit.h"
-#include "segment/live.h"
+#include "log/handle.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define FIRST_SEGMENT_BYTES (512u * 1024)
 #define DEAD_WRITER_WAIT_MS 30000u
-#define CLOSING (1u << 31)
+#define RETENTION_MS 60000u
 
-struct twinlog {
-    struct io *io;
-    struct fork_guard guard;
-    struct twinlog_options options; /* normalised */
-    struct live live;
-    struct spares *spares;
-    struct commit *commit;
-    uint32_t epoch;
-    uint64_t first_lsn;
-    uint32_t opened_segments; /* with groups, when it was opened */
-    uint64_t opened_bytes;
-    uint32_t io_kind;
-    char io_reason[160];
-    _Atomic uint32_t inside; /* calls that have not returned, and CLOSING; close sleeps on it */
-};
+#define CLOSING (1u << 31)
+#define PAUSED (1u << 30)
+#define COMMIT_USERS (INSIDE_OTHER - 1)
+#define EVERYBODY (PAUSED - 1)
 
 /* ---- opening ----------------------------------------------------------------------------------- */
 
 struct opening {
     struct twinlog *log;
+    struct state state; /* generation 0: there is no file */
     struct segment_set set;
     struct recovery recovery;
+    struct summary *summary; /* of the active segment */
     struct segment active;
     uint8_t log_id[LOG_ID_BYTES];
     struct epoch epoch;
@@ -81,7 +67,8 @@ static int sort_name(void *context, const char *name)
     struct contents *contents = context;
     if (twl_segment_name_is_ours(name))
         contents->has_segments = true;
-    else if (name[0] != '.' && strcmp(name, LIVE_NAME) != 0 && strcmp(name, "lost+found") != 0 &&
+    else if (name[0] != '.' && strcmp(name, LIVE_NAME) != 0 && strcmp(name, STATE_NAME) != 0 &&
+             strcmp(name, STATE_NEW_NAME) != 0 && strcmp(name, "lost+found") != 0 &&
              !twl_segment_name_is_temporary(name))
         contents->has_others = true;
     return 0;
@@ -111,14 +98,26 @@ static int take_lock(struct opening *o)
     return rc < 0 ? refuse_system(o, rc, "lock the log") : 0;
 }
 
+/* A state file and no segment is what a crash leaves that came while the log was made. */
+static bool is_just_born(const struct state *state)
+{
+    return state->header.generation <= 1 && state->header.first_lsn <= 1 && state->header.body_bytes == 0;
+}
+
 static int find_end(struct opening *o)
 {
     const struct segment_set_options options = { .open_flags = o->open_flags,
                                                  .lock_wait_ms = DEAD_WRITER_WAIT_MS,
                                                  .remove_temporaries = true };
-    int rc = twl_segment_set_load(o->log->io, &options, &o->set, &o->report);
+    o->summary = malloc(sizeof(*o->summary));
+    if (!o->summary)
+        return refuse_system(o, -ENOMEM, "open the log");
+    int rc = twl_segment_set_open(o->log->io, &options, &o->state, &o->set, &o->report);
+    if (rc == 0 && o->set.begun == 0 && !is_just_born(&o->state))
+        return refuse(o, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_ECORRUPT,
+                      "all segments are missing; restore them from a copy");
     if (rc == 0) {
-        rc = twl_recover(o->log->io, &o->set, &o->recovery);
+        rc = twl_recover(o->log->io, &o->set, o->summary, &o->recovery);
         o->report = o->recovery.report;
         if (rc < 0)
             o->report.action = TWINLOG_DID_REFUSE;
@@ -126,28 +125,56 @@ static int find_end(struct opening *o)
     return rc;
 }
 
+static enum io_allocation allocation_of(uint32_t prepare)
+{
+    switch (prepare) {
+    case TWINLOG_PREPARE_ALLOCATED:
+        return IO_ALLOCATE_SPACE;
+    case TWINLOG_PREPARE_SPARSE:
+        return IO_ALLOCATE_NOTHING;
+    default:
+        return IO_ALLOCATE_WRITTEN;
+    }
+}
+
 static void plan_segment(const struct opening *o, uint64_t sequence, uint64_t bytes,
                          struct segment_plan *ret_plan)
 {
     const struct twinlog_options *options = &o->log->options;
-    *ret_plan = (struct segment_plan){ .sequence = sequence,
+    *ret_plan = (struct segment_plan){ .number = o->set.max_number + 1,
+                                       .sequence = sequence,
                                        .bytes = min_u64(bytes, options->segment_bytes),
                                        .after_lsn = o->recovery.position.next_lsn - 1,
-                                       .epoch = o->epoch.number,
+                                       .epoch = o->log->epoch.number,
                                        .max_group_bytes = options->buffer_bytes,
-                                       .open_flags = o->open_flags };
+                                       .open_flags = o->open_flags,
+                                       .allocation = allocation_of(options->prepare) };
     memcpy(ret_plan->log_id, o->log_id, LOG_ID_BYTES);
 }
 
+/* A log without a state file is a new one, or of the first version of the format. */
+static int make_state(struct opening *o)
+{
+    struct state_header header = { .generation = 1, .first_sequence = 1, .first_lsn = 1 };
+    struct io *io = o->log->io;
+    int rc = 0;
+    if (o->set.begun == 0)
+        rc = io->ops->random(io, o->log_id, LOG_ID_BYTES);
+    else
+        memcpy(o->log_id, o->set.entries[0].header.log_id, LOG_ID_BYTES);
+    memcpy(header.log_id, o->log_id, LOG_ID_BYTES);
+    if (rc == 0 && (o->set.begun == 0 || o->state.header.generation == 0))
+        rc = twl_state_create(io, &header);
+    return rc < 0 ? refuse_system(o, rc, "create the state file") : 0;
+}
+
+/* It continues nothing, so its header says where it starts. */
 static int create_first_segment(struct opening *o)
 {
-    struct io *io = o->log->io;
     struct segment_plan plan;
-    int rc = io->ops->random(io, o->log_id, LOG_ID_BYTES);
-    if (rc < 0)
-        return refuse_system(o, rc, "get random bytes");
     plan_segment(o, 1, FIRST_SEGMENT_BYTES, &plan);
-    rc = twl_segment_create(io, &plan, &o->active);
+    plan.start_lsn = 1;
+    int rc = twl_segment_create(o->log->io, &plan, &o->active);
     if (rc < 0)
         return refuse_system(o, rc, "create the first segment");
     o->recovery.offset = SEGMENT_DATA_OFFSET;
@@ -177,8 +204,11 @@ static int keep_what_is_there(struct opening *o)
     struct io *io = o->log->io;
     const struct recovery *end = &o->recovery;
     bool is_padded = (o->log->options.flags & TWINLOG_PAD) != 0;
-    memcpy(o->log_id, o->set.entries[0].header.log_id, LOG_ID_BYTES);
     int rc = open_locked(o, o->recovery.index, &o->active);
+    if (rc == 0) {
+        o->active.summary = o->summary;
+        o->summary = NULL;
+    }
     if (rc == 0 && end->last_group > 0 && !is_padded)
         rc = twl_segment_rewrite(&o->active, end->last_group, end->offset);
     if (rc == 0)
@@ -190,26 +220,41 @@ static int keep_what_is_there(struct opening *o)
 
 static int choose_epoch(struct opening *o)
 {
-    uint32_t number = o->recovery.position.epoch.number;
-    for (size_t i = 0; i < o->set.count; i++)
-        number = (uint32_t)max_u64(number, o->set.entries[i].header.epoch);
-    o->epoch.number = number + 1;
-    int rc = o->log->io->ops->random(o->log->io, &o->epoch.salt, sizeof(o->epoch.salt));
+    struct epoch *epoch = &o->log->epoch;
+    epoch->number = o->recovery.position.epoch.number;
+    for (size_t i = 0; i < o->set.begun + o->set.spares; i++)
+        epoch->number = (uint32_t)max_u64(epoch->number, o->set.entries[i].header.epoch);
+    epoch->number++;
+    int rc = o->log->io->ops->random(o->log->io, &epoch->salt, sizeof(epoch->salt));
     return rc < 0 ? refuse_system(o, rc, "get random bytes") : 0;
 }
 
-static int make_pool(struct opening *o)
+static bool has_retention(const struct twinlog_options *options)
+{
+    return options->keep_bytes > 0 || options->keep_records > 0 || options->keep_age_ms > 0;
+}
+
+static int make_keeper(struct opening *o)
 {
     struct twinlog *log = o->log;
-    struct spares_config config = { .io = log->io, .max_bytes = log->options.segment_bytes };
+    struct segment_entry first = { .header = o->active.header, .is_known = true, .first_lsn = 1 };
+    struct segment_set first_set = { .entries = &first, .begun = 1, .max_number = 1 };
+    bool is_new = o->set.begun == 0;
+    memcpy(first.name, o->active.name, sizeof(first.name));
+    if (is_new)
+        o->set.max_number = 1;
+    struct keeper_config config = {
+        .io = log->io,
+        .set = is_new ? &first_set : &o->set,
+        .max_bytes = log->options.segment_bytes,
+        .can_recycle = !(log->options.flags & (TWINLOG_PAD | TWINLOG_NO_RECYCLE)),
+        .lock_wait_ms = DEAD_WRITER_WAIT_MS,
+        .tend = has_retention(&log->options) ? twl_retain : NULL,
+        .context = log,
+        .tend_ms = log->options.keep_age_ms > 0 ? RETENTION_MS : 0,
+    };
     plan_segment(o, o->active.header.sequence + 1, 2 * o->active.header.bytes, &config.plan);
-    int rc = twl_spares_create(&config, &log->spares);
-    for (size_t i = o->recovery.index + 1; rc == 0 && i < o->set.count; i++) {
-        struct segment spare;
-        rc = open_locked(o, i, &spare);
-        if (rc == 0 && !twl_spares_adopt(log->spares, &spare))
-            twl_segment_close(&spare);
-    }
+    int rc = twl_keeper_create(&config, &log->keeper);
     return rc < 0 ? refuse_system(o, rc, "open the spare segments") : 0;
 }
 
@@ -218,42 +263,66 @@ static int begin_epoch(struct opening *o)
     struct twinlog *log = o->log;
     const struct commit_config config = {
         .io = log->io,
-        .spares = log->spares,
+        .keeper = log->keeper,
         .segment = o->active,
         .offset = o->recovery.offset,
         .is_begun = o->recovery.last_group > 0,
         .has_junk = o->recovery.has_junk,
         .position = o->recovery.position,
-        .epoch = o->epoch,
+        .epoch = log->epoch,
         .buffer_bytes = log->options.buffer_bytes,
         .max_record_bytes = log->options.max_record_bytes,
         .spare_segments = log->options.spare_segments,
         .is_padded = (log->options.flags & TWINLOG_PAD) != 0,
-        .live = twl_live_watermark(&log->live),
+        .segment_records = log->options.segment_records,
+        .segment_age_ms = log->options.segment_age_ms,
+        .live = &log->live,
     };
     int rc = twl_commit_create(&config, &log->commit);
     if (rc < 0)
         return refuse_system(o, rc, "read the last block");
-    o->active.file = NULL; /* the commit's now */
+    o->active = (struct segment){ 0 }; /* the commit's now */
     rc = twl_commit_mark(log->commit, GROUP_START);
     return rc < 0 ? refuse_system(o, rc, "write to the newest segment") : 0;
+}
+
+/* A crash between a cut and the change of the state file leaves cursors beyond the end, and the front where it
+ * was before a reset. */
+static int make_good(void *context, struct state *state)
+{
+    const struct opening *o = context;
+    if (o->set.begun == 0)
+        return 0;
+    bool has_moved = twl_state_clamp_cursors(state, o->set.first_lsn - 1, o->recovery.position.next_lsn - 1);
+    uint64_t oldest = o->set.entries[0].header.sequence;
+    if (oldest > state->header.first_sequence) {
+        state->header.first_sequence = oldest;
+        state->header.first_lsn = o->set.first_lsn;
+        has_moved = true;
+    }
+    return has_moved;
+}
+
+/* Also if there are none: what the file says may be in the page cache only, after a sync that failed. A change
+ * writes again what is in doubt, before anybody acts on it. */
+static int settle_state(struct opening *o)
+{
+    int rc = twl_state_change(o->log->io, make_good, o, NULL);
+    return rc < 0 ? refuse_system(o, rc, "change the state file") : 0;
 }
 
 static void tell(struct opening *o)
 {
     struct twinlog *log = o->log;
-    bool is_new = o->set.count == 0;
+    bool is_new = o->set.begun == 0;
     if (is_new)
         twl_report(&o->report, TWINLOG_FOUND_NEW_LOG, TWINLOG_DID_NOTHING, 0, "a new log was created");
     else if (o->report.action == TWINLOG_WOULD_CUT)
         o->report.action = TWINLOG_DID_CUT;
-    log->epoch = o->epoch.number;
-    log->first_lsn = is_new ? 1 : max_u64(o->set.entries[0].first_lsn, 1);
-    log->opened_segments = (uint32_t)o->recovery.index + 1;
-    log->opened_bytes = is_new ? min_u64(FIRST_SEGMENT_BYTES, log->options.segment_bytes) : 0;
-    for (size_t i = 0; i < o->set.count; i++)
-        log->opened_bytes += o->set.entries[i].header.bytes;
-    twl_live_publish(&log->live, o->epoch.number, o->recovery.position.next_lsn - 1);
+    uint64_t first_lsn = is_new ? 1 : o->set.first_lsn;
+    atomic_store(&log->first_lsn, first_lsn);
+    twl_live_publish(&log->live, log->epoch.number, first_lsn, o->recovery.position.next_lsn - 1);
+    twl_keeper_start(log->keeper);
 }
 
 static int open_steps(struct opening *o)
@@ -266,23 +335,53 @@ static int open_steps(struct opening *o)
     if (rc == 0)
         rc = choose_epoch(o);
     if (rc == 0)
-        rc = o->set.count == 0 ? create_first_segment(o) : keep_what_is_there(o);
+        rc = make_state(o);
     if (rc == 0)
-        rc = make_pool(o);
+        rc = o->set.begun == 0 ? create_first_segment(o) : keep_what_is_there(o);
+    if (rc == 0)
+        rc = make_keeper(o);
     if (rc == 0)
         rc = begin_epoch(o);
+    if (rc == 0)
+        rc = settle_state(o);
     if (rc == 0)
         tell(o);
     return rc;
 }
 
+/* Only looks whether there is a log, and keeps an eye on it. */
+static int open_read_only(struct opening *o)
+{
+    struct twinlog *log = o->log;
+    const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
+    const struct twinlog_reader_options reading = { .size = sizeof(reading),
+                                                    .ret_report = &log->look_report };
+    struct io *io;
+    int rc = twl_segment_set_open(log->io, &options, NULL, &o->set, &o->report);
+    if (rc == 0 && o->set.begun == 0)
+        return refuse(o, TWINLOG_FOUND_NOTHING, -ENOENT, "there is no log in this directory");
+    if (rc == 0)
+        rc = log->io->ops->again(log->io, &io);
+    if (rc == 0) {
+        rc = twl_reader_open(io, &reading, &log->looker);
+        if (rc < 0)
+            o->report = log->look_report;
+    }
+    return rc;
+}
+
 static void destroy(struct twinlog *log, bool is_forked)
 {
+    twl_keeper_destroy(log->keeper, is_forked); /* first: its thread trims */
     twl_commit_destroy(log->commit, is_forked);
-    twl_spares_destroy(log->spares, is_forked);
     twl_live_unlock(&log->live);
+    twinlog_reader_close(log->looker);
     log->io->ops->destroy(log->io);
     twl_fork_guard_destroy(&log->guard);
+    if (!is_forked) {
+        twl_mutex_destroy(&log->front);
+        twl_mutex_destroy(&log->looking);
+    }
     free(log);
 }
 
@@ -294,6 +393,8 @@ int twl_log_open(struct io *io, const struct twinlog_options *options, struct tw
         return -ENOMEM;
     }
     o.log->io = io;
+    twl_mutex_init(&o.log->front);
+    twl_mutex_init(&o.log->looking);
     const char *why;
     int rc = twl_options_normalise(options, &o.log->options, &why);
     if (rc < 0)
@@ -302,12 +403,15 @@ int twl_log_open(struct io *io, const struct twinlog_options *options, struct tw
         rc = twl_fork_guard_init(&o.log->guard);
     if (rc == 0) {
         o.open_flags = o.log->options.flags & TWINLOG_BUFFERED ? 0 : IO_DIRECT;
-        rc = open_steps(&o);
+        rc = o.log->options.flags & TWINLOG_READ_ONLY ? open_read_only(&o) : open_steps(&o);
     }
     twl_segment_close(&o.active);
+    free(o.summary);
+    twl_state_free(&o.state);
     twl_segment_set_free(&o.set);
-    if (options && options->size >= sizeof(*options) && options->ret_report)
-        *options->ret_report = o.report;
+    struct twinlog_report *report = twl_options_report(options);
+    if (report)
+        *report = o.report;
     if (rc < 0) {
         destroy(o.log, false);
         return rc;
@@ -322,45 +426,77 @@ void twl_log_name_path(struct twinlog *log, uint32_t io_kind, const char *reason
     snprintf(log->io_reason, sizeof(log->io_reason), "%s", reason);
 }
 
-/* ---- calls ------------------------------------------------------------------------------------- */
+/* ---- going in and out ---------------------------------------------------------------------------- */
 
-/* Every call that may wait is counted, so that close can let it finish, and can't be cancelled: a leader
- * that disappears would leave everybody waiting. */
-static int enter(struct twinlog *log, int *ret_cancel_state)
+static void go_out(struct twinlog *log, uint32_t how)
+{
+    /* the log may be freed as soon as the count says so: nothing of it is looked at after that */
+    uint32_t left = atomic_fetch_sub(&log->inside, how) - how;
+    bool is_last = (left & CLOSING) && (left & EVERYBODY) == 0;
+    bool is_last_user = (left & PAUSED) && (left & COMMIT_USERS) == 0;
+    if (is_last || is_last_user)
+        twl_word_wake_all(&log->inside);
+}
+
+static void go_in(struct twinlog *log, uint32_t how)
+{
+    while ((atomic_fetch_add(&log->inside, how) & PAUSED) && how == INSIDE_COMMIT) {
+        go_out(log, how);
+        for (uint32_t inside; (inside = atomic_load(&log->inside)) & PAUSED;)
+            twl_word_sleep(&log->inside, inside);
+    }
+}
+
+int twl_enter(struct twinlog *log, enum inside how, int *ret_cancel_state)
 {
     if (!log)
         return -EINVAL;
     if (twl_fork_guard_is_forked(&log->guard))
         return TWINLOG_EFORKED;
+    if (how == INSIDE_COMMIT && !log->commit)
+        return -EROFS;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, ret_cancel_state);
-    atomic_fetch_add(&log->inside, 1);
+    go_in(log, how);
     return 0;
 }
 
-static void leave(struct twinlog *log, int cancel_state)
+void twl_leave(struct twinlog *log, enum inside how, int cancel_state)
 {
-    /* the log may be freed as soon as the count says so: nothing of it is looked at after that */
-    if (atomic_fetch_sub(&log->inside, 1) == (CLOSING | 1))
-        twl_word_wake_all(&log->inside);
+    go_out(log, how);
     pthread_setcancelstate(cancel_state, NULL);
 }
 
+void twl_pause(struct twinlog *log)
+{
+    atomic_fetch_or(&log->inside, PAUSED);
+    for (uint32_t inside; (inside = atomic_load(&log->inside)) & COMMIT_USERS;)
+        twl_word_sleep(&log->inside, inside);
+}
+
+void twl_resume(struct twinlog *log)
+{
+    atomic_fetch_and(&log->inside, ~PAUSED);
+    twl_word_wake_all(&log->inside);
+}
+
+/* ---- calls ------------------------------------------------------------------------------------- */
+
 /* An append, or, without waiting, an enqueue. */
-static int append(struct twinlog *log, const void *data, size_t size, bool will_wait, uint64_t *ret_lsn)
+static int append(struct twinlog *log, const struct commit_record *record, bool will_wait, uint64_t *ret_lsn)
 {
     uint64_t lsn = 0;
     int cancel_state;
-    int rc = enter(log, &cancel_state);
+    int rc = twl_enter(log, INSIDE_COMMIT, &cancel_state);
     if (rc == 0) {
-        if (!data && size > 0)
+        if (!record->data && record->size > 0)
             rc = -EINVAL;
         else if (atomic_load_explicit(&log->inside, memory_order_relaxed) & CLOSING)
             rc = -ESHUTDOWN;
         else
-            rc = twl_commit_put(log->commit, data, size, will_wait, &lsn);
+            rc = twl_commit_put(log->commit, record, will_wait, &lsn);
         if (rc == 0 && will_wait)
             rc = twl_commit_wait(log->commit, lsn);
-        leave(log, cancel_state);
+        twl_leave(log, INSIDE_COMMIT, cancel_state);
     }
     if (ret_lsn)
         *ret_lsn = lsn;
@@ -369,35 +505,60 @@ static int append(struct twinlog *log, const void *data, size_t size, bool will_
 
 int twinlog_append(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn)
 {
-    return append(log, data, size, true, ret_lsn);
+    const struct commit_record record = { .data = data, .size = size, .time_ns = INT64_MIN };
+    return append(log, &record, true, ret_lsn);
 }
 
 int twinlog_enqueue(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn)
 {
-    return append(log, data, size, false, ret_lsn);
+    const struct commit_record record = { .data = data, .size = size, .time_ns = INT64_MIN };
+    return append(log, &record, false, ret_lsn);
+}
+
+int twl_log_put(struct twinlog *log, const struct commit_record *record, uint64_t *ret_lsn)
+{
+    return append(log, record, false, ret_lsn);
 }
 
 int twinlog_wait(struct twinlog *log, uint64_t lsn)
 {
     int cancel_state;
-    int rc = enter(log, &cancel_state);
+    int rc = twl_enter(log, INSIDE_COMMIT, &cancel_state);
+    if (rc == -EROFS)
+        return lsn <= twinlog_durable_lsn(log) ? 0 : -EINVAL;
     if (rc < 0)
         return rc;
     rc = lsn > twl_commit_last_lsn(log->commit) ? -EINVAL : twl_commit_wait(log->commit, lsn);
-    leave(log, cancel_state);
+    twl_leave(log, INSIDE_COMMIT, cancel_state);
     return rc;
 }
 
 int twinlog_sync(struct twinlog *log)
 {
     int cancel_state;
-    int rc = enter(log, &cancel_state);
+    int rc = twl_enter(log, INSIDE_COMMIT, &cancel_state);
+    if (rc == -EROFS) /* nothing was accepted here */
+        return 0;
     if (rc < 0)
         return rc;
     rc = twl_commit_wait(log->commit, twl_commit_last_lsn(log->commit));
     if (rc == 0)
         rc = twl_commit_poison(log->commit);
-    leave(log, cancel_state);
+    twl_leave(log, INSIDE_COMMIT, cancel_state);
+    return rc;
+}
+
+static int finish(struct twinlog *log)
+{
+    atomic_fetch_or(&log->inside, CLOSING);
+    for (uint32_t inside; (inside = atomic_load(&log->inside)) != CLOSING;)
+        twl_word_sleep(&log->inside, inside);
+    if (!log->commit)
+        return 0;
+    int rc = twl_commit_mark(log->commit, GROUP_CLOSE);
+    bool is_full = rc == -ENOSPC || rc == -EDQUOT;
+    if (is_full && twinlog_durable_lsn(log) == twinlog_last_lsn(log))
+        rc = 0; /* only the mark found no room; the next opening does without */
     return rc;
 }
 
@@ -411,30 +572,105 @@ int twinlog_close(struct twinlog *log)
     }
     int cancel_state;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    atomic_fetch_or(&log->inside, CLOSING);
-    for (uint32_t inside; (inside = atomic_load(&log->inside)) != CLOSING;)
-        twl_word_sleep(&log->inside, inside);
-    int rc = twl_commit_mark(log->commit, GROUP_CLOSE);
-    if (rc == -ENOSPC && twinlog_durable_lsn(log) == twinlog_last_lsn(log))
-        rc = 0; /* only the mark found no room; the next opening does without */
+    int rc = finish(log);
     destroy(log, false);
     pthread_setcancelstate(cancel_state, NULL);
     return rc;
 }
 
+/* The questions below don't change the log, but looking may refresh what is remembered of it. What can't be
+ * looked at now, or in a child of the process that opened it, is as it was. */
+static void look(struct twinlog *log)
+{
+    uint64_t first_lsn, last_lsn;
+    if (twl_fork_guard_is_forked(&log->guard))
+        return;
+    twl_mutex_lock(&log->looking);
+    if (twinlog_reader_range(log->looker, &first_lsn, &last_lsn) == 0) {
+        atomic_store(&log->looked_first_lsn, first_lsn);
+        atomic_store(&log->looked_last_lsn, last_lsn);
+    }
+    twl_mutex_unlock(&log->looking);
+}
+
+static uint64_t look_at_last(const struct twinlog *log)
+{
+    look((struct twinlog *)(uintptr_t)log);
+    return atomic_load(&log->looked_last_lsn);
+}
+
+static uint64_t look_at_first(const struct twinlog *log)
+{
+    look((struct twinlog *)(uintptr_t)log);
+    return atomic_load(&log->looked_first_lsn);
+}
+
 uint64_t twinlog_last_lsn(const struct twinlog *log)
 {
-    return log ? twl_commit_last_lsn(log->commit) : 0;
+    if (!log)
+        return 0;
+    return log->commit ? twl_commit_last_lsn(log->commit) : look_at_last(log);
 }
 
 uint64_t twinlog_durable_lsn(const struct twinlog *log)
 {
-    return log ? watermark_load(twl_commit_watermark(log->commit)) : 0;
+    if (!log)
+        return 0;
+    return log->commit ? watermark_load(twl_commit_watermark(log->commit)) : look_at_last(log);
 }
 
 uint64_t twinlog_first_lsn(const struct twinlog *log)
 {
-    return log && twinlog_durable_lsn(log) >= log->first_lsn ? log->first_lsn : 0;
+    if (!log)
+        return 0;
+    if (!log->commit)
+        return look_at_first(log);
+    uint64_t first_lsn = atomic_load(&log->first_lsn);
+    return twinlog_durable_lsn(log) >= first_lsn ? first_lsn : 0;
+}
+
+static void stat_writer(struct twinlog *log, struct twinlog_stat *stat)
+{
+    struct commit_counters counters;
+    struct keeper_count files;
+    twl_commit_count(log->commit, &counters);
+    twl_keeper_count(log->keeper, &files);
+    stat->io = log->io_kind;
+    stat->is_direct = !(log->options.flags & TWINLOG_BUFFERED);
+    stat->is_untorn = log->io->untorn_bytes > 0;
+    stat->epoch = log->epoch.number;
+    stat->poison = twl_commit_poison(log->commit);
+    stat->segments = files.begun;
+    stat->spare_segments = files.ready;
+    stat->file_bytes = files.file_bytes;
+    stat->trimmed_segments = files.trimmed;
+    stat->recycled_segments = files.recycled;
+    stat->appends = counters.appends;
+    stat->append_bytes = counters.append_bytes;
+    stat->groups = counters.groups;
+    stat->group_bytes = counters.group_bytes;
+    stat->written_bytes = counters.written_bytes;
+    stat->rolls = counters.rolls;
+    stat->roll_waits = counters.roll_waits;
+    stat->full_refusals = counters.full_refusals;
+    memcpy(stat->io_reason, log->io_reason, sizeof(stat->io_reason));
+}
+
+static int stat_read_only(struct twinlog *log, struct twinlog_stat *stat)
+{
+    const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
+    struct segment_set set;
+    struct twinlog_report report;
+    int rc = twl_segment_set_open(log->io, &options, NULL, &set, &report);
+    if (rc < 0)
+        return rc;
+    stat->segments = (uint32_t)set.begun;
+    stat->spare_segments = (uint32_t)set.spares;
+    for (size_t i = 0; i < set.begun + set.spares + set.retired; i++)
+        stat->file_bytes += set.entries[i].header.bytes;
+    twl_segment_set_free(&set);
+    snprintf(stat->io_reason, sizeof(stat->io_reason), "opened read-only");
+    return 0;
 }
 
 int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat)
@@ -442,38 +678,45 @@ int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat)
     if (!ret_stat || ret_stat->size != sizeof(*ret_stat))
         return -EINVAL;
     int cancel_state;
-    int rc = enter(log, &cancel_state);
+    enum inside how = log && log->commit ? INSIDE_COMMIT : INSIDE_OTHER;
+    int rc = twl_enter(log, how, &cancel_state);
     if (rc < 0)
         return rc;
-    struct commit_counters counters;
-    struct spares_count spares;
-    twl_commit_count(log->commit, &counters);
-    twl_spares_count(log->spares, &spares);
-    struct twinlog_stat stat = {
-        .size = ret_stat->size,
-        .io = log->io_kind,
-        .is_direct = !(log->options.flags & TWINLOG_BUFFERED),
-        .is_untorn = log->io->untorn_bytes > 0,
-        .epoch = log->epoch,
-        .poison = twl_commit_poison(log->commit),
-        .segments = log->opened_segments + (uint32_t)counters.rolls,
-        .spare_segments = spares.ready,
-        .first_lsn = twinlog_first_lsn(log),
-        .last_lsn = twinlog_last_lsn(log),
-        .durable_lsn = twinlog_durable_lsn(log),
-        .file_bytes = log->opened_bytes + spares.made_bytes,
-        .appends = counters.appends,
-        .append_bytes = counters.append_bytes,
-        .groups = counters.groups,
-        .group_bytes = counters.group_bytes,
-        .written_bytes = counters.written_bytes,
-        .rolls = counters.rolls,
-        .roll_waits = counters.roll_waits,
-    };
-    memcpy(stat.io_reason, log->io_reason, sizeof(stat.io_reason));
-    *ret_stat = stat;
-    leave(log, cancel_state);
-    return 0;
+    struct twinlog_stat stat = { .size = ret_stat->size };
+    if (log->commit)
+        stat_writer(log, &stat);
+    else
+        rc = stat_read_only(log, &stat);
+    stat.first_lsn = twinlog_first_lsn(log);
+    stat.last_lsn = twinlog_last_lsn(log);
+    stat.durable_lsn = twinlog_durable_lsn(log);
+    if (rc == 0)
+        *ret_stat = stat;
+    twl_leave(log, how, cancel_state);
+    return rc;
+}
+
+static int copy_set(void *context, struct segment_set *ret_set)
+{
+    struct twinlog *log = context;
+    int rc = twl_keeper_set(log->keeper, ret_set);
+    if (rc == 0)
+        ret_set->first_lsn = atomic_load(&log->first_lsn);
+    return rc;
+}
+
+static int attach(struct twinlog *log, const struct twinlog_reader_options *options,
+                  struct twinlog_reader **ret_reader)
+{
+    if (log->commit) {
+        const struct reader_source source = {
+            .io = log->io, .live = &log->live, .set = copy_set, .context = log
+        };
+        return twl_reader_attach(&source, options, ret_reader);
+    }
+    struct io *io;
+    int rc = log->io->ops->again(log->io, &io);
+    return rc < 0 ? rc : twl_reader_open(io, options, ret_reader);
 }
 
 int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_options *options,
@@ -482,13 +725,13 @@ int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_optio
     static const struct twinlog_reader_options defaults = TWINLOG_READER_OPTIONS_INIT;
     if (!options)
         options = &defaults;
-    if (!ret_reader || options->size != sizeof(*options) || options->flags != 0)
+    if (!ret_reader || options->size != sizeof(*options) || (options->flags & ~(uint32_t)TWINLOG_READER_MMAP))
         return -EINVAL;
     int cancel_state;
-    int rc = enter(log, &cancel_state);
+    int rc = twl_enter(log, INSIDE_OTHER, &cancel_state);
     if (rc < 0)
         return rc;
-    rc = twl_reader_attach(log->io, twl_commit_watermark(log->commit), options, ret_reader);
-    leave(log, cancel_state);
+    rc = attach(log, options, ret_reader);
+    twl_leave(log, INSIDE_OTHER, cancel_state);
     return rc;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The log as a whole, over whatever directory it is given: opened, closed, looked at. */
+/* The log as a whole, over whatever directory it is given: opened, closed, looked at, copied. */
 #ifndef TWL_LOG_H
 #define TWL_LOG_H
 
+#include "commit/commit.h"
 #include "io/io.h"
 #include "read/reader.h"
 #include "twinlog.h"
@@ -10,6 +11,8 @@
 /* Fills in the defaults. -EINVAL, and *ret_why says which option. */
 int twl_options_normalise(const struct twinlog_options *options, struct twinlog_options *ret_options,
                           const char **ret_why);
+/* Where the caller wants the report, NULL if nowhere. */
+struct twinlog_report *twl_options_report(const struct twinlog_options *options);
 
 /* As twinlog_open() for one I/O path. Owns `io` from here, also on failure. */
 int twl_log_open(struct io *io, const struct twinlog_options *options, struct twinlog **ret_log);
@@ -17,8 +20,20 @@ int twl_log_open(struct io *io, const struct twinlog_options *options, struct tw
 /* What twinlog_stat() tells of the path; `io_kind` is an enum twinlog_io. */
 void twl_log_name_path(struct twinlog *log, uint32_t io_kind, const char *reason);
 
-/* As the public calls of that name. Each owns `io` from here, also on failure. */
+/* For repair. The first record of a log that has none yet will be `next_lsn`. */
+int twl_log_begin_at(struct twinlog *log, uint64_t next_lsn);
+/* Accepts a record as it is, without waiting for the disk. */
+int twl_log_put(struct twinlog *log, const struct commit_record *record, uint64_t *ret_lsn);
+
+/* As the public calls of that name. Each owns `io`, and `to`, from here, also on failure. */
 int twl_verify(struct io *io, const struct twinlog_verify_options *options, uint64_t *ret_records);
 int twl_inspect(struct io *io, struct twinlog_inspection *ret_inspection);
+int twl_segments(struct io *io, int (*each)(void *context, const struct twinlog_segment *segment),
+                 void *context);
+/* `to` is an empty directory. */
+int twl_backup(struct io *io, struct io *to, const struct twinlog_backup_options *options,
+               struct twinlog_backup_result *ret_result);
+int twl_repair(struct io *io, struct io *to, const struct twinlog_repair_options *options,
+               struct twinlog_repair_result *ret_result);
 
 #endif

@@ -13,7 +13,8 @@
 #define MIN_BUFFER_BYTES (UINT64_C(16) << 10)
 #define MAX_BUFFER_BYTES (UINT64_C(256) << 20)
 #define MAX_SPARES 64u
-#define ALL_FLAGS ((uint32_t)(TWINLOG_MUST_EXIST | TWINLOG_PAD | TWINLOG_BUFFERED))
+#define ALL_FLAGS                                                                                            \
+    ((uint32_t)(TWINLOG_MUST_EXIST | TWINLOG_PAD | TWINLOG_BUFFERED | TWINLOG_READ_ONLY | TWINLOG_NO_RECYCLE))
 
 /* What a buffer holds beside the largest record: the block before it, the group's header, padding. */
 #define BUFFER_OVERHEAD (2 * (uint64_t)BLOCK_BYTES)
@@ -25,6 +26,8 @@ static const char *find_fault(const struct twinlog_options *o)
         return "an unknown flag";
     if (o->io > TWINLOG_IO_FDATASYNC)
         return "io is no enum twinlog_io";
+    if (o->prepare > TWINLOG_PREPARE_SPARSE)
+        return "prepare is no enum twinlog_prepare";
     if (o->segment_bytes < SEGMENT_MIN_BYTES || o->segment_bytes > SEGMENT_MAX_BYTES ||
         o->segment_bytes % BLOCK_BYTES != 0)
         return "segment_bytes must be a multiple of 4096 from 64 KiB to 1 TiB";
@@ -38,6 +41,12 @@ static const char *find_fault(const struct twinlog_options *o)
     if (o->spare_segments > MAX_SPARES)
         return "spare_segments must be at most 64";
     return NULL;
+}
+
+struct twinlog_report *twl_options_report(const struct twinlog_options *options)
+{
+    const size_t needed = offsetof(struct twinlog_options, ret_report) + sizeof(options->ret_report);
+    return options && options->size >= needed ? options->ret_report : NULL;
 }
 
 int twl_options_normalise(const struct twinlog_options *options, struct twinlog_options *ret_options,
@@ -59,6 +68,8 @@ int twl_options_normalise(const struct twinlog_options *options, struct twinlog_
         memcpy(&o, options, min_u64(options->size, sizeof(o)));
         o.size = sizeof(o);
     }
+    if (o.flags & TWINLOG_READ_ONLY)
+        o.flags |= TWINLOG_MUST_EXIST;
     if (o.segment_bytes == 0)
         o.segment_bytes = DEFAULT_SEGMENT_BYTES;
     if (o.buffer_bytes == 0) {

@@ -2,179 +2,482 @@
 /*
  * The reader: one cursor over all segments, never beyond the watermark (I6).
  *
- * How far it may read comes from one of three places:
- *   - attached: the watermark of the writer in this process;
- *   - a live writer in another process: the watermark in its shared page, or, where the file system can't
- *     share memory, the newest durable mark in the log itself;
- *   - no writer: what recovery finds sound, made durable by a sync before the first record of it is
- *     returned. If a writer comes later, its page tells.
+ * How far it may read is the business of horizon.c, how it gets to a record that of stand.c. What is left is to
+ * keep the cursor between its two records, and to tell why a record is not there. In this order: it was trimmed;
+ * it was cut off; it is not durable yet; its segment has moved; it is damaged. Below the watermark everything must
+ * check, but what was read may be older than the watermark, so before anything is called damage the reader forgets
+ * what it has read, and then all it knows of the log, and looks again.
  *
- * Below the watermark everything must check: there a record that does not is damage. What was read of
- * the last block before the writer wrote it again may be stale, so before it calls anything damage the
- * reader forgets its window and looks once more, and then in the next segment.
+ * The quick way, for the next record of a group: nothing was published since we looked, and `end_lsn` covers all
+ * that there is to ask: no error, the range of the options, the watermark, the cut, the end of the group.
  */
 #define _GNU_SOURCE
 #include "read/reader.h"
 
-#include "segment/live.h"
-#include "segment/recover.h"
+#include "base/sync.h"
+#include "read/follower.h"
+#include "read/horizon.h"
+#include "read/stand.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
-struct twinlog_reader {
-    struct io *io;
-    bool owns_io;
-    const struct watermark *watermark; /* attached: the writer's */
-    struct live live;                  /* else: another process's */
-    uint32_t ignored_epoch;            /* of the page, as a dead writer left it */
-    uint64_t sound_lsn;                /* durable without a writer's word */
-    bool follows_marks;                /* a writer without a page */
+#define LOOKS_AGAIN 3u
 
-    uint64_t next_lsn;
-    uint64_t to_lsn;
-    int error; /* sticky */
-    struct twinlog_report *report;
-
-    struct segment_set set;
-    size_t index; /* in the set, of the open segment */
-    struct segment segment;
-    struct cursor cursor;
-    bool is_placed; /* the cursor is in a group, at or before next_lsn */
+enum where {
+    AT_LSN,
+    AT_FIRST,
+    AT_TIME
 };
 
-/* ---- how far ----------------------------------------------------------------------------------- */
+struct twinlog_reader {
+    struct horizon horizon;
+    struct stand stand;
+    bool owns_io;                      /* [const] */
+    uint64_t from_lsn, to_lsn;         /* [const] */
+    struct twinlog_report *ret_report; /* [const] where the application wants it, or NULL */
+    struct twinlog_report report;      /* of an error */
+    struct follower *follower;         /* once somebody asked for the descriptor */
 
-static int fail(struct twinlog_reader *reader, int error, const struct twinlog_report *report)
+    enum where where;  /* AT_LSN once a move was made */
+    int64_t time_ns;   /* AT_TIME */
+    uint64_t next_lsn; /* AT_LSN: of the record behind the cursor */
+    uint64_t end_lsn;  /* records before it can be read on, where the stand is */
+    uint64_t
+        passed_lsn; /* newest that was returned since the last seek, 0 = none; and the segment it was in */
+    uint64_t passed_sequence;
+    uint32_t generation; /* of the set that passed_lsn was compared with */
+    int error;           /* sticky */
+};
+
+/* ---- errors ------------------------------------------------------------------------------------ */
+
+static int tell(struct twinlog_reader *reader, int error)
 {
-    if (reader->report)
-        *reader->report = *report;
+    if (reader->ret_report)
+        *reader->ret_report = reader->report;
     return error;
 }
 
 static int fail_system(struct twinlog_reader *reader, int error)
 {
-    struct twinlog_report report;
-    twl_report(&report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, error, "cannot read the log: %s",
-               twinlog_strerror(error));
-    return fail(reader, error, &report);
+    twl_report(&reader->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, error,
+               "cannot read the log: %s", twinlog_strerror(error));
+    return error;
 }
 
-static int load_set(struct twinlog_reader *reader)
+static int report_pruned(struct twinlog_reader *reader)
 {
-    struct segment_set set;
-    struct twinlog_report report;
-    const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
-    int rc = twl_segment_set_load(reader->io, &options, &set, &report);
-    if (rc < 0)
-        return fail(reader, rc, &report);
-    twl_segment_set_free(&reader->set);
-    reader->set = set;
-    return 0;
+    uint64_t first_lsn = reader->horizon.first_lsn;
+    twl_report(&reader->report, TWINLOG_FOUND_PRUNED, TWINLOG_DID_NOTHING, TWINLOG_EPRUNED,
+               "record %llu was removed; the oldest that is left is %llu",
+               (unsigned long long)reader->next_lsn, (unsigned long long)first_lsn);
+    reader->report.first_lsn = first_lsn;
+    return TWINLOG_EPRUNED;
 }
 
-/* Recovery's view of the log, without changing it. Damage is not an error here: the reader goes up to
- * it and reports it when it gets there. */
-static int look_at_end(struct twinlog_reader *reader, struct recovery *ret_recovery)
+static int report_cut(struct twinlog_reader *reader, uint64_t start_lsn)
 {
-    int rc = load_set(reader);
-    if (rc < 0)
-        return rc;
-    rc = twl_recover(reader->io, &reader->set, ret_recovery);
-    return rc < 0 && rc != TWINLOG_ECORRUPT ? fail(reader, rc, &ret_recovery->report) : 0;
+    twl_report(&reader->report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, TWINLOG_ECUT,
+               "records %llu to %llu, which this reader has returned, were cut off; seek to go on",
+               (unsigned long long)start_lsn, (unsigned long long)reader->passed_lsn);
+    reader->report.first_lsn = start_lsn;
+    reader->report.last_lsn = reader->passed_lsn;
+    return TWINLOG_ECUT;
 }
 
-/* Without a writer: everything sound becomes durable before it is shown. */
-static int adopt_sound_records(struct twinlog_reader *reader)
+static int report_damage(struct twinlog_reader *reader, uint64_t lsn)
 {
-    struct recovery recovery;
-    int rc = look_at_end(reader, &recovery);
-    if (rc < 0)
-        return rc;
-    uint64_t sound_lsn = recovery.position.next_lsn - 1;
-    if (recovery.report.error == TWINLOG_ECORRUPT)
-        /* the lost record is below what was durable; next() will stop at it with the report */
-        sound_lsn = max_u64(sound_lsn, recovery.report.last_lsn);
-    if (reader->set.count > 0) {
-        struct segment segment;
-        rc = twl_segment_open_valid(reader->io, reader->set.entries[recovery.index].name, &segment);
-        if (rc == 0) {
-            rc = io_sync(segment.file);
-            twl_segment_close(&segment);
-        }
-        if (rc == 0)
-            rc = reader->io->ops->sync_dir(reader->io);
-        if (rc < 0)
-            return fail_system(reader, rc);
-    }
-    reader->sound_lsn = sound_lsn;
-    return 0;
+    const struct stand *stand = &reader->stand;
+    const struct cursor *cursor = &stand->cursor;
+    twl_report(&reader->report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
+               "record %llu is damaged or missing; run `twinlog verify` to see what else is",
+               (unsigned long long)lsn);
+    twl_report_place(&reader->report, stand->segment.name, stand->segment.header.sequence,
+                     cursor->records_left > 0 ? cursor->record_offset : cursor->offset, 0);
+    reader->report.first_lsn = reader->report.last_lsn = lsn;
+    return TWINLOG_ECORRUPT;
 }
 
-static int find_limit(struct twinlog_reader *reader)
+/* What was found is not what should be there. 1 = try again, as everything looks now. */
+static int look_again(struct twinlog_reader *reader, uint64_t wanted_lsn, unsigned *looks)
 {
-    bool has_writer;
-    int rc = twl_live_has_writer(&reader->live, &has_writer);
+    uint64_t lsn = reader->where == AT_LSN ? wanted_lsn : twl_cursor_next_lsn(&reader->stand.cursor);
+    int rc = twl_cursor_check(&reader->stand.cursor);
     if (rc < 0)
         return fail_system(reader, rc);
-    reader->follows_marks = has_writer && !reader->live.page;
-    if (has_writer)
-        return 0;
-    reader->ignored_epoch = twl_live_epoch(&reader->live);
-    rc = adopt_sound_records(reader);
-    if (rc == 0)
-        rc = twl_live_has_writer(&reader->live, &has_writer);
-    if (rc == 0 && has_writer) { /* it came meanwhile: what was seen may have moved */
-        reader->sound_lsn = 0;
-        reader->ignored_epoch = 0;
-        reader->follows_marks = !reader->live.page;
+    reader->end_lsn = 0;
+    if (++*looks == 1) {
+        twl_cursor_refresh(&reader->stand.cursor);
+        return 1;
     }
-    return rc;
+    if (*looks > LOOKS_AGAIN)
+        return report_damage(reader, lsn);
+    twl_stand_leave(&reader->stand);
+    rc = twl_horizon_reload(&reader->horizon, &reader->report);
+    return rc < 0 ? rc : 1;
 }
 
-static int durable_by_marks(struct twinlog_reader *reader, uint64_t *ret_lsn)
+/* ---- between which records --------------------------------------------------------------------- */
+
+static int find_time(struct twinlog_reader *reader)
 {
-    struct recovery recovery;
-    int rc = look_at_end(reader, &recovery);
-    if (rc == 0)
-        *ret_lsn = recovery.marked_lsn;
-    return rc;
+    int rc = twl_stand_before_time(&reader->stand, reader->time_ns);
+    if (rc < 0)
+        return rc;
+    reader->next_lsn = rc > 0 ? twl_cursor_next_lsn(&reader->stand.cursor) : reader->horizon.limit_lsn + 1;
+    return 0;
 }
 
-/* Newest LSN that may be returned. */
-static int durable_lsn(struct twinlog_reader *reader, uint64_t *ret_lsn)
+/* A seek leaves it to the next move to find out which record it meant. */
+static int resolve(struct twinlog_reader *reader)
 {
-    if (reader->watermark) {
-        *ret_lsn = watermark_load(reader->watermark);
+    if (reader->where == AT_LSN)
         return 0;
+    reader->next_lsn = reader->horizon.first_lsn;
+    int rc = reader->where == AT_TIME ? find_time(reader) : 0;
+    if (rc < 0)
+        return rc;
+    reader->next_lsn = max_u64(reader->next_lsn, reader->from_lsn);
+    reader->where = AT_LSN;
+    return 0;
+}
+
+/* Have records that were returned been replaced? Whatever begins such a change comes behind their segment. */
+static int check_passed(struct twinlog_reader *reader)
+{
+    const struct segment_set *set = &reader->horizon.set;
+    if (reader->generation == reader->horizon.generation)
+        return 0;
+    reader->generation = reader->horizon.generation;
+    for (size_t i = 0; i < set->begun; i++) {
+        const struct segment_header *header = &set->entries[i].header;
+        if (header->start_lsn > 0 && header->start_lsn <= reader->passed_lsn &&
+            header->sequence > reader->passed_sequence)
+            return report_cut(reader, header->start_lsn);
     }
-    uint64_t lsn = reader->sound_lsn;
-    if (reader->follows_marks && reader->next_lsn > lsn) {
-        int rc = durable_by_marks(reader, &lsn);
+    return 0;
+}
+
+/* Everything up to date, and the cursor where it may be. */
+static int settle(struct twinlog_reader *reader)
+{
+    struct horizon *horizon = &reader->horizon;
+    if (reader->error != 0)
+        return reader->error;
+    bool is_at_end = reader->where == AT_LSN && reader->next_lsn > horizon->limit_lsn;
+    int rc = is_at_end || twl_horizon_is_old(horizon) ? twl_horizon_look(horizon, &reader->report) : 0;
+    if (rc == 0)
+        rc = resolve(reader);
+    if (rc == 0 && reader->next_lsn < horizon->first_lsn)
+        rc = report_pruned(reader);
+    return rc < 0 ? rc : check_passed(reader);
+}
+
+/* ---- next -------------------------------------------------------------------------------------- */
+
+/* In front of next_lsn, and end_lsn says how far one can read on: 1. 0 = there is nothing to read for now. */
+static int approach(struct twinlog_reader *reader)
+{
+    struct stand *stand = &reader->stand;
+    const struct horizon *horizon = &reader->horizon;
+    int rc;
+    reader->end_lsn = 0;
+    do {
+        rc = settle(reader);
         if (rc < 0)
             return rc;
-        reader->sound_lsn = max_u64(reader->sound_lsn, lsn);
-        reader->is_placed = false; /* the set is a new one */
+        if (reader->next_lsn > min_u64(horizon->limit_lsn, reader->to_lsn))
+            return 0;
+        rc = twl_stand_before(stand, reader->next_lsn);
+    } while (rc > 0 && reader->generation != horizon->generation);
+    if (rc > 0) {
+        uint64_t last_lsn = min_u64(horizon->limit_lsn, reader->to_lsn);
+        reader->end_lsn = min_u64(last_lsn + 1, min_u64(stand->bound_lsn, stand->cursor.position.next_lsn));
     }
-    if (twl_live_epoch(&reader->live) != reader->ignored_epoch)
-        lsn = max_u64(lsn, twl_live_durable_lsn(&reader->live));
-    *ret_lsn = max_u64(lsn, reader->sound_lsn);
+    return rc;
+}
+
+/* The next record that is no void, the stand behind it: 1. 0 = none for now. */
+static int find_next(struct twinlog_reader *reader, struct cursor_record *ret_record)
+{
+    unsigned looks = 0;
+    for (;;) {
+        int rc = 1;
+        if (reader->next_lsn >= reader->end_lsn || twl_horizon_is_old(&reader->horizon))
+            rc = approach(reader);
+        if (rc > 0)
+            rc = twl_stand_read(&reader->stand, ret_record);
+        if (rc > 0 && ret_record->header.kind == RECORD_DATA)
+            return 1;
+        if (rc > 0)
+            reader->next_lsn++;
+        else if (rc == STAND_LOST)
+            rc = look_again(reader, reader->next_lsn, &looks);
+        if (rc <= 0)
+            return rc;
+    }
+}
+
+/* The one in front of the cursor, the stand in front of it. A cursor behind the end is at the end. */
+static int find_previous(struct twinlog_reader *reader, struct cursor_record *ret_record)
+{
+    const struct horizon *horizon = &reader->horizon;
+    unsigned looks = 0;
+    reader->end_lsn = 0;
+    for (;;) {
+        uint64_t last_lsn = 0;
+        int rc = settle(reader);
+        if (rc == 0) {
+            last_lsn = min_u64(reader->next_lsn - 1, min_u64(horizon->limit_lsn, reader->to_lsn));
+            if (last_lsn < max_u64(horizon->first_lsn, reader->from_lsn))
+                return 0;
+            rc = twl_stand_before_back(&reader->stand, last_lsn);
+        }
+        if (rc > 0)
+            rc = twl_stand_read(&reader->stand, ret_record);
+        if (rc > 0) {
+            twl_cursor_unread(&reader->stand.cursor, ret_record);
+            reader->next_lsn = last_lsn;
+            if (ret_record->header.kind == RECORD_DATA)
+                return 1;
+        } else if (rc == STAND_LOST) {
+            rc = look_again(reader, last_lsn, &looks);
+        }
+        if (rc <= 0)
+            return rc;
+    }
+}
+
+/* ---- moves ------------------------------------------------------------------------------------- */
+
+/* The descriptor says what the last call has found. */
+static void arm(struct twinlog_reader *reader)
+{
+    const struct horizon *horizon = &reader->horizon;
+    if (!reader->follower)
+        return;
+    const struct interest interest = {
+        .lsn = reader->next_lsn > reader->to_lsn ? UINT64_MAX : reader->next_lsn,
+        .pulse = horizon->pulse,
+        .epoch = horizon->epoch,
+        .ignored_epoch = horizon->ignored_epoch,
+    };
+    twl_follower_arm(reader->follower, &interest);
+}
+
+static void tell_follower(struct twinlog_reader *reader)
+{
+    if (reader->follower)
+        twl_follower_tell(reader->follower);
+}
+
+/* Errors stay until a seek. */
+static int stick(struct twinlog_reader *reader, int error)
+{
+    reader->error = error;
+    reader->end_lsn = 0;
+    tell_follower(reader);
+    return tell(reader, error);
+}
+
+static void give(struct twinlog_reader *reader, const struct cursor_record *record,
+                 struct twinlog_record *ret_record)
+{
+    if (record->lsn > reader->passed_lsn) {
+        reader->passed_lsn = record->lsn;
+        reader->passed_sequence = reader->stand.segment.header.sequence;
+    }
+    *ret_record = (struct twinlog_record){
+        .lsn = record->lsn,
+        .time_ns = record->header.time_ns,
+        .data = record->payload,
+        .size = record->header.size,
+    };
+}
+
+int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *ret_record)
+{
+    struct cursor_record record;
+    if (!reader || !ret_record)
+        return -EINVAL;
+    int rc = find_next(reader, &record);
+    if (rc > 0) {
+        reader->next_lsn = record.lsn + 1;
+        give(reader, &record, ret_record);
+        return 1;
+    }
+    if (rc == 0)
+        arm(reader);
+    return rc < 0 ? stick(reader, rc) : 0;
+}
+
+int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record *ret_record)
+{
+    struct cursor_record record;
+    if (!reader || !ret_record)
+        return -EINVAL;
+    int rc = find_previous(reader, &record);
+    if (rc < 0)
+        return stick(reader, rc);
+    if (rc > 0) {
+        give(reader, &record, ret_record);
+        tell_follower(reader); /* there is this one */
+    }
+    return rc;
+}
+
+static int move_to(struct twinlog_reader *reader, enum where where, uint64_t lsn)
+{
+    reader->where = where;
+    reader->next_lsn = max_u64(lsn, reader->from_lsn);
+    reader->end_lsn = 0;
+    reader->passed_lsn = 0;
+    reader->error = 0;
+    bool may_have_some = where != AT_LSN || reader->next_lsn <= reader->horizon.limit_lsn;
+    if (may_have_some)
+        tell_follower(reader);
+    else
+        arm(reader);
     return 0;
+}
+
+int twinlog_reader_seek(struct twinlog_reader *reader, uint64_t lsn)
+{
+    return !reader || lsn == 0 ? -EINVAL : move_to(reader, AT_LSN, lsn);
+}
+
+int twinlog_reader_seek_first(struct twinlog_reader *reader)
+{
+    return !reader ? -EINVAL : move_to(reader, AT_FIRST, 0);
+}
+
+int twinlog_reader_seek_time(struct twinlog_reader *reader, int64_t time_ns)
+{
+    if (!reader)
+        return -EINVAL;
+    reader->time_ns = time_ns;
+    return move_to(reader, AT_TIME, 0);
+}
+
+int twinlog_reader_seek_end(struct twinlog_reader *reader)
+{
+    if (!reader)
+        return -EINVAL;
+    int rc = twl_horizon_look(&reader->horizon, &reader->report);
+    return rc < 0 ? tell(reader, rc) : move_to(reader, AT_LSN, reader->horizon.limit_lsn + 1);
+}
+
+int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn, uint64_t *ret_last_lsn)
+{
+    if (!reader || !ret_first_lsn || !ret_last_lsn)
+        return -EINVAL;
+    reader->end_lsn = 0; /* what it rests on may change */
+    int rc = twl_horizon_look(&reader->horizon, &reader->report);
+    if (rc < 0)
+        return tell(reader, rc);
+    bool has_records = reader->horizon.limit_lsn >= reader->horizon.first_lsn;
+    *ret_first_lsn = has_records ? reader->horizon.first_lsn : 0;
+    *ret_last_lsn = has_records ? reader->horizon.limit_lsn : 0;
+    return 0;
+}
+
+/* ---- waiting ----------------------------------------------------------------------------------- */
+
+/* What next() would return, but for the record. */
+static int peek(struct twinlog_reader *reader)
+{
+    struct cursor_record record;
+    int rc = find_next(reader, &record);
+    if (rc > 0)
+        twl_cursor_unread(&reader->stand.cursor, &record);
+    return rc < 0 ? stick(reader, rc) : rc;
+}
+
+static int remaining_ms(uint64_t deadline_ns)
+{
+    uint64_t now_ns = twl_monotonic_ns();
+    return now_ns >= deadline_ns ? 0 : (int)((deadline_ns - now_ns + 999999) / 1000000);
+}
+
+int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms)
+{
+    if (!reader)
+        return -EINVAL;
+    uint64_t deadline_ns = twl_monotonic_ns() + (timeout_ms > 0 ? (uint64_t)timeout_ms * 1000000 : 0);
+    for (;;) {
+        if (peek(reader) != 0)
+            return 1;
+        if (reader->next_lsn > reader->to_lsn)
+            return -EINVAL;
+        int left_ms = timeout_ms < 0 ? -1 : remaining_ms(deadline_ns);
+        if (left_ms == 0 || !reader->horizon.io->has_threads)
+            return 0;
+        twl_live_sleep(reader->horizon.live, reader->horizon.pulse, left_ms);
+    }
+}
+
+int twinlog_reader_fd(struct twinlog_reader *reader)
+{
+    if (!reader)
+        return -EINVAL;
+    if (!reader->follower) {
+        struct live *live = reader->owns_io ? NULL : reader->horizon.live;
+        int rc = twl_follower_create(reader->horizon.io, live, &reader->follower);
+        if (rc < 0)
+            return rc;
+        rc = peek(reader);
+        if (rc == 0)
+            arm(reader);
+        if (rc > 0)
+            twl_follower_tell(reader->follower);
+    }
+    return twl_follower_fd(reader->follower);
 }
 
 /* ---- birth and death --------------------------------------------------------------------------- */
 
-static int create(struct io *io, const struct twinlog_reader_options *options,
-                  struct twinlog_reader **ret_reader)
+static struct twinlog_reader *create(const struct twinlog_reader_options *options)
 {
     struct twinlog_reader *reader = calloc(1, sizeof(*reader));
     if (!reader)
-        return -ENOMEM;
-    reader->io = io;
-    reader->next_lsn = max_u64(options->from_lsn, 1);
+        return NULL;
+    reader->ret_report = options->ret_report;
+    reader->from_lsn = max_u64(options->from_lsn, 1);
     reader->to_lsn = options->to_lsn > 0 ? options->to_lsn : UINT64_MAX;
-    reader->report = options->ret_report;
+    reader->stand = (struct stand){
+        .horizon = &reader->horizon,
+        .report = &reader->report,
+        .maps = (options->flags & TWINLOG_READER_MMAP) != 0,
+    };
+    move_to(reader, options->from_lsn > 0 ? AT_LSN : AT_FIRST, options->from_lsn);
+    return reader;
+}
+
+int twl_reader_open(struct io *io, const struct twinlog_reader_options *options,
+                    struct twinlog_reader **ret_reader)
+{
+    struct twinlog_reader *reader = create(options);
+    int rc = reader ? twl_horizon_open(&reader->horizon, io, &reader->report) : -ENOMEM;
+    if (rc < 0) {
+        if (reader)
+            tell(reader, rc);
+        free(reader);
+        io->ops->destroy(io);
+        return rc;
+    }
+    reader->owns_io = true;
+    *ret_reader = reader;
+    return 0;
+}
+
+int twl_reader_attach(const struct reader_source *source, const struct twinlog_reader_options *options,
+                      struct twinlog_reader **ret_reader)
+{
+    struct twinlog_reader *reader = create(options);
+    if (!reader)
+        return -ENOMEM;
+    twl_horizon_attach(&reader->horizon, source);
     *ret_reader = reader;
     return 0;
 }
@@ -183,229 +486,11 @@ void twinlog_reader_close(struct twinlog_reader *reader)
 {
     if (!reader)
         return;
-    twl_cursor_free(&reader->cursor);
-    twl_segment_close(&reader->segment);
-    twl_segment_set_free(&reader->set);
-    twl_live_unwatch(&reader->live);
-    if (reader->owns_io)
-        reader->io->ops->destroy(reader->io);
+    struct io *io = reader->owns_io ? reader->horizon.io : NULL;
+    twl_follower_destroy(reader->follower);
+    twl_stand_free(&reader->stand);
+    twl_horizon_close(&reader->horizon);
     free(reader);
-}
-
-int twl_reader_open(struct io *io, const struct twinlog_reader_options *options,
-                    struct twinlog_reader **ret_reader)
-{
-    struct twinlog_reader *reader;
-    int rc = create(io, options, &reader);
-    if (rc < 0) {
+    if (io)
         io->ops->destroy(io);
-        return rc;
-    }
-    reader->owns_io = true;
-    rc = twl_live_watch(io, &reader->live);
-    if (rc < 0)
-        rc = fail_system(reader, rc);
-    if (rc == 0)
-        rc = find_limit(reader);
-    if (rc == 0 && reader->set.count == 0)
-        rc = load_set(reader);
-    if (rc == 0 && reader->set.count == 0) {
-        bool has_writer = false; /* one may be about to make the first segment */
-        rc = twl_live_has_writer(&reader->live, &has_writer);
-        if (rc == 0 && !has_writer) {
-            struct twinlog_report report;
-            twl_report(&report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, -ENOENT,
-                       "there is no log in this directory; append to it first");
-            rc = fail(reader, -ENOENT, &report);
-        }
-    }
-    if (rc < 0) {
-        twinlog_reader_close(reader);
-        return rc;
-    }
-    *ret_reader = reader;
-    return 0;
-}
-
-int twl_reader_attach(struct io *io, const struct watermark *watermark,
-                      const struct twinlog_reader_options *options, struct twinlog_reader **ret_reader)
-{
-    struct twinlog_reader *reader;
-    int rc = create(io, options, &reader);
-    if (rc == 0) {
-        reader->watermark = watermark;
-        *ret_reader = reader;
-    }
-    return rc;
-}
-
-/* ---- moving ------------------------------------------------------------------------------------ */
-
-static int report_damage(struct twinlog_reader *reader, uint64_t lsn, uint64_t offset)
-{
-    struct twinlog_report report;
-    twl_report(&report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
-               "record %llu is damaged or missing; run `twinlog verify` to see what else is",
-               (unsigned long long)lsn);
-    twl_report_place(&report, reader->segment.name, reader->segment.header.sequence, offset, 0);
-    report.first_lsn = report.last_lsn = lsn;
-    return fail(reader, TWINLOG_ECORRUPT, &report);
-}
-
-/* `position` NULL: what is known without another segment. */
-static int open_segment(struct twinlog_reader *reader, size_t index, const struct position *position)
-{
-    struct segment segment;
-    int rc = twl_segment_open_valid(reader->io, reader->set.entries[index].name, &segment);
-    if (rc < 0)
-        return fail_system(reader, rc);
-    twl_segment_close(&reader->segment);
-    reader->segment = segment;
-    reader->index = index;
-    twl_cursor_begin(&reader->cursor, &reader->segment,
-                     position ? *position : twl_position_before(&reader->segment));
-    return 0;
-}
-
-/* The next segment continues where the cursor stands, or the record is lost. */
-static int enter_next_segment(struct twinlog_reader *reader)
-{
-    struct position position = reader->cursor.position;
-    uint64_t sequence = reader->segment.header.sequence + 1;
-    uint64_t offset = reader->cursor.offset;
-    if (reader->index + 1 >= reader->set.count) {
-        int rc = load_set(reader);
-        if (rc < 0)
-            return rc;
-    }
-    size_t index = 0;
-    while (index < reader->set.count && reader->set.entries[index].header.sequence != sequence)
-        index++;
-    if (index == reader->set.count)
-        return report_damage(reader, position.next_lsn, offset);
-
-    struct segment before = reader->segment;
-    reader->segment.file = NULL;
-    int rc = open_segment(reader, index, &position);
-    if (rc < 0) {
-        reader->segment = before;
-        return rc;
-    }
-    rc = twl_cursor_enter_group(&reader->cursor);
-    if (rc == 0) { /* it does not continue: the damage is where we were */
-        twl_segment_close(&reader->segment);
-        reader->segment = before;
-        return report_damage(reader, position.next_lsn, offset);
-    }
-    twl_segment_close(&before);
-    return rc < 0 ? fail_system(reader, rc) : 1;
-}
-
-/* Enters the next group; it must be there, because a record at or below the watermark is asked for. */
-static int enter_group(struct twinlog_reader *reader)
-{
-    int rc = twl_cursor_enter_group(&reader->cursor);
-    if (rc == 0) {
-        twl_cursor_refresh(&reader->cursor);
-        rc = twl_cursor_enter_group(&reader->cursor);
-    }
-    if (rc == 0)
-        return enter_next_segment(reader);
-    return rc < 0 ? fail_system(reader, rc) : 1;
-}
-
-/* Places the cursor in the group that holds next_lsn. */
-static int find_group(struct twinlog_reader *reader)
-{
-    if (!reader->is_placed) {
-        int rc = load_set(reader);
-        if (rc < 0)
-            return rc;
-        size_t index = 0;
-        for (size_t i = 0; i < reader->set.count; i++)
-            if (reader->set.entries[i].first_lsn > 0 && reader->set.entries[i].first_lsn <= reader->next_lsn)
-                index = i;
-        if (reader->set.count == 0)
-            return report_damage(reader, reader->next_lsn, 0);
-        rc = open_segment(reader, index, NULL);
-        if (rc < 0)
-            return rc;
-        reader->is_placed = true;
-        rc = enter_group(reader);
-        if (rc < 0)
-            return rc;
-    }
-    while (reader->cursor.position.next_lsn <= reader->next_lsn) {
-        int rc = enter_group(reader);
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
-}
-
-static int read_record(struct twinlog_reader *reader, struct cursor_record *ret_record)
-{
-    int rc = find_group(reader);
-    if (rc < 0)
-        return rc;
-    struct cursor *cursor = &reader->cursor;
-    for (bool is_fresh = false;;) {
-        uint64_t lsn = cursor->position.next_lsn - cursor->records_left;
-        if (cursor->records_left == 0 || lsn > reader->next_lsn)
-            return report_damage(reader, reader->next_lsn, cursor->record_offset);
-        rc = lsn < reader->next_lsn ? twl_cursor_skip_record(cursor)
-                                    : twl_cursor_next_record(cursor, ret_record);
-        if (rc == TWINLOG_ECORRUPT && !is_fresh) {
-            twl_cursor_refresh(cursor);
-            is_fresh = true;
-            continue;
-        }
-        if (rc == TWINLOG_ECORRUPT)
-            return report_damage(reader, lsn, cursor->record_offset);
-        if (rc < 0)
-            return fail_system(reader, rc);
-        if (lsn == reader->next_lsn)
-            return 1;
-        is_fresh = false;
-    }
-}
-
-int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *ret_record)
-{
-    if (!reader || !ret_record)
-        return -EINVAL;
-    if (reader->error != 0)
-        return reader->error;
-    if (reader->next_lsn > reader->to_lsn)
-        return 0;
-    uint64_t limit;
-    int rc = durable_lsn(reader, &limit);
-    if (rc == 0 && reader->next_lsn > limit)
-        return 0;
-    struct cursor_record record;
-    if (rc == 0)
-        rc = read_record(reader, &record);
-    if (rc < 0) {
-        reader->error = rc;
-        return rc;
-    }
-    reader->next_lsn++;
-    *ret_record = (struct twinlog_record){
-        .lsn = record.lsn,
-        .time_ns = record.header.time_ns,
-        .data = record.payload,
-        .size = record.header.size,
-    };
-    return 1;
-}
-
-int twinlog_reader_seek(struct twinlog_reader *reader, uint64_t lsn)
-{
-    if (!reader || lsn == 0)
-        return -EINVAL;
-    if (lsn != reader->next_lsn)
-        reader->is_placed = false;
-    reader->next_lsn = lsn;
-    reader->error = 0;
-    return 0;
 }

@@ -7,43 +7,116 @@
  * header is that of the very next LSN in this epoch and their payload checks. Nothing is believed
  * before its checksum, every length is checked against what holds it, and nothing larger than the
  * segment is ever allocated.
+ *
+ * A walk may also begin in the middle, where an index says that a group is. Then the history before it is not
+ * known, and the group's own header says what the next one has to continue: it is valid only where this life
+ * of the file has put it, and its record must be the one that the index promised.
  */
 #include "segment/cursor.h"
 
 #include "base/bytes.h"
+#include "format/checksum.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define WINDOW_BYTES (256u * 1024)
+#define FIRST_STEP_BYTES (16u * 1024) /* a record that is looked up somewhere should not cost more */
+#define WINDOW_BYTES                                                                                         \
+    (256u * 1024) /* fits into the second-level cache, and the read before it does not matter */
+#define VIEW_STEP_BYTES (2u * 1024 * 1024)
+
+/* ---- birth and death --------------------------------------------------------------------------- */
+
+/* Where it can't be had, the file is read. */
+static void take_view(struct cursor *cursor)
+{
+    struct io_file *file = cursor->segment->file;
+    size_t size = (size_t)cursor->segment->header.bytes;
+    struct window *window = &cursor->window;
+    if (file->io->ops->view(file, size, &window->view) < 0)
+        return;
+    window->io = file->io;
+    window->view_bytes = size;
+}
 
 void twl_cursor_begin(struct cursor *cursor, const struct segment *segment, struct position position)
 {
-    struct window window = cursor->window;
-    window.size = 0;
+    twl_cursor_let_go(cursor);
     *cursor = (struct cursor){
-        .segment = segment, .window_bytes = cursor->window_bytes, .window = window, .position = position
+        .segment = segment,
+        .window_bytes = cursor->window_bytes,
+        .maps = cursor->maps,
+        .window = cursor->window,
+        .index = { .entries = cursor->index.entries, .room = cursor->index.room },
+        .position = position,
     };
+    if (cursor->maps)
+        take_view(cursor);
 }
 
-struct position twl_position_before(const struct segment *segment)
+void twl_cursor_let_go(struct cursor *cursor)
 {
-    return (struct position){ .next_lsn = segment->header.sequence == 1 ? 1 : 0 };
+    struct window *window = &cursor->window;
+    if (window->view)
+        window->io->ops->unview(window->io, window->view, window->view_bytes);
+    window->view = NULL;
+    window->size = 0;
 }
 
 void twl_cursor_free(struct cursor *cursor)
 {
-    free(cursor->window.bytes);
+    twl_cursor_let_go(cursor);
+    free(cursor->window.buffer);
+    free(cursor->index.entries);
     *cursor = (struct cursor){ 0 };
 }
+
+struct position twl_position_before(const struct segment *segment)
+{
+    const struct segment_header *header = &segment->header;
+    if (header->start_lsn == 0)
+        return (struct position){ 0 };
+    return (struct position){
+        .next_lsn = header->start_lsn,
+        .chain = header->start_chain,
+        .epoch.number = header->previous > 0 ? header->epoch : 0,
+    };
+}
+
+/* ---- bytes ------------------------------------------------------------------------------------- */
 
 void twl_cursor_refresh(struct cursor *cursor)
 {
     cursor->window.size = 0;
 }
 
-static int grow_window(struct cursor *cursor, size_t need)
+int twl_cursor_check(const struct cursor *cursor)
+{
+    const struct window *window = &cursor->window;
+    return window->view ? window->io->ops->check_view(window->io, window->view) : 0;
+}
+
+static inline bool is_inside(const struct window *window, uint64_t offset, size_t size)
+{
+    uint64_t from = offset - window->start; /* wraps around to something large if it is in front */
+    return from <= window->size && size <= window->size - from;
+}
+
+/* Does reading go on about where it was, in either direction? */
+static bool is_near(const struct window *window, uint64_t offset, uint64_t end)
+{
+    return window->size > 0 && offset <= window->start + window->size + window->step &&
+           end + window->step >= window->start;
+}
+
+static size_t choose_step(const struct cursor *cursor, bool is_near, size_t most)
+{
+    size_t next = is_near ? 2 * cursor->window.step : FIRST_STEP_BYTES;
+    return cursor->window_bytes ? cursor->window_bytes : (size_t)min_u64(next, most);
+}
+
+static int make_room(struct cursor *cursor, size_t need)
 {
     struct window *window = &cursor->window;
     uint64_t usual =
@@ -51,39 +124,88 @@ static int grow_window(struct cursor *cursor, size_t need)
     size_t capacity = (size_t)align_up(max_u64(need, usual), BLOCK_BYTES);
     if (capacity <= window->capacity)
         return 0;
-    unsigned char *bytes = aligned_alloc(BLOCK_BYTES, capacity);
-    if (!bytes)
+    unsigned char *buffer = aligned_alloc(BLOCK_BYTES, capacity);
+    if (!buffer)
         return -ENOMEM;
-    free(window->bytes);
-    *window = (struct window){ .bytes = bytes, .capacity = capacity };
+    free(window->buffer);
+    window->buffer = buffer;
+    window->capacity = capacity;
     return 0;
 }
 
-const unsigned char *twl_cursor_bytes(struct cursor *cursor, uint64_t offset, size_t size, int *ret_error)
+static int read_window(struct cursor *cursor, uint64_t offset, size_t size)
+{
+    struct window *window = &cursor->window;
+    bool goes_on = is_near(window, offset, offset + size);
+    size_t step = choose_step(cursor, goes_on, WINDOW_BYTES);
+    uint64_t start = offset;
+    if (goes_on && offset < window->start) /* going back: what comes next is in front */
+        start -= min_u64(offset, step - step / 4);
+    start = align_down(start, BLOCK_BYTES);
+    size_t want = (size_t)align_up(max_u64(offset + size - start, step), BLOCK_BYTES);
+    int rc = make_room(cursor, want);
+    window->bytes = window->buffer;
+    window->start = start;
+    window->step = step;
+    return rc < 0 ? rc : io_read(cursor->segment->file, window->buffer, want, start, &window->size);
+}
+
+/* What was brought into memory before stays a part of the piece, if this is next to it. */
+static int extend_view(struct cursor *cursor, uint64_t offset, size_t size)
+{
+    struct window *window = &cursor->window;
+    uint64_t end = offset + size;
+    bool goes_on = is_near(window, offset, end);
+    size_t step = choose_step(cursor, goes_on, VIEW_STEP_BYTES);
+    uint64_t old_start = goes_on ? window->start : offset,
+             old_end = goes_on ? old_start + window->size : offset;
+    uint64_t from = old_end, to = max_u64(end, old_end + step);
+    if (offset < old_start) {
+        from = min_u64(offset, old_start - min_u64(old_start, step));
+        to = old_start;
+    }
+    from = align_down(from, BLOCK_BYTES);
+    to = min_u64(align_up(to, BLOCK_BYTES), window->view_bytes);
+    uint64_t start = min_u64(from, old_start);
+    window->start = align_down(start, BLOCK_BYTES);
+    window->bytes = window->view + window->start;
+    window->size = (size_t)(max_u64(to, old_end) - window->start);
+    window->step = step;
+    return window->io->ops->prefetch(window->io, window->view + from, (size_t)(to - from));
+}
+
+/* Makes the window hold these bytes, if the file has them. */
+static int move_window(struct cursor *cursor, uint64_t offset, size_t size)
+{
+    uint64_t bytes = cursor->segment->header.bytes;
+    if (offset > bytes || size > bytes - offset)
+        return 0;
+    int rc = cursor->window.view ? extend_view(cursor, offset, size) : read_window(cursor, offset, size);
+    if (rc < 0)
+        cursor->window.size = 0;
+    return rc;
+}
+
+/* Inlined where each record passes. */
+static inline const unsigned char *bytes_at(struct cursor *cursor, uint64_t offset, size_t size,
+                                            int *ret_error)
 {
     struct window *window = &cursor->window;
     *ret_error = 0;
-    if (offset > cursor->segment->header.bytes || size > cursor->segment->header.bytes - offset)
-        return NULL;
-    bool is_inside = window->size > 0 && offset >= window->start && offset - window->start <= window->size &&
-                     size <= window->size - (offset - window->start);
-    if (!is_inside) {
-        uint64_t start = align_down(offset, BLOCK_BYTES);
-        *ret_error = grow_window(cursor, (size_t)(offset - start) + size);
-        if (*ret_error == 0) {
-            window->start = start;
-            *ret_error =
-                io_read(cursor->segment->file, window->bytes, window->capacity, start, &window->size);
-        }
-        if (*ret_error < 0) {
-            window->size = 0;
-            return NULL;
-        }
-        if (window->size < (size_t)(offset - start) + size)
+    if (!is_inside(window, offset, size)) {
+        *ret_error = move_window(cursor, offset, size);
+        if (*ret_error < 0 || !is_inside(window, offset, size))
             return NULL;
     }
     return window->bytes + (offset - window->start);
 }
+
+const unsigned char *twl_cursor_bytes(struct cursor *cursor, uint64_t offset, size_t size, int *ret_error)
+{
+    return bytes_at(cursor, offset, size, ret_error);
+}
+
+/* ---- groups ------------------------------------------------------------------------------------ */
 
 static bool continues(const struct cursor *cursor, const struct group_header *group)
 {
@@ -95,19 +217,30 @@ static bool continues(const struct cursor *cursor, const struct group_header *gr
     return group->first_lsn == at->next_lsn && group->chain == at->chain && (is_same_epoch || begins_epoch);
 }
 
-static int enter_at(struct cursor *cursor, uint64_t offset, bool is_first)
+enum place_in_segment {
+    PLACE_FIRST,
+    PLACE_LATER,
+    PLACE_ANY
+};
+
+static bool is_in_place(const struct group_header *group, enum place_in_segment place)
+{
+    bool is_first = (group->flags & GROUP_FIRST) != 0;
+    return place == PLACE_ANY || is_first == (place == PLACE_FIRST);
+}
+
+static int enter_at(struct cursor *cursor, uint64_t offset, enum place_in_segment place)
 {
     const struct segment *segment = cursor->segment;
     struct group_header group;
     int error;
-    if (offset + GROUP_HEADER_BYTES > segment->data_end)
+    if (offset > segment->data_end - GROUP_HEADER_BYTES)
         return 0;
     const unsigned char *bytes = twl_cursor_bytes(cursor, offset, GROUP_HEADER_BYTES, &error);
     if (!bytes)
         return error;
     if (!twl_group_header_decode(bytes, segment->seed, offset, &group) ||
-        group.bytes > segment->data_end - offset || ((group.flags & GROUP_FIRST) != 0) != is_first ||
-        !continues(cursor, &group))
+        group.bytes > segment->data_end - offset || !is_in_place(&group, place) || !continues(cursor, &group))
         return 0;
 
     cursor->before = cursor->position;
@@ -128,7 +261,7 @@ static int enter_first_group(struct cursor *cursor)
 {
     int rc = 0;
     for (uint64_t at = 0; rc == 0 && at < BLOCK_BYTES; at += 8)
-        rc = enter_at(cursor, SEGMENT_DATA_OFFSET + at, true);
+        rc = enter_at(cursor, SEGMENT_DATA_OFFSET + at, PLACE_FIRST);
     if (rc == 0)
         cursor->offset = SEGMENT_DATA_OFFSET;
     return rc;
@@ -139,26 +272,40 @@ int twl_cursor_enter_group(struct cursor *cursor)
     if (cursor->offset == 0)
         return enter_first_group(cursor);
     /* A group begins where the one before ends, or at the next block where the writer pads. */
-    int rc = enter_at(cursor, cursor->offset, cursor->is_at_first);
+    enum place_in_segment place = cursor->is_at_first ? PLACE_FIRST : PLACE_LATER;
+    int rc = enter_at(cursor, cursor->offset, place);
     uint64_t next_block = align_up(cursor->offset, BLOCK_BYTES);
     if (rc == 0 && next_block != cursor->offset)
-        rc = enter_at(cursor, next_block, cursor->is_at_first);
+        rc = enter_at(cursor, next_block, place);
     return rc;
 }
 
+void twl_cursor_back_out(struct cursor *cursor)
+{
+    const struct group_header *group = &cursor->group;
+    cursor->position = cursor->before;
+    if (cursor->position.next_lsn == 0)
+        cursor->position =
+            (struct position){ .next_lsn = group->first_lsn, .chain = group->chain, .epoch = group->epoch };
+    cursor->offset = cursor->group_offset;
+    cursor->is_at_first = (group->flags & GROUP_FIRST) != 0;
+    cursor->records_left = 0;
+}
+
+/* ---- records ----------------------------------------------------------------------------------- */
+
 /* Header of the record at cursor->record_offset, with the bytes it claims known to be in the group. */
-static int look_at_record(struct cursor *cursor, struct record_header *ret_header)
+static inline int look_at_record(struct cursor *cursor, struct record_header *ret_header)
 {
     int error;
     if (cursor->records_left == 0)
         return 0;
-    const unsigned char *bytes = twl_cursor_bytes(cursor, cursor->record_offset, RECORD_HEADER_BYTES, &error);
+    const unsigned char *bytes = bytes_at(cursor, cursor->record_offset, RECORD_HEADER_BYTES, &error);
     if (!bytes)
         return error ? error : TWINLOG_ECORRUPT;
-    uint64_t lsn = cursor->position.next_lsn - cursor->records_left;
     uint64_t room = cursor->group_offset + cursor->group.bytes - cursor->record_offset;
     uint64_t others = (uint64_t)(cursor->records_left - 1) * RECORD_HEADER_BYTES;
-    if (!twl_record_header_decode(bytes, cursor->epoch_seed, lsn, ret_header) ||
+    if (!twl_record_header_decode(bytes, cursor->epoch_seed, twl_cursor_next_lsn(cursor), ret_header) ||
         twl_record_bytes(ret_header->size) + others > room)
         return TWINLOG_ECORRUPT;
     return 1;
@@ -176,10 +323,10 @@ int twl_cursor_next_record(struct cursor *cursor, struct cursor_record *ret_reco
     int rc = look_at_record(cursor, &record.header);
     if (rc <= 0)
         return rc;
-    record.lsn = cursor->position.next_lsn - cursor->records_left;
+    record.lsn = twl_cursor_next_lsn(cursor);
     record.offset = cursor->record_offset;
     const unsigned char *bytes =
-        twl_cursor_bytes(cursor, cursor->record_offset, (size_t)twl_record_bytes(record.header.size), &rc);
+        bytes_at(cursor, cursor->record_offset, (size_t)twl_record_bytes(record.header.size), &rc);
     if (!bytes)
         return rc ? rc : TWINLOG_ECORRUPT;
     record.payload = bytes + RECORD_HEADER_BYTES;
@@ -188,6 +335,12 @@ int twl_cursor_next_record(struct cursor *cursor, struct cursor_record *ret_reco
     pass_record(cursor, &record.header);
     *ret_record = record;
     return 1;
+}
+
+void twl_cursor_unread(struct cursor *cursor, const struct cursor_record *record)
+{
+    cursor->record_offset = record->offset;
+    cursor->records_left++;
 }
 
 int twl_cursor_skip_record(struct cursor *cursor)
@@ -199,16 +352,21 @@ int twl_cursor_skip_record(struct cursor *cursor)
     return rc;
 }
 
-void twl_cursor_back_out(struct cursor *cursor)
+/* Only when the whole group is known to be good: an entry for a record of a torn one could not be taken back. */
+static int summarise_group(struct cursor *cursor)
 {
-    const struct group_header *group = &cursor->group;
-    cursor->position = cursor->before;
-    if (cursor->position.next_lsn == 0)
-        cursor->position =
-            (struct position){ .next_lsn = group->first_lsn, .chain = group->chain, .epoch = group->epoch };
-    cursor->offset = cursor->group_offset;
-    cursor->is_at_first = (group->flags & GROUP_FIRST) != 0;
-    cursor->records_left = 0;
+    struct record_header header;
+    int rc;
+    cursor->record_offset = cursor->group_offset + GROUP_HEADER_BYTES;
+    cursor->records_left = cursor->group.count;
+    while ((rc = look_at_record(cursor, &header)) > 0) {
+        twl_summary_add_record(cursor->summary, twl_cursor_next_lsn(cursor), cursor->group_offset,
+                               (uint32_t)(cursor->record_offset - cursor->group_offset), header.time_ns);
+        pass_record(cursor, &header);
+    }
+    if (rc == 0)
+        twl_summary_end_group(cursor->summary, &cursor->group, cursor->group_offset);
+    return rc;
 }
 
 int twl_cursor_accept_group(struct cursor *cursor)
@@ -220,10 +378,217 @@ int twl_cursor_accept_group(struct cursor *cursor)
     while ((rc = twl_cursor_next_record(cursor, &record)) > 0)
         continue;
     if (rc == 0 && cursor->record_offset == cursor->offset)
+        rc = cursor->summary ? summarise_group(cursor) : 0;
+    else if (rc == 0)
+        rc = TWINLOG_ECORRUPT;
+    if (rc == 0)
         return 1;
     twl_cursor_back_out(cursor);
     return rc == TWINLOG_ECORRUPT ? 0 : rc;
 }
+
+/* ---- seeking ----------------------------------------------------------------------------------- */
+
+/* An index that does not check is as good as none: the walk is then longer. */
+static void load_index(struct cursor *cursor, const struct segment_footer *footer)
+{
+    struct loaded_index *index = &cursor->index;
+    uint64_t end = cursor->segment->data_end;
+    size_t size = (size_t)footer->index_entries * INDEX_ENTRY_BYTES;
+    int error;
+    if (index->is_loaded)
+        return;
+    index->is_loaded = true;
+    index->count = 0;
+    if (size == 0 || size > end - SEGMENT_DATA_OFFSET)
+        return;
+    twl_cursor_refresh(cursor); /* it may have been written since this place was read with others */
+    const unsigned char *bytes = twl_cursor_bytes(cursor, end - size, size, &error);
+    if (!bytes || twl_crc32c(0, bytes, size) != footer->index_checksum)
+        return;
+    if (footer->index_entries > index->room) {
+        struct index_entry *entries = malloc(footer->index_entries * sizeof(*entries));
+        if (!entries)
+            return;
+        free(index->entries);
+        index->entries = entries;
+        index->room = footer->index_entries;
+    }
+    index->count = footer->index_entries;
+    for (uint32_t i = 0; i < index->count; i++)
+        twl_index_entry_decode(bytes + size - (i + 1) * INDEX_ENTRY_BYTES, &index->entries[i]);
+}
+
+struct entries {
+    const struct index_entry *entries;
+    uint32_t count;
+};
+
+static struct entries known_entries(struct cursor *cursor, const struct segment_footer *footer)
+{
+    if (footer) {
+        load_index(cursor, footer);
+        return (struct entries){ cursor->index.entries, cursor->index.count };
+    }
+    if (cursor->summary)
+        return (struct entries){ cursor->summary->index.entries, cursor->summary->index.count };
+    return (struct entries){ 0 };
+}
+
+static const struct index_entry *entry_of(const struct entries *known, int64_t number)
+{
+    return number < 0 ? NULL : &known->entries[number];
+}
+
+static bool has_entered(const struct cursor *cursor, uint64_t group_offset)
+{
+    const struct group_header *group = &cursor->group;
+    return group->count > 0 && cursor->group_offset == group_offset &&
+           cursor->position.next_lsn == group->first_lsn + group->count &&
+           cursor->position.chain == group->checksum;
+}
+
+int twl_cursor_place(struct cursor *cursor, const struct index_entry *entry)
+{
+    const struct group_header *group = &cursor->group;
+    struct record_header header;
+    if (!has_entered(cursor, entry->group_offset)) {
+        cursor->position = (struct position){ 0 };
+        cursor->records_left = 0;
+        int rc = enter_at(cursor, entry->group_offset, PLACE_ANY);
+        if (rc <= 0)
+            return rc;
+    }
+    bool is_inside = entry->lsn >= group->first_lsn && entry->lsn - group->first_lsn < group->count &&
+                     entry->record_offset >= GROUP_HEADER_BYTES && entry->record_offset % 8 == 0 &&
+                     entry->record_offset <= group->bytes - RECORD_HEADER_BYTES;
+    if (!is_inside)
+        return 0;
+    cursor->record_offset = entry->group_offset + entry->record_offset;
+    cursor->records_left = group->count - (uint32_t)(entry->lsn - group->first_lsn);
+    int rc = look_at_record(cursor, &header);
+    return rc == TWINLOG_ECORRUPT ? 0 : rc;
+}
+
+static void stand_at(struct cursor *cursor, uint64_t offset, struct position position)
+{
+    cursor->position = position;
+    cursor->offset = offset;
+    cursor->is_at_first = false;
+    cursor->group = (struct group_header){ 0 };
+    cursor->records_left = 0;
+}
+
+/* To a place that the index knows, or, if there is none or it is wrong, to the start. */
+static int jump(struct cursor *cursor, const struct index_entry *entry)
+{
+    int rc = entry ? twl_cursor_place(cursor, entry) : 0;
+    if (rc == 0)
+        stand_at(cursor, 0, twl_position_before(cursor->segment));
+    return rc < 0 ? rc : 0;
+}
+
+void twl_cursor_resume(struct cursor *cursor)
+{
+    const struct summary *summary = cursor->summary;
+    const struct position end = { .next_lsn = summary->next_lsn,
+                                  .chain = summary->chain,
+                                  .epoch = summary->epoch };
+    if (summary->first_lsn == 0)
+        stand_at(cursor, 0, twl_position_before(cursor->segment));
+    else
+        stand_at(cursor, summary->data_end, end);
+}
+
+static void leave_trail(struct trail *trail, const struct cursor *cursor)
+{
+    uint64_t lsn = twl_cursor_next_lsn(cursor);
+    if (lsn != trail->next_lsn)
+        trail->count = 0;
+    trail->places[lsn % TRAIL_RECORDS].group_offset = cursor->group_offset;
+    trail->places[lsn % TRAIL_RECORDS].record_offset =
+        (uint32_t)(cursor->record_offset - cursor->group_offset);
+    trail->next_lsn = lsn + 1;
+    trail->count += trail->count < TRAIL_RECORDS;
+}
+
+/* From a place that is not behind it. Groups before it are passed by their headers, but for a trail. */
+static int walk_to(struct cursor *cursor, uint64_t lsn, struct trail *trail)
+{
+    for (;;) {
+        while (cursor->records_left > 0 && (trail || lsn < cursor->position.next_lsn)) {
+            if (trail)
+                leave_trail(trail, cursor);
+            if (twl_cursor_next_lsn(cursor) == lsn)
+                return 1;
+            int rc = twl_cursor_skip_record(cursor);
+            if (rc < 0)
+                return rc;
+        }
+        int rc = twl_cursor_enter_group(cursor);
+        if (rc <= 0)
+            return rc;
+        if (cursor->group.first_lsn > lsn)
+            return 0;
+    }
+}
+
+int twl_cursor_seek(struct cursor *cursor, const struct segment_footer *footer, uint64_t lsn)
+{
+    const struct entries known = known_entries(cursor, footer);
+    const struct index_entry *entry = entry_of(&known, twl_index_find_lsn(known.entries, known.count, lsn));
+    uint64_t here = twl_cursor_next_lsn(cursor);
+    bool is_on_the_way = here > 0 && here <= lsn;
+    int rc = !is_on_the_way || (entry && entry->lsn > here) ? jump(cursor, entry) : 0;
+    return rc < 0 ? rc : walk_to(cursor, lsn, NULL);
+}
+
+int twl_cursor_trace(struct cursor *cursor, const struct segment_footer *footer, uint64_t lsn,
+                     struct trail *trail)
+{
+    const struct entries known = known_entries(cursor, footer);
+    int rc = jump(cursor, entry_of(&known, twl_index_find_lsn(known.entries, known.count, lsn)));
+    trail->count = 0;
+    return rc < 0 ? rc : walk_to(cursor, lsn, trail);
+}
+
+bool twl_trail_find(const struct trail *trail, uint64_t lsn, struct index_entry *ret_entry)
+{
+    if (lsn >= trail->next_lsn || trail->next_lsn - lsn > trail->count)
+        return false;
+    *ret_entry = (struct index_entry){
+        .lsn = lsn,
+        .group_offset = trail->places[lsn % TRAIL_RECORDS].group_offset,
+        .record_offset = trail->places[lsn % TRAIL_RECORDS].record_offset,
+    };
+    return true;
+}
+
+int twl_cursor_seek_time(struct cursor *cursor, const struct segment_footer *footer, int64_t time_ns)
+{
+    const struct entries known = known_entries(cursor, footer);
+    int rc = jump(cursor, entry_of(&known, twl_index_find_time(known.entries, known.count, time_ns)));
+    return rc < 0 ? rc : twl_cursor_pass_older(cursor, time_ns);
+}
+
+int twl_cursor_pass_older(struct cursor *cursor, int64_t time_ns)
+{
+    struct record_header header;
+    for (;;) {
+        int rc;
+        while ((rc = look_at_record(cursor, &header)) > 0) {
+            if (header.kind == RECORD_DATA && header.time_ns >= time_ns)
+                return 1;
+            pass_record(cursor, &header);
+        }
+        if (rc == 0)
+            rc = twl_cursor_enter_group(cursor);
+        if (rc <= 0)
+            return rc;
+    }
+}
+
+/* ---- behind the end ---------------------------------------------------------------------------- */
 
 bool twl_group_proves(const struct group_header *group, struct position stop)
 {

@@ -8,14 +8,27 @@
 #ifndef TWL_CURSOR_H
 #define TWL_CURSOR_H
 
-#include "segment/segment.h"
+#include "segment/segment_set.h"
 
-/* A piece of the file in memory. Grows to hold the largest record asked for. */
+/* A piece of the file in memory, read into a buffer that grows to hold the largest record asked for; or, where
+ * the cursor maps, the whole file, of which the piece has been brought into memory. */
 struct window {
-    unsigned char *bytes;
+    unsigned char *buffer;
     size_t capacity;
+    const unsigned char *bytes;
     uint64_t start; /* offset in the file of bytes[0] */
     size_t size;
+    size_t step;   /* bytes that were asked for last: more each time, as long as reading goes on there */
+    struct io *io; /* of the view */
+    const unsigned char *view; /* of the whole file; NULL = read */
+    size_t view_bytes;
+};
+
+/* The index of a sealed segment, once a seek has read it. The memory is kept across segments. */
+struct loaded_index {
+    struct index_entry *entries;
+    uint32_t count, room;
+    bool is_loaded;
 };
 
 /* Where a walk is in the history of the log: what the next group has to fit. */
@@ -28,7 +41,10 @@ struct position {
 struct cursor {
     const struct segment *segment; /* [const while in use] */
     size_t window_bytes;           /* what to read at once; 0 = the usual */
+    bool maps;               /* [set before begin] look at files instead of reading them, where that works */
+    struct summary *summary; /* [set after begin] NULL, or what accepted groups are added to */
     struct window window;
+    struct loaded_index index;
     struct position position;
     uint64_t offset;  /* where the next group begins, if there is one; 0 = somewhere in the first block */
     bool is_at_first; /* that is the first group of the segment, known by its offset */
@@ -51,6 +67,8 @@ struct cursor_record {
 
 /* The buffer is allocated at the first move and kept until twl_cursor_free(), across segments. */
 void twl_cursor_begin(struct cursor *cursor, const struct segment *segment, struct position position);
+/* Gives a view back: before the segment is closed, if the cursor maps. It can't be used until the next begin. */
+void twl_cursor_let_go(struct cursor *cursor);
 void twl_cursor_free(struct cursor *cursor);
 
 /* What is known of the history in front of a segment without reading another one: everything for the
@@ -60,6 +78,15 @@ struct position twl_position_before(const struct segment *segment);
 /* Forgets what was read of the file, so that a live writer's newer bytes are seen. */
 void twl_cursor_refresh(struct cursor *cursor);
 
+/* -EIO: some of what was looked at could not be had from the disk and looked like zeros. Else 0. */
+int twl_cursor_check(const struct cursor *cursor);
+
+/* LSN of the record that a walk comes to next; 0 = unknown. */
+static inline uint64_t twl_cursor_next_lsn(const struct cursor *cursor)
+{
+    return cursor->position.next_lsn - cursor->records_left;
+}
+
 /* Enters the group at cursor->offset: 1. 0 = no group is there that continues the history. Negative =
  * the system's error. Records left in the group before are skipped without a look. */
 int twl_cursor_enter_group(struct cursor *cursor);
@@ -68,6 +95,9 @@ int twl_cursor_enter_group(struct cursor *cursor);
  * whose checksum fails; the cursor stays. Else the system's error. */
 int twl_cursor_next_record(struct cursor *cursor, struct cursor_record *ret_record);
 
+/* Stands in front of the record again that was returned last. */
+void twl_cursor_unread(struct cursor *cursor, const struct cursor_record *record);
+
 /* Passes the next record by its header alone. Results as for twl_cursor_next_record(). */
 int twl_cursor_skip_record(struct cursor *cursor);
 
@@ -75,9 +105,42 @@ int twl_cursor_skip_record(struct cursor *cursor);
  * continues the history, or it is not whole; then the cursor stands in front of it. */
 int twl_cursor_accept_group(struct cursor *cursor);
 
+/* Stands behind the last group that is in cursor->summary, or in front of the first one. */
+void twl_cursor_resume(struct cursor *cursor);
+
 /* Stands in front of the group again that was entered last. Where nothing was known of the history
  * before, what the group's header says of it is kept. */
 void twl_cursor_back_out(struct cursor *cursor);
+
+/* Straight to the group that holds `lsn`, and in it to that record: 1. From the last place before it that the index
+ * knows, which is the footer's if the segment is sealed (may be NULL) and the one in cursor->summary if it is
+ * not; or from where the cursor stands, or from the start. 0 = no group of the segment holds it. TWINLOG_ECORRUPT
+ * as for records. What the index says is not trusted: the group and the records that are passed must check. */
+int twl_cursor_seek(struct cursor *cursor, const struct segment_footer *footer, uint64_t lsn);
+
+/* The same for the first record of `time_ns` or later: it becomes the next record. 0 = all are older; the
+ * cursor then stands behind the last group. Voids have no time. */
+int twl_cursor_seek_time(struct cursor *cursor, const struct segment_footer *footer, int64_t time_ns);
+/* The same from where the cursor stands on. */
+int twl_cursor_pass_older(struct cursor *cursor, int64_t time_ns);
+
+/* To go back: the places of the last records that a walk has passed. */
+#define TRAIL_RECORDS 1024u
+struct trail {
+    uint64_t next_lsn; /* behind the last one */
+    uint32_t count;
+    struct {
+        uint64_t group_offset;
+        uint32_t record_offset;
+    } places[TRAIL_RECORDS]; /* by LSN, modulo their number */
+};
+/* As twl_cursor_seek(), and leaves a trail of the records before `lsn`, as far back as the index led, and of
+ * itself. */
+int twl_cursor_trace(struct cursor *cursor, const struct segment_footer *footer, uint64_t lsn,
+                     struct trail *trail);
+bool twl_trail_find(const struct trail *trail, uint64_t lsn, struct index_entry *ret_entry);
+/* To a place that a trail or an index knows: 1. 0 = that record is not there. */
+int twl_cursor_place(struct cursor *cursor, const struct index_entry *entry);
 
 /* Pointer to `size` bytes at `offset`; NULL with *ret_error 0 if the file has fewer. */
 const unsigned char *twl_cursor_bytes(struct cursor *cursor, uint64_t offset, size_t size, int *ret_error);

@@ -1,21 +1,135 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See live.h. The page may hold anything when a writer finds it: it is cleared before it is used. */
+/*
+ * See live.h. The page may hold anything when a writer finds it: what counts is cleared before it is used, and
+ * the two words that readers wait with are left as they are, because somebody may be sleeping on them.
+ *
+ * Sleeping: a reader says which pulse it has seen, in `awaited`, and sleeps while the pulse is that. A
+ * publication adds one to the pulse and then looks whether the old one was awaited. Both are sequentially
+ * consistent: either the writer sees that it has to wake, or the kernel sees another pulse and lets nobody sleep.
+ */
+#define _GNU_SOURCE
 #include "segment/live.h"
 
-#include "base/base.h"
+#include "base/sync.h"
 #include "segment/segment.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
-#define LIVE_MAGIC UINT64_C(0x314556494c4c5754) /* "TWLLIVE1" */
+#define LIVE_MAGIC UINT64_C(0x324556494c4c5754) /* "TWLLIVE2" */
+#define POLL_MS 20                              /* where nobody would wake us */
+#define NAP_MS 1000       /* where a writer does: it may have died, and the next one may use another file */
+#define SETTLING_LOOKS 64 /* while a watermark is being stored its two words differ */
 
-struct live_page {
-    _Atomic uint64_t magic;
-    _Atomic uint32_t epoch; /* of the writer; 0 while it recovers */
-    uint32_t reserved;
-    struct watermark durable;
-};
 _Static_assert(sizeof(struct live_page) <= BLOCK_BYTES, "one page");
+
+/* ---- the page ---------------------------------------------------------------------------------- */
+
+static bool is_page(const struct live_page *page)
+{
+    return atomic_load(&page->magic) == LIVE_MAGIC;
+}
+
+static void unmap_page(struct live *live)
+{
+    if (live->is_private)
+        free(live->page);
+    else if (live->page)
+        live->io->ops->unmap(live->io, live->page, BLOCK_BYTES);
+    live->page = NULL;
+}
+
+static struct live_page *map_page(const struct live *live)
+{
+    uint64_t bytes = 0;
+    void *page = NULL;
+    if (io_size(live->file, &bytes) < 0 || bytes < BLOCK_BYTES ||
+        live->io->ops->map(live->file, BLOCK_BYTES, &page) < 0)
+        return NULL;
+    return page;
+}
+
+/* Readers in other processes can do without: they then see what is durable by the marks in the log. They must
+ * not take what an earlier writer has left in the file for ours. */
+static int make_private_page(struct live *live)
+{
+    struct live_page *page = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+    if (!page)
+        return -ENOMEM;
+    *page = (struct live_page){ 0 };
+    live->page = page;
+    live->is_private = true;
+    return io_write_at(live->file, page, BLOCK_BYTES, 0);
+}
+
+/* ---- sleeping ---------------------------------------------------------------------------------- */
+
+static void futex(_Atomic uint32_t *word, int operation, uint32_t value, const struct timespec *timeout)
+{
+    /* not private: the word may be shared with other processes. Every failure means: look again */
+    syscall(SYS_futex, word, operation, value, timeout, NULL, 0);
+}
+
+static void await_pulse(struct live_page *page, uint32_t seen)
+{
+    uint32_t awaited = atomic_load(&page->awaited);
+    while ((int32_t)(seen - awaited) > 0 && !atomic_compare_exchange_weak(&page->awaited, &awaited, seen))
+        continue;
+}
+
+static void beat(struct live_page *page)
+{
+    uint32_t before = atomic_fetch_add(&page->pulse, 1);
+    /* also a later one: whoever sleeps on that has taken the place of one that still sleeps on ours */
+    if ((int32_t)(atomic_load(&page->awaited) - before) >= 0)
+        futex(&page->pulse, FUTEX_WAKE, INT_MAX, NULL);
+}
+
+uint32_t twl_live_pulse(const struct live *live)
+{
+    return live->page ? atomic_load(&live->page->pulse) : 0;
+}
+
+static int choose_limit(struct live *live)
+{
+    bool has_writer;
+    if (live->is_ours)
+        return -1;
+    return live->is_writable && twl_live_has_writer(live, &has_writer) == 0 && has_writer ? NAP_MS : POLL_MS;
+}
+
+void twl_live_sleep(struct live *live, uint32_t seen, int timeout_ms)
+{
+    if (!live->io->has_threads) /* nobody else is there to do anything meanwhile */
+        return;
+    int limit = choose_limit(live);
+    if (limit < 0 || (timeout_ms >= 0 && timeout_ms < limit))
+        limit = timeout_ms;
+    if (!live->page) {
+        live->io->ops->sleep_ms(live->io, (unsigned)limit);
+        return;
+    }
+    const struct timespec timeout = { .tv_sec = limit / 1000, .tv_nsec = (long)(limit % 1000) * 1000000 };
+    if (live->is_writable)
+        await_pulse(live->page, seen);
+    futex(&live->page->pulse, FUTEX_WAIT, seen, limit < 0 ? NULL : &timeout);
+}
+
+void twl_live_wake(struct live *live)
+{
+    if (!live->page)
+        return;
+    if (live->is_writable)
+        atomic_fetch_add(&live->page->pulse, 1);
+    futex(&live->page->pulse, FUTEX_WAKE, INT_MAX, NULL);
+}
+
+/* ---- writing ----------------------------------------------------------------------------------- */
 
 static int open_or_create(struct io *io, struct io_file **ret_file)
 {
@@ -27,19 +141,20 @@ static int open_or_create(struct io *io, struct io_file **ret_file)
     return rc;
 }
 
-/* Readers in other processes can do without: they then see what is durable by the marks in the log. */
-static void map_page(struct live *live)
+static void clear(struct live *live)
 {
-    uint64_t bytes = 0;
-    void *page = NULL;
-    if (io_size(live->file, &bytes) == 0 && bytes >= BLOCK_BYTES &&
-        live->io->ops->map(live->file, BLOCK_BYTES, &page) == 0)
-        live->page = page;
+    struct live_page *page = live->page;
+    atomic_store(&page->epoch, 0);
+    watermark_store(&page->durable, 0);
+    atomic_store(&page->first_lsn, 0);
+    atomic_store(&page->awaited, atomic_load(&page->pulse) - 1); /* what a power cut left says nothing */
+    atomic_store(&page->magic, LIVE_MAGIC);
+    twl_live_wake(live); /* those that were there announce themselves again */
 }
 
 int twl_live_lock(struct io *io, unsigned wait_ms, struct live *ret_live)
 {
-    struct live live = { .io = io };
+    struct live live = { .io = io, .is_ours = true, .is_writable = true };
     int rc = open_or_create(io, &live.file);
     if (rc < 0)
         return rc;
@@ -48,27 +163,39 @@ int twl_live_lock(struct io *io, unsigned wait_ms, struct live *ret_live)
     if (rc == 0)
         rc = io_size(live.file, &bytes);
     if (rc == 0 && bytes < BLOCK_BYTES)
-        rc = io_allocate(live.file, BLOCK_BYTES);
+        rc = io_allocate(live.file, BLOCK_BYTES, IO_ALLOCATE_WRITTEN);
+    if (rc == 0 || rc == -ENOSPC) { /* a full disk must not keep a log from being opened */
+        live.page = map_page(&live);
+        rc = live.page ? 0 : make_private_page(&live);
+    }
     if (rc < 0) {
-        io_close(live.file);
+        twl_live_unlock(&live);
         return rc;
     }
-    map_page(&live);
-    if (live.page) {
-        atomic_store(&live.page->epoch, 0);
-        watermark_store(&live.page->durable, 0);
-        atomic_store(&live.page->magic, LIVE_MAGIC);
-    }
+    clear(&live);
     *ret_live = live;
     return 0;
 }
 
-void twl_live_publish(struct live *live, uint32_t epoch, uint64_t durable_lsn)
+void twl_live_publish(struct live *live, uint32_t epoch, uint64_t first_lsn, uint64_t durable_lsn)
 {
-    if (!live->page)
-        return;
+    struct live_page *page = live->page;
+    watermark_store(&page->durable, durable_lsn);
+    atomic_store(&page->first_lsn, first_lsn);
+    atomic_store(&page->epoch, epoch);
+    beat(page);
+}
+
+void twl_live_publish_durable(struct live *live, uint64_t durable_lsn)
+{
     watermark_store(&live->page->durable, durable_lsn);
-    atomic_store(&live->page->epoch, epoch);
+    beat(live->page);
+}
+
+void twl_live_publish_first(struct live *live, uint64_t first_lsn)
+{
+    atomic_store(&live->page->first_lsn, first_lsn);
+    beat(live->page);
 }
 
 void twl_live_unlock(struct live *live)
@@ -76,44 +203,80 @@ void twl_live_unlock(struct live *live)
     twl_live_unwatch(live);
 }
 
+/* ---- watching ---------------------------------------------------------------------------------- */
+
+static int open_to_watch(struct live *live)
+{
+    int rc = io_open(live->io, LIVE_NAME, 0, &live->file);
+    live->is_writable = rc == 0;
+    if (rc == -EACCES || rc == -EPERM || rc == -EROFS)
+        rc = io_open(live->io, LIVE_NAME, IO_READ_ONLY, &live->file);
+    return rc;
+}
+
 int twl_live_watch(struct io *io, struct live *ret_live)
 {
     struct live live = { .io = io };
-    int rc = io_open(io, LIVE_NAME, IO_READ_ONLY, &live.file);
+    int rc = open_to_watch(&live);
     if (rc < 0 && rc != -ENOENT)
         return rc;
     if (rc == 0)
-        map_page(&live);
+        live.page = map_page(&live);
+    if (live.page && !is_page(live.page)) /* not made yet, or of a writer that can't share it */
+        unmap_page(&live);
     *ret_live = live;
     return 0;
 }
 
+int twl_live_watch_again(struct live *live)
+{
+    struct live again;
+    uint32_t links;
+    if (live->page && (io_links(live->file, &links) < 0 || links > 0))
+        return 0;
+    int rc = twl_live_watch(live->io, &again);
+    if (rc < 0)
+        return rc;
+    bool is_better = again.page || !live->page;
+    struct live old = is_better ? *live : again;
+    if (is_better)
+        *live = again;
+    twl_live_unwatch(&old);
+    return is_better && live->page ? 1 : 0;
+}
+
 int twl_live_has_writer(struct live *live, bool *ret_has_writer)
 {
-    *ret_has_writer = false;
-    return live->file ? io_is_locked(live->file, ret_has_writer) : 0;
+    *ret_has_writer = live->is_ours;
+    return live->is_ours || !live->file ? 0 : io_is_locked(live->file, IO_LOCK_WRITER, ret_has_writer);
 }
 
 uint32_t twl_live_epoch(const struct live *live)
 {
-    bool is_ours = live->page && atomic_load(&live->page->magic) == LIVE_MAGIC;
-    return is_ours ? atomic_load(&live->page->epoch) : 0;
+    return live->page && is_page(live->page) ? atomic_load(&live->page->epoch) : 0;
 }
 
 uint64_t twl_live_durable_lsn(const struct live *live)
 {
-    return twl_live_epoch(live) > 0 ? watermark_load_checked(&live->page->durable) : 0;
+    if (twl_live_epoch(live) == 0)
+        return 0;
+    uint64_t lsn = watermark_load_checked(&live->page->durable);
+    for (int looks = 1; lsn == 0 && looks < SETTLING_LOOKS && watermark_load(&live->page->durable) != 0;
+         looks++) {
+        twl_yield();
+        lsn = watermark_load_checked(&live->page->durable);
+    }
+    return lsn;
+}
+
+uint64_t twl_live_first_lsn(const struct live *live)
+{
+    return twl_live_epoch(live) > 0 ? atomic_load(&live->page->first_lsn) : 0;
 }
 
 void twl_live_unwatch(struct live *live)
 {
-    if (live->page)
-        live->io->ops->unmap(live->io, live->page, BLOCK_BYTES);
+    unmap_page(live);
     io_close(live->file);
     *live = (struct live){ 0 };
-}
-
-struct watermark *twl_live_watermark(struct live *live)
-{
-    return live->page ? &live->page->durable : NULL;
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The file "writer.lock": who writes the log, and how far it is durable, for other processes to see.
+ * The file "writer.lock": who writes the log, how far it is durable and where it begins, for readers in
+ * this and other processes to see and to wait on.
  *
- * Its lock keeps a second writer out. Its first page is shared memory in which the writer publishes its
- * watermark; it survives the writer's death, and nothing depends on it: without a writer its contents
- * are ignored (I7).
+ * Its lock keeps a second writer out. Its first page is shared memory in which the writer publishes; it
+ * survives the writer's death, and nothing depends on it: without a writer its contents are ignored (I7).
+ * Where the page can't be shared, a page of the writer's own does for readers inside its process.
  */
 #ifndef TWL_LIVE_H
 #define TWL_LIVE_H
@@ -14,26 +15,54 @@
 
 #define LIVE_NAME "writer.lock"
 
+/* All fields are [atomic]; the writer stores, but for the two that readers wait with. */
+struct live_page {
+    _Atomic uint64_t magic;
+    _Atomic uint32_t epoch;   /* of the writer; 0 while it recovers. A cut begins a new one, stored before any
+                                 LSN of it is published */
+    _Atomic uint32_t pulse;   /* a futex word: one more after every publication */
+    _Atomic uint32_t awaited; /* newest pulse that a reader in any process sleeps on; the next one then has to
+                                 wake. A reader that dies in its sleep costs one needless wake-up */
+    uint32_t reserved;
+    struct watermark durable;
+    _Atomic uint64_t first_lsn; /* oldest LSN that is kept, or the one that comes first */
+};
+
 struct live {
     struct io *io;
     struct io_file *file;
-    struct live_page *page; /* NULL where the file system can't share memory, or before the first writer */
+    struct live_page *page; /* a writer always has one; a reader has NULL where there is none to see */
+    bool is_ours;           /* this process is the writer */
+    bool is_private;        /* the page is memory of this process */
+    bool is_writable;       /* the page can be written: a reader can announce that it sleeps */
 };
 
 /* Takes the lock: -EBUSY if another writer has it after wait_ms. Until twl_live_publish() readers see
  * a watermark of 0. */
 int twl_live_lock(struct io *io, unsigned wait_ms, struct live *ret_live);
-void twl_live_publish(struct live *live, uint32_t epoch, uint64_t durable_lsn);
+/* What the writer has recovered, or is left with after a cut. */
+void twl_live_publish(struct live *live, uint32_t epoch, uint64_t first_lsn, uint64_t durable_lsn);
+void twl_live_publish_durable(struct live *live, uint64_t durable_lsn); /* the leader, after each group */
+void twl_live_publish_first(struct live *live, uint64_t first_lsn);     /* after a trim */
 void twl_live_unlock(struct live *live);
 
-/* For readers. A log without the file has no writer; the result is then empty and good for all calls. */
+/* For readers in other processes. A log without the file has no writer; the result is then empty and good
+ * for all calls. */
 int twl_live_watch(struct io *io, struct live *ret_live);
+/* The file did not exist, or could not be shared, when it was watched, or was removed since: maybe there is one
+ * now. 1 = the page is another one than before. */
+int twl_live_watch_again(struct live *live);
 int twl_live_has_writer(struct live *live, bool *ret_has_writer);
 uint32_t twl_live_epoch(const struct live *live);
 uint64_t twl_live_durable_lsn(const struct live *live);
+uint64_t twl_live_first_lsn(const struct live *live); /* 0 = not known */
 void twl_live_unwatch(struct live *live);
 
-/* Where the writer's leader publishes, NULL if nowhere. */
-struct watermark *twl_live_watermark(struct live *live);
+/* Waits for a publication: read the pulse, look at what it tells, then sleep while it is still `seen`. Returns
+ * early for any reason. timeout_ms < 0: no limit, where the writer is sure to wake us; otherwise a limit is
+ * chosen. */
+uint32_t twl_live_pulse(const struct live *live);
+void twl_live_sleep(struct live *live, uint32_t seen, int timeout_ms);
+void twl_live_wake(struct live *live); /* ends the sleep of everybody here, as a publication does */
 
 #endif

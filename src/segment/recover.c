@@ -17,6 +17,9 @@
 #include <errno.h>
 #include <string.h>
 
+#define WINDOW_BYTES (1024u * 1024) /* all of a segment is read, once */
+#define LEAST_REACH_BYTES (1024u * 1024)
+
 #define LATER_DURABLE FACT_LATER_DURABLE
 #define LATER_GROUP FACT_LATER_GROUP
 #define NEWEST FACT_NEWEST
@@ -51,41 +54,56 @@ const struct recover_row *twl_recover_decide(unsigned facts)
     return NULL;
 }
 
-/* What a segment behind the stop knows: does it continue there, is it begun, what do its groups prove?
- * A spare whose first group is torn is searched as well. */
-static int ask_later_segment(struct cursor *cursor, const struct segment_entry *entry, bool is_next,
-                             struct position stop, unsigned *facts, struct later_groups *ret_found)
+/* Looks for groups in the beginning of a segment, where at least the second one would begin: as far as two of the
+ * largest reach. Only where all of that is damaged would they be missed. */
+static int search_beginning(struct cursor *cursor, const struct segment *segment, struct position stop,
+                            struct later_groups *ret_found)
 {
-    if (entry->first_lsn > 0)
+    struct segment beginning = *segment;
+    uint64_t reach = 2 * max_u64(segment->header.max_group_bytes, LEAST_REACH_BYTES);
+    beginning.data_end = min_u64(segment->data_end, SEGMENT_DATA_OFFSET + reach);
+    twl_cursor_begin(cursor, &beginning, stop);
+    return twl_cursor_find_later(cursor, SEGMENT_DATA_OFFSET, stop, ret_found);
+}
+
+/* What a segment behind the stop knows: does it continue there, is it begun, what do its groups prove? The next
+ * one is searched even if it is a spare: its first group may be the one that is missing. No segment is
+ * begun before the one in front of it. */
+static int ask_later_segment(struct cursor *cursor, const struct segment *segment, bool is_begun,
+                             bool is_next, struct position stop, unsigned *facts,
+                             struct later_groups *ret_found)
+{
+    if (is_begun)
         *facts &= ~(unsigned)FACT_NEWEST;
-    if (entry->header.after_lsn >= stop.next_lsn && stop.next_lsn > 0) {
+    if (segment->header.after_lsn >= stop.next_lsn && stop.next_lsn > 0) {
         ret_found->is_proof = true; /* that LSN was durable when the segment was prepared */
         return 0;
     }
     if (is_next) {
+        twl_cursor_begin(cursor, segment, stop);
         int rc = twl_cursor_enter_group(cursor);
         if (rc > 0)
             *facts |= FACT_JOINS;
         if (rc != 0)
             return rc < 0 ? rc : 0;
     }
-    return twl_cursor_find_later(cursor, SEGMENT_DATA_OFFSET, stop, ret_found);
+    return is_next || is_begun ? search_beginning(cursor, segment, stop, ret_found) : 0;
 }
 
 static int ask_later_segments(struct io *io, const struct segment_set *set, size_t index,
                               struct position stop, unsigned *facts, struct later_groups *later)
 {
-    struct cursor cursor = { 0 };
+    struct cursor cursor = { .window_bytes = WINDOW_BYTES };
     int rc = 0;
     *facts |= FACT_NEWEST;
-    for (size_t i = index + 1; rc == 0 && i < set->count && !later->is_proof && !(*facts & FACT_JOINS); i++) {
+    size_t count = set->begun + set->spares;
+    for (size_t i = index + 1; rc == 0 && i < count && !later->is_proof && !(*facts & FACT_JOINS); i++) {
         struct segment segment;
         rc = twl_segment_open_valid(io, set->entries[i].name, &segment);
         if (rc < 0)
             break;
         struct later_groups found = { 0 };
-        twl_cursor_begin(&cursor, &segment, stop);
-        rc = ask_later_segment(&cursor, &set->entries[i], i == index + 1, stop, facts, &found);
+        rc = ask_later_segment(&cursor, &segment, i < set->begun, i == index + 1, stop, facts, &found);
         if (later->offset == 0)
             *later = found;
         later->is_proof = later->is_proof || found.is_proof;
@@ -93,6 +111,21 @@ static int ask_later_segments(struct io *io, const struct segment_set *set, size
     }
     twl_cursor_free(&cursor);
     return rc;
+}
+
+/* A block of a recycled file that was not written in this life. */
+static int is_stale_block(struct cursor *cursor, bool *ret_is_stale)
+{
+    struct group_header group;
+    int error;
+    *ret_is_stale = false;
+    if (cursor->segment->header.lives == 0 || cursor->offset % BLOCK_BYTES != 0)
+        return 0;
+    const unsigned char *bytes = twl_cursor_bytes(cursor, cursor->offset, GROUP_HEADER_BYTES, &error);
+    if (!bytes)
+        return error ? error : TWINLOG_ECORRUPT;
+    *ret_is_stale = !twl_group_header_decode(bytes, cursor->segment->seed, cursor->offset, &group);
+    return 0;
 }
 
 static int rest_of_block_is_zero(struct cursor *cursor, bool *ret_is_zero)
@@ -117,12 +150,14 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
     struct position stop = cursor->position;
     unsigned facts = was_closed ? FACT_CLOSED : 0;
     struct later_groups later;
-    bool is_zero;
+    bool is_zero, is_stale;
 
     int rc = rest_of_block_is_zero(cursor, &is_zero);
+    if (rc == 0)
+        rc = is_stale_block(cursor, &is_stale);
     if (rc < 0)
         return rc;
-    if (is_zero)
+    if (is_zero || is_stale)
         facts |= FACT_ZERO;
     rc = twl_cursor_find_later(cursor, cursor->offset, stop, &later);
     if (rc < 0)
@@ -171,21 +206,24 @@ static void describe(struct recovery *recovery, const struct segment *segment,
                      row->decision == DECIDE_CUT ? segment->data_end - recovery->offset : 0);
 }
 
-static int recover_from(struct io *io, const struct segment_set *set, size_t index, struct recovery *recovery)
+static int recover_from(struct io *io, const struct segment_set *set, struct summary *summary,
+                        struct recovery *recovery)
 {
+    size_t index = set->begun - 1;
     struct segment segment;
     int rc = twl_segment_open_valid(io, set->entries[index].name, &segment);
     if (rc < 0)
         return rc;
 
-    struct cursor cursor = { 0 };
+    struct cursor cursor = { .window_bytes = WINDOW_BYTES };
     twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    cursor.summary = summary;
     bool was_closed = false;
     while ((rc = twl_cursor_accept_group(&cursor)) > 0) {
         recovery->last_group = cursor.group_offset;
         was_closed = cursor.group.kind == GROUP_CLOSE;
     }
-    recovery->marked_lsn = cursor.group.durable_lsn;
+    recovery->marked_lsn = recovery->last_group ? cursor.group.durable_lsn : segment.header.after_lsn;
     struct recover_judgement judgement;
     if (rc == 0)
         rc = twl_recover_judge(io, set, index, &cursor, was_closed, &judgement);
@@ -204,16 +242,18 @@ static int recover_from(struct io *io, const struct segment_set *set, size_t ind
     return rc;
 }
 
-int twl_recover(struct io *io, const struct segment_set *set, struct recovery *ret_recovery)
+int twl_recover(struct io *io, const struct segment_set *set, struct summary *summary,
+                struct recovery *ret_recovery)
 {
     *ret_recovery = (struct recovery){ .position = { .next_lsn = 1 } };
-    if (set->count == 0) {
+    if (summary)
+        twl_summary_begin(summary, INT64_MIN);
+    if (set->begun == 0) {
         twl_report(&ret_recovery->report, TWINLOG_FOUND_NEW_LOG, TWINLOG_DID_NOTHING, 0,
                    "there is no log yet");
         return 0;
     }
-    int64_t newest = twl_segment_set_newest(set);
-    int rc = recover_from(io, set, newest < 0 ? 0 : (size_t)newest, ret_recovery);
+    int rc = recover_from(io, set, summary, ret_recovery);
     if (rc < 0 && ret_recovery->report.error == 0)
         twl_report(&ret_recovery->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
                    "cannot read the newest segment: %s", twinlog_strerror(rc));

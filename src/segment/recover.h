@@ -13,10 +13,11 @@
 enum recover_fact {
     FACT_LATER_DURABLE = 1u << 0, /* a later group proves that what belongs at p was durable */
     FACT_LATER_GROUP = 1u << 1,   /* this segment has a later group, proof or not */
-    FACT_NEWEST = 1u << 2,        /* no later segment is begun by a group */
+    FACT_NEWEST = 1u << 2,        /* no later segment is begun */
     FACT_JOINS = 1u << 3,         /* the next segment is begun by the group that continues here */
-    FACT_ZERO = 1u << 4,          /* nothing but zeros from p to the end of its block */
-    FACT_CLOSED = 1u << 5,        /* the last group before p is the mark of a close */
+    FACT_ZERO = 1u << 4,   /* nothing but zeros from p to the end of its block; or p begins a block of a
+                                     recycled file, and no group of this life is there */
+    FACT_CLOSED = 1u << 5, /* the last group before p is the mark of a close */
 };
 #define RECOVER_FACTS 6u
 
@@ -50,18 +51,20 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
 
 /* The end of the log. */
 struct recovery {
-    size_t index;             /* of the segment it ends in; meaningless if the set is empty */
+    size_t index;             /* of the segment it ends in, the newest; meaningless if the set is empty */
     uint64_t offset;          /* where the next group goes */
     bool has_junk;            /* the block it goes to holds bytes of a torn group from there on */
     uint64_t last_group;      /* offset of the last sound group in that segment, 0 = none: the only one that
                                  no later mark proves durable */
-    struct position position; /* what that group has to continue; next_lsn is 1 in an empty log */
+    struct position position; /* what the next group has to continue; next_lsn is 1 in a new log */
     uint64_t marked_lsn;      /* newest LSN that a group on disk proves durable */
     struct twinlog_report report;
 };
 
 /* 0 also for a torn tail; TWINLOG_ECORRUPT for damage, with the report filled in either way. Reads the
- * newest segment that has a group, and what lies behind. */
-int twl_recover(struct io *io, const struct segment_set *set, struct recovery *ret_recovery);
+ * newest segment that is begun, and what lies behind. What it holds is added up in `summary`, if that is not
+ * NULL. */
+int twl_recover(struct io *io, const struct segment_set *set, struct summary *summary,
+                struct recovery *ret_recovery);
 
 #endif

@@ -2,14 +2,20 @@
 /*
  * One segment file.
  *
- * A segment is born under a temporary name: allocated to full size, filled with zeros, given its
- * header, synced, renamed, and the directory synced. So a file with a segment's name has always had a
- * durable header, and later writes into it change nothing but data: no size, no extents, hence no
- * journal commit of the file system behind each of our syncs (measured: 10,400 durable 4 KiB writes a
- * second into written blocks, 5,240 into fallocated ones, 4,500 when appending).
+ * A segment is born under a temporary name: made to full size, mostly of written zeros, given its header,
+ * synced, renamed, and the directory synced. So a file with a segment's name has always had a durable
+ * header, and later writes into it change nothing but data: no size, no extents, hence no journal commit
+ * of the file system behind each of our syncs (measured: 10,400 durable 4 KiB writes a second into written
+ * blocks, 5,240 into fallocated ones, 4,500 when appending).
+ *
+ * A file whose records are gone for good can have another life: a new header is written over the old one.
+ * That is one sector, so a crash leaves one or the other; and as every checksum in the file is seeded by the
+ * identity in its header, nothing of the old life can be read in the new one (I8).
  */
 #define _GNU_SOURCE
 #include "segment/segment.h"
+
+#include "format/checksum.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -42,66 +48,101 @@ bool twl_segment_name_is_temporary(const char *name)
     return is_named(name, TEMPORARY_SUFFIX);
 }
 
-/* Everything but the birth under the final name. */
-static int fill(struct io_file *file, const struct segment_header *header)
+uint64_t twl_segment_name_number(const char *name)
 {
-    size_t chunk_bytes = (size_t)min_u64(CHUNK_BYTES, header->bytes);
-    unsigned char *chunk = aligned_alloc(BLOCK_BYTES, chunk_bytes);
-    if (!chunk)
-        return -ENOMEM;
-    memset(chunk, 0, chunk_bytes);
+    return strtoull(name, NULL, 16);
+}
 
-    int rc = io_allocate(file, header->bytes);
-    for (uint64_t at = 0; rc == 0 && at < header->bytes; at += chunk_bytes)
-        rc = io_write_at(file, chunk, (size_t)min_u64(chunk_bytes, header->bytes - at), at);
-    if (rc == 0) {
-        twl_segment_header_encode(header, chunk);
-        rc = io_write_at(file, chunk, SEGMENT_HEADER_BYTES, 0);
-    }
+/* ---- lives ------------------------------------------------------------------------------------- */
+
+/* The header of a new life; random, so that the life has an identity of its own. */
+static int compose_header(struct io *io, const struct segment_plan *plan, struct segment_header *ret_header)
+{
+    struct segment_header header = { .incompatible = FEATURE_MANAGED,
+                                     .sequence = plan->sequence,
+                                     .bytes = plan->bytes,
+                                     .after_lsn = plan->after_lsn,
+                                     .created_ns = io->ops->now_ns(io),
+                                     .epoch = plan->epoch,
+                                     .max_group_bytes = plan->max_group_bytes,
+                                     .start_lsn = plan->start_lsn,
+                                     .previous = plan->previous,
+                                     .start_chain = plan->start_chain };
+    memcpy(header.log_id, plan->log_id, LOG_ID_BYTES);
+    int rc = io->ops->random(io, &header.segment_id, sizeof(header.segment_id));
     if (rc == 0)
-        rc = io_sync(file);
-    free(chunk);
+        *ret_header = header;
+    return rc;
+}
+
+static void take_header(struct segment *segment, const struct segment_header *header)
+{
+    segment->header = *header;
+    segment->seed = twl_segment_seed(header);
+    segment->data_end = twl_segment_data_end(header->bytes);
+}
+
+static int write_header(struct io_file *file, const struct segment_header *header)
+{
+    unsigned char *block = aligned_alloc(BLOCK_BYTES, SEGMENT_HEADER_BYTES);
+    if (!block)
+        return -ENOMEM;
+    twl_segment_header_encode(header, block);
+    int rc = io_write_at(file, block, SEGMENT_HEADER_BYTES, 0);
+    free(block);
+    return rc;
+}
+
+static int give_summary(struct segment *segment)
+{
+    segment->summary = malloc(sizeof(*segment->summary));
+    if (!segment->summary)
+        return -ENOMEM;
+    twl_summary_begin(segment->summary, INT64_MIN);
+    return 0;
+}
+
+/* Everything but the birth under the final name. */
+static int fill(struct segment *segment, const struct segment_plan *plan)
+{
+    struct segment_header header;
+    int rc = io_lock(segment->file, IO_LOCK_WRITER, true);
+    if (rc == 0)
+        rc = give_summary(segment);
+    if (rc == 0)
+        rc = io_allocate(segment->file, plan->bytes, plan->allocation);
+    if (rc == 0)
+        rc = compose_header(segment->file->io, plan, &header);
+    if (rc == 0)
+        rc = write_header(segment->file, &header);
+    if (rc == 0)
+        rc = io_sync(segment->file);
+    if (rc == 0) {
+        take_header(segment, &header);
+        segment->file_bytes = plan->bytes;
+    }
     return rc;
 }
 
 int twl_segment_create(struct io *io, const struct segment_plan *plan, struct segment *ret_segment)
 {
-    struct segment segment = {
-        .header = { .sequence = plan->sequence,
-                    .bytes = plan->bytes,
-                    .after_lsn = plan->after_lsn,
-                    .created_ns = io->ops->now_ns(io),
-                    .epoch = plan->epoch,
-                    .max_group_bytes = plan->max_group_bytes },
-    };
-    memcpy(segment.header.log_id, plan->log_id, LOG_ID_BYTES);
-    int rc = io->ops->random(io, &segment.header.segment_id, sizeof(segment.header.segment_id));
-    if (rc < 0)
-        return rc;
-    segment.seed = twl_segment_seed(&segment.header);
-    segment.data_end = twl_segment_data_end(plan->bytes);
-    segment.file_bytes = plan->bytes;
-    twl_segment_name(plan->sequence, segment.name);
-
+    struct segment segment = { 0 };
     char temporary[SEGMENT_NAME_BYTES];
+    twl_segment_name(plan->number, segment.name);
     snprintf(temporary, sizeof(temporary), "%.*s" TEMPORARY_SUFFIX, (int)NAME_DIGITS, segment.name);
-    rc = io->ops->unlink(io, temporary); /* left by a failed attempt */
+    int rc = io->ops->unlink(io, temporary); /* left by a failed attempt */
     if (rc < 0 && rc != -ENOENT)
         return rc;
     rc = io_open(io, temporary, IO_CREATE | plan->open_flags, &segment.file);
     if (rc < 0)
         return rc;
-    rc = io_lock(segment.file);
-    if (rc == 0)
-        rc = fill(segment.file, &segment.header);
+    rc = fill(&segment, plan);
     if (rc == 0)
         rc = io->ops->rename(io, temporary, segment.name);
-    if (rc < 0) {
+    if (rc < 0)
         io->ops->unlink(io, temporary);
-        twl_segment_close(&segment);
-        return rc;
-    }
-    rc = io->ops->sync_dir(io);
+    if (rc == 0)
+        rc = io->ops->sync_dir(io);
     if (rc < 0) {
         twl_segment_close(&segment);
         return rc;
@@ -110,12 +151,94 @@ int twl_segment_create(struct io *io, const struct segment_plan *plan, struct se
     return 0;
 }
 
+/* Nobody has it mapped, nobody is about to link it, and it has one name: then it is ours to write over. */
+static int claim(struct segment *segment)
+{
+    uint32_t links;
+    int rc = io_lock(segment->file, IO_LOCK_USE, true);
+    if (rc < 0)
+        return rc == -EAGAIN ? -EBUSY : rc;
+    rc = io_links(segment->file, &links);
+    if (rc == 0 && links != 1)
+        rc = -EBUSY;
+    return rc;
+}
+
+static int begin_life(struct segment *segment, const struct segment_plan *plan)
+{
+    struct segment_plan life = *plan;
+    struct segment_header header;
+    int rc = claim(segment);
+    life.bytes = segment->header.bytes;
+    if (rc == 0)
+        rc = compose_header(segment->file->io, &life, &header);
+    if (rc == 0) {
+        header.lives = segment->header.lives + 1;
+        rc = write_header(segment->file, &header);
+    }
+    if (rc == 0)
+        rc = io_sync_data(segment->file);
+    io_unlock(segment->file, IO_LOCK_USE);
+    if (rc == 0)
+        take_header(segment, &header);
+    return rc;
+}
+
+int twl_segment_recycle(struct io *io, const char *name, const struct segment_plan *plan,
+                        struct segment *ret_segment)
+{
+    struct segment segment;
+    enum header_state state;
+    int rc = twl_segment_open(io, name, plan->open_flags, 0, &segment, &state);
+    if (rc < 0)
+        return rc;
+    rc = state == HEADER_VALID && segment.file_bytes >= segment.header.bytes ? 0 : TWINLOG_ECORRUPT;
+    if (rc == 0)
+        rc = twl_lock_patiently(segment.file, 0);
+    if (rc == 0)
+        rc = give_summary(&segment);
+    if (rc == 0)
+        rc = begin_life(&segment, plan);
+    if (rc < 0) {
+        twl_segment_close(&segment);
+        return rc;
+    }
+    *ret_segment = segment;
+    return 0;
+}
+
+int twl_segment_grow(struct segment *segment, const struct segment_plan *plan)
+{
+    struct segment_plan life = *plan;
+    struct segment_header header;
+    life.sequence = segment->header.sequence;
+    /* the size is durable before the header claims it */
+    int rc = io_allocate(segment->file, life.bytes, life.allocation);
+    if (rc == 0)
+        rc = io_sync(segment->file);
+    if (rc == 0)
+        rc = compose_header(segment->file->io, &life, &header);
+    if (rc == 0) {
+        header.lives = segment->header.lives;
+        rc = write_header(segment->file, &header);
+    }
+    if (rc == 0)
+        rc = io_sync_data(segment->file);
+    if (rc == 0) {
+        take_header(segment, &header);
+        segment->file_bytes = life.bytes;
+    }
+    return rc;
+}
+
+/* ---- opening ----------------------------------------------------------------------------------- */
+
 int twl_lock_patiently(struct io_file *file, unsigned wait_ms)
 {
-    int rc = io_lock(file);
+    int rc = io_lock(file, IO_LOCK_WRITER, true);
     for (unsigned waited = 0; rc == -EAGAIN && waited < wait_ms; waited += LOCK_RETRY_MS) {
         file->io->ops->sleep_ms(file->io, LOCK_RETRY_MS);
-        rc = io_lock(file);
+        rc = io_lock(file, IO_LOCK_WRITER, true);
     }
     return rc == -EAGAIN ? -EBUSY : rc;
 }
@@ -141,8 +264,8 @@ int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsig
         *ret_state =
             size == SEGMENT_HEADER_BYTES ? twl_segment_header_decode(block, &segment.header) : HEADER_FOREIGN;
         if (*ret_state == HEADER_VALID) {
-            segment.seed = twl_segment_seed(&segment.header);
-            segment.data_end = twl_segment_data_end(segment.header.bytes);
+            struct segment_header header = segment.header;
+            take_header(&segment, &header);
         }
         *ret_segment = segment;
     } else {
@@ -184,8 +307,66 @@ int twl_segment_open_valid(struct io *io, const char *name, struct segment *ret_
 void twl_segment_close(struct segment *segment)
 {
     io_close(segment->file);
+    free(segment->summary);
     segment->file = NULL;
+    segment->summary = NULL;
 }
+
+/* ---- the end ----------------------------------------------------------------------------------- */
+
+/* Entries grow downwards from the footer. */
+static void encode_index(const struct sparse_index *index, uint32_t step, uint32_t count,
+                         unsigned char *footer_at)
+{
+    for (uint32_t i = 0; i < count; i++)
+        twl_index_entry_encode(&index->entries[i * step], footer_at - (i + 1) * INDEX_ENTRY_BYTES);
+}
+
+int twl_segment_seal(const struct segment *segment, int64_t peak_ns, struct segment_footer *ret_footer)
+{
+    const struct summary *summary = segment->summary;
+    struct io *io = segment->file->io;
+    uint64_t room = segment->data_end - align_up(summary->data_end, BLOCK_BYTES);
+    struct segment_footer footer;
+    uint32_t step;
+    twl_summary_footer(summary, room, io->ops->now_ns(io), &footer, &step);
+    footer.peak_ns = footer.peak_ns > peak_ns ? footer.peak_ns : peak_ns;
+
+    size_t index_bytes = (size_t)footer.index_entries * INDEX_ENTRY_BYTES;
+    size_t index_blocks = (size_t)align_up(index_bytes, BLOCK_BYTES);
+    size_t size = index_blocks + SEGMENT_FOOTER_BYTES;
+    unsigned char *bytes = aligned_alloc(BLOCK_BYTES, size);
+    if (!bytes)
+        return -ENOMEM;
+    memset(bytes, 0, size);
+    unsigned char *footer_at = bytes + index_blocks;
+    encode_index(&summary->index, step, footer.index_entries, footer_at);
+    footer.index_checksum = twl_crc32c(0, footer_at - index_bytes, index_bytes);
+    twl_segment_footer_encode(&footer, segment->seed, segment->data_end, footer_at);
+    int rc = io_write_at(segment->file, bytes, size, segment->data_end - index_blocks);
+    if (rc == 0)
+        rc = io_sync_data(segment->file);
+    free(bytes);
+    if (rc == 0)
+        *ret_footer = footer;
+    return rc;
+}
+
+int twl_segment_read_footer(const struct segment *segment, struct segment_footer *ret_footer)
+{
+    unsigned char *block = aligned_alloc(BLOCK_BYTES, SEGMENT_FOOTER_BYTES);
+    size_t size = 0;
+    if (!block)
+        return -ENOMEM;
+    int rc = io_read(segment->file, block, SEGMENT_FOOTER_BYTES, segment->data_end, &size);
+    if (rc == 0)
+        rc = size == SEGMENT_FOOTER_BYTES &&
+             twl_segment_footer_decode(block, segment->seed, segment->data_end, ret_footer);
+    free(block);
+    return rc;
+}
+
+/* ---- words ------------------------------------------------------------------------------------- */
 
 void twl_report(struct twinlog_report *ret_report, enum twinlog_finding finding, enum twinlog_action action,
                 int error, const char *format, ...)

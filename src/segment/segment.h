@@ -1,46 +1,63 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One segment file: its name, its birth, its header. And the set of them that makes a log. */
+/* One segment file: its name, its birth, its lives, its header and its footer. */
 #ifndef TWL_SEGMENT_H
 #define TWL_SEGMENT_H
 
 #include "format/format.h"
 #include "io/io.h"
+#include "segment/index.h"
 #include "twinlog.h"
 
 #define SEGMENT_NAME_BYTES 32u
+#define FIRST_SEGMENT_BYTES (512u * 1024) /* of a log; each next one is twice as large, up to the limit */
 
 struct segment {
     struct io_file *file;
     char name[SEGMENT_NAME_BYTES];
     struct segment_header header;
     uint32_t seed;     /* of its group headers */
-    uint64_t data_end; /* groups end here at the latest */
+    uint64_t data_end; /* groups end here at the latest; the footer stands here */
     uint64_t file_bytes;
+    struct summary *summary; /* owned; NULL unless it is being written, or will be */
 };
 
 /* "0000000000000001.twl" for 1. */
 void twl_segment_name(uint64_t number, char ret_name[SEGMENT_NAME_BYTES]);
 bool twl_segment_name_is_ours(const char *name);
 bool twl_segment_name_is_temporary(const char *name);
+uint64_t twl_segment_name_number(const char *name); /* of a name that is ours */
 
-/* What a new segment is made of; the rest of its header is chosen here. */
+/* What a new segment, or a new life of one, is made of; the rest of its header is chosen here. */
 struct segment_plan {
     uint8_t log_id[LOG_ID_BYTES];
+    uint64_t number; /* of the file's name, when it is made */
     uint64_t sequence;
     uint64_t bytes;
     uint64_t after_lsn;
     uint32_t epoch;
     uint32_t max_group_bytes;
+    uint64_t start_lsn, previous; /* see struct segment_header; 0 for most */
+    uint32_t start_chain;
     unsigned open_flags; /* IO_DIRECT or 0 */
+    enum io_allocation allocation;
 };
 
-/* Locks, trying again for wait_ms: a dead writer's last write may still be in flight, and its lock goes
- * when that has landed (I9). -EBUSY when the time is over. */
+/* Locks for writing, trying again for wait_ms: a dead writer's last write may still be in flight, and its
+ * lock goes when that has landed (I9). -EBUSY when the time is over. */
 int twl_lock_patiently(struct io_file *file, unsigned wait_ms);
 
-/* Makes a full-size, zero-written, locked segment under its final name. On return it is durable with
+/* Makes a full-size, locked segment under its final name, with a summary. On return it is durable with
  * its directory entry; a crash at any moment leaves a temporary name at most. */
 int twl_segment_create(struct io *io, const struct segment_plan *plan, struct segment *ret_segment);
+
+/* Gives a retired file, or a spare without groups, a new life: opens and locks it, and writes a new header over
+ * the old one, durable on return (I8). The header is one sector, so a crash leaves the old life or the new one.
+ * -EBUSY: somebody has it mapped, or it has a second name: then it must not be touched, only removed. */
+int twl_segment_recycle(struct io *io, const char *name, const struct segment_plan *plan,
+                        struct segment *ret_segment);
+
+/* Makes a segment without groups larger, with a new header: it stays what it is if that fails or crashes. */
+int twl_segment_grow(struct segment *segment, const struct segment_plan *plan);
 
 /* Opens a file of the log. *ret_state tells what the header is; unless it is HEADER_VALID only the
  * file and the name are filled in. A file too short for a header is HEADER_FOREIGN. With lock_wait_ms > 0
@@ -51,37 +68,15 @@ int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsig
 /* Writes the blocks that hold [from, to) again, unchanged; not durable before a sync. */
 int twl_segment_rewrite(const struct segment *segment, uint64_t from, uint64_t to);
 
+/* Writes index and footer behind the groups, from segment->summary; durable on return. `peak_ns` is the newest
+ * time of a record in any segment before; INT64_MAX if that is not known. */
+int twl_segment_seal(const struct segment *segment, int64_t peak_ns, struct segment_footer *ret_footer);
+/* Its footer: 1; 0 = it has none, or not a valid one. */
+int twl_segment_read_footer(const struct segment *segment, struct segment_footer *ret_footer);
+
 /* For reading, where the header is known to be valid: TWINLOG_ECORRUPT if it no longer is. */
 int twl_segment_open_valid(struct io *io, const char *name, struct segment *ret_segment);
 void twl_segment_close(struct segment *segment); /* twice is harmless */
-
-/* ---- the set ----------------------------------------------------------------------------------- */
-
-struct segment_entry {
-    char name[SEGMENT_NAME_BYTES];
-    struct segment_header header;
-    uint64_t first_lsn; /* of its first group; 0 = no group begins it: a spare, or torn */
-};
-
-struct segment_set {
-    struct segment_entry *entries; /* by sequence, without gaps */
-    size_t count;
-};
-
-struct segment_set_options {
-    unsigned open_flags;
-    unsigned lock_wait_ms; /* as for twl_segment_open() */
-    bool remove_temporaries;
-};
-
-/* Reads the header and the first group of every segment. A gap, a header that does not check, a file
- * of another log: TWINLOG_ECORRUPT, TWINLOG_EFOREIGN or TWINLOG_EVERSION, described in the report. */
-int twl_segment_set_load(struct io *io, const struct segment_set_options *options,
-                         struct segment_set *ret_set, struct twinlog_report *ret_report);
-void twl_segment_set_free(struct segment_set *set);
-
-/* Index of the newest segment that has a group, -1 if none has. */
-int64_t twl_segment_set_newest(const struct segment_set *set);
 
 /* Fills in a report; `format` and what follows say it in words. */
 void twl_report(struct twinlog_report *ret_report, enum twinlog_finding finding, enum twinlog_action action,

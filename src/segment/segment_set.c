@@ -2,10 +2,14 @@
 /*
  * The set of segment files that makes a log, in order.
  *
- * A file is named by the sequence in its header, and order comes from there. What can be wrong with the set as a whole is found
- * here, before anybody looks into a segment: a gap, a header that does not check, a file that was cut,
- * a file of another log. Each of them stops the opening, because a header was durable before the first
- * record went behind it: no crash explains it.
+ * Names mean nothing (but in logs without FEATURE_MANAGED); order comes from the sequence in each header. The
+ * newest segment that is begun is found from the top, and from there the path leads back: to the sequence
+ * before, or where a fixed start says, until a segment where the log begins or the front in the state file.
+ * What lies above is spare; what is not on the path was trimmed or cut off, and is retired.
+ *
+ * What can be wrong with the set as a whole is found here, before anybody looks into a segment: a gap in the
+ * path, a header that does not check, a file that was cut, a file of another log. Each of them stops the
+ * opening, because a header was durable before the first record went behind it: no crash explains it.
  */
 #define _GNU_SOURCE
 #include "segment/cursor.h"
@@ -16,6 +20,11 @@
 
 #define MAX_SEGMENTS (1u << 20)
 #define FIRST_LOOK_BYTES (2 * BLOCK_BYTES) /* a first group begins in the first data block */
+#define HEADER_TRIES 3u                    /* a header that is being written over may read as neither */
+#define SET_TRIES 3u                       /* files may change their lives while the set is looked at */
+#define MOVING_SET_TRIES 100u              /* the same, while the state file shows that they do */
+
+/* ---- names ------------------------------------------------------------------------------------- */
 
 struct name_list {
     char (*names)[SEGMENT_NAME_BYTES];
@@ -47,29 +56,30 @@ static int remove_temporary(void *context, const char *name)
     return twl_segment_name_is_temporary(name) ? io->ops->unlink(io, name) : 0;
 }
 
-static int read_first_lsn(const struct segment *segment, struct cursor *cursor, uint64_t *ret_first_lsn)
+/* ---- headers ----------------------------------------------------------------------------------- */
+
+static int report_system(int error, const char *doing, const char *name, struct twinlog_report *ret_report)
 {
-    twl_cursor_begin(cursor, segment, twl_position_before(segment));
-    int rc = twl_cursor_enter_group(cursor);
-    *ret_first_lsn = rc > 0 ? cursor->group.first_lsn : 0;
-    return rc < 0 ? rc : 0;
+    twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, error, "cannot %s %s: %s", doing,
+               name, twinlog_strerror(error));
+    twl_report_place(ret_report, name, 0, 0, 0);
+    return error;
 }
 
-static int report_header(const struct segment *segment, enum header_state state,
-                         struct twinlog_report *ret_report)
+static int report_header(const char *name, enum header_state state, struct twinlog_report *ret_report)
 {
     int error = TWINLOG_ECORRUPT;
     if (state == HEADER_NEWER) {
         error = TWINLOG_EVERSION;
         twl_report(ret_report, TWINLOG_FOUND_NEWER_FORMAT, TWINLOG_DID_REFUSE, error,
-                   "%s was written by a newer twinlog; use that version to read it", segment->name);
+                   "%s was written by a newer twinlog; use that version to read it", name);
     } else {
         /* Also if nothing in it looks like a header: telling anybody to move it away could lose a log. */
         twl_report(ret_report, TWINLOG_FOUND_BAD_HEADER, TWINLOG_DID_REFUSE, error,
-                   "the header of %s does not check; restore that file from a copy%s", segment->name,
+                   "the header of %s does not check; restore that file from a copy%s", name,
                    state == HEADER_FOREIGN ? ", or move it out if it never was a segment" : "");
     }
-    twl_report_place(ret_report, segment->name, 0, 0, SEGMENT_HEADER_BYTES);
+    twl_report_place(ret_report, name, 0, 0, SEGMENT_HEADER_BYTES);
     return error;
 }
 
@@ -80,41 +90,44 @@ static bool is_named_by_sequence(const struct segment *segment)
     return strcmp(name, segment->name) == 0;
 }
 
-static int load_entry(struct io *io, const char *name, const struct segment_set_options *options,
-                      struct cursor *cursor, struct segment_entry *ret_entry,
+static int read_header(struct io *io, const char *name, struct segment *ret_segment,
+                       enum header_state *ret_state)
+{
+    int rc = 0;
+    for (unsigned tries = 0; tries < HEADER_TRIES; tries++) {
+        rc = twl_segment_open(io, name, IO_READ_ONLY, 0, ret_segment, ret_state);
+        if (rc < 0)
+            return rc;
+        twl_segment_close(ret_segment);
+        if (*ret_state == HEADER_VALID || *ret_state == HEADER_NEWER)
+            break;
+    }
+    return rc;
+}
+
+/* 1 = an entry; 0 = the file is gone meanwhile, as retired ones go. */
+static int load_entry(struct io *io, const char *name, struct segment_entry *ret_entry,
                       struct twinlog_report *ret_report)
 {
     struct segment segment;
     enum header_state state;
-    int rc = twl_segment_open(io, name, options->open_flags, options->lock_wait_ms, &segment, &state);
-    if (rc < 0) {
-        twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc, "cannot %s %s: %s",
-                   rc == -EBUSY ? "lock" : "read", name, twinlog_strerror(rc));
-        twl_report_place(ret_report, name, 0, 0, 0);
-        return rc;
-    }
-    if (state != HEADER_VALID) {
-        rc = report_header(&segment, state, ret_report);
-    } else if (!is_named_by_sequence(&segment)) {
-        rc = TWINLOG_EFOREIGN;
-        twl_report(ret_report, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_DID_REFUSE, rc,
+    int rc = read_header(io, name, &segment, &state);
+    if (rc == -ENOENT)
+        return 0;
+    if (rc < 0)
+        return report_system(rc, "read", name, ret_report);
+    if (state != HEADER_VALID)
+        return report_header(name, state, ret_report);
+    if (!(segment.header.incompatible & FEATURE_MANAGED) && !is_named_by_sequence(&segment)) {
+        twl_report(ret_report, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_DID_REFUSE, TWINLOG_EFOREIGN,
                    "%s holds segment %llu: it was renamed or is a copy; give it its name or move it out",
                    name, (unsigned long long)segment.header.sequence);
         twl_report_place(ret_report, name, segment.header.sequence, 0, 0);
-    } else if (segment.file_bytes < segment.header.bytes) {
-        rc = TWINLOG_ECORRUPT;
-        twl_report(ret_report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_REFUSE, rc,
-                   "%s was cut from %llu to %llu bytes; restore that file from a copy", name,
-                   (unsigned long long)segment.header.bytes, (unsigned long long)segment.file_bytes);
-        twl_report_place(ret_report, name, segment.header.sequence, segment.file_bytes,
-                         segment.header.bytes - segment.file_bytes);
-    } else {
-        strcpy(ret_entry->name, segment.name);
-        ret_entry->header = segment.header;
-        rc = read_first_lsn(&segment, cursor, &ret_entry->first_lsn);
+        return TWINLOG_EFOREIGN;
     }
-    twl_segment_close(&segment);
-    return rc;
+    *ret_entry = (struct segment_entry){ .header = segment.header, .file_bytes = segment.file_bytes };
+    strcpy(ret_entry->name, name);
+    return 1;
 }
 
 static int by_sequence(const void *a, const void *b)
@@ -123,64 +136,237 @@ static int by_sequence(const void *a, const void *b)
     return (x->header.sequence > y->header.sequence) - (x->header.sequence < y->header.sequence);
 }
 
-static int check_set(const struct segment_set *set, struct twinlog_report *ret_report)
+/* ---- the set as a whole ------------------------------------------------------------------------ */
+
+/* A set in the making: all entries by sequence. */
+struct loading {
+    struct io *io;
+    const struct segment_set_options *options;
+    struct segment_entry *entries;
+    size_t count;
+    struct twinlog_report *report;
+};
+
+static int report_foreign(const struct loading *l, const struct segment_entry *entry)
 {
-    for (size_t i = 0; i < set->count; i++) {
-        const struct segment_entry *entry = &set->entries[i];
-        uint64_t expected = i == 0 ? 1 : set->entries[i - 1].header.sequence + 1;
-        if (memcmp(entry->header.log_id, set->entries[0].header.log_id, LOG_ID_BYTES) != 0 ||
-            entry->header.sequence < expected) {
-            twl_report(ret_report, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_DID_REFUSE, TWINLOG_EFOREIGN,
-                       "%s belongs to another log, or is a second copy; move it out of the directory",
-                       entry->name);
-            twl_report_place(ret_report, entry->name, entry->header.sequence, 0, 0);
-            return TWINLOG_EFOREIGN;
-        }
-        if (entry->header.sequence > expected) {
-            twl_report(ret_report, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
-                       "segments %llu to %llu are missing before %s; restore them from a copy",
-                       (unsigned long long)expected, (unsigned long long)entry->header.sequence - 1,
-                       entry->name);
-            twl_report_place(ret_report, entry->name, expected, 0, 0);
-            return TWINLOG_ECORRUPT;
-        }
+    twl_report(l->report, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_DID_REFUSE, TWINLOG_EFOREIGN,
+               "%s belongs to another log, or is a second copy; move it out of the directory", entry->name);
+    twl_report_place(l->report, entry->name, entry->header.sequence, 0, 0);
+    return TWINLOG_EFOREIGN;
+}
+
+static int report_missing(const struct loading *l, uint64_t first, uint64_t last,
+                          const struct segment_entry *before)
+{
+    twl_report(l->report, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
+               "segments %llu to %llu are missing before %s; restore them from a copy",
+               (unsigned long long)first, (unsigned long long)last, before->name);
+    twl_report_place(l->report, before->name, first, 0, 0);
+    return TWINLOG_ECORRUPT;
+}
+
+static int check_owners(const struct loading *l)
+{
+    for (size_t i = 1; i < l->count; i++) {
+        const struct segment_entry *entry = &l->entries[i];
+        if (memcmp(entry->header.log_id, l->entries[0].header.log_id, LOG_ID_BYTES) != 0 ||
+            entry->header.sequence == l->entries[i - 1].header.sequence)
+            return report_foreign(l, entry);
     }
     return 0;
+}
+
+static int check_length(const struct loading *l, const struct segment_entry *entry)
+{
+    if (entry->file_bytes >= entry->header.bytes)
+        return 0;
+    twl_report(l->report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
+               "%s was cut from %llu to %llu bytes; restore that file from a copy", entry->name,
+               (unsigned long long)entry->header.bytes, (unsigned long long)entry->file_bytes);
+    twl_report_place(l->report, entry->name, entry->header.sequence, entry->file_bytes,
+                     entry->header.bytes - entry->file_bytes);
+    return TWINLOG_ECORRUPT;
+}
+
+/* Waits for what a dead writer has in flight to land. */
+static int wait_for_dead_writer(const struct loading *l, const struct segment_entry *entry)
+{
+    struct io_file *file;
+    if (l->options->lock_wait_ms == 0)
+        return 0;
+    int rc = io_open(l->io, entry->name, 0, &file);
+    if (rc < 0)
+        return report_system(rc, "open", entry->name, l->report);
+    rc = twl_lock_patiently(file, l->options->lock_wait_ms);
+    io_close(file);
+    return rc < 0 ? report_system(rc, "lock", entry->name, l->report) : 0;
+}
+
+/* From the top down to the first that is begun; 0 = none is. */
+static int find_newest(const struct loading *l, size_t *ret_count)
+{
+    size_t count = l->count;
+    for (; count > 0; count--) {
+        struct segment_entry *entry = &l->entries[count - 1];
+        int rc = check_length(l, entry);
+        if (rc == 0)
+            rc = wait_for_dead_writer(l, entry);
+        if (rc < 0)
+            return rc;
+        rc = twl_segment_look(l->io, entry);
+        if (rc < 0)
+            return report_system(rc, "read", entry->name, l->report);
+        if (entry->first_lsn > 0)
+            break;
+    }
+    *ret_count = count;
+    return 0;
+}
+
+static bool begins_log(const struct segment_header *header)
+{
+    return header->start_lsn > 0 && header->previous == 0;
+}
+
+static uint64_t sequence_before(const struct segment_header *header)
+{
+    return header->start_lsn > 0 ? header->previous : header->sequence - 1;
+}
+
+/* Follows the path from entries[newest] down and marks it. */
+static int follow_path(const struct loading *l, size_t newest, bool *is_on_path, size_t *ret_oldest)
+{
+    size_t at = newest;
+    for (;;) {
+        const struct segment_header *header = &l->entries[at].header;
+        int rc = check_length(l, &l->entries[at]);
+        if (rc < 0)
+            return rc;
+        is_on_path[at] = true;
+        if (begins_log(header) || header->sequence <= l->options->first_sequence)
+            break;
+        uint64_t before = sequence_before(header);
+        size_t next = at;
+        while (next > 0 && l->entries[next - 1].header.sequence >= before)
+            next--;
+        if (next == at || l->entries[next].header.sequence != before)
+            return report_missing(l, at > 0 && next > 0 ? l->entries[next - 1].header.sequence + 1 : 1,
+                                  before, &l->entries[at]);
+        at = next;
+    }
+    /* the front is in a segment that was there when it was written down */
+    if (l->entries[at].header.sequence < l->options->first_sequence)
+        return report_missing(l, l->entries[newest].header.sequence + 1, l->options->first_sequence,
+                              &l->entries[newest]);
+    *ret_oldest = at;
+    return 0;
+}
+
+static int check_spares(const struct loading *l, size_t begun)
+{
+    for (size_t i = begun; i < l->count; i++) {
+        uint64_t expected = i == 0 ? 1 : l->entries[i - 1].header.sequence + 1;
+        if (l->entries[i].header.sequence != expected)
+            return report_missing(l, expected, l->entries[i].header.sequence - 1, &l->entries[i]);
+    }
+    return 0;
+}
+
+/* Puts the entries into the order of the set: the path, the spares, the retired. */
+static int arrange(const struct loading *l, const bool *is_on_path, size_t begun, struct segment_set *ret_set)
+{
+    struct segment_set set = { .max_sequence = l->entries[l->count - 1].header.sequence };
+    set.entries = calloc(l->count, sizeof(*set.entries));
+    if (!set.entries)
+        return report_system(-ENOMEM, "list", l->entries[0].name, l->report);
+    size_t at = 0;
+    for (size_t i = 0; i < begun; i++)
+        if (is_on_path[i])
+            set.entries[at++] = l->entries[i];
+    set.begun = at;
+    for (size_t i = begun; i < l->count; i++)
+        set.entries[at++] = l->entries[i];
+    set.spares = at - set.begun;
+    for (size_t i = 0; i < begun; i++)
+        if (!is_on_path[i])
+            set.entries[at++] = l->entries[i];
+    set.retired = at - set.begun - set.spares;
+    for (size_t i = 0; i < l->count; i++) {
+        set.max_number = max_u64(set.max_number, twl_segment_name_number(set.entries[i].name));
+        set.is_managed = set.is_managed || (set.entries[i].header.incompatible & FEATURE_MANAGED) != 0;
+    }
+    *ret_set = set;
+    return 0;
+}
+
+/* The front: as the state file has it, unless a reset came after that. */
+static int find_first_lsn(const struct loading *l, struct segment_set *set)
+{
+    struct segment_entry *oldest = &set->entries[0];
+    int rc = twl_segment_look(l->io, oldest);
+    if (rc < 0)
+        return report_system(rc, "read", oldest->name, l->report);
+    set->first_lsn = max_u64(oldest->first_lsn, 1);
+    if (oldest->header.sequence == l->options->first_sequence)
+        set->first_lsn = max_u64(set->first_lsn, l->options->first_lsn);
+    return 0;
+}
+
+static int make_set(const struct loading *l, struct segment_set *ret_set)
+{
+    bool *is_on_path = calloc(l->count, sizeof(*is_on_path));
+    size_t begun, oldest;
+    int rc = is_on_path ? check_owners(l) : report_system(-ENOMEM, "list", l->entries[0].name, l->report);
+    if (rc == 0)
+        rc = find_newest(l, &begun);
+    if (rc == 0)
+        rc = check_spares(l, begun);
+    if (rc == 0 && begun == 0) /* spares only: the first segment is begun by its header */
+        rc = report_missing(l, 1, l->entries[0].header.sequence, &l->entries[0]);
+    if (rc == 0)
+        rc = follow_path(l, begun - 1, is_on_path, &oldest);
+    if (rc == 0)
+        rc = arrange(l, is_on_path, begun, ret_set);
+    free(is_on_path);
+    if (rc == 0) {
+        rc = find_first_lsn(l, ret_set);
+        if (rc < 0)
+            twl_segment_set_free(ret_set);
+    }
+    return rc;
 }
 
 int twl_segment_set_load(struct io *io, const struct segment_set_options *options,
                          struct segment_set *ret_set, struct twinlog_report *ret_report)
 {
-    struct segment_set set = { 0 };
+    struct loading l = { .io = io, .options = options, .report = ret_report };
     struct name_list list = { 0 };
-    struct cursor cursor = { .window_bytes = FIRST_LOOK_BYTES };
     int rc = options->remove_temporaries ? io->ops->list(io, remove_temporary, io) : 0;
     if (rc == 0)
         rc = io->ops->list(io, collect_name, &list);
     if (rc == 0 && list.count > 0) {
-        set.entries = calloc(list.count, sizeof(*set.entries));
-        if (!set.entries)
+        l.entries = calloc(list.count, sizeof(*l.entries));
+        if (!l.entries)
             rc = -ENOMEM;
     }
     if (rc < 0)
         twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
                    "cannot list the log's directory: %s", twinlog_strerror(rc));
     for (size_t i = 0; rc == 0 && i < list.count; i++) {
-        rc = load_entry(io, list.names[i], options, &cursor, &set.entries[i], ret_report);
-        set.count += rc == 0;
+        rc = load_entry(io, list.names[i], &l.entries[l.count], ret_report);
+        l.count += rc > 0;
+        rc = rc > 0 ? 0 : rc;
     }
-    twl_cursor_free(&cursor);
     free(list.names);
-    if (rc == 0 && set.count > 0) {
-        qsort(set.entries, set.count, sizeof(*set.entries), by_sequence);
-        rc = check_set(&set, ret_report);
+    struct segment_set set = { .first_lsn = 1 };
+    if (rc == 0 && l.count > 0) {
+        qsort(l.entries, l.count, sizeof(*l.entries), by_sequence);
+        rc = make_set(&l, &set);
     }
-    if (rc < 0) {
-        twl_segment_set_free(&set);
-        return rc;
-    }
-    *ret_set = set;
-    return 0;
+    free(l.entries);
+    if (rc == 0)
+        *ret_set = set;
+    return rc;
 }
 
 void twl_segment_set_free(struct segment_set *set)
@@ -189,10 +375,150 @@ void twl_segment_set_free(struct segment_set *set)
     *set = (struct segment_set){ 0 };
 }
 
-int64_t twl_segment_set_newest(const struct segment_set *set)
+static int open_once(struct io *io, const struct segment_set_options *options, struct state *state,
+                     uint64_t *ret_generation, struct segment_set *set, struct twinlog_report *report)
 {
-    int64_t index = (int64_t)set->count - 1;
-    while (index >= 0 && set->entries[index].first_lsn == 0)
-        index--;
-    return index;
+    struct segment_set_options with_front = *options;
+    int rc = twl_state_read(io, state, report);
+    if (rc == -ENOENT) {
+        *state = (struct state){ 0 };
+        rc = 0;
+    }
+    if (rc < 0)
+        return rc;
+    *ret_generation = state->header.generation;
+    with_front.first_sequence = state->header.first_sequence;
+    with_front.first_lsn = state->header.first_lsn;
+    rc = twl_segment_set_load(io, &with_front, set, report);
+    if (rc == 0 && set->begun > 0 && state->header.generation > 0 &&
+        memcmp(state->header.log_id, set->entries[0].header.log_id, LOG_ID_BYTES) != 0) {
+        twl_report(report, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_DID_REFUSE, TWINLOG_EFOREIGN,
+                   "the file %s belongs to another log; restore the right one from a copy", STATE_NAME);
+        twl_report_place(report, STATE_NAME, 0, 0, 0);
+        twl_segment_set_free(set);
+        rc = TWINLOG_EFOREIGN;
+    }
+    if (rc == 0 && set->is_managed && state->header.generation == 0) {
+        twl_report(report, TWINLOG_FOUND_BAD_STATE, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
+                   "the file %s is missing; restore it from a copy, or `twinlog repair` the log", STATE_NAME);
+        twl_report_place(report, STATE_NAME, 0, 0, 0);
+        twl_segment_set_free(set);
+        rc = TWINLOG_ECORRUPT;
+    }
+    if (rc < 0)
+        twl_state_free(state);
+    return rc;
+}
+
+/* Did a trim or a cut happen while the set was looked at? */
+static bool has_changed(struct io *io, uint64_t generation)
+{
+    struct state now = { 0 };
+    struct twinlog_report report;
+    bool is_changed = twl_state_read(io, &now, &report) == 0 && now.header.generation != generation;
+    twl_state_free(&now);
+    return is_changed;
+}
+
+int twl_segment_set_open(struct io *io, const struct segment_set_options *options, struct state *ret_state,
+                         struct segment_set *ret_set, struct twinlog_report *ret_report)
+{
+    struct state state = { 0 };
+    struct twinlog_report report;
+    int rc = 0;
+    bool is_alone = options->lock_wait_ms > 0; /* a writer, so nobody else changes anything */
+    for (unsigned tries = 1;; tries++) {
+        uint64_t generation = 0;
+        rc = open_once(io, options, &state, &generation, ret_set, &report);
+        bool may_be_moving = rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN || rc == -ENOENT;
+        if (!may_be_moving || is_alone || tries == MOVING_SET_TRIES ||
+            (tries >= SET_TRIES && !has_changed(io, generation)))
+            break;
+    }
+    if (rc < 0) {
+        *ret_report = report;
+        return rc;
+    }
+    if (ret_state)
+        *ret_state = state;
+    else
+        twl_state_free(&state);
+    return 0;
+}
+
+/* ---- looking closer ---------------------------------------------------------------------------- */
+
+static int look_at_first_group(const struct segment *segment, uint64_t *ret_first_lsn)
+{
+    struct cursor cursor = { .window_bytes = FIRST_LOOK_BYTES };
+    twl_cursor_begin(&cursor, segment, twl_position_before(segment));
+    int rc = twl_cursor_enter_group(&cursor);
+    *ret_first_lsn = rc > 0 ? cursor.group.first_lsn : 0;
+    twl_cursor_free(&cursor);
+    return rc < 0 ? rc : 0;
+}
+
+int twl_segment_look(struct io *io, struct segment_entry *entry)
+{
+    struct segment segment;
+    if (entry->is_known)
+        return 0;
+    int rc = twl_segment_open_valid(io, entry->name, &segment);
+    if (rc < 0)
+        return rc;
+    if (segment.header.segment_id != entry->header.segment_id)
+        rc = TWINLOG_ECORRUPT;
+    if (rc == 0)
+        rc = twl_segment_read_footer(&segment, &entry->footer);
+    if (rc >= 0) {
+        entry->is_sealed = rc > 0;
+        entry->first_lsn = entry->header.start_lsn;
+        rc = 0;
+        if (entry->first_lsn == 0 && entry->is_sealed)
+            entry->first_lsn = entry->footer.first_lsn;
+        else if (entry->first_lsn == 0)
+            rc = look_at_first_group(&segment, &entry->first_lsn);
+    }
+    twl_segment_close(&segment);
+    entry->is_known = rc == 0;
+    return rc;
+}
+
+uint64_t twl_segment_set_bound(const struct segment_set *set, size_t index)
+{
+    uint64_t start_lsn = index + 1 < set->begun ? set->entries[index + 1].header.start_lsn : 0;
+    return start_lsn > 0 ? start_lsn : UINT64_MAX;
+}
+
+int64_t twl_segment_set_find(struct io *io, struct segment_set *set, uint64_t lsn)
+{
+    size_t low = 0, high = set->begun; /* entries below low begin at or before lsn, from high on behind it */
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int rc = twl_segment_look(io, &set->entries[middle]);
+        if (rc < 0)
+            return rc;
+        if (set->entries[middle].first_lsn <= lsn)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low > 0 ? (int64_t)low - 1 : 0;
+}
+
+int64_t twl_segment_set_find_time(struct io *io, struct segment_set *set, int64_t time_ns)
+{
+    size_t low = 0, high = set->begun > 0 ? set->begun - 1 : 0; /* all below low are older */
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int rc = twl_segment_look(io, &set->entries[middle]);
+        if (rc < 0)
+            return rc;
+        const struct segment_entry *entry = &set->entries[middle];
+        if (entry->is_sealed && entry->footer.peak_ns < time_ns)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return (int64_t)low;
 }

@@ -62,8 +62,33 @@ same()
     count "$1" "$got"
 }
 
-# fill LOG LINES: a log of that many lines, closed.
-fill() { seq "$2" | "$twinlog" append "$1" || echo "FAILED: filling $1"; }
+# fill LOG LINES [OPTION...]: a log of the numbers from 1 to that, closed.
+fill()
+{
+    log=$1
+    lines=$2
+    shift 2
+    seq "$lines" | "$twinlog" append "$log" "$@" || count "fill $log" 1
+}
+
+# holds NAME LOG FIRST LAST: the log's records are the numbers FIRST to LAST.
+holds()
+{
+    "$twinlog" cat "$2" >out 2>err || cat err
+    seq "$3" "$4" >want
+    same "$1" want out
+}
+
+# segment_files LOG: how many there are.
+segment_files() { find "$1" -name '*.twl' | wc -l; }
+
+# spoil LOG TEXT: a wrong byte in the first place of that text. file is where.
+spoil()
+{
+    file=$(grep -lF "$2" "$1"/*.twl)
+    offset=$(grep -abo "$2" "$file" | cut -d : -f 1)
+    printf X | dd of="$file" bs=1 seek="$offset" conv=notrunc 2>dd.err || cat dd.err
+}
 
 # ---- round trips -------------------------------------------------------------------------------
 
@@ -170,6 +195,10 @@ test_options()
     append_with --pad
     append_with --segment 64K
     append_with --max-record 1K
+    append_with --prepare written
+    append_with --prepare allocated --segment 64K
+    append_with --prepare sparse
+    append_with --keep-bytes 1G --keep-records 1M --keep-time 7d
     status "probe" 0 "$twinlog" probe . --json
     for path in uring uring-linked; do
         if grep -qE "\"path\":\"$path\",\"is_direct\":[a-z]+,\"works\":true" out; then
@@ -181,6 +210,67 @@ test_options()
     done
     status "cat after all of them" 0 "$twinlog" cat options
     same "every line is there" want out
+}
+
+test_times()
+{
+    echo one | "$twinlog" append timed
+    between=$(date +%s.%N)
+    echo two | "$twinlog" append timed
+    echo two >want
+    for zone in UTC0 AAA-5:30 BBB8; do
+        TZ=$zone
+        export TZ
+        for format in '%FT%T.%N%:z' '%F %T.%N'; do
+            status "cat --since in $zone" 0 "$twinlog" cat timed --since "$(date -d "@$between" "+$format")"
+            same "begins with the first record of that time" want out
+        done
+    done
+    unset TZ
+    status "cat --since in UTC" 0 "$twinlog" cat timed --since "$(date -u -d "@$between" +%FT%T.%NZ)"
+    same "begins there, too" want out
+    status "cat --since --reverse" 0 "$twinlog" cat timed --reverse \
+        --since "$(date -u -d "@$between" +%FT%T.%NZ)"
+    same "ends there" want out
+    printf 'one\ntwo\n' >want
+    for time in 1h 2d '2000-02-29 00:00' 2000-01-01T00:00Z 1960-01-01T00:00:00.5-08:00; do
+        status "cat --since $time" 0 "$twinlog" cat timed --since "$time"
+        same "prints both records" want out
+    done
+    status "cat --since of a day to come" 0 "$twinlog" cat timed --since '2200-01-01 00:00'
+    same "prints nothing" /dev/null out
+    echo one >want
+    status "cat --since --to" 0 "$twinlog" cat timed --since 1d --to 1
+    same "ends there" want out
+}
+
+test_reverse()
+{
+    fill backwards 5000 --segment 64K
+    seq 5000 -1 1 >want
+    status "cat --reverse" 0 "$twinlog" cat backwards --reverse
+    same "prints the newest first" want out
+    status "cat --reverse --mmap" 0 "$twinlog" cat backwards --reverse --mmap
+    same "the same through a mapping" want out
+    seq 3000 -1 1001 >want
+    status "cat --reverse of a range" 0 "$twinlog" cat backwards --reverse --from 1001 --to 3000
+    same "prints that range" want out
+    printf '2\n1\n' >want
+    status "cat --reverse --since" 0 "$twinlog" cat backwards --reverse --since 1h --to 2
+    same "prints the same as without --reverse" want out
+    echo 5000 >want
+    status "cat --reverse --to beyond the end" 0 "$twinlog" cat backwards --reverse --from 5000 --to 9999
+    same "begins with the newest" want out
+    status "cat --reverse --from beyond the end" 0 "$twinlog" cat backwards --reverse --from 5001
+    same "prints nothing" /dev/null out
+    status "cat --reverse --since of a day to come" 0 "$twinlog" cat backwards --reverse --since '2200-01-01 00:00'
+    same "prints nothing" /dev/null out
+    "$twinlog" append blank </dev/null
+    status "cat --reverse of an empty log" 0 "$twinlog" cat blank --reverse
+    same "prints nothing" /dev/null out
+    seq 5000 >want
+    status "cat --mmap" 0 "$twinlog" cat backwards --mmap
+    same "prints the same as without" want out
 }
 
 # ---- JSON --------------------------------------------------------------------------------------
@@ -215,8 +305,19 @@ test_json()
         return
     fi
     is_json "cat --json is JSON" out
-    for command in stat verify probe; do
+    printf '\377"' | "$twinlog" meta json --set "$(printf 'a\001b')"
+    "$twinlog" cursors json --set "$(printf 'a"b')=3"
+    for command in stat verify cursors meta probe; do
         status "$command --json" 0 "$twinlog" "$command" json --json
+        is_json "$command --json is JSON" out
+    done
+    for command in backup repair; do
+        status "$command --json" 0 "$twinlog" "$command" json --output "json.$command" --json
+        is_json "$command --json is JSON" out
+    done
+    for command in 'trim json --before 2' 'trim json --after 3' 'reset json --next 7 --force'; do
+        # shellcheck disable=SC2086 # words
+        status "$command --json" 0 "$twinlog" $command --json
         is_json "$command --json is JSON" out
     done
     status "bench --json" 0 "$twinlog" bench . --json --threads 2 --seconds 1
@@ -237,12 +338,42 @@ test_stat_and_verify()
     says "verify counts the records" out '^sound: 1000 sound records, 0 findings$'
 }
 
+test_stat_segments()
+{
+    fill many 60000 --segment 64K
+    files=$(segment_files many)
+    status "stat of many segments" 0 "$twinlog" stat many
+    says "has a heading" out '^sequence +state +first LSN +last LSN +used +size +lives +newest record \(UTC\) +file$'
+    says "shows the first" out '^ +1  sealed +1 +[0-9]+ .* 64\.0 KiB +0  20[0-9-]{8} [0-9:]{8}  0+1\.twl$'
+    says "shows the newest" out '^ +[0-9]+  active +[0-9]+ +60000 '
+    says "and how many it leaves out" out "^ +\.\.\. +$((files - 20)) more: --all shows them\$"
+    count "it shows 20" $(($(grep -c '\.twl$' out) - 20))
+    status "stat --all" 0 "$twinlog" stat many --all
+    count "shows every segment" $(($(grep -c '\.twl$' out) - files))
+    status "stat --json" 0 "$twinlog" stat many --json
+    count "has every segment" $(($(grep -o '"state":' out | wc -l) - files))
+    says "with LSNs and times" out '"sequence":1,"state":"sealed","file":"0+1\.twl",.*"first_lsn":1,.*"first_time":"20'
+    status "stat without cursors" 0 "$twinlog" stat many
+    says "says so" out '^cursors +0$'
+    says "and counts values" out '^values +0, 0 bytes$'
+    "$twinlog" cursors many --set fast=59999
+    "$twinlog" cursors many --set slow=59000
+    "$twinlog" meta many --set schema --value seven
+    status "stat with cursors" 0 "$twinlog" stat many
+    says "names the slowest" out "^cursors +2; 'slow' is 1000 records behind\$"
+    says "and counts values" out '^values +1, 5 bytes$'
+    status "stat --json with cursors" 0 "$twinlog" stat many --json
+    says "lists them" out \
+        '"cursors":\[\{"name":"fast","lsn":59999,"behind":1\},\{"name":"slow","lsn":59000,"behind":1000\}\]'
+    says "and the values' sizes" out '"values":\[\{"name":"schema","size":5\}\]'
+}
+
 test_bench_and_probe()
 {
     mkdir measured
     status "bench" 0 "$twinlog" bench measured --threads 4 --size 1K --seconds 1
     for row in 'work +4 threads, records of 1024 bytes' 'appends/s +[1-9]' 'MB/s +[0-9]' \
-        'appends per sync +[1-9]' 'latency +p50 .*p99 .*p99.9 .*max' 'path +[a-z]' 'floor without log +[1-9]'; do
+        'appends per sync +[1-9]' 'segments +[0-9]+ begun' 'latency +p50 .*p99 .*p99.9 .*max' 'path +[a-z]' 'floor without log +[1-9]'; do
         says "bench prints a row" out "^$row"
     done
     status "bench of records that are too large" 1 "$twinlog" bench measured --size 5M --seconds 1
@@ -258,6 +389,302 @@ test_bench_and_probe()
     wait "$pid" 2>/dev/null || got=$?
     count "bench ends by the signal that it gets" $((got != 143))
     count "bench and probe leave nothing behind" "$(find measured -mindepth 1 | wc -l)"
+}
+
+# ---- removing ----------------------------------------------------------------------------------
+
+# begun LOG: how many segments have records.
+begun() { "$twinlog" stat "$1" | sed -n 's/^segments *//p'; }
+
+test_trim()
+{
+    fill trimmed 20000 --segment 64K
+    before=$(begun trimmed)
+    status "trim --before" 0 "$twinlog" trim trimmed --before 10001
+    says "says what was freed" out \
+        '^Removed 10000 records and [1-9][0-9]* segments, .* KiB\. The log begins at LSN 10001\.$'
+    says "and what stays" out "^Segment file [0-9]+\.twl stays until"
+    holds "the other records are there" trimmed 10001 20000
+    count "segments are gone" $(($(begun trimmed) >= before))
+    status "cat of what was trimmed" 1 "$twinlog" cat trimmed --from 5
+    says "says so" err 'removed from the front'
+    status "trim of what is gone already" 0 "$twinlog" trim trimmed --before 500
+    says "removes nothing" out '^Nothing was removed. The log begins at LSN 10001\.$'
+    status "trim --keep-records" 0 "$twinlog" trim trimmed --keep-records 6000 --json
+    says "removes the others" out '^\{"first_lsn":14001,"removed_records":4000,"removed_segments":[1-9]'
+    status "trim --keep-time" 0 "$twinlog" trim trimmed --keep-time 1d
+    says "keeps what is younger" out '^Nothing was removed. The log begins at LSN 14001\.$'
+    status "trim with several limits" 0 "$twinlog" trim trimmed --before 2 --keep-records 10 --keep-time 7d
+    says "the one that removes most counts" out 'begins at LSN 19991\.$'
+    holds "the newest ten are there" trimmed 19991 20000
+    status "trim of everything" 0 "$twinlog" trim trimmed --before 20001
+    says "leaves an empty log" out 'The log is empty; the next record gets LSN 20001\.$'
+    status "cat of it" 0 "$twinlog" cat trimmed
+    same "prints nothing" /dev/null out
+    echo more | "$twinlog" append trimmed --print-lsn >out
+    says "the LSNs go on" out '^20001$'
+    status "verify after all that" 0 "$twinlog" verify trimmed
+
+    fill sized 20000 --segment 64K
+    status "trim --keep-bytes" 0 "$twinlog" trim sized --keep-bytes 512K
+    says "removes segments" out '^Removed [1-9][0-9]* records and [1-9]'
+    status "stat after that" 0 "$twinlog" stat sized
+    says "seven or eight are left, as the newest may be larger" out '^segments +[78]$'
+
+    fill aged 5000 --segment 64K
+    status "trim --keep-time 0s" 0 "$twinlog" trim aged --keep-time 0s
+    says "removes every full segment" out '^Removed [1-9][0-9]* records and [1-9]'
+    echo next | "$twinlog" append aged --print-lsn >out
+    says "and the LSNs go on" out '^5001$'
+}
+
+# begins_behind LOG LSN: its first LSN is larger.
+begins_behind() { "$twinlog" stat "$1" | awk -v lsn="$2" '/^first LSN/ { is_behind = $3 > lsn } END { exit !is_behind }'; }
+
+test_trim_held()
+{
+    fill held 20000 --segment 64K
+    "$twinlog" cursors held --set fast=15000
+    "$twinlog" cursors held --set slow=100
+    status "trim behind a cursor" 0 "$twinlog" trim held --before 5001
+    says "keeps what it has not passed" out 'The log begins at LSN 101\.$'
+    says "and says who holds it" out "^Cursor 'slow' holds the rest, .*: move it .*, or use --past-cursors\.\$"
+    status "trim --json behind a cursor" 0 "$twinlog" trim held --before 5001 --json
+    says "says so too" out '"held_by":"cursor","holder":"slow","held_bytes":[1-9]'
+    status "trim --past-cursors" 0 "$twinlog" trim held --before 5001 --past-cursors
+    holds "removes it all the same" held 5001 20000
+    status "cursors" 0 "$twinlog" cursors held
+    says "the slow one was moved" out '^slow +5000 +15000$'
+    says "the fast one was not" out '^fast +15000 +5000$'
+
+    seq 20001 40000 >in
+    status "append with a limit" 0 "$twinlog" append held --segment 64K --keep-bytes 256K <in
+    holds "keeps what a cursor holds" held 5001 40000
+    "$twinlog" cursors held --remove slow
+    "$twinlog" cursors held --remove fast
+    mkfifo limited.feed
+    "$twinlog" append held --segment 64K --keep-bytes 256K <limited.feed &
+    limited=$!
+    exec 3>limited.feed
+    seq 40001 60000 >&3
+    got=0
+    wait_until begins_behind held 40000 || got=1
+    count "without a cursor the limit removes the oldest" "$got"
+    exec 3>&-
+    got=0
+    wait "$limited" || got=$?
+    count "and the append ends well" "$got"
+    status "cat" 0 "$twinlog" cat held
+    says "the newest are there" out '^60000$'
+}
+
+test_cut()
+{
+    fill shortened 20000 --segment 64K
+    "$twinlog" cursors shortened --set reader=15000
+    status "trim --after" 0 "$twinlog" trim shortened --after 12345
+    says "says what comes next" out '^Removed 7655 records\. The next record gets LSN 12346\.$'
+    holds "what was before is there" shortened 1 12345
+    status "cursors" 0 "$twinlog" cursors shortened
+    says "the cursor was moved back" out '^reader +12345 +0$'
+    echo 12346 | "$twinlog" append shortened --print-lsn >out
+    says "the LSNs go on there" out '^12346$'
+    holds "with the new record" shortened 1 12346
+    status "trim --after the end" 0 "$twinlog" trim shortened --after 20000
+    says "does nothing" out '^Nothing was removed\. The next record gets LSN 12347\.$'
+    status "trim --before" 0 "$twinlog" trim shortened --before 10001
+    status "trim --after what was trimmed" 1 "$twinlog" trim shortened --after 9999
+    says "says what can be done" err '--after 10000 is the least'
+    holds "and removes nothing" shortened 10001 12346
+    status "trim --after, all that is there" 0 "$twinlog" trim shortened --after 10000 --json
+    says "says so in JSON" out '^\{"removed_records":2346,"next_lsn":10001\}$'
+    status "cat of it" 0 "$twinlog" cat shortened
+    same "prints nothing" /dev/null out
+    status "verify after all that" 0 "$twinlog" verify shortened
+
+    fill restarted 10
+    status "trim --after 0" 0 "$twinlog" trim restarted --after 0
+    echo again | "$twinlog" append restarted --print-lsn >out
+    says "begins at LSN 1 again" out '^1$'
+}
+
+test_reset()
+{
+    fill anew 100
+    "$twinlog" cursors anew --set reader=50
+    "$twinlog" meta anew --set kept --value yes
+    status "reset of a log with records" 1 "$twinlog" reset anew --next 5000
+    says "counts them" err "'anew' holds 100 records, LSN 1 to 100"
+    says "and asks for --force" err '--force'
+    holds "leaves them alone" anew 1 100
+    status "reset --force" 0 "$twinlog" reset anew --next 5000 --force
+    says "says what it did" out '^Removed 100 records\. The next record gets LSN 5000\.$'
+    echo 5000 | "$twinlog" append anew --print-lsn >out
+    says "the next record has that LSN" out '^5000$'
+    holds "and is alone" anew 5000 5000
+    status "meta --get" 0 "$twinlog" meta anew --get kept
+    says "values stay" out '^yes$'
+    status "cursors" 0 "$twinlog" cursors anew
+    says "cursors move to the front" out '^reader +4999 +1$'
+    status "cursors --set to 0" 0 "$twinlog" cursors anew --set late=0
+    echo 5000 >want
+    status "cursors" 0 "$twinlog" cursors anew
+    says "what is kept is behind it" out '^late +[0-9]+ +1$'
+    status "cat --cursor of one that has seen nothing" 0 "$twinlog" cat anew --cursor late
+    same "begins with the first record" want out
+    "$twinlog" append unused </dev/null
+    status "reset of an empty log" 0 "$twinlog" reset unused --next 42
+    says "needs no --force" out '^Nothing was removed\. The next record gets LSN 42\.$'
+    status "verify" 0 "$twinlog" verify unused
+}
+
+# ---- cursors and values ------------------------------------------------------------------------
+
+test_cursors()
+{
+    fill consumed 100
+    status "cursors where there is none" 0 "$twinlog" cursors consumed
+    says "says so" out '^There is no cursor\.$'
+    status "cursors --json" 0 "$twinlog" cursors consumed --json
+    says "has an empty list" out '^\{"first_lsn":1,"last_lsn":100,"cursors":\[\]\}$'
+    status "cursors --set" 0 "$twinlog" cursors consumed --set billing=90
+    same "says nothing" /dev/null out
+    status "cursors --set to 0" 0 "$twinlog" cursors consumed --set a=b=0
+    status "cursors" 0 "$twinlog" cursors consumed
+    says "has a heading" out '^cursor +LSN +behind$'
+    says "shows how far one is behind" out '^billing +90 +10$'
+    says "and the other" out '^a=b +0 +100$'
+    status "cursors --set beyond the end" 1 "$twinlog" cursors consumed --set billing=101
+    says "says what to do" err "stat DIR"
+    status "cursors --json of two" 0 "$twinlog" cursors consumed --json
+    says "lists them" out '"cursors":\[\{"name":"a=b","lsn":0,"behind":100\},\{"name":"billing","lsn":90,"behind":10\}\]'
+    status "cursors --remove" 0 "$twinlog" cursors consumed --remove a=b
+    status "cursors --remove again" 1 "$twinlog" cursors consumed --remove a=b
+    says "says that there is none" err "There is no such cursor"
+    "$twinlog" trim consumed --before 51 >out
+    status "cursors --set behind what was trimmed" 1 "$twinlog" cursors consumed --set late=49
+    says "says why" err 'were removed'
+    status "cursors --set to the front" 0 "$twinlog" cursors consumed --set late=50
+    status "cursors" 0 "$twinlog" cursors consumed
+    says "all that is kept is behind it" out '^late +50 +50$'
+}
+
+test_meta()
+{
+    fill noted 3
+    status "meta where there is no value" 0 "$twinlog" meta noted
+    says "says so" out '^There is no value\.$'
+    status "meta --set --value" 0 "$twinlog" meta noted --set schema --value 7
+    same "says nothing" /dev/null out
+    printf '\0\377two\nlines' >in
+    status "meta --set from standard input" 0 "$twinlog" meta noted --set raw <in
+    status "meta --get" 0 "$twinlog" meta noted --get raw
+    same "the value comes back, byte for byte" in out
+    status "meta --set of nothing" 0 "$twinlog" meta noted --set void </dev/null
+    status "meta --get of it" 0 "$twinlog" meta noted --get void
+    same "is nothing" /dev/null out
+    status "meta" 0 "$twinlog" meta noted
+    says "lists names and sizes" out '^raw +11$'
+    says "also of an empty one" out '^void +0$'
+    status "meta --json" 0 "$twinlog" meta noted --json
+    says "lists values, too" out '\{"name":"schema","size":1,"value":"7"\}'
+    says "in base64 what is not UTF-8" out '\{"name":"raw","size":11,"value_base64":"AP90d28KbGluZXM="\}'
+    head -c 4096 /dev/urandom >in
+    status "meta --set of 4096 bytes" 0 "$twinlog" meta noted --set raw <in
+    status "meta --get of it" 0 "$twinlog" meta noted --get raw
+    same "comes back whole" in out
+    head -c 4097 /dev/zero >in
+    status "meta --set of 4097 bytes" 1 "$twinlog" meta noted --set raw <in
+    says "is refused" err 'larger than 4096 bytes'
+    status "meta --value of 4097 bytes" 1 "$twinlog" meta noted --set raw --value "$(seq -s ' ' 1100 | head -c 4097)"
+    says "is refused, too" err 'larger than 4096 bytes'
+    got=0
+    "$twinlog" meta noted --set raw <&- 2>err || got=$?
+    count "meta --set without standard input" $((got != 1))
+    status "meta --remove" 0 "$twinlog" meta noted --remove void
+    status "meta --remove again" 1 "$twinlog" meta noted --remove void
+    says "says that there is none" err 'There is no such value'
+    status "meta --get of what is not there" 1 "$twinlog" meta noted --get void
+    says "says so" err "cannot get value 'void' of 'noted'"
+    status "meta --set of a strange name" 0 "$twinlog" meta noted --set "$(printf 'a\033[31m')" --value 1
+    status "meta" 0 "$twinlog" meta noted
+    says "shows it without what a terminal would act upon" out '^a\?\[31m +1$'
+    holds "the records are as they were" noted 1 3
+}
+
+# ---- copies ------------------------------------------------------------------------------------
+
+test_backup()
+{
+    fill precious 20000 --segment 64K
+    "$twinlog" cursors precious --set reader=7
+    "$twinlog" meta precious --set schema --value 3
+    status "backup" 0 "$twinlog" backup precious --output precious.copy
+    says "says what it did" out \
+        '^LSN 1 to 20000 in [0-9]+ segments: [0-9.]+ [KM]iB linked, .* cloned, [0-9.]+ KiB copied$'
+    holds "everything is there" precious.copy 1 20000
+    status "cursors of the backup" 0 "$twinlog" cursors precious.copy
+    says "are there" out '^reader +7 '
+    status "meta of the backup" 0 "$twinlog" meta precious.copy --get schema
+    says "is there" out '^3$'
+    status "verify of the backup" 0 "$twinlog" verify precious.copy
+    says "is sound" out '^sound: 20000 sound records'
+    status "backup to where something is" 1 "$twinlog" backup precious --output precious.copy
+    says "says what to do" err 'must not exist, or be empty'
+    status "backup --copy" 0 "$twinlog" backup precious --output precious.bytes --copy --json
+    says "links and clones nothing" out '"linked_bytes":0,"cloned_bytes":0,"copied_bytes":[1-9]'
+
+    seq 20001 30000 >in
+    status "append to the backup" 0 "$twinlog" append precious.copy --segment 64K <in
+    status "trim of the log" 0 "$twinlog" trim precious --before 20001 --past-cursors
+    holds "each goes its own way" precious.copy 1 30000
+    status "verify of the backup after that" 0 "$twinlog" verify precious.copy
+    status "backup of an empty log" 0 "$twinlog" backup precious --output precious.empty
+    says "has no records" out '^no records in '
+    status "cat of it" 0 "$twinlog" cat precious.empty
+    same "prints nothing" /dev/null out
+    echo next | "$twinlog" append precious.empty --print-lsn >out
+    says "the LSNs go on there, too" out '^20001$'
+}
+
+test_repair()
+{
+    seq -f 'record %g of many' 5000 >in
+    status "append" 0 "$twinlog" append broken --segment 64K <in
+    "$twinlog" cursors broken --set reader=4000
+    status "repair of a sound log" 0 "$twinlog" repair broken --output broken.same
+    says "says that nothing was lost" out '^nothing was lost: 5000 records copied, 0 lost, LSN 1 to 5000$'
+    status "cat of the new log" 0 "$twinlog" cat broken.same
+    same "is the same" in out
+    status "cat --json of both" 0 "$twinlog" cat broken --json
+    mv out want
+    status "cat --json of both" 0 "$twinlog" cat broken.same --json
+    same "with LSNs and times" want out
+
+    spoil broken 'record 500 '
+    status "repair of a damaged log" 3 "$twinlog" repair broken --output broken.left
+    says "names the place" out "^damage: segment 1, 0+1\.twl, offset [0-9]+, LSN 500"
+    says "and counts" out '^repaired with losses: 4999 records copied, 1 lost, LSN 1 to 5000$'
+    status "cat of what is left" 0 "$twinlog" cat broken.left
+    grep -v '^record 500 ' in >want
+    same "is everything else" want out
+    status "cat of the next LSN" 0 "$twinlog" cat broken.left --from 501 --to 501
+    says "every other record has its LSN" out '^record 501 '
+    status "verify of what is left" 0 "$twinlog" verify broken.left
+    status "cursors of what is left" 0 "$twinlog" cursors broken.left
+    says "are there" out '^reader +4000 +1000$'
+    status "repair --json" 3 "$twinlog" repair broken --output broken.json --json
+    says "says so, too" out '"losses":\[\{"finding":"damage","action":"skip",.*"first_lsn":500,'
+    says "with the numbers" out '"records":4999,"lost_records":1,"first_lsn":1,"last_lsn":5000,"is_complete":false\}$'
+    status "repair to where something is" 1 "$twinlog" repair broken --output broken.left
+    says "says what to do" err 'must not exist, or be empty'
+    for command in backup repair; do
+        status "$command where no directory may be made" 1 "$twinlog" "$command" broken.left --output missing/log
+        says "says what to do" err 'directory that shall contain the new one'
+        status "$command of a log that is missing" 1 "$twinlog" "$command" missing --output broken.new
+        count "makes nothing" "$(find . -maxdepth 1 -name broken.new | wc -l)"
+    done
+    status "backup of a damaged log" 3 "$twinlog" backup broken --output broken.copy --copy
 }
 
 # ---- appending while somebody looks ------------------------------------------------------------
@@ -324,6 +751,169 @@ test_slow_pipe()
     says "the log was closed" out '^left +closed by its last writer$'
 }
 
+# start_follower COMMAND...: its output goes to followed, its errors to followed.err.
+start_follower()
+{
+    : >followed
+    "$@" >>followed 2>followed.err &
+    follower=$!
+}
+
+# stop_follower SIGNAL: got is its status.
+stop_follower()
+{
+    kill "-$1" "$follower"
+    got=0
+    wait "$follower" || got=$?
+}
+
+# append_line LINE: through the writer, and waits until it is durable.
+append_line()
+{
+    echo "$1" >&3
+    read -r lsn <&4
+}
+
+# prints NAME LINE: the follower has printed it, or does so now.
+prints()
+{
+    got=0
+    wait_until grep -qx "'$2'" followed || got=1
+    count "$1" "$got"
+}
+
+test_follow()
+{
+    fill followed.log 3
+    start_follower env --default-signal=INT "$twinlog" cat followed.log --follow
+    prints "cat --follow prints what is there" 3
+    start_writer followed.log
+    append_line four
+    prints "and what comes later" four
+    append_line five
+    prints "and after that" five
+    stop_follower INT
+    count "it ends on SIGINT with status 0" "$got"
+    same "without a word" /dev/null followed.err
+
+    start_follower "$twinlog" cat followed.log --follow --from 5 --mmap --json
+    prints "cat --follow --mmap --json prints what is there" '{"lsn":5,.*"data":"five"}'
+    append_line six
+    prints "and what comes later" '{"lsn":6,.*"data":"six"}'
+    stop_follower TERM
+    count "it ends on SIGTERM with status 0" "$got"
+
+    start_follower "$twinlog" cat followed.log --follow --since '2200-01-01 00:00'
+    status "cat --follow --to" 0 "$twinlog" cat followed.log --follow --from 5 --to 6
+    printf 'five\nsix\n' >want
+    same "ends there by itself" want out
+    "$twinlog" cat followed.log --follow --from 6 --to 7 >ranged &
+    ranged=$!
+    append_line seven
+    got=0
+    wait "$ranged" || got=$?
+    count "also when the last one comes later" "$got"
+    printf 'six\nseven\n' >want
+    same "and has printed both" want ranged
+    stop_follower HUP
+    count "it ends on SIGHUP with status 0" "$got"
+    same "nothing was younger than --since" /dev/null followed
+
+    { timeout 60 "$twinlog" cat followed.log --follow; echo $? >ended; } | head -n 1 >out
+    says "a reader that leaves gets what was there" out '^1$'
+    says "and ends cat --follow" ended '^(0|141)$'
+    stop_writer TERM
+
+    start_follower "$twinlog" cat followed.log --follow
+    prints "cat --follow without a writer" seven
+    status "trim --after while somebody follows" 0 "$twinlog" trim followed.log --after 4
+    got=0
+    wait "$follower" || got=$?
+    count "cat --follow of records that were cut off fails" $((got != 1))
+    says "and says why" followed.err 'cut off'
+}
+
+# is_at CURSOR LSN: of the log "shipped".
+is_at() { "$twinlog" cursors shipped | grep -qE "^$1 +$2 "; }
+
+test_cat_cursor()
+{
+    fill shipped 25000
+    status "cat --cursor of a new one" 0 "$twinlog" cat shipped --cursor mail --to 12000
+    seq 12000 >want
+    same "prints from the beginning" want out
+    is_at mail 12000
+    count "and makes the cursor" $?
+    status "cat --cursor again" 0 "$twinlog" cat shipped --cursor mail
+    seq 12001 25000 >want
+    same "goes on behind it" want out
+    status "cat --cursor at the end" 0 "$twinlog" cat shipped --cursor mail
+    same "prints nothing" /dev/null out
+    status "cat --cursor that has passed --to" 0 "$twinlog" cat shipped --cursor mail --to 5
+    same "prints nothing" /dev/null out
+    is_at mail 25000
+    count "and leaves the cursor where it is" $?
+    got=0
+    "$twinlog" cat shipped --cursor lost >/dev/full 2>err || got=$?
+    count "cat --cursor to a full disk fails" $((got != 1))
+    is_at lost '[0-9]+'
+    count "and does not make the cursor" $(($? != 1))
+
+    start_writer shipped
+    append_line next
+    start_follower "$twinlog" cat shipped --cursor mail --follow
+    prints "cat --cursor --follow goes on behind it" next
+    got=0
+    wait_until is_at mail 25001 || got=1
+    count "and moves it when it has caught up" "$got"
+    append_line last
+    prints "and prints what comes later" last
+    stop_follower TERM
+    count "it ends with status 0" "$got"
+    is_at mail 25002
+    count "and the cursor is behind the last record" $?
+    stop_writer TERM
+    status "trim" 0 "$twinlog" trim shipped --after 100
+    is_at mail 100
+    count "a cut moves it back" $?
+    echo other | "$twinlog" append shipped
+    status "cat --cursor after a cut" 0 "$twinlog" cat shipped --cursor mail
+    says "goes on behind the cut" out '^other$'
+}
+
+test_beside_writer()
+{
+    fill busy 10
+    start_writer busy
+    append_line eleven
+    for command in 'trim busy --before 5' 'trim busy --after 5' 'reset busy --next 5 --force'; do
+        # shellcheck disable=SC2086 # words
+        status "$command beside a writer" 1 "$twinlog" $command
+        says "says why" err 'Another process is writing it'
+        says "and what to do" err 'Stop it and try again'
+    done
+    status "repair beside a writer" 1 "$twinlog" repair busy --output busy.new
+    says "says what to do" err 'stop it first'
+    status "cursors --set beside a writer" 0 "$twinlog" cursors busy --set reader=11
+    status "cursors beside a writer" 0 "$twinlog" cursors busy
+    says "shows it" out '^reader +11 +0$'
+    append_line twelve
+    status "cursors after one more record" 0 "$twinlog" cursors busy
+    says "it is behind" out '^reader +11 +1$'
+    status "meta --set beside a writer" 0 "$twinlog" meta busy --set schema --value 9
+    status "meta --get beside a writer" 0 "$twinlog" meta busy --get schema
+    says "shows it" out '^9$'
+    status "backup beside a writer" 0 "$twinlog" backup busy --output busy.copy
+    says "has what is durable" out '^LSN 1 to 12 in '
+    status "stat beside a writer" 0 "$twinlog" stat busy
+    says "shows the active segment" out '^ +1  active +1 +12 '
+    says "and the cursor" out "^cursors +1; 'reader' is 1 record behind\$"
+    stop_writer TERM
+    status "cursors after the writer has gone" 0 "$twinlog" cursors busy
+    says "they are as they were" out '^reader +11 +1$'
+    status "trim after it has gone" 0 "$twinlog" trim busy --before 5
+}
+
 test_million()
 {
     seq 1000000 >in
@@ -339,13 +929,23 @@ test_million()
 
 test_missing()
 {
-    for command in cat stat verify; do
+    for command in cat stat verify cursors meta; do
         status "$command of a log that is missing" 1 "$twinlog" "$command" missing
         says "names it and says what to do" err "'missing': No such file|Check the path"
         mkdir -p hollow
         status "$command of an empty directory" 1 "$twinlog" "$command" hollow
         echo text >file
         status "$command of a file" 1 "$twinlog" "$command" file
+    done
+    for command in 'trim --before 2' 'trim --after 2' 'reset --next 2' 'cursors --set a=0' 'meta --set a --value b' \
+        'cat --cursor a'; do
+        # shellcheck disable=SC2086 # words
+        status "$command of a log that is missing" 1 "$twinlog" $command missing
+        says "names it and says what to do" err "'missing': No such file|Check the path"
+        # shellcheck disable=SC2086
+        status "$command of an empty directory" 1 "$twinlog" $command hollow
+        # shellcheck disable=SC2086
+        status "$command of a file" 1 "$twinlog" $command file
     done
     for command in probe bench; do
         status "$command in a directory that is missing" 1 "$twinlog" "$command" missing
@@ -397,9 +997,7 @@ test_damage()
 {
     seq -f 'record %g of a thousand' 1000 >in
     status "append" 0 "$twinlog" append damaged <in
-    file=$(grep -lF 'record 500 ' damaged/*.twl)
-    offset=$(grep -abo 'record 500 ' "$file" | cut -d : -f 1)
-    printf X | dd of="$file" bs=1 seek="$offset" conv=notrunc 2>dd.err || cat dd.err
+    spoil damaged 'record 500 '
 
     status "verify of a log with a wrong byte" 3 "$twinlog" verify damaged
     says "names the segment, file, offset and LSN" out \
@@ -442,6 +1040,7 @@ test_full()
     (ulimit -f 6000 && exec "$twinlog" append full --print-lsn) <in >lsns 2>err || got=$?
     count "a log that cannot grow ends with an error" $((got != 1))
     says "and the reason is there" err 'File too large'
+    says "and which line was refused" err 'line [0-9]+ of the input was not appended, nor was what comes after it'
     lsn=$(tail -n 1 lsns)
     if [ -n "$lsn" ]; then
         says "the last LSN that was printed is the last durable one" err "LSN 11 to $lsn of this run are durable"
@@ -489,9 +1088,10 @@ test_permissions()
 test_output()
 {
     fill shown 1000
-    for command in cat stat verify probe; do
+    for command in cat stat verify cursors meta probe 'cat --reverse' 'cat --follow' 'trim --before 2'; do
         got=0
-        "$twinlog" "$command" shown >/dev/full 2>err || got=$?
+        # shellcheck disable=SC2086 # words
+        "$twinlog" $command shown >/dev/full 2>err || got=$?
         count "$command to a full disk" $((got != 1))
         says "says so" err 'standard output: No space left'
     done
@@ -522,7 +1122,8 @@ test_usage()
     status "no command" 2 "$twinlog"
     status "no such command" 2 "$twinlog" mend used
     says "names it" err "'mend'"
-    for command in append cat stat verify bench probe; do
+    commands='append cat stat verify trim reset cursors meta backup repair bench probe'
+    for command in $commands; do
         status "$command without a directory" 2 "$twinlog" "$command" </dev/null
         says "points to --help" err "Try 'twinlog $command --help'"
         status "$command of two directories" 2 "$twinlog" "$command" used used </dev/null
@@ -536,7 +1137,7 @@ test_usage()
         says "shows the version" out '^twinlog [0-9]+\.[0-9]+\.[0-9]+$'
     done
     status "--help" 0 "$twinlog" --help
-    for command in append cat stat verify bench probe; do
+    for command in $commands; do
         says "lists $command" out "^  $command "
     done
     status "--version" 0 "$twinlog" --version
@@ -553,6 +1154,50 @@ test_usage()
         status "cat --from '$number'" 2 "$twinlog" cat used --from "$number"
     done
     status "bench --threads 0" 2 "$twinlog" bench used --threads 0
+
+    for options in '--prepare well' '--keep-bytes 0' '--keep-records 0' '--keep-time 0s' '--keep-time 5'; do
+        # shellcheck disable=SC2086 # words
+        status "append $options" 2 "$twinlog" append used $options </dev/null
+    done
+    for options in '--from 1 --since 1d' '--since 1d --cursor a' '--cursor a --from 1' '--reverse --follow' \
+        '--reverse --cursor a' '--follow --null --json'; do
+        # shellcheck disable=SC2086 # words
+        status "cat $options" 2 "$twinlog" cat used $options
+    done
+    for time in '' now 5 5x 5mm -5m 10:00 2026-11-20 '2026-11-20 ' 2026-11-20T10 2026-11-20X10:00 2026-02-29T10:00 \
+        2026-13-01T10:00 2026-00-10T10:00 2026-11-31T10:00 2026-11-20T24:00 2026-11-20T10:60 2026-11-20T10:00:60 \
+        2026-11-20T10:00:00. 2026-11-20T10:00Zz 2026-11-20T10:00+0100 2026-11-20T10:00+24:00 26-11-20T10:00 \
+        '20 6-11-20 10:00' 2400-01-01T00:00Z 99999999999999999999s 300000d; do
+        status "cat --since '$time'" 2 "$twinlog" cat used --since "$time"
+        says "shows what it takes" err "2026-11-20T10:00:00Z"
+    done
+
+    for options in '' '--json' '--past-cursors' '--after 1 --before 2' '--after 1 --past-cursors' '--before 0' \
+        '--after -1' '--keep-bytes 0' '--keep-records 0' '--keep-time' '--keep-time 1w'; do
+        # shellcheck disable=SC2086 # words
+        status "trim $options" 2 "$twinlog" trim used $options
+    done
+    status "reset without --next" 2 "$twinlog" reset used --force
+    status "reset --next 0" 2 "$twinlog" reset used --next 0
+    long=$(seq -s x 100 | head -c 64)
+    for options in '--set a' '--set a=' '--set a=x' '--set =1' "--set $long=1" '--remove' "--remove $long" \
+        '--set a=1 --remove a' '--set a=1 --set b=1' '--remove a --json'; do
+        # shellcheck disable=SC2086 # words
+        status "cursors $options" 2 "$twinlog" cursors used $options
+    done
+    for options in "--get $long" '--get a --set b' '--set a --set b' '--value b' '--get a --value b' \
+        '--remove a --value b' '--get a --json'; do
+        # shellcheck disable=SC2086 # words
+        status "meta $options" 2 "$twinlog" meta used $options </dev/null
+    done
+    status "meta --set of an empty name" 2 "$twinlog" meta used --set '' --value 1
+    for command in backup repair; do
+        status "$command without --output" 2 "$twinlog" "$command" used
+        says "asks for it" err '--output NEW'
+        status "$command to an empty name" 2 "$twinlog" "$command" used --output ''
+        status "$command of two directories" 2 "$twinlog" "$command" used new --output other
+    done
+    holds "the log is as it was" used 1 3
 }
 
 test_lines
@@ -560,11 +1205,25 @@ test_null
 test_framed
 test_large
 test_ranges
+test_times
+test_reverse
 test_options
 test_json
 test_stat_and_verify
+test_stat_segments
 test_bench_and_probe
+test_trim
+test_trim_held
+test_cut
+test_reset
+test_cursors
+test_meta
+test_backup
+test_repair
 test_slow_pipe
+test_follow
+test_cat_cursor
+test_beside_writer
 test_million
 test_missing
 test_foreign

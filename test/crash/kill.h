@@ -1,13 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the processes of crash-kill share. Three kinds of them:
- *   - a writer lives, appends from many threads, and is killed. A log goes through several lives;
+ * What the processes of crash-kill and crash-soak share. Five kinds of them:
+ *   - a writer lives, appends from many threads, changes the log otherwise, and is killed. A log goes
+ *     through many lives;
  *   - a witness reads along, beside the writers, the dead and the living;
+ *   - a consumer does so with a cursor of its own, which it moves behind what it has read;
+ *   - a copier makes backups, and looks at them;
  *   - the judge, who started them, opens the log afterwards and compares it with their notes.
  *
  * The notes are in memory that outlives those who write it. A writer notes that a record was begun
  * before it hands it over, that it was accepted with which LSN, and that it was acknowledged, afterwards:
- * killed in between, it has claimed too little and never too much.
+ * killed in between, it has claimed too little and never too much. Every other change is noted in the same
+ * way, what was so before it and what will be so after it (kill_world.c).
+ *
+ * Cuts give LSNs away a second time. They are counted, and whoever notes an LSN notes how many cuts were
+ * done before and begun after: what a later cut did to it can then be told, and what nobody can tell,
+ * because it was happening at the same time, is not asked.
  */
 #ifndef TWL_CRASH_KILL_H
 #define TWL_CRASH_KILL_H
@@ -15,6 +23,7 @@
 #include "../sim/rng.h"
 #include "payload.h"
 
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,43 +32,188 @@
 
 #define MAX_WRITERS 64u
 #define MAX_LIVES 3u         /* in one cycle, between two judgements */
+#define MAX_WITNESSES 4u     /* processes */
 #define NOTES_MAX (1u << 15) /* records of one writer in one life */
-#define SEEN_MAX (1u << 20)  /* highest LSN the witness can note */
-#define NOT_OPEN UINT64_MAX
+#define WINDOW (1u << 20)    /* no log of these tests has so many records at a time */
+#define MAX_CUTS (1u << 16)
+#define NOTHING UINT64_MAX
+#define UNKNOWN (NOTHING - 1)
+#define PATIENCE_MS 60000
+
+/* An LSN in the history of the log: with the number of cuts that were done when it was noted. */
+#define STAMP_BITS 16u
+static inline uint64_t stamp(uint64_t lsn, uint32_t since)
+{
+    return lsn << STAMP_BITS | since;
+}
+static inline uint64_t stamp_lsn(uint64_t stamp)
+{
+    return stamp >> STAMP_BITS;
+}
+static inline uint32_t stamp_since(uint64_t stamp)
+{
+    return (uint32_t)(stamp & ((1u << STAMP_BITS) - 1));
+}
+
+/* ---- what was done to the log but for appends (kill_world.c) ------------------------------------ */
+
+/* Something with a value, or with none: NOTHING. While it is being changed it may have either of two. */
+struct changing {
+    _Atomic uint64_t value[2];
+    _Atomic uint32_t state; /* value[state & 1] holds; with IS_CHANGING set maybe the other one does */
+};
+#define IS_CHANGING 2u
+
+enum {
+    CURSORS = 3, /* of the writer */
+    VALUES = 3,
+};
+
+/* One thread of the writer changes it, or the judge when there is none. */
+struct world {
+    _Atomic uint32_t cuts_begun, cuts_done;
+    uint64_t keep[MAX_CUTS]; /* newest LSN that is left: 0 by a reset, NOTHING when it did not happen */
+    uint64_t next[MAX_CUTS]; /* the first LSN that is given away after it, NOTHING when it did not happen */
+    struct {                 /* of the cut that is begun and not done */
+        uint64_t next_lsn;   /* of a reset, 0 = it is a cut */
+        uint64_t front;      /* before it */
+        uint64_t lsn;        /* a record that was there before, and that it removes */
+        struct payload payload;
+    } evidence;
+
+    /* The first LSN that is kept; both are the same when no reset or trim is going on. */
+    _Atomic uint64_t front_least, front_most; /* most: NOTHING while a retention may move it any time,
+                                                 UNKNOWN while a trim does that was given no LSN */
+    _Atomic uint64_t front_asked;   /* a trim that is going on may move it up to here, retention or not */
+    _Atomic uint64_t front_highest; /* ever, but for what a retention did not tell */
+    _Atomic uint64_t floor_least, floor_most; /* cursors were moved to floor - 1, where they were behind it */
+    _Atomic uint64_t floor_highest;           /* ever */
+    _Atomic uint64_t retained;                /* that retention keeps so many records: a stamp */
+
+    struct changing cursor[CURSORS]; /* stamps */
+    struct changing value[VALUES];   /* versions; what a version holds is said by its number */
+};
+
+void world_clear(struct world *world);
+
+/* Newest LSN that is left of those that were there when `since` cuts were done: certainly, or if also the
+ * cut did not happen that is not done yet. */
+uint64_t world_keeps(const struct world *world, uint32_t since);
+/* Smallest LSN that was given away again by the cuts from `since` to before `end`. */
+uint64_t world_gave_again(const struct world *world, uint32_t since, uint32_t end);
+/* The same, as far as the log knows: a reset removes what tells of cuts before it. */
+uint64_t world_gives_again(const struct world *world, uint32_t since, uint32_t end);
+
+/* Compares an open log with what may be, and notes what is; nobody else changes it meanwhile, but a
+ * retention the front, and a consumer its cursor. A cut that was interrupted is known by the record that
+ * it removes. */
+void world_settle(struct world *world, struct twinlog *log, bool is_retaining);
+/* Before a life begins that may move the front any time, as long as it keeps so many records. */
+void world_expect_retention(struct world *world, uint64_t keep_records);
+/* Cursors will be moved there, and have been. */
+void world_expect_floor(struct world *world, uint64_t lsn);
+void world_set_floor(struct world *world, uint64_t lsn);
+bool world_may_be_cut(const struct world *world); /* a cut was interrupted, and nobody has looked since */
+/* The names in a copy, which was begun when the values had these versions. */
+void world_versions(const struct world *world, uint64_t ret_versions[VALUES]);
+void world_check_copy(const struct world *world, const uint64_t versions[VALUES], struct twinlog *log);
+
+void begin_change(struct changing *changing, uint64_t value);
+void end_change(struct changing *changing);
+uint64_t current(const struct changing *changing);
+
+void name_cursor(unsigned index, char ret_name[TWINLOG_NAME_BYTES]);
+void name_value(unsigned index, char ret_name[TWINLOG_NAME_BYTES]);
+/* False: that version is that there is none. */
+bool fill_value(uint64_t version, unsigned char ret_data[TWINLOG_VALUE_BYTES], size_t *ret_size);
+
+/* ---- a writer ---------------------------------------------------------------------------------- */
+
+struct record_note {
+    uint64_t lsn;
+    uint32_t since, until; /* cuts that were done before, and begun after it was accepted */
+};
 
 /* Of one writer thread in one life. [that thread writes; the judge reads when the process is dead] */
 struct notes {
-    _Atomic uint64_t begun;    /* records that may be there */
-    _Atomic uint64_t accepted; /* valid entries of `lsn` */
-    _Atomic uint64_t acked;    /* of them, those that must be there */
-    _Atomic uint64_t durable;  /* newest durable LSN that the log admitted to */
-    uint64_t lsn[NOTES_MAX];   /* of record 0, 1, 2, ... */
+    _Atomic uint64_t begun;               /* records that may be there */
+    _Atomic uint64_t accepted;            /* valid entries of `record` */
+    _Atomic uint64_t acked;               /* of them, those that must be there */
+    _Atomic uint64_t durable;             /* newest durable LSN that the log admitted to: a stamp */
+    struct record_note record[NOTES_MAX]; /* 0, 1, 2, ... */
 };
+
+struct writer;
 
 struct life {
     uint64_t name; /* [const while it lives] different for every life */
     struct twinlog_options options;
     uint32_t writers;
-    _Atomic uint64_t opened_last; /* last LSN when the log was open, NOT_OPEN before */
+    uint32_t change_one_in;       /* how often the first writer does something else than append; 0 = never */
+    bool is_retaining;            /* the options say so */
+    bool is_alone;                /* nobody appends during a cut */
+    bool has_reader;              /* one that is attached to its log */
+    uint64_t most_lsn;            /* no reset goes beyond it */
+    const struct writer *changer; /* the first writer [writers' process] */
+
+    _Atomic bool is_finished; /* its writers are done */
+    _Atomic bool is_open;
+    _Atomic uint64_t opened_last; /* last LSN when the log was open: a stamp */
     _Atomic bool must_stop;       /* the judge asks for a clean close */
     _Atomic int error;            /* why it gave up */
     struct twinlog_report report; /* of its opening */
+    _Atomic uint64_t trims, cuts, resets, names, rolls, recycled;
     struct notes notes[MAX_WRITERS];
 };
 
-struct witness {
-    _Atomic bool must_stop; /* nothing more will be appended: read to the end, then leave */
-    _Atomic int error;
-    _Atomic uint64_t wrong_lsn; /* a record that was not the same when it was read again */
-    uint64_t last_lsn;
-    uint64_t openings, records;
-    struct twinlog_report report;
-    _Atomic uint64_t digest[SEEN_MAX + 1]; /* of each record it was given, by LSN; 0 = none */
+/* ---- those beside it --------------------------------------------------------------------------- */
+
+/* What a reader was given: of each LSN the last record. Whoever writes it fills in the digest last. */
+struct sightings {
+    _Atomic uint64_t openings, records, cuts, prunes;
+    _Atomic uint64_t max_lsn;
+    struct {
+        _Atomic uint64_t stamp;
+        _Atomic uint64_t digest; /* 0 = none */
+    } seen[WINDOW];
 };
 
-struct shared {
-    struct life lives[MAX_LIVES];
-    struct witness witness;
+enum habit {
+    HABIT_WANDER,    /* reads to the end again and again, from somewhere */
+    HABIT_FOLLOW,    /* waits at the end */
+    HABIT_FOLLOW_FD, /* the same, by epoll */
+    HABIT_BACKWARDS,
+    HABITS,
+};
+
+struct witness {
+    enum habit habit; /* [const while it lives] */
+    uint32_t flags;   /* of its readers */
+    struct rng rng;
+    _Atomic bool must_stop; /* nothing more will be appended: read to the end, then leave */
+    uint64_t final_lsn;     /* where it ended, 0 = there was nothing */
+    struct sightings sightings;
+};
+
+#define CONSUMER_NAME "consumer"
+
+struct consumer {
+    struct rng rng;
+    uint32_t pause_us; /* after each move of its cursor, at most */
+    _Atomic bool must_stop;
+    _Atomic uint64_t least; /* stamp of what its cursor has reached; 0 = none was set */
+    _Atomic uint64_t most;  /* LSN of what it may have reached */
+    _Atomic uint64_t records, moves;
+};
+
+struct copier {
+    struct rng rng;
+    uint32_t rounds;   /* backups to make */
+    uint32_t pause_ms; /* before each, at most */
+    char dir[300];     /* where to */
+    _Atomic bool must_stop;
+    _Atomic uint64_t copies, refusals, records, linked_bytes, copied_bytes;
+    struct sightings sightings;
 };
 
 /* One thing done wrong on purpose, to see that it is found. */
@@ -68,37 +222,126 @@ enum lie {
     LIE_ACK,    /* a writer takes an accepted record for an acknowledged one */
     LIE_BYTES,  /* a writer hands over a record with one bit changed */
     LIE_READER, /* the witness notes a record it was not given */
+    LIE_CUT,    /* a writer notes a cut that it did not make */
+    LIE_TRIM,   /* a writer notes a trim that it did not make */
+    LIE_NAME,   /* a writer notes a cursor or a value that it did not set */
+    LIES,
 };
 
-pid_t fork_writer(const char *dir, struct life *life, enum lie lie);
-pid_t fork_witness(const char *dir, struct witness *witness, struct rng rng, enum lie lie);
+struct shared {
+    enum lie lie;
+    _Atomic bool has_complaint; /* of a process that found a violation */
+    char complaint[512];
+    struct world world;
+    struct life lives[MAX_LIVES];
+    struct sightings attached; /* of the readers inside the writers */
+    struct witness witness[MAX_WITNESSES];
+    struct consumer consumer;
+    struct copier copier;
+};
+
+pid_t fork_writer(const char *dir, struct shared *shared, struct life *life);
+pid_t fork_witness(const char *dir, struct shared *shared, struct witness *witness);
+pid_t fork_consumer(const char *dir, struct shared *shared);
+pid_t fork_copier(const char *dir, struct shared *shared);
+
+/* One writer thread: kill_writer.c, and kill_changer.c for what is no append. */
+struct writer {
+    struct twinlog *log;
+    struct shared *shared;
+    struct life *life;
+    struct notes *notes;
+    struct payload next;
+    uint64_t newest; /* number + 1 of its newest acknowledged record since the last cut; 0 = none */
+    struct rng rng;
+    unsigned char record[PAYLOAD_MAX_BYTES];
+};
+int change_something(struct writer *writer);
+/* Appends wait while there is a cut that has to be alone. */
+void hold_appends(struct life *life);
+void let_append(struct life *life);
+int append_while_held(struct writer *writer);
+
+/* A reader inside the writer, until *must_stop: 0, or an error. */
+int read_attached(struct twinlog *log, struct shared *shared, struct rng rng, const _Atomic bool *must_stop);
 
 /* ---- the judge --------------------------------------------------------------------------------- */
 
-/* What is known of a log. */
+/* What is known of a log that nobody writes. */
 struct book {
-    uint64_t *digest; /* of record lsn at [lsn]; room for SEEN_MAX */
-    uint64_t last;
+    uint64_t *digest;     /* of record lsn at [lsn % WINDOW] */
+    uint64_t first, last; /* none: last = first - 1 */
+    uint32_t since;       /* cuts that were done */
     bool exists;
 };
 
 struct verdict {
     uint64_t acked, unacked; /* found of this cycle's records */
-    uint64_t last, file_bytes;
+    uint64_t cut, trimmed;   /* acknowledged, and removed since */
+    uint64_t file_bytes;
     uint32_t finding; /* of the first opening after the lives */
 };
 
-/* Opens the log after `lives` lives, checks it against their notes and the witness's, appends some more
- * and closes. `is_at_once`: the last writer may still be on its way out. The witness is told to stop when
- * the last record is appended, and awaited. */
-struct verdict judge(const char *dir, struct book *book, const struct shared *shared, unsigned lives,
+/* Opens the log after `lives` lives, checks it against their notes, appends some more and closes.
+ * `is_at_once`: the last writer may still be on its way out. */
+struct verdict judge(const char *dir, struct book *book, struct shared *shared, unsigned lives,
                      bool is_at_once, struct rng *rng);
-void check_witness(const struct book *book, const struct witness *witness);
+/* What was seen and not cut off is in the book. `who` saw it. */
+void check_sightings(const struct book *book, const struct world *world, const struct sightings *sightings,
+                     const char *who);
+void check_consumer(const struct world *world, const struct consumer *consumer, struct twinlog *log);
+/* After a copier was killed: the copy is complete, or it can't be opened. */
+void check_broken_copy(const struct copier *copier);
+
+/* ---- processes and the place where they meet (kill_process.c) ----------------------------------- */
+
+struct place {
+    char directory[256]; /* which was made */
+    char log[300], copy[300];
+    const char *program;
+    char command_line[512];
+    uint64_t seed, cycle;
+    bool has_terminal;
+    enum lie lie;
+};
+extern struct place place;
+
+void make_place(const char *parent);
+void remove_directory(const char *path); /* with the files in it */
+void remove_place(void);
+void keep_arguments(int argc, char **argv);
+void *map_shared(size_t bytes);
+int64_t now_ns(void); /* CLOCK_MONOTONIC */
+void pause_a_moment(void);
+uint64_t parse_number(const char *text, uint64_t least, uint64_t most); /* ends the program if it is none */
+
+/* A child that ends with its parent. In the parent: its id. */
+pid_t fork_child(struct shared *shared, void (*run)(void *context), void *context);
+/* True when the process is gone. */
+bool await(pid_t pid, int64_t ns);
+/* Its status. Ends the program if it does not end in time, or has found a violation. */
+int reap(pid_t pid, const char *who);
+/* The same, and it must have ended well. */
+void reap_well(pid_t pid, const char *who);
+/* Ends the program if a process that goes on has found a violation. */
+void check_complaints(void);
+
+void erase_progress(void);
+
+/* Prints what happened and how to do it again; ends the program. In a child: tells the parent. */
+_Noreturn void violation(const char *format, ...) __attribute__((format(printf, 1, 2)));
+_Noreturn void give_up(const char *what);
+
+/* ---- lives (kill_life.c) ----------------------------------------------------------------------- */
 
 /* Options as a life may have them, but for the I/O path. */
-void choose_options(struct rng *rng, struct twinlog_options *options);
-
-/* Prints what happened and how to do it again; ends the program. */
-_Noreturn void violation(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void choose_options(struct rng *rng, bool may_retain, struct twinlog_options *options);
+/* All of a life but the I/O path. `is_at_once`: the one before may still be dying. */
+void prepare_life(struct life *life, struct world *world, uint64_t name, uint32_t writers, bool is_at_once,
+                  struct rng *rng);
+/* Until the log is open, or the process is gone. */
+void await_open(const struct life *life, pid_t pid);
+/* The life is over: it must have left no error. True if it was killed. */
+bool check_death(const struct life *life, int status);
 
 #endif

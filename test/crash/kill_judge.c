@@ -2,13 +2,14 @@
 /*
  * The oracle. After one or more lives it looks at the log from outside, opens it, reads all of it and
  * compares every byte with what the writers noted:
- *   O1 every acknowledged record is there, byte for byte
- *   O2 what is there is a gap-free prefix of the order in which it was accepted
- *   O3 nothing that was never appended, nothing twice, nothing of an older generation
- *   O4 a record that was not acknowledged is wholly there or wholly absent
+ *   O1 every acknowledged record is there, byte for byte, unless it was cut off or trimmed
+ *   O2 what is there is a gap-free piece of the order in which it was accepted
+ *   O3 nothing that was never appended, nothing twice, nothing that was cut off before
+ *   O4 a record that was not acknowledged is wholly there or wholly absent; so are a cut and a trim
  *   O5 looking, reading, verifying and opening again give the same answer
  *   O6 what is appended now is there the next time, with all that was there before
- *   O8 what the witness was given is there
+ *   O8 what a reader was given is there
+ * and the front of the log, the cursors and the values with what they were set to.
  */
 #define _GNU_SOURCE
 #include "kill.h"
@@ -16,172 +17,248 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define AT_ONCE_WAIT_MS 20000u
 #define NAME_OF_JUDGE UINT64_C(0xffffffff00000000)
 
-struct owner { /* who has an LSN, by the writers' notes */
+/* A record that may have an LSN, by the writers' notes. */
+struct candidate {
     const struct life *life;
     uint32_t writer;
+    bool is_certain; /* acknowledged, and no cut can have removed it */
     uint64_t sequence;
+    size_t next; /* of the same LSN: index + 1 */
 };
 
 struct court {
     const char *dir;
     struct book *book;
-    const struct shared *shared;
+    struct shared *shared;
     unsigned lives;
     struct rng *rng;
     struct twinlog *log;
-    uint64_t start[MAX_LIVES], end[MAX_LIVES]; /* a life's records are start + 1 ... end */
-    struct owner *owner;                       /* of book->last + 1, ... */
-    uint64_t taken[MAX_LIVES][MAX_WRITERS];    /* 1: its unnoted record was found */
+    uint64_t first, last; /* of the log; last = first - 1 if it is empty */
+    struct candidate *candidates;
+    size_t count;
+    size_t *by_lsn;                        /* of first, first + 1, ...: index + 1 of a candidate */
+    bool is_taken[MAX_LIVES][MAX_WRITERS]; /* its unnoted record was found */
+    uint64_t judges_first;                 /* LSN of the judge's own first record */
     struct verdict verdict;
 };
 
-void choose_options(struct rng *rng, struct twinlog_options *options)
+static uint64_t min(uint64_t a, uint64_t b)
 {
-    static const uint64_t segment_bytes[] = { 64u << 10, 128u << 10, 512u << 10, 2u << 20 };
-    const uint64_t largest_buffer = UINT64_C(1) << 20;
-    uint64_t room;
-
-    options->segment_bytes = segment_bytes[rng_below(rng, 4)];
-    room = options->segment_bytes - 8192 < largest_buffer ? options->segment_bytes - 8192 : largest_buffer;
-    options->buffer_bytes = (uint32_t)(16384 + rng_below(rng, (room - 16384) / 4096 + 1) * 4096);
-    options->max_record_bytes = options->buffer_bytes - 8192;
-    if (options->max_record_bytes > PAYLOAD_MAX_BYTES)
-        options->max_record_bytes = PAYLOAD_MAX_BYTES;
-    options->spare_segments = rng_one_in(rng, 3) ? (uint32_t)rng_below(rng, 3) : 0;
+    return a < b ? a : b;
 }
 
-/* ---- from outside ------------------------------------------------------------------------------ */
+/* ---- reading ----------------------------------------------------------------------------------- */
 
-static void check_known(const struct book *book, const struct twinlog_record *record)
+/* What of the book must still be what it was. */
+static uint64_t book_end(const struct court *court)
+{
+    return min(court->book->last, world_keeps(&court->shared->world, court->book->since));
+}
+
+static bool is_in_book(const struct court *court, uint64_t lsn)
+{
+    return court->book->exists && lsn >= court->book->first && lsn <= book_end(court);
+}
+
+static uint64_t digest_of(const struct twinlog_record *record)
+{
+    return payload_digest(record->data, record->size, record->time_ns);
+}
+
+static void check_known(const struct court *court, const struct twinlog_record *record)
 {
     char text[128];
 
-    if (payload_digest(record->data, record->size, record->time_ns) == book->digest[record->lsn])
+    if (digest_of(record) == court->book->digest[record->lsn % WINDOW])
         return;
     payload_describe(record->data, record->size, text, sizeof(text));
     violation("O1: record %" PRIu64 " is not what it was when it was read before; now it has %s", record->lsn,
               text);
 }
 
-/* Calls `each` for every record from LSN 1; returns the last one. */
-static uint64_t read_all(struct court *court, struct twinlog *log,
-                         void (*each)(struct court *court, const struct twinlog_record *record))
+static struct twinlog_reader *open_reader(const struct court *court, struct twinlog *log,
+                                          struct twinlog_report *report)
 {
-    struct twinlog_report report = { 0 };
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_reader *reader;
-    struct twinlog_record record;
-    uint64_t last = 0;
     int result;
 
-    options.ret_report = &report;
+    options.flags = rng_one_in(court->rng, 2) ? TWINLOG_READER_MMAP : 0;
+    options.ret_report = report;
     result = log ? twinlog_reader_attach(log, &options, &reader)
                  : twinlog_reader_open(court->dir, &options, &reader);
     if (result == -ENOENT && !log && !court->book->exists)
-        return 0;
+        return NULL;
     if (result < 0)
-        violation("a reader cannot be opened: %s; %s", twinlog_strerror(result), report.text);
-    while ((result = twinlog_reader_next(reader, &record)) > 0) {
-        if (record.lsn != last + 1)
-            violation("O2: a reader returned record %" PRIu64 " after %" PRIu64, record.lsn, last);
-        last = record.lsn;
+        violation("a reader cannot be opened: %s; %s", twinlog_strerror(result), report->text);
+    return reader;
+}
+
+static void read_back(struct court *court, struct twinlog_reader *reader, uint64_t first, uint64_t last)
+{
+    struct twinlog_record record;
+    int result;
+
+    for (; (result = twinlog_reader_previous(reader, &record)) > 0; last--) {
+        if (record.lsn != last)
+            violation("O2: going back a reader returned record %" PRIu64 " in the place of %" PRIu64,
+                      record.lsn, last);
+        check_known(court, &record);
+    }
+    if (result < 0 || last != first - 1)
+        violation("going back a reader stopped before record %" PRIu64 ", the first is %" PRIu64 ": %s", last,
+                  first, twinlog_strerror(result));
+}
+
+struct range {
+    uint64_t first, last; /* 0 and 0: no records */
+};
+
+/* Calls `each` for every record. */
+static struct range read_all(struct court *court, struct twinlog *log,
+                             void (*each)(struct court *court, const struct twinlog_record *record))
+{
+    struct twinlog_report report = { 0 };
+    struct twinlog_reader *reader = open_reader(court, log, &report);
+    struct twinlog_record record;
+    struct range range = { 0 };
+    int result = 0;
+
+    while (reader && (result = twinlog_reader_next(reader, &record)) > 0) {
+        if (range.first == 0)
+            range.first = record.lsn;
+        else if (record.lsn != range.last + 1)
+            violation("O2: a reader returned record %" PRIu64 " after %" PRIu64, record.lsn, range.last);
+        range.last = record.lsn;
         each(court, &record);
     }
     if (result < 0)
-        violation("reading record %" PRIu64 " failed: %s; %s", last + 1, twinlog_strerror(result),
+        violation("reading record %" PRIu64 " failed: %s; %s", range.last + 1, twinlog_strerror(result),
                   report.text);
     twinlog_reader_close(reader);
-    return last;
+    return range;
 }
+
+/* ---- from outside ------------------------------------------------------------------------------ */
 
 static void only_known(struct court *court, const struct twinlog_record *record)
 {
-    if (record->lsn <= court->book->last)
-        check_known(court->book, record);
+    if (is_in_book(court, record->lsn))
+        check_known(court, record);
+}
+
+static int ignore_segment(void *context, const struct twinlog_segment *segment)
+{
+    uint64_t *files = context;
+
+    *files += segment->file_bytes > 0;
+    return 0;
 }
 
 static uint64_t verify_all(struct court *court)
 {
-    uint64_t records = 0;
-    const int result = twinlog_verify(court->dir, NULL, &records);
+    uint64_t records = 0, files = 0;
+    int result = twinlog_verify(court->dir, NULL, &records);
 
     if (result == -ENOENT && !court->book->exists)
         return 0;
     if (result < 0)
         violation("verify: %s", twinlog_strerror(result));
+    result = twinlog_segments(court->dir, ignore_segment, &files);
+    if (result < 0 || files == 0)
+        violation("the segments cannot be listed: %s", twinlog_strerror(result));
     return records;
 }
 
-static uint64_t inspect(struct court *court, struct twinlog_inspection *ret_inspection)
+static struct range inspect(struct court *court, struct twinlog_inspection *ret_inspection)
 {
     const int result = twinlog_inspect(court->dir, ret_inspection);
 
     if (result == -ENOENT && !court->book->exists)
-        return 0;
+        return (struct range){ 0 };
     if (result < 0 || ret_inspection->report.error != 0)
         violation("inspect: %s; %s", twinlog_strerror(result), ret_inspection->report.text);
     if (ret_inspection->has_writer)
         violation("inspect: nobody writes the log, but it says so");
-    return ret_inspection->last_lsn;
+    return (struct range){ ret_inspection->first_lsn,
+                           ret_inspection->first_lsn > 0 ? ret_inspection->last_lsn : 0 };
+}
+
+static uint64_t records_in(struct range range)
+{
+    return range.first > 0 ? range.last + 1 - range.first : 0;
+}
+
+static bool goes_on(struct range now, struct range before)
+{
+    return now.last >= before.last && (before.first == 0 || now.first == before.first);
 }
 
 /* Each of them sees the same log, unless a dead writer's last write lands in between; then the later sees
  * more. */
-static uint64_t look_from_outside(struct court *court)
+static struct range look_from_outside(struct court *court)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
-    const uint64_t inspected = inspect(court, &inspection);
-    const uint64_t read = read_all(court, NULL, only_known);
+    const struct range inspected = inspect(court, &inspection);
+    const struct range read = read_all(court, NULL, only_known);
     const uint64_t verified = verify_all(court);
 
-    if (read < inspected || verified < read)
-        violation("O5: inspect found %" PRIu64 " records, a reader after it %" PRIu64
-                  ", verify after that %" PRIu64,
-                  inspected, read, verified);
-    return verified;
+    if (!goes_on(read, inspected) || verified < records_in(read))
+        violation("O5: inspect found records %" PRIu64 " to %" PRIu64 ", a reader after it %" PRIu64
+                  " to %" PRIu64 ", verify after that %" PRIu64 " records",
+                  inspected.first, inspected.last, read.first, read.last, verified);
+    return read;
 }
 
 /* ---- the lives --------------------------------------------------------------------------------- */
 
-static bool was_open(const struct life *life)
+/* What was durable once is there, if no cut can have removed it. */
+static void check_end(const struct court *court, uint64_t stamped, const char *what)
 {
-    return atomic_load(&life->opened_last) != NOT_OPEN;
+    const uint64_t lsn = stamp_lsn(stamped);
+
+    if (lsn > court->last && lsn <= world_keeps(&court->shared->world, stamp_since(stamped)))
+        violation("O1: LSN %" PRIu64 " was %s, but the log ends at %" PRIu64, lsn, what, court->last);
 }
 
-/* Which LSNs belong to which life: its own opening tells where it began, the next one where it ended. */
-static void bound_lives(struct court *court, uint64_t last)
+static void add_candidate(struct court *court, uint64_t lsn, const struct candidate *candidate)
 {
-    uint64_t end = last;
+    size_t *first = &court->by_lsn[lsn - court->first];
 
-    for (unsigned i = court->lives; i-- > 0;) {
-        const struct life *life = &court->shared->lives[i];
-
-        court->end[i] = end;
-        court->start[i] = was_open(life) ? atomic_load(&life->opened_last) : end;
-        if (court->start[i] > end)
-            violation("O1: life %u of the cycle began with %" PRIu64 " records, %" PRIu64 " are left of them",
-                      i, court->start[i], end);
-        end = court->start[i];
-    }
-    if (end != court->book->last)
-        violation("O1, O6: the log had %" PRIu64 " records when it was closed, and %" PRIu64
-                  " when it was opened again",
-                  court->book->last, end);
+    for (size_t i = *first; candidate->is_certain && i > 0; i = court->candidates[i - 1].next)
+        if (court->candidates[i - 1].is_certain)
+            violation("O3: LSN %" PRIu64 " was given to writer %" PRIu32 " and to writer %" PRIu32, lsn,
+                      court->candidates[i - 1].writer, candidate->writer);
+    if (candidate->is_certain && is_in_book(court, lsn))
+        violation("O3: LSN %" PRIu64 " was given to writer %" PRIu32 ", but it was there before", lsn,
+                  candidate->writer);
+    court->candidates[court->count] = *candidate;
+    court->candidates[court->count].next = *first;
+    *first = ++court->count;
 }
 
-static void own(struct court *court, uint64_t lsn, const struct owner *owner)
+static void take_note(struct court *court, const struct candidate *taken, const struct record_note *note,
+                      bool is_acked)
 {
-    struct owner *place = &court->owner[lsn - court->book->last - 1];
+    const struct world *world = &court->shared->world;
+    const bool may_be_cut = note->lsn > world_keeps(world, note->since);
+    const bool is_cut = note->lsn > world_keeps(world, note->until);
+    struct candidate candidate = *taken;
 
-    if (place->life)
-        violation("O3: LSN %" PRIu64 " was given to writer %" PRIu32 " and to writer %" PRIu32, lsn,
-                  place->writer, owner->writer);
-    *place = *owner;
+    candidate.is_certain = is_acked && !may_be_cut;
+    court->verdict.cut += is_acked && is_cut;
+    court->verdict.trimmed += candidate.is_certain && note->lsn < court->first;
+    court->verdict.acked += candidate.is_certain && note->lsn >= court->first;
+    if (candidate.is_certain && note->lsn > court->last)
+        violation("O1: record %" PRIu64 " of writer %" PRIu32 " was acknowledged as LSN %" PRIu64
+                  ", but the log ends at %" PRIu64,
+                  candidate.sequence, candidate.writer, note->lsn, court->last);
+    if (!is_cut && note->lsn >= court->first && note->lsn <= court->last)
+        add_candidate(court, note->lsn, &candidate);
 }
 
 static void take_notes(struct court *court, unsigned index, uint32_t writer)
@@ -189,26 +266,29 @@ static void take_notes(struct court *court, unsigned index, uint32_t writer)
     const struct life *life = &court->shared->lives[index];
     const struct notes *notes = &life->notes[writer];
     const uint64_t accepted = atomic_load(&notes->accepted), acked = atomic_load(&notes->acked);
-    const uint64_t durable = atomic_load(&notes->durable);
-    uint64_t before = court->start[index];
+    const struct record_note *before = NULL;
 
     for (uint64_t i = 0; i < accepted; i++) {
-        const uint64_t lsn = notes->lsn[i];
+        const struct record_note *note = &notes->record[i];
 
-        if (lsn <= before)
-            violation("O2: writer %" PRIu32 " was given LSN %" PRIu64 " after %" PRIu64, writer, lsn, before);
-        before = lsn;
-        if (i < acked && lsn > court->end[index])
-            violation("O1: record %" PRIu64 " of writer %" PRIu32
-                      " in life %u was acknowledged as LSN %" PRIu64 ", but the log ends at %" PRIu64,
-                      i, writer, index, lsn, court->end[index]);
-        if (lsn <= court->end[index])
-            own(court, lsn, &(struct owner){ life, writer, i });
+        if (before && note->lsn <= before->lsn && note->until == before->since)
+            violation("O2: writer %" PRIu32 " was given LSN %" PRIu64 " after %" PRIu64, writer, note->lsn,
+                      before->lsn);
+        take_note(court, &(struct candidate){ .life = life, .writer = writer, .sequence = i }, note,
+                  i < acked);
+        before = note;
     }
-    if (durable > court->end[index])
-        violation("O1: LSN %" PRIu64 " was durable in life %u, but the log ends at %" PRIu64, durable, index,
-                  court->end[index]);
-    court->verdict.acked += acked;
+    check_end(court, atomic_load(&notes->durable), "durable");
+}
+
+static uint64_t count_notes(const struct court *court)
+{
+    uint64_t count = 0;
+
+    for (unsigned i = 0; i < court->lives; i++)
+        for (uint32_t writer = 0; writer < court->shared->lives[i].writers; writer++)
+            count += atomic_load(&court->shared->lives[i].notes[writer].accepted);
+    return count;
 }
 
 static bool is_record(const struct twinlog_record *record, const struct life *life, uint32_t writer,
@@ -227,67 +307,117 @@ static bool is_record(const struct twinlog_record *record, const struct life *li
 }
 
 /* A record nobody noted: the writer was killed before it could. Each had one at most. */
-static bool was_in_flight(struct court *court, unsigned index, const struct twinlog_record *record)
+static bool was_in_flight(struct court *court, const struct twinlog_record *record)
 {
-    const struct life *life = &court->shared->lives[index];
+    for (unsigned i = 0; i < court->lives; i++)
+        for (uint32_t writer = 0; writer < court->shared->lives[i].writers; writer++) {
+            const struct life *life = &court->shared->lives[i];
+            const uint64_t sequence = atomic_load(&life->notes[writer].accepted);
 
-    for (uint32_t writer = 0; writer < life->writers; writer++) {
-        const uint64_t sequence = atomic_load(&life->notes[writer].accepted);
-
-        if (!court->taken[index][writer] && atomic_load(&life->notes[writer].begun) > sequence &&
-            is_record(record, life, writer, sequence)) {
-            court->taken[index][writer] = 1;
-            return true;
+            if (!court->is_taken[i][writer] && atomic_load(&life->notes[writer].begun) > sequence &&
+                is_record(record, life, writer, sequence)) {
+                court->is_taken[i][writer] = true;
+                return true;
+            }
         }
-    }
     return false;
+}
+
+static bool was_noted(const struct court *court, const struct twinlog_record *record)
+{
+    bool is_found = false, is_other = false;
+
+    for (size_t i = court->by_lsn[record->lsn - court->first]; i > 0; i = court->candidates[i - 1].next) {
+        const struct candidate *candidate = &court->candidates[i - 1];
+        const bool is_it = is_record(record, candidate->life, candidate->writer, candidate->sequence);
+
+        is_found = is_found || is_it;
+        is_other = is_other || (candidate->is_certain && !is_it);
+    }
+    if (is_other) {
+        char text[128];
+
+        payload_describe(record->data, record->size, text, sizeof(text));
+        violation("O1, O4: record %" PRIu64 " was acknowledged, but it is another one; it has %s",
+                  record->lsn, text);
+    }
+    return is_found;
 }
 
 static void check_record(struct court *court, const struct twinlog_record *record)
 {
-    const struct owner *owner;
-    unsigned index = 0;
     char text[128];
 
-    if (record->lsn <= court->book->last) {
-        check_known(court->book, record);
+    if (record->lsn < court->first || record->lsn > court->last)
+        violation("O2: a reader returned record %" PRIu64 " of a log from %" PRIu64 " to %" PRIu64,
+                  record->lsn, court->first, court->last);
+    if (is_in_book(court, record->lsn)) {
+        check_known(court, record);
         return;
     }
-    while (record->lsn > court->end[index])
-        index++;
-    owner = &court->owner[record->lsn - court->book->last - 1];
-    payload_describe(record->data, record->size, text, sizeof(text));
-    if (owner->life && !is_record(record, owner->life, owner->writer, owner->sequence))
-        violation("O1, O4: record %" PRIu64 " should be %" PRIu64 " of writer %" PRIu32 " in life %" PRIx64
-                  " but has %s",
-                  record->lsn, owner->sequence, owner->writer, owner->life->name, text);
-    if (!owner->life && !was_in_flight(court, index, record))
-        violation("O3, O4: nobody appended record %" PRIu64 ", which has %s", record->lsn, text);
-    court->book->digest[record->lsn] = payload_digest(record->data, record->size, record->time_ns);
+    if (!was_noted(court, record) && !was_in_flight(court, record)) {
+        payload_describe(record->data, record->size, text, sizeof(text));
+        violation("O3, O4: nobody appended record %" PRIu64 ", or it was cut off; it has %s", record->lsn,
+                  text);
+    }
+    court->book->digest[record->lsn % WINDOW] = digest_of(record);
+}
+
+static void check_range(const struct court *court, struct range range)
+{
+    const uint64_t records = court->last + 1 - court->first;
+
+    if (records_in(range) != records || (records > 0 && range.first != court->first))
+        violation("O1: the log has records %" PRIu64 " to %" PRIu64 ", a reader returned %" PRIu64
+                  " to %" PRIu64,
+                  court->first, court->last, range.first, range.last);
+}
+
+static void check_notes(struct court *court)
+{
+    for (unsigned i = 0; i < court->lives; i++) {
+        const struct life *life = &court->shared->lives[i];
+
+        if (atomic_load(&life->is_open))
+            check_end(court, atomic_load(&life->opened_last), "there when a writer opened it");
+        for (uint32_t writer = 0; writer < life->writers; writer++)
+            take_notes(court, i, writer);
+    }
+    if (court->book->exists)
+        check_end(court, stamp(court->book->last, court->book->since), "there before");
 }
 
 static void check_lives(struct court *court)
 {
-    const uint64_t last = twinlog_last_lsn(court->log);
+    const uint64_t end = book_end(court);
+    uint64_t old;
 
-    if (last > SEEN_MAX)
-        violation("the log has %" PRIu64 " records, too many for this test", last);
-    if (twinlog_durable_lsn(court->log) != last)
-        violation("the log was opened with %" PRIu64 " records, but %" PRIu64 " durable", last,
+    court->first = atomic_load(&court->shared->world.front_least);
+    court->last = twinlog_last_lsn(court->log);
+    if (court->last + 1 - court->first >= WINDOW)
+        violation("the log has %" PRIu64 " records, too many for this test", court->last + 1 - court->first);
+    if (twinlog_durable_lsn(court->log) != court->last)
+        violation("the log was opened with the last LSN %" PRIu64 ", but %" PRIu64 " durable", court->last,
                   twinlog_durable_lsn(court->log));
-    bound_lives(court, last);
-    court->owner = calloc(last - court->book->last + 1, sizeof(*court->owner));
-    if (!court->owner)
+    court->candidates = calloc(count_notes(court) + 1, sizeof(*court->candidates));
+    court->by_lsn = calloc(court->last + 2 - court->first, sizeof(*court->by_lsn));
+    if (!court->candidates || !court->by_lsn)
         violation("out of memory");
-    for (unsigned i = 0; i < court->lives; i++)
-        for (uint32_t writer = 0; writer < court->shared->lives[i].writers; writer++)
-            take_notes(court, i, writer);
-    if (read_all(court, rng_one_in(court->rng, 2) ? court->log : NULL, check_record) != last)
-        violation("O1: the log has %" PRIu64 " records, a reader stopped before the last one", last);
-    free(court->owner);
-    court->verdict.unacked = last - court->book->last - court->verdict.acked;
-    court->book->last = last;
-    court->book->exists = true;
+    check_notes(court);
+    check_range(court, read_all(court, rng_one_in(court->rng, 2) ? court->log : NULL, check_record));
+    free(court->candidates);
+    free(court->by_lsn);
+    old = court->book->exists && end >= court->first ? end + 1 - court->first : 0;
+    court->verdict.unacked = court->last + 1 - court->first - old - court->verdict.acked;
+}
+
+static void write_book(struct court *court, uint64_t first, uint64_t last)
+{
+    *court->book = (struct book){ .digest = court->book->digest,
+                                  .first = first,
+                                  .last = last,
+                                  .since = atomic_load(&court->shared->world.cuts_done),
+                                  .exists = true };
 }
 
 /* ---- opening, appending, closing --------------------------------------------------------------- */
@@ -298,7 +428,7 @@ static void open_log(struct court *court, bool is_at_once)
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     int result;
 
-    choose_options(court->rng, &options);
+    choose_options(court->rng, false, &options);
     options.lock_wait_ms = is_at_once ? AT_ONCE_WAIT_MS : 0;
     options.ret_report = &report;
     if (rng_one_in(court->rng, 2))
@@ -315,6 +445,7 @@ static void append_some(struct court *court)
     unsigned char record[4096];
     const uint64_t count = rng_below(court->rng, 20), enqueued = rng_below(court->rng, count + 1);
 
+    court->judges_first = court->last + 1;
     for (uint64_t i = 0; i < count; i++) {
         const struct payload payload = { .life = NAME_OF_JUDGE, .sequence = i, .max_bytes = sizeof(record) };
         uint64_t lsn;
@@ -323,8 +454,8 @@ static void append_some(struct court *court)
         payload_fill(&payload, record);
         result = (i < enqueued ? twinlog_append : twinlog_enqueue)(court->log, record, payload_size(&payload),
                                                                    &lsn);
-        if (result < 0 || lsn != court->book->last + i + 1)
-            violation("O6: appending record %" PRIu64 " failed: %s", court->book->last + i + 1,
+        if (result < 0 || lsn != court->judges_first + i)
+            violation("O6: appending record %" PRIu64 " failed: %s", court->judges_first + i,
                       twinlog_strerror(result));
     }
 }
@@ -333,81 +464,94 @@ static void expect_own(struct court *court, const struct twinlog_record *record)
 {
     static unsigned char expected[4096];
     const struct payload payload = { .life = NAME_OF_JUDGE,
-                                     .sequence = record->lsn - court->book->last - 1,
+                                     .sequence = record->lsn - court->judges_first,
                                      .max_bytes = sizeof(expected) };
 
-    if (record->lsn <= court->book->last) {
-        check_known(court->book, record);
+    if (record->lsn < court->judges_first) {
+        check_known(court, record);
         return;
     }
     payload_fill(&payload, expected);
     if (record->size != payload_size(&payload) ||
         (record->size > 0 && memcmp(record->data, expected, record->size) != 0))
         violation("O6: record %" PRIu64 ", appended after recovery, is not what was appended", record->lsn);
-    court->book->digest[record->lsn] = payload_digest(record->data, record->size, record->time_ns);
+    court->book->digest[record->lsn % WINDOW] = digest_of(record);
+}
+
+static void go_back(struct court *court)
+{
+    struct twinlog_report report = { 0 };
+    struct twinlog_reader *reader = open_reader(court, NULL, &report);
+    const int result = twinlog_reader_seek_end(reader);
+
+    if (result < 0)
+        violation("a reader cannot go to the end: %s; %s", twinlog_strerror(result), report.text);
+    read_back(court, reader, court->first, court->last);
+    twinlog_reader_close(reader);
 }
 
 static void append_and_close(struct court *court)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
-    uint64_t last, inspected;
+    struct range range;
     int result;
 
     append_some(court);
-    last = twinlog_last_lsn(court->log);
+    court->last = twinlog_last_lsn(court->log);
     result = twinlog_close(court->log);
     if (result < 0)
         violation("closing the log failed: %s", twinlog_strerror(result));
-    if (read_all(court, NULL, expect_own) != last)
-        violation("O6: the log was closed with %" PRIu64 " records, a reader finds other ones", last);
-    court->book->last = last;
-    inspected = inspect(court, &inspection);
-    if (inspected != last || verify_all(court) != last)
-        violation("O5: the log was closed with %" PRIu64 " records, inspect or verify find other ones", last);
+    check_range(court, read_all(court, NULL, expect_own));
+    write_book(court, court->first, court->last);
+    go_back(court);
+    range = inspect(court, &inspection);
+    if (records_in(range) != court->last + 1 - court->first || verify_all(court) != records_in(range))
+        violation("O5: the log was closed with records %" PRIu64 " to %" PRIu64
+                  ", inspect or verify find other ones",
+                  court->first, court->last);
     if (inspection.report.finding != TWINLOG_FOUND_CLEAN_CLOSE)
         violation("the log was closed, but inspect says: %s", inspection.report.text);
-    court->verdict.last = last;
     court->verdict.file_bytes = inspection.file_bytes;
 }
 
-struct verdict judge(const char *dir, struct book *book, const struct shared *shared, unsigned lives,
+struct verdict judge(const char *dir, struct book *book, struct shared *shared, unsigned lives,
                      bool is_at_once, struct rng *rng)
 {
     struct court court = { .dir = dir, .book = book, .shared = shared, .lives = lives, .rng = rng };
-    uint64_t seen = 0;
+    struct range seen = { 0 };
+    const bool has_looked = !is_at_once && rng_one_in(rng, 2);
 
-    if (!is_at_once && rng_one_in(rng, 2))
+    if (has_looked)
         seen = look_from_outside(&court);
     open_log(&court, is_at_once);
-    if (twinlog_last_lsn(court.log) < seen)
-        violation("O5: %" PRIu64 " records were seen before the log was opened, now it has %" PRIu64, seen,
-                  twinlog_last_lsn(court.log));
+    world_settle(&shared->world, court.log, false);
+    check_consumer(&shared->world, &shared->consumer, court.log);
+    if (has_looked &&
+        !goes_on((struct range){ twinlog_first_lsn(court.log), twinlog_last_lsn(court.log) }, seen))
+        violation("O5: records %" PRIu64 " to %" PRIu64
+                  " were seen before the log was opened, now it has %" PRIu64 " to %" PRIu64,
+                  seen.first, seen.last, twinlog_first_lsn(court.log), twinlog_last_lsn(court.log));
     check_lives(&court);
+    write_book(&court, court.first, court.last);
     append_and_close(&court);
     return court.verdict;
 }
 
-void check_witness(const struct book *book, const struct witness *witness)
+void check_sightings(const struct book *book, const struct world *world, const struct sightings *sightings,
+                     const char *who)
 {
-    const int error = atomic_load(&witness->error);
-    const uint64_t wrong_lsn = atomic_load(&witness->wrong_lsn);
+    const uint64_t most = atomic_load(&sightings->max_lsn);
 
-    if (wrong_lsn != 0)
-        violation("O8: the reader beside the writer was given another record %" PRIu64 " than before",
-                  wrong_lsn);
-    if (error < 0)
-        violation("the reader beside the writer failed at record %" PRIu64 ": %s; %s", witness->last_lsn + 1,
-                  twinlog_strerror(error), witness->report.text);
-    for (uint64_t lsn = 1; lsn <= book->last; lsn++) {
-        const uint64_t digest = atomic_load(&witness->digest[lsn]);
+    for (uint64_t lsn = book->first; lsn <= most; lsn++) {
+        const uint64_t digest = atomic_load(&sightings->seen[lsn % WINDOW].digest);
+        const uint64_t stamped = atomic_load(&sightings->seen[lsn % WINDOW].stamp);
 
-        if (digest != 0 && digest != book->digest[lsn])
-            violation("O8: the reader beside the writer was given another record %" PRIu64, lsn);
+        if (digest == 0 || stamp_lsn(stamped) != lsn || lsn > world_keeps(world, stamp_since(stamped)) ||
+            atomic_load(&sightings->seen[lsn % WINDOW].digest) != digest)
+            continue;
+        if (lsn > book->last)
+            violation("O8: %s was given record %" PRIu64 ", the log ends at %" PRIu64, who, lsn, book->last);
+        if (digest != book->digest[lsn % WINDOW])
+            violation("O8: %s was given another record %" PRIu64, who, lsn);
     }
-    if (witness->last_lsn > book->last)
-        violation("O8: the reader beside the writer was given record %" PRIu64 ", the log ends at %" PRIu64,
-                  witness->last_lsn, book->last);
-    if (witness->last_lsn < book->last)
-        violation("the reader beside the writer stopped at record %" PRIu64 ", the log ends at %" PRIu64,
-                  witness->last_lsn, book->last);
 }

@@ -1,134 +1,365 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A process that reads the log all the time, whoever has it open. It notes a fingerprint of each record it
- * was given; what it was given must be there ever after.
+ * A process that reads the log all the time, whoever has it open; or a thread that reads inside a writer. It
+ * notes a fingerprint of each record it was given; what it was given must be there ever after, unless it is
+ * cut off.
+ *
+ * It may be told that records were removed or cut, but only when some were; and it must be told of a cut before
+ * it is given another record in the place of one that it has passed.
  */
 #define _GNU_SOURCE
 #include "kill.h"
 
 #include <errno.h>
-#include <signal.h>
-#include <stdlib.h>
-#include <sys/prctl.h>
-#include <time.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
+#define WAIT_MS 100
+
 struct reading {
-    struct witness *witness;
+    struct shared *shared;
+    struct witness *witness; /* NULL inside a writer */
+    struct sightings *sightings;
+    const _Atomic bool *must_stop;
     struct twinlog_reader *reader;
     struct rng rng;
-    uint64_t next_lsn;
-    bool is_done; /* read to the end after it was told to stop */
-    enum lie lie;
+    enum habit habit;
+    int epoll;
+    uint64_t next_lsn;             /* 0 = whatever comes */
+    uint64_t most_passed;          /* highest LSN returned since the last seek, 0 = none */
+    uint32_t sought_at, passed_at; /* cuts: done before the seek, begun after that record was returned */
+    uint64_t final_lsn;            /* where it ended, 0 = there was nothing */
+    bool is_done;                  /* read to the end after it was told to stop */
+    struct twinlog_report report;
 };
 
-static void pause_a_moment(void)
+static const char *name_of(const struct reading *reading)
 {
-    nanosleep(&(struct timespec){ .tv_nsec = 100000 }, NULL);
+    return reading->witness ? "the reader beside the writer" : "the reader inside the writer";
 }
 
-static bool is_told_to_stop(const struct reading *reading)
+/* ---- where it is ------------------------------------------------------------------------------- */
+
+/* `since`: cuts that were done before the place was chosen. */
+static void note_place(struct reading *reading, uint64_t lsn, uint32_t since)
 {
-    return atomic_load(&reading->witness->must_stop);
+    reading->next_lsn = lsn;
+    reading->most_passed = 0;
+    reading->sought_at = since;
+}
+
+static int find_range(struct reading *reading, uint64_t *ret_first, uint64_t *ret_last)
+{
+    const int result = twinlog_reader_range(reading->reader, ret_first, ret_last);
+
+    if (result < 0)
+        violation("%s cannot tell its range: %s; %s", name_of(reading), twinlog_strerror(result),
+                  reading->report.text);
+    if (*ret_last + 1 < *ret_first)
+        violation("%s has a range from LSN %" PRIu64 " to %" PRIu64, name_of(reading), *ret_first, *ret_last);
+    return result;
+}
+
+static int seek_first(struct reading *reading)
+{
+    note_place(reading, 0, atomic_load(&reading->shared->world.cuts_done));
+    return twinlog_reader_seek_first(reading->reader);
 }
 
 /* Mostly near the end, where it is written. */
-static uint64_t choose_place(struct reading *reading)
+static int seek_somewhere(struct reading *reading)
 {
-    const uint64_t last = reading->witness->last_lsn;
-    const uint64_t back = rng_below(&reading->rng, (rng_one_in(&reading->rng, 8) ? last : last / 32) + 1);
+    const uint32_t since = atomic_load(&reading->shared->world.cuts_done);
+    uint64_t first, last, back;
 
-    return last + 1 - back;
-}
-
-/* -EILSEQ when it is not what it was. */
-static int note(struct reading *reading, uint64_t lsn, uint64_t digest)
-{
-    struct witness *witness = reading->witness;
-
-    if (lsn > SEEN_MAX)
-        return -EOVERFLOW;
-    if (atomic_load(&witness->digest[lsn]) == 0)
-        atomic_store(&witness->digest[lsn], digest);
-    if (atomic_load(&witness->digest[lsn]) == digest)
-        return 0;
-    atomic_store(&witness->wrong_lsn, lsn);
-    return -EILSEQ;
-}
-
-static int note_record(struct reading *reading, const struct twinlog_record *record)
-{
-    struct witness *witness = reading->witness;
-
-    witness->records++;
-    if (record->lsn != reading->next_lsn) {
-        atomic_store(&witness->wrong_lsn, record->lsn);
-        return -EILSEQ;
+    find_range(reading, &first, &last);
+    if (first == 0 || rng_one_in(&reading->rng, 16))
+        return seek_first(reading);
+    back = rng_below(&reading->rng, (rng_one_in(&reading->rng, 8) ? last - first : (last - first) / 32) + 1);
+    note_place(reading, last + 1 - back, since);
+    if (back == 0 && rng_one_in(&reading->rng, 2)) {
+        note_place(reading, 0, since);
+        return twinlog_reader_seek_end(reading->reader);
     }
-    reading->next_lsn++;
-    if (record->lsn > witness->last_lsn)
-        witness->last_lsn = record->lsn;
-    if (reading->lie == LIE_READER && rng_one_in(&reading->rng, 64))
-        return note(reading, witness->last_lsn + 1, 1);
-    return note(reading, record->lsn, payload_digest(record->data, record->size, record->time_ns));
+    return twinlog_reader_seek(reading->reader, reading->next_lsn);
 }
 
-/* Reads to the end, once: 0, or an error. */
-static int read_rest(struct reading *reading)
+/* ---- what it was given ------------------------------------------------------------------------- */
+
+static void note(struct reading *reading, uint64_t lsn, uint32_t since, uint64_t digest)
+{
+    struct sightings *sightings = reading->sightings;
+    const uint64_t before = atomic_load(&sightings->seen[lsn % WINDOW].digest);
+    const uint64_t stamped = atomic_load(&sightings->seen[lsn % WINDOW].stamp);
+
+    if (before != 0 && before != digest && stamp_lsn(stamped) == lsn &&
+        lsn <= world_keeps(&reading->shared->world, stamp_since(stamped)))
+        violation("O8: %s was given another record %" PRIu64 " than before", name_of(reading), lsn);
+    atomic_store(&sightings->seen[lsn % WINDOW].digest, 0);
+    atomic_store(&sightings->seen[lsn % WINDOW].stamp, stamp(lsn, since));
+    atomic_store(&sightings->seen[lsn % WINDOW].digest, digest);
+    if (lsn > atomic_load(&sightings->max_lsn))
+        atomic_store(&sightings->max_lsn, lsn);
+}
+
+static void check_told_of_cuts(const struct reading *reading, uint64_t lsn, uint32_t since)
+{
+    if (reading->most_passed > 0 && lsn > reading->most_passed &&
+        world_gives_again(&reading->shared->world, reading->passed_at, since) <= reading->most_passed)
+        violation("%s was not told of a cut: it had passed LSN %" PRIu64 ", which was cut off, and was given "
+                  "LSN %" PRIu64,
+                  name_of(reading), reading->most_passed, lsn);
+}
+
+/* The end may come down to where it stands: what is in front of it then is the last record. */
+static bool is_end_cut(const struct reading *reading, uint64_t lsn, uint64_t expected)
+{
+    const struct world *world = &reading->shared->world;
+
+    return reading->most_passed == 0 && lsn < expected &&
+           world_gave_again(world, reading->sought_at, atomic_load(&world->cuts_begun)) <= expected;
+}
+
+/* `since`: cuts that were done before it was asked for. */
+static void note_record(struct reading *reading, const struct twinlog_record *record, uint64_t expected,
+                        uint32_t since)
+{
+    if (reading->next_lsn > 0 && record->lsn != expected &&
+        !(expected < reading->next_lsn && is_end_cut(reading, record->lsn, expected)))
+        violation("%s was given LSN %" PRIu64 " in the place of %" PRIu64, name_of(reading), record->lsn,
+                  expected);
+    check_told_of_cuts(reading, record->lsn, since);
+    note(reading, record->lsn, since, payload_digest(record->data, record->size, record->time_ns));
+    if (reading->shared->lie == LIE_READER && rng_one_in(&reading->rng, 64))
+        note(reading, record->lsn + 1, since, 1);
+    if (record->lsn > reading->most_passed) {
+        reading->most_passed = record->lsn;
+        reading->passed_at = atomic_load(&reading->shared->world.cuts_begun);
+    }
+    atomic_fetch_add(&reading->sightings->records, 1);
+}
+
+/* ---- what it was told -------------------------------------------------------------------------- */
+
+static bool may_be_pruned(const struct world *world, uint64_t lsn)
+{
+    return atomic_load(&world->front_most) >= UNKNOWN || lsn < atomic_load(&world->front_highest);
+}
+
+static void check_reason(const struct reading *reading, uint64_t lsn, int result)
+{
+    const struct world *world = &reading->shared->world;
+
+    if (result == TWINLOG_EPRUNED && reading->next_lsn > 0 && !may_be_pruned(world, lsn))
+        violation("%s was told that LSN %" PRIu64 " was removed, but the log begins before it; %s",
+                  name_of(reading), lsn, reading->report.text);
+    if (result == TWINLOG_ECUT &&
+        (reading->most_passed == 0 ||
+         world_gave_again(world, reading->sought_at, atomic_load(&world->cuts_begun)) > reading->most_passed))
+        violation("%s was told of a cut before LSN %" PRIu64 ", and there was none; %s", name_of(reading),
+                  reading->most_passed, reading->report.text);
+    if (result != TWINLOG_EPRUNED && result != TWINLOG_ECUT)
+        violation("%s failed at record %" PRIu64 ": %s; %s", name_of(reading), lsn, twinlog_strerror(result),
+                  reading->report.text);
+}
+
+typedef int move_function(struct twinlog_reader *reader, struct twinlog_record *ret_record);
+
+/* It stays until a seek. */
+static int find_another_place(struct reading *reading, move_function *move, uint64_t lsn, int error)
 {
     struct twinlog_record record;
-    int result;
+    const int again = move(reading->reader, &record);
 
-    while ((result = twinlog_reader_next(reading->reader, &record)) > 0) {
-        result = note_record(reading, &record);
-        if (result < 0)
-            return result;
+    check_reason(reading, lsn, error);
+    if (again != error)
+        violation("%s failed with \"%s\", and then with \"%s\"", name_of(reading), twinlog_strerror(error),
+                  again < 0 ? twinlog_strerror(again) : "nothing");
+    atomic_fetch_add(error == TWINLOG_ECUT ? &reading->sightings->cuts : &reading->sightings->prunes, 1);
+    return seek_somewhere(reading);
+}
+
+/* ---- moving ------------------------------------------------------------------------------------ */
+
+/* 1 = a record, or an error that it has got over by a seek; 0 = no more. */
+static int step(struct reading *reading, bool is_back)
+{
+    move_function *move = is_back ? twinlog_reader_previous : twinlog_reader_next;
+    const uint32_t since = atomic_load(&reading->shared->world.cuts_done);
+    const uint64_t expected = reading->next_lsn - is_back;
+    struct twinlog_record record;
+    int result = move(reading->reader, &record);
+
+    if (result > 0) {
+        note_record(reading, &record, expected, since);
+        reading->next_lsn = is_back ? record.lsn : record.lsn + 1;
+    } else if (result < 0) {
+        result = find_another_place(reading, move, expected, result);
+        result = result < 0 ? result : 1;
     }
     return result;
 }
 
-static int open_somewhere(struct reading *reading, const char *dir)
+/* Reads to the end, once. */
+static int read_rest(struct reading *reading)
 {
-    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    int result;
 
-    reading->next_lsn = choose_place(reading);
-    options.from_lsn = reading->next_lsn;
-    options.ret_report = &reading->witness->report;
-    reading->witness->openings++;
-    return twinlog_reader_open(dir, &options, &reading->reader);
+    while ((result = step(reading, false)) > 0)
+        ;
+    return result;
+}
+
+static int read_back(struct reading *reading)
+{
+    int result = 1;
+
+    for (uint64_t left = 1 + rng_below(&reading->rng, 3000); result > 0 && left > 0; left--)
+        result = step(reading, true);
+    return result;
+}
+
+/* Until something is there, or for a while. */
+static int wait_for_more(struct reading *reading)
+{
+    struct epoll_event event;
+
+    if (reading->habit == HABIT_FOLLOW)
+        return twinlog_reader_wait(reading->reader, WAIT_MS);
+    if (epoll_wait(reading->epoll, &event, 1, WAIT_MS) < 0 && errno != EINTR)
+        return -errno;
+    return 0;
+}
+
+static int watch_fd(struct reading *reading)
+{
+    struct epoll_event event = { .events = EPOLLIN };
+    const int fd = twinlog_reader_fd(reading->reader);
+
+    if (fd < 0)
+        return fd;
+    reading->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (reading->epoll < 0 || epoll_ctl(reading->epoll, EPOLL_CTL_ADD, fd, &event) < 0)
+        return -errno;
+    return 0;
+}
+
+static int make_round(struct reading *reading, uint64_t round)
+{
+    int result = 0;
+
+    switch (reading->habit) {
+    case HABIT_FOLLOW:
+    case HABIT_FOLLOW_FD:
+        result = read_rest(reading);
+        if (result == 0)
+            result = wait_for_more(reading);
+        break;
+    case HABIT_BACKWARDS:
+        result = seek_somewhere(reading);
+        if (result == 0)
+            result = read_back(reading);
+        break;
+    default:
+        if (round % 16 == 15)
+            result = seek_somewhere(reading);
+        if (result == 0)
+            result = read_rest(reading);
+    }
+    return result;
+}
+
+static bool is_readable(struct reading *reading, int timeout_ms)
+{
+    struct pollfd poller = { .fd = twinlog_reader_fd(reading->reader), .events = POLLIN };
+
+    if (poller.fd < 0)
+        violation("%s has no descriptor: %s", name_of(reading), twinlog_strerror(poller.fd));
+    return poll(&poller, 1, timeout_ms) == 1;
+}
+
+/* Nobody changes the log any more: what wait and poll say must be what next does. */
+static int read_to_the_end(struct reading *reading)
+{
+    uint64_t first, last;
+    int result, is_there;
+
+    find_range(reading, &first, &last);
+    result = first > 0 && (reading->next_lsn == 0 || reading->next_lsn > last + 1) ? seek_first(reading) : 0;
+    if (result < 0)
+        return result;
+    do {
+        is_there = twinlog_reader_wait(reading->reader, 0);
+        if (is_there > 0 && !is_readable(reading, PATIENCE_MS))
+            violation("%s has something to read, but its descriptor does not say so", name_of(reading));
+        result = step(reading, false);
+        if (result >= 0 && is_there != result)
+            violation("%s waited with result %d, and then there was %s", name_of(reading), is_there,
+                      result > 0 ? "something" : "nothing");
+    } while (result > 0);
+    if (result == 0 && is_readable(reading, 0))
+        violation("%s has nothing to read, but its descriptor says so", name_of(reading));
+    reading->final_lsn = first > 0 ? reading->next_lsn - 1 : 0;
+    return result;
 }
 
 static int read_on(struct reading *reading)
 {
     const uint64_t rounds = 1 + rng_below(&reading->rng, 100);
-    int result = 0;
+    const bool is_following = reading->habit == HABIT_FOLLOW || reading->habit == HABIT_FOLLOW_FD;
+    int result = reading->habit == HABIT_FOLLOW_FD ? watch_fd(reading) : 0;
 
-    for (uint64_t i = 0; result == 0 && i < rounds && !reading->is_done; i++) {
-        const bool is_last = is_told_to_stop(reading);
-
-        if (i % 16 == 15) {
-            reading->next_lsn = choose_place(reading);
-            result = twinlog_reader_seek(reading->reader, reading->next_lsn);
-        }
-        if (result == 0)
-            result = read_rest(reading);
-        reading->is_done = is_last;
-        pause_a_moment();
+    for (uint64_t i = 0; result >= 0 && !reading->is_done && (is_following || i < rounds); i++) {
+        reading->is_done = atomic_load(reading->must_stop);
+        if (!reading->is_done)
+            result = make_round(reading, i);
+        else if (reading->witness)
+            result = read_to_the_end(reading);
+        if (!is_following)
+            pause_a_moment();
     }
+    if (reading->epoll >= 0)
+        close(reading->epoll);
+    reading->epoll = -1;
+    return result < 0 ? result : 0;
+}
+
+/* ---- beside the writers ------------------------------------------------------------------------ */
+
+static void choose_options_of_reader(struct reading *reading, struct twinlog_reader_options *options)
+{
+    options->ret_report = &reading->report;
+    options->flags = rng_one_in(&reading->rng, 2) ? TWINLOG_READER_MMAP : 0;
+}
+
+static int open_somewhere(struct reading *reading, const char *dir)
+{
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    int result;
+
+    choose_options_of_reader(reading, &options);
+    result = twinlog_reader_open(dir, &options, &reading->reader);
+    if (result < 0)
+        return result;
+    atomic_fetch_add(&reading->sightings->openings, 1);
+    result = seek_somewhere(reading);
+    if (result < 0)
+        twinlog_reader_close(reading->reader);
     return result;
 }
 
-static int watch(const char *dir, struct witness *witness, struct rng rng, enum lie lie)
+static int watch(const char *dir, struct reading *reading)
 {
-    struct reading reading = { .witness = witness, .rng = rng, .lie = lie };
     int result = 0;
 
-    while (result == 0 && !reading.is_done) {
-        result = open_somewhere(&reading, dir);
+    while (result == 0 && !reading->is_done) {
+        result = open_somewhere(reading, dir);
         if (result == 0) {
-            result = read_on(&reading);
-            twinlog_reader_close(reading.reader);
-        } else if (result == -ENOENT) { /* not yet */
+            result = read_on(reading);
+            twinlog_reader_close(reading->reader);
+        } else if (result == -ENOENT && !atomic_load(reading->must_stop)) { /* not yet */
             pause_a_moment();
             result = 0;
         }
@@ -136,15 +367,57 @@ static int watch(const char *dir, struct witness *witness, struct rng rng, enum 
     return result;
 }
 
-pid_t fork_witness(const char *dir, struct witness *witness, struct rng rng, enum lie lie)
-{
-    const pid_t judge = getpid();
-    const pid_t pid = fork();
+struct call {
+    const char *dir;
+    struct shared *shared;
+    struct witness *witness;
+};
 
-    if (pid != 0)
-        return pid;
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() == judge)
-        atomic_store(&witness->error, watch(dir, witness, rng, lie));
-    _exit(atomic_load(&witness->error) == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+static void run_witness(void *context)
+{
+    const struct call *call = context;
+    struct witness *witness = call->witness;
+    struct reading reading = { .shared = call->shared,
+                               .witness = witness,
+                               .sightings = &witness->sightings,
+                               .must_stop = &witness->must_stop,
+                               .rng = witness->rng,
+                               .habit = witness->habit,
+                               .epoll = -1 };
+    const int result = watch(call->dir, &reading);
+
+    witness->final_lsn = reading.final_lsn;
+    if (result < 0)
+        violation("%s failed at record %" PRIu64 ": %s; %s", name_of(&reading), reading.next_lsn,
+                  twinlog_strerror(result), reading.report.text);
+}
+
+pid_t fork_witness(const char *dir, struct shared *shared, struct witness *witness)
+{
+    return fork_child(shared, run_witness, &(struct call){ dir, shared, witness });
+}
+
+/* ---- inside one -------------------------------------------------------------------------------- */
+
+int read_attached(struct twinlog *log, struct shared *shared, struct rng rng, const _Atomic bool *must_stop)
+{
+    struct reading reading = {
+        .shared = shared, .sightings = &shared->attached, .must_stop = must_stop, .rng = rng, .epoll = -1
+    };
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    int result = 0;
+
+    reading.habit = (enum habit)rng_below(&reading.rng, HABITS);
+    while (result == 0 && !reading.is_done) {
+        choose_options_of_reader(&reading, &options);
+        result = twinlog_reader_attach(log, &options, &reading.reader);
+        if (result == 0)
+            result = seek_somewhere(&reading);
+        if (result == 0)
+            result = read_on(&reading);
+        if (reading.reader)
+            twinlog_reader_close(reading.reader);
+        reading.reader = NULL;
+    }
+    return result;
 }

@@ -1,71 +1,97 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The process that is killed: opens the log and appends from many threads until somebody stops it.
- * Mostly one record after the other; now and then some that are only accepted, and then a sync.
+ * The process that is killed: opens the log and appends from many threads until somebody stops it. Mostly
+ * one record after the other; now and then some that are only accepted, and then a sync. The first thread
+ * changes the log in other ways too.
  */
 #define _GNU_SOURCE
 #include "kill.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
-struct writer {
-    struct twinlog *log;
-    struct life *life;
-    struct notes *notes;
-    struct payload next;
-    enum lie lie;
-    struct rng rng;
-    unsigned char record[PAYLOAD_MAX_BYTES];
-};
+static pthread_rwlock_t appending;
+
+void hold_appends(struct life *life)
+{
+    if (life->is_alone)
+        pthread_rwlock_wrlock(&appending);
+}
+
+void let_append(struct life *life)
+{
+    if (life->is_alone)
+        pthread_rwlock_unlock(&appending);
+}
+
+static uint32_t cuts_done(const struct writer *writer)
+{
+    return atomic_load(&writer->shared->world.cuts_done);
+}
+
+static uint32_t cuts_begun(const struct writer *writer)
+{
+    return atomic_load(&writer->shared->world.cuts_begun);
+}
 
 static void note_durable(struct writer *writer)
 {
+    const uint32_t since = cuts_done(writer);
     const uint64_t durable = twinlog_durable_lsn(writer->log);
 
-    if (durable > atomic_load_explicit(&writer->notes->durable, memory_order_relaxed))
-        atomic_store_explicit(&writer->notes->durable, durable, memory_order_release);
+    atomic_store_explicit(&writer->notes->durable, stamp(durable, since), memory_order_release);
 }
 
 static void note_acked(struct writer *writer)
 {
     atomic_store_explicit(&writer->notes->acked, writer->next.sequence, memory_order_release);
+    writer->newest = writer->next.sequence;
     note_durable(writer);
 }
 
-static int hand_over(struct writer *writer,
-                     int (*accept)(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn))
+typedef int accept_function(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
+
+static int hand_over(struct writer *writer, accept_function *accept)
 {
     struct notes *notes = writer->notes;
+    struct record_note *note = &notes->record[writer->next.sequence];
     const size_t size = payload_size(&writer->next);
-    uint64_t lsn;
     int result;
 
     payload_fill(&writer->next, writer->record);
-    if (writer->lie == LIE_BYTES && size > 0 && rng_one_in(&writer->rng, 64))
+    if (writer->shared->lie == LIE_BYTES && size > 0 && rng_one_in(&writer->rng, 64))
         writer->record[rng_below(&writer->rng, size)] ^= 0x10;
     atomic_store_explicit(&notes->begun, writer->next.sequence + 1, memory_order_release);
-    result = accept(writer->log, writer->record, size, &lsn);
+    note->since = cuts_done(writer);
+    result = accept(writer->log, writer->record, size, &note->lsn);
     if (result < 0)
         return result;
-    notes->lsn[writer->next.sequence] = lsn;
+    note->until = cuts_begun(writer);
     writer->next.sequence++;
     atomic_store_explicit(&notes->accepted, writer->next.sequence, memory_order_release);
-    if (writer->lie == LIE_ACK)
+    if (writer->shared->lie == LIE_ACK)
         note_acked(writer);
     return 0;
 }
 
-static int append_one(struct writer *writer)
+int append_while_held(struct writer *writer)
 {
     const int result = hand_over(writer, twinlog_append);
 
     if (result == 0)
         note_acked(writer);
+    return result;
+}
+
+/* -EINVAL means that nobody accepted the record: true if a cut came in between. */
+static int wait_for(struct writer *writer, const struct record_note *note)
+{
+    const int result = twinlog_wait(writer->log, note->lsn);
+
+    if (result == -EINVAL && cuts_begun(writer) != note->since)
+        return twinlog_sync(writer->log);
     return result;
 }
 
@@ -76,7 +102,7 @@ static int enqueue_some(struct writer *writer)
     for (uint64_t left = 1 + rng_below(&writer->rng, 8); result == 0 && left > 0; left--)
         result = hand_over(writer, twinlog_enqueue);
     if (result == 0 && rng_one_in(&writer->rng, 2))
-        result = twinlog_wait(writer->log, writer->notes->lsn[writer->next.sequence - 1]);
+        result = wait_for(writer, &writer->notes->record[writer->next.sequence - 1]);
     else if (result == 0)
         result = twinlog_sync(writer->log);
     if (result == 0)
@@ -84,44 +110,107 @@ static int enqueue_some(struct writer *writer)
     return result;
 }
 
+static bool has_room(const struct writer *writer)
+{
+    return writer->next.sequence + 10 < NOTES_MAX;
+}
+
+static int enqueue_last(struct writer *writer)
+{
+    return has_room(writer) ? hand_over(writer, twinlog_enqueue) : 0;
+}
+
+static int take_turn(struct writer *writer, int (*append)(struct writer *writer))
+{
+    int result;
+
+    if (writer->life->is_alone)
+        pthread_rwlock_rdlock(&appending);
+    result = append(writer);
+    if (writer->life->is_alone)
+        pthread_rwlock_unlock(&appending);
+    return result;
+}
+
+static bool is_changer(const struct writer *writer)
+{
+    return writer == writer->life->changer && writer->life->change_one_in > 0;
+}
+
 static void *write_records(void *argument)
 {
     struct writer *writer = argument;
+    struct life *life = writer->life;
     int result = 0;
 
-    while (result == 0 && writer->next.sequence + 8 < NOTES_MAX && !atomic_load(&writer->life->must_stop))
-        result = rng_one_in(&writer->rng, 8) ? enqueue_some(writer) : append_one(writer);
-    if (result == 0 && writer->next.sequence + 8 < NOTES_MAX) /* for close to make durable */
-        result = hand_over(writer, twinlog_enqueue);
+    while (result == 0 && has_room(writer) && !atomic_load(&life->must_stop) &&
+           atomic_load(&life->error) == 0)
+        if (is_changer(writer) && rng_one_in(&writer->rng, life->change_one_in))
+            result = change_something(writer);
+        else
+            result = take_turn(writer, rng_one_in(&writer->rng, 8) ? enqueue_some : append_while_held);
+    if (result == 0) /* for close to make durable */
+        result = take_turn(writer, enqueue_last);
     if (result < 0)
-        atomic_store(&writer->life->error, result);
+        atomic_store(&life->error, result);
     return NULL;
 }
 
-static int run_writers(struct life *life, struct twinlog *log, enum lie lie)
+static void *read_along(void *argument)
+{
+    const struct writer *writer = argument;
+    struct life *life = writer->life;
+    const int result =
+        read_attached(writer->log, writer->shared, (struct rng){ rng_mix(~life->name) }, &life->is_finished);
+
+    if (result < 0)
+        atomic_store(&life->error, result);
+    return NULL;
+}
+
+static void prefer_cuts(void)
+{
+    pthread_rwlockattr_t attributes;
+
+    pthread_rwlockattr_init(&attributes);
+    pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(&appending, &attributes);
+    pthread_rwlockattr_destroy(&attributes);
+}
+
+static int run_threads(struct shared *shared, struct life *life, struct twinlog *log)
 {
     static struct writer writers[MAX_WRITERS];
-    pthread_t threads[MAX_WRITERS];
+    pthread_t threads[MAX_WRITERS], reader;
     uint32_t started = 0;
     int result = 0;
 
+    prefer_cuts();
+    life->changer = &writers[0];
     for (; started < life->writers && result == 0; started += result == 0) {
         writers[started] = (struct writer){
             .log = log,
+            .shared = shared,
             .life = life,
             .notes = &life->notes[started],
-            .lie = lie,
             .rng = { rng_mix(life->name + started) },
             .next = { .life = life->name, .writer = started, .max_bytes = life->options.max_record_bytes }
         };
         result = -pthread_create(&threads[started], NULL, write_records, &writers[started]);
     }
+    if (result == 0 && life->has_reader) {
+        result = -pthread_create(&reader, NULL, read_along, &writers[0]);
+        life->has_reader = result == 0;
+    }
     while (started > 0)
         pthread_join(threads[--started], NULL);
+    atomic_store(&life->is_finished, true);
+    if (life->has_reader)
+        pthread_join(reader, NULL);
     return result < 0 ? result : atomic_load(&life->error);
 }
 
-static int live(const char *dir, struct life *life, enum lie lie)
+static int live(const char *dir, struct shared *shared, struct life *life)
 {
     struct twinlog *log;
     int result, closed;
@@ -130,8 +219,10 @@ static int live(const char *dir, struct life *life, enum lie lie)
     result = twinlog_open(dir, &life->options, &log);
     if (result < 0)
         return result;
-    atomic_store(&life->opened_last, twinlog_last_lsn(log));
-    result = run_writers(life, log, lie);
+    world_settle(&shared->world, log, life->is_retaining);
+    atomic_store(&life->opened_last, stamp(twinlog_last_lsn(log), atomic_load(&shared->world.cuts_done)));
+    atomic_store(&life->is_open, true);
+    result = run_threads(shared, life, log);
     closed = twinlog_close(log);
     if (result == 0 && closed == 0)
         for (uint32_t i = 0; i < life->writers; i++)
@@ -139,15 +230,20 @@ static int live(const char *dir, struct life *life, enum lie lie)
     return result < 0 ? result : closed;
 }
 
-pid_t fork_writer(const char *dir, struct life *life, enum lie lie)
-{
-    const pid_t judge = getpid();
-    const pid_t pid = fork();
+struct call {
+    const char *dir;
+    struct shared *shared;
+    struct life *life;
+};
 
-    if (pid != 0)
-        return pid;
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() == judge)
-        atomic_store(&life->error, live(dir, life, lie));
-    _exit(atomic_load(&life->error) == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+static void run_writer(void *context)
+{
+    const struct call *call = context;
+
+    atomic_store(&call->life->error, live(call->dir, call->shared, call->life));
+}
+
+pid_t fork_writer(const char *dir, struct shared *shared, struct life *life)
+{
+    return fork_child(shared, run_writer, &(struct call){ dir, shared, life });
 }

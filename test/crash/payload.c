@@ -41,15 +41,34 @@ size_t payload_size(const struct payload *payload)
     return size < payload->max_bytes ? size : payload->max_bytes;
 }
 
+/* How many of its last bytes are zeros whatever happens. */
+static size_t choose_zeros(struct rng *rng, size_t size)
+{
+    if (!rng_one_in(rng, 16))
+        return 0;
+    return rng_one_in(rng, 2) ? size : rng_below(rng, size + 1);
+}
+
+static struct rng chance_of_bytes(const struct payload *payload)
+{
+    return (struct rng){ chance_of(payload).state ^ 1 };
+}
+
+bool payload_has_label(const struct payload *payload)
+{
+    struct rng rng = chance_of_bytes(payload);
+    const size_t size = payload_size(payload);
+
+    return size - choose_zeros(&rng, size) >= sizeof(struct label);
+}
+
 void payload_fill(const struct payload *payload, unsigned char *bytes)
 {
     const size_t size = payload_size(payload);
     const struct label label = { payload->life, payload->sequence, payload->writer, (uint32_t)size };
-    struct rng rng = { chance_of(payload).state ^ 1 };
-    size_t zeros = 0;
+    struct rng rng = chance_of_bytes(payload);
+    const size_t zeros = choose_zeros(&rng, size);
 
-    if (rng_one_in(&rng, 16))
-        zeros = rng_one_in(&rng, 2) ? size : rng_below(&rng, size + 1);
     rng_fill(&rng, bytes, size - zeros);
     memset(bytes + size - zeros, 0, zeros);
     if (size - zeros >= sizeof(label))

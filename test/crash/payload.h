@@ -9,6 +9,7 @@
 #ifndef TWL_CRASH_PAYLOAD_H
 #define TWL_CRASH_PAYLOAD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,8 @@ struct payload {
 size_t payload_size(const struct payload *payload);
 /* Writes payload_size() bytes. */
 void payload_fill(const struct payload *payload, unsigned char *bytes);
+/* It begins with its numbers, so that no other one is like it. */
+bool payload_has_label(const struct payload *payload);
 /* What the numbers at the beginning of a record say, for a message. */
 void payload_describe(const void *bytes, size_t size, char *text, size_t text_size);
 

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Flips every bit of a small, closed log of several segments, one at a time, and looks at it with
- * everything that reads: verify, inspect and a reader. (O7)
+ * Flips every bit of small, closed logs of several segments, one at a time, and looks at them with everything that
+ * reads: verify, inspect and a reader. (O7) One log is plain; the other one was cut and trimmed, and has recycled,
+ * retired and spare files.
  *
  * What must hold for each flip:
  *  - a reader returns exact records in order, from the first on, and then either the rest or an error;
  *  - a flip in what is acknowledged and covered by a later mark is TWINLOG_ECORRUPT for verify, with
  *    the segment and an LSN that is not beyond the flip, and the reader stops at that LSN or before;
+ *  - a flip in a footer, an index or the state file is told, and loses nothing;
  *  - a flip anywhere else loses no record.
  * What is covered is known without the library: it is every byte up to the mark of the close that is
  * not zero by nature (the header's block behind its integers, the space before a first group, the
- * padding behind a last one).
+ * padding behind a last one), and neither trimmed nor cut off.
  */
 #define _GNU_SOURCE
 #include "twinlog.h"
@@ -27,22 +29,33 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAX_FILES 16
 #define HEADER_BYTES 512u /* of the header block, what is not zero */
+#define FOOTER_BYTES 512u
 #define DATA_OFFSET 4096u
 #define BLOCK_BYTES 4096u
 #define MARK_BYTES 64u
+#define RECORD_BYTES 24u
+#define ENTRY_BYTES 32u
+#define STATE_BYTES 128u
 #define RECORDS 117u
+#define CUT_LSN 40u
+#define FRONT_LSN 22u
 
 static char directory[256];
+static uint64_t first_lsn, cut_lsn; /* of the log at hand; what comes behind the cut is other records */
 static unsigned long flips, violations, detected, harmless;
 
-static size_t payload(uint64_t lsn, unsigned char *bytes)
+static size_t make_payload(uint64_t lsn, bool is_cut_off, unsigned char *bytes)
 {
     size_t size = lsn % 5 == 0 ? 0 : (size_t)(lsn * 977 % 3000);
     for (size_t i = 0; i < size; i++)
-        bytes[i] = (unsigned char)(lsn % 7 == 0 ? 0 : (lsn * 31 + i * 7) | 1);
+        bytes[i] = (unsigned char)(lsn % 7 == 0 ? 0 : (lsn * 31 + i * 7 + (is_cut_off ? 128 : 0)) | 1);
     return size;
+}
+
+static size_t payload(uint64_t lsn, unsigned char *bytes)
+{
+    return make_payload(lsn, false, bytes);
 }
 
 static void fail(const char *file, uint64_t offset, unsigned bit, const char *format, uint64_t value)
@@ -53,22 +66,62 @@ static void fail(const char *file, uint64_t offset, unsigned bit, const char *fo
     printf("\n");
 }
 
-static void make_log(void)
+static void must(bool is_true)
+{
+    if (!is_true)
+        abort();
+}
+
+static struct twinlog *open_log(void)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog *log;
-    unsigned char bytes[4096];
     options.segment_bytes = 65536;
     options.flags = TWINLOG_BUFFERED;
-    for (uint64_t lsn = 1; lsn <= RECORDS;) {
-        if (twinlog_open(directory, &options, &log) != 0)
-            abort();
-        for (unsigned i = 0; i < RECORDS / 3; i++, lsn++)
-            if (twinlog_append(log, bytes, payload(lsn, bytes), NULL) != 0)
-                abort();
-        if (twinlog_close(log) != 0)
-            abort();
+    must(twinlog_open(directory, &options, &log) == 0);
+    return log;
+}
+
+static void append(struct twinlog *log, uint64_t last_lsn, bool is_cut_off)
+{
+    unsigned char bytes[4096];
+    for (uint64_t lsn = twinlog_last_lsn(log) + 1; lsn <= last_lsn; lsn++)
+        must(twinlog_append(log, bytes, make_payload(lsn, is_cut_off, bytes), NULL) == 0);
+}
+
+static void keep_names(struct twinlog *log)
+{
+    must(twinlog_cursor_set(log, "consumer", twinlog_last_lsn(log)) == 0);
+    must(twinlog_meta_set(log, "value", "kept", 4) == 0);
+}
+
+static void make_plain(void)
+{
+    first_lsn = 1;
+    cut_lsn = 0;
+    for (unsigned life = 1; life <= 3; life++) {
+        struct twinlog *log = open_log();
+        append(log, RECORDS / 3 * life, false);
+        keep_names(log);
+        must(twinlog_close(log) == 0);
     }
+}
+
+/* Longer than the other one at first, so that there are files to recycle. */
+static void make_old(void)
+{
+    struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
+    struct twinlog *log = open_log();
+    first_lsn = FRONT_LSN;
+    cut_lsn = CUT_LSN;
+    append(log, CUT_LSN, false);
+    append(log, 2 * RECORDS, true);
+    must(twinlog_cut(log, CUT_LSN) == 0);
+    append(log, RECORDS, false);
+    trim.before_lsn = FRONT_LSN;
+    must(twinlog_trim(log, &trim, NULL) == 0);
+    keep_names(log);
+    must(twinlog_close(log) == 0);
 }
 
 struct found {
@@ -113,8 +166,9 @@ static uint64_t read_all(int *ret_error)
     if (*ret_error < 0)
         return 0;
     while ((*ret_error = twinlog_reader_next(reader, &record)) > 0) {
-        size_t size = payload(++count, bytes);
-        if (record.lsn != count || record.size != size || memcmp(record.data, bytes, size) != 0) {
+        uint64_t lsn = first_lsn + count++;
+        size_t size = payload(lsn, bytes);
+        if (record.lsn != lsn || record.size != size || memcmp(record.data, bytes, size) != 0) {
             count = UINT64_MAX;
             break;
         }
@@ -126,14 +180,31 @@ static uint64_t read_all(int *ret_error)
 enum cover {
     FREE,    /* no record and no mark is there */
     COVERED, /* acknowledged, and a later mark says so */
+    SPOKEN,  /* nothing depends on it, but it has a checksum */
+    REMOVED, /* in front of what was trimmed: it may only be what leads past it */
 };
+
+static bool has_names(void)
+{
+    char value[4];
+    uint64_t lsn = 0;
+    struct twinlog *log;
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    options.flags = TWINLOG_READ_ONLY;
+    if (twinlog_open(directory, &options, &log) != 0)
+        return false;
+    bool has = twinlog_cursor_get(log, "consumer", &lsn) == 0 && lsn == RECORDS &&
+               twinlog_meta_get(log, "value", value, sizeof(value), NULL) == 0 &&
+               memcmp(value, "kept", 4) == 0;
+    return twinlog_close(log) == 0 && has;
+}
 
 static void check_flip(const char *file, uint64_t offset, unsigned bit, enum cover cover)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     struct found found = verify();
     int error;
-    uint64_t count = read_all(&error);
+    uint64_t count = read_all(&error), all = RECORDS - first_lsn + 1;
     int looked = twinlog_inspect(directory, &inspection);
     flips++;
 
@@ -145,7 +216,11 @@ static void check_flip(const char *file, uint64_t offset, unsigned bit, enum cov
         harmless++;
         if (cover == COVERED)
             fail(file, offset, bit, "verify did not see it%.0" PRIu64, 0);
-        if (count != RECORDS || error != 0)
+        if (cover == SPOKEN && found.others == 0)
+            fail(file, offset, bit, "verify says nothing of it%.0" PRIu64, 0);
+        if (!has_names())
+            fail(file, offset, bit, "the cursor or the value is lost%.0" PRIu64, 0);
+        if (count != all || error != 0)
             fail(file, offset, bit, "only %" PRIu64 " records were read although verify is content", count);
         if (looked == 0 && inspection.last_lsn != RECORDS)
             fail(file, offset, bit, "recovery would end at %" PRIu64, inspection.last_lsn);
@@ -157,13 +232,13 @@ static void check_flip(const char *file, uint64_t offset, unsigned bit, enum cov
         fail(file, offset, bit, "verify failed with %" PRIu64, (uint64_t)(int64_t)found.result);
     if (found.damages == 0 || strcmp(found.file, file) != 0)
         fail(file, offset, bit, "the report names no or another file%.0" PRIu64, 0);
-    if (cover == FREE)
+    if (cover == FREE || cover == SPOKEN)
         fail(file, offset, bit, "harmless, but verify says damage at %" PRIu64, found.first_lsn);
     if (offset >= DATA_OFFSET && (found.first_lsn == 0 || found.first_lsn > RECORDS + 1))
         fail(file, offset, bit, "the report has LSN %" PRIu64, found.first_lsn);
     /* an exact prefix, as far as the damage: a mark without records may be passed over by nobody */
-    if (offset >= DATA_OFFSET && (error != TWINLOG_ECORRUPT || count + 1 < found.first_lsn) &&
-        count != RECORDS)
+    if (offset >= DATA_OFFSET && (error != TWINLOG_ECORRUPT || first_lsn + count < found.first_lsn) &&
+        count != all)
         fail(file, offset, bit, "the reader stopped after %" PRIu64, count);
     if (looked == 0 && inspection.report.error == 0 && inspection.last_lsn != RECORDS)
         fail(file, offset, bit, "opening would silently end at %" PRIu64, inspection.last_lsn);
@@ -191,16 +266,66 @@ static unsigned char *load(int fd, uint64_t *ret_size)
     return bytes;
 }
 
-/* First and last byte of the data that are not zero. */
-static void find_used(const unsigned char *bytes, uint64_t size, uint64_t *ret_from, uint64_t *ret_to)
+static uint64_t load_number(const unsigned char *bytes, unsigned size)
 {
-    uint64_t from = DATA_OFFSET, to = size;
-    while (from < to && bytes[from] == 0)
-        from++;
-    while (to > from && bytes[to - 1] == 0)
-        to--;
-    *ret_from = from & ~UINT64_C(7);
-    *ret_to = (to + 7) & ~UINT64_C(7);
+    uint64_t number = 0;
+    while (size-- > 0)
+        number = number << 8 | bytes[size];
+    return number;
+}
+
+/* What the bytes of a segment are. */
+struct layout {
+    uint64_t from, to;   /* groups that count, from the first byte that is not zero on */
+    uint64_t kept;       /* in front of here is what was trimmed */
+    uint64_t index, end; /* index and footer, if it is sealed */
+    uint64_t looked_at;  /* bits behind it are not flipped, unless they are index or footer */
+};
+
+/* Offset of the record; UINT64_MAX = it is not there. */
+static uint64_t find(const unsigned char *bytes, uint64_t size, uint64_t lsn, bool is_cut_off)
+{
+    unsigned char wanted[4096];
+    size_t wanted_size = make_payload(lsn, is_cut_off, wanted);
+    for (uint64_t at = DATA_OFFSET; at + RECORD_BYTES + wanted_size <= size; at += 8)
+        if (load_number(bytes + at + 8, 4) == wanted_size &&
+            memcmp(bytes + at + RECORD_BYTES, wanted, wanted_size) == 0)
+            return at;
+    return UINT64_MAX;
+}
+
+/* A record that begins a group has its header in front. */
+static uint64_t group_start(const unsigned char *bytes, uint64_t record)
+{
+    return memcmp(bytes + record - MARK_BYTES + 4, "1TWG", 4) == 0 ? record - MARK_BYTES : record;
+}
+
+static struct layout find_layout(const unsigned char *bytes, const struct twinlog_segment *segment)
+{
+    const unsigned char *footer = bytes + segment->file_bytes - BLOCK_BYTES;
+    struct layout layout = { .from = DATA_OFFSET, .index = segment->file_bytes, .end = segment->file_bytes };
+    if (segment->state == TWINLOG_SEGMENT_SEALED) {
+        layout.index = (uint64_t)(footer - bytes) - load_number(footer + 76, 4) * ENTRY_BYTES;
+        /* in a recycled file a bad footer can't be told from one of an earlier life */
+        layout.end = (uint64_t)(footer - bytes) + (segment->lives == 0 ? FOOTER_BYTES : 0);
+    }
+    if (segment->state <= TWINLOG_SEGMENT_ACTIVE) {
+        while (bytes[layout.from] == 0)
+            layout.from++;
+        layout.from &= ~UINT64_C(7);
+        layout.to = DATA_OFFSET + segment->data_bytes;
+    }
+    layout.looked_at = layout.to + FOOTER_BYTES > DATA_OFFSET + FOOTER_BYTES ? layout.to + FOOTER_BYTES
+                                                                             : DATA_OFFSET + FOOTER_BYTES;
+    if (segment->state == TWINLOG_SEGMENT_ACTIVE) /* its last mark has none behind it */
+        layout.to -= MARK_BYTES;
+    uint64_t cut = cut_lsn > 0 && layout.to > 0 ? find(bytes, layout.to, cut_lsn + 1, true) : UINT64_MAX;
+    if (cut < layout.to)
+        layout.to = group_start(bytes, cut);
+    uint64_t front = first_lsn > 1 && layout.to > 0 ? find(bytes, layout.to, first_lsn, false) : UINT64_MAX;
+    if (front < layout.to)
+        layout.kept = front;
+    return layout;
 }
 
 /* The mark of a close begins a block, and in front of it are zeros. */
@@ -213,9 +338,83 @@ static bool is_gap(const unsigned char *bytes, uint64_t size, uint64_t offset)
     return offset >= from && end + MARK_BYTES <= size && memcmp(bytes + end + 4, "1TWG", 4) == 0;
 }
 
-static int is_segment(const struct dirent *entry)
+static enum cover cover_of(const unsigned char *bytes, const struct layout *layout, uint64_t size,
+                           uint64_t offset)
 {
-    return strstr(entry->d_name, ".twl") != NULL;
+    if (offset < HEADER_BYTES)
+        return COVERED;
+    if (offset >= layout->index && offset < layout->end)
+        return SPOKEN;
+    if (offset < layout->from || offset >= layout->to || is_gap(bytes, size, offset))
+        return FREE;
+    return offset < layout->kept ? REMOVED : COVERED;
+}
+
+static void flip_segment(const unsigned *steps, const struct twinlog_segment *segment)
+{
+    char path[600];
+    snprintf(path, sizeof(path), "%s/%s", directory, segment->file);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    uint64_t size;
+    unsigned char *bytes = load(fd, &size);
+    struct layout layout = find_layout(bytes, segment);
+    for (uint64_t bit = steps[1]; bit < segment->file_bytes * 8 && violations <= 20; bit += steps[0]) {
+        uint64_t offset = bit / 8;
+        if (offset >= layout.looked_at &&
+            (offset < layout.index || offset >= segment->file_bytes - BLOCK_BYTES + FOOTER_BYTES + 64))
+            continue;
+        flip(fd, offset, (unsigned)(bit % 8));
+        check_flip(segment->file, offset, (unsigned)(bit % 8), cover_of(bytes, &layout, size, offset));
+        flip(fd, offset, (unsigned)(bit % 8));
+    }
+    free(bytes);
+    close(fd);
+}
+
+/* Two slots; what is behind the entries in each is not looked at by anybody. */
+static void flip_state(const unsigned *steps)
+{
+    char path[600];
+    snprintf(path, sizeof(path), "%s/state", directory);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    uint64_t size;
+    unsigned char *bytes = load(fd, &size);
+    for (uint64_t slot = 0; slot < size; slot += size / 2) {
+        uint64_t used = STATE_BYTES + load_number(bytes + slot + 64, 4);
+        for (uint64_t bit = steps[1]; bit < (used + 64) * 8 && violations <= 20; bit += steps[0]) {
+            uint64_t offset = slot + bit / 8;
+            flip(fd, offset, (unsigned)(bit % 8));
+            check_flip("state", offset, (unsigned)(bit % 8), bit / 8 < used ? SPOKEN : FREE);
+            flip(fd, offset, (unsigned)(bit % 8));
+        }
+    }
+    free(bytes);
+    close(fd);
+}
+
+struct listing {
+    struct twinlog_segment list[64];
+    unsigned count;
+};
+
+static int keep_segment(void *context, const struct twinlog_segment *segment)
+{
+    struct listing *listing = context;
+    must(listing->count < 64);
+    listing->list[listing->count++] = *segment;
+    return 0;
+}
+
+/* Every kind of file that the log is here for. */
+static void check_kinds(const struct listing *listing, bool is_old)
+{
+    unsigned seen = 0, recycled = 0;
+    for (unsigned i = 0; i < listing->count; i++) {
+        seen |= 1u << listing->list[i].state;
+        recycled += listing->list[i].state == TWINLOG_SEGMENT_SEALED && listing->list[i].lives > 0;
+    }
+    must(listing->count >= 3 && (seen & 1u << TWINLOG_SEGMENT_SEALED));
+    must(!is_old || (recycled > 0 && (seen & 1u << TWINLOG_SEGMENT_RETIRED)));
 }
 
 static void remove_directory(void)
@@ -232,63 +431,45 @@ static void remove_directory(void)
     rmdir(directory);
 }
 
+static unsigned flip_log(void (*make)(void), const unsigned *steps)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    struct listing listing = { 0 };
+    make();
+    must(twinlog_inspect(directory, &inspection) == 0 && inspection.last_lsn == RECORDS);
+    must(verify().result == 0 && verify().others == 0);
+    must(twinlog_segments(directory, keep_segment, &listing) == 0);
+    check_kinds(&listing, make == make_old);
+    for (unsigned i = 0; i < listing.count; i++)
+        flip_segment(steps, &listing.list[i]);
+    flip_state(steps);
+    remove_directory();
+    return listing.count;
+}
+
 int main(int argc, char **argv)
 {
-    unsigned stride = 1, start = 0;
+    unsigned steps[2] = { 1, 0 }, segments;
     int option;
     while ((option = getopt(argc, argv, "s:f:h")) != -1) {
         if (option == 's')
-            stride = (unsigned)strtoul(optarg, NULL, 10);
+            steps[0] = (unsigned)strtoul(optarg, NULL, 10);
         else if (option == 'f')
-            start = (unsigned)strtoul(optarg, NULL, 10);
+            steps[1] = (unsigned)strtoul(optarg, NULL, 10);
         else {
             printf("usage: damage-flips [-s STRIDE] [-f FIRST]\n"
-                   "Flips every STRIDE-th bit of a small log, from bit FIRST on, and checks what is read.\n");
+                   "Flips every STRIDE-th bit of small logs, from bit FIRST on, and checks what is read.\n");
             return option == 'h' ? 0 : 2;
         }
     }
-    if (stride == 0)
+    if (steps[0] == 0)
         return 2;
     snprintf(directory, sizeof(directory), "%s/twinlog-flips-XXXXXX",
              access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
-    if (!mkdtemp(directory))
-        abort();
-    make_log();
-
-    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
-    if (twinlog_inspect(directory, &inspection) != 0 || inspection.last_lsn != RECORDS ||
-        verify().result != 0 || inspection.segments < 3)
-        abort();
-
-    struct dirent **names;
-    int count = scandir(directory, &names, is_segment, alphasort);
-    for (int i = 0; i < count; i++) {
-        char path[600];
-        snprintf(path, sizeof(path), "%s/%s", directory, names[i]->d_name);
-        int fd = open(path, O_RDWR | O_CLOEXEC);
-        uint64_t from, to, size;
-        unsigned char *bytes = load(fd, &size);
-        find_used(bytes, size, &from, &to);
-        bool is_last = strcmp(names[i]->d_name, inspection.report.file) == 0;
-        uint64_t covered_to = is_last ? inspection.report.offset - MARK_BYTES : to;
-        uint64_t end = to + 512 < size ? to + 512 : size; /* a little behind the end, too */
-        for (uint64_t bit = start; bit < end * 8; bit += stride) {
-            uint64_t offset = bit / 8;
-            bool is_used = offset < HEADER_BYTES || (offset >= from && offset < covered_to);
-            enum cover cover = is_used && !is_gap(bytes, size, offset) ? COVERED : FREE;
-            flip(fd, offset, (unsigned)(bit % 8));
-            check_flip(names[i]->d_name, offset, (unsigned)(bit % 8), cover);
-            flip(fd, offset, (unsigned)(bit % 8));
-            if (violations > 20)
-                break;
-        }
-        free(bytes);
-        close(fd);
-        free(names[i]);
-    }
-    free(names);
-    remove_directory();
-    printf("damage-flips: %lu bits of %d segments flipped, %lu detected, %lu harmless, %lu violations\n",
-           flips, count, detected, harmless, violations);
+    must(mkdtemp(directory) != NULL);
+    segments = flip_log(make_plain, steps);
+    segments += flip_log(make_old, steps);
+    printf("damage-flips: %lu bits of %u segments flipped, %lu detected, %lu harmless, %lu violations\n",
+           flips, segments, detected, harmless, violations);
     return violations > 0;
 }

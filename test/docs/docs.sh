@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# docs.sh: the manual pages are clean and complete, their program compiles, and what the documents link
+# docs.sh: the manual pages are clean and complete, their examples compile, and what the documents link
 # to is there.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -71,6 +71,33 @@ program()
     ${CC:-cc} -fsyntax-only -Wall -Wextra -Werror -Iinclude "$scratch/program.c" 2>&1
 }
 
+# example_of PAGE: the code in its examples as a program, functions first, then each other block as a
+# part of one function.
+example_of()
+{
+    awk '/^\.Sh/ { is_example = $2 == "EXAMPLES" }
+         /^\.Bd/ && is_example { is_code = 1; body = body "{\n"; next }
+         /^\.Ed/ && is_code { is_code = 0; body = body "}\n" }
+         !is_code { next }
+         { gsub(/\\e/, "\\") }
+         /^static / { is_function = 1 }
+         is_function { functions = functions $0 "\n" }
+         !is_function { body = body $0 "\n" }
+         /^}/ { is_function = 0 }
+         END { for (i = split("twinlog stdio poll errno", header, " "); i > 0; i--)
+                   print "#include <" header[i] ".h>"
+               print functions "void example(struct twinlog *log)\n{\n(void)log;\n" body "}" }' "$1"
+}
+
+examples()
+{
+    for page in man/*.3; do
+        example_of "$page" >"$scratch/example.c"
+        ${CC:-cc} -fsyntax-only -Wall -Wextra -Werror -Wno-unused -Wno-unused-parameter -Iinclude \
+            "$scratch/example.c" 2>&1 | sed "s,^,$page: ,"
+    done
+}
+
 # ---- links -------------------------------------------------------------------------------------
 
 # prose FILE: the file without its fenced blocks.
@@ -110,6 +137,7 @@ report "functions and their pages" "$(functions)"
 report "constants and fields" "$(words)"
 report "references between pages" "$(cross_references)"
 report "the program in twinlog(7)" "$(program)"
+report "the examples in section 3" "$(examples)"
 report "links" "$(dead_links)"
 [ "$failures" = 0 ] && echo "docs: nothing to complain about"
 exit "$((failures > 0))"

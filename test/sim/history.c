@@ -10,8 +10,39 @@
 
 /* How a payload begins, where it is long enough. */
 struct stamp {
-    uint64_t writer, lsn, size;
+    uint64_t writer, lsn, generation, size;
 };
+
+/* ---- the list ------------------------------------------------------------------------------------ */
+
+struct history history_begin(uint64_t writer)
+{
+    return (struct history){ .start = 1, .front = 1, .writer = writer };
+}
+
+struct history history_inherit(const struct history *past, uint64_t writer)
+{
+    return (struct history){ .past = past,
+                             .start = history_last(past) + 1,
+                             .front = past->front,
+                             .usual_bytes = past->usual_bytes,
+                             .writer = writer };
+}
+
+struct history history_copy(const struct history *history)
+{
+    struct history copy = *history;
+    copy.room = history->facts;
+    copy.fact = sim_allocate((history->facts + 1) * sizeof(*copy.fact));
+    for (size_t i = 0; i < history->facts; ++i) {
+        const struct fact *fact = &history->fact[i];
+        copy.fact[i] = *fact;
+        copy.fact[i].data = sim_allocate(fact->size + 1);
+        memcpy(copy.fact[i].data, fact->data, fact->size);
+    }
+    copy.offer.data = NULL;
+    return copy;
+}
 
 void history_free(struct history *history)
 {
@@ -24,83 +55,16 @@ void history_free(struct history *history)
 
 uint64_t history_last(const struct history *history)
 {
-    return history->kept + history->facts;
+    return history->start + history->facts - 1;
 }
 
 const struct fact *history_fact(const struct history *history, uint64_t lsn)
 {
-    while (lsn <= history->kept)
+    if (lsn > history_last(history))
+        return NULL;
+    while (history && lsn < history->start)
         history = history->past;
-    return &history->fact[lsn - history->kept - 1];
-}
-
-static size_t choose_size(const struct history *history, struct rng *rng, size_t max_bytes)
-{
-    size_t size = history->usual_bytes;
-    if (size > 0 && !rng_one_in(rng, 16))
-        return size < max_bytes ? size : max_bytes;
-    switch (rng_below(rng, 8)) {
-    case 0:
-        size = rng_below(rng, 9);
-        break;
-    case 1:
-    case 2:
-    case 3:
-        size = rng_below(rng, 200);
-        break;
-    case 4:
-        size = rng_below(rng, 1024);
-        break;
-    case 5:
-        size = (1 + rng_below(rng, 9)) * 512 - rng_below(rng, 128); /* near the end of a sector or block */
-        break;
-    case 6:
-        size = rng_below(rng, 5000);
-        break;
-    default:
-        size = rng_below(rng, max_bytes + 1);
-        break;
-    }
-    return size < max_bytes ? size : max_bytes;
-}
-
-static void stamp_payload(struct fact *fact, uint64_t writer, uint64_t lsn)
-{
-    const struct stamp stamp = { writer, lsn, fact->size };
-    struct rng rng = { writer ^ rng_mix(lsn) };
-    rng_fill(&rng, fact->data, fact->size);
-    memcpy(fact->data, &stamp, fact->size < sizeof(stamp) ? fact->size : sizeof(stamp));
-}
-
-struct fact history_make_sized(const struct history *history, const struct simdisk *disk, struct rng *rng,
-                               size_t size)
-{
-    struct fact fact = { .size = size, .time_ns = simdisk_clock(disk) };
-    fact.data = sim_allocate(fact.size + 1);
-    stamp_payload(&fact, history->writer, history_last(history) + 1);
-    switch (rng_below(rng, 8)) {
-    case 0:
-        memset(fact.data, 0, fact.size);
-        break;
-    case 1: {
-        const size_t zeros = rng_below(rng, fact.size + 1);
-        memset(fact.data + fact.size - zeros, 0, zeros);
-        break;
-    }
-    case 2:
-    case 3:
-        simdisk_sample(disk, rng, fact.data, fact.size);
-        break;
-    default:
-        break;
-    }
-    return fact;
-}
-
-struct fact history_make(const struct history *history, const struct simdisk *disk, struct rng *rng,
-                         size_t max_bytes)
-{
-    return history_make_sized(history, disk, rng, choose_size(history, rng, max_bytes));
+    return history && lsn <= history_last(history) ? &history->fact[lsn - history->start] : NULL;
 }
 
 void history_accept(struct history *history, struct fact fact)
@@ -136,23 +100,120 @@ uint64_t history_settle(struct history *history, bool is_accepted)
     return history->offer_lsn;
 }
 
-void history_cut(struct history *history, uint64_t last)
+static void cut(struct history *history, uint64_t last)
 {
     while (history->facts > 0 && history_last(history) > last)
         free(history->fact[--history->facts].data);
-    if (history->kept > last)
-        history->kept = last;
+    if (history_last(history) > last)
+        history->start = last + 1;
+}
+
+/* Nothing is kept of what was, and what comes first need not be next to it. */
+static void restart(struct history *history, uint64_t next)
+{
+    cut(history, history->start - 1);
+    history->past = NULL;
+    history->start = next;
+}
+
+void history_move(struct history *history, uint64_t front, uint64_t last)
+{
+    const bool is_elsewhere = last > history_last(history) || last + 1 < history->front;
+    history->generation += last != history_last(history);
+    if (is_elsewhere)
+        restart(history, front);
+    else
+        cut(history, last);
+    history->front = front;
+}
+
+/* ---- making records up --------------------------------------------------------------------------- */
+
+static size_t choose_size(const struct history *history, struct rng *rng, size_t max_bytes)
+{
+    size_t size = history->usual_bytes;
+    if (size > 0 && !rng_one_in(rng, 16))
+        return size < max_bytes ? size : max_bytes;
+    switch (rng_below(rng, 8)) {
+    case 0:
+        size = rng_below(rng, 9);
+        break;
+    case 1:
+    case 2:
+    case 3:
+        size = rng_below(rng, 200);
+        break;
+    case 4:
+        size = rng_below(rng, 1024);
+        break;
+    case 5:
+        size = (1 + rng_below(rng, 9)) * 512 - rng_below(rng, 128); /* near the end of a sector or block */
+        break;
+    case 6:
+        size = rng_below(rng, 5000);
+        break;
+    default:
+        size = rng_below(rng, max_bytes + 1);
+        break;
+    }
+    return size < max_bytes ? size : max_bytes;
+}
+
+static void stamp_payload(struct fact *fact, const struct history *history, uint64_t lsn)
+{
+    const struct stamp stamp = { history->writer, lsn, history->generation, fact->size };
+    struct rng rng = { history->writer ^ rng_mix(lsn) ^ rng_mix(~history->generation) };
+    rng_fill(&rng, fact->data, fact->size);
+    memcpy(fact->data, &stamp, fact->size < sizeof(stamp) ? fact->size : sizeof(stamp));
+}
+
+struct fact history_make_sized(const struct history *history, const struct simdisk *disk, struct rng *rng,
+                               size_t size)
+{
+    struct fact fact = { .size = size, .time_ns = simdisk_clock(disk) };
+    fact.data = sim_allocate(fact.size + 1);
+    stamp_payload(&fact, history, history_last(history) + 1);
+    switch (rng_below(rng, 8)) {
+    case 0:
+        memset(fact.data, 0, fact.size);
+        break;
+    case 1: {
+        const size_t zeros = rng_below(rng, fact.size + 1);
+        memset(fact.data + fact.size - zeros, 0, zeros);
+        break;
+    }
+    case 2:
+    case 3:
+        simdisk_sample(disk, rng, fact.data, fact.size);
+        break;
+    default:
+        break;
+    }
+    return fact;
+}
+
+struct fact history_make(const struct history *history, const struct simdisk *disk, struct rng *rng,
+                         size_t max_bytes)
+{
+    return history_make_sized(history, disk, rng, choose_size(history, rng, max_bytes));
+}
+
+/* ---- judging ------------------------------------------------------------------------------------- */
+
+static bool is_same_payload(const struct fact *fact, const struct twinlog_record *record)
+{
+    return fact->size == record->size &&
+           (fact->size == 0 || memcmp(fact->data, record->data, fact->size) == 0);
 }
 
 /* What a wrong record is, for whoever has to find out. */
 static const char *describe(const struct history *history, const struct twinlog_record *record)
 {
     static char text[160];
-    struct stamp stamp = { 0, 0, 0 };
-    for (uint64_t lsn = 1; lsn <= history_last(history); ++lsn) {
+    struct stamp stamp = { 0, 0, 0, 0 };
+    for (uint64_t lsn = history->front; lsn <= history_last(history); ++lsn) {
         const struct fact *fact = history_fact(history, lsn);
-        if (record->size >= 8 && fact->size == record->size &&
-            memcmp(fact->data, record->data, fact->size) == 0) {
+        if (record->size >= 8 && fact && is_same_payload(fact, record)) {
             snprintf(text, sizeof(text), "it is that of LSN %" PRIu64, lsn);
             return text;
         }
@@ -162,26 +223,39 @@ static const char *describe(const struct history *history, const struct twinlog_
     memcpy(&stamp, record->data, sizeof(stamp));
     for (; history; history = history->past)
         if (stamp.writer == history->writer) {
-            snprintf(text, sizeof(text), "it was made as LSN %" PRIu64 " with %" PRIu64 " bytes, %s",
-                     stamp.lsn, stamp.size, history->past ? "after a recovery" : "before any crash");
+            snprintf(text, sizeof(text),
+                     "it was made as LSN %" PRIu64 " with %" PRIu64 " bytes, in generation %" PRIu64
+                     " (now it is %" PRIu64 "), %s",
+                     stamp.lsn, stamp.size, stamp.generation, history->generation,
+                     history->past ? "after a recovery" : "before any crash");
             return text;
         }
     return "its payload is unknown";
 }
 
+bool history_knows(const struct history *history, const struct twinlog_record *record, const char **ret_why)
+{
+    static char text[256];
+    const struct fact *fact = history_fact(history, record->lsn);
+    *ret_why = text;
+    if (!fact)
+        snprintf(text, sizeof(text), "O3: there is no such record, the last one is %" PRIu64,
+                 history_last(history));
+    else if (!is_same_payload(fact, record))
+        snprintf(text, sizeof(text), "O1/O3: wrong payload, %zu bytes where %zu were written: %s",
+                 record->size, fact->size, describe(history, record));
+    else if (record->time_ns != fact->time_ns)
+        snprintf(text, sizeof(text), "wrong time: %" PRId64 ", not %" PRId64, record->time_ns, fact->time_ns);
+    else
+        return true;
+    return false;
+}
+
 void history_check(const struct history *history, const struct twinlog_record *record, const char *who)
 {
-    if (record->lsn == 0 || record->lsn > history_last(history))
-        violation("O3: %s returned LSN %" PRIu64 ", but only %" PRIu64 " were accepted", who, record->lsn,
-                  history_last(history));
-    const struct fact *fact = history_fact(history, record->lsn);
-    if (record->size != fact->size || (fact->size > 0 && memcmp(record->data, fact->data, fact->size) != 0))
-        violation("O1/O3: %s returned a wrong payload for LSN %" PRIu64
-                  ": %zu bytes where %zu were written; %s",
-                  who, record->lsn, record->size, fact->size, describe(history, record));
-    if (record->time_ns != fact->time_ns)
-        violation("%s returned a wrong time for LSN %" PRIu64 ": %" PRId64 ", not %" PRId64, who, record->lsn,
-                  record->time_ns, fact->time_ns);
+    const char *why;
+    if (!history_knows(history, record, &why))
+        violation("%s returned LSN %" PRIu64 ": %s", who, record->lsn, why);
 }
 
 uint64_t history_check_rest(const struct history *history, struct twinlog_reader *reader, uint64_t next,
@@ -197,4 +271,11 @@ uint64_t history_check_rest(const struct history *history, struct twinlog_reader
     if (result < 0)
         violation("%s failed at LSN %" PRIu64 ": %s", who, next, twinlog_strerror(result));
     return next - 1;
+}
+
+uint64_t history_find_time(const struct history *history, uint64_t from, uint64_t to, int64_t time_ns)
+{
+    while (from <= to && history_fact(history, from)->time_ns < time_ns)
+        ++from;
+    return from;
 }

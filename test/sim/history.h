@@ -2,16 +2,20 @@
 /*
  * What a log was given, so that what it gives back can be judged.
  *
- * A history is the list of records that were accepted, by LSN from 1. That of a recovered image begins
- * with what it inherited from the history of the disk it was taken from. A record's payload says who
- * wrote it, as which LSN and how long it is, followed by bytes made from that; but some payloads are
- * zeros, nothing, or a copy of what was on the disk, to confuse whoever looks for frames.
+ * A history is the list of records that were accepted, by LSN. That of a recovered image begins with what it
+ * inherited from the history of the disk it was taken from. A record's payload says who wrote it, as which
+ * LSN, in which generation and how long it is, followed by bytes made from that; but some payloads are zeros,
+ * nothing, or a copy of what was on the disk, to confuse whoever looks for frames.
+ *
+ * A cut takes records from the end, and the LSNs are given again to others: a generation. A trim moves the
+ * front; what lies before it is still known, for readers that were not there in time.
  *
  * The rules are those of every crash test here:
- *   O1 every acknowledged record is there, byte for byte
- *   O2 what is there is a gap-free prefix of the order in which it was accepted
+ *   O1 every acknowledged record from the front on is there, byte for byte
+ *   O2 what is there is a gap-free part of the order in which it was accepted, from the front on
  *   O3 nothing that was never appended, nothing twice, nothing of an older generation
- *   O4 a record that was not acknowledged is wholly there or wholly absent
+ *   O4 a record that was not acknowledged is wholly there or wholly absent; a trim, a cut, a reset, a change
+ *      of a cursor or value that did not return has wholly happened or not at all, one that returned has
  *   O5 opening again gives the same answer, also after a crash inside recovery
  *   O6 append after recovery, crash again: both parts are there
  *   O8 no reader ever returns a record above the durable LSN
@@ -29,18 +33,26 @@ struct fact {
 };
 
 struct history {
-    const struct history *past; /* its records 1 ... kept begin this history; NULL: none */
-    uint64_t kept;
-    struct fact *fact; /* those from kept + 1 on */
+    const struct history *past; /* what is known of LSNs before `start`; NULL: nothing */
+    uint64_t start;             /* LSN of fact[0] */
+    uint64_t front;             /* oldest LSN that is kept, or the one that comes first */
+    struct fact *fact;
     size_t facts, room;
     struct fact offer;  /* a record in a call that has not returned; data NULL: none */
     uint64_t offer_lsn; /* 0: not accepted yet, as far as we know */
     size_t usual_bytes; /* most records have that size, so that new ones fit exactly over old ones; 0: any */
     uint64_t writer; /* different for every history, so that no record is like one of a past that was cut */
+    uint64_t generation; /* one more with each cut, for the same reason */
 };
 
+struct history history_begin(uint64_t writer);
+struct history history_inherit(const struct history *past, uint64_t writer);
+/* A copy with records of its own, which stays as it is while the original goes on. */
+struct history history_copy(const struct history *history);
 void history_free(struct history *history);
+
 uint64_t history_last(const struct history *history);
+/* NULL: no such record, or nothing is known of it any more. */
 const struct fact *history_fact(const struct history *history, uint64_t lsn);
 
 /* Makes up a record of `size` bytes, or of a size up to `max_bytes`; `disk` lends bytes to copy. */
@@ -57,16 +69,23 @@ void history_offer(struct history *history, struct fact fact);
 void history_notice(struct history *history, uint64_t last_lsn);
 uint64_t history_settle(struct history *history, bool is_accepted);
 
-/* Recovery found records up to `last` only: the rest is gone for good. */
-void history_cut(struct history *history, uint64_t last);
+/* The log begins at `front` and ends at `last`: after a trim, a cut, a reset, or as it was recovered. What
+ * lies behind `last` is gone for good. */
+void history_move(struct history *history, uint64_t front, uint64_t last);
 
-/* Aborts the test unless `record` is the one of that LSN. `who` returned it. */
+/* Is `record` the one of that LSN? If not, *ret_why says what is wrong with it. */
+bool history_knows(const struct history *history, const struct twinlog_record *record, const char **ret_why);
+
+/* Ends the test unless `record` is the one of that LSN. `who` returned it. */
 void history_check(const struct history *history, const struct twinlog_record *record, const char *who);
 
 /* Reads on from `reader` as far as it goes, checking each record; the first must be `next`. Returns the
  * LSN of the last one, or next - 1. */
 uint64_t history_check_rest(const struct history *history, struct twinlog_reader *reader, uint64_t next,
                             const char *who);
+
+/* The first LSN in [from, to] whose time is `time_ns` or later; to + 1 if there is none. */
+uint64_t history_find_time(const struct history *history, uint64_t from, uint64_t to, int64_t time_ns);
 
 /* Each test program has its own: prints the message and how to do it again, ends the program. */
 _Noreturn void violation(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -239,7 +239,7 @@ static void test_data_beyond_a_lost_size_does_not_come_back(void)
     struct io *io = simdisk_connect(image);
     struct io_file *file = NULL;
     EXPECT(io_open(io, "file", 0, &file) == 0);
-    EXPECT(io_allocate(file, 2 * BLOCK_BYTES) == 0);
+    EXPECT(io_allocate(file, 2 * BLOCK_BYTES, IO_ALLOCATE_SPACE) == 0);
     EXPECT(strcmp(look(image, "file", 9), "oooooooo0") == 0);
     io_close(file);
     io->ops->destroy(io);
@@ -249,14 +249,16 @@ static void test_data_beyond_a_lost_size_does_not_come_back(void)
 
 static void test_allocated_space_needs_a_sync(void)
 {
-    struct machine machine = start();
-    EXPECT(io_allocate(machine.file, 2 * BLOCK_BYTES) == 0);
-    EXPECT(strcmp(look(machine.disk, "file", 9), "oooooooo0") == 0);
-    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "oooooooo-"));
-    EXPECT(io_allocate(machine.file, 10) == 0); /* makes no file shorter */
-    EXPECT(io_sync(machine.file) == 0);
-    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "oooooooo0"));
-    stop(&machine);
+    for (enum io_allocation how = IO_ALLOCATE_WRITTEN; how <= IO_ALLOCATE_NOTHING; ++how) {
+        struct machine machine = start();
+        EXPECT(io_allocate(machine.file, 2 * BLOCK_BYTES, how) == 0);
+        EXPECT(strcmp(look(machine.disk, "file", 17), "oooooooo00000000-") == 0);
+        EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "oooooooo-"));
+        EXPECT(io_allocate(machine.file, 10, how) == 0); /* makes no file shorter */
+        EXPECT(io_sync_data(machine.file) == 0);
+        EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "oooooooo00000000-"));
+        stop(&machine);
+    }
 }
 
 /* ---- the directory ------------------------------------------------------------------------------- */
@@ -329,6 +331,41 @@ static void test_names_happen_independently(void)
     }
     io_close(file[0]);
     io_close(file[1]);
+    stop(&machine);
+}
+
+static uint32_t links(struct io_file *file)
+{
+    uint32_t count = 2;
+    EXPECT(io_links(file, &count) == 0);
+    return count;
+}
+
+static void test_a_file_has_a_name_until_it_is_unlinked_or_replaced(void)
+{
+    struct machine machine = start();
+    struct io_file *young = NULL;
+    EXPECT(links(machine.file) == 1);
+    EXPECT(machine.io->ops->rename(machine.io, "file", "other") == 0);
+    EXPECT(links(machine.file) == 1);
+    EXPECT(io_open(machine.io, "young", IO_CREATE, &young) == 0);
+    EXPECT(machine.io->ops->rename(machine.io, "young", "other") == 0);
+    EXPECT(links(machine.file) == 0 && links(young) == 1);
+    EXPECT(machine.io->ops->unlink(machine.io, "other") == 0);
+    EXPECT(links(young) == 0);
+    io_close(young);
+    stop(&machine);
+}
+
+static void test_files_can_not_be_shared_between_disks_or_looked_at(void)
+{
+    struct machine machine = start(), other = start();
+    const unsigned char *view = NULL;
+    EXPECT(machine.io->ops->link(machine.io, "file", other.io, "copy") == -EXDEV);
+    EXPECT(machine.io->ops->clone(machine.io, "file", other.io, "copy") == -EXDEV);
+    EXPECT(strcmp(look(other.disk, "copy", 1), "none") == 0);
+    EXPECT(machine.io->ops->view(machine.file, BLOCK_BYTES, &view) == -ENOTSUP && !view);
+    stop(&other);
     stop(&machine);
 }
 
@@ -521,30 +558,118 @@ static void test_a_lying_sync_keeps_nothing(void)
     simdisk_lie(machine.disk, SIM_SYNC);
     EXPECT(io_write_at(machine.file, filled('n'), SECTOR, 0) == 0);
     EXPECT(io_sync(machine.file) == 0);
+    EXPECT(io_sync_data(machine.file) == 0);
     EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "o"));
     stop(&machine);
 }
 
 /* ---- processes ----------------------------------------------------------------------------------- */
 
-static void test_a_lock_keeps_other_open_files_out(void)
+static void test_the_same_directory_can_be_had_again(void)
 {
     struct machine machine = start();
-    struct io *io = simdisk_connect(machine.disk);
-    struct io_file *other = NULL;
-    bool is_locked = true;
-    EXPECT(io_open(io, "file", 0, &other) == 0);
-    EXPECT(io_is_locked(other, &is_locked) == 0 && !is_locked);
-    EXPECT(io_lock(machine.file) == 0);
-    EXPECT(io_is_locked(machine.file, &is_locked) == 0 && !is_locked);
-    EXPECT(io_is_locked(other, &is_locked) == 0 && is_locked);
-    EXPECT(io_lock(other) == -EAGAIN);
+    struct io *again = NULL;
+    struct io_file *file = NULL;
+    EXPECT(machine.io->ops->again(machine.io, &again) == 0);
+    EXPECT(io_write_at(machine.file, filled('n'), SECTOR, 0) == 0);
     io_close(machine.file);
-    EXPECT(io_lock(other) == 0);
-    machine.file = other;
     machine.io->ops->destroy(machine.io);
-    machine.io = io;
+    machine.io = again;
+    EXPECT(io_open(again, "file", 0, &machine.file) == 0);
+    EXPECT(io_sync(machine.file) == 0);
+    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "no"));
+    EXPECT(io_open(again, "file", IO_CREATE, &file) == -EEXIST);
     stop(&machine);
+}
+
+/* Two processes that have the file open. */
+struct neighbours {
+    struct machine machine;
+    struct io *io;
+    struct io_file *other;
+};
+
+static struct neighbours start_neighbours(unsigned flags)
+{
+    struct neighbours both = { .machine = start() };
+    both.io = simdisk_connect(both.machine.disk);
+    EXPECT(io_open(both.io, "file", flags, &both.other) == 0);
+    return both;
+}
+
+static void stop_neighbours(struct neighbours *both)
+{
+    io_close(both->other);
+    both->io->ops->destroy(both->io);
+    stop(&both->machine);
+}
+
+static bool is_locked(struct io_file *file, enum io_lock which)
+{
+    bool answer = false;
+    EXPECT(io_is_locked(file, which, &answer) == 0);
+    return answer;
+}
+
+static void test_a_lock_keeps_other_open_files_out(void)
+{
+    for (enum io_lock which = IO_LOCK_WRITER; which <= IO_LOCK_USE; ++which) {
+        struct neighbours both = start_neighbours(0);
+        struct io_file *file = both.machine.file;
+        EXPECT(!is_locked(both.other, which));
+        EXPECT(io_lock(file, which, true) == 0);
+        EXPECT(!is_locked(file, which));
+        EXPECT(is_locked(both.other, which));
+        EXPECT(io_lock(both.other, which, true) == -EAGAIN);
+        EXPECT(io_lock(both.other, which, false) == -EAGAIN);
+        io_unlock(both.other, which); /* it has nothing to give back */
+        EXPECT(is_locked(both.other, which));
+        io_unlock(file, which);
+        EXPECT(!is_locked(both.other, which));
+        EXPECT(io_lock(file, which, true) == 0);
+        io_close(file);
+        EXPECT(io_lock(both.other, which, true) == 0);
+        EXPECT(io_open(both.machine.io, "file", 0, &both.machine.file) == 0);
+        stop_neighbours(&both);
+    }
+}
+
+static void test_shared_locks_keep_out_the_exclusive_only(void)
+{
+    struct neighbours both = start_neighbours(0);
+    struct io_file *file = both.machine.file;
+    EXPECT(io_lock(file, IO_LOCK_USE, false) == 0);
+    EXPECT(io_lock(both.other, IO_LOCK_USE, false) == 0);
+    EXPECT(!is_locked(file, IO_LOCK_USE) && !is_locked(both.other, IO_LOCK_USE));
+    EXPECT(io_lock(file, IO_LOCK_USE, true) == -EAGAIN);
+    io_close(both.other);
+    EXPECT(io_open(both.io, "file", 0, &both.other) == 0);
+    EXPECT(io_lock(both.other, IO_LOCK_USE, true) == -EAGAIN); /* a refusal took nothing away */
+    EXPECT(io_lock(file, IO_LOCK_USE, true) == 0);
+    EXPECT(is_locked(both.other, IO_LOCK_USE));
+    EXPECT(io_lock(file, IO_LOCK_USE, false) == 0);
+    EXPECT(io_lock(both.other, IO_LOCK_USE, false) == 0);
+    stop_neighbours(&both);
+}
+
+static void test_the_two_locks_do_not_know_each_other(void)
+{
+    struct neighbours both = start_neighbours(0);
+    EXPECT(io_lock(both.machine.file, IO_LOCK_WRITER, true) == 0);
+    EXPECT(!is_locked(both.other, IO_LOCK_USE));
+    EXPECT(io_lock(both.other, IO_LOCK_USE, true) == 0);
+    io_unlock(both.other, IO_LOCK_USE);
+    EXPECT(is_locked(both.other, IO_LOCK_WRITER));
+    stop_neighbours(&both);
+}
+
+static void test_a_read_only_file_can_be_locked_shared(void)
+{
+    struct neighbours both = start_neighbours(IO_READ_ONLY);
+    EXPECT(io_lock(both.other, IO_LOCK_USE, true) == -EBADF);
+    EXPECT(io_lock(both.other, IO_LOCK_USE, false) == 0);
+    EXPECT(io_lock(both.machine.file, IO_LOCK_USE, true) == -EAGAIN);
+    stop_neighbours(&both);
 }
 
 static void test_a_killed_process_leaves_what_reads_saw_but_not_durable(void)
@@ -554,7 +679,7 @@ static void test_a_killed_process_leaves_what_reads_saw_but_not_durable(void)
     EXPECT(io_write_at(machine.file, filled('n'), SECTOR, 0) == 0);
     EXPECT(machine.io->ops->map(machine.file, BLOCK_BYTES, &page) == 0);
     memcpy(page, "left", 5);
-    EXPECT(io_lock(machine.file) == 0);
+    EXPECT(io_lock(machine.file, IO_LOCK_WRITER, true) == 0);
     struct machine after = { .disk = simdisk_crash_image(machine.disk, SIM_KILL, 1) };
     machine.io->ops->unmap(machine.io, page, BLOCK_BYTES);
     EXPECT(!simdisk_has_ghost(after.disk));
@@ -562,7 +687,7 @@ static void test_a_killed_process_leaves_what_reads_saw_but_not_durable(void)
     EXPECT(image_shows(after.disk, SIM_CUT_NONE, 0, "file", "oo"));
     after.io = simdisk_connect(after.disk);
     EXPECT(io_open(after.io, "file", 0, &after.file) == 0);
-    EXPECT(io_lock(after.file) == 0);
+    EXPECT(io_lock(after.file, IO_LOCK_WRITER, true) == 0);
     EXPECT(after.io->ops->map(after.file, BLOCK_BYTES, &left) == 0);
     EXPECT(strcmp(left, "left") == 0);
     after.io->ops->unmap(after.io, left, BLOCK_BYTES);
@@ -574,7 +699,7 @@ static void test_a_killed_process_leaves_what_reads_saw_but_not_durable(void)
 
 struct ghosts {
     struct machine *machine;
-    unsigned landed, dropped;
+    unsigned locked, landed, dropped;
 };
 
 static void follow_ghost(void *context, enum simdisk_op op)
@@ -585,9 +710,11 @@ static void follow_ghost(void *context, enum simdisk_op op)
         after.io = simdisk_connect(after.disk);
         EXPECT(simdisk_has_ghost(after.disk));
         EXPECT(io_open(after.io, "file", 0, &after.file) == 0);
-        bool is_landed = io_lock(after.file) == 0;
+        ghosts->locked += io_lock(after.file, IO_LOCK_USE, true) == -EAGAIN;
+        bool is_landed = io_lock(after.file, IO_LOCK_WRITER, true) == 0;
         for (unsigned i = 0; i < 100 && !is_landed; ++i)
-            is_landed = io_lock(after.file) == 0;
+            is_landed = io_lock(after.file, IO_LOCK_WRITER, true) == 0;
+        EXPECT(io_lock(after.file, IO_LOCK_USE, true) == 0);
         EXPECT(is_landed && !simdisk_has_ghost(after.disk));
         const char *seen = look(after.disk, "file", 8);
         ghosts->landed += strcmp(seen, "nnnnnnnn") == 0;
@@ -602,11 +729,43 @@ static void test_the_write_of_a_killed_process_lands_under_its_lock(void)
     struct machine machine = start();
     struct ghosts ghosts = { .machine = &machine };
     struct io_write write = submit(&machine, 'n', BLOCK_BYTES, 0, false);
-    EXPECT(io_lock(machine.file) == 0);
+    EXPECT(io_lock(machine.file, IO_LOCK_WRITER, true) == 0);
+    EXPECT(io_lock(machine.file, IO_LOCK_USE, false) == 0);
     simdisk_set_hook(machine.disk, follow_ghost, &ghosts);
     EXPECT(machine.io->ops->submit(machine.io, &write) == 0);
     machine.io->ops->reap(machine.io, &write);
-    EXPECT(ghosts.landed > 0 && ghosts.dropped > 0);
+    EXPECT(ghosts.locked > 0 && ghosts.landed > 0 && ghosts.dropped > 0);
+    stop(&machine);
+}
+
+/* Others go on meanwhile, also on the same file, and take what is theirs. */
+static void write_beside_ghost(void *context, enum simdisk_op op)
+{
+    const struct machine *machine = context;
+    for (uint64_t seed = 0; op == SIM_SUBMIT && seed < 50; ++seed) {
+        struct machine after = { .disk = simdisk_crash_image(machine->disk, SIM_KILL, seed) };
+        after.io = simdisk_connect(after.disk);
+        EXPECT(io_open(after.io, "file", 0, &after.file) == 0);
+        struct io_write write = submit(&after, 'm', BLOCK_BYTES, BLOCK_BYTES, false);
+        EXPECT(after.io->ops->submit(after.io, &write) == 0);
+        after.io->ops->sleep_ms(after.io, 1);
+        EXPECT(!simdisk_has_ghost(after.disk));
+        after.io->ops->reap(after.io, &write);
+        EXPECT(write.ret_written == BLOCK_BYTES && write.ret_synced == 0);
+        EXPECT(strcmp(look(after.disk, "file", 16) + 8, "mmmmmmmm") == 0);
+        filled('n'); /* what the first write is still taking */
+        stop(&after);
+    }
+}
+
+static void test_a_ghost_is_not_taken_for_a_write_of_the_living(void)
+{
+    struct machine machine = start();
+    struct io_write write = submit(&machine, 'n', BLOCK_BYTES, 0, false);
+    simdisk_set_hook(machine.disk, write_beside_ghost, &machine);
+    EXPECT(machine.io->ops->submit(machine.io, &write) == 0);
+    machine.io->ops->reap(machine.io, &write);
+    EXPECT(strcmp(look(machine.disk, "file", 8), "nnnnnnnn") == 0);
     stop(&machine);
 }
 
@@ -692,7 +851,7 @@ static void test_a_read_only_file_takes_no_writes(void)
     struct io_file *file = NULL;
     EXPECT(io_open(machine.io, "file", IO_READ_ONLY, &file) == 0);
     EXPECT(io_write_at(file, filled('n'), SECTOR, 0) == -EBADF);
-    EXPECT(io_allocate(file, 2 * BLOCK_BYTES) == -EBADF);
+    EXPECT(io_allocate(file, 2 * BLOCK_BYTES, IO_ALLOCATE_WRITTEN) == -EBADF);
     io_close(file);
     stop(&machine);
 }
@@ -724,6 +883,8 @@ static void (*const TESTS[])(void) = {
     test_a_rename_replaces_in_one_step,
     test_an_unlink_is_volatile,
     test_names_happen_independently,
+    test_a_file_has_a_name_until_it_is_unlinked_or_replaced,
+    test_files_can_not_be_shared_between_disks_or_looked_at,
     test_a_list_has_every_name_once,
     test_a_submitted_write_is_durable_after_its_barrier,
     test_an_untorn_write_is_there_whole_or_not_at_all,
@@ -734,9 +895,14 @@ static void (*const TESTS[])(void) = {
     test_a_failed_sync_of_the_page_cache_loses_what_reads_still_show,
     test_after_a_failed_sync_of_direct_writes_reads_and_the_next_sync_are_right,
     test_a_lying_sync_keeps_nothing,
+    test_the_same_directory_can_be_had_again,
     test_a_lock_keeps_other_open_files_out,
+    test_shared_locks_keep_out_the_exclusive_only,
+    test_the_two_locks_do_not_know_each_other,
+    test_a_read_only_file_can_be_locked_shared,
     test_a_killed_process_leaves_what_reads_saw_but_not_durable,
     test_the_write_of_a_killed_process_lands_under_its_lock,
+    test_a_ghost_is_not_taken_for_a_write_of_the_living,
     test_a_shared_page_after_a_power_cut_may_be_anything_old,
     test_a_disk_and_its_images_do_not_share_what_they_write,
     test_the_same_seed_makes_the_same_image,

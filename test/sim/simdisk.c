@@ -10,8 +10,9 @@
 #include <string.h>
 
 static const char *const OP_NAMES[SIM_OPS + 1] = {
-    "open", "create", "size",   "read",     "write", "allocate", "sync",        "lock",    "is_locked", "map",
-    "list", "rename", "unlink", "sync_dir", "adopt", "submit",   "group-write", "barrier", "random",    "any",
+    "open",      "create", "size",  "read",   "write",       "allocate", "sync",   "lock",
+    "is_locked", "links",  "map",   "view",   "list",        "rename",   "unlink", "sync_dir",
+    "link",      "clone",  "adopt", "submit", "group-write", "barrier",  "random", "any",
 };
 
 const char *simdisk_op_name(enum simdisk_op op)
@@ -271,12 +272,26 @@ void sim_sync_write(struct inode *inode, const struct change *write)
     forget_empty_changes(inode);
 }
 
-struct change *sim_find_in_flight(struct inode *inode)
+struct change *sim_find_in_flight(struct inode *inode, bool is_ghost)
 {
     for (size_t i = inode->changes; i-- > 0;)
-        if (inode->change[i].is_in_flight)
+        if (inode->change[i].is_in_flight && inode->change[i].is_ghost == is_ghost)
             return &inode->change[i];
     return NULL;
+}
+
+/* ---- locks --------------------------------------------------------------------------------------- */
+
+void sim_hold(struct inode *inode, enum io_lock which, enum sim_hold hold)
+{
+    inode->lock[which].shared += hold == HOLDS_SHARED;
+    inode->lock[which].exclusive += hold == HOLDS_EXCLUSIVE;
+}
+
+void sim_let_go(struct inode *inode, enum io_lock which, enum sim_hold hold)
+{
+    inode->lock[which].shared -= hold == HOLDS_SHARED;
+    inode->lock[which].exclusive -= hold == HOLDS_EXCLUSIVE;
 }
 
 /* ---- the directory ------------------------------------------------------------------------------- */
@@ -291,6 +306,14 @@ static void add_entry(struct directory *dir, const char *name, size_t inode)
     memset(entry, 0, sizeof(*entry));
     memcpy(entry->name, name, strlen(name));
     entry->inode = inode;
+}
+
+bool sim_is_named(const struct directory *dir, size_t inode)
+{
+    for (size_t i = 0; i < dir->entries; ++i)
+        if (dir->entry[i].inode == inode)
+            return true;
+    return false;
 }
 
 const struct entry *sim_find_name(const struct directory *dir, const char *name)
@@ -414,11 +437,12 @@ void sim_land_ghosts(struct simdisk *disk)
     disk->ghost_ops = 0;
     for (size_t i = 0; i < disk->inodes; ++i) {
         struct inode *inode = disk->inode[i];
-        struct change *change = inode ? sim_find_in_flight(inode) : NULL;
+        struct change *change = inode ? sim_find_in_flight(inode, true) : NULL;
         if (!change)
             continue;
         change->is_in_flight = false;
-        inode->is_ghost_locked = false;
+        for (enum io_lock which = 0; which < SIM_LOCKS; ++which)
+            sim_let_go(inode, which, change->holds[which]);
         if (rng_one_in(&disk->rng, 4))
             sim_remove_change(inode, (size_t)(change - inode->change));
         else

@@ -20,6 +20,7 @@
  *    have covered. What was written through the page cache is then lost for good while reads go on to
  *    show it, and the next sync answers 0: that is what Linux does. What was written directly is
  *    durable, or gone, or still on its way.
+ *  - Files have one name or none, and can't be linked, cloned (-EXDEV) or viewed (-ENOTSUP).
  *
  * A simdisk is the machine; simdisk_connect() is a process on it, and there may be several. All is
  * deterministic: one thread, one seed, a clock that stands still until it is set or slept.
@@ -41,14 +42,18 @@ enum simdisk_op {
     SIM_READ,
     SIM_WRITE,
     SIM_ALLOCATE,
-    SIM_SYNC,
+    SIM_SYNC, /* both kinds */
     SIM_LOCK,
     SIM_IS_LOCKED,
+    SIM_LINKS,
     SIM_MAP,
+    SIM_VIEW,
     SIM_LIST,
     SIM_RENAME,
     SIM_UNLINK,
     SIM_SYNC_DIR,
+    SIM_LINK,
+    SIM_CLONE,
     SIM_ADOPT,
     SIM_SUBMIT,
     SIM_GROUP_WRITE, /* the write of reap() */
@@ -96,7 +101,7 @@ enum simdisk_cut {
     SIM_CUT_MASK,    /* power cut: `seed` has one bit for each of simdisk_choices(), 1 = it happened */
     SIM_KILL         /* the process is gone, the machine is not: what reads see stays and is still not
                         durable, a shared page stays, a write in flight lands later, or never; until then
-                        its file stays locked */
+                        the file it was submitted to keeps its locks */
 };
 const char *simdisk_cut_name(enum simdisk_cut cut);
 

@@ -151,12 +151,13 @@ static void cut_page(struct inode *image, const struct inode *inode, struct rng 
             memcpy((char *)image->page + at, (const char *)inode->page + at, 8);
 }
 
-static bool is_named(const struct directory *dir, size_t inode)
+/* The write of a killed process, which goes on by itself and keeps what its file had locked. */
+static void leave_ghost(struct simdisk *image, struct inode *inode, struct change *change)
 {
-    for (size_t i = 0; i < dir->entries; ++i)
-        if (dir->entry[i].inode == inode)
-            return true;
-    return false;
+    change->is_ghost = true;
+    for (enum io_lock which = 0; which < SIM_LOCKS; ++which)
+        sim_hold(inode, which, change->holds[which]);
+    image->ghost_ops = 1 + rng_below(&image->rng, GHOST_OPS);
 }
 
 static void cut_power(struct simdisk *image, const struct simdisk *disk, enum simdisk_cut cut, uint64_t seed)
@@ -169,7 +170,7 @@ static void cut_power(struct simdisk *image, const struct simdisk *disk, enum si
         const struct inode *inode = disk->inode[i];
         if (!inode)
             continue;
-        if (!is_named(&image->durable, i)) {
+        if (!sim_is_named(&image->durable, i)) {
             decide_file(&chance, inode, NULL); /* the bits of a mask must not move */
             continue;
         }
@@ -196,11 +197,9 @@ static void kill_process(struct simdisk *image, const struct simdisk *disk)
         for (size_t j = 0; j < inode->changes; ++j) {
             if (inode->change[j].blob)
                 ++inode->change[j].blob->owners;
-            sim_add_change(copy, inode->change[j]);
-            if (inode->change[j].is_in_flight) {
-                copy->is_ghost_locked = inode->locked_by != NULL;
-                image->ghost_ops = 1 + rng_below(&image->rng, GHOST_OPS);
-            }
+            struct change *change = sim_add_change(copy, inode->change[j]);
+            if (change->is_in_flight)
+                leave_ghost(image, copy, change);
         }
         if (inode->page) {
             sim_allocate_page(copy, inode->page_bytes);

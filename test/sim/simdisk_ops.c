@@ -20,6 +20,7 @@ struct sim_file {
     struct io_file file;
     size_t inode;
     unsigned flags;
+    enum sim_hold holds[SIM_LOCKS];
 };
 
 /* ---- files --------------------------------------------------------------------------------------- */
@@ -47,6 +48,12 @@ static struct inode *inode_of(struct io_file *file)
 static bool is_direct(const struct io_file *file)
 {
     return (((const struct sim_file *)file)->flags & IO_DIRECT) != 0;
+}
+
+static void sim_unlock(struct io_file *file, enum io_lock which)
+{
+    sim_let_go(inode_of(file), which, sim_file_of(file)->holds[which]);
+    sim_file_of(file)->holds[which] = HOLDS_NOTHING;
 }
 
 static bool is_misaligned(const struct io_file *file, const void *data, size_t size, uint64_t offset,
@@ -105,11 +112,10 @@ static int sim_open(struct io *io, const char *name, unsigned flags, struct io_f
 static void sim_close(struct io_file *file)
 {
     struct sim_io *process = sim_io_of(file->io);
-    struct inode *inode = inode_of(file);
     if (process->in_flight && process->in_flight->file == file)
         sim_misuse("a file was closed while its write was in flight");
-    if (inode->locked_by == sim_file_of(file))
-        inode->locked_by = NULL;
+    for (enum io_lock which = 0; which < SIM_LOCKS; ++which)
+        sim_unlock(file, which);
     --process->files;
     free(file);
 }
@@ -151,9 +157,11 @@ static int sim_write(struct io_file *file, const void *data, size_t size, uint64
     return error;
 }
 
-static int sim_allocate_file(struct io_file *file, uint64_t bytes)
+/* However it is done, what is added reads as zeros. */
+static int sim_allocate_file(struct io_file *file, uint64_t bytes, enum io_allocation how)
 {
     struct simdisk *disk = disk_of(file);
+    (void)how;
     const int error = sim_begin(disk, SIM_ALLOCATE, inode_of(file), NULL, 0, (size_t)bytes);
     if (sim_file_of(file)->flags & IO_READ_ONLY)
         return -EBADF;
@@ -177,28 +185,45 @@ static int sim_sync(struct io_file *file)
     return error;
 }
 
-static bool is_locked_by_another(struct io_file *file)
+/* ---- locks, links, shared pages ------------------------------------------------------------------ */
+
+static bool others_hold(struct io_file *file, enum io_lock which, enum sim_hold hold)
 {
     const struct inode *inode = inode_of(file);
-    return inode->is_ghost_locked || (inode->locked_by && inode->locked_by != sim_file_of(file));
+    const unsigned all = hold == HOLDS_SHARED ? inode->lock[which].shared : inode->lock[which].exclusive;
+    return all > (sim_file_of(file)->holds[which] == hold);
 }
 
-static int sim_lock(struct io_file *file)
+static int sim_lock(struct io_file *file, enum io_lock which, bool is_exclusive)
 {
+    const enum sim_hold hold = is_exclusive ? HOLDS_EXCLUSIVE : HOLDS_SHARED;
     const int error = sim_begin(disk_of(file), SIM_LOCK, inode_of(file), NULL, 0, 0);
     if (error < 0)
         return error;
-    if (is_locked_by_another(file))
+    if (is_exclusive && (sim_file_of(file)->flags & IO_READ_ONLY))
+        return -EBADF;
+    if (others_hold(file, which, HOLDS_EXCLUSIVE) || (is_exclusive && others_hold(file, which, HOLDS_SHARED)))
         return -EAGAIN;
-    inode_of(file)->locked_by = sim_file_of(file);
+    sim_unlock(file, which);
+    sim_hold(inode_of(file), which, hold);
+    sim_file_of(file)->holds[which] = hold;
     return 0;
 }
 
-static int sim_is_locked(struct io_file *file, bool *ret_locked)
+static int sim_is_locked(struct io_file *file, enum io_lock which, bool *ret_locked)
 {
     const int error = sim_begin(disk_of(file), SIM_IS_LOCKED, inode_of(file), NULL, 0, 0);
     if (error == 0)
-        *ret_locked = is_locked_by_another(file);
+        *ret_locked = others_hold(file, which, HOLDS_EXCLUSIVE);
+    return error;
+}
+
+static int sim_links(struct io_file *file, uint32_t *ret_links)
+{
+    const struct simdisk *disk = disk_of(file);
+    const int error = sim_begin(disk_of(file), SIM_LINKS, inode_of(file), NULL, 0, 0);
+    if (error == 0)
+        *ret_links = sim_is_named(&disk->view, sim_file_of(file)->inode) ? 1 : 0;
     return error;
 }
 
@@ -228,6 +253,37 @@ static void sim_unmap(struct io *io, void *page, size_t bytes)
         }
     }
     sim_misuse("a page was unmapped that is not mapped");
+}
+
+/* What can't be torn can't be looked at: files are read here. */
+static int sim_view(struct io_file *file, size_t bytes, const unsigned char **ret_bytes)
+{
+    const int error = sim_begin(disk_of(file), SIM_VIEW, inode_of(file), NULL, 0, bytes);
+    (void)ret_bytes;
+    return error < 0 ? error : -ENOTSUP;
+}
+
+static void sim_unview(struct io *io, const unsigned char *bytes, size_t size)
+{
+    (void)io;
+    (void)bytes;
+    (void)size;
+    sim_misuse("there are no views");
+}
+
+static int sim_check_view(struct io *io, const unsigned char *bytes)
+{
+    (void)io;
+    (void)bytes;
+    sim_misuse("there are no views");
+}
+
+static int sim_prefetch(struct io *io, const unsigned char *bytes, size_t size)
+{
+    (void)io;
+    (void)bytes;
+    (void)size;
+    sim_misuse("there are no views");
 }
 
 /* ---- the directory ------------------------------------------------------------------------------- */
@@ -285,6 +341,27 @@ static int sim_sync_dir(struct io *io)
     return error;
 }
 
+/* Every directory is a disk of its own, so there is no way from one to another but to copy. */
+static int refuse_to_share(struct io *io, enum simdisk_op op, const char *name)
+{
+    const int error = sim_begin(sim_io_of(io)->disk, op, NULL, name, 0, 0);
+    return error < 0 ? error : -EXDEV;
+}
+
+static int sim_link(struct io *io, const char *name, struct io *to, const char *to_name)
+{
+    (void)to;
+    (void)to_name;
+    return refuse_to_share(io, SIM_LINK, name);
+}
+
+static int sim_clone(struct io *io, const char *name, struct io *to, const char *to_name)
+{
+    (void)to;
+    (void)to_name;
+    return refuse_to_share(io, SIM_CLONE, name);
+}
+
 /* ---- durable writes ------------------------------------------------------------------------------ */
 
 static int sim_adopt_buffers(struct io *io, void *bytes, size_t size)
@@ -335,13 +412,15 @@ static int sim_submit(struct io *io, struct io_write *write)
         (write->is_untorn && write->size > io->untorn_bytes))
         return -EINVAL;
     const uint64_t end = write->offset + write->size;
-    sim_add_change(inode, (struct change){ .offset = write->offset,
-                                           .size = write->size,
-                                           .blob = sim_blob_create(write->data, write->size),
-                                           .grows_to = end > inode->view_bytes ? end : 0,
-                                           .is_direct = is_direct(write->file),
-                                           .is_untorn = write->is_untorn,
-                                           .is_in_flight = true });
+    struct change change = { .offset = write->offset,
+                             .size = write->size,
+                             .blob = sim_blob_create(write->data, write->size),
+                             .grows_to = end > inode->view_bytes ? end : 0,
+                             .is_direct = is_direct(write->file),
+                             .is_untorn = write->is_untorn,
+                             .is_in_flight = true };
+    memcpy(change.holds, sim_file_of(write->file)->holds, sizeof(change.holds));
+    sim_add_change(inode, change);
     land_some_sectors(process->disk, inode, write);
     process->in_flight = write;
     sim_call_hook(process->disk, SIM_SUBMIT);
@@ -351,7 +430,7 @@ static int sim_submit(struct io *io, struct io_write *write)
 /* The first half of reap(). Returns what the file took. */
 static int64_t finish_write(struct simdisk *disk, struct inode *inode, const struct io_write *write)
 {
-    struct change *change = sim_find_in_flight(inode);
+    struct change *change = sim_find_in_flight(inode, false);
     const uint64_t faults = disk->faults;
     const int error = sim_begin(disk, SIM_GROUP_WRITE, inode, NULL, write->offset, write->size);
     const size_t missing = disk->faults > faults ? disk->fault.missing : 0;
@@ -441,6 +520,12 @@ static void sim_destroy(struct io *io)
     free(process);
 }
 
+static int sim_again(struct io *io, struct io **ret_io)
+{
+    *ret_io = simdisk_connect(((struct sim_io *)io)->disk);
+    return 0;
+}
+
 static const struct io_ops SIM_OPS_TABLE = {
     .name = "simulated",
     .open = sim_open,
@@ -450,20 +535,30 @@ static const struct io_ops SIM_OPS_TABLE = {
     .write = sim_write,
     .allocate = sim_allocate_file,
     .sync = sim_sync,
+    .sync_data = sim_sync, /* there are no times */
     .lock = sim_lock,
+    .unlock = sim_unlock,
     .is_locked = sim_is_locked,
+    .links = sim_links,
     .map = sim_map,
     .unmap = sim_unmap,
+    .view = sim_view,
+    .unview = sim_unview,
+    .check_view = sim_check_view,
+    .prefetch = sim_prefetch,
     .list = sim_list,
     .rename = sim_rename,
     .unlink = sim_unlink,
     .sync_dir = sim_sync_dir,
+    .link = sim_link,
+    .clone = sim_clone,
     .adopt_buffers = sim_adopt_buffers,
     .submit = sim_submit,
     .reap = sim_reap,
     .now_ns = sim_now_ns,
     .sleep_ms = sim_sleep_ms,
     .random = sim_random,
+    .again = sim_again,
     .destroy = sim_destroy,
 };
 

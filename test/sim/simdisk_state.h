@@ -17,6 +17,15 @@ struct blob {
     unsigned char bytes[];
 };
 
+/* What a file holds of a lock. */
+enum sim_hold {
+    HOLDS_NOTHING,
+    HOLDS_SHARED,
+    HOLDS_EXCLUSIVE
+};
+
+#define SIM_LOCKS (IO_LOCK_USE + 1)
+
 /* Something about one file that no sync has covered. */
 struct change {
     uint64_t offset;
@@ -25,7 +34,9 @@ struct change {
     uint64_t grows_to; /* 0: leaves the size of the file */
     bool is_direct;    /* past the page cache */
     bool is_untorn;
-    bool is_in_flight; /* submitted and not reaped */
+    bool is_in_flight;              /* submitted and not reaped */
+    bool is_ghost;                  /* in flight, and its process was killed */
+    enum sim_hold holds[SIM_LOCKS]; /* while it is in flight: what the file it was submitted to holds */
 };
 
 struct inode {
@@ -34,8 +45,9 @@ struct inode {
     struct change *change; /* oldest first */
     size_t changes, change_room;
 
-    const struct sim_file *locked_by;
-    bool is_ghost_locked; /* by a killed process whose write is in flight */
+    struct {
+        unsigned shared, exclusive; /* how many open files hold it, those of ghosts as well */
+    } lock[SIM_LOCKS];
 
     void *page; /* shared between the processes that map it */
     size_t page_bytes;
@@ -97,7 +109,7 @@ struct blob *sim_blob_create(const unsigned char *bytes, size_t size); /* NULL: 
 bool sim_blob_equals(const struct blob *blob, const unsigned char *bytes, size_t size);
 struct change *sim_add_change(struct inode *inode, struct change change);
 void sim_remove_change(struct inode *inode, size_t index);
-struct change *sim_find_in_flight(struct inode *inode);
+struct change *sim_find_in_flight(struct inode *inode, bool is_ghost);
 const unsigned char *sim_change_bytes(const struct change *change, size_t from); /* NULL: zeros */
 
 /* Lets reads see a change, and its growth. */
@@ -110,6 +122,9 @@ void sim_grow_file(struct inode *inode, uint64_t bytes);
 /* What a failed write leaves. */
 void sim_change_some_sectors(struct simdisk *disk, struct inode *inode, const unsigned char *bytes,
                              size_t size, uint64_t offset, bool is_direct);
+
+void sim_hold(struct inode *inode, enum io_lock which, enum sim_hold hold);
+void sim_let_go(struct inode *inode, enum io_lock which, enum sim_hold hold);
 
 /* Bytes from `at` on that share a sector, at most `size` of them. */
 size_t sim_part_of_sector(uint64_t at, size_t size);
@@ -124,6 +139,7 @@ void sim_sync_write(struct inode *inode, const struct change *write);
 
 /* ---- the directory ---------------------------------------------------------------------------- */
 
+bool sim_is_named(const struct directory *dir, size_t inode);
 const struct entry *sim_find_name(const struct directory *dir, const char *name);
 
 /* File `inode` is now called `name`, alone; or nothing, if `name` is empty. */

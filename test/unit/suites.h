@@ -7,7 +7,13 @@
 
 #define FOR_EACH_SUITE(DO)                                                                                   \
     DO(base)                                                                                                 \
-    DO(commit) DO(cursor) DO(fallback) DO(format) DO(golden) DO(integration) DO(io) DO(process) DO(recover)
+    DO(commit)                                                                                               \
+    DO(copy)                                                                                                 \
+    DO(cursor)                                                                                               \
+    DO(fallback)                                                                                             \
+    DO(format)                                                                                               \
+    DO(golden)                                                                                               \
+    DO(index) DO(integration) DO(io) DO(process) DO(reader) DO(recover) DO(space) DO(state) DO(state_crash)
 
 #define DECLARE_SUITE(name) Suite *name##_suite(void);
 FOR_EACH_SUITE(DECLARE_SUITE)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The commit path, watched and disturbed at its seam: the real directory, with submit() and reap() of
- * its struct io replaced by ones that look at every write and can make it fail.
+ * its struct io replaced by ones that look at every write and can make it fail, with a disk on which no
+ * large file can be made, and with a clock that can be set.
  */
 #include "suites.h"
 
@@ -18,6 +19,7 @@
 
 #define SHADOW_BYTES (1u << 20)
 #define WRITERS 24
+#define FULL_DISK_BYTES (SEGMENT_MIN_BYTES - 1) /* only small files can be made: no segment */
 
 static struct {
     char directory[128];
@@ -30,6 +32,7 @@ static struct {
     _Atomic bool has_overlap;   /* two writes in flight at once */
     _Atomic bool has_rewrite;   /* a write that changed bytes that were durable (I3) */
     _Atomic bool has_overwrite; /* a write into a block that was durable, changed or not */
+    _Atomic bool is_beyond;     /* a write that reaches into the footer */
     _Atomic unsigned untorn, untorn_missing;
     struct io_file *file; /* of the last write */
     unsigned char shadow[SHADOW_BYTES];
@@ -39,8 +42,16 @@ static struct {
     _Atomic int fail_written; /* ret_written of the next `times` writes */
     _Atomic int fail_synced;
     _Atomic unsigned times;
+    _Atomic bool is_disturbed; /* the write in flight is one of them */
     _Atomic size_t short_by;
     _Atomic bool refuse_untorn;
+    struct twinlog *held; /* not before this log has accepted so many records */
+    uint64_t held_until;
+
+    /* what the world is like */
+    _Atomic uint64_t largest_file;
+    _Atomic int64_t clock_ns; /* 0 = the real one */
+    bool has_no_threads;
 } seam;
 
 static void look_at(const struct io_write *write)
@@ -55,6 +66,10 @@ static void look_at(const struct io_write *write)
     ck_assert_uint_eq(write->offset % BLOCK_BYTES, 0);
     ck_assert_uint_eq(write->size % BLOCK_BYTES, 0);
     ck_assert_uint_eq((uintptr_t)write->data % BLOCK_BYTES, 0);
+    uint64_t file_bytes;
+    ck_assert_int_eq(io_size(write->file, &file_bytes), 0);
+    if (write->offset + write->size > file_bytes - SEGMENT_FOOTER_BYTES)
+        atomic_store(&seam.is_beyond, true);
     if (write->offset < seam.shadow_end) {
         atomic_store(&seam.has_overwrite, true);
         if (write->size == BLOCK_BYTES)
@@ -78,19 +93,23 @@ static int watched_submit(struct io *io, struct io_write *write)
 {
     look_at(write);
     atomic_fetch_add(&seam.writes, 1);
+    while (seam.held && twinlog_last_lsn(seam.held) < seam.held_until)
+        sched_yield();
+    bool is_disturbed = atomic_load(&seam.times) > 0;
+    atomic_store(&seam.is_disturbed, is_disturbed);
     if (write->is_untorn && atomic_load(&seam.refuse_untorn)) {
         write->ret_written = -EOPNOTSUPP;
         write->ret_synced = -ECANCELED;
         return 0;
     }
-    if (atomic_load(&seam.times) > 0 && atomic_load(&seam.fail_written) < 0) {
+    if (is_disturbed && atomic_load(&seam.fail_written) < 0) {
         write->ret_written = atomic_load(&seam.fail_written);
         write->ret_synced = -ECANCELED;
         return 0;
     }
     struct io_write part = *write;
     part.is_untorn = false; /* the disk below knows nothing of it */
-    if (atomic_load(&seam.times) > 0)
+    if (is_disturbed)
         part.size -= atomic_load(&seam.short_by) < part.size ? atomic_load(&seam.short_by) : 0;
     int rc = seam.real->submit(io, &part);
     ck_assert_int_eq(rc, 0);
@@ -99,7 +118,7 @@ static int watched_submit(struct io *io, struct io_write *write)
     write->ret_synced = part.ret_synced;
     if (part.size < write->size)
         write->ret_synced = -ECANCELED;
-    if (atomic_load(&seam.times) > 0 && atomic_load(&seam.fail_synced) < 0)
+    if (is_disturbed && atomic_load(&seam.fail_synced) < 0)
         write->ret_synced = atomic_load(&seam.fail_synced);
     return 0;
 }
@@ -109,9 +128,20 @@ static void watched_reap(struct io *io, struct io_write *write)
     (void)io;
     if (write->ret_written == (int64_t)write->size && write->ret_synced == 0)
         remember(write);
-    if (atomic_load(&seam.times) > 0)
+    if (atomic_load(&seam.is_disturbed))
         atomic_fetch_sub(&seam.times, 1);
     atomic_fetch_sub(&seam.in_flight, 1);
+}
+
+static int limited_allocate(struct io_file *file, uint64_t bytes, enum io_allocation how)
+{
+    return bytes > atomic_load(&seam.largest_file) ? -ENOSPC : seam.real->allocate(file, bytes, how);
+}
+
+static int64_t settable_now(struct io *io)
+{
+    int64_t now_ns = atomic_load(&seam.clock_ns);
+    return now_ns != 0 ? now_ns : seam.real->now_ns(io);
 }
 
 static struct io *watch(void)
@@ -122,7 +152,11 @@ static struct io *watch(void)
     seam.ops = *io->ops;
     seam.ops.submit = watched_submit;
     seam.ops.reap = watched_reap;
+    seam.ops.allocate = limited_allocate;
+    seam.ops.now_ns = settable_now;
     io->ops = &seam.ops;
+    if (seam.has_no_threads)
+        io->has_threads = false;
     return io;
 }
 
@@ -142,6 +176,7 @@ static struct twinlog *open_watched(uint32_t flags, uint32_t untorn_bytes)
 static void set_up(void)
 {
     memset(&seam, 0, sizeof(seam));
+    atomic_store(&seam.largest_file, UINT64_MAX);
     const char *temporary = getenv("TMPDIR");
     snprintf(seam.directory, sizeof(seam.directory), "%s/twinlog-commit-XXXXXX",
              temporary ? temporary : "/tmp");
@@ -343,29 +378,663 @@ START_TEST(a_failed_write_or_sync_poisons_the_log_and_nothing_is_tried_again)
 }
 END_TEST
 
-/* A thread may look for poison, find none, and become leader only after the one before has failed. */
-START_TEST(a_leader_that_comes_after_a_failure_writes_nothing)
-{
-    struct io *io = watch();
+/* ---- without the log around it ----------------------------------------------------------------- */
+
+static struct {
+    struct io *io;
+    struct live live;
+    struct keeper *keeper;
     struct commit *commit;
-    struct commit_config config = { .io = io,
-                                    .offset = SEGMENT_DATA_OFFSET,
+    struct segment_plan plan;
+    char name[SEGMENT_NAME_BYTES]; /* of the segment it began with */
+} bare;
+
+/* A commit path in a segment of 64 KiB that ends at `offset`. */
+static void start_bare(uint64_t offset)
+{
+    memset(&bare, 0, sizeof(bare));
+    bare.io = watch();
+    bare.plan =
+        (struct segment_plan){ .number = 1, .sequence = 1, .bytes = SEGMENT_MIN_BYTES, .start_lsn = 1 };
+    struct commit_config config = { .io = bare.io,
+                                    .offset = offset,
                                     .position = { .next_lsn = 1 },
                                     .epoch = { .number = 1 },
                                     .buffer_bytes = 16384,
-                                    .max_record_bytes = 4096 };
-    const struct segment_plan plan = { .sequence = 1, .bytes = SEGMENT_MIN_BYTES };
-    ck_assert_int_eq(twl_segment_create(io, &plan, &config.segment), 0);
-    ck_assert_int_eq(twl_commit_create(&config, &commit), 0);
-    ck_assert_int_eq(twl_commit_mark(commit, GROUP_START), 0);
+                                    .max_record_bytes = 4096,
+                                    .live = &bare.live };
+    ck_assert_int_eq(twl_live_lock(bare.io, 0, &bare.live), 0);
+    ck_assert_int_eq(twl_segment_create(bare.io, &bare.plan, &config.segment), 0);
+    memcpy(bare.name, config.segment.name, sizeof(bare.name));
+    if (offset > SEGMENT_DATA_OFFSET) {
+        const struct group_header last = { .first_lsn = 1, .bytes = GROUP_HEADER_BYTES };
+        twl_summary_end_group(config.segment.summary, &last, offset - GROUP_HEADER_BYTES);
+        config.is_begun = true;
+    }
+
+    struct segment_entry entry = { .header = config.segment.header, .is_known = true, .first_lsn = 1 };
+    memcpy(entry.name, bare.name, sizeof(entry.name));
+    struct segment_set set = { .entries = &entry, .begun = 1 };
+    bare.plan.number = bare.plan.sequence = 2;
+    bare.plan.start_lsn = 0;
+    const struct keeper_config keeping = {
+        .io = bare.io, .set = &set, .plan = bare.plan, .max_bytes = SEGMENT_MIN_BYTES
+    };
+    ck_assert_int_eq(twl_keeper_create(&keeping, &bare.keeper), 0);
+    config.keeper = bare.keeper;
+    ck_assert_int_eq(twl_commit_create(&config, &bare.commit), 0);
+}
+
+static void end_bare(void)
+{
+    twl_keeper_destroy(bare.keeper, false);
+    twl_commit_destroy(bare.commit, false);
+    twl_live_unlock(&bare.live);
+    bare.io->ops->destroy(bare.io);
+}
+
+static uint64_t put_bare(const char *text, enum record_kind kind, int64_t time_ns)
+{
+    const struct commit_record record = {
+        .data = text, .size = strlen(text), .kind = kind, .time_ns = time_ns
+    };
+    uint64_t lsn;
+    ck_assert_int_eq(twl_commit_put(bare.commit, &record, true, &lsn), 0);
+    ck_assert_int_eq(twl_commit_wait(bare.commit, lsn), 0);
+    return lsn;
+}
+
+/* The block at this offset of the file under write that is named so. */
+static void read_block(const char *name, uint64_t offset, unsigned char block[BLOCK_BYTES])
+{
+    struct io_file *file;
+    size_t size;
+    ck_assert_int_eq(io_open(bare.io, name, IO_READ_ONLY, &file), 0);
+    ck_assert_int_eq(io_read(file, block, BLOCK_BYTES, offset, &size), 0);
+    ck_assert_uint_eq(size, BLOCK_BYTES);
+    io_close(file);
+}
+
+static int note_other_segment(void *context, const char *name)
+{
+    if (twl_segment_name_is_ours(name) && strcmp(name, bare.name) != 0)
+        snprintf(context, SEGMENT_NAME_BYTES, "%s", name);
+    return 0;
+}
+
+static bool has_other_segment(char ret_name[SEGMENT_NAME_BYTES])
+{
+    ret_name[0] = 0;
+    ck_assert_int_eq(bare.io->ops->list(bare.io, note_other_segment, ret_name), 0);
+    return ret_name[0] != 0;
+}
+
+/* A thread may look for poison, find none, and become leader only after the one before has failed. */
+START_TEST(a_leader_that_comes_after_a_failure_writes_nothing)
+{
+    start_bare(SEGMENT_DATA_OFFSET);
+    ck_assert_int_eq(twl_commit_mark(bare.commit, GROUP_START), 0);
     atomic_store(&seam.fail_written, -EIO);
     atomic_store(&seam.times, 1);
-    ck_assert_int_eq(twl_commit_mark(commit, GROUP_CLOSE), -EIO);
+    ck_assert_int_eq(twl_commit_mark(bare.commit, GROUP_CLOSE), -EIO);
     unsigned writes = atomic_load(&seam.writes);
-    ck_assert_int_eq(twl_commit_mark(commit, GROUP_CLOSE), -EIO);
+    ck_assert_int_eq(twl_commit_mark(bare.commit, GROUP_CLOSE), -EIO);
     ck_assert_uint_eq(atomic_load(&seam.writes), writes);
-    twl_commit_destroy(commit, false);
+    end_bare();
+}
+END_TEST
+
+START_TEST(what_is_durable_is_published_for_other_processes)
+{
+    start_bare(SEGMENT_DATA_OFFSET);
+    for (uint64_t lsn = 1; lsn <= 3; lsn++) {
+        ck_assert_uint_eq(put_bare("news", RECORD_DATA, INT64_MIN), lsn);
+        ck_assert_uint_eq(watermark_load(&bare.live.page->durable), lsn);
+    }
+    end_bare();
+}
+END_TEST
+
+START_TEST(a_record_is_written_with_its_own_kind_and_time)
+{
+    static unsigned char block[BLOCK_BYTES];
+    const uint8_t log_id[LOG_ID_BYTES] = { 0 };
+    const struct epoch epoch = { .number = 1 };
+    struct record_header record;
+    start_bare(SEGMENT_DATA_OFFSET);
+    ck_assert_uint_eq(put_bare("", RECORD_VOID, 1234567), 1);
+    read_block(bare.name, SEGMENT_DATA_OFFSET, block);
+    ck_assert(
+        twl_record_header_decode(block + GROUP_HEADER_BYTES, twl_epoch_seed(log_id, epoch), 1, &record));
+    ck_assert_uint_eq(record.kind, RECORD_VOID);
+    ck_assert_int_eq(record.time_ns, 1234567);
+    end_bare();
+}
+END_TEST
+
+START_TEST(a_restart_goes_on_in_another_segment_and_epoch)
+{
+    static unsigned char block[BLOCK_BYTES];
+    const struct position position = { .next_lsn = 2, .chain = 77, .epoch = { .number = 1 } };
+    const struct epoch epoch = { .number = 2, .salt = 5 };
+    struct segment segment;
+    struct io_file *old;
+    struct group_header group;
+    start_bare(SEGMENT_DATA_OFFSET);
+    ck_assert_int_eq(twl_commit_mark(bare.commit, GROUP_START), 0);
+    for (uint64_t lsn = 1; lsn <= 3; lsn++)
+        ck_assert_uint_eq(put_bare("before the cut", RECORD_DATA, INT64_MIN), lsn);
+
+    bare.plan.start_lsn = 2;
+    bare.plan.previous = 1;
+    bare.plan.start_chain = 77;
+    ck_assert_int_eq(twl_segment_create(bare.io, &bare.plan, &segment), 0);
+    ck_assert_int_eq(twl_commit_restart(bare.commit, &segment, &position, epoch), 0);
+    ck_assert_uint_eq(twl_commit_last_lsn(bare.commit), 1);
+    ck_assert_uint_eq(watermark_load(twl_commit_watermark(bare.commit)), 1);
+    ck_assert_int_eq(io_open(bare.io, bare.name, 0, &old), 0);
+    ck_assert_int_eq(io_lock(old, IO_LOCK_WRITER, true), 0); /* nobody has the old one open */
+    io_close(old);
+
+    ck_assert_int_eq(twl_commit_mark(bare.commit, GROUP_START), 0);
+    ck_assert_uint_eq(put_bare("behind the cut", RECORD_DATA, INT64_MIN), 2);
+    read_block(segment.name, SEGMENT_DATA_OFFSET, block);
+    ck_assert(twl_group_header_decode(block, segment.seed, SEGMENT_DATA_OFFSET, &group));
+    ck_assert_uint_eq(group.kind, GROUP_START);
+    ck_assert_uint_eq(group.flags, GROUP_FIRST);
+    ck_assert_uint_eq(group.first_lsn, 2);
+    ck_assert_uint_eq(group.durable_lsn, 1);
+    ck_assert_uint_eq(group.chain, 77);
+    ck_assert_uint_eq(group.epoch.number, 2);
+    ck_assert_uint_eq(group.epoch.salt, 5);
+    ck_assert(twl_record_header_decode(block + 2 * GROUP_HEADER_BYTES,
+                                       twl_epoch_seed(segment.header.log_id, epoch), 2,
+                                       &(struct record_header){ 0 }));
+    end_bare();
+}
+END_TEST
+
+START_TEST(a_poisoned_log_is_not_restarted)
+{
+    const struct position position = { .next_lsn = 1 };
+    struct segment segment;
+    start_bare(SEGMENT_DATA_OFFSET);
+    atomic_store(&seam.fail_written, -EIO);
+    atomic_store(&seam.times, 1);
+    ck_assert_int_eq(twl_commit_mark(bare.commit, GROUP_START), -EIO);
+    ck_assert_int_eq(twl_segment_create(bare.io, &bare.plan, &segment), 0);
+    ck_assert_int_eq(twl_commit_restart(bare.commit, &segment, &position, (struct epoch){ .number = 2 }),
+                     TWINLOG_EPOISONED);
+    twl_segment_close(&segment);
+    end_bare();
+}
+END_TEST
+
+/* Where the last block is full already, and where there is half of what is kept back for marks. */
+static const struct {
+    enum group_kind kind;
+    uint64_t offset;
+    bool fits;
+} mark_places[] = {
+    { GROUP_START, SEGMENT_MIN_BYTES - SEGMENT_FOOTER_BYTES, false },
+    { GROUP_START, SEGMENT_MIN_BYTES - SEGMENT_FOOTER_BYTES - GROUP_HEADER_BYTES, true },
+    { GROUP_START, SEGMENT_MIN_BYTES - SEGMENT_FOOTER_BYTES - GROUP_HEADER_BYTES + 8, false },
+    { GROUP_CLOSE, SEGMENT_MIN_BYTES - SEGMENT_FOOTER_BYTES - 3 * BLOCK_BYTES, true },
+    { GROUP_CLOSE, SEGMENT_MIN_BYTES - SEGMENT_FOOTER_BYTES - 3 * BLOCK_BYTES + 8, false },
+};
+
+START_TEST(a_mark_that_finds_no_room_waits_for_the_next_segment)
+{
+    static unsigned char block[BLOCK_BYTES];
+    char next[SEGMENT_NAME_BYTES];
+    start_bare(mark_places[_i].offset);
+    atomic_store(&seam.largest_file, FULL_DISK_BYTES);
+    int rc = twl_commit_mark(bare.commit, mark_places[_i].kind);
+    if (mark_places[_i].fits) {
+        ck_assert_int_eq(rc, 0);
+        ck_assert(!atomic_load(&seam.is_beyond));
+    } else {
+        ck_assert_int_eq(rc, -ENOSPC);
+        ck_assert_uint_eq(atomic_load(&seam.writes), 0);
+        ck_assert_int_eq(twl_commit_poison(bare.commit), 0);
+        atomic_store(&seam.largest_file, UINT64_MAX);
+        ck_assert_int_eq(twl_commit_mark(bare.commit, mark_places[_i].kind), 0);
+        ck_assert(has_other_segment(next));
+        read_block(next, SEGMENT_DATA_OFFSET, block);
+        uint64_t start = mark_places[_i].kind == GROUP_CLOSE ? 0 : mark_places[_i].offset % BLOCK_BYTES;
+        ck_assert(twl_group_header_maybe(block + start));
+    }
+    end_bare();
+}
+END_TEST
+
+START_TEST(a_poisoned_log_says_why_rather_than_that_the_disk_is_full)
+{
+    start_bare(SEGMENT_MIN_BYTES - SEGMENT_FOOTER_BYTES - GROUP_HEADER_BYTES);
+    atomic_store(&seam.fail_written, -EIO);
+    atomic_store(&seam.times, 1);
+    ck_assert_int_eq(twl_commit_mark(bare.commit, GROUP_START), -EIO);
+    atomic_store(&seam.largest_file, FULL_DISK_BYTES);
+    ck_assert_int_eq(twl_commit_mark(bare.commit, GROUP_START), -EIO);
+    end_bare();
+}
+END_TEST
+
+/* Accepted, never committed: the segment that it was to go to is given back, too. */
+START_TEST(a_segment_in_hand_is_closed_with_the_log)
+{
+    static const char bytes[4096];
+    const struct commit_record record = { .data = bytes, .size = sizeof(bytes), .time_ns = INT64_MIN };
+    char next[SEGMENT_NAME_BYTES];
+    struct io_file *file;
+    uint64_t lsn;
+    start_bare(SEGMENT_DATA_OFFSET);
+    while (!has_other_segment(next))
+        ck_assert_int_eq(twl_commit_put(bare.commit, &record, false, &lsn), 0);
+    ck_assert_uint_lt(watermark_load(twl_commit_watermark(bare.commit)), lsn);
+    twl_commit_destroy(bare.commit, false);
+    bare.commit = NULL;
+    ck_assert_int_eq(io_open(bare.io, next, 0, &file), 0);
+    ck_assert_int_eq(io_lock(file, IO_LOCK_WRITER, true), 0);
+    io_close(file);
+    end_bare();
+}
+END_TEST
+
+/* ---- a full disk ------------------------------------------------------------------------------- */
+
+/* Segments of 64 KiB; the smallest buffer that takes records of 8 KiB. */
+static struct twinlog_options small_options(uint32_t flags)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    options.flags = flags | TWINLOG_BUFFERED;
+    options.buffer_bytes = 16384;
+    options.segment_bytes = SEGMENT_MIN_BYTES;
+    return options;
+}
+
+static struct twinlog *open_with(const struct twinlog_options *options)
+{
+    struct twinlog *log;
+    ck_assert_int_eq(twl_log_open(watch(), options, &log), 0);
+    return log;
+}
+
+static struct twinlog_stat stat_of(struct twinlog *log)
+{
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    ck_assert_int_eq(twinlog_stat(log, &stat), 0);
+    return stat;
+}
+
+static void wait_for_spare(struct twinlog *log)
+{
+    while (stat_of(log).spare_segments == 0)
+        sched_yield();
+}
+
+static const char payload[200000];
+
+static void expect_refusal(struct twinlog *log, size_t size)
+{
+    uint64_t lsn = 1;
+    ck_assert_int_eq(twinlog_append(log, payload, size, &lsn), -ENOSPC);
+    ck_assert_uint_eq(lsn, 0);
+}
+
+/* Appends until that is refused. Returns the last LSN. */
+static uint64_t fill_up(struct twinlog *log, size_t size)
+{
+    uint64_t lsn, last_lsn = twinlog_last_lsn(log);
+    int rc;
+    while ((rc = twinlog_append(log, payload, size, &lsn)) == 0)
+        ck_assert_uint_eq(lsn, ++last_lsn);
+    ck_assert_int_eq(rc, -ENOSPC);
+    return last_lsn;
+}
+
+static int fail_on_finding(void *context, const struct twinlog_report *finding)
+{
+    (void)context;
+    ck_abort_msg("verify: %s", finding->text);
+    return 0;
+}
+
+static void expect_sound(uint64_t records)
+{
+    struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
+    uint64_t found;
+    options.each = fail_on_finding;
+    ck_assert_int_eq(twinlog_verify(seam.directory, &options, &found), 0);
+    ck_assert_uint_eq(found, records);
+    ck_assert_uint_eq(count_records(), records);
+    ck_assert(!atomic_load(&seam.is_beyond));
+    ck_assert(!atomic_load(&seam.has_rewrite));
+}
+
+/* Bit 0: padded. Bit 1: segments are made by who needs them, in his thread. */
+START_TEST(a_full_disk_refuses_records_and_nothing_happens)
+{
+    const struct twinlog_options options = small_options(_i & 1 ? TWINLOG_PAD : 0);
+    seam.has_no_threads = _i & 2;
+    struct twinlog *log = open_with(&options);
+    atomic_store(&seam.largest_file, FULL_DISK_BYTES);
+    uint64_t records = fill_up(log, 1000);
+    ck_assert_uint_gt(records, 8);
+    unsigned writes = atomic_load(&seam.writes);
+    expect_refusal(log, 1000);
+    expect_refusal(log, 8000);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_eq(atomic_load(&seam.writes), writes);
+    ck_assert_uint_eq(twinlog_last_lsn(log), records);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), records);
+    struct twinlog_stat stat = stat_of(log);
+    ck_assert_int_eq(stat.poison, 0);
+    ck_assert_uint_eq(stat.full_refusals, 3);
+    ck_assert_uint_eq(stat.appends, records);
+    ck_assert_uint_eq(stat.rolls, 0);
+
+    atomic_store(&seam.largest_file, UINT64_MAX);
+    for (unsigned i = 0; i < 100; i++)
+        ck_assert_int_eq(twinlog_append(log, payload, 1000, NULL), 0);
+    ck_assert_uint_gt(stat_of(log).rolls, 0);
+    ck_assert_uint_eq(stat_of(log).full_refusals, 3);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(records + 100);
+}
+END_TEST
+
+START_TEST(what_was_accepted_before_the_disk_was_full_becomes_durable)
+{
+    const struct twinlog_options options = small_options(0);
+    struct twinlog *log = open_with(&options);
+    uint64_t lsn, records = 0;
+    int rc;
+    atomic_store(&seam.largest_file, FULL_DISK_BYTES);
+    while ((rc = twinlog_enqueue(log, payload, 100, &lsn)) == 0)
+        ck_assert_uint_eq(lsn, ++records);
+    ck_assert_int_eq(rc, -ENOSPC);
+    ck_assert_int_eq(twinlog_wait(log, records), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), records);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(records);
+}
+END_TEST
+
+/* The first segment is of 512 KiB; later ones can't be larger than 128 KiB, which is less than a buffer. */
+START_TEST(a_large_record_is_refused_where_small_ones_still_find_room)
+{
+    struct twinlog_options options = small_options(0);
+    options.segment_bytes = SHADOW_BYTES;
+    options.buffer_bytes = 262144;
+    seam.has_no_threads = _i;
+    struct twinlog *log = open_with(&options);
+    atomic_store(&seam.largest_file, 131072);
+    uint64_t records = fill_up(log, 150000);
+    ck_assert_uint_eq(records, 3);
+    for (unsigned i = 0; i < 1000; i++)
+        ck_assert_int_eq(twinlog_enqueue(log, payload, 1000, NULL), 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    struct twinlog_stat stat = stat_of(log);
+    ck_assert_uint_ge(stat.rolls, 7);
+    ck_assert_uint_eq(stat.full_refusals, 1);
+    expect_refusal(log, 150000);
+
+    atomic_store(&seam.largest_file, UINT64_MAX);
+    ck_assert_int_eq(twinlog_append(log, payload, 150000, NULL), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(records + 1000 + 1);
+}
+END_TEST
+
+/* A spare is ready, but too small; its place is taken by a larger one. */
+START_TEST(a_large_record_gets_a_larger_segment_than_the_one_that_was_prepared)
+{
+    struct twinlog_options options = small_options(0);
+    options.segment_bytes = SHADOW_BYTES;
+    options.buffer_bytes = 262144;
+    struct twinlog *log = open_with(&options);
+    atomic_store(&seam.largest_file, 131072);
+    for (unsigned i = 0; i < 3; i++)
+        ck_assert_int_eq(twinlog_append(log, payload, 140000, NULL), 0);
+    wait_for_spare(log);
+    expect_refusal(log, 200000);
+    ck_assert_uint_eq(stat_of(log).spare_segments, 1);
+    atomic_store(&seam.largest_file, UINT64_MAX);
+    ck_assert_int_eq(twinlog_append(log, payload, 200000, NULL), 0);
+    ck_assert_uint_eq(stat_of(log).rolls, 1);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(4);
+}
+END_TEST
+
+/* A record may be so large that it fills a segment alone: then nothing is kept back for marks in it. */
+START_TEST(a_record_as_large_as_a_segment_is_accepted)
+{
+    struct twinlog_options options = small_options(0);
+    options.buffer_bytes = SEGMENT_MIN_BYTES - SEGMENT_HEADER_BYTES - SEGMENT_FOOTER_BYTES;
+    options.max_record_bytes = options.buffer_bytes - 8192;
+    struct twinlog *log = open_with(&options);
+    for (unsigned i = 0; i < 6; i++) {
+        ck_assert_int_eq(twinlog_append(log, payload, options.max_record_bytes, NULL), 0);
+        ck_assert_int_eq(twinlog_append(log, payload, i * 700, NULL), 0);
+    }
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(12);
+}
+END_TEST
+
+/* Opens a log on a full disk again and again, until there is no room for a mark of a start: how often. */
+static unsigned open_until_refused(const struct twinlog_options *options, uint64_t records)
+{
+    struct twinlog *log;
+    unsigned times = 0;
+    int rc;
+    while ((rc = twl_log_open(watch(), options, &log)) == 0) {
+        times++;
+        ck_assert_uint_eq(twinlog_last_lsn(log), records);
+        expect_refusal(log, 1000);
+        ck_assert_int_eq(twinlog_close(log), 0);
+    }
+    ck_assert_int_eq(rc, -ENOSPC);
+    return times;
+}
+
+START_TEST(a_full_log_can_be_opened_many_times)
+{
+    const struct twinlog_options options = small_options(_i ? TWINLOG_PAD : 0);
+    struct twinlog *log = open_with(&options);
+    atomic_store(&seam.largest_file, FULL_DISK_BYTES);
+    uint64_t records = fill_up(log, 1000);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    ck_assert_uint_ge(open_until_refused(&options, records), _i ? 3 : 100);
+    expect_sound(records);
+
+    atomic_store(&seam.largest_file, UINT64_MAX);
+    log = open_with(&options);
+    ck_assert_int_eq(twinlog_append(log, payload, 1000, NULL), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(records + 1);
+}
+END_TEST
+
+/* ---- rolling ----------------------------------------------------------------------------------- */
+
+/* Two of these fill a buffer of 16 KiB to the last byte. Of the 14 blocks of a segment 4 are kept back, so that
+ * two such groups fit, in the first segment behind the mark of the start. */
+START_TEST(a_group_that_fills_its_buffer_rolls_as_a_whole)
+{
+    const struct twinlog_options options = small_options(TWINLOG_PAD);
+    const size_t half = (16384 - GROUP_HEADER_BYTES) / 2 - RECORD_HEADER_BYTES;
+    struct twinlog *log = open_with(&options);
+    for (unsigned i = 0; i < 12; i++)
+        ck_assert_int_eq(twinlog_enqueue(log, payload, half, NULL), 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    struct twinlog_stat stat = stat_of(log);
+    ck_assert_uint_eq(stat.groups, 1 + 6);
+    ck_assert_uint_eq(stat.rolls, 2);
+    ck_assert_uint_eq(stat.segments, 3);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(12);
+}
+END_TEST
+
+/* Whatever sizes come: no group reaches beyond its segment, none is lost at a roll. */
+START_TEST(records_of_all_sizes_find_their_place)
+{
+    static const uint32_t buffers[] = { 16384, 28672, 57344 };
+    struct twinlog_options options = small_options(_i & 1 ? TWINLOG_PAD : 0);
+    options.buffer_bytes = buffers[_i / 2];
+    struct twinlog *log = open_with(&options);
+    uint32_t largest = options.buffer_bytes - 8192;
+    uint64_t records = 0;
+    for (uint32_t size = 0; size <= largest; size += 1 + size / 9) {
+        ck_assert_int_eq(twinlog_enqueue(log, payload, size, NULL), 0);
+        ck_assert_int_eq(twinlog_enqueue(log, payload, largest - size, NULL), 0);
+        records += 2;
+        if (size % 5 == 0) {
+            ck_assert_int_eq(twinlog_append(log, payload, 3, NULL), 0);
+            records++;
+        }
+    }
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_ge(stat_of(log).rolls, 5);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(records);
+}
+END_TEST
+
+START_TEST(a_segment_is_left_when_it_has_enough_records)
+{
+    struct twinlog_options options = small_options(0);
+    options.segment_records = 10;
+    struct twinlog *log = open_with(&options);
+    for (unsigned rolls = 0; rolls < 3; rolls++) {
+        for (unsigned i = 0; i < 10; i++)
+            ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
+        ck_assert_uint_eq(stat_of(log).rolls, rolls);
+        wait_for_spare(log); /* asked for by the tenth */
+    }
+    ck_assert_int_eq(twinlog_close(log), 0);
+
+    log = open_with(&options); /* the records that were there count */
+    ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
+    ck_assert_uint_eq(stat_of(log).rolls, 1);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(31);
+}
+END_TEST
+
+START_TEST(a_segment_is_left_when_its_first_record_is_old)
+{
+    const int64_t second = 1000000000, begin = 1700000000 * second;
+    struct twinlog_options options = small_options(0);
+    options.segment_age_ms = 5000;
+    options.spare_segments = 1;
+    atomic_store(&seam.clock_ns, begin - 100 * second);
+    struct twinlog *log = open_with(&options);
+    wait_for_spare(log);
+    static const int64_t seconds[] = { 0, 4, -50 };
+    for (unsigned i = 0; i < sizeof(seconds) / sizeof(seconds[0]); i++) {
+        atomic_store(&seam.clock_ns, begin + seconds[i] * second);
+        ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
+        ck_assert_uint_eq(stat_of(log).rolls, 0);
+    }
+    ck_assert_int_eq(twinlog_close(log), 0);
+
+    atomic_store(&seam.clock_ns, begin - 46 * second); /* the one that was set back is the oldest now */
+    log = open_with(&options);
+    wait_for_spare(log);
+    ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
+    ck_assert_uint_eq(stat_of(log).rolls, 0);
+    atomic_store(&seam.clock_ns, begin - 45 * second);
+    ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
+    ck_assert_uint_eq(stat_of(log).rolls, 1);
+    ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
+    ck_assert_uint_eq(stat_of(log).rolls, 1);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(6);
+}
+END_TEST
+
+/* Of the log's first segment; whether it has one. Nobody has the log open. */
+static bool read_footer(struct segment_footer *ret_footer)
+{
+    char name[SEGMENT_NAME_BYTES];
+    struct segment segment;
+    struct io *io = watch();
+    twl_segment_name(1, name);
+    ck_assert_int_eq(twl_segment_open_valid(io, name, &segment), 0);
+    int rc = twl_segment_read_footer(&segment, ret_footer);
+    ck_assert_int_ge(rc, 0);
+    twl_segment_close(&segment);
     io->ops->destroy(io);
+    return rc == 1;
+}
+
+/* Ten records, a second apart but for one that is older than all, and a spare in hand for the eleventh. */
+static struct twinlog *open_before_roll(void)
+{
+    struct twinlog_options options = small_options(0);
+    options.segment_records = 10;
+    struct twinlog *log = open_with(&options);
+    for (int64_t i = 1; i <= 10; i++) {
+        atomic_store(&seam.clock_ns, (i == 6 ? 50 : 100 + i) * INT64_C(1000000000));
+        ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
+    }
+    wait_for_spare(log);
+    return log;
+}
+
+START_TEST(a_segment_that_was_left_is_sealed_with_what_is_in_it)
+{
+    struct segment_footer footer;
+    struct twinlog *log = open_before_roll();
+    ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    ck_assert(read_footer(&footer));
+    ck_assert_uint_eq(footer.first_lsn, 1);
+    ck_assert_uint_eq(footer.last_lsn, 10);
+    ck_assert_int_eq(footer.min_ns, INT64_C(50000000000));
+    ck_assert_int_eq(footer.max_ns, INT64_C(110000000000));
+    expect_sound(11);
+}
+END_TEST
+
+/* The log goes on in the old segment when it is opened again, so that must not be sealed. */
+START_TEST(a_segment_is_not_sealed_before_the_next_one_has_a_group)
+{
+    struct segment_footer footer;
+    struct twinlog *log = open_before_roll();
+    atomic_store(&seam.fail_written, -EIO);
+    atomic_store(&seam.times, 1);
+    ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), -EIO);
+    ck_assert_int_eq(twinlog_close(log), -EIO);
+    ck_assert(!read_footer(&footer));
+
+    const struct twinlog_options options = small_options(0);
+    log = open_with(&options);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 10);
+    ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(11);
+}
+END_TEST
+
+START_TEST(a_limit_is_passed_where_no_segment_can_be_made)
+{
+    struct twinlog_options options = small_options(0);
+    options.segment_records = 2;
+    options.segment_age_ms = 1;
+    struct twinlog *log = open_with(&options);
+    atomic_store(&seam.largest_file, FULL_DISK_BYTES);
+    for (unsigned i = 0; i < 20; i++)
+        ck_assert_int_eq(twinlog_append(log, payload, 10, NULL), 0);
+    struct twinlog_stat stat = stat_of(log);
+    ck_assert_uint_eq(stat.rolls, 0);
+    ck_assert_uint_eq(stat.full_refusals, 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(20);
 }
 END_TEST
 
@@ -417,7 +1086,22 @@ static void join_writers(struct writer *writers)
         ck_assert_int_eq(pthread_join(writers[i].thread, NULL), 0);
 }
 
-START_TEST(writers_share_writes_and_are_acknowledged_below_the_watermark)
+START_TEST(writers_that_come_during_a_write_share_the_next_one)
+{
+    struct writer writers[WRITERS];
+    struct twinlog *log = open_watched(0, 0);
+    unsigned before = atomic_load(&seam.writes);
+    seam.held = log;
+    seam.held_until = WRITERS;
+    run_writers(writers, log, 1);
+    join_writers(writers);
+    ck_assert_uint_le(atomic_load(&seam.writes), before + 2);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    ck_assert_uint_eq(count_records(), WRITERS);
+}
+END_TEST
+
+START_TEST(writers_are_acknowledged_below_the_watermark)
 {
     struct writer writers[WRITERS];
     struct twinlog *log = open_watched(0, 0);
@@ -429,7 +1113,6 @@ START_TEST(writers_share_writes_and_are_acknowledged_below_the_watermark)
     }
     ck_assert(!atomic_load(&seam.has_overlap));
     ck_assert(!atomic_load(&seam.has_rewrite));
-    ck_assert_uint_lt(atomic_load(&seam.writes), WRITERS * 100 / 2);
     ck_assert_int_eq(twinlog_close(log), 0);
     ck_assert_uint_eq(count_records(), WRITERS * 100);
 }
@@ -456,6 +1139,166 @@ START_TEST(when_a_sync_fails_every_writer_hears_of_it_and_none_is_acknowledged_a
     ck_assert_uint_le(acknowledged, durable);
     ck_assert_int_eq(twinlog_close(log), -EIO);
     ck_assert_uint_ge(count_records(), durable);
+}
+END_TEST
+
+struct patient {
+    struct twinlog *log;
+    pthread_t thread;
+    size_t size; /* of its records; 0 = of all sizes */
+    _Atomic bool *must_stop;
+    _Atomic unsigned accepted, refused;
+    _Atomic unsigned above_watermark; /* accepted, but not durable by the watermark */
+    _Atomic int error;                /* none that is expected */
+};
+
+/* An application that tries again when the disk is full. */
+static void *append_patiently(void *argument)
+{
+    struct patient *patient = argument;
+    while (!atomic_load(patient->must_stop) && atomic_load(&patient->error) == 0) {
+        uint64_t lsn;
+        size_t size = patient->size > 0 ? patient->size : atomic_load(&patient->accepted) * 13 % 700;
+        int rc = twinlog_append(patient->log, payload, size, &lsn);
+        if (rc == 0) {
+            atomic_fetch_add(&patient->above_watermark, lsn > twinlog_durable_lsn(patient->log));
+            atomic_fetch_add(&patient->accepted, 1);
+        } else if (rc == -ENOSPC && lsn == 0) {
+            atomic_fetch_add(&patient->refused, 1);
+        } else {
+            atomic_store(&patient->error, rc);
+        }
+    }
+    return NULL;
+}
+
+/* Until each of them has been through this `count` times more, or has failed. */
+static void wait_for_each(struct patient *patients, size_t offset_of_counter, unsigned count)
+{
+    _Atomic unsigned *counters[WRITERS];
+    unsigned goals[WRITERS];
+    for (unsigned i = 0; i < WRITERS; i++) {
+        counters[i] = (_Atomic unsigned *)((char *)&patients[i] + offset_of_counter);
+        goals[i] = atomic_load(counters[i]) + count;
+    }
+    for (unsigned i = 0; i < WRITERS; i++)
+        while (atomic_load(counters[i]) < goals[i] && atomic_load(&patients[i].error) == 0)
+            sched_yield();
+}
+
+static void start_patients(struct patient *patients, struct twinlog *log, _Atomic bool *must_stop,
+                           const size_t sizes[2])
+{
+    memset(patients, 0, WRITERS * sizeof(*patients));
+    for (unsigned i = 0; i < WRITERS; i++) {
+        patients[i].log = log;
+        patients[i].must_stop = must_stop;
+        patients[i].size = sizes[i % 2];
+        ck_assert_int_eq(pthread_create(&patients[i].thread, NULL, append_patiently, &patients[i]), 0);
+    }
+}
+
+static void join_patients(struct patient *patients, _Atomic bool *must_stop)
+{
+    atomic_store(must_stop, true);
+    for (unsigned i = 0; i < WRITERS; i++) {
+        ck_assert_int_eq(pthread_join(patients[i].thread, NULL), 0);
+        ck_assert_int_eq(patients[i].error, 0);
+        ck_assert_uint_eq(patients[i].above_watermark, 0);
+    }
+}
+
+START_TEST(writers_on_a_full_disk_are_refused_and_go_on_when_there_is_room)
+{
+    static struct patient patients[WRITERS];
+    const struct twinlog_options options = small_options(0);
+    struct twinlog *log = open_with(&options);
+    _Atomic bool must_stop = false;
+    start_patients(patients, log, &must_stop, (const size_t[]){ 0, 0 });
+    for (unsigned i = 0; i < 3; i++) {
+        wait_for_each(patients, offsetof(struct patient, accepted), 20);
+        atomic_store(&seam.largest_file, FULL_DISK_BYTES);
+        wait_for_each(patients, offsetof(struct patient, refused), 2);
+        atomic_store(&seam.largest_file, UINT64_MAX);
+    }
+    wait_for_each(patients, offsetof(struct patient, accepted), 1);
+    join_patients(patients, &must_stop);
+    uint64_t accepted = 0, refused = 0;
+    for (unsigned i = 0; i < WRITERS; i++) {
+        accepted += patients[i].accepted;
+        refused += patients[i].refused;
+    }
+    struct twinlog_stat stat = stat_of(log);
+    ck_assert_int_eq(stat.poison, 0);
+    ck_assert_uint_eq(stat.appends, accepted);
+    ck_assert_uint_eq(stat.full_refusals, refused);
+    ck_assert_uint_gt(stat.rolls, 3);
+    ck_assert(!atomic_load(&seam.has_overlap));
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(accepted);
+}
+END_TEST
+
+/* The disk has room for segments of 128 KiB at most. */
+START_TEST(small_records_are_not_refused_with_the_large_ones)
+{
+    static struct patient patients[WRITERS];
+    struct twinlog_options options = small_options(0);
+    options.segment_bytes = SHADOW_BYTES;
+    options.buffer_bytes = 262144;
+    struct twinlog *log = open_with(&options);
+    _Atomic bool must_stop = false;
+    atomic_store(&seam.largest_file, 131072);
+    uint64_t records = fill_up(log, 150000);
+    start_patients(patients, log, &must_stop, (const size_t[]){ 150000, 3000 });
+    while (stat_of(log).rolls < 20)
+        sched_yield();
+    join_patients(patients, &must_stop);
+    for (unsigned i = 0; i < WRITERS; i += 2) {
+        ck_assert_uint_eq(patients[i].accepted, 0);
+        ck_assert_uint_eq(patients[i + 1].refused, 0);
+        records += patients[i + 1].accepted;
+    }
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(records);
+}
+END_TEST
+
+/* Large records among small ones, nobody waiting for most: each roll is met by several writers at once. */
+static void *enqueue_all_sizes(void *argument)
+{
+    struct writer *writer = argument;
+    for (unsigned i = 0; i < writer->records && writer->error == 0; i++) {
+        uint64_t lsn;
+        size_t size = i % 7 == 0 ? 8192 - i % 50 : i % 100;
+        writer->error = twinlog_enqueue(writer->log, payload, size, &lsn);
+        if (writer->error == 0 && i % 10 == 0)
+            writer->error = twinlog_wait(writer->log, lsn);
+        writer->acknowledged += writer->error == 0;
+    }
+    return NULL;
+}
+
+START_TEST(large_and_small_records_from_many_writers_find_their_place)
+{
+    static struct writer writers[WRITERS];
+    struct twinlog_options options = small_options(0);
+    options.segment_records = 50;
+    struct twinlog *log = open_with(&options);
+    memset(writers, 0, sizeof(writers));
+    for (unsigned i = 0; i < WRITERS; i++) {
+        writers[i].log = log;
+        writers[i].records = 60;
+        ck_assert_int_eq(pthread_create(&writers[i].thread, NULL, enqueue_all_sizes, &writers[i]), 0);
+    }
+    join_writers(writers);
+    for (unsigned i = 0; i < WRITERS; i++)
+        ck_assert_int_eq(writers[i].error, 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_ge(stat_of(log).rolls, 20);
+    ck_assert(!atomic_load(&seam.has_overlap));
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(WRITERS * 60);
 }
 END_TEST
 
@@ -515,12 +1358,46 @@ Suite *commit_suite(void)
     tcase_add_checked_fixture(failing, set_up, tear_down);
     tcase_add_loop_test(failing, a_failed_write_or_sync_poisons_the_log_and_nothing_is_tried_again, 0,
                         (int)(sizeof(failures) / sizeof(failures[0])));
-    tcase_add_test(failing, a_leader_that_comes_after_a_failure_writes_nothing);
     suite_add_tcase(suite, failing);
+    TCase *alone = tcase_create("without the log around it");
+    tcase_add_checked_fixture(alone, set_up, tear_down);
+    tcase_add_test(alone, a_leader_that_comes_after_a_failure_writes_nothing);
+    tcase_add_test(alone, what_is_durable_is_published_for_other_processes);
+    tcase_add_test(alone, a_record_is_written_with_its_own_kind_and_time);
+    tcase_add_test(alone, a_restart_goes_on_in_another_segment_and_epoch);
+    tcase_add_test(alone, a_poisoned_log_is_not_restarted);
+    tcase_add_loop_test(alone, a_mark_that_finds_no_room_waits_for_the_next_segment, 0,
+                        (int)(sizeof(mark_places) / sizeof(mark_places[0])));
+    tcase_add_test(alone, a_poisoned_log_says_why_rather_than_that_the_disk_is_full);
+    tcase_add_test(alone, a_segment_in_hand_is_closed_with_the_log);
+    suite_add_tcase(suite, alone);
+    TCase *full = tcase_create("a full disk");
+    tcase_add_checked_fixture(full, set_up, tear_down);
+    tcase_add_loop_test(full, a_full_disk_refuses_records_and_nothing_happens, 0, 4);
+    tcase_add_test(full, what_was_accepted_before_the_disk_was_full_becomes_durable);
+    tcase_add_loop_test(full, a_large_record_is_refused_where_small_ones_still_find_room, 0, 2);
+    tcase_add_test(full, a_large_record_gets_a_larger_segment_than_the_one_that_was_prepared);
+    tcase_add_test(full, a_record_as_large_as_a_segment_is_accepted);
+    tcase_add_loop_test(full, a_full_log_can_be_opened_many_times, 0, 2);
+    suite_add_tcase(suite, full);
+    TCase *rolling = tcase_create("rolling");
+    tcase_add_checked_fixture(rolling, set_up, tear_down);
+    tcase_add_test(rolling, a_group_that_fills_its_buffer_rolls_as_a_whole);
+    tcase_add_loop_test(rolling, records_of_all_sizes_find_their_place, 0, 6);
+    tcase_add_test(rolling, a_segment_is_left_when_it_has_enough_records);
+    tcase_add_test(rolling, a_segment_is_left_when_its_first_record_is_old);
+    tcase_add_test(rolling, a_segment_that_was_left_is_sealed_with_what_is_in_it);
+    tcase_add_test(rolling, a_segment_is_not_sealed_before_the_next_one_has_a_group);
+    tcase_add_test(rolling, a_limit_is_passed_where_no_segment_can_be_made);
+    suite_add_tcase(suite, rolling);
     TCase *many = tcase_create("many writers");
     tcase_add_checked_fixture(many, set_up, tear_down);
-    tcase_add_test(many, writers_share_writes_and_are_acknowledged_below_the_watermark);
+    tcase_add_test(many, writers_that_come_during_a_write_share_the_next_one);
+    tcase_add_test(many, writers_are_acknowledged_below_the_watermark);
     tcase_add_test(many, when_a_sync_fails_every_writer_hears_of_it_and_none_is_acknowledged_after);
+    tcase_add_test(many, writers_on_a_full_disk_are_refused_and_go_on_when_there_is_room);
+    tcase_add_test(many, small_records_are_not_refused_with_the_large_ones);
+    tcase_add_test(many, large_and_small_records_from_many_writers_find_their_place);
     tcase_add_test(many, close_lets_the_writers_inside_finish);
     suite_add_tcase(suite, many);
     return suite;

@@ -1,38 +1,99 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The walk through a segment: what continues the history is entered, and nothing else, however valid it
- * looks by itself. The file is in memory, behind an io that can only be read. */
+ * looks by itself; and the ways to get to the middle of it. The file is in memory, behind an io that can only
+ * be read or looked at. */
 #include "suites.h"
 
+#include "format/checksum.h"
 #include "segment/recover.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define SEGMENT_BYTES 65536u
+#define LARGE_BYTES (8u * 1024 * 1024)
 
-static unsigned char image[SEGMENT_BYTES];
+static unsigned char image[LARGE_BYTES];
 static struct segment segment;
 static const struct epoch first_epoch = { .number = 1, .salt = 77 };
+
+static size_t bytes_read, bytes_fetched, largest_read;
+static unsigned reads, views;
+static int view_error, fetch_error, hit_error;
 
 static int read_image(struct io_file *file, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
 {
     (void)file;
-    *ret_size = offset < SEGMENT_BYTES ? (size_t)min_u64(size, SEGMENT_BYTES - offset) : 0;
+    *ret_size = offset < segment.header.bytes ? (size_t)min_u64(size, segment.header.bytes - offset) : 0;
     memcpy(buffer, image + offset, *ret_size);
+    reads++;
+    bytes_read += *ret_size;
+    largest_read = (size_t)max_u64(largest_read, size);
     return 0;
 }
 
-static const struct io_ops read_only_ops = { .read = read_image };
+static int view_image(struct io_file *file, size_t size, const unsigned char **ret_bytes)
+{
+    (void)file;
+    if (view_error < 0)
+        return view_error;
+    ck_assert_uint_eq(size, segment.header.bytes);
+    *ret_bytes = image;
+    views++;
+    return 0;
+}
+
+static void unview_image(struct io *io, const unsigned char *bytes, size_t size)
+{
+    (void)io;
+    ck_assert_ptr_eq(bytes, image);
+    ck_assert_uint_eq(size, segment.header.bytes);
+    views--;
+}
+
+static int check_image(struct io *io, const unsigned char *bytes)
+{
+    (void)io;
+    ck_assert_ptr_eq(bytes, image);
+    return hit_error;
+}
+
+static int prefetch_image(struct io *io, const unsigned char *bytes, size_t size)
+{
+    (void)io;
+    uint64_t offset = (uint64_t)(bytes - image);
+    ck_assert_uint_eq(offset % BLOCK_BYTES, 0);
+    ck_assert_uint_le(offset + size, segment.header.bytes);
+    bytes_fetched += size;
+    return fetch_error;
+}
+
+static const struct io_ops read_only_ops = { .read = read_image,
+                                             .view = view_image,
+                                             .unview = unview_image,
+                                             .check_view = check_image,
+                                             .prefetch = prefetch_image };
 static struct io memory = { .ops = &read_only_ops };
 static struct io_file memory_file = { .io = &memory };
 
-static void set_up(void)
+static void make_segment(uint64_t bytes)
 {
     memset(image, 0, sizeof(image));
-    segment = (struct segment){ .file = &memory_file,
-                                .header = { .sequence = 1, .segment_id = 5, .bytes = SEGMENT_BYTES } };
+    segment = (struct segment){
+        .file = &memory_file,
+        .header = { .sequence = 1, .segment_id = 5, .bytes = bytes, .start_lsn = 1 },
+    };
     segment.seed = twl_segment_seed(&segment.header);
-    segment.data_end = twl_segment_data_end(SEGMENT_BYTES);
+    segment.data_end = twl_segment_data_end(bytes);
+    bytes_read = bytes_fetched = largest_read = 0;
+    reads = views = 0;
+    view_error = fetch_error = hit_error = 0;
+}
+
+static void set_up(void)
+{
+    make_segment(SEGMENT_BYTES);
 }
 
 /* Puts a group of `count` records there, each of 8 bytes, and returns where it ends. */
@@ -41,7 +102,7 @@ static uint64_t put(uint64_t offset, struct group_header *group)
     uint64_t at = offset + GROUP_HEADER_BYTES;
     uint32_t seed = twl_epoch_seed(segment.header.log_id, group->epoch);
     for (uint32_t i = 0; i < group->count; i++) {
-        twl_record_encode(image + at, seed, group->first_lsn + i, 0, "8 bytes!", 8);
+        twl_record_encode(image + at, seed, group->first_lsn + i, RECORD_DATA, 0, "8 bytes!", 8);
         at += twl_record_bytes(8);
     }
     group->bytes = (uint32_t)(at - offset);
@@ -312,6 +373,443 @@ START_TEST(a_copy_of_a_group_in_a_payload_is_no_later_group)
 }
 END_TEST
 
+/* ---- where a segment begins -------------------------------------------------------------------- */
+
+START_TEST(a_segment_behind_a_cut_begins_where_its_header_says)
+{
+    segment.header = (struct segment_header){ .incompatible = FEATURE_MANAGED,
+                                              .sequence = 7,
+                                              .segment_id = 5,
+                                              .bytes = SEGMENT_BYTES,
+                                              .epoch = 3,
+                                              .start_lsn = 51,
+                                              .previous = 4,
+                                              .start_chain = 0xabcd };
+    struct group_header start = { .first_lsn = 51,
+                                  .durable_lsn = 50,
+                                  .chain = 0xabcd,
+                                  .epoch = { .number = 4, .salt = 9 },
+                                  .kind = GROUP_START,
+                                  .flags = GROUP_FIRST };
+    put(SEGMENT_DATA_OFFSET, &start);
+    ck_assert_uint_eq(count_groups(), 1);
+
+    const struct group_header sound = start;
+    start.chain++;
+    put(SEGMENT_DATA_OFFSET, &start);
+    ck_assert_uint_eq(count_groups(), 0);
+    start = sound;
+    start.first_lsn++;
+    put(SEGMENT_DATA_OFFSET, &start);
+    ck_assert_uint_eq(count_groups(), 0);
+    start = sound;
+    start.epoch.number = 3; /* of the writer that was cut off */
+    put(SEGMENT_DATA_OFFSET, &start);
+    ck_assert_uint_eq(count_groups(), 0);
+}
+END_TEST
+
+START_TEST(of_an_ordinary_segment_nothing_is_known_before_its_first_group)
+{
+    segment.header.sequence = 2;
+    segment.header.start_lsn = 0;
+    struct group_header group = { .first_lsn = 30,
+                                  .count = 1,
+                                  .durable_lsn = 29,
+                                  .chain = 5,
+                                  .epoch = { .number = 6, .salt = 7 },
+                                  .flags = GROUP_FIRST };
+    put(SEGMENT_DATA_OFFSET, &group);
+    ck_assert_uint_eq(count_groups(), 1);
+}
+END_TEST
+
+/* ---- seeking ----------------------------------------------------------------------------------- */
+
+#define RECORD_BYTES 8u
+#define GROUPS 2000u
+#define VOID_LSN 1234u
+
+/* Groups of 1, 2, 3, ... 7 records, 1, 2, ...; record n was accepted at time n, but for some that came late. */
+static uint64_t last_lsn;
+static uint64_t group_of[7 * GROUPS + 2]; /* offset, by LSN */
+static int64_t time_of(uint64_t lsn)
+{
+    return lsn % 100 == 50 ? (int64_t)lsn - 40 : (int64_t)lsn;
+}
+
+static uint64_t put_timed(uint64_t offset, struct group_header *group)
+{
+    uint64_t at = offset + GROUP_HEADER_BYTES;
+    uint32_t seed = twl_epoch_seed(segment.header.log_id, group->epoch);
+    for (uint32_t i = 0; i < group->count; i++) {
+        uint64_t lsn = group->first_lsn + i;
+        bool is_void = lsn == VOID_LSN;
+        size_t size = is_void ? 0 : RECORD_BYTES;
+        twl_record_encode(image + at, seed, lsn, is_void ? RECORD_VOID : RECORD_DATA,
+                          is_void ? INT64_MAX : time_of(lsn), "8 bytes!", size);
+        at += twl_record_bytes(size);
+        group_of[lsn] = offset;
+    }
+    group->bytes = (uint32_t)(at - offset);
+    twl_group_header_encode(group, segment.seed, offset, image + offset);
+    return at;
+}
+
+static void make_many(void)
+{
+    make_segment(LARGE_BYTES);
+    struct group_header group = start_group();
+    uint64_t at = put(SEGMENT_DATA_OFFSET, &group);
+    for (unsigned i = 0; i < GROUPS; i++) {
+        group = next_group(&group, 1 + i % 7);
+        at = put_timed(at, &group);
+        last_lsn = group.first_lsn + group.count - 1;
+    }
+}
+
+/* What a writer would have left: walks, and writes index and footer. */
+static struct segment_footer seal(void)
+{
+    struct cursor cursor = { 0 };
+    struct summary *summary = malloc(sizeof(*summary));
+    struct segment_footer footer;
+    uint32_t step;
+    ck_assert_ptr_nonnull(summary);
+    twl_summary_begin(summary, INT64_MIN);
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    cursor.summary = summary;
+    while (twl_cursor_accept_group(&cursor) > 0)
+        continue;
+    twl_cursor_free(&cursor);
+    ck_assert_uint_eq(summary->next_lsn, last_lsn + 1);
+    twl_summary_footer(summary, segment.data_end - align_up(summary->data_end, BLOCK_BYTES), 0, &footer,
+                       &step);
+    ck_assert_uint_eq(step, 1);
+    ck_assert_uint_gt(footer.index_entries, 20);
+    for (uint32_t i = 0; i < footer.index_entries; i++)
+        twl_index_entry_encode(&summary->index.entries[i],
+                               image + segment.data_end - (i + 1) * INDEX_ENTRY_BYTES);
+    size_t size = footer.index_entries * INDEX_ENTRY_BYTES;
+    footer.index_checksum = twl_crc32c(0, image + segment.data_end - size, size);
+    free(summary);
+    return footer;
+}
+
+static void expect_next(struct cursor *cursor, uint64_t lsn)
+{
+    struct cursor_record record;
+    ck_assert_int_eq(twl_cursor_next_record(cursor, &record), 1);
+    ck_assert_uint_eq(record.lsn, lsn);
+    ck_assert_uint_eq(cursor->group_offset, group_of[lsn]);
+}
+
+static void seek_everywhere(struct cursor *cursor, const struct segment_footer *footer)
+{
+    for (uint64_t i = 0; i < last_lsn; i += 97) {
+        uint64_t lsn = i % 2 ? last_lsn - i : 1 + i;
+        ck_assert_int_eq(twl_cursor_seek(cursor, footer, lsn), 1);
+        ck_assert_uint_eq(twl_cursor_next_lsn(cursor), lsn);
+        expect_next(cursor, lsn);
+    }
+    ck_assert_int_eq(twl_cursor_seek(cursor, footer, last_lsn + 1), 0);
+    ck_assert_int_eq(twl_cursor_seek(cursor, footer, last_lsn), 1);
+    expect_next(cursor, last_lsn);
+}
+
+START_TEST(a_seek_finds_every_record_with_an_index_and_without)
+{
+    make_many();
+    struct cursor cursor = { 0 };
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    seek_everywhere(&cursor, NULL);
+    struct segment_footer footer = seal();
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    seek_everywhere(&cursor, &footer);
+    twl_cursor_free(&cursor);
+}
+END_TEST
+
+START_TEST(with_an_index_a_seek_reads_little)
+{
+    make_many();
+    struct segment_footer footer = seal();
+    struct cursor cursor = { 0 };
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 5), 1); /* the index is read */
+    reads = 0;
+    for (uint64_t lsn = last_lsn - 10; lsn > 1000; lsn -= 1000) {
+        bytes_read = 0;
+        ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, lsn), 1);
+        expect_next(&cursor, lsn);
+        ck_assert_uint_le(bytes_read, 32 * 1024);
+    }
+    ck_assert_uint_gt(reads, 0);
+    twl_cursor_free(&cursor);
+}
+END_TEST
+
+START_TEST(a_short_way_ahead_is_walked_and_not_looked_up)
+{
+    make_many();
+    struct segment_footer footer = seal();
+    struct cursor cursor = { 0 };
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 4000), 1);
+    reads = 0;
+    for (uint64_t lsn = 4001; lsn < 4040; lsn += 3) {
+        ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, lsn), 1);
+        expect_next(&cursor, lsn);
+    }
+    ck_assert_uint_eq(reads, 0);
+    twl_cursor_free(&cursor);
+}
+END_TEST
+
+START_TEST(reading_on_reads_more_at_once)
+{
+    make_many();
+    struct cursor cursor = { 0 };
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    ck_assert_int_eq(twl_cursor_accept_group(&cursor), 1);
+    ck_assert_uint_le(largest_read, 16 * 1024);
+    while (twl_cursor_accept_group(&cursor) > 0)
+        continue;
+    ck_assert_uint_eq(largest_read, 256 * 1024);
+    ck_assert_uint_lt(bytes_read, cursor.offset + cursor.offset / 4 + 512 * 1024);
+    twl_cursor_free(&cursor);
+}
+END_TEST
+
+START_TEST(an_index_that_does_not_check_is_not_used)
+{
+    make_many();
+    struct segment_footer footer = seal();
+    image[segment.data_end - 5 * INDEX_ENTRY_BYTES] ^= 1;
+    struct cursor cursor = { 0 };
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    seek_everywhere(&cursor, &footer);
+    ck_assert_uint_eq(cursor.index.count, 0);
+    twl_cursor_free(&cursor);
+}
+END_TEST
+
+/* Entries that check and lie: the groups they point to are not believed to be there. */
+START_TEST(an_index_that_lies_is_found_out)
+{
+    for (unsigned lie = 0; lie < 5; lie++) {
+        make_many();
+        struct segment_footer footer = seal();
+        size_t size = footer.index_entries * INDEX_ENTRY_BYTES;
+        for (uint32_t i = 0; i < footer.index_entries; i++) {
+            unsigned char *at = image + segment.data_end - (i + 1) * INDEX_ENTRY_BYTES;
+            struct index_entry entry;
+            twl_index_entry_decode(at, &entry);
+            entry.group_offset += lie == 0 ? 8 : 0;
+            entry.record_offset += lie == 1 ? 8 : lie == 2 ? UINT32_MAX - 1000 : 0;
+            entry.lsn += lie == 3 ? 1 : 0;
+            entry.group_offset = lie == 4 ? UINT64_MAX - i : entry.group_offset;
+            twl_index_entry_encode(&entry, at);
+        }
+        footer.index_checksum = twl_crc32c(0, image + segment.data_end - size, size);
+        struct cursor cursor = { 0 };
+        twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+        seek_everywhere(&cursor, &footer);
+        twl_cursor_free(&cursor);
+    }
+}
+END_TEST
+
+START_TEST(a_seek_gets_past_damage_where_the_index_leads_behind_it)
+{
+    make_many();
+    struct segment_footer footer = seal();
+    image[group_of[1000] + 8] ^= 1;
+    struct cursor cursor = { 0 };
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 1000), 0);
+    ck_assert_int_eq(twl_cursor_seek(&cursor, NULL, 5000), 0);
+    ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 5000), 1);
+    expect_next(&cursor, 5000);
+    ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 900), 1);
+    expect_next(&cursor, 900);
+    twl_cursor_free(&cursor);
+}
+END_TEST
+
+/* The first record, in the order of LSNs, of that time or later; 0 = none. */
+static uint64_t find_by_hand(int64_t time_ns)
+{
+    for (uint64_t lsn = 1; lsn <= last_lsn; lsn++)
+        if (lsn != VOID_LSN && time_of(lsn) >= time_ns)
+            return lsn;
+    return 0;
+}
+
+static void seek_times(struct cursor *cursor, const struct segment_footer *footer)
+{
+    for (int64_t time_ns = -3; time_ns<(int64_t)last_lsn + 20; time_ns += time_ns % 100> 40 ? 1 : 37) {
+        uint64_t expected = find_by_hand(time_ns);
+        ck_assert_int_eq(twl_cursor_seek_time(cursor, footer, time_ns), expected > 0);
+        if (expected > 0)
+            expect_next(cursor, expected);
+        else
+            ck_assert_uint_eq(twl_cursor_next_lsn(cursor), last_lsn + 1);
+    }
+}
+
+START_TEST(a_seek_by_time_finds_the_first_one_also_where_clocks_step_back)
+{
+    make_many();
+    struct cursor cursor = { 0 };
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    seek_times(&cursor, NULL);
+    struct segment_footer footer = seal();
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    seek_times(&cursor, &footer);
+    twl_cursor_free(&cursor);
+}
+END_TEST
+
+START_TEST(a_trail_leads_back_over_all_that_was_passed)
+{
+    make_many();
+    struct segment_footer footer = seal();
+    struct cursor cursor = { 0 };
+    struct trail *trail = calloc(1, sizeof(*trail));
+    ck_assert_ptr_nonnull(trail);
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    unsigned walks = 0;
+    for (uint64_t lsn = last_lsn; lsn > 0; lsn--) {
+        struct index_entry place;
+        if (!twl_trail_find(trail, lsn, &place)) {
+            ck_assert_int_eq(twl_cursor_trace(&cursor, &footer, lsn, trail), 1);
+            ck_assert(twl_trail_find(trail, lsn, &place));
+            walks++;
+        }
+        ck_assert(!twl_trail_find(trail, lsn + 1, &place) || place.lsn == lsn + 1);
+        ck_assert(twl_trail_find(trail, lsn, &place));
+        ck_assert_int_eq(twl_cursor_place(&cursor, &place), 1);
+        expect_next(&cursor, lsn);
+    }
+    ck_assert_uint_le(walks, footer.index_entries);
+    ck_assert_uint_lt(bytes_read, 8 * segment.header.bytes);
+    twl_cursor_free(&cursor);
+
+    /* without an index the trail keeps the last ones */
+    struct index_entry place;
+    trail->count = 0;
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    ck_assert_int_eq(twl_cursor_trace(&cursor, NULL, 5000, trail), 1);
+    ck_assert_uint_eq(trail->count, TRAIL_RECORDS);
+    ck_assert(twl_trail_find(trail, 5001 - TRAIL_RECORDS, &place));
+    ck_assert(!twl_trail_find(trail, 5000 - TRAIL_RECORDS, &place));
+    ck_assert(!twl_trail_find(trail, 5001, &place));
+    twl_cursor_free(&cursor);
+    free(trail);
+}
+END_TEST
+
+/* ---- the summary of a walk ----------------------------------------------------------------------- */
+
+START_TEST(a_walk_summarises_whole_groups_only_and_can_be_resumed)
+{
+    make_many();
+    struct summary *summary = malloc(sizeof(*summary));
+    struct cursor cursor = { 0 };
+    ck_assert_ptr_nonnull(summary);
+    twl_summary_begin(summary, INT64_MIN);
+    uint64_t torn = group_of[3000];
+    unsigned char *last_byte = image + group_of[3000] + GROUP_HEADER_BYTES + RECORD_HEADER_BYTES;
+    *last_byte ^= 1;
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    cursor.summary = summary;
+    while (twl_cursor_accept_group(&cursor) > 0)
+        continue;
+    ck_assert_uint_eq(summary->data_end, torn);
+    ck_assert_uint_eq(summary->next_lsn, cursor.position.next_lsn);
+    for (uint32_t i = 0; i < summary->index.count; i++)
+        ck_assert_uint_lt(summary->index.entries[i].group_offset, torn);
+
+    *last_byte ^= 1;
+    ck_assert_int_eq(twl_cursor_seek(&cursor, NULL, 17), 1);
+    twl_cursor_resume(&cursor);
+    twl_cursor_refresh(&cursor);
+    ck_assert_uint_eq(twl_cursor_next_lsn(&cursor), summary->next_lsn);
+    while (twl_cursor_accept_group(&cursor) > 0)
+        continue;
+    ck_assert_uint_eq(summary->next_lsn, last_lsn + 1);
+    seek_everywhere(&cursor, NULL);
+    twl_cursor_free(&cursor);
+    free(summary);
+}
+END_TEST
+
+/* ---- looking instead of reading -------------------------------------------------------------------- */
+
+START_TEST(a_mapped_segment_is_looked_at_in_place_and_given_back)
+{
+    make_many();
+    struct segment_footer footer = seal();
+    reads = 0;
+    struct cursor cursor = { .maps = true };
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    ck_assert_uint_eq(views, 1);
+    seek_everywhere(&cursor, &footer);
+    seek_everywhere(&cursor, NULL);
+    ck_assert_uint_eq(reads, 0);
+    ck_assert_uint_gt(bytes_fetched, 0);
+    ck_assert_int_eq(twl_cursor_check(&cursor), 0);
+    hit_error = -EIO;
+    ck_assert_int_eq(twl_cursor_check(&cursor), -EIO);
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    ck_assert_uint_eq(views, 1);
+    twl_cursor_let_go(&cursor);
+    ck_assert_uint_eq(views, 0);
+    ck_assert_int_eq(twl_cursor_check(&cursor), 0);
+    twl_cursor_free(&cursor);
+    ck_assert_uint_eq(views, 0);
+}
+END_TEST
+
+START_TEST(a_mapped_segment_is_fetched_once_when_it_is_read_through)
+{
+    make_many();
+    struct cursor cursor = { .maps = true };
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    while (twl_cursor_accept_group(&cursor) > 0)
+        continue;
+    ck_assert_uint_eq(cursor.position.next_lsn, last_lsn + 1);
+    ck_assert_uint_le(bytes_fetched, cursor.offset + 2 * 1024 * 1024 + 64 * 1024);
+    twl_cursor_free(&cursor);
+}
+END_TEST
+
+START_TEST(what_can_not_be_fetched_is_an_error)
+{
+    make_many();
+    struct cursor cursor = { .maps = true };
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    fetch_error = -EIO;
+    ck_assert_int_eq(twl_cursor_enter_group(&cursor), -EIO);
+    fetch_error = 0;
+    ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
+    twl_cursor_free(&cursor);
+}
+END_TEST
+
+START_TEST(where_mapping_does_not_work_the_segment_is_read)
+{
+    make_many();
+    struct cursor cursor = { .maps = true };
+    view_error = -ENOTSUP;
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    seek_everywhere(&cursor, NULL);
+    ck_assert_uint_gt(reads, 0);
+    twl_cursor_free(&cursor);
+}
+END_TEST
+
 Suite *cursor_suite(void)
 {
     Suite *suite = suite_create("cursor");
@@ -334,5 +832,28 @@ Suite *cursor_suite(void)
     tcase_add_test(behind, the_torn_group_itself_is_no_later_group);
     tcase_add_test(behind, a_copy_of_a_group_in_a_payload_is_no_later_group);
     suite_add_tcase(suite, behind);
+    TCase *beginning = tcase_create("beginning");
+    tcase_add_checked_fixture(beginning, set_up, NULL);
+    tcase_add_test(beginning, a_segment_behind_a_cut_begins_where_its_header_says);
+    tcase_add_test(beginning, of_an_ordinary_segment_nothing_is_known_before_its_first_group);
+    suite_add_tcase(suite, beginning);
+    TCase *seeking = tcase_create("seek");
+    tcase_add_test(seeking, a_seek_finds_every_record_with_an_index_and_without);
+    tcase_add_test(seeking, with_an_index_a_seek_reads_little);
+    tcase_add_test(seeking, a_short_way_ahead_is_walked_and_not_looked_up);
+    tcase_add_test(seeking, reading_on_reads_more_at_once);
+    tcase_add_test(seeking, an_index_that_does_not_check_is_not_used);
+    tcase_add_test(seeking, an_index_that_lies_is_found_out);
+    tcase_add_test(seeking, a_seek_gets_past_damage_where_the_index_leads_behind_it);
+    tcase_add_test(seeking, a_seek_by_time_finds_the_first_one_also_where_clocks_step_back);
+    tcase_add_test(seeking, a_trail_leads_back_over_all_that_was_passed);
+    tcase_add_test(seeking, a_walk_summarises_whole_groups_only_and_can_be_resumed);
+    suite_add_tcase(suite, seeking);
+    TCase *mapping = tcase_create("map");
+    tcase_add_test(mapping, a_mapped_segment_is_looked_at_in_place_and_given_back);
+    tcase_add_test(mapping, a_mapped_segment_is_fetched_once_when_it_is_read_through);
+    tcase_add_test(mapping, what_can_not_be_fetched_is_an_error);
+    tcase_add_test(mapping, where_mapping_does_not_work_the_segment_is_read);
+    suite_add_tcase(suite, mapping);
     return suite;
 }

@@ -418,16 +418,6 @@ static const char *ballast(void)
     return path;
 }
 
-static int fill_the_disk(void)
-{
-    struct twinlog_options options = wanted_options();
-    struct twinlog *log = open_and_note(&options);
-
-    EXPECT(log);
-    fail_and_note(log);
-    return 0;
-}
-
 static unsigned temporaries;
 
 static void count_temporaries(void)
@@ -441,25 +431,70 @@ static void count_temporaries(void)
     }
 }
 
+static struct twinlog *fill_the_disk(void)
+{
+    static unsigned char megabytes[4u << 20];
+    const struct twinlog_options options = wanted_options();
+
+    put_file(ballast(), megabytes, sizeof(megabytes));
+    struct twinlog *log = log_open(&options);
+    append_and_note(log, 1u << 20);
+    ck_assert_int_eq(notes->append_error, -ENOSPC);
+    ck_assert_uint_gt(notes->acked, 0);
+    return log;
+}
+
 START_TEST(a_full_disk_is_an_error_that_ends_with_it)
 {
     static const char name[] = "a_full_disk_is_an_error_that_ends_with_it";
-    static unsigned char megabytes[4u << 20];
 
     if (!mount_small_disk(_i)) {
         skip(name, _i ? "no ext4 through a loop device" : "tmpfs cannot be mounted");
         return;
     }
     wanted_segment_bytes = 1u << 20;
-    put_file(ballast(), megabytes, sizeof(megabytes));
-    ck_assert_int_eq(run_child(fill_the_disk), 0);
-    expect_poisoned(-ENOSPC);
-    expect_acknowledged(); /* readable while it is full */
+    struct twinlog *log = fill_the_disk();
+    ck_assert_uint_eq(twinlog_last_lsn(log), notes->acked); /* nothing happened */
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    struct twinlog_stat stat = log_stat(log);
+    ck_assert_int_eq(stat.poison, 0);
+    ck_assert_uint_gt(stat.full_refusals, 0);
     count_temporaries();
     ck_assert_uint_eq(temporaries, 0); /* what did not fit does not stay */
 
     ck_assert_int_eq(unlink(ballast()), 0);
-    expect_log_goes_on();
+    append_records(log, 0, notes->acked, 1000);
+    log_close(log);
+    ck_assert_uint_eq(log_check().next[0], notes->acked + 1000);
+    unmount();
+}
+END_TEST
+
+/* As often as one likes: records leave room for the marks. */
+START_TEST(a_log_that_filled_the_disk_can_be_opened_and_trimmed)
+{
+    static const char name[] = "a_log_that_filled_the_disk_can_be_opened_and_trimmed";
+
+    if (!mount_small_disk(_i)) {
+        skip(name, _i ? "no ext4 through a loop device" : "tmpfs cannot be mounted");
+        return;
+    }
+    wanted_segment_bytes = 1u << 20;
+    log_close(fill_the_disk());
+    const struct twinlog_options options = wanted_options();
+    for (unsigned i = 0; i < 50; i++)
+        log_close(log_open(&options));
+    ck_assert_uint_eq(log_check().next[0], notes->acked);
+
+    struct twinlog *log = log_open(&options);
+    const struct twinlog_trim_options half = { .size = sizeof(half), .before_lsn = notes->acked / 2 };
+    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
+    ck_assert_int_eq(twinlog_trim(log, &half, &result), 0);
+    ck_assert_uint_eq(result.first_lsn, notes->acked / 2);
+    ck_assert_uint_gt(result.removed_segments, 0);
+    append_records(log, 0, notes->acked, 1000);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), notes->acked + 1000);
+    log_close(log);
     unmount();
 }
 END_TEST
@@ -602,6 +637,7 @@ Suite *fallback_suite(void)
 
     tests = add_case(suite, "full disks");
     tcase_add_loop_test(tests, a_full_disk_is_an_error_that_ends_with_it, 0, 2);
+    tcase_add_loop_test(tests, a_log_that_filled_the_disk_can_be_opened_and_trimmed, 0, 2);
     tcase_add_loop_test(tests, a_log_can_be_opened_on_a_full_disk, 0, 2);
     tcase_add_test(tests, a_log_that_does_not_fit_is_not_begun);
 

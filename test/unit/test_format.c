@@ -153,6 +153,102 @@ START_TEST(impossible_sizes_are_damage_even_with_a_right_checksum)
 }
 END_TEST
 
+static enum header_state decode_start(uint64_t sequence, uint64_t start_lsn, uint64_t previous,
+                                      uint32_t start_chain, uint64_t after_lsn,
+                                      struct segment_header *ret_header)
+{
+    unsigned char block[SEGMENT_HEADER_BYTES];
+    struct segment_header header;
+    make_header(&header, block);
+    header.incompatible = FEATURE_MANAGED;
+    header.sequence = sequence;
+    header.start_lsn = start_lsn;
+    header.previous = previous;
+    header.start_chain = start_chain;
+    header.after_lsn = after_lsn;
+    twl_segment_header_encode(&header, block);
+    return twl_segment_header_decode(block, ret_header);
+}
+
+START_TEST(where_a_managed_segment_starts_reads_back)
+{
+    struct segment_header read;
+    ck_assert_msg(decode_start(1, 1, 0, 0, 0, &read) == HEADER_VALID, "the first of a log");
+    ck_assert_uint_eq(read.start_lsn, 1);
+    ck_assert_msg(decode_start(9, 0, 0, 0, 41, &read) == HEADER_VALID, "one that continues");
+    ck_assert_uint_eq(read.start_lsn, 0);
+    ck_assert_msg(decode_start(9, 500, 0, 0, 499, &read) == HEADER_VALID, "behind a reset");
+    ck_assert_uint_eq(read.start_lsn, 500);
+    ck_assert_uint_eq(read.previous, 0);
+    ck_assert_msg(decode_start(9, 77, 4, 0xabcdef01, 76, &read) == HEADER_VALID, "behind a cut");
+    ck_assert_uint_eq(read.start_lsn, 77);
+    ck_assert_uint_eq(read.previous, 4);
+    ck_assert_uint_eq(read.start_chain, 0xabcdef01);
+    ck_assert_uint_eq(read.incompatible, FEATURE_MANAGED);
+}
+END_TEST
+
+START_TEST(an_impossible_start_is_damage_even_with_a_right_checksum)
+{
+    struct segment_header read;
+    ck_assert_msg(decode_start(1, 0, 0, 0, 0, &read) == HEADER_DAMAGED, "the first continues nothing");
+    ck_assert_msg(decode_start(9, 0, 4, 0, 0, &read) == HEADER_DAMAGED, "previous, but not fixed");
+    ck_assert_msg(decode_start(9, 0, 0, 1, 0, &read) == HEADER_DAMAGED, "a chain, but not fixed");
+    ck_assert_msg(decode_start(9, 77, 0, 1, 0, &read) == HEADER_DAMAGED, "a chain without previous");
+    ck_assert_msg(decode_start(9, 77, 9, 1, 0, &read) == HEADER_DAMAGED, "previous is itself");
+    ck_assert_msg(decode_start(9, 77, 10, 1, 0, &read) == HEADER_DAMAGED, "previous comes later");
+    ck_assert_msg(decode_start(9, 1, 4, 1, 0, &read) == HEADER_DAMAGED, "there is no record 0");
+    ck_assert_msg(decode_start(9, 77, 4, 1, 77, &read) == HEADER_DAMAGED, "starts before what was durable");
+}
+END_TEST
+
+START_TEST(lives_are_counted)
+{
+    unsigned char block[SEGMENT_HEADER_BYTES];
+    struct segment_header header, read;
+    make_header(&header, block);
+    header.incompatible = FEATURE_MANAGED;
+    header.lives = 12345;
+    twl_segment_header_encode(&header, block);
+    ck_assert_int_eq(twl_segment_header_decode(block, &read), HEADER_VALID);
+    ck_assert_uint_eq(read.lives, 12345);
+}
+END_TEST
+
+START_TEST(a_log_that_is_not_managed_starts_with_its_segment_1)
+{
+    unsigned char block[SEGMENT_HEADER_BYTES];
+    struct segment_header header, read;
+    for (uint64_t sequence = 1; sequence <= 2; sequence++) {
+        make_header(&header, block);
+        header.sequence = sequence;
+        header.after_lsn = 0;
+        header.start_lsn = 9; /* these four are not written */
+        header.previous = 9;
+        header.start_chain = 9;
+        header.lives = 9;
+        twl_segment_header_encode(&header, block);
+        ck_assert_int_eq(twl_segment_header_decode(block, &read), HEADER_VALID);
+        ck_assert_uint_eq(read.start_lsn, sequence == 1 ? 1 : 0);
+        ck_assert_uint_eq(read.previous, 0);
+        ck_assert_uint_eq(read.start_chain, 0);
+        ck_assert_uint_eq(read.lives, 0);
+    }
+}
+END_TEST
+
+START_TEST(an_unknown_feature_beside_a_known_one_is_too_new)
+{
+    unsigned char block[SEGMENT_HEADER_BYTES];
+    struct segment_header header, read;
+    make_header(&header, block);
+    header.incompatible = FEATURE_MANAGED | 2;
+    twl_segment_header_encode(&header, block);
+    ck_assert_int_eq(twl_segment_header_decode(block, &read), HEADER_NEWER);
+    ck_assert_uint_eq(load_le32(block + 12), 3);
+}
+END_TEST
+
 /* ---- group header ------------------------------------------------------------------------------ */
 
 static struct group_header make_group(void)
@@ -278,9 +374,10 @@ START_TEST(a_record_of_any_size_reads_back)
     for (unsigned size = 0; size <= sizeof(payload); size++) {
         struct record_header record;
         memset(bytes, 0xee, twl_record_bytes(sizeof(payload)));
-        twl_record_encode(bytes, seed, 9, -5, size > 0 ? payload : NULL, size);
+        twl_record_encode(bytes, seed, 9, RECORD_DATA, -5, size > 0 ? payload : NULL, size);
         ck_assert(twl_record_header_decode(bytes, seed, 9, &record));
         ck_assert_uint_eq(record.size, size);
+        ck_assert_int_eq(record.kind, RECORD_DATA);
         ck_assert_int_eq(record.time_ns, -5);
         ck_assert(twl_record_payload_is_valid(&record, bytes + RECORD_HEADER_BYTES));
         if (size > 0)
@@ -297,7 +394,7 @@ START_TEST(every_flipped_bit_of_a_record_is_seen_padding_included)
 {
     unsigned char bytes[RECORD_HEADER_BYTES + 16];
     uint32_t seed = twl_epoch_seed(log_id, epoch);
-    twl_record_encode(bytes, seed, 9, 1, "eleven bytes", 11);
+    twl_record_encode(bytes, seed, 9, RECORD_DATA, 1, "eleven bytes", 11);
     for (unsigned bit = 0; bit < sizeof(bytes) * 8; bit++) {
         struct record_header record;
         bytes[bit / 8] ^= (unsigned char)(1u << bit % 8);
@@ -313,7 +410,7 @@ START_TEST(a_record_is_valid_as_one_lsn_of_one_epoch_of_one_log)
     unsigned char bytes[RECORD_HEADER_BYTES];
     struct record_header record;
     uint32_t seed = twl_epoch_seed(log_id, epoch);
-    twl_record_encode(bytes, seed, 1000, 0, NULL, 0);
+    twl_record_encode(bytes, seed, 1000, RECORD_DATA, 0, NULL, 0);
     for (uint64_t lsn = 1; lsn < 3000; lsn++)
         ck_assert(twl_record_header_decode(bytes, seed, lsn, &record) == (lsn == 1000));
     ck_assert(!twl_record_header_decode(bytes, seed, 1000 + (UINT64_C(1) << 32), &record));
@@ -325,6 +422,418 @@ START_TEST(a_record_is_valid_as_one_lsn_of_one_epoch_of_one_log)
     ck_assert(!twl_record_header_decode(bytes, twl_epoch_seed(log_id, next), 1000, &record));
     ck_assert(!twl_record_header_decode(bytes, twl_epoch_seed(log_id, same_number), 1000, &record));
     ck_assert(!twl_record_header_decode(bytes, twl_epoch_seed(other_log, epoch), 1000, &record));
+}
+END_TEST
+
+/* Whether the first 24 bytes are a record's header once their checksum is made right. */
+static bool is_header_when_sealed(unsigned char bytes[RECORD_HEADER_BYTES])
+{
+    struct record_header record;
+    uint32_t seed = twl_epoch_seed(log_id, epoch);
+    store_le32(bytes, twl_crc32c(seed ^ 9, bytes + 4, RECORD_HEADER_BYTES - 4)); /* as of LSN 9 */
+    return twl_record_header_decode(bytes, seed, 9, &record);
+}
+
+START_TEST(a_void_reads_back_and_is_empty)
+{
+    unsigned char bytes[RECORD_HEADER_BYTES + 8];
+    struct record_header record;
+    uint32_t seed = twl_epoch_seed(log_id, epoch);
+    twl_record_encode(bytes, seed, 9, RECORD_VOID, 77, NULL, 0);
+    ck_assert(twl_record_header_decode(bytes, seed, 9, &record));
+    ck_assert_int_eq(record.kind, RECORD_VOID);
+    ck_assert_int_eq(record.time_ns, 77);
+    ck_assert_uint_eq(record.size, 0);
+    twl_record_encode(bytes, seed, 9, RECORD_VOID, 77, "nothing", 7);
+    ck_assert_msg(!twl_record_header_decode(bytes, seed, 9, &record), "a void with a payload");
+}
+END_TEST
+
+START_TEST(other_kinds_and_set_bits_behind_them_are_no_record)
+{
+    unsigned char bytes[RECORD_HEADER_BYTES];
+    twl_record_encode(bytes, twl_epoch_seed(log_id, epoch), 9, RECORD_DATA, 1, NULL, 0);
+    ck_assert_msg(is_header_when_sealed(bytes), "this is how it is sealed");
+    bytes[12] = RECORD_VOID + 1;
+    ck_assert(!is_header_when_sealed(bytes));
+    for (unsigned i = 13; i < 16; i++) {
+        twl_record_encode(bytes, twl_epoch_seed(log_id, epoch), 9, RECORD_DATA, 1, NULL, 0);
+        bytes[i] = 1;
+        ck_assert(!is_header_when_sealed(bytes));
+    }
+}
+END_TEST
+
+START_TEST(a_header_is_loaded_as_it_is_decoded)
+{
+    unsigned char bytes[RECORD_HEADER_BYTES + 16];
+    struct record_header decoded, loaded;
+    uint32_t seed = twl_epoch_seed(log_id, epoch);
+    twl_record_encode(bytes, seed, 9, RECORD_DATA, -3, "eleven bytes", 11);
+    ck_assert(twl_record_header_decode(bytes, seed, 9, &decoded));
+    loaded = twl_record_header_load(bytes);
+    ck_assert_uint_eq(loaded.payload_checksum, decoded.payload_checksum);
+    ck_assert_uint_eq(loaded.size, 11);
+    ck_assert_int_eq(loaded.kind, RECORD_DATA);
+    ck_assert_int_eq(loaded.time_ns, -3);
+}
+END_TEST
+
+/* ---- index and footer -------------------------------------------------------------------------- */
+
+#define FOOTER_AT (UINT64_C(65536) - SEGMENT_FOOTER_BYTES)
+
+START_TEST(an_index_entry_reads_back)
+{
+    unsigned char bytes[INDEX_ENTRY_BYTES];
+    const struct index_entry entry = { .lsn = 0x1122334455667788,
+                                       .group_offset = UINT64_C(1) << 39,
+                                       .record_offset = 0x0fedcba8,
+                                       .peak_ns = INT64_MIN };
+    struct index_entry read;
+    memset(bytes, 0xee, sizeof(bytes));
+    twl_index_entry_encode(&entry, bytes);
+    twl_index_entry_decode(bytes, &read);
+    ck_assert_uint_eq(read.lsn, entry.lsn);
+    ck_assert_uint_eq(read.group_offset, entry.group_offset);
+    ck_assert_uint_eq(read.record_offset, entry.record_offset);
+    ck_assert_int_eq(read.peak_ns, entry.peak_ns);
+    ck_assert_uint_eq(load_le32(bytes + 20), 0);
+}
+END_TEST
+
+static struct segment_footer make_footer(void)
+{
+    return (struct segment_footer){ .first_lsn = 100,
+                                    .last_lsn = 149,
+                                    .data_end = 20008,
+                                    .min_ns = -7,
+                                    .max_ns = 1234567890123456789,
+                                    .peak_ns = 1234567890123456790,
+                                    .chain = 0xabcdef01,
+                                    .epoch = epoch,
+                                    .index_entries = 12,
+                                    .index_checksum = 0x10fedcba,
+                                    .sealed_ns = 999 };
+}
+
+START_TEST(a_footer_reads_back)
+{
+    unsigned char block[SEGMENT_FOOTER_BYTES];
+    const struct segment_footer footer = make_footer();
+    struct segment_footer read;
+    memset(block, 0xee, sizeof(block));
+    twl_segment_footer_encode(&footer, 0x1234, FOOTER_AT, block);
+    ck_assert(twl_segment_footer_decode(block, 0x1234, FOOTER_AT, &read));
+    ck_assert_uint_eq(read.first_lsn, footer.first_lsn);
+    ck_assert_uint_eq(read.last_lsn, footer.last_lsn);
+    ck_assert_uint_eq(read.data_end, footer.data_end);
+    ck_assert_int_eq(read.min_ns, footer.min_ns);
+    ck_assert_int_eq(read.max_ns, footer.max_ns);
+    ck_assert_int_eq(read.peak_ns, footer.peak_ns);
+    ck_assert_uint_eq(read.chain, footer.chain);
+    ck_assert_uint_eq(read.epoch.number, footer.epoch.number);
+    ck_assert_uint_eq(read.epoch.salt, footer.epoch.salt);
+    ck_assert_uint_eq(read.index_entries, footer.index_entries);
+    ck_assert_uint_eq(read.index_checksum, footer.index_checksum);
+    ck_assert_int_eq(read.sealed_ns, footer.sealed_ns);
+    for (unsigned i = 84; i < SEGMENT_FOOTER_BYTES; i++)
+        ck_assert_uint_eq(block[i], 0);
+}
+END_TEST
+
+START_TEST(every_flipped_bit_of_a_footer_is_seen)
+{
+    unsigned char block[SEGMENT_FOOTER_BYTES];
+    const struct segment_footer footer = make_footer();
+    struct segment_footer read;
+    twl_segment_footer_encode(&footer, 0x1234, FOOTER_AT, block);
+    for (unsigned bit = 0; bit < 512 * 8; bit++) {
+        block[bit / 8] ^= (unsigned char)(1u << bit % 8);
+        ck_assert(!twl_segment_footer_decode(block, 0x1234, FOOTER_AT, &read));
+        block[bit / 8] ^= (unsigned char)(1u << bit % 8);
+    }
+}
+END_TEST
+
+START_TEST(a_footer_is_valid_in_one_life_of_one_segment_and_at_its_end_only)
+{
+    unsigned char block[SEGMENT_FOOTER_BYTES];
+    const struct segment_footer footer = make_footer();
+    struct segment_footer read;
+    struct group_header group;
+    twl_segment_footer_encode(&footer, 0x1234, FOOTER_AT, block);
+    ck_assert(!twl_segment_footer_decode(block, 0x1235, FOOTER_AT, &read));
+    ck_assert(!twl_segment_footer_decode(block, 0x1234, FOOTER_AT + BLOCK_BYTES, &read));
+    ck_assert_msg(!twl_group_header_decode(block, 0x1234, FOOTER_AT, &group), "nor is it a group");
+}
+END_TEST
+
+static bool is_footer(struct segment_footer footer)
+{
+    unsigned char block[SEGMENT_FOOTER_BYTES];
+    struct segment_footer read;
+    twl_segment_footer_encode(&footer, 1, FOOTER_AT, block);
+    return twl_segment_footer_decode(block, 1, FOOTER_AT, &read);
+}
+
+START_TEST(an_impossible_footer_is_refused_even_with_a_right_checksum)
+{
+    struct segment_footer footer = make_footer();
+    ck_assert(is_footer(footer));
+    footer.first_lsn = 0;
+    ck_assert_msg(!is_footer(footer), "no LSN is 0");
+    footer = make_footer();
+    footer.last_lsn = 98;
+    ck_assert_msg(!is_footer(footer), "ends before it begins");
+    footer = make_footer();
+    footer.last_lsn = UINT64_MAX;
+    ck_assert_msg(!is_footer(footer), "there is no next LSN");
+    footer = make_footer();
+    footer.data_end = SEGMENT_DATA_OFFSET;
+    ck_assert_msg(!is_footer(footer), "no group");
+    footer = make_footer();
+    footer.data_end += 4;
+    ck_assert_msg(!is_footer(footer), "not a multiple of 8");
+    footer = make_footer();
+    footer.data_end = FOOTER_AT + 8;
+    ck_assert_msg(!is_footer(footer), "groups behind the footer");
+    footer = make_footer();
+    footer.data_end = UINT64_MAX - 7;
+    ck_assert_msg(!is_footer(footer), "groups far behind the footer");
+    footer = make_footer();
+    footer.index_entries = 51;
+    ck_assert_msg(!is_footer(footer), "more entries than records");
+    footer = make_footer();
+    footer.min_ns = footer.max_ns + 1;
+    ck_assert_msg(!is_footer(footer), "times the wrong way round");
+    footer = make_footer();
+    footer.peak_ns = footer.max_ns - 1;
+    ck_assert_msg(!is_footer(footer), "a peak below its own records");
+    footer = make_footer();
+    footer.epoch.number = 0;
+    ck_assert_msg(!is_footer(footer), "no epoch");
+}
+END_TEST
+
+START_TEST(the_index_of_a_footer_fits_behind_the_groups)
+{
+    struct segment_footer footer = make_footer();
+    footer.last_lsn = 1000000;
+    footer.data_end = FOOTER_AT - BLOCK_BYTES - 8;
+    footer.index_entries = BLOCK_BYTES / INDEX_ENTRY_BYTES;
+    ck_assert(is_footer(footer));
+    footer.index_entries++;
+    ck_assert(!is_footer(footer));
+    footer.data_end = FOOTER_AT;
+    footer.index_entries = 0;
+    ck_assert(is_footer(footer));
+    footer.index_entries = 1;
+    ck_assert(!is_footer(footer));
+    footer.index_entries = UINT32_MAX;
+    ck_assert(!is_footer(footer));
+}
+END_TEST
+
+START_TEST(a_footer_without_records_has_no_times_and_no_index)
+{
+    struct segment_footer footer = make_footer();
+    footer.last_lsn = footer.first_lsn - 1;
+    footer.index_entries = 0;
+    ck_assert(!is_footer(footer));
+    footer.min_ns = INT64_MAX;
+    footer.max_ns = INT64_MIN;
+    ck_assert(is_footer(footer));
+    footer.index_entries = 1;
+    ck_assert(!is_footer(footer));
+}
+END_TEST
+
+/* ---- state ------------------------------------------------------------------------------------- */
+
+static struct state_entry make_entry(uint8_t kind, const char *name, const void *value, uint16_t value_bytes)
+{
+    return (struct state_entry){ .kind = kind,
+                                 .name_bytes = (uint8_t)strlen(name),
+                                 .value_bytes = value_bytes,
+                                 .name = name,
+                                 .value = value };
+}
+
+/* A slot with these entries. */
+static struct state_header make_slot(unsigned char slot[STATE_MIN_SLOT_BYTES],
+                                     const struct state_entry *entries, size_t count)
+{
+    struct state_header header = { .generation = 5, .first_sequence = 3, .first_lsn = 42 };
+    memcpy(header.log_id, log_id, LOG_ID_BYTES);
+    memset(slot, 0, STATE_MIN_SLOT_BYTES);
+    for (size_t i = 0; i < count; i++)
+        header.body_bytes +=
+            (uint32_t)twl_state_entry_encode(&entries[i], slot + STATE_HEADER_BYTES + header.body_bytes);
+    twl_state_encode(&header, slot);
+    return header;
+}
+
+static enum header_state decode_entries(const struct state_entry *entries, size_t count)
+{
+    static unsigned char slot[STATE_MIN_SLOT_BYTES];
+    struct state_header read;
+    make_slot(slot, entries, count);
+    return twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read);
+}
+
+START_TEST(a_state_reads_back_with_its_entries)
+{
+    static unsigned char slot[STATE_MIN_SLOT_BYTES];
+    const struct state_entry entries[] = {
+        make_entry(STATE_CURSOR, "billing", "12345678", 8),
+        make_entry(STATE_CURSOR, "mail", "87654321", 8),
+        make_entry(STATE_VALUE, "empty", NULL, 0),
+        make_entry(STATE_VALUE, "vote", "node 7", 6),
+    };
+    struct state_header header = make_slot(slot, entries, 4), read;
+    ck_assert_int_eq(twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read), HEADER_VALID);
+    ck_assert_mem_eq(read.log_id, log_id, LOG_ID_BYTES);
+    ck_assert_uint_eq(read.generation, 5);
+    ck_assert_uint_eq(read.first_sequence, 3);
+    ck_assert_uint_eq(read.first_lsn, 42);
+    ck_assert_uint_eq(read.body_bytes, header.body_bytes);
+
+    size_t offset = 0;
+    struct state_entry entry;
+    for (size_t i = 0; i < 4; i++) {
+        ck_assert(twl_state_entry_next(slot + STATE_HEADER_BYTES, read.body_bytes, &offset, &entry));
+        ck_assert_int_eq(entry.kind, entries[i].kind);
+        ck_assert_uint_eq(entry.name_bytes, entries[i].name_bytes);
+        ck_assert_mem_eq(entry.name, entries[i].name, entry.name_bytes);
+        ck_assert_uint_eq(entry.value_bytes, entries[i].value_bytes);
+        if (entry.value_bytes > 0)
+            ck_assert_mem_eq(entry.value, entries[i].value, entry.value_bytes);
+        ck_assert_uint_eq(offset % 8, 0);
+    }
+    ck_assert(!twl_state_entry_next(slot + STATE_HEADER_BYTES, read.body_bytes, &offset, &entry));
+}
+END_TEST
+
+START_TEST(every_flipped_bit_of_a_state_is_damage)
+{
+    static unsigned char slot[STATE_MIN_SLOT_BYTES];
+    const struct state_entry entry = make_entry(STATE_VALUE, "vote", "node 7", 6);
+    struct state_header header = make_slot(slot, &entry, 1), read;
+    for (unsigned bit = 0; bit < (STATE_HEADER_BYTES + header.body_bytes) * 8; bit++) {
+        slot[bit / 8] ^= (unsigned char)(1u << bit % 8);
+        ck_assert_int_eq(twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read), HEADER_DAMAGED);
+        slot[bit / 8] ^= (unsigned char)(1u << bit % 8);
+    }
+}
+END_TEST
+
+START_TEST(a_state_that_is_too_new_or_foreign_is_told_from_a_damaged_one)
+{
+    static unsigned char slot[STATE_MIN_SLOT_BYTES];
+    unsigned char block[SEGMENT_HEADER_BYTES];
+    struct state_header read;
+    struct segment_header segment;
+    make_slot(slot, NULL, 0);
+    store_le32(slot + 8, 2);
+    reseal_prefix(slot);
+    ck_assert_int_eq(twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read), HEADER_NEWER);
+    make_slot(slot, NULL, 0);
+    store_le32(slot + 12, 1);
+    reseal_prefix(slot);
+    ck_assert_int_eq(twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read), HEADER_NEWER);
+    memset(slot, 0, sizeof(slot));
+    ck_assert_int_eq(twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read), HEADER_FOREIGN);
+    make_header(&segment, block);
+    ck_assert_int_eq(twl_state_decode(block, sizeof(block), &read), HEADER_FOREIGN);
+    make_slot(slot, NULL, 0);
+    ck_assert_int_eq(twl_segment_header_decode(slot, &segment), HEADER_FOREIGN);
+    ck_assert_int_eq(twl_state_decode(slot, STATE_HEADER_BYTES - 1, &read), HEADER_FOREIGN);
+}
+END_TEST
+
+START_TEST(an_impossible_state_is_damage_even_with_right_checksums)
+{
+    static unsigned char slot[2 * STATE_MIN_SLOT_BYTES];
+    struct state_header header = make_slot(slot, NULL, 0), read;
+    struct state_header other = header;
+    other.generation = 0;
+    twl_state_encode(&other, slot);
+    ck_assert_int_eq(twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read), HEADER_DAMAGED);
+    other = header;
+    other.first_sequence = 0;
+    twl_state_encode(&other, slot);
+    ck_assert_int_eq(twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read), HEADER_DAMAGED);
+    other = header;
+    other.first_lsn = 0;
+    twl_state_encode(&other, slot);
+    ck_assert_int_eq(twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read), HEADER_DAMAGED);
+    other = header;
+    other.body_bytes = STATE_MIN_SLOT_BYTES - STATE_HEADER_BYTES + 8;
+    twl_state_encode(&other, slot);
+    ck_assert_msg(twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read) == HEADER_DAMAGED,
+                  "a body that reaches into the next slot");
+    store_le32(slot + 64, UINT32_MAX);
+    store_le32(slot + 124, twl_crc32c(0, slot, 124));
+    ck_assert_int_eq(twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read), HEADER_DAMAGED);
+}
+END_TEST
+
+START_TEST(entries_are_well_formed_and_in_order)
+{
+    static const unsigned char long_value[STATE_MAX_VALUE + 1];
+    char long_name[STATE_MAX_NAME + 2];
+    memset(long_name, 'n', sizeof(long_name));
+    long_name[sizeof(long_name) - 1] = '\0';
+    struct state_entry entry = make_entry(STATE_VALUE, long_name, long_value, STATE_MAX_VALUE);
+    ck_assert_msg(decode_entries(&entry, 1) == HEADER_DAMAGED, "a name that is too long");
+    entry.name_bytes = STATE_MAX_NAME;
+    ck_assert_int_eq(decode_entries(&entry, 1), HEADER_VALID);
+    entry.value_bytes++;
+    ck_assert_msg(decode_entries(&entry, 1) == HEADER_DAMAGED, "a value that is too long");
+    entry = make_entry(STATE_VALUE, "", "v", 1);
+    ck_assert_msg(decode_entries(&entry, 1) == HEADER_DAMAGED, "no name");
+    entry = make_entry(STATE_VALUE, "nul", "v", 1);
+    entry.name = "n\0l";
+    ck_assert_msg(decode_entries(&entry, 1) == HEADER_DAMAGED, "a NUL in a name");
+    entry = make_entry(STATE_CURSOR, "short", "1234567", 7);
+    ck_assert_msg(decode_entries(&entry, 1) == HEADER_DAMAGED, "a cursor that is no LSN");
+    entry = make_entry(STATE_VALUE + 1, "unknown", "v", 1);
+    ck_assert_msg(decode_entries(&entry, 1) == HEADER_DAMAGED, "no such kind");
+
+    const struct state_entry twice[] = { make_entry(STATE_VALUE, "a", "1", 1),
+                                         make_entry(STATE_VALUE, "a", "2", 1) };
+    ck_assert_int_eq(decode_entries(twice, 2), HEADER_DAMAGED);
+    const struct state_entry unordered[] = { make_entry(STATE_VALUE, "ab", "1", 1),
+                                             make_entry(STATE_VALUE, "a", "2", 1) };
+    ck_assert_int_eq(decode_entries(unordered, 2), HEADER_DAMAGED);
+    const struct state_entry ordered[] = { make_entry(STATE_CURSOR, "b", "12345678", 8),
+                                           make_entry(STATE_VALUE, "a", "1", 1),
+                                           make_entry(STATE_VALUE, "ab", "2", 1) };
+    ck_assert_int_eq(decode_entries(ordered, 3), HEADER_VALID);
+}
+END_TEST
+
+START_TEST(a_body_ends_where_an_entry_ends_and_padding_is_zero)
+{
+    static unsigned char slot[STATE_MIN_SLOT_BYTES];
+    const struct state_entry entry = make_entry(STATE_VALUE, "name", "value", 5); /* 13 bytes and 3 zeros */
+    struct state_header header = make_slot(slot, &entry, 1), read;
+    header.body_bytes += 8;
+    twl_state_encode(&header, slot);
+    ck_assert_int_eq(twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read), HEADER_DAMAGED);
+    header.body_bytes -= 16;
+    twl_state_encode(&header, slot);
+    ck_assert_int_eq(twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read), HEADER_DAMAGED);
+    header.body_bytes += 8;
+    for (unsigned i = 13; i < 16; i++) {
+        slot[STATE_HEADER_BYTES + i] = 1;
+        twl_state_encode(&header, slot);
+        ck_assert_int_eq(twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read), HEADER_DAMAGED);
+        slot[STATE_HEADER_BYTES + i] = 0;
+    }
+    twl_state_encode(&header, slot);
+    ck_assert_int_eq(twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read), HEADER_VALID);
 }
 END_TEST
 
@@ -343,6 +852,11 @@ Suite *format_suite(void)
     tcase_add_test(segment, a_compatible_feature_is_ignored);
     tcase_add_test(segment, other_files_are_foreign);
     tcase_add_test(segment, impossible_sizes_are_damage_even_with_a_right_checksum);
+    tcase_add_test(segment, where_a_managed_segment_starts_reads_back);
+    tcase_add_test(segment, an_impossible_start_is_damage_even_with_a_right_checksum);
+    tcase_add_test(segment, lives_are_counted);
+    tcase_add_test(segment, a_log_that_is_not_managed_starts_with_its_segment_1);
+    tcase_add_test(segment, an_unknown_feature_beside_a_known_one_is_too_new);
     suite_add_tcase(suite, segment);
     TCase *group = tcase_create("group header");
     tcase_add_test(group, a_group_header_reads_back);
@@ -355,6 +869,26 @@ Suite *format_suite(void)
     tcase_add_test(record, a_record_of_any_size_reads_back);
     tcase_add_test(record, every_flipped_bit_of_a_record_is_seen_padding_included);
     tcase_add_test(record, a_record_is_valid_as_one_lsn_of_one_epoch_of_one_log);
+    tcase_add_test(record, a_void_reads_back_and_is_empty);
+    tcase_add_test(record, other_kinds_and_set_bits_behind_them_are_no_record);
+    tcase_add_test(record, a_header_is_loaded_as_it_is_decoded);
     suite_add_tcase(suite, record);
+    TCase *footer = tcase_create("index and footer");
+    tcase_add_test(footer, an_index_entry_reads_back);
+    tcase_add_test(footer, a_footer_reads_back);
+    tcase_add_test(footer, every_flipped_bit_of_a_footer_is_seen);
+    tcase_add_test(footer, a_footer_is_valid_in_one_life_of_one_segment_and_at_its_end_only);
+    tcase_add_test(footer, an_impossible_footer_is_refused_even_with_a_right_checksum);
+    tcase_add_test(footer, the_index_of_a_footer_fits_behind_the_groups);
+    tcase_add_test(footer, a_footer_without_records_has_no_times_and_no_index);
+    suite_add_tcase(suite, footer);
+    TCase *state = tcase_create("state");
+    tcase_add_test(state, a_state_reads_back_with_its_entries);
+    tcase_add_test(state, every_flipped_bit_of_a_state_is_damage);
+    tcase_add_test(state, a_state_that_is_too_new_or_foreign_is_told_from_a_damaged_one);
+    tcase_add_test(state, an_impossible_state_is_damage_even_with_right_checksums);
+    tcase_add_test(state, entries_are_well_formed_and_in_order);
+    tcase_add_test(state, a_body_ends_where_an_entry_ends_and_padding_is_zero);
+    suite_add_tcase(suite, state);
     return suite;
 }

@@ -15,7 +15,10 @@
 #define _GNU_SOURCE
 #include "suites.h"
 
+#include "base/bytes.h"
+#include "format/checksum.h"
 #include "segment/segment.h"
+#include "segment/state.h"
 #include "twinlog.h"
 
 #include <fcntl.h>
@@ -26,8 +29,8 @@
 #include <unistd.h>
 
 #define SEGMENT_BYTES SEGMENT_MIN_BYTES
-#define MAX_SEGMENTS 3u
-#define MAX_RECORDS 8u
+#define STATE_BYTES (2u * STATE_MIN_SLOT_BYTES)
+#define MAX_FILES 4u
 #define MAX_PAYLOAD 5000u
 #define LINE_BYTES 16u
 #define NEW_YEAR_NS INT64_C(1767225600000000000) /* 2026-01-01 00:00:00 UTC */
@@ -37,20 +40,40 @@
 struct known_record {
     const char *text; /* NULL: a pattern */
     size_t size;
+    bool is_void;
 };
 
-static const struct known_record two_records[] = { { "hello", 5 }, { "group commit", 12 } };
+static const struct known_record two_records[] = { { "hello", 5, false }, { "group commit", 12, false } };
 
 /* All the sizes that matter: nothing, less than 8, 8, more than a block. */
 static const struct known_record history[] = {
-    { "", 0 },
-    { "sevenby", 7 },
-    { "eightbyt", 8 },
-    { NULL, MAX_PAYLOAD },
-    { "after a close", 13 },
-    { "rolled on", 9 },
-    { NULL, 100 },
-    { "on a new block", 14 },
+    { "", 0, false },
+    { "sevenby", 7, false },
+    { "eightbyt", 8, false },
+    { NULL, MAX_PAYLOAD, false },
+    { "after a close", 13, false },
+    { "rolled on", 9, false },
+    { NULL, 100, false },
+    { "on a new block", 14, false },
+};
+
+static const struct known_record seven[] = {
+    { "one", 3, false },  { "two", 3, false }, { "three", 5, false }, { "four", 4, false },
+    { "five", 4, false }, { "six", 3, false }, { "seven", 5, false },
+};
+
+/* What a log says that was cut, of LSNs 1 to 3; and what it had said before. */
+static const struct known_record after_cut[] = { { "kept", 4, false },
+                                                 { "too", 3, false },
+                                                 { "new", 3, false } };
+static const struct known_record before_cut[] = { { "kept", 4, false },
+                                                  { "too", 3, false },
+                                                  { "cut off", 7, false },
+                                                  { "with its group", 14, false },
+                                                  { "with its segment", 16, false } };
+
+static const struct known_record with_voids[] = {
+    { "sound", 5, false }, { "", 0, true }, { "", 0, true }, { "sound too", 9, false }
 };
 
 static void make_payload(const struct known_record *record, uint64_t lsn, unsigned char *ret_payload)
@@ -72,68 +95,93 @@ static int64_t record_time(uint64_t lsn)
 
 struct image {
     char name[SEGMENT_NAME_BYTES];
+    unsigned size;
     unsigned char bytes[SEGMENT_BYTES];
 };
 
 struct images {
-    struct image image[MAX_SEGMENTS];
+    struct image image[MAX_FILES];
     unsigned count;
 };
+_Static_assert(STATE_BYTES <= SEGMENT_BYTES, "a state file fits in an image");
+
+static struct image *add_image(struct images *images, const char *name, unsigned size)
+{
+    ck_assert_uint_lt(images->count, MAX_FILES);
+    struct image *image = &images->image[images->count++];
+    snprintf(image->name, sizeof(image->name), "%s", name);
+    image->size = size;
+    return image;
+}
 
 /* A writer that keeps no secrets: what a real one asks the kernel for is fixed here. */
 struct builder {
     struct images *images;
     const struct known_record *records;
+    unsigned char *bytes; /* of the segment's file */
     struct segment_header header;
+    struct summary summary; /* of the segment */
+    uint32_t features;
+    uint64_t sequence; /* newest */
     struct epoch epoch;
     uint64_t offset;
     uint64_t next_lsn;
     uint32_t chain;
     uint32_t groups;
-    bool is_begun; /* the segment has a group */
 };
 
-static void begin_log(struct builder *builder, struct images *images, const struct known_record *records)
+static void begin_log(struct builder *builder, struct images *images, const struct known_record *records,
+                      uint32_t features)
 {
     memset(images, 0, sizeof(*images));
-    *builder = (struct builder){ .images = images, .records = records, .next_lsn = 1 };
+    *builder = (struct builder){ .images = images, .records = records, .features = features, .next_lsn = 1 };
     for (unsigned i = 0; i < LOG_ID_BYTES; i++)
         builder->header.log_id[i] = (uint8_t)(0xa0 + i);
 }
 
-static unsigned char *bytes_of(const struct builder *builder)
-{
-    return builder->images->image[builder->header.sequence - 1].bytes;
-}
-
-static void add_segment(struct builder *builder, uint32_t epoch)
+/* A new header, of the next sequence, in the file at builder->bytes. */
+static void begin_segment(struct builder *builder, uint32_t epoch, uint32_t lives)
 {
     struct segment_header *header = &builder->header;
-    header->sequence = ++builder->images->count;
-    builder->is_begun = false;
-    ck_assert_uint_le(header->sequence, MAX_SEGMENTS);
+    header->incompatible = builder->features;
+    header->sequence = ++builder->sequence;
     header->segment_id = 0x0102030405060700 + header->sequence;
     header->bytes = SEGMENT_BYTES;
     header->after_lsn = builder->next_lsn - 1;
     header->created_ns = NEW_YEAR_NS;
     header->epoch = epoch;
     header->max_group_bytes = 28672;
-    twl_segment_header_encode(header, bytes_of(builder));
-    twl_segment_name(header->sequence, builder->images->image[header->sequence - 1].name);
+    header->lives = lives;
+    header->start_lsn = header->sequence == 1 ? 1 : 0;
+    header->previous = 0;
+    header->start_chain = 0;
+    twl_segment_header_encode(header, builder->bytes);
+    twl_summary_begin(&builder->summary, builder->sequence == 1 ? INT64_MIN : builder->summary.peak_ns);
+}
+
+static void add_segment(struct builder *builder, uint32_t epoch)
+{
+    char name[SEGMENT_NAME_BYTES];
+    twl_segment_name(builder->images->count + 1, name);
+    builder->bytes = add_image(builder->images, name, SEGMENT_BYTES)->bytes;
+    begin_segment(builder, epoch, 0);
 }
 
 /* A group of `count` records at builder->offset. */
 static void add_group(struct builder *builder, enum group_kind kind, uint32_t count)
 {
     unsigned char payload[MAX_PAYLOAD];
-    unsigned char *group_bytes = bytes_of(builder) + builder->offset;
+    unsigned char *group_bytes = builder->bytes + builder->offset;
     uint32_t epoch_seed = twl_epoch_seed(builder->header.log_id, builder->epoch);
     uint32_t used = GROUP_HEADER_BYTES;
+    uint64_t block_end = align_up(builder->offset + 1, BLOCK_BYTES);
+    memset(group_bytes, 0, (size_t)(block_end - builder->offset)); /* what another life left */
     for (uint32_t i = 0; i < count; i++) {
         uint64_t lsn = builder->next_lsn + i;
         const struct known_record *record = &builder->records[lsn - 1];
         make_payload(record, lsn, payload);
-        twl_record_encode(group_bytes + used, epoch_seed, lsn, record_time(lsn), payload, record->size);
+        twl_record_encode(group_bytes + used, epoch_seed, lsn, record->is_void ? RECORD_VOID : RECORD_DATA,
+                          record_time(lsn), payload, record->size);
         used += (uint32_t)twl_record_bytes(record->size);
     }
     struct group_header group = { .first_lsn = builder->next_lsn,
@@ -143,13 +191,21 @@ static void add_group(struct builder *builder, enum group_kind kind, uint32_t co
                                   .chain = builder->chain,
                                   .epoch = builder->epoch,
                                   .kind = (uint16_t)kind,
-                                  .flags = builder->is_begun ? 0 : GROUP_FIRST,
+                                  .flags = (uint16_t)(builder->summary.first_lsn > 0 ? 0 : GROUP_FIRST),
                                   .time_ns = NEW_YEAR_NS + ++builder->groups * 1000000 };
     twl_group_header_encode(&group, twl_segment_seed(&builder->header), builder->offset, group_bytes);
+    twl_summary_add_group(&builder->summary, &group, builder->offset, record_time(group.first_lsn),
+                          record_time(group.first_lsn + count - 1), group_bytes);
     builder->offset += used;
     builder->next_lsn += count;
     builder->chain = group.checksum;
-    builder->is_begun = true;
+}
+
+/* The same at the next block. */
+static void add_padded(struct builder *builder, enum group_kind kind, uint32_t count)
+{
+    builder->offset = align_up(builder->offset, BLOCK_BYTES);
+    add_group(builder, kind, count);
 }
 
 static void begin_epoch(struct builder *builder, uint32_t salt)
@@ -158,16 +214,53 @@ static void begin_epoch(struct builder *builder, uint32_t salt)
     add_group(builder, GROUP_START, 0);
 }
 
+/* Index and footer of the segment, as of the moment when it is left. */
+static void seal(struct builder *builder)
+{
+    uint64_t footer_at = twl_segment_data_end(SEGMENT_BYTES);
+    uint64_t room = footer_at - align_up(builder->summary.data_end, BLOCK_BYTES);
+    struct segment_footer footer;
+    uint32_t step;
+    twl_summary_footer(&builder->summary, room, NEW_YEAR_NS + INT64_C(1000000000), &footer, &step);
+    unsigned char *at = builder->bytes + footer_at;
+    for (uint32_t i = 0; i < footer.index_entries; i++)
+        twl_index_entry_encode(&builder->summary.index.entries[i * step], at -= INDEX_ENTRY_BYTES);
+    footer.index_checksum = twl_crc32c(0, at, (size_t)footer.index_entries * INDEX_ENTRY_BYTES);
+    twl_segment_footer_encode(&footer, twl_segment_seed(&builder->header), footer_at,
+                              builder->bytes + footer_at);
+}
+
+/* The state file, the same in both slots, with these entries behind a header. */
+static void add_state(struct builder *builder, struct state_header header, const struct state_entry *entries,
+                      unsigned count)
+{
+    unsigned char *slot = add_image(builder->images, STATE_NAME, STATE_BYTES)->bytes;
+    memcpy(header.log_id, builder->header.log_id, LOG_ID_BYTES);
+    for (unsigned i = 0; i < count; i++)
+        header.body_bytes +=
+            (uint32_t)twl_state_entry_encode(&entries[i], slot + STATE_HEADER_BYTES + header.body_bytes);
+    twl_state_encode(&header, slot);
+    memcpy(slot + STATE_MIN_SLOT_BYTES, slot, STATE_HEADER_BYTES + header.body_bytes);
+}
+
+static const struct state_header new_state = { .generation = 1, .first_sequence = 1, .first_lsn = 1 };
+
+/* ---- logs of the first version, before segments were managed ----------------------------------- */
+
+static void add_two_records(struct builder *builder)
+{
+    add_segment(builder, 1);
+    builder->offset = SEGMENT_DATA_OFFSET;
+    begin_epoch(builder, 0x5a175a17);
+    add_group(builder, GROUP_RECORDS, 2);
+    add_padded(builder, GROUP_CLOSE, 0);
+}
+
 static void build_two_records(struct images *images)
 {
     struct builder builder;
-    begin_log(&builder, images, two_records);
-    add_segment(&builder, 1);
-    builder.offset = SEGMENT_DATA_OFFSET;
-    begin_epoch(&builder, 0x5a175a17);
-    add_group(&builder, GROUP_RECORDS, 2);
-    builder.offset = align_up(builder.offset, BLOCK_BYTES);
-    add_group(&builder, GROUP_CLOSE, 0);
+    begin_log(&builder, images, two_records, 0);
+    add_two_records(&builder);
 }
 
 /* Three writers: the first closes the log, the second dies, the third pads and dies in a write. The
@@ -175,14 +268,13 @@ static void build_two_records(struct images *images)
 static void build_history(struct images *images)
 {
     struct builder builder;
-    begin_log(&builder, images, history);
+    begin_log(&builder, images, history, 0);
     add_segment(&builder, 1);
     builder.offset = SEGMENT_DATA_OFFSET;
     begin_epoch(&builder, 0x11111111);
     add_group(&builder, GROUP_RECORDS, 3);
     add_group(&builder, GROUP_RECORDS, 1);
-    builder.offset = align_up(builder.offset, BLOCK_BYTES);
-    add_group(&builder, GROUP_CLOSE, 0);
+    add_padded(&builder, GROUP_CLOSE, 0);
     begin_epoch(&builder, 0x22222222);
     add_group(&builder, GROUP_RECORDS, 1);
 
@@ -192,18 +284,121 @@ static void build_history(struct images *images)
 
     builder.offset = align_up(builder.offset, BLOCK_BYTES);
     begin_epoch(&builder, 0x33333333);
-    builder.offset = align_up(builder.offset, BLOCK_BYTES);
-    add_group(&builder, GROUP_RECORDS, 1);
+    add_padded(&builder, GROUP_RECORDS, 1);
 
-    static const struct known_record lost[] = { [8] = { NULL, MAX_PAYLOAD } };
+    static const struct known_record lost[] = { [8] = { NULL, MAX_PAYLOAD, false } };
     uint64_t torn = align_up(builder.offset, BLOCK_BYTES);
-    unsigned char *bytes = bytes_of(&builder);
     builder.records = lost;
-    builder.offset = torn;
-    add_group(&builder, GROUP_RECORDS, 1);
-    memset(bytes + torn + BLOCK_BYTES, 0, builder.offset - torn - BLOCK_BYTES);
+    add_padded(&builder, GROUP_RECORDS, 1);
+    memset(builder.bytes + torn + BLOCK_BYTES, 0, builder.offset - torn - BLOCK_BYTES);
     builder.next_lsn--;
     add_segment(&builder, 3);
+}
+
+/* ---- logs whose segments are managed ----------------------------------------------------------- */
+
+static void build_managed(struct images *images)
+{
+    struct builder builder;
+    begin_log(&builder, images, two_records, FEATURE_MANAGED);
+    add_two_records(&builder);
+    add_state(&builder, new_state, NULL, 0);
+}
+
+/* Segment 1 is full and sealed, with an index of three entries; segment 2 was closed; segment 3 is a spare. A
+ * consumer has done with two records, and somebody has voted. */
+static void build_sealed(struct images *images)
+{
+    static const unsigned char two[STATE_CURSOR_BYTES] = { 2 };
+    static const struct state_entry entries[] = {
+        { STATE_CURSOR, 7, STATE_CURSOR_BYTES, "billing", two },
+        { STATE_VALUE, 4, 6, "vote", (const unsigned char *)"node 7" },
+    };
+    static const struct state_header state = { .generation = 4, .first_sequence = 1, .first_lsn = 1 };
+    struct builder builder;
+    begin_log(&builder, images, seven, FEATURE_MANAGED);
+    add_segment(&builder, 1);
+    builder.offset = SEGMENT_DATA_OFFSET;
+    begin_epoch(&builder, 0x11111111);
+    add_padded(&builder, GROUP_RECORDS, 2);
+    add_padded(&builder, GROUP_RECORDS, 1);
+    add_padded(&builder, GROUP_RECORDS, 3);
+    seal(&builder);
+    add_segment(&builder, 1);
+    builder.offset = SEGMENT_DATA_OFFSET;
+    add_group(&builder, GROUP_RECORDS, 1);
+    add_padded(&builder, GROUP_CLOSE, 0);
+    add_segment(&builder, 1);
+    add_state(&builder, state, entries, 2);
+}
+
+/* Trimmed up to LSN 4, which is inside segment 2; the file of segment 1 was recycled as segment 3, in which
+ * the writer died. Behind its end, groups and a footer of its first life are left. */
+static void build_recycled(struct images *images)
+{
+    static const struct state_header state = { .generation = 3, .first_sequence = 2, .first_lsn = 5 };
+    struct builder builder;
+    begin_log(&builder, images, seven, FEATURE_MANAGED);
+    add_segment(&builder, 1);
+    builder.offset = SEGMENT_DATA_OFFSET;
+    begin_epoch(&builder, 0x11111111);
+    add_padded(&builder, GROUP_RECORDS, 2);
+    add_padded(&builder, GROUP_RECORDS, 1);
+    seal(&builder);
+    add_segment(&builder, 1);
+    builder.offset = SEGMENT_DATA_OFFSET;
+    add_group(&builder, GROUP_RECORDS, 3);
+    seal(&builder);
+    builder.bytes = images->image[0].bytes;
+    begin_segment(&builder, 1, 1);
+    builder.offset = SEGMENT_DATA_OFFSET;
+    add_group(&builder, GROUP_RECORDS, 1);
+    add_state(&builder, state, NULL, 0);
+}
+
+/* Cut behind LSN 2, which is the second of three records of its group. Segment 3 begins there, in epoch 2, and
+ * goes on behind segment 1; what that says of LSNs 3 and 4 is dead, and so is segment 2. */
+static void build_cut(struct images *images)
+{
+    struct builder builder;
+    begin_log(&builder, images, before_cut, FEATURE_MANAGED);
+    add_segment(&builder, 1);
+    builder.offset = SEGMENT_DATA_OFFSET;
+    begin_epoch(&builder, 0x11111111);
+    add_group(&builder, GROUP_RECORDS, 3);
+    uint32_t chain = builder.chain;
+    add_group(&builder, GROUP_RECORDS, 1);
+    seal(&builder);
+    add_segment(&builder, 1);
+    builder.offset = SEGMENT_DATA_OFFSET;
+    add_group(&builder, GROUP_RECORDS, 1);
+
+    builder.records = after_cut;
+    builder.next_lsn = 3;
+    builder.chain = chain;
+    add_segment(&builder, 1);
+    builder.header.start_lsn = 3;
+    builder.header.previous = 1;
+    builder.header.start_chain = chain;
+    twl_segment_header_encode(&builder.header, builder.bytes);
+    builder.offset = SEGMENT_DATA_OFFSET;
+    begin_epoch(&builder, 0x22222222);
+    add_group(&builder, GROUP_RECORDS, 1);
+    add_padded(&builder, GROUP_CLOSE, 0);
+    add_state(&builder, new_state, NULL, 0);
+}
+
+/* As a repair leaves it: two records were lost. */
+static void build_voids(struct images *images)
+{
+    struct builder builder;
+    begin_log(&builder, images, with_voids, FEATURE_MANAGED);
+    add_segment(&builder, 1);
+    builder.offset = SEGMENT_DATA_OFFSET;
+    begin_epoch(&builder, 0x5a175a17);
+    add_group(&builder, GROUP_RECORDS, 4);
+    add_padded(&builder, GROUP_CLOSE, 0);
+    add_state(&builder, new_state, NULL, 0);
 }
 
 /* ---- the logs ---------------------------------------------------------------------------------- */
@@ -212,12 +407,18 @@ static const struct golden {
     const char *name;
     void (*build)(struct images *images);
     const struct known_record *records;
-    unsigned count;
+    unsigned first, last; /* LSN */
+    unsigned segments, spares;
     enum twinlog_finding finding; /* of inspecting it */
     uint64_t end_offset;          /* where the log ends, or was cut */
 } goldens[] = {
-    { "v1-two-records", build_two_records, two_records, 2, TWINLOG_FOUND_CLEAN_CLOSE, 8256 },
-    { "v1-history", build_history, history, 8, TWINLOG_FOUND_TORN_TAIL, 16384 },
+    { "v1-two-records", build_two_records, two_records, 1, 2, 1, 0, TWINLOG_FOUND_CLEAN_CLOSE, 8256 },
+    { "v1-history", build_history, history, 1, 8, 2, 1, TWINLOG_FOUND_TORN_TAIL, 16384 },
+    { "managed-two-records", build_managed, two_records, 1, 2, 1, 0, TWINLOG_FOUND_CLEAN_CLOSE, 8256 },
+    { "managed-sealed", build_sealed, seven, 1, 7, 2, 1, TWINLOG_FOUND_CLEAN_CLOSE, 8256 },
+    { "managed-recycled", build_recycled, seven, 5, 7, 2, 0, TWINLOG_FOUND_CLEAN_END, 4192 },
+    { "managed-cut", build_cut, after_cut, 1, 3, 2, 0, TWINLOG_FOUND_CLEAN_CLOSE, 8256 },
+    { "managed-voids", build_voids, with_voids, 1, 4, 1, 0, TWINLOG_FOUND_CLEAN_CLOSE, 8256 },
 };
 #define GOLDENS ((int)(sizeof(goldens) / sizeof(goldens[0])))
 
@@ -237,8 +438,8 @@ static void print_line(FILE *to, const unsigned char *bytes, unsigned offset)
 static void print_images(FILE *to, const struct images *images)
 {
     for (unsigned i = 0; i < images->count; i++) {
-        fprintf(to, "file %s %u\n", images->image[i].name, SEGMENT_BYTES);
-        for (unsigned offset = 0; offset < SEGMENT_BYTES; offset += LINE_BYTES)
+        fprintf(to, "file %s %u\n", images->image[i].name, images->image[i].size);
+        for (unsigned offset = 0; offset < images->image[i].size; offset += LINE_BYTES)
             print_line(to, images->image[i].bytes, offset);
     }
 }
@@ -253,7 +454,7 @@ static void parse_bytes(struct image *image, const char *line)
         if (at == before)
             break;
         ck_assert_uint_le(byte, 0xff);
-        ck_assert_uint_lt(offset + i, SEGMENT_BYTES);
+        ck_assert_uint_lt(offset + i, image->size);
         image->bytes[offset + i] = (unsigned char)byte;
     }
     ck_assert_msg(strspn(at, " \n") == strlen(at), "not a line of bytes: %s", line);
@@ -267,17 +468,16 @@ static void parse_images(FILE *from, struct images *ret_images)
     while (fgets(line, sizeof(line), from) && strncmp(line, "```", 3) != 0) {
         if (line[0] == '#')
             continue;
-        struct image *image = &ret_images->image[ret_images->count];
-        unsigned bytes;
         if (strncmp(line, "file ", 5) != 0) {
             ck_assert_uint_gt(ret_images->count, 0);
-            parse_bytes(image - 1, line);
+            parse_bytes(&ret_images->image[ret_images->count - 1], line);
             continue;
         }
-        ck_assert_uint_lt(ret_images->count, MAX_SEGMENTS);
-        ck_assert_int_eq(sscanf(line, "file %31s %u", image->name, &bytes), 2);
-        ck_assert_uint_eq(bytes, SEGMENT_BYTES);
-        ret_images->count++;
+        char name[SEGMENT_NAME_BYTES];
+        unsigned size;
+        ck_assert_int_eq(sscanf(line, "file %31s %u", name, &size), 2);
+        ck_assert_uint_le(size, SEGMENT_BYTES);
+        add_image(ret_images, name, size);
     }
 }
 
@@ -322,7 +522,8 @@ static void assert_same(const struct images *expected, const struct images *foun
     for (unsigned i = 0; i < expected->count; i++) {
         const struct image *a = &expected->image[i], *b = &found->image[i];
         ck_assert_str_eq(b->name, a->name);
-        for (unsigned at = 0; at < SEGMENT_BYTES; at++)
+        ck_assert_uint_eq(b->size, a->size);
+        for (unsigned at = 0; at < a->size; at++)
             ck_assert_msg(a->bytes[at] == b->bytes[at], "%s at 0x%05x: the code makes %02x, kept is %02x",
                           a->name, at, a->bytes[at], b->bytes[at]);
     }
@@ -360,7 +561,7 @@ static void lay_out(const struct images *images)
         snprintf(path, sizeof(path), "%s/%s", directory, images->image[i].name);
         int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         ck_assert_int_ge(fd, 0);
-        ck_assert_int_eq(write(fd, images->image[i].bytes, SEGMENT_BYTES), SEGMENT_BYTES);
+        ck_assert_int_eq(write(fd, images->image[i].bytes, images->image[i].size), images->image[i].size);
         close(fd);
     }
 }
@@ -372,13 +573,15 @@ static void assert_records(const struct golden *golden, const char *last)
     struct twinlog_reader *reader;
     struct twinlog_record record;
     ck_assert_int_eq(twinlog_reader_open(directory, NULL, &reader), 0);
-    for (unsigned i = 0; i < golden->count; i++) {
-        uint64_t lsn = i + 1;
+    for (uint64_t lsn = golden->first; lsn <= golden->last; lsn++) {
+        const struct known_record *expected = &golden->records[lsn - 1];
+        if (expected->is_void)
+            continue;
         ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
-        make_payload(&golden->records[i], lsn, payload);
+        make_payload(expected, lsn, payload);
         ck_assert_uint_eq(record.lsn, lsn);
         ck_assert_int_eq(record.time_ns, record_time(lsn));
-        ck_assert_uint_eq(record.size, golden->records[i].size);
+        ck_assert_uint_eq(record.size, expected->size);
         ck_assert_mem_eq(record.data, payload, record.size);
     }
     if (last) {
@@ -407,25 +610,55 @@ START_TEST(the_format_document_shows_the_bytes_that_the_code_makes)
     char line[256];
     bool is_found = false;
     while (!is_found && fgets(line, sizeof(line), document))
-        is_found = strcmp(line, "<!-- golden: v1-two-records -->\n") == 0;
+        is_found = strcmp(line, "<!-- golden: managed-two-records -->\n") == 0;
     ck_assert(is_found);
     ck_assert_ptr_nonnull(fgets(line, sizeof(line), document));
     ck_assert_str_eq(line, "```text\n");
     parse_images(document, &kept);
     fclose(document);
-    build_two_records(&made);
+    build_managed(&made);
     assert_same(&made, &kept);
 }
 END_TEST
 
+/* What is at the end may be told, and nothing else. */
+static int expect_end(void *context, const struct twinlog_report *finding)
+{
+    const struct golden *golden = context;
+    ck_assert_msg(finding->finding == golden->finding, "%s: %s", golden->name, finding->text);
+    return 0;
+}
+
+static uint64_t verify(const struct golden *golden)
+{
+    struct golden expected = *golden;
+    struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
+    uint64_t records;
+    options.each = expect_end;
+    options.context = &expected;
+    ck_assert_int_eq(twinlog_verify(directory, &options, &records), 0);
+    return records;
+}
+
+static uint64_t count_records(const struct golden *golden)
+{
+    uint64_t count = 0;
+    for (unsigned lsn = golden->first; lsn <= golden->last; lsn++)
+        count += !golden->records[lsn - 1].is_void;
+    return count;
+}
+
+static void take_out(const struct golden *golden)
+{
+    read_golden(golden->name, &kept);
+    lay_out(&kept);
+}
+
 START_TEST(a_kept_log_is_read_to_its_last_byte)
 {
     const struct golden *golden = &goldens[_i];
-    uint64_t records;
-    read_golden(golden->name, &kept);
-    lay_out(&kept);
-    ck_assert_int_eq(twinlog_verify(directory, NULL, &records), 0);
-    ck_assert_uint_eq(records, golden->count);
+    take_out(golden);
+    ck_assert_uint_eq(verify(golden), count_records(golden));
     assert_records(golden, NULL);
 }
 END_TEST
@@ -434,31 +667,100 @@ START_TEST(the_end_of_a_kept_log_is_found_where_it_is)
 {
     const struct golden *golden = &goldens[_i];
     struct twinlog_inspection found = TWINLOG_INSPECTION_INIT;
-    read_golden(golden->name, &kept);
-    lay_out(&kept);
+    take_out(golden);
     ck_assert_int_eq(twinlog_inspect(directory, &found), 0);
-    ck_assert_uint_eq(found.first_lsn, 1);
-    ck_assert_uint_eq(found.last_lsn, golden->count);
+    ck_assert_uint_eq(found.first_lsn, golden->first);
+    ck_assert_uint_eq(found.last_lsn, golden->last);
     ck_assert_uint_eq(found.report.finding, golden->finding);
     ck_assert_uint_eq(found.report.offset, golden->end_offset);
-    ck_assert_uint_eq(found.segments + found.spare_segments, kept.count);
+    ck_assert_uint_eq(found.segments, golden->segments);
+    ck_assert_uint_eq(found.spare_segments, golden->spares);
 }
 END_TEST
 
 START_TEST(a_kept_log_can_be_continued)
 {
     const struct golden *golden = &goldens[_i];
+    struct golden closed = *golden;
     struct twinlog *log;
-    uint64_t lsn, records;
-    read_golden(golden->name, &kept);
-    lay_out(&kept);
+    uint64_t lsn;
+    closed.finding = TWINLOG_FOUND_CLEAN_CLOSE;
+    take_out(golden);
     ck_assert_int_eq(twinlog_open(directory, NULL, &log), 0);
     ck_assert_int_eq(twinlog_append(log, "and on", 6, &lsn), 0);
-    ck_assert_uint_eq(lsn, golden->count + 1);
+    ck_assert_uint_eq(lsn, golden->last + 1);
     ck_assert_int_eq(twinlog_close(log), 0);
     assert_records(golden, "and on");
-    ck_assert_int_eq(twinlog_verify(directory, NULL, &records), 0);
-    ck_assert_uint_eq(records, lsn);
+    ck_assert_uint_eq(verify(&closed), count_records(golden) + 1);
+}
+END_TEST
+
+START_TEST(a_sealed_segment_is_searched_by_its_index)
+{
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    take_out(&goldens[3]);
+    ck_assert_int_eq(twinlog_reader_open(directory, NULL, &reader), 0);
+    for (uint64_t lsn = 7; lsn >= 1; lsn--) {
+        ck_assert_int_eq(twinlog_reader_seek(reader, lsn), 0);
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+        ck_assert_uint_eq(record.lsn, lsn);
+        ck_assert_int_eq(twinlog_reader_seek_time(reader, record_time(lsn)), 0);
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+        ck_assert_uint_eq(record.lsn, lsn);
+    }
+    twinlog_reader_close(reader);
+}
+END_TEST
+
+static int expect_state(void *context, const struct twinlog_segment *segment)
+{
+    const enum twinlog_segment_state **next = context;
+    ck_assert_uint_eq(segment->state, *(*next)++);
+    return 0;
+}
+
+static void assert_states(const char *name, const enum twinlog_segment_state *states, unsigned count)
+{
+    const enum twinlog_segment_state *next = states;
+    read_golden(name, &kept);
+    lay_out(&kept);
+    ck_assert_int_eq(twinlog_segments(directory, expect_state, &next), 0);
+    ck_assert_int_eq(next - states, count);
+}
+
+START_TEST(what_became_of_the_segments_of_a_cut_log_is_known)
+{
+    static const enum twinlog_segment_state states[] = { TWINLOG_SEGMENT_SEALED, TWINLOG_SEGMENT_ACTIVE,
+                                                         TWINLOG_SEGMENT_RETIRED };
+    assert_states("managed-cut", states, 3);
+}
+END_TEST
+
+START_TEST(what_became_of_the_segments_of_a_sealed_log_is_known)
+{
+    static const enum twinlog_segment_state states[] = { TWINLOG_SEGMENT_SEALED, TWINLOG_SEGMENT_ACTIVE,
+                                                         TWINLOG_SEGMENT_SPARE };
+    assert_states("managed-sealed", states, 3);
+}
+END_TEST
+
+START_TEST(a_kept_state_has_its_cursor_and_its_value)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog *log;
+    char value[16];
+    size_t size;
+    uint64_t lsn;
+    options.flags = TWINLOG_READ_ONLY;
+    take_out(&goldens[3]);
+    ck_assert_int_eq(twinlog_open(directory, &options, &log), 0);
+    ck_assert_int_eq(twinlog_cursor_get(log, "billing", &lsn), 0);
+    ck_assert_uint_eq(lsn, 2);
+    ck_assert_int_eq(twinlog_meta_get(log, "vote", value, sizeof(value), &size), 0);
+    ck_assert_uint_eq(size, 6);
+    ck_assert_mem_eq(value, "node 7", 6);
+    ck_assert_int_eq(twinlog_close(log), 0);
 }
 END_TEST
 
@@ -474,6 +776,10 @@ Suite *golden_suite(void)
     tcase_add_loop_test(logs, a_kept_log_is_read_to_its_last_byte, 0, GOLDENS);
     tcase_add_loop_test(logs, the_end_of_a_kept_log_is_found_where_it_is, 0, GOLDENS);
     tcase_add_loop_test(logs, a_kept_log_can_be_continued, 0, GOLDENS);
+    tcase_add_test(logs, a_sealed_segment_is_searched_by_its_index);
+    tcase_add_test(logs, what_became_of_the_segments_of_a_cut_log_is_known);
+    tcase_add_test(logs, what_became_of_the_segments_of_a_sealed_log_is_known);
+    tcase_add_test(logs, a_kept_state_has_its_cursor_and_its_value);
     suite_add_tcase(suite, logs);
     return suite;
 }

@@ -513,7 +513,7 @@ START_TEST(null_is_refused_where_it_may_not_be)
 
     stat.size = 0;
     ck_assert_int_eq(twinlog_stat(log, &stat), -EINVAL);
-    reader_options.flags = 1;
+    reader_options.flags = 1u << 1;
     ck_assert_int_eq(twinlog_reader_open(log_dir, &reader_options, &reader), -EINVAL);
     ck_assert_int_eq(twinlog_reader_attach(log, &reader_options, &reader), -EINVAL);
     reader_options = (struct twinlog_reader_options){ 0 };
@@ -540,7 +540,7 @@ static const struct {
     const char *what;
     struct twinlog_options refused, taken;
 } limits[] = {
-    { "unknown flag", { .flags = 1u << 3 }, { .flags = TWINLOG_PAD } },
+    { "unknown flag", { .flags = 1u << 5 }, { .flags = TWINLOG_PAD } },
     { "unknown flag, the highest", { .flags = 1u << 31 }, { .flags = TWINLOG_BUFFERED } },
     { "unknown path", { .io = TWINLOG_IO_FDATASYNC + 1 }, { .io = TWINLOG_IO_FDATASYNC } },
     { "smallest segment", { .segment_bytes = 60 * 1024 }, { .segment_bytes = 64 * 1024 } },
@@ -558,6 +558,9 @@ static const struct {
     { "record in a buffer",
       { .buffer_bytes = 65536, .max_record_bytes = 65536 - 8191 },
       { .buffer_bytes = 65536, .max_record_bytes = 65536 - 8192 } },
+    { "unknown preparation",
+      { .prepare = TWINLOG_PREPARE_SPARSE + 1 },
+      { .prepare = TWINLOG_PREPARE_SPARSE } },
     { "spare segments",
       { .spare_segments = 65, .segment_bytes = 65536 },
       { .spare_segments = 64, .segment_bytes = 65536 } },

@@ -2,7 +2,7 @@
 /*
  * The operations of io.h as Linux does them: each test runs over every way to write durably, with
  * buffered and with direct files. What a test needs and this system lacks (io_uring, direct I/O,
- * libseccomp, the right to mount) is named on standard error.
+ * libseccomp, reflinks, the right to mount) is named on standard error.
  *
  * That a write is durable cannot be seen from here; that is what the power-cut tests are for.
  */
@@ -18,10 +18,12 @@
 #include <ftw.h>
 #include <pthread.h>
 #include <sched.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -32,6 +34,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <linux/fiemap.h>
 #include <linux/io_uring.h>
 #ifdef HAVE_SECCOMP
 #include <seccomp.h>
@@ -183,7 +186,7 @@ static struct io_file *create_file(const char *name)
 {
     struct io_file *file = open_file(name, IO_CREATE);
 
-    ck_assert_int_eq(io_allocate(file, FILE_BYTES), 0);
+    ck_assert_int_eq(io_allocate(file, FILE_BYTES, IO_ALLOCATE_WRITTEN), 0);
     return file;
 }
 
@@ -209,13 +212,15 @@ static void put_file(const char *name, size_t bytes, int value)
 static void expect_bytes(const char *name, uint64_t offset, size_t size, int value)
 {
     unsigned char bytes[FILE_BYTES];
+    size_t right = 0;
     int fd = open(path_of(name), O_RDONLY | O_CLOEXEC);
 
     ck_assert_int_ge(fd, 0);
     ck_assert_int_eq(pread(fd, bytes, size, (off_t)offset), (ssize_t)size);
     close(fd);
-    for (size_t i = 0; i < size; i++)
-        ck_assert_msg(bytes[i] == value, "byte %zu of %s is %#x", (size_t)offset + i, name, bytes[i]);
+    while (right < size && bytes[right] == value)
+        right++;
+    ck_assert_msg(right == size, "byte %zu of %s is %#x", (size_t)offset + right, name, bytes[right]);
 }
 
 static struct io_write write_of(struct io_file *file, const unsigned char *data, size_t size, uint64_t offset)
@@ -474,27 +479,61 @@ END_IO_TEST
 
 #define RAGGED_BYTES (BLOCK_BYTES + 904)
 
-static int allocate_twice(void)
+static enum io_allocation how;
+
+/* For every way to allocate: a new file with `size` bytes of 'k', made longer. */
+static int allocate_in_every_way(size_t size)
 {
+    static const char *const names[] = { "written", "space", "nothing" };
     struct io_file *file;
 
-    EXPECT(io_open(io, "file", kind, &file) == 0);
-    EXPECT(io_allocate(file, 64 * BLOCK_BYTES) == 0);
-    EXPECT(io_allocate(file, BLOCK_BYTES) == 0); /* never makes it shorter */
-    EXPECT(io_sync(file) == 0); /* before that no blocks are counted where they are delayed */
-    io_close(file);
+    for (how = IO_ALLOCATE_WRITTEN; how <= IO_ALLOCATE_NOTHING; how++) {
+        put_file(names[how], size, 'k');
+        EXPECT(io_open(io, names[how], kind, &file) == 0);
+        EXPECT(io_allocate(file, 64 * BLOCK_BYTES, how) == 0);
+        EXPECT(io_allocate(file, BLOCK_BYTES, how) == 0); /* never makes it shorter */
+        EXPECT(io_sync(file) == 0); /* before that no blocks are counted where they are delayed */
+        io_close(file);
+    }
     return 0;
 }
 
-static void expect_allocated(void)
+static void expect_size(const char *name, size_t size, bool is_reserved)
 {
     struct stat about;
 
-    ck_assert_int_eq(stat(path_of("file"), &about), 0);
+    ck_assert_int_eq(stat(path_of(name), &about), 0);
     ck_assert_int_eq(about.st_size, 64 * BLOCK_BYTES);
-    ck_assert_int_ge(about.st_blocks * 512, 64 * BLOCK_BYTES);
-    expect_bytes("file", 0, 2 * BLOCK_BYTES, 'k');
-    expect_bytes("file", 2 * BLOCK_BYTES, 4 * BLOCK_BYTES, 0);
+    ck_assert_int_eq(about.st_blocks * 512 >= 64 * BLOCK_BYTES, is_reserved);
+    expect_bytes(name, 0, size, 'k');
+    for (size_t at = size; at < 64 * BLOCK_BYTES; at += BLOCK_BYTES)
+        expect_bytes(name, at, (size_t)min_u64(BLOCK_BYTES, 64 * BLOCK_BYTES - at), 0);
+}
+
+/* No part of the file is a hole or reserved only; where the file system tells. */
+static void expect_written(const char *name, const char *test)
+{
+    const uint32_t extents = 64;
+    struct fiemap *map = calloc(1, sizeof(*map) + extents * sizeof(map->fm_extents[0]));
+    int fd = open(path_of(name), O_RDONLY | O_CLOEXEC);
+    uint64_t end = 0;
+
+    ck_assert_ptr_nonnull(map);
+    ck_assert_int_ge(fd, 0);
+    map->fm_length = 64 * BLOCK_BYTES;
+    map->fm_extent_count = extents;
+    if (ioctl(fd, FS_IOC_FIEMAP, map) == 0) {
+        for (uint32_t i = 0; i < map->fm_mapped_extents; i++) {
+            ck_assert_uint_eq(map->fm_extents[i].fe_logical, end);
+            ck_assert_uint_eq(map->fm_extents[i].fe_flags & FIEMAP_EXTENT_UNWRITTEN, 0);
+            end += map->fm_extents[i].fe_length;
+        }
+        ck_assert_uint_ge(end, 64 * BLOCK_BYTES);
+    } else {
+        skip(test, "the file system does not tell what is written");
+    }
+    close(fd);
+    free(map);
 }
 
 /* ---- what the kernel may refuse ---------------------------------------------------------------- */
@@ -607,14 +646,96 @@ END_IO_TEST
 static int allocate_without_fallocate(void)
 {
     EXPECT(forbid(SYS_fallocate, EOPNOTSUPP));
-    return allocate_twice();
+    return allocate_in_every_way(RAGGED_BYTES);
 }
 
 START_IO_TEST(allocate_reserves_space_without_fallocate_as_well)
 {
-    put_file("file", 2 * BLOCK_BYTES, 'k');
     ck_assert_int_eq(run_child(allocate_without_fallocate), 0);
-    expect_allocated();
+    expect_size("written", RAGGED_BYTES, true);
+    expect_size("space", RAGGED_BYTES, true);
+    expect_size("nothing", RAGGED_BYTES, false);
+    expect_written("written", "allocate_reserves_space_without_fallocate_as_well");
+}
+END_IO_TEST
+
+static const struct scmp_arg_cmp write_zeroes = { .arg = 1, .op = SCMP_CMP_EQ, .datum_a = 0x80 };
+
+static int allocate_without_help_of_the_device(void)
+{
+    EXPECT(forbid_if(SYS_fallocate, EOPNOTSUPP, &write_zeroes));
+    return allocate_in_every_way(RAGGED_BYTES);
+}
+
+START_IO_TEST(allocate_writes_the_zeros_where_the_device_does_not)
+{
+    ck_assert_int_eq(run_child(allocate_without_help_of_the_device), 0);
+    expect_size("written", RAGGED_BYTES, true);
+    expect_written("written", "allocate_writes_the_zeros_where_the_device_does_not");
+}
+END_IO_TEST
+
+/* The kernel is made to say that it has done so. */
+static int allocate_with_a_helpful_device(void)
+{
+    struct io_file *file;
+    uint64_t bytes;
+
+    EXPECT(io_open(io, "file", kind, &file) == 0);
+    EXPECT(forbid_if(SYS_fallocate, 0, &write_zeroes));
+    EXPECT(io_allocate(file, 64 * BLOCK_BYTES, IO_ALLOCATE_WRITTEN) == 0);
+    EXPECT(io_size(file, &bytes) == 0 && bytes == BLOCK_BYTES); /* so nothing else was done */
+    EXPECT(io_allocate(file, 64 * BLOCK_BYTES, IO_ALLOCATE_SPACE) == 0);
+    EXPECT(io_size(file, &bytes) == 0 && bytes == 64 * BLOCK_BYTES); /* and space is not written */
+    return 0;
+}
+
+START_IO_TEST(allocate_writes_nothing_that_the_device_has_written)
+{
+    put_file("file", BLOCK_BYTES, 'k');
+    ck_assert_int_eq(run_child(allocate_with_a_helpful_device), 0);
+}
+END_IO_TEST
+
+static int sync_without_fsync(void)
+{
+    struct io_file *file;
+
+    EXPECT(io_open(io, "file", kind, &file) == 0);
+    EXPECT(io_sync(file) == 0 && io_sync_data(file) == 0);
+    EXPECT(forbid(SYS_fsync, EIO));
+    EXPECT(io_sync(file) == -EIO);
+    EXPECT(io_sync_data(file) == 0);
+    EXPECT(forbid(SYS_fdatasync, ENOSPC));
+    EXPECT(io_sync_data(file) == -ENOSPC);
+    return 0;
+}
+
+START_IO_TEST(sync_data_does_not_write_times)
+{
+    put_file("file", BLOCK_BYTES, 'd');
+    ck_assert_int_eq(run_child(sync_without_fsync), 0);
+}
+END_IO_TEST
+
+static int prefetch_on_an_old_kernel(void)
+{
+    struct scmp_arg_cmp populate_read = { .arg = 2, .op = SCMP_CMP_EQ, .datum_a = 22 };
+    const unsigned char *bytes;
+    struct io_file *file;
+
+    EXPECT(forbid_if(SYS_madvise, EINVAL, &populate_read));
+    EXPECT(io_open(io, "file", kind, &file) == 0);
+    EXPECT(io->ops->view(file, BLOCK_BYTES, &bytes) == 0);
+    EXPECT(io->ops->prefetch(io, bytes, BLOCK_BYTES) == 0);
+    EXPECT(bytes[0] == 'p');
+    return 0;
+}
+
+START_IO_TEST(a_view_can_be_used_where_it_cannot_be_prefetched)
+{
+    put_file("file", BLOCK_BYTES, 'p');
+    ck_assert_int_eq(run_child(prefetch_on_an_old_kernel), 0);
 }
 END_IO_TEST
 
@@ -624,8 +745,15 @@ END_IO_TEST
 
 static struct io_file *inherited;
 
+static void lock_both(struct io_file *file)
+{
+    ck_assert_int_eq(io_lock(file, IO_LOCK_WRITER, true), 0);
+    ck_assert_int_eq(io_lock(file, IO_LOCK_USE, false), 0);
+}
+
 static int free_what_was_inherited(void)
 {
+    io_unlock(inherited, IO_LOCK_WRITER);
     io_close(inherited);
     io->ops->destroy(io);
     return 0;
@@ -637,10 +765,12 @@ START_IO_TEST(a_forked_child_can_free_its_copy)
 
     inherited = create_file("file");
     other = open_file("file", 0);
-    ck_assert_int_eq(io_lock(inherited), 0);
+    lock_both(inherited);
     ck_assert_int_eq(run_child(free_what_was_inherited), 0);
 
-    ck_assert_int_eq(io_lock(other), -EAGAIN); /* the parent's lock is still there */
+    /* the parent's locks are still there */
+    ck_assert_int_eq(io_lock(other, IO_LOCK_WRITER, true), -EAGAIN);
+    ck_assert_int_eq(io_lock(other, IO_LOCK_USE, true), -EAGAIN);
     write_durably(inherited, 0, 'p');
     expect_bytes("file", 0, BLOCK_BYTES, 'p');
     io_close(inherited);
@@ -690,10 +820,12 @@ START_IO_TEST(a_forked_child_does_not_keep_what_the_parent_closed_locked)
     struct io_file *other = open_file("file", 0);
     pid_t child;
 
-    ck_assert_int_eq(io_lock(file), 0);
+    lock_both(file);
     child = start_waiting_child();
     io_close(file);
-    ck_assert_int_eq(io_lock(other), 0);
+    lock_both(other);
+    io_unlock(other, IO_LOCK_USE);
+    ck_assert_int_eq(io_lock(other, IO_LOCK_USE, true), 0);
     let_child_go(child);
     io_close(other);
 }
@@ -701,58 +833,113 @@ END_IO_TEST
 
 /* ---- locks and shared pages -------------------------------------------------------------------- */
 
+static enum io_lock which;
+
 static bool is_locked(struct io_file *file)
 {
     bool answer = false;
 
-    ck_assert_int_eq(io_is_locked(file, &answer), 0);
+    ck_assert_int_eq(io_is_locked(file, which, &answer), 0);
     return answer;
 }
 
-START_IO_TEST(a_lock_is_seen_by_others_until_its_file_is_closed)
+START_IO_TEST(a_lock_is_seen_by_others_until_it_is_given_back)
 {
     struct io_file *holder = create_file("file");
     struct io_file *other = open_file("file", 0);
     struct io_file *reader = open_file("file", IO_READ_ONLY);
 
-    ck_assert(!is_locked(reader));
-    ck_assert_int_eq(io_lock(holder), 0);
-    ck_assert(is_locked(other));
-    ck_assert(is_locked(reader));
-    ck_assert(!is_locked(holder)); /* its own does not count */
-    ck_assert_int_eq(io_lock(other), -EAGAIN);
-    io_close(open_file("file", 0)); /* unlike with POSIX locks, that changes nothing */
-    ck_assert_int_eq(io_lock(other), -EAGAIN);
+    for (which = IO_LOCK_WRITER; which <= IO_LOCK_USE; which++) {
+        ck_assert(!is_locked(reader));
+        ck_assert_int_eq(io_lock(holder, which, true), 0);
+        ck_assert(is_locked(other));
+        ck_assert(is_locked(reader));
+        ck_assert(!is_locked(holder)); /* its own does not count */
+        ck_assert_int_eq(io_lock(other, which, true), -EAGAIN);
+        ck_assert_int_eq(io_lock(reader, which, false), -EAGAIN);
+        io_close(open_file("file", 0)); /* unlike with POSIX locks, that changes nothing */
+        io_unlock(other, which);        /* nor does giving back what one does not have */
+        ck_assert_int_eq(io_lock(other, which, true), -EAGAIN);
 
+        io_unlock(holder, which);
+        ck_assert(!is_locked(reader));
+        ck_assert_int_eq(io_lock(other, which, true), 0);
+        io_unlock(other, which);
+        ck_assert_int_eq(io_lock(holder, which, true), 0);
+    }
     io_close(holder);
-    ck_assert(!is_locked(reader));
-    ck_assert_int_eq(io_lock(other), 0);
+    ck_assert_int_eq(io_lock(other, IO_LOCK_WRITER, true), 0);
+    ck_assert_int_eq(io_lock(other, IO_LOCK_USE, true), 0);
     io_close(other);
     io_close(reader);
 }
 END_IO_TEST
 
-static int try_lock_of_another_process(void)
+START_IO_TEST(shared_locks_keep_out_exclusive_ones_only)
+{
+    struct io_file *file = create_file("file");
+    struct io_file *reader = open_file("file", IO_READ_ONLY);
+
+    for (which = IO_LOCK_WRITER; which <= IO_LOCK_USE; which++) {
+        ck_assert_int_eq(io_lock(reader, which, true), -EBADF);
+        ck_assert_int_eq(io_lock(reader, which, false), 0);
+        ck_assert_int_eq(io_lock(file, which, false), 0);
+        ck_assert(!is_locked(file));
+        ck_assert(!is_locked(reader));
+        ck_assert_int_eq(io_lock(file, which, true), -EAGAIN);
+        io_unlock(reader, which);
+        ck_assert_int_eq(io_lock(file, which, true), 0);
+        ck_assert_int_eq(io_lock(reader, which, false), -EAGAIN);
+        ck_assert_int_eq(io_lock(file, which, false), 0);
+        ck_assert_int_eq(io_lock(reader, which, false), 0);
+    }
+    io_close(reader);
+    io_close(file);
+}
+END_IO_TEST
+
+START_IO_TEST(the_two_locks_do_not_know_each_other)
+{
+    struct io_file *writer = create_file("file");
+    struct io_file *other = open_file("file", 0);
+
+    ck_assert_int_eq(io_lock(writer, IO_LOCK_WRITER, true), 0);
+    which = IO_LOCK_USE;
+    ck_assert(!is_locked(other));
+    ck_assert_int_eq(io_lock(other, IO_LOCK_USE, true), 0);
+    ck_assert(is_locked(writer));
+    io_unlock(other, IO_LOCK_USE);
+    which = IO_LOCK_WRITER;
+    ck_assert(is_locked(other));
+    io_close(writer);
+    io_close(other);
+}
+END_IO_TEST
+
+static int try_locks_of_another_process(void)
 {
     struct io_file *file, *reader;
-    bool answer = false;
 
     EXPECT(create_io_in_child() == 0);
     EXPECT(io_open(io, "file", kind, &file) == 0);
     EXPECT(io_open(io, "file", kind | IO_READ_ONLY, &reader) == 0);
-    EXPECT(io_lock(file) == -EAGAIN);
-    EXPECT(io_is_locked(file, &answer) == 0 && answer);
-    answer = false;
-    EXPECT(io_is_locked(reader, &answer) == 0 && answer);
+    for (which = IO_LOCK_WRITER; which <= IO_LOCK_USE; which++) {
+        bool answer = false;
+        EXPECT(io_lock(file, which, true) == -EAGAIN);
+        EXPECT(io_is_locked(file, which, &answer) == 0 && answer);
+        answer = false;
+        EXPECT(io_is_locked(reader, which, &answer) == 0 && answer);
+    }
     return 0;
 }
 
-START_IO_TEST(a_lock_is_seen_by_other_processes)
+START_IO_TEST(locks_are_seen_by_other_processes)
 {
     struct io_file *file = create_file("file");
 
-    ck_assert_int_eq(io_lock(file), 0);
-    ck_assert_int_eq(run_child(try_lock_of_another_process), 0);
+    ck_assert_int_eq(io_lock(file, IO_LOCK_WRITER, true), 0);
+    ck_assert_int_eq(io_lock(file, IO_LOCK_USE, true), 0);
+    ck_assert_int_eq(run_child(try_locks_of_another_process), 0);
     io_close(file);
 }
 END_IO_TEST
@@ -763,13 +950,14 @@ static int lock_and_wait_to_be_killed(void)
 
     EXPECT(create_io_in_child() == 0);
     EXPECT(io_open(io, "file", kind, &file) == 0);
-    EXPECT(io_lock(file) == 0);
+    EXPECT(io_lock(file, IO_LOCK_WRITER, true) == 0);
+    EXPECT(io_lock(file, IO_LOCK_USE, false) == 0);
     EXPECT(write(gate[1], "", 1) == 1);
     for (;;)
         pause();
 }
 
-START_IO_TEST(a_lock_ends_with_its_process)
+START_IO_TEST(locks_end_with_their_process)
 {
     struct io_file *file = create_file("file");
     pid_t child;
@@ -779,10 +967,12 @@ START_IO_TEST(a_lock_ends_with_its_process)
     child = start_child(lock_and_wait_to_be_killed);
     close(gate[1]);
     ck_assert_int_eq(read(gate[0], &byte, 1), 1);
-    ck_assert_int_eq(io_lock(file), -EAGAIN);
+    ck_assert_int_eq(io_lock(file, IO_LOCK_WRITER, true), -EAGAIN);
+    ck_assert_int_eq(io_lock(file, IO_LOCK_USE, true), -EAGAIN);
     kill(child, SIGKILL);
     ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
-    ck_assert_int_eq(io_lock(file), 0);
+    ck_assert_int_eq(io_lock(file, IO_LOCK_WRITER, true), 0);
+    ck_assert_int_eq(io_lock(file, IO_LOCK_USE, true), 0);
     close(gate[0]);
     io_close(file);
 }
@@ -818,6 +1008,324 @@ START_IO_TEST(a_mapped_page_is_shared_between_two_opens)
     io->ops->unmap(io, theirs, BLOCK_BYTES);
     io_close(file);
     io_close(reader);
+}
+END_IO_TEST
+
+/* ---- views ------------------------------------------------------------------------------------- */
+
+#define VIEW_PAGES 4u
+
+static size_t page_bytes(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static void put_file_to_view(void)
+{
+    put_file("file", VIEW_PAGES * page_bytes(), 'v');
+}
+
+static struct io_file *file_to_view(void)
+{
+    put_file_to_view();
+    return open_file("file", 0);
+}
+
+static const unsigned char *view_of(struct io_file *file)
+{
+    const unsigned char *bytes = NULL;
+
+    ck_assert_int_eq(io->ops->view(file, VIEW_PAGES * page_bytes(), &bytes), 0);
+    ck_assert_ptr_nonnull(bytes);
+    return bytes;
+}
+
+static void unview(const unsigned char *bytes)
+{
+    io->ops->unview(io, bytes, VIEW_PAGES * page_bytes());
+}
+
+static void cut_file(size_t pages)
+{
+    ck_assert_int_eq(truncate(path_of("file"), (off_t)(pages * page_bytes())), 0);
+}
+
+/* A look that the compiler can't leave out. */
+static unsigned char look_at(const unsigned char *bytes, size_t page)
+{
+    return *(const volatile unsigned char *)(bytes + page * page_bytes() + 10);
+}
+
+START_IO_TEST(a_view_shows_what_is_written)
+{
+    struct io_file *file = create_file("file");
+    const unsigned char *bytes = NULL;
+
+    ck_assert_int_eq(io->ops->view(file, FILE_BYTES, &bytes), 0);
+    ck_assert_int_eq(bytes[BLOCK_BYTES], 0);
+    write_durably(file, BLOCK_BYTES, 'w');
+    ck_assert_int_eq(bytes[BLOCK_BYTES - 1], 0);
+    ck_assert_int_eq(bytes[BLOCK_BYTES], 'w');
+    ck_assert_int_eq(bytes[2 * BLOCK_BYTES - 1], 'w');
+    ck_assert(!is_writable((void *)(uintptr_t)bytes));
+    io_close(file); /* the view does not need it any more */
+    ck_assert_int_eq(io->ops->prefetch(io, bytes + 100, FILE_BYTES - 100), 0);
+    ck_assert_int_eq(bytes[BLOCK_BYTES], 'w');
+    ck_assert_int_eq(io->ops->check_view(io, bytes), 0);
+    io->ops->unview(io, bytes, FILE_BYTES);
+}
+END_IO_TEST
+
+START_IO_TEST(prefetch_says_what_is_missing)
+{
+    struct io_file *file = file_to_view();
+    const unsigned char *bytes = view_of(file);
+
+    cut_file(2);
+    ck_assert_int_eq(io->ops->prefetch(io, bytes, 2 * page_bytes()), 0);
+    ck_assert_int_eq(io->ops->prefetch(io, bytes + page_bytes(), page_bytes() + 1), -EIO);
+    ck_assert_int_eq(io->ops->check_view(io, bytes), 0); /* nobody looked */
+    unview(bytes);
+    io_close(file);
+}
+END_IO_TEST
+
+START_IO_TEST(what_a_view_has_lost_looks_like_zeros)
+{
+    struct io_file *file = file_to_view();
+    const unsigned char *bytes = view_of(file), *other = view_of(file);
+
+    cut_file(2);
+    ck_assert_int_eq(io->ops->check_view(io, bytes), 0);
+    errno = 4711;
+    ck_assert_int_eq(look_at(bytes, 3), 0);
+    ck_assert_int_eq(errno, 4711);
+    ck_assert_int_eq(io->ops->check_view(io, bytes), -EIO);
+    ck_assert_int_eq(look_at(bytes, 2), 0);
+    ck_assert_int_eq(look_at(bytes, 1), 'v');
+    ck_assert_int_eq(look_at(other, 1), 'v');
+    ck_assert_int_eq(io->ops->check_view(io, other), 0);
+    unview(bytes);
+
+    ck_assert_int_eq(io->ops->check_view(io, other), 0);
+    ck_assert_int_eq(look_at(other, 2), 0);
+    ck_assert_int_eq(io->ops->check_view(io, other), -EIO);
+    unview(other);
+
+    bytes = view_of(file); /* in the same place, most likely */
+    ck_assert_int_eq(io->ops->check_view(io, bytes), 0);
+    unview(bytes);
+    io_close(file);
+}
+END_IO_TEST
+
+static const unsigned char *inherited_view;
+
+static int look_in_a_child(void)
+{
+    struct io_file *file;
+    const unsigned char *bytes;
+
+    EXPECT(io_open(io, "file", kind, &file) == 0);
+    EXPECT(io->ops->view(file, VIEW_PAGES * page_bytes(), &bytes) == 0);
+    EXPECT(look_at(inherited_view, 3) == 0);
+    EXPECT(look_at(bytes, 2) == 0);
+    EXPECT(io->ops->check_view(io, inherited_view) == -EIO);
+    EXPECT(io->ops->check_view(io, bytes) == -EIO);
+    unview(inherited_view);
+    return 0;
+}
+
+START_IO_TEST(a_forked_child_may_look_as_well)
+{
+    struct io_file *file = file_to_view();
+
+    inherited_view = view_of(file);
+    cut_file(2);
+    ck_assert_int_eq(run_child(look_in_a_child), 0);
+    ck_assert_int_eq(io->ops->check_view(io, inherited_view), 0);
+    ck_assert_int_eq(look_at(inherited_view, 2), 0);
+    ck_assert_int_eq(io->ops->check_view(io, inherited_view), -EIO);
+    unview(inherited_view);
+    io_close(file);
+}
+END_IO_TEST
+
+START_IO_TEST(there_may_be_hundreds_of_views)
+{
+    static const unsigned char *views[4096];
+    struct io_file *file = file_to_view();
+    unsigned count = 0;
+    int error = 0;
+
+    while (error == 0 && count < 4096)
+        error = io->ops->view(file, VIEW_PAGES * page_bytes(), &views[count++]);
+    ck_assert_int_eq(error, -ENOTSUP); /* whoever gets this reads */
+    count--;
+    ck_assert_uint_ge(count, 1000);
+
+    unview(views[7]);
+    views[7] = view_of(file);
+    cut_file(2);
+    for (unsigned i = 0; i < count; i += 100)
+        ck_assert_int_eq(look_at(views[i], 3), 0);
+    for (unsigned i = 0; i < count; i++) {
+        ck_assert_int_eq(io->ops->check_view(io, views[i]), i % 100 == 0 ? -EIO : 0);
+        unview(views[i]);
+    }
+    io_close(file);
+}
+END_IO_TEST
+
+/* Everything that is wrong, counted. */
+static void *view_and_look(void *context)
+{
+    struct io_file *file = context;
+    uintptr_t wrong = 0;
+
+    for (int i = 0; i < 500; i++) {
+        const unsigned char *bytes = NULL;
+        if (io->ops->view(file, VIEW_PAGES * page_bytes(), &bytes) < 0)
+            return (void *)(uintptr_t)-1;
+        wrong += look_at(bytes, 1) != 'v';
+        wrong += io->ops->check_view(io, bytes) != 0;
+        wrong += look_at(bytes, 2) != 0;
+        wrong += io->ops->check_view(io, bytes) != -EIO;
+        unview(bytes);
+    }
+    return (void *)wrong;
+}
+
+START_IO_TEST(threads_may_come_and_go_with_views)
+{
+    struct io_file *file = file_to_view();
+    pthread_t threads[4];
+
+    cut_file(2);
+    for (int i = 0; i < 4; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, view_and_look, file), 0);
+    for (int i = 0; i < 4; i++) {
+        void *wrong;
+        ck_assert_int_eq(pthread_join(threads[i], &wrong), 0);
+        ck_assert_ptr_null(wrong);
+    }
+    io_close(file);
+}
+END_IO_TEST
+
+/* A mapping of somebody else's, with nothing behind it. */
+static unsigned char *foreign_page(void)
+{
+    int fd = memfd_create("foreign", MFD_CLOEXEC);
+    unsigned char *page = mmap(NULL, page_bytes(), PROT_READ, MAP_SHARED, fd, 0);
+
+    close(fd);
+    return page;
+}
+
+/* A view that was hit, so that the handler is there and has been at work. */
+static int look_at_nothing(void)
+{
+    const unsigned char *bytes;
+    struct io_file *file;
+
+    EXPECT(io_open(io, "file", kind, &file) == 0);
+    EXPECT(io->ops->view(file, VIEW_PAGES * page_bytes(), &bytes) == 0);
+    EXPECT(truncate(path_of("file"), 0) == 0);
+    EXPECT(look_at(bytes, 0) == 0);
+    EXPECT(io->ops->check_view(io, bytes) == -EIO);
+    return 0;
+}
+
+static const struct rlimit no_core;
+
+static int fault_with_the_default_action(void)
+{
+    EXPECT(setrlimit(RLIMIT_CORE, &no_core) == 0);
+    EXPECT(signal(SIGBUS, SIG_DFL) != SIG_ERR);
+    EXPECT(look_at_nothing() == 0);
+    look_at(foreign_page(), 0);
+    return 0;
+}
+
+static int be_told_with_the_default_action(void)
+{
+    EXPECT(setrlimit(RLIMIT_CORE, &no_core) == 0);
+    EXPECT(signal(SIGBUS, SIG_DFL) != SIG_ERR);
+    EXPECT(look_at_nothing() == 0);
+    kill(getpid(), SIGBUS);
+    return 0;
+}
+
+static int ignore_what_can_be_ignored(void)
+{
+    EXPECT(setrlimit(RLIMIT_CORE, &no_core) == 0);
+    EXPECT(signal(SIGBUS, SIG_IGN) != SIG_ERR);
+    EXPECT(look_at_nothing() == 0);
+    kill(getpid(), SIGBUS);
+    EXPECT(write(gate[1], "", 1) == 1); /* it lives */
+    look_at(foreign_page(), 0);
+    return 0;
+}
+
+START_IO_TEST(a_foreign_fault_has_its_default_action)
+{
+    char byte;
+
+    put_file_to_view();
+    ck_assert_int_eq(run_child(fault_with_the_default_action), 128 + SIGBUS);
+    ck_assert_int_eq(run_child(be_told_with_the_default_action), 128 + SIGBUS);
+    ck_assert_int_eq(pipe2(gate, O_CLOEXEC), 0);
+    ck_assert_int_eq(run_child(ignore_what_can_be_ignored), 128 + SIGBUS);
+    close(gate[1]);
+    ck_assert_int_eq(read(gate[0], &byte, 1), 1);
+    close(gate[0]);
+}
+END_IO_TEST
+
+static sigjmp_buf after_fault;
+static void *fault_address;
+
+static void leave_fault(int number, siginfo_t *info, void *context)
+{
+    (void)number;
+    (void)context;
+    fault_address = info->si_addr;
+    siglongjmp(after_fault, 1);
+}
+
+static int pass_a_fault_to_the_handler_before(void)
+{
+    struct sigaction action = { .sa_sigaction = leave_fault, .sa_flags = SA_SIGINFO };
+    unsigned char *page = foreign_page();
+
+    EXPECT(sigaction(SIGBUS, &action, NULL) == 0);
+    EXPECT(look_at_nothing() == 0);
+    EXPECT(!fault_address);
+    if (sigsetjmp(after_fault, 1) == 0) {
+        look_at(page, 0);
+        return 1;
+    }
+    EXPECT(fault_address == page + 10);
+    return 0;
+}
+
+static int pass_a_signal_to_the_handler_before(void)
+{
+    EXPECT(signal(SIGBUS, count_signal) != SIG_ERR);
+    signals = 0;
+    EXPECT(look_at_nothing() == 0);
+    EXPECT(signals == 0);
+    EXPECT(raise(SIGBUS) == 0);
+    EXPECT(signals == 1);
+    return 0;
+}
+
+START_IO_TEST(a_foreign_fault_goes_to_the_handler_that_was_there)
+{
+    put_file_to_view();
+    ck_assert_int_eq(run_child(pass_a_fault_to_the_handler_before), 0);
+    ck_assert_int_eq(run_child(pass_a_signal_to_the_handler_before), 0);
 }
 END_IO_TEST
 
@@ -921,6 +1429,35 @@ START_IO_TEST(a_renamed_directory_stays_open)
 }
 END_IO_TEST
 
+START_IO_TEST(the_same_directory_can_be_had_again)
+{
+    char before[256], after[256 + 8];
+    struct io *first = NULL, *again = NULL;
+    struct io_file *file = NULL, *other;
+    size_t size = 0;
+
+    ck_assert_int_eq(way->create(directory, way->choice, &first), 0);
+    memcpy(before, directory, sizeof(before));
+    snprintf(after, sizeof(after), "%s.moved", directory);
+    ck_assert_int_eq(rename(before, after), 0);
+    ck_assert_int_eq(first->ops->again(first, &again), 0);
+    ck_assert_int_eq(rename(after, before), 0);
+    first->ops->destroy(first); /* one does not need the other */
+
+    put_file("file", BLOCK_BYTES, 'a');
+    ck_assert_int_eq(io_open(again, "file", kind | IO_READ_ONLY, &file), 0);
+    ck_assert_int_eq(io_read(file, buffer, BLOCK_BYTES, 0, &size), 0);
+    ck_assert_uint_eq(size, BLOCK_BYTES);
+    ck_assert_int_eq(buffer[0], 'a');
+    other = open_file("file", 0);
+    ck_assert_int_eq(io_lock(file, IO_LOCK_USE, false), 0);
+    ck_assert_int_eq(io_lock(other, IO_LOCK_USE, true), -EAGAIN);
+    io_close(other);
+    io_close(file);
+    again->ops->destroy(again);
+}
+END_IO_TEST
+
 #define DESCRIPTORS 64
 
 static bool is_open[DESCRIPTORS];
@@ -990,11 +1527,13 @@ START_IO_TEST(a_plain_write_is_whole_or_an_error)
 }
 END_IO_TEST
 
-START_IO_TEST(allocate_extends_and_reserves_and_never_shortens)
+START_IO_TEST(allocate_extends_and_never_shortens)
 {
-    put_file("file", 2 * BLOCK_BYTES, 'k');
-    ck_assert_int_eq(allocate_twice(), 0);
-    expect_allocated();
+    ck_assert_int_eq(allocate_in_every_way(2 * BLOCK_BYTES), 0);
+    expect_size("written", 2 * BLOCK_BYTES, true);
+    expect_size("space", 2 * BLOCK_BYTES, true);
+    expect_size("nothing", 2 * BLOCK_BYTES, false);
+    expect_written("written", "allocate_extends_and_never_shortens");
 }
 END_IO_TEST
 
@@ -1002,6 +1541,13 @@ static bool mount_over_directory(const char *type, const char *options)
 {
     return unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
            mount("none", directory, type, 0, options) == 0;
+}
+
+static int make_again(struct io_file **file)
+{
+    io_close(*file);
+    EXPECT(io->ops->unlink(io, "file") == 0);
+    return io_open(io, "file", kind | IO_CREATE, file);
 }
 
 static int fill_a_small_disk(void)
@@ -1012,11 +1558,16 @@ static int fill_a_small_disk(void)
         return CANNOT_RUN;
     EXPECT(create_io_in_child() == 0);
     EXPECT(io_open(io, "file", kind | IO_CREATE, &file) == 0);
-    EXPECT(io_allocate(file, 32 * BLOCK_BYTES) == -ENOSPC);
+    EXPECT(io_allocate(file, 32 * BLOCK_BYTES, IO_ALLOCATE_WRITTEN) == -ENOSPC);
+    EXPECT(io_allocate(file, 32 * BLOCK_BYTES, IO_ALLOCATE_SPACE) == -ENOSPC);
 #ifdef HAVE_SECCOMP
     EXPECT(forbid(SYS_fallocate, EOPNOTSUPP));
-    EXPECT(io_allocate(file, 32 * BLOCK_BYTES) == -ENOSPC);
+    EXPECT(io_allocate(file, 32 * BLOCK_BYTES, IO_ALLOCATE_WRITTEN) == -ENOSPC);
+    EXPECT(make_again(&file) == 0);
+    EXPECT(io_allocate(file, 32 * BLOCK_BYTES, IO_ALLOCATE_SPACE) == -ENOSPC);
+    EXPECT(make_again(&file) == 0);
 #endif
+    EXPECT(io_allocate(file, 32 * BLOCK_BYTES, IO_ALLOCATE_NOTHING) == 0);
     return 0;
 }
 
@@ -1115,6 +1666,126 @@ START_IO_TEST(rename_replaces_and_unlink_removes)
 }
 END_IO_TEST
 
+/* ---- from one directory to another ------------------------------------------------------------- */
+
+static struct io *second_directory(void)
+{
+    struct io *second = NULL;
+
+    ck_assert_int_eq(mkdir(path_of("second"), 0700), 0);
+    ck_assert_int_eq(way->create(path_of("second"), way->choice, &second), 0);
+    return second;
+}
+
+static uint32_t links_of(struct io_file *file)
+{
+    uint32_t links = 12345;
+
+    ck_assert_int_eq(io_links(file, &links), 0);
+    return links;
+}
+
+START_IO_TEST(a_link_is_a_second_name)
+{
+    struct io_file *file = create_file("file");
+    struct io *second = second_directory();
+
+    ck_assert_uint_eq(links_of(file), 1);
+    ck_assert_int_eq(io->ops->link(io, "file", second, "copy"), 0);
+    ck_assert_int_eq(second->ops->sync_dir(second), 0);
+    ck_assert_uint_eq(links_of(file), 2);
+    write_durably(file, 0, 'l');
+    expect_bytes("second/copy", 0, BLOCK_BYTES, 'l');
+
+    ck_assert_int_eq(io->ops->link(io, "file", second, "copy"), -EEXIST);
+    ck_assert_int_eq(io->ops->link(io, "none", second, "other"), -ENOENT);
+    ck_assert_int_eq(io->ops->unlink(io, "file"), 0);
+    ck_assert_uint_eq(links_of(file), 1);
+    ck_assert_int_eq(second->ops->unlink(second, "copy"), 0);
+    ck_assert_uint_eq(links_of(file), 0);
+    second->ops->destroy(second);
+    io_close(file);
+}
+END_IO_TEST
+
+START_IO_TEST(a_file_that_was_replaced_has_no_name)
+{
+    struct io_file *file = create_file("file");
+
+    put_file("new", 1, 'n');
+    ck_assert_int_eq(io->ops->rename(io, "new", "file"), 0);
+    ck_assert_uint_eq(links_of(file), 0);
+    io_close(file);
+}
+END_IO_TEST
+
+START_IO_TEST(a_clone_is_a_file_of_its_own_or_nothing)
+{
+    struct io_file *file = create_file("file");
+    struct io *second = second_directory();
+    int error;
+
+    write_durably(file, 0, 'o');
+    error = io->ops->clone(io, "file", second, "copy");
+    if (error == 0) {
+        write_durably(file, 0, 'n');
+        expect_bytes("second/copy", 0, BLOCK_BYTES, 'o');
+        expect_bytes("second/copy", BLOCK_BYTES, FILE_BYTES - BLOCK_BYTES, 0);
+        ck_assert_int_eq(io->ops->clone(io, "file", second, "copy"), -EEXIST);
+        expect_bytes("second/copy", 0, BLOCK_BYTES, 'o');
+    } else {
+        skip("a_clone_is_a_file_of_its_own_or_nothing", "the file system shares no blocks between files");
+        ck_assert_int_eq(error, -EOPNOTSUPP);
+        ck_assert_int_ne(access(path_of("second/copy"), F_OK), 0);
+    }
+    ck_assert_uint_eq(links_of(file), 1);
+    ck_assert_int_eq(io->ops->clone(io, "none", second, "other"), -ENOENT);
+    ck_assert_int_ne(access(path_of("second/other"), F_OK), 0);
+    second->ops->destroy(second);
+    io_close(file);
+}
+END_IO_TEST
+
+START_IO_TEST(nothing_is_linked_to_where_it_cannot_be)
+{
+    static const struct io_ops unknown;
+    static const char *const names[] = { "", ".", "..", "a/b", "/etc/hostname", "../file", "file/" };
+    struct io foreign = { .ops = &unknown };
+
+    put_file("file", 1, 'f');
+    ck_assert_int_eq(io->ops->link(io, "file", &foreign, "copy"), -EXDEV);
+    ck_assert_int_eq(io->ops->clone(io, "file", &foreign, "copy"), -EXDEV);
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        ck_assert_int_eq(io->ops->link(io, "file", io, names[i]), -EINVAL);
+        ck_assert_int_eq(io->ops->link(io, names[i], io, "copy"), -EINVAL);
+        ck_assert_int_eq(io->ops->clone(io, "file", io, names[i]), -EINVAL);
+        ck_assert_int_eq(io->ops->clone(io, names[i], io, "copy"), -EINVAL);
+    }
+    ck_assert_int_ne(access(path_of("copy"), F_OK), 0);
+}
+END_IO_TEST
+
+static int link_to_another_file_system(void)
+{
+    struct io *first = io;
+
+    if (!mount_over_directory("tmpfs", NULL))
+        return CANNOT_RUN;
+    EXPECT(create_io_in_child() == 0);
+    EXPECT(first->ops->link(first, "file", io, "copy") == -EXDEV);
+    EXPECT(first->ops->clone(first, "file", io, "copy") < 0);
+    EXPECT(access(path_of("copy"), F_OK) != 0);
+    return 0;
+}
+
+START_IO_TEST(no_link_leads_to_another_file_system)
+{
+    put_file("file", 1, 'f');
+    expect_success_or_skip(run_child(link_to_another_file_system), "no_link_leads_to_another_file_system",
+                           "no right to mount");
+}
+END_IO_TEST
+
 /* ---- time and chance --------------------------------------------------------------------------- */
 
 static int64_t clock_ns(clockid_t clock)
@@ -1189,6 +1860,10 @@ Suite *io_suite(void)
     ADD(tests, memory_that_cannot_be_registered_is_written_all_the_same);
     ADD(tests, a_direct_read_does_not_look_behind_a_ragged_end);
     ADD(tests, allocate_reserves_space_without_fallocate_as_well);
+    ADD(tests, allocate_writes_the_zeros_where_the_device_does_not);
+    ADD(tests, allocate_writes_nothing_that_the_device_has_written);
+    ADD(tests, sync_data_does_not_write_times);
+    ADD(tests, a_view_can_be_used_where_it_cannot_be_prefetched);
 #else
     fprintf(stderr, "SKIP io: what the kernel may refuse: built without libseccomp\n");
 #endif
@@ -1201,10 +1876,22 @@ Suite *io_suite(void)
     ADD(tests, a_forked_child_does_not_keep_what_the_parent_closed_locked);
 
     tests = add_case(suite, "locks and shared pages");
-    ADD(tests, a_lock_is_seen_by_others_until_its_file_is_closed);
-    ADD(tests, a_lock_is_seen_by_other_processes);
-    ADD(tests, a_lock_ends_with_its_process);
+    ADD(tests, a_lock_is_seen_by_others_until_it_is_given_back);
+    ADD(tests, shared_locks_keep_out_exclusive_ones_only);
+    ADD(tests, the_two_locks_do_not_know_each_other);
+    ADD(tests, locks_are_seen_by_other_processes);
+    ADD(tests, locks_end_with_their_process);
     ADD(tests, a_mapped_page_is_shared_between_two_opens);
+
+    tests = add_case(suite, "views");
+    ADD(tests, a_view_shows_what_is_written);
+    ADD(tests, prefetch_says_what_is_missing);
+    ADD(tests, what_a_view_has_lost_looks_like_zeros);
+    ADD(tests, a_forked_child_may_look_as_well);
+    ADD(tests, there_may_be_hundreds_of_views);
+    ADD(tests, threads_may_come_and_go_with_views);
+    ADD(tests, a_foreign_fault_has_its_default_action);
+    ADD(tests, a_foreign_fault_goes_to_the_handler_that_was_there);
 
     tests = add_case(suite, "open");
     ADD(tests, create_needs_a_new_name_and_open_an_old_one);
@@ -1214,17 +1901,23 @@ Suite *io_suite(void)
     ADD(tests, only_regular_files_are_opened);
     ADD(tests, create_names_what_is_wrong_with_the_directory);
     ADD(tests, a_renamed_directory_stays_open);
+    ADD(tests, the_same_directory_can_be_had_again);
     ADD(tests, every_descriptor_is_close_on_exec_and_is_closed_in_the_end);
 
     tests = add_case(suite, "bytes");
     ADD(tests, a_read_is_short_only_at_the_end_of_the_file);
     ADD(tests, a_plain_write_is_whole_or_an_error);
-    ADD(tests, allocate_extends_and_reserves_and_never_shortens);
+    ADD(tests, allocate_extends_and_never_shortens);
 
     tests = add_case(suite, "directory");
     ADD(tests, list_names_every_file_once);
     ADD(tests, list_ends_when_it_is_told_to);
     ADD(tests, rename_replaces_and_unlink_removes);
+    ADD(tests, a_link_is_a_second_name);
+    ADD(tests, a_file_that_was_replaced_has_no_name);
+    ADD(tests, a_clone_is_a_file_of_its_own_or_nothing);
+    ADD(tests, nothing_is_linked_to_where_it_cannot_be);
+    ADD(tests, no_link_leads_to_another_file_system);
 
     tests = add_case(suite, "time and chance");
     ADD(tests, time_is_the_wall_clock_and_sleep_is_not_cut_short);

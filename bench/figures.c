@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The list of all figures, and the little arithmetic that is the same for each. */
+#include "figures.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#define FIELD(member)                                                                                        \
+    {                                                                                                        \
+#member, offsetof(struct figures, member)                                                            \
+    }
+const struct figure_field figure_fields[] = {
+    FIELD(seconds),
+    FIELD(appends),
+    FIELD(rate),
+    FIELD(mb_per_s),
+    FIELD(mean_us),
+    FIELD(p50_us),
+    FIELD(p99_us),
+    FIELD(p999_us),
+    FIELD(max_us),
+    FIELD(p99_over_p50),
+    FIELD(cpu_us_per_append),
+    FIELD(appends_per_sync),
+    FIELD(framing_per_append),
+    FIELD(record_overhead),
+    FIELD(rewrite_per_sync),
+    FIELD(rolls),
+    FIELD(roll_waits),
+    FIELD(recycled),
+    FIELD(device_bytes_per_written),
+    FIELD(device_writes_per_sync),
+    FIELD(resident_growth),
+    FIELD(allocations_per_append),
+    FIELD(writer_p50_us),
+};
+#define FIELDS (sizeof(figure_fields) / sizeof(figure_fields[0]))
+const size_t figure_field_count = FIELDS;
+_Static_assert(FIELDS == sizeof(struct figures) / sizeof(double), "each figure has its name here");
+
+struct figures figures_unknown(void)
+{
+    struct figures figures;
+    for (size_t i = 0; i < FIELDS; i++)
+        figure_set(&figures, figure_fields[i].offset, NAN);
+    return figures;
+}
+
+double per(double value, double count)
+{
+    return count > 0 ? value / count : NAN;
+}
+
+void figures_set_latencies(struct figures *figures, const struct histogram *histogram)
+{
+    figures->mean_us = per((double)histogram->sum_ns, (double)histogram->count) / 1e3;
+    figures->p50_us = histogram_percentile(histogram, 0.50) / 1e3;
+    figures->p99_us = histogram_percentile(histogram, 0.99) / 1e3;
+    figures->p999_us = histogram_percentile(histogram, 0.999) / 1e3;
+    figures->max_us = (double)histogram->largest_ns / 1e3;
+    figures->p99_over_p50 = per(figures->p99_us, figures->p50_us);
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double median_of(double *values, size_t count)
+{
+    size_t known = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!isnan(values[i]))
+            values[known++] = values[i];
+    }
+    if (known == 0)
+        return NAN;
+    qsort(values, known, sizeof(*values), compare_doubles);
+    return known % 2 ? values[known / 2] : (values[known / 2 - 1] + values[known / 2]) / 2;
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A store as the studies of reading see it: records 1, 2, ... are put in once, and read again from one end to
+ * the other, or one by one.
+ *
+ * Those of other libraries are in the peer_*.c of their library.
+ */
+#ifndef STORE_H
+#define STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "workload.h"
+
+struct store_plan {
+    char dir[4096]; /* the store's own: exists, and is empty before fill() */
+    uint64_t records;
+    uint32_t record_bytes;
+    struct payload payload;
+};
+
+/* What record `number` is made of. */
+static inline const unsigned char *plan_record(const struct store_plan *plan, uint64_t number)
+{
+    /* Odd, so that consecutive records begin at different places. */
+    return plan->payload.bytes + number * 7919u % (PAYLOAD_SPREAD / 8) * 8;
+}
+/* The first bytes of a record, as far as there are 8: whoever has read it right knows them. */
+static inline uint64_t record_mark(const void *data, size_t size)
+{
+    uint64_t mark = 0;
+    memcpy(&mark, data, size < sizeof(mark) ? size : sizeof(mark));
+    return mark;
+}
+
+/* What came out of a replay. */
+struct tally {
+    uint64_t records;
+    uint64_t bytes; /* of payload */
+    uint64_t marks; /* their sum */
+};
+static inline void tally_add(struct tally *tally, const void *data, size_t size)
+{
+    tally->records++;
+    tally->bytes += size;
+    tally->marks += record_mark(data, size);
+}
+
+/* What get() has found. */
+struct found {
+    uint64_t number;
+    uint64_t mark;
+};
+
+/* Results are 0 or a negative error; explain() makes words of it. */
+struct store {
+    const char *folder; /* stores of the same folder read what one of them has put there */
+    bool is_floor;      /* reads the bytes and knows no records: nothing is tallied */
+    int (*fill)(const struct store_plan *plan); /* on the disk when it returns, and closed */
+    int (*open)(const struct store_plan *plan, void **ret_state);
+    int (*replay)(void *state, struct tally *tally); /* every record, from the first */
+    int (*get)(void *state, uint64_t number, struct found *ret_found);
+    void (*close)(void *state);
+    const char *(*explain)(int error);
+};
+
+extern const struct store store_twinlog_mmap, store_twinlog_pread, store_twinlog_time;
+extern const struct store store_disk_direct, store_disk_buffered, store_bare;
+extern const struct store store_bdb, store_rocksdb, store_rocksdb_wal, store_lmdb;
+
+int twinlog_fill(const struct store_plan *plan);
+
+#endif

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What several studies need. */
+#include "study.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "clock.h"
+
+int time_operations(const struct limits *limits, int (*operate)(void *context, uint64_t turn), void *context,
+                    struct figures *ret_figures)
+{
+    struct figures figures = figures_unknown();
+    struct histogram histogram;
+    uint64_t start_ns = now_ns() + (uint64_t)(limits->warmup_seconds * 1e9);
+    uint64_t end_ns = start_ns + (uint64_t)(limits->seconds * 1e9);
+    uint64_t began_ns = now_ns(), turn = 0;
+
+    histogram_reset(&histogram);
+    for (; began_ns < start_ns && !round_is_interrupted(); began_ns = now_ns()) {
+        int error = operate(context, turn++);
+        if (error < 0)
+            return error;
+    }
+    start_ns = began_ns;
+    while (began_ns < end_ns) {
+        int error = operate(context, turn++);
+        uint64_t returned_ns = now_ns();
+        if (error < 0 || round_is_interrupted())
+            return error < 0 ? error : -EINTR;
+        histogram_add(&histogram, returned_ns - began_ns);
+        began_ns = returned_ns;
+    }
+    figures.seconds = (double)(began_ns - start_ns) / 1e9;
+    figures.appends = (double)histogram.count;
+    figures.rate = per(figures.appends, figures.seconds);
+    figures_set_latencies(&figures, &histogram);
+    *ret_figures = figures;
+    return 0;
+}
+
+/* They were written out before, or they would stay. */
+static int forget_file(const char *path, const struct stat *status, int kind, struct FTW *walk)
+{
+    (void)status;
+    (void)walk;
+    if (kind != FTW_F)
+        return 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    int error = posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    close(fd);
+    errno = error;
+    return error ? -1 : 0;
+}
+
+bool forget_files(const char *label, const char *dir)
+{
+    return nftw(dir, forget_file, 16, FTW_PHYS) == 0 || complain(label, dir, strerror(errno));
+}
+
+bool complain(const char *label, const char *action, const char *words)
+{
+    if (!round_is_interrupted())
+        fprintf(stderr, "twinlog-bench: %s: %s: %s\n", label, action, words);
+    return false;
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Something else than appending that is timed: several ways of doing one thing, its trials, which take turns
+ * as the contenders of appends do.
+ *
+ * What the trials work on, a log that is full or one that has crashed, takes long to make. It is made once,
+ * before the first round, for each size: the stage.
+ */
+#ifndef STUDY_H
+#define STUDY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "figures.h"
+#include "round.h"
+
+struct trial {
+    const char *label;
+    const char *what; /* one line for --list */
+    const void *way;  /* what run() does, where several trials have the same */
+    /* One turn. Says on stderr what failed; false then, and when the user interrupts. */
+    bool (*run)(void *stage, const struct trial *trial, const struct limits *limits,
+                struct figures *ret_figures);
+};
+
+struct column {
+    const char *heading;
+    size_t figure; /* offset in struct figures */
+    double scale;  /* 0 = 1 */
+};
+
+#define MAX_STUDY_COLUMNS 8
+struct study {
+    const char *point;          /* what the sizes of its workloads count, "segments"; NULL: nothing */
+    const char *baseline;       /* label of a trial whose rate is compared with, or NULL */
+    const struct trial *trials; /* NULL label at the end */
+    struct column columns[MAX_STUDY_COLUMNS];
+
+    /* `dir` exists, is empty and stays until after clear_stage(). */
+    bool (*set_stage)(const struct study *study, const char *dir, const struct workload *workload,
+                      const struct limits *limits, void **ret_stage);
+    void (*clear_stage)(void *stage);
+};
+
+extern const struct study study_replay_hot, study_replay_cold, study_seek;
+extern const struct study study_open, study_follow, study_state;
+
+/* Calls `operate` again and again and takes the time of each call: limits->seconds long, after the warm-up.
+ * `turn` counts the calls. The first error of a call, -EINTR after an interrupt, or 0. */
+int time_operations(const struct limits *limits, int (*operate)(void *context, uint64_t turn), void *context,
+                    struct figures *ret_figures);
+
+/* The pages of all files in `dir` leave the page cache, as if the machine had been off, and nobody else's do;
+ * what the file system knows of the files stays. Complains. */
+bool forget_files(const char *label, const char *dir);
+
+/* Says on stderr what went wrong with whom, and returns false. */
+bool complain(const char *label, const char *action, const char *words);
+
+#endif

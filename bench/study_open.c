@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The study of opening after a crash, by number of segments.
+ *
+ * A stage is two logs of segments that are sparse files with ten records each. In one of them the active segment is
+ * then filled to a half, which is what an opening has to walk through. Every writer is a child process that ends
+ * without closing the log, so each opening comes after a crash; it leaves one record more behind. The time is
+ * that of one call in a new process.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <twinlog.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "study.h"
+
+#define SEGMENT_BYTES (UINT64_C(64) << 20)
+#define RECORDS_A_SEGMENT 10u
+#define RECORD_BYTES 4096u
+#define HALF_RECORDS (SEGMENT_BYTES / 2 / RECORD_BYTES)
+
+/* What a child tells, in memory that both have. */
+struct answer {
+    int error;
+    uint64_t ns;
+    uint64_t last_lsn;
+};
+
+struct crashed_log {
+    char dir[2048];
+    uint64_t last_lsn; /* durable when its writer died */
+};
+
+struct stage {
+    uint64_t segments;
+    struct crashed_log few, half; /* records in the active segment */
+    struct answer *answer;
+};
+
+/* Runs it in a child and waits for its end; its error, if the child lived to tell. */
+static int run_in_child(struct stage *stage, int (*work)(struct stage *stage, const char *dir),
+                        const char *dir)
+{
+    int status;
+    *stage->answer = (struct answer){ .error = -ECHILD };
+    pid_t child = fork();
+    if (child < 0)
+        return -errno;
+    if (child == 0) {
+        stage->answer->error = work(stage, dir);
+        _exit(0);
+    }
+    while (waitpid(child, &status, 0) < 0) {
+        if (errno != EINTR)
+            return -errno;
+    }
+    return stage->answer->error;
+}
+
+/* ---- the crashes ------------------------------------------------------------------------------- */
+
+static int open_log(const char *dir, uint64_t segment_records, struct twinlog **ret_log)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    options.segment_bytes = SEGMENT_BYTES;
+    options.segment_records = segment_records;
+    options.prepare = TWINLOG_PREPARE_SPARSE;
+    return twinlog_open(dir, &options, ret_log);
+}
+
+static int append_many(struct twinlog *log, uint64_t records)
+{
+    static const unsigned char record[RECORD_BYTES];
+    int error = 0;
+    for (uint64_t i = 0; i < records && error == 0; i++)
+        error = twinlog_enqueue(log, record, sizeof(record), NULL);
+    return error ? error : twinlog_sync(log);
+}
+
+static uint64_t count_segments(struct twinlog *log)
+{
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    twinlog_stat(log, &stat);
+    return stat.segments;
+}
+
+static int make_segments(struct stage *stage, const char *dir)
+{
+    struct twinlog *log;
+    int error = open_log(dir, RECORDS_A_SEGMENT, &log);
+    while (error == 0 && count_segments(log) < stage->segments)
+        error = append_many(log, RECORDS_A_SEGMENT);
+    if (error == 0)
+        stage->answer->last_lsn = twinlog_durable_lsn(log);
+    return error;
+}
+
+static int fill_half(struct stage *stage, const char *dir)
+{
+    struct twinlog *log;
+    int error = open_log(dir, 0, &log);
+    if (error == 0)
+        error = append_many(log, HALF_RECORDS);
+    if (error == 0)
+        stage->answer->last_lsn = twinlog_durable_lsn(log);
+    return error;
+}
+
+static bool make_crashed(struct stage *stage, const char *dir, const char *name, bool is_half,
+                         struct crashed_log *log)
+{
+    snprintf(log->dir, sizeof(log->dir), "%s/%s", dir, name);
+    int error = run_in_child(stage, make_segments, log->dir);
+    if (error == 0 && is_half)
+        error = run_in_child(stage, fill_half, log->dir);
+    log->last_lsn = stage->answer->last_lsn;
+    return error == 0 || complain("twinlog", "write", twinlog_strerror(error));
+}
+
+static void clear_stage(void *state)
+{
+    struct stage *stage = state;
+    if (stage->answer)
+        munmap(stage->answer, sizeof(*stage->answer));
+    free(stage);
+}
+
+static bool set_stage(const struct study *study, const char *dir, const struct workload *workload,
+                      const struct limits *limits, void **ret_stage)
+{
+    (void)limits;
+    struct stage *stage = calloc(1, sizeof(*stage));
+    if (!stage)
+        return complain(study->point, "memory", strerror(ENOMEM));
+    *ret_stage = stage;
+    stage->segments = workload->sizes.max_bytes;
+    void *shared =
+        mmap(NULL, sizeof(*stage->answer), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED)
+        return complain(study->point, "memory", strerror(errno));
+    stage->answer = shared;
+    return make_crashed(stage, dir, "few", false, &stage->few) &&
+           make_crashed(stage, dir, "half", true, &stage->half);
+}
+
+/* ---- what is timed ----------------------------------------------------------------------------- */
+
+/* A process that opens the log, appends to it, and is gone. */
+static int reopen(struct stage *stage, const char *dir)
+{
+    struct twinlog *log;
+    uint64_t began_ns = now_ns();
+    int error = open_log(dir, 0, &log);
+    stage->answer->ns = now_ns() - began_ns;
+    if (error)
+        return error;
+    stage->answer->last_lsn = twinlog_last_lsn(log);
+    return append_many(log, 1);
+}
+
+static int read_first(struct stage *stage, const char *dir)
+{
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    uint64_t began_ns = now_ns(), first_lsn;
+    int error = twinlog_reader_open(dir, NULL, &reader);
+    if (error)
+        return error;
+    int rc = twinlog_reader_next(reader, &record);
+    stage->answer->ns = now_ns() - began_ns;
+    if (rc <= 0)
+        return rc < 0 ? rc : -ENODATA;
+    return twinlog_reader_range(reader, &first_lsn, &stage->answer->last_lsn);
+}
+
+static int inspect(struct stage *stage, const char *dir)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    uint64_t began_ns = now_ns();
+    int error = twinlog_inspect(dir, &inspection);
+    stage->answer->ns = now_ns() - began_ns;
+    stage->answer->last_lsn = inspection.last_lsn;
+    return error;
+}
+
+struct way {
+    int (*work)(struct stage *stage, const char *dir);
+    bool is_half, is_cold;
+};
+
+static bool open_again(void *state, const struct trial *trial, const struct limits *limits,
+                       struct figures *ret_figures)
+{
+    struct stage *stage = state;
+    const struct way *way = trial->way;
+    struct crashed_log *log = way->is_half ? &stage->half : &stage->few;
+    struct histogram histogram;
+
+    histogram_reset(&histogram);
+    for (uint64_t i = 0; i < limits->count; i++) {
+        if (way->is_cold && !forget_files(trial->label, log->dir))
+            return false;
+        int error = run_in_child(stage, way->work, log->dir);
+        if (error)
+            return complain(trial->label, "open", twinlog_strerror(error));
+        if (stage->answer->last_lsn < log->last_lsn)
+            return complain(trial->label, "open", "acknowledged records are missing");
+        histogram_add(&histogram, stage->answer->ns);
+        if (round_is_interrupted())
+            return false;
+    }
+    *ret_figures = figures_unknown();
+    ret_figures->appends = (double)histogram.count;
+    figures_set_latencies(ret_figures, &histogram);
+    return true;
+}
+
+static const struct way reopens = { reopen, false, false };
+static const struct way reopens_half = { reopen, true, false };
+static const struct way reopens_cold = { reopen, false, true };
+static const struct way reads = { read_first, false, false };
+static const struct way reads_half = { read_first, true, false };
+static const struct way inspects = { inspect, false, false };
+
+static const struct trial open_trials[] = {
+    { "open", "twinlog_open()", &reopens, open_again },
+    { "open, half full", "the same with half of the active segment to walk through", &reopens_half,
+      open_again },
+    { "open, cold", "the same with the log's files out of the page cache", &reopens_cold, open_again },
+    { "reader", "twinlog_reader_open() and the first record", &reads, open_again },
+    { "reader, half full", "the same with half of the active segment to walk through", &reads_half,
+      open_again },
+    { "inspect", "twinlog_inspect()", &inspects, open_again },
+    { NULL, NULL, NULL, NULL },
+};
+
+#define FIGURE(member) offsetof(struct figures, member)
+const struct study study_open = {
+    .point = "segments",
+    .trials = open_trials,
+    .columns = {
+        { "median ms", FIGURE(p50_us), 0.001 },
+        { "longest ms", FIGURE(max_us), 0.001 },
+    },
+    .set_stage = set_stage,
+    .clear_stage = clear_stage,
+};

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Looking at a mapped file is not reading it: a page that the file no longer has, because somebody made it
+ * shorter, or that the disk can't deliver, is no error code but a SIGBUS for the thread that looks.
+ *
+ * The first view installs a handler. For a fault in a view it puts a page of zeros in the place and marks the
+ * view; the thread goes on, finds zeros where its checksums don't expect any, and asks. Every other SIGBUS
+ * gets what it would have got without us: the handler that was there before, or the default. A handler that
+ * somebody installs later replaces ours, unless it passes on what it doesn't know.
+ *
+ * The handler can't take a lock, so the views are in a fixed table of slots, each with a version. A slot that
+ * changes while the handler looks at it belongs to somebody else's view: nobody looks into a view that is
+ * being added or removed.
+ *
+ * What this can't help: a thread that blocks SIGBUS. The kernel then ends the process without asking.
+ */
+#define _GNU_SOURCE
+#include "io/guard.h"
+
+#include "base/base.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define SLOTS 1024u
+
+enum slot_state {
+    SLOT_FREE,
+    SLOT_CHANGING,
+    SLOT_USED,
+    SLOT_STATES = 4, /* the version of a slot whose view is removed is the next multiple */
+};
+
+/* All [atomic: the version is read before and after the rest]. */
+static struct slot {
+    _Atomic uint64_t version; /* modulo SLOT_STATES: its state */
+    _Atomic uintptr_t start, end;
+    atomic_bool is_hit;
+} slots[SLOTS];
+
+static atomic_bool is_any_hit; /* spares the search as long as nothing ever happened */
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static bool is_installed;         /* [const after once] */
+static uintptr_t page_bytes;      /* [const after once] */
+static struct sigaction previous; /* [const after once] */
+
+/* The one whose view this address is in. Runs in the handler, too. */
+static struct slot *slot_of(uintptr_t address)
+{
+    for (struct slot *slot = slots; slot < slots + SLOTS; slot++) {
+        uint64_t version = atomic_load(&slot->version);
+        if (version % SLOT_STATES == SLOT_USED && atomic_load(&slot->start) <= address &&
+            address < atomic_load(&slot->end) && atomic_load(&slot->version) == version)
+            return slot;
+    }
+    return NULL;
+}
+
+/* ---- the handler ------------------------------------------------------------------------------- */
+
+static bool is_missing_page(const siginfo_t *info)
+{
+    return info->si_code == BUS_ADRERR || info->si_code == BUS_MCEERR_AR;
+}
+
+/* mmap() is not on the list of what a handler may call, but on Linux it is a bare system call. */
+static bool put_zeros(const siginfo_t *info)
+{
+    uintptr_t address = (uintptr_t)info->si_addr;
+    struct slot *slot = is_missing_page(info) ? slot_of(address) : NULL;
+
+    if (!slot)
+        return false;
+    atomic_store(&slot->is_hit, true); /* before anybody sees the zeros */
+    atomic_store(&is_any_hit, true);
+    return mmap((void *)align_down(address, page_bytes), page_bytes, PROT_READ,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
+}
+
+/* Once more, with nobody to handle it: the kernel ends the process as if we had never been there. */
+static void die_of(int number, siginfo_t *info)
+{
+    struct sigaction none = { .sa_handler = SIG_DFL };
+
+    sigaction(number, &none, NULL);
+    syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), number, info);
+}
+
+static void pass_on(int number, siginfo_t *info, void *context)
+{
+    bool is_from_kernel = info->si_code > 0;
+
+    if (previous.sa_flags & SA_SIGINFO)
+        previous.sa_sigaction(number, info, context);
+    else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN)
+        previous.sa_handler(number);
+    else if (previous.sa_handler == SIG_DFL || is_from_kernel) /* a fault can't be ignored */
+        die_of(number, info);
+}
+
+static void on_sigbus(int number, siginfo_t *info, void *context)
+{
+    int error = errno;
+
+    if (!put_zeros(info))
+        pass_on(number, info, context);
+    errno = error;
+}
+
+/* With the mask and the flags of the handler before, so that passing on is like being called by the kernel. */
+static void install(void)
+{
+    struct sigaction action;
+
+    page_bytes = (uintptr_t)sysconf(_SC_PAGESIZE);
+    if (sigaction(SIGBUS, NULL, &previous) < 0)
+        return;
+    action = previous;
+    action.sa_sigaction = on_sigbus;
+    action.sa_flags = (previous.sa_flags & ~(int)SA_RESETHAND) | SA_SIGINFO | SA_ONSTACK;
+    is_installed = sigaction(SIGBUS, &action, NULL) == 0;
+}
+
+/* ---- the views --------------------------------------------------------------------------------- */
+
+static bool claim(struct slot *slot)
+{
+    uint64_t version = atomic_load(&slot->version);
+
+    return version % SLOT_STATES == SLOT_FREE &&
+           atomic_compare_exchange_strong(&slot->version, &version, version + SLOT_CHANGING - SLOT_FREE);
+}
+
+int twl_guard_add(const unsigned char *bytes, size_t size)
+{
+    pthread_once(&once, install);
+    for (struct slot *slot = slots; is_installed && slot < slots + SLOTS; slot++) {
+        if (!claim(slot))
+            continue;
+        atomic_store(&slot->start, (uintptr_t)bytes);
+        atomic_store(&slot->end, align_up((uintptr_t)bytes + size, page_bytes));
+        atomic_store(&slot->is_hit, false);
+        atomic_fetch_add(&slot->version, SLOT_USED - SLOT_CHANGING);
+        return 0;
+    }
+    return -ENOTSUP;
+}
+
+void twl_guard_remove(const unsigned char *bytes)
+{
+    struct slot *slot = slot_of((uintptr_t)bytes);
+
+    ASSERT(slot);
+    atomic_fetch_add(&slot->version, SLOT_STATES - SLOT_USED);
+}
+
+bool twl_guard_is_hit(const unsigned char *bytes)
+{
+    struct slot *slot = atomic_load(&is_any_hit) ? slot_of((uintptr_t)bytes) : NULL;
+
+    return slot && atomic_load(&slot->is_hit);
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Views of files that may be looked at without fear of SIGBUS. See guard.c. */
+#ifndef TWL_GUARD_H
+#define TWL_GUARD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* From now on a page of this mapping that can't be had looks like zeros. -ENOTSUP: the table is full, or there
+ * is no handler to be had. */
+int twl_guard_add(const unsigned char *bytes, size_t size);
+/* Before it is unmapped. */
+void twl_guard_remove(const unsigned char *bytes);
+
+/* Has that happened to the view that begins here? One load as long as it never happened to any. */
+bool twl_guard_is_hit(const unsigned char *bytes);
+
+#endif

@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A copy of a log in another directory, taken beside its writer.
+ *
+ *     an empty file "state"    from here on whoever opens the directory is refused
+ *     the segments             oldest first: sealed ones linked, else cloned, else copied; the newest one copied
+ *                              as far as it is durable, with space for the rest of it
+ *     the state file           makes it a log
+ *
+ * each durable before the next. A segment is held while it is linked or copied, so nobody gives it another life;
+ * and a file with two names never gets one, so what is linked never changes. The newest segment of the copy is
+ * never a link: whoever opens the copy goes on in it. One that was left and is not sealed yet is copied, because
+ * its footer is still to be written.
+ *
+ * Beside a writer segments may be trimmed or cut off before their turn comes. Then all of it is done again with
+ * what is there now. Trims come from the oldest segment, as the copy does, so they have to overtake it.
+ */
+#include "log/log.h"
+
+#include "log/view.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define VIEWS 10u
+#define CHUNK_BYTES (1024u * 1024)
+
+struct backup {
+    struct io *io, *to;
+    const struct twinlog_backup_options *options;
+    struct twinlog_backup_result result;
+    unsigned char *chunk;
+    struct cursor cursor;
+
+    struct log_view view;
+    uint64_t limit_lsn; /* newest record of the copy */
+    size_t last;        /* in the set, the newest segment of the copy */
+    size_t made;        /* so many segments of the set have a file in the copy, the last one maybe in part */
+    struct position position; /* what the next segment has to continue; next_lsn 0 = unknown */
+    uint64_t done_bytes, total_bytes;
+};
+
+static void show_progress(struct backup *b, uint64_t bytes)
+{
+    b->done_bytes += bytes;
+    if (b->options->progress)
+        b->options->progress(b->options->context, b->done_bytes, b->total_bytes);
+}
+
+/* ---- where the copy ends ----------------------------------------------------------------------- */
+
+static bool is_read_only(int error)
+{
+    return error == -EROFS || error == -EINVAL || error == -EACCES;
+}
+
+/* Without a writer: what recovery finds. It may be in the page cache only; the copy must not know more than
+ * the log does after a power cut. */
+static int sync_newest(struct backup *b, size_t index)
+{
+    struct segment segment;
+    int rc = twl_view_open_segment(b->io, &b->view.set.entries[index], &segment);
+    if (rc < 0)
+        return rc;
+    rc = io_sync(segment.file);
+    twl_segment_close(&segment);
+    if (rc == 0)
+        rc = b->io->ops->sync_dir(b->io);
+    return is_read_only(rc) ? 0 : rc;
+}
+
+static int find_end_alone(struct backup *b)
+{
+    struct recovery recovery;
+    int rc = twl_recover(b->io, &b->view.set, NULL, &recovery);
+    if (rc < 0)
+        return rc;
+    b->limit_lsn = recovery.position.next_lsn - 1;
+    b->last = recovery.index;
+    /* begun by a group that was torn: in the copy there is nothing of it */
+    if (recovery.last_group == 0 && b->view.set.entries[b->last].header.start_lsn == 0 && b->last > 0)
+        b->last--;
+    return sync_newest(b, recovery.index);
+}
+
+static int find_end_beside_writer(struct backup *b)
+{
+    struct segment_set *set = &b->view.set;
+    int rc = twl_view_find_durable(b->io, &b->view, &b->limit_lsn);
+    for (b->last = set->begun - 1; rc == 0 && b->last > 0; b->last--) {
+        struct segment_entry *entry = &set->entries[b->last];
+        rc = twl_segment_look(b->io, entry);
+        if (entry->header.start_lsn > 0 || entry->first_lsn <= b->limit_lsn)
+            break;
+    }
+    return rc;
+}
+
+static int find_end(struct backup *b)
+{
+    int rc = b->view.has_writer ? find_end_beside_writer(b) : find_end_alone(b);
+    b->total_bytes = 0;
+    for (size_t i = 0; rc == 0 && i <= b->last; i++)
+        b->total_bytes += b->view.set.entries[i].header.bytes;
+    return rc;
+}
+
+/* ---- a file of the copy ------------------------------------------------------------------------ */
+
+static int copy_range(struct backup *b, struct io_file *from, struct io_file *to, uint64_t at, uint64_t end)
+{
+    int rc = 0;
+    while (rc == 0 && at < end) {
+        size_t want = (size_t)min_u64(CHUNK_BYTES, end - at), size;
+        rc = io_read(from, b->chunk, want, at, &size);
+        if (rc == 0)
+            rc = size == want ? io_write_at(to, b->chunk, want, at) : TWINLOG_ECORRUPT;
+        show_progress(b, want);
+        at += want;
+    }
+    return rc;
+}
+
+/* The same segment, in this life, under that name in the copy; durable but for its name. */
+static int check_file(struct backup *b, const struct segment *segment, struct segment *ret_copy)
+{
+    struct segment copy;
+    int rc = twl_segment_open_valid(b->to, segment->name, &copy);
+    if (rc < 0)
+        return rc;
+    if (copy.header.segment_id != segment->header.segment_id || copy.file_bytes < copy.header.bytes)
+        rc = TWINLOG_ECORRUPT;
+    if (rc == 0)
+        rc = io_sync(copy.file);
+    if (rc < 0)
+        twl_segment_close(&copy);
+    else
+        *ret_copy = copy;
+    return rc;
+}
+
+/* Every record of the copy, to the end that the original has. */
+static int check_records(struct backup *b, const struct segment *copy, struct position position,
+                         uint64_t data_end, uint32_t chain)
+{
+    struct cursor *cursor = &b->cursor;
+    int rc = 1;
+    twl_cursor_begin(cursor, copy, position);
+    for (uint64_t end = SEGMENT_DATA_OFFSET; rc > 0 && end != data_end; end = cursor->offset)
+        rc = twl_cursor_accept_group(cursor);
+    if (rc < 0)
+        return rc;
+    return rc > 0 && cursor->position.chain == chain ? 0 : TWINLOG_ECORRUPT;
+}
+
+/* Where the bytes of a segment are that count. */
+struct extent {
+    uint64_t data_end;    /* groups, from the start of the file up to here */
+    uint64_t index_start; /* index and footer, from here to its end; or the end, if it has none */
+    uint32_t chain;       /* of the last group */
+};
+
+static int copy_file(struct backup *b, const struct segment *segment, struct position position,
+                     const struct extent *extent)
+{
+    struct segment copy;
+    struct io_file *file;
+    uint64_t bytes = segment->header.bytes;
+    int rc = io_open(b->to, segment->name, IO_CREATE, &file);
+    if (rc < 0)
+        return rc;
+    rc = io_allocate(file, bytes, IO_ALLOCATE_SPACE);
+    if (rc == 0)
+        rc = copy_range(b, segment->file, file, 0, extent->data_end);
+    if (rc == 0)
+        rc = copy_range(b, segment->file, file, extent->index_start, bytes);
+    io_close(file);
+    if (rc == 0)
+        rc = check_file(b, segment, &copy);
+    if (rc < 0)
+        return rc;
+    rc = check_records(b, &copy, position, extent->data_end, extent->chain);
+    twl_segment_close(&copy);
+    b->result.copied_bytes += bytes;
+    show_progress(b, extent->index_start - extent->data_end);
+    return rc;
+}
+
+/* ---- sealed segments --------------------------------------------------------------------------- */
+
+/* Errors by which a system says that it does not do this, here or at all. */
+static bool is_refusal(int error)
+{
+    return error == -EXDEV || error == -EPERM || error == -EACCES || error == -EOPNOTSUPP ||
+           error == -ENOSYS || error == -ENOTTY || error == -EINVAL || error == -EMLINK;
+}
+
+/* 1 = done, 0 = not possible here. */
+static int share_by(struct backup *b, const struct segment *segment,
+                    int (*share)(struct io *io, const char *name, struct io *to, const char *to_name),
+                    uint64_t *shared_bytes)
+{
+    struct segment copy;
+    int rc = share(b->io, segment->name, b->to, segment->name);
+    if (is_refusal(rc))
+        return 0;
+    if (rc == 0)
+        rc = check_file(b, segment, &copy);
+    if (rc < 0) /* -ENOENT: the name is gone, though the file is held */
+        return rc == -ENOENT ? -EAGAIN : rc;
+    twl_segment_close(&copy);
+    *shared_bytes += segment->header.bytes;
+    show_progress(b, segment->header.bytes);
+    return 1;
+}
+
+static int share_file(struct backup *b, const struct segment *segment)
+{
+    if (b->options->flags & TWINLOG_BACKUP_COPY)
+        return 0;
+    int rc = share_by(b, segment, b->io->ops->link, &b->result.linked_bytes);
+    return rc != 0 ? rc : share_by(b, segment, b->io->ops->clone, &b->result.cloned_bytes);
+}
+
+/* The cursor stands in front of its first group. */
+static int back_up_sealed(struct backup *b, const struct segment *segment,
+                          const struct segment_footer *footer)
+{
+    struct position position = b->cursor.position;
+    uint64_t index_bytes = (uint64_t)footer->index_entries * INDEX_ENTRY_BYTES;
+    const struct extent extent = { .data_end = footer->data_end,
+                                   .index_start = segment->data_end - index_bytes,
+                                   .chain = footer->chain };
+    int rc = twl_cursor_enter_group(&b->cursor);
+    if (rc <= 0 || b->cursor.group.first_lsn != footer->first_lsn)
+        return rc < 0 ? rc : TWINLOG_ECORRUPT;
+    rc = share_file(b, segment);
+    if (rc == 0)
+        rc = copy_file(b, segment, position, &extent);
+    b->position =
+        (struct position){ .next_lsn = footer->last_lsn + 1, .chain = footer->chain, .epoch = footer->epoch };
+    return rc < 0 ? rc : 0;
+}
+
+/* ---- segments that are not sealed -------------------------------------------------------------- */
+
+/* Walks to the end, or to the last group that is in the copy. *ret_end is where that ends. */
+static int find_data_end(struct backup *b, uint64_t limit_lsn, uint64_t *ret_end)
+{
+    struct cursor *cursor = &b->cursor;
+    int rc;
+    *ret_end = SEGMENT_DATA_OFFSET;
+    while ((rc = twl_cursor_accept_group(cursor)) > 0) {
+        if (cursor->position.next_lsn - 1 > limit_lsn) {
+            twl_cursor_back_out(cursor);
+            return 0;
+        }
+        *ret_end = cursor->offset;
+    }
+    return rc;
+}
+
+/* Has the walk met what it had to? */
+static int check_end(const struct backup *b, size_t index, uint64_t data_end)
+{
+    const struct segment_set *set = &b->view.set;
+    uint64_t next_lsn = b->cursor.position.next_lsn;
+    bool is_empty = data_end == SEGMENT_DATA_OFFSET && set->entries[index].header.start_lsn == 0;
+    if (index < b->last)
+        return is_empty || (twl_segment_set_bound(set, index) < UINT64_MAX &&
+                            next_lsn < twl_segment_set_bound(set, index))
+                   ? TWINLOG_ECORRUPT
+                   : 0;
+    /* all before it was trimmed, and its first group is on its way to the disk */
+    if (is_empty && b->view.has_writer)
+        return -EAGAIN;
+    return !is_empty && next_lsn == b->limit_lsn + 1 ? 0 : TWINLOG_ECORRUPT;
+}
+
+static int back_up_unsealed(struct backup *b, const struct segment *segment, size_t index)
+{
+    struct position position = b->cursor.position;
+    struct extent extent = { .index_start = segment->header.bytes };
+    int rc = find_data_end(b, index == b->last ? b->limit_lsn : UINT64_MAX, &extent.data_end);
+    if (rc == 0)
+        rc = check_end(b, index, extent.data_end);
+    if (rc < 0)
+        return rc;
+    b->position = b->cursor.position;
+    extent.chain = b->position.chain;
+    return copy_file(b, segment, position, &extent);
+}
+
+static int back_up_segment(struct backup *b, size_t index)
+{
+    struct segment segment;
+    struct segment_footer footer;
+    int rc = twl_view_open_segment(b->io, &b->view.set.entries[index], &segment);
+    if (rc < 0)
+        return rc;
+    b->made = index + 1;
+    bool is_fixed = segment.header.start_lsn > 0;
+    twl_cursor_begin(&b->cursor, &segment, is_fixed ? twl_position_before(&segment) : b->position);
+    rc = index < b->last ? twl_segment_read_footer(&segment, &footer) : 0;
+    if (rc > 0)
+        rc = back_up_sealed(b, &segment, &footer);
+    else if (rc == 0)
+        rc = back_up_unsealed(b, &segment, index);
+    twl_segment_close(&segment);
+    return rc;
+}
+
+/* ---- the log ----------------------------------------------------------------------------------- */
+
+static int begin_copy(struct backup *b)
+{
+    struct io_file *file;
+    int rc = io_open(b->to, STATE_NAME, IO_CREATE, &file);
+    if (rc < 0)
+        return rc == -EEXIST ? -ENOTEMPTY : rc;
+    rc = io_sync(file);
+    io_close(file);
+    return rc < 0 ? rc : b->to->ops->sync_dir(b->to);
+}
+
+static int end_copy(struct backup *b)
+{
+    const struct segment_set *set = &b->view.set;
+    struct state *state = &b->view.state;
+    int rc = b->to->ops->sync_dir(b->to);
+    if (rc < 0)
+        return rc;
+    if (state->header.generation == 0) { /* a log of the first version of the format */
+        state->header = (struct state_header){ .generation = 1, .first_sequence = 1, .first_lsn = 1 };
+        memcpy(state->header.log_id, set->entries[0].header.log_id, LOG_ID_BYTES);
+    }
+    /* they may have moved on since the copy's end was chosen */
+    twl_state_clamp_cursors(state, set->first_lsn - 1, max_u64(b->limit_lsn, set->first_lsn - 1));
+    return twl_state_write(b->to, state);
+}
+
+static int try_once(struct backup *b)
+{
+    struct twinlog_report report;
+    int rc = twl_view_load(b->io, &b->view, &report);
+    if (rc == 0)
+        rc = find_end(b);
+    for (size_t i = 0; rc == 0 && i <= b->last; i++)
+        rc = back_up_segment(b, i);
+    return rc == 0 ? end_copy(b) : rc;
+}
+
+static void discard(struct backup *b)
+{
+    for (size_t i = 0; i < b->made; i++)
+        b->to->ops->unlink(b->to, b->view.set.entries[i].name);
+    twl_view_free(&b->view);
+    b->made = 0;
+    b->done_bytes = 0;
+    b->position = (struct position){ 0 };
+    b->result = (struct twinlog_backup_result){ .size = b->result.size };
+}
+
+static bool is_outrun(struct backup *b, int error)
+{
+    bool may_be = error == TWINLOG_ECORRUPT || error == -ENOENT;
+    return error == -EAGAIN || (may_be && b->view.set.begun > 0 && !twl_view_is_current(b->io, &b->view));
+}
+
+static int try_until_it_fits(struct backup *b)
+{
+    int rc = try_once(b);
+    for (unsigned views = 1; is_outrun(b, rc); views++) {
+        if (views == VIEWS)
+            return -EBUSY;
+        discard(b);
+        rc = try_once(b);
+    }
+    return rc;
+}
+
+static void describe(struct backup *b, struct twinlog_backup_result *ret_result)
+{
+    const struct segment_set *set = &b->view.set;
+    b->result.segments = (uint32_t)b->last + 1;
+    if (b->limit_lsn >= set->first_lsn) {
+        b->result.first_lsn = set->first_lsn;
+        b->result.last_lsn = b->limit_lsn;
+    }
+    *ret_result = b->result;
+}
+
+int twl_backup(struct io *io, struct io *to, const struct twinlog_backup_options *options,
+               struct twinlog_backup_result *ret_result)
+{
+    struct backup b = { .io = io,
+                        .to = to,
+                        .options = options,
+                        .result = { .size = ret_result->size },
+                        .chunk = aligned_alloc(BLOCK_BYTES, CHUNK_BYTES) };
+    int rc = b.chunk ? begin_copy(&b) : -ENOMEM;
+    if (rc == 0) {
+        rc = try_until_it_fits(&b);
+        if (rc == 0) {
+            describe(&b, ret_result);
+        } else {
+            discard(&b);
+            to->ops->unlink(to, STATE_NAME);
+        }
+    }
+    twl_view_free(&b.view);
+    twl_cursor_free(&b.cursor);
+    free(b.chunk);
+    io->ops->destroy(io);
+    to->ops->destroy(to);
+    return rc;
+}

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Removing from the end: cut and reset.
+ *
+ * Nothing is written over. A new segment says in its header that it starts at the LSN of the cut and which
+ * group it continues; when it is durable under its name, the cut is done, and what older segments say of
+ * that LSN and later ones is dead, whatever a crash does next (I4). A reset is a cut whose segment continues
+ * nothing. Then the writer goes on in that segment, in a new epoch.
+ */
+#include "log/handle.h"
+
+#include <errno.h>
+
+#define MOST_LSN INT64_MAX /* to begin with: from there on nobody can count to the last one */
+
+/* Where the kept part ends. */
+struct cut {
+    uint64_t next_lsn; /* of the next record */
+    uint64_t previous; /* sequence of the segment that holds the record before; 0 = nothing is kept */
+    uint32_t chain;    /* of the group that holds it */
+};
+
+/* Reads the segment up to that record. */
+static int find_group(struct twinlog *log, struct segment_set *set, uint64_t last_lsn, struct cut *cut)
+{
+    int64_t index = twl_segment_set_find(log->io, set, last_lsn);
+    if (index < 0)
+        return (int)index;
+    const struct segment_entry *entry = &set->entries[index];
+    struct segment segment;
+    int rc = twl_segment_open_valid(log->io, entry->name, &segment);
+    if (rc < 0)
+        return rc;
+    struct cursor cursor = { 0 };
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    rc = twl_cursor_seek(&cursor, entry->is_sealed ? &entry->footer : NULL, last_lsn);
+    if (rc > 0) {
+        cut->previous = entry->header.sequence;
+        cut->chain = cursor.group.checksum;
+    }
+    twl_cursor_free(&cursor);
+    twl_segment_close(&segment);
+    return rc > 0 ? 0 : rc < 0 ? rc : TWINLOG_ECORRUPT;
+}
+
+static int find_cut(struct twinlog *log, uint64_t last_lsn, struct cut *ret_cut)
+{
+    struct segment_set set;
+    *ret_cut = (struct cut){ .next_lsn = last_lsn + 1 };
+    if (last_lsn + 1 == atomic_load(&log->first_lsn))
+        return 0;
+    int rc = twl_keeper_set(log->keeper, &set);
+    if (rc < 0)
+        return rc;
+    rc = find_group(log, &set, last_lsn, ret_cut);
+    twl_segment_set_free(&set);
+    return rc;
+}
+
+static bool take_oldest(void *context, const struct kept_segment *segment)
+{
+    *(uint64_t *)context = segment->sequence;
+    return false;
+}
+
+/* The front moves when nothing was kept. A crash before this is made good by the next opening. */
+static int settle_state(void *context, struct state *state)
+{
+    const struct twinlog *log = context;
+    uint64_t first_lsn = atomic_load(&log->first_lsn), oldest;
+    bool has_moved = twl_state_clamp_cursors(state, first_lsn - 1, twinlog_durable_lsn(log));
+    int rc = twl_keeper_each(log->keeper, take_oldest, &oldest);
+    if (rc < 0)
+        return rc;
+    if (oldest > state->header.first_sequence) {
+        state->header.first_sequence = oldest;
+        state->header.first_lsn = first_lsn;
+        has_moved = true;
+    }
+    return has_moved;
+}
+
+/* The commit path stands still, and everything accepted is durable. */
+static int go_on_at(struct twinlog *log, const struct cut *cut)
+{
+    struct epoch old = log->epoch, epoch = { .number = old.number + 1 };
+    struct segment segment;
+    int rc = log->io->ops->random(log->io, &epoch.salt, sizeof(epoch.salt));
+    if (rc == 0)
+        rc = twl_keeper_restart(log->keeper, cut->next_lsn, cut->previous, cut->chain, old.number, &segment);
+    if (rc < 0)
+        return rc;
+    log->epoch = epoch;
+    if (cut->previous == 0)
+        atomic_store(&log->first_lsn, cut->next_lsn);
+    twl_live_publish(&log->live, epoch.number, atomic_load(&log->first_lsn), cut->next_lsn - 1);
+    const struct position position = { .next_lsn = cut->next_lsn, .chain = cut->chain, .epoch = old };
+    rc = twl_commit_restart(log->commit, &segment, &position, epoch);
+    if (rc == 0)
+        rc = twl_commit_mark(log->commit, GROUP_START);
+    twl_keeper_start(log->keeper);
+    return rc;
+}
+
+/* `is_reset`: nothing is kept, wherever the log ends. */
+static int cut_log(struct twinlog *log, uint64_t next_lsn, bool is_reset)
+{
+    struct cut cut = { .next_lsn = next_lsn };
+    uint64_t last_lsn = twl_commit_last_lsn(log->commit);
+    int rc = twl_commit_wait(log->commit, last_lsn);
+    if (rc == 0)
+        rc = twl_commit_poison(log->commit);
+    if (rc < 0)
+        return rc;
+    if (!is_reset && next_lsn > last_lsn)
+        return 0;
+    if (!is_reset && next_lsn < atomic_load(&log->first_lsn))
+        return TWINLOG_EPRUNED;
+    if (!is_reset)
+        rc = find_cut(log, next_lsn - 1, &cut);
+    return rc < 0 ? rc : go_on_at(log, &cut);
+}
+
+static int stop_and_cut(struct twinlog *log, uint64_t next_lsn, bool is_reset)
+{
+    int cancel_state;
+    int rc = twl_enter(log, INSIDE_OTHER, &cancel_state);
+    if (rc < 0)
+        return rc;
+    if (log->commit) {
+        twl_mutex_lock(&log->front);
+        twl_pause(log);
+        rc = cut_log(log, next_lsn, is_reset);
+        if (rc == 0)
+            rc = twl_state_change(log->io, settle_state, log, NULL);
+        twl_resume(log);
+        twl_mutex_unlock(&log->front);
+    } else {
+        rc = -EROFS;
+    }
+    twl_leave(log, INSIDE_OTHER, cancel_state);
+    return rc;
+}
+
+int twinlog_cut(struct twinlog *log, uint64_t last_lsn)
+{
+    return last_lsn == UINT64_MAX ? -EINVAL : stop_and_cut(log, last_lsn + 1, false);
+}
+
+int twinlog_reset(struct twinlog *log, uint64_t next_lsn)
+{
+    return next_lsn == 0 || next_lsn > MOST_LSN ? -EINVAL : stop_and_cut(log, next_lsn, true);
+}
+
+int twl_log_begin_at(struct twinlog *log, uint64_t next_lsn)
+{
+    return next_lsn == 1 ? 0 : twinlog_reset(log, next_lsn);
+}

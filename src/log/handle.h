@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* struct twinlog, for the files that work on an open log: log.c, trim.c, cut.c, names.c. */
+#ifndef TWL_HANDLE_H
+#define TWL_HANDLE_H
+
+#include "base/fork.h"
+#include "base/sync.h"
+#include "log/log.h"
+#include "segment/keeper.h"
+#include "segment/live.h"
+#include "segment/state.h"
+
+#include <stdatomic.h>
+
+struct twinlog {
+    struct io *io;                  /* [const] */
+    struct fork_guard guard;        /* [const] */
+    struct twinlog_options options; /* [const] normalised */
+    struct live live;               /* [const] */
+    struct keeper *keeper;          /* [const] NULL if read-only */
+    struct commit *commit;          /* [const] NULL if read-only */
+    uint32_t io_kind;               /* [const] */
+    char io_reason[160];            /* [const] */
+    struct epoch epoch;             /* [paused] of this writer; a cut begins a new one */
+    _Atomic uint64_t first_lsn;     /* [front to store] oldest that is kept, or the one that comes first */
+
+    /* One trim, cut or change of the state file at a time, among the threads here. */
+    struct twl_mutex front;
+
+    /* read-only: */
+    struct twl_mutex looking;
+    struct twinlog_reader *looker;                      /* [looking] tells how far the log goes */
+    struct twinlog_report look_report;                  /* [looking] what it says of an error */
+    _Atomic uint64_t looked_first_lsn, looked_last_lsn; /* what it told last */
+
+    _Atomic uint32_t inside; /* calls that have not returned; see enter() */
+};
+
+/*
+ * Every call is counted, so that close can let it finish, and can't be cancelled: a leader that disappears
+ * would leave everybody waiting. Those that use the commit path are counted apart, so that a cut can let
+ * them finish and hold up new ones.
+ */
+enum inside {
+    INSIDE_COMMIT = 1u,
+    INSIDE_OTHER = 1u << 20,
+};
+
+/* -EINVAL without a log, TWINLOG_EFORKED; with INSIDE_COMMIT also -EROFS. Else leave() must follow. */
+int twl_enter(struct twinlog *log, enum inside how, int *ret_cancel_state);
+void twl_leave(struct twinlog *log, enum inside how, int cancel_state);
+
+/* Between the two nobody uses the commit path. The caller is inside as INSIDE_OTHER and holds `front`. */
+void twl_pause(struct twinlog *log);
+void twl_resume(struct twinlog *log);
+
+/* Retention, for the keeper. */
+void twl_retain(void *log);
+
+#endif

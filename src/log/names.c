@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Named cursors and named values: the public door to the entries of the state file. */
+#include "base/bytes.h"
+#include "log/handle.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct edit {
+    struct twinlog *log;
+    enum state_entry_kind kind;
+    const char *name;
+    const void *value;
+    size_t size;
+    uint64_t lsn; /* of a cursor */
+    uint64_t last_lsn;
+};
+
+/* A log of the first version has no such file before it is opened for writing: then it holds no names. */
+static int read_state(struct twinlog *log, struct state *ret_state)
+{
+    struct twinlog_report report;
+    int rc = twl_state_read(log->io, ret_state, &report);
+    if (rc == -ENOENT) {
+        *ret_state = (struct state){ 0 };
+        rc = 0;
+    }
+    return rc;
+}
+
+static int change(struct twinlog *log, struct edit *edit, int (*how)(void *context, struct state *state))
+{
+    int cancel_state;
+    int rc = edit->name ? twl_state_check_name(edit->name) : -EINVAL;
+    if (rc == 0)
+        rc = twl_enter(log, INSIDE_OTHER, &cancel_state);
+    if (rc < 0)
+        return rc;
+    edit->log = log;
+    edit->last_lsn = twinlog_durable_lsn(log);
+    twl_mutex_lock(&log->front);
+    rc = twl_state_change(log->io, how, edit, NULL);
+    twl_mutex_unlock(&log->front);
+    twl_leave(log, INSIDE_OTHER, cancel_state);
+    return rc;
+}
+
+static int put(void *context, struct state *state)
+{
+    struct edit *edit = context;
+    struct state_entry old;
+    if (twl_state_find(state, edit->kind, edit->name, &old) && old.value_bytes == edit->size &&
+        memcmp(old.value, edit->value, edit->size) == 0)
+        return 0;
+    int rc = twl_state_put(state, edit->kind, edit->name, edit->value, edit->size);
+    return rc < 0 ? rc : 1;
+}
+
+static int put_cursor(void *context, struct state *state)
+{
+    struct edit *edit = context;
+    unsigned char value[8];
+    /* the front may be in a segment that a reset began after it was written down */
+    uint64_t first_lsn = edit->log->commit ? atomic_load(&edit->log->first_lsn) : state->header.first_lsn;
+    if (edit->lsn > edit->last_lsn && edit->lsn >= first_lsn)
+        return -ERANGE;
+    if (edit->lsn + 1 < first_lsn && edit->lsn > 0)
+        return TWINLOG_EPRUNED;
+    store_le64(value, max_u64(edit->lsn, first_lsn - 1));
+    edit->value = value;
+    edit->size = sizeof(value);
+    return put(edit, state);
+}
+
+static int remove_name(void *context, struct state *state)
+{
+    const struct edit *edit = context;
+    int rc = twl_state_remove(state, edit->kind, edit->name);
+    return rc < 0 ? rc : 1;
+}
+
+/* Calls `take` with the entry; -ENOENT if there is none. */
+static int get(struct twinlog *log, enum state_entry_kind kind, const char *name,
+               void (*take)(void *context, const struct state_entry *entry), void *context)
+{
+    struct state state;
+    struct state_entry entry;
+    int cancel_state;
+    int rc = name ? twl_state_check_name(name) : -EINVAL;
+    if (rc == 0)
+        rc = twl_enter(log, INSIDE_OTHER, &cancel_state);
+    if (rc < 0)
+        return rc;
+    rc = read_state(log, &state);
+    if (rc == 0) {
+        if (twl_state_find(&state, kind, name, &entry))
+            take(context, &entry);
+        else
+            rc = -ENOENT;
+        twl_state_free(&state);
+    }
+    twl_leave(log, INSIDE_OTHER, cancel_state);
+    return rc;
+}
+
+static int each(struct twinlog *log, enum state_entry_kind kind,
+                int (*take)(void *context, const char *name, const struct state_entry *entry), void *context)
+{
+    struct state state;
+    int cancel_state;
+    int rc = twl_enter(log, INSIDE_OTHER, &cancel_state);
+    if (rc < 0)
+        return rc;
+    rc = read_state(log, &state);
+    if (rc == 0) {
+        struct state_entry entry;
+        size_t offset = 0;
+        while (rc == 0 && twl_state_entry_next(state.body, state.header.body_bytes, &offset, &entry)) {
+            char name[TWINLOG_NAME_BYTES];
+            memcpy(name, entry.name, entry.name_bytes);
+            name[entry.name_bytes] = '\0';
+            if (entry.kind == kind)
+                rc = take(context, name, &entry);
+        }
+        twl_state_free(&state);
+    }
+    twl_leave(log, INSIDE_OTHER, cancel_state);
+    return rc;
+}
+
+/* ---- cursors ----------------------------------------------------------------------------------- */
+
+int twinlog_cursor_set(struct twinlog *log, const char *name, uint64_t lsn)
+{
+    struct edit edit = { .kind = STATE_CURSOR, .name = name, .lsn = lsn };
+    return lsn == UINT64_MAX ? -ERANGE : change(log, &edit, put_cursor);
+}
+
+static void take_lsn(void *context, const struct state_entry *entry)
+{
+    *(uint64_t *)context = twl_state_cursor_lsn(entry);
+}
+
+int twinlog_cursor_get(struct twinlog *log, const char *name, uint64_t *ret_lsn)
+{
+    return ret_lsn ? get(log, STATE_CURSOR, name, take_lsn, ret_lsn) : -EINVAL;
+}
+
+int twinlog_cursor_remove(struct twinlog *log, const char *name)
+{
+    struct edit edit = { .kind = STATE_CURSOR, .name = name };
+    return change(log, &edit, remove_name);
+}
+
+struct cursor_visit {
+    int (*each)(void *context, const char *name, uint64_t lsn);
+    void *context;
+};
+
+static int visit_cursor(void *context, const char *name, const struct state_entry *entry)
+{
+    const struct cursor_visit *visit = context;
+    return visit->each(visit->context, name, twl_state_cursor_lsn(entry));
+}
+
+int twinlog_cursor_each(struct twinlog *log,
+                        int (*each_cursor)(void *context, const char *name, uint64_t lsn), void *context)
+{
+    struct cursor_visit visit = { .each = each_cursor, .context = context };
+    return each_cursor ? each(log, STATE_CURSOR, visit_cursor, &visit) : -EINVAL;
+}
+
+/* ---- values ------------------------------------------------------------------------------------ */
+
+int twinlog_meta_set(struct twinlog *log, const char *name, const void *data, size_t size)
+{
+    struct edit edit = { .kind = STATE_VALUE, .name = name, .value = data ? data : "", .size = size };
+    if ((!data && size > 0) || size > TWINLOG_VALUE_BYTES)
+        return -EINVAL;
+    return change(log, &edit, put);
+}
+
+struct room {
+    void *data;
+    size_t bytes, size;
+};
+
+static void take_value(void *context, const struct state_entry *entry)
+{
+    struct room *room = context;
+    size_t size = entry->value_bytes < room->bytes ? entry->value_bytes : room->bytes;
+    if (size > 0)
+        memcpy(room->data, entry->value, size);
+    room->size = entry->value_bytes;
+}
+
+int twinlog_meta_get(struct twinlog *log, const char *name, void *data, size_t room_bytes, size_t *ret_size)
+{
+    struct room room = { .data = data, .bytes = room_bytes };
+    if (!data && room_bytes > 0)
+        return -EINVAL;
+    int rc = get(log, STATE_VALUE, name, take_value, &room);
+    if (rc == 0 && ret_size)
+        *ret_size = room.size;
+    return rc;
+}
+
+int twinlog_meta_remove(struct twinlog *log, const char *name)
+{
+    struct edit edit = { .kind = STATE_VALUE, .name = name };
+    return change(log, &edit, remove_name);
+}
+
+struct value_visit {
+    int (*each)(void *context, const char *name, const void *data, size_t size);
+    void *context;
+};
+
+static int visit_value(void *context, const char *name, const struct state_entry *entry)
+{
+    const struct value_visit *visit = context;
+    return visit->each(visit->context, name, entry->value, entry->value_bytes);
+}
+
+int twinlog_meta_each(struct twinlog *log,
+                      int (*each_value)(void *context, const char *name, const void *data, size_t size),
+                      void *context)
+{
+    struct value_visit visit = { .each = each_value, .context = context };
+    return each_value ? each(log, STATE_VALUE, visit_value, &visit) : -EINVAL;
+}

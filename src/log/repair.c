@@ -1,0 +1,500 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Saves what is sound in a damaged log: a walk as verify's, that writes a new log as it goes.
+ *
+ * The new log is made by the commit path itself. It begins where the old one does, and every record keeps its LSN
+ * and its time; what is missing in between becomes voids. So a loss is told when the next sound record is put, or
+ * at the end, if something promises that there was more.
+ *
+ * Records are looked for wherever they can be, not only where an intact group leads to them: where a group's
+ * header, or the header of a record in it, is damaged, the bytes up to the next sound group are searched for
+ * records of the missing LSNs. A record's own checksums say which LSN of which epoch it is, so only records whose
+ * own bytes are hit are lost.
+ *
+ * The last group of a log that was not closed may be torn: then it was never acknowledged. It is left out without
+ * a word, as opening the log would leave it out.
+ */
+#include "log/log.h"
+
+#include "base/bytes.h"
+#include "format/unseed.h"
+#include "log/pieces.h"
+#include "segment/live.h"
+#include "segment/state.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define MAX_BUFFER_BYTES (UINT64_C(256) << 20)
+#define SYNC_BYTES (8u << 20)                  /* so that the buffers do not fill */
+#define ROOM_BYTES (4 * (uint64_t)BLOCK_BYTES) /* header, footer, and what a buffer has beside a record */
+
+struct repairer {
+    struct io *io;
+    const struct twinlog_repair_options *options;
+    struct twinlog_repair_result result;
+    struct state state;
+    struct pieces pieces;
+    int verdict; /* of `each`, when it ended the call; then the result inside is -ECANCELED */
+    struct twinlog *log;
+    uint64_t next_lsn; /* of the new log */
+    int64_t time_ns;   /* of the record that was put last, INT64_MIN before the first; voids get it */
+    uint64_t unsynced_bytes;
+    uint64_t done_bytes, total_bytes;
+
+    /* the segment that is walked */
+    size_t index;
+    struct segment segment;
+    struct cursor cursor;
+    uint64_t bound;       /* what it says of this LSN and later ones does not count */
+    uint64_t stop_offset; /* where the cursor last stood in front of a group */
+    struct epoch stop_epoch;
+
+    bool has_hole; /* something was missing there, and no record was put since */
+    struct twinlog_report hole;
+};
+
+/* ---- losses ------------------------------------------------------------------------------------ */
+
+static int tell(struct repairer *r, const struct twinlog_report *report)
+{
+    r->verdict = r->options->each ? r->options->each(r->options->context, report) : 0;
+    return r->verdict != 0 ? -ECANCELED : 0;
+}
+
+static void open_hole(struct repairer *r, enum twinlog_finding finding, uint64_t offset, uint64_t bytes)
+{
+    if (r->has_hole)
+        return;
+    r->has_hole = true;
+    r->hole = (struct twinlog_report){ .finding = finding };
+    twl_report_place(&r->hole, r->segment.name, r->segment.header.sequence, offset, bytes);
+}
+
+static int tell_lost(struct repairer *r, uint64_t last_lsn)
+{
+    struct twinlog_report report;
+    unsigned long long first = r->next_lsn, last = last_lsn;
+    enum twinlog_finding finding = r->has_hole ? r->hole.finding : TWINLOG_FOUND_MISSING_SEGMENT;
+    if (first == last)
+        twl_report(&report, finding, TWINLOG_DID_SKIP, TWINLOG_ECORRUPT, "record %llu is lost", first);
+    else
+        twl_report(&report, finding, TWINLOG_DID_SKIP, TWINLOG_ECORRUPT, "records %llu to %llu are lost",
+                   first, last);
+    if (r->has_hole)
+        twl_report_place(&report, r->hole.file, r->hole.segment, r->hole.offset, r->hole.bytes);
+    report.first_lsn = first;
+    report.last_lsn = last;
+    r->result.lost_records += last - first + 1;
+    return tell(r, &report);
+}
+
+static int tell_state(struct repairer *r)
+{
+    struct twinlog_report report;
+    if (!r->pieces.is_state_lost)
+        return 0;
+    twl_report(
+        &report, TWINLOG_FOUND_BAD_STATE, TWINLOG_DID_SKIP, TWINLOG_ECORRUPT,
+        "the cursors and values are lost, and where the log was trimmed; records that were removed may "
+        "be back");
+    twl_report_place(&report, STATE_NAME, 0, 0, 0);
+    return tell(r, &report);
+}
+
+static int tell_unknown(struct repairer *r)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < r->pieces.unknown; i++) {
+        const struct piece *piece = &r->pieces.list[r->pieces.count + i];
+        struct twinlog_report report;
+        twl_report(&report, TWINLOG_FOUND_BAD_HEADER, TWINLOG_DID_SKIP, TWINLOG_ECORRUPT,
+                   "the header of %s does not check, and no group was found in it", piece->name);
+        twl_report_place(&report, piece->name, 0, 0, piece->file_bytes);
+        rc = tell(r, &report);
+    }
+    return rc;
+}
+
+/* ---- the new log ------------------------------------------------------------------------------- */
+
+static int put(struct repairer *r, const struct commit_record *record)
+{
+    uint64_t lsn;
+    int rc = twl_log_put(r->log, record, &lsn);
+    if (rc < 0)
+        return rc;
+    r->next_lsn = lsn + 1;
+    r->unsynced_bytes += twl_record_bytes(record->size);
+    if (r->unsynced_bytes < SYNC_BYTES)
+        return 0;
+    r->unsynced_bytes = 0;
+    return twinlog_sync(r->log);
+}
+
+/* Everything up to that LSN that was not put is lost. */
+static int give_up(struct repairer *r, uint64_t last_lsn)
+{
+    const struct commit_record nothing = { .kind = RECORD_VOID, .time_ns = r->time_ns };
+    int rc = r->next_lsn <= last_lsn ? tell_lost(r, last_lsn) : 0;
+    while (rc == 0 && r->next_lsn <= last_lsn)
+        rc = put(r, &nothing);
+    r->has_hole = false;
+    return rc;
+}
+
+static int put_record(struct repairer *r, const struct cursor_record *record)
+{
+    const struct record_header *header = &record->header;
+    const struct commit_record copy = {
+        .data = record->payload, .size = header->size, .kind = header->kind, .time_ns = header->time_ns
+    };
+    if (record->lsn < r->next_lsn) /* trimmed */
+        return 0;
+    if (r->time_ns == INT64_MIN)
+        r->time_ns = header->time_ns;
+    int rc = give_up(r, record->lsn - 1);
+    if (rc != 0)
+        return rc;
+    r->time_ns = header->time_ns;
+    r->result.records += header->kind == RECORD_DATA;
+    return put(r, &copy);
+}
+
+/* ---- bytes that no sound header leads to ------------------------------------------------------- */
+
+/* A part of the segment that is searched, and what for. */
+struct search {
+    uint64_t from, to;
+    uint64_t last_lsn;
+    struct epoch epochs[2];
+};
+
+/* Is there a record at this place? 1 = yes, whole. */
+static int find_record(struct repairer *r, const struct search *search, uint64_t at,
+                       struct cursor_record *ret_record)
+{
+    struct record_header header;
+    int error;
+    const unsigned char *bytes = twl_cursor_bytes(&r->cursor, at, RECORD_HEADER_BYTES, &error);
+    if (!bytes)
+        return error;
+    if (load_le32(bytes + 12) > RECORD_VOID || load_le64(bytes) == 0)
+        return 0;
+    for (unsigned i = 0; i < 2; i++) {
+        uint32_t seed = twl_epoch_seed(r->segment.header.log_id, search->epochs[i]);
+        uint64_t lsn = twl_unseed_record(bytes, seed, r->next_lsn, search->last_lsn);
+        if (lsn == 0 || !twl_record_header_decode(bytes, seed, lsn, &header) ||
+            twl_record_bytes(header.size) > search->to - at)
+            continue;
+        bytes = twl_cursor_bytes(&r->cursor, at, (size_t)twl_record_bytes(header.size), &error);
+        if (!bytes)
+            return error;
+        if (!twl_record_payload_is_valid(&header, bytes + RECORD_HEADER_BYTES))
+            continue;
+        *ret_record = (struct cursor_record){
+            .lsn = lsn, .offset = at, .header = header, .payload = bytes + RECORD_HEADER_BYTES
+        };
+        return 1;
+    }
+    return 0;
+}
+
+static int rescue(struct repairer *r, const struct search *search)
+{
+    uint64_t at = align_up(search->from, 8);
+    struct cursor_record record = { 0 };
+    while (at + RECORD_HEADER_BYTES <= search->to && r->next_lsn <= search->last_lsn) {
+        int rc = find_record(r, search, at, &record);
+        if (rc > 0)
+            rc = put_record(r, &record);
+        if (rc < 0)
+            return rc;
+        at += record.offset == at ? twl_record_bytes(record.header.size) : 8;
+    }
+    return 0;
+}
+
+/* ---- groups ------------------------------------------------------------------------------------ */
+
+static uint64_t record_lsn(const struct cursor *cursor)
+{
+    return cursor->position.next_lsn - cursor->records_left;
+}
+
+/* Every record of the group that the cursor has entered, up to the bound. */
+static int take_records(struct repairer *r)
+{
+    struct cursor *cursor = &r->cursor;
+    struct cursor_record record;
+    uint64_t end_lsn = min_u64(cursor->position.next_lsn, r->bound);
+    while (cursor->records_left > 0 && record_lsn(cursor) < r->bound) {
+        uint64_t offset = cursor->record_offset;
+        int rc = twl_cursor_next_record(cursor, &record);
+        if (rc > 0) {
+            rc = put_record(r, &record);
+            if (rc != 0)
+                return rc;
+            continue;
+        }
+        if (rc != TWINLOG_ECORRUPT)
+            return rc;
+        open_hole(r, TWINLOG_FOUND_DAMAGE, offset, cursor->offset - offset);
+        rc = twl_cursor_skip_record(cursor);
+        if (rc == TWINLOG_ECORRUPT) {
+            const struct search search = { .from = offset,
+                                           .to = cursor->offset,
+                                           .last_lsn = end_lsn - 1,
+                                           .epochs = { cursor->group.epoch, cursor->group.epoch } };
+            return rescue(r, &search);
+        }
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* The cursor has entered a group of the newest segment: is it whole, or does anything that came later say that it
+ * was? It is entered again. */
+static int was_acknowledged(struct repairer *r, bool *ret_was)
+{
+    struct cursor *cursor = &r->cursor;
+    struct later_groups later = { 0 };
+    twl_cursor_back_out(cursor);
+    struct position stop = cursor->position;
+    int rc = twl_cursor_accept_group(cursor);
+    if (rc < 0)
+        return rc;
+    *ret_was = rc > 0 || r->pieces.promised_lsn >= stop.next_lsn;
+    if (rc > 0)
+        twl_cursor_back_out(cursor);
+    else
+        rc = twl_cursor_find_later(cursor, cursor->offset, stop, &later);
+    if (rc < 0)
+        return rc;
+    *ret_was = *ret_was || later.is_proof;
+    rc = twl_cursor_enter_group(cursor);
+    return rc > 0 ? 0 : rc < 0 ? rc : TWINLOG_ECORRUPT;
+}
+
+static bool is_newest(const struct repairer *r)
+{
+    return r->index + 1 == r->pieces.count;
+}
+
+/* The walk stopped: enters the next group that is sound, and takes what lies in between. 0 = there is none. */
+static int pass_damage(struct repairer *r)
+{
+    struct cursor *cursor = &r->cursor;
+    struct later_groups later;
+    int rc = twl_piece_enter_later(cursor, &later);
+    if (rc <= 0)
+        return rc;
+    if ((is_newest(r) && !later.is_proof) || cursor->group.first_lsn >= r->bound)
+        return 0;
+    open_hole(r, TWINLOG_FOUND_DAMAGE, r->stop_offset, later.offset - r->stop_offset);
+    const struct search search = { .from = r->stop_offset,
+                                   .to = later.offset,
+                                   .last_lsn = cursor->group.first_lsn - 1,
+                                   .epochs = { r->stop_epoch, cursor->group.epoch } };
+    rc = rescue(r, &search);
+    return rc < 0 ? rc : 1;
+}
+
+static void show_progress(const struct repairer *r)
+{
+    if (r->options->progress)
+        r->options->progress(r->options->context, r->done_bytes + r->stop_offset, r->total_bytes);
+}
+
+/* One group: 1. 0 = the segment, or the log, ends here. */
+static int take_group(struct repairer *r)
+{
+    struct cursor *cursor = &r->cursor;
+    bool was = true;
+    r->stop_offset = max_u64(cursor->offset, SEGMENT_DATA_OFFSET);
+    r->stop_epoch = cursor->position.epoch;
+    if (cursor->position.next_lsn >= r->bound)
+        return 0;
+    int rc = twl_cursor_enter_group(cursor);
+    if (rc == 0)
+        rc = pass_damage(r);
+    if (rc <= 0 || cursor->group.first_lsn >= r->bound)
+        return rc < 0 ? rc : 0;
+    if (is_newest(r))
+        rc = was_acknowledged(r, &was);
+    if (rc < 0 || !was)
+        return rc < 0 ? rc : 0;
+    rc = take_records(r);
+    return rc < 0 ? rc : 1;
+}
+
+/* ---- segments ---------------------------------------------------------------------------------- */
+
+/* First LSN of a segment that is begun. */
+static uint64_t first_lsn_of(const struct piece *piece)
+{
+    return piece->header.start_lsn > 0 ? piece->header.start_lsn : piece->first.first_lsn;
+}
+
+/* Behind the last group that led to another one, up to where the next segment begins, or to what is promised. */
+static int take_tail(struct repairer *r)
+{
+    const struct piece *piece = &r->pieces.list[r->index];
+    const struct piece *next = is_newest(r) ? NULL : piece + 1;
+    struct search search = { .from = r->stop_offset,
+                             .to = r->segment.data_end,
+                             .last_lsn = next ? first_lsn_of(next) - 1 : r->pieces.promised_lsn,
+                             .epochs = { r->stop_epoch, next ? next->first.epoch : r->stop_epoch } };
+    if (r->next_lsn > search.last_lsn)
+        return 0;
+    bool is_joined =
+        !next || next->header.start_lsn > 0 || next->header.sequence == piece->header.sequence + 1;
+    open_hole(r, is_joined ? TWINLOG_FOUND_DAMAGE : TWINLOG_FOUND_MISSING_SEGMENT, search.from,
+              is_joined ? search.to - search.from : 0);
+    return rescue(r, &search);
+}
+
+static int take_segment(struct repairer *r)
+{
+    const struct piece *piece = &r->pieces.list[r->index];
+    int rc = twl_piece_open(r->io, piece, &r->segment);
+    if (rc < 0)
+        return rc;
+    r->bound = is_newest(r) || piece[1].header.start_lsn == 0 ? UINT64_MAX : piece[1].header.start_lsn;
+    /* whatever group is there belongs to the log: where the one before leads is known to be unsound */
+    twl_cursor_begin(&r->cursor, &r->segment, (struct position){ 0 });
+    while ((rc = take_group(r)) > 0)
+        show_progress(r);
+    if (rc == 0)
+        rc = take_tail(r);
+    r->done_bytes += piece->header.bytes;
+    twl_segment_close(&r->segment);
+    return rc;
+}
+
+static int take_segments(struct repairer *r)
+{
+    int rc = 0;
+    for (size_t i = 0; i < r->pieces.count; i++)
+        r->total_bytes += r->pieces.list[i].header.bytes;
+    for (r->index = 0; rc == 0 && r->index < r->pieces.count; r->index++)
+        rc = take_segment(r);
+    return rc == 0 ? give_up(r, r->pieces.promised_lsn) : rc;
+}
+
+/* ---- cursors and values ------------------------------------------------------------------------ */
+
+static int put_entry(struct repairer *r, const struct state_entry *entry)
+{
+    char name[TWINLOG_NAME_BYTES];
+    memcpy(name, entry->name, entry->name_bytes);
+    name[entry->name_bytes] = '\0';
+    if (entry->kind == STATE_CURSOR)
+        return twinlog_cursor_set(r->log, name, twl_state_cursor_lsn(entry));
+    return twinlog_meta_set(r->log, name, entry->value, entry->value_bytes);
+}
+
+static int put_entries(struct repairer *r)
+{
+    struct state_entry entry;
+    size_t offset = 0;
+    if (r->pieces.is_state_lost)
+        return 0;
+    int rc = twinlog_sync(r->log);
+    twl_state_clamp_cursors(&r->state, r->pieces.first_lsn - 1, r->next_lsn - 1);
+    while (rc == 0 && twl_state_entry_next(r->state.body, r->state.header.body_bytes, &offset, &entry))
+        rc = put_entry(r, &entry);
+    return rc;
+}
+
+/* ---- the log ----------------------------------------------------------------------------------- */
+
+static int check_writer(struct repairer *r)
+{
+    struct live live;
+    bool has_writer;
+    int rc = twl_live_watch(r->io, &live);
+    if (rc < 0)
+        return rc;
+    rc = twl_live_has_writer(&live, &has_writer);
+    twl_live_unwatch(&live);
+    return rc == 0 && has_writer ? -EBUSY : rc;
+}
+
+static int load(struct repairer *r)
+{
+    struct twinlog_report report;
+    int rc = check_writer(r);
+    if (rc < 0)
+        return rc;
+    rc = twl_state_read(r->io, &r->state, &report);
+    if (rc < 0 && rc != -ENOENT && rc != TWINLOG_ECORRUPT)
+        return rc;
+    return twl_pieces_load(r->io, rc == 0 ? &r->state : NULL, rc == TWINLOG_ECORRUPT, &r->pieces);
+}
+
+/* With room for the largest record that can be in a segment of the old one. */
+static int create(struct repairer *r, struct io *to)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    options.flags = TWINLOG_BUFFERED;
+    options.prepare = TWINLOG_PREPARE_ALLOCATED;
+    options.segment_bytes =
+        min_u64(max_u64(r->pieces.max_bytes, SEGMENT_MIN_BYTES) + ROOM_BYTES, SEGMENT_MAX_BYTES);
+    options.buffer_bytes = (uint32_t)min_u64(options.segment_bytes - 2 * BLOCK_BYTES, MAX_BUFFER_BYTES);
+    options.max_record_bytes = options.buffer_bytes - 2 * BLOCK_BYTES;
+    return twl_log_open(to, &options, &r->log);
+}
+
+static int fill(struct repairer *r)
+{
+    r->next_lsn = r->pieces.first_lsn;
+    int rc = twl_log_begin_at(r->log, r->next_lsn);
+    if (rc == 0)
+        rc = tell_state(r);
+    if (rc == 0)
+        rc = tell_unknown(r);
+    if (rc == 0)
+        rc = take_segments(r);
+    if (rc == 0)
+        rc = put_entries(r);
+    if (rc == 0)
+        rc = check_writer(r); /* one that came meanwhile may have cut what was read */
+    return rc;
+}
+
+static void describe(struct repairer *r)
+{
+    if (r->next_lsn == r->pieces.first_lsn)
+        return;
+    r->result.first_lsn = r->pieces.first_lsn;
+    r->result.last_lsn = r->next_lsn - 1;
+}
+
+int twl_repair(struct io *io, struct io *to, const struct twinlog_repair_options *options,
+               struct twinlog_repair_result *ret_result)
+{
+    struct repairer r = {
+        .io = io, .options = options, .result = { .size = ret_result->size }, .time_ns = INT64_MIN
+    };
+    int rc = load(&r);
+    if (rc < 0) {
+        to->ops->destroy(to);
+    } else {
+        rc = create(&r, to);
+        if (rc == 0)
+            rc = fill(&r);
+        int closed = twinlog_close(r.log);
+        rc = rc == 0 ? closed : rc;
+    }
+    if (rc == 0) {
+        describe(&r);
+        *ret_result = r.result;
+    }
+    twl_cursor_free(&r.cursor);
+    twl_pieces_free(&r.pieces);
+    twl_state_free(&r.state);
+    io->ops->destroy(io);
+    return r.verdict != 0 ? r.verdict : rc;
+}

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The files of a log, one by one.
+ *
+ * A sealed segment tells by its footer what it holds; any other that is begun is walked. Of both, what was
+ * trimmed or cut off is left out of the LSNs. When a segment is gone before it could be looked at, all of it
+ * is begun again: `each` is called only when everything is known.
+ */
+#include "log/log.h"
+
+#include "log/view.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define VIEWS 100u
+
+struct listing {
+    struct io *io;
+    struct log_view view;
+    uint64_t limit_lsn; /* beside a live writer: its watermark */
+    struct cursor cursor;
+    struct summary *summary;
+    struct twinlog_segment *list;
+};
+
+static void take_times(int64_t min_ns, int64_t max_ns, struct twinlog_segment *ret)
+{
+    if (min_ns > max_ns)
+        return;
+    ret->first_time_ns = min_ns;
+    ret->last_time_ns = max_ns;
+}
+
+static void take_footer(const struct segment_footer *footer, struct twinlog_segment *ret)
+{
+    ret->first_lsn = footer->first_lsn;
+    ret->last_lsn = footer->last_lsn;
+    ret->data_bytes = footer->data_end - SEGMENT_DATA_OFFSET;
+    ret->epoch = footer->epoch.number;
+    take_times(footer->min_ns, footer->max_ns, ret);
+}
+
+static void take_summary(const struct summary *summary, struct twinlog_segment *ret)
+{
+    if (summary->first_lsn == 0)
+        return;
+    ret->first_lsn = summary->first_lsn;
+    ret->last_lsn = summary->next_lsn - 1;
+    ret->data_bytes = summary->data_end - SEGMENT_DATA_OFFSET;
+    ret->epoch = summary->epoch.number;
+    take_times(summary->min_ns, summary->max_ns, ret);
+}
+
+/* Up to the watermark; beyond it a group may be half there. */
+static int walk(struct listing *l, const struct segment *segment)
+{
+    struct cursor *cursor = &l->cursor;
+    struct summary *summary = l->summary;
+    int rc;
+    twl_summary_begin(summary, INT64_MIN);
+    twl_cursor_begin(cursor, segment, twl_position_before(segment));
+    cursor->summary = summary;
+    do {
+        rc = twl_cursor_enter_group(cursor);
+        if (rc <= 0 || (l->view.has_writer && cursor->position.next_lsn - 1 > l->limit_lsn))
+            break;
+        twl_cursor_back_out(cursor);
+        rc = twl_cursor_accept_group(cursor);
+    } while (rc > 0);
+    return rc < 0 ? rc : 0;
+}
+
+static int look_into(struct listing *l, const struct segment_entry *entry, struct twinlog_segment *ret)
+{
+    struct segment segment;
+    struct segment_footer footer;
+    int rc = twl_view_open_segment(l->io, entry, &segment);
+    if (rc < 0)
+        return rc;
+    rc = ret->state == TWINLOG_SEGMENT_ACTIVE ? 0 : twl_segment_read_footer(&segment, &footer);
+    if (rc > 0) {
+        ret->state = TWINLOG_SEGMENT_SEALED;
+        take_footer(&footer, ret);
+    } else if (rc == 0) {
+        rc = walk(l, &segment);
+        take_summary(l->summary, ret);
+    }
+    twl_segment_close(&segment);
+    return rc < 0 ? rc : 0;
+}
+
+/* What is left of it between the front of the log and a cut. */
+static void clip(const struct segment_set *set, size_t index, struct twinlog_segment *segment)
+{
+    segment->first_lsn = max_u64(segment->first_lsn, set->first_lsn);
+    segment->last_lsn = min_u64(segment->last_lsn, twl_segment_set_bound(set, index) - 1);
+    if (segment->first_lsn > segment->last_lsn) {
+        segment->first_lsn = segment->last_lsn = 0;
+        segment->first_time_ns = segment->last_time_ns = 0;
+    }
+}
+
+static uint32_t state_of(const struct segment_set *set, size_t index)
+{
+    if (index + 1 < set->begun)
+        return TWINLOG_SEGMENT_UNSEALED;
+    if (index < set->begun)
+        return TWINLOG_SEGMENT_ACTIVE;
+    return index < set->begun + set->spares ? TWINLOG_SEGMENT_SPARE : TWINLOG_SEGMENT_RETIRED;
+}
+
+static int describe(struct listing *l, size_t index, struct twinlog_segment *ret)
+{
+    const struct segment_set *set = &l->view.set;
+    const struct segment_entry *entry = &set->entries[index];
+    *ret = (struct twinlog_segment){ .size = sizeof(*ret),
+                                     .state = state_of(set, index),
+                                     .sequence = entry->header.sequence,
+                                     .file_bytes = entry->file_bytes,
+                                     .created_ns = entry->header.created_ns,
+                                     .lives = entry->header.lives,
+                                     .epoch = entry->header.epoch };
+    snprintf(ret->file, sizeof(ret->file), "%s", entry->name);
+    if (index >= set->begun)
+        return 0;
+    int rc = look_into(l, entry, ret);
+    clip(set, index, ret);
+    return rc;
+}
+
+static int describe_all(struct listing *l)
+{
+    size_t count = l->view.set.begun + l->view.set.spares + l->view.set.retired;
+    l->list = calloc(count, sizeof(*l->list));
+    if (!l->list)
+        return -ENOMEM;
+    int rc = l->view.has_writer ? twl_view_find_durable(l->io, &l->view, &l->limit_lsn) : 0;
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = describe(l, i, &l->list[i]);
+    return rc;
+}
+
+static void forget(struct listing *l)
+{
+    free(l->list);
+    l->list = NULL;
+    twl_view_free(&l->view);
+}
+
+/* -EAGAIN, -ENOENT: a segment was recycled or removed before it could be looked at. */
+static int look_until_it_fits(struct listing *l)
+{
+    struct twinlog_report report;
+    int rc = -EAGAIN;
+    for (unsigned views = 0; (rc == -EAGAIN || rc == -ENOENT) && views < VIEWS; views++) {
+        forget(l);
+        rc = twl_view_load(l->io, &l->view, &report);
+        if (rc < 0)
+            return rc;
+        rc = describe_all(l);
+    }
+    return rc == -EAGAIN || rc == -ENOENT ? -EBUSY : rc;
+}
+
+static int tell(const struct listing *l, int (*each)(void *context, const struct twinlog_segment *segment),
+                void *context)
+{
+    const struct segment_set *set = &l->view.set;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < set->begun + set->spares + set->retired; i++)
+        rc = each(context, &l->list[i]);
+    return rc;
+}
+
+int twl_segments(struct io *io, int (*each)(void *context, const struct twinlog_segment *segment),
+                 void *context)
+{
+    struct listing l = { .io = io, .summary = malloc(sizeof(*l.summary)) };
+    int rc = l.summary ? look_until_it_fits(&l) : -ENOMEM;
+    if (rc == 0)
+        rc = tell(&l, each, context);
+    forget(&l);
+    twl_cursor_free(&l.cursor);
+    free(l.summary);
+    io->ops->destroy(io);
+    return rc;
+}

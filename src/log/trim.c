@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Removing from the front: on demand and by retention.
+ *
+ * The front is a number in the state file. Moving it there, durably, is the trim; only then are the files in
+ * front of it retired. So a crash at any moment leaves the old front or the new one, and a file that is
+ * already gone belonged to neither. The new front is chosen inside the change of the state file, because the
+ * cursors that may hold it are there.
+ */
+#include "log/handle.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* What may go: records before `lsn`, segments that the other limits don't need. */
+struct limits {
+    uint64_t lsn;
+    uint64_t whole_lsn; /* the same, to the segment */
+    uint64_t keep_bytes;
+    int64_t before_ns;
+    bool is_past_cursors;
+};
+
+/* A trim in the making. */
+struct trim {
+    struct twinlog *log;
+    struct limits limits;
+    uint64_t wish_lsn; /* front by the limits alone */
+    uint64_t durable_lsn;
+    uint64_t front_lsn;               /* the new front */
+    uint64_t sequence;                /* of the segment it is in */
+    uint64_t held_bytes;              /* of segments that would have gone */
+    char segment[SEGMENT_NAME_BYTES]; /* the file in which the front is, if it has records before it */
+    uint64_t segment_bytes;           /* its size */
+    struct twinlog_trim_result result;
+};
+
+/* ---- how far ----------------------------------------------------------------------------------- */
+
+static bool may_go(const struct limits *limits, const struct kept_segment *segment)
+{
+    bool by_bytes = limits->keep_bytes > 0 && segment->later_bytes >= limits->keep_bytes;
+    bool by_time = limits->before_ns > 0 && segment->is_sealed && segment->max_ns < limits->before_ns;
+    return by_bytes || by_time || segment->end_lsn <= limits->whole_lsn;
+}
+
+static bool extend_wish(void *context, const struct kept_segment *segment)
+{
+    struct trim *trim = context;
+    if (!may_go(&trim->limits, segment))
+        return false;
+    if (segment->end_lsn > trim->wish_lsn)
+        trim->wish_lsn = segment->end_lsn;
+    return true;
+}
+
+/* Finds the segment of the front. It must hold something durable: after a crash it has to be there. */
+static bool find_front(void *context, const struct kept_segment *segment)
+{
+    struct trim *trim = context;
+    if (segment->end_lsn > trim->front_lsn || segment->end_lsn > trim->durable_lsn) {
+        bool is_shared = segment->first_lsn < trim->front_lsn;
+        memcpy(trim->segment, is_shared ? segment->name : "", is_shared ? sizeof(trim->segment) : 1);
+        trim->segment_bytes = segment->file_bytes;
+        trim->sequence = segment->sequence;
+        return false;
+    }
+    trim->sequence = segment->next_sequence;
+    return true;
+}
+
+static bool count_held(void *context, const struct kept_segment *segment)
+{
+    struct trim *trim = context;
+    if (segment->end_lsn > trim->wish_lsn)
+        return false;
+    if (segment->end_lsn > trim->front_lsn)
+        trim->held_bytes += segment->file_bytes;
+    return true;
+}
+
+/* ---- the change -------------------------------------------------------------------------------- */
+
+static void hold_for_cursor(struct trim *trim, const struct state *state)
+{
+    struct state_entry slowest;
+    if (trim->limits.is_past_cursors || !twl_state_slowest(state, &slowest))
+        return;
+    uint64_t needed_lsn = twl_state_cursor_lsn(&slowest) + 1;
+    if (needed_lsn >= trim->front_lsn)
+        return;
+    trim->front_lsn = needed_lsn;
+    trim->result.holder = TWINLOG_HELD_BY_CURSOR;
+    snprintf(trim->result.holder_name, sizeof(trim->result.holder_name), "%.*s", slowest.name_bytes,
+             slowest.name);
+}
+
+static int move_front(void *context, struct state *state)
+{
+    struct trim *trim = context;
+    trim->front_lsn = trim->wish_lsn;
+    hold_for_cursor(trim, state);
+    uint64_t old_lsn = atomic_load(&trim->log->first_lsn);
+    if (trim->front_lsn <= old_lsn)
+        trim->front_lsn = old_lsn;
+    trim->sequence = state->header.first_sequence;
+    int rc = twl_keeper_each(trim->log->keeper, find_front, trim);
+    if (rc < 0)
+        return rc;
+    if (trim->front_lsn == old_lsn && trim->sequence <= state->header.first_sequence)
+        return 0;
+    state->header.first_lsn = trim->front_lsn;
+    state->header.first_sequence = trim->sequence;
+    twl_state_clamp_cursors(state, trim->front_lsn - 1, UINT64_MAX);
+    return 1;
+}
+
+static int apply(struct trim *trim)
+{
+    struct twinlog *log = trim->log;
+    struct keeper_freed freed;
+    uint64_t old_lsn = atomic_load(&log->first_lsn);
+    trim->wish_lsn = trim->limits.lsn;
+    int rc = twl_keeper_each(log->keeper, extend_wish, trim);
+    trim->durable_lsn = twinlog_durable_lsn(log);
+    trim->wish_lsn = min_u64(trim->wish_lsn, trim->durable_lsn + 1);
+    if (rc == 0)
+        rc = twl_state_change(log->io, move_front, trim, NULL);
+    if (rc < 0)
+        return rc;
+    atomic_store(&log->first_lsn, trim->front_lsn);
+    twl_live_publish_first(&log->live, trim->front_lsn);
+    if (trim->result.holder == TWINLOG_HELD_BY_CURSOR)
+        twl_keeper_each(log->keeper, count_held, trim);
+    rc = twl_keeper_retire(log->keeper, trim->sequence, &freed);
+    trim->result.first_lsn = trim->front_lsn;
+    trim->result.removed_records = trim->front_lsn - old_lsn;
+    trim->result.removed_segments = freed.segments;
+    trim->result.removed_bytes = freed.bytes;
+    trim->result.held_bytes = trim->held_bytes;
+    if (trim->result.holder == TWINLOG_HELD_BY_NOTHING && trim->segment[0] != '\0') {
+        trim->result.holder = TWINLOG_HELD_BY_SEGMENT;
+        trim->result.held_bytes = trim->segment_bytes;
+        memcpy(trim->result.holder_name, trim->segment, sizeof(trim->segment));
+    }
+    return rc;
+}
+
+/* ---- on demand --------------------------------------------------------------------------------- */
+
+static bool is_possible(const struct twinlog_trim_options *options)
+{
+    bool asks = options->before_lsn > 0 || options->keep_bytes > 0 || options->keep_records > 0 ||
+                options->before_time_ns > 0;
+    return asks && options->size == sizeof(*options) &&
+           (options->flags & ~(uint32_t)TWINLOG_TRIM_PAST_CURSORS) == 0;
+}
+
+/* First LSN that is kept when only so many are. */
+static uint64_t front_for_records(const struct twinlog *log, uint64_t keep_records)
+{
+    uint64_t durable_lsn = twinlog_durable_lsn(log);
+    return keep_records > 0 && durable_lsn > keep_records ? durable_lsn - keep_records + 1 : 0;
+}
+
+int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options,
+                 struct twinlog_trim_result *ret_result)
+{
+    if (!options || !is_possible(options) || (ret_result && ret_result->size != sizeof(*ret_result)))
+        return -EINVAL;
+    int cancel_state;
+    int rc = twl_enter(log, INSIDE_OTHER, &cancel_state);
+    if (rc < 0)
+        return rc;
+    struct trim trim = {
+        .log = log,
+        .limits = { .lsn = max_u64(options->before_lsn, front_for_records(log, options->keep_records)),
+                    .keep_bytes = options->keep_bytes,
+                    .before_ns = options->before_time_ns,
+                    .is_past_cursors = (options->flags & TWINLOG_TRIM_PAST_CURSORS) != 0 },
+        .result = TWINLOG_TRIM_RESULT_INIT,
+    };
+    if (log->commit) {
+        twl_mutex_lock(&log->front);
+        rc = apply(&trim);
+        twl_mutex_unlock(&log->front);
+    } else {
+        rc = -EROFS;
+    }
+    if (rc == 0 && ret_result)
+        *ret_result = trim.result;
+    twl_leave(log, INSIDE_OTHER, cancel_state);
+    return rc;
+}
+
+/* ---- by retention ------------------------------------------------------------------------------ */
+
+/* Whoever closes the log waits for the keeper's thread, so this need not be counted. What fails now is tried
+ * again the next time; so is what finds the front taken: without a thread it may be our caller who has it. */
+void twl_retain(void *context)
+{
+    struct twinlog *log = context;
+    const struct twinlog_options *options = &log->options;
+    int64_t age_ns = (int64_t)min_u64(options->keep_age_ms, INT64_MAX / 1000000) * 1000000;
+    struct trim trim = { .log = log,
+                         .limits = { .whole_lsn = front_for_records(log, options->keep_records),
+                                     .keep_bytes = options->keep_bytes } };
+    if (age_ns > 0)
+        trim.limits.before_ns = log->io->ops->now_ns(log->io) - age_ns;
+    if (log->io->has_threads)
+        twl_mutex_lock(&log->front);
+    else if (!twl_mutex_try_lock(&log->front))
+        return;
+    apply(&trim);
+    twl_mutex_unlock(&log->front);
+}

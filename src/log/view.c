@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See view.h.
+ *
+ * The watermark is read first and the set last: so every record up to the watermark is in a segment of the set,
+ * or the set tells that it is not any more. A writer that came, went or cut in between is seen by its epoch, and
+ * all of it is looked at again.
+ */
+#include "log/view.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define VIEW_TRIES 100u
+#define BIRTH_MS 2000u /* a file is locked for as long as its new header takes to the disk */
+
+static int ask_writer(struct live *live, bool *ret_has_writer, uint32_t *ret_epoch)
+{
+    int rc = twl_live_watch_again(live);
+    if (rc >= 0)
+        rc = twl_live_has_writer(live, ret_has_writer);
+    *ret_epoch = twl_live_epoch(live);
+    return rc;
+}
+
+/* Nor did another one come and go since. */
+static bool has_same_writer(struct log_view *view)
+{
+    bool has_writer;
+    uint32_t epoch;
+    return ask_writer(&view->live, &has_writer, &epoch) == 0 && has_writer == view->has_writer &&
+           epoch == view->epoch;
+}
+
+/* The segment of a cut is there before the writer says so: then its watermark is still that of before. */
+static void heed_cut(struct log_view *view)
+{
+    if (view->set.begun == 0)
+        return;
+    const struct segment_header *newest = &view->set.entries[view->set.begun - 1].header;
+    if (newest->start_lsn > 0 && newest->sequence > 1 && newest->epoch >= view->epoch)
+        view->durable_lsn = min_u64(view->durable_lsn, newest->start_lsn - 1);
+}
+
+static int report_system(int error, struct twinlog_report *ret_report)
+{
+    twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, error,
+               "cannot look at the log: %s", twinlog_strerror(error));
+    return error;
+}
+
+static int load_once(struct io *io, struct log_view *view, struct twinlog_report *ret_report)
+{
+    const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
+    int rc = ask_writer(&view->live, &view->has_writer, &view->epoch);
+    if (rc < 0)
+        return report_system(rc, ret_report);
+    view->durable_lsn = view->has_writer ? twl_live_durable_lsn(&view->live) : 0;
+    rc = twl_segment_set_open(io, &options, &view->state, &view->set, ret_report);
+    heed_cut(view);
+    return rc;
+}
+
+static void forget(struct log_view *view)
+{
+    twl_segment_set_free(&view->set);
+    twl_state_free(&view->state);
+}
+
+int twl_view_load(struct io *io, struct log_view *ret_view, struct twinlog_report *ret_report)
+{
+    struct log_view view = { 0 };
+    int rc = twl_live_watch(io, &view.live);
+    if (rc < 0)
+        return report_system(rc, ret_report);
+    rc = load_once(io, &view, ret_report);
+    for (unsigned tries = 1; !has_same_writer(&view) && tries < VIEW_TRIES; tries++) {
+        forget(&view);
+        rc = load_once(io, &view, ret_report);
+    }
+    if (rc == 0 && view.set.begun == 0) {
+        rc = -ENOENT;
+        twl_report(ret_report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, rc,
+                   "there is no log in this directory; append to it first");
+    }
+    if (rc < 0)
+        twl_view_free(&view);
+    else
+        *ret_view = view;
+    return rc;
+}
+
+void twl_view_free(struct log_view *view)
+{
+    forget(view);
+    if (view->live.io)
+        twl_live_unwatch(&view->live);
+    *view = (struct log_view){ 0 };
+}
+
+/* The segments of the old set, and behind them at most such as continue them. */
+static bool is_continued(const struct segment_set *old, const struct segment_set *now)
+{
+    if (now->begun < old->begun)
+        return false;
+    for (size_t i = 0; i < old->begun; i++)
+        if (old->entries[i].header.segment_id != now->entries[i].header.segment_id)
+            return false;
+    return twl_segment_set_bound(now, old->begun - 1) == UINT64_MAX;
+}
+
+bool twl_view_is_current(struct io *io, struct log_view *view)
+{
+    const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
+    struct twinlog_report report;
+    struct segment_set now;
+    if (!has_same_writer(view))
+        return false;
+    if (!view->has_writer || twl_segment_set_open(io, &options, NULL, &now, &report) < 0)
+        return true;
+    bool is_current = is_continued(&view->set, &now);
+    twl_segment_set_free(&now);
+    return is_current;
+}
+
+int twl_view_find_durable(struct io *io, const struct log_view *view, uint64_t *ret_lsn)
+{
+    struct recovery recovery;
+    *ret_lsn = view->durable_lsn;
+    if (view->durable_lsn > 0)
+        return 0;
+    int rc = twl_recover(io, &view->set, NULL, &recovery);
+    if (rc < 0 && rc != TWINLOG_ECORRUPT)
+        return rc;
+    *ret_lsn = recovery.marked_lsn;
+    return 0;
+}
+
+/* Nobody can write over the header any more: is it still the one that was found? */
+static int check_life(const struct segment *segment, const struct segment_entry *entry)
+{
+    unsigned char block[SEGMENT_HEADER_BYTES];
+    struct segment_header header;
+    size_t size;
+    int rc = io_read(segment->file, block, sizeof(block), 0, &size);
+    if (rc < 0)
+        return rc;
+    bool is_same = size == sizeof(block) && twl_segment_header_decode(block, &header) == HEADER_VALID &&
+                   header.segment_id == entry->header.segment_id && header.sequence == entry->header.sequence;
+    return is_same ? 0 : -EAGAIN;
+}
+
+static int hold(const struct segment *segment)
+{
+    struct io *io = segment->file->io;
+    int rc = io_lock(segment->file, IO_LOCK_USE, false);
+    for (unsigned waited = 0; rc == -EAGAIN && waited < BIRTH_MS; waited++) {
+        io->ops->sleep_ms(io, 1);
+        rc = io_lock(segment->file, IO_LOCK_USE, false);
+    }
+    return rc == -EAGAIN ? -EBUSY : rc;
+}
+
+int twl_view_open_segment(struct io *io, const struct segment_entry *entry, struct segment *ret_segment)
+{
+    struct segment segment;
+    int rc = twl_segment_open_valid(io, entry->name, &segment);
+    if (rc < 0)
+        return rc == -ENOENT || rc == TWINLOG_ECORRUPT ? -EAGAIN : rc;
+    rc = hold(&segment);
+    if (rc == 0)
+        rc = check_life(&segment, entry);
+    if (rc < 0)
+        twl_segment_close(&segment);
+    else
+        *ret_segment = segment;
+    return rc;
+}

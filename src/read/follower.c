@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See follower.h.
+ *
+ * The descriptor is an eventfd, readable while it holds a one. The reader arms it whenever it has found nothing,
+ * which takes the one away; the thread puts one there as soon as the page says something else than the reader
+ * has seen. What is said in between is not lost: the reader tells which pulse of the page it had seen, and the
+ * thread compares with that. While the descriptor is readable the thread sleeps until the reader arms it again.
+ */
+#define _GNU_SOURCE
+#include "read/follower.h"
+
+#include "base/sync.h"
+#include "twinlog.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+struct follower {
+    int fd;                   /* [const] */
+    pid_t pid;                /* [const] */
+    pthread_t thread;         /* [const] */
+    struct live *live;        /* [const] the writer's, or `watched` */
+    struct live watched;      /* [thread] */
+    struct twl_event changed; /* by the reader, while the thread sleeps because it is readable */
+    struct twl_mutex lock;
+    struct interest interest; /* [lock] */
+    bool is_readable;         /* [lock] */
+    bool must_end;            /* [lock] */
+};
+
+static void make_readable(struct follower *f) REQUIRES(f->lock)
+{
+    const uint64_t one = 1;
+    f->is_readable = f->is_readable || write(f->fd, &one, sizeof(one)) == sizeof(one);
+}
+
+static void drain(struct follower *f) REQUIRES(f->lock)
+{
+    uint64_t count;
+    f->is_readable = f->is_readable && read(f->fd, &count, sizeof(count)) != sizeof(count);
+}
+
+/* ---- the thread -------------------------------------------------------------------------------- */
+
+/* Where no page tells, next() has to look into the log itself, which it may do as often as we wake. */
+static bool may_have_marks(struct live *live)
+{
+    bool has_writer;
+    return twl_live_has_writer(live, &has_writer) == 0 && has_writer;
+}
+
+static bool has_news(struct live *live, const struct interest *interest)
+{
+    if (!live->page)
+        return may_have_marks(live);
+    uint32_t epoch = twl_live_epoch(live);
+    if (twl_live_pulse(live) == interest->pulse || epoch == 0 || epoch == interest->ignored_epoch)
+        return false;
+    return epoch != interest->epoch || twl_live_durable_lsn(live) >= interest->lsn ||
+           twl_live_first_lsn(live) > interest->lsn;
+}
+
+/* False: it is time to end. */
+static bool look(struct follower *f, bool *ret_is_readable)
+{
+    twl_mutex_lock(&f->lock);
+    if (!f->is_readable && has_news(f->live, &f->interest))
+        make_readable(f);
+    bool goes_on = !f->must_end;
+    *ret_is_readable = f->is_readable;
+    twl_mutex_unlock(&f->lock);
+    return goes_on;
+}
+
+/* Another page is news in any case. */
+static void look_for_page(struct follower *f)
+{
+    if (f->live != &f->watched || twl_live_watch_again(&f->watched) <= 0)
+        return;
+    twl_mutex_lock(&f->lock);
+    make_readable(f);
+    twl_mutex_unlock(&f->lock);
+}
+
+static void *follow(void *context)
+{
+    struct follower *f = context;
+    for (;;) {
+        bool is_readable;
+        uint32_t changes = twl_event_value(&f->changed);
+        uint32_t pulse = twl_live_pulse(f->live);
+        if (!look(f, &is_readable))
+            return NULL;
+        if (is_readable) {
+            twl_event_sleep(&f->changed, changes);
+        } else {
+            twl_live_sleep(f->live, pulse, -1);
+            look_for_page(f);
+        }
+    }
+}
+
+/* The application's signals are not for it. */
+static int start_thread(struct follower *f)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&f->thread, NULL, follow, f);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return -error;
+}
+
+/* ---- for the reader ---------------------------------------------------------------------------- */
+
+int twl_follower_create(struct io *io, struct live *live, struct follower **ret_follower)
+{
+    if (!io->has_threads)
+        return -ENOTSUP;
+    struct follower *f = calloc(1, sizeof(*f));
+    if (!f)
+        return -ENOMEM;
+    f->pid = getpid();
+    f->live = live ? live : &f->watched;
+    int rc = live ? 0 : twl_live_watch(io, &f->watched);
+    if (rc < 0)
+        goto free_follower;
+    f->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (f->fd < 0) {
+        rc = -errno;
+        goto unwatch;
+    }
+    twl_mutex_init(&f->lock);
+    f->is_readable = false;
+    f->interest.pulse = twl_live_pulse(f->live);
+    f->interest.lsn = UINT64_MAX;
+    rc = start_thread(f);
+    if (rc == 0) {
+        *ret_follower = f;
+        return 0;
+    }
+    twl_mutex_destroy(&f->lock);
+    close(f->fd);
+unwatch:
+    twl_live_unwatch(&f->watched);
+free_follower:
+    free(f);
+    return rc;
+}
+
+/* In a child the thread is not there, and the descriptor is also the parent's. */
+static bool is_forked(const struct follower *f)
+{
+    return getpid() != f->pid;
+}
+
+static void end_thread(struct follower *f)
+{
+    twl_mutex_lock(&f->lock);
+    f->must_end = true;
+    twl_mutex_unlock(&f->lock);
+    twl_event_notify_all(&f->changed);
+    twl_live_wake(f->live);
+    pthread_join(f->thread, NULL);
+    twl_mutex_destroy(&f->lock);
+}
+
+void twl_follower_destroy(struct follower *f)
+{
+    if (!f)
+        return;
+    if (!is_forked(f))
+        end_thread(f);
+    close(f->fd);
+    twl_live_unwatch(&f->watched);
+    free(f);
+}
+
+int twl_follower_fd(const struct follower *f)
+{
+    return is_forked(f) ? TWINLOG_EFORKED : f->fd;
+}
+
+void twl_follower_arm(struct follower *f, const struct interest *interest)
+{
+    if (is_forked(f))
+        return;
+    twl_mutex_lock(&f->lock);
+    drain(f);
+    f->interest = *interest;
+    twl_mutex_unlock(&f->lock);
+    twl_event_notify_all(&f->changed);
+}
+
+void twl_follower_tell(struct follower *f)
+{
+    if (is_forked(f))
+        return;
+    twl_mutex_lock(&f->lock);
+    make_readable(f);
+    twl_mutex_unlock(&f->lock);
+}

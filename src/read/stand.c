@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See stand.h.
+ *
+ * A file may get another life at any time once its records were trimmed or cut off. So whatever is opened is
+ * compared with what the set says of it. Read bytes of another life don't check: groups are valid in one life
+ * only, and records in one epoch. A segment that is mapped is held by a lock as long as it is, so that it
+ * keeps its life; the lock is taken first, and then the header is looked at.
+ */
+#define _GNU_SOURCE
+#include "read/stand.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static int fail_system(const struct stand *stand, int error)
+{
+    twl_report(stand->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, error,
+               "cannot read the log: %s", twinlog_strerror(error));
+    twl_report_place(stand->report, stand->segment.name, stand->segment.header.sequence, 0, 0);
+    return error;
+}
+
+/* Of a call to look at segments or walk in them: not finding is being lost, and so is a file that is gone. */
+static int judge(const struct stand *stand, int rc)
+{
+    if (rc > 0)
+        return rc;
+    return rc == 0 || rc == TWINLOG_ECORRUPT || rc == -ENOENT ? STAND_LOST : fail_system(stand, rc);
+}
+
+static struct segment_set *set_of(const struct stand *stand)
+{
+    return &stand->horizon->set;
+}
+
+/* ---- the segment ------------------------------------------------------------------------------- */
+
+void twl_stand_leave(struct stand *stand)
+{
+    twl_cursor_let_go(&stand->cursor);
+    twl_segment_close(&stand->segment);
+}
+
+void twl_stand_free(struct stand *stand)
+{
+    twl_cursor_free(&stand->cursor);
+    twl_segment_close(&stand->segment);
+    free(stand->summary);
+    free(stand->trail);
+}
+
+static bool is_same_life(const struct segment_header *a, const struct segment_header *b)
+{
+    return a->segment_id == b->segment_id && a->sequence == b->sequence;
+}
+
+static void settle_in(struct stand *stand, size_t index)
+{
+    stand->index = index;
+    stand->bound_lsn = twl_segment_set_bound(set_of(stand), index);
+}
+
+/* The set may be another one. A segment that is not in it any more was trimmed or cut off. */
+static void catch_up(struct stand *stand)
+{
+    const struct segment_set *set = set_of(stand);
+    if (stand->generation == stand->horizon->generation)
+        return;
+    stand->generation = stand->horizon->generation;
+    if (!stand->segment.file)
+        return;
+    for (size_t i = 0; i < set->begun; i++)
+        if (is_same_life(&set->entries[i].header, &stand->segment.header)) {
+            settle_in(stand, i);
+            return;
+        }
+    twl_stand_leave(stand);
+}
+
+/* Nobody gives it a new life as long as we have it open: 1. STAND_LOST = somebody does just now, or did. Where
+ * there are no locks the segment is read. */
+static int hold(struct stand *stand)
+{
+    unsigned char block[SEGMENT_HEADER_BYTES];
+    struct segment_header header;
+    size_t size;
+    int rc = io_lock(stand->segment.file, IO_LOCK_USE, false);
+    if (rc == -EAGAIN)
+        return STAND_LOST;
+    if (rc < 0) {
+        stand->cursor.maps = false;
+        return 1;
+    }
+    rc = io_read(stand->segment.file, block, sizeof(block), 0, &size);
+    if (rc < 0)
+        return fail_system(stand, rc);
+    bool is_same = size == sizeof(block) && twl_segment_header_decode(block, &header) == HEADER_VALID &&
+                   is_same_life(&header, &stand->segment.header);
+    return is_same ? 1 : STAND_LOST;
+}
+
+static int open_file(struct stand *stand, const struct segment_entry *entry)
+{
+    int rc = twl_segment_open_valid(stand->horizon->io, entry->name, &stand->segment);
+    if (rc < 0) {
+        stand->segment.file = NULL;
+        return judge(stand, rc);
+    }
+    stand->cursor.maps = stand->maps;
+    rc = is_same_life(&stand->segment.header, &entry->header) ? 1 : STAND_LOST;
+    if (rc > 0 && stand->maps)
+        rc = hold(stand);
+    if (rc < 0)
+        twl_stand_leave(stand);
+    return rc;
+}
+
+/* `position` NULL: what is known without another segment. */
+static int open_segment(struct stand *stand, size_t index, const struct position *position)
+{
+    const struct segment_entry *entry = &set_of(stand)->entries[index];
+    if (stand->segment.file && is_same_life(&entry->header, &stand->segment.header)) {
+        settle_in(stand, index);
+        return 1;
+    }
+    twl_stand_leave(stand);
+    int rc = open_file(stand, entry);
+    if (rc < 0)
+        return rc;
+    settle_in(stand, index);
+    twl_cursor_begin(&stand->cursor, &stand->segment,
+                     position ? *position : twl_position_before(&stand->segment));
+    if (stand->summary)
+        twl_summary_begin(stand->summary, INT64_MIN);
+    if (stand->trail)
+        stand->trail->count = 0;
+    return 1;
+}
+
+/* NULL: it is not sealed. One that was the newest when it was looked at may have been sealed since. */
+static int look_at_footer(struct stand *stand, size_t index, const struct segment_footer **ret_footer)
+{
+    struct segment_set *set = set_of(stand);
+    struct segment_entry *entry = &set->entries[index];
+    if (!entry->is_sealed && index + 1 < set->begun)
+        entry->is_known = false;
+    int rc = twl_segment_look(stand->horizon->io, entry);
+    *ret_footer = rc == 0 && entry->is_sealed ? &entry->footer : NULL;
+    return rc < 0 ? judge(stand, rc) : 1;
+}
+
+/* The index of a segment that is not sealed: made once, and only as far as it is needed. */
+static int extend_summary(struct stand *stand, uint64_t lsn)
+{
+    struct cursor *cursor = &stand->cursor;
+    if (!stand->summary) {
+        stand->summary = malloc(sizeof(*stand->summary));
+        if (!stand->summary)
+            return fail_system(stand, -ENOMEM);
+        twl_summary_begin(stand->summary, INT64_MIN);
+    }
+    cursor->summary = stand->summary;
+    if (lsn < stand->summary->next_lsn)
+        return 1;
+    int rc = 1;
+    twl_cursor_resume(cursor);
+    while (rc > 0 && twl_cursor_next_lsn(cursor) <= lsn)
+        rc = twl_cursor_accept_group(cursor);
+    return rc < 0 ? judge(stand, rc) : 1;
+}
+
+/* Opens the segment that holds the record, with an index for it: the footer's, or one of our own. */
+static int open_holder(struct stand *stand, uint64_t lsn, const struct segment_footer **ret_footer)
+{
+    struct segment_set *set = set_of(stand);
+    int64_t index = set->begun > 0 ? twl_segment_set_find(stand->horizon->io, set, lsn) : TWINLOG_ECORRUPT;
+    if (index < 0)
+        return judge(stand, (int)index);
+    int rc = look_at_footer(stand, (size_t)index, ret_footer);
+    if (rc > 0)
+        rc = open_segment(stand, (size_t)index, NULL);
+    if (rc > 0 && !*ret_footer)
+        rc = extend_summary(stand, lsn);
+    return rc;
+}
+
+/* ---- onwards ----------------------------------------------------------------------------------- */
+
+/* What was read of the last block before the writer wrote it again may be old. */
+static int enter_next_group(struct cursor *cursor)
+{
+    int rc = twl_cursor_enter_group(cursor);
+    if (rc == 0) {
+        twl_cursor_refresh(cursor);
+        rc = twl_cursor_enter_group(cursor);
+    }
+    return rc;
+}
+
+/* Does a segment that is fixed to start at `lsn` continue what was read? */
+static bool fits(const struct cursor *cursor, const struct segment_header *header, uint64_t lsn)
+{
+    const struct group_header *group = &cursor->group;
+    bool is_in_group = group->first_lsn < lsn && lsn - group->first_lsn <= group->count;
+    return header->start_lsn == lsn &&
+           (!is_in_group || header->previous == 0 || header->start_chain == group->checksum);
+}
+
+/* A segment that was begun since the set was loaded. */
+static int look_for_next_segment(struct stand *stand, uint64_t lsn)
+{
+    int rc = twl_horizon_reload(stand->horizon, stand->report);
+    if (rc < 0)
+        return rc;
+    catch_up(stand);
+    if (lsn > stand->horizon->limit_lsn) /* it was cut off */
+        return 0;
+    return stand->segment.file && stand->index + 1 < set_of(stand)->begun ? 1 : STAND_LOST;
+}
+
+static int enter_next_segment(struct stand *stand, uint64_t lsn)
+{
+    if (stand->index + 1 >= set_of(stand)->begun) {
+        int rc = look_for_next_segment(stand, lsn);
+        if (rc <= 0)
+            return rc;
+    }
+    const struct segment_header *header = &set_of(stand)->entries[stand->index + 1].header;
+    struct position position = stand->cursor.position;
+    bool is_fixed = header->start_lsn > 0;
+    if (is_fixed && !fits(&stand->cursor, header, lsn))
+        return STAND_LOST;
+    int rc = open_segment(stand, stand->index + 1, is_fixed ? NULL : &position);
+    return rc < 0 ? rc : judge(stand, twl_cursor_enter_group(&stand->cursor));
+}
+
+static int go_on(struct stand *stand, uint64_t lsn)
+{
+    struct cursor *cursor = &stand->cursor;
+    while (lsn >= stand->bound_lsn || cursor->records_left == 0) {
+        int rc = lsn < stand->bound_lsn ? enter_next_group(cursor) : 0;
+        if (rc < 0)
+            return judge(stand, rc);
+        if (rc == 0)
+            rc = enter_next_segment(stand, lsn);
+        if (rc <= 0)
+            return rc;
+    }
+    return twl_cursor_next_lsn(cursor) == lsn ? 1 : STAND_LOST;
+}
+
+static int look_up(struct stand *stand, uint64_t lsn)
+{
+    const struct segment_footer *footer;
+    int rc = open_holder(stand, lsn, &footer);
+    if (rc < 0)
+        return rc;
+    rc = twl_cursor_seek(&stand->cursor, footer, lsn);
+    if (rc == 0) {
+        twl_cursor_refresh(&stand->cursor);
+        rc = twl_cursor_seek(&stand->cursor, footer, lsn);
+    }
+    return judge(stand, rc);
+}
+
+int twl_stand_before(struct stand *stand, uint64_t lsn)
+{
+    catch_up(stand);
+    bool is_next = stand->segment.file && twl_cursor_next_lsn(&stand->cursor) == lsn;
+    return is_next ? go_on(stand, lsn) : look_up(stand, lsn);
+}
+
+int twl_stand_read(struct stand *stand, struct cursor_record *ret_record)
+{
+    int rc = twl_cursor_next_record(&stand->cursor, ret_record);
+    return rc > 0 ? rc : judge(stand, rc);
+}
+
+/* ---- back -------------------------------------------------------------------------------------- */
+
+static int look_up_with_trail(struct stand *stand, uint64_t lsn)
+{
+    const struct segment_footer *footer;
+    if (!stand->trail) {
+        stand->trail = calloc(1, sizeof(*stand->trail));
+        if (!stand->trail)
+            return fail_system(stand, -ENOMEM);
+    }
+    int rc = open_holder(stand, lsn, &footer);
+    if (rc < 0)
+        return rc;
+    rc = twl_cursor_trace(&stand->cursor, footer, lsn, stand->trail);
+    if (rc == 0) {
+        twl_cursor_refresh(&stand->cursor);
+        rc = twl_cursor_trace(&stand->cursor, footer, lsn, stand->trail);
+    }
+    return judge(stand, rc);
+}
+
+int twl_stand_before_back(struct stand *stand, uint64_t lsn)
+{
+    struct index_entry place;
+    catch_up(stand);
+    bool is_known = stand->segment.file && stand->trail && lsn < stand->bound_lsn &&
+                    twl_trail_find(stand->trail, lsn, &place);
+    return is_known ? judge(stand, twl_cursor_place(&stand->cursor, &place)) : look_up_with_trail(stand, lsn);
+}
+
+/* ---- by time ----------------------------------------------------------------------------------- */
+
+/* LSN behind the records of a segment that can be seen. */
+static int find_end(struct stand *stand, size_t index, uint64_t *ret_lsn)
+{
+    struct segment_set *set = set_of(stand);
+    *ret_lsn = min_u64(twl_segment_set_bound(set, index), stand->horizon->limit_lsn + 1);
+    if (index + 1 == set->begun)
+        return 1;
+    int rc = twl_segment_look(stand->horizon->io, &set->entries[index + 1]);
+    if (rc < 0)
+        return judge(stand, rc);
+    *ret_lsn = min_u64(*ret_lsn, set->entries[index + 1].first_lsn);
+    return 1;
+}
+
+/* The times that the index tells are those of all records that were ever in the segment, so what it leads to
+ * may have been trimmed or cut off. */
+static int walk_to_time(struct stand *stand, const struct segment_footer *footer, int64_t time_ns)
+{
+    struct cursor *cursor = &stand->cursor;
+    uint64_t first_lsn = stand->horizon->first_lsn;
+    int rc = twl_cursor_seek_time(cursor, footer, time_ns);
+    if (rc > 0 && twl_cursor_next_lsn(cursor) < first_lsn) {
+        rc = twl_cursor_seek(cursor, footer, first_lsn);
+        if (rc > 0)
+            rc = twl_cursor_pass_older(cursor, time_ns);
+    }
+    return rc;
+}
+
+static int find_time_in(struct stand *stand, size_t index, int64_t time_ns)
+{
+    const struct segment_footer *footer;
+    uint64_t end_lsn;
+    int rc = look_at_footer(stand, index, &footer);
+    if (rc < 0 || (footer && footer->max_ns < time_ns))
+        return rc < 0 ? rc : 0;
+    rc = find_end(stand, index, &end_lsn);
+    if (rc > 0 && end_lsn <= stand->horizon->first_lsn) /* all of it was trimmed */
+        return 0;
+    if (rc > 0)
+        rc = open_segment(stand, index, NULL);
+    if (rc > 0 && !footer)
+        rc = extend_summary(stand, end_lsn - 1);
+    if (rc < 0)
+        return rc;
+    twl_cursor_refresh(&stand->cursor);
+    rc = walk_to_time(stand, footer, time_ns);
+    if (rc < 0)
+        return judge(stand, rc);
+    uint64_t lsn = twl_cursor_next_lsn(&stand->cursor);
+    if (lsn >= end_lsn)
+        return 0;
+    return rc > 0 ? 1 : STAND_LOST;
+}
+
+int twl_stand_before_time(struct stand *stand, int64_t time_ns)
+{
+    struct segment_set *set = set_of(stand);
+    int64_t index = 0;
+    int rc = 0;
+    catch_up(stand);
+    if (set->begun > 0)
+        index = twl_segment_set_find_time(stand->horizon->io, set, time_ns);
+    if (index < 0)
+        return judge(stand, (int)index);
+    for (size_t i = (size_t)index; rc == 0 && i < set->begun; i++)
+        rc = find_time_in(stand, i, time_ns);
+    return rc;
+}

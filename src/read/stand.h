@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where a reader stands: the open segment, the walk in it, and how to get from there to another record.
+ *
+ * It knows nothing of what may be read; it is asked for records that are there. When one is not found, that
+ * may have many causes, all of them outside: STAND_LOST says so, and nothing is reported.
+ */
+#ifndef TWL_STAND_H
+#define TWL_STAND_H
+
+#include "read/horizon.h"
+#include "segment/cursor.h"
+
+#include <limits.h>
+
+#define STAND_LOST INT_MIN /* not an error code: the record is not where it should be, or does not check */
+
+struct stand {
+    struct horizon *horizon;       /* [const] */
+    struct twinlog_report *report; /* [const] filled in with every error */
+    bool maps;                     /* [const] */
+
+    struct segment segment; /* open if it has a file */
+    size_t index;           /* of it, in the set of `generation` */
+    uint32_t generation;
+    uint64_t bound_lsn; /* its records end before this LSN */
+    struct cursor cursor;
+    struct summary
+        *summary;        /* of a segment that is not sealed, as far as somebody had to look something up */
+    struct trail *trail; /* once somebody went back */
+};
+
+/* All three: 1 = in front of that record, in its group. 0 = it is not there yet. */
+int twl_stand_before(struct stand *stand, uint64_t lsn); /* quick if the record before it was read last */
+int twl_stand_before_back(struct stand *stand,
+                          uint64_t lsn); /* quick if the record behind it was read last */
+/* The first record of that time or later, however far one can see; 0 = there is none. */
+int twl_stand_before_time(struct stand *stand, int64_t time_ns);
+
+int twl_stand_read(struct stand *stand, struct cursor_record *ret_record); /* the next one in the group */
+
+void twl_stand_leave(struct stand *stand); /* closes the segment */
+void twl_stand_free(struct stand *stand);
+
+#endif

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is remembered of a segment, see index.h.
+ *
+ * The writer adds whole groups, a walk adds record by record; both remember the same. An entry is made for
+ * the first record, and then for each one that begins at least `spacing` bytes behind the last entry's. When
+ * there is no room for the next entry, every second one goes and the spacing doubles, so the entries that are
+ * left are again at least that far apart. What an entry says of the records before it stays true whichever
+ * entries are between.
+ */
+#include "segment/index.h"
+
+static int64_t later(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* ---- the index --------------------------------------------------------------------------------- */
+
+static uint64_t place_of(const struct index_entry *entry)
+{
+    return entry->group_offset + entry->record_offset;
+}
+
+static void thin_out(struct sparse_index *index)
+{
+    index->count = (index->count + 1) / 2;
+    for (uint32_t i = 1; i < index->count; i++)
+        index->entries[i] = index->entries[2 * i];
+    index->last = place_of(&index->entries[index->count - 1]);
+    index->spacing *= 2;
+}
+
+/* Is a record at this place far enough behind the last entry? */
+static bool is_due(const struct sparse_index *index, uint64_t place)
+{
+    return place >= index->last + index->spacing;
+}
+
+static void add_entry(struct sparse_index *index, const struct index_entry *entry)
+{
+    if (!is_due(index, place_of(entry)))
+        return;
+    if (index->count == INDEX_MAX_ENTRIES)
+        thin_out(index);
+    index->entries[index->count++] = *entry;
+    index->last = place_of(entry);
+}
+
+/* Entries for records of a group that is in memory. Looks no further than an entry may be due. */
+static void add_entries(struct summary *summary, const struct group_header *group, uint64_t offset,
+                        const unsigned char *bytes)
+{
+    struct index_entry entry = { .lsn = group->first_lsn,
+                                 .group_offset = offset,
+                                 .record_offset = GROUP_HEADER_BYTES,
+                                 .peak_ns = summary->max_ns };
+    uint64_t last_place = offset + group->bytes - RECORD_HEADER_BYTES;
+    while (entry.lsn < group->first_lsn + group->count && is_due(&summary->index, last_place)) {
+        ASSERT(entry.record_offset <= group->bytes - RECORD_HEADER_BYTES);
+        add_entry(&summary->index, &entry);
+        struct record_header record = twl_record_header_load(bytes + entry.record_offset);
+        entry.lsn++;
+        entry.record_offset += (uint32_t)twl_record_bytes(record.size);
+        entry.peak_ns = later(entry.peak_ns, record.time_ns);
+    }
+}
+
+/* ---- the summary ------------------------------------------------------------------------------- */
+
+void twl_summary_begin(struct summary *summary, int64_t peak_ns)
+{
+    *summary = (struct summary){ .min_ns = INT64_MAX,
+                                 .max_ns = INT64_MIN,
+                                 .peak_ns = peak_ns,
+                                 .index = { .spacing = INDEX_MIN_SPACING } };
+}
+
+static void add_times(struct summary *summary, int64_t min_ns, int64_t max_ns)
+{
+    summary->min_ns = min_ns < summary->min_ns ? min_ns : summary->min_ns;
+    summary->max_ns = later(max_ns, summary->max_ns);
+    summary->peak_ns = later(max_ns, summary->peak_ns);
+}
+
+void twl_summary_add_group(struct summary *summary, const struct group_header *group, uint64_t offset,
+                           int64_t min_ns, int64_t max_ns, const unsigned char *bytes)
+{
+    if (group->count > 0) {
+        add_entries(summary, group, offset, bytes);
+        add_times(summary, min_ns, max_ns);
+    }
+    twl_summary_end_group(summary, group, offset);
+}
+
+void twl_summary_add_record(struct summary *summary, uint64_t lsn, uint64_t group_offset,
+                            uint32_t record_offset, int64_t time_ns)
+{
+    add_entry(&summary->index, &(struct index_entry){ .lsn = lsn,
+                                                      .group_offset = group_offset,
+                                                      .record_offset = record_offset,
+                                                      .peak_ns = summary->max_ns });
+    add_times(summary, time_ns, time_ns);
+}
+
+void twl_summary_end_group(struct summary *summary, const struct group_header *group, uint64_t offset)
+{
+    if (summary->first_lsn == 0)
+        summary->first_lsn = group->first_lsn;
+    summary->next_lsn = group->first_lsn + group->count;
+    summary->data_end = offset + group->bytes;
+    summary->chain = group->checksum;
+    summary->epoch = group->epoch;
+}
+
+/* ---- on disk ----------------------------------------------------------------------------------- */
+
+/* The smallest step at which so many entries are left at most. */
+static uint32_t choose_step(uint32_t count, uint64_t most)
+{
+    if (count <= most)
+        return 1;
+    return (uint32_t)((count + most - 1) / most);
+}
+
+void twl_summary_footer(const struct summary *summary, uint64_t room, int64_t now_ns,
+                        struct segment_footer *ret_footer, uint32_t *ret_step)
+{
+    uint64_t most = room / INDEX_ENTRY_BYTES;
+    uint32_t count = most > 0 ? summary->index.count : 0;
+    uint32_t step = choose_step(count, most);
+    ASSERT(summary->first_lsn > 0);
+    *ret_footer = (struct segment_footer){ .first_lsn = summary->first_lsn,
+                                           .last_lsn = summary->next_lsn - 1,
+                                           .data_end = summary->data_end,
+                                           .min_ns = summary->min_ns,
+                                           .max_ns = summary->max_ns,
+                                           .peak_ns = summary->peak_ns,
+                                           .chain = summary->chain,
+                                           .epoch = summary->epoch,
+                                           .index_entries = (count + step - 1) / step,
+                                           .sealed_ns = now_ns };
+    *ret_step = step;
+}
+
+/* ---- looking up -------------------------------------------------------------------------------- */
+
+/* The last entry for which the condition holds, which is so up to some entry and not from there on; -1 if
+ * there is none. Where a damaged file has its entries in another order, any of them. */
+static int64_t last_before(const struct index_entry *entries, uint32_t count,
+                           bool (*is_before)(const struct index_entry *entry, const void *what),
+                           const void *what)
+{
+    uint32_t low = 0, high = count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (is_before(&entries[middle], what))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return (int64_t)low - 1;
+}
+
+static bool is_not_behind_lsn(const struct index_entry *entry, const void *lsn)
+{
+    return entry->lsn <= *(const uint64_t *)lsn;
+}
+
+static bool is_older_before(const struct index_entry *entry, const void *time_ns)
+{
+    return entry->peak_ns < *(const int64_t *)time_ns;
+}
+
+int64_t twl_index_find_lsn(const struct index_entry *entries, uint32_t count, uint64_t lsn)
+{
+    return last_before(entries, count, is_not_behind_lsn, &lsn);
+}
+
+int64_t twl_index_find_time(const struct index_entry *entries, uint32_t count, int64_t time_ns)
+{
+    return last_before(entries, count, is_older_before, &time_ns);
+}

@@ -1,0 +1,860 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The segments of an open log, and the thread that looks after them.
+ *
+ * Spares: each one is twice as large as the one before, up to the limit, so that a small log takes little
+ * disk and a busy one rolls seldom. A retired file of full size is written over instead of making a new one:
+ * a log whose front moves along changes no file-system metadata. On a disk that is nearly full any retired file
+ * and any smaller size will do.
+ *
+ * Sealing goes from the oldest to the newest, because a footer names the newest time of everything up to
+ * there. A segment whose writer left it has its summary in memory; one that an earlier process left is walked
+ * first, and sealed only if the next one continues where the walk ended: a footer must not hide damage.
+ *
+ * What fails here loses nothing: a spare that can't be made is tried again by whoever needs it and gets the
+ * error; a segment that can't be sealed is walked by its readers; a file that can't be removed is retired
+ * again at the next opening.
+ */
+#define _GNU_SOURCE
+#include "segment/keeper.h"
+
+#include "base/sync.h"
+#include "segment/cursor.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_SPARES 64u
+#define RETIRED_TO_KEEP 4u
+#define MIN_SEGMENT_ROOM (SEGMENT_MIN_BYTES - SEGMENT_HEADER_BYTES - SEGMENT_FOOTER_BYTES)
+
+struct retired {
+    char name[SEGMENT_NAME_BYTES];
+    uint64_t bytes;
+};
+
+/* A segment that was left, with its summary, and what it is in the list. */
+struct left {
+    struct segment segment;
+    struct left *next;
+};
+
+struct keeper {
+    struct keeper_config config; /* [const] but for the plan */
+
+    struct twl_mutex lock;
+    struct segment_plan plan;         /* [lock] of the next segment to make */
+    struct segment ready[MAX_SPARES]; /* [lock] by sequence */
+    uint32_t count;                   /* [lock] of them */
+    uint32_t wanted;                  /* [lock] */
+    struct segment_entry *begun;      /* [lock] oldest first, the last one is active */
+    size_t begun_count, begun_room;   /* [lock] */
+    size_t sealed;                    /* [lock] leading entries of `begun` that are sealed, or can't be */
+    struct retired *retired;          /* [lock] */
+    size_t retired_count, retired_room;
+    struct left *left, **left_end; /* [lock] waiting to be sealed, oldest first */
+    struct left *unused;   /* [lock] one for each segment that is ready, so that leaving allocates nothing */
+    uint32_t unused_count; /* [lock] */
+    int64_t peak_ns;       /* [lock] of the sealed ones; INT64_MAX once one could not be sealed */
+    uint64_t ready_bytes;  /* [lock] of the files */
+    uint64_t trimmed, recycled; /* [lock] */
+    bool is_making;             /* [lock] somebody makes a segment */
+    bool is_growing;            /* [lock] and it is the one that belongs in front of the ready ones */
+    bool is_sealing;            /* [lock] somebody seals one */
+    bool has_failed;            /* [lock] the thread gave up until asked again */
+    bool has_thread;            /* [lock] */
+    bool is_stopping;           /* [lock] */
+    bool must_tend;             /* [lock] */
+    pthread_t thread;           /* [lock] */
+
+    struct twl_event work; /* the thread sleeps on it */
+    struct twl_event done; /* who waits for a segment, or for the sealing to end, sleeps on it */
+};
+
+static void rest(struct keeper *k) REQUIRES(k->lock)
+{
+    uint32_t seen = twl_event_value(&k->done);
+    twl_mutex_unlock(&k->lock);
+    twl_event_sleep(&k->done, seen);
+    twl_mutex_lock(&k->lock);
+}
+
+/* ---- retired files ----------------------------------------------------------------------------- */
+
+/* On failure the file just stays where it is until the next opening. */
+static void retire(struct keeper *k, const char *name, uint64_t bytes) REQUIRES(k->lock)
+{
+    if (k->retired_count == k->retired_room) {
+        size_t room = k->retired_room ? 2 * k->retired_room : 16;
+        void *retired = realloc(k->retired, room * sizeof(*k->retired));
+        if (!retired)
+            return;
+        k->retired = retired;
+        k->retired_room = room;
+    }
+    struct retired *file = &k->retired[k->retired_count++];
+    memcpy(file->name, name, SEGMENT_NAME_BYTES);
+    file->bytes = bytes;
+}
+
+static struct retired take_retired(struct keeper *k, size_t index) REQUIRES(k->lock)
+{
+    struct retired file = k->retired[index];
+    k->retired[index] = k->retired[--k->retired_count];
+    return file;
+}
+
+/* One that has room for least_bytes, preferably nothing larger; -1 if there is none. */
+static int64_t find_retired(const struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
+{
+    int64_t best = -1;
+    for (size_t i = 0; i < k->retired_count; i++)
+        if (k->retired[i].bytes >= least_bytes && (best < 0 || k->retired[i].bytes < k->retired[best].bytes))
+            best = (int64_t)i;
+    return best;
+}
+
+static bool is_surplus(const struct keeper *k, const struct retired *file, size_t kept) REQUIRES(k->lock)
+{
+    return !k->config.can_recycle || file->bytes < k->plan.bytes || kept >= RETIRED_TO_KEEP + k->wanted;
+}
+
+/* Removes the next file that nobody will need; false if there is none. */
+static bool remove_surplus(struct keeper *k) REQUIRES(k->lock)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < k->retired_count; i++) {
+        if (!is_surplus(k, &k->retired[i], kept)) {
+            kept++;
+            continue;
+        }
+        struct retired file = take_retired(k, i);
+        twl_mutex_unlock(&k->lock);
+        k->config.io->ops->unlink(k->config.io, file.name);
+        twl_mutex_lock(&k->lock);
+        return true;
+    }
+    return false;
+}
+
+/* ---- making segments --------------------------------------------------------------------------- */
+
+/* What it takes to begin `count` segments more, so that nobody has to allocate anything then. */
+static int stock_up(struct keeper *k, uint32_t count) REQUIRES(k->lock)
+{
+    if (k->begun_room < k->begun_count + count) {
+        size_t room = max_u64(2 * k->begun_room, k->begun_count + count);
+        void *begun = realloc(k->begun, room * sizeof(*k->begun));
+        if (!begun)
+            return -ENOMEM;
+        k->begun = begun;
+        k->begun_room = room;
+    }
+    while (k->unused_count < count) {
+        struct left *left = malloc(sizeof(*left));
+        if (!left)
+            return -ENOMEM;
+        left->next = k->unused;
+        k->unused = left;
+        k->unused_count++;
+    }
+    return 0;
+}
+
+static uint64_t room_of(uint64_t segment_bytes)
+{
+    return segment_bytes - SEGMENT_HEADER_BYTES - SEGMENT_FOOTER_BYTES;
+}
+
+static uint64_t bytes_for(uint64_t room)
+{
+    return align_up(room + SEGMENT_HEADER_BYTES + SEGMENT_FOOTER_BYTES, BLOCK_BYTES);
+}
+
+static void put_ready(struct keeper *k, const struct segment *segment) REQUIRES(k->lock)
+{
+    k->ready[k->count++] = *segment;
+    k->ready_bytes += segment->header.bytes;
+    k->plan.sequence = segment->header.sequence + 1;
+    k->plan.bytes = max_u64(k->plan.bytes, min_u64(2 * segment->header.bytes, k->config.max_bytes));
+}
+
+static struct segment pop_ready(struct keeper *k) REQUIRES(k->lock)
+{
+    struct segment segment = k->ready[0];
+    k->ready_bytes -= segment.header.bytes;
+    k->count--;
+    memmove(k->ready, k->ready + 1, k->count * sizeof(k->ready[0]));
+    return segment;
+}
+
+/* Gives retired files that are large enough another life until one takes it. Those that somebody still looks
+ * at are removed: they live on for him alone. -ENOENT: none was to be had. */
+static int recycle(struct keeper *k, const struct segment_plan *plan, uint64_t least_bytes,
+                   struct segment *ret_segment) REQUIRES(k->lock)
+{
+    struct io *io = k->config.io;
+    int rc = -ENOENT;
+    while (k->config.can_recycle && rc != 0) {
+        int64_t index = find_retired(k, least_bytes);
+        if (index < 0)
+            return -ENOENT;
+        struct retired file = take_retired(k, (size_t)index);
+        twl_mutex_unlock(&k->lock);
+        rc = twl_segment_recycle(io, file.name, plan, ret_segment);
+        if (rc < 0)
+            io->ops->unlink(io, file.name);
+        twl_mutex_lock(&k->lock);
+        k->recycled += rc == 0;
+    }
+    return rc;
+}
+
+static int create(struct keeper *k, const struct segment_plan *plan, struct segment *ret_segment)
+    REQUIRES(k->lock)
+{
+    struct segment_plan named = *plan;
+    named.number = k->plan.number++;
+    twl_mutex_unlock(&k->lock);
+    int rc = twl_segment_create(k->config.io, &named, ret_segment);
+    twl_mutex_lock(&k->lock);
+    return rc;
+}
+
+/* As planned if it can be, smaller down to least_bytes where the disk is full. */
+static int make(struct keeper *k, const struct segment_plan *wish, uint64_t least_bytes,
+                struct segment *ret_segment) REQUIRES(k->lock)
+{
+    struct segment_plan plan = *wish;
+    plan.bytes = max_u64(plan.bytes, least_bytes);
+    int rc = recycle(k, &plan, plan.bytes, ret_segment);
+    if (rc == 0)
+        return 0;
+    while (rc = create(k, &plan, ret_segment), rc == -ENOSPC || rc == -EDQUOT) {
+        int recycled = recycle(k, &plan, least_bytes, ret_segment);
+        if (recycled == 0)
+            return 0;
+        uint64_t half = align_up(plan.bytes / 2, BLOCK_BYTES);
+        if (plan.bytes == least_bytes)
+            return rc;
+        plan.bytes = max_u64(half, least_bytes);
+    }
+    return rc;
+}
+
+/* The next spare, with room for min_room. Somebody else may be at it already; then this is not called. */
+static int make_ready(struct keeper *k, uint64_t min_room) REQUIRES(k->lock)
+{
+    struct segment_plan plan = k->plan;
+    struct segment segment;
+    uint64_t least_bytes = max_u64(bytes_for(min_room), SEGMENT_MIN_BYTES);
+    int rc;
+    k->is_making = true;
+    if (k->count > 0 && room_of(k->ready[0].header.bytes) < min_room) {
+        segment = pop_ready(k);
+        k->is_growing = true;
+        plan.bytes = least_bytes;
+        twl_mutex_unlock(&k->lock);
+        rc = twl_segment_grow(&segment, &plan);
+        twl_mutex_lock(&k->lock);
+        memmove(k->ready + 1, k->ready, k->count * sizeof(k->ready[0]));
+        k->ready[0] = segment;
+        k->ready_bytes += segment.header.bytes;
+        k->count++;
+        k->is_growing = false;
+    } else {
+        rc = stock_up(k, k->count + 2); /* one may be taken and not left for yet */
+        if (rc == 0)
+            rc = make(k, &plan, least_bytes, &segment);
+        if (rc == 0)
+            put_ready(k, &segment);
+    }
+    k->is_making = false;
+    k->has_failed = rc < 0;
+    twl_event_notify_all(&k->done);
+    return rc;
+}
+
+/* ---- sealing ----------------------------------------------------------------------------------- */
+
+/* Walks what an earlier process left, to its end. */
+static int walk(struct segment *segment)
+{
+    struct cursor cursor = { 0 };
+    segment->summary = malloc(sizeof(*segment->summary));
+    if (!segment->summary)
+        return -ENOMEM;
+    twl_summary_begin(segment->summary, INT64_MIN);
+    twl_cursor_begin(&cursor, segment, twl_position_before(segment));
+    cursor.summary = segment->summary;
+    int rc;
+    while ((rc = twl_cursor_accept_group(&cursor)) > 0)
+        ;
+    twl_cursor_free(&cursor);
+    if (rc == 0 && segment->summary->first_lsn == 0)
+        rc = TWINLOG_ECORRUPT;
+    return rc;
+}
+
+/* Does the next segment go on where this one ends? */
+static int check_joint(struct io *io, const struct summary *summary, const struct segment_entry *next)
+{
+    struct segment segment;
+    if (next->header.start_lsn > 0)
+        return summary->next_lsn >= next->header.start_lsn ? 0 : TWINLOG_ECORRUPT;
+    int rc = twl_segment_open_valid(io, next->name, &segment);
+    if (rc < 0)
+        return rc;
+    struct cursor cursor = { 0 };
+    const struct position end = { .next_lsn = summary->next_lsn,
+                                  .chain = summary->chain,
+                                  .epoch = summary->epoch };
+    twl_cursor_begin(&cursor, &segment, end);
+    rc = twl_cursor_enter_group(&cursor);
+    twl_cursor_free(&cursor);
+    twl_segment_close(&segment);
+    return rc > 0 ? 0 : rc < 0 ? rc : TWINLOG_ECORRUPT;
+}
+
+static int seal_after_walk(struct keeper *k, const struct segment_entry *entry,
+                           const struct segment_entry *next, int64_t peak_ns,
+                           struct segment_footer *ret_footer)
+{
+    struct segment segment;
+    enum header_state state;
+    int rc = twl_segment_open(k->config.io, entry->name, k->plan.open_flags, k->config.lock_wait_ms, &segment,
+                              &state);
+    if (rc < 0)
+        return rc;
+    if (state != HEADER_VALID || segment.header.segment_id != entry->header.segment_id)
+        rc = TWINLOG_ECORRUPT;
+    if (rc == 0)
+        rc = walk(&segment);
+    if (rc == 0)
+        rc = check_joint(k->config.io, segment.summary, next);
+    if (rc == 0)
+        rc = twl_segment_seal(&segment, peak_ns, ret_footer);
+    twl_segment_close(&segment);
+    return rc;
+}
+
+static struct left *take_left(struct keeper *k, uint64_t sequence) REQUIRES(k->lock)
+{
+    struct left **at = &k->left;
+    while (*at && (*at)->segment.header.sequence != sequence)
+        at = &(*at)->next;
+    struct left *left = *at;
+    if (!left)
+        return NULL;
+    *at = left->next;
+    if (!*at)
+        k->left_end = at;
+    return left;
+}
+
+static void free_left(struct left *left)
+{
+    if (left)
+        twl_segment_close(&left->segment);
+    free(left);
+}
+
+static struct segment_entry *find_begun(struct keeper *k, uint64_t sequence) REQUIRES(k->lock)
+{
+    for (size_t i = k->begun_count; i > 0; i--)
+        if (k->begun[i - 1].header.sequence == sequence)
+            return &k->begun[i - 1];
+    return NULL;
+}
+
+/* Seals the oldest segment that is not; false if all but the active one are. */
+static bool seal_next(struct keeper *k) REQUIRES(k->lock)
+{
+    if (k->is_sealing || k->sealed + 1 >= k->begun_count)
+        return false;
+    struct segment_entry entry = k->begun[k->sealed], next = k->begun[k->sealed + 1];
+    struct left *left = take_left(k, entry.header.sequence);
+    int64_t peak_ns = k->peak_ns;
+    k->is_sealing = true;
+    twl_mutex_unlock(&k->lock);
+
+    struct segment_footer footer;
+    int rc = left ? twl_segment_seal(&left->segment, peak_ns, &footer)
+                  : seal_after_walk(k, &entry, &next, peak_ns, &footer);
+    free_left(left);
+
+    twl_mutex_lock(&k->lock);
+    k->is_sealing = false;
+    k->peak_ns = rc == 0 ? footer.peak_ns : INT64_MAX;
+    struct segment_entry *kept = find_begun(k, entry.header.sequence); /* unless it was trimmed meanwhile */
+    if (kept) {
+        k->sealed = (size_t)(kept - k->begun) + 1;
+        if (rc == 0) {
+            kept->is_known = kept->is_sealed = true;
+            kept->first_lsn = footer.first_lsn;
+            kept->footer = footer;
+        }
+    }
+    k->must_tend = true;
+    twl_event_notify_all(&k->done);
+    return true;
+}
+
+/* ---- the thread -------------------------------------------------------------------------------- */
+
+static void tend(struct keeper *k) REQUIRES(k->lock)
+{
+    k->must_tend = false;
+    if (!k->config.tend)
+        return;
+    twl_mutex_unlock(&k->lock);
+    k->config.tend(k->config.context);
+    twl_mutex_lock(&k->lock);
+}
+
+/* One piece of work; false if there is none. Segments to write in come first. */
+static bool work(struct keeper *k) REQUIRES(k->lock)
+{
+    if (k->count < k->wanted && !k->has_failed && !k->is_making) {
+        make_ready(k, MIN_SEGMENT_ROOM);
+        return true;
+    }
+    if (seal_next(k))
+        return true;
+    if (k->must_tend) {
+        tend(k);
+        return true;
+    }
+    return remove_surplus(k);
+}
+
+static void *look_after(void *argument)
+{
+    struct keeper *k = argument;
+    uint64_t next_tend_ns = twl_monotonic_ns() + (uint64_t)k->config.tend_ms * 1000000u;
+    twl_mutex_lock(&k->lock);
+    while (!k->is_stopping) {
+        if (k->config.tend_ms > 0 && twl_monotonic_ns() >= next_tend_ns) {
+            k->must_tend = true;
+            next_tend_ns = twl_monotonic_ns() + (uint64_t)k->config.tend_ms * 1000000u;
+        }
+        if (work(k))
+            continue;
+        uint32_t seen = twl_event_value(&k->work);
+        twl_mutex_unlock(&k->lock);
+        twl_event_sleep_for(&k->work, seen, k->config.tend_ms);
+        twl_mutex_lock(&k->lock);
+    }
+    while (seal_next(k)) /* so that the next opening need not walk them */
+        ;
+    tend(k);
+    while (!k->config.can_recycle && remove_surplus(k))
+        ;
+    twl_mutex_unlock(&k->lock);
+    return NULL;
+}
+
+/* The application's signals are not for the thread. */
+static void start_thread(struct keeper *k) REQUIRES(k->lock)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    k->has_thread = pthread_create(&k->thread, NULL, look_after, k) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+/* There is something to do: for the thread, or here and now. */
+static void get_going(struct keeper *k) REQUIRES(k->lock)
+{
+    if (!k->config.io->has_threads) {
+        while (seal_next(k) || remove_surplus(k))
+            ;
+        if (k->must_tend)
+            tend(k);
+        return;
+    }
+    if (!k->has_thread && !k->is_stopping)
+        start_thread(k);
+    twl_event_notify_all(&k->work);
+}
+
+/* ---- birth and death --------------------------------------------------------------------------- */
+
+static int adopt_spare(struct keeper *k, const struct segment_entry *entry) REQUIRES(k->lock)
+{
+    struct segment segment;
+    enum header_state state;
+    if (k->count == MAX_SPARES)
+        return -EMFILE; /* more than any writer of this library leaves */
+    int rc = stock_up(k, k->count + 2);
+    if (rc < 0)
+        return rc;
+    rc = twl_segment_open(k->config.io, entry->name, k->plan.open_flags, k->config.lock_wait_ms, &segment,
+                          &state);
+    if (rc < 0)
+        return rc;
+    segment.summary = state == HEADER_VALID ? malloc(sizeof(*segment.summary)) : NULL;
+    if (!segment.summary) {
+        twl_segment_close(&segment);
+        return state == HEADER_VALID ? -ENOMEM : TWINLOG_ECORRUPT;
+    }
+    twl_summary_begin(segment.summary, INT64_MIN);
+    put_ready(k, &segment);
+    return 0;
+}
+
+/* How far down must be walked: footers say that they are sealed, and whoever is sealed follows sealed ones. */
+static int find_unsealed(struct keeper *k) REQUIRES(k->lock)
+{
+    size_t i = k->begun_count - 1;
+    while (i > 0) {
+        struct segment_entry *entry = &k->begun[i - 1];
+        int rc = twl_segment_look(k->config.io, entry);
+        if (rc < 0)
+            return rc;
+        if (entry->is_sealed)
+            break;
+        i--;
+    }
+    k->sealed = i;
+    k->peak_ns = i > 0 ? k->begun[i - 1].footer.peak_ns : INT64_MIN;
+    return 0;
+}
+
+static int take_set(struct keeper *k, const struct segment_set *set) REQUIRES(k->lock)
+{
+    k->begun = calloc(set->begun, sizeof(*k->begun));
+    if (!k->begun)
+        return -ENOMEM;
+    memcpy(k->begun, set->entries, set->begun * sizeof(*k->begun));
+    k->begun_count = k->begun_room = set->begun;
+    int rc = find_unsealed(k);
+    for (size_t i = 0; rc == 0 && i < set->spares; i++)
+        rc = adopt_spare(k, &set->entries[set->begun + i]);
+    for (size_t i = 0; i < set->retired; i++) {
+        const struct segment_entry *entry = &set->entries[set->begun + set->spares + i];
+        retire(k, entry->name, entry->file_bytes < entry->header.bytes ? 0 : entry->header.bytes);
+    }
+    k->plan.bytes = min_u64(k->plan.bytes, k->config.max_bytes);
+    return rc;
+}
+
+int twl_keeper_create(const struct keeper_config *config, struct keeper **ret_keeper)
+{
+    struct keeper *k = calloc(1, sizeof(*k));
+    if (!k)
+        return -ENOMEM;
+    k->config = *config;
+    k->plan = config->plan;
+    k->left_end = &k->left;
+    twl_mutex_init(&k->lock);
+    twl_mutex_lock(&k->lock);
+    int rc = take_set(k, config->set);
+    k->config.set = NULL;
+    twl_mutex_unlock(&k->lock);
+    if (rc < 0) {
+        twl_keeper_destroy(k, false);
+        return rc;
+    }
+    *ret_keeper = k;
+    return 0;
+}
+
+void twl_keeper_start(struct keeper *k)
+{
+    twl_mutex_lock(&k->lock);
+    k->must_tend = k->config.tend != NULL;
+    if (k->retired_count > 0 || k->sealed + 1 < k->begun_count || k->must_tend)
+        get_going(k);
+    twl_mutex_unlock(&k->lock);
+}
+
+static void end_thread(struct keeper *k)
+{
+    twl_mutex_lock(&k->lock);
+    k->is_stopping = true;
+    bool has_thread = k->has_thread;
+    twl_mutex_unlock(&k->lock);
+    if (has_thread) {
+        twl_event_notify_all(&k->work);
+        pthread_join(k->thread, NULL);
+    }
+}
+
+void twl_keeper_destroy(struct keeper *k, bool is_forked)
+{
+    if (!k)
+        return;
+    if (!is_forked) { /* in a child they may be half exchanged */
+        end_thread(k);
+        for (uint32_t i = 0; i < k->count; i++)
+            twl_segment_close(&k->ready[i]);
+        while (k->left) {
+            struct left *left = k->left;
+            k->left = left->next;
+            free_left(left);
+        }
+        twl_mutex_destroy(&k->lock);
+    }
+    while (k->unused) {
+        struct left *unused = k->unused;
+        k->unused = unused->next;
+        free(unused);
+    }
+    free(k->begun);
+    free(k->retired);
+    free(k);
+}
+
+/* ---- for the commit path ----------------------------------------------------------------------- */
+
+void twl_keeper_want(struct keeper *k, uint32_t count, bool is_large, uint64_t after_lsn, uint32_t epoch)
+{
+    if (!k->config.io->has_threads)
+        return;
+    twl_mutex_lock(&k->lock);
+    k->wanted = (uint32_t)min_u64(count, MAX_SPARES);
+    k->has_failed = false;
+    k->plan.after_lsn = after_lsn;
+    k->plan.epoch = epoch;
+    if (is_large)
+        k->plan.bytes = k->config.max_bytes;
+    if (k->count < k->wanted)
+        get_going(k);
+    twl_mutex_unlock(&k->lock);
+}
+
+static bool has_ready(const struct keeper *k, uint64_t min_room) REQUIRES(k->lock)
+{
+    return k->count > 0 && room_of(k->ready[0].header.bytes) >= min_room;
+}
+
+bool twl_keeper_take(struct keeper *k, uint64_t min_bytes, struct segment *ret_segment)
+{
+    twl_mutex_lock(&k->lock);
+    bool has_one = !k->is_growing && has_ready(k, min_bytes);
+    if (has_one) {
+        *ret_segment = pop_ready(k);
+        k->wanted = k->wanted > 0 ? k->wanted - 1 : 0;
+    }
+    twl_mutex_unlock(&k->lock);
+    return has_one;
+}
+
+int twl_keeper_wait(struct keeper *k, uint64_t min_bytes, uint64_t after_lsn, uint32_t epoch)
+{
+    int rc = 0;
+    twl_mutex_lock(&k->lock);
+    k->plan.after_lsn = after_lsn;
+    k->plan.epoch = epoch;
+    while (rc == 0 && (k->is_growing || !has_ready(k, min_bytes))) {
+        if (k->is_making)
+            rest(k);
+        else
+            rc = make_ready(k, min_bytes);
+    }
+    twl_mutex_unlock(&k->lock);
+    return rc;
+}
+
+static struct segment_entry entry_of(const struct segment *segment, uint64_t first_lsn)
+{
+    struct segment_entry entry = {
+        .header = segment->header, .file_bytes = segment->file_bytes, .is_known = true, .first_lsn = first_lsn
+    };
+    memcpy(entry.name, segment->name, sizeof(entry.name));
+    return entry;
+}
+
+void twl_keeper_leave(struct keeper *k, const struct segment *segment, const struct segment *next)
+{
+    twl_mutex_lock(&k->lock);
+    struct left *left = k->unused;
+    ASSERT(left && k->begun_count < k->begun_room); /* `next` was ready */
+    k->unused = left->next;
+    k->unused_count--;
+    k->begun[k->begun_count++] = entry_of(next, segment->summary->next_lsn);
+    *left = (struct left){ .segment = *segment };
+    *k->left_end = left;
+    k->left_end = &left->next;
+    get_going(k);
+    twl_mutex_unlock(&k->lock);
+}
+
+/* ---- trims and cuts ---------------------------------------------------------------------------- */
+
+/* Nobody makes or seals a segment from here to set_free(). */
+static void hold_still(struct keeper *k) REQUIRES(k->lock)
+{
+    while (k->is_making || k->is_sealing)
+        rest(k);
+    k->is_making = k->is_sealing = true;
+}
+
+static void set_free(struct keeper *k) REQUIRES(k->lock)
+{
+    k->is_making = k->is_sealing = false;
+    twl_event_notify_all(&k->done);
+}
+
+static void drop_begun(struct keeper *k, size_t from, size_t count) REQUIRES(k->lock)
+{
+    for (size_t i = from; i < from + count; i++) {
+        struct segment_entry *entry = &k->begun[i];
+        free_left(take_left(k, entry->header.sequence));
+        retire(k, entry->name, entry->header.bytes);
+    }
+    memmove(k->begun + from, k->begun + from + count, (k->begun_count - from - count) * sizeof(*k->begun));
+    k->begun_count -= count;
+    if (k->sealed > from)
+        k->sealed -= min_u64(k->sealed - from, count);
+}
+
+static void drop_ready(struct keeper *k) REQUIRES(k->lock)
+{
+    while (k->count > 0) {
+        struct segment segment = pop_ready(k);
+        retire(k, segment.name, segment.header.bytes);
+        twl_segment_close(&segment);
+    }
+}
+
+static void settle_peak(struct keeper *k) REQUIRES(k->lock)
+{
+    const struct segment_entry *last = k->sealed > 0 ? &k->begun[k->sealed - 1] : NULL;
+    k->peak_ns = !last ? INT64_MIN : last->is_sealed ? last->footer.peak_ns : INT64_MAX;
+}
+
+int twl_keeper_restart(struct keeper *k, uint64_t start_lsn, uint64_t previous, uint32_t start_chain,
+                       uint32_t epoch, struct segment *ret_segment)
+{
+    twl_mutex_lock(&k->lock);
+    hold_still(k);
+    struct segment_plan plan = k->plan;
+    plan.bytes = min_u64(FIRST_SEGMENT_BYTES, k->config.max_bytes);
+    plan.start_lsn = start_lsn;
+    plan.previous = previous;
+    plan.start_chain = start_chain;
+    plan.after_lsn = start_lsn - 1;
+    plan.epoch = epoch;
+    struct segment segment;
+    int rc = stock_up(k, k->count + 1);
+    if (rc == 0)
+        rc = make(k, &plan, SEGMENT_MIN_BYTES, &segment);
+    if (rc == 0) {
+        size_t kept = k->begun_count;
+        while (kept > 0 && k->begun[kept - 1].header.sequence > previous)
+            kept--;
+        drop_ready(k);
+        drop_begun(k, kept, k->begun_count - kept);
+        k->begun[k->begun_count++] = entry_of(&segment, start_lsn);
+        k->plan.sequence = plan.sequence + 1;
+        k->plan.bytes = min_u64(2 * segment.header.bytes, k->config.max_bytes);
+        k->plan.after_lsn = plan.after_lsn; /* what was durable before may be cut off */
+        settle_peak(k);
+        *ret_segment = segment;
+    }
+    set_free(k);
+    twl_mutex_unlock(&k->lock);
+    return rc;
+}
+
+static int look_at_kept(struct keeper *k, struct segment_entry *entry)
+{
+    if (entry->is_known)
+        return 0;
+    int rc = twl_segment_look(k->config.io, entry);
+    twl_mutex_lock(&k->lock);
+    struct segment_entry *kept = rc == 0 ? find_begun(k, entry->header.sequence) : NULL;
+    if (kept)
+        *kept = *entry;
+    twl_mutex_unlock(&k->lock);
+    return rc;
+}
+
+int twl_keeper_each(struct keeper *k, bool (*each)(void *context, const struct kept_segment *segment),
+                    void *context)
+{
+    struct segment_set set;
+    int rc = twl_keeper_set(k, &set);
+    uint64_t later_bytes = 0;
+    for (size_t i = 0; rc == 0 && i < set.begun; i++)
+        later_bytes += set.entries[i].header.bytes;
+    for (size_t i = 0; rc == 0 && i < set.begun; i++) {
+        struct segment_entry *entry = &set.entries[i], *next = i + 1 < set.begun ? entry + 1 : NULL;
+        later_bytes -= entry->header.bytes;
+        rc = look_at_kept(k, entry);
+        if (rc == 0 && next)
+            rc = look_at_kept(k, next);
+        if (rc < 0)
+            break;
+        struct kept_segment kept = { .sequence = entry->header.sequence,
+                                     .next_sequence = next ? next->header.sequence : 0,
+                                     .first_lsn = entry->first_lsn,
+                                     .end_lsn = next ? next->first_lsn : UINT64_MAX,
+                                     .file_bytes = entry->header.bytes,
+                                     .later_bytes = later_bytes,
+                                     .max_ns = entry->is_sealed ? entry->footer.max_ns : INT64_MIN,
+                                     .is_sealed = entry->is_sealed };
+        memcpy(kept.name, entry->name, sizeof(kept.name));
+        if (!each(context, &kept))
+            break;
+    }
+    twl_segment_set_free(&set);
+    return rc;
+}
+
+int twl_keeper_retire(struct keeper *k, uint64_t first_sequence, struct keeper_freed *ret_freed)
+{
+    struct keeper_freed freed = { 0 };
+    twl_mutex_lock(&k->lock);
+    hold_still(k);
+    size_t count = 0;
+    while (count + 1 < k->begun_count && k->begun[count].header.sequence < first_sequence)
+        freed.bytes += k->begun[count++].header.bytes;
+    freed.segments = count;
+    drop_begun(k, 0, count);
+    k->trimmed += count;
+    set_free(k);
+    if (count > 0)
+        get_going(k);
+    twl_mutex_unlock(&k->lock);
+    *ret_freed = freed;
+    return 0;
+}
+
+int twl_keeper_set(struct keeper *k, struct segment_set *ret_set)
+{
+    struct segment_set set = { .is_managed = true };
+    twl_mutex_lock(&k->lock);
+    set.entries = malloc(k->begun_count * sizeof(*set.entries));
+    if (set.entries) {
+        memcpy(set.entries, k->begun, k->begun_count * sizeof(*set.entries));
+        set.begun = k->begun_count;
+        set.max_sequence = set.entries[set.begun - 1].header.sequence;
+    }
+    twl_mutex_unlock(&k->lock);
+    if (!set.entries)
+        return -ENOMEM;
+    *ret_set = set;
+    return 0;
+}
+
+void twl_keeper_count(struct keeper *k, struct keeper_count *ret_count)
+{
+    twl_mutex_lock(&k->lock);
+    struct keeper_count count = { .begun = (uint32_t)k->begun_count,
+                                  .ready = k->count,
+                                  .file_bytes = k->ready_bytes,
+                                  .trimmed = k->trimmed,
+                                  .recycled = k->recycled };
+    for (size_t i = 0; i < k->begun_count; i++)
+        count.file_bytes += k->begun[i].header.bytes;
+    for (size_t i = 0; i < k->retired_count; i++)
+        count.file_bytes += k->retired[i].bytes;
+    twl_mutex_unlock(&k->lock);
+    *ret_count = count;
+}

@@ -1,0 +1,517 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The state file.
+ *
+ * A change goes to one slot, is synced, goes to the other slot, and is synced again. Which slot comes first
+ * alternates, and the generation is even or odd accordingly. The state is in the whole slot of the larger
+ * generation, and what the other slot holds tells how sure that is:
+ *
+ *  - The same generation. The slot that was written first is durable, because the second was not begun before.
+ *    The second may be in the page cache only, left by a process that was killed or by a sync that failed:
+ *    the next change begins with it.
+ *  - An older one. A change is being made, or stopped in between. Its first slot may be in the page cache only,
+ *    so a reader syncs it before it tells anybody, and the next change writes it once more, because after a
+ *    failed sync another one proves nothing.
+ *  - Nothing that checks. It is being written as the second slot, after the first was synced, or it is damaged; or
+ *    the file is new and its name may not be durable.
+ *
+ * Whoever changes the state makes both slots the same first. So a change that failed has happened or not, and
+ * what somebody has acted on stays.
+ */
+#include "segment/state.h"
+
+#include "base/bytes.h"
+#include "segment/segment.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LOCK_WAIT_MS 30000u
+#define READ_TRIES 10u /* both slots look torn only to a reader that was held up for a whole sync */
+#define READ_RETRY_MS 1u
+
+/* ---- in memory --------------------------------------------------------------------------------- */
+
+static int reserve(struct state *state, size_t room)
+{
+    if (room <= state->room)
+        return 0;
+    unsigned char *body = realloc(state->body, room);
+    if (!body)
+        return -ENOMEM;
+    state->body = body;
+    state->room = room;
+    return 0;
+}
+
+static int copy_state(const struct state_header *header, const unsigned char *body, struct state *ret_state)
+{
+    struct state state = { .header = *header };
+    int rc = reserve(&state, header->body_bytes);
+    if (rc < 0)
+        return rc;
+    if (header->body_bytes > 0)
+        memcpy(state.body, body, header->body_bytes);
+    *ret_state = state;
+    return 0;
+}
+
+void twl_state_free(struct state *state)
+{
+    free(state->body);
+    *state = (struct state){ 0 };
+}
+
+/* ---- reading ----------------------------------------------------------------------------------- */
+
+/* The file as it was found. */
+struct slots {
+    struct io_file *file;
+    size_t slot_bytes;
+    uint64_t generation; /* of the state */
+    unsigned number;     /* of the slot that holds it: of the one that was written first if both do */
+    bool is_in_both;
+    bool is_in_doubt; /* the other slot has an older state */
+};
+
+/* The smallest legal size that takes so many bytes, or the largest. */
+static size_t choose_slot_bytes(uint64_t need)
+{
+    size_t bytes = STATE_MIN_SLOT_BYTES;
+    while (bytes < need && bytes < STATE_MAX_SLOT_BYTES)
+        bytes *= 2;
+    return bytes;
+}
+
+static int judge(struct slots *slots, const enum header_state found[2], const struct state_header header[2])
+{
+    bool is_whole[2] = { found[0] == HEADER_VALID, found[1] == HEADER_VALID };
+    if (found[0] == HEADER_NEWER || found[1] == HEADER_NEWER)
+        return TWINLOG_EVERSION;
+    if (!is_whole[0] && !is_whole[1])
+        return TWINLOG_ECORRUPT;
+    bool are_both = is_whole[0] && is_whole[1];
+    slots->is_in_both = are_both && header[0].generation == header[1].generation;
+    slots->is_in_doubt = are_both && !slots->is_in_both;
+    if (slots->is_in_both)
+        slots->number = header[0].generation % 2;
+    else if (slots->is_in_doubt)
+        slots->number = header[0].generation > header[1].generation ? 0 : 1;
+    else
+        slots->number = is_whole[0] ? 0 : 1;
+    slots->generation = header[slots->number].generation;
+    return 0;
+}
+
+static int load(struct slots *slots, struct state *ret_state)
+{
+    uint64_t file_bytes;
+    int rc = io_size(slots->file, &file_bytes);
+    if (rc < 0)
+        return rc;
+    slots->slot_bytes = choose_slot_bytes(file_bytes / 2 + file_bytes % 2);
+    unsigned char *bytes = calloc(2, slots->slot_bytes); /* what a file that was cut lacks is zero */
+    if (!bytes)
+        return -ENOMEM;
+    enum header_state found[2] = { HEADER_DAMAGED, HEADER_DAMAGED };
+    struct state_header header[2];
+    size_t size;
+    rc = io_read(slots->file, bytes, 2 * slots->slot_bytes, 0, &size);
+    for (unsigned i = 0; rc == 0 && i < 2; i++)
+        found[i] = twl_state_decode(bytes + i * slots->slot_bytes, slots->slot_bytes, &header[i]);
+    if (rc == 0)
+        rc = judge(slots, found, header);
+    if (rc == 0)
+        rc = copy_state(&header[slots->number],
+                        bytes + slots->number * slots->slot_bytes + STATE_HEADER_BYTES, ret_state);
+    free(bytes);
+    return rc;
+}
+
+/* On a read-only file system there is nothing to sync. */
+static int sync_what_was_found(struct io *io, const struct slots *slots)
+{
+    if (slots->is_in_both)
+        return 0;
+    int rc = io_sync_data(slots->file);
+    if (rc == 0)
+        rc = io->ops->sync_dir(io); /* the file may be new */
+    return rc == -EROFS || rc == -EINVAL ? 0 : rc;
+}
+
+static int read_once(struct io *io, struct state *ret_state)
+{
+    struct slots slots = { 0 };
+    struct state state;
+    int rc = io_open(io, STATE_NAME, IO_READ_ONLY, &slots.file);
+    if (rc < 0)
+        return rc;
+    rc = load(&slots, &state);
+    if (rc == 0) {
+        rc = sync_what_was_found(io, &slots);
+        if (rc == 0)
+            *ret_state = state;
+        else
+            twl_state_free(&state);
+    }
+    io_close(slots.file);
+    return rc;
+}
+
+static void report_failure(struct twinlog_report *ret_report, int error)
+{
+    if (error == TWINLOG_EVERSION)
+        twl_report(ret_report, TWINLOG_FOUND_NEWER_FORMAT, TWINLOG_DID_REFUSE, error,
+                   "%s was written by a newer twinlog; use that version to read the log", STATE_NAME);
+    else if (error == TWINLOG_ECORRUPT)
+        twl_report(ret_report, TWINLOG_FOUND_BAD_STATE, TWINLOG_DID_REFUSE, error,
+                   "neither copy of the cursors and values in the file %s checks; restore it from a copy, or "
+                   "`twinlog repair` the log",
+                   STATE_NAME);
+    else
+        twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, error, "cannot read %s: %s",
+                   STATE_NAME, twinlog_strerror(error));
+    twl_report_place(ret_report, STATE_NAME, 0, 0, 0);
+}
+
+int twl_state_read(struct io *io, struct state *ret_state, struct twinlog_report *ret_report)
+{
+    int rc = read_once(io, ret_state);
+    for (unsigned tries = 1; rc == TWINLOG_ECORRUPT && tries < READ_TRIES; tries++) {
+        io->ops->sleep_ms(io, READ_RETRY_MS);
+        rc = read_once(io, ret_state);
+    }
+    if (rc < 0 && rc != -ENOENT)
+        report_failure(ret_report, rc);
+    return rc;
+}
+
+/* ---- writing ----------------------------------------------------------------------------------- */
+
+static int encode(const struct state *state, unsigned char **ret_bytes, size_t *ret_size)
+{
+    *ret_size = STATE_HEADER_BYTES + state->header.body_bytes;
+    *ret_bytes = malloc(*ret_size);
+    if (!*ret_bytes)
+        return -ENOMEM;
+    if (state->header.body_bytes > 0)
+        memcpy(*ret_bytes + STATE_HEADER_BYTES, state->body, state->header.body_bytes);
+    twl_state_encode(&state->header, *ret_bytes);
+    return 0;
+}
+
+static int write_slot(const struct slots *slots, unsigned number, const struct state *state)
+{
+    unsigned char *bytes;
+    size_t size;
+    int rc = encode(state, &bytes, &size);
+    if (rc < 0)
+        return rc;
+    rc = io_write_at(slots->file, bytes, size, (uint64_t)number * slots->slot_bytes);
+    free(bytes);
+    return rc;
+}
+
+static int write_durably(const struct slots *slots, unsigned number, const struct state *state)
+{
+    int rc = write_slot(slots, number, state);
+    return rc < 0 ? rc : io_sync_data(slots->file);
+}
+
+/* Writes both slots, beginning with the one that does not hold the state so far, or not for certain. */
+static int store(struct slots *slots, struct state *state)
+{
+    unsigned first = 1 - slots->number;
+    bool is_next_for_it = (slots->generation + 1) % 2 == first;
+    state->header.generation = slots->generation + (is_next_for_it ? 1 : 2);
+    int rc = write_durably(slots, first, state);
+    if (rc == 0)
+        rc = write_durably(slots, slots->number, state);
+    if (rc == 0) {
+        slots->generation = state->header.generation;
+        slots->number = first;
+        slots->is_in_both = true;
+    }
+    return rc;
+}
+
+static int fill(const struct slots *slots, const struct state *state)
+{
+    int rc = io_lock(slots->file, IO_LOCK_WRITER, true);
+    if (rc == 0)
+        rc = io_allocate(slots->file, 2 * (uint64_t)slots->slot_bytes, IO_ALLOCATE_WRITTEN);
+    if (rc == 0)
+        rc = write_slot(slots, slots->number, state);
+    return rc < 0 ? rc : io_sync(slots->file);
+}
+
+/* Puts a new file, locked and with the state in one slot, in the place of the old one; durable on return. That
+ * the other slot is empty says that it may not be, should this stop before. */
+static int replace(struct io *io, size_t slot_bytes, const struct state *state, struct slots *ret_slots)
+{
+    struct slots slots = { .slot_bytes = slot_bytes,
+                           .generation = state->header.generation,
+                           .number = state->header.generation % 2 };
+    int rc = io->ops->unlink(io, STATE_NEW_NAME); /* left by a failed attempt */
+    if (rc < 0 && rc != -ENOENT)
+        return rc;
+    rc = io_open(io, STATE_NEW_NAME, IO_CREATE, &slots.file);
+    if (rc < 0)
+        return rc;
+    rc = fill(&slots, state);
+    if (rc == 0)
+        rc = io->ops->rename(io, STATE_NEW_NAME, STATE_NAME);
+    if (rc < 0)
+        io->ops->unlink(io, STATE_NEW_NAME);
+    if (rc == 0)
+        rc = io->ops->sync_dir(io);
+    if (rc < 0) {
+        io_close(slots.file);
+        return rc;
+    }
+    *ret_slots = slots;
+    return 0;
+}
+
+int twl_state_write(struct io *io, const struct state *state)
+{
+    struct state first = *state;
+    struct slots slots;
+    ASSERT(state->header.first_sequence > 0 && state->header.first_lsn > 0);
+    first.header.generation = 1;
+    size_t slot_bytes = choose_slot_bytes(STATE_HEADER_BYTES + (uint64_t)state->header.body_bytes);
+    int rc = replace(io, slot_bytes, &first, &slots);
+    if (rc < 0)
+        return rc;
+    rc = write_durably(&slots, 1 - slots.number, &first);
+    io_close(slots.file);
+    return rc;
+}
+
+int twl_state_create(struct io *io, const struct state_header *header)
+{
+    struct state state = { .header = *header };
+    state.header.body_bytes = 0;
+    return twl_state_write(io, &state);
+}
+
+/* ---- changing ---------------------------------------------------------------------------------- */
+
+/* The file that has the name now, locked. */
+static int open_locked(struct io *io, struct io_file **ret_file)
+{
+    for (;;) {
+        struct io_file *file;
+        uint32_t links = 0;
+        int rc = io_open(io, STATE_NAME, 0, &file);
+        if (rc < 0)
+            return rc;
+        rc = twl_lock_patiently(file, LOCK_WAIT_MS);
+        if (rc == 0)
+            rc = io_links(file, &links);
+        if (rc == 0 && links > 0) {
+            *ret_file = file;
+            return 0;
+        }
+        io_close(file);
+        if (rc < 0)
+            return rc;
+        /* it was replaced by a larger one while we waited */
+    }
+}
+
+/* Finishes what stopped halfway: the other slot gets the same, as it would have. Not in the order that the
+ * generation tells if it was the first one that is damaged; then both are written. */
+static int settle(struct io *io, struct slots *slots, struct state *state)
+{
+    if (slots->is_in_both)
+        return 0;
+    int rc = slots->is_in_doubt ? write_durably(slots, slots->number, state) : io->ops->sync_dir(io);
+    if (rc == 0 && slots->number != slots->generation % 2)
+        return store(slots, state);
+    if (rc == 0)
+        rc = write_durably(slots, 1 - slots->number, state);
+    slots->is_in_both = rc == 0;
+    return rc;
+}
+
+/* Makes room for `next`, by a larger file with what was the state so far. */
+static int enlarge(struct io *io, struct slots *slots, const struct state *state, const struct state *next)
+{
+    size_t slot_bytes = choose_slot_bytes(STATE_HEADER_BYTES + (uint64_t)next->header.body_bytes);
+    struct slots larger;
+    if (slot_bytes <= slots->slot_bytes)
+        return 0;
+    int rc = replace(io, slot_bytes, state, &larger);
+    if (rc < 0)
+        return rc;
+    io_close(slots->file);
+    *slots = larger;
+    return 0;
+}
+
+static int change_locked(struct io *io, struct slots *slots, int (*edit)(void *context, struct state *state),
+                         void *context, struct state *ret_next)
+{
+    struct state state = { 0 }, next = { 0 };
+    int rc = load(slots, &state);
+    if (rc == 0)
+        rc = settle(io, slots, &state);
+    if (rc == 0)
+        rc = copy_state(&state.header, state.body, &next);
+    if (rc == 0)
+        rc = edit(context, &next);
+    if (rc > 0) {
+        rc = enlarge(io, slots, &state, &next);
+        if (rc == 0)
+            rc = store(slots, &next);
+    }
+    twl_state_free(&state);
+    if (rc < 0)
+        twl_state_free(&next);
+    *ret_next = next;
+    return rc;
+}
+
+int twl_state_change(struct io *io, int (*edit)(void *context, struct state *state), void *context,
+                     struct state *ret_state)
+{
+    struct slots slots = { 0 };
+    struct state next;
+    int rc = open_locked(io, &slots.file);
+    if (rc < 0)
+        return rc;
+    rc = change_locked(io, &slots, edit, context, &next);
+    io_close(slots.file);
+    if (rc == 0 && ret_state)
+        *ret_state = next;
+    else
+        twl_state_free(&next);
+    return rc;
+}
+
+/* ---- entries ----------------------------------------------------------------------------------- */
+
+int twl_state_check_name(const char *name)
+{
+    size_t bytes = strnlen(name, STATE_MAX_NAME + 1);
+    return bytes > 0 && bytes <= STATE_MAX_NAME ? 0 : -EINVAL;
+}
+
+/* Where the entry is, or would be, in the body: from `at`, in so many bytes; none if it is not there. */
+struct place {
+    size_t at;
+    size_t bytes;
+    struct state_entry entry;
+};
+
+static struct place find_place(const struct state *state, const struct state_entry *wanted)
+{
+    struct place place = { 0 };
+    size_t next = 0;
+    while (twl_state_entry_next(state->body, state->header.body_bytes, &next, &place.entry)) {
+        int order = twl_state_entry_compare(&place.entry, wanted);
+        if (order == 0)
+            place.bytes = next - place.at;
+        if (order >= 0)
+            break;
+        place.at = next;
+    }
+    return place;
+}
+
+static struct state_entry name_entry(enum state_entry_kind kind, const char *name)
+{
+    return (struct state_entry){ .kind = (uint8_t)kind, .name_bytes = (uint8_t)strlen(name), .name = name };
+}
+
+bool twl_state_find(const struct state *state, enum state_entry_kind kind, const char *name,
+                    struct state_entry *ret_entry)
+{
+    if (twl_state_check_name(name) < 0)
+        return false;
+    struct state_entry wanted = name_entry(kind, name);
+    struct place place = find_place(state, &wanted);
+    if (place.bytes == 0)
+        return false;
+    *ret_entry = place.entry;
+    return true;
+}
+
+/* Gives the entry at this place another size, and the ones behind it another place. */
+static void resize(struct state *state, const struct place *place, size_t bytes)
+{
+    size_t end = place->at + place->bytes;
+    if (end < state->header.body_bytes)
+        memmove(state->body + place->at + bytes, state->body + end, state->header.body_bytes - end);
+    state->header.body_bytes = (uint32_t)(state->header.body_bytes - place->bytes + bytes);
+}
+
+int twl_state_put(struct state *state, enum state_entry_kind kind, const char *name, const void *value,
+                  size_t size)
+{
+    if (twl_state_check_name(name) < 0 || size > STATE_MAX_VALUE ||
+        (kind == STATE_CURSOR && size != STATE_CURSOR_BYTES))
+        return -EINVAL;
+    struct state_entry entry = name_entry(kind, name);
+    struct place place = find_place(state, &entry);
+    entry.value = value;
+    entry.value_bytes = (uint16_t)size;
+    size_t bytes = twl_state_entry_bytes(entry.name_bytes, size);
+    size_t body_bytes = state->header.body_bytes - place.bytes + bytes;
+    if (body_bytes > STATE_MAX_BODY_BYTES && bytes > place.bytes)
+        return -ENOSPC;
+    int rc = reserve(state, body_bytes);
+    if (rc < 0)
+        return rc;
+    resize(state, &place, bytes);
+    twl_state_entry_encode(&entry, state->body + place.at);
+    return 0;
+}
+
+int twl_state_remove(struct state *state, enum state_entry_kind kind, const char *name)
+{
+    if (twl_state_check_name(name) < 0)
+        return -EINVAL;
+    struct state_entry wanted = name_entry(kind, name);
+    struct place place = find_place(state, &wanted);
+    if (place.bytes == 0)
+        return -ENOENT;
+    resize(state, &place, 0);
+    return 0;
+}
+
+uint64_t twl_state_cursor_lsn(const struct state_entry *entry)
+{
+    return load_le64(entry->value);
+}
+
+bool twl_state_slowest(const struct state *state, struct state_entry *ret_entry)
+{
+    struct state_entry entry;
+    bool is_found = false;
+    for (size_t at = 0; twl_state_entry_next(state->body, state->header.body_bytes, &at, &entry);) {
+        if (entry.kind != STATE_CURSOR)
+            break;
+        if (!is_found || twl_state_cursor_lsn(&entry) < twl_state_cursor_lsn(ret_entry))
+            *ret_entry = entry;
+        is_found = true;
+    }
+    return is_found;
+}
+
+bool twl_state_clamp_cursors(struct state *state, uint64_t least, uint64_t most)
+{
+    struct state_entry entry;
+    bool has_moved = false;
+    for (size_t at = 0; twl_state_entry_next(state->body, state->header.body_bytes, &at, &entry);) {
+        if (entry.kind != STATE_CURSOR)
+            break;
+        uint64_t lsn = twl_state_cursor_lsn(&entry);
+        uint64_t clamped = min_u64(max_u64(lsn, least), most);
+        store_le64(state->body + (entry.value - state->body), clamped);
+        has_moved = has_moved || clamped != lsn;
+    }
+    return has_moved;
+}

@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the first thread of a writer does beside appending: trims, cuts, resets, cursors, values. It notes each
+ * change before and after, and compares what the calls say with what it expects of them.
+ */
+#define _GNU_SOURCE
+#include "kill.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+static uint64_t min(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t max(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static bool is_retaining(const struct world *world)
+{
+    return atomic_load(&world->front_most) == NOTHING;
+}
+
+static uint64_t newest_lsn(const struct writer *writer)
+{
+    return writer->newest > 0 ? writer->notes->record[writer->newest - 1].lsn : 0;
+}
+
+static bool is_lie(struct writer *writer, enum lie lie)
+{
+    return writer->shared->lie == lie && rng_one_in(&writer->rng, 8);
+}
+
+/* ---- trims ------------------------------------------------------------------------------------- */
+
+/* The first LSN that the cursors here let go. */
+static uint64_t held_lsn(const struct world *world)
+{
+    uint64_t lsn = NOTHING;
+
+    for (unsigned i = 0; i < CURSORS; i++) {
+        const uint64_t cursor = current(&world->cursor[i]);
+
+        if (cursor != NOTHING)
+            lsn = min(lsn, 1 + max(min(stamp_lsn(cursor), world_keeps(world, stamp_since(cursor))),
+                                   max(atomic_load(&world->floor_least), 1) - 1));
+    }
+    return lsn;
+}
+
+static bool is_held_by_consumer(const struct twinlog_trim_result *result)
+{
+    return result->holder == TWINLOG_HELD_BY_CURSOR && strcmp(result->holder_name, CONSUMER_NAME) == 0;
+}
+
+static void check_trim(const struct writer *writer, uint64_t front, uint64_t expected,
+                       const struct twinlog_trim_result *result)
+{
+    const bool is_exact = !is_held_by_consumer(result) && !is_retaining(&writer->shared->world);
+
+    if (result->first_lsn < front || (result->first_lsn > expected && !is_retaining(&writer->shared->world)))
+        violation("a trim says the log begins with LSN %" PRIu64 ", not with one of %" PRIu64 " to %" PRIu64,
+                  result->first_lsn, front, expected);
+    if (is_exact && (result->first_lsn != expected || result->removed_records != expected - front))
+        violation("a trim removed %" PRIu64 " records and left LSN %" PRIu64 ", not %" PRIu64 " and %" PRIu64,
+                  result->removed_records, result->first_lsn, expected - front, expected);
+}
+
+static void note_front(struct world *world, uint64_t lsn)
+{
+    atomic_store(&world->front_least, lsn);
+    atomic_store(&world->front_asked, 0);
+    if (lsn > atomic_load(&world->front_highest))
+        atomic_store(&world->front_highest, lsn);
+    if (!is_retaining(world))
+        atomic_store(&world->front_most, lsn);
+}
+
+/* Readers may be told of the new front before the call returns. */
+static void expect_front(struct world *world, uint64_t most)
+{
+    atomic_store(&world->front_asked, most);
+    if (most < UNKNOWN && most > atomic_load(&world->front_highest))
+        atomic_store(&world->front_highest, most);
+    if (!is_retaining(world))
+        atomic_store(&world->front_most, most);
+}
+
+/* Exact: up to some record of its own. */
+static int trim_before(struct writer *writer)
+{
+    struct world *world = &writer->shared->world;
+    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
+    const uint64_t front = atomic_load(&world->front_least), newest = newest_lsn(writer);
+    const bool is_past_cursors = rng_one_in(&writer->rng, 8);
+    uint64_t expected;
+    int rc = 0;
+
+    if (newest < front)
+        return 0;
+    options.before_lsn = front + rng_below(&writer->rng, newest + 1 - front);
+    if (rng_one_in(&writer->rng, 16))
+        options.before_lsn = newest + 1;
+    options.flags = is_past_cursors ? TWINLOG_TRIM_PAST_CURSORS : 0;
+    expected = max(front, min(options.before_lsn, is_past_cursors ? NOTHING : held_lsn(world)));
+    expect_front(world, expected);
+    if (is_past_cursors)
+        world_expect_floor(world, max(expected, atomic_load(&world->floor_most)));
+    if (is_lie(writer, LIE_TRIM))
+        result.first_lsn = expected;
+    else
+        rc = twinlog_trim(writer->log, &options, &result);
+    if (rc < 0)
+        return rc;
+    if (result.size > 0 && writer->shared->lie != LIE_TRIM)
+        check_trim(writer, front, expected, &result);
+    note_front(world, result.first_lsn);
+    if (is_past_cursors)
+        world_set_floor(world, atomic_load(&world->floor_most));
+    atomic_fetch_add(&writer->life->trims, 1);
+    return 0;
+}
+
+/* So that as many are kept as there are now, about, or so many bytes. */
+static int trim_rest(struct writer *writer)
+{
+    struct world *world = &writer->shared->world;
+    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
+    const uint64_t front = atomic_load(&world->front_least);
+    int rc;
+
+    if (rng_one_in(&writer->rng, 2))
+        options.keep_records = 1 + rng_below(&writer->rng, 1000);
+    else
+        options.keep_bytes = 1 + rng_below(&writer->rng, 8u << 20);
+    expect_front(world, min(held_lsn(world), UNKNOWN)); /* what is durable when it returns has a say too */
+    rc = twinlog_trim(writer->log, &options, &result);
+    if (rc < 0)
+        return rc;
+    if (result.first_lsn < front ||
+        (options.keep_records > 0 && result.first_lsn > front &&
+         result.first_lsn + options.keep_records > twinlog_durable_lsn(writer->log) + 1 &&
+         !is_retaining(world)))
+        violation("a trim that keeps %" PRIu64 " records moved the front from LSN %" PRIu64 " to %" PRIu64
+                  ", with %" PRIu64 " durable",
+                  options.keep_records, front, result.first_lsn, twinlog_durable_lsn(writer->log));
+    note_front(world, result.first_lsn);
+    atomic_fetch_add(&writer->life->trims, 1);
+    return 0;
+}
+
+/* ---- cuts -------------------------------------------------------------------------------------- */
+
+/* Its own newest records are a good place: one of them is known to be there. 0 = none will do. */
+static uint64_t choose_evidence(struct writer *writer)
+{
+    const struct notes *notes = writer->notes;
+    const uint32_t since = atomic_load(&writer->shared->world.cuts_done);
+    struct payload payload = writer->next;
+    uint64_t chosen = 0;
+
+    for (uint64_t i = writer->newest; i > 0 && notes->record[i - 1].since == since; i--) {
+        payload.sequence = i - 1;
+        if (notes->record[i - 1].lsn < atomic_load(&writer->shared->world.front_least))
+            break;
+        if (payload_has_label(&payload)) {
+            chosen = i;
+            if (rng_one_in(&writer->rng, 4))
+                break;
+        }
+    }
+    return chosen;
+}
+
+static bool begin_cut(struct writer *writer, uint64_t next_lsn, uint64_t *ret_keep)
+{
+    struct world *world = &writer->shared->world;
+    const uint64_t chosen = choose_evidence(writer);
+    const uint32_t index = atomic_load(&world->cuts_begun);
+
+    if (chosen == 0 || index + 1 == MAX_CUTS)
+        return false;
+    world->evidence.next_lsn = next_lsn;
+    world->evidence.front = atomic_load(&world->front_least);
+    world->evidence.lsn = writer->notes->record[chosen - 1].lsn;
+    world->evidence.payload = writer->next;
+    world->evidence.payload.sequence = chosen - 1;
+    *ret_keep = next_lsn > 0 ? 0 : world->evidence.lsn - 1;
+    world->keep[index] = *ret_keep;
+    world->next[index] = next_lsn > 0 ? next_lsn : *ret_keep + 1;
+    atomic_store(&world->cuts_begun, index + 1);
+    return true;
+}
+
+static void end_cut(struct writer *writer)
+{
+    struct world *world = &writer->shared->world;
+
+    writer->newest = 0;
+    atomic_store(&world->cuts_done, atomic_load(&world->cuts_begun));
+}
+
+/* A retention may have moved the front behind the place meanwhile: then there is nothing to cut. */
+static void cancel_cut(struct world *world)
+{
+    const uint32_t index = atomic_load(&world->cuts_done);
+
+    world->keep[index] = world->next[index] = NOTHING;
+    atomic_store(&world->cuts_done, atomic_load(&world->cuts_begun));
+}
+
+/* Nobody else appends here. */
+static int expect_next(struct writer *writer, uint64_t lsn)
+{
+    int rc;
+
+    if (twinlog_last_lsn(writer->log) + 1 != lsn || twinlog_durable_lsn(writer->log) + 1 != lsn)
+        violation("after a cut LSN %" PRIu64 " is the last, %" PRIu64
+                  " durable; the next one should be %" PRIu64,
+                  twinlog_last_lsn(writer->log), twinlog_durable_lsn(writer->log), lsn);
+    rc = append_while_held(writer);
+    if (rc == 0 && newest_lsn(writer) != lsn)
+        violation("after a cut a record got LSN %" PRIu64 ", not %" PRIu64, newest_lsn(writer), lsn);
+    return rc;
+}
+
+static int cut(struct writer *writer)
+{
+    struct world *world = &writer->shared->world;
+    const bool is_lied = is_lie(writer, LIE_CUT);
+    uint64_t keep;
+    int rc = 0;
+
+    hold_appends(writer->life);
+    if (begin_cut(writer, 0, &keep)) {
+        rc = is_lied ? 0 : twinlog_cut(writer->log, keep);
+        if (rc == TWINLOG_EPRUNED && is_retaining(world)) {
+            cancel_cut(world);
+            rc = 0;
+        } else if (rc == 0) {
+            end_cut(writer);
+            atomic_fetch_add(&writer->life->cuts, 1);
+            if (writer->life->is_alone && !is_lied)
+                rc = expect_next(writer, keep + 1);
+        }
+    }
+    let_append(writer->life);
+    return rc;
+}
+
+static uint64_t choose_reset(struct writer *writer)
+{
+    const uint64_t last = twinlog_last_lsn(writer->log);
+
+    switch (rng_below(&writer->rng, 4)) {
+    case 0:
+        return 1;
+    case 1:
+        return 1 + rng_below(&writer->rng, last + 1);
+    case 2:
+        return min(last + 1, writer->life->most_lsn);
+    default:
+        return min(last + 1 + rng_below(&writer->rng, 1000), writer->life->most_lsn);
+    }
+}
+
+/* A retention would hide what became of it. */
+static int reset(struct writer *writer)
+{
+    struct world *world = &writer->shared->world;
+    const uint64_t next_lsn = choose_reset(writer), front = atomic_load(&world->front_least);
+    uint64_t keep;
+    int rc = 0;
+
+    if (is_retaining(world))
+        return 0;
+    hold_appends(writer->life);
+    if (begin_cut(writer, next_lsn, &keep)) {
+        atomic_store(&world->front_least, min(front, next_lsn));
+        expect_front(world, max(front, next_lsn));
+        rc = twinlog_reset(writer->log, next_lsn);
+        if (rc == 0) {
+            world_set_floor(world, next_lsn);
+            note_front(world, next_lsn);
+            end_cut(writer);
+            atomic_fetch_add(&writer->life->resets, 1);
+            if (writer->life->is_alone)
+                rc = expect_next(writer, next_lsn);
+        }
+    }
+    let_append(writer->life);
+    return rc;
+}
+
+/* ---- names ------------------------------------------------------------------------------------- */
+
+static uint64_t choose_cursor(struct writer *writer)
+{
+    const uint64_t front = atomic_load(&writer->shared->world.front_least), newest = newest_lsn(writer);
+
+    if (newest < front || rng_one_in(&writer->rng, 8))
+        return NOTHING;
+    return front - 1 + rng_below(&writer->rng, newest + 2 - front);
+}
+
+static int set_cursor(struct writer *writer)
+{
+    struct world *world = &writer->shared->world;
+    const unsigned index = (unsigned)rng_below(&writer->rng, CURSORS);
+    struct changing *cursor = &world->cursor[index];
+    const uint64_t lsn = choose_cursor(writer);
+    char name[TWINLOG_NAME_BYTES];
+    uint64_t now = NOTHING;
+    int rc = 0;
+
+    if ((lsn == NOTHING && current(cursor) == NOTHING) || (lsn == 0 && is_retaining(world)))
+        return 0;
+    name_cursor(index, name);
+    begin_change(cursor, lsn == NOTHING ? NOTHING : stamp(lsn, atomic_load(&world->cuts_done)));
+    if (!is_lie(writer, LIE_NAME))
+        rc = lsn == NOTHING ? twinlog_cursor_remove(writer->log, name)
+                            : twinlog_cursor_set(writer->log, name, lsn);
+    if (rc == TWINLOG_EPRUNED && is_retaining(world)) {
+        begin_change(cursor, current(cursor));
+        end_change(cursor);
+        return 0;
+    }
+    if (rc < 0)
+        return rc;
+    end_change(cursor);
+    atomic_fetch_add(&writer->life->names, 1);
+    rc = twinlog_cursor_get(writer->log, name, &now);
+    if (writer->shared->lie != LIE_NAME && (rc != (lsn == NOTHING ? -ENOENT : 0) || now != lsn))
+        violation("%s was set to %" PRId64 ", now it is %" PRId64 ": %s", name, (int64_t)lsn, (int64_t)now,
+                  twinlog_strerror(rc));
+    return 0;
+}
+
+static int set_value(struct writer *writer)
+{
+    const unsigned index = (unsigned)rng_below(&writer->rng, VALUES);
+    struct changing *versions = &writer->shared->world.value[index];
+    const uint64_t version = current(versions) + 1;
+    unsigned char data[TWINLOG_VALUE_BYTES];
+    char name[TWINLOG_NAME_BYTES];
+    size_t size;
+    int rc = 0;
+
+    name_value(index, name);
+    begin_change(versions, version);
+    if (is_lie(writer, LIE_NAME))
+        rc = 0;
+    else if (fill_value(version, data, &size))
+        rc = twinlog_meta_set(writer->log, name, data, size);
+    else
+        rc = twinlog_meta_remove(writer->log, name);
+    if (rc == -ENOENT && (!fill_value(version - 1, data, &size) || writer->shared->lie == LIE_NAME))
+        rc = 0;
+    if (rc < 0)
+        return rc;
+    end_change(versions);
+    atomic_fetch_add(&writer->life->names, 1);
+    return 0;
+}
+
+int change_something(struct writer *writer)
+{
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    int rc = twinlog_stat(writer->log, &stat);
+
+    if (rc < 0)
+        return rc;
+    atomic_store(&writer->life->rolls, stat.rolls);
+    atomic_store(&writer->life->recycled, stat.recycled_segments);
+    switch (rng_below(&writer->rng, 16)) {
+    case 0:
+    case 1:
+    case 2:
+    case 3:
+        return trim_before(writer);
+    case 4:
+        return trim_rest(writer);
+    case 5:
+    case 6:
+        return cut(writer);
+    case 7:
+        return rng_one_in(&writer->rng, 2) ? reset(writer) : cut(writer);
+    case 8:
+    case 9:
+    case 10:
+    case 11:
+        return set_cursor(writer);
+    default:
+        return set_value(writer);
+    }
+}

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Processes that are started, awaited and reaped; the directory they meet in; how a violation ends it all. */
+#define _GNU_SOURCE
+#include "kill.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/pidfd.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+struct place place;
+
+static bool is_child;
+static struct shared *complaints;
+
+/* ---- the directory ----------------------------------------------------------------------------- */
+
+void make_place(const char *parent)
+{
+    const char *where = parent ? parent : getenv("TMPDIR");
+
+    place.has_terminal = isatty(STDERR_FILENO);
+    snprintf(place.directory, sizeof(place.directory), "%s/twinlog-%s-XXXXXX", where ? where : "/tmp",
+             place.program);
+    if (!mkdtemp(place.directory))
+        give_up(place.directory);
+    snprintf(place.log, sizeof(place.log), "%s/log", place.directory);
+    snprintf(place.copy, sizeof(place.copy), "%s/copy", place.directory);
+}
+
+void remove_directory(const char *path)
+{
+    DIR *list = opendir(path);
+    const struct dirent *entry;
+
+    while (list && (entry = readdir(list)))
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            unlinkat(dirfd(list), entry->d_name, 0);
+    if (list)
+        closedir(list);
+    rmdir(path);
+}
+
+void remove_place(void)
+{
+    remove_directory(place.log);
+    remove_directory(place.copy);
+    rmdir(place.directory);
+}
+
+void *map_shared(size_t bytes)
+{
+    void *memory =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (memory == MAP_FAILED)
+        give_up("mmap");
+    return memory;
+}
+
+/* ---- words ------------------------------------------------------------------------------------- */
+
+void keep_arguments(int argc, char **argv)
+{
+    size_t used = 0;
+
+    for (int i = 1; i < argc && used < sizeof(place.command_line); i++)
+        used +=
+            (size_t)snprintf(place.command_line + used, sizeof(place.command_line) - used, " %s", argv[i]);
+}
+
+uint64_t parse_number(const char *text, uint64_t least, uint64_t most)
+{
+    char *end;
+    uint64_t value;
+
+    errno = 0;
+    value = strtoull(text, &end, 0);
+    if (errno != 0 || end == text || *end != '\0' || value < least || value > most) {
+        fprintf(stderr, "try: %s --help\n", place.program);
+        exit(2);
+    }
+    return value;
+}
+
+void erase_progress(void)
+{
+    if (place.has_terminal)
+        fprintf(stderr, "\r\033[K");
+}
+
+/* The other processes end with this one. */
+static _Noreturn void end(int status)
+{
+    fflush(stdout);
+    _Exit(status);
+}
+
+static _Noreturn void complain(const char *words)
+{
+    snprintf(complaints->complaint, sizeof(complaints->complaint), "%s", words);
+    atomic_store(&complaints->has_complaint, true);
+    _exit(EXIT_FAILURE);
+}
+
+static _Noreturn void report_violation(const char *words)
+{
+    erase_progress();
+    if (place.lie != LIE_NONE) {
+        printf("%s: found, as it should be: %s\n", place.program, words);
+        remove_place();
+        end(EXIT_SUCCESS);
+    }
+    printf("%s: VIOLATION: %s\n  in cycle %" PRIu64 "; the log is kept in %s\n  again: %s%s --seed %" PRIu64
+           "\n",
+           place.program, words, place.cycle, place.log, place.program, place.command_line, place.seed);
+    end(EXIT_FAILURE);
+}
+
+_Noreturn void violation(const char *format, ...)
+{
+    char words[sizeof(complaints->complaint)];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(words, sizeof(words), format, arguments);
+    va_end(arguments);
+    if (is_child)
+        complain(words);
+    report_violation(words);
+}
+
+_Noreturn void give_up(const char *what)
+{
+    if (is_child)
+        violation("%s: %s", what, strerror(errno));
+    erase_progress();
+    fprintf(stderr, "%s: %s: %s\n", place.program, what, strerror(errno));
+    exit(EXIT_FAILURE);
+}
+
+/* ---- time -------------------------------------------------------------------------------------- */
+
+int64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+void pause_a_moment(void)
+{
+    nanosleep(&(struct timespec){ .tv_nsec = 100000 }, NULL);
+}
+
+/* ---- processes --------------------------------------------------------------------------------- */
+
+pid_t fork_child(struct shared *shared, void (*run)(void *context), void *context)
+{
+    const pid_t parent = getpid();
+    pid_t pid;
+
+    complaints = shared;
+    pid = fork();
+    if (pid < 0)
+        give_up("fork");
+    if (pid > 0)
+        return pid;
+    is_child = true;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() == parent)
+        run(context);
+    _exit(EXIT_SUCCESS);
+}
+
+bool await(pid_t pid, int64_t ns)
+{
+    const int fd = pidfd_open(pid, 0);
+    const struct timespec patience = { ns / 1000000000, ns % 1000000000 };
+    struct pollfd process = { .fd = fd, .events = POLLIN };
+    int result;
+
+    if (fd < 0)
+        give_up("pidfd_open");
+    result = ppoll(&process, 1, &patience, NULL);
+    close(fd);
+    return result > 0;
+}
+
+void check_complaints(void)
+{
+    if (atomic_load(&complaints->has_complaint))
+        violation("%s", complaints->complaint);
+}
+
+int reap(pid_t pid, const char *who)
+{
+    int status;
+
+    if (!await(pid, PATIENCE_MS * INT64_C(1000000)))
+        violation("%s did not end within %d s", who, PATIENCE_MS / 1000);
+    while (waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR)
+            give_up("waitpid");
+    check_complaints();
+    if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
+        violation("%s died of signal %d", who, WTERMSIG(status));
+    return status;
+}
+
+void reap_well(pid_t pid, const char *who)
+{
+    const int status = reap(pid, who);
+
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != EXIT_SUCCESS)
+        violation("%s ended with status %#x", who, (unsigned)status);
+}

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Inside sim-crash: one machine with a log on a simulated disk, what it does, what is true of it, its crash
+ * images, the readers beside it, copies of it. See crash.c.
+ *
+ * What a machine's log must be is known at any moment: its records, its front, its names, and how far it was
+ * acknowledged. Only two things are open, and only until they are settled: a call that is in progress may have
+ * happened or not, and a crash image is one of several outlooks until it was opened.
+ */
+#ifndef TWL_SIM_CRASH_H
+#define TWL_SIM_CRASH_H
+
+#include "history.h"
+#include "log/log.h"
+#include "names.h"
+
+enum {
+    MAX_DEPTH = 3,
+    MAX_OUTLOOKS = 2,
+    WATCHERS = 3,
+    CUTS = SIM_KILL + 1,
+    FINDINGS = TWINLOG_FOUND_PRUNED + 1,
+};
+
+/* What it does most. */
+enum mood {
+    MOOD_EVEN,
+    MOOD_ROLLING, /* many segments come and go */
+    MOOD_CUTTING,
+    MOOD_NAMING,
+    MOODS
+};
+
+/* What a log may be found as: records from `front` to somewhere between `least` and `most`. */
+struct outlook {
+    uint64_t front, least, most;
+    bool is_end_fixed; /* by a cut: what was acknowledged before does not count */
+    struct names names;
+};
+
+/* What somebody found who looked. */
+struct answer {
+    bool is_known;
+    bool is_empty; /* then first and last are not known, maybe */
+    uint64_t first, last;
+};
+
+/* A reader that lives beside the writer while it goes on. */
+struct watcher {
+    struct twinlog_reader *reader; /* NULL: nobody */
+    bool is_attached;
+    bool is_stuck;    /* it returned an error, and must seek */
+    uint64_t from;    /* it was told to return nothing before */
+    uint64_t next;    /* LSN behind its cursor */
+    bool is_at_front; /* the cursor was placed before the oldest record, whichever that is at the next move */
+    uint64_t seen;    /* newest LSN it returned since it was placed */
+    uint64_t cut_lsn; /* since then everything behind this was cut off */
+};
+
+struct copy;
+
+/* One machine with a log. At depth 0 it lives through a workload; below, it is a crash image of the machine
+ * one level up, and is recovered. */
+struct machine {
+    struct simdisk *disk;
+    struct rng rng;
+    struct twinlog_options options;
+    enum mood mood;
+    bool may_garble; /* a sector may hold anything after a power cut: only where no block is written twice */
+
+    struct twinlog *log; /* NULL while it opens, and when it is closed */
+    bool is_closing;
+    bool exists;                   /* the log was opened once, so it must be there */
+    struct history history;        /* with the front */
+    struct names names;            /* as the last call left them that returned */
+    uint64_t acked;                /* the crash must not take these */
+    const struct outlook *attempt; /* what the call in progress will have made of it; NULL: no such call */
+
+    struct outlook outlook[MAX_OUTLOOKS]; /* of a log that is not open: one of these */
+    unsigned outlooks;
+    struct answer answer; /* of whoever looked since it was last open */
+    struct answer found;  /* by the last opening */
+    bool is_haunted;      /* a killed process's write may land while somebody looks */
+
+    bool is_full;      /* nothing can be created or allocated */
+    unsigned openings; /* since a record was accepted */
+    bool may_hide; /* the log was opened on a full disk, so the file in which it publishes may be too short */
+    struct watcher watcher[WATCHERS];
+    bool is_watching;  /* one of them is in a call */
+    struct copy *copy; /* a backup in progress; NULL: none */
+
+    unsigned depth;
+    bool is_deep; /* crashes again */
+    enum simdisk_cut cut;
+    uint64_t image_seed;
+    uint64_t points;
+    const struct machine *parent;
+};
+
+/* ---- crash.c ------------------------------------------------------------------------------------- */
+
+enum lie {
+    LIE_NONE,
+    LIE_SYNC,
+    LIE_BARRIER,
+    LIE_SYNC_DIR,
+    LIE_RECYCLE, /* a new header over an old one is not synced */
+};
+
+struct settings {
+    uint64_t seed;
+    uint64_t images;  /* to check; 0: no limit */
+    uint64_t seconds; /* 0: no limit */
+    bool is_replay;   /* one workload only */
+    bool is_verbose;
+    enum lie lie; /* then a violation is what we want */
+};
+extern struct settings settings;
+
+struct totals {
+    uint64_t workloads, points, images, cut[CUTS], depth[MAX_DEPTH + 1], finding[FINDINGS];
+    uint64_t records, watched, pruned, cut_under, ghosts;
+    uint64_t trims, cuts, resets, names, refusals, rolls, recycled, retired, copies, copy_images;
+};
+extern struct totals totals;
+
+extern const struct machine *current; /* the deepest one */
+
+/* A process on the machine, through which the disk can lie. */
+struct io *machine_connect(struct machine *machine);
+
+/* ---- crash_judge.c: what must be true ------------------------------------------------------------ */
+
+/* The log is closed as it is known to be: the next opening must find just that. */
+void expect_no_change(struct machine *machine);
+/* Records up to `lsn` must not go away any more. */
+void acknowledge(struct machine *machine, uint64_t lsn);
+/* Anywhere, the log open or not: takes note of what became durable, and what retention removed. */
+void notice_progress(struct machine *machine);
+
+/* What the machine's log may be found as, were it to crash now. */
+unsigned list_outlooks(const struct machine *machine, struct outlook ret_outlooks[MAX_OUTLOOKS]);
+
+/* Recovery, and everybody else who looks at a disk at rest, must agree. */
+void note_answer(struct machine *machine, const struct answer *answer, const char *who);
+
+/* `log` was opened on it: settles which outlook came true. */
+void judge_opened(struct machine *machine, struct twinlog *log, const struct twinlog_report *report);
+/* Looks at a disk without a writer, by all means but opening the log. */
+void look_at_rest(struct machine *machine);
+/* Looks from another process in the middle of whatever the machine does. */
+void look_beside(struct machine *machine);
+/* Reads from `from` on inside the writer's process: all that is durable. */
+void read_attached(struct machine *machine, uint64_t from);
+/* The same from some place, mostly near the end, where changes were made. */
+void read_back(struct machine *machine);
+
+struct listing {
+    struct twinlog_segment segment[256];
+    unsigned count;
+};
+void list_segments(struct machine *machine, struct listing *ret_listing);
+
+bool has_retention(const struct machine *machine);
+
+/* ---- crash_watch.c: readers beside the writer ---------------------------------------------------- */
+
+/* One of them moves, or comes, or goes. Anywhere, also in the middle of a call. */
+void watch(struct machine *machine);
+/* Everything behind `last` was cut off. */
+void tell_watchers(struct machine *machine, uint64_t last);
+/* Those that are attached go before the log is closed. */
+void dismiss_watchers(struct machine *machine, bool only_attached);
+/* A new reader makes a few moves of every kind. */
+void try_seeks(struct machine *machine);
+
+/* ---- crash_work.c: what a machine does ----------------------------------------------------------- */
+
+void change_options(struct machine *machine); /* while the log is closed */
+void open_log(struct machine *machine);
+void close_log(struct machine *machine);
+void work(struct machine *machine, uint64_t steps);
+/* Only what a second thread can do while the first one is in the middle of a commit. */
+void enqueue_during_commit(struct machine *machine);
+/* Beside a backup: a few calls that change what is being copied. */
+void work_beside_copy(struct machine *machine);
+/* What was lost is given to the log again, as an application would. */
+void give_lost_records_again(struct machine *machine);
+void begin_shortage(struct machine *machine);
+void end_shortage(struct machine *machine);
+
+/* ---- crash_copy.c: backups ----------------------------------------------------------------------- */
+
+/* Backs the log up to another disk, which crashes at each step. */
+void back_up(struct machine *machine);
+/* The machine is about to cut: whoever compares with its history wants a copy first. */
+void tell_copy(struct machine *machine);
+
+/* ---- crash_image.c: crashes ---------------------------------------------------------------------- */
+
+/* After each operation that changed a machine's disk. */
+void crash_hook(void *context, enum simdisk_op op);
+
+#endif

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Backups from one disk to another.
+ *
+ * The other disk crashes at each step: what it holds then is refused as a log, or it is all of one. Meanwhile the
+ * log that is copied goes on, also by trims and cuts, so the copy must be equal to one of its versions, from the
+ * moment when the backup began to the moment when the copy was finished.
+ */
+#include "crash.h"
+
+#include "segment/state.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+enum {
+    MAX_CALLS = 4, /* beside one backup */
+    MAX_VERSIONS = MAX_CALLS + 1
+};
+
+/* The log at some moment. Where nothing was cut off since, its records are those of the machine's history. */
+struct version {
+    struct outlook outlook;
+    const struct history *history;
+};
+
+struct copy {
+    struct machine *machine;
+    struct simdisk *disk;
+    struct version version[MAX_VERSIONS];
+    unsigned versions;
+    struct history past[MAX_CALLS]; /* before each cut */
+    unsigned pasts;
+    uint64_t least; /* durable when the backup began, or after the last cut */
+};
+
+/* ---- versions ------------------------------------------------------------------------------------ */
+
+/* What is durable, as far as another process can know. */
+static uint64_t known_durable(const struct machine *machine)
+{
+    return machine->may_hide ? machine->history.front - 1 : twinlog_durable_lsn(machine->log);
+}
+
+static void add_version(struct copy *copy)
+{
+    const struct machine *machine = copy->machine;
+    copy->version[copy->versions++] = (struct version){
+        .outlook = { .front = machine->history.front, .least = copy->least, .names = machine->names },
+        .history = &machine->history,
+    };
+}
+
+void tell_copy(struct machine *machine)
+{
+    struct copy *copy = machine->copy;
+    if (!copy)
+        return;
+    struct history *past = &copy->past[copy->pasts++];
+    *past = history_copy(&machine->history);
+    for (unsigned i = 0; i < copy->versions; ++i)
+        if (copy->version[i].history == &machine->history)
+            copy->version[i].history = past;
+}
+
+static void go_on_beside(struct copy *copy)
+{
+    const unsigned pasts = copy->pasts;
+    work_beside_copy(copy->machine);
+    if (copy->pasts > pasts)
+        copy->least = known_durable(copy->machine);
+    add_version(copy);
+}
+
+/* ---- judging a copy ------------------------------------------------------------------------------ */
+
+/* What a copy turned out to hold. */
+struct found {
+    uint64_t front, last;
+    struct found_names names;
+};
+
+static bool has_records(struct twinlog *log, const struct version *version, uint64_t from, uint64_t last,
+                        const char **ret_why)
+{
+    struct twinlog_reader *reader = NULL;
+    struct twinlog_record record;
+    int result = twinlog_reader_attach(log, NULL, &reader);
+    if (result < 0)
+        violation("a copy can't be read: %s", twinlog_strerror(result));
+    while ((result = twinlog_reader_next(reader, &record)) == 1 && record.lsn == from &&
+           history_knows(version->history, &record, ret_why))
+        ++from;
+    twinlog_reader_close(reader);
+    return result == 0 && from == last + 1;
+}
+
+/* Retention may have moved it between two calls. */
+static bool has_front(const struct machine *machine, const struct version *version, uint64_t front)
+{
+    return front == version->outlook.front ||
+           (has_retention(machine) && front > version->outlook.front && front <= machine->history.front);
+}
+
+static bool is_version(const struct copy *copy, struct twinlog *log, const struct version *version,
+                       const struct found *found, const char **ret_why)
+{
+    struct names names = version->outlook.names;
+    names_clamp(&names, found->front - 1, found->last);
+    return has_front(copy->machine, version, found->front) && found->last >= version->outlook.least &&
+           found->last <= history_last(version->history) && names_match(&names, &found->names, ret_why) &&
+           has_records(log, version, found->front, found->last, ret_why);
+}
+
+static void judge_copy(struct copy *copy, struct twinlog *log)
+{
+    struct found found = { .last = twinlog_last_lsn(log) };
+    const char *why = "";
+    const uint64_t first = twinlog_first_lsn(log);
+    found.front = first > 0 ? first : found.last + 1;
+    const int result = names_read(log, &found.names);
+    if (result < 0)
+        violation("the names of a copy can't be read: %s", twinlog_strerror(result));
+    for (unsigned i = 0; i < copy->versions; ++i)
+        if (is_version(copy, log, &copy->version[i], &found, &why))
+            return;
+    violation("a copy has LSN %" PRIu64 " to %" PRIu64 "; the log had LSN %" PRIu64 " to at least %" PRIu64
+              " when the backup began, and %u versions since; %s",
+              found.front, found.last, copy->version[0].outlook.front, copy->version[0].outlook.least,
+              copy->versions, why);
+}
+
+static int find_state(void *context, const char *name)
+{
+    bool *is_there = context;
+    *is_there = *is_there || strcmp(name, STATE_NAME) == 0;
+    return 0;
+}
+
+/* A copy begins with that, so that an interrupted one is never taken for a new log. */
+static bool has_begun(struct simdisk *disk)
+{
+    bool is_there = false;
+    struct io *io = simdisk_connect(disk);
+    io->ops->list(io, find_state, &is_there);
+    io->ops->destroy(io);
+    return is_there;
+}
+
+static void append_to_copy(struct twinlog *log)
+{
+    uint64_t lsn = 0;
+    const int result = twinlog_append(log, "copy", 4, &lsn);
+    if (result < 0 || twinlog_last_lsn(log) != lsn)
+        violation("a copy can't be appended to: %s", twinlog_strerror(result));
+}
+
+/* Opens what a crash left of the copy. */
+static void check_crash(struct copy *copy, enum simdisk_cut cut, bool is_complete)
+{
+    struct machine *machine = copy->machine;
+    struct simdisk *image = simdisk_crash_image(copy->disk, cut, rng_next(&machine->rng));
+    struct twinlog_options options = machine->options;
+    struct twinlog_report report = { 0 };
+    struct twinlog *log = NULL;
+    const bool is_begun = has_begun(image);
+    options.ret_report = &report;
+    options.keep_age_ms = options.keep_bytes = options.keep_records = 0;
+    const int result = twl_log_open(simdisk_connect(image), &options, &log);
+    ++totals.copy_images;
+    if (result < 0 && is_complete)
+        violation("a finished copy can't be opened: %s: %s", twinlog_strerror(result), report.text);
+    if (result == 0 && report.finding == TWINLOG_FOUND_NEW_LOG && is_begun)
+        violation("an interrupted copy was taken for a new log");
+    if (result == 0 && report.finding != TWINLOG_FOUND_NEW_LOG) {
+        judge_copy(copy, log);
+        append_to_copy(log);
+    }
+    if (result == 0 && twinlog_close(log) < 0)
+        violation("a copy could not be closed");
+    simdisk_destroy(image);
+}
+
+/* ---- the backup ---------------------------------------------------------------------------------- */
+
+static void copy_hook(void *context, enum simdisk_op op)
+{
+    static const enum simdisk_cut CUTS_OF_COPY[] = { SIM_CUT_NONE, SIM_CUT_ALL, SIM_CUT_RANDOM,
+                                                     SIM_CUT_RANDOM };
+    struct copy *copy = context;
+    struct rng *rng = &copy->machine->rng;
+    (void)op;
+    check_crash(copy, CUTS_OF_COPY[rng_below(rng, 4)], false);
+    if (copy->versions < MAX_VERSIONS && rng_one_in(rng, 8))
+        go_on_beside(copy);
+}
+
+static void check_result(const struct copy *copy, const struct twinlog_backup_result *result)
+{
+    const bool is_empty = result->first_lsn == 0 && result->last_lsn == 0;
+    bool is_possible = false;
+    for (unsigned i = 0; i < copy->versions; ++i) {
+        const struct version *version = &copy->version[i];
+        const uint64_t least = version->outlook.least, last = history_last(version->history);
+        const bool has_range = has_front(copy->machine, version, result->first_lsn) &&
+                               result->last_lsn >= least && result->last_lsn <= last;
+        is_possible = is_possible || (is_empty ? version->outlook.front > least : has_range);
+    }
+    if (!is_possible || result->segments == 0)
+        violation("a backup says that it has %u segments with LSN %" PRIu64 " to %" PRIu64, result->segments,
+                  result->first_lsn, result->last_lsn);
+}
+
+static void finish(struct copy *copy, int result, const struct twinlog_backup_result *details)
+{
+    if (result == -EBUSY && copy->versions > 1)
+        return;
+    if (result < 0)
+        violation("a backup failed: %s", twinlog_strerror(result));
+    check_result(copy, details);
+    check_crash(copy, SIM_CUT_NONE, true);
+    check_crash(copy, SIM_CUT_RANDOM, true);
+    ++totals.copies;
+}
+
+void back_up(struct machine *machine)
+{
+    const struct simdisk_options disk = { .seed = rng_next(&machine->rng),
+                                          .clock_ns = simdisk_clock(machine->disk),
+                                          .has_direct = true };
+    struct copy copy = { .machine = machine, .disk = simdisk_create(&disk), .least = known_durable(machine) };
+    const struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
+    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+    if (machine->copy) {
+        simdisk_destroy(copy.disk);
+        return;
+    }
+    machine->copy = &copy;
+    add_version(&copy);
+    simdisk_set_hook(copy.disk, copy_hook, &copy);
+    const int error = twl_backup(machine_connect(machine), simdisk_connect(copy.disk), &options, &result);
+    simdisk_set_hook(copy.disk, NULL, NULL);
+    finish(&copy, error, &result);
+    machine->copy = NULL;
+    for (unsigned i = 0; i < copy.pasts; ++i)
+        history_free(&copy.past[i]);
+    simdisk_destroy(copy.disk);
+}

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Crash images: after each operation that changed a disk some are made of it, recovered and judged. Some go on:
+ * their recovery is crashed again at each of its operations, or more is done with the log, and crashed again.
+ */
+#include "crash.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+static struct machine start_image(struct machine *parent, enum simdisk_cut cut, uint64_t seed)
+{
+    struct machine machine = {
+        .disk = simdisk_crash_image(parent->disk, cut, seed),
+        .rng = { rng_mix(seed ^ parent->rng.state) },
+        .options = parent->options,
+        .mood = parent->mood,
+        .may_garble = parent->may_garble,
+        .exists = parent->exists,
+        .openings = parent->openings,
+        .depth = parent->depth + 1,
+        .cut = cut,
+        .image_seed = seed,
+        .parent = parent,
+    };
+    machine.outlooks = list_outlooks(parent, machine.outlook);
+    machine.history = history_inherit(&parent->history, rng_next(&machine.rng));
+    machine.is_haunted = simdisk_has_ghost(machine.disk);
+    machine.is_deep = machine.depth < MAX_DEPTH && rng_one_in(&machine.rng, machine.depth == 1 ? 24 : 64);
+    if (rng_one_in(&machine.rng, 8))
+        change_options(&machine);
+    if (parent->is_full && rng_one_in(&machine.rng, 2))
+        begin_shortage(&machine);
+    return machine;
+}
+
+static void count_image(const struct machine *machine)
+{
+    if (settings.is_verbose)
+        printf("%*simage %s %#" PRIx64 "\n", (int)machine->depth * 4 - 2, "", simdisk_cut_name(machine->cut),
+               machine->image_seed);
+    ++totals.images;
+    ++totals.cut[machine->cut];
+    ++totals.depth[machine->depth];
+    totals.ghosts += machine->is_haunted;
+}
+
+/* A recovery that dies must not change what the next one finds. Two exceptions: what a killed process left is
+ * not durable, so a crash decides about it again. And where sectors are garbled, a recovery that dies while
+ * it overwrites a torn group can make it whole: the zeros behind its mark may be the very bytes that were
+ * garbled. In neither case has anybody been told yet. */
+static bool has_one_answer(const struct machine *machine)
+{
+    const bool is_recovering = machine->depth > 0 && !machine->log;
+    return is_recovering && machine->cut != SIM_KILL && !machine->may_garble;
+}
+
+static void live_on(struct machine *machine)
+{
+    if (rng_one_in(&machine->rng, 2))
+        give_lost_records_again(machine);
+    work(machine, 1 + rng_below(&machine->rng, 4));
+    read_back(machine);
+}
+
+static void open_again(struct machine *machine)
+{
+    open_log(machine);
+    read_back(machine);
+    close_log(machine);
+}
+
+/* Recovers an image of `parent` as it is now, in the middle of whatever it does. */
+static void check_image(struct machine *parent, enum simdisk_cut cut, uint64_t seed)
+{
+    struct machine machine = start_image(parent, cut, seed);
+    current = &machine;
+    count_image(&machine);
+    if (rng_one_in(&machine.rng, 8))
+        look_at_rest(&machine);
+    if (machine.is_deep)
+        simdisk_set_hook(machine.disk, crash_hook, &machine);
+    open_log(&machine);
+    if (has_one_answer(parent))
+        note_answer(parent, &machine.found, "recovery after a crash inside recovery");
+    read_back(&machine);
+    if (rng_one_in(&machine.rng, 8))
+        try_seeks(&machine);
+    if (machine.is_deep || rng_one_in(&machine.rng, 16))
+        live_on(&machine);
+    close_log(&machine);
+    if (rng_one_in(&machine.rng, 8))
+        look_at_rest(&machine);
+    if (rng_one_in(&machine.rng, 8))
+        open_again(&machine);
+    dismiss_watchers(&machine, false);
+    history_free(&machine.history);
+    simdisk_destroy(machine.disk);
+    current = parent;
+}
+
+static enum simdisk_cut choose_cut(struct machine *machine)
+{
+    switch (rng_below(&machine->rng, 8)) {
+    case 0:
+        return SIM_CUT_NONE;
+    case 1:
+        return SIM_CUT_ALL;
+    case 2:
+        return SIM_KILL;
+    case 3:
+    case 4:
+        return machine->may_garble ? SIM_CUT_GARBAGE : SIM_CUT_RANDOM;
+    default:
+        return SIM_CUT_RANDOM;
+    }
+}
+
+/* Every combination of what may have happened. */
+static void check_all_images(struct machine *machine, unsigned choices)
+{
+    for (uint64_t mask = 0; mask < UINT64_C(1) << choices; ++mask)
+        check_image(machine, SIM_CUT_MASK, mask);
+}
+
+static void check_images(struct machine *machine)
+{
+    const unsigned choices = simdisk_choices(machine->disk);
+    if (choices == 0) {
+        check_image(machine, rng_one_in(&machine->rng, 4) ? SIM_KILL : SIM_CUT_NONE, rng_next(&machine->rng));
+        return;
+    }
+    if (machine->depth == 0 && rng_one_in(&machine->rng, choices <= 5 ? 4 : 400) && choices <= 12) {
+        check_all_images(machine, choices);
+        return;
+    }
+    for (uint64_t left = machine->depth == 0 ? 4 : 1; left > 0; --left)
+        check_image(machine, choose_cut(machine), rng_next(&machine->rng));
+}
+
+static void print_point(const struct machine *machine)
+{
+    printf("%*s%" PRIu64 ": %s, %u choices, front %" PRIu64 ", %" PRIu64 " accepted, %" PRIu64
+           " acknowledged%s\n",
+           (int)machine->depth * 4, "", machine->points, simdisk_last(machine->disk),
+           simdisk_choices(machine->disk), machine->history.front, history_last(&machine->history),
+           machine->acked, machine->attempt ? ", in a call" : "");
+}
+
+void crash_hook(void *context, enum simdisk_op op)
+{
+    struct machine *machine = context;
+    ++machine->points;
+    ++totals.points;
+    notice_progress(machine);
+    if (settings.is_verbose)
+        print_point(machine);
+    if (op == SIM_SUBMIT && machine->log && !machine->is_closing && !machine->attempt &&
+        rng_one_in(&machine->rng, 3))
+        enqueue_during_commit(machine);
+    if (rng_one_in(&machine->rng, 8))
+        look_beside(machine);
+    check_images(machine);
+}

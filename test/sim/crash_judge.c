@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What must be true of a machine's log: while it lives, at rest after a crash, and when it was opened.
+ *
+ * Retention moves the front by itself, so where there is one the front is judged by the rule that moved it: what
+ * is gone had to be allowed to go.
+ */
+#include "crash.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+/* ---- the front ----------------------------------------------------------------------------------- */
+
+bool has_retention(const struct machine *machine)
+{
+    const struct twinlog_options *options = &machine->options;
+    return options->keep_bytes > 0 || options->keep_records > 0 || options->keep_age_ms > 0;
+}
+
+static int add_to_listing(void *context, const struct twinlog_segment *segment)
+{
+    struct listing *listing = context;
+    if (listing->count == sizeof(listing->segment) / sizeof(listing->segment[0]))
+        violation("there are more segments than anybody needs");
+    listing->segment[listing->count++] = *segment;
+    return 0;
+}
+
+void list_segments(struct machine *machine, struct listing *ret_listing)
+{
+    ret_listing->count = 0;
+    const int result = twl_segments(machine_connect(machine), add_to_listing, ret_listing);
+    if (result < 0 && (result != -ENOENT || machine->exists))
+        violation("the segments could not be listed: %s", twinlog_strerror(result));
+}
+
+static bool is_begun(const struct twinlog_segment *segment)
+{
+    return segment->state <= TWINLOG_SEGMENT_ACTIVE;
+}
+
+static uint64_t begun_bytes(struct machine *machine)
+{
+    struct listing listing;
+    uint64_t bytes = 0;
+    list_segments(machine, &listing);
+    for (unsigned i = 0; i < listing.count; ++i)
+        bytes += is_begun(&listing.segment[i]) ? listing.segment[i].file_bytes : 0;
+    return bytes;
+}
+
+static bool are_all_old(const struct machine *machine, uint64_t from, uint64_t to)
+{
+    const int64_t limit_ns = simdisk_clock(machine->disk) - (int64_t)machine->options.keep_age_ms * 1000000;
+    for (; from < to; ++from) {
+        const struct fact *fact = history_fact(&machine->history, from);
+        if (!fact || fact->time_ns >= limit_ns)
+            return false;
+    }
+    return true;
+}
+
+/* There is one limit in a workload, so it must allow all that is gone. */
+static bool may_have_retired(struct machine *machine, const struct outlook *outlook, uint64_t front,
+                             uint64_t last)
+{
+    const struct twinlog_options *options = &machine->options;
+    if (front < outlook->front || front > names_needed(&outlook->names))
+        return false;
+    if (options->keep_records > 0)
+        return front + options->keep_records <= last + 1;
+    if (options->keep_bytes > 0)
+        return begun_bytes(machine) >= options->keep_bytes;
+    return options->keep_age_ms > 0 && are_all_old(machine, outlook->front, front);
+}
+
+static bool may_have_front(struct machine *machine, const struct outlook *outlook, uint64_t front,
+                           uint64_t last)
+{
+    return front == outlook->front || may_have_retired(machine, outlook, front, last);
+}
+
+/* LSN with which the records of a begun segment end; those of the next one begin there. */
+static uint64_t end_of(const struct listing *listing, unsigned index, uint64_t next_lsn)
+{
+    for (unsigned i = index + 1; i < listing->count && is_begun(&listing->segment[i]); ++i)
+        if (listing->segment[i].first_lsn > 0)
+            return listing->segment[i].first_lsn;
+    return next_lsn;
+}
+
+/* Retention was at work just now: it must have left nothing that it should have removed. */
+static void check_retention(struct machine *machine)
+{
+    struct listing listing;
+    const struct twinlog_options *options = &machine->options;
+    const uint64_t durable = twinlog_durable_lsn(machine->log), total = begun_bytes(machine);
+    list_segments(machine, &listing);
+    if (listing.count < 2 || !is_begun(&listing.segment[1]))
+        return;
+    const uint64_t end = end_of(&listing, 0, durable + 1);
+    const bool has_spare_records = options->keep_records > 0 && end + options->keep_records <= durable + 1;
+    const bool has_spare_bytes =
+        options->keep_bytes > 0 && total - listing.segment[0].file_bytes >= options->keep_bytes;
+    const bool is_followed = end <= durable; /* by a segment that is sure to be there after a crash */
+    if ((has_spare_records || has_spare_bytes) && is_followed && end <= names_needed(&machine->names))
+        violation("retention left %s with records up to LSN %" PRIu64 ", durable are %" PRIu64,
+                  listing.segment[0].file, end - 1, durable);
+}
+
+/* ---- while the log lives ------------------------------------------------------------------------- */
+
+static struct outlook outlook_now(const struct machine *machine)
+{
+    return (struct outlook){ .front = machine->history.front,
+                             .least = machine->acked,
+                             .most = history_last(&machine->history),
+                             .names = machine->names };
+}
+
+void expect_no_change(struct machine *machine)
+{
+    machine->outlook[0] = outlook_now(machine);
+    machine->outlook[0].least = machine->outlook[0].most;
+    machine->outlooks = 1;
+    machine->answer.is_known = false;
+}
+
+unsigned list_outlooks(const struct machine *machine, struct outlook ret_outlooks[MAX_OUTLOOKS])
+{
+    if (!machine->log) {
+        memcpy(ret_outlooks, machine->outlook, sizeof(machine->outlook));
+        return machine->outlooks;
+    }
+    ret_outlooks[0] = outlook_now(machine);
+    if (!machine->attempt)
+        return 1;
+    ret_outlooks[1] = *machine->attempt;
+    if (!machine->attempt->is_end_fixed) {
+        ret_outlooks[1].least = ret_outlooks[0].least;
+        ret_outlooks[1].most = ret_outlooks[0].most;
+    }
+    return 2;
+}
+
+void acknowledge(struct machine *machine, uint64_t lsn)
+{
+    unsigned kept = 0;
+    if (lsn > machine->acked)
+        machine->acked = lsn;
+    if (machine->log)
+        return;
+    for (unsigned i = 0; i < machine->outlooks; ++i) {
+        struct outlook outlook = machine->outlook[i];
+        if (outlook.most < lsn)
+            continue;
+        outlook.least = outlook.least < lsn ? lsn : outlook.least;
+        machine->outlook[kept++] = outlook;
+    }
+    machine->outlooks = kept;
+}
+
+static void notice_front(struct machine *machine, uint64_t durable)
+{
+    const uint64_t first = twinlog_first_lsn(machine->log), front = first > 0 ? first : durable + 1;
+    const struct outlook now = outlook_now(machine);
+    if (front == now.front || (machine->attempt && front == machine->attempt->front))
+        return;
+    if (!may_have_retired(machine, &now, front, durable))
+        violation("the front moved from LSN %" PRIu64 " to %" PRIu64 ", durable are %" PRIu64, now.front,
+                  front, durable);
+    machine->history.front = front;
+}
+
+void notice_progress(struct machine *machine)
+{
+    if (!machine->log)
+        return;
+    const uint64_t last = twinlog_last_lsn(machine->log), durable = twinlog_durable_lsn(machine->log);
+    const bool is_cut = machine->attempt && machine->attempt->is_end_fixed && last == machine->attempt->most;
+    if (is_cut && last != history_last(&machine->history))
+        return; /* that will be settled when the call returns */
+    history_notice(&machine->history, last);
+    if (last != history_last(&machine->history))
+        violation("the last LSN is %" PRIu64 ", accepted were records up to %" PRIu64, last,
+                  history_last(&machine->history));
+    if (durable > last)
+        violation("durable LSN %" PRIu64 " is above the last one, %" PRIu64, durable, last);
+    acknowledge(machine, durable);
+    notice_front(machine, durable);
+}
+
+/* ---- at rest ------------------------------------------------------------------------------------- */
+
+static bool admits(struct machine *machine, const struct outlook *outlook, const struct answer *answer)
+{
+    if (answer->is_empty)
+        return outlook->least < outlook->front || machine->options.keep_bytes > 0 ||
+               machine->options.keep_age_ms > 0;
+    return answer->last >= outlook->least && answer->last <= outlook->most &&
+           may_have_front(machine, outlook, answer->first, answer->last);
+}
+
+static bool is_same_answer(const struct machine *machine, const struct answer *a, const struct answer *b)
+{
+    if (a->is_empty || b->is_empty)
+        return a->is_empty == b->is_empty || has_retention(machine);
+    return a->last == b->last && (a->first == b->first || has_retention(machine));
+}
+
+/* In words, for the report of a violation. */
+static const char *describe_outlooks(const struct machine *machine)
+{
+    static char text[200];
+    int length = 0;
+    text[0] = '\0';
+    for (unsigned i = 0; i < machine->outlooks; ++i) {
+        const struct outlook *outlook = &machine->outlook[i];
+        length += snprintf(text + length, sizeof(text) - (size_t)length,
+                           "%s%" PRIu64 " to between %" PRIu64 " and %" PRIu64, i > 0 ? ", or " : "",
+                           outlook->front, outlook->least, outlook->most);
+    }
+    return text;
+}
+
+void note_answer(struct machine *machine, const struct answer *answer, const char *who)
+{
+    bool is_possible = false;
+    for (unsigned i = 0; i < machine->outlooks; ++i)
+        is_possible = is_possible || admits(machine, &machine->outlook[i], answer);
+    if (!is_possible)
+        violation("O1/O3/O4: %s found %s LSN %" PRIu64 " to %" PRIu64 ", it must be %s", who,
+                  answer->is_empty ? "no records:" : "records", answer->first, answer->last,
+                  describe_outlooks(machine));
+    if (machine->answer.is_known && !is_same_answer(machine, &machine->answer, answer))
+        violation("O5: %s found LSN %" PRIu64 " to %" PRIu64 ", before it was %" PRIu64 " to %" PRIu64, who,
+                  answer->first, answer->last, machine->answer.first, machine->answer.last);
+    machine->answer = *answer;
+    machine->answer.is_known = !machine->is_haunted;
+}
+
+/* In another process. False if there is no log yet. */
+static bool read_outside(struct machine *machine, const char *who, struct answer *ret_answer)
+{
+    struct twinlog_report report = { 0 };
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_reader *reader = NULL;
+    struct twinlog_record record = { 0 };
+    options.ret_report = &report;
+    int result = twl_reader_open(machine_connect(machine), &options, &reader);
+    if (result == -ENOENT && !machine->exists)
+        return false;
+    if (result == 0)
+        result = twinlog_reader_next(reader, &record);
+    if (result < 0)
+        violation("%s could not read the log: %s: %s", who, twinlog_strerror(result), report.text);
+    *ret_answer = (struct answer){ .is_empty = result == 0, .first = record.lsn };
+    if (result > 0) {
+        history_check(&machine->history, &record, who);
+        ret_answer->last = history_check_rest(&machine->history, reader, record.lsn + 1, who);
+        totals.records += ret_answer->last - ret_answer->first + 1;
+    }
+    twinlog_reader_close(reader);
+    return true;
+}
+
+static void inspect(struct machine *machine)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    const int result = twl_inspect(machine_connect(machine), &inspection);
+    if (result == -ENOENT && !machine->exists)
+        return;
+    if (result < 0 || inspection.report.error < 0)
+        violation("inspect failed: %s: %s", twinlog_strerror(result), inspection.report.text);
+    const struct answer answer = { .is_empty = inspection.first_lsn == 0,
+                                   .first = inspection.first_lsn,
+                                   .last = inspection.last_lsn };
+    note_answer(machine, &answer, "inspect");
+}
+
+/* A log that never crashed has nothing to report, not even what does no harm. */
+static int check_finding(void *context, const struct twinlog_report *finding)
+{
+    const struct machine *machine = context;
+    if (machine->depth == 0)
+        violation("verify found at %s offset %" PRIu64 ": %s", finding->file, finding->offset, finding->text);
+    return 0;
+}
+
+static void verify(struct machine *machine)
+{
+    struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
+    uint64_t records = 0, expected = 0;
+    options.each = check_finding;
+    options.context = machine;
+    const int result = twl_verify(machine_connect(machine), &options, &records);
+    if (result == -ENOENT && !machine->exists)
+        return;
+    if (result < 0)
+        violation("verify failed: %s", twinlog_strerror(result));
+    if (machine->answer.is_known && !machine->answer.is_empty)
+        expected = machine->answer.last - machine->answer.first + 1;
+    if (machine->answer.is_known && records != expected)
+        violation("O5: verify counted %" PRIu64 " records, readers %" PRIu64, records, expected);
+}
+
+static void check_listing(struct machine *machine)
+{
+    struct listing listing;
+    struct answer answer = { .is_empty = true };
+    list_segments(machine, &listing);
+    if (listing.count == 0)
+        return;
+    for (unsigned i = 0; i < listing.count; ++i) {
+        const struct twinlog_segment *segment = &listing.segment[i];
+        if (!is_begun(segment) || segment->first_lsn == 0)
+            continue;
+        if (!answer.is_empty && segment->first_lsn != answer.last + 1)
+            violation("O2: %s is listed with records from LSN %" PRIu64 ", the one before ends with %" PRIu64,
+                      segment->file, segment->first_lsn, answer.last);
+        if (answer.is_empty)
+            answer.first = segment->first_lsn;
+        answer.is_empty = false;
+        answer.last = segment->last_lsn;
+    }
+    note_answer(machine, &answer, "the list of segments");
+}
+
+void look_at_rest(struct machine *machine)
+{
+    struct answer answer;
+    if (read_outside(machine, "a reader without a writer", &answer)) {
+        note_answer(machine, &answer, "a reader without a writer");
+        if (!answer.is_empty)
+            acknowledge(machine, answer.last); /* what somebody has seen must not go away */
+    }
+    inspect(machine);
+    verify(machine);
+    check_listing(machine);
+}
+
+/* A log that opens tells less than there is. */
+static void look_beside_opening(struct machine *machine)
+{
+    struct answer answer;
+    if (!read_outside(machine, "a reader beside an opening", &answer) || answer.is_empty)
+        return;
+    bool is_possible = false;
+    for (unsigned i = 0; i < machine->outlooks; ++i)
+        is_possible = is_possible || may_have_front(machine, &machine->outlook[i], answer.first, answer.last);
+    if (!is_possible)
+        violation("O1/O3: a reader beside an opening found the front at LSN %" PRIu64 ", the log must be %s",
+                  answer.first, describe_outlooks(machine));
+    acknowledge(machine, answer.last);
+}
+
+void look_beside(struct machine *machine)
+{
+    if (machine->log)
+        watch(machine);
+    else
+        look_beside_opening(machine);
+}
+
+/* ---- opened -------------------------------------------------------------------------------------- */
+
+/* The outlook that came true; a violation if there is none. */
+static struct outlook choose_outlook(struct machine *machine, struct twinlog *log,
+                                     const struct answer *answer)
+{
+    struct found_names found;
+    const char *why = "";
+    const int result = names_read(log, &found);
+    if (result < 0)
+        violation("cursors and values can't be read: %s", twinlog_strerror(result));
+    for (unsigned i = 0; i < machine->outlooks; ++i) {
+        const struct outlook *outlook = &machine->outlook[i];
+        const bool has_end = answer->last >= outlook->least && answer->last <= outlook->most;
+        if (has_end && may_have_front(machine, outlook, answer->first, answer->last) &&
+            names_match(&outlook->names, &found, &why))
+            return *outlook;
+    }
+    violation("O4: open found LSN %" PRIu64 " to %" PRIu64 ", it must be %s; %s", answer->first, answer->last,
+              describe_outlooks(machine), why);
+}
+
+static void check_report(const struct machine *machine, const struct twinlog_report *report)
+{
+    if (report->finding >= FINDINGS || report->error != 0)
+        violation("open worked and reported: %s", report->text);
+    if (report->finding == TWINLOG_FOUND_NEW_LOG && machine->exists)
+        violation("O1: open created a log where there was one");
+    ++totals.finding[report->finding];
+}
+
+void judge_opened(struct machine *machine, struct twinlog *log, const struct twinlog_report *report)
+{
+    const uint64_t last = twinlog_last_lsn(log), durable = twinlog_durable_lsn(log);
+    const uint64_t first = twinlog_first_lsn(log), front = first > 0 ? first : last + 1;
+    const struct answer answer = { .is_empty = first == 0, .first = front, .last = last };
+    check_report(machine, report);
+    if (durable != last || front > last + 1)
+        violation("after open: first %" PRIu64 ", last %" PRIu64 ", durable %" PRIu64, first, last, durable);
+    note_answer(machine, &answer, "open");
+    const struct outlook outlook = choose_outlook(machine, log, &answer);
+    history_move(&machine->history, front, last);
+    machine->log = log;
+    machine->names = outlook.names;
+    machine->acked = last;
+    machine->exists = true;
+    machine->may_hide = machine->is_full;
+    machine->is_haunted = false;
+    machine->found = answer;
+    machine->answer.is_known = false;
+    if (has_retention(machine) && rng_one_in(&machine->rng, 8))
+        check_retention(machine);
+}
+
+void read_attached(struct machine *machine, uint64_t from)
+{
+    const uint64_t durable = twinlog_durable_lsn(machine->log);
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_reader *reader = NULL;
+    options.from_lsn = from;
+    const int result = twinlog_reader_attach(machine->log, &options, &reader);
+    if (result < 0)
+        violation("attaching a reader failed: %s", twinlog_strerror(result));
+    const uint64_t last = history_check_rest(&machine->history, reader, from, "an attached reader");
+    if (last >= from && last > durable)
+        violation("O8: an attached reader returned LSN %" PRIu64 ", durable were %" PRIu64, last, durable);
+    if (from <= durable && last < durable)
+        violation("O1: an attached reader stopped at LSN %" PRIu64 ", durable were %" PRIu64, last, durable);
+    totals.records += last + 1 - from;
+    twinlog_reader_close(reader);
+}
+
+void read_back(struct machine *machine)
+{
+    const uint64_t front = machine->history.front, last = history_last(&machine->history);
+    const uint64_t kept = last + 1 - front;
+    uint64_t from = front;
+    if (kept > 40 && !rng_one_in(&machine->rng, 4))
+        from = rng_one_in(&machine->rng, 4) ? front + rng_below(&machine->rng, kept) : last - 40;
+    read_attached(machine, from);
+}

@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Readers beside the writer, in its process and in others.
+ *
+ * They stand anywhere in the log while it is written, trimmed, cut off and recycled, and move now and then: between
+ * the writer's calls and in the middle of one. What they return is judged by what is known of the log at that
+ * moment. An error is right only if there is a reason for it: a record that is gone, or one that the reader has
+ * returned and that was cut off since. In the middle of a trim or a cut both answers are right.
+ */
+#include "crash.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+static const char *describe(const struct watcher *w)
+{
+    return w->is_attached ? "an attached reader" : "a reader in another process";
+}
+
+/* ---- what is known ------------------------------------------------------------------------------- */
+
+/* While a trim or a reset is in progress the front may be at either place; where retention moves it, nobody is told
+ * before it is done. */
+static uint64_t highest_front(const struct machine *machine)
+{
+    const uint64_t front = has_retention(machine) ? machine->acked + 1 : machine->history.front;
+    return machine->attempt && machine->attempt->front > front ? machine->attempt->front : front;
+}
+
+static bool may_be_front(const struct machine *machine, uint64_t lsn)
+{
+    const bool is_moving = has_retention(machine) && lsn > machine->history.front;
+    return lsn == machine->history.front || (machine->attempt && lsn == machine->attempt->front) || is_moving;
+}
+
+/* No more is durable, as far as anybody may know. */
+static uint64_t limit_of(const struct machine *machine)
+{
+    return machine->log ? machine->acked : history_last(&machine->history);
+}
+
+/* So much must be visible. While the log opens, and after it was closed, readers look for themselves. */
+static uint64_t visible_to(const struct machine *machine, const struct watcher *w)
+{
+    if (!machine->log || machine->is_closing || machine->attempt || (machine->may_hide && !w->is_attached))
+        return 0;
+    return twinlog_durable_lsn(machine->log);
+}
+
+static bool is_in_range(const struct machine *machine, const struct watcher *w, uint64_t lsn)
+{
+    return lsn >= highest_front(machine) && lsn <= visible_to(machine, w);
+}
+
+static bool may_be_cut(const struct machine *machine, const struct watcher *w)
+{
+    const struct outlook *attempt = machine->attempt;
+    return w->seen > w->cut_lsn || (attempt && attempt->is_end_fixed && w->seen > attempt->most);
+}
+
+/* ---- moves --------------------------------------------------------------------------------------- */
+
+static void place(struct watcher *w, uint64_t next)
+{
+    w->next = next > w->from ? next : w->from;
+    w->is_at_front = w->is_stuck = false;
+    w->seen = 0;
+    w->cut_lsn = UINT64_MAX;
+}
+
+static void check_error(const struct machine *machine, struct watcher *w, int result, uint64_t lsn)
+{
+    if (result == TWINLOG_EPRUNED && lsn < highest_front(machine))
+        ++totals.pruned;
+    else if (result == TWINLOG_ECUT && may_be_cut(machine, w))
+        ++totals.cut_under;
+    else
+        violation("%s failed at LSN %" PRIu64 " without a reason (front %" PRIu64 ", newest returned %" PRIu64
+                  "): %s",
+                  describe(w), lsn, machine->history.front, w->seen, twinlog_strerror(result));
+    w->is_stuck = true;
+}
+
+static void check_record(struct machine *machine, struct watcher *w, const struct twinlog_record *record)
+{
+    notice_progress(machine);
+    history_check(&machine->history, record, describe(w));
+    if (record->lsn > limit_of(machine))
+        violation("O8: %s returned LSN %" PRIu64 ", durable were %" PRIu64, describe(w), record->lsn,
+                  limit_of(machine));
+    if (record->lsn > w->cut_lsn && w->seen > w->cut_lsn)
+        violation("%s returned LSN %" PRIu64 " although everything behind %" PRIu64
+                  " was cut off, of which it had returned some",
+                  describe(w), record->lsn, w->cut_lsn);
+    w->seen = record->lsn > w->seen ? record->lsn : w->seen;
+    ++totals.watched;
+}
+
+static void expect_lsn(const struct watcher *w, const struct twinlog_record *record, uint64_t lsn)
+{
+    if (record->lsn != lsn)
+        violation("O2: %s returned LSN %" PRIu64 " where %" PRIu64 " was next", describe(w), record->lsn,
+                  lsn);
+}
+
+/* The front may have moved since the cursor was placed there. */
+static void find_front(const struct machine *machine, struct watcher *w, uint64_t lsn)
+{
+    if (w->is_at_front && (may_be_front(machine, lsn) || lsn == w->from))
+        w->next = lsn;
+    w->is_at_front = false;
+}
+
+/* True if it moved. */
+static bool move_on(struct machine *machine, struct watcher *w)
+{
+    struct twinlog_record record;
+    const int result = twinlog_reader_next(w->reader, &record);
+    if (result == 1)
+        find_front(machine, w, record.lsn);
+    if (result < 0)
+        check_error(machine, w, result, w->next);
+    if (result == 0 && is_in_range(machine, w, w->next))
+        violation("O1: %s has nothing at LSN %" PRIu64 ", durable are %" PRIu64, describe(w), w->next,
+                  visible_to(machine, w));
+    if (result != 1)
+        return false;
+    expect_lsn(w, &record, w->next);
+    check_record(machine, w, &record);
+    w->next = record.lsn + 1;
+    return true;
+}
+
+/* The record in front of the cursor; a cursor behind the end is at the end. */
+static uint64_t lsn_before(const struct machine *machine, const struct watcher *w, uint64_t found_lsn)
+{
+    const uint64_t end = visible_to(machine, w) > 0 ? visible_to(machine, w) : found_lsn;
+    return w->next - 1 < end ? w->next - 1 : end;
+}
+
+static bool move_back(struct machine *machine, struct watcher *w)
+{
+    struct twinlog_record record;
+    const int result = twinlog_reader_previous(w->reader, &record);
+    if (result < 0)
+        check_error(machine, w, result, w->next);
+    const uint64_t lsn = lsn_before(machine, w, result == 1 ? record.lsn : 0);
+    if (result == 0 && lsn >= w->from && is_in_range(machine, w, lsn))
+        violation("O1: %s has nothing in front of LSN %" PRIu64 ", the log begins at %" PRIu64, describe(w),
+                  w->next, machine->history.front);
+    if (result != 1)
+        return false;
+    expect_lsn(w, &record, lsn);
+    check_record(machine, w, &record);
+    w->next = record.lsn;
+    return true;
+}
+
+static void must(const struct watcher *w, int result, const char *call)
+{
+    if (result < 0)
+        violation("%s could not %s: %s", describe(w), call, twinlog_strerror(result));
+}
+
+static void seek_somewhere(struct machine *machine, struct watcher *w)
+{
+    const uint64_t lsn = 1 + rng_below(&machine->rng, history_last(&machine->history) + 3);
+    must(w, twinlog_reader_seek(w->reader, lsn), "seek");
+    place(w, lsn);
+}
+
+static void seek_front(struct machine *machine, struct watcher *w)
+{
+    must(w, twinlog_reader_seek_first(w->reader), "seek the front");
+    place(w, machine->history.front);
+    w->is_at_front = true;
+}
+
+/* Where the end is shows only when it moves, so it does. */
+static void seek_end(struct machine *machine, struct watcher *w)
+{
+    const uint64_t durable = visible_to(machine, w);
+    must(w, twinlog_reader_seek_end(w->reader), "seek the end");
+    place(w, durable + 1);
+    if (durable < highest_front(machine) || durable < w->from)
+        seek_somewhere(machine, w);
+    else if (!move_back(machine, w))
+        violation("O1: %s has nothing in front of the end, durable are %" PRIu64, describe(w), durable);
+}
+
+/* The time of some record, or one beside it. */
+static int64_t choose_time(struct machine *machine, uint64_t durable)
+{
+    const uint64_t front = machine->history.front;
+    if (durable < front)
+        return simdisk_clock(machine->disk);
+    const uint64_t lsn = front + rng_below(&machine->rng, durable + 1 - front);
+    return history_fact(&machine->history, lsn)->time_ns + (int64_t)rng_below(&machine->rng, 3) - 1;
+}
+
+static void seek_time(struct machine *machine, struct watcher *w)
+{
+    const uint64_t durable = visible_to(machine, w);
+    const int64_t time_ns = choose_time(machine, durable);
+    must(w, twinlog_reader_seek_time(w->reader, time_ns), "seek a time");
+    place(w, history_find_time(&machine->history, machine->history.front, durable, time_ns));
+    w->is_at_front = has_retention(machine);
+    move_on(machine, w);
+}
+
+static void check_range(struct machine *machine, struct watcher *w)
+{
+    uint64_t first = UINT64_MAX, last = UINT64_MAX, durable = visible_to(machine, w);
+    must(w, twinlog_reader_range(w->reader, &first, &last), "tell the range");
+    const bool is_empty = durable < machine->history.front;
+    if (has_retention(machine))
+        return;
+    if (first != (is_empty ? 0 : machine->history.front) || last != (is_empty ? 0 : durable))
+        violation("%s says that the log has LSN %" PRIu64 " to %" PRIu64 ", it is %" PRIu64 " to %" PRIu64,
+                  describe(w), first, last, machine->history.front, durable);
+}
+
+static void wait_and_move(struct machine *machine, struct watcher *w)
+{
+    const int result = twinlog_reader_wait(w->reader, 0);
+    must(w, result, "wait");
+    const bool has_moved = move_on(machine, w);
+    if ((has_moved || w->is_stuck) != (result == 1))
+        violation("%s was told by wait that there is %s", describe(w), result == 1 ? "something" : "nothing");
+}
+
+static void make_moves(struct machine *machine, struct watcher *w, bool is_forwards)
+{
+    uint64_t moves = 1 + rng_below(&machine->rng, 12);
+    while (moves > 0 && (is_forwards ? move_on(machine, w) : move_back(machine, w)))
+        --moves;
+}
+
+/* The error stays until a seek. */
+static void get_going(struct machine *machine, struct watcher *w)
+{
+    struct twinlog_record record;
+    if (!machine->attempt && twinlog_reader_next(w->reader, &record) >= 0)
+        violation("%s returned an error once, and then another result", describe(w));
+    if (rng_one_in(&machine->rng, 2))
+        seek_front(machine, w);
+    else
+        seek_somewhere(machine, w);
+}
+
+static void move(struct machine *machine, struct watcher *w)
+{
+    const bool is_settled = visible_to(machine, w) > 0;
+    if (w->is_stuck) {
+        get_going(machine, w);
+        return;
+    }
+    switch (rng_below(&machine->rng, is_settled ? 12 : 8)) {
+    case 0:
+    case 1:
+    case 2:
+        make_moves(machine, w, true);
+        break;
+    case 3:
+    case 4:
+        if (!w->is_at_front)
+            make_moves(machine, w, false);
+        break;
+    case 5:
+    case 6:
+        seek_somewhere(machine, w);
+        make_moves(machine, w, rng_one_in(&machine->rng, 2));
+        break;
+    case 7:
+        seek_front(machine, w);
+        break;
+    case 8:
+        seek_end(machine, w);
+        break;
+    case 9:
+        seek_time(machine, w);
+        break;
+    case 10:
+        check_range(machine, w);
+        break;
+    default:
+        wait_and_move(machine, w);
+        break;
+    }
+}
+
+/* ---- coming and going ---------------------------------------------------------------------------- */
+
+static void come(struct machine *machine, struct watcher *w)
+{
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    w->is_attached = machine->log && !machine->is_closing && rng_one_in(&machine->rng, 2);
+    w->from = 1;
+    if (rng_one_in(&machine->rng, 4))
+        w->from = options.from_lsn = 1 + rng_below(&machine->rng, history_last(&machine->history) + 3);
+    if (rng_one_in(&machine->rng, 8)) /* maps where it can */
+        options.flags = TWINLOG_READER_MMAP;
+    const int result = w->is_attached ? twinlog_reader_attach(machine->log, &options, &w->reader)
+                                      : twl_reader_open(machine_connect(machine), &options, &w->reader);
+    must(w, result, "be opened");
+    place(w, options.from_lsn > 0 ? w->from : machine->history.front);
+    w->is_at_front = options.from_lsn == 0;
+}
+
+static void go(struct watcher *w)
+{
+    twinlog_reader_close(w->reader);
+    w->reader = NULL;
+}
+
+void watch(struct machine *machine)
+{
+    struct watcher *w = &machine->watcher[rng_below(&machine->rng, WATCHERS)];
+    if (!machine->exists || machine->is_watching || (w->is_attached && w->reader && machine->is_closing))
+        return;
+    machine->is_watching = true;
+    if (!w->reader)
+        come(machine, w);
+    else if (rng_one_in(&machine->rng, 16))
+        go(w);
+    if (w->reader)
+        move(machine, w);
+    machine->is_watching = false;
+}
+
+void tell_watchers(struct machine *machine, uint64_t last)
+{
+    for (struct watcher *w = machine->watcher; w < machine->watcher + WATCHERS; ++w)
+        if (w->seen > last && last < w->cut_lsn)
+            w->cut_lsn = last;
+}
+
+void dismiss_watchers(struct machine *machine, bool only_attached)
+{
+    for (struct watcher *w = machine->watcher; w < machine->watcher + WATCHERS; ++w)
+        if (w->reader && (w->is_attached || !only_attached))
+            go(w);
+}
+
+void try_seeks(struct machine *machine)
+{
+    struct watcher w = { 0 };
+    come(machine, &w);
+    for (unsigned moves = 0; moves < 4; ++moves)
+        move(machine, &w);
+    go(&w);
+}

@@ -1,0 +1,656 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a machine does with its log: appends, removes at both ends, sets names, closes and opens again, goes on
+ * where the disk is full.
+ *
+ * Each call that changes something says before what it will have made of the log (the attempt), so that a crash
+ * in the middle of it can be judged; when it has returned that is what the log must be.
+ */
+#include "crash.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- a full disk --------------------------------------------------------------------------------- */
+
+static const enum simdisk_op SHORTAGES[] = { SIM_ALLOCATE, SIM_CREATE };
+
+void begin_shortage(struct machine *machine)
+{
+    simdisk_inject(machine->disk, &(struct simdisk_fault){ .op = SHORTAGES[rng_below(&machine->rng, 2)],
+                                                           .nth = 1,
+                                                           .error = -ENOSPC,
+                                                           .is_forever = !rng_one_in(&machine->rng, 4) });
+    machine->is_full = true;
+}
+
+void end_shortage(struct machine *machine)
+{
+    simdisk_inject(machine->disk, NULL);
+    machine->is_full = false;
+}
+
+/* True if the call did what it was asked for; false if it was refused for want of space. */
+static bool expect_done(const struct machine *machine, int result, const char *call)
+{
+    if (result == 0)
+        return true;
+    if (result != -ENOSPC || !machine->is_full)
+        violation("%s failed: %s", call, twinlog_strerror(result));
+    ++totals.refusals;
+    return false;
+}
+
+/* ---- opening and closing ------------------------------------------------------------------------- */
+
+/* An opening writes a mark, and room is kept behind the last record for a few of them only. */
+static bool may_refuse_open(const struct machine *machine, int result)
+{
+    return result == -ENOSPC && machine->is_full && machine->openings > 2;
+}
+
+static int try_open(struct machine *machine, struct twinlog_report *report, struct twinlog **ret_log)
+{
+    struct twinlog_options options = machine->options;
+    options.ret_report = report;
+    if (machine->exists && rng_one_in(&machine->rng, 2))
+        options.flags |= TWINLOG_MUST_EXIST;
+    ++machine->openings;
+    return twl_log_open(machine_connect(machine), &options, ret_log);
+}
+
+void open_log(struct machine *machine)
+{
+    struct twinlog_report report = { 0 };
+    struct twinlog *log = NULL;
+    int result = try_open(machine, &report, &log);
+    if (may_refuse_open(machine, result)) {
+        end_shortage(machine);
+        result = try_open(machine, &report, &log);
+    }
+    if (result < 0)
+        violation("O1: open failed: %s: %s", twinlog_strerror(result), report.text);
+    judge_opened(machine, log, &report);
+}
+
+static void count_segments(const struct machine *machine)
+{
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    const int result = twinlog_stat(machine->log, &stat);
+    if (result < 0 || stat.poison != 0)
+        violation("the log is poisoned: %s", twinlog_strerror(result < 0 ? result : stat.poison));
+    totals.rolls += stat.rolls;
+    totals.recycled += stat.recycled_segments;
+    totals.retired += stat.trimmed_segments;
+}
+
+void close_log(struct machine *machine)
+{
+    count_segments(machine);
+    dismiss_watchers(machine, true);
+    machine->is_closing = true;
+    const int result = twinlog_close(machine->log);
+    machine->log = NULL;
+    machine->is_closing = false;
+    if (result < 0)
+        violation("close failed: %s", twinlog_strerror(result));
+    machine->acked = history_last(&machine->history);
+    expect_no_change(machine);
+}
+
+/* Records that no segment of the usual size takes, so that spares which are there have to grow. */
+static void take_large_records(struct twinlog_options *options)
+{
+    options->segment_bytes = 262144;
+    options->buffer_bytes = 98304;
+}
+
+/* Another release of the application may have other options. */
+void change_options(struct machine *machine)
+{
+    struct twinlog_options *options = &machine->options;
+    if (!machine->may_garble && rng_one_in(&machine->rng, 4))
+        options->flags ^= TWINLOG_PAD;
+    if (rng_one_in(&machine->rng, 4))
+        options->flags ^= TWINLOG_NO_RECYCLE;
+    if (rng_one_in(&machine->rng, 8)) {
+        take_large_records(options);
+    } else if (rng_one_in(&machine->rng, 4)) {
+        options->segment_bytes = rng_one_in(&machine->rng, 4) ? 131072 : 65536;
+        options->buffer_bytes = 16384 + 4096 * (uint32_t)rng_below(&machine->rng, 3);
+    }
+    options->prepare = (uint32_t)rng_below(&machine->rng, 3);
+}
+
+static void reopen_log(struct machine *machine)
+{
+    close_log(machine);
+    if (rng_one_in(&machine->rng, 4))
+        look_at_rest(machine);
+    change_options(machine);
+    open_log(machine);
+}
+
+/* ---- records ------------------------------------------------------------------------------------- */
+
+static size_t max_record_bytes(const struct machine *machine)
+{
+    return machine->options.buffer_bytes - 8192;
+}
+
+/* Appends or enqueues one record: its LSN, or 0 if there was no room. Another one may be accepted by the hook
+ * meanwhile, before or after. */
+static uint64_t give_record(struct machine *machine, struct fact fact,
+                            int (*give)(struct twinlog *, const void *, size_t, uint64_t *))
+{
+    uint64_t lsn = UINT64_MAX;
+    history_offer(&machine->history, fact);
+    const int result = give(machine->log, fact.data, fact.size, &lsn);
+    const bool is_done = expect_done(machine, result, "a record");
+    const uint64_t expected = history_settle(&machine->history, is_done);
+    machine->openings = is_done ? 0 : machine->openings;
+    if (lsn != expected)
+        violation("O2: a record got LSN %" PRIu64 ", next was %" PRIu64, lsn, expected);
+    return lsn;
+}
+
+static int add_stale_bytes(void *context, const struct twinlog_segment *segment)
+{
+    struct twinlog_segment *active = context;
+    if (segment->state == TWINLOG_SEGMENT_ACTIVE)
+        *active = *segment;
+    return 0;
+}
+
+/* What lies in the file where the payload is going to: in a recycled one, groups of its earlier life. */
+static void copy_stale_bytes(struct machine *machine, struct fact *fact)
+{
+    struct twinlog_segment active = { 0 };
+    struct io_file *file = NULL;
+    size_t size = 0;
+    if (twl_segments(machine_connect(machine), add_stale_bytes, &active) < 0 || active.lives == 0)
+        return;
+    struct io *io = machine_connect(machine);
+    const uint64_t offset =
+        SEGMENT_DATA_OFFSET + active.data_bytes + GROUP_HEADER_BYTES + RECORD_HEADER_BYTES;
+    if (io_open(io, active.file, IO_READ_ONLY, &file) == 0)
+        io_read(file, fact->data, fact->size, offset, &size);
+    io_close(file);
+    io->ops->destroy(io);
+}
+
+static struct fact make_record(struct machine *machine)
+{
+    const size_t most = max_record_bytes(machine);
+    if (most > SEGMENT_MIN_BYTES && rng_one_in(&machine->rng, 8)) {
+        const size_t size = most - rng_below(&machine->rng, most - SEGMENT_MIN_BYTES);
+        return history_make_sized(&machine->history, machine->disk, &machine->rng, size);
+    }
+    struct fact fact = history_make(&machine->history, machine->disk, &machine->rng, most);
+    if (fact.size > 0 && rng_one_in(&machine->rng, 16))
+        copy_stale_bytes(machine, &fact);
+    return fact;
+}
+
+static void append_record(struct machine *machine)
+{
+    const uint64_t lsn = give_record(machine, make_record(machine), twinlog_append);
+    acknowledge(machine, lsn);
+    if (twinlog_durable_lsn(machine->log) < lsn)
+        violation("LSN %" PRIu64 " was acknowledged, the durable LSN is %" PRIu64, lsn,
+                  twinlog_durable_lsn(machine->log));
+}
+
+static void wait_for_records(struct machine *machine)
+{
+    const uint64_t front = machine->history.front, last = history_last(&machine->history);
+    const bool is_sync = last < front || rng_one_in(&machine->rng, 2);
+    const uint64_t lsn = is_sync ? last : front + rng_below(&machine->rng, last + 1 - front);
+    const int result = is_sync ? twinlog_sync(machine->log) : twinlog_wait(machine->log, lsn);
+    if (result < 0)
+        violation("waiting for LSN %" PRIu64 " failed: %s", lsn, twinlog_strerror(result));
+    acknowledge(machine, lsn);
+}
+
+static void enqueue_records(struct machine *machine)
+{
+    for (uint64_t left = 1 + rng_below(&machine->rng, 12); left > 0; --left)
+        give_record(machine, make_record(machine), twinlog_enqueue);
+    if (rng_one_in(&machine->rng, 2))
+        wait_for_records(machine);
+}
+
+void enqueue_during_commit(struct machine *machine)
+{
+    struct fact fact = history_make(&machine->history, machine->disk, &machine->rng, 300);
+    uint64_t lsn = 0;
+    const int result = twinlog_enqueue(machine->log, fact.data, fact.size, &lsn);
+    if (!expect_done(machine, result, "a record during a commit")) {
+        free(fact.data);
+        return;
+    }
+    history_accept(&machine->history, fact);
+    if (lsn != history_last(&machine->history))
+        violation("during a commit a record got LSN %" PRIu64 ", next was %" PRIu64, lsn,
+                  history_last(&machine->history));
+}
+
+/* The new group is like the torn one, and what was left of that must not complete it. */
+void give_lost_records_again(struct machine *machine)
+{
+    const struct history *lost = machine->history.past;
+    if (!lost)
+        return;
+    for (uint64_t lsn = history_last(&machine->history) + 1; lsn <= history_last(lost); ++lsn) {
+        const struct fact *fact = history_fact(lost, lsn);
+        const size_t room = max_record_bytes(machine), size = fact->size < room ? fact->size : room;
+        give_record(machine, history_make_sized(&machine->history, machine->disk, &machine->rng, size),
+                    twinlog_enqueue);
+    }
+    wait_for_records(machine);
+}
+
+/* ---- removing ------------------------------------------------------------------------------------ */
+
+/* From here on a crash may find the log so. */
+static void attempt(struct machine *machine, const struct outlook *outlook)
+{
+    notice_progress(machine);
+    machine->attempt = outlook;
+}
+
+static void settle(struct machine *machine)
+{
+    machine->attempt = NULL;
+    notice_progress(machine);
+}
+
+static struct outlook wish_nothing(const struct machine *machine)
+{
+    return (struct outlook){ .front = machine->history.front, .names = machine->names };
+}
+
+static uint64_t min_lsn(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t max_lsn(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* First LSN behind the segments that the limits let go. The list must show all that is durable. */
+static uint64_t front_by_segments(struct machine *machine, const struct twinlog_trim_options *options,
+                                  uint64_t durable)
+{
+    struct listing listing;
+    uint64_t later_bytes = 0, front = 0;
+    unsigned begun = 0;
+    list_segments(machine, &listing);
+    for (; begun < listing.count && listing.segment[begun].state <= TWINLOG_SEGMENT_ACTIVE; ++begun)
+        later_bytes += listing.segment[begun].file_bytes;
+    for (unsigned i = 0; i + 1 < begun; ++i) {
+        const struct twinlog_segment *segment = &listing.segment[i];
+        later_bytes -= segment->file_bytes;
+        const bool by_bytes = options->keep_bytes > 0 && later_bytes >= options->keep_bytes;
+        const bool by_time = options->before_time_ns > 0 && segment->state == TWINLOG_SEGMENT_SEALED &&
+                             segment->last_time_ns < options->before_time_ns;
+        if (!by_bytes && !by_time)
+            break;
+        front = durable + 1;
+        for (unsigned next = begun - 1; next > i; --next)
+            if (listing.segment[next].first_lsn > 0)
+                front = listing.segment[next].first_lsn;
+    }
+    return front;
+}
+
+static uint64_t front_by_trim(struct machine *machine, const struct twinlog_trim_options *options)
+{
+    const uint64_t durable = twinlog_durable_lsn(machine->log);
+    uint64_t front = max_lsn(options->before_lsn, front_by_segments(machine, options, durable));
+    if (options->keep_records > 0 && durable > options->keep_records)
+        front = max_lsn(front, durable - options->keep_records + 1);
+    front = min_lsn(front, durable + 1);
+    if (!(options->flags & TWINLOG_TRIM_PAST_CURSORS))
+        front = min_lsn(front, names_needed(&machine->names));
+    return max_lsn(front, machine->history.front);
+}
+
+static struct twinlog_trim_options choose_trim(struct machine *machine)
+{
+    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+    const uint64_t front = machine->history.front, last = history_last(&machine->history);
+    if (rng_one_in(&machine->rng, 4))
+        options.flags = TWINLOG_TRIM_PAST_CURSORS;
+    switch (rng_below(&machine->rng, machine->may_hide ? 4 : 6)) {
+    case 4:
+        options.keep_bytes = 1 + rng_below(&machine->rng, 400000);
+        break;
+    case 1:
+        options.keep_records = 1 + rng_below(&machine->rng, last + 3 - front);
+        break;
+    case 5:
+        options.before_time_ns =
+            simdisk_clock(machine->disk) - (int64_t)rng_below(&machine->rng, 20000000000);
+        break;
+    case 0:
+        options.before_lsn = last + 1 + rng_below(&machine->rng, 2); /* everything */
+        break;
+    default:
+        options.before_lsn = front + rng_below(&machine->rng, last + 3 - front);
+        break;
+    }
+    return options;
+}
+
+static void check_trim_result(const struct machine *machine, const struct twinlog_trim_result *result,
+                              uint64_t front)
+{
+    if (result->first_lsn != front || result->removed_records != front - machine->history.front)
+        violation("a trim says that the log begins at LSN %" PRIu64 " and lost %" PRIu64
+                  " records; it should begin at %" PRIu64 ", and began at %" PRIu64,
+                  result->first_lsn, result->removed_records, front, machine->history.front);
+}
+
+static void trim(struct machine *machine)
+{
+    const struct twinlog_trim_options options = choose_trim(machine);
+    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
+    struct outlook wish = wish_nothing(machine);
+    wish.front = front_by_trim(machine, &options);
+    names_clamp(&wish.names, wish.front - 1, UINT64_MAX);
+    attempt(machine, &wish);
+    const int error = twinlog_trim(machine->log, &options, &result);
+    machine->attempt = NULL;
+    if (error < 0)
+        violation("a trim failed: %s", twinlog_strerror(error));
+    check_trim_result(machine, &result, wish.front);
+    machine->history.front = wish.front;
+    machine->names = wish.names;
+    settle(machine);
+    ++totals.trims;
+}
+
+/* The records behind `last` are gone, and those before `front`. */
+static void settle_cut(struct machine *machine, const struct outlook *wish, int error, const char *call)
+{
+    machine->attempt = NULL;
+    if (!expect_done(machine, error, call)) {
+        settle(machine);
+        return;
+    }
+    tell_watchers(machine, wish->most);
+    history_move(&machine->history, wish->front, wish->most);
+    machine->names = wish->names;
+    machine->acked = wish->most;
+    settle(machine);
+}
+
+static uint64_t choose_cut_lsn(struct machine *machine)
+{
+    const uint64_t front = machine->history.front, last = history_last(&machine->history);
+    switch (rng_below(&machine->rng, 8)) {
+    case 0:
+        return front - 1;
+    case 1:
+        return last - rng_below(&machine->rng, min_lsn(4, last + 2 - front));
+    case 2:
+        return last + rng_below(&machine->rng, 3);
+    default:
+        return front - 1 + rng_below(&machine->rng, last + 2 - front);
+    }
+}
+
+/* What was trimmed can't be cut off. */
+static void cut_too_much(struct machine *machine)
+{
+    const uint64_t lsn = rng_below(&machine->rng, machine->history.front - 1);
+    const int result = twinlog_cut(machine->log, lsn);
+    if (result != TWINLOG_EPRUNED)
+        violation("a cut in front of the log returned %d (%s)", result, twinlog_strerror(result));
+}
+
+static void cut(struct machine *machine)
+{
+    if (machine->history.front > 1 && rng_one_in(&machine->rng, 16)) {
+        cut_too_much(machine);
+        return;
+    }
+    const uint64_t last = history_last(&machine->history), lsn = min_lsn(choose_cut_lsn(machine), last);
+    struct outlook wish = wish_nothing(machine);
+    wish.least = wish.most = lsn;
+    wish.is_end_fixed = true;
+    names_clamp(&wish.names, wish.front - 1, lsn);
+    tell_copy(machine);
+    attempt(machine, &wish);
+    settle_cut(machine, &wish, twinlog_cut(machine->log, lsn), "a cut");
+    ++totals.cuts;
+}
+
+/* Before the front, or somewhere in it; at the end; beyond, a little or very far. */
+static uint64_t choose_reset_lsn(struct machine *machine)
+{
+    const uint64_t last = history_last(&machine->history);
+    switch (rng_below(&machine->rng, 8)) {
+    case 0:
+        return last + 1;
+    case 1:
+        return last + 2 + rng_below(&machine->rng, 5);
+    case 2:
+        return rng_next(&machine->rng) >> 8;
+    default:
+        return 1 + rng_below(&machine->rng, last + 1);
+    }
+}
+
+static void reset(struct machine *machine)
+{
+    const uint64_t next = choose_reset_lsn(machine);
+    struct outlook wish = wish_nothing(machine);
+    wish.front = next;
+    wish.least = wish.most = next - 1;
+    wish.is_end_fixed = true;
+    names_clamp(&wish.names, next - 1, next - 1);
+    tell_copy(machine);
+    attempt(machine, &wish);
+    settle_cut(machine, &wish, twinlog_reset(machine->log, next), "a reset");
+    ++totals.resets;
+}
+
+/* ---- names --------------------------------------------------------------------------------------- */
+
+/* Another process may do it as well, if it sees what is durable. */
+static struct twinlog *borrow_handle(struct machine *machine)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog *log = NULL;
+    if (machine->may_hide || !rng_one_in(&machine->rng, 4))
+        return machine->log;
+    options.flags = TWINLOG_READ_ONLY;
+    const int result = twl_log_open(machine_connect(machine), &options, &log);
+    if (result < 0)
+        violation("opening the log to set names failed: %s", twinlog_strerror(result));
+    return log;
+}
+
+static void give_back_handle(const struct machine *machine, struct twinlog *log)
+{
+    if (log != machine->log && twinlog_close(log) < 0)
+        violation("closing a read-only handle failed");
+}
+
+/* The call was to make `wish` of the log, or to return `expected` and change nothing. */
+static void settle_names(struct machine *machine, const struct outlook *wish, int expected, int result,
+                         const char *call)
+{
+    machine->attempt = NULL;
+    if (result != expected && (result == 0 || expected < 0 || expect_done(machine, result, call)))
+        violation("%s returned %d (%s), not %d", call, result, twinlog_strerror(result), expected);
+    if (result == 0)
+        machine->names = wish->names;
+    settle(machine);
+    ++totals.names;
+}
+
+static int expect_cursor(const struct machine *machine, uint64_t lsn)
+{
+    const uint64_t front = machine->history.front;
+    if (lsn > twinlog_durable_lsn(machine->log) && lsn >= front)
+        return -ERANGE;
+    return lsn > 0 && lsn + 1 < front ? TWINLOG_EPRUNED : 0;
+}
+
+static void set_cursor(struct machine *machine)
+{
+    const unsigned i = (unsigned)rng_below(&machine->rng, CURSOR_NAMES);
+    const uint64_t front = machine->history.front;
+    const uint64_t room = history_last(&machine->history) + 3 - (front - 1);
+    const uint64_t lsn = rng_one_in(&machine->rng, 8) ? rng_below(&machine->rng, front)
+                                                      : front - 1 + rng_below(&machine->rng, room);
+    struct outlook wish = wish_nothing(machine);
+    wish.names.cursor[i] = (struct named_cursor){ .is_set = true, .lsn = max_lsn(lsn, front - 1) };
+    struct twinlog *log = borrow_handle(machine);
+    const int expected = expect_cursor(machine, lsn);
+    attempt(machine, &wish);
+    settle_names(machine, &wish, expected, twinlog_cursor_set(log, CURSOR_NAME[i], lsn), "setting a cursor");
+    give_back_handle(machine, log);
+}
+
+static void remove_cursor(struct machine *machine)
+{
+    const unsigned i = (unsigned)rng_below(&machine->rng, CURSOR_NAMES);
+    struct outlook wish = wish_nothing(machine);
+    const int expected = wish.names.cursor[i].is_set ? 0 : -ENOENT;
+    wish.names.cursor[i].is_set = false;
+    struct twinlog *log = borrow_handle(machine);
+    attempt(machine, &wish);
+    settle_names(machine, &wish, expected, twinlog_cursor_remove(log, CURSOR_NAME[i]), "removing a cursor");
+    give_back_handle(machine, log);
+}
+
+static void set_value(struct machine *machine)
+{
+    const unsigned i = (unsigned)rng_below(&machine->rng, VALUE_NAMES);
+    unsigned char bytes[TWINLOG_VALUE_BYTES];
+    struct outlook wish = wish_nothing(machine);
+    struct named_value *value = &wish.names.value[i];
+    *value = names_make_value(&machine->rng);
+    names_fill_value(value, bytes);
+    struct twinlog *log = borrow_handle(machine);
+    attempt(machine, &wish);
+    settle_names(machine, &wish, 0, twinlog_meta_set(log, VALUE_NAME[i], bytes, value->size),
+                 "setting a value");
+    give_back_handle(machine, log);
+}
+
+static void remove_value(struct machine *machine)
+{
+    const unsigned i = (unsigned)rng_below(&machine->rng, VALUE_NAMES);
+    struct outlook wish = wish_nothing(machine);
+    const int expected = wish.names.value[i].is_set ? 0 : -ENOENT;
+    wish.names.value[i].is_set = false;
+    struct twinlog *log = borrow_handle(machine);
+    attempt(machine, &wish);
+    settle_names(machine, &wish, expected, twinlog_meta_remove(log, VALUE_NAME[i]), "removing a value");
+    give_back_handle(machine, log);
+}
+
+/* One by one they are the same. */
+static void check_names(const struct machine *machine, unsigned cursor, unsigned value)
+{
+    const struct named_cursor *want = &machine->names.cursor[cursor];
+    const struct named_value *data = &machine->names.value[value];
+    unsigned char expected[TWINLOG_VALUE_BYTES], found[TWINLOG_VALUE_BYTES];
+    uint64_t lsn = 0;
+    size_t size = 0;
+    int result = twinlog_cursor_get(machine->log, CURSOR_NAME[cursor], &lsn);
+    if (result != (want->is_set ? 0 : -ENOENT) || (result == 0 && lsn != want->lsn))
+        violation("cursor %u: %s, LSN %" PRIu64 ", not %" PRIu64, cursor, twinlog_strerror(result), lsn, want->lsn);
+    names_fill_value(data, expected);
+    result = twinlog_meta_get(machine->log, VALUE_NAME[value], found, sizeof(found), &size);
+    if (result != (data->is_set ? 0 : -ENOENT) ||
+        (result == 0 && (size != data->size || memcmp(found, expected, size) != 0)))
+        violation("value %u: %s, %zu bytes, not %zu", value, twinlog_strerror(result), size, data->size);
+}
+
+static void change_names(struct machine *machine)
+{
+    static void (*const CHANGES[])(struct machine *) = { set_cursor, set_cursor, remove_cursor, set_value,
+                                                         set_value,  set_value,  remove_value };
+    CHANGES[rng_below(&machine->rng, sizeof(CHANGES) / sizeof(CHANGES[0]))](machine);
+    check_names(machine, (unsigned)rng_below(&machine->rng, CURSOR_NAMES),
+                (unsigned)rng_below(&machine->rng, VALUE_NAMES));
+}
+
+/* ---- everything ---------------------------------------------------------------------------------- */
+
+/* Time goes on; sometimes it is set back. */
+static void change_clock(struct machine *machine)
+{
+    const int64_t step = (int64_t)rng_below(&machine->rng, UINT64_C(10000000000)) - 1000000000;
+    simdisk_set_clock(machine->disk, simdisk_clock(machine->disk) + step);
+}
+
+static void change_space(struct machine *machine)
+{
+    if (machine->is_full)
+        end_shortage(machine);
+    else
+        begin_shortage(machine);
+}
+
+static const struct {
+    void (*call)(struct machine *machine);
+    unsigned weight[MOODS]; /* even, rolling, cutting, naming */
+} WORKS[] = {
+    { append_record, { 13, 16, 12, 8 } },
+    { enqueue_records, { 9, 16, 9, 6 } },
+    { reopen_log, { 2, 1, 3, 3 } },
+    { change_clock, { 2, 1, 1, 1 } },
+    { trim, { 4, 8, 3, 4 } },
+    { cut, { 2, 0, 8, 2 } },
+    { reset, { 1, 0, 3, 1 } },
+    { change_names, { 2, 0, 2, 14 } },
+    { change_space, { 1, 1, 1, 1 } },
+    { back_up, { 1, 0, 1, 1 } },
+    { watch, { 3, 3, 4, 2 } },
+};
+enum {
+    WORK_COUNT = sizeof(WORKS) / sizeof(WORKS[0])
+};
+
+static void work_once(struct machine *machine)
+{
+    uint64_t total = 0;
+    for (unsigned i = 0; i < WORK_COUNT; ++i)
+        total += WORKS[i].weight[machine->mood];
+    uint64_t choice = rng_below(&machine->rng, total);
+    unsigned i = 0;
+    for (; choice >= WORKS[i].weight[machine->mood]; ++i)
+        choice -= WORKS[i].weight[machine->mood];
+    notice_progress(machine);
+    WORKS[i].call(machine);
+    if (machine->is_full && rng_one_in(&machine->rng, 8))
+        change_space(machine);
+    notice_progress(machine);
+}
+
+void work(struct machine *machine, uint64_t steps)
+{
+    for (; steps > 0; --steps)
+        work_once(machine);
+}
+
+void work_beside_copy(struct machine *machine)
+{
+    static void (*const CALLS[])(struct machine *) = { append_record, append_record, enqueue_records,
+                                                       trim,          trim,          cut,
+                                                       reset,         change_names };
+    notice_progress(machine);
+    CALLS[rng_below(&machine->rng, sizeof(CALLS) / sizeof(CALLS[0]))](machine);
+    notice_progress(machine);
+}

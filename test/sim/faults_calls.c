@@ -1,0 +1,762 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Calls of the library on a disk that fails: each returns what the fault explains, or does what it should.
+ *
+ * What a call may leave behind is noted before it is made, because crash images are taken in the middle of it.
+ */
+#include "faults.h"
+
+#include "segment/state.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+/* ---- honesty ------------------------------------------------------------------------------------- */
+
+static bool may_return(const struct run *run, int result)
+{
+    const struct simdisk_fault *fault = &run->fault;
+    if (simdisk_faults(failing_disk(run)) == 0)
+        return false;
+    if (result == fault->error || (result == TWINLOG_EPOISONED && run->is_poisoned))
+        return true;
+    if (fault->error == 0 || fault->error == -EINTR || fault->error == -EAGAIN || fault->error == -ECANCELED)
+        return result == -EIO || (result == -EBUSY && (fault->op == SIM_LOCK ||
+                                                       fault->op == SIM_ANY)); /* tried again for too long */
+    return false;
+}
+
+static void expect_honest(const struct run *run, int result, const char *call)
+{
+    if (result < 0 && !may_return(run, result))
+        violation("%s returned %d (%s)", call, result, twinlog_strerror(result));
+}
+
+/* To those who look from outside a file that is locked is one that changes; they look again and again. */
+static bool was_held_up(const struct run *run, int result)
+{
+    return (result == -EBUSY || result == -EEXIST) && run->fault.error == -EAGAIN &&
+           simdisk_faults(failing_disk(run)) > 0;
+}
+
+static void notice_poison(struct run *run)
+{
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    twinlog_stat(run->log, &stat);
+    if (stat.poison == 0 && run->is_poisoned)
+        violation("I5: a poisoned log works again");
+    if (stat.poison == 0 || run->is_poisoned)
+        return;
+    run->is_poisoned = true;
+    run->poisoned_lsn = twinlog_durable_lsn(run->log);
+}
+
+void acknowledge(struct run *run, uint64_t lsn, const char *call)
+{
+    if (run->is_poisoned && lsn > run->poisoned_lsn)
+        violation("I5: %s acknowledged LSN %" PRIu64 " after a failure at %" PRIu64, call, lsn,
+                  run->poisoned_lsn);
+    if (lsn > run->acked)
+        run->acked = lsn;
+}
+
+static void check_watermarks(struct run *run)
+{
+    if (twinlog_last_lsn(run->log) != history_last(&run->history))
+        violation("the last LSN is %" PRIu64 ", accepted were records up to %" PRIu64,
+                  twinlog_last_lsn(run->log), history_last(&run->history));
+    acknowledge(run, twinlog_durable_lsn(run->log), "the durable LSN");
+}
+
+/* ---- what may be --------------------------------------------------------------------------------- */
+
+void begin_run(struct run *run)
+{
+    run->front[0] = run->history.front;
+    run->fronts = 1;
+    for (unsigned i = 0; i < CURSOR_NAMES; ++i)
+        run->cursor[i].count = 1;
+    for (unsigned i = 0; i < VALUE_NAMES; ++i)
+        run->value[i].count = 1;
+}
+
+static void check_room(unsigned count)
+{
+    if (count == MAX_POSSIBLE)
+        violation("the script leaves more open than there is room for");
+}
+
+static bool may_have_front(const struct run *run, uint64_t front)
+{
+    for (unsigned i = 0; i < run->fronts; ++i)
+        if (run->front[i] == front)
+            return true;
+    return false;
+}
+
+static uint64_t highest_front(const struct run *run)
+{
+    uint64_t front = 0;
+    for (unsigned i = 0; i < run->fronts; ++i)
+        front = run->front[i] > front ? run->front[i] : front;
+    return front;
+}
+
+static void add_front(struct run *run, uint64_t front)
+{
+    if (may_have_front(run, front))
+        return;
+    check_room(run->fronts);
+    run->front[run->fronts++] = front;
+}
+
+static void add_cut(struct run *run, uint64_t front, uint64_t last)
+{
+    check_room(run->cuts);
+    run->cut[run->cuts].front = front;
+    run->cut[run->cuts++].last = last;
+}
+
+/* `is_empty`: no record was left, and the LSNs are not known. */
+static bool may_be_cut(const struct run *run, bool is_empty, uint64_t front, uint64_t last)
+{
+    for (unsigned i = 0; i < run->cuts; ++i)
+        if (is_empty ||
+            (last == run->cut[i].last && (front == run->cut[i].front || may_have_front(run, front))))
+            return true;
+    return false;
+}
+
+static bool is_same_cursor(const struct named_cursor *a, const struct named_cursor *b)
+{
+    return a->is_set == b->is_set && (!a->is_set || a->lsn == b->lsn);
+}
+
+static void add_cursor(struct run *run, unsigned name, struct named_cursor cursor)
+{
+    for (unsigned i = 0; i < run->cursor[name].count; ++i)
+        if (is_same_cursor(&run->cursor[name].may_be[i], &cursor))
+            return;
+    check_room(run->cursor[name].count);
+    run->cursor[name].may_be[run->cursor[name].count++] = cursor;
+}
+
+static void add_value(struct run *run, unsigned name, struct named_value value)
+{
+    check_room(run->value[name].count);
+    run->value[name].may_be[run->value[name].count++] = value;
+}
+
+static uint64_t clamp(uint64_t lsn, uint64_t least, uint64_t most)
+{
+    lsn = lsn < least ? least : lsn;
+    return lsn > most ? most : lsn;
+}
+
+/* Trims and cuts may have moved the cursors. */
+static void add_clamped_cursors(struct run *run, uint64_t least, uint64_t most)
+{
+    for (unsigned name = 0; name < CURSOR_NAMES; ++name)
+        for (unsigned i = 0, count = run->cursor[name].count; i < count; ++i) {
+            struct named_cursor cursor = run->cursor[name].may_be[i];
+            cursor.lsn = clamp(cursor.lsn, least, most);
+            add_cursor(run, name, cursor);
+        }
+}
+
+static void clamp_cursors(struct run *run, uint64_t least, uint64_t most)
+{
+    for (unsigned name = 0; name < CURSOR_NAMES; ++name)
+        for (unsigned i = 0; i < run->cursor[name].count; ++i) {
+            struct named_cursor *cursor = &run->cursor[name].may_be[i];
+            cursor->lsn = clamp(cursor->lsn, least, most);
+        }
+}
+
+static void settle_cursor(struct run *run, unsigned name, struct named_cursor cursor)
+{
+    run->cursor[name].may_be[0] = cursor;
+    run->cursor[name].count = 1;
+}
+
+static void settle_value(struct run *run, unsigned name, struct named_value value)
+{
+    run->value[name].may_be[0] = value;
+    run->value[name].count = 1;
+}
+
+static void settle_found_cursor(struct run *run, unsigned name, const struct named_cursor *found)
+{
+    for (unsigned i = 0; i < run->cursor[name].count; ++i)
+        if (is_same_cursor(&run->cursor[name].may_be[i], found)) {
+            settle_cursor(run, name, *found);
+            return;
+        }
+    violation("O4: cursor %u is %s at LSN %" PRIu64 ", which it was never to be", name,
+              found->is_set ? "set" : "not set", found->lsn);
+}
+
+static bool is_found_value(const struct named_value *value, const struct found_names *found, unsigned name)
+{
+    unsigned char bytes[TWINLOG_VALUE_BYTES];
+    if (!value->is_set || !found->value[name].is_set)
+        return value->is_set == found->value[name].is_set;
+    names_fill_value(value, bytes);
+    return value->size == found->value[name].size &&
+           memcmp(bytes, found->value[name].bytes, value->size) == 0;
+}
+
+static void settle_found_value(struct run *run, unsigned name, const struct found_names *found)
+{
+    for (unsigned i = 0; i < run->value[name].count; ++i)
+        if (is_found_value(&run->value[name].may_be[i], found, name)) {
+            settle_value(run, name, run->value[name].may_be[i]);
+            return;
+        }
+    violation("O4: value %u is what it was never to be", name);
+}
+
+/* ---- opening and closing ------------------------------------------------------------------------- */
+
+static void settle_names(struct run *run)
+{
+    struct found_names found;
+    const int result = names_read(run->log, &found);
+    expect_honest(run, result, "reading the names");
+    for (unsigned i = 0; i < CURSOR_NAMES && result == 0; ++i)
+        settle_found_cursor(run, i, &found.cursor[i]);
+    for (unsigned i = 0; i < VALUE_NAMES && result == 0; ++i)
+        settle_found_value(run, i, &found);
+}
+
+static void settle_front(struct run *run, uint64_t front)
+{
+    run->front[0] = front;
+    run->fronts = 1;
+}
+
+static void settle_end(struct run *run, uint64_t front, uint64_t last)
+{
+    history_move(&run->history, front, last);
+    run->acked = last;
+    run->cuts = 0;
+}
+
+static void settle_records(struct run *run)
+{
+    const uint64_t first = twinlog_first_lsn(run->log), last = twinlog_last_lsn(run->log);
+    const uint64_t front = first > 0 ? first : last + 1;
+    const bool is_uncut =
+        last >= run->acked && last <= history_last(&run->history) && may_have_front(run, front);
+    const bool is_cut = may_be_cut(run, false, front, last);
+    if (!is_uncut && !is_cut)
+        violation("O1: open found LSN %" PRIu64 " to %" PRIu64 ", acknowledged were %" PRIu64
+                  ", accepted %" PRIu64,
+                  front, last, run->acked, history_last(&run->history));
+    if (is_cut)
+        add_clamped_cursors(run, front - 1, last);
+    if (is_uncut)
+        history_move(&run->history, front, last);
+    settle_end(run, front, last);
+    settle_front(run, front);
+}
+
+void open_log(struct run *run)
+{
+    struct twinlog_report report = { 0 };
+    struct twinlog_options options = run->options;
+    options.ret_report = &report;
+    run->is_poisoned = false;
+    run->has_barrier_failed = false;
+    struct twinlog *log = NULL;
+    const int result = twl_log_open(simdisk_connect(run->disk), &options, &log);
+    if (result < 0) {
+        ++refused_opens;
+        expect_honest(run, result, "open");
+        return;
+    }
+    run->log = log;
+    run->exists = true;
+    settle_records(run);
+    settle_names(run);
+    check_watermarks(run);
+}
+
+void close_log(struct run *run)
+{
+    if (!run->log)
+        return;
+    check_watermarks(run);
+    const int result = twinlog_close(run->log);
+    run->log = NULL;
+    expect_honest(run, result, "close");
+    if (result == 0)
+        acknowledge(run, history_last(&run->history), "close");
+    if (run->has_barrier_failed && simdisk_count(run->disk, SIM_SUBMIT) != run->submits)
+        violation("I5: something was submitted after a barrier had failed");
+}
+
+/* ---- records ------------------------------------------------------------------------------------- */
+
+static uint64_t give_record(struct run *run, size_t max_bytes,
+                            int (*give)(struct twinlog *, const void *, size_t, uint64_t *), const char *call)
+{
+    if (!run->log)
+        return 0;
+    const struct fact fact = history_make(&run->history, run->disk, &run->rng, max_bytes);
+    uint64_t lsn = UINT64_MAX;
+    history_offer(&run->history, fact);
+    const int result = give(run->log, fact.data, fact.size, &lsn);
+    const uint64_t expected = history_settle(&run->history, lsn != 0);
+    expect_honest(run, result, call);
+    if (result == 0 && run->is_poisoned)
+        violation("I5: %s succeeded after a failure", call);
+    if (lsn != expected || (lsn == 0 && result == 0))
+        violation("%s returned %d and gave LSN %" PRIu64 ", next was %" PRIu64, call, result, lsn, expected);
+    notice_poison(run);
+    if (result < 0 && lsn != 0 && !run->is_poisoned)
+        violation("%s failed for an accepted record, and the log is not poisoned", call);
+    check_watermarks(run);
+    return result == 0 ? lsn : 0;
+}
+
+/* Whatever a cut that failed left on the disk, from here on it was not made. */
+void append_record(struct run *run, size_t max_bytes)
+{
+    const uint64_t lsn = give_record(run, max_bytes, twinlog_append, "append");
+    acknowledge(run, lsn, "append");
+    run->cuts = lsn == 0 ? run->cuts : 0;
+}
+
+void enqueue_record(struct run *run)
+{
+    give_record(run, 2000, twinlog_enqueue, "enqueue");
+}
+
+void sync_log(struct run *run)
+{
+    if (!run->log)
+        return;
+    const int result = twinlog_sync(run->log);
+    expect_honest(run, result, "sync");
+    notice_poison(run);
+    if (result == 0)
+        acknowledge(run, history_last(&run->history), "sync");
+    else if (!run->is_poisoned)
+        violation("sync failed, and the log is not poisoned");
+    check_watermarks(run);
+}
+
+/* ---- removing ------------------------------------------------------------------------------------ */
+
+/* As the log itself sees it. */
+static uint64_t front_in_memory(const struct run *run)
+{
+    const uint64_t first = twinlog_first_lsn(run->log);
+    return first > 0 ? first : twinlog_durable_lsn(run->log) + 1;
+}
+
+/* A trim that failed may have moved the front all the same, and a cut finds out. */
+static void notice_front(struct run *run)
+{
+    const uint64_t front = front_in_memory(run);
+    if (!may_have_front(run, front))
+        violation("the log begins at LSN %" PRIu64 ", where no trim was to bring it", front);
+    run->history.front = front;
+}
+
+/* A cursor may have held it. */
+static void add_trimmed_fronts(struct run *run, uint64_t front, bool is_held)
+{
+    if (front <= run->history.front)
+        return;
+    for (unsigned name = 0; name < CURSOR_NAMES && is_held; ++name)
+        for (unsigned i = 0; i < run->cursor[name].count; ++i) {
+            const struct named_cursor *cursor = &run->cursor[name].may_be[i];
+            if (cursor->is_set && cursor->lsn + 1 < front && cursor->lsn + 1 > run->history.front)
+                add_front(run, cursor->lsn + 1);
+        }
+    add_front(run, front);
+}
+
+void trim_log(struct run *run, uint64_t before_lsn, uint32_t flags)
+{
+    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
+    if (!run->log)
+        return;
+    const uint64_t end = twinlog_durable_lsn(run->log) + 1;
+    options.before_lsn = before_lsn;
+    options.flags = flags;
+    add_trimmed_fronts(run, before_lsn < end ? before_lsn : end, !(flags & TWINLOG_TRIM_PAST_CURSORS));
+    add_clamped_cursors(run, before_lsn < end ? before_lsn - 1 : end - 1, UINT64_MAX);
+    const int error = twinlog_trim(run->log, &options, &result);
+    expect_honest(run, error, "trim");
+    notice_front(run);
+    if (error == 0 && result.first_lsn != run->history.front)
+        violation("a trim says that the log begins at LSN %" PRIu64 ", it does at %" PRIu64, result.first_lsn,
+                  run->history.front);
+    if (error == 0) {
+        settle_front(run, run->history.front);
+        clamp_cursors(run, run->history.front - 1, UINT64_MAX);
+    }
+    check_watermarks(run);
+}
+
+/* In memory the cut shows by the last LSN. Only when its segment is durable may it show at all. */
+static void remove_from_end(struct run *run, uint64_t front, uint64_t last, bool is_reset)
+{
+    const uint64_t old_last = history_last(&run->history);
+    const char *call = is_reset ? "reset" : "cut";
+    add_cut(run, front, last);
+    add_clamped_cursors(run, front - 1, last);
+    const int result = is_reset ? twinlog_reset(run->log, front) : twinlog_cut(run->log, last);
+    notice_poison(run);
+    if (result != TWINLOG_EPRUNED || is_reset || highest_front(run) <= last + 1)
+        expect_honest(run, result, call);
+    const uint64_t now_last = twinlog_last_lsn(run->log);
+    if (result == 0 && now_last != last)
+        violation("after a %s the last LSN is %" PRIu64 ", not %" PRIu64, call, now_last, last);
+    if (is_reset && now_last == last)
+        settle_front(run, front);
+    notice_front(run);
+    if (result == 0)
+        clamp_cursors(run, run->history.front - 1, last);
+    if (result == 0 || (now_last == last && now_last != old_last)) {
+        settle_end(run, run->history.front, last);
+        run->poisoned_lsn = last; /* it was poisoned behind the cut, if at all */
+    }
+    check_watermarks(run);
+}
+
+void cut_log(struct run *run, uint64_t last_lsn)
+{
+    if (run->log && last_lsn < history_last(&run->history) && last_lsn + 1 >= run->history.front)
+        remove_from_end(run, run->history.front, last_lsn, false);
+}
+
+void reset_log(struct run *run, uint64_t next_lsn)
+{
+    if (run->log)
+        remove_from_end(run, next_lsn, next_lsn - 1, true);
+}
+
+/* ---- names --------------------------------------------------------------------------------------- */
+
+void set_cursor(struct run *run, unsigned name, uint64_t lsn)
+{
+    const struct named_cursor cursor = { .is_set = true, .lsn = lsn };
+    if (!run->log || lsn + 1 < run->history.front || lsn > twinlog_durable_lsn(run->log))
+        return;
+    add_cursor(run, name, cursor);
+    const int result = twinlog_cursor_set(run->log, CURSOR_NAME[name], lsn);
+    expect_honest(run, result, "setting a cursor");
+    if (result == 0)
+        settle_cursor(run, name, cursor);
+}
+
+/* A name that is not there is no lie where an earlier call has failed. */
+static bool may_be_missing(const struct run *run, int result)
+{
+    return result == -ENOENT && simdisk_faults(failing_disk(run)) > 0;
+}
+
+void remove_cursor(struct run *run, unsigned name)
+{
+    const struct named_cursor none = { .is_set = false };
+    if (!run->log)
+        return;
+    add_cursor(run, name, none);
+    const int result = twinlog_cursor_remove(run->log, CURSOR_NAME[name]);
+    if (!may_be_missing(run, result))
+        expect_honest(run, result, "removing a cursor");
+    if (result == 0 || result == -ENOENT)
+        settle_cursor(run, name, none);
+}
+
+static void set_value_by(struct run *run, struct twinlog *log, unsigned name, size_t size)
+{
+    unsigned char bytes[TWINLOG_VALUE_BYTES];
+    const struct named_value value = { .is_set = true, .size = size, .seed = rng_next(&run->rng) };
+    names_fill_value(&value, bytes);
+    add_value(run, name, value);
+    const int result = twinlog_meta_set(log, VALUE_NAME[name], bytes, size);
+    expect_honest(run, result, "setting a value");
+    if (result == 0)
+        settle_value(run, name, value);
+}
+
+void set_value(struct run *run, unsigned name, size_t size)
+{
+    if (run->log)
+        set_value_by(run, run->log, name, size);
+}
+
+void remove_value(struct run *run, unsigned name)
+{
+    const struct named_value none = { .is_set = false };
+    if (!run->log)
+        return;
+    add_value(run, name, none);
+    const int result = twinlog_meta_remove(run->log, VALUE_NAME[name]);
+    if (!may_be_missing(run, result))
+        expect_honest(run, result, "removing a value");
+    if (result == 0 || result == -ENOENT)
+        settle_value(run, name, none);
+}
+
+void set_value_outside(struct run *run, unsigned name, size_t size)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog *log = NULL;
+    options.flags = TWINLOG_READ_ONLY;
+    const int result = twl_log_open(simdisk_connect(run->disk), &options, &log);
+    if (result == -ENOENT && !run->exists)
+        return;
+    expect_honest(run, result, "opening the log to set a value");
+    if (result < 0)
+        return;
+    set_value_by(run, log, name, size);
+    twinlog_close(log);
+}
+
+/* ---- reading ------------------------------------------------------------------------------------- */
+
+/* What somebody saw of the log. */
+struct sight {
+    int error;
+    bool is_empty;
+    uint64_t first, last;
+};
+
+static struct sight read_all(const struct run *run, struct twinlog_reader *reader, const char *who)
+{
+    struct sight sight = { .is_empty = true };
+    struct twinlog_record record;
+    while ((sight.error = twinlog_reader_next(reader, &record)) == 1) {
+        if (!sight.is_empty && record.lsn != sight.last + 1)
+            violation("O2: %s returned LSN %" PRIu64 " behind %" PRIu64, who, record.lsn, sight.last);
+        history_check(&run->history, &record, who);
+        sight.first = sight.is_empty ? record.lsn : sight.first;
+        sight.last = record.lsn;
+        sight.is_empty = false;
+    }
+    if (sight.error < 0 && twinlog_reader_next(reader, &record) != sight.error)
+        violation("%s returned an error once, and then another result", who);
+    twinlog_reader_close(reader);
+    return sight;
+}
+
+void read_attached(struct run *run)
+{
+    struct twinlog_reader *reader = NULL;
+    if (!run->log)
+        return;
+    const uint64_t front = run->history.front, durable = twinlog_durable_lsn(run->log);
+    int result = twinlog_reader_attach(run->log, NULL, &reader);
+    struct sight sight = { .error = result };
+    if (result == 0)
+        sight = read_all(run, reader, "an attached reader");
+    expect_honest(run, sight.error, "an attached reader");
+    const bool is_right = sight.is_empty ? durable < front : sight.first == front && sight.last == durable;
+    if (sight.error == 0 && !is_right)
+        violation("O8: an attached reader returned LSN %" PRIu64 " to %" PRIu64 ", durable were %" PRIu64
+                  " to %" PRIu64,
+                  sight.first, sight.last, front, durable);
+}
+
+/* From outside, where a writer may be at work or not. Of a log that is open it must not see too much, of one that is
+ * closed not too little. */
+static void check_outside(struct run *run, const struct sight *sight, const char *who)
+{
+    if (sight->error == -ENOENT && !run->exists)
+        return;
+    expect_honest(run, sight->error, who);
+    if (sight->error < 0)
+        return;
+    const uint64_t limit = run->log ? twinlog_durable_lsn(run->log) : history_last(&run->history);
+    const bool is_cut = may_be_cut(run, sight->is_empty, sight->first, sight->last);
+    if (!sight->is_empty && sight->last > limit)
+        violation("O8: %s told of LSN %" PRIu64 ", durable were at most %" PRIu64, who, sight->last, limit);
+    if (!sight->is_empty && !may_have_front(run, sight->first) && !is_cut)
+        violation("%s told of LSN %" PRIu64 " as the first", who, sight->first);
+    const bool is_short = sight->is_empty ? run->acked >= highest_front(run) : sight->last < run->acked;
+    if (!run->log && is_short && !is_cut)
+        violation("O1: %s told of LSN %" PRIu64 " at most, acknowledged were %" PRIu64, who, sight->last,
+                  run->acked);
+}
+
+void read_outside(struct run *run)
+{
+    struct twinlog_reader *reader = NULL;
+    struct sight sight = { 0 };
+    sight.error = twl_reader_open(simdisk_connect(run->disk),
+                                  &(struct twinlog_reader_options)TWINLOG_READER_OPTIONS_INIT, &reader);
+    if (sight.error == 0)
+        sight = read_all(run, reader, "a reader in another process");
+    check_outside(run, &sight, "a reader in another process");
+}
+
+/* Back from the end, then to a time; `result` is what was returned, if anything was. */
+static void expect_record(const struct run *run, int result, const struct twinlog_record *record,
+                          uint64_t lsn, const char *who)
+{
+    expect_honest(run, result, who);
+    if (result == 0)
+        violation("O1: %s found nothing, it was to be LSN %" PRIu64, who, lsn);
+    if (result == 1 && record->lsn != lsn)
+        violation("O2: %s found LSN %" PRIu64 ", it was to be %" PRIu64, who, record->lsn, lsn);
+    if (result == 1)
+        history_check(&run->history, record, who);
+}
+
+void seek_around(struct run *run)
+{
+    struct twinlog_reader *reader = NULL;
+    struct twinlog_record record;
+    if (!run->log)
+        return;
+    const uint64_t front = run->history.front, durable = twinlog_durable_lsn(run->log);
+    if (durable < front || twinlog_reader_attach(run->log, NULL, &reader) < 0)
+        return;
+    const uint64_t middle = front + (durable - front) / 2;
+    const int64_t time_ns = history_fact(&run->history, middle)->time_ns;
+    int result = twinlog_reader_seek_end(reader);
+    if (result == 0)
+        result = twinlog_reader_previous(reader, &record);
+    else
+        expect_honest(run, result, "a seek to the end");
+    if (result >= 0)
+        expect_record(run, result, &record, durable, "a step back from the end");
+    twinlog_reader_seek_time(reader, time_ns);
+    result = twinlog_reader_next(reader, &record);
+    expect_record(run, result, &record, history_find_time(&run->history, front, durable, time_ns),
+                  "a seek to a time");
+    twinlog_reader_seek(reader, middle);
+    result = twinlog_reader_next(reader, &record);
+    expect_record(run, result, &record, middle, "a seek to an LSN");
+    twinlog_reader_close(reader);
+}
+
+void inspect_log(struct run *run)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    const int result = twl_inspect(simdisk_connect(run->disk), &inspection);
+    const struct sight sight = { .error = result < 0 ? result : inspection.report.error,
+                                 .is_empty = inspection.first_lsn == 0,
+                                 .first = inspection.first_lsn,
+                                 .last = inspection.last_lsn };
+    check_outside(run, &sight, "inspect");
+}
+
+static int expect_nothing(void *context, const struct twinlog_report *finding)
+{
+    expect_honest(context, finding->error, "a finding of verify");
+    return 0;
+}
+
+void verify_log(struct run *run)
+{
+    struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
+    uint64_t records = 0;
+    options.each = expect_nothing;
+    options.context = run;
+    const int result = twl_verify(simdisk_connect(run->disk), &options, &records);
+    if (result == -ENOENT && !run->exists)
+        return;
+    expect_honest(run, result, "verify");
+    if (result == 0 && records > history_last(&run->history))
+        violation("verify counted %" PRIu64 " records, accepted were %" PRIu64, records,
+                  history_last(&run->history));
+}
+
+static int see_segment(void *context, const struct twinlog_segment *segment)
+{
+    struct sight *sight = context;
+    if (segment->state > TWINLOG_SEGMENT_ACTIVE || segment->first_lsn == 0)
+        return 0;
+    sight->first = sight->is_empty ? segment->first_lsn : sight->first;
+    sight->last = segment->last_lsn;
+    sight->is_empty = false;
+    return 0;
+}
+
+void list_log(struct run *run)
+{
+    struct sight sight = { .is_empty = true };
+    sight.error = twl_segments(simdisk_connect(run->disk), see_segment, &sight);
+    if (!was_held_up(run, sight.error))
+        check_outside(run, &sight, "the list of segments");
+}
+
+/* ---- copies -------------------------------------------------------------------------------------- */
+
+static int find_state(void *context, const char *name)
+{
+    bool *is_there = context;
+    *is_there = *is_there || strcmp(name, STATE_NAME) == 0;
+    return 0;
+}
+
+static bool has_begun(struct simdisk *copy)
+{
+    bool is_there = false;
+    struct io *io = simdisk_connect(copy);
+    io->ops->list(io, find_state, &is_there);
+    io->ops->destroy(io);
+    return is_there;
+}
+
+static void check_copied_records(struct run *run, struct twinlog *log)
+{
+    struct twinlog_reader *reader = NULL;
+    const int result = twinlog_reader_attach(log, NULL, &reader);
+    if (result < 0)
+        violation("a copy can't be read: %s", twinlog_strerror(result));
+    const struct sight sight = read_all(run, reader, "a reader of a copy");
+    const bool is_right = sight.is_empty ? run->to_copy < highest_front(run) : sight.last >= run->to_copy;
+    if (sight.error < 0 || !is_right)
+        violation("O1: a copy has LSN %" PRIu64 " to %" PRIu64 ", durable were %" PRIu64 ": %s", sight.first,
+                  sight.last, run->to_copy, twinlog_strerror(sight.error));
+}
+
+void check_copy(struct run *run, struct simdisk *copy, bool is_finished)
+{
+    struct twinlog *log = NULL;
+    struct twinlog_options options = run->options;
+    struct twinlog_report report = { 0 };
+    const bool is_begun = has_begun(copy);
+    options.ret_report = &report;
+    const int result = twl_log_open(simdisk_connect(copy), &options, &log);
+    const bool is_new = result == 0 && report.finding == TWINLOG_FOUND_NEW_LOG;
+    if (is_finished && (result < 0 || is_new))
+        violation("a finished copy can't be opened: %s: %s", twinlog_strerror(result), report.text);
+    if (is_new && is_begun)
+        violation("an interrupted copy was taken for a new log");
+    if (result == 0 && !is_new)
+        check_copied_records(run, log);
+    if (result == 0 && twinlog_close(log) < 0)
+        violation("a copy could not be closed");
+}
+
+void back_up(struct run *run)
+{
+    const struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
+    struct twinlog_backup_result details = TWINLOG_BACKUP_RESULT_INIT;
+    const struct simdisk_options healthy = { .has_direct = true };
+    struct simdisk *copy = run->target ? run->target : simdisk_create(&healthy);
+    run->to_copy = run->log ? twinlog_durable_lsn(run->log) : run->acked;
+    const int result = twl_backup(simdisk_connect(run->disk), simdisk_connect(copy), &options, &details);
+    /* without the writer's page the marks in the log tell what is durable, and the last group has none yet */
+    if (run->log && simdisk_faults(run->disk) > 0)
+        run->to_copy = run->history.front - 1;
+    const bool is_without_log = result == -ENOENT && !run->exists;
+    if (!is_without_log && !was_held_up(run, result))
+        expect_honest(run, result, "a backup");
+    struct simdisk *image = simdisk_crash_image(copy, result == 0 ? SIM_CUT_NONE : SIM_CUT_RANDOM, 0);
+    check_copy(run, image, result == 0);
+    simdisk_destroy(image);
+    if (!run->target)
+        simdisk_destroy(copy);
+}

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is done on the disk that fails, and afterwards on one that does not. */
+#include "faults.h"
+
+#include <stdlib.h>
+
+/* ---- the scripts --------------------------------------------------------------------------------- */
+
+void use_log(struct run *run)
+{
+    append_record(run, 100);
+    append_record(run, 3000);
+    for (unsigned i = 0; i < 5; ++i)
+        enqueue_record(run);
+    sync_log(run);
+    read_attached(run);
+    for (unsigned i = 0; i < 10; ++i) /* enough for a second segment */
+        append_record(run, 8192);
+    enqueue_record(run);
+    read_outside(run);
+}
+
+void script_of_appends(struct run *run)
+{
+    read_outside(run);
+    inspect_log(run);
+    open_log(run);
+    use_log(run);
+    close_log(run);
+    verify_log(run);
+    read_outside(run);
+    open_log(run);
+    append_record(run, 100);
+    read_attached(run);
+    close_log(run);
+}
+
+static void append_records(struct run *run, unsigned count)
+{
+    for (unsigned i = 0; i < count; ++i)
+        append_record(run, 1000);
+}
+
+/* Segments of a few records, so that some are retired and get another life. */
+void script_of_removals(struct run *run)
+{
+    open_log(run);
+    append_records(run, 10);
+    set_cursor(run, 0, 3);
+    trim_log(run, 8, 0);
+    trim_log(run, 8, TWINLOG_TRIM_PAST_CURSORS);
+    append_records(run, 3);
+    enqueue_record(run);
+    cut_log(run, history_last(&run->history) - 2);
+    append_records(run, 2);
+    cut_log(run, run->history.front + 1);
+    append_records(run, 2);
+    seek_around(run);
+    close_log(run);
+    list_log(run);
+    verify_log(run);
+    open_log(run);
+    reset_log(run, history_last(&run->history) + 5);
+    append_records(run, 2);
+    read_outside(run);
+    trim_log(run, history_last(&run->history) + 1, TWINLOG_TRIM_PAST_CURSORS);
+    append_record(run, 100);
+    read_attached(run);
+    close_log(run);
+}
+
+/* Enough of them for a larger state file. */
+void script_of_names(struct run *run)
+{
+    set_value_outside(run, 5, 10);
+    open_log(run);
+    append_records(run, 2);
+    set_cursor(run, 1, 1);
+    for (unsigned name = 0; name < 4; ++name)
+        set_value(run, name, TWINLOG_VALUE_BYTES);
+    set_value_outside(run, 4, 100);
+    set_cursor(run, 1, 2);
+    remove_value(run, 1);
+    close_log(run);
+    set_value_outside(run, 4, 0);
+    open_log(run);
+    remove_cursor(run, 1);
+    set_value(run, 0, 1);
+    close_log(run);
+}
+
+void script_of_copies(struct run *run)
+{
+    open_log(run);
+    append_records(run, 8);
+    enqueue_record(run);
+    set_value(run, 1, 100);
+    back_up(run);
+    append_record(run, 100);
+    close_log(run);
+    if (!run->target)
+        back_up(run);
+}
+
+/* ---- afterwards, on a healthy disk --------------------------------------------------------------- */
+
+void check_recovery(const struct run *run, struct simdisk *disk, const char *stage)
+{
+    const struct run *before = current;
+    struct run after = *run;
+    after.stage = stage;
+    after.disk = disk;
+    after.target = NULL;
+    after.rng.state = rng_mix(run->rng.state);
+    after.log = NULL;
+    after.history = history_inherit(&run->history, run->rng.state);
+    after.is_poisoned = after.has_barrier_failed = false;
+    current = &after;
+    ++recovered_disks;
+    open_log(&after);
+    acknowledge(&after, history_last(&after.history), "open");
+    read_attached(&after);
+    append_record(&after, 500);
+    enqueue_record(&after);
+    close_log(&after);
+
+    struct simdisk *image = simdisk_crash_image(disk, SIM_CUT_NONE, 0);
+    after.disk = image;
+    after.is_cut_again = true;
+    open_log(&after);
+    read_attached(&after);
+    close_log(&after);
+    simdisk_destroy(image);
+    history_free(&after.history);
+    current = before;
+}

@@ -1,0 +1,1761 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What looks at a whole log and what copies it: verify, inspect and segments beside a writer that trims and cuts,
+ * backup, repair.
+ *
+ * Most of it is real files and threads. Crashes of a backup are on the simulated disk. test/damage/ repairs after
+ * the loss of every single sector; here is what happens around that.
+ */
+#define _GNU_SOURCE
+#include "../sim/rng.h"
+#include "../sim/simdisk.h"
+#include "logdir.h"
+#include "suites.h"
+
+#include "format/checksum.h"
+#include "log/log.h"
+#include "segment/segment_set.h"
+#include "segment/state.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define KIB UINT64_C(1024)
+
+/* ---- logs and copies --------------------------------------------------------------------------- */
+
+static char copy_dir[320];
+static const unsigned char garbage[SEGMENT_HEADER_BYTES] = { 1, 2, 3 };
+
+static void make_place(void)
+{
+    logdir_make();
+    snprintf(copy_dir, sizeof(copy_dir), "%s/copy", log_parent);
+}
+
+/* Calls what is meant for the log's own directory on another one. */
+static void in_copy(void (*check)(void))
+{
+    char own[sizeof(log_dir)];
+
+    memcpy(own, log_dir, sizeof(own));
+    snprintf(log_dir, sizeof(log_dir), "%.*s", (int)sizeof(log_dir) - 1, copy_dir);
+    check();
+    memcpy(log_dir, own, sizeof(own));
+}
+
+static struct twinlog_options small_segments(uint32_t flags)
+{
+    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED | flags);
+
+    options.segment_bytes = 64 * KIB;
+    return options;
+}
+
+static struct twinlog *open_at(const char *dir)
+{
+    struct twinlog_options options = small_segments(0);
+    struct twinlog *log = NULL;
+    int error = twinlog_open(dir, &options, &log);
+
+    ck_assert_msg(error == 0, "opening %s: %s; %s", dir, twinlog_strerror(error), log_report.text);
+    return log;
+}
+
+static struct twinlog_backup_result back_up(uint32_t flags)
+{
+    struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
+    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+    int error;
+
+    options.flags = flags;
+    error = twinlog_backup(log_dir, copy_dir, &options, &result);
+    ck_assert_msg(error == 0, "backup: %s", twinlog_strerror(error));
+    return result;
+}
+
+static int back_up_error(void)
+{
+    struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
+
+    options.flags = TWINLOG_BACKUP_COPY;
+    return twinlog_backup(log_dir, copy_dir, &options, NULL);
+}
+
+/* Names in a directory but . and .., those of writer.lock left out. */
+static unsigned count_files(const char *dir)
+{
+    DIR *list = opendir(dir);
+    const struct dirent *entry;
+    unsigned count = 0;
+
+    ck_assert_ptr_nonnull(list);
+    while ((entry = readdir(list)))
+        count += entry->d_name[0] != '.' && strcmp(entry->d_name, "writer.lock") != 0;
+    closedir(list);
+    return count;
+}
+
+static void remove_copy(void)
+{
+    DIR *list = opendir(copy_dir);
+    const struct dirent *entry;
+
+    if (!list)
+        return;
+    while ((entry = readdir(list)))
+        if (entry->d_name[0] != '.')
+            ck_assert_int_eq(unlinkat(dirfd(list), entry->d_name, 0), 0);
+    closedir(list);
+    ck_assert_int_eq(rmdir(copy_dir), 0);
+}
+
+static uint64_t copy_print;
+static struct tally copy_tally;
+
+static void take_print(void)
+{
+    copy_print = log_fingerprint(false);
+}
+
+static void take_tally(void)
+{
+    copy_tally = log_check();
+}
+
+/* Seven segments and a bit. */
+static void fill(struct twinlog *log, uint32_t from)
+{
+    append_records(log, 0, from, 300);
+    ck_assert_uint_ge(log_stat(log).segments, 4);
+}
+
+static void trim_before(struct twinlog *log, uint64_t lsn)
+{
+    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+
+    options.before_lsn = lsn;
+    ck_assert_int_eq(twinlog_trim(log, &options, NULL), 0);
+}
+
+/* ---- the files of a log ------------------------------------------------------------------------ */
+
+struct listing {
+    struct twinlog_segment list[64];
+    unsigned count;
+};
+
+static int keep_segment(void *context, const struct twinlog_segment *segment)
+{
+    struct listing *listing = context;
+
+    if (listing->count == 64)
+        return -EOVERFLOW;
+    listing->list[listing->count++] = *segment;
+    return 0;
+}
+
+static struct listing list_segments(void)
+{
+    struct listing listing = { 0 };
+
+    ck_assert_int_eq(twinlog_segments(log_dir, keep_segment, &listing), 0);
+    return listing;
+}
+
+static unsigned count_state(const struct listing *listing, enum twinlog_segment_state state)
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < listing->count; i++)
+        count += listing->list[i].state == (uint32_t)state;
+    return count;
+}
+
+static uint64_t newest_lsn(const struct listing *listing)
+{
+    uint64_t lsn = 0;
+
+    for (unsigned i = 0; i < listing->count; i++)
+        lsn = listing->list[i].last_lsn > lsn ? listing->list[i].last_lsn : lsn;
+    return lsn;
+}
+
+START_TEST(segments_are_listed_in_the_order_of_the_log)
+{
+    const struct twinlog_options options = small_segments(0);
+    struct twinlog *log = log_open(&options);
+    struct listing listing;
+    uint64_t next = 100;
+
+    fill(log, 0);
+    trim_before(log, 100);
+    log_close(log);
+    listing = list_segments();
+    ck_assert_uint_ge(count_state(&listing, TWINLOG_SEGMENT_SEALED), 2);
+    ck_assert_uint_eq(count_state(&listing, TWINLOG_SEGMENT_UNSEALED), 0);
+    ck_assert_uint_eq(count_state(&listing, TWINLOG_SEGMENT_ACTIVE), 1);
+    for (unsigned i = 0; i < listing.count; i++) {
+        const struct twinlog_segment *segment = &listing.list[i];
+
+        ck_assert_uint_eq(segment->size, sizeof(*segment));
+        ck_assert_uint_eq(segment->file_bytes, 64 * KIB);
+        ck_assert(log_has_file(segment->file));
+        if (i > 0)
+            ck_assert_uint_ge(segment->state + 1, listing.list[i - 1].state);
+        if (segment->state > TWINLOG_SEGMENT_ACTIVE) {
+            ck_assert_uint_eq(segment->first_lsn, 0);
+            continue;
+        }
+        ck_assert_uint_eq(segment->first_lsn, next);
+        next = segment->last_lsn + 1;
+        ck_assert_uint_ge(segment->data_bytes, 24 * (segment->last_lsn - segment->first_lsn + 1));
+        ck_assert_int_le(segment->first_time_ns, segment->last_time_ns);
+        ck_assert_int_gt(segment->first_time_ns, 0);
+    }
+    ck_assert_uint_eq(next, 301);
+}
+END_TEST
+
+static int stop_at_second(void *context, const struct twinlog_segment *segment)
+{
+    (void)segment;
+    return ++*(int *)context == 2 ? 17 : 0;
+}
+
+START_TEST(a_listing_ends_when_the_caller_says_so)
+{
+    const struct twinlog_options options = small_segments(0);
+    struct twinlog *log = log_open(&options);
+    int calls = 0;
+
+    fill(log, 0);
+    log_close(log);
+    ck_assert_int_eq(twinlog_segments(log_dir, stop_at_second, &calls), 17);
+    ck_assert_int_eq(calls, 2);
+}
+END_TEST
+
+/* ---- beside a writer that trims and cuts --------------------------------------------------------- */
+
+/* A record says its LSN and how many cuts there were before it: on whatever moment a look falls, LSNs are dense
+ * and the cuts grow with them. */
+struct churn_record {
+    uint64_t lsn, cuts;
+    unsigned char rest[1000];
+};
+
+#define ROUNDS 20u
+#define STEPS 3000u
+
+struct churn {
+    struct twinlog *log;
+    pthread_t thread;
+    struct rng rng;
+    _Atomic bool is_over;
+    _Atomic uint32_t steps;
+    int error;
+    uint64_t trims, cuts, appends;
+};
+
+static int churn_once(struct churn *churn)
+{
+    struct churn_record record = { .lsn = twinlog_last_lsn(churn->log) + 1, .cuts = churn->cuts };
+    struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
+    const uint64_t chance = rng_below(&churn->rng, 100);
+
+    if (chance == 0) {
+        const uint64_t first_lsn = twinlog_first_lsn(churn->log), back = rng_below(&churn->rng, 40);
+
+        churn->cuts++;
+        return first_lsn == 0 || first_lsn + back >= record.lsn
+                   ? 0
+                   : twinlog_cut(churn->log, record.lsn - 1 - back);
+    }
+    if (chance == 1) {
+        churn->trims++;
+        trim.keep_records = 1 + rng_below(&churn->rng, 300);
+        return twinlog_trim(churn->log, &trim, NULL);
+    }
+    churn->appends++;
+    return (chance < 80 ? twinlog_enqueue : twinlog_append)(churn->log, &record,
+                                                            16 + rng_below(&churn->rng, 1000), NULL);
+}
+
+static void *run_churn(void *argument)
+{
+    struct churn *churn = argument;
+
+    while (churn->error == 0 && !atomic_load(&churn->is_over)) {
+        churn->error = churn_once(churn);
+        atomic_fetch_add(&churn->steps, 1);
+    }
+    atomic_store(&churn->steps, STEPS); /* nobody waits for one that gave up */
+    return NULL;
+}
+
+static void start_churn(struct churn *churn)
+{
+    const struct twinlog_options options = small_segments(0);
+
+    *churn = (struct churn){ .log = log_open(&options), .rng = { test_seed() } };
+    for (unsigned i = 0; i < 500; i++)
+        ck_assert_int_eq(churn_once(churn), 0);
+    ck_assert_int_eq(pthread_create(&churn->thread, NULL, run_churn, churn), 0);
+}
+
+static void end_churn(struct churn *churn)
+{
+    atomic_store(&churn->is_over, true);
+    ck_assert_int_eq(pthread_join(churn->thread, NULL), 0);
+    ck_assert_msg(churn->error == 0, "the writer: %s", twinlog_strerror(churn->error));
+    log_close(churn->log);
+    fprintf(stderr, "%" PRIu64 " records, %" PRIu64 " cuts, %" PRIu64 " trims\n", churn->appends, churn->cuts,
+            churn->trims);
+}
+
+static int print_finding(void *context, const struct twinlog_report *report)
+{
+    (void)context;
+    if (report->error != 0)
+        fprintf(stderr, "%s at %" PRIu64 ": %s\n", report->file, report->offset, report->text);
+    return 0;
+}
+
+START_TEST(verify_finds_nothing_wrong_beside_a_writer_that_trims_and_cuts)
+{
+    struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
+    struct churn churn;
+
+    options.each = print_finding;
+    start_churn(&churn);
+    for (unsigned round = 0; round < ROUNDS || atomic_load(&churn.steps) < STEPS; round++) {
+        struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+        struct listing listing = { 0 };
+        int error = twinlog_verify(log_dir, &options, NULL);
+
+        ck_assert_msg(error == 0, "verify: %s", twinlog_strerror(error));
+        ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+        ck_assert_msg(inspection.report.error == 0, "inspect: %s", inspection.report.text);
+        ck_assert_uint_eq(inspection.has_writer, 1);
+        ck_assert_int_eq(twinlog_segments(log_dir, keep_segment, &listing), 0);
+        ck_assert_uint_eq(count_state(&listing, TWINLOG_SEGMENT_ACTIVE), 1);
+    }
+    end_churn(&churn);
+    ck_assert_int_eq(twinlog_verify(log_dir, &options, NULL), 0);
+}
+END_TEST
+
+/* Called while the first segment is walked: everything behind it gets another life, or is gone. */
+static void change_all(void *context, uint64_t done_bytes, uint64_t total_bytes)
+{
+    struct twinlog **log = context;
+
+    (void)done_bytes;
+    (void)total_bytes;
+    if (!*log)
+        return;
+    trim_before(*log, 290);
+    append_records(*log, 0, 300, 300);
+    ck_assert_uint_ge(log_stat(*log).recycled_segments, 1);
+    *log = NULL;
+}
+
+START_TEST(verify_goes_on_in_what_is_left)
+{
+    struct twinlog_verify_options verify = TWINLOG_VERIFY_OPTIONS_INIT;
+    const struct twinlog_options options = small_segments(0);
+    struct twinlog *log = log_open(&options), *to_change = log;
+    uint64_t records = 0;
+
+    fill(log, 0);
+    verify.each = print_finding;
+    verify.progress = change_all;
+    verify.context = &to_change;
+    ck_assert_int_eq(twinlog_verify(log_dir, &verify, &records), 0);
+    ck_assert_ptr_null(to_change);
+    ck_assert_uint_ge(records, 300);
+    log_close(log);
+}
+END_TEST
+
+/* Called when the end of the log has been read, and not been judged yet. */
+static void go_on_writing(void *context, uint64_t done_bytes, uint64_t total_bytes)
+{
+    struct twinlog **log = context;
+    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
+
+    (void)done_bytes;
+    (void)total_bytes;
+    if (*log)
+        return;
+    options.segment_bytes = 8 * KIB * KIB;
+    *log = log_open(&options);
+    for (unsigned i = 0; i < 100; i++)
+        ck_assert_int_eq(twinlog_append(*log, garbage, sizeof(garbage), NULL), 0);
+}
+
+START_TEST(a_writer_that_comes_while_verify_looks_is_no_damage)
+{
+    struct twinlog_verify_options verify = TWINLOG_VERIFY_OPTIONS_INIT;
+    struct twinlog *log = log_open(NULL), *later = NULL;
+    uint64_t records = 0;
+
+    for (unsigned i = 0; i < 10; i++)
+        ck_assert_int_eq(twinlog_append(log, "short", 5, NULL), 0);
+    log_close(log);
+    verify.each = print_finding;
+    verify.progress = go_on_writing;
+    verify.context = &later;
+    ck_assert_int_eq(twinlog_verify(log_dir, &verify, &records), 0);
+    ck_assert_uint_ge(records, 10);
+    log_close(later);
+}
+END_TEST
+
+/* Returns the records. */
+static uint64_t check_churned(const char *dir)
+{
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    struct churn_record expected, before = { 0 };
+    uint64_t count = 0;
+    int error;
+
+    ck_assert_int_eq(twinlog_reader_open(dir, NULL, &reader), 0);
+    while ((error = twinlog_reader_next(reader, &record)) > 0) {
+        ck_assert_uint_ge(record.size, 16);
+        memcpy(&expected, record.data, 16);
+        ck_assert_uint_eq(expected.lsn, record.lsn);
+        if (count++ > 0)
+            ck_assert_uint_eq(record.lsn, before.lsn + 1);
+        ck_assert_uint_ge(expected.cuts, before.cuts);
+        before = expected;
+    }
+    ck_assert_msg(error == 0, "record %" PRIu64 ": %s", before.lsn + 1, twinlog_strerror(error));
+    twinlog_reader_close(reader);
+    return count;
+}
+
+START_TEST(a_backup_beside_a_writer_that_trims_and_cuts_is_a_sound_log)
+{
+    struct churn churn;
+    unsigned done = 0;
+
+    start_churn(&churn);
+    for (unsigned round = 0; round < ROUNDS || atomic_load(&churn.steps) < STEPS; round++) {
+        struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
+        struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+        uint64_t verified = 0, count;
+        int error;
+
+        options.flags = round % 2 ? TWINLOG_BACKUP_COPY : 0;
+        error = twinlog_backup(log_dir, copy_dir, &options, &result);
+        if (error == -EBUSY) { /* outrun, and nothing is left of it */
+            ck_assert_uint_eq(count_files(copy_dir), 0);
+            remove_copy();
+            continue;
+        }
+        ck_assert_msg(error == 0, "backup: %s", twinlog_strerror(error));
+        ck_assert_int_eq(twinlog_verify(copy_dir, NULL, &verified), 0);
+        count = check_churned(copy_dir);
+        ck_assert_uint_eq(verified, count);
+        ck_assert_uint_eq(count, result.first_lsn ? result.last_lsn - result.first_lsn + 1 : 0);
+        ck_assert_int_eq(twinlog_close(open_at(copy_dir)), 0);
+        ck_assert_uint_eq(check_churned(copy_dir), count);
+        remove_copy();
+        done++;
+    }
+    end_churn(&churn);
+    ck_assert_uint_ge(done, 1);
+}
+END_TEST
+
+/* ---- what a backup holds ----------------------------------------------------------------------- */
+
+#define THREADS 4u
+
+struct writer {
+    struct twinlog *log;
+    pthread_t thread;
+    uint32_t number;
+    _Atomic bool *is_over;
+    int error;
+};
+
+/* A consumer that is always up to date. */
+static void *follow(void *argument)
+{
+    struct writer *writer = argument;
+
+    while (writer->error == 0 && !atomic_load(writer->is_over))
+        writer->error = twinlog_cursor_set(writer->log, "consumer", twinlog_durable_lsn(writer->log));
+    return NULL;
+}
+
+static void *append_on(void *argument)
+{
+    struct writer *writer = argument;
+
+    for (uint32_t i = 0; writer->error == 0 && !atomic_load(writer->is_over); i++)
+        writer->error = append_record(writer->log, writer->number, i, NULL);
+    return NULL;
+}
+
+/* As the file has it; 0 = there is none. */
+static uint64_t cursor_in_copy(const char *name)
+{
+    struct twinlog_report report;
+    struct state_entry entry;
+    struct state state;
+    struct io *io;
+    uint64_t lsn = 0;
+
+    ck_assert_int_eq(twl_io_posix_create(copy_dir, true, &io), 0);
+    ck_assert_int_eq(twl_state_read(io, &state, &report), 0);
+    if (twl_state_find(&state, STATE_CURSOR, name, &entry))
+        lsn = twl_state_cursor_lsn(&entry);
+    twl_state_free(&state);
+    io->ops->destroy(io);
+    return lsn;
+}
+
+START_TEST(a_backup_holds_all_that_was_durable_when_it_began)
+{
+    const struct twinlog_options options = small_segments(0);
+    struct twinlog *log = log_open(&options);
+    struct writer writers[THREADS];
+    _Atomic bool is_over = false;
+
+    for (uint32_t i = 0; i < THREADS; i++) {
+        writers[i] = (struct writer){ .log = log, .number = i, .is_over = &is_over };
+        ck_assert_int_eq(pthread_create(&writers[i].thread, NULL, i == 0 ? follow : append_on, &writers[i]),
+                         0);
+    }
+    for (unsigned round = 0; round < 12; round++) {
+        const uint64_t durable_lsn = twinlog_durable_lsn(log);
+        const struct twinlog_backup_result result = back_up(0);
+
+        ck_assert_uint_ge(result.last_lsn, durable_lsn);
+        ck_assert_uint_eq(result.first_lsn, result.last_lsn > 0);
+        in_copy(take_tally);
+        ck_assert_uint_eq(copy_tally.last_lsn, result.last_lsn);
+        ck_assert_uint_le(cursor_in_copy("consumer"), result.last_lsn);
+        remove_copy();
+    }
+    atomic_store(&is_over, true);
+    for (uint32_t i = 0; i < THREADS; i++) {
+        ck_assert_int_eq(pthread_join(writers[i].thread, NULL), 0);
+        ck_assert_int_eq(writers[i].error, 0);
+    }
+    log_close(log);
+    log_check();
+}
+END_TEST
+
+/* Of the files of a copy, how many are links? */
+static unsigned count_links(const char *dir)
+{
+    DIR *list = opendir(dir);
+    const struct dirent *entry;
+    unsigned count = 0;
+    struct stat about;
+
+    ck_assert_ptr_nonnull(list);
+    while ((entry = readdir(list)))
+        if (fstatat(dirfd(list), entry->d_name, &about, 0) == 0 && S_ISREG(about.st_mode))
+            count += about.st_nlink > 1;
+    closedir(list);
+    return count;
+}
+
+START_TEST(neither_log_changes_the_other_through_a_link)
+{
+    const struct twinlog_options options = small_segments(0);
+    struct twinlog *log = log_open(&options), *copy;
+    struct twinlog_backup_result result;
+    uint64_t before;
+
+    fill(log, 0);
+    log_close(log);
+    result = back_up(0);
+    ck_assert_uint_ge(count_links(copy_dir), 3);
+    ck_assert_uint_eq(result.linked_bytes, count_links(copy_dir) * 64 * KIB);
+    ck_assert_uint_eq(result.copied_bytes, 64 * KIB);
+    ck_assert_uint_eq(result.segments, count_links(copy_dir) + 1);
+    in_copy(take_print);
+    before = copy_print;
+
+    log = log_open(&options);
+    fill(log, 300);
+    ck_assert_int_eq(twinlog_cut(log, 150), 0);
+    fill(log, 150);
+    trim_before(log, 400);
+    append_records(log, 0, 450, 500); /* into recycled files, where there are any */
+    log_close(log);
+    in_copy(take_print);
+    ck_assert_uint_eq(copy_print, before);
+    in_copy(take_tally);
+    ck_assert_uint_eq(copy_tally.last_lsn, 300);
+
+    before = log_fingerprint(false);
+    copy = open_at(copy_dir);
+    ck_assert_uint_eq(twinlog_last_lsn(copy), 300);
+    append_records(copy, 0, 300, 200);
+    trim_before(copy, 400);
+    append_records(copy, 0, 500, 400);
+    ck_assert_int_eq(twinlog_cut(copy, 600), 0);
+    ck_assert_int_eq(twinlog_close(copy), 0);
+    ck_assert_uint_eq(log_fingerprint(false), before);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+    ck_assert_int_eq(twinlog_verify(copy_dir, NULL, NULL), 0);
+}
+END_TEST
+
+/* Segments of the log that nobody may give another life now, by the lock that says so. */
+static unsigned count_held(void)
+{
+    DIR *list = opendir(log_dir);
+    const struct dirent *entry;
+    unsigned held = 0;
+
+    if (!list)
+        return 0;
+    while ((entry = readdir(list))) {
+        struct flock use = {
+            .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)IO_LOCK_USE, .l_len = 1
+        };
+        int fd = strstr(entry->d_name, ".twl") ? openat(dirfd(list), entry->d_name, O_RDWR | O_CLOEXEC) : -1;
+
+        if (fd >= 0 && fcntl(fd, F_OFD_GETLK, &use) == 0)
+            held += use.l_type != F_UNLCK;
+        if (fd >= 0)
+            close(fd);
+    }
+    closedir(list);
+    return held;
+}
+
+static void note_held(void *context, uint64_t done_bytes, uint64_t total_bytes)
+{
+    unsigned *least = context;
+    const unsigned held = done_bytes < total_bytes ? count_held() : 1;
+
+    if (held < *least)
+        *least = held;
+}
+
+START_TEST(what_is_being_copied_is_held)
+{
+    struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
+    const struct twinlog_options log_options = small_segments(0);
+    struct twinlog *log = log_open(&log_options);
+
+    fill(log, 0);
+    for (uint32_t flags = 0; flags <= TWINLOG_BACKUP_COPY; flags++) {
+        unsigned least = 100;
+
+        options.flags = flags;
+        options.progress = note_held;
+        options.context = &least;
+        ck_assert_int_eq(twinlog_backup(log_dir, copy_dir, &options, NULL), 0);
+        ck_assert_uint_eq(least, 1);
+        remove_copy();
+    }
+    ck_assert_uint_eq(count_held(), 0);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(a_backup_can_share_nothing)
+{
+    const struct twinlog_options options = small_segments(0);
+    struct twinlog *log = log_open(&options);
+    struct twinlog_backup_result result;
+
+    fill(log, 0);
+    log_close(log);
+    result = back_up(TWINLOG_BACKUP_COPY);
+    ck_assert_uint_eq(result.linked_bytes + result.cloned_bytes, 0);
+    ck_assert_uint_eq(result.copied_bytes, result.segments * 64 * KIB);
+    ck_assert_uint_eq(count_links(copy_dir), 0);
+    in_copy(take_tally);
+    ck_assert_uint_eq(copy_tally.last_lsn, 300);
+}
+END_TEST
+
+START_TEST(a_backup_goes_to_another_file_system)
+{
+    const struct twinlog_options options = small_segments(0);
+    struct stat here, there;
+    struct twinlog *log;
+
+    if (stat("/dev/shm", &there) != 0 || stat(log_parent, &here) != 0 || here.st_dev == there.st_dev ||
+        access("/dev/shm", W_OK) != 0) {
+        fprintf(stderr, "SKIP copy a_backup_goes_to_another_file_system: /dev/shm is none\n");
+        return;
+    }
+    snprintf(copy_dir, sizeof(copy_dir), "/dev/shm/twinlog-test-copy-%d", (int)getpid());
+    log = log_open(&options);
+    fill(log, 0);
+    log_close(log);
+    ck_assert_uint_eq(back_up(0).linked_bytes, 0);
+    in_copy(take_tally);
+    ck_assert_uint_eq(copy_tally.last_lsn, 300);
+    remove_copy();
+}
+END_TEST
+
+START_TEST(cursors_values_the_front_and_a_cut_are_in_the_backup)
+{
+    const struct twinlog_options options = small_segments(0);
+    struct twinlog *log = log_open(&options), *copy;
+    struct twinlog_backup_result result;
+    char value[8] = "";
+    uint64_t lsn = 0;
+
+    fill(log, 0);
+    ck_assert_int_eq(twinlog_cut(log, 210), 0);
+    trim_before(log, 111);
+    ck_assert_int_eq(twinlog_cursor_set(log, "behind", 130), 0);
+    ck_assert_int_eq(twinlog_cursor_set(log, "at the end", 210), 0);
+    ck_assert_int_eq(twinlog_meta_set(log, "vote", "node 3", 6), 0);
+    result = back_up(0);
+    ck_assert_uint_eq(result.first_lsn, 111);
+    ck_assert_uint_eq(result.last_lsn, 210);
+    log_close(log);
+
+    copy = open_at(copy_dir);
+    ck_assert_uint_eq(twinlog_first_lsn(copy), 111);
+    ck_assert_uint_eq(twinlog_last_lsn(copy), 210);
+    ck_assert_int_eq(twinlog_cursor_get(copy, "behind", &lsn), 0);
+    ck_assert_uint_eq(lsn, 130);
+    ck_assert_int_eq(twinlog_cursor_get(copy, "at the end", &lsn), 0);
+    ck_assert_uint_eq(lsn, 210);
+    ck_assert_int_eq(twinlog_meta_get(copy, "vote", value, sizeof(value), NULL), 0);
+    ck_assert_str_eq(value, "node 3");
+    ck_assert_int_eq(twinlog_append(copy, "on", 2, &lsn), 0);
+    ck_assert_uint_eq(lsn, 211);
+    ck_assert_int_eq(twinlog_close(copy), 0);
+}
+END_TEST
+
+START_TEST(an_empty_log_and_one_that_was_reset_can_be_backed_up)
+{
+    const struct twinlog_options options = small_segments(0);
+    struct twinlog *log = log_open(&options), *copy;
+    struct twinlog_backup_result result = back_up(0);
+    uint64_t lsn = 0;
+
+    ck_assert_uint_eq(result.first_lsn, 0);
+    ck_assert_uint_eq(result.last_lsn, 0);
+    remove_copy();
+    fill(log, 0);
+    ck_assert_int_eq(twinlog_reset(log, 5000), 0);
+    result = back_up(0);
+    ck_assert_uint_eq(result.last_lsn, 0);
+    log_close(log);
+    copy = open_at(copy_dir);
+    ck_assert_int_eq(twinlog_append(copy, "on", 2, &lsn), 0);
+    ck_assert_uint_eq(lsn, 5000);
+    ck_assert_int_eq(twinlog_close(copy), 0);
+}
+END_TEST
+
+/* ---- backups that do not come about ------------------------------------------------------------- */
+
+START_TEST(damage_is_not_copied)
+{
+    const struct twinlog_options options = small_segments(0);
+    struct twinlog *log = log_open(&options);
+
+    fill(log, 0);
+    log_close(log);
+    patch_file(log_segment(2), 20000, "\xff\xff\xff\xff\xff\xff\xff\xff\xff", 9);
+    ck_assert_int_eq(back_up_error(), TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(count_files(copy_dir), 0);
+}
+END_TEST
+
+START_TEST(a_backup_needs_a_log_and_an_empty_place)
+{
+    ck_assert_int_eq(back_up_error(), -ENOENT);
+    ck_assert_int_eq(mkdir(log_dir, 0777), 0);
+    ck_assert_int_eq(back_up_error(), -ENOENT);
+    ck_assert_uint_eq(count_files(copy_dir), 0);
+    log_close(log_open(NULL));
+    back_up(0);
+    ck_assert_int_eq(back_up_error(), -ENOTEMPTY);
+    in_copy(take_tally);
+}
+END_TEST
+
+static unsigned exit_after;
+
+static void exit_in_progress(void *context, uint64_t done_bytes, uint64_t total_bytes)
+{
+    unsigned *calls = context;
+
+    (void)done_bytes;
+    (void)total_bytes;
+    if (++*calls == exit_after)
+        _exit(1);
+}
+
+static int back_up_and_exit(void)
+{
+    struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
+    unsigned calls = 0;
+
+    options.progress = exit_in_progress;
+    options.context = &calls;
+    return twinlog_backup(log_dir, copy_dir, &options, NULL) == 0 ? 0 : 2;
+}
+
+static void refuse(void)
+{
+    const struct twinlog_options options = small_segments(0);
+    struct twinlog_reader *reader;
+
+    ck_assert_int_eq(log_open_error(&options), TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_BAD_STATE);
+    ck_assert_int_lt(twinlog_verify(log_dir, NULL, NULL), 0);
+    if (twinlog_reader_open(log_dir, NULL, &reader) == 0) {
+        struct twinlog_record record;
+
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), TWINLOG_ECORRUPT);
+        twinlog_reader_close(reader);
+    }
+}
+
+/* Kills it at every call of `progress`, until it gets through. */
+static unsigned interrupt_everywhere(void)
+{
+    int result = 1;
+
+    for (exit_after = 1; result == 1; exit_after++) {
+        result = run_child(back_up_and_exit);
+        if (result == 1)
+            in_copy(refuse);
+        else
+            ck_assert_int_eq(result, 0);
+        if (result == 1)
+            remove_copy();
+    }
+    return exit_after;
+}
+
+START_TEST(an_interrupted_backup_is_refused)
+{
+    const struct twinlog_options options = small_segments(0);
+    struct twinlog *log = log_open(&options);
+
+    fill(log, 0);
+    log_close(log);
+    ck_assert_uint_ge(interrupt_everywhere(), 5);
+    in_copy(take_tally);
+    ck_assert_uint_eq(copy_tally.last_lsn, 300);
+}
+END_TEST
+
+/* A log of the first version of the format: one segment, without a state file. */
+static void make_first_version(void)
+{
+    static unsigned char bytes[64 * 1024];
+    struct segment_header header = {
+        .log_id = "a first version", .sequence = 1, .segment_id = 7, .bytes = sizeof(bytes), .epoch = 1
+    };
+    struct group_header group = { .first_lsn = 1,
+                                  .bytes = GROUP_HEADER_BYTES,
+                                  .epoch = { 1, 2 },
+                                  .kind = GROUP_START,
+                                  .flags = GROUP_FIRST };
+    const uint32_t seed = twl_segment_seed(&header);
+    uint64_t at = SEGMENT_DATA_OFFSET;
+
+    memset(bytes, 0, sizeof(bytes));
+    twl_segment_header_encode(&header, bytes);
+    twl_group_header_encode(&group, seed, at, bytes + at);
+    at += group.bytes;
+    group = (struct group_header){ .first_lsn = 1,
+                                   .count = 1,
+                                   .bytes = GROUP_HEADER_BYTES + RECORD_HEADER_BYTES + 8,
+                                   .chain = group.checksum,
+                                   .epoch = group.epoch };
+    twl_group_header_encode(&group, seed, at, bytes + at);
+    twl_record_encode(bytes + at + GROUP_HEADER_BYTES, twl_epoch_seed(header.log_id, group.epoch), 1,
+                      RECORD_DATA, 1, "record 1", 8);
+    at = 2 * SEGMENT_DATA_OFFSET;
+    group = (struct group_header){ .first_lsn = 2,
+                                   .bytes = GROUP_HEADER_BYTES,
+                                   .durable_lsn = 1,
+                                   .chain = group.checksum,
+                                   .epoch = group.epoch,
+                                   .kind = GROUP_CLOSE };
+    twl_group_header_encode(&group, seed, at, bytes + at);
+    ck_assert_int_eq(mkdir(log_dir, 0777), 0);
+    put_file(log_segment(1), bytes, sizeof(bytes));
+}
+
+START_TEST(a_log_of_the_first_version_can_be_backed_up)
+{
+    struct twinlog *copy;
+
+    make_first_version();
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+    ck_assert_uint_ge(interrupt_everywhere(), 2);
+    copy = open_at(copy_dir);
+    ck_assert_uint_eq(twinlog_last_lsn(copy), 1);
+    ck_assert_int_eq(twinlog_append(copy, "record 2", 8, NULL), 0);
+    ck_assert_int_eq(twinlog_close(copy), 0);
+    ck_assert_int_eq(twinlog_verify(copy_dir, NULL, NULL), 0);
+    ck_assert_uint_eq(count_files(log_dir), 1);
+}
+END_TEST
+
+/* ---- on simulated disks -------------------------------------------------------------------------- */
+
+#define SIM_RECORDS 120u
+
+static struct simdisk *make_sim_log(void)
+{
+    const struct simdisk_options disk_options = { .seed = 1, .has_direct = true };
+    struct simdisk *disk = simdisk_create(&disk_options);
+    struct twinlog_options options = small_segments(0);
+    unsigned char bytes[1000] = { 0 };
+    struct twinlog *log;
+
+    options.ret_report = NULL;
+    ck_assert_int_eq(twl_log_open(simdisk_connect(disk), &options, &log), 0);
+    for (unsigned i = 0; i < SIM_RECORDS; i++)
+        ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
+    ck_assert_int_eq(twinlog_cut(log, SIM_RECORDS / 2), 0);
+    for (unsigned i = 0; i < SIM_RECORDS / 2; i++)
+        ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
+    trim_before(log, 10);
+    ck_assert_int_eq(twinlog_cursor_set(log, "cursor", 50), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    return disk;
+}
+
+/* What a look from another process finds between any two operations of a writer. */
+struct looking {
+    struct simdisk *disk;
+    unsigned looks, empty, busy;
+};
+
+static void copy_and_look(struct looking *looking, const struct twinlog_inspection *inspection)
+{
+    const struct simdisk_options disk_options = { .seed = 4, .has_direct = true };
+    const struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
+    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+    struct simdisk *to = simdisk_create(&disk_options);
+    int error = twl_backup(simdisk_connect(looking->disk), simdisk_connect(to), &options, &result);
+
+    ck_assert_msg(error == 0, "backup: %s", twinlog_strerror(error));
+    ck_assert_uint_eq(result.first_lsn, inspection->first_lsn);
+    ck_assert_uint_eq(result.last_lsn, inspection->first_lsn ? inspection->last_lsn : 0);
+    simdisk_destroy(to);
+}
+
+static void look_now(void *context, enum simdisk_op op)
+{
+    const struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    struct looking *looking = context;
+    struct listing listing = { 0 };
+    uint64_t records = 0;
+    int error = twl_inspect(simdisk_connect(looking->disk), &inspection);
+
+    looking->looks++;
+    if (error == -ENOENT) { /* it is being made */
+        looking->empty++;
+        return;
+    }
+    ck_assert_int_eq(error, 0);
+    ck_assert_msg(inspection.report.error == 0, "inspect after %s: %s", simdisk_op_name(op),
+                  inspection.report.text);
+    error = twl_verify(simdisk_connect(looking->disk), &options, &records);
+    if (error == -EBUSY) { /* a file is getting its next life, and time stands still meanwhile */
+        looking->busy++;
+        return;
+    }
+    ck_assert_msg(error == 0, "verify after %s: %s", simdisk_op_name(op), twinlog_strerror(error));
+    ck_assert_uint_eq(records, inspection.first_lsn ? inspection.last_lsn - inspection.first_lsn + 1 : 0);
+    error = twl_segments(simdisk_connect(looking->disk), keep_segment, &listing);
+    ck_assert_msg(error == 0, "segments after %s: %s", simdisk_op_name(op), twinlog_strerror(error));
+    ck_assert_uint_eq(newest_lsn(&listing), inspection.first_lsn ? inspection.last_lsn : 0);
+    if (looking->looks % 4 == 0)
+        copy_and_look(looking, &inspection);
+}
+
+static void append_sim(struct twinlog *log, unsigned count)
+{
+    static const unsigned char bytes[1500];
+
+    for (unsigned i = 0; i < count; i++)
+        ck_assert_int_eq((i % 3 ? twinlog_enqueue : twinlog_append)(log, bytes, sizeof(bytes), NULL), 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+}
+
+START_TEST(at_any_moment_a_log_looks_sound_and_can_be_copied)
+{
+    const struct simdisk_options disk_options = { .seed = 5, .has_direct = true };
+    struct looking looking = { .disk = simdisk_create(&disk_options) };
+    struct twinlog_options options = small_segments(0);
+    struct twinlog *log;
+
+    simdisk_set_hook(looking.disk, look_now, &looking);
+    ck_assert_int_eq(twl_log_open(simdisk_connect(looking.disk), &options, &log), 0);
+    append_sim(log, 100);
+    ck_assert_int_eq(twinlog_cut(log, 59), 0); /* inside a group, segments ago */
+    append_sim(log, 70);
+    trim_before(log, 50);
+    append_sim(log, 60); /* in recycled files */
+    ck_assert_int_eq(twinlog_cursor_set(log, "cursor", 100), 0);
+    ck_assert_int_eq(twinlog_cut(log, 101), 0);
+    ck_assert_int_eq(twinlog_cut(log, 100), 0);
+    trim_before(log, 101);
+    ck_assert_int_eq(twinlog_reset(log, 1000), 0);
+    append_sim(log, 40);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    simdisk_set_hook(looking.disk, NULL, NULL);
+    ck_assert_uint_ge(looking.looks, 200);
+    ck_assert_uint_lt(looking.empty, 40);
+    ck_assert_uint_lt(looking.busy, 10);
+    simdisk_destroy(looking.disk);
+}
+END_TEST
+
+struct crashing {
+    struct simdisk *disk;
+    uint64_t seed;
+    unsigned refused, whole;
+};
+
+/* What is there after a crash: the whole copy, or nothing that opens. */
+static void check_image(struct crashing *crashing, enum simdisk_cut cut)
+{
+    struct simdisk *image = simdisk_crash_image(crashing->disk, cut, crashing->seed++);
+    struct twinlog_options options = small_segments(TWINLOG_MUST_EXIST);
+    struct twinlog *log;
+    uint64_t lsn = 0;
+    int error = twl_log_open(simdisk_connect(image), &options, &log);
+
+    if (error == 0) {
+        ck_assert_uint_eq(twinlog_first_lsn(log), 10);
+        ck_assert_uint_eq(twinlog_last_lsn(log), SIM_RECORDS);
+        ck_assert_int_eq(twinlog_cursor_get(log, "cursor", &lsn), 0);
+        ck_assert_uint_eq(lsn, 50);
+        ck_assert_int_eq(twinlog_close(log), 0);
+        crashing->whole++;
+    } else {
+        ck_assert_msg(error == -ENOENT || error == TWINLOG_ECORRUPT, "%s; %s", twinlog_strerror(error),
+                      log_report.text);
+        crashing->refused++;
+    }
+    simdisk_destroy(image);
+}
+
+static void crash_now(void *context, enum simdisk_op op)
+{
+    /* the state file gets its name: nothing that was done before may be missing then */
+    for (unsigned i = 0; op == SIM_RENAME && i < 100; i++)
+        check_image(context, SIM_CUT_RANDOM);
+    check_image(context, SIM_CUT_NONE);
+    check_image(context, SIM_CUT_ALL);
+    check_image(context, SIM_CUT_RANDOM);
+    check_image(context, SIM_CUT_RANDOM);
+}
+
+START_TEST(a_crash_leaves_the_whole_backup_or_none)
+{
+    const struct simdisk_options disk_options = { .seed = 2, .has_direct = true };
+    const struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
+    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+    struct simdisk *disk = make_sim_log();
+    struct crashing crashing = { .disk = simdisk_create(&disk_options), .seed = test_seed() };
+
+    simdisk_set_hook(crashing.disk, crash_now, &crashing);
+    ck_assert_int_eq(twl_backup(simdisk_connect(disk), simdisk_connect(crashing.disk), &options, &result), 0);
+    simdisk_set_hook(crashing.disk, NULL, NULL);
+    ck_assert_uint_eq(result.last_lsn, SIM_RECORDS);
+    ck_assert_uint_ge(crashing.refused, 50);
+    ck_assert_uint_ge(crashing.whole, 4);
+    check_image(&crashing, SIM_CUT_NONE); /* it is durable now */
+    simdisk_destroy(crashing.disk);
+    simdisk_destroy(disk);
+}
+END_TEST
+
+/* Each operation on either disk fails once. Then there is no copy, or it was good all the same. */
+static void fail_backup(struct simdisk *from, bool is_source, uint64_t nth, bool *ret_has_failed)
+{
+    const struct simdisk_options disk_options = { .seed = 3, .has_direct = true };
+    const struct simdisk_fault fault = { .op = SIM_ANY, .nth = nth, .error = -EIO };
+    const struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
+    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+    struct simdisk *to = simdisk_create(&disk_options);
+    struct simdisk *faulty = is_source ? from : to;
+    struct crashing crashing = { .disk = to, .seed = nth };
+    const uint64_t before = simdisk_faults(faulty);
+
+    simdisk_inject(faulty, &fault);
+    int error = twl_backup(simdisk_connect(from), simdisk_connect(to), &options, &result);
+    *ret_has_failed = simdisk_faults(faulty) > before;
+    simdisk_inject(faulty, NULL);
+    check_image(&crashing, SIM_CUT_NONE);
+    ck_assert(error == 0 || crashing.whole == 0 || !is_source);
+    ck_assert(error != 0 || crashing.whole == 1);
+    simdisk_destroy(to);
+}
+
+START_TEST(a_backup_that_fails_says_so)
+{
+    struct simdisk *from = make_sim_log();
+
+    for (int is_source = 0; is_source < 2; is_source++) {
+        bool has_failed = true;
+        uint64_t nth = 1;
+
+        for (; has_failed; nth++)
+            fail_backup(from, is_source, nth, &has_failed);
+        ck_assert_uint_ge(nth, 20);
+    }
+    simdisk_destroy(from);
+}
+END_TEST
+
+/* ---- repair ------------------------------------------------------------------------------------ */
+
+static char reference_dir[320]; /* the log as it was before it was damaged */
+
+struct losses {
+    struct twinlog_report list[16];
+    unsigned count;
+    uint64_t records;
+    int verdict;
+};
+
+static int keep_loss(void *context, const struct twinlog_report *lost)
+{
+    struct losses *losses = context;
+
+    if (losses->count < 16)
+        losses->list[losses->count] = *lost;
+    losses->count++;
+    losses->records += lost->first_lsn ? lost->last_lsn - lost->first_lsn + 1 : 0;
+    return losses->verdict;
+}
+
+static int repair(struct losses *losses, struct twinlog_repair_result *ret_result)
+{
+    struct twinlog_repair_options options = TWINLOG_REPAIR_OPTIONS_INIT;
+
+    options.each = keep_loss;
+    options.context = losses;
+    *ret_result = (struct twinlog_repair_result)TWINLOG_REPAIR_RESULT_INIT;
+    return twinlog_repair(log_dir, copy_dir, &options, ret_result);
+}
+
+/* Three hundred records in several segments, front at 1, with a cursor and a value; and a copy to compare with. */
+static void make_damageable(void)
+{
+    const struct twinlog_options options = small_segments(0);
+    struct twinlog *log = log_open(&options);
+
+    fill(log, 0);
+    ck_assert_int_eq(twinlog_cursor_set(log, "cursor", 300), 0);
+    ck_assert_int_eq(twinlog_meta_set(log, "value", "kept", 4), 0);
+    log_close(log);
+    snprintf(reference_dir, sizeof(reference_dir), "%s/reference", log_parent);
+    copy_directory(log_dir, reference_dir);
+}
+
+static bool is_same_record(const struct twinlog_record *a, const struct twinlog_record *b)
+{
+    return a->lsn == b->lsn && a->time_ns == b->time_ns && a->size == b->size &&
+           memcmp(a->data, b->data, a->size) == 0;
+}
+
+static struct twinlog_reader *read_at(const char *dir)
+{
+    struct twinlog_reader *reader;
+
+    ck_assert_int_eq(twinlog_reader_open(dir, NULL, &reader), 0);
+    return reader;
+}
+
+/* The repaired log has all records of the reference but these. */
+static void expect_all_but(uint64_t first_lost, uint64_t last_lost)
+{
+    struct twinlog_reader *reference = read_at(reference_dir), *repaired = read_at(copy_dir);
+    struct twinlog_record expected, found;
+    int error = 0;
+
+    while ((error = twinlog_reader_next(reference, &expected)) > 0) {
+        if (expected.lsn >= first_lost && expected.lsn <= last_lost)
+            continue;
+        error = twinlog_reader_next(repaired, &found);
+        ck_assert_msg(error == 1, "record %" PRIu64 ": %s", expected.lsn, twinlog_strerror(error));
+        ck_assert_msg(is_same_record(&expected, &found), "%" PRIu64 " is not %" PRIu64, found.lsn,
+                      expected.lsn);
+    }
+    ck_assert_int_eq(error, 0);
+    ck_assert_int_eq(twinlog_reader_next(repaired, &found), 0);
+    twinlog_reader_close(reference);
+    twinlog_reader_close(repaired);
+    ck_assert_int_eq(twinlog_verify(copy_dir, NULL, NULL), 0);
+}
+
+static void expect_names(void)
+{
+    struct twinlog *log = open_at(copy_dir);
+    uint64_t lsn = 0;
+    char value[4];
+
+    ck_assert_int_eq(twinlog_cursor_get(log, "cursor", &lsn), 0);
+    ck_assert_uint_eq(lsn, 300);
+    ck_assert_int_eq(twinlog_meta_get(log, "value", value, 4, NULL), 0);
+    ck_assert_mem_eq(value, "kept", 4);
+    ck_assert_int_eq(twinlog_append(log, "on", 2, &lsn), 0);
+    ck_assert_uint_eq(lsn, 301);
+    ck_assert_int_eq(twinlog_close(log), 0);
+}
+
+/* Repairs, and expects that one loss is told, of these records; 0 and 0: that nothing is lost. */
+static struct twinlog_report expect_loss(uint64_t first_lsn, uint64_t last_lsn)
+{
+    struct twinlog_repair_result result;
+    struct losses losses = { 0 };
+    const uint64_t lost = first_lsn ? last_lsn - first_lsn + 1 : 0;
+    const uint64_t before = log_fingerprint(false);
+    int error = repair(&losses, &result);
+
+    ck_assert_msg(error == 0, "repair: %s", twinlog_strerror(error));
+    ck_assert_uint_eq(log_fingerprint(false), before);
+    ck_assert_uint_eq(losses.records, lost);
+    ck_assert_uint_eq(losses.count, first_lsn ? 1 : 0);
+    ck_assert_uint_eq(result.lost_records, lost);
+    ck_assert_uint_eq(result.records, 300 - lost);
+    ck_assert_uint_eq(result.first_lsn, 1);
+    ck_assert_uint_eq(result.last_lsn, 300);
+    expect_all_but(first_lsn, last_lsn);
+    expect_names();
+    if (first_lsn) {
+        ck_assert_uint_eq(losses.list[0].action, TWINLOG_DID_SKIP);
+        ck_assert_uint_eq(losses.list[0].first_lsn, first_lsn);
+        ck_assert_uint_eq(losses.list[0].last_lsn, last_lsn);
+    }
+    return losses.list[0];
+}
+
+START_TEST(repair_copies_a_sound_log_as_it_is)
+{
+    make_damageable();
+    expect_loss(0, 0);
+}
+END_TEST
+
+/* Where a record is in the file of its segment. */
+static off_t find_record(const char *path, uint32_t sequence, size_t *ret_size)
+{
+    static unsigned char file[64 * 1024];
+    unsigned char bytes[RECORD_ROOM];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const unsigned char *at;
+
+    *ret_size = make_record(0, sequence, bytes);
+    ck_assert_int_eq(read(fd, file, sizeof(file)), sizeof(file));
+    close(fd);
+    at = memmem(file, sizeof(file), bytes, *ret_size);
+    ck_assert_ptr_nonnull(at);
+    return at - file;
+}
+
+START_TEST(a_lost_record_is_told_and_leaves_its_number_empty)
+{
+    struct twinlog_report lost;
+    struct listing listing;
+    uint64_t lsn;
+    size_t size;
+    off_t at;
+
+    make_damageable();
+    listing = list_segments();
+    lsn = listing.list[1].first_lsn + 1;
+    at = find_record(log_segment(2), (uint32_t)lsn - 1, &size);
+    patch_file(log_segment(2), at, "\xff\xff\xff\xff\xff", 5);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_ECORRUPT);
+    lost = expect_loss(lsn, lsn);
+    ck_assert_uint_eq(lost.finding, TWINLOG_FOUND_DAMAGE);
+    ck_assert_uint_eq(lost.segment, 2);
+    ck_assert_str_eq(lost.file, listing.list[1].file);
+    ck_assert_uint_eq(lost.offset, (uint64_t)at - RECORD_HEADER_BYTES);
+}
+END_TEST
+
+START_TEST(a_segment_without_a_header_gets_its_place_back)
+{
+    struct listing listing;
+
+    make_damageable();
+    listing = list_segments();
+    for (unsigned i = 0; i < listing.count; i++) {
+        char path[600];
+
+        snprintf(path, sizeof(path), "%s/%s", reference_dir, listing.list[i].file);
+        patch_file(log_file(listing.list[i].file), 0, garbage, sizeof(garbage));
+        ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_ECORRUPT);
+        expect_loss(0, 0);
+        remove_copy();
+        ck_assert_int_eq(unlink(log_file(listing.list[i].file)), 0);
+        ck_assert_int_eq(link(path, log_file(listing.list[i].file)), 0);
+    }
+}
+END_TEST
+
+/* Even then the records behind are found, and two segments without a header are not one too many. */
+START_TEST(headers_of_neighbours_and_a_first_group_may_be_gone_at_once)
+{
+    struct listing listing;
+    struct losses losses = { 0 };
+    struct twinlog_repair_result result;
+
+    make_damageable();
+    listing = list_segments();
+    patch_file(log_segment(2), 0, garbage, sizeof(garbage));
+    patch_file(log_segment(3), 0, garbage, sizeof(garbage));
+    patch_file(log_segment(3), 4096, garbage, sizeof(garbage));
+    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_uint_ge(result.lost_records, 1);
+    ck_assert_uint_lt(result.lost_records, 40);
+    ck_assert_uint_ge(losses.list[0].first_lsn, listing.list[2].first_lsn);
+    expect_all_but(losses.list[0].first_lsn, losses.list[losses.count - 1].last_lsn);
+    expect_names();
+}
+END_TEST
+
+START_TEST(a_missing_segment_is_a_gap_and_no_more)
+{
+    struct listing listing;
+
+    make_damageable();
+    listing = list_segments();
+    for (unsigned i = 0; listing.list[i].state <= TWINLOG_SEGMENT_ACTIVE && i < listing.count; i++) {
+        const struct twinlog_segment *segment = &listing.list[i];
+        char path[600];
+
+        snprintf(path, sizeof(path), "%s/%s", reference_dir, segment->file);
+        ck_assert_int_eq(unlink(log_file(segment->file)), 0);
+        expect_loss(segment->first_lsn, segment->last_lsn);
+        remove_copy();
+        ck_assert_int_eq(link(path, log_file(segment->file)), 0);
+    }
+}
+END_TEST
+
+START_TEST(a_segment_that_was_cut_short_is_read_as_far_as_it_goes)
+{
+    struct twinlog_repair_result result;
+    struct losses losses = { 0 };
+    struct listing listing;
+
+    make_damageable();
+    listing = list_segments();
+    ck_assert_int_eq(truncate(log_segment(2), 20001), 0);
+    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_uint_eq(losses.count, 1);
+    ck_assert_uint_gt(losses.list[0].first_lsn, listing.list[1].first_lsn);
+    ck_assert_uint_eq(losses.list[0].last_lsn, listing.list[1].last_lsn);
+    expect_all_but(losses.list[0].first_lsn, losses.list[0].last_lsn);
+    expect_names();
+}
+END_TEST
+
+enum state_loss {
+    STATE_MISSING,
+    STATE_DAMAGED,
+    STATE_FOREIGN,
+    STATE_LOSSES
+};
+
+static void put_other_state(void)
+{
+    char other[400], path[700];
+    struct twinlog *log;
+
+    snprintf(other, sizeof(other), "%s/other", log_parent);
+    snprintf(path, sizeof(path), "%s/%s", other, STATE_NAME);
+    log = open_at(other);
+    ck_assert_int_eq(twinlog_meta_set(log, "not", "ours", 4), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    ck_assert_int_eq(unlink(log_file(STATE_NAME)), 0);
+    ck_assert_int_eq(link(path, log_file(STATE_NAME)), 0);
+}
+
+static void lose_state(int loss)
+{
+    struct twinlog_repair_result result;
+    struct losses losses = { 0 };
+    struct twinlog *copy;
+    uint64_t lsn;
+
+    make_damageable();
+    if (loss == STATE_MISSING)
+        ck_assert_int_eq(unlink(log_file(STATE_NAME)), 0);
+    else if (loss == STATE_DAMAGED)
+        put_file(log_file(STATE_NAME), garbage, sizeof(garbage));
+    else
+        put_other_state();
+    ck_assert_int_lt(twinlog_verify(log_dir, NULL, NULL), 0);
+    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_uint_eq(losses.count, 1);
+    ck_assert_uint_eq(losses.list[0].finding, TWINLOG_FOUND_BAD_STATE);
+    ck_assert_uint_eq(result.lost_records, 0);
+    expect_all_but(0, 0);
+    copy = open_at(copy_dir);
+    ck_assert_int_eq(twinlog_cursor_get(copy, "cursor", &lsn), -ENOENT);
+    ck_assert_int_eq(twinlog_meta_get(copy, "not", NULL, 0, NULL), -ENOENT);
+    ck_assert_int_eq(twinlog_close(copy), 0);
+}
+
+START_TEST(without_the_state_only_names_are_lost)
+{
+    lose_state(_i);
+}
+END_TEST
+
+/* Nothing came behind the last group, so it is taken for torn, as opening would. */
+static uint64_t consumed_lsn;
+
+static int append_and_exit(void)
+{
+    const struct twinlog_options options = small_segments(0);
+    struct twinlog *log;
+
+    if (twinlog_open(log_dir, &options, &log) != 0)
+        return 1;
+    for (uint32_t i = 0; i < 10; i++) /* the last three are one group */
+        if ((i < 7 ? append_record : enqueue_record)(log, 0, i, NULL) != 0)
+            return 2;
+    if (twinlog_sync(log) != 0)
+        return 3;
+    return twinlog_cursor_set(log, "consumer", consumed_lsn);
+}
+
+static void make_torn_tail(uint64_t consumed)
+{
+    size_t size;
+    off_t at;
+
+    consumed_lsn = consumed;
+    ck_assert_int_eq(run_child(append_and_exit), 0);
+    at = find_record(log_segment(1), 8, &size);
+    patch_file(log_segment(1), at, "\x5a", 1);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+}
+
+START_TEST(a_torn_tail_is_left_out_without_a_word)
+{
+    struct twinlog_repair_result result;
+    struct losses losses = { 0 };
+
+    make_torn_tail(7);
+    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_uint_eq(losses.count, 0);
+    ck_assert_uint_eq(result.records, 7);
+    ck_assert_uint_eq(result.last_lsn, 7);
+    in_copy(take_tally);
+    ck_assert_uint_eq(copy_tally.last_lsn, 7);
+}
+END_TEST
+
+START_TEST(what_a_cursor_has_passed_was_there)
+{
+    struct twinlog_repair_result result;
+    struct losses losses = { 0 };
+
+    make_torn_tail(10);
+    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_uint_eq(losses.count, 1);
+    ck_assert_uint_eq(losses.list[0].first_lsn, 9);
+    ck_assert_uint_eq(losses.list[0].last_lsn, 9);
+    ck_assert_uint_eq(result.records, 9);
+    ck_assert_uint_eq(result.last_lsn, 10);
+    ck_assert_uint_eq(cursor_in_copy("consumer"), 10);
+}
+END_TEST
+
+START_TEST(a_backup_has_no_torn_tail_and_no_cursor_beyond_its_end)
+{
+    make_torn_tail(10);
+    ck_assert_uint_eq(back_up(0).last_lsn, 7);
+    ck_assert_uint_eq(cursor_in_copy("consumer"), 7);
+    in_copy(take_tally);
+    ck_assert_uint_eq(copy_tally.last_lsn, 7);
+}
+END_TEST
+
+START_TEST(what_belongs_to_another_log_is_left_alone)
+{
+    char other[400], path[700];
+    struct twinlog *log;
+
+    make_damageable();
+    snprintf(other, sizeof(other), "%s/other", log_parent);
+    log = open_at(other);
+    ck_assert_int_eq(twinlog_append(log, "not ours", 8, NULL), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    snprintf(path, sizeof(path), "%s/0000000000000001.twl", other);
+    ck_assert_int_eq(link(path, log_file("00000000000000ff.twl")), 0);
+    ck_assert_int_eq(log_open_error(NULL), TWINLOG_EFOREIGN);
+    expect_loss(0, 0);
+}
+END_TEST
+
+START_TEST(repair_needs_a_log_that_nobody_writes)
+{
+    struct twinlog_repair_result result;
+    struct losses losses = { 0 };
+    struct twinlog *log;
+
+    ck_assert_int_eq(repair(&losses, &result), -ENOENT);
+    ck_assert_int_eq(mkdir(log_dir, 0777), 0);
+    ck_assert_int_eq(repair(&losses, &result), -ENOENT);
+    put_file(log_segment(1), garbage, sizeof(garbage));
+    ck_assert_int_eq(repair(&losses, &result), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(unlink(log_segment(1)), 0);
+    log = log_open(NULL);
+    ck_assert_int_eq(repair(&losses, &result), -EBUSY);
+    log_close(log);
+    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_int_eq(repair(&losses, &result), -ENOTEMPTY);
+}
+END_TEST
+
+static void open_once(void *context, uint64_t done_bytes, uint64_t total_bytes)
+{
+    struct twinlog **log = context;
+
+    (void)done_bytes;
+    (void)total_bytes;
+    if (!*log)
+        *log = log_open(NULL);
+}
+
+START_TEST(a_writer_that_comes_while_repair_reads_is_in_the_way)
+{
+    struct twinlog_repair_options options = TWINLOG_REPAIR_OPTIONS_INIT;
+    struct twinlog *log = NULL;
+
+    make_damageable();
+    options.progress = open_once;
+    options.context = &log;
+    ck_assert_int_eq(twinlog_repair(log_dir, copy_dir, &options, NULL), -EBUSY);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(the_caller_can_end_a_repair)
+{
+    struct twinlog_repair_result result;
+    struct losses losses = { .verdict = 23 };
+
+    make_damageable();
+    ck_assert_int_eq(unlink(log_segment(2)), 0);
+    ck_assert_int_eq(repair(&losses, &result), 23);
+    ck_assert_uint_eq(losses.count, 1);
+}
+END_TEST
+
+static int say_23(void *context, const struct twinlog_report *finding)
+{
+    ++*(unsigned *)context;
+    return finding->error != 0 ? 23 : 0;
+}
+
+START_TEST(the_caller_can_end_verify)
+{
+    struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
+    unsigned calls = 0;
+
+    make_damageable();
+    patch_file(log_segment(2), 20000, garbage, sizeof(garbage));
+    patch_file(log_segment(3), 20000, garbage, sizeof(garbage));
+    options.each = say_23;
+    options.context = &calls;
+    ck_assert_int_eq(twinlog_verify(log_dir, &options, NULL), 23);
+    ck_assert_uint_eq(calls, 1);
+}
+END_TEST
+
+/* ---- findings that cost no record ---------------------------------------------------------------- */
+
+struct finding {
+    uint32_t finding;
+    char file[64];
+    unsigned count;
+};
+
+static int keep_finding(void *context, const struct twinlog_report *report)
+{
+    struct finding *found = context;
+
+    found->count++;
+    found->finding = report->finding;
+    memcpy(found->file, report->file, sizeof(found->file));
+    return 0;
+}
+
+static struct finding verify_harmless(void)
+{
+    struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
+    struct finding found = { 0 };
+    uint64_t records = 0;
+
+    options.each = keep_finding;
+    options.context = &found;
+    ck_assert_int_eq(twinlog_verify(log_dir, &options, &records), 0);
+    ck_assert_uint_eq(records, 300);
+    ck_assert_uint_le(found.count, 1);
+    return found;
+}
+
+START_TEST(a_bad_index_and_a_bad_copy_of_the_state_are_told)
+{
+    struct finding found;
+
+    make_damageable();
+    ck_assert_uint_eq(verify_harmless().count, 0);
+    patch_file(log_file(STATE_NAME), 40, garbage, 3);
+    found = verify_harmless();
+    ck_assert_uint_eq(found.finding, TWINLOG_FOUND_BAD_STATE);
+    ck_assert_str_eq(found.file, STATE_NAME);
+    log_close(log_open(NULL));
+    ck_assert_uint_eq(verify_harmless().count, 0); /* opening wrote it again */
+
+    patch_file(log_segment(2), 64 * 1024 - 4096 - 24, garbage, 3);
+    found = verify_harmless();
+    ck_assert_uint_eq(found.finding, TWINLOG_FOUND_BAD_INDEX);
+    ck_assert_str_eq(found.file, "0000000000000002.twl");
+}
+END_TEST
+
+/* Whole by its checksums, but not true: what a mistake of ours would write. */
+static void falsify(int which, unsigned char *footer_at, struct segment_footer *footer)
+{
+    unsigned char *entry_at = footer_at - 2 * INDEX_ENTRY_BYTES;
+    struct index_entry entry;
+
+    twl_index_entry_decode(entry_at, &entry);
+    entry.lsn += which == 0;
+    entry.group_offset -= which == 1 ? 8 : 0;
+    entry.record_offset += which == 2 ? 8 : 0;
+    entry.peak_ns += which == 3;
+    twl_index_entry_encode(&entry, entry_at);
+    footer->last_lsn += which == 4;
+    footer->data_end += which == 5 ? 8 : 0;
+    footer->min_ns -= which == 6;
+    footer->chain += which == 7;
+    footer->epoch.salt += which == 8;
+    footer->index_entries -= which == 9; /* one less is still true */
+}
+
+#define FALSE_FOOTERS 9
+
+START_TEST(a_footer_or_an_index_that_is_not_true_is_told)
+{
+    static unsigned char bytes[64 * 1024];
+    unsigned char *footer_at = bytes + sizeof(bytes) - SEGMENT_FOOTER_BYTES;
+    struct segment_header header;
+    struct segment_footer footer;
+    size_t index_bytes;
+    int fd;
+
+    make_damageable();
+    fd = open(log_segment(2), O_RDONLY | O_CLOEXEC);
+    ck_assert_int_eq(read(fd, bytes, sizeof(bytes)), sizeof(bytes));
+    close(fd);
+    ck_assert_int_eq(twl_segment_header_decode(bytes, &header), HEADER_VALID);
+    const uint64_t offset = (uint64_t)(footer_at - bytes);
+    ck_assert(twl_segment_footer_decode(footer_at, twl_segment_seed(&header), offset, &footer));
+    falsify(_i, footer_at, &footer);
+    index_bytes = (size_t)footer.index_entries * INDEX_ENTRY_BYTES;
+    footer.index_checksum = twl_crc32c(0, footer_at - index_bytes, index_bytes);
+    twl_segment_footer_encode(&footer, twl_segment_seed(&header), offset, footer_at);
+    put_file(log_segment(2), bytes, sizeof(bytes));
+    if (_i == FALSE_FOOTERS)
+        ck_assert_uint_eq(verify_harmless().count, 0);
+    else
+        ck_assert_uint_eq(verify_harmless().finding, TWINLOG_FOUND_BAD_INDEX);
+}
+END_TEST
+
+/* ------------------------------------------------------------------------------------------------ */
+
+static TCase *make_case(Suite *suite, const char *name)
+{
+    TCase *tests = tcase_create(name);
+
+    tcase_add_checked_fixture(tests, make_place, logdir_remove);
+    tcase_set_timeout(tests, 30);
+    suite_add_tcase(suite, tests);
+    return tests;
+}
+
+Suite *copy_suite(void)
+{
+    Suite *suite = suite_create("copy");
+    TCase *look = make_case(suite, "look"), *backup = make_case(suite, "backup");
+    TCase *mend = make_case(suite, "repair");
+
+    tcase_add_test(look, segments_are_listed_in_the_order_of_the_log);
+    tcase_add_test(look, a_listing_ends_when_the_caller_says_so);
+    tcase_add_test(look, verify_finds_nothing_wrong_beside_a_writer_that_trims_and_cuts);
+    tcase_add_test(look, at_any_moment_a_log_looks_sound_and_can_be_copied);
+    tcase_add_test(look, verify_goes_on_in_what_is_left);
+    tcase_add_test(look, a_writer_that_comes_while_verify_looks_is_no_damage);
+    tcase_add_test(look, the_caller_can_end_verify);
+    tcase_add_test(look, a_bad_index_and_a_bad_copy_of_the_state_are_told);
+    tcase_add_loop_test(look, a_footer_or_an_index_that_is_not_true_is_told, 0, FALSE_FOOTERS + 1);
+
+    tcase_add_test(backup, a_backup_beside_a_writer_that_trims_and_cuts_is_a_sound_log);
+    tcase_add_test(backup, a_backup_holds_all_that_was_durable_when_it_began);
+    tcase_add_test(backup, neither_log_changes_the_other_through_a_link);
+    tcase_add_test(backup, what_is_being_copied_is_held);
+    tcase_add_test(backup, a_backup_can_share_nothing);
+    tcase_add_test(backup, a_backup_goes_to_another_file_system);
+    tcase_add_test(backup, cursors_values_the_front_and_a_cut_are_in_the_backup);
+    tcase_add_test(backup, an_empty_log_and_one_that_was_reset_can_be_backed_up);
+    tcase_add_test(backup, a_backup_has_no_torn_tail_and_no_cursor_beyond_its_end);
+    tcase_add_test(backup, damage_is_not_copied);
+    tcase_add_test(backup, a_backup_needs_a_log_and_an_empty_place);
+    tcase_add_test(backup, an_interrupted_backup_is_refused);
+    tcase_add_test(backup, a_log_of_the_first_version_can_be_backed_up);
+    tcase_add_test(backup, a_crash_leaves_the_whole_backup_or_none);
+    tcase_add_test(backup, a_backup_that_fails_says_so);
+
+    tcase_add_test(mend, repair_copies_a_sound_log_as_it_is);
+    tcase_add_test(mend, a_lost_record_is_told_and_leaves_its_number_empty);
+    tcase_add_test(mend, a_segment_without_a_header_gets_its_place_back);
+    tcase_add_test(mend, headers_of_neighbours_and_a_first_group_may_be_gone_at_once);
+    tcase_add_test(mend, a_missing_segment_is_a_gap_and_no_more);
+    tcase_add_test(mend, a_segment_that_was_cut_short_is_read_as_far_as_it_goes);
+    tcase_add_loop_test(mend, without_the_state_only_names_are_lost, 0, STATE_LOSSES);
+    tcase_add_test(mend, a_torn_tail_is_left_out_without_a_word);
+    tcase_add_test(mend, what_a_cursor_has_passed_was_there);
+    tcase_add_test(mend, what_belongs_to_another_log_is_left_alone);
+    tcase_add_test(mend, repair_needs_a_log_that_nobody_writes);
+    tcase_add_test(mend, a_writer_that_comes_while_repair_reads_is_in_the_way);
+    tcase_add_test(mend, the_caller_can_end_a_repair);
+    return suite;
+}

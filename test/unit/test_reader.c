@@ -1,0 +1,1708 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Readers: there and back, by LSN and by time, over voids, while the log is trimmed, cut and recycled beside
+ * them, and waiting for what comes.
+ *
+ * Every record says its LSN and the life it belongs to, which is one more after each cut. Most tests run for
+ * four kinds of reader: from outside or attached, each reading or mapping.
+ */
+#define _GNU_SOURCE
+#include "logdir.h"
+#include "suites.h"
+
+#include "../sim/rng.h"
+#include "log/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---- records ----------------------------------------------------------------------------------- */
+
+#define SMALL_SEGMENT 65536u
+#define PAYLOAD_ROOM 6000u
+
+struct label {
+    uint64_t lsn;
+    uint32_t life, size;
+};
+
+static size_t make_payload(uint64_t lsn, uint32_t life, unsigned char bytes[PAYLOAD_ROOM])
+{
+    struct rng rng = { lsn << 8 | life };
+    const uint64_t room = rng_one_in(&rng, 40) ? PAYLOAD_ROOM : 200;
+    const struct label label = { lsn, life,
+                                 (uint32_t)(sizeof(label) + rng_below(&rng, room - sizeof(label))) };
+
+    memcpy(bytes, &label, sizeof(label));
+    memset(bytes + sizeof(label), (int)(lsn + life), label.size - sizeof(label));
+    return label.size;
+}
+
+/* NULL if the record is what was appended in some life; else what is wrong. Any thread. */
+static const char *check_record(const struct twinlog_record *record, uint32_t *ret_life)
+{
+    unsigned char expected[PAYLOAD_ROOM];
+    struct label label;
+
+    if (record->size < sizeof(label))
+        return "too short";
+    memcpy(&label, record->data, sizeof(label));
+    *ret_life = label.life;
+    if (label.lsn != record->lsn)
+        return "another record's bytes";
+    if (make_payload(label.lsn, label.life, expected) != record->size ||
+        memcmp(expected, record->data, record->size) != 0)
+        return "not what was appended";
+    if ((uintptr_t)record->data % 8 != 0)
+        return "not aligned";
+    return NULL;
+}
+
+static int put_one(struct twinlog *log, uint32_t life)
+{
+    unsigned char bytes[PAYLOAD_ROOM];
+    uint64_t expected = twinlog_last_lsn(log) + 1, lsn = 0;
+    int rc = twinlog_enqueue(log, bytes, make_payload(expected, life, bytes), &lsn);
+
+    return rc == 0 && lsn != expected ? -EILSEQ : rc;
+}
+
+/* In groups of several. */
+static void put_many(struct twinlog *log, uint32_t life, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        ck_assert_int_eq(put_one(log, life), 0);
+        if (i % 13 == 12)
+            ck_assert_int_eq(twinlog_sync(log), 0);
+    }
+    ck_assert_int_eq(twinlog_sync(log), 0);
+}
+
+static struct twinlog *open_small(void)
+{
+    struct twinlog_options options = log_options(0, 0);
+
+    options.segment_bytes = SMALL_SEGMENT;
+    return log_open(&options);
+}
+
+static struct twinlog *make_log(unsigned count)
+{
+    struct twinlog *log = open_small();
+
+    put_many(log, 0, count);
+    return log;
+}
+
+static void trim(struct twinlog *log, uint64_t before_lsn)
+{
+    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+
+    options.before_lsn = before_lsn;
+    ck_assert_int_eq(twinlog_trim(log, &options, NULL), 0);
+}
+
+/* ---- readers ----------------------------------------------------------------------------------- */
+
+#define KINDS 4
+#define IS_MAPPING(kind) (((kind)&1) != 0)
+#define IS_ATTACHED(kind) (((kind)&2) != 0)
+
+static struct twinlog_report report; /* of the reader that was opened last */
+
+static struct twinlog_reader *open_reader(struct twinlog *log, int kind, uint64_t from, uint64_t to)
+{
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_reader *reader = NULL;
+
+    options.flags = IS_MAPPING(kind) ? TWINLOG_READER_MMAP : 0;
+    options.from_lsn = from;
+    options.to_lsn = to;
+    options.ret_report = &report;
+    memset(&report, 0, sizeof(report));
+    ck_assert_int_eq(IS_ATTACHED(kind) ? twinlog_reader_attach(log, &options, &reader)
+                                       : twinlog_reader_open(log_dir, &options, &reader),
+                     0);
+    return reader;
+}
+
+static void expect_it(int result, const struct twinlog_record *record, uint64_t lsn, uint32_t life)
+{
+    uint32_t found;
+
+    ck_assert_msg(result == 1, "%s instead of record %" PRIu64 "; %s",
+                  result ? twinlog_strerror(result) : "nothing", lsn, report.text);
+    ck_assert_uint_eq(record->lsn, lsn);
+    ck_assert_pstr_eq(check_record(record, &found), NULL);
+    ck_assert_uint_eq(found, life);
+}
+
+static void expect_next(struct twinlog_reader *reader, uint64_t lsn, uint32_t life)
+{
+    struct twinlog_record record;
+    int result = twinlog_reader_next(reader, &record);
+
+    expect_it(result, &record, lsn, life);
+}
+
+static void expect_previous(struct twinlog_reader *reader, uint64_t lsn, uint32_t life)
+{
+    struct twinlog_record record;
+    int result = twinlog_reader_previous(reader, &record);
+
+    expect_it(result, &record, lsn, life);
+}
+
+static void expect_no_next(struct twinlog_reader *reader, int result)
+{
+    struct twinlog_record record;
+
+    for (int i = 0; i < 2; i++)
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), result);
+}
+
+static void expect_no_previous(struct twinlog_reader *reader, int result)
+{
+    struct twinlog_record record;
+
+    for (int i = 0; i < 2; i++)
+        ck_assert_int_eq(twinlog_reader_previous(reader, &record), result);
+}
+
+/* ---- there and back ------------------------------------------------------------------------------ */
+
+#define MANY 3000u
+
+START_TEST(all_of_a_log_is_read_there_and_back)
+{
+    struct twinlog *log = make_log(MANY);
+    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+
+    ck_assert_uint_gt(log_stat(log).segments, 5);
+    expect_no_previous(reader, 0);
+    for (uint64_t lsn = 1; lsn <= MANY; lsn++)
+        expect_next(reader, lsn, 0);
+    expect_no_next(reader, 0);
+    for (uint64_t lsn = MANY; lsn > 0; lsn--)
+        expect_previous(reader, lsn, 0);
+    expect_no_previous(reader, 0);
+    expect_next(reader, 1, 0);
+    expect_next(reader, 2, 0);
+    expect_previous(reader, 2, 0);
+    expect_next(reader, 2, 0);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+END_TEST
+
+/* What a cursor in a list of `last` records would do. */
+static void wander(struct twinlog_reader *reader, uint64_t last, unsigned steps)
+{
+    struct rng rng = { test_seed() };
+    uint64_t next = 1;
+
+    for (unsigned i = 0; i < steps; i++) {
+        switch (rng_below(&rng, 12)) {
+        case 0:
+            next = 1 + rng_below(&rng, last + 3);
+            ck_assert_int_eq(twinlog_reader_seek(reader, next), 0);
+            break;
+        case 1:
+            next = last + 1;
+            ck_assert_int_eq(twinlog_reader_seek_end(reader), 0);
+            break;
+        case 2:
+            next = 1;
+            ck_assert_int_eq(twinlog_reader_seek_first(reader), 0);
+            break;
+        case 3: /* near */
+            next = next > 20 ? next - rng_below(&rng, 20) : next;
+            ck_assert_int_eq(twinlog_reader_seek(reader, next), 0);
+            break;
+        default:
+            for (uint64_t run = rng_below(&rng, 30), back = i % 2; run > 0; run--) {
+                if (back)
+                    next = next > last + 1 ? last + 1 : next;
+                if (back && next > 1)
+                    expect_previous(reader, --next, 0);
+                else if (back)
+                    expect_no_previous(reader, 0);
+                else if (next <= last)
+                    expect_next(reader, next++, 0);
+                else
+                    expect_no_next(reader, 0);
+            }
+        }
+    }
+}
+
+START_TEST(a_cursor_goes_anywhere)
+{
+    struct twinlog *log = make_log(MANY);
+    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+
+    wander(reader, MANY, 1500);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(without_a_writer_a_cursor_goes_anywhere_too)
+{
+    struct twinlog_reader *reader;
+
+    log_close(make_log(MANY));
+    reader = open_reader(NULL, _i, 0, 0);
+    wander(reader, MANY, 1000);
+    twinlog_reader_close(reader);
+}
+END_TEST
+
+START_TEST(the_range_of_the_options_holds_in_both_directions)
+{
+    struct twinlog *log = make_log(MANY);
+    struct twinlog_reader *reader = open_reader(log, _i, 1000, 1010);
+
+    for (uint64_t lsn = 1000; lsn <= 1010; lsn++)
+        expect_next(reader, lsn, 0);
+    expect_no_next(reader, 0);
+    ck_assert_int_eq(twinlog_reader_wait(reader, 0), -EINVAL);
+    ck_assert_int_eq(twinlog_reader_seek_end(reader), 0);
+    expect_no_next(reader, 0);
+    for (uint64_t lsn = 1010; lsn >= 1000; lsn--)
+        expect_previous(reader, lsn, 0);
+    expect_no_previous(reader, 0);
+    ck_assert_int_eq(twinlog_reader_seek_first(reader), 0);
+    expect_next(reader, 1000, 0);
+    ck_assert_int_eq(twinlog_reader_seek(reader, 1), 0);
+    expect_next(reader, 1000, 0);
+    ck_assert_int_eq(twinlog_reader_seek(reader, 1011), 0);
+    expect_no_next(reader, 0);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(behind_the_end_a_cursor_waits_for_what_is_appended)
+{
+    struct twinlog *log = open_small();
+    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+    uint64_t first, last;
+
+    expect_no_next(reader, 0);
+    expect_no_previous(reader, 0);
+    ck_assert_int_eq(twinlog_reader_range(reader, &first, &last), 0);
+    ck_assert_uint_eq(first, 0);
+    ck_assert_uint_eq(last, 0);
+    for (uint64_t lsn = 1; lsn < 1000; lsn++) {
+        put_many(log, 0, 1);
+        expect_next(reader, lsn, 0);
+        expect_no_next(reader, 0);
+    }
+    ck_assert_int_eq(twinlog_reader_seek(reader, 1001), 0);
+    put_many(log, 0, 1);
+    expect_no_next(reader, 0);
+    put_many(log, 0, 2);
+    expect_next(reader, 1001, 0);
+    ck_assert_int_eq(twinlog_reader_seek_end(reader), 0);
+    expect_no_next(reader, 0);
+    put_many(log, 0, 1);
+    expect_next(reader, 1003, 0);
+    ck_assert_int_eq(twinlog_reader_seek(reader, 5000), 0);
+    expect_previous(reader, 1003, 0);
+    expect_next(reader, 1003, 0);
+    ck_assert_int_eq(twinlog_reader_range(reader, &first, &last), 0);
+    ck_assert_uint_eq(first, 1);
+    ck_assert_uint_eq(last, 1003);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(what_is_accepted_and_not_durable_is_not_returned)
+{
+    struct twinlog *log = make_log(5);
+    struct twinlog_reader *reader = open_reader(log, _i, 5, 0);
+
+    ck_assert_int_eq(put_one(log, 0), 0);
+    expect_next(reader, 5, 0);
+    expect_no_next(reader, 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    expect_next(reader, 6, 0);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+END_TEST
+
+/* ---- voids and times ----------------------------------------------------------------------------- */
+
+#define HAND_MADE 6000u
+
+/* A log of records whose times are chosen here; the oracle is these arrays. */
+static int64_t times[HAND_MADE + 2];
+static bool is_void[HAND_MADE + 2];
+
+static struct twinlog *make_by_hand(unsigned count)
+{
+    struct twinlog *log = open_small();
+    struct rng rng = { test_seed() };
+    unsigned char bytes[PAYLOAD_ROOM];
+    int64_t now = 1000;
+
+    for (uint64_t lsn = 1; lsn <= count; lsn++) {
+        struct commit_record record = { .data = bytes, .kind = RECORD_DATA };
+        uint64_t given = 0;
+
+        now += (int64_t)rng_below(&rng, 10) - (rng_one_in(&rng, 50) ? 200 : 2);
+        times[lsn] = now;
+        is_void[lsn] = lsn <= 3 || rng_one_in(&rng, 10) || (lsn > 2000 && lsn < 4500);
+        record.time_ns = is_void[lsn] ? INT64_MAX : now;
+        record.kind = is_void[lsn] ? RECORD_VOID : RECORD_DATA;
+        record.size = is_void[lsn] ? 0 : make_payload(lsn, 0, bytes);
+        ck_assert_int_eq(twl_log_put(log, &record, &given), 0);
+        ck_assert_uint_eq(given, lsn);
+        if (lsn % 40 == 0)
+            ck_assert_int_eq(twinlog_sync(log), 0);
+    }
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    return log;
+}
+
+START_TEST(voids_are_passed_over_in_both_directions)
+{
+    struct twinlog *log = make_by_hand(HAND_MADE);
+    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+
+    for (uint64_t lsn = 1; lsn <= HAND_MADE; lsn++)
+        if (!is_void[lsn])
+            expect_next(reader, lsn, 0);
+    expect_no_next(reader, 0);
+    for (uint64_t lsn = HAND_MADE; lsn > 0; lsn--)
+        if (!is_void[lsn])
+            expect_previous(reader, lsn, 0);
+    expect_no_previous(reader, 0);
+    ck_assert_int_eq(twinlog_reader_seek(reader, 3000), 0);
+    expect_next(reader, is_void[4500] ? 4501 : 4500, 0);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(nobody_is_woken_for_voids)
+{
+    struct twinlog *log = make_by_hand(3000);
+    struct twinlog_reader *reader = open_reader(log, _i, 2000, 0);
+    struct pollfd ready = { .events = POLLIN };
+
+    if (!is_void[2000])
+        expect_next(reader, 2000, 0);
+    ck_assert_int_eq(twinlog_reader_wait(reader, 0), 0);
+    ready.fd = twinlog_reader_fd(reader);
+    ck_assert_int_eq(poll(&ready, 1, 0), 0);
+    put_many(log, 0, 1);
+    ck_assert_int_eq(twinlog_reader_wait(reader, -1), 1);
+    ck_assert_int_eq(poll(&ready, 1, -1), 1);
+    expect_next(reader, 3001, 0);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+END_TEST
+
+static uint64_t find_by_hand(uint64_t first, uint64_t last, int64_t time_ns)
+{
+    for (uint64_t lsn = first; lsn <= last; lsn++)
+        if (!is_void[lsn] && times[lsn] >= time_ns)
+            return lsn;
+    return last + 1;
+}
+
+static uint64_t before_by_hand(uint64_t first, uint64_t lsn)
+{
+    do
+        lsn--;
+    while (lsn >= first && is_void[lsn]);
+    return lsn;
+}
+
+static void seek_times(struct twinlog_reader *reader, uint64_t first, uint64_t last)
+{
+    struct twinlog_record record;
+
+    for (int64_t time_ns = times[1] - 300; time_ns < times[last] + 2000; time_ns += 61) {
+        uint64_t expected = find_by_hand(first, last, time_ns);
+        uint64_t before = before_by_hand(first, expected);
+
+        ck_assert_int_eq(twinlog_reader_seek_time(reader, time_ns), 0);
+        if (expected <= last) {
+            ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+            ck_assert_uint_eq(record.lsn, expected);
+            ck_assert_int_eq(record.time_ns, times[expected]);
+        } else {
+            expect_no_next(reader, 0);
+        }
+        ck_assert_int_eq(twinlog_reader_seek_time(reader, time_ns), 0);
+        if (before >= first)
+            expect_previous(reader, before, 0);
+        else
+            expect_no_previous(reader, 0);
+    }
+}
+
+START_TEST(a_time_is_found_whatever_the_clock_did)
+{
+    struct twinlog *log = make_by_hand(HAND_MADE);
+    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+
+    seek_times(reader, 1, HAND_MADE);
+    trim(log, 777); /* a removed record counts no more, whatever its time */
+    seek_times(reader, 777, HAND_MADE);
+    ck_assert_int_eq(twinlog_cut(log, 5000), 0); /* nor one that was cut off */
+    seek_times(reader, 777, 5000);
+    twinlog_reader_close(reader);
+    log_close(log);
+    if (!IS_ATTACHED(_i)) {
+        reader = open_reader(NULL, _i, 0, 0);
+        seek_times(reader, 777, 5000);
+        twinlog_reader_close(reader);
+    }
+}
+END_TEST
+
+/* ---- trims --------------------------------------------------------------------------------------- */
+
+static void expect_pruned(struct twinlog_reader *reader, uint64_t first)
+{
+    uint64_t found, last;
+
+    memset(&report, 0, sizeof(report));
+    expect_no_next(reader, TWINLOG_EPRUNED);
+    ck_assert_uint_eq(report.finding, TWINLOG_FOUND_PRUNED);
+    ck_assert_int_eq(report.error, TWINLOG_EPRUNED);
+    ck_assert_uint_eq(report.first_lsn, first);
+    expect_no_previous(reader, TWINLOG_EPRUNED);
+    ck_assert_int_eq(twinlog_reader_wait(reader, -1), 1);
+    ck_assert_int_eq(twinlog_reader_range(reader, &found, &last), 0);
+    ck_assert_uint_eq(found, first);
+    ck_assert_int_eq(twinlog_reader_seek_first(reader), 0);
+    expect_next(reader, first, 0);
+    expect_previous(reader, first, 0);
+    expect_no_previous(reader, 0); /* the oldest that is left */
+}
+
+START_TEST(a_reader_that_is_overtaken_by_a_trim_is_told)
+{
+    struct twinlog *log = make_log(MANY);
+    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+
+    for (uint64_t lsn = 1; lsn <= 10; lsn++)
+        expect_next(reader, lsn, 0);
+    trim(log, 11);
+    expect_next(reader, 11, 0); /* just not */
+    trim(log, 13);
+    expect_pruned(reader, 13);
+    trim(log, 2000);
+    expect_pruned(reader, 2000);
+    ck_assert_int_eq(twinlog_reader_seek(reader, 1999), 0);
+    expect_no_next(reader, TWINLOG_EPRUNED);
+    ck_assert_int_eq(twinlog_reader_seek(reader, 2000), 0);
+    for (uint64_t lsn = 2000; lsn <= MANY; lsn++)
+        expect_next(reader, lsn, 0);
+    expect_no_next(reader, 0);
+    trim(log, MANY + 1);
+    expect_no_next(reader, 0);
+    expect_no_previous(reader, 0);
+    twinlog_reader_close(reader);
+
+    reader = open_reader(log, _i, 5, 0);
+    expect_no_next(reader, TWINLOG_EPRUNED);
+    put_many(log, 0, 1);
+    ck_assert_int_eq(twinlog_reader_seek_first(reader), 0);
+    expect_next(reader, MANY + 1, 0);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(a_reader_that_opens_a_trimmed_log_begins_with_what_is_left)
+{
+    struct twinlog *log = make_log(MANY);
+    struct twinlog_reader *reader;
+
+    trim(log, 1234);
+    log_close(log);
+    reader = open_reader(NULL, _i, 0, 0);
+    expect_next(reader, 1234, 0);
+    expect_previous(reader, 1234, 0);
+    expect_no_previous(reader, 0);
+    ck_assert_int_eq(twinlog_reader_seek(reader, 1233), 0);
+    expect_no_next(reader, TWINLOG_EPRUNED);
+    twinlog_reader_close(reader);
+}
+END_TEST
+
+/* The reader has a segment open that gets another life. */
+START_TEST(an_idle_reader_outlives_recycling)
+{
+    struct twinlog *log = make_log(MANY);
+    struct twinlog_reader *reader = open_reader(log, _i, 100, 0);
+
+    expect_next(reader, 100, 0);
+    for (uint64_t last = MANY; last < 5 * MANY; last += 1000) {
+        trim(log, last - 200);
+        put_many(log, 0, 1000);
+        expect_no_next(reader, TWINLOG_EPRUNED);
+        ck_assert_int_eq(twinlog_reader_seek(reader, last), 0);
+        for (unsigned i = 0; i < 20; i++)
+            expect_next(reader, last + i, 0);
+    }
+    ck_assert_uint_gt(log_stat(log).recycled_segments, 5);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(what_a_mapping_reader_was_given_stays_while_its_segment_is_trimmed)
+{
+    struct twinlog *log = make_log(MANY);
+    struct twinlog_reader *reader = open_reader(log, _i, 100, 0);
+    struct twinlog_record record;
+    uint32_t life;
+
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+    trim(log, MANY);
+    for (unsigned i = 0; i < 10; i++) {
+        put_many(log, 0, 1000);
+        trim(log, twinlog_last_lsn(log));
+        ck_assert_pstr_eq(check_record(&record, &life), NULL);
+    }
+    ck_assert_uint_gt(log_stat(log).recycled_segments, 5);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+END_TEST
+
+/* ---- cuts ---------------------------------------------------------------------------------------- */
+
+static void expect_cut(struct twinlog_reader *reader, uint64_t first, uint64_t last)
+{
+    memset(&report, 0, sizeof(report));
+    expect_no_next(reader, TWINLOG_ECUT);
+    expect_no_previous(reader, TWINLOG_ECUT);
+    ck_assert_int_eq(report.error, TWINLOG_ECUT);
+    ck_assert_uint_eq(report.first_lsn, first);
+    ck_assert_uint_eq(report.last_lsn, last);
+    ck_assert_int_eq(twinlog_reader_wait(reader, 0), 1);
+}
+
+START_TEST(a_reader_that_has_passed_a_cut_is_told_once)
+{
+    struct twinlog *log = make_log(1000);
+    struct twinlog_reader *passed = open_reader(log, _i, 0, 0);
+    struct twinlog_reader *back = open_reader(log, _i, 0, 0);
+    struct twinlog_reader *before = open_reader(log, _i, 800, 0);
+    struct twinlog_reader *at = open_reader(log, _i, 850, 0);
+    uint64_t first, last;
+
+    for (uint64_t lsn = 1; lsn <= 950; lsn++)
+        expect_next(passed, lsn, 0);
+    ck_assert_int_eq(twinlog_reader_seek(back, 950), 0);
+    expect_previous(back, 949, 0);
+    expect_previous(back, 948, 0);
+    for (uint64_t lsn = 800; lsn < 850; lsn++)
+        expect_next(before, lsn, 0);
+    expect_next(at, 850, 0);
+    ck_assert_int_eq(twinlog_cut(log, 850), 0);
+    expect_cut(passed, 851, 950);
+    expect_cut(back, 851, 949);
+    expect_no_next(at, 0);
+    ck_assert_int_eq(twinlog_reader_range(before, &first, &last), 0);
+    ck_assert_uint_eq(last, 850);
+    put_many(log, 1, 500);
+    expect_cut(passed, 851, 950); /* until it seeks */
+    ck_assert_int_eq(twinlog_reader_seek(passed, 850), 0);
+    expect_next(passed, 850, 0);
+    for (uint64_t lsn = 851; lsn <= 1350; lsn++)
+        expect_next(passed, lsn, 1);
+    expect_no_next(passed, 0);
+    for (uint64_t lsn = 851; lsn <= 1350; lsn++)
+        expect_next(at, lsn, 1);
+    for (uint64_t lsn = 850; lsn <= 1350; lsn++)
+        expect_next(before, lsn, lsn > 850);
+    for (uint64_t lsn = 1350; lsn >= 800; lsn--)
+        expect_previous(before, lsn, lsn > 850);
+    twinlog_reader_close(passed);
+    twinlog_reader_close(back);
+    twinlog_reader_close(before);
+    twinlog_reader_close(at);
+    log_close(log);
+}
+END_TEST
+
+/* One cut behind the other, some further back than the one before. */
+START_TEST(cuts_may_be_cut_off_in_turn)
+{
+    static const uint64_t cuts[] = { 900, 950, 700, 1100, 701, 10 };
+    struct twinlog *log = make_log(1000);
+    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+    uint32_t lives[3000] = { 0 };
+    uint64_t last = 1000;
+
+    for (uint32_t life = 1; life <= sizeof(cuts) / sizeof(cuts[0]); life++) {
+        uint64_t cut = cuts[life - 1], was = last;
+        ck_assert_int_eq(twinlog_reader_seek(reader, last), 0);
+        expect_next(reader, last, lives[last]);
+        ck_assert_int_eq(twinlog_cut(log, cut), 0);
+        put_many(log, life, 500);
+        for (last = cut; last < cut + 500;)
+            lives[++last] = life;
+        expect_cut(reader, cut + 1, was);
+        ck_assert_int_eq(twinlog_reader_seek_first(reader), 0);
+        for (uint64_t lsn = 1; lsn <= last; lsn++)
+            expect_next(reader, lsn, lives[lsn]);
+        expect_no_next(reader, 0);
+        for (uint64_t lsn = last; lsn > 0; lsn--)
+            expect_previous(reader, lsn, lives[lsn]);
+    }
+    twinlog_reader_close(reader);
+    log_close(log);
+    reader = open_reader(NULL, _i & IS_MAPPING(_i), 0, 0);
+    for (uint64_t lsn = 1; lsn <= last; lsn++)
+        expect_next(reader, lsn, lives[lsn]);
+    expect_no_next(reader, 0);
+    twinlog_reader_close(reader);
+}
+END_TEST
+
+START_TEST(a_reset_takes_everything)
+{
+    struct twinlog *log = make_log(1000);
+    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+
+    ck_assert_int_eq(twinlog_reader_seek(reader, 900), 0);
+    expect_next(reader, 900, 0);
+    ck_assert_int_eq(twinlog_reset(log, 5000), 0);
+    expect_no_next(reader, TWINLOG_EPRUNED);
+    ck_assert_uint_eq(report.first_lsn, 5000);
+    put_many(log, 1, 300);
+    ck_assert_int_eq(twinlog_reader_seek_first(reader), 0);
+    for (uint64_t lsn = 5000; lsn < 5300; lsn++)
+        expect_next(reader, lsn, 1);
+    expect_no_next(reader, 0);
+    ck_assert_int_eq(twinlog_reset(log, 20), 0); /* also back */
+    put_many(log, 2, 10);
+    expect_cut(reader, 20, 5299);
+    ck_assert_int_eq(twinlog_reader_seek(reader, 25), 0);
+    expect_next(reader, 25, 2);
+    expect_previous(reader, 25, 2);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+END_TEST
+
+/* ---- beside a writer that does all of it --------------------------------------------------------- */
+
+#define LIVES 40u
+#define CROWD 4u
+
+/* What the writer has done, so that a reader can tell whether what it got one after the other belongs together:
+ * life n begins at start[n], and each life is written down before its first record. */
+static struct {
+    struct twinlog *log;
+    _Atomic uint64_t start[LIVES];
+    atomic_bool is_done;
+    atomic_uint readers; /* that have begun */
+} busy;
+
+struct member {
+    pthread_t thread;
+    int kind;
+    uint64_t returned, pruned, cut;
+    const char *wrong;
+    int error;
+    struct twinlog_report report;
+};
+
+/* In the history that `life` wrote, which life was the record of? */
+static uint32_t life_of(uint64_t lsn, uint32_t life)
+{
+    uint64_t least = UINT64_MAX;
+
+    for (uint32_t i = life; i > 0; i--) {
+        uint64_t start = atomic_load(&busy.start[i]);
+        if (start <= lsn && start <= least)
+            return i;
+        least = start < least ? start : least;
+    }
+    return 0;
+}
+
+static int read_on(struct member *member, struct twinlog_reader *reader)
+{
+    struct twinlog_record record = { 0 };
+    uint64_t before = 0;
+    uint32_t life_before = 0, life;
+    int rc;
+
+    while ((rc = twinlog_reader_next(reader, &record)) > 0) {
+        member->wrong = check_record(&record, &life);
+        if (!member->wrong && before > 0 && record.lsn != before + 1)
+            member->wrong = "not the next one";
+        if (!member->wrong && before > 0 && life_of(before, life) != life_before)
+            member->wrong = "what was returned before was cut off, and the reader did not say so";
+        if (member->wrong)
+            return -EILSEQ;
+        before = record.lsn;
+        life_before = life;
+        member->returned++;
+    }
+    return rc;
+}
+
+static void *read_beside(void *context)
+{
+    struct member *member = context;
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_reader *reader;
+
+    options.flags = IS_MAPPING(member->kind) ? TWINLOG_READER_MMAP : 0;
+    options.ret_report = &member->report;
+    member->error = IS_ATTACHED(member->kind) ? twinlog_reader_attach(busy.log, &options, &reader)
+                                              : twinlog_reader_open(log_dir, &options, &reader);
+    atomic_fetch_add(&busy.readers, 1);
+    if (member->error < 0)
+        return NULL;
+    for (bool is_last = false;;) {
+        int rc = read_on(member, reader);
+        member->pruned += rc == TWINLOG_EPRUNED;
+        member->cut += rc == TWINLOG_ECUT;
+        if (rc == TWINLOG_EPRUNED || rc == TWINLOG_ECUT)
+            rc = twinlog_reader_seek_first(reader);
+        else if (rc == 0 && is_last)
+            break;
+        is_last = atomic_load(&busy.is_done);
+        if (rc == 0 && !is_last)
+            rc = twinlog_reader_wait(reader, 20);
+        if (rc < 0) {
+            member->error = rc;
+            break;
+        }
+    }
+    twinlog_reader_close(reader);
+    return NULL;
+}
+
+/* Returns what went wrong first. */
+static int write_lives(bool with_cuts, struct rng *rng)
+{
+    int rc = 0;
+
+    for (uint32_t life = 1; rc == 0 && life < LIVES; life++) {
+        uint64_t last = twinlog_last_lsn(busy.log);
+        uint64_t cut = with_cuts && last > 300 ? last - rng_below(rng, 250) : last;
+        struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+        atomic_store(&busy.start[life], cut + 1);
+        rc = twinlog_cut(busy.log, cut);
+        for (unsigned i = 0; rc == 0 && i < 600; i++) {
+            rc = put_one(busy.log, life);
+            if (rc == 0 && i % 7 == 0)
+                rc = twinlog_sync(busy.log);
+        }
+        options.keep_records = 1200;
+        if (rc == 0)
+            rc = twinlog_trim(busy.log, &options, NULL);
+    }
+    return rc == 0 ? twinlog_sync(busy.log) : rc;
+}
+
+static void crowd_beside_writer(bool with_cuts)
+{
+    struct member members[CROWD] = { 0 };
+    struct rng rng = { test_seed() };
+    int rc;
+
+    busy.log = open_small();
+    put_many(busy.log, 0, 300);
+    for (uint32_t life = 0; life < LIVES; life++)
+        atomic_store(&busy.start[life], UINT64_MAX);
+    for (unsigned i = 0; i < CROWD; i++) {
+        members[i].kind = (int)i;
+        ck_assert_int_eq(pthread_create(&members[i].thread, NULL, read_beside, &members[i]), 0);
+    }
+    while (atomic_load(&busy.readers) < CROWD)
+        sched_yield();
+    rc = write_lives(with_cuts, &rng);
+    atomic_store(&busy.is_done, true);
+    for (unsigned i = 0; i < CROWD; i++)
+        pthread_join(members[i].thread, NULL);
+    ck_assert_int_eq(rc, 0);
+    for (unsigned i = 0; i < CROWD; i++) {
+        ck_assert_msg(!members[i].wrong, "kind %u: %s", i, members[i].wrong);
+        ck_assert_msg(members[i].error == 0, "kind %u: %s; %s", i, twinlog_strerror(members[i].error),
+                      members[i].report.text);
+        ck_assert_uint_gt(members[i].returned, 1000);
+    }
+    ck_assert_uint_gt(log_stat(busy.log).trimmed_segments, 20);
+    log_close(busy.log);
+}
+
+START_TEST(readers_keep_up_with_a_writer_that_trims_and_recycles)
+{
+    crowd_beside_writer(false);
+}
+END_TEST
+
+START_TEST(readers_keep_up_with_a_writer_that_cuts_as_well)
+{
+    crowd_beside_writer(true);
+}
+END_TEST
+
+/* ---- waiting ------------------------------------------------------------------------------------- */
+
+static struct twinlog *waited_log;
+
+static void *append_one(void *context)
+{
+    int *rc = context;
+
+    *rc = put_one(waited_log, 0);
+    if (*rc == 0)
+        *rc = twinlog_sync(waited_log);
+    return NULL;
+}
+
+/* If a wake-up were lost this would never end, or take a second each time. */
+START_TEST(a_waiting_reader_is_woken)
+{
+    struct twinlog_reader *reader;
+
+    waited_log = make_log(10);
+    reader = open_reader(waited_log, _i, 11, 0);
+    ck_assert_int_eq(twinlog_reader_wait(reader, 0), 0);
+    ck_assert_int_eq(twinlog_reader_wait(reader, 5), 0);
+    for (uint64_t lsn = 11; lsn < 400; lsn++) {
+        pthread_t appender;
+        int rc;
+        ck_assert_int_eq(pthread_create(&appender, NULL, append_one, &rc), 0);
+        ck_assert_int_eq(twinlog_reader_wait(reader, -1), 1);
+        pthread_join(appender, NULL);
+        ck_assert_int_eq(rc, 0);
+        ck_assert_int_eq(twinlog_reader_wait(reader, 0), 1);
+        expect_next(reader, lsn, 0);
+    }
+    twinlog_reader_close(reader);
+    log_close(waited_log);
+}
+END_TEST
+
+/* ---- two processes take turns -------------------------------------------------------------------- */
+
+static struct turns {
+    atomic_bool may_begin;
+    _Atomic uint64_t read_lsn; /* the writer appends the next one when the reader has this one */
+} * turns;
+
+#define TURNS 400u
+
+/* In the child: the writer. */
+static int write_in_turn(void)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog *log;
+
+    while (!atomic_load(&turns->may_begin))
+        sched_yield();
+    EXPECT(twinlog_open(log_dir, &options, &log) == 0);
+    for (uint64_t lsn = 1; lsn <= TURNS; lsn++) {
+        EXPECT(put_one(log, 0) == 0 && twinlog_sync(log) == 0);
+        while (atomic_load(&turns->read_lsn) < lsn)
+            sched_yield();
+    }
+    EXPECT(twinlog_close(log) == 0);
+    return 0;
+}
+
+START_TEST(a_writer_in_another_process_wakes_too)
+{
+    struct twinlog_reader *reader;
+    struct pollfd ready = { .events = POLLIN };
+    pid_t writer;
+
+    log_close(open_small());
+    turns = shared_page();
+    writer = start_child(write_in_turn); /* before there is a thread */
+    reader = open_reader(NULL, _i, 0, 0);
+    ready.fd = twinlog_reader_fd(reader);
+    ck_assert_int_ge(ready.fd, 0);
+    ck_assert_int_eq(poll(&ready, 1, 0), 0);
+    atomic_store(&turns->may_begin, true);
+    for (uint64_t lsn = 1; lsn <= TURNS; lsn++) {
+        if (lsn % 2)
+            ck_assert_int_eq(twinlog_reader_wait(reader, -1), 1);
+        else
+            ck_assert_int_eq(poll(&ready, 1, -1), 1);
+        expect_next(reader, lsn, 0);
+        expect_no_next(reader, 0);
+        if (lsn < TURNS) /* nothing comes before we ask for it */
+            ck_assert_int_eq(poll(&ready, 1, 0), 0);
+        atomic_store(&turns->read_lsn, lsn);
+    }
+    ck_assert_int_eq(wait_child(writer), 0);
+    twinlog_reader_close(reader);
+}
+END_TEST
+
+/* As another user, who may read and not write: it looks every now and then. */
+static int read_as_nobody(void)
+{
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    struct pollfd ready = { .events = POLLIN };
+
+    EXPECT(setgid(65534) == 0 && setuid(65534) == 0);
+    EXPECT(twinlog_reader_open(log_dir, NULL, &reader) == 0);
+    ready.fd = twinlog_reader_fd(reader);
+    EXPECT(ready.fd >= 0);
+    for (uint64_t lsn = 1; lsn <= 6; lsn++) {
+        if (lsn % 2)
+            EXPECT(twinlog_reader_wait(reader, -1) == 1);
+        else
+            EXPECT(poll(&ready, 1, -1) == 1);
+        EXPECT(twinlog_reader_next(reader, &record) == 1 && record.lsn == lsn);
+        EXPECT(twinlog_reader_next(reader, &record) == 0);
+        atomic_store(&turns->read_lsn, lsn);
+    }
+    twinlog_reader_close(reader);
+    return 0;
+}
+
+START_TEST(a_reader_that_may_not_write_the_file_looks_by_itself)
+{
+    struct twinlog *log;
+    pid_t child;
+
+    if (geteuid() != 0) {
+        fprintf(stderr, "SKIP reader %s: only root can become another user\n", __func__);
+        return;
+    }
+    log = open_small();
+    ck_assert_int_eq(chmod(log_parent, 0755), 0);
+    turns = shared_page();
+    child = start_child(read_as_nobody);
+    for (uint64_t lsn = 1; lsn <= 6; lsn++) {
+        ck_assert_int_eq(put_one(log, 0), 0);
+        ck_assert_int_eq(twinlog_sync(log), 0);
+        while (atomic_load(&turns->read_lsn) < lsn)
+            sched_yield();
+    }
+    ck_assert_int_eq(wait_child(child), 0);
+    log_close(log);
+}
+END_TEST
+
+static atomic_uint alarms;
+
+static void count_alarm(int signal)
+{
+    (void)signal;
+    atomic_fetch_add(&alarms, 1);
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+START_TEST(a_signal_does_not_end_a_wait)
+{
+    const struct sigaction action = { .sa_handler = count_alarm };
+    const struct itimerval often = { { 0, 3000 }, { 0, 3000 } }, never = { { 0, 0 }, { 0, 0 } };
+    struct twinlog *log = make_log(10);
+    struct twinlog_reader *reader = open_reader(log, _i, 11, 0);
+    int64_t began;
+
+    sigaction(SIGALRM, &action, NULL);
+    setitimer(ITIMER_REAL, &often, NULL);
+    began = now_ms();
+    ck_assert_int_eq(twinlog_reader_wait(reader, 100), 0);
+    ck_assert_int_ge(now_ms() - began, 99);
+    setitimer(ITIMER_REAL, &never, NULL);
+    ck_assert_uint_gt(atomic_load(&alarms), 3);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+END_TEST
+
+/* ---- a writer that comes later ------------------------------------------------------------------- */
+
+static void *write_later(void *context)
+{
+    int *rc = context;
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog *log;
+
+    options.segment_bytes = SMALL_SEGMENT;
+    *rc = twinlog_open(log_dir, &options, &log);
+    if (*rc == 0) {
+        waited_log = log;
+        append_one(rc);
+        twinlog_close(log);
+    }
+    return NULL;
+}
+
+static void expect_one_later(struct twinlog_reader *reader, uint64_t lsn, bool by_fd)
+{
+    struct pollfd ready = { .fd = by_fd ? twinlog_reader_fd(reader) : -1, .events = POLLIN };
+    pthread_t writer;
+    int rc;
+
+    expect_no_next(reader, 0);
+    ck_assert_int_eq(poll(&ready, 1, 0), 0);
+    ck_assert_int_eq(pthread_create(&writer, NULL, write_later, &rc), 0);
+    for (bool is_there = false; !is_there;) { /* a writer that comes is news as well */
+        struct twinlog_record record;
+        if (by_fd)
+            ck_assert_int_eq(poll(&ready, 1, -1), 1);
+        else
+            ck_assert_int_eq(twinlog_reader_wait(reader, -1), 1);
+        int result = twinlog_reader_next(reader, &record);
+        if (result > 0)
+            expect_it(result, &record, lsn, 0);
+        ck_assert_int_ge(result, 0);
+        ck_assert(by_fd || result > 0);
+        is_there = result > 0;
+    }
+    pthread_join(writer, NULL);
+    ck_assert_int_eq(rc, 0);
+}
+
+START_TEST(a_writer_that_comes_later_is_noticed)
+{
+    struct twinlog_reader *reader;
+
+    log_close(make_log(10));
+    reader = open_reader(NULL, _i, 11, 0);
+    expect_one_later(reader, 11, false);
+    expect_one_later(reader, 12, true);
+    expect_one_later(reader, 13, false);
+    twinlog_reader_close(reader);
+}
+END_TEST
+
+START_TEST(a_writer_is_noticed_also_where_the_lock_file_was_missing_or_is_removed)
+{
+    struct twinlog_reader *reader;
+
+    log_close(make_log(10));
+    ck_assert_int_eq(unlink(log_file("writer.lock")), 0);
+    reader = open_reader(NULL, _i, 11, 0);
+    expect_one_later(reader, 11, false);
+    ck_assert_int_eq(unlink(log_file("writer.lock")), 0);
+    expect_one_later(reader, 12, false);
+    ck_assert_int_eq(unlink(log_file("writer.lock")), 0);
+    expect_one_later(reader, 13, true);
+    ck_assert_int_eq(unlink(log_file("writer.lock")), 0);
+    expect_one_later(reader, 14, true);
+    twinlog_reader_close(reader);
+}
+END_TEST
+
+/* ---- the descriptor ------------------------------------------------------------------------------ */
+
+static bool is_readable(int fd)
+{
+    struct pollfd ready = { .fd = fd, .events = POLLIN };
+    int result = poll(&ready, 1, 0);
+
+    ck_assert_int_ge(result, 0);
+    return result > 0;
+}
+
+static void expect_readable(int fd)
+{
+    struct pollfd ready = { .fd = fd, .events = POLLIN };
+
+    ck_assert_int_eq(poll(&ready, 1, -1), 1);
+    ck_assert_int_eq(ready.revents, POLLIN);
+}
+
+START_TEST(the_descriptor_is_readable_while_there_is_something)
+{
+    struct twinlog *log = make_log(5);
+    struct twinlog_reader *reader = open_reader(log, _i, 0, 6);
+    struct twinlog_record record;
+    int fd = twinlog_reader_fd(reader);
+
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(twinlog_reader_fd(reader), fd);
+    for (uint64_t lsn = 1; lsn <= 5; lsn++) {
+        ck_assert(is_readable(fd));
+        expect_next(reader, lsn, 0);
+    }
+    ck_assert(is_readable(fd)); /* nobody has found out yet */
+    expect_no_next(reader, 0);
+    ck_assert(!is_readable(fd));
+    put_many(log, 0, 3);
+    expect_readable(fd);
+    expect_next(reader, 6, 0);
+    expect_no_next(reader, 0); /* the range ends here */
+    ck_assert(!is_readable(fd));
+    put_many(log, 0, 1);
+    ck_assert(!is_readable(fd));
+
+    ck_assert_int_eq(twinlog_reader_seek(reader, 6), 0);
+    ck_assert(is_readable(fd));
+    expect_next(reader, 6, 0);
+    expect_no_next(reader, 0);
+    ck_assert(!is_readable(fd));
+    ck_assert_int_eq(twinlog_reader_previous(reader, &record), 1);
+    ck_assert(is_readable(fd));
+    expect_next(reader, 6, 0);
+    expect_no_next(reader, 0);
+    ck_assert_int_eq(twinlog_cut(log, 3), 0);
+    expect_readable(fd); /* an error is something as well */
+    expect_no_next(reader, TWINLOG_ECUT);
+    ck_assert(is_readable(fd));
+    ck_assert_int_eq(twinlog_reader_seek(reader, 4), 0);
+    ck_assert(!is_readable(fd) || twinlog_reader_next(reader, &record) == 0);
+    ck_assert(!is_readable(fd));
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(the_descriptor_tells_of_every_record)
+{
+    struct twinlog_reader *reader;
+    int fd;
+
+    waited_log = make_log(1);
+    reader = open_reader(waited_log, _i, 2, 0);
+    fd = twinlog_reader_fd(reader);
+    for (uint64_t lsn = 2; lsn < 300; lsn++) {
+        pthread_t appender;
+        int rc;
+        ck_assert(!is_readable(fd));
+        ck_assert_int_eq(pthread_create(&appender, NULL, append_one, &rc), 0);
+        expect_readable(fd);
+        pthread_join(appender, NULL);
+        ck_assert_int_eq(rc, 0);
+        expect_next(reader, lsn, 0);
+        expect_no_next(reader, 0);
+    }
+    twinlog_reader_close(reader);
+    log_close(waited_log);
+}
+END_TEST
+
+START_TEST(a_trim_that_overtakes_a_waiting_reader_is_told_by_the_descriptor)
+{
+    struct twinlog *log = make_log(10);
+    struct twinlog_reader *reader = open_reader(log, _i, 20, 0);
+    int fd = twinlog_reader_fd(reader);
+
+    ck_assert(!is_readable(fd));
+    ck_assert_int_eq(twinlog_reset(log, 30), 0);
+    expect_readable(fd);
+    expect_no_next(reader, TWINLOG_EPRUNED);
+    ck_assert(is_readable(fd));
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+END_TEST
+
+static unsigned open_descriptors(void)
+{
+    unsigned count = 0;
+
+    for (int fd = 0; fd < 1024; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+
+START_TEST(a_reader_can_be_closed_at_any_point)
+{
+    struct twinlog *log = log_open(NULL); /* so large a segment that nothing happens in the background */
+    unsigned before;
+
+    put_many(log, 0, 500);
+    before = open_descriptors();
+    for (int point = 0; point < 40; point++) {
+        struct twinlog_reader *reader = open_reader(log, _i, point % 2 ? 0 : 501, 0);
+        struct twinlog_record record;
+        for (int i = 0; i < point; i++)
+            ck_assert_int_ge(twinlog_reader_next(reader, &record), 0);
+        if (point % 3)
+            ck_assert_int_ge(twinlog_reader_fd(reader), 0);
+        if (point % 5 == 0)
+            ck_assert_int_ge(twinlog_reader_previous(reader, &record), 0);
+        if (point % 7 == 0)
+            ck_assert_int_eq(twinlog_reader_seek_time(reader, 0), 0);
+        twinlog_reader_close(reader);
+    }
+    ck_assert_uint_eq(open_descriptors(), before);
+    log_close(log);
+}
+END_TEST
+
+/* The thread is the parent's, and so is what is in the descriptor. */
+static struct twinlog_reader *inherited;
+
+static int read_in_child(void)
+{
+    struct twinlog_record record;
+
+    EXPECT(twinlog_reader_fd(inherited) == TWINLOG_EFORKED);
+    EXPECT(twinlog_reader_next(inherited, &record) == 1 && record.lsn == 4);
+    EXPECT(twinlog_reader_next(inherited, &record) == 0);
+    EXPECT(twinlog_reader_seek(inherited, 1) == 0);
+    EXPECT(twinlog_reader_next(inherited, &record) == 1 && record.lsn == 1);
+    twinlog_reader_close(inherited);
+    return 0;
+}
+
+START_TEST(in_a_forked_child_a_reader_goes_on_without_its_descriptor)
+{
+    struct twinlog *log = log_open(NULL); /* so large a segment that nothing happens in the background */
+    int fd;
+
+    put_many(log, 0, 2);
+    inherited = open_reader(log, _i, 0, 0);
+    fd = twinlog_reader_fd(inherited);
+    expect_next(inherited, 1, 0);
+    expect_next(inherited, 2, 0);
+    expect_no_next(inherited, 0);
+    put_many(log, 0, 2);
+    expect_readable(fd); /* by the thread, which sleeps from now on */
+    expect_next(inherited, 3, 0);
+    ck_assert_int_eq(run_child(read_in_child), 0);
+    ck_assert(is_readable(fd));
+    expect_next(inherited, 4, 0);
+    expect_no_next(inherited, 0);
+    put_many(log, 0, 1);
+    expect_readable(fd);
+    twinlog_reader_close(inherited);
+    log_close(log);
+}
+END_TEST
+
+/* ---- damage and failures --------------------------------------------------------------------------- */
+
+static void flip(uint64_t segment, off_t offset)
+{
+    FILE *file = fopen(log_segment(segment), "r+");
+
+    ck_assert_ptr_nonnull(file);
+    ck_assert_int_eq(fseeko(file, offset, SEEK_SET), 0);
+    int byte = fgetc(file);
+    ck_assert_int_eq(fseeko(file, offset, SEEK_SET), 0);
+    ck_assert_int_ne(fputc(byte ^ 1, file), EOF);
+    ck_assert_int_eq(fclose(file), 0);
+}
+
+START_TEST(damage_is_met_from_both_sides_and_passed_by_a_seek)
+{
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    uint64_t lsn = 0;
+    int rc;
+
+    log_close(make_log(MANY));
+    flip(3, 30000);
+    reader = open_reader(NULL, _i, 0, 0);
+    while ((rc = twinlog_reader_next(reader, &record)) > 0)
+        expect_it(rc, &record, ++lsn, 0);
+    ck_assert_int_eq(rc, TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(report.finding, TWINLOG_FOUND_DAMAGE);
+    ck_assert_uint_eq(report.first_lsn, lsn + 1);
+    ck_assert_uint_eq(report.segment, 3);
+    ck_assert_uint_le(report.offset, 30000);
+    expect_no_next(reader, TWINLOG_ECORRUPT);
+    expect_no_previous(reader, TWINLOG_ECORRUPT);
+    ck_assert_int_eq(twinlog_reader_wait(reader, -1), 1);
+
+    ck_assert_int_eq(twinlog_reader_seek(reader, MANY), 0);
+    expect_next(reader, MANY, 0);
+    for (lsn = MANY + 1; (rc = twinlog_reader_previous(reader, &record)) > 0;)
+        expect_it(rc, &record, --lsn, 0);
+    ck_assert_int_eq(rc, TWINLOG_ECORRUPT);
+    ck_assert_int_eq(twinlog_reader_seek(reader, 5), 0);
+    expect_previous(reader, 4, 0);
+    twinlog_reader_close(reader);
+}
+END_TEST
+
+START_TEST(a_file_that_is_cut_under_a_mapping_is_an_error_and_no_signal)
+{
+    struct twinlog *log = make_log(MANY);
+    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+    struct twinlog_record record;
+    uint64_t lsn = 0;
+    int rc;
+
+    expect_next(reader, ++lsn, 0);
+    ck_assert_int_eq(truncate(log_segment(1), 20000), 0);
+    while ((rc = twinlog_reader_next(reader, &record)) > 0)
+        expect_it(rc, &record, ++lsn, 0);
+    ck_assert_int_eq(rc, -EIO);
+    ck_assert_uint_eq(report.finding, TWINLOG_FOUND_SYSTEM_ERROR);
+    ck_assert_uint_gt(lsn, 1);
+    ck_assert_int_eq(twinlog_reader_seek(reader, 1000), 0);
+    expect_next(reader, 1000, 0);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+END_TEST
+
+/* An io that fails at will: what it does not do itself it leaves to the one for real files. */
+static const struct io_ops *real;
+static struct io_ops failing;
+static _Atomic uint64_t calls;
+static uint64_t failing_call; /* 0 = none */
+static int sync_error, map_error, lock_error, view_error;
+
+static int count_call(void)
+{
+    return atomic_fetch_add(&calls, 1) + 1 == failing_call ? -EIO : 0;
+}
+
+static int failing_open(struct io *io, const char *name, unsigned flags, struct io_file **ret_file)
+{
+    int rc = count_call();
+    return rc < 0 ? rc : real->open(io, name, flags, ret_file);
+}
+
+static int failing_size(struct io_file *file, uint64_t *ret_bytes)
+{
+    int rc = count_call();
+    return rc < 0 ? rc : real->size(file, ret_bytes);
+}
+
+static int failing_read(struct io_file *file, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
+{
+    int rc = count_call();
+    return rc < 0 ? rc : real->read(file, buffer, size, offset, ret_size);
+}
+
+static int failing_sync(struct io_file *file)
+{
+    int rc = sync_error < 0 ? sync_error : count_call();
+    return rc < 0 ? rc : real->sync(file);
+}
+
+static int failing_sync_dir(struct io *io)
+{
+    int rc = sync_error < 0 ? sync_error : count_call();
+    return rc < 0 ? rc : real->sync_dir(io);
+}
+
+static int failing_lock(struct io_file *file, enum io_lock which, bool is_exclusive)
+{
+    int rc = lock_error < 0 && which == IO_LOCK_USE ? lock_error : count_call();
+    return rc < 0 ? rc : real->lock(file, which, is_exclusive);
+}
+
+static int failing_is_locked(struct io_file *file, enum io_lock which, bool *ret_locked)
+{
+    int rc = count_call();
+    return rc < 0 ? rc : real->is_locked(file, which, ret_locked);
+}
+
+static int failing_links(struct io_file *file, uint32_t *ret_links)
+{
+    int rc = count_call();
+    return rc < 0 ? rc : real->links(file, ret_links);
+}
+
+static int failing_map(struct io_file *file, size_t bytes, void **ret_page)
+{
+    int rc = map_error < 0 ? map_error : count_call();
+    return rc < 0 ? rc : real->map(file, bytes, ret_page);
+}
+
+static int failing_view(struct io_file *file, size_t bytes, const unsigned char **ret_bytes)
+{
+    int rc = view_error < 0 ? view_error : count_call();
+    return rc < 0 ? rc : real->view(file, bytes, ret_bytes);
+}
+
+static int failing_prefetch(struct io *io, const unsigned char *bytes, size_t size)
+{
+    int rc = count_call();
+    return rc < 0 ? rc : real->prefetch(io, bytes, size);
+}
+
+static int failing_list(struct io *io, int (*each)(void *context, const char *name), void *context)
+{
+    int rc = count_call();
+    return rc < 0 ? rc : real->list(io, each, context);
+}
+
+static struct io *failing_io(void)
+{
+    struct io *io;
+
+    ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
+    real = io->ops;
+    failing = *real;
+    failing.open = failing_open;
+    failing.size = failing_size;
+    failing.read = failing_read;
+    failing.sync = failing_sync;
+    failing.sync_dir = failing_sync_dir;
+    failing.lock = failing_lock;
+    failing.is_locked = failing_is_locked;
+    failing.links = failing_links;
+    failing.map = failing_map;
+    failing.view = failing_view;
+    failing.prefetch = failing_prefetch;
+    failing.list = failing_list;
+    io->ops = &failing;
+    return io;
+}
+
+static int open_failing(int kind, uint64_t from_lsn, struct twinlog_reader **ret_reader)
+{
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+
+    options.flags = IS_MAPPING(kind) ? TWINLOG_READER_MMAP : 0;
+    options.from_lsn = from_lsn;
+    options.ret_report = &report;
+    memset(&report, 0, sizeof(report));
+    return twl_reader_open(failing_io(), &options, ret_reader);
+}
+
+/* There, back, and by time; after an error it goes on where it was. */
+static void read_with_failure(struct twinlog_reader *reader, uint64_t last)
+{
+    struct twinlog_record record;
+    unsigned errors = 0;
+    int rc;
+
+    for (uint64_t lsn = 1; lsn <= last;) {
+        rc = twinlog_reader_next(reader, &record);
+        if (rc > 0) {
+            expect_it(rc, &record, lsn++, 0);
+            continue;
+        }
+        ck_assert_int_eq(rc, -EIO);
+        ck_assert_int_eq(report.error, -EIO);
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), -EIO);
+        ck_assert_int_eq(twinlog_reader_seek(reader, lsn), 0);
+        errors++;
+    }
+    for (uint64_t lsn = last; lsn > 0;) {
+        rc = twinlog_reader_previous(reader, &record);
+        if (rc > 0) {
+            expect_it(rc, &record, lsn--, 0);
+            continue;
+        }
+        ck_assert_int_eq(rc, -EIO);
+        ck_assert_int_eq(twinlog_reader_seek(reader, lsn + 1), 0);
+        errors++;
+    }
+    for (rc = -EIO; rc < 0; errors += rc < 0) {
+        ck_assert_int_eq(twinlog_reader_seek_time(reader, 0), 0);
+        rc = twinlog_reader_next(reader, &record);
+    }
+    expect_it(rc, &record, 1, 0);
+    ck_assert_uint_le(errors, 1);
+}
+
+START_TEST(a_failure_anywhere_is_an_error_and_a_seek_goes_on)
+{
+    const uint64_t last = 1500;
+    bool is_done = false;
+
+    log_close(make_log((unsigned)last));
+    for (failing_call = 1; !is_done; failing_call++) {
+        struct twinlog_reader *reader;
+        calls = 0;
+        int rc = open_failing(_i, 0, &reader);
+        if (rc < 0) {
+            ck_assert_int_eq(rc, -EIO);
+            ck_assert_int_eq(report.error, -EIO);
+            continue;
+        }
+        read_with_failure(reader, last);
+        twinlog_reader_close(reader);
+        is_done = calls < failing_call;
+    }
+    ck_assert_uint_gt(failing_call, 60);
+}
+END_TEST
+
+START_TEST(what_a_read_only_file_system_says_to_a_sync_is_no_error)
+{
+    static const int harmless[] = { -EROFS, -EINVAL };
+    struct twinlog_reader *reader;
+
+    log_close(make_log(10));
+    for (unsigned i = 0; i < 2; i++) {
+        sync_error = harmless[i];
+        ck_assert_int_eq(open_failing(_i, 0, &reader), 0);
+        for (uint64_t lsn = 1; lsn <= 10; lsn++)
+            expect_next(reader, lsn, 0);
+        twinlog_reader_close(reader);
+    }
+    sync_error = -EIO;
+    ck_assert_int_eq(open_failing(_i, 0, &reader), -EIO);
+}
+END_TEST
+
+START_TEST(where_there_are_no_locks_or_no_mappings_the_reader_reads)
+{
+    struct twinlog_reader *reader;
+
+    log_close(make_log(1500));
+    for (unsigned i = 0; i < 2; i++) {
+        lock_error = i == 0 ? -ENOLCK : 0;
+        view_error = i == 1 ? -ENOTSUP : 0;
+        ck_assert_int_eq(open_failing(1, 0, &reader), 0);
+        wander(reader, 1500, 100);
+        twinlog_reader_close(reader);
+    }
+}
+END_TEST
+
+/* The writer has a page of its own then, and readers from outside go by the marks in the log. */
+START_TEST(without_shared_memory_the_marks_in_the_log_tell)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog_reader *reader;
+    struct twinlog *log;
+
+    log_close(make_log(10)); /* leaves a page in the file */
+    map_error = -ENODEV;
+    options.segment_bytes = SMALL_SEGMENT;
+    ck_assert_int_eq(twl_log_open(failing_io(), &options, &log), 0);
+    reader = open_reader(log, _i, 0, 0);
+    for (uint64_t lsn = 1; lsn <= 10; lsn++)
+        expect_next(reader, lsn, 0);
+    expect_no_next(reader, 0);
+    for (uint64_t lsn = 11; lsn < 300; lsn++) {
+        put_many(log, 0, 1);
+        if (IS_ATTACHED(_i)) {
+            expect_next(reader, lsn, 0);
+        } else if (lsn > 11) { /* the newest one has no mark behind it yet */
+            ck_assert_int_eq(twinlog_reader_wait(reader, -1), 1);
+            expect_next(reader, lsn - 1, 0);
+        }
+        expect_no_next(reader, 0);
+    }
+    if (!IS_ATTACHED(_i)) {
+        expect_readable(twinlog_reader_fd(reader));
+        log_close(log);
+        expect_next(reader, 299, 0); /* without a writer, what is sound counts */
+    }
+    twinlog_reader_close(reader);
+    if (IS_ATTACHED(_i))
+        log_close(log);
+}
+END_TEST
+
+START_TEST(nothing_but_a_log_is_opened)
+{
+    struct twinlog_reader *reader = NULL;
+
+    ck_assert_int_eq(twinlog_reader_open(log_dir, NULL, &reader), -ENOENT);
+    ck_assert_int_eq(mkdir(log_dir, 0777), 0);
+    ck_assert_int_eq(twinlog_reader_open(log_dir, NULL, &reader), -ENOENT);
+    log_close(make_log(10));
+    ck_assert_int_eq(unlink(log_file("state")), 0);
+    ck_assert_int_eq(twinlog_reader_open(log_dir, NULL, &reader), TWINLOG_ECORRUPT);
+    ck_assert_ptr_null(reader);
+    ck_assert_int_eq(twinlog_reader_seek_first(NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_reader_seek_end(NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_reader_seek_time(NULL, 0), -EINVAL);
+    ck_assert_int_eq(twinlog_reader_wait(NULL, 0), -EINVAL);
+    ck_assert_int_eq(twinlog_reader_fd(NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_reader_range(NULL, NULL, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_reader_previous(NULL, NULL), -EINVAL);
+}
+END_TEST
+
+/* ---- suite ----------------------------------------------------------------------------------------- */
+
+static TCase *add_case(Suite *suite, const char *name)
+{
+    TCase *tests = tcase_create(name);
+
+    tcase_add_checked_fixture(tests, logdir_make, logdir_remove);
+    suite_add_tcase(suite, tests);
+    return tests;
+}
+
+Suite *reader_suite(void)
+{
+    Suite *suite = suite_create("reader");
+    TCase *tests = add_case(suite, "there and back");
+
+    tcase_add_loop_test(tests, all_of_a_log_is_read_there_and_back, 0, KINDS);
+    tcase_add_loop_test(tests, a_cursor_goes_anywhere, 0, KINDS);
+    tcase_add_loop_test(tests, without_a_writer_a_cursor_goes_anywhere_too, 0, 2);
+    tcase_add_loop_test(tests, the_range_of_the_options_holds_in_both_directions, 0, KINDS);
+    tcase_add_loop_test(tests, behind_the_end_a_cursor_waits_for_what_is_appended, 0, KINDS);
+    tcase_add_loop_test(tests, what_is_accepted_and_not_durable_is_not_returned, 0, KINDS);
+    tcase_add_test(tests, nothing_but_a_log_is_opened);
+
+    tests = add_case(suite, "voids and times");
+    tcase_add_loop_test(tests, voids_are_passed_over_in_both_directions, 0, KINDS);
+    tcase_add_loop_test(tests, nobody_is_woken_for_voids, 0, KINDS);
+    tcase_add_loop_test(tests, a_time_is_found_whatever_the_clock_did, 0, KINDS);
+
+    tests = add_case(suite, "trims");
+    tcase_add_loop_test(tests, a_reader_that_is_overtaken_by_a_trim_is_told, 0, KINDS);
+    tcase_add_loop_test(tests, a_reader_that_opens_a_trimmed_log_begins_with_what_is_left, 0, 2);
+    tcase_add_loop_test(tests, an_idle_reader_outlives_recycling, 0, KINDS);
+    tcase_add_loop_test(tests, what_a_mapping_reader_was_given_stays_while_its_segment_is_trimmed, 0, KINDS);
+
+    tests = add_case(suite, "cuts");
+    tcase_add_loop_test(tests, a_reader_that_has_passed_a_cut_is_told_once, 0, KINDS);
+    tcase_add_loop_test(tests, cuts_may_be_cut_off_in_turn, 0, KINDS);
+    tcase_add_loop_test(tests, a_reset_takes_everything, 0, KINDS);
+
+    tests = add_case(suite, "beside a writer");
+    tcase_add_test(tests, readers_keep_up_with_a_writer_that_trims_and_recycles);
+    tcase_add_test(tests, readers_keep_up_with_a_writer_that_cuts_as_well);
+
+    tests = add_case(suite, "waiting");
+    tcase_add_loop_test(tests, a_waiting_reader_is_woken, 0, KINDS);
+    tcase_add_loop_test(tests, a_writer_in_another_process_wakes_too, 0, 2);
+    tcase_add_test(tests, a_reader_that_may_not_write_the_file_looks_by_itself);
+    tcase_add_loop_test(tests, a_signal_does_not_end_a_wait, 0, KINDS);
+    tcase_add_loop_test(tests, a_writer_that_comes_later_is_noticed, 0, 2);
+    tcase_add_loop_test(tests, a_writer_is_noticed_also_where_the_lock_file_was_missing_or_is_removed, 0, 2);
+
+    tests = add_case(suite, "the descriptor");
+    tcase_add_loop_test(tests, the_descriptor_is_readable_while_there_is_something, 0, KINDS);
+    tcase_add_loop_test(tests, the_descriptor_tells_of_every_record, 0, KINDS);
+    tcase_add_loop_test(tests, a_trim_that_overtakes_a_waiting_reader_is_told_by_the_descriptor, 0, KINDS);
+    tcase_add_loop_test(tests, a_reader_can_be_closed_at_any_point, 0, KINDS);
+    tcase_add_loop_test(tests, in_a_forked_child_a_reader_goes_on_without_its_descriptor, 0, KINDS);
+
+    tests = add_case(suite, "damage and failures");
+    tcase_add_loop_test(tests, damage_is_met_from_both_sides_and_passed_by_a_seek, 0, 2);
+    tcase_add_loop_test(tests, a_file_that_is_cut_under_a_mapping_is_an_error_and_no_signal, 1, 2);
+    tcase_add_loop_test(tests, a_failure_anywhere_is_an_error_and_a_seek_goes_on, 0, 2);
+    tcase_add_loop_test(tests, what_a_read_only_file_system_says_to_a_sync_is_no_error, 0, 2);
+    tcase_add_test(tests, where_there_are_no_locks_or_no_mappings_the_reader_reads);
+    tcase_add_loop_test(tests, without_shared_memory_the_marks_in_the_log_tell, 0, KINDS);
+    return suite;
+}

@@ -1,0 +1,625 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A log that goes on for long: what is trimmed, cut, reset, kept by cursors and by retention, sealed and
+ * recycled. Through the public interface, on real files.
+ */
+#define _GNU_SOURCE
+#include "logdir.h"
+#include "suites.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* About 40 records of a thousand bytes to a segment. */
+#define SEGMENT_BYTES 65536u
+#define PAYLOAD_BYTES 1000u
+
+/* ---- records that say which LSN they are, and of which generation -------------------------------- */
+
+static void make_payload(uint64_t lsn, uint32_t generation, unsigned char bytes[PAYLOAD_BYTES])
+{
+    memset(bytes, (int)(lsn * 7 + generation), PAYLOAD_BYTES);
+    memcpy(bytes, &lsn, sizeof(lsn));
+    memcpy(bytes + sizeof(lsn), &generation, sizeof(generation));
+}
+
+static struct twinlog *open_small(uint32_t flags)
+{
+    struct twinlog_options options = log_options(0, flags);
+
+    options.segment_bytes = SEGMENT_BYTES;
+    return log_open(&options);
+}
+
+/* Up to `last`, each in a group of its own or all in a few. */
+static void append_to(struct twinlog *log, uint64_t last, uint32_t generation)
+{
+    unsigned char bytes[PAYLOAD_BYTES];
+    uint64_t lsn = twinlog_last_lsn(log);
+
+    while (lsn < last) {
+        make_payload(lsn + 1, generation, bytes);
+        ck_assert_int_eq(twinlog_enqueue(log, bytes, sizeof(bytes), &lsn), 0);
+        if (lsn % 8 == 0)
+            ck_assert_int_eq(twinlog_sync(log), 0);
+    }
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_eq(lsn, last);
+}
+
+/* All of [first, last] is there, the records from `changed` on of the later generation. */
+static void expect_records(uint64_t first, uint64_t last, uint64_t changed, uint32_t generation)
+{
+    struct twinlog_reader *reader = log_reader(0, 0);
+    struct twinlog_record record;
+    unsigned char bytes[PAYLOAD_BYTES];
+
+    for (uint64_t lsn = first; lsn <= last; lsn++) {
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+        ck_assert_uint_eq(record.lsn, lsn);
+        make_payload(lsn, lsn >= changed ? generation : 0, bytes);
+        ck_assert_uint_eq(record.size, sizeof(bytes));
+        ck_assert_mem_eq(record.data, bytes, sizeof(bytes));
+    }
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+    twinlog_reader_close(reader);
+    uint64_t records;
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, &records), 0);
+}
+
+static struct twinlog_trim_result trim_before(struct twinlog *log, uint64_t lsn)
+{
+    const struct twinlog_trim_options options = { .size = sizeof(options), .before_lsn = lsn };
+    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
+
+    ck_assert_int_eq(twinlog_trim(log, &options, &result), 0);
+    return result;
+}
+
+static unsigned count_segment_files(void)
+{
+    DIR *directory = opendir(log_dir);
+    unsigned count = 0;
+
+    ck_assert_ptr_nonnull(directory);
+    for (const struct dirent *entry; (entry = readdir(directory));)
+        count += strlen(entry->d_name) == 20 && strcmp(entry->d_name + 16, ".twl") == 0;
+    closedir(directory);
+    return count;
+}
+
+/* ---- trims ------------------------------------------------------------------------------------- */
+
+START_TEST(a_trim_is_exact_and_durable)
+{
+    struct twinlog *log = open_small(0);
+    append_to(log, 500, 0);
+    const struct twinlog_trim_result result = trim_before(log, 301);
+    ck_assert_uint_eq(result.first_lsn, 301);
+    ck_assert_uint_eq(result.removed_records, 300);
+    ck_assert_uint_gt(result.removed_segments, 2);
+    ck_assert_uint_eq(result.removed_bytes, result.removed_segments * SEGMENT_BYTES);
+    ck_assert_uint_eq(result.holder, TWINLOG_HELD_BY_SEGMENT);
+    ck_assert_int_eq(access(log_file(result.holder_name), F_OK), 0);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 301);
+    expect_records(301, 500, 501, 0);
+    log_close(log);
+    expect_records(301, 500, 501, 0);
+    log = open_small(0);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 301);
+    append_to(log, 600, 0);
+    log_close(log);
+    expect_records(301, 600, 601, 0);
+}
+END_TEST
+
+START_TEST(a_trim_of_less_than_before_changes_nothing)
+{
+    struct twinlog *log = open_small(0);
+    append_to(log, 100, 0);
+    trim_before(log, 90);
+    const struct twinlog_trim_result result = trim_before(log, 50);
+    ck_assert_uint_eq(result.first_lsn, 90);
+    ck_assert_uint_eq(result.removed_records, 0);
+    ck_assert_uint_eq(result.removed_segments, 0);
+    log_close(log);
+    expect_records(90, 100, 101, 0);
+}
+END_TEST
+
+START_TEST(everything_can_be_trimmed)
+{
+    struct twinlog *log = open_small(0);
+    append_to(log, 200, 0);
+    ck_assert_uint_eq(trim_before(log, 1000).first_lsn, 201);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 0); /* there is none */
+    ck_assert_uint_eq(twinlog_last_lsn(log), 200);
+    log_close(log);
+    log = open_small(0);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 200);
+    append_to(log, 210, 0);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 201);
+    log_close(log);
+    expect_records(201, 210, 211, 0);
+}
+END_TEST
+
+START_TEST(a_trim_keeps_so_many_bytes_or_records)
+{
+    struct twinlog *log = open_small(0);
+    append_to(log, 500, 0);
+    const struct twinlog_trim_options bytes = { .size = sizeof(bytes), .keep_bytes = 3 * SEGMENT_BYTES };
+    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
+    ck_assert_int_eq(twinlog_trim(log, &bytes, &result), 0);
+    ck_assert_uint_eq(result.holder, TWINLOG_HELD_BY_NOTHING); /* whole segments */
+    ck_assert_uint_eq(log_stat(log).segments, 4 - 1);
+    const struct twinlog_trim_options records = { .size = sizeof(records), .keep_records = 7 };
+    ck_assert_int_eq(twinlog_trim(log, &records, &result), 0);
+    ck_assert_uint_eq(result.first_lsn, 494);
+    log_close(log);
+    expect_records(494, 500, 501, 0);
+}
+END_TEST
+
+static int64_t time_of(uint64_t lsn)
+{
+    struct twinlog_reader *reader = log_reader(lsn, 0);
+    struct twinlog_record record;
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+    twinlog_reader_close(reader);
+    return record.time_ns;
+}
+
+START_TEST(a_trim_removes_segments_that_are_older)
+{
+    struct twinlog *log = open_small(0);
+    append_to(log, 500, 0);
+    log_close(log); /* now all but the active one are sealed */
+    log = open_small(0);
+    const struct twinlog_trim_options options = { .size = sizeof(options), .before_time_ns = time_of(300) };
+    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
+    ck_assert_int_eq(twinlog_trim(log, &options, &result), 0);
+    ck_assert_uint_le(result.first_lsn, 300);
+    ck_assert_uint_gt(result.first_lsn, 240); /* less than two segments before it */
+    log_close(log);
+    expect_records(result.first_lsn, 500, 501, 0);
+}
+END_TEST
+
+START_TEST(a_trim_that_asks_for_nothing_is_refused)
+{
+    struct twinlog *log = open_small(0);
+    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+    struct twinlog_trim_result result = { 0 };
+    ck_assert_int_eq(twinlog_trim(log, &options, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_trim(log, NULL, NULL), -EINVAL);
+    options.before_lsn = 1;
+    ck_assert_int_eq(twinlog_trim(log, &options, &result), -EINVAL); /* its size is not set */
+    options.flags = 1u << 1;
+    ck_assert_int_eq(twinlog_trim(log, &options, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_trim(NULL, &options, NULL), -EINVAL);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(trimmed_segments_are_recycled_and_the_number_of_files_stays)
+{
+    struct twinlog *log = open_small(_i ? TWINLOG_NO_RECYCLE : 0);
+    append_to(log, 200, 0);
+    for (uint64_t last = 400; last <= 4000; last += 200) {
+        trim_before(log, last - 300);
+        append_to(log, last, 0);
+    }
+    const struct twinlog_stat stat = log_stat(log);
+    ck_assert_uint_gt(stat.trimmed_segments, 50);
+    if (_i)
+        ck_assert_uint_eq(stat.recycled_segments, 0);
+    else
+        ck_assert_uint_gt(stat.recycled_segments, 20);
+    log_close(log);
+    ck_assert_uint_le(count_segment_files(), 30);
+    expect_records(3700, 4000, 4001, 0);
+}
+END_TEST
+
+/* ---- retention --------------------------------------------------------------------------------- */
+
+START_TEST(retention_keeps_so_much_and_no_more)
+{
+    struct twinlog_options options = log_options(0, 0);
+    options.segment_bytes = SEGMENT_BYTES;
+    if (_i == 0)
+        options.keep_bytes = 4 * SEGMENT_BYTES;
+    else
+        options.keep_records = 150;
+    struct twinlog *log = log_open(&options);
+    append_to(log, 1000, 0);
+    log_close(log);
+    log = log_open(&options); /* the keeper may have been late */
+    append_to(log, 1100, 0);
+    log_close(log);
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    ck_assert_uint_le(inspection.first_lsn, _i == 0 ? 1000 : 951);
+    ck_assert_uint_gt(inspection.first_lsn, 700);
+    expect_records(inspection.first_lsn, 1100, 1101, 0);
+}
+END_TEST
+
+START_TEST(a_segment_is_left_after_so_many_records)
+{
+    struct twinlog_options options = log_options(0, 0);
+    options.segment_records = 10;
+    struct twinlog *log = log_open(&options);
+    uint64_t last = 0; /* the next segment may be late, but without a limit the first one takes 400 */
+    while (log_stat(log).segments < 5 && last < 2000)
+        append_to(log, ++last, 0);
+    ck_assert_uint_eq(log_stat(log).segments, 5);
+    log_close(log);
+    expect_records(1, last, last + 1, 0);
+}
+END_TEST
+
+/* ---- cursors and values ------------------------------------------------------------------------ */
+
+START_TEST(a_cursor_holds_what_comes_after_it)
+{
+    struct twinlog *log = open_small(0);
+    append_to(log, 500, 0);
+    ck_assert_int_eq(twinlog_cursor_set(log, "fast", 450), 0);
+    ck_assert_int_eq(twinlog_cursor_set(log, "slow", 100), 0);
+    struct twinlog_trim_result result = trim_before(log, 400);
+    ck_assert_uint_eq(result.first_lsn, 101);
+    ck_assert_uint_eq(result.holder, TWINLOG_HELD_BY_CURSOR);
+    ck_assert_str_eq(result.holder_name, "slow");
+    ck_assert_uint_gt(result.held_bytes, 0);
+    log_close(log);
+
+    log = open_small(0);
+    uint64_t lsn;
+    ck_assert_int_eq(twinlog_cursor_get(log, "slow", &lsn), 0);
+    ck_assert_uint_eq(lsn, 100);
+    ck_assert_int_eq(twinlog_cursor_set(log, "slow", 99), TWINLOG_EPRUNED);
+    ck_assert_int_eq(twinlog_cursor_set(log, "slow", 501), -ERANGE);
+    ck_assert_int_eq(twinlog_cursor_remove(log, "slow"), 0);
+    ck_assert_int_eq(twinlog_cursor_remove(log, "slow"), -ENOENT);
+    ck_assert_int_eq(twinlog_cursor_get(log, "slow", &lsn), -ENOENT);
+    ck_assert_uint_eq(trim_before(log, 400).first_lsn, 400);
+    const struct twinlog_trim_options past = { .size = sizeof(past),
+                                               .flags = TWINLOG_TRIM_PAST_CURSORS,
+                                               .before_lsn = 480 };
+    ck_assert_int_eq(twinlog_trim(log, &past, &result), 0);
+    ck_assert_uint_eq(result.first_lsn, 480);
+    ck_assert_int_eq(twinlog_cursor_get(log, "fast", &lsn), 0);
+    ck_assert_uint_eq(lsn, 479);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(a_name_that_is_none_is_refused)
+{
+    char longest[TWINLOG_NAME_BYTES + 1];
+    struct twinlog *log = open_small(0);
+    uint64_t lsn;
+
+    memset(longest, 'n', sizeof(longest));
+    longest[TWINLOG_NAME_BYTES] = '\0';
+    ck_assert_int_eq(twinlog_cursor_set(log, longest, 0), -EINVAL);
+    longest[TWINLOG_NAME_BYTES - 1] = '\0';
+    ck_assert_int_eq(twinlog_cursor_set(log, longest, 0), 0);
+    ck_assert_int_eq(twinlog_cursor_get(log, longest, &lsn), 0);
+    ck_assert_uint_eq(lsn, 0);
+    ck_assert_int_eq(twinlog_cursor_set(log, "", 0), -EINVAL);
+    ck_assert_int_eq(twinlog_cursor_set(log, NULL, 0), -EINVAL);
+    ck_assert_int_eq(twinlog_cursor_get(log, longest, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_meta_set(log, "x", NULL, 1), -EINVAL);
+    ck_assert_int_eq(twinlog_meta_get(log, "x", NULL, 0, NULL), -ENOENT);
+    log_close(log);
+}
+END_TEST
+
+struct seen {
+    unsigned count;
+    char names[8][TWINLOG_NAME_BYTES];
+    size_t sizes[8];
+};
+
+static int see(void *context, const char *name, const void *data, size_t size)
+{
+    struct seen *seen = context;
+    (void)data;
+    snprintf(seen->names[seen->count], sizeof(seen->names[0]), "%s", name);
+    seen->sizes[seen->count++] = size;
+    return seen->count == 8 ? 17 : 0;
+}
+
+START_TEST(values_are_kept_in_order_up_to_4_kib)
+{
+    static unsigned char large[TWINLOG_VALUE_BYTES + 1], back[TWINLOG_VALUE_BYTES + 1];
+    struct twinlog *log = open_small(0);
+    struct seen seen = { 0 };
+    size_t size;
+
+    memset(large, 0xa5, sizeof(large));
+    ck_assert_int_eq(twinlog_meta_set(log, "vote", "candidate 7", 11), 0);
+    ck_assert_int_eq(twinlog_meta_set(log, "large", large, TWINLOG_VALUE_BYTES), 0);
+    ck_assert_int_eq(twinlog_meta_set(log, "large", large, sizeof(large)), -EINVAL);
+    ck_assert_int_eq(twinlog_meta_set(log, "empty", NULL, 0), 0);
+    log_close(log);
+    log = open_small(0);
+    ck_assert_int_eq(twinlog_meta_get(log, "vote", back, 9, &size), 0);
+    ck_assert_uint_eq(size, 11);
+    ck_assert_mem_eq(back, "candidate", 9);
+    ck_assert_int_eq(twinlog_meta_get(log, "large", back, sizeof(back), &size), 0);
+    ck_assert_uint_eq(size, TWINLOG_VALUE_BYTES);
+    ck_assert_mem_eq(back, large, TWINLOG_VALUE_BYTES);
+    ck_assert_int_eq(twinlog_meta_each(log, see, &seen), 0);
+    ck_assert_uint_eq(seen.count, 3);
+    ck_assert_str_eq(seen.names[0], "empty");
+    ck_assert_str_eq(seen.names[1], "large");
+    ck_assert_str_eq(seen.names[2], "vote");
+    ck_assert_int_eq(twinlog_meta_remove(log, "large"), 0);
+    ck_assert_int_eq(twinlog_meta_get(log, "large", back, sizeof(back), &size), -ENOENT);
+    log_close(log);
+}
+END_TEST
+
+/* Names survive trims, cuts and resets; the state file grows with them. */
+START_TEST(many_names_fit_until_they_do_not)
+{
+    static unsigned char value[TWINLOG_VALUE_BYTES];
+    struct twinlog *log = open_small(0);
+    unsigned count = 0;
+    int rc = 0;
+
+    for (; rc == 0 && count < 1000; count++) {
+        char name[TWINLOG_NAME_BYTES];
+        snprintf(name, sizeof(name), "value %u", count);
+        rc = twinlog_meta_set(log, name, value, sizeof(value));
+    }
+    ck_assert_int_eq(rc, -ENOSPC);
+    ck_assert_uint_gt(count, 200);
+    ck_assert_int_eq(twinlog_meta_remove(log, "value 0"), 0);
+    ck_assert_int_eq(twinlog_meta_set(log, "again", value, sizeof(value)), 0);
+    log_close(log);
+    log_close(open_small(0));
+}
+END_TEST
+
+/* ---- cuts and resets --------------------------------------------------------------------------- */
+
+/* In the middle of a group, at its end, at a segment's end, and so on: everywhere. */
+START_TEST(a_cut_is_exact_and_durable_everywhere)
+{
+    for (uint64_t last = 1; last < 120; last += 7) {
+        logdir_remove();
+        logdir_make();
+        struct twinlog *log = open_small(0);
+        append_to(log, 120, 0);
+        ck_assert_int_eq(twinlog_cut(log, last), 0);
+        ck_assert_uint_eq(twinlog_last_lsn(log), last);
+        ck_assert_uint_eq(twinlog_durable_lsn(log), last);
+        expect_records(1, last, last + 1, 0);
+        if (last % 2)
+            append_to(log, last + 60, 1);
+        log_close(log);
+        log = open_small(0);
+        ck_assert_uint_eq(twinlog_last_lsn(log), last % 2 ? last + 60 : last);
+        append_to(log, last + 130, 1);
+        log_close(log);
+        expect_records(1, last + 130, last + 1, 1);
+    }
+}
+END_TEST
+
+START_TEST(a_cut_can_follow_a_cut)
+{
+    struct twinlog *log = open_small(0);
+    append_to(log, 200, 0);
+    ck_assert_int_eq(twinlog_cut(log, 150), 0);
+    ck_assert_int_eq(twinlog_cut(log, 150), 0); /* nothing to do */
+    ck_assert_int_eq(twinlog_cut(log, 1000), 0);
+    ck_assert_int_eq(twinlog_cut(log, 149), 0);
+    ck_assert_int_eq(twinlog_cut(log, 100), 0);
+    append_to(log, 160, 1);
+    ck_assert_int_eq(twinlog_cut(log, 130), 0);
+    append_to(log, 300, 1);
+    log_close(log);
+    expect_records(1, 300, 101, 1);
+    log_close(open_small(0));
+    expect_records(1, 300, 101, 1);
+}
+END_TEST
+
+START_TEST(a_cut_can_remove_everything_that_is_left)
+{
+    struct twinlog *log = open_small(0);
+    append_to(log, 200, 0);
+    trim_before(log, 150);
+    ck_assert_int_eq(twinlog_cut(log, 148), TWINLOG_EPRUNED);
+    ck_assert_int_eq(twinlog_cut(log, 149), 0);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 0);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 149);
+    log_close(log);
+    log = open_small(0);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 149);
+    append_to(log, 170, 1);
+    log_close(log);
+    expect_records(150, 170, 150, 1);
+}
+END_TEST
+
+START_TEST(a_cut_moves_cursors_back)
+{
+    struct twinlog *log = open_small(0);
+    uint64_t lsn;
+    append_to(log, 200, 0);
+    ck_assert_int_eq(twinlog_cursor_set(log, "far", 190), 0);
+    ck_assert_int_eq(twinlog_cursor_set(log, "near", 20), 0);
+    ck_assert_int_eq(twinlog_cut(log, 100), 0);
+    ck_assert_int_eq(twinlog_cursor_get(log, "far", &lsn), 0);
+    ck_assert_uint_eq(lsn, 100);
+    ck_assert_int_eq(twinlog_cursor_get(log, "near", &lsn), 0);
+    ck_assert_uint_eq(lsn, 20);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(a_reset_goes_anywhere)
+{
+    static const uint64_t nexts[] = { 1000000, 7, 1, UINT64_C(1) << 40, 200 };
+    struct twinlog *log = open_small(0);
+    append_to(log, 150, 0);
+    for (unsigned i = 0; i < sizeof(nexts) / sizeof(nexts[0]); i++) {
+        const uint64_t next = nexts[i];
+        ck_assert_int_eq(twinlog_meta_set(log, "term", &next, sizeof(next)), 0);
+        ck_assert_int_eq(twinlog_reset(log, next), 0);
+        ck_assert_uint_eq(twinlog_first_lsn(log), 0);
+        ck_assert_uint_eq(twinlog_last_lsn(log), next - 1);
+        if (i % 2) {
+            log_close(log);
+            log = open_small(0);
+            ck_assert_uint_eq(twinlog_last_lsn(log), next - 1);
+        }
+        append_to(log, next + 99, i + 1);
+        log_close(log);
+        expect_records(next, next + 99, next, i + 1);
+        log = open_small(0);
+        ck_assert_uint_eq(twinlog_first_lsn(log), next);
+        uint64_t term;
+        ck_assert_int_eq(twinlog_meta_get(log, "term", &term, sizeof(term), NULL), 0);
+        ck_assert_uint_eq(term, next);
+    }
+    ck_assert_int_eq(twinlog_reset(log, 0), -EINVAL);
+    ck_assert_int_eq(twinlog_reset(log, UINT64_MAX - 1), -EINVAL);
+    ck_assert_int_eq(twinlog_cut(log, UINT64_MAX), -EINVAL);
+    log_close(log);
+}
+END_TEST
+
+/* ---- handles that only read -------------------------------------------------------------------- */
+
+START_TEST(a_read_only_handle_sees_and_keeps_names_beside_the_writer)
+{
+    struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
+    struct twinlog *log = open_small(0), *looking;
+    append_to(log, 100, 0);
+    looking = log_open(&options);
+    ck_assert_uint_eq(twinlog_last_lsn(looking), 100);
+    ck_assert_uint_eq(twinlog_first_lsn(looking), 1);
+    ck_assert_int_eq(twinlog_append(looking, "x", 1, NULL), -EROFS);
+    ck_assert_int_eq(twinlog_cut(looking, 10), -EROFS);
+    ck_assert_int_eq(twinlog_reset(looking, 10), -EROFS);
+    const struct twinlog_trim_options trim = { .size = sizeof(trim), .before_lsn = 50 };
+    ck_assert_int_eq(twinlog_trim(looking, &trim, NULL), -EROFS);
+    ck_assert_int_eq(twinlog_sync(looking), 0);
+    ck_assert_int_eq(twinlog_wait(looking, 100), 0);
+    ck_assert_int_eq(twinlog_cursor_set(looking, "other process", 60), 0);
+    append_to(log, 120, 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(looking), 120);
+    ck_assert_uint_eq(trim_before(log, 90).first_lsn, 61);
+    ck_assert_uint_eq(twinlog_first_lsn(looking), 61);
+    struct twinlog_reader *reader = log_attach(looking, 0, 0);
+    struct twinlog_record record;
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+    ck_assert_uint_eq(record.lsn, 61);
+    twinlog_reader_close(reader);
+    const struct twinlog_stat stat = log_stat(looking);
+    ck_assert_uint_eq(stat.last_lsn, 120);
+    ck_assert_uint_gt(stat.segments, 0);
+    ck_assert_int_eq(twinlog_close(looking), 0);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(a_read_only_handle_makes_no_log)
+{
+    struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
+    ck_assert_int_eq(log_open_error(&options), -ENOENT);
+    ck_assert_int_eq(mkdir(log_dir, 0755), 0);
+    ck_assert_int_eq(log_open_error(&options), -ENOENT);
+    ck_assert_int_eq(rmdir(log_dir), 0); /* it left nothing in it */
+}
+END_TEST
+
+/* ---- what is missing --------------------------------------------------------------------------- */
+
+START_TEST(a_missing_state_file_is_damage)
+{
+    struct twinlog *log = open_small(0);
+    append_to(log, 100, 0);
+    log_close(log);
+    ck_assert_int_eq(unlink(log_file("state")), 0);
+    ck_assert_int_eq(log_open_error(NULL), TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_BAD_STATE);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_ECORRUPT);
+}
+END_TEST
+
+START_TEST(segments_missing_at_the_front_are_damage)
+{
+    struct twinlog *log = open_small(0);
+    append_to(log, 300, 0);
+    trim_before(log, 150);
+    log_close(log);
+    unsigned removed = 0;
+    for (uint64_t number = 1; removed == 0; number++)
+        if (log_has_file(strrchr(log_segment(number), '/') + 1)) {
+            struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+            ck_assert_int_eq(unlink(log_segment(number)), 0);
+            removed += twinlog_inspect(log_dir, &inspection) != 0;
+        }
+    ck_assert_int_eq(log_open_error(NULL), TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_MISSING_SEGMENT);
+}
+END_TEST
+
+/* ---- suite ------------------------------------------------------------------------------------- */
+
+static TCase *add_case(Suite *suite, const char *name)
+{
+    TCase *tests = tcase_create(name);
+
+    tcase_add_checked_fixture(tests, logdir_make, logdir_remove);
+    tcase_set_timeout(tests, 60);
+    suite_add_tcase(suite, tests);
+    return tests;
+}
+
+Suite *space_suite(void)
+{
+    Suite *suite = suite_create("space");
+    TCase *tests = add_case(suite, "trims");
+    tcase_add_test(tests, a_trim_is_exact_and_durable);
+    tcase_add_test(tests, a_trim_of_less_than_before_changes_nothing);
+    tcase_add_test(tests, everything_can_be_trimmed);
+    tcase_add_test(tests, a_trim_keeps_so_many_bytes_or_records);
+    tcase_add_test(tests, a_trim_removes_segments_that_are_older);
+    tcase_add_test(tests, a_trim_that_asks_for_nothing_is_refused);
+    tcase_add_loop_test(tests, trimmed_segments_are_recycled_and_the_number_of_files_stays, 0, 2);
+    tests = add_case(suite, "retention");
+    tcase_add_loop_test(tests, retention_keeps_so_much_and_no_more, 0, 2);
+    tcase_add_test(tests, a_segment_is_left_after_so_many_records);
+    tests = add_case(suite, "names");
+    tcase_add_test(tests, a_cursor_holds_what_comes_after_it);
+    tcase_add_test(tests, a_name_that_is_none_is_refused);
+    tcase_add_test(tests, values_are_kept_in_order_up_to_4_kib);
+    tcase_add_test(tests, many_names_fit_until_they_do_not);
+    tests = add_case(suite, "cuts");
+    tcase_add_test(tests, a_cut_is_exact_and_durable_everywhere);
+    tcase_add_test(tests, a_cut_can_follow_a_cut);
+    tcase_add_test(tests, a_cut_can_remove_everything_that_is_left);
+    tcase_add_test(tests, a_cut_moves_cursors_back);
+    tcase_add_test(tests, a_reset_goes_anywhere);
+    tests = add_case(suite, "read-only");
+    tcase_add_test(tests, a_read_only_handle_sees_and_keeps_names_beside_the_writer);
+    tcase_add_test(tests, a_read_only_handle_makes_no_log);
+    tests = add_case(suite, "missing");
+    tcase_add_test(tests, a_missing_state_file_is_damage);
+    tcase_add_test(tests, segments_missing_at_the_front_are_damage);
+    return suite;
+}

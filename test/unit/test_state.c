@@ -1,0 +1,698 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The state file: its entries, its two slots, and processes that change it at the same time. What a crash or a
+ * fault makes of it is in test_state_crash.c.
+ */
+#define _GNU_SOURCE
+#include "logdir.h"
+#include "suites.h"
+
+#include "../sim/rng.h"
+#include "base/bytes.h"
+#include "format/checksum.h"
+#include "segment/state.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static struct io *io;
+static struct twinlog_report report;
+
+static const struct state_header fresh = { .log_id = { 7, 8, 9 }, .first_sequence = 3, .first_lsn = 42 };
+
+/* ---- entries in memory ------------------------------------------------------------------------- */
+
+static bool has_value(const struct state *state, const char *name, const char *value)
+{
+    struct state_entry entry;
+    return twl_state_find(state, STATE_VALUE, name, &entry) && entry.value_bytes == strlen(value) &&
+           memcmp(entry.value, value, entry.value_bytes) == 0;
+}
+
+static int put_text(struct state *state, const char *name, const char *value)
+{
+    return twl_state_put(state, STATE_VALUE, name, value, strlen(value));
+}
+
+static int put_cursor(struct state *state, const char *name, uint64_t lsn)
+{
+    unsigned char value[STATE_CURSOR_BYTES];
+    store_le64(value, lsn);
+    return twl_state_put(state, STATE_CURSOR, name, value, sizeof(value));
+}
+
+static uint64_t cursor_of(const struct state *state, const char *name)
+{
+    struct state_entry entry;
+    return twl_state_find(state, STATE_CURSOR, name, &entry) ? twl_state_cursor_lsn(&entry) : UINT64_MAX;
+}
+
+START_TEST(an_entry_is_put_replaced_and_removed)
+{
+    struct state state = { 0 };
+    struct state_entry entry;
+    ck_assert(!twl_state_find(&state, STATE_VALUE, "vote", &entry));
+    ck_assert_int_eq(put_text(&state, "vote", "seven"), 0);
+    ck_assert(has_value(&state, "vote", "seven"));
+    ck_assert_int_eq(put_text(&state, "vote", "a longer one than before"), 0);
+    ck_assert(has_value(&state, "vote", "a longer one than before"));
+    ck_assert_int_eq(put_text(&state, "vote", ""), 0);
+    ck_assert(has_value(&state, "vote", ""));
+    ck_assert_int_eq(twl_state_remove(&state, STATE_VALUE, "vote"), 0);
+    ck_assert_int_eq(twl_state_remove(&state, STATE_VALUE, "vote"), -ENOENT);
+    ck_assert_uint_eq(state.header.body_bytes, 0);
+    twl_state_free(&state);
+    twl_state_free(&state);
+}
+END_TEST
+
+START_TEST(cursors_and_values_have_names_of_their_own)
+{
+    struct state state = { 0 };
+    ck_assert_int_eq(put_text(&state, "same", "text"), 0);
+    ck_assert_int_eq(put_cursor(&state, "same", 5), 0);
+    ck_assert_uint_eq(cursor_of(&state, "same"), 5);
+    ck_assert(has_value(&state, "same", "text"));
+    ck_assert_int_eq(twl_state_remove(&state, STATE_CURSOR, "same"), 0);
+    ck_assert(has_value(&state, "same", "text"));
+    twl_state_free(&state);
+}
+END_TEST
+
+START_TEST(a_name_has_1_to_63_bytes)
+{
+    char name[STATE_MAX_NAME + 2];
+    struct state state = { 0 };
+    struct state_entry entry;
+    memset(name, 'x', sizeof(name));
+    name[STATE_MAX_NAME + 1] = '\0';
+    ck_assert_int_eq(twl_state_check_name(name), -EINVAL);
+    ck_assert_int_eq(put_text(&state, name, "v"), -EINVAL);
+    ck_assert_int_eq(put_text(&state, "", "v"), -EINVAL);
+    ck_assert_int_eq(twl_state_remove(&state, STATE_VALUE, name), -EINVAL);
+    ck_assert(!twl_state_find(&state, STATE_VALUE, name, &entry));
+    name[STATE_MAX_NAME] = '\0';
+    ck_assert_int_eq(put_text(&state, name, "v"), 0);
+    ck_assert(has_value(&state, name, "v"));
+    ck_assert_int_eq(put_text(&state, "\xc3\xa9 \x01", "any byte but NUL"), 0);
+    twl_state_free(&state);
+}
+END_TEST
+
+START_TEST(a_value_has_up_to_4096_bytes_and_a_cursor_8)
+{
+    static const char bytes[STATE_MAX_VALUE + 1];
+    struct state state = { 0 };
+    ck_assert_int_eq(twl_state_put(&state, STATE_VALUE, "v", bytes, STATE_MAX_VALUE), 0);
+    ck_assert_int_eq(twl_state_put(&state, STATE_VALUE, "v", bytes, STATE_MAX_VALUE + 1), -EINVAL);
+    ck_assert_int_eq(twl_state_put(&state, STATE_CURSOR, "c", bytes, 7), -EINVAL);
+    ck_assert_int_eq(twl_state_put(&state, STATE_CURSOR, "c", bytes, 9), -EINVAL);
+    twl_state_free(&state);
+}
+END_TEST
+
+START_TEST(a_full_state_takes_no_more_and_can_still_shrink)
+{
+    static char bytes[STATE_MAX_VALUE];
+    struct state state = { 0 };
+    char name[32];
+    int rc = 0;
+    unsigned count = 0;
+    for (; rc == 0; count++) {
+        snprintf(name, sizeof(name), "%u", count);
+        rc = twl_state_put(&state, STATE_VALUE, name, bytes, sizeof(bytes));
+    }
+    ck_assert_int_eq(rc, -ENOSPC);
+    ck_assert_uint_gt(count, 250);
+    ck_assert_uint_le(state.header.body_bytes, STATE_MAX_BODY_BYTES);
+    ck_assert_int_eq(twl_state_put(&state, STATE_VALUE, "0", bytes, 100), 0);
+    ck_assert_int_eq(twl_state_remove(&state, STATE_VALUE, "1"), 0);
+    ck_assert_int_eq(twl_state_put(&state, STATE_VALUE, name, bytes, sizeof(bytes)), 0);
+    twl_state_free(&state);
+}
+END_TEST
+
+/* What the state should hold: a number for each of a few names, 0 = none; it is also the value's size. */
+#define NAMES 40u
+
+static void name_of(unsigned i, char *ret_name)
+{
+    snprintf(ret_name, STATE_MAX_NAME + 1, "%.*s%u", (int)(i % 7), "prefix", i);
+}
+
+static void assert_numbers(const struct state *state, const unsigned numbers[NAMES])
+{
+    struct state_entry entry, before;
+    size_t offset = 0;
+    unsigned count = 0, expected = 0;
+    for (; twl_state_entry_next(state->body, state->header.body_bytes, &offset, &entry); count++) {
+        if (count > 0)
+            ck_assert_int_lt(twl_state_entry_compare(&before, &entry), 0);
+        before = entry;
+    }
+    ck_assert_uint_eq(offset, state->header.body_bytes);
+    for (unsigned i = 0; i < NAMES; i++) {
+        char name[STATE_MAX_NAME + 1];
+        name_of(i, name);
+        bool is_there = twl_state_find(state, STATE_VALUE, name, &entry);
+        ck_assert(is_there == (numbers[i] > 0));
+        if (is_there)
+            ck_assert_uint_eq(entry.value_bytes, numbers[i]);
+        for (unsigned at = 0; is_there && at < numbers[i]; at++)
+            ck_assert_uint_eq(entry.value[at], (unsigned char)(numbers[i] + i));
+        expected += is_there;
+    }
+    ck_assert_uint_eq(count, expected);
+}
+
+START_TEST(entries_stay_in_order_whatever_is_done_to_them)
+{
+    struct rng rng = { test_seed() };
+    struct state state = { 0 };
+    unsigned numbers[NAMES] = { 0 };
+    unsigned char value[400];
+    char name[STATE_MAX_NAME + 1];
+    for (unsigned step = 0; step < 1000; step++) {
+        unsigned i = (unsigned)rng_below(&rng, NAMES);
+        name_of(i, name);
+        if (rng_one_in(&rng, 3)) {
+            ck_assert_int_eq(twl_state_remove(&state, STATE_VALUE, name), numbers[i] > 0 ? 0 : -ENOENT);
+            numbers[i] = 0;
+        } else {
+            numbers[i] = 1 + (unsigned)rng_below(&rng, sizeof(value) - 1);
+            memset(value, (int)(numbers[i] + i), numbers[i]);
+            ck_assert_int_eq(twl_state_put(&state, STATE_VALUE, name, value, numbers[i]), 0);
+        }
+        if (step % 10 == 0)
+            assert_numbers(&state, numbers);
+    }
+    twl_state_free(&state);
+}
+END_TEST
+
+START_TEST(the_slowest_cursor_is_known_and_values_are_none)
+{
+    struct state state = { 0 };
+    struct state_entry entry;
+    ck_assert_int_eq(put_text(&state, "a", "1"), 0);
+    ck_assert(!twl_state_slowest(&state, &entry));
+    ck_assert_int_eq(put_cursor(&state, "quick", 900), 0);
+    ck_assert_int_eq(put_cursor(&state, "slow", 30), 0);
+    ck_assert_int_eq(put_cursor(&state, "also", 500), 0);
+    ck_assert(twl_state_slowest(&state, &entry));
+    ck_assert_uint_eq(twl_state_cursor_lsn(&entry), 30);
+    ck_assert_uint_eq(entry.name_bytes, 4);
+    ck_assert_mem_eq(entry.name, "slow", 4);
+    twl_state_free(&state);
+}
+END_TEST
+
+START_TEST(cursors_are_moved_between_two_bounds)
+{
+    struct state state = { 0 };
+    ck_assert_int_eq(put_cursor(&state, "behind", 10), 0);
+    ck_assert_int_eq(put_cursor(&state, "beyond", 90), 0);
+    ck_assert_int_eq(put_cursor(&state, "between", 50), 0);
+    ck_assert_int_eq(put_text(&state, "value", "12345678"), 0);
+    ck_assert(!twl_state_clamp_cursors(&state, 10, 90));
+    ck_assert(twl_state_clamp_cursors(&state, 20, 80));
+    ck_assert_uint_eq(cursor_of(&state, "behind"), 20);
+    ck_assert_uint_eq(cursor_of(&state, "beyond"), 80);
+    ck_assert_uint_eq(cursor_of(&state, "between"), 50);
+    ck_assert(has_value(&state, "value", "12345678"));
+    twl_state_free(&state);
+}
+END_TEST
+
+/* ---- the file ---------------------------------------------------------------------------------- */
+
+static char path[600], new_path[600];
+
+static void make_place(void)
+{
+    logdir_make();
+    snprintf(path, sizeof(path), "%s/%s", log_parent, STATE_NAME);
+    snprintf(new_path, sizeof(new_path), "%s/%s", log_parent, STATE_NEW_NAME);
+    ck_assert_int_eq(twl_io_posix_create(log_parent, false, &io), 0);
+}
+
+static void make_state(void)
+{
+    make_place();
+    ck_assert_int_eq(twl_state_create(io, &fresh), 0);
+}
+
+static void remove_place(void)
+{
+    io->ops->destroy(io);
+    logdir_remove();
+}
+
+static struct state read_state(void)
+{
+    struct state state = { 0 };
+    int rc = twl_state_read(io, &state, &report);
+    ck_assert_msg(rc == 0, "%s: %s", twinlog_strerror(rc), report.text);
+    return state;
+}
+
+static int edit_nothing(void *context, struct state *state)
+{
+    (void)context;
+    (void)state;
+    return 0;
+}
+
+/* `context` is a text: the value of "v". */
+static int edit_text(void *context, struct state *state)
+{
+    int rc = put_text(state, "v", context);
+    return rc < 0 ? rc : 1;
+}
+
+/* `context` is the number of values of 4096 bytes to have. */
+static int edit_size(void *context, struct state *state)
+{
+    static const char bytes[STATE_MAX_VALUE];
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && i < *(unsigned *)context; i++) {
+        char name[32];
+        snprintf(name, sizeof(name), "large %u", i);
+        rc = twl_state_put(state, STATE_VALUE, name, bytes, sizeof(bytes));
+    }
+    return rc < 0 ? rc : 1;
+}
+
+static void change_text(const char *text)
+{
+    char copy[32];
+    snprintf(copy, sizeof(copy), "%s", text);
+    ck_assert_int_eq(twl_state_change(io, edit_text, copy, NULL), 0);
+}
+
+static void assert_text(const char *text)
+{
+    struct state state = read_state();
+    ck_assert(has_value(&state, "v", text));
+    ck_assert_uint_eq(state.header.first_sequence, 3);
+    ck_assert_uint_eq(state.header.first_lsn, 42);
+    ck_assert_mem_eq(state.header.log_id, fresh.log_id, LOG_ID_BYTES);
+    twl_state_free(&state);
+}
+
+static off_t file_bytes(void)
+{
+    struct stat about;
+    ck_assert_int_eq(stat(path, &about), 0);
+    return about.st_size;
+}
+
+START_TEST(where_there_is_no_state_there_is_none)
+{
+    struct state state;
+    ck_assert_int_eq(twl_state_read(io, &state, &report), -ENOENT);
+    ck_assert_int_eq(twl_state_change(io, edit_nothing, NULL, NULL), -ENOENT);
+}
+END_TEST
+
+START_TEST(a_new_state_is_empty_and_twice_there)
+{
+    struct state state = read_state();
+    ck_assert_uint_eq(state.header.generation, 1);
+    ck_assert_uint_eq(state.header.first_sequence, 3);
+    ck_assert_uint_eq(state.header.first_lsn, 42);
+    ck_assert_uint_eq(state.header.body_bytes, 0);
+    twl_state_free(&state);
+    ck_assert_int_eq(file_bytes(), 2 * STATE_MIN_SLOT_BYTES);
+    ck_assert_msg(access(new_path, F_OK) < 0, "the temporary name is gone");
+}
+END_TEST
+
+START_TEST(a_change_is_read_back_and_handed_back)
+{
+    struct state state = { 0 };
+    char text[] = "seven";
+    ck_assert_int_eq(twl_state_change(io, edit_text, text, &state), 0);
+    ck_assert(has_value(&state, "v", "seven"));
+    ck_assert_uint_gt(state.header.generation, 1);
+    twl_state_free(&state);
+    assert_text("seven");
+}
+END_TEST
+
+static void damage_slot_at(off_t offset)
+{
+    const unsigned char byte = 0xff;
+    patch_file(path, offset + 44, &byte, 1);
+}
+
+static void damage_slot(unsigned slot)
+{
+    damage_slot_at((off_t)slot * STATE_MIN_SLOT_BYTES);
+}
+
+static int edit_front(void *context, struct state *state)
+{
+    state->header.first_sequence = 5;
+    state->header.first_lsn = *(uint64_t *)context;
+    return 1;
+}
+
+START_TEST(the_front_is_changed_with_the_rest)
+{
+    uint64_t lsn = 99;
+    ck_assert_int_eq(twl_state_change(io, edit_front, &lsn, NULL), 0);
+    struct state state = read_state();
+    ck_assert_uint_eq(state.header.first_sequence, 5);
+    ck_assert_uint_eq(state.header.first_lsn, 99);
+    twl_state_free(&state);
+}
+END_TEST
+
+static int edit_and_give_up(void *context, struct state *state)
+{
+    put_text(state, "v", "lost");
+    return *(int *)context;
+}
+
+START_TEST(an_edit_that_gives_up_changes_nothing)
+{
+    struct state state;
+    int error = -ERANGE, leave = 0;
+    change_text("kept");
+    ck_assert_int_eq(twl_state_change(io, edit_and_give_up, &error, &state), -ERANGE);
+    ck_assert_int_eq(twl_state_change(io, edit_and_give_up, &leave, NULL), 0);
+    assert_text("kept");
+}
+END_TEST
+
+START_TEST(a_state_grows_to_the_limit)
+{
+    off_t before = 0;
+    for (unsigned count = 1; count < 256; count += count) {
+        ck_assert_int_eq(twl_state_change(io, edit_size, &count, NULL), 0);
+        ck_assert_int_ge(file_bytes(), before);
+        before = file_bytes();
+        struct state state = read_state();
+        ck_assert_uint_ge(state.header.body_bytes, count * STATE_MAX_VALUE);
+        twl_state_free(&state);
+    }
+    ck_assert_int_eq(before, 2 * (1 << 20));
+    unsigned count = 300;
+    ck_assert_int_eq(twl_state_change(io, edit_size, &count, NULL), -ENOSPC);
+    ck_assert_int_eq(file_bytes(), before);
+    change_text("and goes on");
+    assert_text("and goes on");
+}
+END_TEST
+
+START_TEST(a_copy_is_a_state_of_its_own_in_the_place_of_what_was_there)
+{
+    struct state copied = { 0 };
+    unsigned count = 20;
+    ck_assert_int_eq(twl_state_change(io, edit_size, &count, &copied), 0);
+    put_file(path, NULL, 0);
+    ck_assert_int_eq(twl_state_write(io, &copied), 0);
+    for (unsigned damaged = 0; damaged < 3; damaged++) {
+        struct state state = read_state();
+        ck_assert_uint_eq(state.header.generation, 1);
+        ck_assert_uint_eq(state.header.first_lsn, copied.header.first_lsn);
+        ck_assert_uint_eq(state.header.body_bytes, copied.header.body_bytes);
+        ck_assert_mem_eq(state.body, copied.body, state.header.body_bytes);
+        twl_state_free(&state);
+        ck_assert_int_eq(twl_state_write(io, &copied), 0);
+        damage_slot_at(damaged % 2 * file_bytes() / 2);
+    }
+    twl_state_free(&copied);
+}
+END_TEST
+
+/* ---- damage ------------------------------------------------------------------------------------ */
+
+START_TEST(damage_to_one_slot_loses_nothing)
+{
+    for (unsigned changes = 0; changes < 2; changes++)
+        for (unsigned slot = 0; slot < 2; slot++) {
+            change_text("precious");
+            damage_slot(slot);
+            assert_text("precious");
+        }
+}
+END_TEST
+
+START_TEST(the_next_change_repairs_a_damaged_slot)
+{
+    for (unsigned changes = 0; changes < 4; changes++)
+        for (unsigned slot = 0; slot < 2; slot++) {
+            change_text(changes % 2 ? "odd" : "even");
+            damage_slot(slot);
+            ck_assert_int_eq(twl_state_change(io, edit_nothing, NULL, NULL), 0);
+            damage_slot(1 - slot);
+            assert_text(changes % 2 ? "odd" : "even");
+        }
+}
+END_TEST
+
+START_TEST(damage_to_both_slots_is_reported)
+{
+    struct state state;
+    damage_slot(0);
+    damage_slot(1);
+    ck_assert_int_eq(twl_state_read(io, &state, &report), TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(report.finding, TWINLOG_FOUND_BAD_STATE);
+    ck_assert_int_eq(report.error, TWINLOG_ECORRUPT);
+    ck_assert_str_eq(report.file, STATE_NAME);
+    ck_assert_int_eq(twl_state_change(io, edit_nothing, NULL, NULL), TWINLOG_ECORRUPT);
+}
+END_TEST
+
+START_TEST(a_file_that_was_cut_is_read_as_far_as_it_goes)
+{
+    struct state state;
+    change_text("precious");
+    ck_assert_int_eq(truncate(path, 20000), 0);
+    assert_text("precious");
+    change_text("as good as new");
+    assert_text("as good as new");
+    damage_slot(0);
+    assert_text("as good as new");
+    ck_assert_int_eq(truncate(path, 100), 0);
+    ck_assert_int_eq(twl_state_read(io, &state, &report), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(truncate(path, 0), 0);
+    ck_assert_int_eq(twl_state_read(io, &state, &report), TWINLOG_ECORRUPT);
+}
+END_TEST
+
+START_TEST(a_state_of_a_newer_version_is_left_alone)
+{
+    unsigned char block[SEGMENT_HEADER_BYTES];
+    struct segment_header header = { .sequence = 1, .bytes = SEGMENT_MIN_BYTES, .incompatible = 1u << 31 };
+    const unsigned char letter = 'S';
+    struct state state;
+    /* a segment's header, too new for us, with the fourth byte of the magic and the checksum of a state */
+    twl_segment_header_encode(&header, block);
+    block[3] = letter;
+    store_le32(block + 20, twl_crc32c(0, block, 20));
+    patch_file(path, 0, block, 24);
+    ck_assert_int_eq(twl_state_read(io, &state, &report), TWINLOG_EVERSION);
+    ck_assert_uint_eq(report.finding, TWINLOG_FOUND_NEWER_FORMAT);
+    ck_assert_int_eq(twl_state_change(io, edit_nothing, NULL, NULL), TWINLOG_EVERSION);
+}
+END_TEST
+
+START_TEST(a_state_that_cannot_be_opened_says_why)
+{
+    struct state state;
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert_int_eq(mkdir(path, 0777), 0);
+    ck_assert_int_eq(twl_state_read(io, &state, &report), -EISDIR);
+    ck_assert_uint_eq(report.finding, TWINLOG_FOUND_SYSTEM_ERROR);
+    ck_assert_int_eq(report.error, -EISDIR);
+    ck_assert_int_eq(rmdir(path), 0);
+}
+END_TEST
+
+/* ---- several processes ------------------------------------------------------------------------- */
+
+#define CHANGERS 4u
+#define CHANGES 30u
+
+static _Atomic unsigned *finished; /* changers, in all processes */
+
+/* One more for the name, and for all together; sizes differ from change to change, and grow. */
+static int edit_counters(void *context, struct state *state)
+{
+    static const char filler[STATE_MAX_VALUE];
+    const char *name = context;
+    uint64_t own = cursor_of(state, name), all = cursor_of(state, "all");
+    own = own == UINT64_MAX ? 0 : own;
+    int rc = put_cursor(state, name, own + 1);
+    if (rc == 0)
+        rc = put_cursor(state, "all", all == UINT64_MAX ? 1 : all + 1);
+    if (rc == 0)
+        rc = twl_state_put(state, STATE_VALUE, name, filler, (size_t)(own * 67) % sizeof(filler));
+    for (unsigned i = 0; rc == 0 && i < own / 10; i++) {
+        char more[32];
+        snprintf(more, sizeof(more), "%s %u", name, i);
+        rc = twl_state_put(state, STATE_VALUE, more, filler, 2000);
+    }
+    return rc < 0 ? rc : 1;
+}
+
+static int count_up(const char *name)
+{
+    char own[8];
+    struct io *own_io;
+    int rc = twl_io_posix_create(log_parent, false, &own_io);
+    snprintf(own, sizeof(own), "%s", name);
+    for (unsigned i = 0; rc == 0 && i < CHANGES; i++)
+        rc = twl_state_change(own_io, edit_counters, own, NULL);
+    atomic_fetch_add(finished, 1);
+    EXPECT(rc == 0);
+    own_io->ops->destroy(own_io);
+    return 0;
+}
+
+static int count_a(void)
+{
+    return count_up("a");
+}
+static int count_b(void)
+{
+    return count_up("b");
+}
+static int count_c(void)
+{
+    return count_up("c");
+}
+static int count_d(void)
+{
+    return count_up("d");
+}
+
+START_TEST(no_change_of_several_processes_is_lost_and_readers_see_them_in_order)
+{
+    static int (*const bodies[CHANGERS])(void) = { count_a, count_b, count_c, count_d };
+    static const char *const names[CHANGERS] = { "a", "b", "c", "d" };
+    pid_t children[CHANGERS];
+    finished = shared_page();
+    for (unsigned i = 0; i < CHANGERS; i++)
+        children[i] = start_child(bodies[i]);
+    int rc = 0;
+    uint64_t seen = 0, now = 0;
+    while (rc == 0 && seen <= now && atomic_load(finished) < CHANGERS) {
+        struct state state;
+        seen = now;
+        rc = twl_state_read(io, &state, &report);
+        if (rc == 0) {
+            now = cursor_of(&state, "all") + 1; /* there is none at first */
+            twl_state_free(&state);
+        }
+    }
+    for (unsigned i = 0; i < CHANGERS; i++)
+        ck_assert_int_eq(wait_child(children[i]), 0);
+    ck_assert_msg(rc == 0, "%s: %s", twinlog_strerror(rc), report.text);
+    ck_assert_msg(seen <= now, "a reader went back from %u to %u", (unsigned)seen, (unsigned)now);
+    struct state state = read_state();
+    for (unsigned i = 0; i < CHANGERS; i++)
+        ck_assert_uint_eq(cursor_of(&state, names[i]), CHANGES);
+    ck_assert_uint_eq(cursor_of(&state, "all"), CHANGERS * CHANGES);
+    twl_state_free(&state);
+    ck_assert_msg(file_bytes() > 2 * STATE_MIN_SLOT_BYTES, "it had to grow meanwhile");
+}
+END_TEST
+
+/* A lock that is taken only after somebody else has put a larger file in the place of the one to be locked. */
+static struct {
+    struct io_ops ops;
+    const struct io_ops *real;
+    bool was_replaced;
+} late;
+
+static int lock_late(struct io_file *file, enum io_lock which, bool is_exclusive)
+{
+    if (!late.was_replaced) {
+        struct io *other;
+        unsigned count = 10;
+        late.was_replaced = true;
+        ck_assert_int_eq(twl_io_posix_create(log_parent, false, &other), 0);
+        ck_assert_int_eq(twl_state_change(other, edit_size, &count, NULL), 0);
+        other->ops->destroy(other);
+    }
+    return late.real->lock(file, which, is_exclusive);
+}
+
+START_TEST(who_waited_for_a_file_that_was_replaced_changes_the_new_one)
+{
+    struct state state;
+    late.real = io->ops;
+    late.ops = *io->ops;
+    late.ops.lock = lock_late;
+    io->ops = &late.ops;
+    change_text("behind the replacement");
+    io->ops = late.real;
+    ck_assert(late.was_replaced);
+    assert_text("behind the replacement");
+    state = read_state();
+    struct state_entry entry;
+    ck_assert_msg(twl_state_find(&state, STATE_VALUE, "large 9", &entry), "the other change is there too");
+    twl_state_free(&state);
+}
+END_TEST
+
+START_TEST(a_state_may_be_read_where_it_may_not_be_changed)
+{
+    uid_t user = geteuid();
+    ck_assert_int_eq(chmod(log_parent, 0755), 0);
+    ck_assert_int_eq(chmod(path, 0444), 0);
+    if (user == 0)
+        ck_assert_int_eq(seteuid(65534), 0);
+    struct state state = read_state();
+    int rc = twl_state_change(io, edit_nothing, NULL, NULL);
+    ck_assert_int_eq(seteuid(user), 0);
+    twl_state_free(&state);
+    ck_assert_int_eq(rc, -EACCES);
+}
+END_TEST
+
+Suite *state_suite(void)
+{
+    Suite *suite = suite_create("state");
+    TCase *entries = tcase_create("entries");
+    tcase_add_test(entries, an_entry_is_put_replaced_and_removed);
+    tcase_add_test(entries, cursors_and_values_have_names_of_their_own);
+    tcase_add_test(entries, a_name_has_1_to_63_bytes);
+    tcase_add_test(entries, a_value_has_up_to_4096_bytes_and_a_cursor_8);
+    tcase_add_test(entries, a_full_state_takes_no_more_and_can_still_shrink);
+    tcase_add_test(entries, entries_stay_in_order_whatever_is_done_to_them);
+    tcase_add_test(entries, the_slowest_cursor_is_known_and_values_are_none);
+    tcase_add_test(entries, cursors_are_moved_between_two_bounds);
+    suite_add_tcase(suite, entries);
+    TCase *none = tcase_create("no file");
+    tcase_add_checked_fixture(none, make_place, remove_place);
+    tcase_add_test(none, where_there_is_no_state_there_is_none);
+    suite_add_tcase(suite, none);
+    TCase *file = tcase_create("file");
+    tcase_add_checked_fixture(file, make_state, remove_place);
+    tcase_add_test(file, a_new_state_is_empty_and_twice_there);
+    tcase_add_test(file, a_change_is_read_back_and_handed_back);
+    tcase_add_test(file, the_front_is_changed_with_the_rest);
+    tcase_add_test(file, an_edit_that_gives_up_changes_nothing);
+    tcase_add_test(file, a_state_grows_to_the_limit);
+    tcase_add_test(file, a_copy_is_a_state_of_its_own_in_the_place_of_what_was_there);
+    tcase_add_test(file, damage_to_one_slot_loses_nothing);
+    tcase_add_test(file, the_next_change_repairs_a_damaged_slot);
+    tcase_add_test(file, damage_to_both_slots_is_reported);
+    tcase_add_test(file, a_file_that_was_cut_is_read_as_far_as_it_goes);
+    tcase_add_test(file, a_state_of_a_newer_version_is_left_alone);
+    tcase_add_test(file, a_state_that_cannot_be_opened_says_why);
+    tcase_add_test(file, no_change_of_several_processes_is_lost_and_readers_see_them_in_order);
+    tcase_add_test(file, who_waited_for_a_file_that_was_replaced_changes_the_new_one);
+    tcase_add_test(file, a_state_may_be_read_where_it_may_not_be_changed);
+    suite_add_tcase(suite, file);
+    return suite;
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * twinlog backup: another log with everything that is durable in this one.
+ *
+ * The new directory is an option, not a second operand, so that a command line with the two names the
+ * wrong way round can't be taken for a right one; repair does the same.
+ */
+#define _GNU_SOURCE
+#include "common.h"
+#include "json.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+static const char help[] =
+    "Usage: twinlog backup DIR --output NEW [options]\n"
+    "\n"
+    "Makes NEW a log with everything that is durable in the log in DIR when it begins,\n"
+    "named cursors and values included. NEW must not exist, or be empty. Another process\n"
+    "may be writing DIR. Full segments are hard links where both are on one file system,\n"
+    "else copies; neither log changes the other through them.\n"
+    "\n"
+    "  --output NEW        directory of the new log\n"
+    "  --copy              copy every byte, share no block of the disk\n"
+    "  --json              one JSON object\n" COMMON_OPTIONS_HELP "\n"
+    "A backup that was interrupted is not a log: remove NEW and begin again.\n"
+    "\n"
+    "Exit status: 0 NEW is whole and durable; 1 an operation failed; 2 wrong usage;\n"
+    "3 acknowledged data in DIR is damaged.\n"
+    "\n"
+    "Example: a snapshot beside the log, then a copy on another disk\n"
+    "  twinlog backup orders --output orders.monday\n"
+    "  twinlog backup orders.monday --output /mnt/backup/orders.monday\n";
+
+static const struct option option_table[] = {
+    WITH_ARGUMENT("output", OPTION_OUTPUT),
+    FLAG("copy", OPTION_COPY),
+    FLAG("json", OPTION_JSON),
+    COMMON_OPTIONS,
+};
+
+static void print_words(const struct twinlog_backup_result *result)
+{
+    char linked[BYTES_TEXT_BYTES];
+    char cloned[BYTES_TEXT_BYTES];
+    char copied[BYTES_TEXT_BYTES];
+
+    describe_bytes(linked, result->linked_bytes);
+    describe_bytes(cloned, result->cloned_bytes);
+    describe_bytes(copied, result->copied_bytes);
+    if (result->first_lsn)
+        printf("LSN %" PRIu64 " to %" PRIu64, result->first_lsn, result->last_lsn);
+    else
+        printf("no records");
+    printf(" in %" PRIu32 " segment%s: %s linked, %s cloned, %s copied\n", result->segments,
+           plural(result->segments), linked, cloned, copied);
+}
+
+static void print_json(const struct twinlog_backup_result *result)
+{
+    json_begin_object(NULL);
+    json_number("segments", result->segments);
+    json_number("first_lsn", result->first_lsn);
+    json_number("last_lsn", result->last_lsn);
+    json_number("linked_bytes", result->linked_bytes);
+    json_number("cloned_bytes", result->cloned_bytes);
+    json_number("copied_bytes", result->copied_bytes);
+    json_end_object();
+    json_end_line();
+}
+
+static const char *advice_for_backup(int error)
+{
+    switch (error) {
+    case -EBUSY:
+        return "Records were removed faster than they were copied: try again.";
+    case -ENOENT:
+        return "The log must be there, and so must the directory that shall contain the new one.";
+    case -ENOTEMPTY:
+        return "The new directory must not exist, or be empty: name another one.";
+    default:
+        return NULL;
+    }
+}
+
+static int backup_run(const struct command *command, int argc, char **argv)
+{
+    struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
+    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+    const char *output = NULL;
+    bool is_json = false;
+    int value = 0;
+
+    while ((value = next_option(command, argc, argv, option_table)) != -1) {
+        if (value == OPTION_OUTPUT)
+            output = optarg;
+        else if (value == OPTION_COPY)
+            options.flags |= TWINLOG_BACKUP_COPY;
+        else
+            is_json = true;
+    }
+    const char *dir = take_directory(argc, argv);
+    check_output(output);
+    options.progress = show_bytes_progress;
+
+    int error = twinlog_backup(dir, output, &options, &result);
+    clear_progress();
+    if (error)
+        return fail_copy("back up", dir, output, error, advice_for_backup(error));
+    (is_json ? print_json : print_words)(&result);
+    return finish_output(STATUS_FINE);
+}
+
+const struct command backup_command = {
+    .name = "backup",
+    .summary = "make another log with everything that is durable",
+    .help = help,
+    .run = backup_run,
+};

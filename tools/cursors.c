@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* twinlog cursors: lists the named cursors of a log, sets or removes one; also beside its writer. */
+#define _GNU_SOURCE
+#include "common.h"
+#include "json.h"
+#include "listing.h"
+#include "opening.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char help[] =
+    "Usage: twinlog cursors DIR [options]\n"
+    "\n"
+    "Lists the named cursors of the log in DIR: up to which LSN each has done with the\n"
+    "records, and how many there are behind it. No trim or limit removes a record that a\n"
+    "cursor has not passed. Another process may be writing the log.\n"
+    "\n"
+    "  --set NAME=LSN      make the cursor, or move it; 0 has seen nothing\n"
+    "  --remove NAME       forget it: it holds nothing any more\n"
+    "  --json              the list as one JSON object\n" COMMON_OPTIONS_HELP "\n"
+    "A name has 1 to 63 bytes. What --set and --remove changed is durable when they end.\n"
+    "\n"
+    "Exit status: 0 fine; 1 an operation failed; 2 wrong usage; 3 acknowledged data is\n"
+    "damaged.\n"
+    "\n"
+    "Example: this consumer has done with everything up to LSN 900\n"
+    "  twinlog cursors /var/lib/orders/log --set billing=900\n";
+
+static const struct option option_table[] = {
+    WITH_ARGUMENT("set", OPTION_SET),
+    WITH_ARGUMENT("remove", OPTION_REMOVE),
+    FLAG("json", OPTION_JSON),
+    COMMON_OPTIONS,
+};
+
+struct change {
+    const char *dir;
+    const char *name; /* NULL = only list */
+    bool is_removal;
+    uint64_t lsn;
+};
+
+/* Splits "NAME=LSN" at the last equals sign: a name may have one. */
+static void take_setting(struct change *change)
+{
+    char *equals = strrchr(optarg, '=');
+
+    if (!equals)
+        usage_error("--set: '%s' is not NAME=LSN", optarg);
+    *equals = '\0';
+    change->name = check_name("--set", optarg);
+    change->lsn = parse_number("--set", equals + 1, 0, UINT64_MAX);
+}
+
+/* ---- the list ---------------------------------------------------------------------------------- */
+
+static int print_row(void *context, const char *name, uint64_t lsn)
+{
+    struct cursor_list *list = context;
+    char words[TWINLOG_NAME_BYTES];
+
+    if (list->count++ == 0)
+        printf("%-24s %14s %14s\n", "cursor", "LSN", "behind");
+    describe_name(words, name);
+    printf("%-24s %14" PRIu64 " %14" PRIu64 "\n", words, lsn, records_behind(list, lsn));
+    return 0;
+}
+
+static int print_table(struct twinlog *log)
+{
+    struct cursor_list list;
+
+    begin_cursor_list(&list, log);
+    int error = twinlog_cursor_each(log, print_row, &list);
+    if (error == 0 && list.count == 0)
+        printf("There is no cursor.\n");
+    return error;
+}
+
+static int print_json(struct twinlog *log)
+{
+    json_begin_object(NULL);
+    json_number("first_lsn", twinlog_first_lsn(log));
+    json_number("last_lsn", twinlog_last_lsn(log));
+    int error = json_cursors(log);
+    json_end_object();
+    json_end_line();
+    return error;
+}
+
+/* ---- the command ------------------------------------------------------------------------------- */
+
+static int fail_change(const struct change *change, int error)
+{
+    char doing[128];
+    char name[TWINLOG_NAME_BYTES];
+    const char *advice = NULL;
+
+    describe_name(name, change->name);
+    if (error == -ENOENT)
+        advice = "There is no such cursor: 'twinlog cursors DIR' lists them.";
+    else if (error == TWINLOG_EPRUNED)
+        advice =
+            "Records behind that LSN were removed: 'twinlog stat DIR' shows the first that is left, and a "
+            "cursor may stand in front of it at the least.";
+    snprintf(doing, sizeof(doing), "%s cursor '%s' of", change->is_removal ? "remove" : "set", name);
+    return fail(doing, change->dir, error, NULL, advice);
+}
+
+static int change_or_list(struct twinlog *log, const struct change *change, bool is_json)
+{
+    if (!change->name) {
+        int error = (is_json ? print_json : print_table)(log);
+        return error ? fail("list the cursors of", change->dir, error, NULL, NULL) : STATUS_FINE;
+    }
+    int error = change->is_removal ? twinlog_cursor_remove(log, change->name)
+                                   : twinlog_cursor_set(log, change->name, change->lsn);
+    return error ? fail_change(change, error) : STATUS_FINE;
+}
+
+static int cursors_run(const struct command *command, int argc, char **argv)
+{
+    struct twinlog *log = NULL;
+    struct change change = { 0 };
+    bool is_json = false;
+    int value = 0;
+
+    while ((value = next_option(command, argc, argv, option_table)) != -1) {
+        if (value == OPTION_JSON) {
+            is_json = true;
+            continue;
+        }
+        if (change.name)
+            usage_error("one --set or --remove at a time");
+        change.is_removal = value == OPTION_REMOVE;
+        if (change.is_removal)
+            change.name = take_name("--remove");
+        else
+            take_setting(&change);
+    }
+    change.dir = take_directory(argc, argv);
+    if (is_json && change.name)
+        usage_error("--json is for the list, without --set and --remove");
+    int status = open_beside_writer(change.dir, &log);
+    if (status != STATUS_FINE)
+        return status;
+    status = change_or_list(log, &change, is_json);
+    return finish_output(close_log(log, change.dir, status));
+}
+
+const struct command cursors_command = {
+    .name = "cursors",
+    .summary = "list, set and remove named cursors",
+    .help = help,
+    .run = cursors_run,
+};

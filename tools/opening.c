@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opening a log that is there. See opening.h. */
+#define _GNU_SOURCE
+#include "opening.h"
+
+#include "json.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+static const char busy_advice[] =
+    "Another process is writing it, and only the writer can remove records. Stop it and try again, or have "
+    "it remove them itself: it can be opened with limits ('twinlog append --keep-bytes'), or call "
+    "twinlog_trim().";
+
+int open_to_remove(const char *dir, struct twinlog **ret_log)
+{
+    struct twinlog_report report = { 0 };
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+
+    options.flags = TWINLOG_MUST_EXIST | TWINLOG_NO_RECYCLE;
+    options.ret_report = &report;
+    int error = twinlog_open(dir, &options, ret_log);
+    if (error == -EBUSY)
+        return fail("open the log", dir, error, NULL, busy_advice);
+    if (error)
+        return fail("open the log", dir, error, &report, NULL);
+    if (report.action == TWINLOG_DID_CUT)
+        complain("note: %s", report.text);
+    return STATUS_FINE;
+}
+
+int open_beside_writer(const char *dir, struct twinlog **ret_log)
+{
+    struct twinlog_report report = { 0 };
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+
+    options.flags = TWINLOG_READ_ONLY;
+    options.ret_report = &report;
+    int error = twinlog_open(dir, &options, ret_log);
+    return error ? fail("open the log", dir, error, &report, NULL) : STATUS_FINE;
+}
+
+void report_removal(bool is_json, uint64_t records, uint64_t next_lsn)
+{
+    if (!is_json) {
+        if (records)
+            printf("Removed %" PRIu64 " record%s.", records, plural(records));
+        else
+            printf("Nothing was removed.");
+        printf(" The next record gets LSN %" PRIu64 ".\n", next_lsn);
+        return;
+    }
+    json_begin_object(NULL);
+    json_number("removed_records", records);
+    json_number("next_lsn", next_lsn);
+    json_end_object();
+    json_end_line();
+}
+
+int close_log(struct twinlog *log, const char *dir, int status)
+{
+    int error = twinlog_close(log);
+
+    if (error && status == STATUS_FINE)
+        return fail("close the log", dir, error, NULL, NULL);
+    return status;
+}

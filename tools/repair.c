@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* twinlog repair: what is sound in a damaged log, in a new one; and a line for each thing that is lost. */
+#define _GNU_SOURCE
+#include "common.h"
+#include "json.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+static const char help[] =
+    "Usage: twinlog repair DIR --output NEW [options]\n"
+    "\n"
+    "Copies every sound record of the log in DIR to a new log in NEW, with its LSN and its\n"
+    "time, and the named cursors and values. NEW must not exist, or be empty. Prints each\n"
+    "loss on a line, as 'twinlog verify' does, then a summary. In the place of a lost\n"
+    "record NEW has none: readers pass over its LSN. Changes nothing in DIR, which nobody\n"
+    "may be writing meanwhile. A repair that failed or was interrupted leaves NEW without\n"
+    "its end: remove it and begin again.\n"
+    "\n"
+    "  --output NEW        directory of the new log\n"
+    "  --json              one JSON object: losses, records, lost_records, first_lsn,\n"
+    "                      last_lsn, is_complete\n" COMMON_OPTIONS_HELP "\n"
+    "Exit status: 0 nothing was lost; 1 an operation failed; 2 wrong usage; 3 something\n"
+    "was lost, everything else is in NEW.\n"
+    "\n"
+    "Example: put what is left in the place of a damaged log\n"
+    "  twinlog repair orders --output orders.new\n"
+    "  mv orders orders.damaged && mv orders.new orders\n";
+
+static const struct option option_table[] = {
+    WITH_ARGUMENT("output", OPTION_OUTPUT),
+    FLAG("json", OPTION_JSON),
+    COMMON_OPTIONS,
+};
+
+struct repair {
+    const char *dir;
+    const char *output;
+    bool is_json;
+    uint64_t losses;
+    struct twinlog_repair_result result;
+};
+
+static int take_loss(void *context, const struct twinlog_report *lost)
+{
+    struct repair *repair = context;
+
+    repair->losses++;
+    print_finding(lost, repair->is_json);
+    return 0;
+}
+
+static void print_words(const struct repair *repair)
+{
+    const struct twinlog_repair_result *result = &repair->result;
+
+    if (repair->losses)
+        printf("repaired with losses: ");
+    else
+        printf("nothing was lost: ");
+    printf("%" PRIu64 " record%s copied, %" PRIu64 " lost", result->records, plural(result->records),
+           result->lost_records);
+    if (result->first_lsn)
+        printf(", LSN %" PRIu64 " to %" PRIu64, result->first_lsn, result->last_lsn);
+    putchar('\n');
+}
+
+static void end_json(const struct repair *repair, int error)
+{
+    json_end_array();
+    json_number("records", repair->result.records);
+    json_number("lost_records", repair->result.lost_records);
+    json_number("first_lsn", repair->result.first_lsn);
+    json_number("last_lsn", repair->result.last_lsn);
+    json_boolean("is_complete", error == 0 && repair->losses == 0);
+    json_end_object();
+    json_end_line();
+}
+
+static const char *advice_for_repair(int error)
+{
+    switch (error) {
+    case -EBUSY:
+        return "A process is writing the log: stop it first.";
+    case -ENOENT:
+        return "The log must be there, and so must the directory that shall contain the new one.";
+    case -ENOTEMPTY:
+        return "The new directory must not exist, or be empty: name another one.";
+    case TWINLOG_ECORRUPT:
+        return "There is no sound segment to begin with. Restore the log from a copy.";
+    default:
+        return NULL;
+    }
+}
+
+static int run_repair(struct repair *repair)
+{
+    struct twinlog_repair_options options = TWINLOG_REPAIR_OPTIONS_INIT;
+
+    options.each = take_loss;
+    options.progress = show_bytes_progress;
+    options.context = repair;
+    if (repair->is_json) {
+        json_begin_object(NULL);
+        json_begin_array("losses");
+    }
+    int error = twinlog_repair(repair->dir, repair->output, &options, &repair->result);
+    clear_progress();
+    if (repair->is_json)
+        end_json(repair, error);
+    else if (error == 0)
+        print_words(repair);
+    int status = finish_output(repair->losses ? STATUS_DAMAGED : STATUS_FINE);
+    if (error)
+        return fail_copy("repair", repair->dir, repair->output, error, advice_for_repair(error));
+    return status;
+}
+
+static int repair_run(const struct command *command, int argc, char **argv)
+{
+    struct repair repair = { .result = TWINLOG_REPAIR_RESULT_INIT };
+    int value = 0;
+
+    while ((value = next_option(command, argc, argv, option_table)) != -1) {
+        if (value == OPTION_OUTPUT)
+            repair.output = optarg;
+        else
+            repair.is_json = true;
+    }
+    repair.dir = take_directory(argc, argv);
+    check_output(repair.output);
+    return run_repair(&repair);
+}
+
+const struct command repair_command = {
+    .name = "repair",
+    .summary = "save what is sound in a damaged log",
+    .help = help,
+    .run = repair_run,
+};

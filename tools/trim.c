@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* twinlog trim: removes records from the front of a log, by any of several limits, or from its end. */
+#define _GNU_SOURCE
+#include "common.h"
+#include "json.h"
+#include "opening.h"
+#include "when.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char help[] =
+    "Usage: twinlog trim DIR LIMIT... [options]\n"
+    "\n"
+    "Removes records for good from the log in DIR, which nobody may be writing meanwhile.\n"
+    "From the front; with several limits, the one that removes most counts:\n"
+    "\n"
+    "  --before LSN        records with a smaller LSN\n"
+    "  --keep-bytes BYTES  whole segments, as long as so many bytes are left without them\n"
+    "  --keep-records N    all but the newest N records\n"
+    "  --keep-time T       whole segments with records that are all older than T\n"
+    "  --past-cursors      also what named cursors hold; those are moved to the new front\n"
+    "\n"
+    "From the end, alone:\n"
+    "\n"
+    "  --after LSN         records with a larger LSN; the next one appended gets LSN + 1\n"
+    "\n"
+    "Options:\n"
+    "\n"
+    "  --json              one JSON object\n" COMMON_OPTIONS_HELP "\n"
+    "T is a number and a unit: 90s, 15m, 12h, 7d. Numbers may end in K, M or G. Space is\n"
+    "freed by whole segments; a file that is not removed at once shows as retired in\n"
+    "'twinlog stat', until the log is opened the next time. What a named cursor has not\n"
+    "passed is kept, and so is a segment with a record that is kept: the answer says which\n"
+    "cursor holds how much, or which segment stays.\n"
+    "\n"
+    "Exit status: 0 fine, also when there was nothing to remove or something is held;\n"
+    "1 an operation failed; 2 wrong usage; 3 acknowledged data is damaged.\n"
+    "\n"
+    "Example: keep one week, and not more than 10 GiB\n"
+    "  twinlog trim /var/lib/orders/log --keep-time 7d --keep-bytes 10G\n";
+
+static const struct option option_table[] = {
+    WITH_ARGUMENT("before", OPTION_BEFORE),
+    WITH_ARGUMENT("after", OPTION_AFTER),
+    WITH_ARGUMENT("keep-bytes", OPTION_KEEP_BYTES),
+    WITH_ARGUMENT("keep-records", OPTION_KEEP_RECORDS),
+    WITH_ARGUMENT("keep-time", OPTION_KEEP_TIME),
+    FLAG("past-cursors", OPTION_PAST_CURSORS),
+    FLAG("json", OPTION_JSON),
+    COMMON_OPTIONS,
+};
+
+struct trim {
+    const char *dir;
+    struct twinlog *log;
+    bool is_json;
+    bool has_limit; /* of the front */
+    struct twinlog_trim_options options;
+    bool is_cut; /* --after */
+    uint64_t after_lsn;
+};
+
+/* ---- the front --------------------------------------------------------------------------------- */
+
+static const char *holder_word(uint32_t holder)
+{
+    switch (holder) {
+    case TWINLOG_HELD_BY_CURSOR:
+        return "cursor";
+    case TWINLOG_HELD_BY_SEGMENT:
+        return "segment";
+    default:
+        return "nothing";
+    }
+}
+
+static void print_removed(const struct trim *trim, const struct twinlog_trim_result *result)
+{
+    char bytes[BYTES_TEXT_BYTES];
+
+    describe_bytes(bytes, result->removed_bytes);
+    if (result->removed_records || result->removed_segments)
+        printf("Removed %" PRIu64 " record%s and %" PRIu64 " segment%s, %s.", result->removed_records,
+               plural(result->removed_records), result->removed_segments, plural(result->removed_segments),
+               bytes);
+    else
+        printf("Nothing was removed.");
+    if (twinlog_first_lsn(trim->log))
+        printf(" The log begins at LSN %" PRIu64 ".\n", result->first_lsn);
+    else
+        printf(" The log is empty; the next record gets LSN %" PRIu64 ".\n", result->first_lsn);
+}
+
+static void print_holder(const struct twinlog_trim_result *result)
+{
+    char bytes[BYTES_TEXT_BYTES];
+    char name[TWINLOG_NAME_BYTES];
+
+    describe_bytes(bytes, result->held_bytes);
+    describe_name(name, result->holder_name);
+    if (result->holder == TWINLOG_HELD_BY_CURSOR)
+        printf("Cursor '%s' holds the rest, %s in whole segments: move it ('twinlog cursors'), or use "
+               "--past-cursors.\n",
+               name, bytes);
+    else if (result->holder == TWINLOG_HELD_BY_SEGMENT)
+        printf("Segment file %s stays until the last of its records is removed.\n", name);
+}
+
+static void print_json(const struct twinlog_trim_result *result)
+{
+    json_begin_object(NULL);
+    json_number("first_lsn", result->first_lsn);
+    json_number("removed_records", result->removed_records);
+    json_number("removed_segments", result->removed_segments);
+    json_number("removed_bytes", result->removed_bytes);
+    json_text("held_by", holder_word(result->holder));
+    json_bytes("holder", result->holder_name, strlen(result->holder_name));
+    json_number("held_bytes", result->held_bytes);
+    json_end_object();
+    json_end_line();
+}
+
+static int trim_front(const struct trim *trim)
+{
+    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
+
+    int error = twinlog_trim(trim->log, &trim->options, &result);
+    if (error)
+        return fail("trim", trim->dir, error, NULL, NULL);
+    if (trim->is_json) {
+        print_json(&result);
+    } else {
+        print_removed(trim, &result);
+        print_holder(&result);
+    }
+    return STATUS_FINE;
+}
+
+/* ---- the end ----------------------------------------------------------------------------------- */
+
+static int fail_cut(const struct trim *trim, int error, uint64_t first_lsn)
+{
+    char advice[160];
+
+    if (error != TWINLOG_EPRUNED)
+        return fail("cut", trim->dir, error, NULL, NULL);
+    snprintf(advice, sizeof(advice),
+             "The log begins at LSN %" PRIu64 ", so --after %" PRIu64
+             " is the least; 'twinlog reset' begins it anew at any LSN.",
+             first_lsn, first_lsn - 1);
+    return fail("cut", trim->dir, error, NULL, advice);
+}
+
+static int cut_end(const struct trim *trim)
+{
+    uint64_t first_lsn = twinlog_first_lsn(trim->log);
+    uint64_t last_lsn = twinlog_last_lsn(trim->log);
+    uint64_t removed = last_lsn > trim->after_lsn ? last_lsn - trim->after_lsn : 0;
+
+    int error = twinlog_cut(trim->log, trim->after_lsn);
+    if (error)
+        return fail_cut(trim, error, first_lsn);
+    report_removal(trim->is_json, removed, last_lsn - removed + 1);
+    return STATUS_FINE;
+}
+
+/* ---- the command ------------------------------------------------------------------------------- */
+
+/* Nothing is older than the first nanosecond; 0 would be no limit. */
+static int64_t take_time_limit(void)
+{
+    int64_t time_ns = now_ns() - take_duration("--keep-time");
+
+    return time_ns > 1 ? time_ns : 1;
+}
+
+static void take_limit(struct trim *trim, int value)
+{
+    trim->has_limit = true;
+    if (value == OPTION_BEFORE)
+        trim->options.before_lsn = take_number("--before", 1, UINT64_MAX);
+    else if (value == OPTION_KEEP_BYTES)
+        trim->options.keep_bytes = take_number("--keep-bytes", 1, UINT64_MAX);
+    else if (value == OPTION_KEEP_RECORDS)
+        trim->options.keep_records = take_number("--keep-records", 1, UINT64_MAX);
+    else
+        trim->options.before_time_ns = take_time_limit();
+}
+
+static void take_options(struct trim *trim, const struct command *command, int argc, char **argv)
+{
+    int value = 0;
+
+    while ((value = next_option(command, argc, argv, option_table)) != -1) {
+        if (value == OPTION_AFTER) {
+            trim->is_cut = true;
+            trim->after_lsn = take_number("--after", 0, UINT64_MAX);
+        } else if (value == OPTION_PAST_CURSORS) {
+            trim->options.flags |= TWINLOG_TRIM_PAST_CURSORS;
+        } else if (value == OPTION_JSON) {
+            trim->is_json = true;
+        } else {
+            take_limit(trim, value);
+        }
+    }
+    trim->dir = take_directory(argc, argv);
+    if (trim->is_cut && (trim->has_limit || trim->options.flags))
+        usage_error("--after removes from the end: it excludes the limits of the front and --past-cursors");
+    if (!trim->is_cut && !trim->has_limit)
+        usage_error("what shall be removed? --before, --keep-bytes, --keep-records, --keep-time or --after");
+}
+
+static int trim_run(const struct command *command, int argc, char **argv)
+{
+    struct trim trim = { .options = TWINLOG_TRIM_OPTIONS_INIT };
+
+    take_options(&trim, command, argc, argv);
+    int status = open_to_remove(trim.dir, &trim.log);
+    if (status != STATUS_FINE)
+        return status;
+    status = trim.is_cut ? cut_end(&trim) : trim_front(&trim);
+    return finish_output(close_log(trim.log, trim.dir, status));
+}
+
+const struct command trim_command = {
+    .name = "trim",
+    .summary = "remove records from the front or the end",
+    .help = help,
+    .run = trim_run,
+};

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Durations and points in time on the command line. See when.h.
+ *
+ * strptime() would take a year of two digits, blanks and names of months, and has no fractions, so
+ * the digits are read here; which days a month has, and when it is summer, is left to mktime().
+ */
+#define _GNU_SOURCE
+#include "when.h"
+
+#include "common.h"
+
+#include <string.h>
+#include <time.h>
+
+#define SECOND_NS INT64_C(1000000000)
+
+int64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * SECOND_NS + now.tv_nsec;
+}
+
+int64_t split_time(int64_t time_ns, int64_t *ret_nanoseconds)
+{
+    int64_t seconds = time_ns / SECOND_NS;
+
+    *ret_nanoseconds = time_ns % SECOND_NS;
+    if (*ret_nanoseconds < 0) {
+        *ret_nanoseconds += SECOND_NS;
+        seconds--;
+    }
+    return seconds;
+}
+
+void describe_time(char ret_text[TIME_TEXT_BYTES], int64_t time_ns)
+{
+    int64_t nanoseconds = 0;
+    time_t seconds = (time_t)split_time(time_ns, &nanoseconds);
+    struct tm tm;
+
+    gmtime_r(&seconds, &tm); /* 64 bits of nanoseconds are years 1677 to 2262: cannot fail */
+    strftime(ret_text, TIME_TEXT_BYTES, "%Y-%m-%d %H:%M:%S", &tm);
+}
+
+/* Steps over `count` digits and gives their value. */
+static bool read_digits(const char **text, int count, int *ret_value)
+{
+    *ret_value = 0;
+    for (int i = 0; i < count; i++, (*text)++) {
+        if (**text < '0' || **text > '9')
+            return false;
+        *ret_value = *ret_value * 10 + (**text - '0');
+    }
+    return true;
+}
+
+static bool read_mark(const char **text, const char *marks)
+{
+    if (!**text || !strchr(marks, **text))
+        return false;
+    (*text)++;
+    return true;
+}
+
+static int64_t unit_seconds(const char *unit)
+{
+    if (unit[0] && unit[1])
+        return 0;
+    switch (unit[0]) {
+    case 's':
+        return 1;
+    case 'm':
+        return 60;
+    case 'h':
+        return 60 * 60;
+    case 'd':
+        return 24 * 60 * 60;
+    default:
+        return 0;
+    }
+}
+
+static bool read_duration(const char *text, int64_t *ret_ns)
+{
+    int64_t count = 0;
+    const char *unit = text;
+
+    for (; *unit >= '0' && *unit <= '9'; unit++)
+        if (__builtin_mul_overflow(count, 10, &count) || __builtin_add_overflow(count, *unit - '0', &count))
+            return false;
+    int64_t seconds = unit_seconds(unit);
+    return unit > text && seconds && !__builtin_mul_overflow(count, seconds, &count) &&
+           !__builtin_mul_overflow(count, SECOND_NS, ret_ns);
+}
+
+/* "YYYY-MM-DD HH:MM" and maybe seconds; nothing when there are none is 0. */
+static bool read_date_and_time(const char **text, struct tm *ret_tm)
+{
+    int year = 0;
+    int month = 0;
+    bool is_read = read_digits(text, 4, &year) && read_mark(text, "-") && read_digits(text, 2, &month) &&
+                   read_mark(text, "-") && read_digits(text, 2, &ret_tm->tm_mday) && read_mark(text, "Tt ") &&
+                   read_digits(text, 2, &ret_tm->tm_hour) && read_mark(text, ":") &&
+                   read_digits(text, 2, &ret_tm->tm_min);
+    if (is_read && read_mark(text, ":"))
+        is_read = read_digits(text, 2, &ret_tm->tm_sec);
+    ret_tm->tm_year = year - 1900;
+    ret_tm->tm_mon = month - 1;
+    return is_read && month >= 1 && month <= 12 && ret_tm->tm_hour < 24 && ret_tm->tm_min < 60 &&
+           ret_tm->tm_sec < 60;
+}
+
+/* What stands behind a point is cut after nine digits. */
+static bool read_fraction(const char **text, int64_t *ret_nanoseconds)
+{
+    int64_t unit = SECOND_NS / 10;
+    int digit = 0;
+
+    *ret_nanoseconds = 0;
+    if (!read_mark(text, "."))
+        return true;
+    if (!read_digits(text, 1, &digit))
+        return false;
+    do {
+        *ret_nanoseconds += digit * unit;
+        unit /= 10;
+    } while (read_digits(text, 1, &digit));
+    return true;
+}
+
+/* "Z" or "+HH:MM", as seconds to the east; none is the local zone. */
+static bool read_zone(const char **text, bool *ret_is_local, int64_t *ret_offset)
+{
+    int hours = 0;
+    int minutes = 0;
+    bool is_west = **text == '-';
+
+    *ret_offset = 0;
+    *ret_is_local = !**text;
+    if (*ret_is_local || read_mark(text, "Zz"))
+        return true;
+    if (!read_mark(text, "+-") || !read_digits(text, 2, &hours) || !read_mark(text, ":") ||
+        !read_digits(text, 2, &minutes) || hours > 23 || minutes > 59)
+        return false;
+    *ret_offset = (is_west ? -60 : 60) * (hours * 60 + minutes);
+    return true;
+}
+
+static bool read_time(const char *text, int64_t *ret_ns)
+{
+    struct tm tm = { .tm_isdst = -1 };
+    int64_t nanoseconds = 0;
+    int64_t offset = 0;
+    bool is_local = false;
+
+    if (!read_date_and_time(&text, &tm) || !read_fraction(&text, &nanoseconds) ||
+        !read_zone(&text, &is_local, &offset) || *text)
+        return false;
+    const int day = tm.tm_mday;
+    int64_t seconds = (is_local ? mktime(&tm) : timegm(&tm)) - offset;
+    return tm.tm_mday == day /* else there is no such day in that month */ &&
+           !__builtin_mul_overflow(seconds, SECOND_NS, ret_ns) &&
+           !__builtin_add_overflow(*ret_ns, nanoseconds, ret_ns);
+}
+
+int64_t take_duration(const char *option)
+{
+    int64_t ns = 0;
+
+    if (!read_duration(optarg, &ns))
+        usage_error("%s: '%s' is not a duration such as 90s, 15m, 12h or 7d", option, optarg);
+    return ns;
+}
+
+int64_t take_time(const char *option)
+{
+    int64_t ns = 0;
+
+    if (read_duration(optarg, &ns))
+        return now_ns() - ns;
+    if (!read_time(optarg, &ns))
+        usage_error("%s: '%s' is no point in time such as 2026-11-20T10:00:00Z, '2026-11-20 10:00' (local) "
+                    "or 15m (ago)",
+                    option, optarg);
+    return ns;
+}
