@@ -285,7 +285,9 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
  *
  *   TWINLOG_EPRUNED  last_lsn + 1 is below the first kept record; nothing happened
  *   -ENOSPC  the disk is full; nothing happened     -EROFS  the log was opened with TWINLOG_READ_ONLY
- *   -EINVAL  the largest LSN there is               system errors, also the one that poisoned the log
+ *   -EINVAL  the largest LSN there is
+ *   TWINLOG_EPOISONED  whether the cut has happened is unknown; opening the log again tells
+ *   system errors  nothing happened; also the one that poisoned the log before
  */
 int twinlog_cut(struct twinlog *log, uint64_t last_lsn);
 

@@ -442,8 +442,8 @@ static int write_durably(struct commit *c, const unsigned char *data, size_t siz
             c->has_no_untorn = true;
             continue;
         }
-        if (rc == -EINTR || rc == -EAGAIN) {
-            twl_yield();
+        if (rc == -EINTR || rc == -EAGAIN || rc == -ECANCELED) {
+            twl_yield(); /* the last: a signal kept the kernel from starting it */
             continue;
         }
         if (rc < 0)
@@ -526,10 +526,11 @@ static int write_group(struct commit *c, struct twin *sealed, enum group_kind ki
     return 0;
 }
 
+/* To readers first: when an append has returned, they find its record. */
 static void publish(struct commit *c, uint64_t lsn) REQUIRES(c->leadership)
 {
-    watermark_store(&c->durable, lsn);
     twl_live_publish_durable(c->live, lsn);
+    watermark_store(&c->durable, lsn);
 }
 
 /* One group: seal, write, sync, publish. Returns the twin whose writers it covers, NULL if there was
@@ -817,6 +818,11 @@ const struct watermark *twl_commit_watermark(const struct commit *c)
 int twl_commit_poison(const struct commit *c)
 {
     return atomic_load(&c->poison);
+}
+
+void twl_commit_give_up(struct commit *c, int error)
+{
+    atomic_store(&c->poison, error);
 }
 
 void twl_commit_count(struct commit *c, struct commit_counters *ret_counters)

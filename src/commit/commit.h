@@ -73,6 +73,8 @@ int twl_commit_wait(struct commit *commit, uint64_t lsn);
 uint64_t twl_commit_last_lsn(const struct commit *commit);                 /* newest accepted */
 const struct watermark *twl_commit_watermark(const struct commit *commit); /* newest durable */
 int twl_commit_poison(const struct commit *commit);                        /* 0, or what poisoned the log */
+/* Something failed outside that leaves in doubt what is on disk. The caller is the only user of the log. */
+void twl_commit_give_up(struct commit *commit, int error);
 
 struct commit_counters {
     uint64_t appends, append_bytes, groups, group_bytes, written_bytes, rolls;

@@ -68,7 +68,7 @@ static int settle_state(void *context, struct state *state)
 {
     const struct twinlog *log = context;
     uint64_t first_lsn = atomic_load(&log->first_lsn), oldest;
-    bool has_moved = twl_state_clamp_cursors(state, first_lsn - 1, twinlog_durable_lsn(log));
+    bool has_moved = twl_state_clamp_cursors(state, first_lsn - 1, twl_durable_lsn(log));
     int rc = twl_keeper_each(log->keeper, take_oldest, &oldest);
     if (rc < 0)
         return rc;
@@ -80,14 +80,30 @@ static int settle_state(void *context, struct state *state)
     return has_moved;
 }
 
+/* A cursor that stayed beyond the cut would pass for one that has seen what is appended there next. */
+static int settle(struct twinlog *log)
+{
+    int rc = twl_state_change(log->io, settle_state, log, NULL);
+    if (rc == 0)
+        return 0;
+    twl_commit_give_up(log->commit, rc);
+    return TWINLOG_EPOISONED; /* whatever it was: the cut has happened */
+}
+
 /* The commit path stands still, and everything accepted is durable. */
 static int go_on_at(struct twinlog *log, const struct cut *cut)
 {
     struct epoch old = log->epoch, epoch = { .number = old.number + 1 };
     struct segment segment;
+    bool is_in_doubt = false;
     int rc = log->io->ops->random(log->io, &epoch.salt, sizeof(epoch.salt));
     if (rc == 0)
-        rc = twl_keeper_restart(log->keeper, cut->next_lsn, cut->previous, cut->chain, old.number, &segment);
+        rc = twl_keeper_restart(log->keeper, cut->next_lsn, cut->previous, cut->chain, old.number, &segment,
+                                &is_in_doubt);
+    if (rc < 0 && is_in_doubt) {
+        twl_commit_give_up(log->commit, rc);
+        return TWINLOG_EPOISONED;
+    }
     if (rc < 0)
         return rc;
     log->epoch = epoch;
@@ -110,6 +126,8 @@ static int cut_log(struct twinlog *log, uint64_t next_lsn, bool is_reset)
     int rc = twl_commit_wait(log->commit, last_lsn);
     if (rc == 0)
         rc = twl_commit_poison(log->commit);
+    if (rc == 0)
+        rc = twl_learn_front(log);
     if (rc < 0)
         return rc;
     if (!is_reset && next_lsn > last_lsn)
@@ -132,7 +150,7 @@ static int stop_and_cut(struct twinlog *log, uint64_t next_lsn, bool is_reset)
         twl_pause(log);
         rc = cut_log(log, next_lsn, is_reset);
         if (rc == 0)
-            rc = twl_state_change(log->io, settle_state, log, NULL);
+            rc = settle(log);
         twl_resume(log);
         twl_mutex_unlock(&log->front);
     } else {

@@ -54,6 +54,12 @@ void twl_leave(struct twinlog *log, enum inside how, int cancel_state);
 void twl_pause(struct twinlog *log);
 void twl_resume(struct twinlog *log);
 
+/* Newest durable LSN by our own word: the page that twinlog_durable_lsn() looks at is shared. */
+uint64_t twl_durable_lsn(const struct twinlog *log);
+
+/* Makes certain where the front is: after a trim that failed it may have moved. The caller holds `front`. */
+int twl_learn_front(struct twinlog *log);
+
 /* Retention, for the keeper. */
 void twl_retain(void *log);
 

@@ -152,18 +152,23 @@ static void plan_segment(const struct opening *o, uint64_t sequence, uint64_t by
     memcpy(ret_plan->log_id, o->log_id, LOG_ID_BYTES);
 }
 
-/* A log without a state file is a new one, or of the first version of the format. */
+/* A log without a state file is a new one, or of the first version of the format. One that was being made goes on
+ * with the identity it got then: the first segment of that time may still turn up. */
 static int make_state(struct opening *o)
 {
     struct state_header header = { .generation = 1, .first_sequence = 1, .first_lsn = 1 };
     struct io *io = o->log->io;
     int rc = 0;
-    if (o->set.begun == 0)
-        rc = io->ops->random(io, o->log_id, LOG_ID_BYTES);
-    else
+    if (o->state.header.generation > 0) {
+        memcpy(o->log_id, o->state.header.log_id, LOG_ID_BYTES);
+        return 0;
+    }
+    if (o->set.begun > 0)
         memcpy(o->log_id, o->set.entries[0].header.log_id, LOG_ID_BYTES);
+    else
+        rc = io->ops->random(io, o->log_id, LOG_ID_BYTES);
     memcpy(header.log_id, o->log_id, LOG_ID_BYTES);
-    if (rc == 0 && (o->set.begun == 0 || o->state.header.generation == 0))
+    if (rc == 0)
         rc = twl_state_create(io, &header);
     return rc < 0 ? refuse_system(o, rc, "create the state file") : 0;
 }
@@ -174,7 +179,7 @@ static int create_first_segment(struct opening *o)
     struct segment_plan plan;
     plan_segment(o, 1, FIRST_SEGMENT_BYTES, &plan);
     plan.start_lsn = 1;
-    int rc = twl_segment_create(o->log->io, &plan, &o->active);
+    int rc = twl_segment_create(o->log->io, &plan, &o->active, NULL);
     if (rc < 0)
         return refuse_system(o, rc, "create the first segment");
     o->recovery.offset = SEGMENT_DATA_OFFSET;
@@ -557,7 +562,7 @@ static int finish(struct twinlog *log)
         return 0;
     int rc = twl_commit_mark(log->commit, GROUP_CLOSE);
     bool is_full = rc == -ENOSPC || rc == -EDQUOT;
-    if (is_full && twinlog_durable_lsn(log) == twinlog_last_lsn(log))
+    if (is_full && twl_durable_lsn(log) == twinlog_last_lsn(log))
         rc = 0; /* only the mark found no room; the next opening does without */
     return rc;
 }
@@ -612,11 +617,19 @@ uint64_t twinlog_last_lsn(const struct twinlog *log)
     return log->commit ? twl_commit_last_lsn(log->commit) : look_at_last(log);
 }
 
+uint64_t twl_durable_lsn(const struct twinlog *log)
+{
+    return log->commit ? watermark_load(twl_commit_watermark(log->commit)) : look_at_last(log);
+}
+
+/* What readers are told, so that none of them is ahead of it; in a forked child, which shares the page, what was
+ * so then. */
 uint64_t twinlog_durable_lsn(const struct twinlog *log)
 {
     if (!log)
         return 0;
-    return log->commit ? watermark_load(twl_commit_watermark(log->commit)) : look_at_last(log);
+    bool is_ours = log->commit && !twl_fork_guard_is_forked(&log->guard);
+    return is_ours ? watermark_load(&log->live.page->durable) : twl_durable_lsn(log);
 }
 
 uint64_t twinlog_first_lsn(const struct twinlog *log)

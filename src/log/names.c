@@ -37,7 +37,7 @@ static int change(struct twinlog *log, struct edit *edit, int (*how)(void *conte
     if (rc < 0)
         return rc;
     edit->log = log;
-    edit->last_lsn = twinlog_durable_lsn(log);
+    edit->last_lsn = twl_durable_lsn(log);
     twl_mutex_lock(&log->front);
     rc = twl_state_change(log->io, how, edit, NULL);
     twl_mutex_unlock(&log->front);
@@ -60,8 +60,7 @@ static int put_cursor(void *context, struct state *state)
 {
     struct edit *edit = context;
     unsigned char value[8];
-    /* the front may be in a segment that a reset began after it was written down */
-    uint64_t first_lsn = edit->log->commit ? atomic_load(&edit->log->first_lsn) : state->header.first_lsn;
+    uint64_t first_lsn = state->header.first_lsn;
     if (edit->lsn > edit->last_lsn && edit->lsn >= first_lsn)
         return -ERANGE;
     if (edit->lsn + 1 < first_lsn && edit->lsn > 0)

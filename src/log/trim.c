@@ -101,7 +101,8 @@ static int move_front(void *context, struct state *state)
     struct trim *trim = context;
     trim->front_lsn = trim->wish_lsn;
     hold_for_cursor(trim, state);
-    uint64_t old_lsn = atomic_load(&trim->log->first_lsn);
+    /* a change that failed may have moved it, and then it is settled now */
+    uint64_t old_lsn = state->header.first_lsn;
     if (trim->front_lsn <= old_lsn)
         trim->front_lsn = old_lsn;
     trim->sequence = state->header.first_sequence;
@@ -123,7 +124,7 @@ static int apply(struct trim *trim)
     uint64_t old_lsn = atomic_load(&log->first_lsn);
     trim->wish_lsn = trim->limits.lsn;
     int rc = twl_keeper_each(log->keeper, extend_wish, trim);
-    trim->durable_lsn = twinlog_durable_lsn(log);
+    trim->durable_lsn = twl_durable_lsn(log);
     trim->wish_lsn = min_u64(trim->wish_lsn, trim->durable_lsn + 1);
     if (rc == 0)
         rc = twl_state_change(log->io, move_front, trim, NULL);
@@ -147,6 +148,12 @@ static int apply(struct trim *trim)
     return rc;
 }
 
+int twl_learn_front(struct twinlog *log)
+{
+    struct trim nothing = { .log = log };
+    return apply(&nothing);
+}
+
 /* ---- on demand --------------------------------------------------------------------------------- */
 
 static bool is_possible(const struct twinlog_trim_options *options)
@@ -160,7 +167,7 @@ static bool is_possible(const struct twinlog_trim_options *options)
 /* First LSN that is kept when only so many are. */
 static uint64_t front_for_records(const struct twinlog *log, uint64_t keep_records)
 {
-    uint64_t durable_lsn = twinlog_durable_lsn(log);
+    uint64_t durable_lsn = twl_durable_lsn(log);
     return keep_records > 0 && durable_lsn > keep_records ? durable_lsn - keep_records + 1 : 0;
 }
 

@@ -17,6 +17,8 @@
 #include <errno.h>
 #include <unistd.h>
 
+#define SET_TRIES 20u
+
 static int report_system(int error, struct twinlog_report *ret_report)
 {
     twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, error, "cannot read the log: %s",
@@ -49,15 +51,30 @@ static void find_newest_cut(struct horizon *h)
     }
 }
 
-static int load_set(struct horizon *h, struct twinlog_report *ret_report)
+/* Beside a writer that begins, recycles and removes segments while the directory is read, a sound log may look
+ * damaged; not again and again. */
+static int open_set(struct horizon *h, struct segment_set *ret_set, struct twinlog_report *ret_report)
 {
     const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
+    for (unsigned tries = 1;; tries++) {
+        int rc = twl_segment_set_open(h->io, &options, NULL, ret_set, ret_report);
+        bool may_be_moving = rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN || rc == -ENOENT;
+        bool has_writer;
+        if (!may_be_moving || tries == SET_TRIES || twl_live_has_writer(h->live, &has_writer) < 0 ||
+            !has_writer)
+            return rc;
+        h->io->ops->sleep_ms(h->io, 1);
+    }
+}
+
+static int load_set(struct horizon *h, struct twinlog_report *ret_report)
+{
     struct segment_set set;
     int rc;
     if (is_forked(h))
         rc = report_system(TWINLOG_EFORKED, ret_report);
     else if (!is_attached(h))
-        rc = twl_segment_set_open(h->io, &options, NULL, &set, ret_report);
+        rc = open_set(h, &set, ret_report);
     else if ((rc = h->source.set(h->source.context, &set)) < 0)
         report_system(rc, ret_report);
     if (rc < 0)
@@ -72,7 +89,8 @@ static int load_set(struct horizon *h, struct twinlog_report *ret_report)
 
 /* ---- without a page ---------------------------------------------------------------------------- */
 
-/* A file system that can only be read has nothing to sync, and may say so. */
+/* A file system that can only be read has nothing to sync, and may know no such call. (-EROFS is what one answers
+ * that had to stop writing: what was found may be nowhere on the disk.) */
 static int sync_what_was_found(struct horizon *h, const struct segment_entry *newest)
 {
     struct segment segment;
@@ -83,7 +101,7 @@ static int sync_what_was_found(struct horizon *h, const struct segment_entry *ne
     twl_segment_close(&segment);
     if (rc == 0)
         rc = h->io->ops->sync_dir(h->io);
-    return rc == -EROFS || rc == -EINVAL ? 0 : rc;
+    return rc == -EINVAL ? 0 : rc;
 }
 
 /* Recovery's view of the log, without changing it. Damage is no error here: whoever reads gets up to it. */
@@ -111,8 +129,8 @@ static int adopt_sound_records(struct horizon *h, struct twinlog_report *ret_rep
     if (rc < 0)
         return report_system(rc, ret_report);
     h->limit_lsn = recovery.position.next_lsn - 1;
-    if (recovery.report.error ==
-        TWINLOG_ECORRUPT) /* the lost ones were durable: that is told when one is read */
+    /* those that are lost were durable; that is told when one of them is asked for */
+    if (recovery.report.error == TWINLOG_ECORRUPT)
         h->limit_lsn = max_u64(h->limit_lsn, recovery.report.last_lsn);
     return 0;
 }

@@ -22,7 +22,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define LOOKS_AGAIN 3u
+#define LOOKS_AGAIN 2u    /* for a record in one segment */
+#define MOVING_LOOKS 100u /* while it is said to be in another one each time */
 
 enum where {
     AT_LSN,
@@ -43,9 +44,9 @@ struct twinlog_reader {
     int64_t time_ns;   /* AT_TIME */
     uint64_t next_lsn; /* AT_LSN: of the record behind the cursor */
     uint64_t end_lsn;  /* records before it can be read on, where the stand is */
-    uint64_t
-        passed_lsn; /* newest that was returned since the last seek, 0 = none; and the segment it was in */
-    uint64_t passed_sequence;
+
+    /* Newest record that was returned since the last seek, 0 = none, and the segment it was in. */
+    uint64_t passed_lsn, passed_sequence;
     uint32_t generation; /* of the set that passed_lsn was compared with */
     int error;           /* sticky */
 };
@@ -99,21 +100,31 @@ static int report_damage(struct twinlog_reader *reader, uint64_t lsn)
     return TWINLOG_ECORRUPT;
 }
 
-/* What was found is not what should be there. 1 = try again, as everything looks now. */
-static int look_again(struct twinlog_reader *reader, uint64_t wanted_lsn, unsigned *looks)
+/* What was found is not what should be there: how often now, and how often in one and the same segment? */
+struct doubt {
+    uint64_t segment_id;
+    unsigned looks, all_looks;
+};
+
+/* 1 = try again, as everything looks now. */
+static int look_again(struct twinlog_reader *reader, uint64_t wanted_lsn, struct doubt *doubt)
 {
-    uint64_t lsn = reader->where == AT_LSN ? wanted_lsn : twl_cursor_next_lsn(&reader->stand.cursor);
-    int rc = twl_cursor_check(&reader->stand.cursor);
+    struct stand *stand = &reader->stand;
+    uint64_t lsn = reader->where == AT_LSN ? wanted_lsn : twl_cursor_next_lsn(&stand->cursor);
+    int rc = twl_cursor_check(&stand->cursor);
     if (rc < 0)
         return fail_system(reader, rc);
     reader->end_lsn = 0;
-    if (++*looks == 1) {
-        twl_cursor_refresh(&reader->stand.cursor);
+    if (doubt->all_looks++ == 0) {
+        twl_cursor_refresh(&stand->cursor);
         return 1;
     }
-    if (*looks > LOOKS_AGAIN)
+    bool is_another = stand->wanted_id != doubt->segment_id;
+    doubt->segment_id = stand->wanted_id;
+    doubt->looks = is_another ? 1 : doubt->looks + 1;
+    if (doubt->looks > LOOKS_AGAIN || doubt->all_looks > MOVING_LOOKS)
         return report_damage(reader, lsn);
-    twl_stand_leave(&reader->stand);
+    twl_stand_leave(stand);
     rc = twl_horizon_reload(&reader->horizon, &reader->report);
     return rc < 0 ? rc : 1;
 }
@@ -201,7 +212,7 @@ static int approach(struct twinlog_reader *reader)
 /* The next record that is no void, the stand behind it: 1. 0 = none for now. */
 static int find_next(struct twinlog_reader *reader, struct cursor_record *ret_record)
 {
-    unsigned looks = 0;
+    struct doubt doubt = { 0 };
     for (;;) {
         int rc = 1;
         if (reader->next_lsn >= reader->end_lsn || twl_horizon_is_old(&reader->horizon))
@@ -213,7 +224,7 @@ static int find_next(struct twinlog_reader *reader, struct cursor_record *ret_re
         if (rc > 0)
             reader->next_lsn++;
         else if (rc == STAND_LOST)
-            rc = look_again(reader, reader->next_lsn, &looks);
+            rc = look_again(reader, reader->next_lsn, &doubt);
         if (rc <= 0)
             return rc;
     }
@@ -223,7 +234,7 @@ static int find_next(struct twinlog_reader *reader, struct cursor_record *ret_re
 static int find_previous(struct twinlog_reader *reader, struct cursor_record *ret_record)
 {
     const struct horizon *horizon = &reader->horizon;
-    unsigned looks = 0;
+    struct doubt doubt = { 0 };
     reader->end_lsn = 0;
     for (;;) {
         uint64_t last_lsn = 0;
@@ -242,7 +253,7 @@ static int find_previous(struct twinlog_reader *reader, struct cursor_record *re
             if (ret_record->header.kind == RECORD_DATA)
                 return 1;
         } else if (rc == STAND_LOST) {
-            rc = look_again(reader, last_lsn, &looks);
+            rc = look_again(reader, last_lsn, &doubt);
         }
         if (rc <= 0)
             return rc;

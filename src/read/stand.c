@@ -120,6 +120,7 @@ static int open_file(struct stand *stand, const struct segment_entry *entry)
 static int open_segment(struct stand *stand, size_t index, const struct position *position)
 {
     const struct segment_entry *entry = &set_of(stand)->entries[index];
+    stand->wanted_id = entry->header.segment_id;
     if (stand->segment.file && is_same_life(&entry->header, &stand->segment.header)) {
         settle_in(stand, index);
         return 1;
@@ -131,10 +132,8 @@ static int open_segment(struct stand *stand, size_t index, const struct position
     settle_in(stand, index);
     twl_cursor_begin(&stand->cursor, &stand->segment,
                      position ? *position : twl_position_before(&stand->segment));
-    if (stand->summary)
-        twl_summary_begin(stand->summary, INT64_MIN);
     if (stand->trail)
-        stand->trail->count = 0;
+        twl_trail_begin(stand->trail);
     return 1;
 }
 
@@ -158,7 +157,11 @@ static int extend_summary(struct stand *stand, uint64_t lsn)
         stand->summary = malloc(sizeof(*stand->summary));
         if (!stand->summary)
             return fail_system(stand, -ENOMEM);
+        stand->summary->first_lsn = 0;
+    }
+    if (stand->summary->first_lsn == 0 || stand->summarised_id != stand->segment.header.segment_id) {
         twl_summary_begin(stand->summary, INT64_MIN);
+        stand->summarised_id = stand->segment.header.segment_id;
     }
     cursor->summary = stand->summary;
     if (lsn < stand->summary->next_lsn)
@@ -174,6 +177,7 @@ static int extend_summary(struct stand *stand, uint64_t lsn)
 static int open_holder(struct stand *stand, uint64_t lsn, const struct segment_footer **ret_footer)
 {
     struct segment_set *set = set_of(stand);
+    stand->wanted_id = 0;
     int64_t index = set->begun > 0 ? twl_segment_set_find(stand->horizon->io, set, lsn) : TWINLOG_ECORRUPT;
     if (index < 0)
         return judge(stand, (int)index);
@@ -283,9 +287,10 @@ static int look_up_with_trail(struct stand *stand, uint64_t lsn)
 {
     const struct segment_footer *footer;
     if (!stand->trail) {
-        stand->trail = calloc(1, sizeof(*stand->trail));
+        stand->trail = malloc(sizeof(*stand->trail));
         if (!stand->trail)
             return fail_system(stand, -ENOMEM);
+        twl_trail_begin(stand->trail);
     }
     int rc = open_holder(stand, lsn, &footer);
     if (rc < 0)
@@ -370,6 +375,7 @@ int twl_stand_before_time(struct stand *stand, int64_t time_ns)
     int64_t index = 0;
     int rc = 0;
     catch_up(stand);
+    stand->wanted_id = 0;
     if (set->begun > 0)
         index = twl_segment_set_find_time(stand->horizon->io, set, time_ns);
     if (index < 0)

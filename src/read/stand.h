@@ -24,10 +24,12 @@ struct stand {
     size_t index;           /* of it, in the set of `generation` */
     uint32_t generation;
     uint64_t bound_lsn; /* its records end before this LSN */
+    uint64_t wanted_id; /* identity of the segment that was tried last, 0 = none was found */
     struct cursor cursor;
     struct summary
-        *summary;        /* of a segment that is not sealed, as far as somebody had to look something up */
-    struct trail *trail; /* once somebody went back */
+        *summary;           /* of a segment that is not sealed, as far as somebody had to look something up */
+    uint64_t summarised_id; /* identity of that segment */
+    struct trail *trail;    /* once somebody went back */
 };
 
 /* All three: 1 = in front of that record, in its group. 0 = it is not there yet. */

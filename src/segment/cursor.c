@@ -500,16 +500,27 @@ void twl_cursor_resume(struct cursor *cursor)
         stand_at(cursor, summary->data_end, end);
 }
 
+void twl_trail_begin(struct trail *trail)
+{
+    trail->count = 0;
+    trail->marked_lsn = 0;
+    twl_summary_begin(&trail->marks, INT64_MIN);
+}
+
 static void leave_trail(struct trail *trail, const struct cursor *cursor)
 {
     uint64_t lsn = twl_cursor_next_lsn(cursor);
+    uint32_t record_offset = (uint32_t)(cursor->record_offset - cursor->group_offset);
     if (lsn != trail->next_lsn)
         trail->count = 0;
     trail->places[lsn % TRAIL_RECORDS].group_offset = cursor->group_offset;
-    trail->places[lsn % TRAIL_RECORDS].record_offset =
-        (uint32_t)(cursor->record_offset - cursor->group_offset);
+    trail->places[lsn % TRAIL_RECORDS].record_offset = record_offset;
     trail->next_lsn = lsn + 1;
     trail->count += trail->count < TRAIL_RECORDS;
+    if (lsn >= trail->marked_lsn) {
+        twl_summary_add_record(&trail->marks, lsn, cursor->group_offset, record_offset, 0);
+        trail->marked_lsn = lsn + 1;
+    }
 }
 
 /* From a place that is not behind it. Groups before it are passed by their headers, but for a trail. */
@@ -547,7 +558,13 @@ int twl_cursor_trace(struct cursor *cursor, const struct segment_footer *footer,
                      struct trail *trail)
 {
     const struct entries known = known_entries(cursor, footer);
-    int rc = jump(cursor, entry_of(&known, twl_index_find_lsn(known.entries, known.count, lsn)));
+    const struct entries marks = { trail->marks.index.entries, trail->marks.index.count };
+    const struct index_entry *entry = entry_of(&known, twl_index_find_lsn(known.entries, known.count, lsn));
+    const struct index_entry *mark = entry_of(&marks, twl_index_find_lsn(marks.entries, marks.count, lsn));
+    bool is_marked = mark && lsn < trail->marked_lsn && (!entry || mark->lsn > entry->lsn);
+    if (!is_marked)
+        twl_trail_begin(trail);
+    int rc = jump(cursor, is_marked ? mark : entry);
     trail->count = 0;
     return rc < 0 ? rc : walk_to(cursor, lsn, trail);
 }

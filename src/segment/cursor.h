@@ -124,7 +124,8 @@ int twl_cursor_seek_time(struct cursor *cursor, const struct segment_footer *foo
 /* The same from where the cursor stands on. */
 int twl_cursor_pass_older(struct cursor *cursor, int64_t time_ns);
 
-/* To go back: the places of the last records that a walk has passed. */
+/* To go back: the places of the last records that a walk has passed, and marks on the way that it took to get
+ * there, for the next walk. */
 #define TRAIL_RECORDS 1024u
 struct trail {
     uint64_t next_lsn; /* behind the last one */
@@ -133,9 +134,12 @@ struct trail {
         uint64_t group_offset;
         uint32_t record_offset;
     } places[TRAIL_RECORDS]; /* by LSN, modulo their number */
+    uint64_t marked_lsn;     /* behind the records that the marks are of; 0 = there are none */
+    struct summary marks;
 };
-/* As twl_cursor_seek(), and leaves a trail of the records before `lsn`, as far back as the index led, and of
- * itself. */
+void twl_trail_begin(struct trail *trail);
+/* As twl_cursor_seek(), and leaves a trail of the records before `lsn`, as far back as the index led or as many
+ * as it holds, and of itself. */
 int twl_cursor_trace(struct cursor *cursor, const struct segment_footer *footer, uint64_t lsn,
                      struct trail *trail);
 bool twl_trail_find(const struct trail *trail, uint64_t lsn, struct index_entry *ret_entry);

@@ -190,37 +190,43 @@ static struct segment pop_ready(struct keeper *k) REQUIRES(k->lock)
     return segment;
 }
 
-/* Gives retired files that are large enough another life until one takes it. Those that somebody still looks
- * at are removed: they live on for him alone. -ENOENT: none was to be had. */
+/* Gives a retired file that is large enough another life. Those that somebody still looks at are removed: they
+ * live on for him alone. -ENOENT: none was to be had. After another error the file may have its new life or not;
+ * it is removed, which is not durable. */
 static int recycle(struct keeper *k, const struct segment_plan *plan, uint64_t least_bytes,
-                   struct segment *ret_segment) REQUIRES(k->lock)
+                   struct segment *ret_segment, bool *ret_is_in_doubt) REQUIRES(k->lock)
 {
     struct io *io = k->config.io;
-    int rc = -ENOENT;
-    while (k->config.can_recycle && rc != 0) {
+    int rc = -EBUSY;
+    while (k->config.can_recycle && rc == -EBUSY) {
         int64_t index = find_retired(k, least_bytes);
         if (index < 0)
             return -ENOENT;
         struct retired file = take_retired(k, (size_t)index);
         twl_mutex_unlock(&k->lock);
-        rc = twl_segment_recycle(io, file.name, plan, ret_segment);
+        rc = twl_segment_recycle(io, file.name, plan, ret_segment, ret_is_in_doubt);
         if (rc < 0)
             io->ops->unlink(io, file.name);
         twl_mutex_lock(&k->lock);
         k->recycled += rc == 0;
     }
-    return rc;
+    return rc == -EBUSY ? -ENOENT : rc;
 }
 
-static int create(struct keeper *k, const struct segment_plan *plan, struct segment *ret_segment)
-    REQUIRES(k->lock)
+static int create(struct keeper *k, const struct segment_plan *plan, struct segment *ret_segment,
+                  bool *ret_is_in_doubt) REQUIRES(k->lock)
 {
     struct segment_plan named = *plan;
     named.number = k->plan.number++;
     twl_mutex_unlock(&k->lock);
-    int rc = twl_segment_create(k->config.io, &named, ret_segment);
+    int rc = twl_segment_create(k->config.io, &named, ret_segment, ret_is_in_doubt);
     twl_mutex_lock(&k->lock);
     return rc;
+}
+
+static bool is_full(int error)
+{
+    return error == -ENOSPC || error == -EDQUOT;
 }
 
 /* As planned if it can be, smaller down to least_bytes where the disk is full. */
@@ -229,11 +235,11 @@ static int make(struct keeper *k, const struct segment_plan *wish, uint64_t leas
 {
     struct segment_plan plan = *wish;
     plan.bytes = max_u64(plan.bytes, least_bytes);
-    int rc = recycle(k, &plan, plan.bytes, ret_segment);
+    int rc = recycle(k, &plan, plan.bytes, ret_segment, NULL);
     if (rc == 0)
         return 0;
-    while (rc = create(k, &plan, ret_segment), rc == -ENOSPC || rc == -EDQUOT) {
-        int recycled = recycle(k, &plan, least_bytes, ret_segment);
+    while (is_full(rc = create(k, &plan, ret_segment, NULL))) {
+        int recycled = recycle(k, &plan, least_bytes, ret_segment, NULL);
         if (recycled == 0)
             return 0;
         uint64_t half = align_up(plan.bytes / 2, BLOCK_BYTES);
@@ -242,6 +248,23 @@ static int make(struct keeper *k, const struct segment_plan *wish, uint64_t leas
         plan.bytes = max_u64(half, least_bytes);
     }
     return rc;
+}
+
+/* One with a fixed start counts as soon as it has its header. So a file that failed to become one must not be
+ * there beside it, and nothing else is tried after a failure but that of a full disk. */
+static int make_fixed(struct keeper *k, const struct segment_plan *plan, struct segment *ret_segment,
+                      bool *ret_is_in_doubt) REQUIRES(k->lock)
+{
+    struct segment_plan smaller = *plan;
+    int rc = create(k, &smaller, ret_segment, ret_is_in_doubt);
+    while (is_full(rc) && !*ret_is_in_doubt && smaller.bytes > SEGMENT_MIN_BYTES) {
+        smaller.bytes = max_u64(align_up(smaller.bytes / 2, BLOCK_BYTES), SEGMENT_MIN_BYTES);
+        rc = create(k, &smaller, ret_segment, ret_is_in_doubt);
+    }
+    if (!is_full(rc) || *ret_is_in_doubt)
+        return rc;
+    int recycled = recycle(k, plan, SEGMENT_MIN_BYTES, ret_segment, ret_is_in_doubt);
+    return recycled == -ENOENT ? rc : recycled;
 }
 
 /* The next spare, with room for min_room. Somebody else may be at it already; then this is not called. */
@@ -729,8 +752,9 @@ static void settle_peak(struct keeper *k) REQUIRES(k->lock)
 }
 
 int twl_keeper_restart(struct keeper *k, uint64_t start_lsn, uint64_t previous, uint32_t start_chain,
-                       uint32_t epoch, struct segment *ret_segment)
+                       uint32_t epoch, struct segment *ret_segment, bool *ret_is_in_doubt)
 {
+    *ret_is_in_doubt = false;
     twl_mutex_lock(&k->lock);
     hold_still(k);
     struct segment_plan plan = k->plan;
@@ -743,7 +767,7 @@ int twl_keeper_restart(struct keeper *k, uint64_t start_lsn, uint64_t previous, 
     struct segment segment;
     int rc = stock_up(k, k->count + 1);
     if (rc == 0)
-        rc = make(k, &plan, SEGMENT_MIN_BYTES, &segment);
+        rc = make_fixed(k, &plan, &segment, ret_is_in_doubt);
     if (rc == 0) {
         size_t kept = k->begun_count;
         while (kept > 0 && k->begun[kept - 1].header.sequence > previous)

@@ -62,9 +62,10 @@ void twl_keeper_leave(struct keeper *keeper, const struct segment *segment, cons
 
 /* Makes a segment with a fixed start, behind everything there is, durable on return (its existence is
  * the cut). `previous` is the sequence of the segment that goes on being the newest of the old ones, 0 for
- * none: all behind it are retired, spares too. Nobody is writing meanwhile. -ENOSPC: nothing happened. */
+ * none: all behind it are retired, spares too. Nobody is writing meanwhile. After a failure nothing has
+ * happened, unless *ret_is_in_doubt: then the segment may be there, now or after a crash. */
 int twl_keeper_restart(struct keeper *keeper, uint64_t start_lsn, uint64_t previous, uint32_t start_chain,
-                       uint32_t epoch, struct segment *ret_segment);
+                       uint32_t epoch, struct segment *ret_segment, bool *ret_is_in_doubt);
 
 /* The begun segments, oldest first, until `each` says false. */
 struct kept_segment {

@@ -124,8 +124,16 @@ static int fill(struct segment *segment, const struct segment_plan *plan)
     return rc;
 }
 
-int twl_segment_create(struct io *io, const struct segment_plan *plan, struct segment *ret_segment)
+static void tell(bool *ret_is_in_doubt, bool is_in_doubt)
 {
+    if (ret_is_in_doubt)
+        *ret_is_in_doubt = is_in_doubt;
+}
+
+int twl_segment_create(struct io *io, const struct segment_plan *plan, struct segment *ret_segment,
+                       bool *ret_is_in_doubt)
+{
+    tell(ret_is_in_doubt, false);
     struct segment segment = { 0 };
     char temporary[SEGMENT_NAME_BYTES];
     twl_segment_name(plan->number, segment.name);
@@ -141,8 +149,13 @@ int twl_segment_create(struct io *io, const struct segment_plan *plan, struct se
         rc = io->ops->rename(io, temporary, segment.name);
     if (rc < 0)
         io->ops->unlink(io, temporary);
-    if (rc == 0)
+    if (rc == 0) {
         rc = io->ops->sync_dir(io);
+        if (rc < 0) { /* a crash may take it or bring it back */
+            io->ops->unlink(io, segment.name);
+            tell(ret_is_in_doubt, true);
+        }
+    }
     if (rc < 0) {
         twl_segment_close(&segment);
         return rc;
@@ -164,7 +177,7 @@ static int claim(struct segment *segment)
     return rc;
 }
 
-static int begin_life(struct segment *segment, const struct segment_plan *plan)
+static int begin_life(struct segment *segment, const struct segment_plan *plan, bool *ret_is_in_doubt)
 {
     struct segment_plan life = *plan;
     struct segment_header header;
@@ -175,9 +188,10 @@ static int begin_life(struct segment *segment, const struct segment_plan *plan)
     if (rc == 0) {
         header.lives = segment->header.lives + 1;
         rc = write_header(segment->file, &header);
+        if (rc == 0)
+            rc = io_sync_data(segment->file);
+        tell(ret_is_in_doubt, rc < 0);
     }
-    if (rc == 0)
-        rc = io_sync_data(segment->file);
     io_unlock(segment->file, IO_LOCK_USE);
     if (rc == 0)
         take_header(segment, &header);
@@ -185,10 +199,11 @@ static int begin_life(struct segment *segment, const struct segment_plan *plan)
 }
 
 int twl_segment_recycle(struct io *io, const char *name, const struct segment_plan *plan,
-                        struct segment *ret_segment)
+                        struct segment *ret_segment, bool *ret_is_in_doubt)
 {
     struct segment segment;
     enum header_state state;
+    tell(ret_is_in_doubt, false);
     int rc = twl_segment_open(io, name, plan->open_flags, 0, &segment, &state);
     if (rc < 0)
         return rc;
@@ -198,7 +213,7 @@ int twl_segment_recycle(struct io *io, const char *name, const struct segment_pl
     if (rc == 0)
         rc = give_summary(&segment);
     if (rc == 0)
-        rc = begin_life(&segment, plan);
+        rc = begin_life(&segment, plan, ret_is_in_doubt);
     if (rc < 0) {
         twl_segment_close(&segment);
         return rc;

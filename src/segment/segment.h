@@ -47,14 +47,16 @@ struct segment_plan {
 int twl_lock_patiently(struct io_file *file, unsigned wait_ms);
 
 /* Makes a full-size, locked segment under its final name, with a summary. On return it is durable with
- * its directory entry; a crash at any moment leaves a temporary name at most. */
-int twl_segment_create(struct io *io, const struct segment_plan *plan, struct segment *ret_segment);
+ * its directory entry; a crash before leaves a temporary name at most. After a failure *ret_is_in_doubt (may be
+ * NULL) says that a crash may bring it back all the same. */
+int twl_segment_create(struct io *io, const struct segment_plan *plan, struct segment *ret_segment,
+                       bool *ret_is_in_doubt);
 
 /* Gives a retired file, or a spare without groups, a new life: opens and locks it, and writes a new header over
  * the old one, durable on return (I8). The header is one sector, so a crash leaves the old life or the new one.
  * -EBUSY: somebody has it mapped, or it has a second name: then it must not be touched, only removed. */
 int twl_segment_recycle(struct io *io, const char *name, const struct segment_plan *plan,
-                        struct segment *ret_segment);
+                        struct segment *ret_segment, bool *ret_is_in_doubt);
 
 /* Makes a segment without groups larger, with a new header: it stays what it is if that fails or crashes. */
 int twl_segment_grow(struct segment *segment, const struct segment_plan *plan);

@@ -133,17 +133,18 @@ static int load_entry(struct io *io, const char *name, struct segment_entry *ret
 static int by_sequence(const void *a, const void *b)
 {
     const struct segment_entry *x = a, *y = b;
-    return (x->header.sequence > y->header.sequence) - (x->header.sequence < y->header.sequence);
+    int order = (x->header.sequence > y->header.sequence) - (x->header.sequence < y->header.sequence);
+    return order != 0 ? order : strcmp(x->name, y->name);
 }
 
 /* ---- the set as a whole ------------------------------------------------------------------------ */
 
-/* A set in the making: all entries by sequence. */
+/* A set in the making: all entries by sequence, then strays. */
 struct loading {
     struct io *io;
     const struct segment_set_options *options;
     struct segment_entry *entries;
-    size_t count;
+    size_t count, strays;
     struct twinlog_report *report;
 };
 
@@ -167,12 +168,9 @@ static int report_missing(const struct loading *l, uint64_t first, uint64_t last
 
 static int check_owners(const struct loading *l)
 {
-    for (size_t i = 1; i < l->count; i++) {
-        const struct segment_entry *entry = &l->entries[i];
-        if (memcmp(entry->header.log_id, l->entries[0].header.log_id, LOG_ID_BYTES) != 0 ||
-            entry->header.sequence == l->entries[i - 1].header.sequence)
-            return report_foreign(l, entry);
-    }
+    for (size_t i = 1; i < l->count; i++)
+        if (memcmp(l->entries[i].header.log_id, l->entries[0].header.log_id, LOG_ID_BYTES) != 0)
+            return report_foreign(l, &l->entries[i]);
     return 0;
 }
 
@@ -202,6 +200,56 @@ static int wait_for_dead_writer(const struct loading *l, const struct segment_en
     return rc < 0 ? report_system(rc, "lock", entry->name, l->report) : 0;
 }
 
+static int look_after_dead_writer(const struct loading *l, struct segment_entry *entry)
+{
+    int rc = wait_for_dead_writer(l, entry);
+    if (rc < 0)
+        return rc;
+    rc = twl_segment_look(l->io, entry);
+    return rc < 0 ? report_system(rc, "read", entry->name, l->report) : 0;
+}
+
+/* entries[at] and entries[at + 1] are of one sequence: brings the one that counts to `at`. A sequence is used
+ * again only when its segment could not be made, so the other one was never begun. */
+static int choose_twin(const struct loading *l, size_t at)
+{
+    struct segment_entry *a = &l->entries[at], *b = a + 1;
+    if (a->header.segment_id == b->header.segment_id) /* a second copy */
+        return report_foreign(l, b);
+    int rc = look_after_dead_writer(l, a);
+    if (rc == 0)
+        rc = look_after_dead_writer(l, b);
+    if (rc < 0)
+        return rc;
+    if (a->first_lsn > 0 && b->first_lsn > 0)
+        return report_foreign(l, b);
+    if (b->first_lsn > 0) {
+        struct segment_entry counts = *b;
+        *b = *a;
+        *a = counts;
+    }
+    return 0;
+}
+
+static int sort_out_strays(struct loading *l)
+{
+    for (size_t i = 0; i + 1 < l->count;) {
+        if (l->entries[i].header.sequence != l->entries[i + 1].header.sequence) {
+            i++;
+            continue;
+        }
+        int rc = choose_twin(l, i);
+        if (rc < 0)
+            return rc;
+        struct segment_entry stray = l->entries[i + 1];
+        memmove(&l->entries[i + 1], &l->entries[i + 2], (l->count + l->strays - i - 2) * sizeof(*l->entries));
+        l->entries[l->count + l->strays - 1] = stray;
+        l->count--;
+        l->strays++;
+    }
+    return 0;
+}
+
 /* From the top down to the first that is begun; 0 = none is. */
 static int find_newest(const struct loading *l, size_t *ret_count)
 {
@@ -210,12 +258,9 @@ static int find_newest(const struct loading *l, size_t *ret_count)
         struct segment_entry *entry = &l->entries[count - 1];
         int rc = check_length(l, entry);
         if (rc == 0)
-            rc = wait_for_dead_writer(l, entry);
+            rc = look_after_dead_writer(l, entry);
         if (rc < 0)
             return rc;
-        rc = twl_segment_look(l->io, entry);
-        if (rc < 0)
-            return report_system(rc, "read", entry->name, l->report);
         if (entry->first_lsn > 0)
             break;
     }
@@ -276,7 +321,7 @@ static int check_spares(const struct loading *l, size_t begun)
 static int arrange(const struct loading *l, const bool *is_on_path, size_t begun, struct segment_set *ret_set)
 {
     struct segment_set set = { .max_sequence = l->entries[l->count - 1].header.sequence };
-    set.entries = calloc(l->count, sizeof(*set.entries));
+    set.entries = calloc(l->count + l->strays, sizeof(*set.entries));
     if (!set.entries)
         return report_system(-ENOMEM, "list", l->entries[0].name, l->report);
     size_t at = 0;
@@ -290,8 +335,10 @@ static int arrange(const struct loading *l, const bool *is_on_path, size_t begun
     for (size_t i = 0; i < begun; i++)
         if (!is_on_path[i])
             set.entries[at++] = l->entries[i];
+    for (size_t i = l->count; i < l->count + l->strays; i++)
+        set.entries[at++] = l->entries[i];
     set.retired = at - set.begun - set.spares;
-    for (size_t i = 0; i < l->count; i++) {
+    for (size_t i = 0; i < at; i++) {
         set.max_number = max_u64(set.max_number, twl_segment_name_number(set.entries[i].name));
         set.is_managed = set.is_managed || (set.entries[i].header.incompatible & FEATURE_MANAGED) != 0;
     }
@@ -312,11 +359,13 @@ static int find_first_lsn(const struct loading *l, struct segment_set *set)
     return 0;
 }
 
-static int make_set(const struct loading *l, struct segment_set *ret_set)
+static int make_set(struct loading *l, struct segment_set *ret_set)
 {
     bool *is_on_path = calloc(l->count, sizeof(*is_on_path));
     size_t begun, oldest;
     int rc = is_on_path ? check_owners(l) : report_system(-ENOMEM, "list", l->entries[0].name, l->report);
+    if (rc == 0)
+        rc = sort_out_strays(l);
     if (rc == 0)
         rc = find_newest(l, &begun);
     if (rc == 0)

@@ -129,7 +129,7 @@ static int load(struct slots *slots, struct state *ret_state)
     return rc;
 }
 
-/* On a read-only file system there is nothing to sync. */
+/* A file system that can only be read may know no such call. */
 static int sync_what_was_found(struct io *io, const struct slots *slots)
 {
     if (slots->is_in_both)
@@ -137,7 +137,7 @@ static int sync_what_was_found(struct io *io, const struct slots *slots)
     int rc = io_sync_data(slots->file);
     if (rc == 0)
         rc = io->ops->sync_dir(io); /* the file may be new */
-    return rc == -EROFS || rc == -EINVAL ? 0 : rc;
+    return rc == -EINVAL ? 0 : rc;
 }
 
 static int read_once(struct io *io, struct state *ret_state)

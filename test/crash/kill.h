@@ -101,7 +101,7 @@ void world_clear(struct world *world);
 uint64_t world_keeps(const struct world *world, uint32_t since);
 /* Smallest LSN that was given away again by the cuts from `since` to before `end`. */
 uint64_t world_gave_again(const struct world *world, uint32_t since, uint32_t end);
-/* The same, as far as the log knows: a reset removes what tells of cuts before it. */
+/* The same, as far as the log can still know: a reset removes what tells of cuts before it. */
 uint64_t world_gives_again(const struct world *world, uint32_t since, uint32_t end);
 
 /* Compares an open log with what may be, and notes what is; nobody else changes it meanwhile, but a

@@ -79,7 +79,7 @@ static int seek_somewhere(struct reading *reading)
         return seek_first(reading);
     back = rng_below(&reading->rng, (rng_one_in(&reading->rng, 8) ? last - first : (last - first) / 32) + 1);
     note_place(reading, last + 1 - back, since);
-    if (back == 0 && rng_one_in(&reading->rng, 2)) {
+    if (back == 0 && !reading->is_done && rng_one_in(&reading->rng, 2)) {
         note_place(reading, 0, since);
         return twinlog_reader_seek_end(reading->reader);
     }

@@ -82,10 +82,14 @@ uint64_t world_gave_again(const struct world *world, uint32_t since, uint32_t en
 
 uint64_t world_gives_again(const struct world *world, uint32_t since, uint32_t end)
 {
+    const uint32_t begun = atomic_load(&world->cuts_begun);
     uint64_t least = NOTHING;
 
-    for (uint32_t i = since; i < end; i++)
-        least = world->keep[i] == 0 ? world->next[i] : min(least, world->next[i]);
+    for (uint32_t i = since; i < begun; i++) {
+        const uint64_t next = i < end ? world->next[i] : NOTHING;
+
+        least = world->keep[i] == 0 ? next : min(least, next);
+    }
     return least;
 }
 

@@ -2,12 +2,12 @@
 /*
  * sim-crash: a log on a simulated disk, crashed after every operation, recovered and judged.
  *
- * A seed makes a workload on a disk with its own habits: records, trims, cuts and resets, cursors and values,
- * closing and opening, a full disk now and then, readers and backups beside. After each operation that
- * changes the disk some crash images are made. Each image is recovered, read and compared with what was
- * accepted and acknowledged at that moment (the rules O1 ... in history.h). Some images go on: their recovery is
- * crashed again at each of its operations, or more is done and crashed again. All of it is the same code, one
- * level down: see struct machine in crash.h.
+ * A seed makes a workload on a disk with its own habits: records, trims, cuts and resets, cursors and
+ * values, closing and opening, a full disk now and then, readers and backups beside. After each operation
+ * that changes the disk some crash images are made. Each image is recovered, read and compared with what
+ * was accepted and acknowledged at that moment (the rules O1 ... in history.h). Some images go on: their
+ * recovery is crashed again at each of its operations, or more is done and crashed again. All of it is the
+ * same code, one level down: see struct machine in crash.h.
  *
  * A workload is repeated exactly by its seed, so a violation is reported as one number.
  */

@@ -3,9 +3,9 @@
  * Inside sim-crash: one machine with a log on a simulated disk, what it does, what is true of it, its crash
  * images, the readers beside it, copies of it. See crash.c.
  *
- * What a machine's log must be is known at any moment: its records, its front, its names, and how far it was
- * acknowledged. Only two things are open, and only until they are settled: a call that is in progress may have
- * happened or not, and a crash image is one of several outlooks until it was opened.
+ * What a machine's log must be is known at any moment: its records, its front, its names, and how far it
+ * was acknowledged. Only two things are open, and only until they are settled: a call that is in progress
+ * may have happened or not, and a crash image is one of several outlooks until it was opened.
  */
 #ifndef TWL_SIM_CRASH_H
 #define TWL_SIM_CRASH_H

@@ -2,9 +2,9 @@
 /*
  * Backups from one disk to another.
  *
- * The other disk crashes at each step: what it holds then is refused as a log, or it is all of one. Meanwhile the
- * log that is copied goes on, also by trims and cuts, so the copy must be equal to one of its versions, from the
- * moment when the backup began to the moment when the copy was finished.
+ * The other disk crashes at each step: what it holds then is refused as a log, or it is all of one.
+ * Meanwhile the log that is copied goes on, also by trims and cuts, so the copy must be equal to one of its
+ * versions, from the moment when the backup began to the moment when the copy was finished.
  */
 #include "crash.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Crash images: after each operation that changed a disk some are made of it, recovered and judged. Some go on:
- * their recovery is crashed again at each of its operations, or more is done with the log, and crashed again.
+ * Crash images: after each operation that changed a disk some are made of it, recovered and judged. Some go
+ * on: their recovery is crashed again at each of its operations, or more is done with the log, and crashed
+ * again.
  */
 #include "crash.h"
 
@@ -99,6 +100,15 @@ static void check_image(struct machine *parent, enum simdisk_cut cut, uint64_t s
     current = parent;
 }
 
+/* Of a torn group all may be there but the zeros behind it in its last block, and then it counts. The mark
+ * of the next opening goes where something else stands instead of them, in the same block: the only one of
+ * a padded log that is written twice. So no sector is garbled while a log is being recovered. */
+static bool may_garble_now(const struct machine *machine)
+{
+    const bool is_recovering = machine->depth > 0 && !machine->log;
+    return machine->may_garble && !is_recovering;
+}
+
 static enum simdisk_cut choose_cut(struct machine *machine)
 {
     switch (rng_below(&machine->rng, 8)) {
@@ -110,7 +120,7 @@ static enum simdisk_cut choose_cut(struct machine *machine)
         return SIM_KILL;
     case 3:
     case 4:
-        return machine->may_garble ? SIM_CUT_GARBAGE : SIM_CUT_RANDOM;
+        return may_garble_now(machine) ? SIM_CUT_GARBAGE : SIM_CUT_RANDOM;
     default:
         return SIM_CUT_RANDOM;
     }

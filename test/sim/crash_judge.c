@@ -2,8 +2,8 @@
 /*
  * What must be true of a machine's log: while it lives, at rest after a crash, and when it was opened.
  *
- * Retention moves the front by itself, so where there is one the front is judged by the rule that moved it: what
- * is gone had to be allowed to go.
+ * Retention moves the front by itself, so where there is one the front is judged by the rule that moved it:
+ * what is gone had to be allowed to go.
  */
 #include "crash.h"
 
@@ -411,6 +411,8 @@ void judge_opened(struct machine *machine, struct twinlog *log, const struct twi
     machine->acked = last;
     machine->exists = true;
     machine->may_hide = machine->is_full;
+    if (machine->may_hide) /* those in other processes could not be told of a cut */
+        dismiss_watchers(machine, false);
     machine->is_haunted = false;
     machine->found = answer;
     machine->answer.is_known = false;

@@ -2,10 +2,11 @@
 /*
  * Readers beside the writer, in its process and in others.
  *
- * They stand anywhere in the log while it is written, trimmed, cut off and recycled, and move now and then: between
- * the writer's calls and in the middle of one. What they return is judged by what is known of the log at that
- * moment. An error is right only if there is a reason for it: a record that is gone, or one that the reader has
- * returned and that was cut off since. In the middle of a trim or a cut both answers are right.
+ * They stand anywhere in the log while it is written, trimmed, cut off and recycled, and move now and then:
+ * between the writer's calls and in the middle of one. What they return is judged by what is known of the
+ * log at that moment. An error is right only if there is a reason for it: a record that is gone, or one
+ * that the reader has returned and that was cut off since. In the middle of a trim or a cut both answers
+ * are right.
  */
 #include "crash.h"
 
@@ -19,8 +20,8 @@ static const char *describe(const struct watcher *w)
 
 /* ---- what is known ------------------------------------------------------------------------------- */
 
-/* While a trim or a reset is in progress the front may be at either place; where retention moves it, nobody is told
- * before it is done. */
+/* While a trim or a reset is in progress the front may be at either place; where retention moves it, nobody
+ * is told before it is done. */
 static uint64_t highest_front(const struct machine *machine)
 {
     const uint64_t front = has_retention(machine) ? machine->acked + 1 : machine->history.front;
@@ -40,16 +41,14 @@ static uint64_t limit_of(const struct machine *machine)
 }
 
 /* So much must be visible. While the log opens, and after it was closed, readers look for themselves. */
-static uint64_t visible_to(const struct machine *machine, const struct watcher *w)
+static uint64_t visible_to(const struct machine *machine)
 {
-    if (!machine->log || machine->is_closing || machine->attempt || (machine->may_hide && !w->is_attached))
-        return 0;
-    return twinlog_durable_lsn(machine->log);
+    return machine->log && !machine->is_closing && !machine->attempt ? twinlog_durable_lsn(machine->log) : 0;
 }
 
-static bool is_in_range(const struct machine *machine, const struct watcher *w, uint64_t lsn)
+static bool is_in_range(const struct machine *machine, uint64_t lsn)
 {
-    return lsn >= highest_front(machine) && lsn <= visible_to(machine, w);
+    return lsn >= highest_front(machine) && lsn <= visible_to(machine);
 }
 
 static bool may_be_cut(const struct machine *machine, const struct watcher *w)
@@ -111,6 +110,19 @@ static void find_front(const struct machine *machine, struct watcher *w, uint64_
     w->is_at_front = false;
 }
 
+static void must(const struct watcher *w, int result, const char *call)
+{
+    if (result < 0)
+        violation("%s could not %s: %s", describe(w), call, twinlog_strerror(result));
+}
+
+static void seek_front(struct machine *machine, struct watcher *w)
+{
+    must(w, twinlog_reader_seek_first(w->reader), "seek the front");
+    place(w, machine->history.front);
+    w->is_at_front = true;
+}
+
 /* True if it moved. */
 static bool move_on(struct machine *machine, struct watcher *w)
 {
@@ -120,9 +132,12 @@ static bool move_on(struct machine *machine, struct watcher *w)
         find_front(machine, w, record.lsn);
     if (result < 0)
         check_error(machine, w, result, w->next);
-    if (result == 0 && is_in_range(machine, w, w->next))
+    if (result == 0 && is_in_range(machine, w->next))
         violation("O1: %s has nothing at LSN %" PRIu64 ", durable are %" PRIu64, describe(w), w->next,
-                  visible_to(machine, w));
+                  visible_to(machine));
+    if (result == 0 &&
+        w->is_at_front) /* now it has taken a place there, which may not be the front any more */
+        seek_front(machine, w);
     if (result != 1)
         return false;
     expect_lsn(w, &record, w->next);
@@ -134,7 +149,7 @@ static bool move_on(struct machine *machine, struct watcher *w)
 /* The record in front of the cursor; a cursor behind the end is at the end. */
 static uint64_t lsn_before(const struct machine *machine, const struct watcher *w, uint64_t found_lsn)
 {
-    const uint64_t end = visible_to(machine, w) > 0 ? visible_to(machine, w) : found_lsn;
+    const uint64_t end = visible_to(machine) > 0 ? visible_to(machine) : found_lsn;
     return w->next - 1 < end ? w->next - 1 : end;
 }
 
@@ -145,7 +160,7 @@ static bool move_back(struct machine *machine, struct watcher *w)
     if (result < 0)
         check_error(machine, w, result, w->next);
     const uint64_t lsn = lsn_before(machine, w, result == 1 ? record.lsn : 0);
-    if (result == 0 && lsn >= w->from && is_in_range(machine, w, lsn))
+    if (result == 0 && lsn >= w->from && is_in_range(machine, lsn))
         violation("O1: %s has nothing in front of LSN %" PRIu64 ", the log begins at %" PRIu64, describe(w),
                   w->next, machine->history.front);
     if (result != 1)
@@ -156,12 +171,6 @@ static bool move_back(struct machine *machine, struct watcher *w)
     return true;
 }
 
-static void must(const struct watcher *w, int result, const char *call)
-{
-    if (result < 0)
-        violation("%s could not %s: %s", describe(w), call, twinlog_strerror(result));
-}
-
 static void seek_somewhere(struct machine *machine, struct watcher *w)
 {
     const uint64_t lsn = 1 + rng_below(&machine->rng, history_last(&machine->history) + 3);
@@ -169,17 +178,10 @@ static void seek_somewhere(struct machine *machine, struct watcher *w)
     place(w, lsn);
 }
 
-static void seek_front(struct machine *machine, struct watcher *w)
-{
-    must(w, twinlog_reader_seek_first(w->reader), "seek the front");
-    place(w, machine->history.front);
-    w->is_at_front = true;
-}
-
 /* Where the end is shows only when it moves, so it does. */
 static void seek_end(struct machine *machine, struct watcher *w)
 {
-    const uint64_t durable = visible_to(machine, w);
+    const uint64_t durable = visible_to(machine);
     must(w, twinlog_reader_seek_end(w->reader), "seek the end");
     place(w, durable + 1);
     if (durable < highest_front(machine) || durable < w->from)
@@ -200,7 +202,7 @@ static int64_t choose_time(struct machine *machine, uint64_t durable)
 
 static void seek_time(struct machine *machine, struct watcher *w)
 {
-    const uint64_t durable = visible_to(machine, w);
+    const uint64_t durable = visible_to(machine);
     const int64_t time_ns = choose_time(machine, durable);
     must(w, twinlog_reader_seek_time(w->reader, time_ns), "seek a time");
     place(w, history_find_time(&machine->history, machine->history.front, durable, time_ns));
@@ -210,7 +212,7 @@ static void seek_time(struct machine *machine, struct watcher *w)
 
 static void check_range(struct machine *machine, struct watcher *w)
 {
-    uint64_t first = UINT64_MAX, last = UINT64_MAX, durable = visible_to(machine, w);
+    uint64_t first = UINT64_MAX, last = UINT64_MAX, durable = visible_to(machine);
     must(w, twinlog_reader_range(w->reader, &first, &last), "tell the range");
     const bool is_empty = durable < machine->history.front;
     if (has_retention(machine))
@@ -250,7 +252,7 @@ static void get_going(struct machine *machine, struct watcher *w)
 
 static void move(struct machine *machine, struct watcher *w)
 {
-    const bool is_settled = visible_to(machine, w) > 0;
+    const bool is_settled = visible_to(machine) > 0;
     if (w->is_stuck) {
         get_going(machine, w);
         return;
@@ -294,7 +296,8 @@ static void move(struct machine *machine, struct watcher *w)
 static void come(struct machine *machine, struct watcher *w)
 {
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
-    w->is_attached = machine->log && !machine->is_closing && rng_one_in(&machine->rng, 2);
+    const bool can_attach = machine->log && !machine->is_closing;
+    w->is_attached = can_attach && (machine->may_hide || rng_one_in(&machine->rng, 2));
     w->from = 1;
     if (rng_one_in(&machine->rng, 4))
         w->from = options.from_lsn = 1 + rng_below(&machine->rng, history_last(&machine->history) + 3);
@@ -316,7 +319,8 @@ static void go(struct watcher *w)
 void watch(struct machine *machine)
 {
     struct watcher *w = &machine->watcher[rng_below(&machine->rng, WATCHERS)];
-    if (!machine->exists || machine->is_watching || (w->is_attached && w->reader && machine->is_closing))
+    const bool is_gone = machine->is_closing && (machine->may_hide || (w->is_attached && w->reader));
+    if (!machine->exists || machine->is_watching || is_gone)
         return;
     machine->is_watching = true;
     if (!w->reader)

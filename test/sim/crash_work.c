@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a machine does with its log: appends, removes at both ends, sets names, closes and opens again, goes on
- * where the disk is full.
+ * What a machine does with its log: appends, removes at both ends, sets names, closes and opens again, goes
+ * on where the disk is full.
  *
- * Each call that changes something says before what it will have made of the log (the attempt), so that a crash
- * in the middle of it can be judged; when it has returned that is what the log must be.
+ * Each call that changes something says before what it will have made of the log (the attempt), so that a
+ * crash in the middle of it can be judged; when it has returned that is what the log must be.
  */
 #include "crash.h"
 
@@ -409,7 +409,10 @@ static uint64_t choose_cut_lsn(struct machine *machine)
 static void cut_too_much(struct machine *machine)
 {
     const uint64_t lsn = rng_below(&machine->rng, machine->history.front - 1);
+    const struct outlook wish = wish_nothing(machine);
+    attempt(machine, &wish);
     const int result = twinlog_cut(machine->log, lsn);
+    settle(machine);
     if (result != TWINLOG_EPRUNED)
         violation("a cut in front of the log returned %d (%s)", result, twinlog_strerror(result));
 }
@@ -569,7 +572,8 @@ static void check_names(const struct machine *machine, unsigned cursor, unsigned
     size_t size = 0;
     int result = twinlog_cursor_get(machine->log, CURSOR_NAME[cursor], &lsn);
     if (result != (want->is_set ? 0 : -ENOENT) || (result == 0 && lsn != want->lsn))
-        violation("cursor %u: %s, LSN %" PRIu64 ", not %" PRIu64, cursor, twinlog_strerror(result), lsn, want->lsn);
+        violation("cursor %u: %s, LSN %" PRIu64 ", not %" PRIu64, cursor, twinlog_strerror(result), lsn,
+                  want->lsn);
     names_fill_value(data, expected);
     result = twinlog_meta_get(machine->log, VALUE_NAME[value], found, sizeof(found), &size);
     if (result != (data->is_set ? 0 : -ENOENT) ||

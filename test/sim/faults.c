@@ -2,19 +2,19 @@
 /*
  * sim-faults: every operation of a small workload fails once, in every way, and from then on for ever.
  *
- * A script of calls is run on a healthy simulated disk to count its operations. Then it is run again for each of
- * them, with that one failing. The script goes on after a failure, as an application that does not look would,
- * and so this is checked:
+ * A script of calls is run on a healthy simulated disk to count its operations. Then it is run again for
+ * each of them, with that one failing. The script goes on after a failure, as an application that does not
+ * look would, and so this is checked:
  *
  *  - a call succeeds or returns the error that was injected, never another one, never "damaged";
- *  - a record that was accepted and could not be made durable poisons the log: no later one is acknowledged,
- *    although the disk may be healthy again, and after a barrier failed nothing more is submitted (I5). A
- *    record that was refused changes nothing;
+ *  - a record that was accepted and could not be made durable poisons the log: no later one is
+ *    acknowledged, although the disk may be healthy again, and after a barrier failed nothing more is
+ *    submitted (I5). A record that was refused changes nothing;
  *  - a trim, a cut, a change of a name that failed has happened or not, and the log goes on as one of both;
  *  - readers, inspect, verify and the list of segments tell the truth or return the error;
  *  - a backup that failed left nothing that is taken for a log;
- *  - crash images taken after the fault, opened on a healthy disk, hold what was acknowledged, and
- *    can be appended to (the rules in history.h);
+ *  - crash images taken after the fault, opened on a healthy disk, hold what was acknowledged, and can be
+ *    appended to (the rules in history.h);
  *  - the same without a crash: the disk is healthy again and the log is opened in its place.
  */
 #define _GNU_SOURCE

@@ -2,7 +2,8 @@
 /*
  * Calls of the library on a disk that fails: each returns what the fault explains, or does what it should.
  *
- * What a call may leave behind is noted before it is made, because crash images are taken in the middle of it.
+ * What a call may leave behind is noted before it is made, because crash images are taken in the middle of
+ * it.
  */
 #include "faults.h"
 
@@ -566,8 +567,8 @@ void read_attached(struct run *run)
                   sight.first, sight.last, front, durable);
 }
 
-/* From outside, where a writer may be at work or not. Of a log that is open it must not see too much, of one that is
- * closed not too little. */
+/* From outside, where a writer may be at work or not. Of a log that is open it must not see too much, of
+ * one that is closed not too little. */
 static void check_outside(struct run *run, const struct sight *sight, const char *who)
 {
     if (sight->error == -ENOENT && !run->exists)

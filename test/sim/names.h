@@ -2,8 +2,8 @@
 /*
  * The cursors and values that a log was given, so that those it gives back can be judged.
  *
- * The names are always the same few, at the limits of what is allowed. A value is known by its size and the seed
- * of its bytes, so that all of it is a plain struct to be copied and changed.
+ * The names are always the same few, at the limits of what is allowed. A value is known by its size and the
+ * seed of its bytes, so that all of it is a plain struct to be copied and changed.
  */
 #ifndef TWL_SIM_NAMES_H
 #define TWL_SIM_NAMES_H

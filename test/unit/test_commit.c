@@ -404,7 +404,7 @@ static void start_bare(uint64_t offset)
                                     .max_record_bytes = 4096,
                                     .live = &bare.live };
     ck_assert_int_eq(twl_live_lock(bare.io, 0, &bare.live), 0);
-    ck_assert_int_eq(twl_segment_create(bare.io, &bare.plan, &config.segment), 0);
+    ck_assert_int_eq(twl_segment_create(bare.io, &bare.plan, &config.segment, NULL), 0);
     memcpy(bare.name, config.segment.name, sizeof(bare.name));
     if (offset > SEGMENT_DATA_OFFSET) {
         const struct group_header last = { .first_lsn = 1, .bytes = GROUP_HEADER_BYTES };
@@ -528,7 +528,7 @@ START_TEST(a_restart_goes_on_in_another_segment_and_epoch)
     bare.plan.start_lsn = 2;
     bare.plan.previous = 1;
     bare.plan.start_chain = 77;
-    ck_assert_int_eq(twl_segment_create(bare.io, &bare.plan, &segment), 0);
+    ck_assert_int_eq(twl_segment_create(bare.io, &bare.plan, &segment, NULL), 0);
     ck_assert_int_eq(twl_commit_restart(bare.commit, &segment, &position, epoch), 0);
     ck_assert_uint_eq(twl_commit_last_lsn(bare.commit), 1);
     ck_assert_uint_eq(watermark_load(twl_commit_watermark(bare.commit)), 1);
@@ -562,7 +562,7 @@ START_TEST(a_poisoned_log_is_not_restarted)
     atomic_store(&seam.fail_written, -EIO);
     atomic_store(&seam.times, 1);
     ck_assert_int_eq(twl_commit_mark(bare.commit, GROUP_START), -EIO);
-    ck_assert_int_eq(twl_segment_create(bare.io, &bare.plan, &segment), 0);
+    ck_assert_int_eq(twl_segment_create(bare.io, &bare.plan, &segment, NULL), 0);
     ck_assert_int_eq(twl_commit_restart(bare.commit, &segment, &position, (struct epoch){ .number = 2 }),
                      TWINLOG_EPOISONED);
     twl_segment_close(&segment);
