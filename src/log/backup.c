@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define OPENING_MS 30000u /* as long as an opening waits for a dead writer */
 #define VIEWS 10u
 #define CHUNK_BYTES (1024u * 1024)
 
@@ -340,10 +341,25 @@ static int end_copy(struct backup *b)
     return twl_state_write(b->to, state);
 }
 
+/* While a writer opens the log it has not said yet what is durable, and the marks may say one group less. */
+static int load_view(struct backup *b, struct twinlog_report *ret_report)
+{
+    for (unsigned waited_ms = 0;; waited_ms++) {
+        int rc = twl_view_load(b->io, &b->view, ret_report);
+        bool is_opening = rc == 0 && b->view.has_writer && b->view.live.page && b->view.epoch == 0;
+        if (!is_opening || !b->io->has_threads)
+            return rc;
+        twl_view_free(&b->view);
+        if (waited_ms == OPENING_MS)
+            return -EBUSY;
+        b->io->ops->sleep_ms(b->io, 1);
+    }
+}
+
 static int try_once(struct backup *b)
 {
     struct twinlog_report report;
-    int rc = twl_view_load(b->io, &b->view, &report);
+    int rc = load_view(b, &report);
     if (rc == 0)
         rc = find_end(b);
     for (size_t i = 0; rc == 0 && i <= b->last; i++)

@@ -214,8 +214,10 @@ static int keep_what_is_there(struct opening *o)
         o->active.summary = o->summary;
         o->summary = NULL;
     }
-    if (rc == 0 && end->last_group > 0 && !is_padded)
+    if (rc == 0 && !is_padded && end->last_group > 0)
         rc = twl_segment_rewrite(&o->active, end->last_group, end->offset);
+    else if (rc == 0 && !is_padded) /* begun by its header, which may be as new */
+        rc = twl_segment_rewrite(&o->active, 0, SEGMENT_HEADER_BYTES);
     if (rc == 0)
         rc = io_sync(o->active.file);
     if (rc == 0)
@@ -253,6 +255,7 @@ static int make_keeper(struct opening *o)
         .set = is_new ? &first_set : &o->set,
         .max_bytes = log->options.segment_bytes,
         .can_recycle = !(log->options.flags & (TWINLOG_PAD | TWINLOG_NO_RECYCLE)),
+        .is_padded = (log->options.flags & TWINLOG_PAD) != 0,
         .lock_wait_ms = DEAD_WRITER_WAIT_MS,
         .tend = has_retention(&log->options) ? twl_retain : NULL,
         .context = log,

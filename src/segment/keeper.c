@@ -506,6 +506,14 @@ static void get_going(struct keeper *k) REQUIRES(k->lock)
 
 /* ---- birth and death --------------------------------------------------------------------------- */
 
+/* Its header may be a dead writer's that was not synced yet, and must be durable before the first group (I8). Written
+ * again first, for the same reason as the last group is: a sync alone may prove nothing. */
+static int settle_header(const struct keeper *k, const struct segment *segment)
+{
+    int rc = k->config.is_padded ? 0 : twl_segment_rewrite(segment, 0, SEGMENT_HEADER_BYTES);
+    return rc < 0 ? rc : io_sync(segment->file);
+}
+
 static int adopt_spare(struct keeper *k, const struct segment_entry *entry) REQUIRES(k->lock)
 {
     struct segment segment;
@@ -519,10 +527,11 @@ static int adopt_spare(struct keeper *k, const struct segment_entry *entry) REQU
                           &state);
     if (rc < 0)
         return rc;
-    segment.summary = state == HEADER_VALID ? malloc(sizeof(*segment.summary)) : NULL;
+    rc = state == HEADER_VALID ? settle_header(k, &segment) : TWINLOG_ECORRUPT;
+    segment.summary = rc == 0 ? malloc(sizeof(*segment.summary)) : NULL;
     if (!segment.summary) {
         twl_segment_close(&segment);
-        return state == HEADER_VALID ? -ENOMEM : TWINLOG_ECORRUPT;
+        return rc < 0 ? rc : -ENOMEM;
     }
     twl_summary_begin(segment.summary, INT64_MIN);
     put_ready(k, &segment);

@@ -21,6 +21,7 @@ struct keeper_config {
     struct segment_plan plan;      /* of the next segment to prepare: its size, number and sequence */
     uint64_t max_bytes;            /* segments double up to here */
     bool can_recycle;              /* else retired files are removed */
+    bool is_padded;                /* no block is ever written twice */
     unsigned lock_wait_ms;         /* for the spares that were found */
 
     /* Called from the keeper's thread, holding nothing, after a segment was sealed and every `tend_ms` (0 =

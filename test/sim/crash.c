@@ -171,7 +171,7 @@ static struct twinlog_options choose_options(struct rng *rng, enum mood mood)
     options.buffer_bytes = 16384 + 4096 * (uint32_t)rng_below(rng, 3);
     options.flags = rng_one_in(rng, 4) ? TWINLOG_BUFFERED : 0;
     options.prepare = (uint32_t)rng_below(rng, 3);
-    if (rng_one_in(rng, 5))
+    if (rng_one_in(rng, 8))
         options.flags |= TWINLOG_NO_RECYCLE;
     if (mood == MOOD_ROLLING || rng_one_in(rng, 2))
         options.segment_records = 1 + rng_below(rng, mood == MOOD_ROLLING ? 8 : 20);
@@ -184,7 +184,7 @@ static struct twinlog_options choose_options(struct rng *rng, enum mood mood)
 /* Sectors that may be garbled while they are overwritten need a log that never does that. */
 static void choose_padding(struct rng *rng, struct machine *machine)
 {
-    machine->may_garble = rng_one_in(rng, machine->mood == MOOD_ROLLING ? 6 : 3);
+    machine->may_garble = rng_one_in(rng, machine->mood == MOOD_ROLLING ? 6 : 4);
     if (machine->may_garble || rng_one_in(rng, 6))
         machine->options.flags |= TWINLOG_PAD;
 }

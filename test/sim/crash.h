@@ -180,6 +180,8 @@ void change_options(struct machine *machine); /* while the log is closed */
 void open_log(struct machine *machine);
 void close_log(struct machine *machine);
 void work(struct machine *machine, uint64_t steps);
+bool takes_large_records(const struct machine *machine);
+void append_large_record(struct machine *machine);
 /* Only what a second thread can do while the first one is in the middle of a commit. */
 void enqueue_during_commit(struct machine *machine);
 /* Beside a backup: a few calls that change what is being copied. */

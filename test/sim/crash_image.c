@@ -28,7 +28,7 @@ static struct machine start_image(struct machine *parent, enum simdisk_cut cut, 
     machine.history = history_inherit(&parent->history, rng_next(&machine.rng));
     machine.is_haunted = simdisk_has_ghost(machine.disk);
     machine.is_deep = machine.depth < MAX_DEPTH && rng_one_in(&machine.rng, machine.depth == 1 ? 24 : 64);
-    if (rng_one_in(&machine.rng, 8))
+    if (rng_one_in(&machine.rng, 16))
         change_options(&machine);
     if (parent->is_full && rng_one_in(&machine.rng, 2))
         begin_shortage(&machine);
@@ -58,7 +58,9 @@ static bool has_one_answer(const struct machine *machine)
 
 static void live_on(struct machine *machine)
 {
-    if (rng_one_in(&machine->rng, 2))
+    if (takes_large_records(machine))
+        append_large_record(machine);
+    else if (rng_one_in(&machine->rng, 2))
         give_lost_records_again(machine);
     work(machine, 1 + rng_below(&machine->rng, 4));
     read_back(machine);
@@ -87,7 +89,8 @@ static void check_image(struct machine *parent, enum simdisk_cut cut, uint64_t s
     read_back(&machine);
     if (rng_one_in(&machine.rng, 8))
         try_seeks(&machine);
-    if (machine.is_deep || rng_one_in(&machine.rng, 16))
+    const bool has_grown = takes_large_records(&machine) && !takes_large_records(parent);
+    if (machine.is_deep || has_grown || rng_one_in(&machine.rng, 16))
         live_on(&machine);
     close_log(&machine);
     if (rng_one_in(&machine.rng, 8))

@@ -107,21 +107,23 @@ static void take_large_records(struct twinlog_options *options)
     options->buffer_bytes = 98304;
 }
 
+static void set_flag(struct twinlog_options *options, uint32_t flag, bool is_set)
+{
+    options->flags = is_set ? options->flags | flag : options->flags & ~flag;
+}
+
 /* Another release of the application may have other options. */
 void change_options(struct machine *machine)
 {
     struct twinlog_options *options = &machine->options;
-    if (!machine->may_garble && rng_one_in(&machine->rng, 4))
-        options->flags ^= TWINLOG_PAD;
-    if (rng_one_in(&machine->rng, 4))
-        options->flags ^= TWINLOG_NO_RECYCLE;
-    if (rng_one_in(&machine->rng, 8)) {
+    struct rng *rng = &machine->rng;
+    set_flag(options, TWINLOG_PAD, machine->may_garble || rng_one_in(rng, 6));
+    set_flag(options, TWINLOG_NO_RECYCLE, rng_one_in(rng, 8));
+    options->prepare = (uint32_t)rng_below(rng, 3);
+    options->segment_bytes = rng_one_in(rng, 6) ? 131072 : 65536;
+    options->buffer_bytes = 16384 + 4096 * (uint32_t)rng_below(rng, 3);
+    if (rng_one_in(rng, 4))
         take_large_records(options);
-    } else if (rng_one_in(&machine->rng, 4)) {
-        options->segment_bytes = rng_one_in(&machine->rng, 4) ? 131072 : 65536;
-        options->buffer_bytes = 16384 + 4096 * (uint32_t)rng_below(&machine->rng, 3);
-    }
-    options->prepare = (uint32_t)rng_below(&machine->rng, 3);
 }
 
 static void reopen_log(struct machine *machine)
@@ -129,7 +131,8 @@ static void reopen_log(struct machine *machine)
     close_log(machine);
     if (rng_one_in(&machine->rng, 4))
         look_at_rest(machine);
-    change_options(machine);
+    if (rng_one_in(&machine->rng, 3))
+        change_options(machine);
     open_log(machine);
 }
 
@@ -181,17 +184,32 @@ static void copy_stale_bytes(struct machine *machine, struct fact *fact)
     io->ops->destroy(io);
 }
 
-static struct fact make_record(struct machine *machine)
+bool takes_large_records(const struct machine *machine)
+{
+    return max_record_bytes(machine) > SEGMENT_MIN_BYTES;
+}
+
+static struct fact make_large_record(struct machine *machine)
 {
     const size_t most = max_record_bytes(machine);
-    if (most > SEGMENT_MIN_BYTES && rng_one_in(&machine->rng, 8)) {
-        const size_t size = most - rng_below(&machine->rng, most - SEGMENT_MIN_BYTES);
-        return history_make_sized(&machine->history, machine->disk, &machine->rng, size);
-    }
-    struct fact fact = history_make(&machine->history, machine->disk, &machine->rng, most);
+    const size_t size = most - rng_below(&machine->rng, most - SEGMENT_MIN_BYTES);
+    return history_make_sized(&machine->history, machine->disk, &machine->rng, size);
+}
+
+static struct fact make_record(struct machine *machine)
+{
+    if (takes_large_records(machine) && rng_one_in(&machine->rng, 8))
+        return make_large_record(machine);
+    struct fact fact =
+        history_make(&machine->history, machine->disk, &machine->rng, max_record_bytes(machine));
     if (fact.size > 0 && rng_one_in(&machine->rng, 16))
         copy_stale_bytes(machine, &fact);
     return fact;
+}
+
+void append_large_record(struct machine *machine)
+{
+    acknowledge(machine, give_record(machine, make_large_record(machine), twinlog_append));
 }
 
 static void append_record(struct machine *machine)

@@ -72,7 +72,7 @@ enum {
 static const int ERRORS[] = { -EIO, -ENOSPC, -EAGAIN, -EINTR, -EDQUOT, -EROFS, -ECANCELED };
 enum {
     ALL_ERRORS = sizeof(ERRORS) / sizeof(ERRORS[0]),
-    FEW_ERRORS = 4,
+    FEW_ERRORS = 3,
 };
 static const size_t SHORT_BY[] = { 512, 4096 };
 
