@@ -37,7 +37,7 @@ static int change(struct twinlog *log, struct edit *edit, int (*how)(void *conte
     if (rc < 0)
         return rc;
     edit->log = log;
-    edit->last_lsn = twl_durable_lsn(log);
+    edit->last_lsn = twinlog_durable_lsn(log); /* what the caller may have been told */
     twl_mutex_lock(&log->front);
     rc = twl_state_change(log->io, how, edit, NULL);
     twl_mutex_unlock(&log->front);
