@@ -811,7 +811,7 @@ static int look_at_kept(struct keeper *k, struct segment_entry *entry)
 int twl_keeper_each(struct keeper *k, bool (*each)(void *context, const struct kept_segment *segment),
                     void *context)
 {
-    struct segment_set set;
+    struct segment_set set = { 0 };
     int rc = twl_keeper_set(k, &set);
     uint64_t later_bytes = 0;
     for (size_t i = 0; rc == 0 && i < set.begun; i++)

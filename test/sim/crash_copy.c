@@ -137,14 +137,21 @@ static int find_state(void *context, const char *name)
     return 0;
 }
 
-/* A copy begins with that, so that an interrupted one is never taken for a new log. */
-static bool has_begun(struct simdisk *disk)
+static bool has_state(struct simdisk *disk)
 {
     bool is_there = false;
     struct io *io = simdisk_connect(disk);
     io->ops->list(io, find_state, &is_there);
     io->ops->destroy(io);
     return is_there;
+}
+
+/* A copy begins with an empty state file, durable before anything else is made, so that an interrupted one is
+ * never taken for a new log. One that is given up ends with its removal. */
+static bool has_begun(const struct copy *copy, struct simdisk *image)
+{
+    const bool is_given_up = simdisk_count(copy->disk, SIM_UNLINK) > 0 && !has_state(copy->disk);
+    return has_state(image) || (simdisk_count(copy->disk, SIM_CREATE) > 1 && !is_given_up);
 }
 
 static void append_to_copy(struct twinlog *log)
@@ -163,7 +170,7 @@ static void check_crash(struct copy *copy, enum simdisk_cut cut, bool is_complet
     struct twinlog_options options = machine->options;
     struct twinlog_report report = { 0 };
     struct twinlog *log = NULL;
-    const bool is_begun = has_begun(image);
+    const bool is_begun = has_begun(copy, image);
     options.ret_report = &report;
     options.keep_age_ms = options.keep_bytes = options.keep_records = 0;
     const int result = twl_log_open(simdisk_connect(image), &options, &log);

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* crash-allocations: one program, two questions. */
+#ifndef TWL_CRASH_ALLOCATIONS_H
+#define TWL_CRASH_ALLOCATIONS_H
+
+#include <stdbool.h>
+
+/* Makes each call with its first allocation failing, then with its second one, and so on. True if each said
+ * so, or did its work all the same, and left nothing behind. Works in `directory`. */
+bool fail_allocations(const char *directory);
+
+/* A log's directory, with the files in it. */
+void remove_log(const char *log_directory);
+
+#endif
