@@ -107,10 +107,15 @@ static int sync_what_was_found(struct horizon *h, const struct segment_entry *ne
 /* Recovery's view of the log, without changing it. Damage is no error here: whoever reads gets up to it. */
 static int look_at_end(struct horizon *h, struct recovery *ret_recovery, struct twinlog_report *ret_report)
 {
-    int rc = load_set(h, ret_report);
-    if (rc < 0)
-        return rc;
-    rc = twl_recover(h->io, &h->set, NULL, ret_recovery);
+    int rc;
+    for (unsigned tries = 1;; tries++) {
+        rc = load_set(h, ret_report);
+        if (rc < 0)
+            return rc;
+        rc = twl_recover(h->io, &h->set, NULL, ret_recovery);
+        if (rc != -ENOENT || tries == SET_TRIES) /* else a file went that was there before: look again */
+            break;
+    }
     if (rc == 0 || rc == TWINLOG_ECORRUPT)
         return 0;
     *ret_report = ret_recovery->report;

@@ -361,11 +361,12 @@ static int find_time_in(struct stand *stand, size_t index, int64_t time_ns)
         return rc;
     twl_cursor_refresh(&stand->cursor);
     rc = walk_to_time(stand, footer, time_ns);
+    uint64_t lsn = twl_cursor_next_lsn(&stand->cursor);
+    bool has_come_to_end = rc >= 0 || rc == TWINLOG_ECORRUPT; /* a group behind it may be in the making */
+    if (has_come_to_end && lsn >= end_lsn)
+        return 0;
     if (rc < 0)
         return judge(stand, rc);
-    uint64_t lsn = twl_cursor_next_lsn(&stand->cursor);
-    if (lsn >= end_lsn)
-        return 0;
     return rc > 0 ? 1 : STAND_LOST;
 }
 

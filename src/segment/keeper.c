@@ -267,6 +267,28 @@ static int make_fixed(struct keeper *k, const struct segment_plan *plan, struct 
     return recycled == -ENOENT ? rc : recycled;
 }
 
+/* The first one in the row is too small: a larger one takes its sequence. While both are there neither is begun. */
+static int replace_first(struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
+{
+    struct segment_plan plan = k->plan;
+    struct segment segment;
+    plan.sequence = k->ready[0].header.sequence;
+    plan.bytes = least_bytes;
+    k->is_growing = true;
+    int rc = make(k, &plan, least_bytes, &segment);
+    if (rc == 0) {
+        struct segment small = k->ready[0];
+        k->ready[0] = segment;
+        k->ready_bytes += segment.header.bytes - small.header.bytes;
+        twl_mutex_unlock(&k->lock);
+        k->config.io->ops->unlink(k->config.io, small.name);
+        twl_segment_close(&small);
+        twl_mutex_lock(&k->lock);
+    }
+    k->is_growing = false;
+    return rc;
+}
+
 /* The next spare, with room for min_room. Somebody else may be at it already; then this is not called. */
 static int make_ready(struct keeper *k, uint64_t min_room) REQUIRES(k->lock)
 {
@@ -276,17 +298,7 @@ static int make_ready(struct keeper *k, uint64_t min_room) REQUIRES(k->lock)
     int rc;
     k->is_making = true;
     if (k->count > 0 && room_of(k->ready[0].header.bytes) < min_room) {
-        segment = pop_ready(k);
-        k->is_growing = true;
-        plan.bytes = least_bytes;
-        twl_mutex_unlock(&k->lock);
-        rc = twl_segment_grow(&segment, &plan);
-        twl_mutex_lock(&k->lock);
-        memmove(k->ready + 1, k->ready, k->count * sizeof(k->ready[0]));
-        k->ready[0] = segment;
-        k->ready_bytes += segment.header.bytes;
-        k->count++;
-        k->is_growing = false;
+        rc = replace_first(k, least_bytes);
     } else {
         rc = stock_up(k, k->count + 2); /* one may be taken and not left for yet */
         if (rc == 0)

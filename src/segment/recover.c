@@ -100,6 +100,10 @@ static int ask_later_segments(struct io *io, const struct segment_set *set, size
     for (size_t i = index + 1; rc == 0 && i < count && !later->is_proof && !(*facts & FACT_JOINS); i++) {
         struct segment segment;
         rc = twl_segment_open_valid(io, set->entries[i].name, &segment);
+        if (rc == -ENOENT && i >= set->begun) { /* a spare that its writer has removed since */
+            rc = 0;
+            continue;
+        }
         if (rc < 0)
             break;
         struct later_groups found = { 0 };

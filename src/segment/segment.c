@@ -222,30 +222,6 @@ int twl_segment_recycle(struct io *io, const char *name, const struct segment_pl
     return 0;
 }
 
-int twl_segment_grow(struct segment *segment, const struct segment_plan *plan)
-{
-    struct segment_plan life = *plan;
-    struct segment_header header;
-    life.sequence = segment->header.sequence;
-    /* the size is durable before the header claims it */
-    int rc = io_allocate(segment->file, life.bytes, life.allocation);
-    if (rc == 0)
-        rc = io_sync(segment->file);
-    if (rc == 0)
-        rc = compose_header(segment->file->io, &life, &header);
-    if (rc == 0) {
-        header.lives = segment->header.lives;
-        rc = write_header(segment->file, &header);
-    }
-    if (rc == 0)
-        rc = io_sync_data(segment->file);
-    if (rc == 0) {
-        take_header(segment, &header);
-        segment->file_bytes = life.bytes;
-    }
-    return rc;
-}
-
 /* ---- opening ----------------------------------------------------------------------------------- */
 
 int twl_lock_patiently(struct io_file *file, unsigned wait_ms)

@@ -58,9 +58,6 @@ int twl_segment_create(struct io *io, const struct segment_plan *plan, struct se
 int twl_segment_recycle(struct io *io, const char *name, const struct segment_plan *plan,
                         struct segment *ret_segment, bool *ret_is_in_doubt);
 
-/* Makes a segment without groups larger, with a new header: it stays what it is if that fails or crashes. */
-int twl_segment_grow(struct segment *segment, const struct segment_plan *plan);
-
 /* Opens a file of the log. *ret_state tells what the header is; unless it is HEADER_VALID only the
  * file and the name are filled in. A file too short for a header is HEADER_FOREIGN. With lock_wait_ms > 0
  * it is locked before it is read, so that a dead writer's last write has landed; -EBUSY when that takes

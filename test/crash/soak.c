@@ -108,7 +108,7 @@ static void run_life(struct rng *rng)
     pid_t pid;
 
     prepare_life(life, &shared->world, rng_mix(place.seed) ^ place.cycle, WRITERS, false, rng);
-    life->change_one_in = 20;
+    life->change_one_in = 8;
     life->has_reader = true;
     life->most_lsn = UINT64_C(1) << 40;
     life->options.flags |= rng_one_in(rng, 8) ? TWINLOG_PAD : 0;

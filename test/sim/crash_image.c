@@ -9,8 +9,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-/* Its records have become so large that it needs another segment at once, and a spare that is there must grow. */
-static bool has_grown(const struct machine *machine)
+/* Its records have become so large that it needs another segment at once, larger than a spare that is there. */
+static bool needs_larger(const struct machine *machine)
 {
     return takes_large_records(machine) && !takes_large_records(machine->parent);
 }
@@ -36,7 +36,7 @@ static struct machine start_image(struct machine *parent, enum simdisk_cut cut, 
     machine.is_deep = machine.depth < MAX_DEPTH && rng_one_in(&machine.rng, machine.depth == 1 ? 24 : 64);
     if (rng_one_in(&machine.rng, 16))
         change_options(&machine);
-    if (has_grown(&machine) && machine.depth < MAX_DEPTH && rng_one_in(&machine.rng, 3))
+    if (needs_larger(&machine) && machine.depth < MAX_DEPTH && rng_one_in(&machine.rng, 3))
         machine.is_deep = true;
     if (parent->is_full && rng_one_in(&machine.rng, 2))
         begin_shortage(&machine);
@@ -97,7 +97,7 @@ static void check_image(struct machine *parent, enum simdisk_cut cut, uint64_t s
     read_back(&machine);
     if (rng_one_in(&machine.rng, 8))
         try_seeks(&machine);
-    if (machine.is_deep || has_grown(&machine) || rng_one_in(&machine.rng, 16))
+    if (machine.is_deep || needs_larger(&machine) || rng_one_in(&machine.rng, 16))
         live_on(&machine);
     close_log(&machine);
     if (rng_one_in(&machine.rng, 8))

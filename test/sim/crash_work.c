@@ -100,7 +100,7 @@ void close_log(struct machine *machine)
     expect_no_change(machine);
 }
 
-/* Records that no segment of the usual size takes, so that spares which are there have to grow. */
+/* Records that no segment of the usual size takes, so that spares which are there are too small. */
 static void take_large_records(struct twinlog_options *options)
 {
     options->segment_bytes = 262144;
