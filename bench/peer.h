@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 /* What `twinlog` and its variants are opened with; the other peers ignore it. */
 struct twinlog_setup {
@@ -23,6 +24,7 @@ struct twinlog_setup {
     uint32_t buffer_bytes;  /* 0 = the library's default */
     uint64_t keep_bytes;    /* retention; 0 = nothing is removed */
     bool is_not_recycling;  /* what was trimmed is removed, and each segment a new file */
+    bool is_threadless;     /* without a committer: whoever waits commits, or drives the log */
 };
 
 struct peer_setup {
@@ -52,7 +54,11 @@ struct peer {
      * before the clock (preallocation, the first file) happens in open. */
     int (*open)(const struct peer_setup *setup, void **ret_state);
     int (*append)(void *state, unsigned thread, const void *data, size_t size);
-    void (*count)(void *state, struct peer_counters *ret_counters); /* NULL: it does not say */
+    /* The same for less or for more; NULL where there is no such thing. */
+    int (*append_written)(void *state, const void *data, size_t size);  /* safe from the process's end only */
+    int (*append_buffered)(void *state, const void *data, size_t size); /* in its memory */
+    int (*append_batch)(void *state, const struct iovec *records, unsigned count); /* durable, as one */
+    void (*count)(void *state, struct peer_counters *ret_counters);                /* NULL: it does not say */
     int (*close)(void *state);
     const char *(*explain)(int error);
 };

@@ -26,17 +26,40 @@ static int negative(int error)
     return error > 0 ? -error : error;
 }
 
-static int bdb_append(void *state, unsigned thread, const void *data, size_t size)
+static int put(DB_ENV *env, const void *data, size_t size, u_int32_t flags)
 {
-    DB_ENV *env = state;
     DB_LSN lsn;
     DBT record;
-    (void)thread;
     memset(&record, 0, sizeof(record));
     memcpy(&record.data, &data, sizeof(data)); /* DBT has no const; log_put() only reads it */
     record.size = (u_int32_t)size;
-    int error = env->log_put(env, &lsn, &record, DB_FLUSH);
-    return negative(error);
+    return negative(env->log_put(env, &lsn, &record, flags));
+}
+
+static int bdb_append(void *state, unsigned thread, const void *data, size_t size)
+{
+    (void)thread;
+    return put(state, data, size, DB_FLUSH);
+}
+
+static int bdb_append_written(void *state, const void *data, size_t size)
+{
+    return put(state, data, size, DB_LOG_WRNOSYNC);
+}
+
+static int bdb_append_buffered(void *state, const void *data, size_t size)
+{
+    return put(state, data, size, 0);
+}
+
+/* It has no batches: those of other threads may come in between, and a crash may leave a part of it. */
+static int bdb_append_batch(void *state, const struct iovec *records, unsigned count)
+{
+    DB_ENV *env = state;
+    int error = 0;
+    for (unsigned i = 0; i < count && error == 0; i++)
+        error = put(env, records[i].iov_base, records[i].iov_len, 0);
+    return error ? error : negative(env->log_flush(env, NULL));
 }
 
 static int configure_and_open(DB_ENV *env, const struct peer_setup *setup)
@@ -94,6 +117,9 @@ const struct peer peer_bdb = {
     .what = "Berkeley DB: log_put() with DB_FLUSH",
     .open = bdb_open,
     .append = bdb_append,
+    .append_written = bdb_append_written,
+    .append_buffered = bdb_append_buffered,
+    .append_batch = bdb_append_batch,
     .count = bdb_count,
     .close = bdb_close,
     .explain = bdb_explain,

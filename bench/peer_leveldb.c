@@ -17,7 +17,7 @@
 struct level {
     leveldb_t *db;
     leveldb_options_t *options;
-    leveldb_writeoptions_t *write_options;
+    leveldb_writeoptions_t *write_options, *relaxed_options;
     _Atomic(uint64_t) next_key;
 };
 
@@ -35,6 +35,7 @@ static int level_close(void *state)
     if (level->db)
         leveldb_close(level->db);
     leveldb_writeoptions_destroy(level->write_options);
+    leveldb_writeoptions_destroy(level->relaxed_options);
     leveldb_options_destroy(level->options);
     free(level);
     return 0;
@@ -50,6 +51,7 @@ static int level_open(const struct peer_setup *setup, void **ret_state)
     leveldb_options_set_write_buffer_size(level->options, WRITE_BUFFER_BYTES);
     level->write_options = leveldb_writeoptions_create();
     leveldb_writeoptions_set_sync(level->write_options, 1);
+    level->relaxed_options = leveldb_writeoptions_create();
 
     char *words = NULL;
     level->db = leveldb_open(level->options, setup->dir, &words);
@@ -61,13 +63,39 @@ static int level_open(const struct peer_setup *setup, void **ret_state)
     return 0;
 }
 
+static int put(struct level *level, const leveldb_writeoptions_t *options, const void *data, size_t size)
+{
+    uint64_t key = htobe64(atomic_fetch_add_explicit(&level->next_key, 1, memory_order_relaxed));
+    char *words = NULL;
+    leveldb_put(level->db, options, (const char *)&key, sizeof(key), data, size, &words);
+    return words ? fail(words) : 0;
+}
+
 static int level_append(void *state, unsigned thread, const void *data, size_t size)
 {
     struct level *level = state;
-    uint64_t key = htobe64(atomic_fetch_add_explicit(&level->next_key, 1, memory_order_relaxed));
-    char *words = NULL;
     (void)thread;
-    leveldb_put(level->db, level->write_options, (const char *)&key, sizeof(key), data, size, &words);
+    return put(level, level->write_options, data, size);
+}
+
+static int level_append_written(void *state, const void *data, size_t size)
+{
+    struct level *level = state;
+    return put(level, level->relaxed_options, data, size);
+}
+
+static int level_append_batch(void *state, const struct iovec *records, unsigned count)
+{
+    struct level *level = state;
+    char *words = NULL;
+    leveldb_writebatch_t *batch = leveldb_writebatch_create();
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t key = htobe64(atomic_fetch_add_explicit(&level->next_key, 1, memory_order_relaxed));
+        leveldb_writebatch_put(batch, (const char *)&key, sizeof(key), records[i].iov_base,
+                               records[i].iov_len);
+    }
+    leveldb_write(level->db, level->write_options, batch, &words);
+    leveldb_writebatch_destroy(batch);
     return words ? fail(words) : 0;
 }
 
@@ -76,6 +104,8 @@ const struct peer peer_leveldb = {
     .what = "LevelDB: put with sync=1",
     .open = level_open,
     .append = level_append,
+    .append_written = level_append_written,
+    .append_batch = level_append_batch,
     .close = level_close,
     .explain = explain_errno,
 };

@@ -32,17 +32,30 @@ static int naive_open(const struct peer_setup *setup, void **ret_state)
     return 0;
 }
 
+static int write_all(const struct naive *naive, const void *data, size_t size)
+{
+    ssize_t written = write(naive->fd, data, size);
+    if (written != (ssize_t)size)
+        return written < 0 ? -errno : -EIO;
+    return 0;
+}
+
+static int naive_append_written(void *state, const void *data, size_t size)
+{
+    struct naive *naive = state;
+    pthread_mutex_lock(&naive->lock);
+    int error = write_all(naive, data, size);
+    pthread_mutex_unlock(&naive->lock);
+    return error;
+}
+
 static int naive_append(void *state, unsigned thread, const void *data, size_t size)
 {
     struct naive *naive = state;
-    int error = 0;
     (void)thread;
-
     pthread_mutex_lock(&naive->lock);
-    ssize_t written = write(naive->fd, data, size);
-    if (written != (ssize_t)size)
-        error = written < 0 ? -errno : -EIO;
-    else if (fdatasync(naive->fd) < 0)
+    int error = write_all(naive, data, size);
+    if (error == 0 && fdatasync(naive->fd) < 0)
         error = -errno;
     pthread_mutex_unlock(&naive->lock);
     return error;
@@ -62,6 +75,7 @@ const struct peer peer_naive = {
     .what = "write() and fdatasync() under a lock, at the end of one file",
     .open = naive_open,
     .append = naive_append,
+    .append_written = naive_append_written,
     .close = naive_close,
     .explain = explain_errno,
 };

@@ -117,6 +117,23 @@ static int raw_append(void *state, unsigned thread, const void *data, size_t siz
     return write_durable(raw, size, slot * raw->write_bytes);
 }
 
+/* What the batch takes, in whole blocks. */
+static int raw_append_batch(void *state, const struct iovec *records, unsigned count)
+{
+    struct raw *raw = state;
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < count; i++)
+        bytes += records[i].iov_len;
+    uint64_t slots = (bytes + raw->write_bytes - 1) / raw->write_bytes;
+    if (slots * raw->write_bytes > LARGE_BYTES)
+        return -EMSGSIZE;
+    if (raw->next[0] + slots > raw->slots)
+        raw->next[0] = 0;
+    uint64_t slot = raw->next[0];
+    raw->next[0] = slot + slots;
+    return write_durable(raw, slots * raw->write_bytes, slot * raw->write_bytes);
+}
+
 static int raw_close(void *state)
 {
     destroy(state);
@@ -135,6 +152,7 @@ const struct peer peer_raw = {
     .record_bytes = SMALL_BYTES,
     .open = raw_open,
     .append = raw_append,
+    .append_batch = raw_append_batch,
     .close = raw_close,
     .explain = raw_explain,
 };

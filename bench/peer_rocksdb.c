@@ -21,7 +21,7 @@
 struct rocks {
     rocksdb_t *db;
     rocksdb_options_t *options;
-    rocksdb_writeoptions_t *write_options;
+    rocksdb_writeoptions_t *write_options, *relaxed_options;
     _Atomic(uint64_t) next_key;
 };
 
@@ -39,6 +39,7 @@ static int rocks_close(void *state)
     if (rocks->db)
         rocksdb_close(rocks->db);
     rocksdb_writeoptions_destroy(rocks->write_options);
+    rocksdb_writeoptions_destroy(rocks->relaxed_options);
     rocksdb_options_destroy(rocks->options);
     free(rocks);
     return 0;
@@ -55,6 +56,7 @@ static int rocks_open(const struct peer_setup *setup, void **ret_state)
     rocksdb_options_set_enable_pipelined_write(rocks->options, 1);
     rocks->write_options = rocksdb_writeoptions_create();
     rocksdb_writeoptions_set_sync(rocks->write_options, 1);
+    rocks->relaxed_options = rocksdb_writeoptions_create();
 
     char *words = NULL;
     rocks->db = rocksdb_open(rocks->options, setup->dir, &words);
@@ -66,13 +68,39 @@ static int rocks_open(const struct peer_setup *setup, void **ret_state)
     return 0;
 }
 
+static int put(struct rocks *rocks, const rocksdb_writeoptions_t *options, const void *data, size_t size)
+{
+    uint64_t key = htobe64(atomic_fetch_add_explicit(&rocks->next_key, 1, memory_order_relaxed));
+    char *words = NULL;
+    rocksdb_put(rocks->db, options, (const char *)&key, sizeof(key), data, size, &words);
+    return words ? fail(words) : 0;
+}
+
 static int rocks_append(void *state, unsigned thread, const void *data, size_t size)
 {
     struct rocks *rocks = state;
-    uint64_t key = htobe64(atomic_fetch_add_explicit(&rocks->next_key, 1, memory_order_relaxed));
-    char *words = NULL;
     (void)thread;
-    rocksdb_put(rocks->db, rocks->write_options, (const char *)&key, sizeof(key), data, size, &words);
+    return put(rocks, rocks->write_options, data, size);
+}
+
+static int rocks_append_written(void *state, const void *data, size_t size)
+{
+    struct rocks *rocks = state;
+    return put(rocks, rocks->relaxed_options, data, size);
+}
+
+static int rocks_append_batch(void *state, const struct iovec *records, unsigned count)
+{
+    struct rocks *rocks = state;
+    char *words = NULL;
+    rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t key = htobe64(atomic_fetch_add_explicit(&rocks->next_key, 1, memory_order_relaxed));
+        rocksdb_writebatch_put(batch, (const char *)&key, sizeof(key), records[i].iov_base,
+                               records[i].iov_len);
+    }
+    rocksdb_write(rocks->db, rocks->write_options, batch, &words);
+    rocksdb_writebatch_destroy(batch);
     return words ? fail(words) : 0;
 }
 
@@ -81,6 +109,8 @@ const struct peer peer_rocksdb = {
     .what = "RocksDB: put with sync=true, pipelined writes",
     .open = rocks_open,
     .append = rocks_append,
+    .append_written = rocks_append_written,
+    .append_batch = rocks_append_batch,
     .close = rocks_close,
     .explain = explain_errno,
 };

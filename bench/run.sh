@@ -4,7 +4,7 @@
 #
 #   bench/run.sh [WORD...] [-- OPTIONS]
 #
-# WORD is targets, rolls, opening, following, reading, threads or sizes, by default all of them.
+# WORD is targets, rolls, opening, following, reading, many, ways, threads or sizes, by default all of them.
 #
 # OPTIONS go to each twinlog-bench, so "-- --rounds 1 --seconds 0.3" is a quick try. From the
 # environment:
@@ -24,7 +24,7 @@ note="commit $(git describe --always --dirty 2>/dev/null || echo unknown)"
 words=
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
     case $1 in
-    targets | rolls | opening | following | reading | threads | sizes) words="$words $1" ;;
+    targets | rolls | opening | following | reading | many | ways | threads | sizes) words="$words $1" ;;
     *) sed -n '3,13s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2 ;;
     esac
     shift
@@ -61,7 +61,7 @@ draw()
     gnuplot -e "csv='$1.csv'; picture='$docs/performance-$1.svg'; against='$1'" "$root/bench/plot.gp"
 }
 
-for word in ${words:-targets rolls opening following reading threads sizes}; do
+for word in ${words:-targets rolls opening following reading many ways threads sizes}; do
     echo "== $word"
     case $word in
     threads)
@@ -77,6 +77,8 @@ for word in ${words:-targets rolls opening following reading threads sizes}; do
     targets) scenario "$word" p1,p2,p3,p4,p6,p7,p12 "$@" ;;
     rolls) scenario "$word" p13 "$@" ;;
     opening) scenario "$word" p9 "$@" ;;
+    many) scenario "$word" many "$@" ;;
+    ways) scenario "$word" p5,batch,ways "$@" ;;
     following) scenario "$word" follow,state "$@" ;;
     reading)
         scenario "$word" p8,seek "$@"

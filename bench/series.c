@@ -100,7 +100,7 @@ static void rest(double seconds)
     nanosleep(&pause, NULL);
 }
 
-static bool remove_tree(const char *path)
+bool remove_tree(const char *path)
 {
     if (nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0)
         return true;
@@ -108,7 +108,7 @@ static bool remove_tree(const char *path)
     return false;
 }
 
-static bool make_dir(const char *path)
+bool make_dir(const char *path)
 {
     if (mkdir(path, 0700) == 0)
         return true;

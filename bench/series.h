@@ -49,6 +49,10 @@ int series_prepare(struct series *series, const struct contender *contenders, si
 bool series_run(struct series *series, const char *dir);
 void series_destroy(struct series *series);
 
+/* A directory and what is in it. Says on stderr what failed. */
+bool remove_tree(const char *path);
+bool make_dir(const char *path);
+
 /* NULL if there is none. */
 const struct cell *series_find(const struct series *series, const char *label,
                                const struct workload *workload);

@@ -45,6 +45,8 @@ struct study {
 
 extern const struct study study_replay_hot, study_replay_cold, study_seek;
 extern const struct study study_open, study_follow, study_state;
+extern const struct study study_flight, study_batch, study_ways;
+extern const struct study study_many;
 
 /* Calls `operate` again and again and takes the time of each call: limits->seconds long, after the warm-up.
  * `turn` counts the calls. The first error of a call, -EINTR after an interrupt, or 0. */

@@ -18,6 +18,8 @@
  *    the parent is killed, a child that lives on keeps the log locked until it ends. The
  *    LSN calls answer as of the fork, and so does a reader that is attached to the log; other readers
  *    go on in both processes.
+ *  - The first log or reader that a process opens installs a handler for SIGBUS, which passes on what is not
+ *    ours: so nobody can end the process by cutting a file that it has mapped.
  *  - The device must keep what it confirmed to a flush, and the directory must not be on a network
  *    file system without working locks.
  *
@@ -33,6 +35,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -121,7 +124,9 @@ enum twinlog_open_flags {
                                      appends (-EROFS), works beside a writer and on a read-only file
                                      system. Cursors and values may still be set where the files can be
                                      written. Implies TWINLOG_MUST_EXIST */
-    TWINLOG_NO_RECYCLE = 1u << 4  /* remove trimmed segments, never write a new one over an old one */
+    TWINLOG_NO_RECYCLE = 1u << 4, /* remove trimmed segments, never write a new one over an old one */
+    TWINLOG_NO_THREAD = 1u << 5 /* start no committer: the caller lends threads to twinlog_drive(), or waits.
+                                     A deadline is then kept by a thread that does not have to commit itself */
 };
 
 /* How a new segment file is made. Written blocks make small commits twice as fast as allocated ones,
@@ -131,6 +136,29 @@ enum twinlog_prepare {
     TWINLOG_PREPARE_WRITTEN = 0, /* all zeros, on disk; by the device where the kernel can ask it to */
     TWINLOG_PREPARE_ALLOCATED,   /* the space is reserved, the blocks are not written */
     TWINLOG_PREPARE_SPARSE       /* nothing is reserved: a full disk shows as a failed write, which poisons */
+};
+
+struct twinlog_committer; /* see "many logs" */
+
+/* What `observe` is told. */
+enum twinlog_event_kind {
+    TWINLOG_EVENT_GROUP = 0, /* a group was written; durable if it is_durable */
+    TWINLOG_EVENT_ROLL,      /* the log goes on in another segment, from first_lsn on */
+    TWINLOG_EVENT_SLOW,      /* a write or sync took longer than slow_ms */
+    TWINLOG_EVENT_FULL,      /* a record was refused because there is no space; `error` */
+    TWINLOG_EVENT_POISON,    /* a write or sync failed, the log is poisoned; `error` */
+    TWINLOG_EVENT_ABANDONED  /* a reservation was given up; first_lsn is void */
+};
+struct twinlog_event {
+    uint32_t size; /* of the structure */
+    uint32_t kind; /* enum twinlog_event_kind */
+    int32_t error;
+    uint32_t is_durable;
+    uint64_t first_lsn;
+    uint64_t records;
+    uint64_t bytes;   /* written */
+    uint64_t took_ns; /* the write and the sync */
+    uint64_t segment; /* sequence number */
 };
 
 struct twinlog_options {
@@ -161,10 +189,27 @@ struct twinlog_options {
     uint64_t keep_bytes;
     uint64_t keep_records;
     uint64_t keep_age_ms; /* counted from the newest record of a segment */
+
+    /* Who commits when no thread waits inside a call: for requests, for calls with a deadline, and for
+     * flush_interval_ms. NULL: a thread of the log's own, started when the first of these comes. */
+    struct twinlog_committer *committer; /* shared by many logs; must outlive the log */
+    /* What was accepted at a relaxed level is durable after so long at most, and the time of a commit; 0 = no such
+     * limit. */
+    uint32_t flush_interval_ms;
+    /* A reservation that is neither committed nor aborted for so long is given up when somebody waits for it;
+     * default 10,000. */
+    uint32_t reserve_timeout_ms;
+
+    /* Told of what the log does, by the thread that does it, in the middle of it: must return soon, and must not
+     * call back into the log but for the watermarks. NULL = nobody. */
+    void (*observe)(void *context, const struct twinlog_event *event);
+    void *observe_context;
+    uint32_t observe_mask; /* of 1u << enum twinlog_event_kind; 0 = all */
+    uint32_t slow_ms;      /* a write or sync that takes longer is a TWINLOG_EVENT_SLOW; 0 = never */
 };
 #define TWINLOG_OPTIONS_INIT                                                                                 \
     {                                                                                                        \
-        sizeof(struct twinlog_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                             \
+        sizeof(struct twinlog_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0        \
     }
 
 struct twinlog; /* one open log; every function on it may be called from any thread */
@@ -214,22 +259,184 @@ int twinlog_close(struct twinlog *log);
  */
 int twinlog_append(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
 
-/* Accepts a record without waiting for the disk: copies it, gives it its LSN and returns. It becomes
- * durable by a later twinlog_wait(), twinlog_sync(), twinlog_close() or any other thread's append,
- * and is lost if the process dies before. When the buffers are full it first commits or waits.
- * Errors as for twinlog_append(). */
+/* Accepts a record without waiting for the disk: copies it, gives it its LSN and returns; the same as an
+ * append at TWINLOG_LEVEL_BUFFERED. It becomes durable by a later twinlog_wait(), twinlog_sync(),
+ * twinlog_close(), any other append, or after flush_interval_ms; it is lost if the process dies before. When
+ * the buffers are full it first commits or waits. Errors as for twinlog_append(). */
 int twinlog_enqueue(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
 
-/* Returns when every record up to `lsn` is durable: 0, or the error that prevents it. Commits what is
- * pending itself where no other thread is doing so. -EINVAL if `lsn` was not accepted yet, or was cut off. */
-int twinlog_wait(struct twinlog *log, uint64_t lsn);
+/* How safe a record is. Each level includes the ones below it. */
+enum twinlog_level {
+    TWINLOG_LEVEL_DURABLE = 0, /* on stable storage: survives the power */
+    TWINLOG_LEVEL_WRITTEN, /* handed to the kernel: survives this process, not the kernel or the power. A copy to
+                                  the page cache with TWINLOG_BUFFERED, else a write to the device */
+    TWINLOG_LEVEL_BUFFERED /* in this process's memory: dies with it */
+};
+
+/* One record to be appended. Zero what is not used. */
+struct twinlog_entry {
+    const void *data;           /* read before the call returns; NULL if there are pieces, or size is 0 */
+    size_t size;                /* of `data` */
+    const struct iovec *pieces; /* instead of `data`: the record in pieces, one behind the other */
+    uint32_t piece_count;
+    uint16_t tag; /* for the caller: readers return them */
+    uint8_t type;
+    uint8_t reserved; /* must be 0 */
+    int64_t time_ns;  /* CLOCK_REALTIME; 0 = the log takes the time */
+};
+
+enum twinlog_append_flags {
+    TWINLOG_TRY = 1u << 0 /* -EAGAIN, nothing happened, instead of waiting for room in the buffers */
+};
+/* On what terms. NULL in place of a pointer to it, and 0 in a field, are the terms of twinlog_append(). */
+struct twinlog_terms {
+    uint32_t size;  /* set by TWINLOG_TERMS_INIT */
+    uint32_t flags; /* enum twinlog_append_flags */
+    uint32_t level; /* enum twinlog_level: when to return, or to complete */
+    uint32_t reserved;
+    uint64_t deadline_ns;                /* CLOCK_MONOTONIC, see twinlog_deadline(); 0 = none */
+    const struct twinlog_cancel *cancel; /* NULL = cannot be cancelled */
+};
+#define TWINLOG_TERMS_INIT                                                                                   \
+    {                                                                                                        \
+        sizeof(struct twinlog_terms), 0, 0, 0, 0, 0                                                          \
+    }
+
+/* Appends `count` records, at least one, as a batch: they get consecutive LSNs, *ret_first_lsn (may be NULL)
+ * the first, and after a crash all of them are there or none. A batch must fit in a buffer: each record takes
+ * 24 bytes more than its size rounded up to 8, and together they may have buffer_bytes - 8192.
+ * As twinlog_append(), and:
+ *
+ *   -EMSGSIZE   a record or the batch is too large; nothing happened
+ *   -EAGAIN     TWINLOG_TRY, and there is no room now; nothing happened. On a full disk a try hears of it with
+ *               the next one
+ *   -ETIMEDOUT  not at `level` by the deadline
+ *   -ECANCELED  twinlog_cancel() was called
+ *
+ * After the last two *ret_first_lsn says whether there is a record: with 0 nothing happened. Else the
+ * records will become durable like any others, unless the log fails: twinlog_wait() tells. */
+int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
+                         const struct twinlog_terms *terms, uint64_t *ret_first_lsn);
+
+/* Returns when every record up to `lsn` is at `level`: 0, or the error that prevents it. Commits what is
+ * pending itself where no other thread is doing so. deadline_ns as in the terms; one that has passed only
+ * looks. -EINVAL if `lsn` was not accepted yet, or was cut off; -ETIMEDOUT. */
+int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, uint64_t deadline_ns);
 
 /* Returns when everything accepted before the call is durable. */
 int twinlog_sync(struct twinlog *log);
 
+/* So many milliseconds from now, on CLOCK_MONOTONIC; never 0. */
+uint64_t twinlog_deadline(uint32_t timeout_ms);
+
+/* A token for calls that are to be cancelled together; the caller's, zeroed at first. twinlog_cancel() makes
+ * every call on `log` return that was given this token in its terms, also one that is still to come; the token
+ * stays cancelled. Any thread, not a signal handler. */
+struct twinlog_cancel {
+    uint32_t is_canceled;
+};
+int twinlog_cancel(struct twinlog *log, struct twinlog_cancel *cancel);
+
+/* ---- writing in place -------------------------------------------------------------------------- */
+
+/* A record whose bytes the caller writes straight into the log's buffer. */
+struct twinlog_reservation {
+    void *data;      /* entry.size bytes, aligned to 8, until it is committed or aborted */
+    uint64_t lsn;    /* the record has it from now on */
+    uint64_t handle; /* the log's */
+};
+
+/* Gives a record its place and its LSN; entry->data and pieces must be NULL. Everything behind it waits for
+ * twinlog_commit() or twinlog_abort(), so call one of them soon, from any thread, and exactly once; not from
+ * the same thread after a call that waits for a later LSN. When somebody waits, and neither has come after the
+ * option reserve_timeout_ms, the record is given up: it becomes a void, which readers pass over, and the log
+ * goes on; `data` may still be written, into nowhere. At most 256 reservations are open at a time.
+ * The terms count for getting the place. Errors as for twinlog_append_batch(). */
+int twinlog_reserve(struct twinlog *log, const struct twinlog_entry *entry, const struct twinlog_terms *terms,
+                    struct twinlog_reservation *ret_reservation);
+
+/* The bytes are complete: makes a record of them, and returns when it is at the terms' level. -ESTALE: it
+ * was given up; the record is void. -EINVAL: it is not open. Other results as for twinlog_append_batch(). */
+int twinlog_commit(struct twinlog *log, const struct twinlog_reservation *reservation,
+                   const struct twinlog_terms *terms);
+
+/* There will be no such record: its LSN stays a void. Does not wait. 0 also if it was given up. */
+int twinlog_abort(struct twinlog *log, const struct twinlog_reservation *reservation);
+
+/* ---- without waiting --------------------------------------------------------------------------- */
+
+/* A batch that is on its way. The memory is the caller's and stays untouched until it is completed. */
+struct twinlog_request {
+    /* set by the caller; one of the first two */
+    void (*complete)(struct twinlog_request *request); /* called when done, see below */
+    struct twinlog_queue *queue;                       /* handed to this queue when done */
+    void *context;                                     /* not looked at */
+
+    /* set by the log */
+    int32_t result;     /* 0, or the error: as twinlog_append() would have returned it */
+    uint32_t count;     /* records */
+    uint64_t first_lsn; /* set when submit returns */
+
+    struct twinlog_request *next; /* the log's until completion, then the caller's */
+    uint64_t private_word;        /* the log's */
+};
+
+/* Accepts a batch as twinlog_append_batch() does, and returns without waiting for the disk. If it returns
+ * 0 the request is completed exactly once, when the batch is at the terms' level (durable or written) or
+ * has failed; requests of a log are completed in the order of their LSNs. If it returns an error nothing
+ * happened and the request is not completed. Allocates nothing. Waits for room in the buffers unless the
+ * terms say TWINLOG_TRY; a deadline and a cancellation count for that wait only.
+ *
+ * complete() is called by whichever thread has committed: a committer, one inside twinlog_drive(), or
+ * one that waits in any call on this log. It may submit, append and wait, but not close the log; what comes
+ * behind waits for it to return. It must return: no longjmp, no C++ exception, no pthread_exit. */
+int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
+                   const struct twinlog_terms *terms, struct twinlog_request *request);
+
+/* Lends the calling thread to the log: commits what somebody counts on, completes what that covers; what was
+ * only enqueued waits for its flush. 1 = it has committed; 0 = there was nothing within timeout_ms (negative:
+ * no limit; 0: only looks); -ESHUTDOWN = the log is being closed; or the error that poisoned it. Any number of
+ * threads may do this. One that does it in a loop must have left the loop when close returns. */
+int twinlog_drive(struct twinlog *log, int timeout_ms);
+
+/* Where completed requests wait to be fetched, in the order of their completion. Serves any number of logs,
+ * and any number of threads may fetch. */
+struct twinlog_queue;
+int twinlog_queue_open(struct twinlog_queue **ret_queue);
+/* Fetches up to `max` completed requests. Waits for the first one up to timeout_ms (negative: no limit).
+ * Returns how many there are, 0 = none in time. */
+int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret_requests, uint32_t max,
+                       int timeout_ms);
+/* An eventfd, readable while something is there to be fetched; for poll, epoll, libuv or io_uring. Never
+ * read it: twinlog_queue_poll() does, when it takes the last request. Closed with the queue. */
+int twinlog_queue_fd(struct twinlog_queue *queue);
+/* -EBUSY while there are requests that were not completed, or not fetched. NULL is allowed. */
+int twinlog_queue_close(struct twinlog_queue *queue);
+
+/* ---- many logs --------------------------------------------------------------------------------- */
+
+/* One thread and one io_uring that commit for many logs, as a store with hundreds of raft groups needs: what
+ * is pending in different logs is written at the same time. Threads that append to such a log do not commit
+ * themselves. Where there is no io_uring the thread writes one log after the other. */
+struct twinlog_committer_options {
+    uint32_t size;      /* set by TWINLOG_COMMITTER_OPTIONS_INIT */
+    uint32_t in_flight; /* writes at a time, at most 256; default 32 */
+};
+#define TWINLOG_COMMITTER_OPTIONS_INIT                                                                       \
+    {                                                                                                        \
+        sizeof(struct twinlog_committer_options), 0                                                          \
+    }
+int twinlog_committer_open(const struct twinlog_committer_options *options,
+                           struct twinlog_committer **ret_committer);
+/* -EBUSY while logs use it. NULL is allowed. */
+int twinlog_committer_close(struct twinlog_committer *committer);
+
+/* ---- how far ----------------------------------------------------------------------------------- */
+
 /* Watermarks. Any thread. 0 = none. Never block; with TWINLOG_READ_ONLY they look at the files. */
 uint64_t twinlog_first_lsn(const struct twinlog *log);   /* oldest kept, 0 when empty */
 uint64_t twinlog_last_lsn(const struct twinlog *log);    /* newest accepted */
+uint64_t twinlog_written_lsn(const struct twinlog *log); /* newest that survives this process */
 uint64_t twinlog_durable_lsn(const struct twinlog *log); /* newest durable */
 
 /* ---- removing --------------------------------------------------------------------------------- */
@@ -334,7 +541,9 @@ int twinlog_meta_each(struct twinlog *log,
 
 /* One cursor, which stands between two records; one thread at a time; different readers are independent,
  * and there may be any number. Memory is allocated when one is opened and when a record is larger than any
- * before, not for each record. */
+ * before, not for each record. One that looks up records here and there keeps the segments open in which they
+ * are, at most 32, each with an index of at most 128 KiB; those that were trimmed meanwhile it gives back at its
+ * next move. */
 struct twinlog_reader;
 
 struct twinlog_record {
@@ -342,15 +551,15 @@ struct twinlog_record {
     int64_t time_ns;  /* CLOCK_REALTIME when it was accepted */
     const void *data; /* valid until the next call on this reader; aligned to 8 */
     size_t size;
+    uint16_t tag; /* as the entry had them */
+    uint8_t type;
 };
 
 enum twinlog_reader_flags {
-    TWINLOG_READER_MMAP = 1u << 0 /* map the segments: no copy. Every checksum is verified all the same. The
-                                     first such reader of the process installs a handler for SIGBUS, which
-                                     passes on what is not ours: when somebody cuts a file under the
-                                     mapping, or the disk can't be read, calls return -EIO. Bytes of a
-                                     record that was returned before turn to zeros then. Where mapping does
-                                     not work the reader reads. */
+    TWINLOG_READER_MMAP = 1u << 0 /* map the segments: no copy. Every checksum is verified all the same. When
+                                     somebody cuts a file under the mapping, or the disk can't be read,
+                                     calls return -EIO. Bytes of a record that was returned before turn to
+                                     zeros then. Where mapping does not work the reader reads. */
 };
 struct twinlog_reader_options {
     uint32_t size;                     /* set by TWINLOG_READER_OPTIONS_INIT */
@@ -395,7 +604,9 @@ int twinlog_reader_seek_end(struct twinlog_reader *reader);
  * the options; negative = error, and the same call gives the same error again until a seek. Never returns a
  * record above the durable LSN, nor bytes whose checksum fails: damage is TWINLOG_ECORRUPT. TWINLOG_EPRUNED
  * when the record was removed; report.first_lsn is the oldest one left, seek_first goes there. TWINLOG_ECUT
- * when records that were returned since the last seek have been cut off; report.first_lsn is the first. */
+ * when records that were returned since the last seek have been cut off; report.first_lsn is the first, or the
+ * oldest left if that was trimmed since. Where a trim since took all up to the last record returned, the cut with
+ * it, nothing is left to tell it by: reading goes on with the next LSN. */
 int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *ret_record);
 int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record *ret_record);
 
@@ -427,7 +638,7 @@ struct twinlog_stat {
     int32_t poison;          /* 0, or the error that poisoned the log */
     uint32_t segments;       /* files with records */
     uint32_t spare_segments; /* prepared and empty */
-    uint64_t first_lsn, last_lsn, durable_lsn;
+    uint64_t first_lsn, last_lsn, written_lsn, durable_lsn;
     uint64_t file_bytes;    /* all segment files */
     uint64_t appends;       /* records accepted */
     uint64_t append_bytes;  /* their payload */
@@ -439,13 +650,64 @@ struct twinlog_stat {
     uint64_t full_refusals; /* appends refused because the disk was full */
     uint64_t trimmed_segments;
     uint64_t recycled_segments; /* of them written over instead of removed */
+    uint64_t syncs;             /* groups synced, and syncs of what was written before */
+    uint64_t requests;          /* submitted and not completed yet */
+    uint64_t voids;             /* reservations aborted or given up */
+    uint64_t slow;              /* writes and syncs that took longer than slow_ms */
     char io_reason[160];        /* why this path and not an earlier one */
 };
 #define TWINLOG_STAT_INIT                                                                                    \
     {                                                                                                        \
-        sizeof(struct twinlog_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ""       \
+        sizeof(struct twinlog_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+            0, 0, ""                                                                                         \
     }
 int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat);
+
+/* How values are spread: exact below 8, else in buckets of which the width is at most an eighth of the value.
+ * A value v of 8 and more, with its highest bit at position h, is in bucket 8 * (h - 2) + the three bits below
+ * the highest one. */
+#define TWINLOG_BUCKETS 320u
+struct twinlog_histogram {
+    uint64_t count, sum, max;
+    uint64_t buckets[TWINLOG_BUCKETS]; /* the last one also holds what is larger */
+};
+/* A value that a part `q` (0 to 1) of those counted do not exceed, to an eighth; 0 when there are none. */
+uint64_t twinlog_quantile(const struct twinlog_histogram *histogram, double q);
+
+/* Where the time goes, in nanoseconds, since the log was opened. Always on: every group is timed, and of the
+ * appends one in sample_interval. */
+struct twinlog_timings {
+    uint32_t size; /* set by TWINLOG_TIMINGS_INIT */
+    uint32_t sample_interval;
+    struct twinlog_histogram queue; /* from the call to the record's place in the buffer */
+    struct twinlog_histogram copy;  /* the copy and its checksum */
+    struct twinlog_histogram write; /* of a group; where one operation writes and syncs, both */
+    struct twinlog_histogram sync;  /* where it is an operation of its own */
+    struct twinlog_histogram wake;  /* from the end of the commit to the return of the writer */
+    struct twinlog_histogram total; /* of an append that waits, from the call to its return */
+    struct twinlog_histogram group_records;
+    struct twinlog_histogram group_bytes;
+};
+#define TWINLOG_TIMINGS_INIT                                                                                 \
+    {                                                                                                        \
+        sizeof(struct twinlog_timings), 0, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } },       \
+            { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } },                  \
+        {                                                                                                    \
+            0, 0, 0,                                                                                         \
+            {                                                                                                \
+                0                                                                                            \
+            }                                                                                                \
+        }                                                                                                    \
+    }
+int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings);
+
+/* The same two of a log that another process writes, as it was some milliseconds ago at most if it is busy:
+ * asks the writer to publish them beside its watermark, and waits for that up to timeout_ms. Either result may be
+ * NULL. -ESRCH if nobody writes the log, -ETIMEDOUT if nothing was published (an idle writer publishes when it
+ * next commits), -ENOTSUP if the writer can't share memory, or is of another version, -EACCES if this process may
+ * not write the file writer.lock. */
+int twinlog_watch(const char *dir, int timeout_ms, struct twinlog_stat *ret_stat,
+                  struct twinlog_timings *ret_timings);
 
 /* A log from outside; changes nothing, also beside a live writer. */
 struct twinlog_inspection {

@@ -115,7 +115,7 @@ static void *acknowledge(void *argument)
     uint64_t accepted = 0;
 
     while (!append->error && (accepted = wait_for_accepted(append)) > append->durable) {
-        append->error = twinlog_wait(append->log, accepted);
+        append->error = twinlog_wait(append->log, accepted, TWINLOG_LEVEL_DURABLE, 0);
         if (append->error) { /* some of them may have made it */
             uint64_t durable = twinlog_durable_lsn(append->log);
             accepted = durable < accepted ? durable : accepted;

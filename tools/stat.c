@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * twinlog stat: what is in a log, how it was left, and what opening it for writing would do; its segment
- * files; how many cursors and values it has.
+ * files; how many cursors and values it has. What its writer does at the moment is shown by live.c and
+ * prometheus.c.
  *
  * Of a log that opening would refuse only the first part is shown, with the reason.
  */
@@ -9,6 +10,7 @@
 #include "common.h"
 #include "json.h"
 #include "listing.h"
+#include "live.h"
 #include "opening.h"
 #include "when.h"
 
@@ -29,17 +31,27 @@ static const char help[] =
     "or by a live writer; the last LSN is the newest that is sound.\n"
     "\n"
     "  --all               every segment; else the first 4 and the last 16 of many\n"
-    "  --json              one JSON object, with every segment, cursor and value\n" COMMON_OPTIONS_HELP "\n"
+    "  --json              one JSON object, with every segment, cursor and value\n"
+    "  --live              instead, what the process that writes it does: rates and\n"
+    "                      latencies, again and again until it is interrupted. A screen\n"
+    "                      on a terminal, else lines; with --json a JSON object each\n"
+    "  --interval S        seconds between two of them (default 1), decimals allowed\n"
+    "  --prometheus        instead, metrics in the text format of Prometheus: from its\n"
+    "                      writer, or without one from the files\n" COMMON_OPTIONS_HELP "\n"
     "Exit status: 0 fine, also with a torn tail; 1 an operation failed; 2 wrong usage;\n"
     "3 acknowledged data is damaged. It looks only as far as opening the log would:\n"
     "'twinlog verify DIR' reads every byte.\n"
     "\n"
-    "Example: the last LSN, for a script\n"
-    "  twinlog stat build.log --json | jq .last_lsn\n";
+    "Examples: the last LSN, for a script; and two looks a second at a busy log\n"
+    "  twinlog stat build.log --json | jq .last_lsn\n"
+    "  twinlog stat build.log --live --interval 0.5\n";
 
 static const struct option option_table[] = {
     FLAG("all", OPTION_ALL),
     FLAG("json", OPTION_JSON),
+    FLAG("live", OPTION_LIVE),
+    WITH_ARGUMENT("interval", OPTION_INTERVAL),
+    FLAG("prometheus", OPTION_PROMETHEUS),
     COMMON_OPTIONS,
 };
 
@@ -338,24 +350,74 @@ static int show(const struct overview *overview)
     return status_of(overview->inspection.report.error);
 }
 
-static int stat_run(const struct command *command, int argc, char **argv)
+static int show_overview(const char *dir, bool shows_all, bool is_json)
 {
-    struct overview overview = { .inspection = TWINLOG_INSPECTION_INIT };
-    int value = 0;
-
-    while ((value = next_option(command, argc, argv, option_table)) != -1) {
-        if (value == OPTION_ALL)
-            overview.shows_all = true;
-        else
-            overview.is_json = true;
-    }
-    overview.dir = take_directory(argc, argv);
+    struct overview overview = {
+        .dir = dir, .shows_all = shows_all, .is_json = is_json, .inspection = TWINLOG_INSPECTION_INIT
+    };
 
     int status = look(&overview);
     if (status == STATUS_FINE)
         status = show(&overview);
     free(overview.segments);
-    return finish_output(close_log(overview.log, overview.dir, status));
+    return close_log(overview.log, dir, status);
+}
+
+struct choice {
+    bool shows_all;
+    bool is_json;
+    bool is_live;
+    bool is_prometheus;
+    uint64_t interval_ms; /* 0 = not said */
+};
+
+static void take_choice(struct choice *choice, int value)
+{
+    switch (value) {
+    case OPTION_ALL:
+        choice->shows_all = true;
+        break;
+    case OPTION_LIVE:
+        choice->is_live = true;
+        break;
+    case OPTION_INTERVAL:
+        choice->interval_ms = take_interval("--interval");
+        break;
+    case OPTION_PROMETHEUS:
+        choice->is_prometheus = true;
+        break;
+    default:
+        choice->is_json = true;
+    }
+}
+
+static void check_choice(const struct choice *choice)
+{
+    if (choice->is_prometheus && (choice->shows_all || choice->is_json || choice->is_live))
+        usage_error("--prometheus stands alone");
+    if (choice->is_live && choice->shows_all)
+        usage_error("--live does not list segments: leave out --all");
+    if (choice->interval_ms && !choice->is_live)
+        usage_error("--interval is for --live");
+}
+
+static int stat_run(const struct command *command, int argc, char **argv)
+{
+    struct choice choice = { 0 };
+    int value = 0;
+    int status;
+
+    while ((value = next_option(command, argc, argv, option_table)) != -1)
+        take_choice(&choice, value);
+    check_choice(&choice);
+    const char *dir = take_directory(argc, argv);
+    if (choice.is_live)
+        status = show_live(dir, choice.interval_ms ? choice.interval_ms : 1000, choice.is_json);
+    else if (choice.is_prometheus)
+        status = show_prometheus(dir);
+    else
+        status = show_overview(dir, choice.shows_all, choice.is_json);
+    return finish_output(status);
 }
 
 const struct command stat_command = {

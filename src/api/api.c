@@ -74,7 +74,9 @@ static int make_directory(const char *dir, const struct twinlog_options *options
 static int climb(const char *dir, const struct twinlog_options *given, const struct twinlog_options *options,
                  struct twinlog **ret_log)
 {
-    char reason[160] = "the best path there is";
+    char reason[160];
+    snprintf(reason, sizeof(reason), "%s",
+             options->committer ? "shared committer" : "the best path there is");
     int rc = -ENOTSUP;
     bool has_refusal = false, is_told = false;
     for (size_t i = 0; i < LADDER_RUNGS; i++) {
@@ -84,7 +86,9 @@ static int climb(const char *dir, const struct twinlog_options *given, const str
         struct twinlog_options rung_options = *options;
         if (!twl_ladder[i].is_direct)
             rung_options.flags |= TWINLOG_BUFFERED;
-        rc = twl_ladder_create_io(dir, twl_ladder[i].io, &io);
+        rung_options.io = twl_ladder[i].io;
+        rc = options->committer ? twl_ladder_create_shared_io(dir, twl_ladder[i].io, &io)
+                                : twl_ladder_create_io(dir, twl_ladder[i].io, &io);
         if (rc < 0 && !is_refusal(rc)) {
             char words[128];
             snprintf(words, sizeof(words), "cannot open the log's directory: %s", twinlog_strerror(rc));
@@ -173,6 +177,17 @@ int twinlog_inspect(const char *dir, struct twinlog_inspection *ret_inspection)
         return -EINVAL;
     int rc = twl_io_posix_create(dir, true, &io);
     return rc < 0 ? rc : twl_inspect(io, ret_inspection);
+}
+
+int twinlog_watch(const char *dir, int timeout_ms, struct twinlog_stat *ret_stat,
+                  struct twinlog_timings *ret_timings)
+{
+    struct io *io;
+    if (!dir || timeout_ms < 0 || (ret_stat && ret_stat->size != sizeof(*ret_stat)) ||
+        (ret_timings && ret_timings->size != sizeof(*ret_timings)))
+        return -EINVAL;
+    int rc = twl_io_posix_create(dir, true, &io);
+    return rc < 0 ? rc : twl_watch(io, timeout_ms, ret_stat, ret_timings);
 }
 
 int twinlog_verify(const char *dir, const struct twinlog_verify_options *options, uint64_t *ret_records)

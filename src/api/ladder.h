@@ -21,5 +21,7 @@ struct rung {
 extern const struct rung twl_ladder[LADDER_RUNGS];
 
 int twl_ladder_create_io(const char *dir, enum twinlog_io kind, struct io **ret_io);
+/* For a log whose groups go through its committer's ring: it has none of its own for what is left. */
+int twl_ladder_create_shared_io(const char *dir, enum twinlog_io kind, struct io **ret_io);
 
 #endif

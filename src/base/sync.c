@@ -55,17 +55,25 @@ uint32_t twl_event_value(struct twl_event *event)
 
 void twl_event_sleep(struct twl_event *event, uint32_t seen)
 {
-    twl_event_sleep_for(event, seen, 0);
+    twl_event_sleep_until(event, seen, 0);
 }
 
 void twl_event_sleep_for(struct twl_event *event, uint32_t seen, unsigned timeout_ms)
 {
-    const struct timespec timeout = { .tv_sec = timeout_ms / 1000,
-                                      .tv_nsec = (long)(timeout_ms % 1000) * 1000000 };
+    twl_event_sleep_until(event, seen,
+                          timeout_ms > 0 ? twl_monotonic_ns() + (uint64_t)timeout_ms * 1000000 : 0);
+}
+
+void twl_event_sleep_until(struct twl_event *event, uint32_t seen, uint64_t deadline_ns)
+{
+    const struct timespec deadline = { .tv_sec = (time_t)(deadline_ns / 1000000000),
+                                       .tv_nsec = (long)(deadline_ns % 1000000000) };
     /* Announce, then let the kernel compare: a notify in between has changed the value, one after it
      * sees the sleeper. Sequentially consistent on both sides. */
     atomic_fetch_add(&event->sleepers, 1);
-    futex(&event->value, FUTEX_WAIT, seen, timeout_ms > 0 ? &timeout : NULL);
+    /* FUTEX_WAIT_BITSET takes a time on CLOCK_MONOTONIC; every failure means: look again */
+    syscall(SYS_futex, &event->value, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, seen,
+            deadline_ns > 0 ? &deadline : NULL, NULL, FUTEX_BITSET_MATCH_ANY);
     atomic_fetch_sub(&event->sleepers, 1);
 }
 

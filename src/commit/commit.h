@@ -2,9 +2,12 @@
 /*
  * Group commit: many writers, two buffers, one write and one sync for all of them.
  *
- *     writer:  put()  take a place and an LSN under the lock, copy outside it
+ *     writer:  put()  take a place and LSNs under the lock, copy outside it
  *              wait() until durable; if nobody leads, lead
- *     leader:  swap the twins, wait for slow copiers, write and sync, publish, wake, hand on
+ *     leader:  swap the twins, wait for slow copiers, write and sync, publish, wake, complete, hand on
+ *
+ * Who leads: a writer that waits; a committer, the thread of the log or of many logs, for those who don't wait
+ * or can't wait for long; a thread that was lent.
  *
  * Any thread may call anything here at any time between create and destroy.
  */
@@ -27,18 +30,22 @@ struct commit_config {
     bool has_junk;            /* it must go exactly there, to write over what must not be read again */
     struct position position; /* what it continues; its epoch is the one before this writer's */
     struct epoch epoch;       /* of this writer */
-    uint32_t buffer_bytes;
-    uint32_t max_record_bytes;
-    uint32_t spare_segments; /* to prepare at once; afterwards one, when the active segment is half full */
-    bool is_padded;
-    uint64_t segment_records; /* leave a segment that has so many records; 0 = never for that */
-    uint64_t segment_age_ms;  /* leave it when its first record is so old; 0 = never for that */
-    struct live *live;        /* where to publish; outlives the commit */
+    const struct twinlog_options *options; /* normalised; copied */
+    struct live *live;                     /* where to publish; outlives the commit */
+    /* Called after a group when somebody wants a copy of what is counted: by any thread, which holds nothing and
+     * leads no more. May be NULL. */
+    void (*share)(void *context);
+    void *share_context;
 };
 
+/* Can the committer of these options be used? TWINLOG_EFORKED; -ENOSYS: not with io_uring. */
+int twl_commit_check(const struct twinlog_options *options);
 /* On failure the segment stays the caller's. */
 int twl_commit_create(const struct commit_config *config, struct commit **ret_commit);
-/* Nobody may be inside a call. Writes nothing. `is_forked`: in a child of the process that created it. */
+/* From now on there may be a committer, and what is due is committed. Before that the caller is alone. */
+void twl_commit_start(struct commit *commit);
+/* Nobody may be inside a call; a committer is let go. Writes nothing. `is_forked`: in a child of the process that
+ * created it. */
 void twl_commit_destroy(struct commit *commit, bool is_forked);
 
 /* Writes a group without records, GROUP_START or GROUP_CLOSE, behind everything accepted so far; durable
@@ -52,35 +59,78 @@ int twl_commit_mark(struct commit *commit, enum group_kind kind);
 int twl_commit_restart(struct commit *commit, const struct segment *segment, const struct position *position,
                        struct epoch epoch);
 
-/* What is accepted: a record is accepted only when its place on disk is certain, in the active segment or in
- * the next one, which is then in hand. So a full disk is met here, before anything happened, and never by the
- * leader. A little room is kept back in the last segment for marks, so that a full log can still be opened. */
-struct commit_record {
-    const void *data;
-    size_t size;
-    enum record_kind kind;
-    int64_t time_ns; /* INT64_MIN: now */
-};
-/* Accepts a record: gives it the next LSN and copies it. Waits, or commits, when both buffers are full.
- * The group it is in is not written before somebody waits. `will_wait` says that the caller is about to
- * call twl_commit_wait() for it. -EMSGSIZE, -ENOSPC, TWINLOG_EPOISONED. */
-int twl_commit_put(struct commit *commit, const struct commit_record *record, bool will_wait,
-                   uint64_t *ret_lsn);
+/* ---- accepting ---------------------------------------------------------------------------------- */
 
-/* Until `lsn` is durable; commits if nobody else does. The error that poisoned the log otherwise. */
-int twl_commit_wait(struct commit *commit, uint64_t lsn);
+/* What is accepted, all of it or nothing: a record is accepted only when its place on disk is certain, in the
+ * active segment or in the next one, which is then in hand. So a full disk is met here, before anything happened,
+ * and never by the leader. A little room is kept back in the last segment for marks, so that a full log can
+ * still be opened. */
+struct batch {
+    const struct twinlog_entry *entries;
+    uint32_t count;
+    enum record_kind kind; /* of all */
+    bool has_times;        /* the entries' times count as they are, 0 too */
+};
+
+/* How long a call may take, and what for. */
+struct terms {
+    enum twinlog_level level;
+    bool is_try;                         /* don't wait for room */
+    uint64_t deadline_ns;                /* 0 = none */
+    const struct twinlog_cancel *cancel; /* may be NULL */
+    uint64_t called_ns;                  /* 0, or when the call began, which is to be timed */
+};
+/* For called_ns: of the calls of a thread one in TIMED_INTERVAL is timed. */
+#define TIMED_INTERVAL 64u
+uint64_t twl_commit_called(void);
+
+/* Accepts a batch: gives it the next LSNs and copies it. Waits, or commits, when both buffers are full. The group
+ * it is in is not written before somebody wants that: the caller, who is about to call twl_commit_wait() on the
+ * same terms unless the level is BUFFERED; or the request, if there is one, which is completed by whoever
+ * commits. -EMSGSIZE, -ENOSPC, -EAGAIN, -ETIMEDOUT, -ECANCELED, TWINLOG_EPOISONED: nothing happened. */
+int twl_commit_put(struct commit *commit, const struct batch *batch, const struct terms *terms,
+                   struct twinlog_request *request, uint64_t *ret_first_lsn);
+
+/* Until `lsn` is at the terms' level; commits if nobody else does. The error that poisoned the log otherwise;
+ * -ETIMEDOUT, -ECANCELED. `is_told`: put() has said that somebody will wait for it. */
+int twl_commit_wait(struct commit *commit, uint64_t lsn, const struct terms *terms, bool is_told);
+
+/* As twinlog_drive(). */
+int twl_commit_drive(struct commit *commit, int timeout_ms);
+/* Makes sure that somebody commits for a caller who won't: 0, or why there can't be a committer. -ENOTSUP where
+ * no thread may be started. */
+int twl_commit_need_committer(struct commit *commit);
+/* If the calling thread is a shared committer's, which is in a callback and has to wait for something: it does what
+ * it has to do, for a moment. False: it is any other thread. */
+bool twl_commit_turn(void);
+/* Whoever drives the log returns, with -ESHUTDOWN. */
+void twl_commit_end_driving(struct commit *commit);
+/* While somebody holds it, completed requests are not handed out, and no callback is running; afterwards they are,
+ * by the caller. Never from a callback. */
+void twl_commit_hold_delivery(struct commit *commit, bool is_held);
+/* Makes those look at their terms again that sleep. */
+void twl_commit_rouse(struct commit *commit);
+
+/* ---- writing in place ---------------------------------------------------------------------------- */
+
+/* As the public calls of that name; entry and terms are checked. */
+int twl_commit_reserve(struct commit *commit, const struct twinlog_entry *entry, const struct terms *terms,
+                       struct twinlog_reservation *ret_reservation);
+/* Ends a reservation as a record or as a void; does not wait for the disk. */
+int twl_commit_settle(struct commit *commit, const struct twinlog_reservation *reservation,
+                      enum record_kind kind);
+
+/* ---- looking ------------------------------------------------------------------------------------- */
 
 uint64_t twl_commit_last_lsn(const struct commit *commit);                 /* newest accepted */
+uint64_t twl_commit_written_lsn(const struct commit *commit);              /* newest written */
 const struct watermark *twl_commit_watermark(const struct commit *commit); /* newest durable */
 int twl_commit_poison(const struct commit *commit);                        /* 0, or what poisoned the log */
 /* Something failed outside that leaves in doubt what is on disk. The caller is the only user of the log. */
 void twl_commit_give_up(struct commit *commit, int error);
 
-struct commit_counters {
-    uint64_t appends, append_bytes, groups, group_bytes, written_bytes, rolls;
-    uint64_t roll_waits;    /* times that a writer had to wait for the next segment */
-    uint64_t full_refusals; /* records refused for want of space */
-};
-void twl_commit_count(struct commit *commit, struct commit_counters *ret_counters);
+/* Adds what is counted here. */
+void twl_commit_count(struct commit *commit, struct twinlog_stat *stat);
+void twl_commit_timings(struct commit *commit, struct twinlog_timings *ret_timings);
 
 #endif

@@ -1,18 +1,41 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * CRC32C by Intel's ISA-L where it is there (60 GB/s from 4 KiB up on an AVX-512 machine), else by
- * tables of eight bytes at a time (slicing-by-8, Kounavis and Berry 2005).
+ * CRC32C of what is long by Intel's ISA-L where it is there (60 GB/s from 4 KiB up on an AVX-512 machine), else
+ * by tables of eight bytes at a time (slicing-by-8, Kounavis and Berry 2005).
  */
 #include "format/checksum.h"
-
-#include "base/bytes.h"
 
 #include <limits.h>
 #include <pthread.h>
 
+#ifdef __aarch64__
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 #ifdef TWL_HAVE_ISAL
 #include <isa-l/crc.h>
 #endif
+
+/* ---- does the processor have an instruction for it? -------------------------------------------- */
+
+bool twl_has_crc32c;
+
+/* Whoever asks before this has run gets the same checksum by the longer way. */
+#if defined(__x86_64__)
+__attribute__((constructor)) static void look_at_processor(void)
+{
+    __builtin_cpu_init();
+    twl_has_crc32c = __builtin_cpu_supports("sse4.2");
+}
+#elif defined(__aarch64__)
+__attribute__((constructor)) static void look_at_processor(void)
+{
+    twl_has_crc32c = (getauxval(AT_HWCAP) & HWCAP_CRC32) != 0;
+}
+#endif
+
+/* ---- without it -------------------------------------------------------------------------------- */
 
 #define POLYNOMIAL_REFLECTED 0x82f63b78u
 
@@ -50,7 +73,7 @@ uint32_t twl_crc32c_portable(uint32_t crc, const void *data, size_t size)
 }
 
 #ifdef TWL_HAVE_ISAL
-uint32_t twl_crc32c(uint32_t crc, const void *data, size_t size)
+uint32_t twl_crc32c_long(uint32_t crc, const void *data, size_t size)
 {
     /* ISA-L takes an int, a pointer that is not const, and neither inverts on entry nor on exit. */
     unsigned char *at = (unsigned char *)(uintptr_t)data;
@@ -60,7 +83,7 @@ uint32_t twl_crc32c(uint32_t crc, const void *data, size_t size)
     return ~crc32_iscsi(at, (int)size, crc);
 }
 #else
-uint32_t twl_crc32c(uint32_t crc, const void *data, size_t size)
+uint32_t twl_crc32c_long(uint32_t crc, const void *data, size_t size)
 {
     return twl_crc32c_portable(crc, data, size);
 }

@@ -1,16 +1,68 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* CRC32C (Castagnoli, RFC 3720 section B.4): of "123456789" it is 0xe3069283. */
+/*
+ * CRC32C (Castagnoli, RFC 3720 section B.4): of "123456789" it is 0xe3069283.
+ *
+ * Most of what is checked is short: a record's header has 20 bytes, and many a payload few more. The processor's
+ * own instruction, inlined, is done with them before a call into a library has found its way. It is assembly,
+ * because a compiler that has to serve processors without it would not inline it anywhere.
+ */
 #ifndef TWL_CHECKSUM_H
 #define TWL_CHECKSUM_H
 
+#include "base/bytes.h"
+
+#include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
+
+#ifdef TWL_HAVE_ISAL
+#define CRC32C_SHORT_BYTES 256u /* from here on ISA-L is faster, which goes through several pieces at once */
+#else
+#define CRC32C_SHORT_BYTES SIZE_MAX
+#endif
+
+/* By ISA-L where it is there, else by tables. */
+uint32_t twl_crc32c_long(uint32_t crc, const void *data, size_t size);
+/* By tables: what is used where neither the library nor the instruction is there. */
+uint32_t twl_crc32c_portable(uint32_t crc, const void *data, size_t size);
+
+extern bool twl_has_crc32c __attribute__((visibility("hidden"))); /* [const once the library is loaded] */
+
+#if defined(__x86_64__) /* SSE4.2 */
+#define CRC32C_OF_BYTE "crc32b %1, %0"
+#define CRC32C_OF_4_BYTES "crc32l %1, %0"
+#define CRC32C_OF_8_BYTES "crc32q %1, %q0"
+#elif defined(__aarch64__) /* ARMv8.1, and most of ARMv8.0 */
+#define CRC32C_OF_BYTE ".arch_extension crc\n\tcrc32cb %w0, %w0, %w1"
+#define CRC32C_OF_4_BYTES ".arch_extension crc\n\tcrc32cw %w0, %w0, %w1"
+#define CRC32C_OF_8_BYTES ".arch_extension crc\n\tcrc32cx %w0, %w0, %x1"
+#endif
+
+#ifdef CRC32C_OF_BYTE
+/* Without the inversions at both ends. */
+static inline uint32_t twl_crc32c_add(uint32_t crc, const unsigned char *at, size_t size)
+{
+    for (; size >= 8; at += 8, size -= 8)
+        __asm__(CRC32C_OF_8_BYTES : "+r"(crc) : "r"(load_le64(at)));
+    if (size >= 4) {
+        __asm__(CRC32C_OF_4_BYTES : "+r"(crc) : "r"(load_le32(at)));
+        at += 4;
+        size -= 4;
+    }
+    for (; size > 0; at++, size--)
+        __asm__(CRC32C_OF_BYTE : "+r"(crc) : "r"(*at));
+    return crc;
+}
+#endif
 
 /* Continues from `crc`, the result for the bytes before; 0 to begin. A value other than 0 to begin
  * with is a seed: two different seeds never give the same result for the same bytes. */
-uint32_t twl_crc32c(uint32_t crc, const void *data, size_t size);
-
-/* The same without ISA-L: what is used where the library is not there. */
-uint32_t twl_crc32c_portable(uint32_t crc, const void *data, size_t size);
+static inline uint32_t twl_crc32c(uint32_t crc, const void *data, size_t size)
+{
+#ifdef CRC32C_OF_BYTE
+    if (size < CRC32C_SHORT_BYTES && twl_has_crc32c)
+        return ~twl_crc32c_add(~crc, data, size);
+#endif
+    return twl_crc32c_long(crc, data, size);
+}
 
 #endif

@@ -242,8 +242,9 @@ bool twl_group_header_decode(const unsigned char bytes[GROUP_HEADER_BYTES], uint
  * Record header
  *
  *     0  4  CRC of epoch seed and LSN, 4-23       12  1  kind
- *     4  4  CRC of the payload                    13  3  zero
- *     8  4  payload size                          16  8  accepted, ns
+ *     4  4  CRC of the payload                    13  1  type, the caller's
+ *     8  4  payload size                          14  2  tag, the caller's
+ *                                                 16  8  accepted, ns
  */
 uint32_t twl_epoch_seed(const uint8_t log_id[LOG_ID_BYTES], struct epoch epoch)
 {
@@ -261,18 +262,19 @@ static uint32_t record_checksum(const unsigned char *bytes, uint32_t epoch_seed,
     return twl_crc32c(seed, bytes + 4, RECORD_HEADER_BYTES - 4);
 }
 
-void twl_record_encode(unsigned char *at, uint32_t epoch_seed, uint64_t lsn, enum record_kind kind,
-                       int64_t time_ns, const void *data, size_t size)
+void twl_record_encode(unsigned char *at, uint32_t epoch_seed, uint64_t lsn,
+                       const struct record_header *record, const void *data)
 {
     unsigned char *payload = at + RECORD_HEADER_BYTES;
-    if (size > 0)
+    const size_t size = record->size;
+    if (data && size > 0)
         memcpy(payload, data, size);
     memset(payload + size, 0, align_up(size, 8) - size);
 
     store_le32(at + 4, twl_crc32c(0, payload, size));
-    store_le32(at + 8, (uint32_t)size);
-    store_le32(at + 12, (uint32_t)kind);
-    store_le64(at + 16, (uint64_t)time_ns);
+    store_le32(at + 8, record->size);
+    store_le32(at + 12, record->kind | (uint32_t)record->type << 8 | (uint32_t)record->tag << 16);
+    store_le64(at + 16, (uint64_t)record->time_ns);
     store_le32(at, record_checksum(at, epoch_seed, lsn));
 }
 
@@ -281,8 +283,7 @@ bool twl_record_header_decode(const unsigned char bytes[RECORD_HEADER_BYTES], ui
 {
     if (load_le32(bytes) != record_checksum(bytes, epoch_seed, lsn))
         return false;
-    uint32_t kind = load_le32(bytes + 12);
-    if (kind > RECORD_VOID || (kind == RECORD_VOID && load_le32(bytes + 8) != 0))
+    if (bytes[12] > RECORD_VOID)
         return false;
     *ret_record = twl_record_header_load(bytes);
     return true;
@@ -294,6 +295,8 @@ struct record_header twl_record_header_load(const unsigned char bytes[RECORD_HEA
         .payload_checksum = load_le32(bytes + 4),
         .size = load_le32(bytes + 8),
         .kind = bytes[12],
+        .type = bytes[13],
+        .tag = (uint16_t)(load_le32(bytes + 12) >> 16),
         .time_ns = (int64_t)load_le64(bytes + 16),
     };
 }

@@ -126,13 +126,15 @@ bool twl_group_header_maybe(const unsigned char *bytes);
 
 enum record_kind {
     RECORD_DATA = 0,
-    RECORD_VOID = 1, /* stands for a record that was lost; empty, and readers pass over it */
+    RECORD_VOID = 1, /* stands for a record that was lost, or never finished; readers pass over it */
 };
 
 struct record_header {
     uint32_t payload_checksum; /* CRC32C of the payload alone */
     uint32_t size;             /* of the payload */
     uint8_t kind;              /* enum record_kind */
+    uint8_t type;              /* the caller's, and so is the tag */
+    uint16_t tag;
     int64_t time_ns;
 };
 
@@ -144,10 +146,11 @@ static inline uint64_t twl_record_bytes(uint64_t payload_size)
     return RECORD_HEADER_BYTES + align_up(payload_size, 8);
 }
 
-/* Writes header, payload and padding: twl_record_bytes(size) bytes at `at`. The payload's checksum is
- * taken from the copy, so that a caller who changes `data` meanwhile gets whatever was copied. */
-void twl_record_encode(unsigned char *at, uint32_t epoch_seed, uint64_t lsn, enum record_kind kind,
-                       int64_t time_ns, const void *data, size_t size);
+/* Writes header, payload and padding: twl_record_bytes(record->size) bytes at `at`. `data` is NULL when the
+ * payload is there already. The payload's checksum is taken from the copy, so that a caller who changes `data`
+ * meanwhile gets whatever was copied; what `record` says of it is not looked at. */
+void twl_record_encode(unsigned char *at, uint32_t epoch_seed, uint64_t lsn,
+                       const struct record_header *record, const void *data);
 /* False unless the header is that of record `lsn` in this epoch. Says nothing of the payload. */
 bool twl_record_header_decode(const unsigned char bytes[RECORD_HEADER_BYTES], uint32_t epoch_seed,
                               uint64_t lsn, struct record_header *ret_record);

@@ -4,7 +4,8 @@
  * shorter, or that the disk can't deliver, is no error code but a SIGBUS for the thread that looks.
  *
  * The first view installs a handler. For a fault in a view it puts a page of zeros in the place and marks the
- * view; the thread goes on, finds zeros where its checksums don't expect any, and asks. Every other SIGBUS
+ * view; the thread goes on, finds zeros where its checksums don't expect any, and asks. One that is written to,
+ * the page of writer.lock, is memory of this process from then on. Every other SIGBUS
  * gets what it would have got without us: the handler that was there before, or the default. A handler that
  * somebody installs later replaces ours, unless it passes on what it doesn't know.
  *
@@ -27,7 +28,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define SLOTS 1024u
+#define SLOTS 2048u
 
 enum slot_state {
     SLOT_FREE,
@@ -40,6 +41,7 @@ enum slot_state {
 static struct slot {
     _Atomic uint64_t version; /* modulo SLOT_STATES: its state */
     _Atomic uintptr_t start, end;
+    atomic_bool is_writable;
     atomic_bool is_hit;
 } slots[SLOTS];
 
@@ -79,7 +81,8 @@ static bool put_zeros(const siginfo_t *info)
         return false;
     atomic_store(&slot->is_hit, true); /* before anybody sees the zeros */
     atomic_store(&is_any_hit, true);
-    return mmap((void *)align_down(address, page_bytes), page_bytes, PROT_READ,
+    const int protection = atomic_load(&slot->is_writable) ? PROT_READ | PROT_WRITE : PROT_READ;
+    return mmap((void *)align_down(address, page_bytes), page_bytes, protection,
                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
 }
 
@@ -137,7 +140,7 @@ static bool claim(struct slot *slot)
            atomic_compare_exchange_strong(&slot->version, &version, version + SLOT_CHANGING - SLOT_FREE);
 }
 
-int twl_guard_add(const unsigned char *bytes, size_t size)
+int twl_guard_add(const unsigned char *bytes, size_t size, bool is_writable)
 {
     pthread_once(&once, install);
     for (struct slot *slot = slots; is_installed && slot < slots + SLOTS; slot++) {
@@ -145,6 +148,7 @@ int twl_guard_add(const unsigned char *bytes, size_t size)
             continue;
         atomic_store(&slot->start, (uintptr_t)bytes);
         atomic_store(&slot->end, align_up((uintptr_t)bytes + size, page_bytes));
+        atomic_store(&slot->is_writable, is_writable);
         atomic_store(&slot->is_hit, false);
         atomic_fetch_add(&slot->version, SLOT_USED - SLOT_CHANGING);
         return 0;

@@ -6,9 +6,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* From now on a page of this mapping that can't be had looks like zeros. -ENOTSUP: the table is full, or there
- * is no handler to be had. */
-int twl_guard_add(const unsigned char *bytes, size_t size);
+/* From now on a page of this mapping that can't be had looks like zeros; if it is writable, what is stored there
+ * stays in this process. -ENOTSUP: the table is full, or there is no handler to be had. */
+int twl_guard_add(const unsigned char *bytes, size_t size, bool is_writable);
 /* Before it is unmapped. */
 void twl_guard_remove(const unsigned char *bytes);
 

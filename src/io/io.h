@@ -31,13 +31,21 @@ enum io_open_flags {
     IO_DIRECT = 1u << 2, /* direct I/O; -EINVAL where the file system has none */
 };
 
-/* A write that is durable once reaped. `data`, `size` and `offset` are multiples of BLOCK_BYTES where
+/* What is durable once a write was reaped. */
+enum io_barrier {
+    IO_BARRIER_WRITE = 0, /* it */
+    IO_BARRIER_FILE,      /* it, and every write to the file that was reaped before it was submitted */
+    IO_BARRIER_NONE,      /* nothing: it is in the hands of the kernel. ret_synced is 0 */
+};
+
+/* A write and its barrier. `data`, `size` and `offset` are multiples of BLOCK_BYTES where
  * the file is IO_DIRECT. The bytes must stay unchanged until reap() returns. */
 struct io_write {
     struct io_file *file;
     const unsigned char *data;
     size_t size;
     uint64_t offset;
+    enum io_barrier barrier;
     bool is_untorn; /* ask the device to make it whole or not at all (only up to io->untorn_bytes) */
 
     int64_t ret_written; /* bytes the file took, maybe fewer than `size`; or a negative error */
@@ -85,7 +93,8 @@ struct io_ops {
     int (*is_locked)(struct io_file *file, enum io_lock which, bool *ret_locked);
     int (*links)(struct io_file *file, uint32_t *ret_links); /* names the file has; 0 = it was removed */
 
-    /* Bytes shared with other processes that have the file open; writable unless the file is read-only. */
+    /* Bytes shared with other processes that have the file open; writable unless the file is read-only. When the
+     * file becomes shorter, those that it lost are zeros, and shared with nobody. -ENOTSUP as for view(). */
     int (*map)(struct io_file *file, size_t bytes, void **ret_page);
     void (*unmap)(struct io *io, void *page, size_t bytes);
 
@@ -95,8 +104,6 @@ struct io_ops {
     int (*view)(struct io_file *file, size_t bytes, const unsigned char **ret_bytes);
     void (*unview)(struct io *io, const unsigned char *bytes, size_t size);
     int (*check_view)(struct io *io, const unsigned char *bytes); /* `bytes` as from view() */
-    /* Brings a part of a view into memory, or -EIO; it need not be called. */
-    int (*prefetch)(struct io *io, const unsigned char *bytes, size_t size);
 
     /* the directory */
     int (*list)(struct io *io, int (*each)(void *context, const char *name), void *context);
@@ -109,7 +116,7 @@ struct io_ops {
     int (*clone)(struct io *io, const char *name, struct io *to, const char *to_name);
 
     /* durable writes */
-    int (*adopt_buffers)(struct io *io, void *bytes, size_t size); /* submitted data will come from here */
+    int (*adopt_buffers)(struct io *io, void *bytes, size_t size); /* most submitted data comes from here */
     int (*submit)(struct io *io, struct io_write *write);
     void (*reap)(struct io *io, struct io_write *write); /* waits; fills in the ret_ fields */
 

@@ -35,9 +35,6 @@
 #ifndef FALLOC_FL_WRITE_ZEROES
 #define FALLOC_FL_WRITE_ZEROES 0x80 /* Linux 6.17 */
 #endif
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ 22 /* Linux 5.14 */
-#endif
 
 _Static_assert(sizeof(off_t) == 8, "log files are larger than 2 GiB");
 
@@ -338,9 +335,15 @@ int twl_io_files_map(struct io_file *io_file, size_t bytes, void **ret_page)
     struct disk_file *file = disk_file_of(io_file);
     int protection = file->is_read_only ? PROT_READ : PROT_READ | PROT_WRITE;
     void *page = mmap(NULL, bytes, protection, MAP_SHARED, file->fd, 0);
+    int error;
 
     if (page == MAP_FAILED)
         return -errno;
+    error = twl_guard_add(page, bytes, !file->is_read_only);
+    if (error < 0) {
+        munmap(page, bytes);
+        return error;
+    }
     *ret_page = page;
     return 0;
 }
@@ -348,6 +351,7 @@ int twl_io_files_map(struct io_file *io_file, size_t bytes, void **ret_page)
 void twl_io_files_unmap(struct io *io, void *page, size_t bytes)
 {
     (void)io;
+    twl_guard_remove(page); /* first: the address may be somebody else's right after */
     munmap(page, bytes);
 }
 
@@ -360,7 +364,7 @@ int twl_io_files_view(struct io_file *file, size_t bytes, const unsigned char **
 
     if (view == MAP_FAILED)
         return errno == ENODEV ? -ENOTSUP : -errno;
-    error = twl_guard_add(view, bytes);
+    error = twl_guard_add(view, bytes, false);
     if (error < 0) {
         munmap(view, bytes);
         return error;
@@ -380,16 +384,6 @@ int twl_io_files_check_view(struct io *io, const unsigned char *bytes)
 {
     (void)io;
     return twl_guard_is_hit(bytes) ? -EIO : 0;
-}
-
-/* Where the kernel can't do this ahead, the look itself does it. */
-int twl_io_files_prefetch(struct io *io, const unsigned char *bytes, size_t size)
-{
-    uintptr_t page = align_down((uintptr_t)bytes, (uintptr_t)sysconf(_SC_PAGESIZE));
-    int result = madvise((void *)page, (uintptr_t)bytes + size - page, MADV_POPULATE_READ);
-
-    (void)io;
-    return result < 0 && (errno == EFAULT || errno == EHWPOISON) ? -EIO : 0;
 }
 
 /* ---- the directory ----------------------------------------------------------------------------- */

@@ -46,6 +46,7 @@ static inline int io_write_flags(const struct io_write *write, int flags)
     return write->is_untorn ? flags | RWF_ATOMIC : flags;
 }
 
+void twl_io_posix_write(struct io_write *write);           /* without a barrier; in io_posix.c */
 int twl_io_posix_again(struct io *io, struct io **ret_io); /* in io_posix.c */
 
 int twl_io_files_open(struct io *io, const char *name, unsigned flags, struct io_file **ret_file);
@@ -65,7 +66,6 @@ void twl_io_files_unmap(struct io *io, void *page, size_t bytes);
 int twl_io_files_view(struct io_file *file, size_t bytes, const unsigned char **ret_bytes);
 void twl_io_files_unview(struct io *io, const unsigned char *bytes, size_t size);
 int twl_io_files_check_view(struct io *io, const unsigned char *bytes);
-int twl_io_files_prefetch(struct io *io, const unsigned char *bytes, size_t size);
 int twl_io_files_list(struct io *io, int (*each)(void *context, const char *name), void *context);
 int twl_io_files_rename(struct io *io, const char *from, const char *to);
 int twl_io_files_unlink(struct io *io, const char *name);
@@ -95,7 +95,6 @@ int twl_io_files_random(struct io *io, void *bytes, size_t size);
     .view = twl_io_files_view,             \
     .unview = twl_io_files_unview,         \
     .check_view = twl_io_files_check_view, \
-    .prefetch = twl_io_files_prefetch,     \
     .list = twl_io_files_list,             \
     .rename = twl_io_files_rename,         \
     .unlink = twl_io_files_unlink,         \

@@ -30,21 +30,31 @@ static int64_t pwrite_once(const struct io_write *write)
     return n < 0 ? -errno : n;
 }
 
-static int submit_dsync(struct io *io, struct io_write *write)
+void twl_io_posix_write(struct io_write *write)
 {
-    (void)io;
-    write->ret_written = write_once(write, RWF_DSYNC);
+    write->ret_written = write->is_untorn ? write_once(write, 0) : pwrite_once(write);
     write->ret_synced = write->ret_written < 0 ? -ECANCELED : 0;
-    return 0;
 }
 
 static int submit_fdatasync(struct io *io, struct io_write *write)
 {
     (void)io;
-    write->ret_written = write->is_untorn ? write_once(write, 0) : pwrite_once(write);
+    twl_io_posix_write(write);
+    if (write->barrier == IO_BARRIER_NONE)
+        return 0;
     write->ret_synced = -ECANCELED;
     if (write->ret_written == (int64_t)write->size)
         write->ret_synced = fdatasync(io_file_fd(write->file)) < 0 ? -errno : 0;
+    return 0;
+}
+
+/* RWF_DSYNC covers the write that carries it, and no other. */
+static int submit_dsync(struct io *io, struct io_write *write)
+{
+    if (write->barrier != IO_BARRIER_WRITE)
+        return submit_fdatasync(io, write);
+    write->ret_written = write_once(write, RWF_DSYNC);
+    write->ret_synced = write->ret_written < 0 ? -ECANCELED : 0;
     return 0;
 }
 

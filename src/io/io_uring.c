@@ -9,6 +9,9 @@
  * Leaders change from group to group, so the ring belongs to no thread. Files are not registered with
  * it: a request then holds its file, and with it the writer's lock, exactly as long as it runs (I9).
  *
+ * The ring of many directories (ring.h) never waits for one write alone. Instead of linking a sync it queues it
+ * when the write has come back whole. Calls from other threads come in through an eventfd that it polls.
+ *
  * A forked child has the ring's memory and descriptor, too. What it does on destroy, unmap and close,
  * leaves the parent's ring as it was; an entry that was not handed over when it forked it never sends.
  *
@@ -16,14 +19,17 @@
  */
 #define _GNU_SOURCE
 #include "io/io_files.h"
+#include "io/ring.h"
 
-#include "base/base.h"
+#include "base/sync.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -40,7 +46,8 @@ struct uring_io {
 enum part {
     PART_WRITE = 1,
     PART_SYNC,
-    PART_WRITE_AND_SYNC
+    PART_WRITE_AND_SYNC,
+    PART_WRITE_ALONE
 };
 
 static struct uring_io *uring_of(struct io *io)
@@ -81,21 +88,29 @@ static struct io_uring_sqe *queue_write(struct uring_io *uring, const struct io_
     return entry;
 }
 
-static int submit_dsync(struct io *io, struct io_write *write)
-{
-    queue_write(uring_of(io), write, RWF_DSYNC, PART_WRITE_AND_SYNC);
-    return 0;
-}
-
 /* A write that fails or falls short breaks the link and thereby cancels the sync. */
 static int submit_linked(struct io *io, struct io_write *write)
 {
+    if (write->barrier ==
+        IO_BARRIER_NONE) { /* a trip through the ring costs more than a copy to the page cache */
+        twl_io_posix_write(write);
+        return 0;
+    }
     struct io_uring_sqe *entry = queue_write(uring_of(io), write, 0, PART_WRITE);
 
     io_uring_sqe_set_flags(entry, IOSQE_IO_LINK);
     entry = next_entry(uring_of(io));
     io_uring_prep_fsync(entry, io_file_fd(write->file), IORING_FSYNC_DATASYNC);
     io_uring_sqe_set_data64(entry, PART_SYNC);
+    return 0;
+}
+
+/* RWF_DSYNC covers the write that carries it, and no other. */
+static int submit_dsync(struct io *io, struct io_write *write)
+{
+    if (write->barrier != IO_BARRIER_WRITE)
+        return submit_linked(io, write);
+    queue_write(uring_of(io), write, RWF_DSYNC, PART_WRITE_AND_SYNC);
     return 0;
 }
 
@@ -118,18 +133,19 @@ static struct io_uring_cqe *wait_completion(struct io_uring *ring)
     return completion;
 }
 
-static void take_result(struct io_write *write, const struct io_uring_cqe *completion)
+static void take_result(struct io_write *write, enum part part, int result)
 {
-    switch ((enum part)completion->user_data) {
+    switch (part) {
     case PART_WRITE:
-        write->ret_written = completion->res;
+        write->ret_written = result;
         break;
     case PART_SYNC:
-        write->ret_synced = completion->res;
+        write->ret_synced = result;
         break;
     case PART_WRITE_AND_SYNC:
-        write->ret_written = completion->res;
-        write->ret_synced = completion->res < 0 ? -ECANCELED : 0;
+    case PART_WRITE_ALONE:
+        write->ret_written = result;
+        write->ret_synced = result < 0 ? -ECANCELED : 0;
         break;
     }
 }
@@ -138,6 +154,8 @@ static void reap(struct io *io, struct io_write *write)
 {
     struct io_uring *ring = &uring_of(io)->ring;
     unsigned queued = io_uring_sq_ready(ring);
+    if (queued == 0)
+        return;
     int result = io_uring_submit_and_wait(ring, queued);
     unsigned in_flight = queued - io_uring_sq_ready(ring);
 
@@ -147,7 +165,7 @@ static void reap(struct io *io, struct io_write *write)
     for (; in_flight > 0; in_flight--) {
         struct io_uring_cqe *completion = wait_completion(ring);
 
-        take_result(write, completion);
+        take_result(write, (enum part)completion->user_data, completion->res);
         io_uring_cqe_seen(ring, completion);
     }
 }
@@ -235,4 +253,242 @@ close_directory:
 free_uring:
     free(uring);
     return error;
+}
+
+/* ---- a ring for many directories --------------------------------------------------------------- */
+
+#define SPARE_ENTRIES 8u /* for the poll, and for a time limit on kernels before 5.11 */
+#define PART_MASK UINT64_C(7)
+#define CALL_DATA PART_MASK /* no part */
+
+struct io_ring {
+    struct io_uring ring;
+    int call_fd;              /* [const] an eventfd */
+    bool is_polled;           /* a poll of it is in flight */
+    unsigned queued;          /* entries that the kernel has not taken */
+    unsigned refused;         /* writes that it would not take */
+    struct io_write **queue;  /* [queued] whose they are; NULL = the poll */
+    struct io_write **refuse; /* [refused] */
+};
+
+_Static_assert(_Alignof(struct io_write) > PART_MASK, "an address leaves room for the part");
+
+static struct io_uring_sqe *add_entry(struct io_ring *ring, struct io_write *write)
+{
+    struct io_uring_sqe *entry = io_uring_get_sqe(&ring->ring);
+
+    ASSERT(entry); /* there is one for each write, and a few more */
+    ring->queue[ring->queued++] = write;
+    return entry;
+}
+
+static void set_owner(struct io_uring_sqe *entry, struct io_write *write, enum part part)
+{
+    io_uring_sqe_set_data64(entry, (uint64_t)(uintptr_t)write | part);
+}
+
+static void add_sync(struct io_ring *ring, struct io_write *write)
+{
+    struct io_uring_sqe *entry = add_entry(ring, write);
+
+    io_uring_prep_fsync(entry, io_file_fd(write->file), IORING_FSYNC_DATASYNC);
+    set_owner(entry, write, PART_SYNC);
+}
+
+void twl_io_ring_submit(struct io_ring *ring, struct io_write *write)
+{
+    enum part part = write->barrier == IO_BARRIER_WRITE  ? PART_WRITE_AND_SYNC
+                     : write->barrier == IO_BARRIER_FILE ? PART_WRITE
+                                                         : PART_WRITE_ALONE;
+
+    write->ret_written = 0;
+    write->ret_synced = -ECANCELED;
+    if (write->size == 0) {
+        add_sync(ring, write);
+        return;
+    }
+    struct io_uring_sqe *entry = add_entry(ring, write);
+    ASSERT(write->size <= UINT32_MAX);
+    io_uring_prep_write(entry, io_file_fd(write->file), write->data, (unsigned)write->size, write->offset);
+    entry->rw_flags = io_write_flags(write, part == PART_WRITE_AND_SYNC ? RWF_DSYNC : 0);
+    set_owner(entry, write, part);
+}
+
+/* What the kernel does not take now it never gets: a sync of it that came later would cover nothing. */
+static void hand_over(struct io_ring *ring)
+{
+    if (ring->queued == 0)
+        return;
+    io_uring_submit(&ring->ring);
+    unsigned taken = ring->queued - io_uring_sq_ready(&ring->ring);
+    withdraw_entries(&ring->ring);
+    for (unsigned i = taken; i < ring->queued; i++) {
+        if (ring->queue[i])
+            ring->refuse[ring->refused++] = ring->queue[i];
+        else
+            ring->is_polled = false;
+    }
+    ring->queued = 0;
+}
+
+static void take_call(struct io_ring *ring)
+{
+    uint64_t calls;
+
+    ring->is_polled = false;
+    while (read(ring->call_fd, &calls, sizeof(calls)) < 0 && errno == EINTR)
+        continue;
+}
+
+/* The write that this completes, if it does. */
+static struct io_write *take_completion(struct io_ring *ring, uint64_t user_data, int result)
+{
+    struct io_write *write = (struct io_write *)(uintptr_t)(user_data & ~PART_MASK);
+    enum part part = (enum part)(user_data & PART_MASK);
+
+    if (user_data == CALL_DATA) {
+        take_call(ring);
+        return NULL;
+    }
+    take_result(write, part, result);
+    if (part != PART_WRITE || write->ret_written != (int64_t)write->size)
+        return write;
+    add_sync(ring, write);
+    return NULL;
+}
+
+struct io_write *twl_io_ring_reap(struct io_ring *ring)
+{
+    struct io_uring_cqe *completion;
+
+    for (;;) {
+        hand_over(ring);
+        if (ring->refused > 0) {
+            struct io_write *write = ring->refuse[--ring->refused];
+            if (write->ret_written == 0) /* else it was the sync that was refused */
+                write->ret_written = write->size > 0 ? -EAGAIN : 0;
+            return write;
+        }
+        if (io_uring_peek_cqe(&ring->ring, &completion) < 0)
+            return NULL;
+        uint64_t user_data = completion->user_data;
+        int result = completion->res;
+        io_uring_cqe_seen(&ring->ring, completion);
+        struct io_write *write = take_completion(ring, user_data, result);
+        if (write)
+            return write;
+    }
+}
+
+static void poll_calls(struct io_ring *ring)
+{
+    struct io_uring_sqe *entry;
+
+    if (ring->is_polled)
+        return;
+    entry = add_entry(ring, NULL);
+    io_uring_prep_poll_add(entry, ring->call_fd, POLLIN);
+    io_uring_sqe_set_data64(entry, CALL_DATA);
+    ring->is_polled = true;
+}
+
+void twl_io_ring_wait(struct io_ring *ring, uint64_t deadline_ns)
+{
+    struct io_uring_cqe *completion;
+    uint64_t now_ns = deadline_ns > 0 ? twl_monotonic_ns() : 0, left_ns = deadline_ns - now_ns;
+
+    if (deadline_ns > 0 && deadline_ns <= now_ns)
+        return;
+    poll_calls(ring);
+    hand_over(ring);
+    if (ring->refused > 0)
+        return;
+    if (!ring->is_polled) { /* nobody could call us */
+        sched_yield();
+        return;
+    }
+    struct __kernel_timespec limit = { .tv_sec = (int64_t)(left_ns / 1000000000),
+                                       .tv_nsec = (long long)(left_ns % 1000000000) };
+    int result = deadline_ns > 0 ? io_uring_wait_cqe_timeout(&ring->ring, &completion, &limit)
+                                 : io_uring_wait_cqe(&ring->ring, &completion);
+    if (result < 0 && result != -ETIME)
+        sched_yield(); /* a signal; or the system call was forbidden meanwhile, so watch the memory */
+}
+
+void twl_io_ring_wake(struct io_ring *ring)
+{
+    const uint64_t one = 1;
+
+    while (write(ring->call_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+        continue;
+}
+
+/* As rehearse(), with each kind of barrier. */
+static int rehearse_ring(struct io_ring *ring)
+{
+    static const unsigned char byte;
+    static const enum io_barrier barriers[] = { IO_BARRIER_WRITE, IO_BARRIER_FILE, IO_BARRIER_NONE };
+    struct disk_file memory = { .fd = memfd_create("twinlog", MFD_CLOEXEC) };
+    int error = 0;
+
+    if (memory.fd < 0)
+        return -errno;
+    for (unsigned i = 0; error == 0 && i < sizeof(barriers) / sizeof(barriers[0]); i++) {
+        struct io_write write = {
+            .file = &memory.file, .data = &byte, .size = sizeof(byte), .barrier = barriers[i]
+        };
+        twl_io_ring_submit(ring, &write);
+        while (!twl_io_ring_reap(ring))
+            twl_io_ring_wait(ring, 0);
+        error = write.ret_written < 0 ? (int)write.ret_written : write.ret_synced;
+    }
+    close(memory.fd);
+    return error == -EINVAL ? -EOPNOTSUPP : error;
+}
+
+int twl_io_ring_create(unsigned writes, struct io_ring **ret_ring)
+{
+    const unsigned entries = writes + SPARE_ENTRIES;
+    struct io_ring *ring = calloc(1, sizeof(*ring));
+    int error = -ENOMEM;
+
+    if (!ring)
+        return -ENOMEM;
+    ring->queue = calloc(entries, sizeof(struct io_write *));
+    ring->refuse = calloc(entries, sizeof(struct io_write *));
+    if (!ring->queue || !ring->refuse)
+        goto free_ring;
+    ring->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    error = ring->call_fd < 0 ? -errno : 0;
+    if (error < 0)
+        goto free_ring;
+    error = io_uring_queue_init(entries, &ring->ring, 0);
+    if (error < 0)
+        goto close_fd;
+    error = rehearse_ring(ring);
+    if (error < 0)
+        goto exit_queue;
+    *ret_ring = ring;
+    return 0;
+
+exit_queue:
+    io_uring_queue_exit(&ring->ring);
+close_fd:
+    close(ring->call_fd);
+free_ring:
+    free(ring->queue);
+    free(ring->refuse);
+    free(ring);
+    return error;
+}
+
+void twl_io_ring_destroy(struct io_ring *ring)
+{
+    if (!ring)
+        return;
+    io_uring_queue_exit(&ring->ring);
+    close(ring->call_fd);
+    free(ring->queue);
+    free(ring->refuse);
+    free(ring);
 }

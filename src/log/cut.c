@@ -80,14 +80,18 @@ static int settle_state(void *context, struct state *state)
     return has_moved;
 }
 
+/* Whatever went wrong: the cut has happened, or may have. */
+static int give_up(struct twinlog *log, int error)
+{
+    twl_commit_give_up(log->commit, error);
+    return TWINLOG_EPOISONED;
+}
+
 /* A cursor that stayed beyond the cut would pass for one that has seen what is appended there next. */
 static int settle(struct twinlog *log)
 {
     int rc = twl_state_change(log->io, settle_state, log, NULL);
-    if (rc == 0)
-        return 0;
-    twl_commit_give_up(log->commit, rc);
-    return TWINLOG_EPOISONED; /* whatever it was: the cut has happened */
+    return rc < 0 ? give_up(log, rc) : 0;
 }
 
 /* The commit path stands still, and everything accepted is durable. */
@@ -100,12 +104,8 @@ static int go_on_at(struct twinlog *log, const struct cut *cut)
     if (rc == 0)
         rc = twl_keeper_restart(log->keeper, cut->next_lsn, cut->previous, cut->chain, old.number, &segment,
                                 &is_in_doubt);
-    if (rc < 0 && is_in_doubt) {
-        twl_commit_give_up(log->commit, rc);
-        return TWINLOG_EPOISONED;
-    }
     if (rc < 0)
-        return rc;
+        return is_in_doubt ? give_up(log, rc) : rc;
     log->epoch = epoch;
     if (cut->previous == 0)
         atomic_store(&log->first_lsn, cut->next_lsn);
@@ -115,7 +115,7 @@ static int go_on_at(struct twinlog *log, const struct cut *cut)
     if (rc == 0)
         rc = twl_commit_mark(log->commit, GROUP_START);
     twl_keeper_start(log->keeper);
-    return rc;
+    return rc < 0 ? give_up(log, rc) : 0;
 }
 
 /* `is_reset`: nothing is kept, wherever the log ends. */
@@ -123,7 +123,8 @@ static int cut_log(struct twinlog *log, uint64_t next_lsn, bool is_reset)
 {
     struct cut cut = { .next_lsn = next_lsn };
     uint64_t last_lsn = twl_commit_last_lsn(log->commit);
-    int rc = twl_commit_wait(log->commit, last_lsn);
+    const struct terms durable = { .level = TWINLOG_LEVEL_DURABLE };
+    int rc = twl_commit_wait(log->commit, last_lsn, &durable, false);
     if (rc == 0)
         rc = twl_commit_poison(log->commit);
     if (rc == 0)
@@ -141,11 +142,13 @@ static int cut_log(struct twinlog *log, uint64_t next_lsn, bool is_reset)
 
 static int stop_and_cut(struct twinlog *log, uint64_t next_lsn, bool is_reset)
 {
-    int cancel_state;
-    int rc = twl_enter(log, INSIDE_OTHER, &cancel_state);
+    struct visit visit;
+    int rc = twl_enter(log, INSIDE_OTHER, &visit);
     if (rc < 0)
         return rc;
     if (log->commit) {
+        /* A callback may append, and would wait for us; while others, whom we wait for, wait for its thread. */
+        twl_commit_hold_delivery(log->commit, true);
         twl_mutex_lock(&log->front);
         twl_pause(log);
         rc = cut_log(log, next_lsn, is_reset);
@@ -153,10 +156,11 @@ static int stop_and_cut(struct twinlog *log, uint64_t next_lsn, bool is_reset)
             rc = settle(log);
         twl_resume(log);
         twl_mutex_unlock(&log->front);
+        twl_commit_hold_delivery(log->commit, false);
     } else {
         rc = -EROFS;
     }
-    twl_leave(log, INSIDE_OTHER, cancel_state);
+    twl_leave(&visit);
     return rc;
 }
 

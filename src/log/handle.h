@@ -22,6 +22,7 @@ struct twinlog {
     uint32_t io_kind;               /* [const] */
     char io_reason[160];            /* [const] */
     struct epoch epoch;             /* [paused] of this writer; a cut begins a new one */
+    struct shared_copy *copy;       /* [const] see watch.c; NULL if nothing is shared */
     _Atomic uint64_t first_lsn;     /* [front to store] oldest that is kept, or the one that comes first */
 
     /* One trim, cut or change of the state file at a time, among the threads here. */
@@ -46,9 +47,17 @@ enum inside {
     INSIDE_OTHER = 1u << 20,
 };
 
+#define CLOSING (1u << 31) /* in `inside`: close has begun */
+
 /* -EINVAL without a log, TWINLOG_EFORKED; with INSIDE_COMMIT also -EROFS. Else leave() must follow. */
-int twl_enter(struct twinlog *log, enum inside how, int *ret_cancel_state);
-void twl_leave(struct twinlog *log, enum inside how, int cancel_state);
+struct visit {
+    struct twinlog *log;
+    enum inside how;
+    int cancel_state;
+    struct visit *outer; /* a call of this thread in which this one is made */
+};
+int twl_enter(struct twinlog *log, enum inside how, struct visit *visit);
+void twl_leave(struct visit *visit);
 
 /* Between the two nobody uses the commit path. The caller is inside as INSIDE_OTHER and holds `front`. */
 void twl_pause(struct twinlog *log);
@@ -56,9 +65,19 @@ void twl_resume(struct twinlog *log);
 
 /* Newest durable LSN by our own word: the page that twinlog_durable_lsn() looks at is shared. */
 uint64_t twl_durable_lsn(const struct twinlog *log);
+/* Newest one that any reader may have been told. Looks at the files if the log is read-only. */
+int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn);
 
 /* Makes certain where the front is: after a trim that failed it may have moved. The caller holds `front`. */
 int twl_learn_front(struct twinlog *log);
+
+/* What twinlog_stat() tells of a log that is open for writing. */
+void twl_stat_writer(struct twinlog *log, struct twinlog_stat *ret_stat);
+
+/* For those in other processes who watch: offers copies of what is counted, before the log is published; and
+ * makes one, for the commit, who has nothing in hand at that moment. */
+void twl_offer_copies(struct twinlog *log);
+void twl_share_copy(void *log);
 
 /* Retention, for the keeper. */
 void twl_retain(void *log);

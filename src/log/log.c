@@ -16,6 +16,8 @@
 #define _GNU_SOURCE
 #include "log/handle.h"
 
+#include "log/view.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +26,6 @@
 #define DEAD_WRITER_WAIT_MS 30000u
 #define RETENTION_MS 60000u
 
-#define CLOSING (1u << 31)
 #define PAUSED (1u << 30)
 #define COMMIT_USERS (INSIDE_OTHER - 1)
 #define EVERYBODY (PAUSED - 1)
@@ -201,7 +202,7 @@ static int open_locked(struct opening *o, size_t index, struct segment *ret_segm
 /* What is kept must be durable before anybody hears of it, names included.
  *
  * A sync alone does not make it so: after a writer's sync has failed, the kernel may show data that is
- * nowhere on the disk, and call the next sync a success. So the one group that no later mark proves is
+ * nowhere on the disk, and call the next sync a success. So what no later mark proves, mostly one group, is
  * written again, the same bytes to the same place, before it is synced. A padded log does without: its
  * promise is that what may have been acknowledged is never written over. */
 static int keep_what_is_there(struct opening *o)
@@ -215,7 +216,7 @@ static int keep_what_is_there(struct opening *o)
         o->summary = NULL;
     }
     if (rc == 0 && !is_padded && end->last_group > 0)
-        rc = twl_segment_rewrite(&o->active, end->last_group, end->offset);
+        rc = twl_segment_rewrite(&o->active, end->doubt_from, end->offset);
     else if (rc == 0 && !is_padded) /* begun by its header, which may be as new */
         rc = twl_segment_rewrite(&o->active, 0, SEGMENT_HEADER_BYTES);
     if (rc == 0)
@@ -225,12 +226,19 @@ static int keep_what_is_there(struct opening *o)
     return rc < 0 ? refuse_system(o, rc, "sync the newest segment") : 0;
 }
 
+/* Whoever made the segment of a cut may have gone on to the next epoch, and told so, before its mark was there. */
+static uint32_t epoch_told_by(const struct segment_header *header)
+{
+    bool is_cut = header->start_lsn > 0 && header->sequence > 1;
+    return is_cut ? header->epoch + 1 : header->epoch;
+}
+
 static int choose_epoch(struct opening *o)
 {
     struct epoch *epoch = &o->log->epoch;
     epoch->number = o->recovery.position.epoch.number;
     for (size_t i = 0; i < o->set.begun + o->set.spares; i++)
-        epoch->number = (uint32_t)max_u64(epoch->number, o->set.entries[i].header.epoch);
+        epoch->number = (uint32_t)max_u64(epoch->number, epoch_told_by(&o->set.entries[i].header));
     epoch->number++;
     int rc = o->log->io->ops->random(o->log->io, &epoch->salt, sizeof(epoch->salt));
     return rc < 0 ? refuse_system(o, rc, "get random bytes") : 0;
@@ -278,13 +286,10 @@ static int begin_epoch(struct opening *o)
         .has_junk = o->recovery.has_junk,
         .position = o->recovery.position,
         .epoch = log->epoch,
-        .buffer_bytes = log->options.buffer_bytes,
-        .max_record_bytes = log->options.max_record_bytes,
-        .spare_segments = log->options.spare_segments,
-        .is_padded = (log->options.flags & TWINLOG_PAD) != 0,
-        .segment_records = log->options.segment_records,
-        .segment_age_ms = log->options.segment_age_ms,
+        .options = &log->options,
         .live = &log->live,
+        .share = twl_share_copy,
+        .share_context = log,
     };
     int rc = twl_commit_create(&config, &log->commit);
     if (rc < 0)
@@ -329,8 +334,10 @@ static void tell(struct opening *o)
         o->report.action = TWINLOG_DID_CUT;
     uint64_t first_lsn = is_new ? 1 : o->set.first_lsn;
     atomic_store(&log->first_lsn, first_lsn);
+    twl_offer_copies(log);
     twl_live_publish(&log->live, log->epoch.number, first_lsn, o->recovery.position.next_lsn - 1);
     twl_keeper_start(log->keeper);
+    twl_commit_start(log->commit);
 }
 
 static int open_steps(struct opening *o)
@@ -361,15 +368,15 @@ static int open_steps(struct opening *o)
 static int open_read_only(struct opening *o)
 {
     struct twinlog *log = o->log;
-    const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
     const struct twinlog_reader_options reading = { .size = sizeof(reading),
                                                     .ret_report = &log->look_report };
+    struct log_view view;
     struct io *io;
-    int rc = twl_segment_set_open(log->io, &options, NULL, &o->set, &o->report);
-    if (rc == 0 && o->set.begun == 0)
-        return refuse(o, TWINLOG_FOUND_NOTHING, -ENOENT, "there is no log in this directory");
-    if (rc == 0)
-        rc = log->io->ops->again(log->io, &io);
+    int rc = twl_view_load(log->io, &view, &o->report);
+    if (rc < 0)
+        return rc;
+    twl_view_free(&view);
+    rc = log->io->ops->again(log->io, &io);
     if (rc == 0) {
         rc = twl_reader_open(io, &reading, &log->looker);
         if (rc < 0)
@@ -390,6 +397,7 @@ static void destroy(struct twinlog *log, bool is_forked)
         twl_mutex_destroy(&log->front);
         twl_mutex_destroy(&log->looking);
     }
+    free(log->copy);
     free(log);
 }
 
@@ -407,6 +415,11 @@ int twl_log_open(struct io *io, const struct twinlog_options *options, struct tw
     int rc = twl_options_normalise(options, &o.log->options, &why);
     if (rc < 0)
         refuse(&o, TWINLOG_FOUND_NOTHING, rc, why);
+    if (rc == 0) {
+        rc = twl_commit_check(&o.log->options);
+        if (rc < 0)
+            refuse(&o, TWINLOG_FOUND_NOTHING, rc, "the committer can't commit for this log");
+    }
     if (rc == 0)
         rc = twl_fork_guard_init(&o.log->guard);
     if (rc == 0) {
@@ -436,6 +449,10 @@ void twl_log_name_path(struct twinlog *log, uint32_t io_kind, const char *reason
 
 /* ---- going in and out ---------------------------------------------------------------------------- */
 
+/* The calls that this thread is in, the innermost first: a completed request may be handed out in the middle of
+ * one, and its callback may append. */
+static _Thread_local struct visit *visits;
+
 static void go_out(struct twinlog *log, uint32_t how)
 {
     /* the log may be freed as soon as the count says so: nothing of it is looked at after that */
@@ -446,16 +463,26 @@ static void go_out(struct twinlog *log, uint32_t how)
         twl_word_wake_all(&log->inside);
 }
 
+/* Whoever pauses the log waits for this thread already. */
+static bool is_counted(const struct twinlog *log)
+{
+    const struct visit *visit = visits;
+    while (visit && (visit->log != log || visit->how != INSIDE_COMMIT))
+        visit = visit->outer;
+    return visit != NULL;
+}
+
 static void go_in(struct twinlog *log, uint32_t how)
 {
-    while ((atomic_fetch_add(&log->inside, how) & PAUSED) && how == INSIDE_COMMIT) {
+    while ((atomic_fetch_add(&log->inside, how) & PAUSED) && how == INSIDE_COMMIT && !is_counted(log)) {
         go_out(log, how);
         for (uint32_t inside; (inside = atomic_load(&log->inside)) & PAUSED;)
-            twl_word_sleep(&log->inside, inside);
+            if (!twl_commit_turn()) /* who is to commit must not wait for who waits for a commit */
+                twl_word_sleep(&log->inside, inside);
     }
 }
 
-int twl_enter(struct twinlog *log, enum inside how, int *ret_cancel_state)
+int twl_enter(struct twinlog *log, enum inside how, struct visit *visit)
 {
     if (!log)
         return -EINVAL;
@@ -463,15 +490,18 @@ int twl_enter(struct twinlog *log, enum inside how, int *ret_cancel_state)
         return TWINLOG_EFORKED;
     if (how == INSIDE_COMMIT && !log->commit)
         return -EROFS;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, ret_cancel_state);
+    *visit = (struct visit){ .log = log, .how = how, .outer = visits };
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &visit->cancel_state);
     go_in(log, how);
+    visits = visit;
     return 0;
 }
 
-void twl_leave(struct twinlog *log, enum inside how, int cancel_state)
+void twl_leave(struct visit *visit)
 {
-    go_out(log, how);
-    pthread_setcancelstate(cancel_state, NULL);
+    visits = visit->outer;
+    go_out(visit->log, visit->how);
+    pthread_setcancelstate(visit->cancel_state, NULL);
 }
 
 void twl_pause(struct twinlog *log)
@@ -487,78 +517,13 @@ void twl_resume(struct twinlog *log)
     twl_word_wake_all(&log->inside);
 }
 
-/* ---- calls ------------------------------------------------------------------------------------- */
-
-/* An append, or, without waiting, an enqueue. */
-static int append(struct twinlog *log, const struct commit_record *record, bool will_wait, uint64_t *ret_lsn)
-{
-    uint64_t lsn = 0;
-    int cancel_state;
-    int rc = twl_enter(log, INSIDE_COMMIT, &cancel_state);
-    if (rc == 0) {
-        if (!record->data && record->size > 0)
-            rc = -EINVAL;
-        else if (atomic_load_explicit(&log->inside, memory_order_relaxed) & CLOSING)
-            rc = -ESHUTDOWN;
-        else
-            rc = twl_commit_put(log->commit, record, will_wait, &lsn);
-        if (rc == 0 && will_wait)
-            rc = twl_commit_wait(log->commit, lsn);
-        twl_leave(log, INSIDE_COMMIT, cancel_state);
-    }
-    if (ret_lsn)
-        *ret_lsn = lsn;
-    return rc;
-}
-
-int twinlog_append(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn)
-{
-    const struct commit_record record = { .data = data, .size = size, .time_ns = INT64_MIN };
-    return append(log, &record, true, ret_lsn);
-}
-
-int twinlog_enqueue(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn)
-{
-    const struct commit_record record = { .data = data, .size = size, .time_ns = INT64_MIN };
-    return append(log, &record, false, ret_lsn);
-}
-
-int twl_log_put(struct twinlog *log, const struct commit_record *record, uint64_t *ret_lsn)
-{
-    return append(log, record, false, ret_lsn);
-}
-
-int twinlog_wait(struct twinlog *log, uint64_t lsn)
-{
-    int cancel_state;
-    int rc = twl_enter(log, INSIDE_COMMIT, &cancel_state);
-    if (rc == -EROFS)
-        return lsn <= twinlog_durable_lsn(log) ? 0 : -EINVAL;
-    if (rc < 0)
-        return rc;
-    rc = lsn > twl_commit_last_lsn(log->commit) ? -EINVAL : twl_commit_wait(log->commit, lsn);
-    twl_leave(log, INSIDE_COMMIT, cancel_state);
-    return rc;
-}
-
-int twinlog_sync(struct twinlog *log)
-{
-    int cancel_state;
-    int rc = twl_enter(log, INSIDE_COMMIT, &cancel_state);
-    if (rc == -EROFS) /* nothing was accepted here */
-        return 0;
-    if (rc < 0)
-        return rc;
-    rc = twl_commit_wait(log->commit, twl_commit_last_lsn(log->commit));
-    if (rc == 0)
-        rc = twl_commit_poison(log->commit);
-    twl_leave(log, INSIDE_COMMIT, cancel_state);
-    return rc;
-}
+/* ---- closing ------------------------------------------------------------------------------------ */
 
 static int finish(struct twinlog *log)
 {
     atomic_fetch_or(&log->inside, CLOSING);
+    if (log->commit)
+        twl_commit_end_driving(log->commit);
     for (uint32_t inside; (inside = atomic_load(&log->inside)) != CLOSING;)
         twl_word_sleep(&log->inside, inside);
     if (!log->commit)
@@ -588,17 +553,19 @@ int twinlog_close(struct twinlog *log)
 
 /* The questions below don't change the log, but looking may refresh what is remembered of it. What can't be
  * looked at now, or in a child of the process that opened it, is as it was. */
-static void look(struct twinlog *log)
+static int look(struct twinlog *log)
 {
     uint64_t first_lsn, last_lsn;
     if (twl_fork_guard_is_forked(&log->guard))
-        return;
+        return TWINLOG_EFORKED;
     twl_mutex_lock(&log->looking);
-    if (twinlog_reader_range(log->looker, &first_lsn, &last_lsn) == 0) {
+    int rc = twinlog_reader_range(log->looker, &first_lsn, &last_lsn);
+    if (rc == 0) {
         atomic_store(&log->looked_first_lsn, first_lsn);
         atomic_store(&log->looked_last_lsn, last_lsn);
     }
     twl_mutex_unlock(&log->looking);
+    return rc;
 }
 
 static uint64_t look_at_last(const struct twinlog *log)
@@ -620,9 +587,25 @@ uint64_t twinlog_last_lsn(const struct twinlog *log)
     return log->commit ? twl_commit_last_lsn(log->commit) : look_at_last(log);
 }
 
+uint64_t twinlog_written_lsn(const struct twinlog *log)
+{
+    if (!log)
+        return 0;
+    return log->commit ? twl_commit_written_lsn(log->commit) : look_at_last(log);
+}
+
 uint64_t twl_durable_lsn(const struct twinlog *log)
 {
     return log->commit ? watermark_load(twl_commit_watermark(log->commit)) : look_at_last(log);
+}
+
+int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn)
+{
+    int rc = log->commit ? 0 : look(log);
+    if (rc == 0)
+        *ret_lsn =
+            log->commit ? watermark_load(&log->live.page->durable) : atomic_load(&log->looked_last_lsn);
+    return rc;
 }
 
 /* What readers are told, so that none of them is ahead of it; in a forked child, which shares the page, what was
@@ -632,7 +615,8 @@ uint64_t twinlog_durable_lsn(const struct twinlog *log)
     if (!log)
         return 0;
     bool is_ours = log->commit && !twl_fork_guard_is_forked(&log->guard);
-    return is_ours ? watermark_load(&log->live.page->durable) : twl_durable_lsn(log);
+    uint64_t lsn = is_ours ? watermark_load(&log->live.page->durable) : 0;
+    return lsn > 0 ? lsn : twl_durable_lsn(log); /* the page may just have been cut off */
 }
 
 uint64_t twinlog_first_lsn(const struct twinlog *log)
@@ -645,47 +629,47 @@ uint64_t twinlog_first_lsn(const struct twinlog *log)
     return twinlog_durable_lsn(log) >= first_lsn ? first_lsn : 0;
 }
 
-static void stat_writer(struct twinlog *log, struct twinlog_stat *stat)
+static void stat_marks(const struct twinlog *log, struct twinlog_stat *stat)
 {
-    struct commit_counters counters;
+    stat->first_lsn = twinlog_first_lsn(log);
+    stat->last_lsn = twinlog_last_lsn(log);
+    stat->durable_lsn = twinlog_durable_lsn(log);
+    stat->written_lsn = max_u64(twinlog_written_lsn(log), stat->durable_lsn);
+}
+
+void twl_stat_writer(struct twinlog *log, struct twinlog_stat *stat)
+{
     struct keeper_count files;
-    twl_commit_count(log->commit, &counters);
+    *stat = (struct twinlog_stat){ .size = sizeof(*stat) };
+    twl_commit_count(log->commit, stat);
     twl_keeper_count(log->keeper, &files);
     stat->io = log->io_kind;
     stat->is_direct = !(log->options.flags & TWINLOG_BUFFERED);
     stat->is_untorn = log->io->untorn_bytes > 0;
-    stat->epoch = log->epoch.number;
-    stat->poison = twl_commit_poison(log->commit);
     stat->segments = files.begun;
     stat->spare_segments = files.ready;
     stat->file_bytes = files.file_bytes;
     stat->trimmed_segments = files.trimmed;
     stat->recycled_segments = files.recycled;
-    stat->appends = counters.appends;
-    stat->append_bytes = counters.append_bytes;
-    stat->groups = counters.groups;
-    stat->group_bytes = counters.group_bytes;
-    stat->written_bytes = counters.written_bytes;
-    stat->rolls = counters.rolls;
-    stat->roll_waits = counters.roll_waits;
-    stat->full_refusals = counters.full_refusals;
     memcpy(stat->io_reason, log->io_reason, sizeof(stat->io_reason));
+    stat_marks(log, stat);
 }
 
 static int stat_read_only(struct twinlog *log, struct twinlog_stat *stat)
 {
-    const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
-    struct segment_set set;
+    struct log_view view;
     struct twinlog_report report;
-    int rc = twl_segment_set_open(log->io, &options, NULL, &set, &report);
+    int rc = twl_view_load(log->io, &view, &report);
     if (rc < 0)
         return rc;
-    stat->segments = (uint32_t)set.begun;
-    stat->spare_segments = (uint32_t)set.spares;
-    for (size_t i = 0; i < set.begun + set.spares + set.retired; i++)
-        stat->file_bytes += set.entries[i].header.bytes;
-    twl_segment_set_free(&set);
+    const struct segment_set *set = &view.set;
+    stat->segments = (uint32_t)set->begun;
+    stat->spare_segments = (uint32_t)set->spares;
+    for (size_t i = 0; i < set->begun + set->spares + set->retired; i++)
+        stat->file_bytes += set->entries[i].header.bytes;
+    twl_view_free(&view);
     snprintf(stat->io_reason, sizeof(stat->io_reason), "opened read-only");
+    stat_marks(log, stat);
     return 0;
 }
 
@@ -693,23 +677,33 @@ int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat)
 {
     if (!ret_stat || ret_stat->size != sizeof(*ret_stat))
         return -EINVAL;
-    int cancel_state;
+    struct visit visit;
     enum inside how = log && log->commit ? INSIDE_COMMIT : INSIDE_OTHER;
-    int rc = twl_enter(log, how, &cancel_state);
+    int rc = twl_enter(log, how, &visit);
     if (rc < 0)
         return rc;
     struct twinlog_stat stat = { .size = ret_stat->size };
     if (log->commit)
-        stat_writer(log, &stat);
+        twl_stat_writer(log, &stat);
     else
         rc = stat_read_only(log, &stat);
-    stat.first_lsn = twinlog_first_lsn(log);
-    stat.last_lsn = twinlog_last_lsn(log);
-    stat.durable_lsn = twinlog_durable_lsn(log);
     if (rc == 0)
         *ret_stat = stat;
-    twl_leave(log, how, cancel_state);
+    twl_leave(&visit);
     return rc;
+}
+
+int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings)
+{
+    if (!ret_timings || ret_timings->size != sizeof(*ret_timings))
+        return -EINVAL;
+    struct visit visit;
+    int rc = twl_enter(log, INSIDE_COMMIT, &visit);
+    if (rc < 0)
+        return rc;
+    twl_commit_timings(log->commit, ret_timings);
+    twl_leave(&visit);
+    return 0;
 }
 
 static int copy_set(void *context, struct segment_set *ret_set)
@@ -743,11 +737,11 @@ int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_optio
         options = &defaults;
     if (!ret_reader || options->size != sizeof(*options) || (options->flags & ~(uint32_t)TWINLOG_READER_MMAP))
         return -EINVAL;
-    int cancel_state;
-    int rc = twl_enter(log, INSIDE_OTHER, &cancel_state);
+    struct visit visit;
+    int rc = twl_enter(log, INSIDE_OTHER, &visit);
     if (rc < 0)
         return rc;
     rc = attach(log, options, ret_reader);
-    twl_leave(log, INSIDE_OTHER, cancel_state);
+    twl_leave(&visit);
     return rc;
 }

@@ -23,11 +23,14 @@ void twl_log_name_path(struct twinlog *log, uint32_t io_kind, const char *reason
 /* For repair. The first record of a log that has none yet will be `next_lsn`. */
 int twl_log_begin_at(struct twinlog *log, uint64_t next_lsn);
 /* Accepts a record as it is, without waiting for the disk. */
-int twl_log_put(struct twinlog *log, const struct commit_record *record, uint64_t *ret_lsn);
+int twl_log_put(struct twinlog *log, enum record_kind kind, const struct twinlog_entry *entry,
+                uint64_t *ret_lsn);
 
 /* As the public calls of that name. Each owns `io`, and `to`, from here, also on failure. */
 int twl_verify(struct io *io, const struct twinlog_verify_options *options, uint64_t *ret_records);
 int twl_inspect(struct io *io, struct twinlog_inspection *ret_inspection);
+int twl_watch(struct io *io, int timeout_ms, struct twinlog_stat *ret_stat,
+              struct twinlog_timings *ret_timings);
 int twl_segments(struct io *io, int (*each)(void *context, const struct twinlog_segment *segment),
                  void *context);
 /* `to` is an empty directory. */

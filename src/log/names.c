@@ -13,7 +13,6 @@ struct edit {
     const void *value;
     size_t size;
     uint64_t lsn; /* of a cursor */
-    uint64_t last_lsn;
 };
 
 /* A log of the first version has no such file before it is opened for writing: then it holds no names. */
@@ -30,18 +29,17 @@ static int read_state(struct twinlog *log, struct state *ret_state)
 
 static int change(struct twinlog *log, struct edit *edit, int (*how)(void *context, struct state *state))
 {
-    int cancel_state;
+    struct visit visit;
     int rc = edit->name ? twl_state_check_name(edit->name) : -EINVAL;
     if (rc == 0)
-        rc = twl_enter(log, INSIDE_OTHER, &cancel_state);
+        rc = twl_enter(log, INSIDE_OTHER, &visit);
     if (rc < 0)
         return rc;
     edit->log = log;
-    edit->last_lsn = twinlog_durable_lsn(log); /* what the caller may have been told */
     twl_mutex_lock(&log->front);
     rc = twl_state_change(log->io, how, edit, NULL);
     twl_mutex_unlock(&log->front);
-    twl_leave(log, INSIDE_OTHER, cancel_state);
+    twl_leave(&visit);
     return rc;
 }
 
@@ -56,15 +54,24 @@ static int put(void *context, struct state *state)
     return rc < 0 ? rc : 1;
 }
 
+/* Inside the change, because a cut moves the cursors inside one, after it has told where the log ends now. */
+static int check_cursor(const struct edit *edit, uint64_t first_lsn)
+{
+    uint64_t last_lsn;
+    if (edit->lsn < first_lsn)
+        return edit->lsn == 0 || edit->lsn + 1 == first_lsn ? 0 : TWINLOG_EPRUNED;
+    int rc = twl_find_told_lsn(edit->log, &last_lsn);
+    return rc == 0 && edit->lsn > last_lsn ? -ERANGE : rc;
+}
+
 static int put_cursor(void *context, struct state *state)
 {
     struct edit *edit = context;
     unsigned char value[8];
     uint64_t first_lsn = state->header.first_lsn;
-    if (edit->lsn > edit->last_lsn && edit->lsn >= first_lsn)
-        return -ERANGE;
-    if (edit->lsn + 1 < first_lsn && edit->lsn > 0)
-        return TWINLOG_EPRUNED;
+    int rc = check_cursor(edit, first_lsn);
+    if (rc < 0)
+        return rc;
     store_le64(value, max_u64(edit->lsn, first_lsn - 1));
     edit->value = value;
     edit->size = sizeof(value);
@@ -84,10 +91,10 @@ static int get(struct twinlog *log, enum state_entry_kind kind, const char *name
 {
     struct state state;
     struct state_entry entry;
-    int cancel_state;
+    struct visit visit;
     int rc = name ? twl_state_check_name(name) : -EINVAL;
     if (rc == 0)
-        rc = twl_enter(log, INSIDE_OTHER, &cancel_state);
+        rc = twl_enter(log, INSIDE_OTHER, &visit);
     if (rc < 0)
         return rc;
     rc = read_state(log, &state);
@@ -98,7 +105,7 @@ static int get(struct twinlog *log, enum state_entry_kind kind, const char *name
             rc = -ENOENT;
         twl_state_free(&state);
     }
-    twl_leave(log, INSIDE_OTHER, cancel_state);
+    twl_leave(&visit);
     return rc;
 }
 
@@ -106,8 +113,8 @@ static int each(struct twinlog *log, enum state_entry_kind kind,
                 int (*take)(void *context, const char *name, const struct state_entry *entry), void *context)
 {
     struct state state;
-    int cancel_state;
-    int rc = twl_enter(log, INSIDE_OTHER, &cancel_state);
+    struct visit visit;
+    int rc = twl_enter(log, INSIDE_OTHER, &visit);
     if (rc < 0)
         return rc;
     rc = read_state(log, &state);
@@ -123,7 +130,7 @@ static int each(struct twinlog *log, enum state_entry_kind kind,
         }
         twl_state_free(&state);
     }
-    twl_leave(log, INSIDE_OTHER, cancel_state);
+    twl_leave(&visit);
     return rc;
 }
 

@@ -13,8 +13,10 @@
 #define MIN_BUFFER_BYTES (UINT64_C(16) << 10)
 #define MAX_BUFFER_BYTES (UINT64_C(256) << 20)
 #define MAX_SPARES 64u
+#define DEFAULT_RESERVE_TIMEOUT_MS 10000u
 #define ALL_FLAGS                                                                                            \
-    ((uint32_t)(TWINLOG_MUST_EXIST | TWINLOG_PAD | TWINLOG_BUFFERED | TWINLOG_READ_ONLY | TWINLOG_NO_RECYCLE))
+    ((uint32_t)(TWINLOG_MUST_EXIST | TWINLOG_PAD | TWINLOG_BUFFERED | TWINLOG_READ_ONLY |                    \
+                TWINLOG_NO_RECYCLE | TWINLOG_NO_THREAD))
 
 /* What a buffer holds beside the largest record: the block before it, the group's header, padding. */
 #define BUFFER_OVERHEAD (2 * (uint64_t)BLOCK_BYTES)
@@ -83,6 +85,8 @@ int twl_options_normalise(const struct twinlog_options *options, struct twinlog_
     }
     if (o.max_record_bytes == 0 && o.buffer_bytes >= MIN_BUFFER_BYTES)
         o.max_record_bytes = (uint32_t)min_u64(DEFAULT_RECORD_BYTES, o.buffer_bytes - BUFFER_OVERHEAD);
+    if (o.reserve_timeout_ms == 0)
+        o.reserve_timeout_ms = DEFAULT_RESERVE_TIMEOUT_MS;
     *ret_why = find_fault(&o);
     if (*ret_why)
         return -EINVAL;

@@ -33,6 +33,9 @@ struct repairer {
     struct io *io;
     const struct twinlog_repair_options *options;
     struct twinlog_repair_result result;
+    struct live live;
+    uint32_t epoch; /* that a writer had left in its page when we began */
+    bool is_blind;  /* its page can't be seen */
     struct state state;
     struct pieces pieces;
     int verdict; /* of `each`, when it ended the call; then the result inside is -ECANCELED */
@@ -118,14 +121,14 @@ static int tell_unknown(struct repairer *r)
 
 /* ---- the new log ------------------------------------------------------------------------------- */
 
-static int put(struct repairer *r, const struct commit_record *record)
+static int put(struct repairer *r, enum record_kind kind, const struct twinlog_entry *entry)
 {
     uint64_t lsn;
-    int rc = twl_log_put(r->log, record, &lsn);
+    int rc = twl_log_put(r->log, kind, entry, &lsn);
     if (rc < 0)
         return rc;
     r->next_lsn = lsn + 1;
-    r->unsynced_bytes += twl_record_bytes(record->size);
+    r->unsynced_bytes += twl_record_bytes(entry->size);
     if (r->unsynced_bytes < SYNC_BYTES)
         return 0;
     r->unsynced_bytes = 0;
@@ -135,10 +138,10 @@ static int put(struct repairer *r, const struct commit_record *record)
 /* Everything up to that LSN that was not put is lost. */
 static int give_up(struct repairer *r, uint64_t last_lsn)
 {
-    const struct commit_record nothing = { .kind = RECORD_VOID, .time_ns = r->time_ns };
+    const struct twinlog_entry nothing = { .time_ns = r->time_ns };
     int rc = r->next_lsn <= last_lsn ? tell_lost(r, last_lsn) : 0;
     while (rc == 0 && r->next_lsn <= last_lsn)
-        rc = put(r, &nothing);
+        rc = put(r, RECORD_VOID, &nothing);
     r->has_hole = false;
     return rc;
 }
@@ -146,9 +149,11 @@ static int give_up(struct repairer *r, uint64_t last_lsn)
 static int put_record(struct repairer *r, const struct cursor_record *record)
 {
     const struct record_header *header = &record->header;
-    const struct commit_record copy = {
-        .data = record->payload, .size = header->size, .kind = header->kind, .time_ns = header->time_ns
-    };
+    const struct twinlog_entry copy = { .data = record->payload,
+                                        .size = header->size,
+                                        .tag = header->tag,
+                                        .type = header->type,
+                                        .time_ns = header->time_ns };
     if (record->lsn < r->next_lsn) /* trimmed */
         return 0;
     if (r->time_ns == INT64_MIN)
@@ -158,7 +163,7 @@ static int put_record(struct repairer *r, const struct cursor_record *record)
         return rc;
     r->time_ns = header->time_ns;
     r->result.records += header->kind == RECORD_DATA;
-    return put(r, &copy);
+    return put(r, (enum record_kind)header->kind, &copy);
 }
 
 /* ---- bytes that no sound header leads to ------------------------------------------------------- */
@@ -410,22 +415,28 @@ static int put_entries(struct repairer *r)
 
 /* ---- the log ----------------------------------------------------------------------------------- */
 
+/* One that has come and gone since we began leaves another epoch. */
 static int check_writer(struct repairer *r)
 {
-    struct live live;
     bool has_writer;
-    int rc = twl_live_watch(r->io, &live);
+    int rc = twl_live_watch_again(&r->live);
+    if (rc >= 0)
+        rc = twl_live_has_writer(&r->live, &has_writer);
     if (rc < 0)
         return rc;
-    rc = twl_live_has_writer(&live, &has_writer);
-    twl_live_unwatch(&live);
-    return rc == 0 && has_writer ? -EBUSY : rc;
+    bool has_come = !r->is_blind && twl_live_epoch(&r->live) != r->epoch;
+    return has_writer || has_come ? -EBUSY : 0;
 }
 
 static int load(struct repairer *r)
 {
     struct twinlog_report report;
-    int rc = check_writer(r);
+    int rc = twl_live_watch(r->io, &r->live);
+    if (rc < 0)
+        return rc;
+    r->is_blind = r->live.file && !r->live.page;
+    r->epoch = twl_live_epoch(&r->live);
+    rc = check_writer(r);
     if (rc < 0)
         return rc;
     rc = twl_state_read(r->io, &r->state, &report);
@@ -459,9 +470,8 @@ static int fill(struct repairer *r)
         rc = take_segments(r);
     if (rc == 0)
         rc = put_entries(r);
-    if (rc == 0)
-        rc = check_writer(r); /* one that came meanwhile may have cut what was read */
-    return rc;
+    int came = check_writer(r); /* who may have cut or recycled what was to be read */
+    return came < 0 ? came : rc;
 }
 
 static void describe(struct repairer *r)
@@ -495,6 +505,7 @@ int twl_repair(struct io *io, struct io *to, const struct twinlog_repair_options
     twl_cursor_free(&r.cursor);
     twl_pieces_free(&r.pieces);
     twl_state_free(&r.state);
+    twl_live_unwatch(&r.live);
     io->ops->destroy(io);
     return r.verdict != 0 ? r.verdict : rc;
 }

@@ -55,11 +55,22 @@ static bool extend_wish(void *context, const struct kept_segment *segment)
     return true;
 }
 
-/* Finds the segment of the front. It must hold something durable: after a crash it has to be there. */
+/* Without records, so that no front passes it by: it goes when a limit says so, and till then its bytes count. */
+static bool is_kept_empty(const struct trim *trim, const struct kept_segment *segment)
+{
+    bool is_empty = segment->first_lsn == segment->end_lsn;
+    return is_empty && segment->end_lsn > trim->limits.lsn && !may_go(&trim->limits, segment);
+}
+
+/* Finds the segment of the front, at trim->sequence or later. It must hold something durable: after a crash it
+ * has to be there. */
 static bool find_front(void *context, const struct kept_segment *segment)
 {
     struct trim *trim = context;
-    if (segment->end_lsn > trim->front_lsn || segment->end_lsn > trim->durable_lsn) {
+    if (segment->sequence < trim->sequence)
+        return true;
+    bool is_spent = segment->end_lsn <= trim->front_lsn && segment->end_lsn <= trim->durable_lsn;
+    if (!is_spent || is_kept_empty(trim, segment)) {
         bool is_shared = segment->first_lsn < trim->front_lsn;
         memcpy(trim->segment, is_shared ? segment->name : "", is_shared ? sizeof(trim->segment) : 1);
         trim->segment_bytes = segment->file_bytes;
@@ -164,11 +175,11 @@ static bool is_possible(const struct twinlog_trim_options *options)
            (options->flags & ~(uint32_t)TWINLOG_TRIM_PAST_CURSORS) == 0;
 }
 
-/* First LSN that is kept when only so many are. */
+/* First LSN that is kept when only so many are. The caller holds `front`: a cut takes what would be kept. */
 static uint64_t front_for_records(const struct twinlog *log, uint64_t keep_records)
 {
     uint64_t durable_lsn = twl_durable_lsn(log);
-    return keep_records > 0 && durable_lsn > keep_records ? durable_lsn - keep_records + 1 : 0;
+    return keep_records > 0 && durable_lsn >= keep_records ? durable_lsn - keep_records + 1 : 0;
 }
 
 int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options,
@@ -176,13 +187,13 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
 {
     if (!options || !is_possible(options) || (ret_result && ret_result->size != sizeof(*ret_result)))
         return -EINVAL;
-    int cancel_state;
-    int rc = twl_enter(log, INSIDE_OTHER, &cancel_state);
+    struct visit visit;
+    int rc = twl_enter(log, INSIDE_OTHER, &visit);
     if (rc < 0)
         return rc;
     struct trim trim = {
         .log = log,
-        .limits = { .lsn = max_u64(options->before_lsn, front_for_records(log, options->keep_records)),
+        .limits = { .lsn = options->before_lsn,
                     .keep_bytes = options->keep_bytes,
                     .before_ns = options->before_time_ns,
                     .is_past_cursors = (options->flags & TWINLOG_TRIM_PAST_CURSORS) != 0 },
@@ -190,6 +201,7 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
     };
     if (log->commit) {
         twl_mutex_lock(&log->front);
+        trim.limits.lsn = max_u64(trim.limits.lsn, front_for_records(log, options->keep_records));
         rc = apply(&trim);
         twl_mutex_unlock(&log->front);
     } else {
@@ -197,7 +209,7 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
     }
     if (rc == 0 && ret_result)
         *ret_result = trim.result;
-    twl_leave(log, INSIDE_OTHER, cancel_state);
+    twl_leave(&visit);
     return rc;
 }
 
@@ -210,15 +222,14 @@ void twl_retain(void *context)
     struct twinlog *log = context;
     const struct twinlog_options *options = &log->options;
     int64_t age_ns = (int64_t)min_u64(options->keep_age_ms, INT64_MAX / 1000000) * 1000000;
-    struct trim trim = { .log = log,
-                         .limits = { .whole_lsn = front_for_records(log, options->keep_records),
-                                     .keep_bytes = options->keep_bytes } };
+    struct trim trim = { .log = log, .limits = { .keep_bytes = options->keep_bytes } };
     if (age_ns > 0)
         trim.limits.before_ns = log->io->ops->now_ns(log->io) - age_ns;
     if (log->io->has_threads)
         twl_mutex_lock(&log->front);
     else if (!twl_mutex_try_lock(&log->front))
         return;
+    trim.limits.whole_lsn = front_for_records(log, options->keep_records);
     apply(&trim);
     twl_mutex_unlock(&log->front);
 }

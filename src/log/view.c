@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define VIEW_TRIES 100u
+#define MOVING_TRIES 20u
 #define BIRTH_MS 2000u /* a file is locked for as long as its new header takes to the disk */
 
 static int ask_writer(struct live *live, bool *ret_has_writer, uint32_t *ret_epoch)
@@ -67,6 +68,12 @@ static void forget(struct log_view *view)
     twl_state_free(&view->state);
 }
 
+/* Beside a writer that begins, recycles and removes segments a sound log may look damaged; not again and again. */
+static bool may_be_moving(const struct log_view *view, int error)
+{
+    return view->has_writer && (error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN || error == -ENOENT);
+}
+
 int twl_view_load(struct io *io, struct log_view *ret_view, struct twinlog_report *ret_report)
 {
     struct log_view view = { 0 };
@@ -74,7 +81,12 @@ int twl_view_load(struct io *io, struct log_view *ret_view, struct twinlog_repor
     if (rc < 0)
         return report_system(rc, ret_report);
     rc = load_once(io, &view, ret_report);
-    for (unsigned tries = 1; !has_same_writer(&view) && tries < VIEW_TRIES; tries++) {
+    for (unsigned tries = 1; tries < VIEW_TRIES; tries++) {
+        bool is_moving = may_be_moving(&view, rc) && tries < MOVING_TRIES;
+        if (!is_moving && has_same_writer(&view))
+            break;
+        if (is_moving)
+            io->ops->sleep_ms(io, 1);
         forget(&view);
         rc = load_once(io, &view, ret_report);
     }
@@ -126,13 +138,15 @@ bool twl_view_is_current(struct io *io, struct log_view *view)
 int twl_view_find_durable(struct io *io, const struct log_view *view, uint64_t *ret_lsn)
 {
     struct recovery recovery;
-    *ret_lsn = view->durable_lsn;
-    if (view->durable_lsn > 0)
-        return 0;
-    int rc = twl_recover(io, &view->set, NULL, &recovery);
-    if (rc < 0 && rc != TWINLOG_ECORRUPT)
-        return rc;
-    *ret_lsn = recovery.marked_lsn;
+    uint64_t durable_lsn = view->durable_lsn;
+    if (durable_lsn == 0) {
+        int rc = twl_recover(io, &view->set, NULL, &recovery);
+        if (rc < 0 && rc != TWINLOG_ECORRUPT)
+            return rc;
+        durable_lsn = recovery.marked_lsn;
+    }
+    /* the front may have overtaken what was said, or marked, and only what is durable is trimmed */
+    *ret_lsn = max_u64(durable_lsn, view->set.first_lsn - 1);
     return 0;
 }
 

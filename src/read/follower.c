@@ -48,18 +48,22 @@ static void drain(struct follower *f) REQUIRES(f->lock)
 /* ---- the thread -------------------------------------------------------------------------------- */
 
 /* Where no page tells, next() has to look into the log itself, which it may do as often as we wake. */
-static bool may_have_marks(struct live *live)
+static bool has_writer(struct live *live)
 {
-    bool has_writer;
-    return twl_live_has_writer(live, &has_writer) == 0 && has_writer;
+    bool has_one;
+    return twl_live_has_writer(live, &has_one) == 0 && has_one;
 }
 
 static bool has_news(struct live *live, const struct interest *interest)
 {
     if (!live->page)
-        return may_have_marks(live);
+        return has_writer(live);
     uint32_t epoch = twl_live_epoch(live);
-    if (twl_live_pulse(live) == interest->pulse || epoch == 0 || epoch == interest->ignored_epoch)
+    if (twl_live_pulse(live) == interest->pulse)
+        return false;
+    if (epoch == 0) /* a writer that opens the log will tell; if it died at that, the files do */
+        return !has_writer(live);
+    if (epoch == interest->ignored_epoch)
         return false;
     return epoch != interest->epoch || twl_live_durable_lsn(live) >= interest->lsn ||
            twl_live_first_lsn(live) > interest->lsn;
@@ -105,11 +109,12 @@ static void *follow(void *context)
     }
 }
 
-/* The application's signals are not for it. */
+/* The application's signals are not for it, but for the one that a shared page may cause (io/guard.c). */
 static int start_thread(struct follower *f)
 {
     sigset_t all, before;
     sigfillset(&all);
+    sigdelset(&all, SIGBUS);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = pthread_create(&f->thread, NULL, follow, f);
     pthread_sigmask(SIG_SETMASK, &before, NULL);

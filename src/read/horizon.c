@@ -3,7 +3,9 @@
  * See horizon.h.
  *
  * What makes a page count: its epoch is not 0, and not the one that a dead writer had left in it when we came.
- * Whoever writes another epoch there has the lock and has recovered.
+ * Whoever writes another epoch there has the lock and has recovered. While a page does not count, the log is what
+ * recovery finds in it, because whoever opens it keeps that. A new writer changes the pulse before it changes
+ * anything else; so if the pulse is the same after a look at the files as before, nobody has written meanwhile.
  *
  * The order of things: the writer stores a new epoch before any LSN of it. So the epoch is read, then the set,
  * then the watermark, then the epoch again: if it is the same, the watermark is of this epoch, and every record
@@ -51,17 +53,24 @@ static void find_newest_cut(struct horizon *h)
     }
 }
 
+static bool has_writer_now(struct horizon *h)
+{
+    bool has_writer;
+    return twl_live_has_writer(h->live, &has_writer) == 0 && has_writer;
+}
+
 /* Beside a writer that begins, recycles and removes segments while the directory is read, a sound log may look
- * damaged; not again and again. */
+ * damaged; not again and again. It may have come, or gone, meanwhile, or both, which changes the pulse. */
 static int open_set(struct horizon *h, struct segment_set *ret_set, struct twinlog_report *ret_report)
 {
     const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
     for (unsigned tries = 1;; tries++) {
+        uint32_t pulse = twl_live_pulse(h->live);
+        bool had_writer = has_writer_now(h);
         int rc = twl_segment_set_open(h->io, &options, NULL, ret_set, ret_report);
         bool may_be_moving = rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN || rc == -ENOENT;
-        bool has_writer;
-        if (!may_be_moving || tries == SET_TRIES || twl_live_has_writer(h->live, &has_writer) < 0 ||
-            !has_writer)
+        bool is_alone = !had_writer && !has_writer_now(h) && twl_live_pulse(h->live) == pulse;
+        if (!may_be_moving || is_alone || tries == SET_TRIES)
             return rc;
         h->io->ops->sleep_ms(h->io, 1);
     }
@@ -82,6 +91,7 @@ static int load_set(struct horizon *h, struct twinlog_report *ret_report)
     twl_segment_set_free(&h->set);
     h->set = set;
     h->first_lsn = set.first_lsn;
+    h->is_known = false;
     h->generation += h->generation == UINT32_MAX ? 2 : 1;
     find_newest_cut(h);
     return 0;
@@ -104,35 +114,36 @@ static int sync_what_was_found(struct horizon *h, const struct segment_entry *ne
     return rc == -EINVAL ? 0 : rc;
 }
 
-/* Recovery's view of the log, without changing it. Damage is no error here: whoever reads gets up to it. */
-static int look_at_end(struct horizon *h, struct recovery *ret_recovery, struct twinlog_report *ret_report)
+/* Recovery's view of the log, without changing it. Damage is no error here: whoever reads gets up to it. A file that
+ * went, or has another life, since the set was loaded is a reason to look again. */
+static int look_at_end(struct horizon *h, bool must_sync, struct recovery *ret_recovery,
+                       struct twinlog_report *ret_report)
 {
-    int rc;
     for (unsigned tries = 1;; tries++) {
-        rc = load_set(h, ret_report);
+        int rc = load_set(h, ret_report);
         if (rc < 0)
             return rc;
         rc = twl_recover(h->io, &h->set, NULL, ret_recovery);
-        if (rc != -ENOENT || tries == SET_TRIES) /* else a file went that was there before: look again */
-            break;
+        bool is_judged = rc == 0 || ret_recovery->report.finding == TWINLOG_FOUND_DAMAGE;
+        if (is_judged)
+            rc = 0;
+        if (is_judged && must_sync && h->set.begun > 0)
+            rc = sync_what_was_found(h, &h->set.entries[ret_recovery->index]);
+        if (rc == 0)
+            return 0;
+        if ((rc != -ENOENT && rc != TWINLOG_ECORRUPT) || tries == SET_TRIES)
+            return report_system(rc, ret_report);
     }
-    if (rc == 0 || rc == TWINLOG_ECORRUPT)
-        return 0;
-    *ret_report = ret_recovery->report;
-    return rc;
 }
 
 /* Without a writer: everything sound becomes durable before it is shown. */
 static int adopt_sound_records(struct horizon *h, struct twinlog_report *ret_report)
 {
     struct recovery recovery;
-    int rc = look_at_end(h, &recovery, ret_report);
+    int rc = look_at_end(h, true, &recovery, ret_report);
     if (rc < 0)
         return rc;
-    if (h->set.begun > 0)
-        rc = sync_what_was_found(h, &h->set.entries[recovery.index]);
-    if (rc < 0)
-        return report_system(rc, ret_report);
+    h->epoch = 0; /* of no page */
     h->limit_lsn = recovery.position.next_lsn - 1;
     /* those that are lost were durable; that is told when one of them is asked for */
     if (recovery.report.error == TWINLOG_ECORRUPT)
@@ -143,32 +154,37 @@ static int adopt_sound_records(struct horizon *h, struct twinlog_report *ret_rep
 static int follow_marks(struct horizon *h, struct twinlog_report *ret_report)
 {
     struct recovery recovery;
-    int rc = look_at_end(h, &recovery, ret_report);
+    int rc = look_at_end(h, false, &recovery, ret_report);
     if (rc == 0)
         h->limit_lsn = recovery.marked_lsn;
     return rc;
 }
 
+static int find_writer(struct horizon *h, bool *ret_has_writer, struct twinlog_report *ret_report)
+{
+    int rc = twl_live_has_writer(h->live, ret_has_writer);
+    return rc < 0 ? report_system(rc, ret_report) : 0;
+}
+
 static int look_without_page(struct horizon *h, struct twinlog_report *ret_report)
 {
     bool has_writer;
-    int rc = twl_live_has_writer(h->live, &has_writer);
-    if (rc < 0)
-        return report_system(rc, ret_report);
-    bool has_gone = h->follows_marks && !has_writer;
+    int rc = find_writer(h, &has_writer, ret_report);
+    if (rc == 0 && !has_writer && h->is_known && !h->follows_marks)
+        return 0;
+    if (rc == 0 && !has_writer) {
+        rc = adopt_sound_records(h, ret_report);
+        if (rc == 0) /* what was found may have been in the making */
+            rc = find_writer(h, &has_writer, ret_report);
+    }
+    if (rc == 0 && has_writer)
+        rc = follow_marks(h, ret_report);
     h->follows_marks = has_writer;
-    if (has_writer)
-        return follow_marks(h, ret_report);
-    return has_gone ? adopt_sound_records(h, ret_report) : 0;
+    h->is_known = rc == 0;
+    return rc;
 }
 
 /* ---- with a page ------------------------------------------------------------------------------- */
-
-static uint32_t page_epoch(const struct horizon *h)
-{
-    uint32_t epoch = twl_live_epoch(h->live);
-    return epoch == h->ignored_epoch ? 0 : epoch;
-}
 
 /* A cut is done as soon as its segment is there, and the writer tells a little later. */
 static void heed_untold_cut(struct horizon *h)
@@ -177,48 +193,89 @@ static void heed_untold_cut(struct horizon *h)
         h->limit_lsn = min_u64(h->limit_lsn, h->cut_lsn - 1);
 }
 
-static int look_at_page(struct horizon *h, struct twinlog_report *ret_report)
+static int believe_page(struct horizon *h, uint32_t epoch, struct twinlog_report *ret_report)
 {
-    uint32_t epoch;
-    do {
-        h->pulse = twl_live_pulse(h->live);
-        epoch = page_epoch(h);
-        if (epoch == 0) /* what was seen before stays true, but if nothing was, the marks tell */
-            return h->follows_marks ? look_without_page(h, ret_report) : 0;
-        h->follows_marks = false;
-        if (epoch != h->epoch || h->generation == 0) {
-            int rc = load_set(h, ret_report);
-            if (rc < 0)
-                return rc;
-            h->epoch = epoch;
-            h->limit_lsn = 0;
-        }
-        h->limit_lsn = max_u64(h->limit_lsn, twl_live_durable_lsn(h->live));
-        h->first_lsn = max_u64(h->set.first_lsn, twl_live_first_lsn(h->live));
-    } while (page_epoch(h) != epoch);
+    if (epoch != h->epoch) {
+        int rc = load_set(h, ret_report);
+        if (rc < 0)
+            return rc;
+        h->epoch = epoch;
+        h->limit_lsn = 0;
+    }
+    h->limit_lsn = max_u64(h->limit_lsn, twl_live_durable_lsn(h->live));
+    h->first_lsn = max_u64(h->set.first_lsn, twl_live_first_lsn(h->live));
     heed_untold_cut(h);
+    h->is_known = twl_live_epoch(h->live) == epoch;
+    if (!h->is_known)
+        h->epoch = 0;
     return 0;
 }
 
-/* There was none, or it is not the writer's any more: somebody has removed the file. */
+/* A writer is opening the log, or died at that, or none has come since the last one. If one is there it will tell,
+ * and until then what was seen before is enough, but for those who ask where the log ends. Not what was seen in the
+ * page: the writer that told it may have cut the log after that, and nobody tells any more. */
+static int look_past_page(struct horizon *h, uint32_t epoch, bool has_writer, bool asks_for_end,
+                          struct twinlog_report *ret_report)
+{
+    bool is_enough = h->pulse == h->sound_pulse || (has_writer && !asks_for_end);
+    if (h->is_known && h->epoch == 0 && is_enough)
+        return 0;
+    int rc = adopt_sound_records(h, ret_report);
+    h->is_known = rc == 0 && twl_live_pulse(h->live) == h->pulse;
+    h->sound_pulse = h->pulse;
+    h->ignored_epoch = epoch;
+    return rc;
+}
+
+static int look_at_page(struct horizon *h, bool asks_for_end, struct twinlog_report *ret_report)
+{
+    int rc;
+    do {
+        bool has_writer = true;
+        h->pulse = twl_live_pulse(h->live);
+        uint32_t epoch = twl_live_epoch(h->live);
+        bool is_told = epoch != 0 && epoch != h->ignored_epoch;
+        rc = !is_told || asks_for_end ? find_writer(h, &has_writer, ret_report) : 0;
+        if (rc == 0 && is_told && has_writer)
+            rc = believe_page(h, epoch, ret_report);
+        else if (rc == 0)
+            rc = look_past_page(h, epoch, has_writer, asks_for_end, ret_report);
+    } while (rc == 0 && !h->is_known);
+    return rc;
+}
+
+/* There was none, or it is not the writer's any more: somebody has removed the file, or can't share it. */
 static int look_for_page(struct horizon *h, struct twinlog_report *ret_report)
 {
+    bool had_page = h->live->page != NULL;
     int rc = is_attached(h) ? 0 : twl_live_watch_again(&h->watched);
     if (rc < 0)
         return report_system(rc, ret_report);
-    if (rc > 0)
-        h->ignored_epoch = 0;
+    if (rc > 0 || (had_page && !h->live->page)) {
+        h->ignored_epoch = h->epoch = 0;
+        h->is_known = false;
+    }
     return 0;
 }
 
-int twl_horizon_look(struct horizon *h, struct twinlog_report *ret_report)
+static int look(struct horizon *h, bool asks_for_end, struct twinlog_report *ret_report)
 {
     if (is_forked(h))
         return h->generation > 0 ? 0 : report_system(TWINLOG_EFORKED, ret_report);
     int rc = look_for_page(h, ret_report);
     if (rc < 0)
         return rc;
-    return h->live->page ? look_at_page(h, ret_report) : look_without_page(h, ret_report);
+    return h->live->page ? look_at_page(h, asks_for_end, ret_report) : look_without_page(h, ret_report);
+}
+
+int twl_horizon_look(struct horizon *h, struct twinlog_report *ret_report)
+{
+    return look(h, false, ret_report);
+}
+
+int twl_horizon_find_end(struct horizon *h, struct twinlog_report *ret_report)
+{
+    return look(h, true, ret_report);
 }
 
 int twl_horizon_reload(struct horizon *h, struct twinlog_report *ret_report)
@@ -232,24 +289,13 @@ int twl_horizon_reload(struct horizon *h, struct twinlog_report *ret_report)
 /* The page was there before anybody looked whether it has a writer: one that comes later puts another epoch. */
 static int look_first(struct horizon *h, uint32_t left_epoch, struct twinlog_report *ret_report)
 {
-    bool has_writer, has_come = false;
-    int rc = twl_live_has_writer(&h->watched, &has_writer);
+    bool has_writer;
+    int rc = find_writer(h, &has_writer, ret_report);
     if (rc < 0)
-        return report_system(rc, ret_report);
-    if (!has_writer) {
+        return rc;
+    if (!has_writer)
         h->ignored_epoch = left_epoch;
-        rc = adopt_sound_records(h, ret_report);
-        if (rc < 0)
-            return rc;
-        rc = twl_live_has_writer(&h->watched, &has_come);
-        if (rc < 0)
-            return report_system(rc, ret_report);
-        if (has_come) /* what was found may have been in the making */
-            h->limit_lsn = 0;
-    }
-    h->follows_marks = has_writer || has_come; /* until its page tells */
-    rc = twl_horizon_look(h, ret_report);
-    return rc == 0 && h->generation == 0 ? load_set(h, ret_report) : rc;
+    return twl_horizon_look(h, ret_report);
 }
 
 int twl_horizon_open(struct horizon *h, struct io *io, struct twinlog_report *ret_report)

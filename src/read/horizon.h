@@ -6,8 +6,8 @@
  *   - attached: the page of the writer in this process;
  *   - a live writer in another process: the same page, shared; or, where the file system can't share memory,
  *     the newest durable mark in the log itself;
- *   - no writer: what recovery finds sound, made durable by a sync before anybody is told of it. If a writer
- *     comes later, its page tells.
+ *   - no writer, or one that is opening the log: what recovery finds sound, made durable by a sync before
+ *     anybody is told of it. If a writer comes later, its page tells.
  */
 #ifndef TWL_HORIZON_H
 #define TWL_HORIZON_H
@@ -29,11 +29,13 @@ struct horizon {
     uint64_t limit_lsn;     /* newest that may be returned */
     struct segment_set set; /* where they are */
     uint32_t generation;    /* of the set: changes whenever it is loaded; 0 = not yet */
+    bool is_known;          /* the limit was found, and it goes with the set */
 
     uint32_t pulse;         /* of the page, before the rest of it was looked at */
+    uint32_t sound_pulse;   /* when the limit was last found in the files, if there is a page */
     uint32_t epoch;         /* of the page when the set was loaded; 0 = it did not count */
     uint32_t ignored_epoch; /* as a dead writer left it in the page */
-    bool follows_marks;     /* there is a writer, and no page tells yet */
+    bool follows_marks;     /* there is a writer, and no page */
     uint32_t cut_epoch;     /* of the writer that made the newest cut in the set; 0 = there is none */
     uint64_t cut_lsn;       /* where that begins */
 };
@@ -43,16 +45,20 @@ int twl_horizon_open(struct horizon *horizon, struct io *io, struct twinlog_repo
 void twl_horizon_attach(struct horizon *horizon, const struct reader_source *source);
 void twl_horizon_close(struct horizon *horizon);
 
-/* Something was published since it was looked at. One load. */
+/* Something was published since it was looked at, or it could not be looked at then. One load. */
 static inline bool twl_horizon_is_old(const struct horizon *horizon)
 {
     const struct live_page *page = horizon->live->page;
-    return page && atomic_load_explicit(&page->pulse, memory_order_acquire) != horizon->pulse;
+    return !horizon->is_known ||
+           (page && atomic_load_explicit(&page->pulse, memory_order_acquire) != horizon->pulse);
 }
 
 /* Brings it up to date; loads the set only if the writer is another one than before or has cut the log. */
 int twl_horizon_look(struct horizon *horizon, struct twinlog_report *ret_report);
-/* The same, and loads the set in any case. */
+/* The same for who asks where the log ends: beside a writer that is opening it, what was seen before may be less
+ * than what others were told. */
+int twl_horizon_find_end(struct horizon *horizon, struct twinlog_report *ret_report);
+/* As twl_horizon_look(), and loads the set in any case. */
 int twl_horizon_reload(struct horizon *horizon, struct twinlog_report *ret_report);
 
 #endif

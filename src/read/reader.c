@@ -90,11 +90,13 @@ static int report_cut(struct twinlog_reader *reader, uint64_t start_lsn)
 static int report_damage(struct twinlog_reader *reader, uint64_t lsn)
 {
     const struct stand *stand = &reader->stand;
-    const struct cursor *cursor = &stand->cursor;
+    const struct cursor *cursor = &stand->at->cursor;
+    const struct horizon *horizon = &reader->horizon;
     twl_report(&reader->report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
-               "record %llu is damaged or missing; run `twinlog verify` to see what else is",
-               (unsigned long long)lsn);
-    twl_report_place(&reader->report, stand->segment.name, stand->segment.header.sequence,
+               "record %llu of %llu to %llu is damaged or missing; run `twinlog verify` to see what else is",
+               (unsigned long long)lsn, (unsigned long long)horizon->first_lsn,
+               (unsigned long long)horizon->limit_lsn);
+    twl_report_place(&reader->report, stand->at->segment.name, stand->at->segment.header.sequence,
                      cursor->records_left > 0 ? cursor->record_offset : cursor->offset, 0);
     reader->report.first_lsn = reader->report.last_lsn = lsn;
     return TWINLOG_ECORRUPT;
@@ -110,16 +112,16 @@ struct doubt {
 static int look_again(struct twinlog_reader *reader, uint64_t wanted_lsn, struct doubt *doubt)
 {
     struct stand *stand = &reader->stand;
-    uint64_t lsn = reader->where == AT_LSN ? wanted_lsn : twl_cursor_next_lsn(&stand->cursor);
-    int rc = twl_cursor_check(&stand->cursor);
+    uint64_t lsn = reader->where == AT_LSN ? wanted_lsn : twl_cursor_next_lsn(&stand->at->cursor);
+    int rc = twl_cursor_check(&stand->at->cursor);
     if (rc < 0)
         return fail_system(reader, rc);
     reader->end_lsn = 0;
     if (doubt->all_looks++ == 0) {
-        twl_cursor_refresh(&stand->cursor);
+        twl_cursor_refresh(&stand->at->cursor);
         return 1;
     }
-    bool is_another = stand->wanted_id != doubt->segment_id;
+    bool is_another = stand->wanted_id == 0 || stand->wanted_id != doubt->segment_id;
     doubt->segment_id = stand->wanted_id;
     doubt->looks = is_another ? 1 : doubt->looks + 1;
     if (doubt->looks > LOOKS_AGAIN || doubt->all_looks > MOVING_LOOKS)
@@ -136,7 +138,8 @@ static int find_time(struct twinlog_reader *reader)
     int rc = twl_stand_before_time(&reader->stand, reader->time_ns);
     if (rc < 0)
         return rc;
-    reader->next_lsn = rc > 0 ? twl_cursor_next_lsn(&reader->stand.cursor) : reader->horizon.limit_lsn + 1;
+    reader->next_lsn =
+        rc > 0 ? twl_cursor_next_lsn(&reader->stand.at->cursor) : reader->horizon.limit_lsn + 1;
     return 0;
 }
 
@@ -154,10 +157,18 @@ static int resolve(struct twinlog_reader *reader)
     return 0;
 }
 
-/* Have records that were returned been replaced? Whatever begins such a change comes behind their segment. */
+/* The oldest LSN that the segments of the set can have. */
+static uint64_t front_of(const struct segment_set *set)
+{
+    return set->begun > 0 ? max_u64(set->first_lsn, set->entries[0].first_lsn) : UINT64_MAX;
+}
+
+/* Have records that were returned been replaced? Whatever begins such a change comes behind their segment. If that
+ * is trimmed by now, their segment is missing all the same, though the log begins in front of the last of them. */
 static int check_passed(struct twinlog_reader *reader)
 {
     const struct segment_set *set = &reader->horizon.set;
+    bool is_missing = true;
     if (reader->generation == reader->horizon.generation)
         return 0;
     reader->generation = reader->horizon.generation;
@@ -166,8 +177,10 @@ static int check_passed(struct twinlog_reader *reader)
         if (header->start_lsn > 0 && header->start_lsn <= reader->passed_lsn &&
             header->sequence > reader->passed_sequence)
             return report_cut(reader, header->start_lsn);
+        is_missing = is_missing && header->sequence != reader->passed_sequence;
     }
-    return 0;
+    uint64_t front_lsn = front_of(set);
+    return is_missing && front_lsn <= reader->passed_lsn ? report_cut(reader, front_lsn) : 0;
 }
 
 /* Everything up to date, and the cursor where it may be. */
@@ -178,6 +191,8 @@ static int settle(struct twinlog_reader *reader)
         return reader->error;
     bool is_at_end = reader->where == AT_LSN && reader->next_lsn > horizon->limit_lsn;
     int rc = is_at_end || twl_horizon_is_old(horizon) ? twl_horizon_look(horizon, &reader->report) : 0;
+    if (rc == 0 && reader->where == AT_TIME)
+        rc = twl_horizon_find_end(horizon, &reader->report);
     if (rc == 0)
         rc = resolve(reader);
     if (rc == 0 && reader->next_lsn < horizon->first_lsn)
@@ -204,7 +219,8 @@ static int approach(struct twinlog_reader *reader)
     } while (rc > 0 && reader->generation != horizon->generation);
     if (rc > 0) {
         uint64_t last_lsn = min_u64(horizon->limit_lsn, reader->to_lsn);
-        reader->end_lsn = min_u64(last_lsn + 1, min_u64(stand->bound_lsn, stand->cursor.position.next_lsn));
+        reader->end_lsn =
+            min_u64(last_lsn + 1, min_u64(stand->bound_lsn, stand->at->cursor.position.next_lsn));
     }
     return rc;
 }
@@ -248,7 +264,7 @@ static int find_previous(struct twinlog_reader *reader, struct cursor_record *re
         if (rc > 0)
             rc = twl_stand_read(&reader->stand, ret_record);
         if (rc > 0) {
-            twl_cursor_unread(&reader->stand.cursor, ret_record);
+            twl_cursor_unread(&reader->stand.at->cursor, ret_record);
             reader->next_lsn = last_lsn;
             if (ret_record->header.kind == RECORD_DATA)
                 return 1;
@@ -297,11 +313,13 @@ static void give(struct twinlog_reader *reader, const struct cursor_record *reco
 {
     if (record->lsn > reader->passed_lsn) {
         reader->passed_lsn = record->lsn;
-        reader->passed_sequence = reader->stand.segment.header.sequence;
+        reader->passed_sequence = reader->stand.at->segment.header.sequence;
     }
     *ret_record = (struct twinlog_record){
         .lsn = record->lsn,
         .time_ns = record->header.time_ns,
+        .tag = record->header.tag,
+        .type = record->header.type,
         .data = record->payload,
         .size = record->header.size,
     };
@@ -375,7 +393,7 @@ int twinlog_reader_seek_end(struct twinlog_reader *reader)
 {
     if (!reader)
         return -EINVAL;
-    int rc = twl_horizon_look(&reader->horizon, &reader->report);
+    int rc = twl_horizon_find_end(&reader->horizon, &reader->report);
     return rc < 0 ? tell(reader, rc) : move_to(reader, AT_LSN, reader->horizon.limit_lsn + 1);
 }
 
@@ -384,7 +402,7 @@ int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn,
     if (!reader || !ret_first_lsn || !ret_last_lsn)
         return -EINVAL;
     reader->end_lsn = 0; /* what it rests on may change */
-    int rc = twl_horizon_look(&reader->horizon, &reader->report);
+    int rc = twl_horizon_find_end(&reader->horizon, &reader->report);
     if (rc < 0)
         return tell(reader, rc);
     bool has_records = reader->horizon.limit_lsn >= reader->horizon.first_lsn;
@@ -401,7 +419,7 @@ static int peek(struct twinlog_reader *reader)
     struct cursor_record record;
     int rc = find_next(reader, &record);
     if (rc > 0)
-        twl_cursor_unread(&reader->stand.cursor, &record);
+        twl_cursor_unread(&reader->stand.at->cursor, &record);
     return rc < 0 ? stick(reader, rc) : rc;
 }
 
@@ -456,11 +474,8 @@ static struct twinlog_reader *create(const struct twinlog_reader_options *option
     reader->ret_report = options->ret_report;
     reader->from_lsn = max_u64(options->from_lsn, 1);
     reader->to_lsn = options->to_lsn > 0 ? options->to_lsn : UINT64_MAX;
-    reader->stand = (struct stand){
-        .horizon = &reader->horizon,
-        .report = &reader->report,
-        .maps = (options->flags & TWINLOG_READER_MMAP) != 0,
-    };
+    bool maps = (options->flags & TWINLOG_READER_MMAP) != 0;
+    twl_stand_begin(&reader->stand, &reader->horizon, maps, &reader->report);
     move_to(reader, options->from_lsn > 0 ? AT_LSN : AT_FIRST, options->from_lsn);
     return reader;
 }

@@ -2,31 +2,31 @@
 /*
  * See stand.h.
  *
- * A file may get another life at any time once its records were trimmed or cut off. So whatever is opened is
- * compared with what the set says of it. Read bytes of another life don't check: groups are valid in one life
- * only, and records in one epoch. A segment that is mapped is held by a lock as long as it is, so that it
- * keeps its life; the lock is taken first, and then the header is looked at.
+ * A file may get another life at any time once its records were trimmed or cut off, also one that is open. Why
+ * nothing of it can be taken for a record that is sought:
+ *   - A slot is used for an entry of the newest set only if both have the same identity, and only for LSNs in front
+ *     of the bound that this set gives it. So what was cut off is not looked for where it still lies.
+ *   - What an open slot remembers, its index and headers of groups, says where to look, and no more. A group
+ *     header is valid in one life of one file. A record is valid as one LSN of one epoch, which gives each LSN
+ *     once: bytes that check are that record, whichever life of a file they are found in.
+ *   - What was read of a file is forgotten when another slot is used.
+ * So a file that has another life looks like one that is damaged. Whoever is lost closes it and has the set loaded,
+ * which does not have that segment any more. A segment that is mapped is held by a lock as long as it is, so that
+ * it keeps its life; the lock is taken first, and then the header is looked at.
  */
 #define _GNU_SOURCE
 #include "read/stand.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 static int fail_system(const struct stand *stand, int error)
 {
     twl_report(stand->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, error,
                "cannot read the log: %s", twinlog_strerror(error));
-    twl_report_place(stand->report, stand->segment.name, stand->segment.header.sequence, 0, 0);
+    twl_report_place(stand->report, stand->at->segment.name, stand->at->segment.header.sequence, 0, 0);
     return error;
-}
-
-/* Of a call to look at segments or walk in them: not finding is being lost, and so is a file that is gone. */
-static int judge(const struct stand *stand, int rc)
-{
-    if (rc > 0)
-        return rc;
-    return rc == 0 || rc == TWINLOG_ECORRUPT || rc == -ENOENT ? STAND_LOST : fail_system(stand, rc);
 }
 
 static struct segment_set *set_of(const struct stand *stand)
@@ -34,20 +34,56 @@ static struct segment_set *set_of(const struct stand *stand)
     return &stand->horizon->set;
 }
 
-/* ---- the segment ------------------------------------------------------------------------------- */
+/* ---- slots ------------------------------------------------------------------------------------- */
+
+void twl_stand_begin(struct stand *stand, struct horizon *horizon, bool maps, struct twinlog_report *report)
+{
+    *stand = (struct stand){ .horizon = horizon, .report = report, .maps = maps, .at = stand->slots };
+}
+
+static void close_slot(struct slot *slot)
+{
+    twl_cursor_let_go(&slot->cursor);
+    twl_segment_close(&slot->segment);
+    slot->used = 0;
+}
 
 void twl_stand_leave(struct stand *stand)
 {
-    twl_cursor_let_go(&stand->cursor);
-    twl_segment_close(&stand->segment);
+    close_slot(stand->at);
 }
 
 void twl_stand_free(struct stand *stand)
 {
-    twl_cursor_free(&stand->cursor);
-    twl_segment_close(&stand->segment);
+    for (struct slot *slot = stand->slots; slot < stand->slots + STAND_SLOTS; slot++) {
+        close_slot(slot);
+        twl_cursor_free(&slot->cursor);
+    }
     free(stand->summary);
     free(stand->trail);
+}
+
+/* Segments that are only kept open are given up when something else can't be opened for them. */
+static bool close_idle(struct stand *stand)
+{
+    bool has_closed = false;
+    for (struct slot *slot = stand->slots; slot < stand->slots + STAND_SLOTS; slot++)
+        if (slot != stand->at && slot->segment.file) {
+            close_slot(slot);
+            has_closed = true;
+        }
+    return has_closed;
+}
+
+/* Of a call to look at segments or walk in them: not finding is being lost, and so is a file that is gone. */
+static int judge(struct stand *stand, int rc)
+{
+    if (rc > 0)
+        return rc;
+    bool is_short_of_files = rc == -EMFILE || rc == -ENFILE;
+    if (rc == 0 || rc == TWINLOG_ECORRUPT || rc == -ENOENT || (is_short_of_files && close_idle(stand)))
+        return STAND_LOST;
+    return fail_system(stand, rc);
 }
 
 static bool is_same_life(const struct segment_header *a, const struct segment_header *b)
@@ -55,85 +91,135 @@ static bool is_same_life(const struct segment_header *a, const struct segment_he
     return a->segment_id == b->segment_id && a->sequence == b->sequence;
 }
 
-static void settle_in(struct stand *stand, size_t index)
+static struct slot *find_slot(struct stand *stand, const struct segment_header *header)
 {
-    stand->index = index;
-    stand->bound_lsn = twl_segment_set_bound(set_of(stand), index);
+    for (struct slot *slot = stand->slots; slot < stand->slots + STAND_SLOTS; slot++)
+        if (slot->segment.file && is_same_life(&slot->segment.header, header))
+            return slot;
+    return NULL;
 }
 
-/* The set may be another one. A segment that is not in it any more was trimmed or cut off. */
-static void catch_up(struct stand *stand)
+/* One that is free, or else becomes so because it was not used for the longest time. */
+static struct slot *take_slot(struct stand *stand)
+{
+    struct slot *oldest = stand->slots;
+    for (struct slot *slot = stand->slots; slot < stand->slots + STAND_SLOTS; slot++)
+        if (slot->used < oldest->used)
+            oldest = slot;
+    close_slot(oldest);
+    return oldest;
+}
+
+/* There is one buffer, and one trail. */
+static void move_to(struct stand *stand, struct slot *slot)
+{
+    if (slot == stand->at)
+        return;
+    twl_cursor_take_buffer(&slot->cursor, &stand->at->cursor);
+    if (stand->trail)
+        twl_trail_begin(stand->trail);
+    stand->at = slot;
+}
+
+/* A segment that is not in the set any more was trimmed or cut off. */
+static void find_in_set(struct stand *stand, struct slot *slot)
 {
     const struct segment_set *set = set_of(stand);
-    if (stand->generation == stand->horizon->generation)
-        return;
-    stand->generation = stand->horizon->generation;
-    if (!stand->segment.file)
-        return;
     for (size_t i = 0; i < set->begun; i++)
-        if (is_same_life(&set->entries[i].header, &stand->segment.header)) {
-            settle_in(stand, i);
+        if (is_same_life(&set->entries[i].header, &slot->segment.header)) {
+            slot->index = i;
             return;
         }
-    twl_stand_leave(stand);
+    close_slot(slot);
 }
+
+/* As far as one knows. */
+static bool is_trimmed(const struct stand *stand, const struct slot *slot)
+{
+    const struct segment_entry *entry = &set_of(stand)->entries[slot->index];
+    return entry->is_known && entry->is_sealed && entry->footer.last_lsn < stand->first_lsn;
+}
+
+static void find_bound(struct stand *stand)
+{
+    stand->bound_lsn = twl_segment_set_bound(set_of(stand), stand->at->index);
+}
+
+/* The set may be another one. What nobody can ask for any more is let go, so that its space can be used again. */
+static void catch_up(struct stand *stand)
+{
+    const struct horizon *horizon = stand->horizon;
+    bool is_other_set = stand->generation != horizon->generation;
+    if (!is_other_set && stand->first_lsn == horizon->first_lsn)
+        return;
+    stand->generation = horizon->generation;
+    stand->first_lsn = horizon->first_lsn;
+    for (struct slot *slot = stand->slots; slot < stand->slots + STAND_SLOTS; slot++) {
+        if (slot->segment.file && is_other_set)
+            find_in_set(stand, slot);
+        if (slot->segment.file && is_trimmed(stand, slot))
+            close_slot(slot);
+    }
+    if (stand->at->segment.file)
+        find_bound(stand);
+}
+
+/* ---- the segment ------------------------------------------------------------------------------- */
 
 /* Nobody gives it a new life as long as we have it open: 1. STAND_LOST = somebody does just now, or did. Where
  * there are no locks the segment is read. */
-static int hold(struct stand *stand)
+static int hold(struct stand *stand, struct slot *slot)
 {
     unsigned char block[SEGMENT_HEADER_BYTES];
     struct segment_header header;
     size_t size;
-    int rc = io_lock(stand->segment.file, IO_LOCK_USE, false);
+    int rc = io_lock(slot->segment.file, IO_LOCK_USE, false);
     if (rc == -EAGAIN)
         return STAND_LOST;
     if (rc < 0) {
-        stand->cursor.maps = false;
+        slot->cursor.maps = false;
         return 1;
     }
-    rc = io_read(stand->segment.file, block, sizeof(block), 0, &size);
+    rc = io_read(slot->segment.file, block, sizeof(block), 0, &size);
     if (rc < 0)
         return fail_system(stand, rc);
     bool is_same = size == sizeof(block) && twl_segment_header_decode(block, &header) == HEADER_VALID &&
-                   is_same_life(&header, &stand->segment.header);
+                   is_same_life(&header, &slot->segment.header);
     return is_same ? 1 : STAND_LOST;
 }
 
-static int open_file(struct stand *stand, const struct segment_entry *entry)
+static int open_slot(struct stand *stand, struct slot *slot, const struct segment_entry *entry)
 {
-    int rc = twl_segment_open_valid(stand->horizon->io, entry->name, &stand->segment);
+    slot->segment = (struct segment){ .header = entry->header }; /* for reports, should that be all */
+    strcpy(slot->segment.name, entry->name);
+    int rc = twl_segment_open_valid(stand->horizon->io, entry->name, &slot->segment);
     if (rc < 0) {
-        stand->segment.file = NULL;
+        slot->segment.file = NULL;
         return judge(stand, rc);
     }
-    stand->cursor.maps = stand->maps;
-    rc = is_same_life(&stand->segment.header, &entry->header) ? 1 : STAND_LOST;
+    slot->cursor.maps = stand->maps;
+    rc = is_same_life(&slot->segment.header, &entry->header) ? 1 : STAND_LOST;
     if (rc > 0 && stand->maps)
-        rc = hold(stand);
-    if (rc < 0)
-        twl_stand_leave(stand);
+        rc = hold(stand, slot);
+    if (rc > 0)
+        twl_cursor_begin(&slot->cursor, &slot->segment, twl_position_before(&slot->segment));
+    else
+        close_slot(slot);
     return rc;
 }
 
-/* `position` NULL: what is known without another segment. */
-static int open_segment(struct stand *stand, size_t index, const struct position *position)
+static int open_segment(struct stand *stand, size_t index)
 {
     const struct segment_entry *entry = &set_of(stand)->entries[index];
+    struct slot *open = find_slot(stand, &entry->header);
     stand->wanted_id = entry->header.segment_id;
-    if (stand->segment.file && is_same_life(&entry->header, &stand->segment.header)) {
-        settle_in(stand, index);
-        return 1;
-    }
-    twl_stand_leave(stand);
-    int rc = open_file(stand, entry);
+    move_to(stand, open ? open : take_slot(stand));
+    int rc = open ? 1 : open_slot(stand, stand->at, entry);
     if (rc < 0)
         return rc;
-    settle_in(stand, index);
-    twl_cursor_begin(&stand->cursor, &stand->segment,
-                     position ? *position : twl_position_before(&stand->segment));
-    if (stand->trail)
-        twl_trail_begin(stand->trail);
+    stand->at->index = index;
+    stand->at->used = ++stand->turn;
+    find_bound(stand);
     return 1;
 }
 
@@ -152,16 +238,16 @@ static int look_at_footer(struct stand *stand, size_t index, const struct segmen
 /* The index of a segment that is not sealed: made once, and only as far as it is needed. */
 static int extend_summary(struct stand *stand, uint64_t lsn)
 {
-    struct cursor *cursor = &stand->cursor;
+    struct cursor *cursor = &stand->at->cursor;
     if (!stand->summary) {
         stand->summary = malloc(sizeof(*stand->summary));
         if (!stand->summary)
             return fail_system(stand, -ENOMEM);
         stand->summary->first_lsn = 0;
     }
-    if (stand->summary->first_lsn == 0 || stand->summarised_id != stand->segment.header.segment_id) {
+    if (stand->summary->first_lsn == 0 || stand->summarised_id != stand->at->segment.header.segment_id) {
         twl_summary_begin(stand->summary, INT64_MIN);
-        stand->summarised_id = stand->segment.header.segment_id;
+        stand->summarised_id = stand->at->segment.header.segment_id;
     }
     cursor->summary = stand->summary;
     if (lsn < stand->summary->next_lsn)
@@ -183,7 +269,7 @@ static int open_holder(struct stand *stand, uint64_t lsn, const struct segment_f
         return judge(stand, (int)index);
     int rc = look_at_footer(stand, (size_t)index, ret_footer);
     if (rc > 0)
-        rc = open_segment(stand, (size_t)index, NULL);
+        rc = open_segment(stand, (size_t)index);
     if (rc > 0 && !*ret_footer)
         rc = extend_summary(stand, lsn);
     return rc;
@@ -220,30 +306,34 @@ static int look_for_next_segment(struct stand *stand, uint64_t lsn)
     catch_up(stand);
     if (lsn > stand->horizon->limit_lsn) /* it was cut off */
         return 0;
-    return stand->segment.file && stand->index + 1 < set_of(stand)->begun ? 1 : STAND_LOST;
+    return stand->at->segment.file && stand->at->index + 1 < set_of(stand)->begun ? 1 : STAND_LOST;
 }
 
 static int enter_next_segment(struct stand *stand, uint64_t lsn)
 {
-    if (stand->index + 1 >= set_of(stand)->begun) {
+    if (stand->at->index + 1 >= set_of(stand)->begun) {
         int rc = look_for_next_segment(stand, lsn);
         if (rc <= 0)
             return rc;
     }
-    const struct segment_header *header = &set_of(stand)->entries[stand->index + 1].header;
-    struct position position = stand->cursor.position;
+    const struct segment_header *header = &set_of(stand)->entries[stand->at->index + 1].header;
+    struct slot *left = stand->at;
+    struct position position = left->cursor.position;
     bool is_fixed = header->start_lsn > 0;
-    if (is_fixed && !fits(&stand->cursor, header, lsn))
+    if (is_fixed && !fits(&left->cursor, header, lsn))
         return STAND_LOST;
-    int rc = open_segment(stand, stand->index + 1, is_fixed ? NULL : &position);
-    return rc < 0 ? rc : judge(stand, twl_cursor_enter_group(&stand->cursor));
+    int rc = open_segment(stand, left->index + 1);
+    if (rc < 0)
+        return rc;
+    close_slot(left);
+    twl_cursor_restart(&stand->at->cursor, is_fixed ? twl_position_before(&stand->at->segment) : position);
+    return judge(stand, twl_cursor_enter_group(&stand->at->cursor));
 }
 
 static int go_on(struct stand *stand, uint64_t lsn)
 {
-    struct cursor *cursor = &stand->cursor;
-    while (lsn >= stand->bound_lsn || cursor->records_left == 0) {
-        int rc = lsn < stand->bound_lsn ? enter_next_group(cursor) : 0;
+    while (lsn >= stand->bound_lsn || stand->at->cursor.records_left == 0) {
+        int rc = lsn < stand->bound_lsn ? enter_next_group(&stand->at->cursor) : 0;
         if (rc < 0)
             return judge(stand, rc);
         if (rc == 0)
@@ -251,19 +341,19 @@ static int go_on(struct stand *stand, uint64_t lsn)
         if (rc <= 0)
             return rc;
     }
-    return twl_cursor_next_lsn(cursor) == lsn ? 1 : STAND_LOST;
+    return twl_cursor_next_lsn(&stand->at->cursor) == lsn ? 1 : STAND_LOST;
 }
 
 static int look_up(struct stand *stand, uint64_t lsn)
 {
-    const struct segment_footer *footer;
+    const struct segment_footer *footer = NULL;
     int rc = open_holder(stand, lsn, &footer);
     if (rc < 0)
         return rc;
-    rc = twl_cursor_seek(&stand->cursor, footer, lsn);
+    rc = twl_cursor_seek(&stand->at->cursor, footer, lsn);
     if (rc == 0) {
-        twl_cursor_refresh(&stand->cursor);
-        rc = twl_cursor_seek(&stand->cursor, footer, lsn);
+        twl_cursor_refresh(&stand->at->cursor);
+        rc = twl_cursor_seek(&stand->at->cursor, footer, lsn);
     }
     return judge(stand, rc);
 }
@@ -271,13 +361,13 @@ static int look_up(struct stand *stand, uint64_t lsn)
 int twl_stand_before(struct stand *stand, uint64_t lsn)
 {
     catch_up(stand);
-    bool is_next = stand->segment.file && twl_cursor_next_lsn(&stand->cursor) == lsn;
+    bool is_next = stand->at->segment.file && twl_cursor_next_lsn(&stand->at->cursor) == lsn;
     return is_next ? go_on(stand, lsn) : look_up(stand, lsn);
 }
 
 int twl_stand_read(struct stand *stand, struct cursor_record *ret_record)
 {
-    int rc = twl_cursor_next_record(&stand->cursor, ret_record);
+    int rc = twl_cursor_next_record(&stand->at->cursor, ret_record);
     return rc > 0 ? rc : judge(stand, rc);
 }
 
@@ -285,7 +375,7 @@ int twl_stand_read(struct stand *stand, struct cursor_record *ret_record)
 
 static int look_up_with_trail(struct stand *stand, uint64_t lsn)
 {
-    const struct segment_footer *footer;
+    const struct segment_footer *footer = NULL;
     if (!stand->trail) {
         stand->trail = malloc(sizeof(*stand->trail));
         if (!stand->trail)
@@ -295,10 +385,10 @@ static int look_up_with_trail(struct stand *stand, uint64_t lsn)
     int rc = open_holder(stand, lsn, &footer);
     if (rc < 0)
         return rc;
-    rc = twl_cursor_trace(&stand->cursor, footer, lsn, stand->trail);
+    rc = twl_cursor_trace(&stand->at->cursor, footer, lsn, stand->trail);
     if (rc == 0) {
-        twl_cursor_refresh(&stand->cursor);
-        rc = twl_cursor_trace(&stand->cursor, footer, lsn, stand->trail);
+        twl_cursor_refresh(&stand->at->cursor);
+        rc = twl_cursor_trace(&stand->at->cursor, footer, lsn, stand->trail);
     }
     return judge(stand, rc);
 }
@@ -307,9 +397,10 @@ int twl_stand_before_back(struct stand *stand, uint64_t lsn)
 {
     struct index_entry place;
     catch_up(stand);
-    bool is_known = stand->segment.file && stand->trail && lsn < stand->bound_lsn &&
+    bool is_known = stand->at->segment.file && stand->trail && lsn < stand->bound_lsn &&
                     twl_trail_find(stand->trail, lsn, &place);
-    return is_known ? judge(stand, twl_cursor_place(&stand->cursor, &place)) : look_up_with_trail(stand, lsn);
+    return is_known ? judge(stand, twl_cursor_place(&stand->at->cursor, &place))
+                    : look_up_with_trail(stand, lsn);
 }
 
 /* ---- by time ----------------------------------------------------------------------------------- */
@@ -332,7 +423,7 @@ static int find_end(struct stand *stand, size_t index, uint64_t *ret_lsn)
  * may have been trimmed or cut off. */
 static int walk_to_time(struct stand *stand, const struct segment_footer *footer, int64_t time_ns)
 {
-    struct cursor *cursor = &stand->cursor;
+    struct cursor *cursor = &stand->at->cursor;
     uint64_t first_lsn = stand->horizon->first_lsn;
     int rc = twl_cursor_seek_time(cursor, footer, time_ns);
     if (rc > 0 && twl_cursor_next_lsn(cursor) < first_lsn) {
@@ -345,7 +436,7 @@ static int walk_to_time(struct stand *stand, const struct segment_footer *footer
 
 static int find_time_in(struct stand *stand, size_t index, int64_t time_ns)
 {
-    const struct segment_footer *footer;
+    const struct segment_footer *footer = NULL;
     uint64_t end_lsn;
     int rc = look_at_footer(stand, index, &footer);
     if (rc < 0 || (footer && footer->max_ns < time_ns))
@@ -354,14 +445,14 @@ static int find_time_in(struct stand *stand, size_t index, int64_t time_ns)
     if (rc > 0 && end_lsn <= stand->horizon->first_lsn) /* all of it was trimmed */
         return 0;
     if (rc > 0)
-        rc = open_segment(stand, index, NULL);
+        rc = open_segment(stand, index);
     if (rc > 0 && !footer)
         rc = extend_summary(stand, end_lsn - 1);
     if (rc < 0)
         return rc;
-    twl_cursor_refresh(&stand->cursor);
+    twl_cursor_refresh(&stand->at->cursor);
     rc = walk_to_time(stand, footer, time_ns);
-    uint64_t lsn = twl_cursor_next_lsn(&stand->cursor);
+    uint64_t lsn = twl_cursor_next_lsn(&stand->at->cursor);
     bool has_come_to_end = rc >= 0 || rc == TWINLOG_ECORRUPT; /* a group behind it may be in the making */
     if (has_come_to_end && lsn >= end_lsn)
         return 0;

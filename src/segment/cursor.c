@@ -22,9 +22,7 @@
 #include <string.h>
 
 #define FIRST_STEP_BYTES (16u * 1024) /* a record that is looked up somewhere should not cost more */
-#define WINDOW_BYTES                                                                                         \
-    (256u * 1024) /* fits into the second-level cache, and the read before it does not matter */
-#define VIEW_STEP_BYTES (2u * 1024 * 1024)
+#define WINDOW_BYTES (1u << 20)       /* the kernel reads ahead as much as was asked for, or more */
 
 /* ---- birth and death --------------------------------------------------------------------------- */
 
@@ -38,6 +36,9 @@ static void take_view(struct cursor *cursor)
         return;
     window->io = file->io;
     window->view_bytes = size;
+    window->bytes = window->view;
+    window->start = 0;
+    window->size = size;
 }
 
 void twl_cursor_begin(struct cursor *cursor, const struct segment *segment, struct position position)
@@ -53,6 +54,17 @@ void twl_cursor_begin(struct cursor *cursor, const struct segment *segment, stru
     };
     if (cursor->maps)
         take_view(cursor);
+}
+
+void twl_cursor_take_buffer(struct cursor *cursor, struct cursor *from)
+{
+    struct window *window = &cursor->window;
+    twl_cursor_refresh(from);
+    free(window->buffer);
+    window->buffer = from->window.buffer;
+    window->capacity = from->window.capacity;
+    from->window.buffer = NULL;
+    from->window.capacity = 0;
 }
 
 void twl_cursor_let_go(struct cursor *cursor)
@@ -88,7 +100,8 @@ struct position twl_position_before(const struct segment *segment)
 
 void twl_cursor_refresh(struct cursor *cursor)
 {
-    cursor->window.size = 0;
+    if (!cursor->window.view)
+        cursor->window.size = 0;
 }
 
 int twl_cursor_check(const struct cursor *cursor)
@@ -110,10 +123,10 @@ static bool is_near(const struct window *window, uint64_t offset, uint64_t end)
            end + window->step >= window->start;
 }
 
-static size_t choose_step(const struct cursor *cursor, bool is_near, size_t most)
+static size_t choose_step(const struct cursor *cursor, bool is_near)
 {
     size_t next = is_near ? 2 * cursor->window.step : FIRST_STEP_BYTES;
-    return cursor->window_bytes ? cursor->window_bytes : (size_t)min_u64(next, most);
+    return cursor->window_bytes ? cursor->window_bytes : (size_t)min_u64(next, WINDOW_BYTES);
 }
 
 static int make_room(struct cursor *cursor, size_t need)
@@ -137,7 +150,7 @@ static int read_window(struct cursor *cursor, uint64_t offset, size_t size)
 {
     struct window *window = &cursor->window;
     bool goes_on = is_near(window, offset, offset + size);
-    size_t step = choose_step(cursor, goes_on, WINDOW_BYTES);
+    size_t step = choose_step(cursor, goes_on);
     uint64_t start = offset;
     if (goes_on && offset < window->start) /* going back: what comes next is in front */
         start -= min_u64(offset, step - step / 4);
@@ -150,37 +163,13 @@ static int read_window(struct cursor *cursor, uint64_t offset, size_t size)
     return rc < 0 ? rc : io_read(cursor->segment->file, window->buffer, want, start, &window->size);
 }
 
-/* What was brought into memory before stays a part of the piece, if this is next to it. */
-static int extend_view(struct cursor *cursor, uint64_t offset, size_t size)
-{
-    struct window *window = &cursor->window;
-    uint64_t end = offset + size;
-    bool goes_on = is_near(window, offset, end);
-    size_t step = choose_step(cursor, goes_on, VIEW_STEP_BYTES);
-    uint64_t old_start = goes_on ? window->start : offset,
-             old_end = goes_on ? old_start + window->size : offset;
-    uint64_t from = old_end, to = max_u64(end, old_end + step);
-    if (offset < old_start) {
-        from = min_u64(offset, old_start - min_u64(old_start, step));
-        to = old_start;
-    }
-    from = align_down(from, BLOCK_BYTES);
-    to = min_u64(align_up(to, BLOCK_BYTES), window->view_bytes);
-    uint64_t start = min_u64(from, old_start);
-    window->start = align_down(start, BLOCK_BYTES);
-    window->bytes = window->view + window->start;
-    window->size = (size_t)(max_u64(to, old_end) - window->start);
-    window->step = step;
-    return window->io->ops->prefetch(window->io, window->view + from, (size_t)(to - from));
-}
-
 /* Makes the window hold these bytes, if the file has them. */
 static int move_window(struct cursor *cursor, uint64_t offset, size_t size)
 {
     uint64_t bytes = cursor->segment->header.bytes;
     if (offset > bytes || size > bytes - offset)
         return 0;
-    int rc = cursor->window.view ? extend_view(cursor, offset, size) : read_window(cursor, offset, size);
+    int rc = read_window(cursor, offset, size);
     if (rc < 0)
         cursor->window.size = 0;
     return rc;
@@ -229,6 +218,21 @@ static bool is_in_place(const struct group_header *group, enum place_in_segment 
     return place == PLACE_ANY || is_first == (place == PLACE_FIRST);
 }
 
+static void step_in(struct cursor *cursor, uint64_t offset, const struct group_header *group)
+{
+    cursor->before = cursor->position;
+    cursor->is_at_first = false;
+    cursor->group = *group;
+    cursor->group_offset = offset;
+    cursor->record_offset = offset + GROUP_HEADER_BYTES;
+    cursor->records_left = group->count;
+    cursor->epoch_seed = twl_epoch_seed(cursor->segment->header.log_id, group->epoch);
+    cursor->offset = offset + group->bytes;
+    cursor->position = (struct position){ .next_lsn = group->first_lsn + group->count,
+                                          .chain = group->checksum,
+                                          .epoch = group->epoch };
+}
+
 static int enter_at(struct cursor *cursor, uint64_t offset, enum place_in_segment place)
 {
     const struct segment *segment = cursor->segment;
@@ -243,17 +247,7 @@ static int enter_at(struct cursor *cursor, uint64_t offset, enum place_in_segmen
         group.bytes > segment->data_end - offset || !is_in_place(&group, place) || !continues(cursor, &group))
         return 0;
 
-    cursor->before = cursor->position;
-    cursor->is_at_first = false;
-    cursor->group = group;
-    cursor->group_offset = offset;
-    cursor->record_offset = offset + GROUP_HEADER_BYTES;
-    cursor->records_left = group.count;
-    cursor->epoch_seed = twl_epoch_seed(segment->header.log_id, group.epoch);
-    cursor->offset = offset + group.bytes;
-    cursor->position = (struct position){ .next_lsn = group.first_lsn + group.count,
-                                          .chain = group.checksum,
-                                          .epoch = group.epoch };
+    step_in(cursor, offset, &group);
     return 1;
 }
 
@@ -448,6 +442,26 @@ static bool has_entered(const struct cursor *cursor, uint64_t group_offset)
            cursor->position.chain == group->checksum;
 }
 
+/* What lies between a header and a record far behind it is of no use, and a header that was read once need not be
+ * read again: it leads to the record, and the record has to check. */
+static int enter_large_group(struct cursor *cursor, uint64_t offset)
+{
+    for (uint32_t i = 0; i < LARGE_GROUPS; i++)
+        if (cursor->large[i].offset == offset) {
+            step_in(cursor, offset, &cursor->large[i].header);
+            return 1;
+        }
+    size_t window_bytes = cursor->window_bytes;
+    cursor->window_bytes = BLOCK_BYTES;
+    int rc = enter_at(cursor, offset, PLACE_ANY);
+    cursor->window_bytes = window_bytes;
+    if (rc > 0) {
+        struct large_group *oldest = &cursor->large[cursor->large_count++ % LARGE_GROUPS];
+        *oldest = (struct large_group){ .offset = offset, .header = cursor->group };
+    }
+    return rc;
+}
+
 int twl_cursor_place(struct cursor *cursor, const struct index_entry *entry)
 {
     const struct group_header *group = &cursor->group;
@@ -455,7 +469,9 @@ int twl_cursor_place(struct cursor *cursor, const struct index_entry *entry)
     if (!has_entered(cursor, entry->group_offset)) {
         cursor->position = (struct position){ 0 };
         cursor->records_left = 0;
-        int rc = enter_at(cursor, entry->group_offset, PLACE_ANY);
+        bool is_far = entry->record_offset >= FIRST_STEP_BYTES;
+        int rc = is_far ? enter_large_group(cursor, entry->group_offset)
+                        : enter_at(cursor, entry->group_offset, PLACE_ANY);
         if (rc <= 0)
             return rc;
     }
@@ -477,6 +493,11 @@ static void stand_at(struct cursor *cursor, uint64_t offset, struct position pos
     cursor->is_at_first = false;
     cursor->group = (struct group_header){ 0 };
     cursor->records_left = 0;
+}
+
+void twl_cursor_restart(struct cursor *cursor, struct position position)
+{
+    stand_at(cursor, 0, position);
 }
 
 /* To a place that the index knows, or, if there is none or it is wrong, to the start. */

@@ -11,7 +11,7 @@
 #include "segment/segment_set.h"
 
 /* A piece of the file in memory, read into a buffer that grows to hold the largest record asked for; or, where
- * the cursor maps, the whole file, of which the piece has been brought into memory. */
+ * the cursor maps, the whole file. */
 struct window {
     unsigned char *buffer;
     size_t capacity;
@@ -31,6 +31,13 @@ struct loaded_index {
     bool is_loaded;
 };
 
+/* A group of which a record was looked up that is far behind its header. */
+#define LARGE_GROUPS 8u
+struct large_group {
+    uint64_t offset; /* 0 = none */
+    struct group_header header;
+};
+
 /* Where a walk is in the history of the log: what the next group has to fit. */
 struct position {
     uint64_t next_lsn; /* 0 = unknown: the next group tells */
@@ -45,6 +52,8 @@ struct cursor {
     struct summary *summary; /* [set after begin] NULL, or what accepted groups are added to */
     struct window window;
     struct loaded_index index;
+    struct large_group large[LARGE_GROUPS];
+    uint32_t large_count; /* that were put there so far, round and round */
     struct position position;
     uint64_t offset;  /* where the next group begins, if there is one; 0 = somewhere in the first block */
     bool is_at_first; /* that is the first group of the segment, known by its offset */
@@ -67,6 +76,10 @@ struct cursor_record {
 
 /* The buffer is allocated at the first move and kept until twl_cursor_free(), across segments. */
 void twl_cursor_begin(struct cursor *cursor, const struct segment *segment, struct position position);
+/* The same once more for the segment it is in: what it holds of it, view and index, is kept. */
+void twl_cursor_restart(struct cursor *cursor, struct position position);
+/* The buffer of another one that is not used for now; that one forgets what it has read. */
+void twl_cursor_take_buffer(struct cursor *cursor, struct cursor *from);
 /* Gives a view back: before the segment is closed, if the cursor maps. It can't be used until the next begin. */
 void twl_cursor_let_go(struct cursor *cursor);
 void twl_cursor_free(struct cursor *cursor);

@@ -70,10 +70,16 @@ static void add_entries(struct summary *summary, const struct group_header *grou
 
 void twl_summary_begin(struct summary *summary, int64_t peak_ns)
 {
-    *summary = (struct summary){ .min_ns = INT64_MAX,
-                                 .max_ns = INT64_MIN,
-                                 .peak_ns = peak_ns,
-                                 .index = { .spacing = INDEX_MIN_SPACING } };
+    /* The entries are left alone: as long as they are not used they take no memory. */
+    summary->first_lsn = summary->next_lsn = summary->data_end = 0;
+    summary->min_ns = INT64_MAX;
+    summary->max_ns = INT64_MIN;
+    summary->peak_ns = peak_ns;
+    summary->chain = 0;
+    summary->epoch = (struct epoch){ 0 };
+    summary->index.spacing = INDEX_MIN_SPACING;
+    summary->index.last = 0;
+    summary->index.count = 0;
 }
 
 static void add_times(struct summary *summary, int64_t min_ns, int64_t max_ns)

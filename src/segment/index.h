@@ -12,7 +12,7 @@
 
 #include "format/format.h"
 
-#define INDEX_MAX_ENTRIES 1024u
+#define INDEX_MAX_ENTRIES 4096u
 #define INDEX_MIN_SPACING 4096u
 
 struct sparse_index {

@@ -41,6 +41,13 @@ struct left {
     struct left *next;
 };
 
+/* A segment that somebody asked for who doesn't wait here. */
+struct order {
+    uint64_t min_room; /* 0 = there is none */
+    void (*done)(void *context, int result);
+    void *context;
+};
+
 struct keeper {
     struct keeper_config config; /* [const] but for the plan */
 
@@ -49,6 +56,7 @@ struct keeper {
     struct segment ready[MAX_SPARES]; /* [lock] by sequence */
     uint32_t count;                   /* [lock] of them */
     uint32_t wanted;                  /* [lock] */
+    struct order order;               /* [lock] */
     struct segment_entry *begun;      /* [lock] oldest first, the last one is active */
     size_t begun_count, begun_room;   /* [lock] */
     size_t sealed;                    /* [lock] leading entries of `begun` that are sealed, or can't be */
@@ -300,7 +308,7 @@ static int make_ready(struct keeper *k, uint64_t min_room) REQUIRES(k->lock)
     if (k->count > 0 && room_of(k->ready[0].header.bytes) < min_room) {
         rc = replace_first(k, least_bytes);
     } else {
-        rc = stock_up(k, k->count + 2); /* one may be taken and not left for yet */
+        rc = stock_up(k, k->count + 3); /* two may be taken and not left for yet: in one a group is written */
         if (rc == 0)
             rc = make(k, &plan, least_bytes, &segment);
         if (rc == 0)
@@ -449,9 +457,40 @@ static void tend(struct keeper *k) REQUIRES(k->lock)
     twl_mutex_lock(&k->lock);
 }
 
+static bool has_ready(const struct keeper *k, uint64_t min_room) REQUIRES(k->lock)
+{
+    return k->count > 0 && room_of(k->ready[0].header.bytes) >= min_room;
+}
+
+static int wait_for_ready(struct keeper *k, uint64_t min_room) REQUIRES(k->lock)
+{
+    int rc = 0;
+    while (rc == 0 && (k->is_growing || !has_ready(k, min_room))) {
+        if (k->is_making)
+            rest(k);
+        else
+            rc = make_ready(k, min_room);
+    }
+    return rc;
+}
+
+static void fill_order(struct keeper *k) REQUIRES(k->lock)
+{
+    struct order order = k->order;
+    k->order = (struct order){ 0 };
+    int rc = wait_for_ready(k, order.min_room);
+    twl_mutex_unlock(&k->lock);
+    order.done(order.context, rc);
+    twl_mutex_lock(&k->lock);
+}
+
 /* One piece of work; false if there is none. Segments to write in come first. */
 static bool work(struct keeper *k) REQUIRES(k->lock)
 {
+    if (k->order.min_room > 0) {
+        fill_order(k);
+        return true;
+    }
     if (k->count < k->wanted && !k->has_failed && !k->is_making) {
         make_ready(k, MIN_SEGMENT_ROOM);
         return true;
@@ -491,11 +530,12 @@ static void *look_after(void *argument)
     return NULL;
 }
 
-/* The application's signals are not for the thread. */
+/* The application's signals are not for the thread, but for the one that a shared page may cause (io/guard.c). */
 static void start_thread(struct keeper *k) REQUIRES(k->lock)
 {
     sigset_t all, before;
     sigfillset(&all);
+    sigdelset(&all, SIGBUS);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     k->has_thread = pthread_create(&k->thread, NULL, look_after, k) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -660,7 +700,8 @@ void twl_keeper_want(struct keeper *k, uint32_t count, bool is_large, uint64_t a
     if (!k->config.io->has_threads)
         return;
     twl_mutex_lock(&k->lock);
-    k->wanted = (uint32_t)min_u64(count, MAX_SPARES);
+    /* the leader's wish for one must not end that of the options for more */
+    k->wanted = (uint32_t)max_u64(k->wanted, min_u64(count, MAX_SPARES));
     k->has_failed = false;
     k->plan.after_lsn = after_lsn;
     k->plan.epoch = epoch;
@@ -671,9 +712,9 @@ void twl_keeper_want(struct keeper *k, uint32_t count, bool is_large, uint64_t a
     twl_mutex_unlock(&k->lock);
 }
 
-static bool has_ready(const struct keeper *k, uint64_t min_room) REQUIRES(k->lock)
+uint64_t twl_keeper_most_room(const struct keeper *k)
 {
-    return k->count > 0 && room_of(k->ready[0].header.bytes) >= min_room;
+    return room_of(k->config.max_bytes);
 }
 
 bool twl_keeper_take(struct keeper *k, uint64_t min_bytes, struct segment *ret_segment)
@@ -690,16 +731,27 @@ bool twl_keeper_take(struct keeper *k, uint64_t min_bytes, struct segment *ret_s
 
 int twl_keeper_wait(struct keeper *k, uint64_t min_bytes, uint64_t after_lsn, uint32_t epoch)
 {
-    int rc = 0;
     twl_mutex_lock(&k->lock);
     k->plan.after_lsn = after_lsn;
     k->plan.epoch = epoch;
-    while (rc == 0 && (k->is_growing || !has_ready(k, min_bytes))) {
-        if (k->is_making)
-            rest(k);
-        else
-            rc = make_ready(k, min_bytes);
-    }
+    int rc = wait_for_ready(k, min_bytes);
+    twl_mutex_unlock(&k->lock);
+    return rc;
+}
+
+int twl_keeper_order(struct keeper *k, uint64_t min_bytes, uint64_t after_lsn, uint32_t epoch,
+                     void (*done)(void *context, int result), void *context)
+{
+    if (!k->config.io->has_threads)
+        return -ENOTSUP;
+    twl_mutex_lock(&k->lock);
+    ASSERT(k->order.min_room == 0);
+    k->plan.after_lsn = after_lsn;
+    k->plan.epoch = epoch;
+    get_going(k);
+    int rc = k->has_thread ? 0 : -EAGAIN;
+    if (rc == 0)
+        k->order = (struct order){ .min_room = min_bytes, .done = done, .context = context };
     twl_mutex_unlock(&k->lock);
     return rc;
 }

@@ -46,6 +46,9 @@ void twl_keeper_destroy(struct keeper *keeper, bool is_forked);
 void twl_keeper_want(struct keeper *keeper, uint32_t count, bool is_large, uint64_t after_lsn,
                      uint32_t epoch);
 
+/* Bytes that groups have in the largest segment it makes. */
+uint64_t twl_keeper_most_room(const struct keeper *keeper);
+
 /* A ready segment whose groups may have min_bytes; the writer owns it from here. Never waits, makes nothing:
  * false if none is ready. Segments are taken in the order of their sequence; one that is too small is
  * replaced by twl_keeper_wait() only. */
@@ -54,6 +57,11 @@ bool twl_keeper_take(struct keeper *keeper, uint64_t min_bytes, struct segment *
 /* Waits until twl_keeper_take() would find one, has it made if need be: 0, or why it can't be made, -ENOSPC
  * mostly. A smaller one than planned is made where the disk is nearly full. Each call is a new try. */
 int twl_keeper_wait(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t epoch);
+
+/* The same in the keeper's thread, which calls `done` with the outcome, holding nothing; not any more once the
+ * keeper is being destroyed. One order at a time. An error where there is no thread: nothing was ordered. */
+int twl_keeper_order(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t epoch,
+                     void (*done)(void *context, int result), void *context);
 
 /* The writer has left `segment` for `next`: sealed by and by, then closed. The keeper owns it from here; its
  * summary is complete. */

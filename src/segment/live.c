@@ -23,7 +23,7 @@
 
 #define LIVE_MAGIC UINT64_C(0x324556494c4c5754) /* "TWLLIVE2" */
 #define POLL_MS 20                              /* where nobody would wake us */
-#define NAP_MS 1000       /* where a writer does: it may have died, and the next one may use another file */
+#define NAP_MS 1000 /* where one does: it may have died, or somebody may have cut the file under our sleep */
 #define SETTLING_LOOKS 64 /* while a watermark is being stored its two words differ */
 
 _Static_assert(sizeof(struct live_page) <= BLOCK_BYTES, "one page");
@@ -55,16 +55,19 @@ static struct live_page *map_page(const struct live *live)
 }
 
 /* Readers in other processes can do without: they then see what is durable by the marks in the log. They must
- * not take what an earlier writer has left in the file for ours. */
+ * not take what an earlier writer has left in the file for ours; where it is too short to be mapped they can't,
+ * and a full disk may be why. */
 static int make_private_page(struct live *live)
 {
+    uint64_t bytes;
     struct live_page *page = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
     if (!page)
         return -ENOMEM;
     *page = (struct live_page){ 0 };
     live->page = page;
     live->is_private = true;
-    return io_write_at(live->file, page, BLOCK_BYTES, 0);
+    bool is_short = io_size(live->file, &bytes) == 0 && bytes < BLOCK_BYTES;
+    return is_short ? 0 : io_write_at(live->file, page, BLOCK_BYTES, 0);
 }
 
 /* ---- sleeping ---------------------------------------------------------------------------------- */
@@ -98,8 +101,6 @@ uint32_t twl_live_pulse(const struct live *live)
 static int choose_limit(struct live *live)
 {
     bool has_writer;
-    if (live->is_ours)
-        return -1;
     return live->is_writable && twl_live_has_writer(live, &has_writer) == 0 && has_writer ? NAP_MS : POLL_MS;
 }
 
@@ -108,7 +109,7 @@ void twl_live_sleep(struct live *live, uint32_t seen, int timeout_ms)
     if (!live->io->has_threads) /* nobody else is there to do anything meanwhile */
         return;
     int limit = choose_limit(live);
-    if (limit < 0 || (timeout_ms >= 0 && timeout_ms < limit))
+    if (timeout_ms >= 0 && timeout_ms < limit)
         limit = timeout_ms;
     if (!live->page) {
         live->io->ops->sleep_ms(live->io, (unsigned)limit);
@@ -117,7 +118,7 @@ void twl_live_sleep(struct live *live, uint32_t seen, int timeout_ms)
     const struct timespec timeout = { .tv_sec = limit / 1000, .tv_nsec = (long)(limit % 1000) * 1000000 };
     if (live->is_writable)
         await_pulse(live->page, seen);
-    futex(&live->page->pulse, FUTEX_WAIT, seen, limit < 0 ? NULL : &timeout);
+    futex(&live->page->pulse, FUTEX_WAIT, seen, &timeout);
 }
 
 void twl_live_wake(struct live *live)
@@ -147,6 +148,7 @@ static void clear(struct live *live)
     atomic_store(&page->epoch, 0);
     watermark_store(&page->durable, 0);
     atomic_store(&page->first_lsn, 0);
+    atomic_store(&page->wanted_ns, 0); /* of an earlier life of the system it would be far off */
     atomic_store(&page->awaited, atomic_load(&page->pulse) - 1); /* what a power cut left says nothing */
     atomic_store(&page->magic, LIVE_MAGIC);
     twl_live_wake(live); /* those that were there announce themselves again */
@@ -177,25 +179,48 @@ int twl_live_lock(struct io *io, unsigned wait_ms, struct live *ret_live)
     return 0;
 }
 
-void twl_live_publish(struct live *live, uint32_t epoch, uint64_t first_lsn, uint64_t durable_lsn)
+static void store_identity(const struct live *live)
 {
     struct live_page *page = live->page;
-    watermark_store(&page->durable, durable_lsn);
-    atomic_store(&page->first_lsn, first_lsn);
+    const uint32_t epoch = atomic_load(&live->own_epoch);
+    atomic_store(&page->first_lsn, atomic_load(&live->own_first_lsn));
+    atomic_store(&page->offer, (uint64_t)epoch << 32 | live->layout);
     atomic_store(&page->epoch, epoch);
-    beat(page);
+}
+
+/* Tells everybody. In a page that was new and empty, because somebody has cut the file, readers of this process
+ * need the rest again. */
+static void announce(const struct live *live)
+{
+    if (!is_page(live->page)) {
+        store_identity(live);
+        atomic_store(&live->page->magic, LIVE_MAGIC);
+    }
+    beat(live->page);
+}
+
+void twl_live_publish(struct live *live, uint32_t epoch, uint64_t first_lsn, uint64_t durable_lsn)
+{
+    atomic_store(&live->own_epoch, epoch);
+    atomic_store(&live->own_first_lsn, first_lsn);
+    atomic_store(&live->page->first_lsn,
+                 first_lsn); /* first: a reset may have nothing up to the new watermark */
+    watermark_store(&live->page->durable, durable_lsn);
+    store_identity(live);
+    announce(live);
 }
 
 void twl_live_publish_durable(struct live *live, uint64_t durable_lsn)
 {
     watermark_store(&live->page->durable, durable_lsn);
-    beat(live->page);
+    announce(live);
 }
 
 void twl_live_publish_first(struct live *live, uint64_t first_lsn)
 {
+    atomic_store(&live->own_first_lsn, first_lsn);
     atomic_store(&live->page->first_lsn, first_lsn);
-    beat(live->page);
+    announce(live);
 }
 
 void twl_live_unlock(struct live *live)
@@ -232,12 +257,13 @@ int twl_live_watch_again(struct live *live)
 {
     struct live again;
     uint32_t links;
-    if (live->page && (io_links(live->file, &links) < 0 || links > 0))
+    const bool is_lost = !live->page || !is_page(live->page); /* a page can't be unmade, but cut off */
+    if (!is_lost && (io_links(live->file, &links) < 0 || links > 0))
         return 0;
     int rc = twl_live_watch(live->io, &again);
     if (rc < 0)
         return rc;
-    bool is_better = again.page || !live->page;
+    bool is_better = again.page || is_lost;
     struct live old = is_better ? *live : again;
     if (is_better)
         *live = again;
@@ -272,6 +298,49 @@ uint64_t twl_live_durable_lsn(const struct live *live)
 uint64_t twl_live_first_lsn(const struct live *live)
 {
     return twl_live_epoch(live) > 0 ? atomic_load(&live->page->first_lsn) : 0;
+}
+
+/* ---- copies -------------------------------------------------------------------------------------- */
+
+void twl_live_offer_copies(struct live *live, uint32_t layout)
+{
+    live->layout = layout;
+}
+
+bool twl_live_is_copy_wanted(const struct live *live)
+{
+    const uint64_t wanted_ns = atomic_load_explicit(&live->page->wanted_ns, memory_order_relaxed);
+    return wanted_ns > 0 && wanted_ns > twl_monotonic_ns();
+}
+
+int twl_live_put_copy(struct live *live, const void *copy, size_t size)
+{
+    return io_write_at(live->file, copy, size, BLOCK_BYTES);
+}
+
+int twl_live_want_copies(struct live *live, uint32_t layout, uint64_t until_ns)
+{
+    const uint32_t epoch = twl_live_epoch(live);
+    if (!live->page)
+        return -ENOTSUP;
+    if (!live->is_writable)
+        return -EACCES;
+    if (epoch == 0)
+        return -EAGAIN;
+    if (atomic_load(&live->page->offer) != ((uint64_t)epoch << 32 | layout))
+        return -ENOTSUP;
+    uint64_t wanted_ns = atomic_load(&live->page->wanted_ns);
+    while (wanted_ns < until_ns &&
+           !atomic_compare_exchange_weak(&live->page->wanted_ns, &wanted_ns, until_ns))
+        continue;
+    return 0;
+}
+
+int twl_live_get_copy(struct live *live, void *copy, size_t size)
+{
+    size_t found = 0;
+    int rc = io_read(live->file, copy, size, BLOCK_BYTES, &found);
+    return rc < 0 ? rc : found < size ? -ENODATA : 0;
 }
 
 void twl_live_unwatch(struct live *live)

@@ -5,7 +5,12 @@
  *
  * Its lock keeps a second writer out. Its first page is shared memory in which the writer publishes; it
  * survives the writer's death, and nothing depends on it: without a writer its contents are ignored (I7).
- * Where the page can't be shared, a page of the writer's own does for readers inside its process.
+ * Where the page can't be shared, a page of the writer's own does for readers inside its process. When somebody
+ * makes the file shorter under a mapping, the page turns into memory of the process that looks (io.h): the writer
+ * goes on in it, and a reader elsewhere looks for another one.
+ *
+ * Behind the page there is room for a copy of what the writer counts, which it puts there when it is asked. That
+ * is written and read, not mapped: so a full disk or a file that was cut is an error code, and no more.
  */
 #ifndef TWL_LIVE_H
 #define TWL_LIVE_H
@@ -26,6 +31,11 @@ struct live_page {
     uint32_t reserved;
     struct watermark durable;
     _Atomic uint64_t first_lsn; /* oldest LSN that is kept, or the one that comes first */
+    _Atomic uint64_t
+        offer; /* the layout of the copies that this writer makes, and its epoch above it: a writer
+                                   that knows of no copies leaves an older epoch there */
+    _Atomic uint64_t
+        wanted_ns; /* copies are wanted until then, on CLOCK_MONOTONIC; those who want them store */
 };
 
 struct live {
@@ -35,6 +45,10 @@ struct live {
     bool is_ours;           /* this process is the writer */
     bool is_private;        /* the page is memory of this process */
     bool is_writable;       /* the page can be written: a reader can announce that it sleeps */
+    uint32_t layout;        /* of the copies that are offered, 0 = none */
+    /* what the writer published last, in case it has to do so again */
+    _Atomic uint32_t own_epoch;
+    _Atomic uint64_t own_first_lsn;
 };
 
 /* Takes the lock: -EBUSY if another writer has it after wait_ms. Until twl_live_publish() readers see
@@ -57,6 +71,17 @@ uint32_t twl_live_epoch(const struct live *live);
 uint64_t twl_live_durable_lsn(const struct live *live);
 uint64_t twl_live_first_lsn(const struct live *live); /* 0 = not known */
 void twl_live_unwatch(struct live *live);
+
+/* Copies: `layout` says what they are made of, and how large they are. A writer offers them from its next
+ * twl_live_publish() on; one look at a word tells whether somebody wants one. */
+void twl_live_offer_copies(struct live *live, uint32_t layout);
+bool twl_live_is_copy_wanted(const struct live *live);
+int twl_live_put_copy(struct live *live, const void *copy, size_t size);
+/* For those who want one. -EACCES: the file may not be written. -EAGAIN: the writer has published nothing yet.
+ * -ENOTSUP: it offers no copies of this layout. */
+int twl_live_want_copies(struct live *live, uint32_t layout, uint64_t until_ns);
+/* Maybe an older one, or half of one. -ENODATA: there never was one. */
+int twl_live_get_copy(struct live *live, void *copy, size_t size);
 
 /* Waits for a publication: read the pulse, look at what it tells, then sleep while it is still `seen`. Returns
  * early for any reason. timeout_ms < 0: no limit, where the writer is sure to wake us; otherwise a limit is

@@ -90,6 +90,17 @@ static int ask_later_segment(struct cursor *cursor, const struct segment *segmen
     return is_next || is_begun ? search_beginning(cursor, segment, stop, ret_found) : 0;
 }
 
+/* -ENOENT also if the file has another life meanwhile, as it may for a reader. */
+static int open_as_found(struct io *io, const struct segment_entry *entry, struct segment *ret_segment)
+{
+    int rc = twl_segment_open_valid(io, entry->name, ret_segment);
+    if (rc == 0 && ret_segment->header.segment_id != entry->header.segment_id) {
+        twl_segment_close(ret_segment);
+        rc = -ENOENT;
+    }
+    return rc;
+}
+
 static int ask_later_segments(struct io *io, const struct segment_set *set, size_t index,
                               struct position stop, unsigned *facts, struct later_groups *later)
 {
@@ -99,7 +110,7 @@ static int ask_later_segments(struct io *io, const struct segment_set *set, size
     size_t count = set->begun + set->spares;
     for (size_t i = index + 1; rc == 0 && i < count && !later->is_proof && !(*facts & FACT_JOINS); i++) {
         struct segment segment;
-        rc = twl_segment_open_valid(io, set->entries[i].name, &segment);
+        rc = open_as_found(io, &set->entries[i], &segment);
         if (rc == -ENOENT && i >= set->begun) { /* a spare that its writer has removed since */
             rc = 0;
             continue;
@@ -215,7 +226,7 @@ static int recover_from(struct io *io, const struct segment_set *set, struct sum
 {
     size_t index = set->begun - 1;
     struct segment segment;
-    int rc = twl_segment_open_valid(io, set->entries[index].name, &segment);
+    int rc = open_as_found(io, &set->entries[index], &segment);
     if (rc < 0)
         return rc;
 
@@ -225,6 +236,9 @@ static int recover_from(struct io *io, const struct segment_set *set, struct sum
     bool was_closed = false;
     while ((rc = twl_cursor_accept_group(&cursor)) > 0) {
         recovery->last_group = cursor.group_offset;
+        if (cursor.group.durable_lsn + 1 >=
+            cursor.group.first_lsn) /* nothing was in doubt when it was written */
+            recovery->doubt_from = cursor.group_offset;
         was_closed = cursor.group.kind == GROUP_CLOSE;
     }
     recovery->marked_lsn = recovery->last_group ? cursor.group.durable_lsn : segment.header.after_lsn;

@@ -51,11 +51,11 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
 
 /* The end of the log. */
 struct recovery {
-    size_t index;             /* of the segment it ends in, the newest; meaningless if the set is empty */
-    uint64_t offset;          /* where the next group goes */
-    bool has_junk;            /* the block it goes to holds bytes of a torn group from there on */
-    uint64_t last_group;      /* offset of the last sound group in that segment, 0 = none: the only one that
-                                 no later mark proves durable */
+    size_t index;        /* of the segment it ends in, the newest; meaningless if the set is empty */
+    uint64_t offset;     /* where the next group goes */
+    bool has_junk;       /* the block it goes to holds bytes of a torn group from there on */
+    uint64_t last_group; /* offset of the last sound group in that segment, 0 = none */
+    uint64_t doubt_from; /* offset of the first group that no later mark proves durable; 0 = none is there */
     struct position position; /* what the next group has to continue; next_lsn is 1 in a new log */
     uint64_t marked_lsn;      /* newest LSN that a group on disk proves durable */
     struct twinlog_report report;

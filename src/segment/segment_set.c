@@ -406,6 +406,8 @@ int twl_segment_set_load(struct io *io, const struct segment_set_options *option
         l.count += rc > 0;
         rc = rc > 0 ? 0 : rc;
     }
+    if (rc == 0 && list.count > 0 && l.count == 0) /* there are others by now */
+        rc = report_system(-ENOENT, "read", list.names[0], ret_report);
     free(list.names);
     struct segment_set set = { .first_lsn = 1 };
     if (rc == 0 && l.count > 0) {

@@ -368,6 +368,121 @@ test_stat_segments()
     says "and the values' sizes" out '"values":\[\{"name":"schema","size":5\}\]'
 }
 
+# written TEXT: what a writer that was just started appends, as soon as it is durable.
+written()
+{
+    echo "$1" >&3
+    read -r lsn <&4
+}
+
+# live_lines FILE COUNT: enough lines have come.
+live_lines() { [ "$(wc -l <"$1")" -ge "$2" ]; }
+
+# write_until FILE COUNT: appends until so much is shown.
+write_until()
+{
+    tries=0
+    until live_lines "$1" "$2" || [ "$tries" -gt 2000 ]; do
+        tries=$((tries + 1))
+        written "line $tries"
+        sleep 0.01
+    done
+    live_lines "$1" "$2"
+}
+
+# end_live SIGNAL: status is that of a command in the background, whose process is in live.
+end_live()
+{
+    kill "-$1" "$live"
+    got=0
+    wait "$live" 2>/dev/null || got=$?
+}
+
+test_stat_live()
+{
+    subject='stat --live'
+    start_writer watched
+    written first
+    "$twinlog" stat watched --live --interval 0.05 >live.lines 2>live.err &
+    live=$!
+    got=0
+    write_until live.lines 4 || got=1
+    count "stat --live prints lines while a process writes" "$got"
+    end_live TERM
+    count "a signal ends it in good order" "$got"
+    same "without complaints" /dev/null live.err
+    says "has a heading" live.lines '^ +appends/s +MB/s +groups/s +rec/grp +syncs/s +write p50 .* durable LSN$'
+    says "and rates" live.lines '^ +[1-9][0-9]* +0\.[0-9]+ +[1-9][0-9]* +[0-9.]+ +[1-9][0-9]* .* [1-9][0-9]*$'
+
+    "$twinlog" stat watched --live --json --interval 0.05 >live.json 2>live.err &
+    live=$!
+    got=0
+    write_until live.json 3 || got=1
+    count "stat --live --json prints objects" "$got"
+    end_live TERM
+    says "with rates" live.json '"has_writer":true,"is_idle":false,.*"appends_per_second":[1-9]'
+    says "latencies of each stage" live.json '"latency_us":\{"queue":.*"write":\{"count":[1-9][0-9]*,"p50":[0-9.]+,'
+    says "and watermarks" live.json '"durable_lsn":[1-9]'
+    got=0
+    ! command -v jq >/dev/null || jq -e . live.json >/dev/null || got=1
+    count "each of them JSON" "$got"
+
+    tries=0
+    : >out
+    until grep -q appends_total out || [ "$tries" -gt 20 ]; do # it may wait while nothing is committed
+        tries=$((tries + 1))
+        "$twinlog" stat watched --prometheus >out 2>err &
+        live=$!
+        write_until out 30
+        wait "$live"
+    done
+    says "stat --prometheus beside a writer" out '^twinlog_writer_up\{dir="watched"\} 1$'
+    says "has counters" out '^twinlog_appends_total\{dir="watched"\} [1-9][0-9]*$'
+    says "with their types" out '^# TYPE twinlog_appends_total counter$'
+    says "has histograms" out '^twinlog_group_write_seconds_bucket\{dir="watched",le="\+Inf"\} [1-9][0-9]*$'
+    check_exposition out
+    stop_writer KILL
+
+    "$twinlog" stat watched --live --interval 0.05 >live.lines 2>live.err &
+    live=$!
+    got=0
+    wait_until live_lines live.lines 1 || got=1
+    count "stat --live of a log that nobody writes" "$got"
+    says "says so" live.lines '^watched: nobody is writing it$'
+    end_live TERM
+    status "stat --prometheus without a writer" 0 "$twinlog" stat watched --prometheus
+    says "says so" out '^twinlog_writer_up\{dir="watched"\} 0$'
+    says "and tells what the files say" out '^twinlog_last_lsn\{dir="watched"\} [1-9][0-9]*$'
+    count "but has no counters" "$(grep -c _total out)"
+    check_exposition out
+    status "stat --live of nothing" 1 "$twinlog" stat nothing --live
+    status "stat --prometheus of nothing" 1 "$twinlog" stat nothing --prometheus
+
+    mkdir quotes
+    name='quotes/a "b" \c'
+    fill "$name" 3
+    status "stat --prometheus of a strange name" 0 "$twinlog" stat "$name" --prometheus
+    says "escapes it" out '^twinlog_last_lsn\{dir="quotes/a \\"b\\" \\\\c"\} 3$'
+}
+
+# check_exposition FILE: every sample belongs to the metric whose HELP and TYPE came last, no metric comes twice,
+# and the buckets of a histogram grow up to its count.
+check_exposition()
+{
+    awk 'function wrong(what) { print FILENAME ": " what ": " $0; status = 1 }
+         /^# HELP / { helped = $3; if (seen[$3]++) wrong("twice"); next }
+         /^# TYPE / { type = $4; if ($3 != helped) wrong("no HELP before"); last = -1; next }
+         !/^[a-z_]+\{dir="[^}]*\} [0-9.e+-]+$/ { wrong("not a sample"); next }
+         { name = $0; sub(/\{.*/, "", name); base = name }
+         type == "histogram" { sub(/_(bucket|sum|count)$/, "", base) }
+         base != helped { wrong("of another metric") }
+         type == "counter" && name !~ /_total$/ { wrong("a counter without _total") }
+         name ~ /_bucket$/ { if ($NF < last) wrong("fewer than below"); last = $NF }
+         name ~ /_count$/ && $NF != last { wrong("not what the last bucket says") }
+         END { exit status }' "$1" >exposition.err || sed 's/^/  /' exposition.err
+    count "as Prometheus wants it" "$(wc -l <exposition.err)"
+}
+
 test_bench_and_probe()
 {
     mkdir measured
@@ -1154,6 +1269,11 @@ test_usage()
         status "cat --from '$number'" 2 "$twinlog" cat used --from "$number"
     done
     status "bench --threads 0" 2 "$twinlog" bench used --threads 0
+    for options in '--interval 1' '--live --interval 0' '--live --interval 1s' '--live --interval nan' \
+        '--live --interval 1e9' '--live --all' '--prometheus --live' '--prometheus --json' '--prometheus --all'; do
+        # shellcheck disable=SC2086 # words
+        status "stat $options" 2 "$twinlog" stat used $options
+    done
 
     for options in '--prepare well' '--keep-bytes 0' '--keep-records 0' '--keep-time 0s' '--keep-time 5'; do
         # shellcheck disable=SC2086 # words
@@ -1211,6 +1331,7 @@ test_options
 test_json
 test_stat_and_verify
 test_stat_segments
+test_stat_live
 test_bench_and_probe
 test_trim
 test_trim_held

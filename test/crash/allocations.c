@@ -49,7 +49,7 @@ static void *append_records(void *argument)
         if (result == 0 && i % 8 == 0)
             result = twinlog_enqueue(log_handle, record, sizeof(record), &lsn);
         if (result == 0 && i % 16 == 0)
-            result = twinlog_wait(log_handle, lsn);
+            result = twinlog_wait(log_handle, lsn, TWINLOG_LEVEL_DURABLE, 0);
         if (result == 0 && i % 64 == 0)
             result = twinlog_sync(log_handle);
         if (result < 0)

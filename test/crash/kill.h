@@ -23,6 +23,7 @@
 #include "../sim/rng.h"
 #include "payload.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -33,6 +34,7 @@
 #define MAX_WRITERS 64u
 #define MAX_LIVES 3u         /* in one cycle, between two judgements */
 #define MAX_WITNESSES 4u     /* processes */
+#define MAX_BATCH 12u        /* records */
 #define NOTES_MAX (1u << 15) /* records of one writer in one life */
 #define WINDOW (1u << 20)    /* no log of these tests has so many records at a time */
 #define MAX_CUTS (1u << 16)
@@ -152,6 +154,7 @@ struct life {
     uint32_t change_one_in;       /* how often the first writer does something else than append; 0 = never */
     bool is_retaining;            /* the options say so */
     bool is_alone;                /* nobody appends during a cut */
+    bool has_committer;           /* one that many logs could share */
     bool has_reader;              /* one that is attached to its log */
     uint64_t most_lsn;            /* no reset goes beyond it */
     const struct writer *changer; /* the first writer [writers' process] */
@@ -231,7 +234,7 @@ enum lie {
 struct shared {
     enum lie lie;
     _Atomic bool has_complaint; /* of a process that found a violation */
-    char complaint[512];
+    char complaint[1024];
     struct world world;
     struct life lives[MAX_LIVES];
     struct sightings attached; /* of the readers inside the writers */
@@ -261,6 +264,13 @@ int change_something(struct writer *writer);
 void hold_appends(struct life *life);
 void let_append(struct life *life);
 int append_while_held(struct writer *writer);
+/* Everything that was handed over is durable. */
+void note_acked(struct writer *writer);
+/* Batches, records in place, requests: kill_ways.c. */
+int append_another_way(struct writer *writer);
+/* A thread that fetches requests until the life is finished. */
+int start_fetching(struct life *life, pthread_t *ret_thread);
+void end_fetching(pthread_t thread);
 
 /* A reader inside the writer, until *must_stop: 0, or an error. */
 int read_attached(struct twinlog *log, struct shared *shared, struct rng rng, const _Atomic bool *must_stop);

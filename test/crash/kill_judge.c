@@ -40,9 +40,12 @@ struct court {
     uint64_t first, last; /* of the log; last = first - 1 if it is empty */
     struct candidate *candidates;
     size_t count;
-    size_t *by_lsn;                        /* of first, first + 1, ...: index + 1 of a candidate */
-    bool is_taken[MAX_LIVES][MAX_WRITERS]; /* its unnoted record was found */
-    uint64_t judges_first;                 /* LSN of the judge's own first record */
+    size_t *by_lsn; /* of first, first + 1, ...: index + 1 of a candidate */
+    struct {
+        uint32_t is_taken;  /* one bit for each of its unnoted records: it was found */
+        uint64_t first_lsn; /* of the first of them, by the others */
+    } unnoted[MAX_LIVES][MAX_WRITERS];
+    uint64_t judges_first; /* LSN of the judge's own first record */
     struct verdict verdict;
 };
 
@@ -291,36 +294,89 @@ static uint64_t count_notes(const struct court *court)
     return count;
 }
 
+static struct payload payload_of(const struct life *life, uint32_t writer, uint64_t sequence)
+{
+    return (struct payload){ .life = life->name,
+                             .sequence = sequence,
+                             .writer = writer,
+                             .max_bytes = life->options.max_record_bytes };
+}
+
+static bool has_label(const struct life *life, uint32_t writer, uint64_t sequence)
+{
+    const struct payload payload = payload_of(life, writer, sequence);
+
+    return payload_has_label(&payload);
+}
+
 static bool is_record(const struct twinlog_record *record, const struct life *life, uint32_t writer,
                       uint64_t sequence)
 {
     static unsigned char expected[PAYLOAD_MAX_BYTES];
-    const struct payload payload = { .life = life->name,
-                                     .sequence = sequence,
-                                     .writer = writer,
-                                     .max_bytes = life->options.max_record_bytes };
+    const struct payload payload = payload_of(life, writer, sequence);
+    const uint16_t tag = payload_tag(&payload);
+    const bool is_tagged = record->tag == tag && record->type == (uint8_t)tag;
 
-    if (record->size != payload_size(&payload))
+    if (record->size != payload_size(&payload) || (!is_tagged && (record->tag != 0 || record->type != 0)))
         return false;
     payload_fill(&payload, expected);
     return record->size == 0 || memcmp(record->data, expected, record->size) == 0;
 }
 
-/* A record nobody noted: the writer was killed before it could. Each had one at most. */
+/* Of the writer's records that were not noted: it had one call in progress at most, with one batch. */
+static bool take_unnoted(struct court *court, unsigned index, uint32_t writer,
+                         const struct twinlog_record *record)
+{
+    const struct life *life = &court->shared->lives[index];
+    const uint64_t accepted = atomic_load(&life->notes[writer].accepted);
+    const uint64_t begun = atomic_load(&life->notes[writer].begun);
+
+    for (uint64_t i = 0; accepted + i < begun; i++)
+        if (!(court->unnoted[index][writer].is_taken & 1u << i) &&
+            is_record(record, life, writer, accepted + i)) {
+            court->unnoted[index][writer].is_taken |= 1u << i;
+            if (has_label(life, writer, accepted + i)) /* no other record is like it */
+                court->unnoted[index][writer].first_lsn = record->lsn - i;
+            return true;
+        }
+    return false;
+}
+
+/* A record nobody noted: the writer was killed before it could. */
 static bool was_in_flight(struct court *court, const struct twinlog_record *record)
 {
     for (unsigned i = 0; i < court->lives; i++)
-        for (uint32_t writer = 0; writer < court->shared->lives[i].writers; writer++) {
-            const struct life *life = &court->shared->lives[i];
-            const uint64_t sequence = atomic_load(&life->notes[writer].accepted);
-
-            if (!court->is_taken[i][writer] && atomic_load(&life->notes[writer].begun) > sequence &&
-                is_record(record, life, writer, sequence)) {
-                court->is_taken[i][writer] = true;
+        for (uint32_t writer = 0; writer < court->shared->lives[i].writers; writer++)
+            if (take_unnoted(court, i, writer, record))
                 return true;
-            }
-        }
     return false;
+}
+
+/* Those that are like no others are there, or none is; but for what was trimmed. */
+static void check_unnoted_batch(const struct court *court, unsigned index, uint32_t writer)
+{
+    const struct life *life = &court->shared->lives[index];
+    const struct notes *notes = &life->notes[writer];
+    const uint64_t accepted = atomic_load(&notes->accepted), begun = atomic_load(&notes->begun);
+    uint32_t labelled = 0;
+
+    for (uint64_t i = 0; accepted + i < begun; i++)
+        if (has_label(life, writer, accepted + i) &&
+            court->unnoted[index][writer].first_lsn + i >= court->first)
+            labelled |= 1u << i;
+    labelled = court->unnoted[index][writer].is_taken & labelled ? labelled : 0;
+    if ((court->unnoted[index][writer].is_taken & labelled) != labelled &&
+        world_keeps(&court->shared->world, notes->record[accepted].since) == NOTHING)
+        violation("O4: of a batch of writer %" PRIu32 ", from its record %" PRIu64
+                  " on, only a part is there: %#" PRIx32 " of %#" PRIx32,
+                  writer, accepted, court->unnoted[index][writer].is_taken, labelled);
+}
+
+static void check_unnoted_batches(const struct court *court)
+{
+    for (unsigned i = 0; i < court->lives; i++)
+        for (uint32_t writer = 0; writer < court->shared->lives[i].writers; writer++)
+            check_unnoted_batch(court, i, writer);
 }
 
 static bool was_noted(const struct court *court, const struct twinlog_record *record)
@@ -405,6 +461,7 @@ static void check_lives(struct court *court)
         violation("out of memory");
     check_notes(court);
     check_range(court, read_all(court, rng_one_in(court->rng, 2) ? court->log : NULL, check_record));
+    check_unnoted_batches(court);
     free(court->candidates);
     free(court->by_lsn);
     old = court->book->exists && end >= court->first ? end + 1 - court->first : 0;

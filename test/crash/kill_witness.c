@@ -143,6 +143,28 @@ static void note_record(struct reading *reading, const struct twinlog_record *re
 
 /* ---- what it was told -------------------------------------------------------------------------- */
 
+/* With all that is known of the log at that moment: who has it open may change it before anybody can look. */
+static _Noreturn void complain_of_failure(const struct reading *reading, uint64_t lsn, int error)
+{
+    const struct twinlog_report report = reading->report; /* the next call may write another one there */
+    const struct world *world = &reading->shared->world;
+    struct twinlog_inspection now = TWINLOG_INSPECTION_INIT;
+    uint64_t first = 0, last = 0;
+    const int inspected = twinlog_inspect(place.log, &now);
+
+    if (reading->reader)
+        twinlog_reader_range(reading->reader, &first, &last);
+    violation("%s failed at record %" PRIu64 ": %s; %s; it has passed %" PRIu64 "; segment %" PRIu64
+              ", file %s, offset %" PRIu64 ", records %" PRIu64 " to %" PRIu64 "; now it sees %" PRIu64
+              " to %" PRIu64 ", the log (%s) has %" PRIu64 " to %" PRIu64 ", durable %" PRIu64
+              ", epoch %" PRIu32 ", %s; cuts: %" PRIu32 " begun, %" PRIu32 " done",
+              name_of(reading), lsn, twinlog_strerror(error), report.text, reading->most_passed,
+              report.segment, report.file, report.offset, report.first_lsn, report.last_lsn, first, last,
+              twinlog_strerror(inspected), now.first_lsn, now.last_lsn, now.durable_lsn, now.epoch,
+              now.has_writer ? "being written" : "not being written", atomic_load(&world->cuts_begun),
+              atomic_load(&world->cuts_done));
+}
+
 static bool may_be_pruned(const struct world *world, uint64_t lsn)
 {
     return atomic_load(&world->front_most) >= UNKNOWN || lsn < atomic_load(&world->front_highest);
@@ -161,8 +183,7 @@ static void check_reason(const struct reading *reading, uint64_t lsn, int result
         violation("%s was told of a cut before LSN %" PRIu64 ", and there was none; %s", name_of(reading),
                   reading->most_passed, reading->report.text);
     if (result != TWINLOG_EPRUNED && result != TWINLOG_ECUT)
-        violation("%s failed at record %" PRIu64 ": %s; %s", name_of(reading), lsn, twinlog_strerror(result),
-                  reading->report.text);
+        complain_of_failure(reading, lsn, result);
 }
 
 typedef int move_function(struct twinlog_reader *reader, struct twinlog_record *ret_record);
@@ -345,8 +366,10 @@ static int open_somewhere(struct reading *reading, const char *dir)
         return result;
     atomic_fetch_add(&reading->sightings->openings, 1);
     result = seek_somewhere(reading);
-    if (result < 0)
+    if (result < 0) {
         twinlog_reader_close(reading->reader);
+        reading->reader = NULL;
+    }
     return result;
 }
 
@@ -359,6 +382,7 @@ static int watch(const char *dir, struct reading *reading)
         if (result == 0) {
             result = read_on(reading);
             twinlog_reader_close(reading->reader);
+            reading->reader = NULL;
         } else if (result == -ENOENT && !atomic_load(reading->must_stop)) { /* not yet */
             pause_a_moment();
             result = 0;
@@ -388,8 +412,7 @@ static void run_witness(void *context)
 
     witness->final_lsn = reading.final_lsn;
     if (result < 0)
-        violation("%s failed at record %" PRIu64 ": %s; %s", name_of(&reading), reading.next_lsn,
-                  twinlog_strerror(result), reading.report.text);
+        complain_of_failure(&reading, reading.next_lsn, result);
 }
 
 pid_t fork_witness(const char *dir, struct shared *shared, struct witness *witness)

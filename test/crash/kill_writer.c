@@ -44,7 +44,7 @@ static void note_durable(struct writer *writer)
     atomic_store_explicit(&writer->notes->durable, stamp(durable, since), memory_order_release);
 }
 
-static void note_acked(struct writer *writer)
+void note_acked(struct writer *writer)
 {
     atomic_store_explicit(&writer->notes->acked, writer->next.sequence, memory_order_release);
     writer->newest = writer->next.sequence;
@@ -88,7 +88,7 @@ int append_while_held(struct writer *writer)
 /* -EINVAL means that nobody accepted the record: true if a cut came in between. */
 static int wait_for(struct writer *writer, const struct record_note *note)
 {
-    const int result = twinlog_wait(writer->log, note->lsn);
+    const int result = twinlog_wait(writer->log, note->lsn, TWINLOG_LEVEL_DURABLE, 0);
 
     if (result == -EINVAL && cuts_begun(writer) != note->since)
         return twinlog_sync(writer->log);
@@ -137,6 +137,19 @@ static bool is_changer(const struct writer *writer)
     return writer == writer->life->changer && writer->life->change_one_in > 0;
 }
 
+static int (*choose_way(struct writer *writer))(struct writer *writer)
+{
+    switch (rng_below(&writer->rng, 8)) {
+    case 0:
+        return enqueue_some;
+    case 1:
+    case 2:
+        return append_another_way;
+    default:
+        return append_while_held;
+    }
+}
+
 static void *write_records(void *argument)
 {
     struct writer *writer = argument;
@@ -148,7 +161,7 @@ static void *write_records(void *argument)
         if (is_changer(writer) && rng_one_in(&writer->rng, life->change_one_in))
             result = change_something(writer);
         else
-            result = take_turn(writer, rng_one_in(&writer->rng, 8) ? enqueue_some : append_while_held);
+            result = take_turn(writer, choose_way(writer));
     if (result == 0) /* for close to make durable */
         result = take_turn(writer, enqueue_last);
     if (result < 0)
@@ -181,10 +194,12 @@ static void prefer_cuts(void)
 static int run_threads(struct shared *shared, struct life *life, struct twinlog *log)
 {
     static struct writer writers[MAX_WRITERS];
-    pthread_t threads[MAX_WRITERS], reader;
+    pthread_t threads[MAX_WRITERS], reader, fetcher;
     uint32_t started = 0;
-    int result = 0;
+    int result = start_fetching(life, &fetcher);
 
+    if (result < 0)
+        return result;
     prefer_cuts();
     life->changer = &writers[0];
     for (; started < life->writers && result == 0; started += result == 0) {
@@ -207,16 +222,22 @@ static int run_threads(struct shared *shared, struct life *life, struct twinlog 
     atomic_store(&life->is_finished, true);
     if (life->has_reader)
         pthread_join(reader, NULL);
+    end_fetching(fetcher);
     return result < 0 ? result : atomic_load(&life->error);
 }
 
 static int live(const char *dir, struct shared *shared, struct life *life)
 {
+    struct twinlog_committer *committer = NULL;
     struct twinlog *log;
-    int result, closed;
+    int result = 0, closed;
 
     life->options.ret_report = &life->report;
-    result = twinlog_open(dir, &life->options, &log);
+    if (life->has_committer)
+        result = twinlog_committer_open(NULL, &committer);
+    life->options.committer = committer;
+    if (result == 0)
+        result = twinlog_open(dir, &life->options, &log);
     if (result < 0)
         return result;
     world_settle(&shared->world, log, life->is_retaining);
@@ -224,6 +245,8 @@ static int live(const char *dir, struct shared *shared, struct life *life)
     atomic_store(&life->is_open, true);
     result = run_threads(shared, life, log);
     closed = twinlog_close(log);
+    if (closed == 0)
+        closed = twinlog_committer_close(committer);
     if (result == 0 && closed == 0)
         for (uint32_t i = 0; i < life->writers; i++)
             atomic_store(&life->notes[i].acked, atomic_load(&life->notes[i].accepted));

@@ -49,6 +49,11 @@ static size_t choose_zeros(struct rng *rng, size_t size)
     return rng_one_in(rng, 2) ? size : rng_below(rng, size + 1);
 }
 
+uint16_t payload_tag(const struct payload *payload)
+{
+    return (uint16_t)(chance_of(payload).state >> 20) | 1;
+}
+
 static struct rng chance_of_bytes(const struct payload *payload)
 {
     return (struct rng){ chance_of(payload).state ^ 1 };

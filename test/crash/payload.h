@@ -25,6 +25,8 @@ struct payload {
 size_t payload_size(const struct payload *payload);
 /* Writes payload_size() bytes. */
 void payload_fill(const struct payload *payload, unsigned char *bytes);
+/* For records that are appended with one, never 0; their type is its lower half. */
+uint16_t payload_tag(const struct payload *payload);
 /* It begins with its numbers, so that no other one is like it. */
 bool payload_has_label(const struct payload *payload);
 /* What the numbers at the beginning of a record say, for a message. */

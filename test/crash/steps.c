@@ -277,7 +277,7 @@ static struct io *make_io(const char *dir)
 /* ---- records ----------------------------------------------------------------------------------- */
 
 static const struct twinlog_options small = { .size = sizeof(small),
-                                              .flags = TWINLOG_BUFFERED,
+                                              .flags = TWINLOG_BUFFERED | TWINLOG_NO_THREAD,
                                               .segment_bytes = SEGMENT_BYTES,
                                               .buffer_bytes = 32768,
                                               .prepare = TWINLOG_PREPARE_ALLOCATED };
@@ -344,6 +344,89 @@ static int call_append(struct stage *stage)
 static int call_roll(struct stage *stage)
 {
     return append_acked(stage, RECORDS);
+}
+
+/* A batch of records of the second writer. */
+struct bundle {
+    struct twinlog_entry entry[GROUP];
+    unsigned char record[GROUP][RECORD_BYTES];
+};
+
+static void make_bundle(struct twinlog *log, struct bundle *ret_bundle)
+{
+    for (unsigned i = 0; i < GROUP; i++) {
+        const size_t size = make_record(2, twinlog_last_lsn(log) + 1 + i, ret_bundle->record[i]);
+
+        ret_bundle->entry[i] = (struct twinlog_entry){ .data = ret_bundle->record[i], .size = size };
+    }
+}
+
+static int call_batch(struct stage *stage)
+{
+    struct bundle bundle;
+
+    make_bundle(stage->log, &bundle);
+    return twinlog_append_batch(stage->log, bundle.entry, GROUP, NULL, NULL);
+}
+
+/* What is written survives the process. */
+static int call_written(struct stage *stage)
+{
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    int result = 0;
+
+    terms.level = TWINLOG_LEVEL_WRITTEN;
+    for (unsigned i = 0; result == 0 && i < RECORDS / GROUP; i++) {
+        struct bundle bundle;
+        uint64_t lsn;
+
+        make_bundle(stage->log, &bundle);
+        result = twinlog_append_batch(stage->log, bundle.entry, GROUP, &terms, &lsn);
+        if (result == 0)
+            atomic_store(&stage->shared->acked, lsn + GROUP - 1);
+    }
+    return result;
+}
+
+static int call_in_place(struct stage *stage)
+{
+    unsigned char record[RECORD_BYTES];
+    const struct twinlog_entry entry = { .size = make_record(2, RECORDS + 1, record) };
+    struct twinlog_reservation reservation;
+    int result = twinlog_reserve(stage->log, &entry, NULL, &reservation);
+
+    if (result < 0)
+        return result;
+    memcpy(reservation.data, record, entry.size);
+    return twinlog_commit(stage->log, &reservation, NULL);
+}
+
+static void note_completed(struct twinlog_request *request)
+{
+    struct shared *noted = request->context;
+
+    if (request->result == 0)
+        atomic_store(&noted->acked, request->first_lsn + request->count - 1);
+}
+
+/* Some are written, the others durable; the last is left to close. */
+static int call_requests(struct stage *stage)
+{
+    struct twinlog_request requests[4];
+    int result = 0;
+
+    for (unsigned i = 0; result >= 0 && i < 4; i++) {
+        struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+        struct bundle bundle;
+
+        terms.level = i % 2 == 0 ? TWINLOG_LEVEL_WRITTEN : TWINLOG_LEVEL_DURABLE;
+        requests[i] = (struct twinlog_request){ .complete = note_completed, .context = stage->shared };
+        make_bundle(stage->log, &bundle);
+        result = twinlog_submit(stage->log, bundle.entry, GROUP, &terms, &requests[i]);
+        if (result == 0 && i < 3)
+            result = twinlog_drive(stage->log, 0);
+    }
+    return result < 0 ? result : twinlog_close(stage->log);
 }
 
 static int trim(struct stage *stage, uint64_t before_lsn, uint32_t flags)
@@ -471,6 +554,10 @@ static const struct scenario scenarios[] = {
     { "open", call_open, SAME, OPENS },
     { "append", call_append, { 1, RECORDS + 3, RECORDS, CURSOR_LSN + 1, 1 }, GRADUAL },
     { "roll", call_roll, { 1, 2 * RECORDS, RECORDS, CURSOR_LSN + 1, 1 }, GRADUAL },
+    { "batch", call_batch, { 1, RECORDS + GROUP, RECORDS, CURSOR_LSN + 1, 1 }, 0 },
+    { "written", call_written, { 1, 2 * RECORDS, RECORDS, CURSOR_LSN + 1, 1 }, GRADUAL },
+    { "in place", call_in_place, { 1, RECORDS + 1, RECORDS, CURSOR_LSN + 1, 1 }, 0 },
+    { "requests", call_requests, { 1, RECORDS + 4 * GROUP, RECORDS, CURSOR_LSN + 1, 1 }, GRADUAL },
     { "trim", call_trim, { CURSOR_LSN - 2, RECORDS, RECORDS, CURSOR_LSN + 1, 1 }, 0 },
     { "trim to a cursor", call_trim_to_cursor, { CURSOR_LSN + 1, RECORDS, RECORDS, CURSOR_LSN + 1, 1 }, 0 },
     { "trim past a cursor", call_trim_past_cursor, { RECORDS - 10, RECORDS, RECORDS, RECORDS - 10, 1 }, 0 },

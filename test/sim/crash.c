@@ -178,6 +178,11 @@ static struct twinlog_options choose_options(struct rng *rng, enum mood mood)
     if (rng_one_in(rng, 8))
         options.segment_age_ms = 1 + rng_below(rng, 20000);
     choose_retention(rng, &options);
+    if (rng_one_in(rng, 4))
+        options.flush_interval_ms = 1 + (uint32_t)rng_below(rng, 5);
+    if (rng_one_in(rng, 2))
+        options.flags |= TWINLOG_NO_THREAD;
+    options.reserve_timeout_ms = 1;
     return options;
 }
 
@@ -211,6 +216,7 @@ static void run_workload(uint64_t seed)
     close_log(&machine);
     look_at_rest(&machine);
     dismiss_watchers(&machine, false);
+    close_queue(&machine);
     current = NULL;
     history_free(&machine.history);
     simdisk_destroy(machine.disk);
@@ -261,6 +267,9 @@ static void print_summary(double seconds)
     printf("  records read %" PRIu64 ", beside the writer %" PRIu64
            ", of those readers trimmed under %" PRIu64 ", cut under %" PRIu64 "\n",
            totals.records, totals.watched, totals.pruned, totals.cut_under);
+    printf("  batches %" PRIu64 ", requests %" PRIu64 ", reservations %" PRIu64 ", of those voids %" PRIu64
+           "\n",
+           totals.batches, totals.requests, totals.reservations, totals.voids);
     printf("  backups %" PRIu64 ", crash images of them %" PRIu64 "\n", totals.copies, totals.copy_images);
 }
 

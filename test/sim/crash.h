@@ -18,6 +18,7 @@ enum {
     MAX_DEPTH = 3,
     MAX_OUTLOOKS = 2,
     WATCHERS = 3,
+    MAX_PENDING = 6, /* requests */
     CUTS = SIM_KILL + 1,
     FINDINGS = TWINLOG_FOUND_PRUNED + 1,
 };
@@ -34,6 +35,7 @@ enum mood {
 /* What a log may be found as: records from `front` to somewhere between `least` and `most`. */
 struct outlook {
     uint64_t front, least, most;
+    uint64_t written;  /* at least, as long as nothing but processes die */
     bool is_end_fixed; /* by a cut: what was acknowledged before does not count */
     struct names names;
 };
@@ -59,6 +61,13 @@ struct watcher {
 
 struct copy;
 
+struct pending {
+    struct twinlog_request request;
+    struct machine *machine;
+    uint32_t level;
+    bool is_pending;
+};
+
 /* One machine with a log. At depth 0 it lives through a workload; below, it is a crash image of the machine
  * one level up, and is recovered. */
 struct machine {
@@ -74,6 +83,7 @@ struct machine {
     struct history history;        /* with the front */
     struct names names;            /* as the last call left them that returned */
     uint64_t acked;                /* the crash must not take these */
+    uint64_t written;              /* the end of the process must not take these */
     const struct outlook *attempt; /* what the call in progress will have made of it; NULL: no such call */
 
     struct outlook outlook[MAX_OUTLOOKS]; /* of a log that is not open: one of these */
@@ -88,6 +98,10 @@ struct machine {
     struct watcher watcher[WATCHERS];
     bool is_watching;  /* one of them is in a call */
     struct copy *copy; /* a backup in progress; NULL: none */
+
+    struct pending pending[MAX_PENDING];
+    struct twinlog_queue *queue; /* NULL: not opened yet */
+    uint64_t completed, fetched; /* newest LSN of a request that was, since the last cut */
 
     unsigned depth;
     bool is_deep; /* crashes again */
@@ -121,6 +135,7 @@ struct totals {
     uint64_t workloads, points, images, cut[CUTS], depth[MAX_DEPTH + 1], finding[FINDINGS];
     uint64_t records, watched, pruned, cut_under, ghosts;
     uint64_t trims, cuts, resets, names, refusals, rolls, recycled, retired, copies, copy_images;
+    uint64_t batches, requests, reservations, voids;
 };
 extern struct totals totals;
 
@@ -184,12 +199,29 @@ bool takes_large_records(const struct machine *machine);
 void append_large_record(struct machine *machine);
 /* Only what a second thread can do while the first one is in the middle of a commit. */
 void enqueue_during_commit(struct machine *machine);
+/* True if the call did what it was asked for; false if it was refused for want of space. */
+bool expect_done(const struct machine *machine, int result, const char *call);
 /* Beside a backup: a few calls that change what is being copied. */
 void work_beside_copy(struct machine *machine);
 /* What was lost is given to the log again, as an application would. */
 void give_lost_records_again(struct machine *machine);
 void begin_shortage(struct machine *machine);
 void end_shortage(struct machine *machine);
+
+/* ---- crash_append.c: batches, levels, requests, reservations ------------------------------------- */
+
+void append_batch(struct machine *machine);
+void wait_at_level(struct machine *machine);
+void submit_requests(struct machine *machine);
+void drive_log(struct machine *machine);
+void reserve_some(struct machine *machine);
+/* Accepts a record if it need not wait. */
+void try_to_give(struct machine *machine);
+/* After a cut, of which the attempt is still known. */
+void begin_to_count_again(struct machine *machine);
+/* The log is closed, or was driven: nothing may be left. */
+void expect_no_requests(struct machine *machine, const char *call);
+void close_queue(struct machine *machine);
 
 /* ---- crash_copy.c: backups ----------------------------------------------------------------------- */
 

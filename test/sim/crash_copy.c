@@ -88,11 +88,12 @@ static bool has_records(struct twinlog *log, const struct version *version, uint
     int result = twinlog_reader_attach(log, NULL, &reader);
     if (result < 0)
         violation("a copy can't be read: %s", twinlog_strerror(result));
-    while ((result = twinlog_reader_next(reader, &record)) == 1 && record.lsn == from &&
+    while ((result = twinlog_reader_next(reader, &record)) == 1 &&
+           record.lsn == history_next(version->history, from) &&
            history_knows(version->history, &record, ret_why))
-        ++from;
+        from = record.lsn + 1;
     twinlog_reader_close(reader);
-    return result == 0 && from == last + 1;
+    return result == 0 && history_next(version->history, from) > last;
 }
 
 /* Retention may have moved it between two calls. */

@@ -31,6 +31,8 @@ static struct machine start_image(struct machine *parent, enum simdisk_cut cut, 
         .parent = parent,
     };
     machine.outlooks = list_outlooks(parent, machine.outlook);
+    for (unsigned i = 0; i < machine.outlooks && cut != SIM_KILL; ++i)
+        machine.outlook[i].written = 0;
     machine.history = history_inherit(&parent->history, rng_next(&machine.rng));
     machine.is_haunted = simdisk_has_ghost(machine.disk);
     machine.is_deep = machine.depth < MAX_DEPTH && rng_one_in(&machine.rng, machine.depth == 1 ? 24 : 64);
@@ -105,6 +107,7 @@ static void check_image(struct machine *parent, enum simdisk_cut cut, uint64_t s
     if (rng_one_in(&machine.rng, 8))
         open_again(&machine);
     dismiss_watchers(&machine, false);
+    close_queue(&machine);
     history_free(&machine.history);
     simdisk_destroy(machine.disk);
     current = parent;

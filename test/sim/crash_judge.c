@@ -41,13 +41,13 @@ static bool is_begun(const struct twinlog_segment *segment)
     return segment->state <= TWINLOG_SEGMENT_ACTIVE;
 }
 
-static uint64_t begun_bytes(struct machine *machine)
+static uint64_t bytes_up_to(struct machine *machine, uint32_t state)
 {
     struct listing listing;
     uint64_t bytes = 0;
     list_segments(machine, &listing);
     for (unsigned i = 0; i < listing.count; ++i)
-        bytes += is_begun(&listing.segment[i]) ? listing.segment[i].file_bytes : 0;
+        bytes += listing.segment[i].state <= state ? listing.segment[i].file_bytes : 0;
     return bytes;
 }
 
@@ -69,17 +69,22 @@ static bool may_have_retired(struct machine *machine, const struct outlook *outl
     const struct twinlog_options *options = &machine->options;
     if (front < outlook->front || front > names_needed(&outlook->names))
         return false;
-    if (options->keep_records > 0)
-        return front + options->keep_records <= last + 1;
-    if (options->keep_bytes > 0)
-        return begun_bytes(machine) >= options->keep_bytes;
+    if (options->keep_records > 0) { /* voids at both ends count, and a reader does not see them */
+        const uint64_t with_voids = history_before(&machine->history, front - 1) + 1;
+        return with_voids + options->keep_records <= history_next(&machine->history, last + 1);
+    }
+    if (options->keep_bytes >
+        0) /* a segment that was begun by groups which were not synced is a spare again */
+        return bytes_up_to(machine, TWINLOG_SEGMENT_SPARE) >= options->keep_bytes;
     return options->keep_age_ms > 0 && are_all_old(machine, outlook->front, front);
 }
 
 static bool may_have_front(struct machine *machine, const struct outlook *outlook, uint64_t front,
                            uint64_t last)
 {
-    return front == outlook->front || may_have_retired(machine, outlook, front, last);
+    const struct history *history = &machine->history;
+    return history_next(history, front) == history_next(history, outlook->front) ||
+           may_have_retired(machine, outlook, front, last);
 }
 
 /* LSN with which the records of a begun segment end; those of the next one begin there. */
@@ -96,7 +101,8 @@ static void check_retention(struct machine *machine)
 {
     struct listing listing;
     const struct twinlog_options *options = &machine->options;
-    const uint64_t durable = twinlog_durable_lsn(machine->log), total = begun_bytes(machine);
+    const uint64_t durable = twinlog_durable_lsn(machine->log),
+                   total = bytes_up_to(machine, TWINLOG_SEGMENT_ACTIVE);
     list_segments(machine, &listing);
     if (listing.count < 2 || !is_begun(&listing.segment[1]))
         return;
@@ -116,6 +122,7 @@ static struct outlook outlook_now(const struct machine *machine)
 {
     return (struct outlook){ .front = machine->history.front,
                              .least = machine->acked,
+                             .written = machine->written,
                              .most = history_last(&machine->history),
                              .names = machine->names };
 }
@@ -140,6 +147,7 @@ unsigned list_outlooks(const struct machine *machine, struct outlook ret_outlook
     ret_outlooks[1] = *machine->attempt;
     if (!machine->attempt->is_end_fixed) {
         ret_outlooks[1].least = ret_outlooks[0].least;
+        ret_outlooks[1].written = ret_outlooks[0].written;
         ret_outlooks[1].most = ret_outlooks[0].most;
     }
     return 2;
@@ -174,6 +182,16 @@ static void notice_front(struct machine *machine, uint64_t durable)
     machine->history.front = front;
 }
 
+/* What a killed process leaves. */
+static void notice_written(struct machine *machine, uint64_t durable)
+{
+    const uint64_t written = twinlog_written_lsn(machine->log);
+    if (written < durable || written > history_last(&machine->history))
+        violation("written LSN %" PRIu64 ", durable %" PRIu64 ", accepted %" PRIu64, written, durable,
+                  history_last(&machine->history));
+    machine->written = written;
+}
+
 void notice_progress(struct machine *machine)
 {
     if (!machine->log)
@@ -189,18 +207,35 @@ void notice_progress(struct machine *machine)
     if (durable > last)
         violation("durable LSN %" PRIu64 " is above the last one, %" PRIu64, durable, last);
     acknowledge(machine, durable);
+    notice_written(machine, durable);
     notice_front(machine, durable);
 }
 
 /* ---- at rest ------------------------------------------------------------------------------------- */
 
+static uint64_t least_of(const struct outlook *outlook)
+{
+    return outlook->least > outlook->written ? outlook->least : outlook->written;
+}
+
 static bool admits(struct machine *machine, const struct outlook *outlook, const struct answer *answer)
 {
+    const uint64_t least = history_before(&machine->history, least_of(outlook));
     if (answer->is_empty)
-        return outlook->least < outlook->front || machine->options.keep_bytes > 0 ||
-               machine->options.keep_age_ms > 0;
-    return answer->last >= outlook->least && answer->last <= outlook->most &&
+        return least < outlook->front || machine->options.keep_bytes > 0 || machine->options.keep_age_ms > 0;
+    return answer->last >= least && answer->last <= outlook->most &&
            may_have_front(machine, outlook, answer->first, answer->last);
+}
+
+/* Voids show in the watermarks, but not to a reader. */
+static struct answer without_voids(const struct machine *machine, struct answer answer)
+{
+    if (answer.is_empty)
+        return answer;
+    answer.first = history_next(&machine->history, answer.first);
+    answer.last = history_before(&machine->history, answer.last);
+    answer.is_empty = answer.first > answer.last;
+    return answer;
 }
 
 static bool is_same_answer(const struct machine *machine, const struct answer *a, const struct answer *b)
@@ -220,13 +255,14 @@ static const char *describe_outlooks(const struct machine *machine)
         const struct outlook *outlook = &machine->outlook[i];
         length += snprintf(text + length, sizeof(text) - (size_t)length,
                            "%s%" PRIu64 " to between %" PRIu64 " and %" PRIu64, i > 0 ? ", or " : "",
-                           outlook->front, outlook->least, outlook->most);
+                           outlook->front, least_of(outlook), outlook->most);
     }
     return text;
 }
 
-void note_answer(struct machine *machine, const struct answer *answer, const char *who)
+void note_answer(struct machine *machine, const struct answer *given, const char *who)
 {
+    const struct answer seen = without_voids(machine, *given), *answer = &seen;
     bool is_possible = false;
     for (unsigned i = 0; i < machine->outlooks; ++i)
         is_possible = is_possible || admits(machine, &machine->outlook[i], answer);
@@ -301,7 +337,7 @@ static void verify(struct machine *machine)
     if (result < 0)
         violation("verify failed: %s", twinlog_strerror(result));
     if (machine->answer.is_known && !machine->answer.is_empty)
-        expected = machine->answer.last - machine->answer.first + 1;
+        expected = history_count(&machine->history, machine->answer.first, machine->answer.last);
     if (machine->answer.is_known && records != expected)
         violation("O5: verify counted %" PRIu64 " records, readers %" PRIu64, records, expected);
 }
@@ -377,7 +413,8 @@ static struct outlook choose_outlook(struct machine *machine, struct twinlog *lo
         violation("cursors and values can't be read: %s", twinlog_strerror(result));
     for (unsigned i = 0; i < machine->outlooks; ++i) {
         const struct outlook *outlook = &machine->outlook[i];
-        const bool has_end = answer->last >= outlook->least && answer->last <= outlook->most;
+        const bool is_whole = outlook->is_end_fixed || !history_splits_batch(&machine->history, answer->last);
+        const bool has_end = is_whole && answer->last >= least_of(outlook) && answer->last <= outlook->most;
         if (has_end && may_have_front(machine, outlook, answer->first, answer->last) &&
             names_match(&outlook->names, &found, &why))
             return *outlook;
@@ -408,7 +445,7 @@ void judge_opened(struct machine *machine, struct twinlog *log, const struct twi
     history_move(&machine->history, front, last);
     machine->log = log;
     machine->names = outlook.names;
-    machine->acked = last;
+    machine->acked = machine->written = last;
     machine->exists = true;
     machine->may_hide = machine->is_full;
     if (machine->may_hide) /* those in other processes could not be told of a cut */
@@ -432,7 +469,8 @@ void read_attached(struct machine *machine, uint64_t from)
     const uint64_t last = history_check_rest(&machine->history, reader, from, "an attached reader");
     if (last >= from && last > durable)
         violation("O8: an attached reader returned LSN %" PRIu64 ", durable were %" PRIu64, last, durable);
-    if (from <= durable && last < durable)
+    if (from <= history_before(&machine->history, durable) &&
+        last < history_before(&machine->history, durable))
         violation("O1: an attached reader stopped at LSN %" PRIu64 ", durable were %" PRIu64, last, durable);
     totals.records += last + 1 - from;
     twinlog_reader_close(reader);

@@ -30,8 +30,10 @@ static uint64_t highest_front(const struct machine *machine)
 
 static bool may_be_front(const struct machine *machine, uint64_t lsn)
 {
-    const bool is_moving = has_retention(machine) && lsn > machine->history.front;
-    return lsn == machine->history.front || (machine->attempt && lsn == machine->attempt->front) || is_moving;
+    const struct history *history = &machine->history;
+    const bool is_moving = has_retention(machine) && lsn > history->front;
+    return lsn == history_next(history, history->front) ||
+           (machine->attempt && lsn == history_next(history, machine->attempt->front)) || is_moving;
 }
 
 /* No more is durable, as far as anybody may know. */
@@ -105,7 +107,7 @@ static void expect_lsn(const struct watcher *w, const struct twinlog_record *rec
 /* The front may have moved since the cursor was placed there. */
 static void find_front(const struct machine *machine, struct watcher *w, uint64_t lsn)
 {
-    if (w->is_at_front && (may_be_front(machine, lsn) || lsn == w->from))
+    if (w->is_at_front && (may_be_front(machine, lsn) || lsn == history_next(&machine->history, w->from)))
         w->next = lsn;
     w->is_at_front = false;
 }
@@ -132,7 +134,7 @@ static bool move_on(struct machine *machine, struct watcher *w)
         find_front(machine, w, record.lsn);
     if (result < 0)
         check_error(machine, w, result, w->next);
-    if (result == 0 && is_in_range(machine, w->next))
+    if (result == 0 && is_in_range(machine, history_next(&machine->history, w->next)))
         violation("O1: %s has nothing at LSN %" PRIu64 ", durable are %" PRIu64, describe(w), w->next,
                   visible_to(machine));
     if (result == 0 &&
@@ -140,7 +142,7 @@ static bool move_on(struct machine *machine, struct watcher *w)
         seek_front(machine, w);
     if (result != 1)
         return false;
-    expect_lsn(w, &record, w->next);
+    expect_lsn(w, &record, history_next(&machine->history, w->next));
     check_record(machine, w, &record);
     w->next = record.lsn + 1;
     return true;
@@ -150,7 +152,7 @@ static bool move_on(struct machine *machine, struct watcher *w)
 static uint64_t lsn_before(const struct machine *machine, const struct watcher *w, uint64_t found_lsn)
 {
     const uint64_t end = visible_to(machine) > 0 ? visible_to(machine) : found_lsn;
-    return w->next - 1 < end ? w->next - 1 : end;
+    return history_before(&machine->history, w->next - 1 < end ? w->next - 1 : end);
 }
 
 static bool move_back(struct machine *machine, struct watcher *w)
@@ -184,7 +186,8 @@ static void seek_end(struct machine *machine, struct watcher *w)
     const uint64_t durable = visible_to(machine);
     must(w, twinlog_reader_seek_end(w->reader), "seek the end");
     place(w, durable + 1);
-    if (durable < highest_front(machine) || durable < w->from)
+    const uint64_t newest = history_before(&machine->history, durable);
+    if (newest < highest_front(machine) || newest < w->from)
         seek_somewhere(machine, w);
     else if (!move_back(machine, w))
         violation("O1: %s has nothing in front of the end, durable are %" PRIu64, describe(w), durable);

@@ -64,6 +64,18 @@ static const struct scenario SCENARIOS[] = {
       .script = script_of_copies,
       .is_target = true,
       .segment_records = 3 },
+    { .name = "every way to append, write with its own sync",
+      .script = script_of_requests,
+      .is_barrier_narrow = true,
+      .segment_records = 12 },
+    { .name = "every way to append, padded, linked sync",
+      .script = script_of_requests,
+      .is_padded = true,
+      .segment_records = 12 },
+    { .name = "every way to append, buffered, write with its own sync",
+      .script = script_of_requests,
+      .is_buffered = true,
+      .is_barrier_narrow = true },
 };
 enum {
     SCENARIO_COUNT = sizeof(SCENARIOS) / sizeof(SCENARIOS[0])
@@ -85,7 +97,7 @@ static struct {
 static struct {
     uint64_t cases, struck;
 } totals;
-uint64_t refused_opens, recovered_disks;
+uint64_t refused_opens, recovered_disks, completed_requests;
 
 const struct run *current;
 static uint64_t current_case; /* of the scenario, from 1 */
@@ -417,7 +429,8 @@ int main(int argc, char **argv)
     if (isatty(STDOUT_FILENO))
         printf("\r\033[K");
     printf("sim-faults: no violation in %" PRIu64 " cases; the fault struck in %" PRIu64
-           ", open was refused %" PRIu64 " times, %" PRIu64 " disks were recovered afterwards\n",
-           totals.cases, totals.struck, refused_opens, recovered_disks);
+           ", open was refused %" PRIu64 " times, %" PRIu64 " requests were completed, %" PRIu64
+           " disks were recovered afterwards\n",
+           totals.cases, totals.struck, refused_opens, completed_requests, recovered_disks);
     return EXIT_SUCCESS;
 }

@@ -28,7 +28,15 @@ struct scenario {
 };
 
 enum {
-    MAX_POSSIBLE = 12
+    MAX_POSSIBLE = 12,
+    MAX_REQUESTS = 8,
+};
+
+struct pending {
+    struct twinlog_request request;
+    struct run *run;
+    uint32_t level;
+    bool is_pending;
 };
 
 struct run {
@@ -45,6 +53,8 @@ struct run {
     uint64_t acked;
     bool exists;      /* the log was opened once */
     uint64_t to_copy; /* durable when the backup began */
+
+    struct pending pending[MAX_REQUESTS];
 
     /* what may be */
     uint64_t front[MAX_POSSIBLE];
@@ -71,7 +81,7 @@ struct run {
 
 /* ---- faults.c ------------------------------------------------------------------------------------ */
 
-extern uint64_t refused_opens, recovered_disks;
+extern uint64_t refused_opens, recovered_disks, completed_requests;
 extern const struct run *current;
 
 /* The disk on which the faults strike. */
@@ -87,6 +97,12 @@ void append_record(struct run *run, size_t max_bytes);
 void enqueue_record(struct run *run);
 void sync_log(struct run *run);
 void acknowledge(struct run *run, uint64_t lsn, const char *call);
+/* A call returned that which the fault explains. */
+void expect_honest(const struct run *run, int result, const char *call);
+/* Before anything is made of what a call returned. */
+void notice_poison(struct run *run);
+/* What a call that appended has returned, and the LSN that it gave; 0: none. */
+void settle_append(struct run *run, int result, uint64_t lsn, const char *call);
 
 void trim_log(struct run *run, uint64_t before_lsn, uint32_t flags);
 void cut_log(struct run *run, uint64_t last_lsn);
@@ -108,6 +124,14 @@ void list_log(struct run *run);
 void back_up(struct run *run);
 /* A copy is refused as a log, or has everything that is durable; a finished one is not refused. */
 void check_copy(struct run *run, struct simdisk *copy, bool is_finished);
+
+/* ---- faults_append.c ----------------------------------------------------------------------------- */
+
+void append_batch(struct run *run, uint32_t level);
+void reserve_record(struct run *run);
+void submit_request(struct run *run, uint32_t level);
+void drive_log(struct run *run);
+void script_of_requests(struct run *run);
 
 /* ---- faults_script.c ----------------------------------------------------------------------------- */
 

@@ -28,7 +28,7 @@ static bool may_return(const struct run *run, int result)
     return false;
 }
 
-static void expect_honest(const struct run *run, int result, const char *call)
+void expect_honest(const struct run *run, int result, const char *call)
 {
     if (result < 0 && !may_return(run, result))
         violation("%s returned %d (%s)", call, result, twinlog_strerror(result));
@@ -41,7 +41,7 @@ static bool was_held_up(const struct run *run, int result)
            simdisk_faults(failing_disk(run)) > 0;
 }
 
-static void notice_poison(struct run *run)
+void notice_poison(struct run *run)
 {
     struct twinlog_stat stat = TWINLOG_STAT_INIT;
     twinlog_stat(run->log, &stat);
@@ -300,6 +300,17 @@ void close_log(struct run *run)
 
 /* ---- records ------------------------------------------------------------------------------------- */
 
+void settle_append(struct run *run, int result, uint64_t lsn, const char *call)
+{
+    expect_honest(run, result, call);
+    if (result == 0 && run->is_poisoned)
+        violation("I5: %s succeeded after a failure", call);
+    notice_poison(run);
+    if (result < 0 && lsn != 0 && !run->is_poisoned)
+        violation("%s failed for an accepted record, and the log is not poisoned", call);
+    check_watermarks(run);
+}
+
 static uint64_t give_record(struct run *run, size_t max_bytes,
                             int (*give)(struct twinlog *, const void *, size_t, uint64_t *), const char *call)
 {
@@ -310,15 +321,9 @@ static uint64_t give_record(struct run *run, size_t max_bytes,
     history_offer(&run->history, fact);
     const int result = give(run->log, fact.data, fact.size, &lsn);
     const uint64_t expected = history_settle(&run->history, lsn != 0);
-    expect_honest(run, result, call);
-    if (result == 0 && run->is_poisoned)
-        violation("I5: %s succeeded after a failure", call);
     if (lsn != expected || (lsn == 0 && result == 0))
         violation("%s returned %d and gave LSN %" PRIu64 ", next was %" PRIu64, call, result, lsn, expected);
-    notice_poison(run);
-    if (result < 0 && lsn != 0 && !run->is_poisoned)
-        violation("%s failed for an accepted record, and the log is not poisoned", call);
-    check_watermarks(run);
+    settle_append(run, result, lsn, call);
     return result == 0 ? lsn : 0;
 }
 

@@ -25,6 +25,7 @@ struct history history_inherit(const struct history *past, uint64_t writer)
     return (struct history){ .past = past,
                              .start = history_last(past) + 1,
                              .front = past->front,
+                             .settled = past->settled,
                              .usual_bytes = past->usual_bytes,
                              .writer = writer };
 }
@@ -40,7 +41,7 @@ struct history history_copy(const struct history *history)
         copy.fact[i].data = sim_allocate(fact->size + 1);
         memcpy(copy.fact[i].data, fact->data, fact->size);
     }
-    copy.offer.data = NULL;
+    copy.offers = 0;
     return copy;
 }
 
@@ -67,6 +68,40 @@ const struct fact *history_fact(const struct history *history, uint64_t lsn)
     return history && lsn <= history_last(history) ? &history->fact[lsn - history->start] : NULL;
 }
 
+static bool is_void(const struct history *history, uint64_t lsn)
+{
+    const struct fact *fact = history_fact(history, lsn);
+    return fact && fact->is_void;
+}
+
+uint64_t history_next(const struct history *history, uint64_t lsn)
+{
+    while (is_void(history, lsn))
+        ++lsn;
+    return lsn;
+}
+
+uint64_t history_before(const struct history *history, uint64_t lsn)
+{
+    while (is_void(history, lsn))
+        --lsn;
+    return lsn;
+}
+
+uint64_t history_count(const struct history *history, uint64_t first, uint64_t last)
+{
+    uint64_t count = 0;
+    for (uint64_t lsn = first; lsn <= last; ++lsn)
+        count += !is_void(history, lsn);
+    return count;
+}
+
+bool history_splits_batch(const struct history *history, uint64_t lsn)
+{
+    const struct fact *fact = history_fact(history, lsn);
+    return fact && fact->rest > 0 && lsn != history->settled;
+}
+
 void history_accept(struct history *history, struct fact fact)
 {
     if (history->facts == history->room) {
@@ -78,26 +113,43 @@ void history_accept(struct history *history, struct fact fact)
 
 void history_offer(struct history *history, struct fact fact)
 {
-    history->offer = fact;
+    history->offers = 0;
     history->offer_lsn = 0;
+    history_offer_more(history, fact);
+}
+
+void history_offer_more(struct history *history, struct fact fact)
+{
+    history->offer[history->offers++] = fact;
 }
 
 void history_notice(struct history *history, uint64_t last_lsn)
 {
-    if (!history->offer.data || last_lsn <= history_last(history))
+    if (history->offers == 0 || last_lsn <= history_last(history))
         return;
-    history_accept(history, history->offer);
-    history->offer.data = NULL;
-    history->offer_lsn = history_last(history);
+    history->offer_lsn = history_last(history) + 1;
+    for (unsigned i = 0; i < history->offers; ++i) {
+        history->offer[i].rest = history->offers - 1 - i;
+        history_accept(history, history->offer[i]);
+    }
+    history->offers = 0;
 }
 
 uint64_t history_settle(struct history *history, bool is_accepted)
 {
     if (is_accepted)
         history_notice(history, UINT64_MAX);
-    free(history->offer.data);
-    history->offer.data = NULL;
+    while (history->offers > 0)
+        free(history->offer[--history->offers].data);
     return history->offer_lsn;
+}
+
+void history_fill(struct history *history, uint64_t lsn, const void *data)
+{
+    struct fact *fact = &history->fact[lsn - history->start];
+    fact->is_void = !data;
+    if (data)
+        memcpy(fact->data, data, fact->size);
 }
 
 static void cut(struct history *history, uint64_t last)
@@ -125,6 +177,7 @@ void history_move(struct history *history, uint64_t front, uint64_t last)
     else
         cut(history, last);
     history->front = front;
+    history->settled = last;
 }
 
 /* ---- making records up --------------------------------------------------------------------------- */
@@ -172,7 +225,7 @@ struct fact history_make_sized(const struct history *history, const struct simdi
 {
     struct fact fact = { .size = size, .time_ns = simdisk_clock(disk) };
     fact.data = sim_allocate(fact.size + 1);
-    stamp_payload(&fact, history, history_last(history) + 1);
+    stamp_payload(&fact, history, history_last(history) + 1 + history->offers);
     switch (rng_below(rng, 8)) {
     case 0:
         memset(fact.data, 0, fact.size);
@@ -244,6 +297,11 @@ bool history_knows(const struct history *history, const struct twinlog_record *r
     else if (!is_same_payload(fact, record))
         snprintf(text, sizeof(text), "O1/O3: wrong payload, %zu bytes where %zu were written: %s",
                  record->size, fact->size, describe(history, record));
+    else if (fact->is_void)
+        snprintf(text, sizeof(text), "O3: it was given up, and is a void");
+    else if (record->type != fact->type || record->tag != fact->tag)
+        snprintf(text, sizeof(text), "wrong type or tag: %u and %u, not %u and %u", record->type, record->tag,
+                 fact->type, fact->tag);
     else if (record->time_ns != fact->time_ns)
         snprintf(text, sizeof(text), "wrong time: %" PRId64 ", not %" PRId64, record->time_ns, fact->time_ns);
     else
@@ -263,10 +321,12 @@ uint64_t history_check_rest(const struct history *history, struct twinlog_reader
 {
     struct twinlog_record record;
     int result = 0;
-    for (; (result = twinlog_reader_next(reader, &record)) == 1; ++next) {
-        if (record.lsn != next)
-            violation("O2: %s returned LSN %" PRIu64 " where %" PRIu64 " was next", who, record.lsn, next);
+    while ((result = twinlog_reader_next(reader, &record)) == 1) {
+        if (record.lsn != history_next(history, next))
+            violation("O2: %s returned LSN %" PRIu64 " where %" PRIu64 " was next", who, record.lsn,
+                      history_next(history, next));
         history_check(history, &record, who);
+        next = record.lsn + 1;
     }
     if (result < 0)
         violation("%s failed at LSN %" PRIu64 ": %s", who, next, twinlog_strerror(result));
@@ -275,7 +335,7 @@ uint64_t history_check_rest(const struct history *history, struct twinlog_reader
 
 uint64_t history_find_time(const struct history *history, uint64_t from, uint64_t to, int64_t time_ns)
 {
-    while (from <= to && history_fact(history, from)->time_ns < time_ns)
+    while (from <= to && (is_void(history, from) || history_fact(history, from)->time_ns < time_ns))
         ++from;
     return from;
 }

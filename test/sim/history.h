@@ -14,7 +14,7 @@
  *   O1 every acknowledged record from the front on is there, byte for byte
  *   O2 what is there is a gap-free part of the order in which it was accepted, from the front on
  *   O3 nothing that was never appended, nothing twice, nothing of an older generation
- *   O4 a record that was not acknowledged is wholly there or wholly absent; a trim, a cut, a reset, a change
+ *   O4 a record or batch that was not acknowledged is wholly there or wholly absent; a trim, a cut, a reset, a change
  *      of a cursor or value that did not return has wholly happened or not at all, one that returned has
  *   O5 opening again gives the same answer, also after a crash inside recovery
  *   O6 append after recovery, crash again: both parts are there
@@ -26,10 +26,18 @@
 #include "simdisk.h"
 #include "twinlog.h"
 
+enum {
+    MAX_BATCH = 20
+};
+
 struct fact {
     unsigned char *data;
     size_t size;
     int64_t time_ns;
+    uint16_t tag;
+    uint8_t type;
+    bool is_void;  /* it has an LSN, and readers pass over it */
+    unsigned rest; /* records that follow it in its batch */
 };
 
 struct history {
@@ -38,8 +46,10 @@ struct history {
     uint64_t front;             /* oldest LSN that is kept, or the one that comes first */
     struct fact *fact;
     size_t facts, room;
-    struct fact offer;  /* a record in a call that has not returned; data NULL: none */
-    uint64_t offer_lsn; /* 0: not accepted yet, as far as we know */
+    struct fact offer[MAX_BATCH]; /* a batch in a call that has not returned */
+    unsigned offers;              /* 0: there is none, or it was accepted */
+    uint64_t offer_lsn;           /* of its first record; 0: not accepted yet, as far as we know */
+    uint64_t settled;   /* the log ended here once, by a cut or a crash; maybe in the middle of a batch */
     size_t usual_bytes; /* most records have that size, so that new ones fit exactly over old ones; 0: any */
     uint64_t writer; /* different for every history, so that no record is like one of a past that was cut */
     uint64_t generation; /* one more with each cut, for the same reason */
@@ -54,6 +64,13 @@ void history_free(struct history *history);
 uint64_t history_last(const struct history *history);
 /* NULL: no such record, or nothing is known of it any more. */
 const struct fact *history_fact(const struct history *history, uint64_t lsn);
+/* That LSN, or the next one, or the one before, which is no void. */
+uint64_t history_next(const struct history *history, uint64_t lsn);
+uint64_t history_before(const struct history *history, uint64_t lsn);
+/* Records that are no voids. */
+uint64_t history_count(const struct history *history, uint64_t first, uint64_t last);
+/* A log that ends here has a part of a batch. */
+bool history_splits_batch(const struct history *history, uint64_t lsn);
 
 /* Makes up a record of `size` bytes, or of a size up to `max_bytes`; `disk` lends bytes to copy. */
 struct fact history_make_sized(const struct history *history, const struct simdisk *disk, struct rng *rng,
@@ -66,8 +83,11 @@ void history_accept(struct history *history, struct fact fact);
  * that appends it. So: offer it before the call; notice the log's last LSN whenever it matters; and settle
  * when the call has returned and it is known whether it was accepted. Returns its LSN, 0 if it was not. */
 void history_offer(struct history *history, struct fact fact);
+void history_offer_more(struct history *history, struct fact fact); /* in one batch with those before */
 void history_notice(struct history *history, uint64_t last_lsn);
 uint64_t history_settle(struct history *history, bool is_accepted);
+/* A reservation of this life ends: with these bytes in it; or, with NULL, as a void. */
+void history_fill(struct history *history, uint64_t lsn, const void *data);
 
 /* The log begins at `front` and ends at `last`: after a trim, a cut, a reset, or as it was recovered. What
  * lies behind `last` is gone for good. */

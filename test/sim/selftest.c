@@ -796,6 +796,20 @@ static void test_a_shared_page_after_a_power_cut_may_be_anything_old(void)
     stop(&machine);
 }
 
+static void test_a_shared_page_shows_what_is_written_to_the_file(void)
+{
+    struct machine machine = start();
+    void *page = NULL;
+    EXPECT(machine.io->ops->map(machine.file, BLOCK_BYTES, &page) == 0);
+    memset(page, 'p', BLOCK_BYTES);
+    EXPECT(io_write_at(machine.file, filled('n'), SECTOR, BLOCK_BYTES - SECTOR) == 0);
+    EXPECT(io_write_at(machine.file, filled('m'), BLOCK_BYTES, BLOCK_BYTES) == 0);
+    EXPECT(memchr(page, 'n', BLOCK_BYTES) == (char *)page + BLOCK_BYTES - SECTOR);
+    EXPECT(memcmp((char *)page + BLOCK_BYTES - SECTOR, filled('n'), SECTOR) == 0);
+    machine.io->ops->unmap(machine.io, page, BLOCK_BYTES);
+    stop(&machine);
+}
+
 /* ---- images -------------------------------------------------------------------------------------- */
 
 static void test_a_disk_and_its_images_do_not_share_what_they_write(void)
@@ -904,6 +918,7 @@ static void (*const TESTS[])(void) = {
     test_the_write_of_a_killed_process_lands_under_its_lock,
     test_a_ghost_is_not_taken_for_a_write_of_the_living,
     test_a_shared_page_after_a_power_cut_may_be_anything_old,
+    test_a_shared_page_shows_what_is_written_to_the_file,
     test_a_disk_and_its_images_do_not_share_what_they_write,
     test_the_same_seed_makes_the_same_image,
     test_direct_files_want_aligned_writes,

@@ -116,6 +116,13 @@ void sim_show_change(struct inode *inode, struct change *change)
     inode->view_bytes = max_u64(inode->view_bytes, end);
 }
 
+/* Who has the file mapped sees it, too. */
+static void show_in_page(struct inode *inode, const unsigned char *bytes, size_t size, uint64_t offset)
+{
+    if (inode->page && offset < inode->page_bytes)
+        memcpy((char *)inode->page + offset, bytes, min_u64(size, inode->page_bytes - offset));
+}
+
 void sim_change_file(struct inode *inode, const unsigned char *bytes, size_t size, uint64_t offset,
                      bool is_direct)
 {
@@ -123,6 +130,7 @@ void sim_change_file(struct inode *inode, const unsigned char *bytes, size_t siz
         .offset = offset, .size = size, .blob = sim_blob_create(bytes, size), .is_direct = is_direct
     };
     sim_show_change(inode, sim_add_change(inode, change));
+    show_in_page(inode, bytes, size, offset);
 }
 
 size_t sim_part_of_sector(uint64_t at, size_t size)

@@ -278,14 +278,6 @@ static int sim_check_view(struct io *io, const unsigned char *bytes)
     sim_misuse("there are no views");
 }
 
-static int sim_prefetch(struct io *io, const unsigned char *bytes, size_t size)
-{
-    (void)io;
-    (void)bytes;
-    (void)size;
-    sim_misuse("there are no views");
-}
-
 /* ---- the directory ------------------------------------------------------------------------------- */
 
 /* In no order that anybody could rely on. */
@@ -377,12 +369,13 @@ static int sim_adopt_buffers(struct io *io, void *bytes, size_t size)
 
 static void check_submission(const struct sim_io *process, const struct io_write *write)
 {
-    const uintptr_t from = (uintptr_t)write->data, adopted = (uintptr_t)process->adopted;
+    const uintptr_t from = (uintptr_t)write->data, to = from + write->size;
+    const uintptr_t adopted = (uintptr_t)process->adopted, end = adopted + process->adopted_bytes;
+    const bool is_inside = from >= adopted && to <= end, is_outside = to <= adopted || from >= end;
     if (process->in_flight)
         sim_misuse("a second write was submitted before the first was reaped");
-    if (process->adopted &&
-        (from < adopted || write->size > process->adopted_bytes - (size_t)(from - adopted)))
-        sim_misuse("submitted bytes are not from the adopted buffers");
+    if (process->adopted && !is_inside && !is_outside)
+        sim_misuse("submitted bytes are only in part from the adopted buffers");
     if (write->size == 0)
         sim_misuse("an empty write was submitted");
 }
@@ -458,7 +451,7 @@ static int finish_barrier(struct simdisk *disk, struct inode *inode, const struc
         sim_sync_in_vain(inode, &disk->rng);
     else if (sim_is_lying(disk, SIM_BARRIER))
         return 0;
-    else if (disk->options.is_barrier_narrow)
+    else if (disk->options.is_barrier_narrow && write->barrier == IO_BARRIER_WRITE)
         sim_sync_write(inode, &(struct change){ .offset = write->offset, .size = written });
     else
         sim_sync_file(inode);
@@ -469,7 +462,7 @@ static int finish_barrier(struct simdisk *disk, struct inode *inode, const struc
 static bool has_barrier(const struct simdisk *disk, const struct io_write *write)
 {
     return write->ret_written == (int64_t)write->size ||
-           (write->ret_written > 0 && disk->options.is_barrier_narrow);
+           (write->ret_written > 0 && disk->options.is_barrier_narrow && write->barrier == IO_BARRIER_WRITE);
 }
 
 static void sim_reap(struct io *io, struct io_write *write)
@@ -482,6 +475,10 @@ static void sim_reap(struct io *io, struct io_write *write)
     sim_call_hook(process->disk, SIM_GROUP_WRITE);
     process->in_flight = NULL;
     write->ret_synced = -ECANCELED;
+    if (write->barrier == IO_BARRIER_NONE) {
+        write->ret_synced = write->ret_written < 0 ? -ECANCELED : 0;
+        return;
+    }
     if (!has_barrier(process->disk, write))
         return;
     write->ret_synced = finish_barrier(process->disk, inode, write);
@@ -545,7 +542,6 @@ static const struct io_ops SIM_OPS_TABLE = {
     .view = sim_view,
     .unview = sim_unview,
     .check_view = sim_check_view,
-    .prefetch = sim_prefetch,
     .list = sim_list,
     .rename = sim_rename,
     .unlink = sim_unlink,

@@ -5,15 +5,34 @@
 
 #include <check.h>
 
-#define FOR_EACH_SUITE(DO)                                                                                   \
-    DO(base)                                                                                                 \
-    DO(commit)                                                                                               \
-    DO(copy)                                                                                                 \
-    DO(cursor)                                                                                               \
-    DO(fallback)                                                                                             \
-    DO(format)                                                                                               \
-    DO(golden)                                                                                               \
-    DO(index) DO(integration) DO(io) DO(process) DO(reader) DO(recover) DO(space) DO(state) DO(state_crash)
+/* clang-format off */
+#define FOR_EACH_SUITE(DO) \
+    DO(base) \
+    DO(commit) \
+    DO(copy) \
+    DO(cursor) \
+    DO(fallback) \
+    DO(format) \
+    DO(golden) \
+    DO(holds) \
+    DO(horizon) \
+    DO(index) \
+    DO(integration) \
+    DO(io) \
+    DO(many) \
+    DO(names) \
+    DO(process) \
+    DO(reader) \
+    DO(recover) \
+    DO(requests) \
+    DO(space) \
+    DO(state) \
+    DO(state_crash) \
+    DO(storms) \
+    DO(terms) \
+    DO(watch) \
+    DO(ways)
+/* clang-format on */
 
 #define DECLARE_SUITE(name) Suite *name##_suite(void);
 FOR_EACH_SUITE(DECLARE_SUITE)

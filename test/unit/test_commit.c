@@ -7,6 +7,7 @@
 #include "suites.h"
 
 #include "commit/commit.h"
+#include "io/io_files.h"
 #include "log/log.h"
 
 #include <dirent.h>
@@ -15,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define SHADOW_BYTES (1u << 20)
@@ -34,7 +36,7 @@ static struct {
     _Atomic bool has_overwrite; /* a write into a block that was durable, changed or not */
     _Atomic bool is_beyond;     /* a write that reaches into the footer */
     _Atomic unsigned untorn, untorn_missing;
-    struct io_file *file; /* of the last write */
+    ino_t inode; /* of the last write's file; an address may be another one's by then */
     unsigned char shadow[SHADOW_BYTES];
     uint64_t shadow_end; /* bytes below are durable */
 
@@ -56,10 +58,12 @@ static struct {
 
 static void look_at(const struct io_write *write)
 {
+    struct stat status;
     if (atomic_fetch_add(&seam.in_flight, 1) != 0)
         atomic_store(&seam.has_overlap, true);
-    if (write->file != seam.file) {
-        seam.file = write->file;
+    ck_assert_int_eq(fstat(io_file_fd(write->file), &status), 0);
+    if (status.st_ino != seam.inode) {
+        seam.inode = status.st_ino;
         seam.shadow_end = 0;
     }
     ck_assert_uint_le(write->offset + write->size, SHADOW_BYTES);
@@ -138,6 +142,14 @@ static int limited_allocate(struct io_file *file, uint64_t bytes, enum io_alloca
     return bytes > atomic_load(&seam.largest_file) ? -ENOSPC : seam.real->allocate(file, bytes, how);
 }
 
+static int limited_write(struct io_file *file, const void *data, size_t size, uint64_t offset)
+{
+    uint64_t bytes;
+    ck_assert_int_eq(io_size(file, &bytes), 0);
+    bool is_too_large = offset + size > bytes && offset + size > atomic_load(&seam.largest_file);
+    return is_too_large ? -ENOSPC : seam.real->write(file, data, size, offset);
+}
+
 static int64_t settable_now(struct io *io)
 {
     int64_t now_ns = atomic_load(&seam.clock_ns);
@@ -153,6 +165,7 @@ static struct io *watch(void)
     seam.ops.submit = watched_submit;
     seam.ops.reap = watched_reap;
     seam.ops.allocate = limited_allocate;
+    seam.ops.write = limited_write;
     seam.ops.now_ns = settable_now;
     io->ops = &seam.ops;
     if (seam.has_no_threads)
@@ -362,8 +375,8 @@ START_TEST(a_failed_write_or_sync_poisons_the_log_and_nothing_is_tried_again)
     ck_assert_uint_eq(lsn, 0);
     ck_assert_int_eq(twinlog_enqueue(log, "late", 4, NULL), TWINLOG_EPOISONED);
     ck_assert_int_eq(twinlog_sync(log), failure->expected);
-    ck_assert_int_eq(twinlog_wait(log, 2), failure->expected);
-    ck_assert_int_eq(twinlog_wait(log, 1), 0);
+    ck_assert_int_eq(twinlog_wait(log, 2, TWINLOG_LEVEL_DURABLE, 0), failure->expected);
+    ck_assert_int_eq(twinlog_wait(log, 1, TWINLOG_LEVEL_DURABLE, 0), 0);
     ck_assert_uint_eq(twinlog_durable_lsn(log), 1);
     struct twinlog_stat stat = TWINLOG_STAT_INIT;
     ck_assert_int_eq(twinlog_stat(log, &stat), 0);
@@ -396,12 +409,12 @@ static void start_bare(uint64_t offset)
     bare.io = watch();
     bare.plan =
         (struct segment_plan){ .number = 1, .sequence = 1, .bytes = SEGMENT_MIN_BYTES, .start_lsn = 1 };
+    const struct twinlog_options options = { .buffer_bytes = 16384, .max_record_bytes = 4096 };
     struct commit_config config = { .io = bare.io,
                                     .offset = offset,
                                     .position = { .next_lsn = 1 },
                                     .epoch = { .number = 1 },
-                                    .buffer_bytes = 16384,
-                                    .max_record_bytes = 4096,
+                                    .options = &options,
                                     .live = &bare.live };
     ck_assert_int_eq(twl_live_lock(bare.io, 0, &bare.live), 0);
     ck_assert_int_eq(twl_segment_create(bare.io, &bare.plan, &config.segment, NULL), 0);
@@ -435,12 +448,12 @@ static void end_bare(void)
 
 static uint64_t put_bare(const char *text, enum record_kind kind, int64_t time_ns)
 {
-    const struct commit_record record = {
-        .data = text, .size = strlen(text), .kind = kind, .time_ns = time_ns
-    };
+    const struct twinlog_entry entry = { .data = text, .size = strlen(text), .time_ns = time_ns };
+    const struct batch batch = { .entries = &entry, .count = 1, .kind = kind, .has_times = true };
+    const struct terms durable = { .level = TWINLOG_LEVEL_DURABLE };
     uint64_t lsn;
-    ck_assert_int_eq(twl_commit_put(bare.commit, &record, true, &lsn), 0);
-    ck_assert_int_eq(twl_commit_wait(bare.commit, lsn), 0);
+    ck_assert_int_eq(twl_commit_put(bare.commit, &batch, &durable, NULL, &lsn), 0);
+    ck_assert_int_eq(twl_commit_wait(bare.commit, lsn, &durable, true), 0);
     return lsn;
 }
 
@@ -624,13 +637,15 @@ END_TEST
 START_TEST(a_segment_in_hand_is_closed_with_the_log)
 {
     static const char bytes[4096];
-    const struct commit_record record = { .data = bytes, .size = sizeof(bytes), .time_ns = INT64_MIN };
+    const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes) };
+    const struct batch batch = { .entries = &entry, .count = 1 };
+    const struct terms buffered = { .level = TWINLOG_LEVEL_BUFFERED };
     char next[SEGMENT_NAME_BYTES];
     struct io_file *file;
     uint64_t lsn;
     start_bare(SEGMENT_DATA_OFFSET);
     while (!has_other_segment(next))
-        ck_assert_int_eq(twl_commit_put(bare.commit, &record, false, &lsn), 0);
+        ck_assert_int_eq(twl_commit_put(bare.commit, &batch, &buffered, NULL, &lsn), 0);
     ck_assert_uint_lt(watermark_load(twl_commit_watermark(bare.commit)), lsn);
     twl_commit_destroy(bare.commit, false);
     bare.commit = NULL;
@@ -754,7 +769,7 @@ START_TEST(what_was_accepted_before_the_disk_was_full_becomes_durable)
     while ((rc = twinlog_enqueue(log, payload, 100, &lsn)) == 0)
         ck_assert_uint_eq(lsn, ++records);
     ck_assert_int_eq(rc, -ENOSPC);
-    ck_assert_int_eq(twinlog_wait(log, records), 0);
+    ck_assert_int_eq(twinlog_wait(log, records, TWINLOG_LEVEL_DURABLE, 0), 0);
     ck_assert_uint_eq(twinlog_durable_lsn(log), records);
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(records);
@@ -855,6 +870,45 @@ START_TEST(a_full_log_can_be_opened_many_times)
     ck_assert_int_eq(twinlog_append(log, payload, 1000, NULL), 0);
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(records + 1);
+}
+END_TEST
+
+/* The disk takes a segment for the largest record and no more than the least for marks. */
+START_TEST(a_log_that_is_full_of_large_records_can_be_opened)
+{
+    struct twinlog_options options = small_options(TWINLOG_PAD);
+    options.segment_bytes = 262144;
+    options.buffer_bytes = 98304;
+    seam.has_no_threads = true;
+    struct twinlog *log = open_with(&options);
+    atomic_store(&seam.largest_file, 98304 + 4 * BLOCK_BYTES + SEGMENT_HEADER_BYTES + SEGMENT_FOOTER_BYTES);
+    while (stat_of(log).rolls == 0)
+        ck_assert_int_eq(twinlog_append(log, payload, 98304 - 8192, NULL), 0);
+    atomic_store(&seam.largest_file, FULL_DISK_BYTES);
+    uint64_t records = fill_up(log, 1000);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    ck_assert_uint_ge(open_until_refused(&options, records), 3);
+    expect_sound(records);
+}
+END_TEST
+
+/* Not even for the page that is shared with readers is there room: they go by the marks. */
+START_TEST(a_full_disk_takes_no_lock_file_and_the_log_can_be_opened)
+{
+    const struct twinlog_options options = small_options(0);
+    char path[256];
+    snprintf(path, sizeof(path), "%s/writer.lock", seam.directory);
+    struct twinlog *log = open_with(&options);
+    ck_assert_int_eq(twinlog_append(log, payload, 1000, NULL), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    ck_assert_int_eq(truncate(path, 0), 0);
+    atomic_store(&seam.largest_file, 0);
+    log = open_with(&options);
+    ck_assert_int_eq(twinlog_append(log, payload, 1000, NULL), 0);
+    ck_assert_int_eq(twinlog_append(log, payload, 1000, NULL), 0);
+    ck_assert_uint_eq(count_records(), 2); /* the next mark tells of the third */
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(3);
 }
 END_TEST
 
@@ -1273,7 +1327,7 @@ static void *enqueue_all_sizes(void *argument)
         size_t size = i % 7 == 0 ? 8192 - i % 50 : i % 100;
         writer->error = twinlog_enqueue(writer->log, payload, size, &lsn);
         if (writer->error == 0 && i % 10 == 0)
-            writer->error = twinlog_wait(writer->log, lsn);
+            writer->error = twinlog_wait(writer->log, lsn, TWINLOG_LEVEL_DURABLE, 0);
         writer->acknowledged += writer->error == 0;
     }
     return NULL;
@@ -1332,7 +1386,7 @@ START_TEST(the_twins_fill_up_and_nothing_is_lost)
     ck_assert_uint_lt(twinlog_durable_lsn(log), 80);
     ck_assert_int_eq(twinlog_sync(log), 0);
     ck_assert_uint_eq(twinlog_durable_lsn(log), 80);
-    ck_assert_int_eq(twinlog_wait(log, 81), -EINVAL);
+    ck_assert_int_eq(twinlog_wait(log, 81, TWINLOG_LEVEL_DURABLE, 0), -EINVAL);
     ck_assert_int_eq(twinlog_close(log), 0);
     ck_assert_uint_eq(count_records(), 80);
 }
@@ -1379,6 +1433,8 @@ Suite *commit_suite(void)
     tcase_add_test(full, a_large_record_gets_a_larger_segment_than_the_one_that_was_prepared);
     tcase_add_test(full, a_record_as_large_as_a_segment_is_accepted);
     tcase_add_loop_test(full, a_full_log_can_be_opened_many_times, 0, 2);
+    tcase_add_test(full, a_log_that_is_full_of_large_records_can_be_opened);
+    tcase_add_test(full, a_full_disk_takes_no_lock_file_and_the_log_can_be_opened);
     suite_add_tcase(suite, full);
     TCase *rolling = tcase_create("rolling");
     tcase_add_checked_fixture(rolling, set_up, tear_down);

@@ -892,7 +892,7 @@ static void make_first_version(void)
                                    .epoch = group.epoch };
     twl_group_header_encode(&group, seed, at, bytes + at);
     twl_record_encode(bytes + at + GROUP_HEADER_BYTES, twl_epoch_seed(header.log_id, group.epoch), 1,
-                      RECORD_DATA, 1, "record 1", 8);
+                      &(struct record_header){ .kind = RECORD_DATA, .time_ns = 1, .size = 8 }, "record 1");
     at = 2 * SEGMENT_DATA_OFFSET;
     group = (struct group_header){ .first_lsn = 2,
                                    .bytes = GROUP_HEADER_BYTES,
@@ -1093,6 +1093,34 @@ START_TEST(a_crash_leaves_the_whole_backup_or_none)
     check_image(&crashing, SIM_CUT_NONE); /* it is durable now */
     simdisk_destroy(crashing.disk);
     simdisk_destroy(disk);
+}
+END_TEST
+
+/* The file through which a writer says what is durable does not fit on the disk. */
+START_TEST(a_backup_ends_no_earlier_than_the_front)
+{
+    const struct simdisk_options disk_options = { .seed = 6, .has_direct = true };
+    const struct simdisk_fault fault = { .op = SIM_ALLOCATE, .nth = 1, .error = -ENOSPC };
+    const struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
+    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+    struct twinlog_options small = small_segments(0);
+    struct simdisk *from = simdisk_create(&disk_options), *to = simdisk_create(&disk_options);
+    struct twinlog *log, *copy;
+    uint64_t lsn = 0;
+
+    simdisk_inject(from, &fault);
+    ck_assert_int_eq(twl_log_open(simdisk_connect(from), &small, &log), 0);
+    append_sim(log, 10);
+    trim_before(log, 11);
+    ck_assert_int_eq(twl_backup(simdisk_connect(from), simdisk_connect(to), &options, &result), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    ck_assert_int_eq(twl_log_open(simdisk_connect(to), &small, &copy), 0);
+    ck_assert_int_eq(twinlog_append(copy, "next", 4, &lsn), 0);
+    ck_assert_uint_eq(lsn, 11);
+    ck_assert_uint_eq(twinlog_first_lsn(copy), 11);
+    ck_assert_int_eq(twinlog_close(copy), 0);
+    simdisk_destroy(to);
+    simdisk_destroy(from);
 }
 END_TEST
 
@@ -1565,6 +1593,35 @@ START_TEST(a_writer_that_comes_while_repair_reads_is_in_the_way)
 }
 END_TEST
 
+static void cut_and_append(void *context, uint64_t done_bytes, uint64_t total_bytes)
+{
+    bool *is_done = context;
+    struct twinlog *log;
+
+    (void)done_bytes;
+    (void)total_bytes;
+    if (*is_done)
+        return;
+    *is_done = true;
+    log = log_open(NULL);
+    ck_assert_int_eq(twinlog_cut(log, 200), 0);
+    append_records(log, 1, 0, 100);
+    log_close(log);
+}
+
+START_TEST(a_writer_that_comes_and_goes_while_repair_reads_is_in_the_way)
+{
+    struct twinlog_repair_options options = TWINLOG_REPAIR_OPTIONS_INIT;
+    bool is_done = false;
+
+    make_damageable();
+    options.progress = cut_and_append;
+    options.context = &is_done;
+    ck_assert_int_eq(twinlog_repair(log_dir, copy_dir, &options, NULL), -EBUSY);
+    ck_assert(is_done);
+}
+END_TEST
+
 START_TEST(the_caller_can_end_a_repair)
 {
     struct twinlog_repair_result result;
@@ -1743,6 +1800,7 @@ Suite *copy_suite(void)
     tcase_add_test(backup, a_log_of_the_first_version_can_be_backed_up);
     tcase_add_test(backup, a_crash_leaves_the_whole_backup_or_none);
     tcase_add_test(backup, a_backup_that_fails_says_so);
+    tcase_add_test(backup, a_backup_ends_no_earlier_than_the_front);
 
     tcase_add_test(mend, repair_copies_a_sound_log_as_it_is);
     tcase_add_test(mend, a_lost_record_is_told_and_leaves_its_number_empty);
@@ -1756,6 +1814,7 @@ Suite *copy_suite(void)
     tcase_add_test(mend, what_belongs_to_another_log_is_left_alone);
     tcase_add_test(mend, repair_needs_a_log_that_nobody_writes);
     tcase_add_test(mend, a_writer_that_comes_while_repair_reads_is_in_the_way);
+    tcase_add_test(mend, a_writer_that_comes_and_goes_while_repair_reads_is_in_the_way);
     tcase_add_test(mend, the_caller_can_end_a_repair);
     return suite;
 }

@@ -18,9 +18,9 @@ static unsigned char image[LARGE_BYTES];
 static struct segment segment;
 static const struct epoch first_epoch = { .number = 1, .salt = 77 };
 
-static size_t bytes_read, bytes_fetched, largest_read;
+static size_t bytes_read, largest_read;
 static unsigned reads, views;
-static int view_error, fetch_error, hit_error;
+static int view_error, hit_error;
 
 static int read_image(struct io_file *file, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
 {
@@ -59,21 +59,9 @@ static int check_image(struct io *io, const unsigned char *bytes)
     return hit_error;
 }
 
-static int prefetch_image(struct io *io, const unsigned char *bytes, size_t size)
-{
-    (void)io;
-    uint64_t offset = (uint64_t)(bytes - image);
-    ck_assert_uint_eq(offset % BLOCK_BYTES, 0);
-    ck_assert_uint_le(offset + size, segment.header.bytes);
-    bytes_fetched += size;
-    return fetch_error;
-}
-
-static const struct io_ops read_only_ops = { .read = read_image,
-                                             .view = view_image,
-                                             .unview = unview_image,
-                                             .check_view = check_image,
-                                             .prefetch = prefetch_image };
+static const struct io_ops read_only_ops = {
+    .read = read_image, .view = view_image, .unview = unview_image, .check_view = check_image
+};
 static struct io memory = { .ops = &read_only_ops };
 static struct io_file memory_file = { .io = &memory };
 
@@ -86,9 +74,9 @@ static void make_segment(uint64_t bytes)
     };
     segment.seed = twl_segment_seed(&segment.header);
     segment.data_end = twl_segment_data_end(bytes);
-    bytes_read = bytes_fetched = largest_read = 0;
+    bytes_read = largest_read = 0;
     reads = views = 0;
-    view_error = fetch_error = hit_error = 0;
+    view_error = hit_error = 0;
 }
 
 static void set_up(void)
@@ -102,7 +90,8 @@ static uint64_t put(uint64_t offset, struct group_header *group)
     uint64_t at = offset + GROUP_HEADER_BYTES;
     uint32_t seed = twl_epoch_seed(segment.header.log_id, group->epoch);
     for (uint32_t i = 0; i < group->count; i++) {
-        twl_record_encode(image + at, seed, group->first_lsn + i, RECORD_DATA, 0, "8 bytes!", 8);
+        twl_record_encode(image + at, seed, group->first_lsn + i,
+                          &(struct record_header){ .kind = RECORD_DATA, .size = 8 }, "8 bytes!");
         at += twl_record_bytes(8);
     }
     group->bytes = (uint32_t)(at - offset);
@@ -447,8 +436,11 @@ static uint64_t put_timed(uint64_t offset, struct group_header *group)
         uint64_t lsn = group->first_lsn + i;
         bool is_void = lsn == VOID_LSN;
         size_t size = is_void ? 0 : RECORD_BYTES;
-        twl_record_encode(image + at, seed, lsn, is_void ? RECORD_VOID : RECORD_DATA,
-                          is_void ? INT64_MAX : time_of(lsn), "8 bytes!", size);
+        twl_record_encode(image + at, seed, lsn,
+                          &(struct record_header){ .kind = is_void ? RECORD_VOID : RECORD_DATA,
+                                                   .time_ns = is_void ? INT64_MAX : time_of(lsn),
+                                                   .size = (uint32_t)(size) },
+                          "8 bytes!");
         at += twl_record_bytes(size);
         group_of[lsn] = offset;
     }
@@ -555,6 +547,33 @@ START_TEST(with_an_index_a_seek_reads_little)
 }
 END_TEST
 
+START_TEST(the_header_of_a_large_group_is_read_once)
+{
+    make_segment(LARGE_BYTES);
+    struct group_header group = start_group();
+    uint64_t at = put(SEGMENT_DATA_OFFSET, &group);
+    for (unsigned i = 0; i < 3; i++) {
+        group = next_group(&group, 10000);
+        at = put_timed(at, &group);
+    }
+    last_lsn = 30000;
+    struct segment_footer footer = seal();
+    struct cursor cursor = { 0 };
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    for (uint64_t lsn = 5000; lsn <= 25000; lsn += 10000) {
+        ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, lsn), 1);
+        expect_next(&cursor, lsn);
+    }
+    for (uint64_t lsn = 9000; lsn <= 29000; lsn += 10000) {
+        reads = 0;
+        ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, lsn), 1);
+        expect_next(&cursor, lsn);
+        ck_assert_uint_eq(reads, 1);
+    }
+    twl_cursor_free(&cursor);
+}
+END_TEST
+
 START_TEST(a_short_way_ahead_is_walked_and_not_looked_up)
 {
     make_many();
@@ -574,15 +593,52 @@ END_TEST
 
 START_TEST(reading_on_reads_more_at_once)
 {
-    make_many();
+    make_groups(MANY_GROUPS);
     struct cursor cursor = { 0 };
     twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
     ck_assert_int_eq(twl_cursor_accept_group(&cursor), 1);
     ck_assert_uint_le(largest_read, 16 * 1024);
     while (twl_cursor_accept_group(&cursor) > 0)
         continue;
-    ck_assert_uint_eq(largest_read, 256 * 1024);
-    ck_assert_uint_lt(bytes_read, cursor.offset + cursor.offset / 4 + 512 * 1024);
+    ck_assert_uint_eq(largest_read, 1024 * 1024);
+    ck_assert_uint_lt(bytes_read, cursor.offset + cursor.offset / 4 + 1024 * 1024);
+    twl_cursor_free(&cursor);
+}
+END_TEST
+
+START_TEST(a_cursor_that_gave_its_buffer_away_reads_again)
+{
+    make_many();
+    struct cursor one = { 0 }, other = { 0 };
+    twl_cursor_begin(&one, &segment, twl_position_before(&segment));
+    twl_cursor_begin(&other, &segment, twl_position_before(&segment));
+    ck_assert_int_eq(twl_cursor_seek(&one, NULL, 100), 1);
+    twl_cursor_take_buffer(&other, &one);
+    ck_assert_int_eq(twl_cursor_seek(&other, NULL, last_lsn), 1);
+    twl_cursor_take_buffer(&one, &other);
+    expect_next(&one, 100);
+    twl_cursor_take_buffer(&other, &one);
+    expect_next(&other, last_lsn);
+    ck_assert_ptr_null(one.window.buffer);
+    twl_cursor_free(&one);
+    twl_cursor_free(&other);
+}
+END_TEST
+
+START_TEST(a_restart_keeps_what_is_known_of_the_segment)
+{
+    make_many();
+    struct segment_footer footer = seal();
+    struct cursor cursor = { 0 };
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 3000), 1);
+    twl_cursor_restart(&cursor, twl_position_before(&segment));
+    ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
+    ck_assert_uint_eq(cursor.group_offset, SEGMENT_DATA_OFFSET);
+    bytes_read = 0;
+    ck_assert_int_eq(twl_cursor_seek(&cursor, &footer, 5000), 1);
+    expect_next(&cursor, 5000);
+    ck_assert_uint_le(bytes_read, 32 * 1024); /* the index was there */
     twl_cursor_free(&cursor);
 }
 END_TEST
@@ -780,7 +836,6 @@ START_TEST(a_mapped_segment_is_looked_at_in_place_and_given_back)
     seek_everywhere(&cursor, &footer);
     seek_everywhere(&cursor, NULL);
     ck_assert_uint_eq(reads, 0);
-    ck_assert_uint_gt(bytes_fetched, 0);
     ck_assert_int_eq(twl_cursor_check(&cursor), 0);
     hit_error = -EIO;
     ck_assert_int_eq(twl_cursor_check(&cursor), -EIO);
@@ -791,32 +846,6 @@ START_TEST(a_mapped_segment_is_looked_at_in_place_and_given_back)
     ck_assert_int_eq(twl_cursor_check(&cursor), 0);
     twl_cursor_free(&cursor);
     ck_assert_uint_eq(views, 0);
-}
-END_TEST
-
-START_TEST(a_mapped_segment_is_fetched_once_when_it_is_read_through)
-{
-    make_many();
-    struct cursor cursor = { .maps = true };
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
-    while (twl_cursor_accept_group(&cursor) > 0)
-        continue;
-    ck_assert_uint_eq(cursor.position.next_lsn, last_lsn + 1);
-    ck_assert_uint_le(bytes_fetched, cursor.offset + 2 * 1024 * 1024 + 64 * 1024);
-    twl_cursor_free(&cursor);
-}
-END_TEST
-
-START_TEST(what_can_not_be_fetched_is_an_error)
-{
-    make_many();
-    struct cursor cursor = { .maps = true };
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
-    fetch_error = -EIO;
-    ck_assert_int_eq(twl_cursor_enter_group(&cursor), -EIO);
-    fetch_error = 0;
-    ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
-    twl_cursor_free(&cursor);
 }
 END_TEST
 
@@ -862,8 +891,11 @@ Suite *cursor_suite(void)
     TCase *seeking = tcase_create("seek");
     tcase_add_test(seeking, a_seek_finds_every_record_with_an_index_and_without);
     tcase_add_test(seeking, with_an_index_a_seek_reads_little);
+    tcase_add_test(seeking, the_header_of_a_large_group_is_read_once);
     tcase_add_test(seeking, a_short_way_ahead_is_walked_and_not_looked_up);
     tcase_add_test(seeking, reading_on_reads_more_at_once);
+    tcase_add_test(seeking, a_cursor_that_gave_its_buffer_away_reads_again);
+    tcase_add_test(seeking, a_restart_keeps_what_is_known_of_the_segment);
     tcase_add_test(seeking, an_index_that_does_not_check_is_not_used);
     tcase_add_test(seeking, an_index_that_lies_is_found_out);
     tcase_add_test(seeking, a_seek_gets_past_damage_where_the_index_leads_behind_it);
@@ -874,8 +906,6 @@ Suite *cursor_suite(void)
     suite_add_tcase(suite, seeking);
     TCase *mapping = tcase_create("map");
     tcase_add_test(mapping, a_mapped_segment_is_looked_at_in_place_and_given_back);
-    tcase_add_test(mapping, a_mapped_segment_is_fetched_once_when_it_is_read_through);
-    tcase_add_test(mapping, what_can_not_be_fetched_is_an_error);
     tcase_add_test(mapping, where_mapping_does_not_work_the_segment_is_read);
     suite_add_tcase(suite, mapping);
     return suite;

@@ -180,8 +180,11 @@ static void add_group(struct builder *builder, enum group_kind kind, uint32_t co
         uint64_t lsn = builder->next_lsn + i;
         const struct known_record *record = &builder->records[lsn - 1];
         make_payload(record, lsn, payload);
-        twl_record_encode(group_bytes + used, epoch_seed, lsn, record->is_void ? RECORD_VOID : RECORD_DATA,
-                          record_time(lsn), payload, record->size);
+        twl_record_encode(group_bytes + used, epoch_seed, lsn,
+                          &(struct record_header){ .kind = record->is_void ? RECORD_VOID : RECORD_DATA,
+                                                   .time_ns = record_time(lsn),
+                                                   .size = (uint32_t)(record->size) },
+                          payload);
         used += (uint32_t)twl_record_bytes(record->size);
     }
     struct group_header group = { .first_lsn = builder->next_lsn,

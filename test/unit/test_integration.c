@@ -354,9 +354,9 @@ START_WAYS_TEST(an_enqueued_record_waits_for_somebody_to_sync_it)
     ck_assert_uint_eq(twinlog_durable_lsn(log), 0);
     ck_assert_uint_eq(twinlog_first_lsn(log), 0);
 
-    ck_assert_int_eq(twinlog_wait(log, 1), 0);
+    ck_assert_int_eq(twinlog_wait(log, 1, TWINLOG_LEVEL_DURABLE, 0), 0);
     ck_assert_uint_ge(twinlog_durable_lsn(log), 1);
-    ck_assert_int_eq(twinlog_wait(log, 2), 0);
+    ck_assert_int_eq(twinlog_wait(log, 2, TWINLOG_LEVEL_DURABLE, 0), 0);
     ck_assert_uint_eq(twinlog_durable_lsn(log), 2);
     ck_assert_uint_eq(twinlog_first_lsn(log), 1);
 
@@ -380,15 +380,15 @@ START_TEST(waiting_is_for_what_was_accepted)
     struct twinlog *log = log_open(NULL);
     struct twinlog_stat before, after;
 
-    ck_assert_int_eq(twinlog_wait(log, 0), 0);
-    ck_assert_int_eq(twinlog_wait(log, 1), -EINVAL);
+    ck_assert_int_eq(twinlog_wait(log, 0, TWINLOG_LEVEL_DURABLE, 0), 0);
+    ck_assert_int_eq(twinlog_wait(log, 1, TWINLOG_LEVEL_DURABLE, 0), -EINVAL);
     ck_assert_int_eq(twinlog_sync(log), 0);
     append_records(log, 0, 0, 3);
     before = log_stat(log);
-    ck_assert_int_eq(twinlog_wait(log, 3), 0);
-    ck_assert_int_eq(twinlog_wait(log, 1), 0);
-    ck_assert_int_eq(twinlog_wait(log, 4), -EINVAL);
-    ck_assert_int_eq(twinlog_wait(log, UINT64_MAX), -EINVAL);
+    ck_assert_int_eq(twinlog_wait(log, 3, TWINLOG_LEVEL_DURABLE, 0), 0);
+    ck_assert_int_eq(twinlog_wait(log, 1, TWINLOG_LEVEL_DURABLE, 0), 0);
+    ck_assert_int_eq(twinlog_wait(log, 4, TWINLOG_LEVEL_DURABLE, 0), -EINVAL);
+    ck_assert_int_eq(twinlog_wait(log, UINT64_MAX, TWINLOG_LEVEL_DURABLE, 0), -EINVAL);
     ck_assert_int_eq(twinlog_sync(log), 0);
     after = log_stat(log);
     ck_assert_uint_eq(after.groups, before.groups); /* there was nothing to write */
@@ -485,7 +485,7 @@ START_TEST(null_is_refused_where_it_may_not_be)
     ck_assert_int_eq(twinlog_open(log_dir, NULL, NULL), -EINVAL);
     ck_assert_int_eq(twinlog_append(NULL, "x", 1, &lsn), -EINVAL);
     ck_assert_int_eq(twinlog_enqueue(NULL, "x", 1, &lsn), -EINVAL);
-    ck_assert_int_eq(twinlog_wait(NULL, 0), -EINVAL);
+    ck_assert_int_eq(twinlog_wait(NULL, 0, TWINLOG_LEVEL_DURABLE, 0), -EINVAL);
     ck_assert_int_eq(twinlog_sync(NULL), -EINVAL);
     ck_assert_int_eq(twinlog_stat(NULL, &stat), -EINVAL);
     ck_assert_int_eq(twinlog_stat(log, NULL), -EINVAL);
@@ -540,7 +540,7 @@ static const struct {
     const char *what;
     struct twinlog_options refused, taken;
 } limits[] = {
-    { "unknown flag", { .flags = 1u << 5 }, { .flags = TWINLOG_PAD } },
+    { "unknown flag", { .flags = 1u << 6 }, { .flags = TWINLOG_NO_THREAD } },
     { "unknown flag, the highest", { .flags = 1u << 31 }, { .flags = TWINLOG_BUFFERED } },
     { "unknown path", { .io = TWINLOG_IO_FDATASYNC + 1 }, { .io = TWINLOG_IO_FDATASYNC } },
     { "smallest segment", { .segment_bytes = 60 * 1024 }, { .segment_bytes = 64 * 1024 } },

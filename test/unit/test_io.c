@@ -718,27 +718,6 @@ START_IO_TEST(sync_data_does_not_write_times)
 }
 END_IO_TEST
 
-static int prefetch_on_an_old_kernel(void)
-{
-    struct scmp_arg_cmp populate_read = { .arg = 2, .op = SCMP_CMP_EQ, .datum_a = 22 };
-    const unsigned char *bytes;
-    struct io_file *file;
-
-    EXPECT(forbid_if(SYS_madvise, EINVAL, &populate_read));
-    EXPECT(io_open(io, "file", kind, &file) == 0);
-    EXPECT(io->ops->view(file, BLOCK_BYTES, &bytes) == 0);
-    EXPECT(io->ops->prefetch(io, bytes, BLOCK_BYTES) == 0);
-    EXPECT(bytes[0] == 'p');
-    return 0;
-}
-
-START_IO_TEST(a_view_can_be_used_where_it_cannot_be_prefetched)
-{
-    put_file("file", BLOCK_BYTES, 'p');
-    ck_assert_int_eq(run_child(prefetch_on_an_old_kernel), 0);
-}
-END_IO_TEST
-
 #endif
 
 /* ---- fork -------------------------------------------------------------------------------------- */
@@ -1069,24 +1048,9 @@ START_IO_TEST(a_view_shows_what_is_written)
     ck_assert_int_eq(bytes[2 * BLOCK_BYTES - 1], 'w');
     ck_assert(!is_writable((void *)(uintptr_t)bytes));
     io_close(file); /* the view does not need it any more */
-    ck_assert_int_eq(io->ops->prefetch(io, bytes + 100, FILE_BYTES - 100), 0);
     ck_assert_int_eq(bytes[BLOCK_BYTES], 'w');
     ck_assert_int_eq(io->ops->check_view(io, bytes), 0);
     io->ops->unview(io, bytes, FILE_BYTES);
-}
-END_IO_TEST
-
-START_IO_TEST(prefetch_says_what_is_missing)
-{
-    struct io_file *file = file_to_view();
-    const unsigned char *bytes = view_of(file);
-
-    cut_file(2);
-    ck_assert_int_eq(io->ops->prefetch(io, bytes, 2 * page_bytes()), 0);
-    ck_assert_int_eq(io->ops->prefetch(io, bytes + page_bytes(), page_bytes() + 1), -EIO);
-    ck_assert_int_eq(io->ops->check_view(io, bytes), 0); /* nobody looked */
-    unview(bytes);
-    io_close(file);
 }
 END_IO_TEST
 
@@ -1863,7 +1827,6 @@ Suite *io_suite(void)
     ADD(tests, allocate_writes_the_zeros_where_the_device_does_not);
     ADD(tests, allocate_writes_nothing_that_the_device_has_written);
     ADD(tests, sync_data_does_not_write_times);
-    ADD(tests, a_view_can_be_used_where_it_cannot_be_prefetched);
 #else
     fprintf(stderr, "SKIP io: what the kernel may refuse: built without libseccomp\n");
 #endif
@@ -1885,7 +1848,6 @@ Suite *io_suite(void)
 
     tests = add_case(suite, "views");
     ADD(tests, a_view_shows_what_is_written);
-    ADD(tests, prefetch_says_what_is_missing);
     ADD(tests, what_a_view_has_lost_looks_like_zeros);
     ADD(tests, a_forked_child_may_look_as_well);
     ADD(tests, there_may_be_hundreds_of_views);

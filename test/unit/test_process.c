@@ -211,7 +211,7 @@ static int use_parents_log(void)
 
     EXPECT(twinlog_append(parents_log, "x", 1, &lsn) == TWINLOG_EFORKED);
     EXPECT(twinlog_enqueue(parents_log, "x", 1, &lsn) == TWINLOG_EFORKED);
-    EXPECT(twinlog_wait(parents_log, 1) == TWINLOG_EFORKED);
+    EXPECT(twinlog_wait(parents_log, 1, TWINLOG_LEVEL_DURABLE, 0) == TWINLOG_EFORKED);
     EXPECT(twinlog_sync(parents_log) == TWINLOG_EFORKED);
     EXPECT(twinlog_stat(parents_log, &stat) == TWINLOG_EFORKED);
     EXPECT(twinlog_reader_attach(parents_log, NULL, &reader) == TWINLOG_EFORKED);

@@ -13,6 +13,7 @@
 #include "../sim/rng.h"
 #include "log/log.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -23,6 +24,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <time.h>
@@ -362,16 +364,15 @@ static struct twinlog *make_by_hand(unsigned count)
     int64_t now = 1000;
 
     for (uint64_t lsn = 1; lsn <= count; lsn++) {
-        struct commit_record record = { .data = bytes, .kind = RECORD_DATA };
+        struct twinlog_entry entry = { .data = bytes };
         uint64_t given = 0;
 
         now += (int64_t)rng_below(&rng, 10) - (rng_one_in(&rng, 50) ? 200 : 2);
         times[lsn] = now;
         is_void[lsn] = lsn <= 3 || rng_one_in(&rng, 10) || (lsn > 2000 && lsn < 4500);
-        record.time_ns = is_void[lsn] ? INT64_MAX : now;
-        record.kind = is_void[lsn] ? RECORD_VOID : RECORD_DATA;
-        record.size = is_void[lsn] ? 0 : make_payload(lsn, 0, bytes);
-        ck_assert_int_eq(twl_log_put(log, &record, &given), 0);
+        entry.time_ns = is_void[lsn] ? INT64_MAX : now;
+        entry.size = is_void[lsn] ? 0 : make_payload(lsn, 0, bytes);
+        ck_assert_int_eq(twl_log_put(log, is_void[lsn] ? RECORD_VOID : RECORD_DATA, &entry, &given), 0);
         ck_assert_uint_eq(given, lsn);
         if (lsn % 40 == 0)
             ck_assert_int_eq(twinlog_sync(log), 0);
@@ -384,6 +385,7 @@ START_TEST(voids_are_passed_over_in_both_directions)
 {
     struct twinlog *log = make_by_hand(HAND_MADE);
     struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+    uint64_t behind = 3000; /* the voids that it is in the middle of */
 
     for (uint64_t lsn = 1; lsn <= HAND_MADE; lsn++)
         if (!is_void[lsn])
@@ -394,7 +396,9 @@ START_TEST(voids_are_passed_over_in_both_directions)
             expect_previous(reader, lsn, 0);
     expect_no_previous(reader, 0);
     ck_assert_int_eq(twinlog_reader_seek(reader, 3000), 0);
-    expect_next(reader, is_void[4500] ? 4501 : 4500, 0);
+    while (is_void[behind])
+        behind++;
+    expect_next(reader, behind, 0);
     twinlog_reader_close(reader);
     log_close(log);
 }
@@ -711,16 +715,176 @@ START_TEST(a_reset_takes_everything)
 }
 END_TEST
 
+/* ---- segments that stay open --------------------------------------------------------------------- */
+
+#define OPEN_AT_MOST 32u
+
+/* Descriptors of segments that this process has, also of those that were removed. */
+static unsigned count_open_segments(void)
+{
+    char *dir = realpath(log_dir, NULL), path[300];
+    DIR *descriptors = opendir("/proc/self/fd");
+    const struct dirent *entry;
+    unsigned count = 0;
+
+    ck_assert_ptr_nonnull(dir);
+    ck_assert_ptr_nonnull(descriptors);
+    while ((entry = readdir(descriptors))) {
+        ssize_t size = readlinkat(dirfd(descriptors), entry->d_name, path, sizeof(path) - 1);
+        path[size > 0 ? size : 0] = '\0';
+        count += strncmp(path, dir, strlen(dir)) == 0 && strstr(path, ".twl");
+    }
+    closedir(descriptors);
+    free(dir);
+    return count;
+}
+
+static void expect_at(struct twinlog_reader *reader, uint64_t lsn, uint32_t life)
+{
+    ck_assert_int_eq(twinlog_reader_seek(reader, lsn), 0);
+    expect_next(reader, lsn, life);
+}
+
+static struct twinlog_reader *open_reader_of_many_segments(int kind, uint64_t *ret_last_lsn)
+{
+    struct twinlog *log = make_log(12000);
+
+    *ret_last_lsn = twinlog_last_lsn(log);
+    log_close(log);
+    return open_reader(NULL, kind, 0, 0);
+}
+
+START_TEST(segments_that_were_looked_up_stay_open_and_those_that_were_read_do_not)
+{
+    struct rng rng = { 7 };
+    uint64_t last;
+    struct twinlog_reader *reader = open_reader_of_many_segments(_i, &last);
+
+    for (uint64_t lsn = 1; lsn <= last; lsn++)
+        expect_next(reader, lsn, 0);
+    ck_assert_uint_eq(count_open_segments(), 1);
+    for (unsigned i = 1; i < 8; i++) {
+        expect_at(reader, i * last / 8, 0);
+        ck_assert_uint_eq(count_open_segments(), 1 + i);
+    }
+    for (unsigned i = 1; i < 8; i++)
+        expect_at(reader, last - i * last / 8, 0);
+    ck_assert_uint_eq(count_open_segments(), 8);
+    for (unsigned i = 0; i < 3000; i++)
+        expect_at(reader, 1 + rng_below(&rng, last), 0);
+    ck_assert_uint_eq(count_open_segments(), OPEN_AT_MOST);
+    twinlog_reader_close(reader);
+    ck_assert_uint_eq(count_open_segments(), 0);
+}
+END_TEST
+
+START_TEST(where_descriptors_are_short_a_reader_makes_do_with_few)
+{
+    struct rlimit usual, few;
+    uint64_t last;
+    struct twinlog_reader *reader = open_reader_of_many_segments(_i, &last);
+    int lowest_free = dup(STDERR_FILENO);
+
+    ck_assert_int_ge(lowest_free, 0);
+    close(lowest_free);
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &usual), 0);
+    few = usual;
+    few.rlim_cur = (rlim_t)lowest_free + 5;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+    for (uint64_t lsn = 1; lsn <= last; lsn += 97)
+        expect_at(reader, lsn, 0);
+    for (uint64_t lsn = last; lsn > 97; lsn -= 97)
+        expect_at(reader, lsn, 0);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &usual), 0);
+    twinlog_reader_close(reader);
+}
+END_TEST
+
+/* A writer in another process does the next thing when it is told. */
+static struct {
+    _Atomic unsigned wanted, done;
+} * trimmer;
+
+static void wait_until(const _Atomic unsigned *step, unsigned value)
+{
+    while (atomic_load(step) < value)
+        sched_yield();
+}
+
+static int open_and_trim(void)
+{
+    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+    struct twinlog *log = NULL;
+
+    int rc = twinlog_open(log_dir, NULL, &log);
+    atomic_store(&trimmer->done, 1);
+    wait_until(&trimmer->wanted, 2);
+    options.before_lsn = 6000;
+    if (rc == 0)
+        rc = twinlog_trim(log, &options, NULL);
+    atomic_store(&trimmer->done, 2);
+    wait_until(&trimmer->wanted, 3);
+    return rc == 0 && twinlog_close(log) == 0 ? 0 : 1;
+}
+
+START_TEST(segments_that_were_trimmed_are_let_go)
+{
+    uint64_t last;
+    struct twinlog_reader *reader = open_reader_of_many_segments(_i, &last);
+
+    trimmer = shared_page();
+    pid_t writer = start_child(open_and_trim);
+    wait_until(&trimmer->done, 1);
+    for (uint64_t lsn = 500; lsn <= 7500; lsn += 1000)
+        expect_at(reader, lsn, 0);
+    ck_assert_uint_eq(count_open_segments(), 8);
+    atomic_store(&trimmer->wanted, 2);
+    wait_until(&trimmer->done, 2);
+    expect_next(reader, 7501, 0);
+    ck_assert_uint_eq(count_open_segments(), 2);
+    expect_at(reader, 6500, 0);
+    ck_assert_uint_eq(count_open_segments(), 2);
+    ck_assert_int_eq(twinlog_reader_seek(reader, 5500), 0);
+    expect_no_next(reader, TWINLOG_EPRUNED);
+    atomic_store(&trimmer->wanted, 3);
+    ck_assert_int_eq(wait_child(writer), 0);
+    twinlog_reader_close(reader);
+}
+END_TEST
+
+/* They are still there, in segments that the reader has open. */
+START_TEST(records_that_were_cut_off_are_not_found_where_they_were)
+{
+    struct twinlog *log = make_log(MANY);
+    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+
+    for (uint64_t lsn = 100; lsn <= MANY; lsn += 100)
+        expect_at(reader, lsn, 0);
+    ck_assert_int_eq(twinlog_reader_seek(reader, 1), 0);
+    ck_assert_int_eq(twinlog_cut(log, 1250), 0);
+    for (uint64_t lsn = 1300; lsn <= MANY; lsn += 100) {
+        ck_assert_int_eq(twinlog_reader_seek(reader, lsn), 0);
+        expect_no_next(reader, 0);
+    }
+    put_many(log, 1, MANY);
+    for (uint64_t lsn = 1250 + MANY; lsn > 50; lsn -= 50)
+        expect_at(reader, lsn, lsn > 1250);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+END_TEST
+
 /* ---- beside a writer that does all of it --------------------------------------------------------- */
 
 #define LIVES 40u
-#define CROWD 4u
+#define CROWD (2 * KINDS) /* of each kind one that reads on, and one that looks records up */
 
 /* What the writer has done, so that a reader can tell whether what it got one after the other belongs together:
  * life n begins at start[n], and each life is written down before its first record. */
 static struct {
     struct twinlog *log;
     _Atomic uint64_t start[LIVES];
+    _Atomic uint32_t life; /* the one that has begun for certain */
     atomic_bool is_done;
     atomic_uint readers; /* that have begun */
 } busy;
@@ -728,6 +892,7 @@ static struct {
 struct member {
     pthread_t thread;
     int kind;
+    bool looks_up;
     uint64_t returned, pruned, cut;
     const char *wrong;
     int error;
@@ -770,6 +935,46 @@ static int read_on(struct member *member, struct twinlog_reader *reader)
     return rc;
 }
 
+static const char *judge_found(const struct twinlog_record *record, uint64_t lsn, uint32_t life_before)
+{
+    uint32_t life;
+    const char *wrong = check_record(record, &life);
+
+    if (!wrong && record->lsn != lsn)
+        wrong = "not the one that was sought";
+    if (!wrong && life < life_of(lsn, life_before))
+        wrong = "it had been cut off";
+    return wrong;
+}
+
+/* Records anywhere, some of which are gone or not there yet. */
+static int look_up(struct member *member, struct twinlog_reader *reader)
+{
+    struct rng rng = { (uint64_t)member->kind + 100 };
+    struct twinlog_record record = { 0 };
+    int rc = 0;
+
+    for (unsigned i = 0; rc >= 0 && i < 50; i++) {
+        uint64_t first, last;
+        uint32_t life = atomic_load(&busy.life);
+        rc = twinlog_reader_range(reader, &first, &last);
+        if (rc < 0)
+            break;
+        uint64_t lsn = 1 + last - rng_below(&rng, last < 1300 ? last : 1300);
+        twinlog_reader_seek(reader, lsn);
+        rc = twinlog_reader_next(reader, &record);
+        member->returned += rc > 0;
+        member->pruned += rc == TWINLOG_EPRUNED;
+        if (rc > 0)
+            member->wrong = judge_found(&record, lsn, life);
+        if (member->wrong)
+            return -EILSEQ;
+        if (rc == TWINLOG_EPRUNED)
+            rc = 0;
+    }
+    return rc < 0 ? rc : twinlog_reader_seek_end(reader);
+}
+
 static void *read_beside(void *context)
 {
     struct member *member = context;
@@ -784,7 +989,7 @@ static void *read_beside(void *context)
     if (member->error < 0)
         return NULL;
     for (bool is_last = false;;) {
-        int rc = read_on(member, reader);
+        int rc = member->looks_up ? look_up(member, reader) : read_on(member, reader);
         member->pruned += rc == TWINLOG_EPRUNED;
         member->cut += rc == TWINLOG_ECUT;
         if (rc == TWINLOG_EPRUNED || rc == TWINLOG_ECUT)
@@ -814,6 +1019,7 @@ static int write_lives(bool with_cuts, struct rng *rng)
         struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
         atomic_store(&busy.start[life], cut + 1);
         rc = twinlog_cut(busy.log, cut);
+        atomic_store(&busy.life, life);
         for (unsigned i = 0; rc == 0 && i < 600; i++) {
             rc = put_one(busy.log, life);
             if (rc == 0 && i % 7 == 0)
@@ -837,7 +1043,8 @@ static void crowd_beside_writer(bool with_cuts)
     for (uint32_t life = 0; life < LIVES; life++)
         atomic_store(&busy.start[life], UINT64_MAX);
     for (unsigned i = 0; i < CROWD; i++) {
-        members[i].kind = (int)i;
+        members[i].kind = (int)(i % KINDS);
+        members[i].looks_up = i >= KINDS;
         ck_assert_int_eq(pthread_create(&members[i].thread, NULL, read_beside, &members[i]), 0);
     }
     while (atomic_load(&busy.readers) < CROWD)
@@ -1442,12 +1649,6 @@ static int failing_view(struct io_file *file, size_t bytes, const unsigned char 
     return rc < 0 ? rc : real->view(file, bytes, ret_bytes);
 }
 
-static int failing_prefetch(struct io *io, const unsigned char *bytes, size_t size)
-{
-    int rc = count_call();
-    return rc < 0 ? rc : real->prefetch(io, bytes, size);
-}
-
 static int failing_list(struct io *io, int (*each)(void *context, const char *name), void *context)
 {
     int rc = count_call();
@@ -1471,7 +1672,6 @@ static struct io *failing_io(void)
     failing.links = failing_links;
     failing.map = failing_map;
     failing.view = failing_view;
-    failing.prefetch = failing_prefetch;
     failing.list = failing_list;
     io->ops = &failing;
     return io;
@@ -1680,7 +1880,14 @@ Suite *reader_suite(void)
     tcase_add_loop_test(tests, cuts_may_be_cut_off_in_turn, 0, KINDS);
     tcase_add_loop_test(tests, a_reset_takes_everything, 0, KINDS);
 
+    tests = add_case(suite, "open segments");
+    tcase_add_loop_test(tests, segments_that_were_looked_up_stay_open_and_those_that_were_read_do_not, 0, 2);
+    tcase_add_loop_test(tests, where_descriptors_are_short_a_reader_makes_do_with_few, 0, 2);
+    tcase_add_loop_test(tests, segments_that_were_trimmed_are_let_go, 0, 2);
+    tcase_add_loop_test(tests, records_that_were_cut_off_are_not_found_where_they_were, 0, KINDS);
+
     tests = add_case(suite, "beside a writer");
+    tcase_set_timeout(tests, 20); /* a few thousand syncs, and the disk may be a slow one */
     tcase_add_test(tests, readers_keep_up_with_a_writer_that_trims_and_recycles);
     tcase_add_test(tests, readers_keep_up_with_a_writer_that_cuts_as_well);
 

@@ -250,6 +250,27 @@ START_TEST(retention_keeps_so_much_and_no_more)
 }
 END_TEST
 
+/* One without records counts as any other, and stays as long as it is needed for that. */
+START_TEST(retention_keeps_so_much_with_an_empty_segment)
+{
+    static const unsigned char large[80000];
+    struct twinlog_options options = log_options(0, 0);
+    struct twinlog *log = open_small(0);
+    append_to(log, 2, 0);
+    ck_assert_int_eq(twinlog_cut(log, 1), 0); /* the second segment, which stays empty */
+    log_close(log);
+    options.segment_bytes = 4 * SEGMENT_BYTES;
+    options.keep_bytes = 2 * SEGMENT_BYTES + 1;
+    log = log_open(&options);
+    ck_assert_int_eq(twinlog_append(log, large, sizeof(large), NULL), 0); /* the third, twice as large */
+    log_close(log);
+    log = open_small(0);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 2);
+    ck_assert_uint_eq(log_stat(log).segments, 2);
+    log_close(log);
+}
+END_TEST
+
 START_TEST(a_segment_is_left_after_so_many_records)
 {
     struct twinlog_options options = log_options(0, 0);
@@ -517,7 +538,7 @@ START_TEST(a_read_only_handle_sees_and_keeps_names_beside_the_writer)
     const struct twinlog_trim_options trim = { .size = sizeof(trim), .before_lsn = 50 };
     ck_assert_int_eq(twinlog_trim(looking, &trim, NULL), -EROFS);
     ck_assert_int_eq(twinlog_sync(looking), 0);
-    ck_assert_int_eq(twinlog_wait(looking, 100), 0);
+    ck_assert_int_eq(twinlog_wait(looking, 100, TWINLOG_LEVEL_DURABLE, 0), 0);
     ck_assert_int_eq(twinlog_cursor_set(looking, "other process", 60), 0);
     append_to(log, 120, 0);
     ck_assert_uint_eq(twinlog_durable_lsn(looking), 120);
@@ -603,6 +624,7 @@ Suite *space_suite(void)
     tcase_add_loop_test(tests, trimmed_segments_are_recycled_and_the_number_of_files_stays, 0, 2);
     tests = add_case(suite, "retention");
     tcase_add_loop_test(tests, retention_keeps_so_much_and_no_more, 0, 2);
+    tcase_add_test(tests, retention_keeps_so_much_with_an_empty_segment);
     tcase_add_test(tests, a_segment_is_left_after_so_many_records);
     tests = add_case(suite, "names");
     tcase_add_test(tests, a_cursor_holds_what_comes_after_it);

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An epoll loop on one thread: orders come in with a timer, many are in flight, each is confirmed when it is
+ * durable.
+ *
+ *     cc epoll.c $(pkg-config --cflags --libs twinlog) -pthread && ./a.out journal
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <twinlog.h>
+#include <unistd.h>
+
+#define ORDERS 1000u
+
+static struct twinlog_request orders[ORDERS]; /* each its log's until it is completed */
+static unsigned taken, confirmed;
+
+static void check(int result, const char *what)
+{
+    if (result < 0) {
+        fprintf(stderr, "%s: %s\n", what, twinlog_strerror(result));
+        exit(1);
+    }
+}
+
+/* The text may go as soon as submit has returned, the request only when it is completed. */
+static void take_orders(struct twinlog *journal, struct twinlog_queue *queue, int timer)
+{
+    uint64_t ticks;
+    for (ssize_t size = read(timer, &ticks, sizeof(ticks)); size > 0 && ticks > 0 && taken < ORDERS;
+         ticks--) {
+        char text[32];
+        int length = snprintf(text, sizeof(text), "order %u", taken);
+        const struct twinlog_entry entry = { .data = text, .size = (size_t)length };
+        orders[taken] = (struct twinlog_request){ .queue = queue };
+        check(twinlog_submit(journal, &entry, 1, NULL, &orders[taken++]), "submit");
+    }
+}
+
+static void confirm_orders(struct twinlog_queue *queue)
+{
+    struct twinlog_request *done[64];
+    int count = twinlog_queue_poll(queue, done, 64, 0); /* the rest keeps the descriptor readable */
+    for (int i = 0; i < count; i++) {
+        check(done[i]->result, "append");
+        confirmed++; /* number done[i]->first_lsn survives a power cut: tell the customer */
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct twinlog *journal;
+    struct twinlog_queue *queue;
+    const struct itimerspec each_100_us = { { 0, 100000 }, { 0, 100000 } };
+    check(twinlog_open(argc > 1 ? argv[1] : "journal", NULL, &journal), "open");
+    check(twinlog_queue_open(&queue), "queue");
+
+    int loop = epoll_create1(EPOLL_CLOEXEC), timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+    struct epoll_event timed = { .events = EPOLLIN, .data.fd = timer };
+    struct epoll_event completed = { .events = EPOLLIN, .data.fd = twinlog_queue_fd(queue) }, event;
+    timerfd_settime(timer, 0, &each_100_us, NULL);
+    epoll_ctl(loop, EPOLL_CTL_ADD, timed.data.fd, &timed);
+    epoll_ctl(loop, EPOLL_CTL_ADD, completed.data.fd, &completed);
+    while (confirmed < ORDERS) {
+        if (epoll_wait(loop, &event, 1, -1) == 1 && event.data.fd == timer)
+            take_orders(journal, queue, timer);
+        else
+            confirm_orders(queue);
+    }
+    close(timer);
+    close(loop);
+    check(twinlog_close(journal), "close");
+    check(twinlog_queue_close(queue), "close the queue");
+    printf("%u orders confirmed\n", confirmed);
+    return 0;
+}

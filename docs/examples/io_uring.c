@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An io_uring loop: blocks of a file are read through the ring, each becomes a record, and the same ring tells
+ * when records are durable.
+ *
+ *     cc io_uring.c $(pkg-config --cflags --libs twinlog liburing) && ./a.out journal
+ */
+#include <fcntl.h>
+#include <liburing.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <twinlog.h>
+
+#define BLOCKS 500u
+static struct twinlog_request blocks[BLOCKS];
+static unsigned taken, stored;
+static char block[512];
+enum source {
+    FILE_READ = 1,
+    QUEUE_READABLE
+};
+
+static void check(int result, const char *what)
+{
+    if (result < 0) {
+        fprintf(stderr, "%s: %s\n", what, twinlog_strerror(result));
+        exit(1);
+    }
+}
+
+static void ask(struct io_uring *ring, enum source source, int fd)
+{
+    struct io_uring_sqe *entry = io_uring_get_sqe(ring);
+    if (source == FILE_READ)
+        io_uring_prep_read(entry, fd, block, sizeof(block), 0);
+    else
+        io_uring_prep_poll_add(entry, fd, POLLIN);
+    io_uring_sqe_set_data64(entry, source);
+    check(io_uring_submit(ring), "io_uring_submit");
+}
+
+int main(int argc, char **argv)
+{
+    struct io_uring ring;
+    struct io_uring_cqe *event;
+    struct twinlog *journal;
+    struct twinlog_queue *queue;
+    struct twinlog_request *done[64];
+    int file = open("/proc/self/exe", O_RDONLY);
+    check(io_uring_queue_init(8, &ring, 0), "io_uring");
+    check(twinlog_open(argc > 1 ? argv[1] : "journal", NULL, &journal), "open");
+    check(twinlog_queue_open(&queue), "queue");
+    ask(&ring, FILE_READ, file);
+    ask(&ring, QUEUE_READABLE, twinlog_queue_fd(queue));
+    while (stored < BLOCKS && io_uring_wait_cqe(&ring, &event) == 0) {
+        enum source source = (enum source)io_uring_cqe_get_data64(event);
+        check(event->res, "io_uring");
+        const struct twinlog_entry entry = { .data = block, .size = (size_t)event->res };
+        io_uring_cqe_seen(&ring, event);
+        if (source == FILE_READ) {
+            blocks[taken] = (struct twinlog_request){ .queue = queue };
+            check(twinlog_submit(journal, &entry, 1, NULL, &blocks[taken]), "submit");
+            if (++taken < BLOCKS) /* the buffer is ours again when submit has returned */
+                ask(&ring, FILE_READ, file);
+        } else {
+            int count = twinlog_queue_poll(queue, done, 64, 0);
+            for (int i = 0; i < count; i++)
+                check(done[i]->result, "append"); /* done[i]->first_lsn survives a power cut */
+            stored += (unsigned)count;
+            ask(&ring, QUEUE_READABLE, twinlog_queue_fd(queue));
+        }
+    }
+    io_uring_queue_exit(&ring);
+    check(twinlog_close(journal), "close");
+    check(twinlog_queue_close(queue), "close the queue");
+    printf("%u blocks stored\n", stored);
+    return stored == BLOCKS ? 0 : 1;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/gauge.h"
+
+/* The first eight are exact; then eight to each power of two. */
+static unsigned bucket_of(uint64_t value)
+{
+    if (value < 8)
+        return (unsigned)value;
+    unsigned highest = 63u - (unsigned)__builtin_clzll(value);
+    unsigned bucket = 8 * (highest - 2) + (unsigned)(value >> (highest - 3) & 7);
+    return bucket < TWINLOG_BUCKETS ? bucket : TWINLOG_BUCKETS - 1;
+}
+
+/* The largest value that is counted there. */
+static uint64_t bucket_end(unsigned bucket)
+{
+    if (bucket < 8)
+        return bucket;
+    unsigned highest = bucket / 8 + 2;
+    return ((uint64_t)(8 + bucket % 8 + 1) << (highest - 3)) - 1;
+}
+
+void twl_gauge_add(struct gauge *gauge, uint64_t value)
+{
+    atomic_fetch_add_explicit(&gauge->count, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&gauge->sum, value, memory_order_relaxed);
+    atomic_fetch_add_explicit(&gauge->buckets[bucket_of(value)], 1, memory_order_relaxed);
+    uint64_t max = atomic_load_explicit(&gauge->max, memory_order_relaxed);
+    while (value > max && !atomic_compare_exchange_weak_explicit(&gauge->max, &max, value,
+                                                                 memory_order_relaxed, memory_order_relaxed))
+        continue;
+}
+
+void twl_gauge_read(const struct gauge *gauge, struct twinlog_histogram *ret_histogram)
+{
+    ret_histogram->count = atomic_load_explicit(&gauge->count, memory_order_relaxed);
+    ret_histogram->sum = atomic_load_explicit(&gauge->sum, memory_order_relaxed);
+    ret_histogram->max = atomic_load_explicit(&gauge->max, memory_order_relaxed);
+    for (unsigned i = 0; i < TWINLOG_BUCKETS; i++)
+        ret_histogram->buckets[i] = atomic_load_explicit(&gauge->buckets[i], memory_order_relaxed);
+}
+
+uint64_t twinlog_quantile(const struct twinlog_histogram *histogram, double q)
+{
+    uint64_t total = 0, seen = 0;
+    if (!histogram)
+        return 0;
+    for (unsigned i = 0; i < TWINLOG_BUCKETS; i++)
+        total += histogram->buckets[i];
+    double wanted = q < 0 ? 0 : q > 1 ? (double)total : q * (double)total;
+    for (unsigned i = 0; i < TWINLOG_BUCKETS; i++) {
+        seen += histogram->buckets[i];
+        if (seen > 0 && (double)seen >= wanted)
+            return i == TWINLOG_BUCKETS - 1 || bucket_end(i) > histogram->max ? histogram->max
+                                                                              : bucket_end(i);
+    }
+    return 0;
+}

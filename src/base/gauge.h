@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Counts how values are spread, from any thread, without a lock.
+ *
+ * The buckets are those of struct twinlog_histogram. A reader that looks meanwhile may see a value counted in
+ * one field and not yet in another.
+ */
+#ifndef TWL_GAUGE_H
+#define TWL_GAUGE_H
+
+#include "twinlog.h"
+
+#include <stdatomic.h>
+
+struct gauge {
+    _Atomic uint64_t count, sum, max;
+    _Atomic uint64_t buckets[TWINLOG_BUCKETS];
+};
+
+void twl_gauge_add(struct gauge *gauge, uint64_t value);
+void twl_gauge_read(const struct gauge *gauge, struct twinlog_histogram *ret_histogram);
+
+#endif

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See committer.h. */
+#define _GNU_SOURCE
+#include "commit/shared.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#define DEFAULT_IN_FLIGHT 32u
+#define MAX_IN_FLIGHT 256u
+
+/* ---- for one log --------------------------------------------------------------------------------- */
+
+bool twl_seat_flush(struct committer_seat *seat, uint64_t ahead_ns)
+{
+    const uint64_t interval_ns = flush_interval_ns(seat);
+    if (interval_ns == 0)
+        return false;
+    const uint64_t now_ns = twl_monotonic_ns(), due_ns = seat->flush_ns;
+    if (due_ns > now_ns + ahead_ns)
+        return false;
+    seat->flush_ns = now_ns + interval_ns;
+    return due_ns > 0 && twl_demand_flush(seat->commit);
+}
+
+int twl_commit_drive(struct commit *c, int timeout_ms)
+{
+    const uint64_t deadline_ns = timeout_ms > 0 ? twinlog_deadline((uint32_t)timeout_ms) : 0;
+    for (;;) {
+        uint32_t seen = twl_event_value(&c->seat.called);
+        twl_deliver(c);
+        int rc = atomic_load(&c->poison);
+        if (rc == 0 && atomic_load(&c->seat.is_over))
+            rc = -ESHUTDOWN;
+        if (rc < 0)
+            return rc;
+        if (!c->seat.is_shared)
+            twl_seat_flush(&c->seat, 0);
+        uint64_t wake_ns = c->seat.is_shared ? 0 : atomic_load(&c->seat.flush_ns);
+        if (!c->seat.is_shared && twl_needs_committer(c) && twl_lead_once(c) == LED_ROUND)
+            return 1;
+        if (timeout_ms == 0 || (deadline_ns > 0 && twl_monotonic_ns() >= deadline_ns))
+            return 0;
+        if (wake_ns == 0 || (deadline_ns > 0 && deadline_ns < wake_ns))
+            wake_ns = deadline_ns;
+        twl_event_sleep_until(&c->seat.called, seen, wake_ns);
+    }
+}
+
+void twl_commit_end_driving(struct commit *c)
+{
+    atomic_store(&c->seat.is_over, true);
+    twl_seat_call(&c->seat);
+}
+
+/* ---- the thread of one log ----------------------------------------------------------------------- */
+
+static _Thread_local const struct committer_seat *my_seat; /* of a committer that has one log */
+
+bool twl_seat_is_mine(const struct committer_seat *seat)
+{
+    return my_seat == seat;
+}
+
+static void *run_alone(void *context)
+{
+    struct twinlog_committer *committer = context;
+    struct committer_seat *seat = committer->alone;
+    struct commit *c = seat->commit;
+    my_seat = seat;
+    for (;;) {
+        uint32_t seen = twl_event_value(&seat->called);
+        atomic_store(&seat->is_in_callback, false);
+        if (atomic_load(&committer->must_stop))
+            return NULL;
+        twl_seat_flush(seat, 0);
+        if (twl_needs_committer(c) && twl_lead_once(c) == LED_ROUND)
+            continue;
+        twl_event_sleep_until(&seat->called, seen, atomic_load(&c->poison) == 0 ? seat->flush_ns : 0);
+    }
+}
+
+/* ---- birth and death --------------------------------------------------------------------------- */
+
+/* Signals are for the threads of the program, but for the one that a shared page may cause (io/guard.c). */
+static int start_thread(struct twinlog_committer *committer, void *(*run)(void *))
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    sigdelset(&all, SIGBUS);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&committer->thread, NULL, run, committer);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return -error;
+}
+
+static void dismantle(struct twinlog_committer *committer, bool is_forked)
+{
+    if (!is_forked) /* a thread that did not survive the fork may hold it */
+        twl_mutex_destroy(&committer->lock);
+    twl_io_ring_destroy(committer->ring);
+    twl_fork_guard_destroy(&committer->guard);
+    free(committer);
+}
+
+/* `in_flight` is 0 for the committer of one log. */
+static int create(struct committer_seat *alone, uint32_t in_flight, void *(*run)(void *),
+                  struct twinlog_committer **ret_committer)
+{
+    struct twinlog_committer *committer = calloc(1, sizeof(*committer));
+    if (!committer)
+        return -ENOMEM;
+    committer->alone = alone;
+    committer->room = in_flight;
+    twl_mutex_init(&committer->lock);
+    int rc = twl_fork_guard_init(&committer->guard);
+    if (rc == 0 && in_flight > 0 && twl_io_ring_create(in_flight, &committer->ring) < 0)
+        committer->ring = NULL; /* one log after the other, then */
+    if (rc == 0)
+        rc = start_thread(committer, run);
+    if (rc < 0) {
+        dismantle(committer, false);
+        return rc;
+    }
+    *ret_committer = committer;
+    return 0;
+}
+
+static void destroy(struct twinlog_committer *committer, bool is_forked)
+{
+    if (!is_forked) {
+        atomic_store(&committer->must_stop, true);
+        if (committer->alone)
+            twl_event_notify_all(&committer->alone->called);
+        else
+            twl_shared_wake(committer);
+        pthread_join(committer->thread, NULL);
+    }
+    dismantle(committer, is_forked);
+}
+
+int twinlog_committer_open(const struct twinlog_committer_options *options,
+                           struct twinlog_committer **ret_committer)
+{
+    static const struct twinlog_committer_options defaults = TWINLOG_COMMITTER_OPTIONS_INIT;
+    if (!options)
+        options = &defaults;
+    if (!ret_committer || options->size != sizeof(*options) || options->in_flight > MAX_IN_FLIGHT)
+        return -EINVAL;
+    return create(NULL, options->in_flight > 0 ? options->in_flight : DEFAULT_IN_FLIGHT, twl_shared_run,
+                  ret_committer);
+}
+
+int twinlog_committer_close(struct twinlog_committer *committer)
+{
+    if (!committer)
+        return 0;
+    const bool is_forked = twl_fork_guard_is_forked(&committer->guard);
+    if (!is_forked && atomic_load(&committer->seats) > 0)
+        return -EBUSY;
+    destroy(committer, is_forked);
+    return is_forked ? TWINLOG_EFORKED : 0;
+}
+
+/* ---- seats --------------------------------------------------------------------------------------- */
+
+static bool wants_ring(const struct twinlog_options *options)
+{
+    return options->io != TWINLOG_IO_DSYNC && options->io != TWINLOG_IO_FDATASYNC;
+}
+
+int twl_commit_check(const struct twinlog_options *options)
+{
+    const struct twinlog_committer *committer = options->committer;
+    if (!committer)
+        return 0;
+    if (twl_fork_guard_is_forked(&committer->guard))
+        return TWINLOG_EFORKED;
+    return wants_ring(options) && !committer->ring ? -ENOSYS : 0;
+}
+
+void twl_seat_take(struct committer_seat *seat, struct commit *commit, struct twinlog_committer *shared)
+{
+    seat->commit = commit;
+    if (!shared)
+        return;
+    seat->is_shared = true;
+    seat->has_ring = wants_ring(&commit->options);
+    atomic_fetch_add(&shared->seats, 1);
+    atomic_store(&seat->committer, shared);
+}
+
+void twl_seat_start(struct committer_seat *seat)
+{
+    if (seat->commit->options.flush_interval_ms == 0)
+        return;
+    if (seat->is_shared)
+        twl_shared_join_flush(seat);
+    else
+        twl_commit_need_committer(seat->commit); /* without one, whoever drives the log sees to it */
+}
+
+int twl_seat_need(struct committer_seat *seat)
+{
+    struct commit *c = seat->commit;
+    struct twinlog_committer *committer;
+    int rc = 0;
+    if ((c->options.flags & TWINLOG_NO_THREAD) || !c->io->has_threads)
+        return -ENOTSUP;
+    twl_mutex_lock(&c->lock); /* one too many could only be joined when its first commit is done */
+    if (!seat_has_committer(seat)) {
+        rc = create(seat, 1, run_alone, &committer);
+        if (rc == 0)
+            atomic_store(&seat->committer, committer);
+    }
+    twl_mutex_unlock(&c->lock);
+    return rc;
+}
+
+void twl_seat_call(struct committer_seat *seat)
+{
+    twl_event_notify_all(&seat->called);
+    if (atomic_load(&seat->is_in_callback))
+        twl_commit_rouse(seat->commit);
+    if (seat->is_shared)
+        twl_shared_call(seat);
+}
+
+/* A shared committer was called when there was something to do, and looks again by itself when that is done. */
+bool twl_seat_help(struct committer_seat *seat)
+{
+    if (twl_commit_turn())
+        return true;
+    if (!seat->is_shared)
+        twl_seat_call(seat);
+    return false;
+}
+
+void twl_seat_leave(struct committer_seat *seat, bool is_forked)
+{
+    struct twinlog_committer *committer = atomic_load(&seat->committer);
+    if (!committer)
+        return;
+    if (!seat->is_shared)
+        destroy(committer, is_forked);
+    else if (!is_forked)
+        twl_shared_leave(seat);
+}

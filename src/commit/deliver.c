@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Requests are completed in the order of their LSNs.
+ *
+ * The threads that commit may change from group to group, and a callback may take its time, or commit itself.
+ * So what is completed joins a list, in the order of the groups, and one thread at a time hands it out: whoever
+ * finds nobody at it stays until the list is empty. Nobody hands out who has a copy to make or stands in line for a
+ * place, since a callback may wait for a later record.
+ */
+#define _GNU_SOURCE
+#include "commit/inside.h"
+
+static struct twinlog_request *last_of_run(const struct twinlog_request *first)
+{
+    return (struct twinlog_request *)(uintptr_t)first->private_word;
+}
+
+/* A request is its owner's again as soon as it is handed out. */
+static void hand_out(struct twinlog_request *list)
+{
+    while (list) {
+        struct twinlog_request *first = list, *last = first->complete ? first : last_of_run(first);
+        list = last->next;
+        last->next = NULL;
+        if (first->complete)
+            first->complete(first);
+        else
+            twl_queue_push(first->queue, first, last);
+    }
+}
+
+/* Success is what they have been given with their place. */
+void twl_complete(struct commit *c, const struct requests *requests, int result)
+{
+    for (struct twinlog_request *request = requests->first; request && result < 0; request = request->next)
+        request->result = result;
+    twl_mutex_lock(&c->delivery);
+    if (c->completed)
+        c->last_completed->next = requests->first;
+    else
+        c->completed = requests->first;
+    c->last_completed = requests->last;
+    twl_mutex_unlock(&c->delivery);
+}
+
+static bool can_deliver(const struct commit *c) REQUIRES(c->delivery)
+{
+    return c->completed && c->delivery_stops == 0 && !c->is_delivering;
+}
+
+bool twl_must_deliver(struct commit *c)
+{
+    twl_mutex_lock(&c->delivery);
+    const bool must = can_deliver(c);
+    twl_mutex_unlock(&c->delivery);
+    return must;
+}
+
+/* When the log has failed, what is completed may still be on its way into a buffer: its owner must not hear of it
+ * before it was read. */
+static void let_copies_end(struct commit *c)
+{
+    bool is_copied = atomic_load(&c->poison) == 0;
+    while (!is_copied) {
+        twl_mutex_lock(&c->lock);
+        is_copied = atomic_load(&c->twins[0].copying) <= c->twins[0].holds &&
+                    atomic_load(&c->twins[1].copying) <= c->twins[1].holds;
+        twl_mutex_unlock(&c->lock);
+        if (!is_copied)
+            twl_yield();
+    }
+}
+
+void twl_deliver(struct commit *c)
+{
+    twl_mutex_lock(&c->delivery);
+    while (can_deliver(c)) {
+        struct twinlog_request *list = c->completed;
+        c->completed = NULL;
+        c->is_delivering = true;
+        twl_mutex_unlock(&c->delivery);
+        let_copies_end(c);
+        hand_out(list);
+        twl_mutex_lock(&c->delivery);
+        c->is_delivering = false;
+        if (c->delivery_stops > 0)
+            twl_event_notify_all(&c->delivered);
+    }
+    twl_mutex_unlock(&c->delivery);
+}
+
+void twl_commit_hold_delivery(struct commit *c, bool is_held)
+{
+    twl_mutex_lock(&c->delivery);
+    c->delivery_stops += is_held ? 1u : -1u;
+    while (is_held && c->is_delivering) {
+        uint32_t seen = twl_event_value(&c->delivered);
+        twl_mutex_unlock(&c->delivery);
+        twl_event_sleep(&c->delivered, seen);
+        twl_mutex_lock(&c->delivery);
+    }
+    twl_mutex_unlock(&c->delivery);
+    if (!is_held)
+        twl_deliver(c);
+}

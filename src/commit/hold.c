@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reservations: places that callers write into themselves.
+ *
+ * A reservation counts as a copy that is going on: the leader waits for it. What is needed to settle it stands in
+ * a table of ours, because the caller's memory may be gone with a thread that has died.
+ *
+ * The leader does not wait for ever. A reservation that has expired becomes a void. But its caller still has the
+ * address, and may write there at any time. So the group moves out: into a new buffer, with the void in the place
+ * of what was given up. The old buffer is left to the caller, until he comes to settle after all.
+ */
+#define _GNU_SOURCE
+#include "commit/inside.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* Memory that callers of given up reservations may still write to. */
+struct old_buffer {
+    unsigned char *bytes;
+    uint32_t size;
+    uint32_t users; /* of them that have not come to settle */
+    bool is_ours;   /* mapped for itself; else a part of commit.memory */
+    struct old_buffer *next;
+};
+
+#define RETRY_MS 100u /* when there is no memory to move out to */
+
+/* ---- the table --------------------------------------------------------------------------------- */
+
+static uint64_t handle_of(const struct commit *c, const struct hold *hold)
+{
+    return (uint64_t)hold->generation << 32 | (uint64_t)(hold - c->holds);
+}
+
+/* NULL unless it is one that is not settled. */
+static struct hold *find_hold(struct commit *c, uint64_t handle) REQUIRES(c->lock)
+{
+    uint32_t index = (uint32_t)handle;
+    if (!c->holds || index >= MAX_HOLDS)
+        return NULL;
+    struct hold *hold = &c->holds[index];
+    return hold->state != HOLD_FREE && hold->generation == handle >> 32 ? hold : NULL;
+}
+
+static void free_hold(struct commit *c, struct hold *hold) REQUIRES(c->lock)
+{
+    hold->state = HOLD_FREE;
+    hold->generation++;
+    c->open_holds--;
+}
+
+/* A free one, -EAGAIN if there is none. */
+static int try_hold(struct commit *c, struct hold **ret_hold) REQUIRES(c->lock)
+{
+    if (!c->holds)
+        c->holds = calloc(MAX_HOLDS, sizeof(*c->holds));
+    if (!c->holds)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < MAX_HOLDS; i++) {
+        if (c->holds[i].state == HOLD_FREE) {
+            *ret_hold = &c->holds[i];
+            (*ret_hold)->state = HOLD_TAKEN;
+            c->open_holds++;
+            return 0;
+        }
+    }
+    return -EAGAIN;
+}
+
+static int take_hold(struct commit *c, const struct terms *terms, struct hold **ret_hold)
+{
+    for (;;) {
+        uint32_t seen = twl_event_value(&c->space);
+        twl_mutex_lock(&c->lock);
+        int rc = try_hold(c, ret_hold);
+        twl_mutex_unlock(&c->lock);
+        if (rc != -EAGAIN || terms->is_try)
+            return rc;
+        rc = twl_terms_ended(terms);
+        if (rc < 0)
+            return rc;
+        twl_terms_sleep(terms, &c->space, seen);
+    }
+}
+
+/* ---- calls ------------------------------------------------------------------------------------- */
+
+int twl_commit_reserve(struct commit *c, const struct twinlog_entry *entry, const struct terms *terms,
+                       struct twinlog_reservation *ret_reservation)
+{
+    struct place place;
+    struct hold *hold;
+    const int64_t time_ns = entry->time_ns != 0 ? entry->time_ns : c->io->ops->now_ns(c->io);
+    if (entry->size > c->options.max_record_bytes)
+        return -EMSGSIZE;
+    int rc = take_hold(c, terms, &hold);
+    if (rc < 0)
+        return rc;
+    const struct need need = { .bytes = (uint32_t)twl_record_bytes(entry->size),
+                               .count = 1,
+                               .min_ns = time_ns,
+                               .max_ns = time_ns,
+                               .payload_bytes = entry->size,
+                               .hold = hold };
+    hold->record = (struct record_header){
+        .size = (uint32_t)entry->size, .type = entry->type, .tag = entry->tag, .time_ns = time_ns
+    };
+    rc = twl_take_place(c, &need, terms, &place);
+    twl_mutex_lock(&c->lock);
+    if (rc < 0) {
+        free_hold(c, hold);
+    } else {
+        *ret_reservation = (struct twinlog_reservation){ .data = place.at + RECORD_HEADER_BYTES,
+                                                         .lsn = place.lsn,
+                                                         .handle = handle_of(c, hold) };
+    }
+    twl_mutex_unlock(&c->lock);
+    if (rc < 0)
+        twl_event_notify_all(&c->space); /* for another who waits for a free one */
+    return rc;
+}
+
+/* The caller has come at last: he writes there no more. */
+static void release_old(struct commit *c, struct old_buffer *old) REQUIRES(c->lock)
+{
+    if (--old->users > 0)
+        return;
+    struct old_buffer **link = &c->old_buffers;
+    while (*link != old)
+        link = &(*link)->next;
+    *link = old->next;
+    if (old->is_ours)
+        munmap(old->bytes, old->size);
+    free(old);
+}
+
+/* It stays open while the payload's checksum is taken outside the lock: HOLD_SETTLING keeps the leader from giving
+ * it up. */
+int twl_commit_settle(struct commit *c, const struct twinlog_reservation *reservation, enum record_kind kind)
+{
+    int rc = 0;
+    twl_mutex_lock(&c->lock);
+    struct hold *hold = find_hold(c, reservation->handle);
+    if (!hold || hold->place.lsn != reservation->lsn || hold->state == HOLD_SETTLING) {
+        rc = -EINVAL;
+    } else if (hold->state == HOLD_GIVEN_UP) {
+        release_old(c, hold->old);
+        free_hold(c, hold);
+        rc = -ESTALE;
+    } else {
+        hold->state = HOLD_SETTLING;
+    }
+    twl_mutex_unlock(&c->lock);
+    if (rc == -ESTALE)
+        twl_event_notify_all(&c->space);
+    if (rc < 0)
+        return rc;
+
+    struct record_header record = hold->record;
+    struct place place = hold->place;
+    record.kind = (uint8_t)kind;
+    if (kind == RECORD_VOID)
+        memset(place.at + RECORD_HEADER_BYTES, 0, record.size);
+    twl_record_encode(place.at, c->epoch_seed, place.lsn, &record, NULL);
+    twl_mutex_lock(&c->lock);
+    free_hold(c, hold);
+    c->voids += kind == RECORD_VOID;
+    place.twin->holds--;
+    twl_mutex_unlock(&c->lock);
+    twl_finish_copy(c, place.twin);
+    twl_event_notify_all(&c->space);
+    return 0;
+}
+
+/* ---- giving up ----------------------------------------------------------------------------------- */
+
+static bool is_in(const struct hold *hold, const struct twin *twin)
+{
+    return hold->state == HOLD_OPEN && hold->place.twin == twin;
+}
+
+/* Milliseconds until the first of them expires, if none has; 0: none is open. */
+static unsigned time_left(struct commit *c, const struct twin *twin, uint64_t now_ns) REQUIRES(c->lock)
+{
+    uint64_t first_ns = UINT64_MAX;
+    for (uint32_t i = 0; twin->holds > 0 && i < MAX_HOLDS; i++)
+        if (is_in(&c->holds[i], twin))
+            first_ns = min_u64(first_ns, c->holds[i].expires_ns);
+    if (first_ns <= now_ns || first_ns == UINT64_MAX)
+        return 0;
+    return (unsigned)min_u64((first_ns - now_ns) / 1000000 + 1, 1000 * 1000);
+}
+
+static bool has_expired(const struct hold *hold, const struct twin *twin, uint64_t now_ns)
+{
+    return is_in(hold, twin) && hold->expires_ns <= now_ns;
+}
+
+static uint32_t count_expired(struct commit *c, const struct twin *twin, uint64_t now_ns) REQUIRES(c->lock)
+{
+    uint32_t expired = 0;
+    for (uint32_t i = 0; twin->holds > 0 && i < MAX_HOLDS; i++)
+        expired += has_expired(&c->holds[i], twin, now_ns);
+    return expired;
+}
+
+/* The one that stands next in the twin, from that place on; NULL if there is none. */
+static const struct hold *next_expired(struct commit *c, const struct twin *twin, const unsigned char *from,
+                                       uint64_t now_ns) REQUIRES(c->lock)
+{
+    const struct hold *next = NULL;
+    for (uint32_t i = 0; i < MAX_HOLDS; i++) {
+        const struct hold *hold = &c->holds[i];
+        if (has_expired(hold, twin, now_ns) && hold->place.at >= from &&
+            (!next || hold->place.at < next->place.at))
+            next = hold;
+    }
+    return next;
+}
+
+/* All but what is given up, which its caller may be writing at this moment. */
+static void move_out(struct commit *c, const struct twin *twin, unsigned char *to, uint64_t now_ns)
+    REQUIRES(c->lock)
+{
+    const unsigned char *from = twin->bytes, *end = twin->bytes + twin->used;
+    const struct hold *hold;
+    while ((hold = next_expired(c, twin, from, now_ns))) {
+        memcpy(to + (from - twin->bytes), from, (size_t)(hold->place.at - from));
+        from = hold->place.at + twl_record_bytes(hold->record.size);
+    }
+    memcpy(to + (from - twin->bytes), from, (size_t)(end - from));
+}
+
+/* Every open reservation of the twin that has expired is given up, once its group has moved out. */
+static uint32_t give_up(struct commit *c, struct twin *twin, struct old_buffer *old, uint64_t now_ns)
+    REQUIRES(c->lock)
+{
+    uint32_t given_up = 0;
+    for (uint32_t i = 0; i < MAX_HOLDS; i++) {
+        struct hold *hold = &c->holds[i];
+        if (!has_expired(hold, twin, now_ns))
+            continue;
+        struct record_header record = hold->record;
+        unsigned char *at = twin->bytes + (hold->place.at - old->bytes);
+        record.kind = RECORD_VOID;
+        twl_record_encode(at, c->epoch_seed, hold->place.lsn, &record,
+                          NULL); /* of zeros, as the memory is new */
+        hold->state = HOLD_GIVEN_UP;
+        hold->old = old;
+        given_up++;
+        tell(c, &(struct twinlog_event){ .size = sizeof(struct twinlog_event),
+                                         .kind = TWINLOG_EVENT_ABANDONED,
+                                         .first_lsn = hold->place.lsn,
+                                         .records = 1,
+                                         .segment = c->segment.header.sequence });
+    }
+    return given_up;
+}
+
+/* Only when nobody but the expired ones writes to the twin any more: else what they write would be left behind. */
+unsigned twl_hold_expire(struct commit *c, struct twin *twin)
+{
+    const uint64_t now_ns = twl_monotonic_ns();
+    twl_mutex_lock(&c->lock);
+    const uint32_t expired = count_expired(c, twin, now_ns);
+    const unsigned left_ms = time_left(c, twin, now_ns);
+    twl_mutex_unlock(&c->lock);
+    if (expired == 0)
+        return left_ms;
+    if (atomic_load(&twin->copying) > expired) /* somebody else is still at it: soon done, or soon expired */
+        return 1;
+
+    struct old_buffer *old = calloc(1, sizeof(*old));
+    unsigned char *bytes = MAP_FAILED;
+    if (old)
+        bytes =
+            mmap(NULL, c->options.buffer_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (bytes == MAP_FAILED) {
+        free(old);
+        return RETRY_MS;
+    }
+    twl_mutex_lock(&c->lock);
+    if (count_expired(c, twin, now_ns) != expired || atomic_load(&twin->copying) != expired) {
+        /* one of them was settled after all, or is about to be */
+        twl_mutex_unlock(&c->lock);
+        munmap(bytes, c->options.buffer_bytes);
+        free(old);
+        return 1;
+    }
+    *old = (struct old_buffer){ .bytes = twin->bytes,
+                                .size = c->options.buffer_bytes,
+                                .is_ours = twin->is_moved,
+                                .next = c->old_buffers };
+    move_out(c, twin, bytes, now_ns);
+    twin->bytes = bytes;
+    twin->is_moved = true;
+    old->users = give_up(c, twin, old, now_ns);
+    c->old_buffers = old;
+    c->voids += old->users;
+    twin->holds -= old->users;
+    atomic_fetch_sub(&twin->copying, old->users);
+    twl_mutex_unlock(&c->lock);
+    return 1;
+}
+
+void twl_hold_destroy(struct commit *c)
+{
+    for (unsigned i = 0; i < 2; i++)
+        if (c->twins[i].is_moved)
+            munmap(c->twins[i].bytes, c->options.buffer_bytes);
+    while (c->old_buffers) {
+        struct old_buffer *old = c->old_buffers;
+        c->old_buffers = old->next;
+        if (old->is_ours)
+            munmap(old->bytes, old->size);
+        free(old);
+    }
+    free(c->holds);
+}

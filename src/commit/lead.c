@@ -1,0 +1,581 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The leader's round: gather, swap the twins, write the sealed one, sync, publish, wake, hand on.
+ *
+ * There is one leader at a time, and so one group in flight: groups become durable in LSN order (I2), and
+ * whoever reads a valid group that was synced knows that everything before it was durable.
+ *
+ * A group in which nobody wants more is only written. What was written so is synced with a later group, or by a
+ * round that does nothing else. A sync that covers one write does not cover the ones before it, so the first
+ * synced group after others that were not takes the whole file along; a segment is synced before it is left, so that
+ * only the newest one may be in doubt after a crash; and the first group of a segment is synced in any case.
+ *
+ * What can fail: the write, the sync. Either poisons the log (I5): the leader stores the error before it
+ * gives up leadership, a new leader looks before it writes, and every waiter whose record is not durable gets
+ * it. No sync is ever tried again. A write that was only short or interrupted is continued, under a new
+ * sync of its own.
+ *
+ * Measured choices (docs/design.md has the figures): a leader lets the writers that were just woken join before
+ * it seals; and it wakes the next leader before those it has covered.
+ */
+#define _GNU_SOURCE
+#include "base/probes.h"
+#include "commit/inside.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define PATIENCE 1000 /* tries of a write that is interrupted or makes no progress */
+#define MAX_GATHER_SKIPS 64u
+#define YIELDS_FOR_COPIES 16u
+
+/* ---- leadership ---------------------------------------------------------------------------------- */
+
+bool twl_try_lead(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
+{
+    return !atomic_load_explicit(&c->leadership.is_taken, memory_order_relaxed) &&
+           !atomic_exchange(&c->leadership.is_taken, true);
+}
+
+void twl_lead_patiently(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
+{
+    while (!twl_try_lead(c))
+        twl_yield();
+}
+
+void twl_stop_leading(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
+{
+    atomic_store(&c->leadership.is_taken, false);
+}
+
+/* ---- gathering ----------------------------------------------------------------------------------- */
+
+static bool has_gathered(struct commit *c)
+{
+    twl_mutex_lock(&c->lock);
+    uint32_t joined = c->twins[c->filling].waiters;
+    twl_mutex_unlock(&c->lock);
+    return joined >= c->expected;
+}
+
+/* Lets the writers that were woken a moment ago come back with their next record: with one group in
+ * flight, those who just miss a group wait for two. Bounded by half a commit, and given up for a while
+ * when it does not pay. */
+static void gather(struct commit *c) REQUIRES(c->leadership)
+{
+    if (c->expected <= 1) /* a lone writer waits for nobody */
+        return;
+    if (c->gather_skips > 0) {
+        c->gather_skips--;
+        return;
+    }
+    uint64_t deadline = 0;
+    while (!has_gathered(c)) {
+        uint64_t now = twl_monotonic_ns();
+        if (deadline == 0) {
+            deadline = now + c->sync_ns / 2;
+        } else if (now > deadline) {
+            c->gather_misses++;
+            c->gather_skips = (uint32_t)min_u64(1u << min_u64(c->gather_misses, 6), MAX_GATHER_SKIPS);
+            return;
+        }
+        twl_yield();
+    }
+    c->gather_misses = 0;
+}
+
+/* ---- swapping ------------------------------------------------------------------------------------ */
+
+/* A copier may have been descheduled in the middle of its copy: look, yield, then sleep. A reservation may never
+ * be settled. */
+static void wait_for_copies(struct commit *c, struct twin *twin) REQUIRES(c->leadership)
+{
+    for (unsigned tries = 0; atomic_load_explicit(&twin->copying, memory_order_acquire) > 0; tries++) {
+        if (tries < YIELDS_FOR_COPIES) {
+            twl_yield();
+            continue;
+        }
+        uint32_t seen = twl_event_value(&twin->copied);
+        unsigned timeout_ms = twl_hold_expire(c, twin);
+        if (atomic_load(&twin->copying) > 0)
+            twl_event_sleep_for(&twin->copied, seen, timeout_ms);
+    }
+}
+
+/* The active segment has as many records, or is as old, as the options allow; or the n-th part of that. */
+static bool is_worn(struct commit *c, unsigned part) REQUIRES(c->leadership)
+{
+    const struct summary *summary = c->segment.summary;
+    const uint64_t most_records = c->options.segment_records, most_ms = c->options.segment_age_ms;
+    uint64_t records = summary->next_lsn - summary->first_lsn;
+    if (most_records > 0 && records >= most_records / part)
+        return true;
+    if (most_ms == 0)
+        return false;
+    int64_t now_ns = c->io->ops->now_ns(c->io), first_ns = summary->min_ns;
+    return now_ns > first_ns && ((uint64_t)now_ns - (uint64_t)first_ns) / 1000000 >= most_ms / part;
+}
+
+/* The group goes to the start of the next segment, at the same place within the block. */
+static void roll(struct commit *c, struct twin *sealed) REQUIRES(c->lock, c->leadership)
+{
+    c->left = c->segment;
+    c->segment = c->next;
+    c->next = (struct segment){ 0 };
+    c->next_room = 0;
+    c->is_segment_begun = false;
+    c->has_asked_spare = false;
+    sealed->offset = SEGMENT_DATA_OFFSET;
+}
+
+/* Seals the filling twin, decides where its group goes, and lets the writers go on in the other one. */
+static void swap_twins(struct commit *c, struct twin *sealed, bool should_leave)
+    REQUIRES(c->lock, c->leadership)
+{
+    if (c->next_room > 0 || (should_leave && twl_take_next(c, align_up(sealed->used, BLOCK_BYTES))))
+        roll(c, sealed);
+    uint64_t end = sealed->offset + sealed->used;
+    twl_fill_twin(c, c->filling ^ 1, c->is_padded ? align_up(end, BLOCK_BYTES) : end,
+                  sealed->first_lsn + sealed->count);
+    atomic_store(&sealed->is_sealed, true);
+    twl_grant_claims(c);
+}
+
+/* ---- the group ----------------------------------------------------------------------------------- */
+
+static uint64_t written_lsn(const struct commit *c)
+{
+    return atomic_load_explicit(&c->written, memory_order_relaxed);
+}
+
+static bool is_behind(const struct commit *c)
+{
+    return written_lsn(c) > watermark_load(&c->durable);
+}
+
+static void encode_group(struct commit *c, struct round *round) REQUIRES(c->leadership)
+{
+    struct twin *sealed = round->sealed;
+    uint32_t end = sealed->used, block_end = (uint32_t)align_up(end, BLOCK_BYTES);
+    memset(sealed->bytes + end, 0, block_end - end);
+    if (c->left.file) /* the block before is in another file */
+        memset(sealed->bytes, 0, sealed->start);
+    round->group = (struct group_header){
+        .first_lsn = sealed->first_lsn,
+        .count = sealed->count,
+        .bytes = end - sealed->start,
+        .durable_lsn = watermark_load(&c->durable),
+        .chain = c->chain,
+        .epoch = c->epoch,
+        .kind = (uint16_t)round->kind,
+        .flags = c->is_segment_begun ? 0 : GROUP_FIRST,
+        .time_ns = c->io->ops->now_ns(c->io),
+    };
+    twl_group_header_encode(&round->group, c->segment.seed, sealed->offset + sealed->start,
+                            sealed->bytes + sealed->start);
+    round->write = (struct io_write){
+        .file = c->segment.file,
+        .data = sealed->bytes,
+        .size = block_end,
+        .offset = sealed->offset,
+        .barrier = !round->is_synced ? IO_BARRIER_NONE
+                   : is_behind(c)    ? IO_BARRIER_FILE
+                                     : IO_BARRIER_WRITE,
+    };
+    /* a write that repeats an acknowledged block is better whole or not at all, where the device can do that */
+    uint32_t size = block_end;
+    round->write.is_untorn = sealed->start > 0 && !c->has_no_untorn && size <= c->io->untorn_bytes &&
+                             (size & (size - 1)) == 0 && sealed->offset % size == 0;
+}
+
+bool twl_round_begin(struct commit *c, enum group_kind kind, struct round *round)
+{
+    const bool is_mark = kind != GROUP_RECORDS;
+    if (atomic_load(&c->poison) != 0) /* the leader before may have failed since we looked */
+        return false;
+    const bool should_leave = !is_mark && is_worn(c, 1);
+    *round = (struct round){ .kind = kind };
+    twl_mutex_lock(&c->lock);
+    struct twin *filling = &c->twins[c->filling];
+    round->is_demanded = c->needs_sync;
+    round->is_synced = is_mark || filling->wants_sync || c->needs_sync;
+    c->needs_sync = false;
+    if (filling->count > 0 || is_mark) {
+        round->sealed = filling;
+        swap_twins(c, filling, should_leave);
+        round->is_synced |=
+            c->left.file != NULL; /* a segment is sealed only when nothing can lead back to it */
+    } else {
+        filling->needs_committer = false; /* a flush; the next who needs one must call again */
+    }
+    twl_mutex_unlock(&c->lock);
+    if (!round->sealed)
+        return round->is_synced && is_behind(c);
+    twl_event_notify_all(&c->space);
+    return true;
+}
+
+bool twl_round_is_filled(struct commit *c, const struct round *round, unsigned *ret_look_ms)
+{
+    struct twin *sealed = round->sealed;
+    *ret_look_ms = 0;
+    if (!sealed || atomic_load(&sealed->copying) == 0)
+        return true;
+    *ret_look_ms = twl_hold_expire(c, sealed);
+    return atomic_load(&sealed->copying) == 0;
+}
+
+/* ---- writing ------------------------------------------------------------------------------------- */
+
+static int write_once(struct commit *c, struct io_write *write) REQUIRES(c->leadership)
+{
+    if (write->size == 0) {
+        write->ret_written = 0;
+        write->ret_synced = io_sync_data(write->file);
+        return write->ret_synced;
+    }
+    int rc = c->io->ops->submit(c->io, write);
+    if (rc < 0) {
+        write->ret_written = rc;
+        write->ret_synced = -ECANCELED;
+        return rc;
+    }
+    c->io->ops->reap(c->io, write);
+    return (int)(write->ret_written < 0 ? write->ret_written : 0);
+}
+
+/* What became of the last try: 1 = all is done, 0 = go on with the rest, or an error. */
+static int digest(struct commit *c, struct io_write *write) REQUIRES(c->leadership)
+{
+    const int64_t written = write->ret_written;
+    if (write->is_untorn && (written == -EINVAL || written == -EOPNOTSUPP)) {
+        c->has_no_untorn = true;
+        write->is_untorn = false;
+        return 0;
+    }
+    if (written == -EINTR || written == -EAGAIN || written == -ECANCELED) {
+        twl_yield(); /* the last: a signal kept the kernel from starting it */
+        return 0;
+    }
+    if (written < 0)
+        return (int)written;
+    if ((size_t)written == write->size && write->ret_synced == -ECANCELED)
+        return 0; /* the barrier never ran: the kernel had no thread for it. It needs a write before it */
+    if ((size_t)written == write->size)
+        return write->ret_synced < 0 ? write->ret_synced : 1;
+    if (write->ret_synced != 0 && write->ret_synced != -ECANCELED)
+        return write->ret_synced;
+    /* the rest begins at a block again, and its barrier need not cover what comes before more than it did */
+    size_t advance = (size_t)align_down((uint64_t)written, BLOCK_BYTES);
+    write->data += advance;
+    write->size -= advance;
+    write->offset += advance;
+    write->is_untorn = false;
+    return 0;
+}
+
+int twl_round_continue(struct commit *c, struct round *round)
+{
+    int rc = digest(c, &round->write);
+    for (unsigned tries = 1; rc == 0 && tries < PATIENCE; tries++) {
+        write_once(c, &round->write);
+        rc = digest(c, &round->write);
+    }
+    return rc > 0 ? 0 : rc < 0 ? rc : -EIO;
+}
+
+/* To readers first: when an append has returned, they find its record. */
+static void publish_durable(struct commit *c, uint64_t lsn) REQUIRES(c->leadership)
+{
+    twl_live_publish_durable(c->live, lsn);
+    watermark_store(&c->durable, lsn);
+    PROBE_GROUP_PUBLISH(c, lsn);
+}
+
+static void begin_sync(struct round *round, const struct segment *segment)
+{
+    round->step = ROUND_SYNC;
+    round->write = (struct io_write){ .file = segment->file, .barrier = IO_BARRIER_FILE };
+}
+
+static void end_sync(struct commit *c, const struct round *round, uint64_t now_ns) REQUIRES(c->leadership)
+{
+    publish_durable(c, written_lsn(c));
+    twl_gauge_add(&c->gauges.sync, now_ns - round->step_ns);
+    atomic_fetch_add_explicit(&c->syncs, 1, memory_order_relaxed);
+}
+
+static void begin_write(struct commit *c, struct round *round) REQUIRES(c->leadership)
+{
+    round->step = ROUND_WRITE;
+    encode_group(c, round);
+    PROBE_GROUP_WRITE(c, round->group.first_lsn, round->write.size, round->write.offset);
+}
+
+bool twl_round_next(struct commit *c, struct round *round)
+{
+    const enum round_step done = round->step;
+    const uint64_t now_ns = twl_monotonic_ns();
+    if (done == ROUND_BEGUN) {
+        round->began_ns = now_ns;
+        if (round->sealed) {
+            atomic_store(&round->sealed->is_sealed, false);
+            PROBE_GROUP_SEAL(c, round->sealed->first_lsn, round->sealed->count, round->sealed->used);
+        }
+    }
+    if (done == ROUND_SYNC)
+        end_sync(c, round, now_ns);
+    round->step_ns = now_ns;
+    if (done == ROUND_BEGUN && (!round->sealed || (c->left.file && is_behind(c))))
+        begin_sync(round, round->sealed ? &c->left : &c->segment);
+    else if (done != ROUND_WRITE && round->sealed)
+        begin_write(c, round);
+    else
+        return false;
+    return true;
+}
+
+int twl_round_write(struct commit *c, struct round *round)
+{
+    write_once(c, &round->write);
+    return twl_round_continue(c, round);
+}
+
+/* ---- afterwards ---------------------------------------------------------------------------------- */
+
+/* Prepares the next segment in good time; a log that stays small never does. */
+static void ask_for_spare(struct commit *c, uint64_t end) REQUIRES(c->leadership)
+{
+    if (c->has_asked_spare || (end < c->segment.header.bytes / 2 && !is_worn(c, 2)))
+        return;
+    c->has_asked_spare = true;
+    twl_keeper_want(c->keeper, 1, false, watermark_load(&c->durable), c->epoch.number);
+}
+
+static void tell_round(struct commit *c, const struct round *round, enum twinlog_event_kind kind, int error,
+                       uint64_t took_ns)
+{
+    tell(c, &(struct twinlog_event){
+                .size = sizeof(struct twinlog_event),
+                .kind = kind,
+                .error = error,
+                .is_durable = error == 0 && round->is_synced,
+                .first_lsn = round->sealed ? round->group.first_lsn : 0,
+                .records = round->sealed ? round->group.count : 0,
+                .bytes = round->sealed ? align_up(round->sealed->used, BLOCK_BYTES) : 0,
+                .took_ns = took_ns,
+                .segment = c->segment.header.sequence,
+            });
+}
+
+/* Behind the first group of a segment that was rolled to. Only now, because a segment that is sealed is not written
+ * any more, and until the next one has a group a crash would bring the writer back to it. */
+static void leave_segment(struct commit *c, const struct round *round) REQUIRES(c->leadership)
+{
+    twl_keeper_leave(c->keeper, &c->left, &c->segment);
+    c->left = (struct segment){ 0 };
+    atomic_fetch_add_explicit(&c->rolls, 1, memory_order_relaxed);
+    PROBE_ROLL(c, c->segment.header.sequence, round->group.first_lsn);
+    tell_round(c, round, TWINLOG_EVENT_ROLL, 0, 0);
+}
+
+/* The next twin repeats the last block, if that is not full. */
+static void hand_over_tail(struct commit *c, const struct twin *sealed) REQUIRES(c->leadership)
+{
+    uint32_t end = sealed->used, next_start = c->is_padded ? 0 : end % BLOCK_BYTES;
+    struct twin *next = sealed == &c->twins[0] ? &c->twins[1] : &c->twins[0];
+    memcpy(next->bytes, sealed->bytes + (end - next_start), next_start);
+}
+
+static void count_group(struct commit *c, const struct round *round)
+{
+    const struct twin *sealed = round->sealed;
+    atomic_fetch_add_explicit(&c->groups, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&c->group_bytes, round->group.bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&c->written_bytes, align_up(sealed->used, BLOCK_BYTES), memory_order_relaxed);
+    atomic_fetch_add_explicit(&c->syncs, round->is_synced, memory_order_relaxed);
+    twl_gauge_add(&c->gauges.group_records, sealed->count);
+    twl_gauge_add(&c->gauges.group_bytes, round->group.bytes);
+}
+
+static void finish_group(struct commit *c, struct round *round) REQUIRES(c->leadership)
+{
+    struct twin *sealed = round->sealed;
+    const uint64_t last_lsn = sealed->first_lsn + sealed->count - 1;
+    if (c->left.file)
+        twl_summary_begin(c->segment.summary, c->left.summary->peak_ns);
+    hand_over_tail(c, sealed);
+    c->chain = round->group.checksum;
+    c->is_segment_begun = true;
+    twl_summary_add_group(c->segment.summary, &round->group, sealed->offset + sealed->start, sealed->min_ns,
+                          sealed->max_ns, sealed->bytes + sealed->start);
+    count_group(c, round);
+    if (c->left.file)
+        leave_segment(c,
+                      round); /* readers look for what is published in the segments that the keeper knows */
+    atomic_store_explicit(&c->written, last_lsn, memory_order_release);
+    if (round->is_synced)
+        publish_durable(c, last_lsn);
+    ask_for_spare(c, sealed->offset + sealed->used);
+}
+
+static struct requests take_requests(struct commit *c, struct twin *twin) REQUIRES(c->lock)
+{
+    struct requests requests = twin->requests;
+    twin->requests = (struct requests){ 0 };
+    c->requests -= requests.count;
+    return requests;
+}
+
+/* The requests of a failed log, also of those groups that will never be written, oldest first. */
+static struct requests take_all_requests(struct commit *c) REQUIRES(c->lock)
+{
+    struct requests requests = take_requests(c, &c->twins[c->filling ^ 1]);
+    const struct requests rest = take_requests(c, &c->twins[c->filling]);
+    if (!requests.first)
+        return rest;
+    requests.last->next = rest.first;
+    if (rest.first)
+        requests.last = rest.last;
+    return requests;
+}
+
+void twl_round_end(struct commit *c, struct round *round, int rc)
+{
+    const uint64_t now_ns = twl_monotonic_ns(), took_ns = now_ns - round->began_ns;
+    struct twin *sealed = round->sealed;
+    PROBE_GROUP_SYNC(c, took_ns, rc);
+    if (rc < 0) {
+        atomic_store(&c->poison, rc);
+        PROBE_POISON(c, rc);
+    } else if (sealed) {
+        finish_group(c, round);
+    }
+    if (sealed) {
+        twl_gauge_add(&c->gauges.write, took_ns);
+        c->sync_ns = c->sync_ns == 0 ? took_ns : (7 * c->sync_ns + took_ns) / 8;
+        atomic_store_explicit(&sealed->done_ns, now_ns, memory_order_relaxed);
+    }
+    twl_mutex_lock(&c->lock);
+    c->expected = (sealed ? sealed->waiters : 0) + c->twins[c->filling].waiters;
+    struct requests requests = { 0 };
+    if (rc < 0)
+        requests = take_all_requests(c);
+    else if (sealed)
+        requests = take_requests(c, sealed);
+    twl_mutex_unlock(&c->lock);
+    if (c->options.slow_ms > 0 && took_ns / 1000000 >= c->options.slow_ms) {
+        atomic_fetch_add_explicit(&c->slow, 1, memory_order_relaxed);
+        PROBE_SLOW(c, took_ns);
+        tell_round(c, round, TWINLOG_EVENT_SLOW, 0, took_ns);
+    }
+    tell_round(c, round, rc < 0 ? TWINLOG_EVENT_POISON : TWINLOG_EVENT_GROUP, rc, took_ns);
+    if (requests.first)
+        twl_complete(c, &requests, rc);
+}
+
+/* Somebody must lead the group that filled up meanwhile, and on failure everybody must hear of it. Leadership is
+ * free already, so whoever arrives in between may have taken it. */
+static void hand_on(struct commit *c)
+{
+    if (atomic_load(&c->poison) != 0) {
+        twl_commit_rouse(c);
+        twl_seat_call(&c->seat);
+        return;
+    }
+    twl_mutex_lock(&c->lock);
+    struct twin *filling = &c->twins[c->filling];
+    const bool has_records = filling->count > 0, needs_committer = filling->needs_committer || c->needs_sync;
+    twl_mutex_unlock(&c->lock);
+    if (needs_committer)
+        twl_seat_call(&c->seat);
+    if (has_records) {
+        if (!c->seat.is_shared)
+            twl_event_notify_one(&filling->done);
+        twl_event_notify_all(&c->space); /* who found it full while we led may be all that is left */
+    }
+}
+
+/* Waking a few hundred writers takes longer than a commit: so the next leader is woken first, and they wake while it
+ * gathers and writes. */
+static void wake(struct commit *c, const struct round *round)
+{
+    hand_on(c);
+    if (round->sealed && !round->is_demanded)
+        twl_event_notify_all(&round->sealed->done);
+    else
+        twl_commit_rouse(c);
+    if (c->share && twl_live_is_copy_wanted(c->live))
+        c->share(c->share_context);
+}
+
+void twl_round_wake(struct commit *c, const struct round *round)
+{
+    wake(c, round);
+    twl_deliver(c);
+}
+
+bool twl_lead_round(struct commit *c, enum group_kind kind, struct round *round)
+{
+    if (!twl_round_begin(c, kind, round))
+        return false;
+    if (round->sealed)
+        wait_for_copies(c, round->sealed);
+    int rc = 0;
+    while (rc == 0 && twl_round_next(c, round))
+        rc = twl_round_write(c, round);
+    twl_round_end(c, round, rc);
+    return true;
+}
+
+static enum led lead(struct commit *c)
+{
+    struct round round;
+    if (!twl_try_lead(c))
+        return LED_NOT;
+    gather(c);
+    const bool has_led = twl_lead_round(c, GROUP_RECORDS, &round);
+    twl_stop_leading(c);
+    if (has_led)
+        wake(c, &round);
+    else
+        hand_on(c);
+    return has_led ? LED_ROUND : LED_NOTHING;
+}
+
+enum led twl_lead_once(struct commit *c)
+{
+    const enum led led = lead(c);
+    if (led != LED_NOT)
+        twl_deliver(c);
+    return led;
+}
+
+enum led twl_lead_quietly(struct commit *c)
+{
+    const enum led led = lead(c);
+    if (twl_must_deliver(c))
+        twl_seat_call(&c->seat);
+    return led;
+}
+
+bool twl_needs_committer(struct commit *c)
+{
+    twl_mutex_lock(&c->lock);
+    const bool needs = c->twins[c->filling].needs_committer || c->needs_sync;
+    twl_mutex_unlock(&c->lock);
+    return (needs && atomic_load(&c->poison) == 0) || twl_must_deliver(c);
+}
+
+bool twl_demand_flush(struct commit *c)
+{
+    twl_mutex_lock(&c->lock);
+    const bool is_due =
+        atomic_load_explicit(&c->last_lsn, memory_order_relaxed) > watermark_load(&c->durable);
+    if (is_due) {
+        c->needs_sync = true;
+        c->twins[c->filling].needs_committer = true;
+    }
+    twl_mutex_unlock(&c->lock);
+    return is_due;
+}

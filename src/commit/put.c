@@ -1,0 +1,511 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A writer's way in.
+ *
+ * It takes its place and its LSNs under the lock and copies outside it; `copying` tells the leader when the
+ * last copy of a sealed twin is done.
+ *
+ * A batch is accepted only when its place on disk is certain. Where the filling twin's group will go is known
+ * when the twins are swapped, and so is what the segment has left for it: the twin's limit, which is all that
+ * a writer compares with. When the active segment has no room even for the first record of a twin, its writer
+ * takes the next segment from the keeper, or waits for it outside the lock, and the whole group goes there. So
+ * a full disk is met by a writer that has changed nothing yet, and the leader never waits for a segment.
+ *
+ * A writer that finds the twin full stands in line. What fits may still go past it, into the twin that is being
+ * filled; but in the next one those in line have their places before anybody else. So nobody waits for more
+ * than the commits that are in front of him.
+ */
+#define _GNU_SOURCE
+#include "base/probes.h"
+#include "commit/inside.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* What records leave free for marks at the end of a segment: a sixteenth, within these bounds. A closing and the
+ * opening after it take a block of a dense log, two of a padded one. Four blocks are enough for two closings and
+ * for well over a hundred openings, since the marks of openings stand side by side; in a padded log for three
+ * openings. It is a fourth of the smallest segment, and a small part of any that is in real use. */
+#define LEAST_FOR_MARKS (4u * BLOCK_BYTES)
+#define MOST_FOR_MARKS (64u * BLOCK_BYTES)
+
+/* What a buffer holds beside the largest batch. */
+#define BATCH_OVERHEAD (2u * BLOCK_BYTES)
+
+/* ---- what fits where --------------------------------------------------------------------------- */
+
+/* Bytes of a segment's data. */
+static uint64_t room_in(const struct segment *segment)
+{
+    return segment->data_end - SEGMENT_DATA_OFFSET;
+}
+
+uint64_t twl_room_for_marks(const struct segment *segment)
+{
+    uint64_t part = align_down(room_in(segment) / 16, BLOCK_BYTES);
+    return min_u64(max_u64(part, LEAST_FOR_MARKS), MOST_FOR_MARKS);
+}
+
+/* A group of so many bytes of records, wherever in a block it begins. */
+uint64_t twl_group_room(uint64_t record_bytes)
+{
+    return align_up(BLOCK_BYTES - 8 + GROUP_HEADER_BYTES + record_bytes, BLOCK_BYTES);
+}
+
+/* What a segment that is to hold a group must have. The room for marks comes on top, unless not even the largest
+ * segments have so much beside a group of that size. */
+static uint64_t room_to_ask_for(const struct commit *c, uint64_t group_bytes)
+{
+    return max_u64(group_bytes, min_u64(group_bytes + LEAST_FOR_MARKS, twl_keeper_most_room(c->keeper)));
+}
+
+/* What is sure to find a place. */
+static uint32_t limit_of(const struct commit *c, const struct twin *twin) REQUIRES(c->lock)
+{
+    uint64_t records_end = c->segment.data_end - twl_room_for_marks(&c->segment);
+    uint64_t room = records_end - min_u64(twin->offset, records_end);
+    if (c->next_room > 0)
+        room = c->next_room;
+    return (uint32_t)max_u64(twin->used, min_u64(room, c->options.buffer_bytes));
+}
+
+bool twl_take_next(struct commit *c, uint64_t group_bytes)
+{
+    if (!twl_keeper_take(c->keeper, room_to_ask_for(c, group_bytes), &c->next))
+        return false;
+    c->next_room = max_u64(room_in(&c->next) - twl_room_for_marks(&c->next), group_bytes);
+    return true;
+}
+
+int twl_wait_for_next(struct commit *c, uint64_t group_bytes)
+{
+    return twl_keeper_wait(c->keeper, room_to_ask_for(c, group_bytes), watermark_load(&c->durable),
+                           c->epoch.number);
+}
+
+void twl_fill_twin(struct commit *c, uint32_t index, uint64_t offset, uint64_t first_lsn)
+{
+    struct twin *twin = &c->twins[index];
+    c->filling = index;
+    twin->first_lsn = first_lsn;
+    twin->start = (uint32_t)(offset % BLOCK_BYTES);
+    twin->offset = offset - twin->start;
+    twin->min_ns = INT64_MAX;
+    twin->max_ns = INT64_MIN;
+    twin->used = twin->start + GROUP_HEADER_BYTES;
+    twin->count = 0;
+    twin->waiters = 0;
+    twin->wants_sync = false;
+    twin->needs_committer = false;
+    twin->limit = limit_of(c, twin);
+}
+
+enum room {
+    ROOM_IS_THERE,
+    ROOM_AFTER_COMMIT, /* the twin must be written first */
+    ROOM_WILL_COME,    /* another writer sees to the next segment */
+    ROOM_TO_BE_MADE,   /* this one has to */
+    ROOM_REFUSED,      /* there is none; see growth.error */
+};
+
+/* Only the next segment helps. An attempt to get one that was begun since the writer first looked, and failed, has
+ * failed for him too: so that nobody waits for more than two, however many writers there are. */
+static enum room room_by_growth(const struct commit *c, uint32_t bytes, uint64_t since) REQUIRES(c->lock)
+{
+    const struct growth *growth = &c->growth;
+    if (growth->failed > since && growth->bytes <= bytes)
+        return ROOM_REFUSED;
+    return growth->is_going_on ? ROOM_WILL_COME : ROOM_TO_BE_MADE;
+}
+
+/* In the filling twin, or, if that is empty, in the next segment. */
+static enum room find_room(struct commit *c, uint32_t bytes, uint64_t *since) REQUIRES(c->lock)
+{
+    struct twin *twin = &c->twins[c->filling];
+    struct growth *growth = &c->growth;
+    if (bytes <= twin->limit - twin->used)
+        return ROOM_IS_THERE;
+    *since = min_u64(*since, growth->begun);
+    if (twin->count > 0)
+        return ROOM_AFTER_COMMIT;
+    if (!growth->is_going_on && twl_take_next(c, twl_group_room(bytes))) {
+        twin->limit = limit_of(c, twin);
+        return ROOM_IS_THERE;
+    }
+    return room_by_growth(c, bytes, *since);
+}
+
+static void begin_growth(struct commit *c, uint32_t bytes) REQUIRES(c->lock)
+{
+    c->growth.is_going_on = true;
+    c->growth.wanted = bytes;
+    c->growth.begun++;
+}
+
+static void end_growth(void *context, int rc)
+{
+    struct commit *c = context;
+    twl_mutex_lock(&c->lock);
+    c->growth.is_going_on = false;
+    if (rc < 0) {
+        c->growth.failed = c->growth.begun;
+        c->growth.bytes = c->growth.wanted;
+        c->growth.error = rc;
+    }
+    c->roll_waits += rc == 0;
+    twl_mutex_unlock(&c->lock);
+    twl_event_notify_all(&c->space);
+}
+
+/* Has the next segment made; it is taken by whoever looks for room first. Who has no time for that leaves it to the
+ * keeper. */
+static void grow(struct commit *c, uint32_t bytes, const struct terms *terms)
+{
+    const uint64_t group_bytes = twl_group_room(bytes);
+    if (is_patient(terms) ||
+        twl_keeper_order(c->keeper, room_to_ask_for(c, group_bytes), watermark_load(&c->durable),
+                         c->epoch.number, end_growth, c) < 0)
+        end_growth(c, twl_wait_for_next(c, group_bytes));
+}
+
+/* ---- places ------------------------------------------------------------------------------------ */
+
+static void attach_request(struct commit *c, struct twin *twin, struct twinlog_request *request,
+                           const struct need *need, uint64_t lsn) REQUIRES(c->lock)
+{
+    struct requests *requests = &twin->requests;
+    request->first_lsn = lsn;
+    request->count = need->count;
+    request->result = 0;
+    request->next = NULL;
+    if (requests->first)
+        requests->last->next = request;
+    else
+        requests->first = request;
+    requests->last = request;
+    requests->count++;
+    c->requests++;
+    if (!requests->run || requests->run->queue != request->queue) {
+        requests->run = request->queue ? request : NULL;
+        if (request->queue)
+            twl_queue_expect(request->queue);
+    }
+    if (requests->run)
+        requests->run->private_word = (uintptr_t)request;
+}
+
+static void open_hold(struct commit *c, struct twin *twin, struct hold *hold, struct place place)
+    REQUIRES(c->lock)
+{
+    hold->state = HOLD_OPEN;
+    hold->place = place;
+    hold->expires_ns = twl_monotonic_ns() + (uint64_t)c->options.reserve_timeout_ms * 1000000;
+    twin->holds++;
+}
+
+static struct place take(struct commit *c, const struct need *need) REQUIRES(c->lock)
+{
+    struct twin *twin = &c->twins[c->filling];
+    struct place place = { .twin = twin,
+                           .at = twin->bytes + twin->used,
+                           .lsn = twin->first_lsn + twin->count };
+    twin->used += need->bytes;
+    twin->count += need->count;
+    twin->waiters += need->will_wait;
+    twin->wants_sync |= need->wants_sync;
+    twin->needs_committer |= need->needs_committer;
+    twin->min_ns = need->min_ns < twin->min_ns ? need->min_ns : twin->min_ns;
+    twin->max_ns = need->max_ns > twin->max_ns ? need->max_ns : twin->max_ns;
+    if (need->hold)
+        open_hold(c, twin, need->hold, place);
+    if (need->request)
+        attach_request(c, twin, need->request, need, place.lsn);
+    c->appends += need->count;
+    c->append_bytes += need->payload_bytes;
+    atomic_fetch_add_explicit(&twin->copying, 1, memory_order_relaxed);
+    atomic_store_explicit(&c->last_lsn, place.lsn + need->count - 1, memory_order_release);
+    return place;
+}
+
+/* ---- the line ---------------------------------------------------------------------------------- */
+
+static void stand_in_line(struct commit *c, struct claim *claim) REQUIRES(c->lock)
+{
+    claim->state = CLAIM_QUEUED;
+    if (c->first_claim)
+        c->last_claim->next = claim;
+    else
+        c->first_claim = claim;
+    c->last_claim = claim;
+}
+
+static void leave_line(struct commit *c, struct claim *claim) REQUIRES(c->lock)
+{
+    if (claim->state != CLAIM_QUEUED)
+        return;
+    struct claim **link = &c->first_claim, *before = NULL;
+    while (*link != claim) {
+        before = *link;
+        link = &before->next;
+    }
+    *link = claim->next;
+    if (c->last_claim == claim)
+        c->last_claim = before;
+    claim->state = CLAIM_NONE;
+    claim->next = NULL;
+}
+
+/* Whose claim does not even fit in an empty twin needs the next segment. If that is not in hand he sees to it himself,
+ * and stays where he is in the line; the others need not wait for it. */
+void twl_grant_claims(struct commit *c)
+{
+    enum room room = ROOM_IS_THERE;
+    for (struct claim *claim = c->first_claim, *next; claim && room != ROOM_AFTER_COMMIT; claim = next) {
+        uint64_t since = UINT64_MAX;
+        next = claim->next;
+        room = find_room(c, claim->need->bytes, &since);
+        claim->must_grow = room == ROOM_WILL_COME || room == ROOM_TO_BE_MADE;
+        if (room == ROOM_IS_THERE) {
+            leave_line(c, claim);
+            claim->state = CLAIM_GRANTED;
+            claim->place = take(c, claim->need);
+        }
+    }
+}
+
+/* In the line one's turn comes with the next twin, or when the filling one is still empty. */
+static enum room find_room_in_turn(struct commit *c, struct claim *claim, uint64_t *since) REQUIRES(c->lock)
+{
+    const bool is_empty = c->twins[c->filling].count == 0;
+    enum room room = ROOM_AFTER_COMMIT;
+    if (claim->state == CLAIM_NONE || claim->must_grow || is_empty)
+        room = find_room(c, claim->need->bytes, since);
+    if (room == ROOM_AFTER_COMMIT && claim->must_grow)
+        room = room_by_growth(c, claim->need->bytes, *since);
+    return room;
+}
+
+/* ---- waiting for a place ------------------------------------------------------------------------- */
+
+static int refuse(struct commit *c) REQUIRES(c->lock)
+{
+    c->full_refusals += c->growth.error == -ENOSPC || c->growth.error == -EDQUOT;
+    return c->growth.error;
+}
+
+/* A try has the next segment made and looks once more, but does not wait for it. If it is not there yet, and could not
+ * be had the last time, that is the answer. */
+static int answer_to_try(struct commit *c, struct claim *claim, enum room room) REQUIRES(c->lock)
+{
+    const struct growth *growth = &c->growth;
+    if (room == ROOM_TO_BE_MADE && !claim->has_ordered) {
+        claim->has_ordered = true;
+        claim->had_failed =
+            growth->failed > 0 && growth->failed == growth->begun && growth->bytes <= claim->need->bytes;
+        return 0;
+    }
+    return claim->had_failed ? refuse(c) : -EAGAIN;
+}
+
+/* One look, under the lock. 1: there is a place. 0: wait for what *ret_room says. Or an error. */
+static int look_for_place(struct commit *c, struct claim *claim, const struct terms *terms, uint64_t *since,
+                          enum room *ret_room) REQUIRES(c->lock)
+{
+    if (claim->state == CLAIM_GRANTED)
+        return 1;
+    int rc = atomic_load_explicit(&c->poison, memory_order_relaxed) != 0 ? TWINLOG_EPOISONED : 0;
+    enum room room = ROOM_AFTER_COMMIT;
+    if (rc == 0)
+        room = find_room_in_turn(c, claim, since);
+    if (rc == 0 && room == ROOM_IS_THERE) {
+        leave_line(c, claim);
+        claim->place = take(c, claim->need);
+        return 1;
+    }
+    if (rc == 0 && room == ROOM_REFUSED)
+        rc = refuse(c);
+    if (rc == 0)
+        rc = twl_terms_ended(terms);
+    if (rc < 0) {
+        leave_line(c, claim);
+        return rc;
+    }
+    *ret_room = room;
+    if (terms->is_try)
+        rc = answer_to_try(c, claim, room);
+    if (rc == 0 && room == ROOM_TO_BE_MADE) {
+        begin_growth(c, claim->need->bytes);
+        claim->must_grow = false;
+    }
+    if (room == ROOM_AFTER_COMMIT)
+        c->twins[c->filling].needs_committer |=
+            terms->is_try || claim->need->needs_committer || !twl_may_lead(c, terms);
+    if (rc < 0)
+        return rc;
+    if (room == ROOM_AFTER_COMMIT && claim->state == CLAIM_NONE)
+        stand_in_line(c, claim);
+    return 0;
+}
+
+/* `seen` is what c->space was before the writer looked. */
+static void wait_for_room(struct commit *c, enum room room, const struct terms *terms, uint32_t seen)
+{
+    if (room == ROOM_WILL_COME || !twl_help(c, terms, true))
+        twl_terms_sleep(terms, &c->space, seen);
+}
+
+int twl_take_place(struct commit *c, const struct need *need, const struct terms *terms,
+                   struct place *ret_place)
+{
+    struct claim claim = { .need = need };
+    uint64_t since = UINT64_MAX;
+    for (;;) {
+        uint32_t seen = twl_event_value(&c->space);
+        enum room room = ROOM_IS_THERE;
+        twl_mutex_lock(&c->lock);
+        const bool was_called = c->twins[c->filling].needs_committer;
+        int rc = look_for_place(c, &claim, terms, &since, &room);
+        const bool must_call = !was_called && c->twins[c->filling].needs_committer;
+        twl_mutex_unlock(&c->lock);
+        if (rc > 0) {
+            *ret_place = claim.place;
+            ret_place->must_call = must_call;
+            return 0;
+        }
+        if (must_call)
+            twl_seat_call(&c->seat);
+        if (rc == 0 && room == ROOM_TO_BE_MADE)
+            grow(c, need->bytes, terms);
+        if (rc == -ENOSPC || rc == -EDQUOT)
+            tell(c, &(struct twinlog_event){
+                        .size = sizeof(struct twinlog_event), .kind = TWINLOG_EVENT_FULL, .error = rc });
+        if (rc < 0) {
+            twl_deliver(c); /* what was left to others while it stood in line */
+            return rc;
+        }
+        if (room != ROOM_TO_BE_MADE)
+            wait_for_room(c, room, terms, seen);
+    }
+}
+
+/* ---- copying ----------------------------------------------------------------------------------- */
+
+/* Who leads many logs does not sleep on one. */
+void twl_finish_copy(struct commit *c, struct twin *twin)
+{
+    if (atomic_fetch_sub(&twin->copying, 1) != 1 || !atomic_load(&twin->is_sealed))
+        return;
+    if (c->seat.is_shared)
+        twl_seat_call(&c->seat);
+    else
+        twl_event_notify_all(&twin->copied);
+}
+
+/* UINT64_MAX if there are too many to count. */
+static uint64_t entry_size(const struct twinlog_entry *entry)
+{
+    uint64_t bytes = entry->size;
+    for (uint32_t i = 0; entry->pieces && i < entry->piece_count; i++)
+        if (__builtin_add_overflow(bytes, entry->pieces[i].iov_len, &bytes))
+            return UINT64_MAX;
+    return bytes;
+}
+
+static int64_t entry_time(const struct batch *batch, const struct twinlog_entry *entry, int64_t now_ns)
+{
+    return entry->time_ns != 0 || batch->has_times ? entry->time_ns : now_ns;
+}
+
+/* For those that come without one. The clock is a fifth of what a small record costs. */
+static int64_t time_for(const struct commit *c, const struct batch *batch)
+{
+    for (uint32_t i = 0; i < batch->count; i++)
+        if (batch->entries[i].time_ns == 0 && !batch->has_times)
+            return c->io->ops->now_ns(c->io);
+    return 0;
+}
+
+static int measure(const struct commit *c, const struct batch *batch, int64_t now_ns, struct need *need)
+{
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < batch->count; i++) {
+        const struct twinlog_entry *entry = &batch->entries[i];
+        const uint64_t bytes = entry_size(entry);
+        if (bytes > c->options.max_record_bytes)
+            return -EMSGSIZE;
+        total += twl_record_bytes(bytes);
+        if (total > c->options.buffer_bytes - BATCH_OVERHEAD &&
+            (batch->count > 1 || twl_group_room(total) > c->options.buffer_bytes))
+            return -EMSGSIZE;
+        int64_t time_ns = entry_time(batch, entry, now_ns);
+        need->min_ns = time_ns < need->min_ns ? time_ns : need->min_ns;
+        need->max_ns = time_ns > need->max_ns ? time_ns : need->max_ns;
+        need->payload_bytes += bytes;
+    }
+    need->bytes = (uint32_t)total;
+    return 0;
+}
+
+static void gather_pieces(unsigned char *at, const struct twinlog_entry *entry)
+{
+    for (uint32_t i = 0; i < entry->piece_count; i++) {
+        size_t size = entry->pieces[i].iov_len;
+        if (size > 0)
+            memcpy(at, entry->pieces[i].iov_base, size);
+        at += size;
+    }
+}
+
+static void copy(const struct commit *c, const struct batch *batch, int64_t now_ns, struct place place)
+{
+    unsigned char *at = place.at;
+    for (uint32_t i = 0; i < batch->count; i++) {
+        const struct twinlog_entry *entry = &batch->entries[i];
+        const uint64_t bytes = entry_size(entry);
+        const struct record_header record = { .size = (uint32_t)bytes,
+                                              .kind = (uint8_t)batch->kind,
+                                              .type = entry->type,
+                                              .tag = entry->tag,
+                                              .time_ns = entry_time(batch, entry, now_ns) };
+        if (entry->pieces)
+            gather_pieces(at + RECORD_HEADER_BYTES, entry);
+        twl_record_encode(at, c->epoch_seed, place.lsn + i, &record, entry->pieces ? NULL : entry->data);
+        at += twl_record_bytes(bytes);
+    }
+}
+
+int twl_commit_put(struct commit *c, const struct batch *batch, const struct terms *terms,
+                   struct twinlog_request *request, uint64_t *ret_first_lsn)
+{
+    const bool is_timed = terms->called_ns > 0;
+    const int64_t now_ns = time_for(c, batch);
+    const bool is_wanted = request || terms->level != TWINLOG_LEVEL_BUFFERED;
+    struct need need = {
+        .count = batch->count,
+        .min_ns = INT64_MAX,
+        .max_ns = INT64_MIN,
+        .will_wait = is_wanted && !request,
+        .wants_sync = is_wanted && terms->level == TWINLOG_LEVEL_DURABLE,
+        .needs_committer = request || (is_wanted && !twl_may_lead(c, terms)),
+        .request = request,
+    };
+    struct place place;
+    int rc = measure(c, batch, now_ns, &need);
+    PROBE_APPEND_ENTRY(c, batch->count, need.payload_bytes);
+    if (rc == 0)
+        rc = twl_take_place(c, &need, terms, &place);
+    if (rc < 0)
+        return rc;
+    PROBE_APPEND_ACCEPTED(c, place.lsn, batch->count);
+    const uint64_t placed_ns = is_timed ? twl_monotonic_ns() : 0;
+    copy(c, batch, now_ns, place);
+    twl_finish_copy(c, place.twin);
+    if (place.must_call)
+        twl_seat_call(&c->seat);
+    if (is_timed) {
+        twl_gauge_add(&c->gauges.queue, placed_ns - terms->called_ns);
+        twl_gauge_add(&c->gauges.copy, twl_monotonic_ns() - placed_ns);
+    }
+    *ret_first_lsn = place.lsn;
+    return 0;
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where completed requests wait to be fetched.
+ *
+ * A list under a lock. Its owner is told in two ways: a futex word for those who wait in poll(), and, once it
+ * was asked for, an eventfd that is readable exactly while the list is not empty.
+ */
+#define _GNU_SOURCE
+#include "commit/inside.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+struct twinlog_queue {
+    struct twl_mutex lock;
+    struct twinlog_request *first, *last; /* [lock] */
+    int fd;                               /* [lock] -1 = nobody has asked for it */
+    struct twl_event filled;              /* notified when something was put in */
+    _Atomic uint64_t expected;            /* [atomic] pushes that are to come */
+};
+
+int twinlog_queue_open(struct twinlog_queue **ret_queue)
+{
+    if (!ret_queue)
+        return -EINVAL;
+    struct twinlog_queue *queue = calloc(1, sizeof(*queue));
+    if (!queue)
+        return -ENOMEM;
+    twl_mutex_init(&queue->lock);
+    queue->fd = -1;
+    *ret_queue = queue;
+    return 0;
+}
+
+void twl_queue_expect(struct twinlog_queue *queue)
+{
+    atomic_fetch_add_explicit(&queue->expected, 1, memory_order_relaxed);
+}
+
+/* An eventfd of which nobody has read 2^64 - 2 events can't be full. */
+static void set_readable(struct twinlog_queue *queue) REQUIRES(queue->lock)
+{
+    const uint64_t one = 1;
+    if (queue->fd >= 0)
+        while (write(queue->fd, &one, sizeof(one)) < 0 && errno == EINTR)
+            continue;
+}
+
+static void set_unreadable(struct twinlog_queue *queue) REQUIRES(queue->lock)
+{
+    uint64_t events;
+    if (queue->fd >= 0)
+        while (read(queue->fd, &events, sizeof(events)) < 0 && errno == EINTR)
+            continue;
+}
+
+void twl_queue_push(struct twinlog_queue *queue, struct twinlog_request *first, struct twinlog_request *last)
+{
+    twl_mutex_lock(&queue->lock);
+    const bool was_empty = !queue->first;
+    if (was_empty)
+        queue->first = first;
+    else
+        queue->last->next = first;
+    queue->last = last;
+    atomic_fetch_sub_explicit(&queue->expected, 1, memory_order_relaxed);
+    if (was_empty)
+        set_readable(queue);
+    /* under the lock, because with the last request the queue may be closed as soon as it is fetched */
+    twl_event_notify_all(&queue->filled);
+    twl_mutex_unlock(&queue->lock);
+}
+
+static uint32_t fetch(struct twinlog_queue *queue, struct twinlog_request **requests, uint32_t max)
+{
+    uint32_t count = 0;
+    twl_mutex_lock(&queue->lock);
+    const bool was_empty = !queue->first;
+    for (; queue->first && count < max; count++) {
+        requests[count] = queue->first;
+        queue->first = queue->first->next;
+    }
+    if (!queue->first && !was_empty)
+        set_unreadable(queue);
+    twl_mutex_unlock(&queue->lock);
+    return count;
+}
+
+static int poll_queue(struct twinlog_queue *queue, struct twinlog_request **ret_requests, uint32_t max,
+                      int timeout_ms)
+{
+    const uint64_t deadline_ns = timeout_ms > 0 ? twinlog_deadline((uint32_t)timeout_ms) : 0;
+    for (;;) {
+        uint32_t seen = twl_event_value(&queue->filled);
+        uint32_t count = fetch(queue, ret_requests, max);
+        if (count > 0 || timeout_ms == 0 || (deadline_ns > 0 && twl_monotonic_ns() >= deadline_ns))
+            return (int)count;
+        twl_event_sleep_until(&queue->filled, seen, deadline_ns);
+    }
+}
+
+/* A thread that is cancelled at the eventfd would take the lock along, and what it has fetched. */
+int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret_requests, uint32_t max,
+                       int timeout_ms)
+{
+    int cancel_state;
+    if (!queue || !ret_requests || max == 0)
+        return -EINVAL;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    int count = poll_queue(queue, ret_requests, (uint32_t)min_u64(max, INT32_MAX), timeout_ms);
+    pthread_setcancelstate(cancel_state, NULL);
+    return count;
+}
+
+int twinlog_queue_fd(struct twinlog_queue *queue)
+{
+    if (!queue)
+        return -EINVAL;
+    twl_mutex_lock(&queue->lock);
+    int rc = queue->fd;
+    if (rc < 0) {
+        queue->fd = eventfd(queue->first != NULL, EFD_CLOEXEC | EFD_NONBLOCK);
+        rc = queue->fd >= 0 ? queue->fd : -errno;
+    }
+    twl_mutex_unlock(&queue->lock);
+    return rc;
+}
+
+int twinlog_queue_close(struct twinlog_queue *queue)
+{
+    if (!queue)
+        return 0;
+    twl_mutex_lock(&queue->lock);
+    const bool is_busy = queue->first || atomic_load(&queue->expected) > 0;
+    twl_mutex_unlock(&queue->lock);
+    if (is_busy)
+        return -EBUSY;
+    if (queue->fd >= 0)
+        close(queue->fd);
+    twl_mutex_destroy(&queue->lock);
+    free(queue);
+    return 0;
+}

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A writer's way out: until its LSN is at the level it wants, it leads, or sleeps while another does.
+ *
+ * A commit can't be interrupted. So whoever has a deadline, or may be cancelled, never leads as long as there is
+ * a committer to do it for him.
+ *
+ * Measured choices (docs/design.md has the figures): writers sleep on their own twin's word, so only those who
+ * are covered wake; they yield a few times before they sleep.
+ */
+#define _GNU_SOURCE
+#include "commit/inside.h"
+
+#include <errno.h>
+
+#define YIELDS_BEFORE_SLEEP 8
+
+int twl_terms_ended(const struct terms *terms)
+{
+    /* a plain word in the caller's structure, so that the header needs no atomics */
+    if (terms->cancel && __atomic_load_n(&terms->cancel->is_canceled, __ATOMIC_SEQ_CST) != 0)
+        return -ECANCELED;
+    return terms->deadline_ns > 0 && twl_monotonic_ns() >= terms->deadline_ns ? -ETIMEDOUT : 0;
+}
+
+void twl_terms_sleep(const struct terms *terms, struct twl_event *event, uint32_t seen)
+{
+    twl_event_sleep_until(event, seen, terms->deadline_ns);
+}
+
+bool twl_may_lead(struct commit *c, const struct terms *terms)
+{
+    const bool has_time = terms->deadline_ns == 0 && !terms->cancel;
+    return !c->seat.is_shared && (has_time || !seat_has_committer(&c->seat) || twl_seat_is_mine(&c->seat));
+}
+
+bool twl_help(struct commit *c, const struct terms *terms, bool is_in_line)
+{
+    if (twl_seat_is_mine(&c->seat))
+        atomic_store(&c->seat.is_in_callback, true);
+    if (twl_may_lead(c, terms))
+        return (is_in_line ? twl_lead_quietly(c) : twl_lead_once(c)) != LED_NOT;
+    return twl_seat_help(&c->seat);
+}
+
+static bool is_reached(const struct commit *c, uint64_t lsn, enum twinlog_level level)
+{
+    switch (level) {
+    case TWINLOG_LEVEL_DURABLE:
+        return watermark_load(&c->durable) >= lsn;
+    case TWINLOG_LEVEL_WRITTEN:
+        return atomic_load_explicit(&c->written, memory_order_acquire) >= lsn;
+    default:
+        return true;
+    }
+}
+
+/* Says that somebody waits for `lsn`. */
+static void demand(struct commit *c, uint64_t lsn, const struct terms *terms)
+{
+    const bool wants_sync = terms->level == TWINLOG_LEVEL_DURABLE, may_lead = twl_may_lead(c, terms);
+    twl_mutex_lock(&c->lock);
+    struct twin *filling = &c->twins[c->filling];
+    if (lsn >= filling->first_lsn) {
+        filling->wants_sync |= wants_sync;
+        filling->needs_committer |= !may_lead;
+    } else {
+        c->needs_sync |= wants_sync;
+    }
+    twl_mutex_unlock(&c->lock);
+    if (!may_lead)
+        twl_seat_call(&c->seat);
+}
+
+/* The twin whose `done` word changes when something becomes of `lsn`. When it was written before, that is also told
+ * to those who sleep on the other one. */
+static struct twin *twin_of(struct commit *c, uint64_t lsn)
+{
+    twl_mutex_lock(&c->lock);
+    struct twin *filling = &c->twins[c->filling];
+    struct twin *twin = lsn >= filling->first_lsn ? filling : &c->twins[c->filling ^ 1];
+    twl_mutex_unlock(&c->lock);
+    return twin;
+}
+
+static void note_times(struct commit *c, const struct terms *terms, const struct twin *twin)
+{
+    if (terms->called_ns == 0)
+        return;
+    const uint64_t now_ns = twl_monotonic_ns();
+    const uint64_t done_ns = twin ? atomic_load_explicit(&twin->done_ns, memory_order_relaxed) : 0;
+    twl_gauge_add(&c->gauges.total, now_ns - terms->called_ns);
+    if (done_ns > terms->called_ns && now_ns >= done_ns)
+        twl_gauge_add(&c->gauges.wake, now_ns - done_ns);
+}
+
+static int wait_for(struct commit *c, uint64_t lsn, const struct terms *terms, struct twin **twin)
+{
+    for (unsigned tries = 0;; tries++) {
+        uint32_t seen = *twin ? twl_event_value(&(*twin)->done) : 0;
+        if (is_reached(c, lsn, terms->level))
+            return 0;
+        int rc = atomic_load(&c->poison);
+        if (rc == 0)
+            rc = twl_terms_ended(terms);
+        if (rc < 0)
+            return rc;
+        if (twl_help(c, terms, false))
+            continue;
+        if (tries < YIELDS_BEFORE_SLEEP && !c->seat.is_shared) /* a committer wants the processor more */
+            twl_yield();
+        else if (!*twin)
+            *twin = twin_of(c, lsn);
+        else
+            twl_terms_sleep(terms, &(*twin)->done, seen);
+    }
+}
+
+int twl_commit_wait(struct commit *c, uint64_t lsn, const struct terms *terms, bool is_told)
+{
+    if (terms->level == TWINLOG_LEVEL_BUFFERED)
+        return 0;
+    struct twin *twin = NULL;
+    int rc = 0;
+    if (!is_reached(c, lsn, terms->level)) {
+        if (!is_told && twl_terms_ended(terms) == 0)
+            demand(c, lsn, terms);
+        rc = wait_for(c, lsn, terms, &twin);
+    }
+    if (rc == 0)
+        note_times(c, terms, twin);
+    return rc;
+}
+
+uint64_t twl_commit_called(void)
+{
+    static _Thread_local unsigned calls;
+    return calls++ % TIMED_INTERVAL == 0 ? twl_monotonic_ns() : 0;
+}
+
+void twl_commit_rouse(struct commit *c)
+{
+    twl_event_notify_all(&c->twins[0].done);
+    twl_event_notify_all(&c->twins[1].done);
+    twl_event_notify_all(&c->space);
+}

@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every way to append: blocking, on terms, without waiting, in place. All of them accept a batch, and differ in
+ * who waits for it.
+ */
+#define _GNU_SOURCE
+#include "base/probes.h"
+#include "log/handle.h"
+
+#include <errno.h>
+
+static const struct terms durable_terms = { .level = TWINLOG_LEVEL_DURABLE };
+static const struct terms buffered_terms = { .level = TWINLOG_LEVEL_BUFFERED };
+
+/* ---- going in ---------------------------------------------------------------------------------- */
+
+static int go_in(struct twinlog *log, struct visit *visit)
+{
+    int rc = twl_enter(log, INSIDE_COMMIT, visit);
+    if (rc == 0 && (atomic_load_explicit(&log->inside, memory_order_relaxed) & CLOSING)) {
+        twl_leave(visit);
+        rc = -ESHUTDOWN;
+    }
+    return rc;
+}
+
+static int read_terms(const struct twinlog_terms *given, struct terms *ret_terms)
+{
+    *ret_terms = durable_terms;
+    if (!given)
+        return 0;
+    if (given->size != sizeof(*given) || (given->flags & ~(uint32_t)TWINLOG_TRY) || given->reserved != 0 ||
+        given->level > TWINLOG_LEVEL_BUFFERED)
+        return -EINVAL;
+    *ret_terms = (struct terms){ .level = (enum twinlog_level)given->level,
+                                 .is_try = (given->flags & TWINLOG_TRY) != 0,
+                                 .deadline_ns = given->deadline_ns,
+                                 .cancel = given->cancel };
+    return 0;
+}
+
+static int check_entry(const struct twinlog_entry *entry)
+{
+    if (entry->reserved != 0 || (entry->pieces && (entry->data || entry->size > 0)) ||
+        (!entry->pieces && entry->piece_count > 0) || (!entry->pieces && !entry->data && entry->size > 0))
+        return -EINVAL;
+    for (uint32_t i = 0; i < entry->piece_count; i++)
+        if (!entry->pieces[i].iov_base && entry->pieces[i].iov_len > 0)
+            return -EINVAL;
+    return 0;
+}
+
+static int check_batch(const struct twinlog_entry *entries, uint32_t count)
+{
+    int rc = !entries || count == 0 ? -EINVAL : 0;
+    for (uint32_t i = 0; rc == 0 && i < count; i++)
+        rc = check_entry(&entries[i]);
+    return rc;
+}
+
+/* A call that must return in time needs somebody else to commit. Where there can't be anybody it does its best. */
+static void prepare(struct twinlog *log, const struct terms *terms)
+{
+    if (terms->deadline_ns > 0 || terms->cancel)
+        twl_commit_need_committer(log->commit);
+}
+
+/* After a try that found no room somebody must see to it that a later one does. */
+static int after_try(struct twinlog *log, const struct terms *terms, int rc)
+{
+    if (terms->is_try && rc == -EAGAIN)
+        twl_commit_need_committer(log->commit);
+    return rc;
+}
+
+/* ---- blocking ---------------------------------------------------------------------------------- */
+
+static int append(struct twinlog *log, const struct batch *batch, const struct terms *terms,
+                  uint64_t *ret_lsn)
+{
+    int rc = after_try(log, terms, twl_commit_put(log->commit, batch, terms, NULL, ret_lsn));
+    if (rc == 0)
+        rc = twl_commit_wait(log->commit, *ret_lsn + batch->count - 1, terms, true);
+    PROBE_APPEND_RETURN(log->commit, *ret_lsn, rc);
+    return rc;
+}
+
+static int append_one(struct twinlog *log, const void *data, size_t size, struct terms terms,
+                      uint64_t *ret_lsn)
+{
+    const struct twinlog_entry entry = { .data = data, .size = size };
+    const struct batch batch = { .entries = &entry, .count = 1 };
+    uint64_t lsn = 0;
+    struct visit visit;
+    terms.called_ns = twl_commit_called();
+    int rc = go_in(log, &visit);
+    if (rc == 0) {
+        rc = !data && size > 0 ? -EINVAL : append(log, &batch, &terms, &lsn);
+        twl_leave(&visit);
+    }
+    if (ret_lsn)
+        *ret_lsn = lsn;
+    return rc;
+}
+
+int twinlog_append(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn)
+{
+    return append_one(log, data, size, durable_terms, ret_lsn);
+}
+
+int twinlog_enqueue(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn)
+{
+    return append_one(log, data, size, buffered_terms, ret_lsn);
+}
+
+int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
+                         const struct twinlog_terms *terms, uint64_t *ret_first_lsn)
+{
+    const struct batch batch = { .entries = entries, .count = count };
+    struct terms read;
+    uint64_t lsn = 0;
+    struct visit visit;
+    int rc = go_in(log, &visit);
+    if (rc == 0) {
+        rc = read_terms(terms, &read);
+        if (rc == 0)
+            rc = check_batch(entries, count);
+        if (rc == 0) {
+            read.called_ns = twl_commit_called();
+            prepare(log, &read);
+            rc = append(log, &batch, &read, &lsn);
+        }
+        twl_leave(&visit);
+    }
+    if (ret_first_lsn)
+        *ret_first_lsn = lsn;
+    return rc;
+}
+
+int twl_log_put(struct twinlog *log, enum record_kind kind, const struct twinlog_entry *entry,
+                uint64_t *ret_lsn)
+{
+    const struct batch batch = { .entries = entry, .count = 1, .kind = kind, .has_times = true };
+    struct visit visit;
+    int rc = go_in(log, &visit);
+    if (rc < 0)
+        return rc;
+    rc = twl_commit_put(log->commit, &batch, &buffered_terms, NULL, ret_lsn);
+    twl_leave(&visit);
+    return rc;
+}
+
+int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, uint64_t deadline_ns)
+{
+    const struct terms terms = { .level = level, .deadline_ns = deadline_ns };
+    struct visit visit;
+    if ((unsigned)level > TWINLOG_LEVEL_BUFFERED)
+        return -EINVAL;
+    int rc = twl_enter(log, INSIDE_COMMIT, &visit);
+    if (rc == -EROFS)
+        return lsn <= twinlog_durable_lsn(log) ? 0 : -EINVAL;
+    if (rc < 0)
+        return rc;
+    prepare(log, &terms);
+    rc = lsn > twl_commit_last_lsn(log->commit) ? -EINVAL : twl_commit_wait(log->commit, lsn, &terms, false);
+    twl_leave(&visit);
+    return rc;
+}
+
+int twinlog_sync(struct twinlog *log)
+{
+    struct visit visit;
+    int rc = twl_enter(log, INSIDE_COMMIT, &visit);
+    if (rc == -EROFS) /* nothing was accepted here */
+        return 0;
+    if (rc < 0)
+        return rc;
+    rc = twl_commit_wait(log->commit, twl_commit_last_lsn(log->commit), &durable_terms, false);
+    if (rc == 0)
+        rc = twl_commit_poison(log->commit);
+    twl_leave(&visit);
+    return rc;
+}
+
+/* ---- cancelling -------------------------------------------------------------------------------- */
+
+uint64_t twinlog_deadline(uint32_t timeout_ms)
+{
+    return twl_monotonic_ns() + (uint64_t)timeout_ms * 1000000 + 1;
+}
+
+int twinlog_cancel(struct twinlog *log, struct twinlog_cancel *cancel)
+{
+    struct visit visit;
+    if (!cancel)
+        return -EINVAL;
+    int rc = twl_enter(log, INSIDE_OTHER, &visit);
+    if (rc < 0)
+        return rc;
+    __atomic_store_n(&cancel->is_canceled, 1, __ATOMIC_SEQ_CST);
+    if (log->commit)
+        twl_commit_rouse(log->commit);
+    twl_leave(&visit);
+    return 0;
+}
+
+/* ---- in place ---------------------------------------------------------------------------------- */
+
+int twinlog_reserve(struct twinlog *log, const struct twinlog_entry *entry, const struct twinlog_terms *terms,
+                    struct twinlog_reservation *ret_reservation)
+{
+    struct terms read;
+    struct visit visit;
+    int rc = go_in(log, &visit);
+    if (rc < 0)
+        return rc;
+    rc = read_terms(terms, &read);
+    if (rc == 0 && (!entry || !ret_reservation || entry->data || entry->pieces || entry->piece_count > 0 ||
+                    entry->reserved != 0))
+        rc = -EINVAL;
+    if (rc == 0) {
+        prepare(log, &read);
+        rc = after_try(log, &read, twl_commit_reserve(log->commit, entry, &read, ret_reservation));
+    }
+    twl_leave(&visit);
+    return rc;
+}
+
+static int settle(struct twinlog *log, const struct twinlog_reservation *reservation, enum record_kind kind)
+{
+    if (!log->commit)
+        return -EROFS;
+    return reservation ? twl_commit_settle(log->commit, reservation, kind) : -EINVAL;
+}
+
+/* A cut may have come in between, and then the record has gone the way of those that were durable. */
+static int wait_for_settled(struct twinlog *log, uint64_t lsn, const struct terms *terms)
+{
+    struct visit visit;
+    if (terms->level == TWINLOG_LEVEL_BUFFERED)
+        return 0;
+    int rc = twl_enter(log, INSIDE_COMMIT, &visit);
+    if (rc < 0)
+        return rc;
+    prepare(log, terms);
+    if (lsn <= twl_commit_last_lsn(log->commit))
+        rc = twl_commit_wait(log->commit, lsn, terms, false);
+    twl_leave(&visit);
+    return rc;
+}
+
+/* A cut waits for open reservations, so it must not hold up those who come to settle one: they are INSIDE_OTHER. */
+int twinlog_commit(struct twinlog *log, const struct twinlog_reservation *reservation,
+                   const struct twinlog_terms *terms)
+{
+    struct terms read;
+    struct visit visit;
+    int rc = twl_enter(log, INSIDE_OTHER, &visit);
+    if (rc < 0)
+        return rc;
+    rc = read_terms(terms, &read);
+    if (rc == 0)
+        rc = settle(log, reservation, RECORD_DATA);
+    if (rc == 0)
+        rc = wait_for_settled(log, reservation->lsn, &read);
+    twl_leave(&visit);
+    return rc;
+}
+
+int twinlog_abort(struct twinlog *log, const struct twinlog_reservation *reservation)
+{
+    struct visit visit;
+    int rc = twl_enter(log, INSIDE_OTHER, &visit);
+    if (rc < 0)
+        return rc;
+    rc = settle(log, reservation, RECORD_VOID);
+    twl_leave(&visit);
+    return rc == -ESTALE ? 0 : rc;
+}
+
+/* ---- without waiting ----------------------------------------------------------------------------- */
+
+int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
+                   const struct twinlog_terms *terms, struct twinlog_request *request)
+{
+    const struct batch batch = { .entries = entries, .count = count };
+    struct terms read;
+    uint64_t lsn;
+    struct visit visit;
+    int rc = go_in(log, &visit);
+    if (rc < 0)
+        return rc;
+    rc = read_terms(terms, &read);
+    if (rc == 0)
+        rc = check_batch(entries, count);
+    if (rc == 0 &&
+        (!request || !request->complete == !request->queue || read.level == TWINLOG_LEVEL_BUFFERED))
+        rc = -EINVAL;
+    if (rc == 0)
+        rc = twl_commit_need_committer(log->commit);
+    if (rc == -ENOTSUP) /* the caller drives the log */
+        rc = 0;
+    if (rc == 0) {
+        read.called_ns = twl_commit_called();
+        rc = twl_commit_put(log->commit, &batch, &read, request, &lsn);
+    }
+    twl_leave(&visit);
+    return rc;
+}
+
+int twinlog_drive(struct twinlog *log, int timeout_ms)
+{
+    struct visit visit;
+    int rc = twl_enter(log, INSIDE_OTHER, &visit); /* so that it doesn't hold up a cut */
+    if (rc < 0)
+        return rc;
+    rc = !log->commit ? -EROFS : twl_commit_drive(log->commit, timeout_ms);
+    twl_leave(&visit);
+    return rc;
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A log that another process writes, watched from outside.
+ *
+ * The writer's counters and timings are its own memory. Who wants to see them says until when, in the page of
+ * writer.lock, and reads the file behind it; the writer puts a copy there after its next group, and then one after
+ * a group at most every REFRESH_NS. So a log that nobody watches does nothing for it but look at one word.
+ *
+ * A copy is larger than what the kernel writes or reads at once, so it carries a checksum: half of one is looked at
+ * again. Nothing in it is trusted but to be shown. A copy that can't be written, on a full disk perhaps, is left
+ * out.
+ */
+#define _GNU_SOURCE
+#include "log/handle.h"
+
+#include "format/checksum.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define REFRESH_NS UINT64_C(50000000)
+#define LOOK_MS 2u      /* the watcher's next look */
+#define COPY_VERSION 1u /* a larger one when the structures change and their size does not */
+
+/* In the byte order of the machine, which both share. */
+struct copy {
+    uint32_t checksum; /* CRC32C of what follows */
+    uint32_t epoch;
+    uint64_t taken_ns; /* on CLOCK_MONOTONIC */
+    struct twinlog_stat stat;
+    struct twinlog_timings timings;
+};
+#define COPY_LAYOUT (COPY_VERSION << 24 | (uint32_t)sizeof(struct copy))
+_Static_assert(sizeof(struct copy) < 1u << 24, "fits beside the version");
+
+struct shared_copy {
+    _Atomic bool is_being_made; /* by a thread; what follows is that one's */
+    struct copy copy;
+};
+
+static uint32_t checksum_of(const struct copy *copy)
+{
+    const size_t skipped = offsetof(struct copy, epoch);
+    return twl_crc32c(0, (const unsigned char *)copy + skipped, sizeof(*copy) - skipped);
+}
+
+/* ---- the writer -------------------------------------------------------------------------------- */
+
+void twl_offer_copies(struct twinlog *log)
+{
+    log->copy = calloc(1, sizeof(*log->copy));
+    if (log->copy) /* else the log does without */
+        twl_live_offer_copies(&log->live, COPY_LAYOUT);
+}
+
+static void make_copy(struct twinlog *log, struct copy *copy, uint64_t now_ns)
+{
+    twl_stat_writer(log, &copy->stat);
+    copy->timings.size = sizeof(copy->timings);
+    twl_commit_timings(log->commit, &copy->timings);
+    copy->epoch = copy->stat.epoch;
+    copy->taken_ns = now_ns;
+    copy->checksum = checksum_of(copy);
+}
+
+void twl_share_copy(void *context)
+{
+    struct twinlog *log = context;
+    struct shared_copy *shared = log->copy;
+    if (!shared || atomic_exchange(&shared->is_being_made, true))
+        return;
+    const uint64_t now_ns = twl_monotonic_ns();
+    if (now_ns - shared->copy.taken_ns >= REFRESH_NS) {
+        make_copy(log, &shared->copy, now_ns);
+        (void)twl_live_put_copy(&log->live, &shared->copy, sizeof(shared->copy));
+    }
+    atomic_store(&shared->is_being_made, false);
+}
+
+/* ---- who watches ------------------------------------------------------------------------------- */
+
+/* Is this a copy that the writer has made since `since_ns`? */
+static bool is_sound(const struct live *live, const struct copy *copy, uint64_t since_ns)
+{
+    return copy->checksum == checksum_of(copy) && copy->epoch == twl_live_epoch(live) &&
+           copy->taken_ns >= since_ns && copy->stat.size == sizeof(copy->stat) &&
+           copy->timings.size == sizeof(copy->timings);
+}
+
+/* One look: 1 = there is one, 0 = not yet, and *ret_why is what keeps it. */
+static int look(struct live *live, struct copy *copy, uint64_t since_ns, uint64_t until_ns, int *ret_why)
+{
+    bool has_writer;
+    int rc = twl_live_watch_again(live);
+    if (rc >= 0)
+        rc = twl_live_has_writer(live, &has_writer);
+    if (rc < 0)
+        return rc;
+    if (!has_writer)
+        return -ESRCH;
+    *ret_why = twl_live_want_copies(live, COPY_LAYOUT, until_ns);
+    if (*ret_why == -EACCES)
+        return -EACCES;
+    if (*ret_why == -ENOTSUP)
+        return 0;
+    const bool is_there = *ret_why == 0 && twl_live_get_copy(live, copy, sizeof(*copy)) == 0;
+    *ret_why = -ETIMEDOUT;
+    return is_there && is_sound(live, copy, since_ns);
+}
+
+static int wait_for_copy(struct live *live, unsigned timeout_ms, struct copy *ret_copy)
+{
+    const uint64_t began_ns = twl_monotonic_ns();
+    const uint64_t until_ns = began_ns + (uint64_t)timeout_ms * 1000000;
+    const uint64_t since_ns = began_ns - min_u64(began_ns, REFRESH_NS);
+    int why, rc;
+    while ((rc = look(live, ret_copy, since_ns, until_ns, &why)) == 0) {
+        if (twl_monotonic_ns() >= until_ns)
+            return why;
+        live->io->ops->sleep_ms(live->io, LOOK_MS);
+    }
+    return rc < 0 ? rc : 0;
+}
+
+int twl_watch(struct io *io, int timeout_ms, struct twinlog_stat *ret_stat,
+              struct twinlog_timings *ret_timings)
+{
+    struct live live;
+    struct copy *copy = calloc(1, sizeof(*copy));
+    int rc = copy ? twl_live_watch(io, &live) : -ENOMEM;
+    if (rc == 0) {
+        rc = wait_for_copy(&live, (unsigned)timeout_ms, copy);
+        twl_live_unwatch(&live);
+    }
+    if (rc == 0 && ret_stat) {
+        *ret_stat = copy->stat;
+        ret_stat->io_reason[sizeof(ret_stat->io_reason) - 1] = '\0';
+    }
+    if (rc == 0 && ret_timings)
+        *ret_timings = copy->timings;
+    free(copy);
+    io->ops->destroy(io);
+    return rc;
+}

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The other ways in which a writer appends: batches at every level, with deadlines and without; records in place;
+ * requests that are completed by a callback, or fetched from a queue by another thread.
+ *
+ * What was acknowledged as written survives the process, so it must be there like what is durable: nothing
+ * here ends the machine.
+ */
+#define _GNU_SOURCE
+#include "kill.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#define MAX_REQUESTS 4u
+
+static uint32_t cuts_done(const struct writer *writer)
+{
+    return atomic_load(&writer->shared->world.cuts_done);
+}
+
+static uint32_t cuts_begun(const struct writer *writer)
+{
+    return atomic_load(&writer->shared->world.cuts_begun);
+}
+
+/* ---- batches ----------------------------------------------------------------------------------- */
+
+struct bundle {
+    struct twinlog_entry entry[MAX_BATCH];
+    unsigned char *bytes;
+    uint32_t count;
+};
+
+static struct payload payload_at(const struct writer *writer, uint64_t sequence)
+{
+    struct payload payload = writer->next;
+
+    payload.sequence = sequence;
+    return payload;
+}
+
+static size_t room_for(size_t size)
+{
+    return 24 + (size + 7) / 8 * 8;
+}
+
+/* As many of the next records as fit in a buffer, up to `most`. */
+static void make_bundle(const struct writer *writer, uint32_t most, struct bundle *ret_bundle)
+{
+    const size_t room = writer->life->options.buffer_bytes - 8192;
+    size_t used = 0;
+
+    ret_bundle->count = 0;
+    ret_bundle->bytes = malloc(room);
+    if (!ret_bundle->bytes)
+        violation("out of memory");
+    while (ret_bundle->count < most) {
+        const struct payload payload = payload_at(writer, writer->next.sequence + ret_bundle->count);
+        const size_t size = payload_size(&payload);
+        const uint16_t tag = payload_tag(&payload);
+
+        if (ret_bundle->count > 0 && room_for(size) > room - used)
+            break;
+        payload_fill(&payload, ret_bundle->bytes + used);
+        ret_bundle->entry[ret_bundle->count++] = (struct twinlog_entry){
+            .data = ret_bundle->bytes + used, .size = size, .tag = tag, .type = (uint8_t)tag
+        };
+        used += room_for(size);
+        if (used >= room)
+            break;
+    }
+}
+
+/* Before the call: these may be there from now on. */
+static void note_begun(struct writer *writer, uint32_t count)
+{
+    const uint64_t first = writer->next.sequence;
+
+    for (uint32_t i = 0; i < count; i++)
+        writer->notes->record[first + i].since = cuts_done(writer);
+    atomic_store_explicit(&writer->notes->begun, first + count, memory_order_release);
+}
+
+static void note_accepted(struct writer *writer, uint64_t lsn, uint32_t count)
+{
+    const uint32_t until = cuts_begun(writer);
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct record_note *note = &writer->notes->record[writer->next.sequence + i];
+
+        note->lsn = lsn + i;
+        note->until = until;
+    }
+    writer->next.sequence += count;
+    atomic_store_explicit(&writer->notes->accepted, writer->next.sequence, memory_order_release);
+}
+
+/* Not to be trimmed before it is durable. */
+static void note_written(struct writer *writer, uint64_t end)
+{
+    atomic_store_explicit(&writer->notes->acked, end, memory_order_release);
+}
+
+static struct twinlog_terms choose_terms(struct writer *writer)
+{
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+
+    terms.level = (uint32_t)rng_below(&writer->rng, 3);
+    if (rng_one_in(&writer->rng, 4))
+        terms.deadline_ns = twinlog_deadline((uint32_t)rng_below(&writer->rng, 4));
+    else if (rng_one_in(&writer->rng, 8))
+        terms.flags = TWINLOG_TRY;
+    return terms;
+}
+
+static bool may_end(const struct twinlog_terms *terms, int result)
+{
+    return (result == -ETIMEDOUT && terms->deadline_ns > 0) ||
+           (result == -EAGAIN && (terms->flags & TWINLOG_TRY));
+}
+
+static int append_batch(struct writer *writer)
+{
+    const struct twinlog_terms terms = choose_terms(writer);
+    struct bundle bundle;
+    uint64_t lsn = 0;
+    int result;
+
+    make_bundle(writer, 1 + (uint32_t)rng_below(&writer->rng, MAX_BATCH), &bundle);
+    note_begun(writer, bundle.count);
+    result = twinlog_append_batch(writer->log, bundle.entry, bundle.count, &terms, &lsn);
+    free(bundle.bytes);
+    if (result < 0 && !may_end(&terms, result))
+        return result;
+    if (lsn > 0)
+        note_accepted(writer, lsn, bundle.count);
+    if (result == 0 && terms.level == TWINLOG_LEVEL_DURABLE)
+        note_acked(writer);
+    if (result == 0 && terms.level == TWINLOG_LEVEL_WRITTEN)
+        note_written(writer, writer->next.sequence);
+    return 0;
+}
+
+/* ---- in place ---------------------------------------------------------------------------------- */
+
+static int append_in_place(struct writer *writer)
+{
+    const uint16_t tag = payload_tag(&writer->next);
+    const struct twinlog_entry entry = { .size = payload_size(&writer->next),
+                                         .tag = tag,
+                                         .type = (uint8_t)tag };
+    struct twinlog_reservation reservation;
+    int result;
+
+    note_begun(writer, 1);
+    result = twinlog_reserve(writer->log, &entry, NULL, &reservation);
+    if (result < 0)
+        return result;
+    payload_fill(&writer->next, reservation.data);
+    result = twinlog_commit(writer->log, &reservation, NULL);
+    if (result < 0)
+        return result;
+    note_accepted(writer, reservation.lsn, 1);
+    note_acked(writer);
+    return 0;
+}
+
+/* ---- requests ---------------------------------------------------------------------------------- */
+
+static pthread_mutex_t completing = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t completed = PTHREAD_COND_INITIALIZER;
+static struct twinlog_queue *queue;
+
+struct submitted {
+    struct twinlog_request request;
+    struct writer *writer;
+    uint64_t end;   /* number behind its last record */
+    unsigned *left; /* [completing] requests of this turn */
+};
+
+/* Those of a writer come in the order in which it submitted them. */
+static void finish(struct twinlog_request *request)
+{
+    struct submitted *submitted = request->context;
+
+    if (request->result == 0)
+        note_written(submitted->writer, submitted->end);
+    pthread_mutex_lock(&completing);
+    --*submitted->left;
+    pthread_cond_broadcast(&completed);
+    pthread_mutex_unlock(&completing);
+}
+
+static int submit(struct writer *writer, struct submitted *submitted, struct twinlog_queue *to,
+                  uint32_t level)
+{
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    struct bundle bundle;
+    int result;
+
+    terms.level = level;
+    make_bundle(writer, 1 + (uint32_t)rng_below(&writer->rng, MAX_BATCH), &bundle);
+    submitted->end = writer->next.sequence + bundle.count;
+    submitted->request =
+        (struct twinlog_request){ .complete = to ? NULL : finish, .queue = to, .context = submitted };
+    note_begun(writer, bundle.count);
+    result = twinlog_submit(writer->log, bundle.entry, bundle.count, &terms, &submitted->request);
+    free(bundle.bytes);
+    if (result == 0)
+        note_accepted(writer, submitted->request.first_lsn, bundle.count);
+    return result;
+}
+
+static int await_requests(const struct submitted *submitted, uint32_t count, const unsigned *left)
+{
+    int result = 0;
+
+    pthread_mutex_lock(&completing);
+    while (*left > 0)
+        pthread_cond_wait(&completed, &completing);
+    pthread_mutex_unlock(&completing);
+    for (uint32_t i = 0; result == 0 && i < count; i++)
+        result = submitted[i].request.result;
+    return result;
+}
+
+/* Those of one turn go the same way: where some are fetched and others are not, nobody knows an order. */
+static int append_requests(struct writer *writer)
+{
+    const uint32_t count = 1 + (uint32_t)rng_below(&writer->rng, MAX_REQUESTS);
+    const uint32_t level = (uint32_t)rng_below(&writer->rng, 2);
+    struct twinlog_queue *to = rng_one_in(&writer->rng, 2) ? queue : NULL;
+    struct submitted submitted[MAX_REQUESTS];
+    unsigned left = count;
+    uint32_t accepted = 0;
+    int result = 0, outcome;
+
+    for (; result == 0 && accepted < count; accepted += result == 0) {
+        submitted[accepted] = (struct submitted){ .writer = writer, .left = &left };
+        result = submit(writer, &submitted[accepted], to, level);
+    }
+    pthread_mutex_lock(&completing);
+    left -= count - accepted;
+    pthread_mutex_unlock(&completing);
+    outcome = await_requests(submitted, accepted, &left);
+    if (result == 0 && outcome == 0 && level == TWINLOG_LEVEL_DURABLE)
+        note_acked(writer);
+    return result < 0 ? result : outcome;
+}
+
+static void *fetch_requests(void *argument)
+{
+    const struct life *life = argument;
+    struct twinlog_request *done[8];
+
+    while (!atomic_load(&life->is_finished)) {
+        const int count = twinlog_queue_poll(queue, done, 8, 20);
+
+        if (count < 0)
+            violation("polling a queue failed: %s", twinlog_strerror(count));
+        for (int i = 0; i < count; i++)
+            finish(done[i]);
+    }
+    return NULL;
+}
+
+int start_fetching(struct life *life, pthread_t *ret_thread)
+{
+    const int result = twinlog_queue_open(&queue);
+
+    return result < 0 ? result : -pthread_create(ret_thread, NULL, fetch_requests, life);
+}
+
+void end_fetching(pthread_t thread)
+{
+    int result;
+
+    pthread_join(thread, NULL);
+    result = twinlog_queue_close(queue);
+    if (result < 0)
+        violation("the queue could not be closed: %s", twinlog_strerror(result));
+}
+
+/* ---- all of them ------------------------------------------------------------------------------- */
+
+int append_another_way(struct writer *writer)
+{
+    static int (*const ways[])(struct writer *) = { append_batch, append_batch, append_in_place,
+                                                    append_requests, append_requests };
+
+    if (writer->next.sequence + MAX_REQUESTS * MAX_BATCH + 10 >= NOTES_MAX)
+        return append_while_held(writer);
+    return ways[rng_below(&writer->rng, sizeof(ways) / sizeof(ways[0]))](writer);
+}

@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every way to append but the plain one: batches, levels, requests that are completed later, reservations.
+ *
+ * All in one thread: so nothing that commits is called while a reservation is open, but for the one that is to
+ * be given up; and what is called in the middle of a commit only tries.
+ */
+#include "crash.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#define FOR_EVER_MS 1000000
+
+/* ---- batches ------------------------------------------------------------------------------------- */
+
+enum {
+    MAX_PIECES = 4
+};
+
+struct batch_to_give {
+    struct twinlog_entry entry[MAX_BATCH];
+    struct iovec piece[MAX_BATCH][MAX_PIECES];
+    unsigned count;
+    bool is_too_large;
+};
+
+static size_t batch_room(const struct machine *machine)
+{
+    return machine->options.buffer_bytes - 8192;
+}
+
+static size_t room_for(size_t size)
+{
+    return 24 + (size + 7) / 8 * 8;
+}
+
+static void cut_into_pieces(struct rng *rng, const struct fact *fact, struct twinlog_entry *entry,
+                            struct iovec *pieces)
+{
+    size_t done = 0;
+    entry->data = NULL;
+    entry->size = 0;
+    entry->pieces = pieces;
+    entry->piece_count = (uint32_t)rng_below(rng, MAX_PIECES) + 1;
+    for (unsigned i = 0; i < entry->piece_count; ++i) {
+        const size_t left = fact->size - done;
+        const size_t size = i + 1 == entry->piece_count ? left : (size_t)rng_below(rng, left + 1);
+        pieces[i] = (struct iovec){ .iov_base = size > 0 ? fact->data + done : NULL, .iov_len = size };
+        done += size;
+    }
+}
+
+/* Most leave the time to the log; some know better. */
+static void choose_label(struct machine *machine, struct fact *fact, struct twinlog_entry *entry)
+{
+    struct rng *rng = &machine->rng;
+    if (rng_one_in(rng, 2)) {
+        fact->type = entry->type = (uint8_t)rng_next(rng);
+        fact->tag = entry->tag = (uint16_t)rng_next(rng);
+    }
+    if (rng_one_in(rng, 8)) {
+        fact->time_ns += (int64_t)rng_below(rng, UINT64_C(10000000000)) - INT64_C(5000000000);
+        entry->time_ns = fact->time_ns;
+    }
+}
+
+static struct fact make_entry(struct machine *machine, struct twinlog_entry *entry, struct iovec *pieces,
+                              size_t most)
+{
+    struct fact fact = history_make(&machine->history, machine->disk, &machine->rng, most);
+    *entry = (struct twinlog_entry){ .data = fact.data, .size = fact.size };
+    if (rng_one_in(&machine->rng, 4))
+        cut_into_pieces(&machine->rng, &fact, entry, pieces);
+    choose_label(machine, &fact, entry);
+    return fact;
+}
+
+/* Offers them to the history. Now and then more than a buffer takes. */
+static void make_batch(struct machine *machine, unsigned count, struct batch_to_give *ret_batch)
+{
+    const bool may_be_too_large = rng_one_in(&machine->rng, 16);
+    size_t room = batch_room(machine), used = 0;
+    ret_batch->count = 0;
+    while (ret_batch->count < count && (room_for(0) <= room - used || may_be_too_large)) {
+        const size_t most = may_be_too_large ? room - room_for(0) : room - used - room_for(0);
+        struct twinlog_entry *entry = &ret_batch->entry[ret_batch->count];
+        const struct fact fact = make_entry(machine, entry, ret_batch->piece[ret_batch->count], most / 8 * 8);
+        used += room_for(fact.size);
+        if (ret_batch->count++ == 0)
+            history_offer(&machine->history, fact);
+        else
+            history_offer_more(&machine->history, fact);
+        if (used >= room)
+            break;
+    }
+    ret_batch->is_too_large = used > room;
+}
+
+static void check_first_lsn(uint64_t lsn, uint64_t expected, const char *what)
+{
+    if (lsn != expected)
+        violation("O2: %s got LSN %" PRIu64 ", next was %" PRIu64, what, lsn, expected);
+}
+
+static void check_level(struct machine *machine, uint64_t lsn, uint32_t level, const char *call)
+{
+    const uint64_t durable = twinlog_durable_lsn(machine->log), written = twinlog_written_lsn(machine->log);
+    if ((level == TWINLOG_LEVEL_DURABLE && durable < lsn) ||
+        (level == TWINLOG_LEVEL_WRITTEN && written < lsn))
+        violation("%s: LSN %" PRIu64 " is not at level %u, written are %" PRIu64 ", durable %" PRIu64, call,
+                  lsn, level, written, durable);
+    if (level == TWINLOG_LEVEL_DURABLE)
+        acknowledge(machine, lsn);
+    notice_progress(machine);
+}
+
+static struct twinlog_terms choose_terms(struct rng *rng, const struct twinlog_cancel *canceled)
+{
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    terms.level = (uint32_t)rng_below(rng, 3);
+    switch (rng_below(rng, 16)) {
+    case 0:
+    case 1:
+        terms.flags = TWINLOG_TRY;
+        break;
+    case 2:
+        terms.deadline_ns = twinlog_deadline(FOR_EVER_MS);
+        break;
+    case 3:
+        terms.deadline_ns = 1; /* long ago */
+        break;
+    case 4:
+        terms.cancel = canceled;
+        break;
+    default:
+        break;
+    }
+    return terms;
+}
+
+/* What the terms allow; true if the records have an LSN. */
+static bool settle_call(struct machine *machine, const struct twinlog_terms *terms, int result, uint64_t lsn,
+                        const char *call)
+{
+    const bool has_ended =
+        (result == -ETIMEDOUT && terms->deadline_ns == 1) || (result == -ECANCELED && terms->cancel);
+    if (has_ended)
+        return lsn > 0;
+    if (result == -EAGAIN && (terms->flags & TWINLOG_TRY))
+        return false;
+    return expect_done(machine, result, call);
+}
+
+void append_batch(struct machine *machine)
+{
+    static const struct twinlog_cancel CANCELED = { .is_canceled = 1 };
+    const struct twinlog_terms terms = choose_terms(&machine->rng, &CANCELED);
+    struct batch_to_give batch;
+    uint64_t lsn = UINT64_MAX;
+    make_batch(machine, 1 + (unsigned)rng_below(&machine->rng, MAX_BATCH), &batch);
+    const int result = twinlog_append_batch(machine->log, batch.entry, batch.count, &terms, &lsn);
+    bool is_accepted = false;
+    if (batch.is_too_large && result != -EMSGSIZE)
+        violation("a batch that fits in no buffer: %s", twinlog_strerror(result));
+    if (!batch.is_too_large)
+        is_accepted = settle_call(machine, &terms, result, lsn, "a batch");
+    check_first_lsn(lsn, history_settle(&machine->history, is_accepted), "a batch");
+    if (!is_accepted)
+        return;
+    machine->openings = 0;
+    ++totals.batches;
+    if (result == 0)
+        check_level(machine, lsn + batch.count - 1, terms.level, "a batch");
+}
+
+/* ---- waiting ------------------------------------------------------------------------------------- */
+
+void wait_at_level(struct machine *machine)
+{
+    struct rng *rng = &machine->rng;
+    const uint64_t front = machine->history.front, last = history_last(&machine->history);
+    if (last < front)
+        return;
+    const uint64_t lsn = rng_one_in(rng, 2) ? last : front + rng_below(rng, last + 1 - front);
+    const uint32_t level = (uint32_t)rng_below(rng, 3);
+    const uint64_t deadline_ns = rng_one_in(rng, 4)   ? 1
+                                 : rng_one_in(rng, 4) ? twinlog_deadline(FOR_EVER_MS)
+                                                      : 0;
+    const int result = twinlog_wait(machine->log, lsn, (enum twinlog_level)level, deadline_ns);
+    if (result == -ETIMEDOUT && deadline_ns == 1)
+        return;
+    if (result < 0)
+        violation("waiting for LSN %" PRIu64 " at level %u failed: %s", lsn, level, twinlog_strerror(result));
+    check_level(machine, lsn, level, "a wait");
+}
+
+/* ---- requests ------------------------------------------------------------------------------------ */
+
+/* From a callback, or in the middle of a commit: what has to wait is not done. */
+void try_to_give(struct machine *machine)
+{
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    struct twinlog_entry entry;
+    struct iovec pieces[MAX_PIECES];
+    struct fact fact = make_entry(machine, &entry, pieces, 300);
+    uint64_t lsn = 0;
+    terms.flags = TWINLOG_TRY;
+    terms.level = TWINLOG_LEVEL_BUFFERED;
+    const int result = twinlog_append_batch(machine->log, &entry, 1, &terms, &lsn);
+    if (!settle_call(machine, &terms, result, lsn, "a record that is tried")) {
+        free(fact.data);
+        return;
+    }
+    history_accept(&machine->history, fact);
+    check_first_lsn(lsn, history_last(&machine->history), "a record that is tried");
+}
+
+/* What a cut has removed was durable before. */
+static bool is_being_cut(const struct machine *machine)
+{
+    return machine->attempt && machine->attempt->is_end_fixed;
+}
+
+static void finish_request(struct twinlog_request *request)
+{
+    struct pending *pending = request->context;
+    struct machine *machine = pending->machine;
+    if (!pending->is_pending)
+        violation("a request was completed twice, or was never accepted");
+    pending->is_pending = false;
+    if (request->result != 0)
+        violation("the request for LSN %" PRIu64 " has failed: %s", request->first_lsn,
+                  twinlog_strerror(request->result));
+    uint64_t *before = request->queue ? &machine->fetched : &machine->completed;
+    if (request->first_lsn <= *before)
+        violation("the request for LSN %" PRIu64 " was completed behind that for %" PRIu64,
+                  request->first_lsn, *before);
+    *before = request->first_lsn + request->count - 1;
+}
+
+static void complete(struct twinlog_request *request)
+{
+    const struct pending *pending = request->context;
+    struct machine *machine = pending->machine;
+    notice_progress(machine);
+    finish_request(request);
+    if (is_being_cut(machine))
+        return;
+    check_level(machine, request->first_lsn + request->count - 1, pending->level, "a request");
+    if (!machine->attempt && !machine->is_closing && rng_one_in(&machine->rng, 4))
+        try_to_give(machine);
+}
+
+static void poll_queue(struct machine *machine)
+{
+    struct twinlog_request *done[2];
+    int count = 0;
+    while (machine->queue && (count = twinlog_queue_poll(machine->queue, done, 2, 0)) > 0)
+        for (int i = 0; i < count; ++i) {
+            const struct pending *pending = done[i]->context;
+            finish_request(done[i]);
+            if (machine->log && !is_being_cut(machine))
+                check_level(machine, done[i]->first_lsn + done[i]->count - 1, pending->level,
+                            "a request in a queue");
+        }
+    if (count < 0)
+        violation("polling a queue failed: %s", twinlog_strerror(count));
+}
+
+void begin_to_count_again(struct machine *machine)
+{
+    poll_queue(machine);
+    machine->completed = machine->fetched = 0;
+}
+
+static struct pending *free_request(struct machine *machine)
+{
+    for (struct pending *pending = machine->pending; pending < machine->pending + MAX_PENDING; ++pending)
+        if (!pending->is_pending)
+            return pending;
+    return NULL;
+}
+
+static void address(struct machine *machine, struct pending *pending)
+{
+    *pending = (struct pending){ .machine = machine, .request.context = pending };
+    if (rng_one_in(&machine->rng, 3) && !machine->queue && twinlog_queue_open(&machine->queue) < 0)
+        violation("a queue could not be opened");
+    if (machine->queue && rng_one_in(&machine->rng, 2))
+        pending->request.queue = machine->queue;
+    else
+        pending->request.complete = complete;
+}
+
+static void submit(struct machine *machine, struct pending *pending)
+{
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    struct batch_to_give batch;
+    terms.level = pending->level = (uint32_t)rng_below(&machine->rng, 2);
+    terms.flags = rng_one_in(&machine->rng, 4) ? TWINLOG_TRY : 0;
+    make_batch(machine, 1 + (unsigned)rng_below(&machine->rng, 4), &batch);
+    pending->is_pending = true;
+    const int result = twinlog_submit(machine->log, batch.entry, batch.count, &terms, &pending->request);
+    bool is_accepted = false;
+    if (batch.is_too_large && result != -EMSGSIZE)
+        violation("a request that fits in no buffer: %s", twinlog_strerror(result));
+    if (!batch.is_too_large)
+        is_accepted = settle_call(machine, &terms, result, 0, "a request");
+    const uint64_t expected = history_settle(&machine->history, is_accepted);
+    if (!is_accepted) {
+        pending->is_pending = false;
+        return;
+    }
+    check_first_lsn(pending->request.first_lsn, expected, "a request");
+    machine->openings = 0;
+    ++totals.requests;
+}
+
+void submit_requests(struct machine *machine)
+{
+    poll_queue(machine);
+    for (uint64_t left = 1 + rng_below(&machine->rng, MAX_PENDING); left > 0; --left) {
+        struct pending *pending = free_request(machine);
+        if (!pending)
+            break;
+        address(machine, pending);
+        submit(machine, pending);
+    }
+    if (rng_one_in(&machine->rng, 3))
+        drive_log(machine);
+}
+
+void expect_no_requests(struct machine *machine, const char *call)
+{
+    poll_queue(machine);
+    for (const struct pending *pending = machine->pending; pending < machine->pending + MAX_PENDING;
+         ++pending)
+        if (pending->is_pending)
+            violation("%s left the request for LSN %" PRIu64, call, pending->request.first_lsn);
+}
+
+static int drive(struct machine *machine, int timeout_ms)
+{
+    const int result = twinlog_drive(machine->log, timeout_ms);
+    if (result < 0)
+        violation("driving the log failed: %s", twinlog_strerror(result));
+    notice_progress(machine);
+    return result;
+}
+
+/* Once, or until nothing is left; and where there is an interval, until all is durable. */
+void drive_log(struct machine *machine)
+{
+    if (rng_one_in(&machine->rng, 2)) {
+        drive(machine, 0);
+        poll_queue(machine);
+        return;
+    }
+    while (drive(machine, 0) > 0)
+        ;
+    expect_no_requests(machine, "driving");
+    while (machine->options.flush_interval_ms > 0 &&
+           twinlog_durable_lsn(machine->log) < twinlog_last_lsn(machine->log))
+        if (drive(machine, 1000) == 0)
+            violation("after an interval LSN %" PRIu64 " is not durable", twinlog_last_lsn(machine->log));
+}
+
+void close_queue(struct machine *machine)
+{
+    expect_no_requests(machine, "the end");
+    if (twinlog_queue_close(machine->queue) < 0)
+        violation("the queue was not closed");
+    machine->queue = NULL;
+}
+
+/* ---- reservations -------------------------------------------------------------------------------- */
+
+struct reserved {
+    struct twinlog_reservation reservation;
+    unsigned char *bytes; /* that go there */
+    size_t size;
+};
+
+/* Their order is that of the calls, and a void is known as one before its group can be written. */
+static bool reserve(struct machine *machine, struct reserved *ret_reserved)
+{
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    struct twinlog_entry entry, place = { 0 };
+    struct iovec pieces[MAX_PIECES];
+    struct fact fact = make_entry(machine, &entry, pieces, 2000);
+    ret_reserved->bytes = malloc(fact.size + 1);
+    if (!ret_reserved->bytes)
+        violation("out of memory");
+    memcpy(ret_reserved->bytes, fact.data, fact.size);
+    ret_reserved->size = place.size = fact.size;
+    place.type = entry.type;
+    place.tag = entry.tag;
+    place.time_ns = entry.time_ns;
+    terms.flags = TWINLOG_TRY;
+    history_offer(&machine->history, fact);
+    const int result = twinlog_reserve(machine->log, &place, &terms, &ret_reserved->reservation);
+    const bool is_accepted = settle_call(machine, &terms, result, 0, "a reservation");
+    const uint64_t expected = history_settle(&machine->history, is_accepted);
+    if (!is_accepted) {
+        free(ret_reserved->bytes);
+        return false;
+    }
+    check_first_lsn(ret_reserved->reservation.lsn, expected, "a reservation");
+    machine->openings = 0;
+    ++totals.reservations;
+    return true;
+}
+
+static void become_void(struct machine *machine, struct reserved *reserved)
+{
+    history_fill(&machine->history, reserved->reservation.lsn, NULL);
+    ++totals.voids;
+}
+
+static void settle(struct machine *machine, struct reserved *reserved, bool is_last)
+{
+    const bool is_void = rng_one_in(&machine->rng, 3);
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    terms.level = is_last ? (uint32_t)rng_below(&machine->rng, 3) : TWINLOG_LEVEL_BUFFERED;
+    memcpy(reserved->reservation.data, reserved->bytes, reserved->size);
+    if (is_void)
+        become_void(machine, reserved);
+    const int result = is_void ? twinlog_abort(machine->log, &reserved->reservation)
+                               : twinlog_commit(machine->log, &reserved->reservation, &terms);
+    if (result < 0)
+        violation("a reservation could not be settled: %s", twinlog_strerror(result));
+    if (!is_void)
+        check_level(machine, reserved->reservation.lsn, terms.level, "a reservation");
+    if (twinlog_commit(machine->log, &reserved->reservation, &terms) != -EINVAL)
+        violation("a reservation was settled twice");
+    free(reserved->bytes);
+}
+
+/* Nobody comes to settle it before somebody waits. Then the bytes come too late. */
+static void give_up(struct machine *machine, struct reserved *reserved)
+{
+    become_void(machine, reserved);
+    const int waited = twinlog_sync(machine->log);
+    if (waited < 0)
+        violation("waiting for a reservation failed: %s", twinlog_strerror(waited));
+    acknowledge(machine, reserved->reservation.lsn);
+    memcpy(reserved->reservation.data, reserved->bytes, reserved->size);
+    const bool is_abort = rng_one_in(&machine->rng, 2);
+    const int result = is_abort ? twinlog_abort(machine->log, &reserved->reservation)
+                                : twinlog_commit(machine->log, &reserved->reservation, NULL);
+    if (result != (is_abort ? 0 : -ESTALE))
+        violation("settling a reservation that was given up returned %d", result);
+    free(reserved->bytes);
+}
+
+void reserve_some(struct machine *machine)
+{
+    struct rng *rng = &machine->rng;
+    struct reserved reserved[5];
+    unsigned open = 0;
+    for (uint64_t left = 1 + rng_below(rng, 5); left > 0; --left) {
+        if (!reserve(machine, &reserved[open]))
+            break;
+        ++open;
+        if (rng_one_in(rng, 3))
+            try_to_give(machine);
+    }
+    if (open == 1 && rng_one_in(rng, 8)) {
+        give_up(machine, &reserved[0]);
+        return;
+    }
+    while (open > 0) {
+        const uint64_t which = rng_below(rng, open);
+        struct reserved one = reserved[which];
+        reserved[which] = reserved[--open];
+        settle(machine, &one, open == 0);
+    }
+}

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Batches, levels, reservations and requests on a disk that fails. Whatever fails: a request that was accepted is
+ * completed exactly once, at the latest when the log is closed, and its result is the truth.
+ */
+#include "faults.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#define BATCH 3u
+
+struct gift {
+    struct twinlog_entry entry[BATCH];
+};
+
+static void offer_batch(struct run *run, struct gift *ret_gift)
+{
+    for (unsigned i = 0; i < BATCH; ++i) {
+        struct fact fact = history_make(&run->history, run->disk, &run->rng, 1500);
+        fact.type = (uint8_t)(i + 1);
+        ret_gift->entry[i] =
+            (struct twinlog_entry){ .data = fact.data, .size = fact.size, .type = fact.type };
+        if (i == 0)
+            history_offer(&run->history, fact);
+        else
+            history_offer_more(&run->history, fact);
+    }
+}
+
+static struct twinlog_terms terms_of(uint32_t level)
+{
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    terms.level = level;
+    return terms;
+}
+
+static void expect_lsn(uint64_t lsn, uint64_t expected, const char *call)
+{
+    if (lsn != expected)
+        violation("%s gave LSN %" PRIu64 ", next was %" PRIu64, call, lsn, expected);
+}
+
+void append_batch(struct run *run, uint32_t level)
+{
+    const struct twinlog_terms terms = terms_of(level);
+    struct gift gift;
+    uint64_t lsn = UINT64_MAX;
+    if (!run->log)
+        return;
+    offer_batch(run, &gift);
+    const int result = twinlog_append_batch(run->log, gift.entry, BATCH, &terms, &lsn);
+    expect_lsn(lsn, history_settle(&run->history, lsn != 0), "a batch");
+    settle_append(run, result, lsn, "a batch");
+    if (result == 0 && level == TWINLOG_LEVEL_DURABLE)
+        acknowledge(run, lsn + BATCH - 1, "a batch");
+    if (result == 0 && level == TWINLOG_LEVEL_WRITTEN && twinlog_written_lsn(run->log) < lsn + BATCH - 1)
+        violation("a batch is not written");
+}
+
+void reserve_record(struct run *run)
+{
+    const struct twinlog_entry place = { .size = 700, .tag = 5 };
+    struct twinlog_reservation reservation = { 0 };
+    if (!run->log)
+        return;
+    struct fact fact = history_make_sized(&run->history, run->disk, &run->rng, place.size);
+    unsigned char bytes[700];
+    memcpy(bytes, fact.data, sizeof(bytes));
+    fact.tag = place.tag;
+    history_offer(&run->history, fact);
+    int result = twinlog_reserve(run->log, &place, NULL, &reservation);
+    expect_lsn(reservation.lsn, history_settle(&run->history, result == 0), "a reservation");
+    settle_append(run, result, reservation.lsn, "a reservation");
+    if (result < 0)
+        return;
+    memcpy(reservation.data, bytes, sizeof(bytes));
+    result = twinlog_commit(run->log, &reservation, NULL);
+    settle_append(run, result, reservation.lsn, "the commit of a reservation");
+    if (result == 0)
+        acknowledge(run, reservation.lsn, "the commit of a reservation");
+}
+
+/* ---- requests ------------------------------------------------------------------------------------ */
+
+static void complete(struct twinlog_request *request)
+{
+    struct pending *pending = request->context;
+    struct run *run = pending->run;
+    const uint64_t last = request->first_lsn + request->count - 1;
+    if (!pending->is_pending)
+        violation("the request for LSN %" PRIu64 " was completed twice", request->first_lsn);
+    pending->is_pending = false;
+    notice_poison(run);
+    expect_honest(run, request->result, "a request");
+    if (request->result < 0 && !run->is_poisoned)
+        violation("the request for LSN %" PRIu64 " failed, and the log is not poisoned", request->first_lsn);
+    const bool may_be_cut = run->cuts > 0; /* it was durable before */
+    if (request->result == 0 && !may_be_cut && pending->level == TWINLOG_LEVEL_DURABLE)
+        acknowledge(run, last, "a request");
+    if (request->result == 0 && !may_be_cut && twinlog_written_lsn(run->log) < last)
+        violation("a request was completed, and LSN %" PRIu64 " is not written", last);
+    ++completed_requests;
+}
+
+void submit_request(struct run *run, uint32_t level)
+{
+    const struct twinlog_terms terms = terms_of(level);
+    struct gift gift;
+    struct pending *pending = run->pending;
+    if (!run->log)
+        return;
+    while (pending->is_pending)
+        if (++pending == run->pending + MAX_REQUESTS)
+            violation("the script has more requests than there is room for");
+    *pending = (struct pending){ .run = run,
+                                 .level = level,
+                                 .request = { .complete = complete, .context = pending } };
+    offer_batch(run, &gift);
+    pending->is_pending = true;
+    const int result = twinlog_submit(run->log, gift.entry, BATCH, &terms, &pending->request);
+    pending->is_pending = result == 0;
+    expect_lsn(pending->request.first_lsn, history_settle(&run->history, result == 0), "a request");
+    settle_append(run, result, pending->request.first_lsn, "a request");
+}
+
+static void expect_no_requests(const struct run *run, const char *call)
+{
+    for (unsigned i = 0; i < MAX_REQUESTS; ++i)
+        if (run->pending[i].is_pending)
+            violation("%s left the request for LSN %" PRIu64, call, run->pending[i].request.first_lsn);
+}
+
+/* Until there is nothing more to do, or the log is poisoned. */
+void drive_log(struct run *run)
+{
+    int result;
+    if (!run->log)
+        return;
+    do {
+        result = twinlog_drive(run->log, 0);
+        notice_poison(run);
+        expect_honest(run, result, "driving");
+    } while (result > 0);
+    if (result < 0 && !run->is_poisoned)
+        violation("driving failed, and the log is not poisoned");
+    expect_no_requests(run, "driving");
+}
+
+/* ---- the script ---------------------------------------------------------------------------------- */
+
+void script_of_requests(struct run *run)
+{
+    open_log(run);
+    append_batch(run, TWINLOG_LEVEL_WRITTEN);
+    append_batch(run, TWINLOG_LEVEL_WRITTEN);
+    append_batch(run, TWINLOG_LEVEL_DURABLE);
+    submit_request(run, TWINLOG_LEVEL_DURABLE);
+    submit_request(run, TWINLOG_LEVEL_WRITTEN);
+    drive_log(run);
+    submit_request(run, TWINLOG_LEVEL_WRITTEN);
+    drive_log(run);
+    reserve_record(run);
+    for (unsigned i = 0; i < 4; ++i) { /* into another segment */
+        submit_request(run, i % 2 == 0 ? TWINLOG_LEVEL_WRITTEN : TWINLOG_LEVEL_DURABLE);
+        append_batch(run, TWINLOG_LEVEL_WRITTEN);
+    }
+    read_attached(run);
+    submit_request(run, TWINLOG_LEVEL_DURABLE);
+    cut_log(run, history_last(&run->history) - 1);
+    append_batch(run, TWINLOG_LEVEL_WRITTEN);
+    submit_request(run, TWINLOG_LEVEL_WRITTEN);
+    submit_request(run, TWINLOG_LEVEL_DURABLE);
+    close_log(run);
+    expect_no_requests(run, "close");
+    verify_log(run);
+}

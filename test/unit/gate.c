@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See gate.h. */
+#define _GNU_SOURCE
+#include "gate.h"
+
+#include "io/io.h"
+#include "log/log.h"
+#include "logdir.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/stat.h>
+#include <time.h>
+
+struct gate gate;
+
+static struct io_ops ops;
+static const struct io_ops *real;
+static struct io_file *_Atomic unsynced_file; /* has writes that no sync covered */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t opened = PTHREAD_COND_INITIALIZER;
+
+static void pass(const _Atomic bool *is_shut)
+{
+    pthread_mutex_lock(&lock);
+    atomic_fetch_add(&gate.waiting, 1);
+    while (atomic_load(is_shut))
+        pthread_cond_wait(&opened, &lock);
+    atomic_fetch_sub(&gate.waiting, 1);
+    pthread_mutex_unlock(&lock);
+}
+
+static void look_at(const struct io_write *write)
+{
+    struct io_file *unsynced = atomic_load(&unsynced_file);
+
+    if (unsynced && unsynced != write->file)
+        atomic_store(&gate.has_left_unsynced, true);
+    if (write->barrier == IO_BARRIER_NONE)
+        atomic_fetch_add(&gate.unsynced, 1);
+    else
+        atomic_fetch_add(write->barrier == IO_BARRIER_FILE ? &gate.file_synced : &gate.synced, 1);
+    if (write->barrier == IO_BARRIER_NONE)
+        atomic_store(&unsynced_file, write->file);
+    else if (write->barrier == IO_BARRIER_FILE && unsynced == write->file)
+        atomic_store(&unsynced_file, NULL);
+}
+
+static int gated_submit(struct io *io, struct io_write *write)
+{
+    look_at(write);
+    pass(&gate.is_shut);
+    if (atomic_load(&gate.error) < 0) {
+        write->ret_written = atomic_load(&gate.error);
+        write->ret_synced = -ECANCELED;
+        return 0;
+    }
+    return real->submit(io, write);
+}
+
+static int gated_sync_data(struct io_file *file)
+{
+    pass(&gate.is_shut);
+    if (atomic_load(&gate.error) < 0)
+        return atomic_load(&gate.error);
+    atomic_fetch_add(&gate.syncs, 1);
+    if (atomic_load(&unsynced_file) == file)
+        atomic_store(&unsynced_file, NULL);
+    return real->sync_data(file);
+}
+
+static int gated_allocate(struct io_file *file, uint64_t bytes, enum io_allocation how)
+{
+    pass(&gate.is_shut_for_files);
+    return bytes > atomic_load(&gate.largest_file) ? -ENOSPC : real->allocate(file, bytes, how);
+}
+
+void gate_reset(void)
+{
+    atomic_store(&unsynced_file, NULL);
+    atomic_store(&gate.unsynced, 0);
+    atomic_store(&gate.synced, 0);
+    atomic_store(&gate.file_synced, 0);
+    atomic_store(&gate.syncs, 0);
+    atomic_store(&gate.has_left_unsynced, false);
+    atomic_store(&gate.is_shut, false);
+    atomic_store(&gate.is_shut_for_files, false);
+    atomic_store(&gate.error, 0);
+    atomic_store(&gate.largest_file, UINT64_MAX);
+    atomic_store(&gate.waiting, 0);
+}
+
+struct twinlog *gate_log(const struct twinlog_options *options)
+{
+    struct twinlog *log = NULL;
+    struct io *io;
+
+    mkdir(log_dir, 0777);
+    ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
+    real = io->ops;
+    ops = *io->ops;
+    ops.submit = gated_submit;
+    ops.sync_data = gated_sync_data;
+    ops.allocate = gated_allocate;
+    io->ops = &ops;
+    ck_assert_int_eq(twl_log_open(io, options, &log), 0);
+    return log;
+}
+
+void gate_shut(void)
+{
+    atomic_store(&gate.is_shut, true);
+}
+
+void gate_open(void)
+{
+    pthread_mutex_lock(&lock);
+    atomic_store(&gate.is_shut, false);
+    atomic_store(&gate.is_shut_for_files, false);
+    pthread_cond_broadcast(&opened);
+    pthread_mutex_unlock(&lock);
+}
+
+void gate_await(void)
+{
+    AWAIT(atomic_load(&gate.waiting) > 0 &&
+          (atomic_load(&gate.is_shut) || atomic_load(&gate.is_shut_for_files)));
+}
+
+bool still_in_time(uint64_t *began_ns)
+{
+    struct timespec time;
+    uint64_t now_ns;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    now_ns = (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+    if (*began_ns == 0)
+        *began_ns = now_ns;
+    sched_yield();
+    return now_ns - *began_ns < UINT64_C(20000000000);
+}
+
+struct twinlog_options log_way(int way)
+{
+    const int flags = (way / LOG_IO_KINDS + way) % 4;
+
+    return log_options((uint32_t)way % LOG_IO_KINDS,
+                       (flags & 1 ? TWINLOG_BUFFERED : 0u) | (flags & 2 ? TWINLOG_PAD : 0u));
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The directory of logdir.h behind a gate: the writes and syncs of a log can be counted, kept waiting and made to
+ * fail, and so can the making of its files. For the suites of the ways to append.
+ */
+#ifndef TEST_UNIT_GATE_H
+#define TEST_UNIT_GATE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <twinlog.h>
+
+struct gate {
+    /* what was seen */
+    _Atomic unsigned unsynced, synced, file_synced; /* writes, by their barrier */
+    _Atomic unsigned syncs;                         /* of a file, without a write */
+    _Atomic bool
+        has_left_unsynced; /* a segment was written while another one had writes that no sync covered */
+
+    /* what to do */
+    _Atomic bool is_shut;           /* writes and syncs wait */
+    _Atomic bool is_shut_for_files; /* so does the making of files */
+    _Atomic int error;              /* what writes and syncs fail with; 0 = they don't */
+    _Atomic uint64_t largest_file;  /* larger ones are -ENOSPC */
+    _Atomic unsigned waiting;       /* at the gate */
+};
+extern struct gate gate;
+
+/* Everything open, nothing counted. */
+void gate_reset(void);
+/* A log that writes through the gate, in the directory `log_dir`. */
+struct twinlog *gate_log(const struct twinlog_options *options);
+void gate_shut(void);
+void gate_open(void);
+/* Until somebody waits at the gate. */
+void gate_await(void);
+
+/* For conditions that come true by themselves: `while (!it && still_in_time(&began))`, where `began` is 0 at first.
+ * False when 20 s are over; yields. */
+bool still_in_time(uint64_t *began_ns);
+/* Fails the test when the condition has not come true in time. */
+#define AWAIT(condition)                                                                                     \
+    do {                                                                                                     \
+        uint64_t began_ns_ = 0;                                                                              \
+        while (!(condition))                                                                                 \
+            ck_assert_msg(still_in_time(&began_ns_), "never: %s", #condition);                               \
+    } while (0)
+
+/* ---- every way to open a log ------------------------------------------------------------------- */
+
+/* The first LOG_IO_KINDS of them have all I/O paths, with the flags in turn. */
+#define LOG_WAYS (LOG_IO_KINDS * 4)
+struct twinlog_options log_way(int way);
+
+/* A test over all of them, in the suite SUITE_NAME; `options` are those of the way. */
+#define START_WAYS_TEST(name)                                                                                \
+    START_TEST(name)                                                                                         \
+    {                                                                                                        \
+        struct twinlog_options options = log_way(_i);                                                        \
+        if (!log_can_use(SUITE_NAME, #name, options.io, options.flags))                                      \
+            return;
+#define END_WAYS_TEST                                                                                        \
+    }                                                                                                        \
+    END_TEST
+
+#endif

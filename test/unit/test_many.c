@@ -1,0 +1,720 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Many logs and one committer: what is appended to each of them is durable as if it were alone, whatever the others
+ * do at that moment. Real files; what needs a limit or a filter that can't be taken back runs in a forked process.
+ */
+#define _GNU_SOURCE
+#include "logdir.h"
+#include "suites.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifdef HAVE_SECCOMP
+#include <seccomp.h>
+#endif
+
+#define CANNOT_RUN 77
+#define LOGS 12u
+#define WRITERS 2u /* to each log */
+#define RECORDS 60u
+#define PATIENCE_MS 20000
+
+static struct twinlog_committer *committer;
+static struct twinlog *logs[LOGS];
+static char names[LOGS][300];
+
+static void choose(uint32_t number)
+{
+    memcpy(log_dir, names[number], sizeof(log_dir));
+}
+
+static void prepare(void)
+{
+    logdir_make();
+    for (uint32_t i = 0; i < LOGS; i++)
+        snprintf(names[i], sizeof(names[i]), "%.255s/log-%u", log_parent, i);
+}
+
+static struct twinlog_options shared_options(void)
+{
+    struct twinlog_options options = log_options(0, 0);
+    options.committer = committer;
+    options.segment_bytes = 64 * 1024;
+    options.buffer_bytes = 32 * 1024;
+    return options;
+}
+
+static void open_committer(uint32_t in_flight)
+{
+    struct twinlog_committer_options options = TWINLOG_COMMITTER_OPTIONS_INIT;
+    options.in_flight = in_flight;
+    ck_assert_int_eq(twinlog_committer_open(&options, &committer), 0);
+}
+
+static void open_logs(uint32_t count, const struct twinlog_options *options)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        choose(i);
+        logs[i] = log_open(options);
+    }
+}
+
+static void close_logs(uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        ck_assert_int_eq(twinlog_close(logs[i]), 0);
+}
+
+static void open_all(uint32_t in_flight, uint32_t count)
+{
+    open_committer(in_flight);
+    const struct twinlog_options options = shared_options();
+    open_logs(count, &options);
+}
+
+static void close_all(uint32_t count)
+{
+    close_logs(count);
+    ck_assert_int_eq(twinlog_committer_close(committer), 0);
+}
+
+static void expect_records(uint32_t number, uint32_t writers, uint32_t each)
+{
+    choose(number);
+    struct tally tally = log_check();
+    ck_assert_uint_eq(tally.last_lsn, writers * each);
+    for (uint32_t i = 0; i < writers; i++)
+        ck_assert_uint_eq(tally.next[i], each);
+}
+
+/* ---- blocking appends ---------------------------------------------------------------------------- */
+
+struct writer {
+    pthread_t thread;
+    struct twinlog *log;
+    uint32_t number, records;
+    int error;
+};
+
+static void *append_and_look(void *context)
+{
+    struct writer *writer = context;
+    for (uint32_t i = 0; i < writer->records && writer->error == 0; i++) {
+        uint64_t lsn = 0;
+        writer->error = append_record(writer->log, writer->number, i, &lsn);
+        if (writer->error == 0 && twinlog_durable_lsn(writer->log) < lsn)
+            writer->error = -EPROTO;
+    }
+    return NULL;
+}
+
+static void start_writer(struct writer *writer, struct twinlog *log, uint32_t number, uint32_t records)
+{
+    *writer = (struct writer){ .log = log, .number = number, .records = records };
+    ck_assert_int_eq(pthread_create(&writer->thread, NULL, append_and_look, writer), 0);
+}
+
+static void join_writer(struct writer *writer)
+{
+    pthread_join(writer->thread, NULL);
+    ck_assert_msg(writer->error == 0, "append: %s", twinlog_strerror(writer->error));
+}
+
+/* The loop's number is that of writes in flight; 0 is the default. */
+START_TEST(every_log_gets_its_records_and_may_be_closed_in_any_order)
+{
+    struct writer writers[LOGS][WRITERS];
+    open_all((uint32_t)_i, LOGS);
+    for (uint32_t i = 0; i < LOGS; i++)
+        for (uint32_t j = 0; j < WRITERS; j++)
+            start_writer(&writers[i][j], logs[i], j, RECORDS);
+    for (uint32_t n = 0; n < LOGS; n++) {
+        const uint32_t i = n * 7 % LOGS; /* 7 and LOGS have no common factor */
+        for (uint32_t j = 0; j < WRITERS; j++)
+            join_writer(&writers[i][j]);
+        ck_assert_int_eq(twinlog_close(logs[i]), 0);
+    }
+    ck_assert_int_eq(twinlog_committer_close(committer), 0);
+    for (uint32_t i = 0; i < LOGS; i++)
+        expect_records(i, WRITERS, RECORDS);
+}
+END_TEST
+
+START_TEST(every_path_and_both_layouts_work)
+{
+    static const uint32_t flags[] = { 0, TWINLOG_BUFFERED, TWINLOG_PAD, TWINLOG_NO_THREAD };
+    struct twinlog_options options;
+    open_committer(0);
+    for (uint32_t io = 0; io < LOG_IO_KINDS; io++) {
+        options = shared_options();
+        options.io = io;
+        options.flags = flags[_i];
+        choose(io);
+        logs[io] = log_open(&options);
+        struct twinlog_stat stat = log_stat(logs[io]);
+        ck_assert_uint_eq(stat.io, io == TWINLOG_IO_AUTO ? TWINLOG_IO_URING : io);
+        ck_assert_str_eq(stat.io_reason, io == TWINLOG_IO_AUTO ? "shared committer" : "as asked for");
+        append_records(logs[io], 0, 0, RECORDS);
+    }
+    close_all(LOG_IO_KINDS);
+    for (uint32_t io = 0; io < LOG_IO_KINDS; io++)
+        expect_records(io, 1, RECORDS);
+}
+END_TEST
+
+struct cycle {
+    pthread_t thread;
+    char dir[300];
+    int error;
+};
+
+static void *open_append_and_close(void *context)
+{
+    struct cycle *cycle = context;
+    for (uint32_t i = 0; i < 8 && cycle->error == 0; i++) {
+        struct twinlog_options options = shared_options();
+        struct twinlog *log;
+        options.ret_report = NULL;
+        options.flush_interval_ms = i % 2; /* so that it is among those with a time of its own */
+        cycle->error = twinlog_open(cycle->dir, &options, &log);
+        for (uint32_t j = 0; j < 4 && cycle->error == 0; j++)
+            cycle->error =
+                j % 2 == 0 ? append_record(log, 0, 4 * i + j, NULL) : enqueue_record(log, 0, 4 * i + j, NULL);
+        if (cycle->error == 0)
+            cycle->error = twinlog_close(log);
+    }
+    return NULL;
+}
+
+START_TEST(logs_come_and_go_while_others_commit)
+{
+    struct cycle cycles[LOGS] = { 0 };
+    open_committer(3);
+    for (uint32_t i = 0; i < LOGS; i++) {
+        memcpy(cycles[i].dir, names[i], sizeof(cycles[i].dir));
+        ck_assert_int_eq(pthread_create(&cycles[i].thread, NULL, open_append_and_close, &cycles[i]), 0);
+    }
+    for (uint32_t i = 0; i < LOGS; i++) {
+        pthread_join(cycles[i].thread, NULL);
+        ck_assert_msg(cycles[i].error == 0, "%s", twinlog_strerror(cycles[i].error));
+    }
+    ck_assert_int_eq(twinlog_committer_close(committer), 0);
+    for (uint32_t i = 0; i < LOGS; i++)
+        expect_records(i, 1, 32);
+}
+END_TEST
+
+/* ---- levels, deadlines, room --------------------------------------------------------------------- */
+
+static int append_at(struct twinlog *log, uint32_t sequence, enum twinlog_level level, uint32_t flags,
+                     uint64_t *ret_lsn)
+{
+    unsigned char bytes[RECORD_ROOM];
+    const struct twinlog_entry entry = { .data = bytes, .size = make_record(0, sequence, bytes) };
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    terms.level = level;
+    terms.flags = flags;
+    return twinlog_append_batch(log, &entry, 1, &terms, ret_lsn);
+}
+
+/* Small segments, so that some are left with records that are only written. */
+START_TEST(what_was_only_written_is_synced_with_what_comes_after_it)
+{
+    uint64_t lsn = 0;
+    open_all(2, 3);
+    for (uint32_t i = 0; i < 3 * RECORDS; i++) {
+        for (uint32_t j = 0; j < 3; j++)
+            ck_assert_int_eq(
+                append_at(logs[j], i, i % 7 == 6 ? TWINLOG_LEVEL_DURABLE : TWINLOG_LEVEL_WRITTEN, 0, &lsn),
+                0);
+        ck_assert_uint_ge(twinlog_written_lsn(logs[2]), lsn);
+        if (i % 10 == 9)
+            ck_assert_int_eq(twinlog_wait(logs[2], lsn, TWINLOG_LEVEL_DURABLE, 0), 0);
+    }
+    ck_assert_int_eq(twinlog_sync(logs[0]), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(logs[0]), 3 * RECORDS);
+    ck_assert_uint_gt(log_stat(logs[0]).rolls, 0);
+    close_all(3);
+    for (uint32_t j = 0; j < 3; j++)
+        expect_records(j, 1, 3 * RECORDS);
+}
+END_TEST
+
+START_TEST(who_only_enqueues_finds_room_again)
+{
+    open_all(1, 2);
+    for (uint32_t i = 0; i < 4 * RECORDS; i++)
+        ck_assert_int_eq(enqueue_record(logs[i % 2], 0, i / 2, NULL), 0);
+    ck_assert_int_eq(twinlog_drive(logs[0], 0), 0);
+    close_all(2);
+    expect_records(0, 1, 2 * RECORDS);
+    expect_records(1, 1, 2 * RECORDS);
+}
+END_TEST
+
+static void await_durable(struct twinlog *log, uint64_t lsn)
+{
+    struct twinlog_reader *reader = log_attach(log, lsn, 0);
+    ck_assert_int_eq(twinlog_reader_wait(reader, PATIENCE_MS), 1);
+    twinlog_reader_close(reader);
+}
+
+START_TEST(what_is_enqueued_or_written_is_flushed_in_time)
+{
+    open_committer(0);
+    struct twinlog_options options = shared_options();
+    options.flush_interval_ms = 20;
+    open_logs(LOGS, &options);
+    for (uint32_t round = 0; round < 3; round++)
+        for (uint32_t i = 0; i < LOGS; i++) {
+            uint64_t lsn;
+            ck_assert_int_eq(enqueue_record(logs[i], 0, 3 * round, &lsn), 0);
+            await_durable(logs[i], lsn);
+            ck_assert_int_eq(append_at(logs[i], 3 * round + 1, TWINLOG_LEVEL_WRITTEN, 0, &lsn), 0);
+            await_durable(logs[i], lsn);
+            append_records(logs[i], 0, 3 * round + 2, 1);
+        }
+    close_all(LOGS);
+    for (uint32_t i = 0; i < LOGS; i++)
+        expect_records(i, 1, 9);
+}
+END_TEST
+
+/* It finds nothing in the buffers then. The next one would be too late for the deadline. */
+START_TEST(a_flush_does_not_count_as_a_call_for_what_comes_next)
+{
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    const struct twinlog_entry entry = { .data = "x", .size = 1 };
+    uint64_t lsn;
+    open_committer(0);
+    struct twinlog_options options = shared_options();
+    options.flush_interval_ms = 2500;
+    open_logs(1, &options);
+    ck_assert_int_eq(append_at(logs[0], 0, TWINLOG_LEVEL_WRITTEN, 0, &lsn), 0);
+    await_durable(logs[0], lsn);
+    terms.deadline_ns = twinlog_deadline(2000);
+    ck_assert_int_eq(twinlog_append_batch(logs[0], &entry, 1, &terms, NULL), 0);
+    close_all(1);
+}
+END_TEST
+
+/* ---- reservations -------------------------------------------------------------------------------- */
+
+static void reserve_record(struct twinlog *log, uint32_t sequence, struct twinlog_reservation *ret)
+{
+    unsigned char bytes[RECORD_ROOM];
+    const struct twinlog_entry entry = { .size = make_record(0, sequence, bytes) };
+    ck_assert_int_eq(twinlog_reserve(log, &entry, NULL, ret), 0);
+    memcpy(ret->data, bytes, entry.size);
+}
+
+/* One write in flight at a time, and still the log that can't be written is not in the way. */
+START_TEST(an_open_reservation_holds_up_its_own_log_only)
+{
+    struct twinlog_reservation reservation;
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    open_all(1, 3);
+    reserve_record(logs[0], 0, &reservation);
+    terms.deadline_ns = twinlog_deadline(20);
+    unsigned char bytes[RECORD_ROOM];
+    const struct twinlog_entry entry = { .data = bytes, .size = make_record(0, 1, bytes) };
+    ck_assert_int_eq(twinlog_append_batch(logs[0], &entry, 1, &terms, NULL), -ETIMEDOUT);
+    append_records(logs[1], 0, 0, RECORDS);
+    append_records(logs[2], 0, 0, RECORDS);
+    ck_assert_uint_eq(twinlog_durable_lsn(logs[0]), 0);
+    ck_assert_int_eq(twinlog_commit(logs[0], &reservation, NULL), 0);
+    ck_assert_int_eq(twinlog_wait(logs[0], 2, TWINLOG_LEVEL_DURABLE, 0), 0);
+    close_all(3);
+    expect_records(0, 1, 2);
+    expect_records(1, 1, RECORDS);
+    expect_records(2, 1, RECORDS);
+}
+END_TEST
+
+START_TEST(a_reservation_that_is_never_settled_is_given_up)
+{
+    struct twinlog_reservation reservation;
+    open_committer(1);
+    struct twinlog_options options = shared_options();
+    options.reserve_timeout_ms = 10;
+    open_logs(2, &options);
+    reserve_record(logs[0], 0, &reservation);
+    append_records(logs[0], 0, 0, 1);
+    ck_assert_uint_eq(log_stat(logs[0]).voids, 1);
+    ck_assert_int_eq(twinlog_commit(logs[0], &reservation, NULL), -ESTALE);
+    close_all(2);
+}
+END_TEST
+
+/* ---- requests ------------------------------------------------------------------------------------ */
+
+struct order {
+    struct twinlog_request request;
+    struct twinlog *echo; /* appended to, and waited for, when this is completed */
+    uint32_t writer, sequence;
+    uint64_t *last_lsn; /* completed before, of the same log */
+    int error;
+};
+
+static void on_complete(struct twinlog_request *request)
+{
+    struct order *order = (struct order *)((char *)request - offsetof(struct order, request));
+    if (request->first_lsn <= *order->last_lsn)
+        order->error = -EPROTO;
+    *order->last_lsn = request->first_lsn;
+    if (order->echo)
+        order->error = append_record(order->echo, order->writer, order->sequence, NULL);
+}
+
+static int submit_record(struct twinlog *log, uint32_t sequence, struct twinlog_request *request)
+{
+    unsigned char bytes[RECORD_ROOM];
+    const struct twinlog_entry entry = { .data = bytes, .size = make_record(0, sequence, bytes) };
+    return twinlog_submit(log, &entry, 1, NULL, request);
+}
+
+START_TEST(requests_of_each_log_are_completed_in_order)
+{
+    static struct order orders[LOGS][RECORDS];
+    uint64_t last_lsn[LOGS] = { 0 };
+    open_all(4, LOGS);
+    for (uint32_t i = 0; i < RECORDS; i++)
+        for (uint32_t j = 0; j < LOGS; j++) {
+            orders[j][i] = (struct order){ .request.complete = on_complete, .last_lsn = &last_lsn[j] };
+            ck_assert_int_eq(submit_record(logs[j], i, &orders[j][i].request), 0);
+        }
+    close_all(LOGS);
+    for (uint32_t j = 0; j < LOGS; j++) {
+        ck_assert_uint_eq(last_lsn[j], RECORDS);
+        for (uint32_t i = 0; i < RECORDS; i++)
+            ck_assert_int_eq(orders[j][i].error | orders[j][i].request.result, 0);
+        expect_records(j, 1, RECORDS);
+    }
+}
+END_TEST
+
+START_TEST(one_queue_serves_all_logs)
+{
+    static struct twinlog_request requests[LOGS][RECORDS];
+    struct twinlog_queue *queue;
+    struct twinlog_request *done[16];
+    uint32_t fetched = 0;
+    open_all(0, LOGS);
+    ck_assert_int_eq(twinlog_queue_open(&queue), 0);
+    for (uint32_t i = 0; i < RECORDS; i++)
+        for (uint32_t j = 0; j < LOGS; j++) {
+            requests[j][i] = (struct twinlog_request){ .queue = queue };
+            ck_assert_int_eq(submit_record(logs[j], i, &requests[j][i]), 0);
+        }
+    while (fetched < LOGS * RECORDS) {
+        int count = twinlog_queue_poll(queue, done, 16, PATIENCE_MS);
+        ck_assert_int_gt(count, 0);
+        for (int i = 0; i < count; i++)
+            ck_assert_int_eq(done[i]->result, 0);
+        fetched += (uint32_t)count;
+    }
+    ck_assert_int_eq(twinlog_queue_close(queue), 0);
+    close_all(LOGS);
+}
+END_TEST
+
+/* The thread that is to commit waits for a commit. The loop's number is how far away the echo is: the same log, or
+ * another one, which has callbacks that do the same. */
+START_TEST(a_callback_may_append_and_wait)
+{
+    static struct order orders[LOGS][RECORDS];
+    uint64_t last_lsn[LOGS] = { 0 };
+    open_all(2, LOGS);
+    for (uint32_t i = 0; i < 10; i++)
+        for (uint32_t j = 0; j < LOGS; j++) {
+            orders[j][i] = (struct order){ .request.complete = on_complete,
+                                           .last_lsn = &last_lsn[j],
+                                           .echo = logs[(j + (uint32_t)_i) % LOGS],
+                                           .writer = 1,
+                                           .sequence = i };
+            ck_assert_int_eq(submit_record(logs[j], i, &orders[j][i].request), 0);
+        }
+    for (uint32_t j = 0; j < LOGS; j++) /* each of them, and the last one's echo */
+        await_durable(logs[j], 20);
+    close_all(LOGS);
+    for (uint32_t j = 0; j < LOGS; j++) {
+        for (uint32_t i = 0; i < 10; i++)
+            ck_assert_int_eq(orders[j][i].error | orders[j][i].request.result, 0);
+        expect_records(j, 2, 10);
+    }
+}
+END_TEST
+
+/* ---- cuts ---------------------------------------------------------------------------------------- */
+
+START_TEST(a_log_is_cut_and_reset_beside_the_others)
+{
+    struct writer writers[LOGS];
+    open_all(3, LOGS);
+    for (uint32_t i = 1; i < LOGS; i++)
+        start_writer(&writers[i], logs[i], 0, 2 * RECORDS);
+    for (uint32_t i = 0; i < 8; i++) {
+        append_records(logs[0], 0, i, 4);
+        ck_assert_int_eq(enqueue_record(logs[0], 0, i + 4, NULL), 0);
+        ck_assert_int_eq(twinlog_cut(logs[0], i + 1), 0);
+        ck_assert_uint_eq(twinlog_last_lsn(logs[0]), i + 1);
+    }
+    ck_assert_int_eq(twinlog_reset(logs[0], 1), 0);
+    append_records(logs[0], 0, 0, RECORDS);
+    for (uint32_t i = 1; i < LOGS; i++)
+        join_writer(&writers[i]);
+    close_all(LOGS);
+    expect_records(0, 1, RECORDS);
+    for (uint32_t i = 1; i < LOGS; i++)
+        expect_records(i, 1, 2 * RECORDS);
+}
+END_TEST
+
+struct cutter {
+    pthread_t thread;
+    int error;
+};
+
+static void *cut_nothing(void *context)
+{
+    struct cutter *cutter = context;
+    for (uint32_t i = 0; i < 1000 && cutter->error == 0; i++)
+        cutter->error = twinlog_cut(logs[0], UINT64_MAX - 1);
+    return NULL;
+}
+
+/* A cut lets nobody in, and waits for a commit; who is to commit wants to go in. */
+START_TEST(a_callback_may_append_to_a_log_that_is_being_cut)
+{
+    static struct order orders[200];
+    struct cutter cutter = { 0 };
+    uint64_t last_lsn = 0;
+    open_all(2, 2);
+    ck_assert_int_eq(pthread_create(&cutter.thread, NULL, cut_nothing, &cutter), 0);
+    for (uint32_t i = 0; i < 200; i++) {
+        orders[i] = (struct order){
+            .request.complete = on_complete, .last_lsn = &last_lsn, .echo = logs[0], .sequence = i
+        };
+        ck_assert_int_eq(submit_record(logs[1], i, &orders[i].request), 0);
+    }
+    ck_assert_int_eq(twinlog_wait(logs[1], 200, TWINLOG_LEVEL_DURABLE, 0), 0);
+    await_durable(logs[0], 200);
+    pthread_join(cutter.thread, NULL);
+    ck_assert_int_eq(cutter.error, 0);
+    close_all(2);
+    expect_records(0, 1, 200);
+}
+END_TEST
+
+/* ---- failures ------------------------------------------------------------------------------------ */
+
+#define FILE_LIMIT (96 * 1024)
+
+/* Files may not be written beyond the limit from now on. */
+static int poison_one(void)
+{
+    struct twinlog_request request = { 0 };
+    struct writer writers[LOGS];
+    struct twinlog_queue *queue;
+    open_committer(4);
+    struct twinlog_options options = shared_options();
+    options.segment_bytes = 1 << 20;
+    open_logs(LOGS, &options);
+    signal(SIGXFSZ, SIG_IGN);
+    const struct rlimit limit = { .rlim_cur = FILE_LIMIT, .rlim_max = RLIM_INFINITY };
+    EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    EXPECT(twinlog_queue_open(&queue) == 0);
+    for (uint32_t i = 1; i < LOGS; i++)
+        start_writer(&writers[i], logs[i], 0, 10); /* 80 KiB at most, in segments of 512 KiB */
+    static const unsigned char bytes[20000];
+    int rc = 0;
+    for (uint32_t i = 0; i < FILE_LIMIT / sizeof(bytes) + 1 && rc == 0; i++)
+        rc = twinlog_append(logs[0], bytes, sizeof(bytes), NULL);
+    EXPECT(rc == -EFBIG);
+    request.queue = queue;
+    EXPECT(submit_record(logs[0], 0, &request) == TWINLOG_EPOISONED);
+    EXPECT(twinlog_append(logs[0], bytes, 1, NULL) == TWINLOG_EPOISONED);
+    EXPECT(twinlog_sync(logs[0]) == -EFBIG);
+    EXPECT(twinlog_drive(logs[0], -1) == -EFBIG);
+    EXPECT(twinlog_close(logs[0]) == -EFBIG);
+    for (uint32_t i = 1; i < LOGS; i++) {
+        pthread_join(writers[i].thread, NULL);
+        EXPECT(writers[i].error == 0);
+        EXPECT(twinlog_close(logs[i]) == 0);
+    }
+    EXPECT(twinlog_queue_close(queue) == 0);
+    EXPECT(twinlog_committer_close(committer) == 0);
+    return 0;
+}
+
+START_TEST(a_poisoned_log_is_poisoned_alone)
+{
+    ck_assert_int_eq(run_child(poison_one), 0);
+    for (uint32_t i = 1; i < LOGS; i++)
+        expect_records(i, 1, 10);
+}
+END_TEST
+
+#ifdef HAVE_SECCOMP
+
+static int forbidden_call;
+
+static int append_without_ring(void)
+{
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+    if (!filter || seccomp_rule_add_array(filter, SCMP_ACT_ERRNO(EPERM), forbidden_call, 0, NULL) != 0 ||
+        seccomp_load(filter) != 0)
+        return CANNOT_RUN;
+    seccomp_release(filter);
+    struct writer writers[LOGS][WRITERS];
+    open_all(2, LOGS);
+    struct twinlog_stat stat = log_stat(logs[0]);
+    EXPECT(stat.io == TWINLOG_IO_DSYNC);
+    EXPECT(strstr(stat.io_reason, "io_uring") != NULL);
+    for (uint32_t i = 0; i < LOGS; i++)
+        for (uint32_t j = 0; j < WRITERS; j++)
+            start_writer(&writers[i][j], logs[i], j, RECORDS / 2);
+    for (uint32_t i = 0; i < LOGS; i++)
+        for (uint32_t j = 0; j < WRITERS; j++) {
+            pthread_join(writers[i][j].thread, NULL);
+            EXPECT(writers[i][j].error == 0);
+        }
+    for (uint32_t i = 0; i < LOGS; i++)
+        EXPECT(twinlog_close(logs[i]) == 0);
+    struct twinlog_options options = shared_options();
+    options.io = TWINLOG_IO_URING;
+    EXPECT(twinlog_open(names[0], &options, &logs[0]) == -ENOTSUP);
+    EXPECT(twinlog_committer_close(committer) == 0);
+    return 0;
+}
+
+START_TEST(without_io_uring_one_log_is_written_after_the_other)
+{
+    static const int calls[] = { SYS_io_uring_setup, SYS_io_uring_enter };
+    forbidden_call = calls[_i];
+    const int result = run_child(append_without_ring);
+    if (result == CANNOT_RUN) {
+        fprintf(stderr, "SKIP many without_io_uring_one_log_is_written_after_the_other: "
+                        "no seccomp filter may be loaded\n");
+        return;
+    }
+    ck_assert_int_eq(result, 0);
+    for (uint32_t i = 0; i < LOGS; i++)
+        expect_records(i, WRITERS, RECORDS / 2);
+}
+END_TEST
+
+#endif
+
+/* ---- the committer ------------------------------------------------------------------------------- */
+
+START_TEST(a_committer_is_not_closed_under_its_logs)
+{
+    struct twinlog_committer_options options = TWINLOG_COMMITTER_OPTIONS_INIT;
+    ck_assert_int_eq(twinlog_committer_open(NULL, NULL), -EINVAL);
+    options.in_flight = 257;
+    ck_assert_int_eq(twinlog_committer_open(&options, &committer), -EINVAL);
+    options.in_flight = 256;
+    options.size--;
+    ck_assert_int_eq(twinlog_committer_open(&options, &committer), -EINVAL);
+    options.size++;
+    ck_assert_int_eq(twinlog_committer_open(&options, &committer), 0);
+    const struct twinlog_options shared = shared_options();
+    open_logs(2, &shared);
+    ck_assert_int_eq(twinlog_committer_close(committer), -EBUSY);
+    append_records(logs[1], 0, 0, 1);
+    ck_assert_int_eq(twinlog_close(logs[0]), 0);
+    ck_assert_int_eq(twinlog_committer_close(committer), -EBUSY);
+    ck_assert_int_eq(twinlog_close(logs[1]), 0);
+    choose(1); /* an opening that fails leaves no trace of it */
+    put_file(log_segment(1), "nonsense", 8);
+    ck_assert_int_lt(log_open_error(&shared), 0);
+    ck_assert_int_eq(twinlog_committer_close(committer), 0);
+    ck_assert_int_eq(twinlog_committer_close(NULL), 0);
+}
+END_TEST
+
+static int use_what_the_parent_opened(void)
+{
+    struct twinlog_options options = shared_options();
+    struct twinlog *log;
+    options.ret_report = NULL;
+    EXPECT(twinlog_append(logs[0], "x", 1, NULL) == TWINLOG_EFORKED);
+    EXPECT(twinlog_open(names[2], &options, &log) == TWINLOG_EFORKED);
+    EXPECT(twinlog_committer_close(committer) == TWINLOG_EFORKED);
+    EXPECT(twinlog_close(logs[0]) == TWINLOG_EFORKED);
+    EXPECT(twinlog_close(logs[1]) == TWINLOG_EFORKED);
+    return 0;
+}
+
+START_TEST(a_forked_child_leaves_the_committer_alone)
+{
+    struct writer writers[2];
+    open_all(1, 2);
+    for (uint32_t i = 0; i < 2; i++)
+        start_writer(&writers[i], logs[i], 0, RECORDS);
+    for (uint32_t i = 0; i < 8; i++)
+        ck_assert_int_eq(run_child(use_what_the_parent_opened), 0);
+    for (uint32_t i = 0; i < 2; i++)
+        join_writer(&writers[i]);
+    close_all(2);
+    expect_records(0, 1, RECORDS);
+    expect_records(1, 1, RECORDS);
+}
+END_TEST
+
+/* ---- the suite ----------------------------------------------------------------------------------- */
+
+static TCase *add_case(Suite *suite, const char *name)
+{
+    TCase *tests = tcase_create(name);
+    tcase_add_checked_fixture(tests, prepare, logdir_remove);
+    tcase_set_timeout(tests, 60);
+    suite_add_tcase(suite, tests);
+    return tests;
+}
+
+Suite *many_suite(void)
+{
+    Suite *suite = suite_create("many");
+    TCase *tests = add_case(suite, "appending");
+    tcase_add_loop_test(tests, every_log_gets_its_records_and_may_be_closed_in_any_order, 0, 4);
+    tcase_add_loop_test(tests, every_path_and_both_layouts_work, 0, 4);
+    tcase_add_test(tests, logs_come_and_go_while_others_commit);
+    tcase_add_test(tests, what_was_only_written_is_synced_with_what_comes_after_it);
+    tcase_add_test(tests, who_only_enqueues_finds_room_again);
+    tcase_add_test(tests, what_is_enqueued_or_written_is_flushed_in_time);
+    tcase_add_test(tests, a_flush_does_not_count_as_a_call_for_what_comes_next);
+
+    tests = add_case(suite, "reservations and requests");
+    tcase_add_test(tests, an_open_reservation_holds_up_its_own_log_only);
+    tcase_add_test(tests, a_reservation_that_is_never_settled_is_given_up);
+    tcase_add_test(tests, requests_of_each_log_are_completed_in_order);
+    tcase_add_test(tests, one_queue_serves_all_logs);
+    tcase_add_loop_test(tests, a_callback_may_append_and_wait, 0, 2);
+
+    tests = add_case(suite, "cuts");
+    tcase_add_test(tests, a_log_is_cut_and_reset_beside_the_others);
+    tcase_add_test(tests, a_callback_may_append_to_a_log_that_is_being_cut);
+
+    tests = add_case(suite, "failures");
+    tcase_add_test(tests, a_poisoned_log_is_poisoned_alone);
+#ifdef HAVE_SECCOMP
+    tcase_add_loop_test(tests, without_io_uring_one_log_is_written_after_the_other, 0, 2);
+#else
+    fprintf(stderr, "SKIP many: a committer without io_uring: built without libseccomp\n");
+#endif
+
+    tests = add_case(suite, "the committer");
+    tcase_add_test(tests, a_committer_is_not_closed_under_its_logs);
+    tcase_add_test(tests, a_forked_child_leaves_the_committer_alone);
+    return suite;
+}

@@ -1,0 +1,569 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Cursors and handles that only read, while a writer in another process comes, goes and cuts: how far does the
+ * log go at that moment? What any reader was told must stay true for all of them.
+ *
+ * The processes share a simulated disk. One is looked at by the others after each of its operations.
+ */
+#define _GNU_SOURCE
+#include "logdir.h"
+#include "suites.h"
+
+#include "../sim/simdisk.h"
+#include "base/watermark.h"
+#include "log/log.h"
+#include "read/follower.h"
+#include "segment/live.h"
+#include "segment/segment.h"
+#include "segment/state.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+
+static struct simdisk *disk;
+
+static void make_disk(void)
+{
+    const struct simdisk_options options = { .seed = 7, .has_direct = true };
+
+    disk = simdisk_create(&options);
+}
+
+static void remove_disk(void)
+{
+    simdisk_destroy(disk);
+}
+
+static struct twinlog *open_on(struct simdisk *on, uint32_t flags)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog *log;
+
+    options.flags = flags;
+    options.segment_bytes = 65536;
+    ck_assert_int_eq(twl_log_open(simdisk_connect(on), &options, &log), 0);
+    return log;
+}
+
+static struct twinlog *open_writer(void)
+{
+    return open_on(disk, 0);
+}
+
+static struct twinlog *open_to_look(void)
+{
+    return open_on(disk, TWINLOG_READ_ONLY);
+}
+
+static void append_to(struct twinlog *log, uint64_t last)
+{
+    while (twinlog_last_lsn(log) < last)
+        ck_assert_int_eq(twinlog_append(log, "record", 6, NULL), 0);
+}
+
+static void close_log(struct twinlog *log)
+{
+    ck_assert_int_eq(twinlog_close(log), 0);
+}
+
+static uint64_t cursor_of(struct twinlog *log)
+{
+    uint64_t lsn = 0;
+
+    ck_assert_int_eq(twinlog_cursor_get(log, "cursor", &lsn), 0);
+    return lsn;
+}
+
+/* ---- a writer that opens the log --------------------------------------------------------------- */
+
+/* As far as an opening comes before it looks at the log: the lock is taken and the page is cleared. */
+struct opener {
+    struct io *io;
+    struct live live;
+};
+
+static struct opener begin_opening(void)
+{
+    struct opener opener = { .io = simdisk_connect(disk) };
+
+    ck_assert_int_eq(twl_live_lock(opener.io, 0, &opener.live), 0);
+    return opener;
+}
+
+static void die_at_opening(struct opener *opener)
+{
+    twl_live_unlock(&opener->live);
+    opener->io->ops->destroy(opener->io);
+}
+
+/* `looking` was told 20, others 40, which is where the log ends. */
+static struct twinlog *let_it_fall_behind(void)
+{
+    struct twinlog *log = open_writer(), *looking;
+
+    append_to(log, 20);
+    looking = open_to_look();
+    ck_assert_uint_eq(twinlog_last_lsn(looking), 20);
+    append_to(log, 40);
+    close_log(log);
+    return looking;
+}
+
+START_TEST(a_cursor_may_be_set_to_what_others_were_told_while_a_writer_opens_the_log)
+{
+    struct twinlog *looking = let_it_fall_behind();
+    struct opener opener = begin_opening();
+
+    ck_assert_int_eq(twinlog_cursor_set(looking, "cursor", 41), -ERANGE);
+    ck_assert_int_eq(twinlog_cursor_set(looking, "cursor", 40), 0);
+    ck_assert_uint_eq(cursor_of(looking), 40);
+    ck_assert_uint_eq(twinlog_durable_lsn(looking), 40);
+    ck_assert_int_eq(twinlog_wait(looking, 40, TWINLOG_LEVEL_DURABLE, 0), 0);
+    close_log(looking);
+    die_at_opening(&opener);
+}
+END_TEST
+
+static struct twinlog_reader *open_reader(void)
+{
+    const struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_reader *reader;
+
+    ck_assert_int_eq(twl_reader_open(simdisk_connect(disk), &options, &reader), 0);
+    return reader;
+}
+
+static void expect_last(struct twinlog_reader *reader, uint64_t lsn)
+{
+    struct twinlog_record record;
+
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+    ck_assert_int_eq(twinlog_reader_previous(reader, &record), 1);
+    ck_assert_uint_eq(record.lsn, lsn);
+}
+
+START_TEST(a_reader_goes_to_the_end_while_a_writer_opens_the_log)
+{
+    struct twinlog *log = open_writer();
+    struct twinlog_reader *reader;
+    struct opener opener;
+
+    append_to(log, 20);
+    reader = open_reader();
+    append_to(log, 40);
+    close_log(log);
+    opener = begin_opening();
+    ck_assert_int_eq(twinlog_reader_seek_time(reader, INT64_MAX), 0);
+    expect_last(reader, 40);
+    ck_assert_int_eq(twinlog_reader_seek_end(reader), 0);
+    expect_last(reader, 40);
+    twinlog_reader_close(reader);
+    die_at_opening(&opener);
+}
+END_TEST
+
+/* Nobody will tell what is there. */
+START_TEST(a_reader_reads_on_where_a_writer_died_at_opening_the_log)
+{
+    struct twinlog *log = open_writer();
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    struct opener opener;
+
+    append_to(log, 20);
+    reader = open_reader();
+    append_to(log, 40);
+    close_log(log);
+    opener = begin_opening();
+    die_at_opening(&opener);
+    for (uint64_t lsn = 1; lsn <= 40; lsn++) {
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+        ck_assert_uint_eq(record.lsn, lsn);
+    }
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+    log = open_writer();
+    append_to(log, 41);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+    ck_assert_uint_eq(record.lsn, 41);
+    twinlog_reader_close(reader);
+    close_log(log);
+}
+END_TEST
+
+/* The last group landed after its writer had been killed: nobody was told of it but who looked at the files. */
+START_TEST(a_cursor_may_be_set_to_what_a_dead_writer_did_not_tell)
+{
+    struct twinlog *looking, *log = open_writer();
+    struct twinlog_reader *reader;
+    struct io *io = simdisk_connect(disk);
+    struct live live;
+
+    append_to(log, 35);
+    looking = open_to_look();
+    reader = open_reader();
+    append_to(log, 40);
+    ck_assert_int_eq(twl_live_watch(io, &live), 0);
+    close_log(log);
+    watermark_store(&live.page->durable, 35);
+    ck_assert_int_eq(twinlog_cursor_set(looking, "cursor", 41), -ERANGE);
+    ck_assert_int_eq(twinlog_cursor_set(looking, "cursor", 40), 0);
+    ck_assert_int_eq(twinlog_reader_seek_end(reader), 0);
+    expect_last(reader, 40);
+    log = open_writer();
+    ck_assert_uint_eq(cursor_of(log), 40);
+    append_to(log, 41);
+    ck_assert_uint_eq(twinlog_last_lsn(looking), 41);
+    close_log(log);
+    close_log(looking);
+    twinlog_reader_close(reader);
+    twl_live_unwatch(&live);
+    io->ops->destroy(io);
+}
+END_TEST
+
+/* One that has opened it and appends while the files are looked at, because nobody was there before. */
+static struct twinlog *newcomer;
+
+static void come(void *context, enum simdisk_op op)
+{
+    (void)context;
+    (void)op;
+    if (newcomer)
+        return;
+    newcomer = open_writer();
+    append_to(newcomer, 45);
+}
+
+START_TEST(a_writer_that_comes_while_one_looks_is_believed)
+{
+    struct twinlog *looking = let_it_fall_behind();
+
+    simdisk_set_hook(disk, come, NULL);
+    ck_assert_uint_eq(twinlog_last_lsn(looking), 45);
+    simdisk_set_hook(disk, NULL, NULL);
+    ck_assert_ptr_nonnull(newcomer);
+    append_to(newcomer, 46);
+    ck_assert_uint_eq(twinlog_last_lsn(looking), 46);
+    close_log(newcomer);
+    close_log(looking);
+}
+END_TEST
+
+/* ---- at any moment ----------------------------------------------------------------------------- */
+
+/* A disk at the moment of a kill, and what those who looked at it then were told. */
+struct scene {
+    struct simdisk *image;
+    struct twinlog *looking; /* since then */
+    uint64_t told_lsn;
+    unsigned sets, busy;
+};
+
+static void expect_told(struct scene *scene, struct twinlog *log)
+{
+    int rc = twinlog_cursor_set(log, "cursor", scene->told_lsn);
+
+    ck_assert_msg(rc == 0 || rc == -EBUSY, "%s", twinlog_strerror(rc)); /* the opener has the state file */
+    scene->sets += rc == 0;
+    scene->busy += rc == -EBUSY;
+    ck_assert_uint_ge(twinlog_last_lsn(log), scene->told_lsn);
+    ck_assert_int_lt(twinlog_cursor_set(log, "cursor", twinlog_last_lsn(log) + 1), 0);
+}
+
+static void expect_told_by_all(void *context, enum simdisk_op op)
+{
+    struct scene *scene = context;
+    struct twinlog *log = open_on(scene->image, TWINLOG_READ_ONLY);
+
+    (void)op;
+    expect_told(scene, scene->looking);
+    expect_told(scene, log);
+    close_log(log);
+}
+
+static void open_after_kill(struct scene *all)
+{
+    struct scene scene = { .image = simdisk_crash_image(disk, SIM_KILL, all->sets) };
+    struct twinlog *log;
+
+    scene.looking = open_on(scene.image, TWINLOG_READ_ONLY);
+    scene.told_lsn = twinlog_last_lsn(scene.looking);
+    simdisk_set_hook(scene.image, expect_told_by_all, &scene);
+    log = open_on(scene.image, 0);
+    simdisk_set_hook(scene.image, NULL, NULL);
+    expect_told(&scene, scene.looking);
+    ck_assert_uint_eq(cursor_of(log), scene.told_lsn);
+    close_log(log);
+    close_log(scene.looking);
+    simdisk_destroy(scene.image);
+    all->sets += scene.sets;
+    all->busy += scene.busy;
+}
+
+static void kill_now(void *context, enum simdisk_op op)
+{
+    (void)op;
+    open_after_kill(context);
+}
+
+START_TEST(at_any_moment_of_an_opening_a_cursor_may_be_set_to_what_was_told)
+{
+    struct twinlog *log = open_writer();
+    struct scene all = { 0 };
+
+    append_to(log, 3);
+    simdisk_set_hook(disk, kill_now, &all);
+    append_to(log, 5);
+    ck_assert_int_eq(twinlog_cut(log, 4), 0);
+    append_to(log, 6);
+    simdisk_set_hook(disk, NULL, NULL);
+    close_log(log);
+    ck_assert_uint_ge(all.sets, 300);
+    ck_assert_uint_lt(all.busy, all.sets / 4);
+}
+END_TEST
+
+/* ---- a writer that cuts ------------------------------------------------------------------------ */
+
+/* Before the first lock that is taken with it: which is that of the state file. */
+static struct {
+    struct io_ops ops;
+    const struct io_ops *real;
+    struct twinlog *log;
+} cutting;
+
+static int lock_after_cut(struct io_file *file, enum io_lock which, bool is_exclusive)
+{
+    struct twinlog *log = cutting.log;
+
+    cutting.log = NULL;
+    if (log)
+        ck_assert_int_eq(twinlog_cut(log, 20), 0);
+    return cutting.real->lock(file, which, is_exclusive);
+}
+
+START_TEST(a_cursor_is_not_set_beyond_a_cut_that_came_before_it)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog *log = open_writer(), *looking;
+    struct io *io = simdisk_connect(disk);
+
+    append_to(log, 40);
+    cutting.real = io->ops;
+    cutting.ops = *io->ops;
+    cutting.ops.lock = lock_after_cut;
+    io->ops = &cutting.ops;
+    options.flags = TWINLOG_READ_ONLY;
+    ck_assert_int_eq(twl_log_open(io, &options, &looking), 0);
+    cutting.log = log;
+    ck_assert_int_eq(twinlog_cursor_set(looking, "cursor", 40), -ERANGE);
+    ck_assert_ptr_null(cutting.log);
+    ck_assert_int_eq(twinlog_cursor_set(looking, "cursor", 20), 0);
+    close_log(looking);
+    close_log(log);
+}
+END_TEST
+
+/* The next writer must not pass for the one that is dead. */
+START_TEST(what_comes_after_a_writer_died_in_a_cut_is_seen)
+{
+    const struct simdisk_fault fault = { .op = SIM_SUBMIT, .nth = 1, .error = -EIO };
+    struct twinlog *log = open_writer();
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+
+    append_to(log, 40);
+    simdisk_inject(disk, &fault);
+    ck_assert_int_eq(twinlog_cut(log, 20), TWINLOG_EPOISONED); /* it is done, but for the mark behind it */
+    simdisk_inject(disk, NULL);
+    ck_assert_int_lt(twinlog_close(log), 0);
+    reader = open_reader();
+    ck_assert_int_eq(twinlog_reader_seek_end(reader), 0);
+    expect_last(reader, 20);
+    log = open_writer();
+    append_to(log, 30);
+    for (uint64_t lsn = 20; lsn <= 30; lsn++) {
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+        ck_assert_uint_eq(record.lsn, lsn);
+    }
+    twinlog_reader_close(reader);
+    close_log(log);
+}
+END_TEST
+
+/* ---- a writer that begins, recycles and removes segments ----------------------------------------- */
+
+/* The first few listings of the directory miss a file. */
+static struct {
+    struct io_ops ops;
+    const struct io_ops *real;
+    unsigned misses;
+    char name[SEGMENT_NAME_BYTES]; /* that is missed */
+    int (*each)(void *context, const char *name);
+    void *context;
+} moving;
+
+static int pass_on(void *context, const char *name)
+{
+    (void)context;
+    return moving.misses > 0 && strcmp(name, moving.name) == 0 ? 0 : moving.each(moving.context, name);
+}
+
+static int list_all_but_one(struct io *io, int (*each)(void *context, const char *name), void *context)
+{
+    moving.each = each;
+    moving.context = context;
+    int rc = moving.real->list(io, pass_on, NULL);
+    moving.misses -= moving.misses > 0;
+    return rc;
+}
+
+static struct io *connect_moving(unsigned misses)
+{
+    struct io *io = simdisk_connect(disk);
+
+    moving.real = io->ops;
+    moving.ops = *io->ops;
+    moving.ops.list = list_all_but_one;
+    moving.misses = misses;
+    twl_segment_name(1, moving.name);
+    io->ops = &moving.ops;
+    return io;
+}
+
+START_TEST(a_log_whose_files_move_is_not_damaged)
+{
+    static const unsigned char bytes[1000];
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog *log = open_writer(), *looking;
+
+    for (unsigned i = 0; i < 100; i++)
+        ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
+    ck_assert_int_eq(twl_inspect(connect_moving(10), &inspection), 0);
+    ck_assert_uint_eq(inspection.last_lsn, 100);
+    options.flags = TWINLOG_READ_ONLY;
+    ck_assert_int_eq(twl_log_open(connect_moving(10), &options, &looking), 0);
+    close_log(looking);
+    ck_assert_int_eq(twl_inspect(connect_moving(1000000), &inspection), TWINLOG_ECORRUPT);
+    close_log(log);
+    ck_assert_int_eq(twl_inspect(connect_moving(10), &inspection), TWINLOG_ECORRUPT); /* nobody moves them */
+}
+END_TEST
+
+/* ---- what can't be looked at ------------------------------------------------------------------- */
+
+START_TEST(a_cursor_is_not_called_out_of_range_when_the_range_is_not_known)
+{
+    const struct simdisk_fault fault = { .op = SIM_LIST, .nth = 1, .error = -EMFILE, .is_forever = true };
+    struct twinlog *looking = let_it_fall_behind();
+    struct opener opener = begin_opening();
+
+    simdisk_inject(disk, &fault);
+    ck_assert_int_eq(twinlog_cursor_set(looking, "cursor", 40), -EMFILE);
+    simdisk_inject(disk, NULL);
+    ck_assert_int_eq(twinlog_cursor_set(looking, "cursor", 40), 0);
+    close_log(looking);
+    die_at_opening(&opener);
+}
+END_TEST
+
+/* ---- the descriptor of a reader ---------------------------------------------------------------- */
+
+START_TEST(a_follower_hears_of_a_writer_that_died_at_opening_the_log)
+{
+    struct interest interest = { .lsn = 41 };
+    struct follower *follower;
+    struct live live;
+    struct io *io;
+
+    log_close(log_open(NULL));
+    ck_assert_int_eq(twl_io_posix_create(log_dir, false, &io), 0);
+    ck_assert_int_eq(twl_live_watch(io, &live), 0);
+    interest.pulse = twl_live_pulse(&live);
+    interest.epoch = twl_live_epoch(&live);
+    twl_live_unwatch(&live);
+    ck_assert_int_eq(twl_follower_create(io, NULL, &follower), 0);
+    twl_follower_arm(follower, &interest);
+    ck_assert_int_eq(twl_live_lock(io, 0, &live), 0);
+    twl_live_unlock(&live);
+    struct pollfd wanted = { .fd = twl_follower_fd(follower), .events = POLLIN };
+    ck_assert_int_eq(poll(&wanted, 1, 20000), 1);
+    twl_follower_destroy(follower);
+    io->ops->destroy(io);
+}
+END_TEST
+
+/* ---- a writer whose page can't be shared --------------------------------------------------------- */
+
+static int map_nothing(struct io_file *file, size_t bytes, void **ret_page)
+{
+    (void)file;
+    (void)bytes;
+    (void)ret_page;
+    return -ENODEV;
+}
+
+/* What the page said of the writer before is not true of this one. */
+START_TEST(a_writer_that_shares_no_page_is_followed_by_those_who_had_one)
+{
+    struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY | TWINLOG_BUFFERED);
+    struct twinlog *looking, *log = log_open(NULL);
+    struct twinlog_reader *reader, *late;
+    struct io_ops ops;
+    struct io *io;
+    const char *wrong;
+
+    append_records(log, 0, 0, 10);
+    looking = log_open(&options);
+    reader = log_reader(0, 0);
+    late = log_reader(0, 0);
+    log_close(log);
+    ck_assert_int_eq(twl_io_posix_create(log_dir, false, &io), 0);
+    ops = *io->ops;
+    ops.map = map_nothing;
+    io->ops = &ops;
+    options.flags = TWINLOG_BUFFERED;
+    ck_assert_int_eq(twl_log_open(io, &options, &log), 0);
+    append_records(log, 0, 10, 10);
+    struct tally tally = { 0 }, late_tally = { 0 };
+    ck_assert_int_eq(tally_rest(&tally, reader, &wrong), 19); /* the newest one has no mark behind it yet */
+    ck_assert_uint_eq(twinlog_last_lsn(looking), 19);
+    ck_assert_int_eq(twinlog_cursor_set(looking, "cursor", 19), 0);
+    append_records(log, 0, 20, 10);
+    ck_assert_int_eq(tally_rest(&tally, reader, &wrong), 10);
+    ck_assert_uint_eq(twinlog_last_lsn(looking), 29);
+    log_close(log);
+    ck_assert_uint_eq(twinlog_last_lsn(looking), 30);
+    ck_assert_int_eq(tally_rest(&late_tally, late, &wrong), 30); /* it came and went meanwhile */
+    twinlog_reader_close(late);
+    twinlog_reader_close(reader);
+    log_close(looking);
+}
+END_TEST
+
+Suite *names_suite(void)
+{
+    Suite *suite = suite_create("names");
+    TCase *tests = tcase_create("beside other processes");
+    tcase_add_checked_fixture(tests, make_disk, remove_disk);
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, a_cursor_may_be_set_to_what_others_were_told_while_a_writer_opens_the_log);
+    tcase_add_test(tests, a_reader_goes_to_the_end_while_a_writer_opens_the_log);
+    tcase_add_test(tests, a_reader_reads_on_where_a_writer_died_at_opening_the_log);
+    tcase_add_test(tests, a_cursor_may_be_set_to_what_a_dead_writer_did_not_tell);
+    tcase_add_test(tests, a_writer_that_comes_while_one_looks_is_believed);
+    tcase_add_test(tests, at_any_moment_of_an_opening_a_cursor_may_be_set_to_what_was_told);
+    tcase_add_test(tests, a_cursor_is_not_set_beyond_a_cut_that_came_before_it);
+    tcase_add_test(tests, what_comes_after_a_writer_died_in_a_cut_is_seen);
+    tcase_add_test(tests, a_log_whose_files_move_is_not_damaged);
+    tcase_add_test(tests, a_cursor_is_not_called_out_of_range_when_the_range_is_not_known);
+    suite_add_tcase(suite, tests);
+    TCase *real = tcase_create("on a real disk");
+    tcase_add_checked_fixture(real, logdir_make, logdir_remove);
+    tcase_add_test(real, a_follower_hears_of_a_writer_that_died_at_opening_the_log);
+    tcase_add_test(real, a_writer_that_shares_no_page_is_followed_by_those_who_had_one);
+    suite_add_tcase(suite, real);
+    return suite;
+}

@@ -1,0 +1,678 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Requests: accepted without waiting, completed exactly once, in the order of their LSNs, by callback or through a
+ * queue, by whichever thread commits.
+ */
+#define _GNU_SOURCE
+#include "gate.h"
+#include "logdir.h"
+#include "suites.h"
+
+#include "log/handle.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#define SUITE_NAME "requests"
+#define KIB 1024u
+#define ROUNDS 30u
+
+static const struct twinlog_terms written = { sizeof(written), 0, TWINLOG_LEVEL_WRITTEN, 0, 0, NULL };
+
+/* ---- what was completed -------------------------------------------------------------------------- */
+
+static struct {
+    struct twinlog *log;
+    _Atomic unsigned completed, errors, inside;
+    _Atomic uint64_t last_lsn;
+    _Atomic int result; /* that is expected */
+    pthread_t thread;   /* of the last callback */
+} seen;
+
+/* One at a time, in order, with the result that is expected, durable. */
+static void note(struct twinlog_request *request)
+{
+    const uint64_t last = atomic_exchange(&seen.last_lsn, request->first_lsn);
+    bool is_right = atomic_fetch_add(&seen.inside, 1) == 0 && request->first_lsn > last &&
+                    request->result == atomic_load(&seen.result);
+
+    if (is_right && request->result == 0)
+        is_right = twinlog_written_lsn(seen.log) >= request->first_lsn + request->count - 1;
+    atomic_fetch_add(&seen.errors, !is_right);
+    seen.thread = pthread_self();
+    atomic_fetch_sub(&seen.inside, 1);
+    atomic_fetch_add(&seen.completed, 1);
+}
+
+static int submit(struct twinlog *log, size_t size, struct twinlog_request *request)
+{
+    static const unsigned char bytes[16 * KIB];
+    const struct twinlog_entry entry = { .data = bytes, .size = size };
+
+    return twinlog_submit(log, &entry, 1, NULL, request);
+}
+
+static struct twinlog *open_seen(const struct twinlog_options *options)
+{
+    memset(&seen, 0, sizeof(seen));
+    return seen.log = log_open(options);
+}
+
+static struct twinlog_queue *open_queue(void)
+{
+    struct twinlog_queue *queue = NULL;
+
+    ck_assert_int_eq(twinlog_queue_open(&queue), 0);
+    return queue;
+}
+
+/* ---- order --------------------------------------------------------------------------------------- */
+
+#define SUBMITTERS 4u
+#define EACH 200u
+
+struct submitter {
+    pthread_t thread;
+    struct twinlog_request *requests;
+    struct twinlog_queue *queue;
+    unsigned errors;
+};
+
+static void *submit_all(void *argument)
+{
+    struct submitter *submitter = argument;
+
+    for (unsigned i = 0; i < EACH; i++) {
+        struct twinlog_request *request = &submitter->requests[i];
+        uint64_t before = i > 0 ? request[-1].first_lsn : 0;
+
+        *request = (struct twinlog_request){ .queue = submitter->queue };
+        if (!submitter->queue)
+            request->complete = note;
+        submitter->errors += submit(seen.log, 10 + i * 13, request) != 0;
+        submitter->errors += request->first_lsn <= before;
+    }
+    return NULL;
+}
+
+static void start_submitters(struct submitter submitters[SUBMITTERS], struct twinlog_queue *queue)
+{
+    for (unsigned i = 0; i < SUBMITTERS; i++) {
+        submitters[i] = (struct submitter){ .queue = queue };
+        submitters[i].requests = calloc(EACH, sizeof(struct twinlog_request));
+        ck_assert_int_eq(pthread_create(&submitters[i].thread, NULL, submit_all, &submitters[i]), 0);
+    }
+}
+
+static void join_submitters(struct submitter submitters[SUBMITTERS])
+{
+    for (unsigned i = 0; i < SUBMITTERS; i++) {
+        pthread_join(submitters[i].thread, NULL);
+        ck_assert_uint_eq(submitters[i].errors, 0);
+    }
+}
+
+static void free_submitters(struct submitter submitters[SUBMITTERS])
+{
+    for (unsigned i = 0; i < SUBMITTERS; i++)
+        free(submitters[i].requests);
+}
+
+START_WAYS_TEST(requests_are_completed_in_the_order_of_their_lsns)
+{
+    struct submitter submitters[SUBMITTERS];
+    struct twinlog *log;
+
+    options.buffer_bytes = 32 * KIB;
+    log = open_seen(&options);
+    start_submitters(submitters, NULL);
+    for (unsigned i = 0; i < 30; i++) /* others commit as well */
+        ck_assert_int_eq(twinlog_append(log, "beside", 6, NULL), 0);
+    join_submitters(submitters);
+    AWAIT(atomic_load(&seen.completed) == SUBMITTERS * EACH);
+    ck_assert_uint_eq(atomic_load(&seen.errors), 0);
+    ck_assert_uint_eq(log_stat(log).requests, 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), SUBMITTERS * EACH + 30);
+    log_close(log);
+    ck_assert_uint_eq(atomic_load(&seen.completed), SUBMITTERS * EACH);
+    free_submitters(submitters);
+}
+END_WAYS_TEST
+
+START_TEST(a_request_is_checked_before_anything_happens)
+{
+    struct twinlog *log = log_open(NULL);
+    struct twinlog_queue *queue = open_queue();
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    struct twinlog_entry entry = { 0 };
+    struct twinlog_request request = { 0 };
+
+    ck_assert_int_eq(twinlog_submit(log, &entry, 1, NULL, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_submit(log, &entry, 1, NULL, &request), -EINVAL);
+    request.queue = queue;
+    request.complete = note;
+    ck_assert_int_eq(twinlog_submit(log, &entry, 1, NULL, &request), -EINVAL);
+    request.complete = NULL;
+    ck_assert_int_eq(twinlog_submit(log, &entry, 0, NULL, &request), -EINVAL);
+    terms.level = TWINLOG_LEVEL_BUFFERED;
+    ck_assert_int_eq(twinlog_submit(log, &entry, 1, &terms, &request), -EINVAL);
+    entry.size = 5u << 20;
+    entry.data = &entry;
+    ck_assert_int_eq(twinlog_submit(log, &entry, 1, NULL, &request), -EMSGSIZE);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 0);
+    ck_assert_int_eq(twinlog_queue_open(NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_queue_poll(queue, NULL, 1, 0), -EINVAL);
+    ck_assert_int_eq(twinlog_queue_fd(NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_queue_close(queue), 0); /* nothing is expected there */
+    ck_assert_int_eq(twinlog_queue_close(NULL), 0);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(a_request_may_be_content_with_written)
+{
+    const struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
+    const struct twinlog_entry entries[3] = { 0 };
+    struct twinlog_request request = { .complete = note };
+    unsigned synced;
+
+    memset(&seen, 0, sizeof(seen));
+    seen.log = gate_log(&options);
+    synced = atomic_load(&gate.synced);
+    ck_assert_int_eq(twinlog_submit(seen.log, entries, 3, &written, &request), 0);
+    ck_assert_uint_eq(request.first_lsn, 1);
+    AWAIT(atomic_load(&seen.completed) == 1);
+    ck_assert_uint_eq(request.count, 3);
+    ck_assert_uint_eq(atomic_load(&seen.errors), 0);
+    ck_assert_uint_eq(atomic_load(&gate.synced), synced);
+    ck_assert_uint_eq(twinlog_durable_lsn(seen.log), 0);
+    log_close(seen.log);
+}
+END_TEST
+
+/* ---- callbacks ----------------------------------------------------------------------------------- */
+
+START_TEST(a_committer_calls_back)
+{
+    struct twinlog *log = open_seen(NULL);
+    struct twinlog_request request = { .complete = note };
+
+    ck_assert_int_eq(submit(log, 10, &request), 0);
+    AWAIT(atomic_load(&seen.completed) == 1);
+    ck_assert(!pthread_equal(seen.thread, pthread_self()));
+    ck_assert_int_eq(request.result, 0);
+    log_close(log);
+}
+END_TEST
+
+static _Atomic bool is_over;
+
+/* Until it is over; who closes the log waits for that. */
+static void *drive_for_a_while(void *argument)
+{
+    int *result = argument;
+
+    while (!atomic_load(&is_over) && *result >= 0)
+        *result = twinlog_drive(seen.log, 10);
+    return NULL;
+}
+
+static _Atomic unsigned drives, commits; /* that were begun, that were done */
+
+static void *drive_to_the_end(void *argument)
+{
+    int *result = argument;
+
+    do {
+        atomic_fetch_add(&drives, 1);
+        *result = twinlog_drive(seen.log, -1);
+        atomic_fetch_add(&commits, *result == 1);
+    } while (*result == 1);
+    return NULL;
+}
+
+START_WAYS_TEST(without_a_thread_the_caller_drives)
+{
+    struct twinlog_request request = { .complete = note };
+    pthread_t driver, other;
+    int result = 0, other_result = 0;
+    struct twinlog *log;
+
+    options.flags |= TWINLOG_NO_THREAD;
+    log = open_seen(&options);
+    ck_assert_int_eq(twinlog_drive(log, 0), 0);
+    ck_assert_int_eq(twinlog_drive(log, 1), 0);
+    ck_assert_int_eq(submit(log, 10, &request), 0);
+    ck_assert_uint_eq(atomic_load(&seen.completed), 0);
+    ck_assert_uint_eq(log_stat(log).requests, 1);
+    ck_assert_int_eq(twinlog_drive(log, 1000), 1);
+    ck_assert_uint_eq(atomic_load(&seen.completed), 1);
+    ck_assert_int_eq(twinlog_drive(log, 0), 0);
+
+    /* one that waits in a call */
+    ck_assert_int_eq(submit(log, 10, &request), 0);
+    ck_assert_int_eq(twinlog_append(log, "waits", 5, NULL), 0);
+    ck_assert_uint_eq(atomic_load(&seen.completed), 2);
+    ck_assert(pthread_equal(seen.thread, pthread_self()));
+
+    /* threads that are lent, and inside when the log is closed */
+    atomic_store(&drives, 0);
+    atomic_store(&commits, 0);
+    ck_assert_int_eq(pthread_create(&driver, NULL, drive_to_the_end, &result), 0);
+    ck_assert_int_eq(pthread_create(&other, NULL, drive_to_the_end, &other_result), 0);
+    for (unsigned i = 0; i < 5; i++) {
+        ck_assert_int_eq(submit(log, 10, &request), 0);
+        AWAIT(atomic_load(&seen.completed) == 3 + i);
+        ck_assert(!pthread_equal(seen.thread, pthread_self()));
+    }
+    ck_assert_uint_eq(atomic_load(&seen.errors), 0);
+    AWAIT(atomic_load(&commits) == 5 && atomic_load(&drives) == 7 &&
+          atomic_load(&log->inside) == 2 * INSIDE_OTHER);
+    log_close(log);
+    pthread_join(driver, NULL);
+    pthread_join(other, NULL);
+    ck_assert_int_eq(result, -ESHUTDOWN);
+    ck_assert_int_eq(other_result, -ESHUTDOWN);
+}
+END_WAYS_TEST
+
+START_TEST(a_lent_thread_sees_to_the_flush_interval)
+{
+    struct twinlog_options options = log_options(0, TWINLOG_NO_THREAD);
+    struct twinlog *log;
+    pthread_t drivers[2];
+    int results[2] = { 0 };
+    uint64_t lsn;
+
+    options.flush_interval_ms = 3;
+    log = open_seen(&options);
+    atomic_store(&is_over, false);
+    for (unsigned i = 0; i < 2; i++)
+        ck_assert_int_eq(pthread_create(&drivers[i], NULL, drive_for_a_while, &results[i]), 0);
+    for (unsigned i = 0; i < 10; i++) {
+        ck_assert_int_eq(twinlog_enqueue(log, "later", 5, &lsn), 0);
+        AWAIT(twinlog_durable_lsn(log) == lsn);
+    }
+    atomic_store(&is_over, true);
+    for (unsigned i = 0; i < 2; i++) {
+        pthread_join(drivers[i], NULL);
+        ck_assert_int_ge(results[i], 0);
+    }
+    log_close(log);
+}
+END_TEST
+
+/* Appends, waits, and submits itself again, a number of times. */
+static void work_in_callback(struct twinlog_request *request)
+{
+    static unsigned char bytes[3000];
+    uint64_t lsn = 0;
+    bool is_right = request->result == 0;
+
+    is_right = is_right && twinlog_append(seen.log, bytes, sizeof(bytes), &lsn) == 0;
+    is_right = is_right && twinlog_durable_lsn(seen.log) >= lsn;
+    is_right = is_right && twinlog_enqueue(seen.log, bytes, 10, &lsn) == 0;
+    is_right = is_right && twinlog_wait(seen.log, lsn, TWINLOG_LEVEL_DURABLE, twinlog_deadline(30000)) == 0;
+    atomic_fetch_add(&seen.errors, !is_right);
+    if (atomic_fetch_add(&seen.completed, 1) < ROUNDS && is_right)
+        atomic_fetch_add(&seen.errors, submit(seen.log, 100, request) != 0);
+}
+
+/* With buffers that are full all the time, so that the threads stand in line. */
+static void *append_large(void *argument)
+{
+    static const unsigned char bytes[7000];
+    unsigned *errors = argument;
+
+    while (!atomic_load(&is_over)) {
+        const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes) };
+        struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+        struct twinlog_reservation place;
+
+        *errors += twinlog_append(seen.log, bytes, sizeof(bytes), NULL) != 0;
+        terms.deadline_ns = twinlog_deadline(60000);
+        *errors += twinlog_append_batch(seen.log, &entry, 1, &terms, NULL) != 0;
+        *errors += twinlog_reserve(seen.log, &(struct twinlog_entry){ .size = 5000 }, NULL, &place) != 0;
+        *errors += twinlog_commit(seen.log, &place, NULL) != 0;
+    }
+    return NULL;
+}
+
+START_WAYS_TEST(a_callback_may_submit_append_and_wait)
+{
+    struct twinlog_request requests[3] = { { .complete = work_in_callback },
+                                           { .complete = work_in_callback },
+                                           { .complete = work_in_callback } };
+    pthread_t threads[6], drivers[2];
+    unsigned errors[6] = { 0 };
+    int results[2] = { 0 };
+    const bool has_no_thread = _i & 1;
+    struct twinlog *log;
+
+    options.flags |= has_no_thread ? TWINLOG_NO_THREAD : 0u;
+    options.buffer_bytes = 16 * KIB;
+    options.segment_bytes = 1024 * KIB;
+    log = open_seen(&options);
+    atomic_store(&is_over, false);
+    for (unsigned i = 0; i < 6; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, append_large, &errors[i]), 0);
+    for (unsigned i = 0; i < 2 && has_no_thread; i++)
+        ck_assert_int_eq(pthread_create(&drivers[i], NULL, drive_for_a_while, &results[i]), 0);
+    for (unsigned i = 0; i < 3; i++)
+        ck_assert_int_eq(submit(log, 100, &requests[i]), 0);
+    AWAIT(atomic_load(&seen.completed) == ROUNDS + 3);
+    atomic_store(&is_over, true);
+    for (unsigned i = 0; i < 6; i++) {
+        pthread_join(threads[i], NULL);
+        ck_assert_uint_eq(errors[i], 0);
+    }
+    ck_assert_uint_eq(atomic_load(&seen.errors), 0);
+    ck_assert_uint_eq(log_stat(log).voids, 0); /* no reservation was kept waiting by a callback */
+    for (unsigned i = 0; i < 2 && has_no_thread; i++)
+        pthread_join(drivers[i], NULL);
+    log_close(log);
+}
+END_WAYS_TEST
+
+/* A cut holds up the callback that appends, which is in the thread that others wait for. */
+static void *append_patiently(void *argument)
+{
+    static struct twinlog_cancel never;
+    const struct twinlog_entry entry = { .data = "x", .size = 1 };
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    unsigned *errors = argument;
+
+    terms.cancel = &never;
+    while (!atomic_load(&is_over))
+        *errors += twinlog_append_batch(seen.log, &entry, 1, &terms, NULL) != 0;
+    return NULL;
+}
+
+START_TEST(a_cut_and_callbacks_that_append_do_not_wait_for_each_other)
+{
+    struct twinlog_request request = { .complete = work_in_callback };
+    struct twinlog *log = open_seen(NULL);
+    unsigned errors[4] = { 0 };
+    pthread_t threads[4];
+
+    atomic_store(&is_over, false);
+    for (unsigned i = 0; i < 4; i++)
+        ck_assert_int_eq(
+            pthread_create(&threads[i], NULL, i < 2 ? append_patiently : append_large, &errors[i]), 0);
+    ck_assert_int_eq(submit(log, 100, &request), 0);
+    for (unsigned i = 0; atomic_load(&seen.completed) <= ROUNDS; i++)
+        ck_assert_int_eq(twinlog_cut(log, i % 3 ? twinlog_last_lsn(log) : twinlog_last_lsn(log) / 2), 0);
+    atomic_store(&is_over, true);
+    for (unsigned i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+        ck_assert_uint_eq(errors[i], 0);
+    }
+    log_close(log);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+}
+END_TEST
+
+/* ---- queues -------------------------------------------------------------------------------------- */
+
+static bool is_readable(int fd)
+{
+    struct pollfd one = { .fd = fd, .events = POLLIN };
+
+    return poll(&one, 1, 0) == 1;
+}
+
+START_TEST(a_queue_is_readable_exactly_while_something_is_in_it)
+{
+    struct twinlog_options options = log_options(0, TWINLOG_NO_THREAD);
+    struct twinlog_request requests[4], *fetched[4];
+    struct twinlog_queue *queue = open_queue();
+    struct epoll_event event = { .events = EPOLLIN | EPOLLET }, ready;
+    struct twinlog *log = log_open(&options);
+    int fd = _i ? -1 : twinlog_queue_fd(queue), edges = epoll_create1(EPOLL_CLOEXEC);
+
+    for (unsigned round = 0; round < 3; round++) {
+        ck_assert(fd < 0 || !is_readable(fd));
+        for (unsigned i = 0; i < 4; i++) {
+            requests[i] = (struct twinlog_request){ .queue = queue };
+            ck_assert_int_eq(submit(log, 10, &requests[i]), 0);
+        }
+        ck_assert_int_eq(twinlog_queue_poll(queue, fetched, 4, 0), 0);
+        ck_assert_int_eq(twinlog_queue_poll(queue, fetched, 4, 1), 0);
+        ck_assert(fd < 0 || !is_readable(fd));
+        ck_assert_int_eq(twinlog_queue_close(queue), -EBUSY); /* not completed */
+        ck_assert_int_eq(twinlog_drive(log, 0), 1);
+        if (fd < 0) /* asked for late: it is readable at once */
+            fd = twinlog_queue_fd(queue);
+        ck_assert_int_ge(fd, 0);
+        ck_assert_int_eq(twinlog_queue_fd(queue), fd);
+        if (round == 0)
+            ck_assert_int_eq(epoll_ctl(edges, EPOLL_CTL_ADD, fd, &event), 0);
+        ck_assert_int_eq(epoll_wait(edges, &ready, 1, 0), 1); /* an edge, and only one */
+        ck_assert_int_eq(epoll_wait(edges, &ready, 1, 0), 0);
+        ck_assert(is_readable(fd));
+        ck_assert_int_eq(twinlog_queue_poll(queue, fetched, 3, 0), 3);
+        ck_assert(is_readable(fd));
+        ck_assert_int_eq(twinlog_queue_close(queue), -EBUSY); /* not fetched */
+        ck_assert_int_eq(twinlog_queue_poll(queue, fetched + 3, 3, -1), 1);
+        for (unsigned i = 0; i < 4; i++) {
+            ck_assert_ptr_eq(fetched[i], &requests[i]);
+            ck_assert_int_eq(requests[i].result, 0);
+        }
+    }
+    ck_assert(!is_readable(fd));
+    ck_assert_int_eq(twinlog_queue_close(queue), 0);
+    close(edges);
+    log_close(log);
+}
+END_TEST
+
+struct consumer {
+    pthread_t thread;
+    struct twinlog_queue *queue;
+    unsigned max, fetched, errors;
+};
+
+static _Atomic unsigned consumed;
+
+static void *consume(void *argument)
+{
+    struct consumer *consumer = argument;
+    struct twinlog_request *requests[16];
+
+    while (atomic_load(&consumed) < SUBMITTERS * EACH) {
+        int count = twinlog_queue_poll(consumer->queue, requests, consumer->max, 50);
+        uint64_t before = 0;
+
+        for (int i = 0; i < count; i++) {
+            /* each exactly once: nobody but us may change it now */
+            consumer->errors += requests[i]->result != 0 || requests[i]->context != NULL;
+            consumer->errors += requests[i]->first_lsn <= before;
+            before = requests[i]->first_lsn;
+            requests[i]->context = consumer;
+        }
+        consumer->fetched += count > 0 ? (unsigned)count : 0;
+        atomic_fetch_add(&consumed, count > 0 ? (unsigned)count : 0);
+    }
+    return NULL;
+}
+
+START_WAYS_TEST(several_may_fetch_from_a_queue)
+{
+    struct consumer consumers[3];
+    struct submitter submitters[SUBMITTERS];
+    struct twinlog_queue *queue = open_queue();
+    unsigned fetched = 0;
+
+    atomic_store(&consumed, 0);
+    open_seen(&options);
+    for (unsigned i = 0; i < 3; i++) {
+        consumers[i] = (struct consumer){ .queue = queue, .max = 1 + 7 * i };
+        ck_assert_int_eq(pthread_create(&consumers[i].thread, NULL, consume, &consumers[i]), 0);
+    }
+    ck_assert_int_ge(twinlog_queue_fd(queue), 0);
+    start_submitters(submitters, queue);
+    join_submitters(submitters);
+    for (unsigned i = 0; i < 3; i++) {
+        pthread_join(consumers[i].thread, NULL);
+        ck_assert_uint_eq(consumers[i].errors, 0);
+        fetched += consumers[i].fetched;
+    }
+    ck_assert_uint_eq(fetched, SUBMITTERS * EACH);
+    ck_assert(!is_readable(twinlog_queue_fd(queue)));
+    ck_assert_int_eq(twinlog_queue_close(queue), 0);
+    log_close(seen.log);
+    free_submitters(submitters);
+}
+END_WAYS_TEST
+
+/* ---- the end ------------------------------------------------------------------------------------- */
+
+#define PENDING 50u
+
+/* Some in the group that is being written, others in the next one. */
+static void submit_pending(struct twinlog_request requests[PENDING])
+{
+    for (unsigned i = 0; i < PENDING; i++) {
+        requests[i] = (struct twinlog_request){ .complete = note };
+        ck_assert_int_eq(submit(seen.log, 10, &requests[i]), 0);
+        if (i == PENDING / 2)
+            gate_await();
+    }
+}
+
+START_TEST(a_failed_write_completes_every_request_with_the_error)
+{
+    const struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
+    struct twinlog_request requests[PENDING], late = { .complete = note };
+
+    memset(&seen, 0, sizeof(seen));
+    seen.log = gate_log(&options);
+    gate_shut();
+    submit_pending(requests);
+    ck_assert_uint_eq(atomic_load(&seen.completed), 0);
+    atomic_store(&seen.result, -EIO);
+    atomic_store(&gate.error, -EIO);
+    gate_open();
+    AWAIT(atomic_load(&seen.completed) == PENDING);
+    ck_assert_uint_eq(atomic_load(&seen.errors), 0);
+    ck_assert_int_eq(submit(seen.log, 10, &late), TWINLOG_EPOISONED);
+    ck_assert_int_eq(twinlog_drive(seen.log, 0), -EIO);
+    ck_assert_uint_eq(log_stat(seen.log).requests, 0);
+    ck_assert_int_eq(twinlog_close(seen.log), -EIO);
+    ck_assert_uint_eq(atomic_load(&seen.completed), PENDING);
+}
+END_TEST
+
+START_TEST(closing_completes_every_request)
+{
+    struct twinlog_options options = log_options(0, _i ? TWINLOG_NO_THREAD : 0);
+    struct twinlog_request requests[PENDING];
+    struct twinlog *log = open_seen(&options);
+
+    for (unsigned i = 0; i < PENDING; i++) {
+        requests[i] = (struct twinlog_request){ .complete = note };
+        ck_assert_int_eq(submit(log, 1000, &requests[i]), 0);
+    }
+    ck_assert_int_eq(twinlog_close(log), 0);
+    ck_assert_uint_eq(atomic_load(&seen.completed), PENDING);
+    ck_assert_uint_eq(atomic_load(&seen.errors), 0);
+}
+END_TEST
+
+/* A callback during the close may try to append. */
+static void append_late(struct twinlog_request *request)
+{
+    int rc = twinlog_append(seen.log, "late", 4, NULL);
+
+    atomic_fetch_add(&seen.errors, request->result != 0 || rc != -ESHUTDOWN);
+    atomic_fetch_add(&seen.completed, 1);
+}
+
+START_TEST(a_callback_of_a_close_may_not_append)
+{
+    struct twinlog_options options = log_options(0, TWINLOG_NO_THREAD);
+    struct twinlog *log = open_seen(&options);
+    struct twinlog_request request = { .complete = append_late };
+
+    ck_assert_int_eq(submit(log, 10, &request), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    ck_assert_uint_eq(atomic_load(&seen.completed), 1);
+    ck_assert_uint_eq(atomic_load(&seen.errors), 0);
+}
+END_TEST
+
+/* Without a thread whoever submits to full buffers commits, and what that completes is handed out by the next call
+ * that may call back. */
+START_TEST(more_requests_than_the_buffers_hold_need_no_thread)
+{
+    struct twinlog_options options = log_options(0, TWINLOG_NO_THREAD);
+    struct twinlog_request *requests = calloc(100, sizeof(*requests));
+    struct twinlog *log;
+
+    options.buffer_bytes = 16 * KIB;
+    log = open_seen(&options);
+    for (unsigned i = 0; i < 100; i++) {
+        requests[i].complete = note;
+        ck_assert_int_eq(submit(log, 3000, &requests[i]), 0);
+    }
+    if (_i) {
+        ck_assert_int_eq(twinlog_drive(log, 0), 1);
+        ck_assert_uint_eq(atomic_load(&seen.completed), 100);
+    }
+    log_close(log);
+    ck_assert_uint_eq(atomic_load(&seen.completed), 100);
+    ck_assert_uint_eq(atomic_load(&seen.errors), 0);
+    free(requests);
+}
+END_TEST
+
+/* ---- suite --------------------------------------------------------------------------------------- */
+
+static void set_up(void)
+{
+    logdir_make();
+    gate_reset();
+}
+
+static TCase *add_case(Suite *suite, const char *name)
+{
+    TCase *tests = tcase_create(name);
+
+    tcase_add_checked_fixture(tests, set_up, logdir_remove);
+    tcase_set_timeout(tests, 60);
+    suite_add_tcase(suite, tests);
+    return tests;
+}
+
+Suite *requests_suite(void)
+{
+    Suite *suite = suite_create(SUITE_NAME);
+    TCase *tests = add_case(suite, "completed");
+
+    tcase_add_loop_test(tests, requests_are_completed_in_the_order_of_their_lsns, 0, LOG_IO_KINDS);
+    tcase_add_test(tests, a_request_is_checked_before_anything_happens);
+    tcase_add_test(tests, a_request_may_be_content_with_written);
+
+    tests = add_case(suite, "callbacks");
+    tcase_add_test(tests, a_committer_calls_back);
+    tcase_add_loop_test(tests, without_a_thread_the_caller_drives, 0, LOG_WAYS);
+    tcase_add_test(tests, a_lent_thread_sees_to_the_flush_interval);
+    tcase_add_loop_test(tests, a_callback_may_submit_append_and_wait, 0, LOG_IO_KINDS);
+    tcase_add_test(tests, a_cut_and_callbacks_that_append_do_not_wait_for_each_other);
+
+    tests = add_case(suite, "queues");
+    tcase_add_loop_test(tests, a_queue_is_readable_exactly_while_something_is_in_it, 0, 2);
+    tcase_add_loop_test(tests, several_may_fetch_from_a_queue, 0, LOG_IO_KINDS);
+
+    tests = add_case(suite, "the end");
+    tcase_add_test(tests, a_failed_write_completes_every_request_with_the_error);
+    tcase_add_loop_test(tests, closing_completes_every_request, 0, 2);
+    tcase_add_test(tests, a_callback_of_a_close_may_not_append);
+    tcase_add_loop_test(tests, more_requests_than_the_buffers_hold_need_no_thread, 0, 2);
+    return suite;
+}

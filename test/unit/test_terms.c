@@ -1,0 +1,532 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Terms: tries, deadlines, cancellations, and who waits for whom when the buffers are full.
+ */
+#define _GNU_SOURCE
+#include "gate.h"
+#include "logdir.h"
+#include "suites.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define SUITE_NAME "terms"
+#define KIB 1024u
+
+static unsigned char bytes[4096 * KIB];
+
+static int append(struct twinlog *log, size_t size, struct twinlog_terms terms, uint64_t *ret_lsn)
+{
+    const struct twinlog_entry entry = { .data = bytes, .size = size };
+
+    return twinlog_append_batch(log, &entry, 1, &terms, ret_lsn);
+}
+
+static struct twinlog_terms at_level(enum twinlog_level level)
+{
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+
+    terms.level = level;
+    return terms;
+}
+
+static struct twinlog_terms trying(enum twinlog_level level)
+{
+    struct twinlog_terms terms = at_level(level);
+
+    terms.flags = TWINLOG_TRY;
+    return terms;
+}
+
+static struct twinlog_terms until(enum twinlog_level level, uint32_t timeout_ms)
+{
+    struct twinlog_terms terms = at_level(level);
+
+    terms.deadline_ns = twinlog_deadline(timeout_ms);
+    return terms;
+}
+
+/* Its disk is behind the gate, its buffers are small. */
+static struct twinlog *open_small(uint32_t flags)
+{
+    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED | flags);
+
+    options.buffer_bytes = 16 * KIB;
+    return gate_log(&options);
+}
+
+/* Both buffers: one hangs at the gate, the other is full. Returns the last LSN. */
+static uint64_t fill_buffers(struct twinlog *log)
+{
+    uint64_t lsn, last = 0;
+
+    gate_shut();
+    ck_assert_int_eq(append(log, 6000, until(TWINLOG_LEVEL_DURABLE, 1), &lsn), -ETIMEDOUT);
+    gate_await();
+    while (append(log, 3000, trying(TWINLOG_LEVEL_BUFFERED), &lsn) == 0)
+        last = lsn;
+    ck_assert_uint_gt(last, 1);
+    return last;
+}
+
+/* ---- tries --------------------------------------------------------------------------------------- */
+
+START_TEST(a_try_does_not_wait_and_leaves_nothing_behind)
+{
+    struct twinlog *log = open_small(0);
+    const uint64_t last = fill_buffers(log);
+    uint64_t lsn = 77;
+
+    ck_assert_int_eq(append(log, 6000, trying(TWINLOG_LEVEL_DURABLE), &lsn), -EAGAIN);
+    ck_assert_uint_eq(lsn, 0);
+    ck_assert_uint_eq(twinlog_last_lsn(log), last);
+    gate_open();
+    AWAIT(append(log, 6000, trying(TWINLOG_LEVEL_DURABLE), &lsn) == 0);
+    ck_assert_uint_eq(lsn, last + 1);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), lsn);
+    log_close(log);
+}
+END_TEST
+
+/* Nobody waits for anything: still a try that found no room has somebody make some. */
+START_WAYS_TEST(a_later_try_succeeds)
+{
+    uint64_t lsn, count = 0;
+    struct twinlog *log;
+
+    options.buffer_bytes = 16 * KIB;
+    log = log_open(&options);
+    for (unsigned i = 0; i < 20; i++, count++)
+        AWAIT(append(log, 3000, trying(TWINLOG_LEVEL_BUFFERED), &lsn) == 0);
+    ck_assert_uint_eq(lsn, count);
+    for (unsigned i = 0; i < 6; i++, count++) {
+        const struct twinlog_entry entry = { .size = 7000 };
+        struct twinlog_terms terms = trying(0);
+        struct twinlog_reservation place;
+
+        AWAIT(twinlog_reserve(log, &entry, &terms, &place) == 0);
+        ck_assert_int_eq(twinlog_abort(log, &place), 0);
+    }
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    log_close(log);
+}
+END_WAYS_TEST
+
+/* The next segment would be smaller than what the record needs. */
+START_TEST(a_later_try_succeeds_with_a_record_that_needs_a_large_segment)
+{
+    struct twinlog *log = log_open(NULL);
+    uint64_t lsn;
+
+    for (unsigned i = 0; i < 3; i++)
+        AWAIT(append(log, sizeof(bytes), trying(TWINLOG_LEVEL_DURABLE), &lsn) == 0);
+    log_close(log);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+}
+END_TEST
+
+/* ---- deadlines ----------------------------------------------------------------------------------- */
+
+START_TEST(a_deadline_is_kept_while_the_disk_hangs)
+{
+    struct twinlog *log = open_small(0);
+    uint64_t lsn = 0, second = 0;
+
+    gate_shut();
+    ck_assert_int_eq(append(log, 100, until(TWINLOG_LEVEL_DURABLE, 5), &lsn), -ETIMEDOUT);
+    ck_assert_uint_eq(lsn, 1);
+    gate_await();
+    ck_assert_int_eq(append(log, 100, until(TWINLOG_LEVEL_WRITTEN, 5), &second), -ETIMEDOUT);
+    ck_assert_uint_eq(second, 2);
+    ck_assert_int_eq(twinlog_wait(log, 2, TWINLOG_LEVEL_DURABLE, twinlog_deadline(5)), -ETIMEDOUT);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 0);
+    gate_open();
+    ck_assert_int_eq(twinlog_wait(log, 2, TWINLOG_LEVEL_DURABLE, twinlog_deadline(20000)), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 2);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(with_full_buffers_nothing_happens_by_the_deadline)
+{
+    struct twinlog *log = open_small(0);
+    const uint64_t last = fill_buffers(log);
+    const struct twinlog_entry entry = { .size = 6000 };
+    struct twinlog_reservation place = { 0 };
+    struct twinlog_terms terms;
+
+    for (int level = 0; level < 3; level++) {
+        uint64_t lsn = 77;
+
+        ck_assert_int_eq(append(log, 6000, until((enum twinlog_level)level, 5), &lsn), -ETIMEDOUT);
+        ck_assert_uint_eq(lsn, 0);
+    }
+    terms = until(0, 5);
+    ck_assert_int_eq(twinlog_reserve(log, &entry, &terms, &place), -ETIMEDOUT);
+    ck_assert_ptr_null(place.data);
+    ck_assert_uint_eq(twinlog_last_lsn(log), last);
+    gate_open();
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(a_deadline_is_kept_while_a_segment_is_made)
+{
+    struct twinlog *log = open_small(0);
+    uint64_t lsn = 0;
+    int rc;
+
+    atomic_store(&gate.is_shut_for_files, true);
+    /* the first segment has 512 KiB; a slow disk may make one late that has a place */
+    do {
+        rc = append(log, 7000, until(TWINLOG_LEVEL_WRITTEN, 100), &lsn);
+        ck_assert_uint_lt(lsn, 100);
+    } while (lsn > 0);
+    ck_assert_int_eq(rc, -ETIMEDOUT);
+    ck_assert_int_eq(append(log, 7000, trying(TWINLOG_LEVEL_DURABLE), &lsn), -EAGAIN);
+    gate_open();
+    ck_assert_int_eq(append(log, 7000, until(TWINLOG_LEVEL_DURABLE, 20000), &lsn), 0);
+    log_close(log);
+}
+END_TEST
+
+/* Who has a deadline does not commit. He says that somebody must. */
+START_WAYS_TEST(with_a_deadline_everything_works)
+{
+    struct twinlog *log;
+    uint64_t lsn;
+
+    options.flags |= _i & 1 ? TWINLOG_NO_THREAD : 0u;
+    options.buffer_bytes = 16 * KIB;
+    options.segment_bytes = 128 * KIB;
+    log = log_open(&options);
+    for (unsigned i = 0; i < 60; i++) {
+        const struct twinlog_entry entry = { .size = 5000 };
+        struct twinlog_terms terms = until((enum twinlog_level)(i % 3), 30000);
+        struct twinlog_reservation place;
+
+        ck_assert_int_eq(append(log, 5000, terms, &lsn), 0);
+        ck_assert_int_eq(twinlog_reserve(log, &entry, &terms, &place), 0);
+        ck_assert_int_eq(twinlog_commit(log, &place, &terms), 0);
+        if (i % 3 == 0)
+            ck_assert_uint_eq(twinlog_durable_lsn(log), place.lsn);
+    }
+    ck_assert_uint_gt(log_stat(log).rolls, 2);
+    log_close(log);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+}
+END_WAYS_TEST
+
+START_TEST(a_deadline_that_has_passed_does_not_hold_up_a_record)
+{
+    struct twinlog *log = open_small(0);
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    uint64_t lsn = 0;
+
+    terms.deadline_ns = 1;
+    gate_shut();
+    ck_assert_int_eq(append(log, 10, terms, &lsn), -ETIMEDOUT);
+    ck_assert_uint_eq(lsn, 1);
+    gate_open();
+    ck_assert_int_eq(twinlog_wait(log, lsn, TWINLOG_LEVEL_DURABLE, twinlog_deadline(20000)), 0);
+    log_close(log);
+}
+END_TEST
+
+/* ---- cancelling ---------------------------------------------------------------------------------- */
+
+#define CANCELED 8u
+
+struct canceled {
+    pthread_t thread;
+    struct twinlog *log;
+    const struct twinlog_cancel *cancel;
+    size_t size;
+    int result;
+    uint64_t lsn;
+};
+
+static _Atomic unsigned started;
+
+static void *append_until_canceled(void *argument)
+{
+    struct canceled *one = argument;
+    struct twinlog_terms terms = at_level(TWINLOG_LEVEL_DURABLE);
+
+    terms.cancel = one->cancel;
+    atomic_fetch_add(&started, 1);
+    one->result = append(one->log, one->size, terms, &one->lsn);
+    return NULL;
+}
+
+/* Those whose record has a place, and those who wait for one. */
+START_TEST(one_token_cancels_many_calls)
+{
+    struct twinlog *log = open_small(0);
+    const uint64_t last = _i ? fill_buffers(log) : 0;
+    struct canceled canceled[CANCELED];
+    struct twinlog_cancel cancel = { 0 };
+    uint64_t lsns = 0;
+
+    gate_shut();
+    atomic_store(&started, 0);
+    for (unsigned i = 0; i < CANCELED; i++) {
+        canceled[i] = (struct canceled){ .log = log, .cancel = &cancel, .size = _i ? 7000 : 100 };
+        ck_assert_int_eq(pthread_create(&canceled[i].thread, NULL, append_until_canceled, &canceled[i]), 0);
+    }
+    AWAIT(atomic_load(&started) == CANCELED && (_i || twinlog_last_lsn(log) == CANCELED));
+    ck_assert_int_eq(twinlog_cancel(log, &cancel), 0);
+    for (unsigned i = 0; i < CANCELED; i++) {
+        pthread_join(canceled[i].thread, NULL);
+        ck_assert_int_eq(canceled[i].result, -ECANCELED);
+        ck_assert_int_eq(canceled[i].lsn == 0, _i);
+        lsns += canceled[i].lsn > 0;
+    }
+    ck_assert_uint_eq(twinlog_last_lsn(log), _i ? last : lsns);
+    gate_open();
+    ck_assert_int_eq(twinlog_sync(log), 0); /* what has a place becomes durable all the same */
+    ck_assert_uint_eq(twinlog_durable_lsn(log), twinlog_last_lsn(log));
+    log_close(log);
+}
+END_TEST
+
+START_TEST(a_canceled_token_stays_canceled)
+{
+    struct twinlog *log = open_small(0);
+    struct twinlog_cancel cancel = { 0 }, other = { 0 };
+    struct twinlog_terms terms = at_level(TWINLOG_LEVEL_DURABLE);
+    uint64_t lsn;
+
+    ck_assert_int_eq(twinlog_cancel(log, NULL), -EINVAL);
+    terms.cancel = &cancel;
+    ck_assert_int_eq(append(log, 10, terms, &lsn), 0);
+    ck_assert_int_eq(twinlog_cancel(log, &cancel), 0);
+    gate_shut();
+    for (unsigned i = 0; i < 2; i++)
+        ck_assert_int_eq(append(log, 10, terms, &lsn), -ECANCELED);
+    gate_open();
+    terms.cancel = &other;
+    ck_assert_int_eq(append(log, 10, terms, &lsn), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), twinlog_last_lsn(log));
+    log_close(log);
+}
+END_TEST
+
+/* ---- one behind the other ------------------------------------------------------------------------ */
+
+#define SMALL_WRITERS 64u
+#define LARGE_RECORDS 4u
+
+static struct {
+    struct twinlog *log;
+    _Atomic bool is_over;
+    _Atomic unsigned errors;
+    _Atomic uint64_t groups;
+} crowd;
+
+static void count_groups(void *context, const struct twinlog_event *event)
+{
+    (void)context;
+    atomic_fetch_add(&crowd.groups, event->kind == TWINLOG_EVENT_GROUP);
+}
+
+static void *append_small(void *argument)
+{
+    (void)argument;
+    while (!atomic_load(&crowd.is_over))
+        if (twinlog_enqueue(crowd.log, bytes, 2000, NULL) < 0)
+            atomic_fetch_add(&crowd.errors, 1);
+    return NULL;
+}
+
+/* In a log whose buffers are always full, also where the record needs a segment that is not there yet. */
+START_TEST(a_large_record_gets_in_among_many_small_ones)
+{
+    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
+    const size_t large = _i ? 60 * KIB : 8 * KIB;
+    pthread_t threads[SMALL_WRITERS];
+    uint64_t most = 0;
+
+    options.buffer_bytes = _i ? 80 * KIB : 16 * KIB;
+    options.segment_bytes = 1024 * KIB;
+    options.keep_bytes = 1024 * KIB;
+    options.observe = count_groups;
+    memset(&crowd, 0, sizeof(crowd));
+    crowd.log = log_open(&options);
+    for (unsigned i = 0; i < SMALL_WRITERS; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, append_small, NULL), 0);
+    AWAIT(atomic_load(&crowd.groups) > 3);
+    for (unsigned i = 0; i < LARGE_RECORDS; i++) {
+        uint64_t before = atomic_load(&crowd.groups);
+
+        ck_assert_int_eq(twinlog_enqueue(crowd.log, bytes, large, NULL), 0);
+        before = atomic_load(&crowd.groups) - before;
+        most = before > most ? before : most;
+    }
+    atomic_store(&crowd.is_over, true);
+    for (unsigned i = 0; i < SMALL_WRITERS; i++)
+        pthread_join(threads[i], NULL);
+    ck_assert_uint_eq(atomic_load(&crowd.errors), 0);
+    /* the one in flight, its turn, the thread's own delay; where a segment is made some pass meanwhile */
+    ck_assert_uint_le(most, SMALL_WRITERS);
+    log_close(crowd.log);
+}
+END_TEST
+
+struct queued {
+    pthread_t thread;
+    struct twinlog *log;
+    size_t size;
+    int result;
+    uint64_t lsn;
+};
+
+static void *append_queued(void *argument)
+{
+    struct queued *queued = argument;
+
+    queued->result = twinlog_append(queued->log, bytes, queued->size, &queued->lsn);
+    return NULL;
+}
+
+/* The log's stack of those who wait is not visible; that they wait is. */
+static bool is_asleep(pthread_t thread)
+{
+    clockid_t clock;
+    struct timespec before, after;
+
+    if (pthread_getcpuclockid(thread, &clock) != 0)
+        return false;
+    clock_gettime(clock, &before);
+    for (unsigned i = 0; i < 300; i++)
+        sched_yield();
+    clock_gettime(clock, &after);
+    return before.tv_sec == after.tv_sec && before.tv_nsec == after.tv_nsec && after.tv_nsec > 0;
+}
+
+#define QUEUED 5u
+
+START_TEST(who_waits_first_is_served_first)
+{
+    struct twinlog *log = open_small(0);
+    struct queued queued[QUEUED];
+
+    fill_buffers(log);
+    for (unsigned i = 0; i < QUEUED; i++) {
+        queued[i] = (struct queued){ .log = log, .size = i % 2 ? 3500 : 7500 };
+        ck_assert_int_eq(pthread_create(&queued[i].thread, NULL, append_queued, &queued[i]), 0);
+        AWAIT(is_asleep(queued[i].thread));
+    }
+    gate_open();
+    for (unsigned i = 0; i < QUEUED; i++) {
+        pthread_join(queued[i].thread, NULL);
+        ck_assert_int_eq(queued[i].result, 0);
+        ck_assert(i == 0 || queued[i].lsn > queued[i - 1].lsn);
+    }
+    log_close(log);
+}
+END_TEST
+
+/* On a disk that is full one record does not fit, and gets its error; the others still do. */
+START_TEST(one_that_is_refused_does_not_hold_up_the_others)
+{
+    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
+    struct queued large[4];
+    struct twinlog *log;
+    uint64_t lsn;
+
+    options.buffer_bytes = 128 * KIB;
+    log = gate_log(&options);
+    atomic_store(&gate.largest_file, 4096);
+    for (unsigned i = 0; i < 3; i++) /* 512 KiB in all */
+        ck_assert_int_eq(append(log, 100 * KIB, at_level(TWINLOG_LEVEL_DURABLE), &lsn), 0);
+    for (unsigned i = 0; i < 4; i++) {
+        large[i] = (struct queued){ .log = log, .size = 115 * KIB };
+        ck_assert_int_eq(pthread_create(&large[i].thread, NULL, append_queued, &large[i]), 0);
+    }
+    for (unsigned i = 0; i < 30; i++)
+        ck_assert_int_eq(append(log, 1000, i % 2 ? at_level(TWINLOG_LEVEL_DURABLE) : until(0, 20000), &lsn),
+                         0);
+    for (unsigned i = 0; i < 4; i++) {
+        pthread_join(large[i].thread, NULL);
+        ck_assert(large[i].result == 0 || large[i].result == -ENOSPC);
+        ck_assert_int_eq(large[i].result == 0, large[i].lsn > 0);
+    }
+    ck_assert_int_eq(append(log, 115 * KIB, until(0, 20000), &lsn), -ENOSPC);
+    ck_assert_uint_eq(lsn, 0);
+    atomic_store(&gate.largest_file, UINT64_MAX);
+    ck_assert_int_eq(append(log, 115 * KIB, until(0, 20000), &lsn), 0);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(a_try_hears_that_the_disk_is_full)
+{
+    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
+    struct twinlog *log;
+    uint64_t lsn;
+    int rc;
+
+    options.buffer_bytes = 128 * KIB;
+    log = gate_log(&options);
+    atomic_store(&gate.largest_file, 4096);
+    AWAIT((rc = append(log, 115 * KIB, trying(0), &lsn)) != -EAGAIN && rc != 0);
+    ck_assert_int_eq(rc, -ENOSPC);
+    ck_assert_uint_eq(lsn, 0);
+    atomic_store(&gate.largest_file, UINT64_MAX);
+    AWAIT((rc = append(log, 115 * KIB, trying(0), &lsn)) == 0);
+    ck_assert_uint_eq(lsn, twinlog_last_lsn(log));
+    log_close(log);
+}
+END_TEST
+
+/* ---- suite --------------------------------------------------------------------------------------- */
+
+static void set_up(void)
+{
+    logdir_make();
+    gate_reset();
+}
+
+static TCase *add_case(Suite *suite, const char *name)
+{
+    TCase *tests = tcase_create(name);
+
+    tcase_add_checked_fixture(tests, set_up, logdir_remove);
+    tcase_set_timeout(tests, 60);
+    suite_add_tcase(suite, tests);
+    return tests;
+}
+
+Suite *terms_suite(void)
+{
+    Suite *suite = suite_create(SUITE_NAME);
+    TCase *tests = add_case(suite, "tries");
+
+    tcase_add_test(tests, a_try_does_not_wait_and_leaves_nothing_behind);
+    tcase_add_loop_test(tests, a_later_try_succeeds, 0, LOG_IO_KINDS);
+    tcase_add_test(tests, a_try_hears_that_the_disk_is_full);
+    tcase_add_test(tests, a_later_try_succeeds_with_a_record_that_needs_a_large_segment);
+
+    tests = add_case(suite, "deadlines");
+    tcase_add_test(tests, a_deadline_is_kept_while_the_disk_hangs);
+    tcase_add_test(tests, with_full_buffers_nothing_happens_by_the_deadline);
+    tcase_add_test(tests, a_deadline_is_kept_while_a_segment_is_made);
+    tcase_add_loop_test(tests, with_a_deadline_everything_works, 0, LOG_IO_KINDS);
+    tcase_add_test(tests, a_deadline_that_has_passed_does_not_hold_up_a_record);
+
+    tests = add_case(suite, "cancelling");
+    tcase_add_loop_test(tests, one_token_cancels_many_calls, 0, 2);
+    tcase_add_test(tests, a_canceled_token_stays_canceled);
+
+    tests = add_case(suite, "one behind the other");
+    tcase_add_loop_test(tests, a_large_record_gets_in_among_many_small_ones, 0, 2);
+    tcase_add_test(tests, who_waits_first_is_served_first);
+    tcase_add_test(tests, one_that_is_refused_does_not_hold_up_the_others);
+    return suite;
+}

@@ -1,0 +1,886 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Looking at a log while it works: how values are counted, where the time goes, what the log tells of itself, and
+ * how another process gets to see all that.
+ */
+#define _GNU_SOURCE
+#include "logdir.h"
+#include "suites.h"
+
+#include "../sim/rng.h"
+#include "base/gauge.h"
+#include "base/sync.h"
+#include "io/io.h"
+#include "log/log.h"
+#include "segment/live.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MS UINT64_C(1000000)
+
+/* ---- gauges ------------------------------------------------------------------------------------ */
+
+static struct twinlog_histogram read_gauge(const struct gauge *gauge)
+{
+    struct twinlog_histogram histogram;
+
+    twl_gauge_read(gauge, &histogram);
+    return histogram;
+}
+
+/* The buckets as the header describes them, one behind the other. */
+static uint64_t bucket_start(unsigned bucket)
+{
+    return bucket < 8 ? bucket : (uint64_t)(8 + bucket % 8) << (bucket / 8 - 1);
+}
+
+START_TEST(every_boundary_of_a_bucket_is_where_the_header_says)
+{
+    for (unsigned bucket = 0; bucket + 1 < TWINLOG_BUCKETS; bucket++) {
+        struct gauge gauge = { 0 };
+        const uint64_t start = bucket_start(bucket), end = bucket_start(bucket + 1) - 1;
+        ck_assert_uint_ge(end, start);
+        ck_assert(bucket < 8 ? end == start : (end - start + 1) * 8 <= start);
+        twl_gauge_add(&gauge, start);
+        twl_gauge_add(&gauge, end);
+        const struct twinlog_histogram histogram = read_gauge(&gauge);
+        ck_assert_uint_eq(histogram.buckets[bucket], 2);
+        ck_assert_uint_eq(histogram.count, 2);
+        ck_assert_uint_eq(histogram.max, end);
+        ck_assert_uint_eq(histogram.sum, start + end);
+        ck_assert_uint_eq(twinlog_quantile(&histogram, 1), end);
+    }
+}
+END_TEST
+
+START_TEST(what_is_larger_than_all_buckets_is_in_the_last_one)
+{
+    struct gauge gauge = { 0 };
+    twl_gauge_add(&gauge, bucket_start(TWINLOG_BUCKETS - 1));
+    twl_gauge_add(&gauge, UINT64_MAX / 2);
+    twl_gauge_add(&gauge, UINT64_MAX);
+    const struct twinlog_histogram histogram = read_gauge(&gauge);
+    ck_assert_uint_eq(histogram.buckets[TWINLOG_BUCKETS - 1], 3);
+    ck_assert_uint_eq(histogram.max, UINT64_MAX);
+    ck_assert_uint_eq(twinlog_quantile(&histogram, 0.5), UINT64_MAX);
+}
+END_TEST
+
+static int compare(const void *a, const void *b)
+{
+    const uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+
+    return left < right ? -1 : left > right;
+}
+
+#define VALUES 5000u
+
+/* The smallest value that at least q * VALUES of them do not exceed. */
+static uint64_t exact_quantile(const uint64_t *sorted, double q)
+{
+    size_t rank = 1;
+
+    while ((double)rank < q * VALUES)
+        rank++;
+    return sorted[rank - 1];
+}
+
+START_TEST(a_quantile_is_the_exact_one_to_an_eighth)
+{
+    static const double qs[] = { 0, 0.001, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 1 };
+    static uint64_t values[VALUES];
+    struct rng rng = { test_seed() };
+
+    for (unsigned round = 0; round < 40; round++) {
+        struct gauge gauge = { 0 };
+        const unsigned most_bits = 3 + round; /* the last bucket begins with 41 bits */
+        for (unsigned i = 0; i < VALUES; i++) {
+            values[i] = rng_next(&rng) >> (64 - most_bits + rng_below(&rng, most_bits));
+            if (most_bits > 41)
+                values[i] >>= most_bits - 41;
+            twl_gauge_add(&gauge, values[i]);
+        }
+        qsort(values, VALUES, sizeof(values[0]), compare);
+        const struct twinlog_histogram histogram = read_gauge(&gauge);
+        for (unsigned i = 0; i < sizeof(qs) / sizeof(qs[0]); i++) {
+            const uint64_t exact = exact_quantile(values, qs[i]);
+            const uint64_t got = twinlog_quantile(&histogram, qs[i]);
+            ck_assert_uint_ge(got, exact);
+            ck_assert_uint_le(got, exact + exact / 8);
+            ck_assert_uint_le(got, values[VALUES - 1]);
+        }
+        ck_assert_uint_eq(twinlog_quantile(&histogram, 1), values[VALUES - 1]);
+        ck_assert_uint_eq(twinlog_quantile(&histogram, 2), values[VALUES - 1]);
+        ck_assert_uint_eq(twinlog_quantile(&histogram, -1), twinlog_quantile(&histogram, 0));
+    }
+}
+END_TEST
+
+START_TEST(nothing_has_no_quantile)
+{
+    static const struct twinlog_histogram empty;
+    ck_assert_uint_eq(twinlog_quantile(&empty, 0.5), 0);
+    ck_assert_uint_eq(twinlog_quantile(NULL, 0.5), 0);
+}
+END_TEST
+
+#define ADDERS 4u
+#define ADDS 50000u
+
+static struct gauge crowded;
+
+static void *add_many(void *argument)
+{
+    for (uint64_t i = 0; i < ADDS; i++)
+        twl_gauge_add(&crowded, i * ADDERS + (uintptr_t)argument);
+    return NULL;
+}
+
+START_TEST(threads_lose_no_value_to_each_other)
+{
+    pthread_t thread[ADDERS];
+    const uint64_t total = (uint64_t)ADDERS * ADDS;
+    uint64_t in_buckets = 0;
+
+    for (uintptr_t i = 0; i < ADDERS; i++)
+        ck_assert_int_eq(pthread_create(&thread[i], NULL, add_many, (void *)i), 0);
+    for (unsigned i = 0; i < ADDERS; i++)
+        pthread_join(thread[i], NULL);
+    const struct twinlog_histogram histogram = read_gauge(&crowded);
+    for (unsigned i = 0; i < TWINLOG_BUCKETS; i++)
+        in_buckets += histogram.buckets[i];
+    ck_assert_uint_eq(histogram.count, total);
+    ck_assert_uint_eq(in_buckets, total);
+    ck_assert_uint_eq(histogram.max, total - 1);
+    ck_assert_uint_eq(histogram.sum, total * (total - 1) / 2);
+}
+END_TEST
+
+/* ---- timings and counters ------------------------------------------------------------------------ */
+
+static struct twinlog_timings timings_of(struct twinlog *log)
+{
+    struct twinlog_timings timings = TWINLOG_TIMINGS_INIT;
+
+    ck_assert_int_eq(twinlog_timings(log, &timings), 0);
+    return timings;
+}
+
+struct work {
+    struct twinlog *log;
+    int (*append)(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
+    unsigned count;
+    int error;
+};
+
+static void *work(void *argument)
+{
+    struct work *work = argument;
+
+    for (unsigned i = 0; i < work->count && work->error == 0; i++)
+        work->error = work->append(work->log, "timed", 5, NULL);
+    return NULL;
+}
+
+/* In a thread of its own, so that it is known which of its calls are timed. */
+static void append_elsewhere(struct twinlog *log, unsigned count,
+                             int (*append)(struct twinlog *, const void *, size_t, uint64_t *))
+{
+    struct work job = { .log = log, .append = append, .count = count };
+    pthread_t thread;
+
+    ck_assert_int_eq(pthread_create(&thread, NULL, work, &job), 0);
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(job.error, 0);
+}
+
+START_TEST(one_append_in_an_interval_is_timed_and_every_group)
+{
+    struct twinlog *log = log_open(NULL);
+    const unsigned interval = timings_of(log).sample_interval;
+    append_elsewhere(log, 3 * interval, twinlog_append);
+    const struct twinlog_timings timings = timings_of(log);
+    const struct twinlog_stat stat = log_stat(log);
+    ck_assert_uint_eq(timings.queue.count, 3);
+    ck_assert_uint_eq(timings.copy.count, 3);
+    ck_assert_uint_eq(timings.total.count, 3);
+    ck_assert_uint_gt(timings.total.sum, timings.queue.sum + timings.copy.sum);
+    ck_assert_uint_eq(timings.write.count, stat.groups);
+    ck_assert_uint_eq(timings.group_records.count, stat.groups);
+    ck_assert_uint_eq(timings.group_records.sum, 3 * interval);
+    ck_assert_uint_eq(timings.group_bytes.sum, stat.group_bytes);
+    ck_assert_uint_ge(timings.write.sum, timings.write.max);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(an_append_that_does_not_wait_has_no_total)
+{
+    struct twinlog *log = log_open(NULL);
+    append_elsewhere(log, 2 * timings_of(log).sample_interval, twinlog_enqueue);
+    const struct twinlog_timings timings = timings_of(log);
+    ck_assert_uint_eq(timings.queue.count, 2);
+    ck_assert_uint_eq(timings.copy.count, 2);
+    ck_assert_uint_eq(timings.total.count, 0);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(timings_have_a_size_and_a_writer)
+{
+    struct twinlog_timings timings = TWINLOG_TIMINGS_INIT;
+    struct twinlog *log = log_open(NULL);
+    ck_assert_int_eq(twinlog_timings(log, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_timings(NULL, &timings), -EINVAL);
+    timings.size--;
+    ck_assert_int_eq(twinlog_timings(log, &timings), -EINVAL);
+    log_close(log);
+    struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
+    log = log_open(&options);
+    timings.size++;
+    ck_assert_int_eq(twinlog_timings(log, &timings), -EROFS);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(stat_counts_syncs_apart_from_groups)
+{
+    struct twinlog *log = log_open(NULL);
+    const struct twinlog_entry entry = { .data = "x", .size = 1 };
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    uint64_t lsn;
+    terms.level = TWINLOG_LEVEL_WRITTEN;
+    const struct twinlog_stat before = log_stat(log);
+    ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &terms, &lsn), 0);
+    const struct twinlog_stat written = log_stat(log);
+    ck_assert_uint_eq(written.groups, before.groups + 1);
+    ck_assert_uint_eq(written.syncs, before.syncs);
+    ck_assert_uint_eq(written.written_lsn, lsn);
+    ck_assert_uint_eq(written.durable_lsn, lsn - 1);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    const struct twinlog_stat synced = log_stat(log);
+    ck_assert_uint_eq(synced.groups, written.groups);
+    ck_assert_uint_eq(synced.syncs, written.syncs + 1);
+    ck_assert_uint_eq(synced.durable_lsn, lsn);
+    ck_assert_uint_eq(timings_of(log).sync.count, 1);
+    log_close(log);
+}
+END_TEST
+
+static void note_completion(struct twinlog_request *request)
+{
+    *(bool *)request->context = true;
+}
+
+START_TEST(stat_counts_requests_and_voids)
+{
+    struct twinlog_options options = log_options(0, TWINLOG_NO_THREAD);
+    struct twinlog *log = log_open(&options);
+    const struct twinlog_entry entry = { .data = "x", .size = 1 }, room = { .size = 8 };
+    struct twinlog_reservation reservation;
+    bool is_done = false;
+    struct twinlog_request request = { .complete = note_completion, .context = &is_done };
+
+    ck_assert_int_eq(twinlog_submit(log, &entry, 1, NULL, &request), 0);
+    ck_assert_uint_eq(log_stat(log).requests, 1);
+    ck_assert_int_eq(twinlog_drive(log, 0), 1);
+    ck_assert(is_done);
+    ck_assert_uint_eq(log_stat(log).requests, 0);
+
+    ck_assert_int_eq(twinlog_reserve(log, &room, NULL, &reservation), 0);
+    ck_assert_uint_eq(log_stat(log).voids, 0);
+    ck_assert_int_eq(twinlog_abort(log, &reservation), 0);
+    ck_assert_uint_eq(log_stat(log).voids, 1);
+    log_close(log);
+}
+END_TEST
+
+/* ---- events ------------------------------------------------------------------------------------ */
+
+#define KINDS (TWINLOG_EVENT_ABANDONED + 1)
+
+struct diary {
+    struct twinlog *log;
+    unsigned count[KINDS];
+    struct twinlog_event last[KINDS];
+    uint64_t records; /* of all groups */
+    bool is_wrong;
+};
+
+/* By whichever thread commits; the test's own one here. */
+static void write_diary(void *context, const struct twinlog_event *event)
+{
+    struct diary *diary = context;
+
+    if (event->size != sizeof(*event) || event->kind >= KINDS) {
+        diary->is_wrong = true;
+        return;
+    }
+    diary->count[event->kind]++;
+    diary->last[event->kind] = *event;
+    if (event->kind == TWINLOG_EVENT_GROUP)
+        diary->records += event->records;
+    if (diary->log && event->kind == TWINLOG_EVENT_GROUP && event->is_durable && event->records > 0 &&
+        twinlog_durable_lsn(diary->log) < event->first_lsn + event->records - 1)
+        diary->is_wrong = true;
+}
+
+static struct twinlog_options observed(struct diary *diary)
+{
+    struct twinlog_options options = log_options(0, 0);
+
+    options.observe = write_diary;
+    options.observe_context = diary;
+    return options;
+}
+
+START_TEST(a_group_is_told_with_what_it_holds)
+{
+    struct diary diary = { 0 };
+    const struct twinlog_options options = observed(&diary);
+    diary.log = log_open(&options);
+    const uint64_t segment = diary.last[TWINLOG_EVENT_GROUP].segment;
+    ck_assert_uint_eq(diary.count[TWINLOG_EVENT_GROUP], 1); /* the mark of the opening */
+    for (unsigned i = 1; i <= 5; i++) {
+        ck_assert_int_eq(twinlog_enqueue(diary.log, "one", 3, NULL), 0);
+        ck_assert_int_eq(twinlog_append(diary.log, "two", 3, NULL), 0);
+        const struct twinlog_event *event = &diary.last[TWINLOG_EVENT_GROUP];
+        ck_assert_uint_eq(diary.count[TWINLOG_EVENT_GROUP], 1 + i);
+        ck_assert_uint_eq(event->first_lsn, 2 * i - 1);
+        ck_assert_uint_eq(event->records, 2);
+        ck_assert_uint_eq(event->is_durable, 1);
+        ck_assert_int_eq(event->error, 0);
+        ck_assert_uint_eq(event->bytes % 4096, 0);
+        ck_assert_uint_gt(event->bytes, 0);
+        ck_assert_uint_gt(event->took_ns, 0);
+        ck_assert_uint_eq(event->segment, segment);
+    }
+    log_close(diary.log);
+    ck_assert(!diary.is_wrong);
+    ck_assert_uint_eq(diary.records, 10);
+}
+END_TEST
+
+START_TEST(a_group_that_is_only_written_says_so)
+{
+    struct diary diary = { 0 };
+    const struct twinlog_options options = observed(&diary);
+    const struct twinlog_entry entry = { .data = "x", .size = 1 };
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    diary.log = log_open(&options);
+    terms.level = TWINLOG_LEVEL_WRITTEN;
+    ck_assert_int_eq(twinlog_append_batch(diary.log, &entry, 1, &terms, NULL), 0);
+    ck_assert_uint_eq(diary.last[TWINLOG_EVENT_GROUP].is_durable, 0);
+    ck_assert_uint_eq(diary.last[TWINLOG_EVENT_GROUP].records, 1);
+    ck_assert_int_eq(twinlog_sync(diary.log), 0); /* nothing but a sync */
+    ck_assert_uint_eq(diary.last[TWINLOG_EVENT_GROUP].is_durable, 1);
+    ck_assert_uint_eq(diary.last[TWINLOG_EVENT_GROUP].records, 0);
+    log_close(diary.log);
+    ck_assert(!diary.is_wrong);
+}
+END_TEST
+
+START_TEST(a_roll_is_told_with_where_the_log_goes_on)
+{
+    static const unsigned char bytes[8000];
+    struct diary diary = { 0 };
+    struct twinlog_options options = observed(&diary);
+    options.segment_bytes = 65536;
+    diary.log = log_open(&options);
+    uint64_t lsn = 0;
+    while (diary.count[TWINLOG_EVENT_ROLL] < 3)
+        ck_assert_int_eq(twinlog_append(diary.log, bytes, sizeof(bytes), &lsn), 0);
+    const struct twinlog_event *event = &diary.last[TWINLOG_EVENT_ROLL];
+    ck_assert_uint_eq(event->first_lsn, lsn);
+    ck_assert_uint_eq(event->segment, 4);
+    ck_assert_uint_eq(log_stat(diary.log).rolls, 3);
+    log_close(diary.log);
+    ck_assert(!diary.is_wrong);
+}
+END_TEST
+
+START_TEST(only_what_the_mask_names_is_told)
+{
+    static const unsigned char bytes[8000];
+    struct diary diary = { 0 };
+    struct twinlog_options options = observed(&diary);
+    options.segment_bytes = 65536;
+    options.observe_mask = 1u << TWINLOG_EVENT_ROLL | 1u << TWINLOG_EVENT_FULL;
+    struct twinlog *log = log_open(&options);
+    while (diary.count[TWINLOG_EVENT_ROLL] == 0)
+        ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
+    log_close(log);
+    ck_assert_uint_eq(diary.count[TWINLOG_EVENT_GROUP], 0);
+    ck_assert(!diary.is_wrong);
+}
+END_TEST
+
+START_TEST(a_reservation_that_is_given_up_is_told)
+{
+    struct diary diary = { 0 };
+    struct twinlog_options options = observed(&diary);
+    const struct twinlog_entry room = { .size = 8 };
+    struct twinlog_reservation reservation;
+    options.reserve_timeout_ms = 1;
+    struct twinlog *log = log_open(&options);
+    ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), 0);
+    ck_assert_int_eq(twinlog_reserve(log, &room, NULL, &reservation), 0);
+    ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), 0);
+    ck_assert_uint_eq(diary.count[TWINLOG_EVENT_ABANDONED], 1);
+    ck_assert_uint_eq(diary.last[TWINLOG_EVENT_ABANDONED].first_lsn, reservation.lsn);
+    ck_assert_uint_eq(log_stat(log).voids, 1);
+    ck_assert_int_eq(twinlog_commit(log, &reservation, NULL), -ESTALE);
+    ck_assert_uint_eq(log_stat(log).voids, 1);
+    log_close(log);
+    ck_assert(!diary.is_wrong);
+}
+END_TEST
+
+/* ---- a device that is slow, full or broken ------------------------------------------------------- */
+
+static struct {
+    const struct io_ops *real;
+    struct io_ops ops;
+    uint64_t delay_ns; /* of a write */
+    int write_error, allocate_error;
+} device;
+
+static void reap(struct io *io, struct io_write *write)
+{
+    const uint64_t until_ns = twl_monotonic_ns() + device.delay_ns;
+
+    device.real->reap(io, write);
+    while (twl_monotonic_ns() < until_ns)
+        continue;
+    if (device.write_error < 0) {
+        write->ret_written = device.write_error;
+        write->ret_synced = -ECANCELED;
+    }
+}
+
+static int allocate(struct io_file *file, uint64_t bytes, enum io_allocation how)
+{
+    return device.allocate_error < 0 ? device.allocate_error : device.real->allocate(file, bytes, how);
+}
+
+static struct twinlog *open_on_device(const struct twinlog_options *given)
+{
+    struct twinlog_options options;
+    struct twinlog *log;
+    struct io *io;
+    const char *why;
+
+    memset(&device, 0, sizeof(device));
+    ck_assert_int_eq(twl_options_normalise(given, &options, &why), 0);
+    ck_assert(mkdir(log_dir, 0777) == 0 || errno == EEXIST);
+    ck_assert_int_eq(twl_io_posix_create(log_dir, false, &io), 0);
+    device.real = io->ops;
+    device.ops = *io->ops;
+    device.ops.reap = reap;
+    device.ops.allocate = allocate;
+    io->ops = &device.ops;
+    options.flags |= TWINLOG_BUFFERED;
+    ck_assert_int_eq(twl_log_open(io, &options, &log), 0);
+    return log;
+}
+
+START_TEST(a_slow_write_is_counted_and_told)
+{
+    struct diary diary = { 0 };
+    struct twinlog_options options = observed(&diary);
+    options.slow_ms = 1000;
+    struct twinlog *log = open_on_device(&options);
+    ck_assert_int_eq(twinlog_append(log, "fast", 4, NULL), 0);
+    ck_assert_uint_eq(log_stat(log).slow, diary.count[TWINLOG_EVENT_SLOW]);
+    log_close(log);
+
+    memset(&diary, 0, sizeof(diary));
+    options.slow_ms = 3;
+    log = open_on_device(&options);
+    const unsigned before = diary.count[TWINLOG_EVENT_SLOW];
+    device.delay_ns = 3 * MS;
+    ck_assert_int_eq(twinlog_append(log, "slow", 4, NULL), 0);
+    ck_assert_uint_eq(diary.count[TWINLOG_EVENT_SLOW], before + 1);
+    const struct twinlog_event *event = &diary.last[TWINLOG_EVENT_SLOW];
+    ck_assert_uint_ge(event->took_ns, 3 * MS);
+    ck_assert_uint_eq(event->first_lsn, 2);
+    ck_assert_uint_eq(log_stat(log).slow, diary.count[TWINLOG_EVENT_SLOW]);
+    ck_assert_uint_ge(timings_of(log).write.max, 3 * MS);
+    device.delay_ns = 0;
+    log_close(log);
+
+    memset(&diary, 0, sizeof(diary));
+    options.slow_ms = 0; /* never */
+    log = open_on_device(&options);
+    device.delay_ns = 3 * MS;
+    ck_assert_int_eq(twinlog_append(log, "slow", 4, NULL), 0);
+    ck_assert_uint_eq(diary.count[TWINLOG_EVENT_SLOW], 0);
+    ck_assert_uint_eq(log_stat(log).slow, 0);
+    device.delay_ns = 0;
+    log_close(log);
+}
+END_TEST
+
+START_TEST(a_full_disk_is_told)
+{
+    static const unsigned char bytes[8000];
+    struct diary diary = { 0 };
+    struct twinlog_options options = observed(&diary);
+    int rc;
+    options.segment_bytes = 65536;
+    struct twinlog *log = open_on_device(&options);
+    device.allocate_error = -ENOSPC;
+    while ((rc = twinlog_append(log, bytes, sizeof(bytes), NULL)) == 0)
+        ck_assert_uint_lt(log_stat(log).appends, 100);
+    ck_assert_int_eq(rc, -ENOSPC);
+    ck_assert_uint_eq(diary.count[TWINLOG_EVENT_FULL], 1);
+    ck_assert_int_eq(diary.last[TWINLOG_EVENT_FULL].error, -ENOSPC);
+    ck_assert_uint_eq(log_stat(log).full_refusals, 1);
+    device.allocate_error = 0;
+    ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
+    log_close(log);
+    ck_assert(!diary.is_wrong);
+}
+END_TEST
+
+START_TEST(poison_is_told_once_with_its_error)
+{
+    struct diary diary = { 0 };
+    const struct twinlog_options options = observed(&diary);
+    struct twinlog *log = open_on_device(&options);
+    ck_assert_int_eq(twinlog_append(log, "well", 4, NULL), 0);
+    const unsigned groups = diary.count[TWINLOG_EVENT_GROUP];
+    device.write_error = -EIO;
+    ck_assert_int_eq(twinlog_append(log, "lost", 4, NULL), -EIO);
+    ck_assert_int_eq(twinlog_append(log, "late", 4, NULL), TWINLOG_EPOISONED);
+    ck_assert_uint_eq(diary.count[TWINLOG_EVENT_POISON], 1);
+    ck_assert_int_eq(diary.last[TWINLOG_EVENT_POISON].error, -EIO);
+    ck_assert_uint_eq(diary.last[TWINLOG_EVENT_POISON].first_lsn, 2);
+    ck_assert_uint_eq(diary.last[TWINLOG_EVENT_POISON].is_durable, 0);
+    ck_assert_uint_eq(diary.count[TWINLOG_EVENT_GROUP], groups);
+    ck_assert_int_eq(log_stat(log).poison, -EIO);
+    ck_assert_int_eq(twinlog_close(log), -EIO);
+    ck_assert(!diary.is_wrong);
+}
+END_TEST
+
+/* ---- from another process ------------------------------------------------------------------------ */
+
+#define PATIENCE_MS 20000
+
+struct told {
+    struct twinlog_stat stat;
+    struct twinlog_timings timings;
+};
+
+static int watch(int timeout_ms, struct told *ret_told)
+{
+    *ret_told = (struct told){ .stat = TWINLOG_STAT_INIT, .timings = TWINLOG_TIMINGS_INIT };
+    return twinlog_watch(log_dir, timeout_ms, &ret_told->stat, &ret_told->timings);
+}
+
+/* What the test and the process that writes share. */
+struct desk {
+    _Atomic uint64_t appended;
+    atomic_bool must_stop;
+};
+static struct desk *desk;
+
+static int write_until_told(void)
+{
+    struct twinlog *log;
+    uint64_t lsn;
+
+    EXPECT(twinlog_open(log_dir, NULL, &log) == 0);
+    while (!atomic_load(&desk->must_stop)) {
+        EXPECT(twinlog_append(log, "watched", 7, &lsn) == 0);
+        EXPECT(twinlog_durable_lsn(log) >= lsn);
+        atomic_store(&desk->appended, lsn);
+    }
+    EXPECT(twinlog_close(log) == 0);
+    return 0;
+}
+
+static void await_appended(uint64_t count)
+{
+    while (atomic_load(&desk->appended) < count)
+        sched_yield();
+}
+
+static pid_t start_writer(int (*body)(void))
+{
+    desk = shared_page();
+    const pid_t writer = start_child(body);
+    await_appended(1);
+    return writer;
+}
+
+static void stop_writer(pid_t writer)
+{
+    atomic_store(&desk->must_stop, true);
+    ck_assert_int_eq(wait_child(writer), 0);
+}
+
+static off_t lock_file_bytes(void)
+{
+    struct stat about;
+
+    ck_assert_int_eq(stat(log_file("writer.lock"), &about), 0);
+    return about.st_size;
+}
+
+START_TEST(a_watcher_sees_what_another_process_counts)
+{
+    struct told first, second;
+    const pid_t writer = start_writer(write_until_told);
+    const uint64_t before = atomic_load(&desk->appended);
+    ck_assert_int_eq(lock_file_bytes(), 4096); /* nobody has asked */
+    ck_assert_int_eq(watch(PATIENCE_MS, &first), 0);
+    ck_assert_uint_ge(first.stat.appends, before);
+    ck_assert_uint_ge(first.stat.durable_lsn, first.stat.appends - 1);
+    ck_assert_uint_eq(first.stat.epoch, 1);
+    ck_assert_uint_eq(first.stat.first_lsn, 1);
+    ck_assert_uint_eq(first.stat.segments, 1);
+    ck_assert_str_ne(first.stat.io_reason, "");
+    ck_assert_uint_ge(first.timings.group_records.count, first.stat.groups);
+    ck_assert_uint_gt(first.timings.sample_interval, 0);
+    await_appended(first.stat.appends + 100);
+    do /* a copy is good for a while */
+        ck_assert_int_eq(watch(PATIENCE_MS, &second), 0);
+    while (second.stat.appends < first.stat.appends + 100);
+    ck_assert_uint_ge(second.timings.write.count, first.timings.write.count);
+    stop_writer(writer);
+    ck_assert_int_eq(watch(PATIENCE_MS, &second), -ESRCH);
+}
+END_TEST
+
+START_TEST(a_watcher_may_ask_for_one_of_the_two)
+{
+    struct told told = { .stat = TWINLOG_STAT_INIT, .timings = TWINLOG_TIMINGS_INIT };
+    const pid_t writer = start_writer(write_until_told);
+    ck_assert_int_eq(twinlog_watch(log_dir, PATIENCE_MS, &told.stat, NULL), 0);
+    ck_assert_int_eq(twinlog_watch(log_dir, PATIENCE_MS, NULL, &told.timings), 0);
+    ck_assert_int_eq(twinlog_watch(log_dir, PATIENCE_MS, NULL, NULL), 0);
+    ck_assert_uint_gt(told.stat.appends, 0);
+    ck_assert_uint_gt(told.timings.write.count, 0);
+    stop_writer(writer);
+}
+END_TEST
+
+START_TEST(a_watch_says_why_there_is_nothing_to_see)
+{
+    struct told told;
+    ck_assert_int_eq(watch(0, &told), -ENOENT);
+    struct twinlog *log = log_open(NULL);
+    ck_assert_int_eq(watch(5, &told), -ETIMEDOUT); /* it does not commit meanwhile */
+    ck_assert_int_eq(watch(-1, &told), -EINVAL);
+    told.stat.size--;
+    ck_assert_int_eq(twinlog_watch(log_dir, 0, &told.stat, NULL), -EINVAL);
+    told.timings.size--;
+    ck_assert_int_eq(twinlog_watch(log_dir, 0, NULL, &told.timings), -EINVAL);
+    ck_assert_int_eq(twinlog_watch(NULL, 0, NULL, NULL), -EINVAL);
+    log_close(log);
+    ck_assert_int_eq(watch(0, &told), -ESRCH);
+}
+END_TEST
+
+/* The offset of a field of the page in its file. */
+#define PAGE_FIELD(field) ((off_t)offsetof(struct live_page, field))
+
+START_TEST(a_writer_of_another_version_is_not_waited_for_in_vain)
+{
+    struct told told;
+    const uint64_t older = 0;
+    struct twinlog *log = log_open(NULL);
+    patch_file(log_file("writer.lock"), PAGE_FIELD(offer), &older, sizeof(older));
+    ck_assert_int_eq(watch(5, &told), -ENOTSUP);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(a_reader_may_follow_a_page_that_knows_of_no_copies)
+{
+    const uint64_t none[2] = { 0, 0 };
+    struct tally tally = { 0 };
+    const char *wrong;
+    struct twinlog *log = log_open(NULL);
+    append_records(log, 0, 0, 1);
+    patch_file(log_file("writer.lock"), PAGE_FIELD(offer), none, sizeof(none));
+    struct twinlog_reader *reader = log_reader(0, 0);
+    append_records(log, 0, 1, 9);
+    ck_assert_int_eq(twinlog_reader_wait(reader, PATIENCE_MS), 1);
+    ck_assert_int_eq(tally_rest(&tally, reader, &wrong), 10);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(half_a_copy_is_not_taken_for_one)
+{
+    struct told told;
+    struct twinlog *log = log_open(NULL);
+    struct stat about;
+    pthread_t thread;
+    struct work job = { .log = log, .append = twinlog_append, .count = 1 };
+
+    do { /* until the writer has put one there */
+        ck_assert_int_eq(pthread_create(&thread, NULL, work, &job), 0);
+        const int rc = watch(20, &told);
+        ck_assert(rc == 0 || rc == -ETIMEDOUT);
+        pthread_join(thread, NULL);
+    } while (lock_file_bytes() == 4096);
+
+    ck_assert_int_eq(stat(log_file("writer.lock"), &about), 0);
+    for (off_t at = 4096; at < about.st_size; at += 977) { /* a newer one may be there as long as it is new */
+        const unsigned char garbage[8] = { 0xde, 0xad, 0xbe, 0xef, 0xde, 0xad, 0xbe, 0xef };
+        patch_file(log_file("writer.lock"), at, garbage, sizeof(garbage));
+        ck_assert_int_eq(watch(0, &told), -ETIMEDOUT);
+    }
+    ck_assert_int_eq(truncate(log_file("writer.lock"), about.st_size - 1), 0);
+    ck_assert_int_eq(watch(0, &told), -ETIMEDOUT);
+    log_close(log);
+}
+END_TEST
+
+/* ---- a file that is spoiled under the writer ------------------------------------------------------ */
+
+/* Reads on in the process that writes, whose readers look at the page, too. */
+static int write_and_read(void)
+{
+    struct tally tally = { 0 };
+    const char *wrong = NULL;
+    struct twinlog *log;
+    struct twinlog_reader *reader;
+    uint64_t lsn = 0;
+
+    EXPECT(twinlog_open(log_dir, NULL, &log) == 0);
+    EXPECT(twinlog_reader_attach(log, NULL, &reader) == 0);
+    for (uint32_t i = 0; !atomic_load(&desk->must_stop); i++) {
+        EXPECT(append_record(log, 0, i, &lsn) == 0);
+        EXPECT(twinlog_durable_lsn(log) == lsn);
+        EXPECT(twinlog_reader_wait(reader, PATIENCE_MS) == 1);
+        EXPECT(tally_rest(&tally, reader, &wrong) == 1);
+        atomic_store(&desk->appended, lsn);
+    }
+    twinlog_reader_close(reader);
+    EXPECT(twinlog_close(log) == 0);
+    return 0;
+}
+
+/* The thread sanitizer makes an atomic access for us, with a lock of its own that the handler's mmap() needs too. */
+static bool is_under_thread_sanitizer(void)
+{
+#if defined(__SANITIZE_THREAD__)
+    return true;
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+    return true;
+#else
+    return false;
+#endif
+#else
+    return false;
+#endif
+}
+
+START_TEST(a_writer_survives_that_its_page_is_cut_off)
+{
+    if (is_under_thread_sanitizer()) {
+        fprintf(stderr,
+                "SKIP watch a_writer_survives_that_its_page_is_cut_off: the thread sanitizer locks itself "
+                "out in a signal handler\n");
+        return;
+    }
+    struct told told;
+    const pid_t writer = start_writer(write_and_read);
+    struct twinlog_reader *reader = log_reader(0, 0); /* has the page mapped, too */
+    struct tally tally = { 0 };
+    const char *wrong;
+
+    ck_assert_int_ge(tally_rest(&tally, reader, &wrong), 1);
+    ck_assert_int_eq(truncate(log_file("writer.lock"), 0), 0);
+    await_appended(atomic_load(&desk->appended) + 50);
+    ck_assert_int_eq(watch(5, &told), -ENOTSUP);
+    const uint64_t seen = tally.last_lsn;
+    while (tally.last_lsn == seen) { /* by the marks in the log */
+        ck_assert_int_eq(twinlog_reader_wait(reader, PATIENCE_MS), 1);
+        ck_assert_int_ge(tally_rest(&tally, reader, &wrong), 0);
+    }
+    twinlog_reader_close(reader);
+    stop_writer(writer);
+    ck_assert_uint_eq(log_check().last_lsn, atomic_load(&desk->appended));
+}
+END_TEST
+
+START_TEST(a_writer_survives_any_bytes_behind_the_marks_of_its_page)
+{
+    struct rng rng = { test_seed() };
+    struct told told;
+    const pid_t writer = start_writer(write_and_read);
+
+    for (unsigned round = 0; round < 50; round++) {
+        unsigned char bytes[30000];
+        rng_fill(&rng, bytes, sizeof(bytes));
+        patch_file(log_file("writer.lock"), PAGE_FIELD(offer), bytes, sizeof(bytes));
+        const int rc = watch(1, &told);
+        ck_assert(rc == 0 || rc == -ENOTSUP || rc == -ETIMEDOUT);
+        await_appended(atomic_load(&desk->appended) + 2);
+    }
+    stop_writer(writer);
+    ck_assert_uint_eq(log_check().last_lsn, atomic_load(&desk->appended));
+}
+END_TEST
+
+Suite *watch_suite(void)
+{
+    Suite *suite = suite_create("watch");
+    TCase *gauges = tcase_create("gauge");
+    tcase_add_test(gauges, every_boundary_of_a_bucket_is_where_the_header_says);
+    tcase_add_test(gauges, what_is_larger_than_all_buckets_is_in_the_last_one);
+    tcase_add_test(gauges, a_quantile_is_the_exact_one_to_an_eighth);
+    tcase_add_test(gauges, nothing_has_no_quantile);
+    tcase_add_test(gauges, threads_lose_no_value_to_each_other);
+    suite_add_tcase(suite, gauges);
+
+    TCase *counting = tcase_create("counting");
+    tcase_add_checked_fixture(counting, logdir_make, logdir_remove);
+    tcase_add_test(counting, one_append_in_an_interval_is_timed_and_every_group);
+    tcase_add_test(counting, an_append_that_does_not_wait_has_no_total);
+    tcase_add_test(counting, timings_have_a_size_and_a_writer);
+    tcase_add_test(counting, stat_counts_syncs_apart_from_groups);
+    tcase_add_test(counting, stat_counts_requests_and_voids);
+    suite_add_tcase(suite, counting);
+
+    TCase *events = tcase_create("events");
+    tcase_add_checked_fixture(events, logdir_make, logdir_remove);
+    tcase_add_test(events, a_group_is_told_with_what_it_holds);
+    tcase_add_test(events, a_group_that_is_only_written_says_so);
+    tcase_add_test(events, a_roll_is_told_with_where_the_log_goes_on);
+    tcase_add_test(events, only_what_the_mask_names_is_told);
+    tcase_add_test(events, a_reservation_that_is_given_up_is_told);
+    tcase_add_test(events, a_slow_write_is_counted_and_told);
+    tcase_add_test(events, a_full_disk_is_told);
+    tcase_add_test(events, poison_is_told_once_with_its_error);
+    suite_add_tcase(suite, events);
+
+    TCase *watching = tcase_create("watching");
+    tcase_add_checked_fixture(watching, logdir_make, logdir_remove);
+    tcase_add_test(watching, a_watcher_sees_what_another_process_counts);
+    tcase_add_test(watching, a_watcher_may_ask_for_one_of_the_two);
+    tcase_add_test(watching, a_watch_says_why_there_is_nothing_to_see);
+    tcase_add_test(watching, a_writer_of_another_version_is_not_waited_for_in_vain);
+    tcase_add_test(watching, a_reader_may_follow_a_page_that_knows_of_no_copies);
+    tcase_add_test(watching, half_a_copy_is_not_taken_for_one);
+    tcase_add_test(watching, a_writer_survives_that_its_page_is_cut_off);
+    tcase_add_test(watching, a_writer_survives_any_bytes_behind_the_marks_of_its_page);
+    suite_add_tcase(suite, watching);
+    return suite;
+}

@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * twinlog stat --live: what the writer of a log does, as it does it.
+ *
+ * Every interval the writer is asked for a copy of its counters; what is shown is the difference to the one before.
+ * A writer that does not answer in time has not committed anything. One that is gone may come back: then its
+ * counters begin again, which a larger epoch tells.
+ */
+#define _GNU_SOURCE
+#include "live.h"
+
+#include "common.h"
+#include "json.h"
+#include "stop.h"
+#include "when.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LINES_UNDER_A_HEADING 20u
+#define MOST_WAIT_MS UINT64_C(500)
+
+#define CLEAR_SCREEN "\033[H\033[2J"
+
+enum writer_state {
+    WRITER_NONE,
+    WRITER_IDLE, /* it has committed nothing in the interval */
+    WRITER_BUSY
+};
+
+struct sample {
+    uint64_t taken_ns; /* on CLOCK_MONOTONIC */
+    struct twinlog_stat stat;
+    struct twinlog_timings timings;
+};
+
+/* What happened between two samples. */
+struct change {
+    enum writer_state state;
+    bool has_stat; /* the writer has answered at least once */
+    double seconds;
+    const struct twinlog_stat *now;
+    uint64_t appends, append_bytes, groups, written_bytes, syncs;
+    struct twinlog_timings timings;
+};
+
+struct show {
+    const char *dir;
+    uint64_t interval_ms;
+    bool is_json;
+    bool is_screen;
+    unsigned lines; /* under the last heading */
+    enum writer_state said;
+    struct sample before, now;
+};
+
+/* ---- stages ------------------------------------------------------------------------------------ */
+
+static const struct {
+    const char *name;
+    size_t offset;
+} stages[] = {
+    { "queue", offsetof(struct twinlog_timings, queue) },
+    { "copy", offsetof(struct twinlog_timings, copy) },
+    { "write", offsetof(struct twinlog_timings, write) },
+    { "sync", offsetof(struct twinlog_timings, sync) },
+    { "wake", offsetof(struct twinlog_timings, wake) },
+    { "total", offsetof(struct twinlog_timings, total) },
+};
+#define STAGES (sizeof(stages) / sizeof(stages[0]))
+
+static const struct twinlog_histogram *stage_of(const struct twinlog_timings *timings, size_t stage)
+{
+    return (const struct twinlog_histogram *)((const char *)timings + stages[stage].offset);
+}
+
+static double microseconds(const struct twinlog_histogram *histogram, double q)
+{
+    return (double)twinlog_quantile(histogram, q) / 1000;
+}
+
+/* ---- sampling ---------------------------------------------------------------------------------- */
+
+/* The largest value is that of all times, but no quantile goes beyond the bucket it is in. */
+static void subtract(struct twinlog_histogram *histogram, const struct twinlog_histogram *before)
+{
+    histogram->count -= before->count;
+    histogram->sum -= before->sum;
+    for (unsigned i = 0; i < TWINLOG_BUCKETS; i++)
+        histogram->buckets[i] -= before->buckets[i];
+}
+
+static void subtract_timings(struct twinlog_timings *timings, const struct twinlog_timings *before)
+{
+    for (size_t i = 0; i < STAGES; i++)
+        subtract((struct twinlog_histogram *)((char *)timings + stages[i].offset), stage_of(before, i));
+}
+
+/* The writer's counters begin with it, so a new writer is compared with nothing. */
+static void compare(struct show *show, struct change *change)
+{
+    const struct sample *before = &show->before, *now = &show->now;
+
+    change->has_stat = true;
+    change->now = &now->stat;
+    change->timings = now->timings;
+    if (before->taken_ns == 0 || before->stat.epoch != now->stat.epoch ||
+        before->stat.appends > now->stat.appends)
+        show->before = show->now;
+    change->seconds = (double)(now->taken_ns - before->taken_ns) / 1e9;
+    change->appends = now->stat.appends - before->stat.appends;
+    change->append_bytes = now->stat.append_bytes - before->stat.append_bytes;
+    change->groups = now->stat.groups - before->stat.groups;
+    change->written_bytes = now->stat.written_bytes - before->stat.written_bytes;
+    change->syncs = now->stat.syncs - before->stat.syncs;
+    subtract_timings(&change->timings, &before->timings);
+}
+
+/* 0, also if there is nothing to see now; or the error that keeps us from ever seeing anything. The wait is shorter
+ * than the interval, so that the writer does not go on making copies, and the next one is a fresh one. */
+static int take_sample(struct show *show, struct change *change)
+{
+    const uint64_t wait_ms = show->interval_ms / 2 < MOST_WAIT_MS ? show->interval_ms / 2 : MOST_WAIT_MS;
+    struct sample sample = { .stat = TWINLOG_STAT_INIT, .timings = TWINLOG_TIMINGS_INIT };
+
+    memset(change, 0, sizeof(*change));
+    int error = twinlog_watch(show->dir, (int)wait_ms, &sample.stat, &sample.timings);
+    sample.taken_ns = monotonic_ns();
+    if (error == -ESRCH)
+        return 0;
+    if (error < 0 && error != -ETIMEDOUT)
+        return error;
+    show->before = show->now;
+    if (error == 0)
+        show->now = sample;
+    change->state = error == 0 ? WRITER_BUSY : WRITER_IDLE;
+    if (show->now.taken_ns > 0)
+        compare(show, change);
+    return 0;
+}
+
+static double rate(const struct change *change, uint64_t count)
+{
+    return change->seconds > 0 ? (double)count / change->seconds : 0;
+}
+
+static double mean(uint64_t sum, uint64_t count)
+{
+    return count > 0 ? (double)sum / (double)count : 0;
+}
+
+static const char *describe_state(enum writer_state state)
+{
+    switch (state) {
+    case WRITER_NONE:
+        return "nobody is writing it";
+    case WRITER_IDLE:
+        return "its writer has nothing to commit";
+    default:
+        return "is being written";
+    }
+}
+
+/* ---- on a terminal ------------------------------------------------------------------------------- */
+
+static void print_stages(const struct change *change)
+{
+    printf("  %-9s %10s %10s %10s %10s  %s\n", "us", "p50", "p90", "p99", "max", "");
+    for (size_t i = 0; i < STAGES; i++) {
+        const struct twinlog_histogram *histogram = stage_of(&change->timings, i);
+        if (histogram->count == 0)
+            printf("  %-9s %10s %10s %10s %10s\n", stages[i].name, "-", "-", "-", "-");
+        else
+            printf("  %-9s %10.1f %10.1f %10.1f %10.1f\n", stages[i].name, microseconds(histogram, 0.5),
+                   microseconds(histogram, 0.9), microseconds(histogram, 0.99), microseconds(histogram, 1));
+    }
+}
+
+static void print_marks(const struct twinlog_stat *stat)
+{
+    char bytes[BYTES_TEXT_BYTES];
+
+    describe_bytes(bytes, stat->file_bytes);
+    printf("  LSN       first %" PRIu64 "   durable %" PRIu64 "   written %" PRIu64 "   last %" PRIu64 "\n",
+           stat->first_lsn, stat->durable_lsn, stat->written_lsn, stat->last_lsn);
+    printf("  segments  %" PRIu32 " and %" PRIu32 " spare, %s; %" PRIu64 " roll%s, %" PRIu64 " waited for\n",
+           stat->segments, stat->spare_segments, bytes, stat->rolls, plural(stat->rolls), stat->roll_waits);
+    printf("  since its opening: %" PRIu64 " record%s in %" PRIu64 " group%s; %" PRIu64 " void%s, %" PRIu64
+           " slow, %" PRIu64 " refused\n",
+           stat->appends, plural(stat->appends), stat->groups, plural(stat->groups), stat->voids,
+           plural(stat->voids), stat->slow, stat->full_refusals);
+}
+
+static void print_screen(const struct show *show, const struct change *change)
+{
+    char time[TIME_TEXT_BYTES], append_bytes[BYTES_TEXT_BYTES], written_bytes[BYTES_TEXT_BYTES];
+    const struct twinlog_stat *stat = change->now;
+
+    describe_time(time, now_ns());
+    printf(CLEAR_SCREEN "%s: %s\n%s UTC, every %.4g s", show->dir, describe_state(change->state), time,
+           (double)show->interval_ms / 1000);
+    if (!change->has_stat || change->state == WRITER_NONE) {
+        printf("\n");
+        return;
+    }
+    describe_bytes(append_bytes, (uint64_t)rate(change, change->append_bytes));
+    describe_bytes(written_bytes, (uint64_t)rate(change, change->written_bytes));
+    printf("; epoch %" PRIu32 ", %s, %s%s\n\n", stat->epoch, io_name(stat->io),
+           stat->is_direct ? "direct" : "buffered", stat->poison < 0 ? ", POISONED" : "");
+    printf("  appends   %10.0f/s   %s/s\n", rate(change, change->appends), append_bytes);
+    printf("  groups    %10.0f/s   %s/s to the device, %.1f records each\n", rate(change, change->groups),
+           written_bytes, mean(change->appends, change->groups));
+    printf("  syncs     %10.0f/s   %" PRIu64 " request%s under way\n\n", rate(change, change->syncs),
+           stat->requests, plural(stat->requests));
+    print_stages(change);
+    printf("\n");
+    print_marks(stat);
+}
+
+/* ---- on a pipe --------------------------------------------------------------------------------- */
+
+static void print_heading(struct show *show)
+{
+    if (show->lines % LINES_UNDER_A_HEADING == 0)
+        printf("%10s %9s %9s %8s %9s %9s %9s %9s %9s %9s %12s\n", "appends/s", "MB/s", "groups/s", "rec/grp",
+               "syncs/s", "write p50", "write p99", "total p50", "total p99", "total max", "durable LSN");
+    show->lines++;
+}
+
+static void print_line(struct show *show, const struct change *change)
+{
+    const struct twinlog_histogram *write = &change->timings.write, *total = &change->timings.total;
+
+    if (change->state == WRITER_NONE || !change->has_stat) {
+        if (show->said != change->state || show->lines == 0)
+            printf("%s: %s\n", show->dir, describe_state(change->state));
+        show->said = change->state;
+        show->lines = 0;
+        return;
+    }
+    print_heading(show);
+    printf("%10.0f %9.2f %9.0f %8.1f %9.0f %9.1f %9.1f %9.1f %9.1f %9.1f %12" PRIu64 "\n",
+           rate(change, change->appends), rate(change, change->append_bytes) / 1e6,
+           rate(change, change->groups), mean(change->appends, change->groups), rate(change, change->syncs),
+           microseconds(write, 0.5), microseconds(write, 0.99), microseconds(total, 0.5),
+           microseconds(total, 0.99), microseconds(total, 1), change->now->durable_lsn);
+}
+
+/* ---- for programs ------------------------------------------------------------------------------ */
+
+static void json_stages(const struct change *change)
+{
+    json_begin_object("latency_us");
+    for (size_t i = 0; i < STAGES; i++) {
+        const struct twinlog_histogram *histogram = stage_of(&change->timings, i);
+        json_begin_object(stages[i].name);
+        json_number("count", histogram->count);
+        json_decimal("p50", microseconds(histogram, 0.5));
+        json_decimal("p90", microseconds(histogram, 0.9));
+        json_decimal("p99", microseconds(histogram, 0.99));
+        json_decimal("max", microseconds(histogram, 1));
+        json_end_object();
+    }
+    json_end_object();
+}
+
+static void json_stat(const struct change *change)
+{
+    const struct twinlog_stat *stat = change->now;
+
+    json_number("epoch", stat->epoch);
+    json_text("io", io_name(stat->io));
+    json_signed("poison", stat->poison);
+    json_decimal("seconds", change->seconds);
+    json_decimal("appends_per_second", rate(change, change->appends));
+    json_decimal("append_bytes_per_second", rate(change, change->append_bytes));
+    json_decimal("groups_per_second", rate(change, change->groups));
+    json_decimal("written_bytes_per_second", rate(change, change->written_bytes));
+    json_decimal("records_per_group", mean(change->appends, change->groups));
+    json_decimal("syncs_per_second", rate(change, change->syncs));
+    json_stages(change);
+    json_number("first_lsn", stat->first_lsn);
+    json_number("last_lsn", stat->last_lsn);
+    json_number("written_lsn", stat->written_lsn);
+    json_number("durable_lsn", stat->durable_lsn);
+    json_number("segments", stat->segments);
+    json_number("spare_segments", stat->spare_segments);
+    json_number("file_bytes", stat->file_bytes);
+    json_number("appends", stat->appends);
+    json_number("groups", stat->groups);
+    json_number("syncs", stat->syncs);
+    json_number("rolls", stat->rolls);
+    json_number("roll_waits", stat->roll_waits);
+    json_number("full_refusals", stat->full_refusals);
+    json_number("requests", stat->requests);
+    json_number("voids", stat->voids);
+    json_number("slow", stat->slow);
+}
+
+static void print_json_line(const struct show *show, const struct change *change)
+{
+    json_begin_object(NULL);
+    json_time("time", now_ns());
+    json_text("directory", show->dir);
+    json_boolean("has_writer", change->state != WRITER_NONE);
+    json_boolean("is_idle", change->state == WRITER_IDLE);
+    if (change->has_stat)
+        json_stat(change);
+    json_end_object();
+    json_end_line();
+}
+
+/* ---- the loop ---------------------------------------------------------------------------------- */
+
+uint64_t take_interval(const char *option)
+{
+    char *end = NULL;
+    errno = 0;
+    double seconds = strtod(optarg, &end);
+
+    if (errno || end == optarg || *end || !isfinite(seconds) || seconds < 0.01 || seconds > 86400)
+        usage_error("%s: '%s' is not a number of seconds from 0.01 to 86400", option, optarg);
+    return (uint64_t)(seconds * 1000);
+}
+
+static int print_change(struct show *show, const struct change *change)
+{
+    if (show->is_json)
+        print_json_line(show, change);
+    else if (show->is_screen)
+        print_screen(show, change);
+    else
+        print_line(show, change);
+    return fflush(stdout) == 0 ? STATUS_FINE : output_error();
+}
+
+/* Rates need two samples: the first one is shown only if there is nothing to compare. */
+static int run(struct show *show)
+{
+    struct change change;
+    uint64_t next_ns = monotonic_ns();
+
+    for (bool is_first = true;; is_first = false) {
+        int error = take_sample(show, &change);
+        if (error)
+            return fail("watch the log", show->dir, error, NULL, NULL);
+        if (!is_first || change.state != WRITER_BUSY) {
+            int status = print_change(show, &change);
+            if (status != STATUS_FINE)
+                return status;
+        }
+        next_ns += show->interval_ms * 1000000;
+        const uint64_t now = monotonic_ns();
+        if (next_ns < now) /* we were stopped, or the system slept */
+            next_ns = now;
+        if (!stop_sleep((next_ns - now) / 1000000))
+            return STATUS_FINE;
+    }
+}
+
+int show_live(const char *dir, uint64_t interval_ms, bool is_json)
+{
+    struct show show = { .dir = dir,
+                         .interval_ms = interval_ms,
+                         .is_json = is_json,
+                         .is_screen = !is_json && isatty(STDOUT_FILENO),
+                         .said = WRITER_BUSY };
+    int error = stop_on_signals();
+    if (error)
+        return fail("watch the log", dir, error, NULL, NULL);
+    return run(&show);
+}

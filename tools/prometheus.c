@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * twinlog stat --prometheus: the text exposition format, version 0.0.4.
+ *
+ * Beside a writer: what it counts, and how long things take, from a copy that it is asked for. Without one, or
+ * beside one that does not answer, only what the files say: then the counters are not there, which is not the same
+ * as 0.
+ */
+#define _GNU_SOURCE
+#include "common.h"
+#include "live.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#define WAIT_MS 1000
+
+static const char *directory;
+
+/* ---- the format ---------------------------------------------------------------------------------- */
+
+static void print_label(void)
+{
+    printf("dir=\"");
+    for (const char *c = directory; *c; c++) {
+        if (*c == '\\' || *c == '"')
+            putchar('\\');
+        if (*c == '\n')
+            printf("\\n");
+        else
+            putchar(*c);
+    }
+    putchar('"');
+}
+
+static void begin_metric(const char *name, const char *type, const char *help)
+{
+    printf("# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void print_value(const char *name, const char *type, const char *help, uint64_t value)
+{
+    begin_metric(name, type, help);
+    printf("%s{", name);
+    print_label();
+    printf("} %" PRIu64 "\n", value);
+}
+
+static void print_bucket(const char *name, const char *bound, uint64_t count)
+{
+    printf("%s_bucket{", name);
+    print_label();
+    printf(",le=\"%s\"} %" PRIu64 "\n", bound, count);
+}
+
+/* In how many buckets are the values below that power of two? */
+static unsigned buckets_below(unsigned power)
+{
+    return power < 3 ? 1u << power : 8 * (power - 2);
+}
+
+/* The bounds are the largest values below powers of two: there the log's buckets end. */
+static void print_histogram(const char *name, const char *help, const struct twinlog_histogram *histogram,
+                            double unit, unsigned first_power, unsigned last_power)
+{
+    char bound[32];
+    uint64_t count = 0;
+    unsigned next = 0;
+
+    begin_metric(name, "histogram", help);
+    for (unsigned power = first_power; power <= last_power; power++) {
+        for (; next < buckets_below(power); next++)
+            count += histogram->buckets[next];
+        snprintf(bound, sizeof(bound), "%.12g", (double)((UINT64_C(1) << power) - 1) * unit);
+        print_bucket(name, bound, count);
+    }
+    for (; next < TWINLOG_BUCKETS; next++)
+        count += histogram->buckets[next];
+    print_bucket(name, "+Inf", count);
+    printf("%s_sum{", name);
+    print_label();
+    printf("} %.12g\n%s_count{", (double)histogram->sum * unit, name);
+    print_label();
+    printf("} %" PRIu64 "\n", count);
+}
+
+/* ---- what there is ------------------------------------------------------------------------------- */
+
+static void print_files(bool has_writer, const struct twinlog_stat *stat)
+{
+    print_value("twinlog_writer_up", "gauge", "1 if a process has the log open for writing.", has_writer);
+    print_value("twinlog_epoch", "gauge", "Times the log was opened for writing, or cut.", stat->epoch);
+    print_value("twinlog_segments", "gauge", "Segment files with records.", stat->segments);
+    print_value("twinlog_spare_segments", "gauge", "Segment files that are prepared and empty.",
+                stat->spare_segments);
+    print_value("twinlog_file_size_bytes", "gauge", "All segment files.", stat->file_bytes);
+    print_value("twinlog_first_lsn", "gauge", "Oldest record that is kept, 0 if none is.", stat->first_lsn);
+    print_value("twinlog_last_lsn", "gauge", "Newest record.", stat->last_lsn);
+    print_value("twinlog_durable_lsn", "gauge", "Newest record that is known to be durable.",
+                stat->durable_lsn);
+}
+
+static void print_counters(const struct twinlog_stat *stat)
+{
+    print_value("twinlog_written_lsn", "gauge", "Newest record that survives the process.",
+                stat->written_lsn);
+    print_value("twinlog_poisoned", "gauge", "1 after a write or sync has failed.", stat->poison < 0);
+    print_value("twinlog_requests_in_flight", "gauge", "Requests submitted and not completed.",
+                stat->requests);
+    print_value("twinlog_appends_total", "counter", "Records accepted.", stat->appends);
+    print_value("twinlog_append_bytes_total", "counter", "Payload of the records accepted.",
+                stat->append_bytes);
+    print_value("twinlog_groups_total", "counter", "Groups written.", stat->groups);
+    print_value("twinlog_group_bytes_total", "counter", "Headers, records and alignment in groups.",
+                stat->group_bytes);
+    print_value("twinlog_written_bytes_total", "counter", "Bytes handed to the device for groups.",
+                stat->written_bytes);
+    print_value("twinlog_syncs_total", "counter", "Groups synced, and syncs of what was written before.",
+                stat->syncs);
+    print_value("twinlog_rolls_total", "counter", "Segments begun.", stat->rolls);
+    print_value("twinlog_roll_waits_total", "counter", "Times that appends waited for a segment.",
+                stat->roll_waits);
+    print_value("twinlog_full_refusals_total", "counter", "Appends refused because the disk was full.",
+                stat->full_refusals);
+    print_value("twinlog_trimmed_segments_total", "counter", "Segments trimmed.", stat->trimmed_segments);
+    print_value("twinlog_recycled_segments_total", "counter", "Segments written over old ones.",
+                stat->recycled_segments);
+    print_value("twinlog_voids_total", "counter", "Reservations aborted or given up.", stat->voids);
+    print_value("twinlog_slow_writes_total", "counter", "Writes and syncs slower than the option slow_ms.",
+                stat->slow);
+}
+
+#define NANOSECONDS 1e-9
+#define FROM_POWER 8u /* 255 ns */
+#define TO_POWER 34u  /* 17 s */
+
+static void print_timings(const struct twinlog_timings *timings)
+{
+    print_histogram("twinlog_append_queue_seconds", "From the call to a place in the buffer; sampled.",
+                    &timings->queue, NANOSECONDS, FROM_POWER, TO_POWER);
+    print_histogram("twinlog_append_copy_seconds", "The copy and its checksum; sampled.", &timings->copy,
+                    NANOSECONDS, FROM_POWER, TO_POWER);
+    print_histogram("twinlog_append_wake_seconds",
+                    "From the end of a commit to the return of a writer; sampled.", &timings->wake,
+                    NANOSECONDS, FROM_POWER, TO_POWER);
+    print_histogram("twinlog_append_seconds", "Of an append, from the call to its return; sampled.",
+                    &timings->total, NANOSECONDS, FROM_POWER, TO_POWER);
+    print_histogram("twinlog_group_write_seconds", "The write of a group, with its sync where that is one.",
+                    &timings->write, NANOSECONDS, FROM_POWER, TO_POWER);
+    print_histogram("twinlog_sync_seconds", "A sync that is an operation of its own.", &timings->sync,
+                    NANOSECONDS, FROM_POWER, TO_POWER);
+    print_histogram("twinlog_group_records", "Records of a group.", &timings->group_records, 1, 1, 16);
+    print_histogram("twinlog_group_size_bytes", "Bytes of a group.", &timings->group_bytes, 1, 9, 28);
+}
+
+/* ---- the command ------------------------------------------------------------------------------- */
+
+static int show_files(void)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    int error = twinlog_inspect(directory, &inspection);
+
+    if (error)
+        return fail("look at the log", directory, error, &inspection.report, NULL);
+    const struct twinlog_stat stat = { .epoch = inspection.epoch,
+                                       .segments = inspection.segments,
+                                       .spare_segments = inspection.spare_segments,
+                                       .file_bytes = inspection.file_bytes,
+                                       .first_lsn = inspection.first_lsn,
+                                       .last_lsn = inspection.last_lsn,
+                                       .durable_lsn = inspection.durable_lsn };
+    print_files(inspection.has_writer, &stat);
+    return status_of(inspection.report.error);
+}
+
+int show_prometheus(const char *dir)
+{
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    struct twinlog_timings timings = TWINLOG_TIMINGS_INIT;
+
+    directory = dir;
+    if (twinlog_watch(dir, WAIT_MS, &stat, &timings) < 0)
+        return show_files();
+    print_files(true, &stat);
+    print_counters(&stat);
+    print_timings(&timings);
+    return STATUS_FINE;
+}
