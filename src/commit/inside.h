@@ -245,9 +245,10 @@ int twl_terms_ended(const struct terms *terms);
 void twl_terms_sleep(const struct terms *terms, struct twl_event *event, uint32_t seen);
 /* May a call on these terms commit, which cannot be interrupted? */
 bool twl_may_lead(struct commit *c, const struct terms *terms);
-/* What a writer that finds nothing done can do: true = it led, or somebody has, and it should look again. Who is
- * in the line must not be caught in a callback when its turn comes: the others would wait for its copy. */
-bool twl_help(struct commit *c, const struct terms *terms, bool is_in_line);
+/* What a writer that finds nothing done can do: true = it led, or somebody has, and it should look again. `claim` is
+ * NULL, or what stands in line for it. Who is in the line must not be caught in a callback when its turn comes: the
+ * others would wait for its copy. */
+bool twl_help(struct commit *c, const struct terms *terms, const struct claim *claim);
 
 /* ---- lead.c ---- */
 bool twl_try_lead(struct commit *c) TRY_ACQUIRES(true, c->leadership);
@@ -275,8 +276,9 @@ enum led {
     LED_ROUND
 };
 enum led twl_lead_once(struct commit *c);
-/* The same, but what it completes is left to the committer to hand out. */
-enum led twl_lead_quietly(struct commit *c);
+/* For who is in the line. What it completes is left to the committer to hand out; and if its turn has come meanwhile,
+ * it leads nothing: a leader waits for every copy into its group, and would wait for its own. */
+enum led twl_lead_in_line(struct commit *c, const struct claim *claim);
 /* Is there something for a committer to do? */
 bool twl_needs_committer(struct commit *c);
 /* Whatever is not durable is to become so: a flush is due. False if everything is. */

@@ -528,13 +528,26 @@ bool twl_lead_round(struct commit *c, enum group_kind kind, struct round *round)
     return true;
 }
 
-static enum led lead(struct commit *c)
+/* Places are given to the line by leaders only, so the answer holds until this one's own round. */
+static bool has_place(struct commit *c, const struct claim *claim) REQUIRES(c->leadership)
+{
+    twl_mutex_lock(&c->lock);
+    const bool has_place = claim->state == CLAIM_GRANTED;
+    twl_mutex_unlock(&c->lock);
+    return has_place;
+}
+
+/* `claim` may be NULL. */
+static enum led lead(struct commit *c, const struct claim *claim)
 {
     struct round round;
+    bool has_led = false;
     if (!twl_try_lead(c))
         return LED_NOT;
-    gather(c);
-    const bool has_led = twl_lead_round(c, GROUP_RECORDS, &round);
+    if (!claim || !has_place(c, claim)) {
+        gather(c);
+        has_led = twl_lead_round(c, GROUP_RECORDS, &round);
+    }
     twl_stop_leading(c);
     if (has_led)
         wake(c, &round);
@@ -545,15 +558,15 @@ static enum led lead(struct commit *c)
 
 enum led twl_lead_once(struct commit *c)
 {
-    const enum led led = lead(c);
+    const enum led led = lead(c, NULL);
     if (led != LED_NOT)
         twl_deliver(c);
     return led;
 }
 
-enum led twl_lead_quietly(struct commit *c)
+enum led twl_lead_in_line(struct commit *c, const struct claim *claim)
 {
-    const enum led led = lead(c);
+    const enum led led = lead(c, claim);
     if (twl_must_deliver(c))
         twl_seat_call(&c->seat);
     return led;

@@ -348,9 +348,10 @@ static int look_for_place(struct commit *c, struct claim *claim, const struct te
 }
 
 /* `seen` is what c->space was before the writer looked. */
-static void wait_for_room(struct commit *c, enum room room, const struct terms *terms, uint32_t seen)
+static void wait_for_room(struct commit *c, enum room room, const struct claim *claim,
+                          const struct terms *terms, uint32_t seen)
 {
-    if (room == ROOM_WILL_COME || !twl_help(c, terms, true))
+    if (room == ROOM_WILL_COME || !twl_help(c, terms, claim))
         twl_terms_sleep(terms, &c->space, seen);
 }
 
@@ -384,7 +385,7 @@ int twl_take_place(struct commit *c, const struct need *need, const struct terms
             return rc;
         }
         if (room != ROOM_TO_BE_MADE)
-            wait_for_room(c, room, terms, seen);
+            wait_for_room(c, room, &claim, terms, seen);
     }
 }
 

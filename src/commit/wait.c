@@ -34,12 +34,12 @@ bool twl_may_lead(struct commit *c, const struct terms *terms)
     return !c->seat.is_shared && (has_time || !seat_has_committer(&c->seat) || twl_seat_is_mine(&c->seat));
 }
 
-bool twl_help(struct commit *c, const struct terms *terms, bool is_in_line)
+bool twl_help(struct commit *c, const struct terms *terms, const struct claim *claim)
 {
     if (twl_seat_is_mine(&c->seat))
         atomic_store(&c->seat.is_in_callback, true);
     if (twl_may_lead(c, terms))
-        return (is_in_line ? twl_lead_quietly(c) : twl_lead_once(c)) != LED_NOT;
+        return (claim ? twl_lead_in_line(c, claim) : twl_lead_once(c)) != LED_NOT;
     return twl_seat_help(&c->seat);
 }
 
@@ -105,7 +105,7 @@ static int wait_for(struct commit *c, uint64_t lsn, const struct terms *terms, s
             rc = twl_terms_ended(terms);
         if (rc < 0)
             return rc;
-        if (twl_help(c, terms, false))
+        if (twl_help(c, terms, NULL))
             continue;
         if (tries < YIELDS_BEFORE_SLEEP && !c->seat.is_shared) /* a committer wants the processor more */
             twl_yield();

@@ -134,6 +134,7 @@ bool fill_value(uint64_t version, unsigned char ret_data[TWINLOG_VALUE_BYTES], s
 struct record_note {
     uint64_t lsn;
     uint32_t since, until; /* cuts that were done before, and begun after it was accepted */
+    bool is_tagged;        /* it was handed over with its tag */
 };
 
 /* Of one writer thread in one life. [that thread writes; the judge reads when the process is dead] */

@@ -309,15 +309,15 @@ static bool has_label(const struct life *life, uint32_t writer, uint64_t sequenc
     return payload_has_label(&payload);
 }
 
+/* Exactly, its tag too: two small ones of the same bytes may be in flight, and each must find its own. */
 static bool is_record(const struct twinlog_record *record, const struct life *life, uint32_t writer,
                       uint64_t sequence)
 {
     static unsigned char expected[PAYLOAD_MAX_BYTES];
     const struct payload payload = payload_of(life, writer, sequence);
-    const uint16_t tag = payload_tag(&payload);
-    const bool is_tagged = record->tag == tag && record->type == (uint8_t)tag;
+    const uint16_t tag = life->notes[writer].record[sequence].is_tagged ? payload_tag(&payload) : 0;
 
-    if (record->size != payload_size(&payload) || (!is_tagged && (record->tag != 0 || record->type != 0)))
+    if (record->size != payload_size(&payload) || record->tag != tag || record->type != (uint8_t)tag)
         return false;
     payload_fill(&payload, expected);
     return record->size == 0 || memcmp(record->data, expected, record->size) == 0;
@@ -413,8 +413,9 @@ static void check_record(struct court *court, const struct twinlog_record *recor
     }
     if (!was_noted(court, record) && !was_in_flight(court, record)) {
         payload_describe(record->data, record->size, text, sizeof(text));
-        violation("O3, O4: nobody appended record %" PRIu64 ", or it was cut off; it has %s", record->lsn,
-                  text);
+        violation("O3, O4: nobody appended record %" PRIu64 ", or it was cut off; it has tag %" PRIu16
+                  " and %s",
+                  record->lsn, record->tag, text);
     }
     court->book->digest[record->lsn % WINDOW] = digest_of(record);
 }

@@ -78,8 +78,10 @@ static void note_begun(struct writer *writer, uint32_t count)
 {
     const uint64_t first = writer->next.sequence;
 
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
         writer->notes->record[first + i].since = cuts_done(writer);
+        writer->notes->record[first + i].is_tagged = true;
+    }
     atomic_store_explicit(&writer->notes->begun, first + count, memory_order_release);
 }
 

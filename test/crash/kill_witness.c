@@ -96,7 +96,11 @@ static void note(struct reading *reading, uint64_t lsn, uint32_t since, uint64_t
 
     if (before != 0 && before != digest && stamp_lsn(stamped) == lsn &&
         lsn <= world_keeps(&reading->shared->world, stamp_since(stamped)))
-        violation("O8: %s was given another record %" PRIu64 " than before", name_of(reading), lsn);
+        violation("O8: %s was given another record %" PRIu64 " than before, when %" PRIu32
+                  " cuts were done; now it is %" PRIu32 ", before the call %" PRIu32
+                  "; it has passed %" PRIu64,
+                  name_of(reading), lsn, stamp_since(stamped), atomic_load(&reading->shared->world.cuts_done),
+                  since, reading->most_passed);
     atomic_store(&sightings->seen[lsn % WINDOW].digest, 0);
     atomic_store(&sightings->seen[lsn % WINDOW].stamp, stamp(lsn, since));
     atomic_store(&sightings->seen[lsn % WINDOW].digest, digest);

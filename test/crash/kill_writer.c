@@ -63,8 +63,9 @@ static int hand_over(struct writer *writer, accept_function *accept)
     payload_fill(&writer->next, writer->record);
     if (writer->shared->lie == LIE_BYTES && size > 0 && rng_one_in(&writer->rng, 64))
         writer->record[rng_below(&writer->rng, size)] ^= 0x10;
-    atomic_store_explicit(&notes->begun, writer->next.sequence + 1, memory_order_release);
     note->since = cuts_done(writer);
+    note->is_tagged = false;
+    atomic_store_explicit(&notes->begun, writer->next.sequence + 1, memory_order_release);
     result = accept(writer->log, writer->record, size, &note->lsn);
     if (result < 0)
         return result;

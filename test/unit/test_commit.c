@@ -6,8 +6,9 @@
  */
 #include "suites.h"
 
-#include "commit/commit.h"
+#include "commit/inside.h"
 #include "io/io_files.h"
+#include "log/handle.h"
 #include "log/log.h"
 
 #include <dirent.h>
@@ -285,6 +286,28 @@ START_TEST(a_device_that_refuses_untorn_writes_after_all_is_believed)
     ck_assert_int_eq(twinlog_close(log), 0);
     ck_assert_uint_eq(atomic_load(&seam.untorn), 1);
     ck_assert_uint_eq(count_records(), 20);
+}
+END_TEST
+
+/* Who stands in line and goes to lead may have been given a place meanwhile, by a leader who is done already. The
+ * group that it would lead waits for its copy. */
+START_TEST(whose_turn_has_come_does_not_lead_the_group_that_waits_for_it)
+{
+    struct twinlog *log = open_watched(0, 0);
+    struct commit *c = log->commit;
+    const struct record_header record = { .kind = RECORD_DATA, .size = 5, .time_ns = 1 };
+    const struct need need = { .count = 1, .bytes = (uint32_t)twl_record_bytes(5), .payload_bytes = 5 };
+    const struct terms terms = { .level = TWINLOG_LEVEL_BUFFERED };
+    struct claim claim = { .need = &need, .state = CLAIM_GRANTED };
+
+    ck_assert_int_eq(twl_take_place(c, &need, &terms, &claim.place), 0);
+    ck_assert_int_eq(twl_lead_in_line(c, &claim), LED_NOTHING);
+    twl_record_encode(claim.place.at, c->epoch_seed, claim.place.lsn, &record, "short");
+    twl_finish_copy(c, claim.place.twin);
+    claim.state = CLAIM_QUEUED;
+    ck_assert_int_eq(twl_lead_in_line(c, &claim), LED_ROUND);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    ck_assert_uint_eq(count_records(), 1);
 }
 END_TEST
 
@@ -1400,6 +1423,7 @@ Suite *commit_suite(void)
     tcase_add_test(one, the_last_block_is_written_again_with_the_same_bytes);
     tcase_add_test(one, a_padded_log_never_writes_a_durable_block_again);
     tcase_add_test(one, a_dense_log_can_be_continued_padded_and_back);
+    tcase_add_test(one, whose_turn_has_come_does_not_lead_the_group_that_waits_for_it);
     tcase_add_test(one, a_block_is_rewritten_untorn_where_the_device_can);
     tcase_add_test(one, a_device_that_refuses_untorn_writes_after_all_is_believed);
     tcase_add_test(one, an_interrupted_write_is_tried_again);
