@@ -9,7 +9,8 @@
  *   - What an open slot remembers, its index and headers of groups, says where to look, and no more. A group
  *     header is valid in one life of one file. A record is valid as one LSN of one epoch, which gives each LSN
  *     once: bytes that check are that record, whichever life of a file they are found in.
- *   - What was read of a file is forgotten when another slot is used.
+ *   - What was read of a file is forgotten when another slot is used, and with every set: a group that was torn when
+ *     its writer died is cut by the next one, which gives its LSNs again, and checks as long as nobody looks again.
  * So a file that has another life looks like one that is damaged. Whoever is lost closes it and has the set loaded,
  * which does not have that segment any more. A segment that is mapped is held by a lock as long as it is, so that
  * it keeps its life; the lock is taken first, and then the header is looked at.
@@ -152,6 +153,8 @@ static void catch_up(struct stand *stand)
     bool is_other_set = stand->generation != horizon->generation;
     if (!is_other_set && stand->first_lsn == horizon->first_lsn)
         return;
+    if (is_other_set) /* what was read behind the end of the log then may be no part of it now */
+        twl_cursor_refresh(&stand->at->cursor);
     stand->generation = horizon->generation;
     stand->first_lsn = horizon->first_lsn;
     for (struct slot *slot = stand->slots; slot < stand->slots + STAND_SLOTS; slot++) {

@@ -1523,6 +1523,59 @@ static void flip(uint64_t segment, off_t offset)
     ck_assert_int_eq(fclose(file), 0);
 }
 
+/* Three records, and a batch of two that is on disk but for one byte of the second. */
+static int die_in_a_batch(void)
+{
+    static const char bytes[3000] = "the last of the batch";
+    const struct twinlog_entry batch[2] = { { .data = "torn", .size = 4 },
+                                            { .data = bytes, .size = sizeof(bytes) } };
+    struct twinlog_options options = log_options(0, 0);
+    struct twinlog *log;
+    int rc = twinlog_open(log_dir, &options, &log);
+
+    for (unsigned i = 0; rc == 0 && i < 3; i++)
+        rc = twinlog_append(log, "sound", 5, NULL);
+    return rc == 0 ? twinlog_append_batch(log, batch, 2, NULL, NULL) : rc;
+}
+
+static off_t find_in_segment(uint64_t segment, const char *text)
+{
+    static char bytes[65536];
+    FILE *file = fopen(log_segment(segment), "r");
+
+    ck_assert_ptr_nonnull(file);
+    const size_t size = fread(bytes, 1, sizeof(bytes), file);
+    fclose(file);
+    const char *at = memmem(bytes, size, text, strlen(text));
+    ck_assert_ptr_nonnull(at);
+    return at - bytes;
+}
+
+/* The next writer gives their LSNs again, and the reader has read the place before. */
+START_TEST(what_a_dead_writer_left_torn_is_not_returned_in_the_place_of_what_came_after)
+{
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    struct twinlog *log;
+
+    ck_assert_int_eq(run_child(die_in_a_batch), 0);
+    flip(1, find_in_segment(1, "the last of the batch"));
+    reader = open_reader(NULL, _i, 0, 0);
+    for (uint64_t lsn = 1; lsn <= 3; lsn++)
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+    expect_no_next(reader, 0);
+    log = log_open(NULL);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 3);
+    ck_assert_int_eq(twinlog_append(log, "other", 5, NULL), 0);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+    ck_assert_uint_eq(record.lsn, 4);
+    ck_assert_uint_eq(record.size, 5);
+    ck_assert_mem_eq(record.data, "other", 5);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+END_TEST
+
 START_TEST(damage_is_met_from_both_sides_and_passed_by_a_seek)
 {
     struct twinlog_reader *reader;
@@ -1890,6 +1943,8 @@ Suite *reader_suite(void)
     tcase_set_timeout(tests, 20); /* a few thousand syncs, and the disk may be a slow one */
     tcase_add_test(tests, readers_keep_up_with_a_writer_that_trims_and_recycles);
     tcase_add_test(tests, readers_keep_up_with_a_writer_that_cuts_as_well);
+    tcase_add_loop_test(tests, what_a_dead_writer_left_torn_is_not_returned_in_the_place_of_what_came_after,
+                        0, 2);
 
     tests = add_case(suite, "waiting");
     tcase_add_loop_test(tests, a_waiting_reader_is_woken, 0, KINDS);
