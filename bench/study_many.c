@@ -304,17 +304,17 @@ static void clear_stage(void *state)
 
 static const struct way shared_threads = { .is_shared = true }, own_threads = { .is_shared = false },
                         one_log = { .is_one_log = true },
-                        shared_threads_256 = { .is_shared = true, .in_flight = 256 },
+                        shared_threads_32 = { .is_shared = true, .in_flight = 32 },
                         shared_queue = { .is_shared = true, .is_queue = true },
-                        shared_queue_256 = { .is_shared = true, .in_flight = 256, .is_queue = true },
+                        shared_queue_32 = { .is_shared = true, .in_flight = 32, .is_queue = true },
                         own_queue = { .is_queue = true };
 
 static const struct trial many_trials[] = {
     { "shared, threads", "a thread for each log, one committer", &shared_threads, append_to_all },
-    { "shared 256, threads", "the same, 256 writes in flight", &shared_threads_256, append_to_all },
+    { "shared 32, threads", "the same, 32 writes in flight", &shared_threads_32, append_to_all },
     { "own, threads", "a thread for each log, which commits itself", &own_threads, append_to_all },
     { "shared, queue", "one thread that waits for none, one committer", &shared_queue, append_to_all },
-    { "shared 256, queue", "the same, 256 writes in flight", &shared_queue_256, append_to_all },
+    { "shared 32, queue", "the same, 32 writes in flight", &shared_queue_32, append_to_all },
     { "own, queue", "one thread that waits for none, a committer for each log", &own_queue, append_to_all },
     { "one log", "all threads append to one log", &one_log, append_to_all },
     { NULL, NULL, NULL, NULL },

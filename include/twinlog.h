@@ -420,7 +420,7 @@ int twinlog_queue_close(struct twinlog_queue *queue);
  * themselves. Where there is no io_uring the thread writes one log after the other. */
 struct twinlog_committer_options {
     uint32_t size;      /* set by TWINLOG_COMMITTER_OPTIONS_INIT */
-    uint32_t in_flight; /* writes at a time, at most 256; default 32 */
+    uint32_t in_flight; /* writes at a time, at most 256, which is the default */
 };
 #define TWINLOG_COMMITTER_OPTIONS_INIT                                                                       \
     {                                                                                                        \
@@ -493,6 +493,7 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
  *   TWINLOG_EPRUNED  last_lsn + 1 is below the first kept record; nothing happened
  *   -ENOSPC  the disk is full; nothing happened     -EROFS  the log was opened with TWINLOG_READ_ONLY
  *   -EINVAL  the largest LSN there is
+ *   -EDEADLK in the callback of a request of this log, for which the cut would wait; nothing happened
  *   TWINLOG_EPOISONED  whether the cut has happened is unknown; opening the log again tells
  *   system errors  nothing happened; also the one that poisoned the log before
  */

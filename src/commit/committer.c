@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <stdlib.h>
 
-#define DEFAULT_IN_FLIGHT 32u
 #define MAX_IN_FLIGHT 256u
 
 /* ---- for one log --------------------------------------------------------------------------------- */
@@ -148,7 +147,7 @@ int twinlog_committer_open(const struct twinlog_committer_options *options,
         options = &defaults;
     if (!ret_committer || options->size != sizeof(*options) || options->in_flight > MAX_IN_FLIGHT)
         return -EINVAL;
-    return create(NULL, options->in_flight > 0 ? options->in_flight : DEFAULT_IN_FLIGHT, twl_shared_run,
+    return create(NULL, options->in_flight > 0 ? options->in_flight : MAX_IN_FLIGHT, twl_shared_run,
                   ret_committer);
 }
 

@@ -15,9 +15,26 @@ static struct twinlog_request *last_of_run(const struct twinlog_request *first)
     return (struct twinlog_request *)(uintptr_t)first->private_word;
 }
 
-/* A request is its owner's again as soon as it is handed out. */
-static void hand_out(struct twinlog_request *list)
+/* Whose callbacks this thread is calling: one may work on another log, and call that one's. */
+struct handing_out {
+    const struct commit *commit;
+    const struct handing_out *outer;
+};
+static _Thread_local const struct handing_out *handing_out;
+
+bool twl_commit_is_in_callback(const struct commit *c)
 {
+    const struct handing_out *place = handing_out;
+    while (place && place->commit != c)
+        place = place->outer;
+    return place != NULL;
+}
+
+/* A request is its owner's again as soon as it is handed out. */
+static void hand_out(const struct commit *c, struct twinlog_request *list)
+{
+    const struct handing_out place = { c, handing_out };
+    handing_out = &place;
     while (list) {
         struct twinlog_request *first = list, *last = first->complete ? first : last_of_run(first);
         list = last->next;
@@ -27,6 +44,7 @@ static void hand_out(struct twinlog_request *list)
         else
             twl_queue_push(first->queue, first, last);
     }
+    handing_out = place.outer;
 }
 
 /* Success is what they have been given with their place. */
@@ -80,7 +98,7 @@ void twl_deliver(struct commit *c)
         c->is_delivering = true;
         twl_mutex_unlock(&c->delivery);
         let_copies_end(c);
-        hand_out(list);
+        hand_out(c, list);
         twl_mutex_lock(&c->delivery);
         c->is_delivering = false;
         if (c->delivery_stops > 0)

@@ -50,17 +50,27 @@ void twl_stop_leading(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
 
 /* ---- gathering ----------------------------------------------------------------------------------- */
 
-static bool has_gathered(struct commit *c)
+/* Writers that sleep until the group is done, and requests that are completed then. */
+static uint32_t joined_by(const struct twin *twin)
+{
+    return twin->waiters + (uint32_t)twin->requests.count;
+}
+
+/* Those expected who have not come yet. */
+static uint32_t count_missing(struct commit *c, bool *ret_are_requests)
 {
     twl_mutex_lock(&c->lock);
-    uint32_t joined = c->twins[c->filling].waiters;
+    const struct twin *filling = &c->twins[c->filling];
+    const uint32_t joined = joined_by(filling);
+    *ret_are_requests = filling->requests.count > filling->waiters;
     twl_mutex_unlock(&c->lock);
-    return joined >= c->expected;
+    return joined < c->expected ? c->expected - joined : 0;
 }
 
 /* Lets the writers that were woken a moment ago come back with their next record: with one group in
  * flight, those who just miss a group wait for two. Bounded by half a commit, and given up for a while
- * when it does not pay. */
+ * when it does not pay. Requests come from threads that are awake: of those, more than half must come in half of
+ * that time, else it pays more to write what is there while they come. */
 static void gather(struct commit *c) REQUIRES(c->leadership)
 {
     if (c->expected <= 1) /* a lone writer waits for nobody */
@@ -69,12 +79,12 @@ static void gather(struct commit *c) REQUIRES(c->leadership)
         c->gather_skips--;
         return;
     }
-    uint64_t deadline = 0;
-    while (!has_gathered(c)) {
-        uint64_t now = twl_monotonic_ns();
-        if (deadline == 0) {
-            deadline = now + c->sync_ns / 2;
-        } else if (now > deadline) {
+    bool are_requests;
+    const uint64_t began = twl_monotonic_ns();
+    const uint32_t missing = count_missing(c, &are_requests);
+    for (uint32_t left = missing; left > 0; left = count_missing(c, &are_requests)) {
+        const uint64_t waited = twl_monotonic_ns() - began;
+        if (waited > c->sync_ns / 2 || (are_requests && waited > c->sync_ns / 4 && left > missing / 2)) {
             c->gather_misses++;
             c->gather_skips = (uint32_t)min_u64(1u << min_u64(c->gather_misses, 6), MAX_GATHER_SKIPS);
             return;
@@ -457,7 +467,7 @@ void twl_round_end(struct commit *c, struct round *round, int rc)
         atomic_store_explicit(&sealed->done_ns, now_ns, memory_order_relaxed);
     }
     twl_mutex_lock(&c->lock);
-    c->expected = (sealed ? sealed->waiters : 0) + c->twins[c->filling].waiters;
+    c->expected = (sealed ? joined_by(sealed) : 0) + joined_by(&c->twins[c->filling]);
     struct requests requests = { 0 };
     if (rc < 0)
         requests = take_all_requests(c);

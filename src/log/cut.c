@@ -146,7 +146,9 @@ static int stop_and_cut(struct twinlog *log, uint64_t next_lsn, bool is_reset)
     int rc = twl_enter(log, INSIDE_OTHER, &visit);
     if (rc < 0)
         return rc;
-    if (log->commit) {
+    if (log->commit && twl_commit_is_in_callback(log->commit)) {
+        rc = -EDEADLK;
+    } else if (log->commit) {
         /* A callback may append, and would wait for us; while others, whom we wait for, wait for its thread. */
         twl_commit_hold_delivery(log->commit, true);
         twl_mutex_lock(&log->front);

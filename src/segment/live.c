@@ -166,7 +166,7 @@ int twl_live_lock(struct io *io, unsigned wait_ms, struct live *ret_live)
         rc = io_size(live.file, &bytes);
     if (rc == 0 && bytes < BLOCK_BYTES)
         rc = io_allocate(live.file, BLOCK_BYTES, IO_ALLOCATE_WRITTEN);
-    if (rc == 0 || rc == -ENOSPC) { /* a full disk must not keep a log from being opened */
+    if (rc == 0 || rc == -ENOSPC || rc == -EDQUOT) { /* a full disk must not keep a log from being opened */
         live.page = map_page(&live);
         rc = live.page ? 0 : make_private_page(&live);
     }

@@ -417,6 +417,32 @@ START_TEST(a_cut_and_callbacks_that_append_do_not_wait_for_each_other)
 }
 END_TEST
 
+static _Atomic int cut_in_callback;
+
+static void try_to_cut(struct twinlog_request *request)
+{
+    struct twinlog *log = request->context;
+    int rc = twinlog_cut(log, 0);
+
+    if (rc == -EDEADLK)
+        rc = twinlog_reset(log, 1);
+    atomic_store(&cut_in_callback, rc);
+}
+
+START_TEST(a_callback_cannot_cut_the_log_that_waits_for_it)
+{
+    struct twinlog *log = log_open(NULL);
+    struct twinlog_request request = { .complete = try_to_cut, .context = log };
+
+    atomic_store(&cut_in_callback, 1);
+    ck_assert_int_eq(submit(log, 100, &request), 0);
+    AWAIT(atomic_load(&cut_in_callback) != 1);
+    ck_assert_int_eq(atomic_load(&cut_in_callback), -EDEADLK);
+    ck_assert_int_eq(twinlog_cut(log, 0), 0);
+    log_close(log);
+}
+END_TEST
+
 /* ---- queues -------------------------------------------------------------------------------------- */
 
 static bool is_readable(int fd)
@@ -664,6 +690,7 @@ Suite *requests_suite(void)
     tcase_add_test(tests, a_lent_thread_sees_to_the_flush_interval);
     tcase_add_loop_test(tests, a_callback_may_submit_append_and_wait, 0, LOG_IO_KINDS);
     tcase_add_test(tests, a_cut_and_callbacks_that_append_do_not_wait_for_each_other);
+    tcase_add_test(tests, a_callback_cannot_cut_the_log_that_waits_for_it);
 
     tests = add_case(suite, "queues");
     tcase_add_loop_test(tests, a_queue_is_readable_exactly_while_something_is_in_it, 0, 2);

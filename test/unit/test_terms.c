@@ -344,6 +344,60 @@ static void *append_small(void *argument)
     return NULL;
 }
 
+#define LARGEST (4u << 20)
+#define FEW 16u
+
+static struct twinlog *pair_log;
+
+static void *append_largest(void *argument)
+{
+    static unsigned char largest[LARGEST];
+
+    *(int *)argument = twinlog_append(pair_log, largest, sizeof(largest), NULL);
+    return NULL;
+}
+
+static void *append_one(void *argument)
+{
+    *(int *)argument = twinlog_append(pair_log, bytes, 100, NULL);
+    return NULL;
+}
+
+/* 4 MiB and small ones, one of which is being written. Whoever comes meanwhile is in the next group: so nobody waits
+ * for more than the write that is going on and his own, whichever was there first. */
+START_TEST(the_largest_record_and_small_ones_wait_for_one_write_of_each_other)
+{
+    struct twinlog_options options = log_options(0, 0);
+    pthread_t first, threads[FEW];
+    int result = 1, results[FEW];
+    uint64_t groups;
+
+    options.segment_bytes = 64 * KIB * KIB;
+    pair_log = gate_log(&options);
+    for (unsigned i = 0; i < 3; i++) /* the first segments are small */
+        append_largest(&result);
+    ck_assert_int_eq(result, 0);
+    groups = log_stat(pair_log).groups;
+    gate_shut();
+    ck_assert_int_eq(pthread_create(&first, NULL, _i ? append_largest : append_one, &result), 0);
+    gate_await();
+    for (unsigned i = 0; i < FEW; i++)
+        ck_assert_int_eq(
+            pthread_create(&threads[i], NULL, _i || i != FEW / 2 ? append_one : append_largest, &results[i]),
+            0);
+    AWAIT(twinlog_last_lsn(pair_log) == 4 + FEW);
+    gate_open();
+    ck_assert_int_eq(pthread_join(first, NULL), 0);
+    ck_assert_int_eq(result, 0);
+    for (unsigned i = 0; i < FEW; i++) {
+        ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+        ck_assert_int_eq(results[i], 0);
+    }
+    ck_assert_uint_eq(log_stat(pair_log).groups, groups + 2);
+    log_close(pair_log);
+}
+END_TEST
+
 /* In a log whose buffers are always full, also where the record needs a segment that is not there yet. */
 START_TEST(a_large_record_gets_in_among_many_small_ones)
 {
@@ -525,6 +579,7 @@ Suite *terms_suite(void)
     tcase_add_test(tests, a_canceled_token_stays_canceled);
 
     tests = add_case(suite, "one behind the other");
+    tcase_add_loop_test(tests, the_largest_record_and_small_ones_wait_for_one_write_of_each_other, 0, 2);
     tcase_add_loop_test(tests, a_large_record_gets_in_among_many_small_ones, 0, 2);
     tcase_add_test(tests, who_waits_first_is_served_first);
     tcase_add_test(tests, one_that_is_refused_does_not_hold_up_the_others);
