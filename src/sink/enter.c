@@ -39,6 +39,7 @@ static struct sink_file *new_file(void)
     file->area_fd = file->data_fd = -1;
     twl_mutex_init(&file->map_lock);
     twl_mutex_init(&file->sweep_lock);
+    twl_sink_register(file);
     return file;
 }
 
@@ -53,6 +54,7 @@ static void close_fd(int fd, bool is_child)
 
 void twl_sink_forget(struct sink_file *file, bool is_child)
 {
+    twl_sink_unregister(file);
     twl_window_close(file);
     if (file->area)
         twl_area_unmap(file->area);

@@ -801,6 +801,36 @@ START_TEST(who_lives_on_cleans_up)
 }
 END_TEST
 
+/* It has a child that lives on. */
+static int die_as_a_parent(void)
+{
+    struct twinlog_sink *sink;
+    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == 0);
+    const pid_t child = fork();
+    if (child == 0) {
+        while (atomic_load(&shared->step) == 0)
+            usleep(1000);
+        _exit(twinlog_sink_close(sink) != TWINLOG_EFORKED);
+    }
+    signal_there = SIGKILL;
+    wanted_point = "copy half done";
+    return twinlog_sink_write(sink, LINE, strlen(LINE), NULL);
+}
+
+START_TEST(a_dead_parent_is_dead)
+{
+    prepare();
+    struct twinlog_sink *sink = open_sink(NULL);
+    ck_assert_int_eq(run_child(die_as_a_parent), 128 + SIGKILL);
+    ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+    ck_assert_uint_eq(stat_of(sink).voids, 1);
+    atomic_store(&shared->step, 1);
+    close_sink(sink);
+    expect_text(path, HOLE);
+    logdir_remove();
+}
+END_TEST
+
 static pid_t stop_child_at(const char *point)
 {
     int status;
@@ -1163,6 +1193,7 @@ Suite *sink_suite(void)
     tcase_add_test(tests, a_child_opens_it_by_itself);
     tcase_add_loop_test(tests, a_death_anywhere_costs_nothing, 0, 2 * (int)POINTS);
     tcase_add_loop_test(tests, who_lives_on_cleans_up, 0, 2);
+    tcase_add_test(tests, a_dead_parent_is_dead);
     tcase_add_loop_test(tests, a_stopped_process_is_not_dead, 0, 2);
     tcase_add_loop_test(tests, a_stopped_process_finds_its_file_rotated, 0, 3);
     tcase_add_loop_test(tests, a_limit_makes_the_next_file, 0, 2);
