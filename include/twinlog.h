@@ -875,6 +875,124 @@ struct twinlog_probe {
     }
 int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe);
 
+/* ---- plain files ------------------------------------------------------------------------------- */
+
+/*
+ * A sink is one plain file, of bytes and nothing else, that threads and processes append to at the speed of
+ * memory: a write is copied into a mapping of the file, and whoever reads the file sees it at once. No frames, no
+ * LSNs, no checksums: the file stays one for grep, tail and less.
+ *
+ * What a crash costs. The end of a process, by kill -9 too, costs nothing that twinlog_sink_write() had returned
+ * for. The end of the kernel or of the power costs what was not synced: twinlog_sink_sync(), or flush_interval_ms,
+ * says how much that is; the rest may be there in part, in any order, with zeros in between. What must
+ * survive the power belongs in a log.
+ *
+ * While a sink is open its file is larger than what was written, and ends in zeros. The last one to close it cuts it
+ * to the exact byte. After a kill -9 of all, the next one to open it does; after a crash of the system, what
+ * ends the file is the last byte that is not zero. Nobody else may cut the file meanwhile, so logrotate's copytruncate
+ * is not for it; what others append to it is behind the zeros, and stays.
+ *
+ * Beside the file there is a second one while it is in use, `.NAME.sink`, that its processes share. Nobody waits
+ * for a process that is stopped in the middle of a write, but twinlog_sink_sync(); one that is stopped in the middle of
+ * opening, closing or rotating keeps others from that.
+ */
+struct twinlog_sink;
+
+enum twinlog_sink_flags {
+    TWINLOG_SINK_SHARED = 1u << 0,    /* up to 256 processes may have it open, all with this flag. Without it
+                                         one has */
+    TWINLOG_SINK_NO_THREAD = 1u << 1, /* start no thread: who writes prepares the file himself, and
+                                         flush_interval_ms and logrotate are looked at when somebody writes */
+    TWINLOG_SINK_MUST_EXIST = 1u << 2 /* -ENOENT instead of making the file */
+};
+
+struct twinlog_sink_options {
+    uint32_t size;  /* set by TWINLOG_SINK_OPTIONS_INIT */
+    uint32_t flags; /* enum twinlog_sink_flags */
+    /* What the file is given to begin with; it then grows by as much as it has, at most growth_bytes at a time,
+     * before it is needed. Rounded up to pages. Defaults 10 MiB and 64 MiB. */
+    uint64_t initial_bytes;
+    uint64_t growth_bytes;
+    /* A write that would make the file larger than this goes to a new file: NAME becomes NAME.1, that NAME.2, and
+     * so on; of these `keep_files` are kept, default 5. 0 = no limit. A larger write has a file of its own. */
+    uint64_t max_bytes;
+    uint32_t keep_files;
+    uint32_t flush_interval_ms; /* what was written is synced after so long at most; 0 = only on demand */
+    uint32_t mode;              /* of a new file, before the umask; default 0666 */
+    uint32_t lock_wait_ms;      /* wait so long for others who have it open exclusively; 0: -EBUSY at once */
+};
+#define TWINLOG_SINK_OPTIONS_INIT                                                                            \
+    {                                                                                                        \
+        sizeof(struct twinlog_sink_options), 0, 0, 0, 0, 0, 0, 0, 0                                          \
+    }
+
+/* Opens the plain file `path` for appending, and makes it where there is none; its bytes stay, what is written
+ * comes behind them. `options` may be NULL. Of the options of a shared sink, sizes, limits and what is kept are
+ * those of whoever was the first to have it open; the rest is each one's own.
+ *
+ *   -EBUSY     others have it open, and one of them, or this call, without TWINLOG_SINK_SHARED; or they opened it by
+ *              another name (a hard link), or somebody has removed the file that they share
+ *   -EUSERS    256 have it open
+ *   -EINVAL    an option is out of range, or a NULL argument
+ *   -ENOTSUP   not a regular file, or one on a file system that cannot share mappings or reserve space
+ *   TWINLOG_EVERSION  processes of another version of the library have it open
+ *   -ENOENT, -EACCES, -ENOSPC, -EROFS, -EMFILE, -ENOMEM, ... from the system
+ */
+int twinlog_sink_open(const char *path, const struct twinlog_sink_options *options,
+                      struct twinlog_sink **ret_sink);
+
+/* Appends `size` bytes in one piece: what others write is in front of it or behind it. Returns when they are in the
+ * file for every process to see, and safe from the end of this one. Safe from any thread, takes no
+ * lock, allocates nothing. `ret_offset` may be NULL; it gets the place in the file, which may be another one than
+ * before if max_bytes is set. Of 0 bytes nothing is written.
+ *
+ *   -ENOSPC, -EDQUOT, -EFBIG  the file cannot be made large enough; nothing happened, and the same call works
+ *              again when it can. (A full disk is met here, never as SIGBUS, and a limit never as SIGXFSZ.)
+ *   -EMSGSIZE  larger than 1 GiB
+ *   -EINVAL    a NULL where none may be
+ *   -EIO       somebody else has cut the file, or the disk could not be read; the sink is of no use any more
+ *   TWINLOG_EFORKED  a child has to open the sink by itself */
+int twinlog_sink_write(struct twinlog_sink *sink, const void *data, size_t size, uint64_t *ret_offset);
+int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, int count,
+                        uint64_t *ret_offset);
+
+/* Returns when everything that any process had written before the call is on stable storage; of files that were
+ * rotated away, in those that this sink has had open. Where another process died in the middle of a write, its bytes
+ * are made harmless first (see twinlog_sink_stat.voids); where one is stopped in the middle of a write, this waits until
+ * it goes on. After a sync has failed, none succeeds for this file any more. */
+int twinlog_sink_sync(struct twinlog_sink *sink);
+
+/* Goes on in a new file, as when max_bytes is reached. */
+int twinlog_sink_rotate(struct twinlog_sink *sink);
+/* For logrotate: if `path` names another file by now, or none, goes on in that one, or makes it; the old one is
+ * cut to its exact bytes when everybody has left it. The sink's thread looks once a second. Returns 1 if so,
+ * 0 if the file is the same. */
+int twinlog_sink_reopen(struct twinlog_sink *sink);
+
+/* Waits for calls that are inside, leaves the file, cuts it to its exact bytes if nobody else has it open, and
+ * frees the sink. Does not sync. The error, if any, is that of cutting. NULL is allowed. In a forked child: frees
+ * what is the child's, and returns TWINLOG_EFORKED. */
+int twinlog_sink_close(struct twinlog_sink *sink);
+
+struct twinlog_sink_stat {
+    uint32_t size;         /* set by TWINLOG_SINK_STAT_INIT */
+    uint32_t participants; /* processes that have it open */
+    uint64_t bytes;        /* written to the present file, those that were there included */
+    uint64_t file_bytes;   /* its size now */
+    uint64_t synced_bytes; /* of `bytes`, on stable storage */
+    uint64_t writes;       /* since this process opened it */
+    uint64_t growths;      /* of the file, by any process */
+    uint64_t growth_waits; /* writes of this process that had to make it larger themselves */
+    uint64_t rotations;    /* that this process has seen */
+    uint64_t voids;        /* writes that somebody left unfinished by dying, by now made harmless: what was
+                              not yet copied became spaces, and the last byte a newline */
+};
+#define TWINLOG_SINK_STAT_INIT                                                                               \
+    {                                                                                                        \
+        sizeof(struct twinlog_sink_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0                                          \
+    }
+int twinlog_sink_stat(struct twinlog_sink *sink, struct twinlog_sink_stat *ret_stat);
+
 #ifdef __cplusplus
 }
 #endif
