@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How the processes that share a sink give away its file, and settle what the dead left: src/sink/claim.c and
- * src/sink/sweep.c, one atomic operation to one step. README.md says what is checked, and how.
+ * How the processes that share a sink give away its file, and settle what the dead left: src/sink/claim.h and
+ * src/sink/sweep.c, an atomic operation a step. README.md says what is checked.
+ *
+ * A participant has one slot here, and the same number.
  */
 #ifndef PARTICIPANTS
 #define PARTICIPANTS 2
 #endif
-/* What they do altogether, each as much of it as comes out. */
+
+/* What they do altogether, whoever it is. */
 #ifndef WRITES
 #define WRITES 3
 #endif
@@ -14,73 +17,67 @@
 #define SWEEPS 1
 #endif
 #ifndef SEALS
-#define SEALS 1
+#define SEALS 0
 #endif
 #ifndef SYNCS
-#define SYNCS 1
+#define SYNCS 0
 #endif
 #ifndef DEATHS
-#define DEATHS 2
+#define DEATHS 1
 #endif
 #ifndef BIRTHS
 #define BIRTHS 1 /* of somebody who gets the number of a dead one */
 #endif
-#define SLOTS PARTICIPANTS
-#define BYTES (2 * WRITES + 1)
 
 /* ---- what is shared ----------------------------------------------------------------------------- */
 
-/* A slot's word: how often it was taken, by whom it was the last time, and how far he is. */
+/* A slot's state: a sequence, and one of these. */
 #define FREE 0
-#define TAKEN 1   /* start and size are not valid */
-#define INTENT 2  /* he has it, if the cursor says that he moved it to start + size */
-#define CLAIMED 3 /* he has it */
-#define WORD(taken, who, state) ((taken) * 16 + (who) * 4 + (state))
-#define STATE(word) ((word) % 4)
-#define WHO(word) ((word) / 4 % 4)
+#define INTENT 1  /* made, if the cursor names the slot and the intent's end */
+#define CLAIMED 2 /* made */
+#define STATE(sequence, kind) ((sequence) * 4 + (kind))
+#define KIND(state) ((state) % 4)
+#define TO(state, kind) ((state) - KIND(state) + (kind))
 #ifdef NO_SEQUENCE
-#define NEXT(word, who) WORD(0, who, TAKEN)
+#define NEXT(state, kind) STATE(0, kind)
 #else
-#define NEXT(word, who) WORD((word) / 16 + 1, who, TAKEN)
+#define NEXT(state, kind) STATE((state) / 4 + 1, kind)
 #endif
-#define TO(word, state) ((word) - STATE(word) + (state))
 
-/* The cursor: everything below its offset is given away; its owner, slot + 1, moved it there. */
+/* Everything below the offset is given away; the owner, slot + 1, moved it there. */
 #define CURSOR(offset, owner) (((offset) * 8 + (owner)) * 2)
 #define OFFSET(cursor) ((cursor) / 16)
 #define OWNER(cursor) ((cursor) / 2 % 8)
 #define IS_SEALED(cursor) ((cursor) % 2)
-#define SEALED(cursor) ((cursor) + 1)
 
 short cursor;
-short word[SLOTS];
-byte start[SLOTS], size[SLOTS];
-bool is_locked[PARTICIPANTS]; /* his byte, by him: the kernel drops it when he dies */
+short state[PARTICIPANTS];
+byte start[PARTICIPANTS], size[PARTICIPANTS];
+bool is_used[PARTICIPANTS];
+byte holder[PARTICIPANTS]; /* who has locked that participant's byte, + 1; the kernel takes it from the dead */
 
 /* ---- what only we can see ----------------------------------------------------------------------- */
 
-#define OPEN 1
-#define DONE 2
-#define VOID 3
-#define LIFE(me) ((me) + PARTICIPANTS * life[me])
+#define BYTES (2 * WRITES + 1)
 
-byte life[PARTICIPANTS];
-byte settled[BYTES];  /* 0: not given away */
-byte claimant[BYTES]; /* LIFE() of who it was given to */
-byte writes = WRITES, sweeps = SWEEPS, seals = SEALS, syncs = SYNCS, births = BIRTHS;
+mtype = { DONE, VOID };
+mtype settled[BYTES];
+byte claimant[BYTES]; /* + 1: to whom it is given away, as long as it is not settled */
+bool is_dead[PARTICIPANTS];
+byte writes = WRITES, sweeps = SWEEPS, seals = SEALS, syncs = SYNCS, deaths = DEATHS, births = BIRTHS;
 byte gone;
 
-#define IS_ALIVE(claimant)                                                                                   \
-    (is_locked[(claimant) % PARTICIPANTS] && life[(claimant) % PARTICIPANTS] == (claimant) / PARTICIPANTS)
+/* Before somebody is born with a dead one's number, what that one had is nobody's. */
+#define NOBODY (PARTICIPANTS + 1)
 
 inline note_given(from, bytes)
 {
     k = from;
     do
     :: k < from + bytes ->
-        assert(settled[k] == 0 && (k == 0 || settled[k - 1] != 0));
-        settled[k] = OPEN;
-        claimant[k] = LIFE(_pid);
+        assert(claimant[k] == 0 && settled[k] == 0);
+        assert(k == 0 || claimant[k - 1] != 0 || settled[k - 1] != 0);
+        claimant[k] = _pid + 1;
         k++
     :: else -> break
     od;
@@ -92,22 +89,25 @@ inline note_done(from, bytes)
     k = from;
     do
     :: k < from + bytes ->
-        assert(settled[k] == OPEN && claimant[k] == LIFE(_pid));
-        settled[k] = DONE;
+        assert(claimant[k] == _pid + 1);
         claimant[k] = 0;
+        settled[k] = DONE;
         k++
     :: else -> break
     od;
     k = 0
 }
 
-/* Zeros become spaces, the last byte a newline: done twice it is the same as once. */
+#define IS_ORPHAN(byte)                                                                                      \
+    (claimant[byte] == NOBODY || (claimant[byte] != 0 && is_dead[claimant[byte] - 1]))
+
+/* Zeros become spaces, the last byte a newline: to do it twice, or half and then again, is the same as once. */
 inline check_fill(from, bytes)
 {
     k = from;
     do
     :: k < from + bytes ->
-        assert(settled[k] == VOID || (settled[k] == OPEN && !IS_ALIVE(claimant[k])));
+        assert(settled[k] == VOID || IS_ORPHAN(k));
         k++
     :: else -> break
     od;
@@ -119,9 +119,24 @@ inline note_void(from, bytes)
     k = from;
     do
     :: k < from + bytes ->
-        assert(settled[k] == OPEN && !IS_ALIVE(claimant[k]));
-        settled[k] = VOID;
+        assert(IS_ORPHAN(k));
         claimant[k] = 0;
+        settled[k] = VOID;
+        k++
+    :: else -> break
+    od;
+    k = 0
+}
+
+inline note_dead(who)
+{
+    k = 0;
+    do
+    :: k < BYTES ->
+        if
+        :: claimant[k] == who + 1 -> claimant[k] = NOBODY
+        :: else
+        fi;
         k++
     :: else -> break
     od;
@@ -134,7 +149,7 @@ inline check_settled(end)
         k = 0;
         do
         :: k < end ->
-            assert(settled[k] == DONE || settled[k] == VOID);
+            assert(settled[k] != 0);
             k++
         :: else -> break
         od;
@@ -142,23 +157,22 @@ inline check_settled(end)
     }
 }
 
-/* ---- the protocol ------------------------------------------------------------------------------- */
+/* ---- claim.c ------------------------------------------------------------------------------------ */
 
-/* Whoever moved the cursor to where it was seen has what is before it. */
-inline confirm_owner(seen)
+inline confirm(seen)
 {
     if
     :: OWNER(seen) != 0 ->
         j = OWNER(seen) - 1;
-        v = word[j];
+        v = state[j];
         if
-        :: STATE(v) == INTENT ->
+        :: KIND(v) == INTENT ->
             a = start[j];
             if
             :: a + size[j] == OFFSET(seen) ->
                 d_step {
                     if
-                    :: word[j] == v -> word[j] = TO(v, CLAIMED)
+                    :: state[j] == v -> state[j] = TO(v, CLAIMED)
                     :: else
                     fi
                 }
@@ -168,200 +182,145 @@ inline confirm_owner(seen)
         fi
     :: else
     fi;
-    d_step { j = 0; v = 0; a = 0 }
+    atomic { j = 0; v = 0; a = 0 }
 }
 
 inline write(bytes)
 {
-    /* A word that is no longer what it was when it was looked at is not taken, and nothing has happened. */
-    atomic {
-        if
-        :: STATE(word[0]) == FREE -> s = 0
-        :: STATE(word[1]) == FREE -> s = 1
-#if SLOTS > 2
-        :: STATE(word[2]) == FREE -> s = 2
-#endif
-        fi;
-        word[s] = NEXT(word[s], _pid);
-        w = word[s]
-    }
+    w = state[_pid];
+    c = cursor;
+    size[_pid] = bytes;
     do
-    :: true ->
-        c = cursor;
+    :: !IS_SEALED(c) ->
+#ifndef NO_CONFIRMATION
         if
-        :: IS_SEALED(c) -> break
+        :: OWNER(c) != _pid + 1 -> confirm(c)
         :: else
         fi;
-#ifndef NO_CONFIRMATION
-        confirm_owner(c);
 #endif
-#ifdef INTENT_FIRST
-        word[s] = TO(w, INTENT);
-#endif
-        start[s] = OFFSET(c);
-        size[s] = bytes;
-        word[s] = TO(w, INTENT);
+        start[_pid] = OFFSET(c);
+        w = NEXT(w, INTENT);
+        state[_pid] = w;
         d_step {
             if
             :: cursor == c ->
-                cursor = CURSOR(OFFSET(c) + bytes, s + 1);
+                cursor = CURSOR(OFFSET(c) + bytes, _pid + 1);
                 note_given(OFFSET(c), bytes);
                 is_given = true
-            :: else
+            :: else -> c = cursor
             fi
         }
         if
         :: is_given -> break
         :: else
         fi
+    :: else -> break
     od;
     if
     :: is_given ->
-        d_step { /* or a helper did */
-            if
-            :: word[s] == TO(w, INTENT) -> word[s] = TO(w, CLAIMED)
-            :: else
-            fi
-        }
+        state[_pid] = TO(w, CLAIMED);
         /* here the bytes are copied */
         d_step {
-            assert(word[s] == TO(w, CLAIMED));
+            assert(state[_pid] == TO(w, CLAIMED));
             note_done(OFFSET(c), bytes);
-            word[s] = TO(w, FREE)
+            state[_pid] = TO(w, FREE)
         }
     :: else ->
-        word[s] = TO(w, FREE)
+        state[_pid] = TO(w, FREE)
     fi;
-    d_step { s = 0; w = 0; c = 0; is_given = false }
-}
-
-/* What the dead one with the word w left in slot s. */
-inline settle()
-{
-    c = cursor;
-#ifndef BLIND_SWEEP
-    if
-    :: OWNER(c) == s + 1 -> confirm_owner(c)
-    :: else
-    fi;
-#endif
-    v = word[s];
-    if
-    :: v == TO(w, CLAIMED) ->
-        a = start[s];
-        n = size[s];
-        if
-#ifdef NO_SECOND_LOOK
-        :: true ->
-#else
-        :: word[s] == v ->
-#endif
-            d_step { check_fill(a, n) }
-            d_step {
-                if
-                :: word[s] == v ->
-                    word[s] = TO(v, FREE);
-                    note_void(a, n)
-                :: else
-                fi
-            }
-        :: else
-        fi
-    :: v == w && v != TO(w, CLAIMED) ->
-        d_step {
-            if
-            :: word[s] == v -> word[s] = TO(v, FREE)
-            :: else
-            fi
-        }
-    :: else
-    fi;
-    d_step { c = 0; v = 0; a = 0; n = 0 }
-}
-
-/* The word first, then whether its owner lives: so that nobody else who has his number by now is taken for him. */
-inline sweep()
-{
-    s = 0;
-    do
-    :: s < SLOTS ->
-#ifdef NUMBER_FIRST
-        w = word[s]; /* whose slots are looked for */
-        if
-        :: STATE(w) != FREE && !is_locked[WHO(w)] ->
-            p = WHO(w);
-            w = word[s];
-            if
-            :: STATE(w) != FREE && WHO(w) == p -> settle()
-            :: else
-            fi
-#else
-        w = word[s];
-        if
-        :: STATE(w) != FREE && !is_locked[WHO(w)] -> settle()
-#endif
-        :: else
-        fi;
-        s++
-    :: else -> break
-    od;
-    atomic { s = 0; w = 0; p = 0 }
-}
-
-/* His number's last owner may have left something that looks like his own. */
-inline join()
-{
-    s = 0;
-    do
-    :: s < SLOTS ->
-        w = word[s];
-        if
-        :: STATE(w) != FREE && WHO(w) == _pid -> settle()
-        :: else
-        fi;
-        s++
-    :: else -> break
-    od;
-    atomic { s = 0; w = 0 }
+    atomic { w = 0; c = 0; is_given = false }
 }
 
 inline seal()
 {
-    do
-    :: true ->
-        c = cursor;
-        if
-        :: IS_SEALED(c) -> break
-        :: else
-        fi;
-        d_step {
-            if
-            :: cursor == c -> cursor = SEALED(c); c = cursor
-            :: else
-            fi
-        }
-    od;
-    c = 0
+    cursor = cursor | 1
 }
 
-/* Waits for whoever lives, and for nobody else. */
-inline sync()
+/* ---- sweep.c ------------------------------------------------------------------------------------ */
+
+/* By whoever has that byte locked. */
+inline sweep_participant(dead)
 {
-    e = cursor;
-    confirm_owner(e);
+    if
+    :: is_used[dead] ->
+#ifndef BLIND_SWEEP
+        c = cursor;
+        confirm(c);
+        c = 0;
+#endif
+        w = state[dead];
+        if
+        :: KIND(w) == CLAIMED ->
+            d_step { check_fill(start[dead], size[dead]) }
+            /* dying here, he leaves it to the next one */
+            d_step {
+                note_void(start[dead], size[dead]);
+                state[dead] = TO(state[dead], FREE)
+            }
+        :: KIND(w) == INTENT ->
+            w = state[dead];
+            state[dead] = TO(w, FREE)
+        :: else
+        fi;
+        w = 0;
+        is_used[dead] = false
+    :: else
+    fi
+}
+
+inline sweep()
+{
     s = 0;
     do
-    :: s < SLOTS ->
-        w = word[s];
+    :: s < PARTICIPANTS ->
         if
-        :: STATE(w) == CLAIMED && start[s] < OFFSET(e) ->
+        :: s != _pid && is_used[s] ->
+#ifdef NO_LOCK
             if
-            :: word[s] != w
-            :: word[s] == w && !is_locked[WHO(w)] -> settle()
+            :: holder[s] == 0 -> sweep_participant(s)
+            :: else
             fi
+#else
+            atomic {
+                if
+                :: holder[s] == 0 -> holder[s] = _pid + 1; is_mine = true
+                :: else
+                fi
+            }
+            if
+            :: is_mine ->
+                sweep_participant(s);
+                atomic { holder[s] = 0; is_mine = false }
+            :: else
+            fi
+#endif
         :: else
         fi;
         s++
+    :: else -> break
+    od;
+    s = 0
+}
+
+/* ---- flush.c: what is waited for ----------------------------------------------------------------- */
+
+inline sync()
+{
+    e = cursor;
+    confirm(e);
+    do
+    :: s < PARTICIPANTS ->
+        w = state[s];
+        if
+        :: KIND(w) == CLAIMED && start[s] < OFFSET(e) ->
+            if
+            :: state[s] != w -> w = 0
+            :: atomic { holder[s] == 0 -> holder[s] = _pid + 1; w = 0 }
+                sweep_participant(s);
+                holder[s] = 0
+            fi
+        :: else -> s++
+        fi
     :: else -> break
     od;
     skip;
@@ -371,52 +330,76 @@ inline sync()
 
 /* ---- those who do it ---------------------------------------------------------------------------- */
 
-#define FORGET                                                                                               \
-    s = 0; j = 0; k = 0; p = 0; a = 0; n = 0; w = 0; v = 0; c = 0; e = 0; is_given = false
+#define FORGET atomic { s = 0; j = 0; k = 0; a = 0; w = 0; v = 0; c = 0; e = 0; is_given = false; is_mine = false }
+
+inline enter()
+{
+    atomic { holder[_pid] == 0 -> holder[_pid] = _pid + 1 }
+#ifndef NO_HERITAGE
+    sweep_participant(_pid);
+#endif
+    is_used[_pid] = true
+}
 
 active [PARTICIPANTS] proctype participant()
 {
-    byte s, j, k, p, a, n;
+    byte s, j, k, a;
     short w, v, c, e;
-    bool is_given;
+    bool is_given, is_mine;
 
 born:
-    atomic { life[_pid]++; is_locked[_pid] = true }
     {
-#ifndef NO_HERITAGE
-        if
-        :: life[_pid] > 1 -> join()
-        :: else
-        fi;
-#endif
+        enter();
         do
-        :: atomic { writes > 0 -> writes-- } -> write(1 + _pid % 2)
-        :: atomic { sweeps > 0 -> sweeps-- } -> sweep()
-        :: atomic { seals > 0 -> seals-- } -> seal()
-        :: atomic { syncs > 0 -> syncs-- } -> sync()
-        :: writes + sweeps + seals + syncs == 0 -> goto left
-        od
+        :: atomic { writes > 0 -> writes-- } write(1 + _pid % 2)
+        :: atomic { sweeps > 0 -> sweeps-- } sweep()
+        :: atomic { seals > 0 -> seals-- } seal()
+        :: atomic { syncs > 0 -> syncs-- } sync()
+        :: writes + sweeps + seals + syncs == 0 -> break
+        od;
+        is_used[_pid] = false;
+        goto left
     } unless {
-        !is_locked[_pid]
+        is_dead[_pid]
     };
-    atomic {
-        FORGET;
-        if
-        :: births > 0 -> births--; goto born
-        :: true -> goto over
-        fi
-    }
+    FORGET;
+    if
+    :: atomic { births > 0 -> births--; note_dead(_pid); is_dead[_pid] = false; goto born }
+    :: gone++; goto over
+    fi;
 left:
-    is_locked[_pid] = false;
+    atomic { holder[_pid] = 0; gone++ }
 over:
-    atomic { FORGET; gone++ }
+    skip
 }
 
-#define KILL(who) atomic { deaths < DEATHS && is_locked[who] -> is_locked[who] = false; deaths++ }
+/* Whatever a dead one had locked is free at once. */
+inline release(who)
+{
+    k = 0;
+    do
+    :: k < PARTICIPANTS ->
+        if
+        :: holder[k] == who + 1 -> holder[k] = 0
+        :: else
+        fi;
+        k++
+    :: else -> break
+    od;
+    k = 0
+}
+
+#define KILL(who)                                                                                            \
+    atomic                                                                                                   \
+    {                                                                                                        \
+        deaths > 0 && !is_dead[who] && holder[who] == who + 1 -> deaths--;                                   \
+        is_dead[who] = true;                                                                                 \
+        release(who)                                                                                         \
+    }
 
 active proctype killer()
 {
-    byte deaths;
+    byte k;
 
 end:
     do
@@ -432,8 +415,9 @@ end:
 /* The last one: everybody else has left, or is dead. */
 active proctype closer()
 {
-    byte s, j, k, p, a, n;
+    byte s, j, k, a;
     short w, v, c;
+    bool is_mine;
 
     gone == PARTICIPANTS;
     seal();
