@@ -187,41 +187,50 @@ static void let_go_on(unsigned index)
 
 /* ---- others go on -------------------------------------------------------------------------------- */
 
-static bool is_expected_to_write(unsigned index, const struct pen *pen, bool is_somebody_stopped)
+static bool is_somebody_stopped(void)
+{
+    for (unsigned i = 0; i < MEMBERS_MAX; i++)
+        if (pids[i] > 0 && atomic_load(&scene->members[i].is_stopping))
+            return true;
+    return false;
+}
+
+/* Who is stopped may have a lock that rotations take, and syncs wait for what he is about to copy. */
+static bool is_expected_to_write(unsigned index, const struct pen *pen)
 {
     const struct member *member = &scene->members[index];
 
     if (pids[index] == 0 || !atomic_load(&member->is_open) || atomic_load(&member->is_stopping) ||
         atomic_load(&pen->is_idle))
         return false;
-    return !is_somebody_stopped ||
+    return !is_somebody_stopped() ||
            (manner.max_bytes == 0 && !atomic_load(&pen->may_wait) && member->options.flush_interval_ms == 0);
 }
 
-static void await_next_line(unsigned index, const struct pen *pen, bool is_somebody_stopped)
+static void await_next_line(unsigned index, const struct pen *pen)
 {
     const uint32_t before = atomic_load(&pen->returned);
     const int64_t start = now_ns();
-    const int64_t patience = scene->fib == FIB_STALL ? 200 : PATIENCE_MS / 2;
+    const int64_t patience_ms = scene->fib == FIB_STALL ? 200 : PATIENCE_MS / 2;
     int64_t waited = 0;
 
-    while (is_expected_to_write(index, pen, is_somebody_stopped) && atomic_load(&pen->returned) == before) {
+    while (is_expected_to_write(index, pen) && atomic_load(&pen->returned) == before) {
         check_complaints();
         if (await(pids[index], 50000))
             break;
         waited = now_ns() - start;
-        if (waited > patience * 1000000)
+        if (waited > patience_ms * 1000000)
             violation("a pen has not written a line for %" PRId64 " ms after another process was %s",
-                      patience, is_somebody_stopped ? "stopped" : "killed");
+                      patience_ms, is_somebody_stopped() ? "stopped" : "killed");
     }
     totals.longest_wait_ns = waited > totals.longest_wait_ns ? waited : totals.longest_wait_ns;
 }
 
-static void see_others_go_on(bool is_somebody_stopped)
+static void see_others_go_on(void)
 {
     for (unsigned i = 0; i < MEMBERS_MAX; i++)
         for (uint32_t n = 0; pids[i] > 0 && n < scene->members[i].pens; n++)
-            await_next_line(i, &scene->pen[scene->members[i].first_pen + n], is_somebody_stopped);
+            await_next_line(i, &scene->pen[scene->members[i].first_pen + n]);
 }
 
 /* A member whose fate was to stop, or who is told to. */
@@ -232,7 +241,7 @@ static void stop_for_a_while(unsigned index, struct rng *rng)
     if (!await_stop(index))
         return;
     totals.stopped++;
-    see_others_go_on(true);
+    see_others_go_on();
     if (rng_one_in(rng, 3))
         kill_member(index);
     else
@@ -285,7 +294,7 @@ static void do_to(unsigned index, struct rng *rng)
         bring_guest(index);
     } else {
         kill_member(index);
-        see_others_go_on(false);
+        see_others_go_on();
     }
 }
 
