@@ -160,8 +160,10 @@ static void bury_the_dead(void)
 {
     for (unsigned i = 0; i < MEMBERS_MAX; i++)
         if (pids[i] > 0 && await(pids[i], 0)) {
-            totals.killed_at_points++;
+            const uint64_t killed = totals.killed;
+
             bury(i);
+            totals.killed_at_points += totals.killed - killed;
         }
 }
 
@@ -317,19 +319,35 @@ static void run_events(struct rng *rng)
     }
 }
 
+static void ask_all(bool is_to_die)
+{
+    for (unsigned i = 0; i < MEMBERS_MAX; i++) {
+        if (pids[i] > 0 && is_to_die)
+            kill(pids[i], SIGKILL);
+        atomic_store(&scene->members[i].must_stop, true);
+    }
+}
+
+/* Who began to leave before the last death may not have been the last one. */
+static bool has_somebody_stayed(void)
+{
+    for (unsigned i = 0; i < MEMBERS_MAX; i++)
+        if (pids[i] > 0 && !atomic_load(&scene->members[i].must_stop))
+            return true;
+    return false;
+}
+
 /* True if the last one to go has closed the sink, whoever it was. */
 static bool end_all(struct rng *rng)
 {
     const bool is_clean = rng_one_in(rng, 2);
-    const uint64_t killed = totals.killed;
+    bool is_closed;
+    uint64_t killed;
 
-    for (unsigned i = 0; i < MEMBERS_MAX; i++) {
-        if (pids[i] > 0 && !is_clean)
-            kill(pids[i], SIGKILL);
-        atomic_store(&scene->members[i].must_stop, true);
-    }
-    if (count_members() == 0)
-        return false;
+    bury_the_dead();
+    is_closed = is_clean && has_somebody_stayed();
+    killed = totals.killed;
+    ask_all(!is_clean);
     for (unsigned i = 0; i < MEMBERS_MAX; i++)
         while (pids[i] > 0) {
             look_after_the_stopped(rng);
@@ -337,7 +355,7 @@ static bool end_all(struct rng *rng)
             if (pids[i] > 0 && await(pids[i], 2000000))
                 bury(i);
         }
-    return is_clean && totals.killed == killed;
+    return is_closed && totals.killed == killed;
 }
 
 static void open_once_more(struct rng *rng)
