@@ -315,9 +315,13 @@ inline sync()
         :: KIND(w) == CLAIMED && start[s] < OFFSET(e) ->
             if
             :: state[s] != w -> w = 0
+#ifdef PATIENT_SYNC
+            :: state[s] == w -> w = 0
+#else
             :: atomic { holder[s] == 0 -> holder[s] = _pid + 1; w = 0 }
                 sweep_participant(s);
                 holder[s] = 0
+#endif
             fi
         :: else -> s++
         fi
