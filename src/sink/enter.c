@@ -39,6 +39,7 @@ static struct sink_file *new_file(void)
     file->area_fd = file->data_fd = -1;
     twl_mutex_init(&file->map_lock);
     twl_mutex_init(&file->sweep_lock);
+    twl_sink_register(file);
     return file;
 }
 
@@ -53,8 +54,9 @@ static void close_fd(int fd, bool is_child)
 
 void twl_sink_forget(struct sink_file *file, bool is_child)
 {
-    twl_window_close(file);
-    if (file->area)
+    twl_sink_unregister(file);
+    twl_window_close(file, is_child);
+    if (file->area && !is_child)
         twl_area_unmap(file->area);
     close_fd(file->data_fd, is_child);
     close_fd(file->area_fd, is_child);
@@ -338,14 +340,16 @@ int twl_sink_enter(struct twinlog_sink *sink, const struct area *like, struct si
     do
         rc = try_enter(sink, like, &file);
     while (rc == AGAIN);
-    if (rc == 0)
-        rc = twl_sink_grow_to(file, file->area->initial_bytes);
+    if (rc < 0)
+        return rc;
+    rc = twl_sink_grow_to(file, file->area->initial_bytes);
     POINT("entered");
-    if (rc == 0)
-        *ret_file = file;
-    else if (file)
+    if (rc < 0 && !like) { /* in a rotation the write that is next may need less */
         twl_sink_leave(sink, file);
-    return rc;
+        return rc;
+    }
+    *ret_file = file;
+    return 0;
 }
 
 /* ---- out ----------------------------------------------------------------------------------------- */

@@ -38,8 +38,9 @@ struct sink_file {
     struct twl_mutex
         sweep_lock; /* one thread sweeps, or writes zeros: the area's locks don't keep threads apart */
 
-    struct sink_file *next; /* in the list of those that were moved on from; by twinlog_sink.lock */
-    uint64_t turns[SLOTS];  /* of the lanes, when that was */
+    struct sink_file *next_open; /* of all in this process; see child.c */
+    struct sink_file *next;      /* in the list of those that were moved on from; by twinlog_sink.lock */
+    uint64_t turns[SLOTS];       /* of the lanes, when that was */
 };
 
 /* A thread that is inside. */
@@ -86,7 +87,7 @@ bool twl_lanes_have_passed(struct twinlog_sink *sink, const uint64_t turns[SLOTS
 int twl_window_store(struct sink_file *file, uint64_t start, const void *bytes, size_t size);
 /* Makes pages present for what is written next. */
 void twl_window_populate(struct sink_file *file, uint64_t from, uint64_t to);
-void twl_window_close(struct sink_file *file);
+void twl_window_close(struct sink_file *file, bool is_child);
 
 /* ---- grow.c: how long the file is -------------------------------------------------------------- */
 
@@ -127,6 +128,11 @@ int twl_sink_leave(struct twinlog_sink *sink, struct sink_file *file);
 /* Memory and descriptors only. In a forked child somebody may have had the locks. */
 void twl_sink_forget(struct sink_file *file, bool is_child);
 
+/* ---- child.c: what a forked child must not keep --------------------------------------------------- */
+
+void twl_sink_register(struct sink_file *file);
+void twl_sink_unregister(struct sink_file *file);
+
 /* ---- rotate.c: files that follow each other ------------------------------------------------------ */
 
 #define NAME_ROOM (NAME_MAX + 32)
@@ -147,10 +153,10 @@ int twl_sink_retire(struct twinlog_sink *sink, bool is_closing, unsigned own_lan
 
 /* ---- flush.c ------------------------------------------------------------------------------------- */
 
-/* Waits for claims that are older than the call, then syncs. */
-int twl_sink_flush(struct twinlog_sink *sink, struct sink_file *file);
+/* Waits for claims that are older than the call, then syncs. Who is not patient gets -EAGAIN soon. */
+int twl_sink_flush(struct twinlog_sink *sink, struct sink_file *file, bool is_patient);
 /* The same for all files that were moved on from, and the present one. The caller is in a lane. */
-int twl_sink_flush_all(struct twinlog_sink *sink);
+int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient);
 /* Is any claim below that offset not copied yet? */
 bool twl_sink_has_open_claims(struct sink_file *file, uint64_t offset);
 
