@@ -1,0 +1,570 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * crash-sink: processes write lines into one plain file, and are killed, stopped and joined by others, at random
+ * moments and at named places in the library; then every byte of the file is accounted for (sink_oracle.c has the
+ * rules). Whoever is not killed must go on, also while others are stopped.
+ *
+ * A cycle is a number of deaths, and then an end: all are killed and somebody opens the file once more, or those who
+ * are left close it. The file goes on from cycle to cycle until it is large; then the next one begins, another
+ * way: shared or exclusive, with or without a limit to its size.
+ *
+ * The seed decides everything but the moments of death and stop, which the scheduler has a say in.
+ *
+ * Blind to what a power cut does: what a killed process has stored in a mapping stays.
+ */
+#define _GNU_SOURCE
+#include "sink_kill.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define LARGE_FILE_BYTES (24u << 20)
+#define MOST_FILES 60u
+#define DEATHS_MAX 24u /* in a cycle */
+
+struct scene *scene;
+
+static const char *const fib_names[FIBS] = { "none",   "lost", "garbled", "twice", "swapped",
+                                             "offset", "end",  "zero",    "area",  "stall" };
+
+static struct {
+    uint64_t kills, seconds; /* 0: no limit */
+    const char *parent;
+    bool is_verbose;
+} settings;
+
+/* How the file is used, until it begins anew. */
+static struct {
+    bool is_shared;
+    uint64_t max_bytes;
+} manner;
+
+static pid_t pids[MEMBERS_MAX]; /* 0 = there is none */
+
+static struct {
+    uint64_t members, killed, killed_at_points, stopped, closed, files, guests;
+    uint64_t lines, voids, endings[2];
+    int64_t longest_wait_ns;
+} totals;
+
+/* ---- members ------------------------------------------------------------------------------------- */
+
+static uint64_t pages(struct rng *rng, uint64_t most)
+{
+    return 4096 * (1 + rng_below(rng, most));
+}
+
+static void choose_sink_options(struct member *member, struct rng *rng)
+{
+    struct twinlog_sink_options *options = &member->options;
+
+    *options = (struct twinlog_sink_options)TWINLOG_SINK_OPTIONS_INIT;
+    options->flags = manner.is_shared ? TWINLOG_SINK_SHARED : 0;
+    options->flags |= rng_one_in(rng, 3) ? TWINLOG_SINK_NO_THREAD : 0;
+    options->initial_bytes = rng_one_in(rng, 4) ? 0 : pages(rng, 64);
+    options->growth_bytes = rng_one_in(rng, 4) ? 0 : pages(rng, 256);
+    options->max_bytes = manner.max_bytes;
+    options->keep_files = 1000;
+    options->flush_interval_ms = rng_one_in(rng, 4) ? 1 + (uint32_t)rng_below(rng, 20) : 0;
+    options->lock_wait_ms = PATIENCE_MS / 2;
+}
+
+/* One that somebody has passed already. */
+static const struct point *choose_point(struct rng *rng)
+{
+    unsigned known = 0;
+
+    while (known < POINTS_MAX && atomic_load(&scene->points[known].name))
+        known++;
+    return known > 0 ? &scene->points[rng_below(rng, known)] : NULL;
+}
+
+/* Where a member comes by often it may do so for a while. */
+static void choose_fate(struct member *member, struct rng *rng)
+{
+    const struct point *point = rng_one_in(rng, 4) ? NULL : choose_point(rng);
+    const bool is_rare = point && atomic_load(&point->passed) < 4 * totals.members;
+
+    member->fate.point = point ? atomic_load(&point->name) : NULL;
+    member->fate.is_stop = rng_one_in(rng, 4);
+    atomic_store(&member->fate.passes, 1 + (int32_t)rng_below(rng, is_rare ? 2 : 200));
+}
+
+static void prepare_member(struct member *member, struct rng *rng)
+{
+    static const uint32_t pause_one_in[] = { 1, 4, 20, 0 };
+
+    choose_sink_options(member, rng);
+    choose_fate(member, rng);
+    member->rng = (struct rng){ rng_next(rng) };
+    member->pens = 1 + (uint32_t)rng_below(rng, MEMBER_PENS_MAX);
+    member->first_pen = atomic_fetch_add(&scene->pens, member->pens);
+    member->does_sync = rng_one_in(rng, 4);
+    member->does_rotate = manner.max_bytes > 0 && rng_one_in(rng, 4);
+    member->pause_one_in = pause_one_in[rng_below(rng, 4)];
+    atomic_store(&member->is_open, false);
+    atomic_store(&member->must_stop, false);
+    atomic_store(&member->is_stopping, false);
+    atomic_store(&member->is_closed, false);
+}
+
+static bool can_invite(void)
+{
+    return atomic_load(&scene->pens) + MEMBER_PENS_MAX <= PENS_MAX;
+}
+
+static void invite(unsigned index, struct rng *rng)
+{
+    prepare_member(&scene->members[index], rng);
+    pids[index] = fork_child(scene->complaints, run_member, &scene->members[index]);
+    totals.members++;
+}
+
+static unsigned count_members(void)
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < MEMBERS_MAX; i++)
+        count += pids[i] > 0;
+    return count;
+}
+
+/* The process is gone, or about to. */
+static void bury(unsigned index)
+{
+    const int status = reap(pids[index], "a member");
+    const struct member *member = &scene->members[index];
+
+    pids[index] = 0;
+    if (WIFEXITED(status) && !atomic_load(&member->is_closed))
+        violation("a member ended with status %#x before it had closed the sink", (unsigned)status);
+    totals.killed += WIFSIGNALED(status);
+    totals.closed += WIFEXITED(status);
+}
+
+static void kill_member(unsigned index)
+{
+    kill(pids[index], SIGKILL);
+    bury(index);
+}
+
+/* Those who met their fate. */
+static void bury_the_dead(void)
+{
+    for (unsigned i = 0; i < MEMBERS_MAX; i++)
+        if (pids[i] > 0 && await(pids[i], 0)) {
+            const uint64_t killed = totals.killed;
+
+            bury(i);
+            totals.killed_at_points += totals.killed - killed;
+        }
+}
+
+/* Until it is stopped, or dead: then false. */
+static bool await_stop(unsigned index)
+{
+    siginfo_t info = { 0 };
+
+    while (waitid(P_PID, (id_t)pids[index], &info, WSTOPPED | WEXITED | WNOWAIT) < 0)
+        if (errno != EINTR)
+            give_up("waitid");
+    return info.si_code == CLD_STOPPED;
+}
+
+static void let_go_on(unsigned index)
+{
+    siginfo_t info;
+
+    atomic_store(&scene->members[index].is_stopping, false);
+    waitid(P_PID, (id_t)pids[index], &info, WSTOPPED | WNOHANG);
+    kill(pids[index], SIGCONT);
+}
+
+/* ---- others go on -------------------------------------------------------------------------------- */
+
+static bool is_somebody_stopped(void)
+{
+    for (unsigned i = 0; i < MEMBERS_MAX; i++)
+        if (pids[i] > 0 && atomic_load(&scene->members[i].is_stopping))
+            return true;
+    return false;
+}
+
+/* Who is stopped may have a lock that rotations take, and syncs wait for what he is about to copy. */
+static bool is_expected_to_write(unsigned index, const struct pen *pen)
+{
+    const struct member *member = &scene->members[index];
+
+    if (pids[index] == 0 || !atomic_load(&member->is_open) || atomic_load(&member->is_stopping) ||
+        atomic_load(&pen->is_idle))
+        return false;
+    return !is_somebody_stopped() ||
+           (manner.max_bytes == 0 && !atomic_load(&pen->may_wait) && member->options.flush_interval_ms == 0);
+}
+
+static void await_next_line(unsigned index, const struct pen *pen)
+{
+    const uint32_t before = atomic_load(&pen->returned);
+    const int64_t start = now_ns();
+    const int64_t patience_ms = scene->fib == FIB_STALL ? 200 : PATIENCE_MS / 2;
+    int64_t waited = 0;
+
+    while (is_expected_to_write(index, pen) && atomic_load(&pen->returned) == before) {
+        check_complaints();
+        if (await(pids[index], 50000))
+            break;
+        waited = now_ns() - start;
+        if (waited > patience_ms * 1000000)
+            violation("a pen has not written a line for %" PRId64 " ms after another process was %s",
+                      patience_ms, is_somebody_stopped() ? "stopped" : "killed");
+    }
+    totals.longest_wait_ns = waited > totals.longest_wait_ns ? waited : totals.longest_wait_ns;
+}
+
+static void see_others_go_on(void)
+{
+    for (unsigned i = 0; i < MEMBERS_MAX; i++)
+        for (uint32_t n = 0; pids[i] > 0 && n < scene->members[i].pens; n++)
+            await_next_line(i, &scene->pen[scene->members[i].first_pen + n]);
+}
+
+/* A member whose fate was to stop, or who is told to. */
+static void stop_for_a_while(unsigned index, struct rng *rng)
+{
+    if (!atomic_exchange(&scene->members[index].is_stopping, true))
+        kill(pids[index], SIGSTOP);
+    if (!await_stop(index))
+        return;
+    totals.stopped++;
+    see_others_go_on();
+    if (rng_one_in(rng, 3))
+        kill_member(index);
+    else
+        let_go_on(index);
+}
+
+static void look_after_the_stopped(struct rng *rng)
+{
+    for (unsigned i = 0; i < MEMBERS_MAX; i++)
+        if (pids[i] > 0 && atomic_load(&scene->members[i].is_stopping))
+            stop_for_a_while(i, rng);
+}
+
+/* ---- one cycle ----------------------------------------------------------------------------------- */
+
+/* Somebody who wants it too, while that member certainly has it open. */
+static void bring_guest(unsigned index)
+{
+    const struct member *member = &scene->members[index];
+    pid_t guest;
+
+    if (!atomic_load(&member->is_open) || atomic_load(&member->must_stop))
+        return;
+    guest = fork_child(scene->complaints, run_guest, &scene->members[index]);
+    reap_well(guest, "a guest");
+    if (await(pids[index], scene->guest_result == 0 ? 200000000 : 0))
+        return; /* it was dying */
+    totals.guests++;
+    if (scene->guest_result != -EBUSY)
+        violation("a sink that is open exclusively could be opened: %s",
+                  twinlog_strerror(scene->guest_result));
+}
+
+static void pass_time(struct rng *rng)
+{
+    const struct timespec moment = { .tv_nsec = (long)rng_below(rng, rng_one_in(rng, 4) ? 8000000 : 800000) };
+
+    nanosleep(&moment, NULL);
+}
+
+static void do_to(unsigned index, struct rng *rng)
+{
+    const uint64_t chance = rng_below(rng, 10);
+
+    if (chance == 0) {
+        atomic_store(&scene->members[index].must_stop, true);
+    } else if (chance == 1) {
+        stop_for_a_while(index, rng);
+    } else if (chance == 2 && !manner.is_shared) {
+        bring_guest(index);
+    } else {
+        kill_member(index);
+        see_others_go_on();
+    }
+}
+
+static void run_events(struct rng *rng)
+{
+    const uint64_t until = totals.killed + 1 + rng_below(rng, DEATHS_MAX);
+    const unsigned most = manner.is_shared ? 2 + (unsigned)rng_below(rng, MEMBERS_MAX - 1) : 1;
+
+    while (totals.killed < until && (can_invite() || count_members() > 0)) {
+        const unsigned index = (unsigned)rng_below(rng, most);
+
+        if (pids[index] == 0 && can_invite())
+            invite(index, rng);
+        pass_time(rng);
+        check_complaints();
+        look_after_the_stopped(rng);
+        bury_the_dead();
+        if (pids[index] > 0 && rng_one_in(rng, 3))
+            do_to(index, rng);
+    }
+}
+
+static void ask_all(bool is_to_die)
+{
+    for (unsigned i = 0; i < MEMBERS_MAX; i++) {
+        if (pids[i] > 0 && is_to_die)
+            kill(pids[i], SIGKILL);
+        atomic_store(&scene->members[i].must_stop, true);
+    }
+}
+
+/* Who began to leave before the last death may not have been the last one. */
+static bool has_somebody_stayed(void)
+{
+    for (unsigned i = 0; i < MEMBERS_MAX; i++)
+        if (pids[i] > 0 && !atomic_load(&scene->members[i].must_stop))
+            return true;
+    return false;
+}
+
+/* True if the last one to go has closed the sink, whoever it was. */
+static bool end_all(struct rng *rng)
+{
+    const bool is_clean = rng_one_in(rng, 2);
+    bool is_closed;
+    uint64_t killed;
+
+    bury_the_dead();
+    is_closed = is_clean && has_somebody_stayed();
+    killed = totals.killed;
+    ask_all(!is_clean);
+    for (unsigned i = 0; i < MEMBERS_MAX; i++)
+        while (pids[i] > 0) {
+            look_after_the_stopped(rng);
+            check_complaints();
+            if (pids[i] > 0 && await(pids[i], 2000000))
+                bury(i);
+        }
+    return is_closed && totals.killed == killed;
+}
+
+static void open_once_more(struct rng *rng)
+{
+    struct member member = { .pens = 0 };
+
+    choose_sink_options(&member, rng);
+    reap_well(fork_child(scene->complaints, run_opener, &member), "the one who opens after all were killed");
+}
+
+static void spoil(const char *path, uint64_t bytes)
+{
+    char name[420];
+    FILE *file;
+
+    snprintf(name, sizeof(name), "%s/.app.sink", place.log);
+    if (tells(FIB_AREA) && (file = fopen(name, "w")))
+        fclose(file);
+    if (bytes < 100)
+        return;
+    if (tells(FIB_END) && (file = fopen(path, "a"))) {
+        fputc('x', file);
+        fclose(file);
+    }
+    if (tells(FIB_ZERO) && (file = fopen(path, "r+"))) {
+        fseek(file, (long)bytes / 2, SEEK_SET);
+        fputc(0, file);
+        fclose(file);
+    }
+}
+
+static void begin_anew(struct rng *rng)
+{
+    remove_directory(place.log);
+    if (mkdir(place.log, 0777) < 0)
+        give_up(place.log);
+    for (uint32_t i = 0; i < atomic_load(&scene->pens); i++) {
+        atomic_store(&scene->pen[i].begun, 0);
+        atomic_store(&scene->pen[i].returned, 0);
+        atomic_store(&scene->pen[i].is_idle, false);
+        atomic_store(&scene->pen[i].may_wait, false);
+    }
+    atomic_store(&scene->pens, 0);
+    manner.is_shared = !rng_one_in(rng, 5);
+    manner.max_bytes = rng_one_in(rng, 2) ? (UINT64_C(128) << 10) + rng_below(rng, 2u << 20) : 0;
+    totals.files++;
+}
+
+static void run_cycle(void)
+{
+    struct rng rng = { rng_mix(place.seed ^ rng_mix(place.cycle)) };
+    struct sink_verdict verdict;
+    struct stat about;
+    char path[400];
+    bool is_closed;
+
+    sink_path(path);
+    run_events(&rng);
+    is_closed = end_all(&rng);
+    totals.endings[is_closed]++;
+    if (!is_closed)
+        open_once_more(&rng);
+    spoil(path, stat(path, &about) == 0 ? (uint64_t)about.st_size : 0);
+    verdict = judge_files(manner.max_bytes);
+    if (!is_closed && scene->opened_bytes != verdict.last_file_bytes)
+        violation("who opened it after all were killed was told %" PRIu64 " bytes, the file has %" PRIu64,
+                  scene->opened_bytes, verdict.last_file_bytes);
+    place.cycle++;
+    if (!can_invite() || verdict.bytes > LARGE_FILE_BYTES || verdict.files > MOST_FILES ||
+        rng_one_in(&rng, 8)) {
+        totals.lines += verdict.lines;
+        totals.voids += verdict.voids;
+        begin_anew(&rng);
+    }
+}
+
+/* ---- command line -------------------------------------------------------------------------------- */
+
+static void help(void)
+{
+    puts(
+        "usage: crash-sink [options]\n"
+        "\n"
+        "Kills and stops processes that write to one plain file, and checks it, over and over.\n"
+        "\n"
+        "  --kills N     stop after so many; default 500, or no limit with --seconds\n"
+        "  --seconds S   stop after this time\n"
+        "  --seed N      default TWINLOG_SEED, or 1\n"
+        "  --dir PARENT  where to make a directory; default TMPDIR, or /tmp\n"
+        "  --lie NAME    do one thing wrong on purpose: lost, garbled, twice, swapped, offset, end, zero, area\n"
+        "                or stall; ends with 0 if it is found\n"
+        "  --verbose     say how often each named place was passed, and met death\n"
+        "  --help        this text\n"
+        "\n"
+        "Exit status: 0 no violation, 1 a violation (its directory is kept), 2 wrong usage, 77 cannot run.");
+}
+
+static _Noreturn void wrong_usage(void)
+{
+    fprintf(stderr, "try: crash-sink --help\n");
+    exit(2);
+}
+
+static enum fib parse_fib(const char *name)
+{
+    for (int fib = 0; fib < FIBS; fib++)
+        if (strcmp(name, fib_names[fib]) == 0)
+            return (enum fib)fib;
+    wrong_usage();
+}
+
+static void parse(int argc, char **argv)
+{
+    const struct option options[] = {
+        { "kills", required_argument, NULL, 'k' }, { "seconds", required_argument, NULL, 's' },
+        { "seed", required_argument, NULL, 'S' },  { "dir", required_argument, NULL, 'd' },
+        { "lie", required_argument, NULL, 'l' },   { "verbose", no_argument, NULL, 'v' },
+        { "help", no_argument, NULL, 'h' },        { 0 },
+    };
+    const char *seed = getenv("TWINLOG_SEED");
+    int option;
+
+    if (seed)
+        place.seed = parse_number(seed, 0, UINT64_MAX);
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
+        switch (option) {
+        case 'k':
+            settings.kills = parse_number(optarg, 1, UINT64_MAX);
+            break;
+        case 's':
+            settings.seconds = parse_number(optarg, 1, 1000000);
+            break;
+        case 'S':
+            place.seed = parse_number(optarg, 0, UINT64_MAX);
+            break;
+        case 'd':
+            settings.parent = optarg;
+            break;
+        case 'l':
+            scene->fib = parse_fib(optarg);
+            break;
+        case 'v':
+            settings.is_verbose = true;
+            break;
+        case 'h':
+            help();
+            exit(EXIT_SUCCESS);
+        default:
+            wrong_usage();
+        }
+    if (optind < argc)
+        wrong_usage();
+    if (settings.kills == 0 && settings.seconds == 0)
+        settings.kills = 500;
+}
+
+static void show_progress(void)
+{
+    if (place.has_terminal)
+        fprintf(stderr, "\rcycle %" PRIu64 ": %" PRIu64 " killed ", place.cycle, totals.killed);
+}
+
+static void summarise(int64_t took_ns)
+{
+    printf("crash-sink: seed %" PRIu64 ": %" PRIu64 " cycles in %.1f s, no violation\n", place.seed,
+           place.cycle, (double)took_ns / 1e9);
+    printf("  %" PRIu64 " members: %" PRIu64 " killed, %" PRIu64 " of them at named places; %" PRIu64
+           " closed; %" PRIu64 " stopped; %" PRIu64 " guests turned away\n",
+           totals.members, totals.killed, totals.killed_at_points, totals.closed, totals.stopped,
+           totals.guests);
+    printf("  %" PRIu64 " files begun, %" PRIu64 " ends after a kill of all, %" PRIu64 " by a close\n",
+           totals.files, totals.endings[0], totals.endings[1]);
+    printf("  %" PRIu64 " lines, %" PRIu64 " of them void; the longest wait for another line %.1f ms\n",
+           totals.lines, totals.voids, (double)totals.longest_wait_ns / 1e6);
+    for (const struct point *point = scene->points; settings.is_verbose && point < scene->points + POINTS_MAX;
+         point++)
+        if (atomic_load(&point->name))
+            printf("  %-20s passed %9" PRIu64 ", died %5" PRIu64 ", stopped %5" PRIu64 "\n",
+                   atomic_load(&point->name), atomic_load(&point->passed), atomic_load(&point->died),
+                   atomic_load(&point->stopped));
+}
+
+int main(int argc, char **argv)
+{
+    struct rng rng;
+    int64_t start, end;
+
+    place.program = "crash-sink";
+    place.seed = 1;
+    scene = map_shared(sizeof(*scene));
+    scene->complaints = map_shared(sizeof(*scene->complaints));
+    keep_arguments(argc, argv);
+    parse(argc, argv);
+    place.lie = scene->fib == FIB_NONE ? LIE_NONE : LIE_BYTES;
+    make_place(settings.parent);
+    rng = (struct rng){ rng_mix(place.seed) };
+    begin_anew(&rng);
+    start = now_ns();
+    end = settings.seconds > 0 ? start + (int64_t)settings.seconds * 1000000000 : INT64_MAX;
+    while ((settings.kills == 0 || totals.killed < settings.kills) && now_ns() < end) {
+        run_cycle();
+        show_progress();
+    }
+    erase_progress();
+    remove_place();
+    if (scene->fib != FIB_NONE) {
+        printf("crash-sink: lied about %s, and nobody noticed\n", fib_names[scene->fib]);
+        return EXIT_FAILURE;
+    }
+    summarise(now_ns() - start);
+    return EXIT_SUCCESS;
+}

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The oracle. What the files hold, the oldest one first, is compared with what the pens noted:
+ *   S1 every line that a write returned for is there once, byte for byte, at the place the call told
+ *   S2 the lines of a pen are in order
+ *   S3 what was unfinished is there whole, or void (in place of some bytes spaces, and a newline), or not at all
+ *   S4 there is nothing else: no byte more at the end, no zeros, no other files
+ *   S5 a file that was left because of its size has no more than that
+ */
+#define _GNU_SOURCE
+#include "sink_kill.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* What of a pen has been found. */
+struct found {
+    uint32_t next; /* labelled lines before it are there */
+    bool has_open; /* its last line, which had not returned */
+};
+
+static struct {
+    struct found pen[PENS_MAX];
+    uint64_t empty;
+    struct {
+        size_t size;
+        uint64_t offset;
+    } blank[PENS_MAX]; /* lines of spaces, which could be the remains of several */
+    uint32_t blanks;
+    struct sink_verdict verdict;
+    unsigned char line[LINE_MAX_BYTES];
+} book;
+
+struct piece {
+    const char *file;
+    const unsigned char *bytes;
+    size_t size;
+    uint64_t offset;
+};
+
+/* ---- lines -------------------------------------------------------------------------------------- */
+
+static uint32_t returned(uint32_t pen)
+{
+    return atomic_load(&scene->pen[pen].returned);
+}
+
+static uint32_t next_labelled(uint32_t pen, uint32_t sequence)
+{
+    while (sequence < returned(pen) && line_size(pen, sequence) == 1)
+        sequence++;
+    return sequence;
+}
+
+/* Where bytes are missing there are spaces, and the last one is a newline in any case. */
+static bool is_void_of(const struct piece *piece, uint32_t pen, uint32_t sequence)
+{
+    if (line_size(pen, sequence) != piece->size)
+        return false;
+    line_fill(pen, sequence, book.line);
+    for (size_t i = 0; i < piece->size; i++)
+        if (piece->bytes[i] != ' ' && piece->bytes[i] != book.line[i])
+            return false;
+    return true;
+}
+
+static bool has_open_line(uint32_t pen)
+{
+    return !book.pen[pen].has_open && atomic_load(&scene->pen[pen].begun) > returned(pen);
+}
+
+/* False: it is no line that was finished. */
+static bool find_whole(const struct piece *piece)
+{
+    uint32_t pen, sequence;
+
+    if (!line_read_label(piece->bytes, piece->size, &pen, &sequence) || pen >= atomic_load(&scene->pens) ||
+        sequence >= atomic_load(&scene->pen[pen].begun) || line_size(pen, sequence) != piece->size)
+        return false;
+    line_fill(pen, sequence, book.line);
+    if (memcmp(piece->bytes, book.line, piece->size) != 0)
+        return false;
+    if (sequence != next_labelled(pen, book.pen[pen].next) || book.pen[pen].has_open)
+        violation("pen %" PRIu32 " has line %" PRIu32 " where line %" PRIu32 " belongs, in %s at %" PRIu64,
+                  pen, sequence, next_labelled(pen, book.pen[pen].next), piece->file, piece->offset);
+    if (sequence < returned(pen) && scene->pen[pen].offset[sequence] != piece->offset)
+        violation("line %" PRIu32 " of pen %" PRIu32 " is in %s at %" PRIu64
+                  ", the call that wrote it said %" PRIu64,
+                  sequence, pen, piece->file, piece->offset, scene->pen[pen].offset[sequence]);
+    book.pen[pen].next = sequence + 1;
+    book.pen[pen].has_open = sequence == returned(pen);
+    return true;
+}
+
+static bool is_blank(const struct piece *piece)
+{
+    for (size_t i = 0; i + 1 < piece->size; i++)
+        if (piece->bytes[i] != ' ')
+            return false;
+    return true;
+}
+
+static bool find_void(const struct piece *piece)
+{
+    for (uint32_t pen = 0; pen < atomic_load(&scene->pens); pen++)
+        if (has_open_line(pen) && is_void_of(piece, pen, returned(pen))) {
+            book.pen[pen].has_open = true;
+            book.verdict.voids++;
+            return true;
+        }
+    return false;
+}
+
+/* What tells them apart is found when the others have been found. */
+static void keep_blank(const struct piece *piece)
+{
+    if (book.blanks == PENS_MAX)
+        violation("there are more void lines than pens");
+    book.blank[book.blanks].size = piece->size;
+    book.blank[book.blanks++].offset = piece->offset;
+}
+
+static void check_blanks(void)
+{
+    for (uint32_t i = 0; i < book.blanks; i++) {
+        uint32_t pen = 0;
+
+        while (pen < atomic_load(&scene->pens) &&
+               !(has_open_line(pen) && line_size(pen, returned(pen)) == book.blank[i].size))
+            pen++;
+        if (pen == atomic_load(&scene->pens))
+            violation("a line of %zu spaces at %" PRIu64 " is nobody's", book.blank[i].size,
+                      book.blank[i].offset);
+        book.pen[pen].has_open = true;
+        book.verdict.voids++;
+    }
+}
+
+static void find_line(const struct piece *piece)
+{
+    book.verdict.lines++;
+    if (piece->size == 1) {
+        book.empty++;
+        return;
+    }
+    if (memchr(piece->bytes, '\0', piece->size))
+        violation("a line of %zu bytes in %s at %" PRIu64 " has zeros in it", piece->size, piece->file,
+                  piece->offset);
+    if (is_blank(piece)) {
+        keep_blank(piece);
+    } else if (!find_whole(piece) && !find_void(piece)) {
+        uint32_t pen = 0, sequence = 0;
+        const bool is_labelled = line_read_label(piece->bytes, piece->size, &pen, &sequence);
+
+        violation("a line of %zu bytes in %s at %" PRIu64 " is nobody's; it is labelled %d, pen %" PRIu32
+                  " line %" PRIu32,
+                  piece->size, piece->file, piece->offset, is_labelled, pen, sequence);
+    }
+}
+
+/* Empty lines are all the same: they are counted. */
+static void check_empty(void)
+{
+    uint64_t least = 0, most;
+
+    for (uint32_t pen = 0; pen < atomic_load(&scene->pens); pen++)
+        for (uint32_t sequence = 0; sequence < returned(pen); sequence++)
+            least += line_size(pen, sequence) == 1;
+    most = least;
+    for (uint32_t pen = 0; pen < atomic_load(&scene->pens); pen++)
+        most += atomic_load(&scene->pen[pen].begun) > returned(pen) && line_size(pen, returned(pen)) == 1;
+    if (book.empty < least || book.empty > most)
+        violation("there are %" PRIu64 " empty lines, not %" PRIu64 " to %" PRIu64, book.empty, least, most);
+}
+
+static void check_complete(void)
+{
+    for (uint32_t pen = 0; pen < atomic_load(&scene->pens); pen++) {
+        const uint32_t next = next_labelled(pen, book.pen[pen].next);
+
+        if (next < returned(pen))
+            violation("line %" PRIu32 " of pen %" PRIu32 " is missing, %" PRIu32 " had returned", next, pen,
+                      returned(pen));
+    }
+    check_blanks();
+    check_empty();
+}
+
+/* ---- files -------------------------------------------------------------------------------------- */
+
+static void read_lines(const char *name, const unsigned char *bytes, size_t size)
+{
+    for (size_t at = 0; at < size;) {
+        const unsigned char *end = memchr(bytes + at, '\n', size - at);
+
+        if (!end)
+            violation("%s has %zu bytes behind its last line, at %zu; the first one is %#x", name, size - at,
+                      at, bytes[at]);
+        find_line(&(struct piece){ name, bytes + at, (size_t)(end + 1 - bytes) - at, at });
+        at = (size_t)(end + 1 - bytes);
+    }
+}
+
+static void check_limit(const char *name, const unsigned char *bytes, size_t size, uint64_t max_bytes)
+{
+    if (max_bytes > 0 && size > max_bytes && memchr(bytes, '\n', size - 1))
+        violation("%s has %zu bytes, the limit is %" PRIu64, name, size, max_bytes);
+}
+
+static bool read_file(const char *name, uint64_t max_bytes)
+{
+    const int fd = open(name, O_RDONLY | O_CLOEXEC);
+    struct stat about;
+    unsigned char *bytes;
+
+    if (fd < 0 && errno == ENOENT)
+        return false;
+    if (fd < 0 || fstat(fd, &about) < 0)
+        give_up(name);
+    book.verdict.files++;
+    book.verdict.bytes += (uint64_t)about.st_size;
+    book.verdict.last_file_bytes = (uint64_t)about.st_size;
+    if (about.st_size > 0) {
+        bytes = mmap(NULL, (size_t)about.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (bytes == MAP_FAILED)
+            give_up(name);
+        check_limit(name, bytes, (size_t)about.st_size, max_bytes);
+        read_lines(name, bytes, (size_t)about.st_size);
+        munmap(bytes, (size_t)about.st_size);
+    }
+    close(fd);
+    return true;
+}
+
+/* Every file but those that were read. */
+static void check_others(void)
+{
+    DIR *list = opendir(place.log);
+    const struct dirent *entry;
+    uint64_t files = 0;
+
+    if (!list)
+        give_up(place.log);
+    while ((entry = readdir(list))) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        if (entry->d_name[0] == '.')
+            violation("%s is still there after the last one has closed", entry->d_name);
+        files++;
+    }
+    closedir(list);
+    if (files != book.verdict.files)
+        violation("there are %" PRIu64 " files, %" PRIu64 " have a number that follows", files,
+                  book.verdict.files);
+}
+
+struct sink_verdict judge_files(uint64_t max_bytes)
+{
+    char path[400], name[420];
+    unsigned oldest = 0;
+
+    memset(&book, 0, sizeof(book));
+    sink_path(path);
+    do
+        snprintf(name, sizeof(name), "%s.%u", path, ++oldest);
+    while (access(name, F_OK) == 0);
+    while (--oldest > 0) {
+        snprintf(name, sizeof(name), "%s.%u", path, oldest);
+        read_file(name, max_bytes);
+    }
+    if (!read_file(path, max_bytes))
+        violation("the file is gone");
+    check_complete();
+    check_others();
+    return book.verdict;
+}
