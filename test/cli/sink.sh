@@ -41,7 +41,7 @@ pours()
 {
     echo "$2" >&3
     got=0
-    wait_until grep -aqx "'$2'" "$1" || got=1
+    wait_until grep -aqsx "'$2'" "$1" || got=1
     count "'$2' is in $1 while the sink goes on" "$got"
 }
 
@@ -68,7 +68,7 @@ test_bytes()
     status "sink to a file that ends in zeros" 0 "$twinlog" sink zeros </dev/null
     same "leaves them" want zeros
 
-    head -c 20000000 /dev/urandom >in
+    { head -c 20000000 /dev/urandom && echo; } >in
     for options in '' --block --shared '--initial 4K' '--initial 100M' '--flush 20'; do
         rm -f large
         # shellcheck disable=SC2086 # words
