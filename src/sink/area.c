@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See area.h. */
+#define _GNU_SOURCE
+#include "sink/area.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+/* ---- whose it is ------------------------------------------------------------------------------- */
+
+int twl_identity_of(int fd, struct identity *ret_identity)
+{
+    struct statx about;
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &about) < 0)
+        return -errno;
+    const bool has_birth = about.stx_mask & STATX_BTIME;
+    *ret_identity = (struct identity){
+        .device = makedev(about.stx_dev_major, about.stx_dev_minor),
+        .inode = about.stx_ino,
+        .born_s = has_birth ? about.stx_btime.tv_sec : 0,
+        .born_ns = has_birth ? about.stx_btime.tv_nsec : 0,
+    };
+    return 0;
+}
+
+bool twl_identity_is_same(const struct identity *a, const struct identity *b)
+{
+    return a->device == b->device && a->inode == b->inode && a->born_s == b->born_s &&
+           a->born_ns == b->born_ns;
+}
+
+static int digit_value(int c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* The system's own word for this boot, all zeros where it has none to tell. */
+static void read_boot(unsigned char ret_boot[16])
+{
+    unsigned digits = 0;
+    memset(ret_boot, 0, 16);
+    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
+    for (int c; file && digits < 32 && (c = fgetc(file)) != EOF;) {
+        if (digit_value(c) < 0)
+            continue;
+        ret_boot[digits / 2] = (unsigned char)(ret_boot[digits / 2] * 16 + digit_value(c));
+        digits++;
+    }
+    if (file)
+        fclose(file);
+}
+
+bool twl_area_is_of_this_boot(const struct area *area)
+{
+    static const unsigned char none[16];
+    unsigned char boot[16];
+    read_boot(boot);
+    return memcmp(boot, none, sizeof(boot)) != 0 && memcmp(boot, area->boot, sizeof(boot)) == 0;
+}
+
+bool twl_area_is_known(const struct area *area)
+{
+    return area->magic == AREA_MAGIC && area->version == AREA_VERSION && area->participants == PARTICIPANTS &&
+           area->slots == SLOTS && atomic_load(&area->is_ready) == 1;
+}
+
+/* ---- locks ------------------------------------------------------------------------------------- */
+
+static int lock_bytes(int fd, int command, short type, off_t start, off_t length)
+{
+    struct flock range = { .l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = length };
+    int rc;
+    do
+        rc = fcntl(fd, command, &range);
+    while (rc < 0 && errno == EINTR);
+    return rc < 0 ? -errno : range.l_type != F_UNLCK;
+}
+
+int twl_area_lock(int fd)
+{
+    int rc = lock_bytes(fd, F_OFD_SETLKW, F_WRLCK, 0, 1);
+    return rc < 0 ? rc : 0;
+}
+void twl_area_unlock(int fd)
+{
+    lock_bytes(fd, F_OFD_SETLK, F_UNLCK, 0, 1);
+}
+
+int twl_area_lock_growth(int fd)
+{
+    int rc = lock_bytes(fd, F_OFD_SETLKW, F_WRLCK, PARTICIPANTS + 1, 1);
+    return rc < 0 ? rc : 0;
+}
+void twl_area_unlock_growth(int fd)
+{
+    lock_bytes(fd, F_OFD_SETLK, F_UNLCK, PARTICIPANTS + 1, 1);
+}
+
+bool twl_area_try_lock_participant(int fd, unsigned number)
+{
+    return lock_bytes(fd, F_OFD_SETLK, F_WRLCK, number, 1) >= 0;
+}
+void twl_area_unlock_participant(int fd, unsigned number)
+{
+    lock_bytes(fd, F_OFD_SETLK, F_UNLCK, number, 1);
+}
+
+int twl_area_has_others(int fd, bool *ret_has)
+{
+    int rc = lock_bytes(fd, F_OFD_GETLK, F_WRLCK, 1, PARTICIPANTS);
+    *ret_has = rc > 0;
+    return rc < 0 ? rc : 0;
+}
+
+/* ---- the mapping ------------------------------------------------------------------------------- */
+
+int twl_area_map(int fd, struct area **ret_area)
+{
+    void *page = mmap(NULL, AREA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (page == MAP_FAILED)
+        return errno == ENODEV || errno == EINVAL ? -ENOTSUP : -errno;
+    *ret_area = page;
+    return 0;
+}
+
+void twl_area_unmap(struct area *area)
+{
+    munmap(area, AREA_BYTES);
+}
+
+/* ---- making it --------------------------------------------------------------------------------- */
+
+/* On a file system that can't reserve, storing zeros does. */
+static int reserve_page(int fd, uint64_t page)
+{
+    static const unsigned char zeros[AREA_PAGE];
+    int rc;
+    do
+        rc = fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)(page * AREA_PAGE), AREA_PAGE);
+    while (rc < 0 && errno == EINTR);
+    if (rc == 0)
+        return 0;
+    if (errno != EOPNOTSUPP)
+        return -errno;
+    const ssize_t n = pwrite(fd, zeros, sizeof(zeros), (off_t)(page * AREA_PAGE));
+    return n == (ssize_t)sizeof(zeros) ? 0 : n < 0 ? -errno : -ENOSPC;
+}
+
+int twl_area_prepare(int fd)
+{
+    if (ftruncate(fd, 0) < 0 || ftruncate(fd, AREA_BYTES) < 0)
+        return -errno;
+    return reserve_page(fd, 0);
+}
+
+int twl_area_reserve_participant(int fd, unsigned number)
+{
+    return reserve_page(fd, number);
+}
+
+void twl_area_finish(struct area *area)
+{
+    area->magic = AREA_MAGIC;
+    area->version = AREA_VERSION;
+    area->participants = PARTICIPANTS;
+    area->slots = SLOTS;
+    read_boot(area->boot);
+    atomic_store(&area->is_ready, 1);
+}

@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Coming and going. All of it happens under the lock of the area, byte 0, taken on the file that has the area's name:
+ * who gets the lock and finds that the name leads elsewhere by now begins again.
+ *
+ * Who comes finds one of these:
+ *
+ *     nobody alive, no area      what the file has is all there is; a new area
+ *     nobody alive, one that is of this file and this boot
+ *                                everybody was killed: its cursor is the end; swept, cut, made anew
+ *     nobody alive, another one  the system crashed, or it was never finished: the end is the last byte
+ *                                that is not zero; made anew
+ *     somebody alive             joins; or is too late, because the file is sealed or its name leads to
+ *                                another file: then finishes the rotation, and begins again
+ *
+ * The data file itself is locked, too, shared by all who have it open and exclusively by who makes an area. So there
+ * are never two areas for one file, not even if it has two names or somebody removed an area that is in use.
+ */
+#define _GNU_SOURCE
+#include "sink/point.h"
+#include "sink/sink.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define AGAIN 1 /* beside 0 and the errors */
+#define DATA_LOCK_BYTE ((off_t)1 << 62)
+
+/* ---- opening ----------------------------------------------------------------------------------- */
+
+static struct sink_file *new_file(void)
+{
+    struct sink_file *file = calloc(1, sizeof(*file));
+    if (!file)
+        return NULL;
+    file->area_fd = file->data_fd = -1;
+    twl_mutex_init(&file->map_lock);
+    twl_mutex_init(&file->sweep_lock);
+    return file;
+}
+
+void twl_sink_forget(struct sink_file *file, bool is_child)
+{
+    twl_window_close(file);
+    if (file->area)
+        twl_area_unmap(file->area);
+    if (file->data_fd >= 0)
+        close(file->data_fd);
+    if (file->area_fd >= 0)
+        close(file->area_fd);
+    if (!is_child) {
+        twl_mutex_destroy(&file->map_lock);
+        twl_mutex_destroy(&file->sweep_lock);
+    }
+    free(file);
+}
+
+static bool is_empty(int fd)
+{
+    struct stat about;
+    return fstat(fd, &about) == 0 && about.st_size == 0;
+}
+
+/* Opens the area's file, or makes an empty one, and locks it. */
+static int open_area(struct twinlog_sink *sink, struct sink_file *file)
+{
+    char name[NAME_ROOM];
+    twl_sink_area_name(sink, name);
+    for (;;) {
+        const int fd = openat(sink->dir, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
+                              sink->options.mode);
+        if (fd < 0)
+            return -errno;
+        const int rc = twl_area_lock(fd);
+        if (rc == 0 && twl_sink_has_name(sink, name, fd)) {
+            file->area_fd = fd;
+            file->is_area_new = is_empty(fd);
+            POINT("area locked");
+            return 0;
+        }
+        close(fd);
+        if (rc < 0)
+            return rc;
+    }
+}
+
+/* A way of saying what kind of file it is. */
+static int error_of_kind(int error)
+{
+    return error == EISDIR || error == ENXIO || error == ENODEV ? -ENOTSUP : -error;
+}
+
+static int open_data(struct twinlog_sink *sink, struct sink_file *file, bool must_exist)
+{
+    const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | (must_exist ? 0 : O_CREAT);
+    struct stat about;
+    file->data_fd = openat(sink->dir, sink->name, flags, sink->options.mode);
+    if (file->data_fd < 0)
+        return error_of_kind(errno);
+    if (fstat(file->data_fd, &about) < 0)
+        return -errno;
+    if (!S_ISREG(about.st_mode))
+        return -ENOTSUP;
+    if (file->is_area_new) /* who may write the one may write the other */
+        (void)!fchmod(file->area_fd, about.st_mode & 0666);
+    POINT("data opened");
+    return 0;
+}
+
+static int lock_data(int fd, short type)
+{
+    struct flock range = { .l_type = type, .l_whence = SEEK_SET, .l_start = DATA_LOCK_BYTE, .l_len = 1 };
+    if (fcntl(fd, F_OFD_SETLK, &range) == 0)
+        return 0;
+    return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
+}
+
+/* ---- what is there ------------------------------------------------------------------------------- */
+
+static bool is_whole(int fd)
+{
+    struct stat about;
+    return fstat(fd, &about) == 0 && (uint64_t)about.st_size == AREA_BYTES;
+}
+
+/* Its cursor can be believed: it is of this file, in this boot, and nobody has cut the file since. */
+static bool is_exact(struct sink_file *file)
+{
+    struct identity identity;
+    struct stat about;
+    const uint64_t cursor = atomic_load(&file->area->cursor);
+    return twl_area_is_known(file->area) && twl_area_is_of_this_boot(file->area) &&
+           cursor_owner(cursor) <= PARTICIPANTS * SLOTS && twl_identity_of(file->data_fd, &identity) == 0 &&
+           twl_identity_is_same(&identity, &file->area->identity) && fstat(file->data_fd, &about) == 0 &&
+           cursor_offset(cursor) <= (uint64_t)about.st_size;
+}
+
+static int make_area(struct twinlog_sink *sink, struct sink_file *file, const struct area *like, uint64_t end,
+                     uint64_t voids)
+{
+    const struct twinlog_sink_options *o = &sink->options;
+    int rc = twl_area_prepare(file->area_fd);
+    if (rc == 0 && !file->area)
+        rc = twl_area_map(file->area_fd, &file->area);
+    if (rc < 0)
+        return rc;
+    struct area *area = file->area;
+    rc = twl_identity_of(file->data_fd, &area->identity);
+    area->is_shared = (o->flags & TWINLOG_SINK_SHARED) != 0;
+    area->keep_files = like ? like->keep_files : o->keep_files;
+    area->initial_bytes = like ? like->initial_bytes : o->initial_bytes;
+    area->growth_bytes = like ? like->growth_bytes : o->growth_bytes;
+    area->max_bytes = like ? like->max_bytes : o->max_bytes;
+    atomic_store(&area->cursor, cursor_of(end, 0));
+    atomic_store(&area->file_bytes, end);
+    atomic_store(&area->voids, voids);
+    POINT("area filled in");
+    if (rc == 0)
+        twl_area_finish(area);
+    POINT("area ready");
+    return rc;
+}
+
+/* Everybody was killed. The cursor is exact. */
+static int recover(struct twinlog_sink *sink, struct sink_file *file, uint64_t *ret_end, uint64_t *ret_voids)
+{
+    struct stat about;
+    int rc = twl_sink_sweep(file);
+    if (rc == 0)
+        rc = twl_sink_cut(file);
+    if (rc == 0 && area_is_sealed(file->area)) {
+        rc = twl_sink_hand_over(sink, file);
+        return rc < 0 ? rc : AGAIN;
+    }
+    if (rc == 0 && fstat(file->data_fd, &about) < 0)
+        rc = -errno;
+    if (rc < 0)
+        return rc;
+    *ret_end = (uint64_t)about.st_size;
+    *ret_voids = atomic_load(&file->area->voids);
+    return 0;
+}
+
+/* The system crashed, or the area was never finished: zeros at the end are not data. */
+static int search_end(struct sink_file *file, uint64_t *ret_end)
+{
+    struct stat about;
+    int rc = twl_sink_end_of_data(file->data_fd, 0, ret_end);
+    if (rc == 0 && fstat(file->data_fd, &about) < 0)
+        rc = -errno;
+    if (rc == 0 && (uint64_t)about.st_size > *ret_end && ftruncate(file->data_fd, (off_t)*ret_end) < 0)
+        rc = -errno;
+    return rc;
+}
+
+/* Nobody else is alive here. */
+static int begin_anew(struct twinlog_sink *sink, struct sink_file *file, const struct area *like)
+{
+    struct stat about;
+    uint64_t end = 0, voids = 0;
+    int rc = lock_data(file->data_fd, F_WRLCK);
+    if (rc < 0)
+        return rc;
+    if (file->area && is_exact(file)) {
+        rc = recover(sink, file, &end, &voids);
+    } else if (file->is_area_new) {
+        rc = fstat(file->data_fd, &about) < 0 ? -errno : 0;
+        end = rc == 0 ? (uint64_t)about.st_size : 0;
+    } else {
+        rc = search_end(file, &end);
+    }
+    if (rc == 0 && end >= OFFSET_LIMIT)
+        rc = -EFBIG;
+    if (rc == 0)
+        rc = make_area(sink, file, like, end, voids);
+    if (rc == 0)
+        twl_sink_finish_old(sink, file->area->keep_files);
+    return rc == 0 ? lock_data(file->data_fd, F_RDLCK) : rc;
+}
+
+/* The area is of another file, one that a stranger has renamed while it was in use, or of one that is sealed. */
+static int finish_rotation(struct twinlog_sink *sink, struct sink_file *file)
+{
+    const int rc = twl_sink_hand_over(sink, file);
+    return rc < 0 ? rc : AGAIN;
+}
+
+static int join(struct twinlog_sink *sink, struct sink_file *file)
+{
+    struct identity identity;
+    const int rc = twl_identity_of(file->data_fd, &identity);
+    if (rc < 0)
+        return rc;
+    if (!file->area->is_shared || !(sink->options.flags & TWINLOG_SINK_SHARED))
+        return -EBUSY;
+    if (area_is_sealed(file->area) || !twl_identity_is_same(&identity, &file->area->identity))
+        return finish_rotation(sink, file);
+    return lock_data(file->data_fd, F_RDLCK);
+}
+
+/* It is of another file, which nobody has open. */
+static bool is_of_another(struct sink_file *file)
+{
+    struct identity identity;
+    return twl_area_is_known(file->area) && twl_area_is_of_this_boot(file->area) &&
+           twl_identity_of(file->data_fd, &identity) == 0 &&
+           !twl_identity_is_same(&identity, &file->area->identity);
+}
+
+static int settle(struct twinlog_sink *sink, struct sink_file *file, const struct area *like)
+{
+    bool has_others;
+    int rc = twl_area_has_others(file->area_fd, &has_others);
+    if (rc == 0 && is_whole(file->area_fd))
+        rc = twl_area_map(file->area_fd, &file->area);
+    if (rc < 0)
+        return rc;
+    if (has_others)
+        return file->area && twl_area_is_known(file->area) ? join(sink, file) : TWINLOG_EVERSION;
+    if (file->area && is_of_another(file))
+        return finish_rotation(sink, file);
+    return begin_anew(sink, file, like);
+}
+
+/* ---- a place ------------------------------------------------------------------------------------- */
+
+static int take_place(struct sink_file *file)
+{
+    for (unsigned n = 1; n <= PARTICIPANTS; n++) {
+        if (!twl_area_try_lock_participant(file->area_fd, n))
+            continue;
+        int rc = twl_area_reserve_participant(file->area_fd, n);
+        if (rc == 0)
+            rc = twl_sink_sweep_participant(file, n); /* who had it is dead */
+        if (rc < 0) {
+            twl_area_unlock_participant(file->area_fd, n);
+            return rc;
+        }
+        file->number = n;
+        atomic_store(&area_participant(file->area, n)->pid, (int32_t)getpid());
+        atomic_store(&area_participant(file->area, n)->is_used, 1);
+        POINT("place taken");
+        return 0;
+    }
+    return -EUSERS;
+}
+
+/* ---- in ------------------------------------------------------------------------------------------ */
+
+/* What did not become an area goes away again. */
+static void give_up(struct twinlog_sink *sink, struct sink_file *file)
+{
+    char name[NAME_ROOM];
+    twl_sink_area_name(sink, name);
+    bool has_others = true;
+    if (file->area_fd >= 0 && file->is_area_new && twl_sink_has_name(sink, name, file->area_fd) &&
+        twl_area_has_others(file->area_fd, &has_others) == 0 && !has_others)
+        unlinkat(sink->dir, name, 0);
+    twl_sink_forget(file, false);
+}
+
+static int try_enter(struct twinlog_sink *sink, const struct area *like, struct sink_file **ret_file)
+{
+    const bool must_exist = !like && (sink->options.flags & TWINLOG_SINK_MUST_EXIST);
+    struct sink_file *file = new_file();
+    if (!file)
+        return -ENOMEM;
+    int rc = open_area(sink, file);
+    if (rc == 0)
+        rc = open_data(sink, file, must_exist);
+    if (rc == 0)
+        rc = settle(sink, file, like);
+    if (rc == 0)
+        rc = take_place(file);
+    if (rc != 0) {
+        give_up(sink, file);
+        return rc;
+    }
+    twl_area_unlock(file->area_fd);
+    *ret_file = file;
+    return 0;
+}
+
+int twl_sink_enter(struct twinlog_sink *sink, const struct area *like, struct sink_file **ret_file)
+{
+    struct sink_file *file = NULL;
+    int rc;
+    do
+        rc = try_enter(sink, like, &file);
+    while (rc == AGAIN);
+    if (rc == 0)
+        rc = twl_sink_grow_to(file, file->area->initial_bytes);
+    POINT("entered");
+    if (rc == 0)
+        *ret_file = file;
+    else if (file)
+        twl_sink_leave(sink, file);
+    return rc;
+}
+
+/* ---- out ----------------------------------------------------------------------------------------- */
+
+/* Under whichever of its two names. */
+static void remove_area(struct twinlog_sink *sink, struct sink_file *file)
+{
+    char name[NAME_ROOM];
+    twl_sink_area_name(sink, name);
+    if (!twl_sink_has_name(sink, name, file->area_fd))
+        twl_sink_old_area_name(sink, file->area->identity.inode, name);
+    if (twl_sink_has_name(sink, name, file->area_fd))
+        unlinkat(sink->dir, name, 0);
+}
+
+static int leave_last(struct twinlog_sink *sink, struct sink_file *file)
+{
+    int rc = twl_sink_sweep(file);
+    if (rc == 0)
+        rc = twl_sink_cut(file);
+    POINT("last one has cut");
+    if (rc == 0)
+        remove_area(sink, file);
+    return rc;
+}
+
+int twl_sink_leave(struct twinlog_sink *sink, struct sink_file *file)
+{
+    struct area *area = file->area;
+    bool has_others = false;
+    int rc = twl_area_lock(file->area_fd);
+    POINT("about to leave");
+    atomic_fetch_add(&sink->past_growths, atomic_load(&area->growths));
+    if (rc == 0)
+        rc = twl_area_has_others(file->area_fd, &has_others);
+    if (rc == 0 && !has_others)
+        rc = leave_last(sink, file);
+    atomic_fetch_add(&sink->past_voids, atomic_load(&area->voids));
+    atomic_store(&area_participant(area, file->number)->is_used, 0);
+    POINT("left");
+    twl_sink_forget(file, false); /* and with it the locks */
+    return rc;
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Onto the disk. A sync covers everything below the cursor, so it waits until all of that has been copied: for copies
+ * that are on their way, for as long as they take, also those of a process that somebody has stopped. It is the
+ * only call that waits for others. Claims of the dead are swept meanwhile.
+ *
+ * After a failed sync the kernel takes the pages for clean, and the next one would succeed. So the area remembers it, and
+ * no sync of this file succeeds any more, in any process.
+ */
+#define _GNU_SOURCE
+#include "sink/point.h"
+#include "sink/sink.h"
+
+#include <errno.h>
+#include <time.h>
+#include <unistd.h>
+
+#define YIELDS 64u
+
+bool twl_sink_has_open_claims(struct sink_file *file, uint64_t offset)
+{
+    uint64_t state, start, size;
+    twl_claim_settle(file->area);
+    for (unsigned n = 1; n <= PARTICIPANTS; n++) {
+        struct participant *participant = area_participant(file->area, n);
+        if (atomic_load(&participant->is_used) == 0)
+            continue;
+        for (unsigned i = 0; i < SLOTS; i++)
+            if (twl_claim_is_open(&participant->slots[i], &state, &start, &size) && start < offset)
+                return true;
+    }
+    return false;
+}
+
+static int wait_for_copies(struct sink_file *file, uint64_t offset)
+{
+    const struct timespec pause = { .tv_nsec = 1000000 };
+    int rc = 0;
+    for (unsigned looks = 1; rc == 0 && twl_sink_has_open_claims(file, offset); looks++) {
+        if (looks < YIELDS) {
+            twl_yield();
+        } else {
+            rc = twl_sink_sweep(file);
+            nanosleep(&pause, NULL);
+        }
+    }
+    return rc;
+}
+
+/* The file must have its name after a crash, too, and the area, which says that its zeros are no data. */
+static int make_name_durable(struct twinlog_sink *sink, struct area *area)
+{
+    if (atomic_load(&area->is_name_durable))
+        return 0;
+    if (fsync(sink->dir) < 0 && errno != EBADF &&
+        errno != EINVAL) /* it can't be opened for reading, or has no sync */
+        return -errno;
+    atomic_store(&area->is_name_durable, 1);
+    return 0;
+}
+
+static void raise_synced(struct area *area, uint64_t offset)
+{
+    uint64_t now = atomic_load(&area->synced);
+    while (now < offset && !atomic_compare_exchange_weak(&area->synced, &now, offset))
+        continue;
+}
+
+static int sync_data(struct area *area, int fd)
+{
+    int32_t none = 0;
+    if (fdatasync(fd) == 0)
+        return 0;
+    atomic_compare_exchange_strong(&area->sync_error, &none, -errno);
+    return atomic_load(&area->sync_error);
+}
+
+int twl_sink_flush(struct twinlog_sink *sink, struct sink_file *file)
+{
+    struct area *area = file->area;
+    const uint64_t offset = area_offset(area);
+    int rc = atomic_load(&area->sync_error);
+    if (rc == 0)
+        rc = wait_for_copies(file, offset);
+    if (rc == 0)
+        rc = twl_sink_check_length(file);
+    if (rc == 0)
+        rc = make_name_durable(sink, area);
+    if (rc == 0 && atomic_load(&area->synced) < offset)
+        rc = sync_data(area, file->data_fd);
+    if (rc == 0)
+        raise_synced(area, offset);
+    return rc;
+}
+
+int twl_sink_flush_all(struct twinlog_sink *sink)
+{
+    struct sink_file *present = atomic_load(&sink->file); /* what is older is in the list, or was synced */
+    int rc = 0;
+    twl_mutex_lock(&sink->retiring);
+    twl_mutex_lock(&sink->lock);
+    struct sink_file *old = sink->old;
+    twl_mutex_unlock(&sink->lock);
+    for (; old && rc == 0; old = old->next) /* only who is retiring changes what follows */
+        rc = twl_sink_flush(sink, old);
+    twl_mutex_unlock(&sink->retiring);
+    return rc < 0 ? rc : twl_sink_flush(sink, present);
+}

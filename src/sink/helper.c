@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is done beside the writes: room ahead of the cursor, pages that are there before they are needed, syncs
+ * at intervals, the dead, and a look whether somebody has renamed the file. Nothing of it is needed for a write to be
+ * right, so what fails here is left to the write that needs it.
+ */
+#define _GNU_SOURCE
+#include "sink/sink.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#define MS UINT64_C(1000000)
+#define SWEEP_NS (200 * MS)
+#define LOOK_NS (1000 * MS)
+#define AHEAD_BYTES (UINT64_C(2) << 20)
+
+static uint64_t coarse_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* ---- what there is to do ------------------------------------------------------------------------- */
+
+int twl_sink_look_at_name(struct twinlog_sink *sink)
+{
+    struct sink_file *file = atomic_load(&sink->file);
+    struct stat named;
+    if (twl_sink_has_name(sink, sink->name, file->data_fd))
+        return 0;
+    if (fstatat(sink->dir, sink->name, &named, AT_SYMLINK_NOFOLLOW) < 0 && errno != ENOENT)
+        return -errno;
+    const int rc = twl_sink_move_on(sink, file);
+    return rc < 0 ? rc : 1;
+}
+
+static void prepare_ahead(struct sink_file *file)
+{
+    const uint64_t offset = area_offset(file->area), bytes = atomic_load(&file->area->file_bytes);
+    const uint64_t step = min_u64(bytes / 2, file->area->growth_bytes); /* about the last one */
+    if (bytes - min_u64(offset, bytes) < step / 2)
+        twl_sink_grow(file, bytes);
+    twl_window_populate(file, offset, offset + AHEAD_BYTES);
+}
+
+/* True if it is time, and the caller the one who does it. */
+static bool is_due(_Atomic uint64_t *due_ns, uint64_t now_ns, uint64_t interval_ns)
+{
+    uint64_t due = atomic_load_explicit(due_ns, memory_order_relaxed);
+    return now_ns >= due && atomic_compare_exchange_strong(due_ns, &due, now_ns + interval_ns);
+}
+
+static void note_length(struct twinlog_sink *sink)
+{
+    int none = 0;
+    const int rc = twl_sink_check_length(atomic_load(&sink->file));
+    if (rc == -EIO)
+        atomic_compare_exchange_strong(&sink->error, &none, rc);
+}
+
+static void look_around(struct twinlog_sink *sink, uint64_t now_ns)
+{
+    const uint64_t flush_ns = sink->options.flush_interval_ms * MS;
+    if (flush_ns > 0 && is_due(&sink->flush_ns, now_ns, flush_ns))
+        twl_sink_flush_all(sink);
+    if (is_due(&sink->look_ns, now_ns, LOOK_NS)) {
+        twl_sink_look_at_name(sink);
+        note_length(sink);
+    }
+}
+
+/* ---- without a thread ---------------------------------------------------------------------------- */
+
+void twl_sink_tend(struct twinlog_sink *sink, unsigned lane)
+{
+    const uint64_t now_ns = coarse_ns();
+    if (now_ns < atomic_load_explicit(&sink->look_ns, memory_order_relaxed) &&
+        (sink->options.flush_interval_ms == 0 ||
+         now_ns < atomic_load_explicit(&sink->flush_ns, memory_order_relaxed)))
+        return;
+    int cancel_state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    twl_sink_sweep(atomic_load(&sink->file));
+    look_around(sink, now_ns);
+    twl_sink_retire(sink, false, lane);
+    pthread_setcancelstate(cancel_state, NULL);
+}
+
+/* ---- the thread ---------------------------------------------------------------------------------- */
+
+static void turn(struct twinlog_sink *sink, uint64_t *sweep_ns)
+{
+    const unsigned lane = twl_lane_take(sink);
+    const uint64_t now_ns = twl_monotonic_ns();
+    struct sink_file *file = atomic_load(&sink->file);
+    if (area_is_sealed(file->area)) {
+        twl_sink_move_on(sink, file);
+        file = atomic_load(&sink->file);
+    }
+    prepare_ahead(file);
+    if (now_ns >= *sweep_ns) {
+        twl_sink_sweep(file);
+        *sweep_ns = now_ns + SWEEP_NS;
+    }
+    look_around(sink, now_ns);
+    twl_lane_leave(sink, lane);
+    twl_sink_retire(sink, false, SLOTS);
+}
+
+static uint64_t next_ns(struct twinlog_sink *sink, uint64_t sweep_ns)
+{
+    return sink->options.flush_interval_ms > 0 ? min_u64(sweep_ns, atomic_load(&sink->flush_ns)) : sweep_ns;
+}
+
+static void *run(void *context)
+{
+    struct twinlog_sink *sink = context;
+    uint64_t sweep_ns = 0;
+    for (;;) {
+        const uint32_t seen = twl_event_value(&sink->wake);
+        if (atomic_load(&sink->must_stop))
+            return NULL;
+        turn(sink, &sweep_ns);
+        twl_event_sleep_until(&sink->wake, seen, next_ns(sink, sweep_ns));
+    }
+}
+
+int twl_helper_start(struct twinlog_sink *sink)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const int error = pthread_create(&sink->thread, NULL, run, sink);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return -error;
+}
+
+void twl_helper_stop(struct twinlog_sink *sink)
+{
+    if (!sink->has_thread)
+        return;
+    atomic_store(&sink->must_stop, true);
+    twl_event_notify_all(&sink->wake);
+    pthread_join(sink->thread, NULL);
+}

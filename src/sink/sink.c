@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The public door of sinks, and the way of a write: a lane, a claim, a copy, done. Everything else that a write may
+ * meet, too little room or the next file, is dealt with between two tries to claim.
+ */
+#define _GNU_SOURCE
+#include "sink/options.h"
+#include "sink/point.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAX_WRITE (UINT64_C(1) << 30)
+#define WAKE_BYTES (UINT64_C(512) << 10) /* between two calls of the helper */
+#define BUSY_PAUSE_NS 2000000            /* between two tries to open */
+
+/* ---- calls --------------------------------------------------------------------------------------- */
+
+/* A call that is not a write: inside of a lane, and not to be cancelled. */
+struct call {
+    unsigned lane;
+    int cancel_state;
+};
+
+static struct call begin(struct twinlog_sink *sink)
+{
+    struct call call;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &call.cancel_state);
+    call.lane = twl_lane_take(sink);
+    return call;
+}
+
+static void end(struct twinlog_sink *sink, const struct call *call)
+{
+    twl_lane_leave(sink, call->lane);
+    pthread_setcancelstate(call->cancel_state, NULL);
+}
+
+static int check(const struct twinlog_sink *sink)
+{
+    if (!sink)
+        return -EINVAL;
+    return twl_fork_guard_is_forked(&sink->guard) ? TWINLOG_EFORKED : 0;
+}
+
+static int fail(struct twinlog_sink *sink, int rc)
+{
+    int none = 0;
+    atomic_compare_exchange_strong(&sink->error, &none, rc);
+    return rc;
+}
+
+/* ---- write --------------------------------------------------------------------------------------- */
+
+static void count(_Atomic uint64_t *counter)
+{
+    const uint64_t now = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_store_explicit(counter, now + 1, memory_order_relaxed);
+}
+
+/* Whatever kept the claim from being made. */
+static int make_way(struct twinlog_sink *sink, struct sink_file *file, struct lane *lane,
+                    enum claim_result result, size_t size)
+{
+    int cancel_state, rc;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    if (result == CLAIM_NEEDS_ROOM) {
+        count(&lane->waits);
+        rc = twl_sink_grow(file, area_offset(file->area) + size);
+        if (rc == -EIO)
+            fail(sink, rc);
+    } else {
+        rc = twl_sink_move_on(sink, file);
+    }
+    twl_helper_wake(sink);
+    pthread_setcancelstate(cancel_state, NULL);
+    return rc;
+}
+
+static int copy(struct sink_file *file, uint64_t start, const struct iovec *pieces, int pieces_count)
+{
+    int rc = 0;
+    for (int i = 0; i < pieces_count && rc == 0; i++) {
+        rc = twl_window_store(file, start, pieces[i].iov_base, pieces[i].iov_len);
+        start += pieces[i].iov_len;
+    }
+    return rc;
+}
+
+static int append(struct twinlog_sink *sink, unsigned lane_number, const struct iovec *pieces,
+                  int pieces_count, size_t size, uint64_t *ret_start)
+{
+    struct lane *lane = &sink->lanes[lane_number];
+    for (;;) {
+        struct sink_file *file = atomic_load(&sink->file);
+        const unsigned owner = area_owner(file->number, lane_number);
+        const enum claim_result result = twl_claim(file->area, owner, size, ret_start);
+        if (result != CLAIM_MADE) {
+            const int rc = make_way(sink, file, lane, result, size);
+            if (rc < 0)
+                return rc;
+            continue;
+        }
+        int rc = copy(file, *ret_start, pieces, pieces_count);
+        POINT("copy done");
+        twl_claim_done(file->area, owner);
+        POINT("claim done");
+        if (rc < 0)
+            return fail(sink, rc);
+        count(&lane->writes);
+        return 0;
+    }
+}
+
+static int write_pieces(struct twinlog_sink *sink, const struct iovec *pieces, int pieces_count, size_t size,
+                        uint64_t *ret_offset)
+{
+    uint64_t start = 0;
+    int rc = atomic_load_explicit(&sink->error, memory_order_relaxed);
+    if (rc < 0)
+        return rc;
+    const unsigned lane = twl_lane_take(sink);
+    if (size == 0)
+        start = area_offset(atomic_load(&sink->file)->area);
+    else
+        rc = append(sink, lane, pieces, pieces_count, size, &start);
+    if (!sink->has_thread)
+        twl_sink_tend(sink, lane);
+    else if ((start ^ (start + size)) >= WAKE_BYTES)
+        twl_helper_wake(sink);
+    twl_lane_leave(sink, lane);
+    if (rc == 0 && ret_offset)
+        *ret_offset = start;
+    return rc;
+}
+
+int twinlog_sink_write(struct twinlog_sink *sink, const void *data, size_t size, uint64_t *ret_offset)
+{
+    const struct iovec piece = { .iov_base = (void *)(uintptr_t)data, .iov_len = size };
+    const int rc = check(sink);
+    if (rc < 0)
+        return rc;
+    if (!data && size > 0)
+        return -EINVAL;
+    if (size > MAX_WRITE)
+        return -EMSGSIZE;
+    return write_pieces(sink, &piece, 1, size, ret_offset);
+}
+
+int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, int pieces_count,
+                        uint64_t *ret_offset)
+{
+    size_t size = 0;
+    const int rc = check(sink);
+    if (rc < 0)
+        return rc;
+    if (pieces_count < 0 || (!pieces && pieces_count > 0))
+        return -EINVAL;
+    for (int i = 0; i < pieces_count; i++) {
+        if (!pieces[i].iov_base && pieces[i].iov_len > 0)
+            return -EINVAL;
+        if (pieces[i].iov_len > MAX_WRITE - size)
+            return -EMSGSIZE;
+        size += pieces[i].iov_len;
+    }
+    return write_pieces(sink, pieces, pieces_count, size, ret_offset);
+}
+
+/* ---- the rest ------------------------------------------------------------------------------------ */
+
+int twinlog_sink_sync(struct twinlog_sink *sink)
+{
+    int rc = check(sink);
+    if (rc < 0)
+        return rc;
+    const struct call call = begin(sink);
+    rc = atomic_load(&sink->error);
+    if (rc == 0)
+        rc = twl_sink_sweep(atomic_load(&sink->file));
+    if (rc == 0)
+        rc = twl_sink_flush_all(sink);
+    twl_sink_retire(sink, false, call.lane);
+    end(sink, &call);
+    return rc;
+}
+
+int twinlog_sink_rotate(struct twinlog_sink *sink)
+{
+    int rc = check(sink);
+    if (rc < 0)
+        return rc;
+    const struct call call = begin(sink);
+    rc = twl_sink_move_on(sink, atomic_load(&sink->file));
+    twl_sink_retire(sink, false, call.lane);
+    end(sink, &call);
+    return rc;
+}
+
+int twinlog_sink_reopen(struct twinlog_sink *sink)
+{
+    int rc = check(sink);
+    if (rc < 0)
+        return rc;
+    const struct call call = begin(sink);
+    rc = twl_sink_look_at_name(sink);
+    twl_sink_retire(sink, false, call.lane);
+    end(sink, &call);
+    return rc;
+}
+
+static void fill_in(struct twinlog_sink *sink, struct area *area, struct twinlog_sink_stat *stat)
+{
+    stat->bytes = area_offset(area);
+    stat->file_bytes = atomic_load(&area->file_bytes);
+    stat->synced_bytes = atomic_load(&area->synced);
+    stat->growths = atomic_load(&area->growths) + atomic_load(&sink->past_growths);
+    stat->voids = atomic_load(&area->voids) + atomic_load(&sink->past_voids);
+    stat->rotations = atomic_load(&sink->rotations);
+    for (unsigned n = 1; n <= PARTICIPANTS; n++)
+        stat->participants += atomic_load(&area_participant(area, n)->is_used);
+    for (unsigned i = 0; i < SLOTS; i++) {
+        stat->writes += atomic_load(&sink->lanes[i].writes);
+        stat->growth_waits += atomic_load(&sink->lanes[i].waits);
+    }
+}
+
+int twinlog_sink_stat(struct twinlog_sink *sink, struct twinlog_sink_stat *ret_stat)
+{
+    struct twinlog_sink_stat stat = TWINLOG_SINK_STAT_INIT;
+    const int rc = check(sink);
+    if (rc < 0)
+        return rc;
+    if (!ret_stat || ret_stat->size < sizeof(stat))
+        return -EINVAL;
+    const struct call call = begin(sink);
+    struct sink_file *file = atomic_load(&sink->file);
+    twl_sink_sweep(file);
+    fill_in(sink, file->area, &stat);
+    end(sink, &call);
+    stat.size = ret_stat->size;
+    memcpy(ret_stat, &stat, sizeof(stat));
+    return 0;
+}
+
+/* ---- open and close ------------------------------------------------------------------------------ */
+
+static void destroy(struct twinlog_sink *sink, bool is_child)
+{
+    if (sink->dir >= 0)
+        close(sink->dir);
+    twl_fork_guard_destroy(&sink->guard);
+    if (!is_child) {
+        twl_mutex_destroy(&sink->lock);
+        twl_mutex_destroy(&sink->retiring);
+    }
+    free(sink);
+}
+
+/* Waits for others as long as the caller wants to. */
+static int enter_in_time(struct twinlog_sink *sink, struct sink_file **ret_file)
+{
+    const uint64_t until_ns = twl_monotonic_ns() + UINT64_C(1000000) * sink->options.lock_wait_ms;
+    const struct timespec pause = { .tv_nsec = BUSY_PAUSE_NS };
+    int rc;
+    while ((rc = twl_sink_enter(sink, NULL, ret_file)) == -EBUSY && twl_monotonic_ns() < until_ns)
+        nanosleep(&pause, NULL);
+    return rc;
+}
+
+static int start(struct twinlog_sink *sink, const char *path)
+{
+    struct sink_file *file = NULL;
+    int rc = twl_sink_find_place(path, &sink->dir, sink->name);
+    if (rc == 0)
+        rc = enter_in_time(sink, &file);
+    if (rc < 0)
+        return rc;
+    atomic_store(&sink->file, file);
+    const uint64_t now_ns = twl_monotonic_ns();
+    atomic_store(&sink->flush_ns, now_ns + UINT64_C(1000000) * sink->options.flush_interval_ms);
+    atomic_store(&sink->look_ns, now_ns + UINT64_C(1000000000));
+    if (sink->options.flags & TWINLOG_SINK_NO_THREAD)
+        return 0;
+    sink->has_thread = true;
+    rc = twl_helper_start(sink);
+    if (rc < 0)
+        twl_sink_leave(sink, file);
+    return rc;
+}
+
+static struct twinlog_sink *allocate(void)
+{
+    struct twinlog_sink *sink = aligned_alloc(_Alignof(struct twinlog_sink), sizeof(*sink));
+    if (!sink)
+        return NULL;
+    memset(sink, 0, sizeof(*sink));
+    sink->dir = -1;
+    if (twl_fork_guard_init(&sink->guard) < 0) {
+        free(sink);
+        return NULL;
+    }
+    twl_mutex_init(&sink->lock);
+    twl_mutex_init(&sink->retiring);
+    return sink;
+}
+
+int twinlog_sink_open(const char *path, const struct twinlog_sink_options *options,
+                      struct twinlog_sink **ret_sink)
+{
+    struct twinlog_sink_options normal;
+    int cancel_state;
+    if (!path || !ret_sink)
+        return -EINVAL;
+    int rc = twl_sink_options_normalise(options, &normal);
+    if (rc < 0)
+        return rc;
+    struct twinlog_sink *sink = allocate();
+    if (!sink)
+        return -ENOMEM;
+    sink->options = normal;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    rc = start(sink, path);
+    pthread_setcancelstate(cancel_state, NULL);
+    if (rc < 0)
+        destroy(sink, false);
+    else
+        *ret_sink = sink;
+    return rc;
+}
+
+static void wait_for_calls(struct twinlog_sink *sink)
+{
+    uint64_t turns[SLOTS];
+    twl_lanes_look(sink, turns);
+    while (!twl_lanes_have_passed(sink, turns, SLOTS))
+        twl_yield();
+}
+
+/* What the parent has stays as it is. */
+static int close_in_child(struct twinlog_sink *sink)
+{
+    for (struct sink_file *file = sink->old, *next; file; file = next) {
+        next = file->next;
+        twl_sink_forget(file, true);
+    }
+    twl_sink_forget(atomic_load(&sink->file), true);
+    destroy(sink, true);
+    return TWINLOG_EFORKED;
+}
+
+int twinlog_sink_close(struct twinlog_sink *sink)
+{
+    int cancel_state;
+    if (!sink)
+        return 0;
+    if (check(sink) == TWINLOG_EFORKED)
+        return close_in_child(sink);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    wait_for_calls(sink);
+    twl_helper_stop(sink);
+    int rc = twl_sink_retire(sink, true, SLOTS);
+    const int left = twl_sink_leave(sink, atomic_load(&sink->file));
+    rc = rc < 0 ? rc : left;
+    destroy(sink, false);
+    pthread_setcancelstate(cancel_state, NULL);
+    return rc;
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The dead: participants that are in the area, and whose byte nobody has locked. Whoever finds one locks the byte
+ * himself, so two never sweep the same one, and if he dies meanwhile, the next one begins again.
+ *
+ * What a dead one had claimed and not copied is a hole in the file, of zeros, perhaps with part of the data. Its
+ * zeros become spaces, and its last byte a newline, so that lines before and after it stay lines.
+ */
+#define _GNU_SOURCE
+#include "sink/point.h"
+#include "sink/sink.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#define PIECE 65536u
+
+/* Reads or writes all of it. */
+static int transfer(int fd, unsigned char *bytes, size_t size, uint64_t offset, bool is_writing)
+{
+    while (size > 0) {
+        const ssize_t n =
+            is_writing ? pwrite(fd, bytes, size, (off_t)offset) : pread(fd, bytes, size, (off_t)offset);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -EIO;
+        bytes += n, size -= (size_t)n, offset += (uint64_t)n;
+    }
+    return 0;
+}
+
+static int fill_hole(int fd, uint64_t start, uint64_t size)
+{
+    unsigned char piece[PIECE];
+    int rc = 0;
+    for (uint64_t at = start, end = start + size; at < end && rc == 0; at += PIECE) {
+        const size_t n = (size_t)min_u64(PIECE, end - at);
+        rc = transfer(fd, piece, n, at, false);
+        for (size_t i = 0; i < n; i++)
+            piece[i] = piece[i] == 0 ? ' ' : piece[i];
+        if (at + n == end)
+            piece[n - 1] = '\n';
+        if (rc == 0)
+            rc = transfer(fd, piece, n, at, true);
+    }
+    return rc;
+}
+
+static int sweep_slot(struct sink_file *file, struct slot *slot)
+{
+    uint64_t state, start, size;
+    int rc = 0;
+    if (twl_claim_is_open(slot, &state, &start, &size)) {
+        struct quiet quiet;
+        twl_sink_quiet_begin(&quiet);
+        rc = fill_hole(file->data_fd, start, size);
+        twl_sink_quiet_end(&quiet);
+        POINT("hole filled");
+        if (rc < 0)
+            return rc; /* somebody else may be able to */
+        atomic_fetch_add(&file->area->voids, 1);
+    }
+    if (slot_kind(state) != CLAIM_FREE)
+        twl_claim_drop(slot);
+    return 0;
+}
+
+int twl_sink_sweep_participant(struct sink_file *file, unsigned number)
+{
+    struct participant *dead = area_participant(file->area, number);
+    int rc = 0;
+    if (atomic_load(&dead->is_used) == 0)
+        return 0;
+    POINT("about to sweep");
+    twl_claim_settle(file->area);
+    for (unsigned i = 0; i < SLOTS && rc == 0; i++)
+        rc = sweep_slot(file, &dead->slots[i]);
+    if (rc == 0 && area_is_sealed(file->area))
+        rc = twl_sink_cut(file); /* it may have been about to make the file longer */
+    if (rc == 0)
+        atomic_store(&dead->is_used, 0);
+    POINT("swept");
+    return rc;
+}
+
+int twl_sink_sweep(struct sink_file *file)
+{
+    int rc = 0;
+    twl_mutex_lock(&file->sweep_lock);
+    for (unsigned n = 1; n <= PARTICIPANTS && rc == 0; n++) {
+        if (n == file->number || atomic_load(&area_participant(file->area, n)->is_used) == 0 ||
+            !twl_area_try_lock_participant(file->area_fd, n))
+            continue;
+        rc = twl_sink_sweep_participant(file, n);
+        twl_area_unlock_participant(file->area_fd, n);
+    }
+    twl_mutex_unlock(&file->sweep_lock);
+    return rc;
+}

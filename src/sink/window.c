@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The file as memory: a few chunks of it are mapped, those around the cursor. A chunk takes the place of the one
+ * that is CHUNKS before it, so that mapped memory and page tables stay small however large the file becomes.
+ *
+ * A chunk is unmapped only while no claim of this process lies in it: who copies has his claim in his slot before
+ * he looks whether the chunk is mapped, and who unmaps says so before he looks at the slots. What can't be
+ * mapped is written with pwrite(), and so is what is large.
+ */
+#define _GNU_SOURCE
+#include "sink/sink.h"
+
+#include "io/guard.h"
+#include "sink/point.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define LARGE_BYTES ((size_t)8 << 20) /* from here on pwrite() is quicker than faults */
+
+/* ---- mapping ----------------------------------------------------------------------------------- */
+
+static bool is_in_use(struct sink_file *file, uint64_t number)
+{
+    const uint64_t from = (number - 1) * CHUNK_BYTES, to = number * CHUNK_BYTES;
+    struct participant *mine = area_participant(file->area, file->number);
+    for (unsigned i = 0; i < SLOTS; i++) {
+        const uint64_t state = atomic_load(&mine->slots[i].state);
+        const uint64_t start = atomic_load(&mine->slots[i].start);
+        const uint64_t size = atomic_load(&mine->slots[i].size);
+        if (slot_kind(state) != CLAIM_FREE && start < to && start + size > from)
+            return true;
+    }
+    return false;
+}
+
+static void unmap(unsigned char *bytes)
+{
+    twl_guard_remove(bytes);
+    munmap(bytes, CHUNK_BYTES);
+}
+
+/* NULL: it can't be had. */
+static unsigned char *map(struct sink_file *file, uint64_t number)
+{
+    void *bytes = mmap(NULL, CHUNK_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, file->data_fd,
+                       (off_t)((number - 1) * CHUNK_BYTES));
+    if (bytes == MAP_FAILED)
+        return NULL;
+    if (twl_guard_add(bytes, CHUNK_BYTES, true) < 0) {
+        munmap(bytes, CHUNK_BYTES);
+        return NULL;
+    }
+    return bytes;
+}
+
+/* With map_lock. False: the chunk that is there has to stay. */
+static bool make_place(struct sink_file *file, struct chunk *chunk, uint64_t number)
+{
+    const uint64_t there = atomic_load(&chunk->number);
+    if (there > number)
+        return false; /* we are late */
+    if (there == 0)
+        return true;
+    atomic_store(&chunk->number, 0);
+    if (is_in_use(file, there)) {
+        atomic_store(&chunk->number, there);
+        return false;
+    }
+    unmap(atomic_load(&chunk->bytes));
+    return true;
+}
+
+/* With map_lock. */
+static unsigned char *chunk_to_use(struct sink_file *file, uint64_t number)
+{
+    struct chunk *chunk = &file->chunks[number % CHUNKS];
+    if (atomic_load(&chunk->number) == number)
+        return atomic_load(&chunk->bytes);
+    if (!make_place(file, chunk, number))
+        return NULL;
+    unsigned char *bytes = map(file, number);
+    atomic_store(&chunk->bytes, bytes);
+    atomic_store(&chunk->number, bytes ? number : 0);
+    return bytes;
+}
+
+static unsigned char *chunk_of(struct sink_file *file, uint64_t number)
+{
+    struct chunk *chunk = &file->chunks[number % CHUNKS];
+    if (atomic_load(&chunk->number) == number) /* after our claim; see above */
+        return atomic_load_explicit(&chunk->bytes, memory_order_acquire);
+    twl_mutex_lock(&file->map_lock);
+    unsigned char *bytes = chunk_to_use(file, number);
+    twl_mutex_unlock(&file->map_lock);
+    return bytes;
+}
+
+void twl_window_close(struct sink_file *file)
+{
+    for (struct chunk *chunk = file->chunks; chunk < file->chunks + CHUNKS; chunk++) {
+        if (atomic_load(&chunk->number) > 0)
+            unmap(atomic_load(&chunk->bytes));
+        atomic_store(&chunk->number, 0);
+    }
+}
+
+/* ---- storing ----------------------------------------------------------------------------------- */
+
+static void copy(unsigned char *to, const unsigned char *from, size_t size)
+{
+#ifdef TWL_POINTS
+    memcpy(to, from, size / 2);
+    POINT("copy half done");
+    memcpy(to + size / 2, from + size / 2, size - size / 2);
+#else
+    memcpy(to, from, size);
+#endif
+}
+
+static int write_all(int fd, uint64_t start, const unsigned char *bytes, size_t size)
+{
+    struct quiet quiet;
+    int rc = 0;
+    twl_sink_quiet_begin(&quiet);
+    while (size > 0 && rc == 0) {
+        const ssize_t n = pwrite(fd, bytes, size, (off_t)start);
+        if (n <= 0) {
+            rc = n < 0 && errno == EINTR ? 0 : -EIO;
+            continue;
+        }
+        bytes += n, size -= (size_t)n, start += (uint64_t)n;
+    }
+    twl_sink_quiet_end(&quiet);
+    return rc;
+}
+
+static int store_in_chunk(struct sink_file *file, uint64_t start, const unsigned char *bytes, size_t size)
+{
+    unsigned char *chunk = chunk_of(file, start / CHUNK_BYTES + 1);
+    if (!chunk)
+        return write_all(file->data_fd, start, bytes, size);
+    copy(chunk + start % CHUNK_BYTES, bytes, size);
+    return twl_guard_is_hit(chunk) ? -EIO : 0;
+}
+
+int twl_window_store(struct sink_file *file, uint64_t start, const void *data, size_t size)
+{
+    const unsigned char *bytes = data;
+    int rc = 0;
+    if (size >= LARGE_BYTES && write_all(file->data_fd, start, bytes, size) == 0)
+        return 0;
+    while (size > 0 && rc == 0) {
+        const size_t n = (size_t)min_u64(size, CHUNK_BYTES - start % CHUNK_BYTES);
+        rc = store_in_chunk(file, start, bytes, n);
+        bytes += n, size -= n, start += n;
+    }
+    return rc;
+}
+
+/* ---- ahead ------------------------------------------------------------------------------------- */
+
+static void populate_in_chunk(struct sink_file *file, uint64_t from, uint64_t to)
+{
+    unsigned char *bytes = chunk_to_use(file, from / CHUNK_BYTES + 1);
+#ifdef MADV_POPULATE_WRITE
+    if (bytes)
+        madvise(bytes + from % CHUNK_BYTES, to - from, MADV_POPULATE_WRITE); /* best effort */
+#endif
+    (void)bytes;
+    file->populated = to;
+}
+
+void twl_window_populate(struct sink_file *file, uint64_t from, uint64_t to)
+{
+    twl_mutex_lock(&file->map_lock);
+    from = align_down(max_u64(from, file->populated), AREA_PAGE);
+    to = align_down(min_u64(to, atomic_load(&file->area->file_bytes)), AREA_PAGE);
+    while (from < to) {
+        const uint64_t end = min_u64(to, align_down(from, CHUNK_BYTES) + CHUNK_BYTES);
+        populate_in_chunk(file, from, end);
+        from = end;
+    }
+    twl_mutex_unlock(&file->map_lock);
+}
