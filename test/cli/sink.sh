@@ -8,12 +8,13 @@ set -u
 
 # ---- a sink in the background ------------------------------------------------------------------
 
-# start_sink FILE [OPTION...]: pours what is written to 3; its errors are in FILE.err.
+# start_sink FILE [OPTION...]: pours what is written to 3; its errors are in FILE.err. A shell lets nothing in the
+# background have SIGINT, unless it is told to.
 start_sink()
 {
     rm -f feed
     mkfifo feed
-    "$twinlog" sink "$@" <feed 2>"$1.err" &
+    env --default-signal=INT "$twinlog" sink "$@" <feed 2>"$1.err" &
     sink=$!
     (timeout 60 tail --pid="$sink" -f /dev/null || kill -9 "$sink") >/dev/null 2>&1 &
     exec 3>feed
@@ -113,8 +114,11 @@ test_shared()
         got=0
         eval "wait \$pid_$name" || got=$?
         count "sink --shared of three at once ($name)" "$got"
-        grep "^$name " both >out
-        same "each one's lines are there, whole and in order" "in.$name" out
+        cat "err.$name"
+    done
+    for name in a b c; do
+        grep -a "^$name " both >out
+        same "each one's lines are there, whole and in order ($name)" "in.$name" out
     done
     count "and nothing else is" $(($(wc -l <both) - 150000))
     alone "the last one leaves nothing beside it" both
@@ -202,11 +206,6 @@ test_signals()
         got=0
         wait "$sink" 2>/dev/null || got=$?
         exec 3>&-
-        # a shell starts what runs in the background without SIGINT
-        if [ "${signal%:*}" = INT ] && [ "$got" = 0 ]; then
-            skip "SIGINT" "the shell keeps it from processes in the background"
-            continue
-        fi
         count "SIG${signal%:*} ends it by that signal" $((got != ${signal#*:}))
         printf 'one\ntwo\nthe last word' >want
         same "and what was in the pipe is in the file" want stopped
@@ -244,6 +243,31 @@ test_killed()
     same "what both have written is there" want shared
 }
 
+# One of two is killed somewhere in the middle of its writes. What it had claimed and not written becomes blank.
+test_killed_beside()
+{
+    seq -f 'survivor %g' 100000 >in
+    start_sink survived --shared
+    mkfifo victims
+    yes victim >victims 2>/dev/null &
+    "$twinlog" sink survived --shared <victims 2>err &
+    victim=$!
+    wait_until grep -aqs victim survived
+    cat in >&3
+    kill -9 "$victim"
+    wait "$victim" 2>/dev/null
+    cat in >&3
+    end_sink
+    count "sink --shared goes on when another one is killed" "$got"
+    grep -a '^survivor ' survived >out
+    cat in in >want
+    same "and its lines are there, whole and in order" want out
+    count "nothing is left of the other one but its lines and blanks" \
+        "$(grep -avcE '^(survivor [0-9]+|[victm ]*)$' survived)"
+    count "and no zeros" "$(tr -dc '\0' <survived | wc -c)"
+    alone "the survivor leaves nothing beside the file" survived
+}
+
 # ---- no room -----------------------------------------------------------------------------------
 
 # kept NAME FILE: it holds the beginning of in, as much as err says.
@@ -260,7 +284,7 @@ test_limit()
     seq 1000000 >in
     got=0
     subject="sink under a limit on the size of files"
-    (ulimit -f 4000 && exec "$twinlog" sink limited) <in >out 2>err || got=$?
+    (ulimit -f 4000 && exec "$twinlog" sink limited --initial 64K) <in >out 2>err || got=$?
     count "a file that may not grow ends it" $((got != 1))
     says "with the reason" err 'File too large'
     kept "a file that may not grow" limited
@@ -280,7 +304,7 @@ test_full()
     mkdir small
     # shellcheck disable=SC2016 # for the shell in the namespace
     status "sink to a full file system" 1 unshare -m sh -c \
-        'mount -t tmpfs -o size=3m tmpfs small && "$0" sink small/file <in; got=$?; cp small/file part; exit $got' "$twinlog"
+        'mount -t tmpfs -o size=3m tmpfs small && "$0" sink small/file --initial 64K <in; got=$?; cp small/file part; exit $got' "$twinlog"
     says "says why" err 'No space left'
     kept "a full file system" part
 }
@@ -361,6 +385,7 @@ test_rotate
 test_logrotate
 test_signals
 test_killed
+test_killed_beside
 test_limit
 test_full
 test_places
