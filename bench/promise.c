@@ -165,7 +165,7 @@ const struct promise promises[] = {
         .threads = "1,2,4",
         .size = "10000,1000000",
         .study = &study_plain,
-        .limits = { .seconds = 1 },
+        .limits = { .seconds = 1, .warmup_seconds = 0.1 },
         .is_heavy = true,
         .checks = {
             { CHECK_AGAINST, "rate against stdio", "stdio,stdio-64k", FIGURE(rate), 5, "twinlog", NULL },
