@@ -111,6 +111,12 @@ void twl_area_unlock_participant(int fd, unsigned number)
     lock_bytes(fd, F_OFD_SETLK, F_UNLCK, number, 1);
 }
 
+void twl_area_close(int fd)
+{
+    lock_bytes(fd, F_OFD_SETLK, F_UNLCK, 0, 0); /* to the end */
+    close(fd);
+}
+
 int twl_area_has_others(int fd, bool *ret_has)
 {
     int rc = lock_bytes(fd, F_OFD_GETLK, F_WRLCK, 1, PARTICIPANTS);

@@ -82,7 +82,10 @@ static inline struct slot *area_slot(struct area *area, unsigned owner)
 int twl_identity_of(int fd, struct identity *ret_identity);
 bool twl_identity_is_same(const struct identity *a, const struct identity *b);
 
-/* Byte 0, for coming, going and rotating; waits. Given back by unlock() or by closing the descriptor. */
+/* Gives back all locks of an open file, area or data, and closes it: a child that was forked meanwhile has the same
+ * open file, and would keep them. */
+void twl_area_close(int fd);
+/* Byte 0, for coming, going and rotating; waits. */
 int twl_area_lock(int fd);
 void twl_area_unlock(int fd);
 /* The same for growth by writing; not taken by two threads on one descriptor. */

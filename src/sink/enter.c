@@ -39,18 +39,27 @@ static struct sink_file *new_file(void)
     file->area_fd = file->data_fd = -1;
     twl_mutex_init(&file->map_lock);
     twl_mutex_init(&file->sweep_lock);
+    twl_sink_register(file);
     return file;
+}
+
+/* The child of a process leaves the locks of its parent alone. */
+static void close_fd(int fd, bool is_child)
+{
+    if (fd >= 0 && is_child)
+        close(fd);
+    else if (fd >= 0)
+        twl_area_close(fd);
 }
 
 void twl_sink_forget(struct sink_file *file, bool is_child)
 {
+    twl_sink_unregister(file);
     twl_window_close(file);
     if (file->area)
         twl_area_unmap(file->area);
-    if (file->data_fd >= 0)
-        close(file->data_fd);
-    if (file->area_fd >= 0)
-        close(file->area_fd);
+    close_fd(file->data_fd, is_child);
+    close_fd(file->area_fd, is_child);
     if (!is_child) {
         twl_mutex_destroy(&file->map_lock);
         twl_mutex_destroy(&file->sweep_lock);
@@ -81,7 +90,7 @@ static int open_area(struct twinlog_sink *sink, struct sink_file *file)
             POINT("area locked");
             return 0;
         }
-        close(fd);
+        twl_area_close(fd);
         if (rc < 0)
             return rc;
     }

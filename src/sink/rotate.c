@@ -61,11 +61,17 @@ bool twl_sink_has_name(const struct twinlog_sink *sink, const char *name, int fd
 
 /* ---- giving the names away ----------------------------------------------------------------------- */
 
+/* With their areas: who still has such a file open does not need the name of its area. */
 static void drop_beyond(struct twinlog_sink *sink, unsigned keep)
 {
-    char name[NAME_ROOM];
-    for (unsigned k = keep; exists(sink, k); k++) {
+    char name[NAME_ROOM], area[NAME_ROOM];
+    struct stat about;
+    for (unsigned k = keep;; k++) {
         numbered(sink, k, name);
+        if (fstatat(sink->dir, name, &about, AT_SYMLINK_NOFOLLOW) < 0)
+            return;
+        twl_sink_old_area_name(sink, about.st_ino, area);
+        unlinkat(sink->dir, area, 0);
         if (unlinkat(sink->dir, name, 0) < 0)
             return;
         POINT("file dropped");
@@ -145,7 +151,7 @@ static void finish_one(struct twinlog_sink *sink, const char *name, const char *
     if (file.area)
         twl_area_unmap(file.area);
     if (file.area_fd >= 0)
-        close(file.area_fd);
+        twl_area_close(file.area_fd);
     if (file.data_fd >= 0)
         close(file.data_fd);
     twl_mutex_destroy(&file.sweep_lock);

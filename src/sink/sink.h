@@ -38,8 +38,9 @@ struct sink_file {
     struct twl_mutex
         sweep_lock; /* one thread sweeps, or writes zeros: the area's locks don't keep threads apart */
 
-    struct sink_file *next; /* in the list of those that were moved on from; by twinlog_sink.lock */
-    uint64_t turns[SLOTS];  /* of the lanes, when that was */
+    struct sink_file *next_open; /* of all in this process; see child.c */
+    struct sink_file *next;      /* in the list of those that were moved on from; by twinlog_sink.lock */
+    uint64_t turns[SLOTS];       /* of the lanes, when that was */
 };
 
 /* A thread that is inside. */
@@ -126,6 +127,11 @@ int twl_sink_enter(struct twinlog_sink *sink, const struct area *like, struct si
 int twl_sink_leave(struct twinlog_sink *sink, struct sink_file *file);
 /* Memory and descriptors only. In a forked child somebody may have had the locks. */
 void twl_sink_forget(struct sink_file *file, bool is_child);
+
+/* ---- child.c: what a forked child must not keep --------------------------------------------------- */
+
+void twl_sink_register(struct sink_file *file);
+void twl_sink_unregister(struct sink_file *file);
 
 /* ---- rotate.c: files that follow each other ------------------------------------------------------ */
 

@@ -25,6 +25,7 @@
     DO(reader) \
     DO(recover) \
     DO(requests) \
+    DO(sink) \
     DO(space) \
     DO(state) \
     DO(state_crash) \

@@ -1,0 +1,1210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Plain files: what include/twinlog.h says of sinks, sentence by sentence, what a death at each named point leaves, and
+ * what strangers and broken areas do. The sink's objects are compiled with its points, see sink/point.h.
+ */
+#define _GNU_SOURCE
+#include "gate.h"
+#include "logdir.h"
+#include "sink/claim.h"
+#include "suites.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#ifdef HAVE_SECCOMP
+#include <seccomp.h>
+#endif
+
+#define KIB UINT64_C(1024)
+#define MIB (KIB * KIB)
+
+/* ---- the place, and points ----------------------------------------------------------------------- */
+
+static char path[400], area_path[400];
+
+static struct shared {
+    _Atomic int step;
+    _Atomic uint64_t acked;
+    _Atomic bool was_there;
+} * shared;
+
+static const char *wanted_point; /* NULL: none */
+static int signal_there;         /* SIGKILL or SIGSTOP, to this process */
+
+void twl_sink_point(const char *name);
+void twl_sink_point(const char *name)
+{
+    if (!wanted_point || strcmp(name, wanted_point) != 0)
+        return;
+    wanted_point = NULL;
+    atomic_store(&shared->was_there, true);
+    kill(getpid(), signal_there);
+}
+
+static void prepare(void)
+{
+    logdir_make();
+    ck_assert_int_eq(mkdir(log_dir, 0777), 0);
+    snprintf(path, sizeof(path), "%s/out", log_dir);
+    snprintf(area_path, sizeof(area_path), "%s/.out.sink", log_dir);
+    shared = shared_page();
+}
+
+static const char *numbered(unsigned number)
+{
+    static char names[4][420];
+    static unsigned turn;
+    char *name = names[turn++ % 4];
+    snprintf(name, sizeof(names[0]), "%s.%u", path, number);
+    return name;
+}
+
+static int64_t bytes_of(const char *name)
+{
+    struct stat about;
+    return stat(name, &about) < 0 ? -1 : about.st_size;
+}
+
+static struct twinlog_sink_options options_of(uint32_t flags)
+{
+    struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
+    options.flags = flags;
+    options.initial_bytes = 64 * KIB;
+    return options;
+}
+
+static int open_as(uint32_t flags, struct twinlog_sink **ret_sink)
+{
+    const struct twinlog_sink_options options = options_of(flags);
+    return twinlog_sink_open(path, &options, ret_sink);
+}
+
+static struct twinlog_sink *open_sink(const struct twinlog_sink_options *options)
+{
+    struct twinlog_sink *sink = NULL;
+    const struct twinlog_sink_options usual = options_of(TWINLOG_SINK_SHARED);
+    ck_assert_int_eq(twinlog_sink_open(path, options ? options : &usual, &sink), 0);
+    return sink;
+}
+
+static void put(struct twinlog_sink *sink, const char *text)
+{
+    ck_assert_int_eq(twinlog_sink_write(sink, text, strlen(text), NULL), 0);
+}
+
+static struct twinlog_sink_stat stat_of(struct twinlog_sink *sink)
+{
+    struct twinlog_sink_stat stat = TWINLOG_SINK_STAT_INIT;
+    ck_assert_int_eq(twinlog_sink_stat(sink, &stat), 0);
+    return stat;
+}
+
+static void close_sink(struct twinlog_sink *sink)
+{
+    ck_assert_int_eq(twinlog_sink_close(sink), 0);
+}
+
+static char *read_file(const char *name, size_t *ret_size)
+{
+    const int64_t size = bytes_of(name);
+    ck_assert_int_ge(size, 0);
+    char *bytes = malloc((size_t)size + 1);
+    const int fd = open(name, O_RDONLY);
+    ck_assert_int_eq(pread(fd, bytes, (size_t)size, 0), size);
+    close(fd);
+    bytes[size] = 0;
+    *ret_size = (size_t)size;
+    return bytes;
+}
+
+static void expect_text(const char *name, const char *text)
+{
+    size_t size;
+    char *bytes = read_file(name, &size);
+    ck_assert_uint_eq(size, strlen(text));
+    ck_assert_str_eq(bytes, text);
+    free(bytes);
+}
+
+static void put_text(const char *name, const char *text)
+{
+    put_file(name, text, strlen(text));
+}
+
+/* ---- writing ------------------------------------------------------------------------------------- */
+
+START_TEST(bytes_stay_and_new_ones_come_behind_them)
+{
+    uint64_t offset = 99;
+    prepare();
+    put_text(path, "old\n");
+    struct twinlog_sink *sink = open_sink(NULL);
+    ck_assert_int_eq(twinlog_sink_write(sink, "new\n", 4, &offset), 0);
+    ck_assert_uint_eq(offset, 4);
+    ck_assert_int_ge(bytes_of(path), 64 * (int64_t)KIB); /* larger while it is open */
+    size_t size;
+    char *bytes = read_file(path, &size); /* and seen at once */
+    ck_assert_str_eq(bytes, "old\nnew\n");
+    free(bytes);
+    ck_assert_int_ge(bytes_of(area_path), 0);
+    close_sink(sink);
+    expect_text(path, "old\nnew\n");
+    ck_assert_int_eq(bytes_of(area_path), -1);
+    logdir_remove();
+}
+END_TEST
+
+START_TEST(zeros_that_were_there_are_bytes)
+{
+    prepare();
+    put_file(path, "a\0\0\0", 4);
+    struct twinlog_sink *sink = open_sink(NULL);
+    uint64_t offset;
+    ck_assert_int_eq(twinlog_sink_write(sink, "b", 1, &offset), 0);
+    ck_assert_uint_eq(offset, 4);
+    close_sink(sink);
+    ck_assert_int_eq(bytes_of(path), 5);
+    logdir_remove();
+}
+END_TEST
+
+START_TEST(pieces_are_one_write)
+{
+    uint64_t offset;
+    struct iovec pieces[] = { { "one ", 4 }, { NULL, 0 }, { "two\n", 4 } };
+    prepare();
+    struct twinlog_sink *sink = open_sink(NULL);
+    ck_assert_int_eq(twinlog_sink_writev(sink, pieces, 3, &offset), 0);
+    ck_assert_uint_eq(offset, 0);
+    ck_assert_int_eq(twinlog_sink_writev(sink, pieces, 0, &offset), 0);
+    ck_assert_uint_eq(offset, 8);
+    ck_assert_int_eq(twinlog_sink_write(sink, NULL, 0, NULL), 0);
+    ck_assert_uint_eq(stat_of(sink).bytes, 8);
+    close_sink(sink);
+    expect_text(path, "one two\n");
+    logdir_remove();
+}
+END_TEST
+
+START_TEST(arguments_are_checked)
+{
+    struct twinlog_sink *sink = NULL;
+    struct twinlog_sink_stat stat = TWINLOG_SINK_STAT_INIT;
+    struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
+    struct iovec pieces[2] = { { "a", (size_t)1 << 30 }, { "b", 1 } }, none = { NULL, 1 };
+    prepare();
+    ck_assert_int_eq(twinlog_sink_open(NULL, NULL, &sink), -EINVAL);
+    ck_assert_int_eq(twinlog_sink_open(path, NULL, NULL), -EINVAL);
+    options.flags = 1u << 20;
+    ck_assert_int_eq(twinlog_sink_open(path, &options, &sink), -EINVAL);
+    options = (struct twinlog_sink_options)TWINLOG_SINK_OPTIONS_INIT;
+    options.mode = 01000;
+    ck_assert_int_eq(twinlog_sink_open(path, &options, &sink), -EINVAL);
+    options.mode = options.size = 0;
+    ck_assert_int_eq(twinlog_sink_open(path, &options, &sink), -EINVAL);
+    ck_assert_int_eq(bytes_of(area_path), -1);
+    sink = open_sink(NULL);
+    ck_assert_int_eq(twinlog_sink_write(NULL, "a", 1, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_sink_write(sink, NULL, 1, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_sink_write(sink, "a", ((size_t)1 << 30) + 1, NULL), -EMSGSIZE);
+    ck_assert_int_eq(twinlog_sink_writev(sink, pieces, 2, NULL), -EMSGSIZE);
+    ck_assert_int_eq(twinlog_sink_writev(sink, pieces, -1, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_sink_writev(sink, NULL, 1, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_sink_writev(sink, &none, 1, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_sink_stat(sink, NULL), -EINVAL);
+    stat.size = 4;
+    ck_assert_int_eq(twinlog_sink_stat(sink, &stat), -EINVAL);
+    ck_assert_int_eq(twinlog_sink_sync(NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_sink_rotate(NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_sink_reopen(NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_sink_close(NULL), 0);
+    close_sink(sink);
+    ck_assert_int_eq(bytes_of(path), 0);
+    logdir_remove();
+}
+END_TEST
+
+START_TEST(what_is_no_file_is_refused)
+{
+    struct twinlog_sink *sink;
+    char target[420], ending[420];
+    prepare();
+    ck_assert_int_eq(open_as(TWINLOG_SINK_MUST_EXIST, &sink), -ENOENT);
+    ck_assert_int_eq(bytes_of(area_path), -1);
+    ck_assert_int_eq(mkdir(path, 0777), 0);
+    ck_assert_int_eq(open_as(0, &sink), -ENOTSUP);
+    ck_assert_int_eq(rmdir(path), 0);
+    ck_assert_int_eq(mkfifo(path, 0666), 0);
+    ck_assert_int_eq(open_as(0, &sink), -ENOTSUP);
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert_int_eq(symlink("/dev/null", path), 0);
+    ck_assert_int_lt(open_as(0, &sink), 0);
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert_int_eq(symlink("nowhere", path), 0);
+    ck_assert_int_eq(open_as(0, &sink), -ENOENT);
+    ck_assert_int_eq(unlink(path), 0);
+    snprintf(ending, sizeof(ending), "%s/", path);
+    ck_assert_int_lt(twinlog_sink_open(ending, NULL, &sink), 0);
+    snprintf(ending, sizeof(ending), "%s/no/such", path);
+    ck_assert_int_eq(twinlog_sink_open(ending, NULL, &sink), -ENOENT);
+    ck_assert_int_eq(bytes_of(area_path), -1);
+    /* a link to a file is that file */
+    snprintf(target, sizeof(target), "%s/target", log_dir);
+    put_text(target, "x\n");
+    ck_assert_int_eq(symlink("target", path), 0);
+    ck_assert_int_eq(open_as(TWINLOG_SINK_MUST_EXIST, &sink), 0);
+    put(sink, "y\n");
+    close_sink(sink);
+    expect_text(target, "x\ny\n");
+    logdir_remove();
+}
+END_TEST
+
+/* ---- size ------------------------------------------------------------------------------------------ */
+
+START_TEST(the_file_grows_by_what_it_has)
+{
+    static char block[4096];
+    struct twinlog_sink_options options = options_of(TWINLOG_SINK_NO_THREAD);
+    options.initial_bytes = 5000;
+    options.growth_bytes = 16384;
+    prepare();
+    memset(block, 'x', sizeof(block));
+    struct twinlog_sink *sink = open_sink(&options);
+    ck_assert_uint_eq(stat_of(sink).file_bytes, 8192);
+    const uint64_t expected[] = { 8192, 8192, 16384, 16384, 32768, 32768, 32768, 32768, 49152 };
+    for (unsigned i = 0; i < 9; i++) {
+        ck_assert_int_eq(twinlog_sink_write(sink, block, sizeof(block), NULL), 0);
+        ck_assert_uint_eq(stat_of(sink).file_bytes, expected[i]);
+        ck_assert_int_eq(bytes_of(path), (int64_t)expected[i]);
+    }
+    ck_assert_uint_eq(stat_of(sink).growths, 4);
+    ck_assert_uint_eq(stat_of(sink).growth_waits, 3);
+    ck_assert_uint_eq(stat_of(sink).writes, 9);
+    close_sink(sink);
+    ck_assert_int_eq(bytes_of(path), 9 * 4096);
+    logdir_remove();
+}
+END_TEST
+
+START_TEST(a_thread_makes_it_larger_ahead)
+{
+    static char block[20000];
+    prepare();
+    memset(block, 'x', sizeof(block));
+    struct twinlog_sink *sink = open_sink(NULL);
+    for (unsigned i = 0; i < 3; i++)
+        ck_assert_int_eq(twinlog_sink_write(sink, block, sizeof(block), NULL), 0);
+    AWAIT(stat_of(sink).file_bytes > 64 * KIB);
+    ck_assert_uint_eq(stat_of(sink).growth_waits, 0);
+    close_sink(sink);
+    logdir_remove();
+}
+END_TEST
+
+/* Across chunks, and by pwrite(). */
+START_TEST(large_writes_are_whole)
+{
+    const size_t size = 35 * MIB;
+    unsigned char *bytes = malloc(size);
+    prepare();
+    for (size_t i = 0; i < size; i++)
+        bytes[i] = (unsigned char)(i * 2654435761u >> 13);
+    struct twinlog_sink *sink = open_sink(NULL);
+    for (size_t at = 0; at < size; at += 7 * MIB)
+        ck_assert_int_eq(twinlog_sink_write(sink, bytes + at, 7 * MIB, NULL), 0);
+    ck_assert_int_eq(twinlog_sink_write(sink, bytes, size, NULL), 0);
+    close_sink(sink);
+    size_t got;
+    char *found = read_file(path, &got);
+    ck_assert_uint_eq(got, 2 * size);
+    ck_assert_int_eq(memcmp(found, bytes, size), 0);
+    ck_assert_int_eq(memcmp(found + size, bytes, size), 0);
+    free(found);
+    free(bytes);
+    logdir_remove();
+}
+END_TEST
+
+/* A process that may not make it so large gets an error, no signal; others go on. */
+static int write_with_limit(void)
+{
+    const struct rlimit limit = { 128 * KIB, RLIM_INFINITY }, none = { RLIM_INFINITY, RLIM_INFINITY };
+    static char block[32768];
+    struct twinlog_sink *sink;
+    memset(block, 'x', sizeof(block));
+    EXPECT(open_as(TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD, &sink) == 0);
+    EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    for (unsigned i = 0; i < 4; i++)
+        EXPECT(twinlog_sink_write(sink, block, sizeof(block), NULL) == 0);
+    EXPECT(twinlog_sink_write(sink, block, sizeof(block), NULL) == -EFBIG);
+    struct twinlog_sink_stat stat = TWINLOG_SINK_STAT_INIT;
+    EXPECT(twinlog_sink_stat(sink, &stat) == 0 && stat.bytes == 128 * KIB && stat.writes == 4);
+    EXPECT(setrlimit(RLIMIT_FSIZE, &none) == 0);
+    EXPECT(twinlog_sink_write(sink, block, sizeof(block), NULL) == 0);
+    return twinlog_sink_close(sink);
+}
+
+START_TEST(a_limit_is_an_error_and_no_signal)
+{
+    prepare();
+    ck_assert_int_eq(run_child(write_with_limit), 0);
+    ck_assert_int_eq(bytes_of(path), 160 * (int64_t)KIB);
+    logdir_remove();
+}
+END_TEST
+
+#ifdef HAVE_SECCOMP
+static int deny(int call, int error)
+{
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+    int rc = seccomp_rule_add(filter, SCMP_ACT_ERRNO((uint16_t)error), call, 0);
+    rc = rc < 0 ? rc : seccomp_load(filter);
+    seccomp_release(filter);
+    return rc;
+}
+
+static int write_on_full_disk(void)
+{
+    static char block[40000];
+    struct twinlog_sink *sink;
+    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == 0);
+    memset(block, 'x', sizeof(block));
+    EXPECT(twinlog_sink_write(sink, block, 10, NULL) == 0);
+    EXPECT(deny(SCMP_SYS(fallocate), ENOSPC) == 0);
+    EXPECT(twinlog_sink_write(sink, block, sizeof(block), NULL) == 0);
+    EXPECT(twinlog_sink_write(sink, block, sizeof(block), NULL) == -ENOSPC);
+    EXPECT(twinlog_sink_write(sink, "y", 1, NULL) == 0);
+    return twinlog_sink_close(sink);
+}
+
+static int write_without_fallocate(void)
+{
+    static char block[40000];
+    struct twinlog_sink *sink;
+    EXPECT(deny(SCMP_SYS(fallocate), EOPNOTSUPP) == 0);
+    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == 0);
+    memset(block, 'x', sizeof(block));
+    for (unsigned i = 0; i < 30; i++)
+        EXPECT(twinlog_sink_write(sink, block, sizeof(block), NULL) == 0);
+    return twinlog_sink_close(sink);
+}
+
+static int write_without_mmap(void)
+{
+    static char block[40000];
+    struct twinlog_sink *sink;
+    EXPECT(open_as(TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD, &sink) == 0);
+    memset(block, 'x', sizeof(block));
+    EXPECT(deny(SCMP_SYS(mmap), ENOMEM) == 0);
+    for (unsigned i = 0; i < 3; i++)
+        EXPECT(twinlog_sink_write(sink, block, sizeof(block), NULL) == 0);
+    return twinlog_sink_close(sink);
+}
+
+START_TEST(a_full_disk_claims_nothing)
+{
+    prepare();
+    ck_assert_int_eq(run_child(write_on_full_disk), 0);
+    ck_assert_int_eq(bytes_of(path), 40011);
+    logdir_remove();
+}
+END_TEST
+
+START_TEST(what_a_system_lacks_is_done_otherwise)
+{
+    size_t size;
+    prepare();
+    ck_assert_int_eq(run_child(write_without_fallocate), 0);
+    ck_assert_int_eq(run_child(write_without_mmap), 0);
+    char *bytes = read_file(path, &size);
+    ck_assert_uint_eq(size, 33 * 40000);
+    ck_assert_uint_eq(strspn(bytes, "x"), size);
+    free(bytes);
+    logdir_remove();
+}
+END_TEST
+#endif
+
+/* ---- many ------------------------------------------------------------------------------------------ */
+
+#define THREADS 80u /* more than a process has lanes */
+#define LINES 200u
+
+struct writer {
+    struct twinlog_sink *sink;
+    unsigned number;
+    int rc;
+};
+
+static void *write_lines(void *context)
+{
+    struct writer *writer = context;
+    char line[128];
+    for (unsigned i = 0; i < LINES && writer->rc == 0; i++) {
+        const int n = snprintf(line, sizeof(line), "%u %u %.*s|\n", writer->number, i, (int)(i % 50),
+                               "..................................................");
+        writer->rc = twinlog_sink_write(writer->sink, line, (size_t)n, NULL);
+    }
+    return NULL;
+}
+
+static int write_with_threads(struct twinlog_sink *sink, unsigned from, unsigned threads)
+{
+    pthread_t ids[THREADS];
+    struct writer writers[THREADS];
+    int rc = 0;
+    for (unsigned i = 0; i < threads; i++) {
+        writers[i] = (struct writer){ sink, from + i, 0 };
+        EXPECT(pthread_create(&ids[i], NULL, write_lines, &writers[i]) == 0);
+    }
+    for (unsigned i = 0; i < threads; i++) {
+        pthread_join(ids[i], NULL);
+        rc = rc < 0 ? rc : writers[i].rc;
+    }
+    return rc;
+}
+
+/* Each writer's lines in order, whole, none missing; they may go on in the next file. */
+static void tally_lines(const char *name, unsigned *next, unsigned writers)
+{
+    size_t size;
+    char *bytes = read_file(name, &size), *line = bytes;
+    while (line < bytes + size) {
+        unsigned writer, number, used = 0;
+        int at = 0;
+        ck_assert_int_eq(sscanf(line, "%u %u %n", &writer, &number, &at), 2);
+        ck_assert_uint_lt(writer, writers);
+        ck_assert_uint_eq(number, next[writer]++);
+        used = (unsigned)strspn(line + at, ".");
+        ck_assert_uint_eq(used, number % 50);
+        ck_assert_int_eq(strncmp(line + at + used, "|\n", 2), 0);
+        line += (unsigned)at + used + 2;
+    }
+    free(bytes);
+}
+
+static void expect_all(const unsigned *next, unsigned writers)
+{
+    for (unsigned i = 0; i < writers; i++)
+        ck_assert_uint_eq(next[i], LINES);
+}
+
+START_TEST(threads_write_in_one_piece)
+{
+    unsigned next[THREADS] = { 0 };
+    prepare();
+    struct twinlog_sink *sink = open_sink(NULL);
+    ck_assert_int_eq(write_with_threads(sink, 0, THREADS), 0);
+    ck_assert_uint_eq(stat_of(sink).writes, THREADS * LINES);
+    close_sink(sink);
+    tally_lines(path, next, THREADS);
+    expect_all(next, THREADS);
+    logdir_remove();
+}
+END_TEST
+
+static uint64_t child_max_bytes;
+
+static int write_as_child(void)
+{
+    struct twinlog_sink *sink;
+    struct twinlog_sink_options options = options_of(TWINLOG_SINK_SHARED);
+    options.max_bytes = child_max_bytes;
+    options.keep_files = 1000;
+    options.initial_bytes = 4096;
+    const unsigned from = (unsigned)atomic_fetch_add(&shared->step, 4);
+    EXPECT(twinlog_sink_open(path, &options, &sink) == 0);
+    EXPECT(write_with_threads(sink, from, 4) == 0);
+    return twinlog_sink_close(sink);
+}
+
+static void write_with_processes(uint64_t max_bytes)
+{
+    pid_t children[4];
+    unsigned next[16] = { 0 }, files = 0;
+    prepare();
+    child_max_bytes = max_bytes;
+    for (unsigned i = 0; i < 4; i++)
+        children[i] = start_child(write_as_child);
+    for (unsigned i = 0; i < 4; i++)
+        ck_assert_int_eq(wait_child(children[i]), 0);
+    while (bytes_of(numbered(files + 1)) >= 0)
+        files++;
+    ck_assert(max_bytes == 0 ? files == 0 : files > 10);
+    for (unsigned i = files; i > 0; i--) {
+        ck_assert_int_le(bytes_of(numbered(i)), (int64_t)max_bytes);
+        tally_lines(numbered(i), next, 16);
+    }
+    tally_lines(path, next, 16);
+    expect_all(next, 16);
+    ck_assert_int_eq(bytes_of(area_path), -1);
+    logdir_remove();
+}
+
+START_TEST(processes_write_in_one_piece)
+{
+    write_with_processes(0);
+}
+END_TEST
+
+START_TEST(processes_rotate_and_lose_nothing)
+{
+    write_with_processes(5000);
+}
+END_TEST
+
+/* ---- who may have it open ------------------------------------------------------------------------ */
+
+START_TEST(exclusive_is_exclusive)
+{
+    struct twinlog_sink *sink, *other, *third;
+    prepare();
+    ck_assert_int_eq(open_as(0, &sink), 0);
+    ck_assert_int_eq(open_as(0, &other), -EBUSY);
+    ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &other), -EBUSY);
+    close_sink(sink);
+    ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &sink), 0);
+    ck_assert_int_eq(open_as(0, &other), -EBUSY);
+    ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &third), 0);
+    ck_assert_uint_eq(stat_of(third).participants, 2);
+    put(sink, "a\n");
+    put(third, "b\n");
+    put(sink, "c\n");
+    close_sink(sink);
+    put(third, "d\n");
+    ck_assert_uint_eq(stat_of(third).participants, 1);
+    close_sink(third);
+    expect_text(path, "a\nb\nc\nd\n");
+    logdir_remove();
+}
+END_TEST
+
+static int close_after_open(void)
+{
+    struct twinlog_sink *sink;
+    EXPECT(open_as(0, &sink) == 0);
+    atomic_store(&shared->step, 1);
+    while (atomic_load(&shared->step) == 1)
+        usleep(1000);
+    return twinlog_sink_close(sink);
+}
+
+static void *let_go(void *context)
+{
+    usleep(20000); /* the opening waits by then, or does not have to */
+    atomic_store(&shared->step, 2);
+    return context;
+}
+
+START_TEST(opening_waits_as_long_as_it_is_told)
+{
+    struct twinlog_sink *sink;
+    struct twinlog_sink_options options = options_of(0);
+    pthread_t thread;
+    prepare();
+    const pid_t child = start_child(close_after_open);
+    AWAIT(atomic_load(&shared->step) == 1);
+    options.lock_wait_ms = 5;
+    ck_assert_int_eq(twinlog_sink_open(path, &options, &sink), -EBUSY);
+    ck_assert_int_eq(pthread_create(&thread, NULL, let_go, NULL), 0);
+    options.lock_wait_ms = 20000;
+    ck_assert_int_eq(twinlog_sink_open(path, &options, &sink), 0);
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(wait_child(child), 0);
+    close_sink(sink);
+    logdir_remove();
+}
+END_TEST
+
+START_TEST(there_is_one_area_for_a_file)
+{
+    struct twinlog_sink *sink, *other;
+    char second[420];
+    prepare();
+    sink = open_sink(NULL);
+    put(sink, "a\n");
+    snprintf(second, sizeof(second), "%s/second", log_dir);
+    ck_assert_int_eq(link(path, second), 0);
+    const struct twinlog_sink_options options = options_of(TWINLOG_SINK_SHARED);
+    ck_assert_int_eq(twinlog_sink_open(second, &options, &other), -EBUSY);
+    ck_assert_int_eq(unlink(area_path), 0);
+    ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &other), -EBUSY);
+    put(sink, "b\n");
+    close_sink(sink);
+    expect_text(path, "a\nb\n");
+    logdir_remove();
+}
+END_TEST
+
+static struct twinlog_sink *inherited;
+
+static int use_in_child(void)
+{
+    struct twinlog_sink_stat stat = TWINLOG_SINK_STAT_INIT;
+    struct iovec piece = { "a", 1 };
+    EXPECT(twinlog_sink_write(inherited, "a", 1, NULL) == TWINLOG_EFORKED);
+    EXPECT(twinlog_sink_writev(inherited, &piece, 1, NULL) == TWINLOG_EFORKED);
+    EXPECT(twinlog_sink_sync(inherited) == TWINLOG_EFORKED);
+    EXPECT(twinlog_sink_rotate(inherited) == TWINLOG_EFORKED);
+    EXPECT(twinlog_sink_reopen(inherited) == TWINLOG_EFORKED);
+    EXPECT(twinlog_sink_stat(inherited, &stat) == TWINLOG_EFORKED);
+    EXPECT(twinlog_sink_close(inherited) == TWINLOG_EFORKED);
+    struct twinlog_sink *own;
+    EXPECT(open_as(TWINLOG_SINK_SHARED, &own) == 0);
+    EXPECT(twinlog_sink_write(own, "child\n", 6, NULL) == 0);
+    return twinlog_sink_close(own);
+}
+
+START_TEST(a_child_opens_it_by_itself)
+{
+    prepare();
+    inherited = open_sink(NULL);
+    put(inherited, "a\n");
+    ck_assert_int_eq(run_child(use_in_child), 0);
+    put(inherited, "b\n");
+    ck_assert_uint_eq(stat_of(inherited).participants, 1);
+    close_sink(inherited);
+    expect_text(path, "a\nchild\nb\n");
+    logdir_remove();
+}
+END_TEST
+
+/* ---- deaths ------------------------------------------------------------------------------------------ */
+
+#define LINE "0123456789abcdef0123456789abcdef\n"
+#define HOLE "0123456789abcdef                \n" /* killed in the middle of the copy */
+
+static uint32_t dying_flags;
+static const char *dying_point;
+static int dying_signal;
+
+/* Uses the sink in every way, and meets the point. */
+static int die_at_point(void)
+{
+    struct twinlog_sink *sink;
+    struct twinlog_sink_options options = options_of(dying_flags);
+    options.initial_bytes = 4096;
+    options.max_bytes = 3 * 4096;
+    options.keep_files = 2;
+    signal_there = dying_signal;
+    wanted_point = dying_point;
+    EXPECT(twinlog_sink_open(path, &options, &sink) == 0);
+    for (unsigned i = 0; i < 2000; i++) {
+        EXPECT(twinlog_sink_write(sink, LINE, strlen(LINE), NULL) == 0);
+        atomic_fetch_add(&shared->acked, 1);
+    }
+    return twinlog_sink_close(sink);
+}
+
+static unsigned count_lines(const char *name, unsigned *ret_voids)
+{
+    size_t size;
+    unsigned lines = 0;
+    const size_t length = strlen(LINE);
+    if (bytes_of(name) < 0)
+        return 0;
+    char *bytes = read_file(name, &size);
+    ck_assert_uint_eq(size % length, 0);
+    for (char *line = bytes; line < bytes + size; line += length) {
+        if (strncmp(line, LINE, length) == 0) {
+            lines++;
+            continue;
+        }
+        ck_assert_int_eq(line[length - 1], '\n');
+        for (size_t i = 0; i + 1 < length; i++)
+            ck_assert(line[i] == ' ' || line[i] == LINE[i]);
+        ++*ret_voids;
+    }
+    free(bytes);
+    return lines;
+}
+
+static const char *const points[] = {
+    "area locked",      "data opened",     "area filled in",   "area ready",    "place taken",
+    "entered",          "owner confirmed", "intent stored",    "cursor moved",  "claim confirmed",
+    "copy half done",   "copy done",       "claim done",       "about to grow", "file grown",
+    "growth told",      "sealed",          "sealed file cut",  "name shifted",  "file dropped",
+    "area handed over", "about to leave",  "last one has cut", "left",
+};
+#define POINTS (sizeof(points) / sizeof(points[0]))
+
+/* Everybody dies; the next one to open finds what was acknowledged, and the exact end. */
+START_TEST(a_death_anywhere_costs_nothing)
+{
+    struct twinlog_sink *sink;
+    unsigned voids = 0, lines = 0;
+    prepare();
+    dying_flags = _i % 2 ? TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD : 0;
+    dying_point = points[_i / 2];
+    dying_signal = SIGKILL;
+    ck_assert_int_eq(run_child(die_at_point), 128 + SIGKILL);
+    ck_assert_msg(atomic_load(&shared->was_there), "never at \"%s\"", dying_point);
+    ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &sink), 0);
+    const struct twinlog_sink_stat found = stat_of(sink);
+    put(sink, LINE);
+    close_sink(sink);
+    ck_assert_int_eq(bytes_of(path), (int64_t)(found.bytes + strlen(LINE)));
+    lines += count_lines(path, &voids);
+    for (unsigned i = 1; i <= 3; i++)
+        lines += count_lines(numbered(i), &voids);
+    ck_assert_uint_le(voids, 1);
+    const uint64_t acked = atomic_load(&shared->acked), per_file = 3 * 4096 / strlen(LINE);
+    if (acked < 2 * per_file) /* none was dropped */
+        ck_assert(lines == acked + 1 || lines == acked + 2);
+    else
+        ck_assert_uint_ge(lines, 2 * per_file);
+    /* nothing is left beside the files */
+    char command[500];
+    snprintf(command, sizeof(command), "test -z \"$(ls -A %s | grep sink)\"", log_dir);
+    ck_assert_int_eq(system(command), 0);
+    logdir_remove();
+}
+END_TEST
+
+/* One dies, another one lives and makes its write harmless. */
+START_TEST(who_lives_on_cleans_up)
+{
+    prepare();
+    dying_flags = TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD;
+    dying_point = "copy half done";
+    dying_signal = SIGKILL;
+    struct twinlog_sink *sink = open_sink(NULL);
+    put(sink, LINE);
+    ck_assert_int_eq(run_child(die_at_point), 128 + SIGKILL);
+    put(sink, LINE);
+    if (_i == 0) {
+        ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+    } else {
+        struct stat about;
+        char last = 0;
+        const int fd = open(path, O_RDONLY);
+        ck_assert_int_eq(fstat(fd, &about), 0);
+        AWAIT(pread(fd, &last, 1, (off_t)(2 * strlen(LINE) - 1)) == 1 &&
+              last == '\n'); /* the thread does it */
+        close(fd);
+    }
+    ck_assert_uint_eq(stat_of(sink).voids, 1);
+    ck_assert_uint_eq(stat_of(sink).participants, 1);
+    close_sink(sink);
+    expect_text(path, LINE HOLE LINE);
+    logdir_remove();
+}
+END_TEST
+
+/* It has a child that lives on. */
+static int die_as_a_parent(void)
+{
+    struct twinlog_sink *sink;
+    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == 0);
+    const pid_t child = fork();
+    if (child == 0) {
+        while (atomic_load(&shared->step) == 0)
+            usleep(1000);
+        _exit(twinlog_sink_close(sink) != TWINLOG_EFORKED);
+    }
+    signal_there = SIGKILL;
+    wanted_point = "copy half done";
+    return twinlog_sink_write(sink, LINE, strlen(LINE), NULL);
+}
+
+START_TEST(a_dead_parent_is_dead)
+{
+    prepare();
+    struct twinlog_sink *sink = open_sink(NULL);
+    ck_assert_int_eq(run_child(die_as_a_parent), 128 + SIGKILL);
+    ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+    ck_assert_uint_eq(stat_of(sink).voids, 1);
+    atomic_store(&shared->step, 1);
+    close_sink(sink);
+    expect_text(path, HOLE);
+    logdir_remove();
+}
+END_TEST
+
+static pid_t stop_child_at(const char *point)
+{
+    int status;
+    dying_flags = TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD;
+    dying_point = point;
+    dying_signal = SIGSTOP;
+    const pid_t child = start_child(die_at_point);
+    ck_assert_int_eq(waitpid(child, &status, WUNTRACED), child);
+    ck_assert(WIFSTOPPED(status));
+    return child;
+}
+
+static _Atomic int sync_result;
+
+static void *sync_it(void *context)
+{
+    atomic_store(&sync_result, twinlog_sink_sync(context));
+    return NULL;
+}
+
+/* Nobody waits for who is stopped, but sync, and that only for what was claimed. */
+START_TEST(a_stopped_process_is_not_dead)
+{
+    pthread_t thread;
+    prepare();
+    struct twinlog_sink *sink = open_sink(NULL);
+    const pid_t child = stop_child_at(_i == 0 ? "copy half done" : "intent stored");
+    put(sink, LINE);
+    atomic_store(&sync_result, 1);
+    ck_assert_int_eq(pthread_create(&thread, NULL, sync_it, sink), 0);
+    if (_i == 1)
+        pthread_join(thread, NULL);
+    else
+        usleep(50000);
+    ck_assert_int_eq(atomic_load(&sync_result), _i == 0 ? 1 : 0);
+    ck_assert_uint_eq(stat_of(sink).voids, 0);
+    ck_assert_uint_eq(stat_of(sink).participants, 2);
+    kill(child, SIGCONT);
+    if (_i == 0)
+        pthread_join(thread, NULL);
+    ck_assert_int_eq(atomic_load(&sync_result), 0);
+    ck_assert_int_eq(wait_child(child), 0);
+    close_sink(sink);
+    logdir_remove();
+}
+END_TEST
+
+/* Its file is rotated away meanwhile; it goes on there, then in the next one. */
+START_TEST(a_stopped_process_finds_its_file_rotated)
+{
+    unsigned voids = 0;
+    prepare();
+    struct twinlog_sink *sink = open_sink(NULL);
+    put(sink, LINE);
+    const pid_t child = stop_child_at(_i == 0 ? "copy half done" : _i == 1 ? "intent stored" : "file grown");
+    ck_assert_int_eq(twinlog_sink_rotate(sink), 0);
+    put(sink, LINE);
+    const int64_t was = bytes_of(numbered(1));
+    kill(child, SIGCONT);
+    ck_assert_int_eq(wait_child(child), 0);
+    close_sink(sink);
+    ck_assert_int_eq(bytes_of(numbered(1)), was);
+    unsigned lines = 0;
+    lines = count_lines(path, &voids) + count_lines(numbered(1), &voids);
+    ck_assert_uint_eq(lines, 2002);
+    ck_assert_uint_eq(voids, 0);
+    logdir_remove();
+}
+END_TEST
+
+/* ---- rotation ---------------------------------------------------------------------------------------- */
+
+START_TEST(a_limit_makes_the_next_file)
+{
+    uint64_t offset;
+    struct twinlog_sink_options options = options_of(_i ? TWINLOG_SINK_NO_THREAD : TWINLOG_SINK_SHARED);
+    options.max_bytes = 10;
+    options.keep_files = 2;
+    prepare();
+    struct twinlog_sink *sink = open_sink(&options);
+    put(sink, "1234567\n");
+    put(sink, "9\n");
+    ck_assert_int_eq(twinlog_sink_write(sink, "a\n", 2, &offset), 0);
+    ck_assert_uint_eq(offset, 0);
+    put(sink, "larger than the limit\n");
+    put(sink, "b\n");
+    ck_assert_uint_eq(stat_of(sink).rotations, 3);
+    ck_assert_uint_eq(stat_of(sink).writes, 5);
+    expect_text(numbered(2), "a\n"); /* cut at once */
+    close_sink(sink);
+    expect_text(path, "b\n");
+    expect_text(numbered(1), "larger than the limit\n");
+    expect_text(numbered(2), "a\n");
+    ck_assert_int_eq(bytes_of(numbered(3)), -1);
+    logdir_remove();
+}
+END_TEST
+
+START_TEST(rotate_and_reopen)
+{
+    char moved[420];
+    prepare();
+    struct twinlog_sink *sink = open_sink(NULL), *other = open_sink(NULL);
+    put(sink, "a\n");
+    ck_assert_int_eq(twinlog_sink_rotate(sink), 0);
+    put(other, "b\n");
+    put(sink, "c\n");
+    expect_text(numbered(1), "a\n");
+    ck_assert_int_eq(twinlog_sink_reopen(sink), 0);
+    snprintf(moved, sizeof(moved), "%s/moved", log_dir);
+    ck_assert_int_eq(rename(path, moved), 0);
+    put_text(path, "made\n"); /* by a stranger */
+    put(sink, "d\n");         /* wherever that is */
+    const int rc = twinlog_sink_reopen(sink);
+    ck_assert(rc == 1 || (rc == 0 && stat_of(sink).rotations == 2)); /* unless its thread was first */
+    put(sink, "e\n");
+    put(other, "f\n");
+    close_sink(sink);
+    close_sink(other);
+    expect_text(moved, "b\nc\nd\n");
+    expect_text(path, "made\ne\nf\n");
+    logdir_remove();
+}
+END_TEST
+
+START_TEST(the_thread_sees_that_it_was_renamed)
+{
+    prepare();
+    struct twinlog_sink *sink = open_sink(NULL);
+    put(sink, "a\n");
+    ck_assert_int_eq(rename(path, numbered(1)), 0);
+    AWAIT(stat_of(sink).rotations == 1);
+    put(sink, "b\n");
+    AWAIT(bytes_of(numbered(1)) == 2);
+    close_sink(sink);
+    expect_text(path, "b\n");
+    logdir_remove();
+}
+END_TEST
+
+/* ---- syncs ------------------------------------------------------------------------------------------- */
+
+START_TEST(synced_bytes_are_told)
+{
+    struct twinlog_sink_options options = options_of(0);
+    prepare();
+    struct twinlog_sink *sink = open_sink(&options);
+    put(sink, "a\n");
+    ck_assert_uint_eq(stat_of(sink).synced_bytes, 0);
+    ck_assert_int_eq(twinlog_sink_sync(sink), 0);
+    ck_assert_uint_eq(stat_of(sink).synced_bytes, 2);
+    close_sink(sink);
+    options.flush_interval_ms = 10;
+    sink = open_sink(&options);
+    put(sink, "b\n");
+    AWAIT(stat_of(sink).synced_bytes == 4);
+    close_sink(sink);
+    options.flags = TWINLOG_SINK_NO_THREAD;
+    sink = open_sink(&options);
+    AWAIT((twinlog_sink_write(sink, "c", 1, NULL), stat_of(sink).synced_bytes > 4));
+    close_sink(sink);
+    logdir_remove();
+}
+END_TEST
+
+/* ---- areas that are not what they should be -------------------------------------------------------- */
+
+static int write_and_die(void)
+{
+    struct twinlog_sink *sink;
+    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == 0);
+    EXPECT(twinlog_sink_write(sink, "a\n\0\0", 4, NULL) == 0);
+    kill(getpid(), SIGKILL);
+    return 1;
+}
+
+enum spoiling {
+    SPOIL_NOTHING,
+    SPOIL_BOOT,
+    SPOIL_MAGIC,
+    SPOIL_VERSION,
+    SPOIL_READY,
+    SPOIL_INODE,
+    SPOIL_CURSOR,
+    SPOIL_SIZE,
+    SPOIL_ALL,
+    SPOIL_EMPTY,
+    SPOILINGS
+};
+
+static void spoil(enum spoiling how)
+{
+    static const size_t places[] = {
+        [SPOIL_BOOT] = offsetof(struct area, boot),
+        [SPOIL_MAGIC] = offsetof(struct area, magic),
+        [SPOIL_VERSION] = offsetof(struct area, version),
+        [SPOIL_READY] = offsetof(struct area, is_ready),
+        [SPOIL_INODE] = offsetof(struct area, identity.inode),
+        [SPOIL_CURSOR] = offsetof(struct area, cursor),
+    };
+    static unsigned char garbage[8192];
+    if (how == SPOIL_NOTHING)
+        return;
+    memset(garbage, 0xa5, sizeof(garbage));
+    if (how == SPOIL_SIZE)
+        ck_assert_int_eq(truncate(area_path, 5000), 0);
+    else if (how == SPOIL_EMPTY)
+        ck_assert_int_eq(truncate(area_path, 0), 0);
+    else if (how == SPOIL_ALL)
+        patch_file(area_path, 0, garbage, sizeof(garbage));
+    else
+        patch_file(area_path, (off_t)places[how], garbage, 4);
+}
+
+/* The exact end where the area can be believed, else the last byte that is no zero. */
+START_TEST(an_area_that_is_spoiled_is_made_anew)
+{
+    prepare();
+    ck_assert_int_eq(run_child(write_and_die), 128 + SIGKILL);
+    ck_assert_int_ge(bytes_of(path), 64 * (int64_t)KIB);
+    spoil((enum spoiling)_i);
+    struct twinlog_sink *sink = open_sink(NULL);
+    const uint64_t found = stat_of(sink).bytes;
+    if (_i == SPOIL_NOTHING)
+        ck_assert_uint_eq(found, 4);
+    else if (_i == SPOIL_INODE || _i == SPOIL_EMPTY) /* nothing says that the zeros are not data */
+        ck_assert_uint_ge(found, 2);
+    else
+        ck_assert_uint_eq(found, 2);
+    put(sink, "b\n");
+    close_sink(sink);
+    ck_assert_int_eq(bytes_of(path), (int64_t)found + 2);
+    ck_assert_int_eq(bytes_of(area_path), -1);
+    logdir_remove();
+}
+END_TEST
+
+START_TEST(another_version_that_is_alive_is_left_alone)
+{
+    struct twinlog_sink *sink = NULL, *other;
+    const uint32_t newer = AREA_VERSION + 1, ours = AREA_VERSION;
+    prepare();
+    sink = open_sink(NULL);
+    patch_file(area_path, offsetof(struct area, version), &newer, sizeof(newer));
+    ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED, &other), TWINLOG_EVERSION);
+    patch_file(area_path, offsetof(struct area, version), &ours, sizeof(ours));
+    put(sink, "a\n");
+    close_sink(sink);
+    expect_text(path, "a\n");
+    logdir_remove();
+}
+END_TEST
+
+START_TEST(what_strangers_do_to_the_file)
+{
+    static char block[8192];
+    prepare();
+    memset(block, 'x', sizeof(block));
+    struct twinlog_sink *sink = open_sink(NULL);
+    put(sink, "a\n");
+    FILE *file = fopen(path, "a");
+    ck_assert_int_ge(fprintf(file, "stranger\n"), 0);
+    fclose(file);
+    close_sink(sink); /* cuts, but not what somebody has written */
+    size_t size;
+    char *bytes = read_file(path, &size);
+    ck_assert_str_eq(bytes + size - 9, "stranger\n");
+    free(bytes);
+    sink = open_sink(NULL);
+    ck_assert_int_eq(truncate(path, 0), 0);
+    ck_assert_int_eq(twinlog_sink_sync(sink), -EIO);
+    AWAIT(twinlog_sink_write(sink, block, sizeof(block), NULL) == -EIO);
+    ck_assert_int_eq(twinlog_sink_write(sink, "b", 1, NULL), -EIO);
+    close_sink(sink);
+    ck_assert_int_eq(bytes_of(path), 0);
+    logdir_remove();
+}
+END_TEST
+
+/* ---- claims ------------------------------------------------------------------------------------------ */
+
+static struct area *new_area(void)
+{
+    struct area *area = mmap(NULL, AREA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ck_assert(area != MAP_FAILED);
+    atomic_store(&area->file_bytes, 1000);
+    return area;
+}
+
+START_TEST(claims_follow_each_other)
+{
+    uint64_t start = 0;
+    struct area *area = new_area();
+    ck_assert_int_eq(twl_claim(area, 1, 10, &start), CLAIM_MADE);
+    ck_assert_uint_eq(start, 0);
+    ck_assert_int_eq(twl_claim(area, area_owner(PARTICIPANTS, SLOTS - 1), 20, &start), CLAIM_MADE);
+    ck_assert_uint_eq(start, 10);
+    twl_claim_done(area, 1);
+    ck_assert_int_eq(twl_claim(area, 1, 971, &start), CLAIM_NEEDS_ROOM);
+    area->max_bytes = 31;
+    ck_assert_int_eq(twl_claim(area, 1, 2, &start), CLAIM_NEEDS_NEXT);
+    ck_assert_int_eq(twl_claim(area, 1, 1, &start), CLAIM_MADE);
+    twl_claim_done(area, 1);
+    twl_claim_seal(area);
+    ck_assert_int_eq(twl_claim(area, 1, 1, &start), CLAIM_IS_SEALED);
+    ck_assert_uint_eq(area_offset(area), 31);
+    munmap(area, AREA_BYTES);
+}
+END_TEST
+
+/* The owner of the cursor dies before he has confirmed; an intent that was never made is none. */
+START_TEST(the_cursor_tells_whether_an_intent_was_made)
+{
+    uint64_t state, start, size;
+    struct area *area = new_area();
+    struct slot *made = area_slot(area, 1), *not_made = area_slot(area, 2);
+    atomic_store(&made->start, 0);
+    atomic_store(&made->size, 10);
+    atomic_store(&made->state, 7 * CLAIM_KINDS + CLAIM_INTENT);
+    atomic_store(&not_made->start, 0);
+    atomic_store(&not_made->size, 12);
+    atomic_store(&not_made->state, 3 * CLAIM_KINDS + CLAIM_INTENT);
+    atomic_store(&area->cursor, cursor_of(10, 1));
+    if (_i == 0)
+        twl_claim_settle(area);
+    else
+        ck_assert_int_eq(twl_claim(area, 3, 5, &start), CLAIM_MADE);
+    ck_assert(twl_claim_is_open(made, &state, &start, &size));
+    ck_assert_uint_eq(start, 0);
+    ck_assert_uint_eq(size, 10);
+    ck_assert(!twl_claim_is_open(not_made, &state, &start, &size));
+    munmap(area, AREA_BYTES);
+}
+END_TEST
+
+Suite *sink_suite(void)
+{
+    Suite *suite = suite_create("sink");
+    TCase *tests = tcase_create("sink");
+    tcase_set_timeout(tests, 30);
+    tcase_add_test(tests, bytes_stay_and_new_ones_come_behind_them);
+    tcase_add_test(tests, zeros_that_were_there_are_bytes);
+    tcase_add_test(tests, pieces_are_one_write);
+    tcase_add_test(tests, arguments_are_checked);
+    tcase_add_test(tests, what_is_no_file_is_refused);
+    tcase_add_test(tests, the_file_grows_by_what_it_has);
+    tcase_add_test(tests, a_thread_makes_it_larger_ahead);
+    tcase_add_test(tests, large_writes_are_whole);
+    tcase_add_test(tests, a_limit_is_an_error_and_no_signal);
+#ifdef HAVE_SECCOMP
+    tcase_add_test(tests, a_full_disk_claims_nothing);
+    tcase_add_test(tests, what_a_system_lacks_is_done_otherwise);
+#endif
+    tcase_add_test(tests, threads_write_in_one_piece);
+    tcase_add_test(tests, processes_write_in_one_piece);
+    tcase_add_test(tests, processes_rotate_and_lose_nothing);
+    tcase_add_test(tests, exclusive_is_exclusive);
+    tcase_add_test(tests, opening_waits_as_long_as_it_is_told);
+    tcase_add_test(tests, there_is_one_area_for_a_file);
+    tcase_add_test(tests, a_child_opens_it_by_itself);
+    tcase_add_loop_test(tests, a_death_anywhere_costs_nothing, 0, 2 * (int)POINTS);
+    tcase_add_loop_test(tests, who_lives_on_cleans_up, 0, 2);
+    tcase_add_test(tests, a_dead_parent_is_dead);
+    tcase_add_loop_test(tests, a_stopped_process_is_not_dead, 0, 2);
+    tcase_add_loop_test(tests, a_stopped_process_finds_its_file_rotated, 0, 3);
+    tcase_add_loop_test(tests, a_limit_makes_the_next_file, 0, 2);
+    tcase_add_test(tests, rotate_and_reopen);
+    tcase_add_test(tests, the_thread_sees_that_it_was_renamed);
+    tcase_add_test(tests, synced_bytes_are_told);
+    tcase_add_loop_test(tests, an_area_that_is_spoiled_is_made_anew, 0, SPOILINGS);
+    tcase_add_test(tests, another_version_that_is_alive_is_left_alone);
+    tcase_add_test(tests, what_strangers_do_to_the_file);
+    tcase_add_test(tests, claims_follow_each_other);
+    tcase_add_loop_test(tests, the_cursor_tells_whether_an_intent_was_made, 0, 2);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
