@@ -50,6 +50,6 @@ do for [panel = 1:2] {
     plot for [bar = 1:3] csv using (place(bar)):(figure(bar)) with boxes linecolor rgb colours[bar] \
             title sprintf("%d thread%s", threads[bar], threads[bar] == 1 ? "" : "s"), \
         for [bar = 1:3] '' using (place(bar)):(figure(bar)):(in_words(figure(bar))) \
-            with labels offset 0,0.6 font ",11" notitle
+            with labels offset 0,0.5 font ",10" notitle
 }
 unset multiplot
