@@ -131,6 +131,7 @@ int twl_area_map(int fd, struct area **ret_area)
     void *page = mmap(NULL, AREA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (page == MAP_FAILED)
         return errno == ENODEV || errno == EINVAL ? -ENOTSUP : -errno;
+    madvise(page, AREA_BYTES, MADV_DONTFORK); /* a mapping has a share in the locks, see child.c */
     *ret_area = page;
     return 0;
 }

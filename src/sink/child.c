@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A forked child shares the open files of its parent, and with them the locks by which others know that the parent is
- * alive. So a child closes them, before fork() returns in it: a parent that is killed is dead, however long its
+ * alive; and a mapping is a share as well. So nothing is mapped in a child (MADV_DONTFORK), and it
+ * closes the files before fork() returns in it: a parent that is killed is dead, however long its
  * children live. A child that was made without fork(), by clone() alone, does not come by here; then the
  * parent counts as alive until that child ends or calls exec.
  */
@@ -44,7 +45,7 @@ static void in_child(void) NO_THREAD_SAFETY_ANALYSIS
 static void install(void)
 {
     twl_mutex_init(&lock);
-    pthread_atfork(before_fork, after_fork, in_child); /* without memory for it, see clone() above */
+    pthread_atfork(before_fork, after_fork, in_child); /* short of memory: as with clone() */
 }
 
 void twl_sink_register(struct sink_file *file)

@@ -55,8 +55,8 @@ static void close_fd(int fd, bool is_child)
 void twl_sink_forget(struct sink_file *file, bool is_child)
 {
     twl_sink_unregister(file);
-    twl_window_close(file);
-    if (file->area)
+    twl_window_close(file, is_child);
+    if (file->area && !is_child)
         twl_area_unmap(file->area);
     close_fd(file->data_fd, is_child);
     close_fd(file->area_fd, is_child);

@@ -87,7 +87,7 @@ bool twl_lanes_have_passed(struct twinlog_sink *sink, const uint64_t turns[SLOTS
 int twl_window_store(struct sink_file *file, uint64_t start, const void *bytes, size_t size);
 /* Makes pages present for what is written next. */
 void twl_window_populate(struct sink_file *file, uint64_t from, uint64_t to);
-void twl_window_close(struct sink_file *file);
+void twl_window_close(struct sink_file *file, bool is_child);
 
 /* ---- grow.c: how long the file is -------------------------------------------------------------- */
 

@@ -49,6 +49,7 @@ static unsigned char *map(struct sink_file *file, uint64_t number)
                        (off_t)((number - 1) * CHUNK_BYTES));
     if (bytes == MAP_FAILED)
         return NULL;
+    madvise(bytes, CHUNK_BYTES, MADV_DONTFORK);
     if (twl_guard_add(bytes, CHUNK_BYTES, true) < 0) {
         munmap(bytes, CHUNK_BYTES);
         return NULL;
@@ -98,10 +99,14 @@ static unsigned char *chunk_of(struct sink_file *file, uint64_t number)
     return bytes;
 }
 
-void twl_window_close(struct sink_file *file)
+void twl_window_close(struct sink_file *file, bool is_child)
 {
     for (struct chunk *chunk = file->chunks; chunk < file->chunks + CHUNKS; chunk++) {
-        if (atomic_load(&chunk->number) > 0)
+        if (atomic_load(&chunk->number) == 0)
+            continue;
+        if (is_child) /* it has no mapping, something else may be there by now */
+            twl_guard_remove(atomic_load(&chunk->bytes));
+        else
             unmap(atomic_load(&chunk->bytes));
         atomic_store(&chunk->number, 0);
     }
