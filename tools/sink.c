@@ -127,6 +127,24 @@ static int write_pieces(struct pour *pour)
     return 0;
 }
 
+/* ---- what may go wrong ------------------------------------------------------------------------ */
+
+static const char *advice_for(int error)
+{
+    switch (error) {
+    case -EBUSY:
+        return "Another process has it open: say --shared in all of them, or wait until it has ended.";
+    case -ENOENT:
+        return "The directory that shall contain it does not exist: create it first.";
+    case -ENOTSUP:
+        return "It has to be a regular file, on a file system that can reserve space and share mappings.";
+    case TWINLOG_EVERSION:
+        return "Processes of another version of twinlog have it open: end them first.";
+    default:
+        return NULL;
+    }
+}
+
 /* ---- reading ---------------------------------------------------------------------------------- */
 
 /* Makes room for one more block behind `end`. */
@@ -159,7 +177,8 @@ static uint64_t waiting_bytes(void)
     return (uint64_t)bytes;
 }
 
-/* The file may have been renamed. Where no new one can be made, the old one is better than none. */
+/* The file may have been renamed. That no new one can be made is found out by the next write, too, if it is still so
+ * by then. */
 static void reopen(struct pour *pour)
 {
     uint64_t count;
@@ -168,7 +187,7 @@ static void reopen(struct pour *pour)
         return;
     int error = twinlog_sink_reopen(pour->sink);
     if (error < 0)
-        fail("go on in a new", pour->path, error, NULL, "The old file is still being written.");
+        fail("go on in a new", pour->path, error, NULL, advice_for(error));
 }
 
 static int wait_for_input(struct pour *pour)
@@ -234,22 +253,6 @@ static int pour_all(struct pour *pour, int *ret_read_error)
     return error;
 }
 
-static const char *advice_for_open(int error)
-{
-    switch (error) {
-    case -EBUSY:
-        return "Another process has it open: say --shared in all of them, or wait until it has ended.";
-    case -ENOENT:
-        return "The directory that shall contain it does not exist: create it first.";
-    case -ENOTSUP:
-        return "It has to be a regular file, on a file system that can reserve space and share mappings.";
-    case TWINLOG_EVERSION:
-        return "Processes of another version of twinlog have it open: end them first.";
-    default:
-        return NULL;
-    }
-}
-
 static int complain_rest(const struct pour *pour, int status)
 {
     complain("The first %" PRIu64 " byte%s of standard input %s in the file, and nothing else of it.",
@@ -265,7 +268,8 @@ static int finish(struct pour *pour, int write_error, int read_error, bool is_fl
     int close_error = twinlog_sink_close(pour->sink);
 
     if (write_error)
-        status = complain_rest(pour, fail("write to", pour->path, write_error, NULL, NULL));
+        status =
+            complain_rest(pour, fail("write to", pour->path, write_error, NULL, advice_for(write_error)));
     if (read_error) {
         complain("cannot read standard input: %s", strerror(-read_error));
         status = complain_rest(pour, STATUS_FAILED);
@@ -288,7 +292,7 @@ static int pour_into(struct pour *pour, const struct twinlog_sink_options *optio
     }
     int error = twinlog_sink_open(pour->path, options, &pour->sink);
     if (error)
-        return fail("open", pour->path, error, NULL, advice_for_open(error));
+        return fail("open", pour->path, error, NULL, advice_for(error));
     error = pour_all(pour, &read_error);
     return finish(pour, error, read_error, options->flush_interval_ms > 0);
 }

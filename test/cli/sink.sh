@@ -158,14 +158,11 @@ test_rotate()
     count "as promised" $(($(wc -l <tiny.1) - 1))
 }
 
-# moved FILE: logrotate's way.
-moved() { mv "$1" "$1.old"; }
-
 test_logrotate()
 {
     start_sink rotated
     pours rotated one
-    moved rotated
+    mv rotated rotated.old
     kill -HUP "$sink"
     got=0
     wait_until test -e rotated || got=1
@@ -191,6 +188,33 @@ test_logrotate()
     alone "nothing is left beside them" rotated
 }
 
+# What is heard of SIGHUP alone: nobody looks so soon by himself, and that says nothing.
+test_hangup()
+{
+    start_sink held
+    pours held one
+    mv held held.old
+    mkdir held
+    kill -HUP "$sink"
+    got=0
+    wait_until grep -q "'cannot go on in a new'" held.err || got=1
+    count "SIGHUP where no new file can be made is complained of" "$got"
+    says "with what to do" held.err 'has to be a regular file'
+    rmdir held
+    kill -HUP "$sink"
+    got=0
+    wait_until test -f held || got=1
+    count "and works when one can" "$got"
+    pours held two
+    end_sink
+    count "the sink has not ended meanwhile" "$got"
+    echo one >want
+    same "the old file has its bytes" want held.old
+    echo two >want
+    same "and the new one" want held
+    alone "nothing is left beside them" held
+}
+
 # ---- the end of processes ----------------------------------------------------------------------
 
 test_signals()
@@ -200,6 +224,7 @@ test_signals()
         start_sink stopped
         pours stopped one
         kill -STOP "$sink"
+        wait_until grep -q "'^State:.*stopped'" "/proc/$sink/status"
         printf 'two\nthe last word' >&3
         kill "-${signal%:*}" "$sink"
         kill -CONT "$sink"
@@ -383,6 +408,7 @@ test_while_open
 test_shared
 test_rotate
 test_logrotate
+test_hangup
 test_signals
 test_killed
 test_killed_beside
