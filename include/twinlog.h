@@ -888,15 +888,18 @@ int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe);
  *
  * While a sink is open its file is larger than what was written, and ends in zeros. The last one to close it cuts it
  * to the exact byte. After a kill -9 of all, the next one to open it does; after a crash of the system, what
- * ends the file is the last byte that is not zero.
+ * ends the file is the last byte that is not zero. Nobody else may cut the file meanwhile, so logrotate's copytruncate
+ * is not for it; what others append to it is behind the zeros, and stays.
  *
- * Beside the file there is a second one while it is in use, `.NAME.sink`, that its processes share.
+ * Beside the file there is a second one while it is in use, `.NAME.sink`, that its processes share. Nobody waits
+ * for a process that is stopped in the middle of a write, but twinlog_sink_sync(); one that is stopped in the middle of
+ * opening, closing or rotating keeps others from that.
  */
 struct twinlog_sink;
 
 enum twinlog_sink_flags {
-    TWINLOG_SINK_SHARED = 1u << 0, /* any number of processes may have it open, all with this flag. Without it
-                                         one has, and writes cost less */
+    TWINLOG_SINK_SHARED = 1u << 0,    /* up to 256 processes may have it open, all with this flag. Without it
+                                         one has */
     TWINLOG_SINK_NO_THREAD = 1u << 1, /* start no thread: who writes prepares the file himself, and
                                          flush_interval_ms and logrotate are looked at when somebody writes */
     TWINLOG_SINK_MUST_EXIST = 1u << 2 /* -ENOENT instead of making the file */
@@ -926,7 +929,9 @@ struct twinlog_sink_options {
  * comes behind them. `options` may be NULL. Of the options of a shared sink, sizes, limits and what is kept are
  * those of whoever was the first to have it open; the rest is each one's own.
  *
- *   -EBUSY     others have it open, and one of them, or this call, without TWINLOG_SINK_SHARED
+ *   -EBUSY     others have it open, and one of them, or this call, without TWINLOG_SINK_SHARED; or they opened it by
+ *              another name (a hard link), or somebody has removed the file that they share
+ *   -EUSERS    256 have it open
  *   -EINVAL    an option is out of range, or a NULL argument
  *   -ENOTSUP   not a regular file, or one on a file system that cannot share mappings or reserve space
  *   TWINLOG_EVERSION  processes of another version of the library have it open
@@ -938,10 +943,10 @@ int twinlog_sink_open(const char *path, const struct twinlog_sink_options *optio
 /* Appends `size` bytes in one piece: what others write is in front of it or behind it. Returns when they are in the
  * file for every process to see, and safe from the end of this one. Safe from any thread, takes no
  * lock, allocates nothing. `ret_offset` may be NULL; it gets the place in the file, which may be another one than
- * before if max_bytes is set.
+ * before if max_bytes is set. Of 0 bytes nothing is written.
  *
  *   -ENOSPC, -EDQUOT, -EFBIG  the file cannot be made large enough; nothing happened, and the same call works
- *              again when it can. (A full disk is met here, never as SIGBUS.)
+ *              again when it can. (A full disk is met here, never as SIGBUS, and a limit never as SIGXFSZ.)
  *   -EMSGSIZE  larger than 1 GiB
  *   -EINVAL    a NULL where none may be
  *   -EIO       somebody else has cut the file, or the disk could not be read; the sink is of no use any more
@@ -950,8 +955,10 @@ int twinlog_sink_write(struct twinlog_sink *sink, const void *data, size_t size,
 int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, int count,
                         uint64_t *ret_offset);
 
-/* Returns when everything that any process had written before the call is on stable storage. Where another one died
- * in the middle of a write, its bytes are made harmless first (see twinlog_sink_stat.voids). */
+/* Returns when everything that any process had written before the call is on stable storage; of files that were
+ * rotated away, in those that this sink has had open. Where another process died in the middle of a write, its bytes
+ * are made harmless first (see twinlog_sink_stat.voids); where one is stopped in the middle of a write, this waits until
+ * it goes on. After a sync has failed, none succeeds for this file any more. */
 int twinlog_sink_sync(struct twinlog_sink *sink);
 
 /* Goes on in a new file, as when max_bytes is reached. */

@@ -340,14 +340,16 @@ int twl_sink_enter(struct twinlog_sink *sink, const struct area *like, struct si
     do
         rc = try_enter(sink, like, &file);
     while (rc == AGAIN);
-    if (rc == 0)
-        rc = twl_sink_grow_to(file, file->area->initial_bytes);
+    if (rc < 0)
+        return rc;
+    rc = twl_sink_grow_to(file, file->area->initial_bytes);
     POINT("entered");
-    if (rc == 0)
-        *ret_file = file;
-    else if (file)
+    if (rc < 0 && !like) { /* in a rotation the write that is next may need less */
         twl_sink_leave(sink, file);
-    return rc;
+        return rc;
+    }
+    *ret_file = file;
+    return 0;
 }
 
 /* ---- out ----------------------------------------------------------------------------------------- */

@@ -2,7 +2,8 @@
 /*
  * Onto the disk. A sync covers everything below the cursor, so it waits until all of that has been copied: for copies
  * that are on their way, for as long as they take, also those of a process that somebody has stopped. It is the
- * only call that waits for others. Claims of the dead are swept meanwhile.
+ * only call that waits for others; the thread, which has more to do, tries again later. Claims of the dead are swept
+ * meanwhile.
  *
  * After a failed sync the kernel takes the pages for clean, and the next one would succeed. So the area remembers it, and
  * no sync of this file succeeds any more, in any process.
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 #define YIELDS 64u
+#define PATIENCE 100u /* looks, of who has little; mostly of a millisecond */
 
 bool twl_sink_has_open_claims(struct sink_file *file, uint64_t offset)
 {
@@ -32,11 +34,13 @@ bool twl_sink_has_open_claims(struct sink_file *file, uint64_t offset)
     return false;
 }
 
-static int wait_for_copies(struct sink_file *file, uint64_t offset)
+static int wait_for_copies(struct sink_file *file, uint64_t offset, bool is_patient)
 {
     const struct timespec pause = { .tv_nsec = 1000000 };
     int rc = 0;
     for (unsigned looks = 1; rc == 0 && twl_sink_has_open_claims(file, offset); looks++) {
+        if (!is_patient && looks > PATIENCE)
+            return -EAGAIN;
         if (looks < YIELDS) {
             twl_yield();
         } else {
@@ -75,13 +79,13 @@ static int sync_data(struct area *area, int fd)
     return atomic_load(&area->sync_error);
 }
 
-int twl_sink_flush(struct twinlog_sink *sink, struct sink_file *file)
+int twl_sink_flush(struct twinlog_sink *sink, struct sink_file *file, bool is_patient)
 {
     struct area *area = file->area;
     const uint64_t offset = area_offset(area);
     int rc = atomic_load(&area->sync_error);
     if (rc == 0)
-        rc = wait_for_copies(file, offset);
+        rc = wait_for_copies(file, offset, is_patient);
     if (rc == 0)
         rc = twl_sink_check_length(file);
     if (rc == 0)
@@ -93,7 +97,7 @@ int twl_sink_flush(struct twinlog_sink *sink, struct sink_file *file)
     return rc;
 }
 
-int twl_sink_flush_all(struct twinlog_sink *sink)
+int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient)
 {
     struct sink_file *present = atomic_load(&sink->file); /* what is older is in the list, or was synced */
     int rc = 0;
@@ -102,7 +106,7 @@ int twl_sink_flush_all(struct twinlog_sink *sink)
     struct sink_file *old = sink->old;
     twl_mutex_unlock(&sink->lock);
     for (; old && rc == 0; old = old->next) /* only who is retiring changes what follows */
-        rc = twl_sink_flush(sink, old);
+        rc = twl_sink_flush(sink, old, is_patient);
     twl_mutex_unlock(&sink->retiring);
-    return rc < 0 ? rc : twl_sink_flush(sink, present);
+    return rc < 0 ? rc : twl_sink_flush(sink, present, is_patient);
 }

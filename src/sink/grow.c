@@ -144,12 +144,12 @@ int twl_sink_grow(struct sink_file *file, uint64_t end)
     const uint64_t now = atomic_load(&file->area->file_bytes);
     const uint64_t wanted = wanted_bytes(file->area, now, end);
     int rc = twl_sink_check_length(file);
-    if (rc < 0 || now >= wanted)
+    if (rc < 0 || now >= end) /* somebody was quicker */
         return rc;
     POINT("about to grow");
     rc = make_longer(file, now, wanted);
     end = align_up(end, AREA_PAGE);
-    if (rc < 0 && now < end && end < wanted) /* perhaps there is room for less */
+    if (rc < 0 && end < wanted) /* perhaps there is room for less */
         rc = make_longer(file, now, end);
     return rc;
 }

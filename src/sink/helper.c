@@ -43,8 +43,9 @@ static void prepare_ahead(struct sink_file *file)
 {
     const uint64_t offset = area_offset(file->area), bytes = atomic_load(&file->area->file_bytes);
     const uint64_t step = min_u64(bytes / 2, file->area->growth_bytes); /* about the last one */
-    if (bytes - min_u64(offset, bytes) < step / 2)
-        twl_sink_grow(file, bytes);
+    const bool is_full_grown = file->area->max_bytes > 0 && bytes >= file->area->max_bytes;
+    if (!is_full_grown && bytes - min_u64(offset, bytes) < step / 2)
+        twl_sink_grow(file, bytes + 1);
     twl_window_populate(file, offset, offset + AHEAD_BYTES);
 }
 
@@ -67,7 +68,7 @@ static void look_around(struct twinlog_sink *sink, uint64_t now_ns)
 {
     const uint64_t flush_ns = sink->options.flush_interval_ms * MS;
     if (flush_ns > 0 && is_due(&sink->flush_ns, now_ns, flush_ns))
-        twl_sink_flush_all(sink);
+        twl_sink_flush_all(sink, false);
     if (is_due(&sink->look_ns, now_ns, LOOK_NS)) {
         twl_sink_look_at_name(sink);
         note_length(sink);

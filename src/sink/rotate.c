@@ -252,7 +252,7 @@ int twl_sink_retire(struct twinlog_sink *sink, bool is_closing, unsigned own_lan
             waiting = file;
             continue;
         }
-        int rc = is_closing ? 0 : twl_sink_flush(sink, file);
+        int rc = is_closing ? 0 : twl_sink_flush(sink, file, false);
         const int left = twl_sink_leave(sink, file);
         rc = rc < 0 ? rc : left;
         first = first < 0 ? first : rc;

@@ -181,7 +181,7 @@ int twinlog_sink_sync(struct twinlog_sink *sink)
     if (rc == 0)
         rc = twl_sink_sweep(atomic_load(&sink->file));
     if (rc == 0)
-        rc = twl_sink_flush_all(sink);
+        rc = twl_sink_flush_all(sink, true);
     twl_sink_retire(sink, false, call.lane);
     end(sink, &call);
     return rc;

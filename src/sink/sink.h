@@ -153,10 +153,10 @@ int twl_sink_retire(struct twinlog_sink *sink, bool is_closing, unsigned own_lan
 
 /* ---- flush.c ------------------------------------------------------------------------------------- */
 
-/* Waits for claims that are older than the call, then syncs. */
-int twl_sink_flush(struct twinlog_sink *sink, struct sink_file *file);
+/* Waits for claims that are older than the call, then syncs. Who is not patient gets -EAGAIN soon. */
+int twl_sink_flush(struct twinlog_sink *sink, struct sink_file *file, bool is_patient);
 /* The same for all files that were moved on from, and the present one. The caller is in a lane. */
-int twl_sink_flush_all(struct twinlog_sink *sink);
+int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient);
 /* Is any claim below that offset not copied yet? */
 bool twl_sink_has_open_claims(struct sink_file *file, uint64_t offset);
 

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -27,6 +28,9 @@
 #define KIB UINT64_C(1024)
 #define MIB (KIB * KIB)
 
+#define LINE "0123456789abcdef0123456789abcdef\n"
+#define HOLE "0123456789abcdef                \n" /* killed in the middle of the copy */
+
 /* ---- the place, and points ----------------------------------------------------------------------- */
 
 static char path[400], area_path[400];
@@ -37,8 +41,8 @@ static struct shared {
     _Atomic bool was_there;
 } * shared;
 
-static const char *wanted_point; /* NULL: none */
-static int signal_there;         /* SIGKILL or SIGSTOP, to this process */
+static const char *_Atomic wanted_point; /* NULL: none */
+static int signal_there; /* SIGKILL or SIGSTOP, to this process; 0 = the thread waits for a step */
 
 void twl_sink_point(const char *name);
 void twl_sink_point(const char *name)
@@ -47,7 +51,10 @@ void twl_sink_point(const char *name)
         return;
     wanted_point = NULL;
     atomic_store(&shared->was_there, true);
-    kill(getpid(), signal_there);
+    while (signal_there == 0 && atomic_load(&shared->step) == 0)
+        usleep(1000);
+    if (signal_there != 0)
+        kill(getpid(), signal_there);
 }
 
 static void prepare(void)
@@ -331,6 +338,55 @@ START_TEST(large_writes_are_whole)
     ck_assert_int_eq(memcmp(found + size, bytes, size), 0);
     free(found);
     free(bytes);
+    logdir_remove();
+}
+END_TEST
+
+/* Of the file, in this process. */
+static uint64_t mapped_bytes(void)
+{
+    char line[600];
+    uint64_t from, to, sum = 0;
+    FILE *maps = fopen("/proc/self/maps", "re");
+    while (fgets(line, sizeof(line), maps))
+        if (strstr(line, "/out\n") && sscanf(line, "%" SCNx64 "-%" SCNx64, &from, &to) == 2)
+            sum += to - from;
+    fclose(maps);
+    return sum;
+}
+
+static void *write_late(void *context)
+{
+    ck_assert_int_eq(twinlog_sink_write(context, LINE, strlen(LINE), NULL), 0);
+    return NULL;
+}
+
+/* Chunks take each other's places; one that somebody still copies into stays. */
+START_TEST(mapped_memory_stays_small)
+{
+    const size_t size = 4 * MIB;
+    char *block = malloc(size);
+    pthread_t thread;
+    struct twinlog_sink_options options = options_of(_i ? TWINLOG_SINK_NO_THREAD : 0);
+    prepare();
+    memset(block, 'x', size);
+    struct twinlog_sink *sink = open_sink(&options);
+    wanted_point = "copy half done";
+    signal_there = 0;
+    ck_assert_int_eq(pthread_create(&thread, NULL, write_late, sink), 0);
+    AWAIT(atomic_load(&shared->was_there));
+    for (unsigned i = 0; i < 45; i++)
+        ck_assert_int_eq(twinlog_sink_write(sink, block, size, NULL), 0);
+    ck_assert_uint_lt(mapped_bytes(), 200 * MIB);
+    atomic_store(&shared->step, 1);
+    pthread_join(thread, NULL);
+    close_sink(sink);
+    ck_assert_int_eq(bytes_of(path), (int64_t)(45 * size + strlen(LINE)));
+    char *found = read_file(path, &(size_t){ 0 });
+    ck_assert_int_eq(strncmp(found, LINE, strlen(LINE)), 0);
+    ck_assert_uint_eq(strspn(found + strlen(LINE), "x"), 45 * size);
+    free(found);
+    free(block);
     logdir_remove();
 }
 END_TEST
@@ -680,9 +736,6 @@ START_TEST(a_child_opens_it_by_itself)
 END_TEST
 
 /* ---- deaths ------------------------------------------------------------------------------------------ */
-
-#define LINE "0123456789abcdef0123456789abcdef\n"
-#define HOLE "0123456789abcdef                \n" /* killed in the middle of the copy */
 
 static uint32_t dying_flags;
 static const char *dying_point;
@@ -1179,6 +1232,7 @@ Suite *sink_suite(void)
     tcase_add_test(tests, the_file_grows_by_what_it_has);
     tcase_add_test(tests, a_thread_makes_it_larger_ahead);
     tcase_add_test(tests, large_writes_are_whole);
+    tcase_add_loop_test(tests, mapped_memory_stays_small, 0, 2);
     tcase_add_test(tests, a_limit_is_an_error_and_no_signal);
 #ifdef HAVE_SECCOMP
     tcase_add_test(tests, a_full_disk_claims_nothing);
