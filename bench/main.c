@@ -50,7 +50,8 @@ static const char usage[] =
     "  --count N           or until each thread has appended so many records\n"
     "  --bytes N           or until all together have appended so many bytes; what comes first.\n"
     "                      In scenarios that read: --count records (seek) or --bytes of records (p8) are\n"
-    "                      written first, and --seconds is for reading; in p9 --count openings\n"
+    "                      written first, and --seconds is for reading; in p9 --count openings; in p10\n"
+    "                      --count messages at most; in p11 --bytes is where a new file is begun\n"
     "  --warmup S          appending before the clock starts (default 0.2)\n"
     "  --rounds N          rounds, interleaved: A B C, A B C, ... (default 5)\n"
     "  --rest S            pause before each turn, for a disk that is slow after gigabytes (default 0;\n"
@@ -240,6 +241,10 @@ static void list_trials(const struct study *study, struct contender *contenders,
 {
     size_t count = 0;
     for (const struct trial *trial = study->trials; trial->label; trial++) {
+        if (!trial->run) {
+            fprintf(stderr, "twinlog-bench: without %s, which is not in this build\n", trial->label);
+            continue;
+        }
         contenders[count] = (struct contender){ .trial = trial };
         snprintf(contenders[count].label, sizeof(contenders[count].label), "%s", trial->label);
         count++;

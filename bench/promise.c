@@ -160,6 +160,35 @@ const struct promise promises[] = {
         },
     },
     {
+        .name = "p10",
+        .work = "a plain file, one process, framed messages of 1 KiB, from open to close",
+        .threads = "1,2,4",
+        .size = "10000,1000000",
+        .study = &study_plain,
+        .limits = { .seconds = 1, .warmup_seconds = 0.1 },
+        .is_heavy = true,
+        .checks = {
+            { CHECK_AGAINST, "rate against stdio", "stdio,stdio-64k", FIGURE(rate), 5, "twinlog", NULL },
+            { CHECK_AGAINST, "rate against the plain mapping", "mmap", FIGURE(rate), 1.2, "twinlog", NULL },
+        },
+    },
+    {
+        .name = "p11",
+        .work = "a plain file that several processes append to",
+        .threads = "1,2,4,8",
+        .size = "1,32,128,1K,4095,1M",
+        .study = &study_shared,
+        .limits = { .seconds = 0.5, .warmup_seconds = 0.1, .bytes = 1024 * MIB },
+        .is_heavy = true,
+        .judged_threads = 4,
+        .checks = {
+            { CHECK_AGAINST, "calls/s against write()", "write", FIGURE(rate), 15, "twinlog", "1" },
+            { CHECK_AGAINST, "calls/s against write()", "write", FIGURE(rate), 6, "twinlog", "128" },
+            { CHECK_AGAINST, "calls/s against write()", "write", FIGURE(rate), 2.5, "twinlog", "4095" },
+            { CHECK_AGAINST, "calls/s against write()", "write", FIGURE(rate), 1, "twinlog", "1M" },
+        },
+    },
+    {
         .name = "seek",
         .work = "single records at random",
         .threads = "1",
@@ -329,11 +358,14 @@ static void judge(const struct check *check, const struct series *series, const 
 }
 
 /* Is this check about that cell? */
-static bool concerns(const struct check *check, const struct series *series, const struct cell *cell)
+static bool concerns(const struct promise *promise, const struct check *check, const struct series *series,
+                     const struct cell *cell)
 {
     const char *ours = check->ours ? check->ours : series->cells[0].contender.label;
     const struct cell *last = &series->cells[series->cell_count - 1];
     if (check->kind == CHECK_LAST_TO_FIRST && cell->workload.threads != last->workload.threads)
+        return false;
+    if (promise->judged_threads && cell->workload.threads != promise->judged_threads)
         return false;
     return strcmp(cell->contender.label, ours) == 0 &&
            (!check->size || strcmp(cell->workload.sizes.text, check->size) == 0);
@@ -348,7 +380,7 @@ size_t promise_judge(const struct promise *promise, const struct series *series,
          check++) {
         for (size_t i = 0; i < series->cell_count && count < capacity; i++) {
             const struct cell *cell = &series->cells[i];
-            if (!concerns(check, series, cell))
+            if (!concerns(promise, check, series, cell))
                 continue;
             struct verdict *verdict = &verdicts[count++];
             *verdict = (struct verdict){

@@ -100,7 +100,7 @@ static void print_table(FILE *file, enum report_style style, struct table *table
 /* ---- numbers in words ------------------------------------------------------------------------- */
 
 struct words {
-    char text[32];
+    char text[48];
 };
 
 static struct words with_commas(double value)
@@ -242,6 +242,8 @@ static void add_study_row(struct table *table, const struct series *series, cons
     snprintf(*at++, CELL_BYTES, "%s", cell ? cell->contender.label : "");
     if (study->point)
         snprintf(*at++, CELL_BYTES, "%s", cell ? cell->workload.sizes.text : study->point);
+    if (study->workers)
+        snprintf(*at++, CELL_BYTES, "%s", cell ? whole(cell->workload.threads).text : study->workers);
     for (const struct column *column = study->columns; column->heading; column++)
         snprintf(*at++, CELL_BYTES, "%s", cell ? number(column_value(column, cell)).text : column->heading);
     if (study->baseline) {
@@ -257,7 +259,7 @@ static void print_study(FILE *file, enum report_style style, const struct series
 
     for (const struct column *column = study->columns; column->heading; column++)
         table.columns++;
-    table.columns += (study->point ? 1u : 0u) + (study->baseline ? 2u : 0u);
+    table.columns += (study->point ? 1u : 0u) + (study->workers ? 1u : 0u) + (study->baseline ? 2u : 0u);
     add_study_row(&table, series, NULL);
     for (size_t i = 0; i < series->cell_count; i++)
         add_study_row(&table, series, &series->cells[i]);
@@ -284,16 +286,20 @@ void report_series(FILE *file, enum report_style style, const struct series *ser
         print_appends(file, style, series);
 }
 
-/* Where it was measured: "16 threads", "128 bytes". */
+/* Where it was measured: "16 threads", "128 bytes", "128 bytes, processes: 4". */
 static struct words point_of(const struct verdict *verdict)
 {
     struct words words = { "" };
+    const struct study *study = verdict->study;
     unsigned threads = verdict->workload.threads;
-    if (!verdict->study)
+    const char *size = verdict->workload.sizes.text;
+    if (!study)
         snprintf(words.text, sizeof(words.text), "%u thread%s", threads, threads == 1 ? "" : "s");
-    else if (verdict->study->point)
-        snprintf(words.text, sizeof(words.text), "%.15s %s", verdict->workload.sizes.text,
-                 verdict->study->point);
+    else if (study->workers)
+        snprintf(words.text, sizeof(words.text), "%.15s %s, %s: %u", size, study->point, study->workers,
+                 threads);
+    else if (study->point)
+        snprintf(words.text, sizeof(words.text), "%.15s %s", size, study->point);
     return words;
 }
 

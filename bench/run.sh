@@ -4,7 +4,8 @@
 #
 #   bench/run.sh [WORD...] [-- OPTIONS]
 #
-# WORD is targets, rolls, opening, following, reading, many, ways, threads or sizes, by default all of them.
+# WORD is targets, rolls, opening, following, reading, many, ways, sink, shared, threads or sizes, by default all of
+# them. sink and shared are about plain files.
 #
 # OPTIONS go to each twinlog-bench, so "-- --rounds 1 --seconds 0.3" is a quick try. From the
 # environment:
@@ -24,8 +25,8 @@ note="commit $(git describe --always --dirty 2>/dev/null || echo unknown)"
 words=
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
     case $1 in
-    targets | rolls | opening | following | reading | many | ways | threads | sizes) words="$words $1" ;;
-    *) sed -n '3,13s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2 ;;
+    targets | rolls | opening | following | reading | many | ways | sink | shared | threads | sizes) words="$words $1" ;;
+    *) sed -n '3,14s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2 ;;
     esac
     shift
 done
@@ -56,12 +57,20 @@ scenario()
     "$bench" --scenario "$list" "$@" --note "$note" --csv "$name.csv" --json "$name.json" --markdown "$name.md"
 }
 
+# draw_plain NAME TEXT: draws it, and puts the picture on top of its part of the page.
+draw_plain()
+{
+    gnuplot -e "csv='$1.csv'; picture='$docs/performance-$1.svg'" "$root/bench/$1.gp"
+    printf '![%s](performance-%s.svg)\n\n' "$2" "$1" | cat - "$1.md" >pictured.md
+    mv pictured.md "$1.md"
+}
+
 draw()
 {
     gnuplot -e "csv='$1.csv'; picture='$docs/performance-$1.svg'; against='$1'" "$root/bench/plot.gp"
 }
 
-for word in ${words:-targets rolls opening following reading many ways threads sizes}; do
+for word in ${words:-targets rolls opening following reading many ways sink shared threads sizes}; do
     echo "== $word"
     case $word in
     threads)
@@ -79,6 +88,14 @@ for word in ${words:-targets rolls opening following reading many ways threads s
     opening) scenario "$word" p9 "$@" ;;
     many) scenario "$word" many "$@" ;;
     ways) scenario "$word" p5,batch,ways "$@" ;;
+    sink)
+        scenario "$word" p10 "$@"
+        draw_plain "$word" "Messages a second to a plain file, and what they cost the processors"
+        ;;
+    shared)
+        scenario "$word" p11 "$@"
+        draw_plain "$word" "Microseconds a call by size of the record, for 1 process and for 4"
+        ;;
     following) scenario "$word" follow,state "$@" ;;
     reading)
         scenario "$word" p8,seek "$@"

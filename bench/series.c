@@ -134,8 +134,9 @@ static bool run_cell(const struct series *series, struct cell *cell, unsigned ro
 
 static bool has_own_stage(const struct series *series, size_t i)
 {
-    return i == 0 ||
-           strcmp(series->cells[i].workload.sizes.text, series->cells[i - 1].workload.sizes.text) != 0;
+    const struct cell *cell = &series->cells[i];
+    return i == 0 || cell->workload.threads != cell[-1].workload.threads ||
+           strcmp(cell->workload.sizes.text, cell[-1].workload.sizes.text) != 0;
 }
 
 static void stage_path(const char *dir, size_t i, char path[4096])

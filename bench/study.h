@@ -4,7 +4,7 @@
  * as the contenders of appends do.
  *
  * What the trials work on, a log that is full or one that has crashed, takes long to make. It is made once,
- * before the first round, for each size: the stage.
+ * before the first round, for each size and number of threads: the stage.
  */
 #ifndef STUDY_H
 #define STUDY_H
@@ -19,7 +19,7 @@ struct trial {
     const char *label;
     const char *what; /* one line for --list */
     const void *way;  /* what run() does, where several trials have the same */
-    /* One turn. Says on stderr what failed; false then, and when the user interrupts. */
+    /* One turn. Says on stderr what failed; false then, and when the user interrupts. NULL: not in this build. */
     bool (*run)(void *stage, const struct trial *trial, const struct limits *limits,
                 struct figures *ret_figures);
 };
@@ -33,6 +33,7 @@ struct column {
 #define MAX_STUDY_COLUMNS 8
 struct study {
     const char *point;          /* what the sizes of its workloads count, "segments"; NULL: nothing */
+    const char *workers;        /* the same of their threads, "processes" */
     const char *baseline;       /* label of a trial whose rate is compared with, or NULL */
     const struct trial *trials; /* NULL label at the end */
     struct column columns[MAX_STUDY_COLUMNS];
@@ -47,6 +48,7 @@ extern const struct study study_replay_hot, study_replay_cold, study_seek;
 extern const struct study study_open, study_follow, study_state;
 extern const struct study study_flight, study_batch, study_ways;
 extern const struct study study_many;
+extern const struct study study_plain, study_shared;
 
 /* Calls `operate` again and again and takes the time of each call: limits->seconds long, after the warm-up.
  * `turn` counts the calls. The first error of a call, -EINTR after an interrupt, or 0. */

@@ -123,15 +123,20 @@ bool take_log_option(int value, struct twinlog_options *options)
     }
 }
 
-const char *take_directory(int argc, char **argv)
+const char *take_operand(int argc, char **argv, const char *what)
 {
     if (optind == argc)
-        usage_error("which directory?");
+        usage_error("which %s?", what);
     if (optind + 1 < argc)
-        usage_error("one directory at a time: what is '%s'?", argv[optind + 1]);
+        usage_error("one %s at a time: what is '%s'?", what, argv[optind + 1]);
     if (!*argv[optind])
-        usage_error("the name of the directory is empty");
+        usage_error("the name of the %s is empty", what);
     return argv[optind];
+}
+
+const char *take_directory(int argc, char **argv)
+{
+    return take_operand(argc, argv, "directory");
 }
 
 void check_output(const char *output)

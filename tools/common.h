@@ -41,6 +41,7 @@ extern const struct command backup_command;
 extern const struct command repair_command;
 extern const struct command bench_command;
 extern const struct command probe_command;
+extern const struct command sink_command;
 
 /* How records follow each other on standard input and output. */
 enum framing {
@@ -93,6 +94,13 @@ enum option_value {
     OPTION_KEEP_BYTES,
     OPTION_KEEP_RECORDS,
     OPTION_KEEP_TIME,
+    OPTION_ROTATE,
+    OPTION_KEEP,
+    OPTION_SHARED,
+    OPTION_FLUSH,
+    OPTION_INITIAL,
+    OPTION_LINE,
+    OPTION_BLOCK,
 };
 
 /* clang-format off */
@@ -139,7 +147,8 @@ int next_option(const struct command *command, int argc, char **argv, const stru
 /* If `value` is one of LOG_OPTIONS, puts it into `options` and returns true. */
 bool take_log_option(int value, struct twinlog_options *options);
 
-/* The one operand. */
+/* The one operand, which is a "directory" or a "file". */
+const char *take_operand(int argc, char **argv, const char *what);
 const char *take_directory(int argc, char **argv);
 
 /* The argument of --output, which may not be left out. */

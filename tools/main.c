@@ -9,8 +9,9 @@
 #include <unistd.h>
 
 static const struct command *const commands[] = {
-    &append_command,  &cat_command,  &stat_command,   &verify_command, &trim_command,  &reset_command,
-    &cursors_command, &meta_command, &backup_command, &repair_command, &bench_command, &probe_command,
+    &append_command, &cat_command,     &stat_command, &verify_command, &trim_command,
+    &reset_command,  &cursors_command, &meta_command, &backup_command, &repair_command,
+    &bench_command,  &probe_command,   &sink_command,
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -20,6 +21,7 @@ static void print_overview(void)
            "\n"
            "Keeps an append-only log in a directory. A record that was acknowledged is on stable\n"
            "storage and survives the end of the process, of the kernel, and of the power.\n"
+           "(sink alone takes a FILE and keeps no log; 'twinlog sink --help' says what that costs.)\n"
            "\n");
     for (size_t i = 0; i < COMMANDS; i++)
         printf("  %-18s  %s\n", commands[i]->name, commands[i]->summary);

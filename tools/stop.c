@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Stopping in good order. See stop.h. The handler only sets a flag and writes to an eventfd. */
+/* Stopping in good order. See stop.h. The handlers only set a flag and write to an eventfd. */
 #define _GNU_SOURCE
 #include "stop.h"
 
@@ -13,11 +13,18 @@
 static int event_fd = -1;                   /* [const] after stop_on_signals() */
 static volatile sig_atomic_t signal_number; /* written by the handler only */
 
-void stop_request(void)
+static int hangup_fd = -1; /* [const] after catch_hangups() */
+
+static void signal_event(int fd)
 {
     static const uint64_t one = 1;
-    ssize_t written = write(event_fd, &one, sizeof(one));
+    ssize_t written = write(fd, &one, sizeof(one));
     (void)written; /* fails only when it is readable 2^64 - 2 times over */
+}
+
+void stop_request(void)
+{
+    signal_event(event_fd);
 }
 
 static void handle_signal(int number)
@@ -44,6 +51,29 @@ int stop_on_signals(void)
             sigaction(signals[i], &action, NULL);
     }
     return 0;
+}
+
+static void handle_hangup(int number)
+{
+    int saved_errno = errno;
+
+    (void)number;
+    signal_event(hangup_fd);
+    errno = saved_errno;
+}
+
+int catch_hangups(void)
+{
+    struct sigaction action = { .sa_handler = handle_hangup, .sa_flags = SA_RESTART };
+    struct sigaction before;
+
+    hangup_fd = eventfd(0, EFD_CLOEXEC);
+    if (hangup_fd < 0)
+        return -errno;
+    sigaction(SIGHUP, NULL, &before);
+    if (before.sa_handler != SIG_IGN)
+        sigaction(SIGHUP, &action, NULL);
+    return hangup_fd;
 }
 
 int stop_fd(void)

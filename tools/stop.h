@@ -17,6 +17,10 @@ int stop_fd(void);         /* becomes readable, for ever, with the first signal 
 void stop_request(void);   /* as if a signal had come; any thread */
 int stop_signal(void);     /* the signal that came, or 0 */
 
+/* Makes SIGHUP a signal that does not stop, unless it is ignored: the descriptor that is returned becomes readable, and
+ * reading its 8 bytes takes note of it. Or -errno. After stop_on_signals(). */
+int catch_hangups(void);
+
 /* Sleeps until then; false if it was woken by a signal or a request. */
 bool stop_sleep(uint64_t ms);
 

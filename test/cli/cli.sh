@@ -1,66 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # cli.sh TWINLOG: runs the command as its users do, in a fresh directory beside the caller's, and
-# prints what did not come out as promised. What cannot be tried here is skipped by name.
+# prints what did not come out as promised. sink.sh does so with the one subcommand that keeps no log.
 set -u
-twinlog=$(realpath "$1") || exit 1
-place=$(mktemp -d "$PWD/cli.XXXXXX") || exit 1
-public=$(mktemp -d) || exit 1 # where another user may look
-trap 'rm -rf "$place" "$public"' EXIT
-cd "$place" || exit 1
-
-passed=0
-failed=0
-subject= # the last command that was run; what follows is about it
-
-# count NAME STATUS: one result; 0 is a pass.
-count()
-{
-    if [ "$2" = 0 ]; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "FAILED: $1${subject:+ (after: $subject)}"
-    fi
-}
-
-skip() { echo "skipped: $1: $2"; }
-
-# status NAME WANTED COMMAND...: runs it with its output in the files out and err.
-status()
-{
-    name=$1
-    wanted=$2
-    shift 2
-    subject=$*
-    got=0
-    "$@" >out 2>err || got=$?
-    count "$name" $((got != wanted))
-    if [ "$got" != "$wanted" ]; then
-        echo "  status $got instead of $wanted"
-        sed 's/^/  /' err
-    fi
-}
-
-# says NAME FILE PATTERN: the file has a line that matches.
-says()
-{
-    got=0
-    grep -qE -e "$3" "$2" || got=1
-    count "$1" "$got"
-    if [ "$got" = 1 ]; then
-        echo "  $2 does not say '$3' but:"
-        head -n 5 "$2" | sed 's/^/  /'
-    fi
-}
-
-# same NAME FILE FILE
-same()
-{
-    got=0
-    cmp "$2" "$3" || got=1
-    count "$1" "$got"
-}
+# shellcheck source=test/cli/checks.sh
+. "$(dirname "$0")/checks.sh"
 
 # fill LOG LINES [OPTION...]: a log of the numbers from 1 to that, closed.
 fill()
@@ -804,17 +748,6 @@ test_repair()
 
 # ---- appending while somebody looks ------------------------------------------------------------
 
-# wait_until COMMAND: tries for ten seconds.
-wait_until()
-{
-    tries=0
-    until eval "$*"; do
-        tries=$((tries + 1))
-        [ "$tries" -gt 200 ] && return 1
-        sleep 0.05
-    done
-}
-
 # start_writer LOG: appends what is written to 3; the LSNs are read from 4, the errors are in LOG.err.
 start_writer()
 {
@@ -1167,16 +1100,6 @@ test_full()
     seq "$lsn" >want
     same "what was durable is there" want out
     status "append once there is room" 0 "$twinlog" append full </dev/null
-}
-
-# as_nobody COMMAND...: by a user for whom permissions count.
-as_nobody()
-{
-    if [ "$(id -u)" = 0 ]; then
-        setpriv --reuid=65534 --regid=65534 --clear-groups "$@"
-    else
-        "$@"
-    fi
 }
 
 test_permissions()

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The messages of p10: 1 KiB behind a header with a time, a size, a checksum and a number, as somebody frames them
+ * who keeps them in a plain file.
+ */
+#ifndef FRAME_H
+#define FRAME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define FRAME_PAYLOAD_BYTES 1024u
+
+struct frame {
+    uint64_t time_ns;  /* CLOCK_REALTIME */
+    uint32_t size;     /* of the payload */
+    uint32_t checksum; /* CRC32C of the payload */
+    uint64_t number;
+    unsigned char payload[FRAME_PAYLOAD_BYTES];
+};
+_Static_assert(sizeof(struct frame) == FRAME_PAYLOAD_BYTES + 24, "nothing between the members");
+
+/* Fills in the header of a payload that is there. */
+void frame_stamp(struct frame *frame, uint64_t number);
+
+/* Holds the file exactly the frames 0 to count - 1, in any order? Looks at each header, and at one checksum in
+ * 64. */
+bool frames_are_all_there(const char *path, uint64_t count);
+
+#endif

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+# Draws what twinlog-bench --scenario p11 --csv wrote: microseconds a call by the size of the record, a line for each
+# contender, with 1 process above and 4 below.
+#
+#   gnuplot -e "csv='a.csv'; picture='a.svg'" shared.gp
+#
+# A picture that ends in .png is made as PNG.
+
+if (strstrt(picture, '.png')) {
+    set terminal pngcairo size 860,940 font "sans,12" background "white"
+} else {
+    set terminal svg size 860,940 font "Helvetica,Arial,sans-serif,14" background "white"
+}
+set encoding utf8
+set output picture
+set datafile separator ","
+set datafile missing NaN
+
+# In the order of the file. Colours that colour-blind eyes tell apart, and a shape for each.
+names = system("grep '^p11' '" . csv . "' | cut -d, -f2 | awk '!seen[$0]++'")
+colours = "#d55e00 #0072b2 #56b4e9 #009e73 #cc79a7 #000000 #e69f00"
+shapes = "7 5 4 9 13 1 11"
+pick(list, i) = word(list, (i - 1) % words(list) + 1)
+is_ours(name) = name[1:7] eq "twinlog"
+figure(i) = strcol("contender") eq word(names, i) && column("threads") == processes ? column("mean_us") : NaN
+
+set logscale xy
+set grid xtics ytics linetype 1 linewidth 1 linecolor rgb "#dcdcdc"
+set border 3 linecolor "#606060"
+set tics nomirror
+set lmargin 12
+set rmargin 4
+set xrange [0.8 : 1400000]
+set xtics ("1" 1, "32" 32, "128" 128, "1 KiB" 1024, "4095" 4095, "1 MiB" 1048576)
+set ytics format "%g"
+set xlabel "bytes a record"
+
+array counts = [1, 4]
+set multiplot layout 2,1
+do for [panel = 1:2] {
+    processes = counts[panel]
+    set ylabel sprintf("µs a call, %d process%s", processes, processes == 1 ? "" : "es")
+    if (panel == 1) { set key outside top center horizontal reverse Left } else { unset key }
+    plot for [i = 1:words(names)] csv using "mean_bytes":(figure(i)) with linespoints \
+        linecolor rgb pick(colours, i) linewidth (is_ours(word(names, i)) ? 3.5 : 1.8) \
+        pointtype int(pick(shapes, i)) pointsize 0.9 title word(names, i)
+}
+unset multiplot

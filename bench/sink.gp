@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+# Draws what twinlog-bench --scenario p10 --csv wrote: messages a second to a plain file above, processor time below,
+# for each contender a bar for 1, 2 and 4 threads.
+#
+#   gnuplot -e "csv='a.csv'; picture='a.svg'" sink.gp
+#
+# A picture that ends in .png is made as PNG.
+
+if (strstrt(picture, '.png')) {
+    set terminal pngcairo size 860,800 font "sans,12" background "white"
+} else {
+    set terminal svg size 860,800 font "Helvetica,Arial,sans-serif,14" background "white"
+}
+set encoding utf8
+set output picture
+set datafile separator ","
+set datafile missing NaN
+
+names = system("grep '^p10' '" . csv . "' | cut -d, -f2 | awk '!seen[$0]++'")
+position(name) = sum [i = 1:words(names)] (word(names, i) eq name ? i : 0)
+array threads = [1, 2, 4]
+array colours = ["#d55e00", "#0072b2", "#9a9a9a"]
+
+# Of one line of the file, if it is for these bars; of the larger file, where opening and closing count little.
+figure(bar) = strcol("size") eq "1000000" && column("threads") == threads[bar] ? column(y) / unit : NaN
+place(bar) = position(strcol("contender")) + (bar - 2) * 0.27
+in_words(value) = sprintf(value < 10 ? "%.2g" : "%.0f", value)
+
+set style fill solid noborder
+set boxwidth 0.25
+set grid ytics linetype 1 linewidth 1 linecolor rgb "#dcdcdc"
+set border 3 linecolor "#606060"
+set tics nomirror
+set lmargin 10
+set rmargin 2
+set xrange [0.4 : words(names) + 0.6]
+set yrange [0 : *]
+set xtics () scale 0
+do for [i = 1:words(names)] { set xtics add (word(names, i) i) }
+
+array figures = ["rate", "cpu_us_per_append"]
+array units = [1e6, 1]
+array headings = ["million messages a second", "CPU seconds a million messages"]
+
+set multiplot layout 2,1
+do for [panel = 1:2] {
+    y = figures[panel]; unit = units[panel]
+    set ylabel headings[panel]
+    if (panel == 1) { set key outside top center horizontal reverse Left } else { unset key }
+    plot for [bar = 1:3] csv using (place(bar)):(figure(bar)) with boxes linecolor rgb colours[bar] \
+            title sprintf("%d thread%s", threads[bar], threads[bar] == 1 ? "" : "s"), \
+        for [bar = 1:3] '' using (place(bar)):(figure(bar)):(in_words(figure(bar))) \
+            with labels offset 0,0.5 font ",10" notitle
+}
+unset multiplot

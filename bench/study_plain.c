@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The study of one process that keeps framed messages in a plain file (p10). What is timed is all that it takes,
+ * from opening a file that is not there to closing one that holds the messages and nothing else: again and again for
+ * so many seconds, once at least. What the file holds is checked each time, when the clock has stopped.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <twinlog.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "frame.h"
+#include "plain.h"
+#include "study.h"
+
+#define MAX_THREADS 16u
+#define FRAMES 64u /* of each thread, one after the other: more than the first cache holds */
+
+struct stage {
+    char path[4096];
+    unsigned threads;
+    uint64_t messages;
+    struct frame *frames; /* FRAMES of each thread */
+};
+
+/* One file, from its first byte to its last. */
+struct file {
+    const struct stage *stage;
+    const struct plain *plain;
+    void *state;
+    int error;               /* of opening it */
+    pthread_barrier_t start; /* passed when it is open, or not */
+};
+
+struct worker {
+    struct file *file;
+    struct frame *frames;
+    uint64_t first, end; /* numbers of its messages */
+    pthread_t thread;
+    int error;
+};
+
+static int put_messages(const struct worker *worker)
+{
+    const struct plain *plain = worker->file->plain;
+    int error = 0;
+    for (uint64_t number = worker->first; number < worker->end && error == 0; number++) {
+        struct frame *frame = &worker->frames[number % FRAMES];
+        frame_stamp(frame, number);
+        error = plain->put(worker->file->state, frame, sizeof(*frame));
+    }
+    return error;
+}
+
+static void *work(void *argument)
+{
+    struct worker *worker = argument;
+    pthread_barrier_wait(&worker->file->start);
+    if (worker->file->error == 0)
+        worker->error = put_messages(worker);
+    return NULL;
+}
+
+/* This thread is the first worker; the others wait at the barrier. */
+static void start_workers(struct file *file, struct worker *workers)
+{
+    const struct stage *stage = file->stage;
+    for (unsigned i = 0; i < stage->threads; i++) {
+        workers[i] = (struct worker){
+            .file = file,
+            .frames = stage->frames + i * FRAMES,
+            .first = stage->messages * i / stage->threads,
+            .end = stage->messages * (i + 1) / stage->threads,
+        };
+        if (i > 0 && pthread_create(&workers[i].thread, NULL, work, &workers[i]) != 0)
+            abort(); /* nobody would pass the barrier */
+    }
+}
+
+/* Adds to the figures; to cpu_us_per_append the whole, for now. */
+static int write_file(struct file *file, struct worker *workers, struct figures *figures)
+{
+    const struct stage *stage = file->stage;
+    const struct plain_setup setup = { .path = stage->path,
+                                       .threads = stage->threads,
+                                       .largest = sizeof(struct frame) };
+    double cpu_before = cpu_seconds();
+    uint64_t began_ns = now_ns();
+
+    file->error = file->plain->open(&setup, &file->state);
+    work(&workers[0]);
+    int error = file->error ? file->error : workers[0].error;
+    for (unsigned i = 1; i < stage->threads; i++) {
+        pthread_join(workers[i].thread, NULL);
+        error = error ? error : workers[i].error;
+    }
+    int close_error = file->error ? 0 : file->plain->close(file->state);
+    figures->seconds += (double)(now_ns() - began_ns) / 1e9;
+    figures->cpu_us_per_append += (cpu_seconds() - cpu_before) * 1e6;
+    figures->appends += (double)stage->messages;
+    return error ? error : close_error;
+}
+
+static bool write_and_check(const struct stage *stage, const struct trial *trial, struct figures *figures)
+{
+    struct worker workers[MAX_THREADS];
+    struct file file = { .stage = stage, .plain = trial->way };
+    pthread_barrier_init(&file.start, NULL, stage->threads);
+    start_workers(&file, workers);
+    int error = write_file(&file, workers, figures);
+    pthread_barrier_destroy(&file.start);
+
+    bool is_good = error == 0 || complain(trial->label, "write", twinlog_strerror(error));
+    if (is_good && !frames_are_all_there(stage->path, stage->messages))
+        is_good = complain(trial->label, "check", "the file does not hold each message once");
+    unlink(stage->path);
+    return is_good && !round_is_interrupted();
+}
+
+static struct figures nothing_yet(void)
+{
+    struct figures figures = figures_unknown();
+    figures.seconds = figures.appends = figures.cpu_us_per_append = 0;
+    return figures;
+}
+
+/* One file comes before the clock: whoever is the first to use memory again that was free for a while may have to
+ * wait for it, above all in a virtual machine. */
+static bool run(void *state, const struct trial *trial, const struct limits *limits,
+                struct figures *ret_figures)
+{
+    struct figures figures = nothing_yet();
+    if (limits->warmup_seconds > 0 && !write_and_check(state, trial, &figures))
+        return false;
+    figures = nothing_yet();
+    do {
+        if (!write_and_check(state, trial, &figures))
+            return false;
+    } while (figures.seconds < limits->seconds);
+    figures.rate = per(figures.appends, figures.seconds);
+    figures.mb_per_s = figures.rate * (double)sizeof(struct frame) / 1e6;
+    figures.cpu_us_per_append = per(figures.cpu_us_per_append, figures.appends);
+    *ret_figures = figures;
+    return true;
+}
+
+/* ---- the stage --------------------------------------------------------------------------------- */
+
+static void clear_stage(void *state)
+{
+    struct stage *stage = state;
+    free(stage->frames);
+    free(stage);
+}
+
+static void fill_frames(struct frame *frames, size_t count)
+{
+    uint64_t random = UINT64_C(0x9e3779b97f4a7c15);
+    for (size_t i = 0; i < count; i++) {
+        for (size_t at = 0; at < FRAME_PAYLOAD_BYTES; at += sizeof(random)) {
+            random_next(&random);
+            memcpy(frames[i].payload + at, &random, sizeof(random));
+        }
+    }
+}
+
+/* limits->count is for a quick try: so many messages at most. */
+static bool set_stage(const struct study *study, const char *dir, const struct workload *workload,
+                      const struct limits *limits, void **ret_stage)
+{
+    struct stage *stage = calloc(1, sizeof(*stage));
+    (void)study;
+    if (!stage || workload->threads > MAX_THREADS) {
+        free(stage);
+        return complain("plain file", "set the stage", "no memory, or too many threads");
+    }
+    *ret_stage = stage;
+    snprintf(stage->path, sizeof(stage->path), "%.4000s/file", dir);
+    stage->threads = workload->threads;
+    stage->messages = workload->sizes.max_bytes;
+    if (limits->count && limits->count < stage->messages)
+        stage->messages = limits->count;
+    stage->frames = calloc(stage->threads * FRAMES, sizeof(*stage->frames));
+    if (!stage->frames)
+        return complain("plain file", "memory", strerror(ENOMEM));
+    fill_frames(stage->frames, stage->threads * FRAMES);
+    return true;
+}
+
+static const struct trial plain_trials[] = {
+    { "twinlog", "twinlog_sink_write() to a sink of this process alone", &plain_twinlog, run },
+    { "twinlog-shared", "the same with TWINLOG_SINK_SHARED", &plain_twinlog_shared, run },
+    { "mmap", "a mapping that grows by doubling, memcpy(), cut in the end; a lock for several threads",
+      &plain_mmap, run },
+    { "stdio", "fwrite(), the C library's buffer", &plain_stdio, run },
+    { "stdio-64k", "fwrite(), a buffer of 64 KiB", &plain_stdio_64k, run },
+    { "queue", "a ring of 1 MiB, and a thread that writes it with writev()", &plain_queue, run },
+    { "write", "write() with O_APPEND for each message", &plain_write, run },
+    { NULL, NULL, NULL, NULL },
+};
+
+#define FIGURE(member) offsetof(struct figures, member)
+const struct study study_plain = {
+    .point = "messages",
+    .workers = "threads",
+    .baseline = "stdio",
+    .trials = plain_trials,
+    .columns = {
+        { "messages/s", FIGURE(rate), 0 },
+        { "MB/s", FIGURE(mb_per_s), 0 },
+        { "CPU s a million", FIGURE(cpu_us_per_append), 0 },
+    },
+    .set_stage = set_stage,
+    .clear_stage = clear_stage,
+};

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The study of processes that append to one plain file at the same time (p11). Each puts records of one size as fast
+ * as it can. When the file has limits->bytes, it is removed and a new one is begun; opening, closing and removing
+ * are not counted. Such a leg is timed from the first process that begins to the last that ends.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <twinlog.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "plain.h"
+#include "study.h"
+
+#define MAX_PROCESSES 64u
+#define CALLS_A_LOOK 16u /* at the clock */
+#define NAP_NS 200000
+
+/* What one process did in a leg. */
+struct result {
+    int error;
+    uint64_t calls;
+    uint64_t began_ns, ended_ns;
+    double cpu_seconds;
+};
+
+/* What all processes see. */
+struct leg {
+    _Atomic(unsigned) opened, ended; /* processes that have; a failure is an end of both */
+    _Atomic(bool) is_begun, is_over;
+    uint64_t calls;       /* of each process at most */
+    uint64_t deadline_ns; /* and until then */
+    _Atomic(uint64_t) end;
+    struct result results[MAX_PROCESSES];
+};
+
+struct stage {
+    char path[4096];
+    unsigned processes;
+    uint32_t record_bytes;
+    uint64_t file_bytes;
+    unsigned char *record;
+    struct leg *leg;
+};
+
+/* ---- a process --------------------------------------------------------------------------------- */
+
+static void nap(void)
+{
+    const struct timespec pause = { 0, NAP_NS };
+    nanosleep(&pause, NULL);
+}
+
+static void put_records(const struct stage *stage, const struct plain *plain, void *state,
+                        struct result *result)
+{
+    const struct leg *leg = stage->leg;
+    double cpu_before = cpu_seconds();
+    result->began_ns = now_ns();
+    while (result->error == 0 && result->calls < leg->calls) {
+        if (result->calls % CALLS_A_LOOK == 0 && now_ns() >= leg->deadline_ns)
+            break;
+        result->error = plain->put(state, stage->record, stage->record_bytes);
+        result->calls++;
+    }
+    result->ended_ns = now_ns();
+    result->cpu_seconds = cpu_seconds() - cpu_before;
+}
+
+/* In the child. Nobody closes while others still put. */
+static void run_process(const struct stage *stage, const struct plain *plain, struct result *result)
+{
+    const struct plain_setup setup = {
+        .path = stage->path, .threads = 1, .largest = stage->record_bytes, .end = &stage->leg->end
+    };
+    struct leg *leg = stage->leg;
+    void *state;
+    result->error = plain->open(&setup, &state);
+    bool is_open = result->error == 0;
+    atomic_fetch_add(&leg->opened, 1);
+    while (!atomic_load(&leg->is_begun))
+        nap();
+    if (is_open)
+        put_records(stage, plain, state, result);
+    atomic_fetch_add(&leg->ended, 1);
+    while (!atomic_load(&leg->is_over))
+        nap();
+    int close_error = is_open ? plain->close(state) : 0;
+    if (result->error == 0)
+        result->error = close_error;
+}
+
+/* ---- all of them ------------------------------------------------------------------------------- */
+
+static int start_processes(const struct stage *stage, const struct plain *plain, pid_t *children)
+{
+    for (unsigned i = 0; i < stage->processes; i++) {
+        children[i] = fork();
+        if (children[i] < 0)
+            return -errno;
+        if (children[i] == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            run_process(stage, plain, &stage->leg->results[i]);
+            _exit(0);
+        }
+    }
+    return 0;
+}
+
+/* Until all have come so far. -ECHILD if one died on the way. */
+static int wait_for_all(const struct stage *stage, _Atomic(unsigned) *count)
+{
+    while (atomic_load(count) < stage->processes) {
+        siginfo_t info = { .si_pid = 0 };
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0)
+            return -ECHILD;
+        if (round_is_interrupted())
+            return -EINTR;
+        nap();
+    }
+    return 0;
+}
+
+static int reap(const struct stage *stage, pid_t *children, int error)
+{
+    for (unsigned i = 0; i < stage->processes && children[i] > 0; i++) {
+        int status = 0;
+        if (error)
+            kill(children[i], SIGKILL);
+        while (waitpid(children[i], &status, 0) < 0 && errno == EINTR)
+            ;
+        if (error == 0 && status != 0)
+            error = -ECHILD;
+    }
+    for (unsigned i = 0; i < stage->processes && error == 0; i++)
+        error = stage->leg->results[i].error;
+    return error;
+}
+
+static int run_processes(const struct stage *stage, const struct plain *plain, double seconds)
+{
+    pid_t children[MAX_PROCESSES] = { 0 };
+    struct leg *leg = stage->leg;
+    uint64_t calls = stage->file_bytes / stage->processes / stage->record_bytes;
+
+    memset(leg, 0, sizeof(*leg));
+    leg->calls = calls > 0 ? calls : 1;
+    int error = start_processes(stage, plain, children);
+    if (error == 0)
+        error = wait_for_all(stage, &leg->opened);
+    leg->deadline_ns = now_ns() + (uint64_t)(seconds * 1e9);
+    atomic_store(&leg->is_begun, true);
+    if (error == 0)
+        error = wait_for_all(stage, &leg->ended);
+    atomic_store(&leg->is_over, true);
+    return reap(stage, children, error);
+}
+
+/* ---- what came of it --------------------------------------------------------------------------- */
+
+/* Adds to the figures; to cpu_us_per_append the whole, for now. Returns the calls. */
+static uint64_t count_leg(const struct stage *stage, struct figures *figures)
+{
+    uint64_t began_ns = UINT64_MAX, ended_ns = 0, calls = 0;
+    for (unsigned i = 0; i < stage->processes; i++) {
+        const struct result *result = &stage->leg->results[i];
+        began_ns = result->began_ns < began_ns ? result->began_ns : began_ns;
+        ended_ns = result->ended_ns > ended_ns ? result->ended_ns : ended_ns;
+        calls += result->calls;
+        figures->cpu_us_per_append += result->cpu_seconds * 1e6;
+    }
+    figures->appends += (double)calls;
+    figures->seconds += (double)(ended_ns - began_ns) / 1e9;
+    return calls;
+}
+
+static bool is_exact(const struct stage *stage, const struct plain *plain, uint64_t calls)
+{
+    struct stat status;
+    uint64_t block = plain->block_bytes ? plain->block_bytes : 1;
+    uint64_t taken = (stage->record_bytes + block - 1) / block * block;
+    return stat(stage->path, &status) == 0 && (uint64_t)status.st_size == calls * taken;
+}
+
+static bool run_leg(const struct stage *stage, const struct trial *trial, double seconds,
+                    struct figures *figures)
+{
+    const struct plain *plain = trial->way;
+    int error = run_processes(stage, plain, seconds);
+    bool is_good = error == 0 || complain(trial->label, "write", twinlog_strerror(error));
+    if (is_good && !is_exact(stage, plain, count_leg(stage, figures)))
+        is_good = complain(trial->label, "check", "the file has not the size of what was written");
+    unlink(stage->path);
+    return is_good && !round_is_interrupted();
+}
+
+static struct figures nothing_yet(void)
+{
+    struct figures figures = figures_unknown();
+    figures.seconds = figures.appends = figures.cpu_us_per_append = 0;
+    return figures;
+}
+
+static bool run(void *state, const struct trial *trial, const struct limits *limits,
+                struct figures *ret_figures)
+{
+    const struct stage *stage = state;
+    struct figures figures = nothing_yet();
+    if (limits->warmup_seconds > 0 && !run_leg(stage, trial, limits->warmup_seconds, &figures))
+        return false;
+    figures = nothing_yet();
+    do {
+        if (!run_leg(stage, trial, limits->seconds - figures.seconds, &figures))
+            return false;
+    } while (figures.seconds < limits->seconds * 0.99);
+    figures.rate = per(figures.appends, figures.seconds);
+    figures.mb_per_s = figures.rate * stage->record_bytes / 1e6;
+    figures.mean_us = per(figures.seconds * stage->processes * 1e6, figures.appends);
+    figures.cpu_us_per_append = per(figures.cpu_us_per_append, figures.appends);
+    *ret_figures = figures;
+    return true;
+}
+
+/* ---- the stage --------------------------------------------------------------------------------- */
+
+static void clear_stage(void *state)
+{
+    struct stage *stage = state;
+    if (stage->leg)
+        munmap(stage->leg, sizeof(*stage->leg));
+    free(stage->record);
+    free(stage);
+}
+
+/* A line of text. */
+static bool make_record(struct stage *stage)
+{
+    stage->record = malloc(stage->record_bytes);
+    if (!stage->record)
+        return complain("shared file", "memory", strerror(ENOMEM));
+    for (uint32_t i = 0; i < stage->record_bytes; i++)
+        stage->record[i] = (unsigned char)('a' + i % 26);
+    stage->record[stage->record_bytes - 1] = '\n';
+    return true;
+}
+
+static bool set_stage(const struct study *study, const char *dir, const struct workload *workload,
+                      const struct limits *limits, void **ret_stage)
+{
+    struct stage *stage = calloc(1, sizeof(*stage));
+    (void)study;
+    if (!stage || workload->threads > MAX_PROCESSES) {
+        free(stage);
+        return complain("shared file", "set the stage", "no memory, or too many processes");
+    }
+    *ret_stage = stage;
+    snprintf(stage->path, sizeof(stage->path), "%.4000s/file", dir);
+    stage->processes = workload->threads;
+    stage->record_bytes = workload->sizes.max_bytes;
+    stage->file_bytes = limits->bytes;
+    void *leg = mmap(NULL, sizeof(*stage->leg), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (leg == MAP_FAILED)
+        return complain("shared file", "memory", strerror(errno));
+    stage->leg = leg;
+    return make_record(stage);
+}
+
+#ifdef HAVE_LIBAIO
+#define LIBAIO &plain_libaio, run
+#else
+#define LIBAIO NULL, NULL
+#endif
+
+static const struct trial shared_trials[] = {
+    { "twinlog", "twinlog_sink_write() with TWINLOG_SINK_SHARED", &plain_twinlog_shared, run },
+    { "write", "write() with O_APPEND", &plain_write, run },
+    { "writev", "writev() of two halves with O_APPEND", &plain_writev, run },
+    { "stdio", "fwrite() and fflush(), opened with \"a\"", &plain_stdio_flushed, run },
+    { "flock", "flock(), write(), flock()", &plain_flock, run },
+    { "direct", "O_DIRECT, blocks of 4 KiB at places from a shared counter", &plain_direct, run },
+    { "libaio", "io_submit(), 16 on their way, places from a shared counter", LIBAIO },
+    { NULL, NULL, NULL, NULL },
+};
+
+#define FIGURE(member) offsetof(struct figures, member)
+const struct study study_shared = {
+    .point = "bytes",
+    .workers = "processes",
+    .baseline = "write",
+    .trials = shared_trials,
+    .columns = {
+        { "calls/s", FIGURE(rate), 0 },
+        { "µs a call", FIGURE(mean_us), 0 },
+        { "MB/s", FIGURE(mb_per_s), 0 },
+        { "CPU µs", FIGURE(cpu_us_per_append), 0 },
+    },
+    .set_stage = set_stage,
+    .clear_stage = clear_stage,
+};

@@ -1,0 +1,85 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# checks.sh TWINLOG: what the tests of the command have in common; they read it with '.'. Goes to a fresh
+# directory beside the caller's. What cannot be tried on this machine is skipped by name.
+set -u
+# shellcheck disable=SC2034 # the tests run it
+twinlog=$(realpath "$1") || exit 1
+place=$(mktemp -d "$PWD/cli.XXXXXX") || exit 1
+public=$(mktemp -d) || exit 1 # where another user may look
+trap 'rm -rf "$place" "$public"' EXIT
+cd "$place" || exit 1
+
+passed=0
+failed=0
+subject= # the last command that was run; what follows is about it
+
+# count NAME STATUS: one result; 0 is a pass.
+count()
+{
+    if [ "$2" = 0 ]; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "FAILED: $1${subject:+ (after: $subject)}"
+    fi
+}
+
+skip() { echo "skipped: $1: $2"; }
+
+# status NAME WANTED COMMAND...: runs it with its output in the files out and err.
+status()
+{
+    name=$1
+    wanted=$2
+    shift 2
+    subject=$*
+    got=0
+    "$@" >out 2>err || got=$?
+    count "$name" $((got != wanted))
+    if [ "$got" != "$wanted" ]; then
+        echo "  status $got instead of $wanted"
+        sed 's/^/  /' err
+    fi
+}
+
+# says NAME FILE PATTERN: the file has a line that matches.
+says()
+{
+    got=0
+    grep -qE -e "$3" "$2" || got=1
+    count "$1" "$got"
+    if [ "$got" = 1 ]; then
+        echo "  $2 does not say '$3' but:"
+        head -n 5 "$2" | sed 's/^/  /'
+    fi
+}
+
+# same NAME FILE FILE
+same()
+{
+    got=0
+    cmp "$2" "$3" || got=1
+    count "$1" "$got"
+}
+
+# wait_until COMMAND: tries for ten seconds.
+wait_until()
+{
+    tries=0
+    until eval "$*"; do
+        tries=$((tries + 1))
+        [ "$tries" -gt 200 ] && return 1
+        sleep 0.05
+    done
+}
+
+# as_nobody COMMAND...: by a user for whom permissions count.
+as_nobody()
+{
+    if [ "$(id -u)" = 0 ]; then
+        setpriv --reuid=65534 --regid=65534 --clear-groups "$@"
+    else
+        "$@"
+    fi
+}

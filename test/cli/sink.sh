@@ -1,0 +1,421 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# sink.sh TWINLOG: runs 'twinlog sink' as its users do, in a fresh directory beside the caller's, and prints what did
+# not come out as promised.
+set -u
+# shellcheck source=test/cli/checks.sh
+. "$(dirname "$0")/checks.sh"
+
+# ---- a sink in the background ------------------------------------------------------------------
+
+# start_sink FILE [OPTION...]: pours what is written to 3; its errors are in FILE.err. A shell lets nothing in the
+# background have SIGINT, unless it is told to.
+start_sink()
+{
+    rm -f feed
+    mkfifo feed
+    env --default-signal=INT "$twinlog" sink "$@" <feed 2>"$1.err" &
+    sink=$!
+    (timeout 60 tail --pid="$sink" -f /dev/null || kill -9 "$sink") >/dev/null 2>&1 &
+    exec 3>feed
+}
+
+# end_sink: the input ends; got is the status.
+end_sink()
+{
+    exec 3>&-
+    got=0
+    wait "$sink" 2>/dev/null || got=$?
+}
+
+# stop_sink SIGNAL: got is the status.
+stop_sink()
+{
+    kill "-$1" "$sink"
+    got=0
+    wait "$sink" 2>/dev/null || got=$?
+    exec 3>&-
+}
+
+# pours FILE LINE: writes the line, and waits until the file has it.
+pours()
+{
+    echo "$2" >&3
+    got=0
+    wait_until grep -aqsx "'$2'" "$1" || got=1
+    count "'$2' is in $1 while the sink goes on" "$got"
+}
+
+# alone NAME FILE: nothing is left beside the file.
+alone() { count "$1" "$(find . -name ".$(basename "$2").sink" | wc -l)"; }
+
+# ---- what goes in comes out --------------------------------------------------------------------
+
+test_bytes()
+{
+    printf 'one\n\nthree, \303\244\000\377\nfour without a newline' >in
+    status "sink makes a file" 0 "$twinlog" sink bytes <in
+    same "of the bytes of its input, and no others" in bytes
+    alone "nothing is left beside it" bytes
+    status "sink to a file that is there" 0 "$twinlog" sink bytes <in
+    cat in in >want
+    same "appends" want bytes
+    status "sink of nothing" 0 "$twinlog" sink bytes </dev/null
+    same "changes nothing" want bytes
+    status "sink of nothing to a new file" 0 "$twinlog" sink nothing </dev/null
+    same "makes an empty one" /dev/null nothing
+    printf 'ends in zeros\0\0\0' >zeros
+    cp zeros want
+    status "sink to a file that ends in zeros" 0 "$twinlog" sink zeros </dev/null
+    same "leaves them" want zeros
+
+    { head -c 20000000 /dev/urandom && echo; } >in
+    for options in '' --block --shared '--initial 4K' '--initial 100M' '--flush 20'; do
+        rm -f large
+        # shellcheck disable=SC2086 # words
+        status "sink $options of 20 MB" 0 "$twinlog" sink large $options <in
+        same "keeps every byte" in large
+    done
+    head -c 3000000 /dev/zero | tr '\0' x >in
+    status "sink of a line of 3 MB" 0 "$twinlog" sink long <in
+    same "keeps it as it is" in long
+    status "sink --shared of a line without an end" 0 "$twinlog" sink long --shared <in
+    { cat in in && echo; } >want
+    same "ends it" want long
+}
+
+test_while_open()
+{
+    start_sink open
+    pours open first
+    pours open second
+    head -c 13 open >out
+    printf 'first\nsecond\n' >want
+    same "a reader sees the bytes in their place" want out
+    status "a second process" 1 "$twinlog" sink open </dev/null
+    says "is told what to do" err '--shared'
+    status "a second process that would share" 1 "$twinlog" sink open --shared </dev/null
+    says "is told so, too" err 'busy|another'
+    end_sink
+    count "the end of the input ends it" "$got"
+    same "the file has its bytes and no others" want open
+    same "and nothing was said" /dev/null open.err
+    alone "and nothing is left beside it" open
+}
+
+test_shared()
+{
+    for name in a b c; do
+        seq -f "$name %g of many" 50000 >"in.$name"
+        "$twinlog" sink both --shared <"in.$name" 2>"err.$name" &
+        eval "pid_$name=\$!"
+    done
+    for name in a b c; do
+        got=0
+        eval "wait \$pid_$name" || got=$?
+        count "sink --shared of three at once ($name)" "$got"
+        cat "err.$name"
+    done
+    for name in a b c; do
+        grep -a "^$name " both >out
+        same "each one's lines are there, whole and in order ($name)" "in.$name" out
+    done
+    count "and nothing else is" $(($(wc -l <both) - 150000))
+    alone "the last one leaves nothing beside it" both
+}
+
+# ---- other files -------------------------------------------------------------------------------
+
+# newest_last FILE: NAME.3 NAME.2 NAME.1 NAME, those that are there.
+newest_last() { { find . -name "$1.[0-9]*" | sort -t . -k 3 -n -r && echo "$1"; } | xargs cat; }
+
+test_rotate()
+{
+    seq 100000 >in
+    status "sink --rotate" 0 "$twinlog" sink turned --rotate 64K --keep 50 <in
+    newest_last turned >out
+    same "together the files have every line" in out
+    count "there are as many as it takes, nearly full" $(($(find . -name 'turned.[0-9]*' | wc -l) > 11))
+    count "and not fewer" $(($(find . -name 'turned.[0-9]*' | wc -l) < 8))
+    count "none is larger than it may be" "$(find . -name 'turned*' -size +64k | wc -l)"
+    for file in turned turned.*; do
+        says "each ends with a whole line ($file)" "$file" '^[0-9]+$'
+        count "without zeros ($file)" "$(tail -c 1 "$file" | tr -d '\n' | wc -c)"
+    done
+    alone "nothing is left beside them" turned
+
+    status "sink --rotate --keep 2" 0 "$twinlog" sink few --rotate 64K --keep 2 <in
+    count "keeps two of the old ones" $(($(find . -name 'few.[0-9]*' | wc -l) - 2))
+    newest_last few >out
+    tail -n "$(wc -l <out)" in >want
+    same "the newest" want out
+
+    printf 'short\nmuch longer than all of it\nshort\n' >in
+    status "sink --rotate 8" 0 "$twinlog" sink tiny --rotate 8 <in
+    newest_last tiny >out
+    same "a line that is larger than a file has one of its own" in out
+    says "alone" tiny.1 '^much longer'
+    count "as promised" $(($(wc -l <tiny.1) - 1))
+}
+
+test_logrotate()
+{
+    start_sink rotated
+    pours rotated one
+    mv rotated rotated.old
+    kill -HUP "$sink"
+    got=0
+    wait_until test -e rotated || got=1
+    count "SIGHUP makes a new file" "$got"
+    pours rotated two
+    printf 'one\n' >want
+    same "the old one is cut to its bytes" want rotated.old
+
+    mv rotated rotated.older
+    got=0
+    wait_until test -e rotated || got=1
+    count "so does the mere renaming, after a second" "$got"
+    pours rotated three
+    kill -HUP "$sink"
+    pours rotated four
+    end_sink
+    count "it has not minded a signal for nothing" "$got"
+    printf 'two\n' >want
+    same "the second file" want rotated.older
+    printf 'three\nfour\n' >want
+    same "and the third" want rotated
+    same "nothing was said" /dev/null rotated.err
+    alone "nothing is left beside them" rotated
+}
+
+# What is heard of SIGHUP alone: nobody looks so soon by himself, and that says nothing.
+test_hangup()
+{
+    start_sink held
+    pours held one
+    mv held held.old
+    mkdir held
+    kill -HUP "$sink"
+    got=0
+    wait_until grep -q "'cannot go on in a new'" held.err || got=1
+    count "SIGHUP where no new file can be made is complained of" "$got"
+    says "with what to do" held.err 'has to be a regular file'
+    rmdir held
+    kill -HUP "$sink"
+    got=0
+    wait_until test -f held || got=1
+    count "and works when one can" "$got"
+    pours held two
+    end_sink
+    count "the sink has not ended meanwhile" "$got"
+    echo one >want
+    same "the old file has its bytes" want held.old
+    echo two >want
+    same "and the new one" want held
+    alone "nothing is left beside them" held
+}
+
+# ---- the end of processes ----------------------------------------------------------------------
+
+test_signals()
+{
+    for signal in TERM:143 INT:130; do
+        rm -f stopped
+        start_sink stopped
+        pours stopped one
+        kill -STOP "$sink"
+        wait_until grep -q "'^State:.*stopped'" "/proc/$sink/status"
+        printf 'two\nthe last word' >&3
+        kill "-${signal%:*}" "$sink"
+        kill -CONT "$sink"
+        got=0
+        wait "$sink" 2>/dev/null || got=$?
+        exec 3>&-
+        count "SIG${signal%:*} ends it by that signal" $((got != ${signal#*:}))
+        printf 'one\ntwo\nthe last word' >want
+        same "and what was in the pipe is in the file" want stopped
+        alone "which is cut to its bytes" stopped
+    done
+}
+
+test_killed()
+{
+    start_sink killed
+    pours killed one
+    pours killed two
+    stop_sink KILL
+    says "what was written is there after kill -9" killed '^two'
+    echo three >in
+    status "sink after kill -9" 0 "$twinlog" sink killed <in
+    printf 'one\ntwo\nthree\n' >want
+    same "goes on where the bytes ended" want killed
+    alone "and leaves nothing beside the file" killed
+
+    start_sink killed
+    pours killed four
+    stop_sink KILL
+    status "sink --shared after kill -9 of one that did not share" 0 "$twinlog" sink killed --shared <in
+    printf 'one\ntwo\nthree\nfour\nthree\n' >want
+    same "goes on, too" want killed
+
+    start_sink shared --shared
+    pours shared one
+    seq 1000 >in
+    status "a second one beside it" 0 "$twinlog" sink shared --shared <in
+    stop_sink KILL
+    status "sink after kill -9 of the last" 0 "$twinlog" sink shared </dev/null
+    { echo one && cat in; } >want
+    same "what both have written is there" want shared
+}
+
+# One of two is killed somewhere in the middle of its writes. What it had claimed and not written becomes blank.
+test_killed_beside()
+{
+    seq -f 'survivor %g' 100000 >in
+    start_sink survived --shared
+    mkfifo victims
+    yes victim >victims 2>/dev/null &
+    "$twinlog" sink survived --shared <victims 2>err &
+    victim=$!
+    wait_until grep -aqs victim survived
+    cat in >&3
+    kill -9 "$victim"
+    wait "$victim" 2>/dev/null
+    cat in >&3
+    end_sink
+    count "sink --shared goes on when another one is killed" "$got"
+    grep -a '^survivor ' survived >out
+    cat in in >want
+    same "and its lines are there, whole and in order" want out
+    count "nothing is left of the other one but its lines and blanks" \
+        "$(grep -avcE '^(survivor [0-9]+|[victm ]*)$' survived)"
+    count "and no zeros" "$(tr -dc '\0' <survived | wc -c)"
+    alone "the survivor leaves nothing beside the file" survived
+}
+
+# ---- no room -----------------------------------------------------------------------------------
+
+# kept NAME FILE: it holds the beginning of in, as much as err says.
+kept()
+{
+    bytes=$(sed -n 's/.*The first \([0-9]*\) bytes* of standard input.*/\1/p' err)
+    says "$1: says how much is in the file" err 'The first [0-9]+ bytes? of standard input'
+    head -c "${bytes:-0}" in >want
+    same "$1: that much is, and no more" want "$2"
+}
+
+test_limit()
+{
+    seq 1000000 >in
+    got=0
+    subject="sink under a limit on the size of files"
+    (ulimit -f 4000 && exec "$twinlog" sink limited --initial 64K) <in >out 2>err || got=$?
+    count "a file that may not grow ends it" $((got != 1))
+    says "with the reason" err 'File too large'
+    kept "a file that may not grow" limited
+    tail -c "+$((${bytes:-0} + 1))" in >rest
+    status "the rest, without the limit" 0 "$twinlog" sink limited <rest
+    same "makes it whole" in limited
+}
+
+# In a namespace of its own, so that the mount ends with it.
+test_full()
+{
+    if ! unshare -m true 2>/dev/null; then
+        skip "a full file system" "only root may mount one"
+        return
+    fi
+    seq 1000000 >in
+    mkdir small
+    # shellcheck disable=SC2016 # for the shell in the namespace
+    status "sink to a full file system" 1 unshare -m sh -c \
+        'mount -t tmpfs -o size=3m tmpfs small && "$0" sink small/file --initial 64K <in; got=$?; cp small/file part; exit $got' "$twinlog"
+    says "says why" err 'No space left'
+    kept "a full file system" part
+}
+
+# ---- the wrong place ---------------------------------------------------------------------------
+
+test_places()
+{
+    echo text >in
+    mkdir directory
+    mkfifo fifo
+    ln -s /dev/full link
+    for target in directory fifo /dev/null /dev/full link; do
+        status "sink to $target" 1 timeout 10 "$twinlog" sink "$target" <in
+        says "says what it takes" err 'regular file'
+        count "and makes nothing beside it" "$(find . /dev -maxdepth 1 -name ".$(basename "$target").sink" | wc -l)"
+    done
+    status "sink where the directory is missing" 1 "$twinlog" sink missing/file <in
+    says "says what to do" err 'create it first'
+    status "sink below a file" 1 "$twinlog" sink in/file <in
+    echo before >old
+    ln -s old pointer
+    status "sink to a link to a file" 0 "$twinlog" sink pointer <in
+    printf 'before\ntext\n' >want
+    same "appends to the file" want old
+    if [ "$(id -u)" = 0 ] && ! command -v setpriv >/dev/null; then
+        skip "files that may not be written" "root may write everything, and there is no setpriv"
+        return
+    fi
+    cp "$twinlog" "$public/twinlog"
+    chmod 755 "$public"
+    echo text >"$public/file"
+    chmod 644 "$public/file"
+    chmod 555 "$public"
+    status "sink to a file that may not be written" 1 as_nobody "$public/twinlog" sink "$public/file" <in
+    says "says why" err 'Permission denied'
+    status "sink to a new one where none may be made" 1 as_nobody "$public/twinlog" sink "$public/new" <in
+    says "says why" err 'Permission denied'
+    chmod 755 "$public"
+    got=0
+    "$twinlog" sink closed <&- 2>err || got=$?
+    count "sink without standard input" $((got != 1))
+    says "says so" err 'cannot read standard input'
+}
+
+test_usage()
+{
+    echo text >used
+    status "sink without a file" 2 "$twinlog" sink </dev/null
+    says "points to --help" err "Try 'twinlog sink --help'"
+    status "sink of two files" 2 "$twinlog" sink used other </dev/null
+    status "sink of an empty name" 2 "$twinlog" sink '' </dev/null
+    for options in --nonsense '--line --block' '--keep 3' '--rotate 0' '--rotate' '--rotate x' '--rotate 1M --keep 0' \
+        '--flush 0' '--flush 1s' '--initial 0'; do
+        # shellcheck disable=SC2086 # words
+        status "sink $options" 2 "$twinlog" sink used $options </dev/null
+    done
+    echo text >want
+    same "the file is as it was" want used
+    status "sink --help" 0 "$twinlog" sink --help
+    says "shows the usage" out '^Usage: twinlog sink FILE'
+    says "what a power cut costs" out 'power cut costs'
+    says "the exit status" out '^Exit status: 0'
+    says "and an example" out '^Example'
+    status "sink --version" 0 "$twinlog" sink --version
+    says "shows the version" out '^twinlog [0-9]+\.[0-9]+\.[0-9]+$'
+    status "--help" 0 "$twinlog" --help
+    says "lists sink" out '^  sink '
+    got=0
+    "$twinlog" sink --help >/dev/full 2>err || got=$?
+    count "--help to a full disk" $((got != 1))
+}
+
+test_bytes
+test_while_open
+test_shared
+test_rotate
+test_logrotate
+test_hangup
+test_signals
+test_killed
+test_killed_beside
+test_limit
+test_full
+test_places
+test_usage
+
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]

@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * twinlog sink: standard input into a plain file, by way of a mapping that other processes may share.
+ *
+ * One thread. It reads large blocks, and writes as many whole lines at once as there are, so that a file goes in
+ * by large pieces and a line that comes alone is in the file at once. Each write is one piece for everybody else
+ * who appends to the file.
+ *
+ * A signal to stop lets what waits in a pipe through, because whoever wrote it may be gone: its last words are
+ * often the ones that are looked for.
+ */
+#define _GNU_SOURCE
+#include "common.h"
+#include "stop.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char help[] =
+    "Usage: twinlog sink FILE [options]\n"
+    "\n"
+    "Appends standard input to FILE, byte for byte, at the speed of memory. FILE is a plain\n"
+    "file for grep, tail and less; whoever reads it sees at once what was written. It is\n"
+    "made where there is none.\n"
+    "\n"
+    "This is not a log. The end of the process, by kill -9 too, costs nothing that is in\n"
+    "the file. The end of the kernel or a power cut costs what was not synced yet: without\n"
+    "--flush that may be half a minute or more, and what is left may have gaps of zeros.\n"
+    "What must survive the power goes to 'twinlog append'.\n"
+    "\n"
+    "  --shared            other processes may append to FILE at the same time, all of them\n"
+    "                      with this option; without it, one process has the file\n"
+    "  --line              write whole lines only, so that those of several processes never\n"
+    "                      mix (default). With --shared a last line without a newline gets\n"
+    "                      one. A line of more than 64 MiB is written in parts\n"
+    "  --block             write whatever was read, lines or not\n"
+    "  --rotate BYTES      what would make FILE larger goes to a new one: FILE becomes\n"
+    "                      FILE.1, that FILE.2, and so on\n"
+    "  --keep N            keep so many of those (default 5)\n"
+    "  --flush MS          sync what was written after so many milliseconds, and at the end\n"
+    "  --initial BYTES     room that FILE is given to begin with (default 10M)\n" COMMON_OPTIONS_HELP "\n"
+    "BYTES may end in K, M or G. While it is in use, FILE ends in zeros, and a file .NAME.sink\n"
+    "lies beside it; both end with the last process that has it open. After a kill -9 of\n"
+    "all, the next 'twinlog sink FILE' sets that right.\n"
+    "\n"
+    "SIGHUP, after FILE was renamed: go on in a new one, as logrotate wants it; that is also\n"
+    "seen without a signal, after a second. SIGINT and SIGTERM: what waits in the pipe is\n"
+    "written, FILE is cut to its exact bytes, and the process ends by that signal.\n"
+    "\n"
+    "Exit status: 0 everything is in the file; 1 an operation failed (the message says how\n"
+    "many bytes are in the file); 2 wrong usage.\n"
+    "\n"
+    "Example: several programs into one file, ten files of 100 MiB\n"
+    "  for n in 1 2 3; do ./worker $n | twinlog sink all.log --shared --rotate 100M --keep 9 & done\n";
+
+static const struct option option_table[] = {
+    WITH_ARGUMENT("rotate", OPTION_ROTATE),
+    WITH_ARGUMENT("keep", OPTION_KEEP),
+    FLAG("shared", OPTION_SHARED),
+    WITH_ARGUMENT("flush", OPTION_FLUSH),
+    FLAG("line", OPTION_LINE),
+    WITH_ARGUMENT("initial", OPTION_INITIAL),
+    FLAG("block", OPTION_BLOCK),
+    COMMON_OPTIONS,
+};
+
+#define READ_BYTES (256u << 10)
+#define LINE_BYTES (64u << 20)  /* a longer line is written in parts */
+#define LEAST_PIECE_BYTES 4096u /* smaller ones cost more than a file that is not filled to the brim */
+#define MOST_BYTES (UINT64_C(1) << 47)
+
+struct pour {
+    const char *path;
+    struct twinlog_sink *sink;
+    bool is_by_lines;
+    bool is_shared;
+    size_t piece_bytes; /* of one write, unless a single line has more */
+    int hangup_fd;
+
+    unsigned char *bytes; /* [begin, end) was read and not written */
+    size_t capacity, begin, end;
+    size_t searched;  /* no newline in [begin, searched) */
+    uint64_t allowed; /* so many bytes may still be read */
+    bool is_ended;
+    uint64_t written; /* of the input, in the file */
+};
+
+/* ---- writing ---------------------------------------------------------------------------------- */
+
+/* How much to write next; 0 = read first. */
+static size_t next_piece(struct pour *pour)
+{
+    const unsigned char *bytes = pour->bytes + pour->begin;
+    size_t left = pour->end - pour->begin;
+    size_t limit = left < pour->piece_bytes ? left : pour->piece_bytes;
+
+    if (!pour->is_by_lines)
+        return limit;
+    const unsigned char *newline = memrchr(bytes, '\n', limit);
+    size_t searched = pour->searched > pour->begin + limit ? pour->searched - pour->begin : limit;
+    if (!newline)
+        newline = memchr(bytes + searched, '\n', left - searched);
+    if (newline)
+        return (size_t)(newline - bytes) + 1;
+    pour->searched = pour->end;
+    return pour->is_ended || left >= LINE_BYTES ? left : 0;
+}
+
+static int write_pieces(struct pour *pour)
+{
+    size_t size;
+
+    while ((size = next_piece(pour)) > 0) {
+        int error = twinlog_sink_write(pour->sink, pour->bytes + pour->begin, size, NULL);
+        if (error)
+            return error;
+        pour->begin += size;
+        pour->written += size;
+    }
+    return 0;
+}
+
+/* ---- what may go wrong ------------------------------------------------------------------------ */
+
+static const char *advice_for(int error)
+{
+    switch (error) {
+    case -EBUSY:
+        return "Another process has it open: say --shared in all of them, or wait until it has ended.";
+    case -ENOENT:
+        return "The directory that shall contain it does not exist: create it first.";
+    case -ENOTSUP:
+        return "It has to be a regular file, on a file system that can reserve space and share mappings.";
+    case TWINLOG_EVERSION:
+        return "Processes of another version of twinlog have it open: end them first.";
+    default:
+        return NULL;
+    }
+}
+
+/* ---- reading ---------------------------------------------------------------------------------- */
+
+/* Makes room for one more block behind `end`. */
+static int make_room(struct pour *pour)
+{
+    memmove(pour->bytes, pour->bytes + pour->begin, pour->end - pour->begin);
+    pour->end -= pour->begin;
+    pour->searched -= pour->searched > pour->begin ? pour->begin : pour->searched;
+    pour->begin = 0;
+    if (pour->capacity - pour->end >= READ_BYTES)
+        return 0;
+
+    unsigned char *larger = realloc(pour->bytes, 2 * pour->capacity);
+    if (!larger)
+        return -ENOMEM;
+    pour->bytes = larger;
+    pour->capacity *= 2;
+    return 0;
+}
+
+/* What somebody has written to standard input, and nobody has read; of a file, nothing. */
+static uint64_t waiting_bytes(void)
+{
+    struct stat status;
+    int bytes = 0;
+
+    if (fstat(STDIN_FILENO, &status) < 0 || S_ISREG(status.st_mode) ||
+        ioctl(STDIN_FILENO, FIONREAD, &bytes) < 0)
+        return 0;
+    return (uint64_t)bytes;
+}
+
+/* The file may have been renamed. That no new one can be made is found out by the next write, too, if it is still so
+ * by then. */
+static void reopen(struct pour *pour)
+{
+    uint64_t count;
+
+    if (read(pour->hangup_fd, &count, sizeof(count)) < 0)
+        return;
+    int error = twinlog_sink_reopen(pour->sink);
+    if (error < 0)
+        fail("go on in a new", pour->path, error, NULL, advice_for(error));
+}
+
+static int wait_for_input(struct pour *pour)
+{
+    struct pollfd poll_fds[] = {
+        { .fd = STDIN_FILENO, .events = POLLIN },
+        { .fd = stop_fd(), .events = POLLIN },
+        { .fd = pour->hangup_fd, .events = POLLIN },
+    };
+
+    while (poll(poll_fds, 3, -1) < 0)
+        if (errno != EINTR)
+            return -errno;
+    if (poll_fds[2].revents)
+        reopen(pour);
+    if (poll_fds[1].revents)
+        pour->allowed = waiting_bytes();
+    return poll_fds[0].revents || poll_fds[1].revents;
+}
+
+/* Nobody else's line shall go on where our last one ends. There is room: make_room() made it. */
+static void end_input(struct pour *pour)
+{
+    pour->is_ended = true;
+    if (pour->is_shared && pour->is_by_lines && pour->end > pour->begin && pour->bytes[pour->end - 1] != '\n')
+        pour->bytes[pour->end++] = '\n';
+}
+
+/* 1 = go on, 0 = that was all, or an error. */
+static int fill(struct pour *pour)
+{
+    int result = make_room(pour);
+
+    if (result == 0 && pour->allowed == UINT64_MAX && (result = wait_for_input(pour)) == 0)
+        return 1;
+    if (result < 0)
+        return result;
+    size_t size = pour->allowed < READ_BYTES ? (size_t)pour->allowed : READ_BYTES;
+    ssize_t got = size > 0 ? read(STDIN_FILENO, pour->bytes + pour->end, size) : 0;
+    if (got < 0)
+        return errno == EINTR || errno == EAGAIN ? 1 : -errno;
+    pour->end += (size_t)got;
+    if (pour->allowed != UINT64_MAX)
+        pour->allowed -= (uint64_t)got;
+    if (got == 0)
+        end_input(pour);
+    return got > 0;
+}
+
+/* ---- all of it -------------------------------------------------------------------------------- */
+
+/* Sets *ret_read_error for the input, returns what the file said. */
+static int pour_all(struct pour *pour, int *ret_read_error)
+{
+    int result = 0, error = 0;
+
+    do {
+        result = fill(pour);
+        if (result >= 0)
+            error = write_pieces(pour);
+    } while (result > 0 && !error);
+    *ret_read_error = result < 0 ? result : 0;
+    return error;
+}
+
+static int complain_rest(const struct pour *pour, int status)
+{
+    complain("The first %" PRIu64 " byte%s of standard input %s in the file, and nothing else of it.",
+             pour->written, plural(pour->written), pour->written == 1 ? "is" : "are");
+    return status;
+}
+
+/* Syncs if that was asked for, closes the file and says what went wrong, if anything. */
+static int finish(struct pour *pour, int write_error, int read_error, bool is_flushing)
+{
+    int status = STATUS_FINE;
+    int sync_error = is_flushing ? twinlog_sink_sync(pour->sink) : 0;
+    int close_error = twinlog_sink_close(pour->sink);
+
+    if (write_error)
+        status =
+            complain_rest(pour, fail("write to", pour->path, write_error, NULL, advice_for(write_error)));
+    if (read_error) {
+        complain("cannot read standard input: %s", strerror(-read_error));
+        status = complain_rest(pour, STATUS_FAILED);
+    }
+    if (sync_error)
+        status = fail("sync", pour->path, sync_error, NULL, NULL);
+    if (close_error)
+        status = fail("close", pour->path, close_error, NULL, NULL);
+    return status;
+}
+
+static int pour_into(struct pour *pour, const struct twinlog_sink_options *options)
+{
+    int read_error = 0;
+
+    pour->bytes = malloc(pour->capacity);
+    if (!pour->bytes) {
+        complain("%s", strerror(ENOMEM));
+        return STATUS_FAILED;
+    }
+    int error = twinlog_sink_open(pour->path, options, &pour->sink);
+    if (error)
+        return fail("open", pour->path, error, NULL, advice_for(error));
+    error = pour_all(pour, &read_error);
+    return finish(pour, error, read_error, options->flush_interval_ms > 0);
+}
+
+/* ---- the command line ------------------------------------------------------------------------- */
+
+static void take_option(int value, struct twinlog_sink_options *options)
+{
+    switch (value) {
+    case OPTION_SHARED:
+        options->flags |= TWINLOG_SINK_SHARED;
+        return;
+    case OPTION_ROTATE:
+        options->max_bytes = take_number("--rotate", 1, MOST_BYTES);
+        return;
+    case OPTION_KEEP:
+        options->keep_files = (uint32_t)take_number("--keep", 1, 9999);
+        return;
+    case OPTION_FLUSH:
+        options->flush_interval_ms = (uint32_t)take_number("--flush", 1, 3600u * 1000);
+        return;
+    default:
+        options->initial_bytes = take_number("--initial", 1, MOST_BYTES);
+        return;
+    }
+}
+
+/* Small against the limit, so that a file is nearly full when the next one is begun. */
+static size_t piece_bytes(uint64_t max_bytes)
+{
+    uint64_t bytes = max_bytes / 16;
+
+    if (max_bytes == 0 || bytes > READ_BYTES)
+        return READ_BYTES;
+    if (bytes < LEAST_PIECE_BYTES)
+        bytes = max_bytes < LEAST_PIECE_BYTES ? max_bytes : LEAST_PIECE_BYTES;
+    return (size_t)bytes;
+}
+
+static int sink_run(const struct command *command, int argc, char **argv)
+{
+    struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
+    struct pour pour = { .capacity = 2 * READ_BYTES, .allowed = UINT64_MAX };
+    int value = 0, cut = 0; /* --line or --block */
+
+    while ((value = next_option(command, argc, argv, option_table)) != -1) {
+        if (value != OPTION_LINE && value != OPTION_BLOCK)
+            take_option(value, &options);
+        else if (cut && cut != value)
+            usage_error("--line and --block exclude each other");
+        else
+            cut = value;
+    }
+    if (options.keep_files && !options.max_bytes)
+        usage_error("--keep goes with --rotate");
+    pour.path = take_operand(argc, argv, "file");
+    pour.is_by_lines = cut != OPTION_BLOCK;
+    pour.is_shared = options.flags & TWINLOG_SINK_SHARED;
+    pour.piece_bytes = piece_bytes(options.max_bytes);
+
+    signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error like a full disk */
+    int error = stop_on_signals();
+    if (error == 0)
+        error = pour.hangup_fd = catch_hangups();
+    if (error < 0) {
+        complain("%s", strerror(-error));
+        return STATUS_FAILED;
+    }
+    int status = pour_into(&pour, &options);
+    free(pour.bytes);
+    if (status == STATUS_FINE && stop_signal())
+        stop_by_signal();
+    return finish_output(status);
+}
+
+const struct command sink_command = {
+    .name = "sink",
+    .summary = "standard input into a plain file, rotated and shared",
+    .help = help,
+    .run = sink_run,
+};
