@@ -39,8 +39,7 @@ struct slot {
 };
 
 struct participant {
-    _Alignas(64) _Atomic uint32_t is_used; /* set and cleared by whoever has its byte locked */
-    _Atomic int32_t pid;                   /* for people */
+    _Alignas(64) _Atomic int32_t pid; /* for people */
     struct slot slots[SLOTS];
 };
 _Static_assert(sizeof(struct participant) == AREA_PAGE, "a participant is a page");
@@ -62,6 +61,10 @@ struct area {
     _Atomic uint64_t growths, voids;
     _Atomic int32_t sync_error;       /* of the first sync that failed; none can succeed after it */
     _Atomic uint32_t is_name_durable; /* the directory was synced since the file was made */
+
+    /* By number; set and cleared by whoever has its byte locked. Here, because the page of a participant is reserved
+     * when there is one: to look at one that is not would want a block, which a full file system in memory has not. */
+    _Atomic bool is_used[1 + PARTICIPANTS];
 };
 _Static_assert(sizeof(struct area) <= AREA_PAGE, "the first page holds it");
 

@@ -290,7 +290,7 @@ static int take_place(struct sink_file *file)
         }
         file->number = n;
         atomic_store(&area_participant(file->area, n)->pid, (int32_t)getpid());
-        atomic_store(&area_participant(file->area, n)->is_used, 1);
+        atomic_store(&file->area->is_used[n], true);
         POINT("place taken");
         return 0;
     }
@@ -388,7 +388,7 @@ int twl_sink_leave(struct twinlog_sink *sink, struct sink_file *file)
     if (rc == 0 && !has_others)
         rc = leave_last(sink, file);
     atomic_fetch_add(&sink->past_voids, atomic_load(&area->voids));
-    atomic_store(&area_participant(area, file->number)->is_used, 0);
+    atomic_store(&area->is_used[file->number], false);
     POINT("left");
     twl_sink_forget(file, false); /* and with it the locks */
     return rc;

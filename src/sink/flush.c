@@ -25,7 +25,7 @@ bool twl_sink_has_open_claims(struct sink_file *file, uint64_t offset)
     twl_claim_settle(file->area);
     for (unsigned n = 1; n <= PARTICIPANTS; n++) {
         struct participant *participant = area_participant(file->area, n);
-        if (atomic_load(&participant->is_used) == 0)
+        if (!atomic_load(&file->area->is_used[n]))
             continue;
         for (unsigned i = 0; i < SLOTS; i++)
             if (twl_claim_is_open(&participant->slots[i], &state, &start, &size) && start < offset)

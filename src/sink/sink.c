@@ -220,7 +220,7 @@ static void fill_in(struct twinlog_sink *sink, struct area *area, struct twinlog
     stat->voids = atomic_load(&area->voids) + atomic_load(&sink->past_voids);
     stat->rotations = atomic_load(&sink->rotations);
     for (unsigned n = 1; n <= PARTICIPANTS; n++)
-        stat->participants += atomic_load(&area_participant(area, n)->is_used);
+        stat->participants += atomic_load(&area->is_used[n]);
     for (unsigned i = 0; i < SLOTS; i++) {
         stat->writes += atomic_load(&sink->lanes[i].writes);
         stat->growth_waits += atomic_load(&sink->lanes[i].waits);

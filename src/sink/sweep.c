@@ -70,7 +70,7 @@ int twl_sink_sweep_participant(struct sink_file *file, unsigned number)
 {
     struct participant *dead = area_participant(file->area, number);
     int rc = 0;
-    if (atomic_load(&dead->is_used) == 0)
+    if (!atomic_load(&file->area->is_used[number]))
         return 0;
     POINT("about to sweep");
     twl_claim_settle(file->area);
@@ -79,7 +79,7 @@ int twl_sink_sweep_participant(struct sink_file *file, unsigned number)
     if (rc == 0 && area_is_sealed(file->area))
         rc = twl_sink_cut(file); /* it may have been about to make the file longer */
     if (rc == 0)
-        atomic_store(&dead->is_used, 0);
+        atomic_store(&file->area->is_used[number], false);
     POINT("swept");
     return rc;
 }
@@ -89,7 +89,7 @@ int twl_sink_sweep(struct sink_file *file)
     int rc = 0;
     twl_mutex_lock(&file->sweep_lock);
     for (unsigned n = 1; n <= PARTICIPANTS && rc == 0; n++) {
-        if (n == file->number || atomic_load(&area_participant(file->area, n)->is_used) == 0 ||
+        if (n == file->number || !atomic_load(&file->area->is_used[n]) ||
             !twl_area_try_lock_participant(file->area_fd, n))
             continue;
         rc = twl_sink_sweep_participant(file, n);
