@@ -24,10 +24,12 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define AGAIN 1 /* beside 0 and the errors */
 #define DATA_LOCK_BYTE ((off_t)1 << 62)
+#define DYING_MS 1000u /* more than a process takes from closing its first file to closing its last one */
 
 /* ---- opening ----------------------------------------------------------------------------------- */
 
@@ -127,6 +129,19 @@ static int lock_data(int fd, short type)
     return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
 }
 
+/* For the one who makes an area. A process that is killed closes its files one by one: its participant may be gone while
+ * it still has the data. */
+static int lock_data_alone(int fd)
+{
+    const struct timespec pause = { .tv_nsec = 1000000 };
+    int rc = lock_data(fd, F_WRLCK);
+    for (unsigned i = 0; rc == -EBUSY && i < DYING_MS; i++) {
+        nanosleep(&pause, NULL);
+        rc = lock_data(fd, F_WRLCK);
+    }
+    return rc;
+}
+
 /* ---- what is there ------------------------------------------------------------------------------- */
 
 static bool is_whole(int fd)
@@ -210,7 +225,7 @@ static int begin_anew(struct twinlog_sink *sink, struct sink_file *file, const s
 {
     struct stat about;
     uint64_t end = 0, voids = 0;
-    int rc = lock_data(file->data_fd, F_WRLCK);
+    int rc = lock_data_alone(file->data_fd);
     if (rc < 0)
         return rc;
     if (file->area && is_exact(file)) {
