@@ -225,6 +225,8 @@ static int begin_anew(struct twinlog_sink *sink, struct sink_file *file, const s
 {
     struct stat about;
     uint64_t end = 0, voids = 0;
+    if (!like && twl_sink_is_moving(sink))
+        return -EBUSY;
     int rc = lock_data_alone(file->data_fd);
     if (rc < 0)
         return rc;
@@ -386,8 +388,11 @@ static int leave_last(struct twinlog_sink *sink, struct sink_file *file)
     if (rc == 0)
         rc = twl_sink_cut(file);
     POINT("last one has cut");
-    if (rc == 0)
+    if (rc == 0) {
+        if (twl_sink_has_name(sink, sink->name, file->data_fd))
+            twl_sink_finish_old(sink, file->area->keep_files); /* in which somebody died alone */
         remove_area(sink, file);
+    }
     return rc;
 }
 

@@ -171,6 +171,28 @@ void twl_sink_finish_old(struct twinlog_sink *sink, unsigned keep_files)
     }
 }
 
+bool twl_sink_is_moving(struct twinlog_sink *sink)
+{
+    char name[NAME_ROOM], area_name[NAME_ROOM];
+    struct stat about;
+    struct area *area = NULL;
+    bool has_others = false;
+    numbered(sink, 1, name);
+    if (fstatat(sink->dir, name, &about, AT_SYMLINK_NOFOLLOW) < 0)
+        return false;
+    twl_sink_old_area_name(sink, about.st_ino, area_name);
+    const int fd = openat(sink->dir, area_name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return false;
+    if (fstat(fd, &about) == 0 && (uint64_t)about.st_size == AREA_BYTES &&
+        twl_area_has_others(fd, &has_others) == 0 && has_others && twl_area_map(fd, &area) == 0) {
+        has_others = !area->is_shared || !(sink->options.flags & TWINLOG_SINK_SHARED);
+        twl_area_unmap(area);
+    }
+    close(fd);
+    return area && has_others;
+}
+
 /* ---- moving on ----------------------------------------------------------------------------------- */
 
 /* The names of a sealed file go, unless they are gone. */

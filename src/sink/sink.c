@@ -361,6 +361,10 @@ int twinlog_sink_close(struct twinlog_sink *sink)
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     wait_for_calls(sink);
     twl_helper_stop(sink);
+    /* the last one to close has to be in the file that has the name */
+    struct sink_file *file;
+    while (area_is_sealed((file = atomic_load(&sink->file))->area) && twl_sink_move_on(sink, file) == 0)
+        ;
     int rc = twl_sink_retire(sink, true, SLOTS);
     const int left = twl_sink_leave(sink, atomic_load(&sink->file));
     rc = rc < 0 ? rc : left;

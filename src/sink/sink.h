@@ -146,6 +146,9 @@ bool twl_sink_has_name(const struct twinlog_sink *sink, const char *name, int fd
 int twl_sink_hand_over(struct twinlog_sink *sink, struct sink_file *file);
 /* Sweeps and cuts what was rotated away while everybody died. */
 void twl_sink_finish_old(struct twinlog_sink *sink, unsigned keep_files);
+/* Is somebody alive in the file before this one with whom the sink can't be shared? He has it open, and is about to
+ * make the next one. */
+bool twl_sink_is_moving(struct twinlog_sink *sink);
 /* Seals `file` and makes the next one the present one, unless somebody else has. */
 int twl_sink_move_on(struct twinlog_sink *sink, struct sink_file *file);
 /* Leaves what can be left; with `is_closing` everything. Returns the first error. */
