@@ -18,9 +18,12 @@ caught_by() { sed -n '2s/^caught by: //p' "$here/$1.patch"; }
 patched() { sed -n 's,^+++ b/,,p' "$here/$1.patch"; }
 all() { find "$here" -name '*.patch' -printf '%f\n' | sed 's/\.patch$//' | sort; }
 
-# The test of ctest's name "unit-commit" is the program unit with the argument "commit".
+# The test of ctest's name "unit-commit" is the program unit with the argument "commit"; what may follow is the name of
+# one of its cases. For the other programs it is their arguments.
 program_of() { case $1 in unit-*) echo unit ;; *) echo "${1%% *}" ;; esac; }
-arguments_of() { case $1 in unit-*) echo "${1#unit-}" ;; *' '*) echo "${1#* }" ;; esac; }
+rest_of() { case $1 in *' '*) echo "${1#* }" ;; esac; }
+arguments_of() { case $1 in unit-*) echo "${1%% *}" | sed 's/^unit-//' ;; *) rest_of "$1" ;; esac; }
+case_of() { case $1 in unit-*) rest_of "$1" ;; esac; }
 
 # apply NAME FOLDER: the patched files, in the folder.
 apply()
@@ -63,7 +66,7 @@ make_mutant()
 run_test()
 {
     # shellcheck disable=SC2046 # one argument for each word
-    (cd "$3" && TMPDIR=$3 timeout "$limit" "$1" $(arguments_of "$2") >output 2>&1)
+    (cd "$3" && TMPDIR=$3 CK_RUN_CASE=$(case_of "$2") timeout "$limit" "$1" $(arguments_of "$2") >output 2>&1)
 }
 
 seconds_since() { echo "$(($(date +%s%N) / 100000000 - $1))" | sed 's/^\(.\)$/0\1/; s/\(.\)$/.\1/'; }
