@@ -65,8 +65,10 @@ make_mutant()
 # run_test PROGRAM TEST FOLDER: the test, whose files go to the folder.
 run_test()
 {
+    case=$(case_of "$2")
     # shellcheck disable=SC2046 # one argument for each word
-    (cd "$3" && TMPDIR=$3 CK_RUN_CASE=$(case_of "$2") timeout "$limit" "$1" $(arguments_of "$2") >output 2>&1)
+    (cd "$3" && export TMPDIR="$3" &&
+        timeout "$limit" ${case:+env "CK_RUN_CASE=$case"} "$1" $(arguments_of "$2") >output 2>&1)
 }
 
 seconds_since() { echo "$(($(date +%s%N) / 100000000 - $1))" | sed 's/^\(.\)$/0\1/; s/\(.\)$/.\1/'; }
@@ -107,9 +109,9 @@ check_tests()
         while read -r test; do
             mkdir -p "$folder"
             run_test "$build/test/$(program_of "$test")" "$test" "$folder" </dev/null
-            case $? in 0 | 77) continue ;; esac
+            case $? in 0 | 77) grep -q 'Checks: 0,' "$folder/output" || continue ;; esac
             cat "$folder/output"
-            echo "$test fails without a mutant"
+            echo "$test fails without a mutant, or has no such case"
             status=1
         done
         return "$status"
@@ -147,4 +149,8 @@ fi
 # shellcheck disable=SC2046 # one argument for each name
 [ $# -gt 0 ] || set -- $(all)
 check_tests "$@" || exit 1
-printf '%s\n' "$@" | xargs -P "$(nproc)" -n 1 "$0" "$build" --judge
+if ! printf '%s\n' "$@" | xargs -P "$(nproc)" -n 1 "$0" "$build" --judge; then
+    echo "mutants: not every one of $# was noticed"
+    exit 1
+fi
+echo "mutants: all $# were noticed, or could not be tried here"
