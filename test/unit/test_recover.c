@@ -162,7 +162,7 @@ START_TEST(a_read_that_fails_is_no_end)
 {
     for (unsigned kind = 0; kind < 3; kind++) {
         struct segment_set set;
-        make_log(kind == 0 ? 2 : 18, kind == 2);
+        make_log(kind == 0 ? 2 : kind == 1 ? 18 : 58, kind == 2);
         struct io *io = connect_to_failing();
         load_set(io, &set);
         ck_assert_uint_ge(fail_each_read(io, &set, -EIO, -EIO), 1);
@@ -178,13 +178,13 @@ START_TEST(what_an_earlier_life_left_behind_a_full_block_is_no_torn_group)
 {
     struct segment_set set;
     struct recovery recovery;
-    make_log(18, true);
+    make_log(58, true);
     struct io *io = connect_to_failing();
     load_set(io, &set);
     ck_assert_uint_gt(set.entries[set.begun - 1].header.lives, 0);
     ck_assert_int_eq(twl_recover(io, &set, NULL, &recovery), 0);
     ck_assert_uint_eq(recovery.offset % BLOCK_BYTES, 0);
-    ck_assert_uint_eq(recovery.position.next_lsn, 19);
+    ck_assert_uint_eq(recovery.position.next_lsn, 59);
     ck_assert_int_eq(recovery.report.finding, TWINLOG_FOUND_CLEAN_END);
     ck_assert(!recovery.has_junk);
     twl_segment_set_free(&set);
