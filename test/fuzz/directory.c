@@ -173,7 +173,7 @@ static bool holds_all(const struct reading *all, const struct reading *some)
 struct look {
     int inspected, verified, listed, handle; /* results */
     unsigned findings;                       /* of verify, but for a torn tail */
-    bool is_torn;
+    bool is_torn, has_retired;
     uint64_t records;
     struct twinlog_inspection inspection;
     uint64_t segments; /* all that was listed, as one number */
@@ -194,7 +194,9 @@ static int count_finding(void *context, const struct twinlog_report *finding)
 
 static int add_segment(void *context, const struct twinlog_segment *segment)
 {
-    uint64_t *sum = context;
+    struct look *look = context;
+    uint64_t *sum = &look->segments;
+    look->has_retired = look->has_retired || segment->state == TWINLOG_SEGMENT_RETIRED;
     *sum = add_up(*sum, &segment->sequence, sizeof(segment->sequence));
     *sum = add_up(*sum, &segment->first_lsn, 2 * sizeof(segment->first_lsn));
     *sum = add_up(*sum, segment->file, strlen(segment->file));
@@ -247,7 +249,7 @@ static void look_at(struct simdisk *disk, struct look *ret_look)
     options.context = ret_look;
     ret_look->inspected = twl_inspect(simdisk_connect(disk), &ret_look->inspection);
     ret_look->verified = twl_verify(simdisk_connect(disk), &options, &ret_look->records);
-    ret_look->listed = twl_segments(simdisk_connect(disk), add_segment, &ret_look->segments);
+    ret_look->listed = twl_segments(simdisk_connect(disk), add_segment, ret_look);
     look_through_handle(disk, ret_look);
     ret_look->forwards = read_forwards(disk);
     ret_look->backwards = read_backwards(disk);
@@ -296,10 +298,11 @@ static bool is_sound(const struct look *look)
     return look->verified == 0 && (!look->is_torn || segments == 1);
 }
 
-/* Footers and indexes are right as well. Only then do searches by time find what is there. */
+/* Footers and indexes are right as well. Only then do searches by time find what is there. What a footer says of
+ * an end that was cut off is not known to be right. */
 static bool is_flawless(const struct look *look)
 {
-    return is_sound(look) && look->findings == 0;
+    return is_sound(look) && look->findings == 0 && !look->has_retired;
 }
 
 static void check_time(struct simdisk *disk, const struct reading *all, int64_t time_ns)
@@ -439,7 +442,7 @@ static void check_repaired(struct simdisk *disk, const struct look *before,
                   result->records, after.verified, after.records);
     check_sound(disk, &after, 0);
     MUST(holds_all(&after.forwards, &before->forwards));
-    if (is_sound(before)) /* a cursor beyond the end promises more, which becomes voids */
+    if (is_sound(before) && !before->is_torn) /* of what was torn it may save more than an opening */
         MUST(after.forwards.count == before->forwards.count);
     forget_look(&after);
 }

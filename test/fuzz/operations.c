@@ -119,7 +119,8 @@ static void crash_when_told(void *context, enum simdisk_op op)
     struct machine *machine = context;
     ++machine->points;
     notice_progress(machine);
-    if (op == SIM_SUBMIT && machine->log && !machine->is_closing && !machine->attempt && step.chance % 4 == 0)
+    if (op == SIM_SUBMIT && machine->log && !machine->is_closing && !machine->attempt &&
+        rng_one_in(&machine->rng, 3))
         enqueue_during_commit(machine);
     if (step.when > 0 && --step.when == 0)
         check_image(machine, possible_cut(machine, step.cut), step.choices);
