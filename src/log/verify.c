@@ -302,6 +302,8 @@ static int tell_end(struct verifier *v, const struct recover_row *row)
 static bool is_full(const struct verifier *v, const struct recover_judgement *judgement)
 {
     unsigned facts = judgement->facts;
+    if (v->cursor.position.next_lsn == 0) /* not even the first group is there */
+        return false;
     bool is_sealed_here = v->seal.is_sealed && v->cursor.offset == v->seal.footer.data_end &&
                           v->cursor.position.chain == v->seal.footer.chain;
     if (judgement->row->decision == DECIDE_NEXT_SEGMENT)

@@ -79,7 +79,7 @@ static int ask_later_segment(struct cursor *cursor, const struct segment *segmen
         ret_found->is_proof = true; /* that LSN was durable when the segment was prepared */
         return 0;
     }
-    if (is_next) {
+    if (is_next && stop.next_lsn > 0) { /* anything would continue an unknown place */
         twl_cursor_begin(cursor, segment, stop);
         int rc = twl_cursor_enter_group(cursor);
         if (rc > 0)
