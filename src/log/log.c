@@ -223,6 +223,8 @@ static int keep_what_is_there(struct opening *o)
         rc = io_sync(o->active.file);
     if (rc == 0)
         rc = io->ops->sync_dir(io);
+    if (rc == 0)
+        rc = twl_segment_unseal(&o->active);
     return rc < 0 ? refuse_system(o, rc, "sync the newest segment") : 0;
 }
 

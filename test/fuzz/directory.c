@@ -315,7 +315,9 @@ static void check_time(struct simdisk *disk, const struct reading *all, int64_t 
         expected++;
     MUST(reader && twinlog_reader_seek_time(reader, time_ns) == 0);
     result = twinlog_reader_next(reader, &record);
-    MUST(result == (expected < all->count));
+    if (result != (expected < all->count))
+        fuzz_fail("a search for time %" PRId64 " returns %d, record %zu of %zu is the one", time_ns, result,
+                  expected, all->count);
     MUST(result == 0 || record.lsn == all->seen[expected].lsn);
     twinlog_reader_close(reader);
 }
