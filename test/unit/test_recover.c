@@ -81,20 +81,29 @@ END_TEST
 
 static struct simdisk *disk;
 
-/* Records that end where a block ends, four to a segment, and the end of its writer. The oldest segments were
- * trimmed `is_recycled`, and the newest one is another life of one of them. */
-static void make_log(unsigned records, bool is_recycled)
+enum shape {
+    SHORT,    /* one segment */
+    ROLLED,   /* four records to a segment */
+    RECYCLED, /* the same; the newest one is another life of one that was trimmed */
+    LARGE,    /* segments as large as they become, the newest is more than a window */
+    SHAPES
+};
+
+/* Records that end where a block ends, a spare, and the end of its writer. */
+static void make_log(enum shape shape)
 {
     static const unsigned char payload[BLOCK_RECORD_BYTES] = { 1, 2, 3 };
+    static const unsigned records[SHAPES] = { 2, 18, 58, 400 };
     const struct simdisk_options machine = { .seed = 7, .has_direct = true };
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct simdisk *living = simdisk_create(&machine);
     struct twinlog *log;
-    options.segment_bytes = SEGMENT_MIN_BYTES;
-    options.segment_records = 4;
-    options.keep_records = is_recycled ? 1 : 0;
+    options.segment_bytes = shape == LARGE ? 64 * SEGMENT_MIN_BYTES : SEGMENT_MIN_BYTES;
+    options.segment_records = shape == LARGE ? 0 : 4;
+    options.keep_records = shape == RECYCLED ? 1 : 0;
+    options.spare_segments = 1;
     ck_assert_int_eq(twl_log_open(simdisk_connect(living), &options, &log), 0);
-    for (unsigned i = 0; i < records; i++)
+    for (unsigned i = 0; i < records[shape]; i++)
         ck_assert_int_eq(twinlog_append(log, payload, i == 0 ? FIRST_RECORD_BYTES : BLOCK_RECORD_BYTES, NULL),
                          0);
     disk = simdisk_crash_image(living, SIM_CUT_NONE, 0);
@@ -160,9 +169,9 @@ static unsigned fail_each_read(struct io *io, const struct segment_set *set, int
 
 START_TEST(a_read_that_fails_is_no_end)
 {
-    for (unsigned kind = 0; kind < 3; kind++) {
+    for (enum shape shape = SHORT; shape < SHAPES; shape++) {
         struct segment_set set;
-        make_log(kind == 0 ? 2 : kind == 1 ? 18 : 58, kind == 2);
+        make_log(shape);
         struct io *io = connect_to_failing();
         load_set(io, &set);
         ck_assert_uint_ge(fail_each_read(io, &set, -EIO, -EIO), 1);
@@ -178,7 +187,7 @@ START_TEST(what_an_earlier_life_left_behind_a_full_block_is_no_torn_group)
 {
     struct segment_set set;
     struct recovery recovery;
-    make_log(58, true);
+    make_log(RECYCLED);
     struct io *io = connect_to_failing();
     load_set(io, &set);
     ck_assert_uint_gt(set.entries[set.begun - 1].header.lives, 0);
@@ -197,7 +206,7 @@ START_TEST(a_segment_that_has_another_life_meanwhile_is_gone)
 {
     struct segment_set set;
     struct recovery recovery;
-    make_log(18, false);
+    make_log(ROLLED);
     struct io *io = connect_to_failing();
     load_set(io, &set);
     struct segment_entry *newest = &set.entries[set.begun - 1];
