@@ -128,22 +128,6 @@ static int find_end(struct opening *o)
     return rc;
 }
 
-/* What was trimmed was durable. Records that were given its LSNs again would pass for trimmed. */
-static int check_front(struct opening *o)
-{
-    uint64_t next_lsn = o->recovery.position.next_lsn;
-    if (o->set.first_lsn <= next_lsn)
-        return 0;
-    twl_report(
-        &o->report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
-        "the log was trimmed behind its end: record %llu is missing; restore the newest segment from a copy",
-        (unsigned long long)next_lsn);
-    twl_report_place(&o->report, o->set.entries[o->recovery.index].name, 0, o->recovery.offset, 0);
-    o->report.first_lsn = next_lsn;
-    o->report.last_lsn = o->set.first_lsn - 1;
-    return TWINLOG_ECORRUPT;
-}
-
 static enum io_allocation allocation_of(uint32_t prepare)
 {
     switch (prepare) {
@@ -241,6 +225,8 @@ static int keep_what_is_there(struct opening *o)
         rc = io_sync(o->active.file);
     if (rc == 0)
         rc = io->ops->sync_dir(io);
+    if (rc == 0)
+        rc = twl_segment_unseal(&o->active);
     return rc < 0 ? refuse_system(o, rc, "sync the newest segment") : 0;
 }
 
@@ -382,8 +368,6 @@ static int open_steps(struct opening *o)
         rc = take_lock(o);
     if (rc == 0)
         rc = find_end(o);
-    if (rc == 0)
-        rc = check_front(o);
     if (rc == 0)
         rc = check_numbers(o);
     if (rc == 0)
