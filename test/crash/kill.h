@@ -230,10 +230,12 @@ enum lie {
     LIE_TRIM,   /* a writer notes a trim that it did not make */
     LIE_NAME,   /* a writer notes a cursor or a value that it did not set */
     LIES,
+    LIE_FLUSH = LIES, /* the disk forgets flushes: crash-power */
 };
 
 struct shared {
     enum lie lie;
+    bool ends_machine;          /* with the writer: what was only written counts for nothing */
     _Atomic bool has_complaint; /* of a process that found a violation */
     char complaint[1024];
     struct world world;
@@ -314,6 +316,9 @@ struct place {
     uint64_t seed, cycle;
     bool has_terminal;
     enum lie lie;
+    void (*keep)(
+        void); /* NULL, or before a violation ends the program: saves what shows it, and says where */
+    void (*leave)(void); /* NULL, or before the place is removed */
 };
 extern struct place place;
 
