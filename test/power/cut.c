@@ -88,9 +88,11 @@ static void forget_log(void)
     forget_sightings(&shared->attached);
 }
 
+/* For good: or else the next cut may bring some of it back. */
 static void remove_log(void)
 {
     remove_directory(place.log);
+    machine_sync(&machine);
     forget_log();
 }
 
@@ -169,6 +171,8 @@ static void begin_life(struct life *life, uint64_t number, struct rng *rng)
                  1 + (uint32_t)rng_below(rng, settings.threads), false, rng);
     life->change_one_in = change_one_in[rng_below(rng, 4)];
     choose_path(life, rng);
+    if (settings.method == METHOD_SHUTDOWN || settings.method == METHOD_FAULT)
+        life->has_reader = false; /* takes the errors of a disk for violations */
 }
 
 static void count_life(const struct life *life, bool is_killed)

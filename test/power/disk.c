@@ -4,6 +4,8 @@
 #define FUSE_USE_VERSION 34
 #include "disk.h"
 
+#include "format/format.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
@@ -18,11 +20,39 @@
 
 /* ---- the cache and the medium ------------------------------------------------------------------ */
 
-static void list(struct disk *disk, uint64_t sector)
+enum mark {
+    NOT_CACHED,
+    OF_BLOCK, /* goes with the other sectors of its block */
+    OF_LOG,   /* goes alone */
+};
+
+static bool is_magic(uint64_t word)
 {
-    if (!disk->is_listed[sector])
-        disk->listed[disk->listed_count++] = (uint32_t)sector;
-    disk->is_listed[sector] = true;
+    const uint64_t segment = UINT64_C(0x0a1a0a0d4c575489), state = UINT64_C(0x0a1a0a0d53575489);
+    const uint32_t second = (uint32_t)(word >> 32);
+
+    return word == segment || word == state || second == GROUP_MAGIC || second == FOOTER_MAGIC;
+}
+
+/* Of a block, or a part of one. */
+static enum mark mark_for(const char *bytes, size_t size)
+{
+    for (size_t at = 0; at < size; at += sizeof(uint64_t)) {
+        uint64_t word;
+
+        memcpy(&word, bytes + at, sizeof(word));
+        if (is_magic(word))
+            return OF_LOG;
+    }
+    return OF_BLOCK;
+}
+
+/* True with a chance of `of_eight` in eight, the same for whatever has one fate. */
+static bool is_lucky(const struct disk *disk, uint64_t sector, uint64_t draw, uint64_t of_eight)
+{
+    const uint64_t unit = disk->mark[sector] == OF_LOG ? sector : DISK_SECTORS + sector / BLOCK_SECTORS;
+
+    return rng_mix(draw ^ rng_mix(unit + 1)) % 8 < of_eight;
 }
 
 static void hand_on(struct disk *disk, uint64_t sector)
@@ -30,19 +60,50 @@ static void hand_on(struct disk *disk, uint64_t sector)
     memcpy(disk->medium + sector * SECTOR_BYTES, disk->cache + sector * SECTOR_BYTES, SECTOR_BYTES);
 }
 
-/* Some of them reach the medium at once, also ones that are written again before the next flush. */
-static void put(struct disk *disk, uint64_t sector, const void *bytes)
+static void put(struct disk *disk, uint64_t sector, const char *bytes, enum mark mark)
 {
     memcpy(disk->cache + sector * SECTOR_BYTES, bytes, SECTOR_BYTES);
-    list(disk, sector);
-    if (rng_one_in(&disk->rng, 4))
-        hand_on(disk, sector);
+    if (disk->mark[sector] == NOT_CACHED)
+        disk->listed[disk->listed_count++] = (uint32_t)sector;
+    disk->mark[sector] = (unsigned char)mark;
+}
+
+/* Some of it reaches the medium at once, also what is written again before the next flush. */
+static void put_block(struct disk *disk, uint64_t sector, const char *bytes, size_t size, uint64_t draw)
+{
+    const enum mark mark = mark_for(bytes, size);
+
+    for (size_t at = 0; at < size; at += SECTOR_BYTES, sector++) {
+        put(disk, sector, bytes + at, mark);
+        if (is_lucky(disk, sector, draw, 2))
+            hand_on(disk, sector);
+    }
+}
+
+/* How much of a write there is up to the end of a block. */
+static size_t part_in_block(uint64_t offset, size_t size)
+{
+    const size_t left = (size_t)(BLOCK_SECTORS * SECTOR_BYTES - offset % (BLOCK_SECTORS * SECTOR_BYTES));
+
+    return size < left ? size : left;
+}
+
+/* A write that fails may have written something. */
+static void put_all(struct disk *disk, uint64_t offset, const char *bytes, size_t size, bool is_failing)
+{
+    const uint64_t draw = rng_next(&disk->rng);
+
+    for (size_t at = 0, part; at < size; at += part) {
+        part = part_in_block(offset + at, size - at);
+        if (!is_failing || rng_one_in(&disk->rng, 2))
+            put_block(disk, (offset + at) / SECTOR_BYTES, bytes + at, part, draw);
+    }
 }
 
 static void forget_cache(struct disk *disk)
 {
     for (uint64_t i = 0; i < disk->listed_count; i++)
-        disk->is_listed[disk->listed[i]] = false;
+        disk->mark[disk->listed[i]] = NOT_CACHED;
     disk->listed_count = 0;
 }
 
@@ -57,7 +118,7 @@ static void flush(struct disk *disk)
 
 static void get(const struct disk *disk, uint64_t sector, void *bytes)
 {
-    const unsigned char *from = disk->is_listed[sector] ? disk->cache : disk->medium;
+    const unsigned char *from = disk->mark[sector] == NOT_CACHED ? disk->medium : disk->cache;
 
     memcpy(bytes, from + sector * SECTOR_BYTES, SECTOR_BYTES);
 }
@@ -104,7 +165,6 @@ static void travel(struct disk *disk)
     pthread_mutex_unlock(&disk->lock);
 }
 
-/* A write that fails may have written something. */
 static int write_sectors(struct disk *disk, uint64_t boot, uint64_t offset, const char *bytes, size_t size,
                          bool is_through)
 {
@@ -115,9 +175,7 @@ static int write_sectors(struct disk *disk, uint64_t boot, uint64_t offset, cons
     if (error == 0) {
         const bool is_failing = disk->writes++ >= disk->fail_write;
 
-        for (size_t at = 0; at < size; at += SECTOR_BYTES)
-            if (!is_failing || rng_one_in(&disk->rng, 2))
-                put(disk, (offset + at) / SECTOR_BYTES, bytes + at);
+        put_all(disk, offset, bytes, size, is_failing);
         if (is_through && !is_failing)
             flush(disk);
         disk->failures += is_failing;
@@ -300,21 +358,22 @@ struct disk *disk_make(int medium_fd)
     disk->medium = map(DISK_BYTES, medium_fd);
     disk->cache = map(DISK_BYTES, -1);
     disk->listed = map(DISK_SECTORS * sizeof(*disk->listed), -1);
-    disk->is_listed = map(DISK_SECTORS, -1);
-    return disk->medium && disk->cache && disk->listed && disk->is_listed ? disk : NULL;
+    disk->mark = map(DISK_SECTORS, -1);
+    return disk->medium && disk->cache && disk->listed && disk->mark ? disk : NULL;
 }
 
 /* How many of them are lost is up to chance too: all, none, and anything between. */
 void disk_cut(struct disk *disk, uint64_t seed)
 {
-    uint64_t of_eight;
+    uint64_t draw, of_eight;
 
     pthread_mutex_lock(&disk->lock);
     disk->is_frozen = true;
     disk->rng = (struct rng){ rng_mix(seed) };
+    draw = rng_next(&disk->rng);
     of_eight = rng_below(&disk->rng, 9);
     for (uint64_t i = 0; i < disk->listed_count; i++) {
-        const bool is_kept = rng_below(&disk->rng, 8) < of_eight;
+        const bool is_kept = is_lucky(disk, disk->listed[i], draw, of_eight);
 
         if (is_kept)
             hand_on(disk, disk->listed[i]);

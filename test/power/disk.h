@@ -7,6 +7,9 @@
  * it is told to flush. When the power goes, each sector that is left in it reaches the medium or does not. A
  * sector has 512 bytes and is never torn.
  *
+ * File systems rely on more: that a block of theirs is there or not. So sectors of one block of 4 KiB share their
+ * fate, unless the block holds a piece of a log, which is known by its magic numbers.
+ *
  * All of it is in memory that the server and the test share, so that the test needs no protocol: it takes the
  * lock and does what it wants. It outlives the server.
  */
@@ -21,6 +24,7 @@
 #include <sys/types.h>
 
 #define SECTOR_BYTES 512u
+#define BLOCK_SECTORS 8u
 #define DISK_BYTES (UINT64_C(320) << 20) /* the least that mkfs.xfs takes is 300 MiB */
 #define DISK_SECTORS (DISK_BYTES / SECTOR_BYTES)
 #define DISK_NAME "disk"
@@ -44,10 +48,10 @@ struct disk {
     uint64_t kept, lost;      /* sectors in the cache when the power went */
     struct rng rng;
 
-    unsigned char *medium;    /* DISK_BYTES */
-    unsigned char *cache;     /* DISK_BYTES, those of the sectors that are listed */
-    uint32_t *listed;         /* sectors in the cache */
-    unsigned char *is_listed; /* by sector */
+    unsigned char *medium; /* DISK_BYTES */
+    unsigned char *cache;  /* DISK_BYTES, those of the sectors that are listed */
+    uint32_t *listed;      /* sectors in the cache */
+    unsigned char *mark;   /* by sector: 0, or what is in the cache */
     uint64_t listed_count;
 };
 

@@ -185,6 +185,15 @@ bool machine_boot(struct machine *machine)
     return result == 0;
 }
 
+void machine_sync(const struct machine *machine)
+{
+    const int fd = open(machine->mounted, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0 || syncfs(fd) < 0)
+        give_up("syncfs");
+    close(fd);
+}
+
 void machine_unmount(const struct machine *machine)
 {
     unmount(machine->mounted);

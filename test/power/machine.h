@@ -44,6 +44,8 @@ void machine_cut_power(struct machine *machine, uint64_t seed);
 void machine_end(struct machine *machine);
 /* The file system is shut down at once, without writing anything: what its cache holds is lost. */
 void machine_shut_down(const struct machine *machine);
+/* What was done to the file system so far is there after the next cut. */
+void machine_sync(const struct machine *machine);
 void machine_unmount(const struct machine *machine);
 /* False if the file system cannot be mounted. */
 bool machine_boot(struct machine *machine);
