@@ -164,6 +164,8 @@ struct life {
     _Atomic bool is_open;
     _Atomic uint64_t opened_last; /* last LSN when the log was open: a stamp */
     _Atomic bool must_stop;       /* the judge asks for a clean close */
+    _Atomic bool may_not_change;  /* the judge wants nothing but appends from now on */
+    _Atomic bool is_changing;     /* something else is going on, or will find that it may not */
     _Atomic int error;            /* why it gave up */
     struct twinlog_report report; /* of its opening */
     _Atomic uint64_t trims, cuts, resets, names, rolls, recycled;

@@ -7,7 +7,8 @@
  *   image     the disk stops, and of the sectors in its cache some reach the medium and some do not; the writer
  *             is killed while all its calls hang, so that it can have noted nothing the disk did not know
  *   shutdown  the file system is shut down under the writer: the disk keeps all it was given, the page cache is
- *             lost
+ *             lost. Only what was acknowledged before counts: while ext4 is being shut down, its fdatasync may
+ *             return 0 for what is lost (Linux 6.18)
  *   fault     writes or flushes fail from some moment on; the writers must get errors, and come to an end. Then
  *             the disk works again, and in half of the cases the power goes as well
  *   slow      the writer is killed while its write is on its way, and the log is opened at once
@@ -217,16 +218,49 @@ static void end_by_image(struct life *life, pid_t pid, struct rng *rng)
     count_life(life, check_death(life, status));
 }
 
+/* What the writers had noted at a moment. */
+struct claims {
+    uint64_t acked[MAX_WRITERS], durable[MAX_WRITERS];
+};
+
+static void note_claims(const struct life *life, struct claims *ret_claims)
+{
+    for (uint32_t i = 0; i < life->writers; i++) {
+        ret_claims->acked[i] = atomic_load(&life->notes[i].acked);
+        ret_claims->durable[i] = atomic_load(&life->notes[i].durable);
+    }
+}
+
+static void forget_later_claims(struct life *life, const struct claims *claims)
+{
+    for (uint32_t i = 0; i < life->writers; i++) {
+        atomic_store(&life->notes[i].acked, claims->acked[i]);
+        atomic_store(&life->notes[i].durable, claims->durable[i]);
+    }
+}
+
+/* A change is made and noted, or not begun. */
+static void end_changes(struct life *life, pid_t pid)
+{
+    atomic_store(&life->may_not_change, true);
+    while (atomic_load(&life->is_changing) && !await(pid, 100000))
+        continue;
+}
+
 static void end_by_shutdown(struct life *life, pid_t pid, struct rng *rng)
 {
+    struct claims claims;
     int status;
 
     await_open(life, pid);
     await(pid, (int64_t)rng_below(rng, 60000000));
+    end_changes(life, pid);
+    note_claims(life, &claims);
     machine_shut_down(&machine);
     kill(pid, SIGKILL);
     status = reap(pid, "a writer whose file system is gone");
     machine_unmount(&machine);
+    forget_later_claims(life, &claims);
     excuse_error(life);
     count_life(life, check_death(life, status));
 }
