@@ -139,6 +139,13 @@ static bool is_in_sectors(uint64_t offset, uint64_t size)
     return offset % SECTOR_BYTES == 0 && size % SECTOR_BYTES == 0 && offset + size <= DISK_BYTES;
 }
 
+static int fail(struct disk *disk)
+{
+    if (disk->failures++ == 0 && disk->when_failing)
+        disk->when_failing(disk->context);
+    return EIO;
+}
+
 static int read_sectors(struct disk *disk, uint64_t boot, uint64_t offset, unsigned char *bytes, size_t size)
 {
     const int error = begin(disk, boot);
@@ -178,8 +185,7 @@ static int write_sectors(struct disk *disk, uint64_t boot, uint64_t offset, cons
         put_all(disk, offset, bytes, size, is_failing);
         if (is_through && !is_failing)
             flush(disk);
-        disk->failures += is_failing;
-        error = is_failing ? EIO : 0;
+        error = is_failing ? fail(disk) : 0;
     }
     pthread_mutex_unlock(&disk->lock);
     return error;
@@ -194,8 +200,7 @@ static int flush_all(struct disk *disk, uint64_t boot)
 
         if (!is_failing)
             flush(disk);
-        disk->failures += is_failing;
-        error = is_failing ? EIO : 0;
+        error = is_failing ? fail(disk) : 0;
     }
     pthread_mutex_unlock(&disk->lock);
     return error;

@@ -45,7 +45,10 @@ struct disk {
     uint64_t writes, flushes; /* so far */
     uint64_t failures;        /* of either */
     uint64_t delayed;         /* writes that wait now */
-    uint64_t kept, lost;      /* sectors in the cache when the power went */
+    void (*when_failing)(
+        void *context);  /* NULL, or called before anybody hears of the first failure; in the server */
+    void *context;       /* in memory that is shared with it */
+    uint64_t kept, lost; /* sectors in the cache when the power went */
     struct rng rng;
 
     unsigned char *medium; /* DISK_BYTES */
