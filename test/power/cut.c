@@ -16,8 +16,8 @@
  *             does nothing else sees it too, the cause is not known)
  *   slow      the writer is killed while its write is on its way, and the log is opened at once
  *
- * The seed decides everything but the moment, which the scheduler has a say in. A violation leaves the disk as the
- * last cut left it: mount a copy, `mount -o loop`.
+ * The seed decides everything but the moment, which the scheduler has a say in. A violation leaves the disk as it was
+ * when the file system was last mounted: mount a copy, `mount -o loop`.
  */
 #define _GNU_SOURCE
 #include "machine.h"
