@@ -12,11 +12,12 @@
  *   fault     writes or flushes fail from some moment on; the writers must get errors, and come to an end. Then
  *             the disk works again, and in half of the cases the power goes as well. On xfs whose writes fail
  *             only what was acknowledged before the first failure counts: afterwards a direct write to allocated
- *             space and its fdatasync may both succeed, and the data be lost (Linux 6.18; seen without twinlog)
+ *             space and its fdatasync may both succeed, and the data be lost (Linux 6.18 on this disk; a program that
+ *             does nothing else sees it too, the cause is not known)
  *   slow      the writer is killed while its write is on its way, and the log is opened at once
  *
- * The seed decides everything but the moment, which the scheduler has a say in. A violation leaves the disk as the
- * last cut left it: mount a copy, `mount -o loop`.
+ * The seed decides everything but the moment, which the scheduler has a say in. A violation leaves the disk as it was
+ * when the file system was last mounted: mount a copy, `mount -o loop`.
  */
 #define _GNU_SOURCE
 #include "machine.h"
@@ -513,7 +514,7 @@ static void summarise(int64_t took_ns)
            filesystem_names[settings.filesystem], method_names[settings.method], place.seed, place.cycle,
            (double)took_ns / 1e9);
     printf("  %" PRIu64 " writers cut off, %" PRIu64 " of them while opening; %" PRIu64
-           " had failed before, %" PRIu64 " had closed\n",
+           " had failed before, %" PRIu64 " had ended by themselves\n",
            totals.cuts, totals.cut_opening, totals.failed_lives, totals.closed);
     printf("  disk: %" PRIu64 " writes, %" PRIu64 " flushes; of the sectors in its cache %" PRIu64
            " were lost, %" PRIu64 " were not\n",

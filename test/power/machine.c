@@ -109,6 +109,34 @@ static int attach_loop(const struct machine *machine, char *ret_path, size_t siz
     return loop;
 }
 
+/* ---- copies of the disk ------------------------------------------------------------------------- */
+
+static void copy_range(int from, int to, off_t at, off_t end)
+{
+    static unsigned char bytes[COPY_BYTES];
+
+    while (at < end) {
+        const size_t part = end - at < (off_t)sizeof(bytes) ? (size_t)(end - at) : sizeof(bytes);
+
+        if (pread(from, bytes, part, at) != (ssize_t)part || pwrite(to, bytes, part, at) != (ssize_t)part)
+            give_up("copying the disk");
+        at += (off_t)part;
+    }
+}
+
+/* Only what is not a hole. */
+static void copy_disk(int from, int to)
+{
+    off_t end = 0;
+
+    if (ftruncate(to, 0) < 0 || ftruncate(to, (off_t)DISK_BYTES) < 0)
+        give_up("copying the disk");
+    for (off_t at; (at = lseek(from, end, SEEK_DATA)) >= 0;) {
+        end = lseek(from, at, SEEK_HOLE);
+        copy_range(from, to, at, end);
+    }
+}
+
 /* ---- the file system --------------------------------------------------------------------------- */
 
 static const char *const *make_command(enum filesystem filesystem)
@@ -175,10 +203,12 @@ static void unmount(const char *path)
 bool machine_boot(struct machine *machine)
 {
     char path[64];
-    const int loop = attach_loop(machine, path, sizeof(path));
-    const int result = mount(path, machine->mounted, filesystem_names[machine->filesystem], 0, NULL);
-    const int error = errno;
+    int loop, result, error;
 
+    copy_disk(machine->medium_fd, machine->image_fd);
+    loop = attach_loop(machine, path, sizeof(path));
+    result = mount(path, machine->mounted, filesystem_names[machine->filesystem], 0, NULL);
+    error = errno;
     close(loop);
     if (result < 0 && error == ENODEV)
         skip("this kernel has no %s", filesystem_names[machine->filesystem]);
@@ -279,32 +309,6 @@ void machine_remove(struct machine *machine)
 
 /* ---- the power --------------------------------------------------------------------------------- */
 
-static void copy_range(int from, int to, off_t at, off_t end)
-{
-    static unsigned char bytes[COPY_BYTES];
-
-    while (at < end) {
-        const size_t part = end - at < (off_t)sizeof(bytes) ? (size_t)(end - at) : sizeof(bytes);
-
-        if (pread(from, bytes, part, at) != (ssize_t)part || pwrite(to, bytes, part, at) != (ssize_t)part)
-            give_up("copying the disk");
-        at += (off_t)part;
-    }
-}
-
-/* Only what is not a hole. */
-static void copy_disk(int from, int to)
-{
-    off_t end = 0;
-
-    if (ftruncate(to, 0) < 0 || ftruncate(to, (off_t)DISK_BYTES) < 0)
-        give_up("copying the disk");
-    for (off_t at; (at = lseek(from, end, SEEK_DATA)) >= 0;) {
-        end = lseek(from, at, SEEK_HOLE);
-        copy_range(from, to, at, end);
-    }
-}
-
 void machine_cut_power(struct machine *machine, uint64_t seed)
 {
     disk_cut(machine->disk, seed);
@@ -312,7 +316,6 @@ void machine_cut_power(struct machine *machine, uint64_t seed)
 
 void machine_end(struct machine *machine)
 {
-    copy_disk(machine->medium_fd, machine->image_fd);
     disk_restart(machine->disk);
 }
 

@@ -27,7 +27,7 @@ struct machine {
     char served[300];  /* directory with the disk in it */
     char mounted[300]; /* where the file system is */
     int medium_fd;
-    int image_fd; /* the medium as the last cut of the power left it */
+    int image_fd; /* the medium as the last boot found it */
     pid_t server;
 };
 
