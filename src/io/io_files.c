@@ -94,20 +94,38 @@ static uint32_t ask_untorn_bytes(int fd)
     return unit_min <= BLOCK_BYTES && BLOCK_BYTES <= unit_max ? unit_max : 0;
 }
 
+static int check_kind(mode_t mode)
+{
+    if (S_ISDIR(mode))
+        return -EISDIR;
+    if (S_ISLNK(mode))
+        return -ELOOP;
+    return S_ISREG(mode) ? 0 : -EINVAL;
+}
+
+/* To open a device may be enough to do harm. Whoever exchanges the file after this is met by what is asked of the
+ * open one. */
+static int check_name(const struct io_files *files, const char *name)
+{
+    struct stat about;
+
+    if (fstatat(files->directory, name, &about, AT_SYMLINK_NOFOLLOW) < 0)
+        return -errno;
+    return check_kind(about.st_mode);
+}
+
 /* Only now that it is known to be a regular file does it become a direct one: asked for at open,
  * O_DIRECT fails after O_CREAT has created the file. The same call takes back O_NONBLOCK, which lets
  * io_uring answer EAGAIN on some file systems. */
 static int prepare_open_file(int fd, unsigned flags)
 {
     struct stat about;
+    int error;
 
     if (fstat(fd, &about) < 0)
         return -errno;
-    if (S_ISDIR(about.st_mode))
-        return -EISDIR;
-    if (!S_ISREG(about.st_mode))
-        return -EINVAL;
-    return error_of(fcntl(fd, F_SETFL, flags & IO_DIRECT ? O_DIRECT : 0));
+    error = check_kind(about.st_mode);
+    return error < 0 ? error : error_of(fcntl(fd, F_SETFL, flags & IO_DIRECT ? O_DIRECT : 0));
 }
 
 static int open_flags(unsigned flags)
@@ -131,6 +149,9 @@ int twl_io_files_open(struct io *io, const char *name, unsigned flags, struct io
     ASSERT(!(flags & IO_READ_ONLY) || !(flags & IO_CREATE));
     if (!is_plain_name(name))
         return -EINVAL;
+    error = flags & IO_CREATE ? 0 : check_name(files, name);
+    if (error < 0)
+        return error;
     file = calloc(1, sizeof(*file));
     if (!file)
         return -ENOMEM;

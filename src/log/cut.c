@@ -100,6 +100,8 @@ static int go_on_at(struct twinlog *log, const struct cut *cut)
     struct epoch old = log->epoch, epoch = { .number = old.number + 1 };
     struct segment segment;
     bool is_in_doubt = false;
+    if (old.number == UINT32_MAX)
+        return -EOVERFLOW;
     int rc = log->io->ops->random(log->io, &epoch.salt, sizeof(epoch.salt));
     if (rc == 0)
         rc = twl_keeper_restart(log->keeper, cut->next_lsn, cut->previous, cut->chain, old.number, &segment,

@@ -26,6 +26,8 @@
 #define DEAD_WRITER_WAIT_MS 30000u
 #define RETENTION_MS 60000u
 
+#define MOST_NUMBER (UINT64_MAX / 4 * 3) /* from there on nobody can count to the last one */
+
 #define PAUSED (1u << 30)
 #define COMMIT_USERS (INSIDE_OTHER - 1)
 #define EVERYBODY (PAUSED - 1)
@@ -223,23 +225,42 @@ static int keep_what_is_there(struct opening *o)
         rc = io_sync(o->active.file);
     if (rc == 0)
         rc = io->ops->sync_dir(io);
+    if (rc == 0)
+        rc = twl_segment_unseal(&o->active);
     return rc < 0 ? refuse_system(o, rc, "sync the newest segment") : 0;
 }
 
 /* Whoever made the segment of a cut may have gone on to the next epoch, and told so, before its mark was there. */
-static uint32_t epoch_told_by(const struct segment_header *header)
+static uint64_t epoch_told_by(const struct segment_header *header)
 {
     bool is_cut = header->start_lsn > 0 && header->sequence > 1;
-    return is_cut ? header->epoch + 1 : header->epoch;
+    return is_cut ? UINT64_C(1) + header->epoch : header->epoch;
+}
+
+static uint64_t newest_epoch(const struct opening *o)
+{
+    uint64_t number = o->recovery.position.epoch.number;
+    for (size_t i = 0; i < o->set.begun + o->set.spares; i++)
+        number = max_u64(number, epoch_told_by(&o->set.entries[i].header));
+    return number;
+}
+
+/* No log gets there by counting, but somebody may have written such a number. What comes behind the last one would be
+ * acknowledged, and not be found again. */
+static int check_numbers(struct opening *o)
+{
+    uint64_t largest = max_u64(o->set.max_sequence, o->set.max_number);
+    largest = max_u64(largest, o->recovery.position.next_lsn);
+    if (largest <= MOST_NUMBER && newest_epoch(o) < UINT32_MAX)
+        return 0;
+    return refuse(o, TWINLOG_FOUND_NOTHING, -EOVERFLOW,
+                  "the numbers of its records, segments, files or epochs are used up; begin a new log");
 }
 
 static int choose_epoch(struct opening *o)
 {
     struct epoch *epoch = &o->log->epoch;
-    epoch->number = o->recovery.position.epoch.number;
-    for (size_t i = 0; i < o->set.begun + o->set.spares; i++)
-        epoch->number = (uint32_t)max_u64(epoch->number, epoch_told_by(&o->set.entries[i].header));
-    epoch->number++;
+    epoch->number = (uint32_t)newest_epoch(o) + 1;
     int rc = o->log->io->ops->random(o->log->io, &epoch->salt, sizeof(epoch->salt));
     return rc < 0 ? refuse_system(o, rc, "get random bytes") : 0;
 }
@@ -347,6 +368,8 @@ static int open_steps(struct opening *o)
         rc = take_lock(o);
     if (rc == 0)
         rc = find_end(o);
+    if (rc == 0)
+        rc = check_numbers(o);
     if (rc == 0)
         rc = choose_epoch(o);
     if (rc == 0)

@@ -49,6 +49,19 @@ int twl_piece_open(struct io *io, const struct piece *piece, struct segment *ret
     return 0;
 }
 
+/* A first group, where one can be, or any other. */
+static int enter_found(struct cursor *cursor, uint64_t offset)
+{
+    cursor->offset = offset;
+    cursor->position = (struct position){ 0 };
+    cursor->is_at_first = false;
+    int rc = twl_cursor_enter_group(cursor);
+    if (rc != 0 || offset >= SEGMENT_DATA_OFFSET + BLOCK_BYTES)
+        return rc;
+    cursor->is_at_first = true;
+    return twl_cursor_enter_group(cursor);
+}
+
 int twl_piece_enter_later(struct cursor *cursor, struct later_groups *ret_later)
 {
     struct position stop = cursor->position;
@@ -57,13 +70,10 @@ int twl_piece_enter_later(struct cursor *cursor, struct later_groups *ret_later)
         int rc = twl_cursor_find_later(cursor, from, stop, ret_later);
         if (rc < 0 || ret_later->offset == 0)
             return rc;
-        cursor->offset = ret_later->offset;
-        cursor->position = (struct position){ 0 };
-        cursor->is_at_first = false;
-        rc = twl_cursor_enter_group(cursor);
+        rc = enter_found(cursor, ret_later->offset);
         if (rc != 0)
             return rc;
-        from = ret_later->offset + 8; /* a first group, where none can be */
+        from = ret_later->offset + 8; /* it can't be where it is */
     }
 }
 
@@ -568,7 +578,8 @@ static int arrange(struct loading *l, struct pieces *ret)
     struct piece *list = calloc(l->count + 1, sizeof(*list));
     if (!list)
         return -ENOMEM;
-    qsort(l->list, l->count, sizeof(*l->list), by_sequence);
+    if (l->count > 0)
+        qsort(l->list, l->count, sizeof(*l->list), by_sequence);
     size_t behind = l->count;
     while (behind > 0 && !is_begun(&l->list[behind - 1]))
         behind--;

@@ -17,6 +17,7 @@
  */
 #include "log/log.h"
 
+#include "log/pieces.h"
 #include "log/seal_check.h"
 #include "log/view.h"
 
@@ -223,8 +224,9 @@ static int check_records(struct verifier *v)
         if (rc != 0)
             return rc;
     }
-    if (cursor->records_left == 0 && cursor->record_offset != cursor->offset)
-        return tell_padding(v, cursor->record_offset, cursor->offset - cursor->record_offset);
+    if (cursor->records_left == 0 && cursor->record_offset != cursor->offset) /* then it is no whole group */
+        return tell_damage(v, cursor->record_offset, cursor->offset - cursor->record_offset, last_lsn + 1,
+                           last_lsn);
     return 0;
 }
 
@@ -260,14 +262,14 @@ static int resume(struct verifier *v)
     struct cursor *cursor = &v->cursor;
     struct later_groups later;
     uint64_t offset = cursor->offset, next_first, first = v->next_lsn;
-    int rc = twl_cursor_find_later(cursor, offset, cursor->position, &later);
+    int rc = twl_piece_enter_later(cursor, &later);
     if (rc < 0)
         return tell_system(v, rc);
-    cursor->position = (struct position){ 0 };
-    if (later.offset != 0 && later.first_lsn < v->bound) {
-        cursor->offset = later.offset;
+    if (rc > 0)
+        twl_cursor_back_out(cursor);
+    if (rc > 0 && later.first_lsn < v->bound)
         return tell_damage(v, offset, later.offset - offset, first, later.first_lsn - 1);
-    }
+    cursor->position = (struct position){ 0 };
     rc = find_next_first(v, &next_first);
     if (rc == TWINLOG_ECORRUPT || rc == -ENOENT) { /* it has another life by now */
         v->is_stale = true;
@@ -300,6 +302,8 @@ static int tell_end(struct verifier *v, const struct recover_row *row)
 static bool is_full(const struct verifier *v, const struct recover_judgement *judgement)
 {
     unsigned facts = judgement->facts;
+    if (v->cursor.position.next_lsn == 0) /* not even the first group is there */
+        return false;
     bool is_sealed_here = v->seal.is_sealed && v->cursor.offset == v->seal.footer.data_end &&
                           v->cursor.position.chain == v->seal.footer.chain;
     if (judgement->row->decision == DECIDE_NEXT_SEGMENT)

@@ -226,7 +226,8 @@ static int open_segment(struct stand *stand, size_t index)
     return 1;
 }
 
-/* NULL: it is not sealed. One that was the newest when it was looked at may have been sealed since. */
+/* NULL: it is not sealed. One that was the newest when it was looked at may have been sealed since; and the footer
+ * that the newest may have, because a crash has taken what came behind it, says nothing of what is added now. */
 static int look_at_footer(struct stand *stand, size_t index, const struct segment_footer **ret_footer)
 {
     struct segment_set *set = set_of(stand);
@@ -234,7 +235,8 @@ static int look_at_footer(struct stand *stand, size_t index, const struct segmen
     if (!entry->is_sealed && index + 1 < set->begun)
         entry->is_known = false;
     int rc = twl_segment_look(stand->horizon->io, entry);
-    *ret_footer = rc == 0 && entry->is_sealed ? &entry->footer : NULL;
+    bool is_left = index + 1 < set->begun;
+    *ret_footer = rc == 0 && entry->is_sealed && is_left ? &entry->footer : NULL;
     return rc < 0 ? judge(stand, rc) : 1;
 }
 

@@ -23,6 +23,7 @@
 
 #define FIRST_STEP_BYTES (16u * 1024) /* a record that is looked up somewhere should not cost more */
 #define WINDOW_BYTES (1u << 20)       /* the kernel reads ahead as much as was asked for, or more */
+#define MOST_INDEX_ENTRIES (16u * INDEX_MAX_ENTRIES) /* an index that is larger is no writer's */
 
 /* ---- birth and death --------------------------------------------------------------------------- */
 
@@ -394,7 +395,7 @@ static void load_index(struct cursor *cursor, const struct segment_footer *foote
         return;
     index->is_loaded = true;
     index->count = 0;
-    if (size == 0 || size > end - SEGMENT_DATA_OFFSET)
+    if (size == 0 || size > end - SEGMENT_DATA_OFFSET || footer->index_entries > MOST_INDEX_ENTRIES)
         return;
     twl_cursor_refresh(cursor); /* it may have been written since this place was read with others */
     const unsigned char *bytes = twl_cursor_bytes(cursor, end - size, size, &error);

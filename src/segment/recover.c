@@ -29,7 +29,7 @@
 
 /* Exactly one row matches any set of facts; test/unit/test_recover.c enumerates them all. */
 const struct recover_row twl_recover_table[] = {
-    { LATER_DURABLE, LATER_DURABLE, DECIDE_DAMAGE, "a later group proves that it was durable" },
+    { LATER_DURABLE, LATER_DURABLE, DECIDE_DAMAGE, "something later proves that it was durable" },
     { LATER_DURABLE | NEWEST | JOINS | LATER_GROUP, JOINS, DECIDE_NEXT_SEGMENT,
       "the next segment continues here" },
     { LATER_DURABLE | NEWEST | JOINS | LATER_GROUP, JOINS | LATER_GROUP, DECIDE_DAMAGE,
@@ -79,7 +79,7 @@ static int ask_later_segment(struct cursor *cursor, const struct segment *segmen
         ret_found->is_proof = true; /* that LSN was durable when the segment was prepared */
         return 0;
     }
-    if (is_next) {
+    if (is_next && stop.next_lsn > 0) { /* anything would continue an unknown place */
         twl_cursor_begin(cursor, segment, stop);
         int rc = twl_cursor_enter_group(cursor);
         if (rc > 0)
@@ -159,6 +159,13 @@ static int rest_of_block_is_zero(struct cursor *cursor, bool *ret_is_zero)
     return 0;
 }
 
+/* The log was trimmed up to there, and only what is durable is trimmed. */
+static bool is_front_behind(const struct segment_set *set, unsigned facts, struct position stop)
+{
+    bool is_end = (facts & FACT_NEWEST) && !(facts & FACT_JOINS);
+    return is_end && stop.next_lsn > 0 && set->first_lsn > stop.next_lsn;
+}
+
 int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct cursor *cursor,
                       bool was_closed, struct recover_judgement *ret_judgement)
 {
@@ -182,7 +189,7 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
     rc = ask_later_segments(io, set, index, stop, &facts, &later);
     if (rc < 0)
         return rc;
-    if (later.is_proof)
+    if (later.is_proof || is_front_behind(set, facts, stop))
         facts |= FACT_LATER_DURABLE;
     *ret_judgement =
         (struct recover_judgement){ .facts = facts, .row = twl_recover_decide(facts), .later = later };

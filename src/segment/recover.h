@@ -11,7 +11,7 @@
 
 /* What is known where a walk stopped, at a place p with next LSN n. */
 enum recover_fact {
-    FACT_LATER_DURABLE = 1u << 0, /* a later group proves that what belongs at p was durable */
+    FACT_LATER_DURABLE = 1u << 0, /* something later proves that what belongs at p was durable */
     FACT_LATER_GROUP = 1u << 1,   /* this segment has a later group, proof or not */
     FACT_NEWEST = 1u << 2,        /* no later segment is begun */
     FACT_JOINS = 1u << 3,         /* the next segment is begun by the group that continues here */

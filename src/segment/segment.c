@@ -357,6 +357,23 @@ int twl_segment_read_footer(const struct segment *segment, struct segment_footer
     return rc;
 }
 
+int twl_segment_unseal(const struct segment *segment)
+{
+    struct segment_footer footer;
+    int rc = twl_segment_read_footer(segment, &footer);
+    if (rc <= 0)
+        return rc;
+    unsigned char *block = aligned_alloc(BLOCK_BYTES, SEGMENT_FOOTER_BYTES);
+    if (!block)
+        return -ENOMEM;
+    memset(block, 0, SEGMENT_FOOTER_BYTES);
+    rc = io_write_at(segment->file, block, SEGMENT_FOOTER_BYTES, segment->data_end);
+    if (rc == 0)
+        rc = io_sync_data(segment->file);
+    free(block);
+    return rc;
+}
+
 /* ---- words ------------------------------------------------------------------------------------- */
 
 void twl_report(struct twinlog_report *ret_report, enum twinlog_finding finding, enum twinlog_action action,

@@ -72,6 +72,9 @@ int twl_segment_rewrite(const struct segment *segment, uint64_t from, uint64_t t
 int twl_segment_seal(const struct segment *segment, int64_t peak_ns, struct segment_footer *ret_footer);
 /* Its footer: 1; 0 = it has none, or not a valid one. */
 int twl_segment_read_footer(const struct segment *segment, struct segment_footer *ret_footer);
+/* Takes the footer away, if it has one, from a segment that goes on: a crash has taken what came behind it. Durable
+ * on return. */
+int twl_segment_unseal(const struct segment *segment);
 
 /* For reading, where the header is known to be valid: TWINLOG_ECORRUPT if it no longer is. */
 int twl_segment_open_valid(struct io *io, const char *name, struct segment *ret_segment);

@@ -164,6 +164,8 @@ struct life {
     _Atomic bool is_open;
     _Atomic uint64_t opened_last; /* last LSN when the log was open: a stamp */
     _Atomic bool must_stop;       /* the judge asks for a clean close */
+    _Atomic bool may_not_change;  /* the judge wants nothing but appends from now on */
+    _Atomic bool is_changing;     /* something else is going on, or will find that it may not */
     _Atomic int error;            /* why it gave up */
     struct twinlog_report report; /* of its opening */
     _Atomic uint64_t trims, cuts, resets, names, rolls, recycled;
@@ -230,10 +232,12 @@ enum lie {
     LIE_TRIM,   /* a writer notes a trim that it did not make */
     LIE_NAME,   /* a writer notes a cursor or a value that it did not set */
     LIES,
+    LIE_FLUSH = LIES, /* the disk forgets flushes: crash-power */
 };
 
 struct shared {
     enum lie lie;
+    bool ends_machine;          /* with the writer: what was only written counts for nothing */
     _Atomic bool has_complaint; /* of a process that found a violation */
     char complaint[1024];
     struct world world;
@@ -314,6 +318,9 @@ struct place {
     uint64_t seed, cycle;
     bool has_terminal;
     enum lie lie;
+    void (*keep)(
+        void); /* NULL, or before a violation ends the program: saves what shows it, and says where */
+    void (*leave)(void); /* NULL, or before the place is removed */
 };
 extern struct place place;
 

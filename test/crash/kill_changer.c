@@ -335,6 +335,8 @@ static int set_cursor(struct writer *writer)
     end_change(cursor);
     atomic_fetch_add(&writer->life->names, 1);
     rc = twinlog_cursor_get(writer->log, name, &now);
+    if (rc < 0 && rc != -ENOENT)
+        return rc;
     if (writer->shared->lie != LIE_NAME && (rc != (lsn == NOTHING ? -ENOENT : 0) || now != lsn))
         violation("%s was set to %" PRId64 ", now it is %" PRId64 ": %s", name, (int64_t)lsn, (int64_t)now,
                   twinlog_strerror(rc));

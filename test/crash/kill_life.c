@@ -50,6 +50,8 @@ static void clear(struct life *life)
     atomic_store(&life->is_open, false);
     atomic_store(&life->is_finished, false);
     atomic_store(&life->must_stop, false);
+    atomic_store(&life->may_not_change, false);
+    atomic_store(&life->is_changing, false);
     atomic_store(&life->error, 0);
     atomic_store(&life->trims, 0);
     atomic_store(&life->cuts, 0);

@@ -52,6 +52,8 @@ void remove_directory(const char *path)
 
 void remove_place(void)
 {
+    if (place.leave)
+        place.leave();
     remove_directory(place.log);
     remove_directory(place.copy);
     rmdir(place.directory);
@@ -120,6 +122,8 @@ static _Noreturn void report_violation(const char *words)
         remove_place();
         end(EXIT_SUCCESS);
     }
+    if (place.keep)
+        place.keep();
     printf("%s: VIOLATION: %s\n  in cycle %" PRIu64 "; the log is kept in %s\n  again: %s%s --seed %" PRIu64
            "\n",
            place.program, words, place.cycle, place.log, place.program, place.command_line, place.seed);

@@ -3,8 +3,8 @@
  * The other ways in which a writer appends: batches at every level, with deadlines and without; records in place;
  * requests that are completed by a callback, or fetched from a queue by another thread.
  *
- * What was acknowledged as written survives the process, so it must be there like what is durable: nothing
- * here ends the machine.
+ * What was acknowledged as written survives the process, so it must be there like what is durable, unless the
+ * machine ends with the process.
  */
 #define _GNU_SOURCE
 #include "kill.h"
@@ -100,9 +100,10 @@ static void note_accepted(struct writer *writer, uint64_t lsn, uint32_t count)
 }
 
 /* Not to be trimmed before it is durable. */
-static void note_written(struct writer *writer, uint64_t end)
+static void note_written(struct writer *writer, uint32_t level, uint64_t end)
 {
-    atomic_store_explicit(&writer->notes->acked, end, memory_order_release);
+    if (level == TWINLOG_LEVEL_DURABLE || !writer->shared->ends_machine)
+        atomic_store_explicit(&writer->notes->acked, end, memory_order_release);
 }
 
 static struct twinlog_terms choose_terms(struct writer *writer)
@@ -141,7 +142,7 @@ static int append_batch(struct writer *writer)
     if (result == 0 && terms.level == TWINLOG_LEVEL_DURABLE)
         note_acked(writer);
     if (result == 0 && terms.level == TWINLOG_LEVEL_WRITTEN)
-        note_written(writer, writer->next.sequence);
+        note_written(writer, terms.level, writer->next.sequence);
     return 0;
 }
 
@@ -178,6 +179,7 @@ static struct twinlog_queue *queue;
 struct submitted {
     struct twinlog_request request;
     struct writer *writer;
+    uint32_t level;
     uint64_t end;   /* number behind its last record */
     unsigned *left; /* [completing] requests of this turn */
 };
@@ -188,7 +190,7 @@ static void finish(struct twinlog_request *request)
     struct submitted *submitted = request->context;
 
     if (request->result == 0)
-        note_written(submitted->writer, submitted->end);
+        note_written(submitted->writer, submitted->level, submitted->end);
     pthread_mutex_lock(&completing);
     --*submitted->left;
     pthread_cond_broadcast(&completed);
@@ -204,6 +206,7 @@ static int submit(struct writer *writer, struct submitted *submitted, struct twi
 
     terms.level = level;
     make_bundle(writer, 1 + (uint32_t)rng_below(&writer->rng, MAX_BATCH), &bundle);
+    submitted->level = level;
     submitted->end = writer->next.sequence + bundle.count;
     submitted->request =
         (struct twinlog_request){ .complete = to ? NULL : finish, .queue = to, .context = submitted };

@@ -138,6 +138,19 @@ static bool is_changer(const struct writer *writer)
     return writer == writer->life->changer && writer->life->change_one_in > 0;
 }
 
+/* Whoever forbids it looks at is_changing after that. */
+static int change_if_allowed(struct writer *writer)
+{
+    struct life *life = writer->life;
+    int result = 0;
+
+    atomic_store(&life->is_changing, true);
+    if (!atomic_load(&life->may_not_change))
+        result = change_something(writer);
+    atomic_store(&life->is_changing, false);
+    return result;
+}
+
 static int (*choose_way(struct writer *writer))(struct writer *writer)
 {
     switch (rng_below(&writer->rng, 8)) {
@@ -160,7 +173,7 @@ static void *write_records(void *argument)
     while (result == 0 && has_room(writer) && !atomic_load(&life->must_stop) &&
            atomic_load(&life->error) == 0)
         if (is_changer(writer) && rng_one_in(&writer->rng, life->change_one_in))
-            result = change_something(writer);
+            result = change_if_allowed(writer);
         else
             result = take_turn(writer, choose_way(writer));
     if (result == 0) /* for close to make durable */

@@ -195,6 +195,8 @@ void change_options(struct machine *machine); /* while the log is closed */
 void open_log(struct machine *machine);
 void close_log(struct machine *machine);
 void work(struct machine *machine, uint64_t steps);
+/* One step of some kind; any number stands for one. */
+void do_work(struct machine *machine, unsigned kind);
 bool takes_large_records(const struct machine *machine);
 void append_large_record(struct machine *machine);
 /* Only what a second thread can do while the first one is in the middle of a commit. */
@@ -232,6 +234,8 @@ void tell_copy(struct machine *machine);
 
 /* ---- crash_image.c: crashes ---------------------------------------------------------------------- */
 
+/* Recovers an image of `parent` as it is now, in the middle of whatever it does, and judges it. */
+void check_image(struct machine *parent, enum simdisk_cut cut, uint64_t seed);
 /* After each operation that changed a machine's disk. */
 void crash_hook(void *context, enum simdisk_op op);
 

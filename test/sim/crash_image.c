@@ -83,8 +83,7 @@ static void open_again(struct machine *machine)
     close_log(machine);
 }
 
-/* Recovers an image of `parent` as it is now, in the middle of whatever it does. */
-static void check_image(struct machine *parent, enum simdisk_cut cut, uint64_t seed)
+void check_image(struct machine *parent, enum simdisk_cut cut, uint64_t seed)
 {
     struct machine machine = start_image(parent, cut, seed);
     current = &machine;

@@ -670,6 +670,13 @@ enum {
     WORK_COUNT = sizeof(WORKS) / sizeof(WORKS[0])
 };
 
+void do_work(struct machine *machine, unsigned kind)
+{
+    notice_progress(machine);
+    WORKS[kind % WORK_COUNT].call(machine);
+    notice_progress(machine);
+}
+
 static void work_once(struct machine *machine)
 {
     uint64_t total = 0;

@@ -16,6 +16,7 @@
     DO(golden) \
     DO(holds) \
     DO(horizon) \
+    DO(hostile) \
     DO(index) \
     DO(integration) \
     DO(io) \

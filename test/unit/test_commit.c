@@ -514,6 +514,10 @@ START_TEST(a_leader_that_comes_after_a_failure_writes_nothing)
     atomic_store(&seam.times, 1);
     ck_assert_int_eq(twl_commit_mark(bare.commit, GROUP_CLOSE), -EIO);
     unsigned writes = atomic_load(&seam.writes);
+    struct round round;
+    twl_lead_patiently(bare.commit);
+    ck_assert(!twl_lead_round(bare.commit, GROUP_CLOSE, &round));
+    twl_stop_leading(bare.commit);
     ck_assert_int_eq(twl_commit_mark(bare.commit, GROUP_CLOSE), -EIO);
     ck_assert_uint_eq(atomic_load(&seam.writes), writes);
     end_bare();
@@ -1098,6 +1102,29 @@ START_TEST(a_segment_is_not_sealed_before_the_next_one_has_a_group)
 }
 END_TEST
 
+/* Also where nobody asks for it: the segment in front of it is sealed as soon as it is there. */
+START_TEST(the_first_group_of_a_segment_is_durable)
+{
+    const struct twinlog_entry entry = { .data = payload, .size = 3000 };
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    const struct twinlog_options options = small_options(0);
+    struct twinlog *log = open_with(&options);
+    terms.level = TWINLOG_LEVEL_WRITTEN;
+    uint64_t lsn, rolls = stat_of(log).rolls;
+    for (unsigned i = 0; i < 100; i++) {
+        ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &terms, &lsn), 0);
+        if (stat_of(log).rolls > rolls)
+            ck_assert_uint_eq(twinlog_durable_lsn(log), lsn);
+        else
+            ck_assert_uint_lt(twinlog_durable_lsn(log), lsn);
+        rolls = stat_of(log).rolls;
+    }
+    ck_assert_uint_gt(rolls, 2);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(100);
+}
+END_TEST
+
 START_TEST(a_limit_is_passed_where_no_segment_can_be_made)
 {
     struct twinlog_options options = small_options(0);
@@ -1468,6 +1495,7 @@ Suite *commit_suite(void)
     tcase_add_test(rolling, a_segment_is_left_when_its_first_record_is_old);
     tcase_add_test(rolling, a_segment_that_was_left_is_sealed_with_what_is_in_it);
     tcase_add_test(rolling, a_segment_is_not_sealed_before_the_next_one_has_a_group);
+    tcase_add_test(rolling, the_first_group_of_a_segment_is_durable);
     tcase_add_test(rolling, a_limit_is_passed_where_no_segment_can_be_made);
     suite_add_tcase(suite, rolling);
     TCase *many = tcase_create("many writers");

@@ -696,6 +696,7 @@ START_TEST(a_footer_without_records_has_no_times_and_no_index)
     footer.index_entries = 0;
     ck_assert(!is_footer(footer));
     footer.min_ns = INT64_MAX;
+    ck_assert(!is_footer(footer));
     footer.max_ns = INT64_MIN;
     ck_assert(is_footer(footer));
     footer.index_entries = 1;

@@ -296,11 +296,11 @@ START_TEST(a_flush_does_not_count_as_a_call_for_what_comes_next)
     uint64_t lsn;
     open_committer(0);
     struct twinlog_options options = shared_options();
-    options.flush_interval_ms = 2500;
+    options.flush_interval_ms = 6000;
     open_logs(1, &options);
     ck_assert_int_eq(append_at(logs[0], 0, TWINLOG_LEVEL_WRITTEN, 0, &lsn), 0);
     await_durable(logs[0], lsn);
-    terms.deadline_ns = twinlog_deadline(2000);
+    terms.deadline_ns = twinlog_deadline(5500);
     ck_assert_int_eq(twinlog_append_batch(logs[0], &entry, 1, &terms, NULL), 0);
     close_all(1);
 }

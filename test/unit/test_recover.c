@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The decision table is complete and says what docs/recovery.md says. */
+/* The decision table is complete and says what docs/recovery.md says; what it is asked with is read from a disk. */
+#define _GNU_SOURCE
 #include "suites.h"
 
+#include "../sim/simdisk.h"
+#include "log/log.h"
 #include "segment/recover.h"
+
+#include <errno.h>
 
 START_TEST(every_combination_of_facts_has_exactly_one_decision)
 {
@@ -69,6 +74,156 @@ START_TEST(a_mark_proves_what_it_names_and_what_was_before_it)
 }
 END_TEST
 
+/* ---- on a disk --------------------------------------------------------------------------------- */
+
+#define BLOCK_RECORD_BYTES 4008u /* a group of one record of that size is a block */
+#define FIRST_RECORD_BYTES (BLOCK_RECORD_BYTES - GROUP_HEADER_BYTES) /* behind the mark of the opening */
+
+static struct simdisk *disk;
+
+enum shape {
+    SHORT,    /* one segment */
+    ROLLED,   /* four records to a segment */
+    RECYCLED, /* the same; the newest one is another life of one that was trimmed */
+    LARGE,    /* segments as large as they become, the newest is more than a window */
+    SHAPES
+};
+
+/* Records that end where a block ends, a spare, and the end of its writer. */
+static void make_log(enum shape shape)
+{
+    static const unsigned char payload[BLOCK_RECORD_BYTES] = { 1, 2, 3 };
+    static const unsigned records[SHAPES] = { 2, 18, 58, 400 };
+    const struct simdisk_options machine = { .seed = 7, .has_direct = true };
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct simdisk *living = simdisk_create(&machine);
+    struct twinlog *log;
+    options.segment_bytes = shape == LARGE ? 64 * SEGMENT_MIN_BYTES : SEGMENT_MIN_BYTES;
+    options.segment_records = shape == LARGE ? 0 : 4;
+    options.keep_records = shape == RECYCLED ? 1 : 0;
+    options.spare_segments = 1;
+    ck_assert_int_eq(twl_log_open(simdisk_connect(living), &options, &log), 0);
+    for (unsigned i = 0; i < records[shape]; i++)
+        ck_assert_int_eq(twinlog_append(log, payload, i == 0 ? FIRST_RECORD_BYTES : BLOCK_RECORD_BYTES, NULL),
+                         0);
+    disk = simdisk_crash_image(living, SIM_CUT_NONE, 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    simdisk_destroy(living);
+}
+
+static void remove_log(void)
+{
+    simdisk_destroy(disk);
+}
+
+/* A read that fails, or finds the end of the file where it should not be. */
+static const struct io_ops *sound;
+static struct io_ops failing;
+static unsigned reads_left; /* 0: none will fail */
+static int read_error;
+
+static int read_or_fail(struct io_file *file, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
+{
+    if (reads_left == 0 || --reads_left > 0)
+        return sound->read(file, buffer, size, offset, ret_size);
+    *ret_size = 0;
+    return read_error;
+}
+
+static struct io *connect_to_failing(void)
+{
+    struct io *io = simdisk_connect(disk);
+    sound = io->ops;
+    failing = *sound;
+    failing.read = read_or_fail;
+    io->ops = &failing;
+    reads_left = 0;
+    return io;
+}
+
+static void load_set(struct io *io, struct segment_set *set)
+{
+    const struct segment_set_options options = { 0 };
+    struct twinlog_report report;
+    ck_assert_int_eq(twl_segment_set_open(io, &options, NULL, set, &report), 0);
+}
+
+/* With each read failing in turn. Returns how many there are. */
+static unsigned fail_each_read(struct io *io, const struct segment_set *set, int error, int other_error)
+{
+    for (unsigned nth = 1;; nth++) {
+        struct recovery recovery;
+        reads_left = nth;
+        read_error = error;
+        int rc = twl_recover(io, set, NULL, &recovery);
+        if (reads_left > 0) {
+            ck_assert_int_eq(rc, 0);
+            reads_left = 0;
+            return nth - 1;
+        }
+        ck_assert_msg(rc == error || rc == other_error, "read %u: %d", nth, rc);
+        if (rc < 0)
+            ck_assert_int_eq(recovery.report.error, rc);
+    }
+}
+
+START_TEST(a_read_that_fails_is_no_end)
+{
+    for (enum shape shape = SHORT; shape < SHAPES; shape++) {
+        struct segment_set set;
+        make_log(shape);
+        struct io *io = connect_to_failing();
+        load_set(io, &set);
+        ck_assert_uint_ge(fail_each_read(io, &set, -EIO, -EIO), 1);
+        ck_assert_uint_ge(fail_each_read(io, &set, 0, TWINLOG_ECORRUPT), 1);
+        twl_segment_set_free(&set);
+        io->ops->destroy(io);
+        remove_log();
+    }
+}
+END_TEST
+
+START_TEST(what_an_earlier_life_left_behind_a_full_block_is_no_torn_group)
+{
+    struct segment_set set;
+    struct recovery recovery;
+    make_log(RECYCLED);
+    struct io *io = connect_to_failing();
+    load_set(io, &set);
+    ck_assert_uint_gt(set.entries[set.begun - 1].header.lives, 0);
+    ck_assert_int_eq(twl_recover(io, &set, NULL, &recovery), 0);
+    ck_assert_uint_eq(recovery.offset % BLOCK_BYTES, 0);
+    ck_assert_uint_eq(recovery.position.next_lsn, 59);
+    ck_assert_int_eq(recovery.report.finding, TWINLOG_FOUND_CLEAN_END);
+    ck_assert(!recovery.has_junk);
+    twl_segment_set_free(&set);
+    io->ops->destroy(io);
+    remove_log();
+}
+END_TEST
+
+START_TEST(a_segment_that_has_another_life_meanwhile_is_gone)
+{
+    struct segment_set set;
+    struct recovery recovery;
+    make_log(ROLLED);
+    struct io *io = connect_to_failing();
+    load_set(io, &set);
+    struct segment_entry *newest = &set.entries[set.begun - 1];
+    newest->header.segment_id++;
+    ck_assert_int_eq(twl_recover(io, &set, NULL, &recovery), -ENOENT);
+    ck_assert_int_eq(recovery.report.finding, TWINLOG_FOUND_SYSTEM_ERROR);
+    /* but a spare may go at any time */
+    set.begun--;
+    set.spares++;
+    ck_assert_int_eq(twl_recover(io, &set, NULL, &recovery), 0);
+    ck_assert_uint_eq(recovery.index, set.begun - 1);
+    twl_segment_set_free(&set);
+    io->ops->destroy(io);
+    remove_log();
+}
+END_TEST
+
 Suite *recover_suite(void)
 {
     Suite *suite = suite_create("recover");
@@ -79,5 +234,10 @@ Suite *recover_suite(void)
     tcase_add_test(table, a_clean_end_has_nothing_behind_it);
     tcase_add_test(table, a_mark_proves_what_it_names_and_what_was_before_it);
     suite_add_tcase(suite, table);
+    TCase *on_disk = tcase_create("disk");
+    tcase_add_test(on_disk, a_read_that_fails_is_no_end);
+    tcase_add_test(on_disk, what_an_earlier_life_left_behind_a_full_block_is_no_torn_group);
+    tcase_add_test(on_disk, a_segment_that_has_another_life_meanwhile_is_gone);
+    suite_add_tcase(suite, on_disk);
     return suite;
 }

@@ -426,8 +426,9 @@ START_TEST(a_large_record_gets_in_among_many_small_ones)
     for (unsigned i = 0; i < SMALL_WRITERS; i++)
         pthread_join(threads[i], NULL);
     ck_assert_uint_eq(atomic_load(&crowd.errors), 0);
-    /* the one in flight, its turn, the thread's own delay; where a segment is made some pass meanwhile */
-    ck_assert_uint_le(most, SMALL_WRITERS);
+    /* the one in flight, its turn, and the thread's own delay, which on a busy machine is the longest; where a
+     * segment is made some pass meanwhile. Who never gets his turn waits for tens of thousands */
+    ck_assert_uint_le(most, 1000);
     log_close(crowd.log);
 }
 END_TEST

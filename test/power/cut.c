@@ -1,0 +1,590 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * crash-power: the power goes while a process appends to a log on a real file system of this kernel. The disk
+ * loses what was not flushed, the file system is mounted again, and the log is opened and compared with what had
+ * been acknowledged: with the writers, their notes and the judge of crash-kill.
+ *
+ *   image     the disk stops, and of the sectors in its cache some reach the medium and some do not; the writer
+ *             is killed while all its calls hang, so that it can have noted nothing the disk did not know
+ *   shutdown  the file system is shut down under the writer: the disk keeps all it was given, the page cache is
+ *             lost. Only what was acknowledged before counts: while ext4 is being shut down, its fdatasync may
+ *             return 0 for what is lost (Linux 6.18)
+ *   fault     writes or flushes fail from some moment on; the writers must get errors, and come to an end. Then
+ *             the disk works again, and in half of the cases the power goes as well. On xfs whose writes fail
+ *             only what was acknowledged before the first failure counts: afterwards a direct write to allocated
+ *             space and its fdatasync may both succeed, and the data be lost (Linux 6.18 on this disk; a program that
+ *             does nothing else sees it too, the cause is not known)
+ *   slow      the writer is killed while its write is on its way, and the log is opened at once
+ *
+ * The seed decides everything but the moment, which the scheduler has a say in. A violation leaves the disk as it was
+ * when the file system was last mounted: mount a copy, `mount -o loop`.
+ */
+#define _GNU_SOURCE
+#include "machine.h"
+
+#include "../crash/kill.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#define LARGE_LOG_BYTES (6u << 20)
+#define LARGE_LOG_RECORDS (WINDOW / 8)
+#define FAULT_MS 300u /* so long a writer may go on before it is asked to stop */
+#define SLOW_WRITE_MS 400u
+
+enum {
+    IO_KINDS = TWINLOG_IO_FDATASYNC + 1,
+    FINDINGS = TWINLOG_FOUND_SYSTEM_ERROR + 1,
+};
+
+enum method {
+    METHOD_IMAGE,
+    METHOD_SHUTDOWN,
+    METHOD_FAULT,
+    METHOD_SLOW,
+    METHODS,
+};
+
+static const char *const io_names[IO_KINDS] = { "auto", "uring", "uring-linked", "dsync", "fdatasync" };
+static const char *const method_names[METHODS] = { "image", "shutdown", "fault", "slow" };
+static const char *const lie_names[] = { "flush" };
+
+static struct {
+    uint64_t cuts, seconds; /* 0: no limit */
+    uint32_t threads;
+    int io; /* enum twinlog_io, -1: all in turn */
+    enum filesystem filesystem;
+    enum method method;
+    const char *parent;
+} settings = { .threads = 8, .io = -1 };
+
+static struct {
+    uint64_t cuts, cut_opening, closed, logs, formats, failed_lives;
+    uint64_t acked, unacked, cut, trimmed;
+    uint64_t trims, cuts_made, resets, names, rolls, recycled;
+    uint64_t lives_by_io[IO_KINDS], findings[FINDINGS];
+} totals;
+
+static bool can_use[IO_KINDS][2]; /* path, buffered */
+static struct shared *shared;
+static struct book book;
+static struct machine machine;
+
+/* ---- the log ----------------------------------------------------------------------------------- */
+
+static void forget_sightings(struct sightings *sightings)
+{
+    const uint64_t most = atomic_load(&sightings->max_lsn);
+
+    memset(sightings->seen, 0, (most < WINDOW ? most + 1 : WINDOW) * sizeof(sightings->seen[0]));
+    atomic_store(&sightings->max_lsn, 0);
+}
+
+static void forget_log(void)
+{
+    book = (struct book){ .digest = book.digest, .first = 1 };
+    world_clear(&shared->world);
+    forget_sightings(&shared->attached);
+}
+
+/* For good: or else the next cut may bring some of it back. */
+static void remove_log(void)
+{
+    remove_directory(place.log);
+    machine_sync(&machine);
+    forget_log();
+}
+
+/* Leaves out what this kernel or file system refuses, by name. */
+static bool try_path(int io, bool is_buffered)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog *log;
+    int result;
+
+    options.io = (uint32_t)io;
+    options.flags = is_buffered ? TWINLOG_BUFFERED : 0;
+    result = twinlog_open(place.log, &options, &log);
+    if (result == 0)
+        result = twinlog_close(log);
+    if (result < 0 && result != -ENOTSUP)
+        violation("the log cannot be opened and closed with %s: %s", io_names[io], twinlog_strerror(result));
+    if (result < 0)
+        printf("SKIP crash-power %s, %s, %s: %s\n", filesystem_names[settings.filesystem], io_names[io],
+               is_buffered ? "buffered" : "direct", twinlog_strerror(result));
+    return result == 0;
+}
+
+static void find_paths(void)
+{
+    unsigned usable = 0;
+
+    for (int io = 0; io < IO_KINDS; io++)
+        for (int is_buffered = 0; is_buffered < 2; is_buffered++) {
+            can_use[io][is_buffered] = (settings.io < 0 || io == settings.io) && try_path(io, is_buffered);
+            usable += can_use[io][is_buffered];
+        }
+    remove_log();
+    if (usable == 0) {
+        remove_place();
+        exit(77);
+    }
+}
+
+/* ---- the machine ------------------------------------------------------------------------------- */
+
+/* A disk that lies may leave nothing of a file system, which tells nobody anything about the log. */
+static void boot(void)
+{
+    if (machine_boot(&machine))
+        return;
+    if (place.lie == LIE_NONE)
+        violation("the file system cannot be mounted: %s", strerror(errno));
+    machine_format(&machine);
+    forget_log();
+    totals.formats++;
+}
+
+/* ---- one life ---------------------------------------------------------------------------------- */
+
+static void choose_path(struct life *life, struct rng *rng)
+{
+    unsigned io, is_buffered;
+
+    do {
+        io = (unsigned)rng_below(rng, IO_KINDS);
+        is_buffered = (unsigned)rng_below(rng, 2);
+    } while (!can_use[io][is_buffered]);
+    life->options.io = io;
+    life->options.flags |= is_buffered ? TWINLOG_BUFFERED : 0;
+    if (rng_one_in(rng, 4))
+        life->options.flags |= TWINLOG_PAD;
+    totals.lives_by_io[io]++;
+}
+
+static void begin_life(struct life *life, uint64_t number, struct rng *rng)
+{
+    static const uint32_t change_one_in[] = { 0, 2, 3, 8 };
+
+    prepare_life(life, &shared->world, rng_mix(place.seed) ^ number,
+                 1 + (uint32_t)rng_below(rng, settings.threads), false, rng);
+    life->change_one_in = change_one_in[rng_below(rng, 4)];
+    choose_path(life, rng);
+    if (settings.method == METHOD_SHUTDOWN || settings.method == METHOD_FAULT)
+        life->has_reader = false; /* takes the errors of a disk for violations */
+}
+
+static void count_life(const struct life *life, bool is_killed)
+{
+    totals.cuts++;
+    totals.closed += !is_killed;
+    totals.cut_opening += !atomic_load(&life->is_open);
+    totals.trims += atomic_load(&life->trims);
+    totals.cuts_made += atomic_load(&life->cuts);
+    totals.resets += atomic_load(&life->resets);
+    totals.names += atomic_load(&life->names);
+    totals.rolls += atomic_load(&life->rolls);
+    totals.recycled += atomic_load(&life->recycled);
+}
+
+/* An error is right here, if it is one of those that a disk or file system in trouble is the reason of. */
+static void excuse_error(struct life *life)
+{
+    const int error = atomic_load(&life->error);
+
+    if (error != -EIO && error != -EROFS && error != TWINLOG_EPOISONED)
+        return;
+    totals.failed_lives++;
+    atomic_store(&life->error, 0);
+}
+
+static void end_by_image(struct life *life, pid_t pid, struct rng *rng)
+{
+    int status;
+
+    if (rng_below(rng, 8) < 3) {
+        await(pid, (int64_t)rng_below(rng, 30000000));
+    } else {
+        await_open(life, pid);
+        await(pid, (int64_t)rng_below(rng, 60000000));
+    }
+    machine_cut_power(&machine, rng_next(rng));
+    kill(pid, SIGKILL);
+    machine_end(&machine);
+    status = reap(pid, "a writer whose machine is gone");
+    machine_unmount(&machine);
+    count_life(life, check_death(life, status));
+}
+
+/* What the writers had noted at a moment. */
+struct claims {
+    uint64_t acked[MAX_WRITERS], durable[MAX_WRITERS];
+};
+
+static void note_claims(const struct life *life, struct claims *ret_claims)
+{
+    for (uint32_t i = 0; i < life->writers; i++) {
+        ret_claims->acked[i] = atomic_load(&life->notes[i].acked);
+        ret_claims->durable[i] = atomic_load(&life->notes[i].durable);
+    }
+}
+
+static void forget_later_claims(struct life *life, const struct claims *claims)
+{
+    for (uint32_t i = 0; i < life->writers; i++) {
+        atomic_store(&life->notes[i].acked, claims->acked[i]);
+        atomic_store(&life->notes[i].durable, claims->durable[i]);
+    }
+}
+
+/* A change is made and noted, or not begun. */
+static void end_changes(struct life *life, pid_t pid)
+{
+    atomic_store(&life->may_not_change, true);
+    while (atomic_load(&life->is_changing) && !await(pid, 100000))
+        continue;
+}
+
+static void end_by_shutdown(struct life *life, pid_t pid, struct rng *rng)
+{
+    struct claims claims;
+    int status;
+
+    await_open(life, pid);
+    await(pid, (int64_t)rng_below(rng, 60000000));
+    end_changes(life, pid);
+    note_claims(life, &claims);
+    machine_shut_down(&machine);
+    kill(pid, SIGKILL);
+    status = reap(pid, "a writer whose file system is gone");
+    machine_unmount(&machine);
+    forget_later_claims(life, &claims);
+    excuse_error(life);
+    count_life(life, check_death(life, status));
+}
+
+/* Shared with the server of the disk. */
+struct last_words {
+    const struct life *life;
+    struct claims claims;
+};
+static struct last_words *last_words;
+
+static void note_last_words(void *context)
+{
+    struct last_words *words = context;
+
+    note_claims(words->life, &words->claims);
+}
+
+static void break_disk(const struct life *life, bool is_write, struct rng *rng)
+{
+    last_words->life = life;
+    if (is_write)
+        disk_fail_writes(machine.disk, rng_below(rng, 60));
+    else
+        disk_fail_flushes(machine.disk, rng_below(rng, 30));
+}
+
+/* How many were refused. */
+static uint64_t mend_disk(void)
+{
+    const uint64_t failures = disk_failures(machine.disk);
+
+    disk_fail_writes(machine.disk, NEVER);
+    disk_fail_flushes(machine.disk, NEVER);
+    return failures;
+}
+
+static void end_by_fault(struct life *life, pid_t pid, struct rng *rng)
+{
+    const bool is_cut = rng_one_in(rng, 2), is_write = rng_one_in(rng, 2);
+    const bool is_trusted = !is_write || settings.filesystem != FS_XFS;
+    uint64_t failures;
+    int status;
+
+    await_open(life, pid);
+    if (!is_trusted)
+        end_changes(life, pid);
+    break_disk(life, is_write, rng);
+    await(pid, FAULT_MS * INT64_C(1000000));
+    atomic_store(&life->must_stop, true);
+    status = reap(pid, "a writer whose disk fails");
+    failures = mend_disk();
+    if (failures > 0)
+        excuse_error(life);
+    if (failures > 0 && !is_trusted)
+        forget_later_claims(life, &last_words->claims);
+    if (is_cut) {
+        machine_cut_power(&machine, rng_next(rng));
+        machine_end(&machine);
+    }
+    machine_unmount(&machine);
+    count_life(life, check_death(life, status));
+}
+
+static void live_and_end(struct life *life, uint64_t number, struct rng *rng)
+{
+    static void (*const ends[])(struct life *, pid_t, struct rng *) = {
+        [METHOD_IMAGE] = end_by_image, [METHOD_SHUTDOWN] = end_by_shutdown, [METHOD_FAULT] = end_by_fault
+    };
+
+    begin_life(life, number, rng);
+    ends[settings.method](life, fork_writer(place.log, shared, life), rng);
+    boot();
+}
+
+/* ---- one cycle --------------------------------------------------------------------------------- */
+
+static void account(const struct verdict *verdict)
+{
+    totals.acked += verdict->acked;
+    totals.unacked += verdict->unacked;
+    totals.cut += verdict->cut;
+    totals.trimmed += verdict->trimmed;
+    totals.findings[verdict->finding]++;
+    place.cycle++;
+    if (verdict->file_bytes > LARGE_LOG_BYTES || book.last > LARGE_LOG_RECORDS) {
+        remove_log();
+        totals.logs++;
+    }
+}
+
+static void run_cycle(struct rng *rng)
+{
+    const unsigned lives = 1 + (unsigned)rng_below(rng, MAX_LIVES);
+    struct verdict verdict;
+
+    for (unsigned i = 0; i < lives; i++)
+        live_and_end(&shared->lives[i], place.cycle * MAX_LIVES + i, rng);
+    verdict = judge(place.log, &book, shared, lives, false, rng);
+    check_sightings(&book, &shared->world, &shared->attached, "the reader inside the writer");
+    account(&verdict);
+}
+
+static void await_delayed_write(pid_t pid)
+{
+    const int64_t born = now_ns();
+
+    while (disk_delayed(machine.disk) == 0 && !await(pid, 500000))
+        if (now_ns() - born > PATIENCE_MS * INT64_C(1000000))
+            violation("a writer wrote nothing for %d s", PATIENCE_MS / 1000);
+}
+
+/* Only the write that is on its way is slow, so that nothing of the opener's has to wait for it by chance. */
+static void run_slow_cycle(struct rng *rng)
+{
+    struct life *life = &shared->lives[0];
+    struct verdict verdict;
+    pid_t pid;
+
+    begin_life(life, place.cycle, rng);
+    pid = fork_writer(place.log, shared, life);
+    await_open(life, pid);
+    await(pid, (int64_t)rng_below(rng, 20000000));
+    disk_delay_writes(machine.disk, SLOW_WRITE_MS);
+    await_delayed_write(pid);
+    kill(pid, SIGKILL);
+    disk_delay_writes(machine.disk, 0);
+    verdict = judge(place.log, &book, shared, 1, true, rng);
+    count_life(life, check_death(life, reap(pid, "a killed writer")));
+    account(&verdict);
+}
+
+static void run_one(void)
+{
+    struct rng rng = { rng_mix(place.seed ^ rng_mix(place.cycle)) };
+
+    if (settings.method == METHOD_SLOW)
+        run_slow_cycle(&rng);
+    else
+        run_cycle(&rng);
+}
+
+/* ---- command line ------------------------------------------------------------------------------ */
+
+static void help(void)
+{
+    puts(
+        "usage: crash-power [options]\n"
+        "\n"
+        "Cuts the power of a machine that appends to a log, opens the log again and checks it, over and over.\n"
+        "Needs root, /dev/fuse and loop devices; mounts in a namespace of its own.\n"
+        "\n"
+        "  --cuts N        stop after so many; default 100, or no limit with --seconds\n"
+        "  --seconds S     stop after this time\n"
+        "  --seed N        default TWINLOG_SEED, or 1\n"
+        "  --fs NAME       ext4, xfs or btrfs; default ext4\n"
+        "  --method NAME   image: the disk loses what was not flushed; shutdown: the file system is shut down;\n"
+        "                  fault: writes or flushes fail; slow: the writer is killed while a write takes long;\n"
+        "                  default image\n"
+        "  --threads N     at most this many in a writer, 1 to 64; default 8\n"
+        "  --io PATH       auto, uring, uring-linked, dsync or fdatasync; default all in turn\n"
+        "  --dir PARENT    where to make a directory; default TMPDIR, or /tmp\n"
+        "  --lie flush     the disk forgets flushes; ends with 0 if that is found\n"
+        "  --help          this text\n"
+        "\n"
+        "Exit status: 0 no violation, 1 a violation (the disk is kept), 2 wrong usage, 77 cannot run.");
+}
+
+static _Noreturn void wrong_usage(void)
+{
+    fprintf(stderr, "try: crash-power --help\n");
+    exit(2);
+}
+
+static int name_index(const char *text, const char *const *names, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (strcmp(text, names[i]) == 0)
+            return i;
+    wrong_usage();
+}
+
+static void parse(int argc, char **argv)
+{
+    static const struct option options[] = {
+        { "cuts", required_argument, NULL, 'c' },
+        { "seconds", required_argument, NULL, 's' },
+        { "seed", required_argument, NULL, 'S' },
+        { "fs", required_argument, NULL, 'f' },
+        { "method", required_argument, NULL, 'm' },
+        { "threads", required_argument, NULL, 't' },
+        { "io", required_argument, NULL, 'i' },
+        { "dir", required_argument, NULL, 'd' },
+        { "lie", required_argument, NULL, 'l' },
+        { "help", no_argument, NULL, 'h' },
+        { 0 },
+    };
+    const char *seed = getenv("TWINLOG_SEED");
+    int option;
+
+    if (seed)
+        place.seed = parse_number(seed, 0, UINT64_MAX);
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
+        switch (option) {
+        case 'c':
+            settings.cuts = parse_number(optarg, 1, UINT64_MAX);
+            break;
+        case 's':
+            settings.seconds = parse_number(optarg, 1, 1000000);
+            break;
+        case 'S':
+            place.seed = parse_number(optarg, 0, UINT64_MAX);
+            break;
+        case 'f':
+            settings.filesystem = (enum filesystem)name_index(optarg, filesystem_names, FILESYSTEMS);
+            break;
+        case 'm':
+            settings.method = (enum method)name_index(optarg, method_names, METHODS);
+            break;
+        case 't':
+            settings.threads = (uint32_t)parse_number(optarg, 1, MAX_WRITERS);
+            break;
+        case 'i':
+            settings.io = name_index(optarg, io_names, IO_KINDS);
+            break;
+        case 'd':
+            settings.parent = optarg;
+            break;
+        case 'l':
+            name_index(optarg, lie_names, 1);
+            place.lie = LIE_FLUSH;
+            break;
+        case 'h':
+            help();
+            exit(EXIT_SUCCESS);
+        default:
+            wrong_usage();
+        }
+    if (optind < argc)
+        wrong_usage();
+    if (settings.cuts == 0 && settings.seconds == 0)
+        settings.cuts = 100;
+}
+
+static void summarise(int64_t took_ns)
+{
+    printf("crash-power: %s, %s, seed %" PRIu64 ": %" PRIu64 " cycles in %.1f s, no violation\n",
+           filesystem_names[settings.filesystem], method_names[settings.method], place.seed, place.cycle,
+           (double)took_ns / 1e9);
+    printf("  %" PRIu64 " writers cut off, %" PRIu64 " of them while opening; %" PRIu64
+           " had failed before, %" PRIu64 " had ended by themselves\n",
+           totals.cuts, totals.cut_opening, totals.failed_lives, totals.closed);
+    printf("  disk: %" PRIu64 " writes, %" PRIu64 " flushes; of the sectors in its cache %" PRIu64
+           " were lost, %" PRIu64 " were not\n",
+           machine.disk->writes, machine.disk->flushes, machine.disk->lost, machine.disk->kept);
+    printf("  paths:");
+    for (int io = 0; io < IO_KINDS; io++)
+        printf(" %s %" PRIu64, io_names[io], totals.lives_by_io[io]);
+    printf("\n  records: %" PRIu64 " acknowledged, all there; %" PRIu64 " more trimmed, %" PRIu64
+           " cut; %" PRIu64 " not acknowledged, there and whole\n",
+           totals.acked, totals.trimmed, totals.cut, totals.unacked);
+    printf("  changes: %" PRIu64 " trims, %" PRIu64 " cuts, %" PRIu64 " resets, %" PRIu64
+           " cursors and values; %" PRIu64 " segments begun, %" PRIu64 " of them recycled\n",
+           totals.trims, totals.cuts_made, totals.resets, totals.names, totals.rolls, totals.recycled);
+    printf("  found: %" PRIu64 " new, %" PRIu64 " closed, %" PRIu64 " ended between two groups, %" PRIu64
+           " torn\n",
+           totals.findings[TWINLOG_FOUND_NEW_LOG], totals.findings[TWINLOG_FOUND_CLEAN_CLOSE],
+           totals.findings[TWINLOG_FOUND_CLEAN_END], totals.findings[TWINLOG_FOUND_TORN_TAIL]);
+}
+
+static void keep_image(void)
+{
+    snprintf(place.log, sizeof(place.log), "%s/disk.img", place.directory);
+    machine_save_image(&machine, place.log);
+    machine_remove(&machine);
+}
+
+static void leave_machine(void)
+{
+    machine_remove(&machine);
+}
+
+static void begin(int argc, char **argv)
+{
+    place.program = "crash-power";
+    place.seed = 1;
+    keep_arguments(argc, argv);
+    parse(argc, argv);
+    shared = map_shared(sizeof(*shared));
+    shared->ends_machine = settings.method != METHOD_SLOW;
+    book.digest = map_shared(WINDOW * sizeof(*book.digest));
+    last_words = map_shared(sizeof(*last_words)); /* before the server is forked */
+    make_place(settings.parent);
+    place.keep = keep_image;
+    place.leave = leave_machine;
+    machine_make(&machine, settings.filesystem, place.directory);
+    snprintf(place.log, sizeof(place.log), "%.280s/log", machine.mounted);
+    find_paths();
+    machine.disk->context = last_words;
+    machine.disk->when_failing = note_last_words;
+    machine.disk->forgets_flushes = place.lie != LIE_NONE;
+}
+
+int main(int argc, char **argv)
+{
+    int64_t start, end;
+
+    begin(argc, argv);
+    start = now_ns();
+    end = settings.seconds > 0 ? start + (int64_t)settings.seconds * 1000000000 : INT64_MAX;
+    while ((settings.cuts == 0 || totals.cuts < settings.cuts) && now_ns() < end) {
+        run_one();
+        if (place.has_terminal)
+            fprintf(stderr, "\rcycle %" PRIu64 " ", place.cycle);
+    }
+    erase_progress();
+    remove_place();
+    if (place.lie) {
+        printf("crash-power: the disk forgot flushes, and nobody noticed\n");
+        return EXIT_FAILURE;
+    }
+    summarise(now_ns() - start);
+    return EXIT_SUCCESS;
+}

@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See machine.h. */
+#define _GNU_SOURCE
+#include "machine.h"
+
+#include "../crash/kill.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define LOOP_TRIES 100u
+#define COPY_BYTES (1u << 16)
+#define SHUT_DOWN _IOR('X', 125, uint32_t) /* of ext4 and xfs */
+#define SHUT_DOWN_WITHOUT_LOG 2u
+
+const char *const filesystem_names[FILESYSTEMS] = { "ext4", "xfs", "btrfs" };
+
+/* ---- what may be missing ----------------------------------------------------------------------- */
+
+static _Noreturn void skip(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static _Noreturn void skip(const char *format, ...)
+{
+    va_list arguments;
+
+    printf("SKIP %s: ", place.program);
+    va_start(arguments, format);
+    vprintf(format, arguments);
+    va_end(arguments);
+    printf("\n");
+    fflush(stdout);
+    remove_place();
+    _Exit(77);
+}
+
+static void need_device(const char *path)
+{
+    const int fd = open(path, O_RDWR | O_CLOEXEC);
+
+    if (fd < 0)
+        skip("%s cannot be opened: %s", path, strerror(errno));
+    close(fd);
+}
+
+static void enter_own_namespace(void)
+{
+    if (geteuid() != 0)
+        skip("only root can mount");
+    need_device("/dev/fuse");
+    need_device("/dev/loop-control");
+    if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+        skip("no mount namespace of our own: %s", strerror(errno));
+}
+
+/* ---- the loop device --------------------------------------------------------------------------- */
+
+static int open_free_loop(char *ret_path, size_t size)
+{
+    const int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+    const int number = control < 0 ? -1 : ioctl(control, LOOP_CTL_GET_FREE);
+    int loop;
+
+    if (control >= 0)
+        close(control);
+    if (number < 0)
+        give_up("/dev/loop-control");
+    snprintf(ret_path, size, "/dev/loop%d", number);
+    loop = open(ret_path, O_RDWR | O_CLOEXEC);
+    if (loop < 0)
+        skip("%s cannot be opened: %s", ret_path, strerror(errno));
+    return loop;
+}
+
+/* Somebody else may take the free one first. The device frees itself when the last one lets go of it. */
+static int attach_loop(const struct machine *machine, char *ret_path, size_t size)
+{
+    char path[320];
+    struct loop_config config = { .info.lo_flags = LO_FLAGS_DIRECT_IO | LO_FLAGS_AUTOCLEAR };
+    int disk, loop = -1, result = -1;
+
+    snprintf(path, sizeof(path), "%s/" DISK_NAME, machine->served);
+    disk = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+    if (disk < 0)
+        give_up(path);
+    config.fd = (uint32_t)disk;
+    for (unsigned i = 0; result < 0 && i < LOOP_TRIES; i++) {
+        loop = open_free_loop(ret_path, size);
+        result = ioctl(loop, LOOP_CONFIGURE, &config);
+        if (result < 0)
+            close(loop);
+        if (result < 0 && errno != EBUSY)
+            give_up("LOOP_CONFIGURE");
+    }
+    if (result < 0)
+        give_up("no free loop device");
+    close(disk);
+    return loop;
+}
+
+/* ---- copies of the disk ------------------------------------------------------------------------- */
+
+static void copy_range(int from, int to, off_t at, off_t end)
+{
+    static unsigned char bytes[COPY_BYTES];
+
+    while (at < end) {
+        const size_t part = end - at < (off_t)sizeof(bytes) ? (size_t)(end - at) : sizeof(bytes);
+
+        if (pread(from, bytes, part, at) != (ssize_t)part || pwrite(to, bytes, part, at) != (ssize_t)part)
+            give_up("copying the disk");
+        at += (off_t)part;
+    }
+}
+
+/* Only what is not a hole. */
+static void copy_disk(int from, int to)
+{
+    off_t end = 0;
+
+    if (ftruncate(to, 0) < 0 || ftruncate(to, (off_t)DISK_BYTES) < 0)
+        give_up("copying the disk");
+    for (off_t at; (at = lseek(from, end, SEEK_DATA)) >= 0;) {
+        end = lseek(from, at, SEEK_HOLE);
+        copy_range(from, to, at, end);
+    }
+}
+
+/* ---- the file system --------------------------------------------------------------------------- */
+
+static const char *const *make_command(enum filesystem filesystem)
+{
+    static const char *const commands[FILESYSTEMS][8] = {
+        { "mkfs.ext4", "-q", "-F", "-E", "nodiscard", NULL },
+        { "mkfs.xfs", "-q", "-f", "-K", NULL },
+        { "mkfs.btrfs", "-q", "-f", "-K", NULL },
+    };
+
+    return commands[filesystem];
+}
+
+/* Ends with the child; 127: the program is not there. */
+static int run(const char *const *command, const char *argument)
+{
+    const pid_t pid = fork();
+    int status;
+
+    if (pid < 0)
+        give_up("fork");
+    if (pid == 0) {
+        char *words[10] = { 0 };
+        unsigned count = 0;
+
+        for (; command[count]; count++)
+            words[count] = (char *)(uintptr_t)command[count];
+        words[count] = (char *)(uintptr_t)argument;
+        execvp(words[0], words);
+        _exit(127);
+    }
+    while (waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR)
+            give_up("waitpid");
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void make_filesystem(const struct machine *machine)
+{
+    const char *const *command = make_command(machine->filesystem);
+    char path[64];
+    const int loop = attach_loop(machine, path, sizeof(path));
+    const int status = run(command, path);
+
+    close(loop);
+    if (status == 127)
+        skip("there is no %s", command[0]);
+    if (status != 0)
+        violation("%s ended with status %d", command[0], status);
+}
+
+/* True when it is gone; what a killed process had open may take a moment. */
+static void unmount(const char *path)
+{
+    const int64_t end = now_ns() + PATIENCE_MS * INT64_C(1000000);
+
+    while (umount2(path, 0) < 0) {
+        if (errno != EBUSY || now_ns() > end)
+            give_up(path);
+        pause_a_moment();
+    }
+}
+
+bool machine_boot(struct machine *machine)
+{
+    char path[64];
+    int loop, result, error;
+
+    copy_disk(machine->medium_fd, machine->image_fd);
+    loop = attach_loop(machine, path, sizeof(path));
+    result = mount(path, machine->mounted, filesystem_names[machine->filesystem], 0, NULL);
+    error = errno;
+    close(loop);
+    if (result < 0 && error == ENODEV)
+        skip("this kernel has no %s", filesystem_names[machine->filesystem]);
+    return result == 0;
+}
+
+void machine_sync(const struct machine *machine)
+{
+    const int fd = open(machine->mounted, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0 || syncfs(fd) < 0)
+        give_up("syncfs");
+    close(fd);
+}
+
+void machine_unmount(const struct machine *machine)
+{
+    unmount(machine->mounted);
+}
+
+void machine_format(struct machine *machine)
+{
+    make_filesystem(machine);
+    if (!machine_boot(machine))
+        violation("a new file system cannot be mounted: %s", strerror(errno));
+}
+
+/* ---- the server of the disk -------------------------------------------------------------------- */
+
+struct service {
+    struct machine *machine;
+    _Atomic bool *is_mounted;
+};
+
+static void note_mounted(void *context)
+{
+    const struct service *service = context;
+
+    atomic_store(service->is_mounted, true);
+}
+
+static void serve(void *context)
+{
+    struct service *service = context;
+
+    if (disk_serve(service->machine->disk, service->machine->served, note_mounted, service) != 0)
+        _exit(EXIT_FAILURE);
+}
+
+static void start_server(struct machine *machine)
+{
+    struct service service = { machine, map_shared(sizeof(*service.is_mounted)) };
+
+    machine->server = fork_child(NULL, serve, &service);
+    while (!atomic_load(service.is_mounted))
+        if (await(machine->server, 500000))
+            skip("the FUSE file system cannot be mounted");
+    munmap((void *)(uintptr_t)service.is_mounted, sizeof(*service.is_mounted));
+}
+
+/* ---- making and removing ----------------------------------------------------------------------- */
+
+static int make_memory(const char *name)
+{
+    const int fd = memfd_create(name, MFD_CLOEXEC);
+
+    if (fd < 0 || ftruncate(fd, (off_t)DISK_BYTES) < 0)
+        give_up(name);
+    return fd;
+}
+
+void machine_make(struct machine *machine, enum filesystem filesystem, const char *directory)
+{
+    enter_own_namespace();
+    *machine = (struct machine){ .filesystem = filesystem,
+                                 .medium_fd = make_memory("medium"),
+                                 .image_fd = make_memory("image") };
+    machine->disk = disk_make(machine->medium_fd);
+    if (!machine->disk)
+        give_up("mmap");
+    snprintf(machine->served, sizeof(machine->served), "%s/served", directory);
+    snprintf(machine->mounted, sizeof(machine->mounted), "%s/mounted", directory);
+    if (mkdir(machine->served, 0700) < 0 || mkdir(machine->mounted, 0700) < 0)
+        give_up(directory);
+    start_server(machine);
+    machine_format(machine);
+}
+
+void machine_remove(struct machine *machine)
+{
+    umount2(machine->mounted, MNT_DETACH);
+    umount2(machine->served, MNT_DETACH);
+    if (machine->server > 0)
+        kill(machine->server, SIGKILL);
+    rmdir(machine->mounted);
+    rmdir(machine->served);
+}
+
+/* ---- the power --------------------------------------------------------------------------------- */
+
+void machine_cut_power(struct machine *machine, uint64_t seed)
+{
+    disk_cut(machine->disk, seed);
+}
+
+void machine_end(struct machine *machine)
+{
+    disk_restart(machine->disk);
+}
+
+void machine_shut_down(const struct machine *machine)
+{
+    const uint32_t how = SHUT_DOWN_WITHOUT_LOG;
+    const int fd = open(machine->mounted, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int result = fd < 0 ? -1 : ioctl(fd, SHUT_DOWN, &how);
+
+    if (result < 0 && (errno == ENOTTY || errno == EOPNOTSUPP))
+        skip("%s cannot be shut down", filesystem_names[machine->filesystem]);
+    if (result < 0)
+        give_up("shutting the file system down");
+    close(fd);
+}
+
+void machine_save_image(const struct machine *machine, const char *path)
+{
+    const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+    if (fd < 0)
+        give_up(path);
+    copy_disk(machine->image_fd, fd);
+    close(fd);
+}

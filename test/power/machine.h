@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A machine that can lose its power: a real file system of this kernel on a loop device over the disk of disk.h.
+ *
+ * Everything is mounted in a mount namespace of the test's own, and a loop device frees itself when nothing is
+ * mounted from it any more. So the kernel gives all of it back when the last process of the test is gone, also
+ * when that was killed: there is nothing for anybody to clean up but two empty directories.
+ *
+ * What fails here ends the program; what this computer cannot do ends it with 77 and the reason.
+ */
+#ifndef TWL_POWER_MACHINE_H
+#define TWL_POWER_MACHINE_H
+
+#include "disk.h"
+
+enum filesystem {
+    FS_EXT4,
+    FS_XFS,
+    FS_BTRFS,
+    FILESYSTEMS,
+};
+extern const char *const filesystem_names[FILESYSTEMS];
+
+struct machine {
+    enum filesystem filesystem;
+    struct disk *disk;
+    char served[300];  /* directory with the disk in it */
+    char mounted[300]; /* where the file system is */
+    int medium_fd;
+    int image_fd; /* the medium as the last boot found it */
+    pid_t server;
+};
+
+/* Two directories in `directory`, and the disk, with an empty file system on it, mounted. */
+void machine_make(struct machine *machine, enum filesystem filesystem, const char *directory);
+void machine_remove(struct machine *machine);
+
+/* An empty file system in the place of the one that is mounted. */
+void machine_format(struct machine *machine);
+
+/* The power goes: no call on the file system ends any more. */
+void machine_cut_power(struct machine *machine, uint64_t seed);
+/* It comes back: all calls of before end with EIO, and the file system is gone. */
+void machine_end(struct machine *machine);
+/* The file system is shut down at once, without writing anything: what its cache holds is lost. */
+void machine_shut_down(const struct machine *machine);
+/* What was done to the file system so far is there after the next cut. */
+void machine_sync(const struct machine *machine);
+void machine_unmount(const struct machine *machine);
+/* False if the file system cannot be mounted. */
+bool machine_boot(struct machine *machine);
+
+/* Writes the image to a file, for whoever looks into a violation. */
+void machine_save_image(const struct machine *machine, const char *path);
+
+#endif

@@ -1,0 +1,683 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A directory that an enemy has made: links, pipes and devices in the place of its files, headers and footers that
+ * check and claim what nobody can have, numbers that have no successor. Whoever looks at such a log, or opens it,
+ * touches nothing outside of the directory, does not wait for ever, and takes no more memory than for an honest one.
+ *
+ * And what the library leaves to others: the modes of its files, and descriptors in programs that are started.
+ */
+#define _GNU_SOURCE
+#include "logdir.h"
+#include "suites.h"
+
+#include "base/bytes.h"
+#include "format/checksum.h"
+#include "format/format.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define SEGMENT_BYTES SEGMENT_MIN_BYTES
+#define RECORDS 100u
+#define MOST_SECONDS 60u
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define MOST_MEMORY_KIB (600 * 1024) /* they keep what was freed, and notes on everything */
+#else
+#define MOST_MEMORY_KIB (64 * 1024)
+#endif
+#define TEBIBYTE (INT64_C(1) << 40)
+
+/* ---- everything that looks at a log ------------------------------------------------------------- */
+
+static const char *in_parent(const char *name)
+{
+    static char paths[4][600];
+    static unsigned turn;
+    char *path = paths[turn++ % 4];
+
+    snprintf(path, sizeof(paths[0]), "%s/%s", log_parent, name);
+    return path;
+}
+
+static void read_all(uint32_t flags)
+{
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    uint64_t first, last;
+
+    options.flags = flags;
+    if (twinlog_reader_open(log_dir, &options, &reader) < 0)
+        return;
+    while (twinlog_reader_next(reader, &record) > 0)
+        continue;
+    twinlog_reader_range(reader, &first, &last);
+    twinlog_reader_seek_end(reader);
+    while (twinlog_reader_previous(reader, &record) > 0)
+        continue;
+    for (uint64_t lsn = 1; lsn <= RECORDS; lsn++) {
+        twinlog_reader_seek(reader, lsn);
+        twinlog_reader_next(reader, &record);
+    }
+    twinlog_reader_seek_time(reader, 1);
+    twinlog_reader_next(reader, &record);
+    twinlog_reader_close(reader);
+}
+
+static int pass_segment(void *context, const struct twinlog_segment *segment)
+{
+    (void)context;
+    (void)segment;
+    return 0;
+}
+
+static int pass_name(void *context, const char *name, uint64_t lsn)
+{
+    (void)context;
+    (void)name;
+    (void)lsn;
+    return 0;
+}
+
+static void look(void)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    struct twinlog_options reading = log_options(0, TWINLOG_READ_ONLY);
+    struct twinlog *log;
+
+    twinlog_inspect(log_dir, &inspection);
+    twinlog_verify(log_dir, NULL, NULL);
+    twinlog_segments(log_dir, pass_segment, NULL);
+    twinlog_watch(log_dir, 0, NULL, NULL);
+    read_all(0);
+    read_all(TWINLOG_READER_MMAP);
+    if (twinlog_open(log_dir, &reading, &log) == 0) {
+        twinlog_cursor_each(log, pass_name, NULL);
+        twinlog_close(log);
+    }
+}
+
+static void copy_log(void)
+{
+    struct twinlog_backup_options copying = TWINLOG_BACKUP_OPTIONS_INIT;
+
+    copying.flags = TWINLOG_BACKUP_COPY;
+    twinlog_backup(log_dir, in_parent("backup"), NULL, NULL);
+    twinlog_backup(log_dir, in_parent("backup-by-copy"), &copying, NULL);
+    twinlog_repair(log_dir, in_parent("repaired"), NULL, NULL);
+}
+
+static void write_log(void)
+{
+    struct twinlog_options options = log_options(0, 0);
+    struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
+    struct twinlog *log;
+
+    options.segment_bytes = SEGMENT_BYTES;
+    if (twinlog_open(log_dir, &options, &log) < 0)
+        return;
+    twinlog_append(log, "more", 4, NULL);
+    trim.before_lsn = 10;
+    twinlog_trim(log, &trim, NULL);
+    twinlog_cursor_set(log, "consumer", 11);
+    twinlog_cut(log, 40);
+    twinlog_close(log);
+}
+
+static long peak_kib(void)
+{
+    struct rusage usage;
+
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss;
+}
+
+/* The alarm ends the process if something waits. */
+static int meet(void)
+{
+    const long before_kib = peak_kib();
+
+    alarm(MOST_SECONDS);
+    look();
+    copy_log();
+    write_log();
+    EXPECT(peak_kib() - before_kib < MOST_MEMORY_KIB);
+    return 0;
+}
+
+/* ---- the log ------------------------------------------------------------------------------------ */
+
+static void make_log(void)
+{
+    struct twinlog_options options = log_options(0, 0);
+    unsigned char bytes[2000];
+
+    options.segment_bytes = SEGMENT_BYTES;
+    struct twinlog *log = log_open(&options);
+    memset(bytes, 'x', sizeof(bytes));
+    for (unsigned i = 0; i < RECORDS; i++)
+        ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
+    ck_assert_int_eq(twinlog_cursor_set(log, "consumer", 5), 0);
+    ck_assert_uint_gt(log_stat(log).segments, 2);
+    log_close(log);
+}
+
+static void read_block(const char *path, off_t offset, unsigned char block[BLOCK_BYTES])
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    ck_assert_msg(fd >= 0, "%s: %s", path, strerror(errno));
+    ck_assert_int_eq(pread(fd, block, BLOCK_BYTES, offset), BLOCK_BYTES);
+    close(fd);
+}
+
+static struct segment_header header_of(const char *path)
+{
+    unsigned char block[BLOCK_BYTES];
+    struct segment_header header;
+
+    read_block(path, 0, block);
+    ck_assert_int_eq(twl_segment_header_decode(block, &header), HEADER_VALID);
+    return header;
+}
+
+static void put_header(const char *path, const struct segment_header *header)
+{
+    unsigned char block[SEGMENT_HEADER_BYTES];
+
+    twl_segment_header_encode(header, block);
+    patch_file(path, 0, block, sizeof(block));
+}
+
+/* The segment that a reset would make, with whatever numbers. */
+static void add_reset(const char *name, uint64_t sequence, uint64_t start_lsn, uint32_t epoch)
+{
+    static const unsigned char zeros[SEGMENT_BYTES];
+    struct segment_header header = header_of(log_segment(1));
+
+    header.sequence = sequence;
+    header.start_lsn = start_lsn;
+    header.previous = header.start_chain = 0;
+    header.after_lsn = 0;
+    header.epoch = epoch;
+    header.segment_id++;
+    header.bytes = sizeof(zeros);
+    put_file(log_file(name), zeros, sizeof(zeros));
+    put_header(log_file(name), &header);
+}
+
+/* ---- other things in the place of files ----------------------------------------------------------- */
+
+static const char *const places[] = { "0000000000000001.twl", "0000000000000003.twl",     "state",
+                                      "writer.lock",          "0000000000000042.twl.new", "state.new" };
+#define PLACES (sizeof(places) / sizeof(places[0]))
+#define PLACES_THAT_COUNT 4u /* the others are removed by whoever opens the log */
+
+enum thing {
+    LINK_TO_FILE,
+    LINK_TO_NOTHING,
+    LINK_TO_DIRECTORY,
+    PIPE,
+    DIRECTORY,
+    SOCKET,
+    DEVICE,
+    THINGS
+};
+
+static void bind_socket(const char *path)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), here = open(".", O_PATH | O_CLOEXEC);
+
+    ck_assert_int_eq(chdir(log_dir), 0); /* the paths of sockets are short */
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", strrchr(path, '/') + 1);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    ck_assert_int_eq(fchdir(here), 0);
+    close(here);
+    close(fd);
+}
+
+/* What was there is what the link leads to. False if this process may not make such a thing. */
+static bool put_thing(enum thing thing, const char *path)
+{
+    const char *outside = in_parent("outside");
+
+    if (rename(path, outside) < 0)
+        put_file(outside, "text", 4);
+    switch (thing) {
+    case LINK_TO_FILE:
+        ck_assert_int_eq(symlink("../outside", path), 0);
+        break;
+    case LINK_TO_NOTHING:
+        ck_assert_int_eq(symlink("../nothing", path), 0);
+        break;
+    case LINK_TO_DIRECTORY:
+        ck_assert_int_eq(mkdir(in_parent("outside-directory"), 0777), 0);
+        ck_assert_int_eq(symlink("../outside-directory", path), 0);
+        break;
+    case PIPE:
+        ck_assert_int_eq(mkfifo(path, 0666), 0);
+        break;
+    case DIRECTORY:
+        ck_assert_int_eq(mkdir(path, 0777), 0);
+        break;
+    case SOCKET:
+        bind_socket(path);
+        break;
+    default:
+        if (mknod(path, S_IFCHR | 0666, makedev(1, 5)) < 0) { /* an endless file of zeros */
+            fprintf(stderr, "SKIP hostile a_file_is_nothing_else (device): %s\n", strerror(errno));
+            return false;
+        }
+    }
+    return true;
+}
+
+static uint64_t sum_of(const char *path)
+{
+    unsigned char bytes[4096];
+    uint64_t sum = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t size;
+
+    ck_assert_msg(fd >= 0, "%s: %s", path, strerror(errno));
+    while ((size = read(fd, bytes, sizeof(bytes))) > 0)
+        sum = sum << 32 ^ sum >> 32 ^ twl_crc32c((uint32_t)sum, bytes, (size_t)size);
+    close(fd);
+    return sum;
+}
+
+static unsigned count_files(const char *path)
+{
+    DIR *list = opendir(path);
+    unsigned count = 0;
+
+    ck_assert_ptr_nonnull(list);
+    while (readdir(list))
+        count++;
+    closedir(list);
+    return count;
+}
+
+START_TEST(a_file_is_nothing_else)
+{
+    const char *place = places[(unsigned)_i / THINGS];
+    const enum thing thing = (enum thing)((unsigned)_i % THINGS);
+    struct stat about;
+
+    make_log();
+    if (!put_thing(thing, log_file(place)))
+        return;
+    const uint64_t outside = sum_of(in_parent("outside"));
+    const bool counts = (unsigned)_i / THINGS < PLACES_THAT_COUNT;
+    if (counts)
+        ck_assert_int_lt(log_open_error(NULL), 0);
+    ck_assert_int_eq(run_child(meet), 0);
+    ck_assert_uint_eq(sum_of(in_parent("outside")), outside);
+    ck_assert_int_lt(lstat(in_parent("nothing"), &about), 0);
+    if (thing == LINK_TO_DIRECTORY)
+        ck_assert_uint_eq(count_files(in_parent("outside-directory")), 2); /* itself and its parent */
+    if (counts)
+        ck_assert_int_eq(lstat(log_file(place), &about), 0);
+}
+END_TEST
+
+/* To open a device may be enough to do harm. A pipe tells: once somebody had its other end open, it hangs up. */
+START_TEST(what_is_no_file_is_not_even_opened)
+{
+    const char *path = log_file(places[_i]);
+    struct pollfd watch = { .events = POLLIN };
+
+    make_log();
+    ck_assert(put_thing(PIPE, path));
+    watch.fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    ck_assert_int_ge(watch.fd, 0);
+    ck_assert_int_eq(run_child(meet), 0);
+    ck_assert_int_eq(poll(&watch, 1, 0), 0);
+    close(watch.fd);
+}
+END_TEST
+
+/* Names that nobody has asked for are left alone, and say nothing. */
+START_TEST(other_names_mean_nothing)
+{
+    static const char *const names[] = { "\033[31mred",
+                                         "a\nb",
+                                         "\xff\xfe.twl",
+                                         "0000000000000001.TWL",
+                                         "000000000000000g.twl",
+                                         "00000000000000001.twl",
+                                         "-rf",
+                                         " " };
+    char longest[256] = { 0 };
+
+    make_log();
+    memset(longest, 'n', 255);
+    put_file(log_file(longest), "text", 4);
+    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        put_file(log_file(names[i]), "text", 4);
+    ck_assert_int_eq(mkdir(log_file("deep"), 0777), 0);
+    const unsigned files = count_files(log_dir);
+    log_close(log_open(NULL));
+    ck_assert_uint_eq(count_files(log_dir), files);
+    ck_assert_int_eq(run_child(meet), 0);
+    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        ck_assert(log_has_file(names[i]));
+}
+END_TEST
+
+/* ---- claims --------------------------------------------------------------------------------------- */
+
+START_TEST(a_header_may_claim_a_tebibyte)
+{
+    struct segment_header header;
+
+    make_log();
+    header = header_of(log_segment((uint64_t)_i));
+    header.bytes = TEBIBYTE;
+    header.max_group_bytes = UINT32_MAX;
+    put_header(log_segment((uint64_t)_i), &header);
+    ck_assert_int_eq(log_open_error(NULL), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(run_child(meet), 0);
+}
+END_TEST
+
+static int expect_all_records(void)
+{
+    const long before_kib = peak_kib();
+    struct twinlog_record record;
+
+    alarm(MOST_SECONDS);
+    for (uint64_t lsn = 1; lsn <= RECORDS; lsn++) {
+        struct twinlog_reader *reader = log_reader(lsn, 0);
+        EXPECT(twinlog_reader_next(reader, &record) == 1);
+        EXPECT(record.lsn == lsn && record.size == 2000);
+        twinlog_reader_close(reader);
+    }
+    EXPECT(peak_kib() - before_kib < MOST_MEMORY_KIB);
+    return 0;
+}
+
+/* A footer vouches for nothing: an index that no writer makes is not even loaded. */
+START_TEST(a_footer_may_claim_a_huge_index)
+{
+    const uint64_t bytes = UINT64_C(1) << 30;
+    const char *path = log_segment(1);
+    unsigned char block[SEGMENT_FOOTER_BYTES];
+    struct segment_footer footer;
+
+    make_log();
+    struct segment_header header = header_of(path);
+    const uint32_t seed = twl_segment_seed(&header);
+    const uint64_t old_end = twl_segment_data_end(header.bytes), end = twl_segment_data_end(bytes);
+    read_block(path, (off_t)old_end, block);
+    ck_assert(twl_segment_footer_decode(block, seed, old_end, &footer));
+    header.bytes = bytes;
+    footer.index_entries = (uint32_t)((end - header_of(path).bytes) / INDEX_ENTRY_BYTES);
+    footer.last_lsn = footer.first_lsn + footer.index_entries;
+    footer.index_checksum =
+        0; /* not that of the entries; to find that out, one would have to read them all */
+    twl_segment_footer_encode(&footer, seed, end, block);
+    ck_assert_int_eq(truncate(path, (off_t)bytes), 0);
+    patch_file(path, (off_t)end, block, sizeof(block));
+    put_header(path, &header);
+    ck_assert_int_eq(run_child(expect_all_records), 0);
+    ck_assert_int_eq(run_child(meet), 0);
+}
+END_TEST
+
+START_TEST(a_state_file_may_claim_anything)
+{
+    static const uint32_t sizes[] = { UINT32_MAX, STATE_MAX_SLOT_BYTES, STATE_MIN_SLOT_BYTES };
+    unsigned char slots[2 * STATE_MIN_SLOT_BYTES] = { 0 };
+    struct state_header header = { .generation = UINT64_MAX, .first_sequence = 1, .first_lsn = 1 };
+
+    make_log();
+    memcpy(header.log_id, header_of(log_segment(1)).log_id, LOG_ID_BYTES);
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned char *slot = slots + i * STATE_MIN_SLOT_BYTES;
+        twl_state_encode(&header, slot);
+        store_le32(slot + 64, sizes[_i]);
+        store_le32(slot + STATE_HEADER_BYTES - 4, twl_crc32c(0, slot, STATE_HEADER_BYTES - 4));
+    }
+    put_file(log_file("state"), slots, sizeof(slots));
+    ck_assert_int_eq(log_open_error(NULL), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(run_child(meet), 0);
+    ck_assert_int_eq(truncate(log_file("state"), TEBIBYTE), 0);
+    ck_assert_int_eq(run_child(meet), 0);
+}
+END_TEST
+
+static void put_front(uint64_t first_sequence, uint64_t first_lsn)
+{
+    unsigned char slots[2 * STATE_MIN_SLOT_BYTES] = { 0 };
+    struct state_header header = { .generation = 1000,
+                                   .first_sequence = first_sequence,
+                                   .first_lsn = first_lsn };
+
+    memcpy(header.log_id, header_of(log_segment(1)).log_id, LOG_ID_BYTES);
+    twl_state_encode(&header, slots);
+    memcpy(slots + STATE_MIN_SLOT_BYTES, slots, STATE_MIN_SLOT_BYTES);
+    put_file(log_file("state"), slots, sizeof(slots));
+}
+
+/* What is trimmed was durable. What is appended in front of the front would be acknowledged, and never seen. */
+START_TEST(a_front_behind_the_end_is_damage)
+{
+    struct twinlog_options options = log_options(0, 0);
+    struct twinlog *log;
+
+    options.segment_bytes = 1 << 20;
+    log = log_open(&options);
+    ck_assert_int_eq(twinlog_append(log, "one", 3, NULL), 0);
+    log_close(log);
+    put_front(1, 2);
+    log_close(log_open(&options));
+    put_front(1, 3);
+    ck_assert_int_eq(log_open_error(&options), TWINLOG_ECORRUPT);
+    put_front(1, UINT64_MAX);
+    ck_assert_int_eq(log_open_error(&options), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(run_child(meet), 0);
+}
+END_TEST
+
+/* What comes behind the last number there is would be acknowledged, and not found again. */
+START_TEST(numbers_without_a_successor_are_refused)
+{
+    static const struct {
+        const char *name;
+        uint64_t sequence, start_lsn;
+        uint32_t epoch;
+    } ends[] = {
+        { "0000000000000042.twl", UINT64_MAX, 1000, 9 },   { "0000000000000042.twl", 99, UINT64_MAX, 9 },
+        { "0000000000000042.twl", 99, UINT64_MAX - 1, 9 }, { "0000000000000042.twl", 99, 1000, UINT32_MAX },
+        { "ffffffffffffffff.twl", 99, 1000, 9 },
+    };
+
+    make_log();
+    add_reset(ends[_i].name, ends[_i].sequence, ends[_i].start_lsn, ends[_i].epoch);
+    ck_assert_int_eq(log_open_error(NULL), -EOVERFLOW);
+    ck_assert_int_eq(run_child(meet), 0);
+    ck_assert_int_eq(unlink(log_file(ends[_i].name)), 0);
+    log_close(log_open(NULL));
+}
+END_TEST
+
+START_TEST(the_last_epoch_can_not_be_cut)
+{
+    struct twinlog *log;
+    uint64_t lsn;
+
+    make_log();
+    add_reset("0000000000000042.twl", 99, 1000, UINT32_MAX - 3);
+    log = log_open(NULL);
+    ck_assert_int_eq(twinlog_append(log, "one", 3, &lsn), 0);
+    ck_assert_uint_eq(lsn, 1000);
+    int rc = 0;
+    for (unsigned cuts = 0; rc == 0 && cuts < 5; cuts++)
+        rc = twinlog_reset(log, 2000 + cuts);
+    ck_assert_int_eq(rc, -EOVERFLOW);
+    ck_assert_int_eq(twinlog_append(log, "two", 3, &lsn), 0);
+    log_close(log);
+    struct twinlog_reader *reader = log_reader(0, 0);
+    struct twinlog_record record;
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+    ck_assert_uint_eq(record.lsn, lsn);
+    twinlog_reader_close(reader);
+}
+END_TEST
+
+/* ---- modes and descriptors -------------------------------------------------------------------------- */
+
+static void check_modes(const char *path, mode_t mask)
+{
+    DIR *list = opendir(path);
+    const struct dirent *entry;
+    struct stat about;
+
+    ck_assert_ptr_nonnull(list);
+    ck_assert_int_eq(fstat(dirfd(list), &about), 0);
+    ck_assert_uint_eq(about.st_mode & 07777, 0777 & ~mask);
+    while ((entry = readdir(list))) {
+        ck_assert_int_eq(fstatat(dirfd(list), entry->d_name, &about, AT_SYMLINK_NOFOLLOW), 0);
+        if (S_ISREG(about.st_mode))
+            ck_assert_msg((about.st_mode & 07777) == (0666 & ~mask), "%s has the mode %o", entry->d_name,
+                          about.st_mode & 07777);
+    }
+    closedir(list);
+}
+
+START_TEST(modes_are_those_of_the_umask)
+{
+    static const mode_t masks[] = { 0, 022, 027, 077 };
+    const mode_t old = umask(masks[_i]);
+
+    make_log();
+    copy_log();
+    check_modes(log_dir, masks[_i]);
+    check_modes(in_parent("backup"), masks[_i]);
+    check_modes(in_parent("backup-by-copy"), masks[_i]);
+    check_modes(in_parent("repaired"), masks[_i]);
+    umask(old);
+}
+END_TEST
+
+/* What a program sees that is started now, one line for each descriptor. */
+static unsigned descriptors_of_a_program(char *ret_lines, size_t room)
+{
+    FILE *pipe = popen("exec ls -l /proc/self/fd", "re");
+    unsigned count = 0;
+    char line[1000];
+
+    ck_assert_ptr_nonnull(pipe);
+    ret_lines[0] = '\0';
+    while (fgets(line, sizeof(line), pipe)) {
+        const size_t used = strlen(ret_lines);
+        count += strstr(line, " -> ") != NULL;
+        snprintf(ret_lines + used, room - used, "%s", line);
+    }
+    ck_assert_int_eq(pclose(pipe), 0);
+    return count;
+}
+
+START_TEST(no_descriptor_is_inherited)
+{
+    static char before[10000], meanwhile[10000];
+    struct twinlog_options options = log_options((uint32_t)_i, 0);
+    struct twinlog_reader_options mapping = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_committer *committer = NULL;
+    struct twinlog *log, *shared = NULL, *looking;
+    struct twinlog_reader *outside, *attached, *mapped;
+    struct twinlog_queue *queue;
+    struct twinlog_record record;
+    char other_dir[600];
+
+    if (!log_can_use("hostile", "no_descriptor_is_inherited", options.io, 0))
+        return;
+    make_log();
+    const unsigned usual = descriptors_of_a_program(before, sizeof(before));
+    snprintf(other_dir, sizeof(other_dir), "%s", in_parent("other"));
+    options.segment_bytes = SEGMENT_BYTES;
+    options.spare_segments = 2;
+    log = log_open(&options);
+    options = log_options(0, 0);
+    if (twinlog_committer_open(NULL, &committer) == 0) {
+        options.committer = committer;
+        ck_assert_int_eq(twinlog_open(other_dir, &options, &shared), 0);
+        ck_assert_int_eq(twinlog_append(shared, "one", 3, NULL), 0);
+    }
+    options = log_options(0, TWINLOG_READ_ONLY);
+    ck_assert_int_eq(twinlog_open(log_dir, &options, &looking), 0);
+    outside = log_reader(0, 0);
+    attached = log_attach(log, 0, 0);
+    mapping.flags = TWINLOG_READER_MMAP;
+    ck_assert_int_eq(twinlog_reader_open(log_dir, &mapping, &mapped), 0);
+    ck_assert_int_eq(twinlog_reader_next(outside, &record), 1);
+    ck_assert_int_eq(twinlog_reader_next(attached, &record), 1);
+    ck_assert_int_eq(twinlog_reader_next(mapped, &record), 1);
+    ck_assert_int_ge(twinlog_reader_fd(outside), 0);
+    ck_assert_int_ge(twinlog_reader_fd(attached), 0);
+    ck_assert_int_eq(twinlog_queue_open(&queue), 0);
+    ck_assert_int_ge(twinlog_queue_fd(queue), 0);
+    ck_assert_int_eq(twinlog_append(log, "one", 3, NULL), 0);
+
+    const unsigned now = descriptors_of_a_program(meanwhile, sizeof(meanwhile));
+    ck_assert_msg(now == usual, "before:\n%sand with logs open:\n%s", before, meanwhile);
+
+    ck_assert_int_eq(twinlog_queue_close(queue), 0);
+    twinlog_reader_close(outside);
+    twinlog_reader_close(attached);
+    twinlog_reader_close(mapped);
+    log_close(looking);
+    if (shared)
+        log_close(shared);
+    if (committer)
+        ck_assert_int_eq(twinlog_committer_close(committer), 0);
+    log_close(log);
+}
+END_TEST
+
+/* ---- suite ------------------------------------------------------------------------------------- */
+
+Suite *hostile_suite(void)
+{
+    Suite *suite = suite_create("hostile");
+    TCase *tests = tcase_create("directories");
+
+    tcase_add_checked_fixture(tests, logdir_make, logdir_remove);
+    tcase_set_timeout(tests, MOST_SECONDS + 30);
+    tcase_add_loop_test(tests, a_file_is_nothing_else, 0, PLACES * THINGS);
+    tcase_add_loop_test(tests, what_is_no_file_is_not_even_opened, 0, PLACES);
+    tcase_add_test(tests, other_names_mean_nothing);
+    suite_add_tcase(suite, tests);
+
+    tests = tcase_create("claims");
+    tcase_add_checked_fixture(tests, logdir_make, logdir_remove);
+    tcase_set_timeout(tests, MOST_SECONDS + 30);
+    tcase_add_loop_test(tests, a_header_may_claim_a_tebibyte, 1, 4);
+    tcase_add_test(tests, a_footer_may_claim_a_huge_index);
+    tcase_add_loop_test(tests, a_state_file_may_claim_anything, 0, 3);
+    tcase_add_test(tests, a_front_behind_the_end_is_damage);
+    tcase_add_loop_test(tests, numbers_without_a_successor_are_refused, 0, 5);
+    tcase_add_test(tests, the_last_epoch_can_not_be_cut);
+    suite_add_tcase(suite, tests);
+
+    tests = tcase_create("what is left to others");
+    tcase_add_checked_fixture(tests, logdir_make, logdir_remove);
+    tcase_set_timeout(tests, MOST_SECONDS);
+    tcase_add_loop_test(tests, modes_are_those_of_the_umask, 0, 4);
+    tcase_add_loop_test(tests, no_descriptor_is_inherited, 0, LOG_IO_KINDS);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
