@@ -38,7 +38,7 @@
 
 /* ---- opening ----------------------------------------------------------------------------------- */
 
-static struct sink_file *new_file(void)
+struct sink_file *twl_sink_new_file(void)
 {
     struct sink_file *file = calloc(1, sizeof(*file));
     if (!file)
@@ -90,13 +90,14 @@ static int open_area(struct twinlog_sink *sink, struct sink_file *file)
                               sink->options.mode);
         if (fd < 0)
             return -errno;
+        file->area_fd = fd; /* before it is locked: a child must not keep the lock */
         const int rc = twl_area_lock(fd);
         if (rc == 0 && twl_sink_has_name(sink, name, fd)) {
-            file->area_fd = fd;
             file->is_area_new = is_empty(fd);
             POINT("area locked");
             return 0;
         }
+        file->area_fd = -1;
         twl_area_close(fd);
         if (rc < 0)
             return rc;
@@ -351,7 +352,7 @@ static int replace(struct twinlog_sink *sink, struct sink_file *file, const stru
     int rc = twl_sink_hand_over(sink, file);
     if (rc < 0)
         return rc;
-    struct sink_file *next = new_file();
+    struct sink_file *next = twl_sink_new_file();
     if (!next)
         return -ENOMEM;
     rc = make_next(sink, like, next);
@@ -415,7 +416,7 @@ static int settle_in(struct twinlog_sink *sink, struct sink_file *file)
 
 int twl_sink_enter(struct twinlog_sink *sink, const struct area *like, struct sink_file **ret_file)
 {
-    struct sink_file *file = new_file();
+    struct sink_file *file = twl_sink_new_file();
     if (!file)
         return -ENOMEM;
     int rc = find(sink, file, like);

@@ -161,20 +161,15 @@ static int open_old(struct twinlog_sink *sink, struct sink_file *file, const cha
 
 static void finish_one(struct twinlog_sink *sink, const char *name, const char *area)
 {
-    struct sink_file file = { .area_fd = -1, .data_fd = -1 };
-    twl_mutex_init(&file.sweep_lock);
-    int rc = open_old(sink, &file, name, area);
-    if (rc == 0 && (rc = twl_sink_sweep(&file)) == 0)
-        rc = twl_sink_cut(&file);
+    struct sink_file *file = twl_sink_new_file();
+    if (!file)
+        return;
+    int rc = open_old(sink, file, name, area);
+    if (rc == 0 && (rc = twl_sink_sweep(file)) == 0)
+        rc = twl_sink_cut(file);
     if (rc == 0 || rc == -ESTALE)
         unlinkat(sink->dir, area, 0);
-    if (file.area)
-        twl_area_unmap(file.area);
-    if (file.area_fd >= 0)
-        twl_area_close(file.area_fd);
-    if (file.data_fd >= 0)
-        close(file.data_fd);
-    twl_mutex_destroy(&file.sweep_lock);
+    twl_sink_forget(file, false);
 }
 
 void twl_sink_finish_old(struct twinlog_sink *sink, unsigned keep_files)

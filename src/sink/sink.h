@@ -132,6 +132,8 @@ int twl_sink_leave(struct twinlog_sink *sink, struct sink_file *file);
  * whoever closes last has to be in the file that has the name, because somebody may have died there. */
 #define TWL_SINK_HAS_NEXT 1
 int twl_sink_leave_present(struct twinlog_sink *sink, struct sink_file *file);
+/* Nothing is open yet. NULL: no memory. */
+struct sink_file *twl_sink_new_file(void);
 /* Memory and descriptors only. In a forked child somebody may have had the locks. */
 void twl_sink_forget(struct sink_file *file, bool is_child);
 
