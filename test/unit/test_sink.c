@@ -150,6 +150,13 @@ static void expect_text(const char *name, const char *text)
     free(bytes);
 }
 
+static void expect_nothing_beside(void)
+{
+    char command[500];
+    snprintf(command, sizeof(command), "test -z \"$(ls -A %s | grep sink)\"", log_dir);
+    ck_assert_int_eq(system(command), 0);
+}
+
 static void put_text(const char *name, const char *text)
 {
     put_file(name, text, strlen(text));
@@ -463,6 +470,18 @@ static int write_without_fallocate(void)
     return twinlog_sink_close(sink);
 }
 
+static int rotate_without_links(void)
+{
+    struct twinlog_sink *sink;
+    EXPECT(deny(SCMP_SYS(linkat), EPERM) == 0);
+    EXPECT(open_as(0, &sink) == 0);
+    for (unsigned i = 0; i < 3; i++) {
+        EXPECT(twinlog_sink_write(sink, "x\n", 2, NULL) == 0);
+        EXPECT(twinlog_sink_rotate(sink) == 0);
+    }
+    return twinlog_sink_close(sink);
+}
+
 #ifndef WITH_THREAD_SANITIZER
 static int write_without_mmap(void)
 {
@@ -482,6 +501,18 @@ START_TEST(a_full_disk_claims_nothing)
     prepare();
     ck_assert_int_eq(run_child(write_on_full_disk), 0);
     ck_assert_int_eq(bytes_of(path), 40011);
+    logdir_remove();
+}
+END_TEST
+
+START_TEST(without_links_files_follow_each_other)
+{
+    prepare();
+    ck_assert_int_eq(run_child(rotate_without_links), 0);
+    expect_text(path, "");
+    for (unsigned i = 1; i <= 3; i++)
+        expect_text(numbered(i), "x\n");
+    expect_nothing_beside();
     logdir_remove();
 }
 END_TEST
@@ -910,13 +941,6 @@ static const char *const points[] = {
     "last one has cut", "left",
 };
 #define POINTS (sizeof(points) / sizeof(points[0]))
-
-static void expect_nothing_beside(void)
-{
-    char command[500];
-    snprintf(command, sizeof(command), "test -z \"$(ls -A %s | grep sink)\"", log_dir);
-    ck_assert_int_eq(system(command), 0);
-}
 
 /* Everybody dies; the next one to open finds what was acknowledged, and the exact end. */
 START_TEST(a_death_anywhere_costs_nothing)
@@ -1395,6 +1419,7 @@ Suite *sink_suite(void)
     tcase_add_test(tests, a_limit_is_an_error_and_no_signal);
 #ifdef HAVE_SECCOMP
     tcase_add_test(tests, a_full_disk_claims_nothing);
+    tcase_add_test(tests, without_links_files_follow_each_other);
     tcase_add_test(tests, what_a_system_lacks_is_done_otherwise);
 #endif
     tcase_add_test(tests, threads_write_in_one_piece);
