@@ -11,7 +11,11 @@
  *     nobody alive, another one  the system crashed, or it was never finished: the end is the last byte
  *                                that is not zero; made anew
  *     somebody alive             joins; or is too late, because the file is sealed or its name leads to
- *                                another file: then finishes the rotation, and begins again
+ *                                another file: then finishes the rotation, and is the first one in the next file
+ *
+ * From the first opening to the last closing the area's name always leads to an area: that of the next file takes its
+ * place in one step, made by somebody who is in both. So at any time there is one lock for all who come, go and
+ * rotate, and nobody finds the name free between two files.
  *
  * The data file itself is locked, too, shared by all who have it open and exclusively by who makes an area. So there
  * are never two areas for one file, not even if it has two names or somebody removed an area that is in use.
@@ -22,18 +26,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#define AGAIN 1 /* beside 0 and the errors */
+#define NEEDS_NEXT 1 /* beside 0 and the errors: the file that was found has come to its end */
 #define DATA_LOCK_BYTE ((off_t)1 << 62)
 #define DYING_MS 1000u /* more than a process takes from closing its first file to closing its last one */
 
 /* ---- opening ----------------------------------------------------------------------------------- */
 
-static struct sink_file *new_file(void)
+struct sink_file *twl_sink_new_file(void)
 {
     struct sink_file *file = calloc(1, sizeof(*file));
     if (!file)
@@ -85,13 +90,14 @@ static int open_area(struct twinlog_sink *sink, struct sink_file *file)
                               sink->options.mode);
         if (fd < 0)
             return -errno;
+        file->area_fd = fd; /* before it is locked: a child must not keep the lock */
         const int rc = twl_area_lock(fd);
         if (rc == 0 && twl_sink_has_name(sink, name, fd)) {
-            file->area_fd = fd;
             file->is_area_new = is_empty(fd);
             POINT("area locked");
             return 0;
         }
+        file->area_fd = -1;
         twl_area_close(fd);
         if (rc < 0)
             return rc;
@@ -173,6 +179,7 @@ static int make_area(struct twinlog_sink *sink, struct sink_file *file, const st
         return rc;
     struct area *area = file->area;
     rc = twl_identity_of(file->data_fd, &area->identity);
+    file->is_maker = true;
     area->is_shared = (o->flags & TWINLOG_SINK_SHARED) != 0;
     area->keep_files = like ? like->keep_files : o->keep_files;
     area->initial_bytes = like ? like->initial_bytes : o->initial_bytes;
@@ -189,16 +196,14 @@ static int make_area(struct twinlog_sink *sink, struct sink_file *file, const st
 }
 
 /* Everybody was killed. The cursor is exact. */
-static int recover(struct twinlog_sink *sink, struct sink_file *file, uint64_t *ret_end, uint64_t *ret_voids)
+static int recover(struct sink_file *file, uint64_t *ret_end, uint64_t *ret_voids)
 {
     struct stat about;
     int rc = twl_sink_sweep(file);
     if (rc == 0)
         rc = twl_sink_cut(file);
-    if (rc == 0 && area_is_sealed(file->area)) {
-        rc = twl_sink_hand_over(sink, file);
-        return rc < 0 ? rc : AGAIN;
-    }
+    if (rc == 0 && area_is_sealed(file->area))
+        return NEEDS_NEXT;
     if (rc == 0 && fstat(file->data_fd, &about) < 0)
         rc = -errno;
     if (rc < 0)
@@ -231,7 +236,7 @@ static int begin_anew(struct twinlog_sink *sink, struct sink_file *file, const s
     if (rc < 0)
         return rc;
     if (file->area && is_exact(file)) {
-        rc = recover(sink, file, &end, &voids);
+        rc = recover(file, &end, &voids);
     } else if (file->is_area_new) {
         rc = fstat(file->data_fd, &about) < 0 ? -errno : 0;
         end = rc == 0 ? (uint64_t)about.st_size : 0;
@@ -242,16 +247,7 @@ static int begin_anew(struct twinlog_sink *sink, struct sink_file *file, const s
         rc = -EFBIG;
     if (rc == 0)
         rc = make_area(sink, file, like, end, voids);
-    if (rc == 0)
-        twl_sink_finish_old(sink, file->area->keep_files);
     return rc == 0 ? lock_data(file->data_fd, F_RDLCK) : rc;
-}
-
-/* The area is of another file, one that a stranger has renamed while it was in use, or of one that is sealed. */
-static int finish_rotation(struct twinlog_sink *sink, struct sink_file *file)
-{
-    const int rc = twl_sink_hand_over(sink, file);
-    return rc < 0 ? rc : AGAIN;
 }
 
 static int join(struct twinlog_sink *sink, struct sink_file *file)
@@ -263,7 +259,7 @@ static int join(struct twinlog_sink *sink, struct sink_file *file)
     if (!file->area->is_shared || !(sink->options.flags & TWINLOG_SINK_SHARED))
         return -EBUSY;
     if (area_is_sealed(file->area) || !twl_identity_is_same(&identity, &file->area->identity))
-        return finish_rotation(sink, file);
+        return NEEDS_NEXT; /* also if a stranger has renamed the file while it was in use */
     return lock_data(file->data_fd, F_RDLCK);
 }
 
@@ -287,7 +283,7 @@ static int settle(struct twinlog_sink *sink, struct sink_file *file, const struc
     if (has_others)
         return file->area && twl_area_is_known(file->area) ? join(sink, file) : TWINLOG_EVERSION;
     if (file->area && is_of_another(file))
-        return finish_rotation(sink, file);
+        return NEEDS_NEXT;
     return begin_anew(sink, file, like);
 }
 
@@ -314,6 +310,60 @@ static int take_place(struct sink_file *file)
     return -EUSERS;
 }
 
+/* ---- the next file ------------------------------------------------------------------------------- */
+
+/* Its area is made under a name of its own. Whoever does this has the lock of the present one, so what is found
+ * there is of somebody who died. */
+static int open_next_area(struct twinlog_sink *sink, struct sink_file *file, const char *name)
+{
+    if (unlinkat(sink->dir, name, 0) < 0 && errno != ENOENT)
+        return -errno;
+    file->area_fd =
+        openat(sink->dir, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, sink->options.mode);
+    file->is_area_new = true;
+    return file->area_fd < 0 ? -errno : twl_area_lock(file->area_fd);
+}
+
+static int make_next(struct twinlog_sink *sink, const struct area *like, struct sink_file *file)
+{
+    char next_name[NAME_ROOM], name[NAME_ROOM];
+    twl_sink_next_area_name(sink, next_name);
+    twl_sink_area_name(sink, name);
+    int rc = open_next_area(sink, file, next_name);
+    if (rc == 0)
+        rc = open_data(sink, file, false);
+    if (rc == 0)
+        rc = begin_anew(sink, file, like);
+    if (rc == 0)
+        rc = take_place(file);
+    POINT("next area made");
+    if (rc == 0 && renameat(sink->dir, next_name, sink->dir, name) < 0)
+        rc = -errno;
+    POINT("next area named");
+    if (rc < 0)
+        unlinkat(sink->dir, next_name, 0);
+    return rc;
+}
+
+/* The caller has the lock of `file`, whose area has the name. What comes back is locked, too. */
+static int replace(struct twinlog_sink *sink, struct sink_file *file, const struct area *like,
+                   struct sink_file **ret_next)
+{
+    int rc = twl_sink_hand_over(sink, file);
+    if (rc < 0)
+        return rc;
+    struct sink_file *next = twl_sink_new_file();
+    if (!next)
+        return -ENOMEM;
+    rc = make_next(sink, like, next);
+    if (rc < 0) {
+        twl_sink_forget(next, false);
+        return rc;
+    }
+    *ret_next = next;
+    return 0;
+}
+
 /* ---- in ------------------------------------------------------------------------------------------ */
 
 /* What did not become an area goes away again. */
@@ -328,39 +378,55 @@ static void give_up(struct twinlog_sink *sink, struct sink_file *file)
     twl_sink_forget(file, false);
 }
 
-static int try_enter(struct twinlog_sink *sink, const struct area *like, struct sink_file **ret_file)
+/* What is found under the name, and locked. */
+static int find(struct twinlog_sink *sink, struct sink_file *file, const struct area *like)
 {
     const bool must_exist = !like && (sink->options.flags & TWINLOG_SINK_MUST_EXIST);
-    struct sink_file *file = new_file();
-    if (!file)
-        return -ENOMEM;
     int rc = open_area(sink, file);
     if (rc == 0)
         rc = open_data(sink, file, must_exist);
     if (rc == 0)
         rc = settle(sink, file, like);
+    return rc == 0 ? take_place(file) : rc;
+}
+
+/* The next file takes the place of the one that was found. Whoever lives in that one has chosen the options. */
+static int go_on_to_next(struct twinlog_sink *sink, const struct area *like, struct sink_file **file)
+{
+    struct sink_file *found = *file;
+    bool has_others;
+    int rc = twl_area_has_others(found->area_fd, &has_others);
     if (rc == 0)
-        rc = take_place(file);
-    if (rc != 0) {
-        give_up(sink, file);
-        return rc;
-    }
+        rc = replace(sink, found, !like && has_others ? found->area : like, file);
+    if (rc == 0)
+        twl_sink_forget(found, false);
+    return rc;
+}
+
+/* Under the lock, but not under that of the file before it: others lock the older one of two last. */
+static int settle_in(struct twinlog_sink *sink, struct sink_file *file)
+{
+    if (file->is_maker)
+        twl_sink_finish_old(sink, file->area->keep_files);
     twl_area_unlock(file->area_fd);
-    *ret_file = file;
-    return 0;
+    const int rc = twl_sink_grow_to(file, file->area->initial_bytes);
+    POINT("entered");
+    return rc;
 }
 
 int twl_sink_enter(struct twinlog_sink *sink, const struct area *like, struct sink_file **ret_file)
 {
-    struct sink_file *file = NULL;
-    int rc;
-    do
-        rc = try_enter(sink, like, &file);
-    while (rc == AGAIN);
-    if (rc < 0)
+    struct sink_file *file = twl_sink_new_file();
+    if (!file)
+        return -ENOMEM;
+    int rc = find(sink, file, like);
+    if (rc == NEEDS_NEXT)
+        rc = go_on_to_next(sink, like, &file);
+    if (rc < 0) {
+        give_up(sink, file);
         return rc;
-    rc = twl_sink_grow_to(file, file->area->initial_bytes);
-    POINT("entered");
+    }
+    rc = settle_in(sink, file);
     if (rc < 0 && !like) { /* in a rotation the write that is next may need less */
         twl_sink_leave(sink, file);
         return rc;
@@ -369,15 +435,34 @@ int twl_sink_enter(struct twinlog_sink *sink, const struct area *like, struct si
     return 0;
 }
 
-/* ---- out ----------------------------------------------------------------------------------------- */
-
-/* Under whichever of its two names. */
-static void remove_area(struct twinlog_sink *sink, struct sink_file *file)
+int twl_sink_enter_next(struct twinlog_sink *sink, struct sink_file *file, struct sink_file **ret_next)
 {
     char name[NAME_ROOM];
     twl_sink_area_name(sink, name);
-    if (!twl_sink_has_name(sink, name, file->area_fd))
+    int rc = twl_area_lock(file->area_fd);
+    if (rc < 0)
+        return rc;
+    const bool is_first = twl_sink_has_name(sink, name, file->area_fd);
+    if (is_first)
+        rc = replace(sink, file, file->area, ret_next);
+    twl_area_unlock(file->area_fd);
+    if (!is_first)
+        return twl_sink_enter(sink, file->area, ret_next);
+    if (rc == 0)
+        settle_in(sink, *ret_next);
+    return rc;
+}
+
+/* ---- out ----------------------------------------------------------------------------------------- */
+
+/* One that is sealed and could not be replaced keeps the first of its names, so that who comes next goes on. */
+static void remove_area(struct twinlog_sink *sink, struct sink_file *file)
+{
+    char name[NAME_ROOM];
+    if (area_is_sealed(file->area))
         twl_sink_old_area_name(sink, file->area->identity.inode, name);
+    else
+        twl_sink_area_name(sink, name);
     if (twl_sink_has_name(sink, name, file->area_fd))
         unlinkat(sink->dir, name, 0);
 }
@@ -388,28 +473,44 @@ static int leave_last(struct twinlog_sink *sink, struct sink_file *file)
     if (rc == 0)
         rc = twl_sink_cut(file);
     POINT("last one has cut");
-    if (rc == 0) {
-        if (twl_sink_has_name(sink, sink->name, file->data_fd))
-            twl_sink_finish_old(sink, file->area->keep_files); /* in which somebody died alone */
-        remove_area(sink, file);
-    }
-    return rc;
+    if (rc < 0)
+        return rc;
+    if (!area_is_sealed(file->area))
+        twl_sink_finish_old(sink, file->area->keep_files); /* in which somebody died alone */
+    remove_area(sink, file);
+    return 0;
 }
 
-int twl_sink_leave(struct twinlog_sink *sink, struct sink_file *file)
+/* With the lock, which goes with the file. */
+static int leave(struct twinlog_sink *sink, struct sink_file *file)
 {
     struct area *area = file->area;
     bool has_others = false;
-    int rc = twl_area_lock(file->area_fd);
     POINT("about to leave");
     atomic_fetch_add(&sink->past_growths, atomic_load(&area->growths));
-    if (rc == 0)
-        rc = twl_area_has_others(file->area_fd, &has_others);
+    int rc = twl_area_has_others(file->area_fd, &has_others);
     if (rc == 0 && !has_others)
         rc = leave_last(sink, file);
     atomic_fetch_add(&sink->past_voids, atomic_load(&area->voids));
     atomic_store(&area->is_used[file->number], false);
     POINT("left");
-    twl_sink_forget(file, false); /* and with it the locks */
+    twl_sink_forget(file, false);
     return rc;
+}
+
+int twl_sink_leave(struct twinlog_sink *sink, struct sink_file *file)
+{
+    const int rc = twl_area_lock(file->area_fd);
+    if (rc == 0)
+        return leave(sink, file);
+    twl_sink_forget(file, false);
+    return rc;
+}
+
+int twl_sink_leave_present(struct twinlog_sink *sink, struct sink_file *file)
+{
+    if (twl_area_lock(file->area_fd) < 0 || !area_is_sealed(file->area))
+        return twl_sink_leave(sink, file);
+    twl_area_unlock(file->area_fd);
+    return TWL_SINK_HAS_NEXT;
 }

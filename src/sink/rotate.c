@@ -7,8 +7,11 @@
  *     seal; cut
  *     NAME.3 -> NAME.4, ... NAME -> NAME.1      upwards from the first number that is free, so a gap that a dead
  *                                               one left is where the next one begins
- *     .NAME.sink -> .NAME.<inode>.sink          now the name of the area is free, and that ends it
+ *     .NAME.<inode>.sink                        a second name of the area
+ *     .NAME.sink.new                            the next file's area, with its maker in it
+ *     .NAME.sink.new -> .NAME.sink              in place of the old one, and that ends it
  *
+ * All of it under the lock of the area that has the name. A process that dies between two steps leaves a sealed area there.
  * The last one to leave the old file removes its area. If everybody dies before, whoever opens NAME next finds it by
  * the inodes of NAME.1, NAME.2 and so on. A stranger who renames NAME, as logrotate does, has done the second step.
  */
@@ -34,6 +37,11 @@ void twl_sink_area_name(const struct twinlog_sink *sink, char ret_name[NAME_ROOM
 void twl_sink_old_area_name(const struct twinlog_sink *sink, uint64_t inode, char ret_name[NAME_ROOM])
 {
     snprintf(ret_name, NAME_ROOM, ".%s.%" PRIu64 ".sink", sink->name, inode);
+}
+
+void twl_sink_next_area_name(const struct twinlog_sink *sink, char ret_name[NAME_ROOM])
+{
+    snprintf(ret_name, NAME_ROOM, ".%s.sink.new", sink->name);
 }
 
 static void numbered(const struct twinlog_sink *sink, unsigned number, char ret_name[NAME_ROOM])
@@ -97,9 +105,23 @@ static int shift(struct twinlog_sink *sink, unsigned keep)
     return 0;
 }
 
-int twl_sink_hand_over(struct twinlog_sink *sink, struct sink_file *file)
+/* The area's second name. On a file system without links it loses its first one, and for a moment nobody has that. */
+static int name_old_area(struct twinlog_sink *sink, struct sink_file *file)
 {
     char name[NAME_ROOM], old[NAME_ROOM];
+    twl_sink_area_name(sink, name);
+    twl_sink_old_area_name(sink, file->area->identity.inode, old);
+    if (twl_sink_has_name(sink, old, file->area_fd))
+        return 0;
+    if (unlinkat(sink->dir, old, 0) < 0 && errno != ENOENT) /* of another life of the inode */
+        return -errno;
+    if (linkat(sink->dir, name, sink->dir, old, 0) == 0)
+        return 0;
+    return renameat(sink->dir, name, sink->dir, old) < 0 ? -errno : 0;
+}
+
+int twl_sink_hand_over(struct twinlog_sink *sink, struct sink_file *file)
+{
     struct identity identity;
     int rc = twl_identity_of(file->data_fd, &identity);
     twl_claim_seal(file->area);
@@ -110,10 +132,8 @@ int twl_sink_hand_over(struct twinlog_sink *sink, struct sink_file *file)
         if (twl_sink_has_name(sink, sink->name, file->data_fd))
             rc = shift(sink, file->area->keep_files);
     }
-    twl_sink_area_name(sink, name);
-    twl_sink_old_area_name(sink, file->area->identity.inode, old);
-    if (rc == 0 && renameat(sink->dir, name, sink->dir, old) < 0)
-        rc = -errno;
+    if (rc == 0)
+        rc = name_old_area(sink, file);
     POINT("area handed over");
     return rc;
 }
@@ -141,20 +161,15 @@ static int open_old(struct twinlog_sink *sink, struct sink_file *file, const cha
 
 static void finish_one(struct twinlog_sink *sink, const char *name, const char *area)
 {
-    struct sink_file file = { .area_fd = -1, .data_fd = -1 };
-    twl_mutex_init(&file.sweep_lock);
-    int rc = open_old(sink, &file, name, area);
-    if (rc == 0 && (rc = twl_sink_sweep(&file)) == 0)
-        rc = twl_sink_cut(&file);
+    struct sink_file *file = twl_sink_new_file();
+    if (!file)
+        return;
+    int rc = open_old(sink, file, name, area);
+    if (rc == 0 && (rc = twl_sink_sweep(file)) == 0)
+        rc = twl_sink_cut(file);
     if (rc == 0 || rc == -ESTALE)
         unlinkat(sink->dir, area, 0);
-    if (file.area)
-        twl_area_unmap(file.area);
-    if (file.area_fd >= 0)
-        twl_area_close(file.area_fd);
-    if (file.data_fd >= 0)
-        close(file.data_fd);
-    twl_mutex_destroy(&file.sweep_lock);
+    twl_sink_forget(file, false);
 }
 
 void twl_sink_finish_old(struct twinlog_sink *sink, unsigned keep_files)
@@ -195,20 +210,6 @@ bool twl_sink_is_moving(struct twinlog_sink *sink)
 
 /* ---- moving on ----------------------------------------------------------------------------------- */
 
-/* The names of a sealed file go, unless they are gone. */
-static int finish_present(struct twinlog_sink *sink, struct sink_file *file)
-{
-    char name[NAME_ROOM];
-    twl_sink_area_name(sink, name);
-    int rc = twl_area_lock(file->area_fd);
-    if (rc < 0)
-        return rc;
-    if (twl_sink_has_name(sink, name, file->area_fd))
-        rc = twl_sink_hand_over(sink, file);
-    twl_area_unlock(file->area_fd);
-    return rc;
-}
-
 static void put_aside(struct twinlog_sink *sink, struct sink_file *file)
 {
     file->next = sink->old;
@@ -222,10 +223,7 @@ int twl_sink_move_on(struct twinlog_sink *sink, struct sink_file *file)
     int rc = 0;
     twl_mutex_lock(&sink->lock);
     if (atomic_load(&sink->file) == file) {
-        twl_claim_seal(file->area);
-        rc = finish_present(sink, file);
-        if (rc == 0)
-            rc = twl_sink_enter(sink, file->area, &next);
+        rc = twl_sink_enter_next(sink, file, &next);
         if (rc == 0) {
             atomic_store(&sink->file, next);
             atomic_fetch_add(&sink->rotations, 1);

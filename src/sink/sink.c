@@ -351,6 +351,21 @@ static int close_in_child(struct twinlog_sink *sink)
     return TWINLOG_EFORKED;
 }
 
+static int leave_all(struct twinlog_sink *sink)
+{
+    for (int first = 0;;) {
+        const int retired = twl_sink_retire(sink, true, SLOTS);
+        struct sink_file *file = atomic_load(&sink->file);
+        int left = twl_sink_leave_present(sink, file);
+        first = first < 0 ? first : retired;
+        if (left == TWL_SINK_HAS_NEXT && twl_sink_move_on(sink, file) == 0)
+            continue;
+        if (left == TWL_SINK_HAS_NEXT) /* it can't be had: whoever opens it next goes on */
+            left = twl_sink_leave(sink, file);
+        return first < 0 ? first : left;
+    }
+}
+
 int twinlog_sink_close(struct twinlog_sink *sink)
 {
     int cancel_state;
@@ -361,13 +376,7 @@ int twinlog_sink_close(struct twinlog_sink *sink)
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     wait_for_calls(sink);
     twl_helper_stop(sink);
-    /* the last one to close has to be in the file that has the name */
-    struct sink_file *file;
-    while (area_is_sealed((file = atomic_load(&sink->file))->area) && twl_sink_move_on(sink, file) == 0)
-        ;
-    int rc = twl_sink_retire(sink, true, SLOTS);
-    const int left = twl_sink_leave(sink, atomic_load(&sink->file));
-    rc = rc < 0 ? rc : left;
+    const int rc = leave_all(sink);
     destroy(sink, false);
     pthread_setcancelstate(cancel_state, NULL);
     return rc;

@@ -31,6 +31,7 @@ struct sink_file {
     struct area *area;    /* [const] */
     unsigned number;      /* [const] which participant we are; 0 = none */
     bool is_area_new;     /* [const] there was none */
+    bool is_maker;        /* [const] it is an area by us */
 
     struct twl_mutex map_lock;
     struct chunk chunks[CHUNKS]; /* by map_lock; read without it */
@@ -123,8 +124,16 @@ int twl_sink_sweep_participant(struct sink_file *file, unsigned number);
 /* The file that has the name, as one that we take part in. `like` is the area whose options it gets if it
  * is made, NULL = the sink's own. */
 int twl_sink_enter(struct twinlog_sink *sink, const struct area *like, struct sink_file **ret_file);
+/* What follows `file`, in which we are: made by us, unless somebody else has. */
+int twl_sink_enter_next(struct twinlog_sink *sink, struct sink_file *file, struct sink_file **ret_next);
 /* The last one cuts it. Frees it in any case. */
 int twl_sink_leave(struct twinlog_sink *sink, struct sink_file *file);
+/* The same for one that is left for good. If it is sealed nothing happens but that the result is TWL_SINK_HAS_NEXT:
+ * whoever closes last has to be in the file that has the name, because somebody may have died there. */
+#define TWL_SINK_HAS_NEXT 1
+int twl_sink_leave_present(struct twinlog_sink *sink, struct sink_file *file);
+/* Nothing is open yet. NULL: no memory. */
+struct sink_file *twl_sink_new_file(void);
 /* Memory and descriptors only. In a forked child somebody may have had the locks. */
 void twl_sink_forget(struct sink_file *file, bool is_child);
 
@@ -138,16 +147,17 @@ void twl_sink_unregister(struct sink_file *file);
 #define NAME_ROOM (NAME_MAX + 32)
 void twl_sink_area_name(const struct twinlog_sink *sink, char ret_name[NAME_ROOM]);
 void twl_sink_old_area_name(const struct twinlog_sink *sink, uint64_t inode, char ret_name[NAME_ROOM]);
+void twl_sink_next_area_name(const struct twinlog_sink *sink, char ret_name[NAME_ROOM]);
 /* Does that name in the sink's directory lead to this open file? */
 bool twl_sink_has_name(const struct twinlog_sink *sink, const char *name, int fd);
 
-/* Gives the names of file and area away, so that the next one can have them. The caller has the area locked, and it
- * has its name. If only part of it happens, whoever does it again goes on. */
+/* Seals the file and gives its name away, so that the next one can have it; the area gets a second name. The caller
+ * has the area locked, and it has its name. If only part of it happens, whoever does it again goes on. */
 int twl_sink_hand_over(struct twinlog_sink *sink, struct sink_file *file);
 /* Sweeps and cuts what was rotated away while everybody died. */
 void twl_sink_finish_old(struct twinlog_sink *sink, unsigned keep_files);
-/* Is somebody alive in the file before this one with whom the sink can't be shared? He has it open, and is about to
- * make the next one. */
+/* Is somebody alive in the file before this one with whom the sink can't be shared? Who was first to move on from it has
+ * died, and he is about to. */
 bool twl_sink_is_moving(struct twinlog_sink *sink);
 /* Seals `file` and makes the next one the present one, unless somebody else has. */
 int twl_sink_move_on(struct twinlog_sink *sink, struct sink_file *file);

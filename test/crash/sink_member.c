@@ -43,8 +43,9 @@ static struct point *find_point(const char *name)
 static void meet(struct point *point)
 {
     if (self->fate.is_stop) {
+        if (atomic_exchange(&self->is_stopping, true))
+            return; /* the judge is about to: a second stop would be one that nobody ends */
         atomic_fetch_add(&point->stopped, 1);
-        atomic_store(&self->is_stopping, true);
         kill(getpid(), SIGSTOP);
         return;
     }

@@ -150,6 +150,13 @@ static void expect_text(const char *name, const char *text)
     free(bytes);
 }
 
+static void expect_nothing_beside(void)
+{
+    char command[500];
+    snprintf(command, sizeof(command), "test -z \"$(ls -A %s | grep sink)\"", log_dir);
+    ck_assert_int_eq(system(command), 0);
+}
+
 static void put_text(const char *name, const char *text)
 {
     put_file(name, text, strlen(text));
@@ -463,6 +470,18 @@ static int write_without_fallocate(void)
     return twinlog_sink_close(sink);
 }
 
+static int rotate_without_links(void)
+{
+    struct twinlog_sink *sink;
+    EXPECT(deny(SCMP_SYS(linkat), EPERM) == 0);
+    EXPECT(open_as(0, &sink) == 0);
+    for (unsigned i = 0; i < 3; i++) {
+        EXPECT(twinlog_sink_write(sink, "x\n", 2, NULL) == 0);
+        EXPECT(twinlog_sink_rotate(sink) == 0);
+    }
+    return twinlog_sink_close(sink);
+}
+
 #ifndef WITH_THREAD_SANITIZER
 static int write_without_mmap(void)
 {
@@ -482,6 +501,18 @@ START_TEST(a_full_disk_claims_nothing)
     prepare();
     ck_assert_int_eq(run_child(write_on_full_disk), 0);
     ck_assert_int_eq(bytes_of(path), 40011);
+    logdir_remove();
+}
+END_TEST
+
+START_TEST(without_links_files_follow_each_other)
+{
+    prepare();
+    ck_assert_int_eq(run_child(rotate_without_links), 0);
+    expect_text(path, "");
+    for (unsigned i = 1; i <= 3; i++)
+        expect_text(numbered(i), "x\n");
+    expect_nothing_beside();
     logdir_remove();
 }
 END_TEST
@@ -655,6 +686,50 @@ START_TEST(exclusive_is_exclusive)
     ck_assert_uint_eq(stat_of(third).participants, 1);
     close_sink(third);
     expect_text(path, "a\nb\nc\nd\n");
+    logdir_remove();
+}
+END_TEST
+
+static void *rotate_it(void *context)
+{
+    return (void *)(intptr_t)twinlog_sink_rotate(context);
+}
+
+static void *open_it_as_well(void *context)
+{
+    struct twinlog_sink *sink;
+    const int rc = open_as(*(const uint32_t *)context, &sink);
+    if (rc == 0)
+        twinlog_sink_close(sink);
+    return (void *)(intptr_t)rc;
+}
+
+/* Somebody comes while the owner is between two files. */
+START_TEST(exclusive_is_exclusive_between_two_files)
+{
+    static const char *const places[] = { "sealed", "name shifted", "area handed over", "next area made",
+                                          "next area named" };
+    static const uint32_t flags[] = { 0, TWINLOG_SINK_SHARED };
+    struct twinlog_sink *sink;
+    pthread_t rotating, coming;
+    void *rotated, *came;
+    prepare();
+    ck_assert_int_eq(open_as(TWINLOG_SINK_NO_THREAD, &sink), 0);
+    put(sink, "a\n");
+    wanted_point = places[_i / 2];
+    ck_assert_int_eq(pthread_create(&rotating, NULL, rotate_it, sink), 0);
+    AWAIT(atomic_load(&shared->was_there));
+    ck_assert_int_eq(pthread_create(&coming, NULL, open_it_as_well, (void *)(uintptr_t)&flags[_i % 2]), 0);
+    usleep(20000);
+    atomic_store(&shared->step, 1);
+    pthread_join(rotating, &rotated);
+    pthread_join(coming, &came);
+    ck_assert_int_eq((int)(intptr_t)rotated, 0);
+    ck_assert_int_eq((int)(intptr_t)came, -EBUSY);
+    put(sink, "b\n");
+    close_sink(sink);
+    expect_text(numbered(1), "a\n");
+    expect_text(path, "b\n");
     logdir_remove();
 }
 END_TEST
@@ -851,11 +926,19 @@ static unsigned count_lines(const char *name, unsigned *ret_voids)
 }
 
 static const char *const points[] = {
-    "area locked",      "data opened",     "area filled in",   "area ready",    "place taken",
-    "entered",          "owner confirmed", "intent stored",    "cursor moved",  "claim confirmed",
-    "copy half done",   "copy done",       "claim done",       "about to grow", "file grown",
-    "growth told",      "sealed",          "sealed file cut",  "name shifted",  "file dropped",
-    "area handed over", "about to leave",  "last one has cut", "left",
+    "area locked",      "data opened",
+    "area filled in",   "area ready",
+    "place taken",      "entered",
+    "owner confirmed",  "intent stored",
+    "cursor moved",     "claim confirmed",
+    "copy half done",   "copy done",
+    "claim done",       "about to grow",
+    "file grown",       "growth told",
+    "sealed",           "sealed file cut",
+    "name shifted",     "file dropped",
+    "area handed over", "next area made",
+    "next area named",  "about to leave",
+    "last one has cut", "left",
 };
 #define POINTS (sizeof(points) / sizeof(points[0]))
 
@@ -884,10 +967,36 @@ START_TEST(a_death_anywhere_costs_nothing)
         ck_assert(lines == acked + 1 || lines == acked + 2);
     else
         ck_assert_uint_ge(lines, 2 * per_file);
-    /* nothing is left beside the files */
-    char command[500];
-    snprintf(command, sizeof(command), "test -z \"$(ls -A %s | grep sink)\"", log_dir);
-    ck_assert_int_eq(system(command), 0);
+    expect_nothing_beside();
+    logdir_remove();
+}
+END_TEST
+
+static int rotate_and_die(void)
+{
+    struct twinlog_sink *sink;
+    signal_there = SIGKILL;
+    wanted_point = dying_point;
+    EXPECT(open_as(TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD, &sink) == 0);
+    EXPECT(twinlog_sink_rotate(sink) == 0);
+    return twinlog_sink_close(sink);
+}
+
+/* One dies while he rotates. The last one to close was in the old file, and leaves both as they should be. */
+START_TEST(who_closes_last_finishes_a_rotation)
+{
+    static const char *const places[] = { "sealed",           "sealed file cut", "name shifted",
+                                          "area handed over", "next area made",  "next area named" };
+    struct twinlog_sink *sink;
+    prepare();
+    ck_assert_int_eq(open_as(TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD, &sink), 0);
+    put(sink, "a\n");
+    dying_point = places[_i];
+    ck_assert_int_eq(run_child(rotate_and_die), 128 + SIGKILL);
+    close_sink(sink);
+    expect_text(numbered(1), "a\n");
+    expect_text(path, "");
+    expect_nothing_beside();
     logdir_remove();
 }
 END_TEST
@@ -1310,18 +1419,21 @@ Suite *sink_suite(void)
     tcase_add_test(tests, a_limit_is_an_error_and_no_signal);
 #ifdef HAVE_SECCOMP
     tcase_add_test(tests, a_full_disk_claims_nothing);
+    tcase_add_test(tests, without_links_files_follow_each_other);
     tcase_add_test(tests, what_a_system_lacks_is_done_otherwise);
 #endif
     tcase_add_test(tests, threads_write_in_one_piece);
     tcase_add_test(tests, processes_write_in_one_piece);
     tcase_add_test(tests, processes_rotate_and_lose_nothing);
     tcase_add_test(tests, exclusive_is_exclusive);
+    tcase_add_loop_test(tests, exclusive_is_exclusive_between_two_files, 0, 10);
     tcase_add_test(tests, opening_waits_as_long_as_it_is_told);
     tcase_add_test(tests, there_are_so_many_places);
     tcase_add_test(tests, without_descriptors_nothing_is_lost);
     tcase_add_test(tests, there_is_one_area_for_a_file);
     tcase_add_test(tests, a_child_opens_it_by_itself);
     tcase_add_loop_test(tests, a_death_anywhere_costs_nothing, 0, 2 * (int)POINTS);
+    tcase_add_loop_test(tests, who_closes_last_finishes_a_rotation, 0, 6);
     tcase_add_loop_test(tests, who_lives_on_cleans_up, 0, 2);
     tcase_add_test(tests, a_dead_parent_is_dead);
     tcase_add_loop_test(tests, a_stopped_process_is_not_dead, 0, 2);
