@@ -268,6 +268,9 @@ static void bring_guest(unsigned index)
     if (!atomic_load(&member->is_open) || atomic_load(&member->must_stop))
         return;
     guest = fork_child(scene->complaints, run_guest, &scene->members[index]);
+    while (!await(guest, 2000000)) /* who has stopped may have a lock that the guest waits for */
+        if (atomic_load(&member->is_stopping) && await_stop(index))
+            let_go_on(index);
     reap_well(guest, "a guest");
     if (await(pids[index], scene->guest_result == 0 ? 200000000 : 0))
         return; /* it was dying */
