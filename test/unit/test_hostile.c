@@ -370,8 +370,10 @@ START_TEST(other_names_mean_nothing)
     ck_assert_int_eq(mkdir(log_file("deep"), 0777), 0);
     const unsigned files = count_files(log_dir);
     log_close(log_open(NULL));
-    ck_assert_uint_eq(count_files(log_dir), files);
+    ck_assert_uint_ge(count_files(log_dir), files);
+    ck_assert_uint_le(count_files(log_dir), files + 1); /* a spare may be made */
     ck_assert_int_eq(run_child(meet), 0);
+    ck_assert(log_has_file(longest));
     for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         ck_assert(log_has_file(names[i]));
 }
