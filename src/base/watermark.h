@@ -34,4 +34,13 @@ static inline uint64_t watermark_load_checked(const struct watermark *watermark)
     return lsn == ~check ? lsn : 0;
 }
 
+/* For a page that a live writer has made, when the words don't come to agree: their writer was stopped between the two
+ * stores. One of them is what it told before, and the smaller one is true in any case. */
+static inline uint64_t watermark_load_least(const struct watermark *watermark)
+{
+    uint64_t check = atomic_load_explicit(&watermark->check, memory_order_acquire);
+    uint64_t lsn = atomic_load_explicit(&watermark->lsn, memory_order_acquire);
+    return lsn < ~check ? lsn : ~check;
+}
+
 #endif

@@ -292,7 +292,7 @@ uint64_t twl_live_durable_lsn(const struct live *live)
         twl_yield();
         lsn = watermark_load_checked(&live->page->durable);
     }
-    return lsn;
+    return lsn > 0 ? lsn : watermark_load_least(&live->page->durable);
 }
 
 uint64_t twl_live_first_lsn(const struct live *live)

@@ -90,6 +90,11 @@ START_TEST(a_watermark_of_two_words_that_disagree_is_none)
     ck_assert_uint_eq(watermark_load_checked(&watermark), 42);
     atomic_store(&watermark.lsn, 43);
     ck_assert_uint_eq(watermark_load_checked(&watermark), 0);
+    ck_assert_uint_eq(watermark_load_least(&watermark), 42);
+    atomic_store(&watermark.lsn, 41);
+    ck_assert_uint_eq(watermark_load_least(&watermark), 41);
+    watermark = (struct watermark){ 0 };
+    ck_assert_uint_eq(watermark_load_least(&watermark), 0);
 }
 END_TEST
 

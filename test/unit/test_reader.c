@@ -12,6 +12,7 @@
 
 #include "../sim/rng.h"
 #include "log/log.h"
+#include "segment/live.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -22,6 +23,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -1576,6 +1578,26 @@ START_TEST(what_a_dead_writer_left_torn_is_not_returned_in_the_place_of_what_cam
 }
 END_TEST
 
+/* Between its two stores; it may be stopped there, or killed. What it told before is still so. */
+START_TEST(a_writer_that_stops_while_it_tells_is_not_taken_for_one_without_records)
+{
+    const uint64_t before = ~UINT64_C(2);
+    struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
+    struct twinlog *log = log_open(NULL), *looker;
+
+    put_many(log, 0, 3);
+    patch_file(log_file("writer.lock"), offsetof(struct live_page, durable.check), &before, sizeof(before));
+    looker = log_open(&options);
+    ck_assert_uint_eq(twinlog_first_lsn(looker), 1);
+    ck_assert_uint_eq(twinlog_last_lsn(looker), 2);
+    ck_assert_int_eq(twinlog_cursor_set(looker, "consumer", 2), 0);
+    put_many(log, 0, 1);
+    ck_assert_uint_eq(twinlog_last_lsn(looker), 4);
+    log_close(looker);
+    log_close(log);
+}
+END_TEST
+
 START_TEST(damage_is_met_from_both_sides_and_passed_by_a_seek)
 {
     struct twinlog_reader *reader;
@@ -1943,6 +1965,7 @@ Suite *reader_suite(void)
     tcase_set_timeout(tests, 20); /* a few thousand syncs, and the disk may be a slow one */
     tcase_add_test(tests, readers_keep_up_with_a_writer_that_trims_and_recycles);
     tcase_add_test(tests, readers_keep_up_with_a_writer_that_cuts_as_well);
+    tcase_add_test(tests, a_writer_that_stops_while_it_tells_is_not_taken_for_one_without_records);
     tcase_add_loop_test(tests, what_a_dead_writer_left_torn_is_not_returned_in_the_place_of_what_came_after,
                         0, 2);
 
