@@ -116,15 +116,25 @@ static void on_sigbus(int number, siginfo_t *info, void *context)
     errno = error;
 }
 
-/* With the mask and the flags of the handler before, so that passing on is like being called by the kernel. */
+static bool is_ours(const struct sigaction *action)
+{
+    return (action->sa_flags & SA_SIGINFO) && action->sa_sigaction == on_sigbus;
+}
+
+/* With the mask and the flags of the handler before, so that passing on is like being called by the kernel.
+ * In a child that was forked in the midst of this it begins anew, and may find our own. */
 static void install(void)
 {
     struct sigaction action;
 
     page_bytes = (uintptr_t)sysconf(_SC_PAGESIZE);
-    if (sigaction(SIGBUS, NULL, &previous) < 0)
+    if (sigaction(SIGBUS, NULL, &action) < 0)
         return;
-    action = previous;
+    if (is_ours(&action)) {
+        is_installed = true;
+        return;
+    }
+    previous = action;
     action.sa_sigaction = on_sigbus;
     action.sa_flags = (previous.sa_flags & ~(int)SA_RESETHAND) | SA_SIGINFO | SA_ONSTACK;
     is_installed = sigaction(SIGBUS, &action, NULL) == 0;
@@ -140,9 +150,14 @@ static bool claim(struct slot *slot)
            atomic_compare_exchange_strong(&slot->version, &version, version + SLOT_CHANGING - SLOT_FREE);
 }
 
-int twl_guard_add(const unsigned char *bytes, size_t size, bool is_writable)
+void twl_guard_install(void)
 {
     pthread_once(&once, install);
+}
+
+int twl_guard_add(const unsigned char *bytes, size_t size, bool is_writable)
+{
+    twl_guard_install();
     for (struct slot *slot = slots; is_installed && slot < slots + SLOTS; slot++) {
         if (!claim(slot))
             continue;

@@ -6,6 +6,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* Installs the handler, unless it is there; so does the first view. Who starts a thread that has views calls this
+ * before, so that no child is forked in the midst of it. */
+void twl_guard_install(void);
+
 /* From now on a page of this mapping that can't be had looks like zeros; if it is writable, what is stored there
  * stays in this process. -ENOTSUP: the table is full, or there is no handler to be had. */
 int twl_guard_add(const unsigned char *bytes, size_t size, bool is_writable);

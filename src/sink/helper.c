@@ -7,9 +7,10 @@
 #define _GNU_SOURCE
 #include "sink/sink.h"
 
+#include "io/guard.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -58,10 +59,9 @@ static bool is_due(_Atomic uint64_t *due_ns, uint64_t now_ns, uint64_t interval_
 
 static void note_length(struct twinlog_sink *sink)
 {
-    int none = 0;
     const int rc = twl_sink_check_length(atomic_load(&sink->file));
     if (rc == -EIO)
-        atomic_compare_exchange_strong(&sink->error, &none, rc);
+        twl_sink_fail(sink, rc);
 }
 
 static void look_around(struct twinlog_sink *sink, uint64_t now_ns)
@@ -133,12 +133,8 @@ static void *run(void *context)
 
 int twl_helper_start(struct twinlog_sink *sink)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    const int error = pthread_create(&sink->thread, NULL, run, sink);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return -error;
+    twl_guard_install();
+    return twl_thread_start(&sink->thread, run, sink);
 }
 
 void twl_helper_stop(struct twinlog_sink *sink)
