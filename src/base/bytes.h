@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Little-endian integers in byte arrays, at any alignment. Compilers turn each into one move. */
+/* Little-endian integers in byte arrays, at any alignment; compilers turn each into one move. And zeros. */
 #ifndef TWL_BYTES_H
 #define TWL_BYTES_H
 
 #include <endian.h>
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -39,6 +41,18 @@ static inline uint64_t load_le64(const unsigned char *at)
     uint64_t value;
     memcpy(&value, at, sizeof(value));
     return le64toh(value);
+}
+
+/* Of none, too. What is compared with itself, one byte further on, is long. */
+static inline bool are_zeros(const void *bytes, size_t size)
+{
+    const unsigned char *at = bytes;
+    if (size >= 16)
+        return at[0] == 0 && memcmp(at, at + 1, size - 1) == 0;
+    for (size_t i = 0; i < size; i++)
+        if (at[i] != 0)
+            return false;
+    return true;
 }
 
 #endif

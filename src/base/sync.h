@@ -45,6 +45,10 @@ void twl_event_sleep_for(struct twl_event *event, uint32_t seen, unsigned timeou
 void twl_event_notify_all(struct twl_event *event);
 void twl_event_notify_one(struct twl_event *event);
 
+/* A thread of the library's. The program's signals are not for it, but for the one that a look at shared memory may
+ * cause, which the thread has to survive (io/guard.c). 0 or a negative error. */
+int twl_thread_start(pthread_t *thread, void *(*run)(void *context), void *context);
+
 void twl_yield(void);
 uint64_t twl_monotonic_ns(void);
 

@@ -4,7 +4,6 @@
 #include "commit/shared.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 
 #define MAX_IN_FLIGHT 256u
@@ -82,18 +81,6 @@ static void *run_alone(void *context)
 
 /* ---- birth and death --------------------------------------------------------------------------- */
 
-/* Signals are for the threads of the program, but for the one that a shared page may cause (io/guard.c). */
-static int start_thread(struct twinlog_committer *committer, void *(*run)(void *))
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    sigdelset(&all, SIGBUS);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&committer->thread, NULL, run, committer);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return -error;
-}
-
 static void dismantle(struct twinlog_committer *committer, bool is_forked)
 {
     if (!is_forked) /* a thread that did not survive the fork may hold it */
@@ -117,7 +104,7 @@ static int create(struct committer_seat *alone, uint32_t in_flight, void *(*run)
     if (rc == 0 && in_flight > 0 && twl_io_ring_create(in_flight, &committer->ring) < 0)
         committer->ring = NULL; /* one log after the other, then */
     if (rc == 0)
-        rc = start_thread(committer, run);
+        rc = twl_thread_start(&committer->thread, run, committer);
     if (rc < 0) {
         dismantle(committer, false);
         return rc;

@@ -201,7 +201,7 @@ struct commit {
     bool is_segment_begun;  /* it has a group */
     bool has_asked_spare;   /* for this segment */
     bool has_no_untorn;     /* the device refused an untorn write after all */
-    uint32_t expected;      /* writers that will probably join the next group */
+    uint32_t expected;      /* writers and requests that will probably join the next group */
     uint64_t sync_ns;       /* smoothed duration of a commit */
     uint32_t gather_misses; /* gatherings in a row that nobody joined in time */
     uint32_t gather_skips;  /* groups to go before the next try */

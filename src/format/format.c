@@ -7,14 +7,6 @@
 
 #include <string.h>
 
-static bool is_zero(const unsigned char *bytes, size_t size)
-{
-    for (size_t i = 0; i < size; i++)
-        if (bytes[i] != 0)
-            return false;
-    return true;
-}
-
 /*
  * How a segment and a state file begin. Bytes 0-23 keep their place and meaning in every future version, so
  * that "damaged" and "too new" can always be told apart.
@@ -144,7 +136,7 @@ enum header_state twl_segment_header_decode(const unsigned char block[SEGMENT_HE
 
 bool twl_segment_header_is_clean(const unsigned char block[SEGMENT_HEADER_BYTES])
 {
-    return is_zero(block + HEADER_SECTOR_BYTES, SEGMENT_HEADER_BYTES - HEADER_SECTOR_BYTES);
+    return are_zeros(block + HEADER_SECTOR_BYTES, SEGMENT_HEADER_BYTES - HEADER_SECTOR_BYTES);
 }
 
 uint64_t twl_segment_data_end(uint64_t segment_bytes)
@@ -305,7 +297,7 @@ bool twl_record_payload_is_valid(const struct record_header *record, const unsig
 {
     if (twl_crc32c(0, payload, record->size) != record->payload_checksum)
         return false;
-    return is_zero(payload + record->size, (size_t)(align_up(record->size, 8) - record->size));
+    return are_zeros(payload + record->size, (size_t)(align_up(record->size, 8) - record->size));
 }
 
 /*
@@ -532,7 +524,7 @@ bool twl_state_entry_next(const unsigned char *body, size_t body_bytes, size_t *
         return false;
     entry.name = (const char *)at + STATE_ENTRY_HEADER_BYTES;
     entry.value = at + STATE_ENTRY_HEADER_BYTES + entry.name_bytes;
-    if (memchr(entry.name, 0, entry.name_bytes) || !is_zero(at + used, bytes - used))
+    if (memchr(entry.name, 0, entry.name_bytes) || !are_zeros(at + used, bytes - used))
         return false;
     *offset += bytes;
     *ret_entry = entry;

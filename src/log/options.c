@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Defaults and limits of the options for opening, in one place. */
 #include "base/base.h"
+#include "base/bytes.h"
 #include "format/format.h"
 #include "log/log.h"
 
@@ -59,10 +60,8 @@ int twl_options_normalise(const struct twinlog_options *options, struct twinlog_
     if (options) {
         /* An older caller's structure is shorter: the rest is default. A newer one's is longer: fine as
          * long as what we don't know is zero. */
-        const unsigned char *bytes = (const unsigned char *)options;
-        for (uint32_t i = sizeof(o); i < options->size; i++)
-            if (bytes[i] != 0)
-                *ret_why = "an option this version does not know";
+        if (options->size > sizeof(o) && !are_zeros(options + 1, options->size - sizeof(o)))
+            *ret_why = "an option this version does not know";
         if (options->size < offsetof(struct twinlog_options, segment_bytes))
             *ret_why = "size is not set; use TWINLOG_OPTIONS_INIT";
         if (*ret_why)

@@ -14,7 +14,6 @@
 #include "twinlog.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/types.h>
@@ -47,22 +46,15 @@ static void drain(struct follower *f) REQUIRES(f->lock)
 
 /* ---- the thread -------------------------------------------------------------------------------- */
 
-/* Where no page tells, next() has to look into the log itself, which it may do as often as we wake. */
-static bool has_writer(struct live *live)
-{
-    bool has_one;
-    return twl_live_has_writer(live, &has_one) == 0 && has_one;
-}
-
 static bool has_news(struct live *live, const struct interest *interest)
 {
-    if (!live->page)
-        return has_writer(live);
+    if (!live->page) /* then next() has to look into the log itself, which it may do as often as we wake */
+        return twl_live_is_written(live);
     uint32_t epoch = twl_live_epoch(live);
     if (twl_live_pulse(live) == interest->pulse)
         return false;
     if (epoch == 0) /* a writer that opens the log will tell; if it died at that, the files do */
-        return !has_writer(live);
+        return !twl_live_is_written(live);
     if (epoch == interest->ignored_epoch)
         return false;
     return epoch != interest->epoch || twl_live_durable_lsn(live) >= interest->lsn ||
@@ -109,18 +101,6 @@ static void *follow(void *context)
     }
 }
 
-/* The application's signals are not for it, but for the one that a shared page may cause (io/guard.c). */
-static int start_thread(struct follower *f)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    sigdelset(&all, SIGBUS);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&f->thread, NULL, follow, f);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return -error;
-}
-
 /* ---- for the reader ---------------------------------------------------------------------------- */
 
 int twl_follower_create(struct io *io, struct live *live, struct follower **ret_follower)
@@ -144,7 +124,7 @@ int twl_follower_create(struct io *io, struct live *live, struct follower **ret_
     f->is_readable = false;
     f->interest.pulse = twl_live_pulse(f->live);
     f->interest.lsn = UINT64_MAX;
-    rc = start_thread(f);
+    rc = twl_thread_start(&f->thread, follow, f);
     if (rc == 0) {
         *ret_follower = f;
         return 0;

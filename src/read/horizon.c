@@ -53,12 +53,6 @@ static void find_newest_cut(struct horizon *h)
     }
 }
 
-static bool has_writer_now(struct horizon *h)
-{
-    bool has_writer;
-    return twl_live_has_writer(h->live, &has_writer) == 0 && has_writer;
-}
-
 /* Beside a writer that begins, recycles and removes segments while the directory is read, a sound log may look
  * damaged; not again and again. It may have come, or gone, meanwhile, or both, which changes the pulse. */
 static int open_set(struct horizon *h, struct segment_set *ret_set, struct twinlog_report *ret_report)
@@ -66,10 +60,10 @@ static int open_set(struct horizon *h, struct segment_set *ret_set, struct twinl
     const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
     for (unsigned tries = 1;; tries++) {
         uint32_t pulse = twl_live_pulse(h->live);
-        bool had_writer = has_writer_now(h);
+        bool had_writer = twl_live_is_written(h->live);
         int rc = twl_segment_set_open(h->io, &options, NULL, ret_set, ret_report);
         bool may_be_moving = rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN || rc == -ENOENT;
-        bool is_alone = !had_writer && !has_writer_now(h) && twl_live_pulse(h->live) == pulse;
+        bool is_alone = !had_writer && !twl_live_is_written(h->live) && twl_live_pulse(h->live) == pulse;
         if (!may_be_moving || is_alone || tries == SET_TRIES)
             return rc;
         h->io->ops->sleep_ms(h->io, 1);

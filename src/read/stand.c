@@ -232,10 +232,10 @@ static int look_at_footer(struct stand *stand, size_t index, const struct segmen
 {
     struct segment_set *set = set_of(stand);
     struct segment_entry *entry = &set->entries[index];
-    if (!entry->is_sealed && index + 1 < set->begun)
+    const bool is_left = index + 1 < set->begun;
+    if (!entry->is_sealed && is_left)
         entry->is_known = false;
     int rc = twl_segment_look(stand->horizon->io, entry);
-    bool is_left = index + 1 < set->begun;
     *ret_footer = rc == 0 && entry->is_sealed && is_left ? &entry->footer : NULL;
     return rc < 0 ? judge(stand, rc) : 1;
 }

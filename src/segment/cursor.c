@@ -656,11 +656,6 @@ static void look_for_group(const struct cursor *cursor, const unsigned char *byt
     later->is_proof = later->is_proof || twl_group_proves(&group, stop);
 }
 
-static bool is_zero(const unsigned char *bytes, size_t size)
-{
-    return bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0;
-}
-
 int twl_cursor_find_later(struct cursor *cursor, uint64_t from, struct position stop,
                           struct later_groups *ret_later)
 {
@@ -676,7 +671,7 @@ int twl_cursor_find_later(struct cursor *cursor, uint64_t from, struct position 
         const unsigned char *bytes = twl_cursor_bytes(cursor, at, size, &error);
         if (!bytes)
             return error;
-        if (!is_zero(bytes, size))
+        if (!are_zeros(bytes, size))
             for (uint64_t offset = at; offset <= last; offset += 8)
                 look_for_group(cursor, bytes + (offset - at), offset, stop, ret_later);
         at = block_end;

@@ -22,7 +22,6 @@
 #include "segment/cursor.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -530,17 +529,6 @@ static void *look_after(void *argument)
     return NULL;
 }
 
-/* The application's signals are not for the thread, but for the one that a shared page may cause (io/guard.c). */
-static void start_thread(struct keeper *k) REQUIRES(k->lock)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    sigdelset(&all, SIGBUS);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    k->has_thread = pthread_create(&k->thread, NULL, look_after, k) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-}
-
 /* There is something to do: for the thread, or here and now. */
 static void get_going(struct keeper *k) REQUIRES(k->lock)
 {
@@ -552,7 +540,7 @@ static void get_going(struct keeper *k) REQUIRES(k->lock)
         return;
     }
     if (!k->has_thread && !k->is_stopping)
-        start_thread(k);
+        k->has_thread = twl_thread_start(&k->thread, look_after, k) == 0;
     twl_event_notify_all(&k->work);
 }
 

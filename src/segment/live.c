@@ -100,8 +100,7 @@ uint32_t twl_live_pulse(const struct live *live)
 
 static int choose_limit(struct live *live)
 {
-    bool has_writer;
-    return live->is_writable && twl_live_has_writer(live, &has_writer) == 0 && has_writer ? NAP_MS : POLL_MS;
+    return live->is_writable && twl_live_is_written(live) ? NAP_MS : POLL_MS;
 }
 
 void twl_live_sleep(struct live *live, uint32_t seen, int timeout_ms)
@@ -275,6 +274,12 @@ int twl_live_has_writer(struct live *live, bool *ret_has_writer)
 {
     *ret_has_writer = live->is_ours;
     return live->is_ours || !live->file ? 0 : io_is_locked(live->file, IO_LOCK_WRITER, ret_has_writer);
+}
+
+bool twl_live_is_written(struct live *live)
+{
+    bool has_writer;
+    return twl_live_has_writer(live, &has_writer) == 0 && has_writer;
 }
 
 uint32_t twl_live_epoch(const struct live *live)

@@ -67,6 +67,7 @@ int twl_live_watch(struct io *io, struct live *ret_live);
  * now. 1 = the page is another one than before. */
 int twl_live_watch_again(struct live *live);
 int twl_live_has_writer(struct live *live, bool *ret_has_writer);
+bool twl_live_is_written(struct live *live); /* the same, and no where that can't be told */
 uint32_t twl_live_epoch(const struct live *live);
 uint64_t twl_live_durable_lsn(const struct live *live);
 uint64_t twl_live_first_lsn(const struct live *live); /* 0 = not known */

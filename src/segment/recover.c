@@ -14,6 +14,8 @@
  */
 #include "segment/recover.h"
 
+#include "base/bytes.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -154,8 +156,7 @@ static int rest_of_block_is_zero(struct cursor *cursor, bool *ret_is_zero)
     const unsigned char *bytes = twl_cursor_bytes(cursor, cursor->offset, size, &error);
     if (!bytes)
         return error ? error : TWINLOG_ECORRUPT;
-    for (size_t i = 0; i < size; i++)
-        *ret_is_zero = *ret_is_zero && bytes[i] == 0;
+    *ret_is_zero = are_zeros(bytes, size);
     return 0;
 }
 

@@ -117,6 +117,12 @@ void twl_area_close(int fd)
     close(fd);
 }
 
+bool twl_area_is_whole(int fd)
+{
+    struct stat about;
+    return fstat(fd, &about) == 0 && (uint64_t)about.st_size == AREA_BYTES;
+}
+
 int twl_area_has_others(int fd, bool *ret_has)
 {
     int rc = lock_bytes(fd, F_OFD_GETLK, F_WRLCK, 1, PARTICIPANTS);

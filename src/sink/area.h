@@ -100,7 +100,9 @@ void twl_area_unlock_participant(int fd, unsigned number);
 /* Is any participant alive that does not stand on this descriptor? */
 int twl_area_has_others(int fd, bool *ret_has);
 
-/* The area, of a file that has its size; and away with it. */
+/* Has the file the size of an area? */
+bool twl_area_is_whole(int fd);
+/* The area, of a file that has; and away with it. */
 int twl_area_map(int fd, struct area **ret_area);
 void twl_area_unmap(struct area *area);
 /* Is it one of ours, and finished? Looks at no page but the first. */

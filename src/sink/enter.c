@@ -150,12 +150,6 @@ static int lock_data_alone(int fd)
 
 /* ---- what is there ------------------------------------------------------------------------------- */
 
-static bool is_whole(int fd)
-{
-    struct stat about;
-    return fstat(fd, &about) == 0 && (uint64_t)about.st_size == AREA_BYTES;
-}
-
 /* Its cursor can be believed: it is of this file, in this boot, and nobody has cut the file since. */
 static bool is_exact(struct sink_file *file)
 {
@@ -276,7 +270,7 @@ static int settle(struct twinlog_sink *sink, struct sink_file *file, const struc
 {
     bool has_others;
     int rc = twl_area_has_others(file->area_fd, &has_others);
-    if (rc == 0 && is_whole(file->area_fd))
+    if (rc == 0 && twl_area_is_whole(file->area_fd))
         rc = twl_area_map(file->area_fd, &file->area);
     if (rc < 0)
         return rc;

@@ -5,6 +5,7 @@
  * make it longer at that moment looks again afterwards, and cuts it again.
  */
 #define _GNU_SOURCE
+#include "base/bytes.h"
 #include "sink/point.h"
 #include "sink/sink.h"
 
@@ -19,6 +20,13 @@
 #define PIECE 65536u
 
 /* ---- SIGXFSZ ----------------------------------------------------------------------------------- */
+
+/* A full quota of file size is an error here, no signal, and threads are not cancelled. Around calls that write or make
+ * a file longer. */
+struct quiet {
+    bool was_pending, is_blocked_here;
+    int cancel_state;
+};
 
 static sigset_t only_xfsz(void)
 {
@@ -35,7 +43,7 @@ static bool is_pending(void)
     return sigismember(&pending, SIGXFSZ) == 1;
 }
 
-void twl_sink_quiet_begin(struct quiet *quiet)
+static void be_quiet(struct quiet *quiet)
 {
     const sigset_t set = only_xfsz();
     sigset_t before;
@@ -45,7 +53,7 @@ void twl_sink_quiet_begin(struct quiet *quiet)
     quiet->is_blocked_here = sigismember(&before, SIGXFSZ) == 0;
 }
 
-void twl_sink_quiet_end(const struct quiet *quiet)
+static void end_quiet(const struct quiet *quiet)
 {
     const sigset_t set = only_xfsz();
     const struct timespec now = { 0, 0 };
@@ -54,6 +62,22 @@ void twl_sink_quiet_end(const struct quiet *quiet)
     if (quiet->is_blocked_here)
         pthread_sigmask(SIG_UNBLOCK, &set, NULL);
     pthread_setcancelstate(quiet->cancel_state, NULL);
+}
+
+int twl_sink_write_at(int fd, const unsigned char *bytes, size_t size, uint64_t offset)
+{
+    struct quiet quiet;
+    int rc = 0;
+    be_quiet(&quiet);
+    while (size > 0 && rc == 0) {
+        const ssize_t n = pwrite(fd, bytes, size, (off_t)offset);
+        if (n > 0)
+            bytes += n, size -= (size_t)n, offset += (uint64_t)n;
+        else if (n == 0 || errno != EINTR)
+            rc = n < 0 ? -errno : -EIO;
+    }
+    end_quiet(&quiet);
+    return rc;
 }
 
 /* ---- longer ------------------------------------------------------------------------------------ */
@@ -66,12 +90,8 @@ static int write_zeros(struct sink_file *file, uint64_t to)
     twl_mutex_lock(&file->sweep_lock);
     int rc = twl_area_lock_growth(file->area_fd);
     uint64_t at = atomic_load(&file->area->file_bytes);
-    while (rc == 0 && at < to && !area_is_sealed(file->area)) {
-        const ssize_t n = pwrite(file->data_fd, zeros, (size_t)min_u64(PIECE, to - at), (off_t)at);
-        if (n < 0 && errno != EINTR)
-            rc = -errno;
-        at += n > 0 ? (uint64_t)n : 0;
-    }
+    for (; rc == 0 && at < to && !area_is_sealed(file->area); at += PIECE)
+        rc = twl_sink_write_at(file->data_fd, zeros, (size_t)min_u64(PIECE, to - at), at);
     twl_area_unlock_growth(file->area_fd);
     twl_mutex_unlock(&file->sweep_lock);
     return rc;
@@ -84,11 +104,11 @@ static int reserve(struct sink_file *file, uint64_t from, uint64_t to)
     if (to >= OFFSET_LIMIT)
         return -EFBIG;
     from = align_down(from, AREA_PAGE); /* the page of the last byte may be a hole */
-    twl_sink_quiet_begin(&quiet);
+    be_quiet(&quiet);
     do
         rc = fallocate(file->data_fd, 0, (off_t)from, (off_t)(to - from)) < 0 ? -errno : 0;
     while (rc == -EINTR);
-    twl_sink_quiet_end(&quiet);
+    end_quiet(&quiet);
     return rc;
 }
 
@@ -106,12 +126,8 @@ static int make_longer(struct sink_file *file, uint64_t from, uint64_t to)
 {
     int rc = reserve(file, from, to);
     POINT("file grown");
-    if (rc == -EOPNOTSUPP) {
-        struct quiet quiet;
-        twl_sink_quiet_begin(&quiet);
+    if (rc == -EOPNOTSUPP)
         rc = write_zeros(file, to);
-        twl_sink_quiet_end(&quiet);
-    }
     if (area_is_sealed(file->area)) {
         twl_sink_cut(file);
         return 0; /* the claim finds out */
@@ -181,7 +197,7 @@ static uint64_t end_of_extents(int fd, uint64_t from, uint64_t size)
 
 static size_t length_without_zeros(const unsigned char *bytes, size_t size)
 {
-    if (size > 0 && bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0) /* mostly, and quick */
+    if (are_zeros(bytes, size)) /* mostly, and quicker than byte by byte */
         return 0;
     while (size > 0 && bytes[size - 1] == 0)
         size--;

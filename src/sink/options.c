@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "sink/options.h"
 
+#include "base/bytes.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -20,13 +22,7 @@
 /* A newer caller's structure is longer: fine as long as what we don't know is zero. */
 static bool is_known(const struct twinlog_sink_options *options)
 {
-    const unsigned char *bytes = (const unsigned char *)options;
-    if (options->size < sizeof(*options))
-        return false;
-    for (uint32_t i = sizeof(*options); i < options->size; i++)
-        if (bytes[i] != 0)
-            return false;
-    return true;
+    return options->size >= sizeof(*options) && are_zeros(options + 1, options->size - sizeof(*options));
 }
 
 static bool is_in_range(const struct twinlog_sink_options *o)

@@ -143,14 +143,12 @@ int twl_sink_hand_over(struct twinlog_sink *sink, struct sink_file *file)
 static int open_old(struct twinlog_sink *sink, struct sink_file *file, const char *name, const char *area)
 {
     struct identity identity;
-    struct stat about;
     bool has_others;
     file->area_fd = openat(sink->dir, area, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     file->data_fd = openat(sink->dir, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (file->area_fd < 0 || file->data_fd < 0 || twl_area_lock(file->area_fd) < 0 ||
-        fstat(file->area_fd, &about) < 0 || (uint64_t)about.st_size != AREA_BYTES ||
-        twl_area_has_others(file->area_fd, &has_others) < 0 || has_others ||
-        twl_area_map(file->area_fd, &file->area) < 0)
+        !twl_area_is_whole(file->area_fd) || twl_area_has_others(file->area_fd, &has_others) < 0 ||
+        has_others || twl_area_map(file->area_fd, &file->area) < 0)
         return -EBUSY;
     return twl_area_is_known(file->area) && twl_area_is_of_this_boot(file->area) &&
                    twl_identity_of(file->data_fd, &identity) == 0 &&
@@ -199,8 +197,8 @@ bool twl_sink_is_moving(struct twinlog_sink *sink)
     const int fd = openat(sink->dir, area_name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return false;
-    if (fstat(fd, &about) == 0 && (uint64_t)about.st_size == AREA_BYTES &&
-        twl_area_has_others(fd, &has_others) == 0 && has_others && twl_area_map(fd, &area) == 0) {
+    if (twl_area_is_whole(fd) && twl_area_has_others(fd, &has_others) == 0 && has_others &&
+        twl_area_map(fd, &area) == 0) {
         has_others = !area->is_shared || !(sink->options.flags & TWINLOG_SINK_SHARED);
         twl_area_unmap(area);
     }

@@ -46,13 +46,6 @@ static int check(const struct twinlog_sink *sink)
     return twl_fork_guard_is_forked(&sink->guard) ? TWINLOG_EFORKED : 0;
 }
 
-static int fail(struct twinlog_sink *sink, int rc)
-{
-    int none = 0;
-    atomic_compare_exchange_strong(&sink->error, &none, rc);
-    return rc;
-}
-
 /* ---- write --------------------------------------------------------------------------------------- */
 
 static void count(_Atomic uint64_t *counter)
@@ -71,7 +64,7 @@ static int make_way(struct twinlog_sink *sink, struct sink_file *file, struct la
         count(&lane->waits);
         rc = twl_sink_grow(file, area_offset(file->area) + size);
         if (rc == -EIO)
-            fail(sink, rc);
+            twl_sink_fail(sink, rc);
     } else {
         rc = twl_sink_move_on(sink, file);
     }
@@ -109,7 +102,7 @@ static int append(struct twinlog_sink *sink, unsigned lane_number, const struct 
         twl_claim_done(file->area, owner);
         POINT("claim done");
         if (rc < 0)
-            return fail(sink, rc);
+            return twl_sink_fail(sink, rc);
         count(&lane->writes);
         return 0;
     }

@@ -74,6 +74,14 @@ struct twinlog_sink {
     struct lane lanes[SLOTS];
 };
 
+/* Of no use any more, unless it was already. Returns rc. */
+static inline int twl_sink_fail(struct twinlog_sink *sink, int rc)
+{
+    int none = 0;
+    atomic_compare_exchange_strong(&sink->error, &none, rc);
+    return rc;
+}
+
 /* ---- lane.c: threads that are inside ----------------------------------------------------------- */
 
 unsigned twl_lane_take(struct twinlog_sink *sink);
@@ -103,14 +111,8 @@ int twl_sink_cut(struct sink_file *file);
 /* -EIO if somebody has cut what we have written. */
 int twl_sink_check_length(struct sink_file *file);
 
-/* A full quota of file size is an error here, no signal, and threads are not cancelled. Around calls that write or make
- * a file longer. */
-struct quiet {
-    bool was_pending, is_blocked_here;
-    int cancel_state;
-};
-void twl_sink_quiet_begin(struct quiet *quiet);
-void twl_sink_quiet_end(const struct quiet *quiet);
+/* All of it. A full quota of file size is an error, no signal. */
+int twl_sink_write_at(int fd, const unsigned char *bytes, size_t size, uint64_t offset);
 
 /* ---- sweep.c: the dead --------------------------------------------------------------------------- */
 

@@ -15,12 +15,10 @@
 
 #define PIECE 65536u
 
-/* Reads or writes all of it. */
-static int transfer(int fd, unsigned char *bytes, size_t size, uint64_t offset, bool is_writing)
+static int read_at(int fd, unsigned char *bytes, size_t size, uint64_t offset)
 {
     while (size > 0) {
-        const ssize_t n =
-            is_writing ? pwrite(fd, bytes, size, (off_t)offset) : pread(fd, bytes, size, (off_t)offset);
+        const ssize_t n = pread(fd, bytes, size, (off_t)offset);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
@@ -36,13 +34,13 @@ static int fill_hole(int fd, uint64_t start, uint64_t size)
     int rc = 0;
     for (uint64_t at = start, end = start + size; at < end && rc == 0; at += PIECE) {
         const size_t n = (size_t)min_u64(PIECE, end - at);
-        rc = transfer(fd, piece, n, at, false);
+        rc = read_at(fd, piece, n, at);
         for (size_t i = 0; i < n; i++)
             piece[i] = piece[i] == 0 ? ' ' : piece[i];
         if (at + n == end)
             piece[n - 1] = '\n';
         if (rc == 0)
-            rc = transfer(fd, piece, n, at, true);
+            rc = twl_sink_write_at(fd, piece, n, at);
     }
     return rc;
 }
@@ -52,10 +50,7 @@ static int sweep_slot(struct sink_file *file, struct slot *slot)
     uint64_t state, start, size;
     int rc = 0;
     if (twl_claim_is_open(slot, &state, &start, &size)) {
-        struct quiet quiet;
-        twl_sink_quiet_begin(&quiet);
         rc = fill_hole(file->data_fd, start, size);
-        twl_sink_quiet_end(&quiet);
         POINT("hole filled");
         if (rc < 0)
             return rc; /* somebody else may be able to */

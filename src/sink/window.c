@@ -125,28 +125,16 @@ static void copy(unsigned char *to, const unsigned char *from, size_t size)
 #endif
 }
 
-static int write_all(int fd, uint64_t start, const unsigned char *bytes, size_t size)
+static int write_bytes(struct sink_file *file, uint64_t start, const unsigned char *bytes, size_t size)
 {
-    struct quiet quiet;
-    int rc = 0;
-    twl_sink_quiet_begin(&quiet);
-    while (size > 0 && rc == 0) {
-        const ssize_t n = pwrite(fd, bytes, size, (off_t)start);
-        if (n <= 0) {
-            rc = n < 0 && errno == EINTR ? 0 : -EIO;
-            continue;
-        }
-        bytes += n, size -= (size_t)n, start += (uint64_t)n;
-    }
-    twl_sink_quiet_end(&quiet);
-    return rc;
+    return twl_sink_write_at(file->data_fd, bytes, size, start) < 0 ? -EIO : 0;
 }
 
 static int store_in_chunk(struct sink_file *file, uint64_t start, const unsigned char *bytes, size_t size)
 {
     unsigned char *chunk = chunk_of(file, start / CHUNK_BYTES + 1);
     if (!chunk)
-        return write_all(file->data_fd, start, bytes, size);
+        return write_bytes(file, start, bytes, size);
     copy(chunk + start % CHUNK_BYTES, bytes, size);
     return twl_guard_is_hit(chunk) ? -EIO : 0;
 }
@@ -155,7 +143,7 @@ int twl_window_store(struct sink_file *file, uint64_t start, const void *data, s
 {
     const unsigned char *bytes = data;
     int rc = 0;
-    if (size >= LARGE_BYTES && write_all(file->data_fd, start, bytes, size) == 0)
+    if (size >= LARGE_BYTES && write_bytes(file, start, bytes, size) == 0)
         return 0;
     while (size > 0 && rc == 0) {
         const size_t n = (size_t)min_u64(size, CHUNK_BYTES - start % CHUNK_BYTES);
