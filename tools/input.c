@@ -7,35 +7,30 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* Large enough that reading costs nothing beside appending, small enough that the first records of a
- * large input are on their way while the next ones are read. */
-#define READ_BYTES (256 * 1024)
 #define LENGTH_BYTES 4
 
 int input_init(struct input *input, enum framing framing, size_t record_limit)
 {
-    *input = (struct input){ .framing = framing, .record_limit = record_limit, .capacity = 2 * READ_BYTES };
-    input->bytes = malloc(input->capacity);
-    return input->bytes ? 0 : -ENOMEM;
+    *input = (struct input){ .framing = framing, .record_limit = record_limit };
+    return buffer_init(&input->buffer);
 }
 
 void input_free(struct input *input)
 {
-    free(input->bytes);
+    buffer_free(&input->buffer);
 }
 
 static int take(struct input *input, size_t head, size_t size, size_t tail, const void **ret_data,
                 size_t *ret_size)
 {
-    *ret_data = input->bytes + input->begin + head;
+    *ret_data = input->buffer.bytes + input->buffer.begin + head;
     *ret_size = size;
-    input->begin += head + size + tail;
+    input->buffer.begin += head + size + tail;
     input->offset += head + size + tail;
-    input->searched = input->begin;
+    input->buffer.searched = input->buffer.begin;
     input->records++;
     return 1;
 }
@@ -43,10 +38,10 @@ static int take(struct input *input, size_t head, size_t size, size_t tail, cons
 static int next_terminated(struct input *input, const void **ret_data, size_t *ret_size)
 {
     int terminator = input->framing == FRAMING_NUL ? '\0' : '\n';
-    size_t left = input->end - input->begin;
-    const unsigned char *found =
-        memchr(input->bytes + input->searched, terminator, input->end - input->searched);
-    size_t size = found ? (size_t)(found - input->bytes) - input->begin : left;
+    size_t left = input->buffer.end - input->buffer.begin;
+    const unsigned char *found = memchr(input->buffer.bytes + input->buffer.searched, terminator,
+                                        input->buffer.end - input->buffer.searched);
+    size_t size = found ? (size_t)(found - input->buffer.bytes) - input->buffer.begin : left;
 
     if (size > input->record_limit)
         return -EMSGSIZE;
@@ -54,14 +49,14 @@ static int next_terminated(struct input *input, const void **ret_data, size_t *r
         return take(input, 0, size, 1, ret_data, ret_size);
     if (input->is_ended && left)
         return take(input, 0, left, 0, ret_data, ret_size);
-    input->searched = input->end;
+    input->buffer.searched = input->buffer.end;
     return 0;
 }
 
 static int next_frame(struct input *input, const void **ret_data, size_t *ret_size)
 {
-    const unsigned char *bytes = input->bytes + input->begin;
-    size_t left = input->end - input->begin;
+    const unsigned char *bytes = input->buffer.bytes + input->buffer.begin;
+    size_t left = input->buffer.end - input->buffer.begin;
 
     if (left >= LENGTH_BYTES) {
         size_t size = bytes[0] | (size_t)bytes[1] << 8 | (size_t)bytes[2] << 16 | (size_t)bytes[3] << 24;
@@ -80,26 +75,6 @@ int input_next(struct input *input, const void **ret_data, size_t *ret_size)
     return next_terminated(input, ret_data, ret_size);
 }
 
-/* Makes room for one more block behind `end`. */
-static int make_room(struct input *input)
-{
-    if (input->begin) {
-        memmove(input->bytes, input->bytes + input->begin, input->end - input->begin);
-        input->end -= input->begin;
-        input->searched -= input->begin;
-        input->begin = 0;
-    }
-    if (input->capacity - input->end >= READ_BYTES)
-        return 0;
-
-    unsigned char *larger = realloc(input->bytes, 2 * input->capacity);
-    if (!larger)
-        return -ENOMEM;
-    input->bytes = larger;
-    input->capacity *= 2;
-    return 0;
-}
-
 static int wait_for_input(void)
 {
     struct pollfd poll_fds[] = {
@@ -115,7 +90,7 @@ static int wait_for_input(void)
 
 int input_fill(struct input *input)
 {
-    int result = make_room(input);
+    int result = buffer_make_room(&input->buffer);
 
     if (input->is_ended)
         return 0;
@@ -124,10 +99,10 @@ int input_fill(struct input *input)
     if (result < 0)
         return result;
 
-    ssize_t size = read(STDIN_FILENO, input->bytes + input->end, READ_BYTES);
+    ssize_t size = read(STDIN_FILENO, input->buffer.bytes + input->buffer.end, READ_BYTES);
     if (size < 0)
         return errno == EINTR || errno == EAGAIN ? 1 : -errno;
-    input->end += (size_t)size;
+    input->buffer.end += (size_t)size;
     input->is_ended = size == 0;
     return 1;
 }

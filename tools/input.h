@@ -13,18 +13,15 @@
 #ifndef TOOLS_INPUT_H
 #define TOOLS_INPUT_H
 
+#include "buffer.h"
 #include "common.h"
 
 struct input {
     enum framing framing;
-    size_t record_limit;  /* largest record in bytes */
-    unsigned char *bytes; /* [begin, end) was read and not returned yet */
-    size_t capacity;
-    size_t begin;
-    size_t end;
-    size_t searched;  /* no terminator in [begin, searched) */
+    size_t record_limit; /* largest record in bytes */
+    struct buffer buffer;
     uint64_t records; /* returned so far */
-    uint64_t offset;  /* in the input, of `begin` */
+    uint64_t offset;  /* in the input, of the first byte in the buffer */
     bool is_ended;
 };
 

@@ -131,25 +131,24 @@ static void print_counters(const struct twinlog_stat *stat)
                 stat->slow);
 }
 
-#define NANOSECONDS 1e-9
-#define FROM_POWER 8u /* 255 ns */
-#define TO_POWER 34u  /* 17 s */
+/* From 255 ns to 17 s. */
+static void print_times(const char *name, const char *help, const struct twinlog_histogram *histogram)
+{
+    print_histogram(name, help, histogram, 1e-9, 8, 34);
+}
 
 static void print_timings(const struct twinlog_timings *timings)
 {
-    print_histogram("twinlog_append_queue_seconds", "From the call to a place in the buffer; sampled.",
-                    &timings->queue, NANOSECONDS, FROM_POWER, TO_POWER);
-    print_histogram("twinlog_append_copy_seconds", "The copy and its checksum; sampled.", &timings->copy,
-                    NANOSECONDS, FROM_POWER, TO_POWER);
-    print_histogram("twinlog_append_wake_seconds",
-                    "From the end of a commit to the return of a writer; sampled.", &timings->wake,
-                    NANOSECONDS, FROM_POWER, TO_POWER);
-    print_histogram("twinlog_append_seconds", "Of an append, from the call to its return; sampled.",
-                    &timings->total, NANOSECONDS, FROM_POWER, TO_POWER);
-    print_histogram("twinlog_group_write_seconds", "The write of a group, with its sync where that is one.",
-                    &timings->write, NANOSECONDS, FROM_POWER, TO_POWER);
-    print_histogram("twinlog_sync_seconds", "A sync that is an operation of its own.", &timings->sync,
-                    NANOSECONDS, FROM_POWER, TO_POWER);
+    print_times("twinlog_append_queue_seconds", "From the call to a place in the buffer; sampled.",
+                &timings->queue);
+    print_times("twinlog_append_copy_seconds", "The copy and its checksum; sampled.", &timings->copy);
+    print_times("twinlog_append_wake_seconds", "From the end of a commit to the return of a writer; sampled.",
+                &timings->wake);
+    print_times("twinlog_append_seconds", "Of an append, from the call to its return; sampled.",
+                &timings->total);
+    print_times("twinlog_group_write_seconds", "The write of a group, with its sync where that is one.",
+                &timings->write);
+    print_times("twinlog_sync_seconds", "A sync that is an operation of its own.", &timings->sync);
     print_histogram("twinlog_group_records", "Records of a group.", &timings->group_records, 1, 1, 16);
     print_histogram("twinlog_group_size_bytes", "Bytes of a group.", &timings->group_bytes, 1, 9, 28);
 }

@@ -10,6 +10,7 @@
  * often the ones that are looked for.
  */
 #define _GNU_SOURCE
+#include "buffer.h"
 #include "common.h"
 #include "stop.h"
 
@@ -71,7 +72,6 @@ static const struct option option_table[] = {
     COMMON_OPTIONS,
 };
 
-#define READ_BYTES (256u << 10)
 #define LINE_BYTES (64u << 20)  /* a longer line is written in parts */
 #define LEAST_PIECE_BYTES 4096u /* smaller ones cost more than a file that is not filled to the brim */
 #define MOST_BYTES (UINT64_C(1) << 47)
@@ -84,10 +84,8 @@ struct pour {
     size_t piece_bytes; /* of one write, unless a single line has more */
     int hangup_fd;
 
-    unsigned char *bytes; /* [begin, end) was read and not written */
-    size_t capacity, begin, end;
-    size_t searched;  /* no newline in [begin, searched) */
-    uint64_t allowed; /* so many bytes may still be read */
+    struct buffer input; /* what was read and not written, searched for newlines */
+    uint64_t allowed;    /* so many bytes may still be read */
     bool is_ended;
     uint64_t written; /* of the input, in the file */
 };
@@ -97,19 +95,20 @@ struct pour {
 /* How much to write next; 0 = read first. */
 static size_t next_piece(struct pour *pour)
 {
-    const unsigned char *bytes = pour->bytes + pour->begin;
-    size_t left = pour->end - pour->begin;
+    const unsigned char *bytes = pour->input.bytes + pour->input.begin;
+    size_t left = pour->input.end - pour->input.begin;
     size_t limit = left < pour->piece_bytes ? left : pour->piece_bytes;
 
     if (!pour->is_by_lines)
         return limit;
     const unsigned char *newline = memrchr(bytes, '\n', limit);
-    size_t searched = pour->searched > pour->begin + limit ? pour->searched - pour->begin : limit;
+    size_t searched =
+        pour->input.searched > pour->input.begin + limit ? pour->input.searched - pour->input.begin : limit;
     if (!newline)
         newline = memchr(bytes + searched, '\n', left - searched);
     if (newline)
         return (size_t)(newline - bytes) + 1;
-    pour->searched = pour->end;
+    pour->input.searched = pour->input.end;
     return pour->is_ended || left >= LINE_BYTES ? left : 0;
 }
 
@@ -118,10 +117,10 @@ static int write_pieces(struct pour *pour)
     size_t size;
 
     while ((size = next_piece(pour)) > 0) {
-        int error = twinlog_sink_write(pour->sink, pour->bytes + pour->begin, size, NULL);
+        int error = twinlog_sink_write(pour->sink, pour->input.bytes + pour->input.begin, size, NULL);
         if (error)
             return error;
-        pour->begin += size;
+        pour->input.begin += size;
         pour->written += size;
     }
     return 0;
@@ -146,24 +145,6 @@ static const char *advice_for(int error)
 }
 
 /* ---- reading ---------------------------------------------------------------------------------- */
-
-/* Makes room for one more block behind `end`. */
-static int make_room(struct pour *pour)
-{
-    memmove(pour->bytes, pour->bytes + pour->begin, pour->end - pour->begin);
-    pour->end -= pour->begin;
-    pour->searched -= pour->searched > pour->begin ? pour->begin : pour->searched;
-    pour->begin = 0;
-    if (pour->capacity - pour->end >= READ_BYTES)
-        return 0;
-
-    unsigned char *larger = realloc(pour->bytes, 2 * pour->capacity);
-    if (!larger)
-        return -ENOMEM;
-    pour->bytes = larger;
-    pour->capacity *= 2;
-    return 0;
-}
 
 /* What somebody has written to standard input, and nobody has read; of a file, nothing. */
 static uint64_t waiting_bytes(void)
@@ -208,28 +189,29 @@ static int wait_for_input(struct pour *pour)
     return poll_fds[0].revents || poll_fds[1].revents;
 }
 
-/* Nobody else's line shall go on where our last one ends. There is room: make_room() made it. */
+/* Nobody else's line shall go on where our last one ends. There is room: buffer_make_room() made it. */
 static void end_input(struct pour *pour)
 {
     pour->is_ended = true;
-    if (pour->is_shared && pour->is_by_lines && pour->end > pour->begin && pour->bytes[pour->end - 1] != '\n')
-        pour->bytes[pour->end++] = '\n';
+    if (pour->is_shared && pour->is_by_lines && pour->input.end > pour->input.begin &&
+        pour->input.bytes[pour->input.end - 1] != '\n')
+        pour->input.bytes[pour->input.end++] = '\n';
 }
 
 /* 1 = go on, 0 = that was all, or an error. */
 static int fill(struct pour *pour)
 {
-    int result = make_room(pour);
+    int result = buffer_make_room(&pour->input);
 
     if (result == 0 && pour->allowed == UINT64_MAX && (result = wait_for_input(pour)) == 0)
         return 1;
     if (result < 0)
         return result;
     size_t size = pour->allowed < READ_BYTES ? (size_t)pour->allowed : READ_BYTES;
-    ssize_t got = size > 0 ? read(STDIN_FILENO, pour->bytes + pour->end, size) : 0;
+    ssize_t got = size > 0 ? read(STDIN_FILENO, pour->input.bytes + pour->input.end, size) : 0;
     if (got < 0)
         return errno == EINTR || errno == EAGAIN ? 1 : -errno;
-    pour->end += (size_t)got;
+    pour->input.end += (size_t)got;
     if (pour->allowed != UINT64_MAX)
         pour->allowed -= (uint64_t)got;
     if (got == 0)
@@ -285,8 +267,7 @@ static int pour_into(struct pour *pour, const struct twinlog_sink_options *optio
 {
     int read_error = 0;
 
-    pour->bytes = malloc(pour->capacity);
-    if (!pour->bytes) {
+    if (buffer_init(&pour->input) < 0) {
         complain("%s", strerror(ENOMEM));
         return STATUS_FAILED;
     }
@@ -335,7 +316,7 @@ static size_t piece_bytes(uint64_t max_bytes)
 static int sink_run(const struct command *command, int argc, char **argv)
 {
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
-    struct pour pour = { .capacity = 2 * READ_BYTES, .allowed = UINT64_MAX };
+    struct pour pour = { .allowed = UINT64_MAX };
     int value = 0, cut = 0; /* --line or --block */
 
     while ((value = next_option(command, argc, argv, option_table)) != -1) {
@@ -362,7 +343,7 @@ static int sink_run(const struct command *command, int argc, char **argv)
         return STATUS_FAILED;
     }
     int status = pour_into(&pour, &options);
-    free(pour.bytes);
+    buffer_free(&pour.input);
     if (status == STATUS_FINE && stop_signal())
         stop_by_signal();
     return finish_output(status);
