@@ -46,6 +46,13 @@ struct figures figures_unknown(void)
     return figures;
 }
 
+struct figures figures_begin(void)
+{
+    struct figures figures = figures_unknown();
+    figures.seconds = figures.appends = figures.cpu_us_per_append = 0;
+    return figures;
+}
+
 double per(double value, double count)
 {
     return count > 0 ? value / count : NAN;

@@ -31,6 +31,8 @@ struct figures {
 };
 
 struct figures figures_unknown(void); /* all NAN */
+/* To add turns to: no time, no calls and no processor time yet, the rest NAN. */
+struct figures figures_begin(void);
 
 /* Mean, percentiles and largest. */
 void figures_set_latencies(struct figures *figures, const struct histogram *histogram);

@@ -121,22 +121,15 @@ static bool write_and_check(const struct stage *stage, const struct trial *trial
     return is_good && !round_is_interrupted();
 }
 
-static struct figures nothing_yet(void)
-{
-    struct figures figures = figures_unknown();
-    figures.seconds = figures.appends = figures.cpu_us_per_append = 0;
-    return figures;
-}
-
 /* One file comes before the clock: whoever is the first to use memory again that was free for a while may have to
  * wait for it, above all in a virtual machine. */
 static bool run(void *state, const struct trial *trial, const struct limits *limits,
                 struct figures *ret_figures)
 {
-    struct figures figures = nothing_yet();
+    struct figures figures = figures_begin();
     if (limits->warmup_seconds > 0 && !write_and_check(state, trial, &figures))
         return false;
-    figures = nothing_yet();
+    figures = figures_begin();
     do {
         if (!write_and_check(state, trial, &figures))
             return false;

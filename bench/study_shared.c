@@ -203,21 +203,14 @@ static bool run_leg(const struct stage *stage, const struct trial *trial, double
     return is_good && !round_is_interrupted();
 }
 
-static struct figures nothing_yet(void)
-{
-    struct figures figures = figures_unknown();
-    figures.seconds = figures.appends = figures.cpu_us_per_append = 0;
-    return figures;
-}
-
 static bool run(void *state, const struct trial *trial, const struct limits *limits,
                 struct figures *ret_figures)
 {
     const struct stage *stage = state;
-    struct figures figures = nothing_yet();
+    struct figures figures = figures_begin();
     if (limits->warmup_seconds > 0 && !run_leg(stage, trial, limits->warmup_seconds, &figures))
         return false;
-    figures = nothing_yet();
+    figures = figures_begin();
     do {
         if (!run_leg(stage, trial, limits->seconds - figures.seconds, &figures))
             return false;
