@@ -30,24 +30,12 @@ static void zero(unsigned char *bytes, size_t from, size_t to)
     memset(bytes + from, 0, to - from);
 }
 
-static void seal(unsigned char *bytes, size_t at, uint32_t crc)
-{
-    store_le32(bytes + at, crc);
-}
-
-static uint32_t place_seed(uint32_t seed, uint64_t place)
-{
-    unsigned char bytes[8];
-    store_le64(bytes, place);
-    return twl_crc32c(seed, bytes, sizeof(bytes));
-}
-
 /* ---- segment header ------------------------------------------------------------------------------ */
 
 static void seal_segment_header(unsigned char *block)
 {
-    seal(block, 20, twl_crc32c(0, block, 20));
-    seal(block, 508, twl_crc32c(0, block, 508));
+    store_le32(block + 20, twl_crc32c(0, block, 20));
+    store_le32(block + 508, twl_crc32c(0, block, 508));
 }
 
 /* What a reader passes over. */
@@ -87,7 +75,8 @@ static void seal_group(struct input *input)
 {
     unsigned char *bytes = input->frame;
     store_le32(bytes + 4, GROUP_MAGIC);
-    seal(bytes, 0, twl_crc32c(place_seed(input->seed, input->place), bytes + 4, GROUP_HEADER_BYTES - 4));
+    store_le32(bytes,
+               twl_crc32c(fuzz_place_seed(input->seed, input->place), bytes + 4, GROUP_HEADER_BYTES - 4));
 }
 
 static void check_group(const struct group_header *group)
@@ -124,9 +113,9 @@ static void seal_record(struct input *input)
     const uint32_t high = (uint32_t)(input->place >> 32);
     store_le32(bytes + 8, size);
     zero(bytes + RECORD_HEADER_BYTES, size, (size_t)align_up(size, 8));
-    seal(bytes, 4, twl_crc32c(0, bytes + RECORD_HEADER_BYTES, size));
+    store_le32(bytes + 4, twl_crc32c(0, bytes + RECORD_HEADER_BYTES, size));
     const uint32_t seed = input->seed ^ (uint32_t)input->place ^ high * 0x9e3779b1u;
-    seal(bytes, 0, twl_crc32c(seed, bytes + 4, RECORD_HEADER_BYTES - 4));
+    store_le32(bytes, twl_crc32c(seed, bytes + 4, RECORD_HEADER_BYTES - 4));
 }
 
 static void check_payload(const struct input *input, const struct record_header *record)
@@ -172,7 +161,7 @@ static void seal_footer(struct input *input)
 {
     unsigned char *block = input->frame;
     store_le32(block + 4, FOOTER_MAGIC);
-    seal(block, 0, twl_crc32c(place_seed(input->seed, input->place), block + 4, 508));
+    store_le32(block, twl_crc32c(fuzz_place_seed(input->seed, input->place), block + 4, 508));
 }
 
 static void check_footer(const struct segment_footer *footer, uint64_t offset)
@@ -210,10 +199,10 @@ static void seal_state(struct input *input)
 {
     unsigned char *slot = input->frame;
     const uint32_t body_bytes = load_le32(slot + 64);
-    seal(slot, 20, twl_crc32c(0, slot, 20));
+    store_le32(slot + 20, twl_crc32c(0, slot, 20));
     if (body_bytes <= FRAME_BYTES - STATE_HEADER_BYTES)
-        seal(slot, 68, twl_crc32c(0, slot + STATE_HEADER_BYTES, body_bytes));
-    seal(slot, 124, twl_crc32c(0, slot, 124));
+        store_le32(slot + 68, twl_crc32c(0, slot + STATE_HEADER_BYTES, body_bytes));
+    store_le32(slot + 124, twl_crc32c(0, slot, 124));
 }
 
 /* Every entry makes its bytes again, and they follow each other up to the end. */

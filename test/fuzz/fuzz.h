@@ -6,6 +6,8 @@
 #ifndef TWL_FUZZ_H
 #define TWL_FUZZ_H
 
+#include "format/checksum.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,5 +21,13 @@ _Noreturn void fuzz_fail(const char *format, ...) __attribute__((format(printf, 
         if (!(condition))                                                                                    \
             fuzz_fail("%s:%d: not so: %s", __FILE__, __LINE__, #condition);                                  \
     } while (0)
+
+/* Of what a group or a footer is seeded with. */
+static inline uint32_t fuzz_place_seed(uint32_t seed, uint64_t offset)
+{
+    unsigned char bytes[8];
+    store_le64(bytes, offset);
+    return twl_crc32c(seed, bytes, sizeof(bytes));
+}
 
 #endif

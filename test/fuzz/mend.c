@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mend.h"
 
+#include "fuzz.h"
+
 #include "base/bytes.h"
 #include "format/checksum.h"
 #include "format/format.h"
@@ -22,25 +24,13 @@ struct mending {
     struct walked_group group[MAX_GROUPS];
 };
 
-static void seal(unsigned char *bytes, size_t at, uint32_t crc)
-{
-    store_le32(bytes + at, crc);
-}
-
-static uint32_t place_seed(uint32_t seed, uint64_t offset)
-{
-    unsigned char bytes[8];
-    store_le64(bytes, offset);
-    return twl_crc32c(seed, bytes, sizeof(bytes));
-}
-
 /* ---- groups and records -------------------------------------------------------------------------- */
 
 static void mend_record(unsigned char *record, uint32_t size, uint32_t epoch_seed, uint64_t lsn)
 {
     const uint32_t seed = epoch_seed ^ (uint32_t)lsn ^ (uint32_t)(lsn >> 32) * 0x9e3779b1u;
-    seal(record, 4, twl_crc32c(0, record + RECORD_HEADER_BYTES, size));
-    seal(record, 0, twl_crc32c(seed, record + 4, RECORD_HEADER_BYTES - 4));
+    store_le32(record + 4, twl_crc32c(0, record + RECORD_HEADER_BYTES, size));
+    store_le32(record, twl_crc32c(seed, record + 4, RECORD_HEADER_BYTES - 4));
 }
 
 /* As far as sizes lead from one to the next inside the group. */
@@ -83,8 +73,8 @@ static void mend_group(struct mending *m, unsigned char *segment, size_t offset,
         unsigned char identity[LOG_ID_BYTES + 8];
         memcpy(identity, segment + 24, LOG_ID_BYTES);
         memcpy(identity + LOG_ID_BYTES, segment + 48, 8);
-        const uint32_t seed = place_seed(twl_crc32c(0, identity, sizeof(identity)), offset);
-        seal(group, 0, twl_crc32c(seed, group + 4, GROUP_HEADER_BYTES - 4));
+        const uint32_t seed = fuzz_place_seed(twl_crc32c(0, identity, sizeof(identity)), offset);
+        store_le32(group, twl_crc32c(seed, group + 4, GROUP_HEADER_BYTES - 4));
     }
     m->chain = load_le32(group);
     remember(m, segment, group);
@@ -141,8 +131,8 @@ static void mend_header(struct mending *m, unsigned char *segment)
         m->chain = load_le32(segment + 100);
     if (!(m->what & MEND_HEADERS))
         return;
-    seal(segment, 20, twl_crc32c(0, segment, 20));
-    seal(segment, 508, twl_crc32c(0, segment, 508));
+    store_le32(segment + 20, twl_crc32c(0, segment, 20));
+    store_le32(segment + 508, twl_crc32c(0, segment, 508));
 }
 
 static void mend_footer(struct mending *m, unsigned char *segment, size_t end)
@@ -153,13 +143,13 @@ static void mend_footer(struct mending *m, unsigned char *segment, size_t end)
     if (!(m->what & MEND_FOOTERS) || load_le32(footer + 4) != FOOTER_MAGIC || !is_of_life)
         return;
     if (index <= end)
-        seal(footer, 80, twl_crc32c(0, footer - index, (size_t)index));
+        store_le32(footer + 80, twl_crc32c(0, footer - index, (size_t)index));
     if (m->what & MEND_CHAINS)
         store_le32(footer + 64, m->chain);
     memcpy(identity, segment + 24, LOG_ID_BYTES);
     memcpy(identity + LOG_ID_BYTES, segment + 48, 8);
-    const uint32_t seed = place_seed(twl_crc32c(0, identity, sizeof(identity)), end);
-    seal(footer, 0, twl_crc32c(seed, footer + 4, 508));
+    const uint32_t seed = fuzz_place_seed(twl_crc32c(0, identity, sizeof(identity)), end);
+    store_le32(footer, twl_crc32c(seed, footer + 4, 508));
 }
 
 static void mend_segment(struct mending *m, struct packed_file *file, bool is_first)
@@ -185,10 +175,10 @@ static void mend_slot(unsigned char *slot, size_t size)
     if (size < STATE_HEADER_BYTES)
         return;
     const uint32_t body_bytes = load_le32(slot + 64);
-    seal(slot, 20, twl_crc32c(0, slot, 20));
+    store_le32(slot + 20, twl_crc32c(0, slot, 20));
     if (body_bytes <= size - STATE_HEADER_BYTES)
-        seal(slot, 68, twl_crc32c(0, slot + STATE_HEADER_BYTES, body_bytes));
-    seal(slot, 124, twl_crc32c(0, slot, 124));
+        store_le32(slot + 68, twl_crc32c(0, slot + STATE_HEADER_BYTES, body_bytes));
+    store_le32(slot + 124, twl_crc32c(0, slot, 124));
 }
 
 static void mend_state(const struct mending *m, struct packed_file *file)

@@ -153,14 +153,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (size_t i = 0; i < steps; i++)
         take_step(&machine, data + OPTION_BYTES + i * STEP_BYTES);
     step = (struct step){ 0 };
-    end_shortage(&machine);
-    read_attached(&machine, machine.history.front);
-    close_log(&machine);
-    look_at_rest(&machine);
-    dismiss_watchers(&machine, false);
-    close_queue(&machine);
+    end_workload(&machine);
     current = NULL;
-    history_free(&machine.history);
-    simdisk_destroy(machine.disk);
     return 0;
 }

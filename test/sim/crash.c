@@ -211,15 +211,8 @@ static void run_workload(uint64_t seed)
     current = &machine;
     open_log(&machine);
     work(&machine, 2 + rng_below(rng, 40));
-    end_shortage(&machine);
-    read_attached(&machine, machine.history.front);
-    close_log(&machine);
-    look_at_rest(&machine);
-    dismiss_watchers(&machine, false);
-    close_queue(&machine);
+    end_workload(&machine);
     current = NULL;
-    history_free(&machine.history);
-    simdisk_destroy(machine.disk);
     ++totals.workloads;
 }
 

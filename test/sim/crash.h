@@ -195,6 +195,8 @@ void change_options(struct machine *machine); /* while the log is closed */
 void open_log(struct machine *machine);
 void close_log(struct machine *machine);
 void work(struct machine *machine, uint64_t steps);
+/* The log is read and closed, its disk looked at, and all of it freed. */
+void end_workload(struct machine *machine);
 /* One step of some kind; any number stands for one. */
 void do_work(struct machine *machine, unsigned kind);
 bool takes_large_records(const struct machine *machine);

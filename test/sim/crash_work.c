@@ -708,3 +708,15 @@ void work_beside_copy(struct machine *machine)
     CALLS[rng_below(&machine->rng, sizeof(CALLS) / sizeof(CALLS[0]))](machine);
     notice_progress(machine);
 }
+
+void end_workload(struct machine *machine)
+{
+    end_shortage(machine);
+    read_attached(machine, machine->history.front);
+    close_log(machine);
+    look_at_rest(machine);
+    dismiss_watchers(machine, false);
+    close_queue(machine);
+    history_free(&machine->history);
+    simdisk_destroy(machine->disk);
+}

@@ -91,6 +91,12 @@ void gate_reset(void)
     atomic_store(&gate.waiting, 0);
 }
 
+void gate_set_up(void)
+{
+    logdir_make();
+    gate_reset();
+}
+
 struct twinlog *gate_log(const struct twinlog_options *options)
 {
     struct twinlog *log = NULL;

@@ -29,6 +29,8 @@ extern struct gate gate;
 
 /* Everything open, nothing counted. */
 void gate_reset(void);
+/* The same, and the place of logdir.h. */
+void gate_set_up(void);
 /* A log that writes through the gate, in the directory `log_dir`. */
 struct twinlog *gate_log(const struct twinlog_options *options);
 void gate_shut(void);

@@ -46,6 +46,16 @@ void logdir_remove(void)
     nftw(log_parent, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
+TCase *logdir_case(Suite *suite, const char *name, void (*set_up)(void))
+{
+    TCase *tests = tcase_create(name);
+
+    tcase_add_checked_fixture(tests, set_up, logdir_remove);
+    tcase_set_timeout(tests, 60);
+    suite_add_tcase(suite, tests);
+    return tests;
+}
+
 const char *log_file(const char *name)
 {
     static char paths[4][600];

@@ -23,6 +23,8 @@ extern char log_dir[300];    /* in it; opening makes this one */
 
 void logdir_make(void);
 void logdir_remove(void);
+/* Tests that begin with `set_up`, which makes the place and perhaps more, and have a minute. */
+TCase *logdir_case(Suite *suite, const char *name, void (*set_up)(void));
 
 /* The path of that file in the log's directory, in one of a few buffers that take turns. */
 const char *log_file(const char *name);

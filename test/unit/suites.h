@@ -36,6 +36,24 @@
     DO(ways)
 /* clang-format on */
 
+/* Which sanitizers watch: gcc and clang have other ways of saying so. */
+#if defined(__has_feature)
+#define HAS_ADDRESS_SANITIZER __has_feature(address_sanitizer)
+#define HAS_THREAD_SANITIZER __has_feature(thread_sanitizer)
+#else
+#ifdef __SANITIZE_ADDRESS__
+#define HAS_ADDRESS_SANITIZER 1
+#else
+#define HAS_ADDRESS_SANITIZER 0
+#endif
+#ifdef __SANITIZE_THREAD__
+#define HAS_THREAD_SANITIZER 1
+#else
+#define HAS_THREAD_SANITIZER 0
+#endif
+#endif
+#define HAS_SANITIZER (HAS_ADDRESS_SANITIZER || HAS_THREAD_SANITIZER)
+
 #define DECLARE_SUITE(name) Suite *name##_suite(void);
 FOR_EACH_SUITE(DECLARE_SUITE)
 

@@ -607,20 +607,10 @@ END_TEST
 
 /* ---- suite ------------------------------------------------------------------------------------- */
 
-static TCase *add_case(Suite *suite, const char *name)
-{
-    TCase *tests = tcase_create(name);
-
-    tcase_add_checked_fixture(tests, prepare, logdir_remove);
-    tcase_set_timeout(tests, 60);
-    suite_add_tcase(suite, tests);
-    return tests;
-}
-
 Suite *fallback_suite(void)
 {
     Suite *suite = suite_create("fallback");
-    TCase *tests = add_case(suite, "refusals");
+    TCase *tests = logdir_case(suite, "refusals", prepare);
 
 #ifdef HAVE_SECCOMP
     tcase_add_loop_test(tests, a_refused_path_is_replaced_by_the_next_one, 0, REFUSALS);
@@ -632,16 +622,16 @@ Suite *fallback_suite(void)
     tcase_add_test(tests, without_direct_files_buffered_ones_do);
     tcase_add_test(tests, a_path_that_was_asked_for_may_be_buffered_instead);
 
-    tests = add_case(suite, "limits");
+    tests = logdir_case(suite, "limits", prepare);
     tcase_add_loop_test(tests, a_short_write_is_a_failure_and_loses_nothing, 0, 4 * LOG_IO_KINDS);
 
-    tests = add_case(suite, "full disks");
+    tests = logdir_case(suite, "full disks", prepare);
     tcase_add_loop_test(tests, a_full_disk_is_an_error_that_ends_with_it, 0, 2);
     tcase_add_loop_test(tests, a_log_that_filled_the_disk_can_be_opened_and_trimmed, 0, 2);
     tcase_add_loop_test(tests, a_log_can_be_opened_on_a_full_disk, 0, 2);
     tcase_add_test(tests, a_log_that_does_not_fit_is_not_begun);
 
-    tests = add_case(suite, "read only");
+    tests = logdir_case(suite, "read only", prepare);
     tcase_add_test(tests, a_read_only_file_system_is_for_readers);
     tcase_add_test(tests, somebody_who_may_not_write_may_read);
     return suite;

@@ -320,14 +320,9 @@ struct vandal {
     int result;
 };
 
-#if defined(__SANITIZE_THREAD__)
+#if HAS_THREAD_SANITIZER
 #define UNCHECKED __attribute__((no_sanitize("thread")))
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define UNCHECKED __attribute__((no_sanitize("thread")))
-#endif
-#endif
-#ifndef UNCHECKED
+#else
 #define UNCHECKED
 #endif
 
@@ -452,21 +447,6 @@ START_TEST(closing_gives_up_what_is_open)
 END_TEST
 
 /* Without memory to move to the log waits for its reservation, and goes on when there is some. */
-/* The sanitizers need address space of their own. */
-static bool is_sanitized(void)
-{
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    return true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-    return true;
-#else
-    return false;
-#endif
-#else
-    return false;
-#endif
-}
 
 START_TEST(without_memory_it_is_given_up_later)
 {
@@ -478,7 +458,7 @@ START_TEST(without_memory_it_is_given_up_later)
     struct twinlog *log;
     uint64_t lsn = 0;
 
-    if (is_sanitized()) {
+    if (HAS_SANITIZER) { /* they need address space of their own */
         fprintf(stderr,
                 "SKIP holds without_memory_it_is_given_up_later: a sanitizer would be without, too\n");
         return;
@@ -556,26 +536,10 @@ END_TEST
 
 /* ---- suite --------------------------------------------------------------------------------------- */
 
-static void set_up(void)
-{
-    logdir_make();
-    gate_reset();
-}
-
-static TCase *add_case(Suite *suite, const char *name)
-{
-    TCase *tests = tcase_create(name);
-
-    tcase_add_checked_fixture(tests, set_up, logdir_remove);
-    tcase_set_timeout(tests, 60);
-    suite_add_tcase(suite, tests);
-    return tests;
-}
-
 Suite *holds_suite(void)
 {
     Suite *suite = suite_create(SUITE_NAME);
-    TCase *tests = add_case(suite, "settled");
+    TCase *tests = logdir_case(suite, "settled", gate_set_up);
 
     tcase_add_loop_test(tests, a_reservation_becomes_a_record, 0, LOG_WAYS);
     tcase_add_loop_test(tests, other_threads_may_settle_in_any_order, 0, LOG_IO_KINDS);
@@ -585,7 +549,7 @@ Suite *holds_suite(void)
     tcase_add_loop_test(tests, a_reservation_a_batch_and_a_roll_share_a_group, 0, LOG_IO_KINDS);
     tcase_add_test(tests, a_commit_in_a_poisoned_log_says_so);
 
-    tests = add_case(suite, "given up");
+    tests = logdir_case(suite, "given up", gate_set_up);
     tcase_add_loop_test(tests, one_that_nobody_settles_becomes_a_void, 0, LOG_IO_KINDS);
     tcase_add_loop_test(tests, late_writes_go_nowhere, 0, LOG_IO_KINDS);
     tcase_add_test(tests, who_settles_while_it_is_given_up_gets_one_or_the_other);

@@ -31,7 +31,7 @@
 #define SEGMENT_BYTES SEGMENT_MIN_BYTES
 #define RECORDS 100u
 #define MOST_SECONDS 60u
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if HAS_SANITIZER
 #define MOST_MEMORY_KIB (600 * 1024) /* they keep what was freed, and notes on everything */
 #else
 #define MOST_MEMORY_KIB (64 * 1024)

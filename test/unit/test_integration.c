@@ -1038,20 +1038,10 @@ END_TEST
 
 /* ---- suite ------------------------------------------------------------------------------------- */
 
-static TCase *add_case(Suite *suite, const char *name)
-{
-    TCase *tests = tcase_create(name);
-
-    tcase_add_checked_fixture(tests, logdir_make, logdir_remove);
-    tcase_set_timeout(tests, 60);
-    suite_add_tcase(suite, tests);
-    return tests;
-}
-
 Suite *integration_suite(void)
 {
     Suite *suite = suite_create("integration");
-    TCase *tests = add_case(suite, "threads");
+    TCase *tests = logdir_case(suite, "threads", logdir_make);
 
     tcase_add_loop_test(tests, what_many_threads_appended_is_there_for_ever, 0, WAYS);
     tcase_add_loop_test(tests, enqueuing_faster_than_the_disk_waits_and_loses_nothing, 0, WAYS);
@@ -1059,16 +1049,16 @@ Suite *integration_suite(void)
     tcase_add_test(tests, whose_turn_has_come_does_not_wait_for_itself);
     tcase_add_loop_test(tests, a_log_can_be_opened_another_way_each_time, 0, WAYS);
 
-    tests = add_case(suite, "accepted and durable");
+    tests = logdir_case(suite, "accepted and durable", logdir_make);
     tcase_add_loop_test(tests, an_enqueued_record_waits_for_somebody_to_sync_it, 0, WAYS);
     tcase_add_test(tests, waiting_is_for_what_was_accepted);
     tcase_add_test(tests, a_record_has_the_time_at_which_it_was_accepted);
 
-    tests = add_case(suite, "closing");
+    tests = logdir_case(suite, "closing", logdir_make);
     tcase_add_test(tests, closing_lets_those_inside_finish);
     tcase_add_test(tests, closing_syncs_what_was_only_accepted);
 
-    tests = add_case(suite, "arguments and options");
+    tests = logdir_case(suite, "arguments and options", logdir_make);
     tcase_add_test(tests, null_is_refused_where_it_may_not_be);
     tcase_add_loop_test(tests, an_option_out_of_range_is_refused, 0,
                         (int)(sizeof(limits) / sizeof(limits[0])));
@@ -1076,7 +1066,7 @@ Suite *integration_suite(void)
     tcase_add_test(tests, an_option_of_a_later_version_is_refused_unless_it_is_not_used);
     tcase_add_test(tests, a_log_that_must_exist_is_not_made);
 
-    tests = add_case(suite, "sizes");
+    tests = logdir_case(suite, "sizes", logdir_make);
     tcase_add_test(tests, the_largest_record_is_4_mib_by_default);
     tcase_add_test(tests, the_largest_record_is_what_the_option_says);
     tcase_add_test(tests, a_larger_record_needs_only_its_option);
@@ -1086,7 +1076,7 @@ Suite *integration_suite(void)
     tcase_add_test(tests, small_segments_stay_small);
     tcase_add_test(tests, a_spare_of_64_mib_is_made_in_the_background);
 
-    tests = add_case(suite, "reading");
+    tests = logdir_case(suite, "reading", logdir_make);
     tcase_add_test(tests, a_reader_can_be_placed_anywhere);
     tcase_add_test(tests, a_reader_returns_the_range_it_was_asked_for);
     tcase_add_test(tests, a_reader_at_the_end_goes_on_when_there_is_more);

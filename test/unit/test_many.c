@@ -673,19 +673,10 @@ END_TEST
 
 /* ---- the suite ----------------------------------------------------------------------------------- */
 
-static TCase *add_case(Suite *suite, const char *name)
-{
-    TCase *tests = tcase_create(name);
-    tcase_add_checked_fixture(tests, prepare, logdir_remove);
-    tcase_set_timeout(tests, 60);
-    suite_add_tcase(suite, tests);
-    return tests;
-}
-
 Suite *many_suite(void)
 {
     Suite *suite = suite_create("many");
-    TCase *tests = add_case(suite, "appending");
+    TCase *tests = logdir_case(suite, "appending", prepare);
     tcase_add_loop_test(tests, every_log_gets_its_records_and_may_be_closed_in_any_order, 0, 4);
     tcase_add_loop_test(tests, every_path_and_both_layouts_work, 0, 4);
     tcase_add_test(tests, logs_come_and_go_while_others_commit);
@@ -694,18 +685,18 @@ Suite *many_suite(void)
     tcase_add_test(tests, what_is_enqueued_or_written_is_flushed_in_time);
     tcase_add_test(tests, a_flush_does_not_count_as_a_call_for_what_comes_next);
 
-    tests = add_case(suite, "reservations and requests");
+    tests = logdir_case(suite, "reservations and requests", prepare);
     tcase_add_test(tests, an_open_reservation_holds_up_its_own_log_only);
     tcase_add_test(tests, a_reservation_that_is_never_settled_is_given_up);
     tcase_add_test(tests, requests_of_each_log_are_completed_in_order);
     tcase_add_test(tests, one_queue_serves_all_logs);
     tcase_add_loop_test(tests, a_callback_may_append_and_wait, 0, 2);
 
-    tests = add_case(suite, "cuts");
+    tests = logdir_case(suite, "cuts", prepare);
     tcase_add_test(tests, a_log_is_cut_and_reset_beside_the_others);
     tcase_add_test(tests, a_callback_may_append_to_a_log_that_is_being_cut);
 
-    tests = add_case(suite, "failures");
+    tests = logdir_case(suite, "failures", prepare);
     tcase_add_test(tests, a_poisoned_log_is_poisoned_alone);
 #ifdef HAVE_SECCOMP
     tcase_add_loop_test(tests, without_io_uring_one_log_is_written_after_the_other, 0, 2);
@@ -713,7 +704,7 @@ Suite *many_suite(void)
     fprintf(stderr, "SKIP many: a committer without io_uring: built without libseccomp\n");
 #endif
 
-    tests = add_case(suite, "the committer");
+    tests = logdir_case(suite, "the committer", prepare);
     tcase_add_test(tests, a_committer_is_not_closed_under_its_logs);
     tcase_add_test(tests, a_forked_child_leaves_the_committer_alone);
     return suite;

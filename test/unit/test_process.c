@@ -932,49 +932,39 @@ END_TEST
 
 /* ---- suite ------------------------------------------------------------------------------------- */
 
-static TCase *add_case(Suite *suite, const char *name)
-{
-    TCase *tests = tcase_create(name);
-
-    tcase_add_checked_fixture(tests, prepare, logdir_remove);
-    tcase_set_timeout(tests, 60);
-    suite_add_tcase(suite, tests);
-    return tests;
-}
-
 Suite *process_suite(void)
 {
     Suite *suite = suite_create("process");
-    TCase *tests = add_case(suite, "one writer");
+    TCase *tests = logdir_case(suite, "one writer", prepare);
 
     tcase_add_test(tests, a_second_writer_is_refused_at_once);
     tcase_add_test(tests, a_second_writer_may_wait_for_the_first);
     tcase_add_test(tests, waiting_for_the_first_has_an_end);
     tcase_add_loop_test(tests, a_killed_writer_is_followed_by_the_next, 0, LOG_IO_KINDS);
 
-    tests = add_case(suite, "fork");
+    tests = logdir_case(suite, "fork", prepare);
     tcase_add_loop_test(tests, a_forked_child_has_no_part_in_the_log, 0, LOG_IO_KINDS);
     tcase_add_loop_test(tests, threads_go_on_while_their_process_forks, 0, LOG_IO_KINDS);
     tcase_add_loop_test(tests, a_forked_child_does_not_keep_a_closed_log_locked, 0, LOG_IO_KINDS);
     tcase_add_test(tests, a_forked_child_keeps_the_log_of_a_killed_writer_locked);
     tcase_add_test(tests, a_program_that_a_killed_writer_started_does_not);
 
-    tests = add_case(suite, "signals and cancellation");
+    tests = logdir_case(suite, "signals and cancellation", prepare);
     tcase_add_loop_test(tests, signals_do_not_disturb_an_append, 0, 2 * LOG_IO_KINDS);
     tcase_add_loop_test(tests, signals_do_not_disturb_opening_and_closing, 0, 2 * LOG_IO_KINDS);
     tcase_add_loop_test(tests, a_thread_is_not_cancelled_inside_an_append, 0, LOG_IO_KINDS);
 
-    tests = add_case(suite, "readers in other processes");
+    tests = logdir_case(suite, "readers in other processes", prepare);
     tcase_add_loop_test(tests, a_reader_in_another_process_follows_whoever_writes, 0, LOG_IO_KINDS);
     tcase_add_test(tests, looking_changes_nothing);
 
-    tests = add_case(suite, "places");
+    tests = logdir_case(suite, "places", prepare);
     tcase_add_test(tests, a_directory_whose_parent_is_missing_is_not_made);
     tcase_add_test(tests, reading_makes_no_directory);
     tcase_add_test(tests, a_file_is_no_directory);
     tcase_add_test(tests, a_directory_of_other_files_is_left_alone);
 
-    tests = add_case(suite, "segments");
+    tests = logdir_case(suite, "segments", prepare);
     tcase_add_test(tests, a_file_that_is_only_named_like_a_segment_is_refused);
     tcase_add_test(tests, a_newer_format_is_told_from_damage);
     tcase_add_test(tests, a_segment_that_was_cut_short_is_damage);

@@ -659,32 +659,16 @@ END_TEST
 
 /* ---- suite --------------------------------------------------------------------------------------- */
 
-static void set_up(void)
-{
-    logdir_make();
-    gate_reset();
-}
-
-static TCase *add_case(Suite *suite, const char *name)
-{
-    TCase *tests = tcase_create(name);
-
-    tcase_add_checked_fixture(tests, set_up, logdir_remove);
-    tcase_set_timeout(tests, 60);
-    suite_add_tcase(suite, tests);
-    return tests;
-}
-
 Suite *requests_suite(void)
 {
     Suite *suite = suite_create(SUITE_NAME);
-    TCase *tests = add_case(suite, "completed");
+    TCase *tests = logdir_case(suite, "completed", gate_set_up);
 
     tcase_add_loop_test(tests, requests_are_completed_in_the_order_of_their_lsns, 0, LOG_IO_KINDS);
     tcase_add_test(tests, a_request_is_checked_before_anything_happens);
     tcase_add_test(tests, a_request_may_be_content_with_written);
 
-    tests = add_case(suite, "callbacks");
+    tests = logdir_case(suite, "callbacks", gate_set_up);
     tcase_add_test(tests, a_committer_calls_back);
     tcase_add_loop_test(tests, without_a_thread_the_caller_drives, 0, LOG_WAYS);
     tcase_add_test(tests, a_lent_thread_sees_to_the_flush_interval);
@@ -692,11 +676,11 @@ Suite *requests_suite(void)
     tcase_add_test(tests, a_cut_and_callbacks_that_append_do_not_wait_for_each_other);
     tcase_add_test(tests, a_callback_cannot_cut_the_log_that_waits_for_it);
 
-    tests = add_case(suite, "queues");
+    tests = logdir_case(suite, "queues", gate_set_up);
     tcase_add_loop_test(tests, a_queue_is_readable_exactly_while_something_is_in_it, 0, 2);
     tcase_add_loop_test(tests, several_may_fetch_from_a_queue, 0, LOG_IO_KINDS);
 
-    tests = add_case(suite, "the end");
+    tests = logdir_case(suite, "the end", gate_set_up);
     tcase_add_test(tests, a_failed_write_completes_every_request_with_the_error);
     tcase_add_loop_test(tests, closing_completes_every_request, 0, 2);
     tcase_add_test(tests, a_callback_of_a_close_may_not_append);

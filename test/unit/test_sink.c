@@ -25,14 +25,6 @@
 #include <seccomp.h>
 #endif
 
-#if defined(__SANITIZE_THREAD__)
-#define WITH_THREAD_SANITIZER
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define WITH_THREAD_SANITIZER
-#endif
-#endif
-
 #define KIB UINT64_C(1024)
 #define MIB (KIB * KIB)
 
@@ -482,7 +474,7 @@ static int rotate_without_links(void)
     return twinlog_sink_close(sink);
 }
 
-#ifndef WITH_THREAD_SANITIZER
+#if !HAS_THREAD_SANITIZER
 static int write_without_mmap(void)
 {
     static char block[40000];
@@ -523,7 +515,7 @@ START_TEST(what_a_system_lacks_is_done_otherwise)
     prepare();
     ck_assert_int_eq(run_child(write_without_fallocate), 0);
     size_t expected = 30 * 40000;
-#ifndef WITH_THREAD_SANITIZER /* which needs mmap() itself */
+#if !HAS_THREAD_SANITIZER /* which needs mmap() itself */
     ck_assert_int_eq(run_child(write_without_mmap), 0);
     expected += 3 * 40000;
 #endif

@@ -601,20 +601,10 @@ END_TEST
 
 /* ---- suite ------------------------------------------------------------------------------------- */
 
-static TCase *add_case(Suite *suite, const char *name)
-{
-    TCase *tests = tcase_create(name);
-
-    tcase_add_checked_fixture(tests, logdir_make, logdir_remove);
-    tcase_set_timeout(tests, 60);
-    suite_add_tcase(suite, tests);
-    return tests;
-}
-
 Suite *space_suite(void)
 {
     Suite *suite = suite_create("space");
-    TCase *tests = add_case(suite, "trims");
+    TCase *tests = logdir_case(suite, "trims", logdir_make);
     tcase_add_test(tests, a_trim_is_exact_and_durable);
     tcase_add_test(tests, a_trim_of_less_than_before_changes_nothing);
     tcase_add_test(tests, everything_can_be_trimmed);
@@ -622,25 +612,25 @@ Suite *space_suite(void)
     tcase_add_test(tests, a_trim_removes_segments_that_are_older);
     tcase_add_test(tests, a_trim_that_asks_for_nothing_is_refused);
     tcase_add_loop_test(tests, trimmed_segments_are_recycled_and_the_number_of_files_stays, 0, 2);
-    tests = add_case(suite, "retention");
+    tests = logdir_case(suite, "retention", logdir_make);
     tcase_add_loop_test(tests, retention_keeps_so_much_and_no_more, 0, 2);
     tcase_add_test(tests, retention_keeps_so_much_with_an_empty_segment);
     tcase_add_test(tests, a_segment_is_left_after_so_many_records);
-    tests = add_case(suite, "names");
+    tests = logdir_case(suite, "names", logdir_make);
     tcase_add_test(tests, a_cursor_holds_what_comes_after_it);
     tcase_add_test(tests, a_name_that_is_none_is_refused);
     tcase_add_test(tests, values_are_kept_in_order_up_to_4_kib);
     tcase_add_test(tests, many_names_fit_until_they_do_not);
-    tests = add_case(suite, "cuts");
+    tests = logdir_case(suite, "cuts", logdir_make);
     tcase_add_test(tests, a_cut_is_exact_and_durable_everywhere);
     tcase_add_test(tests, a_cut_can_follow_a_cut);
     tcase_add_test(tests, a_cut_can_remove_everything_that_is_left);
     tcase_add_test(tests, a_cut_moves_cursors_back);
     tcase_add_test(tests, a_reset_goes_anywhere);
-    tests = add_case(suite, "read-only");
+    tests = logdir_case(suite, "read-only", logdir_make);
     tcase_add_test(tests, a_read_only_handle_sees_and_keeps_names_beside_the_writer);
     tcase_add_test(tests, a_read_only_handle_makes_no_log);
-    tests = add_case(suite, "missing");
+    tests = logdir_case(suite, "missing", logdir_make);
     tcase_add_test(tests, a_missing_state_file_is_damage);
     tcase_add_test(tests, segments_missing_at_the_front_are_damage);
     return suite;

@@ -242,11 +242,8 @@ END_WAYS_TEST
 Suite *storms_suite(void)
 {
     Suite *suite = suite_create(SUITE_NAME);
-    TCase *tests = tcase_create("in the middle of a call");
+    TCase *tests = logdir_case(suite, "in the middle of a call", logdir_make);
 
-    tcase_add_checked_fixture(tests, logdir_make, logdir_remove);
-    tcase_set_timeout(tests, 60);
-    suite_add_tcase(suite, tests);
     tcase_add_loop_test(tests, signals_interrupt_no_call, 0, LOG_IO_KINDS);
     tcase_add_loop_test(tests, a_thread_is_not_canceled_inside_a_call, 0, LOG_IO_KINDS);
     tcase_add_loop_test(tests, what_was_acknowledged_survives_the_end_of_the_process, 0, LOG_IO_KINDS);

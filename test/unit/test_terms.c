@@ -542,44 +542,28 @@ END_TEST
 
 /* ---- suite --------------------------------------------------------------------------------------- */
 
-static void set_up(void)
-{
-    logdir_make();
-    gate_reset();
-}
-
-static TCase *add_case(Suite *suite, const char *name)
-{
-    TCase *tests = tcase_create(name);
-
-    tcase_add_checked_fixture(tests, set_up, logdir_remove);
-    tcase_set_timeout(tests, 60);
-    suite_add_tcase(suite, tests);
-    return tests;
-}
-
 Suite *terms_suite(void)
 {
     Suite *suite = suite_create(SUITE_NAME);
-    TCase *tests = add_case(suite, "tries");
+    TCase *tests = logdir_case(suite, "tries", gate_set_up);
 
     tcase_add_test(tests, a_try_does_not_wait_and_leaves_nothing_behind);
     tcase_add_loop_test(tests, a_later_try_succeeds, 0, LOG_IO_KINDS);
     tcase_add_test(tests, a_try_hears_that_the_disk_is_full);
     tcase_add_test(tests, a_later_try_succeeds_with_a_record_that_needs_a_large_segment);
 
-    tests = add_case(suite, "deadlines");
+    tests = logdir_case(suite, "deadlines", gate_set_up);
     tcase_add_test(tests, a_deadline_is_kept_while_the_disk_hangs);
     tcase_add_test(tests, with_full_buffers_nothing_happens_by_the_deadline);
     tcase_add_test(tests, a_deadline_is_kept_while_a_segment_is_made);
     tcase_add_loop_test(tests, with_a_deadline_everything_works, 0, LOG_IO_KINDS);
     tcase_add_test(tests, a_deadline_that_has_passed_does_not_hold_up_a_record);
 
-    tests = add_case(suite, "cancelling");
+    tests = logdir_case(suite, "cancelling", gate_set_up);
     tcase_add_loop_test(tests, one_token_cancels_many_calls, 0, 2);
     tcase_add_test(tests, a_canceled_token_stays_canceled);
 
-    tests = add_case(suite, "one behind the other");
+    tests = logdir_case(suite, "one behind the other", gate_set_up);
     tcase_add_loop_test(tests, the_largest_record_and_small_ones_wait_for_one_write_of_each_other, 0, 2);
     tcase_add_loop_test(tests, a_large_record_gets_in_among_many_small_ones, 0, 2);
     tcase_add_test(tests, who_waits_first_is_served_first);

@@ -776,24 +776,9 @@ static int write_and_read(void)
 }
 
 /* The thread sanitizer makes an atomic access for us, with a lock of its own that the handler's mmap() needs too. */
-static bool is_under_thread_sanitizer(void)
-{
-#if defined(__SANITIZE_THREAD__)
-    return true;
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-    return true;
-#else
-    return false;
-#endif
-#else
-    return false;
-#endif
-}
-
 START_TEST(a_writer_survives_that_its_page_is_cut_off)
 {
-    if (is_under_thread_sanitizer()) {
+    if (HAS_THREAD_SANITIZER) {
         fprintf(stderr,
                 "SKIP watch a_writer_survives_that_its_page_is_cut_off: the thread sanitizer locks itself "
                 "out in a signal handler\n");

@@ -615,26 +615,10 @@ END_TEST
 
 /* ---- suite --------------------------------------------------------------------------------------- */
 
-static void set_up(void)
-{
-    logdir_make();
-    gate_reset();
-}
-
-static TCase *add_case(Suite *suite, const char *name)
-{
-    TCase *tests = tcase_create(name);
-
-    tcase_add_checked_fixture(tests, set_up, logdir_remove);
-    tcase_set_timeout(tests, 60);
-    suite_add_tcase(suite, tests);
-    return tests;
-}
-
 Suite *ways_suite(void)
 {
     Suite *suite = suite_create(SUITE_NAME);
-    TCase *tests = add_case(suite, "batches");
+    TCase *tests = logdir_case(suite, "batches", gate_set_up);
 
     tcase_add_loop_test(tests, a_batch_is_read_as_it_was_given, 0, LOG_WAYS);
     tcase_add_loop_test(tests, a_batch_may_fill_a_buffer_and_not_more, 0, 4);
@@ -642,7 +626,7 @@ Suite *ways_suite(void)
     tcase_add_test(tests, a_bad_batch_is_refused_and_nothing_happens);
     tcase_add_test(tests, after_a_crash_a_batch_is_there_as_a_whole_or_not_at_all);
 
-    tests = add_case(suite, "levels");
+    tests = logdir_case(suite, "levels", gate_set_up);
     tcase_add_test(tests, written_is_not_synced_and_the_next_sync_covers_it);
     tcase_add_test(tests, what_is_written_is_synced_alone_when_there_is_nothing_else);
     tcase_add_loop_test(tests, a_segment_is_synced_before_it_is_left, 0, 2);
