@@ -840,7 +840,8 @@ struct twinlog_repair_result {
 /* Copies every sound record of `dir` to a new log in `new_dir` (must not exist, or be empty), with its LSN
  * and time, cursors and values too; changes nothing in `dir`, which nobody may be writing (-EBUSY). In the
  * place of a record that is lost the new log has a void, which readers pass over in silence. `each` is told
- * of every loss. 0 also when something was lost. */
+ * of every loss. 0 also when something was lost. Voids take 1 GiB at most, or as much as the files of `dir`
+ * have: where more would be needed between records, TWINLOG_ECORRUPT, and `each` is told between which. */
 int twinlog_repair(const char *dir, const char *new_dir, const struct twinlog_repair_options *options,
                    struct twinlog_repair_result *ret_result);
 

@@ -88,7 +88,8 @@ static const char *advice_for_repair(int error)
     case -ENOTEMPTY:
         return "The new directory must not exist, or be empty: name another one.";
     case TWINLOG_ECORRUPT:
-        return "There is no sound segment to begin with. Restore the log from a copy.";
+        return "There is no sound segment to begin with, or a gap that is too large. Restore the log from a copy, or "
+               "repair what is on each side of the gap by itself.";
     default:
         return NULL;
     }

@@ -35,6 +35,11 @@ static bool is_begun(const struct piece *piece)
     return piece->is_placed && (piece->has_groups || is_fixed(piece));
 }
 
+uint64_t twl_piece_bytes(const struct piece *piece)
+{
+    return min_u64(piece->header.bytes, piece->file_bytes);
+}
+
 int twl_piece_open(struct io *io, const struct piece *piece, struct segment *ret_segment)
 {
     struct segment segment;

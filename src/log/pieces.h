@@ -43,6 +43,9 @@ int twl_pieces_load(struct io *io, const struct state *state, bool is_state_dama
                     struct pieces *ret_pieces);
 void twl_pieces_free(struct pieces *pieces);
 
+/* What is there of the bytes that its header says. */
+uint64_t twl_piece_bytes(const struct piece *piece);
+
 /* For reading; close it with twl_segment_close(). */
 int twl_piece_open(struct io *io, const struct piece *piece, struct segment *ret_segment);
 

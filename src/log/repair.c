@@ -13,6 +13,11 @@
  *
  * The last group of a log that was not closed may be torn: then it was never acknowledged. It is left out without
  * a word, as opening the log would leave it out.
+ *
+ * Numbers are only claims. A void takes as many bytes as the smallest record, so that those which were lost took as
+ * many, and there is a limit to what all voids may take. A gap beyond it is none of a log that was honest: what is
+ * promised behind the end is not believed, a log that would begin with it begins behind it, and where there are
+ * records on both sides the two can't be in one log, so the repair ends with an error.
  */
 #include "log/log.h"
 
@@ -26,7 +31,8 @@
 #include <string.h>
 
 #define MAX_BUFFER_BYTES (UINT64_C(256) << 20)
-#define SYNC_BYTES (8u << 20)                  /* so that the buffers do not fill */
+#define VOID_BYTES (UINT64_C(1) << 30) /* all voids may take so much, or as much as there is of the log */
+#define SYNC_BYTES (8u << 20)          /* so that the buffers do not fill */
 #define ROOM_BYTES (4 * (uint64_t)BLOCK_BYTES) /* header, footer, and what a buffer has beside a record */
 
 struct repairer {
@@ -40,8 +46,9 @@ struct repairer {
     struct pieces pieces;
     int verdict; /* of `each`, when it ended the call; then the result inside is -ECANCELED */
     struct twinlog *log;
-    uint64_t next_lsn; /* of the new log */
-    int64_t time_ns;   /* of the record that was put last, INT64_MIN before the first; voids get it */
+    uint64_t next_lsn;   /* of the new log */
+    int64_t time_ns;     /* of the record that was put last, INT64_MIN before the first; voids get it */
+    uint64_t voids_left; /* there is room for so many */
     uint64_t unsynced_bytes;
     uint64_t done_bytes, total_bytes;
 
@@ -74,22 +81,42 @@ static void open_hole(struct repairer *r, enum twinlog_finding finding, uint64_t
     twl_report_place(&r->hole, r->segment.name, r->segment.header.sequence, offset, bytes);
 }
 
-static int tell_lost(struct repairer *r, uint64_t last_lsn)
+/* `what` is going to be done about it; nothing more to be said where that is NULL. */
+static int tell_lost(struct repairer *r, uint64_t last_lsn, const char *what)
 {
     struct twinlog_report report;
     unsigned long long first = r->next_lsn, last = last_lsn;
     enum twinlog_finding finding = r->has_hole ? r->hole.finding : TWINLOG_FOUND_MISSING_SEGMENT;
+    const char *comma = what ? ", " : "";
+    what = what ? what : "";
     if (first == last)
-        twl_report(&report, finding, TWINLOG_DID_SKIP, TWINLOG_ECORRUPT, "record %llu is lost", first);
+        twl_report(&report, finding, TWINLOG_DID_SKIP, TWINLOG_ECORRUPT, "record %llu is lost%s%s", first,
+                   comma, what);
     else
-        twl_report(&report, finding, TWINLOG_DID_SKIP, TWINLOG_ECORRUPT, "records %llu to %llu are lost",
-                   first, last);
+        twl_report(&report, finding, TWINLOG_DID_SKIP, TWINLOG_ECORRUPT, "records %llu to %llu are lost%s%s",
+                   first, last, comma, what);
     if (r->has_hole)
         twl_report_place(&report, r->hole.file, r->hole.segment, r->hole.offset, r->hole.bytes);
     report.first_lsn = first;
     report.last_lsn = last;
     r->result.lost_records += last - first + 1;
     return tell(r, &report);
+}
+
+/* What the segment that is walked holds is so far behind what was put that no log has room for what is between. */
+static int refuse(struct repairer *r, uint64_t last_lsn)
+{
+    struct twinlog_report report;
+    unsigned long long first = r->next_lsn, last = last_lsn;
+    twl_report(&report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
+               "records %llu to %llu would be lost in front of this segment, more than have room in one log: "
+               "repair once without it, and once without those before it",
+               first, last);
+    twl_report_place(&report, r->segment.name, r->segment.header.sequence, 0, 0);
+    report.first_lsn = first;
+    report.last_lsn = last;
+    int rc = tell(r, &report);
+    return rc < 0 ? rc : TWINLOG_ECORRUPT;
 }
 
 static int tell_state(struct repairer *r)
@@ -135,15 +162,43 @@ static int put(struct repairer *r, enum record_kind kind, const struct twinlog_e
     return twinlog_sync(r->log);
 }
 
-/* Everything up to that LSN that was not put is lost. */
+/* Everything up to that LSN that was not put is lost, and there is room for the voids. */
 static int give_up(struct repairer *r, uint64_t last_lsn)
 {
     const struct twinlog_entry nothing = { .time_ns = r->time_ns };
-    int rc = r->next_lsn <= last_lsn ? tell_lost(r, last_lsn) : 0;
-    while (rc == 0 && r->next_lsn <= last_lsn)
+    int rc = r->next_lsn <= last_lsn ? tell_lost(r, last_lsn, NULL) : 0;
+    for (; rc == 0 && r->next_lsn <= last_lsn; r->voids_left--)
         rc = put(r, RECORD_VOID, &nothing);
     r->has_hole = false;
     return rc;
+}
+
+static bool has_room_up_to(const struct repairer *r, uint64_t last_lsn)
+{
+    return r->next_lsn > last_lsn || last_lsn - r->next_lsn < r->voids_left;
+}
+
+/* The next record will have this LSN. */
+static int go_on_with(struct repairer *r, uint64_t lsn)
+{
+    if (has_room_up_to(r, lsn - 1))
+        return give_up(r, lsn - 1);
+    if (r->next_lsn != r->pieces.first_lsn)
+        return refuse(r, lsn - 1);
+    int rc = tell_lost(r, lsn - 1, "and the new log begins behind them");
+    if (rc == 0)
+        rc = twl_log_begin_at(r->log, lsn);
+    r->next_lsn = r->pieces.first_lsn = lsn;
+    r->has_hole = false;
+    return rc;
+}
+
+/* Nothing else is there. */
+static int end_with(struct repairer *r, uint64_t last_lsn)
+{
+    if (has_room_up_to(r, last_lsn))
+        return give_up(r, last_lsn);
+    return tell_lost(r, last_lsn, "if they ever were there, and the new log ends before them");
 }
 
 static int put_record(struct repairer *r, const struct cursor_record *record)
@@ -158,7 +213,7 @@ static int put_record(struct repairer *r, const struct cursor_record *record)
         return 0;
     if (r->time_ns == INT64_MIN)
         r->time_ns = header->time_ns;
-    int rc = give_up(r, record->lsn - 1);
+    int rc = go_on_with(r, record->lsn);
     if (rc != 0)
         return rc;
     r->time_ns = header->time_ns;
@@ -205,12 +260,17 @@ static int find_record(struct repairer *r, const struct search *search, uint64_t
     return 0;
 }
 
+/* Nothing that is further away than voids reach: a checksum of 32 bits fits one LSN of as many, whatever it is of. */
 static int rescue(struct repairer *r, const struct search *search)
 {
-    uint64_t at = align_up(search->from, 8);
+    struct search near = *search;
+    near.to = min_u64(search->to, r->segment.header.bytes);
+    if (!has_room_up_to(r, search->last_lsn))
+        near.last_lsn = r->next_lsn + r->voids_left;
+    uint64_t at = align_up(near.from, 8);
     struct cursor_record record = { 0 };
-    while (at + RECORD_HEADER_BYTES <= search->to && r->next_lsn <= search->last_lsn) {
-        int rc = find_record(r, search, at, &record);
+    while (at + RECORD_HEADER_BYTES <= near.to && r->next_lsn <= near.last_lsn) {
+        int rc = find_record(r, &near, at, &record);
         if (rc > 0)
             rc = put_record(r, &record);
         if (rc < 0)
@@ -381,11 +441,15 @@ static int take_segment(struct repairer *r)
 static int take_segments(struct repairer *r)
 {
     int rc = 0;
-    for (size_t i = 0; i < r->pieces.count; i++)
+    uint64_t there = 0;
+    for (size_t i = 0; i < r->pieces.count; i++) {
         r->total_bytes += r->pieces.list[i].header.bytes;
+        there += twl_piece_bytes(&r->pieces.list[i]);
+    }
+    r->voids_left = max_u64(VOID_BYTES, there) / RECORD_HEADER_BYTES;
     for (r->index = 0; rc == 0 && r->index < r->pieces.count; r->index++)
         rc = take_segment(r);
-    return rc == 0 ? give_up(r, r->pieces.promised_lsn) : rc;
+    return rc == 0 ? end_with(r, r->pieces.promised_lsn) : rc;
 }
 
 /* ---- cursors and values ------------------------------------------------------------------------ */

@@ -540,6 +540,207 @@ START_TEST(the_last_epoch_can_not_be_cut)
 }
 END_TEST
 
+/* ---- gaps ------------------------------------------------------------------------------------------- */
+
+#define FAR_LSN (UINT64_C(1) << 60)
+#define FAR_SEGMENT "0000000000000042.twl"
+
+/* A segment of this log with one record, some numbers behind the others. What group and record claim need not be
+ * there. */
+struct claim {
+    uint64_t lsn;
+    uint64_t segment_bytes;
+    uint32_t group_bytes, record_bytes;
+};
+
+static void sign_record(unsigned char *record, uint32_t epoch_seed, uint64_t lsn)
+{
+    const uint32_t seed = epoch_seed ^ (uint32_t)lsn ^ (uint32_t)(lsn >> 32) * 0x9e3779b1u;
+
+    store_le32(record, twl_crc32c(seed, record + 4, RECORD_HEADER_BYTES - 4));
+}
+
+static void add_segment(const struct claim *claim)
+{
+    static unsigned char file[SEGMENT_BYTES];
+    unsigned char *group = file + SEGMENT_DATA_OFFSET, *record = group + GROUP_HEADER_BYTES;
+    struct segment_header header = header_of(log_segment(1));
+    struct group_header about = { .first_lsn = claim->lsn,
+                                  .count = 1,
+                                  .bytes = claim->group_bytes,
+                                  .durable_lsn = claim->lsn - 1,
+                                  .chain = 1,
+                                  .epoch = { .number = 9, .salt = 9 },
+                                  .flags = GROUP_FIRST };
+    const struct record_header content = { .size = 8, .time_ns = 1 };
+    const uint32_t epoch_seed = twl_epoch_seed(header.log_id, about.epoch);
+
+    header.sequence = 99;
+    header.segment_id++;
+    header.start_lsn = header.after_lsn = 0;
+    header.bytes = claim->segment_bytes;
+    memset(file, 0, sizeof(file));
+    twl_segment_header_encode(&header, file);
+    twl_group_header_encode(&about, twl_segment_seed(&header), SEGMENT_DATA_OFFSET, group);
+    twl_record_encode(record, epoch_seed, claim->lsn, &content, "far away");
+    store_le32(record + 8, claim->record_bytes);
+    sign_record(record, epoch_seed, claim->lsn);
+    put_file(log_file(FAR_SEGMENT), file, sizeof(file));
+}
+
+static void add_far_record(uint64_t lsn)
+{
+    const struct claim honest = { .lsn = lsn,
+                                  .segment_bytes = SEGMENT_BYTES,
+                                  .group_bytes = GROUP_HEADER_BYTES + RECORD_HEADER_BYTES + 8,
+                                  .record_bytes = 8 };
+
+    add_segment(&honest);
+}
+
+static void remove_older_segments(void)
+{
+    for (uint64_t sequence = 1; log_has_file(strrchr(log_segment(sequence), '/') + 1); sequence++)
+        ck_assert_int_eq(unlink(log_segment(sequence)), 0);
+}
+
+static struct twinlog_report last_loss;
+
+static int take_loss(void *context, const struct twinlog_report *lost)
+{
+    (void)context;
+    last_loss = *lost;
+    return 0;
+}
+
+static int repair_to(const char *name, struct twinlog_repair_result *ret_result)
+{
+    struct twinlog_repair_options options = TWINLOG_REPAIR_OPTIONS_INIT;
+
+    options.each = take_loss;
+    *ret_result = (struct twinlog_repair_result)TWINLOG_REPAIR_RESULT_INIT;
+    alarm(MOST_SECONDS);
+    const int rc = twinlog_repair(log_dir, in_parent(name), &options, ret_result);
+    alarm(0);
+    return rc;
+}
+
+/* What is in that log, which is sound, and what is appended to it. */
+static void expect_repaired(const char *name, uint64_t first_lsn, uint64_t last_lsn)
+{
+    struct twinlog_options options = log_options(0, 0);
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    struct twinlog *log;
+    uint64_t lsn;
+
+    ck_assert_int_eq(twinlog_verify(in_parent(name), NULL, NULL), 0);
+    ck_assert_int_eq(twinlog_reader_open(in_parent(name), NULL, &reader), 0);
+    for (lsn = first_lsn; lsn <= last_lsn; lsn++) {
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+        ck_assert_uint_eq(record.lsn, lsn);
+    }
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+    twinlog_reader_close(reader);
+    ck_assert_int_eq(twinlog_open(in_parent(name), &options, &log), 0);
+    ck_assert_int_eq(twinlog_append(log, "on", 2, &lsn), 0);
+    ck_assert_uint_eq(lsn, last_lsn + 1);
+    log_close(log);
+}
+
+/* One log can't hold both sides, but two can. */
+START_TEST(a_gap_that_nothing_can_fill_is_refused)
+{
+    struct twinlog_repair_result result;
+
+    make_log();
+    add_far_record(FAR_LSN);
+    ck_assert_int_eq(repair_to("both", &result), TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(last_loss.action, TWINLOG_DID_REFUSE);
+    ck_assert_str_eq(last_loss.file, FAR_SEGMENT);
+    ck_assert_uint_eq(last_loss.first_lsn, RECORDS + 1);
+    ck_assert_uint_eq(last_loss.last_lsn, FAR_LSN - 1);
+    ck_assert_int_eq(rename(log_file(FAR_SEGMENT), in_parent("far")), 0);
+    ck_assert_int_eq(repair_to("near", &result), 0);
+    ck_assert_uint_eq(result.lost_records, 0);
+    expect_repaired("near", 1, RECORDS);
+    remove_older_segments();
+    ck_assert_int_eq(rename(in_parent("far"), log_file(FAR_SEGMENT)), 0);
+    ck_assert_int_eq(repair_to("rest", &result), 0);
+    ck_assert_uint_eq(last_loss.action, TWINLOG_DID_SKIP);
+    ck_assert_uint_eq(last_loss.last_lsn, FAR_LSN - 1);
+    ck_assert_uint_eq(result.lost_records, FAR_LSN - 1);
+    ck_assert_uint_eq(result.first_lsn, FAR_LSN);
+    ck_assert_uint_eq(result.last_lsn, FAR_LSN);
+    expect_repaired("rest", FAR_LSN, FAR_LSN);
+}
+END_TEST
+
+START_TEST(a_gap_that_can_be_filled_is)
+{
+    const uint64_t lsn = RECORDS + 10001;
+    struct twinlog_repair_result result;
+
+    make_log();
+    add_far_record(lsn);
+    ck_assert_int_eq(repair_to("both", &result), 0);
+    ck_assert_uint_eq(result.records, RECORDS + 1);
+    ck_assert_uint_eq(result.lost_records, 10000);
+    ck_assert_uint_eq(result.last_lsn, lsn);
+    ck_assert_int_eq(twinlog_verify(in_parent("both"), NULL, NULL), 0);
+}
+END_TEST
+
+START_TEST(a_log_can_not_begin_where_nobody_can_count_on)
+{
+    struct twinlog_repair_result result;
+
+    make_log();
+    add_far_record(UINT64_MAX - 1);
+    remove_older_segments();
+    ck_assert_int_eq(repair_to("rest", &result), -EOVERFLOW);
+}
+END_TEST
+
+static void put_cursor(uint64_t lsn)
+{
+    unsigned char slots[2 * STATE_MIN_SLOT_BYTES] = { 0 }, value[STATE_CURSOR_BYTES];
+    const struct state_entry entry = {
+        .kind = STATE_CURSOR, .name = "consumer", .name_bytes = 8, .value = value, .value_bytes = 8
+    };
+    struct state_header header = { .generation = 1000, .first_sequence = 1, .first_lsn = 1 };
+
+    store_le64(value, lsn);
+    memcpy(header.log_id, header_of(log_segment(1)).log_id, LOG_ID_BYTES);
+    header.body_bytes = (uint32_t)twl_state_entry_encode(&entry, slots + STATE_HEADER_BYTES);
+    twl_state_encode(&header, slots);
+    memcpy(slots + STATE_MIN_SLOT_BYTES, slots, STATE_MIN_SLOT_BYTES);
+    put_file(log_file("state"), slots, sizeof(slots));
+}
+
+/* Nothing is lost by not believing it. */
+START_TEST(a_cursor_can_not_promise_more_than_has_room)
+{
+    struct twinlog_repair_result result;
+    struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
+    struct twinlog *log;
+    uint64_t lsn = 0;
+
+    make_log();
+    put_cursor(FAR_LSN);
+    ck_assert_int_eq(repair_to("repaired", &result), 0);
+    ck_assert_uint_eq(last_loss.first_lsn, RECORDS + 1);
+    ck_assert_uint_eq(last_loss.last_lsn, FAR_LSN);
+    ck_assert_uint_eq(result.records, RECORDS);
+    ck_assert_uint_eq(result.last_lsn, RECORDS);
+    ck_assert_int_eq(twinlog_open(in_parent("repaired"), &options, &log), 0);
+    ck_assert_int_eq(twinlog_cursor_get(log, "consumer", &lsn), 0);
+    ck_assert_uint_eq(lsn, RECORDS);
+    log_close(log);
+    expect_repaired("repaired", 1, RECORDS);
+}
+END_TEST
+
 /* ---- modes and descriptors -------------------------------------------------------------------------- */
 
 static void check_modes(const char *path, mode_t mask)
@@ -673,6 +874,15 @@ Suite *hostile_suite(void)
     tcase_add_test(tests, a_front_behind_the_end_is_damage);
     tcase_add_loop_test(tests, numbers_without_a_successor_are_refused, 0, 5);
     tcase_add_test(tests, the_last_epoch_can_not_be_cut);
+    suite_add_tcase(suite, tests);
+
+    tests = tcase_create("gaps");
+    tcase_add_checked_fixture(tests, logdir_make, logdir_remove);
+    tcase_set_timeout(tests, 2 * MOST_SECONDS);
+    tcase_add_test(tests, a_gap_that_nothing_can_fill_is_refused);
+    tcase_add_test(tests, a_gap_that_can_be_filled_is);
+    tcase_add_test(tests, a_log_can_not_begin_where_nobody_can_count_on);
+    tcase_add_test(tests, a_cursor_can_not_promise_more_than_has_room);
     suite_add_tcase(suite, tests);
 
     tests = tcase_create("what is left to others");
