@@ -48,6 +48,7 @@ int twl_piece_open(struct io *io, const struct piece *piece, struct segment *ret
     if (rc < 0)
         return rc;
     segment.header = piece->header;
+    segment.header.bytes = twl_piece_bytes(piece); /* so that nothing is made room for that is not there */
     segment.seed = piece->seed;
     segment.data_end = twl_segment_data_end(piece->header.bytes);
     *ret_segment = segment;
@@ -596,7 +597,7 @@ static int arrange(struct loading *l, struct pieces *ret)
     for (size_t i = 0; i < l->count; i++) {
         if (is_unknown(&l->list[i]))
             list[ret->count + ret->unknown++] = l->list[i];
-        ret->max_bytes = max_u64(ret->max_bytes, l->list[i].header.bytes);
+        ret->max_bytes = max_u64(ret->max_bytes, align_up(twl_piece_bytes(&l->list[i]), BLOCK_BYTES));
     }
     ret->list = list;
     ret->first_lsn = find_first_lsn(l, ret->count > 0 ? &list[0] : NULL);

@@ -33,7 +33,7 @@ struct pieces {
     size_t unknown; /* then so many of which nothing could be found out, though they are not empty */
     uint64_t first_lsn;
     uint64_t promised_lsn; /* a header or a cursor says that everything up to here was durable */
-    uint64_t max_bytes;    /* of all segments, the largest; 0 = there is no segment at all */
+    uint64_t max_bytes;    /* of all segments, the largest, as far as it is there; 0 = there is none at all */
     bool is_state_lost;    /* there should have been a state, or it was another log's */
 };
 
@@ -46,7 +46,7 @@ void twl_pieces_free(struct pieces *pieces);
 /* What is there of the bytes that its header says. */
 uint64_t twl_piece_bytes(const struct piece *piece);
 
-/* For reading; close it with twl_segment_close(). */
+/* For reading, as far as the file goes; close it with twl_segment_close(). */
 int twl_piece_open(struct io *io, const struct piece *piece, struct segment *ret_segment);
 
 /* Enters the first group behind a place where the walk stopped: 1. 0 = there is none that may belong to it. */

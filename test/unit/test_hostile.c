@@ -741,6 +741,104 @@ START_TEST(a_cursor_can_not_promise_more_than_has_room)
 }
 END_TEST
 
+/* ---- memory ------------------------------------------------------------------------------------------ */
+
+#define LARGEST_GROUP (UINT32_MAX - 7)
+#define ROOM_BYTES (UINT64_C(192) << 20) /* less than a record that is claimed, and enough for some threads */
+
+/* Memory that is only asked for counts as well: malloc() gives no more than this. */
+static bool limit_memory(void)
+{
+#if HAS_SANITIZER
+    return false;
+#else
+    unsigned long long kib = 0;
+    char line[200];
+    FILE *status = fopen("/proc/self/status", "re");
+
+    while (status && fgets(line, sizeof(line), status))
+        if (sscanf(line, "VmData: %llu", &kib) == 1)
+            break;
+    if (status)
+        fclose(status);
+    const struct rlimit limit = { kib * 1024 + ROOM_BYTES, kib * 1024 + ROOM_BYTES };
+    return kib > 0 && setrlimit(RLIMIT_DATA, &limit) == 0 && !malloc(ROOM_BYTES + 4096);
+#endif
+}
+
+static int read_in_little_memory(uint32_t flags)
+{
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    int rc;
+
+    options.flags = flags;
+    rc = twinlog_reader_open(log_dir, &options, &reader);
+    if (rc < 0)
+        return rc;
+    while ((rc = twinlog_reader_next(reader, &record)) > 0)
+        continue;
+    twinlog_reader_close(reader);
+    return rc;
+}
+
+static int look_in_little_memory(void)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
+    struct twinlog_repair_result result;
+    struct twinlog *log = NULL;
+
+    if (!limit_memory()) {
+        fprintf(stderr, "SKIP hostile a_claim_alone_takes_no_memory: no limit can be set\n");
+        return 0;
+    }
+    alarm(MOST_SECONDS);
+    EXPECT(twinlog_inspect(log_dir, &inspection) != -ENOMEM);
+    EXPECT(twinlog_verify(log_dir, NULL, NULL) != -ENOMEM);
+    EXPECT(read_in_little_memory(0) != -ENOMEM);
+    EXPECT(read_in_little_memory(TWINLOG_READER_MMAP) != -ENOMEM);
+    EXPECT(twinlog_backup(log_dir, in_parent("backup"), NULL, NULL) != -ENOMEM);
+    EXPECT(repair_to("repaired", &result) != -ENOMEM);
+    EXPECT(twinlog_open(log_dir, &options, &log) != -ENOMEM);
+    twinlog_close(log);
+    EXPECT(twinlog_open(log_dir, NULL, &log) != -ENOMEM);
+    twinlog_close(log);
+    return 0;
+}
+
+START_TEST(a_claim_alone_takes_no_memory)
+{
+    const struct claim claim = { .lsn = _i == 0 ? RECORDS + 1 : FAR_LSN,
+                                 .segment_bytes = TEBIBYTE,
+                                 .group_bytes = LARGEST_GROUP,
+                                 .record_bytes = LARGEST_GROUP - GROUP_HEADER_BYTES - RECORD_HEADER_BYTES };
+
+    make_log();
+    add_segment(&claim);
+    ck_assert_int_eq(run_child(look_in_little_memory), 0);
+    ck_assert_int_eq(run_child(meet), 0);
+}
+END_TEST
+
+/* A hole is there, but a record in it needs a header that checks before anything is read. */
+START_TEST(a_size_is_not_believed_before_its_checksum)
+{
+    const off_t place = SEGMENT_DATA_OFFSET + GROUP_HEADER_BYTES + 16;
+    const struct claim claim = { .lsn = RECORDS + 1,
+                                 .segment_bytes = UINT64_C(512) << 20,
+                                 .group_bytes = 256 << 20,
+                                 .record_bytes = (256 << 20) - GROUP_HEADER_BYTES - RECORD_HEADER_BYTES };
+
+    make_log();
+    add_segment(&claim);
+    ck_assert_int_eq(truncate(log_file(FAR_SEGMENT), (off_t)claim.segment_bytes), 0);
+    patch_file(log_file(FAR_SEGMENT), place, "a time", 6);
+    ck_assert_int_eq(run_child(meet), 0);
+}
+END_TEST
+
 /* ---- modes and descriptors -------------------------------------------------------------------------- */
 
 static void check_modes(const char *path, mode_t mask)
@@ -883,6 +981,13 @@ Suite *hostile_suite(void)
     tcase_add_test(tests, a_gap_that_can_be_filled_is);
     tcase_add_test(tests, a_log_can_not_begin_where_nobody_can_count_on);
     tcase_add_test(tests, a_cursor_can_not_promise_more_than_has_room);
+    suite_add_tcase(suite, tests);
+
+    tests = tcase_create("memory");
+    tcase_add_checked_fixture(tests, logdir_make, logdir_remove);
+    tcase_set_timeout(tests, 2 * MOST_SECONDS);
+    tcase_add_loop_test(tests, a_claim_alone_takes_no_memory, 0, 2);
+    tcase_add_test(tests, a_size_is_not_believed_before_its_checksum);
     suite_add_tcase(suite, tests);
 
     tests = tcase_create("what is left to others");
