@@ -5,6 +5,7 @@
 #include "base/bytes.h"
 #include "format/checksum.h"
 #include "format/format.h"
+#include "format/unseed.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -183,6 +184,10 @@ START_TEST(impossible_sizes_are_damage_even_with_a_right_checksum)
         twl_segment_header_encode(&header, block);
         ck_assert_int_eq(twl_segment_header_decode(block, &read), HEADER_DAMAGED);
     }
+    make_header(&header, block);
+    store_le32(block + 80, 2 * BLOCK_BYTES);
+    store_le32(block + 508, twl_crc32c(0, block, 508));
+    ck_assert_msg(twl_segment_header_decode(block, &read) == HEADER_DAMAGED, "blocks of another size");
 }
 END_TEST
 
@@ -232,6 +237,7 @@ START_TEST(an_impossible_start_is_damage_even_with_a_right_checksum)
     ck_assert_msg(decode_start(9, 77, 10, 1, 0, &read) == HEADER_DAMAGED, "previous comes later");
     ck_assert_msg(decode_start(9, 1, 4, 1, 0, &read) == HEADER_DAMAGED, "there is no record 0");
     ck_assert_msg(decode_start(9, 77, 4, 1, 77, &read) == HEADER_DAMAGED, "starts before what was durable");
+    ck_assert_msg(decode_start(9, 77, 0, 0, 77, &read) == HEADER_DAMAGED, "a reset to what was durable");
 }
 END_TEST
 
@@ -382,6 +388,16 @@ START_TEST(an_impossible_group_is_refused_even_with_a_right_checksum)
     ck_assert_msg(is_accepted(group), "the first mark of a log");
     group.bytes = 72;
     ck_assert_msg(!is_accepted(group), "a mark with something behind it");
+    group = make_group();
+    group.flags = GROUP_FIRST << 1;
+    ck_assert_msg(!is_accepted(group), "an unknown flag");
+    unsigned char bytes[GROUP_HEADER_BYTES], place[8];
+    group = make_group();
+    twl_group_header_encode(&group, 1, 4096, bytes);
+    bytes[56] = 1;
+    store_le64(place, 4096);
+    store_le32(bytes, twl_crc32c(twl_crc32c(1, place, 8), bytes + 4, GROUP_HEADER_BYTES - 4));
+    ck_assert_msg(!twl_group_header_decode(bytes, 1, 4096, &group), "bytes that must be zero");
 }
 END_TEST
 
@@ -471,6 +487,24 @@ static bool is_header_when_sealed(unsigned char bytes[RECORD_HEADER_BYTES])
     store_le32(bytes, twl_crc32c(seed ^ 9, bytes + 4, RECORD_HEADER_BYTES - 4)); /* as of LSN 9 */
     return twl_record_header_decode(bytes, seed, 9, &record);
 }
+
+/* Of as many LSNs as a checksum can tell apart; of more, none that is farther away. */
+START_TEST(a_record_tells_its_lsn)
+{
+    static const uint64_t lsns[] = { 1, 1000, UINT32_MAX, UINT64_C(1) << 32, (UINT64_C(1) << 40) + 5 };
+    const struct record_header record = { .size = 3 };
+    const uint32_t seed = twl_epoch_seed(log_id, epoch);
+    unsigned char bytes[RECORD_HEADER_BYTES + 8];
+    for (size_t i = 0; i < sizeof(lsns) / sizeof(lsns[0]); i++) {
+        const uint64_t lsn = lsns[i];
+        twl_record_encode(bytes, seed, lsn, &record, "abc");
+        ck_assert_uint_eq(twl_unseed_record(bytes, seed, lsn, lsn), lsn);
+        ck_assert_uint_eq(twl_unseed_record(bytes, seed, lsn, UINT64_MAX), lsn);
+        ck_assert_uint_eq(twl_unseed_record(bytes, seed, lsn + 1, lsn + 1000), 0);
+        ck_assert_uint_ne(twl_unseed_record(bytes, seed, lsn + 1, UINT64_MAX), lsn);
+    }
+}
+END_TEST
 
 START_TEST(a_void_reads_back)
 {
@@ -667,6 +701,10 @@ START_TEST(an_impossible_footer_is_refused_even_with_a_right_checksum)
     footer = make_footer();
     footer.epoch.number = 0;
     ck_assert_msg(!is_footer(footer), "no epoch");
+    unsigned char block[SEGMENT_FOOTER_BYTES];
+    footer = make_footer();
+    twl_segment_footer_encode(&footer, 1, FOOTER_AT + 8, block);
+    ck_assert_msg(!twl_segment_footer_decode(block, 1, FOOTER_AT + 8, &footer), "not where a block begins");
 }
 END_TEST
 
@@ -927,6 +965,7 @@ Suite *format_suite(void)
     tcase_add_test(record, a_record_of_any_size_reads_back);
     tcase_add_test(record, every_flipped_bit_of_a_record_is_seen_padding_included);
     tcase_add_test(record, a_record_is_valid_as_one_lsn_of_one_epoch_of_one_log);
+    tcase_add_test(record, a_record_tells_its_lsn);
     tcase_add_test(record, a_void_reads_back);
     tcase_add_test(record, another_kind_is_no_record);
     tcase_add_test(record, type_and_tag_read_back);

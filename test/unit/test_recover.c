@@ -83,7 +83,7 @@ static struct simdisk *disk;
 
 enum shape {
     SHORT,    /* one segment */
-    ROLLED,   /* four records to a segment */
+    ROLLED,   /* several segments */
     RECYCLED, /* the same; the newest one is another life of one that was trimmed */
     LARGE,    /* segments as large as they become, the newest is more than a window */
     SHAPES
@@ -93,7 +93,7 @@ enum shape {
 static void make_log(enum shape shape)
 {
     static const unsigned char payload[BLOCK_RECORD_BYTES] = { 1, 2, 3 };
-    static const unsigned records[SHAPES] = { 2, 18, 58, 400 };
+    static const unsigned records[SHAPES] = { 2, 58, 58, 400 };
     const struct simdisk_options machine = { .seed = 7, .has_direct = true };
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct simdisk *living = simdisk_create(&machine);
@@ -224,6 +224,148 @@ START_TEST(a_segment_that_has_another_life_meanwhile_is_gone)
 }
 END_TEST
 
+/* ---- asked where a walk of the whole log may stop -------------------------------------------------- */
+
+/* Judges a place in the oldest segment, with the nth read failing, if that is not 0. */
+struct place {
+    uint64_t offset;
+    struct position stop;
+    unsigned failing_read;
+    int error;
+};
+
+static int judge(struct io *io, const struct segment_set *set, const struct place *place,
+                 struct recover_judgement *ret_judgement)
+{
+    struct segment segment;
+    struct cursor cursor = { 0 };
+    ck_assert_int_eq(twl_segment_open_valid(io, set->entries[0].name, &segment), 0);
+    twl_cursor_begin(&cursor, &segment, place->stop);
+    cursor.offset = place->offset;
+    reads_left = place->failing_read;
+    read_error = place->error;
+    const int rc = twl_recover_judge(io, set, 0, &cursor, false, ret_judgement);
+    const bool has_failed = place->failing_read > 0 && reads_left == 0;
+    reads_left = 0;
+    twl_cursor_free(&cursor);
+    twl_segment_close(&segment);
+    ck_assert(rc == 0 || has_failed);
+    return rc;
+}
+
+/* Nothing in any of them is about records that far away. */
+START_TEST(all_later_segments_are_asked)
+{
+    const struct place place = { .offset = SEGMENT_DATA_OFFSET, .stop.next_lsn = 1u << 30 };
+    struct recover_judgement judgement;
+    struct segment_set set;
+    make_log(ROLLED);
+    struct io *io = connect_to_failing();
+    load_set(io, &set);
+    ck_assert_uint_ge(set.begun, 4);
+    set.begun--;
+    set.spares++;
+    ck_assert_int_eq(judge(io, &set, &place, &judgement), 0);
+    ck_assert_uint_eq(judgement.facts, 0);
+    ck_assert_int_eq(judgement.row->decision, DECIDE_CUT);
+    twl_segment_set_free(&set);
+    io->ops->destroy(io);
+    remove_log();
+}
+END_TEST
+
+/* Where no group was found it is not known which record comes next; that one is missing every other one proves. */
+START_TEST(an_unknown_place_is_continued_by_nothing)
+{
+    const struct place place = { .offset = twl_segment_data_end(SEGMENT_MIN_BYTES) };
+    struct recover_judgement judgement;
+    struct segment_set set;
+    make_log(ROLLED);
+    struct io *io = connect_to_failing();
+    load_set(io, &set);
+    ck_assert_int_eq(judge(io, &set, &place, &judgement), 0);
+    ck_assert_uint_eq(judgement.facts & FACT_JOINS, 0);
+    ck_assert_uint_eq(judgement.facts & FACT_LATER_GROUP, 0);
+    ck_assert_int_eq(judgement.row->decision, DECIDE_DAMAGE);
+    twl_segment_set_free(&set);
+    io->ops->destroy(io);
+    remove_log();
+}
+END_TEST
+
+/* The walk has mostly read that block a moment before; here it has not. */
+START_TEST(what_cannot_be_read_is_neither_zero_nor_stale)
+{
+    struct place place = { .offset = SEGMENT_DATA_OFFSET, .stop.next_lsn = 1u << 30, .failing_read = 1 };
+    struct recover_judgement judgement;
+    struct segment_set set;
+    make_log(RECYCLED);
+    struct io *io = connect_to_failing();
+    load_set(io, &set);
+    ck_assert_uint_gt(set.entries[0].header.lives, 0);
+    place.error = -EIO;
+    ck_assert_int_eq(judge(io, &set, &place, &judgement), -EIO);
+    place.error = 0;
+    ck_assert_int_eq(judge(io, &set, &place, &judgement), TWINLOG_ECORRUPT);
+    place.offset = twl_segment_data_end(set.entries[0].header.bytes); /* no zeros are looked for there */
+    ck_assert_int_eq(judge(io, &set, &place, &judgement), TWINLOG_ECORRUPT);
+    place.error = -EIO;
+    ck_assert_int_eq(judge(io, &set, &place, &judgement), -EIO);
+    twl_segment_set_free(&set);
+    io->ops->destroy(io);
+    remove_log();
+}
+END_TEST
+
+/* Groups that were written without a sync prove nothing of each other; the header of the next segment does. */
+START_TEST(a_later_segment_proves_what_a_later_group_does_not)
+{
+    const struct simdisk_options machine = { .seed = 7, .has_direct = true };
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct simdisk *living = simdisk_create(&machine);
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    static const unsigned char payload[BLOCK_RECORD_BYTES];
+    const struct twinlog_entry entry = { .data = payload, .size = sizeof(payload) };
+    struct place place = { 0 };
+    struct recover_judgement judgement;
+    struct segment_set set;
+    struct segment segment;
+    struct cursor cursor = { 0 };
+    struct twinlog *log;
+    terms.level = TWINLOG_LEVEL_WRITTEN;
+    options.segment_bytes = SEGMENT_MIN_BYTES;
+    ck_assert_int_eq(twl_log_open(simdisk_connect(living), &options, &log), 0);
+    for (unsigned i = 0; i < 20; i++) /* more than the first segment holds */
+        ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &terms, NULL), 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    disk = simdisk_crash_image(living, SIM_CUT_NONE, 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    simdisk_destroy(living);
+    struct io *io = connect_to_failing();
+    load_set(io, &set);
+    ck_assert_int_eq(twl_segment_open_valid(io, set.entries[0].name, &segment), 0);
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    for (unsigned i = 0; i < 3; i++) /* the mark, and two records */
+        ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
+    place.offset = cursor.group_offset + 8;
+    place.stop = cursor.before;
+    twl_cursor_free(&cursor);
+    twl_segment_close(&segment);
+    ck_assert_int_eq(judge(io, &set, &place, &judgement), 0);
+    ck_assert_uint_ne(judgement.facts & FACT_LATER_GROUP, 0);
+    ck_assert_int_eq(judgement.row->decision, DECIDE_DAMAGE);
+    ck_assert(judgement.later.is_proof);
+    set.begun = 1; /* nobody else knows */
+    set.spares = 0;
+    ck_assert_int_eq(judge(io, &set, &place, &judgement), 0);
+    ck_assert(!judgement.later.is_proof);
+    ck_assert_int_eq(judgement.row->decision, DECIDE_CUT);
+    twl_segment_set_free(&set);
+    io->ops->destroy(io);
+    remove_log();
+}
+END_TEST
+
 Suite *recover_suite(void)
 {
     Suite *suite = suite_create("recover");
@@ -238,6 +380,10 @@ Suite *recover_suite(void)
     tcase_add_test(on_disk, a_read_that_fails_is_no_end);
     tcase_add_test(on_disk, what_an_earlier_life_left_behind_a_full_block_is_no_torn_group);
     tcase_add_test(on_disk, a_segment_that_has_another_life_meanwhile_is_gone);
+    tcase_add_test(on_disk, all_later_segments_are_asked);
+    tcase_add_test(on_disk, an_unknown_place_is_continued_by_nothing);
+    tcase_add_test(on_disk, what_cannot_be_read_is_neither_zero_nor_stale);
+    tcase_add_test(on_disk, a_later_segment_proves_what_a_later_group_does_not);
     suite_add_tcase(suite, on_disk);
     return suite;
 }
