@@ -8,6 +8,7 @@
 #include "segment/recover.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 START_TEST(every_combination_of_facts_has_exactly_one_decision)
 {
@@ -109,6 +110,66 @@ static void make_log(enum shape shape)
     disk = simdisk_crash_image(living, SIM_CUT_NONE, 0);
     ck_assert_int_eq(twinlog_close(log), 0);
     simdisk_destroy(living);
+}
+
+/* The same, until a file gets another life: its writer dies when that header is written and not yet synced. */
+struct recycling {
+    struct simdisk *living, *left;
+    char name[SEGMENT_NAME_BYTES];
+};
+
+static void kill_between_header_and_sync(void *context, enum simdisk_op op)
+{
+    struct recycling *recycling = context;
+    const char *last = simdisk_last(recycling->living);
+    unsigned long long offset;
+    size_t size;
+    char name[40];
+    if (op != SIM_WRITE || recycling->left ||
+        sscanf(last, "write %39s %llu+%zu", name, &offset, &size) != 3 || offset != 0 ||
+        !twl_segment_name_is_ours(name))
+        return;
+    recycling->left = simdisk_crash_image(recycling->living, SIM_KILL, 0);
+    snprintf(recycling->name, sizeof(recycling->name), "%.*s", (int)sizeof(recycling->name) - 1, name);
+}
+
+static void make_recycling(struct recycling *ret_recycling)
+{
+    static const unsigned char payload[BLOCK_RECORD_BYTES] = { 1, 2, 3 };
+    const struct simdisk_options machine = { .seed = 7, .has_direct = true };
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog *log;
+    *ret_recycling = (struct recycling){ .living = simdisk_create(&machine) };
+    options.segment_bytes = SEGMENT_MIN_BYTES;
+    options.keep_records = 1;
+    options.spare_segments = 1;
+    ck_assert_int_eq(twl_log_open(simdisk_connect(ret_recycling->living), &options, &log), 0);
+    simdisk_set_hook(ret_recycling->living, kill_between_header_and_sync, ret_recycling);
+    for (unsigned i = 0; i < 58; i++)
+        ck_assert_int_eq(twinlog_append(log, payload, sizeof(payload), NULL), 0);
+    simdisk_set_hook(ret_recycling->living, NULL, NULL);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    simdisk_destroy(ret_recycling->living);
+    ck_assert_ptr_nonnull(ret_recycling->left);
+}
+
+static uint64_t life_of(struct simdisk *machine, const char *name)
+{
+    struct io *io = simdisk_connect(machine);
+    struct segment segment;
+    ck_assert_int_eq(twl_segment_open_valid(io, name, &segment), 0);
+    const uint64_t life = segment.header.segment_id;
+    twl_segment_close(&segment);
+    io->ops->destroy(io);
+    return life;
+}
+
+static uint64_t durable_life_of(const struct simdisk *machine, const char *name)
+{
+    struct simdisk *image = simdisk_crash_image(machine, SIM_CUT_NONE, 0);
+    const uint64_t life = life_of(image, name);
+    simdisk_destroy(image);
+    return life;
 }
 
 static void remove_log(void)
@@ -221,6 +282,22 @@ START_TEST(a_segment_that_has_another_life_meanwhile_is_gone)
     twl_segment_set_free(&set);
     io->ops->destroy(io);
     remove_log();
+}
+END_TEST
+
+/* The next group would go to that file (I8). */
+START_TEST(a_header_that_a_killed_writer_left_is_durable_when_the_log_is_open)
+{
+    struct recycling recycling;
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog *log;
+    make_recycling(&recycling);
+    const uint64_t life = life_of(recycling.left, recycling.name);
+    ck_assert_uint_ne(durable_life_of(recycling.left, recycling.name), life);
+    ck_assert_int_eq(twl_log_open(simdisk_connect(recycling.left), &options, &log), 0);
+    ck_assert_uint_eq(durable_life_of(recycling.left, recycling.name), life);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    simdisk_destroy(recycling.left);
 }
 END_TEST
 
@@ -380,6 +457,7 @@ Suite *recover_suite(void)
     tcase_add_test(on_disk, a_read_that_fails_is_no_end);
     tcase_add_test(on_disk, what_an_earlier_life_left_behind_a_full_block_is_no_torn_group);
     tcase_add_test(on_disk, a_segment_that_has_another_life_meanwhile_is_gone);
+    tcase_add_test(on_disk, a_header_that_a_killed_writer_left_is_durable_when_the_log_is_open);
     tcase_add_test(on_disk, all_later_segments_are_asked);
     tcase_add_test(on_disk, an_unknown_place_is_continued_by_nothing);
     tcase_add_test(on_disk, what_cannot_be_read_is_neither_zero_nor_stale);
