@@ -301,6 +301,91 @@ START_TEST(a_header_that_a_killed_writer_left_is_durable_when_the_log_is_open)
 }
 END_TEST
 
+/* ---- while something fails ------------------------------------------------------------------------- */
+
+enum base {
+    FULL,      /* segments are made */
+    TRIMMED,   /* and written over */
+    UNSETTLED, /* and a killed writer was about to do so */
+    BASES
+};
+
+static void make_base(enum base base)
+{
+    struct recycling recycling;
+    if (base != UNSETTLED) {
+        make_log(base == FULL ? ROLLED : RECYCLED);
+        return;
+    }
+    make_recycling(&recycling);
+    disk = simdisk_crash_image(recycling.left, SIM_CUT_ALL, 0);
+    simdisk_destroy(recycling.left);
+}
+
+static struct twinlog_options options_for(enum base base)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    options.segment_bytes = SEGMENT_MIN_BYTES;
+    options.keep_records = base == FULL ? 0 : 1;
+    options.spare_segments = 2;
+    return options;
+}
+
+/* Opens and goes on to the next segment, on a disk whose nth operation fails. False when it has fewer. */
+static bool go_on_while_failing(struct simdisk *machine, enum base base, uint64_t nth, int error)
+{
+    static const unsigned char payload[BLOCK_RECORD_BYTES] = { 1, 2, 3 };
+    const struct simdisk_fault fault = { .op = SIM_ANY, .nth = nth, .error = error };
+    const struct twinlog_options options = options_for(base);
+    struct twinlog *log = NULL;
+    simdisk_inject(machine, &fault);
+    int rc = twl_log_open(simdisk_connect(machine), &options, &log);
+    if (rc < 0)
+        ck_assert_ptr_null(log);
+    for (unsigned i = 0; rc == 0 && i < 20; i++)
+        rc = twinlog_append(log, payload, sizeof(payload), NULL);
+    const int closed = twinlog_close(log);
+    const bool has_failed = simdisk_faults(machine) > 0;
+    simdisk_inject(machine, NULL);
+    ck_assert_msg(has_failed || (rc == 0 && closed == 0), "no fault, but %d and %d", rc, closed);
+    return has_failed;
+}
+
+/* How far the log goes. */
+static uint64_t open_healthy(struct simdisk *machine, enum base base)
+{
+    const struct twinlog_options options = options_for(base);
+    struct twinlog *log;
+    ck_assert_int_eq(twl_log_open(simdisk_connect(machine), &options, &log), 0);
+    const uint64_t last_lsn = twinlog_last_lsn(log);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    return last_lsn;
+}
+
+/* sim-faults looks closer, and takes longer. */
+START_TEST(whatever_fails_nothing_is_lost)
+{
+    static const int errors[] = { -EIO, -ENOSPC, -ENOENT };
+    const enum base base = (enum base)(_i % BASES);
+    bool has_failed = true;
+    make_base(base);
+    struct simdisk *sound_one = simdisk_crash_image(disk, SIM_CUT_NONE, 0);
+    const uint64_t last_lsn = open_healthy(sound_one, base);
+    simdisk_destroy(sound_one);
+    ck_assert_uint_gt(last_lsn, 0);
+    for (uint64_t nth = 1; has_failed; nth++) {
+        struct simdisk *machine = simdisk_crash_image(disk, SIM_CUT_NONE, 0);
+        has_failed = go_on_while_failing(machine, base, nth, errors[_i / BASES]);
+        struct simdisk *image = simdisk_crash_image(machine, SIM_CUT_NONE, 0);
+        ck_assert_uint_ge(open_healthy(machine, base), last_lsn);
+        ck_assert_uint_ge(open_healthy(image, base), last_lsn);
+        simdisk_destroy(image);
+        simdisk_destroy(machine);
+    }
+    remove_log();
+}
+END_TEST
+
 /* ---- asked where a walk of the whole log may stop -------------------------------------------------- */
 
 /* Judges a place in the oldest segment, with the nth read failing, if that is not 0. */
@@ -458,6 +543,7 @@ Suite *recover_suite(void)
     tcase_add_test(on_disk, what_an_earlier_life_left_behind_a_full_block_is_no_torn_group);
     tcase_add_test(on_disk, a_segment_that_has_another_life_meanwhile_is_gone);
     tcase_add_test(on_disk, a_header_that_a_killed_writer_left_is_durable_when_the_log_is_open);
+    tcase_add_loop_test(on_disk, whatever_fails_nothing_is_lost, 0, 3 * BASES);
     tcase_add_test(on_disk, all_later_segments_are_asked);
     tcase_add_test(on_disk, an_unknown_place_is_continued_by_nothing);
     tcase_add_test(on_disk, what_cannot_be_read_is_neither_zero_nor_stale);
