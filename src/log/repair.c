@@ -205,11 +205,13 @@ static int find_record(struct repairer *r, const struct search *search, uint64_t
     return 0;
 }
 
+/* A file that was cut is searched as far as it goes. */
 static int rescue(struct repairer *r, const struct search *search)
 {
+    const uint64_t to = min_u64(search->to, r->segment.file_bytes);
     uint64_t at = align_up(search->from, 8);
     struct cursor_record record = { 0 };
-    while (at + RECORD_HEADER_BYTES <= search->to && r->next_lsn <= search->last_lsn) {
+    while (at + RECORD_HEADER_BYTES <= to && r->next_lsn <= search->last_lsn) {
         int rc = find_record(r, search, at, &record);
         if (rc > 0)
             rc = put_record(r, &record);
