@@ -261,6 +261,21 @@ static int take_records(struct repairer *r)
     return 0;
 }
 
+static bool is_newest(const struct repairer *r)
+{
+    return r->index + 1 == r->pieces.count;
+}
+
+/* Everything up to here was durable. The footer of the newest segment is asked where something is missing that it
+ * counts. */
+static uint64_t find_promised_lsn(const struct repairer *r)
+{
+    const struct piece *newest = r->pieces.count > 0 ? &r->pieces.list[r->pieces.count - 1] : NULL;
+    if (!newest || !newest->is_sealed || r->stop_offset >= newest->footer.data_end)
+        return r->pieces.promised_lsn;
+    return max_u64(r->pieces.promised_lsn, newest->footer.last_lsn);
+}
+
 /* The cursor has entered a group of the newest segment: is it whole, or does anything that came later say that it
  * was? It is entered again. */
 static int was_acknowledged(struct repairer *r, bool *ret_was)
@@ -272,7 +287,7 @@ static int was_acknowledged(struct repairer *r, bool *ret_was)
     int rc = twl_cursor_accept_group(cursor);
     if (rc < 0)
         return rc;
-    *ret_was = rc > 0 || r->pieces.promised_lsn >= stop.next_lsn;
+    *ret_was = rc > 0 || find_promised_lsn(r) >= stop.next_lsn;
     if (rc > 0)
         twl_cursor_back_out(cursor);
     else
@@ -282,11 +297,6 @@ static int was_acknowledged(struct repairer *r, bool *ret_was)
     *ret_was = *ret_was || later.is_proof;
     rc = twl_cursor_enter_group(cursor);
     return rc > 0 ? 0 : rc < 0 ? rc : TWINLOG_ECORRUPT;
-}
-
-static bool is_newest(const struct repairer *r)
-{
-    return r->index + 1 == r->pieces.count;
 }
 
 /* The walk stopped: enters the next group that is sound, and takes what lies in between. 0 = there is none. */
@@ -351,7 +361,7 @@ static int take_tail(struct repairer *r)
     const struct piece *next = is_newest(r) ? NULL : piece + 1;
     struct search search = { .from = r->stop_offset,
                              .to = r->segment.data_end,
-                             .last_lsn = next ? first_lsn_of(next) - 1 : r->pieces.promised_lsn,
+                             .last_lsn = next ? first_lsn_of(next) - 1 : find_promised_lsn(r),
                              .epochs = { r->stop_epoch, next ? next->first.epoch : r->stop_epoch } };
     if (r->next_lsn > search.last_lsn)
         return 0;
@@ -387,7 +397,7 @@ static int take_segments(struct repairer *r)
         r->total_bytes += r->pieces.list[i].header.bytes;
     for (r->index = 0; rc == 0 && r->index < r->pieces.count; r->index++)
         rc = take_segment(r);
-    return rc == 0 ? give_up(r, r->pieces.promised_lsn) : rc;
+    return rc == 0 ? give_up(r, find_promised_lsn(r)) : rc;
 }
 
 /* ---- cursors and values ------------------------------------------------------------------------ */
