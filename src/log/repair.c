@@ -266,14 +266,18 @@ static bool is_newest(const struct repairer *r)
     return r->index + 1 == r->pieces.count;
 }
 
-/* Everything up to here was durable. The footer of the newest segment is asked where something is missing that it
- * counts. */
-static uint64_t find_promised_lsn(const struct repairer *r)
+/* Does the footer of the newest segment count what is missing? */
+static bool is_counted(const struct repairer *r)
 {
     const struct piece *newest = r->pieces.count > 0 ? &r->pieces.list[r->pieces.count - 1] : NULL;
-    if (!newest || !newest->is_sealed || r->stop_offset >= newest->footer.data_end)
-        return r->pieces.promised_lsn;
-    return max_u64(r->pieces.promised_lsn, newest->footer.last_lsn);
+    return newest && newest->is_sealed && r->stop_offset < newest->footer.data_end;
+}
+
+/* Everything up to here was durable. */
+static uint64_t find_promised_lsn(const struct repairer *r)
+{
+    uint64_t lsn = r->pieces.promised_lsn;
+    return is_counted(r) ? max_u64(lsn, r->pieces.list[r->pieces.count - 1].footer.last_lsn) : lsn;
 }
 
 /* The cursor has entered a group of the newest segment: is it whole, or does anything that came later say that it
@@ -287,7 +291,7 @@ static int was_acknowledged(struct repairer *r, bool *ret_was)
     int rc = twl_cursor_accept_group(cursor);
     if (rc < 0)
         return rc;
-    *ret_was = rc > 0 || find_promised_lsn(r) >= stop.next_lsn;
+    *ret_was = rc > 0 || is_counted(r) || r->pieces.promised_lsn >= stop.next_lsn;
     if (rc > 0)
         twl_cursor_back_out(cursor);
     else
