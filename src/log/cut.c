@@ -180,7 +180,7 @@ int twinlog_reset(struct twinlog *log, uint64_t next_lsn)
 
 int twl_log_begin_at(struct twinlog *log, uint64_t next_lsn)
 {
-    if (next_lsn > MOST_LSN)
+    if (next_lsn > MOST_LSN) /* as nobody can count to */
         return -EOVERFLOW;
     return next_lsn == 1 ? 0 : twinlog_reset(log, next_lsn);
 }

@@ -177,7 +177,7 @@ static void take_first(struct piece *piece, const struct cursor *cursor)
     piece->first_offset = cursor->group_offset;
 }
 
-/* Of a piece whose seed is known. */
+/* Of a piece whose seed is known; and what its footer counts, which may be all that is left of it. */
 static int find_first(struct loading *l, struct piece *piece)
 {
     struct segment segment;
@@ -192,6 +192,9 @@ static int find_first(struct loading *l, struct piece *piece)
         rc = twl_piece_enter_later(&cursor, &later);
     if (rc > 0)
         take_first(piece, &cursor);
+    if (rc >= 0)
+        rc = twl_segment_read_footer(&segment, &piece->footer);
+    piece->is_sealed = rc > 0;
     twl_cursor_free(&cursor);
     twl_segment_close(&segment);
     return rc < 0 ? rc : 0;
@@ -564,9 +567,12 @@ static uint64_t find_promise(const struct loading *l, size_t behind)
     struct state_entry entry;
     uint64_t lsn = 0;
     size_t offset = 0;
-    for (size_t i = behind; i < l->count; i++)
-        if (l->list[i].has_header)
-            lsn = max_u64(lsn, l->list[i].header.after_lsn);
+    for (size_t i = behind; i < l->count; i++) {
+        const struct piece *piece = &l->list[i];
+        if (piece->has_header)
+            lsn =
+                max_u64(lsn, max_u64(piece->header.after_lsn, piece->is_sealed ? piece->footer.last_lsn : 0));
+    }
     while (l->state && twl_state_entry_next(l->state->body, l->state->header.body_bytes, &offset, &entry))
         if (entry.kind == STATE_CURSOR)
             lsn = max_u64(lsn, twl_state_cursor_lsn(&entry));

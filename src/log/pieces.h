@@ -24,7 +24,9 @@ struct piece {
     bool is_alone;             /* that one, without a header and without anything else to confirm it */
     struct group_header first; /* the first one that was found */
     uint64_t first_offset;     /* and where */
-    struct position end;       /* behind the last one; only where a piece is looked for */
+    bool is_sealed;            /* it has a header and a footer */
+    struct segment_footer footer;
+    struct position end; /* behind the last one; only where a piece is looked for */
 };
 
 struct pieces {
@@ -32,7 +34,7 @@ struct pieces {
     size_t count;   /* they make the log, oldest first; there may be gaps between them */
     size_t unknown; /* then so many of which nothing could be found out, though they are not empty */
     uint64_t first_lsn;
-    uint64_t promised_lsn; /* a header or a cursor says that everything up to here was durable */
+    uint64_t promised_lsn; /* a header, a footer or a cursor says that everything up to here was durable */
     uint64_t max_bytes;    /* of all segments, the largest, as far as it is there; 0 = there is none at all */
     bool is_state_lost;    /* there should have been a state, or it was another log's */
 };

@@ -319,6 +319,25 @@ static int take_records(struct repairer *r)
     return 0;
 }
 
+static bool is_newest(const struct repairer *r)
+{
+    return r->index + 1 == r->pieces.count;
+}
+
+/* Does the footer of the newest segment count what is missing? */
+static bool is_counted(const struct repairer *r)
+{
+    const struct piece *newest = r->pieces.count > 0 ? &r->pieces.list[r->pieces.count - 1] : NULL;
+    return newest && newest->is_sealed && r->stop_offset < newest->footer.data_end;
+}
+
+/* Everything up to here was durable. */
+static uint64_t find_promised_lsn(const struct repairer *r)
+{
+    uint64_t lsn = r->pieces.promised_lsn;
+    return is_counted(r) ? max_u64(lsn, r->pieces.list[r->pieces.count - 1].footer.last_lsn) : lsn;
+}
+
 /* The cursor has entered a group of the newest segment: is it whole, or does anything that came later say that it
  * was? It is entered again. */
 static int was_acknowledged(struct repairer *r, bool *ret_was)
@@ -330,7 +349,7 @@ static int was_acknowledged(struct repairer *r, bool *ret_was)
     int rc = twl_cursor_accept_group(cursor);
     if (rc < 0)
         return rc;
-    *ret_was = rc > 0 || r->pieces.promised_lsn >= stop.next_lsn;
+    *ret_was = rc > 0 || is_counted(r) || r->pieces.promised_lsn >= stop.next_lsn;
     if (rc > 0)
         twl_cursor_back_out(cursor);
     else
@@ -340,11 +359,6 @@ static int was_acknowledged(struct repairer *r, bool *ret_was)
     *ret_was = *ret_was || later.is_proof;
     rc = twl_cursor_enter_group(cursor);
     return rc > 0 ? 0 : rc < 0 ? rc : TWINLOG_ECORRUPT;
-}
-
-static bool is_newest(const struct repairer *r)
-{
-    return r->index + 1 == r->pieces.count;
 }
 
 /* The walk stopped: enters the next group that is sound, and takes what lies in between. 0 = there is none. */
@@ -409,7 +423,7 @@ static int take_tail(struct repairer *r)
     const struct piece *next = is_newest(r) ? NULL : piece + 1;
     struct search search = { .from = r->stop_offset,
                              .to = r->segment.data_end,
-                             .last_lsn = next ? first_lsn_of(next) - 1 : r->pieces.promised_lsn,
+                             .last_lsn = next ? first_lsn_of(next) - 1 : find_promised_lsn(r),
                              .epochs = { r->stop_epoch, next ? next->first.epoch : r->stop_epoch } };
     if (r->next_lsn > search.last_lsn)
         return 0;
@@ -449,7 +463,7 @@ static int take_segments(struct repairer *r)
     r->voids_left = max_u64(VOID_BYTES, there) / RECORD_HEADER_BYTES;
     for (r->index = 0; rc == 0 && r->index < r->pieces.count; r->index++)
         rc = take_segment(r);
-    return rc == 0 ? end_with(r, r->pieces.promised_lsn) : rc;
+    return rc == 0 ? end_with(r, find_promised_lsn(r)) : rc;
 }
 
 /* ---- cursors and values ------------------------------------------------------------------------ */

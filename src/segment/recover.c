@@ -75,6 +75,7 @@ static int ask_later_segment(struct cursor *cursor, const struct segment *segmen
                              bool is_next, struct position stop, unsigned *facts,
                              struct later_groups *ret_found)
 {
+    struct segment_footer footer;
     if (is_begun)
         *facts &= ~(unsigned)FACT_NEWEST;
     if (segment->header.after_lsn >= stop.next_lsn && stop.next_lsn > 0) {
@@ -89,7 +90,13 @@ static int ask_later_segment(struct cursor *cursor, const struct segment *segmen
         if (rc != 0)
             return rc < 0 ? rc : 0;
     }
-    return is_next || is_begun ? search_beginning(cursor, segment, stop, ret_found) : 0;
+    int rc = is_next || is_begun ? search_beginning(cursor, segment, stop, ret_found) : 0;
+    if (rc == 0 && ret_found->offset == 0 &&
+        is_begun) { /* what is sealed was begun, even if no group is left */
+        rc = twl_segment_read_footer(segment, &footer);
+        ret_found->is_proof = rc > 0;
+    }
+    return rc < 0 ? rc : 0;
 }
 
 /* -ENOENT also if the file has another life meanwhile, as it may for a reader. */
@@ -161,10 +168,23 @@ static int rest_of_block_is_zero(struct cursor *cursor, bool *ret_is_zero)
 }
 
 /* The log was trimmed up to there, and only what is durable is trimmed. */
-static bool is_front_behind(const struct segment_set *set, unsigned facts, struct position stop)
+static bool is_front_behind(const struct segment_set *set, struct position stop)
+{
+    return stop.next_lsn > 0 && set->first_lsn > stop.next_lsn;
+}
+
+/* What the footer counts was durable when it was written. */
+static bool is_counted(const struct segment_entry *entry, uint64_t offset)
+{
+    return entry->is_sealed && offset < entry->footer.data_end;
+}
+
+/* Where the log would end, there is more than groups and headers that may show that something is missing. */
+static bool goes_on(const struct segment_set *set, size_t index, unsigned facts, const struct cursor *cursor)
 {
     bool is_end = (facts & FACT_NEWEST) && !(facts & FACT_JOINS);
-    return is_end && stop.next_lsn > 0 && set->first_lsn > stop.next_lsn;
+    return is_end &&
+           (is_front_behind(set, cursor->position) || is_counted(&set->entries[index], cursor->offset));
 }
 
 int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct cursor *cursor,
@@ -190,18 +210,25 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
     rc = ask_later_segments(io, set, index, stop, &facts, &later);
     if (rc < 0)
         return rc;
-    if (later.is_proof || is_front_behind(set, facts, stop))
+    if (later.is_proof || goes_on(set, index, facts, cursor))
         facts |= FACT_LATER_DURABLE;
     *ret_judgement =
         (struct recover_judgement){ .facts = facts, .row = twl_recover_decide(facts), .later = later };
     return 0;
 }
 
-static void describe(struct recovery *recovery, const struct segment *segment,
+/* Up to what comes behind the damage, or else to what the footer counts. */
+static uint64_t find_last_lost(const struct segment_entry *entry, const struct later_groups *later,
+                               uint64_t next_lsn)
+{
+    uint64_t counted_lsn = entry->is_sealed ? entry->footer.last_lsn : 0;
+    return max_u64(next_lsn, later->first_lsn > 0 ? later->first_lsn - 1 : counted_lsn);
+}
+
+static void describe(struct recovery *recovery, const struct segment_entry *entry,
                      const struct recover_judgement *judgement)
 {
     const struct recover_row *row = judgement->row;
-    const struct later_groups *later = &judgement->later;
     struct twinlog_report *report = &recovery->report;
     unsigned long long next = recovery->position.next_lsn;
     switch (row->decision) {
@@ -209,7 +236,7 @@ static void describe(struct recovery *recovery, const struct segment *segment,
         twl_report(report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
                    "record %llu is damaged or missing: %s; restore the segment from a copy", next, row->why);
         report->first_lsn = next;
-        report->last_lsn = max_u64(next, later->first_lsn > 0 ? later->first_lsn - 1 : next);
+        report->last_lsn = find_last_lost(entry, &judgement->later, next);
         break;
     case DECIDE_CUT:
         twl_report(report, TWINLOG_FOUND_TORN_TAIL, TWINLOG_WOULD_CUT, 0,
@@ -225,8 +252,9 @@ static void describe(struct recovery *recovery, const struct segment *segment,
                    "the log ends before record %llu: %s", next, row->why);
         break;
     }
-    twl_report_place(report, segment->name, segment->header.sequence, recovery->offset,
-                     row->decision == DECIDE_CUT ? segment->data_end - recovery->offset : 0);
+    uint64_t data_end = twl_segment_data_end(entry->header.bytes);
+    twl_report_place(report, entry->name, entry->header.sequence, recovery->offset,
+                     row->decision == DECIDE_CUT ? data_end - recovery->offset : 0);
 }
 
 static int recover_from(struct io *io, const struct segment_set *set, struct summary *summary,
@@ -259,7 +287,9 @@ static int recover_from(struct io *io, const struct segment_set *set, struct sum
         recovery->offset = recovery->last_group ? cursor.offset : SEGMENT_DATA_OFFSET;
         recovery->has_junk = !(judgement.facts & FACT_ZERO);
         recovery->position = cursor.position;
-        describe(recovery, &segment, &judgement);
+        if (recovery->position.next_lsn == 0) /* it is sealed, and not even the first group is there */
+            recovery->position.next_lsn = set->entries[index].first_lsn;
+        describe(recovery, &set->entries[index], &judgement);
         if (judgement.row->decision == DECIDE_DAMAGE)
             rc = TWINLOG_ECORRUPT;
     }

@@ -525,10 +525,10 @@ int twl_segment_look(struct io *io, struct segment_entry *entry)
         entry->is_sealed = rc > 0;
         entry->first_lsn = entry->header.start_lsn;
         rc = 0;
-        if (entry->first_lsn == 0 && entry->is_sealed)
-            entry->first_lsn = entry->footer.first_lsn;
-        else if (entry->first_lsn == 0)
+        if (entry->first_lsn == 0)
             rc = look_at_first_group(&segment, &entry->first_lsn);
+        if (rc == 0 && entry->first_lsn == 0 && entry->is_sealed) /* it does not check, and was there */
+            entry->first_lsn = entry->footer.first_lsn;
     }
     twl_segment_close(&segment);
     entry->is_known = rc == 0;

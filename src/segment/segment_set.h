@@ -13,7 +13,7 @@ struct segment_entry {
 
     /* after twl_segment_look() */
     bool is_known;
-    uint64_t first_lsn; /* where it is fixed to start, or of its first group; 0 = no group begins it */
+    uint64_t first_lsn; /* the fixed start, or as the first group, or else the footer says; 0 = not begun */
     bool is_sealed;
     struct segment_footer footer; /* if it is sealed */
 };

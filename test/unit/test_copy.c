@@ -1391,6 +1391,53 @@ START_TEST(a_missing_segment_is_a_gap_and_no_more)
 }
 END_TEST
 
+static void expect_damage_behind(uint64_t last_lsn)
+{
+    struct twinlog_reader *reader = read_at(log_dir);
+    struct twinlog_record record = { 0 };
+    int error;
+
+    while ((error = twinlog_reader_next(reader, &record)) > 0)
+        continue;
+    ck_assert_int_eq(error, TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(record.lsn, last_lsn);
+    twinlog_reader_close(reader);
+}
+
+/* Nothing but the footer of the newest segment tells that it was begun: it is no spare, and the log does not end in
+ * front of it. */
+START_TEST(a_sealed_segment_without_any_group_is_damage)
+{
+    static const unsigned char zeros[64 * 1024];
+    const struct twinlog_options options = small_segments(0);
+    struct twinlog_repair_result result;
+    struct losses losses = { 0 };
+    struct listing listing;
+    struct twinlog *log = log_open(&options);
+
+    fill(log, 0);
+    log_close(log);
+    listing = list_segments();
+    const struct twinlog_segment *sealed = &listing.list[1];
+    ck_assert_int_eq(sealed->state, TWINLOG_SEGMENT_SEALED);
+    for (unsigned i = 2; i < listing.count; i++)
+        ck_assert_int_eq(unlink(log_file(listing.list[i].file)), 0);
+    patch_file(log_file(sealed->file), SEGMENT_DATA_OFFSET, zeros, sealed->data_bytes);
+
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(log_open_error(&options), TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_DAMAGE);
+    ck_assert_uint_eq(log_report.first_lsn, sealed->first_lsn);
+    ck_assert_uint_eq(log_report.last_lsn, sealed->last_lsn);
+    expect_damage_behind(sealed->first_lsn - 1);
+    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_uint_eq(losses.count, 1);
+    ck_assert_uint_eq(losses.list[0].first_lsn, sealed->first_lsn);
+    ck_assert_uint_eq(losses.list[0].last_lsn, sealed->last_lsn);
+    ck_assert_uint_eq(result.last_lsn, sealed->last_lsn);
+}
+END_TEST
+
 START_TEST(a_segment_that_was_cut_short_is_read_as_far_as_it_goes)
 {
     struct twinlog_repair_result result;
@@ -1807,6 +1854,7 @@ Suite *copy_suite(void)
     tcase_add_test(mend, a_segment_without_a_header_gets_its_place_back);
     tcase_add_test(mend, headers_of_neighbours_and_a_first_group_may_be_gone_at_once);
     tcase_add_test(mend, a_missing_segment_is_a_gap_and_no_more);
+    tcase_add_test(mend, a_sealed_segment_without_any_group_is_damage);
     tcase_add_test(mend, a_segment_that_was_cut_short_is_read_as_far_as_it_goes);
     tcase_add_loop_test(mend, without_the_state_only_names_are_lost, 0, STATE_LOSSES);
     tcase_add_test(mend, a_torn_tail_is_left_out_without_a_word);

@@ -395,6 +395,21 @@ START_TEST(a_header_may_claim_a_tebibyte)
 }
 END_TEST
 
+/* What is lost is searched for in what the file has, not in what it claims. */
+START_TEST(a_damaged_segment_may_claim_a_tebibyte)
+{
+    static const unsigned char zeros[SEGMENT_BYTES / 2];
+    struct segment_header header;
+
+    make_log();
+    header = header_of(log_segment(2));
+    header.bytes = TEBIBYTE;
+    patch_file(log_segment(2), SEGMENT_BYTES / 2, zeros, sizeof(zeros));
+    put_header(log_segment(2), &header);
+    ck_assert_int_eq(run_child(meet), 0);
+}
+END_TEST
+
 static int expect_all_records(void)
 {
     const long before_kib = peak_kib();
@@ -967,6 +982,7 @@ Suite *hostile_suite(void)
     tcase_add_checked_fixture(tests, logdir_make, logdir_remove);
     tcase_set_timeout(tests, MOST_SECONDS + 30);
     tcase_add_loop_test(tests, a_header_may_claim_a_tebibyte, 1, 4);
+    tcase_add_test(tests, a_damaged_segment_may_claim_a_tebibyte);
     tcase_add_test(tests, a_footer_may_claim_a_huge_index);
     tcase_add_loop_test(tests, a_state_file_may_claim_anything, 0, 3);
     tcase_add_test(tests, a_front_behind_the_end_is_damage);
