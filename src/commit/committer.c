@@ -196,7 +196,7 @@ int twl_seat_need(struct committer_seat *seat)
         return -ENOTSUP;
     twl_mutex_lock(&c->lock); /* one too many could only be joined when its first commit is done */
     if (!seat_has_committer(seat)) {
-        rc = create(seat, 1, run_alone, &committer);
+        rc = create(seat, 0, run_alone, &committer);
         if (rc == 0)
             atomic_store(&seat->committer, committer);
     }

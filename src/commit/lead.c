@@ -27,7 +27,9 @@
 
 #define PATIENCE 1000 /* tries of a write that is interrupted or makes no progress */
 #define MAX_GATHER_SKIPS 64u
+#ifndef YIELDS_FOR_COPIES /* test/interleave goes without */
 #define YIELDS_FOR_COPIES 16u
+#endif
 
 /* ---- leadership ---------------------------------------------------------------------------------- */
 

@@ -37,29 +37,44 @@ apply()
 # command_for TARGET: how the build makes that file.
 command_for() { ninja -C "$build" -t commands "$1" | tail -n 1; }
 
-# compile FILE FOLDER: FOLDER/FILE, into FOLDER's library.
+# compile FILE FOLDER OBJECT MADE: FOLDER/FILE, as the build makes OBJECT of FILE.
 compile()
 {
-    object=CMakeFiles/twinlog_objects.dir/$1.o
-    made=$2/$(basename "$1").o
-    (cd "$build" && eval "$(command_for "$object" | sed "s,$root/$1,$2/$1,g; s,$object,$made,g") -w") &&
-        ar r "$2/libtwinlog.a" "$made"
+    (cd "$build" && eval "$(command_for "$3" | sed "s,$root/$1,$2/$1,g; s,$3,$4,g") -w")
 }
 
-# link PROGRAM FOLDER: FOLDER/PROGRAM.
+# own PROGRAM FILE: the object, if the program compiles that file of the library for itself.
+own()
+{
+    object=test/CMakeFiles/$1.dir/__/$2.o
+    if [ -f "$build/$object" ]; then echo "$object"; fi
+}
+
+# link PROGRAM FOLDER FILE...: FOLDER/PROGRAM, with its own objects of these files exchanged as well.
 link()
 {
-    (cd "$build" && eval "$(command_for "test/$1" |
-        sed "s, libtwinlog\.a, $2/libtwinlog.a,g; s,-o test/$1 ,-o $2/$1 ,")")
+    program=$1 folder=$2 command=$(command_for "test/$1" |
+        sed "s, libtwinlog\.a, $2/libtwinlog.a,g; s,-o test/$1 ,-o $2/$1 ,")
+    shift 2
+    for file in "$@"; do
+        object=$(own "$program" "$file")
+        [ -n "$object" ] || continue
+        compile "$file" "$folder" "$object" "$folder/own-$(basename "$file").o" || return 1
+        command=$(echo "$command" | sed "s, $object, $folder/own-$(basename "$file").o,")
+    done
+    (cd "$build" && eval "$command")
 }
 
 make_mutant()
 {
     apply "$1" "$2" && cp "$build/libtwinlog.a" "$2" || return 1
     for file in $(patched "$1"); do
-        compile "$file" "$2" || return 1
+        made=$2/$(basename "$file").o
+        compile "$file" "$2" "CMakeFiles/twinlog_objects.dir/$file.o" "$made" &&
+            ar r "$2/libtwinlog.a" "$made" || return 1
     done
-    link "$(program_of "$(caught_by "$1")")" "$2"
+    # shellcheck disable=SC2046 # one argument for each file
+    link "$(program_of "$(caught_by "$1")")" "$2" $(patched "$1")
 }
 
 # run_test PROGRAM TEST FOLDER: the test, whose files go to the folder.

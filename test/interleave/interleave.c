@@ -1,0 +1,740 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Group commit in every order of its steps: the files of src/commit themselves, compiled so that each atomic operation,
+ * each lock, each sleep and each notify is a step (points.h), under a scheduler that tries every order of steps which
+ * depend on each other (explore.h), as CHESS, loom and the like do. What stands around the layer, the disk and the
+ * keeper, is a few lines here.
+ *
+ * What is asked, at every step and at the end:
+ *
+ *  - everybody returns: no deadlock, no wake-up is lost, no loop goes on for ever;
+ *  - an append returns 0 when its record is in what the disk has synced (written, for that level), under the LSN that
+ *    it got, and no sooner; an error only where one was injected, or where its terms say so;
+ *  - LSNs are dense, each record is there once, groups form a chain;
+ *  - no watermark is ahead of the disk; what is durable is never changed; a buffer does not change in flight;
+ *  - behind an injected failure nothing is written, everybody hears of it, and everybody hears the same;
+ *  - requests are completed once, in the order of their LSNs, with the truth.
+ *
+ * Memory is sequentially consistent here, the timeouts of a sleep may end it at any moment, and an access that needs a
+ * lock and has none is no step: weak orders and data races are for other tools.
+ */
+#define _GNU_SOURCE
+#include "explore.h"
+
+#include "commit/inside.h"
+#include "io/ring.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum {
+    MAX_WRITERS = 4,
+    MAX_APPENDS = 4,
+    MAX_RECORDS = 64,
+    FILES = 3,
+    FILE_BYTES = 128 * 1024,
+    LARGE_BYTES = 4016, /* of a record: two don't fit in a buffer */
+    FOR_EVER = 1000000
+};
+
+/* ---- what is tried --------------------------------------------------------------------------------- */
+
+/* What a writer does. */
+enum way {
+    WAY_APPEND,
+    WAY_WRITTEN, /* until it is written */
+    WAY_ENQUEUE, /* not at all */
+    WAY_FLUSH,   /* appends nothing, but waits for everything there is, as a sync does */
+    WAY_SUBMIT,
+    WAY_DEADLINE,
+    WAY_CANCELED, /* cancels itself, as another thread would; leads nothing */
+    WAY_CANCEL,   /* cancels the others, appends nothing */
+    WAY_TRY
+};
+
+enum fault {
+    FAULT_NONE,
+    FAULT_WRITE,
+    FAULT_SYNC,
+    FAULT_SHORT,
+    FAULT_INTERRUPTED
+};
+
+struct scenario {
+    const char *name, *what;
+    enum way ways[MAX_WRITERS]; /* of the writers, in turn */
+    size_t bytes;               /* of a record; 0 = a few */
+    enum fault fault;           /* of the first group */
+    bool has_committer;
+    bool is_small;    /* the segment: the next one is needed */
+    bool has_no_next; /* and can't be made */
+};
+
+static const struct scenario scenarios[] = {
+    { .name = "append", .what = "durable appends" },
+    { .name = "line", .what = "records of which a buffer holds one", .bytes = LARGE_BYTES },
+    { .name = "levels",
+      .what = "durable, written",
+      .ways = { WAY_APPEND, WAY_WRITTEN, WAY_APPEND, WAY_WRITTEN } },
+    { .name = "flush",
+      .what = "one wants it written, one flushes, one appends",
+      .ways = { WAY_WRITTEN, WAY_FLUSH, WAY_APPEND, WAY_FLUSH } },
+    { .name = "line-left",
+      .what = "as line, but some only enqueue",
+      .ways = { WAY_APPEND, WAY_ENQUEUE, WAY_ENQUEUE, WAY_APPEND },
+      .bytes = LARGE_BYTES },
+    { .name = "write-fails", .what = "the first group's write", .fault = FAULT_WRITE },
+    { .name = "sync-fails", .what = "the first group's sync", .fault = FAULT_SYNC },
+    { .name = "line-fails", .what = "with a line for room", .bytes = LARGE_BYTES, .fault = FAULT_SYNC },
+    { .name = "short", .what = "the first group's write falls short", .fault = FAULT_SHORT },
+    { .name = "interrupted", .what = "the first group's write is interrupted", .fault = FAULT_INTERRUPTED },
+    { .name = "submit",
+      .what = "requests, and who appends",
+      .ways = { WAY_SUBMIT, WAY_APPEND, WAY_SUBMIT, WAY_APPEND },
+      .has_committer = true },
+    { .name = "submit-fails",
+      .what = "the same, and the write fails",
+      .ways = { WAY_SUBMIT, WAY_APPEND, WAY_SUBMIT, WAY_APPEND },
+      .has_committer = true,
+      .fault = FAULT_WRITE },
+    { .name = "submit-line",
+      .what = "requests with a line for room",
+      .ways = { WAY_SUBMIT, WAY_APPEND, WAY_SUBMIT, WAY_APPEND },
+      .has_committer = true,
+      .bytes = LARGE_BYTES },
+    { .name = "deadline",
+      .what = "who has one, and who appends",
+      .ways = { WAY_DEADLINE, WAY_APPEND, WAY_DEADLINE, WAY_APPEND },
+      .has_committer = true },
+    { .name = "cancel",
+      .what = "one is canceled, one appends",
+      .ways = { WAY_CANCELED, WAY_CANCEL, WAY_APPEND, WAY_APPEND },
+      .has_committer = true },
+    { .name = "try",
+      .what = "one waits for no room",
+      .ways = { WAY_TRY, WAY_APPEND, WAY_TRY, WAY_APPEND },
+      .bytes = LARGE_BYTES,
+      .has_committer = true },
+    { .name = "roll", .what = "into the next segment", .bytes = LARGE_BYTES, .is_small = true },
+    { .name = "full",
+      .what = "there is no next segment",
+      .bytes = LARGE_BYTES,
+      .is_small = true,
+      .has_no_next = true },
+};
+
+static struct {
+    const struct scenario *scenario;
+    unsigned writers, appends;
+} now = { .writers = 2, .appends = 1 };
+
+/* ---- the disk -------------------------------------------------------------------------------------- */
+
+struct file {
+    struct io_file io_file;
+    unsigned char seen[FILE_BYTES], synced[FILE_BYTES];
+    uint64_t end; /* of what was written */
+};
+struct record {
+    unsigned writer, number;
+};
+
+static struct {
+    struct file files[FILES];
+    unsigned char in_flight[FILE_BYTES];
+    unsigned writes;
+    int error; /* that was injected */
+    bool has_failed;
+    /* the groups that are there: how far they were looked at, in which file */
+    struct walk {
+        const struct segment *segment;
+        uint64_t offset, lsn;
+        uint32_t chain;
+        bool is_closed;
+    } seen, synced;
+    struct record records[MAX_RECORDS]; /* by LSN */
+    struct segment segments[FILES];
+    struct summary summaries[FILES];
+    unsigned taken, made; /* segments */
+} world;
+
+static struct commit *commit;
+static uint32_t epoch_seed;
+static const struct epoch epoch = { .number = 1, .salt = 7 };
+
+static struct file *file_of(struct io_file *file)
+{
+    return (struct file *)file; /* it is the first member */
+}
+
+static void look_at_record(const unsigned char *at, uint64_t lsn, uint64_t *bytes)
+{
+    struct record_header header;
+    struct record record;
+    if (!twl_record_header_decode(at, epoch_seed, lsn, &header) ||
+        !twl_record_payload_is_valid(&header, at + RECORD_HEADER_BYTES))
+        violation("record %" PRIu64 " was not whole when it was written", lsn);
+    memcpy(&record, at + RECORD_HEADER_BYTES, sizeof(record));
+    if (lsn >= MAX_RECORDS)
+        violation("too many records");
+    if (world.records[lsn].writer != 0 && memcmp(&record, &world.records[lsn], sizeof(record)) != 0)
+        violation("record %" PRIu64 " has changed", lsn);
+    for (uint64_t i = 1; i < lsn; i++)
+        if (memcmp(&record, &world.records[i], sizeof(record)) == 0)
+            violation("record %" PRIu64 " is record %" PRIu64 " again", lsn, i);
+    world.records[lsn] = record;
+    *bytes = twl_record_bytes(header.size);
+}
+
+static bool find_group(struct walk *walk, bool is_synced, const struct segment *segment, uint64_t from,
+                       uint64_t to, struct group_header *ret_group)
+{
+    const struct file *file = file_of(segment->file);
+    for (uint64_t at = from; at <= to && at < file->end; at += 8) {
+        const unsigned char *bytes = (is_synced ? file->synced : file->seen) + at;
+        if (!twl_group_header_maybe(bytes) || !twl_group_header_decode(bytes, segment->seed, at, ret_group))
+            continue;
+        walk->segment = segment;
+        walk->offset = at;
+        return true;
+    }
+    return false;
+}
+
+/* Behind the one before, up to the next block if it is the mark of a close; or in the first block of the next segment. */
+static bool find_next(struct walk *walk, bool is_synced, struct group_header *ret_group)
+{
+    const struct segment *next = walk->segment + 1;
+    return find_group(walk, is_synced, walk->segment, walk->offset, align_up(walk->offset, BLOCK_BYTES),
+                      ret_group) ||
+           (next < world.segments + world.taken &&
+            find_group(walk, is_synced, next, SEGMENT_DATA_OFFSET, SEGMENT_DATA_OFFSET + BLOCK_BYTES - 8,
+                       ret_group));
+}
+
+/* The groups that came. */
+static void walk_on(struct walk *walk, bool is_synced)
+{
+    struct group_header group;
+    while (find_next(walk, is_synced, &group)) {
+        const struct file *file = file_of(walk->segment->file);
+        const unsigned char *bytes = is_synced ? file->synced : file->seen;
+        if (group.first_lsn != walk->lsn + 1 || group.chain != walk->chain)
+            violation("the group of %" PRIu64 " does not continue %" PRIu64, group.first_lsn, walk->lsn);
+        if (group.durable_lsn > world.synced.lsn)
+            violation("a group says that %" PRIu64 " was durable", group.durable_lsn);
+        uint64_t at = GROUP_HEADER_BYTES, size;
+        for (uint32_t i = 0; i < group.count; i++, at += size)
+            look_at_record(bytes + walk->offset + at, group.first_lsn + i, &size);
+        walk->offset += group.bytes;
+        walk->lsn += group.count;
+        walk->chain = group.checksum;
+        walk->is_closed = group.kind == GROUP_CLOSE;
+    }
+}
+
+static unsigned buffer_of(const unsigned char *bytes)
+{
+    return bytes < (unsigned char *)commit->memory + commit->options.buffer_bytes ? 0 : 1;
+}
+
+static bool is_hit(void)
+{
+    return world.writes == 2 && now.scenario->fault != FAULT_NONE; /* the first is the mark of the start */
+}
+
+static int submit(struct io *io, struct io_write *write)
+{
+    (void)io;
+    point(STEP_WRITE, &world, "the disk", __func__);
+    point(STEP_WRITE, &world.in_flight[buffer_of(write->data)], "the buffer", __func__);
+    if (world.has_failed)
+        violation("a write behind one that failed");
+    if (write->offset + write->size > FILE_BYTES - SEGMENT_FOOTER_BYTES)
+        violation("a write into the footer");
+    world.writes++;
+    memcpy(world.in_flight, write->data, write->size);
+    return 0;
+}
+
+static void sync_bytes(struct file *file, uint64_t from, uint64_t to)
+{
+    memcpy(file->synced + from, file->seen + from, to - from);
+}
+
+/* What of the write is there. */
+static void finish(struct io_write *write, size_t size)
+{
+    struct file *file = file_of(write->file);
+    memcpy(file->seen + write->offset, write->data, size);
+    file->end = max_u64(file->end, write->offset + size);
+    write->ret_written = (int64_t)size;
+}
+
+static void reap(struct io *io, struct io_write *write)
+{
+    (void)io;
+    point(STEP_WRITE, &world, "the disk", __func__);
+    point(STEP_WRITE, &world.in_flight[buffer_of(write->data)], "the buffer", __func__);
+    if (memcmp(world.in_flight, write->data, write->size) != 0)
+        violation("a buffer has changed in flight");
+    struct file *file = file_of(write->file);
+    const enum fault fault = is_hit() ? now.scenario->fault : FAULT_NONE;
+    write->ret_synced = -ECANCELED;
+    write->ret_written = fault == FAULT_WRITE ? -EIO : -EINTR;
+    if (fault == FAULT_WRITE || fault == FAULT_SYNC) {
+        world.has_failed = true;
+        world.error = -EIO;
+    }
+    if (fault == FAULT_WRITE || fault == FAULT_INTERRUPTED)
+        return;
+    finish(write, fault == FAULT_SHORT ? write->size - BLOCK_BYTES / 2 : write->size);
+    if (fault == FAULT_SHORT)
+        return;
+    write->ret_synced = fault == FAULT_SYNC ? -EIO : 0;
+    if (fault == FAULT_NONE && write->barrier == IO_BARRIER_FILE)
+        sync_bytes(file, 0, file->end);
+    else if (fault == FAULT_NONE && write->barrier == IO_BARRIER_WRITE)
+        sync_bytes(file, write->offset, write->offset + write->size);
+    walk_on(&world.seen, false);
+    walk_on(&world.synced, true);
+}
+
+static int sync_data(struct io_file *file)
+{
+    point(STEP_WRITE, &world, "the disk", __func__);
+    if (world.has_failed)
+        violation("a sync behind a failure");
+    sync_bytes(file_of(file), 0, file_of(file)->end);
+    walk_on(&world.synced, true);
+    return 0;
+}
+
+static int adopt_buffers(struct io *io, void *bytes, size_t size)
+{
+    (void)io, (void)bytes, (void)size;
+    return 0;
+}
+
+static int64_t now_ns(struct io *io)
+{
+    (void)io;
+    return 1;
+}
+
+static int read_file(struct io_file *file, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
+{
+    memcpy(buffer, file_of(file)->seen + offset, size);
+    *ret_size = size;
+    return 0;
+}
+
+static void close_file(struct io_file *file)
+{
+    (void)file;
+}
+
+static const struct io_ops operations = { .name = "interleave",
+                                          .adopt_buffers = adopt_buffers,
+                                          .submit = submit,
+                                          .reap = reap,
+                                          .sync_data = sync_data,
+                                          .now_ns = now_ns,
+                                          .read = read_file,
+                                          .close = close_file };
+static struct io io = { .ops = &operations, .has_threads = true };
+
+/* ---- what else src/commit calls; see points.h ------------------------------------------------------- */
+
+void encode_in_world(unsigned char *at, uint32_t seed, uint64_t lsn, const struct record_header *record,
+                     const void *data);
+int ring_in_world(unsigned writes, struct io_ring **ret_ring);
+void close_in_world(struct segment *segment);
+void want_in_world(struct keeper *keeper, uint32_t count, bool is_large, uint64_t after_lsn, uint32_t number);
+bool take_in_world(struct keeper *keeper, uint64_t min_bytes, struct segment *ret_segment);
+int wait_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t number);
+int order_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t number,
+                   void (*done)(void *context, int result), void *context);
+void leave_in_world(struct keeper *keeper, const struct segment *segment, const struct segment *next);
+uint64_t most_room_in_world(const struct keeper *keeper);
+
+/* The copy. Of several into one buffer none knows of the other, so to the scheduler they only read it. */
+void encode_in_world(unsigned char *at, uint32_t seed, uint64_t lsn, const struct record_header *record,
+                     const void *data)
+{
+    point(STEP_READ, &world.in_flight[buffer_of(at)], "the buffer", __func__);
+    twl_record_encode(at, seed, lsn, record, data);
+}
+
+int ring_in_world(unsigned writes, struct io_ring **ret_ring)
+{
+    (void)writes, (void)ret_ring;
+    violation("a committer of one log makes a ring, which it does not use");
+}
+
+void close_in_world(struct segment *segment)
+{
+    *segment = (struct segment){ 0 };
+}
+
+void want_in_world(struct keeper *keeper, uint32_t count, bool is_large, uint64_t after_lsn, uint32_t number)
+{
+    (void)keeper, (void)count, (void)is_large, (void)after_lsn, (void)number;
+}
+
+bool take_in_world(struct keeper *keeper, uint64_t min_bytes, struct segment *ret_segment)
+{
+    (void)keeper, (void)min_bytes;
+    point(STEP_READ, &world.made, "the keeper", __func__);
+    if (world.made == world.taken)
+        return false;
+    *ret_segment = world.segments[world.taken++];
+    return true;
+}
+
+int wait_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t number)
+{
+    (void)keeper, (void)min_bytes, (void)after_lsn, (void)number;
+    point(STEP_WRITE, &world.made, "the keeper", __func__);
+    if (now.scenario->has_no_next)
+        return -ENOSPC;
+    if (world.made == world.taken && world.made++ == FILES)
+        violation("too many segments");
+    return 0;
+}
+
+int order_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t number,
+                   void (*done)(void *context, int result), void *context)
+{
+    (void)keeper, (void)min_bytes, (void)after_lsn, (void)number, (void)done, (void)context;
+    return -ENOTSUP;
+}
+
+void leave_in_world(struct keeper *keeper, const struct segment *segment, const struct segment *next)
+{
+    (void)keeper, (void)segment, (void)next;
+}
+
+uint64_t most_room_in_world(const struct keeper *keeper)
+{
+    (void)keeper;
+    return FILE_BYTES - 2 * BLOCK_BYTES;
+}
+
+/* ---- the writers ----------------------------------------------------------------------------------- */
+
+static struct {
+    unsigned fibers[MAX_WRITERS];
+    uint64_t accepted;  /* records */
+    uint64_t completed; /* LSN of the newest request */
+    unsigned requests, completions;
+    struct twinlog_request request[MAX_WRITERS][MAX_APPENDS];
+    struct twinlog_cancel cancel;
+} work;
+
+static void check_answer(uint64_t lsn, unsigned writer, unsigned number, enum twinlog_level level)
+{
+    point(STEP_READ, &world, "the disk", __func__);
+    const struct walk *walk = level == TWINLOG_LEVEL_DURABLE ? &world.synced : &world.seen;
+    if (walk->lsn < lsn)
+        violation("%c is told that %" PRIu64 " is there, and %" PRIu64 " is", 'a' + (int)writer, lsn,
+                  walk->lsn);
+    if (world.records[lsn].writer != writer + 1 || world.records[lsn].number != number)
+        violation("record %" PRIu64 " is another one", lsn);
+}
+
+static void complete(struct twinlog_request *request)
+{
+    const uintptr_t which = (uintptr_t)request->context;
+    note("request of %" PRIu64 " is completed: %d", request->first_lsn, (int)request->result);
+    work.completions++;
+    if (request->first_lsn <= work.completed)
+        violation("request of %" PRIu64 " is completed behind %" PRIu64, request->first_lsn, work.completed);
+    work.completed = request->first_lsn;
+    if (request->result == 0)
+        check_answer(request->first_lsn, (unsigned)which / MAX_APPENDS, which % MAX_APPENDS,
+                     TWINLOG_LEVEL_DURABLE);
+    else if (request->result != world.error)
+        violation("request of %" PRIu64 " is completed with %d", request->first_lsn, (int)request->result);
+}
+
+static struct terms terms_of(enum way way)
+{
+    struct terms terms = { .level = TWINLOG_LEVEL_DURABLE };
+    if (way == WAY_WRITTEN)
+        terms.level = TWINLOG_LEVEL_WRITTEN;
+    if (way == WAY_ENQUEUE)
+        terms.level = TWINLOG_LEVEL_BUFFERED;
+    if (way == WAY_DEADLINE)
+        terms.deadline_ns = FOR_EVER;
+    if (way == WAY_CANCELED)
+        terms.cancel = &work.cancel;
+    terms.is_try = way == WAY_TRY;
+    return terms;
+}
+
+static bool may_fail(enum way way, int rc, bool is_accepted)
+{
+    if (world.has_failed)
+        return rc == world.error || (!is_accepted && rc == TWINLOG_EPOISONED) || rc == -ETIMEDOUT ||
+               rc == -ECANCELED;
+    return (way == WAY_DEADLINE && rc == -ETIMEDOUT) || (way == WAY_CANCELED && rc == -ECANCELED) ||
+           (way == WAY_TRY && rc == -EAGAIN && !is_accepted) ||
+           (now.scenario->has_no_next && rc == -ENOSPC && !is_accepted);
+}
+
+static int append(enum way way, unsigned writer, unsigned number)
+{
+    static unsigned char payloads[MAX_WRITERS][LARGE_BYTES];
+    const struct record record = { writer + 1, number };
+    const size_t bytes = now.scenario->bytes > 0 ? now.scenario->bytes : sizeof(record);
+    const struct twinlog_entry entry = { .data = payloads[writer], .size = bytes };
+    const struct batch batch = { .entries = &entry, .count = 1, .kind = RECORD_DATA };
+    const struct terms terms = terms_of(way);
+    struct twinlog_request *request = way == WAY_SUBMIT ? &work.request[writer][number] : NULL;
+    uint64_t lsn = 0;
+    memcpy(payloads[writer], &record, sizeof(record));
+    if (request) {
+        *request = (struct twinlog_request){ .complete = complete,
+                                             .context = (void *)(uintptr_t)(writer * MAX_APPENDS + number) };
+        work.requests++;
+    }
+    int rc = twl_commit_put(commit, &batch, &terms, request, &lsn);
+    note("put returns %d, LSN %" PRIu64, rc, lsn);
+    if (rc < 0) {
+        work.requests -= request != NULL;
+        return may_fail(way, rc, false) ? rc : (violation("%c is refused: %d", 'a' + (int)writer, rc), rc);
+    }
+    work.accepted++;
+    if (request)
+        return 0;
+    rc = twl_commit_wait(commit, lsn, &terms, true);
+    note("wait returns %d", rc);
+    if (rc == 0 && way != WAY_ENQUEUE)
+        check_answer(lsn, writer, number, way == WAY_WRITTEN ? TWINLOG_LEVEL_WRITTEN : TWINLOG_LEVEL_DURABLE);
+    if (rc < 0 && !may_fail(way, rc, true))
+        violation("%c gets the error %d", 'a' + (int)writer, rc);
+    return rc;
+}
+
+static void flush(unsigned writer)
+{
+    const struct terms terms = terms_of(WAY_FLUSH);
+    const uint64_t lsn = twl_commit_last_lsn(commit);
+    const int rc = twl_commit_wait(commit, lsn, &terms, false);
+    note("flush of %" PRIu64 " returns %d", lsn, rc);
+    point(STEP_READ, &world, "the disk", __func__);
+    if (rc < 0 ? !may_fail(WAY_FLUSH, rc, true) : world.synced.lsn < lsn)
+        violation("%c flushes %" PRIu64 ": %d, and %" PRIu64 " is durable", 'a' + (int)writer, lsn, rc,
+                  world.synced.lsn);
+}
+
+static void *write_records(void *context)
+{
+    const unsigned writer = (unsigned)(uintptr_t)context;
+    const enum way way = now.scenario->ways[writer];
+    if (way == WAY_CANCEL) {
+        point(STEP_WRITE, &work.cancel.is_canceled, "the token", __func__);
+        work.cancel.is_canceled = 1;
+        twl_commit_rouse(commit);
+        return NULL;
+    }
+    for (unsigned i = 0; i < now.appends; i++)
+        if (way == WAY_FLUSH)
+            flush(writer);
+        else if (append(way, writer, i) < 0)
+            break;
+    return NULL;
+}
+
+/* When they have returned: closes the log. */
+static void *close_log(void *context)
+{
+    (void)context;
+    for (unsigned i = 0; i < now.writers; i++)
+        fiber_join(work.fibers[i]);
+    int rc = twl_commit_mark(commit, GROUP_CLOSE);
+    if (rc != world.error && !(rc == TWINLOG_EPOISONED && world.has_failed))
+        violation("the mark of the close: %d", rc);
+    if (rc == 0 && (world.synced.lsn != work.accepted || !world.synced.is_closed))
+        violation("%" PRIu64 " of %" PRIu64 " records are durable after the close", world.synced.lsn,
+                  work.accepted);
+    if (twl_commit_last_lsn(commit) != work.accepted)
+        violation("%" PRIu64 " records, and the last LSN is %" PRIu64, work.accepted,
+                  twl_commit_last_lsn(commit));
+    twl_commit_destroy(commit, false);
+    if (work.completions != work.requests)
+        violation("%u of %u requests are completed", work.completions, work.requests);
+    commit = NULL;
+    return NULL;
+}
+
+/* ---- an execution ----------------------------------------------------------------------------------- */
+
+static struct segment *make_segment(unsigned number)
+{
+    struct segment *segment = &world.segments[number];
+    *segment =
+        (struct segment){ .file = &world.files[number].io_file,
+                          .header = { .sequence = number + 1, .segment_id = number + 1, .bytes = FILE_BYTES },
+                          .data_end = twl_segment_data_end(FILE_BYTES),
+                          .summary = &world.summaries[number] };
+    segment->seed = twl_segment_seed(&segment->header);
+    struct file *file = &world.files[number];
+    file->io_file.io = &io;
+    memset(file->seen, 0, file->end);
+    memset(file->synced, 0, file->end);
+    file->end = 0;
+    twl_summary_begin(segment->summary, INT64_MIN);
+    return segment;
+}
+
+static void begin(void)
+{
+    static struct live_page page;
+    static struct live live = { .page = &page, .is_ours = true, .is_private = true, .is_writable = true };
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    memset(&work, 0, sizeof(work));
+    memset(&page, 0, sizeof(page));
+    memset(world.records, 0, sizeof(world.records));
+    for (unsigned i = 0; i < FILES; i++)
+        make_segment(i);
+    if (now.scenario->is_small) /* one group, and what is kept free for marks */
+        world.segments[0].data_end = SEGMENT_DATA_OFFSET + 6 * BLOCK_BYTES;
+    world.taken = world.made = 1;
+    world.writes = 0;
+    world.error = 0;
+    world.has_failed = false;
+    world.seen = world.synced = (struct walk){ .segment = &world.segments[0], .offset = SEGMENT_DATA_OFFSET };
+    options.buffer_bytes = 2 * BLOCK_BYTES;
+    options.max_record_bytes = LARGE_BYTES;
+    options.spare_segments = 0;
+    const struct commit_config config = { .io = &io,
+                                          .segment = world.segments[0],
+                                          .offset = SEGMENT_DATA_OFFSET,
+                                          .position = { .next_lsn = 1 },
+                                          .epoch = epoch,
+                                          .options = &options,
+                                          .live = &live };
+    epoch_seed = twl_epoch_seed(world.segments[0].header.log_id, epoch);
+    if (twl_commit_create(&config, &commit) < 0 || twl_commit_mark(commit, GROUP_START) < 0)
+        violation("no log");
+    for (unsigned i = 0; i < now.writers; i++)
+        work.fibers[i] = fiber_start(write_records, (void *)(uintptr_t)i, false);
+    fiber_start(close_log, NULL, false);
+    if (now.scenario->has_committer && twl_commit_need_committer(commit) < 0)
+        violation("no committer");
+}
+
+static void check(void)
+{
+    if (!commit)
+        return;
+    const uint64_t durable = watermark_load(&commit->durable),
+                   shared = watermark_load(&commit->live->page->durable);
+    if (durable > world.synced.lsn || shared > world.synced.lsn || shared < durable)
+        violation("the watermarks are %" PRIu64 " and %" PRIu64 ", and %" PRIu64 " is durable", durable,
+                  shared, world.synced.lsn);
+    if (commit->written > world.seen.lsn)
+        violation("%" PRIu64 " is called written, and %" PRIu64 " is", commit->written, world.seen.lsn);
+}
+
+/* ---- the program ------------------------------------------------------------------------------------ */
+
+static void help(void)
+{
+    printf(
+        "usage: interleave [OPTIONS] [SCENARIO...]\n\n"
+        "  --writers N       1 to %d (2)\n"
+        "  --appends N       of each, 1 to %d (1)\n"
+        "  --preemptions N   only executions with at most so many; all without it\n"
+        "  --executions N    of each scenario, at most\n"
+        "  --replay SCHEDULE runs one execution of one scenario, and prints it\n\nscenarios, all without one:\n",
+        MAX_WRITERS, MAX_APPENDS);
+    for (size_t i = 0; i < sizeof(scenarios) / sizeof(*scenarios); i++)
+        printf("  %-14s%s\n", scenarios[i].name, scenarios[i].what);
+}
+
+static unsigned long number_of(const char *text, unsigned long least, unsigned long most)
+{
+    char *rest;
+    const unsigned long number = strtoul(text, &rest, 10);
+    if (*rest || number < least || number > most) {
+        fprintf(stderr, "not a number from %lu to %lu: %s\n", least, most, text);
+        exit(2);
+    }
+    return number;
+}
+
+static void try_scenario(const struct scenario *scenario, struct exploration *plan)
+{
+    static char command[200];
+    int length = snprintf(command, sizeof(command), "interleave %s --writers %u --appends %u", scenario->name,
+                          now.writers, now.appends);
+    if (plan->preemptions < NO_BOUND)
+        snprintf(command + length, sizeof(command) - (size_t)length, " --preemptions %u", plan->preemptions);
+    plan->command = command;
+    now.scenario = scenario;
+    const uint64_t began = (uint64_t)time(NULL);
+    const struct exploration_count count = explore(plan);
+    printf("%-14s %u x %u: %9" PRIu64 " executions, %9" PRIu64 " of them redundant, %4" PRIu64
+           " steps each, %3" PRIu64 " s%s\n",
+           scenario->name, now.writers, now.appends, count.executions, count.redundant,
+           count.steps / count.executions, (uint64_t)time(NULL) - began,
+           count.is_complete || plan->replay ? "" : ", not all");
+    fflush(stdout);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        { "writers", required_argument, NULL, 'w' },
+        { "appends", required_argument, NULL, 'a' },
+        { "preemptions", required_argument, NULL, 'p' },
+        { "executions", required_argument, NULL, 'e' },
+        { "replay", required_argument, NULL, 'r' },
+        { "help", no_argument, NULL, 'h' },
+        { 0 },
+    };
+    struct exploration plan = {
+        .begin = begin, .check = check, .preemptions = NO_BOUND, .max_executions = UINT64_MAX
+    };
+    int option;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
+        switch (option) {
+        case 'w':
+            now.writers = (unsigned)number_of(optarg, 1, MAX_WRITERS);
+            break;
+        case 'a':
+            now.appends = (unsigned)number_of(optarg, 1, MAX_APPENDS);
+            break;
+        case 'p':
+            plan.preemptions = (unsigned)number_of(optarg, 0, NO_BOUND - 1);
+            break;
+        case 'e':
+            plan.max_executions = number_of(optarg, 1, UINT64_MAX);
+            break;
+        case 'r':
+            plan.replay = optarg;
+            break;
+        case 'h':
+            help();
+            return EXIT_SUCCESS;
+        default:
+            fprintf(stderr, "try: interleave --help\n");
+            return 2;
+        }
+    for (size_t i = 0, tried = 0; i < sizeof(scenarios) / sizeof(*scenarios); i++) {
+        bool is_wanted = optind == argc;
+        for (int j = optind; j < argc; j++)
+            is_wanted |= strcmp(argv[j], scenarios[i].name) == 0;
+        if (is_wanted && tried++ < MAX_RECORDS)
+            try_scenario(&scenarios[i], &plan);
+    }
+    return EXIT_SUCCESS;
+}

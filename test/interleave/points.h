@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Included by force in front of every file of src/commit that is compiled for the enumeration: each atomic operation
+ * announces itself, and what is outside of the layer is what interleave.c puts in its place.
+ *
+ * All fibers are one thread to the machine. So the operations themselves can be plain ones, and what is local to a
+ * thread stands in a section of its own, which the scheduler exchanges.
+ */
+#ifndef TEST_INTERLEAVE_POINTS_H
+#define TEST_INTERLEAVE_POINTS_H
+
+#define _GNU_SOURCE
+#include "explore.h"
+
+#include "base/fork.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define POINT(kind, object) point(kind, (const void *)(uintptr_t)(object), #object, __func__)
+
+#undef atomic_load
+#undef atomic_load_explicit
+#undef atomic_store
+#undef atomic_store_explicit
+#undef atomic_exchange
+#undef atomic_fetch_add
+#undef atomic_fetch_add_explicit
+#undef atomic_fetch_sub
+#undef atomic_fetch_sub_explicit
+#define atomic_load(object) (POINT(STEP_READ, object), *(object))
+#define atomic_load_explicit(object, order) atomic_load(object)
+#define atomic_store(object, value) ((void)(POINT(STEP_WRITE, object), *(object) = (value)))
+#define atomic_store_explicit(object, value, order) atomic_store(object, value)
+#define CHANGE(object, operation, value)                                                                     \
+    __extension__({                                                                                          \
+        POINT(STEP_WRITE, object);                                                                           \
+        __typeof__((void)0, *(object)) before_ = *(object);                                                  \
+        *(object)operation(value);                                                                           \
+        before_;                                                                                             \
+    })
+#define atomic_exchange(object, value) CHANGE(object, =, value)
+#define atomic_fetch_add(object, value) CHANGE(object, +=, value)
+#define atomic_fetch_add_explicit(object, value, order) CHANGE(object, +=, value)
+#define atomic_fetch_sub(object, value) CHANGE(object, -=, value)
+#define atomic_fetch_sub_explicit(object, value, order) CHANGE(object, -=, value)
+#define __atomic_load_n(object, order) (POINT(STEP_READ, object), __atomic_load_n(object, order))
+
+#define _Thread_local __attribute__((section("of_fiber")))
+#define pthread_join(thread, result) fiber_join(thread)
+
+/* What is only there to avoid a sleep has no place here: every sleep is tried. */
+#define YIELDS_BEFORE_SLEEP 0
+#define YIELDS_FOR_COPIES 0u
+
+#define twl_fork_guard_init(guard) ((void)(guard), 0)
+#define twl_fork_guard_destroy(guard) ((void)(guard))
+
+#define twl_io_ring_create ring_in_world
+#define twl_record_encode encode_in_world
+#define twl_segment_close close_in_world
+#define twl_keeper_want want_in_world
+#define twl_keeper_take take_in_world
+#define twl_keeper_wait wait_in_world
+#define twl_keeper_order order_in_world
+#define twl_keeper_leave leave_in_world
+#define twl_keeper_most_room most_room_in_world
+
+#endif

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Tests the tester: programs so small that the number of their executions, and of what may come out, is known. Each
+ * fiber is a word; "r" and "w" read and write x, "R" and "W" y, "+" reads x and writes it one larger, "(" and ")" lock
+ * and unlock, "s" sleeps until there was a notify, "n" notifies.
+ */
+#define _GNU_SOURCE
+#include "explore.h"
+
+#include "base/sync.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static const struct program {
+    const char *fibers[4];
+    uint64_t executions; /* that differ */
+    uint64_t outcomes;   /* a bit for each possible value of x */
+} programs[] = {
+    { { "w", "w", "w" }, 6, 1 },
+    { { "w", "W", "r" }, 2, 1 },
+    { { "r", "r", "w" }, 4, 1 },
+    { { "r", "r", "r" }, 1, 1 },
+    { { "ww", "ww" }, 6, 1 },
+    { { "wW", "wW" }, 4, 1 },
+    { { "+", "+" }, 4, 1u << 1 | 1u << 2 },
+    { { "(+)", "(+)", "(+)" }, 6, 1u << 3 },
+    { { "s+", "n" }, 3, 1u << 1 }, /* the notify before it looks, before it sleeps, before it wakes */
+    { { "s+", "s+", "n" }, 23 * 4, 1u << 1 | 1u << 2 }, /* 23 ways to wake, 4 as above */
+};
+
+static struct {
+    const struct program *program;
+    unsigned x, y;
+    uint64_t outcomes;
+    bool has_notified;
+    struct twl_mutex mutex;
+    struct twl_event event;
+} now;
+
+static void sleep_until_notified(void)
+{
+    for (;;) {
+        const uint32_t seen = twl_event_value(&now.event);
+        if (seen > 0)
+            return;
+        twl_event_sleep(&now.event, seen);
+    }
+}
+
+static void obey(char letter) NO_THREAD_SAFETY_ANALYSIS
+{
+    unsigned x;
+    switch (letter) {
+    case '+':
+        point(STEP_READ, &now.x, "x", __func__);
+        x = now.x;
+        point(STEP_WRITE, &now.x, "x", __func__);
+        now.x = x + 1;
+        break;
+    case '(':
+        twl_mutex_lock(&now.mutex);
+        break;
+    case ')':
+        twl_mutex_unlock(&now.mutex);
+        break;
+    case 's':
+        sleep_until_notified();
+        break;
+    case 'n':
+        twl_event_notify_all(&now.event);
+        break;
+    default:
+        point(letter == 'r' || letter == 'R' ? STEP_READ : STEP_WRITE,
+              letter == 'r' || letter == 'w' ? &now.x : &now.y, "x or y", __func__);
+    }
+}
+
+static void *run_word(void *context)
+{
+    for (const char *letter = context; *letter; letter++)
+        obey(*letter);
+    return NULL;
+}
+
+static void *look(void *context)
+{
+    for (unsigned i = 0; now.program->fibers[i]; i++)
+        fiber_join(i);
+    now.outcomes |= UINT64_C(1) << now.x;
+    return context;
+}
+
+static void begin(void)
+{
+    now.x = 0;
+    now.event = (struct twl_event){ 0 };
+    for (unsigned i = 0; now.program->fibers[i]; i++)
+        fiber_start(run_word, (void *)(uintptr_t)now.program->fibers[i], false);
+    fiber_start(look, NULL, false);
+}
+
+int main(void)
+{
+    int failures = 0;
+    for (size_t i = 0; i < sizeof(programs) / sizeof(*programs); i++) {
+        struct exploration plan = { .begin = begin,
+                                    .preemptions = NO_BOUND,
+                                    .max_executions = UINT64_MAX,
+                                    .command = "interleave-selftest" };
+        now.program = &programs[i];
+        now.outcomes = 0;
+        const struct exploration_count all = explore(&plan);
+        const uint64_t outcomes = now.outcomes;
+        plan.preemptions = 10; /* as many as there are: the other method has to find the same */
+        now.outcomes = 0;
+        explore(&plan);
+        const uint64_t found = all.executions - all.redundant;
+        const bool is_right = found == programs[i].executions && outcomes == programs[i].outcomes &&
+                              now.outcomes == outcomes && all.is_complete;
+        printf("program %zu: %llu executions, outcomes %llx and %llx%s\n", i + 1, (unsigned long long)found,
+               (unsigned long long)outcomes, (unsigned long long)now.outcomes, is_right ? "" : ": wrong");
+        failures += !is_right;
+    }
+    return failures > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
