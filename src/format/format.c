@@ -49,7 +49,8 @@ static enum header_state decode_prefix(const unsigned char *bytes, const unsigne
  *    24 16  log identity             72  8  start LSN       100  4  start chain
  *    40  8  sequence                 80  4  block, 4096     104  8  previous sequence
  *    48  8  segment identity         84  4  largest group   112  4  lives
- *    56  8  file size                88  8  after LSN       116 392 zero
+ *    56  8  file size                88  8  after LSN       116 16  boot identity
+ *                                                           132 376 zero
  *                                                           508  4  CRC of 0-507
  */
 static const unsigned char segment_magic[MAGIC_BYTES] = { 0x89, 'T', 'W', 'L', '\r', '\n', 0x1a, '\n' };
@@ -75,6 +76,8 @@ void twl_segment_header_encode(const struct segment_header *header, unsigned cha
         store_le64(block + 104, header->previous);
         store_le32(block + 112, header->lives);
     }
+    if (header->incompatible & FEATURE_MAPPED)
+        memcpy(block + 116, header->boot_id, BOOT_ID_BYTES);
     store_le32(block + 508, twl_crc32c(0, block, HEADER_SECTOR_BYTES - 4));
 }
 
@@ -125,6 +128,8 @@ enum header_state twl_segment_header_decode(const unsigned char block[SEGMENT_HE
     };
     memcpy(header.log_id, block + 24, LOG_ID_BYTES);
     decode_start(block, &header);
+    if (header.incompatible & FEATURE_MAPPED)
+        memcpy(header.boot_id, block + 116, BOOT_ID_BYTES);
     bool is_possible = header.sequence > 0 && header.bytes >= SEGMENT_MIN_BYTES &&
                        header.bytes <= SEGMENT_MAX_BYTES && header.bytes % BLOCK_BYTES == 0 &&
                        load_le32(block + 80) == BLOCK_BYTES && is_start_possible(&header);
@@ -223,7 +228,7 @@ bool twl_group_header_decode(const unsigned char bytes[GROUP_HEADER_BYTES], uint
         group.bytes % 8 == 0 && (group.bytes - GROUP_HEADER_BYTES) / RECORD_HEADER_BYTES >= group.count &&
         (has_records || group.bytes == GROUP_HEADER_BYTES) && group.durable_lsn < group.first_lsn &&
         group.first_lsn <= UINT64_MAX - group.count && group.epoch.number > 0 &&
-        (group.flags & ~GROUP_FIRST) == 0 && load_le64(bytes + 56) == 0;
+        (group.flags & ~(GROUP_FIRST | GROUP_MAPPED)) == 0 && load_le64(bytes + 56) == 0;
     if (!is_possible)
         return false;
     *ret_group = group;
@@ -247,11 +252,23 @@ uint32_t twl_epoch_seed(const uint8_t log_id[LOG_ID_BYTES], struct epoch epoch)
     return twl_crc32c(0, identity, sizeof(identity));
 }
 
-/* As a seed, so that a record can't pass for another one fewer than 2^32 LSNs away. */
+/* A record can't pass for another one fewer than 2^32 LSNs away. */
+static uint32_t record_seed(uint32_t epoch_seed, uint64_t lsn)
+{
+    return epoch_seed ^ (uint32_t)lsn ^ (uint32_t)(lsn >> 32) * 0x9e3779b1u;
+}
+
 static uint32_t record_checksum(const unsigned char *bytes, uint32_t epoch_seed, uint64_t lsn)
 {
-    uint32_t seed = epoch_seed ^ (uint32_t)lsn ^ (uint32_t)(lsn >> 32) * 0x9e3779b1u;
-    return twl_crc32c(seed, bytes + 4, RECORD_HEADER_BYTES - 4);
+    return twl_crc32c(record_seed(epoch_seed, lsn), bytes + 4, RECORD_HEADER_BYTES - 4);
+}
+
+/* What follows the checksums. */
+static void encode_record_words(unsigned char *at, const struct record_header *record)
+{
+    store_le32(at + 8, record->size);
+    store_le32(at + 12, record->kind | (uint32_t)record->type << 8 | (uint32_t)record->tag << 16);
+    store_le64(at + 16, (uint64_t)record->time_ns);
 }
 
 void twl_record_encode(unsigned char *at, uint32_t epoch_seed, uint64_t lsn,
@@ -264,9 +281,7 @@ void twl_record_encode(unsigned char *at, uint32_t epoch_seed, uint64_t lsn,
     memset(payload + size, 0, align_up(size, 8) - size);
 
     store_le32(at + 4, twl_crc32c(0, payload, size));
-    store_le32(at + 8, record->size);
-    store_le32(at + 12, record->kind | (uint32_t)record->type << 8 | (uint32_t)record->tag << 16);
-    store_le64(at + 16, (uint64_t)record->time_ns);
+    encode_record_words(at, record);
     store_le32(at, record_checksum(at, epoch_seed, lsn));
 }
 
@@ -275,10 +290,8 @@ bool twl_record_header_decode(const unsigned char bytes[RECORD_HEADER_BYTES], ui
 {
     if (load_le32(bytes) != record_checksum(bytes, epoch_seed, lsn))
         return false;
-    if (bytes[12] > RECORD_VOID)
-        return false;
     *ret_record = twl_record_header_load(bytes);
-    return true;
+    return ret_record->kind <= RECORD_VOID;
 }
 
 struct record_header twl_record_header_load(const unsigned char bytes[RECORD_HEADER_BYTES])
@@ -286,7 +299,7 @@ struct record_header twl_record_header_load(const unsigned char bytes[RECORD_HEA
     return (struct record_header){
         .payload_checksum = load_le32(bytes + 4),
         .size = load_le32(bytes + 8),
-        .kind = bytes[12],
+        .kind = bytes[12] & ((1u << RECORD_SALT_SHIFT) - 1),
         .type = bytes[13],
         .tag = (uint16_t)(load_le32(bytes + 12) >> 16),
         .time_ns = (int64_t)load_le64(bytes + 16),
@@ -298,6 +311,59 @@ bool twl_record_payload_is_valid(const struct record_header *record, const unsig
     if (twl_crc32c(0, payload, record->size) != record->payload_checksum)
         return false;
     return are_zeros(payload + record->size, (size_t)(align_up(record->size, 8) - record->size));
+}
+
+/* ---- the open group ---------------------------------------------------------------------------- */
+
+/*
+ * Claim
+ *
+ *     0  1  owner      1  3  check      4  4  payload size
+ */
+static uint32_t claim_check(uint32_t epoch_seed, uint64_t lsn, uint32_t size, uint8_t owner)
+{
+    unsigned char claimed[5];
+    store_le32(claimed, size);
+    claimed[4] = owner;
+    return twl_crc32c(record_seed(epoch_seed, lsn), claimed, sizeof(claimed)) >> 8;
+}
+
+uint64_t twl_claim_encode(uint32_t epoch_seed, uint64_t lsn, uint32_t size, uint8_t owner)
+{
+    return (uint64_t)size << 32 | claim_check(epoch_seed, lsn, size, owner) << 8 | owner;
+}
+
+bool twl_claim_decode(uint64_t word, uint32_t epoch_seed, uint64_t lsn, uint32_t *ret_size,
+                      uint8_t *ret_owner)
+{
+    const uint32_t size = (uint32_t)(word >> 32);
+    const uint8_t owner = (uint8_t)word;
+    if (owner == 0 || (uint32_t)word >> 8 != claim_check(epoch_seed, lsn, size, owner))
+        return false;
+    *ret_size = size;
+    *ret_owner = owner;
+    return true;
+}
+
+uint64_t twl_record_encode_open(unsigned char *at, uint32_t epoch_seed, uint64_t lsn,
+                                const struct record_header *record)
+{
+    unsigned char header[RECORD_HEADER_BYTES];
+    const unsigned char *payload = at + RECORD_HEADER_BYTES;
+    uint64_t word = 0;
+    uint32_t size;
+    uint8_t owner;
+    store_le32(header + 4, twl_crc32c(0, payload, record->size));
+    encode_record_words(header, record);
+    for (unsigned salt = 0; salt < RECORD_SALTS; salt++) {
+        header[12] = (unsigned char)(record->kind | salt << RECORD_SALT_SHIFT);
+        store_le32(header, record_checksum(header, epoch_seed, lsn));
+        word = load_le64(header);
+        if (word != 0 && !twl_claim_decode(word, epoch_seed, lsn, &size, &owner))
+            break;
+    }
+    memcpy(at + 8, header + 8, RECORD_HEADER_BYTES - 8);
+    return word;
 }
 
 /*

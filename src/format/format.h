@@ -36,7 +36,12 @@
  * be missing at the front, a segment may say where it starts, a record may be a void, and there is a state
  * file. Without it a segment is named by its sequence and the log begins with segment 1. */
 #define FEATURE_MANAGED 1u
-#define KNOWN_FEATURES FEATURE_MANAGED
+/* MAPPED: the segment is written through a mapping. Its second group may be open, see below, and the file may end
+ * in front of where the header says: what is missing is zeros. */
+#define FEATURE_MAPPED 2u
+#define KNOWN_FEATURES (FEATURE_MANAGED | FEATURE_MAPPED)
+
+#define BOOT_ID_BYTES 16u
 
 struct segment_header {
     uint32_t incompatible; /* features a reader must know */
@@ -57,6 +62,10 @@ struct segment_header {
     uint64_t start_lsn;   /* 0 = not fixed: it continues the segment of the sequence before */
     uint64_t previous;    /* sequence of the segment it continues; 0 = none, the log begins here */
     uint32_t start_chain; /* checksum of the group header that holds start_lsn - 1; 0 without `previous` */
+
+    /* With FEATURE_MAPPED: of the kernel under which it was made. As long as that runs, what a dead writer has
+     * stored is all there. */
+    uint8_t boot_id[BOOT_ID_BYTES];
 };
 
 enum header_state {
@@ -91,6 +100,8 @@ enum group_kind {
 
 /* In `flags`. Any other bit makes the header invalid. */
 #define GROUP_FIRST 1u /* the first group of its segment */
+#define GROUP_MAPPED                                                                                         \
+    2u /* has been open; stands outside the chain: the next group continues the one before it */
 
 /* One life of a writer. Whatever another epoch left behind can't be taken for this one's. */
 struct epoch {
@@ -120,6 +131,12 @@ bool twl_group_header_decode(const unsigned char bytes[GROUP_HEADER_BYTES], uint
 /* A cheap first look, for searching. */
 bool twl_group_header_maybe(const unsigned char *bytes);
 
+/* What the group behind it continues. */
+static inline uint32_t twl_group_chain(const struct group_header *group)
+{
+    return group->flags & GROUP_MAPPED ? group->chain : group->checksum;
+}
+
 /* ---- record ------------------------------------------------------------------------------------ */
 
 #define RECORD_HEADER_BYTES 24u
@@ -137,6 +154,10 @@ struct record_header {
     uint16_t tag;
     int64_t time_ns;
 };
+
+/* The kind's upper bits mean nothing, and are there to make the checksum another one. */
+#define RECORD_SALTS 4u
+#define RECORD_SALT_SHIFT 6u
 
 /* Seeds the record checksums of an epoch. */
 uint32_t twl_epoch_seed(const uint8_t log_id[LOG_ID_BYTES], struct epoch epoch);
@@ -158,6 +179,33 @@ bool twl_record_header_decode(const unsigned char bytes[RECORD_HEADER_BYTES], ui
 struct record_header twl_record_header_load(const unsigned char bytes[RECORD_HEADER_BYTES]);
 /* Payload and padding, which follow the header. */
 bool twl_record_payload_is_valid(const struct record_header *record, const unsigned char *payload);
+
+/* ---- the open group ---------------------------------------------------------------------------- */
+
+/*
+ * The group that is filled through a mapping, by many at once. It is the second one of a segment with FEATURE_MAPPED,
+ * right behind the mark of a start, and has no header as long as it is open: zeros. Its records continue the LSNs of
+ * the mark, in the mark's epoch, and each of them is there as soon as its header checks. The group's header is
+ * written when all of them are durable; from then on it is a group like any other.
+ *
+ * A place for a record is taken by a claim: the first 8 bytes of the record's header, stored in one piece where zeros
+ * were. It says how large the record is, so that others can go on behind it, and who writes it. The record is complete
+ * when the first 8 bytes of its header, its two checksums, take the place of the claim: stored last, in one piece.
+ */
+#define OPEN_GROUP_OFFSET (SEGMENT_DATA_OFFSET + GROUP_HEADER_BYTES)
+#define OPEN_RECORDS_OFFSET (OPEN_GROUP_OFFSET + GROUP_HEADER_BYTES)
+#define CLAIM_OWNERS 256u    /* 0 is nobody */
+#define CLAIM_END UINT32_MAX /* for a size: no record, the group ends here */
+
+uint64_t twl_claim_encode(uint32_t epoch_seed, uint64_t lsn, uint32_t size, uint8_t owner);
+/* False unless the word is a claim on the place of record `lsn` of this epoch. */
+bool twl_claim_decode(uint64_t word, uint32_t epoch_seed, uint64_t lsn, uint32_t *ret_size,
+                      uint8_t *ret_owner);
+
+/* All of a record's header but its first 8 bytes, at `at`; its payload is there already. Returns those. They are not 0,
+ * nor a claim: a salt in the kind's byte sees to that. */
+uint64_t twl_record_encode_open(unsigned char *at, uint32_t epoch_seed, uint64_t lsn,
+                                const struct record_header *record);
 
 /* ---- index and footer -------------------------------------------------------------------------- */
 
