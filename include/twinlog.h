@@ -138,6 +138,20 @@ enum twinlog_prepare {
     TWINLOG_PREPARE_SPARSE       /* nothing is reserved: a full disk shows as a failed write, which poisons */
 };
 
+/* What an append waits for. A log may be opened in one mode today and in another one tomorrow; its records, its
+ * readers and its recovery are the same. */
+enum twinlog_mode {
+    TWINLOG_MODE_DURABLE = 0, /* for the disk: survives the power */
+    TWINLOG_MODE_MAPPED /* for a copy: records go straight into a mapped segment, at the speed of memory, and
+                                 every reader sees them at once. Survives this process, however it dies. When the
+                                 kernel dies or the power goes, records are lost from the end that no
+                                 twinlog_sync() came behind, nor flush_interval_ms: what is left is what came
+                                 before a certain record, whole */
+};
+
+/* Of what follows these are not there in TWINLOG_MODE_MAPPED, and return -ENOTSUP: batches of more than one record,
+ * twinlog_submit(), twinlog_reserve(), twinlog_drive(), twinlog_cut(), twinlog_reset() and twinlog_timings(). */
+
 struct twinlog_committer; /* see "many logs" */
 
 /* What `observe` is told. */
@@ -206,10 +220,20 @@ struct twinlog_options {
     void *observe_context;
     uint32_t observe_mask; /* of 1u << enum twinlog_event_kind; 0 = all */
     uint32_t slow_ms;      /* a write or sync that takes longer is a TWINLOG_EVENT_SLOW; 0 = never */
+
+    /* With TWINLOG_MODE_MAPPED: segment_bytes is at most 1 GiB; TWINLOG_PAD, TWINLOG_READ_ONLY and a committer are
+     * -EINVAL; no segment is recycled, space is always reserved. A thread of the log prepares segments and pages, and
+     * keeps flush_interval_ms; with TWINLOG_NO_THREAD it is there only if there is such an interval. Nothing is
+     * observed, and segment_records, segment_age_ms and slow_ms count for nothing. */
+    uint32_t mode;         /* enum twinlog_mode */
+    uint64_t mapped_bytes; /* TWINLOG_MODE_MAPPED: the first segment, each next one is twice as large, up to
+                              segment_bytes; a multiple of 4096, at least max_record_bytes + 12288; default 10 MiB, or
+                              what the largest record needs. On close the last one is cut to its last byte,
+                              unless a reader has it mapped */
 };
 #define TWINLOG_OPTIONS_INIT                                                                                 \
     {                                                                                                        \
-        sizeof(struct twinlog_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0        \
+        sizeof(struct twinlog_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0  \
     }
 
 struct twinlog; /* one open log; every function on it may be called from any thread */
@@ -226,7 +250,7 @@ struct twinlog; /* one open log; every function on it may be called from any thr
  *   -ENOTDIR  `dir` is not a directory
  *   -ENOTEMPTY there is no log in `dir`, but other files are
  *   -ENOSPC, -EACCES, -EROFS, -EIO, -EMFILE, ... from the system
- *   -ENOTSUP  options->io names a path that does not work here
+ *   -ENOTSUP  options->io names a path that does not work here, or files cannot be mapped for writing here
  *   TWINLOG_ECORRUPT, TWINLOG_EVERSION, TWINLOG_EFOREIGN  the log was left as it is; see the report
  */
 int twinlog_open(const char *dir, const struct twinlog_options *options, struct twinlog **ret_log);
@@ -236,7 +260,7 @@ int twinlog_open(const char *dir, const struct twinlog_options *options, struct 
  * the close, from being durable. A full disk that leaves no room for the mark alone is no error. The
  * handle is gone in either case. Nobody may start a call on `log` once close has begun. In a forked
  * child: frees the child's memory and returns TWINLOG_EFORKED; its descriptors of segments stay open
- * until it ends or calls exec. NULL is allowed. */
+ * until it ends or calls exec. NULL is allowed. In TWINLOG_MODE_MAPPED too, all of it is durable when this returns 0. */
 int twinlog_close(struct twinlog *log);
 
 /* ---- appending -------------------------------------------------------------------------------- */
@@ -246,6 +270,10 @@ int twinlog_close(struct twinlog *log);
  * threads at once, which then share one write and one sync. Allocates nothing, unless the next segment
  * is needed before it was prepared. Not a cancellation point. `ret_lsn` may be NULL. It gets the LSN of
  * the record, on failure too if there was one already; 0 means that nothing happened.
+ *
+ * In TWINLOG_MODE_MAPPED it returns when the record is copied: every reader sees it, once those of smaller LSNs are
+ * complete too, and it survives this process. It is durable after the next twinlog_sync() or twinlog_close(), a
+ * twinlog_wait() for it, or flush_interval_ms. It waits for no disk, unless the next segment is not ready.
  *
  *   -EMSGSIZE   larger than max_record_bytes; nothing happened
  *   -EINVAL     a NULL where none may be; nothing happened
@@ -262,15 +290,17 @@ int twinlog_append(struct twinlog *log, const void *data, size_t size, uint64_t 
 /* Accepts a record without waiting for the disk: copies it, gives it its LSN and returns; the same as an
  * append at TWINLOG_LEVEL_BUFFERED. It becomes durable by a later twinlog_wait(), twinlog_sync(),
  * twinlog_close(), any other append, or after flush_interval_ms; it is lost if the process dies before. When
- * the buffers are full it first commits or waits. Errors as for twinlog_append(). */
+ * the buffers are full it first commits or waits. Errors as for twinlog_append(). In TWINLOG_MODE_MAPPED it is
+ * twinlog_append(). */
 int twinlog_enqueue(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
 
 /* How safe a record is. Each level includes the ones below it. */
 enum twinlog_level {
     TWINLOG_LEVEL_DURABLE = 0, /* on stable storage: survives the power */
     TWINLOG_LEVEL_WRITTEN, /* handed to the kernel: survives this process, not the kernel or the power. A copy to
-                                  the page cache with TWINLOG_BUFFERED, else a write to the device */
-    TWINLOG_LEVEL_BUFFERED /* in this process's memory: dies with it */
+                                  the page cache with TWINLOG_BUFFERED, else a write to the device. In
+                                  TWINLOG_MODE_MAPPED a copy to the page cache */
+    TWINLOG_LEVEL_BUFFERED /* in this process's memory: dies with it. In TWINLOG_MODE_MAPPED the same as written */
 };
 
 /* One record to be appended. Zero what is not used. */
@@ -288,7 +318,8 @@ struct twinlog_entry {
 enum twinlog_append_flags {
     TWINLOG_TRY = 1u << 0 /* -EAGAIN, nothing happened, instead of waiting for room in the buffers */
 };
-/* On what terms. NULL in place of a pointer to it, and 0 in a field, are the terms of twinlog_append(). */
+/* On what terms. NULL in place of a pointer to it, and 0 in a field, are the terms of twinlog_append(); but in
+ * TWINLOG_MODE_MAPPED the level 0 is durable here, too, and waits for the disk. */
 struct twinlog_terms {
     uint32_t size;  /* set by TWINLOG_TERMS_INIT */
     uint32_t flags; /* enum twinlog_append_flags */
@@ -312,6 +343,10 @@ struct twinlog_terms {
  *               the next one
  *   -ETIMEDOUT  not at `level` by the deadline
  *   -ECANCELED  twinlog_cancel() was called
+ *   -ENOTSUP    more than one record in TWINLOG_MODE_MAPPED; nothing happened
+ *
+ * In TWINLOG_MODE_MAPPED a try gives up where the next segment is not ready, a cancellation is only looked at in the
+ * beginning, and a deadline that passes while the disk works is not kept.
  *
  * After the last two *ret_first_lsn says whether there is a record: with 0 nothing happened. Else the
  * records will become durable like any others, unless the log fails: twinlog_wait() tells. */
@@ -323,7 +358,7 @@ int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entrie
  * looks. -EINVAL if `lsn` was not accepted yet, or was cut off; -ETIMEDOUT. */
 int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, uint64_t deadline_ns);
 
-/* Returns when everything accepted before the call is durable. */
+/* Returns when everything accepted before the call is durable. After one that has failed, none succeeds. */
 int twinlog_sync(struct twinlog *log);
 
 /* So many milliseconds from now, on CLOCK_MONOTONIC; never 0. */
@@ -351,7 +386,7 @@ struct twinlog_reservation {
  * the same thread after a call that waits for a later LSN. When somebody waits, and neither has come after the
  * option reserve_timeout_ms, the record is given up: it becomes a void, which readers pass over, and the log
  * goes on; `data` may still be written, into nowhere. At most 256 reservations are open at a time.
- * The terms count for getting the place. Errors as for twinlog_append_batch(). */
+ * The terms count for getting the place. Errors as for twinlog_append_batch(). -ENOTSUP in TWINLOG_MODE_MAPPED. */
 int twinlog_reserve(struct twinlog *log, const struct twinlog_entry *entry, const struct twinlog_terms *terms,
                     struct twinlog_reservation *ret_reservation);
 
@@ -389,14 +424,17 @@ struct twinlog_request {
  *
  * complete() is called by whichever thread has committed: a committer, one inside twinlog_drive(), or
  * one that waits in any call on this log. It may submit, append and wait, but not close the log; what comes
- * behind waits for it to return. It must return: no longjmp, no C++ exception, no pthread_exit. */
+ * behind waits for it to return. It must return: no longjmp, no C++ exception, no pthread_exit.
+ *
+ * -ENOTSUP in TWINLOG_MODE_MAPPED. */
 int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
                    const struct twinlog_terms *terms, struct twinlog_request *request);
 
 /* Lends the calling thread to the log: commits what somebody counts on, completes what that covers; what was
  * only enqueued waits for its flush. 1 = it has committed; 0 = there was nothing within timeout_ms (negative:
  * no limit; 0: only looks); -ESHUTDOWN = the log is being closed; or the error that poisoned it. Any number of
- * threads may do this. One that does it in a loop must have left the loop when close returns. */
+ * threads may do this. One that does it in a loop must have left the loop when close returns. -ENOTSUP in
+ * TWINLOG_MODE_MAPPED. */
 int twinlog_drive(struct twinlog *log, int timeout_ms);
 
 /* Where completed requests wait to be fetched, in the order of their completion. Serves any number of logs,
@@ -494,6 +532,7 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
  *   -ENOSPC  the disk is full; nothing happened     -EROFS  the log was opened with TWINLOG_READ_ONLY
  *   -EINVAL  the largest LSN there is
  *   -EDEADLK in the callback of a request of this log, for which the cut would wait; nothing happened
+ *   -ENOTSUP  in TWINLOG_MODE_MAPPED; open the log in the other mode for it
  *   TWINLOG_EPOISONED  whether the cut has happened is unknown; opening the log again tells
  *   system errors  nothing happened; also the one that poisoned the log before
  */
@@ -520,7 +559,8 @@ int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
 
 /* The consumer `name` has done with every record up to `lsn`; no trim or retention removes what comes
  * after. The cursor need not exist. 0 puts it in front of the oldest record that is kept. -ERANGE beyond the
- * newest durable record, TWINLOG_EPRUNED if what comes after lsn was removed already. */
+ * newest record that readers see, TWINLOG_EPRUNED if what comes after lsn was removed already. Should the power take
+ * that record, which was not durable in TWINLOG_MODE_MAPPED, the next opening moves the cursor back to the end. */
 int twinlog_cursor_set(struct twinlog *log, const char *name, uint64_t lsn);
 int twinlog_cursor_get(struct twinlog *log, const char *name, uint64_t *ret_lsn);
 int twinlog_cursor_remove(struct twinlog *log, const char *name);
@@ -576,7 +616,8 @@ struct twinlog_reader_options {
     }
 
 /* Opens a cursor on the log in `dir`, in any process, beside a live writer or without one; takes no
- * lock. Where a writer has the log, records appear as that writer's syncs succeed. Where none has it,
+ * lock. Where a writer has the log, records appear as that writer's syncs succeed; in TWINLOG_MODE_MAPPED as soon as
+ * they and those of smaller LSNs are copied, so that a reader may have seen what the power takes. Where none has it,
  * the sound records are synced before the first is returned (on a read-only file system they need not be);
  * nothing else is changed. Survives rolls, trims and recycling. `options` may be NULL. Errors: -ENOENT (no
  * such directory, or no log in it), -ENOTDIR, TWINLOG_EVERSION, TWINLOG_EFOREIGN, TWINLOG_ECORRUPT, system
@@ -593,7 +634,7 @@ int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_optio
  *   seek_time   in front of the first record, in the order of LSNs, that was accepted at `time_ns` or later;
  *               behind the last one if there is none. Clocks may step back: every earlier record is older
  *   seek_first  in front of the oldest record that is kept
- *   seek_end    behind the newest durable one
+ *   seek_end    behind the newest durable one, or the newest one of a log that is written in TWINLOG_MODE_MAPPED
  * None of them goes in front of the option from_lsn. */
 int twinlog_reader_seek(struct twinlog_reader *reader, uint64_t lsn);
 int twinlog_reader_seek_time(struct twinlog_reader *reader, int64_t time_ns);
@@ -603,7 +644,8 @@ int twinlog_reader_seek_end(struct twinlog_reader *reader);
 /* Returns the record behind the cursor and steps over it; previous returns the one in front of it and
  * steps back. 1 = *ret_record is set; 0 = no more for now (call again later), or no more in the range of
  * the options; negative = error, and the same call gives the same error again until a seek. Never returns a
- * record above the durable LSN, nor bytes whose checksum fails: damage is TWINLOG_ECORRUPT. TWINLOG_EPRUNED
+ * record above the durable LSN, but beside a writer in TWINLOG_MODE_MAPPED, nor bytes whose checksum fails:
+ * damage is TWINLOG_ECORRUPT. TWINLOG_EPRUNED
  * when the record was removed; report.first_lsn is the oldest one left, seek_first goes there. TWINLOG_ECUT
  * when records that were returned since the last seek have been cut off; report.first_lsn is the first, or the
  * oldest left if that was trimmed since. Where a trim since took all up to the last record returned, the cut with
@@ -611,7 +653,8 @@ int twinlog_reader_seek_end(struct twinlog_reader *reader);
 int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *ret_record);
 int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record *ret_record);
 
-/* Oldest kept and newest durable LSN as this reader sees them now; 0 and 0 when there is none. */
+/* Oldest kept and newest LSN as this reader sees them now, the newest that next() may return; 0 and 0 when there is
+ * none. */
 int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn, uint64_t *ret_last_lsn);
 
 /* Waits until next() has something to say: 1 = a record or an error is there; 0 = not within `timeout_ms`
@@ -629,7 +672,8 @@ void twinlog_reader_close(struct twinlog_reader *reader); /* NULL is allowed */
 
 /* ---- looking ---------------------------------------------------------------------------------- */
 
-/* An open log. Counters start at open. */
+/* An open log. Counters start at open. In TWINLOG_MODE_MAPPED there are no groups to count, and syncs are those of
+ * mapped bytes. */
 struct twinlog_stat {
     uint32_t size;      /* set by TWINLOG_STAT_INIT */
     uint32_t io;        /* enum twinlog_io in use */
@@ -655,12 +699,14 @@ struct twinlog_stat {
     uint64_t requests;          /* submitted and not completed yet */
     uint64_t voids;             /* reservations aborted or given up */
     uint64_t slow;              /* writes and syncs that took longer than slow_ms */
-    char io_reason[160];        /* why this path and not an earlier one */
+    uint32_t mode;              /* enum twinlog_mode */
+    uint32_t reserved;
+    char io_reason[160]; /* why this path and not an earlier one */
 };
 #define TWINLOG_STAT_INIT                                                                                    \
     {                                                                                                        \
         sizeof(struct twinlog_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-            0, 0, ""                                                                                         \
+            0, 0, 0, 0, ""                                                                                   \
     }
 int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat);
 
@@ -676,7 +722,7 @@ struct twinlog_histogram {
 uint64_t twinlog_quantile(const struct twinlog_histogram *histogram, double q);
 
 /* Where the time goes, in nanoseconds, since the log was opened. Always on: every group is timed, and of the
- * appends one in sample_interval. */
+ * appends one in sample_interval. -ENOTSUP in TWINLOG_MODE_MAPPED, where nothing is timed. */
 struct twinlog_timings {
     uint32_t size; /* set by TWINLOG_TIMINGS_INIT */
     uint32_t sample_interval;
@@ -705,8 +751,8 @@ int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings);
 /* The same two of a log that another process writes, as it was some milliseconds ago at most if it is busy:
  * asks the writer to publish them beside its watermark, and waits for that up to timeout_ms. Either result may be
  * NULL. -ESRCH if nobody writes the log, -ETIMEDOUT if nothing was published (an idle writer publishes when it
- * next commits), -ENOTSUP if the writer can't share memory, or is of another version, -EACCES if this process may
- * not write the file writer.lock. */
+ * next commits), -ENOTSUP if the writer can't share memory, is of another version, or in TWINLOG_MODE_MAPPED, -EACCES
+ * if this process may not write the file writer.lock. */
 int twinlog_watch(const char *dir, int timeout_ms, struct twinlog_stat *ret_stat,
                   struct twinlog_timings *ret_timings);
 
@@ -717,9 +763,10 @@ struct twinlog_inspection {
     uint32_t epoch;
     uint32_t segments;       /* files with records */
     uint32_t spare_segments; /* prepared and empty */
-    uint32_t reserved;
-    uint64_t first_lsn;   /* 0 when empty */
-    uint64_t last_lsn;    /* newest that is sound; with a writer: newest durable */
+    uint32_t mode;           /* enum twinlog_mode of the writer, if there is one */
+    uint64_t first_lsn;      /* 0 when empty */
+    uint64_t last_lsn; /* newest that is sound; with a writer: newest durable, in TWINLOG_MODE_MAPPED newest
+                             written */
     uint64_t durable_lsn; /* newest that is proved durable by a later mark or a live writer */
     uint64_t file_bytes;  /* all segment files */
     uint8_t log_id[16];
@@ -751,8 +798,10 @@ struct twinlog_segment {
     uint64_t first_lsn, last_lsn;        /* 0 when it has no records */
     int64_t first_time_ns, last_time_ns; /* smallest and largest time of its records */
     int64_t created_ns;
-    uint32_t lives; /* times the file was recycled */
-    uint32_t epoch; /* of the newest group in it, or in which it was made */
+    uint32_t lives;     /* times the file was recycled */
+    uint32_t epoch;     /* of the newest group in it, or in which it was made */
+    uint32_t is_mapped; /* 1 = made in TWINLOG_MODE_MAPPED */
+    uint32_t reserved;
     char file[64];
 };
 /* Calls `each` for every segment file, in the order of the log, spare and retired ones last; changes

@@ -7,6 +7,9 @@
  * durable, prints what --print-lsn asked for, and takes the newest LSN again. So a file goes in as
  * large groups, and a single line that comes through a pipe is durable at once.
  *
+ * With --mapped a record is written as soon as it is accepted, so the other one only prints; all of them become
+ * durable at the end.
+ *
  * Whatever ends the reading (the end of the input, a signal, a line that is too large, a full disk, a failed
  * write), everything that was accepted until then is made durable before the process ends, or the
  * message says which LSN is the last durable one.
@@ -37,8 +40,11 @@ static const char help[] =
     "\n"
     "  --null              records end with a NUL byte instead of a newline\n"
     "  --framed            each record follows its length, 4 bytes, little endian\n"
-    "  --print-lsn         print each record's LSN once the record is durable\n" LOG_OPTIONS_HELP
-        COMMON_OPTIONS_HELP "\n"
+    "  --print-lsn         print each record's LSN once the record is durable\n"
+    "  --mapped            copy the lines into a mapped file, at the speed of memory, and\n"
+    "                      make all of them durable once, at the end: a power cut before\n"
+    "                      costs the newest ones. --print-lsn then says that a record\n"
+    "                      survives this process, not the power\n" LOG_OPTIONS_HELP COMMON_OPTIONS_HELP "\n"
     "BYTES may end in K, M or G. On SIGINT, SIGTERM and SIGHUP reading stops, what was\n"
     "accepted is made durable, and the process ends by that signal. If standard output\n"
     "fails under --print-lsn, the input is still appended to its end.\n"
@@ -60,18 +66,19 @@ struct append {
     const char *dir;
     struct twinlog *log;
     struct input input;   /* [reading thread] */
+    bool is_mapped;       /* [const] */
     bool prints_lsn;      /* [const] */
     bool shows_progress;  /* [const] */
     uint64_t before;      /* [const] last LSN before we began */
     uint64_t started_ns;  /* [const] */
     pthread_mutex_t lock; /* for the three below */
     pthread_cond_t changed;
-    uint64_t accepted; /* [lock] newest LSN that shall become durable */
+    uint64_t accepted; /* [lock] newest LSN that shall become safe: durable, or written if it is mapped */
     bool is_ended;     /* [lock] `accepted` won't move any more */
 
     /* [acknowledging thread until it was joined] */
-    uint64_t durable; /* newest LSN that was waited for */
-    int error;        /* what kept the next one from being durable */
+    uint64_t safe; /* newest LSN that was waited for */
+    int error;     /* what kept the next one from being safe */
     bool has_output_failed;
 
     bool is_stopped; /* a signal ended the reading */
@@ -79,11 +86,11 @@ struct append {
 
 /* ---- the acknowledging thread ----------------------------------------------------------------- */
 
-/* The newest accepted LSN, once there is one that is not durable; the durable one after the last. */
+/* The newest accepted LSN, once there is one that is not safe; the safe one after the last. */
 static uint64_t wait_for_accepted(struct append *append)
 {
     pthread_mutex_lock(&append->lock);
-    while (append->accepted == append->durable && !append->is_ended)
+    while (append->accepted == append->safe && !append->is_ended)
         pthread_cond_wait(&append->changed, &append->lock);
     uint64_t accepted = append->accepted;
     pthread_mutex_unlock(&append->lock);
@@ -102,10 +109,10 @@ static void print_lsns(struct append *append, uint64_t first, uint64_t last)
 
 static void report_progress(const struct append *append)
 {
-    uint64_t records = append->durable - append->before;
+    uint64_t records = append->safe - append->before;
     uint64_t elapsed_ns = monotonic_ns() - append->started_ns;
 
-    show_progress("%" PRIu64 " records durable, %.0f/s", records,
+    show_progress("%" PRIu64 " records %s, %.0f/s", records, append->is_mapped ? "written" : "durable",
                   (double)records * 1e9 / (double)(elapsed_ns + 1));
 }
 
@@ -114,16 +121,17 @@ static void *acknowledge(void *argument)
     struct append *append = argument;
     uint64_t accepted = 0;
 
-    while (!append->error && (accepted = wait_for_accepted(append)) > append->durable) {
-        append->error = twinlog_wait(append->log, accepted, TWINLOG_LEVEL_DURABLE, 0);
+    while (!append->error && (accepted = wait_for_accepted(append)) > append->safe) {
+        if (!append->is_mapped) /* else it has all that it shall be by now */
+            append->error = twinlog_wait(append->log, accepted, TWINLOG_LEVEL_DURABLE, 0);
         if (append->error) { /* some of them may have made it */
             uint64_t durable = twinlog_durable_lsn(append->log);
             accepted = durable < accepted ? durable : accepted;
             stop_request(); /* or the other thread would wait for input that cannot be kept */
         }
         if (append->prints_lsn && !append->has_output_failed)
-            print_lsns(append, append->durable + 1, accepted);
-        append->durable = accepted;
+            print_lsns(append, append->safe + 1, accepted);
+        append->safe = accepted;
         if (append->shows_progress && is_progress_due())
             report_progress(append);
     }
@@ -256,7 +264,7 @@ static int copy_input(struct append *append)
     pthread_t acknowledger;
     int read_error = 0;
 
-    append->before = append->accepted = append->durable = twinlog_last_lsn(append->log);
+    append->before = append->accepted = append->safe = twinlog_last_lsn(append->log);
     append->started_ns = monotonic_ns();
     int error = pthread_create(&acknowledger, NULL, acknowledge, append);
     if (error) {
@@ -266,6 +274,8 @@ static int copy_input(struct append *append)
     }
     error = read_and_enqueue(append, &read_error);
     pthread_join(acknowledger, NULL);
+    if (append->is_mapped && !append->error)
+        append->error = twinlog_sync(append->log);
     clear_progress();
     append->is_stopped = read_error == -ECANCELED && stop_signal();
     return finish(append, error, read_error);
@@ -303,7 +313,9 @@ static int append_run(const struct command *command, int argc, char **argv)
         else
             framing = value == OPTION_NUL ? FRAMING_NUL : FRAMING_LENGTH;
     }
+    check_log_options(&options);
     append.dir = take_directory(argc, argv);
+    append.is_mapped = options.mode == TWINLOG_MODE_MAPPED;
     append.shows_progress = !isatty(STDIN_FILENO) && !(append.prints_lsn && isatty(STDOUT_FILENO));
 
     signal(SIGPIPE, SIG_IGN);

@@ -35,6 +35,8 @@ static const char help[] =
     "  --threads N         how many (default 16)\n"
     "  --size BYTES        of each record (default 128)\n"
     "  --seconds N         how long (default 3)\n"
+    "  --mapped            nobody waits for the disk: records are copied into a mapped\n"
+    "                      file, and one sync at the end is timed beside\n"
     "  --json              one JSON object\n" LOG_OPTIONS_HELP COMMON_OPTIONS_HELP "\n"
     "Numbers may end in K, M or G. The floor is what the disk does without a log: one\n"
     "thread, 4 KiB durable overwrites of a file that was written before, for one second.\n"
@@ -73,6 +75,7 @@ struct bench {
     struct histogram latency;
     struct twinlog_stat stat;
     double elapsed;
+    double final_sync; /* seconds, after that */
     struct disk_floor floor;
 };
 
@@ -154,6 +157,20 @@ static int run_workers(struct bench *bench, struct worker *workers)
     return error;
 }
 
+static bool is_mapped(const struct bench *bench)
+{
+    return bench->options.mode == TWINLOG_MODE_MAPPED;
+}
+
+static int time_final_sync(struct bench *bench)
+{
+    uint64_t began_ns = monotonic_ns();
+    int error = twinlog_sync(bench->log);
+
+    bench->final_sync = (double)(monotonic_ns() - began_ns) / 1e9;
+    return error;
+}
+
 static int measure_log(struct bench *bench)
 {
     struct worker *workers = calloc(bench->threads, sizeof(*workers));
@@ -165,6 +182,8 @@ static int measure_log(struct bench *bench)
         bench->record = record;
         error = run_workers(bench, workers);
     }
+    if (error == 0 && is_mapped(bench))
+        error = time_final_sync(bench);
     if (error == 0)
         error = twinlog_stat(bench->log, &bench->stat);
     free(record);
@@ -208,9 +227,15 @@ static double per_second(const struct bench *bench, double amount)
     return amount / bench->elapsed;
 }
 
+/* A mapped log has no groups that are synced. */
+static uint64_t syncs(const struct bench *bench)
+{
+    return is_mapped(bench) ? bench->stat.syncs : bench->stat.groups;
+}
+
 static double appends_per_sync(const struct bench *bench)
 {
-    return bench->stat.groups ? (double)bench->stat.appends / (double)bench->stat.groups : 0;
+    return syncs(bench) ? (double)bench->stat.appends / (double)syncs(bench) : 0;
 }
 
 static const char *floor_sync(const struct bench *bench)
@@ -229,6 +254,8 @@ static void print_table(const struct bench *bench)
     printf("%-18s %.0f\n", "appends/s", per_second(bench, count));
     printf("%-18s %.2f\n", "MB/s", per_second(bench, count * (double)bench->record_bytes) / 1e6);
     printf("%-18s %.1f\n", "appends per sync", appends_per_sync(bench));
+    if (is_mapped(bench))
+        printf("%-18s %.2f s more, until all of them were durable\n", "final sync", bench->final_sync);
     printf("%-18s p50 %.0f us, p99 %.0f us, p99.9 %.0f us, max %.0f us\n", "latency",
            histogram_us(latency, 500), histogram_us(latency, 990), histogram_us(latency, 999),
            (double)latency->max_ns / 1000);
@@ -236,8 +263,11 @@ static void print_table(const struct bench *bench)
            " of them reused\n",
            "segments", bench->stat.rolls, bench->stat.roll_waits, bench->stat.trimmed_segments,
            bench->stat.recycled_segments);
-    printf("%-18s %s, %s: %s\n", "path", io_name(bench->stat.io),
-           bench->stat.is_direct ? "direct" : "buffered", bench->stat.io_reason);
+    if (is_mapped(bench))
+        printf("%-18s mapped, msync\n", "path");
+    else
+        printf("%-18s %s, %s: %s\n", "path", io_name(bench->stat.io),
+               bench->stat.is_direct ? "direct" : "buffered", bench->stat.io_reason);
     printf("%-18s %.0f/s, p50 %.0f us: 1 thread, 4 KiB overwrites, %s, %s\n", "floor without log",
            (double)floor->latency.count / floor->seconds, histogram_us(&floor->latency, 500),
            floor->is_direct ? "direct" : "buffered", floor_sync(bench));
@@ -259,23 +289,28 @@ static void print_json(const struct bench *bench)
     double count = (double)bench->latency.count;
 
     json_begin_object(NULL);
+    json_text("mode", mode_name(bench->options.mode));
     json_number("threads", bench->threads);
     json_number("record_bytes", bench->record_bytes);
     json_decimal("seconds", bench->elapsed);
     json_number("appends", bench->latency.count);
     json_decimal("appends_per_second", per_second(bench, count));
     json_decimal("bytes_per_second", per_second(bench, count * (double)bench->record_bytes));
-    json_number("syncs", bench->stat.groups);
+    json_number("syncs", syncs(bench));
     json_decimal("appends_per_sync", appends_per_sync(bench));
+    if (is_mapped(bench))
+        json_decimal("final_sync_seconds", bench->final_sync);
     print_latency(&bench->latency);
     json_number("rolls", bench->stat.rolls);
     json_number("roll_waits", bench->stat.roll_waits);
     json_number("full_refusals", bench->stat.full_refusals);
     json_number("trimmed_segments", bench->stat.trimmed_segments);
     json_number("recycled_segments", bench->stat.recycled_segments);
-    json_text("path", io_name(bench->stat.io));
-    json_boolean("is_direct", bench->stat.is_direct);
-    json_text("reason", bench->stat.io_reason);
+    if (!is_mapped(bench)) {
+        json_text("path", io_name(bench->stat.io));
+        json_boolean("is_direct", bench->stat.is_direct);
+        json_text("reason", bench->stat.io_reason);
+    }
     json_begin_object("floor");
     json_number("write_bytes", 4096);
     json_boolean("is_direct", floor->is_direct);
@@ -344,6 +379,7 @@ static void take_options(struct bench *bench, const struct command *command, int
         else
             bench->is_json = true;
     }
+    check_log_options(&bench->options);
     bench->dir = take_directory(argc, argv);
 }
 

@@ -37,6 +37,11 @@ const char *io_name(uint32_t io)
     return "unknown";
 }
 
+const char *mode_name(uint32_t mode)
+{
+    return mode == TWINLOG_MODE_MAPPED ? "mapped" : "durable";
+}
+
 static uint32_t take_io(void)
 {
     for (size_t i = 0; i < IO_NAMES; i++)
@@ -109,6 +114,9 @@ bool take_log_option(int value, struct twinlog_options *options)
     case OPTION_PREPARE:
         options->prepare = take_prepare();
         return true;
+    case OPTION_MAPPED:
+        options->mode = TWINLOG_MODE_MAPPED;
+        return true;
     case OPTION_KEEP_BYTES:
         options->keep_bytes = take_number("--keep-bytes", 1, UINT64_MAX);
         return true;
@@ -121,6 +129,16 @@ bool take_log_option(int value, struct twinlog_options *options)
     default:
         return false;
     }
+}
+
+void check_log_options(const struct twinlog_options *options)
+{
+    if (options->mode != TWINLOG_MODE_MAPPED)
+        return;
+    if (options->flags & TWINLOG_PAD)
+        usage_error("--mapped and --pad exclude each other");
+    if (options->segment_bytes > UINT64_C(1) << 30)
+        usage_error("--segment: at most 1G with --mapped");
 }
 
 const char *take_operand(int argc, char **argv, const char *what)

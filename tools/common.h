@@ -91,6 +91,7 @@ enum option_value {
     OPTION_BUFFERED,
     OPTION_IO,
     OPTION_PREPARE,
+    OPTION_MAPPED,
     OPTION_KEEP_BYTES,
     OPTION_KEEP_RECORDS,
     OPTION_KEEP_TIME,
@@ -121,6 +122,7 @@ enum option_value {
     FLAG("buffered", OPTION_BUFFERED), \
     WITH_ARGUMENT("io", OPTION_IO), \
     WITH_ARGUMENT("prepare", OPTION_PREPARE), \
+    FLAG("mapped", OPTION_MAPPED), \
     WITH_ARGUMENT("keep-bytes", OPTION_KEEP_BYTES), \
     WITH_ARGUMENT("keep-records", OPTION_KEEP_RECORDS), \
     WITH_ARGUMENT("keep-time", OPTION_KEEP_TIME)
@@ -146,6 +148,8 @@ int next_option(const struct command *command, int argc, char **argv, const stru
 
 /* If `value` is one of LOG_OPTIONS, puts it into `options` and returns true. */
 bool take_log_option(int value, struct twinlog_options *options);
+/* After the last one: ends the process where they exclude each other. */
+void check_log_options(const struct twinlog_options *options);
 
 /* The one operand, which is a "directory" or a "file". */
 const char *take_operand(int argc, char **argv, const char *what);
@@ -200,6 +204,9 @@ void print_finding(const struct twinlog_report *finding, bool is_json);
 
 /* One word for a path to the disk, as --io takes it. */
 const char *io_name(uint32_t io);
+
+/* One word for a mode: "durable", "mapped". */
+const char *mode_name(uint32_t mode);
 
 /* "512 bytes", "1.5 MiB". */
 #define BYTES_TEXT_BYTES 32

@@ -339,6 +339,10 @@ static int print_change(struct show *show, const struct change *change)
     return fflush(stdout) == 0 ? STATUS_FINE : output_error();
 }
 
+static const char unseen_advice[] =
+    "Its writer has opened it in the mapped mode, which takes no timings, or is of another version, or shares "
+    "no memory. 'twinlog stat DIR' shows what the files tell.";
+
 /* Rates need two samples: the first one is shown only if there is nothing to compare. */
 static int run(struct show *show)
 {
@@ -348,7 +352,7 @@ static int run(struct show *show)
     for (bool is_first = true;; is_first = false) {
         int error = take_sample(show, &change);
         if (error)
-            return fail("watch the log", show->dir, error, NULL, NULL);
+            return fail("watch the log", show->dir, error, NULL, error == -ENOTSUP ? unseen_advice : NULL);
         if (!is_first || change.state != WRITER_BUSY) {
             int status = print_change(show, &change);
             if (status != STATUS_FINE)

@@ -184,6 +184,8 @@ static void print_inspection(const struct overview *overview)
         print_row("retired", count_retired(overview));
     printf("%-12s %s\n", "size", bytes);
     printf("%-12s %s\n", "left", describe_end(inspection));
+    if (inspection->has_writer)
+        printf("%-12s %s\n", "mode", mode_name(inspection->mode));
     printf("%-12s %s\n", "recovery", describe_recovery(report));
     if (*place)
         printf("%-12s %s\n", "place", place);
@@ -242,6 +244,11 @@ static int print_names(const struct overview *overview)
     return 0;
 }
 
+static const char *mode_of(const struct twinlog_segment *segment)
+{
+    return mode_name(segment->is_mapped ? TWINLOG_MODE_MAPPED : TWINLOG_MODE_DURABLE);
+}
+
 static void print_segment(const struct twinlog_segment *segment)
 {
     char newest[TIME_TEXT_BYTES] = "-";
@@ -252,9 +259,9 @@ static void print_segment(const struct twinlog_segment *segment)
         describe_time(newest, segment->last_time_ns);
     describe_bytes(used, segment->data_bytes);
     describe_bytes(size, segment->file_bytes);
-    printf("%8" PRIu64 "  %-8s %12" PRIu64 " %12" PRIu64 " %10s %10s %5" PRIu32 "  %-19s  %s\n",
-           segment->sequence, state_name(segment->state), segment->first_lsn, segment->last_lsn, used, size,
-           segment->lives, newest, segment->file);
+    printf("%8" PRIu64 "  %-8s %-7s %12" PRIu64 " %12" PRIu64 " %10s %10s %5" PRIu32 "  %-19s  %s\n",
+           segment->sequence, state_name(segment->state), mode_of(segment), segment->first_lsn,
+           segment->last_lsn, used, size, segment->lives, newest, segment->file);
 }
 
 static void print_segments(const struct overview *overview)
@@ -262,8 +269,8 @@ static void print_segments(const struct overview *overview)
     size_t shown = FIRST_SHOWN + LAST_SHOWN;
     size_t left_out = overview->shows_all || overview->count <= shown ? 0 : overview->count - shown;
 
-    printf("\n%8s  %-8s %12s %12s %10s %10s %5s  %-19s  %s\n", "sequence", "state", "first LSN", "last LSN",
-           "used", "size", "lives", "newest record (UTC)", "file");
+    printf("\n%8s  %-8s %-7s %12s %12s %10s %10s %5s  %-19s  %s\n", "sequence", "state", "mode", "first LSN",
+           "last LSN", "used", "size", "lives", "newest record (UTC)", "file");
     for (size_t i = 0; i < overview->count; i++) {
         if (left_out && i == FIRST_SHOWN) {
             printf("     ...  %zu more: --all shows them\n", left_out);
@@ -289,6 +296,7 @@ static void json_segment(const struct twinlog_segment *segment)
     json_begin_object(NULL);
     json_number("sequence", segment->sequence);
     json_text("state", state_name(segment->state));
+    json_text("mode", mode_of(segment));
     json_text("file", segment->file);
     json_number("file_bytes", segment->file_bytes);
     json_number("data_bytes", segment->data_bytes);
@@ -333,6 +341,8 @@ static int print_json(const struct overview *overview)
     json_number("spare_segments", inspection->spare_segments);
     json_number("file_bytes", inspection->file_bytes);
     json_boolean("has_writer", inspection->has_writer);
+    if (inspection->has_writer)
+        json_text("mode", mode_name(inspection->mode));
     json_report("report", &inspection->report);
     int error = overview->log ? json_parts(overview) : 0;
     json_end_object();

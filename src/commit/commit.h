@@ -59,6 +59,10 @@ int twl_commit_mark(struct commit *commit, enum group_kind kind);
 int twl_commit_restart(struct commit *commit, const struct segment *segment, const struct position *position,
                        struct epoch epoch);
 
+/* Gives up the active segment, with the position behind it; then it can only be destroyed. Everything that was accepted
+ * is durable, and the caller is the only user of the log. */
+void twl_commit_give_away(struct commit *commit, struct segment *ret_segment, struct position *ret_position);
+
 /* ---- accepting ---------------------------------------------------------------------------------- */
 
 /* What is accepted, all of it or nothing: a record is accepted only when its place on disk is certain, in the

@@ -79,6 +79,8 @@ struct io_ops {
     /* all or an error; not durable before sync() */
     int (*allocate)(struct io_file *file, uint64_t bytes, enum io_allocation how);
     /* makes it that long, not durable before sync(); never shorter, and what it holds stays as it is */
+    int (*cut)(struct io_file *file,
+               uint64_t bytes);             /* makes it that long, not longer; not durable before sync() */
     int (*sync)(struct io_file *file);      /* data, size and what is needed to find them */
     int (*sync_data)(struct io_file *file); /* the same, but for times */
 
@@ -163,6 +165,10 @@ static inline int io_write_at(struct io_file *file, const void *data, size_t siz
 static inline int io_allocate(struct io_file *file, uint64_t bytes, enum io_allocation how)
 {
     return file->io->ops->allocate(file, bytes, how);
+}
+static inline int io_cut(struct io_file *file, uint64_t bytes)
+{
+    return file->io->ops->cut(file, bytes);
 }
 static inline int io_sync(struct io_file *file)
 {

@@ -10,6 +10,7 @@
 #include <errno.h>
 
 static const struct terms durable_terms = { .level = TWINLOG_LEVEL_DURABLE };
+static const struct terms written_terms = { .level = TWINLOG_LEVEL_WRITTEN }; /* of a mapped log */
 static const struct terms buffered_terms = { .level = TWINLOG_LEVEL_BUFFERED };
 
 /* ---- going in ---------------------------------------------------------------------------------- */
@@ -24,9 +25,9 @@ static int go_in(struct twinlog *log, struct visit *visit)
     return rc;
 }
 
-static int read_terms(const struct twinlog_terms *given, struct terms *ret_terms)
+static int read_terms(const struct twinlog *log, const struct twinlog_terms *given, struct terms *ret_terms)
 {
-    *ret_terms = durable_terms;
+    *ret_terms = log->mapped ? written_terms : durable_terms;
     if (!given)
         return 0;
     if (given->size != sizeof(*given) || (given->flags & ~(uint32_t)TWINLOG_TRY) || given->reserved != 0 ||
@@ -61,7 +62,7 @@ static int check_batch(const struct twinlog_entry *entries, uint32_t count)
 /* A call that must return in time needs somebody else to commit. Where there can't be anybody it does its best. */
 static void prepare(struct twinlog *log, const struct terms *terms)
 {
-    if (terms->deadline_ns > 0 || terms->cancel)
+    if ((terms->deadline_ns > 0 || terms->cancel) && log->commit)
         twl_commit_need_committer(log->commit);
 }
 
@@ -73,11 +74,29 @@ static int after_try(struct twinlog *log, const struct terms *terms, int rc)
     return rc;
 }
 
+/* ---- mapped ------------------------------------------------------------------------------------ */
+
+/* A record that was put is written. Several can't be made to stay together. */
+static int append_mapped(struct twinlog *log, const struct batch *batch, const struct terms *terms,
+                         uint64_t *ret_lsn)
+{
+    if (batch->count > 1)
+        return -ENOTSUP;
+    if (terms->cancel && __atomic_load_n(&terms->cancel->is_canceled, __ATOMIC_SEQ_CST))
+        return -ECANCELED;
+    int rc = twl_mapped_put(log->mapped, batch->entries, terms->is_try, ret_lsn);
+    if (rc == 0 && terms->level == TWINLOG_LEVEL_DURABLE)
+        rc = twl_mapped_wait(log->mapped, *ret_lsn, terms->level, terms->deadline_ns);
+    return rc;
+}
+
 /* ---- blocking ---------------------------------------------------------------------------------- */
 
 static int append(struct twinlog *log, const struct batch *batch, const struct terms *terms,
                   uint64_t *ret_lsn)
 {
+    if (log->mapped)
+        return append_mapped(log, batch, terms, ret_lsn);
     int rc = after_try(log, terms, twl_commit_put(log->commit, batch, terms, NULL, ret_lsn));
     if (rc == 0)
         rc = twl_commit_wait(log->commit, *ret_lsn + batch->count - 1, terms, true);
@@ -95,6 +114,8 @@ static int append_one(struct twinlog *log, const void *data, size_t size, struct
     terms.called_ns = twl_commit_called();
     int rc = go_in(log, &visit);
     if (rc == 0) {
+        if (log->mapped)
+            terms.level = TWINLOG_LEVEL_WRITTEN;
         rc = !data && size > 0 ? -EINVAL : append(log, &batch, &terms, &lsn);
         twl_leave(&visit);
     }
@@ -122,7 +143,7 @@ int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entrie
     struct visit visit;
     int rc = go_in(log, &visit);
     if (rc == 0) {
-        rc = read_terms(terms, &read);
+        rc = read_terms(log, terms, &read);
         if (rc == 0)
             rc = check_batch(entries, count);
         if (rc == 0) {
@@ -145,7 +166,7 @@ int twl_log_put(struct twinlog *log, enum record_kind kind, const struct twinlog
     int rc = go_in(log, &visit);
     if (rc < 0)
         return rc;
-    rc = twl_commit_put(log->commit, &batch, &buffered_terms, NULL, ret_lsn);
+    rc = log->mapped ? -ENOTSUP : twl_commit_put(log->commit, &batch, &buffered_terms, NULL, ret_lsn);
     twl_leave(&visit);
     return rc;
 }
@@ -162,7 +183,12 @@ int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, ui
     if (rc < 0)
         return rc;
     prepare(log, &terms);
-    rc = lsn > twl_commit_last_lsn(log->commit) ? -EINVAL : twl_commit_wait(log->commit, lsn, &terms, false);
+    if (lsn > twinlog_last_lsn(log))
+        rc = -EINVAL;
+    else if (log->mapped)
+        rc = twl_mapped_wait(log->mapped, lsn, level, deadline_ns);
+    else
+        rc = twl_commit_wait(log->commit, lsn, &terms, false);
     twl_leave(&visit);
     return rc;
 }
@@ -175,9 +201,15 @@ int twinlog_sync(struct twinlog *log)
         return 0;
     if (rc < 0)
         return rc;
-    rc = twl_commit_wait(log->commit, twl_commit_last_lsn(log->commit), &durable_terms, false);
-    if (rc == 0)
-        rc = twl_commit_poison(log->commit);
+    if (log->mapped) {
+        rc = twl_mapped_wait(log->mapped, twl_mapped_last_lsn(log->mapped), TWINLOG_LEVEL_DURABLE, 0);
+        if (rc == 0)
+            rc = twl_mapped_poison(log->mapped);
+    } else {
+        rc = twl_commit_wait(log->commit, twl_commit_last_lsn(log->commit), &durable_terms, false);
+        if (rc == 0)
+            rc = twl_commit_poison(log->commit);
+    }
     twl_leave(&visit);
     return rc;
 }
@@ -214,7 +246,7 @@ int twinlog_reserve(struct twinlog *log, const struct twinlog_entry *entry, cons
     int rc = go_in(log, &visit);
     if (rc < 0)
         return rc;
-    rc = read_terms(terms, &read);
+    rc = log->mapped ? -ENOTSUP : read_terms(log, terms, &read);
     if (rc == 0 && (!entry || !ret_reservation || entry->data || entry->pieces || entry->piece_count > 0 ||
                     entry->reserved != 0))
         rc = -EINVAL;
@@ -229,7 +261,7 @@ int twinlog_reserve(struct twinlog *log, const struct twinlog_entry *entry, cons
 static int settle(struct twinlog *log, const struct twinlog_reservation *reservation, enum record_kind kind)
 {
     if (!log->commit)
-        return -EROFS;
+        return log->mapped ? -ENOTSUP : -EROFS;
     return reservation ? twl_commit_settle(log->commit, reservation, kind) : -EINVAL;
 }
 
@@ -258,7 +290,7 @@ int twinlog_commit(struct twinlog *log, const struct twinlog_reservation *reserv
     int rc = twl_enter(log, INSIDE_OTHER, &visit);
     if (rc < 0)
         return rc;
-    rc = read_terms(terms, &read);
+    rc = read_terms(log, terms, &read);
     if (rc == 0)
         rc = settle(log, reservation, RECORD_DATA);
     if (rc == 0)
@@ -280,30 +312,34 @@ int twinlog_abort(struct twinlog *log, const struct twinlog_reservation *reserva
 
 /* ---- without waiting ----------------------------------------------------------------------------- */
 
+static int submit(struct twinlog *log, const struct batch *batch, struct terms *terms,
+                  struct twinlog_request *request)
+{
+    uint64_t lsn;
+    const int rc = twl_commit_need_committer(log->commit);
+    if (rc < 0 && rc != -ENOTSUP) /* then the caller drives the log */
+        return rc;
+    terms->called_ns = twl_commit_called();
+    return twl_commit_put(log->commit, batch, terms, request, &lsn);
+}
+
 int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
                    const struct twinlog_terms *terms, struct twinlog_request *request)
 {
     const struct batch batch = { .entries = entries, .count = count };
     struct terms read;
-    uint64_t lsn;
     struct visit visit;
     int rc = go_in(log, &visit);
     if (rc < 0)
         return rc;
-    rc = read_terms(terms, &read);
+    rc = read_terms(log, terms, &read);
     if (rc == 0)
         rc = check_batch(entries, count);
     if (rc == 0 &&
         (!request || !request->complete == !request->queue || read.level == TWINLOG_LEVEL_BUFFERED))
         rc = -EINVAL;
     if (rc == 0)
-        rc = twl_commit_need_committer(log->commit);
-    if (rc == -ENOTSUP) /* the caller drives the log */
-        rc = 0;
-    if (rc == 0) {
-        read.called_ns = twl_commit_called();
-        rc = twl_commit_put(log->commit, &batch, &read, request, &lsn);
-    }
+        rc = log->mapped ? -ENOTSUP : submit(log, &batch, &read, request);
     twl_leave(&visit);
     return rc;
 }
@@ -314,7 +350,7 @@ int twinlog_drive(struct twinlog *log, int timeout_ms)
     int rc = twl_enter(log, INSIDE_OTHER, &visit); /* so that it doesn't hold up a cut */
     if (rc < 0)
         return rc;
-    rc = !log->commit ? -EROFS : twl_commit_drive(log->commit, timeout_ms);
+    rc = log->mapped ? -ENOTSUP : !log->commit ? -EROFS : twl_commit_drive(log->commit, timeout_ms);
     twl_leave(&visit);
     return rc;
 }

@@ -58,7 +58,7 @@ static bool is_read_only(int error)
 
 /* Without a writer: what recovery finds. It may be in the page cache only; the copy must not know more than
  * the log does after a power cut. */
-static int sync_newest(struct backup *b, size_t index)
+static int sync_segment(struct backup *b, size_t index)
 {
     struct segment segment;
     int rc = twl_view_open_segment(b->io, &b->view.set.entries[index], &segment);
@@ -74,7 +74,7 @@ static int sync_newest(struct backup *b, size_t index)
 static int find_end_alone(struct backup *b)
 {
     struct recovery recovery;
-    int rc = twl_recover(b->io, &b->view.set, NULL, &recovery);
+    int rc = twl_recover(b->io, &b->view.set, false, NULL, &recovery);
     if (rc < 0)
         return rc;
     b->limit_lsn = recovery.position.next_lsn - 1;
@@ -82,7 +82,9 @@ static int find_end_alone(struct backup *b)
     /* begun by a group that was torn: in the copy there is nothing of it */
     if (recovery.last_group == 0 && b->view.set.entries[b->last].header.start_lsn == 0 && b->last > 0)
         b->last--;
-    return sync_newest(b, recovery.index);
+    for (size_t i = min_u64(recovery.open_from, recovery.index); rc == 0 && i <= recovery.index; i++)
+        rc = sync_segment(b, i);
+    return rc;
 }
 
 static int find_end_beside_writer(struct backup *b)
@@ -141,6 +143,12 @@ static int check_file(struct backup *b, const struct segment *segment, struct se
     return rc;
 }
 
+/* A dead writer's are voids, for who opens the copy as well. */
+static bool passes_claims(const struct backup *b, const struct segment *segment)
+{
+    return !b->view.has_writer && twl_segment_is_of_this_boot(&segment->header);
+}
+
 /* Every record of the copy, to the end that the original has. */
 static int check_records(struct backup *b, const struct segment *copy, struct position position,
                          uint64_t data_end, uint32_t chain)
@@ -148,6 +156,7 @@ static int check_records(struct backup *b, const struct segment *copy, struct po
     struct cursor *cursor = &b->cursor;
     int rc = 1;
     twl_cursor_begin(cursor, copy, position);
+    cursor->passes_claims = passes_claims(b, copy);
     for (uint64_t end = SEGMENT_DATA_OFFSET; rc > 0 && end != data_end; end = cursor->offset)
         rc = twl_cursor_accept_group(cursor);
     if (rc < 0)
@@ -157,6 +166,7 @@ static int check_records(struct backup *b, const struct segment *copy, struct po
 
 /* Where the bytes of a segment are that count. */
 struct extent {
+    bool is_open; /* the copy's group is as well, though the original may have got its header meanwhile */
     uint64_t data_end;    /* groups, from the start of the file up to here */
     uint64_t index_start; /* index and footer, from here to its end; or the end, if it has none */
     uint32_t chain;       /* of the last group */
@@ -165,6 +175,7 @@ struct extent {
 static int copy_file(struct backup *b, const struct segment *segment, struct position position,
                      const struct extent *extent)
 {
+    static const unsigned char no_header[GROUP_HEADER_BYTES];
     struct segment copy;
     struct io_file *file;
     uint64_t bytes = segment->header.bytes;
@@ -176,6 +187,8 @@ static int copy_file(struct backup *b, const struct segment *segment, struct pos
         rc = copy_range(b, segment->file, file, 0, extent->data_end);
     if (rc == 0)
         rc = copy_range(b, segment->file, file, extent->index_start, bytes);
+    if (rc == 0 && extent->is_open)
+        rc = io_write_at(file, no_header, sizeof(no_header), OPEN_GROUP_OFFSET);
     io_close(file);
     if (rc == 0)
         rc = check_file(b, segment, &copy);
@@ -246,18 +259,23 @@ static int back_up_sealed(struct backup *b, const struct segment *segment,
 
 /* ---- segments that are not sealed -------------------------------------------------------------- */
 
-/* Walks to the end, or to the last group that is in the copy. *ret_end is where that ends. */
-static int find_data_end(struct backup *b, uint64_t limit_lsn, uint64_t *ret_end)
+/* Walks to the end, or to the last group that is in the copy. An open one may have been closed after the watermark was
+ * looked at: then all of it is durable. */
+static int find_data_end(struct backup *b, bool is_last, struct extent *extent)
 {
     struct cursor *cursor = &b->cursor;
     int rc;
-    *ret_end = SEGMENT_DATA_OFFSET;
+    extent->data_end = SEGMENT_DATA_OFFSET;
     while ((rc = twl_cursor_accept_group(cursor)) > 0) {
-        if (cursor->position.next_lsn - 1 > limit_lsn) {
+        bool was_open = (cursor->group.flags & GROUP_MAPPED) && !cursor->is_open;
+        if (is_last && was_open)
+            b->limit_lsn = max_u64(b->limit_lsn, cursor->position.next_lsn - 1);
+        if (is_last && cursor->position.next_lsn - 1 > b->limit_lsn) {
             twl_cursor_back_out(cursor);
             return 0;
         }
-        *ret_end = cursor->offset;
+        extent->data_end = cursor->offset;
+        extent->is_open = cursor->is_open;
     }
     return rc;
 }
@@ -283,7 +301,7 @@ static int back_up_unsealed(struct backup *b, const struct segment *segment, siz
 {
     struct position position = b->cursor.position;
     struct extent extent = { .index_start = segment->header.bytes };
-    int rc = find_data_end(b, index == b->last ? b->limit_lsn : UINT64_MAX, &extent.data_end);
+    int rc = find_data_end(b, index == b->last, &extent);
     if (rc == 0)
         rc = check_end(b, index, extent.data_end);
     if (rc < 0)
@@ -303,6 +321,7 @@ static int back_up_segment(struct backup *b, size_t index)
     b->made = index + 1;
     bool is_fixed = segment.header.start_lsn > 0;
     twl_cursor_begin(&b->cursor, &segment, is_fixed ? twl_position_before(&segment) : b->position);
+    b->cursor.passes_claims = passes_claims(b, &segment);
     rc = index < b->last ? twl_segment_read_footer(&segment, &footer) : 0;
     if (rc > 0)
         rc = back_up_sealed(b, &segment, &footer);

@@ -36,7 +36,7 @@ static int find_group(struct twinlog *log, struct segment_set *set, uint64_t las
     rc = twl_cursor_seek(&cursor, entry->is_sealed ? &entry->footer : NULL, last_lsn);
     if (rc > 0) {
         cut->previous = entry->header.sequence;
-        cut->chain = cursor.group.checksum;
+        cut->chain = twl_group_chain(&cursor.group);
     }
     twl_cursor_free(&cursor);
     twl_segment_close(&segment);
@@ -162,7 +162,7 @@ static int stop_and_cut(struct twinlog *log, uint64_t next_lsn, bool is_reset)
         twl_mutex_unlock(&log->front);
         twl_commit_hold_delivery(log->commit, false);
     } else {
-        rc = -EROFS;
+        rc = log->mapped ? -ENOTSUP : -EROFS;
     }
     twl_leave(&visit);
     return rc;

@@ -6,6 +6,7 @@
 #include "base/fork.h"
 #include "base/sync.h"
 #include "log/log.h"
+#include "mapped/mapped.h"
 #include "segment/keeper.h"
 #include "segment/live.h"
 #include "segment/state.h"
@@ -18,7 +19,8 @@ struct twinlog {
     struct twinlog_options options; /* [const] normalised */
     struct live live;               /* [const] */
     struct keeper *keeper;          /* [const] NULL if read-only */
-    struct commit *commit;          /* [const] NULL if read-only */
+    struct commit *commit;          /* [const] NULL if read-only, or mapped */
+    struct mapped *mapped;          /* [const] NULL unless the mode is TWINLOG_MODE_MAPPED */
     uint32_t io_kind;               /* [const] */
     char io_reason[160];            /* [const] */
     struct epoch epoch;             /* [paused] of this writer; a cut begins a new one */
@@ -56,6 +58,10 @@ struct visit {
     int cancel_state;
     struct visit *outer; /* a call of this thread in which this one is made */
 };
+static inline bool is_read_only(const struct twinlog *log)
+{
+    return !log->commit && !log->mapped;
+}
 int twl_enter(struct twinlog *log, enum inside how, struct visit *visit);
 void twl_leave(struct visit *visit);
 

@@ -25,7 +25,9 @@ static void describe(const struct log_view *view, const struct recovery *recover
     ret->durable_lsn = recovery->marked_lsn;
     if (view->has_writer) {
         ret->durable_lsn = max_u64(ret->durable_lsn, view->durable_lsn);
-        ret->last_lsn = ret->durable_lsn;
+        ret->mode = twl_live_is_mapped(&view->live) ? TWINLOG_MODE_MAPPED : TWINLOG_MODE_DURABLE;
+        ret->last_lsn =
+            ret->mode == TWINLOG_MODE_MAPPED ? max_u64(ret->last_lsn, ret->durable_lsn) : ret->durable_lsn;
     }
     if (ret->last_lsn >= set->first_lsn)
         ret->first_lsn = set->first_lsn;
@@ -34,7 +36,7 @@ static void describe(const struct log_view *view, const struct recovery *recover
 static int look(struct io *io, struct log_view *view, struct twinlog_inspection *ret)
 {
     struct recovery recovery;
-    int rc = twl_recover(io, &view->set, NULL, &recovery);
+    int rc = twl_recover(io, &view->set, view->has_writer, NULL, &recovery);
     if (rc == TWINLOG_ECORRUPT && view->has_writer && recovery.position.next_lsn > view->durable_lsn) {
         /* the writer went on between the walk and the search behind it */
         twl_report(&recovery.report, TWINLOG_FOUND_CLEAN_END, TWINLOG_DID_NOTHING, 0,

@@ -16,7 +16,9 @@
 #define _GNU_SOURCE
 #include "log/handle.h"
 
+#include "base/boot.h"
 #include "log/view.h"
+#include "segment/settle.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -44,6 +46,7 @@ struct opening {
     uint8_t log_id[LOG_ID_BYTES];
     struct epoch epoch;
     unsigned open_flags;
+    uint8_t boot_id[BOOT_ID_BYTES]; /* of a log that will be mapped */
     struct twinlog_report report;
 };
 
@@ -107,11 +110,26 @@ static bool is_just_born(const struct state *state)
     return state->header.generation <= 1 && state->header.first_lsn <= 1 && state->header.body_bytes == 0;
 }
 
+/* Open groups get their headers. */
+static int settle_open_groups(struct opening *o, const struct segment_set_options *options,
+                              struct twinlog_report *ret_report)
+{
+    int rc = twl_settle(o->log->io, &o->set, DEAD_WRITER_WAIT_MS, ret_report);
+    if (rc < 0)
+        o->report = *ret_report;
+    if (rc <= 0)
+        return rc;
+    twl_segment_set_free(&o->set);
+    twl_state_free(&o->state);
+    return twl_segment_set_open(o->log->io, options, &o->state, &o->set, &o->report);
+}
+
 static int find_end(struct opening *o)
 {
     const struct segment_set_options options = { .open_flags = o->open_flags,
                                                  .lock_wait_ms = DEAD_WRITER_WAIT_MS,
                                                  .remove_temporaries = true };
+    struct twinlog_report settled = { 0 };
     o->summary = malloc(sizeof(*o->summary));
     if (!o->summary)
         return refuse_system(o, -ENOMEM, "open the log");
@@ -119,9 +137,11 @@ static int find_end(struct opening *o)
     if (rc == 0 && o->set.begun == 0 && !is_just_born(&o->state))
         return refuse(o, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_ECORRUPT,
                       "all segments are missing; restore them from a copy");
+    if (rc == 0)
+        rc = settle_open_groups(o, &options, &settled);
     if (rc == 0) {
-        rc = twl_recover(o->log->io, &o->set, o->summary, &o->recovery);
-        o->report = o->recovery.report;
+        rc = twl_recover(o->log->io, &o->set, false, o->summary, &o->recovery);
+        o->report = rc == 0 && settled.action == TWINLOG_WOULD_CUT ? settled : o->recovery.report;
         if (rc < 0)
             o->report.action = TWINLOG_DID_REFUSE;
     }
@@ -144,15 +164,19 @@ static void plan_segment(const struct opening *o, uint64_t sequence, uint64_t by
                          struct segment_plan *ret_plan)
 {
     const struct twinlog_options *options = &o->log->options;
-    *ret_plan = (struct segment_plan){ .number = o->set.max_number + 1,
-                                       .sequence = sequence,
-                                       .bytes = min_u64(bytes, options->segment_bytes),
-                                       .after_lsn = o->recovery.position.next_lsn - 1,
-                                       .epoch = o->log->epoch.number,
-                                       .max_group_bytes = options->buffer_bytes,
-                                       .open_flags = o->open_flags,
-                                       .allocation = allocation_of(options->prepare) };
+    const bool is_mapped = options->mode == TWINLOG_MODE_MAPPED;
+    *ret_plan =
+        (struct segment_plan){ .number = o->set.max_number + 1,
+                               .sequence = sequence,
+                               .bytes = min_u64(bytes, options->segment_bytes),
+                               .after_lsn = o->recovery.position.next_lsn - 1,
+                               .epoch = o->log->epoch.number,
+                               .max_group_bytes = options->buffer_bytes,
+                               .open_flags = is_mapped ? 0 : o->open_flags,
+                               .allocation = is_mapped ? IO_ALLOCATE_SPACE : allocation_of(options->prepare),
+                               .is_mapped = is_mapped };
     memcpy(ret_plan->log_id, o->log_id, LOG_ID_BYTES);
+    memcpy(ret_plan->boot_id, o->boot_id, BOOT_ID_BYTES);
 }
 
 /* A log without a state file is a new one, or of the first version of the format. One that was being made goes on
@@ -182,6 +206,7 @@ static int create_first_segment(struct opening *o)
     struct segment_plan plan;
     plan_segment(o, 1, FIRST_SEGMENT_BYTES, &plan);
     plan.start_lsn = 1;
+    plan.is_mapped = false;
     int rc = twl_segment_create(o->log->io, &plan, &o->active, NULL);
     if (rc < 0)
         return refuse_system(o, rc, "create the first segment");
@@ -217,6 +242,8 @@ static int keep_what_is_there(struct opening *o)
         o->active.summary = o->summary;
         o->summary = NULL;
     }
+    if (rc == 0 && o->active.file_bytes < o->active.header.bytes) /* a mapped one that was closed */
+        rc = io_allocate(o->active.file, o->active.header.bytes, IO_ALLOCATE_SPACE);
     if (rc == 0 && !is_padded && end->last_group > 0)
         rc = twl_segment_rewrite(&o->active, end->doubt_from, end->offset);
     else if (rc == 0 && !is_padded) /* begun by its header, which may be as new */
@@ -270,9 +297,25 @@ static bool has_retention(const struct twinlog_options *options)
     return options->keep_bytes > 0 || options->keep_records > 0 || options->keep_age_ms > 0;
 }
 
+/* A mapped segment has to be mapped from its first byte on, and any other one must not be. */
+static bool has_fitting_spares(const struct opening *o)
+{
+    bool fit = o->log->options.mode == TWINLOG_MODE_DURABLE || o->set.spares == 0;
+    for (size_t i = o->set.begun; fit && i < o->set.begun + o->set.spares; i++)
+        fit = !(o->set.entries[i].header.incompatible & FEATURE_MAPPED);
+    return fit;
+}
+
+static int remove_spares(struct opening *o)
+{
+    const int rc = twl_settle_without_spares(o->log->io, &o->set);
+    return rc < 0 ? refuse_system(o, rc, "remove the spare segments") : 0;
+}
+
 static int make_keeper(struct opening *o)
 {
     struct twinlog *log = o->log;
+    const bool is_mapped = log->options.mode == TWINLOG_MODE_MAPPED;
     struct segment_entry first = { .header = o->active.header, .is_known = true, .first_lsn = 1 };
     struct segment_set first_set = { .entries = &first, .begun = 1, .max_number = 1 };
     bool is_new = o->set.begun == 0;
@@ -283,14 +326,15 @@ static int make_keeper(struct opening *o)
         .io = log->io,
         .set = is_new ? &first_set : &o->set,
         .max_bytes = log->options.segment_bytes,
-        .can_recycle = !(log->options.flags & (TWINLOG_PAD | TWINLOG_NO_RECYCLE)),
+        .can_recycle = !is_mapped && !(log->options.flags & (TWINLOG_PAD | TWINLOG_NO_RECYCLE)),
         .is_padded = (log->options.flags & TWINLOG_PAD) != 0,
         .lock_wait_ms = DEAD_WRITER_WAIT_MS,
         .tend = has_retention(&log->options) ? twl_retain : NULL,
         .context = log,
         .tend_ms = log->options.keep_age_ms > 0 ? RETENTION_MS : 0,
     };
-    plan_segment(o, o->active.header.sequence + 1, 2 * o->active.header.bytes, &config.plan);
+    plan_segment(o, o->active.header.sequence + 1,
+                 is_mapped ? log->options.mapped_bytes : 2 * o->active.header.bytes, &config.plan);
     int rc = twl_keeper_create(&config, &log->keeper);
     return rc < 0 ? refuse_system(o, rc, "open the spare segments") : 0;
 }
@@ -318,6 +362,26 @@ static int begin_epoch(struct opening *o)
     o->active = (struct segment){ 0 }; /* the commit's now */
     rc = twl_commit_mark(log->commit, GROUP_START);
     return rc < 0 ? refuse_system(o, rc, "write to the newest segment") : 0;
+}
+
+/* The log is durable up to here, with a new epoch behind whatever a crash has left. From there on it is mapped. */
+static int go_on_mapped(struct opening *o)
+{
+    struct twinlog *log = o->log;
+    struct mapped_config config = {
+        .io = log->io, .keeper = log->keeper, .live = &log->live, .options = &log->options
+    };
+    twl_commit_give_away(log->commit, &config.left, &config.position);
+    twl_commit_destroy(log->commit, false);
+    log->commit = NULL;
+    int rc = twl_mapped_create(&config, &log->mapped);
+    if (rc < 0) {
+        twl_segment_close(&config.left);
+        return refuse_system(o, rc, "map the next segment");
+    }
+    twl_keeper_set_complete(log->keeper, twl_mapped_close_group, log->mapped);
+    rc = twl_mapped_start(log->mapped);
+    return rc < 0 ? refuse_system(o, rc, "start a thread") : 0;
 }
 
 /* A crash between a cut and the change of the state file leaves cursors beyond the end, and the front where it
@@ -355,14 +419,22 @@ static void tell(struct opening *o)
         o->report.action = TWINLOG_DID_CUT;
     uint64_t first_lsn = is_new ? 1 : o->set.first_lsn;
     atomic_store(&log->first_lsn, first_lsn);
-    twl_offer_copies(log);
-    twl_live_publish(&log->live, log->epoch.number, first_lsn, o->recovery.position.next_lsn - 1);
+    if (log->mapped)
+        twl_mapped_begin(log->mapped);
+    else
+        twl_offer_copies(log);
+    twl_live_publish_mapped(&log->live, log->mapped != NULL);
+    twl_live_publish(&log->live, log->mapped ? twl_mapped_epoch(log->mapped) : log->epoch.number, first_lsn,
+                     o->recovery.position.next_lsn - 1);
     twl_keeper_start(log->keeper);
-    twl_commit_start(log->commit);
+    if (log->commit)
+        twl_commit_start(log->commit);
 }
 
 static int open_steps(struct opening *o)
 {
+    const bool is_mapped = o->log->options.mode == TWINLOG_MODE_MAPPED;
+    twl_boot_id(o->boot_id);
     int rc = check_directory(o);
     if (rc == 0)
         rc = take_lock(o);
@@ -376,12 +448,16 @@ static int open_steps(struct opening *o)
         rc = make_state(o);
     if (rc == 0)
         rc = o->set.begun == 0 ? create_first_segment(o) : keep_what_is_there(o);
+    if (rc == 0 && !has_fitting_spares(o))
+        rc = remove_spares(o);
     if (rc == 0)
         rc = make_keeper(o);
     if (rc == 0)
         rc = begin_epoch(o);
     if (rc == 0)
         rc = settle_state(o);
+    if (rc == 0 && is_mapped)
+        rc = go_on_mapped(o);
     if (rc == 0)
         tell(o);
     return rc;
@@ -411,6 +487,7 @@ static int open_read_only(struct opening *o)
 static void destroy(struct twinlog *log, bool is_forked)
 {
     twl_keeper_destroy(log->keeper, is_forked); /* first: its thread trims */
+    twl_mapped_destroy(log->mapped, is_forked);
     twl_commit_destroy(log->commit, is_forked);
     twl_live_unlock(&log->live);
     twinlog_reader_close(log->looker);
@@ -511,7 +588,7 @@ int twl_enter(struct twinlog *log, enum inside how, struct visit *visit)
         return -EINVAL;
     if (twl_fork_guard_is_forked(&log->guard))
         return TWINLOG_EFORKED;
-    if (how == INSIDE_COMMIT && !log->commit)
+    if (how == INSIDE_COMMIT && is_read_only(log))
         return -EROFS;
     *visit = (struct visit){ .log = log, .how = how, .outer = visits };
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &visit->cancel_state);
@@ -549,6 +626,8 @@ static int finish(struct twinlog *log)
         twl_commit_end_driving(log->commit);
     for (uint32_t inside; (inside = atomic_load(&log->inside)) != CLOSING;)
         twl_word_sleep(&log->inside, inside);
+    if (log->mapped)
+        return twl_mapped_finish(log->mapped);
     if (!log->commit)
         return 0;
     int rc = twl_commit_mark(log->commit, GROUP_CLOSE);
@@ -607,6 +686,8 @@ uint64_t twinlog_last_lsn(const struct twinlog *log)
 {
     if (!log)
         return 0;
+    if (log->mapped)
+        return twl_mapped_last_lsn(log->mapped);
     return log->commit ? twl_commit_last_lsn(log->commit) : look_at_last(log);
 }
 
@@ -614,18 +695,27 @@ uint64_t twinlog_written_lsn(const struct twinlog *log)
 {
     if (!log)
         return 0;
+    if (log->mapped) /* in a child a record that was being put at the fork counts as well */
+        return twl_fork_guard_is_forked(&log->guard) ? twl_mapped_last_lsn(log->mapped)
+                                                     : twl_mapped_written_lsn(log->mapped);
     return log->commit ? twl_commit_written_lsn(log->commit) : look_at_last(log);
 }
 
 uint64_t twl_durable_lsn(const struct twinlog *log)
 {
+    if (log->mapped)
+        return twl_mapped_durable_lsn(log->mapped);
     return log->commit ? watermark_load(twl_commit_watermark(log->commit)) : look_at_last(log);
 }
 
 int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn)
 {
-    int rc = log->commit ? 0 : look(log);
-    if (rc == 0)
+    int rc = is_read_only(log) ? look(log) : 0;
+    if (rc < 0)
+        return rc;
+    if (log->mapped) /* they see for themselves */
+        *ret_lsn = twl_mapped_last_lsn(log->mapped);
+    else
         *ret_lsn =
             log->commit ? watermark_load(&log->live.page->durable) : atomic_load(&log->looked_last_lsn);
     return rc;
@@ -637,7 +727,7 @@ uint64_t twinlog_durable_lsn(const struct twinlog *log)
 {
     if (!log)
         return 0;
-    bool is_ours = log->commit && !twl_fork_guard_is_forked(&log->guard);
+    bool is_ours = !is_read_only(log) && !twl_fork_guard_is_forked(&log->guard);
     uint64_t lsn = is_ours ? watermark_load(&log->live.page->durable) : 0;
     return lsn > 0 ? lsn : twl_durable_lsn(log); /* the page may just have been cut off */
 }
@@ -646,10 +736,11 @@ uint64_t twinlog_first_lsn(const struct twinlog *log)
 {
     if (!log)
         return 0;
-    if (!log->commit)
+    if (is_read_only(log))
         return look_at_first(log);
     uint64_t first_lsn = atomic_load(&log->first_lsn);
-    return twinlog_durable_lsn(log) >= first_lsn ? first_lsn : 0;
+    uint64_t last_lsn = log->mapped ? twl_mapped_last_lsn(log->mapped) : twinlog_durable_lsn(log);
+    return last_lsn >= first_lsn ? first_lsn : 0;
 }
 
 static void stat_marks(const struct twinlog *log, struct twinlog_stat *stat)
@@ -664,7 +755,11 @@ void twl_stat_writer(struct twinlog *log, struct twinlog_stat *stat)
 {
     struct keeper_count files;
     *stat = (struct twinlog_stat){ .size = sizeof(*stat) };
-    twl_commit_count(log->commit, stat);
+    if (log->mapped)
+        twl_mapped_count(log->mapped, stat);
+    else
+        twl_commit_count(log->commit, stat);
+    stat->mode = log->options.mode;
     twl_keeper_count(log->keeper, &files);
     stat->io = log->io_kind;
     stat->is_direct = !(log->options.flags & TWINLOG_BUFFERED);
@@ -701,12 +796,12 @@ int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat)
     if (!ret_stat || ret_stat->size != sizeof(*ret_stat))
         return -EINVAL;
     struct visit visit;
-    enum inside how = log && log->commit ? INSIDE_COMMIT : INSIDE_OTHER;
+    enum inside how = log && !is_read_only(log) ? INSIDE_COMMIT : INSIDE_OTHER;
     int rc = twl_enter(log, how, &visit);
     if (rc < 0)
         return rc;
     struct twinlog_stat stat = { .size = ret_stat->size };
-    if (log->commit)
+    if (!is_read_only(log))
         twl_stat_writer(log, &stat);
     else
         rc = stat_read_only(log, &stat);
@@ -724,9 +819,12 @@ int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings)
     int rc = twl_enter(log, INSIDE_COMMIT, &visit);
     if (rc < 0)
         return rc;
-    twl_commit_timings(log->commit, ret_timings);
+    if (log->commit)
+        twl_commit_timings(log->commit, ret_timings);
+    else
+        rc = -ENOTSUP;
     twl_leave(&visit);
-    return 0;
+    return rc;
 }
 
 static int copy_set(void *context, struct segment_set *ret_set)
@@ -741,7 +839,7 @@ static int copy_set(void *context, struct segment_set *ret_set)
 static int attach(struct twinlog *log, const struct twinlog_reader_options *options,
                   struct twinlog_reader **ret_reader)
 {
-    if (log->commit) {
+    if (!is_read_only(log)) {
         const struct reader_source source = {
             .io = log->io, .live = &log->live, .set = copy_set, .context = log
         };

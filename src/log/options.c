@@ -13,6 +13,8 @@
 #define DEFAULT_RECORD_BYTES (UINT64_C(4) << 20)
 #define MIN_BUFFER_BYTES (UINT64_C(16) << 10)
 #define MAX_BUFFER_BYTES (UINT64_C(256) << 20)
+#define DEFAULT_MAPPED_BYTES (UINT64_C(10) << 20)
+#define MAX_MAPPED_BYTES (UINT64_C(1) << 30)
 #define MAX_SPARES 64u
 #define DEFAULT_RESERVE_TIMEOUT_MS 10000u
 #define ALL_FLAGS                                                                                            \
@@ -22,6 +24,21 @@
 /* What a buffer holds beside the largest record: the block before it, the group's header, padding. */
 #define BUFFER_OVERHEAD (2 * (uint64_t)BLOCK_BYTES)
 #define SEGMENT_OVERHEAD (SEGMENT_HEADER_BYTES + SEGMENT_FOOTER_BYTES)
+#define MAPPED_OVERHEAD (SEGMENT_OVERHEAD + BLOCK_BYTES)
+
+static const char *find_mapped_fault(const struct twinlog_options *o)
+{
+    if (o->segment_bytes > MAX_MAPPED_BYTES)
+        return "segment_bytes of a mapped log must be at most 1 GiB";
+    if (o->mapped_bytes % BLOCK_BYTES != 0 || o->mapped_bytes > o->segment_bytes ||
+        o->mapped_bytes < o->max_record_bytes + MAPPED_OVERHEAD)
+        return "mapped_bytes must be a multiple of 4096, at least max_record_bytes + 12288 and at most segment_bytes";
+    if (o->flags & (TWINLOG_PAD | TWINLOG_READ_ONLY))
+        return "a mapped log can be neither padded nor read-only";
+    if (o->committer)
+        return "a mapped log needs no committer";
+    return NULL;
+}
 
 static const char *find_fault(const struct twinlog_options *o)
 {
@@ -43,7 +60,9 @@ static const char *find_fault(const struct twinlog_options *o)
         return "max_record_bytes must be at most buffer_bytes - 8192";
     if (o->spare_segments > MAX_SPARES)
         return "spare_segments must be at most 64";
-    return NULL;
+    if (o->mode > TWINLOG_MODE_MAPPED)
+        return "mode is no enum twinlog_mode";
+    return o->mode == TWINLOG_MODE_MAPPED ? find_mapped_fault(o) : NULL;
 }
 
 struct twinlog_report *twl_options_report(const struct twinlog_options *options)
@@ -84,6 +103,10 @@ int twl_options_normalise(const struct twinlog_options *options, struct twinlog_
     }
     if (o.max_record_bytes == 0 && o.buffer_bytes >= MIN_BUFFER_BYTES)
         o.max_record_bytes = (uint32_t)min_u64(DEFAULT_RECORD_BYTES, o.buffer_bytes - BUFFER_OVERHEAD);
+    if (o.mapped_bytes == 0) {
+        uint64_t least = align_up(o.max_record_bytes + MAPPED_OVERHEAD, BLOCK_BYTES);
+        o.mapped_bytes = min_u64(max_u64(DEFAULT_MAPPED_BYTES, least), o.segment_bytes);
+    }
     if (o.reserve_timeout_ms == 0)
         o.reserve_timeout_ms = DEFAULT_RESERVE_TIMEOUT_MS;
     *ret_why = find_fault(&o);

@@ -300,7 +300,7 @@ static int take_end(void *context, const struct group_header *group)
 {
     struct position *end = context;
     *end = (struct position){ .next_lsn = group->first_lsn + group->count,
-                              .chain = group->checksum,
+                              .chain = twl_group_chain(group),
                               .epoch = group->epoch };
     return 0;
 }
@@ -330,7 +330,7 @@ struct joint {
 static int is_joint(void *context, const struct group_header *group)
 {
     const struct joint *joint = context;
-    return group->checksum == joint->chain && group->first_lsn <= joint->lsn &&
+    return twl_group_chain(group) == joint->chain && group->first_lsn <= joint->lsn &&
            joint->lsn - group->first_lsn < group->count;
 }
 

@@ -25,6 +25,7 @@
 #include "format/unseed.h"
 #include "log/pieces.h"
 #include "segment/live.h"
+#include "segment/recover.h"
 #include "segment/state.h"
 
 #include <errno.h>
@@ -443,6 +444,7 @@ static int take_segment(struct repairer *r)
     r->bound = is_newest(r) || piece[1].header.start_lsn == 0 ? UINT64_MAX : piece[1].header.start_lsn;
     /* whatever group is there belongs to the log: where the one before leads is known to be unsound */
     twl_cursor_begin(&r->cursor, &r->segment, (struct position){ 0 });
+    r->cursor.passes_claims = twl_segment_is_of_this_boot(&r->segment.header);
     while ((rc = take_group(r)) > 0)
         show_progress(r);
     if (rc == 0)

@@ -58,7 +58,10 @@ static int take_entry(struct seal_check *check)
 /* A footer is written once, into zeros or over what an earlier life left. */
 static int look_for_remains(struct seal_check *check)
 {
-    if (check->segment->header.lives > 0)
+    const struct segment *segment = check->segment;
+    bool is_short =
+        (segment->header.incompatible & FEATURE_MAPPED) && segment->file_bytes <= segment->data_end;
+    if (segment->header.lives > 0 || is_short)
         return 0;
     int rc = read_chunk(check, check->segment->data_end);
     for (size_t i = 0; rc == 0 && i < BLOCK_BYTES; i++)

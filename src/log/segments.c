@@ -61,6 +61,7 @@ static int walk(struct listing *l, const struct segment *segment)
     int rc;
     twl_summary_begin(summary, INT64_MIN);
     twl_cursor_begin(cursor, segment, twl_position_before(segment));
+    cursor->passes_claims = !l->view.has_writer && twl_segment_is_of_this_boot(&segment->header);
     cursor->summary = summary;
     do {
         rc = twl_cursor_enter_group(cursor);
@@ -121,7 +122,8 @@ static int describe(struct listing *l, size_t index, struct twinlog_segment *ret
                                      .file_bytes = entry->file_bytes,
                                      .created_ns = entry->header.created_ns,
                                      .lives = entry->header.lives,
-                                     .epoch = entry->header.epoch };
+                                     .epoch = entry->header.epoch,
+                                     .is_mapped = (entry->header.incompatible & FEATURE_MAPPED) != 0 };
     snprintf(ret->file, sizeof(ret->file), "%s", entry->name);
     if (index >= set->begun)
         return 0;

@@ -199,7 +199,7 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
                     .is_past_cursors = (options->flags & TWINLOG_TRIM_PAST_CURSORS) != 0 },
         .result = TWINLOG_TRIM_RESULT_INIT,
     };
-    if (log->commit) {
+    if (!is_read_only(log)) {
         twl_mutex_lock(&log->front);
         trim.limits.lsn = max_u64(trim.limits.lsn, front_for_records(log, options->keep_records));
         rc = apply(&trim);

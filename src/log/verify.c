@@ -156,6 +156,8 @@ static int check_zeros(struct verifier *v, uint64_t from, uint64_t to)
 static int check_header_block(struct verifier *v)
 {
     int error;
+    if (v->segment.header.incompatible & FEATURE_MAPPED) /* its writer keeps there what it likes */
+        return 0;
     const unsigned char *block = twl_cursor_bytes(&v->cursor, 0, SEGMENT_HEADER_BYTES, &error);
     if (!block)
         return error ? tell_system(v, error) : 0;
@@ -349,7 +351,7 @@ static int check_bound(struct verifier *v)
     if (v->bound == UINT64_MAX || group->count == 0 || v->cursor.position.next_lsn < v->bound)
         return 0;
     v->seal.is_partial = true;
-    return group->checksum == set->entries[v->index + 1].header.start_chain ? 0 : tell_chain(v);
+    return twl_group_chain(group) == set->entries[v->index + 1].header.start_chain ? 0 : tell_chain(v);
 }
 
 /* The group the cursor has entered. 1 = go on with the next one. */
@@ -450,6 +452,7 @@ static int walk_segment(struct verifier *v, struct position *position)
     }
     v->bound = twl_segment_set_bound(&v->view.set, v->index);
     twl_cursor_begin(&v->cursor, &v->segment, *position);
+    v->cursor.passes_claims = !v->view.has_writer && twl_segment_is_of_this_boot(&v->segment.header);
     int rc = begin_seal_check(v);
     if (rc < 0)
         return tell_system(v, rc);

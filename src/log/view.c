@@ -140,7 +140,7 @@ int twl_view_find_durable(struct io *io, const struct log_view *view, uint64_t *
     struct recovery recovery;
     uint64_t durable_lsn = view->durable_lsn;
     if (durable_lsn == 0) {
-        int rc = twl_recover(io, &view->set, NULL, &recovery);
+        int rc = twl_recover(io, &view->set, view->has_writer, NULL, &recovery);
         if (rc < 0 && rc != TWINLOG_ECORRUPT)
             return rc;
         durable_lsn = recovery.marked_lsn;

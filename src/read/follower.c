@@ -57,8 +57,8 @@ static bool has_news(struct live *live, const struct interest *interest)
         return !twl_live_is_written(live);
     if (epoch == interest->ignored_epoch)
         return false;
-    return epoch != interest->epoch || twl_live_durable_lsn(live) >= interest->lsn ||
-           twl_live_first_lsn(live) > interest->lsn;
+    return epoch != interest->epoch || twl_live_is_mapped(live) ||
+           twl_live_durable_lsn(live) >= interest->lsn || twl_live_first_lsn(live) > interest->lsn;
 }
 
 /* False: it is time to end. */

@@ -10,6 +10,11 @@
  * The order of things: the writer stores a new epoch before any LSN of it. So the epoch is read, then the set,
  * then the watermark, then the epoch again: if it is the same, the watermark is of this epoch, and every record
  * up to it is in a segment of the set or in one that was begun later.
+ *
+ * Beside a writer that writes through a mapping the watermark is not all: a walk of our own goes on from where it was
+ * to the first record that is not complete, and into the next segment when the one it stands in has ended. The epoch in
+ * the page changes with each segment, so the set is mostly loaded in time; where it is not, because the segment was not
+ * begun yet, it is loaded again.
  */
 #define _GNU_SOURCE
 #include "read/horizon.h"
@@ -95,17 +100,34 @@ static int load_set(struct horizon *h, struct twinlog_report *ret_report)
 
 /* A file system that can only be read has nothing to sync, and may know no such call. (-EROFS is what one answers
  * that had to stop writing: what was found may be nowhere on the disk.) */
-static int sync_what_was_found(struct horizon *h, const struct segment_entry *newest)
+static int sync_segment(struct horizon *h, const struct segment_entry *entry)
 {
     struct segment segment;
-    int rc = twl_segment_open_valid(h->io, newest->name, &segment);
+    int rc = twl_segment_open_valid(h->io, entry->name, &segment);
     if (rc < 0)
         return rc;
     rc = io_sync(segment.file);
     twl_segment_close(&segment);
+    return rc;
+}
+
+static int sync_what_was_found(struct horizon *h, const struct recovery *found)
+{
+    int rc = 0;
+    for (size_t i = min_u64(found->open_from, found->index); rc == 0 && i <= found->index; i++)
+        rc = sync_segment(h, &h->set.entries[i]);
     if (rc == 0)
         rc = h->io->ops->sync_dir(h->io);
     return rc == -EINVAL ? 0 : rc;
+}
+
+/* Segments that are begun behind the end are dead. */
+static void drop_dead(struct segment_set *set, size_t index)
+{
+    if (index + 1 == set->begun)
+        return;
+    set->begun = index + 1;
+    set->spares = set->retired = 0;
 }
 
 /* Recovery's view of the log, without changing it. Damage is no error here: whoever reads gets up to it. A file that
@@ -117,12 +139,14 @@ static int look_at_end(struct horizon *h, bool must_sync, struct recovery *ret_r
         int rc = load_set(h, ret_report);
         if (rc < 0)
             return rc;
-        rc = twl_recover(h->io, &h->set, NULL, ret_recovery);
+        rc = twl_recover(h->io, &h->set, !must_sync, NULL, ret_recovery);
         bool is_judged = rc == 0 || ret_recovery->report.finding == TWINLOG_FOUND_DAMAGE;
+        if (rc == 0 && h->set.begun > 0)
+            drop_dead(&h->set, ret_recovery->index);
         if (is_judged)
             rc = 0;
         if (is_judged && must_sync && h->set.begun > 0)
-            rc = sync_what_was_found(h, &h->set.entries[ret_recovery->index]);
+            rc = sync_what_was_found(h, ret_recovery);
         if (rc == 0)
             return 0;
         if ((rc != -ENOENT && rc != TWINLOG_ECORRUPT) || tries == SET_TRIES)
@@ -138,6 +162,7 @@ static int adopt_sound_records(struct horizon *h, struct twinlog_report *ret_rep
     if (rc < 0)
         return rc;
     h->epoch = 0; /* of no page */
+    h->passes_claims = true;
     h->limit_lsn = recovery.position.next_lsn - 1;
     /* those that are lost were durable; that is told when one of them is asked for */
     if (recovery.report.error == TWINLOG_ECORRUPT)
@@ -149,8 +174,10 @@ static int follow_marks(struct horizon *h, struct twinlog_report *ret_report)
 {
     struct recovery recovery;
     int rc = look_at_end(h, false, &recovery, ret_report);
+    bool is_open = rc == 0 && recovery.open_from <= recovery.index;
     if (rc == 0)
-        h->limit_lsn = recovery.marked_lsn;
+        h->limit_lsn = is_open ? recovery.position.next_lsn - 1 : recovery.marked_lsn;
+    h->passes_claims = false;
     return rc;
 }
 
@@ -178,6 +205,98 @@ static int look_without_page(struct horizon *h, struct twinlog_report *ret_repor
     return rc;
 }
 
+/* ---- the tail of a mapped log ------------------------------------------------------------------- */
+
+static void leave_tail(struct horizon *h)
+{
+    twl_cursor_let_go(&h->tail);
+    twl_segment_close(&h->tail_segment);
+}
+
+/* Opens that segment and enters it: 1. 0 = it does not continue there; nothing has changed. */
+static int enter_tail(struct horizon *h, size_t index, struct position position)
+{
+    const struct segment_entry *entry = &h->set.entries[index];
+    struct segment segment;
+    int rc = twl_segment_open_valid(h->io, entry->name, &segment);
+    if (rc < 0)
+        return rc == -ENOENT || rc == TWINLOG_ECORRUPT ? 0 : rc;
+    struct cursor cursor = { 0 };
+    twl_cursor_begin(&cursor, &segment, position);
+    if (segment.header.segment_id == entry->header.segment_id)
+        rc = twl_cursor_enter_group(&cursor);
+    if (rc <= 0) {
+        twl_cursor_free(&cursor);
+        twl_segment_close(&segment);
+        return rc;
+    }
+    leave_tail(h);
+    twl_cursor_free(&h->tail);
+    h->tail_segment = segment;
+    h->tail = cursor;
+    h->tail.segment = &h->tail_segment;
+    h->tail_index = index;
+    return 1;
+}
+
+/* The set may be another one: the walk goes on where it was, or begins at the oldest open group. */
+static int find_tail(struct horizon *h)
+{
+    const struct segment_set *set = &h->set;
+    if (h->tail_generation == h->generation)
+        return 0;
+    h->tail_generation = h->generation;
+    for (size_t i = 0; h->tail_segment.file && i < set->begun; i++)
+        if (set->entries[i].header.segment_id == h->tail_segment.header.segment_id &&
+            h->tail.position.next_lsn <= twl_segment_set_bound(set, i)) {
+            h->tail_index = i;
+            return 0;
+        }
+    leave_tail(h);
+    size_t from;
+    int rc = twl_recover_find_open(h->io, set, &from);
+    if (rc == -ENOENT || rc == TWINLOG_ECORRUPT)
+        return 0;
+    if (rc == 0 && from < set->begun) {
+        const struct segment first = { .header = set->entries[from].header };
+        rc = enter_tail(h, from, twl_position_before(&first));
+    }
+    return rc < 0 ? rc : 0;
+}
+
+/* 1 = it stands in the next segment now. */
+static int enter_next_segment(struct horizon *h, struct twinlog_report *ret_report)
+{
+    bool is_last = h->tail_index + 1 >= h->set.begun;
+    int rc = is_last ? twl_cursor_has_ended(&h->tail) : 0;
+    if (rc > 0) {
+        rc = load_set(h, ret_report);
+        if (rc == 0)
+            rc = find_tail(h);
+        is_last = !h->tail_segment.file || h->tail_index + 1 >= h->set.begun;
+    }
+    return rc < 0 || is_last ? rc : enter_tail(h, h->tail_index + 1, h->tail.position);
+}
+
+/* As far as records are complete. */
+static int follow_tail(struct horizon *h, struct twinlog_report *ret_report)
+{
+    int rc = find_tail(h);
+    if (rc == 0)
+        twl_cursor_refresh(&h->tail);
+    while (rc >= 0 && h->tail_segment.file) {
+        while ((rc = twl_cursor_enter_group(&h->tail)) > 0)
+            continue;
+        if (rc == 0)
+            rc = enter_next_segment(h, ret_report);
+        if (rc <= 0)
+            break;
+    }
+    if (h->tail_segment.file)
+        h->limit_lsn = max_u64(h->limit_lsn, h->tail.position.next_lsn - 1);
+    return rc < 0 ? report_system(rc, ret_report) : 0;
+}
+
 /* ---- with a page ------------------------------------------------------------------------------- */
 
 /* A cut is done as soon as its segment is there, and the writer tells a little later. */
@@ -195,8 +314,14 @@ static int believe_page(struct horizon *h, uint32_t epoch, struct twinlog_report
             return rc;
         h->epoch = epoch;
         h->limit_lsn = 0;
+        h->passes_claims = false;
     }
     h->limit_lsn = max_u64(h->limit_lsn, twl_live_durable_lsn(h->live));
+    if (twl_live_is_mapped(h->live)) {
+        int rc = follow_tail(h, ret_report);
+        if (rc < 0)
+            return rc;
+    }
     h->first_lsn = max_u64(h->set.first_lsn, twl_live_first_lsn(h->live));
     heed_untold_cut(h);
     h->is_known = twl_live_epoch(h->live) == epoch;
@@ -320,6 +445,8 @@ void twl_horizon_attach(struct horizon *h, const struct reader_source *source)
 
 void twl_horizon_close(struct horizon *h)
 {
+    leave_tail(h);
+    twl_cursor_free(&h->tail);
     twl_segment_set_free(&h->set);
     if (!is_attached(h))
         twl_live_unwatch(&h->watched);

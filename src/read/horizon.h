@@ -6,6 +6,7 @@
  *   - attached: the page of the writer in this process;
  *   - a live writer in another process: the same page, shared; or, where the file system can't share memory,
  *     the newest durable mark in the log itself;
+ *   - where that writer writes through a mapping: every record that is complete and has only such before it;
  *   - no writer, or one that is opening the log: what recovery finds sound, made durable by a sync before
  *     anybody is told of it. If a writer comes later, its page tells.
  */
@@ -13,6 +14,7 @@
 #define TWL_HORIZON_H
 
 #include "read/reader.h"
+#include "segment/cursor.h"
 #include "segment/live.h"
 #include "segment/segment_set.h"
 
@@ -38,6 +40,13 @@ struct horizon {
     bool follows_marks;     /* there is a writer, and no page */
     uint32_t cut_epoch;     /* of the writer that made the newest cut in the set; 0 = there is none */
     uint64_t cut_lsn;       /* where that begins */
+    bool passes_claims;     /* what was found is what a dead writer has left, claims included */
+
+    /* beside a writer that writes through a mapping: a walk that goes as far as records are complete */
+    struct cursor tail;
+    struct segment tail_segment; /* open if it has a file */
+    size_t tail_index;           /* of it, in the set of `tail_generation` */
+    uint32_t tail_generation;
 };
 
 /* Looks at everything once. `horizon` must stay where it is. On failure there is nothing to close. */

@@ -189,8 +189,10 @@ static int settle(struct twinlog_reader *reader)
     struct horizon *horizon = &reader->horizon;
     if (reader->error != 0)
         return reader->error;
-    bool is_at_end = reader->where == AT_LSN && reader->next_lsn > horizon->limit_lsn;
-    int rc = is_at_end || twl_horizon_is_old(horizon) ? twl_horizon_look(horizon, &reader->report) : 0;
+    bool may_be_at_end = reader->where == AT_LSN
+                             ? reader->next_lsn > horizon->limit_lsn
+                             : twl_live_is_mapped(horizon->live); /* more comes in silence */
+    int rc = may_be_at_end || twl_horizon_is_old(horizon) ? twl_horizon_look(horizon, &reader->report) : 0;
     if (rc == 0 && reader->where == AT_TIME)
         rc = twl_horizon_find_end(horizon, &reader->report);
     if (rc == 0)
@@ -278,21 +280,6 @@ static int find_previous(struct twinlog_reader *reader, struct cursor_record *re
 
 /* ---- moves ------------------------------------------------------------------------------------- */
 
-/* The descriptor says what the last call has found. */
-static void arm(struct twinlog_reader *reader)
-{
-    const struct horizon *horizon = &reader->horizon;
-    if (!reader->follower)
-        return;
-    const struct interest interest = {
-        .lsn = reader->next_lsn > reader->to_lsn ? UINT64_MAX : reader->next_lsn,
-        .pulse = horizon->pulse,
-        .epoch = horizon->epoch,
-        .ignored_epoch = horizon->ignored_epoch,
-    };
-    twl_follower_arm(reader->follower, &interest);
-}
-
 static void tell_follower(struct twinlog_reader *reader)
 {
     if (reader->follower)
@@ -306,6 +293,36 @@ static int stick(struct twinlog_reader *reader, int error)
     reader->end_lsn = 0;
     tell_follower(reader);
     return tell(reader, error);
+}
+
+/* What next() would return, but for the record. */
+static int peek(struct twinlog_reader *reader)
+{
+    struct cursor_record record;
+    int rc = find_next(reader, &record);
+    if (rc > 0)
+        twl_cursor_unread(&reader->stand.at->cursor, &record);
+    return rc < 0 ? stick(reader, rc) : rc;
+}
+
+/* The descriptor says what the last call has found. */
+static void arm(struct twinlog_reader *reader)
+{
+    const struct horizon *horizon = &reader->horizon;
+    if (!reader->follower)
+        return;
+    const struct interest interest = {
+        .lsn = reader->next_lsn > reader->to_lsn ? UINT64_MAX : reader->next_lsn,
+        .pulse = horizon->pulse,
+        .epoch = horizon->epoch,
+        .ignored_epoch = horizon->ignored_epoch,
+    };
+    twl_follower_arm(reader->follower, &interest);
+    if (!twl_live_is_mapped(horizon->live) || reader->where != AT_LSN)
+        return;
+    twl_live_await(horizon->live, interest.pulse);
+    if (peek(reader) != 0)
+        twl_follower_tell(reader->follower);
 }
 
 static void give(struct twinlog_reader *reader, const struct cursor_record *record,
@@ -413,16 +430,6 @@ int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn,
 
 /* ---- waiting ----------------------------------------------------------------------------------- */
 
-/* What next() would return, but for the record. */
-static int peek(struct twinlog_reader *reader)
-{
-    struct cursor_record record;
-    int rc = find_next(reader, &record);
-    if (rc > 0)
-        twl_cursor_unread(&reader->stand.at->cursor, &record);
-    return rc < 0 ? stick(reader, rc) : rc;
-}
-
 static int remaining_ms(uint64_t deadline_ns)
 {
     uint64_t now_ns = twl_monotonic_ns();
@@ -442,7 +449,13 @@ int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms)
         int left_ms = timeout_ms < 0 ? -1 : remaining_ms(deadline_ns);
         if (left_ms == 0 || !reader->horizon.io->has_threads)
             return 0;
-        twl_live_sleep(reader->horizon.live, reader->horizon.pulse, left_ms);
+        const uint32_t seen = reader->horizon.pulse;
+        if (twl_live_is_mapped(reader->horizon.live)) {
+            twl_live_await(reader->horizon.live, seen);
+            if (peek(reader) != 0)
+                return 1;
+        }
+        twl_live_sleep(reader->horizon.live, seen, left_ms);
     }
 }
 

@@ -18,6 +18,8 @@
 #define _GNU_SOURCE
 #include "read/stand.h"
 
+#include "segment/recover.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -146,6 +148,13 @@ static void find_bound(struct stand *stand)
     stand->bound_lsn = twl_segment_set_bound(set_of(stand), stand->at->index);
 }
 
+/* Of a dead writer they stand for voids; a living one is about to keep them. */
+static void settle_claims(const struct stand *stand, struct slot *slot)
+{
+    slot->cursor.passes_claims =
+        stand->horizon->passes_claims && twl_segment_is_of_this_boot(&slot->segment.header);
+}
+
 /* The set may be another one. What nobody can ask for any more is let go, so that its space can be used again. */
 static void catch_up(struct stand *stand)
 {
@@ -162,6 +171,8 @@ static void catch_up(struct stand *stand)
             find_in_set(stand, slot);
         if (slot->segment.file && is_trimmed(stand, slot))
             close_slot(slot);
+        if (slot->segment.file)
+            settle_claims(stand, slot);
     }
     if (stand->at->segment.file)
         find_bound(stand);
@@ -208,6 +219,8 @@ static int open_slot(struct stand *stand, struct slot *slot, const struct segmen
         twl_cursor_begin(&slot->cursor, &slot->segment, twl_position_before(&slot->segment));
     else
         close_slot(slot);
+    if (rc > 0)
+        settle_claims(stand, slot);
     return rc;
 }
 
@@ -299,7 +312,7 @@ static bool fits(const struct cursor *cursor, const struct segment_header *heade
     const struct group_header *group = &cursor->group;
     bool is_in_group = group->first_lsn < lsn && lsn - group->first_lsn <= group->count;
     return header->start_lsn == lsn &&
-           (!is_in_group || header->previous == 0 || header->start_chain == group->checksum);
+           (!is_in_group || header->previous == 0 || header->start_chain == twl_group_chain(group));
 }
 
 /* A segment that was begun since the set was loaded. */

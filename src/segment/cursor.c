@@ -8,6 +8,9 @@
  * before its checksum, every length is checked against what holds it, and nothing larger than the
  * segment is ever allocated.
  *
+ * Of a group that is open there is no header to enter it by. It is made up: it begins where the mark in front of it
+ * ends, and has as many records as were found one behind the other.
+ *
  * A walk may also begin in the middle, where an index says that a group is. Then the history before it is not
  * known, and the group's own header says what the next one has to continue: it is valid only where this life
  * of the file has put it, and its record must be the one that the index promised.
@@ -18,6 +21,7 @@
 #include "format/checksum.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,13 +31,19 @@
 
 /* ---- birth and death --------------------------------------------------------------------------- */
 
+static bool is_mapped(const struct segment *segment)
+{
+    return (segment->header.incompatible & FEATURE_MAPPED) != 0;
+}
+
 /* Where it can't be had, the file is read. */
 static void take_view(struct cursor *cursor)
 {
     struct io_file *file = cursor->segment->file;
     size_t size = (size_t)cursor->segment->header.bytes;
     struct window *window = &cursor->window;
-    if (file->io->ops->view(file, size, &window->view) < 0)
+    bool is_short = is_mapped(cursor->segment) && cursor->segment->file_bytes < size;
+    if (is_short || file->io->ops->view(file, size, &window->view) < 0)
         return;
     window->io = file->io;
     window->view_bytes = size;
@@ -147,6 +157,17 @@ static int make_room(struct cursor *cursor, size_t need)
     return 0;
 }
 
+/* Its file may end before its header says. */
+static void add_missing_zeros(struct cursor *cursor, size_t want)
+{
+    struct window *window = &cursor->window;
+    size_t size = (size_t)min_u64(want, cursor->segment->header.bytes - window->start);
+    if (window->size >= size)
+        return;
+    memset(window->buffer + window->size, 0, size - window->size);
+    window->size = size;
+}
+
 static int read_window(struct cursor *cursor, uint64_t offset, size_t size)
 {
     struct window *window = &cursor->window;
@@ -161,7 +182,11 @@ static int read_window(struct cursor *cursor, uint64_t offset, size_t size)
     window->bytes = window->buffer;
     window->start = start;
     window->step = step;
-    return rc < 0 ? rc : io_read(cursor->segment->file, window->buffer, want, start, &window->size);
+    if (rc == 0)
+        rc = io_read(cursor->segment->file, window->buffer, want, start, &window->size);
+    if (rc == 0 && is_mapped(cursor->segment))
+        add_missing_zeros(cursor, want);
+    return rc;
 }
 
 /* Makes the window hold these bytes, if the file has them. */
@@ -228,9 +253,12 @@ static void step_in(struct cursor *cursor, uint64_t offset, const struct group_h
     cursor->record_offset = offset + GROUP_HEADER_BYTES;
     cursor->records_left = group->count;
     cursor->epoch_seed = twl_epoch_seed(cursor->segment->header.log_id, group->epoch);
+    cursor->entered_offset = cursor->record_offset;
+    cursor->entered = group->count;
+    cursor->is_open = false;
     cursor->offset = offset + group->bytes;
     cursor->position = (struct position){ .next_lsn = group->first_lsn + group->count,
-                                          .chain = group->checksum,
+                                          .chain = twl_group_chain(group),
                                           .epoch = group->epoch };
 }
 
@@ -262,13 +290,139 @@ static int enter_first_group(struct cursor *cursor)
     return rc;
 }
 
+/* ---- the open group ---------------------------------------------------------------------------- */
+
+/* Offsets in a group have 32 bits. */
+static uint64_t open_end(const struct cursor *cursor)
+{
+    return min_u64(cursor->segment->data_end, OPEN_GROUP_OFFSET + align_down(UINT32_MAX, 8));
+}
+
+static bool is_claimed(const struct cursor *cursor, const unsigned char *bytes, uint64_t lsn,
+                       uint32_t *ret_size)
+{
+    uint8_t owner;
+    return twl_claim_decode(load_le64(bytes), cursor->epoch_seed, lsn, ret_size, &owner);
+}
+
+/* The header of record `lsn`, or what stands for one. */
+static inline bool decode_record(struct cursor *cursor, const unsigned char *bytes, uint64_t lsn,
+                                 struct record_header *ret_header)
+{
+    cursor->is_claim = false;
+    if (twl_record_header_decode(bytes, cursor->epoch_seed, lsn, ret_header))
+        return true;
+    *ret_header = (struct record_header){ .kind = RECORD_VOID };
+    cursor->is_claim = cursor->is_open && cursor->passes_claims &&
+                       is_claimed(cursor, bytes, lsn, &ret_header->size) && ret_header->size != CLAIM_END;
+    return cursor->is_claim;
+}
+
+/* One record more: 1. 0 = it is not there yet. */
+static int extend(struct cursor *cursor)
+{
+    struct record_header header;
+    uint64_t at = cursor->offset, end = open_end(cursor);
+    int error;
+    if (at > end - RECORD_HEADER_BYTES)
+        return 0;
+    const unsigned char *bytes = twl_cursor_bytes(cursor, at, RECORD_HEADER_BYTES, &error);
+    if (!bytes)
+        return error;
+    if (!decode_record(cursor, bytes, cursor->position.next_lsn, &header) ||
+        twl_record_bytes(header.size) > end - at)
+        return 0;
+    atomic_thread_fence(
+        memory_order_acquire); /* where the file is looked at: what is behind was stored before */
+    cursor->before = cursor->position;
+    cursor->entered_offset = cursor->record_offset = at;
+    cursor->entered = cursor->records_left = 1;
+    cursor->group.count++;
+    cursor->group.bytes += (uint32_t)twl_record_bytes(header.size);
+    cursor->offset += twl_record_bytes(header.size);
+    cursor->position.next_lsn++;
+    return 1;
+}
+
+/* Behind the first `count` records of the open group, which end at `offset`. */
+static void stand_in_open_group(struct cursor *cursor, uint64_t first_lsn, uint32_t count, uint64_t offset)
+{
+    const struct group_header group = { .first_lsn = first_lsn,
+                                        .count = count,
+                                        .bytes = (uint32_t)(offset - OPEN_GROUP_OFFSET),
+                                        .chain = cursor->position.chain,
+                                        .epoch = cursor->position.epoch,
+                                        .flags = GROUP_MAPPED };
+    step_in(cursor, OPEN_GROUP_OFFSET, &group);
+    cursor->records_left = 0;
+    cursor->is_open = true;
+}
+
+static void leave_open_group(struct cursor *cursor)
+{
+    cursor->is_open = false;
+    cursor->offset = OPEN_GROUP_OFFSET;
+}
+
+/* The first record of a group that may be open. The mark in front of it was passed: else nothing of it is known. */
+static int enter_open_group(struct cursor *cursor)
+{
+    if (!is_mapped(cursor->segment) || cursor->offset != OPEN_GROUP_OFFSET || cursor->is_at_first ||
+        cursor->position.next_lsn == 0)
+        return 0;
+    const struct group_header group = cursor->group;
+    const uint64_t group_offset = cursor->group_offset;
+    stand_in_open_group(cursor, cursor->position.next_lsn, 0, OPEN_RECORDS_OFFSET);
+    int rc = extend(cursor);
+    if (rc <= 0) {
+        leave_open_group(cursor);
+        cursor->group = group;
+        cursor->group_offset = group_offset;
+    }
+    return rc;
+}
+
+/* Without the last record that was entered. */
+static void back_out_of_record(struct cursor *cursor)
+{
+    cursor->position = cursor->before;
+    cursor->offset = cursor->entered_offset;
+    cursor->records_left = 0;
+    cursor->group.bytes = (uint32_t)(cursor->entered_offset - cursor->group_offset);
+    if (--cursor->group.count == 0)
+        leave_open_group(cursor);
+}
+
+int twl_cursor_has_ended(struct cursor *cursor)
+{
+    uint64_t at = cursor->is_open ? cursor->offset : OPEN_RECORDS_OFFSET, end = open_end(cursor);
+    uint32_t size;
+    int error;
+    if (!is_mapped(cursor->segment) || (!cursor->is_open && cursor->offset != OPEN_GROUP_OFFSET))
+        return 0;
+    if (at > end - RECORD_HEADER_BYTES)
+        return 1;
+    const unsigned char *bytes = twl_cursor_bytes(cursor, at, sizeof(uint64_t), &error);
+    if (!bytes)
+        return error;
+    return is_claimed(cursor, bytes, cursor->position.next_lsn, &size) && size == CLAIM_END;
+}
+
+/* ---- groups of all kinds ------------------------------------------------------------------------ */
+
 int twl_cursor_enter_group(struct cursor *cursor)
 {
+    int rc = 0;
     if (cursor->offset == 0)
         return enter_first_group(cursor);
+    if (cursor->is_open)
+        rc = extend(cursor);
     /* A group begins where the one before ends, or at the next block where the writer pads. */
     enum place_in_segment place = cursor->is_at_first ? PLACE_FIRST : PLACE_LATER;
-    int rc = enter_at(cursor, cursor->offset, place);
+    if (rc == 0)
+        rc = enter_at(cursor, cursor->offset, place);
+    if (rc == 0)
+        rc = enter_open_group(cursor);
     uint64_t next_block = align_up(cursor->offset, BLOCK_BYTES);
     if (rc == 0 && next_block != cursor->offset)
         rc = enter_at(cursor, next_block, place);
@@ -278,6 +432,10 @@ int twl_cursor_enter_group(struct cursor *cursor)
 void twl_cursor_back_out(struct cursor *cursor)
 {
     const struct group_header *group = &cursor->group;
+    if (cursor->is_open) {
+        back_out_of_record(cursor);
+        return;
+    }
     cursor->position = cursor->before;
     if (cursor->position.next_lsn == 0)
         cursor->position =
@@ -300,7 +458,7 @@ static inline int look_at_record(struct cursor *cursor, struct record_header *re
         return error ? error : TWINLOG_ECORRUPT;
     uint64_t room = cursor->group_offset + cursor->group.bytes - cursor->record_offset;
     uint64_t others = (uint64_t)(cursor->records_left - 1) * RECORD_HEADER_BYTES;
-    if (!twl_record_header_decode(bytes, cursor->epoch_seed, twl_cursor_next_lsn(cursor), ret_header) ||
+    if (!decode_record(cursor, bytes, twl_cursor_next_lsn(cursor), ret_header) ||
         twl_record_bytes(ret_header->size) + others > room)
         return TWINLOG_ECORRUPT;
     return 1;
@@ -325,7 +483,7 @@ int twl_cursor_next_record(struct cursor *cursor, struct cursor_record *ret_reco
     if (!bytes)
         return rc ? rc : TWINLOG_ECORRUPT;
     record.payload = bytes + RECORD_HEADER_BYTES;
-    if (!twl_record_payload_is_valid(&record.header, record.payload))
+    if (!cursor->is_claim && !twl_record_payload_is_valid(&record.header, record.payload))
         return TWINLOG_ECORRUPT;
     pass_record(cursor, &record.header);
     *ret_record = record;
@@ -352,8 +510,8 @@ static int summarise_group(struct cursor *cursor)
 {
     struct record_header header;
     int rc;
-    cursor->record_offset = cursor->group_offset + GROUP_HEADER_BYTES;
-    cursor->records_left = cursor->group.count;
+    cursor->record_offset = cursor->entered_offset;
+    cursor->records_left = cursor->entered;
     while ((rc = look_at_record(cursor, &header)) > 0) {
         twl_summary_add_record(cursor->summary, twl_cursor_next_lsn(cursor), cursor->group_offset,
                                (uint32_t)(cursor->record_offset - cursor->group_offset), header.time_ns);
@@ -361,6 +519,8 @@ static int summarise_group(struct cursor *cursor)
     }
     if (rc == 0)
         twl_summary_end_group(cursor->summary, &cursor->group, cursor->group_offset);
+    if (rc == 0 && cursor->is_open)
+        cursor->summary->open_lsn = cursor->group.first_lsn;
     return rc;
 }
 
@@ -435,12 +595,22 @@ static const struct index_entry *entry_of(const struct entries *known, int64_t n
     return number < 0 ? NULL : &known->entries[number];
 }
 
+static void stand_at(struct cursor *cursor, uint64_t offset, struct position position)
+{
+    cursor->position = position;
+    cursor->offset = offset;
+    cursor->is_at_first = false;
+    cursor->is_open = false;
+    cursor->group = (struct group_header){ 0 };
+    cursor->records_left = 0;
+}
+
 static bool has_entered(const struct cursor *cursor, uint64_t group_offset)
 {
     const struct group_header *group = &cursor->group;
     return group->count > 0 && cursor->group_offset == group_offset &&
            cursor->position.next_lsn == group->first_lsn + group->count &&
-           cursor->position.chain == group->checksum;
+           cursor->position.chain == twl_group_chain(group);
 }
 
 /* What lies between a header and a record far behind it is of no use, and a header that was read once need not be
@@ -463,16 +633,45 @@ static int enter_large_group(struct cursor *cursor, uint64_t offset)
     return rc;
 }
 
+/* The open group has no header that leads to a record. The mark in front of it says which LSN of which epoch it begins
+ * with; so the record at that place checks only if it is the one. */
+static int enter_open_group_at(struct cursor *cursor, const struct index_entry *entry)
+{
+    if (!is_mapped(cursor->segment) || entry->group_offset != OPEN_GROUP_OFFSET)
+        return 0;
+    int rc = enter_at(cursor, SEGMENT_DATA_OFFSET, PLACE_FIRST);
+    if (rc <= 0)
+        return rc;
+    uint64_t first_lsn = cursor->position.next_lsn;
+    if (entry->lsn >= first_lsn && entry->lsn - first_lsn < UINT32_MAX &&
+        entry->record_offset >= GROUP_HEADER_BYTES && entry->record_offset % 8 == 0) {
+        stand_in_open_group(cursor, first_lsn, (uint32_t)(entry->lsn - first_lsn),
+                            OPEN_GROUP_OFFSET + entry->record_offset);
+        rc = extend(cursor);
+        if (rc > 0)
+            return rc;
+    }
+    stand_at(cursor, 0, twl_position_before(cursor->segment));
+    return rc < 0 ? rc : 0;
+}
+
+static int enter_for(struct cursor *cursor, const struct index_entry *entry)
+{
+    cursor->position = (struct position){ 0 };
+    cursor->records_left = 0;
+    bool is_far = entry->record_offset >= FIRST_STEP_BYTES;
+    int rc = is_far ? enter_large_group(cursor, entry->group_offset)
+                    : enter_at(cursor, entry->group_offset, PLACE_ANY);
+    return rc == 0 ? enter_open_group_at(cursor, entry) : rc;
+}
+
 int twl_cursor_place(struct cursor *cursor, const struct index_entry *entry)
 {
     const struct group_header *group = &cursor->group;
     struct record_header header;
-    if (!has_entered(cursor, entry->group_offset)) {
-        cursor->position = (struct position){ 0 };
-        cursor->records_left = 0;
-        bool is_far = entry->record_offset >= FIRST_STEP_BYTES;
-        int rc = is_far ? enter_large_group(cursor, entry->group_offset)
-                        : enter_at(cursor, entry->group_offset, PLACE_ANY);
+    bool is_beyond = cursor->is_open && entry->lsn >= cursor->position.next_lsn;
+    if (is_beyond || !has_entered(cursor, entry->group_offset)) {
+        int rc = enter_for(cursor, entry);
         if (rc <= 0)
             return rc;
     }
@@ -485,15 +684,6 @@ int twl_cursor_place(struct cursor *cursor, const struct index_entry *entry)
     cursor->records_left = group->count - (uint32_t)(entry->lsn - group->first_lsn);
     int rc = look_at_record(cursor, &header);
     return rc == TWINLOG_ECORRUPT ? 0 : rc;
-}
-
-static void stand_at(struct cursor *cursor, uint64_t offset, struct position position)
-{
-    cursor->position = position;
-    cursor->offset = offset;
-    cursor->is_at_first = false;
-    cursor->group = (struct group_header){ 0 };
-    cursor->records_left = 0;
 }
 
 void twl_cursor_restart(struct cursor *cursor, struct position position)
@@ -520,6 +710,9 @@ void twl_cursor_resume(struct cursor *cursor)
         stand_at(cursor, 0, twl_position_before(cursor->segment));
     else
         stand_at(cursor, summary->data_end, end);
+    if (summary->open_lsn > 0)
+        stand_in_open_group(cursor, summary->open_lsn, (uint32_t)(summary->next_lsn - summary->open_lsn),
+                            summary->data_end);
 }
 
 void twl_trail_begin(struct trail *trail)

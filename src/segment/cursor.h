@@ -50,6 +50,9 @@ struct cursor {
     size_t window_bytes;           /* what to read at once; 0 = the usual */
     bool maps;               /* [set before begin] look at files instead of reading them, where that works */
     struct summary *summary; /* [set after begin] NULL, or what accepted groups are added to */
+    bool
+        passes_claims; /* [set after begin] a claim in an open group is a void: its writer is dead, and nothing
+                                that was stored is lost */
     struct window window;
     struct loaded_index index;
     struct large_group large[LARGE_GROUPS];
@@ -65,6 +68,10 @@ struct cursor {
     uint64_t record_offset;
     uint32_t records_left;
     uint32_t epoch_seed;
+    uint64_t entered_offset; /* of the first record that was entered last, */
+    uint32_t entered;        /* and how many there were */
+    bool is_open;            /* the group is an open one, as far as it is known */
+    bool is_claim;           /* the record that was looked at last is a claim */
 };
 
 struct cursor_record {
@@ -101,7 +108,9 @@ static inline uint64_t twl_cursor_next_lsn(const struct cursor *cursor)
 }
 
 /* Enters the group at cursor->offset: 1. 0 = no group is there that continues the history. Negative =
- * the system's error. Records left in the group before are skipped without a look. */
+ * the system's error. Records left in the group before are skipped without a look.
+ *
+ * An open group is entered record by record: each time it has one more, as long as the next one is complete. */
 int twl_cursor_enter_group(struct cursor *cursor);
 
 /* The next record of the group: 1. 0 = the group has no more. TWINLOG_ECORRUPT = a record is there
@@ -121,8 +130,8 @@ int twl_cursor_accept_group(struct cursor *cursor);
 /* Stands behind the last group that is in cursor->summary, or in front of the first one. */
 void twl_cursor_resume(struct cursor *cursor);
 
-/* Stands in front of the group again that was entered last. Where nothing was known of the history
- * before, what the group's header says of it is kept. */
+/* Stands in front of the group again that was entered last, or of the record of an open one. Where nothing was
+ * known of the history before, what the group's header says of it is kept. */
 void twl_cursor_back_out(struct cursor *cursor);
 
 /* Straight to the group that holds `lsn`, and in it to that record: 1. From the last place before it that the index
@@ -158,6 +167,10 @@ int twl_cursor_trace(struct cursor *cursor, const struct segment_footer *footer,
 bool twl_trail_find(const struct trail *trail, uint64_t lsn, struct index_entry *ret_entry);
 /* To a place that a trail or an index knows: 1. 0 = that record is not there. */
 int twl_cursor_place(struct cursor *cursor, const struct index_entry *entry);
+
+/* Can nothing more be added to the open group it stands behind, or to the place of one? Its end was claimed, or there
+ * is no room. Negative: an error. */
+int twl_cursor_has_ended(struct cursor *cursor);
 
 /* Pointer to `size` bytes at `offset`; NULL with *ret_error 0 if the file has fewer. */
 const unsigned char *twl_cursor_bytes(struct cursor *cursor, uint64_t offset, size_t size, int *ret_error);

@@ -77,6 +77,7 @@ void twl_summary_begin(struct summary *summary, int64_t peak_ns)
     summary->peak_ns = peak_ns;
     summary->chain = 0;
     summary->epoch = (struct epoch){ 0 };
+    summary->open_lsn = 0;
     summary->index.spacing = INDEX_MIN_SPACING;
     summary->index.last = 0;
     summary->index.count = 0;
@@ -115,8 +116,9 @@ void twl_summary_end_group(struct summary *summary, const struct group_header *g
         summary->first_lsn = group->first_lsn;
     summary->next_lsn = group->first_lsn + group->count;
     summary->data_end = offset + group->bytes;
-    summary->chain = group->checksum;
+    summary->chain = twl_group_chain(group);
     summary->epoch = group->epoch;
+    summary->open_lsn = 0;
 }
 
 /* ---- on disk ----------------------------------------------------------------------------------- */

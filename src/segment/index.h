@@ -30,6 +30,7 @@ struct summary {
     int64_t peak_ns;        /* newest time of any record of the log up to here; INT64_MIN = none */
     uint32_t chain;         /* of the last group */
     struct epoch epoch;     /* of the last group */
+    uint64_t open_lsn;      /* first LSN of the last group if that is still open, else 0 */
     struct sparse_index index;
 };
 

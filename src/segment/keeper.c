@@ -40,6 +40,12 @@ struct left {
     struct left *next;
 };
 
+/* Whom to ask before a segment that was left is sealed. */
+struct completion {
+    int (*call)(void *context, struct segment *segment); /* NULL: nobody */
+    void *context;
+};
+
 /* A segment that somebody asked for who doesn't wait here. */
 struct order {
     uint64_t min_room; /* 0 = there is none */
@@ -49,8 +55,8 @@ struct order {
 
 struct keeper {
     struct keeper_config config; /* [const] but for the plan */
-
     struct twl_mutex lock;
+    struct completion completion;     /* [lock] */
     struct segment_plan plan;         /* [lock] of the next segment to make */
     struct segment ready[MAX_SPARES]; /* [lock] by sequence */
     uint32_t count;                   /* [lock] of them */
@@ -411,6 +417,13 @@ static struct segment_entry *find_begun(struct keeper *k, uint64_t sequence) REQ
     return NULL;
 }
 
+static int seal_left(struct completion completion, struct left *left, int64_t peak_ns,
+                     struct segment_footer *ret_footer)
+{
+    int rc = completion.call ? completion.call(completion.context, &left->segment) : 0;
+    return rc < 0 ? rc : twl_segment_seal(&left->segment, peak_ns, ret_footer);
+}
+
 /* Seals the oldest segment that is not; false if all but the active one are. */
 static bool seal_next(struct keeper *k) REQUIRES(k->lock)
 {
@@ -418,12 +431,13 @@ static bool seal_next(struct keeper *k) REQUIRES(k->lock)
         return false;
     struct segment_entry entry = k->begun[k->sealed], next = k->begun[k->sealed + 1];
     struct left *left = take_left(k, entry.header.sequence);
+    const struct completion completion = k->completion;
     int64_t peak_ns = k->peak_ns;
     k->is_sealing = true;
     twl_mutex_unlock(&k->lock);
 
     struct segment_footer footer;
-    int rc = left ? twl_segment_seal(&left->segment, peak_ns, &footer)
+    int rc = left ? seal_left(completion, left, peak_ns, &footer)
                   : seal_after_walk(k, &entry, &next, peak_ns, &footer);
     free_left(left);
 
@@ -494,13 +508,11 @@ static bool work(struct keeper *k) REQUIRES(k->lock)
         make_ready(k, MIN_SEGMENT_ROOM);
         return true;
     }
-    if (seal_next(k))
-        return true;
-    if (k->must_tend) {
+    if (k->must_tend) { /* before the next one is sealed: somebody may fill them as fast */
         tend(k);
         return true;
     }
-    return remove_surplus(k);
+    return seal_next(k) || remove_surplus(k);
 }
 
 static void *look_after(void *argument)
@@ -635,6 +647,14 @@ int twl_keeper_create(const struct keeper_config *config, struct keeper **ret_ke
     return 0;
 }
 
+void twl_keeper_set_complete(struct keeper *k, int (*complete)(void *context, struct segment *segment),
+                             void *context)
+{
+    twl_mutex_lock(&k->lock);
+    k->completion = (struct completion){ complete, context };
+    twl_mutex_unlock(&k->lock);
+}
+
 void twl_keeper_start(struct keeper *k)
 {
     twl_mutex_lock(&k->lock);
@@ -662,8 +682,12 @@ void twl_keeper_destroy(struct keeper *k, bool is_forked)
         return;
     if (!is_forked) { /* in a child they may be half exchanged */
         end_thread(k);
-        for (uint32_t i = 0; i < k->count; i++)
+        for (uint32_t i = k->count; i-- > 0;) {
+            if (k->plan
+                    .is_mapped) /* nobody could use it but another mapped log, which begins with a small one */
+                k->config.io->ops->unlink(k->config.io, k->ready[i].name);
             twl_segment_close(&k->ready[i]);
+        }
         while (k->left) {
             struct left *left = k->left;
             k->left = left->next;

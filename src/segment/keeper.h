@@ -33,6 +33,10 @@ struct keeper_config {
 
 /* Opens and locks the spares that were found. Nothing is changed before twl_keeper_start(). */
 int twl_keeper_create(const struct keeper_config *config, struct keeper **ret_keeper);
+/* What is missing of a segment that is left, and of its summary, is completed by this call, made from the keeper's
+ * thread, holding nothing, before the segment is sealed. To be set before the first one is left. */
+void twl_keeper_set_complete(struct keeper *keeper, int (*complete)(void *context, struct segment *segment),
+                             void *context);
 /* From now on: what the last writer left unsealed is sealed, what is retired removed, the tending done. */
 void twl_keeper_start(struct keeper *keeper);
 /* Ends the thread, after it has sealed what was left; spares stay on disk for the next opening. `is_forked`:

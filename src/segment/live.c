@@ -103,6 +103,13 @@ static int choose_limit(struct live *live)
     return live->is_writable && twl_live_is_written(live) ? NAP_MS : POLL_MS;
 }
 
+void twl_live_await(struct live *live, uint32_t seen)
+{
+    if (live->page && live->is_writable)
+        await_pulse(live->page, seen);
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
 void twl_live_sleep(struct live *live, uint32_t seen, int timeout_ms)
 {
     if (!live->io->has_threads) /* nobody else is there to do anything meanwhile */
@@ -147,6 +154,7 @@ static void clear(struct live *live)
     atomic_store(&page->epoch, 0);
     watermark_store(&page->durable, 0);
     atomic_store(&page->first_lsn, 0);
+    atomic_store(&page->is_mapped, 0);
     atomic_store(&page->wanted_ns, 0); /* of an earlier life of the system it would be far off */
     atomic_store(&page->awaited, atomic_load(&page->pulse) - 1); /* what a power cut left says nothing */
     atomic_store(&page->magic, LIVE_MAGIC);
@@ -183,6 +191,7 @@ static void store_identity(const struct live *live)
     struct live_page *page = live->page;
     const uint32_t epoch = atomic_load(&live->own_epoch);
     atomic_store(&page->first_lsn, atomic_load(&live->own_first_lsn));
+    atomic_store(&page->is_mapped, atomic_load(&live->own_is_mapped));
     atomic_store(&page->offer, (uint64_t)epoch << 32 | live->layout);
     atomic_store(&page->epoch, epoch);
 }
@@ -209,10 +218,31 @@ void twl_live_publish(struct live *live, uint32_t epoch, uint64_t first_lsn, uin
     announce(live);
 }
 
+void twl_live_publish_mapped(struct live *live, bool is_mapped)
+{
+    atomic_store(&live->own_is_mapped, is_mapped);
+}
+
 void twl_live_publish_durable(struct live *live, uint64_t durable_lsn)
 {
     watermark_store(&live->page->durable, durable_lsn);
     announce(live);
+}
+
+void twl_live_publish_epoch(struct live *live, uint32_t epoch)
+{
+    atomic_store(&live->own_epoch, epoch);
+    store_identity(live);
+    announce(live);
+}
+
+void twl_live_nudge(struct live *live)
+{
+    struct live_page *page = live->page;
+    atomic_thread_fence(memory_order_seq_cst); /* what can be seen now, before a look who waits for it */
+    if ((int32_t)(atomic_load_explicit(&page->awaited, memory_order_relaxed) - atomic_load(&page->pulse)) >=
+        0)
+        announce(live);
 }
 
 void twl_live_publish_first(struct live *live, uint64_t first_lsn)
@@ -303,6 +333,11 @@ uint64_t twl_live_durable_lsn(const struct live *live)
 uint64_t twl_live_first_lsn(const struct live *live)
 {
     return twl_live_epoch(live) > 0 ? atomic_load(&live->page->first_lsn) : 0;
+}
+
+bool twl_live_is_mapped(const struct live *live)
+{
+    return twl_live_epoch(live) > 0 && atomic_load(&live->page->is_mapped) != 0;
 }
 
 /* ---- copies -------------------------------------------------------------------------------------- */

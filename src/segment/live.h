@@ -28,7 +28,7 @@ struct live_page {
     _Atomic uint32_t pulse;   /* a futex word: one more after every publication */
     _Atomic uint32_t awaited; /* newest pulse that a reader in any process sleeps on; the next one then has to
                                  wake. A reader that dies in its sleep costs one needless wake-up */
-    uint32_t reserved;
+    _Atomic uint32_t is_mapped; /* records are there as soon as they are complete, whatever is durable */
     struct watermark durable;
     _Atomic uint64_t first_lsn; /* oldest LSN that is kept, or the one that comes first */
     _Atomic uint64_t
@@ -48,6 +48,7 @@ struct live {
     uint32_t layout;        /* of the copies that are offered, 0 = none */
     /* what the writer published last, in case it has to do so again */
     _Atomic uint32_t own_epoch;
+    _Atomic bool own_is_mapped;
     _Atomic uint64_t own_first_lsn;
 };
 
@@ -56,8 +57,13 @@ struct live {
 int twl_live_lock(struct io *io, unsigned wait_ms, struct live *ret_live);
 /* What the writer has recovered, or is left with after a cut. */
 void twl_live_publish(struct live *live, uint32_t epoch, uint64_t first_lsn, uint64_t durable_lsn);
+/* Before twl_live_publish(), of a log that is written through a mapping: readers look for complete records in it. */
+void twl_live_publish_mapped(struct live *live, bool is_mapped);
 void twl_live_publish_durable(struct live *live, uint64_t durable_lsn); /* the leader, after each group */
+void twl_live_publish_epoch(struct live *live, uint32_t epoch);         /* the same log, in another one */
 void twl_live_publish_first(struct live *live, uint64_t first_lsn);     /* after a trim */
+/* Something can be seen that is not told here: wakes those who wait. Little more than a look if nobody does. */
+void twl_live_nudge(struct live *live);
 void twl_live_unlock(struct live *live);
 
 /* For readers in other processes. A log without the file has no writer; the result is then empty and good
@@ -71,6 +77,7 @@ bool twl_live_is_written(struct live *live); /* the same, and no where that can'
 uint32_t twl_live_epoch(const struct live *live);
 uint64_t twl_live_durable_lsn(const struct live *live);
 uint64_t twl_live_first_lsn(const struct live *live); /* 0 = not known */
+bool twl_live_is_mapped(const struct live *live);
 void twl_live_unwatch(struct live *live);
 
 /* Copies: `layout` says what they are made of, and how large they are. A writer offers them from its next
@@ -88,6 +95,9 @@ int twl_live_get_copy(struct live *live, void *copy, size_t size);
  * early for any reason. timeout_ms < 0: no limit, where the writer is sure to wake us; otherwise a limit is
  * chosen. */
 uint32_t twl_live_pulse(const struct live *live);
+/* Says that somebody is about to sleep. Who writes through a mapping has no pulse for each record, but one for those who
+ * wait: so first this, then a look at the records, then the sleep. */
+void twl_live_await(struct live *live, uint32_t seen);
 void twl_live_sleep(struct live *live, uint32_t seen, int timeout_ms);
 void twl_live_wake(struct live *live); /* ends the sleep of everybody here, as a publication does */
 

@@ -11,9 +11,13 @@
  * written. If a group behind the hole says that a record in the hole was durable, it was acknowledged,
  * and no crash can have taken it. Without such a mark the two cases can't be told apart, and the group
  * is taken for torn.
+ *
+ * Where segments have open groups, nothing says that an older one was complete before the next was begun. The walk then
+ * begins at the oldest of them, and goes on wherever the table says that the next one continues.
  */
 #include "segment/recover.h"
 
+#include "base/boot.h"
 #include "base/bytes.h"
 
 #include <errno.h>
@@ -155,12 +159,13 @@ static int is_stale_block(struct cursor *cursor, bool *ret_is_stale)
 static int rest_of_block_is_zero(struct cursor *cursor, bool *ret_is_zero)
 {
     uint64_t end = min_u64(align_up(cursor->offset + 1, BLOCK_BYTES), cursor->segment->data_end);
+    int error = twl_cursor_has_ended(cursor);
+    uint64_t from = cursor->offset + (error > 0 ? sizeof(uint64_t) : 0); /* a claim says so */
     *ret_is_zero = true;
-    if (cursor->offset >= end)
-        return 0;
-    int error;
-    size_t size = (size_t)(end - cursor->offset);
-    const unsigned char *bytes = twl_cursor_bytes(cursor, cursor->offset, size, &error);
+    if (error < 0 || from >= end)
+        return error < 0 ? error : 0;
+    size_t size = (size_t)(end - from);
+    const unsigned char *bytes = twl_cursor_bytes(cursor, from, size, &error);
     if (!bytes)
         return error ? error : TWINLOG_ECORRUPT;
     *ret_is_zero = are_zeros(bytes, size);
@@ -257,51 +262,139 @@ static void describe(struct recovery *recovery, const struct segment_entry *entr
                      row->decision == DECIDE_CUT ? data_end - recovery->offset : 0);
 }
 
-static int recover_from(struct io *io, const struct segment_set *set, struct summary *summary,
-                        struct recovery *recovery)
+/* What one segment says, from `position` on. 1 = the log goes on in the next one. */
+static int recover_segment(struct io *io, const struct segment_set *set, size_t index, bool has_writer,
+                           struct cursor *cursor, struct position position, struct summary *summary,
+                           struct recovery *recovery)
 {
-    size_t index = set->begun - 1;
     struct segment segment;
     int rc = open_as_found(io, &set->entries[index], &segment);
     if (rc < 0)
         return rc;
 
-    struct cursor cursor = { .window_bytes = WINDOW_BYTES };
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
-    cursor.summary = summary;
+    twl_cursor_begin(cursor, &segment, position);
+    cursor->summary = summary;
+    cursor->passes_claims = !has_writer && twl_segment_is_of_this_boot(&segment.header);
     bool was_closed = false;
-    while ((rc = twl_cursor_accept_group(&cursor)) > 0) {
-        recovery->last_group = cursor.group_offset;
-        if (cursor.group.durable_lsn + 1 >=
-            cursor.group.first_lsn) /* nothing was in doubt when it was written */
-            recovery->doubt_from = cursor.group_offset;
-        was_closed = cursor.group.kind == GROUP_CLOSE;
+    recovery->index = index;
+    recovery->last_group = recovery->doubt_from = 0;
+    recovery->marked_lsn = max_u64(recovery->marked_lsn, segment.header.after_lsn);
+    while ((rc = twl_cursor_accept_group(cursor)) > 0) {
+        recovery->last_group = cursor->group_offset;
+        if (cursor->group.durable_lsn + 1 >=
+            cursor->group.first_lsn) /* nothing was in doubt when it was written */
+            recovery->doubt_from = cursor->group_offset;
+        was_closed = cursor->group.kind == GROUP_CLOSE;
+        recovery->marked_lsn = max_u64(recovery->marked_lsn, cursor->group.durable_lsn);
     }
-    recovery->marked_lsn = recovery->last_group ? cursor.group.durable_lsn : segment.header.after_lsn;
     struct recover_judgement judgement;
     if (rc == 0)
-        rc = twl_recover_judge(io, set, index, &cursor, was_closed, &judgement);
+        rc = twl_recover_judge(io, set, index, cursor, was_closed, &judgement);
     if (rc == 0) {
-        recovery->index = index;
         /* the first group of a segment begins in its first block */
-        recovery->offset = recovery->last_group ? cursor.offset : SEGMENT_DATA_OFFSET;
+        recovery->offset = recovery->last_group ? cursor->offset : SEGMENT_DATA_OFFSET;
         recovery->has_junk = !(judgement.facts & FACT_ZERO);
-        recovery->position = cursor.position;
+        recovery->position = cursor->position;
         if (recovery->position.next_lsn == 0) /* it is sealed, and not even the first group is there */
             recovery->position.next_lsn = set->entries[index].first_lsn;
         describe(recovery, &set->entries[index], &judgement);
         if (judgement.row->decision == DECIDE_DAMAGE)
             rc = TWINLOG_ECORRUPT;
+        else if (judgement.row->decision == DECIDE_NEXT_SEGMENT)
+            rc = 1;
     }
-    twl_cursor_free(&cursor);
     twl_segment_close(&segment);
     return rc;
 }
 
-int twl_recover(struct io *io, const struct segment_set *set, struct summary *summary,
+/* Of an open group not even the mark in front of it may be there, and then nothing says what it continues. */
+static int find_known(struct io *io, const struct segment_set *set, size_t *from)
+{
+    int rc = twl_segment_look(io, &set->entries[*from]);
+    while (rc == 0 && *from > 0 && set->entries[*from].first_lsn == 0)
+        rc = twl_segment_look(io, &set->entries[--*from]);
+    return rc;
+}
+
+static int recover_from(struct io *io, const struct segment_set *set, bool has_writer,
+                        struct summary *summary, struct recovery *recovery)
+{
+    struct cursor cursor = { .window_bytes = WINDOW_BYTES };
+    struct position position = { 0 };
+    int rc = twl_recover_find_open(io, set, &recovery->open_from);
+    size_t from = min_u64(recovery->open_from, set->begun - 1);
+    if (rc == 0)
+        rc = find_known(io, set, &from);
+    for (size_t index = from; rc >= 0 && index < set->begun; index++) {
+        const struct segment before = { .header = set->entries[index].header };
+        if (summary)
+            twl_summary_begin(summary, INT64_MIN);
+        rc = recover_segment(io, set, index, has_writer, &cursor,
+                             index == from ? twl_position_before(&before) : position, summary, recovery);
+        position = cursor.position;
+        if (rc == 0)
+            break;
+    }
+    twl_cursor_free(&cursor);
+    return rc < 0 ? rc : 0;
+}
+
+/* ---- open groups ------------------------------------------------------------------------------- */
+
+int twl_segment_is_open(struct io *io, const struct segment_entry *entry, bool *ret_is_open)
+{
+    struct segment segment;
+    *ret_is_open = false;
+    if (!(entry->header.incompatible & FEATURE_MAPPED))
+        return 0;
+    int rc = open_as_found(io, entry, &segment);
+    if (rc < 0)
+        return rc;
+    struct cursor cursor = { .window_bytes = 2 * BLOCK_BYTES };
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    rc = twl_cursor_enter_group(&cursor);
+    *ret_is_open = rc == 0;
+    if (rc > 0 && cursor.offset == OPEN_GROUP_OFFSET) {
+        rc = twl_cursor_enter_group(&cursor);
+        *ret_is_open = rc == 0 || cursor.is_open;
+    }
+    twl_cursor_free(&cursor);
+    twl_segment_close(&segment);
+    return rc < 0 ? rc : 0;
+}
+
+bool twl_segment_is_of_this_boot(const struct segment_header *header)
+{
+    static const uint8_t unknown[BOOT_ID_BYTES];
+    uint8_t now[BOOT_ID_BYTES];
+    if (!(header->incompatible & FEATURE_MAPPED))
+        return false;
+    twl_boot_id(now);
+    return memcmp(now, unknown, sizeof(now)) != 0 && memcmp(now, header->boot_id, sizeof(now)) == 0;
+}
+
+/* What is in front of a fixed start was durable when that was made. */
+int twl_recover_find_open(struct io *io, const struct segment_set *set, size_t *ret_from)
+{
+    bool is_open;
+    int rc = 0;
+    *ret_from = set->begun;
+    for (bool is_fixed = false; *ret_from > 0 && !is_fixed; --*ret_from) {
+        const struct segment_entry *entry = &set->entries[*ret_from - 1];
+        rc = twl_segment_is_open(io, entry, &is_open);
+        if (rc < 0 || !is_open)
+            break;
+        is_fixed = entry->header.start_lsn > 0;
+    }
+    return rc;
+}
+
+/* ---- the end of the log ------------------------------------------------------------------------ */
+
+int twl_recover(struct io *io, const struct segment_set *set, bool has_writer, struct summary *summary,
                 struct recovery *ret_recovery)
 {
-    *ret_recovery = (struct recovery){ .position = { .next_lsn = 1 } };
+    *ret_recovery = (struct recovery){ .position = { .next_lsn = 1 }, .open_from = set->begun };
     if (summary)
         twl_summary_begin(summary, INT64_MIN);
     if (set->begun == 0) {
@@ -309,7 +402,7 @@ int twl_recover(struct io *io, const struct segment_set *set, struct summary *su
                    "there is no log yet");
         return 0;
     }
-    int rc = recover_from(io, set, summary, ret_recovery);
+    int rc = recover_from(io, set, has_writer, summary, ret_recovery);
     if (rc < 0 && ret_recovery->report.error == 0)
         twl_report(&ret_recovery->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
                    "cannot read the newest segment: %s", twinlog_strerror(rc));

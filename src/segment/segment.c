@@ -69,6 +69,10 @@ static int compose_header(struct io *io, const struct segment_plan *plan, struct
                                      .previous = plan->previous,
                                      .start_chain = plan->start_chain };
     memcpy(header.log_id, plan->log_id, LOG_ID_BYTES);
+    if (plan->is_mapped) {
+        header.incompatible |= FEATURE_MAPPED;
+        memcpy(header.boot_id, plan->boot_id, BOOT_ID_BYTES);
+    }
     int rc = io->ops->random(io, &header.segment_id, sizeof(header.segment_id));
     if (rc == 0)
         *ret_header = header;

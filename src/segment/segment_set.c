@@ -176,7 +176,8 @@ static int check_owners(const struct loading *l)
 
 static int check_length(const struct loading *l, const struct segment_entry *entry)
 {
-    if (entry->file_bytes >= entry->header.bytes)
+    bool is_mapped = (entry->header.incompatible & FEATURE_MAPPED) != 0; /* then what is missing is zeros */
+    if (entry->file_bytes >= entry->header.bytes || is_mapped)
         return 0;
     twl_report(l->report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
                "%s was cut from %llu to %llu bytes; restore that file from a copy", entry->name,

@@ -3,9 +3,10 @@
 #define _GNU_SOURCE
 #include "sink/area.h"
 
+#include "base/boot.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -35,32 +36,11 @@ bool twl_identity_is_same(const struct identity *a, const struct identity *b)
            a->born_ns == b->born_ns;
 }
 
-static int digit_value(int c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* The system's own word for this boot, all zeros where it has none to tell. */
-static void read_boot(unsigned char ret_boot[16])
-{
-    unsigned digits = 0;
-    memset(ret_boot, 0, 16);
-    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
-    for (int c; file && digits < 32 && (c = fgetc(file)) != EOF;) {
-        if (digit_value(c) < 0)
-            continue;
-        ret_boot[digits / 2] = (unsigned char)(ret_boot[digits / 2] * 16 + digit_value(c));
-        digits++;
-    }
-    if (file)
-        fclose(file);
-}
-
 bool twl_area_is_of_this_boot(const struct area *area)
 {
-    static const unsigned char none[16];
-    unsigned char boot[16];
-    read_boot(boot);
+    static const uint8_t none[BOOT_BYTES];
+    uint8_t boot[BOOT_BYTES];
+    twl_boot_id(boot);
     return memcmp(boot, none, sizeof(boot)) != 0 && memcmp(boot, area->boot, sizeof(boot)) == 0;
 }
 
@@ -183,6 +163,6 @@ void twl_area_finish(struct area *area)
     area->version = AREA_VERSION;
     area->participants = PARTICIPANTS;
     area->slots = SLOTS;
-    read_boot(area->boot);
+    twl_boot_id(area->boot);
     atomic_store(&area->is_ready, 1);
 }

@@ -2,7 +2,7 @@
 /* See claim.h. */
 #include "sink/claim.h"
 
-#include "sink/point.h"
+#include "base/point.h"
 
 static uint64_t state_of(uint64_t sequence, enum claim_kind kind)
 {

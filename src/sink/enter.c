@@ -21,7 +21,7 @@
  * are never two areas for one file, not even if it has two names or somebody removed an area that is in use.
  */
 #define _GNU_SOURCE
-#include "sink/point.h"
+#include "base/point.h"
 #include "sink/sink.h"
 
 #include <errno.h>

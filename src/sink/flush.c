@@ -9,7 +9,7 @@
  * no sync of this file succeeds any more, in any process.
  */
 #define _GNU_SOURCE
-#include "sink/point.h"
+#include "base/point.h"
 #include "sink/sink.h"
 
 #include <errno.h>

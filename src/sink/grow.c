@@ -6,7 +6,7 @@
  */
 #define _GNU_SOURCE
 #include "base/bytes.h"
-#include "sink/point.h"
+#include "base/point.h"
 #include "sink/sink.h"
 
 #include <errno.h>

@@ -16,7 +16,7 @@
  * the inodes of NAME.1, NAME.2 and so on. A stranger who renames NAME, as logrotate does, has done the second step.
  */
 #define _GNU_SOURCE
-#include "sink/point.h"
+#include "base/point.h"
 #include "sink/sink.h"
 
 #include <errno.h>

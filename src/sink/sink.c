@@ -4,8 +4,8 @@
  * meet, too little room or the next file, is dealt with between two tries to claim.
  */
 #define _GNU_SOURCE
+#include "base/point.h"
 #include "sink/options.h"
-#include "sink/point.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -7,7 +7,7 @@
  * zeros become spaces, and its last byte a newline, so that lines before and after it stay lines.
  */
 #define _GNU_SOURCE
-#include "sink/point.h"
+#include "base/point.h"
 #include "sink/sink.h"
 
 #include <errno.h>

@@ -10,8 +10,8 @@
 #define _GNU_SOURCE
 #include "sink/sink.h"
 
+#include "base/point.h"
 #include "io/guard.h"
-#include "sink/point.h"
 
 #include <errno.h>
 #include <string.h>

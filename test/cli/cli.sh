@@ -287,16 +287,16 @@ test_stat_segments()
     fill many 60000 --segment 64K
     files=$(segment_files many)
     status "stat of many segments" 0 "$twinlog" stat many
-    says "has a heading" out '^sequence +state +first LSN +last LSN +used +size +lives +newest record \(UTC\) +file$'
-    says "shows the first" out '^ +1  sealed +1 +[0-9]+ .* 64\.0 KiB +0  20[0-9-]{8} [0-9:]{8}  0+1\.twl$'
-    says "shows the newest" out '^ +[0-9]+  active +[0-9]+ +60000 '
+    says "has a heading" out '^sequence +state +mode +first LSN +last LSN +used +size +lives +newest record \(UTC\) +file$'
+    says "shows the first" out '^ +1  sealed +durable +1 +[0-9]+ .* 64\.0 KiB +0  20[0-9-]{8} [0-9:]{8}  0+1\.twl$'
+    says "shows the newest" out '^ +[0-9]+  active +durable +[0-9]+ +60000 '
     says "and how many it leaves out" out "^ +\.\.\. +$((files - 20)) more: --all shows them\$"
     count "it shows 20" $(($(grep -c '\.twl$' out) - 20))
     status "stat --all" 0 "$twinlog" stat many --all
     count "shows every segment" $(($(grep -c '\.twl$' out) - files))
     status "stat --json" 0 "$twinlog" stat many --json
     count "has every segment" $(($(grep -o '"state":' out | wc -l) - files))
-    says "with LSNs and times" out '"sequence":1,"state":"sealed","file":"0+1\.twl",.*"first_lsn":1,.*"first_time":"20'
+    says "with LSNs and times" out '"sequence":1,"state":"sealed","mode":"durable","file":"0+1\.twl",.*"first_lsn":1,.*"first_time":"20'
     status "stat without cursors" 0 "$twinlog" stat many
     says "says so" out '^cursors +0$'
     says "and counts values" out '^values +0, 0 bytes$'
@@ -435,6 +435,12 @@ test_bench_and_probe()
         'appends per sync +[1-9]' 'segments +[0-9]+ begun' 'latency +p50 .*p99 .*p99.9 .*max' 'path +[a-z]' 'floor without log +[1-9]'; do
         says "bench prints a row" out "^$row"
     done
+    status "bench --mapped" 0 "$twinlog" bench measured --mapped --threads 2 --size 16 --seconds 1 --segment 4M --keep-bytes 4M
+    for row in 'appends/s +[1-9]' 'final sync +[0-9]' 'path +mapped'; do
+        says "bench --mapped prints a row" out "^$row"
+    done
+    status "bench --mapped --json" 0 "$twinlog" bench measured --mapped --json --threads 1 --size 16 --seconds 1 --segment 4M --keep-bytes 4M
+    says "tells the mode" out '^\{"mode":"mapped",.*"final_sync_seconds":[0-9]'
     status "bench of records that are too large" 1 "$twinlog" bench measured --size 5M --seconds 1
     says "says what to do" err 'Raise --max-record'
     status "probe" 0 "$twinlog" probe measured
@@ -753,7 +759,7 @@ start_writer()
 {
     rm -f feed lsns.fifo
     mkfifo feed lsns.fifo
-    "$twinlog" append "$1" --print-lsn <feed >lsns.fifo 2>"$1.err" &
+    "$twinlog" append "$@" --print-lsn <feed >lsns.fifo 2>"$1.err" &
     writer=$!
     # should an LSN never come, reading it ends with the writer
     (timeout 60 tail --pid="$writer" -f /dev/null || kill -9 "$writer") >/dev/null 2>&1 &
@@ -954,7 +960,7 @@ test_beside_writer()
     status "backup beside a writer" 0 "$twinlog" backup busy --output busy.copy
     says "has what is durable" out '^LSN 1 to 12 in '
     status "stat beside a writer" 0 "$twinlog" stat busy
-    says "shows the active segment" out '^ +1  active +1 +12 '
+    says "shows the active segment" out '^ +1  active +durable +1 +12 '
     says "and the cursor" out "^cursors +1; 'reader' is 1 record behind\$"
     stop_writer TERM
     status "cursors after the writer has gone" 0 "$twinlog" cursors busy
@@ -1078,6 +1084,106 @@ test_killed()
     says "goes on" out '^3$'
 }
 
+# ---- mapped ------------------------------------------------------------------------------------
+
+test_mapped()
+{
+    seq 300000 >in
+    status "append --mapped" 0 "$twinlog" append mapped --mapped --print-lsn <in
+    same "prints each LSN" in out
+    status "stat" 0 "$twinlog" stat mapped
+    says "all of it is durable" out '^durable LSN +300000$'
+    says "the log was closed" out '^left +closed by its last writer$'
+    says "the newest segment is a mapped one" out '^ +[0-9]+  active +mapped +1 +300000 '
+    count "nobody writes it, in no mode" "$(grep -c '^mode' out)"
+    holds "cat reads it" mapped 1 300000
+    status "cat --mmap" 0 "$twinlog" cat mapped --mmap
+    same "reads the same" in out
+    status "verify" 0 "$twinlog" verify mapped
+    says "counts the records" out '^sound: 300000 sound records, 0 findings$'
+    status "stat --json" 0 "$twinlog" stat mapped --json
+    says "tells the mode of each segment" out '"state":"active","mode":"mapped"'
+    echo 300001 >in
+    status "append without --mapped" 0 "$twinlog" append mapped --print-lsn <in
+    says "goes on" out '^300001$'
+    seq 300002 300010 >in
+    status "append --mapped once more" 0 "$twinlog" append mapped --mapped <in
+    holds "goes on, too" mapped 1 300010
+    status "append nothing --mapped" 0 "$twinlog" append mapped --mapped --print-lsn </dev/null
+    same "prints no LSN" /dev/null out
+
+    seq 100000 | "$twinlog" append small --mapped --segment 64K --keep-records 1000
+    status "stat of a mapped log with a limit" 0 "$twinlog" stat small
+    says "has less than all" out '^first LSN +[1-9][0-9]+$'
+    says "up to the end" out '^last LSN +100000$'
+    head -c 20M /dev/zero >in
+    status "append --mapped of a large record" 0 "$twinlog" append large --mapped --max-record 20M --null <in
+    head -c 6M /dev/zero | tr '\0' x >in
+    status "append --mapped of a line that is too large" 1 "$twinlog" append large --mapped <in
+    says "names the line" err 'line 1 of the input is larger than the largest record'
+}
+
+test_mapped_killed()
+{
+    start_writer alive --mapped
+    for line in 1 2 3; do
+        echo "line $line" >&3
+        lsn=none
+        read -r lsn <&4
+        count "the LSN of line $line is there before the next line" $((lsn != line))
+        status "another process reads it" 0 "$twinlog" cat alive --from "$line"
+        says "at once" out "^line $line\$"
+    done
+    status "stat beside the writer" 0 "$twinlog" stat alive
+    says "sees it" out '^left +a process is writing it$'
+    says "and its mode" out '^mode +mapped$'
+    says "and the last record" out '^last LSN +3$'
+    status "stat --json beside it" 0 "$twinlog" stat alive --json
+    says "sees the mode" out '"has_writer":true,"mode":"mapped"'
+    status "stat --live beside it" 1 "$twinlog" stat alive --live
+    says "says why not" err 'mapped mode'
+    status "stat --prometheus beside it" 0 "$twinlog" stat alive --prometheus
+    says "has what the files tell" out '^twinlog_last_lsn\{dir="alive"\} 3$'
+    status "verify beside it" 0 "$twinlog" verify alive
+    stop_writer KILL
+    status "stat after kill -9" 0 "$twinlog" stat alive
+    says "says that the log was not closed" out '^left +not closed'
+    status "cat after kill -9" 0 "$twinlog" cat alive
+    printf 'line 1\nline 2\nline 3\n' >want
+    same "has all that was written" want out
+    echo 'line 4' >in
+    status "append after kill -9" 0 "$twinlog" append alive --print-lsn <in
+    says "goes on" out '^4$'
+    status "verify after that" 0 "$twinlog" verify alive
+
+    start_writer alive --mapped
+    printf 'line 5\ncut off' >&3
+    read -r lsn <&4
+    stop_writer TERM
+    count "append --mapped ends by the signal that it gets" $((got != 143))
+    says "and says what is durable" alive.err 'LSN 5 to 5 of this run are durable'
+    status "stat after the signal" 0 "$twinlog" stat alive
+    says "the log was closed" out '^left +closed by its last writer$'
+}
+
+test_mapped_full()
+{
+    seq 1000000 >in
+    got=0
+    subject="append --mapped under a limit on the size of files"
+    # 15 MB: room for the first mapped segment, not for the next one
+    (ulimit -f 30000 && exec "$twinlog" append narrow --mapped --print-lsn) <in >lsns 2>err || got=$?
+    count "a mapped log that cannot grow ends with an error" $((got != 1))
+    says "and the reason is there" err 'File too large'
+    says "and which line was refused" err 'line [0-9]+ of the input was not appended, nor was what comes after it'
+    lsn=$(tail -n 1 lsns)
+    says "the last LSN that was printed is the last durable one" err "LSN 1 to $lsn of this run are durable"
+    holds "what was durable is there" narrow 1 "$lsn"
+    seq "$((lsn + 1))" "$((lsn + 10))" >in
+    status "append once there is room" 0 "$twinlog" append narrow --mapped <in
+    holds "goes on" narrow 1 "$((lsn + 10))"
+}
+
 test_full()
 {
     fill full 10
@@ -1182,6 +1288,8 @@ test_usage()
     says "shows the version" out '^twinlog [0-9]+\.[0-9]+\.[0-9]+$'
 
     status "append --null --framed" 2 "$twinlog" append used --null --framed </dev/null
+    status "append --mapped --pad" 2 "$twinlog" append used --mapped --pad </dev/null
+    status "bench --mapped --segment 2G" 2 "$twinlog" bench used --mapped --segment 2G
     status "append --io tape" 2 "$twinlog" append used --io tape </dev/null
     status "append --segment of an odd size" 2 "$twinlog" append used --segment 100000 </dev/null
     status "append --max-record without a number" 2 "$twinlog" append used --max-record </dev/null
@@ -1274,6 +1382,9 @@ test_foreign
 test_too_large
 test_damage
 test_killed
+test_mapped
+test_mapped_killed
+test_mapped_full
 test_full
 test_permissions
 test_output

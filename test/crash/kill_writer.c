@@ -153,6 +153,8 @@ static int change_if_allowed(struct writer *writer)
 
 static int (*choose_way(struct writer *writer))(struct writer *writer)
 {
+    if (writer->life->options.mode == TWINLOG_MODE_MAPPED)
+        return enqueue_some;
     switch (rng_below(&writer->rng, 8)) {
     case 0:
         return enqueue_some;

@@ -76,20 +76,10 @@ static void choose_sink_options(struct member *member, struct rng *rng)
     options->lock_wait_ms = PATIENCE_MS / 2;
 }
 
-/* One that somebody has passed already. */
-static const struct point *choose_point(struct rng *rng)
-{
-    unsigned known = 0;
-
-    while (known < POINTS_MAX && atomic_load(&scene->points[known].name))
-        known++;
-    return known > 0 ? &scene->points[rng_below(rng, known)] : NULL;
-}
-
 /* Where a member comes by often it may do so for a while. */
 static void choose_fate(struct member *member, struct rng *rng)
 {
-    const struct point *point = rng_one_in(rng, 4) ? NULL : choose_point(rng);
+    const struct point *point = rng_one_in(rng, 4) ? NULL : choose_point(scene->points, rng);
     const bool is_rare = point && atomic_load(&point->passed) < 4 * totals.members;
 
     member->fate.point = point ? atomic_load(&point->name) : NULL;
@@ -533,12 +523,8 @@ static void summarise(int64_t took_ns)
            totals.files, totals.endings[0], totals.endings[1]);
     printf("  %" PRIu64 " lines, %" PRIu64 " of them void; the longest wait for another line %.1f ms\n",
            totals.lines, totals.voids, (double)totals.longest_wait_ns / 1e6);
-    for (const struct point *point = scene->points; settings.is_verbose && point < scene->points + POINTS_MAX;
-         point++)
-        if (atomic_load(&point->name))
-            printf("  %-20s passed %9" PRIu64 ", died %5" PRIu64 ", stopped %5" PRIu64 "\n",
-                   atomic_load(&point->name), atomic_load(&point->passed), atomic_load(&point->died),
-                   atomic_load(&point->stopped));
+    if (settings.is_verbose)
+        list_points(scene->points);
 }
 
 int main(int argc, char **argv)

@@ -11,12 +11,12 @@
 #define TWL_CRASH_SINK_KILL_H
 
 #include "kill.h"
+#include "points.h"
 
 #define PENS_MAX 512u      /* of all members, between two beginnings of the file */
 #define LINES_MAX 8192u    /* of a pen */
 #define MEMBER_PENS_MAX 3u /* threads */
 #define MEMBERS_MAX 6u     /* that are there at a time */
-#define POINTS_MAX 64u
 #define LINE_MAX_BYTES ((size_t)100 << 10)
 #define LINE_LABEL_BYTES 5u /* at the beginning of every line but the empty ones */
 
@@ -40,12 +40,6 @@ struct pen {
     _Atomic bool is_idle;             /* it has written enough, or its process is leaving */
     _Atomic bool may_wait;            /* it is in a call that may wait for others */
     uint64_t offset[LINES_MAX];       /* where the library says a line is, in its file */
-};
-
-/* A named place in the library, and what came of it. The names are found by passing them. */
-struct point {
-    _Atomic(const char *) name;
-    _Atomic uint64_t passed, died, stopped;
 };
 
 struct member {

@@ -28,18 +28,6 @@ void sink_path(char ret_path[400])
 
 /* ---- named points -------------------------------------------------------------------------------- */
 
-static struct point *find_point(const char *name)
-{
-    for (struct point *point = scene->points; point < scene->points + POINTS_MAX; point++) {
-        const char *there = NULL;
-
-        if (atomic_load(&point->name) == name || atomic_compare_exchange_strong(&point->name, &there, name) ||
-            strcmp(there, name) == 0)
-            return point;
-    }
-    return NULL;
-}
-
 static void meet(struct point *point)
 {
     if (self->fate.is_stop) {
@@ -56,10 +44,10 @@ static void meet(struct point *point)
 }
 
 /* Called by the library where it is compiled for this test. */
-void twl_sink_point(const char *name);
-void twl_sink_point(const char *name)
+void twl_point(const char *name);
+void twl_point(const char *name)
 {
-    struct point *point = find_point(name);
+    struct point *point = find_point(scene->points, name);
 
     if (!point)
         return;

@@ -49,6 +49,30 @@ static void mend_records(const unsigned char *segment, unsigned char *group, siz
     }
 }
 
+/* Those of an open group, which follow the mark of a start. Where only zeros are behind the first 8 bytes there is a claim, or
+ * nothing. */
+static void mend_open_records(const unsigned char *segment, unsigned char *mark, size_t end)
+{
+    const struct epoch epoch = { .number = load_le32(mark + 36), .salt = load_le32(mark + 40) };
+    const uint32_t epoch_seed = twl_epoch_seed(segment + 24, epoch);
+    uint64_t lsn = load_le64(mark + 8);
+    size_t room = end - OPEN_RECORDS_OFFSET;
+    for (unsigned char *at = mark + 2 * GROUP_HEADER_BYTES; room >= RECORD_HEADER_BYTES; lsn++) {
+        const size_t bytes = (size_t)twl_record_bytes(load_le32(at + 8));
+        if (bytes > room || are_zeros(at + 8, RECORD_HEADER_BYTES - 8))
+            return;
+        mend_record(at, load_le32(at + 8), epoch_seed, lsn);
+        at += bytes;
+        room -= bytes;
+    }
+}
+
+static bool has_open_group(const unsigned char *segment, size_t end)
+{
+    return (load_le32(segment + 12) & FEATURE_MAPPED) && end > OPEN_RECORDS_OFFSET &&
+           are_zeros(segment + OPEN_GROUP_OFFSET, GROUP_HEADER_BYTES);
+}
+
 static void remember(struct mending *m, const unsigned char *segment, const unsigned char *group)
 {
     if (m->groups == MAX_GROUPS)
@@ -76,7 +100,8 @@ static void mend_group(struct mending *m, unsigned char *segment, size_t offset,
         const uint32_t seed = fuzz_place_seed(twl_crc32c(0, identity, sizeof(identity)), offset);
         store_le32(group, twl_crc32c(seed, group + 4, GROUP_HEADER_BYTES - 4));
     }
-    m->chain = load_le32(group);
+    if (!(load_le16(group + 46) & GROUP_MAPPED))
+        m->chain = load_le32(group);
     remember(m, segment, group);
 }
 
@@ -164,6 +189,8 @@ static void mend_segment(struct mending *m, struct packed_file *file, bool is_fi
     for (size_t at = find_first_group(segment, end); at > 0; at = find_next_group(segment, at, end)) {
         mend_group(m, segment, at, end, is_chained);
         is_chained = true;
+        if (at == SEGMENT_DATA_OFFSET && (m->what & MEND_RECORDS) && has_open_group(segment, end))
+            mend_open_records(segment, segment + at, end);
     }
     mend_footer(m, segment, end);
 }

@@ -64,7 +64,7 @@ static struct {
 } settings = { .threads = 8, .io = -1 };
 
 static struct {
-    uint64_t cuts, cut_opening, closed, logs, formats, failed_lives;
+    uint64_t cuts, cut_opening, closed, logs, formats, failed_lives, mapped_lives;
     uint64_t acked, unacked, cut, trimmed;
     uint64_t trims, cuts_made, resets, names, rolls, recycled;
     uint64_t lives_by_io[IO_KINDS], findings[FINDINGS];
@@ -167,6 +167,18 @@ static void choose_path(struct life *life, struct rng *rng)
     totals.lives_by_io[io]++;
 }
 
+/* Nothing but appends and syncs; a reader would be given what the power takes. */
+static void make_mapped(struct life *life)
+{
+    life->options.mode = TWINLOG_MODE_MAPPED;
+    life->options.mapped_bytes = life->options.segment_bytes;
+    life->options.flags &= ~(uint32_t)TWINLOG_PAD;
+    life->change_one_in = 0;
+    life->has_committer = false;
+    life->has_reader = false;
+    totals.mapped_lives++;
+}
+
 static void begin_life(struct life *life, uint64_t number, struct rng *rng)
 {
     static const uint32_t change_one_in[] = { 0, 2, 3, 8 };
@@ -177,6 +189,8 @@ static void begin_life(struct life *life, uint64_t number, struct rng *rng)
     choose_path(life, rng);
     if (settings.method == METHOD_SHUTDOWN || settings.method == METHOD_FAULT)
         life->has_reader = false; /* takes the errors of a disk for violations */
+    if (settings.method != METHOD_SLOW && rng_one_in(rng, 3))
+        make_mapped(life);
 }
 
 static void count_life(const struct life *life, bool is_killed)
@@ -514,8 +528,8 @@ static void summarise(int64_t took_ns)
            filesystem_names[settings.filesystem], method_names[settings.method], place.seed, place.cycle,
            (double)took_ns / 1e9);
     printf("  %" PRIu64 " writers cut off, %" PRIu64 " of them while opening; %" PRIu64
-           " had failed before, %" PRIu64 " had ended by themselves\n",
-           totals.cuts, totals.cut_opening, totals.failed_lives, totals.closed);
+           " had failed before, %" PRIu64 " had ended by themselves; %" PRIu64 " were mapped\n",
+           totals.cuts, totals.cut_opening, totals.failed_lives, totals.closed, totals.mapped_lives);
     printf("  disk: %" PRIu64 " writes, %" PRIu64 " flushes; of the sectors in its cache %" PRIu64
            " were lost, %" PRIu64 " were not\n",
            machine.disk->writes, machine.disk->flushes, machine.disk->lost, machine.disk->kept);

@@ -15,10 +15,13 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define BOOT_ID_PATH "/proc/sys/kernel/random/boot_id"
 
 #define LOOP_TRIES 100u
 #define COPY_BYTES (1u << 16)
@@ -62,6 +65,32 @@ static void enter_own_namespace(void)
     need_device("/dev/loop-control");
     if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         skip("no mount namespace of our own: %s", strerror(errno));
+}
+
+/* ---- the boot ------------------------------------------------------------------------------------ */
+
+/* The kernel goes on, but for the processes of the test it has another identity. */
+static void change_boot_id(const struct machine *machine)
+{
+    uint8_t id[16];
+    char text[40];
+    size_t used = 0;
+    FILE *file = fopen(machine->boot_id, "w");
+
+    if (!file || getrandom(id, sizeof(id), 0) != (ssize_t)sizeof(id))
+        give_up(machine->boot_id);
+    for (size_t i = 0; i < sizeof(id); i++)
+        used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%02x",
+                                 i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", id[i]);
+    fprintf(file, "%s\n", text);
+    fclose(file);
+}
+
+static void make_boot_id(const struct machine *machine)
+{
+    change_boot_id(machine);
+    if (mount(machine->boot_id, BOOT_ID_PATH, NULL, MS_BIND, NULL) < 0)
+        give_up(BOOT_ID_PATH);
 }
 
 /* ---- the loop device --------------------------------------------------------------------------- */
@@ -205,6 +234,7 @@ bool machine_boot(struct machine *machine)
     char path[64];
     int loop, result, error;
 
+    change_boot_id(machine);
     copy_disk(machine->medium_fd, machine->image_fd);
     loop = attach_loop(machine, path, sizeof(path));
     result = mount(path, machine->mounted, filesystem_names[machine->filesystem], 0, NULL);
@@ -293,6 +323,8 @@ void machine_make(struct machine *machine, enum filesystem filesystem, const cha
     snprintf(machine->mounted, sizeof(machine->mounted), "%s/mounted", directory);
     if (mkdir(machine->served, 0700) < 0 || mkdir(machine->mounted, 0700) < 0)
         give_up(directory);
+    snprintf(machine->boot_id, sizeof(machine->boot_id), "%s/boot_id", directory);
+    make_boot_id(machine);
     start_server(machine);
     machine_format(machine);
 }
@@ -303,6 +335,8 @@ void machine_remove(struct machine *machine)
     umount2(machine->served, MNT_DETACH);
     if (machine->server > 0)
         kill(machine->server, SIGKILL);
+    umount2(BOOT_ID_PATH, MNT_DETACH);
+    unlink(machine->boot_id);
     rmdir(machine->mounted);
     rmdir(machine->served);
 }

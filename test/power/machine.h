@@ -26,6 +26,7 @@ struct machine {
     struct disk *disk;
     char served[300];  /* directory with the disk in it */
     char mounted[300]; /* where the file system is */
+    char boot_id[300]; /* file with the identity of this boot */
     int medium_fd;
     int image_fd; /* the medium as the last boot found it */
     pid_t server;

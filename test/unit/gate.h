@@ -23,6 +23,7 @@ struct gate {
     _Atomic bool is_shut_for_files; /* so does the making of files */
     _Atomic int error;              /* what writes and syncs fail with; 0 = they don't */
     _Atomic uint64_t largest_file;  /* larger ones are -ENOSPC */
+    _Atomic int map_error;          /* what the mapping of segments fails with; 0 = it doesn't */
     _Atomic unsigned waiting;       /* at the gate */
 };
 extern struct gate gate;
@@ -33,6 +34,7 @@ void gate_reset(void);
 void gate_set_up(void);
 /* A log that writes through the gate, in the directory `log_dir`. */
 struct twinlog *gate_log(const struct twinlog_options *options);
+int gate_try_log(const struct twinlog_options *options, struct twinlog **ret_log);
 void gate_shut(void);
 void gate_open(void);
 /* Until somebody waits at the gate. */

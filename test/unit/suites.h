@@ -21,7 +21,9 @@
     DO(integration) \
     DO(io) \
     DO(many) \
+    DO(mapped) \
     DO(names) \
+    DO(open_group) \
     DO(process) \
     DO(reader) \
     DO(recover) \

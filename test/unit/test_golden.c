@@ -404,6 +404,71 @@ static void build_voids(struct images *images)
     add_state(&builder, new_state, NULL, 0);
 }
 
+/* ---- logs that were mapped ---------------------------------------------------------------------- */
+
+/* The records of the open group, up to the next LSN `end_lsn`. */
+static void add_open_records(struct builder *builder, uint64_t end_lsn)
+{
+    const uint32_t epoch_seed = twl_epoch_seed(builder->header.log_id, builder->epoch);
+    builder->offset = OPEN_RECORDS_OFFSET;
+    for (; builder->next_lsn < end_lsn; builder->next_lsn++) {
+        const struct known_record *record = &builder->records[builder->next_lsn - 1];
+        const struct record_header header = { .size = (uint32_t)record->size,
+                                              .time_ns = record_time(builder->next_lsn) };
+        unsigned char *at = builder->bytes + builder->offset;
+        make_payload(record, builder->next_lsn, at + RECORD_HEADER_BYTES);
+        store_le64(at, twl_record_encode_open(at, epoch_seed, builder->next_lsn, &header));
+        builder->offset += twl_record_bytes(record->size);
+    }
+}
+
+static void add_claim(struct builder *builder, uint32_t size)
+{
+    const uint32_t epoch_seed = twl_epoch_seed(builder->header.log_id, builder->epoch);
+    store_le64(builder->bytes + builder->offset, twl_claim_encode(epoch_seed, builder->next_lsn, size, 1));
+}
+
+/* The header of the open group, which holds all records from `first_lsn` on. */
+static void close_group(struct builder *builder, uint64_t first_lsn)
+{
+    struct group_header group = { .first_lsn = first_lsn,
+                                  .count = (uint32_t)(builder->next_lsn - first_lsn),
+                                  .bytes = (uint32_t)(builder->offset - OPEN_GROUP_OFFSET),
+                                  .durable_lsn = first_lsn - 1,
+                                  .chain = builder->chain,
+                                  .epoch = builder->epoch,
+                                  .flags = GROUP_MAPPED,
+                                  .time_ns = NEW_YEAR_NS + ++builder->groups * 1000000 };
+    twl_group_header_encode(&group, twl_segment_seed(&builder->header), OPEN_GROUP_OFFSET,
+                            builder->bytes + OPEN_GROUP_OFFSET);
+}
+
+/* Segment 1 has a mark only. Segment 2 was full, and closed; in segment 3 the power went: a record was claimed behind
+ * the last one, and not finished. */
+static void build_mapped(struct images *images)
+{
+    struct builder builder;
+    begin_log(&builder, images, seven, FEATURE_MANAGED);
+    add_segment(&builder, 1);
+    builder.offset = SEGMENT_DATA_OFFSET;
+    begin_epoch(&builder, 0x11111111);
+    builder.features |= FEATURE_MAPPED;
+    for (unsigned i = 0; i < BOOT_ID_BYTES; i++)
+        builder.header.boot_id[i] = (uint8_t)(0xb0 + i);
+    add_segment(&builder, 1);
+    builder.offset = SEGMENT_DATA_OFFSET;
+    begin_epoch(&builder, 0x22222222);
+    add_open_records(&builder, 5);
+    add_claim(&builder, CLAIM_END);
+    close_group(&builder, 1);
+    add_segment(&builder, 2);
+    builder.offset = SEGMENT_DATA_OFFSET;
+    begin_epoch(&builder, 0x33333333);
+    add_open_records(&builder, 8);
+    add_claim(&builder, 100);
+    add_state(&builder, new_state, NULL, 0);
+}
+
 /* ---- the logs ---------------------------------------------------------------------------------- */
 
 static const struct golden {
@@ -421,6 +486,7 @@ static const struct golden {
     { "managed-sealed", build_sealed, seven, 1, 7, 2, 1, TWINLOG_FOUND_CLEAN_CLOSE, 8256 },
     { "managed-recycled", build_recycled, seven, 5, 7, 2, 0, TWINLOG_FOUND_CLEAN_END, 4192 },
     { "managed-cut", build_cut, after_cut, 1, 3, 2, 0, TWINLOG_FOUND_CLEAN_CLOSE, 8256 },
+    { "mapped", build_mapped, seven, 1, 7, 3, 0, TWINLOG_FOUND_TORN_TAIL, 4320 },
     { "managed-voids", build_voids, with_voids, 1, 4, 1, 0, TWINLOG_FOUND_CLEAN_CLOSE, 8256 },
 };
 #define GOLDENS ((int)(sizeof(goldens) / sizeof(goldens[0])))

@@ -563,10 +563,10 @@ START_TEST(recovery_does_not_look_for_the_end_in_a_file_that_has_another_life)
     make_log();
     struct io *io = simdisk_connect(disk);
     ck_assert_int_eq(twl_segment_set_open(io, &options, NULL, &set, &report), 0);
-    ck_assert_int_eq(twl_recover(io, &set, NULL, &recovery), 0);
+    ck_assert_int_eq(twl_recover(io, &set, false, NULL, &recovery), 0);
     ck_assert_uint_eq(recovery.position.next_lsn, last_kept + 1);
     set.entries[set.begun - 1].header.segment_id++;
-    ck_assert_int_eq(twl_recover(io, &set, NULL, &recovery), -ENOENT);
+    ck_assert_int_eq(twl_recover(io, &set, false, NULL, &recovery), -ENOENT);
     twl_segment_set_free(&set);
     io->ops->destroy(io);
     remove_log();

@@ -216,7 +216,7 @@ static unsigned fail_each_read(struct io *io, const struct segment_set *set, int
         struct recovery recovery;
         reads_left = nth;
         read_error = error;
-        int rc = twl_recover(io, set, NULL, &recovery);
+        int rc = twl_recover(io, set, false, NULL, &recovery);
         if (reads_left > 0) {
             ck_assert_int_eq(rc, 0);
             reads_left = 0;
@@ -252,7 +252,7 @@ START_TEST(what_an_earlier_life_left_behind_a_full_block_is_no_torn_group)
     struct io *io = connect_to_failing();
     load_set(io, &set);
     ck_assert_uint_gt(set.entries[set.begun - 1].header.lives, 0);
-    ck_assert_int_eq(twl_recover(io, &set, NULL, &recovery), 0);
+    ck_assert_int_eq(twl_recover(io, &set, false, NULL, &recovery), 0);
     ck_assert_uint_eq(recovery.offset % BLOCK_BYTES, 0);
     ck_assert_uint_eq(recovery.position.next_lsn, 59);
     ck_assert_int_eq(recovery.report.finding, TWINLOG_FOUND_CLEAN_END);
@@ -272,12 +272,12 @@ START_TEST(a_segment_that_has_another_life_meanwhile_is_gone)
     load_set(io, &set);
     struct segment_entry *newest = &set.entries[set.begun - 1];
     newest->header.segment_id++;
-    ck_assert_int_eq(twl_recover(io, &set, NULL, &recovery), -ENOENT);
+    ck_assert_int_eq(twl_recover(io, &set, false, NULL, &recovery), -ENOENT);
     ck_assert_int_eq(recovery.report.finding, TWINLOG_FOUND_SYSTEM_ERROR);
     /* but a spare may go at any time */
     set.begun--;
     set.spares++;
-    ck_assert_int_eq(twl_recover(io, &set, NULL, &recovery), 0);
+    ck_assert_int_eq(twl_recover(io, &set, false, NULL, &recovery), 0);
     ck_assert_uint_eq(recovery.index, set.begun - 1);
     twl_segment_set_free(&set);
     io->ops->destroy(io);

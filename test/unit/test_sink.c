@@ -44,8 +44,8 @@ static struct shared {
 static const char *_Atomic wanted_point; /* NULL: none */
 static int signal_there; /* SIGKILL or SIGSTOP, to this process; 0 = the thread waits for a step */
 
-void twl_sink_point(const char *name);
-void twl_sink_point(const char *name)
+void twl_point(const char *name);
+void twl_point(const char *name)
 {
     if (!wanted_point || strcmp(name, wanted_point) != 0)
         return;

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
+#include "base/boot.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PATH "/proc/sys/kernel/random/boot_id" /* a UUID in hexadecimal, with hyphens */
+#define TEXT_BYTES 36u
+
+static int digit(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+void twl_boot_id(uint8_t ret_id[BOOT_BYTES])
+{
+    char text[TEXT_BYTES] = { 0 };
+    unsigned digits = 0;
+    memset(ret_id, 0, BOOT_BYTES);
+    int fd = open(PATH, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    ssize_t size = read(fd, text, sizeof(text));
+    close(fd);
+    for (ssize_t i = 0; i < size && digits < 2 * BOOT_BYTES; i++)
+        if (digit(text[i]) >= 0) {
+            ret_id[digits / 2] = (uint8_t)(ret_id[digits / 2] << 4 | digit(text[i]));
+            digits++;
+        }
+    if (digits < 2 * BOOT_BYTES)
+        memset(ret_id, 0, BOOT_BYTES);
+}

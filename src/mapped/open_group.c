@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See open_group.h. */
+#define _GNU_SOURCE
+#include "mapped/open_group.h"
+
+#include "base/bytes.h"
+#include "base/point.h"
+
+#include <endian.h>
+#include <string.h>
+
+#define UNIT 8u /* of offsets in the cursor */
+
+static _Atomic uint64_t *word_at(const struct open_group *group, uint64_t offset)
+{
+    return (_Atomic uint64_t *)(void *)(group->bytes + offset);
+}
+
+static uint64_t load_word(const struct open_group *group, uint64_t offset)
+{
+    return le64toh(atomic_load_explicit(word_at(group, offset), memory_order_acquire));
+}
+
+/* ---- the cursor ---------------------------------------------------------------------------------- */
+
+static uint64_t pack(uint64_t offset, uint32_t count)
+{
+    return offset / UNIT << 32 | count;
+}
+
+static uint64_t offset_of(uint64_t cursor)
+{
+    return (cursor >> 32) * UNIT;
+}
+
+void twl_open_group_begin(struct open_group *group)
+{
+    atomic_store(&group->cursor, pack(OPEN_RECORDS_OFFSET, 0));
+}
+
+/* Behind a record of that size, unless somebody else has moved it on. */
+static void move_on(struct open_group *group, uint64_t cursor, uint32_t size)
+{
+    const uint64_t next = pack(offset_of(cursor) + twl_record_bytes(size), (uint32_t)cursor + 1);
+    atomic_compare_exchange_strong(&group->cursor, &cursor, next);
+}
+
+uint32_t twl_open_group_count(const struct open_group *group)
+{
+    return (uint32_t)atomic_load_explicit(&group->cursor, memory_order_acquire);
+}
+
+uint64_t twl_open_group_offset(const struct open_group *group)
+{
+    return offset_of(atomic_load_explicit(&group->cursor, memory_order_acquire));
+}
+
+/* ---- claims -------------------------------------------------------------------------------------- */
+
+/* At the place where the cursor stands: 1 = it is ours. 0 = the group has ended. -1 = the cursor has been moved. */
+static int try_claim(struct open_group *group, uint64_t cursor, uint32_t size)
+{
+    const uint64_t offset = offset_of(cursor), lsn = group->first_lsn + (uint32_t)cursor;
+    uint64_t found = load_word(group, offset);
+    uint32_t claimed_size;
+    uint8_t owner;
+    if (found == 0) {
+        const uint64_t claim = htole64(twl_claim_encode(group->epoch_seed, lsn, size, group->owner));
+        if (atomic_compare_exchange_strong(word_at(group, offset), &found, claim)) {
+            POINT(size == CLAIM_END ? "end-claimed" : "place-claimed");
+            if (size != CLAIM_END)
+                move_on(group, cursor, size);
+            POINT("cursor-moved");
+            return 1;
+        }
+        found = le64toh(found);
+    }
+    /* a record that is complete is one that the cursor has passed */
+    if (twl_claim_decode(found, group->epoch_seed, lsn, &claimed_size, &owner)) {
+        if (claimed_size == CLAIM_END)
+            return 0;
+        move_on(group, cursor, claimed_size);
+    }
+    return -1;
+}
+
+int twl_open_group_claim(struct open_group *group, uint32_t size, struct place *ret_place)
+{
+    for (;;) {
+        const uint64_t cursor = atomic_load_explicit(&group->cursor, memory_order_acquire);
+        const uint64_t room = group->end - offset_of(cursor);
+        if (room < RECORD_HEADER_BYTES) /* not for the smallest one, nor for the word that says so */
+            return 0;
+        const bool fits = twl_record_bytes(size) <= room && (uint32_t)cursor < UINT32_MAX;
+        const int rc = try_claim(group, cursor, fits ? size : CLAIM_END);
+        if (rc == 0 || (rc > 0 && !fits))
+            return 0;
+        if (rc > 0) {
+            ret_place->at = group->bytes + offset_of(cursor);
+            ret_place->lsn = group->first_lsn + (uint32_t)cursor;
+            return 1;
+        }
+    }
+}
+
+void twl_open_group_end(struct open_group *group)
+{
+    for (int rc = -1; rc < 0;) {
+        const uint64_t cursor = atomic_load_explicit(&group->cursor, memory_order_acquire);
+        rc = group->end - offset_of(cursor) < RECORD_HEADER_BYTES ? 0 : try_claim(group, cursor, CLAIM_END);
+    }
+}
+
+void twl_open_group_complete(struct open_group *group, const struct place *place,
+                             const struct record_header *record)
+{
+    const uint64_t word = twl_record_encode_open(place->at, group->epoch_seed, place->lsn, record);
+    POINT("record-encoded");
+    atomic_store_explicit((_Atomic uint64_t *)(void *)place->at, htole64(word), memory_order_release);
+    POINT("record-complete");
+}
+
+/* ---- walking ------------------------------------------------------------------------------------- */
+
+int twl_open_group_pass(const struct open_group *group, struct open_walk *walk,
+                        struct record_header *ret_record)
+{
+    const uint64_t lsn = group->first_lsn + walk->count;
+    uint32_t size;
+    uint8_t owner;
+    if (group->end - walk->offset < RECORD_HEADER_BYTES)
+        return 0;
+    const uint64_t word = load_word(group, walk->offset), stored = htole64(word);
+    if (word == 0 || twl_claim_decode(word, group->epoch_seed, lsn, &size, &owner))
+        return 0;
+    unsigned char header[RECORD_HEADER_BYTES];
+    memcpy(header, &stored, sizeof(stored));
+    memcpy(header + sizeof(stored), group->bytes + walk->offset + sizeof(stored),
+           sizeof(header) - sizeof(stored));
+    if (!twl_record_header_decode(header, group->epoch_seed, lsn, ret_record))
+        return 0;
+    walk->offset += twl_record_bytes(ret_record->size);
+    walk->count++;
+    return 1;
+}

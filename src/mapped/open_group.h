@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The open group in memory: how any number of threads put records into it at once. format.h says what the bytes mean.
+ *
+ *     claim()     takes the next place and its LSN
+ *     (copy)      the caller, without any lock
+ *     complete()  makes it a record, for all to see
+ *
+ * The truth is in the places: who stores a claim where zeros were has the place, and everybody can see how large it
+ * is. The cursor says where the next place is, or the one before, if whoever took that has not moved it on yet; then
+ * the next one who comes does that for him. So nobody waits for anybody, and a place that was taken stays taken:
+ * it is never zero again.
+ */
+#ifndef TWL_OPEN_GROUP_H
+#define TWL_OPEN_GROUP_H
+
+#include "format/format.h"
+
+#include <stdatomic.h>
+
+struct open_group {
+    unsigned char *bytes; /* [const] the segment, mapped from its start */
+    uint64_t end;         /* [const] records end here at the latest */
+    uint64_t first_lsn;   /* [const] */
+    uint32_t epoch_seed;  /* [const] */
+    uint8_t owner;        /* [const] in whose name places are claimed */
+
+    _Alignas(
+        64) _Atomic uint64_t cursor; /* offset / 8 in the upper half, records before it in the lower one */
+};
+
+/* Whoever has filled in the rest. */
+void twl_open_group_begin(struct open_group *group);
+
+struct place {
+    unsigned char *at; /* of the record's header; the payload goes behind it */
+    uint64_t lsn;
+};
+
+/* A place for a record of that size: 1. 0 = the group has ended, because this record, or one before, did not fit. */
+int twl_open_group_claim(struct open_group *group, uint32_t size, struct place *ret_place);
+/* Ends the group for everybody. */
+void twl_open_group_end(struct open_group *group);
+/* The payload is in place. */
+void twl_open_group_complete(struct open_group *group, const struct place *place,
+                             const struct record_header *record);
+
+/* Records that were claimed, and where the next one goes. */
+uint32_t twl_open_group_count(const struct open_group *group);
+uint64_t twl_open_group_offset(const struct open_group *group);
+
+/* A walk along the records, as far as they are complete. */
+struct open_walk {
+    uint64_t offset; /* of the next one */
+    uint32_t count;  /* passed */
+};
+#define OPEN_WALK_INIT                                                                                       \
+    {                                                                                                        \
+        OPEN_RECORDS_OFFSET, 0                                                                               \
+    }
+/* Passes one: 1. 0 = the next one is not complete, or there is none. */
+int twl_open_group_pass(const struct open_group *group, struct open_walk *walk,
+                        struct record_header *ret_record);
+
+#endif

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See settle.h.
+ *
+ * Recovery says where the log ends. Then, each step durable before the next:
+ *
+ *     1. open groups of segments before that one, oldest first, get their headers;
+ *     2. segments behind it are removed, newest first, spares included;
+ *     3. the open group that the log ends in gets its header.
+ *
+ * In this order, because recovery begins at the oldest open group and asks no closed one whether the next segment
+ * continues it. A crash leaves fewer open groups, or fewer dead segments, and the same end.
+ *
+ * In front of a header come the records: claims become voids, and all is written again and synced, for the reason that
+ * log.c has.
+ *
+ * What lies behind the end, torn records and sound ones behind those, stays dead. A group that has a header is not
+ * walked beyond it; one that has none, because not one of its records is whole, gets the mark of the next epoch over its
+ * first bytes before anybody appends, or is settled again. From then on the records of the old epoch are in no place
+ * where a walk could come to them. Only the block that the mark goes to is cleaned, so that it is known for an end.
+ */
+#include "segment/settle.h"
+
+#include "base/bytes.h"
+#include "base/point.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WINDOW_BYTES (1024u * 1024)
+
+/* An open group, as it is found. */
+struct found {
+    struct group_header group;
+    uint64_t end;
+    bool is_last; /* nothing is behind it in the segment */
+};
+
+/* A claim becomes a void. The word that makes it complete comes last, in one piece. */
+static int write_void(const struct segment *segment, const struct cursor *cursor, uint32_t size,
+                      int64_t time_ns)
+{
+    const struct record_header record = { .kind = RECORD_VOID, .size = size, .time_ns = time_ns };
+    const size_t bytes = (size_t)twl_record_bytes(size);
+    unsigned char *at = calloc(1, bytes);
+    if (!at)
+        return -ENOMEM;
+    twl_record_encode(at, cursor->epoch_seed, cursor->position.next_lsn - 1, &record, NULL);
+    int rc = io_write_at(segment->file, at + 8, bytes - 8, cursor->entered_offset + 8);
+    POINT("void-half-written");
+    if (rc == 0)
+        rc = io_write_at(segment->file, at, 8, cursor->entered_offset);
+    POINT("void-written");
+    free(at);
+    return rc;
+}
+
+static int settle_claim(const struct segment *segment, struct cursor *cursor, int64_t time_ns)
+{
+    int error;
+    const unsigned char *claim = twl_cursor_bytes(cursor, cursor->entered_offset, 8, &error);
+    if (!claim)
+        return error ? error : TWINLOG_ECORRUPT;
+    return write_void(segment, cursor, load_le32(claim + 4), time_ns);
+}
+
+static int find_records(const struct segment *segment, struct found *ret_found)
+{
+    struct cursor cursor = { .window_bytes = WINDOW_BYTES };
+    twl_cursor_begin(&cursor, segment, twl_position_before(segment));
+    cursor.passes_claims = twl_segment_is_of_this_boot(&segment->header);
+    int rc = twl_cursor_accept_group(&cursor);
+    const int64_t began_ns = cursor.group.time_ns; /* for voids: not newer than what is behind them */
+    *ret_found = (struct found){ .end = cursor.offset };
+    while (rc > 0 && (rc = twl_cursor_accept_group(&cursor)) > 0 && cursor.is_open) {
+        if (cursor.is_claim)
+            rc = settle_claim(segment, &cursor, began_ns);
+        rc = rc < 0 ? rc : 1;
+        ret_found->group = cursor.group;
+        ret_found->end = cursor.offset;
+    }
+    ret_found->is_last = rc == 0;
+    twl_cursor_free(&cursor);
+    return rc < 0 ? rc : 0;
+}
+
+static int write_zeros(const struct segment *segment, uint64_t from, uint64_t to)
+{
+    static const unsigned char zeros[BLOCK_BYTES];
+    return from < to ? io_write_at(segment->file, zeros, (size_t)(to - from), from) : 0;
+}
+
+static int write_header(const struct segment *segment, struct group_header *group)
+{
+    struct io_file *file = segment->file;
+    unsigned char bytes[GROUP_HEADER_BYTES];
+    group->durable_lsn = group->first_lsn - 1; /* whatever is in front was settled before */
+    group->time_ns = file->io->ops->now_ns(file->io);
+    twl_group_header_encode(group, segment->seed, OPEN_GROUP_OFFSET, bytes);
+    int rc = io_write_at(file, bytes, sizeof(bytes), OPEN_GROUP_OFFSET);
+    POINT("settled-closed");
+    rc = rc == 0 ? io_sync(file) : rc;
+    POINT("settled-close-synced");
+    return rc;
+}
+
+static int close_group(const struct segment *segment, bool is_end)
+{
+    struct found found;
+    int rc = io_allocate(segment->file, segment->header.bytes, IO_ALLOCATE_SPACE);
+    if (rc == 0)
+        rc = find_records(segment, &found);
+    if (rc == 0 && is_end && found.is_last)
+        rc = write_zeros(segment, found.end, min_u64(align_up(found.end, BLOCK_BYTES), segment->data_end));
+    POINT("end-cleaned");
+    if (rc == 0)
+        rc = twl_segment_rewrite(segment, SEGMENT_DATA_OFFSET, found.end);
+    POINT("settled-rewritten");
+    if (rc == 0)
+        rc = io_sync(segment->file);
+    POINT("settled-synced");
+    return rc == 0 && found.group.count > 0 ? write_header(segment, &found.group) : rc;
+}
+
+static int settle_segment(struct io *io, const struct segment_entry *entry, bool is_end,
+                          unsigned lock_wait_ms)
+{
+    struct segment segment;
+    enum header_state state;
+    int rc = twl_segment_open(io, entry->name, 0, lock_wait_ms, &segment, &state);
+    if (rc < 0)
+        return rc;
+    rc = state == HEADER_VALID ? close_group(&segment, is_end) : TWINLOG_ECORRUPT;
+    twl_segment_close(&segment);
+    return rc;
+}
+
+/* Newest first: whoever finds a gap takes it for damage. */
+static int remove_later(struct io *io, const struct segment_set *set, size_t index)
+{
+    int rc = 0;
+    for (size_t i = set->begun + set->spares; rc == 0 && i-- > index + 1;) {
+        rc = io->ops->unlink(io, set->entries[i].name);
+        if (rc == 0 || rc == -ENOENT)
+            rc = io->ops->sync_dir(io);
+        POINT("later-removed");
+    }
+    return rc;
+}
+
+static int settle_to(struct io *io, const struct segment_set *set, const struct recovery *end,
+                     unsigned lock_wait_ms)
+{
+    int rc = 0;
+    for (size_t i = end->open_from; rc == 0 && i < end->index; i++)
+        rc = settle_segment(io, &set->entries[i], false, lock_wait_ms);
+    if (rc == 0 && end->index + 1 < set->begun)
+        rc = remove_later(io, set, end->index);
+    if (rc == 0 && end->index >= end->open_from) /* else nothing is left of the open groups */
+        rc = settle_segment(io, &set->entries[end->index], true, lock_wait_ms);
+    return rc;
+}
+
+int twl_settle(struct io *io, const struct segment_set *set, unsigned lock_wait_ms,
+               struct twinlog_report *ret_report)
+{
+    struct recovery end;
+    bool is_open = false;
+    int rc = set->begun > 0 ? twl_segment_is_open(io, &set->entries[set->begun - 1], &is_open) : 0;
+    if (rc == 0 && !is_open)
+        return 0;
+    if (rc == 0) {
+        rc = twl_recover(io, set, false, NULL, &end);
+        *ret_report = end.report;
+        if (rc < 0)
+            return rc;
+        rc = settle_to(io, set, &end, lock_wait_ms);
+    }
+    if (rc < 0)
+        twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
+                   "cannot settle the newest segments: %s", twinlog_strerror(rc));
+    return rc < 0 ? rc : 1;
+}
+
+int twl_settle_without_spares(struct io *io, struct segment_set *set)
+{
+    struct segment_entry *spares = set->entries + set->begun;
+    int rc = remove_later(io, set, set->begun - 1);
+    if (rc < 0)
+        return rc;
+    memmove(spares, spares + set->spares, set->retired * sizeof(*spares));
+    set->spares = 0;
+    return 0;
+}

@@ -1,0 +1,1648 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * TWINLOG_MODE_MAPPED, as the header describes it: who sees a record and when, what survives whom, how a log goes from
+ * one mode to the other, and what happens when files can't be made, mapped or kept.
+ */
+#define _GNU_SOURCE
+#include "format/format.h"
+#include "gate.h"
+#include "logdir.h"
+#include "suites.h"
+
+#include "../sim/rng.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SEGMENT_BYTES 65536u
+#define MODES 2
+
+/* ---- opening ------------------------------------------------------------------------------------ */
+
+static struct twinlog_options small(uint32_t mode)
+{
+    struct twinlog_options options = log_options(0, 0);
+
+    options.mode = mode;
+    options.segment_bytes = options.mapped_bytes = SEGMENT_BYTES;
+    options.max_record_bytes = RECORD_ROOM;
+    if (mode == TWINLOG_MODE_DURABLE)
+        options.mapped_bytes = 0;
+    return options;
+}
+
+static struct twinlog_options large(void)
+{
+    struct twinlog_options options = log_options(0, 0);
+
+    options.mode = TWINLOG_MODE_MAPPED;
+    return options;
+}
+
+static struct twinlog *open_small(uint32_t mode)
+{
+    const struct twinlog_options options = small(mode);
+
+    return log_open(&options);
+}
+
+static struct twinlog *open_large(void)
+{
+    const struct twinlog_options options = large();
+
+    return log_open(&options);
+}
+
+static unsigned count_files(void)
+{
+    DIR *directory = opendir(log_dir);
+    unsigned count = 0;
+
+    ck_assert_ptr_nonnull(directory);
+    for (const struct dirent *entry; (entry = readdir(directory));)
+        count += entry->d_name[0] != '.';
+    closedir(directory);
+    return count;
+}
+
+static struct twinlog_reader *open_reader(uint32_t flags)
+{
+    const struct twinlog_reader_options options = { .size = sizeof(options), .flags = flags };
+    struct twinlog_reader *reader;
+
+    ck_assert_int_eq(twinlog_reader_open(log_dir, &options, &reader), 0);
+    return reader;
+}
+
+/* Attached to the log or not, mapped or not. */
+#define READERS 4
+static struct twinlog_reader *open_some_reader(struct twinlog *log, int which)
+{
+    const struct twinlog_reader_options options = { .size = sizeof(options),
+                                                    .flags = which & 1 ? TWINLOG_READER_MMAP : 0u };
+    struct twinlog_reader *reader;
+
+    if (which & 2)
+        ck_assert_int_eq(twinlog_reader_attach(log, &options, &reader), 0);
+    else
+        ck_assert_int_eq(twinlog_reader_open(log_dir, &options, &reader), 0);
+    return reader;
+}
+
+static void expect_rest(struct tally *tally, struct twinlog_reader *reader, uint64_t last_lsn)
+{
+    const char *wrong;
+    const int64_t count = tally_rest(tally, reader, &wrong);
+
+    ck_assert_msg(count >= 0, "record %" PRIu64 ": %s", tally->last_lsn + 1,
+                  wrong ? wrong : twinlog_strerror((int)count));
+    ck_assert_uint_eq(tally->last_lsn, last_lsn);
+}
+
+/* By every kind of reader, beside the writer. */
+static void expect_live(struct twinlog *log, uint64_t last_lsn)
+{
+    for (int which = 0; which < READERS; which++) {
+        struct twinlog_reader *reader = open_some_reader(log, which);
+        struct tally tally = { 0 };
+        uint64_t first, last;
+        expect_rest(&tally, reader, last_lsn);
+        ck_assert_int_eq(twinlog_reader_range(reader, &first, &last), 0);
+        ck_assert_uint_eq(first, last_lsn > 0 ? 1 : 0);
+        ck_assert_uint_eq(last, last_lsn);
+        twinlog_reader_close(reader);
+    }
+}
+
+static int append_on_terms(struct twinlog *log, uint32_t size, const struct twinlog_terms *terms,
+                           uint64_t *ret_lsn)
+{
+    static const unsigned char bytes[RECORD_ROOM];
+    const struct twinlog_entry entry = { .data = bytes, .size = size };
+
+    return twinlog_append_batch(log, &entry, 1, terms, ret_lsn);
+}
+
+/* ---- who sees what ------------------------------------------------------------------------------ */
+
+START_TEST(everybody_sees_a_record_at_once)
+{
+    struct twinlog *log = _i ? open_large() : open_small(TWINLOG_MODE_MAPPED);
+    struct twinlog_reader *readers[READERS];
+    struct tally tallies[READERS] = { 0 };
+
+    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_NEW_LOG);
+    for (int i = 0; i < READERS; i++)
+        readers[i] = open_some_reader(log, i);
+    for (uint32_t n = 1; n <= 300; n++) {
+        append_records(log, 0, n - 1, 1);
+        for (int i = 0; i < READERS; i++) {
+            ck_assert_msg(twinlog_reader_wait(readers[i], 0) == 1, "reader %d, record %u", i, n);
+            expect_rest(&tallies[i], readers[i], n);
+        }
+        ck_assert_uint_eq(twinlog_last_lsn(log), n);
+        ck_assert_uint_eq(twinlog_written_lsn(log), n);
+        ck_assert_uint_eq(twinlog_first_lsn(log), 1);
+    }
+    for (int i = 0; i < READERS; i++)
+        twinlog_reader_close(readers[i]);
+    expect_live(log, 300);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    expect_live(log, 300);
+    log_close(log);
+    ck_assert_uint_eq(log_check().last_lsn, 300);
+}
+END_TEST
+
+static struct shared {
+    _Atomic uint64_t read[2];
+    _Atomic uint64_t acked[8];
+    _Atomic int step;
+} * shared;
+
+#define TURNS 300u
+
+/* A wake-up that is lost costs a second: so many of them take longer than a test may. */
+static int follow(unsigned which)
+{
+    const struct twinlog_reader_options options = { .size = sizeof(options),
+                                                    .flags = which ? TWINLOG_READER_MMAP : 0u };
+    struct twinlog_reader *reader;
+    struct tally tally = { 0 };
+    const char *wrong;
+
+    EXPECT(twinlog_reader_open(log_dir, &options, &reader) == 0);
+    while (tally.last_lsn < TURNS) {
+        EXPECT(twinlog_reader_wait(reader, 30000) == 1);
+        EXPECT(tally_rest(&tally, reader, &wrong) >= 0);
+        atomic_store(&shared->read[which], tally.last_lsn);
+    }
+    twinlog_reader_close(reader);
+    return 0;
+}
+
+static int follow_reading(void)
+{
+    return follow(0);
+}
+
+static int follow_mapped(void)
+{
+    return follow(1);
+}
+
+START_TEST(a_reader_in_another_process_is_woken_by_every_record)
+{
+    struct twinlog *log = open_small(TWINLOG_MODE_MAPPED);
+    const pid_t children[2] = { start_child(follow_reading), start_child(follow_mapped) };
+
+    for (uint32_t n = 1; n <= TURNS; n++) {
+        append_records(log, 0, n - 1, 1);
+        AWAIT(atomic_load(&shared->read[0]) == n && atomic_load(&shared->read[1]) == n);
+    }
+    ck_assert_int_eq(wait_child(children[0]), 0);
+    ck_assert_int_eq(wait_child(children[1]), 0);
+    log_close(log);
+}
+END_TEST
+
+static int read_all_and_leave(void)
+{
+    struct twinlog_reader *reader;
+    struct tally tally = { 0 };
+    const char *wrong;
+
+    EXPECT(twinlog_reader_open(log_dir, NULL, &reader) == 0);
+    EXPECT(tally_rest(&tally, reader, &wrong) == (int64_t)atomic_load(&shared->acked[0]));
+    twinlog_reader_close(reader);
+    return 0;
+}
+
+START_TEST(another_process_reads_what_is_there_when_it_comes)
+{
+    struct twinlog *log = open_small(TWINLOG_MODE_MAPPED);
+
+    for (uint32_t n = 0; n < 4; n++) {
+        atomic_store(&shared->acked[0], append_records(log, 0, n * 50, 50));
+        ck_assert_int_eq(run_child(read_all_and_leave), 0);
+    }
+    log_close(log);
+}
+END_TEST
+
+static void expect_entry(const struct twinlog_record *record, uint64_t lsn)
+{
+    ck_assert_uint_eq(record->lsn, lsn);
+    ck_assert_int_eq(record->time_ns, 1000 * (int64_t)lsn);
+    ck_assert_uint_eq(record->tag, lsn * 3);
+    ck_assert_uint_eq(record->type, lsn % 200);
+    ck_assert_uint_eq(record->size, 600);
+    for (size_t i = 0; i < record->size; i++)
+        ck_assert_uint_eq(((const unsigned char *)record->data)[i], (unsigned char)(lsn + (i >= 200)));
+}
+
+static void append_entries(struct twinlog *log, uint64_t from, uint64_t to)
+{
+    unsigned char first[200], second[400];
+
+    for (uint64_t n = from; n <= to; n++) {
+        memset(first, (int)n, sizeof(first));
+        memset(second, (int)n + 1, sizeof(second));
+        const struct iovec pieces[] = { { first, sizeof(first) }, { NULL, 0 }, { second, sizeof(second) } };
+        const struct twinlog_entry entry = { .pieces = pieces,
+                                             .piece_count = 3,
+                                             .tag = (uint16_t)(n * 3),
+                                             .type = (uint8_t)(n % 200),
+                                             .time_ns = 1000 * (int64_t)n };
+        uint64_t lsn;
+        ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, NULL, &lsn), 0);
+        ck_assert_uint_eq(lsn, n);
+    }
+}
+
+static void expect_found(struct twinlog_reader *reader, uint64_t last_lsn)
+{
+    struct twinlog_record record;
+
+    for (uint64_t i = 0; i < 60; i++) {
+        const uint64_t lsn = 1 + i * 997 % last_lsn;
+        if (i & 1)
+            ck_assert_int_eq(twinlog_reader_seek(reader, lsn), 0);
+        else
+            ck_assert_int_eq(twinlog_reader_seek_time(reader, 1000 * (int64_t)lsn - 500), 0);
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+        expect_entry(&record, lsn);
+        ck_assert_int_eq(twinlog_reader_previous(reader, &record), 1);
+        expect_entry(&record, lsn);
+        ck_assert_int_eq(twinlog_reader_previous(reader, &record), lsn > 1);
+        if (lsn > 1)
+            expect_entry(&record, lsn - 1);
+    }
+    ck_assert_int_eq(twinlog_reader_seek_time(reader, INT64_MAX), 0);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+    ck_assert_int_eq(twinlog_reader_seek_first(reader), 0);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+    expect_entry(&record, 1);
+    ck_assert_int_eq(twinlog_reader_seek(reader, last_lsn + 1), 0);
+    for (uint64_t lsn = last_lsn; lsn > 0; lsn--) {
+        ck_assert_int_eq(twinlog_reader_previous(reader, &record), 1);
+        expect_entry(&record, lsn);
+    }
+}
+
+START_TEST(records_are_found_by_lsn_and_by_time_in_both_directions)
+{
+    struct twinlog *log = open_small(TWINLOG_MODE_MAPPED);
+    struct twinlog_reader *reader = open_some_reader(log, _i);
+
+    for (uint64_t n = 0; n < 4; n++) {
+        append_entries(log, n * 150 + 1, n * 150 + 150);
+        expect_found(reader, n * 150 + 150);
+    }
+    twinlog_reader_close(reader);
+    log_close(log);
+    reader = open_reader(_i & 1 ? TWINLOG_READER_MMAP : 0u);
+    expect_found(reader, 600);
+    twinlog_reader_close(reader);
+}
+END_TEST
+
+/* ---- sizes -------------------------------------------------------------------------------------- */
+
+static unsigned char *make_bytes(size_t size, uint64_t seed)
+{
+    struct rng rng = { seed };
+    unsigned char *bytes = malloc(size + 1);
+
+    ck_assert_ptr_nonnull(bytes);
+    rng_fill(&rng, bytes, size);
+    return bytes;
+}
+
+static const size_t sizes[] = {
+    0,        1,       7,       8,       9,        4071,      4072, 4073,
+    4096,     65535,   65536,   1000003, 1u << 20, 4u << 20,  0,    (4u << 20) - 1,
+    4u << 20, 3500000, 3400001, 3333333, 17,       (4u << 20)
+};
+#define SIZES (sizeof(sizes) / sizeof(sizes[0]))
+
+START_TEST(records_of_every_size_come_back)
+{
+    struct twinlog *log = open_large();
+    struct twinlog_record record;
+    uint64_t lsn = 99;
+
+    for (size_t i = 0; i < SIZES; i++) {
+        unsigned char *bytes = make_bytes(sizes[i], i);
+        ck_assert_int_eq(twinlog_append(log, sizes[i] ? bytes : NULL, sizes[i], &lsn), 0);
+        ck_assert_uint_eq(lsn, i + 1);
+        free(bytes);
+    }
+    static const unsigned char too_large[(4u << 20) + 1];
+    ck_assert_int_eq(twinlog_append(log, too_large, sizeof(too_large), &lsn), -EMSGSIZE);
+    ck_assert_uint_eq(lsn, 0);
+    ck_assert_int_eq(twinlog_append(log, too_large, SIZE_MAX, &lsn), -EMSGSIZE);
+    const struct iovec pieces[2] = { { (void *)(uintptr_t)too_large, 4u << 20 },
+                                     { (void *)(uintptr_t)too_large, SIZE_MAX - (4u << 20) + 2 } };
+    const struct twinlog_entry entry = { .pieces = pieces, .piece_count = 2 };
+    ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, NULL, &lsn), -EMSGSIZE);
+    ck_assert_uint_eq(lsn, 0);
+    ck_assert_int_eq(twinlog_append(log, NULL, 1, &lsn), -EINVAL);
+    ck_assert_uint_eq(twinlog_last_lsn(log), SIZES);
+    struct twinlog_reader *reader = open_some_reader(log, _i);
+    for (size_t i = 0; i < SIZES; i++) {
+        unsigned char *bytes = make_bytes(sizes[i], i);
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+        ck_assert_uint_eq(record.lsn, i + 1);
+        ck_assert_uint_eq(record.size, sizes[i]);
+        ck_assert_int_eq(memcmp(record.data, bytes, sizes[i]), 0);
+        free(bytes);
+    }
+    twinlog_reader_close(reader);
+    ck_assert_uint_gt(log_stat(log).rolls, 0);
+    log_close(log);
+    uint64_t records;
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, &records), 0);
+    ck_assert_uint_eq(records, SIZES);
+}
+END_TEST
+
+/* So much is left in the segment. */
+static void fill_to(struct twinlog *log, uint64_t left)
+{
+    uint64_t room = SEGMENT_BYTES - SEGMENT_FOOTER_BYTES - OPEN_RECORDS_OFFSET;
+    const uint64_t largest = twl_record_bytes(RECORD_ROOM);
+
+    for (; room > left + 2 * largest; room -= largest)
+        ck_assert_int_eq(append_on_terms(log, RECORD_ROOM, NULL, NULL), 0);
+    const uint64_t half = (room - left) / 16 * 8;
+    ck_assert_int_eq(append_on_terms(log, (uint32_t)(half - RECORD_HEADER_BYTES), NULL, NULL), 0);
+    ck_assert_int_eq(append_on_terms(log, (uint32_t)(room - left - half - RECORD_HEADER_BYTES), NULL, NULL),
+                     0);
+}
+
+/* Beside a writer what is not durable is not verified. */
+static void expect_count(uint64_t records, bool is_durable)
+{
+    struct twinlog_reader *reader = log_reader(0, 0);
+    struct twinlog_record record;
+    uint64_t found;
+
+    for (uint64_t lsn = 1; lsn <= records; lsn++) {
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+        ck_assert_uint_eq(record.lsn, lsn);
+    }
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+    twinlog_reader_close(reader);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, &found), 0);
+    ck_assert_uint_le(found, records);
+    ck_assert(found == records || !is_durable);
+}
+
+/* In steps of 8 bytes: what is left behind the last record, and what the next one takes. */
+START_TEST(a_record_that_just_fits_stays_and_one_that_does_not_goes_on)
+{
+    const uint64_t left = (uint64_t)_i % 16 * 8, size = (uint64_t)_i / 16 * 8;
+    struct twinlog *log = open_small(TWINLOG_MODE_MAPPED);
+
+    fill_to(log, left);
+    ck_assert_uint_eq(log_stat(log).rolls, 0);
+    ck_assert_int_eq(append_on_terms(log, (uint32_t)size, NULL, NULL), 0);
+    ck_assert_uint_eq(log_stat(log).rolls, twl_record_bytes((uint32_t)size) > left);
+    ck_assert_int_eq(append_on_terms(log, 5000, NULL, NULL), 0);
+    ck_assert_uint_eq(log_stat(log).rolls, 1);
+    const uint64_t last_lsn = twinlog_last_lsn(log);
+    expect_count(last_lsn, false);
+    log_close(log);
+    expect_count(last_lsn, true);
+}
+END_TEST
+
+START_TEST(a_log_is_closed_and_gone_on_with_however_little_room_is_left)
+{
+    const uint64_t left = (uint64_t)_i / MODES * 8;
+    struct twinlog *log = open_small(TWINLOG_MODE_MAPPED);
+
+    fill_to(log, left);
+    const uint64_t last_lsn = twinlog_last_lsn(log);
+    log_close(log);
+    expect_count(last_lsn, true);
+    log = open_small((uint32_t)_i % MODES);
+    ck_assert_uint_eq(log_report.finding,
+                      left >= GROUP_HEADER_BYTES ? TWINLOG_FOUND_CLEAN_CLOSE : TWINLOG_FOUND_CLEAN_END);
+    ck_assert_int_eq(append_on_terms(log, 100, NULL, NULL), 0);
+    ck_assert_uint_eq(twinlog_last_lsn(log), last_lsn + 1);
+    log_close(log);
+    expect_count(last_lsn + 1, true);
+}
+END_TEST
+
+/* ---- many threads ------------------------------------------------------------------------------- */
+
+static struct twinlog *threads_log;
+
+struct worker {
+    pthread_t thread;
+    uint32_t writer, from, count;
+    int which; /* reader */
+    uint64_t last_lsn;
+    const char *wrong;
+    int64_t result;
+};
+
+static void *append_many(void *argument)
+{
+    struct worker *worker = argument;
+    uint64_t lsn, before = 0;
+
+    for (uint32_t i = worker->from; i < worker->from + worker->count && worker->result == 0; i++) {
+        worker->result = append_record(threads_log, worker->writer, i, &lsn);
+        if (worker->result == 0 && lsn <= before)
+            worker->result = -EILSEQ;
+        before = lsn;
+    }
+    return NULL;
+}
+
+static void *follow_many(void *argument)
+{
+    struct worker *worker = argument;
+    struct twinlog_reader *reader = open_some_reader(threads_log, worker->which);
+    struct tally tally = { 0 };
+
+    while (worker->result >= 0 && tally.last_lsn < worker->last_lsn) {
+        worker->result = twinlog_reader_wait(reader, 20000) == 1 ? 0 : -ETIMEDOUT;
+        if (worker->result == 0)
+            worker->result = tally_rest(&tally, reader, &worker->wrong);
+    }
+    twinlog_reader_close(reader);
+    return NULL;
+}
+
+static void *sync_many(void *argument)
+{
+    struct worker *worker = argument;
+    uint64_t lsn = 0;
+
+    while (worker->result == 0 && lsn < worker->last_lsn) {
+        const uint64_t last_lsn = twinlog_last_lsn(threads_log);
+        worker->result = twinlog_sync(threads_log);
+        lsn = twinlog_durable_lsn(threads_log);
+        if (worker->result == 0 && (lsn < last_lsn || twinlog_written_lsn(threads_log) < lsn))
+            worker->result = -EILSEQ;
+        struct twinlog_stat stat = TWINLOG_STAT_INIT;
+        if (worker->result == 0)
+            worker->result = twinlog_stat(threads_log, &stat);
+        sched_yield();
+    }
+    return NULL;
+}
+
+#define APPENDERS 6u
+#define EACH (HAS_SANITIZER ? 300u : 1500u)
+
+START_TEST(threads_append_read_and_sync_at_the_same_time)
+{
+    struct worker appenders[APPENDERS], readers[READERS], syncer = { .last_lsn = APPENDERS * EACH };
+
+    threads_log = open_small(TWINLOG_MODE_MAPPED);
+    for (int i = 0; i < READERS; i++) {
+        readers[i] = (struct worker){ .which = i, .last_lsn = APPENDERS * EACH };
+        ck_assert_int_eq(pthread_create(&readers[i].thread, NULL, follow_many, &readers[i]), 0);
+    }
+    ck_assert_int_eq(pthread_create(&syncer.thread, NULL, sync_many, &syncer), 0);
+    for (uint32_t i = 0; i < APPENDERS; i++) {
+        appenders[i] = (struct worker){ .writer = i, .count = EACH };
+        ck_assert_int_eq(pthread_create(&appenders[i].thread, NULL, append_many, &appenders[i]), 0);
+    }
+    for (uint32_t i = 0; i < APPENDERS; i++) {
+        pthread_join(appenders[i].thread, NULL);
+        ck_assert_int_eq(appenders[i].result, 0);
+    }
+    for (int i = 0; i < READERS; i++) {
+        pthread_join(readers[i].thread, NULL);
+        ck_assert_msg(readers[i].result >= 0, "reader %d: %s", i,
+                      readers[i].wrong ? readers[i].wrong : twinlog_strerror((int)readers[i].result));
+    }
+    pthread_join(syncer.thread, NULL);
+    ck_assert_int_eq(syncer.result, 0);
+    ck_assert_uint_gt(log_stat(threads_log).rolls, 5);
+    ck_assert_uint_eq(log_stat(threads_log).appends, APPENDERS * EACH);
+    log_close(threads_log);
+    const struct tally tally = log_check();
+    for (uint32_t i = 0; i < APPENDERS; i++)
+        ck_assert_uint_eq(tally.next[i], EACH);
+}
+END_TEST
+
+/* ---- levels ------------------------------------------------------------------------------------- */
+
+START_TEST(a_record_is_durable_when_somebody_asked_for_it)
+{
+    struct twinlog *log = open_small(TWINLOG_MODE_MAPPED);
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    uint64_t lsn;
+
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 0);
+    ck_assert_uint_eq(twinlog_written_lsn(log), 0);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 0);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 0);
+    append_records(log, 0, 0, 5);
+    ck_assert_int_eq(enqueue_record(log, 0, 5, &lsn), 0);
+    ck_assert_uint_eq(lsn, 6);
+    ck_assert_uint_eq(twinlog_written_lsn(log), 6);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 0);
+    for (unsigned level = TWINLOG_LEVEL_WRITTEN; level <= TWINLOG_LEVEL_BUFFERED; level++) {
+        terms.level = level;
+        ck_assert_int_eq(append_on_terms(log, 20, &terms, &lsn), 0);
+        ck_assert_int_eq(twinlog_wait(log, lsn, (enum twinlog_level)level, 0), 0);
+        ck_assert_int_eq(twinlog_wait(log, lsn, (enum twinlog_level)level, 1), 0);
+        ck_assert_uint_eq(twinlog_durable_lsn(log), 0);
+    }
+    ck_assert_int_eq(append_on_terms(log, 20, NULL, &lsn), 0); /* as twinlog_append() */
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 0);
+    ck_assert_int_eq(twinlog_wait(log, lsn, TWINLOG_LEVEL_DURABLE, 1), -ETIMEDOUT);
+    ck_assert_int_eq(twinlog_wait(log, lsn + 1, TWINLOG_LEVEL_DURABLE, 0), -EINVAL);
+    ck_assert_int_eq(twinlog_wait(log, lsn + 1, TWINLOG_LEVEL_WRITTEN, 0), -EINVAL);
+    ck_assert_int_eq(twinlog_wait(log, lsn, (enum twinlog_level)3, 0), -EINVAL);
+    ck_assert_int_eq(twinlog_wait(log, 0, TWINLOG_LEVEL_DURABLE, 1), 0);
+    ck_assert_int_eq(twinlog_wait(log, 3, TWINLOG_LEVEL_DURABLE, 0), 0);
+    ck_assert_uint_ge(twinlog_durable_lsn(log), 3);
+    terms.level = TWINLOG_LEVEL_DURABLE;
+    terms.deadline_ns = 1;
+    ck_assert_int_eq(append_on_terms(log, 20, &terms, &lsn), -ETIMEDOUT);
+    ck_assert_uint_eq(lsn, 10);
+    terms.deadline_ns = twinlog_deadline(60000);
+    ck_assert_int_eq(append_on_terms(log, 20, &terms, &lsn), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 11);
+    terms.deadline_ns = 0;
+    terms.flags = TWINLOG_TRY;
+    ck_assert_int_eq(append_on_terms(log, 20, &terms, &lsn), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 12);
+    ck_assert_int_eq(append_on_terms(log, 20, NULL, &lsn), 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 13);
+    ck_assert_uint_ge(log_stat(log).syncs, 4);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(a_sync_covers_segments_that_were_left)
+{
+    struct twinlog *log = open_small(TWINLOG_MODE_MAPPED);
+
+    for (uint32_t n = 0; n < 20; n++) {
+        const uint64_t lsn = append_records(log, 0, n * 100, 100);
+        ck_assert_int_eq(n & 1 ? twinlog_sync(log) : twinlog_wait(log, lsn, TWINLOG_LEVEL_DURABLE, 0), 0);
+        ck_assert_uint_eq(twinlog_durable_lsn(log), lsn);
+    }
+    ck_assert_uint_gt(log_stat(log).rolls, 5);
+    log_close(log);
+    ck_assert_uint_eq(log_check().last_lsn, 2000);
+}
+END_TEST
+
+START_TEST(what_was_appended_is_durable_after_the_interval)
+{
+    struct twinlog_options options = small(TWINLOG_MODE_MAPPED);
+
+    options.flush_interval_ms = 5;
+    struct twinlog *log = log_open(&options);
+    for (uint32_t n = 0; n < 10; n++) {
+        const uint64_t lsn = append_records(log, 0, n * 10, 10);
+        AWAIT(twinlog_durable_lsn(log) == lsn);
+    }
+    log_close(log);
+}
+END_TEST
+
+START_TEST(a_canceled_token_keeps_a_record_out)
+{
+    struct twinlog *log = open_small(TWINLOG_MODE_MAPPED);
+    struct twinlog_cancel cancel = { 0 };
+    const struct twinlog_terms terms = { .size = sizeof(terms),
+                                         .level = TWINLOG_LEVEL_WRITTEN,
+                                         .cancel = &cancel };
+    uint64_t lsn = 77;
+
+    ck_assert_int_eq(append_on_terms(log, 9, &terms, &lsn), 0);
+    ck_assert_int_eq(twinlog_cancel(log, &cancel), 0);
+    ck_assert_int_eq(append_on_terms(log, 9, &terms, &lsn), -ECANCELED);
+    ck_assert_uint_eq(lsn, 0);
+    ck_assert_int_eq(twinlog_cancel(log, NULL), -EINVAL);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 1);
+    log_close(log);
+}
+END_TEST
+
+/* ---- closing and opening ------------------------------------------------------------------------ */
+
+static uint64_t size_of_file(const char *path)
+{
+    struct stat about;
+
+    ck_assert_int_eq(stat(path, &about), 0);
+    return (uint64_t)about.st_size;
+}
+
+START_TEST(a_close_cuts_the_file_to_its_last_byte)
+{
+    struct twinlog *log = open_large();
+    uint64_t bytes = OPEN_RECORDS_OFFSET;
+
+    ck_assert_uint_eq(size_of_file(log_segment(2)), 10u << 20);
+    for (uint32_t size = 0; size < (uint32_t)_i; size++) {
+        ck_assert_int_eq(append_on_terms(log, size * 7, NULL, NULL), 0);
+        bytes += twl_record_bytes(size * 7);
+    }
+    if (_i == 0)
+        bytes = OPEN_GROUP_OFFSET;
+    log_close(log);
+    ck_assert_uint_eq(size_of_file(log_segment(2)), bytes + GROUP_HEADER_BYTES);
+    expect_count((uint64_t)_i, true);
+    log = _i & 1 ? open_large() : log_open(NULL);
+    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_CLEAN_CLOSE);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), (uint64_t)_i);
+    ck_assert_int_eq(append_on_terms(log, 1, NULL, NULL), 0);
+    log_close(log);
+    expect_count((uint64_t)_i + 1, true);
+}
+END_TEST
+
+/* A reader that maps stands at the end of the records, right at the end of a page, when the log is closed: the file stays as
+ * it is as long as there is such a reader. */
+START_TEST(a_file_that_a_reader_maps_is_not_cut)
+{
+    struct twinlog *log = open_large();
+    struct twinlog_reader *readers[2] = { open_reader(0), open_reader(TWINLOG_READER_MMAP) };
+    struct twinlog_record record;
+    const uint64_t end = BLOCK_BYTES * 4 + (uint64_t)_i * 8 - 64;
+    const uint64_t size = end - GROUP_HEADER_BYTES - OPEN_RECORDS_OFFSET - RECORD_HEADER_BYTES;
+
+    ck_assert_int_eq(append_on_terms(log, (uint32_t)size - 5000, NULL, NULL), 0);
+    ck_assert_int_eq(append_on_terms(log, 5000 - RECORD_HEADER_BYTES, NULL, NULL), 0);
+    for (int i = 0; i < 2; i++)
+        for (int n = 1; n >= -1; n--)
+            ck_assert_int_eq(twinlog_reader_next(readers[i], &record), n >= 0);
+    log_close(log);
+    ck_assert_uint_eq(size_of_file(log_segment(2)), 10u << 20);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(twinlog_reader_next(readers[i], &record), 0);
+        ck_assert_int_eq(twinlog_reader_previous(readers[i], &record), 1);
+        ck_assert_int_eq(twinlog_reader_next(readers[i], &record), 1);
+        ck_assert_uint_eq(record.lsn, 2);
+        ck_assert_int_eq(twinlog_reader_next(readers[i], &record), 0);
+    }
+    log = _i & 1 ? open_large() : log_open(NULL);
+    ck_assert_int_eq(append_on_terms(log, 1, NULL, NULL), 0);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(twinlog_reader_next(readers[i], &record), 1);
+        ck_assert_uint_eq(record.lsn, 3);
+        ck_assert_int_eq(twinlog_reader_next(readers[i], &record), 0);
+        twinlog_reader_close(readers[i]);
+    }
+    log_close(log);
+}
+END_TEST
+
+START_TEST(a_log_goes_from_mode_to_mode)
+{
+    struct rng rng = { test_seed() + (uint64_t)_i };
+    uint32_t count = 0;
+
+    for (unsigned round = 0; round < 40; round++) {
+        const uint32_t mode = _i < MODES ? (uint32_t)_i : (uint32_t)rng_below(&rng, MODES);
+        struct twinlog_options options = rng_one_in(&rng, 3) ? log_options(0, 0) : small(mode);
+        options.mode = mode;
+        options.spare_segments = options.segment_bytes == 0 ? 0 : (uint32_t)rng_below(&rng, 4);
+        struct twinlog *log = log_open(&options);
+        ck_assert_uint_eq(log_stat(log).mode, mode);
+        ck_assert_uint_eq(twinlog_last_lsn(log), count);
+        ck_assert_uint_eq(twinlog_durable_lsn(log), count);
+        const uint32_t more = (uint32_t)rng_below(&rng, mode == TWINLOG_MODE_MAPPED ? 200 : 60);
+        for (uint32_t i = 0; i < more; i++)
+            ck_assert_int_eq(enqueue_record(log, 0, count + i, NULL), 0);
+        count += more;
+        log_close(log);
+        ck_assert_uint_eq(log_check().last_lsn, count);
+    }
+}
+END_TEST
+
+START_TEST(spares_of_the_other_mode_are_no_use_and_no_harm)
+{
+    uint32_t count = 0;
+
+    for (unsigned round = 0; round < 12; round++) {
+        struct twinlog_options options = small((round + (unsigned)_i) % MODES);
+        options.spare_segments = 3;
+        struct twinlog *log = log_open(&options);
+        if (options.mode == TWINLOG_MODE_DURABLE)
+            AWAIT(log_stat(log).spare_segments == 3);
+        append_records(log, 0, count, 20);
+        count += 20;
+        const struct twinlog_stat stat = log_stat(log);
+        log_close(log);
+        ck_assert_uint_le(count_files(), stat.segments + 6);
+        ck_assert_uint_eq(log_check().last_lsn, count);
+    }
+}
+END_TEST
+
+START_TEST(segments_double_up_to_the_limit)
+{
+    struct twinlog_options options = small(TWINLOG_MODE_MAPPED);
+    static const uint64_t bytes[] = { 64, 128, 256, 256, 256 };
+
+    options.segment_bytes = 256u << 10;
+    struct twinlog *log = log_open(&options);
+    while (log_stat(log).rolls < 4)
+        ck_assert_int_eq(append_on_terms(log, RECORD_ROOM, NULL, NULL), 0);
+    for (uint64_t i = 0; i < 5; i++)
+        ck_assert_uint_eq(size_of_file(log_segment(2 + i)), bytes[i] << 10);
+    log_close(log);
+}
+END_TEST
+
+/* ---- death -------------------------------------------------------------------------------------- */
+
+#define KILLED_THREADS 4u
+
+static void *append_for_ever(void *argument)
+{
+    struct worker *worker = argument;
+
+    for (uint32_t i = worker->from; append_record(threads_log, worker->writer, i, NULL) == 0; i++)
+        atomic_store(&shared->acked[worker->writer], i + 1);
+    return NULL;
+}
+
+static int live_until_killed(void)
+{
+    const struct twinlog_options options = small(TWINLOG_MODE_MAPPED);
+    struct worker workers[KILLED_THREADS];
+
+    EXPECT(twinlog_open(log_dir, &options, &threads_log) == 0);
+    for (uint32_t i = 0; i < KILLED_THREADS; i++) {
+        workers[i] = (struct worker){ .writer = i, .from = (uint32_t)atomic_load(&shared->acked[i]) };
+        EXPECT(pthread_create(&workers[i].thread, NULL, append_for_ever, &workers[i]) == 0);
+    }
+    for (;;)
+        pause();
+}
+
+static uint64_t acked_records(void)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < KILLED_THREADS; i++)
+        sum += atomic_load(&shared->acked[i]);
+    return sum;
+}
+
+/* Each writer's records in order, at least what was acknowledged and at most one more; LSNs that are missing were being
+ * written. Returns the last one. */
+static uint64_t expect_acknowledged(struct twinlog_reader *reader, uint32_t next[LOG_WRITERS])
+{
+    struct twinlog_record record;
+    uint64_t last_lsn = 0, voids = 0, verified;
+    int rc;
+
+    memset(next, 0, LOG_WRITERS * sizeof(*next));
+    while ((rc = twinlog_reader_next(reader, &record)) > 0) {
+        uint32_t writer;
+        struct tally tally = { .last_lsn = record.lsn - 1 };
+        ck_assert_uint_gt(record.lsn, last_lsn);
+        voids += record.lsn - last_lsn - 1;
+        last_lsn = record.lsn;
+        ck_assert_uint_ge(record.size, RECORD_MIN_BYTES);
+        memcpy(&writer, record.data, sizeof(writer));
+        ck_assert_uint_lt(writer, LOG_WRITERS);
+        memcpy(tally.next, next, sizeof(tally.next));
+        const char *wrong = tally_record(&tally, &record);
+        ck_assert_msg(!wrong, "%s", wrong);
+        next[writer]++;
+    }
+    ck_assert_int_eq(rc, 0);
+    for (uint32_t i = 0; i < KILLED_THREADS; i++) {
+        ck_assert_uint_ge(next[i], atomic_load(&shared->acked[i]));
+        ck_assert_uint_le(next[i], atomic_load(&shared->acked[i]) + 1);
+    }
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, &verified), 0);
+    ck_assert_uint_eq(verified, last_lsn - voids);
+    return last_lsn;
+}
+
+START_TEST(what_was_appended_survives_kill_9)
+{
+    uint32_t next[LOG_WRITERS], own = 0;
+
+    for (unsigned round = 0; round < 6; round++) {
+        const uint64_t before = acked_records();
+        const pid_t child = start_child(live_until_killed);
+        AWAIT(acked_records() >= before + 60 * (round + 1));
+        kill(child, SIGKILL);
+        ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
+        struct twinlog_reader *reader = open_reader(round & 1 ? TWINLOG_READER_MMAP : 0u);
+        const uint64_t seen = expect_acknowledged(reader, next);
+        ck_assert_uint_eq(next[10], own);
+
+        struct twinlog *log = open_small(((unsigned)_i + round) % MODES);
+        ck_assert(log_report.finding == TWINLOG_FOUND_CLEAN_END ||
+                  log_report.finding == TWINLOG_FOUND_TORN_TAIL);
+        const uint64_t last_lsn = twinlog_last_lsn(log);
+        ck_assert_uint_ge(last_lsn, seen);
+        ck_assert_uint_le(last_lsn, seen + KILLED_THREADS);
+        ck_assert_uint_eq(twinlog_durable_lsn(log), last_lsn);
+        uint64_t lsn;
+        ck_assert_int_eq(append_record(log, 10, own++, &lsn), 0);
+        ck_assert_uint_eq(lsn, last_lsn + 1);
+        struct twinlog_record record;
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+        ck_assert_uint_eq(record.lsn, lsn);
+        twinlog_reader_close(reader);
+        log_close(log);
+        reader = open_reader(0);
+        ck_assert_uint_eq(expect_acknowledged(reader, next), lsn);
+        twinlog_reader_close(reader);
+        for (uint32_t i = 0; i < KILLED_THREADS; i++)
+            atomic_store(&shared->acked[i], next[i]);
+    }
+}
+END_TEST
+
+static struct twinlog *parents_log;
+
+static int use_parents_log(void)
+{
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    struct twinlog_reader *reader;
+    uint64_t lsn;
+
+    EXPECT(twinlog_append(parents_log, "x", 1, &lsn) == TWINLOG_EFORKED);
+    EXPECT(twinlog_enqueue(parents_log, "x", 1, &lsn) == TWINLOG_EFORKED);
+    EXPECT(twinlog_wait(parents_log, 1, TWINLOG_LEVEL_DURABLE, 0) == TWINLOG_EFORKED);
+    EXPECT(twinlog_sync(parents_log) == TWINLOG_EFORKED);
+    EXPECT(twinlog_stat(parents_log, &stat) == TWINLOG_EFORKED);
+    EXPECT(twinlog_reader_attach(parents_log, NULL, &reader) == TWINLOG_EFORKED);
+    const uint64_t written_lsn = twinlog_written_lsn(parents_log), last_lsn = twinlog_last_lsn(parents_log);
+    EXPECT(twinlog_durable_lsn(parents_log) <= written_lsn);
+    EXPECT(written_lsn <= last_lsn);
+    EXPECT(twinlog_close(parents_log) == TWINLOG_EFORKED);
+    return 0;
+}
+
+static int ask_as_of_the_fork(void)
+{
+    const uint64_t lsn = atomic_load(&shared->acked[0]);
+
+    atomic_store(&shared->step, 1);
+    uint64_t began_ns = 0;
+    while (atomic_load(&shared->step) != 2)
+        EXPECT(still_in_time(&began_ns));
+    EXPECT(twinlog_last_lsn(parents_log) == lsn);
+    EXPECT(twinlog_written_lsn(parents_log) == lsn);
+    EXPECT(twinlog_durable_lsn(parents_log) == 0);
+    EXPECT(twinlog_first_lsn(parents_log) == 1);
+    return use_parents_log();
+}
+
+START_TEST(a_forked_child_knows_what_was_so_then_and_no_more)
+{
+    parents_log = open_small(TWINLOG_MODE_MAPPED);
+    atomic_store(&shared->acked[0], append_records(parents_log, 0, 0, 5));
+    const pid_t child = start_child(ask_as_of_the_fork);
+    AWAIT(atomic_load(&shared->step) == 1);
+    append_records(parents_log, 0, 5, 500);
+    ck_assert_int_eq(twinlog_sync(parents_log), 0);
+    atomic_store(&shared->step, 2);
+    ck_assert_int_eq(wait_child(child), 0);
+    append_records(parents_log, 0, 505, 10);
+    log_close(parents_log);
+    ck_assert_uint_eq(log_check().last_lsn, 515);
+}
+END_TEST
+
+START_TEST(threads_go_on_while_their_process_forks)
+{
+    struct worker workers[3];
+
+    parents_log = threads_log = open_small(TWINLOG_MODE_MAPPED);
+    for (uint32_t i = 0; i < 3; i++) {
+        workers[i] = (struct worker){ .writer = i, .count = 500 };
+        ck_assert_int_eq(pthread_create(&workers[i].thread, NULL, append_many, &workers[i]), 0);
+    }
+    for (unsigned i = 0; i < 20; i++)
+        ck_assert_int_eq(run_child(use_parents_log), 0);
+    for (uint32_t i = 0; i < 3; i++) {
+        pthread_join(workers[i].thread, NULL);
+        ck_assert_int_eq(workers[i].result, 0);
+    }
+    log_close(parents_log);
+    ck_assert_uint_eq(log_check().last_lsn, 1500);
+}
+END_TEST
+
+/* ---- what the disk does -------------------------------------------------------------------------- */
+
+static struct twinlog *open_gated(uint32_t mode)
+{
+    const struct twinlog_options options = small(mode);
+
+    return gate_log(&options);
+}
+
+/* Until it is refused. Returns the number of records that are there then. */
+static uint32_t append_until(struct twinlog *log, uint32_t from, int error)
+{
+    uint64_t lsn;
+    uint32_t count = from;
+    int rc;
+
+    while ((rc = append_record(log, 0, count, &lsn)) == 0)
+        ck_assert_uint_eq(lsn, ++count);
+    ck_assert_int_eq(rc, error);
+    ck_assert_uint_eq(lsn, 0);
+    ck_assert_uint_eq(twinlog_last_lsn(log), count);
+    return count;
+}
+
+START_TEST(a_full_disk_refuses_and_goes_on_when_it_has_room)
+{
+    struct twinlog *log = open_gated(TWINLOG_MODE_MAPPED);
+    uint32_t count = 0;
+
+    for (unsigned round = 0; round < 3; round++) {
+        atomic_store(&gate.largest_file, 0);
+        count = append_until(log, count, -ENOSPC);
+        for (unsigned i = 0; i < 3; i++)
+            ck_assert_uint_eq(append_until(log, count, -ENOSPC), count);
+        ck_assert_int_eq(twinlog_sync(log), 0);
+        ck_assert_uint_eq(twinlog_durable_lsn(log), count);
+        const struct twinlog_stat stat = log_stat(log);
+        ck_assert_int_eq(stat.poison, 0);
+        ck_assert_uint_ge(stat.full_refusals, 4 * (round + 1));
+        expect_live(log, count);
+        atomic_store(&gate.largest_file, UINT64_MAX);
+        append_records(log, 0, count, 50);
+        count += 50;
+    }
+    atomic_store(&gate.largest_file, 0);
+    count = append_until(log, count, -ENOSPC);
+    log_close(log);
+    atomic_store(&gate.largest_file, UINT64_MAX);
+    ck_assert_uint_eq(log_check().last_lsn, count);
+    log = open_small(TWINLOG_MODE_MAPPED);
+    append_records(log, 0, count, 50);
+    log_close(log);
+    ck_assert_uint_eq(log_check().last_lsn, count + 50);
+}
+END_TEST
+
+START_TEST(a_try_hears_of_a_full_disk_with_the_next_one)
+{
+    struct twinlog *log = open_gated(TWINLOG_MODE_MAPPED);
+    const struct twinlog_terms terms = { .size = sizeof(terms),
+                                         .flags = TWINLOG_TRY,
+                                         .level = TWINLOG_LEVEL_WRITTEN };
+    uint64_t lsn, last_lsn;
+    int rc = 0;
+
+    atomic_store(&gate.largest_file, 0);
+    while ((rc = append_on_terms(log, 5000, &terms, &lsn)) == 0)
+        continue;
+    last_lsn = twinlog_last_lsn(log);
+    AWAIT((rc = append_on_terms(log, 5000, &terms, &lsn)) == -ENOSPC);
+    ck_assert_uint_eq(lsn, 0);
+    atomic_store(&gate.largest_file, UINT64_MAX);
+    AWAIT((rc = append_on_terms(log, 5000, &terms, &lsn)) == 0);
+    ck_assert_uint_eq(lsn, last_lsn + 1);
+    log_close(log);
+    expect_count(lsn, true);
+}
+END_TEST
+
+static void *append_until_it_is_told(void *argument)
+{
+    struct worker *worker = argument;
+
+    for (uint32_t i = 0; atomic_load(&shared->step) == 0 && worker->result == 0; i++) {
+        worker->result = append_record(threads_log, worker->writer, i, NULL);
+        worker->count = i + 1;
+    }
+    return NULL;
+}
+
+/* Files are made slowly, and somebody waits for one: who does not want to wait does not. */
+START_TEST(a_try_does_not_wait_for_a_file_that_is_being_made)
+{
+    struct worker worker = { .writer = 0 };
+    const struct twinlog_terms terms = { .size = sizeof(terms),
+                                         .flags = TWINLOG_TRY,
+                                         .level = TWINLOG_LEVEL_WRITTEN };
+    const struct twinlog_entry entry = { .size = 0 };
+    uint64_t lsn;
+    int rc = 0;
+
+    threads_log = open_gated(TWINLOG_MODE_MAPPED);
+    atomic_store(&gate.is_shut_for_files, true);
+    ck_assert_int_eq(pthread_create(&worker.thread, NULL, append_until_it_is_told, &worker), 0);
+    AWAIT(log_stat(threads_log).roll_waits > 0);
+    AWAIT(append_on_terms(threads_log, RECORD_ROOM, &terms, &lsn) == -EAGAIN);
+    for (unsigned i = 0; i < 100; i++) {
+        rc = twinlog_append_batch(threads_log, &entry, 1, &terms, &lsn);
+        ck_assert_int_eq(rc, -EAGAIN);
+        ck_assert_uint_eq(lsn, 0);
+    }
+    ck_assert_uint_eq(twinlog_written_lsn(threads_log), twinlog_last_lsn(threads_log));
+    ck_assert_int_eq(twinlog_sync(threads_log), 0);
+    atomic_store(&shared->step, 1);
+    gate_open();
+    pthread_join(worker.thread, NULL);
+    ck_assert_int_eq(worker.result, 0);
+    lsn = twinlog_last_lsn(threads_log);
+    log_close(threads_log);
+    expect_count(lsn, true);
+}
+END_TEST
+
+static int ask_for_watermarks(void)
+{
+    EXPECT(twinlog_last_lsn(parents_log) == atomic_load(&shared->acked[0]));
+    EXPECT(twinlog_written_lsn(parents_log) == atomic_load(&shared->acked[0]));
+    return use_parents_log();
+}
+
+/* The keeper closes the group of a segment that was left; its sync takes a while. */
+START_TEST(watermarks_never_block)
+{
+    parents_log = open_gated(TWINLOG_MODE_MAPPED);
+    const uint32_t before = (uint32_t)append_records(parents_log, 0, 0, 3);
+    gate_shut();
+    uint32_t count = before;
+    while (log_stat(parents_log).rolls == 0)
+        count = (uint32_t)append_records(parents_log, 0, count, 1);
+    gate_await();
+    count = (uint32_t)append_records(parents_log, 0, count, 3);
+    ck_assert_uint_eq(twinlog_last_lsn(parents_log), count);
+    ck_assert_uint_eq(twinlog_written_lsn(parents_log), count);
+    ck_assert_uint_eq(twinlog_durable_lsn(parents_log), 0);
+    ck_assert_uint_eq(twinlog_first_lsn(parents_log), 1);
+    ck_assert_int_eq(twinlog_wait(parents_log, count, TWINLOG_LEVEL_WRITTEN, 0), 0);
+    ck_assert_int_eq(twinlog_wait(parents_log, count, TWINLOG_LEVEL_DURABLE, 1), -ETIMEDOUT);
+    atomic_store(&shared->acked[0], count);
+    ck_assert_int_eq(run_child(ask_for_watermarks), 0);
+    gate_open();
+    ck_assert_int_eq(twinlog_sync(parents_log), 0);
+    log_close(parents_log);
+    ck_assert_uint_eq(log_check().last_lsn, count);
+}
+END_TEST
+
+START_TEST(a_sync_that_fails_poisons)
+{
+    struct twinlog *log = open_gated(TWINLOG_MODE_MAPPED);
+    uint64_t lsn, durable_lsn;
+    int rc = 0;
+
+    durable_lsn = append_records(log, 0, 0, 3);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    atomic_store(&gate.error, -EIO);
+    for (uint32_t i = 3; rc == 0; i++)
+        rc = append_record(log, 0, i, &lsn);
+    ck_assert_int_eq(rc, TWINLOG_EPOISONED);
+    ck_assert_uint_eq(lsn, 0);
+    ck_assert_int_eq(log_stat(log).poison, -EIO);
+    ck_assert_int_lt(twinlog_sync(log), 0);
+    ck_assert_int_lt(twinlog_wait(log, twinlog_last_lsn(log), TWINLOG_LEVEL_DURABLE, 0), 0);
+    ck_assert_int_eq(twinlog_wait(log, durable_lsn, TWINLOG_LEVEL_DURABLE, 0), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), durable_lsn);
+    lsn = twinlog_last_lsn(log);
+    ck_assert_int_lt(twinlog_close(log), 0);
+    gate_reset();
+    ck_assert_uint_eq(log_check().last_lsn, lsn); /* the kernel is alive */
+    log = open_small(TWINLOG_MODE_MAPPED);
+    ck_assert_uint_eq(twinlog_last_lsn(log), lsn);
+    append_records(log, 0, (uint32_t)lsn, 10);
+    log_close(log);
+    ck_assert_uint_eq(log_check().last_lsn, lsn + 10);
+}
+END_TEST
+
+/* Somebody cuts the file under the mapping. What is called first is told, nothing waits for what is lost. */
+START_TEST(a_file_that_somebody_cuts_poisons_and_nobody_dies)
+{
+    struct twinlog *log = open_large();
+    struct twinlog_reader *reader = open_some_reader(log, READERS - 1);
+    struct twinlog_record record;
+    uint64_t lsn;
+    int rc = 0;
+
+    append_records(log, 0, 0, 100);
+    ck_assert_int_eq(truncate(log_segment(2), _i & 1 ? 4096 : 8192), 0);
+    switch (_i / 2) {
+    case 0:
+        for (uint32_t i = 0; rc == 0; i++)
+            rc = append_record(log, 0, 100 + i, &lsn);
+        ck_assert_int_eq(rc, -EIO);
+        break;
+    case 1:
+        ck_assert_int_eq(twinlog_sync(log), -EIO);
+        break;
+    case 2:
+        ck_assert_uint_le(twinlog_written_lsn(log), 100);
+        ck_assert_int_eq(twinlog_wait(log, 100, TWINLOG_LEVEL_WRITTEN, 0), -EIO);
+        break;
+    case 3:
+        while (twinlog_reader_next(reader, &record) > 0)
+            continue;
+        ck_assert_int_eq(twinlog_wait(log, 100, TWINLOG_LEVEL_DURABLE, 0), -EIO);
+        break;
+    case 4: /* while it is left */
+        for (unsigned i = 0; rc == 0 && i < 30000; i++)
+            rc = append_on_terms(log, RECORD_ROOM, NULL, &lsn);
+        ck_assert_int_lt(rc, 0);
+        break;
+    default:
+        break;
+    }
+    if (_i / 2 < 5) {
+        ck_assert_int_eq(append_record(log, 0, 0, &lsn), TWINLOG_EPOISONED);
+        ck_assert_uint_eq(lsn, 0);
+        ck_assert_int_lt(twinlog_sync(log), 0);
+        ck_assert_int_eq(log_stat(log).poison, -EIO);
+    }
+    twinlog_reader_close(reader);
+    ck_assert_int_lt(twinlog_close(log), 0);
+}
+END_TEST
+
+START_TEST(a_log_that_cannot_be_mapped_is_as_it_was)
+{
+    struct twinlog_options options = small(TWINLOG_MODE_MAPPED);
+    struct twinlog *log = NULL;
+    uint32_t count = 0;
+
+    if (_i) {
+        log = open_small((uint32_t)_i - 1);
+        count = (uint32_t)append_records(log, 0, 0, 30);
+        log_close(log);
+        log = NULL;
+    }
+    const unsigned before = _i ? count_files() : 3; /* a segment, the state, the lock */
+    atomic_store(&gate.map_error, -ENOTSUP);
+    for (unsigned i = 0; i < 5; i++) {
+        ck_assert_int_eq(gate_try_log(&options, &log), -ENOTSUP);
+        ck_assert_ptr_null(log);
+        ck_assert_int_eq(log_report.error, -ENOTSUP);
+        ck_assert_ptr_nonnull(strstr(log_report.text, "map"));
+        ck_assert_uint_eq(count_files(), before);
+    }
+    ck_assert_uint_eq(log_check().last_lsn, count);
+    gate_reset();
+    log = open_small((uint32_t)_i % MODES);
+    ck_assert_uint_eq(twinlog_last_lsn(log), count);
+    append_records(log, 0, count, 100);
+    log_close(log);
+    ck_assert_uint_eq(log_check().last_lsn, count + 100);
+}
+END_TEST
+
+START_TEST(a_segment_that_cannot_be_mapped_now_can_be_later)
+{
+    struct twinlog *log = open_gated(TWINLOG_MODE_MAPPED);
+    uint32_t count = 0;
+
+    for (unsigned round = 0; round < 3; round++) {
+        atomic_store(&gate.map_error, -ENOMEM);
+        count = append_until(log, count, -ENOMEM);
+        const unsigned files = count_files();
+        for (unsigned i = 0; i < 5; i++)
+            ck_assert_uint_eq(append_until(log, count, -ENOMEM), count);
+        ck_assert_uint_le(count_files(), files + 1);
+        ck_assert_int_eq(twinlog_sync(log), 0);
+        atomic_store(&gate.map_error, 0);
+        append_records(log, 0, count, 50);
+        count += 50;
+    }
+    atomic_store(&gate.map_error, -ENOMEM);
+    count = append_until(log, count, -ENOMEM);
+    log_close(log);
+    ck_assert_uint_eq(log_check().last_lsn, count);
+    log = open_small(TWINLOG_MODE_MAPPED);
+    append_records(log, 0, count, 50);
+    log_close(log);
+    ck_assert_uint_eq(log_check().last_lsn, count + 50);
+}
+END_TEST
+
+/* ---- what else a log can do ---------------------------------------------------------------------- */
+
+static struct twinlog_trim_result trim_before(struct twinlog *log, uint64_t lsn)
+{
+    const struct twinlog_trim_options options = { .size = sizeof(options), .before_lsn = lsn };
+    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
+
+    ck_assert_int_eq(twinlog_trim(log, &options, &result), 0);
+    return result;
+}
+
+static void expect_from(uint64_t first_lsn, uint64_t last_lsn)
+{
+    struct twinlog_reader *reader = log_reader(0, 0);
+    struct twinlog_record record;
+
+    for (uint64_t lsn = first_lsn; lsn <= last_lsn; lsn++) {
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+        ck_assert_uint_eq(record.lsn, lsn);
+    }
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+    twinlog_reader_close(reader);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+}
+
+START_TEST(a_trim_removes_what_is_durable)
+{
+    struct twinlog *log = open_small(TWINLOG_MODE_MAPPED);
+
+    append_records(log, 0, 0, 3);
+    ck_assert_uint_eq(trim_before(log, 1000).first_lsn, 1);
+    append_records(log, 0, 3, 997);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    const struct twinlog_trim_result result = trim_before(log, 601);
+    ck_assert_uint_eq(result.first_lsn, 601);
+    ck_assert_uint_eq(result.removed_records, 600);
+    ck_assert_uint_gt(result.removed_segments, 2);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 601);
+    expect_from(601, 1000);
+    append_records(log, 0, 1000, 500);
+    expect_from(601, 1500);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_eq(trim_before(log, 5000).first_lsn, 1501);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 0);
+    append_records(log, 0, 1500, 5);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 1501);
+    log_close(log);
+    expect_from(1501, 1505);
+    log = open_small((uint32_t)_i);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 1501);
+    append_records(log, 0, 1505, 200);
+    log_close(log);
+    expect_from(1501, 1705);
+}
+END_TEST
+
+/* Before the keeper has closed their groups. */
+START_TEST(segments_that_are_trimmed_early_are_given_back)
+{
+    struct twinlog *log = open_small(TWINLOG_MODE_MAPPED);
+
+    for (uint32_t i = 0; i < 100; i++) {
+        const uint64_t lsn = append_records(log, 0, i * 50, 50);
+        ck_assert_int_eq(twinlog_sync(log), 0);
+        ck_assert_uint_eq(trim_before(log, lsn).first_lsn, lsn);
+        ck_assert_uint_le(log_stat(log).segments, 3);
+    }
+    ck_assert_uint_gt(log_stat(log).trimmed_segments, 20);
+    log_close(log);
+    expect_from(5000, 5000);
+}
+END_TEST
+
+START_TEST(retention_and_cursors_work)
+{
+    struct twinlog_options options = small(TWINLOG_MODE_MAPPED);
+    uint64_t lsn;
+
+    options.keep_records = 300;
+    struct twinlog *log = log_open(&options);
+    append_records(log, 0, 0, 50);
+    ck_assert_int_eq(twinlog_cursor_set(log, "slow", 51), -ERANGE);
+    ck_assert_int_eq(twinlog_cursor_set(log, "slow", 20), 0);
+    append_records(log, 0, 50, 2000);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_le(twinlog_first_lsn(log), 21);
+    ck_assert_int_eq(twinlog_cursor_set(log, "slow", 2000), 0);
+    append_records(log, 0, 2050, 1000);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    AWAIT(twinlog_first_lsn(log) > 1000);
+    ck_assert_int_eq(twinlog_cursor_get(log, "slow", &lsn), 0);
+    ck_assert_uint_eq(lsn, 2000);
+    ck_assert_uint_le(twinlog_first_lsn(log), 2001);
+    ck_assert_int_eq(twinlog_meta_set(log, "vote", "yes", 3), 0);
+    const uint64_t last_lsn = twinlog_last_lsn(log);
+    ck_assert_uint_ge(last_lsn + 1 - twinlog_first_lsn(log), 300);
+    log_close(log);
+    log = open_small(TWINLOG_MODE_DURABLE);
+    char value[8];
+    size_t size;
+    ck_assert_int_eq(twinlog_meta_get(log, "vote", value, sizeof(value), &size), 0);
+    ck_assert_uint_eq(size, 3);
+    ck_assert_int_eq(twinlog_cursor_get(log, "slow", &lsn), 0);
+    ck_assert_uint_eq(lsn, 2000);
+    ck_assert_uint_eq(twinlog_last_lsn(log), last_lsn);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(a_live_log_is_backed_up)
+{
+    struct twinlog *log = open_small(TWINLOG_MODE_MAPPED);
+    char copy[400], original[300];
+
+    ck_assert_uint_eq(append_records(log, 0, 0, 400), 400);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_int_eq(twinlog_meta_set(log, "vote", "yes", 3), 0);
+    append_records(log, 0, 400, 20);
+    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+    snprintf(copy, sizeof(copy), "%s/copy", log_parent);
+    ck_assert_int_eq(twinlog_backup(log_dir, copy, NULL, &result), 0);
+    ck_assert_uint_ge(result.last_lsn, 400);
+    ck_assert_uint_le(result.last_lsn, 420);
+    append_records(log, 0, 420, 300);
+    log_close(log);
+    ck_assert_uint_eq(log_check().last_lsn, 720);
+
+    memcpy(original, log_dir, sizeof(original));
+    snprintf(log_dir, sizeof(log_dir), "%.290s", copy);
+    ck_assert_uint_eq(log_check().last_lsn, result.last_lsn);
+    log = open_small((uint32_t)_i);
+    append_records(log, 0, (uint32_t)result.last_lsn, 100);
+    log_close(log);
+    ck_assert_uint_eq(log_check().last_lsn, result.last_lsn + 100);
+    memcpy(log_dir, original, sizeof(original));
+    ck_assert_uint_eq(log_check().last_lsn, 720);
+}
+END_TEST
+
+static int sum_segments(void *context, const struct twinlog_segment *segment)
+{
+    unsigned *counts = context;
+
+    ck_assert_uint_lt(segment->state, 5);
+    counts[segment->state]++;
+    return 0;
+}
+
+START_TEST(a_log_is_looked_at_from_inside_and_outside)
+{
+    struct twinlog *log = open_small(TWINLOG_MODE_MAPPED);
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    unsigned counts[5] = { 0 };
+
+    append_records(log, 0, 0, 10);
+    struct twinlog_stat stat = log_stat(log);
+    ck_assert_uint_eq(stat.mode, TWINLOG_MODE_MAPPED);
+    ck_assert_uint_eq(stat.first_lsn, 1);
+    ck_assert_uint_eq(stat.last_lsn, 10);
+    ck_assert_uint_eq(stat.written_lsn, 10);
+    ck_assert_uint_eq(stat.durable_lsn, 0);
+    ck_assert_uint_eq(stat.appends, 10);
+    ck_assert_int_eq(stat.poison, 0);
+    ck_assert_uint_eq(stat.segments, 2);
+    uint64_t payload = 0;
+    unsigned char bytes[RECORD_ROOM];
+    for (uint32_t i = 0; i < 1000; i++)
+        payload += make_record(0, i, bytes);
+    append_records(log, 0, 10, 990);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    stat = log_stat(log);
+    ck_assert_uint_eq(stat.appends, 1000);
+    ck_assert_uint_eq(stat.append_bytes, payload);
+    ck_assert_uint_eq(stat.durable_lsn, 1000);
+    ck_assert_uint_eq(stat.segments, stat.rolls + 2);
+    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    ck_assert_uint_eq(inspection.has_writer, 1);
+    ck_assert_uint_eq(inspection.first_lsn, 1);
+    ck_assert_uint_eq(inspection.last_lsn, 1000);
+    ck_assert_uint_eq(inspection.durable_lsn, 1000);
+    ck_assert_uint_eq(inspection.epoch, stat.epoch);
+    ck_assert_int_eq(inspection.report.error, 0);
+    ck_assert_int_eq(twinlog_segments(log_dir, sum_segments, counts), 0);
+    ck_assert_uint_eq(counts[TWINLOG_SEGMENT_SEALED] + counts[TWINLOG_SEGMENT_UNSEALED] +
+                          counts[TWINLOG_SEGMENT_ACTIVE],
+                      stat.segments);
+    ck_assert_uint_eq(counts[TWINLOG_SEGMENT_ACTIVE], 1);
+    ck_assert_int_eq(twinlog_watch(log_dir, 0, &stat, NULL), -ENOTSUP);
+    log_close(log);
+    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    ck_assert_uint_eq(inspection.has_writer, 0);
+    ck_assert_uint_eq(inspection.last_lsn, 1000);
+    ck_assert_uint_eq(inspection.report.finding, TWINLOG_FOUND_CLEAN_CLOSE);
+}
+END_TEST
+
+static int try_to_write(void)
+{
+    for (uint32_t mode = 0; mode < MODES; mode++) {
+        const struct twinlog_options options = small(mode);
+        struct twinlog *log;
+        EXPECT(twinlog_open(log_dir, &options, &log) == -EBUSY);
+        EXPECT(strstr(log_report.text, "another writer"));
+    }
+    return 0;
+}
+
+START_TEST(there_is_one_writer_and_any_number_of_handles_to_look)
+{
+    struct twinlog *log = open_small(TWINLOG_MODE_MAPPED);
+    const struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
+    uint64_t lsn;
+
+    ck_assert_int_eq(try_to_write(), 0);
+    ck_assert_int_eq(run_child(try_to_write), 0);
+    append_records(log, 0, 0, 10);
+    struct twinlog *handle = log_open(&options);
+    ck_assert_uint_eq(twinlog_last_lsn(handle), 10);
+    append_records(log, 0, 10, 290);
+    ck_assert_uint_eq(twinlog_last_lsn(handle), 300);
+    ck_assert_uint_eq(twinlog_first_lsn(handle), 1);
+    ck_assert_int_eq(append_record(handle, 0, 300, &lsn), -EROFS);
+    struct twinlog_reader *reader = log_attach(handle, 0, 0);
+    struct tally tally = { 0 };
+    expect_rest(&tally, reader, 300);
+    append_records(log, 0, 300, 100);
+    expect_rest(&tally, reader, 400);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_int_eq(twinlog_cursor_set(handle, "consumer", 400), 0);
+    ck_assert_int_eq(twinlog_cursor_get(log, "consumer", &lsn), 0);
+    ck_assert_uint_eq(lsn, 400);
+    log_close(log);
+    ck_assert_uint_eq(twinlog_last_lsn(handle), 400);
+    twinlog_reader_close(reader);
+    log_close(handle);
+}
+END_TEST
+
+/* ---- what it refuses ------------------------------------------------------------------------------ */
+
+static void complete_nothing(struct twinlog_request *request)
+{
+    (void)request;
+}
+
+START_TEST(what_is_not_there_in_this_mode_says_so)
+{
+    struct twinlog *log = open_small(TWINLOG_MODE_MAPPED);
+    const struct twinlog_entry entries[2] = { { .data = "a", .size = 1 }, { .data = "b", .size = 1 } };
+    const struct twinlog_entry place = { 0 };
+    struct twinlog_reservation reservation = { 0 };
+    struct twinlog_request request = { .complete = complete_nothing };
+    static struct twinlog_timings timings = TWINLOG_TIMINGS_INIT;
+    uint64_t lsn = 77;
+
+    append_records(log, 0, 0, 3);
+    ck_assert_int_eq(twinlog_append_batch(log, entries, 2, NULL, &lsn), -ENOTSUP);
+    ck_assert_uint_eq(lsn, 0);
+    ck_assert_int_eq(twinlog_append_batch(log, entries, 0, NULL, &lsn), -EINVAL);
+    ck_assert_int_eq(twinlog_append_batch(log, NULL, 1, NULL, &lsn), -EINVAL);
+    ck_assert_int_eq(twinlog_submit(log, entries, 1, NULL, &request), -ENOTSUP);
+    ck_assert_int_eq(twinlog_reserve(log, &place, NULL, &reservation), -ENOTSUP);
+    ck_assert_int_eq(twinlog_commit(log, &reservation, NULL), -ENOTSUP);
+    ck_assert_int_eq(twinlog_abort(log, &reservation), -ENOTSUP);
+    ck_assert_int_eq(twinlog_drive(log, 0), -ENOTSUP);
+    ck_assert_int_eq(twinlog_cut(log, 2), -ENOTSUP);
+    ck_assert_int_eq(twinlog_reset(log, 100), -ENOTSUP);
+    ck_assert_int_eq(twinlog_timings(log, &timings), -ENOTSUP);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 3);
+    append_records(log, 0, 3, 3);
+    log_close(log);
+    ck_assert_uint_eq(log_check().last_lsn, 6);
+}
+END_TEST
+
+static struct twinlog_options faulty(int i)
+{
+    struct twinlog_options options = small(TWINLOG_MODE_MAPPED);
+
+    switch (i) {
+    case 0:
+        options.mode = 2;
+        break;
+    case 1:
+        options.mapped_bytes = SEGMENT_BYTES - 1;
+        break;
+    case 2:
+        options.mapped_bytes = SEGMENT_BYTES + BLOCK_BYTES;
+        break;
+    case 3:
+        options.mapped_bytes = RECORD_ROOM + 2 * BLOCK_BYTES;
+        break;
+    case 4:
+        options.segment_bytes = (1u << 30) + BLOCK_BYTES;
+        break;
+    case 5:
+        options.flags = TWINLOG_PAD;
+        break;
+    case 6:
+        options.flags = TWINLOG_READ_ONLY;
+        break;
+    default:
+        ck_assert_int_eq(twinlog_committer_open(NULL, &options.committer), 0);
+        break;
+    }
+    return options;
+}
+
+START_TEST(a_faulty_option_is_named)
+{
+    static const char *const words[] = { "mode is no",    "mapped_bytes", "mapped_bytes", "mapped_bytes",
+                                         "segment_bytes", "padded",       "read-only",    "committer" };
+    struct twinlog_options options = faulty(_i);
+
+    ck_assert_int_eq(log_open_error(&options), -EINVAL);
+    ck_assert_msg(strstr(log_report.text, words[_i]) != NULL, "%s", log_report.text);
+    ck_assert_int_eq(access(log_dir, F_OK), -1);
+    ck_assert_int_eq(twinlog_committer_close(options.committer), 0);
+}
+END_TEST
+
+START_TEST(the_smallest_and_the_largest_that_is_allowed_works)
+{
+    struct twinlog_options options = small(TWINLOG_MODE_MAPPED);
+
+    options.mapped_bytes = RECORD_ROOM + 3 * BLOCK_BYTES;
+    struct twinlog *log = log_open(&options);
+    for (uint32_t i = 0; i < 200; i++)
+        ck_assert_int_eq(append_on_terms(log, RECORD_ROOM, NULL, NULL), 0);
+    log_close(log);
+    expect_count(200, true);
+    options = large();
+    options.segment_bytes = UINT64_C(1) << 30;
+    log = log_open(&options);
+    ck_assert_int_eq(append_on_terms(log, RECORD_ROOM, NULL, NULL), 0);
+    log_close(log);
+    expect_count(201, true);
+}
+END_TEST
+
+/* ------------------------------------------------------------------------------------------------- */
+
+static void set_up(void)
+{
+    gate_set_up();
+    shared = shared_page();
+}
+
+#define FAULTS 8
+#define CUTS 12
+
+Suite *mapped_suite(void)
+{
+    Suite *suite = suite_create("mapped");
+    TCase *reading = logdir_case(suite, "who sees what", set_up);
+    tcase_add_loop_test(reading, everybody_sees_a_record_at_once, 0, 2);
+    tcase_add_test(reading, a_reader_in_another_process_is_woken_by_every_record);
+    tcase_add_test(reading, another_process_reads_what_is_there_when_it_comes);
+    tcase_add_loop_test(reading, records_are_found_by_lsn_and_by_time_in_both_directions, 0, READERS);
+    TCase *sizing = logdir_case(suite, "sizes", set_up);
+    tcase_add_loop_test(sizing, records_of_every_size_come_back, 0, READERS);
+    tcase_add_loop_test(sizing, a_record_that_just_fits_stays_and_one_that_does_not_goes_on, 0, 16 * 3);
+    tcase_add_loop_test(sizing, a_log_is_closed_and_gone_on_with_however_little_room_is_left, 0, MODES * 12);
+    TCase *threads = logdir_case(suite, "threads", set_up);
+    tcase_add_test(threads, threads_append_read_and_sync_at_the_same_time);
+    TCase *levels = logdir_case(suite, "levels", set_up);
+    tcase_add_test(levels, a_record_is_durable_when_somebody_asked_for_it);
+    tcase_add_test(levels, a_sync_covers_segments_that_were_left);
+    tcase_add_test(levels, what_was_appended_is_durable_after_the_interval);
+    tcase_add_test(levels, a_canceled_token_keeps_a_record_out);
+    TCase *opening = logdir_case(suite, "closing and opening", set_up);
+    tcase_add_loop_test(opening, a_close_cuts_the_file_to_its_last_byte, 0, 12);
+    tcase_add_loop_test(opening, a_file_that_a_reader_maps_is_not_cut, 0, 16);
+    tcase_add_loop_test(opening, a_log_goes_from_mode_to_mode, 0, 4);
+    tcase_add_loop_test(opening, spares_of_the_other_mode_are_no_use_and_no_harm, 0, MODES);
+    tcase_add_test(opening, segments_double_up_to_the_limit);
+    TCase *death = logdir_case(suite, "death", set_up);
+    tcase_add_loop_test(death, what_was_appended_survives_kill_9, 0, MODES);
+    tcase_add_test(death, a_forked_child_knows_what_was_so_then_and_no_more);
+    tcase_add_test(death, threads_go_on_while_their_process_forks);
+    TCase *disk = logdir_case(suite, "what the disk does", set_up);
+    tcase_add_test(disk, a_full_disk_refuses_and_goes_on_when_it_has_room);
+    tcase_add_test(disk, a_try_hears_of_a_full_disk_with_the_next_one);
+    tcase_add_test(disk, a_try_does_not_wait_for_a_file_that_is_being_made);
+    tcase_add_test(disk, watermarks_never_block);
+    tcase_add_test(disk, a_sync_that_fails_poisons);
+    tcase_add_loop_test(disk, a_file_that_somebody_cuts_poisons_and_nobody_dies, 0, CUTS);
+    tcase_add_loop_test(disk, a_log_that_cannot_be_mapped_is_as_it_was, 0, 3);
+    tcase_add_test(disk, a_segment_that_cannot_be_mapped_now_can_be_later);
+    TCase *others = logdir_case(suite, "what else a log can do", set_up);
+    tcase_add_loop_test(others, a_trim_removes_what_is_durable, 0, MODES);
+    tcase_add_test(others, segments_that_are_trimmed_early_are_given_back);
+    tcase_add_test(others, retention_and_cursors_work);
+    tcase_add_loop_test(others, a_live_log_is_backed_up, 0, MODES);
+    tcase_add_test(others, a_log_is_looked_at_from_inside_and_outside);
+    tcase_add_test(others, there_is_one_writer_and_any_number_of_handles_to_look);
+    TCase *refusals = logdir_case(suite, "what it refuses", set_up);
+    tcase_add_test(refusals, what_is_not_there_in_this_mode_says_so);
+    tcase_add_loop_test(refusals, a_faulty_option_is_named, 0, FAULTS);
+    tcase_add_test(refusals, the_smallest_and_the_largest_that_is_allowed_works);
+    return suite;
+}

@@ -1,0 +1,968 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Open groups: how they are read, and what becomes of those that a dead writer leaves.
+ *
+ * The segments are made by hand, as format.h says, behind a log that was closed.
+ */
+#define _GNU_SOURCE
+#include "suites.h"
+
+#include "../sim/simdisk.h"
+#include "base/boot.h"
+#include "base/bytes.h"
+#include "log/log.h"
+#include "logdir.h"
+#include "read/reader.h"
+#include "segment/live.h"
+#include "segment/settle.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define BYTES SEGMENT_MIN_BYTES
+#define FIRST_RECORDS 5u /* of the log that was closed */
+
+/* ---- segments ---------------------------------------------------------------------------------- */
+
+struct image {
+    char name[SEGMENT_NAME_BYTES];
+    struct segment_header header;
+    unsigned char bytes[BYTES];
+    uint64_t at;        /* of the next record */
+    uint64_t first_lsn; /* of the open group */
+    uint64_t next_lsn;
+    struct group_header mark;
+    uint32_t seed, epoch_seed;
+};
+
+static struct io *io;
+static struct image images[3];
+static uint8_t log_id[LOG_ID_BYTES];
+static struct position end; /* of the log that was closed */
+
+static size_t size_of(uint64_t lsn)
+{
+    return (size_t)(lsn * 37 % 600);
+}
+
+static void fill_payload(unsigned char *payload, uint64_t lsn)
+{
+    for (size_t i = 0; i < size_of(lsn); i++)
+        payload[i] = (unsigned char)(lsn + i * 7);
+}
+
+static bool is_payload(const void *data, size_t size, uint64_t lsn)
+{
+    unsigned char payload[600];
+    fill_payload(payload, lsn);
+    return size == size_of(lsn) && memcmp(data, payload, size) == 0;
+}
+
+static int64_t time_of(uint64_t lsn)
+{
+    return INT64_C(1000000000000000000) + (int64_t)lsn * 1000;
+}
+
+enum boot {
+    THIS_BOOT,
+    ANOTHER_BOOT
+};
+
+static void begin_image(struct image *image, uint64_t sequence, const struct position *position,
+                        enum boot boot)
+{
+    memset(image, 0, sizeof(*image));
+    twl_segment_name(sequence, image->name);
+    image->header = (struct segment_header){ .incompatible = FEATURE_MANAGED | FEATURE_MAPPED,
+                                             .sequence = sequence,
+                                             .segment_id = 1000 + sequence,
+                                             .bytes = BYTES,
+                                             .epoch = position->epoch.number,
+                                             .max_group_bytes = BYTES };
+    memcpy(image->header.log_id, log_id, sizeof(log_id));
+    twl_boot_id(image->header.boot_id);
+    if (boot == ANOTHER_BOOT)
+        image->header.boot_id[3] ^= 1;
+    twl_segment_header_encode(&image->header, image->bytes);
+    image->seed = twl_segment_seed(&image->header);
+    image->mark = (struct group_header){ .first_lsn = position->next_lsn,
+                                         .bytes = GROUP_HEADER_BYTES,
+                                         .durable_lsn = FIRST_RECORDS,
+                                         .chain = position->chain,
+                                         .epoch = { .number = position->epoch.number + 1, .salt = 77 },
+                                         .kind = GROUP_START,
+                                         .flags = GROUP_FIRST };
+    twl_group_header_encode(&image->mark, image->seed, SEGMENT_DATA_OFFSET,
+                            image->bytes + SEGMENT_DATA_OFFSET);
+    image->epoch_seed = twl_epoch_seed(log_id, image->mark.epoch);
+    image->first_lsn = image->next_lsn = position->next_lsn;
+    image->at = OPEN_RECORDS_OFFSET;
+}
+
+static struct position behind(const struct image *image)
+{
+    return (struct position){ .next_lsn = image->next_lsn,
+                              .chain = image->mark.checksum,
+                              .epoch = image->mark.epoch };
+}
+
+static void add_record(struct image *image)
+{
+    const uint64_t lsn = image->next_lsn++;
+    const struct record_header record = { .size = (uint32_t)size_of(lsn), .time_ns = time_of(lsn) };
+    unsigned char *at = image->bytes + image->at;
+    fill_payload(at + RECORD_HEADER_BYTES, lsn);
+    store_le64(at, twl_record_encode_open(at, image->epoch_seed, lsn, &record));
+    image->at += twl_record_bytes(record.size);
+}
+
+static void add_records(struct image *image, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        add_record(image);
+}
+
+static void add_claim(struct image *image, uint32_t size)
+{
+    unsigned char *at = image->bytes + image->at;
+    store_le64(at, twl_claim_encode(image->epoch_seed, image->next_lsn, size, 9));
+    if (size == CLAIM_END)
+        return;
+    memset(at + 8, 0xee, 16 + size); /* whatever its writer came to */
+    image->at += twl_record_bytes(size);
+    image->next_lsn++;
+}
+
+/* The group's header, as its writer puts it when everything is durable. */
+static struct group_header close_image(struct image *image)
+{
+    struct group_header group = { .first_lsn = image->first_lsn,
+                                  .count = (uint32_t)(image->next_lsn - image->first_lsn),
+                                  .bytes = (uint32_t)(image->at - OPEN_GROUP_OFFSET),
+                                  .durable_lsn = image->first_lsn - 1,
+                                  .chain = image->mark.checksum,
+                                  .epoch = image->mark.epoch,
+                                  .flags = GROUP_MAPPED };
+    twl_group_header_encode(&group, image->seed, OPEN_GROUP_OFFSET, image->bytes + OPEN_GROUP_OFFSET);
+    return group;
+}
+
+/* A mark behind the records. */
+static void add_close_mark(struct image *image)
+{
+    struct group_header mark = { .first_lsn = image->next_lsn,
+                                 .bytes = GROUP_HEADER_BYTES,
+                                 .durable_lsn = image->next_lsn - 1,
+                                 .chain = image->mark.checksum,
+                                 .epoch = image->mark.epoch,
+                                 .kind = GROUP_CLOSE };
+    uint64_t offset = image->next_lsn == image->first_lsn ? OPEN_GROUP_OFFSET : image->at;
+    twl_group_header_encode(&mark, image->seed, offset, image->bytes + offset);
+    image->at = offset + GROUP_HEADER_BYTES;
+}
+
+static void write_image(const struct image *image, size_t size)
+{
+    put_file(log_file(image->name), image->bytes, size);
+}
+
+/* ---- the log in front --------------------------------------------------------------------------- */
+
+static int remove_other(void *context, const char *name)
+{
+    struct io *there = context;
+    char first[SEGMENT_NAME_BYTES];
+    twl_segment_name(1, first);
+    bool is_other = twl_segment_name_is_ours(name) && strcmp(name, first) != 0;
+    return is_other ? there->ops->unlink(there, name) : 0;
+}
+
+/* What continues it, in place of its spare segments. */
+static void find_closed_end(struct io *there)
+{
+    struct segment_set set;
+    struct recovery recovery;
+    struct twinlog_report report;
+    const struct segment_set_options loading = { .open_flags = IO_READ_ONLY };
+    ck_assert_int_eq(twl_segment_set_open(there, &loading, NULL, &set, &report), 0);
+    ck_assert_int_eq(twl_recover(there, &set, false, NULL, &recovery), 0);
+    memcpy(log_id, set.entries[0].header.log_id, sizeof(log_id));
+    end = recovery.position;
+    twl_segment_set_free(&set);
+    ck_assert_int_eq(there->ops->list(there, remove_other, there), 0);
+    ck_assert_int_eq(there->ops->sync_dir(there), 0);
+}
+
+static void make_closed_log(void)
+{
+    unsigned char payload[600];
+    struct twinlog_options options = log_options(TWINLOG_IO_FDATASYNC, TWINLOG_BUFFERED);
+    struct twinlog *log = log_open(&options);
+    for (uint64_t lsn = 1; lsn <= FIRST_RECORDS; lsn++) {
+        fill_payload(payload, lsn);
+        ck_assert_int_eq(twinlog_append(log, payload, (uint32_t)size_of(lsn), NULL), 0);
+    }
+    log_close(log);
+    ck_assert_int_eq(twl_io_posix_create(log_dir, false, &io), 0);
+    find_closed_end(io);
+}
+
+static void set_up(void)
+{
+    logdir_make();
+    make_closed_log();
+}
+
+static void leave(void)
+{
+    io->ops->destroy(io);
+}
+
+static TCase *a_case(Suite *suite, const char *name)
+{
+    TCase *tcase = logdir_case(suite, name, set_up);
+    tcase_add_checked_fixture(tcase, NULL, leave);
+    return tcase;
+}
+
+/* ---- walks -------------------------------------------------------------------------------------- */
+
+static struct segment segment;
+static struct cursor cursor;
+
+static void begin_walk(const struct image *image)
+{
+    ck_assert_int_eq(twl_segment_open_valid(io, image->name, &segment), 0);
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
+    ck_assert_int_eq(cursor.group.kind, GROUP_START);
+}
+
+static void end_walk(void)
+{
+    twl_cursor_free(&cursor);
+    twl_segment_close(&segment);
+}
+
+static void expect_record(uint64_t lsn)
+{
+    struct cursor_record record;
+    ck_assert_int_eq(twl_cursor_next_record(&cursor, &record), 1);
+    ck_assert_uint_eq(record.lsn, lsn);
+    ck_assert(is_payload(record.payload, record.header.size, lsn));
+}
+
+START_TEST(an_open_group_is_walked_record_by_record_and_grows)
+{
+    struct image *image = &images[0];
+    begin_image(image, 2, &end, THIS_BOOT);
+    add_records(image, 20);
+    write_image(image, BYTES);
+    begin_walk(image);
+    for (uint64_t lsn = image->first_lsn; lsn < image->next_lsn; lsn++) {
+        ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
+        ck_assert_uint_eq(cursor.records_left, 1);
+        expect_record(lsn);
+    }
+    ck_assert_int_eq(twl_cursor_enter_group(&cursor), 0);
+    ck_assert_uint_eq(cursor.group.count, 20);
+    ck_assert_uint_eq(cursor.position.chain, image->mark.checksum);
+
+    uint64_t lsn = image->next_lsn, at = image->at;
+    add_record(image);
+    patch_file(log_file(image->name), (off_t)at + 8, image->bytes + at + 8, (size_t)(image->at - at - 8));
+    twl_cursor_refresh(&cursor);
+    ck_assert_msg(twl_cursor_enter_group(&cursor) == 0, "the word that makes it complete is missing");
+    patch_file(log_file(image->name), (off_t)at, image->bytes + at, 8);
+    twl_cursor_refresh(&cursor);
+    ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
+    expect_record(lsn);
+    end_walk();
+}
+END_TEST
+
+START_TEST(a_claim_ends_the_walk_unless_it_is_passed)
+{
+    struct image *image = &images[0];
+    begin_image(image, 2, &end, THIS_BOOT);
+    add_records(image, 3);
+    add_claim(image, 1000);
+    add_records(image, 2);
+    add_claim(image, CLAIM_END);
+    write_image(image, BYTES);
+    for (int passes = 0; passes < 2; passes++) {
+        unsigned count = 0, voids = 0;
+        begin_walk(image);
+        cursor.passes_claims = passes;
+        while (twl_cursor_enter_group(&cursor) > 0) {
+            struct cursor_record record;
+            ck_assert_int_eq(twl_cursor_next_record(&cursor, &record), 1);
+            voids += record.header.kind == RECORD_VOID;
+            count++;
+        }
+        ck_assert_uint_eq(count, passes ? 6 : 3);
+        ck_assert_uint_eq(voids, passes ? 1 : 0);
+        ck_assert_int_eq(twl_cursor_has_ended(&cursor), passes);
+        end_walk();
+    }
+}
+END_TEST
+
+START_TEST(what_a_file_lacks_is_zeros)
+{
+    struct image *image = &images[0];
+    begin_image(image, 2, &end, THIS_BOOT);
+    add_records(image, 4);
+    size_t sizes[] = { (size_t)image->at, OPEN_GROUP_OFFSET, BYTES };
+    for (size_t i = 0; i < 3; i++) {
+        write_image(image, sizes[i]);
+        for (int maps = 0; maps < 2; maps++) {
+            unsigned count = 0;
+            cursor.maps = maps;
+            begin_walk(image);
+            while (twl_cursor_accept_group(&cursor) > 0)
+                count++;
+            ck_assert_uint_eq(count, i == 1 ? 0 : 4);
+            ck_assert_int_eq(twl_cursor_check(&cursor), 0);
+            end_walk();
+        }
+    }
+}
+END_TEST
+
+START_TEST(a_group_that_was_open_stands_outside_the_chain)
+{
+    struct image *image = &images[0];
+    for (int has_header = 0; has_header < 2; has_header++)
+        for (unsigned records = 0; records < 3; records++) {
+            begin_image(image, 2, &end, THIS_BOOT);
+            add_records(image, records);
+            if (has_header && records > 0)
+                close_image(image);
+            add_close_mark(image);
+            write_image(image, (size_t)image->at);
+            begin_walk(image);
+            unsigned count = 0;
+            while (twl_cursor_accept_group(&cursor) > 0 && cursor.group.kind == GROUP_RECORDS)
+                count += cursor.entered;
+            ck_assert_uint_eq(count, records);
+            ck_assert_int_eq(cursor.group.kind, GROUP_CLOSE);
+            ck_assert_uint_eq(cursor.offset, image->at);
+            end_walk();
+        }
+}
+END_TEST
+
+START_TEST(a_record_that_does_not_check_is_not_accepted_and_the_rest_is)
+{
+    struct image *image = &images[0];
+    begin_image(image, 2, &end, THIS_BOOT);
+    add_records(image, 10);
+    uint64_t torn = image->at, torn_lsn = image->next_lsn;
+    add_records(image, 3);
+    image->bytes[torn + RECORD_HEADER_BYTES] ^= 1;
+    write_image(image, BYTES);
+    begin_walk(image);
+    while (twl_cursor_accept_group(&cursor) > 0)
+        continue;
+    ck_assert_uint_eq(cursor.offset, torn);
+    ck_assert_uint_eq(cursor.position.next_lsn, torn_lsn);
+    ck_assert_int_eq(twl_cursor_accept_group(&cursor), 0);
+    ck_assert_uint_eq(cursor.position.next_lsn, torn_lsn);
+    end_walk();
+}
+END_TEST
+
+START_TEST(places_in_an_open_group_are_found_also_beyond_what_was_walked)
+{
+    struct image *image = &images[0];
+    struct index_entry places[40];
+    begin_image(image, 2, &end, THIS_BOOT);
+    for (size_t i = 0; i < 40; i++) {
+        places[i] = (struct index_entry){ .lsn = image->next_lsn,
+                                          .group_offset = OPEN_GROUP_OFFSET,
+                                          .record_offset = (uint32_t)(image->at - OPEN_GROUP_OFFSET) };
+        add_record(image);
+    }
+    write_image(image, BYTES);
+    for (int is_closed = 0; is_closed < 2; is_closed++) {
+        begin_walk(image);
+        for (size_t i = 0; i < 200; i++) {
+            size_t at = i * 17 % 40;
+            ck_assert_int_eq(twl_cursor_place(&cursor, &places[at]), 1);
+            expect_record(places[at].lsn);
+            ck_assert_int_eq(twl_cursor_seek(&cursor, NULL, places[39 - at].lsn), 1);
+            expect_record(places[39 - at].lsn);
+        }
+        struct index_entry wrong = places[7];
+        wrong.lsn++;
+        twl_cursor_restart(&cursor, (struct position){ 0 });
+        ck_assert_int_eq(twl_cursor_place(&cursor, &wrong), 0);
+        ck_assert_int_eq(twl_cursor_seek_time(&cursor, NULL, time_of(places[11].lsn)), 1);
+        expect_record(places[11].lsn);
+        ck_assert_int_eq(twl_cursor_seek(&cursor, NULL, image->next_lsn), 0);
+        end_walk();
+        close_image(image);
+        write_image(image, BYTES);
+    }
+}
+END_TEST
+
+START_TEST(a_summary_of_an_open_group_is_gone_on_with)
+{
+    static struct summary summary;
+    struct image *image = &images[0];
+    begin_image(image, 2, &end, THIS_BOOT);
+    add_records(image, 30);
+    write_image(image, BYTES);
+    begin_walk(image);
+    twl_cursor_restart(&cursor, twl_position_before(&segment));
+    cursor.summary = &summary;
+    twl_summary_begin(&summary, INT64_MIN);
+    for (unsigned i = 0; i < 11; i++)
+        ck_assert_int_eq(twl_cursor_accept_group(&cursor), 1);
+    twl_cursor_restart(&cursor, (struct position){ 0 });
+    twl_cursor_resume(&cursor);
+    ck_assert_uint_eq(twl_cursor_next_lsn(&cursor), image->first_lsn + 10);
+    add_close_mark(image);
+    close_image(image);
+    write_image(image, BYTES);
+    twl_cursor_refresh(&cursor);
+    while (twl_cursor_accept_group(&cursor) > 0)
+        continue;
+    ck_assert_int_eq(cursor.group.kind, GROUP_CLOSE);
+    ck_assert_uint_eq(summary.next_lsn, image->next_lsn);
+    ck_assert_uint_eq(summary.open_lsn, 0);
+    ck_assert_int_eq(summary.max_ns, time_of(image->next_lsn - 1));
+    end_walk();
+}
+END_TEST
+
+/* ---- readers ------------------------------------------------------------------------------------ */
+
+/* Three segments: the first full, with a header or without, the second full and open, the third in the making. */
+static uint64_t make_three_images(enum boot boot, bool is_first_closed, unsigned records)
+{
+    struct position position = end;
+    for (size_t i = 0; i < 3; i++) {
+        struct image *image = &images[i];
+        begin_image(image, 2 + i, &position, boot);
+        add_records(image, records + (unsigned)i);
+        if (i < 2)
+            add_claim(image, CLAIM_END);
+        if (i == 0 && is_first_closed)
+            close_image(image);
+        position = behind(image);
+    }
+    return position.next_lsn - 1;
+}
+
+static uint64_t make_three(enum boot boot, bool is_first_closed, unsigned records)
+{
+    uint64_t last_lsn = make_three_images(boot, is_first_closed, records);
+    for (size_t i = 0; i < 3; i++)
+        write_image(&images[i], BYTES);
+    return last_lsn;
+}
+
+/* One of its records was never finished. */
+static uint64_t put_claim_in_second(unsigned before)
+{
+    const struct position position = behind(&images[0]);
+    begin_image(&images[1], 3, &position, THIS_BOOT);
+    add_records(&images[1], before);
+    uint64_t void_lsn = images[1].next_lsn;
+    add_claim(&images[1], 3000);
+    add_records(&images[1], (unsigned)(images[2].first_lsn - images[1].next_lsn));
+    add_claim(&images[1], CLAIM_END);
+    ck_assert_uint_eq(images[1].next_lsn, images[2].first_lsn);
+    ck_assert_uint_eq(images[1].mark.checksum, images[2].mark.chain);
+    return void_lsn;
+}
+
+static void expect_all(uint64_t last_lsn, uint64_t void_lsn)
+{
+    struct twinlog_reader *reader = log_reader(0, 0);
+    struct twinlog_record record;
+    for (uint64_t lsn = 1; lsn <= last_lsn; lsn++) {
+        if (lsn == void_lsn)
+            continue;
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+        ck_assert_uint_eq(record.lsn, lsn);
+        ck_assert(is_payload(record.data, record.size, lsn));
+    }
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+    for (uint64_t lsn = last_lsn; lsn > 0; lsn--) {
+        if (lsn == void_lsn)
+            continue;
+        ck_assert_int_eq(twinlog_reader_previous(reader, &record), 1);
+        ck_assert_uint_eq(record.lsn, lsn);
+    }
+    for (uint64_t lsn = FIRST_RECORDS + 1; lsn <= last_lsn; lsn += 7) {
+        if (lsn == void_lsn)
+            continue;
+        ck_assert_int_eq(twinlog_reader_seek(reader, lsn), 0);
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+        ck_assert_uint_eq(record.lsn, lsn);
+    }
+    twinlog_reader_close(reader);
+}
+
+static int count_damage(void *context, const struct twinlog_report *report)
+{
+    *(unsigned *)context += report->error != 0 || report->finding == TWINLOG_FOUND_DIRTY_PADDING;
+    return 0;
+}
+
+static void expect_sound(uint64_t records)
+{
+    unsigned findings = 0;
+    uint64_t found = 0;
+    struct twinlog_verify_options options = { .size = sizeof(options),
+                                              .each = count_damage,
+                                              .context = &findings };
+    ck_assert_int_eq(twinlog_verify(log_dir, &options, &found), 0);
+    ck_assert_uint_eq(findings, 0);
+    ck_assert_uint_eq(found, records);
+}
+
+/* Opens the log, appends to it, and reads everything. */
+static void expect_to_go_on(uint64_t last_lsn, uint64_t void_lsn)
+{
+    unsigned char payload[600];
+    struct twinlog_options options = log_options(TWINLOG_IO_FDATASYNC, TWINLOG_BUFFERED);
+    uint64_t lsn = 0;
+    for (int again = 0; again < 2; again++) {
+        struct twinlog *log = log_open(&options);
+        fill_payload(payload, ++last_lsn);
+        ck_assert_int_eq(twinlog_append(log, payload, (uint32_t)size_of(last_lsn), &lsn), 0);
+        ck_assert_uint_eq(lsn, last_lsn);
+        log_close(log);
+    }
+    expect_sound(last_lsn - (void_lsn > 0));
+    expect_all(last_lsn, void_lsn);
+}
+
+START_TEST(readers_without_a_writer_see_what_is_complete)
+{
+    for (int is_first_closed = 0; is_first_closed < 2; is_first_closed++)
+        for (int boot = THIS_BOOT; boot <= ANOTHER_BOOT; boot++) {
+            uint64_t last_lsn = make_three((enum boot)boot, is_first_closed, 60);
+            expect_all(last_lsn, 0);
+            expect_sound(last_lsn);
+        }
+}
+END_TEST
+
+START_TEST(claims_of_a_dead_writer_are_voids_for_readers_and_for_who_opens_the_log)
+{
+    uint64_t last_lsn = make_three(THIS_BOOT, false, 60), void_lsn = put_claim_in_second(20);
+    write_image(&images[1], BYTES);
+    expect_all(last_lsn, void_lsn);
+    expect_sound(last_lsn - 1);
+    expect_to_go_on(last_lsn, void_lsn);
+}
+END_TEST
+
+START_TEST(after_a_power_cut_a_claim_is_not_believed)
+{
+    struct image *image = &images[0];
+    begin_image(image, 2, &end, ANOTHER_BOOT);
+    add_records(image, 10);
+    uint64_t last_lsn = image->next_lsn - 1;
+    add_claim(image, 100);
+    add_records(image, 10);
+    write_image(image, BYTES);
+    expect_all(last_lsn, 0);
+    expect_to_go_on(last_lsn, 0);
+}
+END_TEST
+
+START_TEST(a_log_that_was_closed_short_is_gone_on_with)
+{
+    for (unsigned records = 0; records < 3; records++) {
+        struct image *image = &images[0];
+        begin_image(image, 2, &end, THIS_BOOT);
+        add_records(image, records);
+        if (records > 0)
+            close_image(image);
+        add_close_mark(image);
+        write_image(image, (size_t)image->at);
+        expect_all(FIRST_RECORDS + records, 0);
+        expect_sound(FIRST_RECORDS + records);
+        uint64_t last_lsn = image->next_lsn - 1;
+        if (records == 2)
+            expect_to_go_on(last_lsn, 0);
+    }
+}
+END_TEST
+
+START_TEST(a_group_whose_end_was_claimed_is_no_torn_one)
+{
+    struct image *image = &images[0];
+    begin_image(image, 2, &end, THIS_BOOT);
+    add_records(image, 10);
+    add_claim(image, CLAIM_END);
+    write_image(image, BYTES);
+    struct twinlog_inspection inspection = { .size = sizeof(inspection) };
+    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    ck_assert_int_eq(inspection.report.finding, TWINLOG_FOUND_CLEAN_END);
+    ck_assert_uint_eq(inspection.last_lsn, image->next_lsn - 1);
+    struct twinlog_options options = log_options(TWINLOG_IO_FDATASYNC, TWINLOG_BUFFERED);
+    log_close(log_open(&options));
+    ck_assert_int_eq(log_report.finding, TWINLOG_FOUND_CLEAN_END);
+}
+END_TEST
+
+START_TEST(a_power_cut_over_several_segments_is_told)
+{
+    make_three(ANOTHER_BOOT, true, 60);
+    images[1].bytes[OPEN_RECORDS_OFFSET] ^= 1;
+    write_image(&images[1], BYTES);
+    struct twinlog_options options = log_options(TWINLOG_IO_FDATASYNC, TWINLOG_BUFFERED);
+    log_close(log_open(&options));
+    ck_assert_int_eq(log_report.finding, TWINLOG_FOUND_TORN_TAIL);
+    ck_assert_int_eq(log_report.action, TWINLOG_DID_CUT);
+    ck_assert_uint_eq(log_report.first_lsn, images[1].first_lsn);
+    ck_assert(!log_has_file(images[2].name));
+}
+END_TEST
+
+START_TEST(repair_finds_what_an_open_group_holds)
+{
+    char repaired[400];
+    uint64_t last_lsn = make_three(THIS_BOOT, true, 60), void_lsn = put_claim_in_second(20);
+    write_image(&images[1], BYTES);
+    struct twinlog_repair_options options = { .size = sizeof(options) };
+    struct twinlog_repair_result result = { .size = sizeof(result) };
+    snprintf(repaired, sizeof(repaired), "%s/repaired", log_parent);
+    ck_assert_int_eq(twinlog_repair(log_dir, repaired, &options, &result), 0);
+    strcpy(log_dir, repaired);
+    expect_all(last_lsn, void_lsn);
+}
+END_TEST
+
+START_TEST(a_live_log_is_read_as_far_as_records_are_complete)
+{
+    struct live live;
+    struct twinlog_record record;
+    begin_image(&images[0], 2, &end, THIS_BOOT);
+    write_image(&images[0], BYTES);
+    ck_assert_int_eq(twl_live_lock(io, 0, &live), 0);
+    twl_live_publish_mapped(&live, true);
+    twl_live_publish(&live, images[0].mark.epoch.number, 1, FIRST_RECORDS);
+    struct twinlog_reader *reader = log_reader(FIRST_RECORDS + 1, 0);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+    for (size_t i = 0; i < 3; i++) {
+        struct image *image = &images[i];
+        for (unsigned n = 0; n < 50; n++) {
+            uint64_t lsn = image->next_lsn, at = image->at;
+            add_record(image);
+            patch_file(log_file(image->name), (off_t)at + 8, image->bytes + at + 8,
+                       (size_t)(image->at - at - 8));
+            ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+            patch_file(log_file(image->name), (off_t)at, image->bytes + at, 8);
+            ck_assert_int_eq(twinlog_reader_wait(reader, 0), 1);
+            ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+            ck_assert_uint_eq(record.lsn, lsn);
+            ck_assert(is_payload(record.data, record.size, lsn));
+        }
+        uint64_t at = image->at;
+        add_claim(image, i < 2 ? CLAIM_END : 24);
+        patch_file(log_file(image->name), (off_t)at, image->bytes + at, 8);
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+        if (i < 2) {
+            struct position position = behind(image);
+            begin_image(&images[i + 1], 3 + i, &position, THIS_BOOT);
+            if (i == 0) /* told before the mark is there, or after */
+                twl_live_publish(&live, images[i + 1].mark.epoch.number, 1, FIRST_RECORDS);
+            ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+            write_image(&images[i + 1], BYTES);
+        }
+    }
+    uint64_t first, last;
+    ck_assert_int_eq(twinlog_reader_range(reader, &first, &last), 0);
+    ck_assert_uint_eq(last, images[2].next_lsn - 2);
+    twinlog_reader_close(reader);
+    twl_live_unlock(&live);
+}
+END_TEST
+
+static bool is_readable(int fd, int timeout_ms)
+{
+    struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
+    return poll(&poll_fd, 1, timeout_ms) == 1;
+}
+
+START_TEST(the_descriptor_tells_of_records_that_are_complete)
+{
+    struct live live;
+    struct twinlog_record record;
+    struct image *image = &images[0];
+    begin_image(image, 2, &end, THIS_BOOT);
+    write_image(image, BYTES);
+    ck_assert_int_eq(twl_live_lock(io, 0, &live), 0);
+    twl_live_publish_mapped(&live, true);
+    twl_live_publish(&live, image->mark.epoch.number, 1, FIRST_RECORDS);
+    struct twinlog_reader *reader = log_reader(FIRST_RECORDS + 1, 0);
+    int fd = twinlog_reader_fd(reader);
+    ck_assert_int_ge(fd, 0);
+    for (unsigned n = 0; n < 10; n++) {
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+        ck_assert(!is_readable(fd, 0));
+        uint64_t at = image->at;
+        add_record(image);
+        patch_file(log_file(image->name), (off_t)at, image->bytes + at, (size_t)(image->at - at));
+        ck_assert_msg(atomic_load(&live.page->awaited) == atomic_load(&live.page->pulse),
+                      "its writer would not know that somebody waits");
+        twl_live_publish_durable(&live, FIRST_RECORDS); /* a pulse, and no more */
+        ck_assert(is_readable(fd, 5000));
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+    }
+    twinlog_reader_close(reader);
+    twl_live_unlock(&live);
+}
+END_TEST
+
+START_TEST(a_backup_has_what_an_open_group_holds)
+{
+    char copy[400];
+    uint64_t last_lsn = make_three(THIS_BOOT, true, 60);
+    struct twinlog_backup_options options = { .size = sizeof(options) };
+    struct twinlog_backup_result result = { .size = sizeof(result) };
+    snprintf(copy, sizeof(copy), "%s/copy", log_parent);
+    ck_assert_int_eq(twinlog_backup(log_dir, copy, &options, &result), 0);
+    ck_assert_uint_eq(result.last_lsn, last_lsn);
+    strcpy(log_dir, copy);
+    expect_all(last_lsn, 0);
+    expect_to_go_on(last_lsn, 0);
+}
+END_TEST
+
+/* ---- crashes ------------------------------------------------------------------------------------ */
+
+#define POWER_CUTS 3000u
+#define KILLS 40u
+
+static struct rng chance;
+
+static struct simdisk *make_disk(void)
+{
+    const struct simdisk_options machine = { .seed = rng_next(&chance), .has_direct = true };
+    struct simdisk *disk = simdisk_create(&machine);
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog *log;
+    unsigned char payload[600];
+    ck_assert_int_eq(twl_log_open(simdisk_connect(disk), &options, &log), 0);
+    for (uint64_t lsn = 1; lsn <= FIRST_RECORDS; lsn++) {
+        fill_payload(payload, lsn);
+        ck_assert_int_eq(twinlog_append(log, payload, (uint32_t)size_of(lsn), NULL), 0);
+    }
+    ck_assert_int_eq(twinlog_close(log), 0);
+    struct io *on_disk = simdisk_connect(disk);
+    find_closed_end(on_disk);
+    on_disk->ops->destroy(on_disk);
+    return disk;
+}
+
+/* Its header is durable and so is a closed group; the rest of it may be lost. */
+static void write_to_disk(struct simdisk *disk, const struct image *image, bool is_closed)
+{
+    struct io *on_disk = simdisk_connect(disk);
+    struct io_file *file;
+    ck_assert_int_eq(io_open(on_disk, image->name, IO_CREATE, &file), 0);
+    ck_assert_int_eq(io_allocate(file, BYTES, IO_ALLOCATE_SPACE), 0);
+    ck_assert_int_eq(io_write_at(file, image->bytes, SEGMENT_HEADER_BYTES, 0), 0);
+    ck_assert_int_eq(io_sync(file), 0);
+    ck_assert_int_eq(on_disk->ops->sync_dir(on_disk), 0);
+    ck_assert_int_eq(io_write_at(file, image->bytes + SEGMENT_DATA_OFFSET, BYTES - SEGMENT_DATA_OFFSET,
+                                 SEGMENT_DATA_OFFSET),
+                     0);
+    if (is_closed)
+        ck_assert_int_eq(io_sync(file), 0);
+    io_close(file);
+    on_disk->ops->destroy(on_disk);
+}
+
+/* LSN of the last record that a reader finds; all before it are there. */
+static uint64_t read_disk(struct simdisk *disk, uint64_t void_lsn)
+{
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    uint64_t lsn = 0;
+    int rc;
+    struct twinlog_report report = { 0 };
+    options.ret_report = &report;
+    rc = twl_reader_open(simdisk_connect(disk), &options, &reader);
+    ck_assert_msg(rc == 0, "%s: %s", twinlog_strerror(rc), report.text);
+    while ((rc = twinlog_reader_next(reader, &record)) > 0) {
+        lsn += lsn + 1 == void_lsn ? 2 : 1;
+        ck_assert_uint_eq(record.lsn, lsn);
+        ck_assert(is_payload(record.data, record.size, lsn));
+    }
+    ck_assert_int_eq(rc, 0);
+    twinlog_reader_close(reader);
+    return lsn;
+}
+
+/* Opens the log and appends a record; its LSN. */
+static uint64_t go_on(struct simdisk *disk, uint64_t after_lsn)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog *log;
+    unsigned char payload[600];
+    uint64_t lsn;
+    ck_assert_int_eq(twl_log_open(simdisk_connect(disk), &options, &log), 0);
+    fill_payload(payload, after_lsn + 1);
+    ck_assert_int_eq(twinlog_append(log, payload, (uint32_t)size_of(after_lsn + 1), &lsn), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    return lsn;
+}
+
+static void expect_nothing_open(struct simdisk *disk)
+{
+    const struct segment_set_options loading = { .open_flags = IO_READ_ONLY };
+    struct io *on_disk = simdisk_connect(disk);
+    struct segment_set set;
+    struct twinlog_report report;
+    bool is_open;
+    ck_assert_int_eq(twl_segment_set_open(on_disk, &loading, NULL, &set, &report), 0);
+    for (size_t i = 0; i < set.begun; i++) {
+        ck_assert_int_eq(twl_segment_is_open(on_disk, &set.entries[i], &is_open), 0);
+        ck_assert(!is_open);
+    }
+    twl_segment_set_free(&set);
+    on_disk->ops->destroy(on_disk);
+}
+
+/* What is left of the log after a crash: these records, and others can follow. */
+static void expect_prefix(struct simdisk *disk, uint64_t last_lsn, uint64_t void_lsn)
+{
+    struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
+    uint64_t records;
+    unsigned findings = 0;
+    ck_assert_uint_eq(read_disk(disk, void_lsn), last_lsn);
+    ck_assert_uint_eq(go_on(disk, last_lsn), last_lsn + 1);
+    expect_nothing_open(disk);
+    ck_assert_uint_eq(go_on(disk, last_lsn + 1), last_lsn + 2);
+    ck_assert_uint_eq(read_disk(disk, void_lsn), last_lsn + 2);
+    options.each = count_damage;
+    options.context = &findings;
+    ck_assert_int_eq(twl_verify(simdisk_connect(disk), &options, &records), 0);
+    ck_assert_uint_eq(findings, 0);
+    ck_assert_uint_eq(records, last_lsn + 2 - (void_lsn > 0));
+}
+
+/* While somebody opens the log: at any moment there may be a crash. */
+struct opening {
+    struct simdisk *disk;
+    enum simdisk_cut cut;
+    uint64_t last_lsn, void_lsn;
+    bool is_over; /* it appends by now */
+    unsigned crashes;
+};
+
+static void crash(void *context, enum simdisk_op op)
+{
+    struct opening *opening = context;
+    (void)op;
+    if (opening->is_over)
+        return;
+    struct simdisk *image = simdisk_crash_image(opening->disk, opening->cut, rng_next(&chance));
+    expect_prefix(image, opening->last_lsn, opening->void_lsn);
+    simdisk_destroy(image);
+    opening->crashes++;
+}
+
+static void open_with_crashes(struct simdisk *disk, enum simdisk_cut cut, uint64_t last_lsn,
+                              uint64_t void_lsn)
+{
+    struct opening opening = { .disk = disk, .cut = cut, .last_lsn = last_lsn, .void_lsn = void_lsn };
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog *log;
+    simdisk_set_hook(disk, crash, &opening);
+    ck_assert_int_eq(twl_log_open(simdisk_connect(disk), &options, &log), 0);
+    opening.is_over = true;
+    simdisk_set_hook(disk, NULL, NULL);
+    ck_assert_uint_gt(opening.crashes, 8);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_prefix(disk, last_lsn, void_lsn);
+}
+
+START_TEST(a_power_cut_leaves_a_prefix_and_a_log_that_goes_on)
+{
+    chance.state = test_seed();
+    for (unsigned run = 0; run < POWER_CUTS; run++) {
+        struct simdisk *disk = make_disk();
+        bool is_first_closed = rng_below(&chance, 2) == 0;
+        uint64_t most =
+            make_three_images(ANOTHER_BOOT, is_first_closed, 30 + (unsigned)rng_below(&chance, 60));
+        for (size_t i = 0; i < 3; i++)
+            write_to_disk(disk, &images[i], i == 0 && is_first_closed);
+        static const enum simdisk_cut cuts[] = { SIM_CUT_NONE, SIM_CUT_ALL, SIM_CUT_RANDOM, SIM_CUT_GARBAGE };
+        enum simdisk_cut cut = cuts[rng_below(&chance, 4)];
+        struct simdisk *left = simdisk_crash_image(disk, cut, rng_next(&chance));
+        uint64_t last_lsn = read_disk(left, 0);
+        ck_assert_uint_ge(last_lsn, is_first_closed ? images[0].next_lsn - 1 : FIRST_RECORDS);
+        ck_assert_uint_le(last_lsn, most);
+        if (cut == SIM_CUT_ALL)
+            ck_assert_uint_eq(last_lsn, most);
+        if (run % 50 == 0)
+            open_with_crashes(left, SIM_CUT_RANDOM, last_lsn, 0);
+        else
+            expect_prefix(left, last_lsn, 0);
+        simdisk_destroy(left);
+        simdisk_destroy(disk);
+    }
+}
+END_TEST
+
+START_TEST(a_kill_takes_nothing_whenever_the_next_one_comes)
+{
+    chance.state = test_seed();
+    for (unsigned run = 0; run < KILLS; run++) {
+        struct simdisk *disk = make_disk();
+        uint64_t last_lsn = make_three_images(THIS_BOOT, false, 20);
+        uint64_t void_lsn = put_claim_in_second(5 + (unsigned)rng_below(&chance, 10));
+        for (size_t i = 0; i < 3; i++)
+            write_to_disk(disk, &images[i], false);
+        open_with_crashes(disk, SIM_KILL, last_lsn, void_lsn);
+        simdisk_destroy(disk);
+    }
+}
+END_TEST
+
+Suite *open_group_suite(void)
+{
+    Suite *suite = suite_create("open group");
+    TCase *walks = a_case(suite, "walks");
+    tcase_add_test(walks, an_open_group_is_walked_record_by_record_and_grows);
+    tcase_add_test(walks, a_claim_ends_the_walk_unless_it_is_passed);
+    tcase_add_test(walks, what_a_file_lacks_is_zeros);
+    tcase_add_test(walks, a_group_that_was_open_stands_outside_the_chain);
+    tcase_add_test(walks, a_record_that_does_not_check_is_not_accepted_and_the_rest_is);
+    tcase_add_test(walks, places_in_an_open_group_are_found_also_beyond_what_was_walked);
+    tcase_add_test(walks, a_summary_of_an_open_group_is_gone_on_with);
+    TCase *readers = a_case(suite, "readers");
+    tcase_add_test(readers, readers_without_a_writer_see_what_is_complete);
+    tcase_add_test(readers, claims_of_a_dead_writer_are_voids_for_readers_and_for_who_opens_the_log);
+    tcase_add_test(readers, after_a_power_cut_a_claim_is_not_believed);
+    tcase_add_test(readers, a_log_that_was_closed_short_is_gone_on_with);
+    tcase_add_test(readers, a_group_whose_end_was_claimed_is_no_torn_one);
+    tcase_add_test(readers, a_power_cut_over_several_segments_is_told);
+    tcase_add_test(readers, repair_finds_what_an_open_group_holds);
+    tcase_add_test(readers, a_live_log_is_read_as_far_as_records_are_complete);
+    tcase_add_test(readers, the_descriptor_tells_of_records_that_are_complete);
+    tcase_add_test(readers, a_backup_has_what_an_open_group_holds);
+    TCase *cuts = tcase_create("crashes");
+    tcase_set_timeout(cuts, 120);
+    suite_add_tcase(suite, cuts);
+    tcase_add_test(cuts, a_power_cut_leaves_a_prefix_and_a_log_that_goes_on);
+    tcase_add_test(cuts, a_kill_takes_nothing_whenever_the_next_one_comes);
+    return suite;
+}
