@@ -32,6 +32,7 @@ const struct figure_field figure_fields[] = {
     FIELD(device_writes_per_sync),
     FIELD(resident_growth),
     FIELD(allocations_per_append),
+    FIELD(put_rate),
     FIELD(writer_p50_us),
 };
 #define FIELDS (sizeof(figure_fields) / sizeof(figure_fields[0]))

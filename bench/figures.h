@@ -27,6 +27,7 @@ struct figures {
     double device_writes_per_sync;   /* requests to write that reached the device */
     double resident_growth;          /* bytes, largest seen, against the moment before open */
     double allocations_per_append;   /* heap, the whole process */
+    double put_rate;                 /* without opening and closing */
     double writer_p50_us;            /* in studies of readers: from the call of append to its return */
 };
 

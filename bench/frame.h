@@ -7,7 +7,9 @@
 #define FRAME_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define FRAME_PAYLOAD_BYTES 1024u
 
@@ -19,6 +21,20 @@ struct frame {
     unsigned char payload[FRAME_PAYLOAD_BYTES];
 };
 _Static_assert(sizeof(struct frame) == FRAME_PAYLOAD_BYTES + 24, "nothing between the members");
+
+/* What of it is left for somebody who makes times, sizes and checksums himself: the number and the payload. */
+#define NUMBERED_BYTES (sizeof(struct frame) - offsetof(struct frame, number))
+static inline const void *numbered(struct frame *frame, uint64_t number)
+{
+    frame->number = number;
+    return &frame->number;
+}
+static inline uint64_t numbered_read(const void *data)
+{
+    uint64_t number;
+    memcpy(&number, data, sizeof(number));
+    return number;
+}
 
 /* Fills in the header of a payload that is there. */
 void frame_stamp(struct frame *frame, uint64_t number);

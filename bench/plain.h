@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The ways in which programs append to a plain file, by threads of one process or by several processes: the
- * contenders of p10 and p11. None of them syncs.
+ * contenders of p10 and p11. None of them syncs, but the log.
  */
 #ifndef PLAIN_H
 #define PLAIN_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,9 +25,15 @@ struct plain {
     int (*put)(void *state, const void *data, size_t size);
     int (*close)(void *state); /* when it returns, the file holds what was put and nothing else */
     uint32_t block_bytes;      /* a put takes a multiple of it; 0 = its size */
+
+    /* In p10, of what is more than a file of frames: */
+    bool makes_frames;                                       /* a put gets numbered(), and makes the rest */
+    bool closes_behind_clock;                                /* all is there before */
+    bool (*are_all_there)(const char *path, uint64_t count); /* NULL = frames_are_all_there() */
 };
 
 extern const struct plain plain_twinlog, plain_twinlog_shared;
+extern const struct plain plain_log, plain_log_durable;
 extern const struct plain plain_write, plain_writev, plain_flock;
 extern const struct plain plain_stdio, plain_stdio_64k, plain_stdio_flushed;
 extern const struct plain plain_queue, plain_mmap, plain_direct;

@@ -170,7 +170,18 @@ const struct promise promises[] = {
         .checks = {
             { CHECK_AGAINST, "rate against stdio", "stdio,stdio-64k", FIGURE(rate), 5, "twinlog", NULL },
             { CHECK_AGAINST, "rate against the plain mapping", "mmap", FIGURE(rate), 1.2, "twinlog", NULL },
+            { CHECK_AGAINST, "mapped log, rate against stdio", "stdio,stdio-64k", FIGURE(rate), 5, "log", NULL },
+            { CHECK_AGAINST, "mapped log, rate against the plain mapping", "mmap", FIGURE(rate), 1.2, "log", NULL },
         },
+    },
+    {
+        .name = "p10-replay",
+        .work = "replay of a mapped log, files in the page cache",
+        .threads = "1",
+        .size = "128,1K",
+        .study = &study_replay_mapped,
+        .limits = { .seconds = 1, .bytes = 256 * MIB },
+        .is_heavy = true,
     },
     {
         .name = "p11",

@@ -16,13 +16,13 @@ set output picture
 set datafile separator ","
 set datafile missing NaN
 
-names = system("grep '^p10' '" . csv . "' | cut -d, -f2 | awk '!seen[$0]++'")
+names = system("grep '^p10,' '" . csv . "' | cut -d, -f2 | awk '!seen[$0]++'")
 position(name) = sum [i = 1:words(names)] (word(names, i) eq name ? i : 0)
 array threads = [1, 2, 4]
 array colours = ["#d55e00", "#0072b2", "#9a9a9a"]
 
 # Of one line of the file, if it is for these bars; of the larger file, where opening and closing count little.
-figure(bar) = strcol("size") eq "1000000" && column("threads") == threads[bar] ? column(y) / unit : NaN
+figure(bar) = strcol("series") eq "p10" && strcol("size") eq "1000000" && column("threads") == threads[bar] ? column(y) / unit : NaN
 place(bar) = position(strcol("contender")) + (bar - 2) * 0.27
 in_words(value) = sprintf(value < 10 ? "%.2g" : "%.0f", value)
 
@@ -33,10 +33,13 @@ set border 3 linecolor "#606060"
 set tics nomirror
 set lmargin 10
 set rmargin 2
+set bmargin 3
 set xrange [0.4 : words(names) + 0.6]
 set yrange [0 : *]
 set xtics () scale 0
-do for [i = 1:words(names)] { set xtics add (word(names, i) i) }
+dash(name) = strstrt(name, "-")
+on_two_lines(name) = dash(name) ? name[1:dash(name) - 1] . "\n" . name[dash(name) + 1:*] : name
+do for [i = 1:words(names)] { set xtics add (on_two_lines(word(names, i)) i) }
 
 array figures = ["rate", "cpu_us_per_append"]
 array units = [1e6, 1]

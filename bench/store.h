@@ -68,6 +68,7 @@ struct store {
 };
 
 extern const struct store store_twinlog_mmap, store_twinlog_pread, store_twinlog_time;
+extern const struct store store_log, store_log_pread, store_log_live; /* in the mapped mode */
 extern const struct store store_disk_direct, store_disk_buffered, store_bare;
 extern const struct store store_bdb, store_rocksdb, store_rocksdb_wal, store_lmdb;
 

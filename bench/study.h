@@ -44,7 +44,7 @@ struct study {
     void (*clear_stage)(void *stage);
 };
 
-extern const struct study study_replay_hot, study_replay_cold, study_seek;
+extern const struct study study_replay_hot, study_replay_cold, study_replay_mapped, study_seek;
 extern const struct study study_open, study_follow, study_state;
 extern const struct study study_flight, study_batch, study_ways;
 extern const struct study study_many;

@@ -2,7 +2,8 @@
 /*
  * The study of one process that keeps framed messages in a plain file (p10). What is timed is all that it takes,
  * from opening a file that is not there to closing one that holds the messages and nothing else: again and again for
- * so many seconds, once at least. What the file holds is checked each time, when the clock has stopped.
+ * so many seconds, once at least. Beside it, the puts alone. What the file holds is checked each time, when the clock
+ * has stopped.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -10,11 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <twinlog.h>
-#include <unistd.h>
 
 #include "clock.h"
 #include "frame.h"
 #include "plain.h"
+#include "series.h"
 #include "study.h"
 
 #define MAX_THREADS 16u
@@ -50,8 +51,12 @@ static int put_messages(const struct worker *worker)
     int error = 0;
     for (uint64_t number = worker->first; number < worker->end && error == 0; number++) {
         struct frame *frame = &worker->frames[number % FRAMES];
-        frame_stamp(frame, number);
-        error = plain->put(worker->file->state, frame, sizeof(*frame));
+        if (plain->makes_frames) {
+            error = plain->put(worker->file->state, numbered(frame, number), NUMBERED_BYTES);
+        } else {
+            frame_stamp(frame, number);
+            error = plain->put(worker->file->state, frame, sizeof(*frame));
+        }
     }
     return error;
 }
@@ -81,7 +86,7 @@ static void start_workers(struct file *file, struct worker *workers)
     }
 }
 
-/* Adds to the figures; to cpu_us_per_append the whole, for now. */
+/* Adds to the figures; to cpu_us_per_append and put_rate the whole, for now. */
 static int write_file(struct file *file, struct worker *workers, struct figures *figures)
 {
     const struct stage *stage = file->stage;
@@ -92,16 +97,21 @@ static int write_file(struct file *file, struct worker *workers, struct figures 
     uint64_t began_ns = now_ns();
 
     file->error = file->plain->open(&setup, &file->state);
+    uint64_t opened_ns = now_ns();
     work(&workers[0]);
     int error = file->error ? file->error : workers[0].error;
     for (unsigned i = 1; i < stage->threads; i++) {
         pthread_join(workers[i].thread, NULL);
         error = error ? error : workers[i].error;
     }
-    int close_error = file->error ? 0 : file->plain->close(file->state);
+    bool is_open = file->error == 0, closes_late = file->plain->closes_behind_clock;
+    figures->put_rate += (double)(now_ns() - opened_ns) / 1e9;
+    int close_error = is_open && !closes_late ? file->plain->close(file->state) : 0;
     figures->seconds += (double)(now_ns() - began_ns) / 1e9;
     figures->cpu_us_per_append += (cpu_seconds() - cpu_before) * 1e6;
     figures->appends += (double)stage->messages;
+    if (is_open && closes_late)
+        close_error = file->plain->close(file->state);
     return error ? error : close_error;
 }
 
@@ -115,9 +125,13 @@ static bool write_and_check(const struct stage *stage, const struct trial *trial
     pthread_barrier_destroy(&file.start);
 
     bool is_good = error == 0 || complain(trial->label, "write", twinlog_strerror(error));
-    if (is_good && !frames_are_all_there(stage->path, stage->messages))
+    bool (*are_all_there)(const char *path, uint64_t count) = file.plain->are_all_there;
+    if (!are_all_there)
+        are_all_there = frames_are_all_there;
+    if (is_good && !are_all_there(stage->path, stage->messages))
         is_good = complain(trial->label, "check", "the file does not hold each message once");
-    unlink(stage->path);
+    if (file.error == 0)
+        is_good = remove_tree(stage->path) && is_good;
     return is_good && !round_is_interrupted();
 }
 
@@ -130,12 +144,14 @@ static bool run(void *state, const struct trial *trial, const struct limits *lim
     if (limits->warmup_seconds > 0 && !write_and_check(state, trial, &figures))
         return false;
     figures = figures_begin();
+    figures.put_rate = 0;
     do {
         if (!write_and_check(state, trial, &figures))
             return false;
     } while (figures.seconds < limits->seconds);
     figures.rate = per(figures.appends, figures.seconds);
     figures.mb_per_s = figures.rate * (double)sizeof(struct frame) / 1e6;
+    figures.put_rate = per(figures.appends, figures.put_rate);
     figures.cpu_us_per_append = per(figures.cpu_us_per_append, figures.appends);
     *ret_figures = figures;
     return true;
@@ -187,6 +203,9 @@ static bool set_stage(const struct study *study, const char *dir, const struct w
 static const struct trial plain_trials[] = {
     { "twinlog", "twinlog_sink_write() to a sink of this process alone", &plain_twinlog, run },
     { "twinlog-shared", "the same with TWINLOG_SINK_SHARED", &plain_twinlog_shared, run },
+    { "log", "twinlog_append() to a mapped log, up to the last record", &plain_log, run },
+    { "log-durable", "the same up to the end of the close, when all of it is on the disk", &plain_log_durable,
+      run },
     { "mmap", "a mapping that grows by doubling, memcpy(), cut in the end; a lock for several threads",
       &plain_mmap, run },
     { "stdio", "fwrite(), the C library's buffer", &plain_stdio, run },
@@ -205,6 +224,7 @@ const struct study study_plain = {
     .columns = {
         { "messages/s", FIGURE(rate), 0 },
         { "MB/s", FIGURE(mb_per_s), 0 },
+        { "puts/s", FIGURE(put_rate), 0 },
         { "CPU s a million", FIGURE(cpu_us_per_append), 0 },
     },
     .set_stage = set_stage,

@@ -207,6 +207,18 @@ static const struct trial hot_trials[] = {
     { NULL, NULL, NULL, NULL },
 };
 
+static const struct trial mapped_trials[] = {
+    { "log-live",
+      "a mapped log that this process has just filled and goes on to have open, a reader that maps",
+      &store_log_live, replay_hot },
+    { "log", "the same after it was closed", &store_log, replay_hot },
+    { "log-pread", "the same, a reader that reads", &store_log_pread, replay_hot },
+#ifdef HAVE_ISAL
+    { "bare", "the floor: two CRC32Cs a record, in memory", &store_bare, replay_hot },
+#endif
+    { NULL, NULL, NULL, NULL },
+};
+
 static const struct trial cold_trials[] = {
     { "twinlog-mmap", "a reader that maps", &store_twinlog_mmap, replay_cold },
     { "twinlog-pread", "a reader that reads", &store_twinlog_pread, replay_cold },
@@ -227,6 +239,15 @@ const struct study study_replay_hot = {
     .point = "bytes",
     .baseline = "bare",
     .trials = hot_trials,
+    .columns = REPLAY_COLUMNS,
+    .set_stage = set_replay_stage,
+    .clear_stage = clear_stage,
+};
+
+const struct study study_replay_mapped = {
+    .point = "bytes",
+    .baseline = "bare",
+    .trials = mapped_trials,
     .columns = REPLAY_COLUMNS,
     .set_stage = set_replay_stage,
     .clear_stage = clear_stage,
