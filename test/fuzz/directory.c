@@ -7,10 +7,12 @@
  * before. What could be read of a damaged log is still there after an opening that worked, and is in the log that
  * repair makes of it, which is sound.
  */
+#include "base/bytes.h"
 #include "container.h"
 #include "content.h"
 #include "fuzz.h"
 #include "log/log.h"
+#include "segment/recover.h"
 #include "simdisk.h"
 
 #include <errno.h>
@@ -156,14 +158,20 @@ static bool is_reverse(const struct reading *a, const struct reading *b)
     return a->count == b->count;
 }
 
-/* Both go upwards. */
-static bool holds_all(const struct reading *all, const struct reading *some)
+struct lsn_range {
+    uint64_t first, last; /* 0 and 0: none */
+};
+
+/* Both go upwards. What is of one of the LSNs `but` does not count. */
+static bool holds_all(const struct reading *all, const struct reading *some, struct lsn_range but)
 {
     size_t at = 0;
     for (size_t i = 0; i < some->count; i++) {
-        while (at < all->count && all->seen[at].lsn < some->seen[i].lsn)
+        const struct seen *seen = &some->seen[i];
+        while (at < all->count && all->seen[at].lsn < seen->lsn)
             at++;
-        if (at == all->count || !is_same(&all->seen[at], &some->seen[i]))
+        const bool is_there = at < all->count && is_same(&all->seen[at], seen);
+        if (!is_there && (seen->lsn < but.first || seen->lsn > but.last))
             return false;
     }
     return true;
@@ -177,9 +185,11 @@ struct look {
     bool is_torn, has_retired;
     uint64_t records;
     struct twinlog_inspection inspection;
-    uint64_t segments; /* all that was listed, as one number */
-    uint64_t names;    /* cursors and values, as one number */
-    bool is_used_up;   /* a number is so large that an opening may refuse to count on (recovery.md) */
+    uint64_t segments;         /* all that was listed, as one number */
+    struct lsn_range disputed; /* segments contradict each other about these */
+    uint64_t passed_lsn;       /* by a cursor */
+    uint64_t names;            /* cursors and values, as one number */
+    bool is_used_up;           /* a number is so large that an opening may refuse to count on (recovery.md) */
     struct reading forwards, backwards;
 };
 
@@ -256,6 +266,73 @@ static void look_through_handle(struct simdisk *disk, struct look *look)
     twinlog_close(log);
 }
 
+/* Where a cursor stands, not where an opening moves it to. */
+static uint64_t find_passed(struct simdisk *disk)
+{
+    struct io *io = simdisk_connect(disk);
+    struct state state = { 0 };
+    struct state_entry entry;
+    struct twinlog_report report;
+    uint64_t lsn = 0;
+    size_t at = 0;
+    if (twl_state_read(io, &state, &report) == 0)
+        while (twl_state_entry_next(state.body, state.header.body_bytes, &at, &entry))
+            if (entry.kind == STATE_CURSOR)
+                lsn = max_u64(lsn, twl_state_cursor_lsn(&entry));
+    twl_state_free(&state);
+    io->ops->destroy(io);
+    return lsn;
+}
+
+/* Behind the last record that any group of the segment has, also one that nothing sound leads to. */
+static uint64_t find_end_lsn(const struct segment *segment)
+{
+    struct cursor cursor = { 0 };
+    struct group_header group;
+    const unsigned char *bytes;
+    uint64_t lsn = 0;
+    int error;
+    twl_cursor_begin(&cursor, segment, (struct position){ 0 });
+    cursor.passes_claims = twl_segment_is_of_this_boot(&segment->header);
+    while (twl_cursor_enter_group(&cursor) > 0)
+        lsn = cursor.position.next_lsn;
+    for (uint64_t at = SEGMENT_DATA_OFFSET; at + GROUP_HEADER_BYTES <= segment->data_end; at += 8) {
+        bytes = twl_cursor_bytes(&cursor, at, GROUP_HEADER_BYTES, &error);
+        if (bytes && twl_group_header_maybe(bytes) &&
+            twl_group_header_decode(bytes, segment->seed, at, &group))
+            lsn = max_u64(lsn, group.first_lsn + group.count);
+    }
+    twl_cursor_free(&cursor);
+    return lsn;
+}
+
+/* From where a segment begins in front of the end of an earlier one. Of one LSN there may then be two records, which
+ * both check, and a reader may come to the one, repair to the other. */
+static void find_disputed(struct simdisk *disk, struct lsn_range *ret_disputed)
+{
+    struct io *io = simdisk_connect(disk);
+    const struct segment_set_options options = { 0 };
+    struct twinlog_report report;
+    struct segment_set set = { 0 };
+    struct segment segment;
+    uint64_t end_lsn = 0, first_lsn = UINT64_MAX, last_lsn = 0;
+    int error = twl_segment_set_open(io, &options, NULL, &set, &report);
+    for (size_t i = 0; error == 0 && i < set.begun; i++) {
+        MUST(twl_segment_look(io, &set.entries[i]) == 0);
+        MUST(twl_segment_open_valid(io, set.entries[i].name, &segment) == 0);
+        if (set.entries[i].first_lsn < end_lsn) {
+            first_lsn = min_u64(first_lsn, set.entries[i].first_lsn);
+            last_lsn = end_lsn - 1;
+        }
+        end_lsn = max_u64(end_lsn, min_u64(find_end_lsn(&segment), twl_segment_set_bound(&set, i)));
+        twl_segment_close(&segment);
+    }
+    *ret_disputed = last_lsn > 0 ? (struct lsn_range){ first_lsn, last_lsn } : (struct lsn_range){ 0 };
+    if (error == 0)
+        twl_segment_set_free(&set);
+    io->ops->destroy(io);
+}
+
 static void look_at(struct simdisk *disk, struct look *ret_look)
 {
     struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
@@ -267,6 +344,8 @@ static void look_at(struct simdisk *disk, struct look *ret_look)
     ret_look->verified = twl_verify(simdisk_connect(disk), &options, &ret_look->records);
     ret_look->listed = twl_segments(simdisk_connect(disk), add_segment, ret_look);
     look_through_handle(disk, ret_look);
+    find_disputed(disk, &ret_look->disputed);
+    ret_look->passed_lsn = find_passed(disk);
     ret_look->forwards = read_forwards(disk);
     ret_look->backwards = read_backwards(disk);
 }
@@ -461,7 +540,8 @@ static void check_repaired(struct simdisk *disk, const struct look *before,
         fuzz_fail("a repaired log of %" PRIu64 " records is verified: %d, %" PRIu64 " records",
                   result->records, after.verified, after.records);
     check_sound(disk, &after, 0);
-    MUST(holds_all(&after.forwards, &before->forwards));
+    MUST(holds_all(&after.forwards, &before->forwards,
+                   is_sound(before) ? (struct lsn_range){ 0 } : before->disputed));
     if (is_sound(before) && !before->is_torn) /* of what was torn it may save more than an opening */
         MUST(after.forwards.count == before->forwards.count);
     forget_look(&after);
@@ -470,8 +550,16 @@ static void check_repaired(struct simdisk *disk, const struct look *before,
 /* In the place of each record that is lost there will be a void. */
 static int refuse_large_loss(void *context, const struct twinlog_report *lost)
 {
-    (void)context;
+    struct lsn_range *refused = context;
+    *refused = (struct lsn_range){ lost->first_lsn, lost->last_lsn };
     return lost->last_lsn - lost->first_lsn > MAX_LOSS;
+}
+
+/* Every record that checks is copied (recovery.md), also one that lies far behind a torn one. And what a cursor has
+ * passed was there, also if nothing else says so. */
+static bool may_lose(const struct look *look, struct lsn_range lost)
+{
+    return look->is_torn || (lost.first > look->inspection.last_lsn && lost.last == look->passed_lsn);
 }
 
 static void check_repair(const struct simdisk *original, const struct look *before)
@@ -480,10 +568,11 @@ static void check_repair(const struct simdisk *original, const struct look *befo
     const struct simdisk_options empty = { .clock_ns = NOW_NS, .has_direct = true };
     struct twinlog_repair_result result = TWINLOG_REPAIR_RESULT_INIT;
     struct simdisk *from = copy_disk(original), *to = simdisk_create(&empty);
+    struct lsn_range lost = { 0 };
     options.each = refuse_large_loss;
+    options.context = &lost;
     const int error = twl_repair(simdisk_connect(from), simdisk_connect(to), &options, &result);
-    /* every record that checks is copied (recovery.md), also one that lies far behind a torn one */
-    const bool is_refused = error == -EOVERFLOW ? before->is_used_up : error == 1 && before->is_torn;
+    const bool is_refused = error == -EOVERFLOW ? before->is_used_up : error == 1 && may_lose(before, lost);
     if (error != 0 && is_sound(before) && !is_refused)
         fuzz_fail("verify calls it sound, repair fails: %d", error);
     if (error == 0)
