@@ -240,7 +240,7 @@ static int find_record(struct repairer *r, const struct search *search, uint64_t
     const unsigned char *bytes = twl_cursor_bytes(&r->cursor, at, RECORD_HEADER_BYTES, &error);
     if (!bytes)
         return error;
-    if (load_le32(bytes + 12) > RECORD_VOID || load_le64(bytes) == 0)
+    if (twl_record_header_load(bytes).kind > RECORD_VOID || load_le64(bytes) == 0)
         return 0;
     for (unsigned i = 0; i < 2; i++) {
         uint32_t seed = twl_epoch_seed(r->segment.header.log_id, search->epochs[i]);

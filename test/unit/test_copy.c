@@ -1331,6 +1331,37 @@ START_TEST(a_lost_record_is_told_and_leaves_its_number_empty)
 }
 END_TEST
 
+/* Of the group only its header; the record's own checksums tell which one it is. */
+START_TEST(a_record_with_a_type_and_a_tag_is_found_without_its_group)
+{
+    const struct twinlog_entry entries[] = { { .data = "first", .size = 5, .type = 7, .tag = 0x1234 },
+                                             { .data = "second", .size = 6, .tag = 1 } };
+    struct twinlog *log = open_at(log_dir);
+    struct losses losses = { 0 };
+    struct twinlog_repair_result result;
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+
+    ck_assert_int_eq(twinlog_append_batch(log, entries, 2, NULL, NULL), 0);
+    ck_assert_int_eq(twinlog_append(log, "third", 5, NULL), 0);
+    log_close(log);
+    patch_file(log_segment(1), 4096 + GROUP_HEADER_BYTES, garbage, GROUP_HEADER_BYTES);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(repair(&losses, &result), 0);
+    ck_assert_uint_eq(losses.count, 0);
+    ck_assert_uint_eq(result.records, 3);
+    reader = read_at(copy_dir);
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+        ck_assert_uint_eq(record.lsn, i + 1);
+        ck_assert_uint_eq(record.type, entries[i].type);
+        ck_assert_uint_eq(record.tag, entries[i].tag);
+        ck_assert_mem_eq(record.data, entries[i].data, entries[i].size);
+    }
+    twinlog_reader_close(reader);
+}
+END_TEST
+
 START_TEST(a_segment_without_a_header_gets_its_place_back)
 {
     struct listing listing;
@@ -1851,6 +1882,7 @@ Suite *copy_suite(void)
 
     tcase_add_test(mend, repair_copies_a_sound_log_as_it_is);
     tcase_add_test(mend, a_lost_record_is_told_and_leaves_its_number_empty);
+    tcase_add_test(mend, a_record_with_a_type_and_a_tag_is_found_without_its_group);
     tcase_add_test(mend, a_segment_without_a_header_gets_its_place_back);
     tcase_add_test(mend, headers_of_neighbours_and_a_first_group_may_be_gone_at_once);
     tcase_add_test(mend, a_missing_segment_is_a_gap_and_no_more);
