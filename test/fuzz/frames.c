@@ -105,26 +105,40 @@ static void try_group(struct input *input)
     MUST(!twl_group_header_decode(bytes, ~input->seed, input->place, &other));
 }
 
+static void seal_record_header(struct input *input)
+{
+    unsigned char *bytes = input->frame;
+    const uint32_t high = (uint32_t)(input->place >> 32);
+    const uint32_t seed = input->seed ^ (uint32_t)input->place ^ high * 0x9e3779b1u;
+    store_le32(bytes, twl_crc32c(seed, bytes + 4, RECORD_HEADER_BYTES - 4));
+}
+
 static void seal_record(struct input *input)
 {
     unsigned char *bytes = input->frame;
     const uint32_t most = FRAME_BYTES - RECORD_HEADER_BYTES - 8;
     const uint32_t size = load_le32(bytes + 8) % most;
-    const uint32_t high = (uint32_t)(input->place >> 32);
     store_le32(bytes + 8, size);
     zero(bytes + RECORD_HEADER_BYTES, size, (size_t)align_up(size, 8));
     store_le32(bytes + 4, twl_crc32c(0, bytes + RECORD_HEADER_BYTES, size));
-    const uint32_t seed = input->seed ^ (uint32_t)input->place ^ high * 0x9e3779b1u;
-    store_le32(bytes, twl_crc32c(seed, bytes + 4, RECORD_HEADER_BYTES - 4));
+    seal_record_header(input);
 }
 
-static void check_payload(const struct input *input, const struct record_header *record)
+/* What a reader passes over. */
+static void clean_record(struct input *input)
+{
+    input->frame[12] &= (1u << RECORD_SALT_SHIFT) - 1;
+    seal_record_header(input);
+}
+
+static void check_payload(struct input *input, const struct record_header *record)
 {
     static unsigned char again[FRAME_BYTES];
     const unsigned char *payload = input->frame + RECORD_HEADER_BYTES;
     if (twl_record_bytes(record->size) > FRAME_BYTES || !twl_record_payload_is_valid(record, payload))
         return;
     twl_record_encode(again, input->seed, input->place, record, payload);
+    clean_record(input);
     MUST(memcmp(again, input->frame, (size_t)twl_record_bytes(record->size)) == 0);
 }
 
