@@ -416,14 +416,14 @@ static int sync_sheet(struct mapped *m, struct sheet *sheet) REQUIRES(m->syncing
     return rc;
 }
 
-/* What is older comes first, so that the durable records are always a prefix. */
+/* What is older comes first, so that the durable records are always a prefix. For the same reason this ends with a sheet
+ * that had no next one before its records were counted: it may have got more of them since. */
 static int sync_up_to(struct mapped *m, const struct sheet *last) REQUIRES(m->syncing)
 {
     int rc = atomic_load(&m->poison);
-    for (struct sheet *sheet = m->oldest; rc == 0 && sheet; sheet = atomic_load(&sheet->next)) {
+    for (struct sheet *sheet = m->oldest, *next; rc == 0 && sheet; sheet = next) {
+        next = sheet == last ? NULL : atomic_load(&sheet->next); /* first, as in see_all() */
         rc = sync_sheet(m, sheet);
-        if (sheet == last)
-            break;
     }
     return rc;
 }

@@ -85,6 +85,15 @@ static int gated_map(struct io_file *file, size_t bytes, void **ret_page)
     return error < 0 ? error : real->map(file, bytes, ret_page);
 }
 
+static int gated_check_view(struct io *io, const unsigned char *bytes)
+{
+    void (*const when_checked)(void) = atomic_exchange(&gate.when_checked, NULL);
+
+    if (when_checked)
+        when_checked();
+    return real->check_view(io, bytes);
+}
+
 void gate_reset(void)
 {
     atomic_store(&unsynced_file, NULL);
@@ -98,6 +107,7 @@ void gate_reset(void)
     atomic_store(&gate.error, 0);
     atomic_store(&gate.largest_file, UINT64_MAX);
     atomic_store(&gate.map_error, 0);
+    atomic_store(&gate.when_checked, NULL);
     atomic_store(&gate.waiting, 0);
 }
 
@@ -119,6 +129,7 @@ int gate_try_log(const struct twinlog_options *options, struct twinlog **ret_log
     ops.sync_data = gated_sync_data;
     ops.allocate = gated_allocate;
     ops.map = gated_map;
+    ops.check_view = gated_check_view;
     io->ops = &ops;
     return twl_log_open(io, options, ret_log);
 }

@@ -25,6 +25,9 @@ struct gate {
     _Atomic uint64_t largest_file;  /* larger ones are -ENOSPC */
     _Atomic int map_error;          /* what the mapping of segments fails with; 0 = it doesn't */
     _Atomic unsigned waiting;       /* at the gate */
+
+    /* NULL, or called once: when a view is checked next, as a sync does with what it has written. */
+    void (*_Atomic when_checked)(void);
 };
 extern struct gate gate;
 

@@ -1137,6 +1137,51 @@ START_TEST(a_sync_that_fails_poisons)
 }
 END_TEST
 
+static struct twinlog *leaving_log;
+static _Thread_local bool is_syncing;
+static bool has_left;
+
+/* The segment that was just synced gets more records, and the next one gets one. It does not wait for a file: the keeper
+ * may be waiting for this sync. */
+static void leave_segment(void)
+{
+    const struct twinlog_terms terms = { .size = sizeof(terms),
+                                         .flags = TWINLOG_TRY,
+                                         .level = TWINLOG_LEVEL_BUFFERED };
+    const uint64_t rolls = log_stat(leaving_log).rolls;
+    uint64_t lsn;
+
+    while (is_syncing && !has_left && append_on_terms(leaving_log, 1000, &terms, &lsn) == 0)
+        has_left = log_stat(leaving_log).rolls > rolls;
+}
+
+static bool sync_and_leave(struct twinlog *log)
+{
+    ck_assert_int_eq(twinlog_sync(log), 0); /* so that there is one segment for the next sync to write */
+    append_records(log, 0, 0, 1);
+    is_syncing = true;
+    atomic_store(&gate.when_checked, leave_segment);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    atomic_store(&gate.when_checked, NULL);
+    is_syncing = false;
+    return has_left;
+}
+
+/* Its last records were not synced, so those of the next one are not durable, synced or not. */
+START_TEST(a_segment_that_is_left_behind_its_sync_is_not_passed)
+{
+    struct twinlog *log = open_gated(TWINLOG_MODE_MAPPED);
+
+    leaving_log = log;
+    has_left = false;
+    AWAIT(sync_and_leave(log));
+    ck_assert_uint_lt(twinlog_durable_lsn(log), twinlog_last_lsn(log));
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), twinlog_last_lsn(log));
+    log_close(log);
+}
+END_TEST
+
 /* Somebody cuts the file under the mapping. What is called first is told, nothing waits for what is lost. */
 START_TEST(a_file_that_somebody_cuts_poisons_and_nobody_dies)
 {
@@ -1630,6 +1675,7 @@ Suite *mapped_suite(void)
     tcase_add_test(disk, a_try_does_not_wait_for_a_file_that_is_being_made);
     tcase_add_test(disk, watermarks_never_block);
     tcase_add_test(disk, a_sync_that_fails_poisons);
+    tcase_add_test(disk, a_segment_that_is_left_behind_its_sync_is_not_passed);
     tcase_add_loop_test(disk, a_file_that_somebody_cuts_poisons_and_nobody_dies, 0, CUTS);
     tcase_add_loop_test(disk, a_log_that_cannot_be_mapped_is_as_it_was, 0, 3);
     tcase_add_test(disk, a_segment_that_cannot_be_mapped_now_can_be_later);
