@@ -791,11 +791,9 @@ static int cut(const struct segment *segment, uint64_t bytes)
 {
     if (io_lock(segment->file, IO_LOCK_USE, true) < 0)
         return 0;
-    int rc = io_cut(segment->file, bytes);
-    if (rc == 0)
-        rc = io_sync(segment->file);
+    const int rc = io_cut(segment->file, bytes);
     io_unlock(segment->file, IO_LOCK_USE);
-    return rc;
+    return rc < 0 ? rc : io_sync(segment->file);
 }
 
 /* The mark of a close stands right behind the last record: both are durable when it is written, or neither counts. */

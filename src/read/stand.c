@@ -180,17 +180,16 @@ static void catch_up(struct stand *stand)
 
 /* ---- the segment ------------------------------------------------------------------------------- */
 
-/* Nobody gives it a new life as long as we have it open: 1. STAND_LOST = somebody does just now, or did. Where
- * there are no locks the segment is read. */
+/* Nobody gives it a new life, or cuts it, as long as we have it open: 1. STAND_LOST = somebody has given it one. Where the
+ * lock can't be had the segment is read. */
 static int hold(struct stand *stand, struct slot *slot)
 {
     unsigned char block[SEGMENT_HEADER_BYTES];
     struct segment_header header;
     size_t size;
     int rc = io_lock(slot->segment.file, IO_LOCK_USE, false);
-    if (rc == -EAGAIN)
-        return STAND_LOST;
-    if (rc < 0) {
+    if (rc <
+        0) { /* who has it may be stopped, and is no reason to give up: it is read as by any other reader */
         slot->cursor.maps = false;
         return 1;
     }

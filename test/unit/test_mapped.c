@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "format/format.h"
 #include "gate.h"
+#include "io/io.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -13,6 +14,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <sched.h>
@@ -710,6 +712,26 @@ START_TEST(a_file_that_a_reader_maps_is_not_cut)
         twinlog_reader_close(readers[i]);
     }
     log_close(log);
+}
+END_TEST
+
+/* Whoever is about to cut it may be stopped in the middle of that. */
+START_TEST(a_file_that_somebody_holds_is_read)
+{
+    struct flock use = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)IO_LOCK_USE, .l_len = 1 };
+    struct twinlog_record record;
+    struct twinlog *log = open_large();
+
+    ck_assert_int_eq(append_on_terms(log, 100, NULL, NULL), 0);
+    log_close(log);
+    const int fd = open(log_segment(2), O_RDWR | O_CLOEXEC);
+    ck_assert_int_eq(fcntl(fd, F_OFD_SETLK, &use), 0);
+    struct twinlog_reader *reader = open_reader(TWINLOG_READER_MMAP);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+    ck_assert_uint_eq(record.lsn, 1);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+    twinlog_reader_close(reader);
+    close(fd);
 }
 END_TEST
 
@@ -1662,6 +1684,7 @@ Suite *mapped_suite(void)
     TCase *opening = logdir_case(suite, "closing and opening", set_up);
     tcase_add_loop_test(opening, a_close_cuts_the_file_to_its_last_byte, 0, 12);
     tcase_add_loop_test(opening, a_file_that_a_reader_maps_is_not_cut, 0, 16);
+    tcase_add_test(opening, a_file_that_somebody_holds_is_read);
     tcase_add_loop_test(opening, a_log_goes_from_mode_to_mode, 0, 4);
     tcase_add_loop_test(opening, spares_of_the_other_mode_are_no_use_and_no_harm, 0, MODES);
     tcase_add_test(opening, segments_double_up_to_the_limit);
