@@ -32,7 +32,6 @@
 #define NOTICE_BYTES (UINT64_C(256) << 10) /* the thread hears of that much progress */
 #define OUR_NAME 1u                        /* in claims: there is one process */
 #define TURNS_TO_YIELD 1000u
-#define NAP_US 50u
 
 /* A segment with its open group. */
 struct sheet {
