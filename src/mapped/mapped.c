@@ -8,8 +8,8 @@
  * under `syncing`, and its entries live until the log is closed: a look at one that is gone is harmless. How far
  * records are complete is asked without a wait for the disk, so that has a walk and a lock of its own, `looking`.
  *
- * Order of things when a segment is left: the new one has its mark; the page tells its epoch; then it becomes the
- * active one. So a reader who sees a record of it has heard of the segment.
+ * Order of things when a segment is left: the new one has its mark; the keeper has it in its set; the page tells its
+ * epoch; then it becomes the active one. So a reader who hears of a record of it finds the segment.
  *
  * Why a crash leaves a log: a group gets its header when its records are durable, and not before. So a header never
  * speaks of what may be missing, and a group without one is good as far as its records check (segment/settle.h).
@@ -241,21 +241,19 @@ static int move_on(struct mapped *m, const struct position *position) REQUIRES(m
     m->spare_segment = (struct segment){ 0 };
     m->spare = NULL;
     atomic_store(&m->has_spare, false);
+    left.summary->next_lsn = position->next_lsn;
     if (old) {
         atomic_store(&old->next, sheet);
+        twl_keeper_leave(m->keeper, &left, &m->segment);
+        POINT("segment-left");
         twl_live_publish_epoch(m->live, epoch.number);
         POINT("epoch-told");
-    } else { /* the caller publishes */
+    } else { /* the caller publishes, and leaves it */
         m->oldest = m->all = m->seen_sheet = sheet;
+        m->first_left = left;
     }
     atomic_store(&m->active, sheet);
     POINT("active-switched");
-    left.summary->next_lsn = position->next_lsn;
-    if (old)
-        twl_keeper_leave(m->keeper, &left, &m->segment);
-    else
-        m->first_left = left;
-    POINT("segment-left");
     return 0;
 }
 
@@ -626,10 +624,10 @@ static struct sheet *find(struct mapped *m, uint64_t sequence) REQUIRES(m->synci
     return sheet;
 }
 
-/* Nobody comes in any more; those who are inside are about to leave. */
-static void await_users(const struct sheet *sheet)
+/* It was left: whoever leaves it is about to make the next one active, and those who are inside are about to go. */
+static void await_users(const struct mapped *m, const struct sheet *sheet)
 {
-    while (atomic_load(&sheet->users) > 0)
+    while (atomic_load(&m->active) == sheet || atomic_load(&sheet->users) > 0)
         twl_yield();
 }
 
@@ -637,7 +635,7 @@ static void await_users(const struct sheet *sheet)
 static void drop_trimmed(struct mapped *m, const struct sheet *before) REQUIRES(m->syncing)
 {
     for (; m->oldest != before; m->oldest = atomic_load(&m->oldest->next)) {
-        await_users(m->oldest);
+        await_users(m, m->oldest);
         unmap(m->oldest);
     }
 }
@@ -648,7 +646,7 @@ static int close_left(struct mapped *m, struct sheet *sheet, struct segment *seg
     uint64_t payload_bytes;
     int rc = atomic_load(&m->poison);
     const int found = summarise(sheet, segment->summary, &payload_bytes);
-    await_users(sheet);
+    await_users(m, sheet);
     if (rc == 0 && (found < 0 || is_lost(sheet)))
         rc = poison(m, -EIO);
     const bool is_closed = sheet->is_closed;
