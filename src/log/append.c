@@ -25,9 +25,14 @@ static int go_in(struct twinlog *log, struct visit *visit)
     return rc;
 }
 
+static const struct terms *default_terms(const struct twinlog *log)
+{
+    return log->mapped ? &written_terms : &durable_terms;
+}
+
 static int read_terms(const struct twinlog *log, const struct twinlog_terms *given, struct terms *ret_terms)
 {
-    *ret_terms = log->mapped ? written_terms : durable_terms;
+    *ret_terms = *default_terms(log);
     if (!given)
         return 0;
     if (given->size != sizeof(*given) || (given->flags & ~(uint32_t)TWINLOG_TRY) || given->reserved != 0 ||
@@ -74,6 +79,14 @@ static int after_try(struct twinlog *log, const struct terms *terms, int rc)
     return rc;
 }
 
+/* Until `lsn`, which was accepted, is where the terms want it. */
+static int wait_for(struct twinlog *log, uint64_t lsn, const struct terms *terms)
+{
+    prepare(log, terms);
+    return log->mapped ? twl_mapped_wait(log->mapped, lsn, terms->level, terms->deadline_ns)
+                       : twl_commit_wait(log->commit, lsn, terms, false);
+}
+
 /* ---- mapped ------------------------------------------------------------------------------------ */
 
 /* A record that was put is written. Several can't be made to stay together. */
@@ -104,18 +117,17 @@ static int append(struct twinlog *log, const struct batch *batch, const struct t
     return rc;
 }
 
-static int append_one(struct twinlog *log, const void *data, size_t size, struct terms terms,
-                      uint64_t *ret_lsn)
+static int append_one(struct twinlog *log, const void *data, size_t size, bool waits, uint64_t *ret_lsn)
 {
     const struct twinlog_entry entry = { .data = data, .size = size };
     const struct batch batch = { .entries = &entry, .count = 1 };
     uint64_t lsn = 0;
     struct visit visit;
-    terms.called_ns = twl_commit_called();
+    const uint64_t called_ns = twl_commit_called();
     int rc = go_in(log, &visit);
     if (rc == 0) {
-        if (log->mapped)
-            terms.level = TWINLOG_LEVEL_WRITTEN;
+        struct terms terms = waits ? *default_terms(log) : buffered_terms;
+        terms.called_ns = called_ns;
         rc = !data && size > 0 ? -EINVAL : append(log, &batch, &terms, &lsn);
         twl_leave(&visit);
     }
@@ -126,12 +138,12 @@ static int append_one(struct twinlog *log, const void *data, size_t size, struct
 
 int twinlog_append(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn)
 {
-    return append_one(log, data, size, durable_terms, ret_lsn);
+    return append_one(log, data, size, true, ret_lsn);
 }
 
 int twinlog_enqueue(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn)
 {
-    return append_one(log, data, size, buffered_terms, ret_lsn);
+    return append_one(log, data, size, false, ret_lsn);
 }
 
 int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
@@ -182,13 +194,7 @@ int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, ui
         return lsn <= twinlog_durable_lsn(log) ? 0 : -EINVAL;
     if (rc < 0)
         return rc;
-    prepare(log, &terms);
-    if (lsn > twinlog_last_lsn(log))
-        rc = -EINVAL;
-    else if (log->mapped)
-        rc = twl_mapped_wait(log->mapped, lsn, level, deadline_ns);
-    else
-        rc = twl_commit_wait(log->commit, lsn, &terms, false);
+    rc = lsn <= twinlog_last_lsn(log) ? wait_for(log, lsn, &terms) : -EINVAL;
     twl_leave(&visit);
     return rc;
 }
@@ -201,15 +207,9 @@ int twinlog_sync(struct twinlog *log)
         return 0;
     if (rc < 0)
         return rc;
-    if (log->mapped) {
-        rc = twl_mapped_wait(log->mapped, twl_mapped_last_lsn(log->mapped), TWINLOG_LEVEL_DURABLE, 0);
-        if (rc == 0)
-            rc = twl_mapped_poison(log->mapped);
-    } else {
-        rc = twl_commit_wait(log->commit, twl_commit_last_lsn(log->commit), &durable_terms, false);
-        if (rc == 0)
-            rc = twl_commit_poison(log->commit);
-    }
+    rc = wait_for(log, twinlog_last_lsn(log), &durable_terms);
+    if (rc == 0)
+        rc = log->mapped ? twl_mapped_poison(log->mapped) : twl_commit_poison(log->commit);
     twl_leave(&visit);
     return rc;
 }
@@ -274,9 +274,8 @@ static int wait_for_settled(struct twinlog *log, uint64_t lsn, const struct term
     int rc = twl_enter(log, INSIDE_COMMIT, &visit);
     if (rc < 0)
         return rc;
-    prepare(log, terms);
-    if (lsn <= twl_commit_last_lsn(log->commit))
-        rc = twl_commit_wait(log->commit, lsn, terms, false);
+    if (lsn <= twinlog_last_lsn(log))
+        rc = wait_for(log, lsn, terms);
     twl_leave(&visit);
     return rc;
 }
