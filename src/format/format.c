@@ -76,7 +76,7 @@ void twl_segment_header_encode(const struct segment_header *header, unsigned cha
         store_le64(block + 104, header->previous);
         store_le32(block + 112, header->lives);
     }
-    if (header->incompatible & FEATURE_MAPPED)
+    if (segment_is_mapped(header))
         memcpy(block + 116, header->boot_id, BOOT_ID_BYTES);
     store_le32(block + 508, twl_crc32c(0, block, HEADER_SECTOR_BYTES - 4));
 }
@@ -128,7 +128,7 @@ enum header_state twl_segment_header_decode(const unsigned char block[SEGMENT_HE
     };
     memcpy(header.log_id, block + 24, LOG_ID_BYTES);
     decode_start(block, &header);
-    if (header.incompatible & FEATURE_MAPPED)
+    if (segment_is_mapped(&header))
         memcpy(header.boot_id, block + 116, BOOT_ID_BYTES);
     bool is_possible = header.sequence > 0 && header.bytes >= SEGMENT_MIN_BYTES &&
                        header.bytes <= SEGMENT_MAX_BYTES && header.bytes % BLOCK_BYTES == 0 &&

@@ -20,6 +20,7 @@
 #define TWL_FORMAT_H
 
 #include "base/base.h"
+#include "base/boot.h"
 
 #define LOG_ID_BYTES 16u
 
@@ -40,8 +41,6 @@
  * in front of where the header says: what is missing is zeros. */
 #define FEATURE_MAPPED 2u
 #define KNOWN_FEATURES (FEATURE_MANAGED | FEATURE_MAPPED)
-
-#define BOOT_ID_BYTES 16u
 
 struct segment_header {
     uint32_t incompatible; /* features a reader must know */
@@ -67,6 +66,11 @@ struct segment_header {
      * stored is all there. */
     uint8_t boot_id[BOOT_ID_BYTES];
 };
+
+static inline bool segment_is_mapped(const struct segment_header *header)
+{
+    return (header->incompatible & FEATURE_MAPPED) != 0;
+}
 
 enum header_state {
     HEADER_VALID,

@@ -143,12 +143,6 @@ static int check_file(struct backup *b, const struct segment *segment, struct se
     return rc;
 }
 
-/* A dead writer's are voids, for who opens the copy as well. */
-static bool passes_claims(const struct backup *b, const struct segment *segment)
-{
-    return !b->view.has_writer && twl_segment_is_of_this_boot(&segment->header);
-}
-
 /* Every record of the copy, to the end that the original has. */
 static int check_records(struct backup *b, const struct segment *copy, struct position position,
                          uint64_t data_end, uint32_t chain)
@@ -156,7 +150,7 @@ static int check_records(struct backup *b, const struct segment *copy, struct po
     struct cursor *cursor = &b->cursor;
     int rc = 1;
     twl_cursor_begin(cursor, copy, position);
-    cursor->passes_claims = passes_claims(b, copy);
+    twl_cursor_pass_claims(cursor, b->view.has_writer);
     for (uint64_t end = SEGMENT_DATA_OFFSET; rc > 0 && end != data_end; end = cursor->offset)
         rc = twl_cursor_accept_group(cursor);
     if (rc < 0)
@@ -321,7 +315,7 @@ static int back_up_segment(struct backup *b, size_t index)
     b->made = index + 1;
     bool is_fixed = segment.header.start_lsn > 0;
     twl_cursor_begin(&b->cursor, &segment, is_fixed ? twl_position_before(&segment) : b->position);
-    b->cursor.passes_claims = passes_claims(b, &segment);
+    twl_cursor_pass_claims(&b->cursor, b->view.has_writer);
     rc = index < b->last ? twl_segment_read_footer(&segment, &footer) : 0;
     if (rc > 0)
         rc = back_up_sealed(b, &segment, &footer);

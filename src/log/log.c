@@ -16,7 +16,6 @@
 #define _GNU_SOURCE
 #include "log/handle.h"
 
-#include "base/boot.h"
 #include "log/view.h"
 #include "segment/settle.h"
 
@@ -46,7 +45,6 @@ struct opening {
     uint8_t log_id[LOG_ID_BYTES];
     struct epoch epoch;
     unsigned open_flags;
-    uint8_t boot_id[BOOT_ID_BYTES]; /* of a log that will be mapped */
     struct twinlog_report report;
 };
 
@@ -176,7 +174,6 @@ static void plan_segment(const struct opening *o, uint64_t sequence, uint64_t by
                                .allocation = is_mapped ? IO_ALLOCATE_SPACE : allocation_of(options->prepare),
                                .is_mapped = is_mapped };
     memcpy(ret_plan->log_id, o->log_id, LOG_ID_BYTES);
-    memcpy(ret_plan->boot_id, o->boot_id, BOOT_ID_BYTES);
 }
 
 /* A log without a state file is a new one, or of the first version of the format. One that was being made goes on
@@ -302,7 +299,7 @@ static bool has_fitting_spares(const struct opening *o)
 {
     bool fit = o->log->options.mode == TWINLOG_MODE_DURABLE || o->set.spares == 0;
     for (size_t i = o->set.begun; fit && i < o->set.begun + o->set.spares; i++)
-        fit = !(o->set.entries[i].header.incompatible & FEATURE_MAPPED);
+        fit = !segment_is_mapped(&o->set.entries[i].header);
     return fit;
 }
 
@@ -434,7 +431,6 @@ static void tell(struct opening *o)
 static int open_steps(struct opening *o)
 {
     const bool is_mapped = o->log->options.mode == TWINLOG_MODE_MAPPED;
-    twl_boot_id(o->boot_id);
     int rc = check_directory(o);
     if (rc == 0)
         rc = take_lock(o);

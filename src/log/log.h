@@ -20,7 +20,8 @@ int twl_log_open(struct io *io, const struct twinlog_options *options, struct tw
 /* What twinlog_stat() tells of the path; `io_kind` is an enum twinlog_io. */
 void twl_log_name_path(struct twinlog *log, uint32_t io_kind, const char *reason);
 
-/* For repair. The first record of a log that has none yet will be `next_lsn`. -EOVERFLOW if that leaves no room to count on. */
+/* For repair. The first record of a log that has none yet will be `next_lsn`. -EOVERFLOW if that leaves no room to
+ * count on. */
 int twl_log_begin_at(struct twinlog *log, uint64_t next_lsn);
 /* Accepts a record as it is, without waiting for the disk. */
 int twl_log_put(struct twinlog *log, enum record_kind kind, const struct twinlog_entry *entry,

@@ -444,7 +444,7 @@ static int take_segment(struct repairer *r)
     r->bound = is_newest(r) || piece[1].header.start_lsn == 0 ? UINT64_MAX : piece[1].header.start_lsn;
     /* whatever group is there belongs to the log: where the one before leads is known to be unsound */
     twl_cursor_begin(&r->cursor, &r->segment, (struct position){ 0 });
-    r->cursor.passes_claims = twl_segment_is_of_this_boot(&r->segment.header);
+    twl_cursor_pass_claims(&r->cursor, false);
     while ((rc = take_group(r)) > 0)
         show_progress(r);
     if (rc == 0)

@@ -59,8 +59,7 @@ static int take_entry(struct seal_check *check)
 static int look_for_remains(struct seal_check *check)
 {
     const struct segment *segment = check->segment;
-    bool is_short =
-        (segment->header.incompatible & FEATURE_MAPPED) && segment->file_bytes <= segment->data_end;
+    bool is_short = segment_is_mapped(&segment->header) && segment->file_bytes <= segment->data_end;
     if (segment->header.lives > 0 || is_short)
         return 0;
     int rc = read_chunk(check, check->segment->data_end);

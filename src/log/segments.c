@@ -61,7 +61,7 @@ static int walk(struct listing *l, const struct segment *segment)
     int rc;
     twl_summary_begin(summary, INT64_MIN);
     twl_cursor_begin(cursor, segment, twl_position_before(segment));
-    cursor->passes_claims = !l->view.has_writer && twl_segment_is_of_this_boot(&segment->header);
+    twl_cursor_pass_claims(cursor, l->view.has_writer);
     cursor->summary = summary;
     do {
         rc = twl_cursor_enter_group(cursor);
@@ -123,7 +123,7 @@ static int describe(struct listing *l, size_t index, struct twinlog_segment *ret
                                      .created_ns = entry->header.created_ns,
                                      .lives = entry->header.lives,
                                      .epoch = entry->header.epoch,
-                                     .is_mapped = (entry->header.incompatible & FEATURE_MAPPED) != 0 };
+                                     .is_mapped = segment_is_mapped(&entry->header) };
     snprintf(ret->file, sizeof(ret->file), "%s", entry->name);
     if (index >= set->begun)
         return 0;

@@ -156,7 +156,7 @@ static int check_zeros(struct verifier *v, uint64_t from, uint64_t to)
 static int check_header_block(struct verifier *v)
 {
     int error;
-    if (v->segment.header.incompatible & FEATURE_MAPPED) /* its writer keeps there what it likes */
+    if (segment_is_mapped(&v->segment.header)) /* its writer keeps there what it likes */
         return 0;
     const unsigned char *block = twl_cursor_bytes(&v->cursor, 0, SEGMENT_HEADER_BYTES, &error);
     if (!block)
@@ -452,7 +452,7 @@ static int walk_segment(struct verifier *v, struct position *position)
     }
     v->bound = twl_segment_set_bound(&v->view.set, v->index);
     twl_cursor_begin(&v->cursor, &v->segment, *position);
-    v->cursor.passes_claims = !v->view.has_writer && twl_segment_is_of_this_boot(&v->segment.header);
+    twl_cursor_pass_claims(&v->cursor, v->view.has_writer);
     int rc = begin_seal_check(v);
     if (rc < 0)
         return tell_system(v, rc);

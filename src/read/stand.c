@@ -18,8 +18,6 @@
 #define _GNU_SOURCE
 #include "read/stand.h"
 
-#include "segment/recover.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -148,13 +146,6 @@ static void find_bound(struct stand *stand)
     stand->bound_lsn = twl_segment_set_bound(set_of(stand), stand->at->index);
 }
 
-/* Of a dead writer they stand for voids; a living one is about to keep them. */
-static void settle_claims(const struct stand *stand, struct slot *slot)
-{
-    slot->cursor.passes_claims =
-        stand->horizon->passes_claims && twl_segment_is_of_this_boot(&slot->segment.header);
-}
-
 /* The set may be another one. What nobody can ask for any more is let go, so that its space can be used again. */
 static void catch_up(struct stand *stand)
 {
@@ -172,7 +163,7 @@ static void catch_up(struct stand *stand)
         if (slot->segment.file && is_trimmed(stand, slot))
             close_slot(slot);
         if (slot->segment.file)
-            settle_claims(stand, slot);
+            twl_cursor_pass_claims(&slot->cursor, !horizon->passes_claims);
     }
     if (stand->at->segment.file)
         find_bound(stand);
@@ -180,16 +171,15 @@ static void catch_up(struct stand *stand)
 
 /* ---- the segment ------------------------------------------------------------------------------- */
 
-/* Nobody gives it a new life, or cuts it, as long as we have it open: 1. STAND_LOST = somebody has given it one. Where the
- * lock can't be had the segment is read. */
+/* Nobody gives it a new life, or cuts it, as long as we have it open: 1. STAND_LOST = somebody has given it one.
+ * Where the lock can't be had the segment is read. */
 static int hold(struct stand *stand, struct slot *slot)
 {
     unsigned char block[SEGMENT_HEADER_BYTES];
     struct segment_header header;
     size_t size;
     int rc = io_lock(slot->segment.file, IO_LOCK_USE, false);
-    if (rc <
-        0) { /* who has it may be stopped, and is no reason to give up: it is read as by any other reader */
+    if (rc < 0) { /* who has it may be stopped, which is no reason to give up */
         slot->cursor.maps = false;
         return 1;
     }
@@ -219,7 +209,7 @@ static int open_slot(struct stand *stand, struct slot *slot, const struct segmen
     else
         close_slot(slot);
     if (rc > 0)
-        settle_claims(stand, slot);
+        twl_cursor_pass_claims(&slot->cursor, !stand->horizon->passes_claims);
     return rc;
 }
 

@@ -31,18 +31,13 @@
 
 /* ---- birth and death --------------------------------------------------------------------------- */
 
-static bool is_mapped(const struct segment *segment)
-{
-    return (segment->header.incompatible & FEATURE_MAPPED) != 0;
-}
-
 /* Where it can't be had, the file is read. */
 static void take_view(struct cursor *cursor)
 {
     struct io_file *file = cursor->segment->file;
     size_t size = (size_t)cursor->segment->header.bytes;
     struct window *window = &cursor->window;
-    bool is_short = is_mapped(cursor->segment) && cursor->segment->file_bytes < size;
+    bool is_short = segment_is_mapped(&cursor->segment->header) && cursor->segment->file_bytes < size;
     if (is_short || file->io->ops->view(file, size, &window->view) < 0)
         return;
     window->io = file->io;
@@ -65,6 +60,12 @@ void twl_cursor_begin(struct cursor *cursor, const struct segment *segment, stru
     };
     if (cursor->maps)
         take_view(cursor);
+}
+
+void twl_cursor_pass_claims(struct cursor *cursor, bool has_writer)
+{
+    const struct segment_header *header = &cursor->segment->header;
+    cursor->passes_claims = !has_writer && segment_is_mapped(header) && twl_boot_is(header->boot_id);
 }
 
 void twl_cursor_take_buffer(struct cursor *cursor, struct cursor *from)
@@ -184,7 +185,7 @@ static int read_window(struct cursor *cursor, uint64_t offset, size_t size)
     window->step = step;
     if (rc == 0)
         rc = io_read(cursor->segment->file, window->buffer, want, start, &window->size);
-    if (rc == 0 && is_mapped(cursor->segment))
+    if (rc == 0 && segment_is_mapped(&cursor->segment->header))
         add_missing_zeros(cursor, want);
     return rc;
 }
@@ -367,8 +368,8 @@ static void leave_open_group(struct cursor *cursor)
 /* The first record of a group that may be open. The mark in front of it was passed: else nothing of it is known. */
 static int enter_open_group(struct cursor *cursor)
 {
-    if (!is_mapped(cursor->segment) || cursor->offset != OPEN_GROUP_OFFSET || cursor->is_at_first ||
-        cursor->position.next_lsn == 0)
+    if (!segment_is_mapped(&cursor->segment->header) || cursor->offset != OPEN_GROUP_OFFSET ||
+        cursor->is_at_first || cursor->position.next_lsn == 0)
         return 0;
     const struct group_header group = cursor->group;
     const uint64_t group_offset = cursor->group_offset;
@@ -398,7 +399,8 @@ int twl_cursor_has_ended(struct cursor *cursor)
     uint64_t at = cursor->is_open ? cursor->offset : OPEN_RECORDS_OFFSET, end = open_end(cursor);
     uint32_t size;
     int error;
-    if (!is_mapped(cursor->segment) || (!cursor->is_open && cursor->offset != OPEN_GROUP_OFFSET))
+    if (!segment_is_mapped(&cursor->segment->header) ||
+        (!cursor->is_open && cursor->offset != OPEN_GROUP_OFFSET))
         return 0;
     if (at > end - RECORD_HEADER_BYTES)
         return 1;
@@ -637,7 +639,7 @@ static int enter_large_group(struct cursor *cursor, uint64_t offset)
  * with; so the record at that place checks only if it is the one. */
 static int enter_open_group_at(struct cursor *cursor, const struct index_entry *entry)
 {
-    if (!is_mapped(cursor->segment) || entry->group_offset != OPEN_GROUP_OFFSET)
+    if (!segment_is_mapped(&cursor->segment->header) || entry->group_offset != OPEN_GROUP_OFFSET)
         return 0;
     int rc = enter_at(cursor, SEGMENT_DATA_OFFSET, PLACE_FIRST);
     if (rc <= 0)

@@ -17,7 +17,6 @@
  */
 #include "segment/recover.h"
 
-#include "base/boot.h"
 #include "base/bytes.h"
 
 #include <errno.h>
@@ -274,7 +273,7 @@ static int recover_segment(struct io *io, const struct segment_set *set, size_t 
 
     twl_cursor_begin(cursor, &segment, position);
     cursor->summary = summary;
-    cursor->passes_claims = !has_writer && twl_segment_is_of_this_boot(&segment.header);
+    twl_cursor_pass_claims(cursor, has_writer);
     bool was_closed = false;
     recovery->index = index;
     recovery->last_group = recovery->doubt_from = 0;
@@ -345,7 +344,7 @@ int twl_segment_is_open(struct io *io, const struct segment_entry *entry, bool *
 {
     struct segment segment;
     *ret_is_open = false;
-    if (!(entry->header.incompatible & FEATURE_MAPPED))
+    if (!segment_is_mapped(&entry->header))
         return 0;
     int rc = open_as_found(io, entry, &segment);
     if (rc < 0)
@@ -361,16 +360,6 @@ int twl_segment_is_open(struct io *io, const struct segment_entry *entry, bool *
     twl_cursor_free(&cursor);
     twl_segment_close(&segment);
     return rc < 0 ? rc : 0;
-}
-
-bool twl_segment_is_of_this_boot(const struct segment_header *header)
-{
-    static const uint8_t unknown[BOOT_ID_BYTES];
-    uint8_t now[BOOT_ID_BYTES];
-    if (!(header->incompatible & FEATURE_MAPPED))
-        return false;
-    twl_boot_id(now);
-    return memcmp(now, unknown, sizeof(now)) != 0 && memcmp(now, header->boot_id, sizeof(now)) == 0;
 }
 
 /* What is in front of a fixed start was durable when that was made. */

@@ -51,15 +51,13 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
 
 /* The end of the log. */
 struct recovery {
-    size_t
-        index; /* of the segment it ends in, the newest but for open groups; meaningless if the set is empty */
-    uint64_t offset;     /* where the next group goes */
-    bool has_junk;       /* the block it goes to holds bytes of a torn group from there on */
+    size_t index;    /* of the segment it ends in, the newest but for open groups; meaningless without one */
+    uint64_t offset; /* where the next group goes */
+    bool has_junk;   /* the block it goes to holds bytes of a torn group from there on */
     uint64_t last_group; /* offset of the last sound group in that segment, 0 = none */
     uint64_t doubt_from; /* offset of the first group that no later mark proves durable; 0 = none is there */
     struct position position; /* what the next group has to continue; next_lsn is 1 in a new log */
-    size_t
-        open_from; /* the segments from here on have open groups, also those that are dead; set->begun if none has */
+    size_t open_from;    /* segments from here on have open groups, dead ones too; set->begun if none has */
     uint64_t marked_lsn; /* newest LSN that a group on disk proves durable */
     struct twinlog_report report;
 };
@@ -76,7 +74,5 @@ int twl_recover_find_open(struct io *io, const struct segment_set *set, size_t *
 /* Has it FEATURE_MAPPED, and no group has got a header where the open one is? Neither a record of that nor the mark in
  * front of it need be there. */
 int twl_segment_is_open(struct io *io, const struct segment_entry *entry, bool *ret_is_open);
-/* Was it made under the kernel that runs now? */
-bool twl_segment_is_of_this_boot(const struct segment_header *header);
 
 #endif

@@ -71,7 +71,7 @@ static int compose_header(struct io *io, const struct segment_plan *plan, struct
     memcpy(header.log_id, plan->log_id, LOG_ID_BYTES);
     if (plan->is_mapped) {
         header.incompatible |= FEATURE_MAPPED;
-        memcpy(header.boot_id, plan->boot_id, BOOT_ID_BYTES);
+        twl_boot_id(header.boot_id);
     }
     int rc = io->ops->random(io, &header.segment_id, sizeof(header.segment_id));
     if (rc == 0)

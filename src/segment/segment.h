@@ -40,8 +40,7 @@ struct segment_plan {
     uint32_t start_chain;
     unsigned open_flags; /* IO_DIRECT or 0 */
     enum io_allocation allocation;
-    bool is_mapped;                 /* with FEATURE_MAPPED */
-    uint8_t boot_id[BOOT_ID_BYTES]; /* then */
+    bool is_mapped; /* with FEATURE_MAPPED */
 };
 
 /* Locks for writing, trying again for wait_ms: a dead writer's last write may still be in flight, and its

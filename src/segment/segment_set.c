@@ -176,8 +176,8 @@ static int check_owners(const struct loading *l)
 
 static int check_length(const struct loading *l, const struct segment_entry *entry)
 {
-    bool is_mapped = (entry->header.incompatible & FEATURE_MAPPED) != 0; /* then what is missing is zeros */
-    if (entry->file_bytes >= entry->header.bytes || is_mapped)
+    if (entry->file_bytes >= entry->header.bytes ||
+        segment_is_mapped(&entry->header)) /* what is missing is zeros */
         return 0;
     twl_report(l->report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
                "%s was cut from %llu to %llu bytes; restore that file from a copy", entry->name,

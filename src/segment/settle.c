@@ -69,7 +69,7 @@ static int find_records(const struct segment *segment, struct found *ret_found)
 {
     struct cursor cursor = { .window_bytes = WINDOW_BYTES };
     twl_cursor_begin(&cursor, segment, twl_position_before(segment));
-    cursor.passes_claims = twl_segment_is_of_this_boot(&segment->header);
+    twl_cursor_pass_claims(&cursor, false);
     int rc = twl_cursor_accept_group(&cursor);
     const int64_t began_ns = cursor.group.time_ns; /* for voids: not newer than what is behind them */
     *ret_found = (struct found){ .end = cursor.offset };

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -38,10 +37,7 @@ bool twl_identity_is_same(const struct identity *a, const struct identity *b)
 
 bool twl_area_is_of_this_boot(const struct area *area)
 {
-    static const uint8_t none[BOOT_BYTES];
-    uint8_t boot[BOOT_BYTES];
-    twl_boot_id(boot);
-    return memcmp(boot, none, sizeof(boot)) != 0 && memcmp(boot, area->boot, sizeof(boot)) == 0;
+    return twl_boot_is(area->boot);
 }
 
 bool twl_area_is_known(const struct area *area)
