@@ -142,11 +142,15 @@ enum twinlog_prepare {
  * readers and its recovery are the same. */
 enum twinlog_mode {
     TWINLOG_MODE_DURABLE = 0, /* for the disk: survives the power */
-    TWINLOG_MODE_MAPPED /* for a copy: records go straight into a mapped segment, at the speed of memory, and
+    TWINLOG_MODE_MAPPED, /* for a copy: records go straight into a mapped segment, at the speed of memory, and
                                  every reader sees them at once. Survives this process, however it dies. When the
                                  kernel dies or the power goes, records are lost from the end that no
                                  twinlog_sync() came behind, nor flush_interval_ms: what is left is what came
                                  before a certain record, whole */
+    TWINLOG_MODE_SHARED /* the same, for any number of processes (up to 255 handles) that append to the log at the same
+                                 time, in one order of LSNs. Whoever dies holds up nobody: his unfinished record becomes
+                                 a void, which readers pass; what an append has returned for stays. Who is only stopped is
+                                 waited for by those who wait for his record, not by those who append */
 };
 
 /* Of what follows these are not there in TWINLOG_MODE_MAPPED, and return -ENOTSUP: batches of more than one record,

@@ -8,7 +8,7 @@
 
 struct watermark {
     /* [atomic] `check` is the complement of `lsn`, so that a page which a power cut left half written is
-     * never taken for a watermark. Only the leader stores. */
+     * never taken for a watermark. Only the leader stores, or each one raises it. */
     _Atomic uint64_t lsn;
     _Atomic uint64_t check;
 };
@@ -17,6 +17,18 @@ static inline void watermark_store(struct watermark *watermark, uint64_t lsn)
 {
     atomic_store_explicit(&watermark->lsn, lsn, memory_order_release);
     atomic_store_explicit(&watermark->check, ~lsn, memory_order_release);
+}
+
+/* For several who store: never lower than before. When the last of them is done the two words agree. */
+static inline void watermark_raise(struct watermark *watermark, uint64_t lsn)
+{
+    uint64_t old = atomic_load(&watermark->lsn);
+    while (old < lsn && !atomic_compare_exchange_weak(&watermark->lsn, &old, lsn))
+        continue;
+    do {
+        old = atomic_load(&watermark->lsn);
+        atomic_store(&watermark->check, ~old);
+    } while (atomic_load(&watermark->lsn) != old);
 }
 
 /* What the log promises up to here is durable; what was written before is visible. */

@@ -198,6 +198,7 @@ bool twl_record_payload_is_valid(const struct record_header *record, const unsig
  */
 #define OPEN_GROUP_OFFSET (SEGMENT_DATA_OFFSET + GROUP_HEADER_BYTES)
 #define OPEN_RECORDS_OFFSET (OPEN_GROUP_OFFSET + GROUP_HEADER_BYTES)
+#define CLAIM_BYTES 8u
 #define CLAIM_OWNERS 256u    /* 0 is nobody */
 #define CLAIM_END UINT32_MAX /* for a size: no record, the group ends here */
 

@@ -27,8 +27,9 @@ struct io_file;
 
 enum io_open_flags {
     IO_READ_ONLY = 1u << 0,
-    IO_CREATE = 1u << 1, /* must not exist yet (-EEXIST) */
-    IO_DIRECT = 1u << 2, /* direct I/O; -EINVAL where the file system has none */
+    IO_CREATE = 1u << 1,          /* must not exist yet (-EEXIST) */
+    IO_DIRECT = 1u << 2,          /* direct I/O; -EINVAL where the file system has none */
+    IO_NOT_IN_CHILDREN = 1u << 3, /* closed in forked children: they keep none of its locks */
 };
 
 /* What is durable once a write was reaped. */
@@ -60,10 +61,16 @@ enum io_allocation {
     IO_ALLOCATE_NOTHING, /* a hole */
 };
 
-/* The two locks of a file. They don't know each other. */
+/* The locks of a file. They don't know each other. */
 enum io_lock {
-    IO_LOCK_WRITER, /* who writes to it (I9) */
+    IO_LOCK_WRITER, /* who writes to it (I9); several who write it together have it shared */
     IO_LOCK_USE,    /* who has it mapped or links it (shared), and who gives it a new life (exclusive) */
+
+    /* of processes that write a log together (mapped/peers.h) */
+    IO_LOCK_LEAVE,    /* who is about to leave */
+    IO_LOCK_SYNC,     /* who syncs for all */
+    IO_LOCK_CLOSE,    /* who closes groups */
+    IO_LOCK_PEER = 16 /* and 255 more behind it: who has that number */
 };
 
 struct io_ops {
@@ -91,7 +98,7 @@ struct io_ops {
      * what is not held does nothing. */
     int (*lock)(struct io_file *file, enum io_lock which, bool is_exclusive);
     void (*unlock)(struct io_file *file, enum io_lock which);
-    /* by somebody else who wrote-locked it; takes nothing */
+    /* by somebody else, either way; takes nothing */
     int (*is_locked)(struct io_file *file, enum io_lock which, bool *ret_locked);
     int (*links)(struct io_file *file, uint32_t *ret_links); /* names the file has; 0 = it was removed */
 

@@ -169,6 +169,10 @@ int twl_io_files_open(struct io *io, const char *name, unsigned flags, struct io
 
     if (file->is_direct && !atomic_exchange(&files->has_asked_untorn, true))
         io->untorn_bytes = ask_untorn_bytes(file->fd);
+    if (flags & IO_NOT_IN_CHILDREN) {
+        file->in_child.fds[0] = &file->fd;
+        twl_child_register(&file->in_child);
+    }
     *ret_file = &file->file;
     return 0;
 
@@ -187,7 +191,10 @@ void twl_io_files_close(struct io_file *io_file)
 
     twl_io_files_unlock(io_file, IO_LOCK_WRITER);
     twl_io_files_unlock(io_file, IO_LOCK_USE);
-    close(file->fd);
+    if (file->in_child.fds[0])
+        twl_child_unregister(&file->in_child);
+    if (file->fd >= 0)
+        close(file->fd);
     free(file);
 }
 
@@ -321,7 +328,8 @@ int twl_io_files_lock(struct io_file *io_file, enum io_lock which, bool is_exclu
 
     if (fcntl(file->fd, F_OFD_SETLK, &range) < 0)
         return errno == EACCES ? -EAGAIN : -errno;
-    file->lock_owner[which] = getpid();
+    if (which <= IO_LOCK_USE)
+        file->lock_owner[which] = getpid();
     return 0;
 }
 
@@ -330,6 +338,10 @@ void twl_io_files_unlock(struct io_file *io_file, enum io_lock which)
     struct disk_file *file = disk_file_of(io_file);
     struct flock range = lock_range(which, F_UNLCK);
 
+    if (which > IO_LOCK_USE) { /* of a file that children have not */
+        fcntl(file->fd, F_OFD_SETLK, &range);
+        return;
+    }
     if (file->lock_owner[which] != getpid()) /* a forked child leaves its parent's locks alone */
         return;
     fcntl(file->fd, F_OFD_SETLK, &range);
@@ -338,7 +350,7 @@ void twl_io_files_unlock(struct io_file *io_file, enum io_lock which)
 
 int twl_io_files_is_locked(struct io_file *file, enum io_lock which, bool *ret_locked)
 {
-    struct flock range = lock_range(which, F_RDLCK); /* meets exclusive locks only */
+    struct flock range = lock_range(which, F_WRLCK); /* meets all */
 
     if (fcntl(io_file_fd(file), F_OFD_GETLK, &range) < 0)
         return -errno;

@@ -7,6 +7,7 @@
 #ifndef TWL_IO_FILES_H
 #define TWL_IO_FILES_H
 
+#include "base/child.h"
 #include "io/io.h"
 
 #include <stdatomic.h>
@@ -24,10 +25,11 @@ struct io_files {
 
 struct disk_file {
     struct io_file file;               /* must be first */
-    int fd;                            /* [const] */
+    int fd;                            /* [const], but that of a file that is not for children, in one */
     bool is_read_only;                 /* [const] */
     bool is_direct;                    /* [const] */
     pid_t lock_owner[IO_LOCK_USE + 1]; /* the process that took that lock, 0 = none; by lock(), unlock() */
+    struct child_files in_child;
 };
 
 /* Takes the directory `path`, seen from the directory `from` (or AT_FDCWD), into a zeroed `files`; on failure

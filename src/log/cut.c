@@ -111,7 +111,7 @@ static int go_on_at(struct twinlog *log, const struct cut *cut)
     log->epoch = epoch;
     if (cut->previous == 0)
         atomic_store(&log->first_lsn, cut->next_lsn);
-    twl_live_publish(&log->live, epoch.number, atomic_load(&log->first_lsn), cut->next_lsn - 1);
+    twl_live_publish(log->live, epoch.number, atomic_load(&log->first_lsn), cut->next_lsn - 1);
     const struct position position = { .next_lsn = cut->next_lsn, .chain = cut->chain, .epoch = old };
     rc = twl_commit_restart(log->commit, &segment, &position, epoch);
     if (rc == 0)

@@ -7,6 +7,7 @@
 #include "base/sync.h"
 #include "log/log.h"
 #include "mapped/mapped.h"
+#include "mapped/peers.h"
 #include "segment/keeper.h"
 #include "segment/live.h"
 #include "segment/state.h"
@@ -17,10 +18,12 @@ struct twinlog {
     struct io *io;                  /* [const] */
     struct fork_guard guard;        /* [const] */
     struct twinlog_options options; /* [const] normalised */
-    struct live live;               /* [const] */
-    struct keeper *keeper;          /* [const] NULL if read-only */
+    struct live *live;              /* [const] `own_live`, or that of the peers */
+    struct live own_live;           /* [const] */
+    struct peers peers;             /* [const] .file is NULL unless the mode is TWINLOG_MODE_SHARED */
+    struct keeper *keeper;          /* [const] NULL if read-only, or shared */
     struct commit *commit;          /* [const] NULL if read-only, or mapped */
-    struct mapped *mapped;          /* [const] NULL unless the mode is TWINLOG_MODE_MAPPED */
+    struct mapped *mapped;          /* [const] NULL in TWINLOG_MODE_DURABLE */
     uint32_t io_kind;               /* [const] */
     char io_reason[160];            /* [const] */
     struct epoch epoch;             /* [paused] of this writer; a cut begins a new one */

@@ -95,11 +95,45 @@ static int check_directory(struct opening *o)
 
 static int take_lock(struct opening *o)
 {
-    int rc = twl_live_lock(o->log->io, o->log->options.lock_wait_ms, &o->log->live);
+    o->log->live = &o->log->own_live;
+    int rc = twl_live_lock(o->log->io, o->log->options.lock_wait_ms, o->log->live);
     if (rc == -EBUSY)
         return refuse(o, TWINLOG_FOUND_NOTHING, rc,
                       "another writer has this log open; close it there, or wait with lock_wait_ms");
     return rc < 0 ? refuse_system(o, rc, "lock the log") : 0;
+}
+
+static bool is_shared(const struct opening *o)
+{
+    return o->log->options.mode == TWINLOG_MODE_SHARED;
+}
+
+/* The lock for whoever is the first one, or a place among the others. */
+static int take_shared_lock(struct opening *o, bool *ret_is_first)
+{
+    struct twinlog *log = o->log;
+    int rc = twl_peers_come(log->io, log->options.lock_wait_ms, &log->peers, ret_is_first);
+    if (rc == 0 && *ret_is_first)
+        rc = twl_peers_begin(&log->peers);
+    log->live = &log->peers.live;
+    switch (rc) {
+    case 0:
+        return 0;
+    case -EBUSY:
+        return refuse(
+            o, TWINLOG_FOUND_NOTHING, rc,
+            "a writer of another mode has this log open; close it there, or wait with lock_wait_ms");
+    case -EUSERS:
+        return refuse(o, TWINLOG_FOUND_NOTHING, rc, "as many as can share this log have it open");
+    case TWINLOG_EVERSION:
+        return refuse(o, TWINLOG_FOUND_NOTHING, rc,
+                      "another version of twinlog has this log open; close it there");
+    case -ENOTSUP:
+        return refuse(o, TWINLOG_FOUND_NOTHING, rc,
+                      "processes can't share memory in this directory; choose another file system or mode");
+    default:
+        return refuse_system(o, rc, "lock the log");
+    }
 }
 
 /* A state file and no segment is what a crash leaves that came while the log was made. */
@@ -162,7 +196,7 @@ static void plan_segment(const struct opening *o, uint64_t sequence, uint64_t by
                          struct segment_plan *ret_plan)
 {
     const struct twinlog_options *options = &o->log->options;
-    const bool is_mapped = options->mode == TWINLOG_MODE_MAPPED;
+    const bool is_mapped = options->mode != TWINLOG_MODE_DURABLE;
     *ret_plan =
         (struct segment_plan){ .number = o->set.max_number + 1,
                                .sequence = sequence,
@@ -312,7 +346,7 @@ static int remove_spares(struct opening *o)
 static int make_keeper(struct opening *o)
 {
     struct twinlog *log = o->log;
-    const bool is_mapped = log->options.mode == TWINLOG_MODE_MAPPED;
+    const bool is_mapped = log->options.mode != TWINLOG_MODE_DURABLE;
     struct segment_entry first = { .header = o->active.header, .is_known = true, .first_lsn = 1 };
     struct segment_set first_set = { .entries = &first, .begun = 1, .max_number = 1 };
     bool is_new = o->set.begun == 0;
@@ -349,7 +383,7 @@ static int begin_epoch(struct opening *o)
         .position = o->recovery.position,
         .epoch = log->epoch,
         .options = &log->options,
-        .live = &log->live,
+        .live = log->live,
         .share = twl_share_copy,
         .share_context = log,
     };
@@ -366,7 +400,11 @@ static int go_on_mapped(struct opening *o)
 {
     struct twinlog *log = o->log;
     struct mapped_config config = {
-        .io = log->io, .keeper = log->keeper, .live = &log->live, .options = &log->options
+        .io = log->io,
+        .keeper = log->keeper,
+        .live = log->live,
+        .peers = is_shared(o) ? &log->peers : NULL,
+        .options = &log->options,
     };
     twl_commit_give_away(log->commit, &config.left, &config.position);
     twl_commit_destroy(log->commit, false);
@@ -377,8 +415,47 @@ static int go_on_mapped(struct opening *o)
         return refuse_system(o, rc, "map the next segment");
     }
     twl_keeper_set_complete(log->keeper, twl_mapped_close_group, log->mapped);
-    rc = twl_mapped_start(log->mapped);
+    return 0;
+}
+
+static int start_mapped(struct opening *o)
+{
+    const int rc = twl_mapped_start(o->log->mapped);
     return rc < 0 ? refuse_system(o, rc, "start a thread") : 0;
+}
+
+/* The log is open, and nothing is left that one alone has to do. */
+static int let_others_in(struct opening *o)
+{
+    struct twinlog *log = o->log;
+    const int64_t peak_ns = twl_keeper_end(log->keeper);
+    twl_keeper_destroy(log->keeper, false);
+    log->keeper = NULL;
+    int rc = twl_mapped_let_in(log->mapped, peak_ns);
+    if (rc == 0)
+        rc = twl_peers_open(&log->peers);
+    return rc < 0 ? refuse_system(o, rc, "share the log") : 0;
+}
+
+/* What counts for all was chosen by the first one. */
+static int join_others(struct opening *o)
+{
+    struct twinlog *log = o->log;
+    const struct common *common = log->peers.common;
+    const struct mapped_config config = {
+        .io = log->io, .live = log->live, .peers = &log->peers, .options = &log->options
+    };
+    log->options.segment_bytes = common->segment_bytes;
+    log->options.max_record_bytes =
+        (uint32_t)min_u64(log->options.max_record_bytes, common->max_record_bytes);
+    int rc = twl_mapped_join(&config, &log->mapped);
+    if (rc < 0)
+        return refuse_system(o, rc, "join those who have the log open");
+    log->epoch.number = twl_mapped_epoch(log->mapped);
+    atomic_store(&log->first_lsn, twl_live_first_lsn(log->live));
+    twl_report(&o->report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, 0,
+               "others have the log open, and share it");
+    return start_mapped(o);
 }
 
 /* A crash between a cut and the change of the state file leaves cursors beyond the end, and the front where it
@@ -420,8 +497,8 @@ static void tell(struct opening *o)
         twl_mapped_begin(log->mapped);
     else
         twl_offer_copies(log);
-    twl_live_publish_mapped(&log->live, log->mapped != NULL);
-    twl_live_publish(&log->live, log->mapped ? twl_mapped_epoch(log->mapped) : log->epoch.number, first_lsn,
+    twl_live_publish_mapped(log->live, log->mapped != NULL);
+    twl_live_publish(log->live, log->mapped ? twl_mapped_epoch(log->mapped) : log->epoch.number, first_lsn,
                      o->recovery.position.next_lsn - 1);
     twl_keeper_start(log->keeper);
     if (log->commit)
@@ -430,10 +507,13 @@ static void tell(struct opening *o)
 
 static int open_steps(struct opening *o)
 {
-    const bool is_mapped = o->log->options.mode == TWINLOG_MODE_MAPPED;
+    const bool is_mapped = o->log->options.mode != TWINLOG_MODE_DURABLE;
+    bool is_first = true;
     int rc = check_directory(o);
     if (rc == 0)
-        rc = take_lock(o);
+        rc = is_shared(o) ? take_shared_lock(o, &is_first) : take_lock(o);
+    if (rc == 0 && !is_first)
+        return join_others(o);
     if (rc == 0)
         rc = find_end(o);
     if (rc == 0)
@@ -456,6 +536,10 @@ static int open_steps(struct opening *o)
         rc = go_on_mapped(o);
     if (rc == 0)
         tell(o);
+    if (rc == 0 && is_shared(o))
+        rc = let_others_in(o);
+    if (rc == 0 && is_mapped)
+        rc = start_mapped(o);
     return rc;
 }
 
@@ -485,7 +569,9 @@ static void destroy(struct twinlog *log, bool is_forked)
     twl_keeper_destroy(log->keeper, is_forked); /* first: its thread trims */
     twl_mapped_destroy(log->mapped, is_forked);
     twl_commit_destroy(log->commit, is_forked);
-    twl_live_unlock(&log->live);
+    twl_live_unlock(&log->own_live);
+    if (log->peers.file)
+        twl_peers_leave(&log->peers, is_forked);
     twinlog_reader_close(log->looker);
     log->io->ops->destroy(log->io);
     twl_fork_guard_destroy(&log->guard);
@@ -713,7 +799,7 @@ int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn)
         *ret_lsn = twl_mapped_last_lsn(log->mapped);
     else
         *ret_lsn =
-            log->commit ? watermark_load(&log->live.page->durable) : atomic_load(&log->looked_last_lsn);
+            log->commit ? watermark_load(&log->live->page->durable) : atomic_load(&log->looked_last_lsn);
     return rc;
 }
 
@@ -724,7 +810,7 @@ uint64_t twinlog_durable_lsn(const struct twinlog *log)
     if (!log)
         return 0;
     bool is_ours = !is_read_only(log) && !twl_fork_guard_is_forked(&log->guard);
-    uint64_t lsn = is_ours ? watermark_load(&log->live.page->durable) : 0;
+    uint64_t lsn = is_ours ? watermark_load(&log->live->page->durable) : 0;
     return lsn > 0 ? lsn : twl_durable_lsn(log); /* the page may just have been cut off */
 }
 
@@ -747,29 +833,19 @@ static void stat_marks(const struct twinlog *log, struct twinlog_stat *stat)
     stat->written_lsn = max_u64(twinlog_written_lsn(log), stat->durable_lsn);
 }
 
-void twl_stat_writer(struct twinlog *log, struct twinlog_stat *stat)
+static void count_kept_files(struct twinlog *log, struct twinlog_stat *stat)
 {
     struct keeper_count files;
-    *stat = (struct twinlog_stat){ .size = sizeof(*stat) };
-    if (log->mapped)
-        twl_mapped_count(log->mapped, stat);
-    else
-        twl_commit_count(log->commit, stat);
-    stat->mode = log->options.mode;
     twl_keeper_count(log->keeper, &files);
-    stat->io = log->io_kind;
-    stat->is_direct = !(log->options.flags & TWINLOG_BUFFERED);
-    stat->is_untorn = log->io->untorn_bytes > 0;
     stat->segments = files.begun;
     stat->spare_segments = files.ready;
     stat->file_bytes = files.file_bytes;
     stat->trimmed_segments = files.trimmed;
     stat->recycled_segments = files.recycled;
-    memcpy(stat->io_reason, log->io_reason, sizeof(stat->io_reason));
-    stat_marks(log, stat);
 }
 
-static int stat_read_only(struct twinlog *log, struct twinlog_stat *stat)
+/* As they are found in the directory. */
+static int count_files(struct twinlog *log, struct twinlog_stat *stat)
 {
     struct log_view view;
     struct twinlog_report report;
@@ -782,6 +858,31 @@ static int stat_read_only(struct twinlog *log, struct twinlog_stat *stat)
     for (size_t i = 0; i < set->begun + set->spares + set->retired; i++)
         stat->file_bytes += set->entries[i].header.bytes;
     twl_view_free(&view);
+    return 0;
+}
+
+void twl_stat_writer(struct twinlog *log, struct twinlog_stat *stat)
+{
+    *stat = (struct twinlog_stat){ .size = sizeof(*stat) };
+    if (log->mapped)
+        twl_mapped_count(log->mapped, stat);
+    else
+        twl_commit_count(log->commit, stat);
+    stat->mode = log->options.mode;
+    stat->io = log->io_kind;
+    stat->is_direct = !(log->options.flags & TWINLOG_BUFFERED);
+    stat->is_untorn = log->io->untorn_bytes > 0;
+    if (log->keeper)
+        count_kept_files(log, stat);
+    memcpy(stat->io_reason, log->io_reason, sizeof(stat->io_reason));
+    stat_marks(log, stat);
+}
+
+static int stat_read_only(struct twinlog *log, struct twinlog_stat *stat)
+{
+    const int rc = count_files(log, stat);
+    if (rc < 0)
+        return rc;
     snprintf(stat->io_reason, sizeof(stat->io_reason), "opened read-only");
     stat_marks(log, stat);
     return 0;
@@ -801,6 +902,8 @@ int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat)
         twl_stat_writer(log, &stat);
     else
         rc = stat_read_only(log, &stat);
+    if (log->peers.file)
+        rc = count_files(log, &stat);
     if (rc == 0)
         *ret_stat = stat;
     twl_leave(&visit);
@@ -835,9 +938,9 @@ static int copy_set(void *context, struct segment_set *ret_set)
 static int attach(struct twinlog *log, const struct twinlog_reader_options *options,
                   struct twinlog_reader **ret_reader)
 {
-    if (!is_read_only(log)) {
+    if (log->keeper) {
         const struct reader_source source = {
-            .io = log->io, .live = &log->live, .set = copy_set, .context = log
+            .io = log->io, .live = log->live, .set = copy_set, .context = log
         };
         return twl_reader_attach(&source, options, ret_reader);
     }

@@ -40,6 +40,13 @@ static const char *find_mapped_fault(const struct twinlog_options *o)
     return NULL;
 }
 
+static const char *find_shared_fault(const struct twinlog_options *o)
+{
+    if (o->keep_bytes > 0 || o->keep_records > 0 || o->keep_age_ms > 0)
+        return "a shared log keeps what it has as long as it is open; trim it when it is closed";
+    return find_mapped_fault(o);
+}
+
 static const char *find_fault(const struct twinlog_options *o)
 {
     if (o->flags & ~ALL_FLAGS)
@@ -60,9 +67,16 @@ static const char *find_fault(const struct twinlog_options *o)
         return "max_record_bytes must be at most buffer_bytes - 8192";
     if (o->spare_segments > MAX_SPARES)
         return "spare_segments must be at most 64";
-    if (o->mode > TWINLOG_MODE_MAPPED)
+    switch (o->mode) {
+    case TWINLOG_MODE_DURABLE:
+        return NULL;
+    case TWINLOG_MODE_MAPPED:
+        return find_mapped_fault(o);
+    case TWINLOG_MODE_SHARED:
+        return find_shared_fault(o);
+    default:
         return "mode is no enum twinlog_mode";
-    return o->mode == TWINLOG_MODE_MAPPED ? find_mapped_fault(o) : NULL;
+    }
 }
 
 struct twinlog_report *twl_options_report(const struct twinlog_options *options)

@@ -142,7 +142,7 @@ static int apply(struct trim *trim)
     if (rc < 0)
         return rc;
     atomic_store(&log->first_lsn, trim->front_lsn);
-    twl_live_publish_first(&log->live, trim->front_lsn);
+    twl_live_publish_first(log->live, trim->front_lsn);
     if (trim->result.holder == TWINLOG_HELD_BY_CURSOR)
         twl_keeper_each(log->keeper, count_held, trim);
     rc = twl_keeper_retire(log->keeper, trim->sequence, &freed);
@@ -199,13 +199,13 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
                     .is_past_cursors = (options->flags & TWINLOG_TRIM_PAST_CURSORS) != 0 },
         .result = TWINLOG_TRIM_RESULT_INIT,
     };
-    if (!is_read_only(log)) {
+    if (log->keeper) {
         twl_mutex_lock(&log->front);
         trim.limits.lsn = max_u64(trim.limits.lsn, front_for_records(log, options->keep_records));
         rc = apply(&trim);
         twl_mutex_unlock(&log->front);
     } else {
-        rc = -EROFS;
+        rc = is_read_only(log) ? -EROFS : -ENOTSUP; /* a segment may be open in another process */
     }
     if (rc == 0 && ret_result)
         *ret_result = trim.result;

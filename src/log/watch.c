@@ -51,7 +51,7 @@ void twl_offer_copies(struct twinlog *log)
 {
     log->copy = calloc(1, sizeof(*log->copy));
     if (log->copy) /* else the log does without */
-        twl_live_offer_copies(&log->live, COPY_LAYOUT);
+        twl_live_offer_copies(log->live, COPY_LAYOUT);
 }
 
 static void make_copy(struct twinlog *log, struct copy *copy, uint64_t now_ns)
@@ -73,7 +73,7 @@ void twl_share_copy(void *context)
     const uint64_t now_ns = twl_monotonic_ns();
     if (now_ns - shared->copy.taken_ns >= REFRESH_NS) {
         make_copy(log, &shared->copy, now_ns);
-        (void)twl_live_put_copy(&log->live, &shared->copy, sizeof(shared->copy));
+        (void)twl_live_put_copy(log->live, &shared->copy, sizeof(shared->copy));
     }
     atomic_store(&shared->is_being_made, false);
 }

@@ -17,11 +17,13 @@
 #include "commit/commit.h"
 
 struct mapped;
+struct peers;
 
 struct mapped_config {
     struct io *io;
     struct keeper *keeper;    /* makes mapped segments; calls twl_mapped_close_group(). Outlives the mapped */
     struct live *live;        /* where to publish; outlives it */
+    struct peers *peers;      /* NULL, or who write it with us; outlives it. `live` is theirs then */
     struct segment left;      /* the active segment, durable up to its end; the keeper's from here */
     struct position position; /* behind it */
     const struct twinlog_options *options; /* normalised; copied */
@@ -29,6 +31,11 @@ struct mapped_config {
 
 /* On failure `left` stays the caller's. -ENOTSUP: nothing can be mapped here. */
 int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_mapped);
+/* For one who joins peers that have the log open; keeper, `left` and position are not looked at. */
+int twl_mapped_join(const struct mapped_config *config, struct mapped **ret_mapped);
+/* For the first one, once all that the keeper had to do is done: it is not needed any more, and the others find in
+ * what is shared where the log goes on. `peak_ns` is the newest time of a record in what is closed. */
+int twl_mapped_let_in(struct mapped *mapped, int64_t peak_ns);
 /* From now on segments and pages are prepared ahead, and the interval between syncs is kept. */
 int twl_mapped_start(struct mapped *mapped);
 /* Gives `left` to the keeper, whose thread may begin. Before the first put. */
@@ -51,7 +58,7 @@ int twl_mapped_wait(struct mapped *mapped, uint64_t lsn, enum twinlog_level leve
 int twl_mapped_close_group(void *mapped, struct segment *segment);
 
 uint32_t twl_mapped_epoch(const struct mapped *mapped);
-uint64_t twl_mapped_last_lsn(const struct mapped *mapped);    /* newest that was put, or is being put */
+uint64_t twl_mapped_last_lsn(struct mapped *mapped);          /* newest that was put, or is being put */
 uint64_t twl_mapped_written_lsn(struct mapped *mapped);       /* newest up to which all are complete */
 uint64_t twl_mapped_durable_lsn(const struct mapped *mapped); /* newest up to which all are durable */
 int twl_mapped_poison(const struct mapped *mapped);

@@ -35,24 +35,25 @@ static uint64_t offset_of(uint64_t cursor)
 
 void twl_open_group_begin(struct open_group *group)
 {
-    atomic_store(&group->cursor, pack(OPEN_RECORDS_OFFSET, 0));
+    uint64_t none = 0;
+    atomic_compare_exchange_strong(group->cursor, &none, pack(OPEN_RECORDS_OFFSET, 0));
 }
 
 /* Behind a record of that size, unless somebody else has moved it on. */
-static void move_on(struct open_group *group, uint64_t cursor, uint32_t size)
+static void move_on(const struct open_group *group, uint64_t cursor, uint32_t size)
 {
     const uint64_t next = pack(offset_of(cursor) + twl_record_bytes(size), (uint32_t)cursor + 1);
-    atomic_compare_exchange_strong(&group->cursor, &cursor, next);
+    atomic_compare_exchange_strong(group->cursor, &cursor, next);
 }
 
 uint32_t twl_open_group_count(const struct open_group *group)
 {
-    return (uint32_t)atomic_load_explicit(&group->cursor, memory_order_acquire);
+    return (uint32_t)atomic_load_explicit(group->cursor, memory_order_acquire);
 }
 
 uint64_t twl_open_group_offset(const struct open_group *group)
 {
-    return offset_of(atomic_load_explicit(&group->cursor, memory_order_acquire));
+    return offset_of(atomic_load_explicit(group->cursor, memory_order_acquire));
 }
 
 /* ---- claims -------------------------------------------------------------------------------------- */
@@ -87,7 +88,7 @@ static int try_claim(struct open_group *group, uint64_t cursor, uint32_t size)
 int twl_open_group_claim(struct open_group *group, uint32_t size, struct place *ret_place)
 {
     for (;;) {
-        const uint64_t cursor = atomic_load_explicit(&group->cursor, memory_order_acquire);
+        const uint64_t cursor = atomic_load_explicit(group->cursor, memory_order_acquire);
         const uint64_t room = group->end - offset_of(cursor);
         if (room < RECORD_HEADER_BYTES) /* not for the smallest one, nor for the word that says so */
             return 0;
@@ -106,7 +107,7 @@ int twl_open_group_claim(struct open_group *group, uint32_t size, struct place *
 void twl_open_group_end(struct open_group *group)
 {
     for (int rc = -1; rc < 0;) {
-        const uint64_t cursor = atomic_load_explicit(&group->cursor, memory_order_acquire);
+        const uint64_t cursor = atomic_load_explicit(group->cursor, memory_order_acquire);
         rc = group->end - offset_of(cursor) < RECORD_HEADER_BYTES ? 0 : try_claim(group, cursor, CLAIM_END);
     }
 }
@@ -114,6 +115,7 @@ void twl_open_group_end(struct open_group *group)
 void twl_open_group_complete(struct open_group *group, const struct place *place,
                              const struct record_header *record)
 {
+    POINT("record-copied");
     const uint64_t word = twl_record_encode_open(place->at, group->epoch_seed, place->lsn, record);
     POINT("record-encoded");
     atomic_store_explicit((_Atomic uint64_t *)(void *)place->at, htole64(word), memory_order_release);
@@ -139,7 +141,66 @@ int twl_open_group_pass(const struct open_group *group, struct open_walk *walk,
            sizeof(header) - sizeof(stored));
     if (!twl_record_header_decode(header, group->epoch_seed, lsn, ret_record))
         return 0;
-    walk->offset += twl_record_bytes(ret_record->size);
-    walk->count++;
+    twl_open_group_skip(walk, ret_record->size);
     return 1;
+}
+
+uint64_t twl_open_walk_pack(const struct open_walk *walk)
+{
+    return pack(walk->offset, walk->count);
+}
+
+struct open_walk twl_open_walk_unpack(uint64_t packed)
+{
+    const struct open_walk walk = { offset_of(packed), (uint32_t)packed }, start = OPEN_WALK_INIT;
+    return walk.offset >= start.offset ? walk : start;
+}
+
+/* ---- the dead ------------------------------------------------------------------------------------ */
+
+unsigned twl_open_group_owner(const struct open_group *group, const struct open_walk *walk,
+                              uint32_t *ret_size)
+{
+    uint8_t owner;
+    if (group->end - walk->offset < RECORD_HEADER_BYTES)
+        return 0;
+    const uint64_t word = load_word(group, walk->offset);
+    const bool is_claim = word != 0 && twl_claim_decode(word, group->epoch_seed,
+                                                        group->first_lsn + walk->count, ret_size, &owner);
+    return is_claim ? owner : 0;
+}
+
+void twl_open_group_help(const struct open_group *group)
+{
+    const uint64_t cursor = atomic_load(group->cursor);
+    const struct open_walk walk = { offset_of(cursor), (uint32_t)cursor };
+    uint32_t size;
+    if (twl_open_group_owner(group, &walk, &size) != 0 && size != CLAIM_END)
+        move_on(group, cursor, size);
+}
+
+void twl_open_group_skip(struct open_walk *walk, uint32_t size)
+{
+    walk->offset += twl_record_bytes(size);
+    walk->count++;
+}
+
+/* All who come here store the same bytes, so one who was stopped in the middle may go on whenever he likes. */
+void twl_open_group_bury(const struct open_group *group, const struct open_walk *walk, uint32_t size,
+                         int64_t time_ns)
+{
+    const struct record_header record = { .kind = RECORD_VOID, .size = size, .time_ns = time_ns };
+    const uint64_t lsn = group->first_lsn + walk->count;
+    unsigned char *at = group->bytes + walk->offset;
+    uint64_t word = load_word(group, walk->offset), claimed = htole64(word);
+    uint32_t claimed_size;
+    uint8_t owner;
+    if (!twl_claim_decode(word, group->epoch_seed, lsn, &claimed_size, &owner)) /* somebody was faster */
+        return;
+    memset(at + RECORD_HEADER_BYTES, 0, (size_t)twl_record_bytes(size) - RECORD_HEADER_BYTES);
+    POINT("dead-cleared");
+    word = htole64(twl_record_encode_open(at, group->epoch_seed, lsn, &record));
+    POINT("dead-encoded");
+    atomic_compare_exchange_strong(word_at(group, walk->offset), &claimed, word);
+    POINT("dead-buried");
 }

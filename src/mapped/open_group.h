@@ -25,11 +25,11 @@ struct open_group {
     uint32_t epoch_seed;  /* [const] */
     uint8_t owner;        /* [const] in whose name places are claimed */
 
-    _Alignas(
-        64) _Atomic uint64_t cursor; /* offset / 8 in the upper half, records before it in the lower one */
+    _Atomic uint64_t
+        *cursor; /* [const] offset / 8 in the upper half, records before it in the lower one; 0 = not begun */
 };
 
-/* Whoever has filled in the rest. */
+/* Whoever has filled in the rest; again, and by others, does no harm. */
 void twl_open_group_begin(struct open_group *group);
 
 struct place {
@@ -61,5 +61,20 @@ struct open_walk {
 /* Passes one: 1. 0 = the next one is not complete, or there is none. */
 int twl_open_group_pass(const struct open_group *group, struct open_walk *walk,
                         struct record_header *ret_record);
+
+/* Who has claimed the next one and not completed it; 0 = nobody. *ret_size may be CLAIM_END. */
+unsigned twl_open_group_owner(const struct open_group *group, const struct open_walk *walk,
+                              uint32_t *ret_size);
+/* Makes it a void, because its owner is dead. Any number may do that, even long after it was done. */
+void twl_open_group_bury(const struct open_group *group, const struct open_walk *walk, uint32_t size,
+                         int64_t time_ns);
+/* Moves the cursor behind a record that somebody has claimed, and not come to that. */
+void twl_open_group_help(const struct open_group *group);
+/* Passes what is claimed, complete or not. */
+void twl_open_group_skip(struct open_walk *walk, uint32_t size);
+
+/* A walk as one word, to be shared as a hint; where that says nothing, the beginning. */
+uint64_t twl_open_walk_pack(const struct open_walk *walk);
+struct open_walk twl_open_walk_unpack(uint64_t packed);
 
 #endif

@@ -674,6 +674,18 @@ static void end_thread(struct keeper *k)
         twl_event_notify_all(&k->work);
         pthread_join(k->thread, NULL);
     }
+    twl_mutex_lock(&k->lock);
+    k->has_thread = false;
+    twl_mutex_unlock(&k->lock);
+}
+
+int64_t twl_keeper_end(struct keeper *k)
+{
+    end_thread(k);
+    twl_mutex_lock(&k->lock);
+    const int64_t peak_ns = k->peak_ns;
+    twl_mutex_unlock(&k->lock);
+    return peak_ns;
 }
 
 void twl_keeper_destroy(struct keeper *k, bool is_forked)

@@ -17,6 +17,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,7 +27,7 @@
 #define NAP_MS 1000 /* where one does: it may have died, or somebody may have cut the file under our sleep */
 #define SETTLING_LOOKS 64 /* while a watermark is being stored its two words differ */
 
-_Static_assert(sizeof(struct live_page) <= BLOCK_BYTES, "one page");
+_Static_assert(sizeof(struct live_page) <= LIVE_COMMON_OFFSET, "in front of what is shared");
 
 /* ---- the page ---------------------------------------------------------------------------------- */
 
@@ -151,6 +152,7 @@ static int open_or_create(struct io *io, struct io_file **ret_file)
 static void clear(struct live *live)
 {
     struct live_page *page = live->page;
+    memset((unsigned char *)page + LIVE_COMMON_OFFSET, 0, BLOCK_BYTES - LIVE_COMMON_OFFSET);
     atomic_store(&page->epoch, 0);
     watermark_store(&page->durable, 0);
     atomic_store(&page->first_lsn, 0);
@@ -161,6 +163,47 @@ static void clear(struct live *live)
     twl_live_wake(live); /* those that were there announce themselves again */
 }
 
+static int make_large_enough(struct io_file *file)
+{
+    uint64_t bytes = 0;
+    int rc = io_size(file, &bytes);
+    return rc == 0 && bytes < BLOCK_BYTES ? io_allocate(file, BLOCK_BYTES, IO_ALLOCATE_WRITTEN) : rc;
+}
+
+int twl_live_share(struct io *io, struct live *ret_live)
+{
+    struct live live = { .io = io, .is_ours = true, .is_writable = true, .is_shared = true };
+    int rc = open_or_create(io, &live.file);
+    if (rc == 0)
+        rc = make_large_enough(live.file);
+    if (rc == 0)
+        live.page = map_page(&live);
+    if (rc == 0 && !live.page)
+        rc = -ENOTSUP;
+    if (rc < 0) {
+        twl_live_unlock(&live);
+        return rc;
+    }
+    clear(&live);
+    *ret_live = live;
+    return 0;
+}
+
+int twl_live_join(struct io *io, struct live *ret_live)
+{
+    struct live live;
+    int rc = twl_live_watch(io, &live);
+    if (rc < 0)
+        return rc;
+    if (!live.page || !live.is_writable) {
+        twl_live_unwatch(&live);
+        return -ENOTSUP;
+    }
+    live.is_ours = live.is_shared = true;
+    *ret_live = live;
+    return 0;
+}
+
 int twl_live_lock(struct io *io, unsigned wait_ms, struct live *ret_live)
 {
     struct live live = { .io = io, .is_ours = true, .is_writable = true };
@@ -168,11 +211,8 @@ int twl_live_lock(struct io *io, unsigned wait_ms, struct live *ret_live)
     if (rc < 0)
         return rc;
     rc = twl_lock_patiently(live.file, wait_ms);
-    uint64_t bytes = 0;
     if (rc == 0)
-        rc = io_size(live.file, &bytes);
-    if (rc == 0 && bytes < BLOCK_BYTES)
-        rc = io_allocate(live.file, BLOCK_BYTES, IO_ALLOCATE_WRITTEN);
+        rc = make_large_enough(live.file);
     if (rc == 0 || rc == -ENOSPC || rc == -EDQUOT) { /* a full disk must not keep a log from being opened */
         live.page = map_page(&live);
         rc = live.page ? 0 : make_private_page(&live);
@@ -200,7 +240,7 @@ static void store_identity(const struct live *live)
  * need the rest again. */
 static void announce(const struct live *live)
 {
-    if (!is_page(live->page)) {
+    if (!is_page(live->page) && !live->is_shared) {
         store_identity(live);
         atomic_store(&live->page->magic, LIVE_MAGIC);
     }
@@ -225,12 +265,22 @@ void twl_live_publish_mapped(struct live *live, bool is_mapped)
 
 void twl_live_publish_durable(struct live *live, uint64_t durable_lsn)
 {
-    watermark_store(&live->page->durable, durable_lsn);
+    if (live->is_shared)
+        watermark_raise(&live->page->durable, durable_lsn);
+    else
+        watermark_store(&live->page->durable, durable_lsn);
     announce(live);
 }
 
 void twl_live_publish_epoch(struct live *live, uint32_t epoch)
 {
+    if (live->is_shared) {
+        uint32_t old = atomic_load(&live->page->epoch);
+        while (old < epoch && !atomic_compare_exchange_weak(&live->page->epoch, &old, epoch))
+            continue;
+        announce(live);
+        return;
+    }
     atomic_store(&live->own_epoch, epoch);
     store_identity(live);
     announce(live);

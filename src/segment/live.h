@@ -19,6 +19,7 @@
 #include "io/io.h"
 
 #define LIVE_NAME "writer.lock"
+#define LIVE_COMMON_OFFSET 1024u /* in the page: what processes that write the log together share */
 
 /* All fields are [atomic]; the writer stores, but for the two that readers wait with. */
 struct live_page {
@@ -44,6 +45,7 @@ struct live {
     struct live_page *page; /* a writer always has one; a reader has NULL where there is none to see */
     bool is_ours;           /* this process is the writer */
     bool is_private;        /* the page is memory of this process */
+    bool is_shared;         /* other processes are writers, too: what goes up is raised */
     bool is_writable;       /* the page can be written: a reader can announce that it sleeps */
     uint32_t layout;        /* of the copies that are offered, 0 = none */
     /* what the writer published last, in case it has to do so again */
@@ -55,6 +57,10 @@ struct live {
 /* Takes the lock: -EBUSY if another writer has it after wait_ms. Until twl_live_publish() readers see
  * a watermark of 0. */
 int twl_live_lock(struct io *io, unsigned wait_ms, struct live *ret_live);
+/* The same for who has the lock already, on a file of its own, and will share it: -ENOTSUP if the page can't be. */
+int twl_live_share(struct io *io, struct live *ret_live);
+/* For who writes a log that others have open: nothing is changed. -ENOTSUP if there is no page to be shared. */
+int twl_live_join(struct io *io, struct live *ret_live);
 /* What the writer has recovered, or is left with after a cut. */
 void twl_live_publish(struct live *live, uint32_t epoch, uint64_t first_lsn, uint64_t durable_lsn);
 /* Before twl_live_publish(), of a log that is written through a mapping: readers look for complete records in it. */

@@ -15,6 +15,7 @@
 #define _GNU_SOURCE
 #include "segment/segment.h"
 
+#include "base/point.h"
 #include "format/checksum.h"
 
 #include <errno.h>
@@ -160,6 +161,48 @@ int twl_segment_create(struct io *io, const struct segment_plan *plan, struct se
             tell(ret_is_in_doubt, true);
         }
     }
+    if (rc < 0) {
+        twl_segment_close(&segment);
+        return rc;
+    }
+    *ret_segment = segment;
+    return 0;
+}
+
+/* Nobody else has a temporary name of that number. */
+static int random_temporary(struct io *io, char ret_name[SEGMENT_NAME_BYTES])
+{
+    uint64_t number;
+    char name[SEGMENT_NAME_BYTES];
+    int rc = io->ops->random(io, &number, sizeof(number));
+    if (rc < 0)
+        return rc;
+    twl_segment_name(number, name);
+    snprintf(ret_name, SEGMENT_NAME_BYTES, "%.*s" TEMPORARY_SUFFIX, (int)NAME_DIGITS, name);
+    return 0;
+}
+
+int twl_segment_create_first_of_all(struct io *io, const struct segment_plan *plan,
+                                    struct segment *ret_segment)
+{
+    struct segment segment = { 0 };
+    char temporary[SEGMENT_NAME_BYTES];
+    twl_segment_name(plan->number, segment.name);
+    int rc = random_temporary(io, temporary);
+    if (rc == 0)
+        rc = io_open(io, temporary, IO_CREATE, &segment.file);
+    if (rc < 0)
+        return rc;
+    rc = fill(&segment, plan);
+    if (rc == 0)
+        rc = io_lock(segment.file, IO_LOCK_WRITER, false);
+    if (rc == 0) /* or a crash may leave a gap */
+        rc = io->ops->sync_dir(io);
+    POINT("next-unnamed");
+    if (rc == 0)
+        rc = io->ops->link(io, temporary, io, segment.name);
+    POINT("next-named");
+    io->ops->unlink(io, temporary);
     if (rc < 0) {
         twl_segment_close(&segment);
         return rc;
@@ -321,7 +364,9 @@ int twl_segment_seal(const struct segment *segment, int64_t peak_ns, struct segm
 {
     const struct summary *summary = segment->summary;
     struct io *io = segment->file->io;
-    uint64_t room = segment->data_end - align_up(summary->data_end, BLOCK_BYTES);
+    /* a word that says so may end the group (format.h): it stays for those who still have the segment mapped */
+    const uint64_t end = summary->data_end + (segment_is_mapped(&segment->header) ? CLAIM_BYTES : 0);
+    uint64_t room = segment->data_end - min_u64(align_up(end, BLOCK_BYTES), segment->data_end);
     struct segment_footer footer;
     uint32_t step;
     twl_summary_footer(summary, room, io->ops->now_ns(io), &footer, &step);

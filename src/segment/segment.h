@@ -53,6 +53,11 @@ int twl_lock_patiently(struct io_file *file, unsigned wait_ms);
 int twl_segment_create(struct io *io, const struct segment_plan *plan, struct segment *ret_segment,
                        bool *ret_is_in_doubt);
 
+/* The same for one of several who make it at once: -EEXIST if somebody was faster, and nothing has happened. The lock is a
+ * shared one. Its name is not durable yet, but those of all that were there before are. */
+int twl_segment_create_first_of_all(struct io *io, const struct segment_plan *plan,
+                                    struct segment *ret_segment);
+
 /* Gives a retired file, or a spare without groups, a new life: opens and locks it, and writes a new header over
  * the old one, durable on return (I8). The header is one sector, so a crash leaves the old life or the new one.
  * -EBUSY: somebody has it mapped, or it has a second name: then it must not be touched, only removed. */

@@ -46,7 +46,8 @@ struct sink_file *twl_sink_new_file(void)
     file->area_fd = file->data_fd = -1;
     twl_mutex_init(&file->map_lock);
     twl_mutex_init(&file->sweep_lock);
-    twl_sink_register(file);
+    file->in_child = (struct child_files){ .fds = { &file->area_fd, &file->data_fd } };
+    twl_child_register(&file->in_child);
     return file;
 }
 
@@ -61,7 +62,7 @@ static void close_fd(int fd, bool is_child)
 
 void twl_sink_forget(struct sink_file *file, bool is_child)
 {
-    twl_sink_unregister(file);
+    twl_child_unregister(&file->in_child);
     twl_window_close(file, is_child);
     if (file->area && !is_child)
         twl_area_unmap(file->area);

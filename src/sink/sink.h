@@ -9,6 +9,7 @@
 #ifndef TWL_SINK_H
 #define TWL_SINK_H
 
+#include "base/child.h"
 #include "base/fork.h"
 #include "base/sync.h"
 #include "sink/area.h"
@@ -39,7 +40,7 @@ struct sink_file {
     struct twl_mutex
         sweep_lock; /* one thread sweeps, or writes zeros: the area's locks don't keep threads apart */
 
-    struct sink_file *next_open; /* of all in this process; see child.c */
+    struct child_files in_child; /* it must not keep them */
     struct sink_file *next;      /* in the list of those that were moved on from; by twinlog_sink.lock */
     uint64_t turns[SLOTS];       /* of the lanes, when that was */
 };
@@ -138,11 +139,6 @@ int twl_sink_leave_present(struct twinlog_sink *sink, struct sink_file *file);
 struct sink_file *twl_sink_new_file(void);
 /* Memory and descriptors only. In a forked child somebody may have had the locks. */
 void twl_sink_forget(struct sink_file *file, bool is_child);
-
-/* ---- child.c: what a forked child must not keep --------------------------------------------------- */
-
-void twl_sink_register(struct sink_file *file);
-void twl_sink_unregister(struct sink_file *file);
 
 /* ---- rotate.c: files that follow each other ------------------------------------------------------ */
 

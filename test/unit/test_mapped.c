@@ -1596,7 +1596,7 @@ static struct twinlog_options faulty(int i)
 
     switch (i) {
     case 0:
-        options.mode = 2;
+        options.mode = TWINLOG_MODE_SHARED + 1;
         break;
     case 1:
         options.mapped_bytes = SEGMENT_BYTES - 1;

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See child.h. */
+#define _GNU_SOURCE
+#include "base/child.h"
+
+#include "base/sync.h"
+
+#include <stddef.h>
+#include <unistd.h>
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static struct twl_mutex lock;
+static struct child_files *first; /* by lock */
+
+static void before_fork(void) NO_THREAD_SAFETY_ANALYSIS
+{
+    twl_mutex_lock(&lock);
+}
+
+static void after_fork(void) NO_THREAD_SAFETY_ANALYSIS
+{
+    twl_mutex_unlock(&lock);
+}
+
+static void close_one(int *fd)
+{
+    if (!fd || *fd < 0)
+        return;
+    close(*fd);
+    *fd = -1;
+}
+
+static void in_child(void) NO_THREAD_SAFETY_ANALYSIS
+{
+    for (struct child_files *files = first; files; files = files->next) {
+        close_one(files->fds[0]);
+        close_one(files->fds[1]);
+    }
+    twl_mutex_unlock(&lock);
+}
+
+/* The library stays once it is loaded, so the handlers may. */
+static void install(void)
+{
+    twl_mutex_init(&lock);
+    pthread_atfork(before_fork, after_fork, in_child); /* short of memory: as with clone() */
+}
+
+void twl_child_register(struct child_files *files)
+{
+    pthread_once(&once, install);
+    twl_mutex_lock(&lock);
+    files->next = first;
+    first = files;
+    twl_mutex_unlock(&lock);
+}
+
+void twl_child_unregister(struct child_files *files)
+{
+    twl_mutex_lock(&lock);
+    struct child_files **link = &first;
+    while (*link != files)
+        link = &(*link)->next;
+    *link = files->next;
+    twl_mutex_unlock(&lock);
+}

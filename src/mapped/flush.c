@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * To the disk. See inside.h.
+ *
+ * What is older comes first, so that the durable records are always a prefix; and a sync ends with a sheet that had no
+ * next one before its records were counted, since it may have got more of them since.
+ *
+ * With peers one of them syncs for all, and the others sleep until the page tells that they are covered. Nobody depends on
+ * him: if he dies his lock is free; if he stands still others sync without it, which does no harm. The lock only saves
+ * time.
+ *
+ * The kernel tells an error of the disk once to each file that was open by then, and not at all to one that is opened
+ * later. So a sync speaks only for what was stored since this process has the segment open, and what was there before
+ * is checked and made dirty again, once, before the first sync. (A page that could not be written may also have been dropped, and
+ * then reads as it was before.)
+ */
+#define _GNU_SOURCE
+#include "mapped/inside.h"
+
+#include "base/point.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#define TURNS_TO_YIELD 1000u
+#define COPY_MS                                                                                              \
+    2u /* another process has so long before what is in front of its record is synced without it */
+#define LEADER_MS 1000u    /* and so long to sync for us */
+#define FOLLOWER_NAP_MS 20 /* the leader may have died */
+
+/* ---- copies ------------------------------------------------------------------------------------ */
+
+/* Passes the next record, which was claimed. Whoever has claimed it is copying, and done soon, or dead. -EIO: it is lost;
+ * -EAGAIN: another process takes its time. */
+static int await_copy(struct mapped *m, struct sheet *sheet) REQUIRES(m->syncing)
+{
+    struct record_header record;
+    for (unsigned turns = 0; !twl_open_group_pass(&sheet->group, &sheet->walk, &record); turns++) {
+        const bool is_wanted = sheet->group.first_lsn + sheet->walk.count <= m->wanted_lsn;
+        if (twl_sheet_is_lost(sheet))
+            return -EIO;
+        if (turns < TURNS_TO_YIELD)
+            twl_yield();
+        else if (m->peers && (!is_wanted || turns >= TURNS_TO_YIELD + COPY_MS) &&
+                 !twl_mapped_bury(m, sheet, &sheet->walk))
+            return -EAGAIN;
+        else
+            m->io->ops->sleep_ms(m->io, 1);
+    }
+    return 0;
+}
+
+static int await_copies(struct mapped *m, struct sheet *sheet, uint32_t count) REQUIRES(m->syncing)
+{
+    int rc = 0;
+    while (rc == 0 && sheet->walk.count < count)
+        rc = await_copy(m, sheet);
+    raise_u64(&sheet->words->complete, twl_open_walk_pack(&sheet->walk));
+    return rc == -EIO ? twl_mapped_fail(m, rc) : rc;
+}
+
+/* ---- what was there before us ------------------------------------------------------------------ */
+
+/* Adds nothing to a byte of each page. What others store there at the same time is not lost: the processor does it
+ * in one step. */
+__attribute__((no_sanitize("thread"))) static void make_dirty(const struct sheet *sheet, uint64_t from,
+                                                              uint64_t to)
+{
+    for (uint64_t at = align_down(from, BLOCK_BYTES); at < to; at += BLOCK_BYTES)
+        __atomic_fetch_or(sheet->group.bytes + at, 0, __ATOMIC_SEQ_CST);
+}
+
+/* Is every record between the two whole, that is complete? */
+static bool is_sound(const struct sheet *sheet, uint64_t from, uint64_t to)
+{
+    struct open_walk walk = OPEN_WALK_INIT;
+    struct record_header record;
+    for (uint64_t at = walk.offset; at < to; at = walk.offset) {
+        if (!twl_open_group_pass(&sheet->group, &walk, &record))
+            return true;
+        if (at >= from &&
+            !twl_record_payload_is_valid(&record, sheet->group.bytes + at + RECORD_HEADER_BYTES))
+            return false;
+    }
+    return true;
+}
+
+static int adopt(struct mapped *m, struct sheet *sheet) REQUIRES(m->syncing)
+{
+    const uint64_t from = atomic_load(&sheet->words->synced), to = twl_open_group_offset(&sheet->group);
+    if (!m->peers || sheet->is_adopted)
+        return 0;
+    if (!is_sound(sheet, from, to))
+        return twl_mapped_fail(m, -EIO);
+    make_dirty(sheet, from, to);
+    sheet->is_adopted = true;
+    return 0;
+}
+
+/* ---- syncing ----------------------------------------------------------------------------------- */
+
+void twl_mapped_tell_durable(struct mapped *m, uint64_t lsn)
+{
+    if (lsn <= atomic_load(m->durable))
+        return;
+    if (!m->peers)
+        atomic_store(m->durable, lsn);
+    twl_live_publish_durable(m->live, lsn);
+}
+
+int twl_mapped_sync_bytes(struct mapped *m, struct sheet *sheet, uint64_t to)
+{
+    const uint64_t from = align_down(sheet->synced, BLOCK_BYTES);
+    atomic_fetch_add(&m->syncs, 1);
+    int rc = msync(sheet->group.bytes + from, to - from, MS_SYNC) < 0 ? -errno : 0;
+    if (rc == 0 && twl_sheet_is_lost(sheet))
+        rc = -EIO;
+    if (rc == 0 && m->peers && !atomic_load(&sheet->words->is_named)) {
+        rc = m->io->ops->sync_dir(m->io);
+        if (rc == 0)
+            atomic_store(&sheet->words->is_named, 1);
+    }
+    if (rc < 0)
+        return twl_mapped_fail(m, rc);
+    sheet->synced = to;
+    raise_u64(&sheet->words->synced, to);
+    POINT("sheet-synced");
+    return 0;
+}
+
+static int sync_sheet(struct mapped *m, struct sheet *sheet) REQUIRES(m->syncing)
+{
+    const int awaited = await_copies(m, sheet, twl_open_group_count(&sheet->group));
+    int rc = awaited == 0 || awaited == -EAGAIN ? adopt(m, sheet) : awaited;
+    sheet->synced = max_u64(sheet->synced, atomic_load(&sheet->words->synced));
+    if (rc == 0 && sheet->synced < sheet->walk.offset)
+        rc = twl_mapped_sync_bytes(m, sheet, sheet->walk.offset);
+    if (rc == 0)
+        twl_mapped_tell_durable(m, sheet->group.first_lsn + sheet->walk.count - 1);
+    return rc < 0 ? rc : awaited;
+}
+
+int twl_mapped_sync_up_to(struct mapped *m, const struct sheet *last)
+{
+    int rc = atomic_load(m->poison);
+    for (struct sheet *sheet = m->oldest, *next; rc == 0 && sheet; sheet = next) {
+        next = sheet == last ? NULL : atomic_load(&sheet->next); /* first, as in see_all() */
+        rc = sync_sheet(m, sheet);
+    }
+    return rc;
+}
+
+/* ---- with peers -------------------------------------------------------------------------------- */
+
+static int sync_as_leader(struct mapped *m) REQUIRES(m->syncing)
+{
+    POINT("lead-begun");
+    const int rc = twl_mapped_sync_up_to(m, NULL);
+    POINT("lead-done");
+    twl_peers_release(m->peers, IO_LOCK_SYNC);
+    return rc;
+}
+
+static int sync_with_peers(struct mapped *m, uint64_t lsn, uint64_t deadline_ns) REQUIRES(m->syncing)
+{
+    const uint64_t patience_ns = (uint64_t)LEADER_MS * 1000000u;
+    uint64_t asked_ns = twl_monotonic_ns();
+    m->wanted_lsn = lsn;
+    for (;;) {
+        const uint32_t pulse = twl_live_pulse(m->live);
+        int rc = twl_mapped_catch_up(m);
+        const uint64_t durable = atomic_load(m->durable);
+        if (rc == 0 && durable < lsn) {
+            rc = atomic_load(m->poison);
+            if (rc == 0 && twl_peers_try(m->peers, IO_LOCK_SYNC))
+                rc = sync_as_leader(m);
+            else if (rc == 0 && twl_monotonic_ns() - asked_ns > patience_ns)
+                rc = twl_mapped_sync_up_to(m, NULL);
+        }
+        if (atomic_load(m->durable) >= lsn || (rc < 0 && rc != -EAGAIN))
+            return rc == -EAGAIN ? 0 : rc;
+        if (is_over(deadline_ns))
+            return -ETIMEDOUT;
+        if (atomic_load(m->durable) > durable) /* who leads is alive */
+            asked_ns = twl_monotonic_ns();
+        twl_live_sleep(m->live, pulse, rc == -EAGAIN ? (int)COPY_MS : FOLLOWER_NAP_MS);
+    }
+}
+
+int twl_mapped_sync(struct mapped *m, uint64_t lsn, uint64_t deadline_ns)
+{
+    int rc = 0;
+    if (m->peers)
+        lsn = min_u64(lsn, twl_mapped_last_lsn(m));
+    twl_mutex_lock(&m->syncing);
+    if (atomic_load(m->durable) < lsn) /* else somebody has just done it for us */
+        rc = m->peers ? sync_with_peers(m, lsn, deadline_ns) : twl_mapped_sync_up_to(m, NULL);
+    twl_mutex_unlock(&m->syncing);
+    return rc;
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How far records are complete, asked without a wait for the disk; and what becomes of those of the dead. */
+#define _GNU_SOURCE
+#include "mapped/inside.h"
+
+#include <errno.h>
+
+/* ---- the dead ---------------------------------------------------------------------------------- */
+
+bool twl_mapped_bury(struct mapped *m, const struct sheet *sheet, const struct open_walk *walk)
+{
+    uint32_t size;
+    const unsigned owner = m->peers ? twl_open_group_owner(&sheet->group, walk, &size) : 0;
+    if (owner == 0 || size == CLAIM_END || twl_peers_is_alive(m->peers, owner))
+        return false;
+    twl_open_group_bury(&sheet->group, walk, size, sheet->start.time_ns);
+    twl_live_nudge(m->live);
+    return true;
+}
+
+/* In this sheet, from where records may be incomplete. Those that others are about to complete are passed. */
+static void bury_in(struct mapped *m, struct sheet *sheet)
+{
+    struct open_walk walk = twl_open_walk_unpack(atomic_load(&sheet->words->complete));
+    twl_open_group_help(&sheet->group); /* he may have died before he came to that */
+    const uint32_t count = twl_open_group_count(&sheet->group);
+    struct record_header record;
+    while (walk.count < count) {
+        uint32_t size;
+        const unsigned owner = twl_open_group_owner(&sheet->group, &walk, &size);
+        if (owner == m->peers->number)
+            twl_open_group_bury(&sheet->group, &walk, size, sheet->start.time_ns);
+        if (owner != 0 && owner != m->peers->number)
+            twl_open_group_skip(&walk, size);
+        else if (!twl_open_group_pass(&sheet->group, &walk, &record) && twl_sheet_is_lost(sheet))
+            return;
+    }
+}
+
+void twl_mapped_bury_our_number(struct mapped *m)
+{
+    twl_mutex_lock(&m->syncing);
+    for (struct sheet *sheet = m->oldest; sheet; sheet = atomic_load(&sheet->next))
+        bury_in(m, sheet);
+    twl_mutex_unlock(&m->syncing);
+}
+
+/* ---- looking ----------------------------------------------------------------------------------- */
+
+static void see_rest(struct mapped *m) REQUIRES(m->looking)
+{
+    struct record_header record;
+    while (twl_open_group_pass(&m->seen_sheet->group, &m->seen, &record)) {
+        m->seen_bytes += record.size;
+        m->seen_here += record.size;
+    }
+    raise_u64(&m->seen_sheet->words->complete, twl_open_walk_pack(&m->seen));
+}
+
+static void see_next(struct mapped *m, struct sheet *next) REQUIRES(m->looking)
+{
+    m->seen_sheet = next;
+    m->seen = (struct open_walk)OPEN_WALK_INIT;
+    m->seen_here = 0;
+}
+
+/* Whoever completes it has died, if it was not complete the last time either: true. */
+static bool get_unstuck(struct mapped *m) REQUIRES(m->looking)
+{
+    const uint64_t lsn = m->seen_sheet->group.first_lsn + m->seen.count;
+    const bool was_stuck = m->stuck_lsn == lsn;
+    m->stuck_lsn = lsn;
+    return was_stuck && twl_mapped_bury(m, m->seen_sheet, &m->seen);
+}
+
+/* 0, or -EIO when a record is lost, and all behind it are. */
+static int see_all(struct mapped *m) REQUIRES(m->looking)
+{
+    for (;;) {
+        const struct sheet *sheet = m->seen_sheet;
+        struct sheet *next =
+            atomic_load(&sheet->next); /* first: if there is one, nothing is put here any more */
+        see_rest(m);
+        if (m->seen.count < twl_open_group_count(&sheet->group)) {
+            if (get_unstuck(m))
+                continue;
+            return twl_sheet_is_lost(sheet) ? -EIO : 0;
+        }
+        if (!next)
+            return 0;
+        see_next(m, next);
+    }
+}
+
+void twl_mapped_see_past(struct mapped *m, const struct sheet *sheet, uint64_t payload_bytes)
+{
+    twl_mutex_lock(&m->looking);
+    while (m->seen_sheet->sequence < sheet->sequence) {
+        see_rest(m);
+        see_next(m, atomic_load(&m->seen_sheet->next));
+    }
+    if (m->seen_sheet == sheet) {
+        m->seen_bytes += payload_bytes - min_u64(m->seen_here, payload_bytes);
+        see_next(m, atomic_load(&sheet->next));
+    }
+    twl_mutex_unlock(&m->looking);
+}
+
+void twl_mapped_see_through(struct mapped *m, const struct sheet *sheet)
+{
+    twl_mutex_lock(&m->looking);
+    while (m->seen_sheet->sequence <= sheet->sequence) {
+        see_rest(m);
+        see_next(m, atomic_load(&m->seen_sheet->next));
+    }
+    twl_mutex_unlock(&m->looking);
+}
+
+int twl_mapped_find_written(struct mapped *m, uint64_t *ret_lsn, uint64_t *ret_payload_bytes)
+{
+    int rc = twl_mapped_catch_up(m);
+    twl_mutex_lock(&m->looking);
+    const int seen = see_all(m);
+    *ret_lsn = m->seen_sheet->group.first_lsn + m->seen.count - 1;
+    *ret_payload_bytes = m->seen_bytes;
+    twl_mutex_unlock(&m->looking);
+    return seen < 0 ? twl_mapped_fail(m, seen) : rc;
+}
+
+uint64_t twl_mapped_written_lsn(struct mapped *m)
+{
+    uint64_t lsn, payload_bytes;
+    (void)twl_mapped_find_written(m, &lsn, &payload_bytes);
+    return lsn;
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From one segment to the next. See inside.h.
+ *
+ * Order of things: the new one has its mark; whoever looks for segments finds it (the keeper has it in its set, or its
+ * name is there); the page tells its epoch; then it becomes the active one. So a reader who hears of a record of it finds
+ * the segment.
+ */
+#define _GNU_SOURCE
+#include "mapped/inside.h"
+
+#include "base/point.h"
+#include "mapped/next.h"
+
+#include <errno.h>
+
+/* What a try is told when nothing is ready: nothing but that, or why. */
+static int take_spare_error(struct mapped *m)
+{
+    const int rc = atomic_exchange(&m->spare_error, 0);
+    return rc < 0 ? rc : -EAGAIN;
+}
+
+static int get_from_keeper(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
+{
+    const struct sheet *active = atomic_load(&m->active);
+    const uint64_t after_lsn = atomic_load(m->durable);
+    const uint32_t epoch = active ? active->start.epoch.number : m->first_left.header.epoch;
+    while (!twl_keeper_take(m->keeper, m->room, &m->spare_segment)) {
+        if (!may_wait)
+            return take_spare_error(m);
+        atomic_fetch_add(&m->roll_waits, 1);
+        const int rc = twl_keeper_wait(m->keeper, m->room, after_lsn, epoch);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int get_with_peers(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
+{
+    const struct sheet *active = atomic_load(&m->active);
+    const uint64_t durable = atomic_load(m->durable);
+    if (!may_wait) {
+        const int rc = twl_next_open(m->io, active->number + 1, &m->spare_segment);
+        return rc == -ENOENT ? take_spare_error(m) : rc;
+    }
+    return twl_next_make(m->peers, &active->segment, m->room, durable, active->start.epoch.number,
+                         &m->spare_segment);
+}
+
+int twl_mapped_prepare(struct mapped *m, bool may_wait)
+{
+    const bool has_peers = m->peers && atomic_load(&m->active);
+    int rc = 0;
+    if (m->spare)
+        return 0;
+    if (!m->spare_segment.file)
+        rc = has_peers ? get_with_peers(m, may_wait) : get_from_keeper(m, may_wait);
+    if (rc == 0)
+        rc = twl_sheet_map(m->io, &m->spare_segment, m->peers ? m->peers->number : OUR_NAME, m->peers != NULL,
+                           &m->spare);
+    atomic_store(&m->has_spare, rc == 0);
+    return rc;
+}
+
+static int compose_start(struct mapped *m, const struct position *position, struct group_header *ret_start)
+    REQUIRES(m->rolling)
+{
+    const struct sheet *old = atomic_load(&m->active);
+    if (m->peers && old)
+        return twl_sheet_compose_next(m->spare, old, ret_start);
+    *ret_start = (struct group_header){ .first_lsn = position->next_lsn,
+                                        .bytes = GROUP_HEADER_BYTES,
+                                        .durable_lsn = atomic_load(m->durable),
+                                        .chain = position->chain,
+                                        .epoch.number = position->epoch.number + 1,
+                                        .kind = GROUP_START,
+                                        .flags = GROUP_FIRST,
+                                        .time_ns = m->io->ops->now_ns(m->io) };
+    if (position->epoch.number == UINT32_MAX)
+        return -EOVERFLOW;
+    return m->io->ops->random(m->io, &ret_start->epoch.salt, sizeof(ret_start->epoch.salt));
+}
+
+/* So that whoever looks for segments finds it. The old one is not ours any more, if there is a keeper. */
+static void announce(struct mapped *m, struct sheet *old, struct sheet *sheet) REQUIRES(m->rolling)
+{
+    if (m->peers) {
+        raise_u64(&m->peers->common->newest, sheet->number);
+        return;
+    }
+    const struct segment left = old->segment;
+    old->segment.file = NULL;
+    old->segment.summary = NULL;
+    left.summary->next_lsn = sheet->group.first_lsn;
+    twl_keeper_leave(m->keeper, &left, &sheet->segment);
+}
+
+int twl_mapped_move_on(struct mapped *m, const struct position *position)
+{
+    struct sheet *sheet = m->spare, *old = atomic_load(&m->active);
+    struct group_header start;
+    const int rc = compose_start(m, position, &start);
+    if (rc < 0)
+        return rc;
+    twl_sheet_begin(sheet, &start);
+    POINT("start-marked");
+    m->spare_segment = (struct segment){ 0 };
+    m->spare = NULL;
+    atomic_store(&m->has_spare, false);
+    if (old) {
+        atomic_store(&old->next, sheet);
+        announce(m, old, sheet);
+        POINT("segment-left");
+        twl_live_publish_epoch(m->live, start.epoch.number);
+        POINT("epoch-told");
+    } else { /* the caller publishes, and leaves what was there before */
+        m->first_left.summary->next_lsn = position->next_lsn;
+        m->oldest = m->all = m->seen_sheet = sheet;
+    }
+    atomic_store(&m->active, sheet);
+    POINT("active-switched");
+    return 0;
+}
+
+static int leave_full(struct mapped *m, const struct sheet *full, bool is_try) REQUIRES(m->rolling)
+{
+    if (atomic_load(&m->active) != full)
+        return 0;
+    const struct position position = { .next_lsn = twl_sheet_next_lsn(full),
+                                       .chain = full->start.checksum,
+                                       .epoch = full->start.epoch };
+    int rc = twl_mapped_prepare(m, !is_try);
+    if (rc == 0)
+        rc = twl_mapped_move_on(m, &position);
+    if (rc == 0)
+        atomic_fetch_add(&m->rolls, 1);
+    else if (rc != -EAGAIN)
+        atomic_fetch_add(&m->full_refusals, 1);
+    return rc;
+}
+
+int twl_mapped_roll(struct mapped *m, const struct sheet *full, bool is_try)
+{
+    if (!is_try) {
+        twl_mutex_lock(&m->rolling);
+    } else if (!twl_mutex_try_lock(&m->rolling)) {
+        return -EAGAIN;
+    }
+    const int rc = leave_full(m, full, is_try);
+    twl_mutex_unlock(&m->rolling);
+    twl_event_notify_all(&m->wake);
+    return rc;
+}
+
+int twl_mapped_catch_up(struct mapped *m)
+{
+    int rc = 0;
+    while (rc == 0 && m->peers) {
+        const struct sheet *active = atomic_load(&m->active);
+        if (active->number >= atomic_load(&m->peers->common->newest))
+            break;
+        rc = twl_mapped_roll(m, active, false); /* it has ended, or nobody could have gone on */
+    }
+    return rc;
+}
