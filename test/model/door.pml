@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How processes come to a shared log and leave it, beside writers of other modes: the locks on bytes 0 and 2 of
+ * writer.lock, and the state in the page behind them, an atomic operation a step. README.md says what is checked.
+ */
+#ifndef PARTICIPANTS
+#define PARTICIPANTS 2
+#endif
+#ifndef VISITS
+#define VISITS 3 /* of participants, altogether */
+#endif
+#ifndef OTHERS
+#define OTHERS 0 /* visits of a writer in another mode */
+#endif
+#ifndef DEATHS
+#define DEATHS 1
+#endif
+
+/* ---- what is shared ----------------------------------------------------------------------------- */
+
+mtype = { NONE, OPENING, OPEN, CLOSED };
+mtype state = NONE;
+byte owner;               /* who has byte 0 exclusively, + 1 */
+bool shares[PARTICIPANTS]; /* who shares it */
+byte leaver;              /* who has byte 2, + 1 */
+
+/* ---- what only we can see ----------------------------------------------------------------------- */
+
+bool is_whole; /* the log can be gone on with: somebody has opened it, and nobody begun to close it */
+bool is_inside[PARTICIPANTS], is_dead[PARTICIPANTS + 1];
+byte busy;     /* who opens or closes it, + 1 */
+byte visits = VISITS, others = OTHERS, deaths = DEATHS, died;
+byte gone;
+
+#if PARTICIPANTS > 2
+#define IS_SHARED (shares[0] || shares[1] || shares[2])
+#define IS_SHARED_BY_OTHERS ((shares[0] && _pid != 0) || (shares[1] && _pid != 1) || (shares[2] && _pid != 2))
+#define IS_ANYBODY_INSIDE (is_inside[0] || is_inside[1] || is_inside[2])
+#else
+#define IS_SHARED (shares[0] || shares[1])
+#define IS_SHARED_BY_OTHERS ((shares[0] && _pid != 0) || (shares[1] && _pid != 1))
+#define IS_ANYBODY_INSIDE (is_inside[0] || is_inside[1])
+#endif
+
+inline note_alone()
+{
+    d_step {
+        assert(busy == 0 && !IS_ANYBODY_INSIDE);
+        busy = _pid + 1;
+        is_whole = false
+    }
+}
+
+/* ---- coming ------------------------------------------------------------------------------------- */
+
+inline open()
+{
+#ifndef LATE_OPENING
+    state = OPENING;
+#endif
+    note_alone();
+#ifdef LATE_OPENING
+    state = OPENING;
+#endif
+    /* recovers, begins an epoch, makes a segment */
+#ifdef EARLY_OPEN
+    state = OPEN;
+#endif
+    d_step { busy = 0; is_whole = true }
+#ifndef EARLY_OPEN
+    state = OPEN;
+#endif
+#ifdef UNLOCK_AND_SHARE
+    owner = 0;
+    atomic { owner == 0 -> shares[_pid] = true }
+#else
+    d_step { owner = 0; shares[_pid] = true } /* one call turns the lock into the other kind */
+#endif
+}
+
+inline come()
+{
+    do
+    :: true ->
+        atomic {
+            if
+            :: owner == 0 && !IS_SHARED -> owner = _pid + 1
+            :: else
+            fi
+        }
+        if
+        :: owner == _pid + 1 -> open(); break
+        :: else
+        fi;
+        atomic {
+            if
+            :: owner == 0 -> shares[_pid] = true
+            :: else
+            fi
+        }
+        if
+        :: shares[_pid] ->
+#ifndef BLIND_JOIN
+            if
+            :: state == OPEN -> break
+            :: else -> shares[_pid] = false
+            fi
+#else
+            break
+#endif
+        :: else
+        fi
+    od;
+    atomic {
+        assert(is_whole);
+        is_inside[_pid] = true
+    }
+}
+
+/* ---- leaving ------------------------------------------------------------------------------------ */
+
+inline leave()
+{
+    is_inside[_pid] = false; /* what he has claimed is complete, and synced */
+#ifndef NO_LEAVER
+    atomic { leaver == 0 -> leaver = _pid + 1 }
+#endif
+    atomic { /* fails if anybody else shares the lock, and then it stays what it is */
+        if
+        :: !IS_SHARED_BY_OTHERS -> shares[_pid] = false; owner = _pid + 1
+        :: else
+        fi
+    }
+    if
+    :: owner == _pid + 1 ->
+#ifndef LATE_CLOSED
+        state = CLOSED;
+#endif
+        note_alone();
+        /* closes the groups, writes the mark of a close, cuts the file */
+        busy = 0;
+#ifdef LATE_CLOSED
+        state = CLOSED;
+#endif
+        owner = 0
+    :: else ->
+#ifdef LEAVER_FIRST
+        leaver = 0;
+#endif
+        shares[_pid] = false
+    fi;
+#ifndef NO_LEAVER
+    if
+    :: leaver == _pid + 1 -> leaver = 0
+    :: else
+    fi
+#endif
+}
+
+/* ---- those who do it ---------------------------------------------------------------------------- */
+
+active [PARTICIPANTS] proctype participant()
+{
+born:
+    {
+        do
+        :: atomic { visits > 0 -> visits-- }
+            come();
+            d_step { assert(is_whole) } /* appends */
+            leave()
+        :: visits == 0 -> break
+        od;
+        goto left
+    } unless {
+        is_dead[_pid]
+    };
+    if
+    :: atomic { visits > 0 -> is_dead[_pid] = false; goto born }
+    :: true
+    fi;
+left:
+    gone++
+}
+
+/* Opens the log exclusively, in another mode, and closes it. */
+active proctype stranger()
+{
+    {
+        do
+        :: atomic { others > 0 -> others-- }
+            atomic {
+                if
+                :: owner == 0 && !IS_SHARED -> owner = _pid + 1
+                :: else
+                fi
+            }
+            if
+            :: owner == _pid + 1 ->
+#ifndef STALE_PAGE
+                state = NONE;
+#endif
+                note_alone();
+                busy = 0;
+                owner = 0
+            :: else
+            fi
+        :: others == 0 -> break
+        od
+    } unless {
+        is_dead[_pid]
+    };
+    gone++
+}
+
+/* Whatever a dead one had locked is free at once. */
+#define IS_IN(who) (owner == who + 1 || leaver == who + 1 || shares[who])
+#define RELEASE(who)                                                                                         \
+    deaths--;                                                                                                \
+    died++;                                                                                                  \
+    is_dead[who] = true;                                                                                     \
+    owner = (owner == who + 1 -> 0 : owner);                                                                 \
+    leaver = (leaver == who + 1 -> 0 : leaver);                                                              \
+    busy = (busy == who + 1 -> 0 : busy)
+#define KILL(who)                                                                                            \
+    atomic                                                                                                   \
+    {                                                                                                        \
+        deaths > 0 && !is_dead[who] && IS_IN(who) -> RELEASE(who);                                           \
+        shares[who] = false;                                                                                 \
+        is_inside[who] = false                                                                               \
+    }
+#define KILL_STRANGER                                                                                        \
+    atomic                                                                                                   \
+    {                                                                                                        \
+        deaths > 0 && !is_dead[PARTICIPANTS] && owner == PARTICIPANTS + 1 -> RELEASE(PARTICIPANTS)           \
+    }
+
+active proctype killer()
+{
+end:
+    do
+    :: KILL(0)
+    :: KILL(1)
+#if PARTICIPANTS > 2
+    :: KILL(2)
+#endif
+    :: KILL_STRANGER
+    :: gone == PARTICIPANTS + 1 -> break
+    od
+}
+
+/* Everybody has left, or is dead: whoever comes opens the log at once. It was closed, unless somebody died. */
+active proctype latecomer()
+{
+    gone == PARTICIPANTS + 1;
+    assert(owner == 0 && !IS_SHARED && leaver == 0 && busy == 0);
+    assert(died > 0 || OTHERS > 0 || state == CLOSED)
+}
