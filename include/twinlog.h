@@ -142,11 +142,12 @@ enum twinlog_prepare {
  * readers and its recovery are the same. */
 enum twinlog_mode {
     TWINLOG_MODE_DURABLE = 0, /* for the disk: survives the power */
-    TWINLOG_MODE_MAPPED /* for a copy: records go straight into a mapped segment, at the speed of memory, and
+    TWINLOG_MODE_MAPPED, /* for a copy: records go straight into a mapped segment, at the speed of memory, and
                                  every reader sees them at once. Survives this process, however it dies. When the
                                  kernel dies or the power goes, records are lost from the end that no
                                  twinlog_sync() came behind, nor flush_interval_ms: what is left is what came
                                  before a certain record, whole */
+    TWINLOG_MODE_SHARED  /* the same by several processes, which all open the log in this mode */
 };
 
 /* Of what follows these are not there in TWINLOG_MODE_MAPPED, and return -ENOTSUP: batches of more than one record,
