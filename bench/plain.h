@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The ways in which programs append to a plain file, by threads of one process or by several processes: the
- * contenders of p10 and p11. None of them syncs, but the log.
+ * contenders of p10 and p11. None of them syncs, but the log and those whose names say so.
  */
 #ifndef PLAIN_H
 #define PLAIN_H
@@ -26,15 +26,19 @@ struct plain {
     int (*close)(void *state); /* when it returns, the file holds what was put and nothing else */
     uint32_t block_bytes;      /* a put takes a multiple of it; 0 = its size */
 
-    /* In p10, of what is more than a file of frames: */
-    bool makes_frames;                                       /* a put gets numbered(), and makes the rest */
-    bool closes_behind_clock;                                /* all is there before */
-    bool (*are_all_there)(const char *path, uint64_t count); /* NULL = frames_are_all_there() */
+    /* Of what is no file with the bytes of the puts and nothing else: does it hold so many? */
+    bool (*are_all_there)(const char *path, uint64_t count);
+
+    /* In p10: */
+    bool makes_frames;        /* a put gets numbered(), and makes the rest */
+    bool closes_behind_clock; /* all is there before */
 };
 
 extern const struct plain plain_twinlog, plain_twinlog_shared;
 extern const struct plain plain_log, plain_log_durable;
+extern const struct plain plain_shared_log, plain_shared_log_durable;
 extern const struct plain plain_write, plain_writev, plain_flock;
+extern const struct plain plain_write_synced, plain_flock_synced;
 extern const struct plain plain_stdio, plain_stdio_64k, plain_stdio_flushed;
 extern const struct plain plain_queue, plain_mmap, plain_direct;
 #ifdef HAVE_LIBAIO

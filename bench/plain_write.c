@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Plain files by a system call for each record: write(), writev(), and write() under flock(). */
+/* Plain files by a system call for each record: write(), writev(), and write() under flock(). The first and the last
+ * also with fdatasync() behind each write, which is what makes a record durable. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
@@ -62,14 +63,35 @@ static int put_pieces(void *state, const void *data, size_t size)
     return (size_t)written == size ? 0 : -EIO;
 }
 
-static int put_locked(void *state, const void *data, size_t size)
+static int put_synced(void *state, const void *data, size_t size)
+{
+    int error = put(state, data, size);
+    if (error)
+        return error;
+    return fdatasync(fd_of(state)) < 0 ? -errno : 0;
+}
+
+static int with_lock(int (*put_one)(void *state, const void *data, size_t size), void *state,
+                     const void *data, size_t size)
 {
     if (flock(fd_of(state), LOCK_EX) < 0)
         return -errno;
-    int error = plain_write_all(fd_of(state), data, size);
+    int error = put_one(state, data, size);
     return flock(fd_of(state), LOCK_UN) < 0 ? -errno : error;
+}
+
+static int put_locked(void *state, const void *data, size_t size)
+{
+    return with_lock(put, state, data, size);
+}
+
+static int put_locked_synced(void *state, const void *data, size_t size)
+{
+    return with_lock(put_synced, state, data, size);
 }
 
 const struct plain plain_write = { .open = open_file, .put = put, .close = close_file };
 const struct plain plain_writev = { .open = open_file, .put = put_pieces, .close = close_file };
 const struct plain plain_flock = { .open = open_file, .put = put_locked, .close = close_file };
+const struct plain plain_write_synced = { .open = open_file, .put = put_synced, .close = close_file };
+const struct plain plain_flock_synced = { .open = open_file, .put = put_locked_synced, .close = close_file };

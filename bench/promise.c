@@ -185,7 +185,7 @@ const struct promise promises[] = {
     },
     {
         .name = "p11",
-        .work = "a plain file that several processes append to",
+        .work = "a plain file or a log that several processes append to",
         .threads = "1,2,4,8",
         .size = "1,32,128,1K,4095,1M",
         .study = &study_shared,

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Draws what twinlog-bench --scenario p11 --csv wrote: microseconds a call by the size of the record, a line for each
-# contender, with 1 process above and 4 below.
+# contender, with 1 process above and 4 below. Lines of dashes are those whose records are durable.
 #
 #   gnuplot -e "csv='a.csv'; picture='a.svg'" shared.gp
 #
@@ -16,12 +16,17 @@ set output picture
 set datafile separator ","
 set datafile missing NaN
 
-# In the order of the file. Colours that colour-blind eyes tell apart, and a shape for each.
+# In the order of the file. Colours that colour-blind eyes tell apart, and a shape for each; who syncs has those of
+# his brother who does not.
 names = system("grep '^p11' '" . csv . "' | cut -d, -f2 | awk '!seen[$0]++'")
-colours = "#d55e00 #0072b2 #56b4e9 #009e73 #cc79a7 #000000 #e69f00"
-shapes = "7 5 4 9 13 1 11"
-pick(list, i) = word(list, (i - 1) % words(list) + 1)
-is_ours(name) = name[1:7] eq "twinlog"
+brothers = "twinlog log write writev stdio flock direct libaio"
+colours = "#d55e00 #a02c2c #0072b2 #56b4e9 #009e73 #cc79a7 #000000 #e69f00"
+shapes = "7 6 5 4 9 13 1 11"
+brother(name) = strstrt(name, '-') ? name[1:strstrt(name, '-') - 1] : name
+place(name) = int(sum [n = 1:words(brothers)] (word(brothers, n) eq brother(name) ? n : 0))
+pick(list, name) = word(list, (place(name) + words(list) - 1) % words(list) + 1)
+is_ours(name) = brother(name) eq "twinlog" || brother(name) eq "log"
+dashes(name) = brother(name) eq name ? 1 : 2
 figure(i) = strcol("contender") eq word(names, i) && column("threads") == processes ? column("mean_us") : NaN
 
 set logscale xy
@@ -42,7 +47,8 @@ do for [panel = 1:2] {
     set ylabel sprintf("µs a call, %d process%s", processes, processes == 1 ? "" : "es")
     if (panel == 1) { set key outside top center horizontal reverse Left } else { unset key }
     plot for [i = 1:words(names)] csv using "mean_bytes":(figure(i)) with linespoints \
-        linecolor rgb pick(colours, i) linewidth (is_ours(word(names, i)) ? 3.5 : 1.8) \
-        pointtype int(pick(shapes, i)) pointsize 0.9 title word(names, i)
+        linecolor rgb pick(colours, word(names, i)) dashtype dashes(word(names, i)) \
+        linewidth (is_ours(word(names, i)) ? 3.5 : 1.8) \
+        pointtype int(pick(shapes, word(names, i))) pointsize 0.9 title word(names, i)
 }
 unset multiplot

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The study of processes that append to one plain file at the same time (p11). Each puts records of one size as fast
- * as it can. When the file has limits->bytes, it is removed and a new one is begun; opening, closing and removing
- * are not counted. Such a leg is timed from the first process that begins to the last that ends.
+ * The study of processes that append to one plain file, or to one log, at the same time (p11). Each puts records of
+ * one size as fast as it can. When the file has limits->bytes, it is removed and a new one is begun; opening, closing
+ * and removing are not counted. Such a leg is timed from the first process that begins to the last that ends.
  */
 #include <errno.h>
 #include <signal.h>
@@ -19,6 +19,7 @@
 
 #include "clock.h"
 #include "plain.h"
+#include "series.h"
 #include "study.h"
 
 #define MAX_PROCESSES 64u
@@ -186,6 +187,8 @@ static uint64_t count_leg(const struct stage *stage, struct figures *figures)
 static bool is_exact(const struct stage *stage, const struct plain *plain, uint64_t calls)
 {
     struct stat status;
+    if (plain->are_all_there)
+        return plain->are_all_there(stage->path, calls);
     uint64_t block = plain->block_bytes ? plain->block_bytes : 1;
     uint64_t taken = (stage->record_bytes + block - 1) / block * block;
     return stat(stage->path, &status) == 0 && (uint64_t)status.st_size == calls * taken;
@@ -198,8 +201,9 @@ static bool run_leg(const struct stage *stage, const struct trial *trial, double
     int error = run_processes(stage, plain, seconds);
     bool is_good = error == 0 || complain(trial->label, "write", twinlog_strerror(error));
     if (is_good && !is_exact(stage, plain, count_leg(stage, figures)))
-        is_good = complain(trial->label, "check", "the file has not the size of what was written");
-    unlink(stage->path);
+        is_good = complain(trial->label, "check", "the file does not hold what was written");
+    if (access(stage->path, F_OK) == 0)
+        is_good = remove_tree(stage->path) && is_good;
     return is_good && !round_is_interrupted();
 }
 
@@ -275,12 +279,17 @@ static bool set_stage(const struct study *study, const char *dir, const struct w
 
 static const struct trial shared_trials[] = {
     { "twinlog", "twinlog_sink_write() with TWINLOG_SINK_SHARED", &plain_twinlog_shared, run },
+    { "log", "twinlog_append() to a log in the shared mode", &plain_shared_log, run },
     { "write", "write() with O_APPEND", &plain_write, run },
     { "writev", "writev() of two halves with O_APPEND", &plain_writev, run },
     { "stdio", "fwrite() and fflush(), opened with \"a\"", &plain_stdio_flushed, run },
     { "flock", "flock(), write(), flock()", &plain_flock, run },
     { "direct", "O_DIRECT, blocks of 4 KiB at places from a shared counter", &plain_direct, run },
     { "libaio", "io_submit(), 16 on their way, places from a shared counter", LIBAIO },
+    { "log-durable", "an append to a log in the shared mode that returns when the record is durable",
+      &plain_shared_log_durable, run },
+    { "write-fdatasync", "write() with O_APPEND, fdatasync()", &plain_write_synced, run },
+    { "flock-fdatasync", "flock(), write(), fdatasync(), flock()", &plain_flock_synced, run },
     { NULL, NULL, NULL, NULL },
 };
 

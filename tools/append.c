@@ -3,12 +3,13 @@
  * twinlog append: standard input into the log, one record for each line.
  *
  * Two threads. This one reads large blocks and hands every record to twinlog_enqueue(), which only
- * copies it. After each block it tells the other one the newest LSN; that one waits until it is
- * durable, prints what --print-lsn asked for, and takes the newest LSN again. So a file goes in as
- * large groups, and a single line that comes through a pipe is durable at once.
+ * copies it. After each block it gives the other one the LSNs; that one waits until they are
+ * durable, prints what --print-lsn asked for, and takes what has come meanwhile. So a file goes in as
+ * large groups, and a single line that comes through a pipe is durable at once. Reading never waits for
+ * whoever is slow to take the LSNs.
  *
- * With --mapped a record is written as soon as it is accepted, so the other one only prints; all of them become
- * durable at the end.
+ * With --mapped and --shared a record is written as soon as it is accepted, so the other one only prints; all of them
+ * become durable at the end. With --shared other processes have LSNs in between.
  *
  * Whatever ends the reading (the end of the input, a signal, a line that is too large, a full disk, a failed
  * write), everything that was accepted until then is made durable before the process ends, or the
@@ -27,6 +28,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -44,7 +46,11 @@ static const char help[] =
     "  --mapped            copy the lines into a mapped file, at the speed of memory, and\n"
     "                      make all of them durable once, at the end: a power cut before\n"
     "                      costs the newest ones. --print-lsn then says that a record\n"
-    "                      survives this process, not the power\n" LOG_OPTIONS_HELP COMMON_OPTIONS_HELP "\n"
+    "                      survives this process, not the power\n"
+    "  --shared            the same, and other processes may append to the log at the same\n"
+    "                      time, all of them with this option; without it, one process\n"
+    "                      has the log. --max-record and --segment are those of the\n"
+    "                      first one\n" LOG_OPTIONS_HELP COMMON_OPTIONS_HELP "\n"
     "BYTES may end in K, M or G. On SIGINT, SIGTERM and SIGHUP reading stops, what was\n"
     "accepted is made durable, and the process ends by that signal. If standard output\n"
     "fails under --print-lsn, the input is still appended to its end.\n"
@@ -52,8 +58,10 @@ static const char help[] =
     "Exit status: 0 every record is durable; 1 an operation failed (the message names\n"
     "the last durable LSN); 2 wrong usage; 3 acknowledged data in the log is damaged.\n"
     "\n"
-    "Example: record a program's output, one record for each line, and keep the LSNs\n"
-    "  make 2>&1 | twinlog append build.log --print-lsn >lsns\n";
+    "Examples: record a program's output, one record for each line, and keep the LSNs;\n"
+    "and that of several programs in one log\n"
+    "  make 2>&1 | twinlog append build.log --print-lsn >lsns\n"
+    "  for n in 1 2 3; do ./worker $n | twinlog append all --shared & done\n";
 
 static const struct option option_table[] = {
     FLAG("null", OPTION_NUL), FLAG("framed", OPTION_FRAMED), FLAG("print-lsn", OPTION_PRINT_LSN), LOG_OPTIONS,
@@ -62,22 +70,40 @@ static const struct option option_table[] = {
 
 #define DEFAULT_MAX_RECORD_BYTES (4u << 20) /* the library's */
 
+/* Records of consecutive LSNs. */
+struct run {
+    uint64_t first, last;
+};
+
+/* What the reading thread gives to the other one. */
+#define BATCH_RUNS 500
+struct batch {
+    struct batch *next;
+    size_t count; /* of runs, 1 at least */
+    struct run runs[BATCH_RUNS];
+};
+
 struct append {
     const char *dir;
     struct twinlog *log;
-    struct input input;   /* [reading thread] */
-    bool is_mapped;       /* [const] */
-    bool prints_lsn;      /* [const] */
-    bool shows_progress;  /* [const] */
-    uint64_t before;      /* [const] last LSN before we began */
-    uint64_t started_ns;  /* [const] */
+    uint32_t mode;       /* [const] */
+    bool prints_lsn;     /* [const] */
+    bool shows_progress; /* [const] */
+    uint64_t started_ns; /* [const] */
+
+    /* [reading thread] */
+    struct input input;
+    struct batch *batch; /* is filled; NULL = the next record needs one */
+    struct run accepted; /* the first and the newest LSN of ours; 0 and 0 = none */
+
     pthread_mutex_t lock; /* for the three below */
     pthread_cond_t changed;
-    uint64_t accepted; /* [lock] newest LSN that shall become safe: durable, or written if it is mapped */
-    bool is_ended;     /* [lock] `accepted` won't move any more */
+    struct batch *given; /* [lock] shall become safe: durable, or written if the log is mapped */
+    struct batch **end;  /* [lock] where the next one goes */
+    bool is_ended;       /* [lock] there will be no more */
 
     /* [acknowledging thread until it was joined] */
-    uint64_t safe; /* newest LSN that was waited for */
+    uint64_t safe; /* records */
     int error;     /* what kept the next one from being safe */
     bool has_output_failed;
 
@@ -86,52 +112,89 @@ struct append {
 
 /* ---- the acknowledging thread ----------------------------------------------------------------- */
 
-/* The newest accepted LSN, once there is one that is not safe; the safe one after the last. */
-static uint64_t wait_for_accepted(struct append *append)
+/* All that was given meanwhile, once there is something; NULL after the last. */
+static struct batch *wait_for_batches(struct append *append)
 {
     pthread_mutex_lock(&append->lock);
-    while (append->accepted == append->safe && !append->is_ended)
+    while (!append->given && !append->is_ended)
         pthread_cond_wait(&append->changed, &append->lock);
-    uint64_t accepted = append->accepted;
+    struct batch *batches = append->given;
+    append->given = NULL;
+    append->end = &append->given;
     pthread_mutex_unlock(&append->lock);
-    return accepted;
+    return batches;
 }
 
-static void print_lsns(struct append *append, uint64_t first, uint64_t last)
+static void free_batches(struct batch *batches)
 {
-    for (uint64_t lsn = first; lsn <= last && !append->has_output_failed; lsn++)
+    while (batches) {
+        struct batch *next = batches->next;
+        free(batches);
+        batches = next;
+    }
+}
+
+static void print_run(struct append *append, const struct run *run)
+{
+    for (uint64_t lsn = run->first; lsn <= run->last && !append->has_output_failed; lsn++)
         append->has_output_failed = printf("%" PRIu64 "\n", lsn) < 0;
-    if (!append->has_output_failed)
+}
+
+/* Counts those up to that LSN, and prints them into the buffer. */
+static void acknowledge_batch(struct append *append, const struct batch *batch, uint64_t safe_lsn)
+{
+    for (size_t i = 0; i < batch->count && batch->runs[i].first <= safe_lsn; i++) {
+        struct run run = batch->runs[i];
+        run.last = run.last < safe_lsn ? run.last : safe_lsn;
+        append->safe += run.last - run.first + 1;
+        if (append->prints_lsn)
+            print_run(append, &run);
+    }
+}
+
+static void acknowledge_batches(struct append *append, const struct batch *batches, uint64_t safe_lsn)
+{
+    bool had_failed = append->has_output_failed;
+
+    for (const struct batch *batch = batches; batch; batch = batch->next)
+        acknowledge_batch(append, batch, safe_lsn);
+    if (append->prints_lsn && !append->has_output_failed)
         append->has_output_failed = fflush(stdout) != 0;
-    if (append->has_output_failed)
+    if (append->has_output_failed && !had_failed)
         output_error();
 }
 
 static void report_progress(const struct append *append)
 {
-    uint64_t records = append->safe - append->before;
     uint64_t elapsed_ns = monotonic_ns() - append->started_ns;
 
-    show_progress("%" PRIu64 " records %s, %.0f/s", records, append->is_mapped ? "written" : "durable",
-                  (double)records * 1e9 / (double)(elapsed_ns + 1));
+    show_progress("%" PRIu64 " records %s, %.0f/s", append->safe,
+                  is_mapped_mode(append->mode) ? "written" : "durable",
+                  (double)append->safe * 1e9 / (double)(elapsed_ns + 1));
+}
+
+static uint64_t newest_lsn(const struct batch *batches)
+{
+    while (batches->next)
+        batches = batches->next;
+    return batches->runs[batches->count - 1].last;
 }
 
 static void *acknowledge(void *argument)
 {
     struct append *append = argument;
-    uint64_t accepted = 0;
+    struct batch *batches = NULL;
 
-    while (!append->error && (accepted = wait_for_accepted(append)) > append->safe) {
-        if (!append->is_mapped) /* else it has all that it shall be by now */
-            append->error = twinlog_wait(append->log, accepted, TWINLOG_LEVEL_DURABLE, 0);
+    while (!append->error && (batches = wait_for_batches(append))) {
+        uint64_t safe_lsn = newest_lsn(batches);
+        if (!is_mapped_mode(append->mode)) /* else they have all that they shall by now */
+            append->error = twinlog_wait(append->log, safe_lsn, TWINLOG_LEVEL_DURABLE, 0);
         if (append->error) { /* some of them may have made it */
-            uint64_t durable = twinlog_durable_lsn(append->log);
-            accepted = durable < accepted ? durable : accepted;
+            safe_lsn = twinlog_durable_lsn(append->log);
             stop_request(); /* or the other thread would wait for input that cannot be kept */
         }
-        if (append->prints_lsn && !append->has_output_failed)
-            print_lsns(append, append->safe + 1, accepted);
-        append->safe = accepted;
+        acknowledge_batches(append, batches, safe_lsn);
+        free_batches(batches);
         if (append->shows_progress && is_progress_due())
             report_progress(append);
     }
@@ -140,34 +203,79 @@ static void *acknowledge(void *argument)
 
 /* ---- the reading thread ----------------------------------------------------------------------- */
 
-static void publish(struct append *append, uint64_t accepted, bool is_ended)
+static void give_batch(struct append *append, bool is_ended)
 {
     pthread_mutex_lock(&append->lock);
-    append->accepted = accepted;
+    if (append->batch) {
+        *append->end = append->batch;
+        append->end = &append->batch->next;
+    }
     append->is_ended = is_ended;
     pthread_cond_signal(&append->changed);
     pthread_mutex_unlock(&append->lock);
+    append->batch = NULL;
+}
+
+/* Before a record is appended, so that its LSN surely has a place. */
+static int make_room(struct append *append)
+{
+    if (append->batch && append->batch->count == BATCH_RUNS)
+        give_batch(append, false);
+    if (!append->batch)
+        append->batch = calloc(1, sizeof(*append->batch));
+    return append->batch ? 0 : -ENOMEM;
+}
+
+static void keep_lsn(struct append *append, uint64_t lsn)
+{
+    struct batch *batch = append->batch;
+
+    if (batch->count > 0 && batch->runs[batch->count - 1].last + 1 == lsn)
+        batch->runs[batch->count - 1].last = lsn;
+    else
+        batch->runs[batch->count++] = (struct run){ lsn, lsn };
+    if (!append->accepted.first)
+        append->accepted.first = lsn;
+    append->accepted.last = lsn;
+}
+
+static int append_record(struct append *append, const void *data, size_t size)
+{
+    uint64_t lsn = 0;
+    int error = make_room(append);
+
+    if (!error)
+        error = twinlog_enqueue(append->log, data, size, &lsn);
+    if (!error)
+        keep_lsn(append, lsn);
+    return error;
+}
+
+/* An empty one, because the first record that it was for was refused, says nothing. */
+static void end_batches(struct append *append)
+{
+    if (append->batch && append->batch->count == 0) {
+        free(append->batch);
+        append->batch = NULL;
+    }
+    give_batch(append, true);
 }
 
 /* Reads to the end. Sets *ret_read_error for the input, returns what the log said. */
-static int read_and_enqueue(struct append *append, int *ret_read_error)
+static int read_and_append(struct append *append, int *ret_read_error)
 {
-    uint64_t accepted = append->before;
     int result = 0;
     int error = 0;
 
     do {
         const void *data = NULL;
         size_t size = 0;
-        uint64_t lsn = 0;
-        while (!error && (result = input_next(&append->input, &data, &size)) > 0) {
-            error = twinlog_enqueue(append->log, data, size, &lsn);
-            if (!error)
-                accepted = lsn;
-        }
-        publish(append, accepted, false);
+        while (!error && (result = input_next(&append->input, &data, &size)) > 0)
+            error = append_record(append, data, size);
+        if (!error)
+            give_batch(append, false);
     } while (!error && result == 0 && (result = input_fill(&append->input)) > 0);
-    publish(append, accepted, true);
+    end_batches(append);
     *ret_read_error = result < 0 ? result : 0;
     return error;
 }
@@ -204,10 +312,27 @@ static void complain_input(const struct append *append, int error)
                  record_word(append), twinlog_strerror(error));
 }
 
+/* Those of our records that are. In a log that is shared, others are between them. */
+static struct run durable_run(const struct append *append, uint64_t durable)
+{
+    struct run run = append->accepted;
+
+    run.last = run.last < durable ? run.last : durable;
+    return run;
+}
+
+static const char *between(const struct append *append)
+{
+    return append->mode == TWINLOG_MODE_SHARED ? ", with those of others between them" : "";
+}
+
 static void complain_durable(const struct append *append, uint64_t durable)
 {
-    if (durable > append->before)
-        complain("LSN %" PRIu64 " to %" PRIu64 " of this run are durable.", append->before + 1, durable);
+    struct run run = durable_run(append, durable);
+
+    if (run.first && run.first <= run.last)
+        complain("LSN %" PRIu64 " to %" PRIu64 " of this run are durable%s.", run.first, run.last,
+                 between(append));
     else
         complain("No record of this run is known to be durable.");
 }
@@ -223,15 +348,15 @@ static void complain_refused(const struct append *append)
 }
 
 /* Closes the log and says what went wrong, if anything. */
-static int finish(struct append *append, int enqueue_error, int read_error)
+static int finish(struct append *append, int append_error, int read_error)
 {
     uint64_t durable = twinlog_durable_lsn(append->log);
     int close_error = twinlog_close(append->log);
     int error = append->error;
     int status = STATUS_FINE;
 
-    if (!error && enqueue_error != -EMSGSIZE)
-        error = enqueue_error;
+    if (!error && append_error != -EMSGSIZE)
+        error = append_error;
     if (!error)
         error = close_error;
     if (error) {
@@ -243,17 +368,18 @@ static int finish(struct append *append, int enqueue_error, int read_error)
             complain_refused(append);
         return status;
     }
-    if (enqueue_error == -EMSGSIZE)
+    if (append_error == -EMSGSIZE)
         complain_too_large(append, append->input.records);
     else if (read_error)
         complain_input(append, read_error);
-    if (enqueue_error || read_error) {
+    if (append_error || read_error) {
         complain_durable(append, durable);
         status = STATUS_FAILED;
     }
     if (append->has_output_failed) {
-        complain("Not all LSNs were printed, but the records are durable: LSN %" PRIu64 " to %" PRIu64 ".",
-                 append->before + 1, durable);
+        struct run run = durable_run(append, durable);
+        complain("Not all LSNs were printed, but the records are durable: LSN %" PRIu64 " to %" PRIu64 "%s.",
+                 run.first, run.last, between(append));
         status = STATUS_FAILED;
     }
     return status;
@@ -264,7 +390,7 @@ static int copy_input(struct append *append)
     pthread_t acknowledger;
     int read_error = 0;
 
-    append->before = append->accepted = append->safe = twinlog_last_lsn(append->log);
+    append->end = &append->given;
     append->started_ns = monotonic_ns();
     int error = pthread_create(&acknowledger, NULL, acknowledge, append);
     if (error) {
@@ -272,13 +398,28 @@ static int copy_input(struct append *append)
         complain("cannot start a thread: %s", strerror(error));
         return STATUS_FAILED;
     }
-    error = read_and_enqueue(append, &read_error);
+    error = read_and_append(append, &read_error);
     pthread_join(acknowledger, NULL);
-    if (append->is_mapped && !append->error)
+    free_batches(append->given);
+    if (is_mapped_mode(append->mode) && !append->error)
         append->error = twinlog_sync(append->log);
     clear_progress();
     append->is_stopped = read_error == -ECANCELED && stop_signal();
     return finish(append, error, read_error);
+}
+
+/* Where one shares and the other one does not, what to do about that; else NULL. */
+static const char *advise_busy(const struct append *append)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    bool does_share = append->mode == TWINLOG_MODE_SHARED;
+
+    if (twinlog_inspect(append->dir, &inspection) || !inspection.has_writer ||
+        (inspection.mode == TWINLOG_MODE_SHARED) == does_share)
+        return NULL;
+    if (does_share)
+        return "Its writer has it alone: wait until that one has closed it, or have it say --shared, too.";
+    return "Other processes share it: say --shared here, too, or wait until all of them have closed it.";
 }
 
 static int open_log(struct append *append, struct twinlog_options *options)
@@ -287,6 +428,9 @@ static int open_log(struct append *append, struct twinlog_options *options)
 
     options->ret_report = &report;
     int error = twinlog_open(append->dir, options, &append->log);
+    const char *advice = error == -EBUSY ? advise_busy(append) : NULL;
+    if (advice)
+        return fail("open the log", append->dir, error, NULL, advice);
     if (error)
         return fail("open the log", append->dir, error, &report,
                     error == -ENOENT ? "The directory that shall contain it does not exist: create it first."
@@ -315,7 +459,7 @@ static int append_run(const struct command *command, int argc, char **argv)
     }
     check_log_options(&options);
     append.dir = take_directory(argc, argv);
-    append.is_mapped = options.mode == TWINLOG_MODE_MAPPED;
+    append.mode = options.mode;
     append.shows_progress = !isatty(STDIN_FILENO) && !(append.prints_lsn && isatty(STDOUT_FILENO));
 
     signal(SIGPIPE, SIG_IGN);

@@ -5,6 +5,9 @@
  * The log lies in a fresh subdirectory of DIR, so that it is on the disk that was asked about and in
  * nobody's way, and is removed at the end, also after a signal. Beside it, one thread's durable 4 KiB
  * overwrites of a plain file: what the disk itself can do.
+ *
+ * With --processes, this one opens no log. It forks the others, and each of them opens the log for itself; they
+ * leave what they found out in memory that all share.
  */
 #define _GNU_SOURCE
 #include "common.h"
@@ -18,10 +21,16 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
 
 static const char help[] =
     "Usage: twinlog bench DIR [options]\n"
@@ -37,17 +46,21 @@ static const char help[] =
     "  --seconds N         how long (default 3)\n"
     "  --mapped            nobody waits for the disk: records are copied into a mapped\n"
     "                      file, and one sync at the end is timed beside\n"
+    "  --shared            the same to a log that other processes may append to\n"
+    "  --processes N       so many do (default 1), each with its threads; implies --shared\n"
     "  --json              one JSON object\n" LOG_OPTIONS_HELP COMMON_OPTIONS_HELP "\n"
     "Numbers may end in K, M or G. The floor is what the disk does without a log: one\n"
     "thread, 4 KiB durable overwrites of a file that was written before, for one second.\n"
     "\n"
     "Exit status: 0 fine; 1 an operation failed; 2 wrong usage.\n"
     "\n"
-    "Example: 64 threads, records of 1 KiB, 10 seconds\n"
-    "  twinlog bench /var/lib/orders --threads 64 --size 1K --seconds 10\n";
+    "Examples: 64 threads, records of 1 KiB, 10 seconds; and 4 processes in one log\n"
+    "  twinlog bench /var/lib/orders --threads 64 --size 1K --seconds 10\n"
+    "  twinlog bench /var/lib/orders --processes 4 --threads 1\n";
 
 static const struct option option_table[] = {
     WITH_ARGUMENT("threads", OPTION_THREADS),
+    WITH_ARGUMENT("processes", OPTION_PROCESSES),
     WITH_ARGUMENT("size", OPTION_SIZE),
     WITH_ARGUMENT("seconds", OPTION_SECONDS),
     FLAG("json", OPTION_JSON),
@@ -56,9 +69,27 @@ static const struct option option_table[] = {
 };
 
 #define FLOOR_MS 1000
+#define MAX_PROCESSES 255u /* that can share a log */
+#define NAP_NS 1000000
+
+/* What one process did. */
+struct outcome {
+    struct histogram latency;
+    struct twinlog_stat stat;
+    double elapsed;
+    double final_sync; /* seconds, after that */
+};
+
+/* What several processes share; and the descriptor that a signal, or an error in one of them, makes readable. */
+struct team {
+    _Atomic(uint64_t) ready; /* those that have opened the log */
+    atomic_bool is_begun;
+    struct outcome outcomes[MAX_PROCESSES];
+};
 
 struct bench {
-    const char *dir; /* [const] this and the next five */
+    const char *dir; /* [const] this and the next six */
+    uint64_t processes;
     uint64_t threads;
     uint64_t record_bytes;
     uint64_t seconds;
@@ -71,11 +102,9 @@ struct bench {
     pthread_mutex_t gate; /* held until every thread is there */
     atomic_bool is_over;  /* [atomic] */
 
-    /* results */
-    struct histogram latency;
-    struct twinlog_stat stat;
-    double elapsed;
-    double final_sync; /* seconds, after that */
+    struct team *team;       /* NULL = this process alone */
+    bool is_member;          /* this process is one of the team */
+    struct outcome *outcome; /* of this process; in the end that of all */
     struct disk_floor floor;
 };
 
@@ -113,7 +142,7 @@ static void sleep_with_progress(const struct bench *bench)
 
     for (uint64_t now_ns = 0; (now_ns = monotonic_ns()) < end_ns;) {
         uint64_t left_ms = (end_ns - now_ns + 999999) / 1000000;
-        if (is_progress_due())
+        if (!bench->is_member && is_progress_due())
             show_progress("measuring, %" PRIu64 " s left", (left_ms + 999) / 1000);
         if (!stop_sleep(left_ms < 200 ? left_ms : 200))
             break;
@@ -149,17 +178,17 @@ static int run_workers(struct bench *bench, struct worker *workers)
     atomic_store(&bench->is_over, true);
     for (uint64_t i = 0; i < started; i++) {
         pthread_join(workers[i].thread, NULL);
-        histogram_merge(&bench->latency, &workers[i].latency);
+        histogram_merge(&bench->outcome->latency, &workers[i].latency);
         if (error == 0)
             error = workers[i].error;
     }
-    bench->elapsed = (double)(monotonic_ns() - started_ns) / 1e9;
+    bench->outcome->elapsed = (double)(monotonic_ns() - started_ns) / 1e9;
     return error;
 }
 
 static bool is_mapped(const struct bench *bench)
 {
-    return bench->options.mode == TWINLOG_MODE_MAPPED;
+    return is_mapped_mode(bench->options.mode);
 }
 
 static int time_final_sync(struct bench *bench)
@@ -167,7 +196,7 @@ static int time_final_sync(struct bench *bench)
     uint64_t began_ns = monotonic_ns();
     int error = twinlog_sync(bench->log);
 
-    bench->final_sync = (double)(monotonic_ns() - began_ns) / 1e9;
+    bench->outcome->final_sync = (double)(monotonic_ns() - began_ns) / 1e9;
     return error;
 }
 
@@ -185,7 +214,7 @@ static int measure_log(struct bench *bench)
     if (error == 0 && is_mapped(bench))
         error = time_final_sync(bench);
     if (error == 0)
-        error = twinlog_stat(bench->log, &bench->stat);
+        error = twinlog_stat(bench->log, &bench->outcome->stat);
     free(record);
     free(workers);
     return error;
@@ -224,18 +253,18 @@ static void path_in_scratch(const struct bench *bench, const char *name, char re
 
 static double per_second(const struct bench *bench, double amount)
 {
-    return amount / bench->elapsed;
+    return amount / bench->outcome->elapsed;
 }
 
 /* A mapped log has no groups that are synced. */
 static uint64_t syncs(const struct bench *bench)
 {
-    return is_mapped(bench) ? bench->stat.syncs : bench->stat.groups;
+    return is_mapped(bench) ? bench->outcome->stat.syncs : bench->outcome->stat.groups;
 }
 
 static double appends_per_sync(const struct bench *bench)
 {
-    return syncs(bench) ? (double)bench->stat.appends / (double)syncs(bench) : 0;
+    return syncs(bench) ? (double)bench->outcome->stat.appends / (double)syncs(bench) : 0;
 }
 
 static const char *floor_sync(const struct bench *bench)
@@ -245,29 +274,33 @@ static const char *floor_sync(const struct bench *bench)
 
 static void print_table(const struct bench *bench)
 {
-    const struct histogram *latency = &bench->latency;
+    const struct histogram *latency = &bench->outcome->latency;
     const struct disk_floor *floor = &bench->floor;
     double count = (double)latency->count;
 
-    printf("%-18s %" PRIu64 " threads, records of %" PRIu64 " bytes, %.1f s\n", "work", bench->threads,
-           bench->record_bytes, bench->elapsed);
+    printf("%-18s ", "work");
+    if (bench->team)
+        printf("%" PRIu64 " processes, each with ", bench->processes);
+    printf("%" PRIu64 " threads, records of %" PRIu64 " bytes, %.1f s\n", bench->threads, bench->record_bytes,
+           bench->outcome->elapsed);
     printf("%-18s %.0f\n", "appends/s", per_second(bench, count));
     printf("%-18s %.2f\n", "MB/s", per_second(bench, count * (double)bench->record_bytes) / 1e6);
     printf("%-18s %.1f\n", "appends per sync", appends_per_sync(bench));
     if (is_mapped(bench))
-        printf("%-18s %.2f s more, until all of them were durable\n", "final sync", bench->final_sync);
+        printf("%-18s %.2f s more, until all of them were durable\n", "final sync",
+               bench->outcome->final_sync);
     printf("%-18s p50 %.0f us, p99 %.0f us, p99.9 %.0f us, max %.0f us\n", "latency",
            histogram_us(latency, 500), histogram_us(latency, 990), histogram_us(latency, 999),
            (double)latency->max_ns / 1000);
     printf("%-18s %" PRIu64 " begun, %" PRIu64 " waited for; %" PRIu64 " trimmed, %" PRIu64
            " of them reused\n",
-           "segments", bench->stat.rolls, bench->stat.roll_waits, bench->stat.trimmed_segments,
-           bench->stat.recycled_segments);
+           "segments", bench->outcome->stat.rolls, bench->outcome->stat.roll_waits,
+           bench->outcome->stat.trimmed_segments, bench->outcome->stat.recycled_segments);
     if (is_mapped(bench))
-        printf("%-18s mapped, msync\n", "path");
+        printf("%-18s %s, msync\n", "path", mode_name(bench->options.mode));
     else
-        printf("%-18s %s, %s: %s\n", "path", io_name(bench->stat.io),
-               bench->stat.is_direct ? "direct" : "buffered", bench->stat.io_reason);
+        printf("%-18s %s, %s: %s\n", "path", io_name(bench->outcome->stat.io),
+               bench->outcome->stat.is_direct ? "direct" : "buffered", bench->outcome->stat.io_reason);
     printf("%-18s %.0f/s, p50 %.0f us: 1 thread, 4 KiB overwrites, %s, %s\n", "floor without log",
            (double)floor->latency.count / floor->seconds, histogram_us(&floor->latency, 500),
            floor->is_direct ? "direct" : "buffered", floor_sync(bench));
@@ -286,30 +319,31 @@ static void print_latency(const struct histogram *latency)
 static void print_json(const struct bench *bench)
 {
     const struct disk_floor *floor = &bench->floor;
-    double count = (double)bench->latency.count;
+    double count = (double)bench->outcome->latency.count;
 
     json_begin_object(NULL);
     json_text("mode", mode_name(bench->options.mode));
+    json_number("processes", bench->processes);
     json_number("threads", bench->threads);
     json_number("record_bytes", bench->record_bytes);
-    json_decimal("seconds", bench->elapsed);
-    json_number("appends", bench->latency.count);
+    json_decimal("seconds", bench->outcome->elapsed);
+    json_number("appends", bench->outcome->latency.count);
     json_decimal("appends_per_second", per_second(bench, count));
     json_decimal("bytes_per_second", per_second(bench, count * (double)bench->record_bytes));
     json_number("syncs", syncs(bench));
     json_decimal("appends_per_sync", appends_per_sync(bench));
     if (is_mapped(bench))
-        json_decimal("final_sync_seconds", bench->final_sync);
-    print_latency(&bench->latency);
-    json_number("rolls", bench->stat.rolls);
-    json_number("roll_waits", bench->stat.roll_waits);
-    json_number("full_refusals", bench->stat.full_refusals);
-    json_number("trimmed_segments", bench->stat.trimmed_segments);
-    json_number("recycled_segments", bench->stat.recycled_segments);
+        json_decimal("final_sync_seconds", bench->outcome->final_sync);
+    print_latency(&bench->outcome->latency);
+    json_number("rolls", bench->outcome->stat.rolls);
+    json_number("roll_waits", bench->outcome->stat.roll_waits);
+    json_number("full_refusals", bench->outcome->stat.full_refusals);
+    json_number("trimmed_segments", bench->outcome->stat.trimmed_segments);
+    json_number("recycled_segments", bench->outcome->stat.recycled_segments);
     if (!is_mapped(bench)) {
-        json_text("path", io_name(bench->stat.io));
-        json_boolean("is_direct", bench->stat.is_direct);
-        json_text("reason", bench->stat.io_reason);
+        json_text("path", io_name(bench->outcome->stat.io));
+        json_boolean("is_direct", bench->outcome->stat.is_direct);
+        json_text("reason", bench->outcome->stat.io_reason);
     }
     json_begin_object("floor");
     json_number("write_bytes", 4096);
@@ -322,23 +356,48 @@ static void print_json(const struct bench *bench)
     json_end_line();
 }
 
-/* ---- the command ------------------------------------------------------------------------------ */
+/* ---- several processes ------------------------------------------------------------------------ */
 
-static int measure(struct bench *bench)
+static void nap(void)
+{
+    const struct timespec pause = { 0, NAP_NS };
+
+    nanosleep(&pause, NULL);
+}
+
+/* In a member that is ready. */
+static void wait_for_others(struct team *team)
+{
+    atomic_fetch_add(&team->ready, 1);
+    while (!atomic_load(&team->is_begun))
+        nap();
+}
+
+/* Until each of them is ready, or one has ended before its time. */
+static bool are_all_ready(const struct bench *bench)
+{
+    while (atomic_load(&bench->team->ready) < bench->processes) {
+        siginfo_t info = { .si_pid = 0 };
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0)
+            return false;
+        nap();
+    }
+    return true;
+}
+
+/* In a process that has no log open yet. */
+static int measure_alone(struct bench *bench)
 {
     char path[PATH_MAX + 8];
     struct twinlog_report report = { 0 };
 
-    path_in_scratch(bench, "floor", path);
-    int error = measure_floor(path, FLOOR_MS, &bench->floor);
-    if (error)
-        return fail("write to", path, error, NULL, NULL);
-
     path_in_scratch(bench, "log", path);
     bench->options.ret_report = &report;
-    error = twinlog_open(path, &bench->options, &bench->log);
+    int error = twinlog_open(path, &bench->options, &bench->log);
     if (error)
         return fail("open the log", path, error, &report, NULL);
+    if (bench->is_member)
+        wait_for_others(bench->team);
     error = measure_log(bench);
     int close_error = twinlog_close(bench->log);
     if (error == 0)
@@ -347,6 +406,99 @@ static int measure(struct bench *bench)
         return fail("append to", path, error, NULL,
                     error == -EMSGSIZE ? "Raise --max-record, or lower --size." : NULL);
     return STATUS_FINE;
+}
+
+/* Returns how many there are. */
+static uint64_t start_members(struct bench *bench, pid_t *members)
+{
+    struct outcome *outcomes = bench->team->outcomes;
+    uint64_t started = 0;
+
+    for (; started < bench->processes; started++) {
+        members[started] = fork();
+        if (members[started] < 0) {
+            complain("cannot start a process: %s", strerror(errno));
+            break;
+        }
+        if (members[started] == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            bench->is_member = true;
+            bench->outcome = &outcomes[started];
+            _exit(measure_alone(bench));
+        }
+    }
+    return started;
+}
+
+/* The worst of their statuses. */
+static int reap_members(const pid_t *members, uint64_t count)
+{
+    int worst = STATUS_FINE;
+
+    for (uint64_t i = 0; i < count; i++) {
+        int status = 0;
+        while (waitpid(members[i], &status, 0) < 0 && errno == EINTR)
+            ;
+        if (WIFSIGNALED(status))
+            complain("a process was ended by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+        status = WIFEXITED(status) ? WEXITSTATUS(status) : STATUS_FAILED;
+        worst = status > worst ? status : worst;
+    }
+    return worst;
+}
+
+/* Each counts the segments that all went on to. */
+static void add_outcome(struct outcome *into, const struct outcome *from)
+{
+    histogram_merge(&into->latency, &from->latency);
+    into->stat.appends += from->stat.appends;
+    into->stat.syncs += from->stat.syncs;
+    into->stat.rolls = from->stat.rolls > into->stat.rolls ? from->stat.rolls : into->stat.rolls;
+    into->stat.roll_waits += from->stat.roll_waits;
+    into->stat.full_refusals += from->stat.full_refusals;
+    into->stat.trimmed_segments += from->stat.trimmed_segments;
+    into->elapsed = from->elapsed > into->elapsed ? from->elapsed : into->elapsed;
+    into->final_sync = from->final_sync > into->final_sync ? from->final_sync : into->final_sync;
+}
+
+/* Each member ends by itself when the time is over, or when the descriptor of stop_request() says so. */
+static int measure_team(struct bench *bench)
+{
+    pid_t members[MAX_PROCESSES];
+    void *memory =
+        mmap(NULL, sizeof(*bench->team), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (memory == MAP_FAILED) {
+        complain("cannot share memory: %s", strerror(errno));
+        return STATUS_FAILED;
+    }
+    bench->team = memory;
+    for (uint64_t i = 0; i < bench->processes; i++)
+        bench->team->outcomes[i].stat = (struct twinlog_stat)TWINLOG_STAT_INIT;
+    uint64_t started = start_members(bench, members);
+    bool is_complete = started == bench->processes && are_all_ready(bench);
+    if (!is_complete)
+        stop_request();
+    atomic_store(&bench->team->is_begun, true);
+    if (is_complete)
+        sleep_with_progress(bench);
+    int status = reap_members(members, started);
+    for (uint64_t i = 0; i < started; i++)
+        add_outcome(bench->outcome, &bench->team->outcomes[i]);
+    return is_complete || status != STATUS_FINE ? status : STATUS_FAILED;
+}
+
+/* ---- the command ------------------------------------------------------------------------------ */
+
+static int measure(struct bench *bench)
+{
+    char path[PATH_MAX + 8];
+
+    path_in_scratch(bench, "floor", path);
+    int error = measure_floor(path, FLOOR_MS, &bench->floor);
+    if (error)
+        return fail("write to", path, error, NULL, NULL);
+    return bench->processes > 1 ? measure_team(bench) : measure_alone(bench);
 }
 
 /* Everything between creating the scratch directory and removing it. */
@@ -372,6 +524,8 @@ static void take_options(struct bench *bench, const struct command *command, int
             continue;
         if (value == OPTION_THREADS)
             bench->threads = take_number("--threads", 1, 10000);
+        else if (value == OPTION_PROCESSES)
+            bench->processes = take_number("--processes", 1, MAX_PROCESSES);
         else if (value == OPTION_SIZE)
             bench->record_bytes = take_number("--size", 0, 256u << 20);
         else if (value == OPTION_SECONDS)
@@ -379,19 +533,24 @@ static void take_options(struct bench *bench, const struct command *command, int
         else
             bench->is_json = true;
     }
+    if (bench->processes == 0)
+        bench->processes = 1;
+    else
+        share_log(&bench->options);
     check_log_options(&bench->options);
     bench->dir = take_directory(argc, argv);
 }
 
 static int bench_run(const struct command *command, int argc, char **argv)
 {
+    static struct outcome total = { .stat = TWINLOG_STAT_INIT };
     static struct bench bench = {
         .threads = 16,
         .record_bytes = 128,
         .seconds = 3,
         .options = TWINLOG_OPTIONS_INIT,
-        .stat = TWINLOG_STAT_INIT,
         .gate = PTHREAD_MUTEX_INITIALIZER,
+        .outcome = &total,
     };
 
     take_options(&bench, command, argc, argv);

@@ -15,6 +15,9 @@
 #include <time.h>
 #include <unistd.h>
 
+/* For another process that opens the log for all of them, or closes it as the last one. */
+#define SHARED_WAIT_MS 5000u
+
 static const char *program_name = "twinlog";
 
 /* ---- options ---------------------------------------------------------------------------------- */
@@ -39,7 +42,17 @@ const char *io_name(uint32_t io)
 
 const char *mode_name(uint32_t mode)
 {
-    return mode == TWINLOG_MODE_MAPPED ? "mapped" : "durable";
+    static const char *const names[] = {
+        [TWINLOG_MODE_DURABLE] = "durable",
+        [TWINLOG_MODE_MAPPED] = "mapped",
+        [TWINLOG_MODE_SHARED] = "shared",
+    };
+    return mode < sizeof(names) / sizeof(names[0]) ? names[mode] : "unknown";
+}
+
+bool is_mapped_mode(uint32_t mode)
+{
+    return mode == TWINLOG_MODE_MAPPED || mode == TWINLOG_MODE_SHARED;
 }
 
 static uint32_t take_io(void)
@@ -91,6 +104,12 @@ static uint64_t take_age_ms(const char *option)
     return (uint64_t)ns / 1000000;
 }
 
+void share_log(struct twinlog_options *options)
+{
+    options->mode = TWINLOG_MODE_SHARED;
+    options->lock_wait_ms = SHARED_WAIT_MS;
+}
+
 bool take_log_option(int value, struct twinlog_options *options)
 {
     switch (value) {
@@ -115,7 +134,11 @@ bool take_log_option(int value, struct twinlog_options *options)
         options->prepare = take_prepare();
         return true;
     case OPTION_MAPPED:
-        options->mode = TWINLOG_MODE_MAPPED;
+        if (!is_mapped_mode(options->mode)) /* a shared one is mapped, too */
+            options->mode = TWINLOG_MODE_MAPPED;
+        return true;
+    case OPTION_SHARED:
+        share_log(options);
         return true;
     case OPTION_KEEP_BYTES:
         options->keep_bytes = take_number("--keep-bytes", 1, UINT64_MAX);
@@ -133,12 +156,15 @@ bool take_log_option(int value, struct twinlog_options *options)
 
 void check_log_options(const struct twinlog_options *options)
 {
-    if (options->mode != TWINLOG_MODE_MAPPED)
+    if (!is_mapped_mode(options->mode))
         return;
     if (options->flags & TWINLOG_PAD)
-        usage_error("--mapped and --pad exclude each other");
+        usage_error("--%s and --pad exclude each other", mode_name(options->mode));
     if (options->segment_bytes > UINT64_C(1) << 30)
-        usage_error("--segment: at most 1G with --mapped");
+        usage_error("--segment: at most 1G with --%s", mode_name(options->mode));
+    if (options->mode == TWINLOG_MODE_SHARED &&
+        (options->keep_bytes || options->keep_records || options->keep_age_ms))
+        usage_error("a log that is shared keeps what it has: 'twinlog trim DIR' when nobody has it open");
 }
 
 const char *take_operand(int argc, char **argv, const char *what)
@@ -286,6 +312,8 @@ static const char *advice_for(int error)
         return "That path does not work here: 'twinlog probe' shows which ones do.";
     case -EINVAL:
         return "The options do not go together: see --help for their limits.";
+    case -EUSERS:
+        return "As many processes as can share it do: wait until one of them has closed it.";
     case -EMFILE:
     case -ENFILE:
         return "Raise the limit on open files (ulimit -n).";

@@ -83,6 +83,7 @@ enum option_value {
     OPTION_VALUE,
     OPTION_REMOVE,
     OPTION_THREADS,
+    OPTION_PROCESSES,
     OPTION_SIZE,
     OPTION_SECONDS,
     OPTION_MAX_RECORD,
@@ -123,6 +124,7 @@ enum option_value {
     WITH_ARGUMENT("io", OPTION_IO), \
     WITH_ARGUMENT("prepare", OPTION_PREPARE), \
     FLAG("mapped", OPTION_MAPPED), \
+    FLAG("shared", OPTION_SHARED), \
     WITH_ARGUMENT("keep-bytes", OPTION_KEEP_BYTES), \
     WITH_ARGUMENT("keep-records", OPTION_KEEP_RECORDS), \
     WITH_ARGUMENT("keep-time", OPTION_KEEP_TIME)
@@ -148,6 +150,8 @@ int next_option(const struct command *command, int argc, char **argv, const stru
 
 /* If `value` is one of LOG_OPTIONS, puts it into `options` and returns true. */
 bool take_log_option(int value, struct twinlog_options *options);
+/* What --shared does. */
+void share_log(struct twinlog_options *options);
 /* After the last one: ends the process where they exclude each other. */
 void check_log_options(const struct twinlog_options *options);
 
@@ -205,8 +209,10 @@ void print_finding(const struct twinlog_report *finding, bool is_json);
 /* One word for a path to the disk, as --io takes it. */
 const char *io_name(uint32_t io);
 
-/* One word for a mode: "durable", "mapped". */
+/* One word for a mode: "durable", "mapped", "shared". */
 const char *mode_name(uint32_t mode);
+/* Are records there with a copy, and durable only once they are synced? */
+bool is_mapped_mode(uint32_t mode);
 
 /* "512 bytes", "1.5 MiB". */
 #define BYTES_TEXT_BYTES 32

@@ -340,8 +340,8 @@ static int print_change(struct show *show, const struct change *change)
 }
 
 static const char unseen_advice[] =
-    "Its writer has opened it in the mapped mode, which takes no timings, or is of another version, or shares "
-    "no memory. 'twinlog stat DIR' shows what the files tell.";
+    "Its writer has opened it in the mapped mode or the shared one, which take no timings, or is of another "
+    "version, or shares no memory. 'twinlog stat DIR' shows what the files tell.";
 
 /* Rates need two samples: the first one is shown only if there is nothing to compare. */
 static int run(struct show *show)

@@ -11,8 +11,8 @@
 
 static const char busy_advice[] =
     "Another process is writing it, and only the writer can remove records. Stop it and try again, or have "
-    "it remove them itself: it can be opened with limits ('twinlog append --keep-bytes'), or call "
-    "twinlog_trim().";
+    "it remove them itself, unless it shares the log: it can be opened with limits ('twinlog append "
+    "--keep-bytes'), or call twinlog_trim().";
 
 int open_to_remove(const char *dir, struct twinlog **ret_log)
 {

@@ -441,6 +441,15 @@ test_bench_and_probe()
     done
     status "bench --mapped --json" 0 "$twinlog" bench measured --mapped --json --threads 1 --size 16 --seconds 1 --segment 4M --keep-bytes 4M
     says "tells the mode" out '^\{"mode":"mapped",.*"final_sync_seconds":[0-9]'
+    status "bench --shared" 0 "$twinlog" bench measured --shared --threads 1 --size 16 --seconds 1
+    says "tells the mode, too" out '^path +shared'
+    status "bench --processes" 0 "$twinlog" bench measured --processes 2 --threads 2 --size 16 --seconds 1
+    says "tells how many" out '^work +2 processes, each with 2 threads'
+    says "what they did" out '^appends/s +[1-9]'
+    status "bench --processes --json" 0 "$twinlog" bench measured --processes 2 --threads 1 --json --size 16 --seconds 1
+    says "tells how many, too" out '^\{"mode":"shared","processes":2,.*"appends":[1-9]'
+    status "bench --processes of records that are too large" 1 "$twinlog" bench measured --processes 2 --size 5M --seconds 1
+    says "says what to do" err 'Raise --max-record'
     status "bench of records that are too large" 1 "$twinlog" bench measured --size 5M --seconds 1
     says "says what to do" err 'Raise --max-record'
     status "probe" 0 "$twinlog" probe measured
@@ -1184,6 +1193,125 @@ test_mapped_full()
     holds "goes on" narrow 1 "$((lsn + 10))"
 }
 
+# ---- shared ------------------------------------------------------------------------------------
+
+# share LOG NAME...: processes append 100,000 lines each at the same time, with their names in front. got is how many
+# of them failed.
+share()
+{
+    log=$1
+    got=0
+    pids=
+    shift
+    for name in "$@"; do
+        seq -f "$name %.0f" 100000 >"$name.in"
+        "$twinlog" append "$log" --shared --print-lsn <"$name.in" >"$name.lsns" 2>"$name.err" &
+        pids="$pids $!"
+    done
+    for pid in $pids; do
+        wait "$pid" || got=$((got + 1))
+    done
+    subject="append --shared of $*"
+}
+
+test_shared()
+{
+    share shared left right
+    count "two append --shared at once end well" "$got"
+    [ "$got" = 0 ] || cat left.err right.err
+    status "cat" 0 "$twinlog" cat shared
+    paste left.lsns left.in >left.both
+    paste right.lsns right.in >right.both
+    sort -n left.both right.both | cut -f 2 >want
+    same "has each line once, where its LSN says" want out
+    sort -n left.lsns right.lsns >lsns
+    seq 200000 >want
+    same "no LSN is left out" want lsns
+    grep '^left ' out >left.out
+    same "the lines of one process are in their order" left.in left.out
+    status "verify" 0 "$twinlog" verify shared
+    says "counts the records" out '^sound: 200000 sound records, 0 findings$'
+    status "stat" 0 "$twinlog" stat shared
+    says "all of it is durable" out '^durable LSN +200000$'
+    says "the log was closed" out '^left +closed by its last writer$'
+    seq 5 >in
+    status "append without --shared" 0 "$twinlog" append shared --print-lsn <in
+    says "goes on" out '^200005$'
+    status "append --mapped --shared" 0 "$twinlog" append shared --mapped --shared --print-lsn <in
+    says "goes on, too" out '^200010$'
+}
+
+test_shared_refusals()
+{
+    seq 5 >in
+    start_writer beside --shared
+    echo first >&3
+    read -r lsn <&4
+    status "stat beside a process that shares" 0 "$twinlog" stat beside
+    says "sees it" out '^left +a process is writing it$'
+    says "and its mode" out '^mode +shared$'
+    status "stat --json beside it" 0 "$twinlog" stat beside --json
+    says "sees the mode" out '"has_writer":true,"mode":"shared"'
+    status "stat --live beside it" 1 "$twinlog" stat beside --live
+    says "says why not" err 'mapped mode or the shared one'
+    for option in '' --mapped --buffered; do
+        # shellcheck disable=SC2086 # words
+        status "append ${option:-without --shared} beside it" 1 "$twinlog" append beside $option <in
+        says "is told what to do" err 'say --shared here'
+    done
+    status "trim beside it" 1 "$twinlog" trim beside --before 1
+    status "append --shared beside it" 0 "$twinlog" append beside --shared --print-lsn <in
+    seq 2 6 >want
+    same "has the next LSNs" want out
+    echo last >&3
+    read -r lsn <&4
+    count "and the first one those after them" $((lsn != 7))
+    stop_writer TERM
+    count "append --shared ends by the signal that it gets" $((got != 143))
+    says "and says what is durable" beside.err 'LSN 1 to 7 of this run are durable, with those of others'
+    status "stat after the signal" 0 "$twinlog" stat beside
+    says "the log was closed" out '^left +closed by its last writer$'
+
+    start_writer alone
+    echo first >&3
+    read -r lsn <&4
+    status "append --shared beside one that does not share" 1 "$twinlog" append alone --shared <in
+    says "is told what to do" err 'has it alone'
+    stop_writer TERM
+}
+
+test_shared_killed()
+{
+    start_writer killing --shared
+    echo first >&3
+    read -r lsn <&4
+    yes | "$twinlog" append killing --shared --print-lsn >victim.lsns 2>/dev/null &
+    victim=$!
+    wait_until test -s victim.lsns
+    kill -9 "$victim"
+    wait "$victim" 2>/dev/null
+    echo last >&3
+    lsn=none
+    read -r lsn <&4
+    subject="append --shared beside one that was killed"
+    count "goes on" "$(case $lsn in *[!0-9]*) echo 1 ;; *) echo 0 ;; esac)"
+    wait_until "'$twinlog' cat killing >out 2>err && grep -q '^last\$' out"
+    says "readers see what came after" out '^last$'
+    known=$(wc -l <victim.lsns) # the last one may be cut off
+    there=$(grep -c '^y$' out)
+    count "all $known that were acknowledged are there" $((there < known))
+    seq 5 >in
+    status "append --shared after that" 0 "$twinlog" append killing --shared <in
+    stop_writer KILL
+    status "stat after kill -9 of all" 0 "$twinlog" stat killing
+    says "says that the log was not closed" out '^left +not closed'
+    status "append --shared after kill -9 of all" 0 "$twinlog" append killing --shared <in
+    "$twinlog" cat killing 2>err | grep -vx y >out
+    { echo first && echo last && cat in in; } >want
+    same "and all is there" want out
+    status "verify after that" 0 "$twinlog" verify killing
+}
+
 test_full()
 {
     fill full 10
@@ -1290,6 +1418,16 @@ test_usage()
     status "append --null --framed" 2 "$twinlog" append used --null --framed </dev/null
     status "append --mapped --pad" 2 "$twinlog" append used --mapped --pad </dev/null
     status "bench --mapped --segment 2G" 2 "$twinlog" bench used --mapped --segment 2G
+    status "append --shared --pad" 2 "$twinlog" append used --shared --pad </dev/null
+    says "names both" err '--shared and --pad'
+    for limit in '--keep-bytes 1M' '--keep-records 1' '--keep-time 1h'; do
+        # shellcheck disable=SC2086 # words
+        status "append --shared $limit" 2 "$twinlog" append used --shared $limit </dev/null
+        says "says what to do instead" err 'twinlog trim'
+    done
+    status "bench --processes 0" 2 "$twinlog" bench used --processes 0
+    status "bench --processes 256" 2 "$twinlog" bench used --processes 256
+    status "bench --processes --segment 2G" 2 "$twinlog" bench used --processes 2 --segment 2G
     status "append --io tape" 2 "$twinlog" append used --io tape </dev/null
     status "append --segment of an odd size" 2 "$twinlog" append used --segment 100000 </dev/null
     status "append --max-record without a number" 2 "$twinlog" append used --max-record </dev/null
@@ -1385,6 +1523,9 @@ test_killed
 test_mapped
 test_mapped_killed
 test_mapped_full
+test_shared
+test_shared_refusals
+test_shared_killed
 test_full
 test_permissions
 test_output

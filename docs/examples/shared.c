@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Four processes append to one log, at the speed of memory. One of them is killed in the middle; the others go on, and
+ * the replay has everything that an append had returned for.
+ *
+ *     cc shared.c $(pkg-config --cflags --libs twinlog) && ./a.out shared
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <twinlog.h>
+#include <unistd.h>
+
+#define WORKERS 4
+#define VICTIM 0      /* goes on until it is killed */
+#define EVENTS 100000 /* of each other worker */
+#define OPEN_WAIT_MS 10000
+struct event {
+    int worker, number;
+};
+
+static _Atomic(int) *acknowledged; /* of each worker, in memory that outlives it */
+
+/* ---- a worker ---------------------------------------------------------------------------------- */
+
+/* Each process opens the log for itself: a handle is of no use in a forked child. */
+static int work(const char *dir, int worker)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog *log;
+    options.mode = TWINLOG_MODE_SHARED;
+    options.lock_wait_ms = OPEN_WAIT_MS; /* the first one opens the log for all of them */
+    options.flush_interval_ms = 1000;    /* what a power cut may cost */
+    int rc = twinlog_open(dir, &options, &log);
+    if (rc < 0)
+        return rc;
+    for (int number = 1; rc == 0 && (number <= EVENTS || worker == VICTIM); number++) {
+        const struct event event = { worker, number };
+        rc = twinlog_append(log, &event, sizeof(event), NULL);
+        if (rc == 0)
+            atomic_store(&acknowledged[worker], number); /* from here on it survives a kill -9 */
+    }
+    int closed = twinlog_close(log); /* and now it survives the power */
+    return rc < 0 ? rc : closed;
+}
+
+static pid_t start(const char *dir, int worker)
+{
+    pid_t child = fork(); /* no log is open here */
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* the victim would go on for ever */
+        int rc = work(dir, worker);
+        if (rc < 0)
+            fprintf(stderr, "worker %d: %s\n", worker, twinlog_strerror(rc));
+        _exit(rc < 0);
+    }
+    return child;
+}
+
+/* In the middle of whatever it is doing. */
+static int kill_victim(pid_t victim)
+{
+    const struct timespec pause = { .tv_nsec = 1000000 };
+    int status = 0;
+    while (atomic_load(&acknowledged[VICTIM]) < EVENTS / 2) {
+        if (waitpid(victim, &status, WNOHANG) != 0) /* it has said why */
+            return -ECHILD;
+        nanosleep(&pause, NULL);
+    }
+    kill(victim, SIGKILL);
+    while (wait(&status) > 0) /* the victim and all others */
+        if (WIFSIGNALED(status) ? WTERMSIG(status) != SIGKILL : WEXITSTATUS(status) != 0)
+            return -ECHILD;
+    return 0;
+}
+
+/* ---- the replay -------------------------------------------------------------------------------- */
+
+/* The events of each worker come in the order in which it appended them. */
+static int count_events(const char *dir, int *seen)
+{
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    int rc = twinlog_reader_open(dir, NULL, &reader);
+    if (rc < 0)
+        return rc;
+    while ((rc = twinlog_reader_next(reader, &record)) > 0) {
+        const struct event *event = record.data;
+        if (event->number != ++seen[event->worker]) {
+            rc = -EBADMSG;
+            break;
+        }
+    }
+    twinlog_reader_close(reader);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    const char *dir = argc > 1 ? argv[1] : "shared";
+    int seen[WORKERS] = { 0 }, lost = 0;
+    pid_t workers[WORKERS];
+    acknowledged = mmap(NULL, WORKERS * sizeof(*acknowledged), PROT_READ | PROT_WRITE,
+                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (acknowledged == MAP_FAILED)
+        return 1;
+    for (int worker = 0; worker < WORKERS; worker++)
+        if ((workers[worker] = start(dir, worker)) < 0)
+            return 1;
+    int rc = kill_victim(workers[VICTIM]);
+    if (rc == 0)
+        rc = count_events(dir, seen);
+    if (rc < 0)
+        fprintf(stderr, "%s: %s\n", dir, twinlog_strerror(rc));
+    for (int worker = 0; rc == 0 && worker < WORKERS; worker++) {
+        printf("worker %d: %d acknowledged, %d there%s\n", worker, acknowledged[worker], seen[worker],
+               worker == VICTIM ? ", killed" : "");
+        lost |= seen[worker] < acknowledged[worker];
+    }
+    return rc < 0 || lost;
+}
