@@ -25,9 +25,9 @@ static void describe(const struct log_view *view, const struct recovery *recover
     ret->durable_lsn = recovery->marked_lsn;
     if (view->has_writer) {
         ret->durable_lsn = max_u64(ret->durable_lsn, view->durable_lsn);
-        ret->mode = twl_live_is_mapped(&view->live) ? TWINLOG_MODE_MAPPED : TWINLOG_MODE_DURABLE;
+        ret->mode = twl_live_mode(&view->live);
         ret->last_lsn =
-            ret->mode == TWINLOG_MODE_MAPPED ? max_u64(ret->last_lsn, ret->durable_lsn) : ret->durable_lsn;
+            ret->mode == TWINLOG_MODE_DURABLE ? ret->durable_lsn : max_u64(ret->last_lsn, ret->durable_lsn);
     }
     if (ret->last_lsn >= set->first_lsn)
         ret->first_lsn = set->first_lsn;

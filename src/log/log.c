@@ -497,7 +497,7 @@ static void tell(struct opening *o)
         twl_mapped_begin(log->mapped);
     else
         twl_offer_copies(log);
-    twl_live_publish_mapped(log->live, log->mapped != NULL);
+    twl_live_publish_mode(log->live, log->options.mode);
     twl_live_publish(log->live, log->mapped ? twl_mapped_epoch(log->mapped) : log->epoch.number, first_lsn,
                      o->recovery.position.next_lsn - 1);
     twl_keeper_start(log->keeper);
@@ -764,12 +764,19 @@ static uint64_t look_at_first(const struct twinlog *log)
     return atomic_load(&log->looked_first_lsn);
 }
 
+/* A child of who opened it has no part in what its parent's threads do. */
+static uint64_t last_mapped_lsn(const struct twinlog *log)
+{
+    return twl_fork_guard_is_forked(&log->guard) ? twl_mapped_told_lsn(log->mapped)
+                                                 : twl_mapped_last_lsn(log->mapped);
+}
+
 uint64_t twinlog_last_lsn(const struct twinlog *log)
 {
     if (!log)
         return 0;
     if (log->mapped)
-        return twl_mapped_last_lsn(log->mapped);
+        return last_mapped_lsn(log);
     return log->commit ? twl_commit_last_lsn(log->commit) : look_at_last(log);
 }
 
@@ -778,7 +785,7 @@ uint64_t twinlog_written_lsn(const struct twinlog *log)
     if (!log)
         return 0;
     if (log->mapped) /* in a child a record that was being put at the fork counts as well */
-        return twl_fork_guard_is_forked(&log->guard) ? twl_mapped_last_lsn(log->mapped)
+        return twl_fork_guard_is_forked(&log->guard) ? twl_mapped_told_lsn(log->mapped)
                                                      : twl_mapped_written_lsn(log->mapped);
     return log->commit ? twl_commit_written_lsn(log->commit) : look_at_last(log);
 }
@@ -821,7 +828,7 @@ uint64_t twinlog_first_lsn(const struct twinlog *log)
     if (is_read_only(log))
         return look_at_first(log);
     uint64_t first_lsn = atomic_load(&log->first_lsn);
-    uint64_t last_lsn = log->mapped ? twl_mapped_last_lsn(log->mapped) : twinlog_durable_lsn(log);
+    uint64_t last_lsn = log->mapped ? last_mapped_lsn(log) : twinlog_durable_lsn(log);
     return last_lsn >= first_lsn ? first_lsn : 0;
 }
 

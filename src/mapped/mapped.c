@@ -398,6 +398,11 @@ uint64_t twl_mapped_last_lsn(struct mapped *m)
     return lsn;
 }
 
+uint64_t twl_mapped_told_lsn(const struct mapped *m)
+{
+    return twl_sheet_next_lsn(atomic_load(&m->active)) - 1;
+}
+
 uint32_t twl_mapped_epoch(const struct mapped *m)
 {
     return atomic_load(&m->active)->start.epoch.number;

@@ -58,7 +58,9 @@ int twl_mapped_wait(struct mapped *mapped, uint64_t lsn, enum twinlog_level leve
 int twl_mapped_close_group(void *mapped, struct segment *segment);
 
 uint32_t twl_mapped_epoch(const struct mapped *mapped);
-uint64_t twl_mapped_last_lsn(struct mapped *mapped);          /* newest that was put, or is being put */
+uint64_t twl_mapped_last_lsn(struct mapped *mapped); /* newest that was put, or is being put */
+uint64_t twl_mapped_told_lsn(
+    const struct mapped *mapped); /* the same, for a forked child: as it was, with peers as it is */
 uint64_t twl_mapped_written_lsn(struct mapped *mapped);       /* newest up to which all are complete */
 uint64_t twl_mapped_durable_lsn(const struct mapped *mapped); /* newest up to which all are durable */
 int twl_mapped_poison(const struct mapped *mapped);

@@ -156,7 +156,7 @@ static void clear(struct live *live)
     atomic_store(&page->epoch, 0);
     watermark_store(&page->durable, 0);
     atomic_store(&page->first_lsn, 0);
-    atomic_store(&page->is_mapped, 0);
+    atomic_store(&page->mode, TWINLOG_MODE_DURABLE);
     atomic_store(&page->wanted_ns, 0); /* of an earlier life of the system it would be far off */
     atomic_store(&page->awaited, atomic_load(&page->pulse) - 1); /* what a power cut left says nothing */
     atomic_store(&page->magic, LIVE_MAGIC);
@@ -231,7 +231,7 @@ static void store_identity(const struct live *live)
     struct live_page *page = live->page;
     const uint32_t epoch = atomic_load(&live->own_epoch);
     atomic_store(&page->first_lsn, atomic_load(&live->own_first_lsn));
-    atomic_store(&page->is_mapped, atomic_load(&live->own_is_mapped));
+    atomic_store(&page->mode, atomic_load(&live->own_mode));
     atomic_store(&page->offer, (uint64_t)epoch << 32 | live->layout);
     atomic_store(&page->epoch, epoch);
 }
@@ -258,9 +258,9 @@ void twl_live_publish(struct live *live, uint32_t epoch, uint64_t first_lsn, uin
     announce(live);
 }
 
-void twl_live_publish_mapped(struct live *live, bool is_mapped)
+void twl_live_publish_mode(struct live *live, uint32_t mode)
 {
-    atomic_store(&live->own_is_mapped, is_mapped);
+    atomic_store(&live->own_mode, mode);
 }
 
 void twl_live_publish_durable(struct live *live, uint64_t durable_lsn)
@@ -385,9 +385,15 @@ uint64_t twl_live_first_lsn(const struct live *live)
     return twl_live_epoch(live) > 0 ? atomic_load(&live->page->first_lsn) : 0;
 }
 
+uint32_t twl_live_mode(const struct live *live)
+{
+    const uint32_t mode = twl_live_epoch(live) > 0 ? atomic_load(&live->page->mode) : TWINLOG_MODE_DURABLE;
+    return mode <= TWINLOG_MODE_SHARED ? mode : TWINLOG_MODE_MAPPED;
+}
+
 bool twl_live_is_mapped(const struct live *live)
 {
-    return twl_live_epoch(live) > 0 && atomic_load(&live->page->is_mapped) != 0;
+    return twl_live_mode(live) != TWINLOG_MODE_DURABLE;
 }
 
 /* ---- copies -------------------------------------------------------------------------------------- */

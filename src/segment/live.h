@@ -29,7 +29,8 @@ struct live_page {
     _Atomic uint32_t pulse;   /* a futex word: one more after every publication */
     _Atomic uint32_t awaited; /* newest pulse that a reader in any process sleeps on; the next one then has to
                                  wake. A reader that dies in its sleep costs one needless wake-up */
-    _Atomic uint32_t is_mapped; /* records are there as soon as they are complete, whatever is durable */
+    _Atomic uint32_t
+        mode; /* enum twinlog_mode. But for the durable one, records are there as soon as they are complete */
     struct watermark durable;
     _Atomic uint64_t first_lsn; /* oldest LSN that is kept, or the one that comes first */
     _Atomic uint64_t
@@ -50,7 +51,7 @@ struct live {
     uint32_t layout;        /* of the copies that are offered, 0 = none */
     /* what the writer published last, in case it has to do so again */
     _Atomic uint32_t own_epoch;
-    _Atomic bool own_is_mapped;
+    _Atomic uint32_t own_mode;
     _Atomic uint64_t own_first_lsn;
 };
 
@@ -64,7 +65,7 @@ int twl_live_join(struct io *io, struct live *ret_live);
 /* What the writer has recovered, or is left with after a cut. */
 void twl_live_publish(struct live *live, uint32_t epoch, uint64_t first_lsn, uint64_t durable_lsn);
 /* Before twl_live_publish(), of a log that is written through a mapping: readers look for complete records in it. */
-void twl_live_publish_mapped(struct live *live, bool is_mapped);
+void twl_live_publish_mode(struct live *live, uint32_t mode);
 void twl_live_publish_durable(struct live *live, uint64_t durable_lsn); /* the leader, after each group */
 void twl_live_publish_epoch(struct live *live, uint32_t epoch);         /* the same log, in another one */
 void twl_live_publish_first(struct live *live, uint64_t first_lsn);     /* after a trim */
@@ -83,7 +84,8 @@ bool twl_live_is_written(struct live *live); /* the same, and no where that can'
 uint32_t twl_live_epoch(const struct live *live);
 uint64_t twl_live_durable_lsn(const struct live *live);
 uint64_t twl_live_first_lsn(const struct live *live); /* 0 = not known */
-bool twl_live_is_mapped(const struct live *live);
+uint32_t twl_live_mode(const struct live *live);
+bool twl_live_is_mapped(const struct live *live); /* in any mode but the durable one */
 void twl_live_unwatch(struct live *live);
 
 /* Copies: `layout` says what they are made of, and how large they are. A writer offers them from its next

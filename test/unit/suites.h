@@ -7,6 +7,7 @@
 
 /* clang-format off */
 #define FOR_EACH_SUITE(DO) \
+    DO(alone) \
     DO(base) \
     DO(commit) \
     DO(copy) \

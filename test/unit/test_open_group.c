@@ -653,7 +653,7 @@ START_TEST(a_live_log_is_read_as_far_as_records_are_complete)
     begin_image(&images[0], 2, &end, THIS_BOOT);
     write_image(&images[0], BYTES);
     ck_assert_int_eq(twl_live_lock(io, 0, &live), 0);
-    twl_live_publish_mapped(&live, true);
+    twl_live_publish_mode(&live, TWINLOG_MODE_MAPPED);
     twl_live_publish(&live, images[0].mark.epoch.number, 1, FIRST_RECORDS);
     struct twinlog_reader *reader = log_reader(FIRST_RECORDS + 1, 0);
     ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
@@ -706,7 +706,7 @@ START_TEST(the_descriptor_tells_of_records_that_are_complete)
     begin_image(image, 2, &end, THIS_BOOT);
     write_image(image, BYTES);
     ck_assert_int_eq(twl_live_lock(io, 0, &live), 0);
-    twl_live_publish_mapped(&live, true);
+    twl_live_publish_mode(&live, TWINLOG_MODE_MAPPED);
     twl_live_publish(&live, image->mark.epoch.number, 1, FIRST_RECORDS);
     struct twinlog_reader *reader = log_reader(FIRST_RECORDS + 1, 0);
     int fd = twinlog_reader_fd(reader);
