@@ -3,7 +3,7 @@
  * crash-mapped: a process writes a log in the mapped mode, is killed, at random moments and at named places in the
  * library, stopped for a while, and followed by readers in other processes; then the log is read by somebody who opens
  * nothing, verified, and opened again, in either mode (mapped_judge.c has the rules). With --power, each log of a dead
- * writer is also looked at as a power cut may have left it (mapped_power.c).
+ * writer is also looked at as a power cut may have left it (image.c).
  *
  * A cycle is a log, from its beginning to its last death. The seed decides everything but the moments of death, which the
  * scheduler has a say in.
@@ -285,8 +285,8 @@ static void run_cycle(void)
     begin_log();
     for (uint64_t i = 0; i < deaths && book.last < LARGE_LOG_RECORDS; i++) {
         live(life, &rng);
-        if (stage->fib == FIB_TORN && atomic_load(&life->is_open))
-            tear_record(place.log);
+        if (stage->fib == FIB_TORN && atomic_load(&life->is_open) && !atomic_load(&stage->has_fibbed))
+            atomic_store(&stage->has_fibbed, tear_record(place.log));
         judge_death(&book, life);
         if (rng_one_in(&rng, 4))
             await_followers(life);

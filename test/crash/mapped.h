@@ -10,6 +10,7 @@
 #ifndef TWL_CRASH_MAPPED_H
 #define TWL_CRASH_MAPPED_H
 
+#include "image.h"
 #include "kill.h"
 #include "points.h"
 #include "reading.h"
@@ -98,13 +99,5 @@ uint64_t judge_image(const char *dir, const struct ledger *book, const struct wr
                      struct rng *rng);
 /* Makes a backup of the dead writer's log, which has all that the log has. Returns its records. */
 uint64_t judge_copy(const char *dir, const struct ledger *book, const struct writer_life *life);
-
-/* ---- power (mapped_power.c) ---------------------------------------------------------------------- */
-
-/* Copies the log of a dead writer to `to`, without some of what no sync came behind, as after another boot. Returns how
- * many sectors were left out. */
-uint64_t make_image(const char *from, const char *to, uint64_t durable_lsn, struct rng *rng);
-/* Changes a byte of the last record of the log. */
-void tear_record(const char *dir);
 
 #endif
