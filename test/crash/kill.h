@@ -325,7 +325,8 @@ struct place {
 extern struct place place;
 
 void make_place(const char *parent);
-void remove_directory(const char *path); /* with the files in it */
+void remove_directory(const char *path);               /* with the files in it */
+void copy_directory(const char *from, const char *to); /* of files; what was in `to` is gone */
 void remove_place(void);
 void keep_arguments(int argc, char **argv);
 void *map_shared(size_t bytes);

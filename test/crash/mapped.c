@@ -3,7 +3,7 @@
  * crash-mapped: a process writes a log in the mapped mode, is killed, at random moments and at named places in the
  * library, stopped for a while, and followed by readers in other processes; then the log is read by somebody who opens
  * nothing, verified, and opened again, in either mode (mapped_judge.c has the rules). With --power, each log of a dead
- * writer is also looked at as a power cut may have left it (mapped_power.c).
+ * writer is also looked at as a power cut may have left it (image.c).
  *
  * A cycle is a log, from its beginning to its last death. The seed decides everything but the moments of death, which the
  * scheduler has a say in.
@@ -12,9 +12,9 @@
  */
 #define _GNU_SOURCE
 #include "mapped.h"
+#include "kill_program.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,11 +30,7 @@ struct stage *stage;
 static const char *const fib_names[FIBS] = { "none",    "lost", "garbled", "twice",
                                              "swapped", "seen", "torn",    "durable" };
 
-static struct {
-    uint64_t kills, seconds; /* 0: no limit */
-    const char *parent;
-    bool is_verbose, has_power;
-} settings;
+static bool has_power;
 
 static struct ledger book;
 static pid_t followers[FOLLOWERS];
@@ -49,7 +45,7 @@ static struct {
 
 static void start_follower(unsigned index)
 {
-    struct follower_life *follower = &stage->followers[index];
+    struct follower *follower = &stage->followers[index];
 
     totals.seen += atomic_load(&follower->records);
     atomic_store(&follower->last_lsn, 0);
@@ -147,7 +143,7 @@ static void choose_life(struct writer_life *life, struct rng *rng)
     atomic_store(&life->is_open, false);
     atomic_store(&life->is_closed, false);
     atomic_store(&life->must_stop, false);
-    atomic_store(&life->is_stopping, false);
+    atomic_store(&life->fate.is_stopping, false);
     atomic_store(&life->opened_last, 0);
     for (uint32_t i = 0; i < HANDS_MAX; i++) {
         atomic_store(&life->hand[i].begun, 0);
@@ -157,24 +153,10 @@ static void choose_life(struct writer_life *life, struct rng *rng)
     totals.mapped += is_mapped;
 }
 
-/* Until it is stopped, or dead: then false. */
-static bool await_stop(pid_t pid)
-{
-    siginfo_t info = { 0 };
-
-    while (waitid(P_PID, (id_t)pid, &info, WSTOPPED | WEXITED | WNOWAIT) < 0)
-        if (errno != EINTR)
-            give_up("waitid");
-    return info.si_code == CLD_STOPPED;
-}
-
 /* One whose fate was to stop, or who is told to. */
 static void stop_for_a_while(struct writer_life *life, pid_t pid, struct rng *rng)
 {
-    siginfo_t info;
-
-    if (!atomic_exchange(&life->is_stopping, true))
-        kill(pid, SIGSTOP);
+    make_stop(pid, &life->fate);
     if (!await_stop(pid))
         return;
     totals.stopped++;
@@ -183,10 +165,8 @@ static void stop_for_a_while(struct writer_life *life, pid_t pid, struct rng *rn
         kill(pid, SIGKILL);
         return;
     }
-    atomic_store(&life->is_stopping, false);
     life->fate.is_stop = false;
-    waitid(P_PID, (id_t)pid, &info, WSTOPPED | WNOHANG);
-    kill(pid, SIGCONT);
+    let_go_on(pid, &life->fate);
 }
 
 /* True when it is gone. A stop may come at any time. */
@@ -198,7 +178,7 @@ static bool pass_time(struct writer_life *life, pid_t pid, int64_t ns, struct rn
         if (await(pid, 1000000))
             return true;
         check_complaints();
-        if (atomic_load(&life->is_stopping))
+        if (atomic_load(&life->fate.is_stopping))
             stop_for_a_while(life, pid, rng);
     } while (now_ns() < end);
     return false;
@@ -289,9 +269,7 @@ static void begin_log(void)
     remove_directory(place.log);
     memset(book.digest, 0, WINDOW * sizeof(book.digest[0]));
     book = (struct ledger){ .digest = book.digest };
-    for (uint64_t lsn = 0; lsn <= atomic_load(&stage->max_seen); lsn++)
-        atomic_store(&stage->seen[lsn], 0);
-    atomic_store(&stage->max_seen, 0);
+    forget_seen(&stage->seen);
     atomic_store(&stage->life.durable, 0);
     atomic_store(&stage->life.synced, 0);
     for (unsigned i = 0; i < FOLLOWERS; i++)
@@ -307,15 +285,14 @@ static void run_cycle(void)
     begin_log();
     for (uint64_t i = 0; i < deaths && book.last < LARGE_LOG_RECORDS; i++) {
         live(life, &rng);
-        if (stage->fib == FIB_TORN && atomic_load(&life->is_open))
-            tear_record(place.log);
+        if (stage->fib == FIB_TORN && atomic_load(&life->is_open) && !atomic_load(&stage->has_fibbed))
+            atomic_store(&stage->has_fibbed, tear_record(place.log));
         judge_death(&book, life);
         if (rng_one_in(&rng, 4))
             await_followers(life);
         if (rng_one_in(&rng, 8) && judge_copy(place.copy, &book, life) > 0)
             totals.copies++;
-        for (uint64_t cuts = rng_below(&rng, 4);
-             settings.has_power && atomic_load(&life->is_open) && cuts > 0; cuts--)
+        for (uint64_t cuts = rng_below(&rng, 4); has_power && atomic_load(&life->is_open) && cuts > 0; cuts--)
             cut_power(life, &rng);
     }
     for (unsigned i = 0; i < FOLLOWERS; i++)
@@ -328,106 +305,47 @@ static void run_cycle(void)
 
 /* ---- command line -------------------------------------------------------------------------------- */
 
-static void help(void)
+static const char help[] =
+    "usage: crash-mapped [options]\n"
+    "\n"
+    "Kills and stops a process that writes a mapped log, and checks it, over and over.\n"
+    "\n"
+    "  --kills N     stop after so many; default 300, or no limit with --seconds\n"
+    "  --seconds S   stop after this time\n"
+    "  --seed N      default TWINLOG_SEED, or 1\n"
+    "  --cycle N     begin with this cycle\n"
+    "  --dir PARENT  where to make a directory; default TMPDIR, or /tmp\n"
+    "  --power       also look at copies of the log as power cuts may have left it\n"
+    "  --lie NAME    do one thing wrong on purpose: lost, garbled, twice, swapped, seen, torn or durable;\n"
+    "                ends with 0 if it is found\n"
+    "  --verbose     say how often each named place was passed, and met death\n"
+    "  --help        this text\n"
+    "\n"
+    "Exit status: 0 no violation, 1 a violation (its directory is kept), 2 wrong usage, 77 cannot run.";
+
+static const struct option more[] = {
+    { "cycle", required_argument, NULL, 'C' },
+    { "power", no_argument, NULL, 'P' },
+    { 0 },
+};
+
+static void take(int letter, const char *argument)
 {
-    puts(
-        "usage: crash-mapped [options]\n"
-        "\n"
-        "Kills and stops a process that writes a mapped log, and checks it, over and over.\n"
-        "\n"
-        "  --kills N     stop after so many; default 300, or no limit with --seconds\n"
-        "  --seconds S   stop after this time\n"
-        "  --seed N      default TWINLOG_SEED, or 1\n"
-        "  --cycle N     begin with this cycle\n"
-        "  --dir PARENT  where to make a directory; default TMPDIR, or /tmp\n"
-        "  --power       also look at copies of the log as power cuts may have left it\n"
-        "  --lie NAME    do one thing wrong on purpose: lost, garbled, twice, swapped, seen, torn or durable;\n"
-        "                ends with 0 if it is found\n"
-        "  --verbose     say how often each named place was passed, and met death\n"
-        "  --help        this text\n"
-        "\n"
-        "Exit status: 0 no violation, 1 a violation (its directory is kept), 2 wrong usage, 77 cannot run.");
+    if (letter == 'P')
+        has_power = true;
+    else
+        place.cycle = parse_number(argument, 0, UINT64_MAX);
 }
 
-static _Noreturn void wrong_usage(void)
+static void begin(void)
 {
-    fprintf(stderr, "try: crash-mapped --help\n");
-    exit(2);
-}
-
-static enum fib parse_fib(const char *name)
-{
-    for (int fib = 0; fib < FIBS; fib++)
-        if (strcmp(name, fib_names[fib]) == 0)
-            return (enum fib)fib;
-    wrong_usage();
-}
-
-static void parse(int argc, char **argv)
-{
-    const struct option options[] = {
-        { "kills", required_argument, NULL, 'k' }, { "seconds", required_argument, NULL, 's' },
-        { "seed", required_argument, NULL, 'S' },  { "cycle", required_argument, NULL, 'c' },
-        { "dir", required_argument, NULL, 'd' },   { "power", no_argument, NULL, 'p' },
-        { "lie", required_argument, NULL, 'l' },   { "verbose", no_argument, NULL, 'v' },
-        { "help", no_argument, NULL, 'h' },        { 0 },
-    };
-    const char *seed = getenv("TWINLOG_SEED");
-    int option;
-
-    if (seed)
-        place.seed = parse_number(seed, 0, UINT64_MAX);
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
-        switch (option) {
-        case 'k':
-            settings.kills = parse_number(optarg, 1, UINT64_MAX);
-            break;
-        case 's':
-            settings.seconds = parse_number(optarg, 1, 1000000);
-            break;
-        case 'S':
-            place.seed = parse_number(optarg, 0, UINT64_MAX);
-            break;
-        case 'c':
-            place.cycle = parse_number(optarg, 0, UINT64_MAX);
-            break;
-        case 'd':
-            settings.parent = optarg;
-            break;
-        case 'p':
-            settings.has_power = true;
-            break;
-        case 'l':
-            stage->fib = parse_fib(optarg);
-            break;
-        case 'v':
-            settings.is_verbose = true;
-            break;
-        case 'h':
-            help();
-            exit(EXIT_SUCCESS);
-        default:
-            wrong_usage();
-        }
-    if (optind < argc)
-        wrong_usage();
-    if (settings.kills == 0 && settings.seconds == 0)
-        settings.kills = 300;
-}
-
-static void show_progress(void)
-{
-    if (place.has_terminal)
-        fprintf(stderr, "\rcycle %" PRIu64 ": %" PRIu64 " killed ", place.cycle, totals.killed);
+    stage->fib = (enum fib)settings.fib;
+    atomic_store(&stage->seen.shall_lie, stage->fib == FIB_SEEN);
 }
 
 static uint64_t count_at_points(void)
 {
-    uint64_t count = 0;
-
-    for (const struct point *point = stage->points; point < stage->points + POINTS_MAX; point++)
-        count += atomic_load(&point->died);
-    return count - totals.killed_on_images;
+    return count_died(stage->points) - totals.killed_on_images;
 }
 
 static void summarise(uint64_t cycles, int64_t took_ns)
@@ -442,7 +360,7 @@ static void summarise(uint64_t cycles, int64_t took_ns)
     printf("  %" PRIu64 " records, %" PRIu64 " of them never acknowledged; %" PRIu64
            " voids; followers saw %" PRIu64 "; %" PRIu64 " copies\n",
            totals.records, totals.found, totals.voids, totals.seen, totals.copies);
-    if (settings.has_power)
+    if (has_power)
         printf("  %" PRIu64 " power cuts: %" PRIu64 " sectors lost, %" PRIu64 " records left; %" PRIu64
                " killed while they opened what was left\n",
                totals.images, totals.lost_sectors, totals.kept, totals.killed_on_images);
@@ -452,31 +370,21 @@ static void summarise(uint64_t cycles, int64_t took_ns)
 
 int main(int argc, char **argv)
 {
-    int64_t start, end;
-    uint64_t first_cycle;
+    const struct program program = { .name = "crash-mapped",
+                                     .help = help,
+                                     .fibs = fib_names,
+                                     .fib_count = FIBS,
+                                     .usual_kills = 300,
+                                     .more = more,
+                                     .take = take,
+                                     .begin = begin,
+                                     .run_cycle = run_cycle,
+                                     .summarise = summarise,
+                                     .killed = &totals.killed };
 
-    place.program = "crash-mapped";
-    place.seed = 1;
     stage = map_shared(sizeof(*stage));
     stage->complaints = map_shared(sizeof(*stage->complaints));
+    watch_points(stage->points);
     book.digest = map_shared(WINDOW * sizeof(book.digest[0]));
-    keep_arguments(argc, argv);
-    parse(argc, argv);
-    place.lie = stage->fib == FIB_NONE ? LIE_NONE : LIE_BYTES;
-    make_place(settings.parent);
-    first_cycle = place.cycle;
-    start = now_ns();
-    end = settings.seconds > 0 ? start + (int64_t)settings.seconds * 1000000000 : INT64_MAX;
-    while ((settings.kills == 0 || totals.killed < settings.kills) && now_ns() < end) {
-        run_cycle();
-        show_progress();
-    }
-    erase_progress();
-    remove_place();
-    if (stage->fib != FIB_NONE) {
-        printf("crash-mapped: lied about %s, and nobody noticed\n", fib_names[stage->fib]);
-        return EXIT_FAILURE;
-    }
-    summarise(place.cycle - first_cycle, now_ns() - start);
-    return EXIT_SUCCESS;
+    return run_program(&program, argc, argv);
 }

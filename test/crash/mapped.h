@@ -10,8 +10,10 @@
 #ifndef TWL_CRASH_MAPPED_H
 #define TWL_CRASH_MAPPED_H
 
+#include "image.h"
 #include "kill.h"
 #include "points.h"
+#include "reading.h"
 
 #define HANDS_MAX 6u              /* threads of a writer */
 #define RECORDS_MAX 4096u         /* of a hand in one life */
@@ -43,23 +45,13 @@ struct writer_life {
     uint32_t hands;
     uint32_t sync_one_in, pause_one_in; /* 0 = never */
     bool has_reader;                    /* one that is attached to its log */
-    struct {
-        const char *point; /* NULL: none */
-        bool is_stop;      /* not death */
-        _Atomic int32_t passes;
-    } fate;
+    struct fate fate;
 
-    _Atomic bool is_open, is_closed, must_stop, is_stopping;
+    _Atomic bool is_open, is_closed, must_stop;
     _Atomic uint64_t opened_last; /* LSN */
     _Atomic uint64_t durable;     /* LSN that a sync is said to have returned for */
     _Atomic uint64_t synced;      /* the same, without the lie */
     struct hand_notes hand[HANDS_MAX];
-};
-
-struct follower_life {
-    uint32_t flags;            /* [const while it lives] of its reader */
-    _Atomic uint64_t last_lsn; /* that it was given */
-    _Atomic uint64_t records;
 };
 
 struct stage {
@@ -68,9 +60,8 @@ struct stage {
     _Atomic bool has_fibbed;
     struct point points[POINTS_MAX];
     struct writer_life life;
-    struct follower_life followers[FOLLOWERS + 1]; /* the last one is inside the writer */
-    _Atomic uint64_t max_seen;
-    _Atomic uint64_t seen[WINDOW]; /* digests, 0 = none */
+    struct follower followers[FOLLOWERS + 1]; /* the last one is inside the writer */
+    struct seen seen;
 };
 extern struct stage *stage;
 
@@ -108,13 +99,5 @@ uint64_t judge_image(const char *dir, const struct ledger *book, const struct wr
                      struct rng *rng);
 /* Makes a backup of the dead writer's log, which has all that the log has. Returns its records. */
 uint64_t judge_copy(const char *dir, const struct ledger *book, const struct writer_life *life);
-
-/* ---- power (mapped_power.c) ---------------------------------------------------------------------- */
-
-/* Copies the log of a dead writer to `to`, without some of what no sync came behind, as after another boot. Returns how
- * many sectors were left out. */
-uint64_t make_image(const char *from, const char *to, uint64_t durable_lsn, struct rng *rng);
-/* Changes a byte of the last record of the log. */
-void tear_record(const char *dir);
 
 #endif

@@ -25,59 +25,6 @@ struct court {
     unsigned char expected[PAYLOAD_MAX_BYTES];
 };
 
-/* ---- reading ------------------------------------------------------------------------------------- */
-
-typedef void record_seen(void *context, const struct twinlog_record *record);
-
-static void read_log(const char *dir, uint32_t flags, record_seen *each, void *context)
-{
-    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
-    struct twinlog_report report = { 0 };
-    struct twinlog_reader *reader;
-    struct twinlog_record record;
-    uint64_t last = 0;
-    int rc;
-
-    options.flags = flags;
-    options.ret_report = &report;
-    rc = twinlog_reader_open(dir, &options, &reader);
-    if (rc == -ENOENT)
-        return; /* it was killed before there was a log */
-    if (rc < 0)
-        violation("the log cannot be read: %s; %s", twinlog_strerror(rc), report.text);
-    while ((rc = twinlog_reader_next(reader, &record)) > 0) {
-        if (record.lsn <= last)
-            violation("LSN %" PRIu64 " comes after %" PRIu64, record.lsn, last);
-        last = record.lsn;
-        each(context, &record);
-    }
-    if (rc < 0)
-        violation("reading stops behind LSN %" PRIu64 ": %s; %s (%s, offset %" PRIu64 ")", last,
-                  twinlog_strerror(rc), report.text, report.file, report.offset);
-    twinlog_reader_close(reader);
-}
-
-static int find_fault(void *context, const struct twinlog_report *finding)
-{
-    (void)context;
-    if (finding->error != 0)
-        violation("verify: %s (%s, offset %" PRIu64 ")", finding->text, finding->file, finding->offset);
-    return 0;
-}
-
-static uint64_t verify(const char *dir)
-{
-    struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
-    uint64_t records = 0;
-    int rc;
-
-    options.each = find_fault;
-    rc = twinlog_verify(dir, &options, &records);
-    if (rc < 0 && rc != -ENOENT)
-        violation("verify: %s", twinlog_strerror(rc));
-    return records;
-}
-
 /* ---- notes --------------------------------------------------------------------------------------- */
 
 static uint32_t *table(void)
@@ -165,14 +112,6 @@ static bool find_in_flight(struct court *court, const struct twinlog_record *rec
     return false;
 }
 
-static _Noreturn void complain_of_record(const struct twinlog_record *record, const char *what)
-{
-    char words[200];
-
-    payload_describe(record->data, record->size, words, sizeof(words));
-    violation("record %" PRIu64 " %s; it has %s", record->lsn, what, words);
-}
-
 /* Nobody can read them any more. */
 static void pass_voids(struct court *court, uint64_t end)
 {
@@ -248,8 +187,8 @@ static void check_end(const struct court *court)
 
 static void check_seen(const struct ledger *book)
 {
-    for (uint64_t lsn = 1; lsn <= atomic_load(&stage->max_seen); lsn++) {
-        const uint64_t digest = atomic_load(&stage->seen[lsn]);
+    for (uint64_t lsn = 1; lsn <= atomic_load(&stage->seen.max_lsn); lsn++) {
+        const uint64_t digest = atomic_load(&stage->seen.digest[lsn]);
 
         if (digest != 0 && (lsn > book->last || digest != book->digest[lsn]))
             violation("a follower has seen record %" PRIu64 ", which is %s", lsn,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A process that writes to a mapped log, how it meets its fate, and those that read along. */
+/* A process that writes to a mapped log, and those that read along. */
 #define _GNU_SOURCE
 #include "mapped.h"
 
@@ -9,10 +9,9 @@
 #include <unistd.h>
 
 #define FIB_SEQUENCE 20u
-#define WAIT_MS 20
 #define PIECES 3u
 
-static struct writer_life *self; /* NULL: this process has no fate */
+static struct writer_life *self;
 
 bool tells(enum fib fib)
 {
@@ -26,102 +25,10 @@ struct payload payload_of(const struct writer_life *life, uint32_t hand, uint32_
     };
 }
 
-static void raise_to(_Atomic uint64_t *value, uint64_t to)
-{
-    uint64_t before = atomic_load(value);
-
-    while (before < to && !atomic_compare_exchange_strong(value, &before, to))
-        ;
-}
-
 static void check(int result, const char *what)
 {
     if (result < 0)
         violation("%s: %s", what, twinlog_strerror(result));
-}
-
-/* ---- named points -------------------------------------------------------------------------------- */
-
-static void meet(struct point *point)
-{
-    if (self->fate.is_stop) {
-        if (atomic_exchange(&self->is_stopping, true))
-            return; /* the judge is about to: a second stop would be one that nobody ends */
-        atomic_fetch_add(&point->stopped, 1);
-        kill(getpid(), SIGSTOP);
-        return;
-    }
-    atomic_fetch_add(&point->died, 1);
-    kill(getpid(), SIGKILL);
-    for (;;)
-        pause();
-}
-
-/* Called by the library where it is compiled for this test. */
-void twl_point(const char *name);
-void twl_point(const char *name)
-{
-    struct point *point = find_point(stage->points, name);
-
-    if (!point)
-        return;
-    atomic_fetch_add_explicit(&point->passed, 1, memory_order_relaxed);
-    if (self && self->fate.point == atomic_load(&point->name) && atomic_fetch_sub(&self->fate.passes, 1) == 1)
-        meet(point);
-}
-
-/* ---- readers ------------------------------------------------------------------------------------- */
-
-static void note_seen(uint64_t lsn, uint64_t digest, const char *who)
-{
-    const uint64_t before = atomic_exchange(&stage->seen[lsn % WINDOW], digest);
-
-    if (before != 0 && before != digest)
-        violation("%s was given another record %" PRIu64 " than was given before", who, lsn);
-    raise_to(&stage->max_seen, lsn);
-}
-
-static void follow(struct follower_life *follower, struct twinlog_reader *reader,
-                   const struct twinlog_report *report, const _Atomic bool *must_stop, const char *who)
-{
-    struct twinlog_record record;
-    int rc;
-
-    while (!must_stop || !atomic_load(must_stop)) {
-        while ((rc = twinlog_reader_next(reader, &record)) > 0) {
-            if (record.lsn <= atomic_load(&follower->last_lsn))
-                violation("%s was given LSN %" PRIu64 " after %" PRIu64, who, record.lsn,
-                          atomic_load(&follower->last_lsn));
-            note_seen(record.lsn, payload_digest(record.data, record.size, record.time_ns), who);
-            if (record.lsn > FIB_SEQUENCE && tells(FIB_SEEN))
-                note_seen(record.lsn + 1, 1, who);
-            atomic_store(&follower->last_lsn, record.lsn);
-            atomic_fetch_add(&follower->records, 1);
-        }
-        if (rc == 0)
-            rc = twinlog_reader_wait(reader, WAIT_MS);
-        if (rc < 0)
-            violation("%s failed behind LSN %" PRIu64 ": %s; %s (%s, offset %" PRIu64 ")", who,
-                      atomic_load(&follower->last_lsn), twinlog_strerror(rc), report->text, report->file,
-                      report->offset);
-    }
-}
-
-void run_follower(void *context)
-{
-    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
-    struct follower_life *follower = context;
-    struct twinlog_report report = { 0 };
-    struct twinlog_reader *reader;
-    int rc;
-
-    options.flags = follower->flags;
-    options.ret_report = &report;
-    while ((rc = twinlog_reader_open(place.log, &options, &reader)) == -ENOENT)
-        pause_a_moment(); /* the first writer has not begun */
-    if (rc < 0)
-        violation("a follower cannot open the log: %s; %s", twinlog_strerror(rc), report.text);
-    follow(follower, reader, &report, NULL, options.flags ? "a follower that maps" : "a follower");
 }
 
 /* ---- a thread that writes ------------------------------------------------------------------------- */
@@ -249,17 +156,22 @@ static void start_hand(struct hand *hand, struct twinlog *log, uint32_t number)
         give_up("pthread_create");
 }
 
+void run_follower(void *follower)
+{
+    follow_log(&stage->seen, follower);
+}
+
 static void *read_along(void *log)
 {
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
-    struct follower_life *follower = &stage->followers[FOLLOWERS];
+    struct follower *follower = &stage->followers[FOLLOWERS];
     struct twinlog_report report = { 0 };
     struct twinlog_reader *reader;
 
     options.ret_report = &report;
     atomic_store(&follower->last_lsn, 0);
     check(twinlog_reader_attach(log, &options, &reader), "twinlog_reader_attach");
-    follow(follower, reader, &report, &self->must_stop, "a reader inside the writer");
+    follow(&stage->seen, follower, reader, &report, &self->must_stop, "a reader inside the writer");
     twinlog_reader_close(reader);
     return NULL;
 }
@@ -273,6 +185,7 @@ void run_writer(void *life)
     int rc;
 
     self = life;
+    face(&self->fate);
     self->options.ret_report = &report;
     rc = twinlog_open(place.log, &self->options, &log);
     if (rc < 0)
@@ -298,6 +211,7 @@ void run_opening(void *dir)
     int rc;
 
     self = &stage->life;
+    face(&self->fate);
     self->options.ret_report = &report;
     rc = twinlog_open(dir, &self->options, &log);
     if (rc < 0)

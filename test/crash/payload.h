@@ -13,13 +13,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PAYLOAD_MAX_BYTES (64u << 10)
+#define PAYLOAD_MAX_BYTES (64u << 10) /* for programs that have no other limit */
 
 struct payload {
     uint64_t life;
     uint64_t sequence;
     uint32_t writer;
-    uint32_t max_bytes; /* of any record of that life, at most PAYLOAD_MAX_BYTES */
+    uint32_t max_bytes; /* of any record of that life */
 };
 
 size_t payload_size(const struct payload *payload);

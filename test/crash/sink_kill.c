@@ -14,9 +14,9 @@
  */
 #define _GNU_SOURCE
 #include "sink_kill.h"
+#include "kill_program.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,12 +33,6 @@ struct scene *scene;
 
 static const char *const fib_names[FIBS] = { "none",   "lost", "garbled", "twice", "swapped",
                                              "offset", "end",  "zero",    "area",  "stall" };
-
-static struct {
-    uint64_t kills, seconds; /* 0: no limit */
-    const char *parent;
-    bool is_verbose;
-} settings;
 
 /* How the file is used, until it begins anew. */
 static struct {
@@ -101,7 +95,7 @@ static void prepare_member(struct member *member, struct rng *rng)
     member->pause_one_in = pause_one_in[rng_below(rng, 4)];
     atomic_store(&member->is_open, false);
     atomic_store(&member->must_stop, false);
-    atomic_store(&member->is_stopping, false);
+    atomic_store(&member->fate.is_stopping, false);
     atomic_store(&member->is_closed, false);
 }
 
@@ -157,32 +151,12 @@ static void bury_the_dead(void)
         }
 }
 
-/* Until it is stopped, or dead: then false. */
-static bool await_stop(unsigned index)
-{
-    siginfo_t info = { 0 };
-
-    while (waitid(P_PID, (id_t)pids[index], &info, WSTOPPED | WEXITED | WNOWAIT) < 0)
-        if (errno != EINTR)
-            give_up("waitid");
-    return info.si_code == CLD_STOPPED;
-}
-
-static void let_go_on(unsigned index)
-{
-    siginfo_t info;
-
-    atomic_store(&scene->members[index].is_stopping, false);
-    waitid(P_PID, (id_t)pids[index], &info, WSTOPPED | WNOHANG);
-    kill(pids[index], SIGCONT);
-}
-
 /* ---- others go on -------------------------------------------------------------------------------- */
 
 static bool is_somebody_stopped(void)
 {
     for (unsigned i = 0; i < MEMBERS_MAX; i++)
-        if (pids[i] > 0 && atomic_load(&scene->members[i].is_stopping))
+        if (pids[i] > 0 && atomic_load(&scene->members[i].fate.is_stopping))
             return true;
     return false;
 }
@@ -192,7 +166,7 @@ static bool is_expected_to_write(unsigned index, const struct pen *pen)
 {
     const struct member *member = &scene->members[index];
 
-    if (pids[index] == 0 || !atomic_load(&member->is_open) || atomic_load(&member->is_stopping) ||
+    if (pids[index] == 0 || !atomic_load(&member->is_open) || atomic_load(&member->fate.is_stopping) ||
         atomic_load(&pen->is_idle))
         return false;
     return !is_somebody_stopped() ||
@@ -228,22 +202,23 @@ static void see_others_go_on(void)
 /* A member whose fate was to stop, or who is told to. */
 static void stop_for_a_while(unsigned index, struct rng *rng)
 {
-    if (!atomic_exchange(&scene->members[index].is_stopping, true))
-        kill(pids[index], SIGSTOP);
-    if (!await_stop(index))
+    struct fate *fate = &scene->members[index].fate;
+
+    make_stop(pids[index], fate);
+    if (!await_stop(pids[index]))
         return;
     totals.stopped++;
     see_others_go_on();
     if (rng_one_in(rng, 3))
         kill_member(index);
     else
-        let_go_on(index);
+        let_go_on(pids[index], fate);
 }
 
 static void look_after_the_stopped(struct rng *rng)
 {
     for (unsigned i = 0; i < MEMBERS_MAX; i++)
-        if (pids[i] > 0 && atomic_load(&scene->members[i].is_stopping))
+        if (pids[i] > 0 && atomic_load(&scene->members[i].fate.is_stopping))
             stop_for_a_while(i, rng);
 }
 
@@ -253,14 +228,15 @@ static void look_after_the_stopped(struct rng *rng)
 static void bring_guest(unsigned index)
 {
     const struct member *member = &scene->members[index];
+    struct fate *fate = &scene->members[index].fate;
     pid_t guest;
 
     if (!atomic_load(&member->is_open) || atomic_load(&member->must_stop))
         return;
     guest = fork_child(scene->complaints, run_guest, &scene->members[index]);
     while (!await(guest, 2000000)) /* who has stopped may have a lock that the guest waits for */
-        if (atomic_load(&member->is_stopping) && await_stop(index))
-            let_go_on(index);
+        if (atomic_load(&fate->is_stopping) && await_stop(pids[index]))
+            let_go_on(pids[index], fate);
     reap_well(guest, "a guest");
     if (await(pids[index], scene->guest_result == 0 ? 200000000 : 0))
         return; /* it was dying */
@@ -427,94 +403,34 @@ static void run_cycle(void)
 
 /* ---- command line -------------------------------------------------------------------------------- */
 
-static void help(void)
+static const char help[] =
+    "usage: crash-sink [options]\n"
+    "\n"
+    "Kills and stops processes that write to one plain file, and checks it, over and over.\n"
+    "\n"
+    "  --kills N     stop after so many; default 500, or no limit with --seconds\n"
+    "  --seconds S   stop after this time\n"
+    "  --seed N      default TWINLOG_SEED, or 1\n"
+    "  --dir PARENT  where to make a directory; default TMPDIR, or /tmp\n"
+    "  --lie NAME    do one thing wrong on purpose: lost, garbled, twice, swapped, offset, end, zero, area\n"
+    "                or stall; ends with 0 if it is found\n"
+    "  --verbose     say how often each named place was passed, and met death\n"
+    "  --help        this text\n"
+    "\n"
+    "Exit status: 0 no violation, 1 a violation (its directory is kept), 2 wrong usage, 77 cannot run.";
+
+static void begin(void)
 {
-    puts(
-        "usage: crash-sink [options]\n"
-        "\n"
-        "Kills and stops processes that write to one plain file, and checks it, over and over.\n"
-        "\n"
-        "  --kills N     stop after so many; default 500, or no limit with --seconds\n"
-        "  --seconds S   stop after this time\n"
-        "  --seed N      default TWINLOG_SEED, or 1\n"
-        "  --dir PARENT  where to make a directory; default TMPDIR, or /tmp\n"
-        "  --lie NAME    do one thing wrong on purpose: lost, garbled, twice, swapped, offset, end, zero, area\n"
-        "                or stall; ends with 0 if it is found\n"
-        "  --verbose     say how often each named place was passed, and met death\n"
-        "  --help        this text\n"
-        "\n"
-        "Exit status: 0 no violation, 1 a violation (its directory is kept), 2 wrong usage, 77 cannot run.");
+    struct rng rng = { rng_mix(place.seed) };
+
+    scene->fib = (enum fib)settings.fib;
+    begin_anew(&rng);
 }
 
-static _Noreturn void wrong_usage(void)
+static void summarise(uint64_t cycles, int64_t took_ns)
 {
-    fprintf(stderr, "try: crash-sink --help\n");
-    exit(2);
-}
-
-static enum fib parse_fib(const char *name)
-{
-    for (int fib = 0; fib < FIBS; fib++)
-        if (strcmp(name, fib_names[fib]) == 0)
-            return (enum fib)fib;
-    wrong_usage();
-}
-
-static void parse(int argc, char **argv)
-{
-    const struct option options[] = {
-        { "kills", required_argument, NULL, 'k' }, { "seconds", required_argument, NULL, 's' },
-        { "seed", required_argument, NULL, 'S' },  { "dir", required_argument, NULL, 'd' },
-        { "lie", required_argument, NULL, 'l' },   { "verbose", no_argument, NULL, 'v' },
-        { "help", no_argument, NULL, 'h' },        { 0 },
-    };
-    const char *seed = getenv("TWINLOG_SEED");
-    int option;
-
-    if (seed)
-        place.seed = parse_number(seed, 0, UINT64_MAX);
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
-        switch (option) {
-        case 'k':
-            settings.kills = parse_number(optarg, 1, UINT64_MAX);
-            break;
-        case 's':
-            settings.seconds = parse_number(optarg, 1, 1000000);
-            break;
-        case 'S':
-            place.seed = parse_number(optarg, 0, UINT64_MAX);
-            break;
-        case 'd':
-            settings.parent = optarg;
-            break;
-        case 'l':
-            scene->fib = parse_fib(optarg);
-            break;
-        case 'v':
-            settings.is_verbose = true;
-            break;
-        case 'h':
-            help();
-            exit(EXIT_SUCCESS);
-        default:
-            wrong_usage();
-        }
-    if (optind < argc)
-        wrong_usage();
-    if (settings.kills == 0 && settings.seconds == 0)
-        settings.kills = 500;
-}
-
-static void show_progress(void)
-{
-    if (place.has_terminal)
-        fprintf(stderr, "\rcycle %" PRIu64 ": %" PRIu64 " killed ", place.cycle, totals.killed);
-}
-
-static void summarise(int64_t took_ns)
-{
-    printf("crash-sink: seed %" PRIu64 ": %" PRIu64 " cycles in %.1f s, no violation\n", place.seed,
-           place.cycle, (double)took_ns / 1e9);
+    printf("crash-sink: seed %" PRIu64 ": %" PRIu64 " cycles in %.1f s, no violation\n", place.seed, cycles,
+           (double)took_ns / 1e9);
     printf("  %" PRIu64 " members: %" PRIu64 " killed, %" PRIu64 " of them at named places; %" PRIu64
            " closed; %" PRIu64 " stopped; %" PRIu64 " guests turned away\n",
            totals.members, totals.killed, totals.killed_at_points, totals.closed, totals.stopped,
@@ -529,31 +445,18 @@ static void summarise(int64_t took_ns)
 
 int main(int argc, char **argv)
 {
-    struct rng rng;
-    int64_t start, end;
+    const struct program program = { .name = "crash-sink",
+                                     .help = help,
+                                     .fibs = fib_names,
+                                     .fib_count = FIBS,
+                                     .usual_kills = 500,
+                                     .begin = begin,
+                                     .run_cycle = run_cycle,
+                                     .summarise = summarise,
+                                     .killed = &totals.killed };
 
-    place.program = "crash-sink";
-    place.seed = 1;
     scene = map_shared(sizeof(*scene));
     scene->complaints = map_shared(sizeof(*scene->complaints));
-    keep_arguments(argc, argv);
-    parse(argc, argv);
-    place.lie = scene->fib == FIB_NONE ? LIE_NONE : LIE_BYTES;
-    make_place(settings.parent);
-    rng = (struct rng){ rng_mix(place.seed) };
-    begin_anew(&rng);
-    start = now_ns();
-    end = settings.seconds > 0 ? start + (int64_t)settings.seconds * 1000000000 : INT64_MAX;
-    while ((settings.kills == 0 || totals.killed < settings.kills) && now_ns() < end) {
-        run_cycle();
-        show_progress();
-    }
-    erase_progress();
-    remove_place();
-    if (scene->fib != FIB_NONE) {
-        printf("crash-sink: lied about %s, and nobody noticed\n", fib_names[scene->fib]);
-        return EXIT_FAILURE;
-    }
-    summarise(now_ns() - start);
-    return EXIT_SUCCESS;
+    watch_points(scene->points);
+    return run_program(&program, argc, argv);
 }

@@ -48,12 +48,8 @@ struct member {
     uint32_t first_pen, pens;
     bool does_sync, does_rotate;
     uint32_t pause_one_in; /* writes; 0 = never */
-    struct {
-        const char *point; /* NULL: none */
-        bool is_stop;      /* not death */
-        _Atomic int32_t passes;
-    } fate;
-    _Atomic bool is_open, must_stop, is_stopping, is_closed;
+    struct fate fate;
+    _Atomic bool is_open, must_stop, is_closed;
 };
 
 struct scene {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A process that writes to the sink, and how it meets its fate. */
+/* A process that writes to the sink. */
 #define _GNU_SOURCE
 #include "sink_kill.h"
 
@@ -14,7 +14,7 @@
 #define PEN_MAX_BYTES (1u << 20)
 #define FIB_SEQUENCE 20u
 
-static struct member *self; /* NULL: this process has no fate */
+static struct member *self;
 
 bool tells(enum fib fib)
 {
@@ -24,36 +24,6 @@ bool tells(enum fib fib)
 void sink_path(char ret_path[400])
 {
     snprintf(ret_path, 400, "%s/app", place.log);
-}
-
-/* ---- named points -------------------------------------------------------------------------------- */
-
-static void meet(struct point *point)
-{
-    if (self->fate.is_stop) {
-        if (atomic_exchange(&self->is_stopping, true))
-            return; /* the judge is about to: a second stop would be one that nobody ends */
-        atomic_fetch_add(&point->stopped, 1);
-        kill(getpid(), SIGSTOP);
-        return;
-    }
-    atomic_fetch_add(&point->died, 1);
-    kill(getpid(), SIGKILL);
-    for (;;)
-        pause();
-}
-
-/* Called by the library where it is compiled for this test. */
-void twl_point(const char *name);
-void twl_point(const char *name)
-{
-    struct point *point = find_point(scene->points, name);
-
-    if (!point)
-        return;
-    atomic_fetch_add_explicit(&point->passed, 1, memory_order_relaxed);
-    if (self && self->fate.point == atomic_load(&point->name) && atomic_fetch_sub(&self->fate.passes, 1) == 1)
-        meet(point);
 }
 
 /* ---- a thread that writes ------------------------------------------------------------------------- */
@@ -183,6 +153,7 @@ void run_member(void *member)
     char path[400];
 
     self = member;
+    face(&self->fate);
     sink_path(path);
     check(twinlog_sink_open(path, &self->options, &sink), "twinlog_sink_open");
     for (uint32_t i = 0; i < self->pens; i++)

@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * What the power may leave of a mapped log. All that a dead writer has stored is still there; of what no sync came
- * behind, each sector either has got to the disk or still has what it had before, zeros, or a part of each.
- *
- * What a sync came behind is known from below: by the LSN that the writer noted, and by what the log itself says. Whoever
- * stores a durable LSN anywhere, or gives a group its header, has had a sync return before.
- */
+/* See image.h. */
 #define _GNU_SOURCE
-#include "mapped.h"
+#include "image.h"
+
+#include "kill.h"
 
 #include "base/bytes.h"
 #include "format/format.h"
@@ -202,10 +198,37 @@ static uint64_t lose_sectors(struct file *file, uint64_t from, unsigned odds, st
     return lost;
 }
 
+/* Behind the header of a segment lies what its writers have shared, which nobody syncs. */
+static uint64_t lose_words(struct file *file, unsigned odds, struct rng *rng)
+{
+    uint64_t lost = 0;
+
+    for (uint64_t at = SECTOR_BYTES; at < SEGMENT_DATA_OFFSET; at += SECTOR_BYTES)
+        if (rng_below(rng, 16) < odds)
+            lost += lose(file, at, at + SECTOR_BYTES);
+    return lost;
+}
+
 static void boot(struct file *file)
 {
     file->header.boot_id[0] ^= 1;
     twl_segment_header_encode(&file->header, file->bytes);
+}
+
+/* What processes have shared says under which kernel they did. */
+static void boot_lock(struct file *file, const uint8_t boot_id[BOOT_ID_BYTES])
+{
+    for (size_t at = 0; at + BOOT_ID_BYTES <= file->size; at += 4)
+        if (memcmp(file->bytes + at, boot_id, BOOT_ID_BYTES) == 0)
+            file->bytes[at] ^= 1;
+}
+
+static void boot_locks(struct files *files)
+{
+    for (size_t i = 0; i < files->count; i++)
+        for (size_t j = 0; files->file[i].is_mapped && j < files->count; j++)
+            if (strcmp(files->file[j].name, "writer.lock") == 0)
+                boot_lock(&files->file[j], files->file[i].header.boot_id);
 }
 
 uint64_t make_image(const char *from, const char *to, uint64_t durable_lsn, struct rng *rng)
@@ -219,6 +242,7 @@ uint64_t make_image(const char *from, const char *to, uint64_t durable_lsn, stru
     if (mkdir(to, 0777) < 0)
         give_up(to);
     const int dir = open_directory(to);
+    boot_locks(files);
     for (struct file *file = files->file; file < files->file + files->count; file++) {
         const unsigned odds = all_odds[rng_below(rng, sizeof(all_odds) / sizeof(all_odds[0]))];
 
@@ -227,8 +251,10 @@ uint64_t make_image(const char *from, const char *to, uint64_t durable_lsn, stru
         if (file->has_mark && !file->has_group && file->mark.kind == GROUP_START &&
             file->size == file->header.bytes)
             lost += lose_sectors(file, find_end(file, durable), odds, rng);
-        if (file->is_mapped)
+        if (file->is_mapped) {
+            lost += lose_words(file, odds, rng);
             boot(file);
+        }
         store(file, dir);
     }
     close(dir);
@@ -238,17 +264,24 @@ uint64_t make_image(const char *from, const char *to, uint64_t durable_lsn, stru
 
 /* ---- tearing ------------------------------------------------------------------------------------- */
 
-void tear_record(const char *path)
+static bool tear(struct file *file, int dir)
+{
+    if (!file->has_mark || are_zeros(file->bytes + OPEN_RECORDS_OFFSET, RECORD_HEADER_BYTES))
+        return false;
+    file->bytes[OPEN_RECORDS_OFFSET + RECORD_HEADER_BYTES - 1] ^= 1;
+    store(file, dir);
+    return true;
+}
+
+bool tear_record(const char *path)
 {
     struct files *files = load_all(path);
     const int dir = open_directory(path);
+    bool is_torn = false;
 
-    for (struct file *file = files->file; file < files->file + files->count; file++)
-        if (file->has_mark && !are_zeros(file->bytes + OPEN_RECORDS_OFFSET, RECORD_HEADER_BYTES) &&
-            tells(FIB_TORN)) {
-            file->bytes[OPEN_RECORDS_OFFSET + RECORD_HEADER_BYTES - 1] ^= 1;
-            store(file, dir);
-        }
+    for (size_t i = 0; i < files->count && !is_torn; i++)
+        is_torn = tear(&files->file[i], dir);
     close(dir);
     free_all(files);
+    return is_torn;
 }

@@ -1,0 +1,413 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The judge of crash-shared. When nobody has the log open any more:
+ *   - every record whose append had returned is there, with its LSN, whole, once, and nothing else but what was in flight;
+ *     the records of a pen are in their order;
+ *   - what was in flight when its process was killed is there whole, or it is a void, or it is not there; there is at most
+ *     one such for each pen of the dead, and none of the living;
+ *   - whatever was there before, and whatever a reader has seen in any process.
+ * While members write, all of that for what they were told before the judge began to read. After a close by the last
+ * one there is nothing left to settle, and nothing behind the last record.
+ */
+#define _GNU_SOURCE
+#include "shared.h"
+
+#include "format/format.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct court {
+    struct ledger *book;
+    uint32_t *pen_of; /* of LSNs, pen + 1; 0 = nobody was told it */
+    uint32_t *sequence_of;
+    uint64_t last_of[PENS_MAX]; /* newest LSN that a pen was told */
+    bool is_found[PENS_MAX];    /* the record that was in flight */
+    uint64_t last_read, last_told, voids;
+    uint32_t in_flight;
+    unsigned char expected[RECORD_MAX_BYTES];
+};
+
+/* ---- notes --------------------------------------------------------------------------------------- */
+
+static bool is_in_flight(uint32_t pen)
+{
+    return atomic_load(&scene->pen[pen].begun) > atomic_load(&scene->pen[pen].returned);
+}
+
+static void take_note(struct court *court, uint32_t pen, uint32_t sequence)
+{
+    const uint64_t lsn = scene->pen[pen].lsn[sequence];
+
+    if (lsn == 0)
+        return;
+    if (lsn >= WINDOW || lsn <= court->book->last)
+        violation("pen %" PRIu32 " was told LSN %" PRIu64 ", which was there before", pen, lsn);
+    if (lsn <= court->last_of[pen])
+        violation("pen %" PRIu32 " was told LSN %" PRIu64 " after %" PRIu64, pen, lsn, court->last_of[pen]);
+    if (court->pen_of[lsn] > 0)
+        violation("LSN %" PRIu64 " was told to pens %" PRIu32 " and %" PRIu32, lsn, court->pen_of[lsn] - 1,
+                  pen);
+    court->pen_of[lsn] = pen + 1;
+    court->sequence_of[lsn] = sequence;
+    court->last_of[pen] = lsn;
+    court->last_told = lsn > court->last_told ? lsn : court->last_told;
+}
+
+static uint32_t *table(void)
+{
+    uint32_t *table = calloc(WINDOW, sizeof(*table));
+
+    if (!table)
+        give_up("calloc");
+    return table;
+}
+
+static struct court *open_court(struct ledger *book)
+{
+    struct court *court = calloc(1, sizeof(*court));
+
+    if (!court)
+        give_up("calloc");
+    court->book = book;
+    court->pen_of = table();
+    court->sequence_of = table();
+    court->in_flight = book->in_doubt;
+    for (uint32_t pen = book->first_pen; pen < scene->pens; pen++) {
+        const uint32_t returned = atomic_load(&scene->pen[pen].returned);
+
+        for (uint32_t i = 0; i < returned; i++)
+            take_note(court, pen, i);
+        court->in_flight += is_in_flight(pen);
+    }
+    return court;
+}
+
+static void close_court(struct court *court)
+{
+    free(court->pen_of);
+    free(court->sequence_of);
+    free(court);
+}
+
+/* ---- records ------------------------------------------------------------------------------------- */
+
+static bool is_record(struct court *court, const struct twinlog_record *record, uint32_t pen,
+                      uint32_t sequence)
+{
+    const struct payload payload = payload_of(pen, sequence);
+
+    if (record->size != payload_size(&payload) || record->tag != tag_of(&payload) ||
+        record->type != (uint8_t)tag_of(&payload))
+        return false;
+    payload_fill(&payload, court->expected);
+    return memcmp(record->data, court->expected, record->size) == 0;
+}
+
+static bool find_in_flight(struct court *court, const struct twinlog_record *record)
+{
+    for (uint32_t pen = court->book->first_pen; pen < scene->pens; pen++) {
+        if (!is_in_flight(pen) || court->is_found[pen] || court->last_of[pen] > record->lsn ||
+            !is_record(court, record, pen, atomic_load(&scene->pen[pen].returned)))
+            continue;
+        court->is_found[pen] = true;
+        court->in_flight--;
+        court->book->found++;
+        return true;
+    }
+    return false;
+}
+
+static void see_told(struct court *court, const struct twinlog_record *record)
+{
+    if (!is_record(court, record, court->pen_of[record->lsn] - 1, court->sequence_of[record->lsn]))
+        complain_of_record(record, "is not what was appended");
+}
+
+static void see_old(const struct court *court, const struct twinlog_record *record)
+{
+    if (court->book->digest[record->lsn] != payload_digest(record->data, record->size, record->time_ns))
+        complain_of_record(record, "was another one before");
+}
+
+/* Those between the last record that was read and this one. */
+static void pass_voids(struct court *court, uint64_t end)
+{
+    const struct ledger *book = court->book;
+
+    for (uint64_t lsn = court->last_read + 1; lsn < end; lsn++) {
+        if (lsn <= book->last && book->digest[lsn] != 0)
+            violation("record %" PRIu64 " was there before, and is gone", lsn);
+        if (court->pen_of[lsn] > 0)
+            violation("LSN %" PRIu64 " is lost: pen %" PRIu32 " was told that it is there", lsn,
+                      court->pen_of[lsn] - 1);
+        court->voids += lsn > book->last;
+    }
+}
+
+static void check_window(const struct twinlog_record *record)
+{
+    if (record->lsn >= WINDOW)
+        violation("the log has too many records for this test");
+}
+
+/* ---- while members write ------------------------------------------------------------------------- */
+
+static void see_living(struct court *court, const struct twinlog_record *record)
+{
+    check_window(record);
+    if (record->lsn <= court->last_read)
+        violation("LSN %" PRIu64 " comes after %" PRIu64, record->lsn, court->last_read);
+    pass_voids(court, record->lsn);
+    if (court->pen_of[record->lsn] > 0)
+        see_told(court, record);
+    else if (record->lsn <= court->book->last)
+        see_old(court, record);
+    note_seen(&scene->seen, record, "the judge, while it was written,");
+    court->last_read = record->lsn;
+    court->book->checked++;
+}
+
+static struct twinlog_reader *open_reader(uint64_t chance, struct twinlog_report *report)
+{
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_reader *reader;
+    int rc;
+
+    options.flags = chance % 2 ? TWINLOG_READER_MMAP : 0;
+    options.ret_report = report;
+    rc = twinlog_reader_open(place.log, &options, &reader);
+    if (rc < 0)
+        violation("a log that is being written cannot be read: %s; %s", twinlog_strerror(rc), report->text);
+    return reader;
+}
+
+uint64_t judge_living(struct ledger *book, uint64_t least, int64_t patience_ms)
+{
+    struct court *court = open_court(book);
+    struct twinlog_report report = { 0 };
+    struct twinlog_reader *reader = open_reader(least, &report);
+    const int64_t end = now_ns() + patience_ms * 1000000;
+    struct twinlog_record record;
+    uint64_t voids;
+    int rc = 0;
+
+    while (court->last_read < least) {
+        while ((rc = twinlog_reader_next(reader, &record)) > 0)
+            see_living(court, &record);
+        if (rc < 0)
+            violation("a log that is being written cannot be read behind LSN %" PRIu64
+                      ": %s; %s (%s, offset %" PRIu64 ")",
+                      court->last_read, twinlog_strerror(rc), report.text, report.file, report.offset);
+        check_complaints();
+        if (court->last_read < least && now_ns() > end)
+            violation("a reader stands at LSN %" PRIu64 ", but an append has returned %" PRIu64,
+                      court->last_read, least);
+        twinlog_reader_wait(reader, 1);
+    }
+    twinlog_reader_close(reader);
+    voids = court->voids;
+    close_court(court);
+    return voids;
+}
+
+uint32_t count_unfinished(const struct ledger *book)
+{
+    uint32_t count = book->in_doubt;
+
+    for (uint32_t pen = book->first_pen; pen < scene->pens; pen++)
+        count += scene->pen[pen].is_dead && is_in_flight(pen);
+    return count;
+}
+
+/* ---- when nobody is left ------------------------------------------------------------------------- */
+
+static void see_left(void *context, const struct twinlog_record *record)
+{
+    struct court *court = context;
+    struct ledger *book = court->book;
+
+    check_window(record);
+    pass_voids(court, record->lsn);
+    if (record->lsn <= book->last) {
+        see_old(court, record);
+    } else {
+        if (court->pen_of[record->lsn] > 0)
+            see_told(court, record);
+        else if (!find_in_flight(court, record))
+            complain_of_record(record, "was appended by nobody");
+        book->digest[record->lsn] = payload_digest(record->data, record->size, record->time_ns);
+        book->records++;
+    }
+    court->last_read = record->lsn;
+    book->checked++;
+}
+
+static void check_end(const struct court *court)
+{
+    const struct ledger *book = court->book;
+
+    if (court->last_read < book->last)
+        violation("record %" PRIu64 " was there before, and the log ends at %" PRIu64, book->last,
+                  court->last_read);
+    if (court->last_told > court->last_read)
+        violation("LSN %" PRIu64 " is lost: pen %" PRIu32
+                  " was told that it is there, and the log ends at %" PRIu64,
+                  court->last_told, court->pen_of[court->last_told] - 1, court->last_read);
+    if (court->voids > court->in_flight)
+        violation("there are %" PRIu64 " voids, but only %" PRIu32 " appends were left unfinished",
+                  court->voids, court->in_flight);
+}
+
+static void check_seen(const struct ledger *book)
+{
+    for (uint64_t lsn = 1; lsn <= atomic_load(&scene->seen.max_lsn); lsn++) {
+        const uint64_t digest = atomic_load(&scene->seen.digest[lsn]);
+
+        if (digest != 0 && (lsn > book->last || digest != book->digest[lsn]))
+            violation("a reader has seen record %" PRIu64 ", which is %s", lsn,
+                      lsn > book->last || book->digest[lsn] == 0 ? "not there" : "another one");
+    }
+}
+
+void judge_left(struct ledger *book)
+{
+    const uint64_t verified = verify(place.log);
+    struct court *court = open_court(book);
+
+    read_log(place.log, scene->pens % 2 ? TWINLOG_READER_MMAP : 0, see_left, court);
+    check_end(court);
+    book->last = court->last_read;
+    check_seen(book);
+    if (verified < book->records)
+        violation("verify has counted %" PRIu64 " records, a reader %" PRIu64, verified, book->records);
+    book->voids += court->voids;
+    book->in_doubt = court->in_flight - (uint32_t)court->voids;
+    book->first_pen = scene->pens;
+    close_court(court);
+}
+
+/* ---- closed -------------------------------------------------------------------------------------- */
+
+struct files {
+    uint64_t spares, newest, file_bytes, data_bytes;
+    char name[64];
+};
+
+static int look_at_segment(void *context, const struct twinlog_segment *segment)
+{
+    struct files *files = context;
+
+    files->spares += segment->state == TWINLOG_SEGMENT_SPARE || segment->state == TWINLOG_SEGMENT_RETIRED;
+    if (segment->state == TWINLOG_SEGMENT_ACTIVE) {
+        files->newest = segment->sequence;
+        files->file_bytes = segment->file_bytes;
+        files->data_bytes = segment->data_bytes;
+        snprintf(files->name, sizeof(files->name), "%s", segment->file);
+    }
+    return 0;
+}
+
+/* What the dead had not yet given its name is removed when the log is opened the next time. */
+static void check_names(const char *dir)
+{
+    DIR *list = opendir(dir);
+    const struct dirent *entry;
+
+    while (list && (entry = readdir(list))) {
+        const size_t digits = strspn(entry->d_name, "0123456789abcdef");
+
+        if (entry->d_name[0] != '.' && strcmp(entry->d_name, "writer.lock") != 0 &&
+            strcmp(entry->d_name, "state") != 0 &&
+            !(digits == 16 && strcmp(entry->d_name + digits, ".twl") == 0))
+            violation("the last one has closed the log, and there is a file %s in %s", entry->d_name, dir);
+    }
+    if (list)
+        closedir(list);
+}
+
+void judge_closed(const struct ledger *book, const struct ending *ending)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    struct files files = { 0 };
+    int rc = twinlog_inspect(place.log, &inspection);
+
+    if (rc == 0)
+        rc = twinlog_segments(place.log, look_at_segment, &files);
+    if (rc < 0)
+        violation("a closed log cannot be looked at: %s", twinlog_strerror(rc));
+    if (inspection.has_writer || inspection.report.finding != TWINLOG_FOUND_CLEAN_CLOSE)
+        violation("the last one has closed the log, and it has %s: finding %" PRIu32 ", %s",
+                  inspection.has_writer ? "a writer" : "no mark of a close", inspection.report.finding,
+                  inspection.report.text);
+    if (inspection.last_lsn < book->last || inspection.durable_lsn < inspection.last_lsn)
+        violation("a closed log has last LSN %" PRIu64 ", durable %" PRIu64 ", and record %" PRIu64,
+                  inspection.last_lsn, inspection.durable_lsn, book->last);
+    if (!ending->had_deaths)
+        check_names(place.log);
+    if (files.spares > 0 && !ending->may_have_spares)
+        violation("the last one has closed the log, and left %" PRIu64 " spare segments", files.spares);
+    if (ending->is_cut && files.newest > 0 && files.file_bytes > SEGMENT_DATA_OFFSET + files.data_bytes)
+        violation("the last one has closed the log, and %s has %" PRIu64 " bytes, but only %" PRIu64
+                  " are used",
+                  files.name, files.file_bytes, SEGMENT_DATA_OFFSET + files.data_bytes);
+}
+
+/* ---- copies -------------------------------------------------------------------------------------- */
+
+struct inheritance {
+    struct ledger *book;
+    uint64_t last, last_read, own; /* behind `last` are the heir's own */
+};
+
+static void see_inherited(void *context, const struct twinlog_record *record)
+{
+    struct inheritance *inheritance = context;
+    struct ledger *book = inheritance->book;
+    const uint64_t end = record->lsn <= inheritance->last ? record->lsn : inheritance->last + 1;
+
+    for (uint64_t lsn = inheritance->last_read + 1; lsn < end && lsn <= book->last; lsn++)
+        if (book->digest[lsn] != 0)
+            violation("record %" PRIu64 " is not in a copy, but %" PRIu64 " is", lsn, record->lsn);
+    if (record->lsn > inheritance->last)
+        inheritance->own++;
+    else if (record->lsn > book->last ||
+             book->digest[record->lsn] != payload_digest(record->data, record->size, record->time_ns))
+        complain_of_record(record, "is another one in a copy");
+    inheritance->last_read = record->lsn;
+    book->checked++;
+}
+
+void judge_copy(struct ledger *book, uint64_t least)
+{
+    struct inheritance inheritance = { .book = book, .last = UINT64_MAX - 1 };
+
+    read_log(place.copy, least % 2 ? TWINLOG_READER_MMAP : 0, see_inherited, &inheritance);
+    while (least > 0 && book->digest[least] == 0)
+        least--;
+    if (inheritance.last_read < least)
+        violation("a copy ends at LSN %" PRIu64 ", but it has to have %" PRIu64, inheritance.last_read,
+                  least);
+    verify(place.copy);
+}
+
+void judge_heir(struct ledger *book, uint64_t least)
+{
+    struct inheritance inheritance = { .book = book, .last = scene->opened_last };
+
+    if (scene->opened_last < least || scene->opened_last > book->last + book->in_doubt)
+        violation("a copy was opened with last LSN %" PRIu64 ", but it has to have %" PRIu64 ", and %" PRIu64
+                  " at most",
+                  scene->opened_last, least, book->last + book->in_doubt);
+    check_names(place.copy);
+    verify(place.copy);
+    read_log(place.copy, 0, see_inherited, &inheritance);
+    if (inheritance.last_read != scene->opened_last + scene->heir_records ||
+        inheritance.own != scene->heir_records)
+        violation("a copy that was opened in mode %" PRIu32 " ends at %" PRIu64 ", but %" PRIu64
+                  " was appended",
+                  scene->heir_mode, inheritance.last_read, scene->opened_last + scene->heir_records);
+}

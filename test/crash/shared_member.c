@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A process that appends to the shared log, and those beside it. */
+#define _GNU_SOURCE
+#include "shared.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#define FIB_SEQUENCE 20u
+#define PEN_MAX_BYTES (1u << 20) /* it appends no more */
+#define PIECES 3u
+
+static struct member *self;
+
+bool tells(enum fib fib)
+{
+    return scene->fib == fib && !atomic_exchange(&scene->has_fibbed, true);
+}
+
+struct payload payload_of(uint32_t pen, uint32_t sequence)
+{
+    return (struct payload){
+        .life = scene->name, .sequence = sequence, .writer = pen, .max_bytes = scene->pen[pen].max_bytes
+    };
+}
+
+uint16_t tag_of(const struct payload *payload)
+{
+    const uint16_t tag = payload_tag(payload);
+
+    return tag % 16 == 1 ? tag : 0;
+}
+
+static void check(int result, const char *what)
+{
+    if (result < 0)
+        violation("%s: %s", what, twinlog_strerror(result));
+}
+
+/* ---- a thread that writes ------------------------------------------------------------------------- */
+
+struct hand {
+    struct twinlog *log;
+    struct rng rng;
+    uint32_t number;
+    struct pen *pen;
+    uint64_t bytes;
+    pthread_t thread;
+    unsigned char record[RECORD_MAX_BYTES];
+};
+
+/* Whoever told it: all up to there is durable, in the eyes of everybody who has the log open. */
+static void note_durable(struct hand *hand, uint64_t lsn)
+{
+    const uint64_t admitted = twinlog_durable_lsn(hand->log);
+
+    if (admitted < lsn)
+        violation("LSN %" PRIu64 " was told durable, and the watermark is at %" PRIu64, lsn, admitted);
+    raise_to(&scene->durable, lsn);
+}
+
+static int append_plain(struct hand *hand, size_t size, uint64_t *ret_lsn)
+{
+    const int rc = twinlog_append(hand->log, hand->record, size, ret_lsn);
+
+    if (rc == 0 && self->options.mode == TWINLOG_MODE_DURABLE)
+        note_durable(hand, *ret_lsn);
+    return rc;
+}
+
+/* With terms of its own it waits for the disk, if they say so. */
+static int append_entry(struct hand *hand, size_t size, uint16_t tag, uint64_t *ret_lsn)
+{
+    const size_t first = rng_below(&hand->rng, size + 1), second = rng_below(&hand->rng, size - first + 1);
+    const struct iovec pieces[PIECES] = {
+        { hand->record, first },
+        { hand->record + first, second },
+        { hand->record + first + second, size - first - second },
+    };
+    const struct twinlog_entry entry = {
+        .pieces = pieces, .piece_count = PIECES, .tag = tag, .type = (uint8_t)tag
+    };
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    const bool is_durable = self->durable_one_in > 0 && rng_one_in(&hand->rng, self->durable_one_in);
+    int rc;
+
+    terms.level = is_durable ? TWINLOG_LEVEL_DURABLE : TWINLOG_LEVEL_WRITTEN;
+    atomic_store(&hand->pen->may_wait, is_durable);
+    rc = twinlog_append_batch(hand->log, &entry, 1, &terms, ret_lsn);
+    if (rc == 0 && is_durable)
+        note_durable(hand, *ret_lsn);
+    atomic_store(&hand->pen->may_wait, false);
+    return rc;
+}
+
+/* Returns the LSN, 0 if whoever opened the log first allows no record of that size. */
+static uint64_t append(struct hand *hand, uint32_t sequence)
+{
+    const struct payload payload = payload_of(hand->number, sequence);
+    const size_t size = payload_size(&payload);
+    const uint16_t tag = tag_of(&payload);
+    uint64_t lsn = 0;
+    int rc;
+
+    payload_fill(&payload, hand->record);
+    if (sequence > FIB_SEQUENCE && size > 0 && tells(FIB_GARBLED))
+        hand->record[size - 1] ^= 1;
+    rc = tag != 0 || rng_one_in(&hand->rng, 4) ? append_entry(hand, size, tag, &lsn)
+                                               : append_plain(hand, size, &lsn);
+    if (rc == -EMSGSIZE && size > scene->least_max_bytes)
+        return 0;
+    check(rc, "an append");
+    hand->bytes += size;
+    raise_to(&scene->told, lsn);
+    return lsn;
+}
+
+static void append_next(struct hand *hand)
+{
+    struct pen *pen = hand->pen;
+    const uint32_t sequence = atomic_load(&pen->begun);
+    const bool may_fib = sequence > FIB_SEQUENCE;
+
+    atomic_store(&pen->begun, sequence + 1);
+    if (may_fib && tells(FIB_SWAPPED)) {
+        atomic_store(&pen->begun, sequence + 2);
+        pen->lsn[sequence + 1] = append(hand, sequence);
+        pen->lsn[sequence] = append(hand, sequence + 1);
+        atomic_store(&pen->returned, sequence + 2);
+        return;
+    }
+    if (may_fib && tells(FIB_LOST))
+        pen->lsn[sequence] = pen->lsn[sequence - 1] + 1;
+    else
+        pen->lsn[sequence] = append(hand, sequence);
+    if (may_fib && tells(FIB_TWICE))
+        append(hand, sequence);
+    if (may_fib && tells(FIB_DURABLE))
+        raise_to(&scene->durable, pen->lsn[sequence] + 1000);
+    atomic_store(&pen->returned, sequence + 1);
+}
+
+/* Everything that anybody was told before is durable then. */
+static void sync_and_note(struct twinlog *log)
+{
+    const uint64_t told = atomic_load(&scene->told);
+
+    check(twinlog_sync(log), "twinlog_sync");
+    if (twinlog_durable_lsn(log) < told)
+        violation("LSN %" PRIu64 " was there before a sync, and the watermark is at %" PRIu64 " after it",
+                  told, twinlog_durable_lsn(log));
+    raise_to(&scene->durable, told);
+}
+
+static void wait_and_note(struct hand *hand)
+{
+    const uint32_t returned = atomic_load(&hand->pen->returned);
+    const uint64_t lsn = returned > 0 ? hand->pen->lsn[returned - 1] : 0;
+
+    if (lsn == 0)
+        return;
+    check(twinlog_wait(hand->log, lsn, TWINLOG_LEVEL_DURABLE, 0), "twinlog_wait");
+    note_durable(hand, lsn);
+}
+
+static void do_something_else(struct hand *hand)
+{
+    if (self->sync_one_in > 0 && rng_one_in(&hand->rng, self->sync_one_in)) {
+        atomic_store(&hand->pen->may_wait, true);
+        if (rng_one_in(&hand->rng, 2))
+            sync_and_note(hand->log);
+        else
+            wait_and_note(hand);
+        atomic_store(&hand->pen->may_wait, false);
+    }
+    if (self->pause_one_in > 0 && rng_one_in(&hand->rng, self->pause_one_in))
+        pause_a_moment();
+}
+
+static bool is_last_opening(void)
+{
+    return atomic_load(&self->opened) >= self->openings;
+}
+
+static void *write_records(void *context)
+{
+    struct hand *hand = context;
+    const uint32_t begun = atomic_load(&hand->pen->begun);
+    const uint32_t enough =
+        is_last_opening() ? RECORDS_MAX - 2 : begun + 1 + (uint32_t)rng_below(&hand->rng, 60);
+
+    while (!atomic_load(&self->must_stop) && atomic_load(&hand->pen->begun) < enough &&
+           atomic_load(&hand->pen->begun) < RECORDS_MAX - 2 && hand->bytes < PEN_MAX_BYTES) {
+        append_next(hand);
+        do_something_else(hand);
+        while (scene->fib == FIB_STALL && atomic_load(&hand->pen->begun) > FIB_SEQUENCE)
+            pause_a_moment();
+    }
+    atomic_store(&hand->pen->is_idle, true);
+    while (!atomic_load(&self->must_stop) && is_last_opening())
+        pause_a_moment();
+    return NULL;
+}
+
+/* ---- a process that writes ------------------------------------------------------------------------ */
+
+static struct hand hands[MEMBER_PENS_MAX];
+static _Atomic bool must_reader_stop;
+
+static void start_hand(struct hand *hand, struct twinlog *log, uint32_t number)
+{
+    hand->log = log;
+    hand->rng = (struct rng){ rng_next(&self->rng) };
+    hand->number = number;
+    hand->pen = &scene->pen[number];
+    atomic_store(&hand->pen->is_idle, false);
+    errno = pthread_create(&hand->thread, NULL, write_records, hand);
+    if (errno != 0)
+        give_up("pthread_create");
+}
+
+static void *read_along(void *log)
+{
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    struct follower *follower = &scene->inside[self - scene->members];
+    struct twinlog_report report = { 0 };
+    struct twinlog_reader *reader;
+
+    options.ret_report = &report;
+    atomic_store(&follower->last_lsn, 0);
+    check(twinlog_reader_attach(log, &options, &reader), "twinlog_reader_attach");
+    follow(&scene->seen, follower, reader, &report, &must_reader_stop, "a reader inside a member");
+    twinlog_reader_close(reader);
+    return NULL;
+}
+
+/* What others were told this one sees, too. */
+static void look_at_watermarks(struct twinlog *log)
+{
+    const uint64_t told = atomic_load(&scene->durable), before = atomic_load(&self->written);
+    const uint64_t durable = twinlog_durable_lsn(log), written = twinlog_written_lsn(log);
+
+    if (durable < told)
+        violation("somebody was told that LSN %" PRIu64
+                  " is durable, and another one's watermark is at %" PRIu64,
+                  told, durable);
+    if (written < durable)
+        violation("LSN %" PRIu64 " is durable, but only %" PRIu64 " is written", durable, written);
+    if (written < before)
+        violation("LSN %" PRIu64 " was written, and then only %" PRIu64, before, written);
+    atomic_store(&self->written, written);
+}
+
+static bool are_hands_idle(void)
+{
+    for (uint32_t i = 0; i < self->pens; i++)
+        if (!atomic_load(&hands[i].pen->is_idle))
+            return false;
+    return true;
+}
+
+static void keep_watch(struct twinlog *log)
+{
+    while (is_last_opening() ? !atomic_load(&self->must_stop) : !are_hands_idle()) {
+        const uint32_t asked = atomic_load(&self->asked);
+
+        look_at_watermarks(log);
+        if (asked != atomic_load(&self->answered)) {
+            sync_and_note(log);
+            look_at_watermarks(log);
+            atomic_store(&self->answered, asked);
+        }
+        nanosleep(&(struct timespec){ .tv_nsec = 500000 }, NULL);
+    }
+}
+
+static void write_through(struct twinlog *log)
+{
+    pthread_t reader;
+
+    atomic_store(&must_reader_stop, false);
+    if (self->has_reader && (errno = pthread_create(&reader, NULL, read_along, log)) != 0)
+        give_up("pthread_create");
+    for (uint32_t i = 0; i < self->pens; i++)
+        start_hand(&hands[i], log, self->first_pen + i);
+    keep_watch(log);
+    for (uint32_t i = 0; i < self->pens; i++)
+        pthread_join(hands[i].thread, NULL);
+    atomic_store(&must_reader_stop, true);
+    if (self->has_reader)
+        pthread_join(reader, NULL);
+}
+
+void run_member(void *member)
+{
+    struct twinlog_report report = { 0 };
+    struct twinlog *log;
+    int rc;
+
+    self = member;
+    face(&self->fate);
+    self->options.ret_report = &report;
+    while (!is_last_opening() && !atomic_load(&self->must_stop)) {
+        const uint64_t durable = atomic_load(&scene->told);
+
+        rc = twinlog_open(place.log, &self->options, &log);
+        if (rc < 0)
+            violation("twinlog_open: %s; %s", twinlog_strerror(rc), report.text);
+        if (twinlog_last_lsn(log) < durable)
+            violation("LSN %" PRIu64 " was told, and who comes finds the last one to be %" PRIu64, durable,
+                      twinlog_last_lsn(log));
+        atomic_store(&self->written, 0);
+        atomic_fetch_add(&self->opened, 1);
+        atomic_store(&self->is_open, true);
+        write_through(log);
+        atomic_store(&self->is_open, false);
+        check(twinlog_close(log), "twinlog_close");
+    }
+    atomic_store(&self->is_closed, true);
+}
+
+/* ---- those beside it ------------------------------------------------------------------------------ */
+
+void run_follower(void *follower)
+{
+    follow_log(&scene->seen, follower);
+}
+
+void run_guest(void *member)
+{
+    struct twinlog_options options = ((const struct member *)member)->options;
+    struct twinlog *log;
+
+    options.mode = scene->guest_mode;
+    options.lock_wait_ms = 0;
+    options.ret_report = NULL;
+    scene->guest_result = twinlog_open(place.log, &options, &log);
+    if (scene->guest_result == 0)
+        twinlog_close(log);
+}
+
+void run_heir(void *unused)
+{
+    struct rng rng = { scene->heir_mode };
+    struct twinlog_report report = { 0 };
+    struct twinlog_options options;
+    struct twinlog *log;
+    uint64_t lsn = 0;
+    int rc;
+
+    (void)unused;
+    face(&scene->heir_fate);
+    choose_shared_options(&options, scene->heir_mode, &rng);
+    options.ret_report = &report;
+    rc = twinlog_open(place.copy, &options, &log);
+    if (rc < 0)
+        violation("a copy cannot be opened in mode %" PRIu32 ": %s; %s", scene->heir_mode,
+                  twinlog_strerror(rc), report.text);
+    scene->opened_last = twinlog_last_lsn(log);
+    for (uint64_t i = 1; i <= scene->heir_records; i++) {
+        check(twinlog_append(log, "behind", 6, &lsn), "an append to a copy");
+        if (lsn != scene->opened_last + i)
+            violation("a copy had last LSN %" PRIu64 ", and record %" PRIu64 " behind it is %" PRIu64,
+                      scene->opened_last, i, lsn);
+    }
+    check(twinlog_close(log), "twinlog_close of a copy");
+}
