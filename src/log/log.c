@@ -122,7 +122,7 @@ static int take_shared_lock(struct opening *o, bool *ret_is_first)
     case -EBUSY:
         return refuse(
             o, TWINLOG_FOUND_NOTHING, rc,
-            "a writer of another mode has this log open; close it there, or wait with lock_wait_ms");
+            "another writer, of another mode, has this log open; close it there, or wait with lock_wait_ms");
     case -EUSERS:
         return refuse(o, TWINLOG_FOUND_NOTHING, rc, "as many as can share this log have it open");
     case TWINLOG_EVERSION:

@@ -36,8 +36,9 @@ struct mapped {
     _Atomic uint64_t *durable; /* [const] the newest LSN up to which all are; likewise */
     _Atomic int own_poison;
     _Atomic uint64_t own_durable;
-    uint64_t began_lsn; /* [const] the first one of ours */
-    uint64_t room;      /* [const] that a segment must have for groups: for the largest record */
+    uint64_t began_lsn;        /* [const] the first one behind what was there when we came */
+    _Atomic uint64_t last_own; /* with peers: the newest record that was put here */
+    uint64_t room;             /* [const] that a segment must have for groups: for the largest record */
 
     struct twl_mutex rolling;
     struct segment first_left;    /* until twl_mapped_begin() */

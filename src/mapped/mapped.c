@@ -93,6 +93,8 @@ int twl_mapped_put(struct mapped *m, const struct twinlog_entry *entry, bool is_
         const int claimed = twl_open_group_claim(&sheet->group, size, &place);
         if (claimed > 0) {
             fill(m, sheet, &place, entry, size);
+            if (m->peers)
+                raise_u64(&m->last_own, place.lsn);
             *ret_lsn = place.lsn;
             rc = twl_sheet_is_lost(sheet) ? twl_mapped_fail(m, -EIO) : 0;
             twl_mapped_leave(sheet);
@@ -332,7 +334,7 @@ static void end_thread(struct mapped *m)
 /* The others go on; but what is ours is durable. */
 static int finish_with_peers(struct mapped *m)
 {
-    int rc = twl_mapped_sync(m, UINT64_MAX, 0);
+    int rc = twl_mapped_sync(m, atomic_load(&m->last_own), 0);
     if (rc == 0)
         rc = atomic_load(m->poison);
     if (!twl_peers_are_gone(m->peers))

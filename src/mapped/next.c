@@ -71,9 +71,18 @@ int twl_next_make(const struct peers *peers, const struct segment *segment, uint
     return rc == -EEXIST ? open_next(peers->io, segment, ret_segment) : rc;
 }
 
+static int remove_temporary(void *context, const char *name)
+{
+    struct io *io = context;
+    if (twl_segment_name_is_temporary(name))
+        io->ops->unlink(io, name);
+    return 0;
+}
+
 void twl_next_remove(struct io *io, const struct segment *segment)
 {
     char name[SEGMENT_NAME_BYTES];
     twl_segment_name(twl_segment_name_number(segment->name) + 1, name);
     io->ops->unlink(io, name);
+    io->ops->list(io, remove_temporary, io);
 }

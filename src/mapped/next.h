@@ -15,7 +15,8 @@ int twl_next_open(struct io *io, uint64_t number, struct segment *ret_segment);
  * least; LSN and epoch go into its header. */
 int twl_next_make(const struct peers *peers, const struct segment *segment, uint64_t room,
                   uint64_t durable_lsn, uint32_t epoch, struct segment *ret_segment);
-/* Nobody has begun it, and nobody will: it is removed, if it is there. */
+/* For the last one: the segment behind this one, which nobody has begun, and what those have left who died while they made
+ * one. What can't be removed now the next opening finds. */
 void twl_next_remove(struct io *io, const struct segment *segment);
 
 #endif
