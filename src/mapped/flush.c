@@ -10,7 +10,7 @@
  * time.
  *
  * The kernel tells an error of the disk once to each file that was open by then, and not at all to one that is opened
- * later. So a sync speaks only for what was stored since this process has the segment open, and what was there before
+ * later. So a sync speaks only for what was stored since this process has the segment open, and what was there already
  * is checked and made dirty again, once, before the first sync. (A page that could not be written may also have been dropped, and
  * then reads as it was before.)
  */
@@ -75,25 +75,32 @@ static bool is_sound(const struct sheet *sheet, uint64_t from, uint64_t to)
 {
     struct open_walk walk = OPEN_WALK_INIT;
     struct record_header record;
-    for (uint64_t at = walk.offset; at < to; at = walk.offset) {
-        if (!twl_open_group_pass(&sheet->group, &walk, &record))
-            return true;
-        if (at >= from &&
-            !twl_record_payload_is_valid(&record, sheet->group.bytes + at + RECORD_HEADER_BYTES))
+    while (walk.offset < to) {
+        const uint64_t at = walk.offset;
+        uint32_t size;
+        if (twl_open_group_pass(&sheet->group, &walk, &record)) {
+            if (at >= from &&
+                !twl_record_payload_is_valid(&record, sheet->group.bytes + at + RECORD_HEADER_BYTES))
+                return false;
+        } else if (twl_open_group_owner(&sheet->group, &walk, &size) != 0) {
+            twl_open_group_skip(&walk, size);
+        } else if (!twl_open_group_pass(&sheet->group, &walk,
+                                        &record)) { /* it was not completed just now either */
             return false;
+        }
     }
     return true;
 }
 
 static int adopt(struct mapped *m, struct sheet *sheet) REQUIRES(m->syncing)
 {
-    const uint64_t from = atomic_load(&sheet->words->synced), to = twl_open_group_offset(&sheet->group);
-    if (!m->peers || sheet->is_adopted)
+    const uint64_t from = atomic_load(&sheet->words->synced), to = sheet->found;
+    sheet->found = 0;
+    if (from >= to)
         return 0;
     if (!is_sound(sheet, from, to))
         return twl_mapped_fail(m, -EIO);
     make_dirty(sheet, from, to);
-    sheet->is_adopted = true;
     return 0;
 }
 

@@ -33,6 +33,7 @@ int twl_sheet_map(struct io *io, const struct segment *segment, unsigned owner, 
         .bytes = bytes, .end = segment->data_end, .owner = (uint8_t)owner, .cursor = &sheet->words->cursor
     };
     sheet->walk = (struct open_walk)OPEN_WALK_INIT;
+    sheet->found = twl_open_group_offset(&sheet->group);
     *ret_sheet = sheet;
     return 0;
 }

@@ -34,8 +34,9 @@ struct sheet {
 
     struct open_walk walk; /* [syncing] as far as records are known to be complete */
     uint64_t synced;       /* [syncing] bytes up to here are durable */
-    bool is_adopted; /* [syncing] a sync speaks for all of it, also for what was there when it was opened */
-    bool is_closed;  /* [syncing] its group has its header, if it has records */
+    uint64_t
+        found; /* [syncing] records up to here were claimed before it was opened; 0: a sync speaks for all */
+    bool is_closed; /* [syncing] its group has its header, if it has records */
     _Atomic(struct sheet *) next;
 };
 
