@@ -170,6 +170,7 @@ static struct {
     unsigned taken, made; /* segments */
 } world;
 
+static bool is_by_state;
 static struct commit *commit;
 static uint32_t epoch_seed;
 static const struct epoch epoch = { .number = 1, .salt = 7 };
@@ -257,7 +258,7 @@ static bool is_hit(void)
 
 static uint64_t digest(uint64_t seed, const unsigned char *bytes, size_t size)
 {
-    for (size_t at = 0; at < size; at += sizeof(uint64_t)) {
+    for (size_t at = 0; is_by_state && at < size; at += sizeof(uint64_t)) {
         uint64_t word;
         memcpy(&word, bytes + at, sizeof(word));
         seed = (seed ^ word) * UINT64_C(0x9E3779B97F4A7C15);
@@ -471,8 +472,6 @@ static struct heap {
     _Alignas(64) unsigned char bytes[HEAP_BYTES];
     size_t used;
 } heap, buffers;
-
-static bool is_by_state;
 
 static void *take_from(struct heap *from, size_t bytes)
 {
