@@ -321,7 +321,8 @@ int main(int argc, char **argv)
     rng = (struct rng){ rng_mix(place.seed) };
     notes = map_shared(sizeof(*notes));
     make_place(settings.parent);
-    place.leave = leave_machine;
+    place.keep = place.leave =
+        leave_machine; /* with a violation, too, or else the mounts outlive their disk */
     machine_make(&machine, settings.filesystem, place.directory);
     machine.disk->when_failing = note_trouble;
     for (round_number = 1; round_number <= settings.rounds; round_number++)
