@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The scheduler, and base/sync.h for fibers. See explore.h. */
 #define _GNU_SOURCE
-#include "explore.h"
+#include "inside.h"
 
 #include "base/sync.h"
 
@@ -10,92 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <ucontext.h>
 #include <unistd.h>
 
-enum {
-    MAX_STEPS = 4000,
-    MAX_OBJECTS = 256, /* a power of two */
-    STACK_BYTES = 128 * 1024,
-    NOBODY = -1
-};
+struct run run;
 
-typedef uint32_t fiber_set;
-#define ONLY(fiber) (UINT32_C(1) << (fiber))
-
-/* How many steps of the execution, up to its own last one, come before a place in it, for each fiber. */
-struct clock {
-    uint32_t of[MAX_FIBERS];
-};
-
-struct object {
-    const void *address;
-    uint64_t execution;   /* of another one it is forgotten */
-    int last_step;        /* that touched it */
-    int holder;           /* of a mutex */
-    uint32_t changes;     /* so far */
-    struct clock changed; /* by whom */
-    struct clock touched; /* by whom, also only read */
-    fiber_set sleepers;
-};
-
-struct operation {
-    enum step_kind kind;
-    struct object *object;
-    const char *text, *function;
-};
-
-struct fiber {
-    ucontext_t context;
-    unsigned char *stack, *locals;
-    void *(*run)(void *context);
-    void *run_context;
-    bool is_daemon, has_ended;
-    struct operation next;
-    struct clock clock;
-    struct object *read;  /* last */
-    uint32_t read_change; /* it saw */
-    bool has_yielded;     /* since it changed anything */
-    uint64_t now_ns;
-    /* in a sleep */
-    bool is_woken;
-    uint64_t deadline_ns; /* 0 = none */
-    uint64_t asleep_since;
-    struct clock waker;
-};
-
-struct step {
-    int fiber;
-    enum step_kind kind;
-    struct object *object;
-    int before;        /* the step before it that touched the object */
-    fiber_set enabled; /* who could have gone on */
-    fiber_set wanted;  /* who is to, in one execution or another */
-    fiber_set done;    /* who has */
-    fiber_set asleep;  /* whose step here leads to what another execution has shown */
-    unsigned preemptions;
-};
-
-static struct {
-    const struct exploration *plan;
-    struct exploration_count count;
-    struct step steps[MAX_STEPS];
-    int depth;   /* steps of this execution */
-    int planned; /* of which so many are as before */
-    bool is_redundant;
-    struct object objects[MAX_OBJECTS];
-    struct fiber fibers[MAX_FIBERS];
-    int fiber_count;
-    int current;      /* NOBODY: outside */
-    uint64_t sleeps;  /* so far, for their order */
-    uint64_t tick_ns; /* outside */
-    ucontext_t outside;
-    const char *replay;
-} run;
-
-/* What is local to a thread; see points.h. The linker makes the two names if anything is in it. */
+/* So that the section is there. */
 __attribute__((section("of_fiber"), used)) static int fiber_local;
-extern unsigned char __start_of_fiber[], __stop_of_fiber[];
 
 /* ---- telling --------------------------------------------------------------------------------------- */
 
@@ -165,13 +85,14 @@ static struct object *object_at(const void *address)
         *object = (struct object){
             .address = address, .execution = run.count.executions, .last_step = NOBODY, .holder = NOBODY
         };
+        run.known[run.known_count++] = object;
         return object;
     }
 }
 
 /* The kind of a step that is about to be made. A sleep that ends by its deadline takes itself out of the others' way;
  * one that was ended follows from what has woken it. */
-static enum step_kind effect(const struct fiber *fiber)
+enum step_kind effect(const struct fiber *fiber)
 {
     switch (fiber->next.kind) {
     case STEP_WAKE:
@@ -215,7 +136,7 @@ static bool can_go(const struct fiber *fiber)
     }
 }
 
-static fiber_set enabled_fibers(void)
+fiber_set enabled_fibers(void)
 {
     fiber_set enabled = 0, last_resort = 0;
     for (int i = 0; i < run.fiber_count; i++) {
@@ -423,7 +344,7 @@ static void exchange_locals(int from, int to)
         memcpy(__start_of_fiber, run.fibers[to].locals, bytes);
 }
 
-static void pass_to(int next)
+void pass_to(int next)
 {
     const int before = run.current;
     if (next == before)
@@ -437,6 +358,10 @@ static void pass_to(int next)
 /* Somebody goes on; or nobody can. */
 static void go_on(void)
 {
+    if (run.plan->by_state && !run.plan->replay) {
+        pass_to(NOBODY);
+        return;
+    }
     const fiber_set enabled = enabled_fibers();
     if (!enabled) {
         pass_to(NOBODY);
@@ -638,20 +563,36 @@ uint64_t twl_monotonic_ns(void)
 
 /* ---- executions ----------------------------------------------------------------------------------------- */
 
-static void run_once(void)
+void begin_execution(void)
 {
-    run.count.executions++;
     run.depth = 0;
-    run.is_redundant = false;
+    run.is_redundant = run.is_abandoned = false;
     run.fiber_count = 0;
     run.current = NOBODY;
     run.sleeps = 0;
     run.plan->begin();
-    go_on();
+}
+
+void check_end(void)
+{
     for (int i = 0; i < run.fiber_count; i++)
         if (!run.fibers[i].has_ended && !run.fibers[i].is_daemon)
             violation("nobody can go on, and %c waits: %s in %s", 'a' + i, run.fibers[i].next.text,
                       run.fibers[i].next.function);
+}
+
+void abandon(void)
+{
+    run.is_abandoned = true;
+}
+
+static void run_once(void)
+{
+    run.count.executions++;
+    run.known_count = 0;
+    begin_execution();
+    go_on();
+    check_end();
     run.count.redundant += run.is_redundant;
 }
 
@@ -672,6 +613,14 @@ static bool plan_next(void)
     return false;
 }
 
+static void explore_executions(uint64_t before)
+{
+    do
+        run_once();
+    while (!run.plan->replay && (run.count.is_complete = !plan_next(), !run.count.is_complete) &&
+           run.count.executions - before < run.plan->max_executions);
+}
+
 struct exploration_count explore(const struct exploration *plan)
 {
     run.plan = plan;
@@ -681,10 +630,12 @@ struct exploration_count explore(const struct exploration *plan)
     run.planned = 0;
     signal(SIGABRT, on_signal);
     signal(SIGSEGV, on_signal);
-    do
-        run_once();
-    while (!plan->replay && (run.count.is_complete = !plan_next(), !run.count.is_complete) &&
-           run.count.executions - before < plan->max_executions);
+    if (plan->by_state && !plan->replay) {
+        run.known_count = 0;
+        explore_states();
+    } else {
+        explore_executions(before);
+    }
     struct exploration_count result = run.count;
     result.executions -= before;
     return result;

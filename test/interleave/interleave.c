@@ -30,6 +30,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 enum {
@@ -39,6 +40,8 @@ enum {
     FILES = 3,
     FILE_BYTES = 128 * 1024,
     LARGE_BYTES = 4016, /* of a record: two don't fit in a buffer */
+    BUFFER_BYTES = 2 * BLOCK_BYTES,
+    HEAP_BYTES = 64 * 1024,
     FOR_EVER = 1000000
 };
 
@@ -139,6 +142,8 @@ struct file {
     struct io_file io_file;
     unsigned char seen[FILE_BYTES], synced[FILE_BYTES];
     uint64_t end; /* of what was written */
+    /* of all that was written, and synced, one after the other; what is there follows from it */
+    uint64_t seen_digest, synced_digest;
 };
 struct record {
     unsigned writer, number;
@@ -146,7 +151,10 @@ struct record {
 
 static struct {
     struct file files[FILES];
+    struct summary summaries[FILES];
     unsigned char in_flight[FILE_BYTES];
+    size_t in_flight_bytes; /* the first of the rest; see memory() */
+    uint64_t in_flight_digest;
     unsigned writes;
     int error; /* that was injected */
     bool has_failed;
@@ -159,10 +167,10 @@ static struct {
     } seen, synced;
     struct record records[MAX_RECORDS]; /* by LSN */
     struct segment segments[FILES];
-    struct summary summaries[FILES];
     unsigned taken, made; /* segments */
 } world;
 
+static bool is_by_state;
 static struct commit *commit;
 static uint32_t epoch_seed;
 static const struct epoch epoch = { .number = 1, .salt = 7 };
@@ -248,6 +256,17 @@ static bool is_hit(void)
     return world.writes == 2 && now.scenario->fault != FAULT_NONE; /* the first is the mark of the start */
 }
 
+static uint64_t digest(uint64_t seed, const unsigned char *bytes, size_t size)
+{
+    for (size_t at = 0; is_by_state && at < size; at += sizeof(uint64_t)) {
+        uint64_t word;
+        memcpy(&word, bytes + at, sizeof(word));
+        seed = (seed ^ word) * UINT64_C(0x9E3779B97F4A7C15);
+        seed ^= seed >> 29;
+    }
+    return seed;
+}
+
 static int submit(struct io *io, struct io_write *write)
 {
     (void)io;
@@ -259,12 +278,15 @@ static int submit(struct io *io, struct io_write *write)
         violation("a write into the footer");
     world.writes++;
     memcpy(world.in_flight, write->data, write->size);
+    world.in_flight_bytes = write->size;
+    world.in_flight_digest = digest(write->offset, write->data, write->size);
     return 0;
 }
 
 static void sync_bytes(struct file *file, uint64_t from, uint64_t to)
 {
     memcpy(file->synced + from, file->seen + from, to - from);
+    file->synced_digest = digest(file->synced_digest ^ from, file->seen + from, to - from);
 }
 
 /* What of the write is there. */
@@ -272,6 +294,7 @@ static void finish(struct io_write *write, size_t size)
 {
     struct file *file = file_of(write->file);
     memcpy(file->seen + write->offset, write->data, size);
+    file->seen_digest = digest(file->seen_digest ^ write->offset, write->data, size);
     file->end = max_u64(file->end, write->offset + size);
     write->ret_written = (int64_t)size;
 }
@@ -283,6 +306,8 @@ static void reap(struct io *io, struct io_write *write)
     point(STEP_WRITE, &world.in_flight[buffer_of(write->data)], "the buffer", __func__);
     if (memcmp(world.in_flight, write->data, write->size) != 0)
         violation("a buffer has changed in flight");
+    world.in_flight_bytes = 0;
+    world.in_flight_digest = 0;
     struct file *file = file_of(write->file);
     const enum fault fault = is_hit() ? now.scenario->fault : FAULT_NONE;
     write->ret_synced = -ECANCELED;
@@ -362,11 +387,27 @@ int order_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn
                    void (*done)(void *context, int result), void *context);
 void leave_in_world(struct keeper *keeper, const struct segment *segment, const struct segment *next);
 uint64_t most_room_in_world(const struct keeper *keeper);
+void *aligned_alloc_in_world(size_t alignment, size_t bytes);
+void *calloc_in_world(size_t count, size_t bytes);
+void free_in_world(void *memory);
+void *mmap_in_world(void *address, size_t bytes, int protection, int flags, int fd, off_t offset);
+int munmap_in_world(void *address, size_t bytes);
+
+/* Writers that do the same can exchange their names: then the one whose record comes first may be called the first. */
+static bool is_renamed(uint64_t lsn, const struct record *record)
+{
+    for (unsigned i = 1; i < now.writers; i++)
+        if (now.scenario->ways[i] != now.scenario->ways[0])
+            return false;
+    return now.appends == 1 && lsn != record->writer;
+}
 
 /* The copy. Of several into one buffer none knows of the other, so to the scheduler they only read it. */
 void encode_in_world(unsigned char *at, uint32_t seed, uint64_t lsn, const struct record_header *record,
                      const void *data)
 {
+    if (is_renamed(lsn, data))
+        abandon();
     point(STEP_READ, &world.in_flight[buffer_of(at)], "the buffer", __func__);
     twl_record_encode(at, seed, lsn, record, data);
 }
@@ -426,8 +467,56 @@ uint64_t most_room_in_world(const struct keeper *keeper)
     return FILE_BYTES - 2 * BLOCK_BYTES;
 }
 
+/* Memory of the commit path. By states it is put back byte by byte, so it lies in one place. */
+static struct heap {
+    _Alignas(64) unsigned char bytes[HEAP_BYTES];
+    size_t used;
+} heap, buffers;
+
+static void *take_from(struct heap *from, size_t bytes)
+{
+    void *memory = from->bytes + from->used;
+    from->used += (size_t)align_up(bytes, 64);
+    if (from->used > HEAP_BYTES)
+        violation("more memory than there is");
+    return memory;
+}
+
+static void empty(struct heap *full)
+{
+    memset(full->bytes, 0, full->used);
+    full->used = 0;
+}
+
+void *aligned_alloc_in_world(size_t alignment, size_t bytes)
+{
+    return is_by_state ? take_from(&heap, bytes) : aligned_alloc(alignment, bytes);
+}
+
+void *calloc_in_world(size_t count, size_t bytes)
+{
+    return is_by_state ? take_from(&heap, count * bytes) : calloc(count, bytes);
+}
+
+void free_in_world(void *memory)
+{
+    if (!is_by_state)
+        free(memory);
+}
+
+void *mmap_in_world(void *address, size_t bytes, int protection, int flags, int fd, off_t offset)
+{
+    return is_by_state ? take_from(&buffers, bytes) : mmap(address, bytes, protection, flags, fd, offset);
+}
+
+int munmap_in_world(void *address, size_t bytes)
+{
+    return is_by_state ? 0 : munmap(address, bytes);
+}
+
 /* ---- the writers ----------------------------------------------------------------------------------- */
 
+static unsigned char payloads[MAX_WRITERS][LARGE_BYTES];
 static struct {
     unsigned fibers[MAX_WRITERS];
     uint64_t accepted;  /* records */
@@ -490,7 +579,6 @@ static bool may_fail(enum way way, int rc, bool is_accepted)
 
 static int append(enum way way, unsigned writer, unsigned number)
 {
-    static unsigned char payloads[MAX_WRITERS][LARGE_BYTES];
     const struct record record = { writer + 1, number };
     const size_t bytes = now.scenario->bytes > 0 ? now.scenario->bytes : sizeof(record);
     const struct twinlog_entry entry = { .data = payloads[writer], .size = bytes };
@@ -589,18 +677,21 @@ static struct segment *make_segment(unsigned number)
     file->io_file.io = &io;
     memset(file->seen, 0, file->end);
     memset(file->synced, 0, file->end);
-    file->end = 0;
+    file->end = file->seen_digest = file->synced_digest = 0;
     twl_summary_begin(segment->summary, INT64_MIN);
     return segment;
 }
 
+static struct live_page page;
+static struct live live = { .page = &page, .is_ours = true, .is_private = true, .is_writable = true };
+
 static void begin(void)
 {
-    static struct live_page page;
-    static struct live live = { .page = &page, .is_ours = true, .is_private = true, .is_writable = true };
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     memset(&work, 0, sizeof(work));
     memset(&page, 0, sizeof(page));
+    empty(&heap);
+    empty(&buffers);
     memset(world.records, 0, sizeof(world.records));
     for (unsigned i = 0; i < FILES; i++)
         make_segment(i);
@@ -608,10 +699,11 @@ static void begin(void)
         world.segments[0].data_end = SEGMENT_DATA_OFFSET + 6 * BLOCK_BYTES;
     world.taken = world.made = 1;
     world.writes = 0;
+    world.in_flight_bytes = 0;
     world.error = 0;
     world.has_failed = false;
     world.seen = world.synced = (struct walk){ .segment = &world.segments[0], .offset = SEGMENT_DATA_OFFSET };
-    options.buffer_bytes = 2 * BLOCK_BYTES;
+    options.buffer_bytes = BUFFER_BYTES;
     options.max_record_bytes = LARGE_BYTES;
     options.spare_segments = 0;
     const struct commit_config config = { .io = &io,
@@ -629,6 +721,69 @@ static void begin(void)
     fiber_start(close_log, NULL, false);
     if (now.scenario->has_committer && twl_commit_need_committer(commit) < 0)
         violation("no committer");
+}
+
+static unsigned add_part(struct memory *ret_part, void *address, size_t bytes, size_t told_bytes)
+{
+    *ret_part = (struct memory){ address, bytes, told_bytes };
+    return 1;
+}
+
+/* Of a buffer, what lies behind the last block that is used is written before anybody reads it, and behind what is
+ * used are zeros when anybody does. */
+static unsigned memory_of_buffers(struct memory *ret_parts)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        const size_t used = commit ? commit->twins[i].used : 0;
+        add_part(&ret_parts[i], buffers.bytes + i * (size_t)BUFFER_BYTES, align_up(used, BLOCK_BYTES), used);
+    }
+    return 2;
+}
+
+static unsigned memory_of_files(struct memory *ret_parts)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < FILES; i++) {
+        struct file *file = &world.files[i];
+        struct summary *summary = &world.summaries[i];
+        const size_t rest = sizeof(*file) - offsetof(struct file, end);
+        const size_t bytes = file->end > SEGMENT_DATA_OFFSET ? file->end - SEGMENT_DATA_OFFSET : 0;
+        const size_t entries = summary->index.count * sizeof(summary->index.entries[0]);
+        const size_t summary_bytes = offsetof(struct summary, index.entries) + entries;
+        count += add_part(&ret_parts[count], file->seen + SEGMENT_DATA_OFFSET, bytes, 0);
+        count += add_part(&ret_parts[count], file->synced + SEGMENT_DATA_OFFSET, bytes, 0);
+        count += add_part(&ret_parts[count], &file->end, rest, rest);
+        count += add_part(&ret_parts[count], summary, summary_bytes, summary_bytes);
+    }
+    return count;
+}
+
+/* The gauges, which are most of it, are not touched; see points.h. */
+static unsigned memory_of_heap(struct memory *ret_parts)
+{
+    const size_t before = offsetof(struct commit, gauges), behind = sizeof(struct commit);
+    return add_part(&ret_parts[0], heap.bytes, before, before) +
+           add_part(&ret_parts[1], heap.bytes + behind, heap.used - behind, heap.used - behind);
+}
+
+/* All that changes while the fibers run, but for what is theirs. */
+static unsigned memory(struct memory *ret_parts)
+{
+    const size_t rest =
+        sizeof(world) - (size_t)((unsigned char *)&world.in_flight_bytes - (unsigned char *)&world);
+    unsigned count = memory_of_files(ret_parts);
+    count += memory_of_buffers(&ret_parts[count]);
+    count += memory_of_heap(&ret_parts[count]);
+    count += add_part(&ret_parts[count], &heap.used, sizeof(heap.used), sizeof(heap.used));
+    count += add_part(&ret_parts[count], world.in_flight, world.in_flight_bytes, 0);
+    count += add_part(&ret_parts[count], &world.in_flight_bytes, rest, rest);
+    count += add_part(&ret_parts[count], &work, sizeof(work), sizeof(work));
+    count += add_part(&ret_parts[count], &page, sizeof(page), sizeof(page));
+    count += add_part(&ret_parts[count], &live, sizeof(live), sizeof(live));
+    count += add_part(&ret_parts[count], &commit, sizeof(commit), sizeof(commit));
+    for (unsigned i = 0; i < now.writers; i++)
+        count += add_part(&ret_parts[count], payloads[i], sizeof(struct record), sizeof(struct record));
+    return count;
 }
 
 static void check(void)
@@ -654,6 +809,8 @@ static void help(void)
         "  --appends N       of each, 1 to %d (1)\n"
         "  --preemptions N   only executions with at most so many; all without it\n"
         "  --executions N    of each scenario, at most\n"
+        "  --by-state        all executions, but what follows from a state that was seen is not tried again\n"
+        "  --states N        of each scenario, at most\n"
         "  --replay SCHEDULE runs one execution of one scenario, and prints it\n\nscenarios, all without one:\n",
         MAX_WRITERS, MAX_APPENDS);
     for (size_t i = 0; i < sizeof(scenarios) / sizeof(*scenarios); i++)
@@ -671,6 +828,19 @@ static unsigned long number_of(const char *text, unsigned long least, unsigned l
     return number;
 }
 
+static void print_count(const struct exploration *plan, const struct exploration_count *count,
+                        uint64_t seconds)
+{
+    printf("%-14s %u x %u: ", now.scenario->name, now.writers, now.appends);
+    if (plan->by_state && !plan->replay)
+        printf("%9" PRIu64 " states, %9" PRIu64 " steps, %" PRIu64 " ends, %" PRIu64 " renamed, %u searches",
+               count->states, count->steps, count->ends, count->redundant, count->searches);
+    else
+        printf("%9" PRIu64 " executions, %9" PRIu64 " of them redundant, %4" PRIu64 " steps each",
+               count->executions, count->redundant, count->steps / count->executions);
+    printf(", %3" PRIu64 " s%s\n", seconds, count->is_complete || plan->replay ? "" : ", not all");
+}
+
 static void try_scenario(const struct scenario *scenario, struct exploration *plan)
 {
     static char command[200];
@@ -682,11 +852,7 @@ static void try_scenario(const struct scenario *scenario, struct exploration *pl
     now.scenario = scenario;
     const uint64_t began = (uint64_t)time(NULL);
     const struct exploration_count count = explore(plan);
-    printf("%-14s %u x %u: %9" PRIu64 " executions, %9" PRIu64 " of them redundant, %4" PRIu64
-           " steps each, %3" PRIu64 " s%s\n",
-           scenario->name, now.writers, now.appends, count.executions, count.redundant,
-           count.steps / count.executions, (uint64_t)time(NULL) - began,
-           count.is_complete || plan->replay ? "" : ", not all");
+    print_count(plan, &count, (uint64_t)time(NULL) - began);
     fflush(stdout);
 }
 
@@ -697,13 +863,18 @@ int main(int argc, char **argv)
         { "appends", required_argument, NULL, 'a' },
         { "preemptions", required_argument, NULL, 'p' },
         { "executions", required_argument, NULL, 'e' },
+        { "by-state", no_argument, NULL, 's' },
+        { "states", required_argument, NULL, 'm' },
         { "replay", required_argument, NULL, 'r' },
         { "help", no_argument, NULL, 'h' },
         { 0 },
     };
-    struct exploration plan = {
-        .begin = begin, .check = check, .preemptions = NO_BOUND, .max_executions = UINT64_MAX
-    };
+    struct exploration plan = { .begin = begin,
+                                .check = check,
+                                .preemptions = NO_BOUND,
+                                .max_executions = UINT64_MAX,
+                                .max_states = UINT64_MAX,
+                                .memory = memory };
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
         switch (option) {
@@ -719,6 +890,12 @@ int main(int argc, char **argv)
         case 'e':
             plan.max_executions = number_of(optarg, 1, UINT64_MAX);
             break;
+        case 's':
+            plan.by_state = is_by_state = true;
+            break;
+        case 'm':
+            plan.max_states = number_of(optarg, 1, UINT64_MAX);
+            break;
         case 'r':
             plan.replay = optarg;
             break;
@@ -729,6 +906,10 @@ int main(int argc, char **argv)
             fprintf(stderr, "try: interleave --help\n");
             return 2;
         }
+    if (is_by_state && !can_explore_states()) {
+        printf("SKIP interleave by states: not under a sanitizer, and only on x86-64\n");
+        return 77;
+    }
     for (size_t i = 0, tried = 0; i < sizeof(scenarios) / sizeof(*scenarios); i++) {
         bool is_wanted = optind == argc;
         for (int j = optind; j < argc; j++)

@@ -5,13 +5,16 @@
 # A mutant is a patch of a file or two of src/, with two lines in front: what it breaks, and the test that has to
 # fail because of it. The patched files alone are compiled, with the commands of BUILD, and put into a copy of its
 # library; the test program is linked with that. What is made stays in BUILD/mutants/NAME/, with the output of the
-# test. The tests themselves must succeed first, without any mutant.
+# test. The tests themselves must succeed first, without any mutant; which program has done so stands in
+# BUILD/mutants/passed, so the same program is not asked again. At the end there is a report, which stays in
+# BUILD/mutants/report; it ends with 1 if a mutant was not noticed, or could not be made.
 #
 # run.sh --apply: only whether all patches apply.
+# run.sh --programs: what of the build is needed.
 set -u
 here=$(realpath "$(dirname "$0")")
 root=$(realpath "$here/../..")
-limit=100 # seconds; a test that hangs has noticed
+longest=300 # seconds, of a test without a mutant
 
 breaks() { sed -n '1s/^breaks: //p' "$here/$1.patch"; }
 caught_by() { sed -n '2s/^caught by: //p' "$here/$1.patch"; }
@@ -77,60 +80,118 @@ make_mutant()
     link "$(program_of "$(caught_by "$1")")" "$2" $(patched "$1")
 }
 
-# run_test PROGRAM TEST FOLDER: the test, whose files go to the folder.
+# run_test PROGRAM TEST FOLDER SECONDS: the test, whose files go to the folder.
 run_test()
 {
     case=$(case_of "$2")
     # shellcheck disable=SC2046 # one argument for each word
     (cd "$3" && export TMPDIR="$3" &&
-        timeout "$limit" ${case:+env "CK_RUN_CASE=$case"} "$1" $(arguments_of "$2") >output 2>&1)
+        timeout "$4" ${case:+env "CK_RUN_CASE=$case"} "$1" $(arguments_of "$2") >output 2>&1)
 }
 
-seconds_since() { echo "$(($(date +%s%N) / 100000000 - $1))" | sed 's/^\(.\)$/0\1/; s/\(.\)$/.\1/'; }
+tenths() { echo "$(($(date +%s%N) / 100000000))"; }
+seconds_since() { echo "$(($(tenths) - $1))" | sed 's/^\(.\)$/0\1/; s/\(.\)$/.\1/'; }
+
+# What a test is to a build: its program, byte by byte, and what it is asked.
+identity() { echo "$(cksum <"$build/test/$(program_of "$1")") $1"; }
+
+# passed TEST: the seconds that this very program took without a mutant; fails if it has not been asked.
+passed()
+{
+    awk -F '\t' -v wanted="$(identity "$1")" '
+        $1 == wanted { print $2; found = 1; exit }
+        END { exit !found }' "$build/mutants/passed"
+}
+
+# patience TEST: seconds. A test that hangs has noticed.
+patience() { echo "$((20 + 5 * $(passed "$1")))"; }
+
+# verdict STATUS: of a test that had a mutant. A program that could not be started has noticed nothing.
+verdict()
+{
+    case $1 in
+    0) echo SURVIVED ;;
+    77) echo 'not tried' ;;
+    124) echo hangs ;;
+    125 | 126 | 127) echo 'NOT RUN' ;;
+    *) echo caught ;;
+    esac
+}
 
 # judge NAME: makes the mutant, runs its test, prints a line.
 judge()
 {
-    folder=$build/mutants/$1
-    began=$(($(date +%s%N) / 100000000))
+    folder=$build/mutants/$1 test=$(caught_by "$1") tried=-
     rm -rf "$folder"
     mkdir -p "$folder"
-    if ! make_mutant "$1" "$folder" >"$folder/made" 2>&1; then
-        cat "$folder/made"
-        verdict="NOT MADE" status=1
+    began=$(tenths)
+    if make_mutant "$1" "$folder" >"$folder/made" 2>&1; then
+        made=$(seconds_since "$began") began=$(tenths)
+        run_test "$folder/$(program_of "$test")" "$test" "$folder" "$(patience "$test")"
+        verdict=$(verdict $?)
+        tried=$(seconds_since "$began")
     else
-        run_test "$folder/$(program_of "$(caught_by "$1")")" "$(caught_by "$1")" "$folder"
-        case $? in
-        0) verdict=SURVIVED status=1 ;;
-        77) verdict="not tried" status=0 ;;
-        124) verdict=hangs status=0 ;;
-        *) verdict=caught status=0 ;;
-        esac
-        rm -rf "$folder/libtwinlog.a" "$folder"/twinlog-test-*
+        made=$(seconds_since "$began") verdict='NOT MADE'
+        cat "$folder/made"
     fi
-    printf '%-27s %-9s %5s s  %-27s %s\n' "$1" "$verdict" "$(seconds_since "$began")" "$(caught_by "$1")" "$(breaks "$1")"
-    return "$status"
+    rm -rf "$folder/libtwinlog.a" "$folder"/twinlog-test-*
+    printf '%-27s %-9s %6s %6s  %-39s %s\n' "$1" "$verdict" "$made" "$tried" "$test" "$(breaks "$1")" |
+        tee "$folder/verdict"
 }
 
-# Every test that is going to be asked, by itself.
+# check_test TEST: by itself, unless this very program has succeeded before.
+check_test()
+{
+    ! passed "$1" >/dev/null || return 0
+    folder=$build/mutants/none/$(echo "$1" | tr -c 'a-z0-9\n' _) began=$(date +%s)
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    run_test "$build/test/$(program_of "$1")" "$1" "$folder" "$longest" </dev/null
+    case $? in
+    0 | 77)
+        if ! grep -q 'Checks: 0,' "$folder/output"; then
+            printf '%s\t%s\n' "$(identity "$1")" "$(($(date +%s) - began + 1))" >>"$build/mutants/passed"
+            rm -rf "$folder"
+            return 0
+        fi
+        ;;
+    esac
+    cat "$folder/output"
+    echo "$1 fails without a mutant, or has no such case"
+    return 1
+}
+
+# at_once OPTION: calls itself with each line of the input, as many at a time as there are processors.
+at_once() { xargs -d '\n' -P "$(nproc)" -n 1 "$here/run.sh" "$build" "$1"; }
+
 check_tests()
 {
-    folder=$build/mutants/none
-    rm -rf "$folder"
+    mkdir -p "$build/mutants"
+    touch "$build/mutants/passed"
     for name in "$@"; do
         caught_by "$name"
-    done | sort -u | {
-        status=0
-        while read -r test; do
-            mkdir -p "$folder"
-            run_test "$build/test/$(program_of "$test")" "$test" "$folder" </dev/null
-            case $? in 0 | 77) grep -q 'Checks: 0,' "$folder/output" || continue ;; esac
-            cat "$folder/output"
-            echo "$test fails without a mutant, or has no such case"
-            status=1
-        done
-        return "$status"
-    }
+    done | sort -u | at_once --check
+}
+
+# count VERDICT FILE
+count() { cut -c 29-37 "$2" | sed 's/ *$//' | grep -cx "$1"; }
+
+# report BEGAN NAME...: what became of them, in one table; fails if one was not noticed.
+report()
+{
+    began=$1
+    shift
+    table=$build/mutants/report
+    printf '%-27s %-9s %6s %6s  %-39s %s\n' mutant verdict made tried 'caught by' breaks >"$table"
+    for name in "$@"; do
+        cat "$build/mutants/$name/verdict"
+    done >>"$table"
+    echo
+    cat "$table"
+    caught=$(($(count caught "$table") + $(count hangs "$table"))) untried=$(count 'not tried' "$table")
+    printf '\nmutants: %s, %s noticed, %s could not be tried here, %s not noticed; %s s (%s)\n' "$#" "$caught" "$untried" \
+        "$(($# - caught - untried))" "$(seconds_since "$began")" "$table"
+    [ "$((caught + untried))" = "$#" ]
 }
 
 check_patches()
@@ -151,21 +212,32 @@ if [ "${1:-}" = --apply ]; then
     check_patches
     exit
 fi
-build=$(realpath "$1") || exit 1
-shift
-if [ "${1:-}" = --judge ]; then
-    judge "$2"
+if [ "${1:-}" = --programs ]; then
+    for name in $(all); do
+        program_of "$(caught_by "$name")"
+    done | sort -u
     exit
 fi
+build=$(realpath "$1") || exit 1
+shift
+case ${1:-} in
+--judge) judge "$2" && exit ;;
+--check) check_test "$2" && exit || exit 1 ;;
+esac
 if [ ! -f "$build/build.ninja" ]; then
     echo "skipped: only a build by ninja says how it makes one file"
     exit 77
 fi
 # shellcheck disable=SC2046 # one argument for each name
 [ $# -gt 0 ] || set -- $(all)
+for name in "$@"; do
+    [ -f "$here/$name.patch" ] || { echo "there is no mutant $name" && exit 1; }
+done
+began=$(tenths)
 check_tests "$@" || exit 1
-if ! printf '%s\n' "$@" | xargs -P "$(nproc)" -n 1 "$0" "$build" --judge; then
-    echo "mutants: not every one of $# was noticed"
-    exit 1
-fi
-echo "mutants: all $# were noticed, or could not be tried here"
+echo "the tests succeed without a mutant: $(seconds_since "$began") s"
+for name in "$@"; do
+    rm -f "$build/mutants/$name/verdict"
+done
+printf '%s\n' "$@" | at_once --judge
+report "$began" "$@"

@@ -7,14 +7,15 @@
  *   image     the disk stops, and of the sectors in its cache some reach the medium and some do not; the writer
  *             is killed while all its calls hang, so that it can have noted nothing the disk did not know
  *   shutdown  the file system is shut down under the writer: the disk keeps all it was given, the page cache is
- *             lost. Only what was acknowledged before counts: while ext4 is being shut down, its fdatasync may
- *             return 0 for what is lost (Linux 6.18)
+ *             lost. Only what was acknowledged before counts
  *   fault     writes or flushes fail from some moment on; the writers must get errors, and come to an end. Then
- *             the disk works again, and in half of the cases the power goes as well. On xfs whose writes fail
- *             only what was acknowledged before the first failure counts: afterwards a direct write to allocated
- *             space and its fdatasync may both succeed, and the data be lost (Linux 6.18 on this disk; a program that
- *             does nothing else sees it too, the cause is not known)
+ *             the disk works again, and in half of the cases the power goes as well. Where writes fail on xfs, or
+ *             below the page cache of ext4, only what was acknowledged before the first failure counts
  *   slow      the writer is killed while its write is on its way, and the log is opened at once
+ *
+ * What does not count is what these file systems get wrong by themselves: an fdatasync that is under way while the
+ * journal fails or is shut down may return 0, and the blocks that it was for are still marked as never written when the
+ * file system is mounted again. witness.c shows that without a log, and that nothing else is lost.
  *
  * The seed decides everything but the moment, which the scheduler has a say in. A violation leaves the disk as it was
  * when the file system was last mounted: mount a copy, `mount -o loop`.
@@ -315,10 +316,19 @@ static uint64_t mend_disk(void)
     return failures;
 }
 
+/* Does fdatasync tell the truth while writes fail? See witness.c. */
+static bool is_truthful(const struct life *life)
+{
+    const bool is_direct =
+        !(life->options.flags & TWINLOG_BUFFERED) && life->options.mode != TWINLOG_MODE_MAPPED;
+
+    return settings.filesystem == FS_BTRFS || (settings.filesystem == FS_EXT4 && is_direct);
+}
+
 static void end_by_fault(struct life *life, pid_t pid, struct rng *rng)
 {
     const bool is_cut = rng_one_in(rng, 2), is_write = rng_one_in(rng, 2);
-    const bool is_trusted = !is_write || settings.filesystem != FS_XFS;
+    const bool is_trusted = !is_write || is_truthful(life);
     uint64_t failures;
     int status;
 
