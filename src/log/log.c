@@ -792,8 +792,10 @@ uint64_t twinlog_written_lsn(const struct twinlog *log)
 
 uint64_t twl_durable_lsn(const struct twinlog *log)
 {
-    if (log->mapped)
-        return twl_mapped_durable_lsn(log->mapped);
+    if (log->mapped) { /* a child knows no newer segment than it had, but shares the page */
+        const uint64_t lsn = twl_mapped_durable_lsn(log->mapped);
+        return twl_fork_guard_is_forked(&log->guard) ? min_u64(lsn, twl_mapped_told_lsn(log->mapped)) : lsn;
+    }
     return log->commit ? watermark_load(twl_commit_watermark(log->commit)) : look_at_last(log);
 }
 
