@@ -14,6 +14,8 @@
 
 #define AHEAD_BYTES (UINT64_C(4) << 20)    /* pages that are there before they are needed */
 #define NOTICE_BYTES (UINT64_C(256) << 10) /* the thread hears of that much progress */
+#define WRITTEN_BYTES                                                                                        \
+    ((size_t)512 << 10) /* of a piece; smaller ones wait for each other longer than they gain */
 #define TURNS_TO_YIELD 1000u
 #define SWEEP_MS 100u /* so often it looks whether a peer has died */
 
@@ -42,13 +44,20 @@ void twl_mapped_leave(struct sheet *sheet)
 
 /* ---- putting ------------------------------------------------------------------------------------- */
 
-static void copy(unsigned char *payload, const struct twinlog_entry *entry)
+/* What is large is written, if it can be: the kernel need not fill pages with zeros first that are not there yet. */
+static void copy_piece(const struct sheet *sheet, unsigned char *to, const void *from, size_t size)
 {
-    if (entry->size > 0)
-        memcpy(payload, entry->data, entry->size);
+    const uint64_t offset = (uint64_t)(to - sheet->group.bytes);
+    const bool is_written = size >= WRITTEN_BYTES && io_write_at(sheet->file, from, size, offset) == 0;
+    if (size > 0 && !is_written)
+        memcpy(to, from, size);
+}
+
+static void copy(const struct sheet *sheet, unsigned char *payload, const struct twinlog_entry *entry)
+{
+    copy_piece(sheet, payload, entry->data, entry->size);
     for (uint32_t i = 0; i < entry->piece_count; i++) {
-        if (entry->pieces[i].iov_len > 0)
-            memcpy(payload, entry->pieces[i].iov_base, entry->pieces[i].iov_len);
+        copy_piece(sheet, payload, entry->pieces[i].iov_base, entry->pieces[i].iov_len);
         payload += entry->pieces[i].iov_len;
         POINT("piece-copied");
     }
@@ -74,7 +83,7 @@ static void fill(struct mapped *m, struct sheet *sheet, const struct place *plac
                                           .tag = entry->tag,
                                           .time_ns =
                                               entry->time_ns ? entry->time_ns : m->io->ops->now_ns(m->io) };
-    copy(place->at + RECORD_HEADER_BYTES, entry);
+    copy(sheet, place->at + RECORD_HEADER_BYTES, entry);
     twl_open_group_complete(&sheet->group, place, &record);
     const uint64_t offset = (uint64_t)(place->at - sheet->group.bytes);
     if (offset / NOTICE_BYTES != (offset + twl_record_bytes(size)) / NOTICE_BYTES)

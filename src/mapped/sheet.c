@@ -25,6 +25,7 @@ int twl_sheet_map(struct io *io, const struct segment *segment, unsigned owner, 
     }
     sheet->io = io;
     sheet->segment = *segment;
+    sheet->file = segment->file;
     sheet->sequence = segment->header.sequence;
     sheet->number = twl_segment_name_number(segment->name);
     sheet->bytes = (size_t)segment->header.bytes;

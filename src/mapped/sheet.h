@@ -26,6 +26,7 @@ struct sheet {
     _Atomic uint64_t populated; /* pages are there up to this offset */
 
     struct io *io;             /* [const] */
+    struct io_file *file;      /* [const] open as long as somebody is inside */
     struct segment segment;    /* its file until the keeper has it, with peers until the sheet goes */
     uint64_t sequence, number; /* [const] of the segment, and in its name */
     size_t bytes;              /* [const] that are mapped */
