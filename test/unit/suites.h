@@ -29,6 +29,7 @@
     DO(reader) \
     DO(recover) \
     DO(requests) \
+    DO(shared) \
     DO(sink) \
     DO(space) \
     DO(state) \

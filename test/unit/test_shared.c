@@ -1,0 +1,1701 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * TWINLOG_MODE_SHARED: several processes append to one log. What one process sees of it is what the suite "mapped" is
+ * about; here they come, go, stop and die beside each other.
+ *
+ * A member is a process that does what the test tells it, one order after the other. What a process leaves that dies at
+ * one certain instruction is made by hand: a claim that is as far as that, and then a kill.
+ */
+#define _GNU_SOURCE
+#include "base/base.h"
+#include "format/format.h"
+#include "gate.h"
+#include "log/handle.h"
+#include "logdir.h"
+#include "mapped/inside.h"
+#include "mapped/peers.h"
+#include "suites.h"
+
+#include <dirent.h>
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SEGMENT_BYTES 65536u
+#define MODES 3
+#define SOON_NS UINT64_C(5000000000) /* what takes a tenth of a second, on a machine that does much else */
+
+/* ---- opening ------------------------------------------------------------------------------------ */
+
+static struct twinlog_options small(uint32_t mode)
+{
+    struct twinlog_options options = log_options(0, 0);
+
+    options.mode = mode;
+    options.segment_bytes = SEGMENT_BYTES;
+    options.max_record_bytes = RECORD_ROOM;
+    if (mode != TWINLOG_MODE_DURABLE)
+        options.mapped_bytes = SEGMENT_BYTES;
+    return options;
+}
+
+static struct twinlog_options shared_options(uint32_t flags)
+{
+    struct twinlog_options options = small(TWINLOG_MODE_SHARED);
+
+    options.flags = flags;
+    return options;
+}
+
+static struct twinlog *open_shared(uint32_t flags)
+{
+    const struct twinlog_options options = shared_options(flags);
+
+    return log_open(&options);
+}
+
+static struct twinlog *open_mode(uint32_t mode)
+{
+    const struct twinlog_options options = small(mode);
+
+    return log_open(&options);
+}
+
+/* ---- members ------------------------------------------------------------------------------------ */
+
+#define MEMBERS 6u
+
+struct member {
+    int (*_Atomic order)(void); /* NULL: done */
+    _Atomic uint32_t with;      /* what the order is about */
+    _Atomic int result;
+    _Atomic uint32_t appended; /* its records; they returned */
+    _Atomic uint32_t number;   /* that it has in claims */
+    _Atomic uint64_t lsn;      /* of the newest */
+    _Atomic uint64_t syncs;
+    _Atomic pid_t pid, child;
+};
+
+static struct shared {
+    _Atomic unsigned expected, arrived; /* at a meeting */
+    struct member members[MEMBERS];
+} * shared;
+
+static struct member *self;          /* in a member's process: itself, */
+static struct twinlog *own_log;      /* its log, */
+static struct place own_place;       /* and its claim */
+static struct open_group *own_group; /* where it is */
+static uint32_t member_flags;        /* for members to come */
+
+static uint32_t writer_of(const struct member *member)
+{
+    return 1 + (uint32_t)(member - shared->members); /* 0 is the test */
+}
+
+/* While others have something to do, of which there may be more than processors. */
+static void nap(void)
+{
+    const struct timespec time = { .tv_nsec = 100000 };
+
+    nanosleep(&time, NULL);
+}
+
+static int serve(void)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (;;) {
+        int (*const order)(void) = atomic_load(&self->order);
+        if (order) {
+            atomic_store(&self->result, order());
+            atomic_store(&self->order, NULL);
+        } else {
+            nap();
+        }
+    }
+    return 0;
+}
+
+static struct member *start_member(unsigned which)
+{
+    self = &shared->members[which];
+    atomic_store(&self->order, NULL);
+    atomic_store(&self->pid, start_child(serve));
+    return self;
+}
+
+static void post(struct member *member, int (*order)(void), uint32_t with)
+{
+    atomic_store(&member->with, with);
+    atomic_store(&member->order, order);
+}
+
+static bool is_done(struct member *member)
+{
+    int status;
+
+    if (!atomic_load(&member->order))
+        return true;
+    ck_assert_msg(waitpid(atomic_load(&member->pid), &status, WNOHANG) == 0,
+                  "member %u has died of signal %d", writer_of(member), WTERMSIG(status));
+    nap();
+    return false;
+}
+
+static int answer(struct member *member)
+{
+    AWAIT(is_done(member));
+    return atomic_load(&member->result);
+}
+
+static int ask(struct member *member, int (*order)(void), uint32_t with)
+{
+    post(member, order, with);
+    return answer(member);
+}
+
+static void end_member(struct member *member)
+{
+    kill(atomic_load(&member->pid), SIGKILL);
+    ck_assert_int_eq(wait_child(atomic_load(&member->pid)), 128 + SIGKILL);
+}
+
+static void stop_member(struct member *member)
+{
+    int status;
+
+    kill(atomic_load(&member->pid), SIGSTOP);
+    ck_assert_int_eq(waitpid(atomic_load(&member->pid), &status, WUNTRACED), atomic_load(&member->pid));
+    ck_assert(WIFSTOPPED(status));
+}
+
+static void continue_member(struct member *member)
+{
+    kill(atomic_load(&member->pid), SIGCONT);
+}
+
+/* ---- orders ------------------------------------------------------------------------------------- */
+
+static int meet(void)
+{
+    uint64_t began_ns = 0;
+
+    atomic_fetch_add(&shared->arrived, 1);
+    while (atomic_load(&shared->arrived) < atomic_load(&shared->expected))
+        EXPECT(still_in_time(&began_ns));
+    return 0;
+}
+
+static int open_log(void)
+{
+    struct twinlog_options options = shared_options(member_flags | atomic_load(&self->with));
+    const int rc = twinlog_open(log_dir, &options, &own_log);
+
+    if (rc == 0)
+        atomic_store(&self->number, own_log->peers.number);
+    return rc;
+}
+
+static int open_together(void)
+{
+    EXPECT(meet() == 0);
+    return open_log();
+}
+
+static int close_log(void)
+{
+    return twinlog_close(own_log);
+}
+
+static int close_together(void)
+{
+    EXPECT(meet() == 0);
+    return close_log();
+}
+
+static int append_next(void)
+{
+    uint64_t lsn;
+    const int rc = append_record(own_log, writer_of(self), atomic_load(&self->appended), &lsn);
+
+    if (rc == 0) {
+        atomic_store(&self->lsn, lsn);
+        atomic_fetch_add(&self->appended, 1);
+    }
+    return rc;
+}
+
+static int append_some(void)
+{
+    int rc = 0;
+
+    for (uint32_t i = 0; rc == 0 && i < atomic_load(&self->with); i++)
+        rc = append_next();
+    return rc;
+}
+
+/* Until it is killed, or told why not. */
+static int append_on(void)
+{
+    int rc;
+
+    do
+        rc = append_next();
+    while (rc == 0);
+    return rc;
+}
+
+static int sync_log(void)
+{
+    return twinlog_sync(own_log);
+}
+
+static int append_durable(void)
+{
+    const struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    unsigned char bytes[RECORD_ROOM];
+    const uint32_t size = (uint32_t)make_record(writer_of(self), atomic_load(&self->appended), bytes);
+    const struct twinlog_entry entry = { .data = bytes, .size = size };
+    uint64_t lsn;
+    const int rc = twinlog_append_batch(own_log, &entry, 1, &terms, &lsn);
+
+    EXPECT(rc < 0 || twinlog_durable_lsn(own_log) >= lsn);
+    if (rc == 0) {
+        atomic_store(&self->lsn, lsn);
+        atomic_fetch_add(&self->appended, 1);
+    }
+    return rc;
+}
+
+static int ask_for_durable(void)
+{
+    atomic_store(&self->lsn, twinlog_durable_lsn(own_log));
+    return 0;
+}
+
+static int count_syncs(void)
+{
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    const int rc = twinlog_stat(own_log, &stat);
+
+    atomic_store(&self->syncs, stat.syncs);
+    return rc;
+}
+
+#define AHEAD_LSN 150u /* whose time is ahead of all */
+
+static int64_t time_of(uint64_t lsn)
+{
+    return lsn == AHEAD_LSN ? 100000000 : 1000 * (int64_t)lsn;
+}
+
+/* Nobody else appends. */
+static int append_timed(void)
+{
+    unsigned char bytes[RECORD_ROOM];
+
+    for (uint32_t i = 0; i < atomic_load(&self->with); i++) {
+        const uint32_t sequence = atomic_fetch_add(&self->appended, 1);
+        const uint32_t size = (uint32_t)make_record(writer_of(self), sequence, bytes);
+        const struct twinlog_entry entry = { .data = bytes,
+                                             .size = size,
+                                             .time_ns = time_of(twinlog_last_lsn(own_log) + 1) };
+        const struct twinlog_terms terms = { .size = sizeof(terms), .level = TWINLOG_LEVEL_WRITTEN };
+        EXPECT(twinlog_append_batch(own_log, &entry, 1, &terms, NULL) == 0);
+    }
+    return 0;
+}
+
+/* How far whoever dies has come. */
+enum stage {
+    CLAIMED,
+    CURSOR_MOVED,
+    HALF_COPIED,
+    COPIED,
+    HALF_ENCODED,
+    ENCODED,
+    STAGES
+};
+
+static bool claim_place(struct open_group *group, uint32_t size, bool moves_cursor)
+{
+    const uint64_t offset = twl_open_group_offset(group),
+                   lsn = group->first_lsn + twl_open_group_count(group);
+    uint64_t none = 0;
+
+    if (moves_cursor)
+        return twl_open_group_claim(group, size, &own_place) == 1;
+    own_place = (struct place){ .at = group->bytes + offset, .lsn = lsn };
+    return atomic_compare_exchange_strong(
+        (_Atomic uint64_t *)(void *)own_place.at, &none,
+        htole64(twl_claim_encode(group->epoch_seed, lsn, size, group->owner)));
+}
+
+static struct record_header next_record(unsigned char bytes[RECORD_ROOM])
+{
+    return (struct record_header){ .size = (uint32_t)make_record(writer_of(self),
+                                                                 atomic_load(&self->appended), bytes),
+                                   .kind = RECORD_DATA,
+                                   .time_ns = 1 };
+}
+
+static int claim(void)
+{
+    struct open_group *group = &atomic_load(&own_log->mapped->active)->group;
+    const enum stage stage = (enum stage)atomic_load(&self->with);
+    unsigned char bytes[RECORD_ROOM], header[RECORD_HEADER_BYTES];
+    const struct record_header record = next_record(bytes);
+
+    own_group = group;
+    EXPECT(claim_place(group, record.size, stage != CLAIMED));
+    atomic_store(&self->lsn, own_place.lsn);
+    if (stage < HALF_COPIED)
+        return 0;
+    memcpy(own_place.at + RECORD_HEADER_BYTES, bytes, stage == HALF_COPIED ? record.size / 2 : record.size);
+    if (stage < HALF_ENCODED)
+        return 0;
+    memcpy(header, own_place.at, sizeof(header));
+    twl_record_encode_open(own_place.at, group->epoch_seed, own_place.lsn, &record);
+    if (stage == HALF_ENCODED)
+        memcpy(own_place.at + sizeof(header) / 2, header + sizeof(header) / 2, sizeof(header) / 2);
+    return 0;
+}
+
+static int complete(void)
+{
+    unsigned char bytes[RECORD_ROOM];
+    const struct record_header record = next_record(bytes);
+
+    memcpy(own_place.at + RECORD_HEADER_BYTES, bytes, record.size);
+    twl_open_group_complete(own_group, &own_place, &record);
+    atomic_fetch_add(&self->appended, 1);
+    return 0;
+}
+
+static int use_after_fork(void)
+{
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    uint64_t lsn;
+
+    EXPECT(twinlog_append(own_log, "x", 1, &lsn) == TWINLOG_EFORKED);
+    EXPECT(twinlog_sync(own_log) == TWINLOG_EFORKED);
+    EXPECT(twinlog_stat(own_log, &stat) == TWINLOG_EFORKED);
+    EXPECT(twinlog_last_lsn(own_log) >= twinlog_written_lsn(own_log));
+    return 0;
+}
+
+static int linger(void)
+{
+    atomic_store(&self->result, use_after_fork());
+    for (;;)
+        pause();
+    return 0;
+}
+
+/* A child that outlives it. */
+static int leave_a_child(void)
+{
+    uint64_t began_ns = 0;
+
+    atomic_store(&self->result, -1);
+    const pid_t child = fork();
+    if (child == 0)
+        _exit(linger());
+    atomic_store(&self->child, child);
+    while (atomic_load(&self->result) < 0)
+        EXPECT(still_in_time(&began_ns));
+    return atomic_load(&self->result);
+}
+
+static struct member *come(unsigned which)
+{
+    struct member *member = start_member(which);
+
+    ck_assert_int_eq(ask(member, open_log, 0), 0);
+    return member;
+}
+
+static void append_by(struct member *member, uint32_t count)
+{
+    ck_assert_int_eq(ask(member, append_some, count), 0);
+}
+
+static void close_by(struct member *member)
+{
+    ck_assert_int_eq(ask(member, close_log, 0), 0);
+    end_member(member);
+}
+
+/* ---- what is there ------------------------------------------------------------------------------ */
+
+/* What a reader has found so far. LSNs that are passed are voids. */
+struct found {
+    struct tally tally;
+    uint64_t voids;
+};
+
+static void look_on(struct found *found, struct twinlog_reader *reader)
+{
+    struct twinlog_record record;
+    int rc;
+
+    while ((rc = twinlog_reader_next(reader, &record)) > 0) {
+        ck_assert_uint_gt(record.lsn, found->tally.last_lsn);
+        found->voids += record.lsn - found->tally.last_lsn - 1;
+        found->tally.last_lsn = record.lsn - 1;
+        const char *wrong = tally_record(&found->tally, &record);
+        ck_assert_msg(!wrong, "record %" PRIu64 ": %s", record.lsn, wrong);
+    }
+    ck_assert_int_eq(rc, 0);
+}
+
+/* Whole, in order, and at least what was acknowledged. */
+static struct found look_at_all(void)
+{
+    struct found found = { 0 };
+    struct twinlog_reader *reader = log_reader(0, 0);
+    uint64_t verified;
+
+    look_on(&found, reader);
+    twinlog_reader_close(reader);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, &verified), 0);
+    ck_assert_uint_eq(verified, found.tally.last_lsn - found.voids);
+    return found;
+}
+
+/* All that was acknowledged and nothing else. Returns the last LSN. */
+static uint64_t expect_all(uint32_t own, uint64_t voids)
+{
+    const struct found found = look_at_all();
+
+    ck_assert_uint_eq(found.tally.next[0], own);
+    for (unsigned i = 0; i < MEMBERS; i++)
+        ck_assert_uint_eq(found.tally.next[1 + i], atomic_load(&shared->members[i].appended));
+    ck_assert_uint_eq(found.voids, voids);
+    return found.tally.last_lsn;
+}
+
+#define READERS 4
+static struct twinlog_reader *open_some_reader(struct twinlog *log, int which)
+{
+    const struct twinlog_reader_options options = { .size = sizeof(options),
+                                                    .flags = which & 1 ? TWINLOG_READER_MMAP : 0u };
+    struct twinlog_reader *reader;
+
+    if (which & 2)
+        ck_assert_int_eq(twinlog_reader_attach(log, &options, &reader), 0);
+    else
+        ck_assert_int_eq(twinlog_reader_open(log_dir, &options, &reader), 0);
+    return reader;
+}
+
+static bool has_found(struct found *found, struct twinlog_reader *reader, uint64_t last_lsn)
+{
+    look_on(found, reader);
+    return found->tally.last_lsn >= last_lsn;
+}
+
+static uint64_t size_of_segment(uint64_t number)
+{
+    struct stat about;
+
+    ck_assert_int_eq(stat(log_segment(number), &about), 0);
+    return (uint64_t)about.st_size;
+}
+
+static bool has_segment(uint64_t number)
+{
+    return access(log_segment(number), F_OK) == 0;
+}
+
+static unsigned count_files(void)
+{
+    DIR *directory = opendir(log_dir);
+    unsigned count = 0;
+
+    ck_assert_ptr_nonnull(directory);
+    for (const struct dirent *entry; (entry = readdir(directory));)
+        count += entry->d_name[0] != '.';
+    closedir(directory);
+    return count;
+}
+
+/* What those who share a log share beside the segments, as it stands in the file. */
+static struct common *map_common(void)
+{
+    const int fd = open(log_file(LIVE_NAME), O_RDWR | O_CLOEXEC);
+    unsigned char *page = mmap(NULL, BLOCK_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+    ck_assert_ptr_ne(page, MAP_FAILED);
+    close(fd);
+    return (struct common *)(void *)(page + LIVE_COMMON_OFFSET);
+}
+
+/* As somebody who has it and stands still. */
+static int hold_lock(enum io_lock which, short type)
+{
+    struct flock lock = { .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)which, .l_len = 1 };
+    const int fd = open(log_file(LIVE_NAME), O_RDWR | O_CLOEXEC);
+
+    ck_assert_int_ge(fd, 0);
+    AWAIT(fcntl(fd, F_OFD_SETLK, &lock) == 0);
+    return fd;
+}
+
+static void expect_clean_opening(uint32_t mode, uint64_t last_lsn)
+{
+    struct twinlog *log = open_mode(mode);
+
+    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_CLEAN_CLOSE);
+    ck_assert_uint_eq(twinlog_last_lsn(log), last_lsn);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), last_lsn);
+    log_close(log);
+}
+
+/* The log goes on behind what is there. */
+static void expect_going_on(uint32_t mode, uint32_t own, uint64_t voids)
+{
+    struct twinlog *log = open_mode(mode);
+
+    append_records(log, 0, own, 30);
+    log_close(log);
+    expect_all(own + 30, voids);
+}
+
+/* ---- coming and going --------------------------------------------------------------------------- */
+
+START_TEST(all_may_make_a_new_log_at_once)
+{
+    struct member *members[4];
+
+    atomic_store(&shared->expected, 4);
+    for (unsigned i = 0; i < 4; i++) {
+        members[i] = start_member(i);
+        post(members[i], open_together, 0);
+    }
+    for (unsigned i = 0; i < 4; i++)
+        ck_assert_int_eq(answer(members[i]), 0);
+    for (unsigned i = 0; i < 4; i++) {
+        for (unsigned k = 0; k < i; k++)
+            ck_assert_uint_ne(atomic_load(&members[i]->number), atomic_load(&members[k]->number));
+        post(members[i], append_some, 150);
+    }
+    for (unsigned i = 0; i < 4; i++)
+        ck_assert_int_eq(answer(members[i]), 0);
+    ck_assert_int_eq(ask(members[_i], sync_log, 0), 0); /* a check goes as far as a live log is durable */
+    ck_assert_uint_eq(expect_all(0, 0), 600);
+    for (unsigned i = 0; i < 4; i++)
+        close_by(members[i]);
+    ck_assert_uint_eq(expect_all(0, 0), 600);
+    expect_clean_opening(TWINLOG_MODE_SHARED, 600);
+}
+END_TEST
+
+static uint64_t bytes_of_all(void)
+{
+    unsigned char bytes[RECORD_ROOM];
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < MEMBERS; i++)
+        for (uint32_t k = 0; k < atomic_load(&shared->members[i].appended); k++)
+            sum += twl_record_bytes((uint32_t)make_record(writer_of(&shared->members[i]), k, bytes));
+    return sum;
+}
+
+/* Whoever opened it goes first. */
+START_TEST(the_last_one_to_leave_closes_the_log)
+{
+    struct member *members[3];
+
+    for (unsigned i = 0; i < 3; i++)
+        members[i] = come(i);
+    for (unsigned i = 0; i < 3; i++) {
+        for (unsigned k = i; k < 3; k++)
+            append_by(members[k], 5);
+        ck_assert_uint_eq(size_of_segment(2), SEGMENT_BYTES);
+        close_by(members[i]);
+    }
+    ck_assert_uint_eq(size_of_segment(2), OPEN_RECORDS_OFFSET + bytes_of_all() + GROUP_HEADER_BYTES);
+    ck_assert(!has_segment(3));
+    ck_assert_uint_eq(count_files(), 4); /* with the state and the lock */
+    ck_assert_uint_eq(expect_all(0, 0), 30);
+    expect_clean_opening((uint32_t)_i, 30);
+    expect_going_on((uint32_t)_i, 0, 0);
+}
+END_TEST
+
+#define ROUNDS 25u
+
+START_TEST(one_of_two_who_leave_at_once_closes_the_log)
+{
+    struct member *members[2] = { start_member(0), start_member(1) };
+
+    atomic_store(&shared->expected, 2);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        for (unsigned i = 0; i < 2; i++) {
+            ck_assert_int_eq(ask(members[i], open_log, 0), 0);
+            append_by(members[i], 2);
+        }
+        atomic_store(&shared->arrived, 0);
+        for (unsigned i = 0; i < 2; i++)
+            post(members[i], close_together, 0);
+        for (unsigned i = 0; i < 2; i++)
+            ck_assert_int_eq(answer(members[i]), 0);
+        expect_clean_opening(round & 1 ? TWINLOG_MODE_SHARED : TWINLOG_MODE_MAPPED, (round + 1) * 4);
+    }
+    ck_assert_uint_eq(expect_all(0, 0), ROUNDS * 4);
+}
+END_TEST
+
+/* One comes while the other one goes: it finds the log open, closed or on the way, and is there in the end. */
+START_TEST(one_comes_while_the_last_one_goes)
+{
+    struct member *members[2] = { come(0), start_member(1) };
+
+    atomic_store(&shared->expected, 2);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        atomic_store(&shared->arrived, 0);
+        post(members[0], close_together, 0);
+        post(members[1], open_together, 0);
+        for (unsigned i = 0; i < 2; i++)
+            ck_assert_int_eq(answer(members[i]), 0);
+        append_by(members[1], 3);
+        struct member *const last = members[0];
+        members[0] = members[1];
+        members[1] = last;
+    }
+    close_by(members[0]);
+    ck_assert_uint_eq(expect_all(0, 0), ROUNDS * 3);
+}
+END_TEST
+
+START_TEST(a_joiner_begins_with_the_oldest_open_segment)
+{
+    struct member *first = come(0);
+
+    append_by(first, 600);
+    struct common *common = map_common();
+    AWAIT(atomic_load(&common->oldest) == atomic_load(&common->newest));
+    ck_assert_uint_gt(atomic_load(&common->newest), 5);
+    struct twinlog *log = open_shared(_i ? TWINLOG_NO_THREAD : 0);
+    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_NOTHING);
+    ck_assert_uint_eq(log->mapped->all->number, atomic_load(&common->newest));
+    ck_assert_uint_eq(twinlog_last_lsn(log), 600);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 1);
+    ck_assert_uint_eq(append_records(log, 0, 0, 1), 601);
+    append_by(first, 300);
+    ck_assert_uint_eq(append_records(log, 0, 1, 300), 1201);
+    log_close(log);
+    append_by(first, 300);
+    close_by(first);
+    ck_assert_uint_eq(expect_all(301, 0), 1501);
+}
+END_TEST
+
+/* ---- death -------------------------------------------------------------------------------------- */
+
+static uint64_t acknowledged(void)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < MEMBERS; i++)
+        sum += atomic_load(&shared->members[i].appended);
+    return sum;
+}
+
+START_TEST(what_was_acknowledged_survives_the_death_of_all)
+{
+    struct member *members[3];
+    struct found found;
+    uint32_t own = 0;
+
+    for (unsigned round = 0; round < 3; round++) {
+        const uint64_t before = acknowledged();
+        for (unsigned i = 0; i < 3; i++)
+            members[i] = come(i);
+        for (unsigned i = 0; i < 3; i++)
+            post(members[i], append_on, 0);
+        AWAIT(acknowledged() >= before + 300);
+        for (unsigned i = 0; i < 3; i++)
+            end_member(members[i]);
+        ck_assert_uint_eq(atomic_load(&map_common()->state), COMMON_OPEN);
+        struct twinlog *log = open_mode((uint32_t)_i);
+        ck_assert(log_report.finding == TWINLOG_FOUND_CLEAN_END ||
+                  log_report.finding == TWINLOG_FOUND_TORN_TAIL);
+        const uint64_t last_lsn = twinlog_last_lsn(log);
+        ck_assert_uint_eq(append_records(log, 0, own++, 1), last_lsn + 1);
+        log_close(log);
+        found = look_at_all();
+        ck_assert_uint_eq(found.tally.last_lsn, last_lsn + 1);
+        ck_assert_uint_eq(found.tally.next[0], own);
+        ck_assert_uint_le(found.voids, 3 * (round + 1));
+        for (unsigned i = 0; i < 3; i++) {
+            const uint32_t acked = atomic_load(&members[i]->appended), there = found.tally.next[1 + i];
+            ck_assert(there == acked || there == acked + 1);
+            atomic_store(&members[i]->appended, there);
+        }
+    }
+}
+END_TEST
+
+/* Readers hear of it by the threads of those who live; without threads whoever syncs sees to it. */
+START_TEST(what_a_dead_one_has_claimed_becomes_a_void)
+{
+    struct found found[READERS] = { 0 };
+    struct twinlog_reader *readers[READERS];
+
+    member_flags = _i & 1 ? TWINLOG_NO_THREAD : 0;
+    struct twinlog *log = open_shared(member_flags);
+    struct member *victim = come(0), *other = come(1);
+    for (int i = 0; i < READERS; i++)
+        readers[i] = open_some_reader(log, i);
+    append_by(victim, 3);
+    append_by(other, 3);
+    ck_assert_int_eq(ask(victim, claim, (uint32_t)_i / 2), 0);
+    ck_assert_uint_eq(atomic_load(&victim->lsn), 7);
+    append_by(other, 4);
+    ck_assert_uint_eq(append_records(log, 0, 0, 4), 15);
+    ck_assert_uint_eq(twinlog_written_lsn(log), 6);
+    ck_assert_int_eq(twinlog_wait(log, 6, TWINLOG_LEVEL_DURABLE, 0), 0);
+    end_member(victim);
+    const uint64_t began_ns = twl_monotonic_ns();
+    if (_i & 1)
+        ck_assert_int_eq(ask(other, sync_log, 0), 0);
+    for (int i = 0; i < READERS; i++) {
+        AWAIT(has_found(&found[i], readers[i], 15));
+        ck_assert_uint_eq(found[i].voids, 1);
+        twinlog_reader_close(readers[i]);
+    }
+    ck_assert_int_eq(ask(other, sync_log, 0), 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_lt(twl_monotonic_ns() - began_ns, SOON_NS);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 15);
+    append_by(other, 200);
+    close_by(other);
+    log_close(log);
+    ck_assert_uint_eq(expect_all(4, 1), 215);
+}
+END_TEST
+
+/* Nobody has looked after it before the number is given to somebody else. */
+START_TEST(a_newcomer_buries_what_its_number_had_claimed)
+{
+    member_flags = TWINLOG_NO_THREAD;
+    struct twinlog *log = open_shared(member_flags);
+    struct member *victim = come(0);
+    append_by(victim, 3);
+    ck_assert_int_eq(ask(victim, claim, (uint32_t)_i), 0);
+    end_member(victim);
+    struct member *newcomer = come(1);
+    ck_assert_uint_eq(atomic_load(&newcomer->number), atomic_load(&victim->number));
+    ck_assert_uint_eq(twinlog_written_lsn(log), 4);
+    append_by(newcomer, 2);
+    ck_assert_uint_eq(atomic_load(&newcomer->lsn), 6);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 6);
+    end_member(newcomer);
+    ck_assert_uint_eq(append_records(log, 0, 0, 200), 206);
+    log_close(log);
+    ck_assert_uint_eq(expect_all(200, 1), 206);
+}
+END_TEST
+
+/* Those who open the log again settle it, as they do behind any writer. */
+START_TEST(a_claim_is_settled_by_the_next_opening)
+{
+    struct member *victim = come(0), *other = come(1);
+
+    append_by(victim, 3);
+    ck_assert_int_eq(ask(victim, claim, (uint32_t)_i / MODES), 0);
+    stop_member(victim); /* so that nobody buries it */
+    append_by(other, 4);
+    end_member(other);
+    end_member(victim);
+    expect_going_on((uint32_t)_i % MODES, 0, 1);
+}
+END_TEST
+
+START_TEST(a_child_does_not_keep_its_parent_alive)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *victim = come(0), *other = come(1);
+
+    append_by(victim, 3);
+    ck_assert_int_eq(ask(victim, claim, HALF_COPIED), 0);
+    ck_assert_int_eq(ask(victim, leave_a_child, 0), 0);
+    ck_assert_uint_eq(append_records(log, 0, 0, 3), 7);
+    ck_assert_int_eq(twinlog_wait(log, 7, TWINLOG_LEVEL_WRITTEN, twinlog_deadline(300)), -ETIMEDOUT);
+    end_member(victim);
+    ck_assert_int_eq(kill(atomic_load(&victim->child), 0), 0);
+    ck_assert_int_eq(ask(other, sync_log, 0), 0);
+    ck_assert_int_eq(twinlog_wait(log, 7, TWINLOG_LEVEL_WRITTEN, 0), 0);
+    struct member *newcomer = come(2);
+    ck_assert_uint_eq(atomic_load(&newcomer->number), atomic_load(&victim->number));
+    append_by(newcomer, 3);
+    close_by(newcomer);
+    close_by(other);
+    log_close(log);
+    kill(atomic_load(&victim->child), SIGKILL);
+    expect_clean_opening(TWINLOG_MODE_SHARED, 10);
+    expect_all(3, 1);
+}
+END_TEST
+
+/* ---- standing still ----------------------------------------------------------------------------- */
+
+START_TEST(one_that_is_stopped_holds_up_nobody)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *stopped = come(0), *other = come(1);
+
+    append_by(stopped, 50);
+    stop_member(stopped);
+    append_by(other, 300);
+    append_records(log, 0, 0, 300);
+    ck_assert_int_eq(ask(other, append_durable, 0), 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 651);
+    ck_assert_uint_eq(expect_all(300, 0), 651);
+    close_by(other);
+    continue_member(stopped);
+    append_by(stopped, 1);
+    ck_assert_uint_eq(atomic_load(&stopped->lsn), 652);
+    ck_assert_int_eq(ask(stopped, sync_log, 0), 0);
+    log_close(log);
+    append_by(stopped, 100);
+    close_by(stopped);
+    expect_clean_opening(TWINLOG_MODE_SHARED, 752);
+    expect_all(300, 0);
+}
+END_TEST
+
+static int append_until(struct twinlog *log, uint32_t sequence, uint64_t deadline_ns, uint64_t *ret_lsn)
+{
+    const struct twinlog_terms terms = { .size = sizeof(terms), .deadline_ns = deadline_ns };
+    unsigned char bytes[RECORD_ROOM];
+    const struct twinlog_entry entry = { .data = bytes, .size = (uint32_t)make_record(0, sequence, bytes) };
+
+    return twinlog_append_batch(log, &entry, 1, &terms, ret_lsn);
+}
+
+/* What comes behind its record waits for it, if it asks to; nothing else does. In the end it goes on, or is killed. */
+START_TEST(one_that_is_stopped_in_an_append_is_waited_for_by_those_who_ask)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *stopped = come(0), *other = come(1);
+    uint64_t lsn;
+
+    append_by(stopped, 3);
+    ck_assert_uint_eq(append_records(log, 0, 0, 3), 6);
+    ck_assert_int_eq(ask(stopped, claim, HALF_COPIED), 0);
+    stop_member(stopped);
+    append_by(other, 2);
+    ck_assert_int_eq(twinlog_wait(log, 6, TWINLOG_LEVEL_WRITTEN, 0), 0);
+    ck_assert_int_eq(twinlog_wait(log, 6, TWINLOG_LEVEL_DURABLE, 0), 0);
+    ck_assert_uint_ge(twinlog_durable_lsn(log), 6);
+    ck_assert_int_eq(append_until(log, 3, twinlog_deadline(200), &lsn), -ETIMEDOUT);
+    ck_assert_uint_eq(lsn, 10);
+    ck_assert_int_eq(twinlog_wait(log, lsn, TWINLOG_LEVEL_WRITTEN, twinlog_deadline(200)), -ETIMEDOUT);
+    ck_assert_int_eq(twinlog_wait(log, 7, TWINLOG_LEVEL_DURABLE, twinlog_deadline(200)), -ETIMEDOUT);
+    ck_assert_uint_eq(append_records(log, 0, 4, 200), 210); /* through several segments */
+    append_by(other, 200);
+    ck_assert_uint_eq(twinlog_written_lsn(log), 6);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 6);
+    if (_i) {
+        end_member(stopped);
+    } else {
+        continue_member(stopped);
+        ck_assert_int_eq(ask(stopped, complete, 0), 0);
+    }
+    ck_assert_int_eq(twinlog_wait(log, 410, TWINLOG_LEVEL_WRITTEN, 0), 0);
+    ck_assert_int_eq(ask(other, sync_log, 0), 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    if (_i == 0)
+        close_by(stopped);
+    close_by(other);
+    log_close(log);
+    expect_clean_opening(TWINLOG_MODE_SHARED, 410);
+    expect_all(204, _i ? 1 : 0);
+}
+END_TEST
+
+static void *close_in_thread(void *log)
+{
+    const intptr_t rc = twinlog_close(log);
+
+    atomic_store(&shared->arrived, 1);
+    return (void *)rc;
+}
+
+/* What is its own lies before the claim of the stopped one. */
+START_TEST(who_leaves_waits_only_for_what_is_in_front_of_its_own)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *stopped = come(0);
+    pthread_t thread;
+    void *result;
+
+    append_records(log, 0, 0, 1);
+    ck_assert_int_eq(ask(stopped, claim, CURSOR_MOVED), 0);
+    stop_member(stopped);
+    ck_assert_int_eq(pthread_create(&thread, NULL, close_in_thread, log), 0);
+    AWAIT(atomic_load(&shared->arrived) == 1);
+    pthread_join(thread, &result);
+    ck_assert_int_eq((intptr_t)result, 0);
+    continue_member(stopped);
+    ck_assert_int_eq(ask(stopped, complete, 0), 0);
+    close_by(stopped);
+    expect_all(1, 0);
+}
+END_TEST
+
+START_TEST(a_sync_does_not_wait_for_a_leader_that_stands_still)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *other = come(0);
+
+    append_by(other, 5);
+    append_records(log, 0, 0, 5);
+    const int held = hold_lock(IO_LOCK_SYNC, F_WRLCK);
+    const uint64_t began_ns = twl_monotonic_ns();
+    ck_assert_int_eq(ask(other, append_durable, 0), 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_lt(twl_monotonic_ns() - began_ns, SOON_NS);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 11);
+    close_by(other);
+    log_close(log);
+    close(held);
+    expect_clean_opening(TWINLOG_MODE_SHARED, 11);
+    expect_all(5, 0);
+}
+END_TEST
+
+/* Groups stay open meanwhile, as many as there are. In the end the last one closes them, or all are killed, or whoever
+ * stood still goes on. */
+START_TEST(segments_are_left_while_a_closer_stands_still)
+{
+    struct member *members[2] = { come(0), come(1) };
+    const unsigned end = (unsigned)_i / MODES;
+    struct common *common = map_common();
+    const int held = hold_lock(IO_LOCK_CLOSE, F_WRLCK);
+
+    for (unsigned i = 0; i < 8; i++)
+        append_by(members[i % 2], 100);
+    ck_assert_int_eq(ask(members[0], sync_log, 0), 0);
+    ck_assert_uint_eq(atomic_load(&common->oldest), 2);
+    ck_assert_uint_gt(atomic_load(&common->newest), 6);
+    ck_assert_uint_eq(expect_all(0, 0), 800);
+    if (end == 2) {
+        close(held);
+        AWAIT(atomic_load(&common->oldest) == atomic_load(&common->newest));
+    }
+    for (unsigned i = 0; i < 2; i++)
+        (end == 1 ? end_member : close_by)(members[i]);
+    if (end != 2)
+        close(held);
+    if (end != 1)
+        expect_clean_opening((uint32_t)_i % MODES, 800);
+    expect_going_on((uint32_t)_i % MODES, 0, 0);
+}
+END_TEST
+
+/* ---- to the disk -------------------------------------------------------------------------------- */
+
+static uint64_t synced_by_all(struct member *const members[4])
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < 4; i++) {
+        ck_assert_int_eq(ask(members[i], count_syncs, 0), 0);
+        sum += atomic_load(&members[i]->syncs);
+    }
+    return sum;
+}
+
+/* All four wait for somebody who leads; then one of them leads for the others. */
+START_TEST(one_syncs_for_all)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *members[4];
+
+    for (unsigned i = 0; i < 4; i++)
+        members[i] = come(i);
+    for (uint32_t round = 0; round < 10; round++) {
+        const int held = hold_lock(IO_LOCK_SYNC, F_WRLCK);
+        for (unsigned i = 0; i < 4; i++)
+            post(members[i], append_durable, 0);
+        AWAIT(twinlog_written_lsn(log) == (round + 1) * 4);
+        close(held);
+        for (unsigned i = 0; i < 4; i++)
+            ck_assert_int_eq(answer(members[i]), 0);
+        ck_assert_uint_eq(twinlog_durable_lsn(log), (round + 1) * 4);
+        for (unsigned i = 0; i < 4; i++) {
+            ck_assert_int_eq(ask(members[i], ask_for_durable, 0), 0);
+            ck_assert_uint_eq(atomic_load(&members[i]->lsn), (round + 1) * 4);
+        }
+    }
+    ck_assert_uint_lt(synced_by_all(members), 35);
+    for (unsigned i = 0; i < 4; i++)
+        close_by(members[i]);
+    log_close(log);
+    ck_assert_uint_eq(expect_all(0, 0), 40);
+}
+END_TEST
+
+START_TEST(a_poison_is_that_of_all)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *others[2] = { come(0), come(1) };
+    uint64_t lsn;
+
+    member_flags = TWINLOG_NO_THREAD;
+    append_by(others[0], 5);
+    append_by(others[1], 5);
+    append_records(log, 0, 0, 5);
+    atomic_store(&log->peers.common->poison, -EIO);
+    ck_assert_int_eq(append_record(log, 0, 5, &lsn), TWINLOG_EPOISONED);
+    ck_assert_int_eq(log_stat(log).poison, -EIO);
+    ck_assert_int_lt(twinlog_sync(log), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_int_eq(ask(others[i], append_some, 1), TWINLOG_EPOISONED);
+        ck_assert_int_lt(ask(others[i], sync_log, 0), 0);
+    }
+    struct member *newcomer = come(2); /* is no better off */
+    ck_assert_int_eq(ask(newcomer, append_some, 1), TWINLOG_EPOISONED);
+    ck_assert_int_lt(ask(newcomer, close_log, 0), 0);
+    for (unsigned i = 0; i < 2; i++)
+        ck_assert_int_lt(ask(others[i], close_log, 0), 0);
+    ck_assert_int_lt(twinlog_close(log), 0);
+    ck_assert_uint_eq(expect_all(5, 0), 15);
+    expect_going_on((uint32_t)_i, 5, 0);
+}
+END_TEST
+
+static bool is_refused(struct member *member)
+{
+    return ask(member, append_some, 1) < 0;
+}
+
+/* What they share is gone. Nobody dies of it, and nothing is lost. */
+START_TEST(a_page_that_somebody_cuts_is_an_error)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *other = come(0);
+
+    append_by(other, 200);
+    append_records(log, 0, 0, 5);
+    ck_assert_int_eq(truncate(log_file(LIVE_NAME), 0), 0);
+    AWAIT(is_refused(other));
+    ck_assert_int_eq(ask(other, append_some, 1), TWINLOG_EPOISONED);
+    ck_assert_int_lt(ask(other, sync_log, 0), 0);
+    ck_assert_int_lt(ask(other, close_log, 0), 0);
+    AWAIT(log_stat(log).poison < 0);
+    ck_assert_int_lt(twinlog_sync(log), 0);
+    ck_assert_int_lt(twinlog_close(log), 0);
+    expect_all(5, 0);
+    expect_going_on((uint32_t)_i, 5, 0);
+}
+END_TEST
+
+/* For one of them. The other one has room, and what it makes is there for both. */
+START_TEST(a_disk_that_is_full_for_one_is_not_for_another)
+{
+    const struct twinlog_options options = shared_options(0);
+    struct twinlog *log = gate_log(&options);
+    uint32_t own = 0;
+    uint64_t lsn;
+
+    member_flags = TWINLOG_NO_THREAD;
+    struct member *other = come(0);
+    for (unsigned round = 0; round < 3; round++) {
+        atomic_store(&gate.largest_file, 0);
+        int rc;
+        while ((rc = append_record(log, 0, own, &lsn)) == 0)
+            own++;
+        ck_assert_int_eq(rc, -ENOSPC);
+        ck_assert_uint_eq(lsn, 0);
+        ck_assert_int_eq(append_record(log, 0, own, &lsn), -ENOSPC);
+        ck_assert_int_eq(twinlog_sync(log), 0);
+        ck_assert_int_eq(log_stat(log).poison, 0);
+        ck_assert_uint_eq(twinlog_durable_lsn(log), own + atomic_load(&other->appended));
+        ck_assert_uint_eq(expect_all(own, 0), own + atomic_load(&other->appended));
+        if (round < 2)
+            append_by(other, 1);
+        else
+            atomic_store(&gate.largest_file, UINT64_MAX);
+        append_records(log, 0, own++, 1);
+    }
+    atomic_store(&gate.largest_file, UINT64_MAX);
+    append_records(log, 0, own, 50);
+    append_by(other, 50);
+    close_by(other);
+    log_close(log);
+    expect_clean_opening(TWINLOG_MODE_SHARED, own + 50 + 52);
+    expect_all(own + 50, 0);
+}
+END_TEST
+
+/* ---- what is refused ---------------------------------------------------------------------------- */
+
+static void expect_refusal(const struct twinlog_options *options, int error, const char *word)
+{
+    ck_assert_int_eq(log_open_error(options), error);
+    ck_assert_msg(strstr(log_report.text, word) != NULL, "%s", log_report.text);
+    ck_assert_int_eq(log_report.error, error);
+}
+
+START_TEST(writers_of_other_modes_stay_out)
+{
+    struct member *member = come(0);
+    struct twinlog_options options = small(TWINLOG_MODE_DURABLE);
+
+    expect_refusal(&options, -EBUSY, "another writer");
+    options = small(TWINLOG_MODE_MAPPED);
+    options.lock_wait_ms = 20;
+    expect_refusal(&options, -EBUSY, "another writer");
+    append_by(member, 5);
+    close_by(member);
+    for (uint32_t mode = 0; mode < 2; mode++) {
+        struct twinlog *log = open_mode(mode);
+        options = shared_options(0);
+        expect_refusal(&options, -EBUSY, "another mode");
+        append_records(log, 0, 5 * mode, 5);
+        log_close(log);
+    }
+    ck_assert_uint_eq(expect_all(10, 0), 15);
+}
+END_TEST
+
+static void complete_nothing(struct twinlog_request *request)
+{
+    (void)request;
+}
+
+START_TEST(what_is_not_there_says_so)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *other = come(0);
+    const struct twinlog_entry entries[2] = { { .data = "a", .size = 1 }, { .data = "b", .size = 1 } };
+    const struct twinlog_entry place = { 0 };
+    const struct twinlog_trim_options trim = { .size = sizeof(trim), .before_lsn = 3 };
+    struct twinlog_reservation reservation = { 0 };
+    struct twinlog_request request = { .complete = complete_nothing };
+    uint64_t lsn = 77;
+
+    append_by(other, 5);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_int_eq(twinlog_append_batch(log, entries, 2, NULL, &lsn), -ENOTSUP);
+    ck_assert_uint_eq(lsn, 0);
+    ck_assert_int_eq(twinlog_trim(log, &trim, NULL), -ENOTSUP);
+    ck_assert_int_eq(twinlog_cut(log, 2), -ENOTSUP);
+    ck_assert_int_eq(twinlog_reset(log, 100), -ENOTSUP);
+    ck_assert_int_eq(twinlog_reserve(log, &place, NULL, &reservation), -ENOTSUP);
+    ck_assert_int_eq(twinlog_submit(log, entries, 1, NULL, &request), -ENOTSUP);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 5);
+    append_by(other, 5);
+    append_records(log, 0, 0, 5);
+    log_close(log);
+    close_by(other);
+    ck_assert_uint_eq(expect_all(5, 0), 15);
+}
+END_TEST
+
+START_TEST(retention_is_refused)
+{
+    struct twinlog_options options = shared_options(0);
+    uint64_t *const keep[] = { &options.keep_bytes, &options.keep_records, &options.keep_age_ms };
+
+    *keep[_i] = 1000000;
+    expect_refusal(&options, -EINVAL, "keep");
+    ck_assert_int_eq(access(log_dir, F_OK), -1);
+}
+END_TEST
+
+static void allow_many_files(void)
+{
+    struct rlimit limit;
+
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = limit.rlim_max;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+START_TEST(as_many_as_there_are_numbers_share_a_log)
+{
+    static struct twinlog *logs[PEERS];
+    const struct twinlog_options options = shared_options(TWINLOG_NO_THREAD);
+
+    allow_many_files();
+    for (uint32_t i = 0; i < PEERS; i++) {
+        logs[i] = log_open(&options);
+        append_records(logs[i], 0, i, 1);
+    }
+    expect_refusal(&options, -EUSERS, "as many as can");
+    for (uint32_t i = PEERS; i-- > 0;) {
+        ck_assert_uint_eq(append_records(logs[i], 0, PEERS + PEERS - 1 - i, 1), PEERS + PEERS - i);
+        if (i % 50 == 0)
+            ck_assert_int_eq(twinlog_sync(logs[i]), 0);
+    }
+    log_close(logs[77]);
+    logs[77] = log_open(&options);
+    for (uint32_t i = 0; i < PEERS; i++)
+        log_close(logs[i]);
+    ck_assert_uint_eq(expect_all(2 * PEERS, 0), 2 * PEERS);
+    expect_clean_opening(TWINLOG_MODE_SHARED, 2 * PEERS);
+}
+END_TEST
+
+START_TEST(those_who_share_it_in_another_way_are_not_joined)
+{
+    struct member *member = come(0);
+    const struct twinlog_options options = shared_options(0);
+    struct common *common = map_common();
+
+    common->version++;
+    expect_refusal(&options, TWINLOG_EVERSION, "another version");
+    common->version--;
+    common->boot_id[3] ^= 1;
+    expect_refusal(&options, -EBUSY, "another mode");
+    common->boot_id[3] ^= 1;
+    struct twinlog *log = open_shared(0);
+    append_records(log, 0, 0, 5);
+    append_by(member, 5);
+    log_close(log);
+    end_member(member);
+    common->version++; /* and nobody lives */
+    expect_going_on(TWINLOG_MODE_SHARED, 5, 0);
+    common->boot_id[3] ^= 1;
+    expect_going_on(TWINLOG_MODE_SHARED, 35, 0);
+}
+END_TEST
+
+#define LARGE_RECORD 100000u
+
+static int append_size(struct twinlog *log, size_t size)
+{
+    static const unsigned char bytes[LARGE_RECORD];
+
+    return twinlog_append(log, bytes, size, NULL);
+}
+
+/* Somebody else has the lock for a look, so this one is not the first; and nobody is there. */
+START_TEST(a_log_that_is_closed_is_not_joined)
+{
+    const struct twinlog_options options = shared_options(0);
+    struct member *member = come(0);
+
+    append_by(member, 5);
+    close_by(member);
+    struct common *common = map_common();
+    ck_assert_uint_ne(atomic_load(&common->state), COMMON_OPEN);
+    atomic_store(&common->state, COMMON_NONE); /* which is waited for the shortest time */
+    const int held = hold_lock(IO_LOCK_WRITER, F_RDLCK);
+    expect_refusal(&options, -EBUSY, "another mode");
+    close(held);
+    expect_clean_opening(TWINLOG_MODE_SHARED, 5);
+}
+END_TEST
+
+START_TEST(one_that_cannot_join_leaves_no_trace)
+{
+    struct member *member = come(0);
+    const struct twinlog_options options = shared_options(0);
+    struct twinlog *log = NULL;
+
+    append_by(member, 5);
+    const unsigned files = count_files();
+    for (unsigned i = 0; i < 5; i++) {
+        atomic_store(&gate.map_error, -ENOMEM);
+        ck_assert_int_eq(gate_try_log(&options, &log), -ENOMEM);
+        ck_assert_ptr_null(log);
+        ck_assert_ptr_nonnull(strstr(log_report.text, "join"));
+        ck_assert_uint_le(count_files(), files + 1); /* the one that is prepared */
+        append_by(member, 5);
+    }
+    atomic_store(&gate.map_error, 0);
+    log = gate_log(&options);
+    ck_assert_uint_eq(log->peers.number, atomic_load(&member->number) + 1);
+    append_records(log, 0, 0, 5);
+    close_by(member);
+    log_close(log);
+    expect_clean_opening(TWINLOG_MODE_SHARED, 35);
+    expect_all(5, 0);
+}
+END_TEST
+
+START_TEST(an_opening_that_fails_leaves_it_to_the_next)
+{
+    const struct twinlog_options options = shared_options(0);
+    struct twinlog *log = NULL;
+
+    for (unsigned i = 0; i < 3; i++) {
+        struct member *member = come(0);
+        append_by(member, 5);
+        close_by(member);
+        atomic_store(&gate.largest_file, 0);
+        ck_assert_int_eq(gate_try_log(&options, &log), -ENOSPC);
+        ck_assert_ptr_null(log);
+        ck_assert_uint_eq(expect_all(0, 0), (i + 1) * 5);
+        atomic_store(&gate.largest_file, UINT64_MAX);
+    }
+    expect_going_on((uint32_t)_i, 0, 0);
+}
+END_TEST
+
+START_TEST(options_of_the_first_one_count)
+{
+    struct twinlog_options options = shared_options(0);
+
+    options.segment_bytes = 2 * SEGMENT_BYTES;
+    options.max_record_bytes = 4096;
+    struct twinlog *first = log_open(&options);
+    options = shared_options(0);
+    options.max_record_bytes = 100;
+    struct twinlog *smaller = log_open(&options);
+    options.max_record_bytes = RECORD_ROOM;
+    struct twinlog *larger = log_open(&options);
+    ck_assert_int_eq(append_size(smaller, 100), 0);
+    ck_assert_int_eq(append_size(smaller, 101), -EMSGSIZE);
+    ck_assert_int_eq(append_size(larger, 4096), 0);
+    ck_assert_int_eq(append_size(larger, 4097), -EMSGSIZE);
+    ck_assert_int_eq(append_size(first, 4096), 0);
+    for (unsigned i = 0; i < 100; i++)
+        ck_assert_int_eq(append_size(larger, 4000), 0);
+    ck_assert_uint_eq(size_of_segment(2), SEGMENT_BYTES);
+    ck_assert_uint_eq(size_of_segment(3), 2 * SEGMENT_BYTES);
+    ck_assert_uint_eq(size_of_segment(4), 2 * SEGMENT_BYTES);
+    log_close(first);
+    for (unsigned i = 0; i < 2000; i++) /* the room of a next one is for the records of all */
+        ck_assert_int_eq(append_size(smaller, 100), 0);
+    ck_assert_int_eq(append_size(larger, 4096), 0);
+    log_close(larger);
+    log_close(smaller);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+}
+END_TEST
+
+/* As small as there is still room for, but for the records of all. */
+START_TEST(a_segment_has_room_for_the_largest_record_of_all)
+{
+    struct twinlog_options options = shared_options(TWINLOG_NO_THREAD);
+
+    options.segment_bytes = 4 * SEGMENT_BYTES;
+    options.mapped_bytes = 0;
+    options.max_record_bytes = LARGE_RECORD;
+    struct twinlog *first = log_open(&options);
+    options.max_record_bytes = 100;
+    struct twinlog *smaller = gate_log(&options);
+    atomic_store(&gate.largest_file, LARGE_RECORD);
+    int rc;
+    while ((rc = append_size(smaller, 100)) == 0)
+        continue;
+    ck_assert_int_eq(rc, -ENOSPC);
+    ck_assert(!has_segment(3));
+    ck_assert_int_eq(append_size(first, LARGE_RECORD), 0);
+    atomic_store(&gate.largest_file, UINT64_MAX);
+    ck_assert_int_eq(append_size(smaller, 100), 0);
+    log_close(first);
+    log_close(smaller);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+}
+END_TEST
+
+/* ---- what else a log can do --------------------------------------------------------------------- */
+
+#define TURNS 60u
+
+/* A wake-up that is lost costs a second: so many of them take longer than a test may. */
+START_TEST(readers_are_woken_by_records_of_others)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *member = come(0);
+    struct twinlog_reader *reader = open_some_reader(log, _i);
+    struct found found = { 0 };
+
+    for (uint32_t n = 1; n <= TURNS; n++) {
+        post(member, append_some, n % 10 ? 1 : 20);
+        ck_assert_int_eq(twinlog_reader_wait(reader, 20000), 1);
+        ck_assert_int_eq(answer(member), 0);
+        AWAIT(has_found(&found, reader, atomic_load(&member->lsn)));
+    }
+    ck_assert_uint_eq(found.tally.next[1], atomic_load(&member->appended));
+    log_close(log);
+    append_by(member, 5); /* an attached one outlives what it was attached to */
+    AWAIT(has_found(&found, reader, atomic_load(&member->lsn)));
+    twinlog_reader_close(reader);
+    close_by(member);
+    expect_all(0, 0);
+}
+END_TEST
+
+static bool is_sealed(struct io *io, uint64_t number)
+{
+    char name[SEGMENT_NAME_BYTES];
+    struct segment segment;
+    struct segment_footer footer;
+
+    twl_segment_name(number, name);
+    ck_assert_int_eq(twl_segment_open_valid(io, name, &segment), 0);
+    const bool has_footer = twl_segment_read_footer(&segment, &footer) == 1;
+    twl_segment_close(&segment);
+    return has_footer;
+}
+
+static unsigned count_mapped(pid_t pid)
+{
+    char path[64], line[600];
+    unsigned count = 0;
+
+    snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+    FILE *maps = fopen(path, "r");
+    ck_assert_ptr_nonnull(maps);
+    while (fgets(line, sizeof(line), maps))
+        count += strstr(line, ".twl") != NULL;
+    fclose(maps);
+    return count;
+}
+
+static unsigned count_open(pid_t pid)
+{
+    char path[64], target[600];
+    unsigned count = 0;
+
+    snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+    DIR *directory = opendir(path);
+    ck_assert_ptr_nonnull(directory);
+    for (const struct dirent *entry; (entry = readdir(directory));) {
+        const ssize_t size = readlinkat(dirfd(directory), entry->d_name, target, sizeof(target) - 1);
+        target[size < 0 ? 0 : size] = '\0';
+        count += strstr(target, ".twl") != NULL;
+    }
+    closedir(directory);
+    return count;
+}
+
+/* The active one, and the one that is prepared. */
+START_TEST(segments_are_sealed_and_those_who_are_idle_let_go_of_them)
+{
+    struct member *idle = come(0), *busy = come(1);
+    struct common *common = map_common();
+
+    append_by(busy, 600);
+    const uint64_t newest = atomic_load(&common->newest);
+    ck_assert_uint_gt(newest, 6);
+    AWAIT(atomic_load(&common->oldest) == newest);
+    AWAIT(count_mapped(atomic_load(&idle->pid)) <= 2);
+    AWAIT(count_mapped(atomic_load(&busy->pid)) <= 2);
+    ck_assert_uint_le(count_open(atomic_load(&idle->pid)), 2);
+    ck_assert_uint_le(count_open(atomic_load(&busy->pid)), 2);
+    struct twinlog *log = open_shared(0);
+    for (uint64_t number = 2; number < newest; number++)
+        ck_assert_msg(is_sealed(log->io, number), "segment %" PRIu64, number);
+    append_by(idle, 5);
+    log_close(log);
+    close_by(busy);
+    close_by(idle);
+    ck_assert_uint_eq(expect_all(0, 0), 605);
+}
+END_TEST
+
+static void expect_found(struct twinlog_reader *reader, uint64_t last_lsn)
+{
+    struct twinlog_record record;
+
+    for (uint64_t i = 0; i < 60; i++) {
+        uint64_t lsn = 1 + i * 997 % last_lsn;
+        if (i & 1) {
+            ck_assert_int_eq(twinlog_reader_seek(reader, lsn), 0);
+        } else {
+            ck_assert_int_eq(twinlog_reader_seek_time(reader, 1000 * (int64_t)lsn - 500), 0);
+            lsn = lsn < AHEAD_LSN ? lsn : AHEAD_LSN;
+        }
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+        ck_assert_uint_eq(record.lsn, lsn);
+        ck_assert_int_eq(record.time_ns, time_of(lsn));
+        ck_assert_int_eq(twinlog_reader_previous(reader, &record), 1);
+        ck_assert_int_eq(twinlog_reader_previous(reader, &record), lsn > 1);
+    }
+    ck_assert_int_eq(twinlog_reader_seek_time(reader, INT64_MAX), 0);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+}
+
+START_TEST(records_are_found_by_lsn_and_by_time)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *members[2] = { come(0), come(1) };
+
+    for (unsigned i = 0; i < 8; i++)
+        ck_assert_int_eq(ask(members[i % 2], append_timed, 100), 0);
+    for (int i = 0; i < READERS; i++) {
+        struct twinlog_reader *reader = open_some_reader(log, i);
+        expect_found(reader, 800);
+        twinlog_reader_close(reader);
+    }
+    AWAIT(atomic_load(&log->peers.common->oldest) == atomic_load(&log->peers.common->newest));
+    for (int i = 0; i < READERS; i++) {
+        struct twinlog_reader *reader = open_some_reader(log, i);
+        expect_found(reader, 800);
+        twinlog_reader_close(reader);
+    }
+    close_by(members[0]);
+    close_by(members[1]);
+    log_close(log);
+    struct twinlog_reader *reader = log_reader(0, 0);
+    expect_found(reader, 800);
+    twinlog_reader_close(reader);
+}
+END_TEST
+
+static int set_cursor(void)
+{
+    uint64_t lsn;
+
+    EXPECT(twinlog_cursor_get(own_log, "ours", &lsn) == 0);
+    EXPECT(lsn == 3);
+    return twinlog_cursor_set(own_log, "theirs", atomic_load(&self->with));
+}
+
+static int move_cursors(void)
+{
+    char name[16];
+    int rc = 0;
+
+    snprintf(name, sizeof(name), "of-%" PRIu32, writer_of(self));
+    for (uint32_t lsn = 1; rc == 0 && lsn <= atomic_load(&self->with); lsn++)
+        rc = twinlog_cursor_set(own_log, name, lsn);
+    return rc;
+}
+
+START_TEST(cursors_are_those_of_all)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *members[2] = { come(0), come(1) };
+    uint64_t lsn;
+
+    append_by(members[0], 20);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_int_eq(twinlog_cursor_set(log, "ours", 3), 0);
+    ck_assert_int_eq(ask(members[0], set_cursor, 7), 0);
+    ck_assert_int_eq(twinlog_cursor_get(log, "theirs", &lsn), 0);
+    ck_assert_uint_eq(lsn, 7);
+    for (unsigned i = 0; i < 2; i++)
+        post(members[i], move_cursors, 20);
+    for (unsigned i = 0; i < 2; i++)
+        ck_assert_int_eq(answer(members[i]), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_int_eq(twinlog_cursor_get(log, i ? "of-2" : "of-1", &lsn), 0);
+        ck_assert_uint_eq(lsn, 20);
+        close_by(members[i]);
+    }
+    log_close(log);
+    log = open_mode(TWINLOG_MODE_DURABLE);
+    ck_assert_int_eq(twinlog_cursor_get(log, "theirs", &lsn), 0);
+    ck_assert_uint_eq(lsn, 7);
+    ck_assert_int_eq(twinlog_cursor_get(log, "of-2", &lsn), 0);
+    ck_assert_uint_eq(lsn, 20);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(a_live_log_is_looked_at_and_backed_up)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *member = come(0);
+    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+    char copy[400];
+
+    append_by(member, 300);
+    append_records(log, 0, 0, 100);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    append_by(member, 5);
+    const struct twinlog_stat stat = log_stat(log);
+    ck_assert_uint_eq(stat.mode, TWINLOG_MODE_SHARED);
+    ck_assert_uint_eq(stat.mode, 2);
+    ck_assert_uint_eq(stat.first_lsn, 1);
+    ck_assert_uint_eq(stat.last_lsn, 405);
+    ck_assert_uint_ge(stat.durable_lsn, 400);
+    ck_assert_uint_ge(stat.segments, 4);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_eq(expect_all(100, 0), 405);
+    snprintf(copy, sizeof(copy), "%s/copy", log_parent);
+    ck_assert_int_eq(twinlog_backup(log_dir, copy, NULL, &result), 0);
+    ck_assert_uint_eq(result.last_lsn, 405);
+    append_by(member, 100);
+    append_records(log, 0, 100, 100);
+    close_by(member);
+    log_close(log);
+    ck_assert_uint_eq(expect_all(200, 0), 605);
+    memcpy(log_dir, copy, sizeof(log_dir));
+    ck_assert_uint_eq(look_at_all().tally.last_lsn, result.last_lsn);
+    log = open_shared(0);
+    ck_assert_uint_eq(twinlog_last_lsn(log), result.last_lsn);
+    log_close(log);
+}
+END_TEST
+
+/* ------------------------------------------------------------------------------------------------- */
+
+static void set_up(void)
+{
+    gate_set_up();
+    shared = shared_page();
+    member_flags = 0;
+}
+
+Suite *shared_suite(void)
+{
+    Suite *suite = suite_create("shared");
+    TCase *coming = logdir_case(suite, "coming and going", set_up);
+    tcase_add_loop_test(coming, all_may_make_a_new_log_at_once, 0, 3);
+    tcase_add_loop_test(coming, the_last_one_to_leave_closes_the_log, 0, MODES);
+    tcase_add_test(coming, one_of_two_who_leave_at_once_closes_the_log);
+    tcase_add_test(coming, one_comes_while_the_last_one_goes);
+    tcase_add_loop_test(coming, a_joiner_begins_with_the_oldest_open_segment, 0, 2);
+    TCase *death = logdir_case(suite, "death", set_up);
+    tcase_add_loop_test(death, what_was_acknowledged_survives_the_death_of_all, 0, MODES);
+    tcase_add_loop_test(death, what_a_dead_one_has_claimed_becomes_a_void, 0, STAGES * 2);
+    tcase_add_loop_test(death, a_newcomer_buries_what_its_number_had_claimed, 0, STAGES);
+    tcase_add_loop_test(death, a_claim_is_settled_by_the_next_opening, 0, STAGES * MODES);
+    tcase_add_test(death, a_child_does_not_keep_its_parent_alive);
+    TCase *still = logdir_case(suite, "standing still", set_up);
+    tcase_add_test(still, one_that_is_stopped_holds_up_nobody);
+    tcase_add_loop_test(still, one_that_is_stopped_in_an_append_is_waited_for_by_those_who_ask, 0, 2);
+    tcase_add_test(still, who_leaves_waits_only_for_what_is_in_front_of_its_own);
+    tcase_add_test(still, a_sync_does_not_wait_for_a_leader_that_stands_still);
+    tcase_add_loop_test(still, segments_are_left_while_a_closer_stands_still, 0, 3 * MODES);
+    TCase *disk = logdir_case(suite, "to the disk", set_up);
+    tcase_add_test(disk, one_syncs_for_all);
+    tcase_add_loop_test(disk, a_poison_is_that_of_all, 0, MODES);
+    tcase_add_loop_test(disk, a_page_that_somebody_cuts_is_an_error, 0, MODES);
+    tcase_add_test(disk, a_disk_that_is_full_for_one_is_not_for_another);
+    TCase *refusals = logdir_case(suite, "what is refused", set_up);
+    tcase_add_test(refusals, writers_of_other_modes_stay_out);
+    tcase_add_test(refusals, what_is_not_there_says_so);
+    tcase_add_loop_test(refusals, retention_is_refused, 0, 3);
+    tcase_add_test(refusals, as_many_as_there_are_numbers_share_a_log);
+    tcase_add_test(refusals, those_who_share_it_in_another_way_are_not_joined);
+    tcase_add_test(refusals, a_log_that_is_closed_is_not_joined);
+    tcase_add_test(refusals, one_that_cannot_join_leaves_no_trace);
+    tcase_add_loop_test(refusals, an_opening_that_fails_leaves_it_to_the_next, 0, MODES);
+    tcase_add_test(refusals, options_of_the_first_one_count);
+    tcase_add_test(refusals, a_segment_has_room_for_the_largest_record_of_all);
+    TCase *others = logdir_case(suite, "what else a log can do", set_up);
+    tcase_add_loop_test(others, readers_are_woken_by_records_of_others, 0, READERS);
+    tcase_add_test(others, segments_are_sealed_and_those_who_are_idle_let_go_of_them);
+    tcase_add_test(others, records_are_found_by_lsn_and_by_time);
+    tcase_add_test(others, cursors_are_those_of_all);
+    tcase_add_test(others, a_live_log_is_looked_at_and_backed_up);
+    return suite;
+}
