@@ -173,13 +173,18 @@ static void prepare_segment(struct mapped *m)
     atomic_store(&m->spare_error, rc == -EAGAIN ? 0 : rc); /* whoever needs one gets an error, too */
 }
 
+/* Somebody may have cut the page off: then we are alone, and don't know what the others do. */
+static int check_page(struct mapped *m)
+{
+    const int rc = m->io->ops->check_view(m->io, (const unsigned char *)m->live->page);
+    return rc < 0 ? twl_mapped_fail(m, -EIO) : 0;
+}
+
 /* What peers leave to each other: records of the dead, groups to be closed. */
 static void look_after_peers(struct mapped *m)
 {
     uint64_t lsn, payload_bytes;
-    if (m->io->ops->check_view(m->io, (const unsigned char *)m->live->page) <
-        0) /* we are alone, and don't know it */
-        twl_mapped_fail(m, -EIO);
+    (void)check_page(m);
     (void)twl_mapped_find_written(m, &lsn, &payload_bytes);
     (void)twl_mapped_tend(m);
 }
@@ -350,6 +355,8 @@ static int finish_with_peers(struct mapped *m)
         return rc;
     const int caught_up = twl_mapped_catch_up(m);
     rc = rc < 0 ? rc : caught_up;
+    if (rc == 0) /* after the look at how far the others have come, which the page tells */
+        rc = check_page(m);
     if (rc == 0)
         rc = twl_mapped_close_all(m);
     if (rc == 0) /* what is not needed takes no space */

@@ -1109,6 +1109,21 @@ START_TEST(a_page_that_somebody_cuts_is_an_error)
 }
 END_TEST
 
+/* It has no thread that would see it. Others have gone on to segments that it has not heard of. */
+START_TEST(one_that_is_behind_does_not_close_a_log_whose_page_was_cut)
+{
+    struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
+    struct member *other = come(0);
+
+    append_by(other, 300);
+    close_by(other);
+    ck_assert_int_eq(truncate(log_file(LIVE_NAME), 0), 0);
+    ck_assert_int_lt(twinlog_close(log), 0);
+    ck_assert_uint_eq(expect_all(0, 0), 300);
+    expect_going_on((uint32_t)_i, 0, 0);
+}
+END_TEST
+
 /* For one of them. The other one has room, and what it makes is there for both. */
 START_TEST(a_disk_that_is_full_for_one_is_not_for_another)
 {
@@ -1679,6 +1694,7 @@ Suite *shared_suite(void)
     tcase_add_test(disk, one_syncs_for_all);
     tcase_add_loop_test(disk, a_poison_is_that_of_all, 0, MODES);
     tcase_add_loop_test(disk, a_page_that_somebody_cuts_is_an_error, 0, MODES);
+    tcase_add_loop_test(disk, one_that_is_behind_does_not_close_a_log_whose_page_was_cut, 0, MODES);
     tcase_add_test(disk, a_disk_that_is_full_for_one_is_not_for_another);
     TCase *refusals = logdir_case(suite, "what is refused", set_up);
     tcase_add_test(refusals, writers_of_other_modes_stay_out);
