@@ -91,6 +91,7 @@ struct member {
 
 static struct shared {
     _Atomic unsigned expected, arrived; /* at a meeting */
+    _Atomic uint32_t flags;             /* of members that open the log from now on */
     struct member members[MEMBERS];
 } * shared;
 
@@ -98,7 +99,6 @@ static struct member *self;          /* in a member's process: itself, */
 static struct twinlog *own_log;      /* its log, */
 static struct place own_place;       /* and its claim */
 static struct open_group *own_group; /* where it is */
-static uint32_t member_flags;        /* for members to come */
 
 static uint32_t writer_of(const struct member *member)
 {
@@ -128,11 +128,14 @@ static int serve(void)
     return 0;
 }
 
+/* Before the test has threads, but for those that come after one that has ended. */
 static struct member *start_member(unsigned which)
 {
     self = &shared->members[which];
-    atomic_store(&self->order, NULL);
-    atomic_store(&self->pid, start_child(serve));
+    if (atomic_load(&self->pid) == 0) {
+        atomic_store(&self->order, NULL);
+        atomic_store(&self->pid, start_child(serve));
+    }
     return self;
 }
 
@@ -170,6 +173,7 @@ static void end_member(struct member *member)
 {
     kill(atomic_load(&member->pid), SIGKILL);
     ck_assert_int_eq(wait_child(atomic_load(&member->pid)), 128 + SIGKILL);
+    atomic_store(&member->pid, 0);
 }
 
 static void stop_member(struct member *member)
@@ -200,7 +204,7 @@ static int meet(void)
 
 static int open_log(void)
 {
-    struct twinlog_options options = shared_options(member_flags | atomic_load(&self->with));
+    struct twinlog_options options = shared_options(atomic_load(&shared->flags));
     const int rc = twinlog_open(log_dir, &options, &own_log);
 
     if (rc == 0)
@@ -756,8 +760,8 @@ START_TEST(what_a_dead_one_has_claimed_becomes_a_void)
     struct found found[READERS] = { 0 };
     struct twinlog_reader *readers[READERS];
 
-    member_flags = _i & 1 ? TWINLOG_NO_THREAD : 0;
-    struct twinlog *log = open_shared(member_flags);
+    atomic_store(&shared->flags, _i & 1 ? TWINLOG_NO_THREAD : 0);
+    struct twinlog *log = open_shared(atomic_load(&shared->flags));
     struct member *victim = come(0), *other = come(1);
     for (int i = 0; i < READERS; i++)
         readers[i] = open_some_reader(log, i);
@@ -792,8 +796,8 @@ END_TEST
 /* Nobody has looked after it before the number is given to somebody else. */
 START_TEST(a_newcomer_buries_what_its_number_had_claimed)
 {
-    member_flags = TWINLOG_NO_THREAD;
-    struct twinlog *log = open_shared(member_flags);
+    atomic_store(&shared->flags, TWINLOG_NO_THREAD);
+    struct twinlog *log = open_shared(atomic_load(&shared->flags));
     struct member *victim = come(0);
     append_by(victim, 3);
     ck_assert_int_eq(ask(victim, claim, (uint32_t)_i), 0);
@@ -1060,7 +1064,7 @@ START_TEST(a_poison_is_that_of_all)
     struct member *others[2] = { come(0), come(1) };
     uint64_t lsn;
 
-    member_flags = TWINLOG_NO_THREAD;
+    atomic_store(&shared->flags, TWINLOG_NO_THREAD);
     append_by(others[0], 5);
     append_by(others[1], 5);
     append_records(log, 0, 0, 5);
@@ -1132,7 +1136,7 @@ START_TEST(a_disk_that_is_full_for_one_is_not_for_another)
     uint32_t own = 0;
     uint64_t lsn;
 
-    member_flags = TWINLOG_NO_THREAD;
+    atomic_store(&shared->flags, TWINLOG_NO_THREAD);
     struct member *other = come(0);
     for (unsigned round = 0; round < 3; round++) {
         atomic_store(&gate.largest_file, 0);
@@ -1666,7 +1670,8 @@ static void set_up(void)
 {
     gate_set_up();
     shared = shared_page();
-    member_flags = 0;
+    for (unsigned i = 0; i < MEMBERS; i++)
+        start_member(i);
 }
 
 Suite *shared_suite(void)
