@@ -431,9 +431,8 @@ static int let_others_in(struct opening *o)
     const int64_t peak_ns = twl_keeper_end(log->keeper);
     twl_keeper_destroy(log->keeper, false);
     log->keeper = NULL;
-    int rc = twl_mapped_let_in(log->mapped, peak_ns);
-    if (rc == 0)
-        rc = twl_peers_open(&log->peers);
+    twl_mapped_let_in(log->mapped, peak_ns);
+    const int rc = twl_peers_open(&log->peers);
     return rc < 0 ? refuse_system(o, rc, "share the log") : 0;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * struct mapped, for the files that work on it: mapped.c, roll.c, flush.c, look.c, close.c.
+ * struct mapped, for the files that work on it: mapped.c, roll.c, durable.c, look.c, close.c.
  *
  * Segments form a list, oldest first: those whose group is not closed yet, the active one at its end. They are left
  * when a record does not fit, by one thread, under `rolling`; the others who need room wait for that one. A thread that
@@ -88,7 +88,7 @@ int twl_mapped_roll(struct mapped *m, const struct sheet *full, bool is_try);
 /* As far as others have gone on. Without any it has nothing to do. */
 int twl_mapped_catch_up(struct mapped *m);
 
-/* ---- flush.c: to the disk -------------------------------------------------------------------------- */
+/* ---- durable.c: to the disk -------------------------------------------------------------------------- */
 
 /* Every record that was claimed before; those up to `lsn` are enough. -ETIMEDOUT: a copy that another process has to make
  * took too long. */

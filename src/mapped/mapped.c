@@ -312,7 +312,7 @@ int twl_mapped_join(const struct mapped_config *config, struct mapped **ret_mapp
     return 0;
 }
 
-int twl_mapped_let_in(struct mapped *m, int64_t peak_ns)
+void twl_mapped_let_in(struct mapped *m, int64_t peak_ns)
 {
     struct common *common = m->peers->common;
     const struct sheet *active = atomic_load(&m->active);
@@ -323,7 +323,7 @@ int twl_mapped_let_in(struct mapped *m, int64_t peak_ns)
     atomic_store(&common->peak_ns, peak_ns);
     atomic_store(&common->oldest, number);
     atomic_store(&common->newest, number);
-    return io_lock(active->segment.file, IO_LOCK_WRITER, false);
+    io_unlock(active->segment.file, IO_LOCK_WRITER);
 }
 
 int twl_mapped_start(struct mapped *m)

@@ -35,7 +35,7 @@ int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_ma
 int twl_mapped_join(const struct mapped_config *config, struct mapped **ret_mapped);
 /* For the first one, once all that the keeper had to do is done: it is not needed any more, and the others find in
  * what is shared where the log goes on. `peak_ns` is the newest time of a record in what is closed. */
-int twl_mapped_let_in(struct mapped *mapped, int64_t peak_ns);
+void twl_mapped_let_in(struct mapped *mapped, int64_t peak_ns);
 /* From now on segments and pages are prepared ahead, and the interval between syncs is kept. */
 int twl_mapped_start(struct mapped *mapped);
 /* Gives `left` to the keeper, whose thread may begin. Before the first put. */

@@ -18,8 +18,6 @@ int twl_next_open(struct io *io, uint64_t number, struct segment *ret_segment)
     if (state != HEADER_VALID || !segment_is_mapped(&ret_segment->header) ||
         ret_segment->file_bytes < ret_segment->header.bytes)
         rc = TWINLOG_ECORRUPT;
-    if (rc == 0)
-        rc = io_lock(ret_segment->file, IO_LOCK_WRITER, false);
     if (rc < 0)
         twl_segment_close(ret_segment);
     return rc;

@@ -9,7 +9,7 @@
 #include "mapped/peers.h"
 #include "segment/segment.h"
 
-/* A segment of the log that peers write, opened, and with the writer's lock shared. -ENOENT. */
+/* A segment of the log that peers write, opened. -ENOENT. */
 int twl_next_open(struct io *io, uint64_t number, struct segment *ret_segment);
 /* The one behind `segment`, opened, or made if there is none. `room` is what the groups of a new one must have at
  * least; LSN and epoch go into its header. */

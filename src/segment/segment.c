@@ -194,8 +194,7 @@ int twl_segment_create_first_of_all(struct io *io, const struct segment_plan *pl
     if (rc < 0)
         return rc;
     rc = fill(&segment, plan);
-    if (rc == 0)
-        rc = io_lock(segment.file, IO_LOCK_WRITER, false);
+    io_unlock(segment.file, IO_LOCK_WRITER);
     if (rc == 0) /* or a crash may leave a gap */
         rc = io->ops->sync_dir(io);
     POINT("next-unnamed");

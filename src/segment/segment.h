@@ -53,8 +53,8 @@ int twl_lock_patiently(struct io_file *file, unsigned wait_ms);
 int twl_segment_create(struct io *io, const struct segment_plan *plan, struct segment *ret_segment,
                        bool *ret_is_in_doubt);
 
-/* The same for one of several who make it at once: -EEXIST if somebody was faster, and nothing has happened. The lock is a
- * shared one. Its name is not durable yet, but those of all that were there before are. */
+/* The same for one of several who make it at once: -EEXIST if somebody was faster, and nothing has happened. It is not
+ * locked. Its name is not durable yet, but those of all that were there before are. */
 int twl_segment_create_first_of_all(struct io *io, const struct segment_plan *plan,
                                     struct segment *ret_segment);
 

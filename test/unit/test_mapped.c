@@ -4,6 +4,7 @@
  * one mode to the other, and what happens when files can't be made, mapped or kept.
  */
 #define _GNU_SOURCE
+#include "base/bytes.h"
 #include "format/format.h"
 #include "gate.h"
 #include "io/io.h"
@@ -428,6 +429,35 @@ START_TEST(a_record_that_just_fits_stays_and_one_that_does_not_goes_on)
     expect_count(last_lsn, false);
     log_close(log);
     expect_count(last_lsn, true);
+}
+END_TEST
+
+/* A word says so, and stays: others may come by there after the segment was sealed. Its index is where it may be. */
+START_TEST(the_word_that_ends_a_group_stays)
+{
+    unsigned char bytes[SEGMENT_BYTES];
+    const uint64_t at = SEGMENT_BYTES - SEGMENT_FOOTER_BYTES - BLOCK_BYTES;
+    struct segment_header header;
+    struct group_header mark;
+    uint32_t size;
+    uint8_t owner;
+    struct twinlog *log = open_small(tested_mode);
+
+    fill_to(log, BLOCK_BYTES);
+    const uint64_t lsn = twinlog_last_lsn(log) + 1;
+    ck_assert_int_eq(append_on_terms(log, BLOCK_BYTES, NULL, NULL), 0);
+    ck_assert_uint_eq(log_stat(log).rolls, 1);
+    log_close(log);
+    const int fd = open(log_segment(2), O_RDONLY | O_CLOEXEC);
+    ck_assert_int_eq(pread(fd, bytes, sizeof(bytes), 0), SEGMENT_BYTES);
+    close(fd);
+    ck_assert_int_eq(twl_segment_header_decode(bytes, &header), HEADER_VALID);
+    ck_assert(twl_group_header_decode(bytes + SEGMENT_DATA_OFFSET, twl_segment_seed(&header),
+                                      SEGMENT_DATA_OFFSET, &mark));
+    ck_assert(twl_claim_decode(load_le64(bytes + at), twl_epoch_seed(header.log_id, mark.epoch), lsn, &size,
+                               &owner));
+    ck_assert_uint_eq(size, CLAIM_END);
+    expect_count(lsn, true);
 }
 END_TEST
 
@@ -1690,6 +1720,7 @@ static void add_common(Suite *suite, void (*set_up_mode)(void), bool few)
                         few ? 8 : 16 * 3);
     tcase_add_loop_test(sizing, a_log_is_closed_and_gone_on_with_however_little_room_is_left, 0,
                         MODES * (few ? 2 : 12));
+    tcase_add_test(sizing, the_word_that_ends_a_group_stays);
     TCase *threads = logdir_case(suite, "threads", set_up_mode);
     tcase_add_test(threads, threads_append_read_and_sync_at_the_same_time);
     TCase *levels = logdir_case(suite, "levels", set_up_mode);

@@ -755,6 +755,34 @@ START_TEST(what_was_acknowledged_survives_the_death_of_all)
 END_TEST
 
 /* Readers hear of it by the threads of those who live; without threads whoever syncs sees to it. */
+/* Its owner has completed it and left, between a look at the claim and one at the owner. */
+START_TEST(a_record_that_is_complete_is_not_buried)
+{
+    _Alignas(64) static unsigned char bytes[SEGMENT_BYTES];
+    _Atomic uint64_t cursor = 0;
+    struct open_group group = {
+        .bytes = bytes, .end = SEGMENT_BYTES, .first_lsn = 1, .owner = 3, .cursor = &cursor
+    };
+    const struct open_walk start = OPEN_WALK_INIT;
+    const struct record_header record = { .size = 100 };
+    struct open_walk walk = OPEN_WALK_INIT;
+    struct record_header found;
+    struct place place;
+    uint32_t size;
+
+    twl_open_group_begin(&group);
+    ck_assert_int_eq(twl_open_group_claim(&group, record.size, &place), 1);
+    ck_assert_uint_eq(twl_open_group_owner(&group, &start, &size), 3);
+    memset(place.at + RECORD_HEADER_BYTES, 'x', record.size);
+    twl_open_group_complete(&group, &place, &record);
+    twl_open_group_bury(&group, &start, size, 0);
+    ck_assert_int_eq(twl_open_group_pass(&group, &walk, &found), 1);
+    ck_assert_int_eq(found.kind, RECORD_DATA);
+    ck_assert(twl_record_payload_is_valid(&found, place.at + RECORD_HEADER_BYTES));
+    ck_assert_int_eq(place.at[RECORD_HEADER_BYTES], 'x');
+}
+END_TEST
+
 START_TEST(what_a_dead_one_has_claimed_becomes_a_void)
 {
     struct found found[READERS] = { 0 };
@@ -962,6 +990,53 @@ START_TEST(who_leaves_waits_only_for_what_is_in_front_of_its_own)
     ck_assert_int_eq(ask(stopped, complete, 0), 0);
     close_by(stopped);
     expect_all(1, 0);
+}
+END_TEST
+
+static void *sync_in_thread(void *log)
+{
+    return (void *)(intptr_t)twinlog_sync(log);
+}
+
+/* Another thread of the process waits, without a limit, for what the stopped one has claimed. */
+START_TEST(a_deadline_is_kept_beside_somebody_who_has_none)
+{
+    struct twinlog *log = open_shared(0);
+    struct member *stopped = come(0);
+    pthread_t thread;
+    void *result;
+
+    ck_assert_int_eq(ask(stopped, claim, CURSOR_MOVED), 0);
+    stop_member(stopped);
+    append_records(log, 0, 0, 1);
+    ck_assert_int_eq(pthread_create(&thread, NULL, sync_in_thread, log), 0);
+    AWAIT(!twl_mutex_try_lock(&log->mapped->syncing) || (twl_mutex_unlock(&log->mapped->syncing), false));
+    const uint64_t began_ns = twl_monotonic_ns();
+    post(stopped, complete, 0);
+    ck_assert_int_eq(twinlog_wait(log, 2, TWINLOG_LEVEL_DURABLE, twinlog_deadline(200)), -ETIMEDOUT);
+    ck_assert_uint_lt(twl_monotonic_ns() - began_ns, SOON_NS);
+    continue_member(stopped);
+    ck_assert_int_eq(answer(stopped), 0);
+    pthread_join(thread, &result);
+    ck_assert_int_eq((intptr_t)result, 0);
+    close_by(stopped);
+    log_close(log);
+    expect_all(1, 0);
+}
+END_TEST
+
+/* Its child has the segments that it had, and nothing to do with them. */
+START_TEST(a_child_does_not_keep_the_log_from_being_opened)
+{
+    struct member *victim = come(0);
+
+    append_by(victim, 3);
+    ck_assert_int_eq(ask(victim, leave_a_child, 0), 0);
+    end_member(victim);
+    struct twinlog *log = open_mode((uint32_t)_i);
+    ck_assert_int_eq(kill(atomic_load(&victim->child), SIGKILL), 0);
+    log_close(log);
+    expect_all(0, 0);
 }
 END_TEST
 
@@ -1273,6 +1348,23 @@ START_TEST(as_many_as_there_are_numbers_share_a_log)
         log_close(logs[i]);
     ck_assert_uint_eq(expect_all(2 * PEERS, 0), 2 * PEERS);
     expect_clean_opening(TWINLOG_MODE_SHARED, 2 * PEERS);
+}
+END_TEST
+
+/* Or somebody could join a log that another kind of writer has gone on with. */
+START_TEST(another_writer_takes_back_that_the_log_is_open)
+{
+    struct member *member = come(0);
+    struct common *common = map_common();
+
+    append_by(member, 3);
+    ck_assert_uint_eq(atomic_load(&common->state), COMMON_OPEN);
+    end_member(member);
+    ck_assert_uint_eq(atomic_load(&common->state), COMMON_OPEN);
+    struct twinlog *log = open_mode((uint32_t)_i);
+    ck_assert_uint_eq(atomic_load(&common->state), COMMON_NONE);
+    ck_assert_uint_eq(common->version, 0);
+    log_close(log);
 }
 END_TEST
 
@@ -1685,6 +1777,7 @@ Suite *shared_suite(void)
     tcase_add_loop_test(coming, a_joiner_begins_with_the_oldest_open_segment, 0, 2);
     TCase *death = logdir_case(suite, "death", set_up);
     tcase_add_loop_test(death, what_was_acknowledged_survives_the_death_of_all, 0, MODES);
+    tcase_add_test(death, a_record_that_is_complete_is_not_buried);
     tcase_add_loop_test(death, what_a_dead_one_has_claimed_becomes_a_void, 0, STAGES * 2);
     tcase_add_loop_test(death, a_newcomer_buries_what_its_number_had_claimed, 0, STAGES);
     tcase_add_loop_test(death, a_claim_is_settled_by_the_next_opening, 0, STAGES * MODES);
@@ -1693,6 +1786,8 @@ Suite *shared_suite(void)
     tcase_add_test(still, one_that_is_stopped_holds_up_nobody);
     tcase_add_loop_test(still, one_that_is_stopped_in_an_append_is_waited_for_by_those_who_ask, 0, 2);
     tcase_add_test(still, who_leaves_waits_only_for_what_is_in_front_of_its_own);
+    tcase_add_test(still, a_deadline_is_kept_beside_somebody_who_has_none);
+    tcase_add_loop_test(still, a_child_does_not_keep_the_log_from_being_opened, 0, MODES);
     tcase_add_test(still, a_sync_does_not_wait_for_a_leader_that_stands_still);
     tcase_add_loop_test(still, segments_are_left_while_a_closer_stands_still, 0, 3 * MODES);
     TCase *disk = logdir_case(suite, "to the disk", set_up);
@@ -1706,6 +1801,7 @@ Suite *shared_suite(void)
     tcase_add_test(refusals, what_is_not_there_says_so);
     tcase_add_loop_test(refusals, retention_is_refused, 0, 3);
     tcase_add_test(refusals, as_many_as_there_are_numbers_share_a_log);
+    tcase_add_loop_test(refusals, another_writer_takes_back_that_the_log_is_open, 0, TWINLOG_MODE_SHARED);
     tcase_add_test(refusals, those_who_share_it_in_another_way_are_not_joined);
     tcase_add_test(refusals, a_log_that_is_closed_is_not_joined);
     tcase_add_test(refusals, one_that_cannot_join_leaves_no_trace);
