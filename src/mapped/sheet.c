@@ -70,9 +70,11 @@ static void take_start(struct sheet *sheet)
 
 void twl_sheet_begin(struct sheet *sheet, const struct group_header *start)
 {
+    unsigned char mark[GROUP_HEADER_BYTES];
     sheet->start = *start;
-    twl_group_header_encode(&sheet->start, sheet->segment.seed, SEGMENT_DATA_OFFSET,
-                            sheet->group.bytes + SEGMENT_DATA_OFFSET);
+    twl_group_header_encode(&sheet->start, sheet->segment.seed, SEGMENT_DATA_OFFSET, mark);
+    /* as a copy: a mark that is there already never is another one, not for a moment */
+    memcpy(sheet->group.bytes + SEGMENT_DATA_OFFSET, mark, sizeof(mark));
     take_start(sheet);
 }
 
