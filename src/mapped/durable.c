@@ -25,8 +25,8 @@
 #define TURNS_TO_YIELD 1000u
 #define COPY_MS                                                                                              \
     2u /* another process has so long before what is in front of its record is synced without it */
-#define LEADER_MS 1000u    /* and so long to sync for us */
-#define FOLLOWER_NAP_MS 20 /* the leader may have died */
+#define LEADER_MS 1000u     /* and so long to sync for us */
+#define FOLLOWER_NAP_MS 20u /* the leader may have died */
 
 /* ---- copies ------------------------------------------------------------------------------------ */
 
@@ -168,15 +168,24 @@ static int sync_as_leader(struct mapped *m) REQUIRES(m->syncing)
     return rc;
 }
 
+/* Whoever is stopped is slept for without the lock: others, whose records lie before his, or who have no more time, don't
+ * wait for that. */
+static void sleep_for_peers(struct mapped *m, uint32_t pulse, unsigned timeout_ms) REQUIRES(m->syncing)
+{
+    twl_mutex_unlock(&m->syncing);
+    twl_live_sleep(m->live, pulse, (int)timeout_ms);
+    twl_mutex_lock(&m->syncing);
+}
+
 static int sync_with_peers(struct mapped *m, uint64_t lsn, uint64_t deadline_ns) REQUIRES(m->syncing)
 {
     const uint64_t patience_ns = (uint64_t)LEADER_MS * 1000000u;
     uint64_t asked_ns = twl_monotonic_ns();
-    m->wanted_lsn = lsn;
     for (;;) {
         const uint32_t pulse = twl_live_pulse(m->live);
         int rc = twl_mapped_catch_up(m);
         const uint64_t durable = atomic_load(m->durable);
+        m->wanted_lsn = lsn;
         if (rc == 0 && durable < lsn) {
             rc = atomic_load(m->poison);
             if (rc == 0 && twl_peers_try(m->peers, IO_LOCK_SYNC))
@@ -190,7 +199,7 @@ static int sync_with_peers(struct mapped *m, uint64_t lsn, uint64_t deadline_ns)
             return -ETIMEDOUT;
         if (atomic_load(m->durable) > durable) /* who leads is alive */
             asked_ns = twl_monotonic_ns();
-        twl_live_sleep(m->live, pulse, rc == -EAGAIN ? (int)COPY_MS : FOLLOWER_NAP_MS);
+        sleep_for_peers(m, pulse, rc == -EAGAIN ? COPY_MS : FOLLOWER_NAP_MS);
     }
 }
 

@@ -18,6 +18,8 @@
     ((size_t)512 << 10) /* of a piece; smaller ones wait for each other longer than they gain */
 #define TURNS_TO_YIELD 1000u
 #define SWEEP_MS 100u /* so often it looks whether a peer has died */
+#define INTERVAL_SYNC_MS                                                                                     \
+    1500u /* a sync of the interval waits so long for peers: for longer than for one who leads and stands still */
 
 int twl_mapped_fail(struct mapped *m, int error)
 {
@@ -203,7 +205,7 @@ static void *run(void *context)
         if (m->peers)
             look_after_peers(m);
         if (due_ns > 0 && twl_monotonic_ns() >= due_ns) {
-            (void)twl_mapped_sync(m, UINT64_MAX, 0);
+            (void)twl_mapped_sync(m, UINT64_MAX, twl_monotonic_ns() + INTERVAL_SYNC_MS * UINT64_C(1000000));
             due_ns = twl_monotonic_ns() + interval_ns;
         }
         const uint64_t sweep_ns = m->peers ? twl_monotonic_ns() + SWEEP_MS * UINT64_C(1000000) : UINT64_MAX;
