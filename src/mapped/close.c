@@ -81,7 +81,7 @@ static int close_file(struct mapped *m, struct sheet *sheet, struct io_file *fil
 static int await_copy(const struct sheet *sheet, struct open_walk *walk, struct record_header *ret_record)
 {
     for (unsigned turns = 0; !twl_open_group_pass(&sheet->group, walk, ret_record); turns++) {
-        if (twl_sheet_is_lost(sheet))
+        if (twl_sheet_is_lost(sheet) || twl_open_group_is_gone(&sheet->group, walk))
             return -EIO;
         if (turns < TURNS_TO_YIELD)
             twl_yield();

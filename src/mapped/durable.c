@@ -37,7 +37,7 @@ static int await_copy(struct mapped *m, struct sheet *sheet) REQUIRES(m->syncing
     struct record_header record;
     for (unsigned turns = 0; !twl_open_group_pass(&sheet->group, &sheet->walk, &record); turns++) {
         const bool is_wanted = sheet->group.first_lsn + sheet->walk.count <= m->wanted_lsn;
-        if (twl_sheet_is_lost(sheet))
+        if (twl_sheet_is_lost(sheet) || twl_open_group_is_gone(&sheet->group, &sheet->walk))
             return -EIO;
         if (turns < TURNS_TO_YIELD)
             twl_yield();

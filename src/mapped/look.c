@@ -32,8 +32,8 @@ static void bury_in(struct mapped *m, struct sheet *sheet)
             twl_open_group_bury(&sheet->group, &walk, size, sheet->start.time_ns);
         if (owner != 0 && owner != m->peers->number)
             twl_open_group_skip(&walk, size);
-        else if (!twl_open_group_pass(&sheet->group, &walk, &record) && twl_sheet_is_lost(sheet))
-            return;
+        else if (!twl_open_group_pass(&sheet->group, &walk, &record))
+            return; /* it is gone, as whoever syncs or waits finds */
     }
 }
 
@@ -84,7 +84,7 @@ static int see_all(struct mapped *m) REQUIRES(m->looking)
         if (m->seen.count < twl_open_group_count(&sheet->group)) {
             if (get_unstuck(m))
                 continue;
-            return twl_sheet_is_lost(sheet) ? -EIO : 0;
+            return twl_sheet_is_lost(sheet) || twl_open_group_is_gone(&sheet->group, &m->seen) ? -EIO : 0;
         }
         if (!next)
             return 0;

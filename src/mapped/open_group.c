@@ -145,6 +145,15 @@ int twl_open_group_pass(const struct open_group *group, struct open_walk *walk,
     return 1;
 }
 
+bool twl_open_group_is_gone(const struct open_group *group, const struct open_walk *walk)
+{
+    struct open_walk behind = *walk;
+    struct record_header record;
+    uint32_t size;
+    /* a claim that becomes a record between the two looks is one in the second */
+    return twl_open_group_owner(group, walk, &size) == 0 && !twl_open_group_pass(group, &behind, &record);
+}
+
 uint64_t twl_open_walk_pack(const struct open_walk *walk)
 {
     return pack(walk->offset, walk->count);

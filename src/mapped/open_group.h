@@ -62,6 +62,10 @@ struct open_walk {
 int twl_open_group_pass(const struct open_group *group, struct open_walk *walk,
                         struct record_header *ret_record);
 
+/* The next one was claimed, and is neither that nor complete: what was stored there is gone, as the kernel may drop a page
+ * that it could not write. */
+bool twl_open_group_is_gone(const struct open_group *group, const struct open_walk *walk);
+
 /* Who has claimed the next one and not completed it; 0 = nobody. *ret_size may be CLAIM_END. */
 unsigned twl_open_group_owner(const struct open_group *group, const struct open_walk *walk,
                               uint32_t *ret_size);
