@@ -207,7 +207,7 @@ int twinlog_sync(struct twinlog *log)
         return 0;
     if (rc < 0)
         return rc;
-    rc = wait_for(log, twinlog_last_lsn(log), &durable_terms);
+    rc = wait_for(log, log->mapped ? UINT64_MAX : twinlog_last_lsn(log), &durable_terms);
     if (rc == 0)
         rc = log->mapped ? twl_mapped_poison(log->mapped) : twl_commit_poison(log->commit);
     twl_leave(&visit);

@@ -205,11 +205,10 @@ static int sync_with_peers(struct mapped *m, uint64_t lsn, uint64_t deadline_ns)
 
 int twl_mapped_sync(struct mapped *m, uint64_t lsn, uint64_t deadline_ns)
 {
-    int rc = 0;
-    if (m->peers)
-        lsn = min_u64(lsn, twl_mapped_last_lsn(m));
+    int rc = twl_mapped_catch_up(m); /* or what others have appended would not be among what is synced */
+    lsn = min_u64(lsn, twl_mapped_last_lsn(m));
     twl_mutex_lock(&m->syncing);
-    if (atomic_load(m->durable) < lsn) /* else somebody has just done it for us */
+    if (rc == 0 && atomic_load(m->durable) < lsn) /* else somebody has just done it for us */
         rc = m->peers ? sync_with_peers(m, lsn, deadline_ns) : twl_mapped_sync_up_to(m, NULL);
     twl_mutex_unlock(&m->syncing);
     return rc;

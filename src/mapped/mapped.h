@@ -49,8 +49,8 @@ void twl_mapped_destroy(struct mapped *mapped, bool is_forked);
 /* Puts one record: it survives the process on return. -EMSGSIZE, -ENOSPC, -EAGAIN (a try, and the next segment is not
  * ready), TWINLOG_EPOISONED: nothing happened. */
 int twl_mapped_put(struct mapped *mapped, const struct twinlog_entry *entry, bool is_try, uint64_t *ret_lsn);
-/* Until every record up to `lsn`, which was put, is at that level. A deadline that has passed only looks:
- * -ETIMEDOUT; one that passes while the disk works is not kept. */
+/* Until every record up to `lsn`, which was put, is at that level; UINT64_MAX: all that were put. A deadline that has
+ * passed only looks: -ETIMEDOUT; one that passes while the disk works is not kept. */
 int twl_mapped_wait(struct mapped *mapped, uint64_t lsn, enum twinlog_level level, uint64_t deadline_ns);
 
 /* For the keeper, whose thread it is: makes durable what the open group of a segment that was left holds, gives the
