@@ -114,6 +114,9 @@ int twl_mapped_put(struct mapped *m, const struct twinlog_entry *entry, bool is_
         }
         twl_mapped_leave(sheet);
         rc = twl_mapped_roll(m, sheet, is_try);
+        if (rc == 0 && m->peers && !m->has_thread &&
+            !is_try) /* or what was left would stay open and mapped */
+            (void)twl_mapped_tend(m);
     }
     return rc;
 }
