@@ -25,6 +25,7 @@
     DO(mapped) \
     DO(names) \
     DO(open_group) \
+    DO(peers) \
     DO(process) \
     DO(reader) \
     DO(recover) \
