@@ -46,13 +46,28 @@ static void install(void)
     pthread_atfork(before_fork, after_fork, in_child); /* short of memory: as with clone() */
 }
 
-void twl_child_register(struct child_files *files)
+void twl_child_hold(void) NO_THREAD_SAFETY_ANALYSIS
 {
     pthread_once(&once, install);
     twl_mutex_lock(&lock);
+}
+
+void twl_child_release(void) NO_THREAD_SAFETY_ANALYSIS
+{
+    twl_mutex_unlock(&lock);
+}
+
+void twl_child_register_held(struct child_files *files)
+{
     files->next = first;
     first = files;
-    twl_mutex_unlock(&lock);
+}
+
+void twl_child_register(struct child_files *files)
+{
+    twl_child_hold();
+    twl_child_register_held(files);
+    twl_child_release();
 }
 
 void twl_child_unregister(struct child_files *files)

@@ -18,6 +18,12 @@ struct child_files {
 };
 
 void twl_child_register(struct child_files *files);
+/* Between the two this process does not fork: so that a file is registered before there can be a child that has it. Not
+ * around register() and unregister(). */
+void twl_child_hold(void);
+void twl_child_release(void);
+/* In between. */
+void twl_child_register_held(struct child_files *files);
 void twl_child_unregister(struct child_files *files);
 
 #endif

@@ -70,6 +70,7 @@ enum io_lock {
     IO_LOCK_LEAVE,    /* who is about to leave */
     IO_LOCK_SYNC,     /* who syncs for all */
     IO_LOCK_CLOSE,    /* who closes groups */
+    IO_LOCK_MAKE,     /* who makes the next segment ahead */
     IO_LOCK_PEER = 16 /* and 255 more behind it: who has that number */
 };
 

@@ -140,6 +140,31 @@ static int open_flags(unsigned flags)
     return always | O_RDWR;
 }
 
+static int open_file(const struct io_files *files, const char *name, unsigned flags, struct disk_file *file)
+{
+    const bool is_ours_alone = flags & IO_NOT_IN_CHILDREN;
+
+    if (is_ours_alone)
+        twl_child_hold();
+    file->fd = openat(files->directory, name, open_flags(flags), 0666);
+    const int error = file->fd < 0 ? -errno : 0;
+    if (is_ours_alone && error == 0) {
+        file->in_child.fds[0] = &file->fd;
+        twl_child_register_held(&file->in_child);
+    }
+    if (is_ours_alone)
+        twl_child_release();
+    return error;
+}
+
+static void close_fd(struct disk_file *file)
+{
+    if (file->in_child.fds[0])
+        twl_child_unregister(&file->in_child);
+    if (file->fd >= 0)
+        close(file->fd);
+}
+
 int twl_io_files_open(struct io *io, const char *name, unsigned flags, struct io_file **ret_file)
 {
     struct io_files *files = files_of(io);
@@ -158,26 +183,20 @@ int twl_io_files_open(struct io *io, const char *name, unsigned flags, struct io
     file->file.io = io;
     file->is_read_only = flags & IO_READ_ONLY;
     file->is_direct = flags & IO_DIRECT;
-    file->fd = openat(files->directory, name, open_flags(flags), 0666);
-    if (file->fd < 0) {
-        error = -errno;
+    error = open_file(files, name, flags, file);
+    if (error < 0)
         goto free_file;
-    }
     error = prepare_open_file(file->fd, flags);
     if (error < 0)
         goto close_fd;
 
     if (file->is_direct && !atomic_exchange(&files->has_asked_untorn, true))
         io->untorn_bytes = ask_untorn_bytes(file->fd);
-    if (flags & IO_NOT_IN_CHILDREN) {
-        file->in_child.fds[0] = &file->fd;
-        twl_child_register(&file->in_child);
-    }
     *ret_file = &file->file;
     return 0;
 
 close_fd:
-    close(file->fd);
+    close_fd(file);
     if (flags & IO_CREATE)
         unlinkat(files->directory, name, 0);
 free_file:
@@ -191,10 +210,7 @@ void twl_io_files_close(struct io_file *io_file)
 
     twl_io_files_unlock(io_file, IO_LOCK_WRITER);
     twl_io_files_unlock(io_file, IO_LOCK_USE);
-    if (file->in_child.fds[0])
-        twl_child_unregister(&file->in_child);
-    if (file->fd >= 0)
-        close(file->fd);
+    close_fd(file);
     free(file);
 }
 

@@ -36,9 +36,8 @@ struct mapped {
     _Atomic uint64_t *durable; /* [const] the newest LSN up to which all are; likewise */
     _Atomic int own_poison;
     _Atomic uint64_t own_durable;
-    uint64_t began_lsn;        /* [const] the first one behind what was there when we came */
-    _Atomic uint64_t last_own; /* with peers: the newest record that was put here */
-    uint64_t room;             /* [const] that a segment must have for groups: for the largest record */
+    uint64_t began_lsn; /* [const] the first one behind what was there when we came */
+    uint64_t room;      /* [const] that a segment must have for groups: for the largest record */
 
     struct twl_mutex rolling;
     struct segment first_left;    /* until twl_mapped_begin() */
@@ -61,7 +60,10 @@ struct mapped {
     uint64_t seen_here;       /* [looking] of those in it */
     uint64_t stuck_lsn;       /* [looking] not complete, and not when it was looked at before either */
 
-    pthread_t thread;
+    _Alignas(64) _Atomic uint64_t
+        last_own; /* with peers: the newest record that was put here. Each put stores it */
+
+    _Alignas(64) pthread_t thread;
     bool has_thread;
     _Atomic bool must_stop;
     struct twl_event wake; /* the thread sleeps on it */
@@ -79,6 +81,8 @@ void twl_mapped_leave(struct sheet *sheet);
 
 /* ---- roll.c: from one segment to the next --------------------------------------------------------- */
 
+/* Has one made, if there is none, and waits for that: the thread. */
+int twl_mapped_prepare_ahead(struct mapped *m);
 /* One that is ready to be begun, in `spare`. A try (not may_wait): -EAGAIN, or what kept the thread from making one. */
 int twl_mapped_prepare(struct mapped *m, bool may_wait) REQUIRES(m->rolling);
 /* Goes on in the spare. */

@@ -164,13 +164,12 @@ static void prepare_pages(struct mapped *m)
 /* The next segment is mapped, and its first pages are there. */
 static void prepare_segment(struct mapped *m)
 {
-    const uint32_t epoch = atomic_load(&m->active)->start.epoch.number;
     if (atomic_load(&m->has_spare))
         return;
-    int rc = m->peers ? 0 : twl_keeper_wait(m->keeper, m->room, atomic_load(m->durable), epoch);
+    int rc = twl_mapped_prepare_ahead(m);
     if (rc == 0) {
         twl_mutex_lock(&m->rolling);
-        rc = twl_mapped_prepare(m, m->peers != NULL);
+        rc = twl_mapped_prepare(m, false);
         if (rc == 0)
             twl_sheet_populate(m->spare, AHEAD_BYTES);
         twl_mutex_unlock(&m->rolling);
@@ -227,9 +226,10 @@ static uint64_t room_for(uint32_t max_record_bytes)
 
 static struct mapped *create(const struct mapped_config *config)
 {
-    struct mapped *m = calloc(1, sizeof(*m));
+    struct mapped *m = aligned_alloc(_Alignof(struct mapped), sizeof(*m));
     if (!m)
         return NULL;
+    memset(m, 0, sizeof(*m));
     m->io = config->io;
     m->keeper = config->keeper;
     m->live = config->live;

@@ -56,6 +56,16 @@ uint64_t twl_open_group_offset(const struct open_group *group)
     return offset_of(atomic_load_explicit(group->cursor, memory_order_acquire));
 }
 
+/* A record that is complete is one that the cursor has passed; but for the page of the cursor the kernel may have had no room
+ * on the disk, and dropped it. */
+static void pass_complete(const struct open_group *group, uint64_t cursor)
+{
+    struct open_walk walk = { offset_of(cursor), (uint32_t)cursor };
+    struct record_header record;
+    if (atomic_load(group->cursor) == cursor && twl_open_group_pass(group, &walk, &record))
+        move_on(group, cursor, record.size);
+}
+
 /* ---- claims -------------------------------------------------------------------------------------- */
 
 /* At the place where the cursor stands: 1 = it is ours. 0 = the group has ended. -1 = the cursor has been moved. */
@@ -76,11 +86,12 @@ static int try_claim(struct open_group *group, uint64_t cursor, uint32_t size)
         }
         found = le64toh(found);
     }
-    /* a record that is complete is one that the cursor has passed */
     if (twl_claim_decode(found, group->epoch_seed, lsn, &claimed_size, &owner)) {
         if (claimed_size == CLAIM_END)
             return 0;
         move_on(group, cursor, claimed_size);
+    } else {
+        pass_complete(group, cursor);
     }
     return -1;
 }

@@ -49,6 +49,39 @@ static int get_with_peers(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
                          &m->spare_segment);
 }
 
+/* Without `rolling`: who needs a segment meanwhile does not wait for this one. */
+static int make_ahead(struct mapped *m)
+{
+    const struct sheet *active = atomic_load(&m->active);
+    struct segment made;
+    int rc = twl_next_open(m->io, active->number + 1, &made);
+    if (rc == -ENOENT && !twl_peers_try(m->peers, IO_LOCK_MAKE))
+        return -EAGAIN;
+    if (rc == -ENOENT) {
+        rc = twl_next_make(m->peers, &active->segment, m->room, atomic_load(m->durable),
+                           active->start.epoch.number, &made);
+        twl_peers_release(m->peers, IO_LOCK_MAKE);
+    }
+    if (rc < 0)
+        return rc;
+    twl_mutex_lock(&m->rolling);
+    const bool is_needed = atomic_load(&m->active) == active && !m->spare && !m->spare_segment.file;
+    if (is_needed)
+        m->spare_segment = made;
+    twl_mutex_unlock(&m->rolling);
+    if (!is_needed)
+        twl_segment_close(&made);
+    return 0;
+}
+
+int twl_mapped_prepare_ahead(struct mapped *m)
+{
+    if (m->peers)
+        return make_ahead(m);
+    return twl_keeper_wait(m->keeper, m->room, atomic_load(m->durable),
+                           atomic_load(&m->active)->start.epoch.number);
+}
+
 int twl_mapped_prepare(struct mapped *m, bool may_wait)
 {
     const bool has_peers = m->peers && atomic_load(&m->active);
