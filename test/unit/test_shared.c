@@ -1228,12 +1228,12 @@ START_TEST(a_disk_that_is_full_for_one_is_not_for_another)
     struct member *other = come(0);
     for (unsigned round = 0; round < 3; round++) {
         atomic_store(&gate.largest_file, 0);
-        int rc;
-        while ((rc = append_record(log, 0, own, &lsn)) == 0)
-            own++;
-        ck_assert_int_eq(rc, -ENOSPC);
-        ck_assert_uint_eq(lsn, 0);
-        ck_assert_int_eq(append_record(log, 0, own, &lsn), -ENOSPC);
+        for (unsigned refused = 0; refused < 2;) { /* its thread may have had a segment half made */
+            const int rc = append_record(log, 0, own, &lsn);
+            own += rc == 0;
+            refused = rc == 0 ? 0 : refused + 1;
+            ck_assert(rc == 0 || (rc == -ENOSPC && lsn == 0));
+        }
         ck_assert_int_eq(twinlog_sync(log), 0);
         ck_assert_int_eq(log_stat(log).poison, 0);
         ck_assert_uint_eq(twinlog_durable_lsn(log), own + atomic_load(&other->appended));
