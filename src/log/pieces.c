@@ -559,7 +559,10 @@ static uint64_t find_first_lsn(const struct loading *l, const struct piece *olde
     bool is_reset = is_fixed(oldest) && oldest->header.previous == 0;
     if (!state || (is_reset && oldest->header.sequence != state->first_sequence))
         return first_lsn;
-    return is_reset ? max_u64(first_lsn, state->first_lsn) : state->first_lsn;
+    /* nothing is missing in front of what the segment of the front began with */
+    bool has_its_first = oldest->has_header && (oldest->first.flags & GROUP_FIRST) != 0 &&
+                         oldest->header.sequence == state->first_sequence;
+    return is_reset || has_its_first ? max_u64(first_lsn, state->first_lsn) : state->first_lsn;
 }
 
 static uint64_t find_promise(const struct loading *l, size_t behind)
