@@ -1043,8 +1043,12 @@ START_TEST(a_full_disk_refuses_and_goes_on_when_it_has_room)
     for (unsigned round = 0; round < 3; round++) {
         atomic_store(&gate.largest_file, 0);
         count = append_until(log, count, -ENOSPC);
-        for (unsigned i = 0; i < 3; i++)
-            ck_assert_uint_eq(append_until(log, count, -ENOSPC), count);
+        for (unsigned i = 0; i < 3; i++) {
+            const uint32_t again = append_until(log, count, -ENOSPC);
+            /* with peers the thread may have had a segment half made */
+            ck_assert(again == count || tested_mode == TWINLOG_MODE_SHARED);
+            count = again;
+        }
         ck_assert_int_eq(twinlog_sync(log), 0);
         ck_assert_uint_eq(twinlog_durable_lsn(log), count);
         const struct twinlog_stat stat = log_stat(log);
