@@ -19,12 +19,19 @@ static inline void watermark_store(struct watermark *watermark, uint64_t lsn)
     atomic_store_explicit(&watermark->check, ~lsn, memory_order_release);
 }
 
-/* For several who store: never lower than before. When the last of them is done the two words agree. */
+/* For several who store. */
+static inline void raise_u64(_Atomic uint64_t *at, uint64_t value)
+{
+    uint64_t old = atomic_load(at);
+    while (old < value && !atomic_compare_exchange_weak(at, &old, value))
+        continue;
+}
+
+/* Likewise: never lower than before. When the last of them is done the two words agree. */
 static inline void watermark_raise(struct watermark *watermark, uint64_t lsn)
 {
-    uint64_t old = atomic_load(&watermark->lsn);
-    while (old < lsn && !atomic_compare_exchange_weak(&watermark->lsn, &old, lsn))
-        continue;
+    raise_u64(&watermark->lsn, lsn);
+    uint64_t old;
     do {
         old = atomic_load(&watermark->lsn);
         atomic_store(&watermark->check, ~old);

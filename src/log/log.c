@@ -103,6 +103,11 @@ static int take_lock(struct opening *o)
     return rc < 0 ? refuse_system(o, rc, "lock the log") : 0;
 }
 
+static bool is_mapped(const struct opening *o)
+{
+    return o->log->options.mode != TWINLOG_MODE_DURABLE;
+}
+
 static bool is_shared(const struct opening *o)
 {
     return o->log->options.mode == TWINLOG_MODE_SHARED;
@@ -196,17 +201,16 @@ static void plan_segment(const struct opening *o, uint64_t sequence, uint64_t by
                          struct segment_plan *ret_plan)
 {
     const struct twinlog_options *options = &o->log->options;
-    const bool is_mapped = options->mode != TWINLOG_MODE_DURABLE;
-    *ret_plan =
-        (struct segment_plan){ .number = o->set.max_number + 1,
-                               .sequence = sequence,
-                               .bytes = min_u64(bytes, options->segment_bytes),
-                               .after_lsn = o->recovery.position.next_lsn - 1,
-                               .epoch = o->log->epoch.number,
-                               .max_group_bytes = options->buffer_bytes,
-                               .open_flags = is_mapped ? 0 : o->open_flags,
-                               .allocation = is_mapped ? IO_ALLOCATE_SPACE : allocation_of(options->prepare),
-                               .is_mapped = is_mapped };
+    *ret_plan = (struct segment_plan){ .number = o->set.max_number + 1,
+                                       .sequence = sequence,
+                                       .bytes = min_u64(bytes, options->segment_bytes),
+                                       .after_lsn = o->recovery.position.next_lsn - 1,
+                                       .epoch = o->log->epoch.number,
+                                       .max_group_bytes = options->buffer_bytes,
+                                       .open_flags = is_mapped(o) ? 0 : o->open_flags,
+                                       .allocation =
+                                           is_mapped(o) ? IO_ALLOCATE_SPACE : allocation_of(options->prepare),
+                                       .is_mapped = is_mapped(o) };
     memcpy(ret_plan->log_id, o->log_id, LOG_ID_BYTES);
 }
 
@@ -331,7 +335,7 @@ static bool has_retention(const struct twinlog_options *options)
 /* A mapped segment has to be mapped from its first byte on, and any other one must not be. */
 static bool has_fitting_spares(const struct opening *o)
 {
-    bool fit = o->log->options.mode == TWINLOG_MODE_DURABLE || o->set.spares == 0;
+    bool fit = !is_mapped(o) || o->set.spares == 0;
     for (size_t i = o->set.begun; fit && i < o->set.begun + o->set.spares; i++)
         fit = !segment_is_mapped(&o->set.entries[i].header);
     return fit;
@@ -346,7 +350,6 @@ static int remove_spares(struct opening *o)
 static int make_keeper(struct opening *o)
 {
     struct twinlog *log = o->log;
-    const bool is_mapped = log->options.mode != TWINLOG_MODE_DURABLE;
     struct segment_entry first = { .header = o->active.header, .is_known = true, .first_lsn = 1 };
     struct segment_set first_set = { .entries = &first, .begun = 1, .max_number = 1 };
     bool is_new = o->set.begun == 0;
@@ -357,7 +360,7 @@ static int make_keeper(struct opening *o)
         .io = log->io,
         .set = is_new ? &first_set : &o->set,
         .max_bytes = log->options.segment_bytes,
-        .can_recycle = !is_mapped && !(log->options.flags & (TWINLOG_PAD | TWINLOG_NO_RECYCLE)),
+        .can_recycle = !is_mapped(o) && !(log->options.flags & (TWINLOG_PAD | TWINLOG_NO_RECYCLE)),
         .is_padded = (log->options.flags & TWINLOG_PAD) != 0,
         .lock_wait_ms = DEAD_WRITER_WAIT_MS,
         .tend = has_retention(&log->options) ? twl_retain : NULL,
@@ -365,7 +368,7 @@ static int make_keeper(struct opening *o)
         .tend_ms = log->options.keep_age_ms > 0 ? RETENTION_MS : 0,
     };
     plan_segment(o, o->active.header.sequence + 1,
-                 is_mapped ? log->options.mapped_bytes : 2 * o->active.header.bytes, &config.plan);
+                 is_mapped(o) ? log->options.mapped_bytes : 2 * o->active.header.bytes, &config.plan);
     int rc = twl_keeper_create(&config, &log->keeper);
     return rc < 0 ? refuse_system(o, rc, "open the spare segments") : 0;
 }
@@ -506,7 +509,6 @@ static void tell(struct opening *o)
 
 static int open_steps(struct opening *o)
 {
-    const bool is_mapped = o->log->options.mode != TWINLOG_MODE_DURABLE;
     bool is_first = true;
     int rc = check_directory(o);
     if (rc == 0)
@@ -531,13 +533,13 @@ static int open_steps(struct opening *o)
         rc = begin_epoch(o);
     if (rc == 0)
         rc = settle_state(o);
-    if (rc == 0 && is_mapped)
+    if (rc == 0 && is_mapped(o))
         rc = go_on_mapped(o);
     if (rc == 0)
         tell(o);
     if (rc == 0 && is_shared(o))
         rc = let_others_in(o);
-    if (rc == 0 && is_mapped)
+    if (rc == 0 && is_mapped(o))
         rc = start_mapped(o);
     return rc;
 }

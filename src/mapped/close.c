@@ -15,8 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TURNS_TO_YIELD 1000u
-
 /* ---- a group ----------------------------------------------------------------------------------- */
 
 /* What the mark and the walk say: without records the mark is its last group. With peers all would write the same. */
@@ -77,21 +75,8 @@ static int close_file(struct mapped *m, struct sheet *sheet, struct io_file *fil
     return rc < 0 ? twl_mapped_fail(m, rc) : 0;
 }
 
-/* Waits for every copy on the way. -EIO: records are lost. */
-static int await_copy(const struct sheet *sheet, struct open_walk *walk, struct record_header *ret_record)
-{
-    for (unsigned turns = 0; !twl_open_group_pass(&sheet->group, walk, ret_record); turns++) {
-        if (twl_sheet_is_lost(sheet) || twl_open_group_is_gone(&sheet->group, walk))
-            return -EIO;
-        if (turns < TURNS_TO_YIELD)
-            twl_yield();
-        else
-            sheet->io->ops->sleep_ms(sheet->io, 1);
-    }
-    return 0;
-}
-
-static int summarise(struct sheet *sheet, struct summary *summary, uint64_t *ret_payload_bytes)
+static int summarise(struct mapped *m, struct sheet *sheet, struct summary *summary,
+                     uint64_t *ret_payload_bytes) REQUIRES(m->syncing)
 {
     const uint32_t count = twl_open_group_count(&sheet->group);
     struct open_walk walk = OPEN_WALK_INIT;
@@ -102,7 +87,7 @@ static int summarise(struct sheet *sheet, struct summary *summary, uint64_t *ret
     twl_summary_end_group(summary, &sheet->start, SEGMENT_DATA_OFFSET);
     while (walk.count < count) {
         const uint64_t lsn = sheet->group.first_lsn + walk.count, offset = walk.offset - OPEN_GROUP_OFFSET;
-        rc = await_copy(sheet, &walk, &record);
+        rc = twl_mapped_await_copy(m, sheet, &walk, &record);
         if (rc < 0)
             break;
         twl_summary_add_record(summary, lsn, OPEN_GROUP_OFFSET, (uint32_t)offset, record.time_ns);
@@ -151,7 +136,7 @@ static int close_left(struct mapped *m, struct sheet *sheet, struct segment *seg
     unsigned char header[GROUP_HEADER_BYTES];
     uint64_t payload_bytes;
     int rc = atomic_load(m->poison);
-    const int found = summarise(sheet, segment->summary, &payload_bytes);
+    const int found = summarise(m, sheet, segment->summary, &payload_bytes);
     await_users(m, sheet);
     if (rc == 0 && (found < 0 || twl_sheet_is_lost(sheet)))
         rc = twl_mapped_fail(m, -EIO);
@@ -223,7 +208,7 @@ static void give_index(struct mapped *m, struct sheet *sheet) REQUIRES(m->syncin
     int64_t peak_ns = INT64_MAX;
     if (!segment->summary)
         segment->summary = malloc(sizeof(*segment->summary));
-    if (segment->summary && summarise(sheet, segment->summary, &payload_bytes) == 0) {
+    if (segment->summary && summarise(m, sheet, segment->summary, &payload_bytes) == 0) {
         end_summary(sheet, segment->summary);
         segment->summary->next_lsn = sheet->group.first_lsn + sheet->walk.count;
         if (twl_segment_seal(segment, atomic_load(&common->peak_ns), &footer) == 0)

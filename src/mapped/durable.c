@@ -22,7 +22,6 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-#define TURNS_TO_YIELD 1000u
 #define COPY_MS                                                                                              \
     2u /* another process has so long before what is in front of its record is synced without it */
 #define LEADER_MS 1000u     /* and so long to sync for us */
@@ -30,19 +29,17 @@
 
 /* ---- copies ------------------------------------------------------------------------------------ */
 
-/* Passes the next record, which was claimed. Whoever has claimed it is copying, and done soon, or dead. -EIO: it is lost;
- * -EAGAIN: another process takes its time. */
-static int await_copy(struct mapped *m, struct sheet *sheet) REQUIRES(m->syncing)
+int twl_mapped_await_copy(struct mapped *m, const struct sheet *sheet, struct open_walk *walk,
+                          struct record_header *ret_record)
 {
-    struct record_header record;
-    for (unsigned turns = 0; !twl_open_group_pass(&sheet->group, &sheet->walk, &record); turns++) {
-        const bool is_wanted = sheet->group.first_lsn + sheet->walk.count <= m->wanted_lsn;
-        if (twl_sheet_is_lost(sheet) || twl_open_group_is_gone(&sheet->group, &sheet->walk))
+    for (unsigned turns = 0; !twl_open_group_pass(&sheet->group, walk, ret_record); turns++) {
+        const bool is_wanted = sheet->group.first_lsn + walk->count <= m->wanted_lsn;
+        if (twl_sheet_is_lost(sheet) || twl_open_group_is_gone(&sheet->group, walk))
             return -EIO;
         if (turns < TURNS_TO_YIELD)
             twl_yield();
         else if (m->peers && (!is_wanted || turns >= TURNS_TO_YIELD + COPY_MS) &&
-                 !twl_mapped_bury(m, sheet, &sheet->walk))
+                 !twl_mapped_bury(m, sheet, walk))
             return -EAGAIN;
         else
             m->io->ops->sleep_ms(m->io, 1);
@@ -52,9 +49,10 @@ static int await_copy(struct mapped *m, struct sheet *sheet) REQUIRES(m->syncing
 
 static int await_copies(struct mapped *m, struct sheet *sheet, uint32_t count) REQUIRES(m->syncing)
 {
+    struct record_header record;
     int rc = 0;
     while (rc == 0 && sheet->walk.count < count)
-        rc = await_copy(m, sheet);
+        rc = twl_mapped_await_copy(m, sheet, &sheet->walk, &record);
     raise_u64(&sheet->words->complete, twl_open_walk_pack(&sheet->walk));
     return rc == -EIO ? twl_mapped_fail(m, rc) : rc;
 }

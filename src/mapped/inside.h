@@ -22,7 +22,8 @@
 #include "base/sync.h"
 #include "mapped/peers.h"
 
-#define OUR_NAME 1u /* in claims, where there is one process */
+#define OUR_NAME 1u          /* in claims, where there is one process */
+#define TURNS_TO_YIELD 1000u /* until a wait sleeps, or asks whether peers live */
 
 struct mapped {
     struct io *io;                  /* [const] */
@@ -100,6 +101,10 @@ int twl_mapped_sync(struct mapped *m, uint64_t lsn, uint64_t deadline_ns);
 /* All records of this one and of those before it that were claimed are complete and durable, of all of them if it is
  * NULL. -EAGAIN: but for those that another process has to complete. */
 int twl_mapped_sync_up_to(struct mapped *m, const struct sheet *last) REQUIRES(m->syncing);
+/* Passes the next record, which was claimed: whoever has claimed it is copying, and done soon, or dead. -EIO: it is lost;
+ * -EAGAIN: another process takes its time. */
+int twl_mapped_await_copy(struct mapped *m, const struct sheet *sheet, struct open_walk *walk,
+                          struct record_header *ret_record) REQUIRES(m->syncing);
 /* What is new up to there. */
 int twl_mapped_sync_bytes(struct mapped *m, struct sheet *sheet, uint64_t to) REQUIRES(m->syncing);
 void twl_mapped_tell_durable(struct mapped *m, uint64_t lsn);

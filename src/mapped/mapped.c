@@ -16,8 +16,7 @@
 #define NOTICE_BYTES (UINT64_C(256) << 10) /* the thread hears of that much progress */
 #define WRITTEN_BYTES                                                                                        \
     ((size_t)512 << 10) /* of a piece; smaller ones wait for each other longer than they gain */
-#define TURNS_TO_YIELD 1000u
-#define SWEEP_MS 100u /* so often it looks whether a peer has died */
+#define SWEEP_MS 100u   /* so often it looks whether a peer has died */
 #define INTERVAL_SYNC_MS                                                                                     \
     1500u /* a sync of the interval waits so long for peers: for longer than for one who leads and stands still */
 
@@ -414,6 +413,8 @@ void twl_mapped_destroy(struct mapped *m, bool is_forked)
 
 uint64_t twl_mapped_last_lsn(struct mapped *m)
 {
+    if (!m->peers) /* nobody asks the kernel anything */
+        return twl_mapped_told_lsn(m);
     (void)twl_mapped_catch_up(m);
     struct sheet *sheet = twl_mapped_enter(m);
     const uint64_t lsn = twl_sheet_next_lsn(sheet) - 1;

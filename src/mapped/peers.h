@@ -66,11 +66,4 @@ bool twl_peers_are_gone(struct peers *peers);
 /* Gives back whatever is held, the page too. `is_forked`: only what a child has. */
 void twl_peers_leave(struct peers *peers, bool is_forked);
 
-static inline void raise_u64(_Atomic uint64_t *at, uint64_t value)
-{
-    uint64_t old = atomic_load(at);
-    while (old < value && !atomic_compare_exchange_weak(at, &old, value))
-        continue;
-}
-
 #endif

@@ -425,10 +425,7 @@ int twl_live_want_copies(struct live *live, uint32_t layout, uint64_t until_ns)
         return -EAGAIN;
     if (atomic_load(&live->page->offer) != ((uint64_t)epoch << 32 | layout))
         return -ENOTSUP;
-    uint64_t wanted_ns = atomic_load(&live->page->wanted_ns);
-    while (wanted_ns < until_ns &&
-           !atomic_compare_exchange_weak(&live->page->wanted_ns, &wanted_ns, until_ns))
-        continue;
+    raise_u64(&live->page->wanted_ns, until_ns);
     return 0;
 }
 

@@ -129,6 +129,11 @@ static int fill(struct segment *segment, const struct segment_plan *plan)
     return rc;
 }
 
+static void temporary_name(uint64_t number, char ret_name[SEGMENT_NAME_BYTES])
+{
+    snprintf(ret_name, SEGMENT_NAME_BYTES, "%016llx" TEMPORARY_SUFFIX, (unsigned long long)number);
+}
+
 static void tell(bool *ret_is_in_doubt, bool is_in_doubt)
 {
     if (ret_is_in_doubt)
@@ -142,7 +147,7 @@ int twl_segment_create(struct io *io, const struct segment_plan *plan, struct se
     struct segment segment = { 0 };
     char temporary[SEGMENT_NAME_BYTES];
     twl_segment_name(plan->number, segment.name);
-    snprintf(temporary, sizeof(temporary), "%.*s" TEMPORARY_SUFFIX, (int)NAME_DIGITS, segment.name);
+    temporary_name(plan->number, temporary);
     int rc = io->ops->unlink(io, temporary); /* left by a failed attempt */
     if (rc < 0 && rc != -ENOENT)
         return rc;
@@ -172,14 +177,10 @@ int twl_segment_create(struct io *io, const struct segment_plan *plan, struct se
 /* Nobody else has a temporary name of that number. */
 static int random_temporary(struct io *io, char ret_name[SEGMENT_NAME_BYTES])
 {
-    uint64_t number;
-    char name[SEGMENT_NAME_BYTES];
+    uint64_t number = 0;
     int rc = io->ops->random(io, &number, sizeof(number));
-    if (rc < 0)
-        return rc;
-    twl_segment_name(number, name);
-    snprintf(ret_name, SEGMENT_NAME_BYTES, "%.*s" TEMPORARY_SUFFIX, (int)NAME_DIGITS, name);
-    return 0;
+    temporary_name(number, ret_name);
+    return rc;
 }
 
 int twl_segment_create_first_of_all(struct io *io, const struct segment_plan *plan,
