@@ -1,0 +1,78 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# long.sh BUILD [NAME...]: the long runs of docs/testing.md, or those of these names, as many at a time as there are
+# processors. The output of each, with its command, goes to build/long/; a line says how it ended.
+set -u
+build=$(cd "$1" && pwd) || exit 2
+shift
+jobs=$(nproc)
+images=100000000
+logs=$PWD/build/long
+mkdir -p "$logs"
+
+# runs: NAME COMMAND, a line each. What one program can't do on all processors is given to as many programs.
+runs()
+{
+    cat <<'END'
+faults sim-faults
+kills crash-kill --seed 1 --kills 20000
+shared crash-shared --power --seed 1 --kills 10000
+mapped crash-mapped --power --seed 1 --kills 10000
+sink crash-sink --seed 1 --kills 30000
+steps crash-steps
+soak crash-soak --seed 1 --seconds 1800
+END
+    for k in $(seq "$jobs"); do
+        echo "bits-$k damage-flips -s $jobs -f $((k - 1))"
+    done
+    echo "sectors damage-sectors"
+    for fs in ext4 xfs btrfs; do
+        for method in image shutdown fault slow; do
+            [ "$fs-$method" = btrfs-shutdown ] || # there is no such call
+                echo "power-$fs-$method crash-power --fs $fs --method $method --seed 1 --cuts 1000"
+        done
+    done
+    for k in $(seq "$jobs"); do
+        echo "images-$k sim-crash --seed ${k}000000000 --images $((images / jobs))"
+    done
+}
+
+# wanted NAME...: of those, or of all; "power" is each that begins so.
+wanted()
+{
+    [ $# -gt 0 ] || { runs && return; }
+    for name in "$@"; do
+        runs | grep -E "^$name( |-)" || echo "$name: there is no such run"
+    done
+}
+
+# run NAME PROGRAM ARGUMENT...
+run()
+{
+    name=$1 program=$2
+    shift 2
+    log=$logs/$name.txt
+    echo "$program $*" >"$log"
+    status=0
+    began=$(date +%s)
+    TMPDIR=$logs "$build/test/$program" "$@" >>"$log" 2>&1 </dev/null || status=$?
+    case $status in
+    0) echo "$name, $((($(date +%s) - began + 59) / 60)) min: $(grep "^$program: " "$log" | tail -n 1)" ;;
+    77) echo "$name: skipped: $(tail -n 1 "$log")" ;;
+    *) echo "$name: FAILED with $status, see $log" && return 1 ;;
+    esac
+}
+
+if [ "${1:-}" = --run ]; then # this script calls itself for each
+    shift
+    run "$@"
+    exit
+fi
+
+list=$(wanted "$@")
+if echo "$list" | grep 'there is no such run'; then
+    echo "there are: $(runs | sed 's/[- ].*//' | uniq | tr '\n' ' ')"
+    exit 2
+fi
+echo "$(date '+%F %H:%M') $(git describe --always --dirty 2>/dev/null): $(echo "$list" | wc -l) runs, $jobs at a time; $logs"
+echo "$list" | xargs -P "$jobs" -L 1 "$0" "$build" --run
