@@ -47,7 +47,9 @@ struct twinlog_reader {
 
     /* Newest record that was returned since the last seek, 0 = none, and the segment it was in. */
     uint64_t passed_lsn, passed_sequence;
-    uint32_t generation; /* of the set that passed_lsn was compared with */
+    uint64_t
+        void_lsn; /* the first of the voids between that, or the seek, and next_lsn; 0 = there are none */
+    uint32_t generation; /* of the set that these were compared with */
     int error;           /* sticky */
 };
 
@@ -163,6 +165,15 @@ static uint64_t front_of(const struct segment_set *set)
     return set->begun > 0 ? max_u64(set->first_lsn, set->entries[0].first_lsn) : UINT64_MAX;
 }
 
+/* Where there were voids there may be records now: nobody is told of a cut of which he has seen nothing. */
+static void pass_voids_again(struct twinlog_reader *reader)
+{
+    if (reader->void_lsn > 0)
+        reader->next_lsn = max_u64(reader->void_lsn, reader->horizon.first_lsn);
+    reader->void_lsn = 0;
+    reader->end_lsn = 0;
+}
+
 /* Have records that were returned been replaced? Whatever begins such a change comes behind their segment. If that
  * is trimmed by now, their segment is missing all the same, though the log begins in front of the last of them. */
 static int check_passed(struct twinlog_reader *reader)
@@ -172,6 +183,7 @@ static int check_passed(struct twinlog_reader *reader)
     if (reader->generation == reader->horizon.generation)
         return 0;
     reader->generation = reader->horizon.generation;
+    pass_voids_again(reader);
     for (size_t i = 0; i < set->begun; i++) {
         const struct segment_header *header = &set->entries[i].header;
         if (header->start_lsn > 0 && header->start_lsn <= reader->passed_lsn &&
@@ -227,6 +239,13 @@ static int approach(struct twinlog_reader *reader)
     return rc;
 }
 
+static void pass_void(struct twinlog_reader *reader)
+{
+    if (reader->void_lsn == 0)
+        reader->void_lsn = reader->next_lsn;
+    reader->next_lsn++;
+}
+
 /* The next record that is no void, the stand behind it: 1. 0 = none for now. */
 static int find_next(struct twinlog_reader *reader, struct cursor_record *ret_record)
 {
@@ -240,7 +259,7 @@ static int find_next(struct twinlog_reader *reader, struct cursor_record *ret_re
         if (rc > 0 && ret_record->header.kind == RECORD_DATA)
             return 1;
         if (rc > 0)
-            reader->next_lsn++;
+            pass_void(reader);
         else if (rc == STAND_LOST)
             rc = look_again(reader, reader->next_lsn, &doubt);
         if (rc <= 0)
@@ -268,6 +287,7 @@ static int find_previous(struct twinlog_reader *reader, struct cursor_record *re
         if (rc > 0) {
             twl_cursor_unread(&reader->stand.at->cursor, ret_record);
             reader->next_lsn = last_lsn;
+            reader->void_lsn = 0;
             if (ret_record->header.kind == RECORD_DATA)
                 return 1;
         } else if (rc == STAND_LOST) {
@@ -350,6 +370,7 @@ int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *re
     int rc = find_next(reader, &record);
     if (rc > 0) {
         reader->next_lsn = record.lsn + 1;
+        reader->void_lsn = 0;
         give(reader, &record, ret_record);
         return 1;
     }
@@ -378,7 +399,7 @@ static int move_to(struct twinlog_reader *reader, enum where where, uint64_t lsn
     reader->where = where;
     reader->next_lsn = max_u64(lsn, reader->from_lsn);
     reader->end_lsn = 0;
-    reader->passed_lsn = 0;
+    reader->passed_lsn = reader->void_lsn = 0;
     reader->error = 0;
     bool may_have_some = where != AT_LSN || reader->next_lsn <= reader->horizon.limit_lsn;
     if (may_have_some)

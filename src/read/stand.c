@@ -111,14 +111,20 @@ static struct slot *take_slot(struct stand *stand)
     return oldest;
 }
 
-/* There is one buffer, and one trail. */
+/* There is one trail, of the segment that is open there. */
+static void forget_trail(struct stand *stand)
+{
+    if (stand->trail)
+        twl_trail_begin(stand->trail);
+}
+
+/* There is one buffer. */
 static void move_to(struct stand *stand, struct slot *slot)
 {
     if (slot == stand->at)
         return;
     twl_cursor_take_buffer(&slot->cursor, &stand->at->cursor);
-    if (stand->trail)
-        twl_trail_begin(stand->trail);
+    forget_trail(stand);
     stand->at = slot;
 }
 
@@ -191,8 +197,10 @@ static int hold(struct stand *stand, struct slot *slot)
     return is_same ? 1 : STAND_LOST;
 }
 
+/* The slot of stand->at may have been another segment's until now. */
 static int open_slot(struct stand *stand, struct slot *slot, const struct segment_entry *entry)
 {
+    forget_trail(stand);
     slot->segment = (struct segment){ .header = entry->header }; /* for reports, should that be all */
     strcpy(slot->segment.name, entry->name);
     int rc = twl_segment_open_valid(stand->horizon->io, entry->name, &slot->segment);

@@ -54,12 +54,8 @@ static uint64_t bytes_up_to(struct machine *machine, uint32_t state)
 static bool are_all_old(const struct machine *machine, uint64_t from, uint64_t to)
 {
     const int64_t limit_ns = simdisk_clock(machine->disk) - (int64_t)machine->options.keep_age_ms * 1000000;
-    for (; from < to; ++from) {
-        const struct fact *fact = history_fact(&machine->history, from);
-        if (!fact || fact->time_ns >= limit_ns)
-            return false;
-    }
-    return true;
+    return to <= history_last(&machine->history) + 1 &&
+           history_find_time(&machine->history, from, to - 1, limit_ns) == to;
 }
 
 /* There is one limit in a workload, so it must allow all that is gone. */

@@ -1130,7 +1130,8 @@ START_TEST(a_try_does_not_wait_for_a_file_that_is_being_made)
         ck_assert_int_eq(rc, -EAGAIN);
         ck_assert_uint_eq(lsn, 0);
     }
-    ck_assert_uint_eq(twinlog_written_lsn(threads_log), twinlog_last_lsn(threads_log));
+    lsn = twinlog_last_lsn(threads_log); /* the other one may just have got there, and be copying */
+    AWAIT(twinlog_written_lsn(threads_log) >= lsn);
     ck_assert_int_eq(twinlog_sync(threads_log), 0);
     atomic_store(&shared->step, 1);
     gate_open();
@@ -1251,6 +1252,13 @@ START_TEST(a_segment_that_is_left_behind_its_sync_is_not_passed)
 }
 END_TEST
 
+/* Where the log's thread looks after others, it may have been told first. */
+static void expect_lost(int rc)
+{
+    ck_assert_msg(rc == -EIO || (tested_mode == TWINLOG_MODE_SHARED && rc == TWINLOG_EPOISONED), "%s",
+                  twinlog_strerror(rc));
+}
+
 /* Somebody cuts the file under the mapping. What is called first is told, nothing waits for what is lost. */
 START_TEST(a_file_that_somebody_cuts_poisons_and_nobody_dies)
 {
@@ -1266,19 +1274,19 @@ START_TEST(a_file_that_somebody_cuts_poisons_and_nobody_dies)
     case 0:
         for (uint32_t i = 0; rc == 0; i++)
             rc = append_record(log, 0, 100 + i, &lsn);
-        ck_assert_int_eq(rc, -EIO);
+        expect_lost(rc);
         break;
     case 1:
-        ck_assert_int_eq(twinlog_sync(log), -EIO);
+        expect_lost(twinlog_sync(log));
         break;
     case 2:
         ck_assert_uint_le(twinlog_written_lsn(log), 100);
-        ck_assert_int_eq(twinlog_wait(log, 100, TWINLOG_LEVEL_WRITTEN, 0), -EIO);
+        expect_lost(twinlog_wait(log, 100, TWINLOG_LEVEL_WRITTEN, 0));
         break;
     case 3:
         while (twinlog_reader_next(reader, &record) > 0)
             continue;
-        ck_assert_int_eq(twinlog_wait(log, 100, TWINLOG_LEVEL_DURABLE, 0), -EIO);
+        expect_lost(twinlog_wait(log, 100, TWINLOG_LEVEL_DURABLE, 0));
         break;
     case 4: /* while it is left */
         for (unsigned i = 0; rc == 0 && i < 30000; i++)

@@ -717,6 +717,54 @@ START_TEST(a_reset_takes_everything)
 }
 END_TEST
 
+static void put_void(struct twinlog *log)
+{
+    const struct twinlog_entry entry = { .time_ns = INT64_MAX };
+    uint64_t lsn;
+
+    ck_assert_int_eq(twl_log_put(log, RECORD_VOID, &entry, &lsn), 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+}
+
+/* Whoever stands behind a void has returned nothing of it, so its cut is not told him, and he must not pass what has its
+ * LSN then. */
+START_TEST(a_record_in_the_place_of_a_void_is_not_passed_over)
+{
+    struct twinlog *log = make_log(20);
+    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+
+    for (uint64_t lsn = 1; lsn <= 20; lsn++)
+        expect_next(reader, lsn, 0);
+    put_void(log);
+    put_void(log);
+    expect_no_next(reader, 0);
+    ck_assert_int_eq(twinlog_cut(log, 20), 0);
+    put_many(log, 1, 3);
+    expect_next(reader, 21, 1);
+    expect_next(reader, 22, 1);
+    expect_next(reader, 23, 1);
+    put_void(log);
+    ck_assert_int_eq(twinlog_reader_seek(reader, 24), 0);
+    expect_no_next(reader, 0);
+    ck_assert_int_eq(twinlog_reset(log, 10), 0);
+    put_many(log, 2, 20);
+    expect_previous(reader, 23, 2);
+    expect_next(reader, 23, 2);
+    expect_next(reader, 24, 2);
+    put_void(log);
+    trim(log, 20);
+    for (uint64_t lsn = 25; lsn < 30; lsn++)
+        expect_next(reader, lsn, 2);
+    expect_no_next(reader, 0);
+    put_many(log, 3, 500); /* segments that come without a cut */
+    for (uint64_t lsn = 31; lsn <= 530; lsn++)
+        expect_next(reader, lsn, 3);
+    expect_no_next(reader, 0);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+END_TEST
+
 /* ---- segments that stay open --------------------------------------------------------------------- */
 
 #define OPEN_AT_MOST 32u
@@ -1954,6 +2002,7 @@ Suite *reader_suite(void)
     tcase_add_loop_test(tests, a_reader_that_has_passed_a_cut_is_told_once, 0, KINDS);
     tcase_add_loop_test(tests, cuts_may_be_cut_off_in_turn, 0, KINDS);
     tcase_add_loop_test(tests, a_reset_takes_everything, 0, KINDS);
+    tcase_add_loop_test(tests, a_record_in_the_place_of_a_void_is_not_passed_over, 0, KINDS);
 
     tests = add_case(suite, "open segments");
     tcase_add_loop_test(tests, segments_that_were_looked_up_stay_open_and_those_that_were_read_do_not, 0, 2);

@@ -9,10 +9,12 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define SUITE_NAME "terms"
 #define KIB 1024u
@@ -437,6 +439,7 @@ struct queued {
     pthread_t thread;
     struct twinlog *log;
     size_t size;
+    _Atomic pid_t id; /* once it runs */
     int result;
     uint64_t lsn;
 };
@@ -445,23 +448,37 @@ static void *append_queued(void *argument)
 {
     struct queued *queued = argument;
 
+    atomic_store(&queued->id, gettid());
     queued->result = twinlog_append(queued->log, bytes, queued->size, &queued->lsn);
     return NULL;
 }
 
-/* The log's stack of those who wait is not visible; that they wait is. */
-static bool is_asleep(pthread_t thread)
+/* Sleeps that have begun, as the kernel counts them; 0: it is not asleep. */
+static unsigned long count_sleeps(const struct queued *queued)
 {
-    clockid_t clock;
-    struct timespec before, after;
+    char path[64], line[128];
+    bool is_asleep = false;
+    unsigned long sleeps = 0;
 
-    if (pthread_getcpuclockid(thread, &clock) != 0)
-        return false;
-    clock_gettime(clock, &before);
-    for (unsigned i = 0; i < 300; i++)
-        sched_yield();
-    clock_gettime(clock, &after);
-    return before.tv_sec == after.tv_sec && before.tv_nsec == after.tv_nsec && after.tv_nsec > 0;
+    snprintf(path, sizeof(path), "/proc/self/task/%d/status", (int)atomic_load(&queued->id));
+    FILE *status = fopen(path, "r");
+    if (!status)
+        return 0;
+    while (fgets(line, sizeof(line), status)) {
+        is_asleep = is_asleep || strncmp(line, "State:\tS", 8) == 0;
+        sscanf(line, "voluntary_ctxt_switches: %lu", &sleeps);
+    }
+    fclose(status);
+    return is_asleep ? sleeps : 0;
+}
+
+/* The log's line of those who wait is not visible; that they wait is: here for as long as nothing else lasts. */
+static bool is_in_line(const struct queued *queued)
+{
+    const unsigned long sleeps = count_sleeps(queued);
+
+    usleep(20000);
+    return sleeps > 0 && count_sleeps(queued) == sleeps;
 }
 
 #define QUEUED 5u
@@ -475,7 +492,7 @@ START_TEST(who_waits_first_is_served_first)
     for (unsigned i = 0; i < QUEUED; i++) {
         queued[i] = (struct queued){ .log = log, .size = i % 2 ? 3500 : 7500 };
         ck_assert_int_eq(pthread_create(&queued[i].thread, NULL, append_queued, &queued[i]), 0);
-        AWAIT(is_asleep(queued[i].thread));
+        AWAIT(is_in_line(&queued[i]));
     }
     gate_open();
     for (unsigned i = 0; i < QUEUED; i++) {
