@@ -740,6 +740,7 @@ START_TEST(a_record_in_the_place_of_a_void_is_not_passed_over)
     expect_no_next(reader, 0);
     ck_assert_int_eq(twinlog_cut(log, 20), 0);
     put_many(log, 1, 3);
+    ck_assert_int_eq(twinlog_reader_wait(reader, 0), 1);
     expect_next(reader, 21, 1);
     expect_next(reader, 22, 1);
     expect_next(reader, 23, 1);
