@@ -14,9 +14,9 @@
  */
 #define _GNU_SOURCE
 #include "kill.h"
+#include "command_line.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,12 +37,10 @@ static const char *const io_names[IO_KINDS] = { "auto", "uring", "uring-linked",
 static const char *const lie_names[LIES] = { "none", "ack", "bytes", "reader", "cut", "trim", "name" };
 
 static struct {
-    uint64_t kills, seconds; /* 0 kills or seconds: no limit */
     uint32_t threads;
     int io;     /* enum twinlog_io, -1: all in turn */
     int is_pad; /* -1: in turn */
     int is_buffered;
-    const char *parent;
 } settings = { .threads = 8, .io = -1, .is_pad = -1, .is_buffered = -1 };
 
 static struct {
@@ -325,45 +323,28 @@ static void run_cycle(void)
 
 /* ---- command line ------------------------------------------------------------------------------ */
 
-static void help(void)
-{
-    puts(
-        "usage: crash-kill [options]\n"
-        "\n"
-        "Kills a process that appends to a log, opens the log again and checks it, over and over.\n"
-        "\n"
-        "  --kills N       stop after so many; default 200, or no limit with --seconds\n"
-        "  --seconds S     stop after this time\n"
-        "  --seed N        default TWINLOG_SEED, or 1\n"
-        "  --threads N     at most this many in a writer, 1 to 64; default 8\n"
-        "  --io PATH       auto, uring, uring-linked, dsync or fdatasync; default all in turn\n"
-        "  --pad, --dense  the layout; default both in turn\n"
-        "  --buffered, --direct  files; default both in turn\n"
-        "  --dir PARENT    where to make a directory; default TMPDIR, or /tmp\n"
-        "  --lie NAME      do one thing wrong on purpose: ack, bytes, reader, cut, trim or name; ends with 0\n"
-        "                  if it is found\n"
-        "  --help          this text\n"
-        "\n"
-        "Exit status: 0 no violation, 1 a violation (its directory is kept), 2 wrong usage, 77 cannot run.");
-}
-
-static _Noreturn void wrong_usage(void)
-{
-    fprintf(stderr, "try: crash-kill --help\n");
-    exit(2);
-}
-
-static int name_index(const char *text, const char *const *names, int count)
-{
-    for (int i = 0; i < count; i++)
-        if (strcmp(text, names[i]) == 0)
-            return i;
-    wrong_usage();
-}
+static const char help[] =
+    "usage: crash-kill [options]\n"
+    "\n"
+    "Kills a process that appends to a log, opens the log again and checks it, over and over.\n"
+    "\n"
+    "  --kills N       stop after so many; default 200, or no limit with --seconds\n"
+    "  --seconds S     stop after this time\n"
+    "  --seed N        default TWINLOG_SEED, or 1\n"
+    "  --threads N     at most this many in a writer, 1 to 64; default 8\n"
+    "  --io PATH       auto, uring, uring-linked, dsync or fdatasync; default all in turn\n"
+    "  --pad, --dense  the layout; default both in turn\n"
+    "  --buffered, --direct  files; default both in turn\n"
+    "  --dir PARENT    where to make a directory; default TMPDIR, or /tmp\n"
+    "  --lie NAME      do one thing wrong on purpose: ack, bytes, reader, cut, trim or name; ends with 0\n"
+    "                  if it is found\n"
+    "  --help          this text\n"
+    "\n"
+    "Exit status: 0 no violation, 1 a violation (its directory is kept), 2 wrong usage, 77 cannot run.";
 
 static void parse(int argc, char **argv)
 {
-    const struct option options[] = {
+    static const struct option options[] = {
         { "kills", required_argument, NULL, 'k' },
         { "seconds", required_argument, NULL, 's' },
         { "seed", required_argument, NULL, 'S' },
@@ -378,46 +359,22 @@ static void parse(int argc, char **argv)
         { "help", no_argument, NULL, 'h' },
         { 0 },
     };
-    const char *seed = getenv("TWINLOG_SEED");
-    int option;
+    int letter;
 
-    if (seed)
-        place.seed = parse_number(seed, 0, UINT64_MAX);
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
-        switch (option) {
-        case 0:
-            break;
-        case 'k':
-            settings.kills = parse_number(optarg, 1, UINT64_MAX);
-            break;
-        case 's':
-            settings.seconds = parse_number(optarg, 1, 1000000);
-            break;
-        case 'S':
-            place.seed = parse_number(optarg, 0, UINT64_MAX);
-            break;
+    while ((letter = next_option(argc, argv, options, help)) != -1)
+        switch (letter) {
         case 't':
             settings.threads = (uint32_t)parse_number(optarg, 1, MAX_WRITERS);
             break;
         case 'i':
             settings.io = name_index(optarg, io_names, IO_KINDS);
             break;
-        case 'd':
-            settings.parent = optarg;
-            break;
         case 'l':
             place.lie = (enum lie)name_index(optarg, lie_names, LIES);
             break;
-        case 'h':
-            help();
-            exit(EXIT_SUCCESS);
-        default:
-            wrong_usage();
         }
-    if (optind < argc)
-        wrong_usage();
-    if (settings.kills == 0 && settings.seconds == 0)
-        settings.kills = 200;
+    if (given.kills == 0 && given.seconds == 0)
+        given.kills = 200;
 }
 
 static uint64_t seen_by_readers(void)
@@ -455,20 +412,17 @@ static void summarise(int64_t took_ns)
 
 int main(int argc, char **argv)
 {
-    int64_t start, end;
+    int64_t start;
 
-    place.program = "crash-kill";
-    place.seed = 1;
-    keep_arguments(argc, argv);
+    begin_command_line("crash-kill", argc, argv);
     parse(argc, argv);
     shared = map_shared(sizeof(*shared));
     shared->lie = place.lie;
     book.digest = map_shared(WINDOW * sizeof(*book.digest));
-    make_place(settings.parent);
+    make_place(given.parent);
     find_paths();
     start = now_ns();
-    end = settings.seconds > 0 ? start + (int64_t)settings.seconds * 1000000000 : INT64_MAX;
-    while ((settings.kills == 0 || totals.killed < settings.kills) && now_ns() < end) {
+    while (!is_enough(totals.killed, start)) {
         run_cycle();
         show_progress();
     }

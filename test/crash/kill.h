@@ -328,11 +328,9 @@ void make_place(const char *parent);
 void remove_directory(const char *path);               /* with the files in it */
 void copy_directory(const char *from, const char *to); /* of files; what was in `to` is gone */
 void remove_place(void);
-void keep_arguments(int argc, char **argv);
 void *map_shared(size_t bytes);
 int64_t now_ns(void); /* CLOCK_MONOTONIC */
 void pause_a_moment(void);
-uint64_t parse_number(const char *text, uint64_t least, uint64_t most); /* ends the program if it is none */
 
 /* A child that ends with its parent. In the parent: its id. */
 pid_t fork_child(struct shared *shared, void (*run)(void *context), void *context);

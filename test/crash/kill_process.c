@@ -107,29 +107,6 @@ void *map_shared(size_t bytes)
 
 /* ---- words ------------------------------------------------------------------------------------- */
 
-void keep_arguments(int argc, char **argv)
-{
-    size_t used = 0;
-
-    for (int i = 1; i < argc && used < sizeof(place.command_line); i++)
-        used +=
-            (size_t)snprintf(place.command_line + used, sizeof(place.command_line) - used, " %s", argv[i]);
-}
-
-uint64_t parse_number(const char *text, uint64_t least, uint64_t most)
-{
-    char *end;
-    uint64_t value;
-
-    errno = 0;
-    value = strtoull(text, &end, 0);
-    if (errno != 0 || end == text || *end != '\0' || value < least || value > most) {
-        fprintf(stderr, "try: %s --help\n", place.program);
-        exit(2);
-    }
-    return value;
-}
-
 void erase_progress(void)
 {
     if (place.has_terminal)

@@ -14,20 +14,6 @@
 
 struct settings settings;
 
-_Noreturn void wrong_usage(void)
-{
-    fprintf(stderr, "try: %s --help\n", place.program);
-    exit(2);
-}
-
-static int parse_fib(const struct program *program, const char *name)
-{
-    for (int fib = 0; fib < program->fib_count; fib++)
-        if (strcmp(name, program->fibs[fib]) == 0)
-            return fib;
-    wrong_usage();
-}
-
 static void collect_options(const struct program *program, struct option ret_options[OPTIONS_MAX])
 {
     const struct option common[] = {
@@ -44,52 +30,21 @@ static void collect_options(const struct program *program, struct option ret_opt
         ret_options[count++] = *own;
 }
 
-static void take_option(const struct program *program, int option)
-{
-    switch (option) {
-    case 'k':
-        settings.kills = parse_number(optarg, 1, UINT64_MAX);
-        break;
-    case 's':
-        settings.seconds = parse_number(optarg, 1, 1000000);
-        break;
-    case 'S':
-        place.seed = parse_number(optarg, 0, UINT64_MAX);
-        break;
-    case 'd':
-        settings.parent = optarg;
-        break;
-    case 'l':
-        settings.fib = parse_fib(program, optarg);
-        break;
-    case 'v':
-        settings.is_verbose = true;
-        break;
-    case 'h':
-        puts(program->help);
-        exit(EXIT_SUCCESS);
-    default:
-        if (option < 'A' || option > 'Z')
-            wrong_usage();
-        program->take(option, optarg);
-    }
-}
-
 static void parse(const struct program *program, int argc, char **argv)
 {
     struct option options[OPTIONS_MAX];
-    const char *seed = getenv("TWINLOG_SEED");
-    int option;
+    int letter;
 
     collect_options(program, options);
-    if (seed)
-        place.seed = parse_number(seed, 0, UINT64_MAX);
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
-        take_option(program, option);
-    if (optind < argc)
-        wrong_usage();
-    if (settings.kills == 0 && settings.seconds == 0)
-        settings.kills = program->usual_kills;
+    while ((letter = next_option(argc, argv, options, program->help)) != -1)
+        if (letter == 'l')
+            settings.fib = name_index(optarg, program->fibs, program->fib_count);
+        else if (letter == 'v')
+            settings.is_verbose = true;
+        else
+            program->take(letter, optarg);
+    if (given.kills == 0 && given.seconds == 0)
+        given.kills = program->usual_kills;
 }
 
 static void show_progress(uint64_t killed)
@@ -101,20 +56,17 @@ static void show_progress(uint64_t killed)
 int run_program(const struct program *program, int argc, char **argv)
 {
     uint64_t first_cycle;
-    int64_t start, end;
+    int64_t start;
 
-    place.program = program->name;
-    place.seed = 1;
-    keep_arguments(argc, argv);
+    begin_command_line(program->name, argc, argv);
     parse(program, argc, argv);
     place.lie = settings.fib == 0 ? LIE_NONE : LIE_BYTES;
-    make_place(settings.parent);
+    make_place(given.parent);
     if (program->begin)
         program->begin();
     first_cycle = place.cycle;
     start = now_ns();
-    end = settings.seconds > 0 ? start + (int64_t)settings.seconds * 1000000000 : INT64_MAX;
-    while ((settings.kills == 0 || *program->killed < settings.kills) && now_ns() < end) {
+    while (!is_enough(*program->killed, start)) {
         program->run_cycle();
         show_progress(*program->killed);
     }

@@ -3,9 +3,7 @@
 #ifndef TWL_CRASH_KILL_PROGRAM_H
 #define TWL_CRASH_KILL_PROGRAM_H
 
-#include <getopt.h>
-#include <stdbool.h>
-#include <stdint.h>
+#include "command_line.h"
 
 struct program {
     const char *name;
@@ -23,14 +21,11 @@ struct program {
 };
 
 struct settings {
-    uint64_t kills, seconds; /* 0: no limit */
-    const char *parent;
     bool is_verbose;
     int fib;
 };
 extern struct settings settings;
 
-_Noreturn void wrong_usage(void);
 /* Its exit status. Processes must be able to complain before. */
 int run_program(const struct program *program, int argc, char **argv);
 

@@ -43,26 +43,6 @@ static struct {
 
 /* ---- followers ----------------------------------------------------------------------------------- */
 
-static void start_follower(unsigned index)
-{
-    struct follower *follower = &stage->followers[index];
-
-    totals.seen += atomic_load(&follower->records);
-    atomic_store(&follower->last_lsn, 0);
-    atomic_store(&follower->records, 0);
-    follower->flags = index % 2 ? TWINLOG_READER_MMAP : 0;
-    followers[index] = fork_child(stage->complaints, run_follower, follower);
-}
-
-static void end_follower(unsigned index)
-{
-    if (followers[index] == 0)
-        return;
-    kill(followers[index], SIGKILL);
-    reap(followers[index], "a follower");
-    followers[index] = 0;
-}
-
 /* What the dead writer has told, they have to see, in the mapped mode all up to the first claim; the rest when somebody
  * has opened the log again. */
 static void await_followers(const struct writer_life *life)
@@ -272,8 +252,11 @@ static void begin_log(void)
     forget_seen(&stage->seen);
     atomic_store(&stage->life.durable, 0);
     atomic_store(&stage->life.synced, 0);
-    for (unsigned i = 0; i < FOLLOWERS; i++)
-        start_follower(i);
+    for (unsigned i = 0; i < FOLLOWERS; i++) {
+        totals.seen += atomic_load(&stage->followers[i].records); /* in the log before */
+        followers[i] = start_follower(&stage->followers[i], &stage->seen, i % 2 ? TWINLOG_READER_MMAP : 0,
+                                      stage->complaints);
+    }
 }
 
 static void run_cycle(void)
@@ -296,7 +279,7 @@ static void run_cycle(void)
             cut_power(life, &rng);
     }
     for (unsigned i = 0; i < FOLLOWERS; i++)
-        end_follower(i);
+        end_follower(&followers[i]);
     totals.records += book.records;
     totals.voids += book.voids;
     totals.found += book.found;

@@ -73,7 +73,6 @@ struct payload payload_of(const struct writer_life *life, uint32_t hand, uint32_
 /* ---- processes (mapped_writer.c) ----------------------------------------------------------------- */
 
 void run_writer(void *life);
-void run_follower(void *follower);
 /* Opens that log and closes it, and may meet its fate on the way. */
 void run_opening(void *dir);
 

@@ -156,11 +156,6 @@ static void start_hand(struct hand *hand, struct twinlog *log, uint32_t number)
         give_up("pthread_create");
 }
 
-void run_follower(void *follower)
-{
-    follow_log(&stage->seen, follower);
-}
-
 static void *read_along(void *log)
 {
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
@@ -169,9 +164,10 @@ static void *read_along(void *log)
     struct twinlog_reader *reader;
 
     options.ret_report = &report;
+    follower->seen = &stage->seen;
     atomic_store(&follower->last_lsn, 0);
     check(twinlog_reader_attach(log, &options, &reader), "twinlog_reader_attach");
-    follow(&stage->seen, follower, reader, &report, &self->must_stop, "a reader inside the writer");
+    follow(follower, reader, &report, &self->must_stop, "a reader inside the writer");
     twinlog_reader_close(reader);
     return NULL;
 }

@@ -43,8 +43,8 @@ void note_seen(struct seen *seen, const struct twinlog_record *record, const cha
         note_digest(seen, record->lsn + 1, 1, who);
 }
 
-void follow(struct seen *seen, struct follower *follower, struct twinlog_reader *reader,
-            const struct twinlog_report *report, const _Atomic bool *must_stop, const char *who)
+void follow(struct follower *follower, struct twinlog_reader *reader, const struct twinlog_report *report,
+            const _Atomic bool *must_stop, const char *who)
 {
     struct twinlog_record record;
     int rc;
@@ -54,7 +54,7 @@ void follow(struct seen *seen, struct follower *follower, struct twinlog_reader 
             if (record.lsn <= atomic_load(&follower->last_lsn))
                 violation("%s was given LSN %" PRIu64 " after %" PRIu64, who, record.lsn,
                           atomic_load(&follower->last_lsn));
-            note_seen(seen, &record, who);
+            note_seen(follower->seen, &record, who);
             atomic_store(&follower->last_lsn, record.lsn);
             atomic_fetch_add(&follower->records, 1);
         }
@@ -67,8 +67,9 @@ void follow(struct seen *seen, struct follower *follower, struct twinlog_reader 
     }
 }
 
-void follow_log(struct seen *seen, struct follower *follower)
+static void follow_log(void *context)
 {
+    struct follower *follower = context;
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_report report = { 0 };
     struct twinlog_reader *reader;
@@ -80,7 +81,23 @@ void follow_log(struct seen *seen, struct follower *follower)
         pause_a_moment(); /* the first writer has not begun */
     if (rc < 0)
         violation("a follower cannot open the log: %s; %s", twinlog_strerror(rc), report.text);
-    follow(seen, follower, reader, &report, NULL, options.flags ? "a follower that maps" : "a follower");
+    follow(follower, reader, &report, NULL, options.flags ? "a follower that maps" : "a follower");
+}
+
+pid_t start_follower(struct follower *follower, struct seen *seen, uint32_t flags, struct shared *complaints)
+{
+    follower->seen = seen;
+    follower->flags = flags;
+    atomic_store(&follower->last_lsn, 0);
+    atomic_store(&follower->records, 0);
+    return fork_child(complaints, follow_log, follower);
+}
+
+void end_follower(pid_t *pid)
+{
+    kill(*pid, SIGKILL);
+    reap(*pid, "a follower");
+    *pid = 0;
 }
 
 /* ---- for a judge --------------------------------------------------------------------------------- */

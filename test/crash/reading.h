@@ -13,7 +13,8 @@ struct seen {
 };
 
 struct follower {
-    uint32_t flags;            /* [const while it lives] of its reader */
+    struct seen *seen;         /* [const while it lives] where it notes what it was given */
+    uint32_t flags;            /* the same, of its reader */
     _Atomic uint64_t last_lsn; /* that it was given */
     _Atomic uint64_t records;
 };
@@ -25,10 +26,11 @@ void forget_seen(struct seen *seen);
 void note_seen(struct seen *seen, const struct twinlog_record *record, const char *who);
 
 /* Until *must_stop, or for ever. */
-void follow(struct seen *seen, struct follower *follower, struct twinlog_reader *reader,
-            const struct twinlog_report *report, const _Atomic bool *must_stop, const char *who);
-/* place.log, once it is there, for ever. */
-void follow_log(struct seen *seen, struct follower *follower);
+void follow(struct follower *follower, struct twinlog_reader *reader, const struct twinlog_report *report,
+            const _Atomic bool *must_stop, const char *who);
+/* A process that reads place.log, once it is there, for ever. In the parent: its id. */
+pid_t start_follower(struct follower *follower, struct seen *seen, uint32_t flags, struct shared *complaints);
+void end_follower(pid_t *pid); /* which becomes 0 */
 
 /* ---- for a judge --------------------------------------------------------------------------------- */
 

@@ -674,26 +674,6 @@ static void run_phase(struct rng *rng)
 
 /* ---- one cycle ----------------------------------------------------------------------------------- */
 
-static void start_follower(unsigned index)
-{
-    struct follower *follower = &scene->followers[index];
-
-    atomic_store(&follower->last_lsn, 0);
-    atomic_store(&follower->records, 0);
-    follower->flags = index % 2 ? TWINLOG_READER_MMAP : 0;
-    followers[index] = fork_child(scene->complaints, run_follower, follower);
-}
-
-static void end_follower(unsigned index)
-{
-    if (followers[index] == 0)
-        return;
-    kill(followers[index], SIGKILL);
-    reap(followers[index], "a follower");
-    followers[index] = 0;
-    totals.seen += atomic_load(&scene->followers[index].records);
-}
-
 static void forget_pens(void)
 {
     for (uint32_t i = 0; i < scene->pens; i++) {
@@ -726,7 +706,8 @@ static void begin_log(struct rng *rng)
     manner.has_mapping_follower = rng_one_in(rng, 2);
     manner.was_durable = false;
     for (unsigned i = 0; i < 1u + manner.has_mapping_follower; i++)
-        start_follower(i);
+        followers[i] = start_follower(&scene->followers[i], &scene->seen, i % 2 ? TWINLOG_READER_MMAP : 0,
+                                      scene->complaints);
 }
 
 static void run_cycle(void)
@@ -737,8 +718,10 @@ static void run_cycle(void)
     begin_log(&rng);
     for (uint64_t i = 0; i < phases && book.last < LARGE_LOG_RECORDS && can_invite(); i++)
         run_phase(&rng);
-    for (unsigned i = 0; i < FOLLOWERS; i++)
-        end_follower(i);
+    for (unsigned i = 0; i < FOLLOWERS && followers[i] > 0; i++) {
+        end_follower(&followers[i]);
+        totals.seen += atomic_load(&scene->followers[i].records);
+    }
     totals.records += book.records;
     totals.voids += book.voids;
     totals.found += book.found;

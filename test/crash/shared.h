@@ -96,7 +96,6 @@ void choose_shared_options(struct twinlog_options *options, uint32_t mode, struc
 /* ---- processes (shared_member.c) ----------------------------------------------------------------- */
 
 void run_member(void *member);
-void run_follower(void *follower);
 /* Opens the log in a mode that those who have it do not allow. */
 void run_guest(void *member);
 /* Opens a copy, appends to it and closes it. */

@@ -230,9 +230,10 @@ static void *read_along(void *log)
     struct twinlog_reader *reader;
 
     options.ret_report = &report;
+    follower->seen = &scene->seen;
     atomic_store(&follower->last_lsn, 0);
     check(twinlog_reader_attach(log, &options, &reader), "twinlog_reader_attach");
-    follow(&scene->seen, follower, reader, &report, &must_reader_stop, "a reader inside a member");
+    follow(follower, reader, &report, &must_reader_stop, "a reader inside a member");
     twinlog_reader_close(reader);
     return NULL;
 }
@@ -323,11 +324,6 @@ void run_member(void *member)
 }
 
 /* ---- those beside it ------------------------------------------------------------------------------ */
-
-void run_follower(void *follower)
-{
-    follow_log(&scene->seen, follower);
-}
 
 void run_guest(void *member)
 {

@@ -8,9 +8,9 @@
  * crash-kill asks the same questions of many short lives; this one of a log that grows old.
  */
 #define _GNU_SOURCE
+#include "command_line.h"
 #include "kill.h"
 
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,11 +26,6 @@ static const enum habit witness_habits[] = { HABIT_FOLLOW_FD, HABIT_FOLLOW, HABI
 enum {
     WITNESSES = sizeof(witness_habits) / sizeof(witness_habits[0]),
 };
-
-static struct {
-    uint64_t seconds;
-    const char *parent;
-} settings = { .seconds = 600 };
 
 static struct {
     uint64_t kills, acked, trimmed, cut, trims, cuts, resets, names, rolls, recycled, appends;
@@ -155,57 +150,32 @@ static void say(FILE *to, const char *before, int64_t ns, const char *after)
             records_read(), after);
 }
 
-static void help(void)
-{
-    puts("usage: crash-soak [options]\n"
-         "\n"
-         "Appends, trims, cuts, recycles, reads, backs up and is killed, over and over, on one log, and\n"
-         "checks it after each kill.\n"
-         "\n"
-         "  --seconds S   stop after this time; default 600\n"
-         "  --seed N      default TWINLOG_SEED, or 1\n"
-         "  --dir PARENT  where to make a directory; default TMPDIR, or /tmp\n"
-         "  --help        this text\n"
-         "\n"
-         "Exit status: 0 no violation, 1 a violation (its directory is kept), 2 wrong usage.");
-}
+static const char help[] =
+    "usage: crash-soak [options]\n"
+    "\n"
+    "Appends, trims, cuts, recycles, reads, backs up and is killed, over and over, on one log, and\n"
+    "checks it after each kill.\n"
+    "\n"
+    "  --seconds S   stop after this time; default 600\n"
+    "  --seed N      default TWINLOG_SEED, or 1\n"
+    "  --dir PARENT  where to make a directory; default TMPDIR, or /tmp\n"
+    "  --help        this text\n"
+    "\n"
+    "Exit status: 0 no violation, 1 a violation (its directory is kept), 2 wrong usage.";
 
 static void parse(int argc, char **argv)
 {
-    const struct option options[] = {
+    static const struct option options[] = {
         { "seconds", required_argument, NULL, 's' },
         { "seed", required_argument, NULL, 'S' },
         { "dir", required_argument, NULL, 'd' },
         { "help", no_argument, NULL, 'h' },
         { 0 },
     };
-    const char *seed = getenv("TWINLOG_SEED");
-    int option;
 
-    if (seed)
-        place.seed = parse_number(seed, 0, UINT64_MAX);
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
-        switch (option) {
-        case 's':
-            settings.seconds = parse_number(optarg, 1, 1000000);
-            break;
-        case 'S':
-            place.seed = parse_number(optarg, 0, UINT64_MAX);
-            break;
-        case 'd':
-            settings.parent = optarg;
-            break;
-        case 'h':
-            help();
-            exit(EXIT_SUCCESS);
-        default:
-            fprintf(stderr, "try: crash-soak --help\n");
-            exit(2);
-        }
-    if (optind < argc) {
-        fprintf(stderr, "try: crash-soak --help\n");
-        exit(2);
-    }
+    given.seconds = 600;
+    while (next_option(argc, argv, options, help) != -1)
+        ;
 }
 
 int main(int argc, char **argv)
@@ -213,21 +183,19 @@ int main(int argc, char **argv)
     const int64_t start = now_ns();
     struct rng rng;
 
-    place.program = "crash-soak";
-    place.seed = 1;
-    keep_arguments(argc, argv);
+    begin_command_line("crash-soak", argc, argv);
     parse(argc, argv);
     rng = (struct rng){ rng_mix(place.seed) };
     shared = map_shared(sizeof(*shared));
     book = (struct book){ .digest = map_shared(WINDOW * sizeof(*book.digest)), .first = 1 };
     world_clear(&shared->world);
-    make_place(settings.parent);
+    make_place(given.parent);
     invite(&rng);
     do {
         run_life(&rng);
         if (place.has_terminal)
             say(stderr, "\r\033[K", now_ns() - start, "");
-    } while (now_ns() - start < (int64_t)settings.seconds * 1000000000);
+    } while (!is_enough(totals.kills, start));
     take_leave();
     erase_progress();
     remove_place();

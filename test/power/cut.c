@@ -23,10 +23,10 @@
 #define _GNU_SOURCE
 #include "machine.h"
 
+#include "../crash/command_line.h"
 #include "../crash/kill.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,12 +56,10 @@ static const char *const method_names[METHODS] = { "image", "shutdown", "fault",
 static const char *const lie_names[] = { "flush" };
 
 static struct {
-    uint64_t cuts, seconds; /* 0: no limit */
     uint32_t threads;
     int io; /* enum twinlog_io, -1: all in turn */
     enum filesystem filesystem;
     enum method method;
-    const char *parent;
 } settings = { .threads = 8, .io = -1 };
 
 static struct {
@@ -432,48 +430,31 @@ static void run_one(void)
 
 /* ---- command line ------------------------------------------------------------------------------ */
 
-static void help(void)
-{
-    puts(
-        "usage: crash-power [options]\n"
-        "\n"
-        "Cuts the power of a machine that appends to a log, opens the log again and checks it, over and over.\n"
-        "Needs root, /dev/fuse and loop devices; mounts in a namespace of its own.\n"
-        "\n"
-        "  --cuts N        stop after so many; default 100, or no limit with --seconds\n"
-        "  --seconds S     stop after this time\n"
-        "  --seed N        default TWINLOG_SEED, or 1\n"
-        "  --fs NAME       ext4, xfs or btrfs; default ext4\n"
-        "  --method NAME   image: the disk loses what was not flushed; shutdown: the file system is shut down;\n"
-        "                  fault: writes or flushes fail; slow: the writer is killed while a write takes long;\n"
-        "                  default image\n"
-        "  --threads N     at most this many in a writer, 1 to 64; default 8\n"
-        "  --io PATH       auto, uring, uring-linked, dsync or fdatasync; default all in turn\n"
-        "  --dir PARENT    where to make a directory; default TMPDIR, or /tmp\n"
-        "  --lie flush     the disk forgets flushes; ends with 0 if that is found\n"
-        "  --help          this text\n"
-        "\n"
-        "Exit status: 0 no violation, 1 a violation (the disk is kept), 2 wrong usage, 77 cannot run.");
-}
-
-static _Noreturn void wrong_usage(void)
-{
-    fprintf(stderr, "try: crash-power --help\n");
-    exit(2);
-}
-
-static int name_index(const char *text, const char *const *names, int count)
-{
-    for (int i = 0; i < count; i++)
-        if (strcmp(text, names[i]) == 0)
-            return i;
-    wrong_usage();
-}
+static const char help[] =
+    "usage: crash-power [options]\n"
+    "\n"
+    "Cuts the power of a machine that appends to a log, opens the log again and checks it, over and over.\n"
+    "Needs root, /dev/fuse and loop devices; mounts in a namespace of its own.\n"
+    "\n"
+    "  --cuts N        stop after so many; default 100, or no limit with --seconds\n"
+    "  --seconds S     stop after this time\n"
+    "  --seed N        default TWINLOG_SEED, or 1\n"
+    "  --fs NAME       ext4, xfs or btrfs; default ext4\n"
+    "  --method NAME   image: the disk loses what was not flushed; shutdown: the file system is shut down;\n"
+    "                  fault: writes or flushes fail; slow: the writer is killed while a write takes long;\n"
+    "                  default image\n"
+    "  --threads N     at most this many in a writer, 1 to 64; default 8\n"
+    "  --io PATH       auto, uring, uring-linked, dsync or fdatasync; default all in turn\n"
+    "  --dir PARENT    where to make a directory; default TMPDIR, or /tmp\n"
+    "  --lie flush     the disk forgets flushes; ends with 0 if that is found\n"
+    "  --help          this text\n"
+    "\n"
+    "Exit status: 0 no violation, 1 a violation (the disk is kept), 2 wrong usage, 77 cannot run.";
 
 static void parse(int argc, char **argv)
 {
     static const struct option options[] = {
-        { "cuts", required_argument, NULL, 'c' },
+        { "cuts", required_argument, NULL, 'k' },
         { "seconds", required_argument, NULL, 's' },
         { "seed", required_argument, NULL, 'S' },
         { "fs", required_argument, NULL, 'f' },
@@ -485,22 +466,10 @@ static void parse(int argc, char **argv)
         { "help", no_argument, NULL, 'h' },
         { 0 },
     };
-    const char *seed = getenv("TWINLOG_SEED");
-    int option;
+    int letter;
 
-    if (seed)
-        place.seed = parse_number(seed, 0, UINT64_MAX);
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
-        switch (option) {
-        case 'c':
-            settings.cuts = parse_number(optarg, 1, UINT64_MAX);
-            break;
-        case 's':
-            settings.seconds = parse_number(optarg, 1, 1000000);
-            break;
-        case 'S':
-            place.seed = parse_number(optarg, 0, UINT64_MAX);
-            break;
+    while ((letter = next_option(argc, argv, options, help)) != -1)
+        switch (letter) {
         case 'f':
             settings.filesystem = (enum filesystem)name_index(optarg, filesystem_names, FILESYSTEMS);
             break;
@@ -513,23 +482,13 @@ static void parse(int argc, char **argv)
         case 'i':
             settings.io = name_index(optarg, io_names, IO_KINDS);
             break;
-        case 'd':
-            settings.parent = optarg;
-            break;
         case 'l':
             name_index(optarg, lie_names, 1);
             place.lie = LIE_FLUSH;
             break;
-        case 'h':
-            help();
-            exit(EXIT_SUCCESS);
-        default:
-            wrong_usage();
         }
-    if (optind < argc)
-        wrong_usage();
-    if (settings.cuts == 0 && settings.seconds == 0)
-        settings.cuts = 100;
+    if (given.kills == 0 && given.seconds == 0)
+        given.kills = 100;
 }
 
 static void summarise(int64_t took_ns)
@@ -572,15 +531,13 @@ static void leave_machine(void)
 
 static void begin(int argc, char **argv)
 {
-    place.program = "crash-power";
-    place.seed = 1;
-    keep_arguments(argc, argv);
+    begin_command_line("crash-power", argc, argv);
     parse(argc, argv);
     shared = map_shared(sizeof(*shared));
     shared->ends_machine = settings.method != METHOD_SLOW;
     book.digest = map_shared(WINDOW * sizeof(*book.digest));
     last_words = map_shared(sizeof(*last_words)); /* before the server is forked */
-    make_place(settings.parent);
+    make_place(given.parent);
     place.keep = keep_image;
     place.leave = leave_machine;
     machine_make(&machine, settings.filesystem, place.directory);
@@ -593,12 +550,11 @@ static void begin(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    int64_t start, end;
+    int64_t start;
 
     begin(argc, argv);
     start = now_ns();
-    end = settings.seconds > 0 ? start + (int64_t)settings.seconds * 1000000000 : INT64_MAX;
-    while ((settings.cuts == 0 || totals.cuts < settings.cuts) && now_ns() < end) {
+    while (!is_enough(totals.cuts, start)) {
         run_one();
         if (place.has_terminal)
             fprintf(stderr, "\rcycle %" PRIu64 " ", place.cycle);

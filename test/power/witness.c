@@ -14,11 +14,11 @@
 #define _GNU_SOURCE
 #include "machine.h"
 
+#include "../crash/command_line.h"
 #include "../crash/kill.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -37,9 +37,8 @@ enum {
 
 static struct {
     enum filesystem filesystem;
-    bool is_shutdown, is_flush, is_buffered, is_written, may_lose;
+    int is_shutdown, is_flush, is_buffered, is_written, may_lose;
     uint64_t rounds;
-    const char *parent;
 } settings = { .rounds = 50 };
 
 /* Shared with the process that writes, and the server of the disk. */
@@ -216,93 +215,44 @@ static void run_round(struct rng *rng)
 
 /* ---- command line ------------------------------------------------------------------------------ */
 
-static void help(void)
-{
-    puts(
-        "usage: power-witness [options]\n"
-        "\n"
-        "Writes and syncs plain files on a file system that is shut down, or whose disk begins to fail, and looks\n"
-        "whether what was synced is there. Needs root, /dev/fuse and loop devices.\n"
-        "\n"
-        "  --fs NAME     ext4, xfs or btrfs; default ext4\n"
-        "  --shutdown    the file system is shut down; without it, writes fail\n"
-        "  --flushes     flushes fail instead\n"
-        "  --buffered    writes go through the page cache\n"
-        "  --written     to space that was written before, not only allocated\n"
-        "  --may-lose    what was acknowledged behind the beginning of the trouble may be gone\n"
-        "  --rounds N    default 50\n"
-        "  --seed N      default 1\n"
-        "  --dir DIR     where to make a directory; default TMPDIR, or /tmp");
-}
-
-static _Noreturn void wrong_usage(void)
-{
-    fprintf(stderr, "try: power-witness --help\n");
-    exit(2);
-}
-
-static enum filesystem filesystem_named(const char *name)
-{
-    for (int i = 0; i < FILESYSTEMS; i++)
-        if (strcmp(name, filesystem_names[i]) == 0)
-            return (enum filesystem)i;
-    wrong_usage();
-}
+static const char help[] =
+    "usage: power-witness [options]\n"
+    "\n"
+    "Writes and syncs plain files on a file system that is shut down, or whose disk begins to fail, and looks\n"
+    "whether what was synced is there. Needs root, /dev/fuse and loop devices.\n"
+    "\n"
+    "  --fs NAME     ext4, xfs or btrfs; default ext4\n"
+    "  --shutdown    the file system is shut down; without it, writes fail\n"
+    "  --flushes     flushes fail instead\n"
+    "  --buffered    writes go through the page cache\n"
+    "  --written     to space that was written before, not only allocated\n"
+    "  --may-lose    what was acknowledged behind the beginning of the trouble may be gone\n"
+    "  --rounds N    default 50\n"
+    "  --seed N      default 1\n"
+    "  --dir DIR     where to make a directory; default TMPDIR, or /tmp";
 
 static void parse(int argc, char **argv)
 {
     static const struct option options[] = {
         { "fs", required_argument, NULL, 'f' },
-        { "shutdown", no_argument, NULL, 's' },
-        { "flushes", no_argument, NULL, 'F' },
-        { "buffered", no_argument, NULL, 'b' },
-        { "written", no_argument, NULL, 'w' },
-        { "may-lose", no_argument, NULL, 'l' },
+        { "shutdown", no_argument, &settings.is_shutdown, 1 },
+        { "flushes", no_argument, &settings.is_flush, 1 },
+        { "buffered", no_argument, &settings.is_buffered, 1 },
+        { "written", no_argument, &settings.is_written, 1 },
+        { "may-lose", no_argument, &settings.may_lose, 1 },
         { "rounds", required_argument, NULL, 'r' },
         { "seed", required_argument, NULL, 'S' },
         { "dir", required_argument, NULL, 'd' },
         { "help", no_argument, NULL, 'h' },
         { 0 },
     };
-    int option;
+    int letter;
 
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
-        switch (option) {
-        case 'f':
-            settings.filesystem = filesystem_named(optarg);
-            break;
-        case 's':
-            settings.is_shutdown = true;
-            break;
-        case 'F':
-            settings.is_flush = true;
-            break;
-        case 'b':
-            settings.is_buffered = true;
-            break;
-        case 'w':
-            settings.is_written = true;
-            break;
-        case 'l':
-            settings.may_lose = true;
-            break;
-        case 'r':
+    while ((letter = next_option(argc, argv, options, help)) != -1)
+        if (letter == 'f')
+            settings.filesystem = (enum filesystem)name_index(optarg, filesystem_names, FILESYSTEMS);
+        else
             settings.rounds = parse_number(optarg, 1, 1000000);
-            break;
-        case 'S':
-            place.seed = parse_number(optarg, 0, UINT64_MAX);
-            break;
-        case 'd':
-            settings.parent = optarg;
-            break;
-        case 'h':
-            help();
-            exit(EXIT_SUCCESS);
-        default:
-            wrong_usage();
-        }
-    if (optind < argc)
-        wrong_usage();
 }
 
 static void leave_machine(void)
@@ -320,7 +270,7 @@ int main(int argc, char **argv)
     parse(argc, argv);
     rng = (struct rng){ rng_mix(place.seed) };
     notes = map_shared(sizeof(*notes));
-    make_place(settings.parent);
+    make_place(given.parent);
     place.keep = place.leave =
         leave_machine; /* with a violation, too, or else the mounts outlive their disk */
     machine_make(&machine, settings.filesystem, place.directory);

@@ -315,6 +315,19 @@ struct twinlog_reader *log_attach(struct twinlog *log, uint64_t from_lsn, uint64
     return reader;
 }
 
+struct twinlog_reader *log_reader_of_kind(struct twinlog *log, int kind)
+{
+    const struct twinlog_reader_options options = { .size = sizeof(options),
+                                                    .flags = kind & 1 ? TWINLOG_READER_MMAP : 0u };
+    struct twinlog_reader *reader;
+
+    if (kind & 2)
+        ck_assert_int_eq(twinlog_reader_attach(log, &options, &reader), 0);
+    else
+        ck_assert_int_eq(twinlog_reader_open(log_dir, &options, &reader), 0);
+    return reader;
+}
+
 /* ---- records ----------------------------------------------------------------------------------- */
 
 struct label {

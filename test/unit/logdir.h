@@ -61,6 +61,8 @@ void log_close(struct twinlog *log);
 struct twinlog_stat log_stat(struct twinlog *log);
 struct twinlog_reader *log_reader(uint64_t from_lsn, uint64_t to_lsn); /* from outside */
 struct twinlog_reader *log_attach(struct twinlog *log, uint64_t from_lsn, uint64_t to_lsn);
+#define LOG_READER_KINDS 4 /* from outside or attached, mapped or not */
+struct twinlog_reader *log_reader_of_kind(struct twinlog *log, int kind);
 
 /* ---- records ----------------------------------------------------------------------------------- */
 

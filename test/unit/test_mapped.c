@@ -88,21 +88,6 @@ static struct twinlog_reader *open_reader(uint32_t flags)
     return reader;
 }
 
-/* Attached to the log or not, mapped or not. */
-#define READERS 4
-static struct twinlog_reader *open_some_reader(struct twinlog *log, int which)
-{
-    const struct twinlog_reader_options options = { .size = sizeof(options),
-                                                    .flags = which & 1 ? TWINLOG_READER_MMAP : 0u };
-    struct twinlog_reader *reader;
-
-    if (which & 2)
-        ck_assert_int_eq(twinlog_reader_attach(log, &options, &reader), 0);
-    else
-        ck_assert_int_eq(twinlog_reader_open(log_dir, &options, &reader), 0);
-    return reader;
-}
-
 static void expect_rest(struct tally *tally, struct twinlog_reader *reader, uint64_t last_lsn)
 {
     const char *wrong;
@@ -116,8 +101,8 @@ static void expect_rest(struct tally *tally, struct twinlog_reader *reader, uint
 /* By every kind of reader, beside the writer. */
 static void expect_live(struct twinlog *log, uint64_t last_lsn)
 {
-    for (int which = 0; which < READERS; which++) {
-        struct twinlog_reader *reader = open_some_reader(log, which);
+    for (int which = 0; which < LOG_READER_KINDS; which++) {
+        struct twinlog_reader *reader = log_reader_of_kind(log, which);
         struct tally tally = { 0 };
         uint64_t first, last;
         expect_rest(&tally, reader, last_lsn);
@@ -142,15 +127,15 @@ static int append_on_terms(struct twinlog *log, uint32_t size, const struct twin
 START_TEST(everybody_sees_a_record_at_once)
 {
     struct twinlog *log = _i ? open_large() : open_small(tested_mode);
-    struct twinlog_reader *readers[READERS];
-    struct tally tallies[READERS] = { 0 };
+    struct twinlog_reader *readers[LOG_READER_KINDS];
+    struct tally tallies[LOG_READER_KINDS] = { 0 };
 
     ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_NEW_LOG);
-    for (int i = 0; i < READERS; i++)
-        readers[i] = open_some_reader(log, i);
+    for (int i = 0; i < LOG_READER_KINDS; i++)
+        readers[i] = log_reader_of_kind(log, i);
     for (uint32_t n = 1; n <= 300; n++) {
         append_records(log, 0, n - 1, 1);
-        for (int i = 0; i < READERS; i++) {
+        for (int i = 0; i < LOG_READER_KINDS; i++) {
             ck_assert_msg(twinlog_reader_wait(readers[i], 0) == 1, "reader %d, record %u", i, n);
             expect_rest(&tallies[i], readers[i], n);
         }
@@ -158,7 +143,7 @@ START_TEST(everybody_sees_a_record_at_once)
         ck_assert_uint_eq(twinlog_written_lsn(log), n);
         ck_assert_uint_eq(twinlog_first_lsn(log), 1);
     }
-    for (int i = 0; i < READERS; i++)
+    for (int i = 0; i < LOG_READER_KINDS; i++)
         twinlog_reader_close(readers[i]);
     expect_live(log, 300);
     ck_assert_int_eq(twinlog_sync(log), 0);
@@ -312,7 +297,7 @@ static void expect_found(struct twinlog_reader *reader, uint64_t last_lsn)
 START_TEST(records_are_found_by_lsn_and_by_time_in_both_directions)
 {
     struct twinlog *log = open_small(tested_mode);
-    struct twinlog_reader *reader = open_some_reader(log, _i);
+    struct twinlog_reader *reader = log_reader_of_kind(log, _i);
 
     for (uint64_t n = 0; n < 4; n++) {
         append_entries(log, n * 150 + 1, n * 150 + 150);
@@ -368,7 +353,7 @@ START_TEST(records_of_every_size_come_back)
     ck_assert_uint_eq(lsn, 0);
     ck_assert_int_eq(twinlog_append(log, NULL, 1, &lsn), -EINVAL);
     ck_assert_uint_eq(twinlog_last_lsn(log), SIZES);
-    struct twinlog_reader *reader = open_some_reader(log, _i);
+    struct twinlog_reader *reader = log_reader_of_kind(log, _i);
     for (size_t i = 0; i < SIZES; i++) {
         unsigned char *bytes = make_bytes(sizes[i], i);
         ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
@@ -515,7 +500,7 @@ static void *append_many(void *argument)
 static void *follow_many(void *argument)
 {
     struct worker *worker = argument;
-    struct twinlog_reader *reader = open_some_reader(threads_log, worker->which);
+    struct twinlog_reader *reader = log_reader_of_kind(threads_log, worker->which);
     struct tally tally = { 0 };
 
     while (worker->result >= 0 && tally.last_lsn < worker->last_lsn) {
@@ -551,10 +536,10 @@ static void *sync_many(void *argument)
 
 START_TEST(threads_append_read_and_sync_at_the_same_time)
 {
-    struct worker appenders[APPENDERS], readers[READERS], syncer = { .last_lsn = APPENDERS * EACH };
+    struct worker appenders[APPENDERS], readers[LOG_READER_KINDS], syncer = { .last_lsn = APPENDERS * EACH };
 
     threads_log = open_small(tested_mode);
-    for (int i = 0; i < READERS; i++) {
+    for (int i = 0; i < LOG_READER_KINDS; i++) {
         readers[i] = (struct worker){ .which = i, .last_lsn = APPENDERS * EACH };
         ck_assert_int_eq(pthread_create(&readers[i].thread, NULL, follow_many, &readers[i]), 0);
     }
@@ -567,7 +552,7 @@ START_TEST(threads_append_read_and_sync_at_the_same_time)
         pthread_join(appenders[i].thread, NULL);
         ck_assert_int_eq(appenders[i].result, 0);
     }
-    for (int i = 0; i < READERS; i++) {
+    for (int i = 0; i < LOG_READER_KINDS; i++) {
         pthread_join(readers[i].thread, NULL);
         ck_assert_msg(readers[i].result >= 0, "reader %d: %s", i,
                       readers[i].wrong ? readers[i].wrong : twinlog_strerror((int)readers[i].result));
@@ -1263,7 +1248,7 @@ static void expect_lost(int rc)
 START_TEST(a_file_that_somebody_cuts_poisons_and_nobody_dies)
 {
     struct twinlog *log = open_large();
-    struct twinlog_reader *reader = open_some_reader(log, READERS - 1);
+    struct twinlog_reader *reader = log_reader_of_kind(log, LOG_READER_KINDS - 1);
     struct twinlog_record record;
     uint64_t lsn;
     int rc = 0;
@@ -1730,9 +1715,10 @@ static void add_common(Suite *suite, void (*set_up_mode)(void), bool few)
     tcase_add_loop_test(reading, everybody_sees_a_record_at_once, 0, 2);
     tcase_add_test(reading, a_reader_in_another_process_is_woken_by_every_record);
     tcase_add_test(reading, another_process_reads_what_is_there_when_it_comes);
-    tcase_add_loop_test(reading, records_are_found_by_lsn_and_by_time_in_both_directions, 0, READERS);
+    tcase_add_loop_test(reading, records_are_found_by_lsn_and_by_time_in_both_directions, 0,
+                        LOG_READER_KINDS);
     TCase *sizing = logdir_case(suite, "sizes", set_up_mode);
-    tcase_add_loop_test(sizing, records_of_every_size_come_back, 0, READERS);
+    tcase_add_loop_test(sizing, records_of_every_size_come_back, 0, LOG_READER_KINDS);
     tcase_add_loop_test(sizing, a_record_that_just_fits_stays_and_one_that_does_not_goes_on, 0,
                         few ? 8 : 16 * 3);
     tcase_add_loop_test(sizing, a_log_is_closed_and_gone_on_with_however_little_room_is_left, 0,

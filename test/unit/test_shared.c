@@ -491,20 +491,6 @@ static uint64_t expect_all(uint32_t own, uint64_t voids)
     return found.tally.last_lsn;
 }
 
-#define READERS 4
-static struct twinlog_reader *open_some_reader(struct twinlog *log, int which)
-{
-    const struct twinlog_reader_options options = { .size = sizeof(options),
-                                                    .flags = which & 1 ? TWINLOG_READER_MMAP : 0u };
-    struct twinlog_reader *reader;
-
-    if (which & 2)
-        ck_assert_int_eq(twinlog_reader_attach(log, &options, &reader), 0);
-    else
-        ck_assert_int_eq(twinlog_reader_open(log_dir, &options, &reader), 0);
-    return reader;
-}
-
 static bool has_found(struct found *found, struct twinlog_reader *reader, uint64_t last_lsn)
 {
     look_on(found, reader);
@@ -785,14 +771,14 @@ END_TEST
 
 START_TEST(what_a_dead_one_has_claimed_becomes_a_void)
 {
-    struct found found[READERS] = { 0 };
-    struct twinlog_reader *readers[READERS];
+    struct found found[LOG_READER_KINDS] = { 0 };
+    struct twinlog_reader *readers[LOG_READER_KINDS];
 
     atomic_store(&shared->flags, _i & 1 ? TWINLOG_NO_THREAD : 0);
     struct twinlog *log = open_shared(atomic_load(&shared->flags));
     struct member *victim = come(0), *other = come(1);
-    for (int i = 0; i < READERS; i++)
-        readers[i] = open_some_reader(log, i);
+    for (int i = 0; i < LOG_READER_KINDS; i++)
+        readers[i] = log_reader_of_kind(log, i);
     append_by(victim, 3);
     append_by(other, 3);
     ck_assert_int_eq(ask(victim, claim, (uint32_t)_i / 2), 0);
@@ -805,7 +791,7 @@ START_TEST(what_a_dead_one_has_claimed_becomes_a_void)
     const uint64_t began_ns = twl_monotonic_ns();
     if (_i & 1)
         ck_assert_int_eq(ask(other, sync_log, 0), 0);
-    for (int i = 0; i < READERS; i++) {
+    for (int i = 0; i < LOG_READER_KINDS; i++) {
         AWAIT(has_found(&found[i], readers[i], 15));
         ck_assert_uint_eq(found[i].voids, 1);
         twinlog_reader_close(readers[i]);
@@ -1545,7 +1531,7 @@ START_TEST(readers_are_woken_by_records_of_others)
 {
     struct twinlog *log = open_shared(0);
     struct member *member = come(0);
-    struct twinlog_reader *reader = open_some_reader(log, _i);
+    struct twinlog_reader *reader = log_reader_of_kind(log, _i);
     struct found found = { 0 };
 
     for (uint32_t n = 1; n <= TURNS; n++) {
@@ -1662,14 +1648,14 @@ START_TEST(records_are_found_by_lsn_and_by_time)
 
     for (unsigned i = 0; i < 8; i++)
         ck_assert_int_eq(ask(members[i % 2], append_timed, 100), 0);
-    for (int i = 0; i < READERS; i++) {
-        struct twinlog_reader *reader = open_some_reader(log, i);
+    for (int i = 0; i < LOG_READER_KINDS; i++) {
+        struct twinlog_reader *reader = log_reader_of_kind(log, i);
         expect_found(reader, 800);
         twinlog_reader_close(reader);
     }
     AWAIT(atomic_load(&log->peers.common->oldest) == atomic_load(&log->peers.common->newest));
-    for (int i = 0; i < READERS; i++) {
-        struct twinlog_reader *reader = open_some_reader(log, i);
+    for (int i = 0; i < LOG_READER_KINDS; i++) {
+        struct twinlog_reader *reader = log_reader_of_kind(log, i);
         expect_found(reader, 800);
         twinlog_reader_close(reader);
     }
@@ -1822,7 +1808,7 @@ Suite *shared_suite(void)
     tcase_add_test(refusals, options_of_the_first_one_count);
     tcase_add_test(refusals, a_segment_has_room_for_the_largest_record_of_all);
     TCase *others = logdir_case(suite, "what else a log can do", set_up);
-    tcase_add_loop_test(others, readers_are_woken_by_records_of_others, 0, READERS);
+    tcase_add_loop_test(others, readers_are_woken_by_records_of_others, 0, LOG_READER_KINDS);
     tcase_add_test(others, segments_are_sealed_and_those_who_are_idle_let_go_of_them);
     tcase_add_test(others, records_are_found_by_lsn_and_by_time);
     tcase_add_test(others, cursors_are_those_of_all);
