@@ -177,7 +177,7 @@ static void let_go(struct mapped *m) REQUIRES(m->syncing)
     twl_segment_close(&sheet->segment);
 }
 
-static void let_go_of_closed(struct mapped *m) REQUIRES(m->syncing)
+void twl_mapped_let_go_of_closed(struct mapped *m)
 {
     while (m->oldest->number < atomic_load(&m->peers->common->oldest) && atomic_load(&m->oldest->next))
         let_go(m);
@@ -238,9 +238,9 @@ static bool close_oldest(struct mapped *m) REQUIRES(m->syncing)
 bool twl_mapped_tend(struct mapped *m)
 {
     twl_mutex_lock(&m->syncing);
-    let_go_of_closed(m);
+    twl_mapped_let_go_of_closed(m);
     const bool is_closed = close_oldest(m);
-    let_go_of_closed(m);
+    twl_mapped_let_go_of_closed(m);
     twl_mutex_unlock(&m->syncing);
     return is_closed;
 }

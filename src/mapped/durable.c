@@ -208,6 +208,8 @@ int twl_mapped_sync(struct mapped *m, uint64_t lsn, uint64_t deadline_ns)
     twl_mutex_lock(&m->syncing);
     if (rc == 0 && atomic_load(m->durable) < lsn) /* else somebody has just done it for us */
         rc = m->peers ? sync_with_peers(m, lsn, deadline_ns) : twl_mapped_sync_up_to(m, NULL);
+    if (m->peers) /* nobody else may, where there is no thread */
+        twl_mapped_let_go_of_closed(m);
     twl_mutex_unlock(&m->syncing);
     return rc;
 }

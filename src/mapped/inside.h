@@ -123,8 +123,9 @@ void twl_mapped_bury_our_number(struct mapped *m);
 
 /* ---- close.c: groups get their headers ------------------------------------------------------------- */
 
-/* With peers: what others have closed is let go of; then the oldest one that was left, if it can be done now. True:
- * one was closed. */
+/* With peers: segments that somebody has closed are not needed any more. */
+void twl_mapped_let_go_of_closed(struct mapped *m) REQUIRES(m->syncing);
+/* With peers: those are let go of, and the oldest one that was left is closed, if that can be done now. True: it was. */
 bool twl_mapped_tend(struct mapped *m);
 /* Everything is closed, the log too, by the last one who has it. */
 int twl_mapped_close_all(struct mapped *m);

@@ -210,6 +210,24 @@ uint64_t log_segment_bytes(void)
     return bytes;
 }
 
+unsigned log_count_open_segments(void)
+{
+    char *dir = realpath(log_dir, NULL), path[300];
+    DIR *descriptors = opendir("/proc/self/fd");
+    unsigned count = 0;
+
+    ck_assert_ptr_nonnull(dir);
+    ck_assert_ptr_nonnull(descriptors);
+    for (const struct dirent *entry; (entry = readdir(descriptors));) {
+        const ssize_t size = readlinkat(dirfd(descriptors), entry->d_name, path, sizeof(path) - 1);
+        path[size > 0 ? size : 0] = '\0';
+        count += strncmp(path, dir, strlen(dir)) == 0 && strstr(path, ".twl");
+    }
+    closedir(descriptors);
+    free(dir);
+    return count;
+}
+
 /* ---- paths ------------------------------------------------------------------------------------- */
 
 const char *log_io_name(uint32_t io)

@@ -40,6 +40,8 @@ void patch_file(const char *path, off_t offset, const void *bytes, size_t size);
  * be left out. */
 uint64_t log_fingerprint(bool with_lock_file);
 uint64_t log_segment_bytes(void); /* sizes of all segment files */
+/* Descriptors of segments that this process has, also of those that were removed. */
+unsigned log_count_open_segments(void);
 
 /* ---- paths ------------------------------------------------------------------------------------- */
 

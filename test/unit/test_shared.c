@@ -1240,6 +1240,27 @@ START_TEST(a_disk_that_is_full_for_one_is_not_for_another)
 }
 END_TEST
 
+/* It has no thread, and appends nothing. */
+START_TEST(who_only_syncs_keeps_no_segments_that_others_have_closed)
+{
+    struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
+    struct member *other = come(0);
+    const struct common *common = map_common();
+
+    for (unsigned round = 0; round < 10; round++) {
+        append_by(other, 300);
+        ck_assert_int_eq(twinlog_sync(log), 0);
+    }
+    AWAIT(atomic_load(&common->oldest) == atomic_load(&common->newest));
+    ck_assert_uint_gt(atomic_load(&common->oldest), 10);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_eq(log_count_open_segments(), 1);
+    close_by(other);
+    log_close(log);
+    ck_assert_uint_eq(expect_all(0, 0), 3000);
+}
+END_TEST
+
 /* ---- what is refused ---------------------------------------------------------------------------- */
 
 static void expect_refusal(const struct twinlog_options *options, int error, const char *word)
@@ -1795,6 +1816,7 @@ Suite *shared_suite(void)
     tcase_add_loop_test(disk, a_page_that_somebody_cuts_is_an_error, 0, MODES);
     tcase_add_loop_test(disk, one_that_is_behind_does_not_close_a_log_whose_page_was_cut, 0, MODES);
     tcase_add_test(disk, a_disk_that_is_full_for_one_is_not_for_another);
+    tcase_add_test(disk, who_only_syncs_keeps_no_segments_that_others_have_closed);
     TCase *refusals = logdir_case(suite, "what is refused", set_up);
     tcase_add_test(refusals, writers_of_other_modes_stay_out);
     tcase_add_test(refusals, what_is_not_there_says_so);
