@@ -47,8 +47,8 @@ struct twinlog_reader {
 
     /* Newest record that was returned since the last seek, 0 = none, and the segment it was in. */
     uint64_t passed_lsn, passed_sequence;
-    uint64_t
-        void_lsn; /* the first of the voids between that, or the seek, and next_lsn; 0 = there are none */
+    /* The first of the voids that were passed since, 0 = none, and the segment of the last one. */
+    uint64_t void_lsn, void_sequence;
     uint32_t generation; /* of the set that these were compared with */
     int error;           /* sticky */
 };
@@ -165,34 +165,37 @@ static uint64_t front_of(const struct segment_set *set)
     return set->begun > 0 ? max_u64(set->first_lsn, set->entries[0].first_lsn) : UINT64_MAX;
 }
 
-/* Where there were voids there may be records now: nobody is told of a cut of which he has seen nothing. */
-static void pass_voids_again(struct twinlog_reader *reader)
+/* What was at `lsn` in that segment, or in front of it: from which LSN on is it not there any more? 0: it all is. What
+ * begins a cut comes behind its segment. If that is trimmed by now, its segment is missing all the same, though the log
+ * begins in front of `lsn`. */
+static uint64_t find_cut(const struct segment_set *set, uint64_t lsn, uint64_t sequence)
 {
-    if (reader->void_lsn > 0)
-        reader->next_lsn = max_u64(reader->void_lsn, reader->horizon.first_lsn);
-    reader->void_lsn = 0;
-    reader->end_lsn = 0;
-}
-
-/* Have records that were returned been replaced? Whatever begins such a change comes behind their segment. If that
- * is trimmed by now, their segment is missing all the same, though the log begins in front of the last of them. */
-static int check_passed(struct twinlog_reader *reader)
-{
-    const struct segment_set *set = &reader->horizon.set;
     bool is_missing = true;
-    if (reader->generation == reader->horizon.generation)
-        return 0;
-    reader->generation = reader->horizon.generation;
-    pass_voids_again(reader);
     for (size_t i = 0; i < set->begun; i++) {
         const struct segment_header *header = &set->entries[i].header;
-        if (header->start_lsn > 0 && header->start_lsn <= reader->passed_lsn &&
-            header->sequence > reader->passed_sequence)
-            return report_cut(reader, header->start_lsn);
-        is_missing = is_missing && header->sequence != reader->passed_sequence;
+        if (header->start_lsn > 0 && header->start_lsn <= lsn && header->sequence > sequence)
+            return header->start_lsn;
+        is_missing = is_missing && header->sequence != sequence;
     }
     uint64_t front_lsn = front_of(set);
-    return is_missing && front_lsn <= reader->passed_lsn ? report_cut(reader, front_lsn) : 0;
+    return is_missing && front_lsn <= lsn ? front_lsn : 0;
+}
+
+/* Have records that were returned been replaced? If it was voids, nobody has seen anything of it, but there may be
+ * records in their places. */
+static int check_passed(struct twinlog_reader *reader)
+{
+    const struct horizon *horizon = &reader->horizon;
+    if (reader->generation == horizon->generation)
+        return 0;
+    reader->generation = horizon->generation;
+    if (reader->void_lsn > 0 && find_cut(&horizon->set, reader->next_lsn - 1, reader->void_sequence) > 0) {
+        reader->next_lsn = max_u64(reader->void_lsn, horizon->first_lsn);
+        reader->void_lsn = 0;
+        reader->end_lsn = 0;
+    }
+    uint64_t start_lsn = find_cut(&horizon->set, reader->passed_lsn, reader->passed_sequence);
+    return start_lsn > 0 ? report_cut(reader, start_lsn) : 0;
 }
 
 /* Everything up to date, and the cursor where it may be. */
@@ -243,6 +246,7 @@ static void pass_void(struct twinlog_reader *reader)
 {
     if (reader->void_lsn == 0)
         reader->void_lsn = reader->next_lsn;
+    reader->void_sequence = reader->stand.at->segment.header.sequence;
     reader->next_lsn++;
 }
 
