@@ -22,6 +22,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -73,9 +74,10 @@ _Noreturn void violation(const char *format, ...)
 
 static void report_signal(int number)
 {
-    static const char text[] = "sim-crash: VIOLATION: the process died; again: ";
+    const char *text = number == SIGVTALRM ? "sim-crash: VIOLATION: it comes to no end; again: "
+                                           : "sim-crash: VIOLATION: the process died; again: ";
     const char *command = replay_command();
-    ssize_t ignored = write(STDOUT_FILENO, text, sizeof(text) - 1);
+    ssize_t ignored = write(STDOUT_FILENO, text, strlen(text));
     ignored = write(STDOUT_FILENO, command, strlen(command));
     ignored = write(STDOUT_FILENO, "\n", 1);
     (void)ignored;
@@ -194,8 +196,16 @@ static void choose_padding(struct rng *rng, struct machine *machine)
         machine->options.flags |= TWINLOG_PAD;
 }
 
+/* Most take less than a second. */
+static void limit_time(void)
+{
+    const struct itimerval limit = { .it_value.tv_sec = 120 };
+    setitimer(ITIMER_VIRTUAL, &limit, NULL);
+}
+
 static void run_workload(uint64_t seed)
 {
+    limit_time();
     struct machine machine = { .rng = { rng_mix(seed) }, .history = history_begin(seed) };
     struct rng *rng = &machine.rng;
     current_seed = seed;
@@ -352,6 +362,7 @@ int main(int argc, char **argv)
     mallopt(M_TRIM_THRESHOLD, 1 << 28);
     signal(SIGABRT, report_signal);
     signal(SIGSEGV, report_signal);
+    signal(SIGVTALRM, report_signal);
     const double began = seconds_now();
     double seconds = 0;
     for (uint64_t seed = settings.seed; seed == settings.seed || !is_finished(seconds); ++seed) {
