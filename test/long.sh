@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # long.sh BUILD [NAME...]: the long runs of docs/testing.md, or those of these names, as many at a time as there are
-# processors. The output of each, with its command, goes to build/long/; a line says how it ended.
+# processors. The output of each, with its command, goes to BUILD/long/; a line says how it ended.
 set -u
 build=$(cd "$1" && pwd) || exit 2
 shift
 jobs=$(nproc)
 images=100000000
-logs=$PWD/build/long
+logs=$build/long
 mkdir -p "$logs"
 
 # runs: NAME COMMAND, a line each. What one program can't do on all processors is given to as many programs.
@@ -52,7 +52,7 @@ run()
     name=$1 program=$2
     shift 2
     log=$logs/$name.txt
-    echo "$program $*" >"$log"
+    echo "$program $*" | tee "$log"
     status=0
     began=$(date +%s)
     TMPDIR=$logs "$build/test/$program" "$@" >>"$log" 2>&1 </dev/null || status=$?

@@ -38,7 +38,7 @@ int name_index(const char *text, const char *const *names, int count)
     wrong_usage();
 }
 
-void keep_arguments(int argc, char **argv)
+static void keep_arguments(int argc, char **argv)
 {
     size_t used = 0;
 

@@ -19,7 +19,6 @@ extern struct given given;
 
 /* Into the place: the program's name, its arguments, and TWINLOG_SEED, or 1. */
 void begin_command_line(const char *program, int argc, char **argv);
-void keep_arguments(int argc, char **argv);
 
 /* The letter of the next option, its argument in optarg; -1 behind the last one. It takes some itself: those that set a
  * flag, and 'k' kills or cuts, 's' seconds, 'S' the seed, 'd' the parent, 'h' help. Ends the program if one is wrong. */

@@ -228,7 +228,7 @@ static const char help[] =
     "  --written     to space that was written before, not only allocated\n"
     "  --may-lose    what was acknowledged behind the beginning of the trouble may be gone\n"
     "  --rounds N    default 50\n"
-    "  --seed N      default 1\n"
+    "  --seed N      default TWINLOG_SEED, or 1\n"
     "  --dir DIR     where to make a directory; default TMPDIR, or /tmp";
 
 static void parse(int argc, char **argv)
@@ -264,9 +264,7 @@ int main(int argc, char **argv)
 {
     struct rng rng;
 
-    place.program = "power-witness";
-    place.seed = 1;
-    keep_arguments(argc, argv);
+    begin_command_line("power-witness", argc, argv);
     parse(argc, argv);
     rng = (struct rng){ rng_mix(place.seed) };
     notes = map_shared(sizeof(*notes));
