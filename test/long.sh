@@ -7,10 +7,11 @@ build=$(cd "$1" && pwd) || exit 2
 shift
 jobs=$(nproc)
 images=100000000
+images_each=2500000
 logs=$build/long
 mkdir -p "$logs"
 
-# runs: NAME COMMAND, a line each. What one program can't do on all processors is given to as many programs.
+# runs: NAME COMMAND, a line each. What takes one program too long is given to several.
 runs()
 {
     cat <<'END'
@@ -32,8 +33,8 @@ END
                 echo "power-$fs-$method crash-power --fs $fs --method $method --seed 1 --cuts 1000"
         done
     done
-    for k in $(seq "$jobs"); do
-        echo "images-$k sim-crash --seed ${k}000000000 --images $((images / jobs))"
+    for k in $(seq $((images / images_each))); do
+        echo "images-$k sim-crash --seed $((100 + k))000000 --images $images_each"
     done
 }
 

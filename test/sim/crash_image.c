@@ -57,13 +57,20 @@ static void count_image(const struct machine *machine)
 }
 
 /* A recovery that dies must not change what the next one finds. Two exceptions: what a killed process left is
- * not durable, so a crash decides about it again. And where sectors are garbled, a recovery that dies while
- * it overwrites a torn group can make it whole: the zeros behind its mark may be the very bytes that were
- * garbled. In neither case has anybody been told yet. */
+ * not durable, so a crash decides about it again. And a recovery that dies while it overwrites a torn group can make it
+ * whole: the zeros behind its mark may be the very bytes that were garbled, or lost in a file that had another life. In
+ * neither case has anybody been told yet. */
 static bool has_one_answer(const struct machine *machine)
 {
     const bool is_recovering = machine->depth > 0 && !machine->log;
     return is_recovering && machine->cut != SIM_KILL && !machine->may_garble;
+}
+
+static bool is_made_whole(const struct machine *parent, const struct answer *found)
+{
+    const uint64_t known = parent->answer.last, least = min_u64(known, found->last);
+    return parent->answer.is_known && !parent->answer.is_empty && !found->is_empty &&
+           history_has_zeros(&parent->history, least + 1, max_u64(known, found->last));
 }
 
 static void live_on(struct machine *machine)
@@ -93,7 +100,7 @@ void check_image(struct machine *parent, enum simdisk_cut cut, uint64_t seed)
     if (machine.is_deep)
         simdisk_set_hook(machine.disk, crash_hook, &machine);
     open_log(&machine);
-    if (has_one_answer(parent))
+    if (has_one_answer(parent) && !is_made_whole(parent, &machine.found))
         note_answer(parent, &machine.found, "recovery after a crash inside recovery");
     read_back(&machine);
     if (rng_one_in(&machine.rng, 8))

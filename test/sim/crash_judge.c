@@ -55,7 +55,7 @@ static bool are_all_old(const struct machine *machine, uint64_t from, uint64_t t
 {
     const int64_t limit_ns = simdisk_clock(machine->disk) - (int64_t)machine->options.keep_age_ms * 1000000;
     return to <= history_last(&machine->history) + 1 &&
-           history_find_time(&machine->history, from, to - 1, limit_ns) == to;
+           history_find_time(&machine->history, from, to - 1, limit_ns) >= to;
 }
 
 /* There is one limit in a workload, so it must allow all that is gone. */
@@ -63,16 +63,16 @@ static bool may_have_retired(struct machine *machine, const struct outlook *outl
                              uint64_t last)
 {
     const struct twinlog_options *options = &machine->options;
-    if (front < outlook->front || front > names_needed(&outlook->names))
+    /* voids at both ends count, and a reader does not see them */
+    const uint64_t with_voids = history_before(&machine->history, front - 1) + 1;
+    if (front < outlook->front || with_voids > names_needed(&outlook->names))
         return false;
-    if (options->keep_records > 0) { /* voids at both ends count, and a reader does not see them */
-        const uint64_t with_voids = history_before(&machine->history, front - 1) + 1;
+    if (options->keep_records > 0)
         return with_voids + options->keep_records <= history_next(&machine->history, last + 1);
-    }
     if (options->keep_bytes >
         0) /* a segment that was begun by groups which were not synced is a spare again */
         return bytes_up_to(machine, TWINLOG_SEGMENT_SPARE) >= options->keep_bytes;
-    return options->keep_age_ms > 0 && are_all_old(machine, outlook->front, front);
+    return options->keep_age_ms > 0 && are_all_old(machine, outlook->front, with_voids);
 }
 
 static bool may_have_front(struct machine *machine, const struct outlook *outlook, uint64_t front,

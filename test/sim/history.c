@@ -251,6 +251,25 @@ struct fact history_make(const struct history *history, const struct simdisk *di
     return history_make_sized(history, disk, rng, choose_size(history, rng, max_bytes));
 }
 
+/* Whole sectors of it, or what begins one that ends behind it. */
+static bool has_zeros(const struct fact *fact)
+{
+    size_t run = 0;
+    for (size_t i = 0; i < fact->size && run < SECTOR_BYTES; ++i)
+        run = fact->data[i] == 0 ? run + 1 : 0;
+    return run >= SECTOR_BYTES || (fact->size > 0 && fact->data[fact->size - 1] == 0);
+}
+
+bool history_has_zeros(const struct history *history, uint64_t first, uint64_t last)
+{
+    for (; first <= last; ++first) {
+        const struct fact *fact = history_fact(history, first);
+        if (fact && !fact->is_void && has_zeros(fact))
+            return true;
+    }
+    return false;
+}
+
 /* ---- judging ------------------------------------------------------------------------------------- */
 
 static bool is_same_payload(const struct fact *fact, const struct twinlog_record *record)

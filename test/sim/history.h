@@ -86,6 +86,9 @@ void history_offer(struct history *history, struct fact fact);
 void history_offer_more(struct history *history, struct fact fact); /* in one batch with those before */
 void history_notice(struct history *history, uint64_t last_lsn);
 uint64_t history_settle(struct history *history, bool is_accepted);
+/* May a sector have been all zeros in which there was something of these records? */
+bool history_has_zeros(const struct history *history, uint64_t first, uint64_t last);
+
 /* A reservation of this life ends: with these bytes in it; or, with NULL, as a void. */
 void history_fill(struct history *history, uint64_t lsn, const void *data);
 

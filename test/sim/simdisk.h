@@ -33,6 +33,8 @@
 #include "io/io.h"
 #include "rng.h"
 
+#define SECTOR_BYTES 512u
+
 struct simdisk;
 
 enum simdisk_op {

@@ -7,7 +7,6 @@
 #include "content.h"
 #include "simdisk.h"
 
-#define SECTOR_BYTES 512u
 #define NAME_BYTES 64u
 #define GHOST_OPS 60u /* a dead process's write lands within that many operations */
 
