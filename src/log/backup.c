@@ -253,8 +253,8 @@ static int back_up_sealed(struct backup *b, const struct segment *segment,
 
 /* ---- segments that are not sealed -------------------------------------------------------------- */
 
-/* Walks to the end, or to the last group that is in the copy. An open one may have been closed after the watermark was
- * looked at: then all of it is durable. */
+/* Walks to the end, or to the last group that is in the copy. A group is durable as a whole: one that the limit is in,
+ * because the front is, and one that was open and was closed after the watermark was looked at. */
 static int find_data_end(struct backup *b, bool is_last, struct extent *extent)
 {
     struct cursor *cursor = &b->cursor;
@@ -262,7 +262,8 @@ static int find_data_end(struct backup *b, bool is_last, struct extent *extent)
     extent->data_end = SEGMENT_DATA_OFFSET;
     while ((rc = twl_cursor_accept_group(cursor)) > 0) {
         bool was_open = (cursor->group.flags & GROUP_MAPPED) && !cursor->is_open;
-        if (is_last && was_open)
+        bool has_limit = cursor->group.first_lsn <= b->limit_lsn && !cursor->is_open;
+        if (is_last && (was_open || has_limit))
             b->limit_lsn = max_u64(b->limit_lsn, cursor->position.next_lsn - 1);
         if (is_last && cursor->position.next_lsn - 1 > b->limit_lsn) {
             twl_cursor_back_out(cursor);

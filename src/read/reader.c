@@ -271,17 +271,19 @@ static int find_next(struct twinlog_reader *reader, struct cursor_record *ret_re
     }
 }
 
-/* The one in front of the cursor, the stand in front of it. A cursor behind the end is at the end. */
+/* The one in front of the cursor, the stand in front of it. A cursor behind the end is at the end; one that has nothing
+ * but voids in front of it stays where it is. */
 static int find_previous(struct twinlog_reader *reader, struct cursor_record *ret_record)
 {
     const struct horizon *horizon = &reader->horizon;
     struct doubt doubt = { 0 };
+    uint64_t most_lsn = reader->to_lsn; /* in front of the voids that were passed */
     reader->end_lsn = 0;
     for (;;) {
         uint64_t last_lsn = 0;
         int rc = settle(reader);
         if (rc == 0) {
-            last_lsn = min_u64(reader->next_lsn - 1, min_u64(horizon->limit_lsn, reader->to_lsn));
+            last_lsn = min_u64(reader->next_lsn - 1, min_u64(horizon->limit_lsn, most_lsn));
             if (last_lsn < max_u64(horizon->first_lsn, reader->from_lsn))
                 return 0;
             rc = twl_stand_before_back(&reader->stand, last_lsn);
@@ -290,10 +292,12 @@ static int find_previous(struct twinlog_reader *reader, struct cursor_record *re
             rc = twl_stand_read(&reader->stand, ret_record);
         if (rc > 0) {
             twl_cursor_unread(&reader->stand.at->cursor, ret_record);
-            reader->next_lsn = last_lsn;
-            reader->void_lsn = 0;
-            if (ret_record->header.kind == RECORD_DATA)
+            if (ret_record->header.kind == RECORD_DATA) {
+                reader->next_lsn = last_lsn;
+                reader->void_lsn = 0;
                 return 1;
+            }
+            most_lsn = last_lsn - 1;
         } else if (rc == STAND_LOST) {
             rc = look_again(reader, last_lsn, &doubt);
         }

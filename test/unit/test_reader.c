@@ -766,6 +766,23 @@ START_TEST(a_record_in_the_place_of_a_void_is_not_passed_over)
 }
 END_TEST
 
+START_TEST(where_there_are_only_voids_to_go_back_over_a_cursor_stays)
+{
+    struct twinlog *log = open_small();
+    struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
+
+    put_void(log);
+    put_void(log);
+    ck_assert_int_eq(twinlog_reader_seek(reader, 5), 0);
+    expect_no_previous(reader, 0);
+    put_many(log, 0, 4);
+    expect_next(reader, 5, 0);
+    expect_previous(reader, 5, 0);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+END_TEST
+
 /* ---- segments that stay open --------------------------------------------------------------------- */
 
 #define OPEN_AT_MOST 32u
@@ -1933,6 +1950,29 @@ START_TEST(without_shared_memory_the_marks_in_the_log_tell)
 }
 END_TEST
 
+/* All that tells how far the log is durable is its front, in the middle of a group. */
+START_TEST(without_shared_memory_a_backup_ends_with_a_group)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+    struct twinlog *log;
+    char copy[sizeof(log_parent) + 8];
+
+    log_close(make_log(10));
+    map_error = -ENODEV;
+    ck_assert_int_eq(twl_log_open(failing_io(), &options, &log), 0);
+    for (unsigned i = 0; i < 10; i++)
+        ck_assert_int_eq(put_one(log, 0), 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    trim(log, 15);
+    snprintf(copy, sizeof(copy), "%s/copy", log_parent);
+    ck_assert_int_eq(twinlog_backup(log_dir, copy, NULL, &result), 0);
+    ck_assert_uint_eq(result.first_lsn, 15);
+    ck_assert_uint_eq(result.last_lsn, 20);
+    log_close(log);
+}
+END_TEST
+
 START_TEST(nothing_but_a_log_is_opened)
 {
     struct twinlog_reader *reader = NULL;
@@ -1994,6 +2034,7 @@ Suite *reader_suite(void)
     tcase_add_loop_test(tests, cuts_may_be_cut_off_in_turn, 0, KINDS);
     tcase_add_loop_test(tests, a_reset_takes_everything, 0, KINDS);
     tcase_add_loop_test(tests, a_record_in_the_place_of_a_void_is_not_passed_over, 0, KINDS);
+    tcase_add_loop_test(tests, where_there_are_only_voids_to_go_back_over_a_cursor_stays, 0, KINDS);
 
     tests = add_case(suite, "open segments");
     tcase_add_loop_test(tests, segments_that_were_looked_up_stay_open_and_those_that_were_read_do_not, 0, 2);
@@ -2031,5 +2072,6 @@ Suite *reader_suite(void)
     tcase_add_loop_test(tests, what_can_not_be_synced_is_not_shown_unless_there_is_nothing_to_sync, 0, 2);
     tcase_add_test(tests, where_there_are_no_locks_or_no_mappings_the_reader_reads);
     tcase_add_loop_test(tests, without_shared_memory_the_marks_in_the_log_tell, 0, KINDS);
+    tcase_add_test(tests, without_shared_memory_a_backup_ends_with_a_group);
     return suite;
 }
