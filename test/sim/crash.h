@@ -156,8 +156,10 @@ void notice_progress(struct machine *machine);
 /* What the machine's log may be found as, were it to crash now. */
 unsigned list_outlooks(const struct machine *machine, struct outlook ret_outlooks[MAX_OUTLOOKS]);
 
-/* Recovery, and everybody else who looks at a disk at rest, must agree. */
+/* Recovery, and everybody else who looks at a disk at rest, must find what it may be, and agree. */
 void note_answer(struct machine *machine, const struct answer *answer, const char *who);
+/* That it may be so was judged where it was found. */
+void compare_answer(struct machine *machine, const struct answer *answer, const char *who);
 
 /* `log` was opened on it: settles which outlook came true. */
 void judge_opened(struct machine *machine, struct twinlog *log, const struct twinlog_report *report);

@@ -101,7 +101,7 @@ void check_image(struct machine *parent, enum simdisk_cut cut, uint64_t seed)
         simdisk_set_hook(machine.disk, crash_hook, &machine);
     open_log(&machine);
     if (has_one_answer(parent) && !is_made_whole(parent, &machine.found))
-        note_answer(parent, &machine.found, "recovery after a crash inside recovery");
+        compare_answer(parent, &machine.found, "recovery after a crash inside recovery");
     read_back(&machine);
     if (rng_one_in(&machine.rng, 8))
         try_seeks(&machine);

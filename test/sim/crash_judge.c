@@ -256,21 +256,27 @@ static const char *describe_outlooks(const struct machine *machine)
     return text;
 }
 
+void compare_answer(struct machine *machine, const struct answer *given, const char *who)
+{
+    const struct answer answer = without_voids(machine, *given);
+    if (machine->answer.is_known && !is_same_answer(machine, &machine->answer, &answer))
+        violation("O5: %s found LSN %" PRIu64 " to %" PRIu64 ", before it was %" PRIu64 " to %" PRIu64, who,
+                  answer.first, answer.last, machine->answer.first, machine->answer.last);
+    machine->answer = answer;
+    machine->answer.is_known = !machine->is_haunted;
+}
+
 void note_answer(struct machine *machine, const struct answer *given, const char *who)
 {
-    const struct answer seen = without_voids(machine, *given), *answer = &seen;
+    const struct answer answer = without_voids(machine, *given);
     bool is_possible = false;
     for (unsigned i = 0; i < machine->outlooks; ++i)
-        is_possible = is_possible || admits(machine, &machine->outlook[i], answer);
+        is_possible = is_possible || admits(machine, &machine->outlook[i], &answer);
     if (!is_possible)
         violation("O1/O3/O4: %s found %s LSN %" PRIu64 " to %" PRIu64 ", it must be %s", who,
-                  answer->is_empty ? "no records:" : "records", answer->first, answer->last,
+                  answer.is_empty ? "no records:" : "records", answer.first, answer.last,
                   describe_outlooks(machine));
-    if (machine->answer.is_known && !is_same_answer(machine, &machine->answer, answer))
-        violation("O5: %s found LSN %" PRIu64 " to %" PRIu64 ", before it was %" PRIu64 " to %" PRIu64, who,
-                  answer->first, answer->last, machine->answer.first, machine->answer.last);
-    machine->answer = *answer;
-    machine->answer.is_known = !machine->is_haunted;
+    compare_answer(machine, given, who);
 }
 
 /* In another process. False if there is no log yet. */
