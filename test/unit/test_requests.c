@@ -20,7 +20,7 @@
 
 #define SUITE_NAME "requests"
 #define KIB 1024u
-#define ROUNDS 30u
+#define ROUNDS 12u
 
 static const struct twinlog_terms written = { sizeof(written), 0, TWINLOG_LEVEL_WRITTEN, 0, 0, NULL };
 
