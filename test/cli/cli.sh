@@ -319,8 +319,8 @@ written()
     read -r lsn <&4
 }
 
-# live_lines FILE COUNT: enough lines have come.
-live_lines() { [ "$(wc -l <"$1")" -ge "$2" ]; }
+# live_lines FILE COUNT: enough lines have come. The file is made in the background.
+live_lines() { [ -f "$1" ] && [ "$(wc -l <"$1")" -ge "$2" ]; }
 
 # write_until FILE COUNT: appends until so much is shown.
 write_until()
@@ -387,6 +387,7 @@ test_stat_live()
     check_exposition out
     stop_writer KILL
 
+    rm live.lines
     "$twinlog" stat watched --live --interval 0.05 >live.lines 2>live.err &
     live=$!
     got=0
