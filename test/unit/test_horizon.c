@@ -478,13 +478,16 @@ static int choose_deed(int i)
     return i / 2;
 }
 
+/* With the sanitizer a step takes ten times as long, and the others have been tried without. */
+#define NEXT_STEP (HAS_ADDRESS_SANITIZER ? 3u : 1u)
+
 START_TEST(whatever_a_writer_does_between_two_steps_of_a_reader_a_sound_log_is_sound)
 {
     const int deed = choose_deed(_i);
     unsigned most = 0;
 
     for (int way = 0; way < WAYS; way++)
-        for (at_step = 1; read_beside(deed, way, false); at_step++)
+        for (at_step = 1; read_beside(deed, way, false); at_step += NEXT_STEP)
             most = at_step;
     ck_assert_uint_gt(most, 20);
 }
@@ -495,7 +498,7 @@ START_TEST(also_when_the_writer_does_so_after_each_look_at_the_log)
     const int deed = choose_deed(_i);
 
     for (int way = 0; way < WAYS; way++)
-        for (at_step = 1; at_step < 30; at_step++)
+        for (at_step = 1; at_step < 30; at_step += NEXT_STEP)
             read_beside(deed, way, true);
 }
 END_TEST
@@ -626,7 +629,8 @@ START_TEST(a_reader_that_was_away_meets_a_writer_that_opens_the_log)
 
     for (int way = 0; way < WAYS; way++) {
         look_at_opening(deed, way, 31);
-        look_at_opening(deed, way, 44);
+        if (!HAS_ADDRESS_SANITIZER)
+            look_at_opening(deed, way, 44);
     }
 }
 END_TEST
