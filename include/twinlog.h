@@ -530,8 +530,7 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
  * disagrees. Durable on return: the removed records never come back, and the next append gets last_lsn + 1.
  * What was accepted before is committed first; calls that append or wait are held up meanwhile. Never writes
  * over a record that is kept. Cursors beyond are moved back. A reader that has passed the cut gets
- * TWINLOG_ECUT, unless the log begins behind all that it has returned when it looks. 0 also when there is nothing to
- * remove.
+ * TWINLOG_ECUT (see twinlog_reader_next()). 0 also when there is nothing to remove.
  *
  *   TWINLOG_EPRUNED  last_lsn + 1 is below the first kept record; nothing happened
  *   -ENOSPC  the disk is full; nothing happened     -EROFS  the log was opened with TWINLOG_READ_ONLY

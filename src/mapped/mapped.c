@@ -413,7 +413,7 @@ void twl_mapped_destroy(struct mapped *m, bool is_forked)
 
 uint64_t twl_mapped_last_lsn(struct mapped *m)
 {
-    if (!m->peers) /* nobody asks the kernel anything */
+    if (!m->peers) /* nobody to catch up with */
         return twl_mapped_told_lsn(m);
     (void)twl_mapped_catch_up(m);
     struct sheet *sheet = twl_mapped_enter(m);

@@ -111,20 +111,12 @@ static struct slot *take_slot(struct stand *stand)
     return oldest;
 }
 
-/* There is one trail, of the segment that is open there. */
-static void forget_trail(struct stand *stand)
-{
-    if (stand->trail)
-        twl_trail_begin(stand->trail);
-}
-
 /* There is one buffer. */
 static void move_to(struct stand *stand, struct slot *slot)
 {
     if (slot == stand->at)
         return;
     twl_cursor_take_buffer(&slot->cursor, &stand->at->cursor);
-    forget_trail(stand);
     stand->at = slot;
 }
 
@@ -197,10 +189,8 @@ static int hold(struct stand *stand, struct slot *slot)
     return is_same ? 1 : STAND_LOST;
 }
 
-/* The slot of stand->at may have been another segment's until now. */
 static int open_slot(struct stand *stand, struct slot *slot, const struct segment_entry *entry)
 {
-    forget_trail(stand);
     slot->segment = (struct segment){ .header = entry->header }; /* for reports, should that be all */
     strcpy(slot->segment.name, entry->name);
     int rc = twl_segment_open_valid(stand->horizon->io, entry->name, &slot->segment);
@@ -225,7 +215,10 @@ static int open_segment(struct stand *stand, size_t index)
 {
     const struct segment_entry *entry = &set_of(stand)->entries[index];
     struct slot *open = find_slot(stand, &entry->header);
+    bool is_other = open != stand->at; /* also where its slot is used again */
     stand->wanted_id = entry->header.segment_id;
+    if (is_other && stand->trail) /* there is one, of the segment that was open */
+        twl_trail_begin(stand->trail);
     move_to(stand, open ? open : take_slot(stand));
     int rc = open ? 1 : open_slot(stand, stand->at, entry);
     if (rc < 0)
