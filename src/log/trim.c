@@ -26,6 +26,7 @@ struct limits {
 struct trim {
     struct twinlog *log;
     struct limits limits;
+    uint64_t old_lsn;  /* the front as it is */
     uint64_t wish_lsn; /* front by the limits alone */
     uint64_t durable_lsn;
     uint64_t front_lsn;               /* the new front */
@@ -48,6 +49,9 @@ static bool may_go(const struct limits *limits, const struct kept_segment *segme
 static bool extend_wish(void *context, const struct kept_segment *segment)
 {
     struct trim *trim = context;
+    /* Nothing in it is kept. Its footer still tells the times of what was cut off. */
+    if (segment->end_lsn <= trim->old_lsn)
+        return true;
     if (!may_go(&trim->limits, segment))
         return false;
     if (segment->end_lsn > trim->wish_lsn)
@@ -132,7 +136,7 @@ static int apply(struct trim *trim)
 {
     struct twinlog *log = trim->log;
     struct keeper_freed freed;
-    uint64_t old_lsn = atomic_load(&log->first_lsn);
+    trim->old_lsn = atomic_load(&log->first_lsn);
     trim->wish_lsn = trim->limits.lsn;
     int rc = twl_keeper_each(log->keeper, extend_wish, trim);
     trim->durable_lsn = twl_durable_lsn(log);
@@ -147,7 +151,7 @@ static int apply(struct trim *trim)
         twl_keeper_each(log->keeper, count_held, trim);
     rc = twl_keeper_retire(log->keeper, trim->sequence, &freed);
     trim->result.first_lsn = trim->front_lsn;
-    trim->result.removed_records = trim->front_lsn - old_lsn;
+    trim->result.removed_records = trim->front_lsn - trim->old_lsn;
     trim->result.removed_segments = freed.segments;
     trim->result.removed_bytes = freed.bytes;
     trim->result.held_bytes = trim->held_bytes;

@@ -559,10 +559,18 @@ static void get_going(struct keeper *k) REQUIRES(k->lock)
 /* ---- birth and death --------------------------------------------------------------------------- */
 
 /* Its header may be a dead writer's that was not synced yet, and must be durable before the first group (I8). Written
- * again first, for the same reason as the last group is: a sync alone may prove nothing. */
-static int settle_header(const struct keeper *k, const struct segment *segment)
+ * again first, for the same reason as the last group is: a sync alone may prove nothing. And a group that was torn may
+ * have left a part of its header where first groups begin. The next first group may come to stand elsewhere, and must
+ * not complete it. Padded ones all begin in one place. */
+static int settle_spare(const struct keeper *k, const struct segment *segment)
 {
-    int rc = k->config.is_padded ? 0 : twl_segment_rewrite(segment, 0, SEGMENT_HEADER_BYTES);
+    _Alignas(BLOCK_BYTES) static const unsigned char zeros[BLOCK_BYTES];
+    int rc = 0;
+    if (!k->config.is_padded) {
+        rc = twl_segment_rewrite(segment, 0, SEGMENT_HEADER_BYTES);
+        if (rc == 0)
+            rc = io_write_at(segment->file, zeros, BLOCK_BYTES, SEGMENT_DATA_OFFSET);
+    }
     return rc < 0 ? rc : io_sync(segment->file);
 }
 
@@ -579,7 +587,7 @@ static int adopt_spare(struct keeper *k, const struct segment_entry *entry) REQU
                           &state);
     if (rc < 0)
         return rc;
-    rc = state == HEADER_VALID ? settle_header(k, &segment) : TWINLOG_ECORRUPT;
+    rc = state == HEADER_VALID ? settle_spare(k, &segment) : TWINLOG_ECORRUPT;
     segment.summary = rc == 0 ? malloc(sizeof(*segment.summary)) : NULL;
     if (!segment.summary) {
         twl_segment_close(&segment);

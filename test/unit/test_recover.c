@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 START_TEST(every_combination_of_facts_has_exactly_one_decision)
 {
@@ -529,6 +530,111 @@ START_TEST(a_later_segment_proves_what_a_later_group_does_not)
 }
 END_TEST
 
+/* ---- torn in the same place twice -------------------------------------------------------------- */
+
+#define RECORDS_PER_SEGMENT 10u /* of a block each; the rest is kept for marks */
+#define SEGMENTS_BEFORE 4u      /* from then on files are written over that are full of other bytes */
+#define OFFSET_TO_ROLL 968u     /* in a block: of the header there the last 8 bytes are in the next sector */
+#define SECTORS_PER_BLOCK 8u
+
+static struct twinlog_options options_to_roll(void)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    options.segment_bytes = SEGMENT_MIN_BYTES;
+    options.keep_records = 1;
+    return options;
+}
+
+/* Leaves the log where the next record begins a segment, in a file that had other lives. */
+static void append_up_to_a_roll(struct twinlog *log)
+{
+    unsigned char payload[BLOCK_RECORD_BYTES];
+    const unsigned whole = SEGMENTS_BEFORE * RECORDS_PER_SEGMENT - 1;
+    const size_t around = BLOCK_BYTES - BLOCK_RECORD_BYTES;
+    memset(payload, 0x5a, sizeof(payload));
+    for (unsigned i = 0; i < whole; i++)
+        ck_assert_int_eq(twinlog_append(log, payload, i == 0 ? FIRST_RECORD_BYTES : BLOCK_RECORD_BYTES, NULL),
+                         0);
+    ck_assert_int_eq(twinlog_append(log, payload, OFFSET_TO_ROLL - around, NULL), 0);
+}
+
+/* Cuts the power while the first group of a segment is being written. No more than its first block gets to the disk. */
+struct tearing {
+    struct simdisk *machine;
+    bool keeps_one_sector; /* at the most; else every combination of them is there once */
+    void (*each)(struct simdisk *image);
+    unsigned images;
+};
+
+static void tear(void *context, enum simdisk_op op)
+{
+    struct tearing *tearing = context;
+    unsigned long long offset;
+    if (op != SIM_SUBMIT || sscanf(simdisk_last(tearing->machine), "submit %*s %llu", &offset) != 1 ||
+        offset != SEGMENT_DATA_OFFSET)
+        return;
+    ck_assert_uint_ge(simdisk_choices(tearing->machine), SECTORS_PER_BLOCK);
+    for (uint64_t mask = 0; mask < 1u << SECTORS_PER_BLOCK; mask++) {
+        if (tearing->keeps_one_sector && (mask & (mask - 1)) != 0)
+            continue;
+        tearing->each(simdisk_crash_image(tearing->machine, SIM_CUT_MASK, mask));
+        tearing->images++;
+    }
+}
+
+static unsigned tear_next(struct simdisk *machine, struct twinlog *log, bool keeps_one_sector,
+                          void (*each)(struct simdisk *image))
+{
+    static const unsigned char payload[BLOCK_RECORD_BYTES] = { 1 };
+    struct tearing tearing = { .machine = machine, .keeps_one_sector = keeps_one_sector, .each = each };
+    simdisk_set_hook(machine, tear, &tearing);
+    ck_assert_int_eq(twinlog_append(log, payload, sizeof(payload), NULL), 0);
+    simdisk_set_hook(machine, NULL, NULL);
+    return tearing.images;
+}
+
+static struct twinlog *open_torn(struct simdisk *image)
+{
+    const struct twinlog_options options = options_to_roll();
+    struct twinlog *log;
+    ck_assert_int_eq(twl_log_open(simdisk_connect(image), &options, &log), 0);
+    return log;
+}
+
+static void open_only(struct simdisk *image)
+{
+    ck_assert_int_eq(twinlog_close(open_torn(image)), 0);
+    simdisk_destroy(image);
+}
+
+static unsigned torn_twice;
+
+static void tear_again(struct simdisk *image)
+{
+    struct twinlog *log = open_torn(image);
+    torn_twice += tear_next(image, log, false, open_only);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    simdisk_destroy(image);
+}
+
+/* The next one begins behind the place of the torn one, because of the mark between them; zeros in front of it may
+ * complete a header of which all else is there. */
+START_TEST(a_group_that_was_torn_is_not_completed_by_the_next_one)
+{
+    const struct simdisk_options machine = { .seed = 7, .has_direct = true };
+    const struct twinlog_options options = options_to_roll();
+    struct simdisk *living = simdisk_create(&machine);
+    struct twinlog *log;
+    torn_twice = 0;
+    ck_assert_int_eq(twl_log_open(simdisk_connect(living), &options, &log), 0);
+    append_up_to_a_roll(log);
+    ck_assert_uint_eq(tear_next(living, log, true, tear_again), SECTORS_PER_BLOCK + 1);
+    ck_assert_uint_eq(torn_twice, (SECTORS_PER_BLOCK + 1) << SECTORS_PER_BLOCK);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    simdisk_destroy(living);
+}
+END_TEST
+
 Suite *recover_suite(void)
 {
     Suite *suite = suite_create("recover");
@@ -549,6 +655,7 @@ Suite *recover_suite(void)
     tcase_add_test(on_disk, an_unknown_place_is_continued_by_nothing);
     tcase_add_test(on_disk, what_cannot_be_read_is_neither_zero_nor_stale);
     tcase_add_test(on_disk, a_later_segment_proves_what_a_later_group_does_not);
+    tcase_add_test(on_disk, a_group_that_was_torn_is_not_completed_by_the_next_one);
     suite_add_tcase(suite, on_disk);
     return suite;
 }

@@ -190,6 +190,38 @@ START_TEST(a_trim_removes_segments_that_are_older)
 }
 END_TEST
 
+static void append_at(struct twinlog *log, uint64_t last, int64_t time_ns)
+{
+    unsigned char bytes[PAYLOAD_BYTES];
+    for (uint64_t lsn = twinlog_last_lsn(log); lsn < last;) {
+        const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes), .time_ns = time_ns };
+        make_payload(lsn + 1, 0, bytes);
+        ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, NULL, &lsn), 0);
+    }
+}
+
+/* All records are trimmed when only the first segment holds a durable one; its footer has the time of what was cut off. */
+START_TEST(a_segment_of_which_nothing_is_kept_holds_no_trim)
+{
+    struct twinlog *log = open_small(0);
+    const struct twinlog_trim_options options = { .size = sizeof(options), .before_time_ns = 2000 };
+    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
+    append_at(log, 9, 1000);
+    append_at(log, 10, 9000);
+    ck_assert_int_eq(twinlog_cut(log, 5), 0);
+    ck_assert_uint_eq(trim_before(log, 6).first_lsn, 6);
+    append_at(log, 80, 1000);
+    append_at(log, 100, 3000);
+    log_close(log); /* now all but the active one are sealed */
+    log = open_small(0);
+    ck_assert_int_eq(twinlog_trim(log, &options, &result), 0);
+    ck_assert_uint_gt(result.first_lsn, 40);
+    ck_assert_uint_eq(result.removed_records, result.first_lsn - 6);
+    log_close(log);
+    expect_records(result.first_lsn, 100, 101, 0);
+}
+END_TEST
+
 START_TEST(a_trim_that_asks_for_nothing_is_refused)
 {
     struct twinlog *log = open_small(0);
@@ -610,6 +642,7 @@ Suite *space_suite(void)
     tcase_add_test(tests, everything_can_be_trimmed);
     tcase_add_test(tests, a_trim_keeps_so_many_bytes_or_records);
     tcase_add_test(tests, a_trim_removes_segments_that_are_older);
+    tcase_add_test(tests, a_segment_of_which_nothing_is_kept_holds_no_trim);
     tcase_add_test(tests, a_trim_that_asks_for_nothing_is_refused);
     tcase_add_loop_test(tests, trimmed_segments_are_recycled_and_the_number_of_files_stays, 0, 2);
     tests = logdir_case(suite, "retention", logdir_make);
