@@ -18,6 +18,7 @@
 #define _GNU_SOURCE
 #include "segment/keeper.h"
 
+#include "base/bytes.h"
 #include "base/sync.h"
 #include "segment/cursor.h"
 
@@ -558,18 +559,32 @@ static void get_going(struct keeper *k) REQUIRES(k->lock)
 
 /* ---- birth and death --------------------------------------------------------------------------- */
 
+/* A group that was torn may have left a part of its header where first groups begin. The next first group may come to
+ * stand elsewhere, and must not complete it. */
+static int clean_first_block(const struct segment *segment)
+{
+    unsigned char *block = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+    size_t size;
+    if (!block)
+        return -ENOMEM;
+    int rc = io_read(segment->file, block, BLOCK_BYTES, SEGMENT_DATA_OFFSET, &size);
+    if (rc == 0 && !are_zeros(block, size)) { /* else it may be a hole, and the disk full */
+        memset(block, 0, BLOCK_BYTES);
+        rc = io_write_at(segment->file, block, BLOCK_BYTES, SEGMENT_DATA_OFFSET);
+    }
+    free(block);
+    return rc;
+}
+
 /* Its header may be a dead writer's that was not synced yet, and must be durable before the first group (I8). Written
- * again first, for the same reason as the last group is: a sync alone may prove nothing. And a group that was torn may
- * have left a part of its header where first groups begin. The next first group may come to stand elsewhere, and must
- * not complete it. Padded ones all begin in one place. */
+ * again first, for the same reason as the last group is: a sync alone may prove nothing. Padded groups that are the
+ * first ones all begin in one place. */
 static int settle_spare(const struct keeper *k, const struct segment *segment)
 {
-    _Alignas(BLOCK_BYTES) static const unsigned char zeros[BLOCK_BYTES];
     int rc = 0;
     if (!k->config.is_padded) {
         rc = twl_segment_rewrite(segment, 0, SEGMENT_HEADER_BYTES);
-        if (rc == 0)
-            rc = io_write_at(segment->file, zeros, BLOCK_BYTES, SEGMENT_DATA_OFFSET);
+        rc = rc == 0 ? clean_first_block(segment) : rc;
     }
     return rc < 0 ? rc : io_sync(segment->file);
 }

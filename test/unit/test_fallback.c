@@ -499,12 +499,22 @@ START_TEST(a_log_that_filled_the_disk_can_be_opened_and_trimmed)
 }
 END_TEST
 
+static void fill_the_rest(void)
+{
+    static const unsigned char some[4096];
+    int fd = open(ballast(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+
+    ck_assert_int_ge(fd, 0);
+    while (write(fd, some, sizeof(some)) > 0)
+        continue;
+    ck_assert_int_eq(errno, ENOSPC);
+    close(fd);
+}
+
 /* Full between two processes: opening writes into space it has already. */
 START_TEST(a_log_can_be_opened_on_a_full_disk)
 {
-    static unsigned char some[4096];
     struct twinlog *log;
-    int fd;
 
     if (!mount_small_disk(_i)) {
         skip("a_log_can_be_opened_on_a_full_disk",
@@ -514,16 +524,38 @@ START_TEST(a_log_can_be_opened_on_a_full_disk)
     log = log_open(NULL);
     append_records(log, 0, 0, RECORDS);
     log_close(log);
-    fd = open(ballast(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-    ck_assert_int_ge(fd, 0);
-    while (write(fd, some, sizeof(some)) > 0)
-        continue;
-    ck_assert_int_eq(errno, ENOSPC);
-    close(fd);
+    fill_the_rest();
     log = log_open(NULL);
     append_records(log, 0, RECORDS, RECORDS);
     log_close(log);
     ck_assert_uint_eq(log_check().next[0], 2 * RECORDS);
+    unmount();
+}
+END_TEST
+
+/* The spare is a hole behind its header, and opening leaves it one. */
+START_TEST(a_log_of_holes_can_be_opened_on_a_full_disk)
+{
+    struct twinlog_options options = log_options(0, 0);
+    struct twinlog *log;
+
+    if (!mount_small_disk(_i)) {
+        skip("a_log_of_holes_can_be_opened_on_a_full_disk",
+             _i ? "no ext4 through a loop device" : "tmpfs cannot be mounted");
+        return;
+    }
+    options.prepare = TWINLOG_PREPARE_SPARSE;
+    options.spare_segments = 1;
+    log = log_open(&options);
+    append_records(log, 0, 0, RECORDS);
+    while (log_stat(log).spare_segments == 0)
+        sched_yield();
+    log_close(log);
+    fill_the_rest();
+    log = log_open(&options);
+    ck_assert_uint_eq(log_stat(log).spare_segments, 1);
+    twinlog_close(log); /* whose mark needs a block */
+    ck_assert_uint_eq(log_check().next[0], RECORDS);
     unmount();
 }
 END_TEST
@@ -629,6 +661,7 @@ Suite *fallback_suite(void)
     tcase_add_loop_test(tests, a_full_disk_is_an_error_that_ends_with_it, 0, 2);
     tcase_add_loop_test(tests, a_log_that_filled_the_disk_can_be_opened_and_trimmed, 0, 2);
     tcase_add_loop_test(tests, a_log_can_be_opened_on_a_full_disk, 0, 2);
+    tcase_add_loop_test(tests, a_log_of_holes_can_be_opened_on_a_full_disk, 0, 2);
     tcase_add_test(tests, a_log_that_does_not_fit_is_not_begun);
 
     tests = logdir_case(suite, "read only", prepare);
