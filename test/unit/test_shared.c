@@ -649,6 +649,28 @@ START_TEST(one_of_two_who_leave_at_once_closes_the_log)
 }
 END_TEST
 
+static int begin_to_leave(void)
+{
+    return twl_peers_are_gone(&own_log->peers);
+}
+
+/* Who has looked and was not the last one is still there for the other one to see, until it has left. */
+START_TEST(who_leaves_waits_for_who_is_about_to)
+{
+    struct member *first = come(0), *second = come(1);
+
+    append_by(first, 3);
+    append_by(second, 3);
+    ck_assert_int_eq(ask(first, begin_to_leave, 0), false);
+    post(second, close_log, 0);
+    for (unsigned i = 0; i < 2000 && !is_done(second); i++) /* 200 ms are enough for one who doesn't wait */
+        continue;
+    end_member(first);
+    ck_assert_int_eq(answer(second), 0);
+    expect_clean_opening(TWINLOG_MODE_SHARED, 6);
+}
+END_TEST
+
 /* One comes while the other one goes: it finds the log open, closed or on the way, and is there in the end. */
 START_TEST(one_comes_while_the_last_one_goes)
 {
@@ -1793,6 +1815,7 @@ Suite *shared_suite(void)
     tcase_add_loop_test(coming, all_may_make_a_new_log_at_once, 0, 3);
     tcase_add_loop_test(coming, the_last_one_to_leave_closes_the_log, 0, MODES);
     tcase_add_test(coming, one_of_two_who_leave_at_once_closes_the_log);
+    tcase_add_test(coming, who_leaves_waits_for_who_is_about_to);
     tcase_add_test(coming, one_comes_while_the_last_one_goes);
     tcase_add_loop_test(coming, a_joiner_begins_with_the_oldest_open_segment, 0, 2);
     TCase *death = logdir_case(suite, "death", set_up);
