@@ -256,21 +256,44 @@ static void put_back(struct twinlog_sink *sink, struct sink_file *file)
     twl_mutex_unlock(&sink->lock);
 }
 
+bool twl_sink_take_retiring(struct twinlog_sink *sink, bool is_patient)
+{
+    if (is_patient)
+        twl_mutex_lock(&sink->retiring);
+    return is_patient || twl_mutex_try_lock(&sink->retiring);
+}
+
+/* 0: all of it is there and was synced, or can't be. */
+static int settle_old(struct twinlog_sink *sink, struct sink_file *file)
+{
+    int none = 0;
+    twl_sink_sweep(file);
+    const int rc = twl_sink_has_open_claims(file, UINT64_MAX) ? -EAGAIN : twl_sink_flush(sink, file, false);
+    if (rc < 0 && rc != -EAGAIN)
+        atomic_compare_exchange_strong(&sink->past_error, &none, rc);
+    return rc;
+}
+
 /* Who syncs this sink later has what is in the old file synced by that. So it is left only when all of it is there
- * and was synced; the last one to leave it may have to wait for a process that is stopped. */
+ * and was synced, or when that has failed and every later sync will say so; the last one to leave it may have to wait
+ * for a process that is stopped. */
 int twl_sink_retire(struct twinlog_sink *sink, bool is_closing, unsigned own_lane)
 {
     struct sink_file *file, *waiting = NULL;
     int first = 0;
-    twl_mutex_lock(&sink->retiring);
+    if (!twl_sink_take_retiring(sink, is_closing)) /* somebody waits in a sync, and retires them then */
+        return 0;
     while ((file = take_old(sink, own_lane))) {
-        twl_sink_sweep(file);
-        if (!is_closing && twl_sink_has_open_claims(file, UINT64_MAX)) {
+        int rc = 0;
+        if (is_closing)
+            twl_sink_sweep(file);
+        else
+            rc = settle_old(sink, file);
+        if (rc == -EAGAIN) {
             file->next = waiting;
             waiting = file;
             continue;
         }
-        int rc = is_closing ? 0 : twl_sink_flush(sink, file, false);
         const int left = twl_sink_leave(sink, file);
         rc = rc < 0 ? rc : left;
         first = first < 0 ? first : rc;

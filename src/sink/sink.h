@@ -54,6 +54,7 @@ struct lane {
 struct twinlog_sink {
     _Atomic(struct sink_file *) file;    /* the present one; set under lock */
     _Atomic int error;                   /* that made it useless */
+    _Atomic int past_error;              /* that kept a file that was left from being synced */
     struct fork_guard guard;             /* [const] */
     struct twinlog_sink_options options; /* [const] */
     int dir;                             /* [const] */
@@ -161,6 +162,8 @@ bool twl_sink_is_moving(struct twinlog_sink *sink);
 int twl_sink_move_on(struct twinlog_sink *sink, struct sink_file *file);
 /* Leaves what can be left; with `is_closing` everything. Returns the first error. */
 int twl_sink_retire(struct twinlog_sink *sink, bool is_closing, unsigned own_lane);
+/* Who is not patient does not wait for a sync that waits for a stopped process: false. */
+bool twl_sink_take_retiring(struct twinlog_sink *sink, bool is_patient) TRY_ACQUIRES(true, sink->retiring);
 
 /* ---- flush.c ------------------------------------------------------------------------------------- */
 

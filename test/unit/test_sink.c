@@ -7,6 +7,7 @@
 #include "gate.h"
 #include "logdir.h"
 #include "sink/claim.h"
+#include "sink/sink.h"
 #include "suites.h"
 
 #include <errno.h>
@@ -1100,6 +1101,45 @@ START_TEST(a_stopped_process_is_not_dead)
 }
 END_TEST
 
+static bool is_retiring(struct twinlog_sink *sink)
+{
+    if (!twl_sink_take_retiring(sink, false))
+        return true;
+    twl_mutex_unlock(&sink->retiring);
+    return false;
+}
+
+/* A sync waits for what it writes, in a file that was rotated away. Nobody else does. */
+START_TEST(a_sync_that_waits_holds_up_nobody)
+{
+    pthread_t thread;
+    prepare();
+    const struct twinlog_sink_options options = options_of(TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD);
+    struct twinlog_sink *sink = open_sink(&options);
+    const pid_t child = stop_child_at("copy half done");
+    ck_assert_int_eq(twinlog_sink_rotate(sink), 0);
+    atomic_store(&sync_result, 1);
+    ck_assert_int_eq(pthread_create(&thread, NULL, sync_it, sink), 0);
+    AWAIT(is_retiring(sink));
+    for (unsigned i = 0; i < 25; i++) { /* longer than the file's name is not looked at */
+        put(sink, LINE);
+        usleep(100000);
+    }
+    ck_assert_int_eq(twinlog_sink_rotate(sink), 0);
+    ck_assert_int_eq(twinlog_sink_reopen(sink), 0);
+    ck_assert_int_eq(atomic_load(&sync_result), 1);
+    atomic_store(&shared->step, 1);
+    kill(child, SIGCONT);
+    AWAIT(atomic_load(&shared->acked) == 2000);
+    atomic_store(&shared->step, 2);
+    ck_assert_int_eq(wait_child(child), 0);
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(atomic_load(&sync_result), 0);
+    close_sink(sink);
+    logdir_remove();
+}
+END_TEST
+
 /* Its file is rotated away meanwhile; it goes on there, then in the next one. */
 START_TEST(a_stopped_process_finds_its_file_rotated)
 {
@@ -1180,6 +1220,30 @@ START_TEST(rotate_and_reopen)
     const bool was_late = bytes_of(moved) == 6;
     expect_text(moved, was_late ? "b\nc\nd\n" : "b\nc\n");
     expect_text(path, was_late ? "made\ne\nf\n" : "made\nd\ne\nf\n");
+    logdir_remove();
+}
+END_TEST
+
+/* What was written to it is not on stable storage, and every later sync of the sink says so. */
+START_TEST(a_file_that_could_not_be_synced_is_not_forgotten)
+{
+    prepare();
+    const struct twinlog_sink_options options = options_of(TWINLOG_SINK_NO_THREAD);
+    struct twinlog_sink *sink = open_sink(&options);
+    put(sink, LINE);
+    struct sink_file *file = atomic_load(&sink->file);
+    const unsigned lane = twl_lane_take(sink); /* so that the file is not left at once */
+    ck_assert_int_eq(twinlog_sink_rotate(sink), 0);
+    const int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    ck_assert_int_eq(dup2(fd, file->data_fd), file->data_fd);
+    close(fd);
+    twl_lane_leave(sink, lane);
+    ck_assert_int_eq(twinlog_sink_reopen(sink), 0); /* leaves it */
+    ck_assert_ptr_null(sink->old);
+    for (unsigned i = 0; i < 2; i++)
+        ck_assert_int_lt(twinlog_sink_sync(sink), 0);
+    put(sink, LINE);
+    twinlog_sink_close(sink);
     logdir_remove();
 }
 END_TEST
@@ -1430,9 +1494,11 @@ Suite *sink_suite(void)
     tcase_add_test(tests, a_dead_parent_is_dead);
     tcase_add_loop_test(tests, a_stopped_process_is_not_dead, 0, 2);
     tcase_add_loop_test(tests, a_stopped_process_finds_its_file_rotated, 0, 4);
+    tcase_add_test(tests, a_sync_that_waits_holds_up_nobody);
     tcase_add_loop_test(tests, a_limit_makes_the_next_file, 0, 2);
     tcase_add_test(tests, rotate_and_reopen);
     tcase_add_test(tests, the_thread_sees_that_it_was_renamed);
+    tcase_add_test(tests, a_file_that_could_not_be_synced_is_not_forgotten);
     tcase_add_test(tests, synced_bytes_are_told);
     tcase_add_loop_test(tests, an_area_that_is_spoiled_is_made_anew, 0, SPOILINGS);
     tcase_add_test(tests, another_version_that_is_alive_is_left_alone);
