@@ -13,7 +13,8 @@
 #define ASSERT(condition) ((condition) ? (void)0 : twl_assert_failed(#condition, __FILE__, __LINE__))
 _Noreturn void twl_assert_failed(const char *condition, const char *file, int line);
 
-#define BLOCK_BYTES 4096u /* unit of direct I/O, and of what is rewritten */
+#define BLOCK_BYTES 4096u         /* unit of direct I/O, and of what is rewritten */
+#define LARGEST_PAGE_BYTES 65536u /* of memory, on any processor */
 
 static inline uint64_t align_down(uint64_t value, uint64_t unit)
 {

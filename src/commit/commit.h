@@ -112,7 +112,8 @@ void twl_commit_end_driving(struct commit *commit);
 /* While somebody holds it, completed requests are not handed out, and no callback is running; afterwards they are,
  * by the caller. Never from a callback. */
 void twl_commit_hold_delivery(struct commit *commit, bool is_held);
-/* Is this thread in a callback of a request of this log? Then nobody can hold delivery until it returns. */
+/* Is this thread in a callback of a request of this log? Then nobody can hold delivery until it returns. Or in one of
+ * another log, by the committer of both? Then nobody commits for this one until it returns. */
 bool twl_commit_is_in_callback(const struct commit *commit);
 /* Makes those look at their terms again that sleep. */
 void twl_commit_rouse(struct commit *commit);

@@ -204,6 +204,11 @@ int twl_seat_need(struct committer_seat *seat)
     return rc;
 }
 
+bool twl_seat_is_in_callback(const struct committer_seat *seat)
+{
+    return seat->is_shared && twl_shared_is_ours(seat);
+}
+
 void twl_seat_call(struct committer_seat *seat)
 {
     twl_event_notify_all(&seat->called);

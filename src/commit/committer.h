@@ -52,6 +52,8 @@ void twl_seat_start(struct committer_seat *seat);
 int twl_seat_need(struct committer_seat *seat);
 /* Is this the log's own committer, in a callback? Nobody else would lead for it. */
 bool twl_seat_is_mine(const struct committer_seat *seat);
+/* Is this the thread of its shared committer, in a callback of whichever log? */
+bool twl_seat_is_in_callback(const struct committer_seat *seat);
 /* Tells the committer, if there is one, to look. */
 void twl_seat_call(struct committer_seat *seat);
 /* For a caller who waits and may not lead. True: it should look again. False: it may sleep. */

@@ -27,7 +27,7 @@ bool twl_commit_is_in_callback(const struct commit *c)
     const struct handing_out *place = handing_out;
     while (place && place->commit != c)
         place = place->outer;
-    return place != NULL;
+    return place || twl_seat_is_in_callback(&c->seat);
 }
 
 /* A request is its owner's again as soon as it is handed out. */

@@ -342,6 +342,11 @@ void *twl_shared_run(void *context)
     return NULL;
 }
 
+bool twl_shared_is_ours(const struct committer_seat *seat)
+{
+    return mine == atomic_load(&seat->committer);
+}
+
 bool twl_commit_turn(void)
 {
     if (!mine)

@@ -39,6 +39,8 @@ static inline uint64_t flush_interval_ns(const struct committer_seat *seat)
 bool twl_seat_flush(struct committer_seat *seat, uint64_t ahead_ns);
 
 void *twl_shared_run(void *committer);
+/* Is this its committer's thread? */
+bool twl_shared_is_ours(const struct committer_seat *seat);
 /* Any thread: */
 void twl_shared_wake(struct twinlog_committer *committer);
 void twl_shared_call(struct committer_seat *seat);

@@ -105,8 +105,11 @@ static int wait_for(struct commit *c, uint64_t lsn, const struct terms *terms, s
         int rc = atomic_load(&c->poison);
         if (rc == 0)
             rc = twl_terms_ended(terms);
-        if (rc < 0)
+        if (rc < 0) {
+            if (*twin) /* it may have been woken to lead, for others who wait */
+                twl_event_notify_one(&(*twin)->done);
             return rc;
+        }
         if (twl_help(c, terms, NULL))
             continue;
         if (tries < YIELDS_BEFORE_SLEEP && !c->seat.is_shared) /* a committer wants the processor more */

@@ -153,7 +153,7 @@ static int stop_and_cut(struct twinlog *log, uint64_t next_lsn, bool is_reset)
     } else if (log->commit) {
         /* A callback may append, and would wait for us; while others, whom we wait for, wait for its thread. */
         twl_commit_hold_delivery(log->commit, true);
-        twl_mutex_lock(&log->front);
+        twl_take_front(log);
         twl_pause(log);
         rc = cut_log(log, next_lsn, is_reset);
         if (rc == 0)

@@ -48,8 +48,8 @@ struct twinlog {
  * them finish and hold up new ones.
  */
 enum inside {
-    INSIDE_COMMIT = 1u,
-    INSIDE_OTHER = 1u << 20,
+    INSIDE_COMMIT = 1u, /* 32,767 at a time, and as many of the others */
+    INSIDE_OTHER = 1u << 15,
 };
 
 #define CLOSING (1u << 31) /* in `inside`: close has begun */
@@ -67,6 +67,10 @@ static inline bool is_read_only(const struct twinlog *log)
 }
 int twl_enter(struct twinlog *log, enum inside how, struct visit *visit);
 void twl_leave(struct visit *visit);
+
+/* Takes `front`. Who is in a callback of a shared committer goes on committing meanwhile: whoever has it may wait for
+ * somebody who waits for that. */
+void twl_take_front(struct twinlog *log) ACQUIRES(log->front);
 
 /* Between the two nobody uses the commit path. The caller is inside as INSIDE_OTHER and holds `front`. */
 void twl_pause(struct twinlog *log);

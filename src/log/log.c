@@ -528,11 +528,11 @@ static int open_steps(struct opening *o)
     if (rc == 0 && !has_fitting_spares(o))
         rc = remove_spares(o);
     if (rc == 0)
+        rc = settle_state(o);
+    if (rc == 0)
         rc = make_keeper(o);
     if (rc == 0)
         rc = begin_epoch(o);
-    if (rc == 0)
-        rc = settle_state(o);
     if (rc == 0 && is_mapped(o))
         rc = go_on_mapped(o);
     if (rc == 0)
@@ -655,14 +655,32 @@ static bool is_counted(const struct twinlog *log)
     return visit != NULL;
 }
 
+static uint32_t count_in(struct twinlog *log, uint32_t how)
+{
+    const uint32_t before = atomic_fetch_add(&log->inside, how);
+    ASSERT(before % INSIDE_OTHER < COMMIT_USERS && before / INSIDE_OTHER % INSIDE_OTHER < COMMIT_USERS);
+    return before;
+}
+
+static void await_resume(struct twinlog *log)
+{
+    for (uint32_t inside; (inside = atomic_load(&log->inside)) & PAUSED;)
+        if (!twl_commit_turn()) /* who is to commit must not wait for who waits for a commit */
+            twl_word_sleep(&log->inside, inside);
+}
+
 static void go_in(struct twinlog *log, uint32_t how)
 {
-    while ((atomic_fetch_add(&log->inside, how) & PAUSED) && how == INSIDE_COMMIT && !is_counted(log)) {
+    bool is_held_up = false;
+    while ((count_in(log, how) & PAUSED) && how == INSIDE_COMMIT && !is_counted(log)) {
+        if (!is_held_up)
+            count_in(log, INSIDE_OTHER); /* so that close goes on waiting for it */
+        is_held_up = true;
         go_out(log, how);
-        for (uint32_t inside; (inside = atomic_load(&log->inside)) & PAUSED;)
-            if (!twl_commit_turn()) /* who is to commit must not wait for who waits for a commit */
-                twl_word_sleep(&log->inside, inside);
+        await_resume(log);
     }
+    if (is_held_up)
+        go_out(log, INSIDE_OTHER);
 }
 
 int twl_enter(struct twinlog *log, enum inside how, struct visit *visit)
@@ -685,6 +703,15 @@ void twl_leave(struct visit *visit)
     visits = visit->outer;
     go_out(visit->log, visit->how);
     pthread_setcancelstate(visit->cancel_state, NULL);
+}
+
+void twl_take_front(struct twinlog *log)
+{
+    while (!twl_mutex_try_lock(&log->front))
+        if (!twl_commit_turn()) {
+            twl_mutex_lock(&log->front);
+            return;
+        }
 }
 
 void twl_pause(struct twinlog *log)

@@ -36,7 +36,7 @@ static int change(struct twinlog *log, struct edit *edit, int (*how)(void *conte
     if (rc < 0)
         return rc;
     edit->log = log;
-    twl_mutex_lock(&log->front);
+    twl_take_front(log);
     rc = twl_state_change(log->io, how, edit, NULL);
     twl_mutex_unlock(&log->front);
     twl_leave(&visit);

@@ -204,7 +204,7 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
         .result = TWINLOG_TRIM_RESULT_INIT,
     };
     if (log->keeper) {
-        twl_mutex_lock(&log->front);
+        twl_take_front(log);
         trim.limits.lsn = max_u64(trim.limits.lsn, front_for_records(log, options->keep_records));
         rc = apply(&trim);
         twl_mutex_unlock(&log->front);
@@ -220,7 +220,8 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
 /* ---- by retention ------------------------------------------------------------------------------ */
 
 /* Whoever closes the log waits for the keeper's thread, so this need not be counted. What fails now is tried
- * again the next time; so is what finds the front taken: without a thread it may be our caller who has it. */
+ * again the next time; so is what finds the front taken: without a thread it may be our caller who has it, and with
+ * one a cut, which waits for appends that may wait for a segment of the keeper's. */
 void twl_retain(void *context)
 {
     struct twinlog *log = context;
@@ -229,9 +230,7 @@ void twl_retain(void *context)
     struct trim trim = { .log = log, .limits = { .keep_bytes = options->keep_bytes } };
     if (age_ns > 0)
         trim.limits.before_ns = log->io->ops->now_ns(log->io) - age_ns;
-    if (log->io->has_threads)
-        twl_mutex_lock(&log->front);
-    else if (!twl_mutex_try_lock(&log->front))
+    if (!twl_mutex_try_lock(&log->front))
         return;
     trim.limits.whole_lsn = front_for_records(log, options->keep_records);
     apply(&trim);

@@ -115,7 +115,7 @@ void twl_mapped_tell_durable(struct mapped *m, uint64_t lsn)
 
 int twl_mapped_sync_bytes(struct mapped *m, struct sheet *sheet, uint64_t to)
 {
-    const uint64_t from = align_down(sheet->synced, BLOCK_BYTES);
+    const uint64_t from = align_down(sheet->synced, LARGEST_PAGE_BYTES); /* as msync wants it */
     atomic_fetch_add(&m->syncs, 1);
     int rc = msync(sheet->group.bytes + from, to - from, MS_SYNC) < 0 ? -errno : 0;
     if (rc == 0 && twl_sheet_is_lost(sheet))

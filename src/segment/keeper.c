@@ -577,15 +577,12 @@ static int clean_first_block(const struct segment *segment)
 }
 
 /* Its header may be a dead writer's that was not synced yet, and must be durable before the first group (I8). Written
- * again first, for the same reason as the last group is: a sync alone may prove nothing. Padded groups that are the
- * first ones all begin in one place. */
+ * again first, for the same reason as the last group is: a sync alone may prove nothing. */
 static int settle_spare(const struct keeper *k, const struct segment *segment)
 {
-    int rc = 0;
-    if (!k->config.is_padded) {
-        rc = twl_segment_rewrite(segment, 0, SEGMENT_HEADER_BYTES);
-        rc = rc == 0 ? clean_first_block(segment) : rc;
-    }
+    int rc = k->config.is_padded ? 0 : twl_segment_rewrite(segment, 0, SEGMENT_HEADER_BYTES);
+    if (rc == 0)
+        rc = clean_first_block(segment);
     return rc < 0 ? rc : io_sync(segment->file);
 }
 
@@ -638,6 +635,7 @@ static int take_set(struct keeper *k, const struct segment_set *set) REQUIRES(k-
         return -ENOMEM;
     memcpy(k->begun, set->entries, set->begun * sizeof(*k->begun));
     k->begun_count = k->begun_room = set->begun;
+    k->begun[k->begun_count - 1].is_sealed = false; /* it goes on */
     int rc = find_unsealed(k);
     for (size_t i = 0; rc == 0 && i < set->spares; i++)
         rc = adopt_spare(k, &set->entries[set->begun + i]);
@@ -711,18 +709,30 @@ int64_t twl_keeper_end(struct keeper *k)
     return peak_ns;
 }
 
+/* Newest first: whoever finds a gap takes it for damage. */
+void twl_keeper_remove_ready(struct keeper *k)
+{
+    struct io *io = k->config.io;
+    end_thread(k);
+    for (; k->count > 0; k->count--) {
+        struct segment *newest = &k->ready[k->count - 1];
+        io->ops->unlink(io, newest->name);
+        io->ops->sync_dir(io);
+        twl_segment_close(newest);
+    }
+}
+
 void twl_keeper_destroy(struct keeper *k, bool is_forked)
 {
     if (!k)
         return;
     if (!is_forked) { /* in a child they may be half exchanged */
         end_thread(k);
-        for (uint32_t i = k->count; i-- > 0;) {
-            if (k->plan
-                    .is_mapped) /* nobody could use it but another mapped log, which begins with a small one */
-                k->config.io->ops->unlink(k->config.io, k->ready[i].name);
+        if (k->plan
+                .is_mapped) /* nobody could use them but another mapped log, which begins with a small one */
+            twl_keeper_remove_ready(k);
+        for (uint32_t i = k->count; i-- > 0;)
             twl_segment_close(&k->ready[i]);
-        }
         while (k->left) {
             struct left *left = k->left;
             k->left = left->next;

@@ -42,6 +42,8 @@ void twl_keeper_start(struct keeper *keeper);
 /* Ends its thread, when all that was left is sealed, and tells the newest time of a record there; INT64_MAX if that is
  * not known. */
 int64_t twl_keeper_end(struct keeper *keeper);
+/* Ends its thread, and removes the segments that are ready, so that one in front of them may be removed then. */
+void twl_keeper_remove_ready(struct keeper *keeper);
 /* Ends the thread, after it has sealed what was left; spares stay on disk for the next opening. `is_forked`:
  * in a child of the process that created it, where there is no thread to end. */
 void twl_keeper_destroy(struct keeper *keeper, bool is_forked);

@@ -214,11 +214,22 @@ static uint64_t least_of(const struct outlook *outlook)
     return outlook->least > outlook->written ? outlook->least : outlook->written;
 }
 
+/* Retention counts LSNs: what it keeps may be voids, all of them. */
+static bool may_keep_voids(const struct machine *machine, const struct outlook *outlook)
+{
+    const uint64_t kept = machine->options.keep_records;
+    bool may_be = false;
+    for (uint64_t last = least_of(outlook); kept > 0 && last <= outlook->most; ++last)
+        may_be = may_be || history_before(&machine->history, last) + kept <= last;
+    return may_be;
+}
+
 static bool admits(struct machine *machine, const struct outlook *outlook, const struct answer *answer)
 {
     const uint64_t least = history_before(&machine->history, least_of(outlook));
     if (answer->is_empty)
-        return least < outlook->front || machine->options.keep_bytes > 0 || machine->options.keep_age_ms > 0;
+        return least < outlook->front || machine->options.keep_bytes > 0 ||
+               machine->options.keep_age_ms > 0 || may_keep_voids(machine, outlook);
     return answer->last >= least && answer->last <= outlook->most &&
            may_have_front(machine, outlook, answer->first, answer->last);
 }

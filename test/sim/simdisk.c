@@ -205,10 +205,14 @@ void sim_sync_in_vain(struct inode *inode, struct rng *rng)
             inode->change[kept++] = *change;
             continue;
         }
-        if (fate == 1)
+        if (fate == 1) {
             make_durable(inode, change);
-        else if (change->is_direct)
+            if (change->is_direct &&
+                change->size > 0) /* a part of it may have been hidden with another change */
+                content_write(&inode->view, change->offset, sim_change_bytes(change, 0), change->size);
+        } else if (change->is_direct) {
             hide_change(inode, change);
+        }
         blob_release(change->blob);
     }
     inode->changes = kept;

@@ -530,6 +530,58 @@ START_TEST(a_later_segment_proves_what_a_later_group_does_not)
 }
 END_TEST
 
+/* ---- the state file ---------------------------------------------------------------------------- */
+
+/* Of an opening: a killed writer's image, taken at its first group behind a cut; and what comes first afterwards. */
+struct sequence {
+    struct simdisk *machine, *left;
+    bool has_written_state, has_marked;
+};
+
+static void kill_at_mark(void *context, enum simdisk_op op)
+{
+    struct sequence *sequence = context;
+    if (op == SIM_SUBMIT && !sequence->left)
+        sequence->left = simdisk_crash_image(sequence->machine, SIM_KILL, 0);
+}
+
+static void note_sequence(void *context, enum simdisk_op op)
+{
+    struct sequence *sequence = context;
+    const bool is_state = strncmp(simdisk_last(sequence->machine), "write state", 11) == 0;
+    sequence->has_marked = sequence->has_marked || op == SIM_SUBMIT;
+    if (op == SIM_WRITE && is_state) {
+        ck_assert_msg(!sequence->has_marked, "somebody may have acted on what was not settled");
+        sequence->has_written_state = true;
+    }
+}
+
+/* What the state file says may be in the page cache only. Once there is a keeper, files are removed by it. */
+START_TEST(the_state_is_settled_before_anybody_acts_on_it)
+{
+    const struct simdisk_options machine = { .seed = 7, .has_direct = true };
+    struct sequence sequence = { .machine = simdisk_create(&machine) };
+    struct twinlog *log;
+    ck_assert_int_eq(twl_log_open(simdisk_connect(sequence.machine), NULL, &log), 0);
+    for (unsigned i = 0; i < 5; i++)
+        ck_assert_int_eq(twinlog_append(log, "record", 6, NULL), 0);
+    ck_assert_int_eq(twinlog_cursor_set(log, "name", 5), 0);
+    simdisk_set_hook(sequence.machine, kill_at_mark, &sequence);
+    ck_assert_int_eq(twinlog_cut(log, 2), 0); /* moves the cursor, behind the mark */
+    simdisk_set_hook(sequence.machine, NULL, NULL);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    simdisk_destroy(sequence.machine);
+    ck_assert_ptr_nonnull(sequence.left);
+    sequence.machine = sequence.left;
+    simdisk_set_hook(sequence.machine, note_sequence, &sequence);
+    ck_assert_int_eq(twl_log_open(simdisk_connect(sequence.machine), NULL, &log), 0);
+    simdisk_set_hook(sequence.machine, NULL, NULL);
+    ck_assert(sequence.has_written_state && sequence.has_marked);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    simdisk_destroy(sequence.machine);
+}
+END_TEST
+
 /* ---- torn in the same place twice -------------------------------------------------------------- */
 
 #define RECORDS_PER_SEGMENT 10u /* of a block each; the rest is kept for marks */
@@ -549,7 +601,7 @@ static struct twinlog_options options_to_roll(void)
 static void append_up_to_a_roll(struct twinlog *log)
 {
     unsigned char payload[BLOCK_RECORD_BYTES];
-    const unsigned whole = SEGMENTS_BEFORE * RECORDS_PER_SEGMENT - 1;
+    const unsigned whole = SEGMENTS_BEFORE * RECORDS_PER_SEGMENT - 3;
     const size_t around = BLOCK_BYTES - BLOCK_RECORD_BYTES;
     memset(payload, 0x5a, sizeof(payload));
     for (unsigned i = 0; i < whole; i++)
@@ -585,7 +637,7 @@ static void tear(void *context, enum simdisk_op op)
 static unsigned tear_next(struct simdisk *machine, struct twinlog *log, bool keeps_one_sector,
                           void (*each)(struct simdisk *image))
 {
-    static const unsigned char payload[BLOCK_RECORD_BYTES] = { 1 };
+    static const unsigned char payload[12000] = { 1 }; /* more than there is room for, but for a small one */
     struct tearing tearing = { .machine = machine, .keeps_one_sector = keeps_one_sector, .each = each };
     simdisk_set_hook(machine, tear, &tearing);
     ck_assert_int_eq(twinlog_append(log, payload, sizeof(payload), NULL), 0);
@@ -593,32 +645,39 @@ static unsigned tear_next(struct simdisk *machine, struct twinlog *log, bool kee
     return tearing.images;
 }
 
-static struct twinlog *open_torn(struct simdisk *image)
+static struct twinlog *open_torn(struct simdisk *image, uint32_t flags)
 {
-    const struct twinlog_options options = options_to_roll();
+    struct twinlog_options options = options_to_roll();
     struct twinlog *log;
+    options.flags = flags;
     ck_assert_int_eq(twl_log_open(simdisk_connect(image), &options, &log), 0);
     return log;
 }
 
-static void open_only(struct simdisk *image)
-{
-    ck_assert_int_eq(twinlog_close(open_torn(image)), 0);
-    simdisk_destroy(image);
-}
-
 static unsigned torn_twice;
+static uint32_t second_flags;
+static uint64_t acknowledged_lsn;
 
-static void tear_again(struct simdisk *image)
+static void expect_acknowledged(struct simdisk *image)
 {
-    struct twinlog *log = open_torn(image);
-    torn_twice += tear_next(image, log, false, open_only);
+    struct twinlog *log = open_torn(image, 0);
+    ck_assert_uint_ge(twinlog_last_lsn(log), acknowledged_lsn);
     ck_assert_int_eq(twinlog_close(log), 0);
     simdisk_destroy(image);
 }
 
-/* The next one begins behind the place of the torn one, because of the mark between them; zeros in front of it may
- * complete a header of which all else is there. */
+/* With a record in between that is acknowledged. */
+static void tear_again(struct simdisk *image)
+{
+    struct twinlog *log = open_torn(image, second_flags);
+    ck_assert_int_eq(twinlog_append(log, "small", 5, &acknowledged_lsn), 0);
+    torn_twice += tear_next(image, log, false, expect_acknowledged);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    simdisk_destroy(image);
+}
+
+/* The next one begins behind the place of the torn one, because of what is between them; or in front of it, where the
+ * log is padded from then on. Zeros in it may complete a header of which all else is there. */
 START_TEST(a_group_that_was_torn_is_not_completed_by_the_next_one)
 {
     const struct simdisk_options machine = { .seed = 7, .has_direct = true };
@@ -626,6 +685,7 @@ START_TEST(a_group_that_was_torn_is_not_completed_by_the_next_one)
     struct simdisk *living = simdisk_create(&machine);
     struct twinlog *log;
     torn_twice = 0;
+    second_flags = _i ? TWINLOG_PAD : 0;
     ck_assert_int_eq(twl_log_open(simdisk_connect(living), &options, &log), 0);
     append_up_to_a_roll(log);
     ck_assert_uint_eq(tear_next(living, log, true, tear_again), SECTORS_PER_BLOCK + 1);
@@ -655,7 +715,8 @@ Suite *recover_suite(void)
     tcase_add_test(on_disk, an_unknown_place_is_continued_by_nothing);
     tcase_add_test(on_disk, what_cannot_be_read_is_neither_zero_nor_stale);
     tcase_add_test(on_disk, a_later_segment_proves_what_a_later_group_does_not);
-    tcase_add_test(on_disk, a_group_that_was_torn_is_not_completed_by_the_next_one);
+    tcase_add_test(on_disk, the_state_is_settled_before_anybody_acts_on_it);
+    tcase_add_loop_test(on_disk, a_group_that_was_torn_is_not_completed_by_the_next_one, 0, 2);
     suite_add_tcase(suite, on_disk);
     return suite;
 }

@@ -222,6 +222,30 @@ START_TEST(a_segment_of_which_nothing_is_kept_holds_no_trim)
 }
 END_TEST
 
+/* The newest segment has a footer where what came behind it is gone. It goes on, and what is appended now is newer. */
+START_TEST(a_segment_that_goes_on_is_as_old_as_its_newest_record)
+{
+    struct twinlog_options mapped = log_options(0, 0);
+    const struct twinlog_trim_options options = { .size = sizeof(options), .before_time_ns = 5000 };
+    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    struct twinlog *log = log_open(NULL);
+    append_at(log, 10, 1000);
+    log_close(log);
+    mapped.mode = TWINLOG_MODE_MAPPED;
+    log_close(log_open(&mapped)); /* begins the second segment */
+    ck_assert_int_eq(unlink(log_segment(2)), 0);
+    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    ck_assert_uint_eq(inspection.last_lsn, 10);
+    log = log_open(NULL);
+    append_at(log, 20, 9000);
+    ck_assert_int_eq(twinlog_trim(log, &options, &result), 0);
+    ck_assert_uint_eq(result.removed_records, 0);
+    log_close(log);
+    expect_records(1, 20, 21, 0);
+}
+END_TEST
+
 START_TEST(a_trim_that_asks_for_nothing_is_refused)
 {
     struct twinlog *log = open_small(0);
@@ -643,6 +667,7 @@ Suite *space_suite(void)
     tcase_add_test(tests, a_trim_keeps_so_many_bytes_or_records);
     tcase_add_test(tests, a_trim_removes_segments_that_are_older);
     tcase_add_test(tests, a_segment_of_which_nothing_is_kept_holds_no_trim);
+    tcase_add_test(tests, a_segment_that_goes_on_is_as_old_as_its_newest_record);
     tcase_add_test(tests, a_trim_that_asks_for_nothing_is_refused);
     tcase_add_loop_test(tests, trimmed_segments_are_recycled_and_the_number_of_files_stays, 0, 2);
     tests = logdir_case(suite, "retention", logdir_make);

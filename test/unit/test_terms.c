@@ -4,6 +4,7 @@
  */
 #define _GNU_SOURCE
 #include "gate.h"
+#include "log/handle.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -193,6 +194,27 @@ START_TEST(a_deadline_is_kept_while_a_segment_is_made)
     ck_assert_int_eq(append(log, 7000, trying(TWINLOG_LEVEL_DURABLE), &lsn), -EAGAIN);
     gate_open();
     ck_assert_int_eq(append(log, 7000, until(TWINLOG_LEVEL_DURABLE, 20000), &lsn), 0);
+    log_close(log);
+}
+END_TEST
+
+/* A cut has it while it waits for those who are inside, and they may wait for a segment of the thread that sees to what
+ * is kept. */
+START_TEST(a_segment_is_made_while_somebody_has_the_front)
+{
+    struct twinlog_options options = log_options(0, 0);
+    struct twinlog *log;
+    uint64_t lsn;
+
+    options.buffer_bytes = 16 * KIB;
+    options.segment_bytes = 64 * KIB;
+    options.keep_bytes = 1 << 20;
+    log = log_open(&options);
+    twl_take_front(log);
+    for (unsigned i = 0; i < 60; i++)
+        ck_assert_int_eq(append(log, 5000, until(TWINLOG_LEVEL_DURABLE, 20000), &lsn), 0);
+    twl_mutex_unlock(&log->front);
+    ck_assert_uint_gt(log_stat(log).rolls, 3);
     log_close(log);
 }
 END_TEST
@@ -557,6 +579,72 @@ START_TEST(a_try_hears_that_the_disk_is_full)
 }
 END_TEST
 
+/* ---- inside -------------------------------------------------------------------------------------- */
+
+#define CALLS 1100u
+
+static void *drive(void *context)
+{
+    twinlog_drive(context, 3000);
+    return NULL;
+}
+
+static uint32_t others_inside(struct twinlog *log)
+{
+    return atomic_load(&log->inside) / INSIDE_OTHER;
+}
+
+START_TEST(a_thousand_calls_hold_up_nobody)
+{
+    static pthread_t threads[CALLS];
+    struct twinlog *log = log_open(NULL);
+    pthread_attr_t attributes;
+    uint64_t lsn;
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 256 * KIB);
+    for (unsigned i = 0; i < CALLS; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], &attributes, drive, log), 0);
+    pthread_attr_destroy(&attributes);
+    AWAIT(others_inside(log) > CALLS / 2);
+    for (unsigned i = 0; i < 20; i++)
+        ck_assert_int_eq(append(log, 100, at_level(TWINLOG_LEVEL_DURABLE), &lsn), 0);
+    for (unsigned i = 0; i < CALLS; i++)
+        pthread_join(threads[i], NULL);
+    ck_assert_int_eq(append(log, 100, at_level(TWINLOG_LEVEL_DURABLE), &lsn), 0);
+    log_close(log);
+}
+END_TEST
+
+static void *append_held_up(void *context)
+{
+    uint64_t lsn;
+
+    ck_assert_int_eq(append(context, 100, at_level(TWINLOG_LEVEL_DURABLE), &lsn), 0);
+    return NULL;
+}
+
+/* As by a cut. Close waits for all who are counted. */
+START_TEST(who_is_held_up_is_inside)
+{
+    struct twinlog *log = log_open(NULL);
+    struct visit visit;
+    pthread_t thread;
+
+    ck_assert_int_eq(twl_enter(log, INSIDE_OTHER, &visit), 0);
+    twl_pause(log);
+    const uint32_t before = atomic_load(&log->inside);
+    ck_assert_int_eq(pthread_create(&thread, NULL, append_held_up, log), 0);
+    AWAIT(atomic_load(&log->inside) == before + INSIDE_OTHER);
+    twl_resume(log);
+    twl_leave(&visit);
+    pthread_join(thread, NULL);
+    ck_assert_uint_eq(atomic_load(&log->inside), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 1);
+    log_close(log);
+}
+END_TEST
+
 /* ---- suite --------------------------------------------------------------------------------------- */
 
 Suite *terms_suite(void)
@@ -573,6 +661,7 @@ Suite *terms_suite(void)
     tcase_add_test(tests, a_deadline_is_kept_while_the_disk_hangs);
     tcase_add_test(tests, with_full_buffers_nothing_happens_by_the_deadline);
     tcase_add_test(tests, a_deadline_is_kept_while_a_segment_is_made);
+    tcase_add_test(tests, a_segment_is_made_while_somebody_has_the_front);
     tcase_add_loop_test(tests, with_a_deadline_everything_works, 0, LOG_IO_KINDS);
     tcase_add_test(tests, a_deadline_that_has_passed_does_not_hold_up_a_record);
 
@@ -585,5 +674,9 @@ Suite *terms_suite(void)
     tcase_add_loop_test(tests, a_large_record_gets_in_among_many_small_ones, 0, 2);
     tcase_add_test(tests, who_waits_first_is_served_first);
     tcase_add_test(tests, one_that_is_refused_does_not_hold_up_the_others);
+
+    tests = logdir_case(suite, "inside", gate_set_up);
+    tcase_add_test(tests, a_thousand_calls_hold_up_nobody);
+    tcase_add_test(tests, who_is_held_up_is_inside);
     return suite;
 }
