@@ -12,14 +12,15 @@
  *    nothing happened: it may be there after the next open, or not; never half of it. After one failed
  *    write or sync the log is poisoned: every later append fails, and only closing it and opening it
  *    again decides what is there.
- *  - One process at a time writes a log; a second one gets -EBUSY. Any number of processes read it.
+ *  - One process at a time writes a log, a second one gets -EBUSY; or all that write share it, with
+ *    TWINLOG_MODE_SHARED. Any number of processes read it.
  *  - A log belongs to the process that opened it. After fork() the child gets TWINLOG_EFORKED from
  *    every call that takes a struct twinlog and can fail; twinlog_close() frees the child's memory. If
  *    the parent is killed, a child that lives on keeps the log locked until it ends. The
  *    LSN calls answer as of the fork, and so does a reader that is attached to the log; other readers
  *    go on in both processes.
- *  - The first log or reader that a process opens installs a handler for SIGBUS, which passes on what is not
- *    ours: so nobody can end the process by cutting a file that it has mapped.
+ *  - The first log, reader or sink that a process opens, or log that it inspects, installs a handler for SIGBUS,
+ *    which passes on what is not ours: so nobody can end the process by cutting a file that it has mapped.
  *  - The device must keep what it confirmed to a flush, and the directory must not be on a network
  *    file system without working locks.
  *
@@ -47,7 +48,7 @@ extern "C" {
 
 #define TWINLOG_ECORRUPT (-5001)  /* acknowledged data is damaged; a report names the place */
 #define TWINLOG_EPOISONED (-5002) /* an earlier write or sync failed; close the log and open it again */
-#define TWINLOG_EVERSION (-5003)  /* written by a newer format than this library reads */
+#define TWINLOG_EVERSION (-5003)  /* of a newer format, or shared by another version of the library */
 #define TWINLOG_EPRUNED (-5004)   /* that LSN was removed from the front of the log */
 #define TWINLOG_EFORKED (-5005)   /* this handle was opened by the parent process */
 #define TWINLOG_EFOREIGN (-5006)  /* a segment in the directory is another log's, or a second copy */
@@ -105,7 +106,8 @@ struct twinlog_report {
 
 /* ---- opening ---------------------------------------------------------------------------------- */
 
-/* How a group reaches stable storage. The default takes the first one that works here. */
+/* How a group reaches stable storage. The default takes the first one that works here, but for linked writes,
+ * which have to be asked for. */
 enum twinlog_io {
     TWINLOG_IO_AUTO = 0,
     TWINLOG_IO_URING,        /* io_uring: one write that carries its own sync (RWF_DSYNC) */
@@ -185,11 +187,14 @@ struct twinlog_options {
     uint64_t segment_bytes;    /* largest segment file; 64 KiB to 1 TiB, a multiple of 4096; default
                                   64 MiB. The first segment is 512 KiB, each next one twice as large */
     uint32_t buffer_bytes;     /* each of the two buffers, a multiple of 4096, at least 16 KiB and at
-                                  most 256 MiB; default 8 MiB, or less where segments are small */
+                                  most 256 MiB and segment_bytes - 8192; default 8 MiB, or less where
+                                  segments are small */
     uint32_t max_record_bytes; /* largest record; default 4 MiB, or what the buffer takes. Must be
                                   at most buffer_bytes - 8192 */
     uint32_t io;               /* enum twinlog_io; a path that does not work here is -ENOTSUP */
-    uint32_t lock_wait_ms;     /* wait this long for another writer to close; default 0: -EBUSY at once */
+    uint32_t lock_wait_ms;     /* wait this long for another writer to close; default 0: -EBUSY at once. In
+                                  TWINLOG_MODE_SHARED a second at least, and up to 30 s for one that opens
+                                  the log, or closes it as the last one */
     uint32_t spare_segments;   /* full-size segments to prepare in the background as soon as the log is
                                   open, at most 64; default 0. Whenever none is ready and the active
                                   segment is half full, one is prepared in any case */
@@ -205,8 +210,8 @@ struct twinlog_options {
      * much. 0 = no such limit; with several, each removes. Looked at when the log is opened, whenever
      * a segment was sealed and, for the age, once a minute. What a named cursor has not passed stays. */
     uint64_t keep_bytes;
-    uint64_t keep_records;
-    uint64_t keep_age_ms; /* counted from the newest record of a segment */
+    uint64_t keep_records; /* LSNs: a void counts, too */
+    uint64_t keep_age_ms;  /* counted from the newest record of a segment */
 
     /* Who commits when no thread waits inside a call: for requests, for calls with a deadline, and for
      * flush_interval_ms. NULL: a thread of the log's own, started when the first of these comes. */
@@ -228,7 +233,8 @@ struct twinlog_options {
     /* With TWINLOG_MODE_MAPPED: segment_bytes is at most 1 GiB; TWINLOG_PAD, TWINLOG_READ_ONLY and a committer are
      * -EINVAL; no segment is recycled, space is always reserved. A thread of the log prepares segments and pages, and
      * keeps flush_interval_ms; with TWINLOG_NO_THREAD it is there only if there is such an interval. Nothing is
-     * observed, and segment_records, segment_age_ms and slow_ms count for nothing. */
+     * observed, and segment_records, segment_age_ms and slow_ms count for nothing. With TWINLOG_MODE_SHARED the same,
+     * and keep_bytes, keep_records and keep_age_ms are -EINVAL. */
     uint32_t mode;         /* enum twinlog_mode */
     uint64_t mapped_bytes; /* TWINLOG_MODE_MAPPED: the first segment, each next one is twice as large, up to
                               segment_bytes; a multiple of 4096, at least max_record_bytes + 12288; default 10 MiB, or
@@ -248,14 +254,21 @@ struct twinlog; /* one open log; every function on it may be called from any thr
  * and no other process can write the log until it is closed or this process is gone. A dead writer's
  * last write may still be on its way to the disk: open waits up to 30 s for it.
  *
+ * In TWINLOG_MODE_SHARED that holds for whoever finds nobody there. One that joins others recovers and syncs
+ * nothing: of the records that it finds those behind twinlog_durable_lsn() are not durable until a
+ * twinlog_sync().
+ *
  *   -EBUSY    another writer has the log (or a dead one's write has not landed after 30 s)
+ *   -EUSERS   255 handles share the log
  *   -EINVAL   an option is out of range, or a NULL argument
+ *   -EOVERFLOW the numbers of its records, segments, files or epochs are used up; it can be read
  *   -ENOENT   the parent of `dir` is missing, or there is no log and TWINLOG_MUST_EXIST is set
  *   -ENOTDIR  `dir` is not a directory
  *   -ENOTEMPTY there is no log in `dir`, but other files are
  *   -ENOSPC, -EACCES, -EROFS, -EIO, -EMFILE, ... from the system
  *   -ENOTSUP  options->io names a path that does not work here, or files cannot be mapped for writing here
- *   TWINLOG_ECORRUPT, TWINLOG_EVERSION, TWINLOG_EFOREIGN  the log was left as it is; see the report
+ *   TWINLOG_ECORRUPT, TWINLOG_EVERSION, TWINLOG_EFOREIGN  the log was left as it is; see the report.
+ *             TWINLOG_EVERSION also where processes with another version of the library share it
  */
 int twinlog_open(const char *dir, const struct twinlog_options *options, struct twinlog **ret_log);
 
@@ -264,7 +277,8 @@ int twinlog_open(const char *dir, const struct twinlog_options *options, struct 
  * the close, from being durable. A full disk that leaves no room for the mark alone is no error. The
  * handle is gone in either case. Nobody may start a call on `log` once close has begun. In a forked
  * child: frees the child's memory and returns TWINLOG_EFORKED; its descriptors of segments stay open
- * until it ends or calls exec. NULL is allowed. In TWINLOG_MODE_MAPPED too, all of it is durable when this returns 0. */
+ * until it ends or calls exec. NULL is allowed. In TWINLOG_MODE_MAPPED too, all of it is durable when this returns 0.
+ * In TWINLOG_MODE_SHARED the records of this process are; the last one to close marks the log as closed. */
 int twinlog_close(struct twinlog *log);
 
 /* ---- appending -------------------------------------------------------------------------------- */
@@ -427,8 +441,9 @@ struct twinlog_request {
  * terms say TWINLOG_TRY; a deadline and a cancellation count for that wait only.
  *
  * complete() is called by whichever thread has committed: a committer, one inside twinlog_drive(), or
- * one that waits in any call on this log. It may submit, append and wait, but not close the log; what comes
- * behind waits for it to return. It must return: no longjmp, no C++ exception, no pthread_exit.
+ * one that waits in any call on this log. It may submit, append and wait, but not close the log, nor another one
+ * of the same shared committer; what comes behind waits for it to return. It must return: no longjmp, no C++
+ * exception, no pthread_exit.
  *
  * -ENOTSUP in TWINLOG_MODE_MAPPED. */
 int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
@@ -438,7 +453,7 @@ int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uin
  * only enqueued waits for its flush. 1 = it has committed; 0 = there was nothing within timeout_ms (negative:
  * no limit; 0: only looks); -ESHUTDOWN = the log is being closed; or the error that poisoned it. Any number of
  * threads may do this. One that does it in a loop must have left the loop when close returns. -ENOTSUP in
- * TWINLOG_MODE_MAPPED. */
+ * TWINLOG_MODE_MAPPED, -EROFS with TWINLOG_READ_ONLY. */
 int twinlog_drive(struct twinlog *log, int timeout_ms);
 
 /* Where completed requests wait to be fetched, in the order of their completion. Serves any number of logs,
@@ -495,7 +510,7 @@ struct twinlog_trim_options {
     uint32_t flags;         /* enum twinlog_trim_flags */
     uint64_t before_lsn;    /* records with a smaller LSN; exact. 0 = none */
     uint64_t keep_bytes;    /* whole segments, as long as the others have so many bytes. 0 = none */
-    uint64_t keep_records;  /* all but the newest so many; exact. 0 = none */
+    uint64_t keep_records;  /* all but the newest so many LSNs; exact. 0 = none */
     int64_t before_time_ns; /* whole segments whose newest record is older. CLOCK_REALTIME. 0 = none */
 };
 #define TWINLOG_TRIM_OPTIONS_INIT                                                                            \
@@ -514,15 +529,15 @@ struct twinlog_trim_result {
     uint64_t removed_records;
     uint64_t removed_segments;
     uint64_t removed_bytes; /* their files: given back to the file system, or kept for reuse */
-    uint64_t held_bytes;    /* file bytes that would have gone but for the cursor */
+    uint64_t held_bytes;    /* file bytes that would have gone but for the holder */
     char holder_name[72];   /* of the cursor, or the segment's file */
 };
 #define TWINLOG_TRIM_RESULT_INIT                                                                             \
     {                                                                                                        \
         sizeof(struct twinlog_trim_result), 0, 0, 0, 0, 0, 0, ""                                             \
     }
-/* `ret_result` may be NULL. On a full disk too. -EINVAL when the options ask for nothing, -EROFS, the
- * system's errors; what was removed before an error stays removed. */
+/* `ret_result` may be NULL. On a full disk too. -EINVAL when the options ask for nothing, -EROFS, -ENOTSUP in
+ * TWINLOG_MODE_SHARED, the system's errors; what was removed before an error stays removed. */
 int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options,
                  struct twinlog_trim_result *ret_result);
 
@@ -535,7 +550,8 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
  *   TWINLOG_EPRUNED  last_lsn + 1 is below the first kept record; nothing happened
  *   -ENOSPC  the disk is full; nothing happened     -EROFS  the log was opened with TWINLOG_READ_ONLY
  *   -EINVAL  the largest LSN there is
- *   -EDEADLK in the callback of a request of this log, for which the cut would wait; nothing happened
+ *   -EDEADLK in the callback of a request of this log, for which the cut would wait, or on the thread of its shared
+ *            committer in one of another log; nothing happened
  *   -ENOTSUP  in TWINLOG_MODE_MAPPED; open the log in the other mode for it
  *   TWINLOG_EPOISONED  whether the cut has happened is unknown; opening the log again tells
  *   system errors  nothing happened; also the one that poisoned the log before
@@ -691,7 +707,7 @@ struct twinlog_stat {
     uint64_t file_bytes;    /* all segment files */
     uint64_t appends;       /* records accepted */
     uint64_t append_bytes;  /* their payload */
-    uint64_t groups;        /* groups made durable: writes and syncs */
+    uint64_t groups;        /* groups written */
     uint64_t group_bytes;   /* headers, records and alignment in them */
     uint64_t written_bytes; /* bytes handed to the device for groups */
     uint64_t rolls;         /* segments begun */
@@ -964,15 +980,15 @@ struct twinlog_sink_options {
     uint32_t size;  /* set by TWINLOG_SINK_OPTIONS_INIT */
     uint32_t flags; /* enum twinlog_sink_flags */
     /* What the file is given to begin with; it then grows by as much as it has, at most growth_bytes at a time,
-     * before it is needed. Rounded up to pages. Defaults 10 MiB and 64 MiB. */
+     * before it is needed. Rounded up to pages. Defaults 10 MiB and 64 MiB; at the most max_bytes to begin with. */
     uint64_t initial_bytes;
     uint64_t growth_bytes;
     /* A write that would make the file larger than this goes to a new file: NAME becomes NAME.1, that NAME.2, and
      * so on; of these `keep_files` are kept, default 5. 0 = no limit. A larger write has a file of its own. */
     uint64_t max_bytes;
-    uint32_t keep_files;
+    uint32_t keep_files;        /* at most 9999 */
     uint32_t flush_interval_ms; /* what was written is synced after so long at most; 0 = only on demand */
-    uint32_t mode;              /* of a new file, before the umask; default 0666 */
+    uint32_t mode;              /* of a new file, before the umask; default 0666, at most 0777 */
     uint32_t lock_wait_ms;      /* wait so long for others who have it open exclusively; 0: -EBUSY at once */
 };
 #define TWINLOG_SINK_OPTIONS_INIT                                                                            \
@@ -989,6 +1005,7 @@ struct twinlog_sink_options {
  *   -EUSERS    256 have it open
  *   -EINVAL    an option is out of range, or a NULL argument
  *   -ENOTSUP   not a regular file, or one on a file system that cannot share mappings or reserve space
+ *   -ENAMETOOLONG  the file's name has more than 228 bytes
  *   TWINLOG_EVERSION  processes of another version of the library have it open
  *   -ENOENT, -EACCES, -ENOSPC, -EROFS, -EMFILE, -ENOMEM, ... from the system
  */
