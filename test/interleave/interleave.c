@@ -76,6 +76,7 @@ struct scenario {
     bool has_committer;
     bool is_small;    /* the segment: the next one is needed */
     bool has_no_next; /* and can't be made */
+    bool is_late;     /* who has a deadline is woken behind it */
 };
 
 static const struct scenario scenarios[] = {
@@ -114,6 +115,10 @@ static const struct scenario scenarios[] = {
       .what = "who has one, and who appends",
       .ways = { WAY_DEADLINE, WAY_APPEND, WAY_DEADLINE, WAY_APPEND },
       .has_committer = true },
+    { .name = "deadline-alone",
+      .what = "the same, but it may lead; and it is woken too late",
+      .ways = { WAY_APPEND, WAY_DEADLINE, WAY_APPEND, WAY_DEADLINE },
+      .is_late = true },
     { .name = "cancel",
       .what = "one is canceled, one appends",
       .ways = { WAY_CANCELED, WAY_CANCEL, WAY_APPEND, WAY_APPEND },
@@ -688,6 +693,7 @@ static struct live live = { .page = &page, .is_ours = true, .is_private = true, 
 static void begin(void)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    wakes_are_late = now.scenario->is_late;
     memset(&work, 0, sizeof(work));
     memset(&page, 0, sizeof(page));
     empty(&heap);
