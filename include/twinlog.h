@@ -246,7 +246,7 @@ struct twinlog_options {
         sizeof(struct twinlog_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0  \
     }
 
-struct twinlog; /* one open log; every function on it may be called from any thread */
+struct twinlog; /* one open log; every function on it may be called from any thread, by 32,767 at a time */
 
 /* Opens the log in directory `dir` for appending, creating the directory (its parent must exist) and
  * the log where there is none. `options` may be NULL. Recovers first: a torn tail is cut and reported

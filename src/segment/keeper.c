@@ -728,8 +728,8 @@ void twl_keeper_destroy(struct keeper *k, bool is_forked)
         return;
     if (!is_forked) { /* in a child they may be half exchanged */
         end_thread(k);
-        if (k->plan
-                .is_mapped) /* nobody could use them but another mapped log, which begins with a small one */
+        /* nobody could use them but another mapped log, which begins with a small one */
+        if (k->plan.is_mapped)
             twl_keeper_remove_ready(k);
         for (uint32_t i = k->count; i-- > 0;)
             twl_segment_close(&k->ready[i]);

@@ -263,12 +263,14 @@ bool twl_sink_take_retiring(struct twinlog_sink *sink, bool is_patient)
     return is_patient || twl_mutex_try_lock(&sink->retiring);
 }
 
-/* 0: all of it is there and was synced, or can't be. */
+/* -EAGAIN: not now. Else all of it is there and was synced, or will never be. */
 static int settle_old(struct twinlog_sink *sink, struct sink_file *file)
 {
     int none = 0;
     twl_sink_sweep(file);
     const int rc = twl_sink_has_open_claims(file, UINT64_MAX) ? -EAGAIN : twl_sink_flush(sink, file, false);
+    if (rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM)
+        return -EAGAIN;
     if (rc < 0 && rc != -EAGAIN)
         atomic_compare_exchange_strong(&sink->past_error, &none, rc);
     return rc;
