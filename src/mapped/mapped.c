@@ -258,8 +258,9 @@ int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_ma
         rc = twl_mapped_move_on(m, &config->position);
     twl_mutex_unlock(&m->rolling);
     if (rc < 0) {
-        if (m->spare_segment.file) {            /* or each opening that fails leaves one more */
-            twl_keeper_remove_ready(m->keeper); /* which come behind it */
+        /* or each opening that fails leaves one more; those behind it first */
+        if (m->spare_segment.file) {
+            twl_keeper_remove_ready(m->keeper);
             m->io->ops->unlink(m->io, m->spare_segment.name);
         }
         m->first_left = (struct segment){ 0 };

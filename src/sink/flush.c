@@ -99,8 +99,8 @@ int twl_sink_flush(struct twinlog_sink *sink, struct sink_file *file, bool is_pa
 
 int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient)
 {
-    struct sink_file *present =
-        atomic_load(&sink->file); /* what is older is in the list, or was synced, or left an error */
+    /* what is older is in the list, or was synced, or left an error */
+    struct sink_file *present = atomic_load(&sink->file);
     if (!twl_sink_take_retiring(sink, is_patient))
         return -EAGAIN;
     int rc = atomic_load(&sink->past_error);

@@ -207,8 +207,8 @@ void sim_sync_in_vain(struct inode *inode, struct rng *rng)
         }
         if (fate == 1) {
             make_durable(inode, change);
-            if (change->is_direct &&
-                change->size > 0) /* a part of it may have been hidden with another change */
+            /* a part of it may have been hidden with another change */
+            if (change->is_direct && change->size > 0)
                 content_write(&inode->view, change->offset, sim_change_bytes(change, 0), change->size);
         } else if (change->is_direct) {
             hide_change(inode, change);
