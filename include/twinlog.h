@@ -698,7 +698,7 @@ struct twinlog_stat {
     uint32_t size;      /* set by TWINLOG_STAT_INIT */
     uint32_t io;        /* enum twinlog_io in use */
     uint32_t is_direct; /* 1 = direct I/O */
-    uint32_t is_untorn; /* 1 = the device writes a block whole or not at all, and it is used */
+    uint32_t mode;      /* enum twinlog_mode */
     uint32_t epoch;
     int32_t poison;          /* 0, or the error that poisoned the log */
     uint32_t segments;       /* files with records */
@@ -719,14 +719,12 @@ struct twinlog_stat {
     uint64_t requests;          /* submitted and not completed yet */
     uint64_t voids;             /* reservations aborted or given up */
     uint64_t slow;              /* writes and syncs that took longer than slow_ms */
-    uint32_t mode;              /* enum twinlog_mode */
-    uint32_t reserved;
-    char io_reason[160]; /* why this path and not an earlier one */
+    char io_reason[160];        /* why this path and not an earlier one */
 };
 #define TWINLOG_STAT_INIT                                                                                    \
     {                                                                                                        \
         sizeof(struct twinlog_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-            0, 0, 0, 0, ""                                                                                   \
+            0, 0, ""                                                                                         \
     }
 int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat);
 
@@ -928,7 +926,6 @@ struct twinlog_probe {
     uint32_t paths;         /* used entries of `path` */
     uint32_t chosen;        /* index of the one a log would take */
     uint32_t direct_align;  /* bytes; 0 = no direct I/O */
-    uint32_t untorn_bytes;  /* largest write the device makes whole or not at all; 0 = not offered */
     uint32_t is_suspicious; /* 1 = syncs are faster than any device that keeps its word */
     char filesystem[32];
     char reason[160];
@@ -936,7 +933,7 @@ struct twinlog_probe {
 };
 #define TWINLOG_PROBE_INIT                                                                                   \
     {                                                                                                        \
-        sizeof(struct twinlog_probe), 0, 0, 0, 0, 0, "", "",                                                 \
+        sizeof(struct twinlog_probe), 0, 0, 0, 0, "", "",                                                    \
         {                                                                                                    \
             {                                                                                                \
                 0, 0, 0, 0, 0                                                                                \

@@ -37,10 +37,6 @@ static void print_table(const struct twinlog_probe *probe)
         printf("%-20s in units of %" PRIu32 " bytes\n", "direct I/O", probe->direct_align);
     else
         printf("%-20s not offered\n", "direct I/O");
-    if (probe->untorn_bytes)
-        printf("%-20s up to %" PRIu32 " bytes\n", "untorn writes", probe->untorn_bytes);
-    else
-        printf("%-20s not offered\n", "untorn writes");
 
     printf("\n  %-13s %-9s %s\n", "path", "I/O", "median durable write of 4 KiB");
     for (uint32_t i = 0; i < probe->paths; i++) {
@@ -75,7 +71,6 @@ static void print_json(const struct twinlog_probe *probe)
     json_begin_object(NULL);
     json_text("filesystem", probe->filesystem);
     json_number("direct_align", probe->direct_align);
-    json_number("untorn_bytes", probe->untorn_bytes);
     json_boolean("is_suspicious", probe->is_suspicious);
     json_number("chosen", probe->chosen);
     json_text("reason", probe->reason);

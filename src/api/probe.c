@@ -71,8 +71,7 @@ static int try_file(struct io *io, bool is_direct, const char *name, unsigned ch
     return rc;
 }
 
-static void try_path(const char *dir, unsigned char *buffer, struct twinlog_probe_path *path,
-                     uint32_t *untorn_bytes)
+static void try_path(const char *dir, unsigned char *buffer, struct twinlog_probe_path *path)
 {
     struct io *io;
     char name[48];
@@ -83,7 +82,6 @@ static void try_path(const char *dir, unsigned char *buffer, struct twinlog_prob
     path->error = io->ops->adopt_buffers(io, buffer, PROBE_FILE_BYTES);
     if (path->error == 0)
         path->error = try_file(io, path->is_direct != 0, name, buffer, &path->sync_us);
-    *untorn_bytes = (uint32_t)max_u64(*untorn_bytes, io->untorn_bytes);
     io->ops->destroy(io);
 }
 
@@ -142,7 +140,7 @@ int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe)
         struct twinlog_probe_path *path = &probe.path[i];
         path->io = (uint32_t)twl_ladder[i].io;
         path->is_direct = twl_ladder[i].is_direct;
-        try_path(dir, buffer, path, &probe.untorn_bytes);
+        try_path(dir, buffer, path);
         is_anything = is_anything || path->error == 0;
         if (path->error == 0 && path->sync_us < fastest_us)
             fastest_us = path->sync_us;

@@ -200,7 +200,6 @@ struct commit {
     uint32_t chain;         /* checksum of the last group header written */
     bool is_segment_begun;  /* it has a group */
     bool has_asked_spare;   /* for this segment */
-    bool has_no_untorn;     /* the device refused an untorn write after all */
     uint32_t expected;      /* writers and requests that will probably join the next group */
     uint64_t sync_ns;       /* smoothed duration of a commit */
     uint32_t gather_misses; /* gatherings in a row that nobody joined in time */

@@ -194,10 +194,6 @@ static void encode_group(struct commit *c, struct round *round) REQUIRES(c->lead
                    : is_behind(c)    ? IO_BARRIER_FILE
                                      : IO_BARRIER_WRITE,
     };
-    /* a write that repeats an acknowledged block is better whole or not at all, where the device can do that */
-    uint32_t size = block_end;
-    round->write.is_untorn = sealed->start > 0 && !c->has_no_untorn && size <= c->io->untorn_bytes &&
-                             (size & (size - 1)) == 0 && sealed->offset % size == 0;
 }
 
 bool twl_round_begin(struct commit *c, enum group_kind kind, struct round *round)
@@ -257,14 +253,9 @@ static int write_once(struct commit *c, struct io_write *write) REQUIRES(c->lead
 }
 
 /* What became of the last try: 1 = all is done, 0 = go on with the rest, or an error. */
-static int digest(struct commit *c, struct io_write *write) REQUIRES(c->leadership)
+static int digest(struct io_write *write)
 {
     const int64_t written = write->ret_written;
-    if (write->is_untorn && (written == -EINVAL || written == -EOPNOTSUPP)) {
-        c->has_no_untorn = true;
-        write->is_untorn = false;
-        return 0;
-    }
     if (written == -EINTR || written == -EAGAIN || written == -ECANCELED) {
         twl_yield(); /* the last: a signal kept the kernel from starting it */
         return 0;
@@ -282,16 +273,15 @@ static int digest(struct commit *c, struct io_write *write) REQUIRES(c->leadersh
     write->data += advance;
     write->size -= advance;
     write->offset += advance;
-    write->is_untorn = false;
     return 0;
 }
 
 int twl_round_continue(struct commit *c, struct round *round)
 {
-    int rc = digest(c, &round->write);
+    int rc = digest(&round->write);
     for (unsigned tries = 1; rc == 0 && tries < PATIENCE; tries++) {
         write_once(c, &round->write);
-        rc = digest(c, &round->write);
+        rc = digest(&round->write);
     }
     return rc > 0 ? 0 : rc < 0 ? rc : -EIO;
 }

@@ -47,7 +47,6 @@ struct io_write {
     size_t size;
     uint64_t offset;
     enum io_barrier barrier;
-    bool is_untorn; /* ask the device to make it whole or not at all (only up to io->untorn_bytes) */
 
     int64_t ret_written; /* bytes the file took, maybe fewer than `size`; or a negative error */
     int ret_synced;      /* 0 = everything that was written is durable; -ECANCELED = the barrier did not
@@ -141,8 +140,7 @@ struct io_ops {
 
 struct io {
     const struct io_ops *ops;
-    uint32_t untorn_bytes; /* largest write that is_untorn may ask for; 0 = none */
-    bool has_threads;      /* false: prepare spare segments in the caller's thread (the simulation) */
+    bool has_threads; /* false: prepare spare segments in the caller's thread (the simulation) */
 };
 
 struct io_file {

@@ -73,27 +73,6 @@ static bool is_plain_name(const char *name)
 
 /* ---- open and close ---------------------------------------------------------------------------- */
 
-/* Where the file system, the device and the kernel say so, an aligned power of two between the two
- * units, written directly with RWF_ATOMIC, is there whole or not at all after a power cut. The fields
- * are younger (Linux 6.11) than the headers of many systems; their place is the kernel's interface. */
-static uint32_t ask_untorn_bytes(int fd)
-{
-    enum {
-        WRITE_ATOMIC = 0x00010000,
-        UNIT_MIN_AT = 0xa8,
-        UNIT_MAX_AT = 0xac
-    };
-    struct statx about;
-    uint32_t unit_min, unit_max;
-
-    _Static_assert(sizeof(about) == 0x100, "the kernel's struct statx");
-    if (statx(fd, "", AT_EMPTY_PATH, WRITE_ATOMIC, &about) < 0 || !(about.stx_mask & WRITE_ATOMIC))
-        return 0;
-    memcpy(&unit_min, (const char *)&about + UNIT_MIN_AT, sizeof(unit_min));
-    memcpy(&unit_max, (const char *)&about + UNIT_MAX_AT, sizeof(unit_max));
-    return unit_min <= BLOCK_BYTES && BLOCK_BYTES <= unit_max ? unit_max : 0;
-}
-
 static int check_kind(mode_t mode)
 {
     if (S_ISDIR(mode))
@@ -190,8 +169,6 @@ int twl_io_files_open(struct io *io, const char *name, unsigned flags, struct io
     if (error < 0)
         goto close_fd;
 
-    if (file->is_direct && !atomic_exchange(&files->has_asked_untorn, true))
-        io->untorn_bytes = ask_untorn_bytes(file->fd);
     *ret_file = &file->file;
     return 0;
 

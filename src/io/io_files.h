@@ -13,14 +13,9 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
-#ifndef RWF_ATOMIC
-#define RWF_ATOMIC 0x00000040 /* Linux 6.11 */
-#endif
-
 struct io_files {
-    struct io io;                 /* must be first */
-    int directory;                /* [const] */
-    atomic_bool has_asked_untorn; /* [atomic] the first direct file that is opened asks */
+    struct io io;  /* must be first */
+    int directory; /* [const] */
 };
 
 struct disk_file {
@@ -40,12 +35,6 @@ void twl_io_files_destroy(struct io_files *files);
 static inline int io_file_fd(const struct io_file *file)
 {
     return ((const struct disk_file *)file)->fd;
-}
-
-/* The RWF_ flags for a write that asks for `flags` anyway. */
-static inline int io_write_flags(const struct io_write *write, int flags)
-{
-    return write->is_untorn ? flags | RWF_ATOMIC : flags;
 }
 
 void twl_io_posix_write(struct io_write *write);           /* without a barrier; in io_posix.c */

@@ -16,8 +16,7 @@
 static int64_t write_once(const struct io_write *write, int flags)
 {
     struct iovec bytes = { .iov_base = (void *)(uintptr_t)write->data, .iov_len = write->size };
-    ssize_t n =
-        pwritev2(io_file_fd(write->file), &bytes, 1, (off_t)write->offset, io_write_flags(write, flags));
+    ssize_t n = pwritev2(io_file_fd(write->file), &bytes, 1, (off_t)write->offset, flags);
 
     return n < 0 ? -errno : n;
 }
@@ -32,7 +31,7 @@ static int64_t pwrite_once(const struct io_write *write)
 
 void twl_io_posix_write(struct io_write *write)
 {
-    write->ret_written = write->is_untorn ? write_once(write, 0) : pwrite_once(write);
+    write->ret_written = pwrite_once(write);
     write->ret_synced = write->ret_written < 0 ? -ECANCELED : 0;
 }
 

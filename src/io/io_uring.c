@@ -65,10 +65,9 @@ static struct io_uring_sqe *next_entry(struct uring_io *uring)
     return entry;
 }
 
-/* Untorn writes are refused from registered memory: -EINVAL (Linux 6.18). */
 static bool is_adopted(const struct uring_io *uring, const struct io_write *write)
 {
-    return uring->adopted && !write->is_untorn && write->data >= uring->adopted &&
+    return uring->adopted && write->data >= uring->adopted &&
            write->data + write->size <= uring->adopted + uring->adopted_bytes;
 }
 
@@ -83,7 +82,7 @@ static struct io_uring_sqe *queue_write(struct uring_io *uring, const struct io_
         io_uring_prep_write_fixed(entry, fd, write->data, (unsigned)write->size, write->offset, 0);
     else
         io_uring_prep_write(entry, fd, write->data, (unsigned)write->size, write->offset);
-    entry->rw_flags = io_write_flags(write, flags);
+    entry->rw_flags = flags;
     io_uring_sqe_set_data64(entry, part);
     return entry;
 }
@@ -310,7 +309,7 @@ void twl_io_ring_submit(struct io_ring *ring, struct io_write *write)
     struct io_uring_sqe *entry = add_entry(ring, write);
     ASSERT(write->size <= UINT32_MAX);
     io_uring_prep_write(entry, io_file_fd(write->file), write->data, (unsigned)write->size, write->offset);
-    entry->rw_flags = io_write_flags(write, part == PART_WRITE_AND_SYNC ? RWF_DSYNC : 0);
+    entry->rw_flags = part == PART_WRITE_AND_SYNC ? RWF_DSYNC : 0;
     set_owner(entry, write, part);
 }
 

@@ -908,7 +908,6 @@ void twl_stat_writer(struct twinlog *log, struct twinlog_stat *stat)
     stat->mode = log->options.mode;
     stat->io = log->io_kind;
     stat->is_direct = !(log->options.flags & TWINLOG_BUFFERED);
-    stat->is_untorn = log->io->untorn_bytes > 0;
     if (log->keeper)
         count_kept_files(log, stat);
     memcpy(stat->io_reason, log->io_reason, sizeof(stat->io_reason));

@@ -70,7 +70,6 @@ static struct simdisk *make_disk(const unsigned char *bytes)
     const struct simdisk_options options = {
         .seed = bytes[0],
         .clock_ns = INT64_C(1700000000000000000),
-        .untorn_bytes = bytes[1] & 1 ? 4096 : 0,
         .has_direct = true,
         .is_barrier_narrow = (bytes[1] & 2) != 0,
     };

@@ -135,11 +135,9 @@ static void teach_to_lie(struct simdisk *disk)
 
 static struct simdisk *make_disk(struct rng *rng)
 {
-    static const uint32_t UNTORN[] = { 0, 0, 4096, 16384 };
     const struct simdisk_options options = {
         .seed = rng_next(rng),
         .clock_ns = INT64_C(1700000000000000000) + (int64_t)rng_below(rng, 1000000000),
-        .untorn_bytes = UNTORN[rng_below(rng, 4)],
         .has_direct = true,
         .is_barrier_narrow = rng_one_in(rng, 2),
     };

@@ -113,12 +113,9 @@ static unsigned count_images(const struct simdisk *disk, enum simdisk_cut cut, c
     return count;
 }
 
-static struct io_write submit(struct machine *machine, char with, size_t size, uint64_t offset,
-                              bool is_untorn)
+static struct io_write submit(struct machine *machine, char with, size_t size, uint64_t offset)
 {
-    struct io_write write = {
-        .file = machine->file, .data = filled(with), .size = size, .offset = offset, .is_untorn = is_untorn
-    };
+    struct io_write write = { .file = machine->file, .data = filled(with), .size = size, .offset = offset };
     return write;
 }
 
@@ -408,7 +405,7 @@ static void test_a_submitted_write_is_durable_after_its_barrier(void)
 {
     struct machine machine = start_with((struct simdisk_options){ .seed = 1 });
     struct points points = { .machine = &machine };
-    struct io_write write = submit(&machine, 'n', BLOCK_BYTES, 0, false);
+    struct io_write write = submit(&machine, 'n', BLOCK_BYTES, 0);
     simdisk_set_hook(machine.disk, note_point, &points);
     EXPECT(machine.io->ops->submit(machine.io, &write) == 0);
     machine.io->ops->reap(machine.io, &write);
@@ -435,19 +432,15 @@ static void count_torn(void *context, enum simdisk_op op)
     torn_in_flight = IMAGES - old - new;
 }
 
-static void test_an_untorn_write_is_there_whole_or_not_at_all(void)
+static void test_a_write_in_flight_may_be_torn(void)
 {
-    for (int is_untorn = 0; is_untorn < 2; ++is_untorn) {
-        struct machine machine = start_with((struct simdisk_options){ .untorn_bytes = BLOCK_BYTES });
-        struct io_write write = submit(&machine, 'n', BLOCK_BYTES, 0, is_untorn);
-        simdisk_set_hook(machine.disk, count_torn, &machine);
-        EXPECT(machine.io->ops->submit(machine.io, &write) == 0);
-        machine.io->ops->reap(machine.io, &write);
-        EXPECT(is_untorn ? torn_in_flight == 0 : torn_in_flight > 0);
-        write = submit(&machine, 'n', 2 * BLOCK_BYTES, 0, true);
-        EXPECT(machine.io->ops->submit(machine.io, &write) == -EINVAL);
-        stop(&machine);
-    }
+    struct machine machine = start();
+    struct io_write write = submit(&machine, 'n', BLOCK_BYTES, 0);
+    simdisk_set_hook(machine.disk, count_torn, &machine);
+    EXPECT(machine.io->ops->submit(machine.io, &write) == 0);
+    machine.io->ops->reap(machine.io, &write);
+    EXPECT(torn_in_flight > 0);
+    stop(&machine);
 }
 
 static void test_a_barrier_covers_as_much_as_it_is_told(void)
@@ -456,7 +449,7 @@ static void test_a_barrier_covers_as_much_as_it_is_told(void)
         struct machine machine = start_with((struct simdisk_options){ .is_barrier_narrow = is_narrow });
         EXPECT(io_write_at(machine.file, filled('1'), 2 * SECTOR, 6 * SECTOR) == 0);
         EXPECT(io_write_at(machine.file, filled('2'), BLOCK_BYTES + 2 * SECTOR, BLOCK_BYTES) == 0);
-        struct io_write write = submit(&machine, 'n', BLOCK_BYTES, BLOCK_BYTES + SECTOR, false);
+        struct io_write write = submit(&machine, 'n', BLOCK_BYTES, BLOCK_BYTES + SECTOR);
         EXPECT(machine.io->ops->submit(machine.io, &write) == 0);
         machine.io->ops->reap(machine.io, &write);
         EXPECT(strcmp(look(machine.disk, "file", 18), "oooooo112nnnnnnnn2") == 0);
@@ -474,7 +467,7 @@ static void test_a_short_write_is_synced_by_itself_only(void)
         struct machine machine = start_with((struct simdisk_options){ .is_barrier_narrow = is_narrow });
         simdisk_inject(machine.disk,
                        &(struct simdisk_fault){ .op = SIM_GROUP_WRITE, .nth = 1, .missing = SECTOR });
-        struct io_write write = submit(&machine, 'n', BLOCK_BYTES, 0, false);
+        struct io_write write = submit(&machine, 'n', BLOCK_BYTES, 0);
         EXPECT(machine.io->ops->submit(machine.io, &write) == 0);
         machine.io->ops->reap(machine.io, &write);
         EXPECT(write.ret_written == BLOCK_BYTES - SECTOR);
@@ -728,7 +721,7 @@ static void test_the_write_of_a_killed_process_lands_under_its_lock(void)
 {
     struct machine machine = start();
     struct ghosts ghosts = { .machine = &machine };
-    struct io_write write = submit(&machine, 'n', BLOCK_BYTES, 0, false);
+    struct io_write write = submit(&machine, 'n', BLOCK_BYTES, 0);
     EXPECT(io_lock(machine.file, IO_LOCK_WRITER, true) == 0);
     EXPECT(io_lock(machine.file, IO_LOCK_USE, false) == 0);
     simdisk_set_hook(machine.disk, follow_ghost, &ghosts);
@@ -746,7 +739,7 @@ static void write_beside_ghost(void *context, enum simdisk_op op)
         struct machine after = { .disk = simdisk_crash_image(machine->disk, SIM_KILL, seed) };
         after.io = simdisk_connect(after.disk);
         EXPECT(io_open(after.io, "file", 0, &after.file) == 0);
-        struct io_write write = submit(&after, 'm', BLOCK_BYTES, BLOCK_BYTES, false);
+        struct io_write write = submit(&after, 'm', BLOCK_BYTES, BLOCK_BYTES);
         EXPECT(after.io->ops->submit(after.io, &write) == 0);
         after.io->ops->sleep_ms(after.io, 1);
         EXPECT(!simdisk_has_ghost(after.disk));
@@ -761,7 +754,7 @@ static void write_beside_ghost(void *context, enum simdisk_op op)
 static void test_a_ghost_is_not_taken_for_a_write_of_the_living(void)
 {
     struct machine machine = start();
-    struct io_write write = submit(&machine, 'n', BLOCK_BYTES, 0, false);
+    struct io_write write = submit(&machine, 'n', BLOCK_BYTES, 0);
     simdisk_set_hook(machine.disk, write_beside_ghost, &machine);
     EXPECT(machine.io->ops->submit(machine.io, &write) == 0);
     machine.io->ops->reap(machine.io, &write);
@@ -901,7 +894,7 @@ static void (*const TESTS[])(void) = {
     test_files_can_not_be_shared_between_disks_or_looked_at,
     test_a_list_has_every_name_once,
     test_a_submitted_write_is_durable_after_its_barrier,
-    test_an_untorn_write_is_there_whole_or_not_at_all,
+    test_a_write_in_flight_may_be_torn,
     test_a_barrier_covers_as_much_as_it_is_told,
     test_a_short_write_is_synced_by_itself_only,
     test_a_fault_strikes_when_it_is_told_to,

@@ -254,7 +254,6 @@ static void sync_overlap(struct inode *inode, size_t index, const struct change 
     struct change head = part_of_change(&change, change.offset, from);
     struct change tail = part_of_change(&change, to, change_end);
     head.grows_to = change.grows_to;
-    head.is_untorn = tail.is_untorn = change.is_untorn;
     head.is_direct = tail.is_direct = change.is_direct;
     inode->change[index] = head;
     insert_change(inode, index + 1, tail);

@@ -8,7 +8,6 @@
  *
  *  - A write is a set of sectors; each may be old or new after a crash, in any combination with the
  *    sectors of any other unsynced write. Of several writes to one sector any may be the last.
- *    A write that asked to be untorn is one unit.
  *  - A file's size is a change of its own: new data beyond an old size is lost, a new size over old
  *    data reads as zeros.
  *  - A create, rename or unlink is volatile until the directory is synced. Each is atomic, each may
@@ -69,7 +68,6 @@ const char *simdisk_op_name(enum simdisk_op op);
 struct simdisk_options {
     uint64_t seed;
     int64_t clock_ns;
-    uint32_t untorn_bytes;  /* what struct io says */
     bool has_direct;        /* false: IO_DIRECT is -EINVAL */
     bool is_barrier_narrow; /* true: the barrier of a submitted write covers that write only, also a short
                                one, as RWF_DSYNC does; false: it covers all completed writes of the

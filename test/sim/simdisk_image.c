@@ -78,7 +78,7 @@ static void decide_part(struct chance *chance, const struct inode *inode, const 
     const uint64_t offset = change->offset + from;
     if (image && is_new)
         content_write(&image->durable, offset, sim_change_bytes(change, from), size);
-    if (image && !change->is_untorn && is_garbled(chance)) {
+    if (image && is_garbled(chance)) {
         unsigned char garbage[SECTOR_BYTES];
         rng_fill(&chance->rng, garbage, sizeof(garbage));
         content_write(&image->durable, align_down(offset, SECTOR_BYTES), garbage, sizeof(garbage));
@@ -93,10 +93,6 @@ static void decide_change(struct chance *chance, const struct inode *inode, cons
         image->durable_bytes = max_u64(image->durable_bytes, change->grows_to);
     if (!is_choice(chance, inode, change, 0, change->size))
         return;
-    if (change->is_untorn) {
-        decide_part(chance, inode, change, 0, change->size, image);
-        return;
-    }
     for (size_t from = 0, part; from < change->size; from += part) {
         part = sim_part_of_sector(change->offset + from, change->size - from);
         decide_part(chance, inode, change, from, part, image);

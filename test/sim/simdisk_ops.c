@@ -383,7 +383,7 @@ static void check_submission(const struct sim_io *process, const struct io_write
 /* Part of a write in flight may have arrived already. */
 static void land_some_sectors(struct simdisk *disk, struct inode *inode, const struct io_write *write)
 {
-    if (write->is_untorn || !rng_one_in(&disk->rng, 4))
+    if (!rng_one_in(&disk->rng, 4))
         return;
     for (size_t from = 0; from < write->size; from += SECTOR_BYTES)
         if (write->offset + from + SECTOR_BYTES <= inode->view_bytes && rng_one_in(&disk->rng, 2))
@@ -401,8 +401,7 @@ static int sim_submit(struct io *io, struct io_write *write)
         return error;
     if (sim_file_of(write->file)->flags & IO_READ_ONLY)
         return -EBADF;
-    if (is_misaligned(write->file, write->data, write->size, write->offset, BLOCK_BYTES) ||
-        (write->is_untorn && write->size > io->untorn_bytes))
+    if (is_misaligned(write->file, write->data, write->size, write->offset, BLOCK_BYTES))
         return -EINVAL;
     const uint64_t end = write->offset + write->size;
     struct change change = { .offset = write->offset,
@@ -410,7 +409,6 @@ static int sim_submit(struct io *io, struct io_write *write)
                              .blob = sim_blob_create(write->data, write->size),
                              .grows_to = end > inode->view_bytes ? end : 0,
                              .is_direct = is_direct(write->file),
-                             .is_untorn = write->is_untorn,
                              .is_in_flight = true };
     memcpy(change.holds, sim_file_of(write->file)->holds, sizeof(change.holds));
     sim_add_change(inode, change);
@@ -562,7 +560,7 @@ struct io *simdisk_connect(struct simdisk *disk)
 {
     struct sim_io *process = sim_allocate(sizeof(*process));
     *process = (struct sim_io){
-        .io = { .ops = &SIM_OPS_TABLE, .untorn_bytes = disk->options.untorn_bytes, .has_threads = false },
+        .io = { .ops = &SIM_OPS_TABLE, .has_threads = false },
         .disk = disk,
     };
     ++disk->processes;

@@ -28,11 +28,10 @@ enum sim_hold {
 /* Something about one file that no sync has covered. */
 struct change {
     uint64_t offset;
-    size_t size;       /* 0: the file's size only */
-    struct blob *blob; /* NULL: zeros */
-    uint64_t grows_to; /* 0: leaves the size of the file */
-    bool is_direct;    /* past the page cache */
-    bool is_untorn;
+    size_t size;                    /* 0: the file's size only */
+    struct blob *blob;              /* NULL: zeros */
+    uint64_t grows_to;              /* 0: leaves the size of the file */
+    bool is_direct;                 /* past the page cache */
     bool is_in_flight;              /* submitted and not reaped */
     bool is_ghost;                  /* in flight, and its process was killed */
     enum sim_hold holds[SIM_LOCKS]; /* while it is in flight: what the file it was submitted to holds */

@@ -36,8 +36,7 @@ static struct {
     _Atomic bool has_rewrite;   /* a write that changed bytes that were durable (I3) */
     _Atomic bool has_overwrite; /* a write into a block that was durable, changed or not */
     _Atomic bool is_beyond;     /* a write that reaches into the footer */
-    _Atomic unsigned untorn, untorn_missing;
-    ino_t inode; /* of the last write's file; an address may be another one's by then */
+    ino_t inode;                /* of the last write's file; an address may be another one's by then */
     unsigned char shadow[SHADOW_BYTES];
     uint64_t shadow_end; /* bytes below are durable */
 
@@ -47,7 +46,6 @@ static struct {
     _Atomic unsigned times;
     _Atomic bool is_disturbed; /* the write in flight is one of them */
     _Atomic size_t short_by;
-    _Atomic bool refuse_untorn;
     struct twinlog *held; /* not before this log has accepted so many records */
     uint64_t held_until;
 
@@ -75,11 +73,8 @@ static void look_at(const struct io_write *write)
     ck_assert_int_eq(io_size(write->file, &file_bytes), 0);
     if (write->offset + write->size > file_bytes - SEGMENT_FOOTER_BYTES)
         atomic_store(&seam.is_beyond, true);
-    if (write->offset < seam.shadow_end) {
+    if (write->offset < seam.shadow_end)
         atomic_store(&seam.has_overwrite, true);
-        if (write->size == BLOCK_BYTES)
-            atomic_fetch_add(write->is_untorn ? &seam.untorn : &seam.untorn_missing, 1);
-    }
 }
 
 /* Where the records of a group end is where its zeros begin; what is behind may be written over. */
@@ -102,18 +97,12 @@ static int watched_submit(struct io *io, struct io_write *write)
         sched_yield();
     bool is_disturbed = atomic_load(&seam.times) > 0;
     atomic_store(&seam.is_disturbed, is_disturbed);
-    if (write->is_untorn && atomic_load(&seam.refuse_untorn)) {
-        write->ret_written = -EOPNOTSUPP;
-        write->ret_synced = -ECANCELED;
-        return 0;
-    }
     if (is_disturbed && atomic_load(&seam.fail_written) < 0) {
         write->ret_written = atomic_load(&seam.fail_written);
         write->ret_synced = -ECANCELED;
         return 0;
     }
     struct io_write part = *write;
-    part.is_untorn = false; /* the disk below knows nothing of it */
     if (is_disturbed)
         part.size -= atomic_load(&seam.short_by) < part.size ? atomic_load(&seam.short_by) : 0;
     int rc = seam.real->submit(io, &part);
@@ -174,7 +163,7 @@ static struct io *watch(void)
     return io;
 }
 
-static struct twinlog *open_watched(uint32_t flags, uint32_t untorn_bytes)
+static struct twinlog *open_watched(uint32_t flags)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct io *io = watch();
@@ -182,7 +171,6 @@ static struct twinlog *open_watched(uint32_t flags, uint32_t untorn_bytes)
     options.flags = flags | TWINLOG_BUFFERED;
     options.buffer_bytes = 65536;
     options.segment_bytes = SHADOW_BYTES;
-    io->untorn_bytes = untorn_bytes;
     ck_assert_int_eq(twl_log_open(io, &options, &log), 0);
     return log;
 }
@@ -227,7 +215,7 @@ static uint64_t count_records(void)
 
 START_TEST(the_last_block_is_written_again_with_the_same_bytes)
 {
-    struct twinlog *log = open_watched(0, 0);
+    struct twinlog *log = open_watched(0);
     char bytes[5000];
     memset(bytes, 'x', sizeof(bytes));
     for (unsigned i = 0; i < 150; i++)
@@ -241,11 +229,11 @@ END_TEST
 
 START_TEST(a_padded_log_never_writes_a_durable_block_again)
 {
-    struct twinlog *log = open_watched(TWINLOG_PAD, 0);
+    struct twinlog *log = open_watched(TWINLOG_PAD);
     for (unsigned i = 0; i < 50; i++)
         ck_assert_int_eq(twinlog_append(log, "short", 5, NULL), 0);
     ck_assert_int_eq(twinlog_close(log), 0);
-    log = open_watched(TWINLOG_PAD, 0);
+    log = open_watched(TWINLOG_PAD);
     ck_assert_int_eq(twinlog_append(log, "short", 5, NULL), 0);
     ck_assert_int_eq(twinlog_close(log), 0);
     ck_assert(!atomic_load(&seam.has_overwrite));
@@ -256,7 +244,7 @@ END_TEST
 START_TEST(a_dense_log_can_be_continued_padded_and_back)
 {
     for (unsigned i = 0; i < 6; i++) {
-        struct twinlog *log = open_watched(i % 2 ? TWINLOG_PAD : 0, 0);
+        struct twinlog *log = open_watched(i % 2 ? TWINLOG_PAD : 0);
         ck_assert_int_eq(twinlog_append(log, "a record", 8, NULL), 0);
         ck_assert_int_eq(twinlog_append(log, "another", 7, NULL), 0);
         ck_assert_int_eq(twinlog_close(log), 0);
@@ -266,34 +254,11 @@ START_TEST(a_dense_log_can_be_continued_padded_and_back)
 }
 END_TEST
 
-START_TEST(a_block_is_rewritten_untorn_where_the_device_can)
-{
-    struct twinlog *log = open_watched(0, BLOCK_BYTES);
-    for (unsigned i = 0; i < 20; i++)
-        ck_assert_int_eq(twinlog_append(log, "short", 5, NULL), 0);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    ck_assert_uint_gt(atomic_load(&seam.untorn), 10);
-    ck_assert_uint_eq(atomic_load(&seam.untorn_missing), 0);
-}
-END_TEST
-
-START_TEST(a_device_that_refuses_untorn_writes_after_all_is_believed)
-{
-    atomic_store(&seam.refuse_untorn, true);
-    struct twinlog *log = open_watched(0, BLOCK_BYTES);
-    for (unsigned i = 0; i < 20; i++)
-        ck_assert_int_eq(twinlog_append(log, "short", 5, NULL), 0);
-    ck_assert_int_eq(twinlog_close(log), 0);
-    ck_assert_uint_eq(atomic_load(&seam.untorn), 1);
-    ck_assert_uint_eq(count_records(), 20);
-}
-END_TEST
-
 /* Who stands in line and goes to lead may have been given a place meanwhile, by a leader who is done already. The
  * group that it would lead waits for its copy. */
 START_TEST(whose_turn_has_come_does_not_lead_the_group_that_waits_for_it)
 {
-    struct twinlog *log = open_watched(0, 0);
+    struct twinlog *log = open_watched(0);
     struct commit *c = log->commit;
     const struct record_header record = { .kind = RECORD_DATA, .size = 5, .time_ns = 1 };
     const struct need need = { .count = 1, .bytes = (uint32_t)twl_record_bytes(5), .payload_bytes = 5 };
@@ -314,7 +279,7 @@ END_TEST
 START_TEST(an_interrupted_write_is_tried_again)
 {
     static const int errors[] = { -EINTR, -EAGAIN };
-    struct twinlog *log = open_watched(0, 0);
+    struct twinlog *log = open_watched(0);
     for (unsigned i = 0; i < 2; i++) {
         atomic_store(&seam.fail_written, errors[i]);
         atomic_store(&seam.times, 5);
@@ -330,7 +295,7 @@ END_TEST
 START_TEST(a_short_write_is_continued_under_a_sync_of_its_own)
 {
     static const size_t lacking[] = { 512, 4096, 4608, 12288 };
-    struct twinlog *log = open_watched(0, 0);
+    struct twinlog *log = open_watched(0);
     char *bytes = calloc(1, 20000);
     for (unsigned i = 0; i < sizeof(lacking) / sizeof(lacking[0]); i++) {
         unsigned before = atomic_load(&seam.writes);
@@ -348,7 +313,7 @@ END_TEST
 
 START_TEST(a_sync_that_never_ran_is_run_behind_a_write_of_its_own)
 {
-    struct twinlog *log = open_watched(0, 0);
+    struct twinlog *log = open_watched(0);
     atomic_store(&seam.fail_synced, -ECANCELED);
     atomic_store(&seam.times, 3);
     unsigned before = atomic_load(&seam.writes);
@@ -361,7 +326,7 @@ END_TEST
 
 START_TEST(a_write_that_never_moves_fails_in_the_end)
 {
-    struct twinlog *log = open_watched(0, 0);
+    struct twinlog *log = open_watched(0);
     atomic_store(&seam.fail_written, -EAGAIN);
     atomic_store(&seam.times, 1u << 30);
     ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), -EIO);
@@ -384,7 +349,7 @@ static const struct failure failures[] = {
 START_TEST(a_failed_write_or_sync_poisons_the_log_and_nothing_is_tried_again)
 {
     const struct failure *failure = &failures[_i];
-    struct twinlog *log = open_watched(0, 0);
+    struct twinlog *log = open_watched(0);
     uint64_t lsn;
     ck_assert_int_eq(twinlog_append(log, "good", 4, NULL), 0);
     atomic_store(&seam.fail_written, failure->written);
@@ -407,7 +372,7 @@ START_TEST(a_failed_write_or_sync_poisons_the_log_and_nothing_is_tried_again)
     ck_assert_int_eq(twinlog_close(log), failure->expected);
     ck_assert_uint_eq(atomic_load(&seam.writes), writes);
 
-    log = open_watched(0, 0);
+    log = open_watched(0);
     ck_assert_uint_ge(twinlog_last_lsn(log), 1);
     ck_assert_int_eq(twinlog_append(log, "again", 5, NULL), 0);
     ck_assert_int_eq(twinlog_close(log), 0);
@@ -1193,7 +1158,7 @@ static void join_writers(struct writer *writers)
 START_TEST(writers_that_come_during_a_write_share_the_next_one)
 {
     struct writer writers[WRITERS];
-    struct twinlog *log = open_watched(0, 0);
+    struct twinlog *log = open_watched(0);
     unsigned before = atomic_load(&seam.writes);
     seam.held = log;
     seam.held_until = WRITERS;
@@ -1208,7 +1173,7 @@ END_TEST
 START_TEST(writers_are_acknowledged_below_the_watermark)
 {
     struct writer writers[WRITERS];
-    struct twinlog *log = open_watched(0, 0);
+    struct twinlog *log = open_watched(0);
     run_writers(writers, log, 100);
     join_writers(writers);
     for (unsigned i = 0; i < WRITERS; i++) {
@@ -1225,7 +1190,7 @@ END_TEST
 START_TEST(when_a_sync_fails_every_writer_hears_of_it_and_none_is_acknowledged_after)
 {
     struct writer writers[WRITERS];
-    struct twinlog *log = open_watched(0, 0);
+    struct twinlog *log = open_watched(0);
     run_writers(writers, log, 1u << 30);
     while (twinlog_durable_lsn(log) < 500)
         sched_yield();
@@ -1409,7 +1374,7 @@ END_TEST
 START_TEST(close_lets_the_writers_inside_finish)
 {
     struct writer writers[WRITERS];
-    struct twinlog *log = open_watched(0, 0);
+    struct twinlog *log = open_watched(0);
     uint64_t last = 0;
     for (unsigned i = 0; i < 500; i++)
         ck_assert_int_eq(twinlog_enqueue(log, "queued", 6, &last), 0);
@@ -1424,7 +1389,7 @@ END_TEST
 
 START_TEST(the_twins_fill_up_and_nothing_is_lost)
 {
-    struct twinlog *log = open_watched(0, 0);
+    struct twinlog *log = open_watched(0);
     char bytes[9000];
     memset(bytes, 'b', sizeof(bytes));
     uint64_t lsn = 0;
@@ -1451,8 +1416,6 @@ Suite *commit_suite(void)
     tcase_add_test(one, a_padded_log_never_writes_a_durable_block_again);
     tcase_add_test(one, a_dense_log_can_be_continued_padded_and_back);
     tcase_add_test(one, whose_turn_has_come_does_not_lead_the_group_that_waits_for_it);
-    tcase_add_test(one, a_block_is_rewritten_untorn_where_the_device_can);
-    tcase_add_test(one, a_device_that_refuses_untorn_writes_after_all_is_believed);
     tcase_add_test(one, an_interrupted_write_is_tried_again);
     tcase_add_test(one, a_short_write_is_continued_under_a_sync_of_its_own);
     tcase_add_test(one, a_sync_that_never_ran_is_run_behind_a_write_of_its_own);

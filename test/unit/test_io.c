@@ -455,28 +455,6 @@ START_IO_TEST(signals_do_not_disturb_a_reap)
 }
 END_IO_TEST
 
-START_IO_TEST(an_untorn_write_is_refused_where_the_device_has_none)
-{
-    struct io_file *file = create_file("file");
-    struct io_write write = write_of(file, buffer, BLOCK_BYTES, 0);
-
-    write.is_untorn = true;
-    memset(buffer, 'u', BLOCK_BYTES);
-    if (io->untorn_bytes > 0) {
-        ck_assert_uint_eq(kind, IO_DIRECT);
-        ck_assert_uint_ge(io->untorn_bytes, BLOCK_BYTES);
-        write_and_reap(&write);
-        expect_full(&write);
-    } else if (kind == IO_DIRECT) {
-        write_and_reap(&write);
-        ck_assert_int_lt(write.ret_written, 0);
-        ck_assert_int_eq(write.ret_synced, -ECANCELED);
-        expect_bytes("file", 0, BLOCK_BYTES, 0);
-    }
-    io_close(file);
-}
-END_IO_TEST
-
 #define RAGGED_BYTES (BLOCK_BYTES + 904)
 
 static enum io_allocation how;
@@ -1815,7 +1793,6 @@ Suite *io_suite(void)
     ADD(tests, a_short_write_is_reported_and_not_continued);
     ADD(tests, each_group_may_come_from_another_thread);
     ADD(tests, signals_do_not_disturb_a_reap);
-    ADD(tests, an_untorn_write_is_refused_where_the_device_has_none);
 
     tests = add_case(suite, "refusals");
 #ifdef HAVE_SECCOMP
