@@ -154,8 +154,10 @@ static void list_promise(const struct promise *promise)
     printf("  %-7s %s", promise->name, promise->work);
     printf(promise->contenders ? ": %s\n" : "\n", promise->contenders);
     if (promise->study) {
-        for (const struct trial *trial = promise->study->trials; trial->label; trial++)
-            printf("          %-18s %s\n", trial->label, trial->what);
+        for (const struct trial *trial = promise->study->trials; trial->label; trial++) {
+            if (trial_is_in_build(promise->study, trial))
+                printf("          %-18s %s\n", trial->label, trial->what);
+        }
     }
     for (const struct check *check = promise->checks; check < promise->checks + MAX_CHECKS && check->kind;
          check++)
@@ -165,8 +167,8 @@ static void list_promise(const struct promise *promise)
 static void list_all(void)
 {
     puts("Contenders:");
-    for (size_t i = 0; peers[i]; i++)
-        printf("  %-10s %s\n", peers[i]->name, peers[i]->what);
+    for (size_t i = 0; peer_at(i); i++)
+        printf("  %-10s %s\n", peer_at(i)->name, peer_at(i)->what);
     puts("\nScenarios:");
     for (size_t i = 0; i < promise_count; i++)
         list_promise(&promises[i]);
@@ -241,7 +243,7 @@ static void list_trials(const struct study *study, struct contender *contenders,
 {
     size_t count = 0;
     for (const struct trial *trial = study->trials; trial->label; trial++) {
-        if (!trial->run) {
+        if (!trial_is_in_build(study, trial)) {
             fprintf(stderr, "twinlog-bench: without %s, which is not in this build\n", trial->label);
             continue;
         }
@@ -559,10 +561,10 @@ static const char *all_peers(void)
 {
     static char list[256];
     size_t used = 0;
-    for (size_t i = 0; peers[i] && used < sizeof(list); i++) {
-        if (peers[i] != &peer_raw_large)
+    for (size_t i = 0; peer_at(i) && used < sizeof(list); i++) {
+        if (peer_at(i) != &peer_raw_large)
             used +=
-                (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", used ? "," : "", peers[i]->name);
+                (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", used ? "," : "", peer_at(i)->name);
     }
     return list;
 }

@@ -1,38 +1,42 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The peers of this build. HAVE_BDB, HAVE_LEVELDB and HAVE_ROCKSDB come from the build system. */
+/* The peers, and which of them are in this build. */
 #include "peer.h"
 
 #include <string.h>
 
-const struct peer *const peers[] = {
-    &peer_twinlog, &peer_raw, &peer_raw_large, &peer_naive,
-#ifdef HAVE_BDB
-    &peer_bdb,
-#endif
-#ifdef HAVE_LEVELDB
-    &peer_leveldb,
-#endif
-#ifdef HAVE_ROCKSDB
-    &peer_rocksdb,
-#endif
-    NULL,
+static const struct {
+    const char *name;
+    const struct peer *peer; /* NULL: not in this build */
+} rows[] = {
+    { "twinlog", &peer_twinlog }, { "raw", &peer_raw }, { "raw-large", &peer_raw_large },
+    { "naive", &peer_naive },     { "bdb", &peer_bdb }, { "leveldb", &peer_leveldb },
+    { "rocksdb", &peer_rocksdb },
 };
+#define ROWS (sizeof(rows) / sizeof(rows[0]))
+
+const struct peer *peer_at(size_t i)
+{
+    for (size_t row = 0; row < ROWS; row++) {
+        if (rows[row].peer && i-- == 0)
+            return rows[row].peer;
+    }
+    return NULL;
+}
 
 const struct peer *peer_find(const char *name)
 {
-    for (size_t i = 0; peers[i]; i++) {
-        if (strcmp(peers[i]->name, name) == 0)
-            return peers[i];
+    for (size_t i = 0; peer_at(i); i++) {
+        if (strcmp(peer_at(i)->name, name) == 0)
+            return peer_at(i);
     }
     return NULL;
 }
 
 bool peer_is_left_out(const char *name)
 {
-    static const char *const optional[] = { "bdb", "leveldb", "rocksdb" };
-    for (size_t i = 0; i < sizeof(optional) / sizeof(optional[0]); i++) {
-        if (strcmp(optional[i], name) == 0)
-            return !peer_find(name);
+    for (size_t row = 0; row < ROWS; row++) {
+        if (strcmp(rows[row].name, name) == 0)
+            return !rows[row].peer;
     }
     return false;
 }

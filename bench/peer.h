@@ -2,7 +2,8 @@
 /*
  * A contender as the benchmark sees it: something that makes one record durable, from any thread.
  *
- * Each peer_*.c is one; peer.c lists those that were compiled in. All are set up the way their own
+ * Each peer_*.c is one; peer.c lists those that were compiled in. What needs a library is OPTIONAL: where the
+ * library was not found its file is not compiled, and its address is NULL. All are set up the way their own
  * documentation advises for speed, and all return from append() only after the device confirmed a
  * flush that covers the record.
  */
@@ -63,14 +64,16 @@ struct peer {
     const char *(*explain)(int error);
 };
 
-/* Every peer of this build, NULL at the end; NULL if `name` is none of them. */
-extern const struct peer *const peers[];
+#define OPTIONAL __attribute__((weak))
+
+/* The peers of this build, NULL behind the last one; NULL if `name` is none of them. */
+const struct peer *peer_at(size_t i);
 const struct peer *peer_find(const char *name);
 /* Known, but its library was not there when the benchmark was built. */
 bool peer_is_left_out(const char *name);
 
 extern const struct peer peer_twinlog, peer_raw, peer_raw_large, peer_naive;
-extern const struct peer peer_bdb, peer_leveldb, peer_rocksdb;
+extern const struct peer peer_bdb OPTIONAL, peer_leveldb OPTIONAL, peer_rocksdb OPTIONAL;
 
 const char *explain_errno(int error);
 

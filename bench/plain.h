@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "peer.h"
+
 struct plain_setup {
     const char *path;       /* in a directory that is on the disk; made where it is missing */
     unsigned threads;       /* of this process that put at the same time */
@@ -41,9 +43,7 @@ extern const struct plain plain_write, plain_writev, plain_flock;
 extern const struct plain plain_write_synced, plain_flock_synced;
 extern const struct plain plain_stdio, plain_stdio_64k, plain_stdio_flushed;
 extern const struct plain plain_queue, plain_mmap, plain_direct;
-#ifdef HAVE_LIBAIO
-extern const struct plain plain_libaio;
-#endif
+extern const struct plain plain_libaio OPTIONAL;
 
 /* For all who write to a descriptor: opened to append, and a write that is repeated until nothing is left. */
 int plain_open_to_append(const char *path, int *ret_fd);

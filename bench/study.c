@@ -12,6 +12,16 @@
 
 #include "clock.h"
 
+bool trial_has_way(const struct trial *trial)
+{
+    return trial->way != NULL;
+}
+
+bool trial_is_in_build(const struct study *study, const struct trial *trial)
+{
+    return !study->is_in_build || study->is_in_build(trial);
+}
+
 int time_operations(const struct limits *limits, int (*operate)(void *context, uint64_t turn), void *context,
                     struct figures *ret_figures)
 {

@@ -19,7 +19,7 @@ struct trial {
     const char *label;
     const char *what; /* one line for --list */
     const void *way;  /* what run() does, where several trials have the same */
-    /* One turn. Says on stderr what failed; false then, and when the user interrupts. NULL: not in this build. */
+    /* One turn. Says on stderr what failed; false then, and when the user interrupts. */
     bool (*run)(void *stage, const struct trial *trial, const struct limits *limits,
                 struct figures *ret_figures);
 };
@@ -38,6 +38,8 @@ struct study {
     const struct trial *trials; /* NULL label at the end */
     struct column columns[MAX_STUDY_COLUMNS];
 
+    /* Is the library there that this trial needs? NULL: none needs one. */
+    bool (*is_in_build)(const struct trial *trial);
     /* `dir` exists, is empty and stays until after clear_stage(). */
     bool (*set_stage)(const struct study *study, const char *dir, const struct workload *workload,
                       const struct limits *limits, void **ret_stage);
@@ -49,6 +51,10 @@ extern const struct study study_open, study_follow, study_state;
 extern const struct study study_flight, study_batch, study_ways;
 extern const struct study study_many;
 extern const struct study study_plain, study_shared;
+
+bool trial_is_in_build(const struct study *study, const struct trial *trial);
+/* For a study whose trials have a library's part as their `way`. */
+bool trial_has_way(const struct trial *trial);
 
 /* Calls `operate` again and again and takes the time of each call: limits->seconds long, after the warm-up.
  * `turn` counts the calls. The first error of a call, -EINTR after an interrupt, or 0. */

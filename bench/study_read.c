@@ -69,7 +69,7 @@ static bool set_stage(const struct study *study, const char *dir, uint32_t recor
     for (uint64_t i = 1; i <= records; i++)
         tally_add(&stage->expected, plan_record(&stage->plan, i), record_bytes);
     for (const struct trial *trial = study->trials; trial->label; trial++) {
-        if (round_is_interrupted() || !fill(stage, trial))
+        if (round_is_interrupted() || (trial->way && !fill(stage, trial)))
             return false;
     }
     return true;
@@ -195,15 +195,9 @@ static bool replay_cold(void *state, const struct trial *trial, const struct lim
 static const struct trial hot_trials[] = {
     { "twinlog-mmap", "a reader that maps", &store_twinlog_mmap, replay_hot },
     { "twinlog-pread", "a reader that reads", &store_twinlog_pread, replay_hot },
-#ifdef HAVE_ISAL
     { "bare", "the floor: two CRC32Cs a record, in memory", &store_bare, replay_hot },
-#endif
-#ifdef HAVE_BDB
     { "bdb", "Berkeley DB's log: DB_LOGC->get(DB_NEXT)", &store_bdb, replay_hot },
-#endif
-#ifdef HAVE_ROCKSDB
     { "rocksdb", "RocksDB's log: rocksdb_get_updates_since()", &store_rocksdb_wal, replay_hot },
-#endif
     { NULL, NULL, NULL, NULL },
 };
 
@@ -213,9 +207,7 @@ static const struct trial mapped_trials[] = {
       &store_log_live, replay_hot },
     { "log", "the same after it was closed", &store_log, replay_hot },
     { "log-pread", "the same, a reader that reads", &store_log_pread, replay_hot },
-#ifdef HAVE_ISAL
     { "bare", "the floor: two CRC32Cs a record, in memory", &store_bare, replay_hot },
-#endif
     { NULL, NULL, NULL, NULL },
 };
 
@@ -226,12 +218,8 @@ static const struct trial cold_trials[] = {
       replay_cold },
     { "disk-buffered", "the same, one after the other through the page cache", &store_disk_buffered,
       replay_cold },
-#ifdef HAVE_BDB
     { "bdb", "Berkeley DB's log: DB_LOGC->get(DB_NEXT)", &store_bdb, replay_cold },
-#endif
-#ifdef HAVE_ROCKSDB
     { "rocksdb", "RocksDB's log: rocksdb_get_updates_since()", &store_rocksdb_wal, replay_cold },
-#endif
     { NULL, NULL, NULL, NULL },
 };
 
@@ -240,6 +228,7 @@ const struct study study_replay_hot = {
     .baseline = "bare",
     .trials = hot_trials,
     .columns = REPLAY_COLUMNS,
+    .is_in_build = trial_has_way,
     .set_stage = set_replay_stage,
     .clear_stage = clear_stage,
 };
@@ -249,6 +238,7 @@ const struct study study_replay_mapped = {
     .baseline = "bare",
     .trials = mapped_trials,
     .columns = REPLAY_COLUMNS,
+    .is_in_build = trial_has_way,
     .set_stage = set_replay_stage,
     .clear_stage = clear_stage,
 };
@@ -258,6 +248,7 @@ const struct study study_replay_cold = {
     .baseline = "disk-direct",
     .trials = cold_trials,
     .columns = REPLAY_COLUMNS,
+    .is_in_build = trial_has_way,
     .set_stage = set_replay_stage,
     .clear_stage = clear_stage,
 };
@@ -296,7 +287,7 @@ static bool set_seek_stage(const struct study *study, const char *dir, const str
     struct stage *stage = *ret_stage;
     for (size_t i = 0; study->trials[i].label; i++) {
         const struct trial *trial = &study->trials[i];
-        if (!open_store(stage, trial, &stage->open[i]) || !warm(stage, trial, stage->open[i]))
+        if (trial->way && (!open_store(stage, trial, &stage->open[i]) || !warm(stage, trial, stage->open[i])))
             return false;
     }
     return true;
@@ -340,12 +331,8 @@ static const struct trial seek_trials[] = {
     { "twinlog-mmap", "seek() and next(), a reader that maps", &store_twinlog_mmap, seek },
     { "twinlog-pread", "seek() and next(), a reader that reads", &store_twinlog_pread, seek },
     { "twinlog-time", "seek_time() and next(), a reader that reads", &store_twinlog_time, seek },
-#ifdef HAVE_LMDB
     { "lmdb", "LMDB: mdb_get(), integer keys", &store_lmdb, seek },
-#endif
-#ifdef HAVE_ROCKSDB
     { "rocksdb", "RocksDB: rocksdb_get_pinned(), all blocks in its cache", &store_rocksdb, seek },
-#endif
     { NULL, NULL, NULL, NULL },
 };
 _Static_assert(sizeof(seek_trials) / sizeof(seek_trials[0]) - 1 <= MAX_OPEN, "a place for each store");
@@ -361,6 +348,7 @@ const struct study study_seek = {
         { "p99 µs", FIGURE(p99_us), 0 },
         { "p99.9 µs", FIGURE(p999_us), 0 },
     },
+    .is_in_build = trial_has_way,
     .set_stage = set_seek_stage,
     .clear_stage = clear_seek_stage,
 };

@@ -271,12 +271,6 @@ static bool set_stage(const struct study *study, const char *dir, const struct w
     return make_record(stage);
 }
 
-#ifdef HAVE_LIBAIO
-#define LIBAIO &plain_libaio, run
-#else
-#define LIBAIO NULL, NULL
-#endif
-
 static const struct trial shared_trials[] = {
     { "twinlog", "twinlog_sink_write() with TWINLOG_SINK_SHARED", &plain_twinlog_shared, run },
     { "log", "twinlog_append() to a log in the shared mode", &plain_shared_log, run },
@@ -285,7 +279,7 @@ static const struct trial shared_trials[] = {
     { "stdio", "fwrite() and fflush(), opened with \"a\"", &plain_stdio_flushed, run },
     { "flock", "flock(), write(), flock()", &plain_flock, run },
     { "direct", "O_DIRECT, blocks of 4 KiB at places from a shared counter", &plain_direct, run },
-    { "libaio", "io_submit(), 16 on their way, places from a shared counter", LIBAIO },
+    { "libaio", "io_submit(), 16 on their way, places from a shared counter", &plain_libaio, run },
     { "log-durable", "an append to a log in the shared mode that returns when the record is durable",
       &plain_shared_log_durable, run },
     { "write-fdatasync", "write() with O_APPEND, fdatasync()", &plain_write_synced, run },
@@ -305,6 +299,7 @@ const struct study study_shared = {
         { "MB/s", FIGURE(mb_per_s), 0 },
         { "CPU µs", FIGURE(cpu_us_per_append), 0 },
     },
+    .is_in_build = trial_has_way,
     .set_stage = set_stage,
     .clear_stage = clear_stage,
 };

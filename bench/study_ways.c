@@ -204,6 +204,12 @@ static bool run(void *state, const struct trial *trial, const struct limits *lim
     return is_good;
 }
 
+static bool has_peer(const struct trial *trial)
+{
+    const struct way *way = trial->way;
+    return way->peer != NULL;
+}
+
 static bool set_stage(const char *dir, unsigned batch, uint32_t record_bytes, void **ret_stage)
 {
     struct stage *stage = calloc(1, sizeof(*stage));
@@ -235,30 +241,18 @@ static bool set_batch_stage(const struct study *study, const char *dir, const st
 static const struct way twinlog_batch = { .peer = &peer_twinlog, .operate = append_batch };
 static const struct way twinlog_each = { .peer = &peer_twinlog, .operate = append_each };
 static const struct way raw_batch = { .peer = &peer_raw, .operate = append_peer_batch };
-#ifdef HAVE_BDB
 static const struct way bdb_batch = { .peer = &peer_bdb, .operate = append_peer_batch };
-#endif
-#ifdef HAVE_LEVELDB
 static const struct way leveldb_batch = { .peer = &peer_leveldb, .operate = append_peer_batch };
-#endif
-#ifdef HAVE_ROCKSDB
 static const struct way rocksdb_batch = { .peer = &peer_rocksdb, .operate = append_peer_batch };
-#endif
 
 static const struct trial batch_trials[] = {
     { "twinlog", "twinlog_append_batch()", &twinlog_batch, run },
     { "twinlog, one by one", "twinlog_enqueue() for each, then twinlog_sync(): no batch", &twinlog_each,
       run },
     { "raw", "the floor: one direct overwrite of as many blocks, no records", &raw_batch, run },
-#ifdef HAVE_BDB
     { "bdb", "Berkeley DB: log_put() for each, then log_flush(): no batch", &bdb_batch, run },
-#endif
-#ifdef HAVE_LEVELDB
     { "leveldb", "LevelDB: a write batch with sync=1", &leveldb_batch, run },
-#endif
-#ifdef HAVE_ROCKSDB
     { "rocksdb", "RocksDB: a write batch with sync=true", &rocksdb_batch, run },
-#endif
     { NULL, NULL, NULL, NULL },
 };
 
@@ -274,6 +268,7 @@ const struct study study_batch = {
         { "p99 µs", FIGURE(p99_us), 0 },
         { "CPU µs", FIGURE(cpu_us_per_append), 0 },
     },
+    .is_in_build = has_peer,
     .set_stage = set_batch_stage,
     .clear_stage = clear_stage,
 };
@@ -312,15 +307,9 @@ static const struct trial ways_trials[] = {
       TWINLOG(append_on_terms, TWINLOG_LEVEL_WRITTEN, 0), run },
     { "written, page cache", "the same without direct I/O", &written_to_cache, run },
     { "written, naive", "write()", PEER(peer_naive, append_written), run },
-#ifdef HAVE_BDB
     { "written, bdb", "Berkeley DB: log_put() with DB_LOG_WRNOSYNC", PEER(peer_bdb, append_written), run },
-#endif
-#ifdef HAVE_LEVELDB
     { "written, leveldb", "LevelDB: put with sync=0", PEER(peer_leveldb, append_written), run },
-#endif
-#ifdef HAVE_ROCKSDB
     { "written, rocksdb", "RocksDB: put with sync=false", PEER(peer_rocksdb, append_written), run },
-#endif
     { "buffered", "twinlog_enqueue()", TWINLOG(enqueue, TWINLOG_LEVEL_BUFFERED, 0), run },
     { "buffered, on terms", "twinlog_append_batch() of one at the level",
       TWINLOG(append_on_terms, TWINLOG_LEVEL_BUFFERED, 0), run },
@@ -331,9 +320,7 @@ static const struct trial ways_trials[] = {
     { "buffered, pieces", "the same in four pieces", TWINLOG(append_pieces, TWINLOG_LEVEL_BUFFERED, 0), run },
     { "buffered, in place", "twinlog_reserve(), twinlog_commit()",
       TWINLOG(reserve, TWINLOG_LEVEL_BUFFERED, 0), run },
-#ifdef HAVE_BDB
     { "buffered, bdb", "Berkeley DB: log_put()", PEER(peer_bdb, append_buffered), run },
-#endif
     { NULL, NULL, NULL, NULL },
 };
 
@@ -349,6 +336,7 @@ const struct study study_ways = {
         { "max µs", FIGURE(max_us), 0 },
         { "CPU µs", FIGURE(cpu_us_per_append), 0 },
     },
+    .is_in_build = has_peer,
     .set_stage = set_ways_stage,
     .clear_stage = clear_stage,
 };

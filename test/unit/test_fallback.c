@@ -4,9 +4,10 @@
  * filter, a file system without direct I/O, a file that may not grow, a full disk, one that is read-only.
  *
  * Each test does it in a forked process, because filters, limits and mounts can't be taken back. What
- * this process may not do (no root, no libseccomp) is skipped by name.
+ * this process may not do (no root, no filter) is skipped by name.
  */
 #define _GNU_SOURCE
+#include "forbid.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -24,10 +25,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#ifdef HAVE_SECCOMP
-#include <seccomp.h>
-#endif
 
 #define CANNOT_RUN 77
 #define RECORDS 50u
@@ -168,8 +165,6 @@ static void expect_poisoned(int error)
 
 /* ---- io_uring refused -------------------------------------------------------------------------- */
 
-#ifdef HAVE_SECCOMP
-
 #define MAX_REFUSED 2
 
 static const struct refusal {
@@ -195,26 +190,23 @@ static const struct refusal {
 
 static const struct refusal *refusal;
 
-static bool forbid(const int calls[MAX_REFUSED], int error)
+static bool forbid_all(const int calls[MAX_REFUSED], int error)
 {
-    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
-    bool is_loaded = filter != NULL;
+    bool is_loaded = true;
 
     for (int i = 0; is_loaded && i < MAX_REFUSED && calls[i] != 0; i++)
-        is_loaded = seccomp_rule_add_array(filter, SCMP_ACT_ERRNO((unsigned)error), calls[i], 0, NULL) == 0;
-    is_loaded = is_loaded && seccomp_load(filter) == 0;
-    seccomp_release(filter);
+        is_loaded = forbid(calls[i], error);
     return is_loaded;
 }
 
 static int refused_open_append_and_die(void)
 {
-    return forbid(refusal->calls, refusal->error) ? open_append_and_die() : CANNOT_RUN;
+    return forbid_all(refusal->calls, refusal->error) ? open_append_and_die() : CANNOT_RUN;
 }
 
 static int refused_only_open(void)
 {
-    return forbid(refusal->calls, refusal->error) ? only_open() : CANNOT_RUN;
+    return forbid_all(refusal->calls, refusal->error) ? only_open() : CANNOT_RUN;
 }
 
 START_TEST(a_refused_path_is_replaced_by_the_next_one)
@@ -266,13 +258,12 @@ END_TEST
 /* While the log is open. */
 static int lose_the_path(void)
 {
-    static const int enter[MAX_REFUSED] = { SYS_io_uring_enter };
     struct twinlog_options options = wanted_options();
     struct twinlog *log = open_and_note(&options);
 
     EXPECT(log);
     append_and_note(log, RECORDS);
-    if (!forbid(enter, EPERM))
+    if (!forbid(SYS_io_uring_enter, EPERM))
         return CANNOT_RUN;
     fail_and_note(log);
     return 0;
@@ -291,8 +282,6 @@ START_TEST(a_path_that_goes_away_poisons_the_log)
     expect_log_goes_on();
 }
 END_TEST
-
-#endif
 
 /* ---- other file systems ------------------------------------------------------------------------ */
 
@@ -644,13 +633,9 @@ Suite *fallback_suite(void)
     Suite *suite = suite_create("fallback");
     TCase *tests = logdir_case(suite, "refusals", prepare);
 
-#ifdef HAVE_SECCOMP
     tcase_add_loop_test(tests, a_refused_path_is_replaced_by_the_next_one, 0, REFUSALS);
     tcase_add_loop_test(tests, a_path_that_was_asked_for_is_not_replaced, 0, REFUSALS);
     tcase_add_loop_test(tests, a_path_that_goes_away_poisons_the_log, 0, 2);
-#else
-    fprintf(stderr, "SKIP fallback: what the kernel may refuse: built without libseccomp\n");
-#endif
     tcase_add_test(tests, without_direct_files_buffered_ones_do);
     tcase_add_test(tests, a_path_that_was_asked_for_may_be_buffered_instead);
 

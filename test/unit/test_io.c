@@ -2,7 +2,7 @@
 /*
  * The operations of io.h as Linux does them: each test runs over every way to write durably, with
  * buffered and with direct files. What a test needs and this system lacks (io_uring, direct I/O,
- * libseccomp, reflinks, the right to mount) is named on standard error.
+ * reflinks, the right to mount) is named on standard error.
  *
  * That a write is durable cannot be seen from here; that is what the power-cut tests are for.
  */
@@ -10,6 +10,7 @@
 #include "io/io_files.h"
 
 #include "base/base.h"
+#include "forbid.h"
 #include "suites.h"
 
 #include <dirent.h>
@@ -36,9 +37,6 @@
 
 #include <linux/fiemap.h>
 #include <linux/io_uring.h>
-#ifdef HAVE_SECCOMP
-#include <seccomp.h>
-#endif
 
 #define BUFFER_BYTES (16u * BLOCK_BYTES)
 #define FILE_BYTES (16u * BLOCK_BYTES)
@@ -290,27 +288,6 @@ static int run_child(int (*body)(void))
     return wait_child(start_child(body));
 }
 
-#ifdef HAVE_SECCOMP
-/* The calling thread, and what it forks, gets `error` from that system call from here on, where
- * `condition` (NULL = always) holds for an argument. */
-static bool forbid_if(int number, int error, const struct scmp_arg_cmp *condition)
-{
-    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
-    uint32_t action = SCMP_ACT_ERRNO((unsigned)error);
-    bool is_loaded = filter &&
-                     seccomp_rule_add_array(filter, action, number, condition ? 1 : 0, condition) == 0 &&
-                     seccomp_load(filter) == 0;
-
-    seccomp_release(filter);
-    return is_loaded;
-}
-
-static bool forbid(int number, int error)
-{
-    return forbid_if(number, error, NULL);
-}
-#endif
-
 static void expect_success_or_skip(int result, const char *test, const char *why)
 {
     if (result == CANNOT_RUN)
@@ -516,8 +493,6 @@ static void expect_written(const char *name, const char *test)
 
 /* ---- what the kernel may refuse ---------------------------------------------------------------- */
 
-#ifdef HAVE_SECCOMP
-
 static const struct {
     int number;
     int error;
@@ -603,11 +578,10 @@ END_IO_TEST
 /* open(2) promises nothing for a direct read at an offset like that, not even the end of the file. */
 static int read_to_the_end_only(void)
 {
-    struct scmp_arg_cmp at_the_end = { .arg = 3, .op = SCMP_CMP_EQ, .datum_a = RAGGED_BYTES };
     struct io_file *file;
     size_t size;
 
-    EXPECT(forbid_if(SYS_pread64, EINVAL, &at_the_end));
+    EXPECT(forbid_if(SYS_pread64, EINVAL, 3, RAGGED_BYTES));
     EXPECT(io_open(io, "file", IO_READ_ONLY | kind, &file) == 0);
     EXPECT(io_read(file, buffer, 4 * BLOCK_BYTES, 0, &size) == (kind == IO_DIRECT ? 0 : -EINVAL));
     EXPECT(kind != IO_DIRECT || size == RAGGED_BYTES);
@@ -637,11 +611,11 @@ START_IO_TEST(allocate_reserves_space_without_fallocate_as_well)
 }
 END_IO_TEST
 
-static const struct scmp_arg_cmp write_zeroes = { .arg = 1, .op = SCMP_CMP_EQ, .datum_a = 0x80 };
+#define WRITE_ZEROES 0x80 /* FALLOC_FL_WRITE_ZEROES, a mode of fallocate() */
 
 static int allocate_without_help_of_the_device(void)
 {
-    EXPECT(forbid_if(SYS_fallocate, EOPNOTSUPP, &write_zeroes));
+    EXPECT(forbid_if(SYS_fallocate, EOPNOTSUPP, 1, WRITE_ZEROES));
     return allocate_in_every_way(RAGGED_BYTES);
 }
 
@@ -660,7 +634,7 @@ static int allocate_with_a_helpful_device(void)
     uint64_t bytes;
 
     EXPECT(io_open(io, "file", kind, &file) == 0);
-    EXPECT(forbid_if(SYS_fallocate, 0, &write_zeroes));
+    EXPECT(forbid_if(SYS_fallocate, 0, 1, WRITE_ZEROES));
     EXPECT(io_allocate(file, 64 * BLOCK_BYTES, IO_ALLOCATE_WRITTEN) == 0);
     EXPECT(io_size(file, &bytes) == 0 && bytes == BLOCK_BYTES); /* so nothing else was done */
     EXPECT(io_allocate(file, 64 * BLOCK_BYTES, IO_ALLOCATE_SPACE) == 0);
@@ -695,8 +669,6 @@ START_IO_TEST(sync_data_does_not_write_times)
     ck_assert_int_eq(run_child(sync_without_fsync), 0);
 }
 END_IO_TEST
-
-#endif
 
 /* ---- fork -------------------------------------------------------------------------------------- */
 
@@ -1502,13 +1474,11 @@ static int fill_a_small_disk(void)
     EXPECT(io_open(io, "file", kind | IO_CREATE, &file) == 0);
     EXPECT(io_allocate(file, 32 * BLOCK_BYTES, IO_ALLOCATE_WRITTEN) == -ENOSPC);
     EXPECT(io_allocate(file, 32 * BLOCK_BYTES, IO_ALLOCATE_SPACE) == -ENOSPC);
-#ifdef HAVE_SECCOMP
     EXPECT(forbid(SYS_fallocate, EOPNOTSUPP));
     EXPECT(io_allocate(file, 32 * BLOCK_BYTES, IO_ALLOCATE_WRITTEN) == -ENOSPC);
     EXPECT(make_again(&file) == 0);
     EXPECT(io_allocate(file, 32 * BLOCK_BYTES, IO_ALLOCATE_SPACE) == -ENOSPC);
     EXPECT(make_again(&file) == 0);
-#endif
     EXPECT(io_allocate(file, 32 * BLOCK_BYTES, IO_ALLOCATE_NOTHING) == 0);
     return 0;
 }
@@ -1795,7 +1765,6 @@ Suite *io_suite(void)
     ADD(tests, signals_do_not_disturb_a_reap);
 
     tests = add_case(suite, "refusals");
-#ifdef HAVE_SECCOMP
     ADD(tests, a_refused_ring_fails_create_and_only_that);
     ADD(tests, what_the_kernel_did_not_take_is_withdrawn);
     ADD(tests, memory_that_cannot_be_registered_is_written_all_the_same);
@@ -1804,9 +1773,6 @@ Suite *io_suite(void)
     ADD(tests, allocate_writes_the_zeros_where_the_device_does_not);
     ADD(tests, allocate_writes_nothing_that_the_device_has_written);
     ADD(tests, sync_data_does_not_write_times);
-#else
-    fprintf(stderr, "SKIP io: what the kernel may refuse: built without libseccomp\n");
-#endif
     ADD(tests, allocate_says_that_the_disk_is_full);
     ADD(tests, a_direct_file_is_refused_where_there_are_none);
 

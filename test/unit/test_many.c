@@ -4,6 +4,7 @@
  * do at that moment. Real files; what needs a limit or a filter that can't be taken back runs in a forked process.
  */
 #define _GNU_SOURCE
+#include "forbid.h"
 #include "gate.h"
 #include "log/handle.h"
 #include "logdir.h"
@@ -18,10 +19,6 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#ifdef HAVE_SECCOMP
-#include <seccomp.h>
-#endif
 
 #define CANNOT_RUN 77
 #define LOGS 12u
@@ -599,17 +596,12 @@ START_TEST(a_poisoned_log_is_poisoned_alone)
 }
 END_TEST
 
-#ifdef HAVE_SECCOMP
-
 static int forbidden_call;
 
 static int append_without_ring(void)
 {
-    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
-    if (!filter || seccomp_rule_add_array(filter, SCMP_ACT_ERRNO(EPERM), forbidden_call, 0, NULL) != 0 ||
-        seccomp_load(filter) != 0)
+    if (!forbid(forbidden_call, EPERM))
         return CANNOT_RUN;
-    seccomp_release(filter);
     struct writer writers[LOGS][WRITERS];
     open_all(2, LOGS);
     struct twinlog_stat stat = log_stat(logs[0]);
@@ -647,8 +639,6 @@ START_TEST(without_io_uring_one_log_is_written_after_the_other)
         expect_records(i, WRITERS, RECORDS / 2);
 }
 END_TEST
-
-#endif
 
 /* ---- the committer ------------------------------------------------------------------------------- */
 
@@ -735,11 +725,7 @@ Suite *many_suite(void)
 
     tests = logdir_case(suite, "failures", prepare);
     tcase_add_test(tests, a_poisoned_log_is_poisoned_alone);
-#ifdef HAVE_SECCOMP
     tcase_add_loop_test(tests, without_io_uring_one_log_is_written_after_the_other, 0, 2);
-#else
-    fprintf(stderr, "SKIP many: a committer without io_uring: built without libseccomp\n");
-#endif
 
     tests = logdir_case(suite, "the committer", prepare);
     tcase_add_test(tests, a_committer_is_not_closed_under_its_logs);
