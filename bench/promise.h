@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The performance targets the project holds itself to, as data: what is run, and what must come out.
- * docs/performance.md has the same table in words.
+ * bench/README.md has the same table in words.
  */
 #ifndef PROMISE_H
 #define PROMISE_H

@@ -1,17 +1,18 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Makes the tables and pictures of docs/performance.md:
+# Makes the tables in bench/figures and the pictures of docs/performance.md:
 #
 #   bench/run.sh [WORD...] [-- OPTIONS]
 #
 # WORD is targets, rolls, opening, following, reading, many, ways, sink, shared, threads or sizes, by default all of
-# them. sink and shared are about plain files.
+# them. sink and shared are about plain files. Each makes bench/figures/WORD.md.
 #
 # OPTIONS go to each twinlog-bench, so "-- --rounds 1 --seconds 0.3" is a quick try. From the
 # environment:
 #   BENCH      the program             (default build/release/bench/twinlog-bench)
 #   BENCH_DIR  where its logs go       (default build/bench: on the disk of this tree)
-#   DOCS       what is to be rewritten (default docs)
+#   FIGURES    where the tables go     (default bench/figures)
+#   DOCS       where the pictures go   (default docs)
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -19,6 +20,7 @@ absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 root=$PWD
 bench=$(absolute "${BENCH:-build/release/bench/twinlog-bench}")
 directory=$(absolute "${BENCH_DIR:-build/bench}")
+figures=$(absolute "${FIGURES:-bench/figures}")
 docs=$(absolute "${DOCS:-docs}")
 note="commit $(git describe --always --dirty 2>/dev/null || echo unknown)"
 
@@ -26,28 +28,15 @@ words=
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
     case $1 in
     targets | rolls | opening | following | reading | many | ways | sink | shared | threads | sizes) words="$words $1" ;;
-    *) sed -n '3,14s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2 ;;
+    *) sed -n '3,15s/^# \{0,1\}//p' "$root/bench/run.sh" >&2 && exit 2 ;;
     esac
     shift
 done
 [ $# -eq 0 ] || shift
 [ -x "$bench" ] || { echo "run.sh: no $bench; build it, or say BENCH=" >&2 && exit 1; }
 # Inside the directory all names are short, and the command in the tables is one that works anywhere.
-mkdir -p "$directory"
+mkdir -p "$directory" "$figures"
 cd "$directory"
-
-# embed NAME: puts NAME.md between the marks of that name in performance.md.
-embed()
-{
-    awk -v name="$1" '
-        $0 == "<!-- end " name " -->" { inside = 0 }
-        !inside { print }
-        $0 == "<!-- begin " name " -->" {
-            inside = 1
-            while ((getline line < (name ".md")) > 0) print line
-        }' "$docs/performance.md" >performance.md
-    cp performance.md "$docs/performance.md"
-}
 
 # scenario NAME LIST OPTIONS...
 scenario()
@@ -57,17 +46,10 @@ scenario()
     "$bench" --scenario "$list" "$@" --note "$note" --csv "$name.csv" --json "$name.json" --markdown "$name.md"
 }
 
-# draw_plain NAME TEXT: draws it, and puts the picture on top of its part of the page.
-draw_plain()
-{
-    gnuplot -e "csv='$1.csv'; picture='$docs/performance-$1.svg'" "$root/bench/$1.gp"
-    printf '![%s](performance-%s.svg)\n\n' "$2" "$1" | cat - "$1.md" >pictured.md
-    mv pictured.md "$1.md"
-}
-
+# draw NAME PICTURE PROGRAM: docs/performance-PICTURE.svg from NAME.csv, by bench/PROGRAM.gp.
 draw()
 {
-    gnuplot -e "csv='$1.csv'; picture='$docs/performance-$1.svg'; against='$1'" "$root/bench/plot.gp"
+    gnuplot -e "csv='$1.csv'; picture='$docs/performance-$2.svg'; against='$1'" "$root/bench/$3.gp"
 }
 
 for word in ${words:-targets rolls opening following reading many ways sink shared threads sizes}; do
@@ -76,12 +58,12 @@ for word in ${words:-targets rolls opening following reading many ways sink shar
     threads)
         "$bench" --threads 1,4,16,64,256,1000 "$@" --note "$note" --csv threads.csv --json threads.json \
             --markdown threads.md
-        draw threads
+        draw threads threads plot
         ;;
     sizes)
         "$bench" --threads 16 --size 64,256,1K,4K,16K,64K,256K,1M --seconds 0.5 --bytes 1G --rest 2 --rounds 3 "$@" \
             --note "$note" --csv sizes.csv --json sizes.json --markdown sizes.md
-        draw sizes
+        draw sizes sizes plot
         ;;
     targets) scenario "$word" p1,p2,p3,p4,p6,p7,p12 "$@" ;;
     rolls) scenario "$word" p13 "$@" ;;
@@ -90,17 +72,17 @@ for word in ${words:-targets rolls opening following reading many ways sink shar
     ways) scenario "$word" p5,batch,ways "$@" ;;
     sink)
         scenario "$word" p10 "$@"
-        draw_plain "$word" "Messages a second to a plain file, and what they cost the processors"
+        draw sink sink sink
         ;;
     shared)
         scenario "$word" p11 "$@"
-        draw_plain "$word" "Microseconds a call by size of the record, for 1 process and for 4"
+        draw shared shared shared
         ;;
     following) scenario "$word" follow,state "$@" ;;
     reading)
         scenario "$word" p8,seek "$@"
-        gnuplot -e "csv='reading.csv'; picture='$docs/performance-replay.svg'" "$root/bench/replay.gp"
+        draw reading replay replay
         ;;
     esac
-    embed "$word"
+    { printf '# Figures: %s\n\n' "$word" && cat "$word.md"; } >"$figures/$word.md"
 done
