@@ -148,7 +148,7 @@ enum twinlog_mode {
                                  every reader sees them at once. Survives this process, however it dies. When the
                                  kernel dies or the power goes, records are lost from the end that no
                                  twinlog_sync() came behind, nor flush_interval_ms: what is left is what came
-                                 before a certain record, whole */
+                                 before a certain record, whole; of what no sync came behind some may be voids */
     TWINLOG_MODE_SHARED /* the same, for any number of processes (up to 255 handles) that append to the log at the same
                                  time, in one order of LSNs. Whoever dies holds up nobody: his unfinished record becomes
                                  a void, which readers pass; what an append has returned for stays. Who is only stopped is

@@ -48,6 +48,8 @@ struct verifier {
     uint64_t bound;    /* what it says of this LSN and later ones does not count */
     uint64_t next_lsn; /* every record before it was checked, or told */
     bool was_closed;
+
+    uint64_t claim_lsn; /* first one of which there is only a dead writer's claim; 0 = none */
 };
 
 /* ---- telling ----------------------------------------------------------------------------------- */
@@ -354,6 +356,20 @@ static int check_bound(struct verifier *v)
     return twl_group_chain(group) == set->entries[v->index + 1].header.start_chain ? 0 : tell_chain(v);
 }
 
+/* As recovery does: what was durable was there, so that a claim can't be all there ever was. */
+static int check_claim(struct verifier *v)
+{
+    const struct cursor *cursor = &v->cursor;
+    const uint64_t marked_lsn = max_u64(promised_lsn(v), cursor->group.durable_lsn);
+    if (cursor->is_open && cursor->is_claim && v->claim_lsn == 0)
+        v->claim_lsn = cursor->position.next_lsn - 1;
+    const uint64_t lsn = v->claim_lsn;
+    if (lsn == 0 || marked_lsn < lsn)
+        return 0;
+    v->claim_lsn = 0;
+    return tell_damage(v, cursor->group_offset, 0, lsn, lsn);
+}
+
 /* The group the cursor has entered. 1 = go on with the next one. */
 static int check_group(struct verifier *v, uint64_t expected_offset)
 {
@@ -387,6 +403,8 @@ static int check_group(struct verifier *v, uint64_t expected_offset)
             return rc;
     }
     rc = check_bound(v);
+    if (rc == 0)
+        rc = check_claim(v);
     v->next_lsn = max_u64(v->next_lsn, end_lsn);
     v->was_closed = cursor->group.kind == GROUP_CLOSE;
     return rc != 0 ? rc : 1;

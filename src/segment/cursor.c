@@ -64,8 +64,7 @@ void twl_cursor_begin(struct cursor *cursor, const struct segment *segment, stru
 
 void twl_cursor_pass_claims(struct cursor *cursor, bool has_writer)
 {
-    const struct segment_header *header = &cursor->segment->header;
-    cursor->passes_claims = !has_writer && segment_is_mapped(header) && twl_boot_is(header->boot_id);
+    cursor->passes_claims = !has_writer && segment_is_mapped(&cursor->segment->header);
 }
 
 void twl_cursor_take_buffer(struct cursor *cursor, struct cursor *from)

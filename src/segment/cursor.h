@@ -50,7 +50,7 @@ struct cursor {
     size_t window_bytes;           /* what to read at once; 0 = the usual */
     bool maps;               /* [set before begin] look at files instead of reading them, where that works */
     struct summary *summary; /* [set after begin] NULL, or what accepted groups are added to */
-    /* [set after begin] A claim in an open group is a void: its writer is dead, and nothing that was stored is lost. */
+    /* [set after begin] A claim in an open group is a void: its writer is dead. What comes behind it has to check. */
     bool passes_claims;
     struct window window;
     struct loaded_index index;
@@ -84,8 +84,7 @@ struct cursor_record {
 void twl_cursor_begin(struct cursor *cursor, const struct segment *segment, struct position position);
 /* The same once more for the segment it is in: what it holds of it, view and index, is kept. */
 void twl_cursor_restart(struct cursor *cursor, struct position position);
-/* Claims in its open group are voids, if nobody writes the log and the kernel is the one under which the segment was
- * made. */
+/* Claims in its open group are voids, if nobody writes the log. */
 void twl_cursor_pass_claims(struct cursor *cursor, bool has_writer);
 /* The buffer of another one that is not used for now; that one forgets what it has read. */
 void twl_cursor_take_buffer(struct cursor *cursor, struct cursor *from);

@@ -285,6 +285,11 @@ static int recover_segment(struct io *io, const struct segment_set *set, size_t 
             recovery->doubt_from = cursor->group_offset;
         was_closed = cursor->group.kind == GROUP_CLOSE;
         recovery->marked_lsn = max_u64(recovery->marked_lsn, cursor->group.durable_lsn);
+        if (cursor->is_open && cursor->is_claim && recovery->claim_lsn == 0) {
+            recovery->claim_lsn = cursor->position.next_lsn - 1;
+            recovery->claim_index = index;
+            recovery->claim_offset = cursor->entered_offset;
+        }
     }
     struct recover_judgement judgement;
     if (rc == 0)
@@ -304,6 +309,25 @@ static int recover_segment(struct io *io, const struct segment_set *set, size_t 
     }
     twl_segment_close(&segment);
     return rc;
+}
+
+/* Nobody says of a record that it is durable before it is complete: if something does, the record was there, and the
+ * disk has gone back to its claim. */
+static int check_claims(const struct segment_set *set, struct recovery *recovery)
+{
+    const struct segment_entry *entry = &set->entries[recovery->claim_index];
+    uint64_t marked_lsn = recovery->marked_lsn;
+    for (size_t i = recovery->claim_index + 1; i < set->begun + set->spares; i++)
+        marked_lsn = max_u64(marked_lsn, set->entries[i].header.after_lsn);
+    if (recovery->claim_lsn == 0 || marked_lsn < recovery->claim_lsn)
+        return 0;
+    twl_report(&recovery->report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
+               "record %llu is damaged or missing: something later proves that it was durable; restore the "
+               "segment from a copy",
+               (unsigned long long)recovery->claim_lsn);
+    recovery->report.first_lsn = recovery->report.last_lsn = recovery->claim_lsn;
+    twl_report_place(&recovery->report, entry->name, entry->header.sequence, recovery->claim_offset, 0);
+    return TWINLOG_ECORRUPT;
 }
 
 /* Of an open group not even the mark in front of it may be there, and then nothing says what it continues. */
@@ -335,7 +359,7 @@ static int recover_from(struct io *io, const struct segment_set *set, bool has_w
             break;
     }
     twl_cursor_free(&cursor);
-    return rc < 0 ? rc : 0;
+    return rc < 0 ? rc : check_claims(set, recovery);
 }
 
 /* ---- open groups ------------------------------------------------------------------------------- */

@@ -57,8 +57,11 @@ struct recovery {
     uint64_t last_group; /* offset of the last sound group in that segment, 0 = none */
     uint64_t doubt_from; /* offset of the first group that no later mark proves durable; 0 = none is there */
     struct position position; /* what the next group has to continue; next_lsn is 1 in a new log */
-    size_t open_from;    /* segments from here on have open groups, dead ones too; set->begun if none has */
-    uint64_t marked_lsn; /* newest LSN that a group on disk proves durable */
+    size_t open_from;      /* segments from here on have open groups, dead ones too; set->begun if none has */
+    uint64_t marked_lsn;   /* newest LSN that a group on disk proves durable */
+    uint64_t claim_lsn;    /* first one of which there is only the claim of a dead writer; 0 = none */
+    size_t claim_index;    /* its segment, */
+    uint64_t claim_offset; /* and where in it */
     struct twinlog_report report;
 };
 

@@ -3,7 +3,8 @@
  * The oracle. After one or more lives it looks at the log from outside, opens it, reads all of it and
  * compares every byte with what the writers noted:
  *   O1 every acknowledged record is there, byte for byte, unless it was cut off or trimmed
- *   O2 what is there is a gap-free piece of the order in which it was accepted
+ *   O2 what is there is a gap-free piece of the order in which it was accepted; after a mapped life there may be voids
+ *      where nothing was acknowledged
  *   O3 nothing that was never appended, nothing twice, nothing that was cut off before
  *   O4 a record that was not acknowledged is wholly there or wholly absent; so are a cut and a trim
  *   O5 looking, reading, verifying and opening again give the same answer
@@ -45,6 +46,7 @@ struct court {
         uint32_t is_taken;  /* one bit for each of its unnoted records: it was found */
         uint64_t first_lsn; /* of the first of them, by the others */
     } unnoted[MAX_LIVES][MAX_WRITERS];
+    uint64_t holes;        /* that the last reader passed */
     uint64_t judges_first; /* LSN of the judge's own first record */
     struct verdict verdict;
 };
@@ -101,17 +103,58 @@ static struct twinlog_reader *open_reader(const struct court *court, struct twin
     return reader;
 }
 
+static bool had_mapped_life(const struct court *court)
+{
+    for (unsigned i = 0; i < court->lives; i++)
+        if (court->shared->lives[i].options.mode == TWINLOG_MODE_MAPPED)
+            return true;
+    return false;
+}
+
+static bool has_candidates(const struct court *court, uint64_t lsn)
+{
+    return court->by_lsn && lsn >= court->first && lsn <= court->last;
+}
+
+/* The power may have left the claim of a record, and not the record. */
+static void pass_hole(struct court *court, uint64_t lsn)
+{
+    uint64_t *digest = &court->book->digest[lsn % WINDOW];
+    const bool is_known = is_in_book(court, lsn);
+
+    court->holes++;
+    if (is_known ? *digest != 0 : !had_mapped_life(court))
+        violation("O2: there is no record %" PRIu64, lsn);
+    if (is_known)
+        return;
+    *digest = 0;
+    for (size_t i = has_candidates(court, lsn) ? court->by_lsn[lsn - court->first] : 0; i > 0;
+         i = court->candidates[i - 1].next)
+        if (court->candidates[i - 1].is_certain)
+            violation("O1: record %" PRIu64 " was acknowledged, and is not there", lsn);
+}
+
+static void pass_holes(struct court *court, uint64_t lsn, uint64_t end)
+{
+    while (lsn < end)
+        pass_hole(court, lsn++);
+}
+
 static void read_back(struct court *court, struct twinlog_reader *reader, uint64_t first, uint64_t last)
 {
     struct twinlog_record record;
     int result;
 
     for (; (result = twinlog_reader_previous(reader, &record)) > 0; last--) {
+        for (; last > record.lsn; last--)
+            pass_hole(court, last);
         if (record.lsn != last)
             violation("O2: going back a reader returned record %" PRIu64 " in the place of %" PRIu64,
                       record.lsn, last);
         check_known(court, &record);
     }
+    for (; result == 0 && last >= first; last--)
+        pass_hole(court, last);
     if (result < 0 || last != first - 1)
         violation("going back a reader stopped before record %" PRIu64 ", the first is %" PRIu64 ": %s", last,
                   first, twinlog_strerror(result));
@@ -131,11 +174,14 @@ static struct range read_all(struct court *court, struct twinlog *log,
     struct range range = { 0 };
     int result = 0;
 
+    court->holes = 0;
     while (reader && (result = twinlog_reader_next(reader, &record)) > 0) {
         if (range.first == 0)
             range.first = record.lsn;
-        else if (record.lsn != range.last + 1)
+        else if (record.lsn <= range.last)
             violation("O2: a reader returned record %" PRIu64 " after %" PRIu64, record.lsn, range.last);
+        else
+            pass_holes(court, range.last + 1, record.lsn);
         range.last = record.lsn;
         each(court, &record);
     }
@@ -201,16 +247,31 @@ static bool goes_on(struct range now, struct range before)
     return now.last >= before.last && (before.first == 0 || now.first == before.first);
 }
 
+/* A reader is not given what is void in front of its first record and behind its last one. */
+static void take_in_holes(struct court *court, struct range *range, struct range all)
+{
+    if (all.first == 0 || (range->first == 0 && !had_mapped_life(court)))
+        return;
+    if (range->first == 0)
+        *range = (struct range){ .first = all.first, .last = all.first - 1 };
+    pass_holes(court, all.first, range->first);
+    pass_holes(court, range->last + 1, all.last + 1);
+    range->first = min(range->first, all.first);
+    range->last = range->last > all.last ? range->last : all.last;
+}
+
 /* Each of them sees the same log, unless a dead writer's last write lands in between; then the later sees
  * more. */
 static struct range look_from_outside(struct court *court)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     const struct range inspected = inspect(court, &inspection);
-    const struct range read = read_all(court, NULL, only_known);
+    struct range read = read_all(court, NULL, only_known);
+
+    take_in_holes(court, &read, inspected);
     const uint64_t verified = verify_all(court);
 
-    if (!goes_on(read, inspected) || verified < records_in(read))
+    if (!goes_on(read, inspected) || verified + court->holes < records_in(read))
         violation("O5: inspect found records %" PRIu64 " to %" PRIu64 ", a reader after it %" PRIu64
                   " to %" PRIu64 ", verify after that %" PRIu64 " records",
                   inspected.first, inspected.last, read.first, read.last, verified);
@@ -420,10 +481,12 @@ static void check_record(struct court *court, const struct twinlog_record *recor
     court->book->digest[record->lsn % WINDOW] = digest_of(record);
 }
 
-static void check_range(const struct court *court, struct range range)
+static void check_range(struct court *court, struct range range)
 {
     const uint64_t records = court->last + 1 - court->first;
 
+    if (records > 0)
+        take_in_holes(court, &range, (struct range){ court->first, court->last });
     if (records_in(range) != records || (records > 0 && range.first != court->first))
         violation("O1: the log has records %" PRIu64 " to %" PRIu64 ", a reader returned %" PRIu64
                   " to %" PRIu64,
@@ -465,6 +528,7 @@ static void check_lives(struct court *court)
     check_unnoted_batches(court);
     free(court->candidates);
     free(court->by_lsn);
+    court->by_lsn = NULL;
     old = court->book->exists && end >= court->first ? end + 1 - court->first : 0;
     court->verdict.unacked = court->last + 1 - court->first - old - court->verdict.acked;
 }
@@ -560,10 +624,11 @@ static void append_and_close(struct court *court)
     if (result < 0)
         violation("closing the log failed: %s", twinlog_strerror(result));
     check_range(court, read_all(court, NULL, expect_own));
+    const uint64_t records = court->last + 1 - court->first - court->holes;
     write_book(court, court->first, court->last);
     go_back(court);
     range = inspect(court, &inspection);
-    if (records_in(range) != court->last + 1 - court->first || verify_all(court) != records_in(range))
+    if (records_in(range) != court->last + 1 - court->first || verify_all(court) != records)
         violation("O5: the log was closed with records %" PRIu64 " to %" PRIu64
                   ", inspect or verify find other ones",
                   court->first, court->last);

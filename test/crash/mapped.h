@@ -83,7 +83,6 @@ struct ledger {
     uint64_t *digest;   /* of record lsn; 0 = a void, or none */
     uint64_t last;      /* LSN that is certainly given away; the log may go on with the next one */
     uint64_t last_read; /* of a record */
-    uint64_t fresh;     /* last LSN when the dead writer began: what is behind it may hold claims */
     uint64_t in_sight;  /* LSN of a record in front of the first void that the dead writer has left */
     bool has_claims;    /* that the next opening will find: a rare case */
     uint32_t in_doubt;  /* LSNs behind `last` that the dead may have given away */

@@ -5,7 +5,8 @@
  *   - each LSN given away: what was in flight is there whole, or it is a void, and there is at most one such for each
  *     hand of the dead writer;
  *   - whatever was there before, and whatever a follower has seen.
- * After a power cut: the first records of these, at least up to the LSN that a sync had returned for.
+ * After a power cut: the first records of these, at least up to the LSN that a sync had returned for, and voids where the
+ * dead had claims.
  */
 #define _GNU_SOURCE
 #include "mapped.h"
@@ -72,7 +73,7 @@ static void take_notes(struct court *court)
                   " before, and at most %" PRIu32 " voids behind it",
                   opened_last, book->last, book->in_doubt);
     book->voids += opened_last - book->last;
-    book->fresh = book->last = opened_last;
+    book->last = opened_last;
     book->in_doubt = 0;
     for (uint32_t hand = 0; hand < life->hands; hand++) {
         court->in_flight += is_in_flight(life, hand);
@@ -227,7 +228,6 @@ struct image {
     const struct writer_life *life;
     uint64_t last, records;
     uint64_t appended_from; /* 0 = nothing was */
-    bool may_have_voids;    /* where the dead writer left claims */
 };
 
 static void see_left(void *context, const struct twinlog_record *record)
@@ -242,7 +242,7 @@ static void see_left(void *context, const struct twinlog_record *record)
     if (book->digest[record->lsn] != payload_digest(record->data, record->size, record->time_ns))
         complain_of_record(record, "was another one before the power cut, or the copy");
     for (uint64_t lsn = image->last + 1; lsn < record->lsn; lsn++)
-        if (book->digest[lsn] != 0 || (lsn > book->fresh && !image->may_have_voids))
+        if (book->digest[lsn] != 0)
             violation("there is record %" PRIu64 ", but not %" PRIu64 " before it any more", record->lsn,
                       lsn);
     image->last = record->lsn;
@@ -301,7 +301,7 @@ static void check_left(const char *dir, struct image *image, uint32_t flags)
 uint64_t judge_copy(const char *dir, const struct ledger *book, const struct writer_life *life)
 {
     struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
-    struct image image = { .book = book, .life = life, .may_have_voids = true };
+    struct image image = { .book = book, .life = life };
     int rc;
 
     remove_directory(dir);
@@ -325,9 +325,10 @@ uint64_t judge_image(const char *dir, const struct ledger *book, const struct wr
 
     check_left(dir, &image, rng_one_in(rng, 2) ? TWINLOG_READER_MMAP : 0);
     append_some(dir, &image, rng);
-    if (image.appended_from > book->last + 1)
-        violation("after a power cut the log goes on with LSN %" PRIu64 ", but it had %" PRIu64 " at most",
-                  image.appended_from, book->last);
+    if (image.appended_from > book->last + book->in_doubt + 1)
+        violation("after a power cut the log goes on with LSN %" PRIu64 ", but it had %" PRIu64
+                  " and %" PRIu32 " claims at most",
+                  image.appended_from, book->last, book->in_doubt);
     check_left(dir, &image, 0);
     return image.records;
 }

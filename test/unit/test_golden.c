@@ -62,6 +62,12 @@ static const struct known_record seven[] = {
     { "five", 4, false }, { "six", 3, false }, { "seven", 5, false },
 };
 
+/* And behind them there was only a claim. */
+static const struct known_record seven_and_claim[] = {
+    { "one", 3, false },  { "two", 3, false }, { "three", 5, false }, { "four", 4, false },
+    { "five", 4, false }, { "six", 3, false }, { "seven", 5, false }, { "", 0, true },
+};
+
 /* What a log says that was cut, of LSNs 1 to 3; and what it had said before. */
 static const struct known_record after_cut[] = { { "kept", 4, false },
                                                  { "too", 3, false },
@@ -486,7 +492,7 @@ static const struct golden {
     { "managed-sealed", build_sealed, seven, 1, 7, 2, 1, TWINLOG_FOUND_CLEAN_CLOSE, 8256 },
     { "managed-recycled", build_recycled, seven, 5, 7, 2, 0, TWINLOG_FOUND_CLEAN_END, 4192 },
     { "managed-cut", build_cut, after_cut, 1, 3, 2, 0, TWINLOG_FOUND_CLEAN_CLOSE, 8256 },
-    { "mapped", build_mapped, seven, 1, 7, 3, 0, TWINLOG_FOUND_TORN_TAIL, 4320 },
+    { "mapped", build_mapped, seven_and_claim, 1, 8, 3, 0, TWINLOG_FOUND_CLEAN_END, 4448 },
     { "managed-voids", build_voids, with_voids, 1, 4, 1, 0, TWINLOG_FOUND_CLEAN_CLOSE, 8256 },
 };
 #define GOLDENS ((int)(sizeof(goldens) / sizeof(goldens[0])))

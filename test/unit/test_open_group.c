@@ -69,7 +69,9 @@ static int64_t time_of(uint64_t lsn)
 
 enum boot {
     THIS_BOOT,
-    ANOTHER_BOOT
+    ANOTHER_BOOT, /* of another kernel, or of this one for who sees another identity of it */
+    UNKNOWN_BOOT, /* its writer had no /proc */
+    BOOTS
 };
 
 static void begin_image(struct image *image, uint64_t sequence, const struct position *position,
@@ -87,6 +89,8 @@ static void begin_image(struct image *image, uint64_t sequence, const struct pos
     twl_boot_id(image->header.boot_id);
     if (boot == ANOTHER_BOOT)
         image->header.boot_id[3] ^= 1;
+    if (boot == UNKNOWN_BOOT)
+        memset(image->header.boot_id, 0, BOOT_ID_BYTES);
     twl_segment_header_encode(&image->header, image->bytes);
     image->seed = twl_segment_seed(&image->header);
     image->mark = (struct group_header){ .first_lsn = position->next_lsn,
@@ -470,10 +474,10 @@ static uint64_t make_three(enum boot boot, bool is_first_closed, unsigned record
 }
 
 /* One of its records was never finished. */
-static uint64_t put_claim_in_second(unsigned before)
+static uint64_t put_claim_in_second(enum boot boot, unsigned before)
 {
     const struct position position = behind(&images[0]);
-    begin_image(&images[1], 3, &position, THIS_BOOT);
+    begin_image(&images[1], 3, &position, boot);
     add_records(&images[1], before);
     uint64_t void_lsn = images[1].next_lsn;
     add_claim(&images[1], 3000);
@@ -550,7 +554,7 @@ static void expect_to_go_on(uint64_t last_lsn, uint64_t void_lsn)
 START_TEST(readers_without_a_writer_see_what_is_complete)
 {
     for (int is_first_closed = 0; is_first_closed < 2; is_first_closed++)
-        for (int boot = THIS_BOOT; boot <= ANOTHER_BOOT; boot++) {
+        for (int boot = THIS_BOOT; boot < BOOTS; boot++) {
             uint64_t last_lsn = make_three((enum boot)boot, is_first_closed, 60);
             expect_all(last_lsn, 0);
             expect_sound(last_lsn);
@@ -560,7 +564,10 @@ END_TEST
 
 START_TEST(claims_of_a_dead_writer_are_voids_for_readers_and_for_who_opens_the_log)
 {
-    uint64_t last_lsn = make_three(THIS_BOOT, false, 60), void_lsn = put_claim_in_second(20);
+    static const unsigned befores[] = { 0, 1, 20, 50, 60 };
+    const enum boot boot = (enum boot)(_i % BOOTS);
+    uint64_t last_lsn = make_three(boot, false, 60),
+             void_lsn = put_claim_in_second(boot, befores[_i / BOOTS]);
     write_image(&images[1], BYTES);
     expect_all(last_lsn, void_lsn);
     expect_sound(last_lsn - 1);
@@ -568,17 +575,77 @@ START_TEST(claims_of_a_dead_writer_are_voids_for_readers_and_for_who_opens_the_l
 }
 END_TEST
 
-START_TEST(after_a_power_cut_a_claim_is_not_believed)
+START_TEST(a_claim_at_the_end_takes_nothing_whatever_the_boot_is)
 {
     struct image *image = &images[0];
-    begin_image(image, 2, &end, ANOTHER_BOOT);
+    begin_image(image, 2, &end, (enum boot)_i);
     add_records(image, 10);
     uint64_t last_lsn = image->next_lsn - 1;
     add_claim(image, 100);
-    add_records(image, 10);
     write_image(image, BYTES);
     expect_all(last_lsn, 0);
-    expect_to_go_on(last_lsn, 0);
+    expect_to_go_on(last_lsn + 1, last_lsn + 1);
+}
+END_TEST
+
+/* After a power cut, too: what is behind a claim has to check, as everything else. */
+START_TEST(behind_a_claim_a_record_that_does_not_check_is_the_end)
+{
+    struct image *image = &images[0];
+    begin_image(image, 2, &end, (enum boot)_i);
+    add_records(image, 10);
+    add_claim(image, 100);
+    uint64_t void_lsn = image->next_lsn - 1;
+    add_records(image, 5);
+    uint64_t torn = image->at, last_lsn = image->next_lsn - 1;
+    add_records(image, 5);
+    image->bytes[torn + RECORD_HEADER_BYTES] ^= 1;
+    write_image(image, BYTES);
+    expect_all(last_lsn, void_lsn);
+    expect_to_go_on(last_lsn, void_lsn);
+}
+END_TEST
+
+static int keep_damage(void *context, const struct twinlog_report *report)
+{
+    struct twinlog_report *damage = context;
+    if (report->error == TWINLOG_ECORRUPT)
+        *damage = *report;
+    return 0;
+}
+
+/* Before anybody says that a record is durable it is complete: the disk has lost what it had confirmed. */
+START_TEST(a_claim_on_what_was_durable_is_damage)
+{
+    struct twinlog_options options = log_options(TWINLOG_IO_FDATASYNC, TWINLOG_BUFFERED);
+    struct twinlog_report damage = { 0 };
+    struct twinlog_verify_options verify = { .size = sizeof(verify),
+                                             .each = keep_damage,
+                                             .context = &damage };
+    struct twinlog *log;
+    const bool is_in_header = _i % 2, is_proof = _i / 2;
+    make_three(THIS_BOOT, false, 60);
+    uint64_t void_lsn = put_claim_in_second(THIS_BOOT, 20), lsn = is_proof ? void_lsn : void_lsn - 1;
+    struct image *last = &images[2];
+    if (is_in_header) {
+        last->header.after_lsn = lsn;
+        twl_segment_header_encode(&last->header, last->bytes);
+    } else {
+        last->mark.durable_lsn = lsn;
+        twl_group_header_encode(&last->mark, last->seed, SEGMENT_DATA_OFFSET,
+                                last->bytes + SEGMENT_DATA_OFFSET);
+    }
+    write_image(&images[1], BYTES);
+    write_image(last, BYTES);
+    const int rc = twinlog_verify(log_dir, &verify, NULL);
+    ck_assert_int_eq(rc, is_proof ? TWINLOG_ECORRUPT : 0);
+    ck_assert_uint_eq(damage.first_lsn, is_proof ? void_lsn : 0);
+    options.ret_report = &log_report;
+    ck_assert_int_eq(twinlog_open(log_dir, &options, &log), rc);
+    if (is_proof)
+        ck_assert_uint_eq(log_report.first_lsn, void_lsn);
+    else
+        log_close(log);
 }
 END_TEST
 
@@ -635,7 +702,7 @@ END_TEST
 START_TEST(repair_finds_what_an_open_group_holds)
 {
     char repaired[400];
-    uint64_t last_lsn = make_three(THIS_BOOT, true, 60), void_lsn = put_claim_in_second(20);
+    uint64_t last_lsn = make_three(THIS_BOOT, true, 60), void_lsn = put_claim_in_second(THIS_BOOT, 20);
     write_image(&images[1], BYTES);
     struct twinlog_repair_options options = { .size = sizeof(options) };
     struct twinlog_repair_result result = { .size = sizeof(result) };
@@ -927,8 +994,9 @@ START_TEST(a_kill_takes_nothing_whenever_the_next_one_comes)
     chance.state = test_seed();
     for (unsigned run = 0; run < KILLS; run++) {
         struct simdisk *disk = make_disk();
-        uint64_t last_lsn = make_three_images(THIS_BOOT, false, 20);
-        uint64_t void_lsn = put_claim_in_second(5 + (unsigned)rng_below(&chance, 10));
+        const enum boot boot = (enum boot)(run % BOOTS);
+        uint64_t last_lsn = make_three_images(boot, false, 20);
+        uint64_t void_lsn = put_claim_in_second(boot, 5 + (unsigned)rng_below(&chance, 10));
         for (size_t i = 0; i < 3; i++)
             write_to_disk(disk, &images[i], false);
         open_with_crashes(disk, SIM_KILL, last_lsn, void_lsn);
@@ -950,8 +1018,11 @@ Suite *open_group_suite(void)
     tcase_add_test(walks, a_summary_of_an_open_group_is_gone_on_with);
     TCase *readers = a_case(suite, "readers");
     tcase_add_test(readers, readers_without_a_writer_see_what_is_complete);
-    tcase_add_test(readers, claims_of_a_dead_writer_are_voids_for_readers_and_for_who_opens_the_log);
-    tcase_add_test(readers, after_a_power_cut_a_claim_is_not_believed);
+    tcase_add_loop_test(readers, claims_of_a_dead_writer_are_voids_for_readers_and_for_who_opens_the_log, 0,
+                        5 * BOOTS);
+    tcase_add_loop_test(readers, a_claim_at_the_end_takes_nothing_whatever_the_boot_is, 0, BOOTS);
+    tcase_add_loop_test(readers, behind_a_claim_a_record_that_does_not_check_is_the_end, 0, BOOTS);
+    tcase_add_loop_test(readers, a_claim_on_what_was_durable_is_damage, 0, 4);
     tcase_add_test(readers, a_log_that_was_closed_short_is_gone_on_with);
     tcase_add_test(readers, a_group_whose_end_was_claimed_is_no_torn_one);
     tcase_add_test(readers, a_power_cut_over_several_segments_is_told);
