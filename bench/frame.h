@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The messages of p10: 1 KiB behind a header with a time, a size, a checksum and a number, as somebody frames them
- * who keeps them in a plain file.
+ * The messages of p10: 1 KiB behind a header with a time, a size, a checksum and a number, as a program frames them
+ * that keeps them in a plain file.
  */
 #ifndef FRAME_H
 #define FRAME_H
@@ -22,7 +22,7 @@ struct frame {
 };
 _Static_assert(sizeof(struct frame) == FRAME_PAYLOAD_BYTES + 24, "nothing between the members");
 
-/* What of it is left for somebody who makes times, sizes and checksums himself: the number and the payload. */
+/* What of it is left for a contender that makes times, sizes and checksums itself: the number and the payload. */
 #define NUMBERED_BYTES (sizeof(struct frame) - offsetof(struct frame, number))
 static inline const void *numbered(struct frame *frame, uint64_t number)
 {

@@ -20,7 +20,7 @@ struct machine {
 /* What could not be found out is "unknown". `dir` is where the benchmark writes. */
 void machine_describe(const char *dir, struct machine *ret_machine);
 
-/* What the device under `dir` has written since it is there, for everybody; NAN where nobody counts. */
+/* What the device under `dir` has written since it is there, for all processes; NAN where the kernel does not count. */
 struct device_counters {
     double writes; /* requests, after the kernel has merged some */
     double bytes;

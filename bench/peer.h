@@ -25,7 +25,7 @@ struct twinlog_setup {
     uint32_t buffer_bytes;  /* 0 = the library's default */
     uint64_t keep_bytes;    /* retention; 0 = nothing is removed */
     bool is_not_recycling;  /* what was trimmed is removed, and each segment a new file */
-    bool is_threadless;     /* without a committer: whoever waits commits, or drives the log */
+    bool is_threadless;     /* without a committer: a thread that waits commits, or drives the log */
 };
 
 struct peer_setup {

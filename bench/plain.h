@@ -17,7 +17,7 @@ struct plain_setup {
     const char *path;       /* in a directory that is on the disk; made where it is missing */
     unsigned threads;       /* of this process that put at the same time */
     size_t largest;         /* bytes of the largest put */
-    _Atomic(uint64_t) *end; /* of the file, 0 at first; for those who take their places in it themselves. All
+    _Atomic(uint64_t) *end; /* of the file, 0 at first; for those that choose their places in it. All
                                processes have it */
 };
 
@@ -45,7 +45,7 @@ extern const struct plain plain_stdio, plain_stdio_64k, plain_stdio_flushed;
 extern const struct plain plain_queue, plain_mmap, plain_direct;
 extern const struct plain plain_libaio OPTIONAL;
 
-/* For all who write to a descriptor: opened to append, and a write that is repeated until nothing is left. */
+/* For writes to a descriptor: a file opened to append, and a write that is repeated until nothing is left. */
 int plain_open_to_append(const char *path, int *ret_fd);
 int plain_write_all(int fd, const void *data, size_t size);
 

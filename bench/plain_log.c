@@ -3,7 +3,7 @@
  * A log in the mapped mode among the plain files: it gives a message its time, its size and its checksum, which the
  * others carry in a frame. A directory, with all messages readable for every process when a put has returned.
  *
- * Closing it makes everything durable, which nobody else here does. So there are two: one whose clock stops in front
+ * Closing it makes everything durable, which no other contender does. So there are two: one whose clock stops in front
  * of the close, and one whose close is in the time.
  *
  * And a log that several processes share, with records that are copied, and with records that are durable before the

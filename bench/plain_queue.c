@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Plain files by a thread that writes behind: records are copied to a ring, and one thread hands all that is in it
- * to writev() at once. Whoever finds the ring full waits, so nothing is lost while the process lives; what is in
- * the ring dies with it.
+ * to writev() at once. A thread that finds the ring full waits, so nothing is lost while the process lives. What
+ * is in the ring is lost with the process.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -64,7 +64,7 @@ static void *write_behind(void *argument)
     return NULL;
 }
 
-/* ---- those who put ----------------------------------------------------------------------------- */
+/* ---- threads that put ----------------------------------------------------------------------------- */
 
 static void copy_in(struct queue *queue, const unsigned char *bytes, size_t size)
 {

@@ -64,7 +64,7 @@ struct verdict {
     double target;             /* a ratio to reach, or a figure not to exceed */
     double reached;            /* the ratio or figure of this run; NAN if it could not be measured */
     double ours, theirs;       /* medians behind a ratio; NAN for a plain figure */
-    char rival[64];            /* who was best of `against`, by median */
+    char rival[64];            /* the best of `against`, by median */
     bool is_limit;             /* reached must not be above the target, else not below */
     bool is_met;
 };

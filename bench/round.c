@@ -7,8 +7,8 @@
  * time when an append returns, which is also when its next one begins. Only appends that return
  * between the start and the end of the measured span are counted; the warm-up before it is not.
  *
- * The threads share three things while the clock runs: the phase, which everybody reads and hardly
- * anybody writes, the contender, and where the round is limited by bytes, the bytes so far.
+ * The threads share three things while the clock runs: the phase, which all read and few
+ * write, the contender, and where the round is limited by bytes, the bytes so far.
  */
 #include "round.h"
 
@@ -51,7 +51,7 @@ struct round {
     pthread_barrier_t ready, go;
 
     _Atomic(int) phase;        /* enum phase; only ever moves up */
-    _Atomic(uint64_t) stop_ns; /* written before PHASE_STOP by who sets it */
+    _Atomic(uint64_t) stop_ns; /* written before PHASE_STOP by the thread that sets it */
     _Atomic(uint64_t) bytes;   /* counted, where limits->bytes is set */
     _Atomic(unsigned) running; /* threads that have not reached limits->count */
     _Atomic(int) error;        /* the first one */
@@ -85,7 +85,7 @@ static void sleep_ns(uint64_t ns)
 
 /* ---- the appending threads -------------------------------------------------------------------- */
 
-/* The first who asks fixes the end of the measured span. */
+/* The first caller fixes the end of the measured span. */
 static void stop(struct round *round, uint64_t when_ns)
 {
     uint64_t unset = 0;

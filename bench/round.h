@@ -19,7 +19,7 @@ struct limits {
     uint64_t bytes;        /* payload of all threads together */
 };
 
-/* Who appends, or in a study who does what is timed there. */
+/* What appends, or in a study does what is timed there. */
 struct contender {
     const struct peer *peer;   /* NULL in a study */
     const struct trial *trial; /* NULL but in a study */

@@ -16,8 +16,8 @@ set output picture
 set datafile separator ","
 set datafile missing NaN
 
-# In the order of the file. Colours that colour-blind eyes tell apart, and a shape for each; who syncs has those of
-# his brother who does not.
+# In the order of the file. Colours that colour-blind eyes tell apart, and a shape for each. A contender that syncs has
+# the colour and shape of the one of the same name that does not.
 names = system("grep '^p11' '" . csv . "' | cut -d, -f2 | awk '!seen[$0]++'")
 brothers = "twinlog log write writev stdio flock direct libaio"
 colours = "#d55e00 #a02c2c #0072b2 #56b4e9 #009e73 #cc79a7 #000000 #e69f00"

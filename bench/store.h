@@ -29,7 +29,7 @@ static inline const unsigned char *plan_record(const struct store_plan *plan, ui
     /* Odd, so that consecutive records begin at different places. */
     return plan->payload.bytes + number * 7919u % (PAYLOAD_SPREAD / 8) * 8;
 }
-/* The first bytes of a record, as far as there are 8: whoever has read it right knows them. */
+/* The first bytes of a record, as far as there are 8: a reader that has read it right knows them. */
 static inline uint64_t record_mark(const void *data, size_t size)
 {
     uint64_t mark = 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The floor of a replay from a disk: what it gives of the same files when nobody looks into them.
+ * The floor of a replay from a disk: how fast it gives the bytes of the same files when nothing looks at them.
  *
  * `disk_direct` keeps four reads of 1 MiB in flight past the page cache, `disk_buffered` reads the same through
  * it, one after the other, with the kernel told so. Both stop where the records end.

@@ -135,8 +135,8 @@ static bool write_and_check(const struct stage *stage, const struct trial *trial
     return is_good && !round_is_interrupted();
 }
 
-/* One file comes before the clock: whoever is the first to use memory again that was free for a while may have to
- * wait for it, above all in a virtual machine. */
+/* One file comes before the clock: the first user of memory that was free for a while may have to wait for
+ * it, above all in a virtual machine. */
 static bool run(void *state, const struct trial *trial, const struct limits *limits,
                 struct figures *ret_figures)
 {

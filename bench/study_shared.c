@@ -77,7 +77,7 @@ static void put_records(const struct stage *stage, const struct plain *plain, vo
     result->cpu_seconds = cpu_seconds() - cpu_before;
 }
 
-/* In the child. Nobody closes while others still put. */
+/* In the child. No process closes while others still put. */
 static void run_process(const struct stage *stage, const struct plain *plain, struct result *result)
 {
     const struct plain_setup setup = {
