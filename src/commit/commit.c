@@ -97,20 +97,6 @@ int twl_commit_need_committer(struct commit *c)
     return seat_has_committer(&c->seat) ? 0 : twl_seat_need(&c->seat);
 }
 
-int twl_commit_restart(struct commit *c, const struct segment *segment, const struct position *position,
-                       struct epoch epoch)
-{
-    if (atomic_load(&c->poison) != 0)
-        return TWINLOG_EPOISONED;
-    twl_lead_patiently(c); /* a committer may be looking */
-    ASSERT(watermark_load(&c->durable) == atomic_load(&c->last_lsn));
-    twl_segment_close(&c->segment);
-    begin(c, segment, false, SEGMENT_DATA_OFFSET, position, epoch);
-    twl_stop_leading(c);
-    twl_seat_call(&c->seat); /* one that was looking */
-    return 0;
-}
-
 void twl_commit_give_away(struct commit *c, struct segment *ret_segment, struct position *ret_position)
 {
     twl_mutex_lock(&c->lock);
@@ -122,11 +108,16 @@ void twl_commit_give_away(struct commit *c, struct segment *ret_segment, struct 
     twl_mutex_unlock(&c->lock);
 }
 
+void twl_commit_let_go(struct commit *c, bool is_forked)
+{
+    twl_seat_leave(&c->seat, is_forked);
+}
+
 void twl_commit_destroy(struct commit *c, bool is_forked)
 {
     if (!c)
         return;
-    twl_seat_leave(&c->seat, is_forked);
+    twl_commit_let_go(c, is_forked);
     if (!is_forked) {
         /* A thread that did not survive the fork may hold the lock, and may have been in the middle of
          * exchanging the segment: the child's copy of the file goes with the child. */
@@ -139,6 +130,46 @@ void twl_commit_destroy(struct commit *c, bool is_forked)
     }
     munmap(c->memory, 2 * (size_t)c->options.buffer_bytes);
     free(c);
+}
+
+/* ---- standing still ------------------------------------------------------------------------------ */
+
+int twl_commit_stop(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
+{
+    const struct terms durable = { .level = TWINLOG_LEVEL_DURABLE };
+    int rc = twl_commit_wait(c, atomic_load(&c->last_lsn), &durable, false);
+    if (rc < 0)
+        return rc;
+    twl_lead_patiently(c); /* whoever made it durable may not be done */
+    rc = atomic_load(&c->poison);
+    ASSERT(rc < 0 || watermark_load(&c->durable) == atomic_load(&c->last_lsn));
+    if (rc < 0)
+        twl_stop_leading(c);
+    return rc;
+}
+
+void twl_commit_go_on(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
+{
+    twl_stop_leading(c);
+    twl_seat_call(&c->seat); /* one that was looking */
+}
+
+/* The wait comes first, since only the committer leads where it is a shared one. */
+int twl_commit_end(struct commit *c)
+{
+    const struct terms durable = { .level = TWINLOG_LEVEL_DURABLE };
+    const int rc = twl_commit_wait(c, atomic_load(&c->last_lsn), &durable, false);
+    twl_commit_let_go(c, false);
+    twl_deliver(c);
+    return rc < 0 ? rc : twl_commit_stop(c);
+}
+
+void twl_commit_restart(struct commit *c, const struct segment *segment, const struct position *position,
+                        struct epoch epoch)
+{
+    ASSERT(atomic_load(&c->leadership.is_taken));
+    twl_segment_close(&c->segment);
+    begin(c, segment, false, SEGMENT_DATA_OFFSET, position, epoch);
 }
 
 /* ---- marks ------------------------------------------------------------------------------------- */
@@ -178,22 +209,13 @@ static int place_mark(struct commit *c, enum group_kind kind)
     }
 }
 
-int twl_commit_mark(struct commit *c, enum group_kind kind)
+int twl_commit_mark(struct commit *c, enum group_kind kind) NO_THREAD_SAFETY_ANALYSIS
 {
-    const struct terms durable = { .level = TWINLOG_LEVEL_DURABLE };
-    int rc = twl_commit_wait(c, atomic_load(&c->last_lsn), &durable, false);
-    twl_deliver(c); /* with the last mark everything is completed */
-    if (rc == 0)
-        rc = atomic_load(&c->poison);
-    if (rc < 0)
-        return rc;
     struct round round;
-    twl_lead_patiently(c); /* a committer may be looking */
-    rc = place_mark(c, kind);
+    ASSERT(atomic_load(&c->leadership.is_taken));
+    int rc = place_mark(c, kind);
     if (rc == 0 && twl_lead_round(c, kind, &round))
         rc = atomic_load(&c->poison);
-    twl_stop_leading(c);
-    twl_seat_call(&c->seat); /* one that was looking */
     return rc;
 }
 

@@ -48,16 +48,29 @@ void twl_commit_start(struct commit *commit);
  * created it. */
 void twl_commit_destroy(struct commit *commit, bool is_forked);
 
+/* ---- standing still ------------------------------------------------------------------------------ */
+
+/* That a record is durable does not say that the thread which made it so is done: it may be about to ask the keeper
+ * for something. So whoever changes what stands around the commit path leads meanwhile, and nobody else does: no
+ * committer, nobody who drives. On return everything that was accepted is durable. Nobody appends at that moment; not in
+ * a callback. After an error, that of the poison, nothing stands still. */
+int twl_commit_stop(struct commit *commit);
+void twl_commit_go_on(struct commit *commit);
+
+/* For the close: as twl_commit_stop(), and for good. There is no committer any more, whatever is returned, and every
+ * request is handed out. */
+int twl_commit_end(struct commit *commit);
+/* Only that: lets the committer go, if there is one. It touches nothing any more. */
+void twl_commit_let_go(struct commit *commit, bool is_forked);
+
 /* Writes a group without records, GROUP_START or GROUP_CLOSE, behind everything accepted so far; durable
- * on return. The caller is the only user of the log at that moment. -ENOSPC: it does not fit, and the disk is
- * full; nothing happened. */
+ * on return. The commit path stands still. -ENOSPC: it does not fit, and the disk is full; nothing happened. */
 int twl_commit_mark(struct commit *commit, enum group_kind kind);
 
-/* Goes on in another segment and another epoch, as after twl_commit_create(): behind a cut. Everything that
- * was accepted is durable, and the caller is the only user of the log. The old segment is closed, not left:
- * what becomes of it is the caller's business. */
-int twl_commit_restart(struct commit *commit, const struct segment *segment, const struct position *position,
-                       struct epoch epoch);
+/* Goes on in another segment and another epoch, as after twl_commit_create(): behind a cut. The commit path stands
+ * still. The old segment is closed, not left: what becomes of it is the caller's business. */
+void twl_commit_restart(struct commit *commit, const struct segment *segment, const struct position *position,
+                        struct epoch epoch);
 
 /* Gives up the active segment, with the position behind it; then it can only be destroyed. Everything that was accepted
  * is durable, and the caller is the only user of the log. */
@@ -133,7 +146,7 @@ uint64_t twl_commit_last_lsn(const struct commit *commit);                 /* ne
 uint64_t twl_commit_written_lsn(const struct commit *commit);              /* newest written */
 const struct watermark *twl_commit_watermark(const struct commit *commit); /* newest durable */
 int twl_commit_poison(const struct commit *commit);                        /* 0, or what poisoned the log */
-/* Something failed outside that leaves in doubt what is on disk. The caller is the only user of the log. */
+/* Something failed outside that leaves in doubt what is on disk. The commit path stands still. */
 void twl_commit_give_up(struct commit *commit, int error);
 
 /* Adds what is counted here. */

@@ -194,6 +194,8 @@ int twl_seat_need(struct committer_seat *seat)
     int rc = 0;
     if ((c->options.flags & TWINLOG_NO_THREAD) || !c->io->has_threads)
         return -ENOTSUP;
+    if (atomic_load(&seat->is_over))
+        return -ESHUTDOWN;
     twl_mutex_lock(&c->lock); /* one too many could only be joined when its first commit is done */
     if (!seat_has_committer(seat)) {
         rc = create(seat, 0, run_alone, &committer);
@@ -231,10 +233,11 @@ bool twl_seat_help(struct committer_seat *seat)
 void twl_seat_leave(struct committer_seat *seat, bool is_forked)
 {
     struct twinlog_committer *committer = atomic_load(&seat->committer);
-    if (!committer)
+    if (!committer || atomic_load(&seat->has_left))
         return;
-    if (!seat->is_shared)
-        destroy(committer, is_forked);
-    else if (!is_forked)
+    if (seat->is_shared && !is_forked)
         twl_shared_leave(seat);
+    else if (!seat->is_shared)
+        destroy(committer, is_forked);
+    atomic_store(&seat->has_left, true);
 }

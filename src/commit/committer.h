@@ -27,7 +27,8 @@ struct committer_seat {
     bool is_shared;                              /* [const] nobody else leads, but for marks */
     bool has_ring;                               /* [const] its writes go through the committer's ring */
     struct twl_event called;                     /* threads that lead for this log alone sleep on it */
-    _Atomic bool is_over;                        /* nobody is to lead by call any more */
+    _Atomic bool is_over;        /* nobody is to lead by call any more, no committer is to come */
+    _Atomic bool has_left;       /* the committer is none of its own any more */
     _Atomic bool is_in_callback; /* the log's own committer waits somewhere else, as a writer does */
     _Atomic uint64_t flush_ns;   /* [who leads by call] when the next flush is due; 0 = unknown */
 
@@ -35,7 +36,7 @@ struct committer_seat {
     _Atomic bool is_called;             /* it is among the called ones */
     struct committer_seat *next_called; /* [who has set is_called, then the thread] */
     struct committer_seat *next_flush;  /* [committer's lock] */
-    _Atomic bool is_leaving, has_left;
+    _Atomic bool is_leaving;
     /* [thread] */
     enum seat_state state;
     bool has_round;              /* it has begun a round */
@@ -58,7 +59,7 @@ bool twl_seat_is_in_callback(const struct committer_seat *seat);
 void twl_seat_call(struct committer_seat *seat);
 /* For a caller who waits and may not lead. True: it should look again. False: it may sleep. */
 bool twl_seat_help(struct committer_seat *seat);
-/* Leaves; on return no committer touches the log any more. `is_forked`: in a child. */
+/* Leaves, once; on return no committer touches the log any more. `is_forked`: in a child. */
 void twl_seat_leave(struct committer_seat *seat, bool is_forked);
 
 static inline bool seat_has_committer(const struct committer_seat *seat)

@@ -345,13 +345,14 @@ int twl_round_write(struct commit *c, struct round *round)
 
 /* ---- afterwards ---------------------------------------------------------------------------------- */
 
-/* Prepares the next segment in good time; a log that stays small never does. */
-static void ask_for_spare(struct commit *c, uint64_t end) REQUIRES(c->leadership)
+/* Prepares the next segment in good time; a log that stays small never does. Its header will say that `durable_lsn`
+ * was durable. */
+static void ask_for_spare(struct commit *c, uint64_t end, uint64_t durable_lsn) REQUIRES(c->leadership)
 {
     if (c->has_asked_spare || (end < c->segment.header.bytes / 2 && !is_worn(c, 2)))
         return;
     c->has_asked_spare = true;
-    twl_keeper_want(c->keeper, 1, false, watermark_load(&c->durable), c->epoch.number);
+    twl_keeper_want(c->keeper, 1, false, durable_lsn, c->epoch.number);
 }
 
 static void tell_round(struct commit *c, const struct round *round, enum twinlog_event_kind kind, int error,
@@ -400,6 +401,7 @@ static void count_group(struct commit *c, const struct round *round)
     twl_gauge_add(&c->gauges.group_bytes, round->group.bytes);
 }
 
+/* Publishing comes last: whoever waits for that may be about to do anything. */
 static void finish_group(struct commit *c, struct round *round) REQUIRES(c->leadership)
 {
     struct twin *sealed = round->sealed;
@@ -415,10 +417,11 @@ static void finish_group(struct commit *c, struct round *round) REQUIRES(c->lead
     if (c->left.file)
         leave_segment(c,
                       round); /* readers look for what is published in the segments that the keeper knows */
+    ask_for_spare(c, sealed->offset + sealed->used,
+                  round->is_synced ? last_lsn : watermark_load(&c->durable));
     atomic_store_explicit(&c->written, last_lsn, memory_order_release);
     if (round->is_synced)
         publish_durable(c, last_lsn);
-    ask_for_spare(c, sealed->offset + sealed->used);
 }
 
 static struct requests take_requests(struct commit *c, struct twin *twin) REQUIRES(c->lock)

@@ -94,7 +94,7 @@ static int settle(struct twinlog *log)
     return rc < 0 ? give_up(log, rc) : 0;
 }
 
-/* The commit path stands still, and everything accepted is durable. */
+/* The commit path stands still. */
 static int go_on_at(struct twinlog *log, const struct cut *cut)
 {
     struct epoch old = log->epoch, epoch = { .number = old.number + 1 };
@@ -113,27 +113,20 @@ static int go_on_at(struct twinlog *log, const struct cut *cut)
         atomic_store(&log->first_lsn, cut->next_lsn);
     twl_live_publish(log->live, epoch.number, atomic_load(&log->first_lsn), cut->next_lsn - 1);
     const struct position position = { .next_lsn = cut->next_lsn, .chain = cut->chain, .epoch = old };
-    rc = twl_commit_restart(log->commit, &segment, &position, epoch);
-    if (rc == 0)
-        rc = twl_commit_mark(log->commit, GROUP_START);
+    twl_commit_restart(log->commit, &segment, &position, epoch);
+    rc = twl_commit_mark(log->commit, GROUP_START);
     twl_keeper_start(log->keeper);
     return rc < 0 ? give_up(log, rc) : 0;
 }
 
-/* `is_reset`: nothing is kept, wherever the log ends. */
+/* `is_reset`: nothing is kept, wherever the log ends. The commit path stands still. */
 static int cut_log(struct twinlog *log, uint64_t next_lsn, bool is_reset)
 {
     struct cut cut = { .next_lsn = next_lsn };
-    uint64_t last_lsn = twl_commit_last_lsn(log->commit);
-    const struct terms durable = { .level = TWINLOG_LEVEL_DURABLE };
-    int rc = twl_commit_wait(log->commit, last_lsn, &durable, false);
-    if (rc == 0)
-        rc = twl_commit_poison(log->commit);
-    if (rc == 0)
-        rc = twl_learn_front(log);
+    int rc = twl_learn_front(log);
     if (rc < 0)
         return rc;
-    if (!is_reset && next_lsn > last_lsn)
+    if (!is_reset && next_lsn > twl_commit_last_lsn(log->commit))
         return 0;
     if (!is_reset && next_lsn < atomic_load(&log->first_lsn))
         return TWINLOG_EPRUNED;
@@ -155,9 +148,13 @@ static int stop_and_cut(struct twinlog *log, uint64_t next_lsn, bool is_reset)
         twl_commit_hold_delivery(log->commit, true);
         twl_take_front(log);
         twl_pause(log);
-        rc = cut_log(log, next_lsn, is_reset);
-        if (rc == 0)
-            rc = settle(log);
+        rc = twl_commit_stop(log->commit);
+        if (rc == 0) {
+            rc = cut_log(log, next_lsn, is_reset);
+            if (rc == 0)
+                rc = settle(log);
+            twl_commit_go_on(log->commit);
+        }
         twl_resume(log);
         twl_mutex_unlock(&log->front);
         twl_commit_hold_delivery(log->commit, false);

@@ -394,7 +394,11 @@ static int begin_epoch(struct opening *o)
     if (rc < 0)
         return refuse_system(o, rc, "read the last block");
     o->active = (struct segment){ 0 }; /* the commit's now */
-    rc = twl_commit_mark(log->commit, GROUP_START);
+    rc = twl_commit_stop(log->commit);
+    if (rc == 0) {
+        rc = twl_commit_mark(log->commit, GROUP_START);
+        twl_commit_go_on(log->commit);
+    }
     return rc < 0 ? refuse_system(o, rc, "write to the newest segment") : 0;
 }
 
@@ -567,7 +571,9 @@ static int open_read_only(struct opening *o)
 
 static void destroy(struct twinlog *log, bool is_forked)
 {
-    twl_keeper_destroy(log->keeper, is_forked); /* first: its thread trims */
+    if (log->commit)
+        twl_commit_let_go(log->commit, is_forked); /* first: it asks the keeper, and looks at it for a copy */
+    twl_keeper_destroy(log->keeper, is_forked);    /* its thread trims */
     twl_mapped_destroy(log->mapped, is_forked);
     twl_commit_destroy(log->commit, is_forked);
     twl_live_unlock(&log->own_live);
@@ -740,7 +746,9 @@ static int finish(struct twinlog *log)
         return twl_mapped_finish(log->mapped);
     if (!log->commit)
         return 0;
-    int rc = twl_commit_mark(log->commit, GROUP_CLOSE);
+    int rc = twl_commit_end(log->commit);
+    if (rc == 0)
+        rc = twl_commit_mark(log->commit, GROUP_CLOSE);
     bool is_full = rc == -ENOSPC || rc == -EDQUOT;
     if (is_full && twl_durable_lsn(log) == twinlog_last_lsn(log))
         rc = 0; /* only the mark found no room; the next opening does without */

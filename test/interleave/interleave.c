@@ -13,7 +13,9 @@
  *  - LSNs are dense, each record is there once, groups form a chain;
  *  - no watermark is ahead of the disk; what is durable is never changed; a buffer does not change in flight;
  *  - behind an injected failure nothing is written, everybody hears of it, and everybody hears the same;
- *  - requests are completed once, in the order of their LSNs, with the truth.
+ *  - requests are completed once, in the order of their LSNs, with the truth;
+ *  - while the commit path stands still, for a cut, and when it has ended, for the close, nothing is written and
+ *    nobody comes to the keeper.
  *
  * Memory is sequentially consistent here, the timeouts of a sleep may end it at any moment, and an access that needs a
  * lock and has none is no step: weak orders and data races are for other tools.
@@ -77,6 +79,7 @@ struct scenario {
     bool is_small;    /* the segment: the next one is needed */
     bool has_no_next; /* and can't be made */
     bool is_late;     /* who has a deadline is woken behind it */
+    bool is_cut;      /* then the path is stopped, and goes on; a spare is asked for, and counts are shared */
 };
 
 static const struct scenario scenarios[] = {
@@ -129,6 +132,11 @@ static const struct scenario scenarios[] = {
       .bytes = LARGE_BYTES,
       .has_committer = true },
     { .name = "roll", .what = "into the next segment", .bytes = LARGE_BYTES, .is_small = true },
+    { .name = "cut",
+      .what = "a cut behind requests, or behind who only enqueues",
+      .ways = { WAY_SUBMIT, WAY_ENQUEUE, WAY_SUBMIT, WAY_SUBMIT },
+      .has_committer = true,
+      .is_cut = true },
     { .name = "full",
       .what = "there is no next segment",
       .bytes = LARGE_BYTES,
@@ -163,6 +171,8 @@ static struct {
     unsigned writes;
     int error; /* that was injected */
     bool has_failed;
+    bool is_still; /* nobody is to write, or to ask the keeper for anything */
+    bool is_over;  /* the keeper is gone */
     /* the groups that are there: how far they were looked at, in which file */
     struct walk {
         const struct segment *segment;
@@ -272,10 +282,20 @@ static uint64_t digest(uint64_t seed, const unsigned char *bytes, size_t size)
     return seed;
 }
 
+/* Whoever leads does, and is told of groups. */
+static void come_to_the_keeper(enum step_kind kind, const char *function)
+{
+    point(kind, &world.made, "the keeper", function);
+    if (world.is_still)
+        violation("%s, and the commit path is called still", function);
+}
+
 static int submit(struct io *io, struct io_write *write)
 {
     (void)io;
     point(STEP_WRITE, &world, "the disk", __func__);
+    if (world.is_still)
+        violation("a write, and the commit path is called still");
     point(STEP_WRITE, &world.in_flight[buffer_of(write->data)], "the buffer", __func__);
     if (world.has_failed)
         violation("a write behind one that failed");
@@ -430,13 +450,16 @@ void close_in_world(struct segment *segment)
 
 void want_in_world(struct keeper *keeper, uint32_t count, bool is_large, uint64_t after_lsn, uint32_t number)
 {
-    (void)keeper, (void)count, (void)is_large, (void)after_lsn, (void)number;
+    (void)keeper, (void)count, (void)is_large, (void)number;
+    come_to_the_keeper(STEP_WRITE, __func__);
+    if (after_lsn > world.synced.lsn)
+        violation("a spare says that %" PRIu64 " is durable", after_lsn);
 }
 
 bool take_in_world(struct keeper *keeper, uint64_t min_bytes, struct segment *ret_segment)
 {
     (void)keeper, (void)min_bytes;
-    point(STEP_READ, &world.made, "the keeper", __func__);
+    come_to_the_keeper(STEP_READ, __func__);
     if (world.made == world.taken)
         return false;
     *ret_segment = world.segments[world.taken++];
@@ -446,7 +469,7 @@ bool take_in_world(struct keeper *keeper, uint64_t min_bytes, struct segment *re
 int wait_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t number)
 {
     (void)keeper, (void)min_bytes, (void)after_lsn, (void)number;
-    point(STEP_WRITE, &world.made, "the keeper", __func__);
+    come_to_the_keeper(STEP_WRITE, __func__);
     if (now.scenario->has_no_next)
         return -ENOSPC;
     if (world.made == world.taken && world.made++ == FILES)
@@ -645,13 +668,54 @@ static void *write_records(void *context)
     return NULL;
 }
 
+/* The last thing that a leader does as one. */
+static void observe(void *context, const struct twinlog_event *event)
+{
+    (void)context, (void)event;
+    come_to_the_keeper(STEP_READ, __func__);
+}
+
+/* What the log tells of itself, it asks the keeper for as well. */
+static void share_counts(void *context)
+{
+    (void)context;
+    point(STEP_READ, &world.made, "the keeper", __func__);
+    if (world.is_over)
+        violation("what was counted is shared behind the close");
+}
+
+/* Others may come in between here. */
+static void be_still(bool is_over)
+{
+    point(STEP_WRITE, &world.made, "the keeper", __func__);
+    world.is_still = true;
+    world.is_over = is_over;
+    point(STEP_WRITE, &world.made, "the keeper", __func__);
+    world.is_still = false;
+}
+
+static void cut_log(void)
+{
+    const int rc = twl_commit_stop(commit);
+    if (rc < 0)
+        violation("the stop: %d", rc);
+    be_still(false);
+    twl_commit_go_on(commit);
+}
+
 /* When they have returned: closes the log. */
 static void *close_log(void *context)
 {
     (void)context;
     for (unsigned i = 0; i < now.writers; i++)
         fiber_join(work.fibers[i]);
-    int rc = twl_commit_mark(commit, GROUP_CLOSE);
+    if (now.scenario->is_cut)
+        cut_log();
+    int rc = twl_commit_end(commit);
+    if (rc == 0)
+        rc = twl_commit_mark(commit, GROUP_CLOSE);
+    if (now.scenario->is_cut)
+        be_still(true);
     if (rc != world.error && !(rc == TWINLOG_EPOISONED && world.has_failed))
         violation("the mark of the close: %d", rc);
     if (rc == 0 && (world.synced.lsn != work.accepted || !world.synced.is_closed))
@@ -696,6 +760,7 @@ static void begin(void)
     wakes_are_late = now.scenario->is_late;
     memset(&work, 0, sizeof(work));
     memset(&page, 0, sizeof(page));
+    page.wanted_ns = now.scenario->is_cut ? UINT64_MAX : 0;
     empty(&heap);
     empty(&buffers);
     memset(world.records, 0, sizeof(world.records));
@@ -703,7 +768,10 @@ static void begin(void)
         make_segment(i);
     if (now.scenario->is_small) /* one group, and what is kept free for marks */
         world.segments[0].data_end = SEGMENT_DATA_OFFSET + 6 * BLOCK_BYTES;
+    if (now.scenario->is_cut) /* so that its second group is behind the middle */
+        world.segments[0].header.bytes = 2 * (SEGMENT_DATA_OFFSET + GROUP_HEADER_BYTES + 8);
     world.taken = world.made = 1;
+    world.is_still = world.is_over = false;
     world.writes = 0;
     world.in_flight_bytes = 0;
     world.error = 0;
@@ -712,16 +780,20 @@ static void begin(void)
     options.buffer_bytes = BUFFER_BYTES;
     options.max_record_bytes = LARGE_BYTES;
     options.spare_segments = 0;
+    options.observe = now.scenario->is_cut ? observe : NULL;
     const struct commit_config config = { .io = &io,
                                           .segment = world.segments[0],
                                           .offset = SEGMENT_DATA_OFFSET,
                                           .position = { .next_lsn = 1 },
                                           .epoch = epoch,
                                           .options = &options,
-                                          .live = &live };
+                                          .live = &live,
+                                          .share = now.scenario->is_cut ? share_counts : NULL };
     epoch_seed = twl_epoch_seed(world.segments[0].header.log_id, epoch);
-    if (twl_commit_create(&config, &commit) < 0 || twl_commit_mark(commit, GROUP_START) < 0)
+    if (twl_commit_create(&config, &commit) < 0 || twl_commit_stop(commit) < 0 ||
+        twl_commit_mark(commit, GROUP_START) < 0)
         violation("no log");
+    twl_commit_go_on(commit);
     for (unsigned i = 0; i < now.writers; i++)
         work.fibers[i] = fiber_start(write_records, (void *)(uintptr_t)i, false);
     fiber_start(close_log, NULL, false);
