@@ -13,9 +13,9 @@ bool twl_mapped_bury(struct mapped *m, const struct sheet *sheet, const struct o
     const unsigned owner = m->peers ? twl_open_group_owner(&sheet->group, walk, &size) : 0;
     if (owner == 0 || size == CLAIM_END || twl_peers_is_alive(m->peers, owner))
         return false;
-    twl_open_group_bury(&sheet->group, walk, size, sheet->start.time_ns);
+    const bool is_buried = twl_open_group_bury(&sheet->group, walk, size, sheet->start.time_ns);
     twl_live_nudge(m->live);
-    return true;
+    return is_buried;
 }
 
 /* In this sheet, from where records may be incomplete. Those that others are about to complete are passed. */
@@ -29,7 +29,7 @@ static void bury_in(struct mapped *m, struct sheet *sheet)
         uint32_t size;
         const unsigned owner = twl_open_group_owner(&sheet->group, &walk, &size);
         if (owner == m->peers->number)
-            twl_open_group_bury(&sheet->group, &walk, size, sheet->start.time_ns);
+            (void)twl_open_group_bury(&sheet->group, &walk, size, sheet->start.time_ns);
         if (owner != 0 && owner != m->peers->number)
             twl_open_group_skip(&walk, size);
         else if (!twl_open_group_pass(&sheet->group, &walk, &record))

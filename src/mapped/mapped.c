@@ -75,8 +75,8 @@ static int size_of(const struct mapped *m, const struct twinlog_entry *entry, ui
     return 0;
 }
 
-static void fill(struct mapped *m, struct sheet *sheet, const struct place *place,
-                 const struct twinlog_entry *entry, uint32_t size)
+static int fill(struct mapped *m, struct sheet *sheet, const struct place *place,
+                const struct twinlog_entry *entry, uint32_t size)
 {
     const struct record_header record = { .size = size,
                                           .kind = RECORD_DATA,
@@ -85,10 +85,11 @@ static void fill(struct mapped *m, struct sheet *sheet, const struct place *plac
                                           .time_ns =
                                               entry->time_ns ? entry->time_ns : m->io->ops->now_ns(m->io) };
     copy(sheet, place->at + RECORD_HEADER_BYTES, entry);
-    twl_open_group_complete(&sheet->group, place, &record);
+    const int rc = twl_open_group_complete(&sheet->group, place, &record);
     const uint64_t offset = (uint64_t)(place->at - sheet->group.bytes);
     if (offset / NOTICE_BYTES != (offset + twl_record_bytes(size)) / NOTICE_BYTES)
         twl_event_notify_all(&m->wake);
+    return rc < 0 ? twl_mapped_fail(m, rc) : 0;
 }
 
 int twl_mapped_put(struct mapped *m, const struct twinlog_entry *entry, bool is_try, uint64_t *ret_lsn)
@@ -102,16 +103,17 @@ int twl_mapped_put(struct mapped *m, const struct twinlog_entry *entry, bool is_
         struct sheet *sheet = twl_mapped_enter(m);
         const int claimed = twl_open_group_claim(&sheet->group, size, &place);
         if (claimed > 0) {
-            fill(m, sheet, &place, entry, size);
+            rc = fill(m, sheet, &place, entry, size);
             if (m->peers)
                 raise_u64(&m->last_own, place.lsn);
             *ret_lsn = place.lsn;
-            rc = twl_sheet_is_lost(sheet) ? twl_mapped_fail(m, -EIO) : 0;
             twl_mapped_leave(sheet);
             twl_live_nudge(m->live);
             return rc;
         }
         twl_mapped_leave(sheet);
+        if (claimed < 0)
+            return twl_mapped_fail(m, claimed);
         rc = twl_mapped_roll(m, sheet, is_try);
         if (rc == 0 && m->peers && !m->has_thread &&
             !is_try) /* or what was left would stay open and mapped */

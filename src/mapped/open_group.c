@@ -7,6 +7,7 @@
 #include "base/point.h"
 
 #include <endian.h>
+#include <errno.h>
 #include <string.h>
 
 #define UNIT 8u /* of offsets in the cursor */
@@ -57,18 +58,21 @@ uint64_t twl_open_group_offset(const struct open_group *group)
 }
 
 /* A record that is complete is one that the cursor has passed; but for the page of the cursor the kernel may have had no room
- * on the disk, and dropped it. */
-static void pass_complete(const struct open_group *group, uint64_t cursor)
+ * on the disk, and dropped it. False: there is none. */
+static bool pass_complete(const struct open_group *group, uint64_t cursor)
 {
     struct open_walk walk = { offset_of(cursor), (uint32_t)cursor };
     struct record_header record;
-    if (atomic_load(group->cursor) == cursor && twl_open_group_pass(group, &walk, &record))
+    const bool is_record = twl_open_group_pass(group, &walk, &record);
+    if (is_record)
         move_on(group, cursor, record.size);
+    return is_record;
 }
 
 /* ---- claims -------------------------------------------------------------------------------------- */
 
-/* At the place where the cursor stands: 1 = it is ours. 0 = the group has ended. -1 = the cursor has been moved. */
+/* At the place where the cursor stands: 1 = it is ours. 0 = the group has ended. -EAGAIN = the cursor has been moved. -EIO:
+ * a place never goes from one of what may stand there to anything else, so it would be in nobody's way for a moment only. */
 static int try_claim(struct open_group *group, uint64_t cursor, uint32_t size)
 {
     const uint64_t offset = offset_of(cursor), lsn = group->first_lsn + (uint32_t)cursor;
@@ -90,10 +94,9 @@ static int try_claim(struct open_group *group, uint64_t cursor, uint32_t size)
         if (claimed_size == CLAIM_END)
             return 0;
         move_on(group, cursor, claimed_size);
-    } else {
-        pass_complete(group, cursor);
+        return -EAGAIN;
     }
-    return -1;
+    return pass_complete(group, cursor) ? -EAGAIN : -EIO;
 }
 
 int twl_open_group_claim(struct open_group *group, uint32_t size, struct place *ret_place)
@@ -107,6 +110,8 @@ int twl_open_group_claim(struct open_group *group, uint32_t size, struct place *
         const int rc = try_claim(group, cursor, fits ? size : CLAIM_END);
         if (rc == 0 || (rc > 0 && !fits))
             return 0;
+        if (rc == -EIO)
+            return rc;
         if (rc > 0) {
             ret_place->at = group->bytes + offset_of(cursor);
             ret_place->lsn = group->first_lsn + (uint32_t)cursor;
@@ -115,22 +120,22 @@ int twl_open_group_claim(struct open_group *group, uint32_t size, struct place *
     }
 }
 
-void twl_open_group_end(struct open_group *group)
+bool twl_open_group_is_lost(const struct open_group *group)
 {
-    for (int rc = -1; rc < 0;) {
-        const uint64_t cursor = atomic_load_explicit(group->cursor, memory_order_acquire);
-        rc = group->end - offset_of(cursor) < RECORD_HEADER_BYTES ? 0 : try_claim(group, cursor, CLAIM_END);
-    }
+    return group->io->ops->check_view(group->io, group->bytes) < 0;
 }
 
-void twl_open_group_complete(struct open_group *group, const struct place *place,
-                             const struct record_header *record)
+int twl_open_group_complete(struct open_group *group, const struct place *place,
+                            const struct record_header *record)
 {
     POINT("record-copied");
     const uint64_t word = twl_record_encode_open(place->at, group->epoch_seed, place->lsn, record);
     POINT("record-encoded");
+    if (twl_open_group_is_lost(group))
+        return -EIO;
     atomic_store_explicit((_Atomic uint64_t *)(void *)place->at, htole64(word), memory_order_release);
     POINT("record-complete");
+    return twl_open_group_is_lost(group) ? -EIO : 0; /* with the page of that word */
 }
 
 /* ---- walking ------------------------------------------------------------------------------------- */
@@ -206,7 +211,7 @@ void twl_open_group_skip(struct open_walk *walk, uint32_t size)
 }
 
 /* All who come here store the same bytes, so one who was stopped in the middle may go on whenever he likes. */
-void twl_open_group_bury(const struct open_group *group, const struct open_walk *walk, uint32_t size,
+bool twl_open_group_bury(const struct open_group *group, const struct open_walk *walk, uint32_t size,
                          int64_t time_ns)
 {
     const struct record_header record = { .kind = RECORD_VOID, .size = size, .time_ns = time_ns };
@@ -216,11 +221,14 @@ void twl_open_group_bury(const struct open_group *group, const struct open_walk 
     uint32_t claimed_size;
     uint8_t owner;
     if (!twl_claim_decode(word, group->epoch_seed, lsn, &claimed_size, &owner)) /* somebody was faster */
-        return;
+        return true;
     memset(at + RECORD_HEADER_BYTES, 0, (size_t)twl_record_bytes(size) - RECORD_HEADER_BYTES);
     POINT("dead-cleared");
     word = htole64(twl_record_encode_open(at, group->epoch_seed, lsn, &record));
     POINT("dead-encoded");
+    if (twl_open_group_is_lost(group))
+        return false;
     atomic_compare_exchange_strong(word_at(group, walk->offset), &claimed, word);
     POINT("dead-buried");
+    return true;
 }

@@ -15,10 +15,12 @@
 #define TWL_OPEN_GROUP_H
 
 #include "format/format.h"
+#include "io/io.h"
 
 #include <stdatomic.h>
 
 struct open_group {
+    struct io *io;        /* [const] that has mapped it */
     unsigned char *bytes; /* [const] the segment, mapped from its start */
     uint64_t end;         /* [const] records end here at the latest */
     uint64_t first_lsn;   /* [const] */
@@ -37,13 +39,12 @@ struct place {
     uint64_t lsn;
 };
 
-/* A place for a record of that size: 1. 0 = the group has ended, because this record, or one before, did not fit. */
+/* A place for a record of that size: 1. 0 = the group has ended, because this record, or one before, did not fit. -EIO:
+ * what stands at the next place is neither a claim nor a record. */
 int twl_open_group_claim(struct open_group *group, uint32_t size, struct place *ret_place);
-/* Ends the group for everybody. */
-void twl_open_group_end(struct open_group *group);
-/* The payload is in place. */
-void twl_open_group_complete(struct open_group *group, const struct place *place,
-                             const struct record_header *record);
+/* The payload is in place. -EIO: not all of it is in the file (twl_open_group_is_lost()), and it stays a claim. */
+int twl_open_group_complete(struct open_group *group, const struct place *place,
+                            const struct record_header *record);
 
 /* Records that were claimed, and where the next one goes. */
 uint32_t twl_open_group_count(const struct open_group *group);
@@ -69,8 +70,12 @@ bool twl_open_group_is_gone(const struct open_group *group, const struct open_wa
 /* Who has claimed the next one and not completed it; 0 = nobody. *ret_size may be CLAIM_END. */
 unsigned twl_open_group_owner(const struct open_group *group, const struct open_walk *walk,
                               uint32_t *ret_size);
-/* Makes it a void, because its owner is dead. Any number may do that, even long after it was done. */
-void twl_open_group_bury(const struct open_group *group, const struct open_walk *walk, uint32_t size,
+/* A page of the file that could not be had has been replaced: what was stored there since is memory of this process. */
+bool twl_open_group_is_lost(const struct open_group *group);
+
+/* Makes it a void, because its owner is dead. Any number may do that, even long after it was done. False: the group is
+ * lost here. */
+bool twl_open_group_bury(const struct open_group *group, const struct open_walk *walk, uint32_t size,
                          int64_t time_ns);
 /* Moves the cursor behind a record that somebody has claimed, and not come to that. */
 void twl_open_group_help(const struct open_group *group);

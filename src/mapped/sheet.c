@@ -30,9 +30,11 @@ int twl_sheet_map(struct io *io, const struct segment *segment, unsigned owner, 
     sheet->number = twl_segment_name_number(segment->name);
     sheet->bytes = (size_t)segment->header.bytes;
     sheet->words = is_shared ? (void *)((unsigned char *)bytes + SHEET_WORDS_OFFSET) : &sheet->own;
-    sheet->group = (struct open_group){
-        .bytes = bytes, .end = segment->data_end, .owner = (uint8_t)owner, .cursor = &sheet->words->cursor
-    };
+    sheet->group = (struct open_group){ .io = io,
+                                        .bytes = bytes,
+                                        .end = segment->data_end,
+                                        .owner = (uint8_t)owner,
+                                        .cursor = &sheet->words->cursor };
     sheet->walk = (struct open_walk)OPEN_WALK_INIT;
     sheet->found = twl_open_group_offset(&sheet->group);
     *ret_sheet = sheet;
@@ -115,5 +117,5 @@ uint64_t twl_sheet_next_lsn(const struct sheet *sheet)
 
 bool twl_sheet_is_lost(const struct sheet *sheet)
 {
-    return sheet->io->ops->check_view(sheet->io, sheet->group.bytes) < 0;
+    return twl_open_group_is_lost(&sheet->group);
 }

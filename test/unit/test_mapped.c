@@ -8,7 +8,9 @@
 #include "format/format.h"
 #include "gate.h"
 #include "io/io.h"
+#include "log/handle.h"
 #include "logdir.h"
+#include "mapped/inside.h"
 #include "suites.h"
 
 #include "../sim/rng.h"
@@ -1292,6 +1294,44 @@ START_TEST(a_file_that_somebody_cuts_poisons_and_nobody_dies)
 }
 END_TEST
 
+/* The page of its first word is there, and those of its payload are not: nobody may take it for a record, with zeros. */
+START_TEST(a_record_whose_pages_are_lost_is_not_completed)
+{
+    static unsigned char bytes[5 * BLOCK_BYTES];
+    struct twinlog *log = open_large();
+    struct twinlog_reader *reader = log_reader(0, 0);
+    struct twinlog_record record;
+
+    append_records(log, 0, 0, 1);
+    memset(bytes, 'x', sizeof(bytes));
+    ck_assert_int_eq(truncate(log_segment(2), 2 * BLOCK_BYTES), 0);
+    ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), -EIO);
+    ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), TWINLOG_EPOISONED);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+    twinlog_reader_close(reader);
+    ck_assert_int_lt(twinlog_close(log), 0);
+    expect_count(1, true);
+}
+END_TEST
+
+/* As where the kernel, or somebody, has put something there. */
+START_TEST(a_place_with_something_else_in_it_poisons)
+{
+    const uint64_t other = UINT64_C(0x0123456789abcdef);
+    struct twinlog *log = open_large();
+    const struct open_group *group = &atomic_load(&log->mapped->active)->group;
+
+    append_records(log, 0, 0, 3);
+    patch_file(log_segment(2), (off_t)twl_open_group_offset(group), &other, sizeof(other));
+    ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), -EIO);
+    ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), TWINLOG_EPOISONED);
+    ck_assert_int_lt(twinlog_sync(log), 0);
+    ck_assert_int_lt(twinlog_close(log), 0);
+    expect_count(3, true);
+}
+END_TEST
+
 START_TEST(a_log_that_cannot_be_mapped_is_as_it_was)
 {
     struct twinlog_options options = small(tested_mode);
@@ -1747,6 +1787,8 @@ static void add_common(Suite *suite, void (*set_up_mode)(void), bool few)
     tcase_add_test(disk, a_full_disk_refuses_and_goes_on_when_it_has_room);
     tcase_add_test(disk, a_sync_that_fails_poisons);
     tcase_add_loop_test(disk, a_file_that_somebody_cuts_poisons_and_nobody_dies, 0, CUTS);
+    tcase_add_test(disk, a_record_whose_pages_are_lost_is_not_completed);
+    tcase_add_test(disk, a_place_with_something_else_in_it_poisons);
     tcase_add_loop_test(disk, a_log_that_cannot_be_mapped_is_as_it_was, 0, MODES);
     TCase *others = logdir_case(suite, "what else a log can do", set_up_mode);
     tcase_add_loop_test(others, a_live_log_is_backed_up, 0, 2);

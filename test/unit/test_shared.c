@@ -383,7 +383,7 @@ static int complete(void)
     const struct record_header record = next_record(bytes);
 
     memcpy(own_place.at + RECORD_HEADER_BYTES, bytes, record.size);
-    twl_open_group_complete(own_group, &own_place, &record);
+    EXPECT(twl_open_group_complete(own_group, &own_place, &record) == 0);
     atomic_fetch_add(&self->appended, 1);
     return 0;
 }
@@ -763,13 +763,25 @@ START_TEST(what_was_acknowledged_survives_the_death_of_all)
 END_TEST
 
 /* Readers hear of it by the threads of those who live; without threads whoever syncs sees to it. */
+static bool are_lost; /* pages of the group */
+
+static int check_view(struct io *io, const unsigned char *bytes)
+{
+    (void)io;
+    (void)bytes;
+    return are_lost ? -EIO : 0;
+}
+
+static const struct io_ops some_are_lost = { .check_view = check_view };
+
 /* Its owner has completed it and left, between a look at the claim and one at the owner. */
 START_TEST(a_record_that_is_complete_is_not_buried)
 {
     _Alignas(64) static unsigned char bytes[SEGMENT_BYTES];
     _Atomic uint64_t cursor = 0;
+    struct io io = { .ops = &some_are_lost };
     struct open_group group = {
-        .bytes = bytes, .end = SEGMENT_BYTES, .first_lsn = 1, .owner = 3, .cursor = &cursor
+        .io = &io, .bytes = bytes, .end = SEGMENT_BYTES, .first_lsn = 1, .owner = 3, .cursor = &cursor
     };
     const struct open_walk start = OPEN_WALK_INIT;
     const struct record_header record = { .size = 100 };
@@ -782,8 +794,13 @@ START_TEST(a_record_that_is_complete_is_not_buried)
     ck_assert_int_eq(twl_open_group_claim(&group, record.size, &place), 1);
     ck_assert_uint_eq(twl_open_group_owner(&group, &start, &size), 3);
     memset(place.at + RECORD_HEADER_BYTES, 'x', record.size);
-    twl_open_group_complete(&group, &place, &record);
-    twl_open_group_bury(&group, &start, size, 0);
+    are_lost = _i;
+    ck_assert_int_eq(twl_open_group_complete(&group, &place, &record), are_lost ? -EIO : 0);
+    ck_assert(twl_open_group_bury(&group, &start, size, 0) != are_lost);
+    if (are_lost) { /* neither of the two is told to anybody */
+        ck_assert_uint_eq(twl_open_group_owner(&group, &start, &size), 3);
+        return;
+    }
     ck_assert_int_eq(twl_open_group_pass(&group, &walk, &found), 1);
     ck_assert_int_eq(found.kind, RECORD_DATA);
     ck_assert(twl_record_payload_is_valid(&found, place.at + RECORD_HEADER_BYTES));
@@ -1820,7 +1837,7 @@ Suite *shared_suite(void)
     tcase_add_loop_test(coming, a_joiner_begins_with_the_oldest_open_segment, 0, 2);
     TCase *death = logdir_case(suite, "death", set_up);
     tcase_add_loop_test(death, what_was_acknowledged_survives_the_death_of_all, 0, MODES);
-    tcase_add_test(death, a_record_that_is_complete_is_not_buried);
+    tcase_add_loop_test(death, a_record_that_is_complete_is_not_buried, 0, 2);
     tcase_add_loop_test(death, what_a_dead_one_has_claimed_becomes_a_void, 0, STAGES * 2);
     tcase_add_loop_test(death, a_newcomer_buries_what_its_number_had_claimed, 0, STAGES);
     tcase_add_loop_test(death, a_claim_is_settled_by_the_next_opening, 0, STAGES * MODES);
