@@ -275,7 +275,9 @@ int twinlog_open(const char *dir, const struct twinlog_options *options, struct 
 /* Lets threads that are inside a call on `log` finish, makes every accepted record durable, marks the
  * log as closed, frees it, and says how that went: 0, or the error that kept some record, or the mark of
  * the close, from being durable. A full disk that leaves no room for the mark alone is no error. The
- * handle is gone in either case. Nobody may start a call on `log` once close has begun. In a forked
+ * handle is gone in either case, but for -EDEADLK: nothing happened, because the call was made in the callback of a
+ * request of this log, or on the thread of its shared committer. Nobody may start a call on `log` once close has begun.
+ * It waits for open reservations until they are given up, and what they point to is gone with the log. In a forked
  * child: frees the child's memory and returns TWINLOG_EFORKED; its descriptors of segments stay open
  * until it ends or calls exec. NULL is allowed. In TWINLOG_MODE_MAPPED too, all of it is durable when this returns 0.
  * In TWINLOG_MODE_SHARED the records of this process are; the last one to close marks the log as closed. */
@@ -403,8 +405,10 @@ struct twinlog_reservation {
  * twinlog_commit() or twinlog_abort(), so call one of them soon, from any thread, and exactly once; not from
  * the same thread after a call that waits for a later LSN. When somebody waits, and neither has come after the
  * option reserve_timeout_ms, the record is given up: it becomes a void, which readers pass over, and the log
- * goes on; `data` may still be written, into nowhere. At most 256 reservations are open at a time.
- * The terms count for getting the place. Errors as for twinlog_append_batch(). -ENOTSUP in TWINLOG_MODE_MAPPED. */
+ * goes on; `data` may still be written, into nowhere. At most 256 reservations are open at a time, and one that was
+ * given up counts until its caller comes to commit or abort it. The terms count for getting the place; for one of the 256
+ * nobody waits longer than reserve_timeout_ms. Errors as for twinlog_append_batch(), and -EBUSY: none of the 256 is
+ * free. -ENOTSUP in TWINLOG_MODE_MAPPED. */
 int twinlog_reserve(struct twinlog *log, const struct twinlog_entry *entry, const struct twinlog_terms *terms,
                     struct twinlog_reservation *ret_reservation);
 
@@ -441,8 +445,8 @@ struct twinlog_request {
  * terms say TWINLOG_TRY; a deadline and a cancellation count for that wait only.
  *
  * complete() is called by whichever thread has committed: a committer, one inside twinlog_drive(), or
- * one that waits in any call on this log. It may submit, append and wait, but not close the log, nor another one
- * of the same shared committer; what comes behind waits for it to return. It must return: no longjmp, no C++
+ * one that waits in any call on this log. It may submit, append and wait, but not cut, reset or close the log, nor another
+ * one of the same shared committer (-EDEADLK); what comes behind waits for it to return. It must return: no longjmp, no C++
  * exception, no pthread_exit.
  *
  * -ENOTSUP in TWINLOG_MODE_MAPPED. */

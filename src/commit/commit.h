@@ -120,7 +120,7 @@ int twl_commit_need_committer(struct commit *commit);
 /* If the calling thread is a shared committer's, which is in a callback and has to wait for something: it does what
  * it has to do, for a moment. False: it is any other thread. */
 bool twl_commit_turn(void);
-/* Whoever drives the log returns, with -ESHUTDOWN. */
+/* Whoever drives the log, or waits for a free reservation, returns with -ESHUTDOWN. */
 void twl_commit_end_driving(struct commit *commit);
 /* While somebody holds it, completed requests are not handed out, and no callback is running; afterwards they are,
  * by the caller. Never from a callback. */

@@ -50,6 +50,7 @@ void twl_commit_end_driving(struct commit *c)
 {
     atomic_store(&c->seat.is_over, true);
     twl_seat_call(&c->seat);
+    twl_commit_rouse(c); /* who waits for a free reservation */
 }
 
 /* ---- the thread of one log ----------------------------------------------------------------------- */

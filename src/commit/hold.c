@@ -70,8 +70,21 @@ static int try_hold(struct commit *c, struct hold **ret_hold) REQUIRES(c->lock)
     return -EAGAIN;
 }
 
+/* Why nobody should go on waiting for a free one. Those that were given up are free only when their callers come,
+ * who may never do that. */
+static int why_not_wait(const struct commit *c, const struct terms *terms, uint64_t until_ns)
+{
+    if (atomic_load(&c->poison) != 0)
+        return TWINLOG_EPOISONED;
+    if (atomic_load(&c->seat.is_over))
+        return -ESHUTDOWN;
+    const int rc = twl_terms_ended(terms);
+    return rc == 0 && twl_monotonic_ns() >= until_ns ? -EBUSY : rc;
+}
+
 static int take_hold(struct commit *c, const struct terms *terms, struct hold **ret_hold)
 {
+    const uint64_t until_ns = twinlog_deadline(c->options.reserve_timeout_ms);
     for (;;) {
         uint32_t seen = twl_event_value(&c->space);
         twl_mutex_lock(&c->lock);
@@ -79,10 +92,11 @@ static int take_hold(struct commit *c, const struct terms *terms, struct hold **
         twl_mutex_unlock(&c->lock);
         if (rc != -EAGAIN || terms->is_try)
             return rc;
-        rc = twl_terms_ended(terms);
+        rc = why_not_wait(c, terms, until_ns);
         if (rc < 0)
             return rc;
-        twl_terms_sleep(terms, &c->space, seen);
+        twl_event_sleep_until(&c->space, seen,
+                              terms->deadline_ns > 0 ? min_u64(terms->deadline_ns, until_ns) : until_ns);
     }
 }
 

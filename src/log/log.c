@@ -763,6 +763,8 @@ int twinlog_close(struct twinlog *log)
         destroy(log, true);
         return TWINLOG_EFORKED;
     }
+    if (log->commit && twl_commit_is_in_callback(log->commit))
+        return -EDEADLK;
     int cancel_state;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     int rc = finish(log);

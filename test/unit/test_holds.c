@@ -446,6 +446,111 @@ START_TEST(closing_gives_up_what_is_open)
 }
 END_TEST
 
+/* All there are, with nobody who comes for them. */
+static void abandon_all(struct twinlog *log, struct twinlog_reservation places[MOST_OPEN])
+{
+    for (unsigned i = 0; i < MOST_OPEN; i++)
+        places[i] = reserve(log, 10);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_eq(atomic_load(&seen.abandoned), MOST_OPEN);
+}
+
+START_TEST(nobody_waits_for_ever_for_one_that_is_free)
+{
+    struct twinlog_options options = log_options(0, 0);
+    const struct twinlog_entry entry = { .size = 10 };
+    struct twinlog_reservation places[MOST_OPEN], more;
+    struct twinlog *log;
+    uint64_t voids;
+
+    expect_impatience(&options);
+    log = log_open(&options);
+    abandon_all(log, places);
+    ck_assert_int_eq(twinlog_reserve(log, &entry, NULL, &more), -EBUSY);
+    ck_assert_int_eq(twinlog_reserve(log, &entry, &trying, &more), -EAGAIN);
+    ck_assert_int_eq(twinlog_commit(log, &places[7], NULL), -ESTALE);
+    more = reserve(log, 10);
+    fill(&more, 10);
+    ck_assert_int_eq(twinlog_commit(log, &more, NULL), 0);
+    ck_assert_uint_eq(more.lsn, MOST_OPEN + 1);
+    log_close(log);
+    ck_assert_uint_eq(count_filled(&voids), 1);
+    ck_assert_uint_eq(voids, MOST_OPEN);
+}
+END_TEST
+
+struct waiter {
+    struct twinlog *log;
+    pthread_t thread;
+    int result;
+};
+
+static void *reserve_one_more(void *argument)
+{
+    struct waiter *waiter = argument;
+    struct twinlog_reservation more;
+
+    waiter->result = twinlog_reserve(waiter->log, &(struct twinlog_entry){ .size = 10 }, NULL, &more);
+    return NULL;
+}
+
+static void *append_one(void *argument)
+{
+    struct waiter *waiter = argument;
+
+    waiter->result = twinlog_append(waiter->log, "fails", 5, NULL);
+    return NULL;
+}
+
+/* A group is on its way to the disk; behind it all there are is open. */
+START_TEST(who_waits_for_a_free_one_hears_of_a_failure)
+{
+    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
+    struct twinlog_reservation places[MOST_OPEN];
+
+    options.reserve_timeout_ms = 600000;
+    struct twinlog *log = gate_log(&options);
+    struct waiter first = { .log = log }, second = { .log = log };
+    gate_shut();
+    ck_assert_int_eq(pthread_create(&first.thread, NULL, append_one, &first), 0);
+    gate_await();
+    for (unsigned i = 0; i < MOST_OPEN; i++)
+        places[i] = reserve(log, 10);
+    ck_assert_int_eq(pthread_create(&second.thread, NULL, reserve_one_more, &second), 0);
+    AWAIT(atomic_load(&log->inside) % INSIDE_OTHER == 2);
+    atomic_store(&gate.error, -EIO);
+    gate_open();
+    pthread_join(first.thread, NULL);
+    pthread_join(second.thread, NULL);
+    ck_assert_int_eq(first.result, -EIO);
+    ck_assert_int_eq(second.result, TWINLOG_EPOISONED);
+    ck_assert_int_eq(twinlog_abort(log, &places[0]), 0);
+    ck_assert_int_eq(twinlog_close(log), -EIO);
+}
+END_TEST
+
+/* The close must not wait for who waits for the others. */
+START_TEST(who_waits_for_a_free_one_does_not_hold_up_the_close)
+{
+    struct twinlog_options options = log_options(0, 0);
+    struct waiter waiter = { 0 };
+    struct twinlog *log;
+
+    expect_impatience(&options);
+    options.reserve_timeout_ms = 2000;
+    log = log_open(&options);
+    for (unsigned i = 0; i < MOST_OPEN; i++)
+        reserve(log, 10);
+    waiter.log = log;
+    ck_assert_int_eq(pthread_create(&waiter.thread, NULL, reserve_one_more, &waiter), 0);
+    AWAIT(atomic_load(&log->inside) % INSIDE_OTHER == 1);
+    log_close(log);
+    pthread_join(waiter.thread, NULL);
+    ck_assert(waiter.result == -ESHUTDOWN || waiter.result == -EBUSY); /* the latter if all this took 2 s */
+    ck_assert_uint_eq(atomic_load(&seen.abandoned), MOST_OPEN);
+}
+END_TEST
+
 /* Without memory to move to the log waits for its reservation, and goes on when there is some. */
 
 START_TEST(without_memory_it_is_given_up_later)
@@ -554,6 +659,9 @@ Suite *holds_suite(void)
     tcase_add_loop_test(tests, late_writes_go_nowhere, 0, LOG_IO_KINDS);
     tcase_add_test(tests, who_settles_while_it_is_given_up_gets_one_or_the_other);
     tcase_add_test(tests, closing_gives_up_what_is_open);
+    tcase_add_test(tests, nobody_waits_for_ever_for_one_that_is_free);
+    tcase_add_test(tests, who_waits_for_a_free_one_hears_of_a_failure);
+    tcase_add_test(tests, who_waits_for_a_free_one_does_not_hold_up_the_close);
     tcase_add_test(tests, without_memory_it_is_given_up_later);
     return suite;
 }

@@ -516,7 +516,7 @@ END_TEST
 /* Of another log, on the thread that is to commit for the one that is to be cut. */
 struct refused {
     struct twinlog_request request;
-    _Atomic int cut, reset, named;
+    _Atomic int cut, reset, closed, named;
 };
 
 static void cut_and_name_the_other(struct twinlog_request *request)
@@ -524,23 +524,27 @@ static void cut_and_name_the_other(struct twinlog_request *request)
     struct refused *refused = (struct refused *)((char *)request - offsetof(struct refused, request));
     atomic_store(&refused->cut, twinlog_cut(logs[0], 0));
     atomic_store(&refused->reset, twinlog_reset(logs[0], 1));
+    atomic_store(&refused->closed, twinlog_close(logs[0]));
     atomic_store(&refused->named, twinlog_meta_set(logs[0], "name", "value", 5));
 }
 
 /* Who has the front may wait for those who wait for a commit, as a cut does. */
 START_TEST(a_callback_commits_while_it_waits_for_the_front_of_another_log)
 {
-    struct refused refused = { .request.complete = cut_and_name_the_other, .cut = 1, .reset = 1, .named = 1 };
+    struct refused refused = {
+        .request.complete = cut_and_name_the_other, .cut = 1, .reset = 1, .named = 1, .closed = 1
+    };
     open_all(2, 2);
     twl_take_front(logs[0]);
     ck_assert_int_eq(submit_record(logs[1], 0, &refused.request), 0);
-    AWAIT(atomic_load(&refused.reset) != 1);
+    AWAIT(atomic_load(&refused.closed) != 1);
     append_records(logs[0], 0, 0, 10);
     ck_assert_int_eq(atomic_load(&refused.named), 1);
     twl_mutex_unlock(&logs[0]->front);
     AWAIT(atomic_load(&refused.named) != 1);
     ck_assert_int_eq(atomic_load(&refused.cut), -EDEADLK);
     ck_assert_int_eq(atomic_load(&refused.reset), -EDEADLK);
+    ck_assert_int_eq(atomic_load(&refused.closed), -EDEADLK);
     ck_assert_int_eq(atomic_load(&refused.named), 0);
     close_all(2);
     expect_records(0, 1, 10);
