@@ -482,8 +482,9 @@ bool twl_segment_footer_decode(const unsigned char block[SEGMENT_FOOTER_BYTES], 
  * State slot: a header, and behind it the body
  *
  *     0 24  prefix                 48  8  first sequence     68  4  CRC of the body
- *    24 16  log identity           56  8  first LSN          72 52  zero
- *    40  8  generation             64  4  size of the body  124  4  CRC of 0-123
+ *    24 16  log identity           56  8  first LSN          72  4  epoch of the cursors
+ *    40  8  generation             64  4  size of the body   76 48  zero
+ *                                                           124  4  CRC of 0-123
  */
 static const unsigned char state_magic[MAGIC_BYTES] = { 0x89, 'T', 'W', 'S', '\r', '\n', 0x1a, '\n' };
 #define STATE_VERSION 1u
@@ -498,6 +499,7 @@ void twl_state_encode(const struct state_header *header, unsigned char *slot)
     store_le64(slot + 56, header->first_lsn);
     store_le32(slot + 64, header->body_bytes);
     store_le32(slot + 68, twl_crc32c(0, slot + STATE_HEADER_BYTES, header->body_bytes));
+    store_le32(slot + 72, header->cursor_epoch);
     store_le32(slot + 124, twl_crc32c(0, slot, STATE_HEADER_BYTES - 4));
 }
 
@@ -529,6 +531,7 @@ enum header_state twl_state_decode(const unsigned char *slot, size_t slot_bytes,
         .first_sequence = load_le64(slot + 48),
         .first_lsn = load_le64(slot + 56),
         .body_bytes = load_le32(slot + 64),
+        .cursor_epoch = load_le32(slot + 72),
     };
     memcpy(header.log_id, slot + 24, LOG_ID_BYTES);
     const unsigned char *body = slot + STATE_HEADER_BYTES;

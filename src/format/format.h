@@ -269,6 +269,7 @@ struct state_header {
     uint64_t first_sequence; /* segments before this one are retired */
     uint64_t first_lsn;      /* records before this one are removed; 1 = none was */
     uint32_t body_bytes;     /* entries, one behind the other */
+    uint32_t cursor_epoch;   /* an epoch in which the records of all cursors were durable; 0 = not known */
 };
 
 enum state_entry_kind {

@@ -64,18 +64,38 @@ static int check_cursor(const struct edit *edit, uint64_t first_lsn)
     return rc == 0 && edit->lsn > last_lsn ? -ERANGE : rc;
 }
 
+/* The epoch that makes a cursor proof of its record. A record that is only in a mapping may be lost, and so may one
+ * that nobody's writer has called durable. */
+static uint32_t find_epoch(struct twinlog *log, uint32_t known)
+{
+    struct live live;
+    bool has_writer = false;
+    if (!is_read_only(log))
+        return log->mapped ? 0 : log->epoch.number;
+    if (twl_live_watch(log->io, &live) < 0)
+        return 0;
+    bool is_told = twl_live_has_writer(&live, &has_writer) == 0 && has_writer && twl_live_epoch(&live) > 0 &&
+                   twl_live_mode(&live) == TWINLOG_MODE_DURABLE;
+    twl_live_unwatch(&live);
+    return is_told ? known : 0; /* a cut may change it at any time */
+}
+
 static int put_cursor(void *context, struct state *state)
 {
     struct edit *edit = context;
     unsigned char value[8];
     uint64_t first_lsn = state->header.first_lsn;
+    const uint32_t epoch = find_epoch(edit->log, state->header.cursor_epoch); /* before the LSN is compared */
     int rc = check_cursor(edit, first_lsn);
     if (rc < 0)
         return rc;
     store_le64(value, max_u64(edit->lsn, first_lsn - 1));
     edit->value = value;
     edit->size = sizeof(value);
-    return put(edit, state);
+    rc = put(edit, state);
+    if (rc > 0)
+        state->header.cursor_epoch = epoch;
+    return rc;
 }
 
 static int remove_name(void *context, struct state *state)

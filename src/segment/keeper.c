@@ -752,6 +752,15 @@ void twl_keeper_destroy(struct keeper *k, bool is_forked)
 
 /* ---- for the commit path ----------------------------------------------------------------------- */
 
+/* What the next header says was durable, and in which epoch. Who has it from before a cut comes too late. */
+static void promise(struct keeper *k, uint64_t after_lsn, uint32_t epoch) REQUIRES(k->lock)
+{
+    if (epoch < k->plan.epoch)
+        return;
+    k->plan.after_lsn = after_lsn;
+    k->plan.epoch = epoch;
+}
+
 void twl_keeper_want(struct keeper *k, uint32_t count, bool is_large, uint64_t after_lsn, uint32_t epoch)
 {
     if (!k->config.io->has_threads)
@@ -760,8 +769,7 @@ void twl_keeper_want(struct keeper *k, uint32_t count, bool is_large, uint64_t a
     /* the leader's wish for one must not end that of the options for more */
     k->wanted = (uint32_t)max_u64(k->wanted, min_u64(count, MAX_SPARES));
     k->has_failed = false;
-    k->plan.after_lsn = after_lsn;
-    k->plan.epoch = epoch;
+    promise(k, after_lsn, epoch);
     if (is_large)
         k->plan.bytes = k->config.max_bytes;
     if (k->count < k->wanted)
@@ -789,8 +797,7 @@ bool twl_keeper_take(struct keeper *k, uint64_t min_bytes, struct segment *ret_s
 int twl_keeper_wait(struct keeper *k, uint64_t min_bytes, uint64_t after_lsn, uint32_t epoch)
 {
     twl_mutex_lock(&k->lock);
-    k->plan.after_lsn = after_lsn;
-    k->plan.epoch = epoch;
+    promise(k, after_lsn, epoch);
     int rc = wait_for_ready(k, min_bytes);
     twl_mutex_unlock(&k->lock);
     return rc;
@@ -803,8 +810,7 @@ int twl_keeper_order(struct keeper *k, uint64_t min_bytes, uint64_t after_lsn, u
         return -ENOTSUP;
     twl_mutex_lock(&k->lock);
     ASSERT(k->order.min_room == 0);
-    k->plan.after_lsn = after_lsn;
-    k->plan.epoch = epoch;
+    promise(k, after_lsn, epoch);
     get_going(k);
     int rc = k->has_thread ? 0 : -EAGAIN;
     if (rc == 0)
@@ -908,6 +914,7 @@ int twl_keeper_restart(struct keeper *k, uint64_t start_lsn, uint64_t previous, 
         k->plan.sequence = plan.sequence + 1;
         k->plan.bytes = min_u64(2 * segment.header.bytes, k->config.max_bytes);
         k->plan.after_lsn = plan.after_lsn; /* what was durable before may be cut off */
+        k->plan.epoch = epoch + 1;
         settle_peak(k);
         *ret_segment = segment;
     }

@@ -50,8 +50,8 @@ void twl_keeper_destroy(struct keeper *keeper, bool is_forked);
 
 /* ---- for the commit path ----------------------------------------------------------------------- */
 
-/* Asks for `count` ready segments, all of the largest size if `is_large`; does not wait. The LSN and
- * epoch go into their headers. */
+/* Asks for `count` ready segments, all of the largest size if `is_large`; does not wait. The LSN, which was durable in
+ * that epoch, and the epoch go into their headers, here and below; but not if the log has been cut since. */
 void twl_keeper_want(struct keeper *keeper, uint32_t count, bool is_large, uint64_t after_lsn,
                      uint32_t epoch);
 
@@ -81,7 +81,8 @@ void twl_keeper_leave(struct keeper *keeper, const struct segment *segment, cons
 /* Makes a segment with a fixed start, behind everything there is, durable on return (its existence is
  * the cut). `previous` is the sequence of the segment that goes on being the newest of the old ones, 0 for
  * none: all behind it are retired, spares too. Nobody is writing meanwhile. After a failure nothing has
- * happened, unless *ret_is_in_doubt: then the segment may be there, now or after a crash. */
+ * happened, unless *ret_is_in_doubt: then the segment may be there, now or after a crash. `epoch` is the one that
+ * ends with it; the next one has the next number. */
 int twl_keeper_restart(struct keeper *keeper, uint64_t start_lsn, uint64_t previous, uint32_t start_chain,
                        uint32_t epoch, struct segment *ret_segment, bool *ret_is_in_doubt);
 

@@ -23,7 +23,6 @@
 #include <string.h>
 
 #define WINDOW_BYTES (1024u * 1024) /* all of a segment is read, once */
-#define LEAST_REACH_BYTES (1024u * 1024)
 
 #define LATER_DURABLE FACT_LATER_DURABLE
 #define LATER_GROUP FACT_LATER_GROUP
@@ -31,21 +30,25 @@
 #define JOINS FACT_JOINS
 #define ZERO FACT_ZERO
 #define CLOSED FACT_CLOSED
+#define SEALED FACT_SEALED
+#define PASSED FACT_PASSED
+#define PROOF (LATER_DURABLE | SEALED | PASSED)
 
 /* Exactly one row matches any set of facts; test/unit/test_recover.c enumerates them all. */
 const struct recover_row twl_recover_table[] = {
     { LATER_DURABLE, LATER_DURABLE, DECIDE_DAMAGE, "something later proves that it was durable" },
-    { LATER_DURABLE | NEWEST | JOINS | LATER_GROUP, JOINS, DECIDE_NEXT_SEGMENT,
-      "the next segment continues here" },
-    { LATER_DURABLE | NEWEST | JOINS | LATER_GROUP, JOINS | LATER_GROUP, DECIDE_DAMAGE,
+    { LATER_DURABLE | SEALED, SEALED, DECIDE_DAMAGE, "the segment is sealed, and there was more" },
+    { PROOF, PASSED, DECIDE_DAMAGE, "a cursor or the front of the log is behind it" },
+    { PROOF | NEWEST | JOINS | LATER_GROUP, JOINS, DECIDE_NEXT_SEGMENT, "the next segment continues here" },
+    { PROOF | NEWEST | JOINS | LATER_GROUP, JOINS | LATER_GROUP, DECIDE_DAMAGE,
       "two groups claim to continue here" },
-    { LATER_DURABLE | NEWEST | JOINS, 0, DECIDE_CUT, "later segments were never acknowledged" },
-    { LATER_DURABLE | NEWEST | LATER_GROUP, NEWEST | LATER_GROUP, DECIDE_CUT,
+    { PROOF | NEWEST | JOINS, 0, DECIDE_CUT, "later segments were never acknowledged" },
+    { PROOF | NEWEST | LATER_GROUP, NEWEST | LATER_GROUP, DECIDE_CUT,
       "later groups were never acknowledged" },
-    { LATER_DURABLE | NEWEST | LATER_GROUP | ZERO, NEWEST, DECIDE_CUT, "a group was being written" },
-    { LATER_DURABLE | NEWEST | LATER_GROUP | ZERO | CLOSED, NEWEST | ZERO, DECIDE_CLEAN_END,
+    { PROOF | NEWEST | LATER_GROUP | ZERO, NEWEST, DECIDE_CUT, "a group was being written" },
+    { PROOF | NEWEST | LATER_GROUP | ZERO | CLOSED, NEWEST | ZERO, DECIDE_CLEAN_END,
       "the last writer stopped between two groups" },
-    { LATER_DURABLE | NEWEST | LATER_GROUP | ZERO | CLOSED, NEWEST | ZERO | CLOSED, DECIDE_CLEAN_CLOSE,
+    { PROOF | NEWEST | LATER_GROUP | ZERO | CLOSED, NEWEST | ZERO | CLOSED, DECIDE_CLEAN_CLOSE,
       "the last writer closed the log" },
 };
 const size_t twl_recover_rows = sizeof(twl_recover_table) / sizeof(twl_recover_table[0]);
@@ -59,32 +62,14 @@ const struct recover_row *twl_recover_decide(unsigned facts)
     return NULL;
 }
 
-/* Looks for groups in the beginning of a segment, where at least the second one would begin: as far as two of the
- * largest reach. Only where all of that is damaged would they be missed. */
-static int search_beginning(struct cursor *cursor, const struct segment *segment, struct position stop,
-                            struct later_groups *ret_found)
-{
-    struct segment beginning = *segment;
-    uint64_t reach = 2 * max_u64(segment->header.max_group_bytes, LEAST_REACH_BYTES);
-    beginning.data_end = min_u64(segment->data_end, SEGMENT_DATA_OFFSET + reach);
-    twl_cursor_begin(cursor, &beginning, stop);
-    return twl_cursor_find_later(cursor, SEGMENT_DATA_OFFSET, stop, ret_found);
-}
-
 /* What a segment behind the stop knows: does it continue there, is it begun, what do its groups prove? The next
- * one is searched even if it is a spare: its first group may be the one that is missing. No segment is
- * begun before the one in front of it. */
+ * one is searched even if it is a spare, all of it: its first group may be the one that is missing, and nobody
+ * knows how large that was. No segment is begun before the one in front of it. */
 static int ask_later_segment(struct cursor *cursor, const struct segment *segment, bool is_begun,
                              bool is_next, struct position stop, unsigned *facts,
                              struct later_groups *ret_found)
 {
     struct segment_footer footer;
-    if (is_begun)
-        *facts &= ~(unsigned)FACT_NEWEST;
-    if (segment->header.after_lsn >= stop.next_lsn && stop.next_lsn > 0) {
-        ret_found->is_proof = true; /* that LSN was durable when the segment was prepared */
-        return 0;
-    }
     if (is_next && stop.next_lsn > 0) { /* anything would continue an unknown place */
         twl_cursor_begin(cursor, segment, stop);
         int rc = twl_cursor_enter_group(cursor);
@@ -93,7 +78,11 @@ static int ask_later_segment(struct cursor *cursor, const struct segment *segmen
         if (rc != 0)
             return rc < 0 ? rc : 0;
     }
-    int rc = is_next || is_begun ? search_beginning(cursor, segment, stop, ret_found) : 0;
+    int rc = 0;
+    if (is_next || is_begun) {
+        twl_cursor_begin(cursor, segment, stop);
+        rc = twl_cursor_find_later(cursor, SEGMENT_DATA_OFFSET, stop, ret_found);
+    }
     if (rc == 0 && ret_found->offset == 0 &&
         is_begun) { /* what is sealed was begun, even if no group is left */
         rc = twl_segment_read_footer(segment, &footer);
@@ -129,8 +118,13 @@ static int ask_later_segments(struct io *io, const struct segment_set *set, size
         }
         if (rc < 0)
             break;
+        if (i < set->begun)
+            *facts &= ~(unsigned)FACT_NEWEST;
         struct later_groups found = { 0 };
-        rc = ask_later_segment(&cursor, &segment, i < set->begun, i == index + 1, stop, facts, &found);
+        if (stop.next_lsn > 0 && twl_segment_set_promise(set, i) >= stop.next_lsn)
+            found.is_proof = true; /* that LSN was durable when the segment was prepared */
+        else
+            rc = ask_later_segment(&cursor, &segment, i < set->begun, i == index + 1, stop, facts, &found);
         if (later->offset == 0)
             *later = found;
         later->is_proof = later->is_proof || found.is_proof;
@@ -171,24 +165,28 @@ static int rest_of_block_is_zero(struct cursor *cursor, bool *ret_is_zero)
     return 0;
 }
 
-/* The log was trimmed up to there, and only what is durable is trimmed. */
-static bool is_front_behind(const struct segment_set *set, struct position stop)
+/* A writer seals a segment when the first group of the next one is durable. One that maps does not wait for that. */
+static bool was_left(const struct segment_set *set, size_t index)
 {
-    return stop.next_lsn > 0 && set->first_lsn > stop.next_lsn;
+    bool is_before_mapped =
+        index + 1 < set->begun + set->spares && segment_is_mapped(&set->entries[index + 1].header);
+    return !segment_is_mapped(&set->entries[index].header) && !is_before_mapped;
 }
 
-/* What the footer counts was durable when it was written. */
-static bool is_counted(const struct segment_entry *entry, uint64_t offset)
+/* Nothing continues at the place, and no group behind it proves anything. What else is there that does? */
+static int ask_the_rest(struct io *io, const struct segment_set *set, size_t index,
+                        const struct cursor *cursor, unsigned *facts)
 {
-    return entry->is_sealed && offset < entry->footer.data_end;
-}
-
-/* Where the log would end, there is more than groups and headers that may show that something is missing. */
-static bool goes_on(const struct segment_set *set, size_t index, unsigned facts, const struct cursor *cursor)
-{
-    bool is_end = (facts & FACT_NEWEST) && !(facts & FACT_JOINS);
-    return is_end &&
-           (is_front_behind(set, cursor->position) || is_counted(&set->entries[index], cursor->offset));
+    const uint64_t next_lsn = cursor->position.next_lsn;
+    struct segment_entry entry = set->entries[index];
+    int rc = twl_segment_look(io, &entry);
+    if (rc < 0)
+        return rc;
+    if (entry.is_sealed && (cursor->offset < entry.footer.data_end || was_left(set, index)))
+        *facts |= FACT_SEALED;
+    if (next_lsn > 0 && (set->first_lsn > next_lsn || set->passed_lsn >= next_lsn))
+        *facts |= FACT_PASSED;
+    return 0;
 }
 
 int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index, struct cursor *cursor,
@@ -214,24 +212,31 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
     rc = ask_later_segments(io, set, index, stop, &facts, &later);
     if (rc < 0)
         return rc;
-    if (later.is_proof || goes_on(set, index, facts, cursor))
+    if (later.is_proof)
         facts |= FACT_LATER_DURABLE;
+    if (!(facts & FACT_JOINS))
+        rc = ask_the_rest(io, set, index, cursor, &facts);
+    if (rc < 0)
+        return rc;
     *ret_judgement =
         (struct recover_judgement){ .facts = facts, .row = twl_recover_decide(facts), .later = later };
     return 0;
 }
 
-/* Up to what comes behind the damage, or else to what the footer counts. */
-static uint64_t find_last_lost(const struct segment_entry *entry, const struct later_groups *later,
+/* Up to what comes behind the damage, or else to what the footer counts, or a cursor has passed. */
+static uint64_t find_last_lost(const struct segment_set *set, size_t index, const struct later_groups *later,
                                uint64_t next_lsn)
 {
+    const struct segment_entry *entry = &set->entries[index];
     uint64_t counted_lsn = entry->is_sealed ? entry->footer.last_lsn : 0;
+    counted_lsn = max_u64(counted_lsn, max_u64(set->passed_lsn, set->first_lsn - 1));
     return max_u64(next_lsn, later->first_lsn > 0 ? later->first_lsn - 1 : counted_lsn);
 }
 
-static void describe(struct recovery *recovery, const struct segment_entry *entry,
+static void describe(struct recovery *recovery, const struct segment_set *set, size_t index,
                      const struct recover_judgement *judgement)
 {
+    const struct segment_entry *entry = &set->entries[index];
     const struct recover_row *row = judgement->row;
     struct twinlog_report *report = &recovery->report;
     unsigned long long next = recovery->position.next_lsn;
@@ -240,7 +245,7 @@ static void describe(struct recovery *recovery, const struct segment_entry *entr
         twl_report(report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
                    "record %llu is damaged or missing: %s; restore the segment from a copy", next, row->why);
         report->first_lsn = next;
-        report->last_lsn = find_last_lost(entry, &judgement->later, next);
+        report->last_lsn = find_last_lost(set, index, &judgement->later, next);
         break;
     case DECIDE_CUT:
         twl_report(report, TWINLOG_FOUND_TORN_TAIL, TWINLOG_WOULD_CUT, 0,
@@ -277,7 +282,7 @@ static int recover_segment(struct io *io, const struct segment_set *set, size_t 
     bool was_closed = false;
     recovery->index = index;
     recovery->last_group = recovery->doubt_from = 0;
-    recovery->marked_lsn = max_u64(recovery->marked_lsn, segment.header.after_lsn);
+    recovery->marked_lsn = max_u64(recovery->marked_lsn, twl_segment_set_promise(set, index));
     while ((rc = twl_cursor_accept_group(cursor)) > 0) {
         recovery->last_group = cursor->group_offset;
         if (cursor->group.durable_lsn + 1 >=
@@ -301,7 +306,7 @@ static int recover_segment(struct io *io, const struct segment_set *set, size_t 
         recovery->position = cursor->position;
         if (recovery->position.next_lsn == 0) /* it is sealed, and not even the first group is there */
             recovery->position.next_lsn = set->entries[index].first_lsn;
-        describe(recovery, &set->entries[index], &judgement);
+        describe(recovery, set, index, &judgement);
         if (judgement.row->decision == DECIDE_DAMAGE)
             rc = TWINLOG_ECORRUPT;
         else if (judgement.row->decision == DECIDE_NEXT_SEGMENT)

@@ -18,8 +18,12 @@ enum recover_fact {
     FACT_ZERO = 1u << 4,   /* nothing but zeros from p to the end of its block; or p begins a block of a
                                      recycled file, and no group of this life is there */
     FACT_CLOSED = 1u << 5, /* the last group before p is the mark of a close */
+    FACT_SEALED =
+        1u << 6, /* nothing continues here, and this segment is sealed: it counts what is missing, or was
+                              left for one that is missing */
+    FACT_PASSED = 1u << 7, /* nothing continues here, and the front of the log or a cursor lies behind p */
 };
-#define RECOVER_FACTS 6u
+#define RECOVER_FACTS 8u
 
 enum recover_decision {
     DECIDE_NEXT_SEGMENT, /* the segment is full: go on in the next one */

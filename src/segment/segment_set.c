@@ -318,6 +318,12 @@ static int check_spares(const struct loading *l, size_t begun)
     return 0;
 }
 
+/* It is a cut or a reset: the existence of this segment. */
+static bool ends_epoch(const struct segment_header *header)
+{
+    return header->start_lsn > 0 && header->sequence > 1;
+}
+
 /* Puts the entries into the order of the set: the path, the spares, the retired. */
 static int arrange(const struct loading *l, const bool *is_on_path, size_t begun, struct segment_set *ret_set)
 {
@@ -343,6 +349,11 @@ static int arrange(const struct loading *l, const bool *is_on_path, size_t begun
         set.max_number = max_u64(set.max_number, twl_segment_name_number(set.entries[i].name));
         set.is_managed = set.is_managed || (set.entries[i].header.incompatible & FEATURE_MANAGED) != 0;
     }
+    for (size_t i = 0; i < set.begun; i++)
+        if (ends_epoch(&set.entries[i].header))
+            set.cut_epoch = (uint32_t)max_u64(set.cut_epoch, set.entries[i].header.epoch);
+    if (l->options->passed_epoch > set.cut_epoch)
+        set.passed_lsn = l->options->passed_lsn;
     *ret_set = set;
     return 0;
 }
@@ -441,6 +452,8 @@ static int open_once(struct io *io, const struct segment_set_options *options, s
     *ret_generation = state->header.generation;
     with_front.first_sequence = state->header.first_sequence;
     with_front.first_lsn = state->header.first_lsn;
+    with_front.passed_lsn = twl_state_furthest(state);
+    with_front.passed_epoch = state->header.cursor_epoch;
     rc = twl_segment_set_load(io, &with_front, set, report);
     if (rc == 0 && set->begun > 0 && state->header.generation > 0 &&
         memcmp(state->header.log_id, set->entries[0].header.log_id, LOG_ID_BYTES) != 0) {
@@ -534,6 +547,12 @@ int twl_segment_look(struct io *io, struct segment_entry *entry)
     twl_segment_close(&segment);
     entry->is_known = rc == 0;
     return rc;
+}
+
+uint64_t twl_segment_set_promise(const struct segment_set *set, size_t index)
+{
+    const struct segment_header *header = &set->entries[index].header;
+    return header->start_lsn > 0 || header->epoch > set->cut_epoch ? header->after_lsn : 0;
 }
 
 uint64_t twl_segment_set_bound(const struct segment_set *set, size_t index)

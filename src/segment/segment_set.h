@@ -24,6 +24,8 @@ struct segment_set {
     size_t spares;      /* then so many without a group, by sequence, to be used next */
     size_t retired;     /* then so many that were trimmed or cut off: nothing in them counts */
     uint64_t first_lsn; /* oldest LSN that is kept, or the one that comes first */
+    uint64_t passed_lsn; /* a cursor says that everything up to here was durable; 0 = none does */
+    uint32_t cut_epoch;  /* the log was last cut, or reset, at the end of this epoch; 0 = never */
     uint64_t max_number; /* of the names, 0 = there are none */
     uint64_t max_sequence;
     bool is_managed; /* a header has FEATURE_MANAGED, so that there must be a state file */
@@ -34,6 +36,8 @@ struct segment_set_options {
     unsigned lock_wait_ms; /* > 0: lock those that a dead writer may still write, and let go of them again */
     bool remove_temporaries;
     uint64_t first_sequence, first_lsn; /* from the state file; 0 and 0 where there is none */
+    uint64_t passed_lsn;                /* from there as well: the cursor that is furthest ahead, */
+    uint32_t passed_epoch; /* and an epoch in which its record was durable; 0 = it may not have been */
 };
 
 /* Reads the header of every segment, and the first group of the newest. A gap, a header that does not check, a
@@ -51,6 +55,10 @@ int twl_segment_set_open(struct io *io, const struct segment_set_options *option
 
 /* Fills in what is_known stands for, if it is not. TWINLOG_ECORRUPT: the file has another life meanwhile. */
 int twl_segment_look(struct io *io, struct segment_entry *entry);
+
+/* What the header of entries[index] says was durable before it was made, 0 = nothing. It was so in the epoch that is in
+ * there, too; if the log was cut in that epoch or later, it may be what was cut off. */
+uint64_t twl_segment_set_promise(const struct segment_set *set, size_t index);
 
 /* Records of entries[index] end before this LSN, whatever it holds: a later segment is fixed to start there.
  * UINT64_MAX if none is. */

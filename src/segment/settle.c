@@ -5,7 +5,8 @@
  * Recovery says where the log ends. Then, each step durable before the next:
  *
  *     1. open groups of segments before that one, oldest first, get their headers;
- *     2. segments behind it are removed, newest first, spares included;
+ *     2. a footer of the segment that it ends in is taken away, and segments behind it are removed, newest first,
+ *        spares included;
  *     3. the open group that the log ends in gets its header.
  *
  * In this order, because recovery begins at the oldest open group and asks no closed one whether the next segment
@@ -149,12 +150,27 @@ static int remove_later(struct io *io, const struct segment_set *set, size_t ind
     return rc;
 }
 
+/* The log goes on in it: a footer would say that something came behind it. Before that is removed. */
+static int unseal(struct io *io, const struct segment_entry *entry, unsigned lock_wait_ms)
+{
+    struct segment segment;
+    enum header_state state;
+    int rc = twl_segment_open(io, entry->name, 0, lock_wait_ms, &segment, &state);
+    if (rc < 0)
+        return rc;
+    rc = state == HEADER_VALID ? twl_segment_unseal(&segment) : TWINLOG_ECORRUPT;
+    twl_segment_close(&segment);
+    return rc;
+}
+
 static int settle_to(struct io *io, const struct segment_set *set, const struct recovery *end,
                      unsigned lock_wait_ms)
 {
     int rc = 0;
     for (size_t i = end->open_from; rc == 0 && i < end->index; i++)
         rc = settle_segment(io, &set->entries[i], false, lock_wait_ms);
+    if (rc == 0 && end->index + 1 < set->begun)
+        rc = unseal(io, &set->entries[end->index], lock_wait_ms);
     if (rc == 0 && end->index + 1 < set->begun)
         rc = remove_later(io, set, end->index);
     if (rc == 0 && end->index >= end->open_from) /* else nothing is left of the open groups */

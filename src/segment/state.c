@@ -501,6 +501,16 @@ bool twl_state_slowest(const struct state *state, struct state_entry *ret_entry)
     return is_found;
 }
 
+uint64_t twl_state_furthest(const struct state *state)
+{
+    struct state_entry entry;
+    uint64_t lsn = 0;
+    for (size_t at = 0; twl_state_entry_next(state->body, state->header.body_bytes, &at, &entry);)
+        if (entry.kind == STATE_CURSOR)
+            lsn = max_u64(lsn, twl_state_cursor_lsn(&entry));
+    return lsn;
+}
+
 bool twl_state_clamp_cursors(struct state *state, uint64_t least, uint64_t most)
 {
     struct state_entry entry;

@@ -54,6 +54,8 @@ uint64_t twl_state_cursor_lsn(const struct state_entry *entry);
 
 /* The cursor that is furthest behind; false if there is none. */
 bool twl_state_slowest(const struct state *state, struct state_entry *ret_entry);
+/* LSN of the cursor that is furthest ahead; 0 if there is none. */
+uint64_t twl_state_furthest(const struct state *state);
 /* Moves every cursor into [least, most]; true if one moved. */
 bool twl_state_clamp_cursors(struct state *state, uint64_t least, uint64_t most);
 

@@ -4,6 +4,7 @@
 #include "suites.h"
 
 #include "../sim/simdisk.h"
+#include "log/handle.h"
 #include "log/log.h"
 #include "segment/recover.h"
 
@@ -32,14 +33,16 @@ START_TEST(every_row_can_match)
 }
 END_TEST
 
-START_TEST(what_a_later_group_proves_durable_is_never_cut)
+#define PROOF (FACT_LATER_DURABLE | FACT_SEALED | FACT_PASSED)
+
+START_TEST(what_is_proved_durable_is_never_cut)
 {
     for (unsigned facts = 0; facts < 1u << RECOVER_FACTS; facts++) {
         enum recover_decision decision = twl_recover_decide(facts)->decision;
-        if (facts & FACT_LATER_DURABLE)
+        if (facts & PROOF)
             ck_assert_int_eq(decision, DECIDE_DAMAGE);
         if (decision == DECIDE_CUT || decision == DECIDE_CLEAN_END || decision == DECIDE_CLEAN_CLOSE)
-            ck_assert(!(facts & FACT_LATER_DURABLE));
+            ck_assert(!(facts & PROOF));
     }
 }
 END_TEST
@@ -275,9 +278,11 @@ START_TEST(a_segment_that_has_another_life_meanwhile_is_gone)
     newest->header.segment_id++;
     ck_assert_int_eq(twl_recover(io, &set, false, NULL, &recovery), -ENOENT);
     ck_assert_int_eq(recovery.report.finding, TWINLOG_FOUND_SYSTEM_ERROR);
-    /* but a spare may go at any time */
+    /* but a spare may go at any time, as long as nothing was left for it */
     set.begun--;
     set.spares++;
+    set.entries[set.begun - 1].is_sealed = false;
+    set.entries[set.begun - 1].is_known = true;
     ck_assert_int_eq(twl_recover(io, &set, false, NULL, &recovery), 0);
     ck_assert_uint_eq(recovery.index, set.begun - 1);
     twl_segment_set_free(&set);
@@ -429,7 +434,7 @@ START_TEST(all_later_segments_are_asked)
     set.begun--;
     set.spares++;
     ck_assert_int_eq(judge(io, &set, &place, &judgement), 0);
-    ck_assert_uint_eq(judgement.facts, FACT_LATER_DURABLE); /* for they were sealed */
+    ck_assert_uint_eq(judgement.facts, FACT_LATER_DURABLE | FACT_SEALED);
     ck_assert_int_eq(judgement.row->decision, DECIDE_DAMAGE);
     twl_segment_set_free(&set);
     io->ops->destroy(io);
@@ -695,13 +700,272 @@ START_TEST(a_group_that_was_torn_is_not_completed_by_the_next_one)
 }
 END_TEST
 
+/* ---- evidence of loss ---------------------------------------------------------------------------- */
+
+#define LARGE_RECORD_BYTES (3u << 20) /* more than the buffers of who made the spare have room for */
+#define SMALL_BUFFER_BYTES 16384u
+#define SEGMENTS_BEFORE_LARGE 3u
+#define SMALL_RECORD_BYTES 8000u
+#define RECORDS_BEHIND 20u
+
+/* What is there besides the first group of the newest segment, which is to be damaged. */
+enum evidence {
+    LATER_GROUPS, /* behind it in the same segment; the footer of the segment before is gone */
+    FOOTER,       /* of the segment before, and no group behind it */
+    CURSOR,       /* that has passed it; neither groups nor the footer */
+    CLOSE,        /* all of that, and the mark of a close */
+    NOTHING,      /* it is the last group, and may have been torn */
+    TORN,         /* it was */
+    EVIDENCES
+};
+
+static uint64_t large_lsn; /* of the record in it */
+
+struct making {
+    struct simdisk *machine, *left;
+    unsigned long long size; /* of the group to tear at; 0 = the first one of the fourth segment */
+    char name[40];           /* of the segment that was begun last */
+    unsigned begun;
+};
+
+static void leave_at_first_group(void *context, enum simdisk_op op)
+{
+    struct making *making = context;
+    unsigned long long offset;
+    size_t size;
+    char name[40];
+    if (op != SIM_SUBMIT || making->left ||
+        sscanf(simdisk_last(making->machine), "submit %39s %llu+%zu", name, &offset, &size) != 3 ||
+        offset != SEGMENT_DATA_OFFSET || size < making->size)
+        return;
+    making->begun += strcmp(name, making->name) != 0;
+    memcpy(making->name, name, sizeof(name));
+    if (making->size == 0 && making->begun <= SEGMENTS_BEFORE_LARGE)
+        return;
+    /* of a large group its first sector */
+    making->left = simdisk_crash_image(making->machine, SIM_CUT_MASK, making->size > 0);
+}
+
+/* A spare that was made by a writer with small buffers, of the size that the fourth segment has. */
+static struct simdisk *make_small_life(void)
+{
+    static const unsigned char payload[SMALL_RECORD_BYTES] = { 1 };
+    const struct simdisk_options machine = { .seed = 7, .has_direct = true };
+    struct making making = { .machine = simdisk_create(&machine) };
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog *log;
+    options.segment_bytes = 16u << 20;
+    options.buffer_bytes = SMALL_BUFFER_BYTES;
+    ck_assert_int_eq(twl_log_open(simdisk_connect(making.machine), &options, &log), 0);
+    simdisk_set_hook(making.machine, leave_at_first_group, &making);
+    while (!making.left)
+        ck_assert_int_eq(twinlog_append(log, payload, sizeof(payload), &large_lsn), 0);
+    simdisk_set_hook(making.machine, NULL, NULL);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    simdisk_destroy(making.machine);
+    return making.left;
+}
+
+/* In the next one the first group is a large one. */
+static struct simdisk *make_large_life(struct simdisk *machine, enum evidence evidence, uint32_t flags)
+{
+    static unsigned char payload[LARGE_RECORD_BYTES];
+    struct making making = { .machine = machine, .size = LARGE_RECORD_BYTES };
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog *log;
+    memset(payload, 0x5a, sizeof(payload)); /* or most of what is torn would be as it was */
+    options.segment_bytes = 16u << 20;
+    options.buffer_bytes = 8u << 20;
+    options.flags = flags;
+    ck_assert_int_eq(twl_log_open(simdisk_connect(machine), &options, &log), 0);
+    ck_assert_uint_eq(twinlog_last_lsn(log), large_lsn - 1);
+    simdisk_set_hook(machine, leave_at_first_group, &making);
+    ck_assert_int_eq(twinlog_append(log, payload, sizeof(payload), NULL), 0);
+    simdisk_set_hook(machine, NULL, NULL);
+    ck_assert_ptr_nonnull(making.left);
+    for (unsigned i = 0; i < RECORDS_BEHIND && (evidence == LATER_GROUPS || evidence == CLOSE); i++)
+        ck_assert_int_eq(twinlog_append(log, payload, 100, NULL), 0);
+    if (evidence == CURSOR)
+        ck_assert_int_eq(twinlog_cursor_set(log, "name", large_lsn), 0);
+    struct simdisk *made = evidence == TORN ? making.left : simdisk_crash_image(machine, SIM_CUT_NONE, 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    if (evidence == CLOSE) {
+        simdisk_destroy(made);
+        made = simdisk_crash_image(machine, SIM_CUT_NONE, 0);
+    }
+    if (evidence != TORN)
+        simdisk_destroy(making.left);
+    simdisk_destroy(machine);
+    return made;
+}
+
+static void write_to(struct simdisk *machine, const char *name, uint64_t offset, const void *bytes,
+                     size_t size)
+{
+    struct io *io = simdisk_connect(machine);
+    struct io_file *file;
+    ck_assert_int_eq(io_open(io, name, 0, &file), 0);
+    ck_assert_int_eq(io_write_at(file, bytes, size, offset), 0);
+    ck_assert_int_eq(io_sync(file), 0);
+    io_close(file);
+    io->ops->destroy(io);
+}
+
+/* One bit of the first group's magic in the newest segment; and the footer of the one before, if it must go. */
+static void damage_first_group(struct simdisk *machine, bool takes_footer)
+{
+    static const unsigned char no_footer[SEGMENT_FOOTER_BYTES], bit[1] = { 0x30 };
+    struct io *io = simdisk_connect(machine);
+    struct segment segment;
+    struct segment_set set;
+    struct cursor cursor = { 0 };
+    load_set(io, &set);
+    const struct segment_entry *newest = &set.entries[set.begun - 1], *before = newest - 1;
+    ck_assert_uint_eq(newest->first_lsn, large_lsn);
+    ck_assert_int_eq(twl_segment_open_valid(io, newest->name, &segment), 0);
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
+    const uint64_t magic_offset = cursor.group_offset + 4;
+    twl_cursor_free(&cursor);
+    twl_segment_close(&segment);
+    io->ops->destroy(io);
+    write_to(machine, newest->name, magic_offset, bit, sizeof(bit));
+    if (takes_footer)
+        write_to(machine, before->name, twl_segment_data_end(before->header.bytes), no_footer,
+                 sizeof(no_footer));
+    twl_segment_set_free(&set);
+}
+
+static int open_with(struct simdisk *machine, uint32_t flags, uint32_t buffer_bytes, uint64_t *ret_last_lsn)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog *log;
+    options.segment_bytes = 4u << 20;
+    options.flags = flags;
+    options.buffer_bytes = buffer_bytes;
+    const int rc = twl_log_open(simdisk_connect(machine), &options, &log);
+    if (rc == 0) {
+        *ret_last_lsn = twinlog_last_lsn(log);
+        ck_assert_int_eq(twinlog_close(log), 0);
+    }
+    return rc;
+}
+
+static const uint32_t flags_of_lives[] = { 0, TWINLOG_PAD, TWINLOG_BUFFERED };
+#define LIVES (sizeof(flags_of_lives) / sizeof(flags_of_lives[0]))
+
+/* Whoever made the segment, and whoever opens it. */
+START_TEST(a_first_group_that_is_damaged_is_damage_and_a_torn_one_is_torn)
+{
+    const enum evidence evidence = (enum evidence)((size_t)_i / LIVES);
+    const uint32_t flags = flags_of_lives[(size_t)_i % LIVES];
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    struct twinlog_verify_options verify = TWINLOG_VERIFY_OPTIONS_INIT;
+    struct simdisk *made = make_large_life(make_small_life(), evidence, flags);
+    const bool is_lost = evidence < NOTHING;
+    uint64_t last_lsn = 0;
+    if (evidence != TORN)
+        damage_first_group(made, evidence == LATER_GROUPS || evidence == CURSOR || evidence == NOTHING);
+    ck_assert_int_eq(twl_inspect(simdisk_connect(made), &inspection), 0);
+    ck_assert_int_eq(inspection.report.error, is_lost ? TWINLOG_ECORRUPT : 0);
+    ck_assert_int_eq(twl_verify(simdisk_connect(made), &verify, NULL), is_lost ? TWINLOG_ECORRUPT : 0);
+    for (unsigned life = 0; life < 2; life++) { /* the first one has left the evidence as it was */
+        const int rc = open_with(made, flags_of_lives[life], life ? 0 : SMALL_BUFFER_BYTES, &last_lsn);
+        ck_assert_int_eq(rc, is_lost ? TWINLOG_ECORRUPT : 0);
+        if (!is_lost)
+            ck_assert_uint_eq(last_lsn, large_lsn - 1);
+    }
+    simdisk_destroy(made);
+}
+END_TEST
+
+/* ---- promises ------------------------------------------------------------------------------------ */
+
+#define PROMISED_LSN 20u
+#define CUT_LSN 5u
+
+static struct twinlog *open_and_cut(struct simdisk *machine, uint32_t *ret_epoch)
+{
+    struct twinlog *log;
+    ck_assert_int_eq(twl_log_open(simdisk_connect(machine), NULL, &log), 0);
+    for (unsigned i = 0; i < PROMISED_LSN; i++)
+        ck_assert_int_eq(twinlog_append(log, "record", 6, NULL), 0);
+    *ret_epoch = log->epoch.number;
+    ck_assert_int_eq(twinlog_cut(log, CUT_LSN), 0);
+    return log;
+}
+
+static void make_spare(struct simdisk *machine, uint64_t after_lsn, uint32_t epoch)
+{
+    struct io *io = simdisk_connect(machine);
+    struct segment_set set;
+    struct segment spare;
+    load_set(io, &set);
+    struct segment_plan plan = { .number = set.max_number + 1,
+                                 .sequence = set.max_sequence + 1,
+                                 .bytes = SEGMENT_MIN_BYTES,
+                                 .after_lsn = after_lsn,
+                                 .epoch = epoch };
+    memcpy(plan.log_id, set.entries[0].header.log_id, LOG_ID_BYTES);
+    ck_assert_int_eq(twl_segment_create(io, &plan, &spare, NULL), 0);
+    twl_segment_close(&spare);
+    twl_segment_set_free(&set);
+    io->ops->destroy(io);
+}
+
+/* Of the epoch that the cut has ended, or of the one that it has begun. */
+START_TEST(what_a_spare_promises_counts_up_to_a_cut)
+{
+    const struct simdisk_options options = { .seed = 7, .has_direct = true };
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    struct simdisk *machine = simdisk_create(&options);
+    uint64_t last_lsn = 0;
+    uint32_t epoch;
+    ck_assert_int_eq(twinlog_close(open_and_cut(machine, &epoch)), 0);
+    make_spare(machine, PROMISED_LSN, epoch + (uint32_t)_i);
+    ck_assert_int_eq(twl_inspect(simdisk_connect(machine), &inspection), 0);
+    ck_assert_int_eq(inspection.report.error, _i ? TWINLOG_ECORRUPT : 0);
+    ck_assert_uint_eq(inspection.durable_lsn, CUT_LSN);
+    ck_assert_int_eq(open_with(machine, 0, 0, &last_lsn), _i ? TWINLOG_ECORRUPT : 0);
+    if (_i == 0)
+        ck_assert_uint_eq(last_lsn, CUT_LSN);
+    simdisk_destroy(machine);
+}
+END_TEST
+
+/* As a leader may that looked at the watermark before a cut, and asks behind it. */
+START_TEST(who_asks_for_a_spare_behind_a_cut_makes_no_promise)
+{
+    const struct simdisk_options options = { .seed = 7, .has_direct = true };
+    struct simdisk *machine = simdisk_create(&options);
+    uint64_t last_lsn = 0;
+    uint32_t epoch;
+    struct twinlog *log = open_and_cut(machine, &epoch);
+    ck_assert_int_eq(twl_keeper_wait(log->keeper, 1, PROMISED_LSN, epoch), 0);
+    struct simdisk *image = simdisk_crash_image(machine, SIM_CUT_NONE, 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    struct segment_set set;
+    struct io *io = simdisk_connect(image);
+    load_set(io, &set);
+    ck_assert_uint_eq(set.spares, 1);
+    ck_assert_uint_eq(set.entries[set.begun].header.after_lsn, CUT_LSN);
+    ck_assert_uint_eq(twl_segment_set_promise(&set, set.begun), CUT_LSN);
+    twl_segment_set_free(&set);
+    io->ops->destroy(io);
+    ck_assert_int_eq(open_with(image, 0, 0, &last_lsn), 0);
+    ck_assert_uint_eq(last_lsn, CUT_LSN);
+    simdisk_destroy(image);
+    simdisk_destroy(machine);
+}
+END_TEST
+
 Suite *recover_suite(void)
 {
     Suite *suite = suite_create("recover");
     TCase *table = tcase_create("table");
     tcase_add_test(table, every_combination_of_facts_has_exactly_one_decision);
     tcase_add_test(table, every_row_can_match);
-    tcase_add_test(table, what_a_later_group_proves_durable_is_never_cut);
+    tcase_add_test(table, what_is_proved_durable_is_never_cut);
     tcase_add_test(table, a_clean_end_has_nothing_behind_it);
     tcase_add_test(table, a_mark_proves_what_it_names_and_what_was_before_it);
     suite_add_tcase(suite, table);
@@ -718,5 +982,11 @@ Suite *recover_suite(void)
     tcase_add_test(on_disk, the_state_is_settled_before_anybody_acts_on_it);
     tcase_add_loop_test(on_disk, a_group_that_was_torn_is_not_completed_by_the_next_one, 0, 2);
     suite_add_tcase(suite, on_disk);
+    TCase *loss = tcase_create("loss");
+    tcase_add_loop_test(loss, a_first_group_that_is_damaged_is_damage_and_a_torn_one_is_torn, 0,
+                        (int)(EVIDENCES * LIVES));
+    tcase_add_loop_test(loss, what_a_spare_promises_counts_up_to_a_cut, 0, 2);
+    tcase_add_test(loss, who_asks_for_a_spare_behind_a_cut_makes_no_promise);
+    suite_add_tcase(suite, loss);
     return suite;
 }
