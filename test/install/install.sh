@@ -41,9 +41,10 @@ cc -o "$place/by-archive" "$place/main.c" $(pkg-config --static --cflags --libs 
 use pkg-config-static "$place/by-archive"
 if ldd "$place/by-archive" | grep libtwinlog; then echo "linked to the shared library"; exit 1; fi
 
+generator=$(sed -n 's/^CMAKE_GENERATOR:INTERNAL=//p' "$build/CMakeCache.txt")
 mkdir "$place/project"
 cp "$here/CMakeLists.txt" "$place/main.c" "$place/project"
-cmake -G Ninja -S "$place/project" -B "$place/project/build" -DCMAKE_PREFIX_PATH="$prefix" >"$place/project.txt"
+cmake -G "$generator" -S "$place/project" -B "$place/project/build" -DCMAKE_PREFIX_PATH="$prefix" >"$place/project.txt"
 cmake --build "$place/project/build" >>"$place/project.txt"
 use find-package-shared "$place/project/build/shared"
 use find-package-static "$place/project/build/static"

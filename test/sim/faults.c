@@ -90,9 +90,10 @@ static const size_t SHORT_BY[] = { 512, 4096 };
 
 static struct {
     uint64_t seed;
+    uint64_t every;    /* only each N-th case */
     uint64_t scenario; /* from 1; 0: all */
     uint64_t replay;   /* a case of it; 0: all */
-} settings = { .seed = 1 };
+} settings = { .seed = 1, .every = 1 };
 
 static struct {
     uint64_t cases, struck;
@@ -304,7 +305,7 @@ static void run_numbered_case(const struct scenario *scenario, const struct begi
                               const struct simdisk_fault *fault)
 {
     ++current_case;
-    if (settings.replay != 0 && settings.replay != current_case)
+    if (settings.replay != 0 ? settings.replay != current_case : current_case % settings.every != 0)
         return;
     if (isatty(STDOUT_FILENO) && totals.cases % 256 == 0)
         printf("\r\033[K%s: case %" PRIu64, scenario->name, current_case);
@@ -367,6 +368,7 @@ static void print_help(void)
 {
     printf("sim-faults: every operation of a small workload fails once, in every way, and for ever\n"
            "  --seed N        what the records are made from (1)\n"
+           "  --every N       only each N-th case (1)\n"
            "  --scenario N    one of these only:\n");
     for (size_t i = 0; i < SCENARIO_COUNT; ++i)
         printf("                    %zu  %s\n", i + 1, SCENARIOS[i].name);
@@ -387,6 +389,7 @@ static void parse_arguments(int argc, char **argv)
 {
     static const struct option OPTIONS[] = {
         { "seed", required_argument, NULL, 's' },
+        { "every", required_argument, NULL, 'e' },
         { "scenario", required_argument, NULL, 'c' },
         { "replay", required_argument, NULL, 'r' },
         { "help", no_argument, NULL, 'h' },
@@ -396,6 +399,9 @@ static void parse_arguments(int argc, char **argv)
         switch (option) {
         case 's':
             settings.seed = parse_number(optarg);
+            break;
+        case 'e':
+            settings.every = parse_number(optarg);
             break;
         case 'c':
             settings.scenario = parse_number(optarg);
@@ -415,7 +421,7 @@ static void parse_arguments(int argc, char **argv)
 int main(int argc, char **argv)
 {
     parse_arguments(argc, argv);
-    if (settings.scenario > SCENARIO_COUNT || (settings.replay > 0 && settings.scenario == 0)) {
+    if (settings.scenario > SCENARIO_COUNT || settings.every == 0 || (settings.replay > 0 && settings.scenario == 0)) {
         fprintf(stderr, "sim-faults: --replay needs a --scenario, from 1 to %d\n", SCENARIO_COUNT);
         return 2;
     }
