@@ -388,12 +388,9 @@ static uint64_t parse_number(const char *text)
 static void parse_arguments(int argc, char **argv)
 {
     static const struct option OPTIONS[] = {
-        { "seed", required_argument, NULL, 's' },
-        { "every", required_argument, NULL, 'e' },
-        { "scenario", required_argument, NULL, 'c' },
-        { "replay", required_argument, NULL, 'r' },
-        { "help", no_argument, NULL, 'h' },
-        { NULL, 0, NULL, 0 },
+        { "seed", required_argument, NULL, 's' },     { "every", required_argument, NULL, 'e' },
+        { "scenario", required_argument, NULL, 'c' }, { "replay", required_argument, NULL, 'r' },
+        { "help", no_argument, NULL, 'h' },           { NULL, 0, NULL, 0 },
     };
     for (int option; (option = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1;) {
         switch (option) {
@@ -421,7 +418,8 @@ static void parse_arguments(int argc, char **argv)
 int main(int argc, char **argv)
 {
     parse_arguments(argc, argv);
-    if (settings.scenario > SCENARIO_COUNT || settings.every == 0 || (settings.replay > 0 && settings.scenario == 0)) {
+    if (settings.scenario > SCENARIO_COUNT || settings.every == 0 ||
+        (settings.replay > 0 && settings.scenario == 0)) {
         fprintf(stderr, "sim-faults: --replay needs a --scenario, from 1 to %d\n", SCENARIO_COUNT);
         return 2;
     }
