@@ -175,6 +175,7 @@ static void let_go(struct mapped *m) REQUIRES(m->syncing)
     m->oldest = atomic_load(&sheet->next);
     twl_sheet_unmap(sheet);
     twl_segment_close(&sheet->segment);
+    twl_sheet_unlock(sheet);
 }
 
 void twl_mapped_let_go_of_closed(struct mapped *m)

@@ -332,7 +332,6 @@ void twl_mapped_let_in(struct mapped *m, int64_t peak_ns)
     atomic_store(&common->peak_ns, peak_ns);
     atomic_store(&common->oldest, number);
     atomic_store(&common->newest, number);
-    io_unlock(active->segment.file, IO_LOCK_WRITER);
 }
 
 int twl_mapped_start(struct mapped *m)
@@ -384,6 +383,7 @@ static void destroy_sheet(struct sheet *sheet, bool is_forked)
     if (!is_forked) { /* in a child it may be half unmapped */
         twl_sheet_unmap(sheet);
         twl_segment_close(&sheet->segment);
+        twl_sheet_unlock(sheet);
     }
     twl_sheet_free(sheet);
 }
@@ -399,8 +399,10 @@ void twl_mapped_destroy(struct mapped *m, bool is_forked)
         destroy_sheet(sheet, is_forked);
         sheet = next;
     }
-    if (m->spare && !is_forked)
+    if (m->spare && !is_forked) {
         twl_sheet_unmap(m->spare);
+        twl_sheet_unlock(m->spare);
+    }
     twl_sheet_free(m->spare);
     if (!is_forked) {
         twl_segment_close(&m->first_left);

@@ -10,6 +10,32 @@
 #include <string.h>
 #include <sys/mman.h>
 
+/* The first one has had it made, and has it alone until here: at no moment may somebody else have it. */
+static int share(const struct segment *segment, struct io_file *lock)
+{
+    int rc = io_lock(segment->file, IO_LOCK_WRITER, false);
+    if (rc == 0)
+        rc = io_lock(lock, IO_LOCK_WRITER, false);
+    io_unlock(segment->file, IO_LOCK_WRITER);
+    return rc == -EAGAIN ? -EBUSY : rc;
+}
+
+static int lock_shared(struct io *io, const struct segment *segment, struct io_file **ret_lock)
+{
+    struct io_file *lock;
+    int rc = io_open(io, segment->name, IO_READ_ONLY | IO_NOT_IN_CHILDREN, &lock);
+    if (rc < 0)
+        return rc;
+    rc = io_lock(lock, IO_LOCK_WRITER, false);
+    if (rc == -EAGAIN)
+        rc = share(segment, lock);
+    if (rc < 0)
+        io_close(lock);
+    else
+        *ret_lock = lock;
+    return rc;
+}
+
 int twl_sheet_map(struct io *io, const struct segment *segment, unsigned owner, bool is_shared,
                   struct sheet **ret_sheet)
 {
@@ -18,8 +44,11 @@ int twl_sheet_map(struct io *io, const struct segment *segment, unsigned owner, 
     if (!sheet)
         return -ENOMEM;
     memset(sheet, 0, sizeof(*sheet));
-    const int rc = io->ops->map(segment->file, (size_t)segment->header.bytes, &bytes);
+    int rc = is_shared ? lock_shared(io, segment, &sheet->lock) : 0;
+    if (rc == 0)
+        rc = io->ops->map(segment->file, (size_t)segment->header.bytes, &bytes);
     if (rc < 0) {
+        twl_sheet_unlock(sheet);
         free(sheet);
         return rc;
     }
@@ -46,6 +75,12 @@ void twl_sheet_unmap(struct sheet *sheet)
     if (sheet->group.bytes)
         sheet->io->ops->unmap(sheet->io, sheet->group.bytes, sheet->bytes);
     sheet->group.bytes = NULL;
+}
+
+void twl_sheet_unlock(struct sheet *sheet)
+{
+    io_close(sheet->lock);
+    sheet->lock = NULL;
 }
 
 void twl_sheet_free(struct sheet *sheet)

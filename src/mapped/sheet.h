@@ -27,6 +27,7 @@ struct sheet {
 
     struct io *io;             /* [const] */
     struct io_file *file;      /* [const] open as long as somebody is inside */
+    struct io_file *lock;      /* [const] until it is unlocked; NULL: who writes alone has locked `file` */
     struct segment segment;    /* its file until the keeper has it, with peers until the sheet goes */
     uint64_t sequence, number; /* [const] of the segment, and in its name */
     size_t bytes;              /* [const] that are mapped */
@@ -41,11 +42,14 @@ struct sheet {
     _Atomic(struct sheet *) next;
 };
 
-/* Of a segment that was not begun, or was by others. The file stays the caller's. `owner` is who will claim. */
+/* Of a segment that was not begun, or was by others. The file stays the caller's. `owner` is who will claim. One that is
+ * shared is locked, so that no other kind of writer takes it; not on its file, which is mapped and which children have
+ * (mapped/peers.h). -EBUSY: somebody else has it alone. */
 int twl_sheet_map(struct io *io, const struct segment *segment, unsigned owner, bool is_shared,
                   struct sheet **ret_sheet);
-void twl_sheet_unmap(struct sheet *sheet); /* twice is harmless */
-void twl_sheet_free(struct sheet *sheet);  /* the memory alone */
+void twl_sheet_unmap(struct sheet *sheet);  /* twice is harmless */
+void twl_sheet_unlock(struct sheet *sheet); /* likewise; once nothing is written to the file any more */
+void twl_sheet_free(struct sheet *sheet);   /* the memory alone */
 /* Pages that were not written are zeros, and cost a fault each when they are. Only an offer to the kernel. */
 void twl_sheet_populate(struct sheet *sheet, uint64_t to);
 

@@ -1293,7 +1293,7 @@ START_TEST(who_only_syncs_keeps_no_segments_that_others_have_closed)
     AWAIT(atomic_load(&common->oldest) == atomic_load(&common->newest));
     ck_assert_uint_gt(atomic_load(&common->oldest), 10);
     ck_assert_int_eq(twinlog_sync(log), 0);
-    ck_assert_uint_eq(log_count_open_segments(), 1);
+    ck_assert_uint_eq(log_count_open_segments(), 2); /* with its lock */
     close_by(other);
     log_close(log);
     ck_assert_uint_eq(expect_all(0, 0), 3000);
@@ -1308,6 +1308,51 @@ static void expect_refusal(const struct twinlog_options *options, int error, con
     ck_assert_msg(strstr(log_report.text, word) != NULL, "%s", log_report.text);
     ck_assert_int_eq(log_report.error, error);
 }
+
+/* As who opens a log tries to get its newest segments, for longer. */
+static int try_segment(struct io *io, uint64_t number)
+{
+    char name[SEGMENT_NAME_BYTES];
+    struct segment segment;
+    enum header_state state;
+
+    twl_segment_name(number, name);
+    const int rc = twl_segment_open(io, name, 0, 1, &segment, &state);
+    if (rc == 0)
+        twl_segment_close(&segment);
+    return rc;
+}
+
+/* Somebody has removed the file by which they know of each other. Those who were there go on, and nobody else comes. */
+START_TEST(nobody_opens_a_shared_log_whose_lock_was_removed)
+{
+    struct member *members[] = { come(0), come(1) };
+    const struct common *common = map_common();
+    struct io *io;
+
+    ck_assert_int_eq(twl_io_posix_create(log_dir, false, &io), 0);
+    ck_assert_int_eq(unlink(log_file(LIVE_NAME)), 0);
+    const uint64_t first = atomic_load(&common->newest);
+    ck_assert_int_eq(try_segment(io, first), -EBUSY);
+    append_by(members[0], 100);
+    append_by(members[1], 100);
+    ck_assert_uint_gt(atomic_load(&common->newest), first);
+    ck_assert_int_eq(try_segment(io, atomic_load(&common->newest)), -EBUSY);
+    close_by(members[0]);
+    ck_assert_int_eq(try_segment(io, atomic_load(&common->newest)), -EBUSY);
+    ck_assert_int_eq(ask(members[1], leave_a_child, 0), 0); /* who keeps nothing */
+    const pid_t child = atomic_load(&members[1]->child);
+    const uint64_t newest = atomic_load(&common->newest);
+    if (_i == 0)
+        ck_assert_int_eq(ask(members[1], close_log, 0), 0);
+    end_member(members[1]);
+    ck_assert_int_eq(try_segment(io, newest), 0);
+    kill(child, SIGKILL);
+    io->ops->destroy(io);
+    ck_assert_uint_eq(expect_all(0, 0), 200);
+    expect_going_on(TWINLOG_MODE_SHARED, 0, 0);
+}
+END_TEST
 
 START_TEST(writers_of_other_modes_stay_out)
 {
@@ -1666,8 +1711,8 @@ START_TEST(segments_are_sealed_and_those_who_are_idle_let_go_of_them)
     AWAIT(atomic_load(&common->oldest) == newest);
     AWAIT(count_mapped(atomic_load(&idle->pid)) <= 2);
     AWAIT(count_mapped(atomic_load(&busy->pid)) <= 2);
-    AWAIT(count_open(atomic_load(&idle->pid)) <= 2);
-    AWAIT(count_open(atomic_load(&busy->pid)) <= 2);
+    AWAIT(count_open(atomic_load(&idle->pid)) <= 4); /* and their locks */
+    AWAIT(count_open(atomic_load(&busy->pid)) <= 4);
     struct twinlog *log = open_shared(0);
     for (uint64_t number = 2; number < newest; number++)
         ck_assert_msg(is_sealed(log->io, number), "segment %" PRIu64, number);
@@ -1859,6 +1904,7 @@ Suite *shared_suite(void)
     tcase_add_test(disk, who_only_syncs_keeps_no_segments_that_others_have_closed);
     TCase *refusals = logdir_case(suite, "what is refused", set_up);
     tcase_add_test(refusals, writers_of_other_modes_stay_out);
+    tcase_add_loop_test(refusals, nobody_opens_a_shared_log_whose_lock_was_removed, 0, 2);
     tcase_add_test(refusals, what_is_not_there_says_so);
     tcase_add_loop_test(refusals, retention_is_refused, 0, 3);
     tcase_add_test(refusals, as_many_as_there_are_numbers_share_a_log);
