@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An epoll loop on one thread: orders come in with a timer, many are in flight, each is confirmed when it is
- * durable.
+ * An epoll loop on one thread. A timer brings orders; many are in flight, and each is confirmed when it is durable.
  *
  *     cc epoll.c $(pkg-config --cflags --libs twinlog) -pthread && ./a.out journal
  */
@@ -14,7 +13,7 @@
 
 #define ORDERS 1000u
 
-static struct twinlog_request orders[ORDERS]; /* each its log's until it is completed */
+static struct twinlog_request orders[ORDERS]; /* the log's until they are completed */
 static unsigned taken, confirmed;
 
 static void check(int result, const char *what)
@@ -25,7 +24,7 @@ static void check(int result, const char *what)
     }
 }
 
-/* The text may go as soon as submit has returned, the request only when it is completed. */
+/* The text may be reused when submit has returned, the request only when it is completed. */
 static void take_orders(struct twinlog *journal, struct twinlog_queue *queue, int timer)
 {
     uint64_t ticks;
@@ -42,7 +41,7 @@ static void take_orders(struct twinlog *journal, struct twinlog_queue *queue, in
 static void confirm_orders(struct twinlog_queue *queue)
 {
     struct twinlog_request *done[64];
-    int count = twinlog_queue_poll(queue, done, 64, 0); /* the rest keeps the descriptor readable */
+    int count = twinlog_queue_poll(queue, done, 64, 0); /* if more is left, the descriptor stays readable */
     for (int i = 0; i < count; i++) {
         check(done[i]->result, "append");
         confirmed++; /* number done[i]->first_lsn survives a power cut: tell the customer */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Events of several threads, each with its time: appended at the speed of memory, and replayed. They survive the
- * end of the process; a power cut may cost the newest of them.
+ * end of the process; a power cut may take the newest ones.
  *
  *     cc events.c $(pkg-config --cflags --libs twinlog) -pthread && ./a.out events
  */
@@ -45,7 +45,7 @@ static const char *play_all(void)
     return failure;
 }
 
-/* All of them, in the order in which they came, while the log is open. */
+/* Reads all events in their order, while the log is open. */
 static int replay(int64_t *ret_sum)
 {
     const struct twinlog_reader_options options = { .size = sizeof(options), .flags = TWINLOG_READER_MMAP };
@@ -65,12 +65,12 @@ int main(int argc, char **argv)
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     int64_t sum = 0;
     options.mode = TWINLOG_MODE_MAPPED;
-    options.flush_interval_ms = 1000; /* what a power cut may cost */
+    options.flush_interval_ms = 1000; /* a power cut may take the events of so long */
     int rc = twinlog_open(argc > 1 ? argv[1] : "events", &options, &events);
     const char *failure = rc < 0 ? NULL : play_all();
     if (rc == 0 && !failure)
         rc = replay(&sum);
-    int closed = twinlog_close(events); /* and now it survives the power */
+    int closed = twinlog_close(events); /* now all of it survives a power cut too */
     if (failure || rc < 0 || closed < 0)
         fprintf(stderr, "events: %s\n", failure ? failure : twinlog_strerror(rc < 0 ? rc : closed));
     else

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A consumer in a process of its own. It sleeps in poll() until there are orders, ships them, and says with
- * a named cursor how far it is: the log keeps what was not shipped, and where one run ends the next begins.
+ * A consumer in its own process. It sleeps in poll() until there are orders, and ships them. A named cursor says
+ * how far it is, so the log keeps what was not shipped, and the next run begins where this one ends.
  *
  *     cc follow.c $(pkg-config --cflags --libs twinlog) && ./a.out journal
  */
@@ -19,7 +19,7 @@
 
 /* ---- the consumer ------------------------------------------------------------------------------ */
 
-/* All that is there now. If a run dies before it has moved the cursor, the next one ships some again. */
+/* Ships all orders that are there now. If a run dies before it has moved the cursor, the next run ships some again. */
 static int ship(struct twinlog *log, struct twinlog_reader *reader, uint64_t *shipped_lsn)
 {
     struct twinlog_record record;
@@ -68,8 +68,8 @@ static int consume(const char *dir)
 
 /* ---- the writer -------------------------------------------------------------------------------- */
 
-/* The log keeps what the cursor holds, and little more. A cursor that is not there holds nothing: so the
- * writer makes it, before the first order. */
+/* The log keeps what the cursor holds, and little more. A missing cursor holds nothing, so the writer makes it before
+ * the first order. */
 static int take_orders(const char *dir, int orders)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;

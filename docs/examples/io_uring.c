@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An io_uring loop: blocks of a file are read through the ring, each becomes a record, and the same ring tells
- * when records are durable.
+ * An io_uring loop. It reads blocks of a file through the ring and makes a record of each; the same ring tells when
+ * records are durable.
  *
  *     cc io_uring.c $(pkg-config --cflags --libs twinlog liburing) && ./a.out journal
  */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A libuv loop: readings of a sensor are submitted from a timer, and libuv watches the queue's descriptor.
+ * A libuv loop. A timer submits the readings of a sensor, and libuv watches the queue's descriptor.
  *
  *     cc libuv.c $(pkg-config --cflags --libs twinlog libuv) && ./a.out journal
  */
@@ -27,8 +27,8 @@ static void check(int result, const char *what)
     }
 }
 
-/* One batch of readings: all of them will be there after a crash, or none. A loop must not wait, so TRY: when the
- * log is behind, these readings are taken again with the next tick. */
+/* Submits one batch of readings: after a crash all of them are there, or none. A loop must not wait, so it uses TRY:
+ * if the log has no room, the next tick takes these readings again. */
 static void on_tick(uv_timer_t *timer)
 {
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The log of a raft server: an entry is a record, its index is the LSN. What a call did is durable on return.
+ * The log of a raft server: an entry is a record, its index is the LSN. Each change is durable when its call returns.
  *
  *     cc raft.c $(pkg-config --cflags --libs twinlog) && ./a.out journal
  */
@@ -15,7 +15,7 @@ struct entry {
 static struct twinlog *journal;
 static struct twinlog_reader *reader;
 
-/* 1 = the entry there is of that term, or is in a snapshot; 0 = it is of another term, or there is none. */
+/* 1 = the entry at the index has that term, or is in a snapshot; 0 = it has another term, or there is none. */
 static int has_entry(uint64_t index, uint64_t term)
 {
     struct twinlog_record record;
@@ -28,7 +28,7 @@ static int has_entry(uint64_t index, uint64_t term)
     return record.size == sizeof(*entry) && entry->term == term;
 }
 
-/* What a leader sent, behind an entry that is there. The first one that is not replaces all from there on. */
+/* Takes entries of a leader, which follow an entry that is there. The first one that differs replaces all from there on. */
 static int accept_entries(uint64_t first, const struct entry *entries, size_t count)
 {
     size_t i = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Four processes append to one log, at the speed of memory. One of them is killed in the middle; the others go on, and
- * the replay has everything that an append had returned for.
+ * Four processes append to one log, at the speed of memory. One of them is killed in the middle, and the others go on.
+ * The replay has every event for which an append had returned.
  *
  *     cc shared.c $(pkg-config --cflags --libs twinlog) && ./a.out shared
  */
@@ -28,14 +28,14 @@ static _Atomic(int) *acknowledged; /* of each worker, in memory that outlives it
 
 /* ---- a worker ---------------------------------------------------------------------------------- */
 
-/* Each process opens the log for itself: a handle is of no use in a forked child. */
+/* Each process opens the log itself: a handle cannot be used in a forked child. */
 static int work(const char *dir, int worker)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog *log;
     options.mode = TWINLOG_MODE_SHARED;
     options.lock_wait_ms = OPEN_WAIT_MS; /* the first one opens the log for all of them */
-    options.flush_interval_ms = 1000;    /* what a power cut may cost */
+    options.flush_interval_ms = 1000;    /* a power cut may take the events of so long */
     int rc = twinlog_open(dir, &options, &log);
     if (rc < 0)
         return rc;
@@ -45,7 +45,7 @@ static int work(const char *dir, int worker)
         if (rc == 0)
             atomic_store(&acknowledged[worker], number); /* from here on it survives a kill -9 */
     }
-    int closed = twinlog_close(log); /* and now it survives the power */
+    int closed = twinlog_close(log); /* now they survive a power cut too */
     return rc < 0 ? rc : closed;
 }
 
@@ -53,7 +53,7 @@ static pid_t start(const char *dir, int worker)
 {
     pid_t child = fork(); /* no log is open here */
     if (child == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL); /* the victim would go on for ever */
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* or the victim goes on for ever */
         int rc = work(dir, worker);
         if (rc < 0)
             fprintf(stderr, "worker %d: %s\n", worker, twinlog_strerror(rc));
@@ -62,13 +62,13 @@ static pid_t start(const char *dir, int worker)
     return child;
 }
 
-/* In the middle of whatever it is doing. */
+/* Kills it in the middle of its appends. */
 static int kill_victim(pid_t victim)
 {
     const struct timespec pause = { .tv_nsec = 1000000 };
     int status = 0;
     while (atomic_load(&acknowledged[VICTIM]) < EVENTS / 2) {
-        if (waitpid(victim, &status, WNOHANG) != 0) /* it has said why */
+        if (waitpid(victim, &status, WNOHANG) != 0) /* it failed, and has printed why */
             return -ECHILD;
         nanosleep(&pause, NULL);
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Many threads append to one log and share its syncs; then everything is read back.
+ * Many threads append to one log and share its syncs. Then the program reads everything back.
  *
  *     cc workers.c $(pkg-config --cflags --libs twinlog) -pthread && ./a.out journal
  */
