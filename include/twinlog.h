@@ -301,7 +301,8 @@ int twinlog_close(struct twinlog *log);
  *   TWINLOG_EPOISONED an earlier write or sync failed; nothing happened
  *   -ENOSPC     the next segment is needed and the disk is full; nothing happened, and the same call
  *               works again once there is space (trim, or make room). So it is with -EDQUOT, -EMFILE
- *               and whatever else keeps a file from being made
+ *               (also where the log has all of the 2^20 segments that one can have: trim it) and whatever
+ *               else keeps a file from being made
  *   -EROFS      the log was opened with TWINLOG_READ_ONLY
  *   -EIO, ...   the write or sync for this record failed: its outcome is unknown, and the log is poisoned
  */

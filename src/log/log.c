@@ -360,6 +360,7 @@ static int make_keeper(struct opening *o)
         .io = log->io,
         .set = is_new ? &first_set : &o->set,
         .max_bytes = log->options.segment_bytes,
+        .most_segments = MOST_SEGMENTS_TO_MAKE,
         .can_recycle = !is_mapped(o) && !(log->options.flags & (TWINLOG_PAD | TWINLOG_NO_RECYCLE)),
         .is_padded = (log->options.flags & TWINLOG_PAD) != 0,
         .lock_wait_ms = DEAD_WRITER_WAIT_MS,

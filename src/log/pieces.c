@@ -21,7 +21,7 @@ struct loading {
     const struct state *state;
     uint8_t log_id[LOG_ID_BYTES];
     struct piece *list;
-    size_t count, room;
+    size_t count;
     bool is_managed;
 };
 
@@ -85,22 +85,18 @@ int twl_piece_enter_later(struct cursor *cursor, struct later_groups *ret_later)
 
 /* ---- files and headers ------------------------------------------------------------------------- */
 
-static int collect(void *context, const char *name)
+static int collect(struct loading *l)
 {
-    struct loading *l = context;
-    if (!twl_segment_name_is_ours(name))
-        return 0;
-    if (l->count == l->room) {
-        size_t room = l->room ? 2 * l->room : 16;
-        struct piece *list = realloc(l->list, room * sizeof(*list));
-        if (!list)
-            return -ENOMEM;
-        l->list = list;
-        l->room = room;
-    }
-    l->list[l->count] = (struct piece){ 0 };
-    strcpy(l->list[l->count++].name, name);
-    return 0;
+    struct segment_names names;
+    int rc = twl_segment_names(l->io, &names);
+    if (rc < 0)
+        return rc;
+    l->list = calloc(names.count + 1, sizeof(*l->list));
+    rc = l->list ? 0 : -ENOMEM;
+    for (; rc == 0 && l->count < names.count; l->count++)
+        strcpy(l->list[l->count].name, names.names[l->count]);
+    free(names.names);
+    return rc;
 }
 
 static int read_header(struct loading *l, struct piece *piece)
@@ -532,7 +528,8 @@ static int place_all(struct loading *l)
 static int by_sequence(const void *a, const void *b)
 {
     const struct piece *x = a, *y = b;
-    return (x->header.sequence > y->header.sequence) - (x->header.sequence < y->header.sequence);
+    int order = (x->header.sequence > y->header.sequence) - (x->header.sequence < y->header.sequence);
+    return order != 0 ? order : strcmp(x->name, y->name);
 }
 
 /* The piece in front of list[at]; -1 = there is none. Without the state nobody knows whether what lies before a
@@ -616,7 +613,7 @@ static int arrange(struct loading *l, struct pieces *ret)
 
 static int load(struct loading *l, bool is_state_damaged, struct pieces *ret)
 {
-    int rc = l->io->ops->list(l->io, collect, l);
+    int rc = collect(l);
     for (size_t i = 0; rc == 0 && i < l->count; i++)
         rc = read_header(l, &l->list[i]);
     if (rc != 0)

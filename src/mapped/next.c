@@ -3,8 +3,10 @@
 #include "mapped/next.h"
 
 #include "base/base.h"
+#include "segment/segment_set.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 int twl_next_open(struct io *io, uint64_t number, struct segment *ret_segment)
@@ -36,6 +38,17 @@ static int open_next(struct io *io, const struct segment *segment, struct segmen
     return TWINLOG_ECORRUPT;
 }
 
+/* Nobody else counts them. */
+static int check_count(struct io *io)
+{
+    struct segment_names names;
+    const int rc = twl_segment_names(io, &names);
+    if (rc < 0)
+        return rc;
+    free(names.names);
+    return names.count < MOST_SEGMENTS_TO_MAKE ? 0 : -EMFILE;
+}
+
 /* As large as planned if it can be, half as large and so on where the disk is full. */
 static int make(struct io *io, struct segment_plan *plan, uint64_t least_bytes, struct segment *ret_segment)
 {
@@ -64,8 +77,11 @@ int twl_next_make(const struct peers *peers, const struct segment *segment, uint
     memcpy(plan.log_id, header->log_id, LOG_ID_BYTES);
     plan.bytes = max_u64(plan.bytes, least_bytes);
     int rc = open_next(peers->io, segment, ret_segment);
-    if (rc == -ENOENT)
-        rc = make(peers->io, &plan, least_bytes, ret_segment);
+    if (rc == -ENOENT) {
+        rc = check_count(peers->io);
+        if (rc == 0)
+            rc = make(peers->io, &plan, least_bytes, ret_segment);
+    }
     return rc == -EEXIST ? open_next(peers->io, segment, ret_segment) : rc;
 }
 

@@ -231,6 +231,8 @@ static int create(struct keeper *k, const struct segment_plan *plan, struct segm
                   bool *ret_is_in_doubt) REQUIRES(k->lock)
 {
     struct segment_plan named = *plan;
+    if (k->begun_count + k->count + k->retired_count >= k->config.most_segments)
+        return -EMFILE;
     named.number = k->plan.number++;
     twl_mutex_unlock(&k->lock);
     int rc = twl_segment_create(k->config.io, &named, ret_segment, ret_is_in_doubt);

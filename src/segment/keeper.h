@@ -20,6 +20,7 @@ struct keeper_config {
     const struct segment_set *set; /* copied; the active segment is the last that is begun */
     struct segment_plan plan;      /* of the next segment to prepare: its size, number and sequence */
     uint64_t max_bytes;            /* segments double up to here */
+    size_t most_segments;          /* files; no more are made */
     bool can_recycle;              /* else retired files are removed */
     bool is_padded;                /* no block is ever written twice */
     unsigned lock_wait_ms;         /* for the spares that were found */
@@ -64,7 +65,7 @@ uint64_t twl_keeper_most_room(const struct keeper *keeper);
 bool twl_keeper_take(struct keeper *keeper, uint64_t min_bytes, struct segment *ret_segment);
 
 /* Waits until twl_keeper_take() would find one, has it made if need be: 0, or why it can't be made, -ENOSPC
- * mostly. A smaller one than planned is made where the disk is nearly full. Each call is a new try. */
+ * mostly, -EMFILE where there are too many. A smaller one than planned is made where the disk is nearly full. Each call is a new try. */
 int twl_keeper_wait(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t epoch);
 
 /* The same in the keeper's thread, which calls `done` with the outcome, holding nothing; not any more once the

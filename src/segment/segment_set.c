@@ -18,7 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_SEGMENTS (1u << 20)
 #define FIRST_LOOK_BYTES (2 * BLOCK_BYTES) /* a first group begins in the first data block */
 #define HEADER_TRIES 3u                    /* a header that is being written over may read as neither */
 #define SET_TRIES 3u                       /* files may change their lives while the set is looked at */
@@ -26,17 +25,12 @@
 
 /* ---- names ------------------------------------------------------------------------------------- */
 
-struct name_list {
-    char (*names)[SEGMENT_NAME_BYTES];
-    size_t count, room;
-};
-
 static int collect_name(void *context, const char *name)
 {
-    struct name_list *list = context;
+    struct segment_names *list = context;
     if (!twl_segment_name_is_ours(name))
         return 0;
-    if (list->count == MAX_SEGMENTS)
+    if (list->count == MOST_SEGMENTS)
         return -EMFILE;
     if (list->count == list->room) {
         size_t room = list->room ? 2 * list->room : 16;
@@ -47,6 +41,25 @@ static int collect_name(void *context, const char *name)
         list->room = room;
     }
     strcpy(list->names[list->count++], name);
+    return 0;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+int twl_segment_names(struct io *io, struct segment_names *ret_names)
+{
+    struct segment_names list = { 0 };
+    int rc = io->ops->list(io, collect_name, &list);
+    if (rc < 0) {
+        free(list.names);
+        return rc;
+    }
+    if (list.count > 0)
+        qsort(list.names, list.count, sizeof(*list.names), by_name);
+    *ret_names = list;
     return 0;
 }
 
@@ -401,10 +414,10 @@ int twl_segment_set_load(struct io *io, const struct segment_set_options *option
                          struct segment_set *ret_set, struct twinlog_report *ret_report)
 {
     struct loading l = { .io = io, .options = options, .report = ret_report };
-    struct name_list list = { 0 };
+    struct segment_names list = { 0 };
     int rc = options->remove_temporaries ? io->ops->list(io, remove_temporary, io) : 0;
     if (rc == 0)
-        rc = io->ops->list(io, collect_name, &list);
+        rc = twl_segment_names(io, &list);
     if (rc == 0 && list.count > 0) {
         l.entries = calloc(list.count, sizeof(*l.entries));
         if (!l.entries)

@@ -31,6 +31,17 @@ struct segment_set {
     bool is_managed; /* a header has FEATURE_MANAGED, so that there must be a state file */
 };
 
+/* Names of segment files, in their order: the directory has none that anybody could rely on. */
+struct segment_names {
+    char (*names)[SEGMENT_NAME_BYTES];
+    size_t count, room;
+};
+/* With more of them no log can be opened, and nobody makes more; a few are left for those who open it. */
+#define MOST_SEGMENTS (1u << 20)
+#define MOST_SEGMENTS_TO_MAKE (MOST_SEGMENTS - 64)
+/* -EMFILE: there are more. Free the names. */
+int twl_segment_names(struct io *io, struct segment_names *ret_names);
+
 struct segment_set_options {
     unsigned open_flags;
     unsigned lock_wait_ms; /* > 0: lock those that a dead writer may still write, and let go of them again */

@@ -182,6 +182,7 @@ static bool holds_all(const struct reading *all, const struct reading *some, str
 struct look {
     int inspected, verified, listed, handle; /* results */
     unsigned findings;                       /* of verify, but for a torn tail */
+    uint64_t told;                           /* all that verify tells, as one number */
     bool is_torn, has_retired;
     uint64_t records;
     struct twinlog_inspection inspection;
@@ -193,10 +194,22 @@ struct look {
     struct reading forwards, backwards;
 };
 
+static uint64_t add_report(uint64_t sum, const struct twinlog_report *report)
+{
+    sum = add_up(sum, report->text, strlen(report->text));
+    sum = add_up(sum, report->file, strlen(report->file));
+    sum = add_up(sum, &report->offset, sizeof(report->offset));
+    sum = add_up(sum, &report->bytes, sizeof(report->bytes));
+    sum = add_up(sum, &report->first_lsn, sizeof(report->first_lsn));
+    sum = add_up(sum, &report->last_lsn, sizeof(report->last_lsn));
+    return sum * 31 + (uint64_t)report->finding * 7 + (uint64_t)report->action * 3 + (unsigned)report->error;
+}
+
 static int count_finding(void *context, const struct twinlog_report *finding)
 {
     struct look *look = context;
     MUST(strnlen(finding->text, sizeof(finding->text)) < sizeof(finding->text));
+    look->told = add_report(look->told, finding);
     if (finding->finding == TWINLOG_FOUND_TORN_TAIL)
         look->is_torn = true;
     else
@@ -356,22 +369,19 @@ static void forget_look(struct look *look)
     forget(&look->backwards);
 }
 
-/* Of several things that are wrong any may be told: the disk lists its files in no order. */
-static bool is_same_result(int a, int b)
-{
-    return (a < 0) == (b < 0);
-}
-
+/* Whoever looks twice is told the same, to the letter: the disk lists its files in no order, and nothing may depend on
+ * it. */
 static bool is_same_look(const struct look *a, const struct look *b)
 {
-    return is_same_result(a->inspected, b->inspected) && is_same_result(a->verified, b->verified) &&
-           is_same_result(a->listed, b->listed) && is_same_result(a->handle, b->handle) &&
-           a->records == b->records && a->inspection.first_lsn == b->inspection.first_lsn &&
+    return a->inspected == b->inspected && a->verified == b->verified && a->listed == b->listed &&
+           a->handle == b->handle && a->told == b->told && a->findings == b->findings &&
+           a->records == b->records &&
+           add_report(0, &a->inspection.report) == add_report(0, &b->inspection.report) &&
+           a->inspection.first_lsn == b->inspection.first_lsn &&
            a->inspection.last_lsn == b->inspection.last_lsn && a->segments == b->segments &&
-           a->names == b->names && is_same_result(a->forwards.result, b->forwards.result) &&
+           a->names == b->names && a->forwards.result == b->forwards.result &&
            a->forwards.count == b->forwards.count && begins_with(&a->forwards, &b->forwards) &&
-           is_same_result(a->backwards.result, b->backwards.result) &&
-           a->backwards.count == b->backwards.count;
+           a->backwards.result == b->backwards.result && a->backwards.count == b->backwards.count;
 }
 
 /* Nobody has changed anything. */
@@ -516,7 +526,7 @@ static void check_opening(const struct simdisk *original, const struct look *bef
     if (result < 0) {
         MUST(report.error == result);
         must_look_the_same(disk, before);
-        MUST(is_same_result(twl_log_open(simdisk_connect(disk), &options, &log), result));
+        MUST(twl_log_open(simdisk_connect(disk), &options, &log) == result);
     } else {
         uint64_t last;
         append_and_close(log, count, &last);

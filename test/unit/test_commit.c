@@ -419,7 +419,11 @@ static void start_bare(uint64_t offset)
     bare.plan.number = bare.plan.sequence = 2;
     bare.plan.start_lsn = 0;
     const struct keeper_config keeping = {
-        .io = bare.io, .set = &set, .plan = bare.plan, .max_bytes = SEGMENT_MIN_BYTES
+        .io = bare.io,
+        .set = &set,
+        .plan = bare.plan,
+        .max_bytes = SEGMENT_MIN_BYTES,
+        .most_segments = MOST_SEGMENTS_TO_MAKE,
     };
     ck_assert_int_eq(twl_keeper_create(&keeping, &bare.keeper), 0);
     config.keeper = bare.keeper;

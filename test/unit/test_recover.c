@@ -6,6 +6,7 @@
 #include "../sim/simdisk.h"
 #include "log/handle.h"
 #include "log/log.h"
+#include "segment/keeper.h"
 #include "segment/recover.h"
 
 #include <errno.h>
@@ -535,6 +536,33 @@ START_TEST(a_later_segment_proves_what_a_later_group_does_not)
 }
 END_TEST
 
+/* More could not be opened again. */
+START_TEST(no_more_segments_are_made_than_can_be_opened)
+{
+    struct segment_set set;
+    struct keeper *keeper;
+    make_log(ROLLED);
+    struct io *io = simdisk_connect(disk);
+    load_set(io, &set);
+    struct keeper_config config = {
+        .io = io,
+        .set = &set,
+        .max_bytes = 4 * SEGMENT_MIN_BYTES,
+        .most_segments = set.begun + set.spares + set.retired + 1,
+        .plan = { .number = set.max_number + 1, .sequence = set.max_sequence + 1, .bytes = SEGMENT_MIN_BYTES }
+    };
+    memcpy(config.plan.log_id, set.entries[0].header.log_id, LOG_ID_BYTES);
+    ck_assert_int_eq(twl_keeper_create(&config, &keeper), 0);
+    ck_assert_int_eq(twl_keeper_wait(keeper, 1, 0, 1), 0);
+    ck_assert_int_eq(twl_keeper_wait(keeper, 2 * SEGMENT_MIN_BYTES, 0, 1), -EMFILE);
+    ck_assert_int_eq(twl_keeper_wait(keeper, 1, 0, 1), 0); /* that one is still there */
+    twl_keeper_destroy(keeper, false);
+    twl_segment_set_free(&set);
+    io->ops->destroy(io);
+    remove_log();
+}
+END_TEST
+
 /* ---- the state file ---------------------------------------------------------------------------- */
 
 /* Of an opening: a killed writer's image, taken at its first group behind a cut; and what comes first afterwards. */
@@ -879,6 +907,29 @@ START_TEST(a_first_group_that_is_damaged_is_damage_and_a_torn_one_is_torn)
 }
 END_TEST
 
+/* Two headers are damaged, and the directory has no order. */
+START_TEST(whoever_looks_again_is_told_the_same)
+{
+    static const unsigned char bit[1] = { 0xff };
+    struct twinlog_inspection first = TWINLOG_INSPECTION_INIT;
+    struct segment_set set;
+    make_log(ROLLED);
+    struct io *io = simdisk_connect(disk);
+    load_set(io, &set);
+    io->ops->destroy(io);
+    write_to(disk, set.entries[0].name, 100, bit, sizeof(bit));
+    write_to(disk, set.entries[1].name, 100, bit, sizeof(bit));
+    ck_assert_int_eq(twl_inspect(simdisk_connect(disk), &first), TWINLOG_ECORRUPT);
+    for (unsigned i = 0; i < 20; i++) {
+        struct twinlog_inspection next = TWINLOG_INSPECTION_INIT;
+        ck_assert_int_eq(twl_inspect(simdisk_connect(disk), &next), TWINLOG_ECORRUPT);
+        ck_assert_str_eq(next.report.text, first.report.text);
+    }
+    twl_segment_set_free(&set);
+    remove_log();
+}
+END_TEST
+
 /* ---- promises ------------------------------------------------------------------------------------ */
 
 #define PROMISED_LSN 20u
@@ -979,12 +1030,14 @@ Suite *recover_suite(void)
     tcase_add_test(on_disk, an_unknown_place_is_continued_by_nothing);
     tcase_add_test(on_disk, what_cannot_be_read_is_neither_zero_nor_stale);
     tcase_add_test(on_disk, a_later_segment_proves_what_a_later_group_does_not);
+    tcase_add_test(on_disk, no_more_segments_are_made_than_can_be_opened);
     tcase_add_test(on_disk, the_state_is_settled_before_anybody_acts_on_it);
     tcase_add_loop_test(on_disk, a_group_that_was_torn_is_not_completed_by_the_next_one, 0, 2);
     suite_add_tcase(suite, on_disk);
     TCase *loss = tcase_create("loss");
     tcase_add_loop_test(loss, a_first_group_that_is_damaged_is_damage_and_a_torn_one_is_torn, 0,
                         (int)(EVIDENCES * LIVES));
+    tcase_add_test(loss, whoever_looks_again_is_told_the_same);
     tcase_add_loop_test(loss, what_a_spare_promises_counts_up_to_a_cut, 0, 2);
     tcase_add_test(loss, who_asks_for_a_spare_behind_a_cut_makes_no_promise);
     suite_add_tcase(suite, loss);
