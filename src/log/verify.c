@@ -256,7 +256,7 @@ static uint64_t promised_lsn(const struct verifier *v)
     const struct segment_set *set = &v->view.set;
     uint64_t lsn = 0;
     for (size_t i = v->index + 1; i < set->begun + set->spares; i++)
-        lsn = max_u64(lsn, set->entries[i].header.after_lsn);
+        lsn = max_u64(lsn, twl_segment_set_promise(set, i));
     return lsn;
 }
 

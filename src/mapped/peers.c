@@ -77,7 +77,17 @@ static int take_number(struct peers *peers)
     return -EUSERS;
 }
 
-/* What the page says when nobody has the lock alone, is what the last one who had it has left. */
+/* Whoever lives from before the shared lock was taken until after it leaves the log to us. What the dead have left is for
+ * the first one of the next ones: readers believe the page no more, and may have passed what they found. */
+static bool is_anybody_alive(const struct peers *peers)
+{
+    for (unsigned number = 1; number <= PEERS; number++)
+        if (twl_peers_is_alive(peers, number))
+            return true;
+    return false;
+}
+
+/* What the page says when nobody has the lock alone, is what the last one who had it has left, if somebody lives. */
 static int look_at_page(struct peers *peers, bool *ret_is_open)
 {
     int rc = twl_live_join(peers->io, &peers->live);
@@ -87,7 +97,7 @@ static int look_at_page(struct peers *peers, bool *ret_is_open)
     take_page(peers);
     const struct common *common = peers->common;
     *ret_is_open = atomic_load(&common->state) == COMMON_OPEN && twl_live_epoch(&peers->live) > 0 &&
-                   twl_boot_is(common->boot_id);
+                   twl_boot_is(common->boot_id) && is_anybody_alive(peers);
     if (*ret_is_open && common->version != COMMON_VERSION)
         rc = TWINLOG_EVERSION;
     return rc;

@@ -323,7 +323,7 @@ static int check_claims(const struct segment_set *set, struct recovery *recovery
     const struct segment_entry *entry = &set->entries[recovery->claim_index];
     uint64_t marked_lsn = recovery->marked_lsn;
     for (size_t i = recovery->claim_index + 1; i < set->begun + set->spares; i++)
-        marked_lsn = max_u64(marked_lsn, set->entries[i].header.after_lsn);
+        marked_lsn = max_u64(marked_lsn, twl_segment_set_promise(set, i));
     if (recovery->claim_lsn == 0 || marked_lsn < recovery->claim_lsn)
         return 0;
     twl_report(&recovery->report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,

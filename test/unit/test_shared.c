@@ -1523,6 +1523,38 @@ START_TEST(a_log_that_is_closed_is_not_joined)
 }
 END_TEST
 
+/* Somebody else has the lock for a look here, too. Who came now would go on in an epoch that readers have done with. */
+START_TEST(a_log_whose_writers_are_dead_is_opened_anew)
+{
+    const struct twinlog_options options = shared_options(0);
+    struct member *member = come(0);
+    struct found found = { 0 };
+
+    append_by(member, 5);
+    if (_i == 1)
+        ck_assert_int_eq(ask(member, claim, CURSOR_MOVED), 0);
+    end_member(member);
+    struct common *common = map_common();
+    ck_assert_uint_eq(atomic_load(&common->state), COMMON_OPEN);
+    const int held = hold_lock(IO_LOCK_WRITER, F_RDLCK);
+    struct twinlog_reader *reader = log_reader(0, 0);
+    look_on(&found, reader);
+    expect_refusal(&options, -EBUSY, "another mode");
+    close(held);
+    look_on(&found, reader);
+    struct twinlog *log = open_shared(0);
+    ck_assert_uint_eq(log->peers.number, 1);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), twinlog_last_lsn(log));
+    for (unsigned round = 0; round < 3; round++) {
+        append_records(log, 0, round, 1);
+        AWAIT(has_found(&found, reader, twinlog_last_lsn(log)));
+    }
+    twinlog_reader_close(reader);
+    log_close(log);
+    expect_all(3, _i == 1);
+}
+END_TEST
+
 START_TEST(one_that_cannot_join_leaves_no_trace)
 {
     struct member *member = come(0);
@@ -1911,6 +1943,7 @@ Suite *shared_suite(void)
     tcase_add_loop_test(refusals, another_writer_takes_back_that_the_log_is_open, 0, TWINLOG_MODE_SHARED);
     tcase_add_test(refusals, those_who_share_it_in_another_way_are_not_joined);
     tcase_add_test(refusals, a_log_that_is_closed_is_not_joined);
+    tcase_add_loop_test(refusals, a_log_whose_writers_are_dead_is_opened_anew, 0, 2);
     tcase_add_test(refusals, one_that_cannot_join_leaves_no_trace);
     tcase_add_loop_test(refusals, an_opening_that_fails_leaves_it_to_the_next, 0, MODES);
     tcase_add_test(refusals, options_of_the_first_one_count);
