@@ -98,6 +98,17 @@ examples()
     done
 }
 
+# ---- the format --------------------------------------------------------------------------------
+
+# Every line of bytes that the document shows is one of a golden log.
+shown_bytes()
+{
+    grep -E '^[0-9a-f]{5}   ' docs/format.md >"$scratch/shown"
+    [ -s "$scratch/shown" ] || echo "docs/format.md: no line of bytes found"
+    cat test/golden/*.hex | sort -u >"$scratch/golden"
+    sort -u "$scratch/shown" | comm -23 - "$scratch/golden" | sed 's/$/: in docs\/format.md, but in no golden log/'
+}
+
 # ---- links -------------------------------------------------------------------------------------
 
 # prose FILE: the file without its fenced blocks.
@@ -138,6 +149,7 @@ report "constants and fields" "$(words)"
 report "references between pages" "$(cross_references)"
 report "the program in twinlog(7)" "$(program)"
 report "the examples in section 3" "$(examples)"
+report "bytes in docs/format.md" "$(shown_bytes)"
 report "links" "$(dead_links)"
 [ "$failures" = 0 ] && echo "docs: nothing to complain about"
 exit "$((failures > 0))"
