@@ -21,6 +21,8 @@
  *    go on in both processes.
  *  - The first log, reader or sink that a process opens, or log that it inspects, installs a handler for SIGBUS,
  *    which passes on what is not ours: so nobody can end the process by cutting a file that it has mapped.
+ *  - No call raises SIGXFSZ. By RLIMIT_FSIZE segments are made smaller, and what fits in none of them is -EFBIG. A
+ *    limit below a file that is there already makes a write to it fail, which poisons the log.
  *  - The device must keep what it confirmed to a flush, and the directory must not be on a network
  *    file system without working locks.
  *
@@ -300,9 +302,9 @@ int twinlog_close(struct twinlog *log);
  *   -ESHUTDOWN  the log is being closed; nothing happened
  *   TWINLOG_EPOISONED an earlier write or sync failed; nothing happened
  *   -ENOSPC     the next segment is needed and the disk is full; nothing happened, and the same call
- *               works again once there is space (trim, or make room). So it is with -EDQUOT, -EMFILE
- *               (also where the log has all of the 2^20 segments that one can have: trim it) and whatever
- *               else keeps a file from being made
+ *               works again once there is space (trim, or make room). So it is with -EDQUOT, -EFBIG
+ *               (RLIMIT_FSIZE), -EMFILE (also where the log has all of the 2^20 segments that one can have:
+ *               trim it) and whatever else keeps a file from being made
  *   -EROFS      the log was opened with TWINLOG_READ_ONLY
  *   -EIO, ...   the write or sync for this record failed: its outcome is unknown, and the log is poisoned
  */

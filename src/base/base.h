@@ -3,6 +3,7 @@
 #ifndef TWL_BASE_H
 #define TWL_BASE_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -31,6 +32,12 @@ static inline uint64_t min_u64(uint64_t a, uint64_t b)
 static inline uint64_t max_u64(uint64_t a, uint64_t b)
 {
     return a > b ? a : b;
+}
+
+/* No space: by the disk, a quota, or RLIMIT_FSIZE. */
+static inline bool is_no_space(int error)
+{
+    return error == -ENOSPC || error == -EDQUOT || error == -EFBIG;
 }
 
 #if defined(__clang__)

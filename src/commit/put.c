@@ -289,7 +289,7 @@ static enum room find_room_in_turn(struct commit *c, struct claim *claim, uint64
 
 static int refuse(struct commit *c) REQUIRES(c->lock)
 {
-    c->full_refusals += c->growth.error == -ENOSPC || c->growth.error == -EDQUOT;
+    c->full_refusals += is_no_space(c->growth.error);
     return c->growth.error;
 }
 
@@ -377,7 +377,7 @@ int twl_take_place(struct commit *c, const struct need *need, const struct terms
             twl_seat_call(&c->seat);
         if (rc == 0 && room == ROOM_TO_BE_MADE)
             grow(c, need->bytes, terms);
-        if (rc == -ENOSPC || rc == -EDQUOT)
+        if (is_no_space(rc))
             tell(c, &(struct twinlog_event){
                         .size = sizeof(struct twinlog_event), .kind = TWINLOG_EVENT_FULL, .error = rc });
         if (rc < 0) {

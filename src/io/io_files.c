@@ -17,6 +17,7 @@
 
 #include "base/base.h"
 #include "io/guard.h"
+#include "io/limit.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -229,6 +230,9 @@ int twl_io_files_write(struct io_file *file, const void *data, size_t size, uint
     size_t done = 0;
 
     while (done < size) {
+        const int error = twl_limit_check_write(offset + done);
+        if (error < 0)
+            return error;
         ssize_t n = pwrite(io_file_fd(file), (const char *)data + done, size - done, (off_t)(offset + done));
         if (n < 0 && errno == EINTR)
             continue;
@@ -270,8 +274,10 @@ int twl_io_files_allocate(struct io_file *file, uint64_t bytes, enum io_allocati
 {
     struct stat about;
     uint64_t old_bytes, unit;
-    int error;
+    int error = twl_limit_check(bytes);
 
+    if (error < 0)
+        return error;
     if (fstat(io_file_fd(file), &about) < 0)
         return -errno;
     old_bytes = (uint64_t)about.st_size;
@@ -497,6 +503,7 @@ int twl_io_files_link(struct io *io, const char *name, struct io *to, const char
 int twl_io_files_clone(struct io *io, const char *name, struct io *to, const char *to_name)
 {
     struct io_file *source, *copy;
+    uint64_t bytes;
     int error;
 
     if (!is_one_of_ours(to))
@@ -504,7 +511,11 @@ int twl_io_files_clone(struct io *io, const char *name, struct io *to, const cha
     error = twl_io_files_open(io, name, IO_READ_ONLY, &source);
     if (error < 0)
         return error;
-    error = twl_io_files_open(to, to_name, IO_CREATE, &copy);
+    error = twl_io_files_size(source, &bytes);
+    if (error == 0)
+        error = twl_limit_check(bytes);
+    if (error == 0)
+        error = twl_io_files_open(to, to_name, IO_CREATE, &copy);
     if (error < 0)
         goto close_source;
     error = error_of(ioctl(io_file_fd(copy), FICLONE, io_file_fd(source)));

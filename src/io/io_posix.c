@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include "io/io_files.h"
+#include "io/limit.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +17,9 @@
 static int64_t write_once(const struct io_write *write, int flags)
 {
     struct iovec bytes = { .iov_base = (void *)(uintptr_t)write->data, .iov_len = write->size };
+    const int error = twl_limit_check_write(write->offset);
+    if (error < 0)
+        return error;
     ssize_t n = pwritev2(io_file_fd(write->file), &bytes, 1, (off_t)write->offset, flags);
 
     return n < 0 ? -errno : n;
@@ -24,6 +28,9 @@ static int64_t write_once(const struct io_write *write, int flags)
 /* Not pwritev2: a sandbox that knows the old calls only may refuse it. */
 static int64_t pwrite_once(const struct io_write *write)
 {
+    const int error = twl_limit_check_write(write->offset);
+    if (error < 0)
+        return error;
     ssize_t n = pwrite(io_file_fd(write->file), write->data, write->size, (off_t)write->offset);
 
     return n < 0 ? -errno : n;

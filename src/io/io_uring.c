@@ -19,6 +19,7 @@
  */
 #define _GNU_SOURCE
 #include "io/io_files.h"
+#include "io/limit.h"
 #include "io/ring.h"
 
 #include "base/sync.h"
@@ -87,6 +88,14 @@ static struct io_uring_sqe *queue_write(struct uring_io *uring, const struct io_
     return entry;
 }
 
+/* A write that is refused without being queued: reap() finds nothing to wait for. */
+static bool is_refused(struct io_write *write)
+{
+    write->ret_written = twl_limit_check_write(write->offset);
+    write->ret_synced = -ECANCELED;
+    return write->ret_written < 0;
+}
+
 /* A write that fails or falls short breaks the link and thereby cancels the sync. */
 static int submit_linked(struct io *io, struct io_write *write)
 {
@@ -95,6 +104,8 @@ static int submit_linked(struct io *io, struct io_write *write)
         twl_io_posix_write(write);
         return 0;
     }
+    if (is_refused(write))
+        return 0;
     struct io_uring_sqe *entry = queue_write(uring_of(io), write, 0, PART_WRITE);
 
     io_uring_sqe_set_flags(entry, IOSQE_IO_LINK);
@@ -109,6 +120,8 @@ static int submit_dsync(struct io *io, struct io_write *write)
 {
     if (write->barrier != IO_BARRIER_WRITE)
         return submit_linked(io, write);
+    if (is_refused(write))
+        return 0;
     queue_write(uring_of(io), write, RWF_DSYNC, PART_WRITE_AND_SYNC);
     return 0;
 }
@@ -304,6 +317,10 @@ void twl_io_ring_submit(struct io_ring *ring, struct io_write *write)
     write->ret_synced = -ECANCELED;
     if (write->size == 0) {
         add_sync(ring, write);
+        return;
+    }
+    if (is_refused(write)) {
+        ring->refuse[ring->refused++] = write;
         return;
     }
     struct io_uring_sqe *entry = add_entry(ring, write);

@@ -750,8 +750,7 @@ static int finish(struct twinlog *log)
     int rc = twl_commit_end(log->commit);
     if (rc == 0)
         rc = twl_commit_mark(log->commit, GROUP_CLOSE);
-    bool is_full = rc == -ENOSPC || rc == -EDQUOT;
-    if (is_full && twl_durable_lsn(log) == twinlog_last_lsn(log))
+    if (is_no_space(rc) && twl_durable_lsn(log) == twinlog_last_lsn(log))
         rc = 0; /* only the mark found no room; the next opening does without */
     return rc;
 }

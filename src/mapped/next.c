@@ -54,7 +54,7 @@ static int make(struct io *io, struct segment_plan *plan, uint64_t least_bytes, 
 {
     for (;;) {
         const int rc = twl_segment_create_first_of_all(io, plan, ret_segment);
-        if ((rc != -ENOSPC && rc != -EDQUOT) || plan->bytes == least_bytes)
+        if (!is_no_space(rc) || plan->bytes == least_bytes)
             return rc;
         plan->bytes = max_u64(align_up(plan->bytes / 2, BLOCK_BYTES), least_bytes);
     }

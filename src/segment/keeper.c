@@ -240,11 +240,6 @@ static int create(struct keeper *k, const struct segment_plan *plan, struct segm
     return rc;
 }
 
-static bool is_full(int error)
-{
-    return error == -ENOSPC || error == -EDQUOT;
-}
-
 /* As planned if it can be, smaller down to least_bytes where the disk is full. */
 static int make(struct keeper *k, const struct segment_plan *wish, uint64_t least_bytes,
                 struct segment *ret_segment) REQUIRES(k->lock)
@@ -254,7 +249,7 @@ static int make(struct keeper *k, const struct segment_plan *wish, uint64_t leas
     int rc = recycle(k, &plan, plan.bytes, ret_segment, NULL);
     if (rc == 0)
         return 0;
-    while (is_full(rc = create(k, &plan, ret_segment, NULL))) {
+    while (is_no_space(rc = create(k, &plan, ret_segment, NULL))) {
         int recycled = recycle(k, &plan, least_bytes, ret_segment, NULL);
         if (recycled == 0)
             return 0;
@@ -273,11 +268,11 @@ static int make_fixed(struct keeper *k, const struct segment_plan *plan, struct 
 {
     struct segment_plan smaller = *plan;
     int rc = create(k, &smaller, ret_segment, ret_is_in_doubt);
-    while (is_full(rc) && !*ret_is_in_doubt && smaller.bytes > SEGMENT_MIN_BYTES) {
+    while (is_no_space(rc) && !*ret_is_in_doubt && smaller.bytes > SEGMENT_MIN_BYTES) {
         smaller.bytes = max_u64(align_up(smaller.bytes / 2, BLOCK_BYTES), SEGMENT_MIN_BYTES);
         rc = create(k, &smaller, ret_segment, ret_is_in_doubt);
     }
-    if (!is_full(rc) || *ret_is_in_doubt)
+    if (!is_no_space(rc) || *ret_is_in_doubt)
         return rc;
     int recycled = recycle(k, plan, SEGMENT_MIN_BYTES, ret_segment, ret_is_in_doubt);
     return recycled == -ENOENT ? rc : recycled;

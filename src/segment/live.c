@@ -213,7 +213,7 @@ int twl_live_lock(struct io *io, unsigned wait_ms, struct live *ret_live)
     rc = twl_lock_patiently(live.file, wait_ms);
     if (rc == 0)
         rc = make_large_enough(live.file);
-    if (rc == 0 || rc == -ENOSPC || rc == -EDQUOT) { /* a full disk must not keep a log from being opened */
+    if (rc == 0 || is_no_space(rc)) { /* a full disk must not keep a log from being opened */
         live.page = map_page(&live);
         rc = live.page ? 0 : make_private_page(&live);
     }

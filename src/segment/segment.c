@@ -257,6 +257,8 @@ int twl_segment_recycle(struct io *io, const char *name, const struct segment_pl
     rc = state == HEADER_VALID && segment.file_bytes >= segment.header.bytes ? 0 : TWINLOG_ECORRUPT;
     if (rc == 0)
         rc = twl_lock_patiently(segment.file, 0);
+    if (rc == 0) /* changes nothing, but asks whether it may be as long as it is; see io/limit.h */
+        rc = io_allocate(segment.file, segment.header.bytes, IO_ALLOCATE_NOTHING);
     if (rc == 0)
         rc = give_summary(&segment);
     if (rc == 0)

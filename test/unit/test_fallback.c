@@ -373,7 +373,7 @@ static int append_to_the_limit(void)
     struct twinlog *log = open_and_note(&options);
 
     EXPECT(log);
-    signal(SIGXFSZ, SIG_IGN);
+    signal(SIGXFSZ, SIG_DFL);
     EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
     fail_and_note(log);
     return 0;
@@ -389,6 +389,98 @@ START_TEST(a_short_write_is_a_failure_and_loses_nothing)
     expect_poisoned(-EFBIG);
     expect_acknowledged();
     expect_log_goes_on();
+}
+END_TEST
+
+static uint32_t wanted_mode;
+
+static int limit_files(uint64_t bytes)
+{
+    const struct rlimit limit = { bytes, RLIM_INFINITY };
+
+    signal(SIGXFSZ, SIG_DFL);
+    return setrlimit(RLIMIT_FSIZE, &limit);
+}
+
+/* Segments are made as large as they may be; what fits in none is refused, and nothing else is. */
+static int append_below_the_limit(void)
+{
+    static const unsigned char bytes[640u << 10];
+    struct twinlog_options options = log_options(wanted_io, wanted_flags);
+    struct twinlog *log;
+    uint64_t lsn;
+
+    options.mode = wanted_mode;
+    options.mapped_bytes = wanted_mode == TWINLOG_MODE_DURABLE ? 0 : 512u << 10;
+    options.max_record_bytes = wanted_mode == TWINLOG_MODE_DURABLE ? 0 : 128u << 10;
+    options.segment_bytes = 16u << 20;
+    EXPECT(limit_files(600u << 10) == 0);
+    EXPECT(twinlog_open(log_dir, &options, &log) == 0);
+    for (unsigned i = 0; i < 40; i++)
+        EXPECT(twinlog_append(log, bytes, 100000, NULL) == 0);
+    if (wanted_mode == TWINLOG_MODE_DURABLE) {
+        EXPECT(twinlog_append(log, bytes, sizeof(bytes), &lsn) == -EFBIG && lsn == 0);
+        EXPECT(log_stat(log).poison == 0);
+        EXPECT(log_stat(log).full_refusals == 1);
+    }
+    EXPECT(twinlog_append(log, bytes, 1000, NULL) == 0);
+    EXPECT(twinlog_sync(log) == 0);
+    EXPECT(limit_files(0) == 0);
+    EXPECT(twinlog_meta_set(log, "name", bytes, 100) == -EFBIG);
+    EXPECT(limit_files(600u << 10) == 0);
+    EXPECT(twinlog_meta_set(log, "name", bytes, 100) == 0);
+    EXPECT(twinlog_close(log) == 0);
+    return 0;
+}
+
+static void expect_all_below_the_limit(void)
+{
+    uint64_t records = 0;
+
+    ck_assert_int_eq(run_child(append_below_the_limit), 0);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, &records), 0);
+    ck_assert_uint_eq(records, 41);
+}
+
+START_TEST(a_limit_on_files_is_met_like_a_full_disk)
+{
+    wanted_io = (uint32_t)_i / 4;
+    wanted_flags = (_i & 1 ? TWINLOG_BUFFERED : 0u) | (_i & 2 ? TWINLOG_PAD : 0u);
+    wanted_mode = TWINLOG_MODE_DURABLE;
+    if (log_can_use("fallback", "a_limit_on_files_is_met_like_a_full_disk", wanted_io, wanted_flags))
+        expect_all_below_the_limit();
+}
+END_TEST
+
+START_TEST(a_limit_on_files_is_met_in_mapped_logs)
+{
+    wanted_io = TWINLOG_IO_AUTO;
+    wanted_flags = 0;
+    wanted_mode = _i ? TWINLOG_MODE_SHARED : TWINLOG_MODE_MAPPED;
+    expect_all_below_the_limit();
+}
+END_TEST
+
+static int make_what_is_too_long(void)
+{
+    char copy[300];
+    struct twinlog *log;
+
+    EXPECT(limit_files(64u << 10) == 0);
+    EXPECT(twinlog_open(log_dir, NULL, &log) == -EFBIG);
+    EXPECT(limit_files(RLIM_INFINITY) == 0);
+    EXPECT(twinlog_open(log_dir, NULL, &log) == 0);
+    EXPECT(twinlog_append(log, "one", 3, NULL) == 0);
+    snprintf(copy, sizeof(copy), "%s/copy", log_parent);
+    EXPECT(limit_files(64u << 10) == 0);
+    EXPECT(twinlog_backup(log_dir, copy, NULL, NULL) == -EFBIG);
+    EXPECT(limit_files(RLIM_INFINITY) == 0);
+    return twinlog_close(log);
+}
+
+START_TEST(no_log_and_no_copy_is_made_beyond_a_limit)
+{
+    ck_assert_int_eq(run_child(make_what_is_too_long), 0);
 }
 END_TEST
 
@@ -641,6 +733,9 @@ Suite *fallback_suite(void)
 
     tests = logdir_case(suite, "limits", prepare);
     tcase_add_loop_test(tests, a_short_write_is_a_failure_and_loses_nothing, 0, 4 * LOG_IO_KINDS);
+    tcase_add_loop_test(tests, a_limit_on_files_is_met_like_a_full_disk, 0, 4 * LOG_IO_KINDS);
+    tcase_add_loop_test(tests, a_limit_on_files_is_met_in_mapped_logs, 0, 2);
+    tcase_add_test(tests, no_log_and_no_copy_is_made_beyond_a_limit);
 
     tests = logdir_case(suite, "full disks", prepare);
     tcase_add_loop_test(tests, a_full_disk_is_an_error_that_ends_with_it, 0, 2);

@@ -360,7 +360,7 @@ static int write_over_the_limit(void)
     struct io_file *file;
     struct io_write write;
 
-    signal(SIGXFSZ, SIG_IGN);
+    signal(SIGXFSZ, SIG_DFL);
     EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
     EXPECT(create_io_in_child() == 0);
     EXPECT(io_open(io, "file", IO_CREATE | kind, &file) == 0);
