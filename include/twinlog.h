@@ -497,7 +497,8 @@ int twinlog_committer_close(struct twinlog_committer *committer);
 
 /* ---- how far ----------------------------------------------------------------------------------- */
 
-/* Watermarks. Any thread. 0 = none. Never block; with TWINLOG_READ_ONLY they look at the files. */
+/* Watermarks. Any thread. 0 = none. Never block; with TWINLOG_READ_ONLY they look at the files, and where the end of
+ * the log is damaged, what they tell is the least it was: twinlog_reader_range() says so. */
 uint64_t twinlog_first_lsn(const struct twinlog *log);   /* oldest kept, 0 when empty */
 uint64_t twinlog_last_lsn(const struct twinlog *log);    /* newest accepted */
 uint64_t twinlog_written_lsn(const struct twinlog *log); /* newest that survives this process */
@@ -586,7 +587,7 @@ int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
 
 /* The consumer `name` has done with every record up to `lsn`; no trim or retention removes what comes
  * after. The cursor need not exist. 0 puts it in front of the oldest record that is kept. -ERANGE beyond the
- * newest record that readers see, TWINLOG_EPRUNED if what comes after lsn was removed already. Should the power take
+ * newest record that readers see (TWINLOG_ECORRUPT where damage hides which one that is), TWINLOG_EPRUNED if what comes after lsn was removed already. Should the power take
  * that record, which was not durable in TWINLOG_MODE_MAPPED, the next opening moves the cursor back to the end. */
 int twinlog_cursor_set(struct twinlog *log, const char *name, uint64_t lsn);
 int twinlog_cursor_get(struct twinlog *log, const char *name, uint64_t *ret_lsn);
@@ -672,7 +673,8 @@ int twinlog_reader_seek_end(struct twinlog_reader *reader);
  * steps back. 1 = *ret_record is set; 0 = no more for now (call again later), or no more in the range of
  * the options; negative = error, and the same call gives the same error again until a seek. Never returns a
  * record above the durable LSN, but beside a writer in TWINLOG_MODE_MAPPED, nor bytes whose checksum fails:
- * damage is TWINLOG_ECORRUPT. TWINLOG_EPRUNED
+ * damage is TWINLOG_ECORRUPT, with its place in the report, wherever the reader has started: it returns what is
+ * sound on its way, and 0 only if that was all. TWINLOG_EPRUNED
  * when the record was removed; report.first_lsn is the oldest one left, seek_first goes there. TWINLOG_ECUT
  * when records that were returned since the last seek have been cut off; report.first_lsn is the first, or the
  * oldest left if that was trimmed since. Where a trim since took all up to the last record returned, the cut with
@@ -681,7 +683,8 @@ int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *re
 int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record *ret_record);
 
 /* Oldest kept and newest LSN as this reader sees them now, the newest that next() may return; 0 and 0 when there is
- * none. */
+ * none. TWINLOG_ECORRUPT: where the log ends is not known, because it is damaged there; the results are what is
+ * known. The same error from seek_end, which then goes nowhere. */
 int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn, uint64_t *ret_last_lsn);
 
 /* Waits until next() has something to say: 1 = a record or an error is there; 0 = not within `timeout_ms`

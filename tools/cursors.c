@@ -91,6 +91,22 @@ static int print_json(struct twinlog *log)
     return error;
 }
 
+/* Where the end of the log is damaged, more records may be behind a cursor than were counted. */
+static int check_end(const char *dir)
+{
+    struct twinlog_report report = { 0 };
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_reader *reader = NULL;
+    uint64_t first_lsn = 0, last_lsn = 0;
+
+    options.ret_report = &report;
+    int error = twinlog_reader_open(dir, &options, &reader);
+    if (error == 0)
+        error = twinlog_reader_range(reader, &first_lsn, &last_lsn);
+    twinlog_reader_close(reader);
+    return error ? fail("find the end of the log", dir, error, &report, NULL) : STATUS_FINE;
+}
+
 /* ---- the command ------------------------------------------------------------------------------- */
 
 static int fail_change(const struct change *change, int error)
@@ -114,7 +130,9 @@ static int change_or_list(struct twinlog *log, const struct change *change, bool
 {
     if (!change->name) {
         int error = (is_json ? print_json : print_table)(log);
-        return error ? fail("list the cursors of", change->dir, error, NULL, NULL) : STATUS_FINE;
+        if (error)
+            return fail("list the cursors of", change->dir, error, NULL, NULL);
+        return check_end(change->dir);
     }
     int error = change->is_removal ? twinlog_cursor_remove(log, change->name)
                                    : twinlog_cursor_set(log, change->name, change->lsn);

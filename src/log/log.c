@@ -774,15 +774,16 @@ int twinlog_close(struct twinlog *log)
 }
 
 /* The questions below don't change the log, but looking may refresh what is remembered of it. What can't be
- * looked at now, or in a child of the process that opened it, is as it was. */
+ * looked at now, or in a child of the process that opened it, is as it was. Where the end is damaged the newest LSN that
+ * is known counts, and TWINLOG_ECORRUPT says that there may be more. */
 static int look(struct twinlog *log)
 {
-    uint64_t first_lsn, last_lsn;
+    uint64_t first_lsn = 0, last_lsn = 0;
     if (twl_fork_guard_is_forked(&log->guard))
         return TWINLOG_EFORKED;
     twl_mutex_lock(&log->looking);
     int rc = twinlog_reader_range(log->looker, &first_lsn, &last_lsn);
-    if (rc == 0) {
+    if (rc == 0 || last_lsn > 0) {
         atomic_store(&log->looked_first_lsn, first_lsn);
         atomic_store(&log->looked_last_lsn, last_lsn);
     }
@@ -840,8 +841,6 @@ uint64_t twl_durable_lsn(const struct twinlog *log)
 int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn)
 {
     int rc = is_read_only(log) ? look(log) : 0;
-    if (rc < 0)
-        return rc;
     if (log->mapped) /* they see for themselves */
         *ret_lsn = twl_mapped_last_lsn(log->mapped);
     else

@@ -61,7 +61,9 @@ static int check_cursor(const struct edit *edit, uint64_t first_lsn)
     if (edit->lsn < first_lsn)
         return edit->lsn == 0 || edit->lsn + 1 == first_lsn ? 0 : TWINLOG_EPRUNED;
     int rc = twl_find_told_lsn(edit->log, &last_lsn);
-    return rc == 0 && edit->lsn > last_lsn ? -ERANGE : rc;
+    if (edit->lsn <= last_lsn && (rc == 0 || rc == TWINLOG_ECORRUPT))
+        return 0; /* what is in front of damage can be passed */
+    return rc < 0 ? rc : -ERANGE;
 }
 
 /* The epoch that makes a cursor proof of its record. A record that is only in a mapping may be lost, and so may one

@@ -130,17 +130,24 @@ static void drop_dead(struct segment_set *set, size_t index)
     set->spares = set->retired = 0;
 }
 
-/* Recovery's view of the log, without changing it. Damage is no error here: whoever reads gets up to it. A file that
- * went, or has another life, since the set was loaded is a reason to look again. */
+/* Recovery's view of the log, without changing it. Damage is no error here: whoever reads gets up to it. It is believed
+ * when two looks have found the same: a writer that is not seen may have written behind the first one's back. A file
+ * that went, or has another life, since the set was loaded is a reason to look again, too. */
 static int look_at_end(struct horizon *h, bool must_sync, struct recovery *ret_recovery,
                        struct twinlog_report *ret_report)
 {
+    uint64_t damaged_lsn = 0; /* as the look before has found it */
     for (unsigned tries = 1;; tries++) {
         int rc = load_set(h, ret_report);
         if (rc < 0)
             return rc;
         rc = twl_recover(h->io, &h->set, !must_sync, NULL, ret_recovery);
-        bool is_judged = rc == 0 || ret_recovery->report.finding == TWINLOG_FOUND_DAMAGE;
+        bool is_damaged = rc < 0 && ret_recovery->report.finding == TWINLOG_FOUND_DAMAGE;
+        if (is_damaged && ret_recovery->report.first_lsn != damaged_lsn && tries < SET_TRIES) {
+            damaged_lsn = ret_recovery->report.first_lsn;
+            continue;
+        }
+        bool is_judged = rc == 0 || is_damaged;
         if (rc == 0 && h->set.begun > 0)
             drop_dead(&h->set, ret_recovery->index);
         if (is_judged)
@@ -154,6 +161,17 @@ static int look_at_end(struct horizon *h, bool must_sync, struct recovery *ret_r
     }
 }
 
+/* Those that are lost were durable; that is told when one of them is asked for. */
+static void note_damage(struct horizon *h, const struct recovery *found)
+{
+    h->damage.error = 0;
+    if (found->report.error != TWINLOG_ECORRUPT)
+        return;
+    h->damage = found->report;
+    h->damage.action = TWINLOG_DID_NOTHING;
+    h->limit_lsn = max_u64(h->limit_lsn, found->report.last_lsn);
+}
+
 /* Without a writer: everything sound becomes durable before it is shown. */
 static int adopt_sound_records(struct horizon *h, struct twinlog_report *ret_report)
 {
@@ -164,9 +182,7 @@ static int adopt_sound_records(struct horizon *h, struct twinlog_report *ret_rep
     h->epoch = 0; /* of no page */
     h->passes_claims = true;
     h->limit_lsn = recovery.position.next_lsn - 1;
-    /* those that are lost were durable; that is told when one of them is asked for */
-    if (recovery.report.error == TWINLOG_ECORRUPT)
-        h->limit_lsn = max_u64(h->limit_lsn, recovery.report.last_lsn);
+    note_damage(h, &recovery);
     return 0;
 }
 
@@ -175,10 +191,12 @@ static int follow_marks(struct horizon *h, struct twinlog_report *ret_report)
     struct recovery recovery;
     int rc = look_at_end(h, false, &recovery, ret_report);
     bool is_open = rc == 0 && recovery.open_from <= recovery.index;
-    if (rc == 0)
-        h->limit_lsn = is_open ? recovery.position.next_lsn - 1 : recovery.marked_lsn;
     h->passes_claims = false;
-    return rc;
+    if (rc < 0)
+        return rc;
+    h->limit_lsn = is_open ? recovery.position.next_lsn - 1 : recovery.marked_lsn;
+    note_damage(h, &recovery);
+    return 0;
 }
 
 static int find_writer(struct horizon *h, bool *ret_has_writer, struct twinlog_report *ret_report)
@@ -315,6 +333,7 @@ static int believe_page(struct horizon *h, uint32_t epoch, struct twinlog_report
         h->epoch = epoch;
         h->limit_lsn = 0;
         h->passes_claims = false;
+        h->damage.error = 0; /* the writer knows where the log ends */
     }
     h->limit_lsn = max_u64(h->limit_lsn, twl_live_durable_lsn(h->live));
     if (twl_live_is_mapped(h->live)) {

@@ -32,6 +32,9 @@ struct horizon {
     struct segment_set set; /* where they are */
     uint32_t generation;    /* of the set: changes whenever it is loaded; 0 = not yet */
     bool is_known;          /* the limit was found, and it goes with the set */
+    /* What recovery says where it found damage: where the log ends is not known then, and the limit is the newest LSN
+     * that is known to be lost, or in front of it. .error is 0 otherwise. */
+    struct twinlog_report damage;
 
     uint32_t pulse;         /* of the page, before the rest of it was looked at */
     uint32_t sound_pulse;   /* when the limit was last found in the files, if there is a page */

@@ -89,19 +89,35 @@ static int report_cut(struct twinlog_reader *reader, uint64_t start_lsn)
     return TWINLOG_ECUT;
 }
 
-static int report_damage(struct twinlog_reader *reader, uint64_t lsn)
+/* The walk has stopped at the place, maybe in front of the record that was wanted; 0 = by its time. */
+static int report_damage(struct twinlog_reader *reader, uint64_t wanted_lsn)
 {
-    const struct stand *stand = &reader->stand;
-    const struct cursor *cursor = &stand->at->cursor;
-    const struct horizon *horizon = &reader->horizon;
+    const struct slot *at = reader->stand.at;
+    const struct cursor *cursor = &at->cursor;
+    uint64_t lsn = twl_stand_stop_lsn(&reader->stand);
+    if (lsn == 0 || (wanted_lsn > 0 && wanted_lsn < lsn))
+        lsn = wanted_lsn;
     twl_report(&reader->report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
-               "record %llu of %llu to %llu is damaged or missing; run `twinlog verify` to see what else is",
-               (unsigned long long)lsn, (unsigned long long)horizon->first_lsn,
-               (unsigned long long)horizon->limit_lsn);
-    twl_report_place(&reader->report, stand->at->segment.name, stand->at->segment.header.sequence,
-                     cursor->records_left > 0 ? cursor->record_offset : cursor->offset, 0);
-    reader->report.first_lsn = reader->report.last_lsn = lsn;
+               "record %llu is damaged or missing%s; run `twinlog verify` to see what else is",
+               (unsigned long long)lsn, lsn < wanted_lsn ? ", and the way to a later one leads over it" : "");
+    uint64_t offset = cursor->records_left > 0 ? cursor->record_offset : cursor->offset;
+    twl_report_place(&reader->report, at->segment.name, at->segment.header.sequence,
+                     at->segment.file ? offset : 0, 0);
+    reader->report.first_lsn = lsn;
+    reader->report.last_lsn = max_u64(lsn, wanted_lsn);
     return TWINLOG_ECORRUPT;
+}
+
+/* Behind the newest record that is known there are none: 0. Where recovery has found damage, nobody knows; whoever asks
+ * once more has it looked at again. */
+static int judge_end(struct twinlog_reader *reader)
+{
+    struct horizon *horizon = &reader->horizon;
+    if (horizon->damage.error == 0)
+        return 0;
+    horizon->is_known = false;
+    reader->report = horizon->damage;
+    return horizon->damage.error;
 }
 
 /* What was found is not what should be there: how often now, and how often in one and the same segment? */
@@ -114,7 +130,6 @@ struct doubt {
 static int look_again(struct twinlog_reader *reader, uint64_t wanted_lsn, struct doubt *doubt)
 {
     struct stand *stand = &reader->stand;
-    uint64_t lsn = reader->where == AT_LSN ? wanted_lsn : twl_cursor_next_lsn(&stand->at->cursor);
     int rc = twl_cursor_check(&stand->at->cursor);
     if (rc < 0)
         return fail_system(reader, rc);
@@ -127,7 +142,7 @@ static int look_again(struct twinlog_reader *reader, uint64_t wanted_lsn, struct
     doubt->segment_id = stand->wanted_id;
     doubt->looks = is_another ? 1 : doubt->looks + 1;
     if (doubt->looks > LOOKS_AGAIN || doubt->all_looks > MOVING_LOOKS)
-        return report_damage(reader, lsn);
+        return report_damage(reader, reader->where == AT_LSN ? wanted_lsn : 0);
     twl_stand_leave(stand);
     rc = twl_horizon_reload(&reader->horizon, &reader->report);
     return rc < 0 ? rc : 1;
@@ -138,11 +153,13 @@ static int look_again(struct twinlog_reader *reader, uint64_t wanted_lsn, struct
 static int find_time(struct twinlog_reader *reader)
 {
     int rc = twl_stand_before_time(&reader->stand, reader->time_ns);
-    if (rc < 0)
-        return rc;
-    reader->next_lsn =
-        rc > 0 ? twl_cursor_next_lsn(&reader->stand.at->cursor) : reader->horizon.limit_lsn + 1;
-    return 0;
+    if (rc == 0) { /* all that are known are older */
+        reader->next_lsn = reader->horizon.limit_lsn + 1;
+        return judge_end(reader);
+    }
+    if (rc > 0)
+        reader->next_lsn = twl_cursor_next_lsn(&reader->stand.at->cursor);
+    return rc < 0 ? rc : 0;
 }
 
 /* A seek leaves it to the next move to find out which record it meant. */
@@ -230,8 +247,10 @@ static int approach(struct twinlog_reader *reader)
         rc = settle(reader);
         if (rc < 0)
             return rc;
-        if (reader->next_lsn > min_u64(horizon->limit_lsn, reader->to_lsn))
+        if (reader->next_lsn > reader->to_lsn)
             return 0;
+        if (reader->next_lsn > horizon->limit_lsn)
+            return judge_end(reader);
         rc = twl_stand_before(stand, reader->next_lsn);
     } while (rc > 0 && reader->generation != horizon->generation);
     if (rc > 0) {
@@ -283,7 +302,12 @@ static int find_previous(struct twinlog_reader *reader, struct cursor_record *re
         uint64_t last_lsn = 0;
         int rc = settle(reader);
         if (rc == 0) {
-            last_lsn = min_u64(reader->next_lsn - 1, min_u64(horizon->limit_lsn, most_lsn));
+            last_lsn = min_u64(reader->next_lsn - 1, most_lsn);
+            if (last_lsn > horizon->limit_lsn)
+                rc = judge_end(reader);
+        }
+        if (rc == 0) {
+            last_lsn = min_u64(last_lsn, horizon->limit_lsn);
             if (last_lsn < max_u64(horizon->first_lsn, reader->from_lsn))
                 return 0;
             rc = twl_stand_before_back(&reader->stand, last_lsn);
@@ -440,6 +464,8 @@ int twinlog_reader_seek_end(struct twinlog_reader *reader)
     if (!reader)
         return -EINVAL;
     int rc = twl_horizon_find_end(&reader->horizon, &reader->report);
+    if (rc == 0 && reader->to_lsn > reader->horizon.limit_lsn)
+        rc = judge_end(reader);
     return rc < 0 ? tell(reader, rc) : move_to(reader, AT_LSN, reader->horizon.limit_lsn + 1);
 }
 
@@ -454,7 +480,8 @@ int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn,
     bool has_records = reader->horizon.limit_lsn >= reader->horizon.first_lsn;
     *ret_first_lsn = has_records ? reader->horizon.first_lsn : 0;
     *ret_last_lsn = has_records ? reader->horizon.limit_lsn : 0;
-    return 0;
+    rc = judge_end(reader);
+    return rc < 0 ? tell(reader, rc) : 0;
 }
 
 /* ---- waiting ----------------------------------------------------------------------------------- */

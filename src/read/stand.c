@@ -191,11 +191,10 @@ static int hold(struct stand *stand, struct slot *slot)
 
 static int open_slot(struct stand *stand, struct slot *slot, const struct segment_entry *entry)
 {
-    slot->segment = (struct segment){ .header = entry->header }; /* for reports, should that be all */
-    strcpy(slot->segment.name, entry->name);
     int rc = twl_segment_open_valid(stand->horizon->io, entry->name, &slot->segment);
     if (rc < 0) {
-        slot->segment.file = NULL;
+        slot->segment = (struct segment){ .header = entry->header }; /* for reports */
+        strcpy(slot->segment.name, entry->name);
         return judge(stand, rc);
     }
     slot->cursor.maps = stand->maps;
@@ -220,10 +219,10 @@ static int open_segment(struct stand *stand, size_t index)
     if (is_other && stand->trail) /* there is one, of the segment that was open */
         twl_trail_begin(stand->trail);
     move_to(stand, open ? open : take_slot(stand));
+    stand->at->index = index;
     int rc = open ? 1 : open_slot(stand, stand->at, entry);
     if (rc < 0)
         return rc;
-    stand->at->index = index;
     stand->at->used = ++stand->turn;
     find_bound(stand);
     return 1;
@@ -238,7 +237,7 @@ static int look_at_footer(struct stand *stand, size_t index, const struct segmen
     const bool is_left = index + 1 < set->begun;
     if (!entry->is_sealed && is_left)
         entry->is_known = false;
-    int rc = twl_segment_look(stand->horizon->io, entry);
+    int rc = twl_segment_try_look(stand->horizon->io, entry);
     *ret_footer = rc == 0 && entry->is_sealed && is_left ? &entry->footer : NULL;
     return rc < 0 ? judge(stand, rc) : 1;
 }
@@ -281,6 +280,25 @@ static int open_holder(struct stand *stand, uint64_t lsn, const struct segment_f
     if (rc > 0 && !*ret_footer)
         rc = extend_summary(stand, lsn);
     return rc;
+}
+
+/* As the set knows it: by itself, or by the one in front of it. */
+static uint64_t first_lsn_of(const struct segment_set *set, size_t index)
+{
+    const struct segment_entry *entry = &set->entries[index], *before = entry - 1;
+    if (entry->first_lsn > 0 || index == 0)
+        return max_u64(entry->first_lsn, index == 0 ? set->first_lsn : 0);
+    return before->is_known && before->is_sealed ? before->footer.last_lsn + 1 : 0;
+}
+
+uint64_t twl_stand_stop_lsn(const struct stand *stand)
+{
+    const struct segment_set *set = &stand->horizon->set;
+    const struct slot *at = stand->at;
+    uint64_t next_lsn = at->segment.file ? twl_cursor_next_lsn(&at->cursor) : 0;
+    bool is_in_set =
+        at->index < set->begun && is_same_life(&set->entries[at->index].header, &at->segment.header);
+    return next_lsn > 0 || !is_in_set ? next_lsn : first_lsn_of(set, at->index);
 }
 
 /* ---- onwards ----------------------------------------------------------------------------------- */
@@ -420,10 +438,11 @@ static int find_end(struct stand *stand, size_t index, uint64_t *ret_lsn)
     *ret_lsn = min_u64(twl_segment_set_bound(set, index), stand->horizon->limit_lsn + 1);
     if (index + 1 == set->begun)
         return 1;
-    int rc = twl_segment_look(stand->horizon->io, &set->entries[index + 1]);
+    int rc = twl_segment_try_look(stand->horizon->io, &set->entries[index + 1]);
     if (rc < 0)
         return judge(stand, rc);
-    *ret_lsn = min_u64(*ret_lsn, set->entries[index + 1].first_lsn);
+    if (set->entries[index + 1].first_lsn > 0) /* else it is damaged: nobody knows */
+        *ret_lsn = min_u64(*ret_lsn, set->entries[index + 1].first_lsn);
     return 1;
 }
 

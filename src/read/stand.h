@@ -57,6 +57,9 @@ int twl_stand_before_back(struct stand *stand,
 /* The first record of that time or later, however far one can see; 0 = there is none. */
 int twl_stand_before_time(struct stand *stand, int64_t time_ns);
 
+/* After STAND_LOST: the record that is not where the walk has stopped, or the first one of that segment; 0 = unknown. */
+uint64_t twl_stand_stop_lsn(const struct stand *stand);
+
 int twl_stand_read(struct stand *stand, struct cursor_record *ret_record); /* the next one in the group */
 
 #endif

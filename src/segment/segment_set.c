@@ -562,6 +562,16 @@ int twl_segment_look(struct io *io, struct segment_entry *entry)
     return rc;
 }
 
+int twl_segment_try_look(struct io *io, struct segment_entry *entry)
+{
+    int rc = twl_segment_look(io, entry);
+    if (rc != TWINLOG_ECORRUPT && rc != -ENOENT)
+        return rc;
+    entry->first_lsn = 0;
+    entry->is_sealed = false;
+    return 0;
+}
+
 uint64_t twl_segment_set_promise(const struct segment_set *set, size_t index)
 {
     const struct segment_header *header = &set->entries[index].header;
@@ -578,16 +588,23 @@ int64_t twl_segment_set_find(struct io *io, struct segment_set *set, uint64_t ls
 {
     size_t low = 0, high = set->begun; /* entries below low begin at or before lsn, from high on behind it */
     while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        int rc = twl_segment_look(io, &set->entries[middle]);
+        size_t middle = low + (high - low) / 2, known = middle;
+        int rc = twl_segment_try_look(io, &set->entries[known]);
+        while (rc == 0 && set->entries[known].first_lsn == 0 && known > low)
+            rc = twl_segment_try_look(io, &set->entries[--known]);
         if (rc < 0)
             return rc;
-        if (set->entries[middle].first_lsn <= lsn)
+        if (set->entries[known].first_lsn <= lsn)
             low = middle + 1;
         else
-            high = middle;
+            high = known;
     }
-    return low > 0 ? (int64_t)low - 1 : 0;
+    size_t at = low > 0 ? low - 1 : 0;
+    while (at > 0 && set->entries[at].first_lsn == 0) /* in one of those, or in the one in front of them */
+        at--;
+    const struct segment_entry *entry = &set->entries[at];
+    bool is_behind = entry->is_known && entry->is_sealed && entry->footer.last_lsn < lsn && at + 1 < low;
+    return (int64_t)(is_behind ? at + 1 : at);
 }
 
 int64_t twl_segment_set_find_time(struct io *io, struct segment_set *set, int64_t time_ns)
@@ -595,7 +612,7 @@ int64_t twl_segment_set_find_time(struct io *io, struct segment_set *set, int64_
     size_t low = 0, high = set->begun > 0 ? set->begun - 1 : 0; /* all below low are older */
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        int rc = twl_segment_look(io, &set->entries[middle]);
+        int rc = twl_segment_try_look(io, &set->entries[middle]);
         if (rc < 0)
             return rc;
         const struct segment_entry *entry = &set->entries[middle];

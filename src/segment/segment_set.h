@@ -66,6 +66,8 @@ int twl_segment_set_open(struct io *io, const struct segment_set_options *option
 
 /* Fills in what is_known stands for, if it is not. TWINLOG_ECORRUPT: the file has another life meanwhile. */
 int twl_segment_look(struct io *io, struct segment_entry *entry);
+/* The same, but a file that is gone or does not check is no error: nothing is known of it then. */
+int twl_segment_try_look(struct io *io, struct segment_entry *entry);
 
 /* What the header of entries[index] says was durable before it was made, 0 = nothing. It was so in the epoch that is in
  * there, too; if the log was cut in that epoch or later, it may be what was cut off. */
@@ -75,7 +77,8 @@ uint64_t twl_segment_set_promise(const struct segment_set *set, size_t index);
  * UINT64_MAX if none is. */
 uint64_t twl_segment_set_bound(const struct segment_set *set, size_t index);
 
-/* The begun entry that holds `lsn`, or where it would be: looks at O(log n) of them. Negative: an error. */
+/* The begun entry that holds `lsn`, or where it would be: looks at O(log n) of them, and passes over those of which
+ * nothing is known. Negative: an error. */
 int64_t twl_segment_set_find(struct io *io, struct segment_set *set, uint64_t lsn);
 /* The first begun entry whose records up to its end include one of `time_ns` or later; the newest one if none
  * is known to. */

@@ -1075,6 +1075,31 @@ test_damage()
     says "then the place" err "segment 1, $(basename "$file"), offset [0-9]+, LSN 500"
     status "append to it" 3 "$twinlog" append damaged </dev/null
     status "cat of what is before the damage" 0 "$twinlog" cat damaged --to 499
+    status "and back" 0 "$twinlog" cat damaged --to 499 --reverse
+}
+
+# Whoever starts behind the damage, or at the end, is told of it as well: "nothing" would be wrong.
+test_behind_damage()
+{
+    seq -f 'record %g of a thousand' 1000 >in
+    status "append" 0 "$twinlog" append behind <in
+    sed 's/^record/entry/' in >more
+    status "append more" 0 "$twinlog" append behind <more
+    spoil behind 'record 500 '
+
+    for options in '--from 1500' '--from 2001' '--reverse' '--follow --from 1500' '--mmap --from 2000'; do
+        # shellcheck disable=SC2086
+        status "cat $options" 3 timeout 60 "$twinlog" cat behind $options
+        says "then the place" err "segment 1, $(basename "$file"), offset [0-9]+, LSN "
+        : >want
+        same "prints nothing that may be the wrong end" want out
+    done
+    status "cat with a cursor" 3 "$twinlog" cat behind --cursor consumer
+    head -n 499 in >want
+    same "prints what is before the damage" want out
+    status "the list of cursors" 3 "$twinlog" cursors behind
+    says "tells where the cursor stands" out '^consumer +499 '
+    says "and that more may be behind it" err "segment 1, $(basename "$file"), offset [0-9]+, LSN "
 }
 
 test_killed()
@@ -1520,6 +1545,7 @@ test_missing
 test_foreign
 test_too_large
 test_damage
+test_behind_damage
 test_killed
 test_mapped
 test_mapped_killed

@@ -290,6 +290,47 @@ void note_answer(struct machine *machine, const struct answer *given, const char
     compare_answer(machine, given, who);
 }
 
+static void check_back(const struct machine *machine, struct twinlog_reader *reader, uint64_t last,
+                       uint64_t first, const char *who)
+{
+    const struct history *history = &machine->history;
+    struct twinlog_record record;
+    int result = 0;
+    while ((result = twinlog_reader_previous(reader, &record)) == 1) {
+        if (record.lsn != history_before(history, last) || record.lsn < first)
+            violation("O2: %s, going back, returned LSN %" PRIu64 " where %" PRIu64
+                      " was next, the first %" PRIu64,
+                      who, record.lsn, history_before(history, last), first);
+        history_check(history, &record, who);
+        last = record.lsn - 1;
+    }
+    if (result < 0)
+        violation("%s, going back, failed at LSN %" PRIu64 ": %s", who, last, twinlog_strerror(result));
+    if (last >= first)
+        violation("O1: %s, going back, stopped at LSN %" PRIu64 ", the first is %" PRIu64, who, last + 1,
+                  first);
+}
+
+/* What the front leads to, every other start has to lead to as well. Both ends are records, no voids. */
+static void read_from_anywhere(struct machine *machine, struct twinlog_reader *reader,
+                               const struct answer *answer, const char *who)
+{
+    const uint64_t from = answer->first + rng_below(&machine->rng, answer->last - answer->first + 2);
+    const bool goes_back = rng_one_in(&machine->rng, 2);
+    if (twinlog_reader_seek(reader, from) != 0)
+        violation("%s could not seek", who);
+    if (goes_back && from > answer->last && twinlog_reader_seek_end(reader) != 0)
+        violation("%s could not seek the end", who);
+    if (goes_back) {
+        check_back(machine, reader, from - 1, answer->first, who);
+        return;
+    }
+    const uint64_t last = history_check_rest(&machine->history, reader, from, who);
+    if (last < answer->last)
+        violation("O1: %s, from LSN %" PRIu64 " on, stopped at %" PRIu64 ", from the front on at %" PRIu64,
+                  who, from, last, answer->last);
+}
+
 /* In another process. False if there is no log yet. */
 static bool read_outside(struct machine *machine, const char *who, struct answer *ret_answer)
 {
@@ -310,6 +351,8 @@ static bool read_outside(struct machine *machine, const char *who, struct answer
         history_check(&machine->history, &record, who);
         ret_answer->last = history_check_rest(&machine->history, reader, record.lsn + 1, who);
         totals.records += ret_answer->last - ret_answer->first + 1;
+        if (rng_one_in(&machine->rng, 2))
+            read_from_anywhere(machine, reader, ret_answer, who);
     }
     twinlog_reader_close(reader);
     return true;

@@ -12,6 +12,7 @@
     DO(commit) \
     DO(copy) \
     DO(cursor) \
+    DO(damaged) \
     DO(fallback) \
     DO(format) \
     DO(golden) \

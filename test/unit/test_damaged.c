@@ -1,0 +1,563 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every kind of reader, from every start, in both directions, in a log that is damaged at one place.
+ *
+ * What each has to do is one rule: every record that it returns is the right one, in order and without a gap; and
+ * either it returned all acknowledged records on its way, or it ends with an error that names the place. "No more" where
+ * there are acknowledged records is wrong, wherever the reader has started.
+ */
+#define _GNU_SOURCE
+#include "gate.h"
+#include "logdir.h"
+#include "suites.h"
+
+#include "base/base.h"
+#include "log/log.h"
+#include "segment/cursor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SMALL_SEGMENT 65536u
+#define RECORDS 430u
+#define SEGMENTS 4u /* and perhaps some more */
+
+/* ---- the log ------------------------------------------------------------------------------------- */
+
+static const struct kind {
+    const char *name;
+    bool has_writer, is_attached, maps, has_no_page;
+} kinds[] = {
+    { .name = "without a writer" },
+    { .name = "without a writer, mapping", .maps = true },
+    { .name = "attached to a handle for reading", .is_attached = true },
+    { .name = "beside a writer", .has_writer = true },
+    { .name = "beside a writer, mapping", .has_writer = true, .maps = true },
+    { .name = "attached", .has_writer = true, .is_attached = true },
+    { .name = "attached, mapping", .has_writer = true, .is_attached = true, .maps = true },
+    { .name = "beside a writer without shared memory", .has_writer = true, .has_no_page = true },
+};
+#define KINDS (sizeof(kinds) / sizeof(kinds[0]))
+
+static const struct kind *kind;
+static struct twinlog *the_log;
+static int64_t time_of[RECORDS + 2];
+static uint64_t last_lsn; /* newest that readers of this kind can know of */
+
+static size_t make_bytes(uint64_t lsn, unsigned char bytes[512])
+{
+    const size_t size = 100 + lsn * 7 % 400;
+
+    memset(bytes, (int)(lsn % 251), size);
+    memcpy(bytes, &lsn, sizeof(lsn));
+    return size;
+}
+
+static void put_records(struct twinlog *log)
+{
+    unsigned char bytes[512];
+
+    for (uint64_t lsn = 1; lsn <= RECORDS; lsn++) {
+        uint64_t given;
+        ck_assert_int_eq(twinlog_enqueue(log, bytes, make_bytes(lsn, bytes), &given), 0);
+        ck_assert_uint_eq(given, lsn);
+        if (lsn % 9 == 0)
+            ck_assert_int_eq(twinlog_sync(log), 0);
+    }
+    ck_assert_int_eq(twinlog_sync(log), 0);
+}
+
+static int refuse_map(struct io_file *file, size_t bytes, void **ret_page)
+{
+    (void)file;
+    (void)bytes;
+    (void)ret_page;
+    return -ENODEV;
+}
+
+static struct io *make_io(void)
+{
+    static struct io_ops ops;
+    struct io *io;
+
+    ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
+    ops = *io->ops;
+    if (kind->has_no_page)
+        ops.map = refuse_map;
+    io->ops = &ops;
+    return io;
+}
+
+static bool are_all_sealed(struct io *io)
+{
+    const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
+    struct segment_set set;
+    struct twinlog_report report;
+    bool are_sealed = true;
+
+    ck_assert_int_eq(twl_segment_set_open(io, &options, NULL, &set, &report), 0);
+    for (size_t i = 0; i + 1 < set.begun; i++) {
+        ck_assert_int_eq(twl_segment_look(io, &set.entries[i]), 0);
+        are_sealed = are_sealed && set.entries[i].is_sealed;
+    }
+    twl_segment_set_free(&set);
+    return are_sealed;
+}
+
+static void make_log(void)
+{
+    struct twinlog_options options = log_options(0, 0);
+    struct io *io;
+
+    options.segment_bytes = SMALL_SEGMENT;
+    if (kind->has_no_page) { /* what is there already has a page, which then is not this writer's */
+        log_close(log_open(&options));
+        ck_assert_int_eq(twl_log_open(make_io(), &options, &the_log), 0);
+    } else {
+        the_log = log_open(&options);
+    }
+    put_records(the_log);
+    io = make_io();
+    AWAIT(are_all_sealed(io));
+    io->ops->destroy(io);
+    if (kind->has_writer)
+        return;
+    log_close(the_log);
+    options = log_options(0, TWINLOG_READ_ONLY);
+    the_log = kind->is_attached ? log_open(&options) : NULL;
+}
+
+/* ---- its places ------------------------------------------------------------------------------------ */
+
+struct place {
+    uint64_t offset, size, lsn; /* of the first record that can't be had because of it, 0 = all can */
+};
+
+static struct part {
+    char name[SEGMENT_NAME_BYTES];
+    uint64_t first_lsn, last_lsn;
+    bool is_sealed;
+    struct place group[SMALL_SEGMENT / GROUP_HEADER_BYTES]; /* headers */
+    size_t groups, last_group;                              /* the last one with records, */
+    uint64_t end;                                           /* and where it ends */
+    struct place record, payload, index;
+} parts[2 * SEGMENTS];
+static size_t part_count;
+
+static void survey_group(struct part *part, struct cursor *cursor)
+{
+    struct cursor_record record;
+
+    ck_assert_uint_lt(part->groups, sizeof(part->group) / sizeof(part->group[0]));
+    part->group[part->groups] =
+        (struct place){ cursor->group_offset, GROUP_HEADER_BYTES, cursor->group.first_lsn };
+    if (cursor->group.count > 0) {
+        part->last_group = part->groups;
+        part->end = cursor->offset;
+    }
+    part->groups++;
+    while (twl_cursor_next_record(cursor, &record) > 0) {
+        part->first_lsn = part->first_lsn ? part->first_lsn : record.lsn;
+        part->last_lsn = record.lsn;
+        if (part->groups <= 6) { /* the fourth of some group in the middle */
+            if (cursor->records_left == 5) {
+                part->record = (struct place){ record.offset, RECORD_HEADER_BYTES, record.lsn };
+                part->payload =
+                    (struct place){ record.offset + RECORD_HEADER_BYTES, record.header.size, record.lsn };
+            }
+        }
+    }
+}
+
+static void survey_segment(struct io *io, struct segment_entry *entry)
+{
+    struct part *part = &parts[part_count++];
+    struct cursor cursor = { 0 };
+    struct segment segment;
+
+    ck_assert_uint_le(part_count, sizeof(parts) / sizeof(parts[0]));
+    *part = (struct part){ 0 };
+    snprintf(part->name, sizeof(part->name), "%s", entry->name);
+    ck_assert_int_eq(twl_segment_look(io, entry), 0);
+    part->is_sealed = entry->is_sealed;
+    ck_assert_int_eq(twl_segment_open_valid(io, entry->name, &segment), 0);
+    if (entry->is_sealed)
+        part->index.size = (uint64_t)entry->footer.index_entries * INDEX_ENTRY_BYTES;
+    part->index.offset = segment.data_end - part->index.size;
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    while (twl_cursor_enter_group(&cursor) > 0)
+        survey_group(part, &cursor);
+    twl_cursor_free(&cursor);
+    twl_segment_close(&segment);
+}
+
+static void survey(void)
+{
+    const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
+    struct io *io = make_io();
+    struct segment_set set;
+    struct twinlog_report report;
+    struct twinlog_reader *reader = log_reader(0, 0);
+    struct twinlog_record record;
+
+    part_count = 0;
+    ck_assert_int_eq(twl_segment_set_open(io, &options, NULL, &set, &report), 0);
+    for (size_t i = 0; i < set.begun; i++)
+        survey_segment(io, &set.entries[i]);
+    ck_assert_uint_ge(part_count, 3);
+    ck_assert_uint_ge(parts[part_count - 1].last_group, 4);
+    ck_assert_uint_eq(parts[part_count - 1].last_lsn, RECORDS);
+    twl_segment_set_free(&set);
+    io->ops->destroy(io);
+    for (last_lsn = 0; twinlog_reader_next(reader, &record) > 0; last_lsn = record.lsn)
+        time_of[record.lsn] = record.time_ns;
+    twinlog_reader_close(reader);
+    ck_assert_uint_ge(last_lsn, kind->has_no_page ? RECORDS - 9 : RECORDS);
+}
+
+/* ---- damage ----------------------------------------------------------------------------------------- */
+
+enum what {
+    NOTHING,
+    SEGMENT_HEADER,
+    FIRST_GROUP,
+    MIDDLE_GROUP,
+    LAST_GROUP,
+    RECORD_HEADER,
+    PAYLOAD,
+    HOLE, /* from the middle group to the end of the last one there are zeros */
+    FOOTER,
+    INDEX,
+    FIRST_GROUP_AND_FOOTER,
+    ALL_OF_IT /* but for the header */
+};
+static const char *const what_names[] = { "nothing",
+                                          "the segment's header",
+                                          "the first group's header",
+                                          "a group's header in the middle",
+                                          "the last group's header",
+                                          "a record's header",
+                                          "a payload",
+                                          "the second half",
+                                          "the footer",
+                                          "the index",
+                                          "the first group's header and the footer",
+                                          "all but the segment's header" };
+#define WHATS (sizeof(what_names) / sizeof(what_names[0]))
+
+static unsigned char *saved, *changed; /* of the file that is damaged */
+
+static void store(const struct part *part, const unsigned char *bytes)
+{
+    int fd = open(log_file(part->name), O_WRONLY | O_CLOEXEC);
+
+    ck_assert_int_ge(fd, 0);
+    for (size_t at = 0; at < SMALL_SEGMENT; at += BLOCK_BYTES) /* the writer has a lock, but never reads */
+        if (memcmp(saved + at, changed + at, BLOCK_BYTES) != 0)
+            ck_assert_int_eq(pwrite(fd, bytes + at, BLOCK_BYTES, (off_t)at), BLOCK_BYTES);
+    close(fd);
+}
+
+static void flip(uint64_t offset)
+{
+    changed[offset] ^= 1;
+}
+
+/* False if there is no such thing here, or a log that is damaged so can't be told from a sound one. */
+static bool damage(const struct part *part, enum what what, uint64_t *ret_lsn)
+{
+    const struct place *middle = &part->group[part->last_group / 2], *last = &part->group[part->last_group];
+    const uint64_t data_end = twl_segment_data_end(SMALL_SEGMENT);
+    const bool is_newest = part == &parts[part_count - 1];
+    int fd = open(log_file(part->name), O_RDONLY | O_CLOEXEC);
+
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(pread(fd, saved, SMALL_SEGMENT, 0), SMALL_SEGMENT);
+    close(fd);
+    memcpy(changed, saved, SMALL_SEGMENT);
+    *ret_lsn = part->first_lsn;
+    switch (what) {
+    case NOTHING:
+        *ret_lsn = 0;
+        return true;
+    case SEGMENT_HEADER:
+        flip(40);
+        break;
+    case FIRST_GROUP_AND_FOOTER:
+        if (!part->is_sealed)
+            return false;
+        flip(data_end + 20);
+        flip(part->group[0].offset + 8);
+        break;
+    case FIRST_GROUP:
+        flip(part->group[0].offset + 8);
+        break;
+    case MIDDLE_GROUP:
+        flip(middle->offset + 8);
+        *ret_lsn = middle->lsn;
+        break;
+    case LAST_GROUP:
+        flip(last->offset + 8);
+        *ret_lsn = last->lsn;
+        break;
+    case RECORD_HEADER:
+        flip(part->record.offset + 9);
+        *ret_lsn = part->record.lsn;
+        break;
+    case PAYLOAD:
+        flip(part->payload.offset + 20);
+        *ret_lsn = part->payload.lsn;
+        break;
+    case HOLE:
+        memset(changed + middle->offset, 0, part->end - middle->offset);
+        *ret_lsn = middle->lsn;
+        break;
+    case FOOTER:
+        flip(data_end + 20);
+        *ret_lsn = 0;
+        return part->is_sealed;
+    case INDEX:
+        flip(part->index.offset + 3);
+        *ret_lsn = 0;
+        return part->is_sealed && part->index.size > 0;
+    case ALL_OF_IT:
+        memset(changed + SEGMENT_HEADER_BYTES, 0, SMALL_SEGMENT - SEGMENT_HEADER_BYTES);
+        return !is_newest;
+    }
+    /* Without shared memory nothing but a later group tells that the last one is durable. */
+    return !(is_newest && kind->has_no_page && (what == LAST_GROUP || what == HOLE));
+}
+
+/* ---- readers ---------------------------------------------------------------------------------------- */
+
+static struct twinlog_report report;
+static struct damaged {
+    const struct part *part;
+    enum what what;
+    uint64_t lsn;
+} damaged;
+static char doing[200]; /* what is tried just now */
+static unsigned long tried, ended_with_error;
+
+#define SAY(...) snprintf(doing, sizeof(doing), __VA_ARGS__)
+#define MUST(condition)                                                                                      \
+    ck_assert_msg(condition, "%s, damaged: %s of %s (record %" PRIu64 "), %s: not so: %s; report: %s",       \
+                  kind->name, what_names[damaged.what], damaged.part->name, damaged.lsn, doing, #condition,  \
+                  report.text)
+
+static int try_to_open(uint64_t from_lsn, struct twinlog_reader **ret_reader)
+{
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+
+    options.flags = kind->maps ? TWINLOG_READER_MMAP : 0;
+    options.from_lsn = from_lsn;
+    options.ret_report = &report;
+    report = (struct twinlog_report){ 0 };
+    *ret_reader = NULL;
+    return kind->is_attached ? twinlog_reader_attach(the_log, &options, ret_reader)
+                             : twinlog_reader_open(log_dir, &options, ret_reader);
+}
+
+/* An error, with its place. */
+static void expect_damage(int result)
+{
+    MUST(result == TWINLOG_ECORRUPT);
+    MUST(report.error == TWINLOG_ECORRUPT);
+    MUST(damaged.lsn > 0); /* a footer or an index that can't be read is no reason */
+    MUST(strcmp(report.file, damaged.part->name) ==
+             0 || /* a segment that begins with nothing is not begun: */
+         (damaged.what == FIRST_GROUP && strcmp(report.file, damaged.part[-1].name) == 0));
+    if (damaged.what == SEGMENT_HEADER && report.finding == TWINLOG_FOUND_BAD_HEADER)
+        return;
+    MUST(report.finding == TWINLOG_FOUND_DAMAGE);
+    MUST(report.first_lsn > 0 && report.first_lsn <= report.last_lsn);
+    MUST(report.first_lsn <= (damaged.what == SEGMENT_HEADER ? damaged.part->last_lsn : damaged.lsn));
+    ended_with_error++;
+}
+
+static void expect_record(const struct twinlog_record *record, uint64_t lsn)
+{
+    unsigned char bytes[512];
+    const size_t size = make_bytes(lsn, bytes);
+
+    MUST(record->lsn == lsn);
+    MUST(record->size == size && memcmp(record->data, bytes, size) == 0);
+}
+
+/* Everything between has to come, or an error. 0, or the error. */
+static int read_onwards(struct twinlog_reader *reader, uint64_t lsn)
+{
+    struct twinlog_record record;
+    int rc;
+
+    tried++;
+    for (; (rc = twinlog_reader_next(reader, &record)) > 0; lsn++)
+        expect_record(&record, lsn);
+    if (rc == 0)
+        MUST(lsn > last_lsn);
+    else
+        expect_damage(rc);
+    MUST(twinlog_reader_wait(reader, 0) == (rc < 0)); /* who follows is told the same */
+    return rc;
+}
+
+static int read_back(struct twinlog_reader *reader, uint64_t behind_lsn)
+{
+    struct twinlog_record record;
+    uint64_t lsn = behind_lsn;
+    int rc;
+
+    tried++;
+    while ((rc = twinlog_reader_previous(reader, &record)) > 0)
+        expect_record(&record, --lsn);
+    if (rc == 0)
+        MUST(lsn <= 1);
+    else
+        expect_damage(rc);
+    return rc;
+}
+
+/* Who starts in another segment, and goes away from the damage, need not know of it. */
+static bool is_apart(uint64_t lsn, bool goes_back)
+{
+    if (damaged.what == SEGMENT_HEADER || damaged.part == &parts[part_count - 1])
+        return false;
+    return goes_back ? lsn <= damaged.part->first_lsn : lsn > damaged.part->last_lsn;
+}
+
+static void start_at(struct twinlog_reader *reader, uint64_t lsn)
+{
+    SAY("forwards from %" PRIu64, lsn);
+    MUST(twinlog_reader_seek(reader, lsn) == 0);
+    MUST(read_onwards(reader, lsn) == 0 || !is_apart(lsn, false));
+    SAY("back from %" PRIu64, lsn);
+    MUST(twinlog_reader_seek(reader, lsn) == 0);
+    MUST(read_back(reader, min_u64(lsn, last_lsn + 1)) == 0 || !is_apart(lsn, true));
+    if (lsn > last_lsn)
+        return;
+    uint64_t first = 1;
+    while (time_of[first] < time_of[lsn])
+        first++;
+    SAY("from the time of %" PRIu64, lsn);
+    MUST(twinlog_reader_seek_time(reader, time_of[lsn]) == 0);
+    read_onwards(reader, first);
+    SAY("back from the time of %" PRIu64, lsn);
+    MUST(twinlog_reader_seek_time(reader, time_of[lsn]) == 0);
+    read_back(reader, first);
+}
+
+static void start_at_the_ends(struct twinlog_reader *reader)
+{
+    uint64_t first, last;
+
+    SAY("from the front");
+    MUST(twinlog_reader_seek_first(reader) == 0);
+    read_onwards(reader, 1);
+    SAY("from the end");
+    int rc = twinlog_reader_seek_end(reader);
+    if (rc < 0)
+        expect_damage(rc);
+    else
+        read_back(reader, last_lsn + 1);
+    SAY("from far behind the end");
+    MUST(twinlog_reader_seek(reader, UINT64_MAX) == 0);
+    read_back(reader, last_lsn + 1);
+    SAY("the range");
+    rc = twinlog_reader_range(reader, &first, &last);
+    if (rc < 0)
+        expect_damage(rc);
+    else
+        MUST(first == 1 && last >= last_lsn);
+}
+
+static void start_everywhere(struct twinlog_reader *reader)
+{
+    const struct part *part = damaged.part;
+    const uint64_t lsn = damaged.lsn > 0 ? damaged.lsn : part->first_lsn + 20;
+    const uint64_t starts[] = { 1,           part->first_lsn, lsn - (lsn > 1),    lsn,
+                                lsn + 1,     part->last_lsn,  part->last_lsn + 1, last_lsn,
+                                last_lsn + 1 };
+
+    start_at_the_ends(reader);
+    for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++)
+        start_at(reader, starts[i]);
+}
+
+/* From the options, as `cat --from` does; and one that was there before the damage. */
+static void try_readers(struct twinlog_reader *old)
+{
+    const uint64_t starts[] = { 0, damaged.part->last_lsn, last_lsn };
+    struct twinlog_reader *reader;
+
+    for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++) {
+        SAY("opened at %" PRIu64, starts[i]);
+        int rc = try_to_open(starts[i], &reader);
+        if (rc < 0)
+            expect_damage(rc);
+        else
+            read_onwards(reader, starts[i] ? starts[i] : 1);
+        if (rc == 0 && i == 0)
+            start_everywhere(reader);
+        twinlog_reader_close(reader);
+    }
+    start_at_the_ends(old);
+    start_at(old, damaged.part->last_lsn);
+}
+
+static void try_damage(const struct part *part, enum what what)
+{
+    struct twinlog_reader *old;
+
+    damaged = (struct damaged){ part, NOTHING, 0 };
+    SAY("opened before");
+    MUST(try_to_open(0, &old) == 0);
+    read_onwards(old, 1);
+    if (damage(part, what, &damaged.lsn)) {
+        damaged.what = what;
+        store(part, changed);
+        try_readers(old);
+        store(part, saved);
+    }
+    twinlog_reader_close(old);
+}
+
+/* A reader without a writer syncs whenever it looks, and it is no matter of disks: memory, where there is some. */
+static void set_up(void)
+{
+    if (access("/dev/shm", W_OK) == 0)
+        setenv("TMPDIR", "/dev/shm", 1);
+    logdir_make();
+}
+
+START_TEST(every_reader_returns_all_records_on_its_way_or_names_the_damage)
+{
+    kind = &kinds[_i];
+    make_log();
+    survey();
+    saved = malloc(SMALL_SEGMENT);
+    changed = malloc(SMALL_SEGMENT);
+    const size_t where[] = { 0, part_count / 2, part_count - 1 };
+    for (size_t i = 0; i < sizeof(where) / sizeof(where[0]); i++)
+        for (unsigned what = NOTHING; what < WHATS; what++)
+            try_damage(&parts[where[i]], (enum what)what);
+    ck_assert_uint_gt(tried, 500);
+    ck_assert_uint_gt(ended_with_error, 50);
+    free(changed);
+    free(saved);
+    log_close(the_log);
+}
+END_TEST
+
+Suite *damaged_suite(void)
+{
+    Suite *suite = suite_create("damaged");
+    TCase *tests = logdir_case(suite, "readers", set_up);
+
+    tcase_add_loop_test(tests, every_reader_returns_all_records_on_its_way_or_names_the_damage, 0,
+                        (int)KINDS);
+    return suite;
+}
