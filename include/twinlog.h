@@ -267,6 +267,7 @@ struct twinlog; /* one open log; every function on it may be called from any thr
  *   -ENOENT   the parent of `dir` is missing, or there is no log and TWINLOG_MUST_EXIST is set
  *   -ENOTDIR  `dir` is not a directory
  *   -ENOTEMPTY there is no log in `dir`, but other files are
+ *   -EMLINK    a segment that would be written to has another name, as in a copy made of links
  *   -ENOSPC, -EACCES, -EROFS, -EIO, -EMFILE, ... from the system
  *   -ENOTSUP  options->io names a path that does not work here, or files cannot be mapped for writing here
  *   TWINLOG_ECORRUPT, TWINLOG_EVERSION, TWINLOG_EFOREIGN  the log was left as it is; see the report.
@@ -545,7 +546,8 @@ struct twinlog_trim_result {
         sizeof(struct twinlog_trim_result), 0, 0, 0, 0, 0, 0, ""                                             \
     }
 /* `ret_result` may be NULL. On a full disk too. -EINVAL when the options ask for nothing, -EROFS, -ENOTSUP in
- * TWINLOG_MODE_SHARED, the system's errors; what was removed before an error stays removed. */
+ * TWINLOG_MODE_SHARED, TWINLOG_EPOISONED where a cut may have happened or not, the system's errors; what was removed
+ * before an error stays removed. */
 int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options,
                  struct twinlog_trim_result *ret_result);
 

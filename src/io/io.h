@@ -58,6 +58,7 @@ enum io_allocation {
     IO_ALLOCATE_WRITTEN, /* zeros that are written, or that the device was asked to write */
     IO_ALLOCATE_SPACE,   /* space reserved, reads as zeros */
     IO_ALLOCATE_NOTHING, /* a hole */
+    IO_ALLOCATE_OWN,     /* what it has is shared with no other file any more; an error: it still may be */
 };
 
 /* The locks of a file. They don't know each other. */

@@ -22,6 +22,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +33,8 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#define EXTENTS_AT_ONCE 64u
 
 #ifndef FALLOC_FL_WRITE_ZEROES
 #define FALLOC_FL_WRITE_ZEROES 0x80 /* Linux 6.17 */
@@ -270,6 +273,33 @@ static int lengthen(struct io_file *file, uint64_t old_bytes, uint64_t bytes)
     return old_bytes < bytes ? error_of(ftruncate(io_file_fd(file), (off_t)bytes)) : 0;
 }
 
+/* Is one of these shared? 1 = yes; 0 = no, and *at is behind them; -1 = there are no more. */
+static int has_shared(struct io_file *file, struct fiemap *map, uint64_t bytes, uint64_t *at)
+{
+    *map = (struct fiemap){ .fm_start = *at, .fm_length = bytes - *at, .fm_extent_count = EXTENTS_AT_ONCE };
+    if (ioctl(io_file_fd(file), FS_IOC_FIEMAP, map) < 0 || map->fm_mapped_extents == 0)
+        return -1;
+    for (uint32_t i = 0; i < map->fm_mapped_extents; i++) {
+        const struct fiemap_extent *extent = &map->fm_extents[i];
+        if (extent->fe_flags & FIEMAP_EXTENT_SHARED)
+            return 1;
+        *at = extent->fe_logical + extent->fe_length;
+    }
+    return *at < bytes ? 0 : -1;
+}
+
+/* Does a clone have the same blocks? Where the file system does not say, it has no clones. */
+static bool shares_blocks(struct io_file *file, uint64_t bytes)
+{
+    struct fiemap *map = calloc(1, sizeof(*map) + EXTENTS_AT_ONCE * sizeof(map->fm_extents[0]));
+    uint64_t at = 0;
+    int shared = map ? 0 : 1;
+    while (shared == 0)
+        shared = has_shared(file, map, bytes, &at);
+    free(map);
+    return shared > 0;
+}
+
 int twl_io_files_allocate(struct io_file *file, uint64_t bytes, enum io_allocation how)
 {
     struct stat about;
@@ -282,6 +312,8 @@ int twl_io_files_allocate(struct io_file *file, uint64_t bytes, enum io_allocati
         return -errno;
     old_bytes = (uint64_t)about.st_size;
     unit = min_u64((uint64_t)about.st_blksize, BLOCK_BYTES);
+    if (how == IO_ALLOCATE_OWN)
+        return shares_blocks(file, bytes) ? reserve(file, FALLOC_FL_UNSHARE_RANGE, 0, bytes) : 0;
     if (how == IO_ALLOCATE_NOTHING)
         return lengthen(file, old_bytes, bytes);
     if (how == IO_ALLOCATE_WRITTEN && old_bytes < bytes &&

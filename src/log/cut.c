@@ -83,6 +83,7 @@ static int settle_state(void *context, struct state *state)
 /* Whatever went wrong: the cut has happened, or may have. */
 static int give_up(struct twinlog *log, int error)
 {
+    log->is_cut_in_doubt = true;
     twl_commit_give_up(log->commit, error);
     return TWINLOG_EPOISONED;
 }

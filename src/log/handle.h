@@ -32,6 +32,8 @@ struct twinlog {
 
     /* One trim, cut or change of the state file at a time, among the threads here. */
     struct twl_mutex front;
+    bool
+        is_cut_in_doubt; /* [front] the segment of a cut may be there or not: nothing in front of it may go */
 
     /* read-only: */
     struct twl_mutex looking;

@@ -161,6 +161,48 @@ static int settle_open_groups(struct opening *o, const struct segment_set_option
     return twl_segment_set_open(o->log->io, options, &o->state, &o->set, &o->report);
 }
 
+static int check_links(struct opening *o, const struct segment_entry *entry)
+{
+    struct io *io = o->log->io;
+    struct io_file *file;
+    uint32_t links = 0;
+    int rc = io_open(io, entry->name, IO_READ_ONLY, &file);
+    if (rc == 0) {
+        rc = io_links(file, &links);
+        io_close(file);
+    }
+    if (rc < 0)
+        return refuse_system(o, rc, "look at a segment");
+    if (links <= 1)
+        return 0;
+    twl_report(
+        &o->report, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_DID_REFUSE, -EMLINK,
+        "%s has another name, as in a copy made of links, and what is written here would be there too; put a "
+        "copy of its own in its place",
+        entry->name);
+    twl_report_place(&o->report, entry->name, entry->header.sequence, 0, 0);
+    return -EMLINK;
+}
+
+/* What may be written to must be nobody else's: the newest segment, those before it that are not sealed, spares. */
+static int check_names(struct opening *o)
+{
+    const struct segment_set *set = &o->set;
+    int rc = 0;
+    for (size_t i = set->begun; rc == 0 && i < set->begun + set->spares; i++)
+        rc = check_links(o, &set->entries[i]);
+    for (size_t i = set->begun; rc == 0 && i-- > 0;) {
+        struct segment_entry *entry = &set->entries[i];
+        rc = twl_segment_look(o->log->io, entry);
+        if (rc < 0)
+            return refuse_system(o, rc, "look at a segment");
+        if (entry->is_sealed && i + 1 < set->begun)
+            break;
+        rc = check_links(o, entry);
+    }
+    return rc;
+}
+
 static int find_end(struct opening *o)
 {
     const struct segment_set_options options = { .open_flags = o->open_flags,
@@ -174,6 +216,8 @@ static int find_end(struct opening *o)
     if (rc == 0 && o->set.begun == 0 && !is_just_born(&o->state))
         return refuse(o, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_ECORRUPT,
                       "all segments are missing; restore them from a copy");
+    if (rc == 0)
+        rc = check_names(o);
     if (rc == 0)
         rc = settle_open_groups(o, &options, &settled);
     if (rc == 0) {
@@ -279,6 +323,8 @@ static int keep_what_is_there(struct opening *o)
     }
     if (rc == 0 && o->active.file_bytes < o->active.header.bytes) /* a mapped one that was closed */
         rc = io_allocate(o->active.file, o->active.header.bytes, IO_ALLOCATE_SPACE);
+    if (rc == 0) /* or writing to it may take space; if there is none, there will be an error in time */
+        io_allocate(o->active.file, o->active.header.bytes, IO_ALLOCATE_OWN);
     if (rc == 0 && !is_padded && end->last_group > 0)
         rc = twl_segment_rewrite(&o->active, end->doubt_from, end->offset);
     else if (rc == 0 && !is_padded) /* begun by its header, which may be as new */

@@ -136,6 +136,8 @@ static int apply(struct trim *trim)
 {
     struct twinlog *log = trim->log;
     struct keeper_freed freed;
+    if (log->is_cut_in_doubt) /* the segment that it continues, if it was, must not be removed */
+        return TWINLOG_EPOISONED;
     trim->old_lsn = atomic_load(&log->first_lsn);
     trim->wish_lsn = trim->limits.lsn;
     int rc = twl_keeper_each(log->keeper, extend_wish, trim);

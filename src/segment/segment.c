@@ -211,7 +211,8 @@ int twl_segment_create_first_of_all(struct io *io, const struct segment_plan *pl
     return 0;
 }
 
-/* Nobody has it mapped, nobody is about to link it, and it has one name: then it is ours to write over. */
+/* Nobody has it mapped, nobody is about to link it, it has one name, and its blocks are in no clone, so that writing
+ * takes no space: then it is ours to write over. */
 static int claim(struct segment *segment)
 {
     uint32_t links;
@@ -219,7 +220,7 @@ static int claim(struct segment *segment)
     if (rc < 0)
         return rc == -EAGAIN ? -EBUSY : rc;
     rc = io_links(segment->file, &links);
-    if (rc == 0 && links != 1)
+    if (rc == 0 && (links != 1 || io_allocate(segment->file, segment->header.bytes, IO_ALLOCATE_OWN) < 0))
         rc = -EBUSY;
     return rc;
 }

@@ -1638,8 +1638,14 @@ START_IO_TEST(a_clone_is_a_file_of_its_own_or_nothing)
     int error;
 
     write_durably(file, 0, 'o');
+    ck_assert_int_eq(io_allocate(file, FILE_BYTES, IO_ALLOCATE_OWN), 0);
     error = io->ops->clone(io, "file", second, "copy");
     if (error == 0) {
+        int owned = io_allocate(file, FILE_BYTES, IO_ALLOCATE_OWN);
+        ck_assert_msg(owned == 0 || owned == -EOPNOTSUPP, "%d", owned);
+        if (owned == 0) /* and by now it is */
+            ck_assert_int_eq(io_allocate(file, FILE_BYTES, IO_ALLOCATE_OWN), 0);
+        expect_bytes("file", 0, BLOCK_BYTES, 'o');
         write_durably(file, 0, 'n');
         expect_bytes("second/copy", 0, BLOCK_BYTES, 'o');
         expect_bytes("second/copy", BLOCK_BYTES, FILE_BYTES - BLOCK_BYTES, 0);

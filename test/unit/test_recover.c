@@ -1010,6 +1010,39 @@ START_TEST(who_asks_for_a_spare_behind_a_cut_makes_no_promise)
 }
 END_TEST
 
+/* Nobody knows whether the segment of a cut is there, nor whether it will be. If it is, it continues one of the old
+ * ones, which must be there as well. */
+START_TEST(nothing_is_trimmed_while_a_cut_is_in_doubt)
+{
+    static const unsigned char payload[BLOCK_RECORD_BYTES] = { 1 };
+    const struct simdisk_options machine = { .seed = 7, .has_direct = true };
+    const struct simdisk_fault fault = { .op = SIM_SYNC_DIR, .nth = 1, .error = -EIO };
+    struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct simdisk *living = simdisk_create(&machine);
+    uint64_t last_lsn = 0;
+    struct twinlog *log;
+    options.segment_bytes = SEGMENT_MIN_BYTES;
+    ck_assert_int_eq(twl_log_open(simdisk_connect(living), &options, &log), 0);
+    for (unsigned i = 0; i < 60; i++)
+        ck_assert_int_eq(twinlog_append(log, payload, sizeof(payload), NULL), 0);
+    simdisk_inject(living, &fault);
+    ck_assert_int_eq(twinlog_cut(log, CUT_LSN), TWINLOG_EPOISONED);
+    simdisk_inject(living, NULL);
+    trim.before_lsn = 50;
+    ck_assert_int_eq(twinlog_trim(log, &trim, NULL), TWINLOG_EPOISONED);
+    ck_assert_uint_le(simdisk_choices(living), 3);
+    for (uint64_t mask = 0; mask < 8; mask++) {
+        struct simdisk *image = simdisk_crash_image(living, SIM_CUT_MASK, mask);
+        ck_assert_int_eq(open_with(image, 0, 0, &last_lsn), 0);
+        ck_assert(last_lsn == CUT_LSN || last_lsn == 60);
+        simdisk_destroy(image);
+    }
+    twinlog_close(log);
+    simdisk_destroy(living);
+}
+END_TEST
+
 Suite *recover_suite(void)
 {
     Suite *suite = suite_create("recover");
@@ -1039,6 +1072,7 @@ Suite *recover_suite(void)
                         (int)(EVIDENCES * LIVES));
     tcase_add_test(loss, whoever_looks_again_is_told_the_same);
     tcase_add_loop_test(loss, what_a_spare_promises_counts_up_to_a_cut, 0, 2);
+    tcase_add_test(loss, nothing_is_trimmed_while_a_cut_is_in_doubt);
     tcase_add_test(loss, who_asks_for_a_spare_behind_a_cut_makes_no_promise);
     suite_add_tcase(suite, loss);
     return suite;

@@ -658,6 +658,51 @@ START_TEST(segments_missing_at_the_front_are_damage)
 }
 END_TEST
 
+static uint64_t newest_sequence(void)
+{
+    uint64_t sequence = 1;
+    while (access(log_segment(sequence + 1), F_OK) == 0)
+        sequence++;
+    return sequence;
+}
+
+/* It was begun, which the footer of the one before says. */
+START_TEST(a_newest_segment_that_is_missing_is_damage)
+{
+    struct twinlog *log = open_small(0);
+    append_to(log, 300, 0);
+    log_close(log);
+    for (uint64_t sequence = newest_sequence(); sequence > 2; sequence--) /* spares first */
+        ck_assert_int_eq(unlink(log_segment(sequence)), 0);
+    ck_assert_int_eq(log_open_error(NULL), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_ECORRUPT);
+}
+END_TEST
+
+/* ---- names of files ------------------------------------------------------------------------------ */
+
+/* As `cp -al` makes them. A sealed one is never written to. */
+START_TEST(a_segment_that_has_another_name_is_not_written_to)
+{
+    char other[400];
+    struct twinlog *log = open_small(0);
+    append_to(log, 300, 0);
+    log_close(log);
+    snprintf(other, sizeof(other), "%s/other", log_parent);
+    ck_assert_int_eq(link(log_segment(1), other), 0);
+    log_close(log_open(NULL));
+    ck_assert_int_eq(unlink(other), 0);
+    ck_assert_int_eq(link(log_segment(newest_sequence()), other), 0);
+    const uint64_t before = log_fingerprint(false);
+    ck_assert_int_eq(log_open_error(NULL), -EMLINK);
+    ck_assert_int_eq(log_report.finding, TWINLOG_FOUND_FOREIGN_FILE);
+    ck_assert_uint_eq(log_fingerprint(false), before);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0); /* reading does no harm */
+    ck_assert_int_eq(unlink(other), 0);
+    log_close(log_open(NULL));
+}
+END_TEST
+
 /* ---- suite ------------------------------------------------------------------------------------- */
 
 Suite *space_suite(void)
@@ -694,5 +739,8 @@ Suite *space_suite(void)
     tests = logdir_case(suite, "missing", logdir_make);
     tcase_add_test(tests, a_missing_state_file_is_damage);
     tcase_add_test(tests, segments_missing_at_the_front_are_damage);
+    tcase_add_test(tests, a_newest_segment_that_is_missing_is_damage);
+    tests = logdir_case(suite, "files", logdir_make);
+    tcase_add_test(tests, a_segment_that_has_another_name_is_not_written_to);
     return suite;
 }
