@@ -697,7 +697,8 @@ int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms);
 
 /* A file descriptor for poll, epoll or io_uring that is readable when next() has something to say, and
  * not any more when next() has returned 0. Made at the first call, with a thread of the reader that waits;
- * closed with the reader. A negative error where that fails. */
+ * closed with the reader. Beside a writer of a mapped or shared log, where this process may not write the file
+ * writer.lock, it is readable every 20 ms, and next() may have nothing to say. A negative error where that fails. */
 int twinlog_reader_fd(struct twinlog_reader *reader);
 
 void twinlog_reader_close(struct twinlog_reader *reader); /* NULL is allowed */

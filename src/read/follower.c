@@ -6,6 +6,9 @@
  * which takes the one away; the thread puts one there as soon as the page says something else than the reader
  * has seen. What is said in between is not lost: the reader tells which pulse of the page it had seen, and the
  * thread compares with that. While the descriptor is readable the thread sleeps until the reader arms it again.
+ *
+ * Who writes through a mapping adds to the pulse only if somebody has said that it sleeps. Where the page can't be written,
+ * for another user or on a mount that is read-only, the reader is told to look every 20 ms (live.c), as there may be records.
  */
 #define _GNU_SOURCE
 #include "read/follower.h"
@@ -73,10 +76,17 @@ static bool look(struct follower *f, bool *ret_is_readable)
     return goes_on;
 }
 
-/* Another page is news in any case. */
-static void look_for_page(struct follower *f)
+/* There may be records that nobody tells of. */
+static bool is_left_untold(struct live *live)
 {
-    if (f->live != &f->watched || twl_live_watch_again(&f->watched) <= 0)
+    return live->page && !live->is_writable && twl_live_is_mapped(live) && twl_live_is_written(live);
+}
+
+/* Another page is news in any case. */
+static void look_further(struct follower *f)
+{
+    const bool is_other = f->live == &f->watched && twl_live_watch_again(&f->watched) > 0;
+    if (!is_other && !is_left_untold(f->live))
         return;
     twl_mutex_lock(&f->lock);
     make_readable(f);
@@ -96,7 +106,7 @@ static void *follow(void *context)
             twl_event_sleep(&f->changed, changes);
         } else {
             twl_live_sleep(f->live, pulse, -1);
-            look_for_page(f);
+            look_further(f);
         }
     }
 }

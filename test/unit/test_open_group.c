@@ -16,6 +16,7 @@
 #include "segment/live.h"
 #include "segment/settle.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdatomic.h>
@@ -795,6 +796,63 @@ START_TEST(the_descriptor_tells_of_records_that_are_complete)
 }
 END_TEST
 
+static const struct io_ops *real_ops;
+static int lock_error;
+
+/* As for another user, or on a mount that is read-only. */
+static int open_lock_to_read(struct io *of, const char *name, unsigned flags, struct io_file **ret_file)
+{
+    if (strcmp(name, LIVE_NAME) == 0 && !(flags & IO_READ_ONLY))
+        return lock_error;
+    return real_ops->open(of, name, flags, ret_file);
+}
+
+/* Its writer never hears that it waits. */
+START_TEST(the_descriptor_of_a_reader_that_may_not_write_tells_as_well)
+{
+    static const int errors[] = { -EACCES, -EROFS };
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    struct image *image = &images[0];
+    struct io_ops ops;
+    struct live live;
+    struct io *other;
+    begin_image(image, 2, &end, THIS_BOOT);
+    write_image(image, BYTES);
+    ck_assert_int_eq(twl_live_lock(io, 0, &live), 0);
+    twl_live_publish_mode(&live, TWINLOG_MODE_MAPPED);
+    twl_live_publish(&live, image->mark.epoch.number, 1, FIRST_RECORDS);
+    ck_assert_int_eq(twl_io_posix_create(log_dir, false, &other), 0);
+    real_ops = other->ops;
+    lock_error = errors[_i];
+    ops = *real_ops;
+    ops.open = open_lock_to_read;
+    other->ops = &ops;
+    options.from_lsn = FIRST_RECORDS + 1;
+    ck_assert_int_eq(twl_reader_open(other, &options, &reader), 0);
+    int fd = twinlog_reader_fd(reader);
+    ck_assert_int_ge(fd, 0);
+    const uint32_t pulse = atomic_load(&live.page->pulse);
+    for (unsigned n = 0; n < 10; n++) {
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+        uint64_t at = image->at;
+        add_record(image);
+        patch_file(log_file(image->name), (off_t)at, image->bytes + at, (size_t)(image->at - at));
+        int rc = 0;
+        while (rc == 0) { /* it may be told to look before there is something, and no more than that */
+            ck_assert(is_readable(fd, 20000));
+            rc = twinlog_reader_next(reader, &record);
+        }
+        ck_assert_int_eq(rc, 1);
+        ck_assert_uint_eq(record.lsn, image->next_lsn - 1);
+    }
+    ck_assert_uint_eq(atomic_load(&live.page->pulse), pulse);
+    twinlog_reader_close(reader);
+    twl_live_unlock(&live);
+}
+END_TEST
+
 START_TEST(a_backup_has_what_an_open_group_holds)
 {
     char copy[400];
@@ -1029,6 +1087,7 @@ Suite *open_group_suite(void)
     tcase_add_test(readers, repair_finds_what_an_open_group_holds);
     tcase_add_test(readers, a_live_log_is_read_as_far_as_records_are_complete);
     tcase_add_test(readers, the_descriptor_tells_of_records_that_are_complete);
+    tcase_add_loop_test(readers, the_descriptor_of_a_reader_that_may_not_write_tells_as_well, 0, 2);
     tcase_add_test(readers, a_backup_has_what_an_open_group_holds);
     TCase *cuts = tcase_create("crashes");
     tcase_set_timeout(cuts, 120);
