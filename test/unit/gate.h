@@ -44,7 +44,7 @@ void gate_open(void);
 void gate_await(void);
 
 /* For conditions that come true by themselves: `while (!it && still_in_time(&began))`, where `began` is 0 at first.
- * False when 20 s are over; yields. */
+ * False when two minutes are over; yields. */
 bool still_in_time(uint64_t *began_ns);
 /* Fails the test when the condition has not come true in time. */
 #define AWAIT(condition)                                                                                     \

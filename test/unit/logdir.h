@@ -95,6 +95,12 @@ struct tally log_check(void);
 
 /* ---- processes and chance ---------------------------------------------------------------------- */
 
+/* As fork(). The address sanitizer's allocator may be locked in a child for ever, by a thread that the child does not
+ * have; so with it this waits until the other threads sleep, as those of a log do that has nothing to do. Tests whose
+ * threads never sleep do not fork with that sanitizer. */
+pid_t fork_quietly(void);
+#define CAN_FORK_BESIDE_BUSY_THREADS (!HAS_ADDRESS_SANITIZER)
+
 /* Runs `body` in a forked process; returns what it returned, or 128 and the signal that ended it. */
 pid_t start_child(int (*body)(void));
 int wait_child(pid_t child);

@@ -489,7 +489,7 @@ START_TEST(a_follower_hears_of_a_writer_that_died_at_opening_the_log)
     ck_assert_int_eq(twl_live_lock(io, 0, &live), 0);
     twl_live_unlock(&live);
     struct pollfd wanted = { .fd = twl_follower_fd(follower), .events = POLLIN };
-    ck_assert_int_eq(poll(&wanted, 1, 20000), 1);
+    ck_assert_int_eq(poll(&wanted, 1, 120000), 1);
     twl_follower_destroy(follower);
     io->ops->destroy(io);
 }

@@ -168,7 +168,7 @@ static int die_before_a_child(unsigned handles)
         EXPECT(twinlog_open(log_dir, &options, &log) == 0);
     for (unsigned i = 0; i < RECORDS; i++)
         EXPECT(twinlog_append(log, bytes, sizeof(bytes), &lsn) == 0);
-    const pid_t child = fork();
+    const pid_t child = fork_quietly();
     while (child == 0)
         pause();
     *orphan = child;
@@ -192,7 +192,7 @@ START_TEST(a_child_of_one_that_was_killed_keeps_nobody_out)
 
     orphan = shared_page();
     ck_assert_int_eq(run_child(_i ? join_and_die : open_and_die), 128 + SIGKILL);
-    const uint64_t deadline_ns = twinlog_deadline(10000);
+    const uint64_t deadline_ns = twinlog_deadline(120000);
     const int rc = twinlog_open(log_dir, &options, &log);
     const uint64_t opened_ns = twinlog_deadline(0);
     kill(*orphan, SIGKILL);

@@ -317,7 +317,7 @@ static void work_in_callback(struct twinlog_request *request)
     is_right = is_right && twinlog_append(seen.log, bytes, sizeof(bytes), &lsn) == 0;
     is_right = is_right && twinlog_durable_lsn(seen.log) >= lsn;
     is_right = is_right && twinlog_enqueue(seen.log, bytes, 10, &lsn) == 0;
-    is_right = is_right && twinlog_wait(seen.log, lsn, TWINLOG_LEVEL_DURABLE, twinlog_deadline(30000)) == 0;
+    is_right = is_right && twinlog_wait(seen.log, lsn, TWINLOG_LEVEL_DURABLE, twinlog_deadline(120000)) == 0;
     atomic_fetch_add(&seen.errors, !is_right);
     if (atomic_fetch_add(&seen.completed, 1) < ROUNDS && is_right)
         atomic_fetch_add(&seen.errors, submit(seen.log, 100, request) != 0);

@@ -574,7 +574,7 @@ END_TEST
 
 /* ---- from another process ------------------------------------------------------------------------ */
 
-#define PATIENCE_MS 20000
+#define PATIENCE_MS 120000
 
 struct told {
     struct twinlog_stat stat;
