@@ -302,6 +302,8 @@ static int open_locked(struct opening *o, size_t index, struct segment *ret_segm
         twl_segment_close(ret_segment);
         rc = TWINLOG_ECORRUPT;
     }
+    if (rc == 0) /* or writing to it may take space; if there is none, there will be an error in time */
+        io_allocate(ret_segment->file, ret_segment->header.bytes, IO_ALLOCATE_OWN);
     return rc;
 }
 
@@ -323,8 +325,6 @@ static int keep_what_is_there(struct opening *o)
     }
     if (rc == 0 && o->active.file_bytes < o->active.header.bytes) /* a mapped one that was closed */
         rc = io_allocate(o->active.file, o->active.header.bytes, IO_ALLOCATE_SPACE);
-    if (rc == 0) /* or writing to it may take space; if there is none, there will be an error in time */
-        io_allocate(o->active.file, o->active.header.bytes, IO_ALLOCATE_OWN);
     if (rc == 0 && !is_padded && end->last_group > 0)
         rc = twl_segment_rewrite(&o->active, end->doubt_from, end->offset);
     else if (rc == 0 && !is_padded) /* begun by its header, which may be as new */
