@@ -270,6 +270,7 @@ struct twinlog; /* one open log; every function on it may be called from any thr
  *   -EMLINK    a segment that would be written to has another name, as in a copy made of links
  *   -ENOSPC, -EACCES, -EROFS, -EIO, -EMFILE, ... from the system
  *   -ENOTSUP  options->io names a path that does not work here, or files cannot be mapped for writing here
+ *             or, for TWINLOG_MODE_SHARED, have no second name (hard link)
  *   TWINLOG_ECORRUPT, TWINLOG_EVERSION, TWINLOG_EFOREIGN  the log was left as it is; see the report.
  *             TWINLOG_EVERSION also where processes with another version of the library share it
  */

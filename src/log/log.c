@@ -134,8 +134,10 @@ static int take_shared_lock(struct opening *o, bool *ret_is_first)
         return refuse(o, TWINLOG_FOUND_NOTHING, rc,
                       "another version of twinlog has this log open; close it there");
     case -ENOTSUP:
-        return refuse(o, TWINLOG_FOUND_NOTHING, rc,
-                      "processes can't share memory in this directory; choose another file system or mode");
+        return refuse(
+            o, TWINLOG_FOUND_NOTHING, rc,
+            "processes can't share memory in this directory, or there are no hard links; choose another file "
+            "system or mode");
     default:
         return refuse_system(o, rc, "lock the log");
     }

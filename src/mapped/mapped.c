@@ -315,6 +315,7 @@ int twl_mapped_join(const struct mapped_config *config, struct mapped **ret_mapp
         twl_mapped_destroy(m, false);
         return rc;
     }
+    twl_segment_remove_dead(m->io);
     twl_mapped_bury_our_number(m);
     m->began_lsn = twl_mapped_last_lsn(m) + 1;
     *ret_mapped = m;

@@ -6,6 +6,7 @@
 #include "base/base.h"
 #include "base/point.h"
 #include "base/sync.h"
+#include "segment/segment.h"
 #include "twinlog.h"
 
 #include <errno.h>
@@ -176,6 +177,8 @@ int twl_peers_come(struct io *io, unsigned wait_ms, struct peers *ret_peers, boo
 int twl_peers_begin(struct peers *peers)
 {
     int rc = twl_live_share(peers->io, &peers->live);
+    if (rc == 0) /* which decides who makes a segment */
+        rc = twl_segment_check_links(peers->io, LIVE_NAME);
     if (rc < 0)
         return rc;
     take_page(peers);

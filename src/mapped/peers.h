@@ -50,7 +50,8 @@ struct peers {
  * the log is open, and this is one more. -EBUSY: another kind of writer has the log after wait_ms; -EUSERS: there are
  * PEERS already; -ENOTSUP: no memory can be shared here; TWINLOG_EVERSION: those who are there share it in another way. */
 int twl_peers_come(struct io *io, unsigned wait_ms, struct peers *ret_peers, bool *ret_is_first);
-/* For the first one: there is a page that says that somebody is opening the log. */
+/* For the first one: there is a page that says that somebody is opening the log. -ENOTSUP: no memory can be shared here, or
+ * no file can have two names. */
 int twl_peers_begin(struct peers *peers);
 /* Others may come, and find `common` filled in, but for what this does itself. */
 int twl_peers_open(struct peers *peers);

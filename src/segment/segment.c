@@ -191,11 +191,12 @@ int twl_segment_create_first_of_all(struct io *io, const struct segment_plan *pl
     twl_segment_name(plan->number, segment.name);
     int rc = random_temporary(io, temporary);
     if (rc == 0)
-        rc = io_open(io, temporary, IO_CREATE, &segment.file);
+        rc = io_open(io, temporary, IO_CREATE | IO_NOT_IN_CHILDREN, &segment.file);
     if (rc < 0)
         return rc;
     rc = fill(&segment, plan);
-    io_unlock(segment.file, IO_LOCK_WRITER);
+    if (rc == 0) /* until it has no temporary name any more, for twl_segment_remove_dead() */
+        rc = io_lock(segment.file, IO_LOCK_WRITER, false);
     if (rc == 0) /* or a crash may leave a gap */
         rc = io->ops->sync_dir(io);
     POINT("next-unnamed");
@@ -203,12 +204,43 @@ int twl_segment_create_first_of_all(struct io *io, const struct segment_plan *pl
         rc = io->ops->link(io, temporary, io, segment.name);
     POINT("next-named");
     io->ops->unlink(io, temporary);
+    io_unlock(segment.file, IO_LOCK_WRITER);
     if (rc < 0) {
         twl_segment_close(&segment);
         return rc;
     }
     *ret_segment = segment;
     return 0;
+}
+
+/* Its maker has locked it before it gets any bytes. */
+static int remove_if_dead(void *context, const char *name)
+{
+    struct io *io = context;
+    struct io_file *file;
+    uint64_t bytes = 0;
+    if (!twl_segment_name_is_temporary(name) || io_open(io, name, IO_NOT_IN_CHILDREN, &file) < 0)
+        return 0;
+    if (io_size(file, &bytes) == 0 && bytes > 0 && io_lock(file, IO_LOCK_WRITER, true) == 0)
+        io->ops->unlink(io, name);
+    io_close(file);
+    return 0;
+}
+
+void twl_segment_remove_dead(struct io *io)
+{
+    io->ops->list(io, remove_if_dead, io);
+}
+
+int twl_segment_check_links(struct io *io, const char *name)
+{
+    char temporary[SEGMENT_NAME_BYTES];
+    int rc = random_temporary(io, temporary);
+    if (rc == 0)
+        rc = io->ops->link(io, name, io, temporary);
+    if (rc == 0)
+        io->ops->unlink(io, temporary);
+    return rc == -EPERM || rc == -EOPNOTSUPP || rc == -ENOSYS || rc == -EMLINK ? -ENOTSUP : rc;
 }
 
 /* Nobody has it mapped, nobody is about to link it, it has one name, and its blocks are in no clone, so that writing

@@ -57,6 +57,10 @@ int twl_segment_create(struct io *io, const struct segment_plan *plan, struct se
  * locked. Its name is not durable yet, but those of all that were there before are. */
 int twl_segment_create_first_of_all(struct io *io, const struct segment_plan *plan,
                                     struct segment *ret_segment);
+/* What those have left who died while they made one. Others may be making theirs. */
+void twl_segment_remove_dead(struct io *io);
+/* For who is about to do that: can a file, this one, have a second name here? -ENOTSUP. */
+int twl_segment_check_links(struct io *io, const char *name);
 
 /* Gives a retired file, or a spare without groups, a new life: opens and locks it, and writes a new header over
  * the old one, durable on return (I8). The header is one sector, so a crash leaves the old life or the new one.

@@ -85,6 +85,15 @@ static int gated_map(struct io_file *file, size_t bytes, void **ret_page)
     return error < 0 ? error : real->map(file, bytes, ret_page);
 }
 
+static int refused_link(struct io *io, const char *name, struct io *to, const char *to_name)
+{
+    (void)io;
+    (void)name;
+    (void)to;
+    (void)to_name;
+    return atomic_load(&gate.link_error);
+}
+
 static int gated_check_view(struct io *io, const unsigned char *bytes)
 {
     void (*const when_checked)(void) = atomic_exchange(&gate.when_checked, NULL);
@@ -107,6 +116,7 @@ void gate_reset(void)
     atomic_store(&gate.error, 0);
     atomic_store(&gate.largest_file, UINT64_MAX);
     atomic_store(&gate.map_error, 0);
+    atomic_store(&gate.link_error, 0);
     atomic_store(&gate.when_checked, NULL);
     atomic_store(&gate.waiting, 0);
 }
@@ -129,6 +139,8 @@ int gate_try_log(const struct twinlog_options *options, struct twinlog **ret_log
     ops.sync_data = gated_sync_data;
     ops.allocate = gated_allocate;
     ops.map = gated_map;
+    if (atomic_load(&gate.link_error) < 0)
+        ops.link = refused_link;
     ops.check_view = gated_check_view;
     io->ops = &ops;
     return twl_log_open(io, options, ret_log);

@@ -24,7 +24,8 @@ struct gate {
     _Atomic int error;              /* what writes and syncs fail with; 0 = they don't */
     _Atomic uint64_t largest_file;  /* larger ones are -ENOSPC */
     _Atomic int map_error;          /* what the mapping of segments fails with; 0 = it doesn't */
-    _Atomic unsigned waiting;       /* at the gate */
+    _Atomic int link_error; /* what a second name fails with, for a log that is opened then; 0 = it doesn't */
+    _Atomic unsigned waiting; /* at the gate */
 
     /* NULL, or called once: when a view is checked next, as a sync does with what it has written. */
     void (*_Atomic when_checked)(void);

@@ -1555,6 +1555,52 @@ START_TEST(a_log_whose_writers_are_dead_is_opened_anew)
 }
 END_TEST
 
+START_TEST(a_file_system_without_hard_links_is_refused_at_once)
+{
+    static const int errors[] = { -EPERM, -EOPNOTSUPP };
+    struct twinlog_options options = shared_options(0);
+    struct twinlog *log = NULL;
+
+    atomic_store(&gate.link_error, errors[_i]);
+    ck_assert_int_eq(gate_try_log(&options, &log), -ENOTSUP);
+    ck_assert_ptr_nonnull(strstr(log_report.text, "hard links"));
+    options = small(TWINLOG_MODE_MAPPED);
+    log = gate_log(&options);
+    append_records(log, 0, 0, 300);
+    log_close(log);
+    atomic_store(&gate.link_error, 0);
+    expect_going_on(TWINLOG_MODE_SHARED, 300, 0);
+}
+END_TEST
+
+/* Those who died while they made a segment, as others may be doing now. */
+START_TEST(who_joins_removes_what_is_left_of_the_dead)
+{
+    static const char *const names[] = { "1122334455667788.twl.new", "1122334455667789.twl.new",
+                                         "112233445566778a.twl.new" };
+    static const unsigned char bytes[4 * BLOCK_BYTES];
+    struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = IO_LOCK_WRITER, .l_len = 1 };
+    struct member *member = come(0);
+
+    for (unsigned i = 0; i < 3; i++)
+        put_file(log_file(names[i]), bytes, i < 2 ? sizeof(bytes) : 0);
+    const int fd = open(log_file(names[1]), O_RDWR | O_CLOEXEC);
+    ck_assert_int_eq(fcntl(fd, F_OFD_SETLK, &lock), 0);
+    struct twinlog *log = open_shared(0);
+    ck_assert(!log_has_file(names[0]));
+    ck_assert_msg(log_has_file(names[1]), "somebody is making it");
+    ck_assert_msg(log_has_file(names[2]), "its maker may not have come to lock it");
+    close(fd);
+    append_records(log, 0, 0, 100);
+    append_by(member, 100);
+    log_close(log);
+    close_by(member);
+    for (unsigned i = 0; i < 3; i++)
+        ck_assert(!log_has_file(names[i]));
+    expect_all(100, 0);
+}
+END_TEST
+
 START_TEST(one_that_cannot_join_leaves_no_trace)
 {
     struct member *member = come(0);
@@ -1944,6 +1990,8 @@ Suite *shared_suite(void)
     tcase_add_test(refusals, those_who_share_it_in_another_way_are_not_joined);
     tcase_add_test(refusals, a_log_that_is_closed_is_not_joined);
     tcase_add_loop_test(refusals, a_log_whose_writers_are_dead_is_opened_anew, 0, 2);
+    tcase_add_loop_test(refusals, a_file_system_without_hard_links_is_refused_at_once, 0, 2);
+    tcase_add_test(refusals, who_joins_removes_what_is_left_of_the_dead);
     tcase_add_test(refusals, one_that_cannot_join_leaves_no_trace);
     tcase_add_loop_test(refusals, an_opening_that_fails_leaves_it_to_the_next, 0, MODES);
     tcase_add_test(refusals, options_of_the_first_one_count);
