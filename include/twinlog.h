@@ -282,8 +282,8 @@ int twinlog_open(const char *dir, const struct twinlog_options *options, struct 
  * handle is gone in either case, but for -EDEADLK: nothing happened, because the call was made in the callback of a
  * request of this log, or on the thread of its shared committer. Nobody may start a call on `log` once close has begun.
  * It waits for open reservations until they are given up, and what they point to is gone with the log. In a forked
- * child: frees the child's memory and returns TWINLOG_EFORKED; its descriptors of segments stay open
- * until it ends or calls exec. NULL is allowed. In TWINLOG_MODE_MAPPED too, all of it is durable when this returns 0.
+ * child: frees what no thread of the parent can have been changing at the fork, and returns TWINLOG_EFORKED; its
+ * descriptors of segments stay open until it ends or calls exec. NULL is allowed. In TWINLOG_MODE_MAPPED too, all of it is durable when this returns 0.
  * In TWINLOG_MODE_SHARED the records of this process are; the last one to close marks the log as closed. */
 int twinlog_close(struct twinlog *log);
 

@@ -628,10 +628,10 @@ static void destroy(struct twinlog *log, bool is_forked)
     twl_live_unlock(&log->own_live);
     if (log->peers.file)
         twl_peers_leave(&log->peers, is_forked);
-    twinlog_reader_close(log->looker);
     log->io->ops->destroy(log->io);
     twl_fork_guard_destroy(&log->guard);
     if (!is_forked) {
+        twinlog_reader_close(log->looker); /* in a child it may have been looking */
         twl_mutex_destroy(&log->front);
         twl_mutex_destroy(&log->looking);
     }

@@ -379,13 +379,11 @@ int twl_mapped_finish(struct mapped *m)
     return m->peers ? finish_with_peers(m) : twl_mapped_close_all(m);
 }
 
-static void destroy_sheet(struct sheet *sheet, bool is_forked)
+static void destroy_sheet(struct sheet *sheet)
 {
-    if (!is_forked) { /* in a child it may be half unmapped */
-        twl_sheet_unmap(sheet);
-        twl_segment_close(&sheet->segment);
-        twl_sheet_unlock(sheet);
-    }
+    twl_sheet_unmap(sheet);
+    twl_segment_close(&sheet->segment);
+    twl_sheet_unlock(sheet);
     twl_sheet_free(sheet);
 }
 
@@ -393,27 +391,28 @@ void twl_mapped_destroy(struct mapped *m, bool is_forked)
 {
     if (!m)
         return;
-    if (!is_forked)
-        end_thread(m);
+    if (is_forked) { /* whatever it has may be half exchanged, and goes with the child */
+        free(m);
+        return;
+    }
+    end_thread(m);
     for (struct sheet *sheet = m->all; sheet;) {
         struct sheet *next = atomic_load(&sheet->next);
-        destroy_sheet(sheet, is_forked);
+        destroy_sheet(sheet);
         sheet = next;
     }
-    if (m->spare && !is_forked) {
+    if (m->spare) {
         twl_sheet_unmap(m->spare);
         twl_sheet_unlock(m->spare);
     }
     twl_sheet_free(m->spare);
-    if (!is_forked) {
-        twl_segment_close(&m->first_left);
-        if (m->spare_segment.file && !m->peers) /* what is not needed takes no space */
-            m->io->ops->unlink(m->io, m->spare_segment.name);
-        twl_segment_close(&m->spare_segment);
-        twl_mutex_destroy(&m->rolling);
-        twl_mutex_destroy(&m->syncing);
-        twl_mutex_destroy(&m->looking);
-    }
+    twl_segment_close(&m->first_left);
+    if (m->spare_segment.file && !m->peers) /* what is not needed takes no space */
+        m->io->ops->unlink(m->io, m->spare_segment.name);
+    twl_segment_close(&m->spare_segment);
+    twl_mutex_destroy(&m->rolling);
+    twl_mutex_destroy(&m->syncing);
+    twl_mutex_destroy(&m->looking);
     free(m);
 }
 

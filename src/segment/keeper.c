@@ -723,20 +723,22 @@ void twl_keeper_destroy(struct keeper *k, bool is_forked)
 {
     if (!k)
         return;
-    if (!is_forked) { /* in a child they may be half exchanged */
-        end_thread(k);
-        /* nobody could use them but another mapped log, which begins with a small one */
-        if (k->plan.is_mapped)
-            twl_keeper_remove_ready(k);
-        for (uint32_t i = k->count; i-- > 0;)
-            twl_segment_close(&k->ready[i]);
-        while (k->left) {
-            struct left *left = k->left;
-            k->left = left->next;
-            free_left(left);
-        }
-        twl_mutex_destroy(&k->lock);
+    if (is_forked) { /* whatever it has may be half exchanged, and goes with the child */
+        free(k);
+        return;
     }
+    end_thread(k);
+    /* nobody could use them but another mapped log, which begins with a small one */
+    if (k->plan.is_mapped)
+        twl_keeper_remove_ready(k);
+    for (uint32_t i = k->count; i-- > 0;)
+        twl_segment_close(&k->ready[i]);
+    while (k->left) {
+        struct left *left = k->left;
+        k->left = left->next;
+        free_left(left);
+    }
+    twl_mutex_destroy(&k->lock);
     while (k->unused) {
         struct left *unused = k->unused;
         k->unused = unused->next;

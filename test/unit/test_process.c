@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -285,6 +286,60 @@ START_TEST(threads_go_on_while_their_process_forks)
     }
     log_close(parents_log);
     ck_assert_uint_eq(log_check().last_lsn, APPENDERS * 150);
+}
+END_TEST
+
+#if defined(__GLIBC__) && !HAS_SANITIZER
+#define CAN_FORK_IN_REALLOC 1
+static _Atomic bool forks_in_realloc;
+static _Atomic int worst_status;
+static _Atomic unsigned forks_so_far;
+
+static int close_parents_log(void)
+{
+    return twinlog_close(parents_log) == TWINLOG_EFORKED ? 0 : 1;
+}
+
+void *__libc_realloc(void *memory, size_t bytes); /* the C library's own */
+
+/* The memory that is to grow is given back, and nobody knows the new one yet: there a child is made. */
+void *realloc(void *old, size_t size)
+{
+    if (!atomic_load(&forks_in_realloc) || !old)
+        return __libc_realloc(old, size);
+    void *memory = malloc(size);
+    if (!memory)
+        return NULL;
+    memcpy(memory, old, malloc_usable_size(old) < size ? malloc_usable_size(old) : size);
+    free(old);
+    const int status = run_child(close_parents_log);
+    if (status != 0)
+        atomic_store(&worst_status, status);
+    atomic_fetch_add(&forks_so_far, 1);
+    return memory;
+}
+#endif
+
+START_TEST(a_child_that_closes_leaves_alone_what_was_being_changed)
+{
+#ifdef CAN_FORK_IN_REALLOC
+    struct twinlog_options options = log_options(0, 0);
+
+    options.segment_bytes = 64 * 1024;
+    parents_log = log_open(&options);
+    atomic_store(&forks_so_far, 0);
+    atomic_store(&worst_status, 0);
+    atomic_store(&forks_in_realloc, true);
+    append_records(parents_log, 0, 0, 100); /* the keeper's list grows */
+    atomic_store(&forks_in_realloc, false);
+    ck_assert_uint_gt(atomic_load(&forks_so_far), 0);
+    ck_assert_int_eq(atomic_load(&worst_status), 0);
+    log_close(parents_log);
+    ck_assert_uint_eq(log_check().last_lsn, 100);
+#else
+    fprintf(stderr,
+            "SKIP process a_child_that_closes_leaves_alone_what_was_being_changed: realloc() is not ours\n");
+#endif
 }
 END_TEST
 
@@ -943,6 +998,7 @@ Suite *process_suite(void)
     tcase_add_loop_test(tests, a_forked_child_has_no_part_in_the_log, 0, LOG_IO_KINDS);
     if (CAN_FORK_BESIDE_BUSY_THREADS)
         tcase_add_loop_test(tests, threads_go_on_while_their_process_forks, 0, LOG_IO_KINDS);
+    tcase_add_test(tests, a_child_that_closes_leaves_alone_what_was_being_changed);
     tcase_add_loop_test(tests, a_forked_child_does_not_keep_a_closed_log_locked, 0, LOG_IO_KINDS);
     tcase_add_test(tests, a_forked_child_keeps_the_log_of_a_killed_writer_locked);
     tcase_add_test(tests, a_program_that_a_killed_writer_started_does_not);
