@@ -1083,8 +1083,8 @@ test_behind_damage()
 {
     seq -f 'record %g of a thousand' 1000 >in
     status "append" 0 "$twinlog" append behind <in
-    sed 's/^record/entry/' in >more
-    status "append more" 0 "$twinlog" append behind <more
+    sed 's/^record/entry/' in >behind.txt
+    status "append more" 0 "$twinlog" append behind <behind.txt
     spoil behind 'record 500 '
 
     for options in '--from 1500' '--from 2001' '--reverse' '--follow --from 1500' '--mmap --from 2000'; do
