@@ -968,23 +968,31 @@ int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe);
  * says how much that is; the rest may be there in part, in any order, with zeros in between. What must
  * survive the power belongs in a log.
  *
- * While a sink is open its file is larger than what was written, and ends in zeros. The last one to close it cuts it
- * to the exact byte. After a kill -9 of all, the next one to open it does; after a crash of the system, what
- * ends the file is the last byte that is not zero. Nobody else may cut the file meanwhile, so logrotate's copytruncate
- * is not for it; what others append to it is behind the zeros, and stays.
+ * While a sink is open its file is larger than what was written, and ends in zeros: twinlog_sink_end() says where the
+ * bytes end. The last one to close it cuts it to the exact byte. After a kill -9 of all, the next one to open it does.
+ * After a crash of the system it is what was synced, if nothing but zeros is behind that. Else nobody
+ * knows where the file ends, and opening says -EUCLEAN until a flag says what to do. So it is with any file whose
+ * last byte is a zero, unless a sink has written it there.
  *
- * Beside the file there is a second one while it is in use, `.NAME.sink`, that its processes share. Nobody waits
+ * Nobody else may change the file while it is open. It must not be cut, so logrotate's copytruncate is not for it; and
+ * what others append to it is lost.
+ *
+ * Beside the file there are others while it is in use, `.NAME.INODE.sink`, that its processes share, and
+ * `.NAME.INODE.end`, which says what was synced; the second one stays if the file's last byte is a zero. Nobody waits
  * for a process that is stopped in the middle of a write, but twinlog_sink_sync(); one that is stopped in the middle of
- * opening, closing or rotating keeps others from that.
+ * opening or closing keeps others from that.
  */
 struct twinlog_sink;
 
 enum twinlog_sink_flags {
-    TWINLOG_SINK_SHARED = 1u << 0,    /* up to 256 processes may have it open, all with this flag. Without it
+    TWINLOG_SINK_SHARED = 1u << 0,     /* up to 256 processes may have it open, all with this flag. Without it
                                          one has */
-    TWINLOG_SINK_NO_THREAD = 1u << 1, /* start no thread: who writes prepares the file himself, and
+    TWINLOG_SINK_NO_THREAD = 1u << 1,  /* start no thread: who writes prepares the file himself, and
                                          flush_interval_ms and logrotate are looked at when somebody writes */
-    TWINLOG_SINK_MUST_EXIST = 1u << 2 /* -ENOENT instead of making the file */
+    TWINLOG_SINK_MUST_EXIST = 1u << 2, /* -ENOENT instead of making the file */
+    /* Where the file ends in zeros of which nobody knows whether they are data (-EUCLEAN): */
+    TWINLOG_SINK_CUT_ZEROS = 1u << 3, /* they are none; what was synced stays in any case */
+    TWINLOG_SINK_KEEP_ZEROS = 1u << 4 /* they are */
 };
 
 struct twinlog_sink_options {
@@ -995,7 +1003,8 @@ struct twinlog_sink_options {
     uint64_t initial_bytes;
     uint64_t growth_bytes;
     /* A write that would make the file larger than this goes to a new file: NAME becomes NAME.1, that NAME.2, and
-     * so on; of these `keep_files` are kept, default 5. 0 = no limit. A larger write has a file of its own. */
+     * so on; of these `keep_files` are kept, default 5. 0 = no limit. A larger write has a file of its own. Not for
+     * a shared sink: there somebody renames the file, and each process calls twinlog_sink_reopen(). */
     uint64_t max_bytes;
     uint32_t keep_files;        /* at most 9999 */
     uint32_t flush_interval_ms; /* what was written is synced after so long at most; 0 = only on demand */
@@ -1008,14 +1017,16 @@ struct twinlog_sink_options {
     }
 
 /* Opens the plain file `path` for appending, and makes it where there is none; its bytes stay, what is written
- * comes behind them. `options` may be NULL. Of the options of a shared sink, sizes, limits and what is kept are
- * those of whoever was the first to have it open; the rest is each one's own.
+ * comes behind them. `options` may be NULL. The growth_bytes of a shared sink are those of whoever was the first to
+ * have it open; the rest is each one's own.
  *
  *   -EBUSY     others have it open, and one of them, or this call, without TWINLOG_SINK_SHARED; or they opened it by
  *              another name (a hard link), or somebody has removed the file that they share
  *   -EUSERS    256 have it open
  *   -EINVAL    an option is out of range, or a NULL argument
  *   -ENOTSUP   not a regular file, or one on a file system that cannot share mappings or reserve space
+ *   -EUCLEAN   the file ends in zeros, and nobody knows whether they are data: after a crash of the system, or because
+ *              what lay beside it is gone. Say TWINLOG_SINK_CUT_ZEROS or TWINLOG_SINK_KEEP_ZEROS
  *   -ENAMETOOLONG  the file's name has more than 228 bytes
  *   TWINLOG_EVERSION  processes of another version of the library have it open
  *   -ENOENT, -EACCES, -ENOSPC, -EROFS, -EMFILE, -ENOMEM, ... from the system
@@ -1032,7 +1043,8 @@ int twinlog_sink_open(const char *path, const struct twinlog_sink_options *optio
  *              again when it can. (A full disk is met here, never as SIGBUS, and a limit never as SIGXFSZ.)
  *   -EMSGSIZE  larger than 1 GiB
  *   -EINVAL    a NULL where none may be
- *   -EIO       somebody else has cut the file, or the disk could not be read; the sink is of no use any more
+ *   -EIO       somebody else has cut the file, or the disk could not be read, or had no room where it had promised
+ *              some (a full btrfs); the sink is of no use any more
  *   TWINLOG_EFORKED  a child has to open the sink by itself */
 int twinlog_sink_write(struct twinlog_sink *sink, const void *data, size_t size, uint64_t *ret_offset);
 int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, int count,
@@ -1041,10 +1053,10 @@ int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, i
 /* Returns when everything that any process had written before the call is on stable storage; of files that were
  * rotated away, in those that this sink has had open. Where another process died in the middle of a write, its bytes
  * are made harmless first (see twinlog_sink_stat.voids); where one is stopped in the middle of a write, this waits until
- * it goes on. After a sync has failed, none succeeds for this file any more. */
+ * it goes on. After a sync has failed, none succeeds for this file any more, until the system starts again. */
 int twinlog_sink_sync(struct twinlog_sink *sink);
 
-/* Goes on in a new file, as when max_bytes is reached. */
+/* Goes on in a new file, as when max_bytes is reached. -EINVAL: the sink is shared. */
 int twinlog_sink_rotate(struct twinlog_sink *sink);
 /* For logrotate: if `path` names another file by now, or none, goes on in that one, or makes it; the old one is
  * cut to its exact bytes when everybody has left it. The sink's thread looks once a second. Returns 1 if so,
@@ -1074,6 +1086,11 @@ struct twinlog_sink_stat {
         sizeof(struct twinlog_sink_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0                                          \
     }
 int twinlog_sink_stat(struct twinlog_sink *sink, struct twinlog_sink_stat *ret_stat);
+
+/* Where the written bytes of the file end, for who only reads it, from any process: below that all of them are there,
+ * and behind it are zeros, and lines that are being written. -EUCLEAN: nobody knows; *ret_end is then behind the last
+ * byte that is not zero. */
+int twinlog_sink_end(const char *path, uint64_t *ret_end);
 
 #ifdef __cplusplus
 }

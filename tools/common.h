@@ -103,6 +103,8 @@ enum option_value {
     OPTION_INITIAL,
     OPTION_LINE,
     OPTION_BLOCK,
+    OPTION_CAT,
+    OPTION_ZEROS,
 };
 
 /* clang-format off */

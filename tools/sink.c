@@ -12,6 +12,7 @@
 #define _GNU_SOURCE
 #include "buffer.h"
 #include "common.h"
+#include "sink_cat.h"
 #include "stop.h"
 
 #include <errno.h>
@@ -26,6 +27,8 @@
 
 static const char help[] =
     "Usage: twinlog sink FILE [options]\n"
+    "       twinlog sink --cat FILE\n"
+    "       twinlog sink --follow FILE\n"
     "\n"
     "Appends standard input to FILE, byte for byte, at the speed of memory. FILE is a plain\n"
     "file for grep, tail and less; whoever reads it sees at once what was written. It is\n"
@@ -43,13 +46,21 @@ static const char help[] =
     "                      one. A line of more than 64 MiB is written in parts\n"
     "  --block             write whatever was read, lines or not\n"
     "  --rotate BYTES      what would make FILE larger goes to a new one: FILE becomes\n"
-    "                      FILE.1, that FILE.2, and so on\n"
+    "                      FILE.1, that FILE.2, and so on. Not with --shared\n"
     "  --keep N            keep so many of those (default 5)\n"
     "  --flush MS          sync what was written after so many milliseconds, and at the end\n"
-    "  --initial BYTES     room that FILE is given to begin with (default 10M)\n" COMMON_OPTIONS_HELP "\n"
-    "BYTES may end in K, M or G. While it is in use, FILE ends in zeros, and a file .NAME.sink\n"
-    "lies beside it; both end with the last process that has it open. After a kill -9 of\n"
-    "all, the next 'twinlog sink FILE' sets that right.\n"
+    "  --initial BYTES     room that FILE is given to begin with (default 10M)\n"
+    "  --zeros cut         where FILE ends in zeros of which nobody knows whether they are\n"
+    "                      data, as after a crash of the system: they are not. Without this\n"
+    "                      option such a file is refused\n"
+    "  --zeros keep        they are\n"
+    "  --cat               write nothing: print what was written, without the zeros behind it\n"
+    "  --follow            the same, and what is written later, until SIGINT or SIGTERM;\n"
+    "                      after FILE was renamed, the next one\n" COMMON_OPTIONS_HELP "\n"
+    "BYTES may end in K, M or G. While it is in use, FILE ends in zeros, which --cat leaves\n"
+    "out, and files .NAME.INODE.sink and .NAME.INODE.end lie beside it; that ends with the\n"
+    "last process that has it open. After a kill -9 of all, the next 'twinlog sink FILE' sets\n"
+    "that right. Bytes that others append to FILE meanwhile are lost.\n"
     "\n"
     "SIGHUP, after FILE was renamed: go on in a new one, as logrotate wants it; that is also\n"
     "seen without a signal, after a second. SIGINT and SIGTERM: what waits in the pipe is\n"
@@ -58,8 +69,9 @@ static const char help[] =
     "Exit status: 0 everything is in the file; 1 an operation failed (the message says how\n"
     "many bytes are in the file); 2 wrong usage.\n"
     "\n"
-    "Example: several programs into one file, ten files of 100 MiB\n"
-    "  for n in 1 2 3; do ./worker $n | twinlog sink all.log --shared --rotate 100M --keep 9 & done\n";
+    "Example: one program, ten files of 100 MiB; and several programs into one file\n"
+    "  make 2>&1 | twinlog sink build.log --rotate 100M --keep 9\n"
+    "  for n in 1 2 3; do ./worker $n | twinlog sink all.log --shared & done\n";
 
 static const struct option option_table[] = {
     WITH_ARGUMENT("rotate", OPTION_ROTATE),
@@ -69,6 +81,9 @@ static const struct option option_table[] = {
     FLAG("line", OPTION_LINE),
     WITH_ARGUMENT("initial", OPTION_INITIAL),
     FLAG("block", OPTION_BLOCK),
+    WITH_ARGUMENT("zeros", OPTION_ZEROS),
+    FLAG("cat", OPTION_CAT),
+    FLAG("follow", OPTION_FOLLOW),
     COMMON_OPTIONS,
 };
 
@@ -137,6 +152,9 @@ static const char *advice_for(int error)
         return "The directory that shall contain it does not exist: create it first.";
     case -ENOTSUP:
         return "It has to be a regular file, on a file system that can reserve space and share mappings.";
+    case -EUCLEAN:
+        return "It ends in zeros, and nobody knows whether they are data: say --zeros cut if the system has crashed, "
+               "or --zeros keep.";
     case TWINLOG_EVERSION:
         return "Processes of another version of twinlog have it open: end them first.";
     default:
@@ -283,6 +301,12 @@ static int pour_into(struct pour *pour, const struct twinlog_sink_options *optio
 static void take_option(int value, struct twinlog_sink_options *options)
 {
     switch (value) {
+    case OPTION_ZEROS:
+        options->flags &= ~(uint32_t)(TWINLOG_SINK_CUT_ZEROS | TWINLOG_SINK_KEEP_ZEROS);
+        if (strcmp(optarg, "cut") != 0 && strcmp(optarg, "keep") != 0)
+            usage_error("--zeros cut or --zeros keep");
+        options->flags |= *optarg == 'c' ? TWINLOG_SINK_CUT_ZEROS : TWINLOG_SINK_KEEP_ZEROS;
+        return;
     case OPTION_SHARED:
         options->flags |= TWINLOG_SINK_SHARED;
         return;
@@ -317,19 +341,28 @@ static int sink_run(const struct command *command, int argc, char **argv)
 {
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
     struct pour pour = { .allowed = UINT64_MAX };
-    int value = 0, cut = 0; /* --line or --block */
+    unsigned argued = 0;
+    int value = 0, cut = 0, show = 0; /* --line or --block; --cat or --follow */
 
-    while ((value = next_option(command, argc, argv, option_table)) != -1) {
-        if (value != OPTION_LINE && value != OPTION_BLOCK)
+    for (; (value = next_option(command, argc, argv, option_table)) != -1; argued++) {
+        if (value == OPTION_CAT || value == OPTION_FOLLOW)
+            show = value;
+        else if (value != OPTION_LINE && value != OPTION_BLOCK)
             take_option(value, &options);
         else if (cut && cut != value)
             usage_error("--line and --block exclude each other");
         else
             cut = value;
     }
+    if (show && argued > 1)
+        usage_error("--cat and --follow go with nothing else");
     if (options.keep_files && !options.max_bytes)
         usage_error("--keep goes with --rotate");
+    if (options.max_bytes && (options.flags & TWINLOG_SINK_SHARED))
+        usage_error("--shared excludes --rotate: rename the file, as logrotate does");
     pour.path = take_operand(argc, argv, "file");
+    if (show)
+        return show_sink(pour.path, show == OPTION_FOLLOW);
     pour.is_by_lines = cut != OPTION_BLOCK;
     pour.is_shared = options.flags & TWINLOG_SINK_SHARED;
     pour.piece_bytes = piece_bytes(options.max_bytes);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Four processes write their lines to one plain file, which is rotated: whole lines, one behind the other, at the
- * speed of memory.
+ * Four processes write their lines to one plain file: whole lines, one behind the other, at the speed of memory.
  *
  *     cc sink.c $(pkg-config --cflags --libs twinlog) && ./a.out all.log
  */
@@ -20,7 +19,6 @@ static int work(const char *path, int worker)
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
     struct twinlog_sink *sink;
     options.flags = TWINLOG_SINK_SHARED;
-    options.max_bytes = 4 << 20;
     options.flush_interval_ms = 1000; /* what a power cut may cost */
     int rc = twinlog_sink_open(path, &options, &sink);
     if (rc < 0)

@@ -41,7 +41,7 @@ enum slot_state {
 static struct slot {
     _Atomic uint64_t version; /* modulo SLOT_STATES: its state */
     _Atomic uintptr_t start, end;
-    atomic_bool is_writable;
+    atomic_uint flags; /* enum guard_flags */
     atomic_bool is_hit;
 } slots[SLOTS];
 
@@ -81,7 +81,7 @@ static bool put_zeros(const siginfo_t *info)
         return false;
     atomic_store(&slot->is_hit, true); /* before anybody sees the zeros */
     atomic_store(&is_any_hit, true);
-    const int protection = atomic_load(&slot->is_writable) ? PROT_READ | PROT_WRITE : PROT_READ;
+    const int protection = atomic_load(&slot->flags) & GUARD_WRITABLE ? PROT_READ | PROT_WRITE : PROT_READ;
     return mmap((void *)align_down(address, page_bytes), page_bytes, protection,
                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
 }
@@ -121,6 +121,15 @@ static bool is_ours(const struct sigaction *action)
     return (action->sa_flags & SA_SIGINFO) && action->sa_sigaction == on_sigbus;
 }
 
+/* What is not mapped in children is no view of theirs: something else may come to be at its addresses. */
+static void forget_in_child(void)
+{
+    for (struct slot *slot = slots; slot < slots + SLOTS; slot++)
+        if (atomic_load(&slot->version) % SLOT_STATES == SLOT_USED &&
+            (atomic_load(&slot->flags) & GUARD_NOT_IN_CHILDREN))
+            atomic_fetch_add(&slot->version, SLOT_STATES - SLOT_USED);
+}
+
 /* With the mask and the flags of the handler before, so that passing on is like being called by the kernel.
  * In a child that was forked in the midst of this it begins anew, and may find our own. */
 static void install(void)
@@ -128,6 +137,7 @@ static void install(void)
     struct sigaction action;
 
     page_bytes = (uintptr_t)sysconf(_SC_PAGESIZE);
+    pthread_atfork(NULL, NULL, forget_in_child);
     if (sigaction(SIGBUS, NULL, &action) < 0)
         return;
     if (is_ours(&action)) {
@@ -155,7 +165,7 @@ void twl_guard_install(void)
     pthread_once(&once, install);
 }
 
-int twl_guard_add(const unsigned char *bytes, size_t size, bool is_writable)
+int twl_guard_add(const unsigned char *bytes, size_t size, unsigned flags)
 {
     twl_guard_install();
     for (struct slot *slot = slots; is_installed && slot < slots + SLOTS; slot++) {
@@ -163,7 +173,7 @@ int twl_guard_add(const unsigned char *bytes, size_t size, bool is_writable)
             continue;
         atomic_store(&slot->start, (uintptr_t)bytes);
         atomic_store(&slot->end, align_up((uintptr_t)bytes + size, page_bytes));
-        atomic_store(&slot->is_writable, is_writable);
+        atomic_store(&slot->flags, flags);
         atomic_store(&slot->is_hit, false);
         atomic_fetch_add(&slot->version, SLOT_USED - SLOT_CHANGING);
         return 0;

@@ -408,7 +408,7 @@ int twl_io_files_map(struct io_file *io_file, size_t bytes, void **ret_page)
 
     if (page == MAP_FAILED)
         return -errno;
-    error = twl_guard_add(page, bytes, !file->is_read_only);
+    error = twl_guard_add(page, bytes, file->is_read_only ? 0 : GUARD_WRITABLE);
     if (error < 0) {
         munmap(page, bytes);
         return error;
@@ -433,7 +433,7 @@ int twl_io_files_view(struct io_file *file, size_t bytes, const unsigned char **
 
     if (view == MAP_FAILED)
         return errno == ENODEV ? -ENOTSUP : -errno;
-    error = twl_guard_add(view, bytes, false);
+    error = twl_guard_add(view, bytes, 0);
     if (error < 0) {
         munmap(view, bytes);
         return error;

@@ -4,12 +4,13 @@
 #include "sink/area.h"
 
 #include "base/boot.h"
+#include "base/child.h"
+#include "io/guard.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 /* ---- whose it is ------------------------------------------------------------------------------- */
@@ -21,7 +22,6 @@ int twl_identity_of(int fd, struct identity *ret_identity)
         return -errno;
     const bool has_birth = about.stx_mask & STATX_BTIME;
     *ret_identity = (struct identity){
-        .device = makedev(about.stx_dev_major, about.stx_dev_minor),
         .inode = about.stx_ino,
         .born_s = has_birth ? about.stx_btime.tv_sec : 0,
         .born_ns = has_birth ? about.stx_btime.tv_nsec : 0,
@@ -31,19 +31,19 @@ int twl_identity_of(int fd, struct identity *ret_identity)
 
 bool twl_identity_is_same(const struct identity *a, const struct identity *b)
 {
-    return a->device == b->device && a->inode == b->inode && a->born_s == b->born_s &&
-           a->born_ns == b->born_ns;
-}
-
-bool twl_area_is_of_this_boot(const struct area *area)
-{
-    return twl_boot_is(area->boot);
+    return a->inode == b->inode && a->born_s == b->born_s && a->born_ns == b->born_ns;
 }
 
 bool twl_area_is_known(const struct area *area)
 {
     return area->magic == AREA_MAGIC && area->version == AREA_VERSION && area->participants == PARTICIPANTS &&
            area->slots == SLOTS && atomic_load(&area->is_ready) == 1;
+}
+
+bool twl_area_is_of(const struct area *area, const struct identity *identity)
+{
+    return twl_area_is_known(area) && twl_boot_is(area->boot) &&
+           twl_identity_is_same(&area->identity, identity);
 }
 
 /* ---- locks ------------------------------------------------------------------------------------- */
@@ -66,16 +66,6 @@ int twl_area_lock(int fd)
 void twl_area_unlock(int fd)
 {
     lock_bytes(fd, F_OFD_SETLK, F_UNLCK, 0, 1);
-}
-
-int twl_area_lock_growth(int fd)
-{
-    int rc = lock_bytes(fd, F_OFD_SETLKW, F_WRLCK, PARTICIPANTS + 1, 1);
-    return rc < 0 ? rc : 0;
-}
-void twl_area_unlock_growth(int fd)
-{
-    lock_bytes(fd, F_OFD_SETLK, F_UNLCK, PARTICIPANTS + 1, 1);
 }
 
 bool twl_area_try_lock_participant(int fd, unsigned number)
@@ -110,35 +100,42 @@ int twl_area_has_others(int fd, bool *ret_has)
 
 int twl_area_map(int fd, struct area **ret_area)
 {
+    twl_child_hold(); /* a mapping has a share in the locks, see child.h */
     void *page = mmap(NULL, AREA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (page == MAP_FAILED)
-        return errno == ENODEV || errno == EINVAL ? -ENOTSUP : -errno;
-    madvise(page, AREA_BYTES, MADV_DONTFORK); /* a mapping has a share in the locks, see child.c */
-    *ret_area = page;
-    return 0;
+    int rc = page == MAP_FAILED ? -errno : 0;
+    if (rc == 0)
+        madvise(page, AREA_BYTES, MADV_DONTFORK);
+    twl_child_release();
+    if (rc < 0)
+        return rc == -ENODEV || rc == -EINVAL ? -ENOTSUP : rc;
+    rc = twl_guard_add(page, AREA_BYTES, GUARD_WRITABLE | GUARD_NOT_IN_CHILDREN);
+    if (rc < 0)
+        munmap(page, AREA_BYTES);
+    else
+        *ret_area = page;
+    return rc;
 }
 
 void twl_area_unmap(struct area *area)
 {
+    twl_guard_remove((unsigned char *)area);
     munmap(area, AREA_BYTES);
+}
+
+bool twl_area_is_lost(const struct area *area)
+{
+    return twl_guard_is_hit((const unsigned char *)area);
 }
 
 /* ---- making it --------------------------------------------------------------------------------- */
 
-/* On a file system that can't reserve, storing zeros does. */
 static int reserve_page(int fd, uint64_t page)
 {
-    static const unsigned char zeros[AREA_PAGE];
     int rc;
     do
         rc = fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)(page * AREA_PAGE), AREA_PAGE);
     while (rc < 0 && errno == EINTR);
-    if (rc == 0)
-        return 0;
-    if (errno != EOPNOTSUPP)
-        return -errno;
-    const ssize_t n = pwrite(fd, zeros, sizeof(zeros), (off_t)(page * AREA_PAGE));
-    return n == (ssize_t)sizeof(zeros) ? 0 : n < 0 ? -errno : -ENOSPC;
+    return rc < 0 ? -errno : 0;
 }
 
 int twl_area_prepare(int fd)

@@ -28,8 +28,6 @@ static void confirm(struct area *area, uint64_t cursor)
 static enum claim_result look(const struct area *area, uint64_t cursor, uint64_t size)
 {
     const uint64_t start = cursor_offset(cursor), end = start + size;
-    if (cursor_is_sealed(cursor))
-        return CLAIM_IS_SEALED;
     if (area->max_bytes > 0 && start > 0 && end > area->max_bytes)
         return CLAIM_NEEDS_NEXT;
     if (end > atomic_load_explicit(&area->file_bytes, memory_order_acquire))
@@ -56,6 +54,8 @@ enum claim_result twl_claim(struct area *area, unsigned owner, uint64_t size, ui
         atomic_store_explicit(&slot->start, cursor_offset(cursor), memory_order_release);
         atomic_store_explicit(&slot->state, state_of(++sequence, CLAIM_INTENT), memory_order_release);
         POINT("intent stored");
+        if (twl_area_is_lost(area)) /* nobody else would see the intent */
+            return CLAIM_LOST;
     } while (!atomic_compare_exchange_strong_explicit(&area->cursor, &cursor,
                                                       cursor_of(cursor_offset(cursor) + size, owner),
                                                       memory_order_seq_cst, memory_order_acquire));
@@ -63,6 +63,8 @@ enum claim_result twl_claim(struct area *area, unsigned owner, uint64_t size, ui
     /* An exchange, because whoever unmaps looks at the slots after he has said so: see window.c. */
     atomic_exchange(&slot->state, state_of(sequence, CLAIM_CLAIMED));
     POINT("claim confirmed");
+    if (twl_area_is_lost(area))
+        return CLAIM_LOST;
     *ret_start = cursor_offset(cursor);
     return CLAIM_MADE;
 }
@@ -76,11 +78,6 @@ void twl_claim_drop(struct slot *slot)
 {
     const uint64_t sequence = atomic_load_explicit(&slot->state, memory_order_relaxed) / CLAIM_KINDS;
     atomic_store_explicit(&slot->state, state_of(sequence, CLAIM_FREE), memory_order_release);
-}
-
-void twl_claim_seal(struct area *area)
-{
-    atomic_fetch_or(&area->cursor, 1);
 }
 
 uint64_t twl_claim_settle(struct area *area)

@@ -3,7 +3,7 @@
  * Who may write where: ranges of the file are given away by moving one word, the cursor, and each is on record until
  * it has been copied, so that a death at any instruction leaves no doubt. Nothing here makes a system call.
  *
- *     cursor = offset (48 bits) | owner (15) | is_sealed (1)
+ *     cursor = offset (48 bits) | owner (16)
  *
  * The owner is the slot whose claim moved the cursor to this offset. Its claim is on record by that; before
  * anybody moves the cursor on he confirms it in the slot. So a claim is always one of
@@ -34,7 +34,7 @@ enum claim_result {
     CLAIM_MADE,
     CLAIM_NEEDS_ROOM, /* the file must become larger */
     CLAIM_NEEDS_NEXT, /* the limit says that this belongs into the next file */
-    CLAIM_IS_SEALED   /* there is a next file */
+    CLAIM_LOST /* there is no area any more: see area.h. What it claimed, if anything, is not the caller's */
 };
 
 #define OFFSET_LIMIT (UINT64_C(1) << 48)
@@ -45,23 +45,15 @@ static inline uint64_t cursor_offset(uint64_t cursor)
 }
 static inline unsigned cursor_owner(uint64_t cursor)
 {
-    return (unsigned)(cursor >> 1 & 0x7fff);
-}
-static inline bool cursor_is_sealed(uint64_t cursor)
-{
-    return cursor & 1;
+    return (unsigned)(cursor & 0xffff);
 }
 static inline uint64_t cursor_of(uint64_t offset, unsigned owner)
 {
-    return offset << 16 | (uint64_t)owner << 1;
+    return offset << 16 | owner;
 }
 static inline uint64_t area_offset(const struct area *area)
 {
     return cursor_offset(atomic_load(&area->cursor));
-}
-static inline bool area_is_sealed(const struct area *area)
-{
-    return cursor_is_sealed(atomic_load(&area->cursor));
 }
 static inline enum claim_kind slot_kind(uint64_t state)
 {
@@ -73,9 +65,6 @@ static inline enum claim_kind slot_kind(uint64_t state)
 enum claim_result twl_claim(struct area *area, unsigned owner, uint64_t size, uint64_t *ret_start);
 /* The bytes are there. */
 void twl_claim_done(struct area *area, unsigned owner);
-
-/* No claim is made in this file from now on. */
-void twl_claim_seal(struct area *area);
 
 /* The claim that moved the cursor to where it is gets its confirmation, if it has none. Before slots are looked
  * at: what is an intent after that has not been made. Returns the cursor. */

@@ -6,7 +6,7 @@
  * meanwhile.
  *
  * After a failed sync the kernel takes the pages for clean, and the next one would succeed. So the area remembers it, and
- * no sync of this file succeeds any more, in any process.
+ * no sync of this file succeeds any more, in any process, also after it was closed by all (enter.c).
  */
 #define _GNU_SOURCE
 #include "base/point.h"
@@ -41,6 +41,7 @@ static int wait_for_copies(struct sink_file *file, uint64_t offset, bool is_pati
     for (unsigned looks = 1; rc == 0 && twl_sink_has_open_claims(file, offset); looks++) {
         if (!is_patient && looks > PATIENCE)
             return -EAGAIN;
+        POINT("sync waits");
         if (looks < YIELDS) {
             twl_yield();
         } else {
@@ -49,25 +50,6 @@ static int wait_for_copies(struct sink_file *file, uint64_t offset, bool is_pati
         }
     }
     return rc;
-}
-
-/* The file must have its name after a crash, too, and the area, which says that its zeros are no data. */
-static int make_name_durable(struct twinlog_sink *sink, struct area *area)
-{
-    if (atomic_load(&area->is_name_durable))
-        return 0;
-    if (fsync(sink->dir) < 0 && errno != EBADF &&
-        errno != EINVAL) /* it can't be opened for reading, or has no sync */
-        return -errno;
-    atomic_store(&area->is_name_durable, 1);
-    return 0;
-}
-
-static void raise_synced(struct area *area, uint64_t offset)
-{
-    uint64_t now = atomic_load(&area->synced);
-    while (now < offset && !atomic_compare_exchange_weak(&area->synced, &now, offset))
-        continue;
 }
 
 static int sync_data(struct area *area, int fd)
@@ -79,6 +61,24 @@ static int sync_data(struct area *area, int fd)
     return atomic_load(&area->sync_error);
 }
 
+/* Behind the data, so that there is an end that a crash of the system leaves as it is. */
+static int write_down(struct twinlog_sink *sink, struct sink_file *file, uint64_t offset, bool is_patient)
+{
+    const struct timespec pause = { .tv_nsec = 1000000 };
+    int rc = 0;
+    while (!twl_area_try_lock_participant(file->area_fd, RECORD_BYTE)) {
+        if (!is_patient)
+            return -EAGAIN;
+        nanosleep(&pause, NULL);
+    }
+    if (atomic_load(&file->area->synced) < offset)
+        rc = twl_end_write(sink, file, offset);
+    if (rc == 0 && atomic_load(&file->area->synced) < offset)
+        atomic_store(&file->area->synced, offset);
+    twl_area_unlock_participant(file->area_fd, RECORD_BYTE);
+    return rc;
+}
+
 int twl_sink_flush(struct twinlog_sink *sink, struct sink_file *file, bool is_patient)
 {
     struct area *area = file->area;
@@ -88,27 +88,36 @@ int twl_sink_flush(struct twinlog_sink *sink, struct sink_file *file, bool is_pa
         rc = wait_for_copies(file, offset, is_patient);
     if (rc == 0)
         rc = twl_sink_check_length(file);
-    if (rc == 0)
-        rc = make_name_durable(sink, area);
-    if (rc == 0 && atomic_load(&area->synced) < offset)
-        rc = sync_data(area, file->data_fd);
-    if (rc == 0)
-        raise_synced(area, offset);
-    return rc;
+    if (rc < 0 || atomic_load(&area->synced) >= offset)
+        return rc;
+    rc = sync_data(area, file->data_fd);
+    return rc < 0 ? rc : write_down(sink, file, offset, is_patient);
 }
 
-int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient)
+static int flush_old(struct twinlog_sink *sink, bool is_patient) REQUIRES(sink->retiring)
 {
-    /* what is older is in the list, or was synced, or left an error */
-    struct sink_file *present = atomic_load(&sink->file);
-    if (!twl_sink_take_retiring(sink, is_patient))
-        return -EAGAIN;
     int rc = atomic_load(&sink->past_error);
     twl_mutex_lock(&sink->lock);
     struct sink_file *old = sink->old;
     twl_mutex_unlock(&sink->lock);
     for (; old && rc == 0; old = old->next) /* only who is retiring changes what follows */
         rc = twl_sink_flush(sink, old, is_patient);
+    return rc;
+}
+
+int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient)
+{
+    if (is_patient)
+        twl_mutex_lock(&sink->retiring);
+    else if (!twl_mutex_try_lock(&sink->retiring))
+        return -EAGAIN;
+    /* What is older is in the list, or was synced, or left an error. None is left as long as we have the lock. */
+    struct sink_file *present = atomic_load(&sink->file);
+    int rc = twl_sink_sweep(present);
+    if (rc == 0)
+        rc = flush_old(sink, is_patient);
+    if (rc == 0)
+        rc = twl_sink_flush(sink, present, is_patient);
     twl_mutex_unlock(&sink->retiring);
-    return rc < 0 ? rc : twl_sink_flush(sink, present, is_patient);
+    return rc;
 }

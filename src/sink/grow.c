@@ -1,23 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How long the file is. It is made longer before that is needed, with its blocks, by anybody and without a lock:
- * fallocate() does no harm when others do the same. Once sealed it is cut to what was given away; who was about to
- * make it longer at that moment looks again afterwards, and cuts it again.
+ * fallocate() does no harm when others do the same. When nobody has it open any more it is cut to what was given away.
  */
 #define _GNU_SOURCE
-#include "base/bytes.h"
 #include "base/point.h"
 #include "sink/sink.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-#define PIECE 65536u
 
 /* ---- SIGXFSZ ----------------------------------------------------------------------------------- */
 
@@ -82,21 +77,6 @@ int twl_sink_write_at(int fd, const unsigned char *bytes, size_t size, uint64_t 
 
 /* ---- longer ------------------------------------------------------------------------------------ */
 
-/* For file systems that can't reserve. Unlike fallocate() this must not happen twice in the same place, so it needs
- * the lock; what a dead one wrote in part is written again, nobody has claimed there. */
-static int write_zeros(struct sink_file *file, uint64_t to)
-{
-    static const unsigned char zeros[PIECE];
-    twl_mutex_lock(&file->sweep_lock);
-    int rc = twl_area_lock_growth(file->area_fd);
-    uint64_t at = atomic_load(&file->area->file_bytes);
-    for (; rc == 0 && at < to && !area_is_sealed(file->area); at += PIECE)
-        rc = twl_sink_write_at(file->data_fd, zeros, (size_t)min_u64(PIECE, to - at), at);
-    twl_area_unlock_growth(file->area_fd);
-    twl_mutex_unlock(&file->sweep_lock);
-    return rc;
-}
-
 static int reserve(struct sink_file *file, uint64_t from, uint64_t to)
 {
     struct quiet quiet;
@@ -126,12 +106,6 @@ static int make_longer(struct sink_file *file, uint64_t from, uint64_t to)
 {
     int rc = reserve(file, from, to);
     POINT("file grown");
-    if (rc == -EOPNOTSUPP)
-        rc = write_zeros(file, to);
-    if (area_is_sealed(file->area)) {
-        twl_sink_cut(file);
-        return 0; /* the claim finds out */
-    }
     if (rc == 0)
         raise_to(file->area, to);
     POINT("growth told");
@@ -144,9 +118,7 @@ int twl_sink_check_length(struct sink_file *file)
     struct stat about;
     if (fstat(file->data_fd, &about) < 0)
         return -errno;
-    if ((uint64_t)about.st_size >= expected)
-        return 0;
-    return area_is_sealed(file->area) && (uint64_t)about.st_size >= area_offset(file->area) ? 0 : -EIO;
+    return (uint64_t)about.st_size >= expected && !twl_area_is_lost(file->area) ? 0 : -EIO;
 }
 
 static uint64_t wanted_bytes(const struct area *area, uint64_t now, uint64_t end)
@@ -179,62 +151,10 @@ int twl_sink_grow_to(struct sink_file *file, uint64_t bytes)
 
 /* ---- shorter ----------------------------------------------------------------------------------- */
 
-/* Behind the last piece from `from` on that is no hole. Where that can't be told, the end of the file. */
-static uint64_t end_of_extents(int fd, uint64_t from, uint64_t size)
+int twl_sink_cut_to(int fd, uint64_t end)
 {
-    uint64_t end = from;
-    while (end < size) {
-        const off_t data = lseek(fd, (off_t)end, SEEK_DATA);
-        if (data < 0)
-            return errno == ENXIO ? end : size;
-        const off_t hole = lseek(fd, data, SEEK_HOLE);
-        if (hole <= data)
-            return size;
-        end = (uint64_t)hole;
-    }
-    return min_u64(end, size);
-}
-
-static size_t length_without_zeros(const unsigned char *bytes, size_t size)
-{
-    if (are_zeros(bytes, size)) /* mostly, and quicker than byte by byte */
-        return 0;
-    while (size > 0 && bytes[size - 1] == 0)
-        size--;
-    return size;
-}
-
-int twl_sink_end_of_data(int fd, uint64_t from, uint64_t *ret_end)
-{
-    unsigned char piece[PIECE];
     struct stat about;
     if (fstat(fd, &about) < 0)
         return -errno;
-    uint64_t end = max_u64(from, end_of_extents(fd, from, (uint64_t)about.st_size));
-    while (end > from) {
-        const size_t size = (size_t)min_u64(PIECE, end - from);
-        const ssize_t n = pread(fd, piece, size, (off_t)(end - size));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        const size_t length = length_without_zeros(piece, (size_t)n);
-        end -= size - length;
-        if (length > 0)
-            break;
-    }
-    *ret_end = end;
-    return 0;
-}
-
-int twl_sink_cut(struct sink_file *file)
-{
-    uint64_t end;
-    struct stat about;
-    int rc = twl_sink_end_of_data(file->data_fd, area_offset(file->area), &end);
-    if (rc == 0 && fstat(file->data_fd, &about) < 0)
-        rc = -errno;
-    if (rc < 0 || (uint64_t)about.st_size <= end)
-        return rc;
-    return ftruncate(file->data_fd, (off_t)end) < 0 ? -errno : 0;
+    return (uint64_t)about.st_size > end && ftruncate(fd, (off_t)end) < 0 ? -errno : 0;
 }

@@ -36,7 +36,7 @@ int twl_sink_look_at_name(struct twinlog_sink *sink)
         return 0;
     if (fstatat(sink->dir, sink->name, &named, AT_SYMLINK_NOFOLLOW) < 0 && errno != ENOENT)
         return -errno;
-    const int rc = twl_sink_move_on(sink, file);
+    const int rc = twl_sink_move_on(sink, file, false);
     return rc < 0 ? rc : 1;
 }
 
@@ -57,13 +57,6 @@ static bool is_due(_Atomic uint64_t *due_ns, uint64_t now_ns, uint64_t interval_
     return now_ns >= due && atomic_compare_exchange_strong(due_ns, &due, now_ns + interval_ns);
 }
 
-static void note_length(struct twinlog_sink *sink)
-{
-    const int rc = twl_sink_check_length(atomic_load(&sink->file));
-    if (rc == -EIO)
-        twl_sink_fail(sink, rc);
-}
-
 static void look_around(struct twinlog_sink *sink, uint64_t now_ns)
 {
     const uint64_t flush_ns = sink->options.flush_interval_ms * MS;
@@ -71,7 +64,8 @@ static void look_around(struct twinlog_sink *sink, uint64_t now_ns)
         twl_sink_flush_all(sink, false);
     if (is_due(&sink->look_ns, now_ns, LOOK_NS)) {
         twl_sink_look_at_name(sink);
-        note_length(sink);
+        if (twl_sink_check_length(atomic_load(&sink->file)) == -EIO)
+            twl_sink_fail(sink, -EIO);
     }
 }
 
@@ -99,10 +93,6 @@ static void turn(struct twinlog_sink *sink, uint64_t *sweep_ns)
     const unsigned lane = twl_lane_take(sink);
     const uint64_t now_ns = twl_monotonic_ns();
     struct sink_file *file = atomic_load(&sink->file);
-    if (area_is_sealed(file->area)) {
-        twl_sink_move_on(sink, file);
-        file = atomic_load(&sink->file);
-    }
     prepare_ahead(file);
     if (now_ns >= *sweep_ns) {
         twl_sink_sweep(file);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Defaults and limits of a sink's options, and what its path means. */
 #define _GNU_SOURCE
-#include "sink/options.h"
+#include "sink/sink.h"
 
 #include "base/bytes.h"
 
@@ -16,7 +16,8 @@
 #define DEFAULT_GROWTH_BYTES (UINT64_C(64) << 20)
 #define DEFAULT_KEEP_FILES 5u
 #define MAX_KEEP_FILES 9999u
-#define ALL_FLAGS ((uint32_t)(TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD | TWINLOG_SINK_MUST_EXIST))
+#define ZEROS ((uint32_t)(TWINLOG_SINK_CUT_ZEROS | TWINLOG_SINK_KEEP_ZEROS))
+#define ALL_FLAGS ((uint32_t)(TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD | TWINLOG_SINK_MUST_EXIST) | ZEROS)
 #define NAME_OVERHEAD 27 /* of .NAME.18446744073709551615.sink */
 
 /* A newer caller's structure is longer: fine as long as what we don't know is zero. */
@@ -27,8 +28,9 @@ static bool is_known(const struct twinlog_sink_options *options)
 
 static bool is_in_range(const struct twinlog_sink_options *o)
 {
-    return !(o->flags & ~ALL_FLAGS) && o->initial_bytes < OFFSET_LIMIT && o->growth_bytes < OFFSET_LIMIT &&
-           o->keep_files <= MAX_KEEP_FILES && o->mode <= 0777;
+    return !(o->flags & ~ALL_FLAGS) && (o->flags & ZEROS) != ZEROS &&
+           !((o->flags & TWINLOG_SINK_SHARED) && o->max_bytes > 0) && o->initial_bytes < OFFSET_LIMIT &&
+           o->growth_bytes < OFFSET_LIMIT && o->keep_files <= MAX_KEEP_FILES && o->mode <= 0777;
 }
 
 int twl_sink_options_normalise(const struct twinlog_sink_options *options,

@@ -1,48 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Files that follow each other. A file that is sealed gets no more claims, so its length is final and it is cut at
- * once, also while the last copies are still on their way. Its name is then given to the next one, in steps that
- * whoever comes next can go on with if their maker dies between two of them:
+ * Files that follow each other. A process goes on in another file when it has that one open; what it had before it leaves
+ * as soon as all its threads are out of that, and all of it is copied and synced. Several processes do so each in its own
+ * time: the areas have the inode's number in their names.
  *
- *     seal; cut
- *     NAME.3 -> NAME.4, ... NAME -> NAME.1      upwards from the first number that is free, so a gap that a dead
- *                                               one left is where the next one begins
- *     .NAME.<inode>.sink                        a second name of the area
- *     .NAME.sink.new                            the next file's area, with its maker in it
- *     .NAME.sink.new -> .NAME.sink              in place of the old one, and that ends it
+ * Rotation is for a sink of one process. The next file is made under a name of its own, with its area, and with us in
+ * it. So when it has the name, nobody else can come in:
  *
- * All of it under the lock of the area that has the name. A process that dies between two steps leaves a sealed area there.
- * The last one to leave the old file removes its area. If everybody dies before, whoever opens NAME next finds it by
- * the inodes of NAME.1, NAME.2 and so on. A stranger who renames NAME, as logrotate does, has done the second step.
+ *     .NAME.next                                the next file
+ *     NAME.3 -> NAME.4, ... NAME.1 -> NAME.2    upwards from the first number that is free
+ *     NAME   =  NAME.1                          a second name; without hard links it loses the first one
+ *     .NAME.next -> NAME                        in place of the old one, and that ends it
+ *
+ * NAME is there at any time. If the process dies before the last step, who opens NAME next goes on in the old file, and
+ * takes away its second name. If it dies before it has left the old file, who opens NAME next finds the area that was
+ * left, and by its number the file, whatever name that has in the directory.
  */
 #define _GNU_SOURCE
 #include "base/point.h"
 #include "sink/sink.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- names --------------------------------------------------------------------------------------- */
-
-void twl_sink_area_name(const struct twinlog_sink *sink, char ret_name[NAME_ROOM])
-{
-    snprintf(ret_name, NAME_ROOM, ".%s.sink", sink->name);
-}
-
-void twl_sink_old_area_name(const struct twinlog_sink *sink, uint64_t inode, char ret_name[NAME_ROOM])
-{
-    snprintf(ret_name, NAME_ROOM, ".%s.%" PRIu64 ".sink", sink->name, inode);
-}
-
-void twl_sink_next_area_name(const struct twinlog_sink *sink, char ret_name[NAME_ROOM])
-{
-    snprintf(ret_name, NAME_ROOM, ".%s.sink.new", sink->name);
-}
 
 static void numbered(const struct twinlog_sink *sink, unsigned number, char ret_name[NAME_ROOM])
 {
@@ -52,12 +40,18 @@ static void numbered(const struct twinlog_sink *sink, unsigned number, char ret_
         snprintf(ret_name, NAME_ROOM, "%s.%u", sink->name, number);
 }
 
-static bool exists(const struct twinlog_sink *sink, unsigned number)
+static void next_name(const struct twinlog_sink *sink, char ret_name[NAME_ROOM])
 {
-    char name[NAME_ROOM];
+    snprintf(ret_name, NAME_ROOM, ".%s.next", sink->name);
+}
+
+static bool inode_of(const struct twinlog_sink *sink, const char *name, uint64_t *ret_inode)
+{
     struct stat about;
-    numbered(sink, number, name);
-    return fstatat(sink->dir, name, &about, AT_SYMLINK_NOFOLLOW) == 0;
+    if (fstatat(sink->dir, name, &about, AT_SYMLINK_NOFOLLOW) < 0)
+        return false;
+    *ret_inode = about.st_ino;
+    return true;
 }
 
 bool twl_sink_has_name(const struct twinlog_sink *sink, const char *name, int fd)
@@ -67,35 +61,41 @@ bool twl_sink_has_name(const struct twinlog_sink *sink, const char *name, int fd
            named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
 }
 
-/* ---- giving the names away ----------------------------------------------------------------------- */
+/* ---- the next file ------------------------------------------------------------------------------- */
 
-/* With their areas: who still has such a file open does not need the name of its area. */
+static void remove_area_of(struct twinlog_sink *sink, uint64_t inode)
+{
+    char name[NAME_ROOM];
+    twl_sink_area_name(sink->name, inode, name);
+    unlinkat(sink->dir, name, 0);
+    twl_end_remove(sink, inode);
+}
+
+/* With what lies beside them: who still has such a file open does not need the names of that. */
 static void drop_beyond(struct twinlog_sink *sink, unsigned keep)
 {
-    char name[NAME_ROOM], area[NAME_ROOM];
-    struct stat about;
+    char name[NAME_ROOM];
+    uint64_t inode;
     for (unsigned k = keep;; k++) {
         numbered(sink, k, name);
-        if (fstatat(sink->dir, name, &about, AT_SYMLINK_NOFOLLOW) < 0)
+        if (!inode_of(sink, name, &inode) || unlinkat(sink->dir, name, 0) < 0)
             return;
-        twl_sink_old_area_name(sink, about.st_ino, area);
-        unlinkat(sink->dir, area, 0);
-        if (unlinkat(sink->dir, name, 0) < 0)
-            return;
+        remove_area_of(sink, inode);
         POINT("file dropped");
     }
 }
 
-/* NAME becomes NAME.1. */
+/* Makes NAME.1 free. */
 static int shift(struct twinlog_sink *sink, unsigned keep)
 {
     char from[NAME_ROOM], to[NAME_ROOM];
+    uint64_t inode;
     unsigned gap = 1;
-    while (gap < keep && exists(sink, gap))
+    while (numbered(sink, gap, to), gap < keep && inode_of(sink, to, &inode))
         gap++;
     if (gap == keep)
         drop_beyond(sink, keep);
-    for (; gap > 0; gap--) {
+    for (; gap > 1; gap--) {
         numbered(sink, gap - 1, from);
         numbered(sink, gap, to);
         if (renameat(sink->dir, from, sink->dir, to) < 0)
@@ -105,129 +105,140 @@ static int shift(struct twinlog_sink *sink, unsigned keep)
     return 0;
 }
 
-/* The area's second name. On a file system without links it loses its first one, and for a moment nobody has that. */
-static int name_old_area(struct twinlog_sink *sink, struct sink_file *file)
+/* NAME becomes NAME.1, and the next one NAME. */
+static int change_names(struct twinlog_sink *sink, const char *next)
 {
-    char name[NAME_ROOM], old[NAME_ROOM];
-    twl_sink_area_name(sink, name);
-    twl_sink_old_area_name(sink, file->area->identity.inode, old);
-    if (twl_sink_has_name(sink, old, file->area_fd))
-        return 0;
-    if (unlinkat(sink->dir, old, 0) < 0 && errno != ENOENT) /* of another life of the inode */
-        return -errno;
-    if (linkat(sink->dir, name, sink->dir, old, 0) == 0)
-        return 0;
-    return renameat(sink->dir, name, sink->dir, old) < 0 ? -errno : 0;
+    char first[NAME_ROOM];
+    numbered(sink, 1, first);
+    int rc = shift(sink, sink->options.keep_files);
+    if (rc == 0 && linkat(sink->dir, sink->name, sink->dir, first, 0) < 0 &&
+        renameat(sink->dir, sink->name, sink->dir, first) < 0)
+        rc = -errno;
+    POINT("old file named");
+    if (rc == 0 && renameat(sink->dir, next, sink->dir, sink->name) < 0)
+        rc = -errno;
+    POINT("next file named");
+    return rc;
 }
 
-int twl_sink_hand_over(struct twinlog_sink *sink, struct sink_file *file)
+static int make_next(struct twinlog_sink *sink, struct sink_file **ret_next)
 {
-    struct identity identity;
-    int rc = twl_identity_of(file->data_fd, &identity);
-    twl_claim_seal(file->area);
-    POINT("sealed");
-    if (rc == 0 && twl_identity_is_same(&identity, &file->area->identity)) {
-        twl_sink_cut(file); /* whoever leaves it last tries again */
-        POINT("sealed file cut");
-        if (twl_sink_has_name(sink, sink->name, file->data_fd))
-            rc = shift(sink, file->area->keep_files);
+    char name[NAME_ROOM];
+    next_name(sink, name);
+    if (unlinkat(sink->dir, name, 0) < 0 && errno != ENOENT)
+        return -errno;
+    int rc = twl_sink_enter(sink, name, O_CREAT | O_EXCL, ret_next);
+    POINT("next file made");
+    if (rc < 0)
+        return rc;
+    rc = change_names(sink, name);
+    if (rc < 0) {
+        unlinkat(sink->dir, name, 0);
+        twl_sink_leave(sink, *ret_next);
     }
-    if (rc == 0)
-        rc = name_old_area(sink, file);
-    POINT("area handed over");
     return rc;
 }
 
 /* ---- what was left lying ------------------------------------------------------------------------- */
 
-static int open_old(struct twinlog_sink *sink, struct sink_file *file, const char *name, const char *area)
+/* Is it a name of what lies beside our files? Of which inode's? */
+static bool read_name(const struct twinlog_sink *sink, const char *name, uint64_t *ret_inode)
 {
-    struct identity identity;
-    bool has_others;
-    file->area_fd = openat(sink->dir, area, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    file->data_fd = openat(sink->dir, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (file->area_fd < 0 || file->data_fd < 0 || twl_area_lock(file->area_fd) < 0 ||
-        !twl_area_is_whole(file->area_fd) || twl_area_has_others(file->area_fd, &has_others) < 0 ||
-        has_others || twl_area_map(file->area_fd, &file->area) < 0)
-        return -EBUSY;
-    return twl_area_is_known(file->area) && twl_area_is_of_this_boot(file->area) &&
-                   twl_identity_of(file->data_fd, &identity) == 0 &&
-                   twl_identity_is_same(&identity, &file->area->identity)
-               ? 0
-               : -ESTALE;
+    const size_t length = strlen(sink->name);
+    char *end;
+    if (name[0] != '.' || strncmp(name + 1, sink->name, length) != 0 || name[length + 1] != '.' ||
+        name[length + 2] < '1' || name[length + 2] > '9')
+        return false;
+    *ret_inode = strtoull(name + length + 2, &end, 10);
+    return strcmp(end, ".sink") == 0 || strcmp(end, ".end") == 0 || strcmp(end, ".new") == 0;
 }
 
-static void finish_one(struct twinlog_sink *sink, const char *name, const char *area)
+static bool is_alive(const struct twinlog_sink *sink, uint64_t inode)
 {
-    struct sink_file *file = twl_sink_new_file();
-    if (!file)
-        return;
-    int rc = open_old(sink, file, name, area);
-    if (rc == 0 && (rc = twl_sink_sweep(file)) == 0)
-        rc = twl_sink_cut(file);
-    if (rc == 0 || rc == -ESTALE)
-        unlinkat(sink->dir, area, 0);
-    twl_sink_forget(file, false);
-}
-
-void twl_sink_finish_old(struct twinlog_sink *sink, unsigned keep_files)
-{
-    char name[NAME_ROOM], area[NAME_ROOM];
-    struct stat about;
-    for (unsigned k = 0; k <= keep_files; k++) {
-        numbered(sink, k, name);
-        if (fstatat(sink->dir, name, &about, AT_SYMLINK_NOFOLLOW) < 0)
-            continue;
-        twl_sink_old_area_name(sink, about.st_ino, area);
-        if (faccessat(sink->dir, area, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-            finish_one(sink, name, area);
-    }
-}
-
-bool twl_sink_is_moving(struct twinlog_sink *sink)
-{
-    char name[NAME_ROOM], area_name[NAME_ROOM];
-    struct stat about;
-    struct area *area = NULL;
+    char name[NAME_ROOM];
     bool has_others = false;
-    numbered(sink, 1, name);
-    if (fstatat(sink->dir, name, &about, AT_SYMLINK_NOFOLLOW) < 0)
-        return false;
-    twl_sink_old_area_name(sink, about.st_ino, area_name);
-    const int fd = openat(sink->dir, area_name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    twl_sink_area_name(sink->name, inode, name);
+    const int fd = openat(sink->dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
-        return false;
-    if (twl_area_is_whole(fd) && twl_area_has_others(fd, &has_others) == 0 && has_others &&
-        twl_area_map(fd, &area) == 0) {
-        has_others = !area->is_shared || !(sink->options.flags & TWINLOG_SINK_SHARED);
-        twl_area_unmap(area);
-    }
+        return errno != ENOENT;
+    const int rc = twl_area_has_others(fd, &has_others);
     close(fd);
-    return area && has_others;
+    return rc < 0 || has_others;
 }
 
-/* ---- moving on ----------------------------------------------------------------------------------- */
-
-static void put_aside(struct twinlog_sink *sink, struct sink_file *file)
+static DIR *list_dir(const struct twinlog_sink *sink)
 {
+    const int fd = openat(sink->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *list = fd < 0 ? NULL : fdopendir(fd);
+    if (!list && fd >= 0)
+        close(fd);
+    return list;
+}
+
+/* Opens the file, which settles it, and leaves it. What can't be opened stays as it is. */
+static void finish_one(struct twinlog_sink *sink, uint64_t inode)
+{
+    struct sink_file *file;
+    const struct dirent *entry;
+    DIR *list = is_alive(sink, inode) ? NULL : list_dir(sink);
+    if (!list)
+        return;
+    while ((entry = readdir(list)) && entry->d_ino != inode)
+        continue;
+    if (!entry) /* it was removed, or is in another directory by now */
+        remove_area_of(sink, inode);
+    else if (twl_sink_enter(sink, entry->d_name, 0, &file) == 0)
+        twl_sink_leave(sink, file);
+    closedir(list);
+}
+
+void twl_sink_finish_old(struct twinlog_sink *sink, const struct sink_file *present)
+{
+    char name[NAME_ROOM], first[NAME_ROOM];
+    const struct dirent *entry;
+    uint64_t inode;
+    DIR *list = list_dir(sink);
+    while (list && (entry = readdir(list)))
+        if (read_name(sink, entry->d_name, &inode) && inode != present->identity.inode)
+            finish_one(sink, inode);
+    if (list)
+        closedir(list);
+    next_name(sink, name);
+    numbered(sink, 1, first);
+    if (!inode_of(sink, name, &inode))
+        return;
+    if (twl_sink_has_name(sink, first, present->data_fd)) /* a rotation that was not finished */
+        unlinkat(sink->dir, first, 0);
+    unlinkat(sink->dir, name, 0);
+}
+
+/* ---- going on ------------------------------------------------------------------------------------ */
+
+static int go_on(struct twinlog_sink *sink, struct sink_file *file, bool is_rotating)
+{
+    struct sink_file *next;
+    int rc;
+    if (is_rotating && twl_sink_has_name(sink, sink->name, file->data_fd))
+        rc = make_next(sink, &next);
+    else
+        rc = twl_sink_enter(sink, sink->name, O_CREAT, &next);
+    if (rc < 0)
+        return rc;
+    twl_sink_grow_to(next, sink->options.initial_bytes); /* the write that is next may need less */
+    atomic_store(&sink->file, next);
+    atomic_fetch_add(&sink->rotations, 1);
     file->next = sink->old;
     sink->old = file;
     twl_lanes_look(sink, file->turns); /* after the next one was published */
+    return 0;
 }
 
-int twl_sink_move_on(struct twinlog_sink *sink, struct sink_file *file)
+int twl_sink_move_on(struct twinlog_sink *sink, struct sink_file *file, bool is_rotating)
 {
-    struct sink_file *next;
     int rc = 0;
     twl_mutex_lock(&sink->lock);
-    if (atomic_load(&sink->file) == file) {
-        rc = twl_sink_enter_next(sink, file, &next);
-        if (rc == 0) {
-            atomic_store(&sink->file, next);
-            atomic_fetch_add(&sink->rotations, 1);
-            put_aside(sink, file);
-        }
-    }
+    if (atomic_load(&sink->file) == file)
+        rc = go_on(sink, file, is_rotating);
     twl_mutex_unlock(&sink->lock);
     return rc;
 }
@@ -248,23 +259,8 @@ static struct sink_file *take_old(struct twinlog_sink *sink, unsigned own_lane)
     return file;
 }
 
-static void put_back(struct twinlog_sink *sink, struct sink_file *file)
-{
-    twl_mutex_lock(&sink->lock);
-    file->next = sink->old;
-    sink->old = file;
-    twl_mutex_unlock(&sink->lock);
-}
-
-bool twl_sink_take_retiring(struct twinlog_sink *sink, bool is_patient)
-{
-    if (is_patient)
-        twl_mutex_lock(&sink->retiring);
-    return is_patient || twl_mutex_try_lock(&sink->retiring);
-}
-
 /* -EAGAIN: not now. Else all of it is there and was synced, or will never be. */
-static int settle_old(struct twinlog_sink *sink, struct sink_file *file)
+static int settle_old(struct twinlog_sink *sink, struct sink_file *file) REQUIRES(sink->retiring)
 {
     int none = 0;
     twl_sink_sweep(file);
@@ -283,7 +279,7 @@ int twl_sink_retire(struct twinlog_sink *sink, bool is_closing, unsigned own_lan
 {
     struct sink_file *file, *waiting = NULL;
     int first = 0;
-    if (!twl_sink_take_retiring(sink, is_closing)) /* somebody waits in a sync, and retires them then */
+    if (!twl_mutex_try_lock(&sink->retiring)) /* somebody waits in a sync, and retires them then */
         return 0;
     while ((file = take_old(sink, own_lane))) {
         int rc = 0;
@@ -300,10 +296,12 @@ int twl_sink_retire(struct twinlog_sink *sink, bool is_closing, unsigned own_lan
         rc = rc < 0 ? rc : left;
         first = first < 0 ? first : rc;
     }
-    while ((file = waiting)) {
+    twl_mutex_lock(&sink->lock);
+    for (; (file = waiting); sink->old = file) {
         waiting = file->next;
-        put_back(sink, file);
+        file->next = sink->old;
     }
+    twl_mutex_unlock(&sink->lock);
     twl_mutex_unlock(&sink->retiring);
     return first;
 }

@@ -4,10 +4,11 @@
  * meet, too little room or the next file, is dealt with between two tries to claim.
  */
 #define _GNU_SOURCE
+#include "sink/sink.h"
 #include "base/point.h"
-#include "sink/options.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -60,14 +61,16 @@ static int make_way(struct twinlog_sink *sink, struct sink_file *file, struct la
 {
     int cancel_state, rc;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    if (result == CLAIM_NEEDS_ROOM) {
+    if (result == CLAIM_LOST) {
+        rc = -EIO;
+    } else if (result == CLAIM_NEEDS_ROOM) {
         count(&lane->waits);
         rc = twl_sink_grow(file, area_offset(file->area) + size);
-        if (rc == -EIO)
-            twl_sink_fail(sink, rc);
     } else {
-        rc = twl_sink_move_on(sink, file);
+        rc = twl_sink_move_on(sink, file, true);
     }
+    if (rc == -EIO && result != CLAIM_NEEDS_NEXT)
+        twl_sink_fail(sink, rc);
     twl_helper_wake(sink);
     pthread_setcancelstate(cancel_state, NULL);
     return rc;
@@ -81,6 +84,15 @@ static int copy(struct sink_file *file, uint64_t start, const struct iovec *piec
         start += pieces[i].iov_len;
     }
     return rc;
+}
+
+/* The claim stays, unless there are lines at least: then whoever leaves the file, or opens it next, makes some. */
+static int fail(struct twinlog_sink *sink, struct sink_file *file, unsigned owner, uint64_t start,
+                size_t size)
+{
+    if (twl_sink_fill_hole(file->data_fd, start, size) == 0)
+        twl_claim_done(file->area, owner);
+    return twl_sink_fail(sink, -EIO);
 }
 
 static int append(struct twinlog_sink *sink, unsigned lane_number, const struct iovec *pieces,
@@ -97,12 +109,12 @@ static int append(struct twinlog_sink *sink, unsigned lane_number, const struct 
                 return rc;
             continue;
         }
-        int rc = copy(file, *ret_start, pieces, pieces_count);
+        const int rc = copy(file, *ret_start, pieces, pieces_count);
         POINT("copy done");
+        if (rc < 0)
+            return fail(sink, file, owner, *ret_start, size);
         twl_claim_done(file->area, owner);
         POINT("claim done");
-        if (rc < 0)
-            return twl_sink_fail(sink, rc);
         count(&lane->writes);
         return 0;
     }
@@ -112,13 +124,12 @@ static int write_pieces(struct twinlog_sink *sink, const struct iovec *pieces, i
                         uint64_t *ret_offset)
 {
     uint64_t start = 0;
-    int rc = atomic_load_explicit(&sink->error, memory_order_relaxed);
-    if (rc < 0)
-        return rc;
     const unsigned lane = twl_lane_take(sink);
+    int rc =
+        atomic_load_explicit(&sink->error, memory_order_relaxed); /* who set it has left the lane since */
     if (size == 0)
         start = area_offset(atomic_load(&sink->file)->area);
-    else
+    else if (rc == 0)
         rc = append(sink, lane, pieces, pieces_count, size, &start);
     if (!sink->has_thread)
         twl_sink_tend(sink, lane);
@@ -166,15 +177,25 @@ int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, i
 
 int twinlog_sink_sync(struct twinlog_sink *sink)
 {
-    int rc = check(sink);
+    int cancel_state, rc = check(sink);
     if (rc < 0)
         return rc;
-    const struct call call = begin(sink);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    atomic_fetch_add(&sink->syncs, 1); /* and no lane, because it may wait */
     rc = atomic_load(&sink->error);
     if (rc == 0)
-        rc = twl_sink_sweep(atomic_load(&sink->file));
-    if (rc == 0)
         rc = twl_sink_flush_all(sink, true);
+    twl_sink_retire(sink, false, SLOTS);
+    atomic_fetch_sub(&sink->syncs, 1);
+    pthread_setcancelstate(cancel_state, NULL);
+    return rc;
+}
+
+static int go_on(struct twinlog_sink *sink, bool is_rotating)
+{
+    const struct call call = begin(sink);
+    const int rc =
+        is_rotating ? twl_sink_move_on(sink, atomic_load(&sink->file), true) : twl_sink_look_at_name(sink);
     twl_sink_retire(sink, false, call.lane);
     end(sink, &call);
     return rc;
@@ -182,26 +203,16 @@ int twinlog_sink_sync(struct twinlog_sink *sink)
 
 int twinlog_sink_rotate(struct twinlog_sink *sink)
 {
-    int rc = check(sink);
+    const int rc = check(sink);
     if (rc < 0)
         return rc;
-    const struct call call = begin(sink);
-    rc = twl_sink_move_on(sink, atomic_load(&sink->file));
-    twl_sink_retire(sink, false, call.lane);
-    end(sink, &call);
-    return rc;
+    return sink->options.flags & TWINLOG_SINK_SHARED ? -EINVAL : go_on(sink, true);
 }
 
 int twinlog_sink_reopen(struct twinlog_sink *sink)
 {
-    int rc = check(sink);
-    if (rc < 0)
-        return rc;
-    const struct call call = begin(sink);
-    rc = twl_sink_look_at_name(sink);
-    twl_sink_retire(sink, false, call.lane);
-    end(sink, &call);
-    return rc;
+    const int rc = check(sink);
+    return rc < 0 ? rc : go_on(sink, false);
 }
 
 static void fill_in(struct twinlog_sink *sink, struct area *area, struct twinlog_sink_stat *stat)
@@ -258,7 +269,9 @@ static int enter_in_time(struct twinlog_sink *sink, struct sink_file **ret_file)
     const uint64_t until_ns = twl_monotonic_ns() + UINT64_C(1000000) * sink->options.lock_wait_ms;
     const struct timespec pause = { .tv_nsec = BUSY_PAUSE_NS };
     int rc;
-    while ((rc = twl_sink_enter(sink, NULL, ret_file)) == -EBUSY && twl_monotonic_ns() < until_ns)
+    const int flags = sink->options.flags & TWINLOG_SINK_MUST_EXIST ? 0 : O_CREAT;
+    while ((rc = twl_sink_enter(sink, sink->name, flags, ret_file)) == -EBUSY &&
+           twl_monotonic_ns() < until_ns)
         nanosleep(&pause, NULL);
     return rc;
 }
@@ -271,6 +284,13 @@ static int start(struct twinlog_sink *sink, const char *path)
         rc = enter_in_time(sink, &file);
     if (rc < 0)
         return rc;
+    if (file->is_first)
+        twl_sink_finish_old(sink, file);
+    rc = twl_sink_grow_to(file, sink->options.initial_bytes);
+    if (rc < 0) {
+        twl_sink_leave(sink, file);
+        return rc;
+    }
     atomic_store(&sink->file, file);
     const uint64_t now_ns = twl_monotonic_ns();
     atomic_store(&sink->flush_ns, now_ns + UINT64_C(1000000) * sink->options.flush_interval_ms);
@@ -328,7 +348,7 @@ static void wait_for_calls(struct twinlog_sink *sink)
 {
     uint64_t turns[SLOTS];
     twl_lanes_look(sink, turns);
-    while (!twl_lanes_have_passed(sink, turns, SLOTS))
+    while (!twl_lanes_have_passed(sink, turns, SLOTS) || atomic_load(&sink->syncs) > 0)
         twl_yield();
 }
 
@@ -346,17 +366,9 @@ static int close_in_child(struct twinlog_sink *sink)
 
 static int leave_all(struct twinlog_sink *sink)
 {
-    for (int first = 0;;) {
-        const int retired = twl_sink_retire(sink, true, SLOTS);
-        struct sink_file *file = atomic_load(&sink->file);
-        int left = twl_sink_leave_present(sink, file);
-        first = first < 0 ? first : retired;
-        if (left == TWL_SINK_HAS_NEXT && twl_sink_move_on(sink, file) == 0)
-            continue;
-        if (left == TWL_SINK_HAS_NEXT) /* it can't be had: whoever opens it next goes on */
-            left = twl_sink_leave(sink, file);
-        return first < 0 ? first : left;
-    }
+    const int retired = twl_sink_retire(sink, true, SLOTS);
+    const int left = twl_sink_leave(sink, atomic_load(&sink->file));
+    return retired < 0 ? retired : left;
 }
 
 int twinlog_sink_close(struct twinlog_sink *sink)

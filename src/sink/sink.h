@@ -28,17 +28,17 @@ struct chunk {
 };
 
 struct sink_file {
-    int area_fd, data_fd; /* [const] */
-    struct area *area;    /* [const] */
-    unsigned number;      /* [const] which participant we are; 0 = none */
-    bool is_area_new;     /* [const] there was none */
-    bool is_maker;        /* [const] it is an area by us */
+    int area_fd, data_fd;     /* [const] */
+    struct area *area;        /* [const] */
+    unsigned number;          /* [const] which participant we are; 0 = none */
+    struct identity identity; /* [const] of the data file */
+    bool is_area_new;         /* [const] there was none */
+    bool is_first;            /* [const] nobody else had it open */
 
     struct twl_mutex map_lock;
     struct chunk chunks[CHUNKS]; /* by map_lock; read without it */
     uint64_t populated;          /* by map_lock: pages are there up to here */
-    struct twl_mutex
-        sweep_lock; /* one thread sweeps, or writes zeros: the area's locks don't keep threads apart */
+    struct twl_mutex sweep_lock; /* one thread sweeps: the area's locks don't keep threads apart */
 
     struct child_files in_child; /* it must not keep them */
     struct sink_file *next;      /* in the list of those that were moved on from; by twinlog_sink.lock */
@@ -61,7 +61,8 @@ struct twinlog_sink {
     char name[NAME_MAX + 1];             /* [const] */
 
     struct twl_mutex lock;     /* moving on; never held while a file is synced */
-    struct twl_mutex retiring; /* leaving what was moved on from */
+    struct twl_mutex retiring; /* syncing, and leaving what was moved on from */
+    _Atomic unsigned syncs;    /* threads in twinlog_sink_sync(), which have no lane: others need those */
     struct sink_file *old;     /* by lock */
 
     _Atomic uint64_t rotations;
@@ -84,6 +85,13 @@ static inline int twl_sink_fail(struct twinlog_sink *sink, int rc)
     return rc;
 }
 
+/* ---- options.c: what a caller asks for, made complete -------------------------------------------- */
+
+int twl_sink_options_normalise(const struct twinlog_sink_options *options,
+                               struct twinlog_sink_options *ret_options);
+/* Opens the directory. */
+int twl_sink_find_place(const char *path, int *ret_dir, char ret_name[NAME_MAX + 1]);
+
 /* ---- lane.c: threads that are inside ----------------------------------------------------------- */
 
 unsigned twl_lane_take(struct twinlog_sink *sink);
@@ -98,23 +106,32 @@ bool twl_lanes_have_passed(struct twinlog_sink *sink, const uint64_t turns[SLOTS
 int twl_window_store(struct sink_file *file, uint64_t start, const void *bytes, size_t size);
 /* Makes pages present for what is written next. */
 void twl_window_populate(struct sink_file *file, uint64_t from, uint64_t to);
-void twl_window_close(struct sink_file *file, bool is_child);
+void twl_window_close(struct sink_file *file);
 
 /* ---- grow.c: how long the file is -------------------------------------------------------------- */
 
 /* Makes the file at least that long, and longer by the rule; its blocks are reserved. */
 int twl_sink_grow(struct sink_file *file, uint64_t end);
-/* To exactly that, if it is less; for a file that begins. */
+/* To that, if it is less; for a file that begins. */
 int twl_sink_grow_to(struct sink_file *file, uint64_t bytes);
-/* Behind the last byte at or behind `from` that is not zero; `from` if there is none. */
-int twl_sink_end_of_data(int fd, uint64_t from, uint64_t *ret_end);
-/* Cuts off the zeros behind the cursor; what a stranger has put there stays. */
-int twl_sink_cut(struct sink_file *file);
-/* -EIO if somebody has cut what we have written. */
+/* To exactly that, if it is more. */
+int twl_sink_cut_to(int fd, uint64_t end);
+/* -EIO if somebody has cut what we have written, or the area is lost. */
 int twl_sink_check_length(struct sink_file *file);
 
 /* All of it. A full quota of file size is an error, no signal. */
 int twl_sink_write_at(int fd, const unsigned char *bytes, size_t size, uint64_t offset);
+
+/* ---- end.c: where the bytes of a file end that nobody has open ----------------------------------- */
+
+#define NAME_ROOM (NAME_MAX + 32)
+/* -EUCLEAN: that can't be told, and the flags don't say what to do then. */
+int twl_end_find(int dir, const char *name, int fd, uint32_t flags, uint64_t *ret_end);
+/* Behind the last byte at or behind `from` that is not zero; `from` if there is none. */
+int twl_end_of_text(int fd, uint64_t from, uint64_t *ret_end);
+/* Writes it down, onto the disk, with the names in the directory. One at a time. */
+int twl_end_write(struct twinlog_sink *sink, const struct sink_file *file, uint64_t end);
+void twl_end_remove(struct twinlog_sink *sink, uint64_t inode);
 
 /* ---- sweep.c: the dead --------------------------------------------------------------------------- */
 
@@ -122,54 +139,37 @@ int twl_sink_write_at(int fd, const unsigned char *bytes, size_t size, uint64_t 
 int twl_sink_sweep(struct sink_file *file);
 /* The same for one whose byte the caller has locked. */
 int twl_sink_sweep_participant(struct sink_file *file, unsigned number);
+/* Makes lines of what is missing there. */
+int twl_sink_fill_hole(int fd, uint64_t start, uint64_t size);
 
 /* ---- enter.c: coming and going ------------------------------------------------------------------ */
 
-/* The file that has the name, as one that we take part in. `like` is the area whose options it gets if it
- * is made, NULL = the sink's own. */
-int twl_sink_enter(struct twinlog_sink *sink, const struct area *like, struct sink_file **ret_file);
-/* What follows `file`, in which we are: made by us, unless somebody else has. */
-int twl_sink_enter_next(struct twinlog_sink *sink, struct sink_file *file, struct sink_file **ret_next);
+/* The file that has the name `name`, as one that we take part in. `flags` are those of openat() beside O_RDWR. */
+int twl_sink_enter(struct twinlog_sink *sink, const char *name, int flags, struct sink_file **ret_file);
 /* The last one cuts it. Frees it in any case. */
 int twl_sink_leave(struct twinlog_sink *sink, struct sink_file *file);
-/* The same for one that is left for good. If it is sealed nothing happens but that the result is TWL_SINK_HAS_NEXT:
- * whoever closes last has to be in the file that has the name, because somebody may have died there. */
-#define TWL_SINK_HAS_NEXT 1
-int twl_sink_leave_present(struct twinlog_sink *sink, struct sink_file *file);
-/* Nothing is open yet. NULL: no memory. */
-struct sink_file *twl_sink_new_file(void);
 /* Memory and descriptors only. In a forked child somebody may have had the locks. */
 void twl_sink_forget(struct sink_file *file, bool is_child);
+void twl_sink_area_name(const char *name, uint64_t inode, char ret_name[NAME_ROOM]);
 
 /* ---- rotate.c: files that follow each other ------------------------------------------------------ */
 
-#define NAME_ROOM (NAME_MAX + 32)
-void twl_sink_area_name(const struct twinlog_sink *sink, char ret_name[NAME_ROOM]);
-void twl_sink_old_area_name(const struct twinlog_sink *sink, uint64_t inode, char ret_name[NAME_ROOM]);
-void twl_sink_next_area_name(const struct twinlog_sink *sink, char ret_name[NAME_ROOM]);
 /* Does that name in the sink's directory lead to this open file? */
 bool twl_sink_has_name(const struct twinlog_sink *sink, const char *name, int fd);
 
-/* Seals the file and gives its name away, so that the next one can have it; the area gets a second name. The caller
- * has the area locked, and it has its name. If only part of it happens, whoever does it again goes on. */
-int twl_sink_hand_over(struct twinlog_sink *sink, struct sink_file *file);
-/* Sweeps and cuts what was rotated away while everybody died. */
-void twl_sink_finish_old(struct twinlog_sink *sink, unsigned keep_files);
-/* Is somebody alive in the file before this one with whom the sink can't be shared? Who was first to move on from it has
- * died, and he is about to. */
-bool twl_sink_is_moving(struct twinlog_sink *sink);
-/* Seals `file` and makes the next one the present one, unless somebody else has. */
-int twl_sink_move_on(struct twinlog_sink *sink, struct sink_file *file);
+/* Cuts what was left lying when everybody died. Nobody else has the sink's file open. */
+void twl_sink_finish_old(struct twinlog_sink *sink, const struct sink_file *present);
+/* Makes another file the present one, unless another thread was first: a new one, or what has the name by now. */
+int twl_sink_move_on(struct twinlog_sink *sink, struct sink_file *file, bool is_rotating);
 /* Leaves what can be left; with `is_closing` everything. Returns the first error. */
 int twl_sink_retire(struct twinlog_sink *sink, bool is_closing, unsigned own_lane);
-/* Who is not patient does not wait for a sync that waits for a stopped process: false. */
-bool twl_sink_take_retiring(struct twinlog_sink *sink, bool is_patient) TRY_ACQUIRES(true, sink->retiring);
 
 /* ---- flush.c ------------------------------------------------------------------------------------- */
 
 /* Waits for claims that are older than the call, then syncs. Who is not patient gets -EAGAIN soon. */
-int twl_sink_flush(struct twinlog_sink *sink, struct sink_file *file, bool is_patient);
-/* The same for all files that were moved on from, and the present one. The caller is in a lane. */
+int twl_sink_flush(struct twinlog_sink *sink, struct sink_file *file, bool is_patient)
+    REQUIRES(sink->retiring);
+/* The same for all files that were moved on from, and the present one. */
 int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient);
 /* Is any claim below that offset not copied yet? */
 bool twl_sink_has_open_claims(struct sink_file *file, uint64_t offset);
@@ -186,7 +186,7 @@ static inline void twl_helper_wake(struct twinlog_sink *sink)
 }
 /* What is due, for a sink without a thread; from inside a lane, which has no file in its hand. */
 void twl_sink_tend(struct twinlog_sink *sink, unsigned lane);
-/* Another file has the name: move on, and return 1. From inside a lane. */
+/* Another file has the name: move on, and return 1. */
 int twl_sink_look_at_name(struct twinlog_sink *sink);
 
 #endif

@@ -28,7 +28,7 @@ static int read_at(int fd, unsigned char *bytes, size_t size, uint64_t offset)
     return 0;
 }
 
-static int fill_hole(int fd, uint64_t start, uint64_t size)
+int twl_sink_fill_hole(int fd, uint64_t start, uint64_t size)
 {
     unsigned char piece[PIECE];
     int rc = 0;
@@ -49,8 +49,11 @@ static int sweep_slot(struct sink_file *file, struct slot *slot)
 {
     uint64_t state, start, size;
     int rc = 0;
-    if (twl_claim_is_open(slot, &state, &start, &size)) {
-        rc = fill_hole(file->data_fd, start, size);
+    const bool is_open = twl_claim_is_open(slot, &state, &start, &size);
+    if (twl_area_is_lost(file->area))
+        return -EIO;
+    if (is_open) {
+        rc = twl_sink_fill_hole(file->data_fd, start, size);
         POINT("hole filled");
         if (rc < 0)
             return rc; /* somebody else may be able to */
@@ -71,8 +74,6 @@ int twl_sink_sweep_participant(struct sink_file *file, unsigned number)
     twl_claim_settle(file->area);
     for (unsigned i = 0; i < SLOTS && rc == 0; i++)
         rc = sweep_slot(file, &dead->slots[i]);
-    if (rc == 0 && area_is_sealed(file->area))
-        rc = twl_sink_cut(file); /* it may have been about to make the file longer */
     if (rc == 0)
         atomic_store(&file->area->is_used[number], false);
     POINT("swept");

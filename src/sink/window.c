@@ -33,7 +33,7 @@ static bool is_in_use(struct sink_file *file, uint64_t number)
         if (slot_kind(state) != CLAIM_FREE && start < to && start + size > from)
             return true;
     }
-    return false;
+    return twl_area_is_lost(file->area); /* then the slots say nothing */
 }
 
 static void unmap(unsigned char *bytes)
@@ -42,15 +42,18 @@ static void unmap(unsigned char *bytes)
     munmap(bytes, CHUNK_BYTES);
 }
 
-/* NULL: it can't be had. */
+/* NULL: it can't be had. No child is forked before it is left out there. */
 static unsigned char *map(struct sink_file *file, uint64_t number)
 {
+    twl_child_hold();
     void *bytes = mmap(NULL, CHUNK_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, file->data_fd,
                        (off_t)((number - 1) * CHUNK_BYTES));
+    if (bytes != MAP_FAILED)
+        madvise(bytes, CHUNK_BYTES, MADV_DONTFORK);
+    twl_child_release();
     if (bytes == MAP_FAILED)
         return NULL;
-    madvise(bytes, CHUNK_BYTES, MADV_DONTFORK);
-    if (twl_guard_add(bytes, CHUNK_BYTES, true) < 0) {
+    if (twl_guard_add(bytes, CHUNK_BYTES, GUARD_WRITABLE | GUARD_NOT_IN_CHILDREN) < 0) {
         munmap(bytes, CHUNK_BYTES);
         return NULL;
     }
@@ -99,17 +102,11 @@ static unsigned char *chunk_of(struct sink_file *file, uint64_t number)
     return bytes;
 }
 
-void twl_window_close(struct sink_file *file, bool is_child)
+void twl_window_close(struct sink_file *file)
 {
-    for (struct chunk *chunk = file->chunks; chunk < file->chunks + CHUNKS; chunk++) {
-        if (atomic_load(&chunk->number) == 0)
-            continue;
-        if (is_child) /* it has no mapping, something else may be there by now */
-            twl_guard_remove(atomic_load(&chunk->bytes));
-        else
+    for (struct chunk *chunk = file->chunks; chunk < file->chunks + CHUNKS; chunk++)
+        if (atomic_load(&chunk->number) != 0)
             unmap(atomic_load(&chunk->bytes));
-        atomic_store(&chunk->number, 0);
-    }
 }
 
 /* ---- storing ----------------------------------------------------------------------------------- */

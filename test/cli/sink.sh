@@ -47,7 +47,7 @@ pours()
 }
 
 # alone NAME FILE: nothing is left beside the file.
-alone() { count "$1" "$(find . -name ".$(basename "$2").sink" | wc -l)"; }
+alone() { count "$1" "$(find . -name ".$(basename "$2").*" | wc -l)"; }
 
 # ---- what goes in comes out --------------------------------------------------------------------
 
@@ -66,8 +66,21 @@ test_bytes()
     same "makes an empty one" /dev/null nothing
     printf 'ends in zeros\0\0\0' >zeros
     cp zeros want
-    status "sink to a file that ends in zeros" 0 "$twinlog" sink zeros </dev/null
+    status "sink to a file that ends in zeros" 1 "$twinlog" sink zeros </dev/null
+    says "asks what they are" err '--zeros cut'
     same "leaves them" want zeros
+    status "sink --cat of it" 1 "$twinlog" sink --cat zeros
+    printf 'ends in zeros' >text
+    same "shows what it can" text out
+    echo more >in
+    status "sink --zeros keep" 0 "$twinlog" sink zeros --zeros keep <in
+    cat in >>want
+    same "appends behind them" want zeros
+    cp text cut
+    printf '\0\0\0' >>cut
+    status "sink --zeros cut" 0 "$twinlog" sink cut --zeros cut <in
+    cat text in >want
+    same "appends before them" want cut
 
     { head -c 20000000 /dev/urandom && echo; } >in
     for options in '' --block --shared '--initial 4K' '--initial 100M' '--flush 20'; do
@@ -92,6 +105,8 @@ test_while_open()
     head -c 13 open >out
     printf 'first\nsecond\n' >want
     same "a reader sees the bytes in their place" want out
+    status "sink --cat beside it" 0 "$twinlog" sink --cat open
+    same "shows them, and no zeros" want out
     status "a second process" 1 "$twinlog" sink open </dev/null
     says "is told what to do" err '--shared'
     status "a second process that would share" 1 "$twinlog" sink open --shared </dev/null
@@ -213,6 +228,32 @@ test_hangup()
     echo two >want
     same "and the new one" want held
     alone "nothing is left beside them" held
+}
+
+# What is written is shown, in this file and in the next ones, byte for byte.
+test_follow()
+{
+    start_sink followed
+    pours followed one
+    "$twinlog" sink --follow followed >shown 2>shown.err &
+    follower=$!
+    got=0
+    wait_until grep -qsx one shown || got=1
+    count "sink --follow shows what is written" "$got"
+    mv followed followed.old
+    kill -HUP "$sink"
+    wait_until test -e followed
+    pours followed two
+    wait_until grep -qsx two shown || got=1
+    count "also in the next file" "$got"
+    end_sink
+    kill -TERM "$follower"
+    got=0
+    wait "$follower" 2>/dev/null || got=$?
+    count "a signal ends it, and that is fine" "$got"
+    printf 'one\ntwo\n' >want
+    same "nothing else was shown" want shown
+    same "nor said" /dev/null shown.err
 }
 
 # ---- the end of processes ----------------------------------------------------------------------
@@ -345,7 +386,7 @@ test_places()
     for target in directory fifo /dev/null /dev/full link; do
         status "sink to $target" 1 timeout 10 "$twinlog" sink "$target" <in
         says "says what it takes" err 'regular file'
-        count "and makes nothing beside it" "$(find . /dev -maxdepth 1 -name ".$(basename "$target").sink" | wc -l)"
+        count "and makes nothing beside it" "$(find . /dev -maxdepth 1 -name ".$(basename "$target").*sink" | wc -l)"
     done
     status "sink where the directory is missing" 1 "$twinlog" sink missing/file <in
     says "says what to do" err 'create it first'
@@ -383,7 +424,7 @@ test_usage()
     status "sink of two files" 2 "$twinlog" sink used other </dev/null
     status "sink of an empty name" 2 "$twinlog" sink '' </dev/null
     for options in --nonsense '--line --block' '--keep 3' '--rotate 0' '--rotate' '--rotate x' '--rotate 1M --keep 0' \
-        '--flush 0' '--flush 1s' '--initial 0'; do
+        '--flush 0' '--flush 1s' '--initial 0' '--shared --rotate 1M' '--zeros x' '--cat --shared' '--cat --follow'; do
         # shellcheck disable=SC2086 # words
         status "sink $options" 2 "$twinlog" sink used $options </dev/null
     done
@@ -409,6 +450,7 @@ test_shared
 test_rotate
 test_logrotate
 test_hangup
+test_follow
 test_signals
 test_killed
 test_killed_beside

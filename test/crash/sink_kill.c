@@ -37,9 +37,11 @@ static const char *const fib_names[FIBS] = { "none",   "lost", "garbled", "twice
 /* How the file is used, until it begins anew. */
 static struct {
     bool is_shared;
-    uint64_t max_bytes;
+    bool is_renamed;    /* by the judge, as logrotate does; where it is shared */
+    uint64_t max_bytes; /* where it is not */
 } manner;
 
+static uint32_t renamed;        /* so many times */
 static pid_t pids[MEMBERS_MAX]; /* 0 = there is none */
 
 static struct {
@@ -92,6 +94,7 @@ static void prepare_member(struct member *member, struct rng *rng)
     member->first_pen = atomic_fetch_add(&scene->pens, member->pens);
     member->does_sync = rng_one_in(rng, 4);
     member->does_rotate = manner.max_bytes > 0 && rng_one_in(rng, 4);
+    member->does_reopen = manner.is_renamed;
     member->pause_one_in = pause_one_in[rng_below(rng, 4)];
     atomic_store(&member->is_open, false);
     atomic_store(&member->must_stop, false);
@@ -161,7 +164,7 @@ static bool is_somebody_stopped(void)
     return false;
 }
 
-/* Who is stopped may have a lock that rotations take, and syncs wait for what he is about to copy. */
+/* Who is stopped may have a lock that an opening takes, and syncs wait for what he is about to copy. */
 static bool is_expected_to_write(unsigned index, const struct pen *pen)
 {
     const struct member *member = &scene->members[index];
@@ -169,8 +172,8 @@ static bool is_expected_to_write(unsigned index, const struct pen *pen)
     if (pids[index] == 0 || !atomic_load(&member->is_open) || atomic_load(&member->fate.is_stopping) ||
         atomic_load(&pen->is_idle))
         return false;
-    return !is_somebody_stopped() ||
-           (manner.max_bytes == 0 && !atomic_load(&pen->may_wait) && member->options.flush_interval_ms == 0);
+    return !is_somebody_stopped() || (manner.max_bytes == 0 && !manner.is_renamed &&
+                                      !atomic_load(&pen->may_wait) && member->options.flush_interval_ms == 0);
 }
 
 static void await_next_line(unsigned index, const struct pen *pen)
@@ -269,6 +272,19 @@ static void do_to(unsigned index, struct rng *rng)
     }
 }
 
+/* The first one gets the highest number. */
+static void rename_file(void)
+{
+    char path[400], name[420];
+
+    sink_path(path);
+    snprintf(name, sizeof(name), "%s.%u", path, MOST_FILES - renamed);
+    if (rename(path, name) == 0)
+        renamed++;
+    else if (errno != ENOENT) /* nobody has made the next one */
+        give_up(name);
+}
+
 static void run_events(struct rng *rng)
 {
     const uint64_t until = totals.killed + 1 + rng_below(rng, DEATHS_MAX);
@@ -280,6 +296,8 @@ static void run_events(struct rng *rng)
         if (pids[index] == 0 && can_invite())
             invite(index, rng);
         pass_time(rng);
+        if (manner.is_renamed && renamed < MOST_FILES && rng_one_in(rng, 20))
+            rename_file();
         check_complaints();
         look_after_the_stopped(rng);
         bury_the_dead();
@@ -368,8 +386,11 @@ static void begin_anew(struct rng *rng)
         atomic_store(&scene->pen[i].may_wait, false);
     }
     atomic_store(&scene->pens, 0);
-    manner.is_shared = !rng_one_in(rng, 5);
-    manner.max_bytes = rng_one_in(rng, 2) ? (UINT64_C(128) << 10) + rng_below(rng, 2u << 20) : 0;
+    renamed = 0;
+    manner.is_shared = !rng_one_in(rng, 4);
+    manner.is_renamed = manner.is_shared && rng_one_in(rng, 2);
+    manner.max_bytes =
+        !manner.is_shared && rng_one_in(rng, 2) ? (UINT64_C(128) << 10) + rng_below(rng, 2u << 20) : 0;
     totals.files++;
 }
 
@@ -385,11 +406,11 @@ static void run_cycle(void)
     run_events(&rng);
     is_closed = end_all(&rng);
     totals.endings[is_closed]++;
-    if (!is_closed)
+    if (!is_closed || manner.is_renamed) /* somebody may have died alone in a file that was renamed */
         open_once_more(&rng);
     spoil(path, stat(path, &about) == 0 ? (uint64_t)about.st_size : 0);
     verdict = judge_files(manner.max_bytes);
-    if (!is_closed && scene->opened_bytes != verdict.last_file_bytes)
+    if ((!is_closed || manner.is_renamed) && scene->opened_bytes != verdict.last_file_bytes)
         violation("who opened it after all were killed was told %" PRIu64 " bytes, the file has %" PRIu64,
                   scene->opened_bytes, verdict.last_file_bytes);
     place.cycle++;

@@ -46,7 +46,7 @@ struct member {
     struct twinlog_sink_options options;
     struct rng rng;
     uint32_t first_pen, pens;
-    bool does_sync, does_rotate;
+    bool does_sync, does_rotate, does_reopen;
     uint32_t pause_one_in; /* writes; 0 = never */
     struct fate fate;
     _Atomic bool is_open, must_stop, is_closed;

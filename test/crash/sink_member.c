@@ -103,6 +103,8 @@ static void do_something_else(struct hand *hand)
     }
     if (self->does_rotate && rng_one_in(&hand->rng, 400))
         check(twinlog_sink_rotate(hand->sink), "twinlog_sink_rotate");
+    if (self->does_reopen && rng_one_in(&hand->rng, 100))
+        check(twinlog_sink_reopen(hand->sink), "twinlog_sink_reopen");
     if (rng_one_in(&hand->rng, 100))
         check(twinlog_sink_stat(hand->sink, &stat), "twinlog_sink_stat");
     if (self->pause_one_in > 0 && rng_one_in(&hand->rng, self->pause_one_in))
@@ -188,6 +190,7 @@ void run_guest(void *member)
     char path[400];
 
     options.flags ^= like->pens % 2 ? TWINLOG_SINK_SHARED : 0;
+    options.max_bytes = 0; /* a shared one has none */
     options.lock_wait_ms = 0;
     sink_path(path);
     scene->guest_result = twinlog_sink_open(path, &options, &sink);

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where the bytes of a file end of which nobody has an area any more: it was closed, or never a sink's, or the system
+ * has crashed. While it is open a file ends in zeros, so that is what tells an unclosed one:
+ *
+ *     it is empty, or its last byte is not zero     its size
+ *     a record says where, and behind that there    that; later bytes were never synced, and nothing is left
+ *     are only zeros                                of them
+ *     anything else                                 -EUCLEAN; the caller decides whether the zeros are data:
+ *         TWINLOG_SINK_KEEP_ZEROS                   its size
+ *         TWINLOG_SINK_CUT_ZEROS                    behind the last byte that is none, not before what was synced
+ *
+ * The record is the file `.NAME.INODE.end`, a line of text: whose it is, and the end. It is written by each sync, behind
+ * the data; and by who closes the file last, if its last byte is a zero; else he removes it. It is synced, and put
+ * in the place of the one before by a rename, so there is always a whole one.
+ */
+#define _GNU_SOURCE
+#include "base/bytes.h"
+#include "base/child.h"
+#include "base/point.h"
+#include "sink/sink.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PIECE 65536u
+#define RECORD_FORMAT "twinlog sink 1: inode %" PRIu64 " born %" PRId64 " %" PRIu64 " end %" PRIu64 "\n"
+#define RECORD_SCAN "twinlog sink 1: inode %" SCNu64 " born %" SCNd64 " %" SCNu64 " end %" SCNu64 "%n"
+#define RECORD_BYTES 160u
+
+/* ---- the record ---------------------------------------------------------------------------------- */
+
+static void name_record(const char *name, uint64_t inode, const char *suffix, char ret_name[NAME_ROOM])
+{
+    snprintf(ret_name, NAME_ROOM, ".%s.%" PRIu64 ".%s", name, inode, suffix);
+}
+
+static int write_synced(int dir, const char *name, mode_t mode, const char *text, size_t size)
+{
+    const int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
+    if (fd < 0)
+        return -errno;
+    int rc = fchmod(fd, mode) < 0 ? -errno : 0;
+    if (rc == 0)
+        rc = twl_sink_write_at(fd, (const unsigned char *)text, size, 0);
+    if (rc == 0 && fsync(fd) < 0)
+        rc = -errno;
+    close(fd);
+    return rc;
+}
+
+int twl_end_write(struct twinlog_sink *sink, const struct sink_file *file, uint64_t end)
+{
+    char name[NAME_ROOM], new_name[NAME_ROOM], text[RECORD_BYTES];
+    struct stat about;
+    const struct identity *id = &file->identity;
+    const int size = snprintf(text, sizeof(text), RECORD_FORMAT, id->inode, id->born_s, id->born_ns, end);
+    name_record(sink->name, id->inode, "end", name);
+    name_record(sink->name, id->inode, "new", new_name);
+    if ((unlinkat(sink->dir, new_name, 0) < 0 && errno != ENOENT) || fstat(file->data_fd, &about) < 0)
+        return -errno;
+    int rc = write_synced(sink->dir, new_name, about.st_mode & 0666, text, (size_t)size);
+    POINT("record written");
+    if (rc == 0 && renameat(sink->dir, new_name, sink->dir, name) < 0)
+        rc = -errno;
+    if (rc < 0)
+        unlinkat(sink->dir, new_name, 0);
+    else if (fsync(sink->dir) < 0 && errno != EBADF && errno != EINVAL) /* not readable, or has no sync */
+        rc = -errno;
+    POINT("record named");
+    return rc;
+}
+
+void twl_end_remove(struct twinlog_sink *sink, uint64_t inode)
+{
+    char name[NAME_ROOM];
+    name_record(sink->name, inode, "end", name);
+    unlinkat(sink->dir, name, 0);
+    name_record(sink->name, inode, "new", name);
+    unlinkat(sink->dir, name, 0);
+}
+
+/* False: there is none, or it is of another file. */
+static bool read_record(int dir, const char *sink_name, const struct identity *id, uint64_t *ret_end)
+{
+    char name[NAME_ROOM], text[RECORD_BYTES] = "";
+    struct identity found;
+    int used = 0;
+    name_record(sink_name, id->inode, "end", name);
+    const int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return false;
+    const ssize_t size = pread(fd, text, sizeof(text) - 1, 0);
+    close(fd);
+    return size > 0 &&
+           sscanf(text, RECORD_SCAN, &found.inode, &found.born_s, &found.born_ns, ret_end, &used) == 4 &&
+           text[used] == '\n' && used + 1 == size && twl_identity_is_same(&found, id);
+}
+
+/* ---- the bytes ----------------------------------------------------------------------------------- */
+
+/* Behind the last piece from `from` on that is no hole. Where that can't be told, the end of the file. */
+static uint64_t end_of_extents(int fd, uint64_t from, uint64_t size)
+{
+    uint64_t end = from;
+    while (end < size) {
+        const off_t data = lseek(fd, (off_t)end, SEEK_DATA);
+        if (data < 0)
+            return errno == ENXIO ? end : size;
+        const off_t hole = lseek(fd, data, SEEK_HOLE);
+        if (hole <= data)
+            return size;
+        end = (uint64_t)hole;
+    }
+    return min_u64(end, size);
+}
+
+static size_t length_without_zeros(const unsigned char *bytes, size_t size)
+{
+    if (are_zeros(bytes, size)) /* mostly, and quicker than byte by byte */
+        return 0;
+    while (size > 0 && bytes[size - 1] == 0)
+        size--;
+    return size;
+}
+
+int twl_end_of_text(int fd, uint64_t from, uint64_t *ret_end)
+{
+    unsigned char piece[PIECE];
+    struct stat about;
+    if (fstat(fd, &about) < 0)
+        return -errno;
+    uint64_t end = max_u64(from, end_of_extents(fd, from, (uint64_t)about.st_size));
+    while (end > from) {
+        const size_t size = (size_t)min_u64(PIECE, end - from);
+        const ssize_t n = pread(fd, piece, size, (off_t)(end - size));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        const size_t length = length_without_zeros(piece, (size_t)n);
+        end -= size - length;
+        if (length > 0)
+            break;
+    }
+    *ret_end = end;
+    return 0;
+}
+
+int twl_end_find(int dir, const char *name, int fd, uint32_t flags, uint64_t *ret_end)
+{
+    struct identity identity;
+    struct stat about;
+    uint64_t recorded = 0, text;
+    char last = 1;
+    int rc = twl_identity_of(fd, &identity);
+    if (rc < 0 || fstat(fd, &about) < 0)
+        return rc < 0 ? rc : -errno;
+    const uint64_t size = (uint64_t)about.st_size;
+    if (size > 0 && pread(fd, &last, 1, about.st_size - 1) < 0)
+        return -errno;
+    *ret_end = size;
+    if (last != 0 || (flags & TWINLOG_SINK_KEEP_ZEROS))
+        return 0;
+    const bool is_recorded = read_record(dir, name, &identity, &recorded) && recorded <= size;
+    recorded = is_recorded ? recorded : 0;
+    rc = twl_end_of_text(fd, recorded, &text);
+    if (rc < 0)
+        return rc;
+    *ret_end = text;
+    return (is_recorded && text == recorded) || (flags & TWINLOG_SINK_CUT_ZEROS) ? 0 : -EUCLEAN;
+}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * twinlog sink --cat and --follow: what was written to a plain file, without the zeros behind it.
+ *
+ * When the name leads to another file, the rest of the old one is shown a moment later, when those who were
+ * about to write to it have done so; then the new one from its beginning.
+ */
+#define _GNU_SOURCE
+#include "sink_cat.h"
+#include "common.h"
+#include "stop.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PIECE_BYTES (256u << 10)
+#define PAUSE_MS 100u
+
+struct show {
+    const char *path;
+    int fd;
+    uint64_t at;
+};
+
+/* The file's bytes up to `end`, or to its own. -EIO for the output is left to finish_output(). */
+static int show_to(struct show *show, uint64_t end)
+{
+    static char bytes[PIECE_BYTES];
+
+    while (show->at < end) {
+        size_t size = end - show->at < sizeof(bytes) ? (size_t)(end - show->at) : sizeof(bytes);
+        ssize_t got = pread(show->fd, bytes, size, (off_t)show->at);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return got < 0 ? -errno : 0;
+        if (fwrite(bytes, 1, (size_t)got, stdout) < (size_t)got)
+            return 0;
+        show->at += (uint64_t)got;
+    }
+    return 0;
+}
+
+/* Of a file that has lost its name: all but the zeros at its end. */
+static int show_rest(struct show *show)
+{
+    static char bytes[PIECE_BYTES];
+    struct stat status;
+
+    if (fstat(show->fd, &status) < 0)
+        return -errno;
+    for (uint64_t end = (uint64_t)status.st_size; end > show->at;) {
+        size_t size = end - show->at < sizeof(bytes) ? (size_t)(end - show->at) : sizeof(bytes), left = size;
+        if (pread(show->fd, bytes, size, (off_t)(end - size)) != (ssize_t)size)
+            return 0; /* it has been cut meanwhile: once more, or never */
+        while (left > 0 && bytes[left - 1] == 0)
+            left--;
+        end -= size - left;
+        if (left > 0)
+            return show_to(show, end);
+    }
+    return 0;
+}
+
+static bool is_present(const struct show *show)
+{
+    struct stat named, opened;
+
+    return stat(show->path, &named) == 0 && fstat(show->fd, &opened) == 0 && named.st_ino == opened.st_ino &&
+           named.st_dev == opened.st_dev;
+}
+
+/* What the name leads to now, from its beginning. */
+static int begin(struct show *show)
+{
+    int fd = open(show->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+    if (fd < 0)
+        return -errno;
+    if (show->fd >= 0)
+        close(show->fd);
+    show->fd = fd;
+    show->at = 0;
+    return 0;
+}
+
+static int show_present(struct show *show)
+{
+    uint64_t end = 0;
+    int error = twinlog_sink_end(show->path, &end);
+
+    if ((error == 0 || error == -EUCLEAN) && is_present(show)) {
+        int shown = show_to(show, end);
+        return shown < 0 ? shown : error;
+    }
+    return is_present(show) ? error : 0;
+}
+
+static int follow(struct show *show)
+{
+    int error = 0;
+
+    while (error == 0 || error == -EUCLEAN) {
+        const bool was_present = is_present(show);
+
+        if (was_present)
+            error = show_present(show);
+        if (fflush(stdout) != 0 || !stop_sleep(PAUSE_MS))
+            return error == -EUCLEAN ? 0 : error;
+        if (!was_present && (error = show_rest(show)) == 0 && (error = begin(show)) == -ENOENT)
+            error = 0; /* nobody has made the next one */
+    }
+    return error;
+}
+
+int show_sink(const char *path, bool is_following)
+{
+    struct show show = { .path = path, .fd = -1 };
+    int error = is_following ? stop_on_signals() : 0;
+
+    if (error == 0)
+        error = begin(&show);
+    if (error == 0)
+        error = is_following ? follow(&show) : show_present(&show);
+    if (show.fd >= 0)
+        close(show.fd);
+    if (error == -EUCLEAN)
+        complain("nobody knows where '%s' ends: shown is what is before the zeros at its end", path);
+    else if (error)
+        fail("read", path, error, NULL, NULL);
+    return finish_output(error ? STATUS_FAILED : STATUS_FINE);
+}

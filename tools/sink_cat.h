@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What was written to a plain file, on standard output. */
+#ifndef TOOLS_SINK_CAT_H
+#define TOOLS_SINK_CAT_H
+
+#include <stdbool.h>
+
+/* Returns the exit status. */
+int show_sink(const char *path, bool is_following);
+
+#endif
