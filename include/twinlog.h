@@ -580,6 +580,9 @@ int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
  * and durable on return (two small synced writes). Names are 1 to 63 bytes, any but NUL. They survive trims
  * and cuts. A process that only reads the log can use them through a handle of TWINLOG_READ_ONLY. Any thread.
  *
+ * After a change that failed, everybody reads what the disk has: the old value or, if it got there, the new one, and
+ * no power cut takes back what was read.
+ *
  *   -EINVAL   a bad name or value, a NULL     -ENOENT   no such name
  *   -ENOSPC   more than 1 MiB in all, or the disk is full
  *   -EBUSY    another process was changing one for 30 s

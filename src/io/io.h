@@ -30,6 +30,9 @@ enum io_open_flags {
     IO_CREATE = 1u << 1,          /* must not exist yet (-EEXIST) */
     IO_DIRECT = 1u << 2,          /* direct I/O; -EINVAL where the file system has none */
     IO_NOT_IN_CHILDREN = 1u << 3, /* closed in forked children: they keep none of its locks */
+    IO_FROM_DISK =
+        1u << 4, /* read() returns what is on the disk, not what the page cache holds. What waits to be
+                                     written counts as there: after a sync that succeeds it is */
 };
 
 /* What is durable once a write was reaped. */
@@ -142,6 +145,7 @@ struct io_ops {
 struct io {
     const struct io_ops *ops;
     bool has_threads; /* false: prepare spare segments in the caller's thread (the simulation) */
+    bool reads_disk;  /* every file is opened with IO_FROM_DISK; changed while one thread uses it */
 };
 
 struct io_file {
@@ -150,7 +154,7 @@ struct io_file {
 
 static inline int io_open(struct io *io, const char *name, unsigned flags, struct io_file **ret_file)
 {
-    return io->ops->open(io, name, flags, ret_file);
+    return io->ops->open(io, name, flags | (io->reads_disk ? (unsigned)IO_FROM_DISK : 0), ret_file);
 }
 static inline void io_close(struct io_file *file)
 {

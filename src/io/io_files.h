@@ -23,6 +23,8 @@ struct disk_file {
     int fd;                            /* [const], but that of a file that is not for children, in one */
     bool is_read_only;                 /* [const] */
     bool is_direct;                    /* [const] */
+    bool is_from_disk;                 /* [const] reads go past the page cache, */
+    int disk_fd;                       /* [const] through this direct one; -1 = there is none */
     pid_t lock_owner[IO_LOCK_USE + 1]; /* the process that took that lock, 0 = none; by lock(), unlock() */
     struct child_files in_child;
 };

@@ -359,7 +359,7 @@ static int end_copy(struct backup *b)
 static int load_view(struct backup *b, struct twinlog_report *ret_report)
 {
     for (unsigned waited_ms = 0;; waited_ms++) {
-        int rc = twl_view_load(b->io, &b->view, ret_report);
+        int rc = twl_view_load_from_disk(b->io, &b->view, ret_report);
         bool is_opening = rc == 0 && b->view.has_writer && b->view.live.page && b->view.epoch == 0;
         if (!is_opening || !b->io->has_threads)
             return rc;

@@ -56,7 +56,7 @@ static int look_until_it_fits(struct io *io, struct twinlog_inspection *ret)
     int rc = 0;
     for (unsigned views = 0; !is_current && views < VIEWS; views++) {
         *ret = blank;
-        rc = twl_view_load(io, &view, &ret->report);
+        rc = twl_view_load_from_disk(io, &view, &ret->report);
         if (rc < 0)
             return rc;
         rc = look(io, &view, ret);

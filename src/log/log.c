@@ -3,7 +3,8 @@
  * A log, from opening to closing.
  *
  * Opening: take the writer's lock; read the state file; load the set of segments, after a dead writer's last
- * write has landed in them (I9); recover; sync what is kept, and the directory (I6); begin a new epoch with a
+ * write has landed in them (I9); recover, all of it from the disk, past the page cache, which may show what a failed
+ * sync has lost; sync what is kept, and the directory (I6); begin a new epoch with a
  * mark behind it, synced, so that whatever lies behind can never be read again (I4). Only then may
  * anybody append.
  *
@@ -211,6 +212,7 @@ static int find_end(struct opening *o)
                                                  .lock_wait_ms = DEAD_WRITER_WAIT_MS,
                                                  .remove_temporaries = true };
     struct twinlog_report settled = { 0 };
+    o->log->io->reads_disk = true;
     o->summary = malloc(sizeof(*o->summary));
     if (!o->summary)
         return refuse_system(o, -ENOMEM, "open the log");
@@ -312,14 +314,11 @@ static int open_locked(struct opening *o, size_t index, struct segment *ret_segm
 /* What is kept must be durable before anybody hears of it, names included.
  *
  * A sync alone does not make it so: after a writer's sync has failed, the kernel may show data that is
- * nowhere on the disk, and call the next sync a success. So what no later mark proves, mostly one group, is
- * written again, the same bytes to the same place, before it is synced. A padded log does without: its
- * promise is that what may have been acknowledged is never written over. */
+ * nowhere on the disk, and call the next sync a success. So the end was looked for on the disk; the sync is for
+ * what was still on its way there. */
 static int keep_what_is_there(struct opening *o)
 {
     struct io *io = o->log->io;
-    const struct recovery *end = &o->recovery;
-    bool is_padded = (o->log->options.flags & TWINLOG_PAD) != 0;
     int rc = open_locked(o, o->recovery.index, &o->active);
     if (rc == 0) {
         o->active.summary = o->summary;
@@ -327,10 +326,6 @@ static int keep_what_is_there(struct opening *o)
     }
     if (rc == 0 && o->active.file_bytes < o->active.header.bytes) /* a mapped one that was closed */
         rc = io_allocate(o->active.file, o->active.header.bytes, IO_ALLOCATE_SPACE);
-    if (rc == 0 && !is_padded && end->last_group > 0)
-        rc = twl_segment_rewrite(&o->active, end->doubt_from, end->offset);
-    else if (rc == 0 && !is_padded) /* begun by its header, which may be as new */
-        rc = twl_segment_rewrite(&o->active, 0, SEGMENT_HEADER_BYTES);
     if (rc == 0)
         rc = io_sync(o->active.file);
     if (rc == 0)
@@ -410,7 +405,6 @@ static int make_keeper(struct opening *o)
         .max_bytes = log->options.segment_bytes,
         .most_segments = MOST_SEGMENTS_TO_MAKE,
         .can_recycle = !is_mapped(o) && !(log->options.flags & (TWINLOG_PAD | TWINLOG_NO_RECYCLE)),
-        .is_padded = (log->options.flags & TWINLOG_PAD) != 0,
         .lock_wait_ms = DEAD_WRITER_WAIT_MS,
         .tend = has_retention(&log->options) ? twl_retain : NULL,
         .context = log,
@@ -443,6 +437,7 @@ static int begin_epoch(struct opening *o)
     if (rc < 0)
         return refuse_system(o, rc, "read the last block");
     o->active = (struct segment){ 0 }; /* the commit's now */
+    log->io->reads_disk = false;       /* from here on the cache has what the disk has */
     rc = twl_commit_stop(log->commit);
     if (rc == 0) {
         rc = twl_commit_mark(log->commit, GROUP_START);

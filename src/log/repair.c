@@ -519,6 +519,7 @@ static int load(struct repairer *r)
     rc = check_writer(r);
     if (rc < 0)
         return rc;
+    r->io->reads_disk = true;
     rc = twl_state_read(r->io, &r->state, &report);
     if (rc < 0 && rc != -ENOENT && rc != TWINLOG_ECORRUPT)
         return rc;

@@ -510,7 +510,7 @@ static int load_view(struct verifier *v)
 {
     struct twinlog_report report;
     v->is_stale = false;
-    int rc = twl_view_load(v->io, &v->view, &report);
+    int rc = twl_view_load_from_disk(v->io, &v->view, &report);
     if (rc == -ENOENT)
         return rc;
     if (rc < 0) {

@@ -102,6 +102,19 @@ int twl_view_load(struct io *io, struct log_view *ret_view, struct twinlog_repor
     return rc;
 }
 
+int twl_view_load_from_disk(struct io *io, struct log_view *ret_view, struct twinlog_report *ret_report)
+{
+    io->reads_disk =
+        false; /* beside a writer the page cache is as good, and reading past it would hold that up */
+    int rc = twl_view_load(io, ret_view, ret_report);
+    if (rc == 0 && ret_view->has_writer)
+        return 0;
+    if (rc == 0)
+        twl_view_free(ret_view);
+    io->reads_disk = true;
+    return twl_view_load(io, ret_view, ret_report);
+}
+
 void twl_view_free(struct log_view *view)
 {
     forget(view);
@@ -153,7 +166,7 @@ int twl_view_find_durable(struct io *io, const struct log_view *view, uint64_t *
 /* Nobody can write over the header any more: is it still the one that was found? */
 static int check_life(const struct segment *segment, const struct segment_entry *entry)
 {
-    unsigned char block[SEGMENT_HEADER_BYTES];
+    _Alignas(BLOCK_BYTES) unsigned char block[SEGMENT_HEADER_BYTES];
     struct segment_header header;
     size_t size;
     int rc = io_read(segment->file, block, sizeof(block), 0, &size);

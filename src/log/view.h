@@ -24,6 +24,9 @@ struct log_view {
 
 /* -ENOENT also when there is no log in the directory. The report is filled in on failure. */
 int twl_view_load(struct io *io, struct log_view *ret_view, struct twinlog_report *ret_report);
+/* The same for those who have `io` for themselves, and judge: unless there is a writer, all is read from the disk, also
+ * what they open afterwards. */
+int twl_view_load_from_disk(struct io *io, struct log_view *ret_view, struct twinlog_report *ret_report);
 void twl_view_free(struct log_view *view); /* twice is harmless */
 
 /* Since it was loaded no writer came or went, and no segment of it was trimmed or cut off. */

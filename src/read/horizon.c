@@ -172,11 +172,13 @@ static void note_damage(struct horizon *h, const struct recovery *found)
     h->limit_lsn = max_u64(h->limit_lsn, found->report.last_lsn);
 }
 
-/* Without a writer: everything sound becomes durable before it is shown. */
+/* Without a writer: everything sound that is on the disk becomes durable before it is shown. */
 static int adopt_sound_records(struct horizon *h, struct twinlog_report *ret_report)
 {
     struct recovery recovery;
+    h->io->reads_disk = true;
     int rc = look_at_end(h, true, &recovery, ret_report);
+    h->io->reads_disk = false;
     if (rc < 0)
         return rc;
     h->epoch = 0; /* of no page */

@@ -573,13 +573,11 @@ static int clean_first_block(const struct segment *segment)
     return rc;
 }
 
-/* Its header may be a dead writer's that was not synced yet, and must be durable before the first group (I8). Written
- * again first, for the same reason as the last group is: a sync alone may prove nothing. */
-static int settle_spare(const struct keeper *k, const struct segment *segment)
+/* Its header was read from the disk, but may be a dead writer's that was not synced yet, and must be durable before
+ * the first group (I8). */
+static int settle_spare(const struct segment *segment)
 {
-    int rc = k->config.is_padded ? 0 : twl_segment_rewrite(segment, 0, SEGMENT_HEADER_BYTES);
-    if (rc == 0)
-        rc = clean_first_block(segment);
+    int rc = clean_first_block(segment);
     return rc < 0 ? rc : io_sync(segment->file);
 }
 
@@ -596,7 +594,7 @@ static int adopt_spare(struct keeper *k, const struct segment_entry *entry) REQU
                           &state);
     if (rc < 0)
         return rc;
-    rc = state == HEADER_VALID ? settle_spare(k, &segment) : TWINLOG_ECORRUPT;
+    rc = state == HEADER_VALID ? settle_spare(&segment) : TWINLOG_ECORRUPT;
     segment.summary = rc == 0 ? malloc(sizeof(*segment.summary)) : NULL;
     if (!segment.summary) {
         twl_segment_close(&segment);

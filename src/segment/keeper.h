@@ -22,7 +22,6 @@ struct keeper_config {
     uint64_t max_bytes;            /* segments double up to here */
     size_t most_segments;          /* files; no more are made */
     bool can_recycle;              /* else retired files are removed */
-    bool is_padded;                /* no block is ever written twice */
     unsigned lock_wait_ms;         /* for the spares that were found */
 
     /* Called from the keeper's thread, holding nothing, after a segment was sealed and every `tend_ms` (0 =

@@ -281,13 +281,10 @@ static int recover_segment(struct io *io, const struct segment_set *set, size_t 
     twl_cursor_pass_claims(cursor, has_writer);
     bool was_closed = false;
     recovery->index = index;
-    recovery->last_group = recovery->doubt_from = 0;
+    recovery->last_group = 0;
     recovery->marked_lsn = max_u64(recovery->marked_lsn, twl_segment_set_promise(set, index));
     while ((rc = twl_cursor_accept_group(cursor)) > 0) {
         recovery->last_group = cursor->group_offset;
-        if (cursor->group.durable_lsn + 1 >=
-            cursor->group.first_lsn) /* nothing was in doubt when it was written */
-            recovery->doubt_from = cursor->group_offset;
         was_closed = cursor->group.kind == GROUP_CLOSE;
         recovery->marked_lsn = max_u64(recovery->marked_lsn, cursor->group.durable_lsn);
         if (cursor->is_open && cursor->is_claim && recovery->claim_lsn == 0) {

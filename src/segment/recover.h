@@ -58,8 +58,7 @@ struct recovery {
     size_t index;    /* of the segment it ends in, the newest but for open groups; meaningless without one */
     uint64_t offset; /* where the next group goes */
     bool has_junk;   /* the block it goes to holds bytes of a torn group from there on */
-    uint64_t last_group; /* offset of the last sound group in that segment, 0 = none */
-    uint64_t doubt_from; /* offset of the first group that no later mark proves durable; 0 = none is there */
+    uint64_t last_group;      /* offset of the last sound group in that segment, 0 = none */
     struct position position; /* what the next group has to continue; next_lsn is 1 in a new log */
     size_t open_from;      /* segments from here on have open groups, dead ones too; set->begun if none has */
     uint64_t marked_lsn;   /* newest LSN that a group on disk proves durable */

@@ -28,7 +28,6 @@
 #define NAME_SUFFIX ".twl"
 #define TEMPORARY_SUFFIX ".twl.new"
 #define LOCK_RETRY_MS 2u
-#define CHUNK_BYTES (256u * 1024)
 
 void twl_segment_name(uint64_t number, char ret_name[SEGMENT_NAME_BYTES])
 {
@@ -345,24 +344,6 @@ int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsig
         twl_segment_close(&segment);
     }
     free(block);
-    return rc;
-}
-
-int twl_segment_rewrite(const struct segment *segment, uint64_t from, uint64_t to)
-{
-    unsigned char *chunk = aligned_alloc(BLOCK_BYTES, CHUNK_BYTES);
-    if (!chunk)
-        return -ENOMEM;
-    int rc = 0;
-    uint64_t end = align_up(to, BLOCK_BYTES);
-    for (uint64_t at = align_down(from, BLOCK_BYTES); rc == 0 && at < end;) {
-        size_t want = (size_t)min_u64(CHUNK_BYTES, end - at), size;
-        rc = io_read(segment->file, chunk, want, at, &size);
-        if (rc == 0)
-            rc = size == want ? io_write_at(segment->file, chunk, size, at) : -EIO;
-        at += want;
-    }
-    free(chunk);
     return rc;
 }
 

@@ -74,8 +74,6 @@ int twl_segment_recycle(struct io *io, const char *name, const struct segment_pl
  * longer. */
 int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsigned lock_wait_ms,
                      struct segment *ret_segment, enum header_state *ret_state);
-/* Writes the blocks that hold [from, to) again, unchanged; not durable before a sync. */
-int twl_segment_rewrite(const struct segment *segment, uint64_t from, uint64_t to);
 
 /* Writes index and footer behind the groups, from segment->summary; durable on return. `peak_ns` is the newest
  * time of a record in any segment before; INT64_MAX if that is not known. */

@@ -12,8 +12,9 @@
  * In this order, because recovery begins at the oldest open group and asks no closed one whether the next segment
  * continues it. A crash leaves fewer open groups, or fewer dead segments, and the same end.
  *
- * In front of a header come the records: claims become voids, and all is written again and synced, for the reason that
- * log.c has.
+ * In front of a header come the records: claims become voids, and all is synced and read once more from the disk. Who
+ * calls has set io->reads_disk, for the reason that log.c has, so what recovery found is what the disk has. The header
+ * counts no record that is not there.
  *
  * What lies behind the end, torn records and sound ones behind those, stays dead. A group that has a header is not
  * walked beyond it; one that has none, because not one of its records is whole, gets the mark of the next epoch over its
@@ -66,11 +67,11 @@ static int settle_claim(const struct segment *segment, struct cursor *cursor, in
     return write_void(segment, cursor, load_le32(claim + 4), time_ns);
 }
 
-static int find_records(const struct segment *segment, struct found *ret_found)
+static int find_records(const struct segment *segment, bool has_claims, struct found *ret_found)
 {
     struct cursor cursor = { .window_bytes = WINDOW_BYTES };
     twl_cursor_begin(&cursor, segment, twl_position_before(segment));
-    twl_cursor_pass_claims(&cursor, false);
+    twl_cursor_pass_claims(&cursor, !has_claims);
     int rc = twl_cursor_accept_group(&cursor);
     const int64_t began_ns = cursor.group.time_ns; /* for voids: not newer than what is behind them */
     *ret_found = (struct found){ .end = cursor.offset };
@@ -92,6 +93,15 @@ static int write_zeros(const struct segment *segment, uint64_t from, uint64_t to
     return from < to ? io_write_at(segment->file, zeros, (size_t)(to - from), from) : 0;
 }
 
+/* The records are on the disk now, or something has failed that no call has told. */
+static int check_records(const struct segment *segment, const struct found *found)
+{
+    struct found again;
+    int rc = find_records(segment, false, &again);
+    bool is_same = again.end == found->end && again.group.count == found->group.count;
+    return rc == 0 && !is_same ? -EIO : rc;
+}
+
 static int write_header(const struct segment *segment, struct group_header *group)
 {
     struct io_file *file = segment->file;
@@ -111,16 +121,15 @@ static int close_group(const struct segment *segment, bool is_end)
     struct found found;
     int rc = io_allocate(segment->file, segment->header.bytes, IO_ALLOCATE_SPACE);
     if (rc == 0)
-        rc = find_records(segment, &found);
+        rc = find_records(segment, true, &found);
     if (rc == 0 && is_end && found.is_last)
         rc = write_zeros(segment, found.end, min_u64(align_up(found.end, BLOCK_BYTES), segment->data_end));
     POINT("end-cleaned");
     if (rc == 0)
-        rc = twl_segment_rewrite(segment, SEGMENT_DATA_OFFSET, found.end);
-    POINT("settled-rewritten");
-    if (rc == 0)
         rc = io_sync(segment->file);
     POINT("settled-synced");
+    if (rc == 0)
+        rc = check_records(segment, &found);
     return rc == 0 && found.group.count > 0 ? write_header(segment, &found.group) : rc;
 }
 

@@ -7,13 +7,15 @@
  * generation, and what the other slot holds tells how sure that is:
  *
  *  - The same generation. The slot that was written first is durable, because the second was not begun before.
- *    The second may be in the page cache only, left by a process that was killed or by a sync that failed:
- *    the next change begins with it.
- *  - An older one. A change is being made, or stopped in between. Its first slot may be in the page cache only,
- *    so a reader syncs it before it tells anybody, and the next change writes it once more, because after a
- *    failed sync another one proves nothing.
+ *    The second may not be, left by a process that was killed: the next change begins with it.
+ *  - An older one. A change is being made, or stopped in between. Its first slot may not be durable, so a reader syncs
+ *    it before it tells anybody, and the next change writes it once more.
  *  - Nothing that checks. It is being written as the second slot, after the first was synced, or it is damaged; or
  *    the file is new and its name may not be durable.
+ *
+ * All of this is read from the disk, past the page cache: after a failed sync that goes on to show a state which a
+ * power cut would take back, and the next sync says that all is well. So nobody ever sees a change that failed, unless
+ * it reached the disk.
  *
  * Whoever changes the state makes both slots the same first. So a change that failed has happened or not, and
  * what somebody has acted on stays.
@@ -111,9 +113,10 @@ static int load(struct slots *slots, struct state *ret_state)
     if (rc < 0)
         return rc;
     slots->slot_bytes = choose_slot_bytes(file_bytes / 2 + file_bytes % 2);
-    unsigned char *bytes = calloc(2, slots->slot_bytes); /* what a file that was cut lacks is zero */
+    unsigned char *bytes = aligned_alloc(BLOCK_BYTES, 2 * slots->slot_bytes);
     if (!bytes)
         return -ENOMEM;
+    memset(bytes, 0, 2 * slots->slot_bytes); /* what a file that was cut lacks */
     enum header_state found[2] = { HEADER_DAMAGED, HEADER_DAMAGED };
     struct state_header header[2];
     size_t size;
@@ -144,7 +147,7 @@ static int read_once(struct io *io, struct state *ret_state)
 {
     struct slots slots = { 0 };
     struct state state;
-    int rc = io_open(io, STATE_NAME, IO_READ_ONLY, &slots.file);
+    int rc = io_open(io, STATE_NAME, IO_READ_ONLY | IO_FROM_DISK, &slots.file);
     if (rc < 0)
         return rc;
     rc = load(&slots, &state);
@@ -304,7 +307,7 @@ static int open_locked(struct io *io, struct io_file **ret_file)
     for (;;) {
         struct io_file *file;
         uint32_t links = 0;
-        int rc = io_open(io, STATE_NAME, 0, &file);
+        int rc = io_open(io, STATE_NAME, IO_FROM_DISK, &file);
         if (rc < 0)
             return rc;
         rc = twl_lock_patiently(file, LOCK_WAIT_MS);

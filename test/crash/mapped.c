@@ -208,9 +208,9 @@ static void live(struct writer_life *life, struct rng *rng)
 
 static void choose_fate_of_opening(struct writer_life *life, struct rng *rng)
 {
-    static const char *const names[] = { "end-cleaned",    "settled-rewritten",    "settled-synced",
-                                         "settled-closed", "settled-close-synced", "later-removed",
-                                         "start-marked",   "last-group-open" };
+    static const char *const names[] = { "end-cleaned",          "settled-synced", "settled-closed",
+                                         "settled-close-synced", "later-removed",  "start-marked",
+                                         "last-group-open" };
     const struct point *point =
         find_point(stage->points, names[rng_below(rng, sizeof(names) / sizeof(names[0]))]);
 

@@ -104,6 +104,14 @@ void script_of_copies(struct run *run)
 
 /* ---- afterwards, on a healthy disk --------------------------------------------------------------- */
 
+/* Whoever opens it next may do so in another way. */
+static void change_ways(struct run *run)
+{
+    run->options.flags &= ~(uint32_t)(TWINLOG_BUFFERED | TWINLOG_PAD);
+    run->options.flags |= rng_one_in(&run->rng, 2) ? TWINLOG_BUFFERED : 0;
+    run->options.flags |= rng_one_in(&run->rng, 4) ? TWINLOG_PAD : 0;
+}
+
 void check_recovery(const struct run *run, struct simdisk *disk, const char *stage)
 {
     const struct run *before = current;
@@ -115,6 +123,7 @@ void check_recovery(const struct run *run, struct simdisk *disk, const char *sta
     after.log = NULL;
     after.history = history_inherit(&run->history, run->rng.state);
     after.is_poisoned = after.has_barrier_failed = false;
+    change_ways(&after);
     current = &after;
     ++recovered_disks;
     open_log(&after);
@@ -127,6 +136,7 @@ void check_recovery(const struct run *run, struct simdisk *disk, const char *sta
     struct simdisk *image = simdisk_crash_image(disk, SIM_CUT_NONE, 0);
     after.disk = image;
     after.is_cut_again = true;
+    change_ways(&after);
     open_log(&after);
     read_attached(&after);
     close_log(&after);

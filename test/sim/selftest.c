@@ -69,13 +69,13 @@ static void stop(struct machine *machine)
 
 /* What the first byte of each of `sectors` sectors of a file is, as reads see it: '-' behind the end, '0' for
  * zero, '?' where the sector isn't one byte over and over; "none" if there is no such file. */
-static const char *look(struct simdisk *disk, const char *name, size_t sectors)
+static const char *look_with(struct simdisk *disk, const char *name, unsigned flags, size_t sectors)
 {
     static char seen[64];
     unsigned char bytes[SECTOR];
     struct io *io = simdisk_connect(disk);
     struct io_file *file = NULL;
-    if (io_open(io, name, IO_READ_ONLY, &file) < 0) {
+    if (io_open(io, name, IO_READ_ONLY | flags, &file) < 0) {
         io->ops->destroy(io);
         return "none";
     }
@@ -91,6 +91,11 @@ static const char *look(struct simdisk *disk, const char *name, size_t sectors)
     io_close(file);
     io->ops->destroy(io);
     return seen;
+}
+
+static const char *look(struct simdisk *disk, const char *name, size_t sectors)
+{
+    return look_with(disk, name, 0, sectors);
 }
 
 static bool image_shows(const struct simdisk *disk, enum simdisk_cut cut, uint64_t seed, const char *name,
@@ -510,18 +515,91 @@ static void test_a_failed_write_leaves_parts(void)
 
 static void test_a_failed_sync_of_the_page_cache_loses_what_reads_still_show(void)
 {
-    unsigned lost = 0;
+    unsigned lost = 0, shown = 0;
     for (uint64_t seed = 0; seed < 20; ++seed) {
         struct machine machine = start_with((struct simdisk_options){ .seed = seed });
         simdisk_inject(machine.disk, &(struct simdisk_fault){ .op = SIM_SYNC, .nth = 1, .error = -EIO });
         EXPECT(io_write_at(machine.file, filled('n'), SECTOR, 0) == 0);
         EXPECT(io_sync(machine.file) == -EIO);
         EXPECT(io_sync(machine.file) == 0);
-        EXPECT(strcmp(look(machine.disk, "file", 1), "n") == 0);
-        lost += image_shows(machine.disk, SIM_CUT_ALL, 0, "file", "o");
+        const bool is_lost = image_shows(machine.disk, SIM_CUT_ALL, 0, "file", "o");
+        const bool is_shown = strcmp(look(machine.disk, "file", 1), "n") == 0;
+        EXPECT(is_lost || is_shown);
+        EXPECT(strcmp(look_with(machine.disk, "file", IO_FROM_DISK, 1), is_lost ? "o" : "n") == 0);
+        lost += is_lost;
+        shown += is_lost && is_shown;
         stop(&machine);
     }
-    EXPECT(lost > 0 && lost < 20);
+    EXPECT(lost > 0 && lost < 20 && shown > 0);
+}
+
+/* The first sector of "file" is new in the page cache, and lost. */
+static struct machine start_with_lost_page(void)
+{
+    for (uint64_t seed = 0;; ++seed) {
+        struct machine machine = start_with((struct simdisk_options){ .seed = seed });
+        simdisk_inject(machine.disk, &(struct simdisk_fault){ .op = SIM_SYNC, .nth = 1, .error = -EIO });
+        EXPECT(io_write_at(machine.file, filled('n'), SECTOR, 0) == 0);
+        EXPECT(io_sync(machine.file) == -EIO);
+        if (image_shows(machine.disk, SIM_CUT_ALL, 0, "file", "o") &&
+            strcmp(look(machine.disk, "file", 1), "n") == 0)
+            return machine;
+        stop(&machine);
+    }
+}
+
+static void test_a_lost_page_is_evicted_sooner_or_later(void)
+{
+    struct machine machine = start_with_lost_page();
+    unsigned looks = 0;
+    while (looks < 10000 && strcmp(look(machine.disk, "file", 1), "n") == 0)
+        ++looks;
+    EXPECT(looks < 10000);
+    stop(&machine);
+    machine = start_with_lost_page();
+    for (looks = 0; looks < 10; ++looks)
+        look_with(machine.disk, "file", IO_FROM_DISK, 1);
+    EXPECT(strcmp(look(machine.disk, "file", 1), "o") == 0);
+    stop(&machine);
+}
+
+static void test_a_killed_process_leaves_the_page_cache_as_it_is(void)
+{
+    struct machine machine = start_with_lost_page();
+    unsigned shown = 0;
+    for (uint64_t seed = 0; seed < 20; ++seed) {
+        struct simdisk *image = simdisk_crash_image(machine.disk, SIM_KILL, seed);
+        shown += strcmp(look(image, "file", 1), "n") == 0;
+        EXPECT(strcmp(look_with(image, "file", IO_FROM_DISK, 1), "o") == 0);
+        simdisk_destroy(image);
+    }
+    EXPECT(shown > 10);
+    stop(&machine);
+}
+
+/* A page is written back whole. */
+static void test_a_small_write_brings_the_rest_of_a_lost_page_to_the_disk(void)
+{
+    struct machine machine = start_with_lost_page();
+    const size_t at = (size_t)2 * SECTOR;
+    const bool is_evicted = io_write_at(machine.file, filled('m'), SECTOR, at) == 0 &&
+                            strcmp(look(machine.disk, "file", 1), "n") != 0;
+    EXPECT(io_sync(machine.file) == 0);
+    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", is_evicted ? "oomooooo" : "nomooooo"));
+    stop(&machine);
+}
+
+static void test_a_direct_write_takes_a_lost_page_out_of_the_cache(void)
+{
+    struct machine machine = start_with_lost_page();
+    struct io_file *direct = NULL;
+    EXPECT(io_open(machine.io, "file", IO_DIRECT, &direct) == 0);
+    EXPECT(io_write_at(direct, filled('m'), BLOCK_BYTES, 0) == 0);
+    EXPECT(strcmp(look(machine.disk, "file", 8), "mmmmmmmm") == 0);
+    EXPECT(io_sync(direct) == 0);
+    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "mmmmmmmm"));
+    io_close(direct);
+    stop(&machine);
 }
 
 static void test_after_a_failed_sync_of_direct_writes_reads_and_the_next_sync_are_right(void)
@@ -900,6 +978,10 @@ static void (*const TESTS[])(void) = {
     test_a_fault_strikes_when_it_is_told_to,
     test_a_failed_write_leaves_parts,
     test_a_failed_sync_of_the_page_cache_loses_what_reads_still_show,
+    test_a_lost_page_is_evicted_sooner_or_later,
+    test_a_killed_process_leaves_the_page_cache_as_it_is,
+    test_a_small_write_brings_the_rest_of_a_lost_page_to_the_disk,
+    test_a_direct_write_takes_a_lost_page_out_of_the_cache,
     test_after_a_failed_sync_of_direct_writes_reads_and_the_next_sync_are_right,
     test_a_lying_sync_keeps_nothing,
     test_the_same_directory_can_be_had_again,

@@ -78,6 +78,8 @@ void sim_inode_destroy(struct inode *inode)
     free(inode->page);
     content_release(inode->durable);
     content_release(inode->view);
+    if (inode->behind)
+        content_release(inode->behind);
     free(inode);
 }
 
@@ -108,9 +110,55 @@ void sim_remove_change(struct inode *inode, size_t index)
             (inode->changes - index) * sizeof(*inode->change));
 }
 
+/* ---- the page cache ------------------------------------------------------------------------------ */
+
+static void copy_sectors(struct content **to, const struct content *from, uint64_t offset, uint64_t end)
+{
+    unsigned char bytes[SECTOR_BYTES];
+    for (uint64_t at = offset, part; at < end; at += part) {
+        part = sim_part_of_sector(at, (size_t)(end - at));
+        content_read(from, at, bytes, (size_t)part);
+        content_write(to, at, bytes, (size_t)part);
+    }
+}
+
+void sim_drop_pages(struct inode *inode, uint64_t offset, uint64_t size)
+{
+    if (!inode->behind)
+        return;
+    const uint64_t end =
+        min_u64(align_up(offset + size, BLOCK_BYTES), align_up(inode->view_bytes, BLOCK_BYTES));
+    copy_sectors(&inode->view, inode->behind, align_down(offset, BLOCK_BYTES), end);
+}
+
+void sim_evict(struct simdisk *disk)
+{
+    if (!disk->is_split || !rng_one_in(&disk->rng, EVICTION_OPS))
+        return;
+    const bool goes_all = rng_one_in(&disk->rng, 2);
+    for (size_t i = 0; i < disk->inodes; ++i) {
+        struct inode *inode = disk->inode[i];
+        if (inode && inode->behind && goes_all)
+            sim_drop_pages(inode, 0, inode->view_bytes);
+        else if (inode && inode->behind)
+            sim_drop_pages(inode, rng_below(&disk->rng, inode->view_bytes + 1), 1);
+    }
+}
+
+/* Also what is in the cache alone, where it shares a page with what is written. */
+static void show_behind(struct inode *inode, const struct change *change)
+{
+    if (!inode->behind)
+        return;
+    if (change->is_direct)
+        sim_drop_pages(inode, change->offset, change->size);
+    content_write(&inode->behind, change->offset, sim_change_bytes(change, 0), change->size);
+}
+
 void sim_show_change(struct inode *inode, struct change *change)
 {
     const uint64_t end = max_u64(change->offset + change->size, change->grows_to);
+    show_behind(inode, change);
     content_write(&inode->view, change->offset, sim_change_bytes(change, 0), change->size);
     change->grows_to = end > inode->view_bytes ? end : 0;
     inode->view_bytes = max_u64(inode->view_bytes, end);
@@ -123,13 +171,35 @@ static void show_in_page(struct inode *inode, const unsigned char *bytes, size_t
         memcpy((char *)inode->page + offset, bytes, min_u64(size, inode->page_bytes - offset));
 }
 
-void sim_change_file(struct inode *inode, const unsigned char *bytes, size_t size, uint64_t offset,
-                     bool is_direct)
+void sim_add_write(struct inode *inode, const unsigned char *bytes, size_t size, uint64_t offset,
+                   bool is_direct)
 {
     const struct change change = {
         .offset = offset, .size = size, .blob = sim_blob_create(bytes, size), .is_direct = is_direct
     };
     sim_show_change(inode, sim_add_change(inode, change));
+}
+
+/* A page is written back whole: with it go the bytes beside the write that were in the cache only. */
+static void dirty_rest_of_page(struct inode *inode, uint64_t offset, uint64_t end)
+{
+    unsigned char bytes[BLOCK_BYTES];
+    end = min_u64(end, inode->view_bytes);
+    if (!inode->behind || offset >= end)
+        return;
+    content_read(inode->view, offset, bytes, (size_t)(end - offset));
+    if (!content_equals(inode->behind, offset, bytes, (size_t)(end - offset)))
+        sim_add_write(inode, bytes, (size_t)(end - offset), offset, false);
+}
+
+void sim_change_file(struct inode *inode, const unsigned char *bytes, size_t size, uint64_t offset,
+                     bool is_direct)
+{
+    if (!is_direct) {
+        dirty_rest_of_page(inode, align_down(offset, BLOCK_BYTES), offset);
+        dirty_rest_of_page(inode, offset + size, align_up(offset + size, BLOCK_BYTES));
+    }
+    sim_add_write(inode, bytes, size, offset, is_direct);
     show_in_page(inode, bytes, size, offset);
 }
 
@@ -160,23 +230,29 @@ static void make_durable(struct inode *inode, const struct change *change)
     inode->durable_bytes = max_u64(inode->durable_bytes, change->grows_to);
 }
 
-/* Reads show again what is durable, and the changes that may still become so. */
+/* Reads show again what is durable, and the changes that may still become so: those past the page cache, and the
+ * others as well if the write went past it. */
 static void hide_change(struct inode *inode, const struct change *change)
 {
-    unsigned char bytes[SECTOR_BYTES];
-    for (size_t from = 0, part; from < change->size; from += part) {
-        part = sim_part_of_sector(change->offset + from, change->size - from);
-        content_read(inode->durable, change->offset + from, bytes, part);
-        content_write(&inode->view, change->offset + from, bytes, part);
-    }
+    const uint64_t end = change->offset + change->size;
+    if (!inode->behind && !change->is_direct)
+        inode->behind = content_share(inode->view);
+    if (inode->behind)
+        copy_sectors(&inode->behind, inode->durable, change->offset, end);
+    if (change->is_direct)
+        copy_sectors(&inode->view, inode->durable, change->offset, end);
 }
 
 static void show_changes(struct inode *inode)
 {
-    for (size_t i = 0; i < inode->changes; ++i)
-        if (!inode->change[i].is_in_flight)
-            content_write(&inode->view, inode->change[i].offset, sim_change_bytes(&inode->change[i], 0),
-                          inode->change[i].size);
+    for (size_t i = 0; i < inode->changes; ++i) {
+        const struct change *change = &inode->change[i];
+        if (change->is_in_flight)
+            continue;
+        content_write(&inode->view, change->offset, sim_change_bytes(change, 0), change->size);
+        if (inode->behind)
+            content_write(&inode->behind, change->offset, sim_change_bytes(change, 0), change->size);
+    }
 }
 
 void sim_sync_file(struct inode *inode)
@@ -195,22 +271,47 @@ void sim_sync_file(struct inode *inode)
     content_truncate(&inode->durable, inode->durable_bytes);
 }
 
-void sim_sync_in_vain(struct inode *inode, struct rng *rng)
+/* The kernel tells of the failure, and from then on takes those pages for clean. */
+static void lose_pages(struct inode *inode, const struct change *change, struct rng *rng)
+{
+    const uint64_t end = change->offset + change->size;
+    if (rng_one_in(rng, 2))
+        inode->durable_bytes = max_u64(inode->durable_bytes, change->grows_to);
+    for (uint64_t at = change->offset, next; at < end; at = next) {
+        next = min_u64(align_down(at, BLOCK_BYTES) + BLOCK_BYTES, end);
+        struct change part = { .offset = at, .size = (size_t)(next - at) };
+        if (rng_one_in(rng, 2)) {
+            hide_change(inode, &part);
+            continue;
+        }
+        const unsigned char *bytes = sim_change_bytes(change, (size_t)(at - change->offset));
+        content_write(&inode->durable, at, bytes, part.size);
+        if (inode->behind)
+            content_write(&inode->behind, at, bytes, part.size);
+    }
+}
+
+void sim_sync_in_vain(struct simdisk *disk, struct inode *inode)
 {
     size_t kept = 0;
+    disk->is_split = true;
     for (size_t i = 0; i < inode->changes; ++i) {
         struct change *change = &inode->change[i];
-        const uint64_t fate = rng_below(rng, change->is_direct ? 3 : 2);
-        if (change->is_in_flight || fate == 2) {
+        const uint64_t fate = rng_below(&disk->rng, 3);
+        if (change->is_in_flight || (change->is_direct && fate == 2)) {
             inode->change[kept++] = *change;
             continue;
         }
-        if (fate == 1) {
+        if (!change->is_direct) {
+            lose_pages(inode, change, &disk->rng);
+        } else if (fate == 1) {
             make_durable(inode, change);
             /* a part of it may have been hidden with another change */
-            if (change->is_direct && change->size > 0)
+            if (change->size > 0)
                 content_write(&inode->view, change->offset, sim_change_bytes(change, 0), change->size);
-        } else if (change->is_direct) {
+            if (inode->behind)
+                content_write(&inode->behind, change->offset, sim_change_bytes(change, 0), change->size);
+        } else {
             hide_change(inode, change);
         }
         blob_release(change->blob);
@@ -513,6 +614,7 @@ int sim_begin(struct simdisk *disk, enum simdisk_op op, const struct inode *inod
     ++disk->count[SIM_ANY];
     if (disk->ghost_ops > 0 && --disk->ghost_ops == 0)
         sim_land_ghosts(disk);
+    sim_evict(disk);
     disk->last.op = op;
     disk->last.inode = inode;
     disk->last.offset = offset;

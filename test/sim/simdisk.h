@@ -16,9 +16,13 @@
  *  - A write that was submitted is visible to reads when it was reaped, in part perhaps earlier. Its
  *    barrier makes it durable; see `is_barrier_narrow` for what else.
  *  - A failed write leaves any part of its sectors. A failed sync loses any part of what it should
- *    have covered. What was written through the page cache is then lost for good while reads go on to
- *    show it, and the next sync answers 0: that is what Linux does. What was written directly is
- *    durable, or gone, or still on its way.
+ *    have covered. What was written through the page cache is then lost for good while reads through
+ *    it go on to show it, and the next sync answers 0: that is what Linux does. What was written
+ *    directly is durable, or gone, or still on its way.
+ *  - Direct reads, and those with IO_FROM_DISK, see what the disk has: unsynced writes too, because the
+ *    kernel writes those back first, but not what was lost. A lost page is evicted now and then, by
+ *    IO_FROM_DISK mostly and by a direct write always: then all see the old bytes again. A small
+ *    write to such a page writes all of it.
  *  - Files have one name or none, and can't be linked, cloned (-EXDEV) or viewed (-ENOTSUP).
  *
  * A simdisk is the machine; simdisk_connect() is a process on it, and there may be several. All is

@@ -185,11 +185,13 @@ static void kill_process(struct simdisk *image, const struct simdisk *disk)
     sim_copy_directory(&image->durable, &disk->durable);
     sim_copy_directory(&image->view, &disk->view);
     sim_copy_directory(&image->dir_change, &disk->dir_change);
+    image->is_split = disk->is_split;
     for (size_t i = 0; i < disk->inodes; ++i) {
         const struct inode *inode = disk->inode[i];
         if (!inode)
             continue;
         struct inode *copy = inode_copy(inode, inode->view, inode->view_bytes);
+        copy->behind = inode->behind ? content_share(inode->behind) : NULL;
         for (size_t j = 0; j < inode->changes; ++j) {
             if (inode->change[j].blob)
                 ++inode->change[j].blob->owners;

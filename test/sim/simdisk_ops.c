@@ -130,14 +130,17 @@ static int sim_size(struct io_file *file, uint64_t *ret_bytes)
 
 static int sim_read(struct io_file *file, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
 {
-    const struct inode *inode = inode_of(file);
+    struct inode *inode = inode_of(file);
     const int error = sim_begin(disk_of(file), SIM_READ, inode, NULL, offset, size);
     if (error < 0)
         return error;
     if (is_misaligned(file, buffer, size, offset, SECTOR_BYTES))
         return -EINVAL;
     *ret_size = offset < inode->view_bytes ? (size_t)min_u64(size, inode->view_bytes - offset) : 0;
-    content_read(inode->view, offset, buffer, *ret_size);
+    if (sim_file_of(file)->flags & IO_FROM_DISK) /* a page stays that somebody has mapped */
+        sim_drop_pages(inode, offset, rng_one_in(&disk_of(file)->rng, 4) ? 0 : *ret_size);
+    const bool is_past_cache = sim_file_of(file)->flags & (IO_DIRECT | IO_FROM_DISK);
+    content_read(inode->behind && is_past_cache ? inode->behind : inode->view, offset, buffer, *ret_size);
     return 0;
 }
 
@@ -179,7 +182,7 @@ static int sim_sync(struct io_file *file)
     struct simdisk *disk = disk_of(file);
     const int error = sim_begin(disk, SIM_SYNC, inode_of(file), NULL, 0, 0);
     if (error < 0)
-        sim_sync_in_vain(inode_of(file), &disk->rng);
+        sim_sync_in_vain(disk, inode_of(file));
     else if (!sim_is_lying(disk, SIM_SYNC))
         sim_sync_file(inode_of(file));
     sim_call_hook(disk, SIM_SYNC);
@@ -388,8 +391,8 @@ static void land_some_sectors(struct simdisk *disk, struct inode *inode, const s
         return;
     for (size_t from = 0; from < write->size; from += SECTOR_BYTES)
         if (write->offset + from + SECTOR_BYTES <= inode->view_bytes && rng_one_in(&disk->rng, 2))
-            sim_change_file(inode, write->data + from, SECTOR_BYTES, write->offset + from,
-                            is_direct(write->file));
+            sim_add_write(inode, write->data + from, SECTOR_BYTES, write->offset + from,
+                          is_direct(write->file));
 }
 
 static int sim_submit(struct io *io, struct io_write *write)
@@ -447,7 +450,7 @@ static int finish_barrier(struct simdisk *disk, struct inode *inode, const struc
     const size_t written = (size_t)write->ret_written;
     const int error = sim_begin(disk, SIM_BARRIER, inode, NULL, write->offset, written);
     if (error < 0)
-        sim_sync_in_vain(inode, &disk->rng);
+        sim_sync_in_vain(disk, inode);
     else if (sim_is_lying(disk, SIM_BARRIER))
         return 0;
     else if (disk->options.is_barrier_narrow && write->barrier == IO_BARRIER_WRITE)

@@ -8,7 +8,8 @@
 #include "simdisk.h"
 
 #define NAME_BYTES 64u
-#define GHOST_OPS 60u /* a dead process's write lands within that many operations */
+#define EVICTION_OPS 64u /* one in so many operations takes a page away that is in the cache only */
+#define GHOST_OPS 60u    /* a dead process's write lands within that many operations */
 
 /* The bytes of one write, shared between a disk and the images of its killed processes. */
 struct blob {
@@ -39,6 +40,7 @@ struct change {
 
 struct inode {
     struct content *durable, *view;
+    struct content *behind; /* what the page cache hides: reads past it see this; NULL = the view */
     uint64_t durable_bytes, view_bytes;
     struct change *change; /* oldest first */
     size_t changes, change_room;
@@ -71,6 +73,7 @@ struct simdisk {
     struct directory durable, view;
     struct directory dir_change; /* oldest first; an empty name: unlinked */
     unsigned processes;
+    bool is_split;      /* some file has bytes that are in the page cache only */
     uint64_t ghost_ops; /* until the writes of a killed process land; 0: there are none */
 
     simdisk_hook *hook;
@@ -113,6 +116,14 @@ const unsigned char *sim_change_bytes(const struct change *change, size_t from);
 /* Lets reads see a change, and its growth. */
 void sim_show_change(struct inode *inode, struct change *change);
 
+/* Pages of the cache go: from then on their bytes are those of the disk. */
+void sim_drop_pages(struct inode *inode, uint64_t offset, uint64_t size);
+/* Some pages that are in the cache only go, or none. */
+void sim_evict(struct simdisk *disk);
+
+/* A write that has the pages it goes to for itself; and one that may share them. */
+void sim_add_write(struct inode *inode, const unsigned char *bytes, size_t size, uint64_t offset,
+                   bool is_direct);
 void sim_change_file(struct inode *inode, const unsigned char *bytes, size_t size, uint64_t offset,
                      bool is_direct);
 void sim_grow_file(struct inode *inode, uint64_t bytes);
@@ -130,7 +141,7 @@ size_t sim_part_of_sector(uint64_t at, size_t size);
 void sim_sync_file(struct inode *inode);
 
 /* A sync that fails: what it should have covered is durable now, or lost. See simdisk.h. */
-void sim_sync_in_vain(struct inode *inode, struct rng *rng);
+void sim_sync_in_vain(struct simdisk *disk, struct inode *inode);
 
 /* The barrier of one write and nothing else; only what it overwrites must not come back. */
 void sim_sync_write(struct inode *inode, const struct change *write);

@@ -25,6 +25,7 @@
     DO(many) \
     DO(mapped) \
     DO(names) \
+    DO(on_disk) \
     DO(open_group) \
     DO(peers) \
     DO(process) \

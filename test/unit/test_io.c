@@ -595,6 +595,69 @@ START_IO_TEST(a_direct_read_does_not_look_behind_a_ragged_end)
 }
 END_IO_TEST
 
+#define SMALL_WRITE_AT 700u
+
+static int expect_small_write(struct io_file *file)
+{
+    size_t size;
+
+    EXPECT(io_read(file, buffer, 2 * BLOCK_BYTES, 0, &size) == 0 && size == RAGGED_BYTES);
+    EXPECT(buffer[0] == 'e' && buffer[SMALL_WRITE_AT] == 'w' && buffer[SMALL_WRITE_AT + 1] == 'e');
+    EXPECT(io_read(file, buffer + 1, 5, SMALL_WRITE_AT, &size) == 0 && size == 5); /* aligned to nothing */
+    EXPECT(buffer[1] == 'w' && buffer[2] == 'e');
+    return 0;
+}
+
+/* Not by the descriptor that the page cache is behind. */
+static int read_past_the_page_cache(void)
+{
+    struct io_file *file;
+    size_t size;
+
+    EXPECT(io_open(io, "file", IO_FROM_DISK, &file) == 0);
+    EXPECT(io_write_at(file, "w", 1, SMALL_WRITE_AT) == 0); /* without a sync it is seen, too */
+    EXPECT(expect_small_write(file) == 0);
+    if (!has_direct_files() || !forbid_if(SYS_pread64, EIO, 0, (uint64_t)io_file_fd(file)))
+        return CANNOT_RUN;
+    EXPECT(io_read(file, buffer, 2 * BLOCK_BYTES, 0, &size) == 0 && size == RAGGED_BYTES);
+    EXPECT(buffer[SMALL_WRITE_AT] == 'w');
+    return 0;
+}
+
+START_IO_TEST(what_is_asked_from_the_disk_is_read_past_the_page_cache)
+{
+    put_file("file", RAGGED_BYTES, 'e');
+    expect_success_or_skip(run_child(read_past_the_page_cache),
+                           "what_is_asked_from_the_disk_is_read_past_the_page_cache",
+                           "no direct I/O in the temporary directory, or no system call can be forbidden");
+}
+END_IO_TEST
+
+static int read_from_disk_without_direct_files(void)
+{
+    struct io_file *file;
+
+    if (!forbid_if(SYS_fcntl, EINVAL, 2, O_DIRECT))
+        return CANNOT_RUN;
+    EXPECT(io_open(io, "file", IO_FROM_DISK, &file) == 0);
+    EXPECT(io_write_at(file, "w", 1, SMALL_WRITE_AT) == 0);
+    EXPECT(expect_small_write(file) == 0);
+    io_close(file);
+    EXPECT(io_open(io, "file", IO_READ_ONLY | IO_FROM_DISK, &file) == 0);
+    EXPECT(expect_small_write(file) == 0);
+    io_close(file);
+    return 0;
+}
+
+START_IO_TEST(without_direct_files_the_disk_is_asked_all_the_same)
+{
+    put_file("file", RAGGED_BYTES, 'e');
+    expect_success_or_skip(run_child(read_from_disk_without_direct_files),
+                           "without_direct_files_the_disk_is_asked_all_the_same",
+                           "no system call can be forbidden");
+}
+END_IO_TEST
+
 static int allocate_without_fallocate(void)
 {
     EXPECT(forbid(SYS_fallocate, EOPNOTSUPP));
@@ -1775,6 +1838,8 @@ Suite *io_suite(void)
     ADD(tests, what_the_kernel_did_not_take_is_withdrawn);
     ADD(tests, memory_that_cannot_be_registered_is_written_all_the_same);
     ADD(tests, a_direct_read_does_not_look_behind_a_ragged_end);
+    ADD(tests, what_is_asked_from_the_disk_is_read_past_the_page_cache);
+    ADD(tests, without_direct_files_the_disk_is_asked_all_the_same);
     ADD(tests, allocate_reserves_space_without_fallocate_as_well);
     ADD(tests, allocate_writes_the_zeros_where_the_device_does_not);
     ADD(tests, allocate_writes_nothing_that_the_device_has_written);

@@ -319,7 +319,7 @@ START_TEST(at_any_moment_of_an_opening_a_cursor_may_be_set_to_what_was_told)
     append_to(log, 6);
     simdisk_set_hook(disk, NULL, NULL);
     close_log(log);
-    ck_assert_uint_ge(all.sets, 300);
+    ck_assert_uint_ge(all.sets, 250);
     ck_assert_uint_lt(all.busy, all.sets / 4);
 }
 END_TEST

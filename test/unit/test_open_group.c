@@ -872,6 +872,7 @@ END_TEST
 
 #define POWER_CUTS 3000u
 #define KILLS 40u
+#define LOST_PAGES 400u
 
 static struct rng chance;
 
@@ -1047,6 +1048,53 @@ START_TEST(a_power_cut_leaves_a_prefix_and_a_log_that_goes_on)
 }
 END_TEST
 
+/* Reads through the page cache go on to show them, as long as they are there. */
+static void lose_pages(struct simdisk *disk, const struct image *image)
+{
+    const struct simdisk_fault fault = { .op = SIM_SYNC, .nth = 1, .error = -EIO };
+    struct io *on_disk = simdisk_connect(disk);
+    struct io_file *file;
+    ck_assert_int_eq(io_open(on_disk, image->name, 0, &file), 0);
+    simdisk_inject(disk, &fault);
+    ck_assert_int_eq(io_sync(file), -EIO);
+    io_close(file);
+    on_disk->ops->destroy(on_disk);
+}
+
+static uint64_t last_after_power_cut(struct simdisk *disk)
+{
+    struct simdisk *image = simdisk_crash_image(disk, SIM_CUT_NONE, 0);
+    uint64_t lsn = read_disk(image, 0);
+    simdisk_destroy(image);
+    return lsn;
+}
+
+START_TEST(what_only_the_page_cache_has_is_neither_shown_nor_counted)
+{
+    chance.state = test_seed();
+    for (unsigned run = 0; run < LOST_PAGES; run++) {
+        struct simdisk *disk = make_disk();
+        bool is_first_closed = rng_below(&chance, 2) == 0;
+        uint64_t most = make_three_images(rng_below(&chance, 2) ? THIS_BOOT : ANOTHER_BOOT, is_first_closed,
+                                          30 + (unsigned)rng_below(&chance, 60));
+        for (size_t i = 0; i < 3; i++)
+            write_to_disk(disk, &images[i], i == 0 && is_first_closed);
+        for (size_t i = rng_below(&chance, 3); i < 3; i++)
+            lose_pages(disk, &images[i]);
+        uint64_t last_lsn = read_disk(disk, 0);
+        ck_assert_uint_le(last_lsn, most);
+        if (run % 2 == 0)
+            ck_assert_uint_ge(last_after_power_cut(disk), last_lsn);
+        if (run % 10 == 0)
+            open_with_crashes(disk, SIM_CUT_NONE, last_lsn, 0);
+        else
+            expect_prefix(disk, last_lsn, 0);
+        ck_assert_uint_eq(last_after_power_cut(disk), last_lsn + 2);
+        simdisk_destroy(disk);
+    }
+}
+END_TEST
+
 START_TEST(a_kill_takes_nothing_whenever_the_next_one_comes)
 {
     chance.state = test_seed();
@@ -1093,6 +1141,7 @@ Suite *open_group_suite(void)
     tcase_set_timeout(cuts, 120);
     suite_add_tcase(suite, cuts);
     tcase_add_test(cuts, a_power_cut_leaves_a_prefix_and_a_log_that_goes_on);
+    tcase_add_test(cuts, what_only_the_page_cache_has_is_neither_shown_nor_counted);
     tcase_add_test(cuts, a_kill_takes_nothing_whenever_the_next_one_comes);
     return suite;
 }

@@ -1031,8 +1031,8 @@ START_TEST(nothing_is_trimmed_while_a_cut_is_in_doubt)
     simdisk_inject(living, NULL);
     trim.before_lsn = 50;
     ck_assert_int_eq(twinlog_trim(log, &trim, NULL), TWINLOG_EPOISONED);
-    ck_assert_uint_le(simdisk_choices(living), 3);
-    for (uint64_t mask = 0; mask < 8; mask++) {
+    ck_assert_uint_le(simdisk_choices(living), 4);
+    for (uint64_t mask = 0; mask < 16; mask++) {
         struct simdisk *image = simdisk_crash_image(living, SIM_CUT_MASK, mask);
         ck_assert_int_eq(open_with(image, 0, 0, &last_lsn), 0);
         ck_assert(last_lsn == CUT_LSN || last_lsn == 60);

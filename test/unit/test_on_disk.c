@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is vouched for is on the disk, not in the page cache alone.
+ *
+ * On a simulated disk a sync fails, and some of the pages that it should have written are lost, while reads through the
+ * page cache go on to show them, and the next sync says that all is well. The machine goes on. What is said from then
+ * on, to a writer or to a reader, must still be true after a power cut.
+ */
+#define _GNU_SOURCE
+#include "logdir.h"
+#include "suites.h"
+
+#include "../sim/simdisk.h"
+#include "log/log.h"
+#include "read/reader.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define SEEDS 24u
+#define BEFORE 3u /* records */
+
+static const uint32_t WAYS[] = { 0, TWINLOG_BUFFERED, TWINLOG_PAD, TWINLOG_PAD | TWINLOG_BUFFERED };
+enum {
+    WAY_COUNT = sizeof(WAYS) / sizeof(WAYS[0])
+};
+
+static struct simdisk *make_disk(uint64_t seed)
+{
+    const struct simdisk_options options = { .seed = seed,
+                                             .has_direct = true,
+                                             .is_barrier_narrow = seed % 2 == 0 };
+    return simdisk_create(&options);
+}
+
+static struct twinlog *open_on(struct simdisk *disk, uint32_t flags)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog_report report = { 0 };
+    struct twinlog *log;
+    options.flags = flags;
+    options.segment_bytes = 65536;
+    options.ret_report = &report;
+    const int rc = twl_log_open(simdisk_connect(disk), &options, &log);
+    ck_assert_msg(rc == 0, "open: %s: %s", twinlog_strerror(rc), report.text);
+    return log;
+}
+
+static void append(struct twinlog *log, unsigned count)
+{
+    static const unsigned char bytes[1500] = "record";
+    for (unsigned i = 0; i < count; i++)
+        ck_assert_int_eq(twinlog_append(log, bytes, 100 + 700 * (i % 3), NULL), 0);
+}
+
+static void fail_sync(struct simdisk *disk, enum simdisk_op op, uint64_t nth)
+{
+    const struct simdisk_fault fault = { .op = op, .nth = nth, .error = -EIO };
+    simdisk_inject(disk, &fault);
+}
+
+/* A log whose last group was not acknowledged. */
+static struct simdisk *make_log(uint64_t seed, uint32_t flags)
+{
+    static const unsigned char bytes[9000] = "lost?";
+    struct simdisk *disk = make_disk(seed);
+    struct twinlog *log = open_on(disk, flags);
+    append(log, BEFORE);
+    fail_sync(disk, SIM_BARRIER, 1);
+    ck_assert_int_eq(twinlog_append(log, bytes, seed % 3 == 0 ? sizeof(bytes) : 10, NULL), -EIO);
+    simdisk_inject(disk, NULL);
+    ck_assert_int_lt(twinlog_close(log), 0);
+    return disk;
+}
+
+static void expect_after_power_cut(struct simdisk *disk, uint32_t flags, uint64_t first, uint64_t last)
+{
+    struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
+    struct simdisk *image = simdisk_crash_image(disk, SIM_CUT_NONE, 0);
+    uint64_t records;
+    struct twinlog *log = open_on(image, flags);
+    ck_assert_uint_ge(twinlog_last_lsn(log), last);
+    ck_assert_uint_eq(twinlog_first_lsn(log), first);
+    append(log, 1);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    ck_assert_int_eq(twl_verify(simdisk_connect(image), &options, &records), 0);
+    simdisk_destroy(image);
+}
+
+/* ---- opening ------------------------------------------------------------------------------------- */
+
+START_TEST(opening_goes_on_behind_what_the_disk_has)
+{
+    const uint32_t before = WAYS[_i / WAY_COUNT], then = WAYS[_i % WAY_COUNT];
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        struct simdisk *disk = make_log(seed, before);
+        struct twinlog *log = open_on(disk, then);
+        const uint64_t found = twinlog_last_lsn(log);
+        ck_assert_uint_ge(found, BEFORE);
+        ck_assert_uint_le(found, BEFORE + 1);
+        expect_after_power_cut(disk, before, 1, found);
+        append(log, 3);
+        expect_after_power_cut(disk, before, 1, found + 3);
+        ck_assert_int_eq(twinlog_close(log), 0);
+        expect_after_power_cut(disk, then, 1, found + 3);
+        simdisk_destroy(disk);
+    }
+}
+END_TEST
+
+START_TEST(a_trim_or_a_cut_right_after_opening_is_one_of_what_the_disk_has)
+{
+    const uint32_t before = WAYS[_i / WAY_COUNT], then = WAYS[_i % WAY_COUNT];
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+        struct simdisk *disk = make_log(seed, before);
+        struct twinlog *log = open_on(disk, then);
+        uint64_t last = twinlog_last_lsn(log);
+        options.before_lsn = last;
+        ck_assert_int_eq(twinlog_trim(log, &options, NULL), 0);
+        expect_after_power_cut(disk, before, last, last);
+        append(log, 2);
+        ck_assert_int_eq(twinlog_cut(log, last), 0);
+        expect_after_power_cut(disk, before, last, last);
+        ck_assert_int_eq(twinlog_close(log), 0);
+        simdisk_destroy(disk);
+    }
+}
+END_TEST
+
+/* ---- showing ------------------------------------------------------------------------------------- */
+
+START_TEST(readers_are_shown_what_the_disk_has)
+{
+    for (uint64_t seed = 1; seed <= 4 * SEEDS; seed++) {
+        const uint32_t flags = WAYS[seed % WAY_COUNT];
+        struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+        struct simdisk *disk = make_log(seed, flags);
+        struct twinlog_reader *reader;
+        struct twinlog_record record;
+        uint64_t last = 0;
+        ck_assert_int_eq(twl_reader_open(simdisk_connect(disk), &options, &reader), 0);
+        while (twinlog_reader_next(reader, &record) > 0)
+            last = record.lsn;
+        twinlog_reader_close(reader);
+        ck_assert_uint_ge(last, BEFORE);
+        expect_after_power_cut(disk, flags, 1, last);
+
+        struct twinlog *looking = open_on(disk, TWINLOG_READ_ONLY);
+        expect_after_power_cut(disk, flags, 1, twinlog_last_lsn(looking));
+        ck_assert_int_eq(twinlog_close(looking), 0);
+        simdisk_destroy(disk);
+    }
+}
+END_TEST
+
+static uint64_t last_of_copy(struct simdisk *disk)
+{
+    struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
+    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+    struct simdisk *copy = make_disk(1);
+    ck_assert_int_eq(twl_backup(simdisk_connect(disk), simdisk_connect(copy), &options, &result), 0);
+    struct twinlog *log = open_on(copy, 0);
+    const uint64_t last = twinlog_last_lsn(log);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    simdisk_destroy(copy);
+    return last;
+}
+
+static uint64_t last_inspected(struct simdisk *disk)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    ck_assert_int_eq(twl_inspect(simdisk_connect(disk), &inspection), 0);
+    return inspection.last_lsn;
+}
+
+static uint64_t last_verified(struct simdisk *disk)
+{
+    struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
+    uint64_t records;
+    ck_assert_int_eq(twl_verify(simdisk_connect(disk), &options, &records), 0);
+    return records;
+}
+
+START_TEST(a_copy_and_what_is_told_from_outside_are_what_the_disk_has)
+{
+    static uint64_t (*const look[])(struct simdisk * disk) = { last_of_copy, last_inspected, last_verified };
+    for (uint64_t seed = 1; seed <= 2 * SEEDS; seed++) {
+        const uint32_t flags = TWINLOG_BUFFERED | WAYS[seed % WAY_COUNT];
+        struct simdisk *disk = make_log(seed, flags);
+        const uint64_t last = look[_i](disk);
+        ck_assert_uint_ge(last, BEFORE);
+        expect_after_power_cut(disk, flags, 1, last);
+        simdisk_destroy(disk);
+    }
+}
+END_TEST
+
+/* ---- cursors and values ---------------------------------------------------------------------------- */
+
+static char value_of(struct twinlog *log, const char *name)
+{
+    char value[2] = { 0 };
+    size_t size;
+    ck_assert_int_eq(twinlog_meta_get(log, name, value, sizeof(value), &size), 0);
+    ck_assert_uint_eq(size, 1);
+    return value[0];
+}
+
+static uint64_t cursor_of(struct twinlog *log)
+{
+    uint64_t lsn;
+    ck_assert_int_eq(twinlog_cursor_get(log, "cursor", &lsn), 0);
+    return lsn;
+}
+
+struct names {
+    char one, two;
+    uint64_t cursor;
+};
+
+static struct names names_of(struct twinlog *log)
+{
+    return (
+        struct names){ .one = value_of(log, "one"), .two = value_of(log, "two"), .cursor = cursor_of(log) };
+}
+
+static void expect_names(struct twinlog *log, const struct names *expected)
+{
+    const struct names found = names_of(log);
+    ck_assert_int_eq(found.one, expected->one);
+    ck_assert_int_eq(found.two, expected->two);
+    ck_assert_uint_eq(found.cursor, expected->cursor);
+}
+
+static void expect_names_after_power_cut(struct simdisk *disk, const struct names *expected)
+{
+    struct simdisk *image = simdisk_crash_image(disk, SIM_CUT_NONE, 0);
+    struct twinlog *log = open_on(image, 0);
+    expect_names(log, expected);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    simdisk_destroy(image);
+}
+
+/* The second change that fails meets what the first one has left. */
+START_TEST(a_value_that_was_read_after_a_failed_change_stays)
+{
+    const uint64_t nth = 1 + (uint64_t)_i % 2; /* the sync of the first slot, or that of the second */
+    for (uint64_t seed = 1; seed <= 2 * SEEDS; seed++) {
+        struct simdisk *disk = make_disk(seed);
+        struct twinlog *log = open_on(disk, 0);
+        append(log, 3);
+        ck_assert_int_eq(twinlog_meta_set(log, "one", "a", 1), 0);
+        ck_assert_int_eq(twinlog_meta_set(log, "two", "a", 1), 0);
+        ck_assert_int_eq(twinlog_cursor_set(log, "cursor", 1), 0);
+        fail_sync(disk, SIM_SYNC, nth);
+        ck_assert_int_eq(twinlog_meta_set(log, "one", "b", 1), -EIO);
+        struct names seen = names_of(log);
+        expect_names_after_power_cut(disk, &seen);
+        fail_sync(disk, SIM_SYNC, nth);
+        ck_assert_int_eq(twinlog_cursor_set(log, "cursor", 2), -EIO);
+        ck_assert_int_eq(value_of(log, "one"), seen.one);
+        seen = names_of(log);
+        expect_names_after_power_cut(disk, &seen);
+        if (seed % 2 == 0) { /* as another process */
+            ck_assert_int_eq(twinlog_close(log), 0);
+            log = open_on(disk, 0);
+        }
+        expect_names(log, &seen);
+        ck_assert_int_eq(twinlog_meta_set(log, "two", "c", 1), 0);
+        seen.two = 'c';
+        expect_names(log, &seen);
+        expect_names_after_power_cut(disk, &seen);
+        ck_assert_int_eq(twinlog_close(log), 0);
+        simdisk_destroy(disk);
+    }
+}
+END_TEST
+
+Suite *on_disk_suite(void)
+{
+    Suite *suite = suite_create("on_disk");
+    TCase *tests = tcase_create("opening");
+    tcase_set_timeout(tests, 60);
+    suite_add_tcase(suite, tests);
+    tcase_add_loop_test(tests, opening_goes_on_behind_what_the_disk_has, 0, WAY_COUNT * WAY_COUNT);
+    tcase_add_loop_test(tests, a_trim_or_a_cut_right_after_opening_is_one_of_what_the_disk_has, 0,
+                        WAY_COUNT * WAY_COUNT);
+    tests = tcase_create("showing");
+    tcase_set_timeout(tests, 60);
+    suite_add_tcase(suite, tests);
+    tcase_add_test(tests, readers_are_shown_what_the_disk_has);
+    tcase_add_loop_test(tests, a_copy_and_what_is_told_from_outside_are_what_the_disk_has, 0, 3);
+    tests = tcase_create("cursors and values");
+    tcase_set_timeout(tests, 60);
+    suite_add_tcase(suite, tests);
+    tcase_add_loop_test(tests, a_value_that_was_read_after_a_failed_change_stays, 0, 2);
+    return suite;
+}
