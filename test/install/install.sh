@@ -49,10 +49,34 @@ cmake --build "$place/project/build" >>"$place/project.txt"
 use find-package-shared "$place/project/build/shared"
 use find-package-static "$place/project/build/static"
 
+# Another project that has targets of the same names takes the library, and installs nothing of it.
+mkdir "$place/parent"
+cat >"$place/parent/CMakeLists.txt" <<END
+cmake_minimum_required(VERSION 3.25)
+project(parent LANGUAGES C)
+add_subdirectory($here/../.. twinlog EXCLUDE_FROM_ALL)
+foreach(name demo unit crash sim fuzz bench)
+  add_executable(\${name} $place/main.c)
+  target_link_libraries(\${name} PRIVATE twinlog::static)
+endforeach()
+install(TARGETS demo)
+END
+cmake -G "$generator" -S "$place/parent" -B "$place/parent/build" -DBUILD_TESTING=ON >"$place/parent.txt"
+grep -q "add_test" "$place"/parent/build/CTestTestfile.cmake "$place"/parent/build/twinlog/CTestTestfile.cmake 2>/dev/null &&
+    { echo "a project that takes the library has its tests"; exit 1; }
+cmake --build "$place/parent/build" --target demo >>"$place/parent.txt"
+cmake --install "$place/parent/build" --prefix "$place/parent/prefix" >>"$place/parent.txt"
+[ "$(find "$place/parent/prefix" -type f | wc -l)" = 1 ] || { echo "more is installed than the project's own"; exit 1; }
+use subproject "$place/parent/prefix/bin/demo"
+
+# An absolute library directory is the one that pkg-config says.
+cmake -G "$generator" -S "$here/../.." -B "$place/absolute" -DCMAKE_INSTALL_LIBDIR=/opt/twinlog/lib >"$place/absolute.txt"
+grep -qx 'libdir=/opt/twinlog/lib' "$place/absolute/twinlog.pc" || { echo "wrong libdir:"; cat "$place/absolute/twinlog.pc"; exit 1; }
+
 version=$(sed -n 's/^#define TWINLOG_VERSION "\(.*\)"/\1/p' "$prefix/include/twinlog.h")
 echo "--- installed, version $version"
 "$prefix/bin/twinlog" --version | grep -F "$version"
 [ "$(pkg-config --modversion twinlog)" = "$version" ]
-for file in share/man/man1/twinlog.1 share/doc/twinlog/LICENSE share/doc/twinlog/README.md bin/twinlog-bench; do
+for file in share/man/man1/twinlog.1 share/doc/twinlog/LICENSE share/doc/twinlog/README.md; do
     [ -s "$prefix/$file" ] || { echo "not installed: $file"; exit 1; }
 done
