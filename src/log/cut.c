@@ -77,6 +77,8 @@ static int settle_state(void *context, struct state *state)
         state->header.first_lsn = first_lsn;
         has_moved = true;
     }
+    if (has_moved) /* none is beyond the cut now */
+        state->header.cursor_epoch = log->epoch.number;
     return has_moved;
 }
 

@@ -562,21 +562,36 @@ static uint64_t find_first_lsn(const struct loading *l, const struct piece *olde
     return is_reset || has_its_first ? max_u64(first_lsn, state->first_lsn) : state->first_lsn;
 }
 
-static uint64_t find_promise(const struct loading *l, size_t behind)
+/* The path was last cut, or reset, at the end of this epoch. What was durable in it or before may be what was cut off. */
+static uint32_t find_cut_epoch(const struct piece *path, size_t count)
 {
-    struct state_entry entry;
-    uint64_t lsn = 0;
-    size_t offset = 0;
+    uint32_t epoch = 0;
+    for (size_t i = 0; i < count; i++)
+        if (is_fixed(&path[i]) && path[i].header.sequence > 1)
+            epoch = (uint32_t)max_u64(epoch, path[i].header.epoch);
+    return epoch;
+}
+
+/* As an opening believes it (recover.c): headers and footers behind the path, cursors, and that the newest segment was
+ * left for another one, which began with a record at least or with a mark. */
+static uint64_t find_promise(const struct loading *l, const struct pieces *pieces, size_t behind)
+{
+    const struct piece *newest = pieces->count > 0 ? &pieces->list[pieces->count - 1] : NULL;
+    const uint32_t cut_epoch = find_cut_epoch(pieces->list, pieces->count);
+    uint64_t lsn = newest && is_fixed(newest) ? newest->header.start_lsn - 1 : 0; /* a cut is behind it */
+    bool was_left = newest && newest->is_sealed && !segment_is_mapped(&newest->header);
     for (size_t i = behind; i < l->count; i++) {
         const struct piece *piece = &l->list[i];
-        if (piece->has_header)
-            lsn =
-                max_u64(lsn, max_u64(piece->header.after_lsn, piece->is_sealed ? piece->footer.last_lsn : 0));
+        if (piece->has_header && piece->header.epoch > cut_epoch)
+            lsn = max_u64(lsn, piece->header.after_lsn);
+        if (piece->has_header && piece->is_sealed)
+            lsn = max_u64(lsn, piece->footer.last_lsn);
+        if (piece->has_header && newest && piece->header.sequence == newest->header.sequence + 1)
+            was_left = was_left && !segment_is_mapped(&piece->header);
     }
-    while (l->state && twl_state_entry_next(l->state->body, l->state->header.body_bytes, &offset, &entry))
-        if (entry.kind == STATE_CURSOR)
-            lsn = max_u64(lsn, twl_state_cursor_lsn(&entry));
-    return lsn;
+    if (l->state && l->state->header.cursor_epoch > cut_epoch)
+        lsn = max_u64(lsn, twl_state_furthest(l->state));
+    return was_left ? max_u64(lsn, newest->footer.last_lsn + 1) : lsn;
 }
 
 static bool is_unknown(const struct piece *piece)
@@ -607,7 +622,7 @@ static int arrange(struct loading *l, struct pieces *ret)
     }
     ret->list = list;
     ret->first_lsn = find_first_lsn(l, ret->count > 0 ? &list[0] : NULL);
-    ret->promised_lsn = find_promise(l, behind);
+    ret->promised_lsn = find_promise(l, ret, behind);
     return 0;
 }
 

@@ -723,7 +723,9 @@ static void put_cursor(uint64_t lsn)
     const struct state_entry entry = {
         .kind = STATE_CURSOR, .name = "consumer", .name_bytes = 8, .value = value, .value_bytes = 8
     };
-    struct state_header header = { .generation = 1000, .first_sequence = 1, .first_lsn = 1 };
+    struct state_header header = {
+        .generation = 1000, .first_sequence = 1, .first_lsn = 1, .cursor_epoch = 1
+    };
 
     store_le64(value, lsn);
     memcpy(header.log_id, header_of(log_segment(1)).log_id, LOG_ID_BYTES);

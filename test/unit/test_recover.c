@@ -879,6 +879,54 @@ static int open_with(struct simdisk *machine, uint32_t flags, uint32_t buffer_by
     return rc;
 }
 
+/* ---- one verdict --------------------------------------------------------------------------------- */
+
+static int read_to_end(struct simdisk *machine)
+{
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_record record;
+    struct twinlog_reader *reader;
+    int rc = twl_reader_open(simdisk_connect(machine), &options, &reader);
+    if (rc < 0)
+        return rc;
+    while ((rc = twinlog_reader_next(reader, &record)) > 0)
+        continue;
+    twinlog_reader_close(reader);
+    return rc;
+}
+
+static uint64_t last_in_repair(struct simdisk *machine)
+{
+    const struct simdisk_options empty = { .seed = 7, .has_direct = true };
+    struct twinlog_repair_options options = TWINLOG_REPAIR_OPTIONS_INIT;
+    struct twinlog_repair_result result = TWINLOG_REPAIR_RESULT_INIT;
+    struct twinlog_verify_options verify = TWINLOG_VERIFY_OPTIONS_INIT;
+    struct simdisk *repaired = simdisk_create(&empty);
+    ck_assert_int_eq(twl_repair(simdisk_connect(machine), simdisk_connect(repaired), &options, &result), 0);
+    ck_assert_int_eq(twl_verify(simdisk_connect(repaired), &verify, NULL), 0);
+    simdisk_destroy(repaired);
+    return result.last_lsn;
+}
+
+/* Whoever is asked says the same of the end of a log: it has lost something, or it ends with that LSN. */
+static void expect_one_verdict(struct simdisk *machine, bool is_lost, uint64_t last_lsn)
+{
+    const int error = is_lost ? TWINLOG_ECORRUPT : 0;
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    struct twinlog_verify_options verify = TWINLOG_VERIFY_OPTIONS_INIT;
+    struct simdisk *opened = simdisk_crash_image(machine, SIM_CUT_ALL, 0);
+    uint64_t found_lsn = last_lsn;
+    ck_assert_int_eq(twl_inspect(simdisk_connect(machine), &inspection), 0);
+    ck_assert_int_eq(inspection.report.error, error);
+    ck_assert_uint_eq(inspection.last_lsn, last_lsn);
+    ck_assert_int_eq(twl_verify(simdisk_connect(machine), &verify, NULL), error);
+    ck_assert_int_eq(read_to_end(machine), error);
+    ck_assert_int_eq(last_in_repair(machine) > last_lsn, is_lost); /* saved or told lost */
+    ck_assert_int_eq(open_with(opened, 0, 0, &found_lsn), error);
+    ck_assert_uint_eq(found_lsn, last_lsn);
+    simdisk_destroy(opened);
+}
+
 static const uint32_t flags_of_lives[] = { 0, TWINLOG_PAD, TWINLOG_BUFFERED };
 #define LIVES (sizeof(flags_of_lives) / sizeof(flags_of_lives[0]))
 
@@ -887,16 +935,12 @@ START_TEST(a_first_group_that_is_damaged_is_damage_and_a_torn_one_is_torn)
 {
     const enum evidence evidence = (enum evidence)((size_t)_i / LIVES);
     const uint32_t flags = flags_of_lives[(size_t)_i % LIVES];
-    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
-    struct twinlog_verify_options verify = TWINLOG_VERIFY_OPTIONS_INIT;
     struct simdisk *made = make_large_life(make_small_life(), evidence, flags);
     const bool is_lost = evidence < NOTHING;
     uint64_t last_lsn = 0;
     if (evidence != TORN)
         damage_first_group(made, evidence == LATER_GROUPS || evidence == CURSOR || evidence == NOTHING);
-    ck_assert_int_eq(twl_inspect(simdisk_connect(made), &inspection), 0);
-    ck_assert_int_eq(inspection.report.error, is_lost ? TWINLOG_ECORRUPT : 0);
-    ck_assert_int_eq(twl_verify(simdisk_connect(made), &verify, NULL), is_lost ? TWINLOG_ECORRUPT : 0);
+    expect_one_verdict(made, is_lost, large_lsn - 1);
     for (unsigned life = 0; life < 2; life++) { /* the first one has left the evidence as it was */
         const int rc = open_with(made, flags_of_lives[life], life ? 0 : SMALL_BUFFER_BYTES, &last_lsn);
         ck_assert_int_eq(rc, is_lost ? TWINLOG_ECORRUPT : 0);
@@ -968,18 +1012,11 @@ static void make_spare(struct simdisk *machine, uint64_t after_lsn, uint32_t epo
 START_TEST(what_a_spare_promises_counts_up_to_a_cut)
 {
     const struct simdisk_options options = { .seed = 7, .has_direct = true };
-    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     struct simdisk *machine = simdisk_create(&options);
-    uint64_t last_lsn = 0;
     uint32_t epoch;
     ck_assert_int_eq(twinlog_close(open_and_cut(machine, &epoch)), 0);
     make_spare(machine, PROMISED_LSN, epoch + (uint32_t)_i);
-    ck_assert_int_eq(twl_inspect(simdisk_connect(machine), &inspection), 0);
-    ck_assert_int_eq(inspection.report.error, _i ? TWINLOG_ECORRUPT : 0);
-    ck_assert_uint_eq(inspection.durable_lsn, CUT_LSN);
-    ck_assert_int_eq(open_with(machine, 0, 0, &last_lsn), _i ? TWINLOG_ECORRUPT : 0);
-    if (_i == 0)
-        ck_assert_uint_eq(last_lsn, CUT_LSN);
+    expect_one_verdict(machine, _i > 0, CUT_LSN);
     simdisk_destroy(machine);
 }
 END_TEST
