@@ -4,7 +4,8 @@
  *
  * Walks the segments that make the log from the first to the last with the cursor that readers use. Where the
  * walk stops, recovery's table says whether that is the end of a segment, the end of the log, or damage; after
- * damage it goes on at the next group that proves itself, so that one bad place does not hide others. Where a
+ * damage it goes on at the next group that proves itself, so that one bad place does not hide others; but without the
+ * set of segments, because a header is bad or a file is missing, there is nothing to walk. Where a
  * later segment is fixed to start, everything before it was durable, and what an older one says of that LSN and
  * later ones is not looked at.
  *
