@@ -6,6 +6,7 @@
 #include "base/boot.h"
 #include "base/child.h"
 #include "io/guard.h"
+#include "io/limit.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -140,6 +141,9 @@ static int reserve_page(int fd, uint64_t page)
 
 int twl_area_prepare(int fd)
 {
+    const int rc = twl_limit_check(AREA_BYTES);
+    if (rc < 0)
+        return rc;
     if (ftruncate(fd, 0) < 0 || ftruncate(fd, AREA_BYTES) < 0)
         return -errno;
     return reserve_page(fd, 0);
@@ -147,6 +151,9 @@ int twl_area_prepare(int fd)
 
 int twl_area_reserve_participant(int fd, unsigned number)
 {
+    const int rc = twl_limit_check(AREA_BYTES);
+    if (rc < 0)
+        return rc;
     return reserve_page(fd, number);
 }
 

@@ -447,6 +447,10 @@ static int write_with_limit(void)
     static char block[32768];
     struct twinlog_sink *sink;
     memset(block, 'x', sizeof(block));
+    signal(SIGXFSZ, SIG_DFL);
+    EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    EXPECT(open_as(TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD, &sink) == -EFBIG); /* what is beside it */
+    EXPECT(setrlimit(RLIMIT_FSIZE, &none) == 0);
     EXPECT(open_as(TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD, &sink) == 0);
     EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
     for (unsigned i = 0; i < 4; i++)
