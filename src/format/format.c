@@ -205,11 +205,11 @@ bool twl_group_header_maybe(const unsigned char *bytes)
     return load_le32(bytes + 4) == GROUP_MAGIC;
 }
 
-bool twl_group_header_decode(const unsigned char bytes[GROUP_HEADER_BYTES], uint32_t segment_seed,
-                             uint64_t offset, struct group_header *ret_group)
+enum decoded twl_group_header_judge(const unsigned char bytes[GROUP_HEADER_BYTES], uint32_t segment_seed,
+                                    uint64_t offset, struct group_header *ret_group)
 {
     if (!twl_group_header_maybe(bytes) || load_le32(bytes) != group_checksum(bytes, segment_seed, offset))
-        return false;
+        return DECODED_NONE;
     struct group_header group = {
         .first_lsn = load_le64(bytes + 8),
         .count = load_le32(bytes + 16),
@@ -223,13 +223,24 @@ bool twl_group_header_decode(const unsigned char bytes[GROUP_HEADER_BYTES], uint
         .checksum = load_le32(bytes),
     };
     bool has_records = group.kind == GROUP_RECORDS;
+    bool is_known =
+        group.kind <= GROUP_CLOSE && (group.flags & GROUP_FLAGS_UNKNOWN) == 0 && load_le64(bytes + 56) == 0;
     bool is_possible =
-        group.kind <= GROUP_CLOSE && has_records == (group.count > 0) && group.bytes >= GROUP_HEADER_BYTES &&
-        group.bytes % 8 == 0 && (group.bytes - GROUP_HEADER_BYTES) / RECORD_HEADER_BYTES >= group.count &&
+        has_records == (group.count > 0) && group.bytes >= GROUP_HEADER_BYTES && group.bytes % 8 == 0 &&
+        (group.bytes - GROUP_HEADER_BYTES) / RECORD_HEADER_BYTES >= group.count &&
         (has_records || group.bytes == GROUP_HEADER_BYTES) && group.durable_lsn < group.first_lsn &&
-        group.first_lsn <= UINT64_MAX - group.count && group.epoch.number > 0 &&
-        (group.flags & ~(GROUP_FIRST | GROUP_MAPPED)) == 0 && load_le64(bytes + 56) == 0;
-    if (!is_possible)
+        group.first_lsn <= UINT64_MAX - group.count && group.epoch.number > 0;
+    if (is_known && !is_possible)
+        return DECODED_NONE;
+    *ret_group = group;
+    return is_known ? DECODED_VALID : DECODED_NEWER;
+}
+
+bool twl_group_header_decode(const unsigned char bytes[GROUP_HEADER_BYTES], uint32_t segment_seed,
+                             uint64_t offset, struct group_header *ret_group)
+{
+    struct group_header group;
+    if (twl_group_header_judge(bytes, segment_seed, offset, &group) != DECODED_VALID)
         return false;
     *ret_group = group;
     return true;
@@ -285,13 +296,20 @@ void twl_record_encode(unsigned char *at, uint32_t epoch_seed, uint64_t lsn,
     store_le32(at, record_checksum(at, epoch_seed, lsn));
 }
 
+enum decoded twl_record_header_judge(const unsigned char bytes[RECORD_HEADER_BYTES], uint32_t epoch_seed,
+                                     uint64_t lsn, struct record_header *ret_record)
+{
+    if (load_le32(bytes) != record_checksum(bytes, epoch_seed, lsn))
+        return DECODED_NONE;
+    *ret_record = twl_record_header_load(bytes);
+    bool is_known = ret_record->kind <= RECORD_VOID || ret_record->kind >= RECORD_IGNORED;
+    return is_known ? DECODED_VALID : DECODED_NEWER;
+}
+
 bool twl_record_header_decode(const unsigned char bytes[RECORD_HEADER_BYTES], uint32_t epoch_seed,
                               uint64_t lsn, struct record_header *ret_record)
 {
-    if (load_le32(bytes) != record_checksum(bytes, epoch_seed, lsn))
-        return false;
-    *ret_record = twl_record_header_load(bytes);
-    return ret_record->kind <= RECORD_VOID;
+    return twl_record_header_judge(bytes, epoch_seed, lsn, ret_record) == DECODED_VALID;
 }
 
 struct record_header twl_record_header_load(const unsigned char bytes[RECORD_HEADER_BYTES])
@@ -516,6 +534,16 @@ static bool is_body_possible(const unsigned char *body, size_t body_bytes)
     return offset == body_bytes;
 }
 
+/* Is what stops the walk over the entries one of a kind that only a newer version knows? */
+static bool is_body_newer(const unsigned char *body, size_t body_bytes)
+{
+    struct state_entry entry;
+    size_t offset = 0;
+    while (twl_state_entry_next(body, body_bytes, &offset, &entry))
+        continue;
+    return offset < body_bytes && body[offset] > STATE_VALUE;
+}
+
 enum header_state twl_state_decode(const unsigned char *slot, size_t slot_bytes,
                                    struct state_header *ret_header)
 {
@@ -537,9 +565,10 @@ enum header_state twl_state_decode(const unsigned char *slot, size_t slot_bytes,
     const unsigned char *body = slot + STATE_HEADER_BYTES;
     bool is_possible = header.generation > 0 && header.first_sequence > 0 && header.first_lsn > 0 &&
                        header.body_bytes <= slot_bytes - STATE_HEADER_BYTES &&
-                       load_le32(slot + 68) == twl_crc32c(0, body, header.body_bytes) &&
-                       is_body_possible(body, header.body_bytes);
-    if (!is_possible)
+                       load_le32(slot + 68) == twl_crc32c(0, body, header.body_bytes);
+    if (is_possible && is_body_newer(body, header.body_bytes))
+        return HEADER_NEWER;
+    if (!is_possible || !is_body_possible(body, header.body_bytes))
         return HEADER_DAMAGED;
     *ret_header = header;
     return HEADER_VALID;

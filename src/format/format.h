@@ -102,10 +102,19 @@ enum group_kind {
     GROUP_CLOSE = 2, /* no records; the writer closed the log */
 };
 
-/* In `flags`. Any other bit makes the header invalid. */
+/* In `flags`. Bits 8 to 15 are ignored; the others are of a newer version. */
 #define GROUP_FIRST 1u /* the first group of its segment */
 #define GROUP_MAPPED                                                                                         \
     2u /* has been open; stands outside the chain: the next group continues the one before it */
+
+#define GROUP_FLAGS_UNKNOWN (0xffu & ~(GROUP_FIRST | GROUP_MAPPED))
+
+/* What bytes are whose checksum was asked for. What is newer was written as it is, so it is never a torn tail. */
+enum decoded {
+    DECODED_NONE,
+    DECODED_VALID,
+    DECODED_NEWER, /* they check, and only a newer version knows what they mean */
+};
 
 /* One life of a writer. Whatever another epoch left behind can't be taken for this one's. */
 struct epoch {
@@ -129,7 +138,11 @@ struct group_header {
 
 void twl_group_header_encode(struct group_header *group, uint32_t segment_seed, uint64_t offset,
                              unsigned char bytes[GROUP_HEADER_BYTES]);
-/* False unless the bytes are a group header for exactly this place, and possible in itself. */
+/* A group header for exactly this place, and possible in itself; or one that checks and has a kind, a flag or a byte that
+ * only a newer version knows: then only LSN, chain and epoch may be used. */
+enum decoded twl_group_header_judge(const unsigned char bytes[GROUP_HEADER_BYTES], uint32_t segment_seed,
+                                    uint64_t offset, struct group_header *ret_group);
+/* Is it DECODED_VALID? */
 bool twl_group_header_decode(const unsigned char bytes[GROUP_HEADER_BYTES], uint32_t segment_seed,
                              uint64_t offset, struct group_header *ret_group);
 /* A cheap first look, for searching. */
@@ -148,6 +161,8 @@ static inline uint32_t twl_group_chain(const struct group_header *group)
 enum record_kind {
     RECORD_DATA = 0,
     RECORD_VOID = 1, /* stands for a record that was lost, or never finished; readers pass over it */
+    RECORD_IGNORED =
+        32, /* and up to 63: of newer versions, for readers like voids; those between are not known */
 };
 
 struct record_header {
@@ -176,7 +191,10 @@ static inline uint64_t twl_record_bytes(uint64_t payload_size)
  * meanwhile gets whatever was copied; what `record` says of it is not looked at. */
 void twl_record_encode(unsigned char *at, uint32_t epoch_seed, uint64_t lsn,
                        const struct record_header *record, const void *data);
-/* False unless the header is that of record `lsn` in this epoch. Says nothing of the payload. */
+/* The header of record `lsn` in this epoch. Says nothing of the payload. */
+enum decoded twl_record_header_judge(const unsigned char bytes[RECORD_HEADER_BYTES], uint32_t epoch_seed,
+                                     uint64_t lsn, struct record_header *ret_record);
+/* Is it DECODED_VALID? */
 bool twl_record_header_decode(const unsigned char bytes[RECORD_HEADER_BYTES], uint32_t epoch_seed,
                               uint64_t lsn, struct record_header *ret_record);
 /* What a header says whose checksum is known to be right. */

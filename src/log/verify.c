@@ -135,6 +135,8 @@ static int tell_system(struct verifier *v, int error)
     struct twinlog_report report;
     twl_report(&report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, error, "cannot read: %s",
                twinlog_strerror(error));
+    if (error == TWINLOG_EVERSION)
+        report.finding = TWINLOG_FOUND_NEWER_FORMAT;
     twl_report_place(&report, v->segment.name, v->segment.header.sequence, v->cursor.offset, 0);
     tell(v, &report);
     return error;

@@ -156,6 +156,10 @@ static int look_at_end(struct horizon *h, bool must_sync, struct recovery *ret_r
             rc = sync_what_was_found(h, ret_recovery);
         if (rc == 0)
             return 0;
+        if (rc == TWINLOG_EVERSION) {
+            *ret_report = ret_recovery->report;
+            return rc;
+        }
         if ((rc != -ENOENT && rc != TWINLOG_ECORRUPT) || tries == SET_TRIES)
             return report_system(rc, ret_report);
     }

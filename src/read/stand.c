@@ -26,7 +26,14 @@ static int fail_system(const struct stand *stand, int error)
 {
     twl_report(stand->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, error,
                "cannot read the log: %s", twinlog_strerror(error));
-    twl_report_place(stand->report, stand->at->segment.name, stand->at->segment.header.sequence, 0, 0);
+    const struct slot *at = stand->at;
+    uint64_t offset = 0;
+    if (error == TWINLOG_EVERSION && at->segment.file) { /* what the walk stands in front of */
+        stand->report->finding = TWINLOG_FOUND_NEWER_FORMAT;
+        stand->report->first_lsn = twl_cursor_next_lsn(&at->cursor);
+        offset = at->cursor.records_left > 0 ? at->cursor.record_offset : at->cursor.offset;
+    }
+    twl_report_place(stand->report, at->segment.name, at->segment.header.sequence, offset, 0);
     return error;
 }
 

@@ -232,6 +232,15 @@ static bool continues(const struct cursor *cursor, const struct group_header *gr
     return group->first_lsn == at->next_lsn && group->chain == at->chain && (is_same_epoch || begins_epoch);
 }
 
+/* What a newer version means by its kind and flags is not known; but it is not there by chance. Where nothing is known
+ * of the history, as for who repairs, it is nothing. */
+static bool may_continue(const struct cursor *cursor, const struct group_header *group)
+{
+    const struct position *at = &cursor->position;
+    return at->next_lsn > 0 && group->first_lsn == at->next_lsn && group->chain == at->chain &&
+           group->epoch.number >= at->epoch.number;
+}
+
 enum place_in_segment {
     PLACE_FIRST,
     PLACE_LATER,
@@ -272,8 +281,11 @@ static int enter_at(struct cursor *cursor, uint64_t offset, enum place_in_segmen
     const unsigned char *bytes = twl_cursor_bytes(cursor, offset, GROUP_HEADER_BYTES, &error);
     if (!bytes)
         return error;
-    if (!twl_group_header_decode(bytes, segment->seed, offset, &group) ||
-        group.bytes > segment->data_end - offset || !is_in_place(&group, place) || !continues(cursor, &group))
+    enum decoded decoded = twl_group_header_judge(bytes, segment->seed, offset, &group);
+    if (decoded == DECODED_NEWER && is_in_place(&group, place) && may_continue(cursor, &group))
+        return TWINLOG_EVERSION;
+    if (decoded != DECODED_VALID || group.bytes > segment->data_end - offset || !is_in_place(&group, place) ||
+        !continues(cursor, &group))
         return 0;
 
     step_in(cursor, offset, &group);
@@ -305,13 +317,14 @@ static bool is_claimed(const struct cursor *cursor, const unsigned char *bytes, 
     return twl_claim_decode(load_le64(bytes), cursor->epoch_seed, lsn, ret_size, &owner);
 }
 
-/* The header of record `lsn`, or what stands for one. */
-static inline bool decode_record(struct cursor *cursor, const unsigned char *bytes, uint64_t lsn,
-                                 struct record_header *ret_header)
+/* The header of record `lsn`, or what stands for one: 1. 0 = there is none. */
+static inline int decode_record(struct cursor *cursor, const unsigned char *bytes, uint64_t lsn,
+                                struct record_header *ret_header)
 {
     cursor->is_claim = false;
-    if (twl_record_header_decode(bytes, cursor->epoch_seed, lsn, ret_header))
-        return true;
+    enum decoded decoded = twl_record_header_judge(bytes, cursor->epoch_seed, lsn, ret_header);
+    if (decoded != DECODED_NONE)
+        return decoded == DECODED_VALID ? 1 : TWINLOG_EVERSION;
     *ret_header = (struct record_header){ .kind = RECORD_VOID };
     cursor->is_claim = cursor->is_open && cursor->passes_claims &&
                        is_claimed(cursor, bytes, lsn, &ret_header->size) && ret_header->size != CLAIM_END;
@@ -329,9 +342,9 @@ static int extend(struct cursor *cursor)
     const unsigned char *bytes = twl_cursor_bytes(cursor, at, RECORD_HEADER_BYTES, &error);
     if (!bytes)
         return error;
-    if (!decode_record(cursor, bytes, cursor->position.next_lsn, &header) ||
-        twl_record_bytes(header.size) > end - at)
-        return 0;
+    int rc = decode_record(cursor, bytes, cursor->position.next_lsn, &header);
+    if (rc <= 0 || twl_record_bytes(header.size) > end - at)
+        return rc < 0 ? rc : 0;
     atomic_thread_fence(
         memory_order_acquire); /* where the file is looked at: what is behind was stored before */
     cursor->before = cursor->position;
@@ -459,9 +472,9 @@ static inline int look_at_record(struct cursor *cursor, struct record_header *re
         return error ? error : TWINLOG_ECORRUPT;
     uint64_t room = cursor->group_offset + cursor->group.bytes - cursor->record_offset;
     uint64_t others = (uint64_t)(cursor->records_left - 1) * RECORD_HEADER_BYTES;
-    if (!decode_record(cursor, bytes, twl_cursor_next_lsn(cursor), ret_header) ||
-        twl_record_bytes(ret_header->size) + others > room)
-        return TWINLOG_ECORRUPT;
+    int rc = decode_record(cursor, bytes, twl_cursor_next_lsn(cursor), ret_header);
+    if (rc <= 0 || twl_record_bytes(ret_header->size) + others > room)
+        return rc < 0 ? rc : TWINLOG_ECORRUPT;
     return 1;
 }
 

@@ -109,7 +109,7 @@ static inline uint64_t twl_cursor_next_lsn(const struct cursor *cursor)
 }
 
 /* Enters the group at cursor->offset: 1. 0 = no group is there that continues the history. Negative =
- * the system's error. Records left in the group before are skipped without a look.
+ * the system's error, or TWINLOG_EVERSION: what is there checks, and is of a newer version; so for records. Records left in the group before are skipped without a look.
  *
  * An open group is entered record by record: each time it has one more, as long as the next one is complete. */
 int twl_cursor_enter_group(struct cursor *cursor);

@@ -266,6 +266,16 @@ static void describe(struct recovery *recovery, const struct segment_set *set, s
                      row->decision == DECIDE_CUT ? data_end - recovery->offset : 0);
 }
 
+/* What is there checks, so no crash explains it, and only a newer version knows what it is. */
+static void describe_newer(struct recovery *recovery, const struct segment_entry *entry,
+                           const struct cursor *cursor)
+{
+    twl_report(&recovery->report, TWINLOG_FOUND_NEWER_FORMAT, TWINLOG_DID_REFUSE, TWINLOG_EVERSION,
+               "%s was written by a newer twinlog; use that version to read it", entry->name);
+    recovery->report.first_lsn = cursor->position.next_lsn;
+    twl_report_place(&recovery->report, entry->name, entry->header.sequence, cursor->offset, 0);
+}
+
 /* What one segment says, from `position` on. 1 = the log goes on in the next one. */
 static int recover_segment(struct io *io, const struct segment_set *set, size_t index, bool has_writer,
                            struct cursor *cursor, struct position position, struct summary *summary,
@@ -309,6 +319,8 @@ static int recover_segment(struct io *io, const struct segment_set *set, size_t 
         else if (judgement.row->decision == DECIDE_NEXT_SEGMENT)
             rc = 1;
     }
+    if (rc == TWINLOG_EVERSION)
+        describe_newer(recovery, &set->entries[index], cursor);
     twl_segment_close(&segment);
     return rc;
 }

@@ -71,14 +71,6 @@ static int remove_temporary(void *context, const char *name)
 
 /* ---- headers ----------------------------------------------------------------------------------- */
 
-static int report_system(int error, const char *doing, const char *name, struct twinlog_report *ret_report)
-{
-    twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, error, "cannot %s %s: %s", doing,
-               name, twinlog_strerror(error));
-    twl_report_place(ret_report, name, 0, 0, 0);
-    return error;
-}
-
 static int report_header(const char *name, enum header_state state, struct twinlog_report *ret_report)
 {
     int error = TWINLOG_ECORRUPT;
@@ -93,6 +85,16 @@ static int report_header(const char *name, enum header_state state, struct twinl
                    state == HEADER_FOREIGN ? ", or move it out if it never was a segment" : "");
     }
     twl_report_place(ret_report, name, 0, 0, SEGMENT_HEADER_BYTES);
+    return error;
+}
+
+static int report_system(int error, const char *doing, const char *name, struct twinlog_report *ret_report)
+{
+    if (error == TWINLOG_EVERSION)
+        return report_header(name, HEADER_NEWER, ret_report);
+    twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, error, "cannot %s %s: %s", doing,
+               name, twinlog_strerror(error));
+    twl_report_place(ret_report, name, 0, 0, 0);
     return error;
 }
 

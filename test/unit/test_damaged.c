@@ -12,6 +12,8 @@
 #include "suites.h"
 
 #include "base/base.h"
+#include "base/bytes.h"
+#include "format/checksum.h"
 #include "log/log.h"
 #include "segment/cursor.h"
 
@@ -552,6 +554,132 @@ START_TEST(every_reader_returns_all_records_on_its_way_or_names_the_damage)
 }
 END_TEST
 
+/* ---- what a newer version wrote --------------------------------------------------------------------- */
+
+enum newer {
+    NEWER_GROUP_FLAG,
+    NEWER_GROUP_KIND,
+    NEWER_GROUP_BYTE,
+    NEWER_RECORD_KIND,
+    NEWER_KINDS,
+    IGNORED_GROUP_FLAG = NEWER_KINDS,
+    IGNORED_RECORD_KIND,
+    ALL_KINDS
+};
+
+static int die_after_three(void)
+{
+    struct twinlog *log;
+    int rc = twinlog_open(log_dir, NULL, &log);
+
+    for (unsigned i = 0; rc == 0 && i < 3; i++)
+        rc = twinlog_append(log, "a record", 8, NULL);
+    _exit(rc == 0 ? 0 : 1);
+}
+
+static void change_group(unsigned char *bytes, const struct segment *segment, uint64_t offset,
+                         struct group_header group, enum newer newer)
+{
+    unsigned char place[8];
+
+    group.flags |= newer == NEWER_GROUP_FLAG ? 4 : 0;
+    group.flags |= newer == IGNORED_GROUP_FLAG ? 0x8000 : 0;
+    group.kind = newer == NEWER_GROUP_KIND ? 3 : group.kind;
+    twl_group_header_encode(&group, segment->seed, offset, bytes);
+    bytes[60] = newer == NEWER_GROUP_BYTE;
+    store_le64(place, offset);
+    store_le32(bytes, twl_crc32c(twl_crc32c(segment->seed, place, 8), bytes + 4, GROUP_HEADER_BYTES - 4));
+}
+
+/* The last group, or its record, gets something that this version does not know, and right checksums. */
+static void change_last_group(enum newer newer)
+{
+    unsigned char bytes[GROUP_HEADER_BYTES + 32];
+    struct cursor cursor = { 0 };
+    struct segment segment;
+    struct io *io;
+
+    ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
+    ck_assert_int_eq(twl_segment_open_valid(io, "0000000000000001.twl", &segment), 0);
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    while (twl_cursor_enter_group(&cursor) > 0)
+        continue;
+    ck_assert_uint_eq(cursor.group.first_lsn, 3);
+    const uint64_t at = cursor.group_offset;
+    int error;
+    memcpy(bytes, twl_cursor_bytes(&cursor, at, sizeof(bytes), &error), sizeof(bytes));
+    struct record_header record = twl_record_header_load(bytes + GROUP_HEADER_BYTES);
+    record.kind = newer == NEWER_RECORD_KIND ? 31 : newer == IGNORED_RECORD_KIND ? 32 : record.kind;
+    twl_record_encode(bytes + GROUP_HEADER_BYTES, twl_epoch_seed(segment.header.log_id, cursor.group.epoch),
+                      3, &record, NULL);
+    change_group(bytes, &segment, at, cursor.group, newer);
+    twl_cursor_free(&cursor);
+    twl_segment_close(&segment);
+    io->ops->destroy(io);
+    patch_file(log_segment(1), (off_t)at, bytes, sizeof(bytes));
+}
+
+static int count_newer(void *context, const struct twinlog_report *finding)
+{
+    *(unsigned *)context += finding->finding == TWINLOG_FOUND_NEWER_FORMAT && finding->file[0] != '\0';
+    return 0;
+}
+
+/* It checks: so it is no torn tail, and nothing may be cut. */
+START_TEST(what_a_newer_version_wrote_at_the_end_is_refused_and_left_alone)
+{
+    struct twinlog_verify_options verifying = TWINLOG_VERIFY_OPTIONS_INIT;
+    struct twinlog_reader_options reading = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    struct twinlog_reader *reader;
+    unsigned told = 0;
+
+    ck_assert_int_eq(run_child(die_after_three), 0);
+    change_last_group((enum newer)_i);
+    const uint64_t before = log_fingerprint(false);
+    ck_assert_int_eq(log_open_error(NULL), TWINLOG_EVERSION);
+    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_NEWER_FORMAT);
+    ck_assert_uint_eq(log_report.segment, 1);
+    ck_assert_uint_ge(log_report.offset, SEGMENT_DATA_OFFSET);
+    ck_assert_uint_eq(log_report.first_lsn, 3);
+    int rc = twinlog_inspect(log_dir, &inspection);
+    ck_assert(rc == TWINLOG_EVERSION || (rc == 0 && inspection.report.error == TWINLOG_EVERSION));
+    ck_assert_uint_eq(inspection.report.finding, TWINLOG_FOUND_NEWER_FORMAT);
+    verifying.each = count_newer;
+    verifying.context = &told;
+    ck_assert_int_eq(twinlog_verify(log_dir, &verifying, NULL), TWINLOG_EVERSION);
+    ck_assert_uint_eq(told, 1);
+    reading.ret_report = &report;
+    ck_assert_int_eq(twinlog_reader_open(log_dir, &reading, &reader), TWINLOG_EVERSION);
+    ck_assert_uint_eq(report.finding, TWINLOG_FOUND_NEWER_FORMAT);
+    ck_assert_uint_eq(report.segment, 1);
+    ck_assert(log_fingerprint(false) == before);
+}
+END_TEST
+
+START_TEST(what_a_newer_version_lets_others_ignore_is_passed)
+{
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    uint64_t records = 0;
+
+    ck_assert_int_eq(run_child(die_after_three), 0);
+    change_last_group((enum newer)_i);
+    reader = log_reader(0, 0);
+    for (uint64_t lsn = 1; lsn <= (_i == IGNORED_RECORD_KIND ? 2 : 3); lsn++) {
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+        ck_assert_uint_eq(record.lsn, lsn);
+    }
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+    twinlog_reader_close(reader);
+    struct twinlog *log = log_open(NULL);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 3);
+    log_close(log);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, &records), 0);
+    ck_assert_uint_eq(records, _i == IGNORED_RECORD_KIND ? 2 : 3);
+}
+END_TEST
+
 Suite *damaged_suite(void)
 {
     Suite *suite = suite_create("damaged");
@@ -559,5 +687,10 @@ Suite *damaged_suite(void)
 
     tcase_add_loop_test(tests, every_reader_returns_all_records_on_its_way_or_names_the_damage, 0,
                         (int)KINDS);
+
+    tests = logdir_case(suite, "newer", set_up);
+    tcase_add_loop_test(tests, what_a_newer_version_wrote_at_the_end_is_refused_and_left_alone, 0,
+                        NEWER_KINDS);
+    tcase_add_loop_test(tests, what_a_newer_version_lets_others_ignore_is_passed, NEWER_KINDS, ALL_KINDS);
     return suite;
 }

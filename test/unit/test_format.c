@@ -892,6 +892,8 @@ START_TEST(entries_are_well_formed_and_in_order)
     entry = make_entry(STATE_CURSOR, "short", "1234567", 7);
     ck_assert_msg(decode_entries(&entry, 1) == HEADER_DAMAGED, "a cursor that is no LSN");
     entry = make_entry(STATE_VALUE + 1, "unknown", "v", 1);
+    ck_assert_msg(decode_entries(&entry, 1) == HEADER_NEWER, "no such kind yet");
+    entry = make_entry(0, "unknown", "v", 1);
     ck_assert_msg(decode_entries(&entry, 1) == HEADER_DAMAGED, "no such kind");
 
     const struct state_entry twice[] = { make_entry(STATE_VALUE, "a", "1", 1),
