@@ -77,7 +77,7 @@ test_bytes()
     cat in >>want
     same "appends behind them" want zeros
     cp text cut
-    printf '\0\0\0' >>cut
+    printf '\0\0\0' >>'cut'
     status "sink --zeros cut" 0 "$twinlog" sink cut --zeros cut <in
     cat text in >want
     same "appends before them" want cut
