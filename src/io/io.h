@@ -18,6 +18,7 @@
 #ifndef TWL_IO_H
 #define TWL_IO_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -145,7 +146,9 @@ struct io_ops {
 struct io {
     const struct io_ops *ops;
     bool has_threads; /* false: prepare spare segments in the caller's thread (the simulation) */
-    bool reads_disk;  /* every file is opened with IO_FROM_DISK; changed while one thread uses it */
+    /* [atomic] Every file is opened with IO_FROM_DISK: set while somebody judges the log. What another thread opens
+     * meanwhile is read more slowly. */
+    atomic_bool reads_disk;
 };
 
 struct io_file {
