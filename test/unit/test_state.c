@@ -677,6 +677,7 @@ Suite *state_suite(void)
     tcase_add_test(none, where_there_is_no_state_there_is_none);
     suite_add_tcase(suite, none);
     TCase *file = tcase_create("file");
+    tcase_set_timeout(file, 60); /* several processes sync and read the disk, one after the other */
     tcase_add_checked_fixture(file, make_state, remove_place);
     tcase_add_test(file, a_new_state_is_empty_and_twice_there);
     tcase_add_test(file, a_change_is_read_back_and_handed_back);
