@@ -12,6 +12,10 @@
  * The ring of many directories (ring.h) never waits for one write alone. Instead of linking a sync it queues it
  * when the write has come back whole. Calls from other threads come in through an eventfd that it polls.
  *
+ * Linux 6.18 was once seen to take a request that needs a worker thread and to start none, so that its completion
+ * never came. Another request for a worker starts one, which then finds both. After a second of waiting the
+ * ring adds such a request, which does nothing, a nudge, and waits on.
+ *
  * A forked child has the ring's memory and descriptor, too. What it does on destroy, unmap and close,
  * leaves the parent's ring as it was; an entry that was not handed over when it forked it never sends.
  *
@@ -35,10 +39,13 @@
 #include <unistd.h>
 
 #define RING_ENTRIES 8u
+#define NUDGE_NS UINT64_C(1000000000) /* no disk takes so long often, and nudges are harmless */
+#define NUDGE_DATA UINT64_C(0) /* of the entry that does nothing; no part of a write, and no address of one */
 
 struct uring_io {
     struct io_files files;        /* must be first */
     struct io_uring ring;         /* [leader] */
+    bool is_nudged;               /* [leader] a nudge is in flight */
     const unsigned char *adopted; /* [const] registered with the ring; NULL = nothing is */
     size_t adopted_bytes;         /* [const] */
 };
@@ -135,14 +142,64 @@ static void withdraw_entries(struct io_uring *ring)
     *ring->sq.ktail = *ring->sq.khead;
 }
 
-/* There is no giving up: until it has completed, the kernel reads the buffer. */
-static struct io_uring_cqe *wait_completion(struct io_uring *ring)
+static struct __kernel_timespec timespec_of(uint64_t ns)
 {
+    return (struct __kernel_timespec){ .tv_sec = (int64_t)(ns / 1000000000),
+                                       .tv_nsec = (long long)(ns % 1000000000) };
+}
+
+/* Kernels before 5.11 count a time limit as an entry of its own; they do without. */
+static bool has_limits(const struct io_uring *ring)
+{
+    return (ring->features & IORING_FEAT_EXT_ARG) != 0;
+}
+
+/* One at a time. The queue is empty. */
+static void nudge(struct io_uring *ring, bool *is_nudged)
+{
+    struct io_uring_sqe *entry = *is_nudged ? NULL : io_uring_get_sqe(ring);
+
+    if (!entry)
+        return;
+    io_uring_prep_nop(entry);
+    io_uring_sqe_set_flags(entry, IOSQE_ASYNC);
+    io_uring_sqe_set_data64(entry, NUDGE_DATA);
+    io_uring_submit(ring);
+    *is_nudged = io_uring_sq_ready(ring) == 0;
+    withdraw_entries(ring);
+}
+
+/* There is no giving up: until it has completed, the kernel reads the buffer. */
+static struct io_uring_cqe *wait_completion(struct uring_io *uring)
+{
+    struct io_uring *ring = &uring->ring;
+    struct __kernel_timespec limit = timespec_of(NUDGE_NS);
     struct io_uring_cqe *completion;
 
-    while (io_uring_wait_cqe(ring, &completion) < 0)
-        sched_yield(); /* a signal; or the system call was forbidden meanwhile, so watch the memory */
-    return completion;
+    for (;;) {
+        const int result = has_limits(ring) ? io_uring_wait_cqe_timeout(ring, &completion, &limit)
+                                            : io_uring_wait_cqe(ring, &completion);
+        if (result == -ETIME)
+            nudge(ring, &uring->is_nudged);
+        else if (result < 0)
+            sched_yield(); /* a signal; or the system call was forbidden meanwhile, so watch the memory */
+        else if (completion->user_data != NUDGE_DATA)
+            return completion;
+        else {
+            uring->is_nudged = false;
+            io_uring_cqe_seen(ring, completion);
+        }
+    }
+}
+
+/* The number of entries it has taken, or an error; -ETIME: it may have taken some, and they are not done yet. */
+static int submit_and_wait(struct io_uring *ring, unsigned queued)
+{
+    struct __kernel_timespec limit = timespec_of(NUDGE_NS);
+    struct io_uring_cqe *completion;
+
+    return has_limits(ring) ? io_uring_submit_and_wait_timeout(ring, &completion, queued, &limit, NULL)
+                            : io_uring_submit_and_wait(ring, queued);
 }
 
 static void take_result(struct io_write *write, enum part part, int result)
@@ -164,18 +221,19 @@ static void take_result(struct io_write *write, enum part part, int result)
 
 static void reap(struct io *io, struct io_write *write)
 {
-    struct io_uring *ring = &uring_of(io)->ring;
+    struct uring_io *uring = uring_of(io);
+    struct io_uring *ring = &uring->ring;
     unsigned queued = io_uring_sq_ready(ring);
     if (queued == 0)
         return;
-    int result = io_uring_submit_and_wait(ring, queued);
+    int result = submit_and_wait(ring, queued);
     unsigned in_flight = queued - io_uring_sq_ready(ring);
 
     withdraw_entries(ring);
     write->ret_written = result < 0 ? result : -EAGAIN;
     write->ret_synced = -ECANCELED;
     for (; in_flight > 0; in_flight--) {
-        struct io_uring_cqe *completion = wait_completion(ring);
+        struct io_uring_cqe *completion = wait_completion(uring);
 
         take_result(write, (enum part)completion->user_data, completion->res);
         io_uring_cqe_seen(ring, completion);
@@ -278,6 +336,8 @@ struct io_ring {
     int call_fd;              /* [const] an eventfd */
     bool is_polled;           /* a poll of it is in flight */
     unsigned queued;          /* entries that the kernel has not taken */
+    unsigned in_flight;       /* and those that it has, but for the poll and the nudge */
+    bool is_nudged;           /* a nudge is in flight */
     unsigned refused;         /* writes that it would not take */
     struct io_write **queue;  /* [queued] whose they are; NULL = the poll */
     struct io_write **refuse; /* [refused] */
@@ -338,6 +398,8 @@ static void hand_over(struct io_ring *ring)
     io_uring_submit(&ring->ring);
     unsigned taken = ring->queued - io_uring_sq_ready(&ring->ring);
     withdraw_entries(&ring->ring);
+    for (unsigned i = 0; i < taken; i++)
+        ring->in_flight += ring->queue[i] != NULL;
     for (unsigned i = taken; i < ring->queued; i++) {
         if (ring->queue[i])
             ring->refuse[ring->refused++] = ring->queue[i];
@@ -366,6 +428,11 @@ static struct io_write *take_completion(struct io_ring *ring, uint64_t user_data
         take_call(ring);
         return NULL;
     }
+    if (user_data == NUDGE_DATA) {
+        ring->is_nudged = false;
+        return NULL;
+    }
+    ring->in_flight--;
     take_result(write, part, result);
     if (part != PART_WRITE || write->ret_written != (int64_t)write->size)
         return write;
@@ -423,11 +490,14 @@ void twl_io_ring_wait(struct io_ring *ring, uint64_t deadline_ns)
         sched_yield();
         return;
     }
-    struct __kernel_timespec limit = { .tv_sec = (int64_t)(left_ns / 1000000000),
-                                       .tv_nsec = (long long)(left_ns % 1000000000) };
-    int result = deadline_ns > 0 ? io_uring_wait_cqe_timeout(&ring->ring, &completion, &limit)
-                                 : io_uring_wait_cqe(&ring->ring, &completion);
-    if (result < 0 && result != -ETIME)
+    const bool may_nudge = ring->in_flight > 0 && has_limits(&ring->ring);
+    struct __kernel_timespec limit =
+        timespec_of(may_nudge && (deadline_ns == 0 || left_ns > NUDGE_NS) ? NUDGE_NS : left_ns);
+    int result = deadline_ns > 0 || may_nudge ? io_uring_wait_cqe_timeout(&ring->ring, &completion, &limit)
+                                              : io_uring_wait_cqe(&ring->ring, &completion);
+    if (result == -ETIME && may_nudge)
+        nudge(&ring->ring, &ring->is_nudged);
+    else if (result < 0 && result != -ETIME)
         sched_yield(); /* a signal; or the system call was forbidden meanwhile, so watch the memory */
 }
 

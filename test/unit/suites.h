@@ -39,6 +39,7 @@
     DO(state_crash) \
     DO(storms) \
     DO(terms) \
+    DO(uring) \
     DO(watch) \
     DO(ways)
 /* clang-format on */

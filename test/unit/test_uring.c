@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Requests that a ring waits for longer than a disk takes. A full pipe stands for the disk: the write to it completes
+ * when it is emptied, and that happens when the ring has nudged the kernel, which the kernel's own count of
+ * entries shows.
+ */
+#define _GNU_SOURCE
+#include "suites.h"
+
+#include "base/sync.h"
+#include "io/io_files.h"
+#include "io/ring.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <linux/io_uring.h>
+
+#define PATIENCE_S 60
+
+static unsigned char bytes[BLOCK_BYTES];
+
+static struct {
+    int from, to;
+    unsigned entries; /* that the ring had been given before */
+    _Atomic bool has_nudged;
+} pipe_of;
+
+/* Entries that were put into the only ring of this process; false: the kernel does not say. */
+static bool count_entries(unsigned *ret_count)
+{
+    char path[300], line[200];
+    bool is_found = false;
+    DIR *directory = opendir("/proc/self/fd");
+
+    for (const struct dirent *entry; directory && !is_found && (entry = readdir(directory));) {
+        ssize_t size = readlinkat(dirfd(directory), entry->d_name, line, sizeof(line) - 1);
+        line[size < 0 ? 0 : size] = '\0';
+        if (strcmp(line, "anon_inode:[io_uring]") != 0)
+            continue;
+        snprintf(path, sizeof(path), "/proc/self/fdinfo/%s", entry->d_name);
+        FILE *info = fopen(path, "r");
+        while (info && !is_found && fgets(line, sizeof(line), info))
+            is_found = sscanf(line, "SqTail: %u", ret_count) == 1;
+        if (info)
+            fclose(info);
+    }
+    if (directory)
+        closedir(directory);
+    return is_found;
+}
+
+static bool has_ring(void)
+{
+    struct io_uring_params params = { 0 };
+    const int fd = (int)syscall(SYS_io_uring_setup, 1, &params);
+    unsigned count;
+    const bool has_limits = fd >= 0 && (params.features & IORING_FEAT_EXT_ARG) && count_entries(&count);
+
+    if (fd >= 0)
+        close(fd);
+    if (!has_limits)
+        fprintf(stderr,
+                "SKIP uring: the kernel has no io_uring with time limits, or does not count its entries\n");
+    return has_limits;
+}
+
+static void fill_pipe(void)
+{
+    int fds[2];
+
+    ck_assert_int_eq(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
+    pipe_of.from = fds[0];
+    pipe_of.to = fds[1];
+    while (write(pipe_of.to, bytes, sizeof(bytes)) > 0)
+        continue;
+    ck_assert_int_eq(fcntl(pipe_of.to, F_SETFL, 0), 0);
+    atomic_store(&pipe_of.has_nudged, false);
+}
+
+/* The write is one entry, or two with its barrier. */
+static void *empty_pipe(void *unused)
+{
+    const time_t until = time(NULL) + PATIENCE_S;
+    const struct timespec moment = { .tv_nsec = 5000000 };
+    unsigned char drain[BLOCK_BYTES];
+    unsigned count = 0;
+
+    while (time(NULL) < until && (!count_entries(&count) || count - pipe_of.entries < 3))
+        nanosleep(&moment, NULL);
+    atomic_store(&pipe_of.has_nudged, count - pipe_of.entries >= 3);
+    while (read(pipe_of.from, drain, sizeof(drain)) > 0)
+        continue;
+    return unused;
+}
+
+static void start_emptying(pthread_t *ret_thread, unsigned entries_of_write)
+{
+    ck_assert(count_entries(&pipe_of.entries));
+    pipe_of.entries -= 2 - entries_of_write;
+    ck_assert_int_eq(pthread_create(ret_thread, NULL, empty_pipe, NULL), 0);
+}
+
+static void end_emptying(pthread_t thread)
+{
+    pthread_join(thread, NULL);
+    ck_assert(atomic_load(&pipe_of.has_nudged));
+    close(pipe_of.from);
+    close(pipe_of.to);
+}
+
+START_TEST(a_write_that_does_not_come_back_is_asked_for_again)
+{
+    const bool is_linked = _i == 1;
+    struct io *io;
+    pthread_t thread;
+
+    if (!has_ring())
+        return;
+    fill_pipe();
+    ck_assert_int_eq(twl_io_uring_create("/tmp", is_linked, &io), 0);
+    struct disk_file file = { .file.io = io, .fd = pipe_of.to, .disk_fd = -1 };
+    for (unsigned i = 0; i < 2; i++) { /* the second one finds what the first has left */
+        struct io_write write = {
+            .file = &file.file, .data = bytes, .size = sizeof(bytes), .barrier = IO_BARRIER_WRITE
+        };
+        if (i == 0)
+            start_emptying(&thread, is_linked ? 2 : 1);
+        ck_assert_int_eq(io->ops->submit(io, &write), 0);
+        io->ops->reap(io, &write);
+        ck_assert_int_eq(write.ret_written, sizeof(bytes));
+        ck_assert_int_eq(write.ret_synced, is_linked ? -EINVAL : 0); /* a pipe has no sync */
+    }
+    end_emptying(thread);
+    io->ops->destroy(io);
+}
+END_TEST
+
+START_TEST(a_write_of_many_that_does_not_come_back_is_asked_for_again)
+{
+    struct io_write writes[2], *done;
+    struct io_ring *ring;
+    pthread_t thread;
+
+    if (!has_ring())
+        return;
+    fill_pipe();
+    ck_assert_int_eq(twl_io_ring_create(2, &ring), 0);
+    struct disk_file file = { .fd = pipe_of.to, .disk_fd = -1 };
+    twl_io_ring_wait(ring, twl_monotonic_ns() + 1000000); /* its poll is an entry, too, and now in flight */
+    start_emptying(&thread, 1);
+    for (unsigned i = 0; i < 2; i++) {
+        writes[i] = (struct io_write){
+            .file = &file.file, .data = bytes, .size = sizeof(bytes), .barrier = IO_BARRIER_WRITE
+        };
+        twl_io_ring_submit(ring, &writes[i]);
+        while (!(done = twl_io_ring_reap(ring)))
+            twl_io_ring_wait(ring, 0);
+        ck_assert_ptr_eq(done, &writes[i]);
+        ck_assert_int_eq(done->ret_written, sizeof(bytes));
+        ck_assert_int_eq(done->ret_synced, 0);
+    }
+    end_emptying(thread);
+    twl_io_ring_destroy(ring);
+}
+END_TEST
+
+Suite *uring_suite(void)
+{
+    Suite *suite = suite_create("uring");
+    TCase *nudge = tcase_create("nudge");
+
+    tcase_set_timeout(nudge, 2 * PATIENCE_S);
+    tcase_add_loop_test(nudge, a_write_that_does_not_come_back_is_asked_for_again, 0, 2);
+    tcase_add_test(nudge, a_write_of_many_that_does_not_come_back_is_asked_for_again);
+    suite_add_tcase(suite, nudge);
+    return suite;
+}
