@@ -12,19 +12,20 @@
  *    nothing happened: it may be there after the next open, or not; never half of it. After one failed
  *    write or sync the log is poisoned: every later append fails, and only closing it and opening it
  *    again decides what is there.
- *  - One process at a time writes a log, a second one gets -EBUSY; or all that write share it, with
+ *  - One process at a time writes a log, a second one gets -EBUSY; or all processes that write share it, with
  *    TWINLOG_MODE_SHARED. Any number of processes read it.
  *  - A log belongs to the process that opened it. After fork() the child gets TWINLOG_EFORKED from
  *    every call that takes a struct twinlog and can fail; twinlog_close() frees the child's memory. If
- *    the parent is killed, a child that lives on keeps the log locked until it ends. The
- *    LSN calls answer as of the fork, and so does a reader that is attached to the log; other readers
- *    go on in both processes.
+ *    the parent is killed, a surviving child keeps the log locked until the child ends. The
+ *    LSN calls return what they did at the fork, and so does a reader that is attached to the log; other
+ *    readers go on in both processes.
  *  - The first log, reader or sink that a process opens, or log that it inspects, installs a handler for SIGBUS,
- *    which passes on what is not ours: so nobody can end the process by cutting a file that it has mapped.
- *  - No call raises SIGXFSZ. By RLIMIT_FSIZE segments are made smaller, and what fits in none of them is -EFBIG. A
- *    limit below a file that is there already makes a write to it fail, which poisons the log.
- *  - The device must keep what it confirmed to a flush, and the directory must not be on a network
- *    file system without working locks.
+ *    which passes on signals that are not for this library. So a mapped file that another program makes shorter does
+ *    not end the process.
+ *  - No call raises SIGXFSZ. Under RLIMIT_FSIZE segments are made smaller, and a record that fits in none of them is
+ *    -EFBIG. A limit below the size of an existing file makes a write to that file fail, which poisons the log.
+ *  - The device must honour flush requests, and the directory must not be on a network file system without
+ *    working locks.
  *
  * Results are 0, a count, or a negative error: -errno for the system and for arguments, and the
  * TWINLOG_E codes below. Inputs come first, outputs (ret_...) last; an output is untouched on
@@ -108,7 +109,7 @@ struct twinlog_report {
 
 /* ---- opening ---------------------------------------------------------------------------------- */
 
-/* How a group reaches stable storage. The default takes the first one that works here, but for linked writes,
+/* How a group reaches stable storage. The default takes the first path that works here, except linked writes,
  * which have to be asked for. */
 enum twinlog_io {
     TWINLOG_IO_AUTO = 0,
@@ -124,18 +125,18 @@ enum twinlog_open_flags {
                                      4 KiB block. For devices that may garble a block while it is
                                      overwritten. Costs up to 4 KiB a group. Implies TWINLOG_NO_RECYCLE */
     TWINLOG_BUFFERED = 1u << 2,   /* do not use direct I/O */
-    TWINLOG_READ_ONLY = 1u << 3,  /* for looking, and for consumers in other processes: takes no lock, never
+    TWINLOG_READ_ONLY = 1u << 3,  /* for reports, and for consumers in other processes: takes no lock, never
                                      appends (-EROFS), works beside a writer and on a read-only file
                                      system. Cursors and values may still be set where the files can be
                                      written. Implies TWINLOG_MUST_EXIST */
     TWINLOG_NO_RECYCLE = 1u << 4, /* remove trimmed segments, never write a new one over an old one */
     TWINLOG_NO_THREAD = 1u << 5 /* start no committer: the caller lends threads to twinlog_drive(), or waits.
-                                     A deadline is then kept by a thread that does not have to commit itself */
+                                     A call then keeps its deadline only if it does not have to commit itself */
 };
 
-/* How a new segment file is made. Written blocks make small commits twice as fast as allocated ones,
- * allocated ones spare a log that is bound by bandwidth the second write. A recycled segment is written in
- * any case. */
+/* How a new segment file is made. Written blocks make small commits twice as fast as allocated ones do.
+ * Allocated blocks save a log that is bound by bandwidth the second write. A recycled segment has written
+ * blocks in any case. */
 enum twinlog_prepare {
     TWINLOG_PREPARE_WRITTEN = 0, /* all zeros, on disk; by the device where the kernel can ask it to */
     TWINLOG_PREPARE_ALLOCATED,   /* the space is reserved, the blocks are not written */
@@ -145,24 +146,24 @@ enum twinlog_prepare {
 /* What an append waits for. A log may be opened in one mode today and in another one tomorrow; its records, its
  * readers and its recovery are the same. */
 enum twinlog_mode {
-    TWINLOG_MODE_DURABLE = 0, /* for the disk: survives the power */
-    TWINLOG_MODE_MAPPED, /* for a copy: records go straight into a mapped segment, at the speed of memory, and
-                                 every reader sees them at once. Survives this process, however it dies. When the
-                                 kernel dies or the power goes, records are lost from the end that no
-                                 twinlog_sync() came behind, nor flush_interval_ms: what is left is what came
-                                 before a certain record, whole; of what no sync came behind some may be voids */
+    TWINLOG_MODE_DURABLE = 0, /* for the disk: a record survives a power cut */
+    TWINLOG_MODE_MAPPED, /* for a copy: a record goes straight into a mapped segment, at the speed of memory, and
+                                 every reader sees it at once. It survives any death of this process. When the
+                                 kernel or the power fails, records at the end are lost that neither a
+                                 twinlog_sync() nor flush_interval_ms came behind: every record before a certain
+                                 one is left, whole; of those that no sync came behind, some may be voids */
     TWINLOG_MODE_SHARED /* the same, for any number of processes (up to 255 handles) that append to the log at the same
-                                 time, in one order of LSNs. Whoever dies holds up nobody: his unfinished record becomes
-                                 a void, which readers pass; what an append has returned for stays. Who is only stopped is
-                                 waited for by those who wait for his record, not by those who append */
+                                 time, in one order of LSNs. A process that dies blocks no other: its unfinished record
+                                 becomes a void, which readers skip; records for which an append has returned stay. A
+                                 process that is stopped blocks calls that wait for its record, but no append */
 };
 
-/* Of what follows these are not there in TWINLOG_MODE_MAPPED, and return -ENOTSUP: batches of more than one record,
+/* These return -ENOTSUP in TWINLOG_MODE_MAPPED and TWINLOG_MODE_SHARED: batches of more than one record,
  * twinlog_submit(), twinlog_reserve(), twinlog_drive(), twinlog_cut(), twinlog_reset() and twinlog_timings(). */
 
 struct twinlog_committer; /* see "many logs" */
 
-/* What `observe` is told. */
+/* The events that `observe` is called for. */
 enum twinlog_event_kind {
     TWINLOG_EVENT_GROUP = 0, /* a group was written; durable if it is_durable */
     TWINLOG_EVENT_ROLL,      /* the log goes on in another segment, from first_lsn on */
@@ -195,38 +196,38 @@ struct twinlog_options {
                                   at most buffer_bytes - 8192 */
     uint32_t io;               /* enum twinlog_io; a path that does not work here is -ENOTSUP */
     uint32_t lock_wait_ms;     /* wait this long for another writer to close; default 0: -EBUSY at once. In
-                                  TWINLOG_MODE_SHARED a second at least, and up to 30 s for one that opens
+                                  TWINLOG_MODE_SHARED at least a second, and up to 30 s for a process that opens
                                   the log, or closes it as the last one */
     uint32_t spare_segments;   /* full-size segments to prepare in the background as soon as the log is
-                                  open, at most 64; default 0. Whenever none is ready and the active
-                                  segment is half full, one is prepared in any case */
+                                  open, at most 64; default 0. When none is ready and the active segment is
+                                  half full, one is prepared in any case */
     uint32_t prepare;          /* enum twinlog_prepare */
     struct twinlog_report *ret_report; /* NULL, or what open found; written on failure too */
 
-    /* A segment is also left when it has so many records, or when its first record is so old and another
-     * one comes. 0 = no such limit. Kept to the next group, so a segment may have some more. */
+    /* The log also leaves a segment that has this many records, or whose first record is this old, with the next
+     * group. So a segment may have some more. 0 = no such limit. */
     uint64_t segment_records;
     uint64_t segment_age_ms;
 
-    /* Retention, by whole segments: the oldest one is removed as long as the others have at least so
-     * much. 0 = no such limit; with several, each removes. Looked at when the log is opened, whenever
-     * a segment was sealed and, for the age, once a minute. What a named cursor has not passed stays. */
+    /* Retention, by whole segments: removes the oldest segment while the others still meet the limit. 0 = no such
+     * limit; with several, each removes. Checked when the log is opened, when a segment was sealed and, for the
+     * age, once a minute. What a named cursor has not passed stays. */
     uint64_t keep_bytes;
     uint64_t keep_records; /* LSNs: a void counts, too */
     uint64_t keep_age_ms;  /* counted from the newest record of a segment */
 
-    /* Who commits when no thread waits inside a call: for requests, for calls with a deadline, and for
-     * flush_interval_ms. NULL: a thread of the log's own, started when the first of these comes. */
+    /* The thread that commits when no thread waits inside a call: for requests, for calls with a deadline, and for
+     * flush_interval_ms. NULL: a thread of the log, started when the first of these comes. */
     struct twinlog_committer *committer; /* shared by many logs; must outlive the log */
-    /* What was accepted at a relaxed level is durable after so long at most, and the time of a commit; 0 = no such
-     * limit. */
+    /* A record that was accepted at a relaxed level is durable after this time and the time of a commit, at the
+     * latest; 0 = no such limit. */
     uint32_t flush_interval_ms;
-    /* A reservation that is neither committed nor aborted for so long is given up when somebody waits for it;
+    /* A reservation that is neither committed nor aborted for this long is given up when a thread waits for it;
      * default 10,000. */
     uint32_t reserve_timeout_ms;
 
-    /* Told of what the log does, by the thread that does it, in the middle of it: must return soon, and must not
-     * call back into the log but for the watermarks. NULL = nobody. */
+    /* Called for what the log does, by the thread that does it, in the middle of it. Must return soon, and must not
+     * call back into the log except for the watermarks. NULL = none. */
     void (*observe)(void *context, const struct twinlog_event *event);
     void *observe_context;
     uint32_t observe_mask; /* of 1u << enum twinlog_event_kind; 0 = all */
@@ -234,13 +235,13 @@ struct twinlog_options {
 
     /* With TWINLOG_MODE_MAPPED: segment_bytes is at most 1 GiB; TWINLOG_PAD, TWINLOG_READ_ONLY and a committer are
      * -EINVAL; no segment is recycled, space is always reserved. A thread of the log prepares segments and pages, and
-     * keeps flush_interval_ms; with TWINLOG_NO_THREAD it is there only if there is such an interval. Nothing is
-     * observed, and segment_records, segment_age_ms and slow_ms count for nothing. With TWINLOG_MODE_SHARED the same,
-     * and keep_bytes, keep_records and keep_age_ms are -EINVAL. */
+     * keeps flush_interval_ms; with TWINLOG_NO_THREAD there is such a thread only for an interval. `observe` is not
+     * called, and segment_records, segment_age_ms and slow_ms have no effect. With TWINLOG_MODE_SHARED the same, and
+     * keep_bytes, keep_records and keep_age_ms are -EINVAL. */
     uint32_t mode;         /* enum twinlog_mode */
     uint64_t mapped_bytes; /* TWINLOG_MODE_MAPPED: the first segment, each next one is twice as large, up to
                               segment_bytes; a multiple of 4096, at least max_record_bytes + 12288; default 10 MiB, or
-                              what the largest record needs. On close the last one is cut to its last byte,
+                              what the largest record needs. On close the last one is shortened to its last byte,
                               unless a reader has it mapped */
 };
 #define TWINLOG_OPTIONS_INIT                                                                                 \
@@ -256,9 +257,8 @@ struct twinlog; /* one open log; every function on it may be called from any thr
  * and no other process can write the log until it is closed or this process is gone. A dead writer's
  * last write may still be on its way to the disk: open waits up to 30 s for it.
  *
- * In TWINLOG_MODE_SHARED that holds for whoever finds nobody there. One that joins others recovers and syncs
- * nothing: of the records that it finds those behind twinlog_durable_lsn() are not durable until a
- * twinlog_sync().
+ * In TWINLOG_MODE_SHARED that holds for the first process. A process that joins an open log performs no recovery and
+ * no sync: records that it finds behind twinlog_durable_lsn() are not durable until a twinlog_sync().
  *
  *   -EBUSY    another writer has the log (or a dead one's write has not landed after 30 s)
  *   -EUSERS   255 handles share the log
@@ -276,15 +276,17 @@ struct twinlog; /* one open log; every function on it may be called from any thr
  */
 int twinlog_open(const char *dir, const struct twinlog_options *options, struct twinlog **ret_log);
 
-/* Lets threads that are inside a call on `log` finish, makes every accepted record durable, marks the
- * log as closed, frees it, and says how that went: 0, or the error that kept some record, or the mark of
- * the close, from being durable. A full disk that leaves no room for the mark alone is no error. The
- * handle is gone in either case, but for -EDEADLK: nothing happened, because the call was made in the callback of a
- * request of this log, or on the thread of its shared committer. Nobody may start a call on `log` once close has begun.
- * It waits for open reservations until they are given up, and what they point to is gone with the log. In a forked
- * child: frees what no thread of the parent can have been changing at the fork, and returns TWINLOG_EFORKED; its
- * descriptors of segments stay open until it ends or calls exec. NULL is allowed. In TWINLOG_MODE_MAPPED too, all of it is durable when this returns 0.
- * In TWINLOG_MODE_SHARED the records of this process are; the last one to close marks the log as closed. */
+/* Lets threads that are inside a call on `log` finish, makes every accepted record durable, marks the log as
+ * closed, and frees it. Returns 0, or the error that kept a record, or the mark of the close, from being durable. A
+ * full disk that leaves no room for the mark alone is no error. The handle is gone in either case, except after
+ * -EDEADLK: nothing happened, because the call was made in the callback of a request of this log, or on the thread of
+ * its shared committer. No thread may start a call on `log` once close has begun. Close waits for open reservations
+ * until they are given up; their memory is gone with the log. NULL is allowed.
+ *
+ * In a forked child: frees what no thread of the parent can have been changing at the fork, and returns
+ * TWINLOG_EFORKED; the child's descriptors of segments stay open until it ends or calls exec. In TWINLOG_MODE_MAPPED,
+ * too, all records are durable when this returns 0. In TWINLOG_MODE_SHARED those of this process are; the last process
+ * to close marks the log as closed. */
 int twinlog_close(struct twinlog *log);
 
 /* ---- appending -------------------------------------------------------------------------------- */
@@ -295,18 +297,19 @@ int twinlog_close(struct twinlog *log);
  * is needed before it was prepared. Not a cancellation point. `ret_lsn` may be NULL. It gets the LSN of
  * the record, on failure too if there was one already; 0 means that nothing happened.
  *
- * In TWINLOG_MODE_MAPPED it returns when the record is copied: every reader sees it, once those of smaller LSNs are
- * complete too, and it survives this process. It is durable after the next twinlog_sync() or twinlog_close(), a
- * twinlog_wait() for it, or flush_interval_ms. It waits for no disk, unless the next segment is not ready.
+ * In TWINLOG_MODE_MAPPED it returns when the record is copied: every reader sees the record, once those of smaller
+ * LSNs are complete too, and it survives this process. It is durable after the next twinlog_sync() or
+ * twinlog_close(), a twinlog_wait() for it, or flush_interval_ms. The call does not wait for the disk, unless the next
+ * segment is not ready.
  *
  *   -EMSGSIZE   larger than max_record_bytes; nothing happened
  *   -EINVAL     a NULL where none may be; nothing happened
  *   -ESHUTDOWN  the log is being closed; nothing happened
  *   TWINLOG_EPOISONED an earlier write or sync failed; nothing happened
  *   -ENOSPC     the next segment is needed and the disk is full; nothing happened, and the same call
- *               works again once there is space (trim, or make room). So it is with -EDQUOT, -EFBIG
- *               (RLIMIT_FSIZE), -EMFILE (also where the log has all of the 2^20 segments that one can have:
- *               trim it) and whatever else keeps a file from being made
+ *               works again once there is space (trim, or make room). The same holds for -EDQUOT, -EFBIG
+ *               (RLIMIT_FSIZE), -EMFILE (also where the log has the 2^20 segments that a log can have:
+ *               trim it) and other errors that keep a file from being made
  *   -EROFS      the log was opened with TWINLOG_READ_ONLY
  *   -EIO, ...   the write or sync for this record failed: its outcome is unknown, and the log is poisoned
  */
@@ -321,9 +324,9 @@ int twinlog_enqueue(struct twinlog *log, const void *data, size_t size, uint64_t
 
 /* How safe a record is. Each level includes the ones below it. */
 enum twinlog_level {
-    TWINLOG_LEVEL_DURABLE = 0, /* on stable storage: survives the power */
-    TWINLOG_LEVEL_WRITTEN, /* handed to the kernel: survives this process, not the kernel or the power. A copy to
-                                  the page cache with TWINLOG_BUFFERED, else a write to the device. In
+    TWINLOG_LEVEL_DURABLE = 0, /* on stable storage: survives a power cut */
+    TWINLOG_LEVEL_WRITTEN, /* handed to the kernel: survives this process, but no failure of kernel or power. A copy
+                                  to the page cache with TWINLOG_BUFFERED, else a write to the device. In
                                   TWINLOG_MODE_MAPPED a copy to the page cache */
     TWINLOG_LEVEL_BUFFERED /* in this process's memory: dies with it. In TWINLOG_MODE_MAPPED the same as written */
 };
@@ -343,8 +346,8 @@ struct twinlog_entry {
 enum twinlog_append_flags {
     TWINLOG_TRY = 1u << 0 /* -EAGAIN, nothing happened, instead of waiting for room in the buffers */
 };
-/* On what terms. NULL in place of a pointer to it, and 0 in a field, are the terms of twinlog_append(); but in
- * TWINLOG_MODE_MAPPED the level 0 is durable here, too, and waits for the disk. */
+/* The terms of a call. NULL instead of a pointer to them, and 0 in a field, mean those of twinlog_append(). But level 0
+ * means durable in TWINLOG_MODE_MAPPED, too, and the call waits for the disk. */
 struct twinlog_terms {
     uint32_t size;  /* set by TWINLOG_TERMS_INIT */
     uint32_t flags; /* enum twinlog_append_flags */
@@ -364,14 +367,14 @@ struct twinlog_terms {
  * As twinlog_append(), and:
  *
  *   -EMSGSIZE   a record or the batch is too large; nothing happened
- *   -EAGAIN     TWINLOG_TRY, and there is no room now; nothing happened. On a full disk a try hears of it with
- *               the next one
+ *   -EAGAIN     TWINLOG_TRY, and there is no room now; nothing happened. On a full disk the next try gets that
+ *               error
  *   -ETIMEDOUT  not at `level` by the deadline
  *   -ECANCELED  twinlog_cancel() was called
  *   -ENOTSUP    more than one record in TWINLOG_MODE_MAPPED; nothing happened
  *
- * In TWINLOG_MODE_MAPPED a try gives up where the next segment is not ready, a cancellation is only looked at in the
- * beginning, and a deadline that passes while the disk works is not kept.
+ * In TWINLOG_MODE_MAPPED a try gives up if the next segment is not ready, a cancellation counts only at the
+ * beginning, and a deadline that passes during a sync is not kept.
  *
  * After the last two *ret_first_lsn says whether there is a record: with 0 nothing happened. Else the
  * records will become durable like any others, unless the log fails: twinlog_wait() tells. */
@@ -379,19 +382,19 @@ int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entrie
                          const struct twinlog_terms *terms, uint64_t *ret_first_lsn);
 
 /* Returns when every record up to `lsn` is at `level`: 0, or the error that prevents it. Commits what is
- * pending itself where no other thread is doing so. deadline_ns as in the terms; one that has passed only
- * looks. -EINVAL if `lsn` was not accepted yet, or was cut off; -ETIMEDOUT. */
+ * pending itself if no other thread does. deadline_ns as in the terms; with one that has passed the call does
+ * not wait. -EINVAL if `lsn` was not accepted yet, or was cut off; -ETIMEDOUT. */
 int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, uint64_t deadline_ns);
 
-/* Returns when everything accepted before the call is durable. After one that has failed, none succeeds. */
+/* Returns when everything accepted before the call is durable. After a sync that has failed, none succeeds. */
 int twinlog_sync(struct twinlog *log);
 
-/* So many milliseconds from now, on CLOCK_MONOTONIC; never 0. */
+/* The time that is this many milliseconds from now, on CLOCK_MONOTONIC; never 0. */
 uint64_t twinlog_deadline(uint32_t timeout_ms);
 
-/* A token for calls that are to be cancelled together; the caller's, zeroed at first. twinlog_cancel() makes
- * every call on `log` return that was given this token in its terms, also one that is still to come; the token
- * stays cancelled. Any thread, not a signal handler. */
+/* A token for calls that are to be cancelled together. It is memory of the caller, zeroed at first. twinlog_cancel()
+ * ends every call on `log` that has this token in its terms, also a later one; the token stays cancelled. Any
+ * thread, not a signal handler. */
 struct twinlog_cancel {
     uint32_t is_canceled;
 };
@@ -408,17 +411,18 @@ struct twinlog_reservation {
 
 /* Gives a record its place and its LSN; entry->data and pieces must be NULL. Everything behind it waits for
  * twinlog_commit() or twinlog_abort(), so call one of them soon, from any thread, and exactly once; not from
- * the same thread after a call that waits for a later LSN. When somebody waits, and neither has come after the
- * option reserve_timeout_ms, the record is given up: it becomes a void, which readers pass over, and the log
- * goes on; `data` may still be written, into nowhere. At most 256 reservations are open at a time, and one that was
- * given up counts until its caller comes to commit or abort it. The terms count for getting the place; for one of the 256
- * nobody waits longer than reserve_timeout_ms. Errors as for twinlog_append_batch(), and -EBUSY: none of the 256 is
- * free. -ENOTSUP in TWINLOG_MODE_MAPPED. */
+ * the same thread after a call that waits for a later LSN. If neither was called after the option
+ * reserve_timeout_ms, and a thread waits, the record is given up: it becomes a void, which readers skip, and the log
+ * goes on; `data` may still be written, without effect. At most 256 reservations are open at a time, and one that was
+ * given up counts until it is committed or aborted. The terms count for getting the place. A call waits for one of
+ * the 256 for reserve_timeout_ms at most. Errors as for twinlog_append_batch(), and -EBUSY: none of the 256 is free.
+ * -ENOTSUP in TWINLOG_MODE_MAPPED. */
 int twinlog_reserve(struct twinlog *log, const struct twinlog_entry *entry, const struct twinlog_terms *terms,
                     struct twinlog_reservation *ret_reservation);
 
-/* The bytes are complete: makes a record of them, and returns when it is at the terms' level. -ESTALE: it
- * was given up; the record is void. -EINVAL: it is not open. Other results as for twinlog_append_batch(). */
+/* The bytes are complete: makes a record of them, and returns when it is at the terms' level. -ESTALE: the
+ * reservation was given up, and the record is void. -EINVAL: it is not open. Other results as for
+ * twinlog_append_batch(). */
 int twinlog_commit(struct twinlog *log, const struct twinlog_reservation *reservation,
                    const struct twinlog_terms *terms);
 
@@ -427,12 +431,12 @@ int twinlog_abort(struct twinlog *log, const struct twinlog_reservation *reserva
 
 /* ---- without waiting --------------------------------------------------------------------------- */
 
-/* A batch that is on its way. The memory is the caller's and stays untouched until it is completed. */
+/* A batch in flight. The memory is the caller's, which must not touch it until the request is completed. */
 struct twinlog_request {
     /* set by the caller; one of the first two */
     void (*complete)(struct twinlog_request *request); /* called when done, see below */
     struct twinlog_queue *queue;                       /* handed to this queue when done */
-    void *context;                                     /* not looked at */
+    void *context;                                     /* for the caller */
 
     /* set by the log */
     int32_t result;     /* 0, or the error: as twinlog_append() would have returned it */
@@ -449,19 +453,19 @@ struct twinlog_request {
  * happened and the request is not completed. Allocates nothing. Waits for room in the buffers unless the
  * terms say TWINLOG_TRY; a deadline and a cancellation count for that wait only.
  *
- * complete() is called by whichever thread has committed: a committer, one inside twinlog_drive(), or
- * one that waits in any call on this log. It may submit, append and wait, but not cut, reset or close the log, nor another
- * one of the same shared committer (-EDEADLK); what comes behind waits for it to return. It must return: no longjmp, no C++
- * exception, no pthread_exit.
+ * complete() is called by the thread that has committed: a committer, one inside twinlog_drive(), or one that waits
+ * in any call on this log. It may submit, append and wait, but not cut, reset or close the log, nor another log of
+ * the same shared committer (-EDEADLK). Later completions wait until it returns. It must return: no longjmp, no
+ * C++ exception, no pthread_exit.
  *
  * -ENOTSUP in TWINLOG_MODE_MAPPED. */
 int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
                    const struct twinlog_terms *terms, struct twinlog_request *request);
 
-/* Lends the calling thread to the log: commits what somebody counts on, completes what that covers; what was
- * only enqueued waits for its flush. 1 = it has committed; 0 = there was nothing within timeout_ms (negative:
- * no limit; 0: only looks); -ESHUTDOWN = the log is being closed; or the error that poisoned it. Any number of
- * threads may do this. One that does it in a loop must have left the loop when close returns. -ENOTSUP in
+/* Lends the calling thread to the log: commits what a caller counts on, and completes the requests in it; what was
+ * only enqueued waits for its flush. 1 = it has committed; 0 = there was nothing to do within timeout_ms (negative:
+ * no limit; 0: does not wait); -ESHUTDOWN = the log is being closed; or the error that poisoned it. Any number of
+ * threads may do this. A thread that does it in a loop must have left the loop when close returns. -ENOTSUP in
  * TWINLOG_MODE_MAPPED, -EROFS with TWINLOG_READ_ONLY. */
 int twinlog_drive(struct twinlog *log, int timeout_ms);
 
@@ -473,7 +477,7 @@ int twinlog_queue_open(struct twinlog_queue **ret_queue);
  * Returns how many there are, 0 = none in time. */
 int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret_requests, uint32_t max,
                        int timeout_ms);
-/* An eventfd, readable while something is there to be fetched; for poll, epoll, libuv or io_uring. Never
+/* An eventfd, readable while there are requests to fetch; for poll, epoll, libuv or io_uring. Do not
  * read it: twinlog_queue_poll() does, when it takes the last request. Closed with the queue. */
 int twinlog_queue_fd(struct twinlog_queue *queue);
 /* -EBUSY while there are requests that were not completed, or not fetched. NULL is allowed. */
@@ -499,8 +503,8 @@ int twinlog_committer_close(struct twinlog_committer *committer);
 
 /* ---- how far ----------------------------------------------------------------------------------- */
 
-/* Watermarks. Any thread. 0 = none. Never block; with TWINLOG_READ_ONLY they look at the files, and where the end of
- * the log is damaged, what they tell is the least it was: twinlog_reader_range() says so. */
+/* Watermarks. Any thread. 0 = none. Never block. With TWINLOG_READ_ONLY they look at the files, and where the end of
+ * the log is damaged they return the smallest LSN that it can be: twinlog_reader_range() returns the error. */
 uint64_t twinlog_first_lsn(const struct twinlog *log);   /* oldest kept, 0 when empty */
 uint64_t twinlog_last_lsn(const struct twinlog *log);    /* newest accepted */
 uint64_t twinlog_written_lsn(const struct twinlog *log); /* newest that survives this process */
@@ -510,8 +514,8 @@ uint64_t twinlog_durable_lsn(const struct twinlog *log); /* newest durable */
 
 /* From the front. Every record below the result's first_lsn is gone for good when twinlog_trim() returns;
  * the space of whole segments is given back or reused. Of several limits in the options the one that
- * removes most counts. What is not durable stays; so does what a named cursor has not passed, unless asked
- * for. */
+ * removes most counts. What is not durable stays; so does what a named cursor has not passed, unless a flag
+ * says otherwise. */
 enum twinlog_trim_flags {
     TWINLOG_TRIM_PAST_CURSORS = 1u << 0 /* cursors hold nothing; those behind are moved to the new front */
 };
@@ -546,15 +550,15 @@ struct twinlog_trim_result {
     {                                                                                                        \
         sizeof(struct twinlog_trim_result), 0, 0, 0, 0, 0, 0, ""                                             \
     }
-/* `ret_result` may be NULL. On a full disk too. -EINVAL when the options ask for nothing, -EROFS, -ENOTSUP in
- * TWINLOG_MODE_SHARED, TWINLOG_EPOISONED where a cut may have happened or not, the system's errors; what was removed
- * before an error stays removed. */
+/* `ret_result` may be NULL. Works on a full disk too. -EINVAL when the options ask for nothing, -EROFS, -ENOTSUP in
+ * TWINLOG_MODE_SHARED, TWINLOG_EPOISONED after a cut with an unknown outcome, system errors; what was removed before
+ * an error stays removed. */
 int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options,
                  struct twinlog_trim_result *ret_result);
 
-/* From the end: removes every record with a larger LSN than `last_lsn`, which a follower does whose leader
+/* From the end: removes every record with a larger LSN than `last_lsn`, as a raft follower does whose leader
  * disagrees. Durable on return: the removed records never come back, and the next append gets last_lsn + 1.
- * What was accepted before is committed first; calls that append or wait are held up meanwhile. Never writes
+ * What was accepted before is committed first; calls that append or wait are delayed meanwhile. Never writes
  * over a record that is kept. Cursors beyond are moved back. A reader that has passed the cut gets
  * TWINLOG_ECUT (see twinlog_reader_next()). 0 also when there is nothing to remove.
  *
@@ -563,14 +567,14 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
  *   -EINVAL  the largest LSN there is
  *   -EDEADLK in the callback of a request of this log, for which the cut would wait, or on the thread of its shared
  *            committer in one of another log; nothing happened
- *   -ENOTSUP  in TWINLOG_MODE_MAPPED; open the log in the other mode for it
+ *   -ENOTSUP  in TWINLOG_MODE_MAPPED; open the log in TWINLOG_MODE_DURABLE for it
  *   TWINLOG_EPOISONED  whether the cut has happened is unknown; opening the log again tells
  *   system errors  nothing happened; also the one that poisoned the log before
  */
 int twinlog_cut(struct twinlog *log, uint64_t last_lsn);
 
-/* Removes every record, and makes `next_lsn` the LSN of the next one, larger or smaller than it would be:
- * what a follower does that was sent a snapshot. Cursors are moved to next_lsn - 1. Otherwise as
+/* Removes every record, and makes `next_lsn` the LSN of the next one, larger or smaller than it would be, as a
+ * raft follower does that was sent a snapshot. Cursors are moved to next_lsn - 1. Otherwise as
  * twinlog_cut(). -EINVAL for 0 and for more than INT64_MAX. */
 int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
 
@@ -580,8 +584,8 @@ int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
  * and durable on return (two small synced writes). Names are 1 to 63 bytes, any but NUL. They survive trims
  * and cuts. A process that only reads the log can use them through a handle of TWINLOG_READ_ONLY. Any thread.
  *
- * After a change that failed, everybody reads what the disk has: the old value or, if it got there, the new one, and
- * no power cut takes back what was read.
+ * After a change that failed, every process reads what the disk has: the old value or, if it got there, the new one,
+ * and no power cut takes back what was read.
  *
  *   -EINVAL   a bad name or value, a NULL     -ENOENT   no such name
  *   -ENOSPC   more than 1 MiB in all, or the disk is full
@@ -591,10 +595,11 @@ int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
 #define TWINLOG_NAME_BYTES 64u /* longest name, with its NUL */
 #define TWINLOG_VALUE_BYTES 4096u
 
-/* The consumer `name` has done with every record up to `lsn`; no trim or retention removes what comes
+/* The consumer `name` has finished with every record up to `lsn`; no trim or retention removes what comes
  * after. The cursor need not exist. 0 puts it in front of the oldest record that is kept. -ERANGE beyond the
- * newest record that readers see (TWINLOG_ECORRUPT where damage hides which one that is), TWINLOG_EPRUNED if what comes after lsn was removed already. Should the power take
- * that record, which was not durable in TWINLOG_MODE_MAPPED, the next opening moves the cursor back to the end. */
+ * newest record that readers see (TWINLOG_ECORRUPT where damage hides which one that is), TWINLOG_EPRUNED if what
+ * comes after lsn was removed already. If a power cut takes that record, which need not be durable in
+ * TWINLOG_MODE_MAPPED, the next opening moves the cursor back to the end. */
 int twinlog_cursor_set(struct twinlog *log, const char *name, uint64_t lsn);
 int twinlog_cursor_get(struct twinlog *log, const char *name, uint64_t *ret_lsn);
 int twinlog_cursor_remove(struct twinlog *log, const char *name);
@@ -614,11 +619,10 @@ int twinlog_meta_each(struct twinlog *log,
 
 /* ---- reading ---------------------------------------------------------------------------------- */
 
-/* One cursor, which stands between two records; one thread at a time; different readers are independent,
- * and there may be any number. Memory is allocated when one is opened and when a record is larger than any
- * before, not for each record. One that looks up records here and there keeps the segments open in which they
- * are, at most 32, each with an index of at most 128 KiB; those that were trimmed meanwhile it gives back at its
- * next move. */
+/* A reader stands between two records. One thread at a time may use it; different readers are independent, and
+ * there may be any number. Memory is allocated when a reader is opened and when a record is larger than any before,
+ * not for each record. A reader that looks up records in random order keeps their segments open, at most 32, each with
+ * an index of at most 128 KiB; it gives back segments that were trimmed at its next move. */
 struct twinlog_reader;
 
 struct twinlog_record {
@@ -631,10 +635,10 @@ struct twinlog_record {
 };
 
 enum twinlog_reader_flags {
-    TWINLOG_READER_MMAP = 1u << 0 /* map the segments: no copy. Every checksum is verified all the same. When
-                                     somebody cuts a file under the mapping, or the disk can't be read,
-                                     calls return -EIO. Bytes of a record that was returned before turn to
-                                     zeros then. Where mapping does not work the reader reads. */
+    TWINLOG_READER_MMAP = 1u << 0 /* map the segments: no copy. Every checksum is still verified. When another
+                                     program makes a mapped file shorter, or the disk cannot be read, calls
+                                     return -EIO, and bytes of a record that was returned before become
+                                     zeros. Where mapping does not work the reader reads. */
 };
 struct twinlog_reader_options {
     uint32_t size;                     /* set by TWINLOG_READER_OPTIONS_INIT */
@@ -649,13 +653,12 @@ struct twinlog_reader_options {
         sizeof(struct twinlog_reader_options), 0, 0, 0, 0                                                    \
     }
 
-/* Opens a cursor on the log in `dir`, in any process, beside a live writer or without one; takes no
- * lock. Where a writer has the log, records appear as that writer's syncs succeed; in TWINLOG_MODE_MAPPED as soon as
- * they and those of smaller LSNs are copied, so that a reader may have seen what the power takes. Where none has it,
- * the sound records are synced before the first is returned (on a read-only file system they need not be);
- * nothing else is changed. Survives rolls, trims and recycling. `options` may be NULL. Errors: -ENOENT (no
- * such directory, or no log in it), -ENOTDIR, TWINLOG_EVERSION, TWINLOG_EFOREIGN, TWINLOG_ECORRUPT, system
- * errors. */
+/* Opens a reader on the log in `dir`, in any process, beside a live writer or without one; takes no lock. Beside a
+ * writer, records appear as the writer's syncs succeed; in TWINLOG_MODE_MAPPED as soon as they and those of smaller
+ * LSNs are copied, so a power cut may take records that a reader has returned. Without a writer the sound records are
+ * synced before the first is returned (on a read-only file system they need not be); nothing else is changed. The
+ * reader survives rolls, trims and recycling. `options` may be NULL. Errors: -ENOENT (no such directory, or no log in
+ * it), -ENOTDIR, TWINLOG_EVERSION, TWINLOG_EFOREIGN, TWINLOG_ECORRUPT, system errors. */
 int twinlog_reader_open(const char *dir, const struct twinlog_reader_options *options,
                         struct twinlog_reader **ret_reader);
 
@@ -663,7 +666,7 @@ int twinlog_reader_open(const char *dir, const struct twinlog_reader_options *op
 int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_options *options,
                           struct twinlog_reader **ret_reader);
 
-/* Places the cursor in front of a record; a sticky error is forgotten. Costs O(log n) at the next move.
+/* Places the reader in front of a record; a sticky error is forgotten. Costs O(log n) at the next move.
  *   seek        in front of `lsn`, which need not be written yet. -EINVAL for 0
  *   seek_time   in front of the first record, in the order of LSNs, that was accepted at `time_ns` or later;
  *               behind the last one if there is none. Clocks may step back: every earlier record is older
@@ -675,16 +678,17 @@ int twinlog_reader_seek_time(struct twinlog_reader *reader, int64_t time_ns);
 int twinlog_reader_seek_first(struct twinlog_reader *reader);
 int twinlog_reader_seek_end(struct twinlog_reader *reader);
 
-/* Returns the record behind the cursor and steps over it; previous returns the one in front of it and
+/* Next returns the record behind the reader's place and steps over it; previous returns the one in front of it and
  * steps back. 1 = *ret_record is set; 0 = no more for now (call again later), or no more in the range of
- * the options; negative = error, and the same call gives the same error again until a seek. Never returns a
- * record above the durable LSN, but beside a writer in TWINLOG_MODE_MAPPED, nor bytes whose checksum fails:
- * damage is TWINLOG_ECORRUPT, with its place in the report, wherever the reader has started: it returns what is
- * sound on its way, and 0 only if that was all. TWINLOG_EPRUNED
- * when the record was removed; report.first_lsn is the oldest one left, seek_first goes there. TWINLOG_ECUT
- * when records that were returned since the last seek have been cut off; report.first_lsn is the first, or the
- * oldest left if that was trimmed since. Where a trim since took all up to the last record returned, the cut with
- * it, nothing is left to tell it by: reading goes on with the next LSN. */
+ * the options; negative = error, and the same call returns the same error again until a seek. Never returns a
+ * record above the durable LSN, except beside a writer in TWINLOG_MODE_MAPPED, nor bytes whose checksum fails.
+ *
+ *   TWINLOG_ECORRUPT  damage, with its place in the report, wherever the reader has started: it returns what is sound
+ *                     on its way, and 0 only if that was all
+ *   TWINLOG_EPRUNED   the record was removed; report.first_lsn is the oldest one left, seek_first goes there
+ *   TWINLOG_ECUT      records that were returned since the last seek have been cut off; report.first_lsn is the first
+ *                     of them, or the oldest left if that was trimmed since. If a trim since has removed everything up
+ *                     to the last record returned, the cut cannot be noticed: reading goes on with the next LSN */
 int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *ret_record);
 int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record *ret_record);
 
@@ -693,16 +697,16 @@ int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record
  * known. The same error from seek_end, which then goes nowhere. */
 int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn, uint64_t *ret_last_lsn);
 
-/* Waits until next() has something to say: 1 = a record or an error is there; 0 = not within `timeout_ms`
- * (negative: no limit; 0: only looks). Sleeps in the kernel; a writer in any process wakes it. Where
- * this process may not write the file writer.lock, or nobody writes the log, it looks every 20 ms. A
+/* Waits until next() would not return 0: 1 = there is a record or an error; 0 = not within `timeout_ms`
+ * (negative: no limit; 0: does not wait). Sleeps in the kernel; a writer in any process wakes it. Where
+ * this process may not write the file writer.lock, or the log has no writer, it looks every 20 ms. A
  * signal does not end it. -EINVAL if the reader's range is finished. */
 int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms);
 
-/* A file descriptor for poll, epoll or io_uring that is readable when next() has something to say, and
- * not any more when next() has returned 0. Made at the first call, with a thread of the reader that waits;
- * closed with the reader. Beside a writer of a mapped or shared log, where this process may not write the file
- * writer.lock, it is readable every 20 ms, and next() may have nothing to say. A negative error where that fails. */
+/* A file descriptor for poll, epoll or io_uring that is readable when next() would not return 0, and no longer
+ * readable when next() has returned 0. Made at the first call, with a thread of the reader that waits; closed
+ * with the reader. Beside a writer of a mapped or shared log, where this process may not write the file writer.lock, it
+ * is readable every 20 ms, and next() may then return 0. A negative error where that fails. */
 int twinlog_reader_fd(struct twinlog_reader *reader);
 
 void twinlog_reader_close(struct twinlog_reader *reader); /* NULL is allowed */
@@ -745,7 +749,7 @@ struct twinlog_stat {
     }
 int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat);
 
-/* How values are spread: exact below 8, else in buckets of which the width is at most an eighth of the value.
+/* Distribution of values: exact below 8, else in buckets whose width is at most an eighth of the value.
  * A value v of 8 and more, with its highest bit at position h, is in bucket 8 * (h - 2) + the three bits below
  * the highest one. */
 #define TWINLOG_BUCKETS 320u
@@ -783,10 +787,10 @@ struct twinlog_timings {
     }
 int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings);
 
-/* The same two of a log that another process writes, as it was some milliseconds ago at most if it is busy:
+/* Statistics and timings of a log that another process writes, some milliseconds old at most if the writer is busy:
  * asks the writer to publish them beside its watermark, and waits for that up to timeout_ms. Either result may be
- * NULL. -ESRCH if nobody writes the log, -ETIMEDOUT if nothing was published (an idle writer publishes when it
- * next commits), -ENOTSUP if the writer can't share memory, is of another version, or in TWINLOG_MODE_MAPPED, -EACCES
+ * NULL. -ESRCH if the log has no writer, -ETIMEDOUT if nothing was published (an idle writer publishes when it
+ * next commits), -ENOTSUP if the writer cannot share memory, is of another version, or in TWINLOG_MODE_MAPPED, -EACCES
  * if this process may not write the file writer.lock. */
 int twinlog_watch(const char *dir, int timeout_ms, struct twinlog_stat *ret_stat,
                   struct twinlog_timings *ret_timings);
@@ -922,10 +926,10 @@ struct twinlog_repair_result {
         sizeof(struct twinlog_repair_result), 0, 0, 0, 0, 0                                                  \
     }
 /* Copies every sound record of `dir` to a new log in `new_dir` (must not exist, or be empty), with its LSN
- * and time, cursors and values too; changes nothing in `dir`, which nobody may be writing (-EBUSY). In the
- * place of a record that is lost the new log has a void, which readers pass over in silence. `each` is told
- * of every loss. 0 also when something was lost. Voids take 1 GiB at most, or as much as the files of `dir`
- * have: where more would be needed between records, TWINLOG_ECORRUPT, and `each` is told between which. */
+ * and time, cursors and values too; changes nothing in `dir`, which must have no writer (-EBUSY). In the
+ * place of a lost record the new log has a void, which readers skip. `each` is called for every loss. 0 also
+ * when records were lost. Voids take 1 GiB at most, or as much as the files of `dir` have: where more would be
+ * needed between records, TWINLOG_ECORRUPT, and `each` gets the place. */
 int twinlog_repair(const char *dir, const char *new_dir, const struct twinlog_repair_options *options,
                    struct twinlog_repair_result *ret_result);
 
@@ -963,56 +967,56 @@ int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe);
 
 /*
  * A sink is one plain file, of bytes and nothing else, that threads and processes append to at the speed of
- * memory: a write is copied into a mapping of the file, and whoever reads the file sees it at once. No frames, no
- * LSNs, no checksums: the file stays one for grep, tail and less.
+ * memory: a write is copied into a mapping of the file, and every program that reads the file sees it at once. No
+ * frames, no LSNs, no checksums: the file stays one for grep, tail and less.
  *
  * What a crash costs. The end of a process, by kill -9 too, costs nothing that twinlog_sink_write() had returned
  * for. The end of the kernel or of the power costs what was not synced: twinlog_sink_sync(), or flush_interval_ms,
  * says how much that is; the rest may be there in part, in any order, with zeros in between. What must
  * survive the power belongs in a log.
  *
- * While a sink is open its file is larger than what was written, and ends in zeros: twinlog_sink_end() says where the
- * bytes end. The last one to close it cuts it to the exact byte. After a kill -9 of all, the next one to open it does.
- * After a crash of the system it is what was synced, if nothing but zeros is behind that. Else nobody
- * knows where the file ends, and opening says -EUCLEAN until a flag says what to do. So it is with any file whose
- * last byte is a zero, unless a sink has written it there.
+ * While a sink is open its file is larger than what was written, and ends in zeros: twinlog_sink_end() returns where
+ * the bytes end. The last process to close it cuts the file to the exact byte. After a kill -9 of all, the next process
+ * to open it does. After a crash of the system the file ends where the last sync did, if there are only zeros behind
+ * that. Otherwise the end of the file is not known, and opening returns -EUCLEAN until a flag says what to do. The same
+ * holds for any file whose last byte is a zero, unless a sink has written that zero.
  *
- * Nobody else may change the file while it is open. It must not be cut, so logrotate's copytruncate is not for it; and
- * what others append to it is lost.
+ * No other program may change the file while it is open. It must not be made shorter, so logrotate's copytruncate is
+ * not for it; and what other programs append to it is lost.
  *
- * Beside the file there are others while it is in use, `.NAME.INODE.sink`, that its processes share, and
- * `.NAME.INODE.end`, which says what was synced; the second one stays if the file's last byte is a zero. Nobody waits
- * for a process that is stopped in the middle of a write, but twinlog_sink_sync(); one that is stopped in the middle of
- * opening or closing keeps others from that.
+ * While the sink is in use there are files beside it: `.NAME.INODE.sink`, which its processes share, and
+ * `.NAME.INODE.end`, which says what was synced; the second one stays if the last byte of the file is a zero. Only
+ * twinlog_sink_sync() waits for a process that is stopped in the middle of a write; a process that is stopped in the
+ * middle of opening or closing keeps others from that.
  */
 struct twinlog_sink;
 
 enum twinlog_sink_flags {
     TWINLOG_SINK_SHARED = 1u << 0,     /* up to 256 processes may have it open, all with this flag. Without it
-                                         one has */
-    TWINLOG_SINK_NO_THREAD = 1u << 1,  /* start no thread: who writes prepares the file himself, and
-                                         flush_interval_ms and logrotate are looked at when somebody writes */
+                                         one process has */
+    TWINLOG_SINK_NO_THREAD = 1u << 1,  /* start no thread: threads that write prepare the file, and keep
+                                         flush_interval_ms; writes check for logrotate */
     TWINLOG_SINK_MUST_EXIST = 1u << 2, /* -ENOENT instead of making the file */
-    /* Where the file ends in zeros of which nobody knows whether they are data (-EUCLEAN): */
-    TWINLOG_SINK_CUT_ZEROS = 1u << 3, /* they are none; what was synced stays in any case */
+    /* If the file ends in zeros, and it is not known whether they are data (-EUCLEAN): */
+    TWINLOG_SINK_CUT_ZEROS = 1u << 3, /* they are not; what was synced stays in any case */
     TWINLOG_SINK_KEEP_ZEROS = 1u << 4 /* they are */
 };
 
 struct twinlog_sink_options {
     uint32_t size;  /* set by TWINLOG_SINK_OPTIONS_INIT */
     uint32_t flags; /* enum twinlog_sink_flags */
-    /* What the file is given to begin with; it then grows by as much as it has, at most growth_bytes at a time,
-     * before it is needed. Rounded up to pages. Defaults 10 MiB and 64 MiB; at the most max_bytes to begin with. */
+    /* Size of the file at the beginning; it then doubles ahead of need, by growth_bytes at a time at most. Rounded up
+     * to pages. Defaults 10 MiB and 64 MiB; at the beginning max_bytes at most. */
     uint64_t initial_bytes;
     uint64_t growth_bytes;
     /* A write that would make the file larger than this goes to a new file: NAME becomes NAME.1, that NAME.2, and
      * so on; of these `keep_files` are kept, default 5. 0 = no limit. A larger write has a file of its own. Not for
-     * a shared sink: there somebody renames the file, and each process calls twinlog_sink_reopen(). */
+     * a shared sink: there another program renames the file, and each process calls twinlog_sink_reopen(). */
     uint64_t max_bytes;
     uint32_t keep_files;        /* at most 9999 */
-    uint32_t flush_interval_ms; /* what was written is synced after so long at most; 0 = only on demand */
+    uint32_t flush_interval_ms; /* what was written is synced after this time at most; 0 = only on demand */
     uint32_t mode;              /* of a new file, before the umask; default 0666, at most 0777 */
-    uint32_t lock_wait_ms;      /* wait so long for others who have it open exclusively; 0: -EBUSY at once */
+    uint32_t lock_wait_ms;      /* wait this long while others have it open exclusively; 0: -EBUSY at once */
 };
 #define TWINLOG_SINK_OPTIONS_INIT                                                                            \
     {                                                                                                        \
@@ -1020,16 +1024,16 @@ struct twinlog_sink_options {
     }
 
 /* Opens the plain file `path` for appending, and makes it where there is none; its bytes stay, what is written
- * comes behind them. `options` may be NULL. The growth_bytes of a shared sink are those of whoever was the first to
- * have it open; the rest is each one's own.
+ * comes behind them. `options` may be NULL. In a shared sink the growth_bytes of the first process that has it open
+ * count for all; the other options count for each process.
  *
  *   -EBUSY     others have it open, and one of them, or this call, without TWINLOG_SINK_SHARED; or they opened it by
- *              another name (a hard link), or somebody has removed the file that they share
+ *              another name (a hard link), or the file that they share was removed
  *   -EUSERS    256 have it open
  *   -EINVAL    an option is out of range, or a NULL argument
  *   -ENOTSUP   not a regular file, or one on a file system that cannot share mappings or reserve space
- *   -EUCLEAN   the file ends in zeros, and nobody knows whether they are data: after a crash of the system, or because
- *              what lay beside it is gone. Say TWINLOG_SINK_CUT_ZEROS or TWINLOG_SINK_KEEP_ZEROS
+ *   -EUCLEAN   the file ends in zeros, and it is not known whether they are data: after a crash of the system, or
+ *              because the files beside it are gone. Pass TWINLOG_SINK_CUT_ZEROS or TWINLOG_SINK_KEEP_ZEROS
  *   -ENAMETOOLONG  the file's name has more than 228 bytes
  *   TWINLOG_EVERSION  processes of another version of the library have it open
  *   -ENOENT, -EACCES, -ENOSPC, -EROFS, -EMFILE, -ENOMEM, ... from the system
@@ -1037,38 +1041,38 @@ struct twinlog_sink_options {
 int twinlog_sink_open(const char *path, const struct twinlog_sink_options *options,
                       struct twinlog_sink **ret_sink);
 
-/* Appends `size` bytes in one piece: what others write is in front of it or behind it. Returns when they are in the
- * file for every process to see, and safe from the end of this one. Safe from any thread, takes no
- * lock, allocates nothing. `ret_offset` may be NULL; it gets the place in the file, which may be another one than
- * before if max_bytes is set. Of 0 bytes nothing is written.
+/* Appends `size` bytes in one piece: other writes are in front of it or behind it. Returns when they are in the file
+ * for every process to see, and survive the end of this one. Any thread; takes no lock, allocates nothing.
+ * `ret_offset` may be NULL; it gets the place in the file, which may be another file than before if max_bytes is set.
+ * Of 0 bytes nothing is written.
  *
  *   -ENOSPC, -EDQUOT, -EFBIG  the file cannot be made large enough; nothing happened, and the same call works
  *              again when it can. (A full disk is met here, never as SIGBUS, and a limit never as SIGXFSZ.)
  *   -EMSGSIZE  larger than 1 GiB
  *   -EINVAL    a NULL where none may be
- *   -EIO       somebody else has cut the file, or the disk could not be read, or had no room where it had promised
- *              some (a full btrfs); the sink is of no use any more
- *   TWINLOG_EFORKED  a child has to open the sink by itself */
+ *   -EIO       another program has made the file shorter, or the disk could not be read, or had no room where it had
+ *              promised some (a full btrfs); the sink is of no use any more
+ *   TWINLOG_EFORKED  a child has to open the sink itself */
 int twinlog_sink_write(struct twinlog_sink *sink, const void *data, size_t size, uint64_t *ret_offset);
 int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, int count,
                         uint64_t *ret_offset);
 
 /* Returns when everything that any process had written before the call is on stable storage; of files that were
  * rotated away, in those that this sink has had open. Where another process died in the middle of a write, its bytes
- * are made harmless first (see twinlog_sink_stat.voids); where one is stopped in the middle of a write, this waits until
- * it goes on. After a sync has failed, none succeeds for this file any more, until the system starts again. */
+ * are made harmless first (see twinlog_sink_stat.voids); where one is stopped in the middle of a write, this waits
+ * until that process continues. After a sync has failed, none succeeds for this file until the system starts again. */
 int twinlog_sink_sync(struct twinlog_sink *sink);
 
 /* Goes on in a new file, as when max_bytes is reached. -EINVAL: the sink is shared. */
 int twinlog_sink_rotate(struct twinlog_sink *sink);
-/* For logrotate: if `path` names another file by now, or none, goes on in that one, or makes it; the old one is
- * cut to its exact bytes when everybody has left it. The sink's thread looks once a second. Returns 1 if so,
+/* For logrotate: if `path` names another file by now, or none, goes on in that one, or makes it; the old file is
+ * cut to its exact bytes when all processes have left it. The sink's thread looks once a second. Returns 1 if so,
  * 0 if the file is the same. */
 int twinlog_sink_reopen(struct twinlog_sink *sink);
 
-/* Waits for calls that are inside, leaves the file, cuts it to its exact bytes if nobody else has it open, and
+/* Waits for calls that are inside, leaves the file, cuts it to its exact bytes if no other process has it open, and
  * frees the sink. Does not sync. The error, if any, is that of cutting. NULL is allowed. In a forked child: frees
- * what is the child's, and returns TWINLOG_EFORKED. */
+ * the child's memory, and returns TWINLOG_EFORKED. */
 int twinlog_sink_close(struct twinlog_sink *sink);
 
 struct twinlog_sink_stat {
@@ -1081,8 +1085,8 @@ struct twinlog_sink_stat {
     uint64_t growths;      /* of the file, by any process */
     uint64_t growth_waits; /* writes of this process that had to make it larger themselves */
     uint64_t rotations;    /* that this process has seen */
-    uint64_t voids;        /* writes that somebody left unfinished by dying, by now made harmless: what was
-                              not yet copied became spaces, and the last byte a newline */
+    uint64_t voids;        /* unfinished writes of dead processes, made harmless by now: what was not
+                              yet copied became spaces, and the last byte a newline */
 };
 #define TWINLOG_SINK_STAT_INIT                                                                               \
     {                                                                                                        \
@@ -1090,8 +1094,8 @@ struct twinlog_sink_stat {
     }
 int twinlog_sink_stat(struct twinlog_sink *sink, struct twinlog_sink_stat *ret_stat);
 
-/* Where the written bytes of the file end, for who only reads it, from any process: below that all of them are there,
- * and behind it are zeros, and lines that are being written. -EUCLEAN: nobody knows; *ret_end is then behind the last
+/* Where the written bytes of the file end, for a program that only reads it; from any process. Below that all bytes are
+ * there; behind it are zeros, and lines that are being written. -EUCLEAN: not known; *ret_end is then behind the last
  * byte that is not zero. */
 int twinlog_sink_end(const char *path, uint64_t *ret_end);
 
