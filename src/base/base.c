@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The last words of a broken invariant. */
+/* Reports a broken invariant and ends the process. */
 #include "base/base.h"
 
 #include <stdio.h>

@@ -8,14 +8,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* For our own mistakes only: bytes from disk, arguments and the system's answers are checked, never
- * asserted. Stays in release builds: a log that goes on with a broken invariant is worse than one
+/* For mistakes of this library only: bytes from disk, arguments and results of system calls are checked,
+ * never asserted. Stays in release builds: a log that goes on with a broken invariant is worse than one
  * that stops. */
 #define ASSERT(condition) ((condition) ? (void)0 : twl_assert_failed(#condition, __FILE__, __LINE__))
 _Noreturn void twl_assert_failed(const char *condition, const char *file, int line);
 
-#define BLOCK_BYTES 4096u         /* unit of direct I/O, and of what is rewritten */
-#define LARGEST_PAGE_BYTES 65536u /* of memory, on any processor */
+#define BLOCK_BYTES 4096u         /* unit of direct I/O and of rewrites */
+#define LARGEST_PAGE_BYTES 65536u /* the largest memory page of any processor */
 
 static inline uint64_t align_down(uint64_t value, uint64_t unit)
 {
@@ -34,7 +34,7 @@ static inline uint64_t max_u64(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-/* No space: by the disk, a quota, or RLIMIT_FSIZE. */
+/* True if the disk is full, or a quota or RLIMIT_FSIZE is reached. */
 static inline bool is_no_space(int error)
 {
     return error == -ENOSPC || error == -EDQUOT || error == -EFBIG;

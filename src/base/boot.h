@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which run of the kernel this is. What was stored in a mapped file is all there as long as the kernel runs, whatever
- * becomes of the process. */
+/* Identifies the current boot of the kernel. Bytes stored in a mapped file stay there as long as the kernel runs,
+ * even if the process that stored them ends. */
 #ifndef TWL_BOOT_H
 #define TWL_BOOT_H
 
@@ -9,9 +9,9 @@
 
 #define BOOT_ID_BYTES 16u
 
-/* All zeros where that can't be told: then it is no run that anybody could know again. */
+/* All zeros if the boot is unknown; such an identifier matches no boot. */
 void twl_boot_id(uint8_t ret_id[BOOT_ID_BYTES]);
-/* Is it that of the kernel that runs now? */
+/* True if `id` is the identifier of the current boot. */
 bool twl_boot_is(const uint8_t id[BOOT_ID_BYTES]);
 
 #endif

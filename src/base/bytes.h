@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Little-endian integers in byte arrays, at any alignment; compilers turn each into one move. And zeros. */
+/* Little-endian integers in byte arrays, at any alignment (compilers turn each function into one move), and a
+ * test for zeros. */
 #ifndef TWL_BYTES_H
 #define TWL_BYTES_H
 
@@ -43,7 +44,7 @@ static inline uint64_t load_le64(const unsigned char *at)
     return le64toh(value);
 }
 
-/* Of none, too. What is compared with itself, one byte further on, is long. */
+/* True for size 0 as well. A long array is compared with itself, one byte further on. */
 static inline bool are_zeros(const void *bytes, size_t size)
 {
     const unsigned char *at = bytes;

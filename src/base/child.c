@@ -10,7 +10,7 @@
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct twl_mutex lock;
-static struct child_files *first; /* by lock */
+static struct child_files *first; /* [lock] */
 
 static void before_fork(void) NO_THREAD_SAFETY_ANALYSIS
 {
@@ -39,11 +39,11 @@ static void in_child(void) NO_THREAD_SAFETY_ANALYSIS
     twl_mutex_unlock(&lock);
 }
 
-/* The library stays once it is loaded, so the handlers may. */
+/* The library is never unloaded, so the handlers can stay installed. */
 static void install(void)
 {
     twl_mutex_init(&lock);
-    pthread_atfork(before_fork, after_fork, in_child); /* short of memory: as with clone() */
+    pthread_atfork(before_fork, after_fork, in_child); /* fails if out of memory: then as with clone() */
 }
 
 void twl_child_hold(void) NO_THREAD_SAFETY_ANALYSIS

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Results in words. Constants only, so that any thread may ask at any time, also after a fork. */
+/* Texts of results. They are constants, so any thread may ask at any time, even after a fork. */
 #define _GNU_SOURCE
 #include "twinlog.h"
 
@@ -27,7 +27,7 @@ const char *twinlog_strerror(int error)
     }
     if (error >= 0)
         return "success";
-    /* glibc's constant for it, where it has one; strerror() might write to a shared buffer */
+    /* a constant of glibc; strerror() might write to a shared buffer */
     const char *words = error > -4096 ? strerrordesc_np(-error) : NULL;
     return words ? words : "unknown error";
 }

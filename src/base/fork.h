@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Is this the process that opened the log, or a child of it? One load, no system call. */
+/* Tells the process that opened the log from its forked children: one load, no system call. */
 #ifndef TWL_FORK_H
 #define TWL_FORK_H
 
@@ -7,8 +7,8 @@
 #include <sys/types.h>
 
 struct fork_guard {
-    const volatile char *page; /* zero in a child: MADV_WIPEONFORK, Linux 4.14 */
-    pid_t pid;                 /* asked where that is refused */
+    const volatile char *page; /* reads as zero in a child: MADV_WIPEONFORK, Linux 4.14 */
+    pid_t pid;                 /* compared where the kernel refuses MADV_WIPEONFORK */
 };
 
 int twl_fork_guard_init(struct fork_guard *guard);

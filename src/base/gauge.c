@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/gauge.h"
 
-/* The first eight are exact; then eight to each power of two. */
+/* The first eight buckets hold one value each; then each power of two has eight buckets. */
 static unsigned bucket_of(uint64_t value)
 {
     if (value < 8)
@@ -11,7 +11,7 @@ static unsigned bucket_of(uint64_t value)
     return bucket < TWINLOG_BUCKETS ? bucket : TWINLOG_BUCKETS - 1;
 }
 
-/* The largest value that is counted there. */
+/* The largest value that is counted in the bucket. */
 static uint64_t bucket_end(unsigned bucket)
 {
     if (bucket < 8)

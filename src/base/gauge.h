@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Counts how values are spread, from any thread, without a lock.
+ * A histogram that any thread may add to, without a lock.
  *
- * The buckets are those of struct twinlog_histogram. A reader that looks meanwhile may see a value counted in
- * one field and not yet in another.
+ * The buckets are those of struct twinlog_histogram. A concurrent reader may see a value counted in one field and
+ * not yet in another.
  */
 #ifndef TWL_GAUGE_H
 #define TWL_GAUGE_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Named places at which a test kills or stops the process. They are there only in objects that are compiled
- * with TWL_POINTS, and do something only in a program that defines twl_point().
+ * Named places at which a test kills or stops the process. They exist only in objects that are compiled with
+ * TWL_POINTS, and have an effect only in a program that defines twl_point().
  */
 #ifndef TWL_POINT_H
 #define TWL_POINT_H

@@ -36,7 +36,7 @@ void twl_mutex_unlock(struct twl_mutex *mutex) NO_THREAD_SAFETY_ANALYSIS
 
 static void futex(_Atomic uint32_t *word, int operation, uint32_t value, const struct timespec *timeout)
 {
-    /* every failure (EAGAIN, EINTR, ETIMEDOUT) means: look again */
+    /* after a failure (EAGAIN, EINTR, ETIMEDOUT) the caller checks its condition again */
     syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, timeout, NULL, 0);
 }
 
@@ -69,10 +69,10 @@ void twl_event_sleep_until(struct twl_event *event, uint32_t seen, uint64_t dead
 {
     const struct timespec deadline = { .tv_sec = (time_t)(deadline_ns / 1000000000),
                                        .tv_nsec = (long)(deadline_ns % 1000000000) };
-    /* Announce, then let the kernel compare: a notify in between has changed the value, one after it
-     * sees the sleeper. Sequentially consistent on both sides. */
+    /* Announce the sleeper, then let the kernel compare the value: a notify in between has changed the value, a
+     * later one sees the sleeper. Both sides are sequentially consistent. */
     atomic_fetch_add(&event->sleepers, 1);
-    /* FUTEX_WAIT_BITSET takes a time on CLOCK_MONOTONIC; every failure means: look again */
+    /* FUTEX_WAIT_BITSET takes an absolute time on CLOCK_MONOTONIC; for failures see futex() */
     syscall(SYS_futex, &event->value, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, seen,
             deadline_ns > 0 ? &deadline : NULL, NULL, FUTEX_BITSET_MATCH_ANY);
     atomic_fetch_sub(&event->sleepers, 1);

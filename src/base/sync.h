@@ -2,9 +2,8 @@
 /*
  * Waiting: a mutex that clang's thread-safety analysis understands, and a futex word.
  *
- * A futex word is what the writers sleep on. Compared with a condition variable it wakes everybody
- * with one system call, nobody has to take a mutex after waking, and neither call is a cancellation
- * point.
+ * Writers sleep on a futex word. Unlike a condition variable, it wakes all sleepers with one system call, a
+ * woken thread does not have to take a mutex, and neither call is a cancellation point.
  */
 #ifndef TWL_SYNC_H
 #define TWL_SYNC_H
@@ -24,29 +23,28 @@ void twl_mutex_lock(struct twl_mutex *mutex) ACQUIRES(*mutex);
 bool twl_mutex_try_lock(struct twl_mutex *mutex) TRY_ACQUIRES(true, *mutex);
 void twl_mutex_unlock(struct twl_mutex *mutex) RELEASES(*mutex);
 
-/* A word that changes when something happened, and how many sleep on it. To wait: read the value,
- * check the condition, sleep while the word still has that value. To notify: make the condition true,
- * then notify. */
+/* A word that changes with each event, and the number of threads that sleep on it. To wait: read the value, check
+ * the condition, sleep while the word still has that value. To notify: make the condition true, then notify. */
 struct twl_event {
     _Atomic uint32_t value;    /* [atomic: every notify adds one] */
-    _Atomic uint32_t sleepers; /* [atomic: spares the notifier a system call when 0] */
+    _Atomic uint32_t sleepers; /* [atomic: 0 = notify needs no system call] */
 };
 
-/* The bare word: sleeps while it is `seen`; wakes whoever sleeps on it. The wake does not look at the
- * word, so it may come after the memory was freed by somebody it let go. */
+/* The bare word: sleeps while the word is `seen`; wakes all sleepers. The wake does not read the word, so the
+ * memory may already have been freed by a thread that saw the change. */
 void twl_word_sleep(_Atomic uint32_t *word, uint32_t seen);
 void twl_word_wake_all(_Atomic uint32_t *word);
 
 uint32_t twl_event_value(struct twl_event *event);
-/* Sleeps until the word differs from `seen`, a notify, or a signal: check the condition again. */
+/* Sleeps until the word differs from `seen`, a notify, or a signal. The caller then checks its condition again. */
 void twl_event_sleep(struct twl_event *event, uint32_t seen);
 void twl_event_sleep_until(struct twl_event *event, uint32_t seen, uint64_t deadline_ns); /* 0 = no limit */
 void twl_event_sleep_for(struct twl_event *event, uint32_t seen, unsigned timeout_ms);    /* 0 = no limit */
 void twl_event_notify_all(struct twl_event *event);
 void twl_event_notify_one(struct twl_event *event);
 
-/* A thread of the library's. The program's signals are not for it, but for the one that a look at shared memory may
- * cause, which the thread has to survive (io/guard.c). 0 or a negative error. */
+/* Starts a thread of the library. It blocks all signals but SIGBUS, which an access to a mapped file may raise and
+ * the thread has to survive (io/guard.c). 0 or a negative error. */
 int twl_thread_start(pthread_t *thread, void *(*run)(void *context), void *context);
 
 void twl_yield(void);

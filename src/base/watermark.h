@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* All that writers and readers share: the newest durable LSN, in this process or in a shared page. */
+/* The newest durable LSN, in this process or in a shared page. Writers and readers share nothing else. */
 #ifndef TWL_WATERMARK_H
 #define TWL_WATERMARK_H
 
@@ -7,8 +7,8 @@
 #include <stdint.h>
 
 struct watermark {
-    /* [atomic] `check` is the complement of `lsn`, so that a page which a power cut left half written is
-     * never taken for a watermark. Only the leader stores, or each one raises it. */
+    /* [atomic] `check` is the complement of `lsn`, so a page that a power cut left half written is never taken
+     * for a watermark. Either only the leader stores it, or all participants raise it. */
     _Atomic uint64_t lsn;
     _Atomic uint64_t check;
 };
@@ -19,7 +19,7 @@ static inline void watermark_store(struct watermark *watermark, uint64_t lsn)
     atomic_store_explicit(&watermark->check, ~lsn, memory_order_release);
 }
 
-/* For several who store. */
+/* For several concurrent writers of the word. */
 static inline void raise_u64(_Atomic uint64_t *at, uint64_t value)
 {
     uint64_t old = atomic_load(at);
@@ -27,7 +27,8 @@ static inline void raise_u64(_Atomic uint64_t *at, uint64_t value)
         continue;
 }
 
-/* Likewise: never lower than before. When the last of them is done the two words agree. */
+/* For several concurrent callers: the watermark never becomes lower. When the last call returns, the two words
+ * agree. */
 static inline void watermark_raise(struct watermark *watermark, uint64_t lsn)
 {
     raise_u64(&watermark->lsn, lsn);
@@ -38,14 +39,14 @@ static inline void watermark_raise(struct watermark *watermark, uint64_t lsn)
     } while (atomic_load(&watermark->lsn) != old);
 }
 
-/* What the log promises up to here is durable; what was written before is visible. */
+/* All records up to this LSN are as durable as the log promises. Memory stored before the watermark is visible. */
 static inline uint64_t watermark_load(const struct watermark *watermark)
 {
     return atomic_load_explicit(&watermark->lsn, memory_order_acquire);
 }
 
-/* For a page that may hold anything: 0 unless both words agree. A store between the two loads makes
- * them differ; then the answer is that nothing is known yet, and the caller looks again later. */
+/* For a page that may hold anything: 0 unless both words agree. They also differ if a store comes between the two
+ * loads; the caller then reads again later. */
 static inline uint64_t watermark_load_checked(const struct watermark *watermark)
 {
     uint64_t check = atomic_load_explicit(&watermark->check, memory_order_acquire);
@@ -53,8 +54,8 @@ static inline uint64_t watermark_load_checked(const struct watermark *watermark)
     return lsn == ~check ? lsn : 0;
 }
 
-/* For a page that a live writer has made, when the words don't come to agree: their writer was stopped between the two
- * stores. One of them is what it told before, and the smaller one is true in any case. */
+/* For a page of a live writer whose words stay different: the writer was stopped between the two stores. One word
+ * is the previous watermark; the smaller one is true in any case. */
 static inline uint64_t watermark_load_least(const struct watermark *watermark)
 {
     uint64_t check = atomic_load_explicit(&watermark->check, memory_order_acquire);
