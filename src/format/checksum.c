@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * CRC32C of what is long by Intel's ISA-L where it is there (60 GB/s from 4 KiB up on an AVX-512 machine), else
- * by tables of eight bytes at a time (slicing-by-8, Kounavis and Berry 2005).
+ * CRC32C of long inputs: by Intel's ISA-L where it is available (60 GB/s from 4 KiB up on an AVX-512
+ * machine), otherwise by tables, eight bytes at a time (slicing-by-8, Kounavis and Berry 2005).
  */
 #include "format/checksum.h"
 
@@ -21,7 +21,7 @@
 
 bool twl_has_crc32c;
 
-/* Whoever asks before this has run gets the same checksum by the longer way. */
+/* A caller that runs before this constructor gets the same checksum from the slower function. */
 #if defined(__x86_64__)
 __attribute__((constructor)) static void look_at_processor(void)
 {
@@ -75,7 +75,8 @@ uint32_t twl_crc32c_portable(uint32_t crc, const void *data, size_t size)
 #ifdef TWL_HAVE_ISAL
 uint32_t twl_crc32c_long(uint32_t crc, const void *data, size_t size)
 {
-    /* ISA-L takes an int, a pointer that is not const, and neither inverts on entry nor on exit. */
+    /* ISA-L takes an int for the size and a pointer that is not const, and inverts neither on entry nor on
+     * exit. */
     unsigned char *at = (unsigned char *)(uintptr_t)data;
     crc = ~crc;
     for (; size > INT_MAX; at += INT_MAX, size -= INT_MAX)

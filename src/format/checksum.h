@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * CRC32C (Castagnoli, RFC 3720 section B.4): of "123456789" it is 0xe3069283.
+ * CRC32C (Castagnoli, RFC 3720 section B.4). The checksum of "123456789" is 0xe3069283.
  *
- * Most of what is checked is short: a record's header has 20 bytes, and many a payload few more. The processor's
- * own instruction, inlined, is done with them before a call into a library has found its way. It is assembly,
- * because a compiler that has to serve processors without it would not inline it anywhere.
+ * Most inputs are short: the checked part of a record header has 20 bytes, and many payloads have few more.
+ * For these the processor's own instruction, inlined, is faster than a call into a library. It is written in
+ * assembly because a compiler that targets processors without the instruction would not inline it.
  */
 #ifndef TWL_CHECKSUM_H
 #define TWL_CHECKSUM_H
@@ -15,14 +15,14 @@
 #include <stddef.h>
 
 #ifdef TWL_HAVE_ISAL
-#define CRC32C_SHORT_BYTES 256u /* from here on ISA-L is faster, which goes through several pieces at once */
+#define CRC32C_SHORT_BYTES 256u /* from this size on ISA-L is faster; it works on several parts at once */
 #else
 #define CRC32C_SHORT_BYTES SIZE_MAX
 #endif
 
-/* By ISA-L where it is there, else by tables. */
+/* Uses ISA-L where it is available, otherwise tables. */
 uint32_t twl_crc32c_long(uint32_t crc, const void *data, size_t size);
-/* By tables: what is used where neither the library nor the instruction is there. */
+/* Uses tables. For machines that have neither ISA-L nor the instruction. */
 uint32_t twl_crc32c_portable(uint32_t crc, const void *data, size_t size);
 
 extern bool twl_has_crc32c __attribute__((visibility("hidden"))); /* [const once the library is loaded] */
@@ -38,7 +38,7 @@ extern bool twl_has_crc32c __attribute__((visibility("hidden"))); /* [const once
 #endif
 
 #ifdef CRC32C_OF_BYTE
-/* Without the inversions at both ends. */
+/* Without the inversions at start and end. */
 static inline uint32_t twl_crc32c_add(uint32_t crc, const unsigned char *at, size_t size)
 {
     for (; size >= 8; at += 8, size -= 8)
@@ -54,8 +54,8 @@ static inline uint32_t twl_crc32c_add(uint32_t crc, const unsigned char *at, siz
 }
 #endif
 
-/* Continues from `crc`, the result for the bytes before; 0 to begin. A value other than 0 to begin
- * with is a seed: two different seeds never give the same result for the same bytes. */
+/* Continues from `crc`, the result for the preceding bytes; 0 to begin. Any other start value is a seed:
+ * two different seeds never give the same result for the same bytes. */
 static inline uint32_t twl_crc32c(uint32_t crc, const void *data, size_t size)
 {
 #ifdef CRC32C_OF_BYTE

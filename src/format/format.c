@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See format.h; the byte tables below are those of docs/format.md. */
+/* See format.h; the byte tables below match docs/format.md. */
 #include "format/format.h"
 
 #include "base/bytes.h"
@@ -8,8 +8,8 @@
 #include <string.h>
 
 /*
- * How a segment and a state file begin. Bytes 0-23 keep their place and meaning in every future version, so
- * that "damaged" and "too new" can always be told apart.
+ * The start of a segment and of a state file. Bytes 0-23 keep their place and meaning in every future
+ * version, so that "damaged" and "too new" can always be told apart.
  *
  *     0  8  magic           12  4  incompatible    20  4  CRC of 0-19
  *     8  4  version         16  4  compatible
@@ -30,7 +30,7 @@ static void encode_prefix(const unsigned char magic[MAGIC_BYTES], uint32_t versi
 static enum header_state decode_prefix(const unsigned char *bytes, const unsigned char magic[MAGIC_BYTES],
                                        uint32_t version, uint32_t known_features)
 {
-    /* The checksum as it would be with the right magic: a damaged magic is not foreign. */
+    /* Calculated with the right magic: a header with a damaged magic is damaged, not foreign. */
     uint32_t crc = twl_crc32c(0, magic, MAGIC_BYTES);
     crc = twl_crc32c(crc, bytes + MAGIC_BYTES, PREFIX_BYTES - MAGIC_BYTES);
     bool has_magic = memcmp(bytes, magic, MAGIC_BYTES) == 0;
@@ -81,7 +81,7 @@ void twl_segment_header_encode(const struct segment_header *header, unsigned cha
     store_le32(block + 508, twl_crc32c(0, block, HEADER_SECTOR_BYTES - 4));
 }
 
-/* Where the log of a header without FEATURE_MANAGED begins is known: with segment 1. */
+/* Without FEATURE_MANAGED the log begins with segment 1, at LSN 1. */
 static void decode_start(const unsigned char *block, struct segment_header *header)
 {
     if (header->incompatible & FEATURE_MANAGED) {
@@ -94,8 +94,8 @@ static void decode_start(const unsigned char *block, struct segment_header *head
     }
 }
 
-/* The first segment of a log is fixed, one behind a cut continues a record, and nothing is in front of a fixed
- * start that should be behind it. */
+/* The first segment of a log has a fixed start. A segment that a cut begins continues an older segment. No
+ * record in front of a fixed start has its LSN or a later one. */
 static bool is_start_possible(const struct segment_header *header)
 {
     if (header->start_lsn == 0)
@@ -157,7 +157,7 @@ uint32_t twl_segment_seed(const struct segment_header *header)
     return twl_crc32c(0, identity, sizeof(identity));
 }
 
-/* Of what is valid at one offset of one segment only. */
+/* Seeds checksums that are valid at one offset of one segment only. */
 static uint32_t place_seed(uint32_t segment_seed, uint64_t offset)
 {
     unsigned char place[8];
@@ -263,7 +263,7 @@ uint32_t twl_epoch_seed(const uint8_t log_id[LOG_ID_BYTES], struct epoch epoch)
     return twl_crc32c(0, identity, sizeof(identity));
 }
 
-/* A record can't pass for another one fewer than 2^32 LSNs away. */
+/* Two records that are fewer than 2^32 LSNs apart can't be mistaken for each other. */
 static uint32_t record_seed(uint32_t epoch_seed, uint64_t lsn)
 {
     return epoch_seed ^ (uint32_t)lsn ^ (uint32_t)(lsn >> 32) * 0x9e3779b1u;
@@ -274,7 +274,7 @@ static uint32_t record_checksum(const unsigned char *bytes, uint32_t epoch_seed,
     return twl_crc32c(record_seed(epoch_seed, lsn), bytes + 4, RECORD_HEADER_BYTES - 4);
 }
 
-/* What follows the checksums. */
+/* Writes the part behind the checksums. */
 static void encode_record_words(unsigned char *at, const struct record_header *record)
 {
     store_le32(at + 8, record->size);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See unseed.h; what is seeded how is in format.c. */
+/* See unseed.h; format.c defines the seeds. */
 #include "format/unseed.h"
 
 #include "base/bytes.h"
 
-#define POLYNOMIAL 0x82f63b78u /* bits reflected; its highest bit is set, so a step tells what it did */
+#define POLYNOMIAL 0x82f63b78u /* bits reflected; the highest bit is set, so each step can be undone */
 #define LSN_FACTOR 0x9e3779b1u
 
-/* What `crc` was before these bytes: the last one is undone first. */
+/* Returns the value of `crc` before these bytes. The last byte is undone first. */
 static uint32_t undo(uint32_t crc, const unsigned char *bytes, size_t size)
 {
     crc = ~crc;
