@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The public door: arguments are checked here, and the I/O path is chosen.
+ * The public entry points: they check the arguments and choose the I/O path.
  *
- * The first rung of the ladder that opens the log is taken. What a kernel, a sandbox or a file system
- * refuses shows when the ring is made, when the segment is opened, or when the mark of the new epoch is written:
- * at that moment nothing has been accepted yet, so the next rung may simply try again.
+ * Opening takes the first rung of the ladder that opens the log. A kernel, a sandbox or a file system refuses a rung
+ * when the ring is made, when the segment is opened, or when the marker group of the new epoch is written. At that
+ * moment no record has been accepted yet, so the next rung can try again.
  */
 #define _GNU_SOURCE
 #include "api/ladder.h"
@@ -18,7 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Errors by which a kernel or a file system says that it does not do this, rather than that it failed. */
+/* True for errors that mean: the kernel or file system does not support the operation. All others are failures. */
 static bool is_refusal(int error)
 {
     return error == -EINVAL || error == -EOPNOTSUPP || error == -ENOSYS || error == -EPERM ||
@@ -43,7 +43,7 @@ static void tell(const struct twinlog_options *options, enum twinlog_finding fin
     *ret_report = report;
 }
 
-/* A directory's name is durable when its parent was synced. */
+/* The name of a directory is durable once its parent is synced. */
 static int sync_parent(const char *dir)
 {
     int fd = open(dir, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
@@ -53,7 +53,7 @@ static int sync_parent(const char *dir)
         close(parent);
     if (fd >= 0)
         close(fd);
-    return rc == -EACCES ? 0 : rc; /* may not be read, hence not synced; mkdir() was allowed */
+    return rc == -EACCES ? 0 : rc; /* the parent is not readable, so it cannot be synced */
 }
 
 static int make_directory(const char *dir, const struct twinlog_options *options,
@@ -109,7 +109,7 @@ static int climb(const char *dir, const struct twinlog_options *given, const str
             snprintf(reason, sizeof(reason), "%s was refused: %s", twl_ladder[i].name, twinlog_strerror(rc));
         has_refusal = true;
     }
-    if (options->io == TWINLOG_IO_AUTO && is_told) /* the last rung asks for nothing special: it failed */
+    if (options->io == TWINLOG_IO_AUTO && is_told) /* the last rung needs nothing special: a real failure */
         return rc;
     tell(given, TWINLOG_FOUND_SYSTEM_ERROR, options->io == TWINLOG_IO_AUTO ? rc : -ENOTSUP, reason);
     return options->io == TWINLOG_IO_AUTO ? rc : -ENOTSUP;
@@ -145,7 +145,7 @@ int twinlog_open(const char *dir, const struct twinlog_options *options, struct 
     if (rc == 0)
         rc = climb(dir, options, &normal, &log);
     if (rc == 0) {
-        rc = sync_parent(dir); /* also if an earlier opening made it and died before this */
+        rc = sync_parent(dir); /* even if it exists: the process that made it may have died before this */
         if (rc < 0) {
             tell(options, TWINLOG_FOUND_SYSTEM_ERROR, rc, "cannot sync the parent of the log's directory");
             twinlog_close(log);
@@ -220,7 +220,7 @@ static int check_empty(void *context, const char *name)
     return strcmp(name, "lost+found") == 0 ? 0 : -ENOTEMPTY;
 }
 
-/* The old log, and a new and empty directory for the copy. */
+/* Opens the old log, and a new, empty directory for the copy. */
 static int open_both(const char *dir, const char *new_dir, struct io **ret_io, struct io **ret_to)
 {
     struct io *io, *to;

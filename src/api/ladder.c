@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See ladder.h. The linked form is not automatic because it was measured slower than a write that
+/* See ladder.h. The linked form is not automatic because it was measured to be slower than a write that
  * carries its own sync: the kernel hands the fdatasync to another thread. */
 #include "api/ladder.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The ways a group can reach stable storage, best first: io_uring, pwritev2 with RWF_DSYNC, pwrite and
- * fdatasync, each with direct I/O and then without. Opening climbs down until one works; probing tries
- * them all.
+ * The I/O paths by which a group can reach stable storage. First come the automatic ones, best first: io_uring,
+ * pwritev2 with RWF_DSYNC, pwrite and fdatasync, all with direct I/O, then all without. Opening takes the first
+ * that works; probing tries them all.
  */
 #ifndef TWL_LADDER_H
 #define TWL_LADDER_H
@@ -13,7 +13,7 @@
 struct rung {
     enum twinlog_io io;
     bool is_direct;
-    bool is_automatic; /* taken without being asked for */
+    bool is_automatic; /* tried for TWINLOG_IO_AUTO */
     const char *name;
 };
 
@@ -21,7 +21,7 @@ struct rung {
 extern const struct rung twl_ladder[LADDER_RUNGS];
 
 int twl_ladder_create_io(const char *dir, enum twinlog_io kind, struct io **ret_io);
-/* For a log whose groups go through its committer's ring: it has none of its own for what is left. */
+/* For a log with a shared committer: its groups go through the ring of the committer, so the log has none. */
 int twl_ladder_create_shared_io(const char *dir, enum twinlog_io kind, struct io **ret_io);
 
 #endif

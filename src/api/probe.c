@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the disk and the kernel offer here, tried on a file of our own, path by path. */
+/* Tries each I/O path on a temporary file, to find out what the disk and the kernel offer. */
 #define _GNU_SOURCE
 #include "api/ladder.h"
 #include "base/base.h"
@@ -16,7 +16,7 @@
 
 #define PROBE_FILE_BYTES (1u << 20)
 #define PROBE_SYNCS 101
-#define IMPLAUSIBLE_US 4.0 /* a flush that reaches a device takes longer: PCIe and NAND alone do */
+#define IMPLAUSIBLE_US 4.0 /* a flush that reaches a device takes longer, by PCIe and NAND alone */
 
 _Static_assert(LADDER_RUNGS == sizeof(((struct twinlog_probe *)0)->path) / sizeof(struct twinlog_probe_path),
                "the public array holds them all");
@@ -27,7 +27,7 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Durable 4 KiB overwrites, one after the other. */
+/* Median time of durable 4 KiB overwrites, one after the other. */
 static int time_syncs(struct io *io, struct io_file *file, unsigned char *buffer, double *ret_us)
 {
     uint64_t took[PROBE_SYNCS];
@@ -103,7 +103,7 @@ static void name_filesystem(const char *dir, struct twinlog_probe *probe)
             snprintf(probe->filesystem, sizeof(probe->filesystem), "%s", known[i].name);
 }
 
-/* The one that opening would take: the first that works. */
+/* Chooses the path that opening would take: the first automatic one that works. */
 static void choose(struct twinlog_probe *probe)
 {
     const struct rung *refused = NULL;
