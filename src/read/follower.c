@@ -2,13 +2,15 @@
 /*
  * See follower.h.
  *
- * The descriptor is an eventfd, readable while it holds a one. The reader arms it whenever it has found nothing,
- * which takes the one away; the thread puts one there as soon as the page says something else than the reader
- * has seen. What is said in between is not lost: the reader tells which pulse of the page it had seen, and the
- * thread compares with that. While the descriptor is readable the thread sleeps until the reader arms it again.
+ * The descriptor is an eventfd, readable while it holds a one. The reader arms it whenever it has found
+ * nothing; that removes the one. The thread writes a one as soon as the page differs from what the reader has
+ * seen. No publication in between is lost: the reader passes the sequence number that it had seen, and the
+ * thread compares with it. While the descriptor is readable, the thread sleeps until the reader arms it
+ * again.
  *
- * Who writes through a mapping adds to the pulse only if somebody has said that it sleeps. Where the page can't be written,
- * for another user or on a mount that is read-only, the reader is told to look every 20 ms (live.c), as there may be records.
+ * A writer that writes through a mapping advances the sequence only if a reader has announced that it sleeps.
+ * Where the page can't be written (another user, a read-only mount), the thread makes the descriptor readable
+ * every 20 ms (live.c), because there may be records.
  */
 #define _GNU_SOURCE
 #include "read/follower.h"
@@ -28,7 +30,7 @@ struct follower {
     pthread_t thread;         /* [const] */
     struct live *live;        /* [const] the writer's, or `watched` */
     struct live watched;      /* [thread] */
-    struct twl_event changed; /* by the reader, while the thread sleeps because it is readable */
+    struct twl_event changed; /* by the reader; the thread sleeps on it while `fd` is readable */
     struct twl_mutex lock;
     struct interest interest; /* [lock] */
     bool is_readable;         /* [lock] */
@@ -51,12 +53,12 @@ static void drain(struct follower *f) REQUIRES(f->lock)
 
 static bool has_news(struct live *live, const struct interest *interest)
 {
-    if (!live->page) /* then next() has to look into the log itself, which it may do as often as we wake */
+    if (!live->page) /* then next() has to look into the log itself; it may do so after each wake-up */
         return twl_live_is_written(live);
     uint32_t epoch = twl_live_epoch(live);
     if (twl_live_pulse(live) == interest->pulse)
         return false;
-    if (epoch == 0) /* a writer that opens the log will tell; if it died at that, the files do */
+    if (epoch == 0) /* a writer that is opening the log will publish; if it died, the files have the answer */
         return !twl_live_is_written(live);
     if (epoch == interest->ignored_epoch)
         return false;
@@ -64,7 +66,7 @@ static bool has_news(struct live *live, const struct interest *interest)
            twl_live_durable_lsn(live) >= interest->lsn || twl_live_first_lsn(live) > interest->lsn;
 }
 
-/* False: it is time to end. */
+/* Returns false when the thread has to end. */
 static bool look(struct follower *f, bool *ret_is_readable)
 {
     twl_mutex_lock(&f->lock);
@@ -76,13 +78,13 @@ static bool look(struct follower *f, bool *ret_is_readable)
     return goes_on;
 }
 
-/* There may be records that nobody tells of. */
+/* Is it possible that there are records which the writer does not announce? */
 static bool is_left_untold(struct live *live)
 {
     return live->page && !live->is_writable && twl_live_is_mapped(live) && twl_live_is_written(live);
 }
 
-/* Another page is news in any case. */
+/* Another page counts as news. */
 static void look_further(struct follower *f)
 {
     const bool is_other = f->live == &f->watched && twl_live_watch_again(&f->watched) > 0;
@@ -148,7 +150,7 @@ free_follower:
     return rc;
 }
 
-/* In a child the thread is not there, and the descriptor is also the parent's. */
+/* A child has no such thread, and shares the descriptor with its parent. */
 static bool is_forked(const struct follower *f)
 {
     return getpid() != f->pid;

@@ -2,19 +2,20 @@
 /*
  * See horizon.h.
  *
- * What makes a page count: its epoch is not 0, and not the one that a dead writer had left in it when we came.
- * Whoever writes another epoch there has the lock and has recovered. While a page does not count, the log is what
- * recovery finds in it, because whoever opens it keeps that. A new writer changes the pulse before it changes
- * anything else; so if the pulse is the same after a look at the files as before, nobody has written meanwhile.
+ * A page counts if its epoch is not 0 and not the one that a dead writer had left in it when this reader
+ * came. A writer that stores another epoch has the lock and has recovered. While a page does not count, the
+ * log is what recovery finds in it, because a writer that opens the log keeps exactly that. A new writer
+ * changes the sequence before it changes anything else. So if the sequence is the same before and after a
+ * look at the files, no writer has written meanwhile.
  *
- * The order of things: the writer stores a new epoch before any LSN of it. So the epoch is read, then the set,
- * then the watermark, then the epoch again: if it is the same, the watermark is of this epoch, and every record
- * up to it is in a segment of the set or in one that was begun later.
+ * Order: the writer stores a new epoch before any LSN of it. So the reader loads the epoch, then the set,
+ * then the watermark, then the epoch again. If it is the same, the watermark is of this epoch, and every
+ * record up to it is in a segment of the set or in one that was begun later.
  *
- * Beside a writer that writes through a mapping the watermark is not all: a walk of our own goes on from where it was
- * to the first record that is not complete, and into the next segment when the one it stands in has ended. The epoch in
- * the page changes with each segment, so the set is mostly loaded in time; where it is not, because the segment was not
- * begun yet, it is loaded again.
+ * Beside a writer that writes through a mapping the watermark is not all. A walk of the reader goes on from
+ * where it was to the first incomplete record, and into the next segment when its own has ended. The epoch in
+ * the page changes with each segment, so the set is usually loaded in time. If the segment was not begun yet
+ * at that time, the set is loaded again.
  */
 #define _GNU_SOURCE
 #include "read/horizon.h"
@@ -40,7 +41,7 @@ static bool is_attached(const struct horizon *h)
     return h->source.set != NULL;
 }
 
-/* In a child of the process that attached it a reader stays with what it saw: the log is not the child's. */
+/* In a forked child an attached reader keeps what it saw: the log is not the child's. */
 static bool is_forked(const struct horizon *h)
 {
     return is_attached(h) && getpid() != h->pid;
@@ -51,15 +52,16 @@ static void find_newest_cut(struct horizon *h)
     h->cut_epoch = 0;
     for (size_t i = h->set.begun; i-- > 0 && h->cut_epoch == 0;) {
         const struct segment_header *header = &h->set.entries[i].header;
-        if (header->start_lsn > 0 && header->sequence > 1) { /* with segment 1 the log itself begins */
+        if (header->start_lsn > 0 && header->sequence > 1) { /* segment 1 begins the log itself */
             h->cut_epoch = header->epoch;
             h->cut_lsn = header->start_lsn;
         }
     }
 }
 
-/* Beside a writer that begins, recycles and removes segments while the directory is read, a sound log may look
- * damaged; not again and again. It may have come, or gone, meanwhile, or both, which changes the pulse. */
+/* Beside a writer that begins, recycles and removes segments while the directory is read, a sound log may
+ * look damaged, but not again and again. The writer may also have come or gone, or both, meanwhile; that
+ * changes the sequence. */
 static int open_set(struct horizon *h, struct segment_set *ret_set, struct twinlog_report *ret_report)
 {
     const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
@@ -98,8 +100,9 @@ static int load_set(struct horizon *h, struct twinlog_report *ret_report)
 
 /* ---- without a page ---------------------------------------------------------------------------- */
 
-/* A file system that can only be read has nothing to sync, and may know no such call. (-EROFS is what one answers
- * that had to stop writing: what was found may be nowhere on the disk.) */
+/* -EINVAL counts as success: a read-only file system has nothing to sync and may not know the call. -EROFS
+ * does not: a file system that had to stop writing returns it, and what was found may be nowhere on the
+ * disk. */
 static int sync_segment(struct horizon *h, const struct segment_entry *entry)
 {
     struct segment segment;
@@ -121,7 +124,7 @@ static int sync_what_was_found(struct horizon *h, const struct recovery *found)
     return rc == -EINVAL ? 0 : rc;
 }
 
-/* Segments that are begun behind the end are dead. */
+/* Segments that are begun behind the end of the log are dead. */
 static void drop_dead(struct segment_set *set, size_t index)
 {
     if (index + 1 == set->begun)
@@ -130,13 +133,14 @@ static void drop_dead(struct segment_set *set, size_t index)
     set->spares = set->retired = 0;
 }
 
-/* Recovery's view of the log, without changing it. Damage is no error here: whoever reads gets up to it. It is believed
- * when two looks have found the same: a writer that is not seen may have written behind the first one's back. A file
- * that went, or has another life, since the set was loaded is a reason to look again, too. */
+/* Recovery's view of the log, without changing it. Damage is no error here: a reader gets everything in
+ * front of it. Damage is believed when two looks have found the same, because a writer that is not seen
+ * may have written during the first one. A file that is gone, or has another incarnation, since the set
+ * was loaded is also a reason to look again. */
 static int look_at_end(struct horizon *h, bool must_sync, struct recovery *ret_recovery,
                        struct twinlog_report *ret_report)
 {
-    uint64_t damaged_lsn = 0; /* as the look before has found it */
+    uint64_t damaged_lsn = 0; /* as the previous look found it */
     for (unsigned tries = 1;; tries++) {
         int rc = load_set(h, ret_report);
         if (rc < 0)
@@ -165,7 +169,7 @@ static int look_at_end(struct horizon *h, bool must_sync, struct recovery *ret_r
     }
 }
 
-/* Those that are lost were durable; that is told when one of them is asked for. */
+/* Lost records were durable. The damage is reported when one of them is asked for. */
 static void note_damage(struct horizon *h, const struct recovery *found)
 {
     h->damage.error = 0;
@@ -176,7 +180,7 @@ static void note_damage(struct horizon *h, const struct recovery *found)
     h->limit_lsn = max_u64(h->limit_lsn, found->report.last_lsn);
 }
 
-/* Without a writer: everything sound that is on the disk becomes durable before it is shown. */
+/* Without a writer: makes everything sound on the disk durable before it is shown. */
 static int adopt_sound_records(struct horizon *h, struct twinlog_report *ret_report)
 {
     struct recovery recovery;
@@ -237,7 +241,7 @@ static void leave_tail(struct horizon *h)
     twl_segment_close(&h->tail_segment);
 }
 
-/* Opens that segment and enters it: 1. 0 = it does not continue there; nothing has changed. */
+/* Opens that segment and enters it: 1. 0 = it does not continue there, and nothing has changed. */
 static int enter_tail(struct horizon *h, size_t index, struct position position)
 {
     const struct segment_entry *entry = &h->set.entries[index];
@@ -263,7 +267,7 @@ static int enter_tail(struct horizon *h, size_t index, struct position position)
     return 1;
 }
 
-/* The set may be another one: the walk goes on where it was, or begins at the oldest open group. */
+/* The set may have changed. The walk goes on where it was, or begins at the oldest open group. */
 static int find_tail(struct horizon *h)
 {
     const struct segment_set *set = &h->set;
@@ -288,7 +292,7 @@ static int find_tail(struct horizon *h)
     return rc < 0 ? rc : 0;
 }
 
-/* 1 = it stands in the next segment now. */
+/* 1 = the walk is in the next segment now. */
 static int enter_next_segment(struct horizon *h, struct twinlog_report *ret_report)
 {
     bool is_last = h->tail_index + 1 >= h->set.begun;
@@ -302,7 +306,7 @@ static int enter_next_segment(struct horizon *h, struct twinlog_report *ret_repo
     return rc < 0 || is_last ? rc : enter_tail(h, h->tail_index + 1, h->tail.position);
 }
 
-/* As far as records are complete. */
+/* Goes as far as records are complete. */
 static int follow_tail(struct horizon *h, struct twinlog_report *ret_report)
 {
     int rc = find_tail(h);
@@ -323,7 +327,7 @@ static int follow_tail(struct horizon *h, struct twinlog_report *ret_report)
 
 /* ---- with a page ------------------------------------------------------------------------------- */
 
-/* A cut is done as soon as its segment is there, and the writer tells a little later. */
+/* A cut takes effect as soon as its segment exists; the writer publishes it a little later. */
 static void heed_untold_cut(struct horizon *h)
 {
     if (h->cut_epoch >= h->epoch)
@@ -355,9 +359,10 @@ static int believe_page(struct horizon *h, uint32_t epoch, struct twinlog_report
     return 0;
 }
 
-/* A writer is opening the log, or died at that, or none has come since the last one. If one is there it will tell,
- * and until then what was seen before is enough, but for those who ask where the log ends. Not what was seen in the
- * page: the writer that told it may have cut the log after that, and nobody tells any more. */
+/* The page does not count: a writer is opening the log, or died while opening it, or no writer has come
+ * since the last one. If there is a writer, it will publish; until then the last snapshot is enough,
+ * unless the caller asks for the end of the log. A snapshot from the page is not enough: the writer may
+ * have cut the log after publishing, and no page shows that. */
 static int look_past_page(struct horizon *h, uint32_t epoch, bool has_writer, bool asks_for_end,
                           struct twinlog_report *ret_report)
 {
@@ -388,7 +393,7 @@ static int look_at_page(struct horizon *h, bool asks_for_end, struct twinlog_rep
     return rc;
 }
 
-/* There was none, or it is not the writer's any more: somebody has removed the file, or can't share it. */
+/* There was no page, or it is no longer the writer's: the file was removed, or the writer can't share it. */
 static int look_for_page(struct horizon *h, struct twinlog_report *ret_report)
 {
     bool had_page = h->live->page != NULL;
@@ -430,7 +435,8 @@ int twl_horizon_reload(struct horizon *h, struct twinlog_report *ret_report)
 
 /* ---- birth and death --------------------------------------------------------------------------- */
 
-/* The page was there before anybody looked whether it has a writer: one that comes later puts another epoch. */
+/* The page was mapped before this asks whether there is a writer. So a writer that comes later stores
+ * another epoch. */
 static int look_first(struct horizon *h, uint32_t left_epoch, struct twinlog_report *ret_report)
 {
     bool has_writer;
@@ -449,7 +455,7 @@ int twl_horizon_open(struct horizon *h, struct io *io, struct twinlog_report *re
     if (rc < 0)
         return report_system(rc, ret_report);
     rc = look_first(h, twl_live_epoch(&h->watched), ret_report);
-    bool has_writer = true; /* one may be about to make the first segment */
+    bool has_writer = true; /* a writer may be about to make the first segment */
     if (rc == 0 && h->set.begun == 0)
         rc = twl_live_has_writer(&h->watched, &has_writer);
     if (rc == 0 && !has_writer) {

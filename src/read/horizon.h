@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How far a reader sees: from which LSN to which, in which segments, and whether that has changed.
+ * The read snapshot: from which LSN to which a reader may return records, in which segments, and whether that
+ * has changed.
  *
- * Where the LSNs come from:
- *   - attached: the page of the writer in this process;
- *   - a live writer in another process: the same page, shared; or, where the file system can't share memory,
- *     the newest durable mark in the log itself;
- *   - where that writer writes through a mapping: every record that is complete and has only such before it;
- *   - no writer, or one that is opening the log: what recovery finds sound, made durable by a sync before
- *     anybody is told of it. If a writer comes later, its page tells.
+ * Sources of the LSNs:
+ *  - attached reader: the page of the writer in this process;
+ *  - live writer in another process: the same page, shared; or, where the file system can't share memory, the
+ *    newest durable mark in the log itself;
+ *  - live writer that writes through a mapping: additionally every complete record that has only complete
+ *    records before it;
+ *  - no writer, or a writer that is opening the log: what recovery finds sound, made durable by a sync before
+ *    it is returned. A writer that comes later publishes in its page.
  */
 #ifndef TWL_HORIZON_H
 #define TWL_HORIZON_H
@@ -25,39 +27,39 @@ struct horizon {
     struct live *live;           /* [const] the writer's, or `watched` */
     struct live watched;         /* detached: another process's */
     struct reader_source source; /* [const] attached; else .set is NULL */
-    pid_t pid;                   /* [const] who attached */
+    pid_t pid;                   /* the process that attached the reader */
 
-    uint64_t first_lsn;     /* oldest that is kept, or the one that comes first */
-    uint64_t limit_lsn;     /* newest that may be returned */
-    struct segment_set set; /* where they are */
-    uint32_t generation;    /* of the set: changes whenever it is loaded; 0 = not yet */
-    bool is_known;          /* the limit was found, and it goes with the set */
-    /* What recovery says where it found damage: where the log ends is not known then, and the limit is the newest LSN
-     * that is known to be lost, or in front of it. .error is 0 otherwise. */
+    uint64_t first_lsn;     /* oldest LSN that is kept, or the first one to come */
+    uint64_t limit_lsn;     /* newest LSN that may be returned */
+    struct segment_set set; /* the segments that hold them */
+    uint32_t generation;    /* of the set: changes whenever it is loaded; 0 = not loaded yet */
+    bool is_known;          /* the limit was found and belongs to this set */
+    /* Recovery's report if it found damage. Then the end of the log is not known, and the limit is the
+     * newest LSN that is known to be lost, or the one in front of it. .error is 0 otherwise. */
     struct twinlog_report damage;
 
-    uint32_t pulse;         /* of the page, before the rest of it was looked at */
-    uint32_t sound_pulse;   /* when the limit was last found in the files, if there is a page */
-    uint32_t epoch;         /* of the page when the set was loaded; 0 = it did not count */
-    uint32_t ignored_epoch; /* as a dead writer left it in the page */
-    bool follows_marks;     /* there is a writer, and no page */
-    uint32_t cut_epoch;     /* of the writer that made the newest cut in the set; 0 = there is none */
-    uint64_t cut_lsn;       /* where that begins */
-    bool passes_claims;     /* what was found is what a dead writer has left, claims included */
+    uint32_t pulse;         /* sequence of the page, read before the rest of the page */
+    uint32_t sound_pulse;   /* sequence when the limit was last found in the files, if there is a page */
+    uint32_t epoch;         /* epoch of the page when the set was loaded; 0 = the page did not count */
+    uint32_t ignored_epoch; /* epoch that a dead writer has left in the page */
+    bool follows_marks;     /* there is a writer, but no page */
+    uint32_t cut_epoch;     /* epoch of the writer that made the newest cut in the set; 0 = there is none */
+    uint64_t cut_lsn;       /* where that cut begins */
+    bool passes_claims;     /* there was no writer: claims are those of a dead writer */
 
-    /* beside a writer that writes through a mapping: a walk that goes as far as records are complete */
+    /* Beside a writer that writes through a mapping: a walk that goes as far as records are complete. */
     struct cursor tail;
     struct segment tail_segment; /* open if it has a file */
-    size_t tail_index;           /* of it, in the set of `tail_generation` */
+    size_t tail_index;           /* its index in the set of `tail_generation` */
     uint32_t tail_generation;
 };
 
-/* Looks at everything once. `horizon` must stay where it is. On failure there is nothing to close. */
+/* Loads everything once. `horizon` must not be moved afterwards. On failure there is nothing to close. */
 int twl_horizon_open(struct horizon *horizon, struct io *io, struct twinlog_report *ret_report);
 void twl_horizon_attach(struct horizon *horizon, const struct reader_source *source);
 void twl_horizon_close(struct horizon *horizon);
 
-/* Something was published since it was looked at, or it could not be looked at then. One load. */
+/* Was something published since the last look, or did that look fail? One load. */
 static inline bool twl_horizon_is_old(const struct horizon *horizon)
 {
     const struct live_page *page = horizon->live->page;
@@ -65,12 +67,13 @@ static inline bool twl_horizon_is_old(const struct horizon *horizon)
            (page && atomic_load_explicit(&page->pulse, memory_order_acquire) != horizon->pulse);
 }
 
-/* Brings it up to date; loads the set only if the writer is another one than before or has cut the log. */
+/* Brings the snapshot up to date. Loads the set only if there is another writer, or if the writer has cut
+ * the log. */
 int twl_horizon_look(struct horizon *horizon, struct twinlog_report *ret_report);
-/* The same for who asks where the log ends: beside a writer that is opening it, what was seen before may be less
- * than what others were told. */
+/* As twl_horizon_look(), for a caller that asks where the log ends: while a writer is opening the log, an
+ * older snapshot may have less than other callers were told. */
 int twl_horizon_find_end(struct horizon *horizon, struct twinlog_report *ret_report);
-/* As twl_horizon_look(), and loads the set in any case. */
+/* As twl_horizon_look(), but always loads the set. */
 int twl_horizon_reload(struct horizon *horizon, struct twinlog_report *ret_report);
 
 #endif

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The reader: one cursor over all segments, never beyond the watermark (I6).
+ * The reader: one iterator over all segments, never beyond the watermark (I6).
  *
- * How far it may read is the business of horizon.c, how it gets to a record that of stand.c. What is left is to
- * keep the cursor between its two records, and to tell why a record is not there. In this order: it was trimmed;
- * it was cut off; it is not durable yet; its segment has moved; it is damaged. Below the watermark everything must
- * check, but what was read may be older than the watermark, so before anything is called damage the reader forgets
- * what it has read, and then all it knows of the log, and looks again.
+ * horizon.c decides how far it may read, stand.c finds a record. This file keeps the position between two
+ * records, and explains why a record is not there. In this order: it was trimmed; it was cut off; it is not
+ * durable yet; its segment has moved; it is damaged. Every record up to the watermark must check. But the
+ * bytes in memory may be older than the watermark. So before the reader reports damage, it first drops the
+ * bytes that it has read and looks again, then drops all it knows of the log and looks again.
  *
- * The quick way, for the next record of a group: nothing was published since we looked, and `end_lsn` covers all
- * that there is to ask: no error, the range of the options, the watermark, the cut, the end of the group.
+ * The fast path, for the next record of a group: nothing was published since the last look, and `end_lsn`
+ * covers all other conditions: no error, the range of the options, the watermark, the cut, the end of the
+ * group.
  */
 #define _GNU_SOURCE
 #include "read/reader.h"
@@ -23,7 +24,7 @@
 #include <stdlib.h>
 
 #define LOOKS_AGAIN 2u    /* for a record in one segment */
-#define MOVING_LOOKS 100u /* while it is said to be in another one each time */
+#define MOVING_LOOKS 100u /* while each look finds it in a different segment */
 
 enum where {
     AT_LSN,
@@ -36,18 +37,19 @@ struct twinlog_reader {
     struct stand stand;
     bool owns_io;                      /* [const] */
     uint64_t from_lsn, to_lsn;         /* [const] */
-    struct twinlog_report *ret_report; /* [const] where the application wants it, or NULL */
+    struct twinlog_report *ret_report; /* where the application wants it, or NULL */
     struct twinlog_report report;      /* of an error */
-    struct follower *follower;         /* once somebody asked for the descriptor */
+    struct follower *follower;         /* created by the first call that asks for the descriptor */
 
-    enum where where;  /* AT_LSN once a move was made */
+    enum where where;  /* AT_LSN after the first move */
     int64_t time_ns;   /* AT_TIME */
-    uint64_t next_lsn; /* AT_LSN: of the record behind the cursor */
-    uint64_t end_lsn;  /* records before it can be read on, where the stand is */
+    uint64_t next_lsn; /* AT_LSN: LSN of the record behind the position */
+    uint64_t end_lsn;  /* records before it can be read without another check, from the current read
+                        * position */
 
-    /* Newest record that was returned since the last seek, 0 = none, and the segment it was in. */
+    /* Newest record that was returned since the last seek (0 = none), and its segment. */
     uint64_t passed_lsn, passed_sequence;
-    /* The first of the voids that were passed since, 0 = none, and the segment of the last one. */
+    /* First of the fillers that were passed since then (0 = none), and the segment of the last one. */
     uint64_t void_lsn, void_sequence;
     uint32_t generation; /* of the set that these were compared with */
     int error;           /* sticky */
@@ -89,7 +91,8 @@ static int report_cut(struct twinlog_reader *reader, uint64_t start_lsn)
     return TWINLOG_ECUT;
 }
 
-/* The walk has stopped at the place, maybe in front of the record that was wanted; 0 = by its time. */
+/* The walk stopped here, maybe in front of the wanted record. `wanted_lsn` 0 = the record was sought by
+ * its time. */
 static int report_damage(struct twinlog_reader *reader, uint64_t wanted_lsn)
 {
     const struct slot *at = reader->stand.at;
@@ -108,8 +111,8 @@ static int report_damage(struct twinlog_reader *reader, uint64_t wanted_lsn)
     return TWINLOG_ECORRUPT;
 }
 
-/* Behind the newest record that is known there are none: 0. Where recovery has found damage, nobody knows; whoever asks
- * once more has it looked at again. */
+/* Behind the newest known record there is nothing: 0. If recovery found damage, the end is not known; then
+ * the next call has it looked at again. */
 static int judge_end(struct twinlog_reader *reader)
 {
     struct horizon *horizon = &reader->horizon;
@@ -120,13 +123,13 @@ static int judge_end(struct twinlog_reader *reader)
     return horizon->damage.error;
 }
 
-/* What was found is not what should be there: how often now, and how often in one and the same segment? */
+/* Counts the attempts that found something unexpected: all of them, and those in one and the same segment. */
 struct doubt {
     uint64_t segment_id;
     unsigned looks, all_looks;
 };
 
-/* 1 = try again, as everything looks now. */
+/* 1 = try again; the state has been refreshed. */
 static int look_again(struct twinlog_reader *reader, uint64_t wanted_lsn, struct doubt *doubt)
 {
     struct stand *stand = &reader->stand;
@@ -153,7 +156,7 @@ static int look_again(struct twinlog_reader *reader, uint64_t wanted_lsn, struct
 static int find_time(struct twinlog_reader *reader)
 {
     int rc = twl_stand_before_time(&reader->stand, reader->time_ns);
-    if (rc == 0) { /* all that are known are older */
+    if (rc == 0) { /* all known records are older */
         reader->next_lsn = reader->horizon.limit_lsn + 1;
         return judge_end(reader);
     }
@@ -162,7 +165,7 @@ static int find_time(struct twinlog_reader *reader)
     return rc < 0 ? rc : 0;
 }
 
-/* A seek leaves it to the next move to find out which record it meant. */
+/* After a seek the first move finds out which record is meant. */
 static int resolve(struct twinlog_reader *reader)
 {
     if (reader->where == AT_LSN)
@@ -182,9 +185,9 @@ static uint64_t front_of(const struct segment_set *set)
     return set->begun > 0 ? max_u64(set->first_lsn, set->entries[0].first_lsn) : UINT64_MAX;
 }
 
-/* What was at `lsn` in that segment, or in front of it: from which LSN on is it not there any more? 0: it all is. What
- * begins a cut comes behind its segment. If that is trimmed by now, its segment is missing all the same, though the log
- * begins in front of `lsn`. */
+/* The records up to `lsn`, the last of them in that segment: from which LSN on are they cut off? 0 = all
+ * of them are still there. The segment that begins a cut has a greater sequence. If it is trimmed by now,
+ * the records' own segment is missing although the log begins in front of `lsn`. */
 static uint64_t find_cut(const struct segment_set *set, uint64_t lsn, uint64_t sequence)
 {
     bool is_missing = true;
@@ -198,8 +201,8 @@ static uint64_t find_cut(const struct segment_set *set, uint64_t lsn, uint64_t s
     return is_missing && front_lsn <= lsn ? front_lsn : 0;
 }
 
-/* Have records that were returned been replaced? If it was voids, nobody has seen anything of it, but there may be
- * records in their places. */
+/* Were records replaced that the reader has returned? If only fillers were, the application has seen
+ * nothing of it, but there may be records in their places now. */
 static int check_passed(struct twinlog_reader *reader)
 {
     const struct horizon *horizon = &reader->horizon;
@@ -215,7 +218,7 @@ static int check_passed(struct twinlog_reader *reader)
     return start_lsn > 0 ? report_cut(reader, start_lsn) : 0;
 }
 
-/* Everything up to date, and the cursor where it may be. */
+/* Brings the snapshot up to date and puts the position where it may be. */
 static int settle(struct twinlog_reader *reader)
 {
     struct horizon *horizon = &reader->horizon;
@@ -223,7 +226,7 @@ static int settle(struct twinlog_reader *reader)
         return reader->error;
     bool may_be_at_end = reader->where == AT_LSN
                              ? reader->next_lsn > horizon->limit_lsn
-                             : twl_live_is_mapped(horizon->live); /* more comes in silence */
+                             : twl_live_is_mapped(horizon->live); /* more records may come unannounced */
     int rc = may_be_at_end || twl_horizon_is_old(horizon) ? twl_horizon_look(horizon, &reader->report) : 0;
     if (rc == 0 && reader->where == AT_TIME)
         rc = twl_horizon_find_end(horizon, &reader->report);
@@ -236,7 +239,8 @@ static int settle(struct twinlog_reader *reader)
 
 /* ---- next -------------------------------------------------------------------------------------- */
 
-/* In front of next_lsn, and end_lsn says how far one can read on: 1. 0 = there is nothing to read for now. */
+/* Moves in front of next_lsn and sets end_lsn to where reading can go on: 1. 0 = there is nothing to read
+ * for now. */
 static int approach(struct twinlog_reader *reader)
 {
     struct stand *stand = &reader->stand;
@@ -269,7 +273,7 @@ static void pass_void(struct twinlog_reader *reader)
     reader->next_lsn++;
 }
 
-/* The next record that is no void, the stand behind it: 1. 0 = none for now. */
+/* The next record that is no filler; the read position is then behind it: 1. 0 = none for now. */
 static int find_next(struct twinlog_reader *reader, struct cursor_record *ret_record)
 {
     struct doubt doubt = { 0 };
@@ -290,13 +294,13 @@ static int find_next(struct twinlog_reader *reader, struct cursor_record *ret_re
     }
 }
 
-/* The one in front of the cursor, the stand in front of it. A cursor behind the end is at the end; one that has nothing
- * but voids in front of it stays where it is. */
+/* The record in front of the position; the read position is then in front of it. A position behind the end
+ * counts as the end. A position with only fillers in front of it stays where it is. */
 static int find_previous(struct twinlog_reader *reader, struct cursor_record *ret_record)
 {
     const struct horizon *horizon = &reader->horizon;
     struct doubt doubt = { 0 };
-    uint64_t most_lsn = reader->to_lsn; /* in front of the voids that were passed */
+    uint64_t most_lsn = reader->to_lsn; /* in front of the fillers that were passed */
     reader->end_lsn = 0;
     for (;;) {
         uint64_t last_lsn = 0;
@@ -347,7 +351,7 @@ static int stick(struct twinlog_reader *reader, int error)
     return tell(reader, error);
 }
 
-/* What next() would return, but for the record. */
+/* What next() would return, without the record. */
 static int peek(struct twinlog_reader *reader)
 {
     struct cursor_record record;
@@ -357,7 +361,7 @@ static int peek(struct twinlog_reader *reader)
     return rc < 0 ? stick(reader, rc) : rc;
 }
 
-/* The descriptor says what the last call has found. */
+/* Sets the descriptor to what the last call has found. */
 static void arm(struct twinlog_reader *reader)
 {
     const struct horizon *horizon = &reader->horizon;
@@ -421,7 +425,7 @@ int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record
         return stick(reader, rc);
     if (rc > 0) {
         give(reader, &record, ret_record);
-        tell_follower(reader); /* there is this one */
+        tell_follower(reader); /* this record can be read again */
     }
     return rc;
 }
@@ -473,7 +477,7 @@ int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn,
 {
     if (!reader || !ret_first_lsn || !ret_last_lsn)
         return -EINVAL;
-    reader->end_lsn = 0; /* what it rests on may change */
+    reader->end_lsn = 0; /* looking for the end may change what it is based on */
     int rc = twl_horizon_find_end(&reader->horizon, &reader->report);
     if (rc < 0)
         return tell(reader, rc);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The cursor of the public interface, over whatever directory it is given. */
+/* The reader of the public interface, over any directory that it is given. */
 #ifndef TWL_READER_H
 #define TWL_READER_H
 
@@ -8,15 +8,16 @@
 #include "segment/segment_set.h"
 #include "twinlog.h"
 
-/* From another process, or where there is no writer. Owns `io` from here, also on failure. */
+/* For a log of another process, or one without a writer. Owns `io` from here on, also on failure. */
 int twl_reader_open(struct io *io, const struct twinlog_reader_options *options,
                     struct twinlog_reader **ret_reader);
 
-/* Inside the writer's process: `io` and `live` stay the writer's and outlive the reader. */
+/* For the writer's process: `io` and `live` belong to the writer and outlive the reader. */
 struct reader_source {
     struct io *io;
     struct live *live;
-    /* A copy of what is begun now, oldest first, with first_lsn; any thread, but not after a fork. */
+    /* Copies the segments that are begun, oldest first, with first_lsn. Any thread may call it, but not
+     * after a fork. */
     int (*set)(void *context, struct segment_set *ret_set);
     void *context;
 };

@@ -2,18 +2,20 @@
 /*
  * See stand.h.
  *
- * A file may get another life at any time once its records were trimmed or cut off, also one that is open. Why
- * nothing of it can be taken for a record that is sought:
- *   - A slot is used for an entry of the newest set only if both have the same identity, and only for LSNs in front
- *     of the bound that this set gives it. So what was cut off is not looked for where it still lies.
- *   - What an open slot remembers, its index and headers of groups, says where to look, and no more. A group
- *     header is valid in one life of one file. A record is valid as one LSN of one epoch, which gives each LSN
- *     once: bytes that check are that record, whichever life of a file they are found in.
- *   - What was read of a file is forgotten when another slot is used, and with every set: a group that was torn when
- *     its writer died is cut by the next one, which gives its LSNs again, and checks as long as nobody looks again.
- * So a file that has another life looks like one that is damaged. Whoever is lost closes it and has the set loaded,
- * which does not have that segment any more. A segment that is mapped is held by a lock as long as it is, so that
- * it keeps its life; the lock is taken first, and then the header is looked at.
+ * A file may get another incarnation at any time after its records were trimmed or cut off, even while it is
+ * open. These rules keep its contents from being taken for a record that the reader wants:
+ *  - A slot serves an entry of the newest set only if both have the same identity, and only for LSNs in front
+ *    of the bound from this set. So records that were cut off are not found where they still lie.
+ *  - What an open slot remembers, its index and group headers, only says where to look. A group header is
+ *    valid in one incarnation of one file. A record is valid as one LSN of one epoch, and an epoch uses each
+ *    LSN once: bytes that check are that record, in whichever incarnation they are found.
+ *  - Data that was read is forgotten when the reader changes to another slot, and with every new set. A group
+ *    that was torn when its writer died is cut by the next writer, which uses its LSNs again; an old copy
+ *    would still check.
+ *
+ * So a file with another incarnation looks like a damaged one. A reader that gets STAND_LOST closes it and
+ * loads the set again, which no longer has that segment. A mapped segment is protected by a lock as long as
+ * it is mapped, so it keeps its incarnation. The lock is taken first, then the header is read.
  */
 #define _GNU_SOURCE
 #include "read/stand.h"
@@ -28,7 +30,7 @@ static int fail_system(const struct stand *stand, int error)
                "cannot read the log: %s", twinlog_strerror(error));
     const struct slot *at = stand->at;
     uint64_t offset = 0;
-    if (error == TWINLOG_EVERSION && at->segment.file) { /* what the walk stands in front of */
+    if (error == TWINLOG_EVERSION && at->segment.file) { /* the place where the walk stands */
         stand->report->finding = TWINLOG_FOUND_NEWER_FORMAT;
         stand->report->first_lsn = twl_cursor_next_lsn(&at->cursor);
         offset = at->cursor.records_left > 0 ? at->cursor.record_offset : at->cursor.offset;
@@ -71,7 +73,7 @@ void twl_stand_free(struct stand *stand)
     free(stand->trail);
 }
 
-/* Segments that are only kept open are given up when something else can't be opened for them. */
+/* When a file can't be opened for lack of descriptors: closes segments that are open only to be reused. */
 static bool close_idle(struct stand *stand)
 {
     bool has_closed = false;
@@ -83,7 +85,8 @@ static bool close_idle(struct stand *stand)
     return has_closed;
 }
 
-/* Of a call to look at segments or walk in them: not finding is being lost, and so is a file that is gone. */
+/* Judges a call that looks at segments or walks in them. A record that is not found gives STAND_LOST, and
+ * so does a file that is gone. */
 static int judge(struct stand *stand, int rc)
 {
     if (rc > 0)
@@ -107,7 +110,7 @@ static struct slot *find_slot(struct stand *stand, const struct segment_header *
     return NULL;
 }
 
-/* One that is free, or else becomes so because it was not used for the longest time. */
+/* A free slot, or else the one that was not used for the longest time, which is closed. */
 static struct slot *take_slot(struct stand *stand)
 {
     struct slot *oldest = stand->slots;
@@ -118,7 +121,7 @@ static struct slot *take_slot(struct stand *stand)
     return oldest;
 }
 
-/* There is one buffer. */
+/* All slots share one buffer. */
 static void move_to(struct stand *stand, struct slot *slot)
 {
     if (slot == stand->at)
@@ -127,7 +130,7 @@ static void move_to(struct stand *stand, struct slot *slot)
     stand->at = slot;
 }
 
-/* A segment that is not in the set any more was trimmed or cut off. */
+/* A segment that is no longer in the set was trimmed or cut off. */
 static void find_in_set(struct stand *stand, struct slot *slot)
 {
     const struct segment_set *set = set_of(stand);
@@ -139,7 +142,7 @@ static void find_in_set(struct stand *stand, struct slot *slot)
     close_slot(slot);
 }
 
-/* As far as one knows. */
+/* As far as this reader knows. */
 static bool is_trimmed(const struct stand *stand, const struct slot *slot)
 {
     const struct segment_entry *entry = &set_of(stand)->entries[slot->index];
@@ -151,14 +154,15 @@ static void find_bound(struct stand *stand)
     stand->bound_lsn = twl_segment_set_bound(set_of(stand), stand->at->index);
 }
 
-/* The set may be another one. What nobody can ask for any more is let go, so that its space can be used again. */
+/* The set may have changed. Closes segments that can't be asked for any more, so that their space can be
+ * used again. */
 static void catch_up(struct stand *stand)
 {
     const struct horizon *horizon = stand->horizon;
     bool is_other_set = stand->generation != horizon->generation;
     if (!is_other_set && stand->first_lsn == horizon->first_lsn)
         return;
-    if (is_other_set) /* what was read behind the end of the log then may be no part of it now */
+    if (is_other_set) /* data that was read behind the old end of the log may no longer belong to it */
         twl_cursor_refresh(&stand->at->cursor);
     stand->generation = horizon->generation;
     stand->first_lsn = horizon->first_lsn;
@@ -176,15 +180,15 @@ static void catch_up(struct stand *stand)
 
 /* ---- the segment ------------------------------------------------------------------------------- */
 
-/* Nobody gives it a new life, or cuts it, as long as we have it open: 1. STAND_LOST = somebody has given it one.
- * Where the lock can't be had the segment is read. */
+/* Keeps the segment from getting a new incarnation, or being cut, while it is open here: 1. STAND_LOST =
+ * it has a new one already. Without the lock the segment is read, not mapped. */
 static int hold(struct stand *stand, struct slot *slot)
 {
     unsigned char block[SEGMENT_HEADER_BYTES];
     struct segment_header header;
     size_t size;
     int rc = io_lock(slot->segment.file, IO_LOCK_USE, false);
-    if (rc < 0) { /* who has it may be stopped, which is no reason to give up */
+    if (rc < 0) { /* the process that holds it may be stopped; that is no reason to fail */
         slot->cursor.maps = false;
         return 1;
     }
@@ -221,9 +225,9 @@ static int open_segment(struct stand *stand, size_t index)
 {
     const struct segment_entry *entry = &set_of(stand)->entries[index];
     struct slot *open = find_slot(stand, &entry->header);
-    bool is_other = open != stand->at; /* also where its slot is used again */
+    bool is_other = open != stand->at; /* also if its slot is used again */
     stand->wanted_id = entry->header.segment_id;
-    if (is_other && stand->trail) /* there is one, of the segment that was open */
+    if (is_other && stand->trail) /* the trail belongs to the segment that was open */
         twl_trail_begin(stand->trail);
     move_to(stand, open ? open : take_slot(stand));
     stand->at->index = index;
@@ -235,8 +239,9 @@ static int open_segment(struct stand *stand, size_t index)
     return 1;
 }
 
-/* NULL: it is not sealed. One that was the newest when it was looked at may have been sealed since; and the footer
- * that the newest may have, because a crash has taken what came behind it, says nothing of what is added now. */
+/* Sets NULL if the segment is not sealed. A segment that was the newest when it was looked at may have
+ * been sealed since. The newest segment may have a footer too, if a crash took what came behind it; that
+ * footer does not count what is added now. */
 static int look_at_footer(struct stand *stand, size_t index, const struct segment_footer **ret_footer)
 {
     struct segment_set *set = set_of(stand);
@@ -249,7 +254,7 @@ static int look_at_footer(struct stand *stand, size_t index, const struct segmen
     return rc < 0 ? judge(stand, rc) : 1;
 }
 
-/* The index of a segment that is not sealed: made once, and only as far as it is needed. */
+/* The index of an unsealed segment. It is made once, and only as far as it is needed. */
 static int extend_summary(struct stand *stand, uint64_t lsn)
 {
     struct cursor *cursor = &stand->at->cursor;
@@ -273,7 +278,7 @@ static int extend_summary(struct stand *stand, uint64_t lsn)
     return rc < 0 ? judge(stand, rc) : 1;
 }
 
-/* Opens the segment that holds the record, with an index for it: the footer's, or one of our own. */
+/* Opens the segment that holds the record, with an index: from its footer, or one that is made here. */
 static int open_holder(struct stand *stand, uint64_t lsn, const struct segment_footer **ret_footer)
 {
     struct segment_set *set = set_of(stand);
@@ -289,7 +294,7 @@ static int open_holder(struct stand *stand, uint64_t lsn, const struct segment_f
     return rc;
 }
 
-/* As the set knows it: by itself, or by the one in front of it. */
+/* As the set knows it: from the entry itself, or from the one in front of it. */
 static uint64_t first_lsn_of(const struct segment_set *set, size_t index)
 {
     const struct segment_entry *entry = &set->entries[index], *before = entry - 1;
@@ -308,9 +313,9 @@ uint64_t twl_stand_stop_lsn(const struct stand *stand)
     return next_lsn > 0 || !is_in_set ? next_lsn : first_lsn_of(set, at->index);
 }
 
-/* ---- onwards ----------------------------------------------------------------------------------- */
+/* ---- forward ------------------------------------------------------------------------------------ */
 
-/* What was read of the last block before the writer wrote it again may be old. */
+/* The copy of the last block may date from before the writer wrote that block again. */
 static int enter_next_group(struct cursor *cursor)
 {
     int rc = twl_cursor_enter_group(cursor);
@@ -321,7 +326,7 @@ static int enter_next_group(struct cursor *cursor)
     return rc;
 }
 
-/* Does a segment that is fixed to start at `lsn` continue what was read? */
+/* Does a segment with a fixed start at `lsn` continue what was read? */
 static bool fits(const struct cursor *cursor, const struct segment_header *header, uint64_t lsn)
 {
     const struct group_header *group = &cursor->group;
@@ -330,7 +335,7 @@ static bool fits(const struct cursor *cursor, const struct segment_header *heade
            (!is_in_group || header->previous == 0 || header->start_chain == twl_group_chain(group));
 }
 
-/* A segment that was begun since the set was loaded. */
+/* Looks for a segment that was begun since the set was loaded. */
 static int look_for_next_segment(struct stand *stand, uint64_t lsn)
 {
     int rc = twl_horizon_reload(stand->horizon, stand->report);
@@ -438,7 +443,7 @@ int twl_stand_before_back(struct stand *stand, uint64_t lsn)
 
 /* ---- by time ----------------------------------------------------------------------------------- */
 
-/* LSN behind the records of a segment that can be seen. */
+/* The LSN behind those records of a segment that the snapshot covers. */
 static int find_end(struct stand *stand, size_t index, uint64_t *ret_lsn)
 {
     struct segment_set *set = set_of(stand);
@@ -448,12 +453,12 @@ static int find_end(struct stand *stand, size_t index, uint64_t *ret_lsn)
     int rc = twl_segment_try_look(stand->horizon->io, &set->entries[index + 1]);
     if (rc < 0)
         return judge(stand, rc);
-    if (set->entries[index + 1].first_lsn > 0) /* else it is damaged: nobody knows */
+    if (set->entries[index + 1].first_lsn > 0) /* else that segment is damaged and the end is unknown */
         *ret_lsn = min_u64(*ret_lsn, set->entries[index + 1].first_lsn);
     return 1;
 }
 
-/* The times that the index tells are those of all records that were ever in the segment, so what it leads to
+/* The index gives the times of all records that were ever in the segment, so the record that it leads to
  * may have been trimmed or cut off. */
 static int walk_to_time(struct stand *stand, const struct segment_footer *footer, int64_t time_ns)
 {
@@ -487,7 +492,7 @@ static int find_time_in(struct stand *stand, size_t index, int64_t time_ns)
     twl_cursor_refresh(&stand->at->cursor);
     rc = walk_to_time(stand, footer, time_ns);
     uint64_t lsn = twl_cursor_next_lsn(&stand->at->cursor);
-    bool has_come_to_end = rc >= 0 || rc == TWINLOG_ECORRUPT; /* a group behind it may be in the making */
+    bool has_come_to_end = rc >= 0 || rc == TWINLOG_ECORRUPT; /* behind it a group may be in the making */
     if (has_come_to_end && lsn >= end_lsn)
         return 0;
     if (rc < 0)
