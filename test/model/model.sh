@@ -63,7 +63,6 @@ property=-DSAFETY
 
 # Every one with a death, and somebody who comes with the number of the dead one.
 holds -DWRITES=4
-holds -DWRITES=3 -DSEALS=1
 holds -DWRITES=3 -DSYNCS=1 -DSWEEPS=0
 for mistake in NO_CONFIRMATION BLIND_SWEEP NO_SEQUENCE NO_HERITAGE NO_LOCK; do
     breaks -DWRITES=3 -D$mistake
@@ -74,7 +73,7 @@ if [ "${1:-}" = --large ]; then
     holds -DPARTICIPANTS=3 -DWRITES=3 -DSWEEPS=0 -DBIRTHS=0
     holds -DPARTICIPANTS=3 -DWRITES=2 -DDEATHS=2 -DBIRTHS=0
     holds -DPARTICIPANTS=3 -DWRITES=2
-    holds -DPARTICIPANTS=3 -DWRITES=2 -DSWEEPS=0 -DBIRTHS=0 -DSEALS=1 -DSYNCS=1
+    holds -DPARTICIPANTS=3 -DWRITES=2 -DSWEEPS=0 -DBIRTHS=0 -DSYNCS=1
     breaks -DPARTICIPANTS=3 -DWRITES=3 -DBIRTHS=0 -DNO_SEQUENCE
 fi
 

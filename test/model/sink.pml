@@ -16,9 +16,6 @@
 #ifndef SWEEPS
 #define SWEEPS 1
 #endif
-#ifndef SEALS
-#define SEALS 0
-#endif
 #ifndef SYNCS
 #define SYNCS 0
 #endif
@@ -45,10 +42,9 @@
 #endif
 
 /* Everything below the offset is given away; the owner, slot + 1, moved it there. */
-#define CURSOR(offset, owner) (((offset) * 8 + (owner)) * 2)
-#define OFFSET(cursor) ((cursor) / 16)
-#define OWNER(cursor) ((cursor) / 2 % 8)
-#define IS_SEALED(cursor) ((cursor) % 2)
+#define CURSOR(offset, owner) ((offset) * 8 + (owner))
+#define OFFSET(cursor) ((cursor) / 8)
+#define OWNER(cursor) ((cursor) % 8)
 
 short cursor;
 short state[PARTICIPANTS];
@@ -64,7 +60,7 @@ mtype = { DONE, VOID };
 mtype settled[BYTES];
 byte claimant[BYTES]; /* + 1: to whom it is given away, as long as it is not settled */
 bool is_dead[PARTICIPANTS];
-byte writes = WRITES, sweeps = SWEEPS, seals = SEALS, syncs = SYNCS, deaths = DEATHS, births = BIRTHS;
+byte writes = WRITES, sweeps = SWEEPS, syncs = SYNCS, deaths = DEATHS, births = BIRTHS;
 byte gone;
 
 /* Before somebody is born with a dead one's number, what that one had is nobody's. */
@@ -191,7 +187,8 @@ inline write(bytes)
     c = cursor;
     size[_pid] = bytes;
     do
-    :: !IS_SEALED(c) ->
+    :: is_given -> break
+    :: else ->
 #ifndef NO_CONFIRMATION
         if
         :: OWNER(c) != _pid + 1 -> confirm(c)
@@ -210,30 +207,15 @@ inline write(bytes)
             :: else -> c = cursor
             fi
         }
-        if
-        :: is_given -> break
-        :: else
-        fi
-    :: else -> break
     od;
-    if
-    :: is_given ->
-        state[_pid] = TO(w, CLAIMED);
-        /* here the bytes are copied */
-        d_step {
-            assert(state[_pid] == TO(w, CLAIMED));
-            note_done(OFFSET(c), bytes);
-            state[_pid] = TO(w, FREE)
-        }
-    :: else ->
+    state[_pid] = TO(w, CLAIMED);
+    /* here the bytes are copied */
+    d_step {
+        assert(state[_pid] == TO(w, CLAIMED));
+        note_done(OFFSET(c), bytes);
         state[_pid] = TO(w, FREE)
-    fi;
+    }
     atomic { w = 0; c = 0; is_given = false }
-}
-
-inline seal()
-{
-    cursor = cursor | 1
 }
 
 /* ---- sweep.c ------------------------------------------------------------------------------------ */
@@ -357,9 +339,8 @@ born:
         do
         :: atomic { writes > 0 -> writes-- } write(1 + _pid % 2)
         :: atomic { sweeps > 0 -> sweeps-- } sweep()
-        :: atomic { seals > 0 -> seals-- } seal()
         :: atomic { syncs > 0 -> syncs-- } sync()
-        :: writes + sweeps + seals + syncs == 0 -> break
+        :: writes + sweeps + syncs == 0 -> break
         od;
         is_used[_pid] = false;
         goto left
@@ -424,7 +405,6 @@ active proctype closer()
     bool is_mine;
 
     gone == PARTICIPANTS;
-    seal();
     sweep();
     skip;
     check_settled(OFFSET(cursor))
