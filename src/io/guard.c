@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Looking at a mapped file is not reading it: a page that the file no longer has, because somebody made it
- * shorter, or that the disk can't deliver, is no error code but a SIGBUS for the thread that looks.
+ * Keeps the process alive when a page of a mapped file is not available: because another program made the file
+ * shorter, or because the disk cannot deliver the page. The thread that accesses such a page gets no error code but
+ * SIGBUS.
  *
- * The first view installs a handler. For a fault in a view it puts a page of zeros in the place and marks the
- * view; the thread goes on, finds zeros where its checksums don't expect any, and asks. One that is written to,
- * the page of writer.lock, is memory of this process from then on. Every other SIGBUS
- * gets what it would have got without us: the handler that was there before, or the default. A handler that
- * somebody installs later replaces ours, unless it passes on what it doesn't know.
+ * The first view installs a handler. For a fault in a view, the handler maps a page of zeros there and marks the
+ * view. The thread goes on, its checksums do not match the zeros, and it asks twl_guard_is_hit(). A page of a
+ * writable view (the page of writer.lock) is private memory of this process from then on. Every other SIGBUS goes to
+ * the handler that was installed before, or has the default effect. A handler that the program installs later
+ * replaces this one, unless it passes on the signals that it does not handle.
  *
- * The handler can't take a lock, so the views are in a fixed table of slots, each with a version. A slot that
- * changes while the handler looks at it belongs to somebody else's view: nobody looks into a view that is
- * being added or removed.
+ * The handler cannot take a lock, so the views are in a fixed table of slots, each with a version. A slot that
+ * changes while the handler reads it belongs to another view: no thread accesses a view that is being added or
+ * removed.
  *
- * What this can't help: a thread that blocks SIGBUS. The kernel then ends the process without asking.
+ * Not handled: a thread that blocks SIGBUS. The kernel then ends the process without calling a handler.
  */
 #define _GNU_SOURCE
 #include "io/guard.h"
@@ -37,22 +38,22 @@ enum slot_state {
     SLOT_STATES = 4, /* the version of a slot whose view is removed is the next multiple */
 };
 
-/* All [atomic: the version is read before and after the rest]. */
+/* All fields are [atomic: the version is read before and after the others]. */
 static struct slot {
-    _Atomic uint64_t version; /* modulo SLOT_STATES: its state */
+    _Atomic uint64_t version; /* modulo SLOT_STATES: enum slot_state */
     _Atomic uintptr_t start, end;
     atomic_uint flags; /* enum guard_flags */
     atomic_bool is_hit;
 } slots[SLOTS];
 
-static atomic_bool is_any_hit; /* spares the search as long as nothing ever happened */
+static atomic_bool is_any_hit; /* false: no view was ever hit, so no search is needed */
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static bool is_installed;         /* [const after once] */
 static uintptr_t page_bytes;      /* [const after once] */
 static struct sigaction previous; /* [const after once] */
 
-/* The one whose view this address is in. Runs in the handler, too. */
+/* The slot whose view contains the address. Also runs in the handler. */
 static struct slot *slot_of(uintptr_t address)
 {
     for (struct slot *slot = slots; slot < slots + SLOTS; slot++) {
@@ -71,7 +72,7 @@ static bool is_missing_page(const siginfo_t *info)
     return info->si_code == BUS_ADRERR || info->si_code == BUS_MCEERR_AR;
 }
 
-/* mmap() is not on the list of what a handler may call, but on Linux it is a bare system call. */
+/* mmap() is not on the list of async-signal-safe functions, but on Linux it is a bare system call. */
 static bool put_zeros(const siginfo_t *info)
 {
     uintptr_t address = (uintptr_t)info->si_addr;
@@ -79,14 +80,14 @@ static bool put_zeros(const siginfo_t *info)
 
     if (!slot)
         return false;
-    atomic_store(&slot->is_hit, true); /* before anybody sees the zeros */
+    atomic_store(&slot->is_hit, true); /* before a thread sees the zeros */
     atomic_store(&is_any_hit, true);
     const int protection = atomic_load(&slot->flags) & GUARD_WRITABLE ? PROT_READ | PROT_WRITE : PROT_READ;
     return mmap((void *)align_down(address, page_bytes), page_bytes, protection,
                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
 }
 
-/* Once more, with nobody to handle it: the kernel ends the process as if we had never been there. */
+/* Sends the signal again with the default action: the kernel ends the process as if there were no handler. */
 static void die_of(int number, siginfo_t *info)
 {
     struct sigaction none = { .sa_handler = SIG_DFL };
@@ -103,7 +104,7 @@ static void pass_on(int number, siginfo_t *info, void *context)
         previous.sa_sigaction(number, info, context);
     else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN)
         previous.sa_handler(number);
-    else if (previous.sa_handler == SIG_DFL || is_from_kernel) /* a fault can't be ignored */
+    else if (previous.sa_handler == SIG_DFL || is_from_kernel) /* a fault cannot be ignored */
         die_of(number, info);
 }
 
@@ -121,7 +122,7 @@ static bool is_ours(const struct sigaction *action)
     return (action->sa_flags & SA_SIGINFO) && action->sa_sigaction == on_sigbus;
 }
 
-/* What is not mapped in children is no view of theirs: something else may come to be at its addresses. */
+/* Removes views that are not mapped in children: the child may map something else at their addresses. */
 static void forget_in_child(void)
 {
     for (struct slot *slot = slots; slot < slots + SLOTS; slot++)
@@ -130,8 +131,8 @@ static void forget_in_child(void)
             atomic_fetch_add(&slot->version, SLOT_STATES - SLOT_USED);
 }
 
-/* With the mask and the flags of the handler before, so that passing on is like being called by the kernel.
- * In a child that was forked in the midst of this it begins anew, and may find our own. */
+/* Keeps the mask and the flags of the previous handler, so that it can be called as the kernel would call it. A child
+ * that was forked during the installation installs again, and may find this library's handler already there. */
 static void install(void)
 {
     struct sigaction action;

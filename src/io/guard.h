@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Views of files that may be looked at without fear of SIGBUS. See guard.c. */
+/* Mapped views of files whose access never ends the process by SIGBUS. See guard.c. */
 #ifndef TWL_GUARD_H
 #define TWL_GUARD_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Installs the handler, unless it is there; so does the first view. Who starts a thread that has views calls this
- * before, so that no child is forked in the midst of it. */
+/* Installs the handler, once; the first view does so as well. Call this before starting a thread that adds views, so
+ * that no child is forked during the installation. */
 void twl_guard_install(void);
 
 enum guard_flags {
     GUARD_WRITABLE = 1u << 0,
-    GUARD_NOT_IN_CHILDREN = 1u << 1 /* MADV_DONTFORK: fork() takes it off the table of the child */
+    GUARD_NOT_IN_CHILDREN = 1u << 1 /* MADV_DONTFORK: fork() removes it from the child's table */
 };
 
-/* From now on a page of this mapping that can't be had looks like zeros; if it is writable, what is stored there
- * stays in this process. -ENOTSUP: the table is full, or there is no handler to be had. */
+/* From now on a page of this mapping that is not available reads as zeros; in a writable mapping, stores to it stay
+ * in this process. -ENOTSUP: the table is full, or the handler could not be installed. */
 int twl_guard_add(const unsigned char *bytes, size_t size, unsigned flags);
-/* Before it is unmapped. */
+/* Call this before the view is unmapped. */
 void twl_guard_remove(const unsigned char *bytes);
 
-/* Has that happened to the view that begins here? One load as long as it never happened to any. */
+/* True if a page of the view that begins here was replaced by zeros. One load as long as that happened to no view. */
 bool twl_guard_is_hit(const unsigned char *bytes);
 
 #endif

@@ -2,15 +2,15 @@
 /*
  * Files of one directory, through plain system calls.
  *
- * Every file is reached by its name below a descriptor of the directory, so that a log that is open
- * does not care when its directory is renamed. Reads and writes go on after a signal or a short
- * transfer; a sync never does: whoever asked for it decides what its failure means (I5).
+ * Files are opened by name relative to a descriptor of the directory, so the directory of an open log may be renamed.
+ * Reads and writes go on after a signal or a short transfer; a failed sync is never retried: the caller decides what
+ * the failure means (I5).
  *
- * Locks are open-file-description locks, each on a byte of the file, on the descriptor that carries the
- * I/O. The kernel keeps the description for as long as a request uses it, so a killed process holds the
- * writer's lock until its last write has landed (I9). A living process has waited for its writes when it
- * closes a file, and gives its locks back explicitly: a child that was forked meanwhile, perhaps only to
- * run another program, has the same description and would keep the file locked.
+ * Locks are open-file-description locks, each on a byte of the file, on the descriptor that carries the I/O. The
+ * kernel keeps the description as long as a request uses it, so a killed process holds the writer's lock until its
+ * last write has landed (I9). A living process waits for its writes before it closes a file, and releases its locks
+ * explicitly: a child forked meanwhile, perhaps only to run another program, shares the description and would keep
+ * the file locked.
  */
 #define _GNU_SOURCE
 #include "io/io_files.h"
@@ -86,8 +86,8 @@ static int check_kind(mode_t mode)
     return S_ISREG(mode) ? 0 : -EINVAL;
 }
 
-/* To open a device may be enough to do harm. Whoever exchanges the file after this is met by what is asked of the
- * open one. */
+/* Checks before the open, because opening a device may already do harm. If the file is replaced after this check,
+ * prepare_open_file() checks the open one. */
 static int check_name(const struct io_files *files, const char *name)
 {
     struct stat about;
@@ -97,9 +97,8 @@ static int check_name(const struct io_files *files, const char *name)
     return check_kind(about.st_mode);
 }
 
-/* Only now that it is known to be a regular file does it become a direct one: asked for at open,
- * O_DIRECT fails after O_CREAT has created the file. The same call takes back O_NONBLOCK, which lets
- * io_uring answer EAGAIN on some file systems. */
+/* Sets O_DIRECT only now that the file is known to be regular: at open, O_DIRECT may fail after O_CREAT has created
+ * the file. The same fcntl() clears O_NONBLOCK, with which io_uring returns EAGAIN on some file systems. */
 static int prepare_open_file(int fd, unsigned flags)
 {
     struct stat about;
@@ -140,8 +139,8 @@ static int open_file(const struct io_files *files, const char *name, unsigned fl
     return error;
 }
 
-/* A second descriptor, because buffered writes go through the first one. Where there is no direct I/O the first one
- * has to do (see read_from_disk()). */
+/* Opens a second, direct descriptor to read with, because the first one carries buffered writes. Without direct I/O,
+ * reads use the first one (see read_from_disk()). */
 static void open_past_cache(const struct io_files *files, const char *name, struct disk_file *file)
 {
     const int flags = O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
@@ -243,7 +242,7 @@ static int read_all(int fd, bool is_direct, void *buffer, size_t size, uint64_t 
         if (n == 0)
             break;
         done += (size_t)n;
-        /* a direct read stops inside a block only at the end of the file, and cannot go on from there */
+        /* a direct read stops inside a block only at the end of the file, and cannot continue there */
         if (is_direct && done % BLOCK_BYTES != 0)
             break;
     }
@@ -251,13 +250,14 @@ static int read_all(int fd, bool is_direct, void *buffer, size_t size, uint64_t 
     return 0;
 }
 
-/* What the cache has and the disk lacks is clean: the kernel gave it up when its write failed. So it can be dropped,
- * unless somebody has it mapped; a direct read passes that, too. Some file systems answer one from the cache
- * (ext4 with data=journal, btrfs with compression): with both steps they have to read. */
+/* The kernel marks a page clean when its write fails: the cache then has bytes that the disk lacks. Dropping clean
+ * pages removes them, unless a process has them mapped; a direct read bypasses even those. Some file systems answer
+ * a direct read from the cache (ext4 with data=journal, btrfs with compression): after the drop they have to read
+ * the disk. */
 static int read_from_disk(const struct disk_file *file, void *buffer, size_t size, uint64_t offset,
                           size_t *ret_size)
 {
-    int error = -EINVAL; /* also where the device wants larger blocks */
+    int error = -EINVAL; /* pread() returns it, too, if the device needs larger blocks */
 
     posix_fadvise(file->fd, (off_t)offset, (off_t)size, POSIX_FADV_DONTNEED);
     if (file->disk_fd >= 0)
@@ -305,7 +305,7 @@ static int reserve(struct io_file *file, int mode, uint64_t from, uint64_t to)
 
 static int write_zeros(struct io_file *file, uint64_t from, uint64_t to)
 {
-    static _Alignas(BLOCK_BYTES) unsigned char zeros[256 * 1024]; /* only ever read */
+    static _Alignas(BLOCK_BYTES) unsigned char zeros[256 * 1024]; /* never written */
     int error = 0;
 
     for (uint64_t at = from; error == 0 && at < to; at += sizeof(zeros))
@@ -318,7 +318,8 @@ static int lengthen(struct io_file *file, uint64_t old_bytes, uint64_t bytes)
     return old_bytes < bytes ? error_of(ftruncate(io_file_fd(file), (off_t)bytes)) : 0;
 }
 
-/* Is one of these shared? 1 = yes; 0 = no, and *at is behind them; -1 = there are no more. */
+/* Looks at the next extents from *at on. 1 = one is shared; 0 = none is, and *at is behind them; -1 = there are no
+ * more, or the file system cannot say. */
 static int has_shared(struct io_file *file, struct fiemap *map, uint64_t bytes, uint64_t *at)
 {
     *map = (struct fiemap){ .fm_start = *at, .fm_length = bytes - *at, .fm_extent_count = EXTENTS_AT_ONCE };
@@ -333,7 +334,7 @@ static int has_shared(struct io_file *file, struct fiemap *map, uint64_t bytes, 
     return *at < bytes ? 0 : -1;
 }
 
-/* Does a clone have the same blocks? Where the file system does not say, it has no clones. */
+/* True if the file shares blocks with a clone, or if memory is short. A file system that cannot say has no clones. */
 static bool shares_blocks(struct io_file *file, uint64_t bytes)
 {
     struct fiemap *map = calloc(1, sizeof(*map) + EXTENTS_AT_ONCE * sizeof(map->fm_extents[0]));
@@ -366,11 +367,11 @@ int twl_io_files_allocate(struct io_file *file, uint64_t bytes, enum io_allocati
         return 0;
 
     error = reserve(file, 0, 0, bytes);
-    if (error == -EOPNOTSUPP) { /* what was written has its space */
+    if (error == -EOPNOTSUPP) { /* written blocks have their space */
         error = lengthen(file, old_bytes, bytes);
         how = IO_ALLOCATE_WRITTEN;
     }
-    if (error == 0 && how == IO_ALLOCATE_WRITTEN) /* the block with the old end in it is written already */
+    if (error == 0 && how == IO_ALLOCATE_WRITTEN) /* the block that contains the old end is written already */
         error = write_zeros(file, align_up(old_bytes, unit), bytes);
     return error;
 }
@@ -414,7 +415,7 @@ void twl_io_files_unlock(struct io_file *io_file, enum io_lock which)
     struct disk_file *file = disk_file_of(io_file);
     struct flock range = lock_range(which, F_UNLCK);
 
-    if (which > IO_LOCK_USE) { /* of a file that children have not */
+    if (which > IO_LOCK_USE) { /* the file is closed in children */
         fcntl(file->fd, F_OFD_SETLK, &range);
         return;
     }
@@ -426,7 +427,7 @@ void twl_io_files_unlock(struct io_file *io_file, enum io_lock which)
 
 int twl_io_files_is_locked(struct io_file *file, enum io_lock which, bool *ret_locked)
 {
-    struct flock range = lock_range(which, F_WRLCK); /* meets all */
+    struct flock range = lock_range(which, F_WRLCK); /* conflicts with both kinds */
 
     if (fcntl(io_file_fd(file), F_OFD_GETLK, &range) < 0)
         return -errno;
@@ -465,7 +466,7 @@ int twl_io_files_map(struct io_file *io_file, size_t bytes, void **ret_page)
 void twl_io_files_unmap(struct io *io, void *page, size_t bytes)
 {
     (void)io;
-    twl_guard_remove(page); /* first: the address may be somebody else's right after */
+    twl_guard_remove(page); /* before munmap(): another mapping may get the address at once */
     munmap(page, bytes);
 }
 
@@ -490,7 +491,7 @@ int twl_io_files_view(struct io_file *file, size_t bytes, const unsigned char **
 void twl_io_files_unview(struct io *io, const unsigned char *bytes, size_t size)
 {
     (void)io;
-    twl_guard_remove(bytes); /* first: the address may be somebody else's right after */
+    twl_guard_remove(bytes); /* before munmap(): another mapping may get the address at once */
     munmap((void *)(uintptr_t)bytes, size);
 }
 
@@ -522,7 +523,7 @@ static int each_name(DIR *directory, int (*each)(void *context, const char *name
 
 int twl_io_files_list(struct io *io, int (*each)(void *context, const char *name), void *context)
 {
-    /* a description of its own: the position in the directory is not shared with another listing */
+    /* a new description, so that concurrent listings do not share a position in the directory */
     int fd = openat(files_of(io)->directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *directory;
     int result;

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What io_posix.c and io_uring.c share: a directory of files through plain system calls. Each of the
- * two adds a table of operations that begins with IO_FILES_OPS, its own durable writes, create and
- * destroy.
+ * What io_posix.c and io_uring.c share: a directory of files through plain system calls. Each of the two adds its
+ * own durable writes, create, destroy, and a table of operations that begins with IO_FILES_OPS.
  */
 #ifndef TWL_IO_FILES_H
 #define TWL_IO_FILES_H
@@ -20,16 +19,16 @@ struct io_files {
 
 struct disk_file {
     struct io_file file;               /* must be first */
-    int fd;                            /* [const], but that of a file that is not for children, in one */
+    int fd;                            /* [const], but -1 in a forked child if IO_NOT_IN_CHILDREN */
     bool is_read_only;                 /* [const] */
     bool is_direct;                    /* [const] */
     bool is_from_disk;                 /* [const] reads go past the page cache, */
     int disk_fd;                       /* [const] through this direct one; -1 = there is none */
-    pid_t lock_owner[IO_LOCK_USE + 1]; /* the process that took that lock, 0 = none; by lock(), unlock() */
+    pid_t lock_owner[IO_LOCK_USE + 1]; /* the process that took the lock, 0 = none; set by lock(), unlock() */
     struct child_files in_child;
 };
 
-/* Takes the directory `path`, seen from the directory `from` (or AT_FDCWD), into a zeroed `files`; on failure
+/* Opens the directory `path`, relative to the directory `from` (or AT_FDCWD), for a zeroed `files`. After a failure
  * there is nothing to undo. */
 int twl_io_files_init(struct io_files *files, int from, const char *path, const struct io_ops *ops);
 void twl_io_files_destroy(struct io_files *files);

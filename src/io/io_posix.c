@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Durable writes by system calls that every Linux has: pwritev2 with RWF_DSYNC, or a write and then
- * fdatasync. submit() does it all, and reap() finds the results where they belong. What a signal or a
- * full disk left undone is reported, not tried again.
+ * Durable writes by system calls that every Linux has: pwritev2 with RWF_DSYNC, or a write and then fdatasync.
+ * submit() does all the work and fills in the results; reap() does nothing. A write that a signal or a full disk
+ * cut short is reported, not retried.
  */
 #define _GNU_SOURCE
 #include "io/io_files.h"
@@ -25,7 +25,7 @@ static int64_t write_once(const struct io_write *write, int flags)
     return n < 0 ? -errno : n;
 }
 
-/* Not pwritev2: a sandbox that knows the old calls only may refuse it. */
+/* Not pwritev2(): a sandbox that knows only older calls may refuse it. */
 static int64_t pwrite_once(const struct io_write *write)
 {
     const int error = twl_limit_check_write(write->offset);
@@ -54,7 +54,7 @@ static int submit_fdatasync(struct io *io, struct io_write *write)
     return 0;
 }
 
-/* RWF_DSYNC covers the write that carries it, and no other. */
+/* RWF_DSYNC covers only the write that carries it. */
 static int submit_dsync(struct io *io, struct io_write *write)
 {
     if (write->barrier != IO_BARRIER_WRITE)

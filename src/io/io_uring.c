@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Durable writes through io_uring: one write that carries RWF_DSYNC, or one write linked to one
- * fdatasync. submit() only fills in the entries; reap() hands them to the kernel and waits for them in
- * the same system call. So the kernel's refusal to take them comes out of reap() as well, as a write
- * that failed and a barrier that did not run, and an entry it did not take is withdrawn: it must not
- * ride along with the next group, and a barrier must not run without the write it was linked to.
+ * Durable writes through io_uring: one write that carries RWF_DSYNC, or one write linked to one fdatasync. submit()
+ * only fills in the entries; reap() hands them to the kernel and waits for them in the same system call. So if the
+ * kernel does not take the entries, reap() reports it, as a write that failed and a barrier that did not run. An
+ * entry that the kernel did not take is withdrawn: it must not go out with the next group, and a barrier must not
+ * run without the write that it was linked to.
  *
- * Leaders change from group to group, so the ring belongs to no thread. Files are not registered with
- * it: a request then holds its file, and with it the writer's lock, exactly as long as it runs (I9).
+ * The leader changes from group to group, so the ring belongs to no thread. Files are not registered with the ring:
+ * a request then holds its file, and with it the writer's lock, exactly as long as it runs (I9).
  *
- * The ring of many directories (ring.h) never waits for one write alone. Instead of linking a sync it queues it
- * when the write has come back whole. Calls from other threads come in through an eventfd that it polls.
+ * The ring of many directories (ring.h) never waits for one write alone. It does not link a sync, but queues it when
+ * the write has completed in full. Other threads wake the ring through an eventfd that the ring polls.
  *
- * Linux 6.18 was once seen to take a request that needs a worker thread and to start none, so that its completion
- * never came. Another request for a worker starts one, which then finds both. After a second of waiting the
- * ring adds such a request, which does nothing, a nudge, and waits on.
+ * Linux 6.18 was once seen to take a request that needs a worker thread and to start no worker, so that the request
+ * never completed. Another request for a worker starts one, which then finds both requests. So after a second of
+ * waiting the ring adds a nudge, a request for a worker that does nothing, and keeps waiting.
  *
- * A forked child has the ring's memory and descriptor, too. What it does on destroy, unmap and close,
- * leaves the parent's ring as it was; an entry that was not handed over when it forked it never sends.
+ * A forked child has the memory and the descriptor of the ring, too. When the child destroys the ring, by unmap and
+ * close, the parent's ring is unchanged. The child never sends entries that were not handed over at the fork.
  *
  * This is the only file that knows liburing.
  */
@@ -39,8 +39,8 @@
 #include <unistd.h>
 
 #define RING_ENTRIES 8u
-#define NUDGE_NS UINT64_C(1000000000) /* no disk takes so long often, and nudges are harmless */
-#define NUDGE_DATA UINT64_C(0) /* of the entry that does nothing; no part of a write, and no address of one */
+#define NUDGE_NS UINT64_C(1000000000) /* disks rarely take so long, and nudges are harmless */
+#define NUDGE_DATA UINT64_C(0)        /* user_data of a nudge: no part of a write, and no address of one */
 
 struct uring_io {
     struct io_files files;        /* must be first */
@@ -50,7 +50,7 @@ struct uring_io {
     size_t adopted_bytes;         /* [const] */
 };
 
-/* What a completion tells about the group: the user_data of its entry. */
+/* The part of a group that a completion is for: the user_data of its entry. */
 enum part {
     PART_WRITE = 1,
     PART_SYNC,
@@ -95,7 +95,7 @@ static struct io_uring_sqe *queue_write(struct uring_io *uring, const struct io_
     return entry;
 }
 
-/* A write that is refused without being queued: reap() finds nothing to wait for. */
+/* True if the limit refuses the write: it is not queued, and reap() has nothing to wait for. */
 static bool is_refused(struct io_write *write)
 {
     write->ret_written = twl_limit_check_write(write->offset);
@@ -122,7 +122,7 @@ static int submit_linked(struct io *io, struct io_write *write)
     return 0;
 }
 
-/* RWF_DSYNC covers the write that carries it, and no other. */
+/* RWF_DSYNC covers only the write that carries it. */
 static int submit_dsync(struct io *io, struct io_write *write)
 {
     if (write->barrier != IO_BARRIER_WRITE)
@@ -135,7 +135,7 @@ static int submit_dsync(struct io *io, struct io_write *write)
 
 /* ---- reap -------------------------------------------------------------------------------------- */
 
-/* Without a polling kernel thread, the kernel looks at the queue only while we are in a call. */
+/* Possible because the ring has no polling kernel thread: the kernel reads the queue only during a system call. */
 static void withdraw_entries(struct io_uring *ring)
 {
     ring->sq.sqe_head = ring->sq.sqe_tail = *ring->sq.khead;
@@ -148,13 +148,13 @@ static struct __kernel_timespec timespec_of(uint64_t ns)
                                        .tv_nsec = (long long)(ns % 1000000000) };
 }
 
-/* Kernels before 5.11 count a time limit as an entry of its own; they do without. */
+/* Before Linux 5.11 a time limit takes an entry of its own; waits for a write then have no limit, and no nudge. */
 static bool has_limits(const struct io_uring *ring)
 {
     return (ring->features & IORING_FEAT_EXT_ARG) != 0;
 }
 
-/* One at a time. The queue is empty. */
+/* Sends a nudge, unless one is in flight. The queue must be empty. */
 static void nudge(struct io_uring *ring, bool *is_nudged)
 {
     struct io_uring_sqe *entry = *is_nudged ? NULL : io_uring_get_sqe(ring);
@@ -169,7 +169,7 @@ static void nudge(struct io_uring *ring, bool *is_nudged)
     withdraw_entries(ring);
 }
 
-/* There is no giving up: until it has completed, the kernel reads the buffer. */
+/* Never gives up: the kernel reads the buffer until the request completes. */
 static struct io_uring_cqe *wait_completion(struct uring_io *uring)
 {
     struct io_uring *ring = &uring->ring;
@@ -182,7 +182,7 @@ static struct io_uring_cqe *wait_completion(struct uring_io *uring)
         if (result == -ETIME)
             nudge(ring, &uring->is_nudged);
         else if (result < 0)
-            sched_yield(); /* a signal; or the system call was forbidden meanwhile, so watch the memory */
+            sched_yield(); /* a signal; or a sandbox now forbids the system call: poll the shared memory */
         else if (completion->user_data != NUDGE_DATA)
             return completion;
         else {
@@ -192,7 +192,7 @@ static struct io_uring_cqe *wait_completion(struct uring_io *uring)
     }
 }
 
-/* The number of entries it has taken, or an error; -ETIME: it may have taken some, and they are not done yet. */
+/* The number of entries that the kernel took, or an error; -ETIME: it may have taken some, which are not done yet. */
 static int submit_and_wait(struct io_uring *ring, unsigned queued)
 {
     struct __kernel_timespec limit = timespec_of(NUDGE_NS);
@@ -242,16 +242,16 @@ static void reap(struct io *io, struct io_write *write)
 
 /* ---- buffers, create, destroy ------------------------------------------------------------------ */
 
-/* Registered memory stays pinned, which saves the kernel looking it up for each write. Kernels before
- * 6.0 could, after a fork, leave the parent with copies of pinned pages and the ring with the
- * originals; there, and where the limit on locked memory forbids it, plain writes do. */
+/* Registered memory stays pinned, so the kernel need not look it up for each write. After a fork, kernels before 6.0
+ * could leave the parent with copies of pinned pages and the ring with the originals. On these kernels, and where
+ * the limit on locked memory forbids pinning, plain writes are used. */
 static int adopt_buffers(struct io *io, void *bytes, size_t size)
 {
     struct uring_io *uring = uring_of(io);
     struct iovec buffer = { .iov_base = bytes, .iov_len = size };
 
     ASSERT(!uring->adopted);
-    if (!(uring->ring.features & IORING_FEAT_LINKED_FILE)) /* came with 6.0 */
+    if (!(uring->ring.features & IORING_FEAT_LINKED_FILE)) /* new in Linux 6.0 */
         return 0;
     if (io_uring_register_buffers(&uring->ring, &buffer, 1) == 0) {
         uring->adopted = bytes;
@@ -260,8 +260,8 @@ static int adopt_buffers(struct io *io, void *bytes, size_t size)
     return 0;
 }
 
-/* Does once, on a file in memory, what every group will do. A sandbox may allow a ring to be set up
- * and then refuse its use, and an old kernel does not know the operations. */
+/* Does once, on a file in memory, what every group will do. A sandbox may allow a ring to be created and then refuse
+ * its use, and an old kernel lacks the operations. */
 static int rehearse(struct io *io)
 {
     static const unsigned char byte;
@@ -329,17 +329,17 @@ free_uring:
 
 #define SPARE_ENTRIES 8u /* for the poll, and for a time limit on kernels before 5.11 */
 #define PART_MASK UINT64_C(7)
-#define CALL_DATA PART_MASK /* no part */
+#define CALL_DATA PART_MASK /* user_data of the poll: no part */
 
 struct io_ring {
     struct io_uring ring;
     int call_fd;              /* [const] an eventfd */
-    bool is_polled;           /* a poll of it is in flight */
-    unsigned queued;          /* entries that the kernel has not taken */
-    unsigned in_flight;       /* and those that it has, but for the poll and the nudge */
+    bool is_polled;           /* a poll of call_fd is in flight */
+    unsigned queued;          /* entries that the kernel has not taken yet */
+    unsigned in_flight;       /* entries that it has taken, without the poll and the nudge */
     bool is_nudged;           /* a nudge is in flight */
-    unsigned refused;         /* writes that it would not take */
-    struct io_write **queue;  /* [queued] whose they are; NULL = the poll */
+    unsigned refused;         /* writes that the kernel or the limit refused */
+    struct io_write **queue;  /* [queued] the write of each entry; NULL = the poll */
     struct io_write **refuse; /* [refused] */
 };
 
@@ -349,7 +349,7 @@ static struct io_uring_sqe *add_entry(struct io_ring *ring, struct io_write *wri
 {
     struct io_uring_sqe *entry = io_uring_get_sqe(&ring->ring);
 
-    ASSERT(entry); /* there is one for each write, and a few more */
+    ASSERT(entry); /* the ring has one for each write, and a few more */
     ring->queue[ring->queued++] = write;
     return entry;
 }
@@ -390,7 +390,7 @@ void twl_io_ring_submit(struct io_ring *ring, struct io_write *write)
     set_owner(entry, write, part);
 }
 
-/* What the kernel does not take now it never gets: a sync of it that came later would cover nothing. */
+/* Entries that the kernel does not take now are withdrawn for good: a sync that came later would cover nothing. */
 static void hand_over(struct io_ring *ring)
 {
     if (ring->queued == 0)
@@ -418,7 +418,7 @@ static void take_call(struct io_ring *ring)
         continue;
 }
 
-/* The write that this completes, if it does. */
+/* The write that this completion ends, or NULL. */
 static struct io_write *take_completion(struct io_ring *ring, uint64_t user_data, int result)
 {
     struct io_write *write = (struct io_write *)(uintptr_t)(user_data & ~PART_MASK);
@@ -448,7 +448,7 @@ struct io_write *twl_io_ring_reap(struct io_ring *ring)
         hand_over(ring);
         if (ring->refused > 0) {
             struct io_write *write = ring->refuse[--ring->refused];
-            if (write->ret_written == 0) /* else it was the sync that was refused */
+            if (write->ret_written == 0) /* else its sync or the limit was the reason */
                 write->ret_written = write->size > 0 ? -EAGAIN : 0;
             return write;
         }
@@ -486,7 +486,7 @@ void twl_io_ring_wait(struct io_ring *ring, uint64_t deadline_ns)
     hand_over(ring);
     if (ring->refused > 0)
         return;
-    if (!ring->is_polled) { /* nobody could call us */
+    if (!ring->is_polled) { /* wake() could not end a wait */
         sched_yield();
         return;
     }
@@ -498,7 +498,7 @@ void twl_io_ring_wait(struct io_ring *ring, uint64_t deadline_ns)
     if (result == -ETIME && may_nudge)
         nudge(&ring->ring, &ring->is_nudged);
     else if (result < 0 && result != -ETIME)
-        sched_yield(); /* a signal; or the system call was forbidden meanwhile, so watch the memory */
+        sched_yield(); /* as in wait_completion() */
 }
 
 void twl_io_ring_wake(struct io_ring *ring)
@@ -509,7 +509,7 @@ void twl_io_ring_wake(struct io_ring *ring)
         continue;
 }
 
-/* As rehearse(), with each kind of barrier. */
+/* As rehearse(), but with each kind of barrier. */
 static int rehearse_ring(struct io_ring *ring)
 {
     static const unsigned char byte;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How long a file may become by RLIMIT_FSIZE.
+ * The limit on the size of files: RLIMIT_FSIZE.
  *
- * Whoever writes at that limit or behind it, or makes a file longer, gets SIGXFSZ, which ends a process that is not
- * prepared for it; and bytes that a file has already are no exception. So every write, and whatever makes a file longer,
- * asks here first, and is refused as by a file system that does not take it. A write across the limit is a short one. A
- * limit that is lowered between the question and the write is not seen.
+ * A process that writes at or behind the limit, or makes a file longer than the limit, gets SIGXFSZ, which by default
+ * ends the process; this applies even to bytes that the file already has. So every call that writes or makes a file
+ * longer checks the limit here first, and returns -EFBIG. A write across the limit is a short write. A limit that is
+ * lowered between the check and the write is not seen.
  */
 #ifndef TWL_LIMIT_H
 #define TWL_LIMIT_H
@@ -14,7 +14,7 @@
 #include <stdint.h>
 #include <sys/resource.h>
 
-/* 0, or -EFBIG: a file may not have so many bytes. */
+/* 0, or -EFBIG if a file of this size exceeds the limit. */
 static inline int twl_limit_check(uint64_t bytes)
 {
     struct rlimit limit;
@@ -24,7 +24,7 @@ static inline int twl_limit_check(uint64_t bytes)
     return bytes > limit.rlim_cur ? -EFBIG : 0;
 }
 
-/* The same for a write there. */
+/* The same for a write at `offset`. */
 static inline int twl_limit_check_write(uint64_t offset)
 {
     return twl_limit_check(offset + 1);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One ring that carries the writes of many directories: any number in flight, of any files of io_posix.c and
- * io_uring.c. One thread submits, waits and reaps; the files and the bytes stay the caller's.
+ * One ring that carries the writes of many directories: several writes in flight, to any files of io_posix.c and
+ * io_uring.c. One thread submits, waits and reaps; the caller keeps the files and the bytes.
  *
- * Implemented in io_uring.c, which knows the kernel's interface.
+ * Implemented in io_uring.c, the only file that uses liburing.
  */
 #ifndef TWL_IO_RING_H
 #define TWL_IO_RING_H
@@ -12,21 +12,21 @@
 
 struct io_ring;
 
-/* For so many writes at a time. -ENOSYS, -EPERM, -ENOMEM, ... where the kernel refuses. */
+/* For at most `writes` writes at a time. -ENOSYS, -EPERM, -ENOMEM, ... where the kernel refuses. */
 int twl_io_ring_create(unsigned writes, struct io_ring **ret_ring);
-/* Nothing is in flight; or in a forked child, whose parent's ring stays as it is. */
+/* Requires that nothing is in flight; or in a forked child: the parent's ring stays as it is. */
 void twl_io_ring_destroy(struct io_ring *ring);
 
-/* Takes a write, or one of no bytes, which is a barrier alone; reap() returns it when it is done. */
+/* Queues a write, which reap() returns when it is done. A write of no bytes is only a barrier. */
 void twl_io_ring_submit(struct io_ring *ring, struct io_write *write);
-/* Hands over to the kernel what was submitted, and returns one that is done, with its ret_ fields; NULL = none now.
- * One that the kernel would not take has -EAGAIN as the result of its write: it never began. */
+/* Hands the queued writes to the kernel, and returns one that is done, with its ret_ fields; NULL = none now. A write
+ * that the kernel did not take has ret_written = -EAGAIN: it never began. */
 struct io_write *twl_io_ring_reap(struct io_ring *ring);
 
-/* Waits until something may be reaped or wake() was called since the last wait; at the longest until
- * `deadline_ns` on CLOCK_MONOTONIC, 0 = no limit. May return early. */
+/* Waits until a write can be reaped or wake() was called since the last wait, at most until `deadline_ns` on
+ * CLOCK_MONOTONIC, 0 = no limit. May return early. */
 void twl_io_ring_wait(struct io_ring *ring, uint64_t deadline_ns);
-/* Any thread. */
+/* Any thread may call it. */
 void twl_io_ring_wake(struct io_ring *ring);
 
 #endif
