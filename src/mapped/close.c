@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Groups get their headers. See inside.h.
+ * Gives groups their headers. See inside.h.
  *
- * Why a crash leaves a log: a group gets its header when its records are durable, and not before. So a header never
- * speaks of what may be missing, and a group without one is good as far as its records check (segment/settle.h).
+ * A crash leaves a valid log because a group gets its header only when its records are durable. So a header
+ * never covers a record that may be missing, and a group without one is valid as far as its records check
+ * (segment/settle.h).
  */
 #define _GNU_SOURCE
 #include "mapped/inside.h"
@@ -17,7 +18,8 @@
 
 /* ---- a group ----------------------------------------------------------------------------------- */
 
-/* What the mark and the walk say: without records the mark is its last group. With peers all would write the same. */
+/* Without records the mark is the sheet's last group. With peers, every participant composes the same
+ * bytes. */
 static void compose_last(struct mapped *m, struct sheet *sheet, unsigned char bytes[GROUP_HEADER_BYTES])
     REQUIRES(m->syncing)
 {
@@ -56,8 +58,8 @@ static int close_group(struct mapped *m, struct sheet *sheet) REQUIRES(m->syncin
     return rc;
 }
 
-/* Through the file, which nobody has mapped: where somebody has, the kernel protects each page against writing before
- * it writes it to the disk, and interrupts the other processors for that. */
+/* Through the file, not the mapping: while a page is mapped, the kernel protects it against writing before it
+ * writes it to the disk, and interrupts the other processors for that. */
 static int close_file(struct mapped *m, struct sheet *sheet, struct io_file *file,
                       const unsigned char header[GROUP_HEADER_BYTES]) REQUIRES(m->syncing)
 {
@@ -102,10 +104,11 @@ static void end_summary(const struct sheet *sheet, struct summary *summary)
 {
     if (sheet->last.count > 0)
         twl_summary_end_group(summary, &sheet->last, OPEN_GROUP_OFFSET);
-    summary->chain = sheet->start.checksum; /* the other one stands outside the chain */
+    summary->chain = sheet->start.checksum; /* the group of records is not in the chain */
 }
 
-/* It was left: whoever leaves it is about to make the next one active, and those who are inside are about to go. */
+/* Waits until the sheet, which was left, is not active any more and no thread is inside; neither takes
+ * long. */
 static void await_users(const struct mapped *m, const struct sheet *sheet)
 {
     while (atomic_load(&m->active) == sheet || atomic_load(&sheet->users) > 0)
@@ -122,7 +125,7 @@ static struct sheet *find(struct mapped *m, uint64_t sequence) REQUIRES(m->synci
     return sheet;
 }
 
-/* Segments before this one that the keeper did not ask for: their files are gone. */
+/* Drops the segments before this one that the keeper did not ask for: their files were trimmed. */
 static void drop_trimmed(struct mapped *m, const struct sheet *before) REQUIRES(m->syncing)
 {
     for (; m->oldest != before; m->oldest = atomic_load(&m->oldest->next)) {
@@ -158,15 +161,14 @@ int twl_mapped_close_group(void *context, struct segment *segment)
     struct mapped *m = context;
     twl_mutex_lock(&m->syncing);
     struct sheet *sheet = find(m, segment->header.sequence);
-    const int rc =
-        sheet ? close_left(m, sheet, segment) : 0; /* else it is the one that was there before us */
+    const int rc = sheet ? close_left(m, sheet, segment) : 0; /* NULL: from before the opening */
     twl_mutex_unlock(&m->syncing);
     return rc;
 }
 
 /* ---- with peers -------------------------------------------------------------------------------- */
 
-/* Somebody has closed it. */
+/* Drops the oldest sheet, whose group a participant has closed. */
 static void let_go(struct mapped *m) REQUIRES(m->syncing)
 {
     struct sheet *sheet = m->oldest;
@@ -199,7 +201,7 @@ static int give_header(struct mapped *m, struct sheet *sheet) REQUIRES(m->syncin
     return rc;
 }
 
-/* An index is only there to find records sooner: that it could not be had is no error. */
+/* An index only makes finding records faster, so a failure to write it is no error. */
 static void give_index(struct mapped *m, struct sheet *sheet) REQUIRES(m->syncing)
 {
     struct common *common = m->peers->common;
@@ -248,8 +250,8 @@ bool twl_mapped_tend(struct mapped *m)
 
 /* ---- the log ----------------------------------------------------------------------------------- */
 
-/* Nobody may look at it through a mapping meanwhile: the end would go from under them. Then it stays as long as it
- * is. */
+/* Cuts the file. A process that reads it through a mapping holds IO_LOCK_USE and would lose the end of it:
+ * then the file keeps its length. */
 static int cut(const struct segment *segment, uint64_t bytes)
 {
     if (io_lock(segment->file, IO_LOCK_USE, true) < 0)
@@ -259,7 +261,7 @@ static int cut(const struct segment *segment, uint64_t bytes)
     return rc < 0 ? rc : io_sync(segment->file);
 }
 
-/* The mark of a close stands right behind the last record: both are durable when it is written, or neither counts. */
+/* The mark of a close is right behind the last record, and is written when all records are durable. */
 static int close_log(struct mapped *m, struct sheet *sheet) REQUIRES(m->syncing)
 {
     struct group_header mark = { .first_lsn = twl_sheet_next_lsn(sheet),
@@ -271,7 +273,7 @@ static int close_log(struct mapped *m, struct sheet *sheet) REQUIRES(m->syncing)
                                  .time_ns = m->io->ops->now_ns(m->io) };
     const uint64_t offset = sheet->walk.count > 0 ? sheet->walk.offset : OPEN_GROUP_OFFSET;
     if (sheet->group.end - offset < GROUP_HEADER_BYTES)
-        return 0; /* no room: the next opening does without */
+        return 0; /* no room: the next opening does without the mark */
     unsigned char bytes[GROUP_HEADER_BYTES];
     twl_group_header_encode(&mark, sheet->segment.seed, offset, bytes);
     POINT("close-unmarked");

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * To the disk. See inside.h.
+ * Syncs records to the disk. See inside.h.
  *
- * What is older comes first, so that the durable records are always a prefix; and a sync ends with a sheet that had no
- * next one before its records were counted, since it may have got more of them since.
+ * Older sheets come first, so that the durable records are always a prefix. A sync ends with the sheet that
+ * had no next one before its records were counted, because a sheet without a next one may still get records.
  *
- * With peers one of them syncs for all, and the others sleep until the page tells that they are covered. Nobody depends on
- * him: if he dies his lock is free; if he stands still others sync without it, which does no harm. The lock only saves
- * time.
+ * With peers, one participant, the leader, syncs for all. The others sleep until the page says that their
+ * records are durable. No participant depends on the leader: if it dies, the kernel releases its lock; if it
+ * is stopped, the others sync without the lock, which is harmless. The lock only saves time.
  *
- * The kernel tells an error of the disk once to each file that was open by then, and not at all to one that is opened
- * later. So a sync speaks only for what was stored since this process has the segment open, and what was there already
- * is checked and made dirty again, once, before the first sync. (A page that could not be written may also have been dropped, and
- * then reads as it was before.)
+ * The kernel reports a disk error once to each open file, and not at all to a file that is opened later. So a
+ * sync vouches only for records that were stored since this process opened the segment. Before its first
+ * sync, a process checks the older ones and makes their pages dirty again. (The kernel may also have dropped
+ * a page that it could not write; it then reads as before the write.)
  */
 #define _GNU_SOURCE
 #include "mapped/inside.h"
@@ -22,10 +22,9 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-#define COPY_MS                                                                                              \
-    2u /* another process has so long before what is in front of its record is synced without it */
-#define LEADER_MS 1000u     /* and so long to sync for us */
-#define FOLLOWER_NAP_MS 20u /* the leader may have died */
+#define COPY_MS 2u          /* to wait for another process's copy, before records in front of it are synced */
+#define LEADER_MS 1000u     /* to wait for the leader's sync */
+#define FOLLOWER_NAP_MS 20u /* between two checks of the leader, which may have died */
 
 /* ---- copies ------------------------------------------------------------------------------------ */
 
@@ -57,10 +56,10 @@ static int await_copies(struct mapped *m, struct sheet *sheet, uint32_t count) R
     return rc == -EIO ? twl_mapped_fail(m, rc) : rc;
 }
 
-/* ---- what was there before us ------------------------------------------------------------------ */
+/* ---- records from before the opening ------------------------------------------------------------ */
 
-/* Adds nothing to a byte of each page. What others store there at the same time is not lost: the processor does it
- * in one step. */
+/* Ors zero into a byte of each page. The operation is atomic, so stores of other threads to that byte are not
+ * lost. */
 __attribute__((no_sanitize("thread"))) static void make_dirty(const struct sheet *sheet, uint64_t from,
                                                               uint64_t to)
 {
@@ -68,7 +67,7 @@ __attribute__((no_sanitize("thread"))) static void make_dirty(const struct sheet
         __atomic_fetch_or(sheet->group.bytes + at, 0, __ATOMIC_SEQ_CST);
 }
 
-/* Is every record between the two whole, that is complete? */
+/* Is each place up to `to` a claim or a complete record, and each payload from `from` on valid? */
 static bool is_sound(const struct sheet *sheet, uint64_t from, uint64_t to)
 {
     struct open_walk walk = OPEN_WALK_INIT;
@@ -82,8 +81,7 @@ static bool is_sound(const struct sheet *sheet, uint64_t from, uint64_t to)
                 return false;
         } else if (twl_open_group_owner(&sheet->group, &walk, &size) != 0) {
             twl_open_group_skip(&walk, size);
-        } else if (!twl_open_group_pass(&sheet->group, &walk,
-                                        &record)) { /* it was not completed just now either */
+        } else if (!twl_open_group_pass(&sheet->group, &walk, &record)) { /* nor completed meanwhile */
             return false;
         }
     }
@@ -115,7 +113,7 @@ void twl_mapped_tell_durable(struct mapped *m, uint64_t lsn)
 
 int twl_mapped_sync_bytes(struct mapped *m, struct sheet *sheet, uint64_t to)
 {
-    const uint64_t from = align_down(sheet->synced, LARGEST_PAGE_BYTES); /* as msync wants it */
+    const uint64_t from = align_down(sheet->synced, LARGEST_PAGE_BYTES); /* msync() needs a page boundary */
     atomic_fetch_add(&m->syncs, 1);
     int rc = msync(sheet->group.bytes + from, to - from, MS_SYNC) < 0 ? -errno : 0;
     if (rc == 0 && twl_sheet_is_lost(sheet))
@@ -166,8 +164,8 @@ static int sync_as_leader(struct mapped *m) REQUIRES(m->syncing)
     return rc;
 }
 
-/* Whoever is stopped is slept for without the lock: others, whose records lie before his, or who have no more time, don't
- * wait for that. */
+/* Sleeps without the lock, so that a thread that needs only earlier records, or whose time is over, need not
+ * wait for a process that is stopped. */
 static void sleep_for_peers(struct mapped *m, uint32_t pulse, unsigned timeout_ms) REQUIRES(m->syncing)
 {
     twl_mutex_unlock(&m->syncing);
@@ -195,7 +193,7 @@ static int sync_with_peers(struct mapped *m, uint64_t lsn, uint64_t deadline_ns)
             return rc == -EAGAIN ? 0 : rc;
         if (is_over(deadline_ns))
             return -ETIMEDOUT;
-        if (atomic_load(m->durable) > durable) /* who leads is alive */
+        if (atomic_load(m->durable) > durable) /* the leader makes progress */
             asked_ns = twl_monotonic_ns();
         sleep_for_peers(m, pulse, rc == -EAGAIN ? COPY_MS : FOLLOWER_NAP_MS);
     }
@@ -203,12 +201,12 @@ static int sync_with_peers(struct mapped *m, uint64_t lsn, uint64_t deadline_ns)
 
 int twl_mapped_sync(struct mapped *m, uint64_t lsn, uint64_t deadline_ns)
 {
-    int rc = twl_mapped_catch_up(m); /* or what others have appended would not be among what is synced */
+    int rc = twl_mapped_catch_up(m); /* so that records of other participants are synced, too */
     lsn = min_u64(lsn, twl_mapped_last_lsn(m));
     twl_mutex_lock(&m->syncing);
-    if (rc == 0 && atomic_load(m->durable) < lsn) /* else somebody has just done it for us */
+    if (rc == 0 && atomic_load(m->durable) < lsn) /* else another thread has just synced them */
         rc = m->peers ? sync_with_peers(m, lsn, deadline_ns) : twl_mapped_sync_up_to(m, NULL);
-    if (m->peers) /* nobody else may, where there is no thread */
+    if (m->peers) /* there may be no thread to do it */
         twl_mapped_let_go_of_closed(m);
     twl_mutex_unlock(&m->syncing);
     return rc;

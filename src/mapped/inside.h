@@ -2,16 +2,18 @@
 /*
  * struct mapped, for the files that work on it: mapped.c, roll.c, durable.c, look.c, close.c.
  *
- * Segments form a list, oldest first: those whose group is not closed yet, the active one at its end. They are left
- * when a record does not fit, by one thread, under `rolling`; the others who need room wait for that one. A thread that
- * is inside a segment counts itself among its users, so that the mapping stays. The list grows under `rolling`, shrinks
- * under `syncing`, and its entries live until the log is closed: a look at one that is gone is harmless. How far
- * records are complete is asked without a wait for the disk, so that has a walk and a lock of its own, `looking`.
+ * The segments whose group is not closed form a list, oldest first, with the active one at its end. When a
+ * record does not fit, one thread rolls to the next segment, under `rolling`; other threads that need room
+ * wait for it. A thread inside a segment counts itself among its users, so that the mapping stays. The list
+ * grows under `rolling` and shrinks under `syncing`. Its entries live until the log is closed, so reading an
+ * entry that has left the list is harmless. How far records are complete must be known without a wait for the
+ * disk, so that walk has a lock of its own, `looking`.
  *
- * Locks, those that are taken first first: syncing, rolling, looking.
+ * Order of the locks: syncing, rolling, looking.
  *
- * Who writes alone has the keeper make and close segments. Who writes with others, `peers`, does that with them
- * (next.h, close.c), and each has a list of its own: that of one who has not needed room lately ends earlier.
+ * A single writer has the keeper make and close segments. Participants, `peers`, do that together (next.h,
+ * close.c). Each participant has a list of its own; the list of one that has not needed room lately ends
+ * earlier.
  */
 #ifndef TWL_MAPPED_INSIDE_H
 #define TWL_MAPPED_INSIDE_H
@@ -23,7 +25,7 @@
 #include "mapped/peers.h"
 
 #define OUR_NAME 1u          /* in claims, where there is one process */
-#define TURNS_TO_YIELD 1000u /* until a wait sleeps, or asks whether peers live */
+#define TURNS_TO_YIELD 1000u /* before a wait sleeps, or asks whether a participant is alive */
 
 struct mapped {
     struct io *io;                  /* [const] */
@@ -33,36 +35,35 @@ struct mapped {
     struct twinlog_options options; /* [const] */
 
     _Atomic(struct sheet *) active;
-    _Atomic int *poison;       /* [const] where it is: `own_poison`, or the one of all */
-    _Atomic uint64_t *durable; /* [const] the newest LSN up to which all are; likewise */
+    _Atomic int *poison;       /* [const pointer] to `own_poison`, or to that of all participants */
+    _Atomic uint64_t *durable; /* [const pointer] likewise: newest LSN up to which all records are durable */
     _Atomic int own_poison;
     _Atomic uint64_t own_durable;
-    uint64_t began_lsn; /* [const] the first one behind what was there when we came */
-    uint64_t room;      /* [const] that a segment must have for groups: for the largest record */
+    uint64_t began_lsn; /* [const] first LSN that was free when this handle was opened */
+    uint64_t room;      /* [const] bytes a segment must have for groups, so that the largest record fits */
 
     struct twl_mutex rolling;
-    struct segment first_left;    /* until twl_mapped_begin() */
-    struct segment spare_segment; /* [rolling] the next one, not begun, if it has a file */
-    struct sheet *spare;          /* [rolling] the same, mapped; NULL also while it can't be */
+    struct segment first_left;    /* [rolling] until twl_mapped_begin(): the newest segment so far */
+    struct segment spare_segment; /* [rolling] the next segment, not begun; without a file: there is none */
+    struct sheet *spare;          /* [rolling] the same, mapped; NULL also while mapping it fails */
     _Atomic bool has_spare;
-    _Atomic int spare_error; /* that kept the thread from preparing one; for a try to come */
+    _Atomic int spare_error; /* that kept the thread from preparing a spare; the next try returns it */
     _Atomic uint64_t rolls, roll_waits, full_refusals;
 
     struct twl_mutex syncing;
-    struct sheet *oldest; /* [syncing] not closed */
-    struct sheet *all;    /* [syncing, or nobody else is there] every one, oldest first */
-    uint64_t wanted_lsn; /* [syncing] records behind it are not waited for, if others have to complete them */
+    struct sheet *oldest; /* [syncing] that is not closed */
+    struct sheet *all;    /* [const once the first one is active] every sheet, oldest first */
+    uint64_t wanted_lsn;  /* [syncing] a sync waits for other processes up to this record */
     _Atomic uint64_t syncs;
 
     struct twl_mutex looking;
-    struct sheet *seen_sheet; /* [looking] records before this one are complete */
-    struct open_walk seen;    /* [looking] and in it up to here */
-    uint64_t seen_bytes;      /* [looking] payload of all of them */
-    uint64_t seen_here;       /* [looking] of those in it */
-    uint64_t stuck_lsn;       /* [looking] not complete, and not when it was looked at before either */
+    struct sheet *seen_sheet; /* [looking] records before this sheet are complete */
+    struct open_walk seen;    /* [looking] and those in it, up to here */
+    uint64_t seen_bytes;      /* [looking] payload of all these records */
+    uint64_t seen_here;       /* [looking] payload of those in seen_sheet */
+    uint64_t stuck_lsn;       /* [looking] the record that was not complete at the last look */
 
-    _Alignas(64) _Atomic uint64_t
-        last_own; /* with peers: the newest record that was put here. Each put stores it */
+    _Alignas(64) _Atomic uint64_t last_own; /* with peers: newest record of this handle; each put stores it */
 
     _Alignas(64) pthread_t thread;
     bool has_thread;
@@ -70,64 +71,69 @@ struct mapped {
     struct twl_event wake; /* the thread sleeps on it */
 };
 
-int twl_mapped_fail(struct mapped *m, int error); /* poisons the log, unless it is; returns the error */
+int twl_mapped_fail(struct mapped *m, int error); /* poisons the log, unless it is; returns `error` */
 static inline bool is_over(uint64_t deadline_ns)
 {
     return deadline_ns > 0 && twl_monotonic_ns() >= deadline_ns;
 }
 
-/* The active one, which stays mapped until it is left. */
+/* Returns the active sheet, which stays mapped until twl_mapped_leave(). */
 struct sheet *twl_mapped_enter(struct mapped *m);
 void twl_mapped_leave(struct sheet *sheet);
 
 /* ---- roll.c: from one segment to the next --------------------------------------------------------- */
 
-/* Has one made, if there is none, and waits for that: the thread. */
+/* For the thread: has the next segment made, if there is none, and waits. -EAGAIN: another participant makes
+ * it. */
 int twl_mapped_prepare_ahead(struct mapped *m);
-/* One that is ready to be begun, in `spare`. A try (not may_wait): -EAGAIN, or what kept the thread from making one. */
+/* Makes `spare` ready to be begun. If it may not wait and none is ready: -EAGAIN, or what kept the thread
+ * from making one. */
 int twl_mapped_prepare(struct mapped *m, bool may_wait) REQUIRES(m->rolling);
-/* Goes on in the spare. */
+/* Begins the spare and makes it the active segment. */
 int twl_mapped_move_on(struct mapped *m, const struct position *position) REQUIRES(m->rolling);
-/* Somebody who needs room found that the group of `full` has ended. Whoever has the lock may wait for a file. */
+/* Leaves `full`, whose group has ended, unless another thread has left it. Takes `rolling`; the thread that
+ * has that lock may be waiting for a file. A try waits for neither: -EAGAIN. */
 int twl_mapped_roll(struct mapped *m, const struct sheet *full, bool is_try);
-/* As far as others have gone on. Without any it has nothing to do. */
+/* Rolls as far as the other participants have. Without participants: does nothing. */
 int twl_mapped_catch_up(struct mapped *m);
 
 /* ---- durable.c: to the disk -------------------------------------------------------------------------- */
 
-/* Every record that was claimed before; those up to `lsn` are enough. -ETIMEDOUT: a copy that another process has to make
- * took too long. */
+/* Makes records durable that were claimed before the call; those up to `lsn` are enough. -ETIMEDOUT: another
+ * process took too long to complete its record. */
 int twl_mapped_sync(struct mapped *m, uint64_t lsn, uint64_t deadline_ns);
-/* All records of this one and of those before it that were claimed are complete and durable, of all of them if it is
- * NULL. -EAGAIN: but for those that another process has to complete. */
+/* Completes and makes durable all records claimed in this sheet and those before it; NULL: in all sheets.
+ * -EAGAIN: all records before one that another process has to complete. */
 int twl_mapped_sync_up_to(struct mapped *m, const struct sheet *last) REQUIRES(m->syncing);
-/* Passes the next record, which was claimed: whoever has claimed it is copying, and done soon, or dead. -EIO: it is lost;
- * -EAGAIN: another process takes its time. */
+/* Passes the next record, which is claimed: waits until its owner has completed it, or makes it a void if
+ * that process is dead. -EIO: the record is lost; -EAGAIN: another process takes too long to complete it. */
 int twl_mapped_await_copy(struct mapped *m, const struct sheet *sheet, struct open_walk *walk,
                           struct record_header *ret_record) REQUIRES(m->syncing);
-/* What is new up to there. */
+/* Syncs the bytes up to `to` that are not durable yet. */
 int twl_mapped_sync_bytes(struct mapped *m, struct sheet *sheet, uint64_t to) REQUIRES(m->syncing);
 void twl_mapped_tell_durable(struct mapped *m, uint64_t lsn);
 
 /* ---- look.c: how far records are complete ---------------------------------------------------------- */
 
 int twl_mapped_find_written(struct mapped *m, uint64_t *ret_lsn, uint64_t *ret_payload_bytes);
-/* The sheet goes, with all its records complete or lost, and so much payload. Those before it went, too. */
+/* Moves the walk behind this sheet, which is about to be unmapped, as were those before it. All its records
+ * are complete or lost; they have this much payload. */
 void twl_mapped_see_past(struct mapped *m, const struct sheet *sheet, uint64_t payload_bytes);
-/* The same, of one in which all records are known to be complete. */
+/* The same for a sheet in which all records are known to be complete. */
 void twl_mapped_see_through(struct mapped *m, const struct sheet *sheet);
-/* If its owner is dead the next record becomes a void: true. */
+/* True: the next record has become a void, because its owner is dead. */
 bool twl_mapped_bury(struct mapped *m, const struct sheet *sheet, const struct open_walk *walk);
-/* What a dead peer that had our number has claimed becomes voids. */
+/* Makes voids of the open claims of a dead participant that had this handle's number. */
 void twl_mapped_bury_our_number(struct mapped *m);
 
 /* ---- close.c: groups get their headers ------------------------------------------------------------- */
 
-/* With peers: segments that somebody has closed are not needed any more. */
+/* With peers: unmaps and closes the files of segments whose group a participant has closed. */
 void twl_mapped_let_go_of_closed(struct mapped *m) REQUIRES(m->syncing);
-/* With peers: those are let go of, and the oldest one that was left is closed, if that can be done now. True: it was. */
+/* With peers: does that, and closes the group of the oldest segment that was left, if it can now. True: it
+ * has. */
 bool twl_mapped_tend(struct mapped *m);
-/* Everything is closed, the log too, by the last one who has it. */
+/* Closes all groups and the log; called by the only, or the last, writer. */
 int twl_mapped_close_all(struct mapped *m);
 
 #endif

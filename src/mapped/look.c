@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How far records are complete, asked without a wait for the disk; and what becomes of those of the dead. */
+/* Finds how far records are complete, without a wait for the disk, and makes voids of the records of dead
+ * participants. */
 #define _GNU_SOURCE
 #include "mapped/inside.h"
 
@@ -18,11 +19,12 @@ bool twl_mapped_bury(struct mapped *m, const struct sheet *sheet, const struct o
     return is_buried;
 }
 
-/* In this sheet, from where records may be incomplete. Those that others are about to complete are passed. */
+/* Buries claims of our number in this sheet, from where records may be incomplete; skips those of other
+ * numbers. */
 static void bury_in(struct mapped *m, struct sheet *sheet)
 {
     struct open_walk walk = twl_open_walk_unpack(atomic_load(&sheet->words->complete));
-    twl_open_group_help(&sheet->group); /* he may have died before he came to that */
+    twl_open_group_help(&sheet->group); /* the dead participant may not have moved the cursor on */
     const uint32_t count = twl_open_group_count(&sheet->group);
     struct record_header record;
     while (walk.count < count) {
@@ -33,7 +35,7 @@ static void bury_in(struct mapped *m, struct sheet *sheet)
         if (owner != 0 && owner != m->peers->number)
             twl_open_group_skip(&walk, size);
         else if (!twl_open_group_pass(&sheet->group, &walk, &record))
-            return; /* it is gone, as whoever syncs or waits finds */
+            return; /* the record is gone; the next sync or wait finds that, too */
     }
 }
 
@@ -64,7 +66,7 @@ static void see_next(struct mapped *m, struct sheet *next) REQUIRES(m->looking)
     m->seen_here = 0;
 }
 
-/* Whoever completes it has died, if it was not complete the last time either: true. */
+/* If the record was not complete at the last look either, makes it a void if its owner is dead: true. */
 static bool get_unstuck(struct mapped *m) REQUIRES(m->looking)
 {
     const uint64_t lsn = m->seen_sheet->group.first_lsn + m->seen.count;
@@ -73,13 +75,13 @@ static bool get_unstuck(struct mapped *m) REQUIRES(m->looking)
     return was_stuck && twl_mapped_bury(m, m->seen_sheet, &m->seen);
 }
 
-/* 0, or -EIO when a record is lost, and all behind it are. */
+/* 0, or -EIO when a record is lost, and with it all records behind it. */
 static int see_all(struct mapped *m) REQUIRES(m->looking)
 {
     for (;;) {
         const struct sheet *sheet = m->seen_sheet;
         struct sheet *next =
-            atomic_load(&sheet->next); /* first: if there is one, nothing is put here any more */
+            atomic_load(&sheet->next); /* first: if there is one, no more records are put here */
         see_rest(m);
         if (m->seen.count < twl_open_group_count(&sheet->group)) {
             if (get_unstuck(m))

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See mapped.h and inside.h: putting records, the thread, birth and death. */
+/* See mapped.h and inside.h: putting records, the thread, creating and destroying. */
 #define _GNU_SOURCE
 #include "mapped/inside.h"
 
@@ -12,13 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define AHEAD_BYTES (UINT64_C(4) << 20)    /* pages that are there before they are needed */
-#define NOTICE_BYTES (UINT64_C(256) << 10) /* the thread hears of that much progress */
-#define WRITTEN_BYTES                                                                                        \
-    ((size_t)512 << 10) /* of a piece; smaller ones wait for each other longer than they gain */
-#define SWEEP_MS 100u   /* so often it looks whether a peer has died */
-#define INTERVAL_SYNC_MS                                                                                     \
-    1500u /* a sync of the interval waits so long for peers: for longer than for one who leads and stands still */
+#define AHEAD_BYTES (UINT64_C(4) << 20)    /* pages to make present before they are needed */
+#define NOTICE_BYTES (UINT64_C(256) << 10) /* progress after which the thread is woken */
+#define WRITTEN_BYTES ((size_t)512 << 10)  /* smaller pieces wait for each other longer than they gain */
+#define SWEEP_MS 100u                      /* between two looks for participants that have died */
+#define INTERVAL_SYNC_MS 1500u             /* a sync of the interval waits so long; more than LEADER_MS */
 
 int twl_mapped_fail(struct mapped *m, int error)
 {
@@ -45,7 +43,7 @@ void twl_mapped_leave(struct sheet *sheet)
 
 /* ---- putting ------------------------------------------------------------------------------------- */
 
-/* What is large is written, if it can be: the kernel need not fill pages with zeros first that are not there yet. */
+/* A large piece is written, if that works: then the kernel need not fill new pages with zeros first. */
 static void copy_piece(const struct sheet *sheet, unsigned char *to, const void *from, size_t size)
 {
     const uint64_t offset = (uint64_t)(to - sheet->group.bytes);
@@ -115,8 +113,7 @@ int twl_mapped_put(struct mapped *m, const struct twinlog_entry *entry, bool is_
         if (claimed < 0)
             return twl_mapped_fail(m, claimed);
         rc = twl_mapped_roll(m, sheet, is_try);
-        if (rc == 0 && m->peers && !m->has_thread &&
-            !is_try) /* or what was left would stay open and mapped */
+        if (rc == 0 && m->peers && !m->has_thread && !is_try) /* else left segments stay open and mapped */
             (void)twl_mapped_tend(m);
     }
     return rc;
@@ -162,7 +159,7 @@ static void prepare_pages(struct mapped *m)
     twl_mapped_leave(sheet);
 }
 
-/* The next segment is mapped, and its first pages are there. */
+/* Maps the next segment, and makes its first pages present. */
 static void prepare_segment(struct mapped *m)
 {
     if (atomic_load(&m->has_spare))
@@ -175,17 +172,18 @@ static void prepare_segment(struct mapped *m)
             twl_sheet_populate(m->spare, AHEAD_BYTES);
         twl_mutex_unlock(&m->rolling);
     }
-    atomic_store(&m->spare_error, rc == -EAGAIN ? 0 : rc); /* whoever needs one gets an error, too */
+    atomic_store(&m->spare_error, rc == -EAGAIN ? 0 : rc);
 }
 
-/* Somebody may have cut the page off: then we are alone, and don't know what the others do. */
+/* Another program may have cut the file of the page: then this process no longer sees the other
+ * participants. */
 static int check_page(struct mapped *m)
 {
     const int rc = m->io->ops->check_view(m->io, (const unsigned char *)m->live->page);
     return rc < 0 ? twl_mapped_fail(m, -EIO) : 0;
 }
 
-/* What peers leave to each other: records of the dead, groups to be closed. */
+/* Work that any participant may do: records of dead participants, groups to close. */
 static void look_after_peers(struct mapped *m)
 {
     uint64_t lsn, payload_bytes;
@@ -217,9 +215,9 @@ static void *run(void *context)
     }
 }
 
-/* ---- birth and death ----------------------------------------------------------------------------- */
+/* ---- creating and destroying --------------------------------------------------------------------- */
 
-/* What a segment must have for groups, so that the largest record fits. */
+/* Bytes that a segment must have for groups, so that the largest record fits. */
 static uint64_t room_for(uint32_t max_record_bytes)
 {
     return OPEN_RECORDS_OFFSET - SEGMENT_DATA_OFFSET + twl_record_bytes(max_record_bytes);
@@ -260,7 +258,7 @@ int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_ma
         rc = twl_mapped_move_on(m, &config->position);
     twl_mutex_unlock(&m->rolling);
     if (rc < 0) {
-        /* or each opening that fails leaves one more; those behind it first */
+        /* else each failed opening leaves one more segment; the ones behind it go first */
         if (m->spare_segment.file) {
             twl_keeper_remove_ready(m->keeper);
             m->io->ops->unlink(m->io, m->spare_segment.name);
@@ -282,7 +280,7 @@ void twl_mapped_begin(struct mapped *m)
     twl_mutex_unlock(&m->rolling);
 }
 
-/* Into the oldest segment whose group is not closed, and from there on as far as others are. */
+/* Makes the oldest segment whose group is not closed the active one; the caller catches up from there. */
 static int enter_oldest(struct mapped *m) REQUIRES(m->rolling)
 {
     struct segment segment;
@@ -354,7 +352,7 @@ static void end_thread(struct mapped *m)
     m->has_thread = false;
 }
 
-/* The others go on; but what is ours is durable. */
+/* Makes the records of this handle durable; the last participant also closes the log. */
 static int finish_with_peers(struct mapped *m)
 {
     int rc = twl_mapped_sync(m, atomic_load(&m->last_own), 0);
@@ -364,11 +362,11 @@ static int finish_with_peers(struct mapped *m)
         return rc;
     const int caught_up = twl_mapped_catch_up(m);
     rc = rc < 0 ? rc : caught_up;
-    if (rc == 0) /* after the look at how far the others have come, which the page tells */
+    if (rc == 0) /* after catching up, which reads the page */
         rc = check_page(m);
     if (rc == 0)
         rc = twl_mapped_close_all(m);
-    if (rc == 0) /* what is not needed takes no space */
+    if (rc == 0) /* the spare would only take space */
         twl_next_remove(m->io, &atomic_load(&m->active)->segment);
     return rc;
 }
@@ -391,7 +389,7 @@ void twl_mapped_destroy(struct mapped *m, bool is_forked)
 {
     if (!m)
         return;
-    if (is_forked) { /* whatever it has may be half exchanged, and goes with the child */
+    if (is_forked) { /* the lists may be half changed; what they hold goes with the child */
         free(m);
         return;
     }
@@ -407,7 +405,7 @@ void twl_mapped_destroy(struct mapped *m, bool is_forked)
     }
     twl_sheet_free(m->spare);
     twl_segment_close(&m->first_left);
-    if (m->spare_segment.file && !m->peers) /* what is not needed takes no space */
+    if (m->spare_segment.file && !m->peers) /* the spare would only take space */
         m->io->ops->unlink(m->io, m->spare_segment.name);
     twl_segment_close(&m->spare_segment);
     twl_mutex_destroy(&m->rolling);
@@ -420,7 +418,7 @@ void twl_mapped_destroy(struct mapped *m, bool is_forked)
 
 uint64_t twl_mapped_last_lsn(struct mapped *m)
 {
-    if (!m->peers) /* nobody to catch up with */
+    if (!m->peers) /* no participants to catch up with */
         return twl_mapped_told_lsn(m);
     (void)twl_mapped_catch_up(m);
     struct sheet *sheet = twl_mapped_enter(m);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The mapped mode: records are copied straight into a mapped segment, and are there for everybody at once. The kernel
- * writes them to the disk when it likes, or when a sync asks for it.
+ * The mapped mode: records are copied straight into a mapped segment, and every reader sees them at once. The
+ * kernel writes them to the disk at a time of its choice, or when a sync asks for it.
  *
- *     put()   a place in the open group, a copy, done
- *     wait()  for those that were put before, and for the disk if that is asked for
+ *     put()   takes a place in the open group and copies the record into it
+ *     wait()  waits for the records before it, and for the disk if the level asks for that
  *
- * A segment that is full is left at once, without a look at the disk; the keeper's thread closes its group once the
- * records are on it. A thread of our own prepares what comes: the next segment, and pages.
+ * A full segment is left at once, without a wait for the disk; the keeper's thread closes its group once the
+ * records are durable. A thread of the mapped log prepares the next segment, and pages.
  *
  * Any thread may call anything here at any time between create and destroy.
  */
@@ -22,45 +22,46 @@ struct peers;
 struct mapped_config {
     struct io *io;
     struct keeper *keeper;    /* makes mapped segments; calls twl_mapped_close_group(). Outlives the mapped */
-    struct live *live;        /* where to publish; outlives it */
-    struct peers *peers;      /* NULL, or who write it with us; outlives it. `live` is theirs then */
-    struct segment left;      /* the active segment, durable up to its end; the keeper's from here */
-    struct position position; /* behind it */
+    struct live *live;        /* the shared page, to publish in; outlives the mapped */
+    struct peers *peers;      /* NULL, or the participants; outlives the mapped. `live` is then theirs */
+    struct segment left;      /* the active segment so far, durable up to its end; goes to the keeper */
+    struct position position; /* behind `left` */
     const struct twinlog_options *options; /* normalised; copied */
 };
 
 /* On failure `left` stays the caller's. -ENOTSUP: nothing can be mapped here. */
 int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_mapped);
-/* For one who joins peers that have the log open; keeper, `left` and position are not looked at. */
+/* Joins the participants that have the log open. Ignores keeper, `left` and position. */
 int twl_mapped_join(const struct mapped_config *config, struct mapped **ret_mapped);
-/* For the first one, once all that the keeper had to do is done: it is not needed any more, and the others find in
- * what is shared where the log goes on. `peak_ns` is the newest time of a record in what is closed. */
+/* For the first participant, once the keeper has finished its work and is not needed any more: writes into
+ * the shared page where the log goes on. `peak_ns` is the newest time of a record in closed segments. */
 void twl_mapped_let_in(struct mapped *mapped, int64_t peak_ns);
-/* From now on segments and pages are prepared ahead, and the interval between syncs is kept. */
+/* Starts the thread that prepares segments and pages ahead, and syncs every flush_interval_ms. */
 int twl_mapped_start(struct mapped *mapped);
 /* Gives `left` to the keeper, whose thread may begin. Before the first put. */
 void twl_mapped_begin(struct mapped *mapped);
-/* Everything that was put becomes durable, the group and the log are closed, the file is cut to its last byte. Nobody
- * else is inside. */
+/* Makes durable everything that was put, closes the group and the log, and cuts the file to its last byte.
+ * With other participants: only makes durable what this handle has put. No other thread is inside. */
 int twl_mapped_finish(struct mapped *mapped);
-/* After the keeper, which may be closing a group. */
+/* After the keeper is destroyed, because it may be closing a group. */
 void twl_mapped_destroy(struct mapped *mapped, bool is_forked);
 
-/* Puts one record: it survives the process on return. -EMSGSIZE, -ENOSPC, -EAGAIN (a try, and the next segment is not
- * ready), TWINLOG_EPOISONED: nothing happened. */
+/* Puts one record, which survives the process on return. -EMSGSIZE, -ENOSPC, -EAGAIN (a try, and the next
+ * segment is not ready), TWINLOG_EPOISONED: nothing happened. */
 int twl_mapped_put(struct mapped *mapped, const struct twinlog_entry *entry, bool is_try, uint64_t *ret_lsn);
-/* Until every record up to `lsn`, which was put, is at that level; UINT64_MAX: all that were put. A deadline that has
- * passed only looks: -ETIMEDOUT; one that passes while the disk works is not kept. */
+/* Waits until every record up to `lsn`, which was put, is at that level; UINT64_MAX, for durable: all that
+ * were put. With a deadline that has passed it only checks: -ETIMEDOUT. A deadline that passes while the disk
+ * works is not kept. */
 int twl_mapped_wait(struct mapped *mapped, uint64_t lsn, enum twinlog_level level, uint64_t deadline_ns);
 
-/* For the keeper, whose thread it is: makes durable what the open group of a segment that was left holds, gives the
- * group its header, and completes the summary. */
+/* Called by the keeper's thread for a segment that was left: makes the records of its open group durable,
+ * gives the group its header, and completes the summary. */
 int twl_mapped_close_group(void *mapped, struct segment *segment);
 
 uint32_t twl_mapped_epoch(const struct mapped *mapped);
 uint64_t twl_mapped_last_lsn(struct mapped *mapped); /* newest that was put, or is being put */
-uint64_t twl_mapped_told_lsn(
-    const struct mapped *mapped); /* the same, for a forked child: as it was, with peers as it is */
+/* For a forked child: the last LSN at the fork (with peers: the current one). */
+uint64_t twl_mapped_told_lsn(const struct mapped *mapped);
 uint64_t twl_mapped_written_lsn(struct mapped *mapped);       /* newest up to which all are complete */
 uint64_t twl_mapped_durable_lsn(const struct mapped *mapped); /* newest up to which all are durable */
 int twl_mapped_poison(const struct mapped *mapped);

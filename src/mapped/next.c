@@ -38,7 +38,7 @@ static int open_next(struct io *io, const struct segment *segment, struct segmen
     return TWINLOG_ECORRUPT;
 }
 
-/* Nobody else counts them. */
+/* Without a keeper, the number of segments is counted here. */
 static int check_count(struct io *io)
 {
     struct segment_names names;
@@ -49,7 +49,7 @@ static int check_count(struct io *io)
     return names.count < MOST_SEGMENTS_TO_MAKE ? 0 : -EMFILE;
 }
 
-/* As large as planned if it can be, half as large and so on where the disk is full. */
+/* Makes it as large as planned; on a full disk half as large, and so on, down to the least size. */
 static int make(struct io *io, struct segment_plan *plan, uint64_t least_bytes, struct segment *ret_segment)
 {
     for (;;) {

@@ -40,7 +40,7 @@ void twl_open_group_begin(struct open_group *group)
     atomic_compare_exchange_strong(group->cursor, &none, pack(OPEN_RECORDS_OFFSET, 0));
 }
 
-/* Behind a record of that size, unless somebody else has moved it on. */
+/* Moves the cursor behind a record of that size, unless another thread has moved it. */
 static void move_on(const struct open_group *group, uint64_t cursor, uint32_t size)
 {
     const uint64_t next = pack(offset_of(cursor) + twl_record_bytes(size), (uint32_t)cursor + 1);
@@ -57,8 +57,8 @@ uint64_t twl_open_group_offset(const struct open_group *group)
     return offset_of(atomic_load_explicit(group->cursor, memory_order_acquire));
 }
 
-/* A record that is complete is one that the cursor has passed; but for the page of the cursor the kernel may have had no room
- * on the disk, and dropped it. False: there is none. */
+/* The cursor has passed every complete record, unless the kernel found no room on the disk for the page of
+ * the cursor, and dropped it. Then this passes the record again. False: there is none. */
 static bool pass_complete(const struct open_group *group, uint64_t cursor)
 {
     struct open_walk walk = { offset_of(cursor), (uint32_t)cursor };
@@ -71,8 +71,9 @@ static bool pass_complete(const struct open_group *group, uint64_t cursor)
 
 /* ---- claims -------------------------------------------------------------------------------------- */
 
-/* At the place where the cursor stands: 1 = it is ours. 0 = the group has ended. -EAGAIN = the cursor has been moved. -EIO:
- * a place never goes from one of what may stand there to anything else, so it would be in nobody's way for a moment only. */
+/* Claims the place at the cursor: 1 = claimed. 0 = the group has ended. -EAGAIN = the cursor has been moved.
+ * -EIO = the place holds neither zeros nor a claim nor a record. No place passes through such a state, so
+ * another try is useless. */
 static int try_claim(struct open_group *group, uint64_t cursor, uint32_t size)
 {
     const uint64_t offset = offset_of(cursor), lsn = group->first_lsn + (uint32_t)cursor;
@@ -104,7 +105,7 @@ int twl_open_group_claim(struct open_group *group, uint32_t size, struct place *
     for (;;) {
         const uint64_t cursor = atomic_load_explicit(group->cursor, memory_order_acquire);
         const uint64_t room = group->end - offset_of(cursor);
-        if (room < RECORD_HEADER_BYTES) /* not for the smallest one, nor for the word that says so */
+        if (room < RECORD_HEADER_BYTES) /* for no record, nor for the claim that ends the group */
             return 0;
         const bool fits = twl_record_bytes(size) <= room && (uint32_t)cursor < UINT32_MAX;
         const int rc = try_claim(group, cursor, fits ? size : CLAIM_END);
@@ -135,7 +136,7 @@ int twl_open_group_complete(struct open_group *group, const struct place *place,
         return -EIO;
     atomic_store_explicit((_Atomic uint64_t *)(void *)place->at, htole64(word), memory_order_release);
     POINT("record-complete");
-    return twl_open_group_is_lost(group) ? -EIO : 0; /* with the page of that word */
+    return twl_open_group_is_lost(group) ? -EIO : 0; /* again, because the store may have lost the page */
 }
 
 /* ---- walking ------------------------------------------------------------------------------------- */
@@ -166,7 +167,7 @@ bool twl_open_group_is_gone(const struct open_group *group, const struct open_wa
     struct open_walk behind = *walk;
     struct record_header record;
     uint32_t size;
-    /* a claim that becomes a record between the two looks is one in the second */
+    /* a claim that becomes a record between the two reads is found by the second one */
     return twl_open_group_owner(group, walk, &size) == 0 && !twl_open_group_pass(group, &behind, &record);
 }
 
@@ -210,7 +211,7 @@ void twl_open_group_skip(struct open_walk *walk, uint32_t size)
     walk->count++;
 }
 
-/* All who come here store the same bytes, so one who was stopped in the middle may go on whenever he likes. */
+/* All participants store the same bytes here, so one that was stopped in the middle may go on at any time. */
 bool twl_open_group_bury(const struct open_group *group, const struct open_walk *walk, uint32_t size,
                          int64_t time_ns)
 {
@@ -220,7 +221,7 @@ bool twl_open_group_bury(const struct open_group *group, const struct open_walk 
     uint64_t word = load_word(group, walk->offset), claimed = htole64(word);
     uint32_t claimed_size;
     uint8_t owner;
-    if (!twl_claim_decode(word, group->epoch_seed, lsn, &claimed_size, &owner)) /* somebody was faster */
+    if (!twl_claim_decode(word, group->epoch_seed, lsn, &claimed_size, &owner)) /* another was faster */
         return true;
     memset(at + RECORD_HEADER_BYTES, 0, (size_t)twl_record_bytes(size) - RECORD_HEADER_BYTES);
     POINT("dead-cleared");

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The open group in memory: how any number of threads put records into it at once. format.h says what the bytes mean.
+ * The open group in memory: how any number of threads put records into it at once. format.h says what the
+ * bytes mean.
  *
  *     claim()     takes the next place and its LSN
- *     (copy)      the caller, without any lock
- *     complete()  makes it a record, for all to see
+ *     (copy)      the caller copies the payload, without a lock
+ *     complete()  makes it a record, which every reader sees
  *
- * The truth is in the places: who stores a claim where zeros were has the place, and everybody can see how large it
- * is. The cursor says where the next place is, or the one before, if whoever took that has not moved it on yet; then
- * the next one who comes does that for him. So nobody waits for anybody, and a place that was taken stays taken:
- * it is never zero again.
+ * The places decide: a thread that stores a claim where zeros were has the place, and every thread can see
+ * how large it is. The cursor says where the next place is. If the owner of that place has not moved the
+ * cursor on yet, the next thread does. So no thread waits for another, and a place that was taken stays
+ * taken: its word is never zero again.
  */
 #ifndef TWL_OPEN_GROUP_H
 #define TWL_OPEN_GROUP_H
@@ -20,69 +21,71 @@
 #include <stdatomic.h>
 
 struct open_group {
-    struct io *io;        /* [const] that has mapped it */
+    struct io *io;        /* [const] that mapped the segment */
     unsigned char *bytes; /* [const] the segment, mapped from its start */
     uint64_t end;         /* [const] records end here at the latest */
     uint64_t first_lsn;   /* [const] */
     uint32_t epoch_seed;  /* [const] */
-    uint8_t owner;        /* [const] in whose name places are claimed */
+    uint8_t owner;        /* [const] number of the participant that claims places */
 
-    _Atomic uint64_t
-        *cursor; /* [const] offset / 8 in the upper half, records before it in the lower one; 0 = not begun */
+    /* [const pointer] Upper half: offset / 8; lower half: number of records before it. 0 = not begun. */
+    _Atomic uint64_t *cursor;
 };
 
-/* Whoever has filled in the rest; again, and by others, does no harm. */
+/* Sets the cursor to the first place, unless the group is begun; any participant may call it, at any time. */
 void twl_open_group_begin(struct open_group *group);
 
 struct place {
-    unsigned char *at; /* of the record's header; the payload goes behind it */
+    unsigned char *at; /* the record's header; the payload goes behind it */
     uint64_t lsn;
 };
 
-/* A place for a record of that size: 1. 0 = the group has ended, because this record, or one before, did not fit. -EIO:
- * what stands at the next place is neither a claim nor a record. */
+/* Claims a place for a record of that size: 1. 0 = the group has ended, because this record, or one before
+ * it, did not fit. -EIO: the bytes at the next place are neither a claim nor a record. */
 int twl_open_group_claim(struct open_group *group, uint32_t size, struct place *ret_place);
-/* The payload is in place. -EIO: not all of it is in the file (twl_open_group_is_lost()), and it stays a claim. */
+/* Makes the claim a record, once the payload is in place. -EIO: not all of it is in the file
+ * (twl_open_group_is_lost()). */
 int twl_open_group_complete(struct open_group *group, const struct place *place,
                             const struct record_header *record);
 
-/* Records that were claimed, and where the next one goes. */
+/* Number of records that were claimed, and the offset of the next one. */
 uint32_t twl_open_group_count(const struct open_group *group);
 uint64_t twl_open_group_offset(const struct open_group *group);
 
-/* A walk along the records, as far as they are complete. */
+/* A walk along the complete records. */
 struct open_walk {
-    uint64_t offset; /* of the next one */
-    uint32_t count;  /* passed */
+    uint64_t offset; /* of the next record */
+    uint32_t count;  /* of records passed */
 };
 #define OPEN_WALK_INIT                                                                                       \
     {                                                                                                        \
         OPEN_RECORDS_OFFSET, 0                                                                               \
     }
-/* Passes one: 1. 0 = the next one is not complete, or there is none. */
+/* Passes one record: 1. 0 = the next one is not complete, or there is none. */
 int twl_open_group_pass(const struct open_group *group, struct open_walk *walk,
                         struct record_header *ret_record);
 
-/* The next one was claimed, and is neither that nor complete: what was stored there is gone, as the kernel may drop a page
- * that it could not write. */
+/* For a place that was claimed: true if there is neither a claim nor a record any more, because the kernel
+ * dropped a page that it could not write. */
 bool twl_open_group_is_gone(const struct open_group *group, const struct open_walk *walk);
 
-/* Who has claimed the next one and not completed it; 0 = nobody. *ret_size may be CLAIM_END. */
+/* The participant that has claimed the next place and not completed the record; 0 = none. *ret_size may be
+ * CLAIM_END. */
 unsigned twl_open_group_owner(const struct open_group *group, const struct open_walk *walk,
                               uint32_t *ret_size);
-/* A page of the file that could not be had has been replaced: what was stored there since is memory of this process. */
+/* A page of the file could not be read or allocated, and has been replaced by memory of this process. */
 bool twl_open_group_is_lost(const struct open_group *group);
 
-/* Makes it a void, because its owner is dead. Any number may do that, even long after it was done. False: the group is
- * lost here. */
+/* Makes the next claim a void, because its owner is dead. Any number of participants may do that, even long
+ * after it was done. False: the group is lost in this process. */
 bool twl_open_group_bury(const struct open_group *group, const struct open_walk *walk, uint32_t size,
                          int64_t time_ns);
-/* Moves the cursor behind a record that somebody has claimed, and not come to that. */
+/* Moves the cursor behind a place whose owner has claimed it and not moved the cursor on. */
 void twl_open_group_help(const struct open_group *group);
-/* Passes what is claimed, complete or not. */
+/* Passes a claimed place, complete or not. */
 void twl_open_group_skip(struct open_walk *walk, uint32_t size);
 
-/* A walk as one word, to be shared as a hint; where that says nothing, the beginning. */
+/* A walk as one word, to be shared as a hint. A word that is no walk unpacks to the beginning. */
 uint64_t twl_open_walk_pack(const struct open_walk *walk);
 struct open_walk twl_open_walk_unpack(uint64_t packed);
 

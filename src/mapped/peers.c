@@ -13,11 +13,10 @@
 #include <string.h>
 
 #define COMMON_VERSION 1u
-#define OPENING_MS                                                                                           \
-    30000u /* as long as somebody may take who opens or closes the log, or waits for a dead writer */
-#define MEETING_MS 1000u /* in which somebody who is opening it has said so */
-#define LEAVING_MS 5000u /* the one who leaves before us may be stopped */
-#define RETRY_MS 8u      /* at most */
+#define OPENING_MS 30000u /* an opening, which may wait for a dead writer, or a close may take so long */
+#define MEETING_MS 1000u  /* to wait for the page to say that the log is being opened */
+#define LEAVING_MS 5000u  /* to wait for a participant that leaves, and may be stopped */
+#define RETRY_MS 8u       /* longest pause between two tries */
 
 _Static_assert(LIVE_COMMON_OFFSET + sizeof(struct common) <= BLOCK_BYTES, "in one page");
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2, "atomics work between processes");
@@ -52,7 +51,7 @@ static int open_file(struct io *io, struct io_file **ret_file)
     int rc = io_open(io, LIVE_NAME, IO_NOT_IN_CHILDREN, ret_file);
     if (rc == -ENOENT)
         rc = io_open(io, LIVE_NAME, IO_CREATE | IO_NOT_IN_CHILDREN, ret_file);
-    if (rc == -EEXIST) /* somebody else was faster */
+    if (rc == -EEXIST) /* another process was faster */
         rc = io_open(io, LIVE_NAME, IO_NOT_IN_CHILDREN, ret_file);
     return rc;
 }
@@ -78,8 +77,8 @@ static int take_number(struct peers *peers)
     return -EUSERS;
 }
 
-/* Whoever lives from before the shared lock was taken until after it leaves the log to us. What the dead have left is for
- * the first one of the next ones: readers believe the page no more, and may have passed what they found. */
+/* A log can only be joined while another participant is alive. If all are dead, the next first one recovers
+ * the log: readers no longer believe the page, and may have passed records that they found themselves. */
 static bool is_anybody_alive(const struct peers *peers)
 {
     for (unsigned number = 1; number <= PEERS; number++)
@@ -88,13 +87,14 @@ static bool is_anybody_alive(const struct peers *peers)
     return false;
 }
 
-/* What the page says when nobody has the lock alone, is what the last one who had it has left, if somebody lives. */
+/* Reads the page. Without an exclusive lock on the log, and with a live participant, it is as the last holder
+ * of that lock left it. */
 static int look_at_page(struct peers *peers, bool *ret_is_open)
 {
     int rc = twl_live_join(peers->io, &peers->live);
     *ret_is_open = false;
     if (rc < 0)
-        return rc == -ENOTSUP ? 0 : rc; /* maybe not made yet */
+        return rc == -ENOTSUP ? 0 : rc; /* the page may not be made yet */
     take_page(peers);
     const struct common *common = peers->common;
     *ret_is_open = atomic_load(&common->state) == COMMON_OPEN && twl_live_epoch(&peers->live) > 0 &&
@@ -104,7 +104,7 @@ static int look_at_page(struct peers *peers, bool *ret_is_open)
     return rc;
 }
 
-/* 1 = joined. 0 = there is nothing to join now. */
+/* 1 = joined. 0 = there is no open log to join now. */
 static int join(struct peers *peers)
 {
     bool is_open;
@@ -121,7 +121,7 @@ static int join(struct peers *peers)
     return rc;
 }
 
-/* Somebody has the lock alone: he may be one of us, who comes or goes. */
+/* Is the process that has the lock exclusively a participant that opens or closes the log? */
 static bool is_being_opened(struct peers *peers)
 {
     bool is_open, is_ours = false;
@@ -155,7 +155,7 @@ static int come(struct peers *peers, unsigned wait_ms, bool *ret_is_first)
         const unsigned patience_ms = is_being_opened(peers) ? OPENING_MS : MEETING_MS;
         if (passed_ms >= max_u64(wait_ms, patience_ms))
             return -EBUSY;
-        rest(peers); /* two who hold the shared lock for a look keep each other from the other one */
+        rest(peers); /* for a random time, since two shared locks keep each other from the exclusive one */
     }
 }
 
@@ -202,7 +202,7 @@ int twl_peers_open(struct peers *peers)
 
 /* ---- leaving ----------------------------------------------------------------------------------- */
 
-/* One after the other, so that of two one is the last. */
+/* Participants leave one after the other, so that one of them is the last. */
 static void take_turn(struct peers *peers)
 {
     const uint64_t began_ns = twl_monotonic_ns();

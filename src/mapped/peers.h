@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The processes that write one log together: who is there, and what all of them share beside the segments.
+ * The participants of a shared log: which of them are alive, and what they share beside the segments.
  *
- * A peer is a handle of a process; it has a number, and that byte of "writer.lock" is locked as long as it lives. All
- * have the writer's lock shared, so that no other kind of writer comes; who opens the log and who closes it has it alone.
- * The locks are on an open file that is used for nothing else, is not mapped, and is closed in forked children: the kernel
- * gives them back at any death, and nobody waits for one of them without a limit.
+ * A participant ("peer") is a handle of a process. It has a number, and keeps a byte of "writer.lock" for
+ * that number locked as long as it lives. All participants have the writer's lock shared, which keeps other
+ * kinds of writers out; the one that opens or closes the log has it exclusively. The locks are on an open
+ * file that is used for nothing else, is not mapped, and is closed in forked children: the kernel releases
+ * them at any death, and no participant waits for one of them without a limit.
  *
- * What is shared stands in the page of "writer.lock" (segment/live.h), behind what readers look at. It outlives everybody,
- * but counts only while the log is open, under the kernel that ran then.
+ * The shared data is in the page of "writer.lock" (segment/live.h), behind the part for readers. It outlives
+ * all participants, but is valid only while the log is open, under the kernel that ran then.
  */
 #ifndef TWL_PEERS_H
 #define TWL_PEERS_H
@@ -16,55 +17,57 @@
 #include "base/boot.h"
 #include "segment/live.h"
 
-#define PEERS 255u /* numbers from 1; 0 is nobody */
+#define PEERS 255u /* numbers from 1; 0 is none */
 
 enum common_state {
     COMMON_NONE = 0,
-    COMMON_OPENING, /* by somebody who has the lock alone, or had it and died */
+    COMMON_OPENING, /* by a participant that has the writer's lock exclusively, or had it and died */
     COMMON_OPEN,
-    COMMON_CLOSING, /* like opening */
+    COMMON_CLOSING, /* likewise */
 };
 
 /* [const] while the log is open, unless [atomic]. Numbers are those in the names of segments. */
 struct common {
-    uint32_t version;       /* of all that peers have to agree on */
-    _Atomic uint32_t state; /* enum common_state; stored by who has the lock alone */
+    uint32_t version;       /* of everything that participants have to agree on */
+    _Atomic uint32_t state; /* enum common_state; stored under the exclusive writer's lock */
     uint8_t boot_id[BOOT_ID_BYTES];
-    uint64_t segment_bytes; /* of whoever opened the log, for all */
+    uint64_t segment_bytes; /* of the participant that opened the log, for all */
     uint32_t max_record_bytes;
     _Atomic int poison;
     _Atomic uint64_t oldest; /* segment whose group is not closed; only goes up */
-    _Atomic uint64_t newest; /* that has its mark, if anybody has used it; only goes up */
-    _Atomic int64_t peak_ns; /* newest time of a record in segments that are closed; INT64_MAX: not known */
+    _Atomic uint64_t newest; /* segment that a participant has begun; only goes up */
+    _Atomic int64_t peak_ns; /* newest time of a record in closed segments; INT64_MAX: not known */
 };
 
 struct peers {
     struct io *io;
-    struct io_file *file; /* with all the locks */
+    struct io_file *file; /* holds all the locks */
     struct live live;
     struct common *common; /* in the page */
-    unsigned number;       /* ours, 0 as long as we have none */
+    unsigned number;       /* of this participant; 0 = none yet */
 };
 
-/* Comes in. *ret_is_first: nobody is there, and nobody else can come before twl_peers_open(); there is no page yet. Else
- * the log is open, and this is one more. -EBUSY: another kind of writer has the log after wait_ms; -EUSERS: there are
- * PEERS already; -ENOTSUP: no memory can be shared here; TWINLOG_EVERSION: those who are there share it in another way. */
+/* Enters. *ret_is_first: there is no other participant, none can enter before twl_peers_open(), and there is
+ * no page yet. Otherwise the log is open, and this participant has joined. -EBUSY: another kind of writer has
+ * the log after wait_ms; -EUSERS: there are PEERS participants; -ENOTSUP: no memory can be shared here;
+ * TWINLOG_EVERSION: the participants share the log in another way. */
 int twl_peers_come(struct io *io, unsigned wait_ms, struct peers *ret_peers, bool *ret_is_first);
-/* For the first one: there is a page that says that somebody is opening the log. -ENOTSUP: no memory can be shared here, or
- * no file can have two names. */
+/* For the first participant: makes the page, which says that the log is being opened. -ENOTSUP: no memory can
+ * be shared here, or no file can have two names. */
 int twl_peers_begin(struct peers *peers);
-/* Others may come, and find `common` filled in, but for what this does itself. */
+/* Lets other participants in; the caller has filled in `common`, except `state`. */
 int twl_peers_open(struct peers *peers);
 
-/* Does whoever has that number live? */
+/* Is the participant with that number alive? Also true on an error. */
 bool twl_peers_is_alive(const struct peers *peers, unsigned number);
-/* False: somebody else has it, or an error. */
+/* Takes a lock without a wait. False: it is taken, or an error. */
 bool twl_peers_try(struct peers *peers, enum io_lock which);
 void twl_peers_release(struct peers *peers, enum io_lock which);
 
-/* Is about to leave: true if this is the last one, who then has the log alone, and nobody can come. */
+/* Before leaving: true if this is the last participant, which then has the log alone and lets no other in. */
 bool twl_peers_are_gone(struct peers *peers);
-/* Gives back whatever is held, the page too. `is_forked`: only what a child has. */
+/* Releases all locks that are held, and the page. `is_forked`: closes what the child has, and keeps the
+ * parent's locks. */
 void twl_peers_leave(struct peers *peers, bool is_forked);
 
 #endif

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From one segment to the next. See inside.h.
+ * Rolls from one segment to the next. See inside.h.
  *
- * Order of things: the new one has its mark; whoever looks for segments finds it (the keeper has it in its set, or its
- * name is there); the page tells its epoch; then it becomes the active one. So a reader who hears of a record of it finds
- * the segment.
+ * In this order: the new segment gets its mark; a search for segments finds it (the keeper has it in its set,
+ * or its name exists); the page says its epoch; it becomes active. So a reader that learns of a record in it
+ * finds the segment.
  */
 #define _GNU_SOURCE
 #include "mapped/inside.h"
@@ -14,7 +14,7 @@
 
 #include <errno.h>
 
-/* What a try is told when nothing is ready: nothing but that, or why. */
+/* The result of a try when no spare is ready: -EAGAIN, or what kept the thread from making one. */
 static int take_spare_error(struct mapped *m)
 {
     const int rc = atomic_exchange(&m->spare_error, 0);
@@ -49,7 +49,7 @@ static int get_with_peers(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
                          &m->spare_segment);
 }
 
-/* Without `rolling`: who needs a segment meanwhile does not wait for this one. */
+/* Without `rolling`, so that a thread that needs a segment meanwhile does not wait for this one. */
 static int make_ahead(struct mapped *m)
 {
     const struct sheet *active = atomic_load(&m->active);
@@ -116,7 +116,7 @@ static int compose_start(struct mapped *m, const struct position *position, stru
     return m->io->ops->random(m->io, &ret_start->epoch.salt, sizeof(ret_start->epoch.salt));
 }
 
-/* So that whoever looks for segments finds it. The old one is not ours any more, if there is a keeper. */
+/* Lets searches for segments find the new one. If there is a keeper, it takes the old one. */
 static void announce(struct mapped *m, struct sheet *old, struct sheet *sheet) REQUIRES(m->rolling)
 {
     if (m->peers) {
@@ -148,7 +148,7 @@ int twl_mapped_move_on(struct mapped *m, const struct position *position)
         POINT("segment-left");
         twl_live_publish_epoch(m->live, start.epoch.number);
         POINT("epoch-told");
-    } else { /* the caller publishes, and leaves what was there before */
+    } else { /* the caller publishes, and leaves the old segment */
         m->first_left.summary->next_lsn = position->next_lsn;
         m->oldest = m->all = m->seen_sheet = sheet;
     }
@@ -194,7 +194,7 @@ int twl_mapped_catch_up(struct mapped *m)
         const struct sheet *active = atomic_load(&m->active);
         if (active->number >= atomic_load(&m->peers->common->newest))
             break;
-        rc = twl_mapped_roll(m, active, false); /* it has ended, or nobody could have gone on */
+        rc = twl_mapped_roll(m, active, false); /* its group has ended, because a participant has left it */
     }
     return rc;
 }

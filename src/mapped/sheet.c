@@ -10,7 +10,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* The first one has had it made, and has it alone until here: at no moment may somebody else have it. */
+/* The keeper of the first participant made the segment, and has it locked exclusively. Turns that into a
+ * shared lock, and takes that of `lock` before it gives up the first one, so that no other writer can take
+ * the segment in between. */
 static int share(const struct segment *segment, struct io_file *lock)
 {
     int rc = io_lock(segment->file, IO_LOCK_WRITER, false);
@@ -110,7 +112,7 @@ void twl_sheet_begin(struct sheet *sheet, const struct group_header *start)
     unsigned char mark[GROUP_HEADER_BYTES];
     sheet->start = *start;
     twl_group_header_encode(&sheet->start, sheet->segment.seed, SEGMENT_DATA_OFFSET, mark);
-    /* as a copy: a mark that is there already never is another one, not for a moment */
+    /* encoded elsewhere first: an existing mark has the same bytes, and must not differ even for a moment */
     memcpy(sheet->group.bytes + SEGMENT_DATA_OFFSET, mark, sizeof(mark));
     take_start(sheet);
 }
