@@ -1,19 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A walk through one segment.
+ * The iterator: a walk through one segment.
  *
- * A group is entered if its header is valid for exactly this place (format.h), continues the chain, has
- * the next LSN, and is of the current epoch, or begins a later one. Its records are valid if their
- * header is that of the very next LSN in this epoch and their payload checks. Nothing is believed
- * before its checksum, every length is checked against what holds it, and nothing larger than the
- * segment is ever allocated.
+ * A group is entered if its header is valid for exactly this place (format.h), continues the chain, has the
+ * next LSN, and is of the current epoch or begins a later one. A record is valid if its header is that of the
+ * very next LSN in this epoch and its payload checks. Nothing is trusted before its checksum, every length is
+ * checked against its container, and no allocation is larger than the segment.
  *
- * Of a group that is open there is no header to enter it by. It is made up: it begins where the mark in front of it
- * ends, and has as many records as were found one behind the other.
+ * An open group has no header. One is made up: the group begins where the marker in front of it ends, and has
+ * as many records as were found one after the other.
  *
- * A walk may also begin in the middle, where an index says that a group is. Then the history before it is not
- * known, and the group's own header says what the next one has to continue: it is valid only where this life
- * of the file has put it, and its record must be the one that the index promised.
+ * A walk may also begin in the middle, at a group from an index. Then the history before it is unknown, and
+ * the group's own header says what the next group must continue. The group is valid only where this
+ * incarnation of the file has put it, and its record must be the one that the index promised.
  */
 #include "segment/cursor.h"
 
@@ -25,13 +24,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FIRST_STEP_BYTES (16u * 1024) /* a record that is looked up somewhere should not cost more */
-#define WINDOW_BYTES (1u << 20)       /* the kernel reads ahead as much as was asked for, or more */
-#define MOST_INDEX_ENTRIES (16u * INDEX_MAX_ENTRIES) /* an index that is larger is no writer's */
+#define FIRST_STEP_BYTES (16u * 1024) /* a single lookup should not cost more */
+#define WINDOW_BYTES (1u << 20)       /* the kernel reads ahead as much as was requested, or more */
+#define MOST_INDEX_ENTRIES (16u * INDEX_MAX_ENTRIES) /* no writer makes a larger index */
 
 /* ---- birth and death --------------------------------------------------------------------------- */
 
-/* Where it can't be had, the file is read. */
+/* Without a mapping the file is read. */
 static void take_view(struct cursor *cursor)
 {
     struct io_file *file = cursor->segment->file;
@@ -123,11 +122,11 @@ int twl_cursor_check(const struct cursor *cursor)
 
 static inline bool is_inside(const struct window *window, uint64_t offset, size_t size)
 {
-    uint64_t from = offset - window->start; /* wraps around to something large if it is in front */
+    uint64_t from = offset - window->start; /* wraps around to a large value if it is in front */
     return from <= window->size && size <= window->size - from;
 }
 
-/* Does reading go on about where it was, in either direction? */
+/* Does reading continue near the current window, in either direction? */
 static bool is_near(const struct window *window, uint64_t offset, uint64_t end)
 {
     return window->size > 0 && offset <= window->start + window->size + window->step &&
@@ -157,7 +156,7 @@ static int make_room(struct cursor *cursor, size_t need)
     return 0;
 }
 
-/* Its file may end before its header says. */
+/* A mapped segment may be shorter than its header says. */
 static void add_missing_zeros(struct cursor *cursor, size_t want)
 {
     struct window *window = &cursor->window;
@@ -174,7 +173,7 @@ static int read_window(struct cursor *cursor, uint64_t offset, size_t size)
     bool goes_on = is_near(window, offset, offset + size);
     size_t step = choose_step(cursor, goes_on);
     uint64_t start = offset;
-    if (goes_on && offset < window->start) /* going back: what comes next is in front */
+    if (goes_on && offset < window->start) /* going back: the next bytes will be in front */
         start -= min_u64(offset, step - step / 4);
     start = align_down(start, BLOCK_BYTES);
     size_t want = (size_t)align_up(max_u64(offset + size - start, step), BLOCK_BYTES);
@@ -201,7 +200,7 @@ static int move_window(struct cursor *cursor, uint64_t offset, size_t size)
     return rc;
 }
 
-/* Inlined where each record passes. */
+/* Inlined because every record passes it. */
 static inline const unsigned char *bytes_at(struct cursor *cursor, uint64_t offset, size_t size,
                                             int *ret_error)
 {
@@ -232,8 +231,8 @@ static bool continues(const struct cursor *cursor, const struct group_header *gr
     return group->first_lsn == at->next_lsn && group->chain == at->chain && (is_same_epoch || begins_epoch);
 }
 
-/* What a newer version means by its kind and flags is not known; but it is not there by chance. Where nothing is known
- * of the history, as for who repairs, it is nothing. */
+/* A newer version's kind and flags are unknown, but such a header is not there by chance. If nothing is
+ * known of the history, as in a repair, the header is ignored. */
 static bool may_continue(const struct cursor *cursor, const struct group_header *group)
 {
     const struct position *at = &cursor->position;
@@ -317,7 +316,7 @@ static bool is_claimed(const struct cursor *cursor, const unsigned char *bytes, 
     return twl_claim_decode(load_le64(bytes), cursor->epoch_seed, lsn, ret_size, &owner);
 }
 
-/* The header of record `lsn`, or what stands for one: 1. 0 = there is none. */
+/* Decodes the header of record `lsn`, or a claim in its place: 1. 0 = there is none. */
 static inline int decode_record(struct cursor *cursor, const unsigned char *bytes, uint64_t lsn,
                                 struct record_header *ret_header)
 {
@@ -331,7 +330,7 @@ static inline int decode_record(struct cursor *cursor, const unsigned char *byte
     return cursor->is_claim;
 }
 
-/* One record more: 1. 0 = it is not there yet. */
+/* Adds one record to the open group: 1. 0 = it is not there yet. */
 static int extend(struct cursor *cursor)
 {
     struct record_header header;
@@ -346,7 +345,7 @@ static int extend(struct cursor *cursor)
     if (rc <= 0 || twl_record_bytes(header.size) > end - at)
         return rc < 0 ? rc : 0;
     atomic_thread_fence(
-        memory_order_acquire); /* where the file is looked at: what is behind was stored before */
+        memory_order_acquire); /* in a mapping: the bytes behind the header were stored before it */
     cursor->before = cursor->position;
     cursor->entered_offset = cursor->record_offset = at;
     cursor->entered = cursor->records_left = 1;
@@ -357,7 +356,7 @@ static int extend(struct cursor *cursor)
     return 1;
 }
 
-/* Behind the first `count` records of the open group, which end at `offset`. */
+/* Moves behind the first `count` records of the open group, which end at `offset`. */
 static void stand_in_open_group(struct cursor *cursor, uint64_t first_lsn, uint32_t count, uint64_t offset)
 {
     const struct group_header group = { .first_lsn = first_lsn,
@@ -377,7 +376,8 @@ static void leave_open_group(struct cursor *cursor)
     cursor->offset = OPEN_GROUP_OFFSET;
 }
 
-/* The first record of a group that may be open. The mark in front of it was passed: else nothing of it is known. */
+/* Enters the first record of a group that may be open. The marker in front of it was passed; without it
+ * nothing is known of the group. */
 static int enter_open_group(struct cursor *cursor)
 {
     if (!segment_is_mapped(&cursor->segment->header) || cursor->offset != OPEN_GROUP_OFFSET ||
@@ -395,7 +395,7 @@ static int enter_open_group(struct cursor *cursor)
     return rc;
 }
 
-/* Without the last record that was entered. */
+/* Drops the last record that was entered. */
 static void back_out_of_record(struct cursor *cursor)
 {
     cursor->position = cursor->before;
@@ -431,7 +431,7 @@ int twl_cursor_enter_group(struct cursor *cursor)
         return enter_first_group(cursor);
     if (cursor->is_open)
         rc = extend(cursor);
-    /* A group begins where the one before ends, or at the next block where the writer pads. */
+    /* A group begins where the one before ends, or at the next block if the writer pads. */
     enum place_in_segment place = cursor->is_at_first ? PLACE_FIRST : PLACE_LATER;
     if (rc == 0)
         rc = enter_at(cursor, cursor->offset, place);
@@ -461,7 +461,7 @@ void twl_cursor_back_out(struct cursor *cursor)
 
 /* ---- records ----------------------------------------------------------------------------------- */
 
-/* Header of the record at cursor->record_offset, with the bytes it claims known to be in the group. */
+/* Decodes the header of the record at cursor->record_offset, and checks that the record fits in the group. */
 static inline int look_at_record(struct cursor *cursor, struct record_header *ret_header)
 {
     int error;
@@ -519,7 +519,8 @@ int twl_cursor_skip_record(struct cursor *cursor)
     return rc;
 }
 
-/* Only when the whole group is known to be good: an entry for a record of a torn one could not be taken back. */
+/* Called only when the whole group is known to be good, because index entries of a torn group could not be
+ * removed. */
 static int summarise_group(struct cursor *cursor)
 {
     struct record_header header;
@@ -558,7 +559,7 @@ int twl_cursor_accept_group(struct cursor *cursor)
 
 /* ---- seeking ----------------------------------------------------------------------------------- */
 
-/* An index that does not check is as good as none: the walk is then longer. */
+/* An index that does not check is ignored; the walk is then longer. */
 static void load_index(struct cursor *cursor, const struct segment_footer *footer)
 {
     struct loaded_index *index = &cursor->index;
@@ -571,7 +572,7 @@ static void load_index(struct cursor *cursor, const struct segment_footer *foote
     index->count = 0;
     if (size == 0 || size > end - SEGMENT_DATA_OFFSET || footer->index_entries > MOST_INDEX_ENTRIES)
         return;
-    twl_cursor_refresh(cursor); /* it may have been written since this place was read with others */
+    twl_cursor_refresh(cursor); /* it may have been written since these bytes were read */
     const unsigned char *bytes = twl_cursor_bytes(cursor, end - size, size, &error);
     if (!bytes || twl_crc32c(0, bytes, size) != footer->index_checksum)
         return;
@@ -627,8 +628,8 @@ static bool has_entered(const struct cursor *cursor, uint64_t group_offset)
            cursor->position.chain == twl_group_chain(group);
 }
 
-/* What lies between a header and a record far behind it is of no use, and a header that was read once need not be
- * read again: it leads to the record, and the record has to check. */
+/* The bytes between a header and a record far behind it are useless. A header that was read once need not
+ * be read again: it leads to the record, and the record must check. */
 static int enter_large_group(struct cursor *cursor, uint64_t offset)
 {
     for (uint32_t i = 0; i < LARGE_GROUPS; i++)
@@ -647,8 +648,8 @@ static int enter_large_group(struct cursor *cursor, uint64_t offset)
     return rc;
 }
 
-/* The open group has no header that leads to a record. The mark in front of it says which LSN of which epoch it begins
- * with; so the record at that place checks only if it is the one. */
+/* The open group has no header that leads to a record. The marker in front of it gives its epoch and first
+ * LSN, so the record at that place checks only if it is the right one. */
 static int enter_open_group_at(struct cursor *cursor, const struct index_entry *entry)
 {
     if (!segment_is_mapped(&cursor->segment->header) || entry->group_offset != OPEN_GROUP_OFFSET)
@@ -705,7 +706,7 @@ void twl_cursor_restart(struct cursor *cursor, struct position position)
     stand_at(cursor, 0, position);
 }
 
-/* To a place that the index knows, or, if there is none or it is wrong, to the start. */
+/* Moves to a place from the index; if there is none, or it is wrong, to the start. */
 static int jump(struct cursor *cursor, const struct index_entry *entry)
 {
     int rc = entry ? twl_cursor_place(cursor, entry) : 0;
@@ -752,7 +753,8 @@ static void leave_trail(struct trail *trail, const struct cursor *cursor)
     }
 }
 
-/* From a place that is not behind it. Groups before it are passed by their headers, but for a trail. */
+/* Walks from a place that is not behind `lsn`. Earlier groups are skipped by their headers, unless there
+ * is a trail. */
 static int walk_to(struct cursor *cursor, uint64_t lsn, struct trail *trail)
 {
     for (;;) {
@@ -838,8 +840,8 @@ int twl_cursor_pass_older(struct cursor *cursor, int64_t time_ns)
 
 bool twl_group_proves(const struct group_header *group, struct position stop)
 {
-    /* Either it names the missing record as durable, or nothing at all was in flight when it was written,
-     * so that everything in front of it was durable, marks without records included. */
+    /* Either the group names the missing record as durable, or nothing was in flight when it was written,
+     * so that everything in front of it was durable, markers without records included. */
     return group->durable_lsn >= stop.next_lsn || group->durable_lsn == group->first_lsn - 1;
 }
 
@@ -852,7 +854,7 @@ static void look_for_group(const struct cursor *cursor, const unsigned char *byt
         return;
     bool is_stale = group.epoch.number < stop.epoch.number ||
                     (group.epoch.number == stop.epoch.number && group.epoch.salt != stop.epoch.salt);
-    /* the torn group itself, which would have continued here */
+    /* The torn group itself would have continued here. */
     bool is_it = group.first_lsn == stop.next_lsn && group.chain == stop.chain;
     if (is_stale || is_it || group.first_lsn < stop.next_lsn)
         return;
@@ -870,7 +872,7 @@ int twl_cursor_find_later(struct cursor *cursor, uint64_t from, struct position 
     uint64_t end = cursor->segment->data_end;
     uint64_t at = align_up(from, 8);
     while (at + GROUP_HEADER_BYTES <= end) {
-        /* up to the end of the block; a header may reach into the next one */
+        /* Up to the end of the block; a header may reach into the next one. */
         uint64_t block_end = min_u64(align_down(at, BLOCK_BYTES) + BLOCK_BYTES, end);
         uint64_t last = min_u64(block_end - 8, end - GROUP_HEADER_BYTES);
         size_t size = (size_t)(last - at) + GROUP_HEADER_BYTES;

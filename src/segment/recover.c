@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where does the log end?
+ * Finds the end of the log.
  *
- * The newest segment that begins with a group holds the end: every older one was complete before it
- * was begun. It is walked group by group, with every checksum, to the first place that does not
- * continue the history. What is known there decides, by the table below: is it the end, is it a group
- * that was being written when the power went, or is something missing that had been acknowledged?
+ * The newest segment that begins with a group holds the end: every older one was complete before it was
+ * begun. It is walked group by group, with every checksum, to the first place that does not continue the
+ * history. The facts about that place decide, by the table below: is it the end, is it a group that was being
+ * written when power failed, or is something missing that was acknowledged?
  *
- * The proof of damage is a later mark: every group carries the LSN that was durable when it was
- * written. If a group behind the hole says that a record in the hole was durable, it was acknowledged,
- * and no crash can have taken it. Without such a mark the two cases can't be told apart, and the group
- * is taken for torn.
+ * A later group proves damage: every group carries the LSN that was durable when it was written. If a group
+ * behind the hole says that a record in the hole was durable, that record was acknowledged, and no crash can
+ * have taken it. Without such a proof the two cases can't be told apart, and the group counts as torn.
  *
- * Where segments have open groups, nothing says that an older one was complete before the next was begun. The walk then
- * begins at the oldest of them, and goes on wherever the table says that the next one continues.
+ * Where segments have open groups, an older segment need not have been complete before the next was begun.
+ * Then the walk begins at the oldest of them, and goes on wherever the table says that the next segment
+ * continues.
  */
 #include "segment/recover.h"
 
@@ -22,7 +22,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define WINDOW_BYTES (1024u * 1024) /* all of a segment is read, once */
+#define WINDOW_BYTES (1024u * 1024) /* a whole segment is read, once */
 
 #define LATER_DURABLE FACT_LATER_DURABLE
 #define LATER_GROUP FACT_LATER_GROUP
@@ -62,15 +62,15 @@ const struct recover_row *twl_recover_decide(unsigned facts)
     return NULL;
 }
 
-/* What a segment behind the stop knows: does it continue there, is it begun, what do its groups prove? The next
- * one is searched even if it is a spare, all of it: its first group may be the one that is missing, and nobody
- * knows how large that was. No segment is begun before the one in front of it. */
+/* Asks a segment behind the stop: does it continue there, is it begun, what do its groups prove? The next
+ * segment is searched completely even if it is a spare: its first group, whose size is unknown, may be the
+ * missing one. No segment is begun before the one in front of it. */
 static int ask_later_segment(struct cursor *cursor, const struct segment *segment, bool is_begun,
                              bool is_next, struct position stop, unsigned *facts,
                              struct later_groups *ret_found)
 {
     struct segment_footer footer;
-    if (is_next && stop.next_lsn > 0) { /* anything would continue an unknown place */
+    if (is_next && stop.next_lsn > 0) { /* any group would continue an unknown place */
         twl_cursor_begin(cursor, segment, stop);
         int rc = twl_cursor_enter_group(cursor);
         if (rc > 0)
@@ -84,14 +84,14 @@ static int ask_later_segment(struct cursor *cursor, const struct segment *segmen
         rc = twl_cursor_find_later(cursor, SEGMENT_DATA_OFFSET, stop, ret_found);
     }
     if (rc == 0 && ret_found->offset == 0 &&
-        is_begun) { /* what is sealed was begun, even if no group is left */
+        is_begun) { /* a sealed segment was begun, even if it has no group left */
         rc = twl_segment_read_footer(segment, &footer);
         ret_found->is_proof = rc > 0;
     }
     return rc < 0 ? rc : 0;
 }
 
-/* -ENOENT also if the file has another life meanwhile, as it may for a reader. */
+/* Returns -ENOENT also if the file has another incarnation by now, which a reader may meet. */
 static int open_as_found(struct io *io, const struct segment_entry *entry, struct segment *ret_segment)
 {
     int rc = twl_segment_open_valid(io, entry->name, ret_segment);
@@ -134,7 +134,7 @@ static int ask_later_segments(struct io *io, const struct segment_set *set, size
     return rc;
 }
 
-/* A block of a recycled file that was not written in this life. */
+/* Is this a block of a recycled file that was not written in this incarnation? */
 static int is_stale_block(struct cursor *cursor, bool *ret_is_stale)
 {
     struct group_header group;
@@ -153,7 +153,7 @@ static int rest_of_block_is_zero(struct cursor *cursor, bool *ret_is_zero)
 {
     uint64_t end = min_u64(align_up(cursor->offset + 1, BLOCK_BYTES), cursor->segment->data_end);
     int error = twl_cursor_has_ended(cursor);
-    uint64_t from = cursor->offset + (error > 0 ? sizeof(uint64_t) : 0); /* a claim says so */
+    uint64_t from = cursor->offset + (error > 0 ? sizeof(uint64_t) : 0); /* a claim ends it */
     *ret_is_zero = true;
     if (error < 0 || from >= end)
         return error < 0 ? error : 0;
@@ -165,7 +165,8 @@ static int rest_of_block_is_zero(struct cursor *cursor, bool *ret_is_zero)
     return 0;
 }
 
-/* A writer seals a segment when the first group of the next one is durable. One that maps does not wait for that. */
+/* A writer seals a segment when the first group of the next one is durable. In mapped mode it does not
+ * wait for that. */
 static bool was_left(const struct segment_set *set, size_t index)
 {
     bool is_before_mapped =
@@ -173,7 +174,8 @@ static bool was_left(const struct segment_set *set, size_t index)
     return !segment_is_mapped(&set->entries[index].header) && !is_before_mapped;
 }
 
-/* Nothing continues at the place, and no group behind it proves anything. What else is there that does? */
+/* Nothing continues at the place, and no group behind it proves anything. Collects the other facts that
+ * can. */
 static int ask_the_rest(struct io *io, const struct segment_set *set, size_t index,
                         const struct cursor *cursor, unsigned *facts)
 {
@@ -223,7 +225,8 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
     return 0;
 }
 
-/* Up to what comes behind the damage, or else to what the footer counts, or a cursor has passed. */
+/* The newest lost LSN: the one in front of what comes behind the damage; else the last one that the footer
+ * counts, or that a consumer position or the head of the log has passed. */
 static uint64_t find_last_lost(const struct segment_set *set, size_t index, const struct later_groups *later,
                                uint64_t next_lsn)
 {
@@ -266,7 +269,7 @@ static void describe(struct recovery *recovery, const struct segment_set *set, s
                      row->decision == DECIDE_CUT ? data_end - recovery->offset : 0);
 }
 
-/* What is there checks, so no crash explains it, and only a newer version knows what it is. */
+/* The checksums are right, so no crash explains it; only a newer version knows the meaning. */
 static void describe_newer(struct recovery *recovery, const struct segment_entry *entry,
                            const struct cursor *cursor)
 {
@@ -276,7 +279,7 @@ static void describe_newer(struct recovery *recovery, const struct segment_entry
     twl_report_place(&recovery->report, entry->name, entry->header.sequence, cursor->offset, 0);
 }
 
-/* What one segment says, from `position` on. 1 = the log goes on in the next one. */
+/* Recovers one segment, from `position` on. 1 = the log continues in the next segment. */
 static int recover_segment(struct io *io, const struct segment_set *set, size_t index, bool has_writer,
                            struct cursor *cursor, struct position position, struct summary *summary,
                            struct recovery *recovery)
@@ -311,7 +314,7 @@ static int recover_segment(struct io *io, const struct segment_set *set, size_t 
         recovery->offset = recovery->last_group ? cursor->offset : SEGMENT_DATA_OFFSET;
         recovery->has_junk = !(judgement.facts & FACT_ZERO);
         recovery->position = cursor->position;
-        if (recovery->position.next_lsn == 0) /* it is sealed, and not even the first group is there */
+        if (recovery->position.next_lsn == 0) /* the segment is sealed, and even its first group is missing */
             recovery->position.next_lsn = set->entries[index].first_lsn;
         describe(recovery, set, index, &judgement);
         if (judgement.row->decision == DECIDE_DAMAGE)
@@ -325,8 +328,8 @@ static int recover_segment(struct io *io, const struct segment_set *set, size_t 
     return rc;
 }
 
-/* Nobody says of a record that it is durable before it is complete: if something does, the record was there, and the
- * disk has gone back to its claim. */
+/* A record is called durable only after it is complete. If something proves it durable, the record was
+ * there, and the disk has gone back to its claim. */
 static int check_claims(const struct segment_set *set, struct recovery *recovery)
 {
     const struct segment_entry *entry = &set->entries[recovery->claim_index];
@@ -344,7 +347,7 @@ static int check_claims(const struct segment_set *set, struct recovery *recovery
     return TWINLOG_ECORRUPT;
 }
 
-/* Of an open group not even the mark in front of it may be there, and then nothing says what it continues. */
+/* Even the marker in front of an open group may be missing; then it is unknown what the group continues. */
 static int find_known(struct io *io, const struct segment_set *set, size_t *from)
 {
     int rc = twl_segment_look(io, &set->entries[*from]);
@@ -400,7 +403,7 @@ int twl_segment_is_open(struct io *io, const struct segment_entry *entry, bool *
     return rc < 0 ? rc : 0;
 }
 
-/* What is in front of a fixed start was durable when that was made. */
+/* What is in front of a fixed start was durable when that start was made. */
 int twl_recover_find_open(struct io *io, const struct segment_set *set, size_t *ret_from)
 {
     bool is_open;

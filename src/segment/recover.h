@@ -1,41 +1,41 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where does the log end? Looks, decides by a table, changes nothing.
+ * Finds the end of the log. Reads, decides by a table, and changes nothing.
  *
- * docs/recovery.md explains the table; what is done about the decision is the opener's business.
+ * docs/recovery.md explains the table. The opener acts on the decision.
  */
 #ifndef TWL_RECOVER_H
 #define TWL_RECOVER_H
 
 #include "segment/cursor.h"
 
-/* What is known where a walk stopped, at a place p with next LSN n. */
+/* The facts about the place p, with next LSN n, where a walk stopped. */
 enum recover_fact {
     FACT_LATER_DURABLE = 1u << 0, /* something later proves that what belongs at p was durable */
-    FACT_LATER_GROUP = 1u << 1,   /* this segment has a later group, proof or not */
+    FACT_LATER_GROUP = 1u << 1,   /* this segment has a later group, with proof or without */
     FACT_NEWEST = 1u << 2,        /* no later segment is begun */
-    FACT_JOINS = 1u << 3,         /* the next segment is begun by the group that continues here */
-    FACT_ZERO = 1u << 4,   /* nothing but zeros from p to the end of its block; or p begins a block of a
-                                     recycled file, and no group of this life is there */
-    FACT_CLOSED = 1u << 5, /* the last group before p is the mark of a close */
+    FACT_JOINS = 1u << 3,         /* the next segment begins with the group that continues here */
+    FACT_ZERO = 1u << 4,   /* only zeros from p to the end of its block; or p begins a block of a recycled
+                            * file, and no group of this incarnation is there */
+    FACT_CLOSED = 1u << 5, /* the last group before p is the marker of a close */
     FACT_SEALED =
-        1u << 6, /* nothing continues here, and this segment is sealed: it counts what is missing, or was
-                              left for one that is missing */
-    FACT_PASSED = 1u << 7, /* nothing continues here, and the front of the log or a cursor lies behind p */
+        1u << 6, /* nothing continues here, and this segment is sealed: its footer counts what is missing,
+                  * or the segment was left for one that is missing */
+    FACT_PASSED = 1u << 7, /* nothing continues here, and the head of the log or a cursor lies behind p */
 };
 #define RECOVER_FACTS 8u
 
 enum recover_decision {
     DECIDE_NEXT_SEGMENT, /* the segment is full: go on in the next one */
-    DECIDE_CLEAN_CLOSE,  /* the log ends here; it was closed */
+    DECIDE_CLEAN_CLOSE,  /* the log ends here and was closed */
     DECIDE_CLEAN_END,    /* the log ends here; the writer died between two groups */
     DECIDE_CUT,          /* the log ends here; what follows was never acknowledged */
-    DECIDE_DAMAGE,       /* something that was acknowledged is missing */
+    DECIDE_DAMAGE,       /* acknowledged data is missing */
 };
 
 struct recover_row {
     unsigned care;  /* the facts that matter */
-    unsigned value; /* and what they are */
+    unsigned value; /* and their values */
     enum recover_decision decision;
     const char *why;
 };
@@ -55,30 +55,31 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
 
 /* The end of the log. */
 struct recovery {
-    size_t index;    /* of the segment it ends in, the newest but for open groups; meaningless without one */
+    size_t index;    /* segment with the end: the newest, unless groups are open; meaningless without one */
     uint64_t offset; /* where the next group goes */
-    bool has_junk;   /* the block it goes to holds bytes of a torn group from there on */
-    uint64_t last_group;      /* offset of the last sound group in that segment, 0 = none */
-    struct position position; /* what the next group has to continue; next_lsn is 1 in a new log */
-    size_t open_from;      /* segments from here on have open groups, dead ones too; set->begun if none has */
+    bool has_junk;   /* from there on the block contains bytes of a torn group */
+    uint64_t last_group;      /* offset of the last sound group in that segment; 0 = none */
+    struct position position; /* what the next group must continue; next_lsn is 1 in a new log */
+    size_t open_from;      /* segments from here on have open groups, dead ones too; set->begun: none has */
     uint64_t marked_lsn;   /* newest LSN that a group on disk proves durable */
-    uint64_t claim_lsn;    /* first one of which there is only the claim of a dead writer; 0 = none */
-    size_t claim_index;    /* its segment, */
-    uint64_t claim_offset; /* and where in it */
+    uint64_t claim_lsn;    /* first LSN of which only the claim of a dead writer is left; 0 = none */
+    size_t claim_index;    /* index of its segment, */
+    uint64_t claim_offset; /* and the claim's offset in it */
     struct twinlog_report report;
 };
 
-/* 0 also for a torn tail; TWINLOG_ECORRUPT for damage, with the report filled in either way. Reads the
- * newest segment that is begun, those before it whose groups are open as well, and what lies behind. What the one
- * holds where the log ends is added up in `summary`, if that is not NULL. `has_writer`: claims in open groups are
- * somebody's, who is about to keep them. */
+/* Returns 0 also for a torn tail, TWINLOG_ECORRUPT for damage; fills in the report either way. Reads the
+ * newest begun segment, the segments before it whose groups are open too, and what lies behind the end.
+ * `summary`, if not NULL, receives the contents of the segment in which the log ends. `has_writer`: claims
+ * in open groups belong to a live writer that is about to complete them. */
 int twl_recover(struct io *io, const struct segment_set *set, bool has_writer, struct summary *summary,
                 struct recovery *ret_recovery);
 
-/* The segments at the end of the path that have open groups, from the oldest one of them on; set->begun if none has. */
+/* Finds the segments at the end of the path that have open groups: *ret_from is the oldest of them, or
+ * set->begun. */
 int twl_recover_find_open(struct io *io, const struct segment_set *set, size_t *ret_from);
-/* Has it FEATURE_MAPPED, and no group has got a header where the open one is? Neither a record of that nor the mark in
- * front of it need be there. */
+/* Does the segment have FEATURE_MAPPED, and no group header at the place of the open group? The records of
+ * that group, and the marker in front of it, may be missing. */
 int twl_segment_is_open(struct io *io, const struct segment_entry *entry, bool *ret_is_open);
 
 #endif

@@ -2,24 +2,25 @@
 /*
  * See settle.h.
  *
- * Recovery says where the log ends. Then, each step durable before the next:
+ * Recovery finds the end of the log. Then come these steps, each durable before the next:
  *
- *     1. open groups of segments before that one, oldest first, get their headers;
- *     2. a footer of the segment that it ends in is taken away, and segments behind it are removed, newest first,
- *        spares included;
- *     3. the open group that the log ends in gets its header.
+ *     1. Open groups of segments before that one get their headers, oldest first.
+ *     2. The footer of the segment in which the log ends is removed, if it has one. The segments behind it
+ *        are removed, newest first, spares included.
+ *     3. The open group in which the log ends gets its header.
  *
- * In this order, because recovery begins at the oldest open group and asks no closed one whether the next segment
- * continues it. A crash leaves fewer open groups, or fewer dead segments, and the same end.
+ * The order matters because recovery begins at the oldest open group and does not ask a closed one whether
+ * the next segment continues it. A crash leaves fewer open groups, or fewer dead segments, and the same end.
  *
- * In front of a header come the records: claims become voids, and all is synced and read once more from the disk. Who
- * calls has set io->reads_disk, for the reason that log.c has, so what recovery found is what the disk has. The header
- * counts no record that is not there.
+ * Before a header, the records are written: claims become fillers, and everything is synced and read from the
+ * disk once more. The caller has set io->reads_disk, for the reason given in log.c, so recovery found what
+ * the disk has. The header counts no record that is not on the disk.
  *
- * What lies behind the end, torn records and sound ones behind those, stays dead. A group that has a header is not
- * walked beyond it; one that has none, because not one of its records is whole, gets the mark of the next epoch over its
- * first bytes before anybody appends, or is settled again. From then on the records of the old epoch are in no place
- * where a walk could come to them. Only the block that the mark goes to is cleaned, so that it is known for an end.
+ * What lies behind the end, torn records and sound ones behind them, stays dead. A walk does not go beyond a
+ * group that has a header. A group without one, because none of its records is whole, is settled again, or
+ * the marker of the next epoch overwrites its first bytes before any append. From then on no walk can reach
+ * the records of the old epoch. Only the block that the marker goes to is cleaned, so that it is recognised
+ * as an end.
  */
 #include "segment/settle.h"
 
@@ -32,14 +33,14 @@
 
 #define WINDOW_BYTES (1024u * 1024)
 
-/* An open group, as it is found. */
+/* An open group, as it was found. */
 struct found {
     struct group_header group;
     uint64_t end;
-    bool is_last; /* nothing is behind it in the segment */
+    bool is_last; /* it is the last group of the segment */
 };
 
-/* A claim becomes a void. The word that makes it complete comes last, in one piece. */
+/* Turns a claim into a filler. The word that completes it is written last, atomically. */
 static int write_void(const struct segment *segment, const struct cursor *cursor, uint32_t size,
                       int64_t time_ns)
 {
@@ -73,7 +74,7 @@ static int find_records(const struct segment *segment, bool has_claims, struct f
     twl_cursor_begin(&cursor, segment, twl_position_before(segment));
     twl_cursor_pass_claims(&cursor, !has_claims);
     int rc = twl_cursor_accept_group(&cursor);
-    const int64_t began_ns = cursor.group.time_ns; /* for voids: not newer than what is behind them */
+    const int64_t began_ns = cursor.group.time_ns; /* for fillers: not newer than what follows */
     *ret_found = (struct found){ .end = cursor.offset };
     while (rc > 0 && (rc = twl_cursor_accept_group(&cursor)) > 0 && cursor.is_open) {
         if (cursor.is_claim)
@@ -93,7 +94,7 @@ static int write_zeros(const struct segment *segment, uint64_t from, uint64_t to
     return from < to ? io_write_at(segment->file, zeros, (size_t)(to - from), from) : 0;
 }
 
-/* The records are on the disk now, or something has failed that no call has told. */
+/* The records are on the disk now, or something has failed without an error. */
 static int check_records(const struct segment *segment, const struct found *found)
 {
     struct found again;
@@ -106,7 +107,7 @@ static int write_header(const struct segment *segment, struct group_header *grou
 {
     struct io_file *file = segment->file;
     unsigned char bytes[GROUP_HEADER_BYTES];
-    group->durable_lsn = group->first_lsn - 1; /* whatever is in front was settled before */
+    group->durable_lsn = group->first_lsn - 1; /* everything in front was settled before */
     group->time_ns = file->io->ops->now_ns(file->io);
     twl_group_header_encode(group, segment->seed, OPEN_GROUP_OFFSET, bytes);
     int rc = io_write_at(file, bytes, sizeof(bytes), OPEN_GROUP_OFFSET);
@@ -146,7 +147,7 @@ static int settle_segment(struct io *io, const struct segment_entry *entry, bool
     return rc;
 }
 
-/* Newest first: whoever finds a gap takes it for damage. */
+/* Newest first: a gap in the sequence would count as damage. */
 static int remove_later(struct io *io, const struct segment_set *set, size_t index)
 {
     int rc = 0;
@@ -159,7 +160,8 @@ static int remove_later(struct io *io, const struct segment_set *set, size_t ind
     return rc;
 }
 
-/* The log goes on in it: a footer would say that something came behind it. Before that is removed. */
+/* The log continues in this segment, and a footer would say that something came behind it. Called before
+ * that is removed. */
 static int unseal(struct io *io, const struct segment_entry *entry, unsigned lock_wait_ms)
 {
     struct segment segment;
