@@ -2,11 +2,11 @@
 /*
  * What is remembered of a segment, see index.h.
  *
- * The writer adds whole groups, a walk adds record by record; both remember the same. An entry is made for
- * the first record, and then for each one that begins at least `spacing` bytes behind the last entry's. When
- * there is no room for the next entry, every second one goes and the spacing doubles, so the entries that are
- * left are again at least that far apart. What an entry says of the records before it stays true whichever
- * entries are between.
+ * The writer adds whole groups, a walk adds single records; both give the same result. The first record gets
+ * an entry, and then each record that begins at least `spacing` bytes behind that of the last entry. When the
+ * index is full, every second entry is dropped and the spacing doubles, so the remaining entries are again at
+ * least that far apart. What an entry says of the records before it stays true, whichever entries lie
+ * between.
  */
 #include "segment/index.h"
 
@@ -47,7 +47,7 @@ static void add_entry(struct sparse_index *index, const struct index_entry *entr
     index->last = place_of(entry);
 }
 
-/* Entries for records of a group that is in memory. Looks no further than an entry may be due. */
+/* Adds entries for the records of a group that is in memory. Stops where no further entry can be due. */
 static void add_entries(struct summary *summary, const struct group_header *group, uint64_t offset,
                         const unsigned char *bytes)
 {
@@ -70,7 +70,7 @@ static void add_entries(struct summary *summary, const struct group_header *grou
 
 void twl_summary_begin(struct summary *summary, int64_t peak_ns)
 {
-    /* The entries are left alone: as long as they are not used they take no memory. */
+    /* The entries are left alone: unused entries take no memory. */
     summary->first_lsn = summary->next_lsn = summary->data_end = 0;
     summary->min_ns = INT64_MAX;
     summary->max_ns = INT64_MIN;
@@ -123,7 +123,7 @@ void twl_summary_end_group(struct summary *summary, const struct group_header *g
 
 /* ---- on disk ----------------------------------------------------------------------------------- */
 
-/* The smallest step at which so many entries are left at most. */
+/* The smallest step that leaves at most `most` entries. */
 static uint32_t choose_step(uint32_t count, uint64_t most)
 {
     if (count <= most)
@@ -153,8 +153,8 @@ void twl_summary_footer(const struct summary *summary, uint64_t room, int64_t no
 
 /* ---- looking up -------------------------------------------------------------------------------- */
 
-/* The last entry for which the condition holds, which is so up to some entry and not from there on; -1 if
- * there is none. Where a damaged file has its entries in another order, any of them. */
+/* The last entry for which the condition holds, or -1. The condition must hold up to some entry and not
+ * from there on. If a damaged file has its entries in another order, any of them. */
 static int64_t last_before(const struct index_entry *entries, uint32_t count,
                            bool (*is_before)(const struct index_entry *entry, const void *what),
                            const void *what)

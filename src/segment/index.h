@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What is remembered of a segment while it is written or walked: its extent, its times, and a sparse index.
- * When the segment is left it becomes the footer and the index on disk. Recovery can always make it again
- * (I7).
+ * When the writer leaves the segment, this becomes the footer and the index on disk. Recovery can always make
+ * it again (I7).
  *
- * The index has a fixed size. When it is full every second entry is dropped, and from then on entries are
+ * The index has a fixed size. When it is full, every second entry is dropped, and from then on entries are
  * twice as far apart: small segments get a fine index, large ones a coarse one.
  */
 #ifndef TWL_INDEX_H
@@ -16,14 +16,14 @@
 #define INDEX_MIN_SPACING 4096u
 
 struct sparse_index {
-    uint64_t spacing; /* bytes between entries, at least */
+    uint64_t spacing; /* minimum of bytes between entries */
     uint64_t last;    /* offset in the file of the newest entry's record */
     uint32_t count;
     struct index_entry entries[INDEX_MAX_ENTRIES];
 };
 
 struct summary {
-    uint64_t first_lsn; /* of the first group; 0 = no group yet */
+    uint64_t first_lsn; /* first LSN of the first group; 0 = no group yet */
     uint64_t next_lsn;
     uint64_t data_end;
     int64_t min_ns, max_ns; /* of its records; INT64_MAX, INT64_MIN while it has none */
@@ -34,28 +34,28 @@ struct summary {
     struct sparse_index index;
 };
 
-/* `peak_ns` is that of everything before this segment. */
+/* `peak_ns` is the newest time in all earlier segments. */
 void twl_summary_begin(struct summary *summary, int64_t peak_ns);
 
-/* The next group, whole in memory at `bytes` (header included); its offset in the file; the smallest and
- * largest time of its records (ignored when it has none). Looks into the bytes only where the group is so
- * large that entries belong inside it. */
+/* Adds the next group, which is whole in memory at `bytes` (header included), with its offset in the file
+ * and the smallest and largest time of its records (ignored if it has none). Looks into the bytes only if
+ * the group is so large that entries belong inside it. */
 void twl_summary_add_group(struct summary *summary, const struct group_header *group, uint64_t offset,
                            int64_t min_ns, int64_t max_ns, const unsigned char *bytes);
 
-/* The same, record by record, for a walk: every record in order, then the group. */
+/* The same for a walk: every record in order, then the group. */
 void twl_summary_add_record(struct summary *summary, uint64_t lsn, uint64_t group_offset,
                             uint32_t record_offset, int64_t time_ns);
 void twl_summary_end_group(struct summary *summary, const struct group_header *group, uint64_t offset);
 
-/* Footer of a segment that is left now. `room` bytes are free between data_end, rounded up to a block, and
- * the footer; *ret_step says to keep every n-th entry so that they fit. */
+/* The footer of a segment that the writer leaves now. `room` bytes are free between data_end, rounded up
+ * to a block, and the footer; *ret_step says to keep every n-th entry so that the entries fit. */
 void twl_summary_footer(const struct summary *summary, uint64_t room, int64_t now_ns,
                         struct segment_footer *ret_footer, uint32_t *ret_step);
 
-/* The last of `count` entries, in order, that is not behind the record `lsn`: its number, or -1. */
+/* The number of the last of `count` entries, in order, that is not behind the record `lsn`, or -1. */
 int64_t twl_index_find_lsn(const struct index_entry *entries, uint32_t count, uint64_t lsn);
-/* The last one before which every record is older than `time_ns`. */
+/* The number of the last entry before which every record is older than `time_ns`, or -1. */
 int64_t twl_index_find_time(const struct index_entry *entries, uint32_t count, int64_t time_ns);
 
 #endif

@@ -2,15 +2,15 @@
 /*
  * One segment file.
  *
- * A segment is born under a temporary name: made to full size, mostly of written zeros, given its header,
- * synced, renamed, and the directory synced. So a file with a segment's name has always had a durable
- * header, and later writes into it change nothing but data: no size, no extents, hence no journal commit
- * of the file system behind each of our syncs (measured: 10,400 durable 4 KiB writes a second into written
- * blocks, 5,240 into fallocated ones, 4,500 when appending).
+ * A segment is made under a temporary name: it gets its full size, usually as written zeros, and its header,
+ * is synced and renamed, and the directory is synced. So a file with a segment's name has always had a
+ * durable header. Later writes change only data, neither size nor extents, so no file-system journal commit
+ * follows our syncs (measured: 10,400 durable 4 KiB writes a second into written blocks, 5,240 into
+ * fallocated ones, 4,500 when appending).
  *
- * A file whose records are gone for good can have another life: a new header is written over the old one.
- * That is one sector, so a crash leaves one or the other; and as every checksum in the file is seeded by the
- * identity in its header, nothing of the old life can be read in the new one (I8).
+ * A file whose records are gone for good can get a new incarnation: a new header overwrites the old one. That
+ * is one sector, so a crash leaves one or the other. Every checksum in the file is seeded by the identity in
+ * its header, so nothing of the old incarnation can be read in the new one (I8).
  */
 #define _GNU_SOURCE
 #include "segment/segment.h"
@@ -53,9 +53,9 @@ uint64_t twl_segment_name_number(const char *name)
     return strtoull(name, NULL, 16);
 }
 
-/* ---- lives ------------------------------------------------------------------------------------- */
+/* ---- incarnations ------------------------------------------------------------------------------ */
 
-/* The header of a new life; random, so that the life has an identity of its own. */
+/* The header of a new incarnation, with a random identity of its own. */
 static int compose_header(struct io *io, const struct segment_plan *plan, struct segment_header *ret_header)
 {
     struct segment_header header = { .incompatible = FEATURE_MANAGED,
@@ -106,7 +106,7 @@ static int give_summary(struct segment *segment)
     return 0;
 }
 
-/* Everything but the birth under the final name. */
+/* Everything except the rename to the final name. */
 static int fill(struct segment *segment, const struct segment_plan *plan)
 {
     struct segment_header header;
@@ -160,7 +160,7 @@ int twl_segment_create(struct io *io, const struct segment_plan *plan, struct se
         io->ops->unlink(io, temporary);
     if (rc == 0) {
         rc = io->ops->sync_dir(io);
-        if (rc < 0) { /* a crash may take it or bring it back */
+        if (rc < 0) { /* a crash may remove the file or bring it back */
             io->ops->unlink(io, segment.name);
             tell(ret_is_in_doubt, true);
         }
@@ -173,7 +173,7 @@ int twl_segment_create(struct io *io, const struct segment_plan *plan, struct se
     return 0;
 }
 
-/* Nobody else has a temporary name of that number. */
+/* A random number, so no other process uses the same temporary name. */
 static int random_temporary(struct io *io, char ret_name[SEGMENT_NAME_BYTES])
 {
     uint64_t number = 0;
@@ -194,9 +194,9 @@ int twl_segment_create_first_of_all(struct io *io, const struct segment_plan *pl
     if (rc < 0)
         return rc;
     rc = fill(&segment, plan);
-    if (rc == 0) /* until it has no temporary name any more, for twl_segment_remove_dead() */
+    if (rc == 0) /* until the temporary name is gone, for twl_segment_remove_dead() */
         rc = io_lock(segment.file, IO_LOCK_WRITER, false);
-    if (rc == 0) /* or a crash may leave a gap */
+    if (rc == 0) /* else a crash may leave a gap */
         rc = io->ops->sync_dir(io);
     POINT("next-unnamed");
     if (rc == 0)
@@ -212,7 +212,7 @@ int twl_segment_create_first_of_all(struct io *io, const struct segment_plan *pl
     return 0;
 }
 
-/* Its maker has locked it before it gets any bytes. */
+/* The process that makes the file locks it before it gives it any bytes. */
 static int remove_if_dead(void *context, const char *name)
 {
     struct io *io = context;
@@ -242,8 +242,8 @@ int twl_segment_check_links(struct io *io, const char *name)
     return rc == -EPERM || rc == -EOPNOTSUPP || rc == -ENOSYS || rc == -EMLINK ? -ENOTSUP : rc;
 }
 
-/* Nobody has it mapped, nobody is about to link it, it has one name, and its blocks are in no clone, so that writing
- * takes no space: then it is ours to write over. */
+/* Claims the file for overwriting. It must not be mapped or about to be linked by any process, must have
+ * one name, and must share no blocks with a clone, so that writing takes no space. */
 static int claim(struct segment *segment)
 {
     uint32_t links;
@@ -289,7 +289,7 @@ int twl_segment_recycle(struct io *io, const char *name, const struct segment_pl
     rc = state == HEADER_VALID && segment.file_bytes >= segment.header.bytes ? 0 : TWINLOG_ECORRUPT;
     if (rc == 0)
         rc = twl_lock_patiently(segment.file, 0);
-    if (rc == 0) /* changes nothing, but asks whether it may be as long as it is; see io/limit.h */
+    if (rc == 0) /* changes nothing, but asks whether the file may be this long; see io/limit.h */
         rc = io_allocate(segment.file, segment.header.bytes, IO_ALLOCATE_NOTHING);
     if (rc == 0)
         rc = give_summary(&segment);
@@ -380,7 +380,8 @@ int twl_segment_seal(const struct segment *segment, int64_t peak_ns, struct segm
 {
     const struct summary *summary = segment->summary;
     struct io *io = segment->file->io;
-    /* a word that says so may end the group (format.h): it stays for those who still have the segment mapped */
+    /* The word behind the groups may be a claim that ends the group (format.h). It stays for processes
+     * that still have the segment mapped. */
     const uint64_t end = summary->data_end + (segment_is_mapped(&segment->header) ? CLAIM_BYTES : 0);
     uint64_t room = segment->data_end - min_u64(align_up(end, BLOCK_BYTES), segment->data_end);
     struct segment_footer footer;

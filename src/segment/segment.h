@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One segment file: its name, its birth, its lives, its header and its footer. */
+/* One segment file: its name, its incarnations, its header and its footer. */
 #ifndef TWL_SEGMENT_H
 #define TWL_SEGMENT_H
 
@@ -9,28 +9,29 @@
 #include "twinlog.h"
 
 #define SEGMENT_NAME_BYTES 32u
-#define FIRST_SEGMENT_BYTES (512u * 1024) /* of a log; each next one is twice as large, up to the limit */
+#define FIRST_SEGMENT_BYTES (512u * 1024) /* of a log's first one; each next one doubles, up to a limit */
 
 struct segment {
     struct io_file *file;
     char name[SEGMENT_NAME_BYTES];
     struct segment_header header;
-    uint32_t seed;     /* of its group headers */
-    uint64_t data_end; /* groups end here at the latest; the footer stands here */
+    uint32_t seed;     /* seed of its group headers */
+    uint64_t data_end; /* groups end here at the latest; the footer is here */
     uint64_t file_bytes;
-    struct summary *summary; /* owned; NULL unless it is being written, or will be */
+    struct summary *summary; /* owned; NULL unless the segment is being written or will be */
 };
 
 /* "0000000000000001.twl" for 1. */
 void twl_segment_name(uint64_t number, char ret_name[SEGMENT_NAME_BYTES]);
 bool twl_segment_name_is_ours(const char *name);
 bool twl_segment_name_is_temporary(const char *name);
-uint64_t twl_segment_name_number(const char *name); /* of a name that is ours */
+uint64_t twl_segment_name_number(const char *name); /* the name must be ours */
 
-/* What a new segment, or a new life of one, is made of; the rest of its header is chosen here. */
+/* What a new segment, or a new incarnation of one, is made of. The rest of its header is chosen by these
+ * functions. */
 struct segment_plan {
     uint8_t log_id[LOG_ID_BYTES];
-    uint64_t number; /* of the file's name, when it is made */
+    uint64_t number; /* number in the file's name, if a file is made */
     uint64_t sequence;
     uint64_t bytes;
     uint64_t after_lsn;
@@ -43,52 +44,55 @@ struct segment_plan {
     bool is_mapped; /* with FEATURE_MAPPED */
 };
 
-/* Locks for writing, trying again for wait_ms: a dead writer's last write may still be in flight, and its
- * lock goes when that has landed (I9). -EBUSY when the time is over. */
+/* Locks for writing, with retries for wait_ms: a dead writer's last write may still be in flight, and its
+ * lock disappears when that write has landed (I9). -EBUSY when the time is over. */
 int twl_lock_patiently(struct io_file *file, unsigned wait_ms);
 
-/* Makes a full-size, locked segment under its final name, with a summary. On return it is durable with
- * its directory entry; a crash before leaves a temporary name at most. After a failure *ret_is_in_doubt (may be
- * NULL) says that a crash may bring it back all the same. */
+/* Makes a full-size, locked segment under its final name, with a summary. On return the file and its
+ * directory entry are durable; a crash before leaves at most a temporary name. After a failure
+ * *ret_is_in_doubt (may be NULL) says that a crash may bring the segment back nevertheless. */
 int twl_segment_create(struct io *io, const struct segment_plan *plan, struct segment *ret_segment,
                        bool *ret_is_in_doubt);
 
-/* The same for one of several who make it at once: -EEXIST if somebody was faster, and nothing has happened. It is not
- * locked. Its name is not durable yet, but those of all that were there before are. */
+/* The same where several processes make the segment at once: -EEXIST if another process was faster, and
+ * nothing has happened. The segment is not locked. Its name is not durable yet, but all names that existed
+ * before are. */
 int twl_segment_create_first_of_all(struct io *io, const struct segment_plan *plan,
                                     struct segment *ret_segment);
-/* What those have left who died while they made one. Others may be making theirs. */
+/* Removes the files that processes left that died while they made a segment. Other processes may be making
+ * theirs. */
 void twl_segment_remove_dead(struct io *io);
-/* For who is about to do that: can a file, this one, have a second name here? -ENOTSUP. */
+/* For a caller that is about to make one so: -ENOTSUP if this file can't have a second name here. */
 int twl_segment_check_links(struct io *io, const char *name);
 
-/* Gives a retired file, or a spare without groups, a new life: opens and locks it, and writes a new header over
- * the old one, durable on return (I8). The header is one sector, so a crash leaves the old life or the new one.
- * -EBUSY: somebody has it mapped, or it has a second name: then it must not be touched, only removed. */
+/* Gives a retired file, or a spare without groups, a new incarnation: opens and locks it, and overwrites
+ * the header; durable on return (I8). The header is one sector, so a crash leaves the old incarnation or
+ * the new one. -EBUSY: the file is mapped by a process, has a second name, or shares blocks with a clone:
+ * then it must not be written, only removed. */
 int twl_segment_recycle(struct io *io, const char *name, const struct segment_plan *plan,
                         struct segment *ret_segment, bool *ret_is_in_doubt);
 
-/* Opens a file of the log. *ret_state tells what the header is; unless it is HEADER_VALID only the
- * file and the name are filled in. A file too short for a header is HEADER_FOREIGN. With lock_wait_ms > 0
- * it is locked before it is read, so that a dead writer's last write has landed; -EBUSY when that takes
+/* Opens a file of the log. *ret_state tells what the header is; unless it is HEADER_VALID, only the file
+ * and the name are filled in. A file too short for a header is HEADER_FOREIGN. With lock_wait_ms > 0 the
+ * file is locked before it is read, so that a dead writer's last write has landed; -EBUSY if that takes
  * longer. */
 int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsigned lock_wait_ms,
                      struct segment *ret_segment, enum header_state *ret_state);
 
-/* Writes index and footer behind the groups, from segment->summary; durable on return. `peak_ns` is the newest
- * time of a record in any segment before; INT64_MAX if that is not known. */
+/* Writes index and footer behind the groups, from segment->summary; durable on return. `peak_ns` is the
+ * newest time of a record in any earlier segment; INT64_MAX = not known. */
 int twl_segment_seal(const struct segment *segment, int64_t peak_ns, struct segment_footer *ret_footer);
-/* Its footer: 1; 0 = it has none, or not a valid one. */
+/* Reads the footer: 1. 0 = there is none, or it is not valid. */
 int twl_segment_read_footer(const struct segment *segment, struct segment_footer *ret_footer);
-/* Takes the footer away, if it has one, from a segment that goes on: a crash has taken what came behind it. Durable
- * on return. */
+/* Removes the footer, if there is one, of a segment that is written again because a crash took what came
+ * behind it. Durable on return. */
 int twl_segment_unseal(const struct segment *segment);
 
-/* For reading, where the header is known to be valid: TWINLOG_ECORRUPT if it no longer is. */
+/* Opens for reading. TWINLOG_ECORRUPT if the header is not valid. */
 int twl_segment_open_valid(struct io *io, const char *name, struct segment *ret_segment);
-void twl_segment_close(struct segment *segment); /* twice is harmless */
+void twl_segment_close(struct segment *segment); /* may be called twice */
 
-/* Fills in a report; `format` and what follows say it in words. */
+/* Fills in a report; `format` and the arguments give its text. */
 void twl_report(struct twinlog_report *ret_report, enum twinlog_finding finding, enum twinlog_action action,
                 int error, const char *format, ...) __attribute__((format(printf, 5, 6)));
 void twl_report_place(struct twinlog_report *report, const char *file, uint64_t sequence, uint64_t offset,

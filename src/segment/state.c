@@ -2,23 +2,23 @@
 /*
  * The state file.
  *
- * A change goes to one slot, is synced, goes to the other slot, and is synced again. Which slot comes first
- * alternates, and the generation is even or odd accordingly. The state is in the whole slot of the larger
- * generation, and what the other slot holds tells how sure that is:
+ * A change writes and syncs one slot, then the other. Which slot comes first alternates, and the generation
+ * is even or odd accordingly. The state is in the whole slot with the larger generation. The contents of the
+ * other slot tell how certain that state is:
  *
- *  - The same generation. The slot that was written first is durable, because the second was not begun before.
- *    The second may not be, left by a process that was killed: the next change begins with it.
- *  - An older one. A change is being made, or stopped in between. Its first slot may not be durable, so a reader syncs
- *    it before it tells anybody, and the next change writes it once more.
- *  - Nothing that checks. It is being written as the second slot, after the first was synced, or it is damaged; or
- *    the file is new and its name may not be durable.
+ *  - The same generation. The slot that was written first is durable, because the second write began after
+ *    its sync. The second slot may not be durable, if the process was killed: the next change begins with it.
+ *  - An older one. A change is going on, or stopped in between. Its first slot may not be durable, so a
+ *    reader syncs it before it returns the state, and the next change writes it again.
+ *  - Nothing that checks. The slot is being written as the second one, after the first was synced, or it is
+ *    damaged; or the file is new and its name may not be durable.
  *
- * All of this is read from the disk, past the page cache: after a failed sync that goes on to show a state which a
- * power cut would take back, and the next sync says that all is well. So nobody ever sees a change that failed, unless
- * it reached the disk.
+ * All reads come from the disk, past the page cache. After a failed sync the page cache still shows a state
+ * that a power cut would take back, and the next sync reports success. So no reader ever sees a change that
+ * failed, unless it reached the disk.
  *
- * Whoever changes the state makes both slots the same first. So a change that failed has happened or not, and
- * what somebody has acted on stays.
+ * A process that changes the state first makes both slots the same. So a change that failed has happened or
+ * not, and a state that a process has acted on stays.
  */
 #include "segment/state.h"
 
@@ -30,7 +30,7 @@
 #include <string.h>
 
 #define LOCK_WAIT_MS 30000u
-#define READ_TRIES 10u /* both slots look torn only to a reader that was held up for a whole sync */
+#define READ_TRIES 10u /* both slots look torn only to a reader that is delayed for a whole sync */
 #define READ_RETRY_MS 1u
 
 /* ---- in memory --------------------------------------------------------------------------------- */
@@ -67,17 +67,17 @@ void twl_state_free(struct state *state)
 
 /* ---- reading ----------------------------------------------------------------------------------- */
 
-/* The file as it was found. */
+/* The file, as it was found. */
 struct slots {
     struct io_file *file;
     size_t slot_bytes;
     uint64_t generation; /* of the state */
-    unsigned number;     /* of the slot that holds it: of the one that was written first if both do */
+    unsigned number;     /* slot that holds the state; the one that was written first, if both do */
     bool is_in_both;
     bool is_in_doubt; /* the other slot has an older state */
 };
 
-/* The smallest legal size that takes so many bytes, or the largest. */
+/* The smallest legal size that holds so many bytes, or the largest one. */
 static size_t choose_slot_bytes(uint64_t need)
 {
     size_t bytes = STATE_MIN_SLOT_BYTES;
@@ -116,7 +116,7 @@ static int load(struct slots *slots, struct state *ret_state)
     unsigned char *bytes = aligned_alloc(BLOCK_BYTES, 2 * slots->slot_bytes);
     if (!bytes)
         return -ENOMEM;
-    memset(bytes, 0, 2 * slots->slot_bytes); /* what a file that was cut lacks */
+    memset(bytes, 0, 2 * slots->slot_bytes); /* stands for the missing part of a file that was made shorter */
     enum header_state found[2] = { HEADER_DAMAGED, HEADER_DAMAGED };
     struct state_header header[2];
     size_t size;
@@ -132,7 +132,7 @@ static int load(struct slots *slots, struct state *ret_state)
     return rc;
 }
 
-/* A file system that can only be read may know no such call. */
+/* -EINVAL counts as success: a read-only file system may not know the call. */
 static int sync_what_was_found(struct io *io, const struct slots *slots)
 {
     if (slots->is_in_both)
@@ -222,7 +222,7 @@ static int write_durably(const struct slots *slots, unsigned number, const struc
     return rc < 0 ? rc : io_sync_data(slots->file);
 }
 
-/* Writes both slots, beginning with the one that does not hold the state so far, or not for certain. */
+/* Writes both slots. The first one is the slot that does not hold the current state, or not for certain. */
 static int store(struct slots *slots, struct state *state)
 {
     unsigned first = 1 - slots->number;
@@ -249,8 +249,8 @@ static int fill(const struct slots *slots, const struct state *state)
     return rc < 0 ? rc : io_sync(slots->file);
 }
 
-/* Puts a new file, locked and with the state in one slot, in the place of the old one; durable on return. That
- * the other slot is empty says that it may not be, should this stop before. */
+/* Replaces the old file by a new one, locked and with the state in one slot; durable on return. If this
+ * stops before, the empty other slot says that the file may not be durable. */
 static int replace(struct io *io, size_t slot_bytes, const struct state *state, struct slots *ret_slots)
 {
     struct slots slots = { .slot_bytes = slot_bytes,
@@ -301,7 +301,7 @@ int twl_state_create(struct io *io, const struct state_header *header)
 
 /* ---- changing ---------------------------------------------------------------------------------- */
 
-/* The file that has the name now, locked. */
+/* Opens and locks the file that has the name now. */
 static int open_locked(struct io *io, struct io_file **ret_file)
 {
     for (;;) {
@@ -320,12 +320,13 @@ static int open_locked(struct io *io, struct io_file **ret_file)
         io_close(file);
         if (rc < 0)
             return rc;
-        /* it was replaced by a larger one while we waited */
+        /* The file was replaced by a larger one during the wait. */
     }
 }
 
-/* Finishes what stopped halfway: the other slot gets the same, as it would have. Not in the order that the
- * generation tells if it was the first one that is damaged; then both are written. */
+/* Completes a change that stopped halfway: the other slot gets the same state, as it would have. If the
+ * slot that was written first is the damaged one, both are written, because the generation tells which
+ * slot came first. */
 static int settle(struct io *io, struct slots *slots, struct state *state)
 {
     if (slots->is_in_both)
@@ -339,7 +340,7 @@ static int settle(struct io *io, struct slots *slots, struct state *state)
     return rc;
 }
 
-/* Makes room for `next`, by a larger file with what was the state so far. */
+/* Makes room for `next`: a larger file with the current state. */
 static int enlarge(struct io *io, struct slots *slots, const struct state *state, const struct state *next)
 {
     size_t slot_bytes = choose_slot_bytes(STATE_HEADER_BYTES + (uint64_t)next->header.body_bytes);
@@ -402,7 +403,7 @@ int twl_state_check_name(const char *name)
     return bytes > 0 && bytes <= STATE_MAX_NAME ? 0 : -EINVAL;
 }
 
-/* Where the entry is, or would be, in the body: from `at`, in so many bytes; none if it is not there. */
+/* Where the entry is, or would be, in the body: from `at`, `bytes` long; 0 bytes = it is not there. */
 struct place {
     size_t at;
     size_t bytes;
@@ -442,7 +443,7 @@ bool twl_state_find(const struct state *state, enum state_entry_kind kind, const
     return true;
 }
 
-/* Gives the entry at this place another size, and the ones behind it another place. */
+/* Resizes the entry at this place and moves the entries behind it. */
 static void resize(struct state *state, const struct place *place, size_t bytes)
 {
     size_t end = place->at + place->bytes;
