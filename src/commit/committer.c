@@ -50,12 +50,12 @@ void twl_commit_end_driving(struct commit *c)
 {
     atomic_store(&c->seat.is_over, true);
     twl_seat_call(&c->seat);
-    twl_commit_rouse(c); /* who waits for a free reservation */
+    twl_commit_rouse(c); /* callers that wait for a free reservation */
 }
 
 /* ---- the thread of one log ----------------------------------------------------------------------- */
 
-static _Thread_local const struct committer_seat *my_seat; /* of a committer that has one log */
+static _Thread_local const struct committer_seat *my_seat; /* set in the committer of one log */
 
 bool twl_seat_is_mine(const struct committer_seat *seat)
 {
@@ -80,7 +80,7 @@ static void *run_alone(void *context)
     }
 }
 
-/* ---- birth and death --------------------------------------------------------------------------- */
+/* ---- open and close ------------------------------------------------------------------------------ */
 
 static void dismantle(struct twinlog_committer *committer, bool is_forked)
 {
@@ -103,7 +103,7 @@ static int create(struct committer_seat *alone, uint32_t in_flight, void *(*run)
     twl_mutex_init(&committer->lock);
     int rc = twl_fork_guard_init(&committer->guard);
     if (rc == 0 && in_flight > 0 && twl_io_ring_create(in_flight, &committer->ring) < 0)
-        committer->ring = NULL; /* one log after the other, then */
+        committer->ring = NULL; /* the logs are then written one after the other */
     if (rc == 0)
         rc = twl_thread_start(&committer->thread, run, committer);
     if (rc < 0) {
@@ -185,7 +185,7 @@ void twl_seat_start(struct committer_seat *seat)
     if (seat->is_shared)
         twl_shared_join_flush(seat);
     else
-        twl_commit_need_committer(seat->commit); /* without one, whoever drives the log sees to it */
+        twl_commit_need_committer(seat->commit); /* if this fails, drivers of the log flush */
 }
 
 int twl_seat_need(struct committer_seat *seat)
@@ -197,7 +197,7 @@ int twl_seat_need(struct committer_seat *seat)
         return -ENOTSUP;
     if (atomic_load(&seat->is_over))
         return -ESHUTDOWN;
-    twl_mutex_lock(&c->lock); /* one too many could only be joined when its first commit is done */
+    twl_mutex_lock(&c->lock); /* a second thread could be joined only after its first commit */
     if (!seat_has_committer(seat)) {
         rc = create(seat, 0, run_alone, &committer);
         if (rc == 0)
@@ -221,7 +221,7 @@ void twl_seat_call(struct committer_seat *seat)
         twl_shared_call(seat);
 }
 
-/* A shared committer was called when there was something to do, and looks again by itself when that is done. */
+/* A shared committer needs no call: it was called when the work came, and looks again by itself after a round. */
 bool twl_seat_help(struct committer_seat *seat)
 {
     if (twl_commit_turn())

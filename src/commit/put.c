@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A writer's way in.
+ * How a writer puts its records into a buffer (twin).
  *
- * It takes its place and its LSNs under the lock and copies outside it; `copying` tells the leader when the
- * last copy of a sealed twin is done.
+ * The writer takes its place and its LSNs under the lock and copies outside it; `copying` tells the leader when the
+ * last copy into a sealed buffer is done.
  *
- * A batch is accepted only when its place on disk is certain. Where the filling twin's group will go is known
- * when the twins are swapped, and so is what the segment has left for it: the twin's limit, which is all that
- * a writer compares with. When the active segment has no room even for the first record of a twin, its writer
- * takes the next segment from the keeper, or waits for it outside the lock, and the whole group goes there. So
- * a full disk is met by a writer that has changed nothing yet, and the leader never waits for a segment.
+ * A batch is accepted only when its place on disk is certain. When the buffers are swapped, it is known where the
+ * group of the filling buffer will go, and how much room the segment has left: this is the limit of the buffer, and
+ * a writer compares with nothing else. If the active segment has no room even for the first record of a buffer, the
+ * writer takes the next segment from the keeper, or waits for it outside the lock, and the whole group goes there.
+ * So only a writer that has changed nothing yet meets a full disk, and the leader never waits for a segment.
  *
- * A writer that finds the twin full stands in line. What fits may still go past it, into the twin that is being
- * filled; but in the next one those in line have their places before anybody else. So nobody waits for more
- * than the commits that are in front of him.
+ * A writer that finds the buffer full becomes a waiter in a queue. Smaller records may still overtake it, into the
+ * filling buffer; but in the next buffer the waiters get their places first. So a waiter waits only for the commits
+ * that are before it.
  */
 #define _GNU_SOURCE
 #include "base/probes.h"
@@ -22,14 +22,14 @@
 #include <errno.h>
 #include <string.h>
 
-/* What records leave free for marks at the end of a segment: a sixteenth, within these bounds. A closing and the
- * opening after it take a block of a dense log, two of a padded one. Four blocks are enough for two closings and
- * for well over a hundred openings, since the marks of openings stand side by side; in a padded log for three
- * openings. It is a fourth of the smallest segment, and a small part of any that is in real use. */
+/* Room at the end of a segment that is kept free for marker groups: a sixteenth, within these bounds. A close and the
+ * next open take one block of a dense log, two of a padded one. Four blocks are enough for two closes and for well
+ * over a hundred opens, since the markers of opens stand side by side; in a padded log, for three opens. Four blocks
+ * are a fourth of the smallest segment, and a small part of any segment in real use. */
 #define LEAST_FOR_MARKS (4u * BLOCK_BYTES)
 #define MOST_FOR_MARKS (64u * BLOCK_BYTES)
 
-/* What a buffer holds beside the largest batch. */
+/* What a buffer holds in addition to the largest batch. */
 #define BATCH_OVERHEAD (2u * BLOCK_BYTES)
 
 /* ---- what fits where --------------------------------------------------------------------------- */
@@ -46,20 +46,20 @@ uint64_t twl_room_for_marks(const struct segment *segment)
     return min_u64(max_u64(part, LEAST_FOR_MARKS), MOST_FOR_MARKS);
 }
 
-/* A group of so many bytes of records, wherever in a block it begins. */
+/* The room for a group with `record_bytes` of records, wherever in a block it begins. */
 uint64_t twl_group_room(uint64_t record_bytes)
 {
     return align_up(BLOCK_BYTES - 8 + GROUP_HEADER_BYTES + record_bytes, BLOCK_BYTES);
 }
 
-/* What a segment that is to hold a group must have. The room for marks comes on top, unless not even the largest
- * segments have so much beside a group of that size. */
+/* The room that a segment must have for a group. It includes room for marker groups, unless even the largest segments
+ * have less beside a group of that size. */
 static uint64_t room_to_ask_for(const struct commit *c, uint64_t group_bytes)
 {
     return max_u64(group_bytes, min_u64(group_bytes + LEAST_FOR_MARKS, twl_keeper_most_room(c->keeper)));
 }
 
-/* What is sure to find a place. */
+/* Up to where the buffer may be used: all of that is certain to find a place on disk. */
 static uint32_t limit_of(const struct commit *c, const struct twin *twin) REQUIRES(c->lock)
 {
     uint64_t records_end = c->segment.data_end - twl_room_for_marks(&c->segment);
@@ -102,14 +102,14 @@ void twl_fill_twin(struct commit *c, uint32_t index, uint64_t offset, uint64_t f
 
 enum room {
     ROOM_IS_THERE,
-    ROOM_AFTER_COMMIT, /* the twin must be written first */
-    ROOM_WILL_COME,    /* another writer sees to the next segment */
-    ROOM_TO_BE_MADE,   /* this one has to */
-    ROOM_REFUSED,      /* there is none; see growth.error */
+    ROOM_AFTER_COMMIT, /* the buffer must be written first */
+    ROOM_WILL_COME,    /* another writer has the next segment made */
+    ROOM_TO_BE_MADE,   /* this writer must have it made */
+    ROOM_REFUSED,      /* none; see growth.error */
 };
 
-/* Only the next segment helps. An attempt to get one that was begun since the writer first looked, and failed, has
- * failed for him too: so that nobody waits for more than two, however many writers there are. */
+/* The writer needs the next segment. An attempt to make one that began after the writer's first look, and failed,
+ * counts as failed for this writer, too: so a writer waits for at most two attempts, however many writers there are. */
 static enum room room_by_growth(const struct commit *c, uint32_t bytes, uint64_t since) REQUIRES(c->lock)
 {
     const struct growth *growth = &c->growth;
@@ -118,7 +118,7 @@ static enum room room_by_growth(const struct commit *c, uint32_t bytes, uint64_t
     return growth->is_going_on ? ROOM_WILL_COME : ROOM_TO_BE_MADE;
 }
 
-/* In the filling twin, or, if that is empty, in the next segment. */
+/* Finds room in the filling buffer, or, if that is empty, in the next segment. */
 static enum room find_room(struct commit *c, uint32_t bytes, uint64_t *since) REQUIRES(c->lock)
 {
     struct twin *twin = &c->twins[c->filling];
@@ -157,8 +157,8 @@ static void end_growth(void *context, int rc)
     twl_event_notify_all(&c->space);
 }
 
-/* Has the next segment made; it is taken by whoever looks for room first. Who has no time for that leaves it to the
- * keeper. */
+/* Has the next segment made; the first writer that looks for room takes it. A patient writer waits for the segment.
+ * Any other writer orders it from the keeper, and waits only if that fails. */
 static void grow(struct commit *c, uint32_t bytes, const struct terms *terms)
 {
     const uint64_t group_bytes = twl_group_room(bytes);
@@ -227,7 +227,7 @@ static struct place take(struct commit *c, const struct need *need) REQUIRES(c->
     return place;
 }
 
-/* ---- the line ---------------------------------------------------------------------------------- */
+/* ---- the queue --------------------------------------------------------------------------------- */
 
 static void stand_in_line(struct commit *c, struct claim *claim) REQUIRES(c->lock)
 {
@@ -255,8 +255,8 @@ static void leave_line(struct commit *c, struct claim *claim) REQUIRES(c->lock)
     claim->next = NULL;
 }
 
-/* Whose claim does not even fit in an empty twin needs the next segment. If that is not in hand he sees to it himself,
- * and stays where he is in the line; the others need not wait for it. */
+/* A waiter whose records do not fit even an empty buffer needs the next segment. If none is ready, the waiter has one
+ * made and keeps its place in the queue; the others need not wait for it. */
 void twl_grant_claims(struct commit *c)
 {
     enum room room = ROOM_IS_THERE;
@@ -273,7 +273,7 @@ void twl_grant_claims(struct commit *c)
     }
 }
 
-/* In the line one's turn comes with the next twin, or when the filling one is still empty. */
+/* A queued waiter gets its turn with the next buffer, or when the filling one is still empty. */
 static enum room find_room_in_turn(struct commit *c, struct claim *claim, uint64_t *since) REQUIRES(c->lock)
 {
     const bool is_empty = c->twins[c->filling].count == 0;
@@ -293,8 +293,8 @@ static int refuse(struct commit *c) REQUIRES(c->lock)
     return c->growth.error;
 }
 
-/* A try has the next segment made and looks once more, but does not wait for it. If it is not there yet, and could not
- * be had the last time, that is the answer. */
+/* A try orders the next segment and looks once more, but does not wait for it. If the segment is still missing, the
+ * result is the error of the attempt before, if that failed, else -EAGAIN. */
 static int answer_to_try(struct commit *c, struct claim *claim, enum room room) REQUIRES(c->lock)
 {
     const struct growth *growth = &c->growth;
@@ -307,7 +307,7 @@ static int answer_to_try(struct commit *c, struct claim *claim, enum room room) 
     return claim->had_failed ? refuse(c) : -EAGAIN;
 }
 
-/* One look, under the lock. 1: there is a place. 0: wait for what *ret_room says. Or an error. */
+/* Looks once, under the lock. 1: the writer has a place. 0: wait for what *ret_room says. Or an error. */
 static int look_for_place(struct commit *c, struct claim *claim, const struct terms *terms, uint64_t *since,
                           enum room *ret_room) REQUIRES(c->lock)
 {
@@ -347,7 +347,7 @@ static int look_for_place(struct commit *c, struct claim *claim, const struct te
     return 0;
 }
 
-/* `seen` is what c->space was before the writer looked. */
+/* `seen` is the value of c->space before the writer looked. */
 static void wait_for_room(struct commit *c, enum room room, const struct claim *claim,
                           const struct terms *terms, uint32_t seen)
 {
@@ -381,7 +381,7 @@ int twl_take_place(struct commit *c, const struct need *need, const struct terms
             tell(c, &(struct twinlog_event){
                         .size = sizeof(struct twinlog_event), .kind = TWINLOG_EVENT_FULL, .error = rc });
         if (rc < 0) {
-            twl_deliver(c); /* what was left to others while it stood in line */
+            twl_deliver(c); /* what it left to others while it was queued */
             return rc;
         }
         if (room != ROOM_TO_BE_MADE)
@@ -391,7 +391,7 @@ int twl_take_place(struct commit *c, const struct need *need, const struct terms
 
 /* ---- copying ----------------------------------------------------------------------------------- */
 
-/* Who leads many logs does not sleep on one. */
+/* A shared committer does not sleep on the word of one log, so it is called. */
 void twl_finish_copy(struct commit *c, struct twin *twin)
 {
     if (atomic_fetch_sub(&twin->copying, 1) != 1 || !atomic_load(&twin->is_sealed))
@@ -402,7 +402,7 @@ void twl_finish_copy(struct commit *c, struct twin *twin)
         twl_event_notify_all(&twin->copied);
 }
 
-/* UINT64_MAX if there are too many to count. */
+/* Bytes of the payload; UINT64_MAX if the sum overflows. */
 static uint64_t entry_size(const struct twinlog_entry *entry)
 {
     uint64_t bytes = entry->size;
@@ -417,7 +417,7 @@ static int64_t entry_time(const struct batch *batch, const struct twinlog_entry 
     return entry->time_ns != 0 || batch->has_times ? entry->time_ns : now_ns;
 }
 
-/* For those that come without one. The clock is a fifth of what a small record costs. */
+/* The time for entries that come without one; 0 if all have one. The clock is a fifth of the cost of a small record. */
 static int64_t time_for(const struct commit *c, const struct batch *batch)
 {
     for (uint32_t i = 0; i < batch->count; i++)

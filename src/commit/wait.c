@@ -1,25 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A writer's way out: until its LSN is at the level it wants, it leads, or sleeps while another does.
+ * How a writer waits: until its LSN is at the wanted level, it leads, or sleeps while another thread leads.
  *
- * A commit can't be interrupted. So whoever has a deadline, or may be cancelled, never leads as long as there is
- * a committer to do it for him.
+ * A commit cannot be interrupted. So a call that has a deadline or can be cancelled does not lead while the log has
+ * a committer.
  *
- * Measured choices (docs/design.md has the figures): writers sleep on their own twin's word, so only those who
- * are covered wake; they yield a few times before they sleep.
+ * Measured choices (docs/design.md has the figures): writers sleep on the word of their own buffer, so only the
+ * writers that a group covers wake; they yield a few times before they sleep.
  */
 #define _GNU_SOURCE
 #include "commit/inside.h"
 
 #include <errno.h>
 
-#ifndef YIELDS_BEFORE_SLEEP /* test/interleave goes without */
+#ifndef YIELDS_BEFORE_SLEEP /* test/interleave sets it to 0 */
 #define YIELDS_BEFORE_SLEEP 8
 #endif
 
 int twl_terms_ended(const struct terms *terms)
 {
-    /* a plain word in the caller's structure, so that the header needs no atomics */
+    /* a plain word in the caller's struct, so that the public header needs no atomics */
     if (terms->cancel && __atomic_load_n(&terms->cancel->is_canceled, __ATOMIC_SEQ_CST) != 0)
         return -ECANCELED;
     return terms->deadline_ns > 0 && twl_monotonic_ns() >= terms->deadline_ns ? -ETIMEDOUT : 0;
@@ -57,7 +57,7 @@ static bool is_reached(const struct commit *c, uint64_t lsn, enum twinlog_level 
     }
 }
 
-/* Says that somebody waits for `lsn`. */
+/* Announces that this call waits for `lsn`. */
 static void demand(struct commit *c, uint64_t lsn, const struct terms *terms)
 {
     const bool wants_sync = terms->level == TWINLOG_LEVEL_DURABLE, may_lead = twl_may_lead(c, terms);
@@ -74,8 +74,8 @@ static void demand(struct commit *c, uint64_t lsn, const struct terms *terms)
         twl_seat_call(&c->seat);
 }
 
-/* The twin whose `done` word changes when something becomes of `lsn`. When it was written before, that is also told
- * to those who sleep on the other one. */
+/* The buffer whose `done` word changes when `lsn` makes progress. If `lsn` was written before, that is the buffer that
+ * is not being filled: a sync that was demanded notifies both. */
 static struct twin *twin_of(struct commit *c, uint64_t lsn)
 {
     twl_mutex_lock(&c->lock);
@@ -106,13 +106,13 @@ static int wait_for(struct commit *c, uint64_t lsn, const struct terms *terms, s
         if (rc == 0)
             rc = twl_terms_ended(terms);
         if (rc < 0) {
-            if (*twin) /* it may have been woken to lead, for others who wait */
+            if (*twin) /* if it was woken to lead, wake another writer to lead */
                 twl_event_notify_one(&(*twin)->done);
             return rc;
         }
         if (twl_help(c, terms, NULL))
             continue;
-        if (tries < YIELDS_BEFORE_SLEEP && !c->seat.is_shared) /* a committer wants the processor more */
+        if (tries < YIELDS_BEFORE_SLEEP && !c->seat.is_shared) /* a committer needs the processor more */
             twl_yield();
         else if (!*twin)
             *twin = twin_of(c, lsn);
