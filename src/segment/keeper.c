@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The segments of an open log, and the thread that looks after them.
+ * The keeper: the segments of an open log, and the thread that looks after them.
  *
- * Spares: each one is twice as large as the one before, up to the limit, so that a small log takes little
- * disk and a busy one rolls seldom. A retired file of full size is written over instead of making a new one:
- * a log whose front moves along changes no file-system metadata. On a disk that is nearly full any retired file
- * and any smaller size will do.
+ * Spares: each one is twice as large as the one before, up to the limit. So a small log takes little disk,
+ * and a busy one rolls rarely. A retired file of full size is overwritten instead of making a new file: a log
+ * whose head moves steadily changes no file-system metadata. On a nearly full disk any retired file and any
+ * smaller size will do.
  *
- * Sealing goes from the oldest to the newest, because a footer names the newest time of everything up to
- * there. A segment whose writer left it has its summary in memory; one that an earlier process left is walked
- * first, and sealed only if the next one continues where the walk ended: a footer must not hide damage.
+ * Sealing goes from the oldest segment to the newest, because a footer holds the newest time of everything up
+ * to it. A segment that this writer left has its summary in memory. A segment that an earlier process left is
+ * walked first, and sealed only if the next one continues where the walk ended: a footer must not hide
+ * damage.
  *
- * What fails here loses nothing: a spare that can't be made is tried again by whoever needs it and gets the
- * error; a segment that can't be sealed is walked by its readers; a file that can't be removed is retired
- * again at the next opening.
+ * A failure here loses nothing. The next caller that needs a spare tries again and gets the error; a segment
+ * that can't be sealed is walked by its readers; a file that can't be removed is retired again at the next
+ * opening.
  */
 #define _GNU_SOURCE
 #include "segment/keeper.h"
@@ -35,21 +36,21 @@ struct retired {
     uint64_t bytes;
 };
 
-/* A segment that was left, with its summary, and what it is in the list. */
+/* A segment that was left, with its summary, as an element of a list. */
 struct left {
     struct segment segment;
     struct left *next;
 };
 
-/* Whom to ask before a segment that was left is sealed. */
+/* The call that completes a segment before it is sealed. */
 struct completion {
-    int (*call)(void *context, struct segment *segment); /* NULL: nobody */
+    int (*call)(void *context, struct segment *segment); /* NULL: none */
     void *context;
 };
 
-/* A segment that somebody asked for who doesn't wait here. */
+/* A request for a segment by a caller that does not wait. */
 struct order {
-    uint64_t min_room; /* 0 = there is none */
+    uint64_t min_room; /* 0 = there is no order */
     void (*done)(void *context, int result);
     void *context;
 };
@@ -60,31 +61,31 @@ struct keeper {
     struct completion completion;     /* [lock] */
     struct segment_plan plan;         /* [lock] of the next segment to make */
     struct segment ready[MAX_SPARES]; /* [lock] by sequence */
-    uint32_t count;                   /* [lock] of them */
+    uint32_t count;                   /* [lock] number of ready segments */
     uint32_t wanted;                  /* [lock] */
     struct order order;               /* [lock] */
-    struct segment_entry *begun;      /* [lock] oldest first, the last one is active */
+    struct segment_entry *begun;      /* [lock] oldest first; the last one is active */
     size_t begun_count, begun_room;   /* [lock] */
     size_t sealed;                    /* [lock] leading entries of `begun` that are sealed, or can't be */
     struct retired *retired;          /* [lock] */
     size_t retired_count, retired_room;
     struct left *left, **left_end; /* [lock] waiting to be sealed, oldest first */
-    struct left *unused;   /* [lock] one for each segment that is ready, so that leaving allocates nothing */
+    struct left *unused;   /* [lock] at least one for each ready segment, so that leaving allocates nothing */
     uint32_t unused_count; /* [lock] */
-    int64_t peak_ns;       /* [lock] of the sealed ones; INT64_MAX once one could not be sealed */
+    int64_t peak_ns;       /* [lock] newest time in the sealed ones; INT64_MAX once one could not be sealed */
     uint64_t ready_bytes;  /* [lock] of the files */
     uint64_t trimmed, recycled; /* [lock] */
-    bool is_making;             /* [lock] somebody makes a segment */
-    bool is_growing;            /* [lock] and it is the one that belongs in front of the ready ones */
-    bool is_sealing;            /* [lock] somebody seals one */
-    bool has_failed;            /* [lock] the thread gave up until asked again */
+    bool is_making;             /* [lock] a thread is making a segment */
+    bool is_growing;            /* [lock] and that segment replaces the first ready one */
+    bool is_sealing;            /* [lock] a thread is sealing a segment */
+    bool has_failed;            /* [lock] making failed; the thread does not retry until asked */
     bool has_thread;            /* [lock] */
     bool is_stopping;           /* [lock] */
     bool must_tend;             /* [lock] */
     pthread_t thread;           /* [lock] */
 
     struct twl_event work; /* the thread sleeps on it */
-    struct twl_event done; /* who waits for a segment, or for the sealing to end, sleeps on it */
+    struct twl_event done; /* threads that wait for a segment, or for the end of sealing, sleep on it */
 };
 
 static void rest(struct keeper *k) REQUIRES(k->lock)
@@ -97,7 +98,7 @@ static void rest(struct keeper *k) REQUIRES(k->lock)
 
 /* ---- retired files ----------------------------------------------------------------------------- */
 
-/* On failure the file just stays where it is until the next opening. */
+/* If this fails, the file stays until the next opening. */
 static void retire(struct keeper *k, const char *name, uint64_t bytes) REQUIRES(k->lock)
 {
     if (k->retired_count == k->retired_room) {
@@ -120,7 +121,7 @@ static struct retired take_retired(struct keeper *k, size_t index) REQUIRES(k->l
     return file;
 }
 
-/* One that has room for least_bytes, preferably nothing larger; -1 if there is none. */
+/* The smallest file with room for least_bytes; -1 if there is none. */
 static int64_t find_retired(const struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
 {
     int64_t best = -1;
@@ -135,7 +136,7 @@ static bool is_surplus(const struct keeper *k, const struct retired *file, size_
     return !k->config.can_recycle || file->bytes < k->plan.bytes || kept >= RETIRED_TO_KEEP + k->wanted;
 }
 
-/* Removes the next file that nobody will need; false if there is none. */
+/* Removes the next file that will not be needed; false if there is none. */
 static bool remove_surplus(struct keeper *k) REQUIRES(k->lock)
 {
     size_t kept = 0;
@@ -155,7 +156,7 @@ static bool remove_surplus(struct keeper *k) REQUIRES(k->lock)
 
 /* ---- making segments --------------------------------------------------------------------------- */
 
-/* What it takes to begin `count` segments more, so that nobody has to allocate anything then. */
+/* Allocates in advance what beginning `count` more segments takes. */
 static int stock_up(struct keeper *k, uint32_t count) REQUIRES(k->lock)
 {
     if (k->begun_room < k->begun_count + count) {
@@ -204,9 +205,9 @@ static struct segment pop_ready(struct keeper *k) REQUIRES(k->lock)
     return segment;
 }
 
-/* Gives a retired file that is large enough another life. Those that somebody still looks at are removed: they
- * live on for him alone. -ENOENT: none was to be had. After another error the file may have its new life or not;
- * it is removed, which is not durable. */
+/* Gives a retired file that is large enough a new incarnation. A file that another process still uses is
+ * removed; it lives on for that process only. -ENOENT: no file was suitable. After another error the file
+ * may have its new incarnation or not; it is removed, but the removal is not durable. */
 static int recycle(struct keeper *k, const struct segment_plan *plan, uint64_t least_bytes,
                    struct segment *ret_segment, bool *ret_is_in_doubt) REQUIRES(k->lock)
 {
@@ -240,7 +241,7 @@ static int create(struct keeper *k, const struct segment_plan *plan, struct segm
     return rc;
 }
 
-/* As planned if it can be, smaller down to least_bytes where the disk is full. */
+/* Makes a segment as planned if possible; on a full disk smaller, down to least_bytes. */
 static int make(struct keeper *k, const struct segment_plan *wish, uint64_t least_bytes,
                 struct segment *ret_segment) REQUIRES(k->lock)
 {
@@ -261,8 +262,8 @@ static int make(struct keeper *k, const struct segment_plan *wish, uint64_t leas
     return rc;
 }
 
-/* One with a fixed start counts as soon as it has its header. So a file that failed to become one must not be
- * there beside it, and nothing else is tried after a failure but that of a full disk. */
+/* A segment with a fixed start counts as soon as it has its header. So a file that failed to become one
+ * must not remain beside it: after any failure except a full disk nothing else is tried. */
 static int make_fixed(struct keeper *k, const struct segment_plan *plan, struct segment *ret_segment,
                       bool *ret_is_in_doubt) REQUIRES(k->lock)
 {
@@ -278,7 +279,8 @@ static int make_fixed(struct keeper *k, const struct segment_plan *plan, struct 
     return recycled == -ENOENT ? rc : recycled;
 }
 
-/* The first one in the row is too small: a larger one takes its sequence. While both are there neither is begun. */
+/* The first ready segment is too small: a larger one takes its sequence. While both exist, neither is
+ * begun. */
 static int replace_first(struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
 {
     struct segment_plan plan = k->plan;
@@ -300,7 +302,7 @@ static int replace_first(struct keeper *k, uint64_t least_bytes) REQUIRES(k->loc
     return rc;
 }
 
-/* The next spare, with room for min_room. Somebody else may be at it already; then this is not called. */
+/* Makes the next spare, with room for min_room. Not called while another thread makes one. */
 static int make_ready(struct keeper *k, uint64_t min_room) REQUIRES(k->lock)
 {
     struct segment_plan plan = k->plan;
@@ -325,7 +327,7 @@ static int make_ready(struct keeper *k, uint64_t min_room) REQUIRES(k->lock)
 
 /* ---- sealing ----------------------------------------------------------------------------------- */
 
-/* Walks what an earlier process left, to its end. */
+/* Walks a segment that an earlier process left, to its end. */
 static int walk(struct segment *segment)
 {
     struct cursor cursor = { 0 };
@@ -344,7 +346,7 @@ static int walk(struct segment *segment)
     return rc;
 }
 
-/* Does the next segment go on where this one ends? */
+/* Does the next segment continue where this one ends? */
 static int check_joint(struct io *io, const struct summary *summary, const struct segment_entry *next)
 {
     struct segment segment;
@@ -422,7 +424,7 @@ static int seal_left(struct completion completion, struct left *left, int64_t pe
     return rc < 0 ? rc : twl_segment_seal(&left->segment, peak_ns, ret_footer);
 }
 
-/* Seals the oldest segment that is not; false if all but the active one are. */
+/* Seals the oldest unsealed segment; false if all but the active one are sealed. */
 static bool seal_next(struct keeper *k) REQUIRES(k->lock)
 {
     if (k->is_sealing || k->sealed + 1 >= k->begun_count)
@@ -495,7 +497,7 @@ static void fill_order(struct keeper *k) REQUIRES(k->lock)
     twl_mutex_lock(&k->lock);
 }
 
-/* One piece of work; false if there is none. Segments to write in come first. */
+/* Does one piece of work; false if there is none. Segments to write in come first. */
 static bool work(struct keeper *k) REQUIRES(k->lock)
 {
     if (k->order.min_room > 0) {
@@ -506,7 +508,7 @@ static bool work(struct keeper *k) REQUIRES(k->lock)
         make_ready(k, MIN_SEGMENT_ROOM);
         return true;
     }
-    if (k->must_tend) { /* before the next one is sealed: somebody may fill them as fast */
+    if (k->must_tend) { /* before sealing the next one: the writer may fill them as fast */
         tend(k);
         return true;
     }
@@ -539,7 +541,7 @@ static void *look_after(void *argument)
     return NULL;
 }
 
-/* There is something to do: for the thread, or here and now. */
+/* There is work: for the thread, or to be done now. */
 static void get_going(struct keeper *k) REQUIRES(k->lock)
 {
     if (!k->config.io->has_threads) {
@@ -556,8 +558,8 @@ static void get_going(struct keeper *k) REQUIRES(k->lock)
 
 /* ---- birth and death --------------------------------------------------------------------------- */
 
-/* A group that was torn may have left a part of its header where first groups begin. The next first group may come to
- * stand elsewhere, and must not complete it. */
+/* A torn group may have left a part of its header where first groups begin. The next first group may be at
+ * another offset and must not complete it. */
 static int clean_first_block(const struct segment *segment)
 {
     unsigned char *block = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
@@ -565,7 +567,7 @@ static int clean_first_block(const struct segment *segment)
     if (!block)
         return -ENOMEM;
     int rc = io_read(segment->file, block, BLOCK_BYTES, SEGMENT_DATA_OFFSET, &size);
-    if (rc == 0 && !are_zeros(block, size)) { /* else it may be a hole, and the disk full */
+    if (rc == 0 && !are_zeros(block, size)) { /* else the block may be a hole, and the disk full */
         memset(block, 0, BLOCK_BYTES);
         rc = io_write_at(segment->file, block, BLOCK_BYTES, SEGMENT_DATA_OFFSET);
     }
@@ -573,7 +575,7 @@ static int clean_first_block(const struct segment *segment)
     return rc;
 }
 
-/* Its header was read from the disk, but may be a dead writer's that was not synced yet, and must be durable before
+/* The header was read from the disk, but a dead writer may not have synced it. It must be durable before
  * the first group (I8). */
 static int settle_spare(const struct segment *segment)
 {
@@ -586,7 +588,7 @@ static int adopt_spare(struct keeper *k, const struct segment_entry *entry) REQU
     struct segment segment;
     enum header_state state;
     if (k->count == MAX_SPARES)
-        return -EMFILE; /* more than any writer of this library leaves */
+        return -EMFILE; /* no writer of this library leaves more */
     int rc = stock_up(k, k->count + 2);
     if (rc < 0)
         return rc;
@@ -605,7 +607,8 @@ static int adopt_spare(struct keeper *k, const struct segment_entry *entry) REQU
     return 0;
 }
 
-/* How far down must be walked: footers say that they are sealed, and whoever is sealed follows sealed ones. */
+/* Finds how many segments must be walked. A footer says that a segment is sealed, and all before a sealed
+ * one are sealed. */
 static int find_unsealed(struct keeper *k) REQUIRES(k->lock)
 {
     size_t i = k->begun_count - 1;
@@ -630,7 +633,7 @@ static int take_set(struct keeper *k, const struct segment_set *set) REQUIRES(k-
         return -ENOMEM;
     memcpy(k->begun, set->entries, set->begun * sizeof(*k->begun));
     k->begun_count = k->begun_room = set->begun;
-    k->begun[k->begun_count - 1].is_sealed = false; /* it goes on */
+    k->begun[k->begun_count - 1].is_sealed = false; /* it is written again */
     int rc = find_unsealed(k);
     for (size_t i = 0; rc == 0 && i < set->spares; i++)
         rc = adopt_spare(k, &set->entries[set->begun + i]);
@@ -704,7 +707,7 @@ int64_t twl_keeper_end(struct keeper *k)
     return peak_ns;
 }
 
-/* Newest first: whoever finds a gap takes it for damage. */
+/* Newest first: a gap in the sequence would count as damage. */
 void twl_keeper_remove_ready(struct keeper *k)
 {
     struct io *io = k->config.io;
@@ -721,12 +724,12 @@ void twl_keeper_destroy(struct keeper *k, bool is_forked)
 {
     if (!k)
         return;
-    if (is_forked) { /* whatever it has may be half exchanged, and goes with the child */
+    if (is_forked) { /* in a child its contents may be inconsistent; they go with the child */
         free(k);
         return;
     }
     end_thread(k);
-    /* nobody could use them but another mapped log, which begins with a small one */
+    /* Only another mapped log could use them, and that begins with a small one. */
     if (k->plan.is_mapped)
         twl_keeper_remove_ready(k);
     for (uint32_t i = k->count; i-- > 0;)
@@ -749,7 +752,8 @@ void twl_keeper_destroy(struct keeper *k, bool is_forked)
 
 /* ---- for the commit path ----------------------------------------------------------------------- */
 
-/* What the next header says was durable, and in which epoch. Who has it from before a cut comes too late. */
+/* Sets what the next header says was durable, and in which epoch. A value from before a cut comes too
+ * late. */
 static void promise(struct keeper *k, uint64_t after_lsn, uint32_t epoch) REQUIRES(k->lock)
 {
     if (epoch < k->plan.epoch)
@@ -763,7 +767,7 @@ void twl_keeper_want(struct keeper *k, uint32_t count, bool is_large, uint64_t a
     if (!k->config.io->has_threads)
         return;
     twl_mutex_lock(&k->lock);
-    /* the leader's wish for one must not end that of the options for more */
+    /* A leader that wants one must not reduce a larger number from the options. */
     k->wanted = (uint32_t)max_u64(k->wanted, min_u64(count, MAX_SPARES));
     k->has_failed = false;
     promise(k, after_lsn, epoch);
@@ -842,7 +846,7 @@ void twl_keeper_leave(struct keeper *k, const struct segment *segment, const str
 
 /* ---- trims and cuts ---------------------------------------------------------------------------- */
 
-/* Nobody makes or seals a segment from here to set_free(). */
+/* From here to set_free() no thread makes or seals a segment. */
 static void hold_still(struct keeper *k) REQUIRES(k->lock)
 {
     while (k->is_making || k->is_sealing)

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The segments of an open log and the thread that looks after them: prepares spares ahead, by making or
- * recycling files; seals segments that were left; removes or keeps what was trimmed.
+ * The keeper: the segments of an open log, and the thread that looks after them. The thread makes spares
+ * ahead, from new or recycled files, seals segments that the writer has left, and removes or keeps those that
+ * were trimmed.
  *
- * The thread is started when there is first something to do and lives until the keeper is destroyed. Where
- * there are no threads (the simulated disk) the work is done in the call that asks for it.
+ * The thread starts when there is first something to do, and lives until the keeper is destroyed. Where there
+ * are no threads (the simulated disk), the work is done in the call that asks for it.
  *
- * Any thread may call anything here, except where it says otherwise.
+ * Any thread may call any function here, except where noted.
  */
 #ifndef TWL_KEEPER_H
 #define TWL_KEEPER_H
@@ -17,76 +18,79 @@ struct keeper;
 
 struct keeper_config {
     struct io *io;
-    const struct segment_set *set; /* copied; the active segment is the last that is begun */
-    struct segment_plan plan;      /* of the next segment to prepare: its size, number and sequence */
-    uint64_t max_bytes;            /* segments double up to here */
-    size_t most_segments;          /* files; no more are made */
-    bool can_recycle;              /* else retired files are removed */
-    unsigned lock_wait_ms;         /* for the spares that were found */
+    const struct segment_set *set; /* copied; the active segment is the last begun one */
+    struct segment_plan plan;      /* for the next segment to prepare: its size, number and sequence */
+    uint64_t max_bytes;            /* segments double up to this size */
+    size_t most_segments;          /* number of files; no more are made */
+    bool can_recycle;              /* otherwise retired files are removed */
+    unsigned lock_wait_ms;         /* for spares that were found */
 
-    /* Called from the keeper's thread, holding nothing, after a segment was sealed and every `tend_ms` (0 =
-     * never by time): the retention. */
+    /* The retention: called from the keeper's thread, without locks, after each sealed segment and every
+     * `tend_ms` (0 = never by time). */
     void (*tend)(void *context);
     void *context;
     unsigned tend_ms;
 };
 
-/* Opens and locks the spares that were found. Nothing is changed before twl_keeper_start(). */
+/* Opens and locks the spares that were found, and cleans and syncs them. */
 int twl_keeper_create(const struct keeper_config *config, struct keeper **ret_keeper);
-/* What is missing of a segment that is left, and of its summary, is completed by this call, made from the keeper's
- * thread, holding nothing, before the segment is sealed. To be set before the first one is left. */
+/* Sets a call that completes a segment that was left, and its summary, before the segment is sealed. It is
+ * made from the keeper's thread, without locks. Set it before the first segment is left. */
 void twl_keeper_set_complete(struct keeper *keeper, int (*complete)(void *context, struct segment *segment),
                              void *context);
-/* From now on: what the last writer left unsealed is sealed, what is retired removed, the tending done. */
+/* Starts the work: seals what the last writer left unsealed, removes retired files, and calls `tend`. */
 void twl_keeper_start(struct keeper *keeper);
-/* Ends its thread, when all that was left is sealed, and tells the newest time of a record there; INT64_MAX if that is
- * not known. */
+/* Ends the thread after it has sealed what was left. Returns the newest time of a record up to there;
+ * INT64_MAX if it is not known. */
 int64_t twl_keeper_end(struct keeper *keeper);
-/* Ends its thread, and removes the segments that are ready, so that one in front of them may be removed then. */
+/* Ends the thread and removes the segments that are ready, so that the one in front of them may be removed
+ * afterwards. */
 void twl_keeper_remove_ready(struct keeper *keeper);
-/* Ends the thread, after it has sealed what was left; spares stay on disk for the next opening. `is_forked`:
- * in a child of the process that created it, where there is no thread to end. */
+/* Ends the thread after it has sealed what was left. Spares stay on disk for the next opening, except
+ * those of a mapped log. `is_forked`: the call comes from a child of the process that created the keeper,
+ * where the thread does not exist. */
 void twl_keeper_destroy(struct keeper *keeper, bool is_forked);
 
 /* ---- for the commit path ----------------------------------------------------------------------- */
 
-/* Asks for `count` ready segments, all of the largest size if `is_large`; does not wait. The LSN, which was durable in
- * that epoch, and the epoch go into their headers, here and below; but not if the log has been cut since. */
+/* Asks for `count` ready segments, all of the largest size if `is_large`; does not wait. The LSN, and the
+ * epoch in which it was durable, go into their headers, here and below, unless the log has been cut since. */
 void twl_keeper_want(struct keeper *keeper, uint32_t count, bool is_large, uint64_t after_lsn,
                      uint32_t epoch);
 
-/* Bytes that groups have in the largest segment it makes. */
+/* Room for groups in the largest segment that the keeper makes. */
 uint64_t twl_keeper_most_room(const struct keeper *keeper);
 
-/* A ready segment whose groups may have min_bytes; the writer owns it from here. Never waits, makes nothing:
- * false if none is ready. Segments are taken in the order of their sequence; one that is too small is
- * replaced by twl_keeper_wait() only. */
+/* Takes a ready segment with room for min_bytes of groups; the writer owns it from then on. Never waits
+ * and makes nothing: false if none is ready. Segments are taken in the order of their sequence. Only
+ * twl_keeper_wait() and twl_keeper_order() replace one that is too small. */
 bool twl_keeper_take(struct keeper *keeper, uint64_t min_bytes, struct segment *ret_segment);
 
-/* Waits until twl_keeper_take() would find one, has it made if need be: 0, or why it can't be made, -ENOSPC
- * mostly, -EMFILE where there are too many. A smaller one than planned is made where the disk is nearly full. Each call is a new try. */
+/* Waits until twl_keeper_take() would find a segment, and has one made if needed: 0, or why it can't be
+ * made, usually -ENOSPC, or -EMFILE if there are too many. On a nearly full disk the segment may be
+ * smaller than planned. Each call tries again. */
 int twl_keeper_wait(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t epoch);
 
-/* The same in the keeper's thread, which calls `done` with the outcome, holding nothing; not any more once the
- * keeper is being destroyed. One order at a time. An error where there is no thread: nothing was ordered. */
+/* The same in the keeper's thread, which calls `done` with the result, without locks, unless the keeper is
+ * being destroyed. One order at a time. An error if there is no thread: then nothing was ordered. */
 int twl_keeper_order(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t epoch,
                      void (*done)(void *context, int result), void *context);
 
-/* The writer has left `segment` for `next`: sealed by and by, then closed. The keeper owns it from here; its
- * summary is complete. */
+/* The writer has left `segment` for `next`. The keeper owns the segment from then on, seals it later and
+ * closes it. Its summary is complete. */
 void twl_keeper_leave(struct keeper *keeper, const struct segment *segment, const struct segment *next);
 
 /* ---- for trims and cuts: one such call at a time ----------------------------------------------- */
 
-/* Makes a segment with a fixed start, behind everything there is, durable on return (its existence is
- * the cut). `previous` is the sequence of the segment that goes on being the newest of the old ones, 0 for
- * none: all behind it are retired, spares too. Nobody is writing meanwhile. After a failure nothing has
- * happened, unless *ret_is_in_doubt: then the segment may be there, now or after a crash. `epoch` is the one that
- * ends with it; the next one has the next number. */
+/* Makes a segment with a fixed start, behind all others, durable on return (its existence is the cut).
+ * `previous` is the sequence of the segment that stays the newest of the old ones, 0 for none; all behind
+ * it are retired, spares too. No thread may write meanwhile. After a failure nothing has happened, unless
+ * *ret_is_in_doubt: then the segment may exist, now or after a crash. `epoch` is the one that ends with
+ * the cut; the next epoch has the next number. */
 int twl_keeper_restart(struct keeper *keeper, uint64_t start_lsn, uint64_t previous, uint32_t start_chain,
                        uint32_t epoch, struct segment *ret_segment, bool *ret_is_in_doubt);
 
-/* The begun segments, oldest first, until `each` says false. */
+/* Calls `each` for the begun segments, oldest first, until it returns false. */
 struct kept_segment {
     char name[SEGMENT_NAME_BYTES];
     uint64_t sequence, next_sequence;
@@ -94,24 +98,25 @@ struct kept_segment {
     uint64_t end_lsn; /* first LSN of the next segment; UINT64_MAX for the active one, which is the last */
     uint64_t file_bytes;
     uint64_t later_bytes; /* file bytes of all begun segments behind it */
-    int64_t max_ns; /* newest time of a record in it; INT64_MIN if it has none or it is not sealed yet */
+    int64_t max_ns;       /* newest time of a record in it; INT64_MIN if it has none or is not sealed yet */
     bool is_sealed;
 };
 int twl_keeper_each(struct keeper *keeper, bool (*each)(void *context, const struct kept_segment *segment),
                     void *context);
-/* Segments before this sequence, which the state file says are retired: kept for reuse, or removed. */
+/* Retires segments before this sequence, as the state file says. Their files are kept for reuse, or
+ * removed. */
 struct keeper_freed {
     uint64_t segments, bytes;
 };
 int twl_keeper_retire(struct keeper *keeper, uint64_t first_sequence, struct keeper_freed *ret_freed);
 
-/* A copy of what is begun, oldest first, for a reader or a seek inside the process; free with
+/* Copies the begun segments, oldest first, for a reader or a seek inside the process. Free the copy with
  * twl_segment_set_free(). */
 int twl_keeper_set(struct keeper *keeper, struct segment_set *ret_set);
 
 struct keeper_count {
     uint32_t begun, ready;
-    uint64_t file_bytes; /* all files: begun, spare and retired */
+    uint64_t file_bytes; /* of all files: begun, spare and retired */
     uint64_t trimmed, recycled;
 };
 void twl_keeper_count(struct keeper *keeper, struct keeper_count *ret_count);

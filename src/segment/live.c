@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * See live.h. The page may hold anything when a writer finds it: what counts is cleared before it is used, and
- * the two words that readers wait with are left as they are, because somebody may be sleeping on them.
+ * See live.h. The page may hold anything when a writer finds it. What counts is cleared before it is used.
+ * The sequence keeps its value, because readers may be sleeping on it.
  *
- * Sleeping: a reader says which pulse it has seen, in `awaited`, and sleeps while the pulse is that. A
- * publication adds one to the pulse and then looks whether the old one was awaited. Both are sequentially
- * consistent: either the writer sees that it has to wake, or the kernel sees another pulse and lets nobody sleep.
+ * Sleeping: a reader stores the sequence that it has seen in `awaited`, and sleeps while the sequence is
+ * unchanged. A publication adds one to the sequence and then checks whether the old one was awaited. Both are
+ * sequentially consistent: either the writer sees that it has to wake, or the kernel sees another sequence
+ * and lets no reader sleep.
  */
 #define _GNU_SOURCE
 #include "segment/live.h"
@@ -23,9 +24,9 @@
 #include <unistd.h>
 
 #define LIVE_MAGIC UINT64_C(0x324556494c4c5754) /* "TWLLIVE2" */
-#define POLL_MS 20                              /* where nobody would wake us */
-#define NAP_MS 1000 /* where one does: it may have died, or somebody may have cut the file under our sleep */
-#define SETTLING_LOOKS 64 /* while a watermark is being stored its two words differ */
+#define POLL_MS 20                              /* where no writer would wake the reader */
+#define NAP_MS 1000       /* where one would: it may have died, or the file may have been made shorter */
+#define SETTLING_LOOKS 64 /* the two words of a watermark differ while it is being stored */
 
 _Static_assert(sizeof(struct live_page) <= LIVE_COMMON_OFFSET, "in front of what is shared");
 
@@ -55,9 +56,9 @@ static struct live_page *map_page(const struct live *live)
     return page;
 }
 
-/* Readers in other processes can do without: they then see what is durable by the marks in the log. They must
- * not take what an earlier writer has left in the file for ours; where it is too short to be mapped they can't,
- * and a full disk may be why. */
+/* Readers in other processes can do without a page: they see what is durable by the marks in the log. They
+ * must not take an older writer's page in the file for this one's, so the file is overwritten. A file too
+ * short to be mapped is left alone; a full disk may be the reason. */
 static int make_private_page(struct live *live)
 {
     uint64_t bytes;
@@ -75,7 +76,7 @@ static int make_private_page(struct live *live)
 
 static void futex(_Atomic uint32_t *word, int operation, uint32_t value, const struct timespec *timeout)
 {
-    /* not private: the word may be shared with other processes. Every failure means: look again */
+    /* Not private: the word may be shared with other processes. After any failure the caller looks again. */
     syscall(SYS_futex, word, operation, value, timeout, NULL, 0);
 }
 
@@ -89,7 +90,7 @@ static void await_pulse(struct live_page *page, uint32_t seen)
 static void beat(struct live_page *page)
 {
     uint32_t before = atomic_fetch_add(&page->pulse, 1);
-    /* also a later one: whoever sleeps on that has taken the place of one that still sleeps on ours */
+    /* A newer sequence in `awaited` counts too: its reader has replaced one that still sleeps on ours. */
     if ((int32_t)(atomic_load(&page->awaited) - before) >= 0)
         futex(&page->pulse, FUTEX_WAKE, INT_MAX, NULL);
 }
@@ -113,7 +114,7 @@ void twl_live_await(struct live *live, uint32_t seen)
 
 void twl_live_sleep(struct live *live, uint32_t seen, int timeout_ms)
 {
-    if (!live->io->has_threads) /* nobody else is there to do anything meanwhile */
+    if (!live->io->has_threads) /* no other thread can do anything meanwhile */
         return;
     int limit = choose_limit(live);
     if (timeout_ms >= 0 && timeout_ms < limit)
@@ -144,7 +145,7 @@ static int open_or_create(struct io *io, struct io_file **ret_file)
     int rc = io_open(io, LIVE_NAME, 0, ret_file);
     if (rc == -ENOENT)
         rc = io_open(io, LIVE_NAME, IO_CREATE, ret_file);
-    if (rc == -EEXIST) /* somebody else was faster */
+    if (rc == -EEXIST) /* another process was faster */
         rc = io_open(io, LIVE_NAME, 0, ret_file);
     return rc;
 }
@@ -157,10 +158,10 @@ static void clear(struct live *live)
     watermark_store(&page->durable, 0);
     atomic_store(&page->first_lsn, 0);
     atomic_store(&page->mode, TWINLOG_MODE_DURABLE);
-    atomic_store(&page->wanted_ns, 0); /* of an earlier life of the system it would be far off */
-    atomic_store(&page->awaited, atomic_load(&page->pulse) - 1); /* what a power cut left says nothing */
+    atomic_store(&page->wanted_ns, 0); /* after a reboot an old value may be far in the future */
+    atomic_store(&page->awaited, atomic_load(&page->pulse) - 1); /* a value from before a power cut is void */
     atomic_store(&page->magic, LIVE_MAGIC);
-    twl_live_wake(live); /* those that were there announce themselves again */
+    twl_live_wake(live); /* sleeping readers wake and announce themselves again */
 }
 
 static int make_large_enough(struct io_file *file)
@@ -213,7 +214,7 @@ int twl_live_lock(struct io *io, unsigned wait_ms, struct live *ret_live)
     rc = twl_lock_patiently(live.file, wait_ms);
     if (rc == 0)
         rc = make_large_enough(live.file);
-    if (rc == 0 || is_no_space(rc)) { /* a full disk must not keep a log from being opened */
+    if (rc == 0 || is_no_space(rc)) { /* a full disk must not prevent the opening of a log */
         live.page = map_page(&live);
         rc = live.page ? 0 : make_private_page(&live);
     }
@@ -236,8 +237,8 @@ static void store_identity(const struct live *live)
     atomic_store(&page->epoch, epoch);
 }
 
-/* Tells everybody. In a page that was new and empty, because somebody has cut the file, readers of this process
- * need the rest again. */
+/* Announces a publication. If the page is new and empty because the file was made shorter, readers of this
+ * process need the other fields again. */
 static void announce(const struct live *live)
 {
     if (!is_page(live->page) && !live->is_shared) {
@@ -252,7 +253,7 @@ void twl_live_publish(struct live *live, uint32_t epoch, uint64_t first_lsn, uin
     atomic_store(&live->own_epoch, epoch);
     atomic_store(&live->own_first_lsn, first_lsn);
     atomic_store(&live->page->first_lsn,
-                 first_lsn); /* first: a reset may have nothing up to the new watermark */
+                 first_lsn); /* first: after a reset there may be no records up to the new watermark */
     watermark_store(&live->page->durable, durable_lsn);
     store_identity(live);
     announce(live);
@@ -289,7 +290,7 @@ void twl_live_publish_epoch(struct live *live, uint32_t epoch)
 void twl_live_nudge(struct live *live)
 {
     struct live_page *page = live->page;
-    atomic_thread_fence(memory_order_seq_cst); /* what can be seen now, before a look who waits for it */
+    atomic_thread_fence(memory_order_seq_cst); /* the record is visible before this load */
     if ((int32_t)(atomic_load_explicit(&page->awaited, memory_order_relaxed) - atomic_load(&page->pulse)) >=
         0)
         announce(live);
@@ -336,7 +337,7 @@ int twl_live_watch_again(struct live *live)
 {
     struct live again;
     uint32_t links;
-    const bool is_lost = !live->page || !is_page(live->page); /* a page can't be unmade, but cut off */
+    const bool is_lost = !live->page || !is_page(live->page); /* its file was made shorter */
     if (!is_lost && (io_links(live->file, &links) < 0 || links > 0))
         return 0;
     int rc = twl_live_watch(live->io, &again);

@@ -2,14 +2,15 @@
 /*
  * The set of segment files that makes a log, in order.
  *
- * Names mean nothing (but in logs without FEATURE_MANAGED); order comes from the sequence in each header. The
- * newest segment that is begun is found from the top, and from there the path leads back: to the sequence
- * before, or where a fixed start says, until a segment where the log begins or the front in the state file.
- * What lies above is spare; what is not on the path was trimmed or cut off, and is retired.
+ * Names mean nothing (except in logs without FEATURE_MANAGED); the order comes from the sequence in each
+ * header. The newest begun segment is searched from the top. From there the path leads back, to the preceding
+ * sequence or to where a fixed start says, until a segment where the log begins or which holds the head in
+ * the state file. Segments above the newest are spares. Segments that are not on the path were trimmed or cut
+ * off, and are retired.
  *
- * What can be wrong with the set as a whole is found here, before anybody looks into a segment: a gap in the
- * path, a header that does not check, a file that was cut, a file of another log. Each of them stops the
- * opening, because a header was durable before the first record went behind it: no crash explains it.
+ * Faults of the set as a whole are found here, before any segment is read: a gap in the path, a header that
+ * does not check, a file that was made shorter, a file of another log. Each of them stops the opening,
+ * because a header was durable before the first record was written behind it: no crash explains the fault.
  */
 #define _GNU_SOURCE
 #include "segment/cursor.h"
@@ -19,8 +20,8 @@
 #include <string.h>
 
 #define FIRST_LOOK_BYTES (2 * BLOCK_BYTES) /* a first group begins in the first data block */
-#define HEADER_TRIES 3u                    /* a header that is being written over may read as neither */
-#define SET_TRIES 3u                       /* files may change their lives while the set is looked at */
+#define HEADER_TRIES 3u                    /* a header that is being overwritten may read as neither */
+#define SET_TRIES 3u                       /* files may get new incarnations while the set is read */
 #define MOVING_SET_TRIES 100u              /* the same, while the state file shows that they do */
 
 /* ---- names ------------------------------------------------------------------------------------- */
@@ -79,7 +80,7 @@ static int report_header(const char *name, enum header_state state, struct twinl
         twl_report(ret_report, TWINLOG_FOUND_NEWER_FORMAT, TWINLOG_DID_REFUSE, error,
                    "%s was written by a newer twinlog; use that version to read it", name);
     } else {
-        /* Also if nothing in it looks like a header: telling anybody to move it away could lose a log. */
+        /* Also if nothing looks like a header: advice to move the file away could lose a log. */
         twl_report(ret_report, TWINLOG_FOUND_BAD_HEADER, TWINLOG_DID_REFUSE, error,
                    "the header of %s does not check; restore that file from a copy%s", name,
                    state == HEADER_FOREIGN ? ", or move it out if it never was a segment" : "");
@@ -120,7 +121,7 @@ static int read_header(struct io *io, const char *name, struct segment *ret_segm
     return rc;
 }
 
-/* 1 = an entry; 0 = the file is gone meanwhile, as retired ones go. */
+/* 1 = an entry; 0 = the file is gone by now, as retired files may be. */
 static int load_entry(struct io *io, const char *name, struct segment_entry *ret_entry,
                       struct twinlog_report *ret_report)
 {
@@ -154,7 +155,7 @@ static int by_sequence(const void *a, const void *b)
 
 /* ---- the set as a whole ------------------------------------------------------------------------ */
 
-/* A set in the making: all entries by sequence, then strays. */
+/* A set that is being made: all entries by sequence, then strays. */
 struct loading {
     struct io *io;
     const struct segment_set_options *options;
@@ -192,7 +193,7 @@ static int check_owners(const struct loading *l)
 static int check_length(const struct loading *l, const struct segment_entry *entry)
 {
     if (entry->file_bytes >= entry->header.bytes ||
-        segment_is_mapped(&entry->header)) /* what is missing is zeros */
+        segment_is_mapped(&entry->header)) /* missing bytes count as zeros */
         return 0;
     twl_report(l->report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
                "%s was cut from %llu to %llu bytes; restore that file from a copy", entry->name,
@@ -202,7 +203,7 @@ static int check_length(const struct loading *l, const struct segment_entry *ent
     return TWINLOG_ECORRUPT;
 }
 
-/* Waits for what a dead writer has in flight to land. */
+/* Waits until the writes that a dead writer had in flight have landed. */
 static int wait_for_dead_writer(const struct loading *l, const struct segment_entry *entry)
 {
     struct io_file *file;
@@ -225,8 +226,8 @@ static int look_after_dead_writer(const struct loading *l, struct segment_entry 
     return rc < 0 ? report_system(rc, "read", entry->name, l->report) : 0;
 }
 
-/* entries[at] and entries[at + 1] are of one sequence: brings the one that counts to `at`. A sequence is used
- * again only when its segment could not be made, so the other one was never begun. */
+/* entries[at] and entries[at + 1] have the same sequence: moves the one that counts to `at`. A sequence is
+ * used again only if its segment could not be made, so the other file was never begun. */
 static int choose_twin(const struct loading *l, size_t at)
 {
     struct segment_entry *a = &l->entries[at], *b = a + 1;
@@ -266,7 +267,7 @@ static int sort_out_strays(struct loading *l)
     return 0;
 }
 
-/* From the top down to the first that is begun; 0 = none is. */
+/* Searches from the top down for the first begun entry; 0 = none is begun. */
 static int find_newest(const struct loading *l, size_t *ret_count)
 {
     size_t count = l->count;
@@ -294,7 +295,7 @@ static uint64_t sequence_before(const struct segment_header *header)
     return header->start_lsn > 0 ? header->previous : header->sequence - 1;
 }
 
-/* Follows the path from entries[newest] down and marks it. */
+/* Follows the path down from entries[newest] and marks it. */
 static int follow_path(const struct loading *l, size_t newest, bool *is_on_path, size_t *ret_oldest)
 {
     size_t at = newest;
@@ -315,7 +316,7 @@ static int follow_path(const struct loading *l, size_t newest, bool *is_on_path,
                                   before, &l->entries[at]);
         at = next;
     }
-    /* the front is in a segment that was there when it was written down */
+    /* The segment of the head existed when the state file was written. */
     if (l->entries[at].header.sequence < l->options->first_sequence)
         return report_missing(l, l->entries[newest].header.sequence + 1, l->options->first_sequence,
                               &l->entries[newest]);
@@ -333,13 +334,13 @@ static int check_spares(const struct loading *l, size_t begun)
     return 0;
 }
 
-/* It is a cut or a reset: the existence of this segment. */
+/* Is this the first segment after a cut or a reset? The existence of such a segment is the cut. */
 static bool ends_epoch(const struct segment_header *header)
 {
     return header->start_lsn > 0 && header->sequence > 1;
 }
 
-/* Puts the entries into the order of the set: the path, the spares, the retired. */
+/* Puts the entries into the order of the set: the path, the spares, the retired segments. */
 static int arrange(const struct loading *l, const bool *is_on_path, size_t begun, struct segment_set *ret_set)
 {
     struct segment_set set = { .max_sequence = l->entries[l->count - 1].header.sequence };
@@ -373,7 +374,7 @@ static int arrange(const struct loading *l, const bool *is_on_path, size_t begun
     return 0;
 }
 
-/* The front: as the state file has it, unless a reset came after that. */
+/* The head of the log is the one in the state file, unless a reset came later. */
 static int find_first_lsn(const struct loading *l, struct segment_set *set)
 {
     struct segment_entry *oldest = &set->entries[0];
@@ -433,7 +434,7 @@ int twl_segment_set_load(struct io *io, const struct segment_set_options *option
         l.count += rc > 0;
         rc = rc > 0 ? 0 : rc;
     }
-    if (rc == 0 && list.count > 0 && l.count == 0) /* there are others by now */
+    if (rc == 0 && list.count > 0 && l.count == 0) /* there are other files by now */
         rc = report_system(-ENOENT, "read", list.names[0], ret_report);
     free(list.names);
     struct segment_set set = { .first_lsn = 1 };
@@ -490,7 +491,7 @@ static int open_once(struct io *io, const struct segment_set_options *options, s
     return rc;
 }
 
-/* Did a trim or a cut happen while the set was looked at? */
+/* Did a trim or a cut change the state file while the set was loaded? */
 static bool has_changed(struct io *io, uint64_t generation)
 {
     struct state now = { 0 };
@@ -506,7 +507,7 @@ int twl_segment_set_open(struct io *io, const struct segment_set_options *option
     struct state state = { 0 };
     struct twinlog_report report;
     int rc = 0;
-    bool is_alone = options->lock_wait_ms > 0; /* a writer, so nobody else changes anything */
+    bool is_alone = options->lock_wait_ms > 0; /* a writer, so no other process changes anything */
     for (unsigned tries = 1;; tries++) {
         uint64_t generation = 0;
         rc = open_once(io, options, &state, &generation, ret_set, &report);
@@ -556,7 +557,7 @@ int twl_segment_look(struct io *io, struct segment_entry *entry)
         rc = 0;
         if (entry->first_lsn == 0)
             rc = look_at_first_group(&segment, &entry->first_lsn);
-        if (rc == 0 && entry->first_lsn == 0 && entry->is_sealed) /* it does not check, and was there */
+        if (rc == 0 && entry->first_lsn == 0 && entry->is_sealed) /* the group does not check */
             entry->first_lsn = entry->footer.first_lsn;
     }
     twl_segment_close(&segment);
@@ -588,7 +589,7 @@ uint64_t twl_segment_set_bound(const struct segment_set *set, size_t index)
 
 int64_t twl_segment_set_find(struct io *io, struct segment_set *set, uint64_t lsn)
 {
-    size_t low = 0, high = set->begun; /* entries below low begin at or before lsn, from high on behind it */
+    size_t low = 0, high = set->begun; /* below low: begin at or before lsn; from high on: behind it */
     while (low < high) {
         size_t middle = low + (high - low) / 2, known = middle;
         int rc = twl_segment_try_look(io, &set->entries[known]);
@@ -602,7 +603,7 @@ int64_t twl_segment_set_find(struct io *io, struct segment_set *set, uint64_t ls
             high = known;
     }
     size_t at = low > 0 ? low - 1 : 0;
-    while (at > 0 && set->entries[at].first_lsn == 0) /* in one of those, or in the one in front of them */
+    while (at > 0 && set->entries[at].first_lsn == 0) /* unknown ones may hold it */
         at--;
     const struct segment_entry *entry = &set->entries[at];
     bool is_behind = entry->is_known && entry->is_sealed && entry->footer.last_lsn < lsn && at + 1 < low;
@@ -611,7 +612,7 @@ int64_t twl_segment_set_find(struct io *io, struct segment_set *set, uint64_t ls
 
 int64_t twl_segment_set_find_time(struct io *io, struct segment_set *set, int64_t time_ns)
 {
-    size_t low = 0, high = set->begun > 0 ? set->begun - 1 : 0; /* all below low are older */
+    size_t low = 0, high = set->begun > 0 ? set->begun - 1 : 0; /* all entries below low are older */
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         int rc = twl_segment_try_look(io, &set->entries[middle]);
