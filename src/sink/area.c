@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- whose it is ------------------------------------------------------------------------------- */
+/* ---- which file it is for ---------------------------------------------------------------------- */
 
 int twl_identity_of(int fd, struct identity *ret_identity)
 {
@@ -80,7 +80,7 @@ void twl_area_unlock_participant(int fd, unsigned number)
 
 void twl_area_close(int fd)
 {
-    lock_bytes(fd, F_OFD_SETLK, F_UNLCK, 0, 0); /* to the end */
+    lock_bytes(fd, F_OFD_SETLK, F_UNLCK, 0, 0); /* length 0: to the end of the file */
     close(fd);
 }
 
@@ -101,7 +101,7 @@ int twl_area_has_others(int fd, bool *ret_has)
 
 int twl_area_map(int fd, struct area **ret_area)
 {
-    twl_child_hold(); /* a mapping has a share in the locks, see child.h */
+    twl_child_hold(); /* a mapping in a child would keep the locks, see child.h */
     void *page = mmap(NULL, AREA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     int rc = page == MAP_FAILED ? -errno : 0;
     if (rc == 0)

@@ -9,8 +9,8 @@ static uint64_t state_of(uint64_t sequence, enum claim_kind kind)
     return sequence * CLAIM_KINDS + kind;
 }
 
-/* Makes sure that the claim which moved the cursor here is on record in its slot. The cursor was read before the
- * slot, and the state before start and size: claim.h says why that is enough. */
+/* Confirms, in its slot, the claim that moved the cursor here. The cursor was read before the slot; the state
+ * is read before start and size. claim.h says why that is enough. */
 static void confirm(struct area *area, uint64_t cursor)
 {
     if (cursor_owner(cursor) == 0)
@@ -47,20 +47,21 @@ enum claim_result twl_claim(struct area *area, unsigned owner, uint64_t size, ui
             atomic_store_explicit(&slot->state, state_of(sequence, CLAIM_FREE), memory_order_release);
             return result;
         }
-        if (cursor_owner(cursor) != owner) /* an earlier claim of ours is done long since */
+        if (cursor_owner(cursor) != owner) /* else it is an earlier claim of this slot, which is done */
             confirm(area, cursor);
         POINT("owner confirmed");
-        /* release: who sees the new start has seen that the cursor is beyond the old one */
+        /* release: a thread that reads the new start has also read that the cursor is beyond the old one */
         atomic_store_explicit(&slot->start, cursor_offset(cursor), memory_order_release);
         atomic_store_explicit(&slot->state, state_of(++sequence, CLAIM_INTENT), memory_order_release);
         POINT("intent stored");
-        if (twl_area_is_lost(area)) /* nobody else would see the intent */
+        if (twl_area_is_lost(area)) /* no other process would see the intent */
             return CLAIM_LOST;
     } while (!atomic_compare_exchange_strong_explicit(&area->cursor, &cursor,
                                                       cursor_of(cursor_offset(cursor) + size, owner),
                                                       memory_order_seq_cst, memory_order_acquire));
     POINT("cursor moved");
-    /* An exchange, because whoever unmaps looks at the slots after he has said so: see window.c. */
+    /* An exchange, because a thread that unmaps a chunk reads the slots after it has said so: see
+     * window.c. */
     atomic_exchange(&slot->state, state_of(sequence, CLAIM_CLAIMED));
     POINT("claim confirmed");
     if (twl_area_is_lost(area))

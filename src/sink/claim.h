@@ -1,22 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who may write where: ranges of the file are given away by moving one word, the cursor, and each is on record until
- * it has been copied, so that a death at any instruction leaves no doubt. Nothing here makes a system call.
+ * Claims: which thread may write where. Moving one word, the cursor, gives a range of the file away. Each
+ * range stays on record until it has been copied, so that it is known after a death at any instruction.
+ * Nothing here makes a system call.
  *
  *     cursor = offset (48 bits) | owner (16)
  *
- * The owner is the slot whose claim moved the cursor to this offset. Its claim is on record by that; before
- * anybody moves the cursor on he confirms it in the slot. So a claim is always one of
+ * The owner is the slot whose claim moved the cursor to this offset. That move puts the claim on record;
+ * before another thread moves the cursor on, it confirms the claim in the slot. So a claim is always one of
  *
  *     INTENT, and the cursor names the slot and the intent's end     made by the cursor's move
  *     CLAIMED                                                        confirmed
  *
- * and an INTENT that the cursor does not name was never made. A copy that is done makes the slot FREE.
+ * and an INTENT that the cursor does not name was never made. The slot becomes FREE when the copy is done.
  *
- * A confirmation that comes late does no harm. Every intent has another sequence, so it can't meet a later one; and
- * it is tried only where start + size of the slot is the offset of a cursor that was seen before. What
- * the slot intends after that begins at that offset or behind it, and is never empty, so it ends somewhere else,
- * even if the two words are read while they change.
+ * A late confirmation is harmless. Every intent has another sequence, so a late one cannot confirm a later
+ * intent. And a thread confirms only where start + size of the slot is the offset of a cursor that it has
+ * read before. Every later intent of that slot begins at that offset or behind it, and is never empty, so it
+ * ends at another offset, even if start and size are read while they change.
  */
 #ifndef TWL_SINK_CLAIM_H
 #define TWL_SINK_CLAIM_H
@@ -24,7 +25,7 @@
 #include "sink/area.h"
 
 enum claim_kind {
-    CLAIM_FREE, /* the slot; a claim that was copied, or none */
+    CLAIM_FREE, /* the claim was copied, or there is none */
     CLAIM_INTENT,
     CLAIM_CLAIMED,
     CLAIM_KINDS = 4 /* a state is sequence * CLAIM_KINDS + kind */
@@ -33,8 +34,8 @@ enum claim_kind {
 enum claim_result {
     CLAIM_MADE,
     CLAIM_NEEDS_ROOM, /* the file must become larger */
-    CLAIM_NEEDS_NEXT, /* the limit says that this belongs into the next file */
-    CLAIM_LOST /* there is no area any more: see area.h. What it claimed, if anything, is not the caller's */
+    CLAIM_NEEDS_NEXT, /* the bytes would exceed max_bytes: they belong in the next file */
+    CLAIM_LOST        /* the area is lost: see area.h. A range that was claimed is not the caller's */
 };
 
 #define OFFSET_LIMIT (UINT64_C(1) << 48)
@@ -60,18 +61,18 @@ static inline enum claim_kind slot_kind(uint64_t state)
     return (enum claim_kind)(state % CLAIM_KINDS);
 }
 
-/* Claims `size` bytes, more than none, through a slot that is the caller's and free. Nothing has happened unless
- * the result is CLAIM_MADE. */
+/* Claims `size` bytes, at least one, through a free slot of the caller's. Only CLAIM_MADE gives the caller a
+ * range. */
 enum claim_result twl_claim(struct area *area, unsigned owner, uint64_t size, uint64_t *ret_start);
-/* The bytes are there. */
+/* The bytes of the claim are copied: frees the slot. */
 void twl_claim_done(struct area *area, unsigned owner);
 
-/* The claim that moved the cursor to where it is gets its confirmation, if it has none. Before slots are looked
- * at: what is an intent after that has not been made. Returns the cursor. */
+/* Confirms the newest claim, the one that moved the cursor to its present offset. Call it before reading
+ * slots: a slot that is an intent after that has made no claim. Returns the cursor. */
 uint64_t twl_claim_settle(struct area *area);
-/* Of a slot, after settle(): the claim that is not copied yet; false if there is none. */
+/* After twl_claim_settle(): the claim of the slot that is not copied yet; false if there is none. */
 bool twl_claim_is_open(const struct slot *slot, uint64_t *ret_state, uint64_t *ret_start, uint64_t *ret_size);
-/* The slot of somebody who is dead is free again. */
+/* Frees a slot, also one of a dead participant. */
 void twl_claim_drop(struct slot *slot);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where the bytes of a file end of which nobody has an area any more: it was closed, or never a sink's, or the system
- * has crashed. While it is open a file ends in zeros, so that is what tells an unclosed one:
+ * Where the bytes of a file end that has no valid area: it was closed, or was never a sink's file, or the
+ * system has crashed. An open file ends in zeros, so a file that ends in zeros may not have been closed:
  *
  *     it is empty, or its last byte is not zero     its size
  *     a record says where, and behind that there    that; later bytes were never synced, and nothing is left
@@ -10,9 +10,10 @@
  *         TWINLOG_SINK_KEEP_ZEROS                   its size
  *         TWINLOG_SINK_CUT_ZEROS                    behind the last byte that is none, not before what was synced
  *
- * The record is the file `.NAME.INODE.end`, a line of text: whose it is, and the end. It is written by each sync, behind
- * the data; and by who closes the file last, if its last byte is a zero; else he removes it. It is synced, and put
- * in the place of the one before by a rename, so there is always a whole one.
+ * The record is the file `.NAME.INODE.end`, a line of text: the identity of the data file, and the end. Each
+ * sync writes it, after it has synced the data. The last participant to close the file writes it if the last
+ * byte is a zero, and removes it otherwise. A new record is synced, then renamed over the old one, so there
+ * is always a whole one.
  */
 #define _GNU_SOURCE
 #include "base/bytes.h"
@@ -69,7 +70,7 @@ int twl_end_write(struct twinlog_sink *sink, const struct sink_file *file, uint6
         rc = -errno;
     if (rc < 0)
         unlinkat(sink->dir, new_name, 0);
-    else if (fsync(sink->dir) < 0 && errno != EBADF && errno != EINVAL) /* not readable, or has no sync */
+    else if (fsync(sink->dir) < 0 && errno != EBADF && errno != EINVAL) /* unreadable, or cannot be synced */
         rc = -errno;
     POINT("record named");
     return rc;
@@ -84,7 +85,7 @@ void twl_end_remove(struct twinlog_sink *sink, uint64_t inode)
     unlinkat(sink->dir, name, 0);
 }
 
-/* False: there is none, or it is of another file. */
+/* False: there is no record, or it is of another file. */
 static bool read_record(int dir, const char *sink_name, const struct identity *id, uint64_t *ret_end)
 {
     char name[NAME_ROOM], text[RECORD_BYTES] = "";
@@ -103,7 +104,8 @@ static bool read_record(int dir, const char *sink_name, const struct identity *i
 
 /* ---- the bytes ----------------------------------------------------------------------------------- */
 
-/* Behind the last piece from `from` on that is no hole. Where that can't be told, the end of the file. */
+/* The end of the last extent, from `from` on, that is no hole. Where that can't be told, the end of the
+ * file. */
 static uint64_t end_of_extents(int fd, uint64_t from, uint64_t size)
 {
     uint64_t end = from;
@@ -121,7 +123,7 @@ static uint64_t end_of_extents(int fd, uint64_t from, uint64_t size)
 
 static size_t length_without_zeros(const unsigned char *bytes, size_t size)
 {
-    if (are_zeros(bytes, size)) /* mostly, and quicker than byte by byte */
+    if (are_zeros(bytes, size)) /* the usual case; faster than byte by byte */
         return 0;
     while (size > 0 && bytes[size - 1] == 0)
         size--;

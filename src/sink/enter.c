@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Coming and going. All of it happens under the lock of the area, byte 0: who gets the lock and finds that the area's
- * or the file's name leads elsewhere by now begins again. Who comes finds one of these:
+ * Opening and closing a file of a sink. Both happen under the lock of the area, byte 0. A process that gets
+ * this lock and finds that the name of the area or of the file leads elsewhere by now begins again. One that
+ * opens the file finds:
  *
- *     somebody alive             joins
- *     nobody alive, an area of this file and this boot, and zeros behind its cursor
- *                                everybody was killed: its cursor is the end; swept, cut, used again
- *     nobody alive, none of that
- *                                the file says where it ends, or its record does: see end.c; a new area
+ *     a live participant         the process joins
+ *     none, an area of this file and this boot, and zeros behind its cursor
+ *                                all were killed: the cursor is the end; swept, cut, and the area used again
+ *     none, and no such area     the file or its record says where it ends: see end.c; the area is new
  *
- * The data file itself is locked, too, shared by all who have it open and exclusively by who is alone in it. So there
- * are never two areas for one file, not even if it has two names or somebody removed an area that is in use.
+ * The data file itself is locked, too: shared by all participants, exclusively by one that is alone in it. So
+ * there are never two areas for one file, not even if it has two names or a program has removed an area that
+ * is in use.
  *
- * A sync that failed is not forgotten by closing: the area stays, and so does the error, until the system starts again.
+ * Closing does not clear the error of a failed sync: the area stays, with the error, until the system starts
+ * again.
  */
 #define _GNU_SOURCE
 #include "base/point.h"
@@ -28,7 +30,7 @@
 #include <unistd.h>
 
 #define DATA_LOCK_BYTE ((off_t)1 << 62)
-#define DYING_MS 1000u /* more than a process takes from closing its first file to closing its last one */
+#define DYING_MS 1000u /* longer than a dying process takes to close all its files */
 
 /* ---- opening ----------------------------------------------------------------------------------- */
 
@@ -50,7 +52,7 @@ static struct sink_file *new_file(void)
     return file;
 }
 
-/* The child of a process leaves the locks of its parent alone. */
+/* A forked child leaves the locks of its parent alone. */
 static void close_fd(int *fd, bool is_child)
 {
     if (*fd >= 0 && is_child)
@@ -62,7 +64,7 @@ static void close_fd(int *fd, bool is_child)
 
 void twl_sink_forget(struct sink_file *file, bool is_child)
 {
-    if (!is_child) /* which has no mappings */
+    if (!is_child) /* a child has no mappings */
         twl_window_close(file);
     if (file->area && !is_child)
         twl_area_unmap(file->area);
@@ -76,7 +78,7 @@ void twl_sink_forget(struct sink_file *file, bool is_child)
     free(file);
 }
 
-/* No child is forked before the descriptor is one that fork() closes there. */
+/* Prevents a fork() between opening the descriptor and storing it where fork() closes it in the child. */
 static int open_at(const struct twinlog_sink *sink, const char *name, int flags, int *ret_fd)
 {
     twl_child_hold();
@@ -91,7 +93,7 @@ static int open_data(struct twinlog_sink *sink, struct sink_file *file, const ch
 {
     struct stat about;
     const int rc = open_at(sink, name, flags, &file->data_fd);
-    if (rc < 0) /* a directory, a socket, a device that is not there: no regular file */
+    if (rc < 0) /* errors for files that are not regular: a directory, a socket, a device without a driver */
         return rc == -EISDIR || rc == -ENXIO || rc == -ENODEV ? -ENOTSUP : rc;
     if (fstat(file->data_fd, &about) < 0)
         return -errno;
@@ -101,7 +103,8 @@ static int open_data(struct twinlog_sink *sink, struct sink_file *file, const ch
     return twl_identity_of(file->data_fd, &file->identity);
 }
 
-/* Opens the area's file, or makes an empty one, and locks it. -ESTALE: it has lost its name meanwhile. */
+/* Opens the area's file, or makes an empty one, and locks it. -ESTALE: the file has lost its name
+ * meanwhile. */
 static int open_area(struct twinlog_sink *sink, struct sink_file *file)
 {
     char name[NAME_ROOM];
@@ -117,13 +120,13 @@ static int open_area(struct twinlog_sink *sink, struct sink_file *file)
     if (fstat(file->area_fd, &area) < 0 || fstat(file->data_fd, &data) < 0)
         return -errno;
     file->is_area_new = area.st_size == 0;
-    if (file->is_area_new) /* who may write the one may write the other */
+    if (file->is_area_new) /* users that may write the data file must be able to write the area */
         (void)!fchmod(file->area_fd, data.st_mode & 0666);
     POINT("area locked");
     return 0;
 }
 
-/* With its lock, by the last one who is in it, or who has just made it. */
+/* Under the area's lock, by its last participant or by the process that has just made it. */
 static void remove_area(struct twinlog_sink *sink, struct sink_file *file)
 {
     char name[NAME_ROOM];
@@ -140,8 +143,9 @@ static int lock_data(int fd, short type)
     return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
 }
 
-/* For who is alone. A process that is killed closes its files one by one: its participant may be gone while it still
- * has the data, and makes that longer. */
+/* Locks the data file exclusively, when no other participant is alive. A process that is killed closes its
+ * files one by one: its participant's lock may be gone while it still has the data file locked, and makes
+ * that longer. */
 static int lock_data_alone(int fd)
 {
     const struct timespec pause = { .tv_nsec = 1000000 };
@@ -153,9 +157,9 @@ static int lock_data_alone(int fd)
     return rc;
 }
 
-/* ---- what is there ------------------------------------------------------------------------------- */
+/* ---- the first participant ----------------------------------------------------------------------- */
 
-/* Its cursor can be believed: it is of this file, in this boot, and there is nothing behind it. */
+/* Is the area's cursor the end? It is of this file and this boot, and the file has only zeros behind it. */
 static bool is_exact(struct sink_file *file, uint64_t *ret_end)
 {
     struct stat about;
@@ -179,7 +183,7 @@ static int make_area(struct sink_file *file, uint64_t end)
     return 0;
 }
 
-/* Nobody else is alive here. */
+/* Opens the file when no other participant is alive. */
 static int begin(struct twinlog_sink *sink, struct sink_file *file)
 {
     const struct twinlog_sink_options *o = &sink->options;
@@ -229,7 +233,7 @@ static int take_place(struct sink_file *file)
             continue;
         int rc = twl_area_reserve_participant(file->area_fd, n);
         if (rc == 0)
-            rc = twl_sink_sweep_participant(file, n); /* who had it is dead */
+            rc = twl_sink_sweep_participant(file, n); /* a former owner of the number is dead */
         if (rc < 0) {
             twl_area_unlock_participant(file->area_fd, n);
             return rc;
@@ -243,7 +247,7 @@ static int take_place(struct sink_file *file)
     return -EUSERS;
 }
 
-/* ---- in ------------------------------------------------------------------------------------------ */
+/* ---- opening, the area locked -------------------------------------------------------------------- */
 
 static int settle(struct twinlog_sink *sink, struct sink_file *file)
 {
@@ -260,7 +264,7 @@ static int settle(struct twinlog_sink *sink, struct sink_file *file)
     return rc;
 }
 
-/* What has that name, with its area locked. -ESTALE: once more. */
+/* Opens the file with that name, and leaves its area locked. -ESTALE: try again. */
 static int try_to_enter(struct twinlog_sink *sink, const char *name, int flags, struct sink_file *file)
 {
     int rc = open_data(sink, file, name, flags);
@@ -294,9 +298,9 @@ int twl_sink_enter(struct twinlog_sink *sink, const char *name, int flags, struc
     return 0;
 }
 
-/* ---- out ----------------------------------------------------------------------------------------- */
+/* ---- closing ------------------------------------------------------------------------------------- */
 
-/* Whose last byte is a zero looks as if it had not been closed. */
+/* A file whose last byte is a zero needs a record, because it looks as if it had not been closed. */
 static int write_down_end(struct twinlog_sink *sink, struct sink_file *file, uint64_t end)
 {
     char last = 1;
@@ -315,7 +319,7 @@ static int leave_last(struct twinlog_sink *sink, struct sink_file *file)
         rc = twl_sink_sweep(file);
     const uint64_t end = area_offset(file->area);
     if (rc == 0 && twl_area_is_lost(file->area))
-        rc = -EIO; /* what it says is not so; who opens the file next has the real one */
+        rc = -EIO; /* its values are wrong; the next process that opens the file has the real area */
     if (rc == 0)
         rc = twl_sink_cut_to(file->data_fd, end);
     POINT("last one has cut");
@@ -331,7 +335,7 @@ int twl_sink_leave(struct twinlog_sink *sink, struct sink_file *file)
     bool has_others = false;
     int rc = twl_area_lock(file->area_fd);
     POINT("about to leave");
-    if (rc == 0) /* of a write that failed there may be something left */
+    if (rc == 0) /* a write that failed may have left its claim */
         rc = twl_sink_sweep_participant(file, file->number);
     if (rc == 0)
         rc = twl_area_has_others(file->area_fd, &has_others);

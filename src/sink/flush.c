@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Onto the disk. A sync covers everything below the cursor, so it waits until all of that has been copied: for copies
- * that are on their way, for as long as they take, also those of a process that somebody has stopped. It is the
- * only call that waits for others; the thread, which has more to do, tries again later. Claims of the dead are swept
+ * Syncs the files of a sink. A sync covers all bytes below the cursor, so it waits until all of them are
+ * copied, for as long as that takes, also for a process that is stopped. It is the only call that waits for
+ * other writers; the thread, which has other work, tries again later. Claims of dead participants are swept
  * meanwhile.
  *
- * After a failed sync the kernel takes the pages for clean, and the next one would succeed. So the area remembers it, and
- * no sync of this file succeeds any more, in any process, also after it was closed by all (enter.c).
+ * After a failed sync the kernel takes the pages for clean, and the next sync would succeed. So the area
+ * keeps the error, and no later sync of this file succeeds, in any process, also after all have closed it
+ * (enter.c).
  */
 #define _GNU_SOURCE
 #include "base/point.h"
@@ -17,7 +18,7 @@
 #include <unistd.h>
 
 #define YIELDS 64u
-#define PATIENCE 100u /* looks, of who has little; mostly of a millisecond */
+#define PATIENCE 100u /* looks before an impatient call gives up; most of them take a millisecond */
 
 bool twl_sink_has_open_claims(struct sink_file *file, uint64_t offset)
 {
@@ -61,7 +62,7 @@ static int sync_data(struct area *area, int fd)
     return atomic_load(&area->sync_error);
 }
 
-/* Behind the data, so that there is an end that a crash of the system leaves as it is. */
+/* Records the end after the data was synced, so that the end is known after a crash of the system. */
 static int write_down(struct twinlog_sink *sink, struct sink_file *file, uint64_t offset, bool is_patient)
 {
     const struct timespec pause = { .tv_nsec = 1000000 };
@@ -100,7 +101,7 @@ static int flush_old(struct twinlog_sink *sink, bool is_patient) REQUIRES(sink->
     twl_mutex_lock(&sink->lock);
     struct sink_file *old = sink->old;
     twl_mutex_unlock(&sink->lock);
-    for (; old && rc == 0; old = old->next) /* only who is retiring changes what follows */
+    for (; old && rc == 0; old = old->next) /* only a holder of `retiring` changes the rest of the list */
         rc = twl_sink_flush(sink, old, is_patient);
     return rc;
 }
@@ -111,7 +112,8 @@ int twl_sink_flush_all(struct twinlog_sink *sink, bool is_patient)
         twl_mutex_lock(&sink->retiring);
     else if (!twl_mutex_try_lock(&sink->retiring))
         return -EAGAIN;
-    /* What is older is in the list, or was synced, or left an error. None is left as long as we have the lock. */
+    /* An older file is in the list, or was synced, or left an error. While `retiring` is held, none is
+     * left. */
     struct sink_file *present = atomic_load(&sink->file);
     int rc = twl_sink_sweep(present);
     if (rc == 0)

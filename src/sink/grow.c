@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How long the file is. It is made longer before that is needed, with its blocks, by anybody and without a lock:
- * fallocate() does no harm when others do the same. When nobody has it open any more it is cut to what was given away.
+ * The length of the file. Any thread makes it longer, with blocks, before they are needed, and without a
+ * lock: several threads may call fallocate() at once. The last participant to close the file cuts it to what
+ * was given away.
  */
 #define _GNU_SOURCE
 #include "base/point.h"
@@ -16,8 +17,8 @@
 
 /* ---- SIGXFSZ ----------------------------------------------------------------------------------- */
 
-/* A full quota of file size is an error here, no signal, and threads are not cancelled. Around calls that write or make
- * a file longer. */
+/* Around calls that write or make a file longer: RLIMIT_FSIZE is an error here, not a signal, and the thread
+ * is not cancelled. */
 struct quiet {
     bool was_pending, is_blocked_here;
     int cancel_state;
@@ -133,12 +134,12 @@ int twl_sink_grow(struct sink_file *file, uint64_t end)
     const uint64_t now = atomic_load(&file->area->file_bytes);
     const uint64_t wanted = wanted_bytes(file->area, now, end);
     int rc = twl_sink_check_length(file);
-    if (rc < 0 || now >= end) /* somebody was quicker */
+    if (rc < 0 || now >= end) /* another thread was faster */
         return rc;
     POINT("about to grow");
     rc = make_longer(file, now, wanted);
     end = align_up(end, AREA_PAGE);
-    if (rc < 0 && end < wanted) /* perhaps there is room for less */
+    if (rc < 0 && end < wanted) /* the disk may have room for less */
         rc = make_longer(file, now, end);
     return rc;
 }

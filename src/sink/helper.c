@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What is done beside the writes: room ahead of the cursor, pages that are there before they are needed, syncs
- * at intervals, the dead, and a look whether somebody has renamed the file. Nothing of it is needed for a write to be
- * right, so what fails here is left to the write that needs it.
+ * Work beside the writes: reserves room ahead of the cursor, makes pages present before they are needed,
+ * syncs at intervals, sweeps dead participants, and checks whether the file was renamed. No write depends on
+ * it, so an error here is left to the write that needs the result.
  */
 #define _GNU_SOURCE
 #include "sink/sink.h"
@@ -43,14 +43,14 @@ int twl_sink_look_at_name(struct twinlog_sink *sink)
 static void prepare_ahead(struct sink_file *file)
 {
     const uint64_t offset = area_offset(file->area), bytes = atomic_load(&file->area->file_bytes);
-    const uint64_t step = min_u64(bytes / 2, file->area->growth_bytes); /* about the last one */
+    const uint64_t step = min_u64(bytes / 2, file->area->growth_bytes); /* about the size of the last step */
     const bool is_full_grown = file->area->max_bytes > 0 && bytes >= file->area->max_bytes;
     if (!is_full_grown && bytes - min_u64(offset, bytes) < step / 2)
         twl_sink_grow(file, bytes + 1);
     twl_window_populate(file, offset, offset + AHEAD_BYTES);
 }
 
-/* True if it is time, and the caller the one who does it. */
+/* True if the time has come, and no other thread has taken the work. */
 static bool is_due(_Atomic uint64_t *due_ns, uint64_t now_ns, uint64_t interval_ns)
 {
     uint64_t due = atomic_load_explicit(due_ns, memory_order_relaxed);

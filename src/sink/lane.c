@@ -2,8 +2,8 @@
 /* See sink.h. A lane is taken with one atomic operation on a line that is mostly the thread's own. */
 #include "sink/sink.h"
 
-static _Atomic unsigned threads;           /* that ever wrote to a sink */
-static _Thread_local unsigned thread_lane; /* where it begins to look, from 1; 0 = not chosen yet */
+static _Atomic unsigned threads;           /* that ever took a lane of a sink */
+static _Thread_local unsigned thread_lane; /* the first lane to try, from 1; 0 = not chosen yet */
 
 static bool try_take(struct lane *lane)
 {

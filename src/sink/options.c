@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Defaults and limits of a sink's options, and what its path means. */
+/* Defaults and limits of a sink's options, and the directory and name that its path leads to. */
 #define _GNU_SOURCE
 #include "sink/sink.h"
 
@@ -20,7 +20,8 @@
 #define ALL_FLAGS ((uint32_t)(TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD | TWINLOG_SINK_MUST_EXIST) | ZEROS)
 #define NAME_OVERHEAD 27 /* of .NAME.18446744073709551615.sink */
 
-/* A newer caller's structure is longer: fine as long as what we don't know is zero. */
+/* A newer caller's structure may be longer, as long as the fields that this version does not know are
+ * zero. */
 static bool is_known(const struct twinlog_sink_options *options)
 {
     return options->size >= sizeof(*options) && are_zeros(options + 1, options->size - sizeof(*options));
@@ -53,7 +54,7 @@ int twl_sink_options_normalise(const struct twinlog_sink_options *options,
     return 0;
 }
 
-/* The directory of the file that this name stands for, and its name in there. */
+/* Opens the directory of the path, and copies the name behind the last slash. */
 static int split(const char *path, int *ret_dir, char ret_name[NAME_MAX + 1])
 {
     const char *slash = strrchr(path, '/');
@@ -69,7 +70,7 @@ static int split(const char *path, int *ret_dir, char ret_name[NAME_MAX + 1])
         memcpy(dir + length, length == 0 ? "/" : "", length == 0 ? 2 : 1);
     }
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 && errno == EACCES) /* may be searched, but not read: then it can't be synced */
+    if (fd < 0 && errno == EACCES) /* may be searched, but not read: then the directory can't be synced */
         fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return -errno;
@@ -83,7 +84,7 @@ int twl_sink_find_place(const char *path, int *ret_dir, char ret_name[NAME_MAX +
     struct stat about;
     if (lstat(path, &about) < 0 || !S_ISLNK(about.st_mode))
         return split(path, ret_dir, ret_name);
-    /* One file has one area, beside it, whatever symbolic links lead there. */
+    /* One file has one area, beside it, whichever symbolic link leads there. */
     char *real = realpath(path, NULL);
     const int rc = real ? split(real, ret_dir, ret_name) : -errno;
     free(real);

@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Files that follow each other. A process goes on in another file when it has that one open; what it had before it leaves
- * as soon as all its threads are out of that, and all of it is copied and synced. Several processes do so each in its own
- * time: the areas have the inode's number in their names.
+ * Files of a sink that follow each other. A process moves on to another file once it has that file open. It
+ * leaves the old file when none of its threads is inside, and all of the file is copied and synced. Several
+ * processes may move on at different times, since the name of each area has the inode number.
  *
- * Rotation is for a sink of one process. The next file is made under a name of its own, with its area, and with us in
- * it. So when it has the name, nobody else can come in:
+ * Rotation is for a sink of one process. The process makes the next file, with its area, under a temporary
+ * name, and enters it. So no other process can enter it when it gets the name:
  *
  *     .NAME.next                                the next file
  *     NAME.3 -> NAME.4, ... NAME.1 -> NAME.2    upwards from the first number that is free
  *     NAME   =  NAME.1                          a second name; without hard links it loses the first one
  *     .NAME.next -> NAME                        in place of the old one, and that ends it
  *
- * NAME is there at any time. If the process dies before the last step, who opens NAME next goes on in the old file, and
- * takes away its second name. If it dies before it has left the old file, who opens NAME next finds the area that was
- * left, and by its number the file, whatever name that has in the directory.
+ * NAME exists at any time. If the process dies before the last step, the next one to open NAME goes on in the
+ * old file, and removes its second name. If the process dies before it has left the old file, the next one to
+ * open NAME finds the area that remains, and by the inode number the old file, whatever name that has in the
+ * directory.
  */
 #define _GNU_SOURCE
 #include "base/point.h"
@@ -71,7 +72,8 @@ static void remove_area_of(struct twinlog_sink *sink, uint64_t inode)
     twl_end_remove(sink, inode);
 }
 
-/* With what lies beside them: who still has such a file open does not need the names of that. */
+/* Removes files from number `keep` on, each with its area and its record. A process that still has such a
+ * file open does not need those names. */
 static void drop_beyond(struct twinlog_sink *sink, unsigned keep)
 {
     char name[NAME_ROOM];
@@ -105,7 +107,7 @@ static int shift(struct twinlog_sink *sink, unsigned keep)
     return 0;
 }
 
-/* NAME becomes NAME.1, and the next one NAME. */
+/* Renames NAME to NAME.1, and the next file to NAME. */
 static int change_names(struct twinlog_sink *sink, const char *next)
 {
     char first[NAME_ROOM];
@@ -139,9 +141,9 @@ static int make_next(struct twinlog_sink *sink, struct sink_file **ret_next)
     return rc;
 }
 
-/* ---- what was left lying ------------------------------------------------------------------------- */
+/* ---- files that were not left -------------------------------------------------------------------- */
 
-/* Is it a name of what lies beside our files? Of which inode's? */
+/* Is it the name of an area or a record of this sink? Of which inode? */
 static bool read_name(const struct twinlog_sink *sink, const char *name, uint64_t *ret_inode)
 {
     const size_t length = strlen(sink->name);
@@ -175,7 +177,7 @@ static DIR *list_dir(const struct twinlog_sink *sink)
     return list;
 }
 
-/* Opens the file, which settles it, and leaves it. What can't be opened stays as it is. */
+/* Opens the file, which sweeps and cuts it, and leaves it. A file that can't be opened stays as it is. */
 static void finish_one(struct twinlog_sink *sink, uint64_t inode)
 {
     struct sink_file *file;
@@ -185,7 +187,7 @@ static void finish_one(struct twinlog_sink *sink, uint64_t inode)
         return;
     while ((entry = readdir(list)) && entry->d_ino != inode)
         continue;
-    if (!entry) /* it was removed, or is in another directory by now */
+    if (!entry) /* the file was removed, or is in another directory by now */
         remove_area_of(sink, inode);
     else if (twl_sink_enter(sink, entry->d_name, 0, &file) == 0)
         twl_sink_leave(sink, file);
@@ -224,12 +226,12 @@ static int go_on(struct twinlog_sink *sink, struct sink_file *file, bool is_rota
         rc = twl_sink_enter(sink, sink->name, O_CREAT, &next);
     if (rc < 0)
         return rc;
-    twl_sink_grow_to(next, sink->options.initial_bytes); /* the write that is next may need less */
+    twl_sink_grow_to(next, sink->options.initial_bytes); /* may fail: the next write may need less */
     atomic_store(&sink->file, next);
     atomic_fetch_add(&sink->rotations, 1);
     file->next = sink->old;
     sink->old = file;
-    twl_lanes_look(sink, file->turns); /* after the next one was published */
+    twl_lanes_look(sink, file->turns); /* after the next file was published */
     return 0;
 }
 
@@ -243,9 +245,9 @@ int twl_sink_move_on(struct twinlog_sink *sink, struct sink_file *file, bool is_
     return rc;
 }
 
-/* ---- leaving what was moved on from -------------------------------------------------------------- */
+/* ---- leaving old files --------------------------------------------------------------------------- */
 
-/* Takes one out of the list that nobody of this process uses any more. */
+/* Takes a file out of the list that no thread of this process uses any more; NULL: there is none. */
 static struct sink_file *take_old(struct twinlog_sink *sink, unsigned own_lane)
 {
     twl_mutex_lock(&sink->lock);
@@ -259,7 +261,7 @@ static struct sink_file *take_old(struct twinlog_sink *sink, unsigned own_lane)
     return file;
 }
 
-/* -EAGAIN: not now. Else all of it is there and was synced, or will never be. */
+/* -EAGAIN: the file can't be left now. Otherwise all of it was copied and synced, or never will be. */
 static int settle_old(struct twinlog_sink *sink, struct sink_file *file) REQUIRES(sink->retiring)
 {
     int none = 0;
@@ -272,14 +274,14 @@ static int settle_old(struct twinlog_sink *sink, struct sink_file *file) REQUIRE
     return rc;
 }
 
-/* Who syncs this sink later has what is in the old file synced by that. So it is left only when all of it is there
- * and was synced, or when that has failed and every later sync will say so; the last one to leave it may have to wait
- * for a process that is stopped. */
+/* A later sync of this sink also covers the old file. So the process leaves the old file only when all of it
+ * was copied and synced, or when that has failed and every later sync returns the error. The file may wait in
+ * the list for a process that is stopped. */
 int twl_sink_retire(struct twinlog_sink *sink, bool is_closing, unsigned own_lane)
 {
     struct sink_file *file, *waiting = NULL;
     int first = 0;
-    if (!twl_mutex_try_lock(&sink->retiring)) /* somebody waits in a sync, and retires them then */
+    if (!twl_mutex_try_lock(&sink->retiring)) /* a thread that syncs has it, and retires them afterwards */
         return 0;
     while ((file = take_old(sink, own_lane))) {
         int rc = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The public door of sinks, and the way of a write: a lane, a claim, a copy, done. Everything else that a write may
- * meet, too little room or the next file, is dealt with between two tries to claim.
+ * The public functions of sinks. A write takes a lane, claims a range, copies its bytes and ends the claim.
+ * If the file has too little room, or the next file is due, the write sees to that and tries to claim again.
  */
 #define _GNU_SOURCE
 #include "sink/sink.h"
@@ -15,12 +15,12 @@
 #include <unistd.h>
 
 #define MAX_WRITE (UINT64_C(1) << 30)
-#define WAKE_BYTES (UINT64_C(512) << 10) /* between two calls of the helper */
+#define WAKE_BYTES (UINT64_C(512) << 10) /* between two wake-ups of the helper */
 #define BUSY_PAUSE_NS 2000000            /* between two tries to open */
 
 /* ---- calls --------------------------------------------------------------------------------------- */
 
-/* A call that is not a write: inside of a lane, and not to be cancelled. */
+/* A call that is not a write: has a lane, and is not cancelled. */
 struct call {
     unsigned lane;
     int cancel_state;
@@ -55,7 +55,7 @@ static void count(_Atomic uint64_t *counter)
     atomic_store_explicit(counter, now + 1, memory_order_relaxed);
 }
 
-/* Whatever kept the claim from being made. */
+/* Removes what kept the claim from being made, if that can be done. */
 static int make_way(struct twinlog_sink *sink, struct sink_file *file, struct lane *lane,
                     enum claim_result result, size_t size)
 {
@@ -86,7 +86,8 @@ static int copy(struct sink_file *file, uint64_t start, const struct iovec *piec
     return rc;
 }
 
-/* The claim stays, unless there are lines at least: then whoever leaves the file, or opens it next, makes some. */
+/* Fills the range with spaces and a newline. If that fails, the claim stays, and the next sweep fills the
+ * range, when this process leaves the file or another one opens it. */
 static int fail(struct twinlog_sink *sink, struct sink_file *file, unsigned owner, uint64_t start,
                 size_t size)
 {
@@ -125,8 +126,8 @@ static int write_pieces(struct twinlog_sink *sink, const struct iovec *pieces, i
 {
     uint64_t start = 0;
     const unsigned lane = twl_lane_take(sink);
-    int rc =
-        atomic_load_explicit(&sink->error, memory_order_relaxed); /* who set it has left the lane since */
+    /* relaxed: a thread that failed in this lane has left it since */
+    int rc = atomic_load_explicit(&sink->error, memory_order_relaxed);
     if (size == 0)
         start = area_offset(atomic_load(&sink->file)->area);
     else if (rc == 0)
@@ -181,7 +182,7 @@ int twinlog_sink_sync(struct twinlog_sink *sink)
     if (rc < 0)
         return rc;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    atomic_fetch_add(&sink->syncs, 1); /* and no lane, because it may wait */
+    atomic_fetch_add(&sink->syncs, 1); /* instead of a lane, because a sync may wait */
     rc = atomic_load(&sink->error);
     if (rc == 0)
         rc = twl_sink_flush_all(sink, true);
@@ -263,7 +264,7 @@ static void destroy(struct twinlog_sink *sink, bool is_child)
     free(sink);
 }
 
-/* Waits for others as long as the caller wants to. */
+/* Waits up to lock_wait_ms while another process has the file: -EBUSY. */
 static int enter_in_time(struct twinlog_sink *sink, struct sink_file **ret_file)
 {
     const uint64_t until_ns = twl_monotonic_ns() + UINT64_C(1000000) * sink->options.lock_wait_ms;
@@ -352,7 +353,7 @@ static void wait_for_calls(struct twinlog_sink *sink)
         twl_yield();
 }
 
-/* What the parent has stays as it is. */
+/* Leaves everything of the parent as it is. */
 static int close_in_child(struct twinlog_sink *sink)
 {
     for (struct sink_file *file = sink->old, *next; file; file = next) {

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The dead: participants that are in the area, and whose byte nobody has locked. Whoever finds one locks the byte
- * himself, so two never sweep the same one, and if he dies meanwhile, the next one begins again.
+ * Sweeps dead participants: those in the area whose byte is not locked. The sweeper locks the byte itself, so
+ * no two sweep the same participant. If the sweeper dies meanwhile, the next one begins again.
  *
- * What a dead one had claimed and not copied is a hole in the file, of zeros, perhaps with part of the data. Its
- * zeros become spaces, and its last byte a newline, so that lines before and after it stay lines.
+ * A range that a dead participant has claimed and not copied is a hole in the file, of zeros, perhaps with
+ * part of the data. Its zeros become spaces, and its last byte a newline, so that the lines before and after
+ * it stay lines.
  */
 #define _GNU_SOURCE
 #include "base/point.h"
@@ -56,7 +57,7 @@ static int sweep_slot(struct sink_file *file, struct slot *slot)
         rc = twl_sink_fill_hole(file->data_fd, start, size);
         POINT("hole filled");
         if (rc < 0)
-            return rc; /* somebody else may be able to */
+            return rc; /* another process may be able to */
         atomic_fetch_add(&file->area->voids, 1);
     }
     if (slot_kind(state) != CLAIM_FREE)

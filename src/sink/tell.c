@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where the bytes of a file end, for who takes no part in it: looks at the area, and stores nothing there. */
+/* Where the bytes of a file end, for a process that is no participant: reads the area, and stores nothing
+ * there. */
 #define _GNU_SOURCE
 #include "io/guard.h"
 #include "sink/sink.h"
@@ -9,8 +10,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Below the first claim that is not copied. The cursor is read before the slots, so what is below it is on record
- * there: as in claim.h, but nobody confirms anything. */
+/* The start of the first claim that is not copied, or the cursor. The cursor is read before the slots, so
+ * every open claim below it is on record there: as in claim.h, but without a confirmation. */
 static uint64_t copied(struct area *area)
 {
     const uint64_t cursor = atomic_load(&area->cursor);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The file as memory: a few chunks of it are mapped, those around the cursor. A chunk takes the place of the one
- * that is CHUNKS before it, so that mapped memory and page tables stay small however large the file becomes.
+ * The file as memory: the few chunks around the cursor are mapped. A chunk replaces the one that is CHUNKS
+ * before it, so that mapped memory and page tables stay small however large the file becomes.
  *
- * A chunk is unmapped only while no claim of this process lies in it: who copies has his claim in his slot before
- * he looks whether the chunk is mapped, and who unmaps says so before he looks at the slots. What can't be
- * mapped is written with pwrite(), and so is what is large.
+ * A chunk is unmapped only while no claim of this process lies in it: a thread that copies has its claim in
+ * its slot before it checks whether the chunk is mapped, and a thread that unmaps sets the chunk's number to
+ * 0 before it reads the slots. Bytes that can't be mapped are written with pwrite(), and so are large writes.
  */
 #define _GNU_SOURCE
 #include "sink/sink.h"
@@ -18,7 +18,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define LARGE_BYTES ((size_t)8 << 20) /* from here on pwrite() is quicker than faults */
+#define LARGE_BYTES ((size_t)8 << 20) /* from here on pwrite() is faster than page faults */
 
 /* ---- mapping ----------------------------------------------------------------------------------- */
 
@@ -33,7 +33,7 @@ static bool is_in_use(struct sink_file *file, uint64_t number)
         if (slot_kind(state) != CLAIM_FREE && start < to && start + size > from)
             return true;
     }
-    return twl_area_is_lost(file->area); /* then the slots say nothing */
+    return twl_area_is_lost(file->area); /* then the slots mean nothing */
 }
 
 static void unmap(unsigned char *bytes)
@@ -42,7 +42,7 @@ static void unmap(unsigned char *bytes)
     munmap(bytes, CHUNK_BYTES);
 }
 
-/* NULL: it can't be had. No child is forked before it is left out there. */
+/* NULL: it can't be mapped. Prevents a fork() before the mapping is left out of children. */
 static unsigned char *map(struct sink_file *file, uint64_t number)
 {
     twl_child_hold();
@@ -60,12 +60,12 @@ static unsigned char *map(struct sink_file *file, uint64_t number)
     return bytes;
 }
 
-/* With map_lock. False: the chunk that is there has to stay. */
+/* Under map_lock. False: the mapped chunk has to stay. */
 static bool make_place(struct sink_file *file, struct chunk *chunk, uint64_t number)
 {
     const uint64_t there = atomic_load(&chunk->number);
     if (there > number)
-        return false; /* we are late */
+        return false; /* a later chunk is mapped already */
     if (there == 0)
         return true;
     atomic_store(&chunk->number, 0);
@@ -77,7 +77,7 @@ static bool make_place(struct sink_file *file, struct chunk *chunk, uint64_t num
     return true;
 }
 
-/* With map_lock. */
+/* Under map_lock. */
 static unsigned char *chunk_to_use(struct sink_file *file, uint64_t number)
 {
     struct chunk *chunk = &file->chunks[number % CHUNKS];
@@ -94,7 +94,7 @@ static unsigned char *chunk_to_use(struct sink_file *file, uint64_t number)
 static unsigned char *chunk_of(struct sink_file *file, uint64_t number)
 {
     struct chunk *chunk = &file->chunks[number % CHUNKS];
-    if (atomic_load(&chunk->number) == number) /* after our claim; see above */
+    if (atomic_load(&chunk->number) == number) /* after this thread's claim; see above */
         return atomic_load_explicit(&chunk->bytes, memory_order_acquire);
     twl_mutex_lock(&file->map_lock);
     unsigned char *bytes = chunk_to_use(file, number);
