@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Group commit: many writers, two buffers, one write and one sync for all of them.
+ * Group commit: many writers, two buffers (twins), one write and one sync for all of them.
  *
  *     writer:  put()  take a place and LSNs under the lock, copy outside it
- *              wait() until durable; if nobody leads, lead
- *     leader:  swap the twins, wait for slow copiers, write and sync, publish, wake, complete, hand on
+ *              wait() until durable; if no thread leads, lead
+ *     leader:  swap the buffers, wait for slow copiers, write and sync, publish, wake, complete, hand on
  *
- * Who leads: a writer that waits; a committer, the thread of the log or of many logs, for those who don't wait
- * or can't wait for long; a thread that was lent.
+ * The leader is a writer that waits; or a committer, the thread of one log or of many, for callers that do not wait or
+ * cannot wait long; or a thread that the program lends to twinlog_drive().
  *
  * Any thread may call anything here at any time between create and destroy.
  */
@@ -23,120 +23,120 @@ struct commit;
 
 struct commit_config {
     struct io *io;
-    struct keeper *keeper;    /* where the next segment comes from; outlives the commit */
-    struct segment segment;   /* the active one, with a summary of what is in it; owned from here */
-    uint64_t offset;          /* where the next group goes in it */
-    bool is_begun;            /* there is a group in it */
-    bool has_junk;            /* it must go exactly there, to write over what must not be read again */
-    struct position position; /* what it continues; its epoch is the one before this writer's */
+    struct keeper *keeper;  /* makes the next segment; outlives the commit */
+    struct segment segment; /* the active one, with a summary of its groups; owned by the commit */
+    uint64_t offset;        /* where in the segment the next group goes */
+    bool is_begun;          /* the segment has a group */
+    bool has_junk; /* the next group must go exactly there, to overwrite what must not be read again */
+    struct position position; /* what the next group continues; of the epoch before this writer's */
     struct epoch epoch;       /* of this writer */
     const struct twinlog_options *options; /* normalised; copied */
     struct live *live;                     /* where to publish; outlives the commit */
-    /* Called after a group when somebody wants a copy of what is counted: by any thread, which holds nothing and
-     * leads no more. May be NULL. */
+    /* Called after a group when a copy of the statistics is wanted: by any thread, which holds no lock and does not
+     * lead any more. May be NULL. */
     void (*share)(void *context);
     void *share_context;
 };
 
-/* Can the committer of these options be used? TWINLOG_EFORKED; -ENOSYS: not with io_uring. */
+/* Checks whether the committer of these options can be used. TWINLOG_EFORKED; -ENOSYS: not with io_uring. */
 int twl_commit_check(const struct twinlog_options *options);
-/* On failure the segment stays the caller's. */
+/* On failure the caller keeps the segment. */
 int twl_commit_create(const struct commit_config *config, struct commit **ret_commit);
-/* From now on there may be a committer, and what is due is committed. Before that the caller is alone. */
+/* Starts the flush interval, and with it a committer if need be. Until then the caller is the only user. */
 void twl_commit_start(struct commit *commit);
-/* Nobody may be inside a call; a committer is let go. Writes nothing. `is_forked`: in a child of the process that
- * created it. */
+/* Lets the committer go and frees the commit; writes nothing. No thread may be inside a call. `is_forked`: in a forked
+ * child of the process that created it. */
 void twl_commit_destroy(struct commit *commit, bool is_forked);
 
 /* ---- standing still ------------------------------------------------------------------------------ */
 
-/* That a record is durable does not say that the thread which made it so is done: it may be about to ask the keeper
- * for something. So whoever changes what stands around the commit path leads meanwhile, and nobody else does: no
- * committer, nobody who drives. On return everything that was accepted is durable. Nobody appends at that moment; not in
- * a callback. After an error, that of the poison, nothing stands still. */
+/* Stops the commit path. When a record is durable, the leader may still be at work: it may be about to ask the keeper
+ * for a segment. So a caller that changes the surroundings of the commit path becomes the leader meanwhile, and no
+ * committer and no driver can lead. On return every accepted record is durable. No thread may append meanwhile. Not
+ * from a callback. After an error, that of the poison, the commit path is not stopped. */
 int twl_commit_stop(struct commit *commit);
 void twl_commit_go_on(struct commit *commit);
 
-/* For the close: as twl_commit_stop(), and for good. There is no committer any more, whatever is returned, and every
- * request is handed out. */
+/* For the close: as twl_commit_stop(), but for good. On return, even with an error, there is no committer any more and
+ * all completed requests are handed out. */
 int twl_commit_end(struct commit *commit);
-/* Only that: lets the committer go, if there is one. It touches nothing any more. */
+/* Lets the committer go, if there is one; on return it does not touch the log any more. */
 void twl_commit_let_go(struct commit *commit, bool is_forked);
 
-/* Writes a group without records, GROUP_START or GROUP_CLOSE, behind everything accepted so far; durable
- * on return. The commit path stands still. -ENOSPC: it does not fit, and the disk is full; nothing happened. */
+/* Writes a marker group, GROUP_START or GROUP_CLOSE, behind all accepted records; durable on return. The commit path
+ * must be stopped. -ENOSPC: the marker does not fit, and the disk is full; nothing happened. */
 int twl_commit_mark(struct commit *commit, enum group_kind kind);
 
-/* Goes on in another segment and another epoch, as after twl_commit_create(): behind a cut. The commit path stands
- * still. The old segment is closed, not left: what becomes of it is the caller's business. */
+/* Continues in another segment and another epoch, as after twl_commit_create(): after a truncation. The commit path
+ * must be stopped. Closes the old segment, but does not hand it to the keeper: the caller decides about it. */
 void twl_commit_restart(struct commit *commit, const struct segment *segment, const struct position *position,
                         struct epoch epoch);
 
-/* Gives up the active segment, with the position behind it; then it can only be destroyed. Everything that was accepted
- * is durable, and the caller is the only user of the log. */
+/* Returns the active segment and the position behind it; then the commit can only be destroyed. Every accepted record
+ * must be durable, and the caller must be the only user of the log. */
 void twl_commit_give_away(struct commit *commit, struct segment *ret_segment, struct position *ret_position);
 
 /* ---- accepting ---------------------------------------------------------------------------------- */
 
-/* What is accepted, all of it or nothing: a record is accepted only when its place on disk is certain, in the
- * active segment or in the next one, which is then in hand. So a full disk is met here, before anything happened,
- * and never by the leader. A little room is kept back in the last segment for marks, so that a full log can
- * still be opened. */
+/* Records that are accepted together or not at all. A record is accepted only when its place on disk is certain: in
+ * the active segment, or in the next one, which is then ready. So a full disk refuses a batch before anything
+ * happened, and never stops the leader. A little room in the last segment is kept for marker groups, so that a full
+ * log can still be opened. */
 struct batch {
     const struct twinlog_entry *entries;
     uint32_t count;
-    enum record_kind kind; /* of all */
-    bool has_times;        /* the entries' times count as they are, 0 too */
+    enum record_kind kind; /* of all records */
+    bool has_times;        /* the times of the entries are used as they are, even 0 */
 };
 
-/* How long a call may take, and what for. */
+/* What a call waits for, and how long. */
 struct terms {
     enum twinlog_level level;
     bool is_try;                         /* don't wait for room */
     uint64_t deadline_ns;                /* 0 = none */
     const struct twinlog_cancel *cancel; /* may be NULL */
-    uint64_t called_ns;                  /* 0, or when the call began, which is to be timed */
+    uint64_t called_ns;                  /* when the call began, if it is to be timed; else 0 */
 };
-/* For called_ns: of the calls of a thread one in TIMED_INTERVAL is timed. */
+/* For called_ns: times one in TIMED_INTERVAL calls of a thread. */
 #define TIMED_INTERVAL 64u
 uint64_t twl_commit_called(void);
 
-/* Accepts a batch: gives it the next LSNs and copies it. Waits, or commits, when both buffers are full. The group
- * it is in is not written before somebody wants that: the caller, who is about to call twl_commit_wait() on the
- * same terms unless the level is BUFFERED; or the request, if there is one, which is completed by whoever
- * commits. -EMSGSIZE, -ENOSPC, -EAGAIN, -ETIMEDOUT, -ECANCELED, TWINLOG_EPOISONED: nothing happened. */
+/* Accepts a batch: gives it the next LSNs and copies it. Waits, or commits, when both buffers are full. Its group is
+ * written only on demand: of the caller, which must call twl_commit_wait() on the same terms unless the level is
+ * BUFFERED; or of the request, if there is one, which the thread that commits completes. -EMSGSIZE, -ENOSPC,
+ * -EAGAIN, -ETIMEDOUT, -ECANCELED, TWINLOG_EPOISONED: nothing happened. */
 int twl_commit_put(struct commit *commit, const struct batch *batch, const struct terms *terms,
                    struct twinlog_request *request, uint64_t *ret_first_lsn);
 
-/* Until `lsn` is at the terms' level; commits if nobody else does. The error that poisoned the log otherwise;
- * -ETIMEDOUT, -ECANCELED. `is_told`: put() has said that somebody will wait for it. */
+/* Waits until `lsn` is at the level of the terms; commits if no other thread does. Else the error that poisoned the
+ * log; -ETIMEDOUT, -ECANCELED. `is_told`: put() has already announced this wait. */
 int twl_commit_wait(struct commit *commit, uint64_t lsn, const struct terms *terms, bool is_told);
 
 /* As twinlog_drive(). */
 int twl_commit_drive(struct commit *commit, int timeout_ms);
-/* Makes sure that somebody commits for a caller who won't: 0, or why there can't be a committer. -ENOTSUP where
- * no thread may be started. */
+/* Starts a committer unless the log has one. 0 or an error; -ENOTSUP where no thread may be started. */
 int twl_commit_need_committer(struct commit *commit);
-/* If the calling thread is a shared committer's, which is in a callback and has to wait for something: it does what
- * it has to do, for a moment. False: it is any other thread. */
+/* For a thread that has to wait: if it is a shared committer in a callback, it runs its loop once and returns true.
+ * False: it is any other thread. */
 bool twl_commit_turn(void);
-/* Whoever drives the log, or waits for a free reservation, returns with -ESHUTDOWN. */
+/* Makes calls that drive the log, or wait for a free reservation, return -ESHUTDOWN. */
 void twl_commit_end_driving(struct commit *commit);
-/* While somebody holds it, completed requests are not handed out, and no callback is running; afterwards they are,
- * by the caller. Never from a callback. */
+/* While delivery is held, completed requests are not handed out, and no callback runs. The call that releases it hands
+ * them out. Never from a callback. */
 void twl_commit_hold_delivery(struct commit *commit, bool is_held);
-/* Is this thread in a callback of a request of this log? Then nobody can hold delivery until it returns. Or in one of
- * another log, by the committer of both? Then nobody commits for this one until it returns. */
+/* True if this thread is in a callback of a request of this log: delivery cannot be held until the callback returns.
+ * Also true if it is in a callback of another log with the same committer: no thread commits for this log until the
+ * callback returns. */
 bool twl_commit_is_in_callback(const struct commit *commit);
-/* Makes those look at their terms again that sleep. */
+/* Wakes all sleeping threads to check their terms again. */
 void twl_commit_rouse(struct commit *commit);
 
 /* ---- writing in place ---------------------------------------------------------------------------- */
 
-/* As the public calls of that name; entry and terms are checked. */
+/* As twinlog_reserve(); the caller has checked entry and terms. */
 int twl_commit_reserve(struct commit *commit, const struct twinlog_entry *entry, const struct terms *terms,
                        struct twinlog_reservation *ret_reservation);
-/* Ends a reservation as a record or as a void; does not wait for the disk. */
+/* Ends a reservation as a record or as a filler record; does not wait for the disk. */
 int twl_commit_settle(struct commit *commit, const struct twinlog_reservation *reservation,
                       enum record_kind kind);
 
@@ -146,10 +146,11 @@ uint64_t twl_commit_last_lsn(const struct commit *commit);                 /* ne
 uint64_t twl_commit_written_lsn(const struct commit *commit);              /* newest written */
 const struct watermark *twl_commit_watermark(const struct commit *commit); /* newest durable */
 int twl_commit_poison(const struct commit *commit);                        /* 0, or what poisoned the log */
-/* Something failed outside that leaves in doubt what is on disk. The commit path stands still. */
+/* Poisons the log after a failure elsewhere that leaves the state of the disk in doubt. The commit path must be
+ * stopped. */
 void twl_commit_give_up(struct commit *commit, int error);
 
-/* Adds what is counted here. */
+/* Fills in the statistics of the commit path. */
 void twl_commit_count(struct commit *commit, struct twinlog_stat *stat);
 void twl_commit_timings(struct commit *commit, struct twinlog_timings *ret_timings);
 
