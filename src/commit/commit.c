@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Made, restarted, looked at, taken apart; and the marks, which are groups without records. See inside.h. */
+/* Create, restart, statistics, destroy; and marker groups, which have no records. See inside.h. */
 #define _GNU_SOURCE
 #include "commit/inside.h"
 
@@ -8,9 +8,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* ---- birth and death --------------------------------------------------------------------------- */
+/* ---- create and destroy ------------------------------------------------------------------------ */
 
-/* The part of the last block that is already on disk, for the next write to repeat. */
+/* Reads the part of the last block that is already on disk; the next write repeats it. */
 static int load_tail(struct commit *c, uint64_t offset)
 {
     uint32_t start = (uint32_t)(offset % BLOCK_BYTES);
@@ -71,7 +71,7 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
     begin(c, &config->segment, config->is_begun, offset, &config->position, config->epoch);
     twl_seat_take(&c->seat, c, options->committer);
     int rc = 0;
-    if (!options->committer) /* pinned memory would be a heavy load with many logs */
+    if (!options->committer) /* with many logs, too much memory would be pinned */
         rc = c->io->ops->adopt_buffers(c->io, c->memory, memory_bytes);
     if (rc == 0)
         rc = load_tail(c, offset);
@@ -119,8 +119,8 @@ void twl_commit_destroy(struct commit *c, bool is_forked)
         return;
     twl_commit_let_go(c, is_forked);
     if (!is_forked) {
-        /* A thread that did not survive the fork may hold the lock, and may have been in the middle of
-         * exchanging the segment: the child's copy of the file goes with the child. */
+        /* Not in a forked child: a thread that did not survive the fork may hold the lock, and may have been
+         * exchanging the segment. The child's copy of the file ends with the child. */
         twl_segment_close(&c->segment);
         twl_segment_close(&c->left);
         twl_segment_close(&c->next);
@@ -132,7 +132,7 @@ void twl_commit_destroy(struct commit *c, bool is_forked)
     free(c);
 }
 
-/* ---- standing still ------------------------------------------------------------------------------ */
+/* ---- stop and go on ------------------------------------------------------------------------------ */
 
 int twl_commit_stop(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
 {
@@ -140,7 +140,7 @@ int twl_commit_stop(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
     int rc = twl_commit_wait(c, atomic_load(&c->last_lsn), &durable, false);
     if (rc < 0)
         return rc;
-    twl_lead_patiently(c); /* whoever made it durable may not be done */
+    twl_lead_patiently(c); /* the leader that made it durable may still be at work */
     rc = atomic_load(&c->poison);
     ASSERT(rc < 0 || watermark_load(&c->durable) == atomic_load(&c->last_lsn));
     if (rc < 0)
@@ -151,10 +151,10 @@ int twl_commit_stop(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
 void twl_commit_go_on(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
 {
     twl_stop_leading(c);
-    twl_seat_call(&c->seat); /* one that was looking */
+    twl_seat_call(&c->seat); /* the committer may have tried to lead meanwhile */
 }
 
-/* The wait comes first, since only the committer leads where it is a shared one. */
+/* Waits before it lets the committer go, because only a shared committer leads its logs. */
 int twl_commit_end(struct commit *c)
 {
     const struct terms durable = { .level = TWINLOG_LEVEL_DURABLE };
@@ -172,10 +172,10 @@ void twl_commit_restart(struct commit *c, const struct segment *segment, const s
     begin(c, segment, false, SEGMENT_DATA_OFFSET, position, epoch);
 }
 
-/* ---- marks ------------------------------------------------------------------------------------- */
+/* ---- marker groups ----------------------------------------------------------------------------- */
 
-/* The mark of a close is what proves the last group. It stands in a block of its own, so that one bad
- * sector can't take both. */
+/* The marker group of a close proves the last group. It is in a block of its own, so that one bad sector cannot destroy
+ * both. */
 static uint64_t mark_offset(const struct commit *c, enum group_kind kind) REQUIRES(c->lock)
 {
     const struct twin *twin = &c->twins[c->filling];
@@ -183,8 +183,8 @@ static uint64_t mark_offset(const struct commit *c, enum group_kind kind) REQUIR
     return kind == GROUP_CLOSE ? align_up(offset, BLOCK_BYTES) : offset;
 }
 
-/* Closing leaves half of the room for marks to the openings: a log can do without the mark of a close, but it
- * can't be opened without one of a start. */
+/* A close leaves half of the room for marker groups to opens: a log can do without the marker of a close, but cannot be
+ * opened without the marker of a start. */
 static uint64_t marks_end(const struct commit *c, enum group_kind kind) REQUIRES(c->lock)
 {
     return c->segment.data_end - (kind == GROUP_CLOSE ? twl_room_for_marks(&c->segment) / 2 : 0);
@@ -219,7 +219,7 @@ int twl_commit_mark(struct commit *c, enum group_kind kind) NO_THREAD_SAFETY_ANA
     return rc;
 }
 
-/* ---- looking ----------------------------------------------------------------------------------- */
+/* ---- state and statistics ---------------------------------------------------------------------- */
 
 uint64_t twl_commit_last_lsn(const struct commit *c)
 {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Requests are completed in the order of their LSNs.
+ * Completes requests in the order of their LSNs.
  *
- * The threads that commit may change from group to group, and a callback may take its time, or commit itself.
- * So what is completed joins a list, in the order of the groups, and one thread at a time hands it out: whoever
- * finds nobody at it stays until the list is empty. Nobody hands out who has a copy to make or stands in line for a
- * place, since a callback may wait for a later record.
+ * The thread that commits may change from group to group, and a callback may take long, or commit itself. So completed
+ * requests go to a list, in the order of the groups, and one thread at a time hands them out, until the list is empty.
+ * A thread that has a copy to make or is queued for a place hands out no requests, since a callback may wait for a
+ * later record.
  */
 #define _GNU_SOURCE
 #include "commit/inside.h"
@@ -15,7 +15,7 @@ static struct twinlog_request *last_of_run(const struct twinlog_request *first)
     return (struct twinlog_request *)(uintptr_t)first->private_word;
 }
 
-/* Whose callbacks this thread is calling: one may work on another log, and call that one's. */
+/* The logs whose callbacks this thread is calling: a callback may use another log, and so call callbacks of that. */
 struct handing_out {
     const struct commit *commit;
     const struct handing_out *outer;
@@ -30,7 +30,7 @@ bool twl_commit_is_in_callback(const struct commit *c)
     return place || twl_seat_is_in_callback(&c->seat);
 }
 
-/* A request is its owner's again as soon as it is handed out. */
+/* A request belongs to its owner again as soon as it is handed out. */
 static void hand_out(const struct commit *c, struct twinlog_request *list)
 {
     const struct handing_out place = { c, handing_out };
@@ -47,7 +47,7 @@ static void hand_out(const struct commit *c, struct twinlog_request *list)
     handing_out = place.outer;
 }
 
-/* Success is what they have been given with their place. */
+/* The result was set to success with the place. */
 void twl_complete(struct commit *c, const struct requests *requests, int result)
 {
     for (struct twinlog_request *request = requests->first; request && result < 0; request = request->next)
@@ -74,8 +74,8 @@ bool twl_must_deliver(struct commit *c)
     return must;
 }
 
-/* When the log has failed, what is completed may still be on its way into a buffer: its owner must not hear of it
- * before it was read. */
+/* When the log has failed, the record of a completed request may still be being copied into a buffer. Its owner must
+ * not get it back before the copy has ended. */
 static void let_copies_end(struct commit *c)
 {
     bool is_copied = atomic_load(&c->poison) == 0;

@@ -2,12 +2,12 @@
 /*
  * Reservations: places that callers write into themselves.
  *
- * A reservation counts as a copy that is going on: the leader waits for it. What is needed to settle it stands in
- * a table of ours, because the caller's memory may be gone with a thread that has died.
+ * A reservation counts as a copy in progress: the leader waits for it. The data that is needed to settle it is in a
+ * table of the log, because the caller's memory may vanish with its thread.
  *
- * The leader does not wait for ever. A reservation that has expired becomes a void. But its caller still has the
- * address, and may write there at any time. So the group moves out: into a new buffer, with the void in the place
- * of what was given up. The old buffer is left to the caller, until he comes to settle after all.
+ * The leader does not wait for ever. A reservation that has expired becomes a filler record (void). But its caller
+ * still has the address, and may write there at any time. So the group moves to a new buffer, with the filler in the
+ * place of the expired record. The caller keeps the old buffer until it settles the reservation after all.
  */
 #define _GNU_SOURCE
 #include "commit/inside.h"
@@ -17,16 +17,16 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* Memory that callers of given up reservations may still write to. */
+/* Memory that callers may still write to, after their reservations were given up. */
 struct old_buffer {
     unsigned char *bytes;
     uint32_t size;
-    uint32_t users; /* of them that have not come to settle */
-    bool is_ours;   /* mapped for itself; else a part of commit.memory */
+    uint32_t users; /* reservations in it that their callers have not settled */
+    bool is_ours;   /* a mapping of its own; else a part of commit.memory */
     struct old_buffer *next;
 };
 
-#define RETRY_MS 100u /* when there is no memory to move out to */
+#define RETRY_MS 100u /* if there is no memory for a new buffer */
 
 /* ---- the table --------------------------------------------------------------------------------- */
 
@@ -35,7 +35,7 @@ static uint64_t handle_of(const struct commit *c, const struct hold *hold)
     return (uint64_t)hold->generation << 32 | (uint64_t)(hold - c->holds);
 }
 
-/* NULL unless it is one that is not settled. */
+/* The reservation of this handle; NULL unless there is one that is not settled. */
 static struct hold *find_hold(struct commit *c, uint64_t handle) REQUIRES(c->lock)
 {
     uint32_t index = (uint32_t)handle;
@@ -52,7 +52,7 @@ static void free_hold(struct commit *c, struct hold *hold) REQUIRES(c->lock)
     c->open_holds--;
 }
 
-/* A free one, -EAGAIN if there is none. */
+/* Takes a free entry of the table; -EAGAIN if there is none. */
 static int try_hold(struct commit *c, struct hold **ret_hold) REQUIRES(c->lock)
 {
     if (!c->holds)
@@ -70,8 +70,8 @@ static int try_hold(struct commit *c, struct hold **ret_hold) REQUIRES(c->lock)
     return -EAGAIN;
 }
 
-/* Why nobody should go on waiting for a free one. Those that were given up are free only when their callers come,
- * who may never do that. */
+/* Why a caller should not go on waiting for a free entry; 0 if it should. The entry of a reservation that was given up
+ * becomes free only when its caller settles it, which may never happen. */
 static int why_not_wait(const struct commit *c, const struct terms *terms, uint64_t until_ns)
 {
     if (atomic_load(&c->poison) != 0)
@@ -133,11 +133,11 @@ int twl_commit_reserve(struct commit *c, const struct twinlog_entry *entry, cons
     }
     twl_mutex_unlock(&c->lock);
     if (rc < 0)
-        twl_event_notify_all(&c->space); /* for another who waits for a free one */
+        twl_event_notify_all(&c->space); /* for another caller that waits for a free entry */
     return rc;
 }
 
-/* The caller has come at last: he writes there no more. */
+/* The caller of an expired reservation has settled it, and does not write to the old buffer any more. */
 static void release_old(struct commit *c, struct old_buffer *old) REQUIRES(c->lock)
 {
     if (--old->users > 0)
@@ -151,8 +151,8 @@ static void release_old(struct commit *c, struct old_buffer *old) REQUIRES(c->lo
     free(old);
 }
 
-/* It stays open while the payload's checksum is taken outside the lock: HOLD_SETTLING keeps the leader from giving
- * it up. */
+/* The checksum of the payload is computed outside the lock; meanwhile HOLD_SETTLING keeps the leader from giving up the
+ * reservation. */
 int twl_commit_settle(struct commit *c, const struct twinlog_reservation *reservation, enum record_kind kind)
 {
     int rc = 0;
@@ -196,7 +196,7 @@ static bool is_in(const struct hold *hold, const struct twin *twin)
     return hold->state == HOLD_OPEN && hold->place.twin == twin;
 }
 
-/* Milliseconds until the first of them expires, if none has; 0: none is open. */
+/* Milliseconds until the first open reservation expires; 0 if none is open or one has expired. */
 static unsigned time_left(struct commit *c, const struct twin *twin, uint64_t now_ns) REQUIRES(c->lock)
 {
     uint64_t first_ns = UINT64_MAX;
@@ -221,7 +221,7 @@ static uint32_t count_expired(struct commit *c, const struct twin *twin, uint64_
     return expired;
 }
 
-/* The one that stands next in the twin, from that place on; NULL if there is none. */
+/* The first expired reservation in the buffer from `from` on; NULL = none. */
 static const struct hold *next_expired(struct commit *c, const struct twin *twin, const unsigned char *from,
                                        uint64_t now_ns) REQUIRES(c->lock)
 {
@@ -235,7 +235,7 @@ static const struct hold *next_expired(struct commit *c, const struct twin *twin
     return next;
 }
 
-/* All but what is given up, which its caller may be writing at this moment. */
+/* Copies the group to a new buffer, without the expired records, which their callers may be writing at this moment. */
 static void move_out(struct commit *c, const struct twin *twin, unsigned char *to, uint64_t now_ns)
     REQUIRES(c->lock)
 {
@@ -248,7 +248,7 @@ static void move_out(struct commit *c, const struct twin *twin, unsigned char *t
     memcpy(to + (from - twin->bytes), from, (size_t)(end - from));
 }
 
-/* Every open reservation of the twin that has expired is given up, once its group has moved out. */
+/* Gives up every expired reservation of the buffer. Its group has moved to the new buffer. */
 static uint32_t give_up(struct commit *c, struct twin *twin, struct old_buffer *old, uint64_t now_ns)
     REQUIRES(c->lock)
 {
@@ -261,7 +261,7 @@ static uint32_t give_up(struct commit *c, struct twin *twin, struct old_buffer *
         unsigned char *at = twin->bytes + (hold->place.at - old->bytes);
         record.kind = RECORD_VOID;
         twl_record_encode(at, c->epoch_seed, hold->place.lsn, &record,
-                          NULL); /* of zeros, as the memory is new */
+                          NULL); /* the payload is zeros, as the memory is new */
         hold->state = HOLD_GIVEN_UP;
         hold->old = old;
         given_up++;
@@ -274,7 +274,7 @@ static uint32_t give_up(struct commit *c, struct twin *twin, struct old_buffer *
     return given_up;
 }
 
-/* Only when nobody but the expired ones writes to the twin any more: else what they write would be left behind. */
+/* Moves the group only when no other writer copies into the buffer: else its bytes would be left behind. */
 unsigned twl_hold_expire(struct commit *c, struct twin *twin)
 {
     const uint64_t now_ns = twl_monotonic_ns();
@@ -284,7 +284,7 @@ unsigned twl_hold_expire(struct commit *c, struct twin *twin)
     twl_mutex_unlock(&c->lock);
     if (expired == 0)
         return left_ms;
-    if (atomic_load(&twin->copying) > expired) /* somebody else is still at it: soon done, or soon expired */
+    if (atomic_load(&twin->copying) > expired) /* another copy goes on: soon done, or soon expired */
         return 1;
 
     struct old_buffer *old = calloc(1, sizeof(*old));
@@ -298,7 +298,7 @@ unsigned twl_hold_expire(struct commit *c, struct twin *twin)
     }
     twl_mutex_lock(&c->lock);
     if (count_expired(c, twin, now_ns) != expired || atomic_load(&twin->copying) != expired) {
-        /* one of them was settled after all, or is about to be */
+        /* an expired reservation was settled meanwhile, or is about to be */
         twl_mutex_unlock(&c->lock);
         munmap(bytes, c->options.buffer_bytes);
         free(old);

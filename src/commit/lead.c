@@ -2,21 +2,20 @@
 /*
  * The leader's round: gather, swap the twins, write the sealed one, sync, publish, wake, hand on.
  *
- * There is one leader at a time, and so one group in flight: groups become durable in LSN order (I2), and
- * whoever reads a valid group that was synced knows that everything before it was durable.
+ * There is one leader at a time, and so one group in flight: groups become durable in LSN order (I2), and a valid
+ * group that was synced proves that everything before it was durable.
  *
- * A group in which nobody wants more is only written. What was written so is synced with a later group, or by a
- * round that does nothing else. A sync that covers one write does not cover the ones before it, so the first
- * synced group after others that were not takes the whole file along; a segment is synced before it is left, so that
- * only the newest one may be in doubt after a crash; and the first group of a segment is synced in any case.
+ * A group with no record that has to be durable is only written. A later group syncs it, or a round that does nothing
+ * else. A sync that covers one write does not cover the writes before it, so the first synced group after unsynced
+ * ones syncs the whole file. A segment is synced before it is left, so that only the newest one may be in doubt after
+ * a crash. The first group of a segment is always synced.
  *
- * What can fail: the write, the sync. Either poisons the log (I5): the leader stores the error before it
- * gives up leadership, a new leader looks before it writes, and every waiter whose record is not durable gets
- * it. No sync is ever tried again. A write that was only short or interrupted is continued, under a new
- * sync of its own.
+ * The write or the sync can fail. Either poisons the log (I5): the leader stores the error before it gives up
+ * leadership, a new leader checks it before it writes, and every writer whose record is not durable gets it. A failed
+ * sync is never retried. A write that was only short or interrupted is continued, under a new sync of its own.
  *
- * Measured choices (docs/design.md has the figures): a leader lets the writers that were just woken join before
- * it seals; and it wakes the next leader before those it has covered.
+ * Measured choices (docs/design.md has the figures): a leader lets the writers that were just woken join before it
+ * seals the buffer; and it wakes the next leader before the writers of its group.
  */
 #define _GNU_SOURCE
 #include "base/probes.h"
@@ -25,9 +24,9 @@
 #include <errno.h>
 #include <string.h>
 
-#define PATIENCE 1000 /* tries of a write that is interrupted or makes no progress */
+#define PATIENCE 1000 /* tries of a write that is short, interrupted or makes no progress */
 #define MAX_GATHER_SKIPS 64u
-#ifndef YIELDS_FOR_COPIES /* test/interleave goes without */
+#ifndef YIELDS_FOR_COPIES /* test/interleave sets it to 0 */
 #define YIELDS_FOR_COPIES 16u
 #endif
 
@@ -52,13 +51,13 @@ void twl_stop_leading(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
 
 /* ---- gathering ----------------------------------------------------------------------------------- */
 
-/* Writers that sleep until the group is done, and requests that are completed then. */
+/* Number of writers that wait for the group, and of requests that are completed with it. */
 static uint32_t joined_by(const struct twin *twin)
 {
     return twin->waiters + (uint32_t)twin->requests.count;
 }
 
-/* Those expected who have not come yet. */
+/* Number of expected writers and requests that have not joined yet. */
 static uint32_t count_missing(struct commit *c, bool *ret_are_requests)
 {
     twl_mutex_lock(&c->lock);
@@ -69,13 +68,13 @@ static uint32_t count_missing(struct commit *c, bool *ret_are_requests)
     return joined < c->expected ? c->expected - joined : 0;
 }
 
-/* Lets the writers that were woken a moment ago come back with their next record: with one group in
- * flight, those who just miss a group wait for two. Bounded by half a commit, and given up for a while
- * when it does not pay. Requests come from threads that are awake: of those, more than half must come in half of
- * that time, else it pays more to write what is there while they come. */
+/* Lets the writers that were woken a moment ago come back with their next record: with one group in flight, a writer
+ * that just misses a group waits for two. Takes at most half the time of a commit, and is skipped for a while when
+ * the expected writers do not come. Requests come from threads that are awake: if fewer than half of the missing ones
+ * come in half of that time, it is better to write the group while the others come. */
 static void gather(struct commit *c) REQUIRES(c->leadership)
 {
-    if (c->expected <= 1) /* a lone writer waits for nobody */
+    if (c->expected <= 1) /* a single writer never waits */
         return;
     if (c->gather_skips > 0) {
         c->gather_skips--;
@@ -98,8 +97,8 @@ static void gather(struct commit *c) REQUIRES(c->leadership)
 
 /* ---- swapping ------------------------------------------------------------------------------------ */
 
-/* A copier may have been descheduled in the middle of its copy: look, yield, then sleep. A reservation may never
- * be settled. */
+/* A writer may have been descheduled during its copy, and a reservation may never be settled: first yields, then
+ * sleeps. */
 static void wait_for_copies(struct commit *c, struct twin *twin) REQUIRES(c->leadership)
 {
     for (unsigned tries = 0; atomic_load_explicit(&twin->copying, memory_order_acquire) > 0; tries++) {
@@ -114,7 +113,7 @@ static void wait_for_copies(struct commit *c, struct twin *twin) REQUIRES(c->lea
     }
 }
 
-/* The active segment has as many records, or is as old, as the options allow; or the n-th part of that. */
+/* True if the active segment has the number of records or the age that the options allow, divided by `part`. */
 static bool is_worn(struct commit *c, unsigned part) REQUIRES(c->leadership)
 {
     const struct summary *summary = c->segment.summary;
@@ -128,7 +127,7 @@ static bool is_worn(struct commit *c, unsigned part) REQUIRES(c->leadership)
     return now_ns > first_ns && ((uint64_t)now_ns - (uint64_t)first_ns) / 1000000 >= most_ms / part;
 }
 
-/* The group goes to the start of the next segment, at the same place within the block. */
+/* Moves the group to the start of the next segment, at the same place within the block. */
 static void roll(struct commit *c, struct twin *sealed) REQUIRES(c->lock, c->leadership)
 {
     c->left = c->segment;
@@ -140,7 +139,7 @@ static void roll(struct commit *c, struct twin *sealed) REQUIRES(c->lock, c->lea
     sealed->offset = SEGMENT_DATA_OFFSET;
 }
 
-/* Seals the filling twin, decides where its group goes, and lets the writers go on in the other one. */
+/* Seals the filling buffer, decides where its group goes, and lets the writers go on in the other buffer. */
 static void swap_twins(struct commit *c, struct twin *sealed, bool should_leave)
     REQUIRES(c->lock, c->leadership)
 {
@@ -170,7 +169,7 @@ static void encode_group(struct commit *c, struct round *round) REQUIRES(c->lead
     struct twin *sealed = round->sealed;
     uint32_t end = sealed->used, block_end = (uint32_t)align_up(end, BLOCK_BYTES);
     memset(sealed->bytes + end, 0, block_end - end);
-    if (c->left.file) /* the block before is in another file */
+    if (c->left.file) /* the previous block is in another file */
         memset(sealed->bytes, 0, sealed->start);
     round->group = (struct group_header){
         .first_lsn = sealed->first_lsn,
@@ -199,7 +198,7 @@ static void encode_group(struct commit *c, struct round *round) REQUIRES(c->lead
 bool twl_round_begin(struct commit *c, enum group_kind kind, struct round *round)
 {
     const bool is_mark = kind != GROUP_RECORDS;
-    if (atomic_load(&c->poison) != 0) /* the leader before may have failed since we looked */
+    if (atomic_load(&c->poison) != 0) /* the previous leader may have failed meanwhile */
         return false;
     const bool should_leave = !is_mark && is_worn(c, 1);
     *round = (struct round){ .kind = kind };
@@ -212,9 +211,9 @@ bool twl_round_begin(struct commit *c, enum group_kind kind, struct round *round
         round->sealed = filling;
         swap_twins(c, filling, should_leave);
         round->is_synced |=
-            c->left.file != NULL; /* a segment is sealed only when nothing can lead back to it */
+            c->left.file != NULL; /* a segment is sealed only when no recovery can write to it again */
     } else {
-        filling->needs_committer = false; /* a flush; the next who needs one must call again */
+        filling->needs_committer = false; /* a flush; the next caller that needs one calls again */
     }
     twl_mutex_unlock(&c->lock);
     if (!round->sealed)
@@ -252,23 +251,23 @@ static int write_once(struct commit *c, struct io_write *write) REQUIRES(c->lead
     return (int)(write->ret_written < 0 ? write->ret_written : 0);
 }
 
-/* What became of the last try: 1 = all is done, 0 = go on with the rest, or an error. */
+/* The result of the last try: 1 = all is done, 0 = go on with the rest, or an error. */
 static int digest(struct io_write *write)
 {
     const int64_t written = write->ret_written;
     if (written == -EINTR || written == -EAGAIN || written == -ECANCELED) {
-        twl_yield(); /* the last: a signal kept the kernel from starting it */
+        twl_yield(); /* -ECANCELED: a signal kept the kernel from starting it */
         return 0;
     }
     if (written < 0)
         return (int)written;
     if ((size_t)written == write->size && write->ret_synced == -ECANCELED)
-        return 0; /* the barrier never ran: the kernel had no thread for it. It needs a write before it */
+        return 0; /* the barrier never ran: the kernel had no thread for it. Repeat it with its write */
     if ((size_t)written == write->size)
         return write->ret_synced < 0 ? write->ret_synced : 1;
     if (write->ret_synced != 0 && write->ret_synced != -ECANCELED)
         return write->ret_synced;
-    /* the rest begins at a block again, and its barrier need not cover what comes before more than it did */
+    /* the rest begins at a block boundary; its barrier need cover no more of the bytes before it than it did */
     size_t advance = (size_t)align_down((uint64_t)written, BLOCK_BYTES);
     write->data += advance;
     write->size -= advance;
@@ -286,7 +285,7 @@ int twl_round_continue(struct commit *c, struct round *round)
     return rc > 0 ? 0 : rc < 0 ? rc : -EIO;
 }
 
-/* To readers first: when an append has returned, they find its record. */
+/* Publishes to readers first: when an append has returned, they find its record. */
 static void publish_durable(struct commit *c, uint64_t lsn) REQUIRES(c->leadership)
 {
     twl_live_publish_durable(c->live, lsn);
@@ -345,8 +344,8 @@ int twl_round_write(struct commit *c, struct round *round)
 
 /* ---- afterwards ---------------------------------------------------------------------------------- */
 
-/* Prepares the next segment in good time; a log that stays small never does. Its header will say that `durable_lsn`
- * was durable. */
+/* Orders the next segment in good time; a log that stays small never does. The header of that segment will say that
+ * `durable_lsn` was durable. */
 static void ask_for_spare(struct commit *c, uint64_t end, uint64_t durable_lsn) REQUIRES(c->leadership)
 {
     if (c->has_asked_spare || (end < c->segment.header.bytes / 2 && !is_worn(c, 2)))
@@ -371,8 +370,8 @@ static void tell_round(struct commit *c, const struct round *round, enum twinlog
             });
 }
 
-/* Behind the first group of a segment that was rolled to. Only now, because a segment that is sealed is not written
- * any more, and until the next one has a group a crash would bring the writer back to it. */
+/* Hands the previous segment to the keeper after the first group of the new one. Not earlier: a sealed segment is
+ * never written again, and until the new segment has a group, a crash would bring the writer back to the old one. */
 static void leave_segment(struct commit *c, const struct round *round) REQUIRES(c->leadership)
 {
     twl_keeper_leave(c->keeper, &c->left, &c->segment);
@@ -382,7 +381,7 @@ static void leave_segment(struct commit *c, const struct round *round) REQUIRES(
     tell_round(c, round, TWINLOG_EVENT_ROLL, 0, 0);
 }
 
-/* The next twin repeats the last block, if that is not full. */
+/* The next group repeats the last block, if that is not full. */
 static void hand_over_tail(struct commit *c, const struct twin *sealed) REQUIRES(c->leadership)
 {
     uint32_t end = sealed->used, next_start = c->is_padded ? 0 : end % BLOCK_BYTES;
@@ -401,7 +400,7 @@ static void count_group(struct commit *c, const struct round *round)
     twl_gauge_add(&c->gauges.group_bytes, round->group.bytes);
 }
 
-/* Publishing comes last: whoever waits for that may be about to do anything. */
+/* Publishes last: a thread that waits for that may do anything next. */
 static void finish_group(struct commit *c, struct round *round) REQUIRES(c->leadership)
 {
     struct twin *sealed = round->sealed;
@@ -416,7 +415,7 @@ static void finish_group(struct commit *c, struct round *round) REQUIRES(c->lead
     count_group(c, round);
     if (c->left.file)
         leave_segment(c,
-                      round); /* readers look for what is published in the segments that the keeper knows */
+                      round); /* readers look for published records in the segments that the keeper knows */
     ask_for_spare(c, sealed->offset + sealed->used,
                   round->is_synced ? last_lsn : watermark_load(&c->durable));
     atomic_store_explicit(&c->written, last_lsn, memory_order_release);
@@ -432,7 +431,7 @@ static struct requests take_requests(struct commit *c, struct twin *twin) REQUIR
     return requests;
 }
 
-/* The requests of a failed log, also of those groups that will never be written, oldest first. */
+/* Takes all requests of a failed log, oldest first, even those of groups that will never be written. */
 static struct requests take_all_requests(struct commit *c) REQUIRES(c->lock)
 {
     struct requests requests = take_requests(c, &c->twins[c->filling ^ 1]);
@@ -479,8 +478,8 @@ void twl_round_end(struct commit *c, struct round *round, int rc)
         twl_complete(c, &requests, rc);
 }
 
-/* Somebody must lead the group that filled up meanwhile, and on failure everybody must hear of it. Leadership is
- * free already, so whoever arrives in between may have taken it. */
+/* Wakes a thread to lead the group that was filled meanwhile; after a failure, wakes all. Leadership is free already,
+ * so another thread may have taken it. */
 static void hand_on(struct commit *c)
 {
     if (atomic_load(&c->poison) != 0) {
@@ -497,12 +496,12 @@ static void hand_on(struct commit *c)
     if (has_records) {
         if (!c->seat.is_shared)
             twl_event_notify_one(&filling->done);
-        twl_event_notify_all(&c->space); /* who found it full while we led may be all that is left */
+        twl_event_notify_all(&c->space); /* writers that found it full may be the only ones left to lead */
     }
 }
 
-/* Waking a few hundred writers takes longer than a commit: so the next leader is woken first, and they wake while it
- * gathers and writes. */
+/* Waking a few hundred writers takes longer than a commit. So the next leader is woken first, and the others wake while
+ * it gathers and writes. */
 static void wake(struct commit *c, const struct round *round)
 {
     hand_on(c);
@@ -533,7 +532,8 @@ bool twl_lead_round(struct commit *c, enum group_kind kind, struct round *round)
     return true;
 }
 
-/* Places are given to the line by leaders only, so the answer holds until this one's own round. */
+/* True if the writer has got its place. Only leaders give places to waiters, so the answer holds until this leader's
+ * round. */
 static bool has_place(struct commit *c, const struct claim *claim) REQUIRES(c->leadership)
 {
     twl_mutex_lock(&c->lock);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where completed requests wait to be fetched.
+ * The queue that holds completed requests until they are fetched.
  *
- * A list under a lock. Its owner is told in two ways: a futex word for those who wait in poll(), and, once it
- * was asked for, an eventfd that is readable exactly while the list is not empty.
+ * It is a list under a lock. It notifies its owner in two ways: by a futex word for threads that wait in
+ * twinlog_queue_poll(), and by an eventfd, made on demand, that is readable exactly while the list is not empty.
  */
 #define _GNU_SOURCE
 #include "commit/inside.h"
@@ -16,9 +16,9 @@
 struct twinlog_queue {
     struct twl_mutex lock;
     struct twinlog_request *first, *last; /* [lock] */
-    int fd;                               /* [lock] -1 = nobody has asked for it */
-    struct twl_event filled;              /* notified when something was put in */
-    _Atomic uint64_t expected;            /* [atomic] pushes that are to come */
+    int fd;                               /* [lock] the eventfd; -1 = not requested yet */
+    struct twl_event filled;              /* notified after each push */
+    _Atomic uint64_t expected;            /* [atomic] number of pushes to come */
 };
 
 int twinlog_queue_open(struct twinlog_queue **ret_queue)
@@ -39,7 +39,7 @@ void twl_queue_expect(struct twinlog_queue *queue)
     atomic_fetch_add_explicit(&queue->expected, 1, memory_order_relaxed);
 }
 
-/* An eventfd of which nobody has read 2^64 - 2 events can't be full. */
+/* The write never finds the eventfd full: that takes 2^64 - 2 events that were not read. */
 static void set_readable(struct twinlog_queue *queue) REQUIRES(queue->lock)
 {
     const uint64_t one = 1;
@@ -68,7 +68,7 @@ void twl_queue_push(struct twinlog_queue *queue, struct twinlog_request *first, 
     atomic_fetch_sub_explicit(&queue->expected, 1, memory_order_relaxed);
     if (was_empty)
         set_readable(queue);
-    /* under the lock, because with the last request the queue may be closed as soon as it is fetched */
+    /* under the lock, because the queue may be closed as soon as its last request is fetched */
     twl_event_notify_all(&queue->filled);
     twl_mutex_unlock(&queue->lock);
 }
@@ -101,7 +101,8 @@ static int poll_queue(struct twinlog_queue *queue, struct twinlog_request **ret_
     }
 }
 
-/* A thread that is cancelled at the eventfd would take the lock along, and what it has fetched. */
+/* Disables cancellation: a thread cancelled while it reads the eventfd would never release the lock, and would lose the
+ * requests that it has fetched. */
 int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret_requests, uint32_t max,
                        int timeout_ms)
 {

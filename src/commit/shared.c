@@ -1,35 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The thread that commits for many logs.
+ * The shared committer: a thread that commits for many logs.
  *
- * It leads a log when that was called: begins a round, hands its write to the ring, and goes on to the next log. When
- * the write comes back the round is ended, and leadership given back. So a log has one group in flight as ever, and
- * the logs have as many as there is room for.
+ * It leads a log that has called it: it begins a round, hands the write to the ring, and goes on to the next log. When
+ * the write is done, it ends the round and gives leadership back. So each log has one group in flight, as always, and
+ * all logs together have as many as the ring has room for.
  *
  *     called ---> queued ---> [filling --->] writing ---> idle
  *                   '---------- its turn -------'
  *
- * It never waits for one log. A round whose twin is still being copied to is put aside, until the last copier
- * calls, or a reservation expires. Syncs go to the ring, too. What it does wait for is short: the locks, a write that
- * was cut short and is continued, and the callbacks that it calls.
+ * It never waits for one log. While writers still copy into the buffer of a round, it puts the round aside, until the
+ * last writer calls, or a reservation expires. Syncs go to the ring, too. It waits only for short things: locks, a
+ * write that was short and is continued, and the callbacks that it calls.
  *
- * A callback may append to any log and wait for it, to one of this committer as well. Then the loop turns inside of
- * it. Whatever a turn has in hand is settled before it calls anything, so that another turn may begin there.
+ * A callback may append to any log, even one of this committer, and wait for it. Then the loop runs inside the
+ * callback. A turn of the loop finishes its own work before it calls a callback, so that another turn can begin there.
  *
- * A seat is called at most once until it is looked at, so calling costs a look if it was called already, and the
- * committer never goes through all of them; only for the flush intervals, and then it takes along what is due
- * soon, so that the times of the logs draw together.
+ * A seat is in the list of calls at most once until the committer looks at it. So a repeated call is cheap, and the
+ * committer never walks all seats, except for the flush intervals. It then also flushes the logs that are due soon, so
+ * that their times draw together.
  */
 #define _GNU_SOURCE
 #include "commit/shared.h"
 
-#define CALLBACK_WAIT_NS 1000000u /* a turn inside a callback: others may end its wait, and call nobody */
-#define FLUSH_AHEAD 4u            /* what is due within that part of its interval is done now */
+#define CALLBACK_WAIT_NS 1000000u /* for a turn inside a callback: its wait may end without a call */
+#define FLUSH_AHEAD 4u            /* a flush due within this fraction of its interval is done now */
 
-/* The committer whose thread this is. */
+/* The shared committer that this thread is; NULL = none. */
 static _Thread_local struct twinlog_committer *mine;
 
-/* Of two times; 0 = never. */
+/* The earlier of two times; 0 = never. */
 static uint64_t sooner(uint64_t a_ns, uint64_t b_ns)
 {
     return a_ns == 0 ? b_ns : b_ns == 0 ? a_ns : min_u64(a_ns, b_ns);
@@ -55,7 +55,7 @@ void twl_shared_call(struct committer_seat *seat)
     seat->next_called = atomic_load(&committer->called);
     while (!atomic_compare_exchange_weak(&committer->called, &seat->next_called, seat))
         continue;
-    /* it says that it sleeps, then looks once more whether anybody was called */
+    /* the committer sets is_asleep, then checks `called` once more */
     if (atomic_load(&committer->is_asleep))
         twl_shared_wake(committer);
 }
@@ -73,19 +73,19 @@ static void enqueue(struct twinlog_committer *committer, struct committer_seat *
     committer->last = seat;
 }
 
-/* There is nothing to do for it any more; unless it was called to leave meanwhile. */
+/* The seat has no more work. If it began to leave meanwhile, it is put in the list of calls again. */
 static void rest(struct committer_seat *seat)
 {
     if (atomic_load(&seat->is_leaving))
         twl_shared_call(seat);
 }
 
-/* The last thing that is done with a seat's round. Callbacks are called. */
+/* Ends the round of a seat. Calls callbacks. */
 static void finish_round(struct committer_seat *seat, int rc) NO_THREAD_SAFETY_ANALYSIS
 {
     struct commit *c = seat->commit;
     twl_round_end(c, &c->round, rc);
-    const struct round done = c->round; /* the next one may begin in a callback */
+    const struct round done = c->round; /* the next round may begin in a callback */
     seat->state = SEAT_IDLE;
     seat->has_round = false;
     twl_stop_leading(c);
@@ -95,7 +95,7 @@ static void finish_round(struct committer_seat *seat, int rc) NO_THREAD_SAFETY_A
     rest(seat);
 }
 
-/* The next step of its round, or its end. */
+/* Starts the next step of the round, or ends the round. */
 static void advance(struct twinlog_committer *committer, struct committer_seat *seat,
                     int rc) NO_THREAD_SAFETY_ANALYSIS
 {
@@ -115,7 +115,7 @@ static void advance(struct twinlog_committer *committer, struct committer_seat *
     finish_round(seat, rc);
 }
 
-/* True if its round can go on. */
+/* True if the round can go on; else notes when to look again. */
 static bool is_filled(struct twinlog_committer *committer,
                       struct committer_seat *seat) NO_THREAD_SAFETY_ANALYSIS
 {
@@ -127,7 +127,8 @@ static bool is_filled(struct twinlog_committer *committer,
     return false;
 }
 
-/* A mark may be written at this moment; who does that calls afterwards. */
+/* False if there is nothing to write, or if another thread leads, to write a marker group; that thread calls the
+ * committer afterwards. */
 static bool begin_round(struct committer_seat *seat) NO_THREAD_SAFETY_ANALYSIS
 {
     struct commit *c = seat->commit;
@@ -166,15 +167,15 @@ static void start_queued(struct twinlog_committer *committer)
 
 /* ---- what there is to do ------------------------------------------------------------------------- */
 
-/* The seat's memory is its log's again. */
+/* Releases a seat: its memory belongs to its log again. */
 static void let_go(struct twinlog_committer *committer, struct committer_seat *seat)
 {
     atomic_store(&seat->has_left, true);
     twl_event_notify_all(&committer->left);
 }
 
-/* One that is let go stays called, so that nobody puts it in the list again. One that has a round is looked at again
- * when that is over, and if it is being filled, in every turn. */
+/* Looks at a seat that was called. A released seat stays called, so that no thread puts it in the list again. A seat
+ * with a round is looked at again when the round is over, and in every turn while its buffer is being filled. */
 static void answer(struct twinlog_committer *committer, struct committer_seat *seat)
 {
     const bool is_in_use = seat->state != SEAT_IDLE || seat->users > 0;
@@ -182,9 +183,9 @@ static void answer(struct twinlog_committer *committer, struct committer_seat *s
         let_go(committer, seat);
         return;
     }
-    atomic_store(&seat->is_called, false); /* before we look, so that who comes later calls again */
+    atomic_store(&seat->is_called, false); /* before the look, so that a later caller calls again */
     if (!is_in_use && atomic_load(&seat->is_leaving))
-        rest(seat); /* since a moment ago */
+        rest(seat); /* it began to leave a moment ago */
     else if (seat->state == SEAT_IDLE && twl_needs_committer(seat->commit))
         enqueue(committer, seat);
 }
@@ -293,7 +294,7 @@ static struct committer_seat *seat_of(struct io_write *write)
     return &c->seat;
 }
 
-/* False if nothing has come back. */
+/* False if no write is done. */
 static bool reap(struct twinlog_committer *committer) NO_THREAD_SAFETY_ANALYSIS
 {
     struct io_write *write = committer->ring ? twl_io_ring_reap(committer->ring) : NULL;
@@ -319,7 +320,7 @@ static void wait_for_work(struct twinlog_committer *committer, uint64_t until_ns
     atomic_store(&committer->is_asleep, false);
 }
 
-/* Returns soon if there was anything to do, else when something comes, or at that time; 0 = no limit. */
+/* One turn of the loop. Returns soon if there was work, else when work comes, or at `until_ns`; 0 = no limit. */
 static void turn(struct twinlog_committer *committer, uint64_t until_ns)
 {
     flush_due(committer);
