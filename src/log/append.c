@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Every way to append: blocking, on terms, without waiting, in place. All of them accept a batch, and differ in
- * who waits for it.
+ * All ways to append: blocking, with terms, without waiting, in place. All of them accept a batch; they
+ * differ in which thread waits for it.
  */
 #define _GNU_SOURCE
 #include "base/probes.h"
@@ -10,7 +10,7 @@
 #include <errno.h>
 
 static const struct terms durable_terms = { .level = TWINLOG_LEVEL_DURABLE };
-static const struct terms written_terms = { .level = TWINLOG_LEVEL_WRITTEN }; /* of a mapped log */
+static const struct terms written_terms = { .level = TWINLOG_LEVEL_WRITTEN }; /* default of a mapped log */
 static const struct terms buffered_terms = { .level = TWINLOG_LEVEL_BUFFERED };
 
 /* ---- going in ---------------------------------------------------------------------------------- */
@@ -64,14 +64,15 @@ static int check_batch(const struct twinlog_entry *entries, uint32_t count)
     return rc;
 }
 
-/* A call that must return in time needs somebody else to commit. Where there can't be anybody it does its best. */
+/* A call that must return in time needs another thread to commit. If there can't be one, the call does
+ * what it can. */
 static void prepare(struct twinlog *log, const struct terms *terms)
 {
     if ((terms->deadline_ns > 0 || terms->cancel) && log->commit)
         twl_commit_need_committer(log->commit);
 }
 
-/* After a try that found no room somebody must see to it that a later one does. */
+/* A try found no room: makes sure that a committer exists, so that a later try finds some. */
 static int after_try(struct twinlog *log, const struct terms *terms, int rc)
 {
     if (terms->is_try && rc == -EAGAIN)
@@ -79,7 +80,7 @@ static int after_try(struct twinlog *log, const struct terms *terms, int rc)
     return rc;
 }
 
-/* Until `lsn`, which was accepted, is where the terms want it. */
+/* Waits until the accepted record `lsn` has reached the level of the terms. */
 static int wait_for(struct twinlog *log, uint64_t lsn, const struct terms *terms)
 {
     prepare(log, terms);
@@ -89,7 +90,7 @@ static int wait_for(struct twinlog *log, uint64_t lsn, const struct terms *terms
 
 /* ---- mapped ------------------------------------------------------------------------------------ */
 
-/* A record that was put is written. Several can't be made to stay together. */
+/* A record that was put is written. A mapped log can't keep several records together. */
 static int append_mapped(struct twinlog *log, const struct batch *batch, const struct terms *terms,
                          uint64_t *ret_lsn)
 {
@@ -203,7 +204,7 @@ int twinlog_sync(struct twinlog *log)
 {
     struct visit visit;
     int rc = twl_enter(log, INSIDE_COMMIT, &visit);
-    if (rc == -EROFS) /* nothing was accepted here */
+    if (rc == -EROFS) /* this handle accepted nothing */
         return 0;
     if (rc < 0)
         return rc;
@@ -265,7 +266,7 @@ static int settle(struct twinlog *log, const struct twinlog_reservation *reserva
     return reservation ? twl_commit_settle(log->commit, reservation, kind) : -EINVAL;
 }
 
-/* A cut may have come in between, and then the record has gone the way of those that were durable. */
+/* A cut may have removed the record meanwhile; then nothing is left to wait for. */
 static int wait_for_settled(struct twinlog *log, uint64_t lsn, const struct terms *terms)
 {
     struct visit visit;
@@ -280,7 +281,8 @@ static int wait_for_settled(struct twinlog *log, uint64_t lsn, const struct term
     return rc;
 }
 
-/* A cut waits for open reservations, so it must not hold up those who come to settle one: they are INSIDE_OTHER. */
+/* A cut waits for open reservations, so it must not hold up the calls that settle them: they are
+ * INSIDE_OTHER. */
 int twinlog_commit(struct twinlog *log, const struct twinlog_reservation *reservation,
                    const struct twinlog_terms *terms)
 {
@@ -316,7 +318,7 @@ static int submit(struct twinlog *log, const struct batch *batch, struct terms *
 {
     uint64_t lsn;
     const int rc = twl_commit_need_committer(log->commit);
-    if (rc < 0 && rc != -ENOTSUP) /* then the caller drives the log */
+    if (rc < 0 && rc != -ENOTSUP) /* -ENOTSUP: the caller drives the log */
         return rc;
     terms->called_ns = twl_commit_called();
     return twl_commit_put(log->commit, batch, terms, request, &lsn);
@@ -346,7 +348,7 @@ int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uin
 int twinlog_drive(struct twinlog *log, int timeout_ms)
 {
     struct visit visit;
-    int rc = twl_enter(log, INSIDE_OTHER, &visit); /* so that it doesn't hold up a cut */
+    int rc = twl_enter(log, INSIDE_OTHER, &visit); /* so that it does not hold up a cut */
     if (rc < 0)
         return rc;
     rc = log->mapped ? -ENOTSUP : !log->commit ? -EROFS : twl_commit_drive(log->commit, timeout_ms);

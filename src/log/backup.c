@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A copy of a log in another directory, taken beside its writer.
+ * A copy of a log in another directory, made beside its writer.
  *
- *     an empty file "state"    from here on whoever opens the directory is refused
- *     the segments             oldest first: sealed ones linked, else cloned, else copied; the newest one copied
- *                              as far as it is durable, with space for the rest of it
+ *     an empty file "state"    from here on every opening of the directory is refused
+ *     the segments             oldest first: sealed ones linked, else cloned, else copied; the newest one
+ *                              copied as far as it is durable, with space for the rest of it
  *     the state file           makes it a log
  *
- * each durable before the next. A segment is held while it is linked or copied, so nobody gives it another life;
- * and a file with two names never gets one, so what is linked never changes. The newest segment of the copy is
- * never a link: whoever opens the copy goes on in it. One that was left and is not sealed yet is copied, because
- * its footer is still to be written.
+ * Each step is durable before the next. A segment is held while it is linked or copied, so it gets no new
+ * incarnation meanwhile. A file with two names never gets one, so a linked segment never changes. The newest
+ * segment of the copy is never a link, because a writer that opens the copy continues in it. A segment that
+ * was left but not sealed is copied, because its footer is still to be written.
  *
- * Beside a writer segments may be trimmed or cut off before their turn comes. Then all of it is done again with
- * what is there now. Trims come from the oldest segment, as the copy does, so they have to overtake it.
+ * Beside a writer, segments may be trimmed or cut off before they are copied. Then everything starts again
+ * with the segments that exist now. Trims begin at the oldest segment, as the copy does, so they have to
+ * overtake it.
  */
 #include "log/log.h"
 
@@ -36,9 +37,9 @@ struct backup {
 
     struct log_view view;
     uint64_t limit_lsn; /* newest record of the copy */
-    size_t last;        /* in the set, the newest segment of the copy */
-    size_t made;        /* so many segments of the set have a file in the copy, the last one maybe in part */
-    struct position position; /* what the next segment has to continue; next_lsn 0 = unknown */
+    size_t last;        /* index in the set of the newest segment of the copy */
+    size_t made;        /* segments of the set with a file in the copy; the last file may be incomplete */
+    struct position position; /* what the next segment must continue; next_lsn 0 = unknown */
     uint64_t done_bytes, total_bytes;
 };
 
@@ -56,8 +57,8 @@ static bool is_read_only(int error)
     return error == -EROFS || error == -EINVAL || error == -EACCES;
 }
 
-/* Without a writer: what recovery finds. It may be in the page cache only; the copy must not know more than
- * the log does after a power cut. */
+/* Syncs what recovery found without a writer. It may be only in the page cache, and the copy must not hold
+ * more than the log does after a power cut. */
 static int sync_segment(struct backup *b, size_t index)
 {
     struct segment segment;
@@ -79,7 +80,7 @@ static int find_end_alone(struct backup *b)
         return rc;
     b->limit_lsn = recovery.position.next_lsn - 1;
     b->last = recovery.index;
-    /* begun by a group that was torn: in the copy there is nothing of it */
+    /* The segment was begun by a group that was torn: the copy does not have it. */
     if (recovery.last_group == 0 && b->view.set.entries[b->last].header.start_lsn == 0 && b->last > 0)
         b->last--;
     for (size_t i = min_u64(recovery.open_from, recovery.index); rc == 0 && i <= recovery.index; i++)
@@ -125,7 +126,8 @@ static int copy_range(struct backup *b, struct io_file *from, struct io_file *to
     return rc;
 }
 
-/* The same segment, in this life, under that name in the copy; durable but for its name. */
+/* Opens the file of that name in the copy, checks that it is the same segment in the same incarnation, and
+ * syncs it. Its name is not durable yet. */
 static int check_file(struct backup *b, const struct segment *segment, struct segment *ret_copy)
 {
     struct segment copy;
@@ -143,7 +145,7 @@ static int check_file(struct backup *b, const struct segment *segment, struct se
     return rc;
 }
 
-/* Every record of the copy, to the end that the original has. */
+/* Checks every record of the copy, to the end that the original has. */
 static int check_records(struct backup *b, const struct segment *copy, struct position position,
                          uint64_t data_end, uint32_t chain)
 {
@@ -158,11 +160,11 @@ static int check_records(struct backup *b, const struct segment *copy, struct po
     return rc > 0 && cursor->position.chain == chain ? 0 : TWINLOG_ECORRUPT;
 }
 
-/* Where the bytes of a segment are that count. */
+/* Which bytes of a segment count. */
 struct extent {
-    bool is_open; /* the copy's group is as well, though the original may have got its header meanwhile */
-    uint64_t data_end;    /* groups, from the start of the file up to here */
-    uint64_t index_start; /* index and footer, from here to its end; or the end, if it has none */
+    bool is_open; /* the group in the copy is open, too, though the original may have its header by now */
+    uint64_t data_end;    /* header and groups: from the start of the file up to here */
+    uint64_t index_start; /* index and footer: from here to the end of the file; its end if there are none */
     uint32_t chain;       /* of the last group */
 };
 
@@ -197,7 +199,7 @@ static int copy_file(struct backup *b, const struct segment *segment, struct pos
 
 /* ---- sealed segments --------------------------------------------------------------------------- */
 
-/* Errors by which a system says that it does not do this, here or at all. */
+/* Errors by which a system refuses this operation, here or always. */
 static bool is_refusal(int error)
 {
     return error == -EXDEV || error == -EPERM || error == -EACCES || error == -EOPNOTSUPP ||
@@ -231,7 +233,7 @@ static int share_file(struct backup *b, const struct segment *segment)
     return rc != 0 ? rc : share_by(b, segment, b->io->ops->clone, &b->result.cloned_bytes);
 }
 
-/* The cursor stands in front of its first group. */
+/* The iterator is in front of the segment's first group. */
 static int back_up_sealed(struct backup *b, const struct segment *segment,
                           const struct segment_footer *footer)
 {
@@ -253,8 +255,9 @@ static int back_up_sealed(struct backup *b, const struct segment *segment,
 
 /* ---- segments that are not sealed -------------------------------------------------------------- */
 
-/* Walks to the end, or to the last group that is in the copy. A group is durable as a whole: one that the limit is in,
- * because the front is, and one that was open and was closed after the watermark was looked at. */
+/* Walks to the end, or to the last group that the copy includes. A group is durable as a whole. That
+ * matters if the limit is inside a group, because the head is, and for an open group that was closed after
+ * the watermark was read. */
 static int find_data_end(struct backup *b, bool is_last, struct extent *extent)
 {
     struct cursor *cursor = &b->cursor;
@@ -275,7 +278,7 @@ static int find_data_end(struct backup *b, bool is_last, struct extent *extent)
     return rc;
 }
 
-/* Has the walk met what it had to? */
+/* Did the walk meet everything that it had to? */
 static int check_end(const struct backup *b, size_t index, uint64_t data_end)
 {
     const struct segment_set *set = &b->view.set;
@@ -286,7 +289,7 @@ static int check_end(const struct backup *b, size_t index, uint64_t data_end)
                             next_lsn < twl_segment_set_bound(set, index))
                    ? TWINLOG_ECORRUPT
                    : 0;
-    /* all before it was trimmed, and its first group is on its way to the disk */
+    /* Everything before it was trimmed, and its first group is on its way to the disk. */
     if (is_empty && b->view.has_writer)
         return -EAGAIN;
     return !is_empty && next_lsn == b->limit_lsn + 1 ? 0 : TWINLOG_ECORRUPT;
@@ -350,12 +353,13 @@ static int end_copy(struct backup *b)
         state->header = (struct state_header){ .generation = 1, .first_sequence = 1, .first_lsn = 1 };
         memcpy(state->header.log_id, set->entries[0].header.log_id, LOG_ID_BYTES);
     }
-    /* they may have moved on since the copy's end was chosen */
+    /* The cursors may have moved since the end of the copy was chosen. */
     twl_state_clamp_cursors(state, set->first_lsn - 1, max_u64(b->limit_lsn, set->first_lsn - 1));
     return twl_state_write(b->to, state);
 }
 
-/* While a writer opens the log it has not said yet what is durable, and the marks may say one group less. */
+/* While a writer opens the log it has not published what is durable, and the marks may be one group
+ * behind. */
 static int load_view(struct backup *b, struct twinlog_report *ret_report)
 {
     for (unsigned waited_ms = 0;; waited_ms++) {

@@ -2,22 +2,22 @@
 /*
  * Removing from the end: cut and reset.
  *
- * Nothing is written over. A new segment says in its header that it starts at the LSN of the cut and which
- * group it continues; when it is durable under its name, the cut is done, and what older segments say of
- * that LSN and later ones is dead, whatever a crash does next (I4). A reset is a cut whose segment continues
- * nothing. Then the writer goes on in that segment, in a new epoch.
+ * Nothing is overwritten. A new segment says in its header at which LSN it starts and which group it
+ * continues. When it is durable under its name, the cut is done: what older segments hold of that LSN and
+ * later ones is dead, even after a crash (I4). A reset is a cut whose segment continues nothing. The writer
+ * goes on in that segment, in a new epoch.
  */
 #include "log/handle.h"
 
 #include <errno.h>
 
-#define MOST_LSN INT64_MAX /* to begin with: from there on nobody can count to the last one */
+#define MOST_LSN INT64_MAX /* limit of a reset; a larger number leaves too few LSNs */
 
 /* Where the kept part ends. */
 struct cut {
-    uint64_t next_lsn; /* of the next record */
-    uint64_t previous; /* sequence of the segment that holds the record before; 0 = nothing is kept */
-    uint32_t chain;    /* of the group that holds it */
+    uint64_t next_lsn; /* LSN of the next record */
+    uint64_t previous; /* sequence of the segment that holds the preceding record; 0 = nothing is kept */
+    uint32_t chain;    /* chain of the group that holds it */
 };
 
 /* Reads the segment up to that record. */
@@ -63,7 +63,7 @@ static bool take_oldest(void *context, const struct kept_segment *segment)
     return false;
 }
 
-/* The front moves when nothing was kept. A crash before this is made good by the next opening. */
+/* The head moves if nothing was kept. If a crash comes before this, the next opening makes the change. */
 static int settle_state(void *context, struct state *state)
 {
     const struct twinlog *log = context;
@@ -77,12 +77,12 @@ static int settle_state(void *context, struct state *state)
         state->header.first_lsn = first_lsn;
         has_moved = true;
     }
-    if (has_moved) /* none is beyond the cut now */
+    if (has_moved) /* no cursor is beyond the cut now */
         state->header.cursor_epoch = log->epoch.number;
     return has_moved;
 }
 
-/* Whatever went wrong: the cut has happened, or may have. */
+/* After any failure the cut has happened, or may have happened. */
 static int give_up(struct twinlog *log, int error)
 {
     log->is_cut_in_doubt = true;
@@ -90,14 +90,14 @@ static int give_up(struct twinlog *log, int error)
     return TWINLOG_EPOISONED;
 }
 
-/* A cursor that stayed beyond the cut would pass for one that has seen what is appended there next. */
+/* A cursor that stayed beyond the cut would claim to have seen records that are appended there later. */
 static int settle(struct twinlog *log)
 {
     int rc = twl_state_change(log->io, settle_state, log, NULL);
     return rc < 0 ? give_up(log, rc) : 0;
 }
 
-/* The commit path stands still. */
+/* Called while the commit path is stopped. */
 static int go_on_at(struct twinlog *log, const struct cut *cut)
 {
     struct epoch old = log->epoch, epoch = { .number = old.number + 1 };
@@ -122,7 +122,7 @@ static int go_on_at(struct twinlog *log, const struct cut *cut)
     return rc < 0 ? give_up(log, rc) : 0;
 }
 
-/* `is_reset`: nothing is kept, wherever the log ends. The commit path stands still. */
+/* `is_reset`: nothing is kept, wherever the log ends. Called while the commit path is stopped. */
 static int cut_log(struct twinlog *log, uint64_t next_lsn, bool is_reset)
 {
     struct cut cut = { .next_lsn = next_lsn };
@@ -147,7 +147,8 @@ static int stop_and_cut(struct twinlog *log, uint64_t next_lsn, bool is_reset)
     if (log->commit && twl_commit_is_in_callback(log->commit)) {
         rc = -EDEADLK;
     } else if (log->commit) {
-        /* A callback may append, and would wait for us; while others, whom we wait for, wait for its thread. */
+        /* A callback may append, and would wait for this thread, while other threads, for which this one
+         * waits, wait for the callback's thread. */
         twl_commit_hold_delivery(log->commit, true);
         twl_take_front(log);
         twl_pause(log);
@@ -180,7 +181,7 @@ int twinlog_reset(struct twinlog *log, uint64_t next_lsn)
 
 int twl_log_begin_at(struct twinlog *log, uint64_t next_lsn)
 {
-    if (next_lsn > MOST_LSN) /* as nobody can count to */
+    if (next_lsn > MOST_LSN) /* leaves too few LSNs */
         return -EOVERFLOW;
     return next_lsn == 1 ? 0 : twinlog_reset(log, next_lsn);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A log seen from outside: what is there, who writes it, what opening it would find. */
+/* A log as seen from outside: its contents, its writer, and what opening it would find. */
 #include "log/log.h"
 
 #include "log/view.h"
@@ -38,7 +38,7 @@ static int look(struct io *io, struct log_view *view, struct twinlog_inspection 
     struct recovery recovery;
     int rc = twl_recover(io, &view->set, view->has_writer, NULL, &recovery);
     if (rc == TWINLOG_ECORRUPT && view->has_writer && recovery.position.next_lsn > view->durable_lsn) {
-        /* the writer went on between the walk and the search behind it */
+        /* The writer continued between the walk and the search behind it. */
         twl_report(&recovery.report, TWINLOG_FOUND_CLEAN_END, TWINLOG_DID_NOTHING, 0,
                    "the log is being written");
         rc = 0;
@@ -63,7 +63,7 @@ static int look_until_it_fits(struct io *io, struct twinlog_inspection *ret)
         is_current = rc == 0 || twl_view_is_current(io, &view);
         twl_view_free(&view);
     }
-    /* damage is what was found, not a failure to look */
+    /* Damage is a result, not a failure of the call. */
     return rc == TWINLOG_ECORRUPT ? 0 : rc;
 }
 

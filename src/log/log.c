@@ -2,17 +2,16 @@
 /*
  * A log, from opening to closing.
  *
- * Opening: take the writer's lock; read the state file; load the set of segments, after a dead writer's last
- * write has landed in them (I9); recover, all of it from the disk, past the page cache, which may show what a failed
- * sync has lost; sync what is kept, and the directory (I6); begin a new epoch with a
- * mark behind it, synced, so that whatever lies behind can never be read again (I4). Only then may
- * anybody append.
+ * Opening: take the writer's lock; read the state file; load the set of segments after a dead writer's last
+ * write has landed in them (I9); recover; sync what is kept, and the directory (I6); begin a new epoch with a
+ * marker, synced, so that what lies behind it can never be read again (I4). All reads come from the disk,
+ * past the page cache, which may show data that a failed sync has lost. Only then may a thread append.
  *
- * Closing: let the threads inside finish, commit what was accepted, write the mark of a close.
+ * Closing: let the threads inside finish, commit what was accepted, write the marker of a close.
  *
- * If anything fails on the way in, everything is given back and nothing was changed but, at most, a
- * file "writer.lock", a state file that says what was so before, a finished spare segment, or the mark of a
- * new epoch: none of them holds a record.
+ * If opening fails, all resources are released. At most these changes remain: a file "writer.lock", a state
+ * file that says what was already so, settled open groups (settle.h), spares made or removed, or the marker
+ * of a new epoch. None of them adds or removes a record of the log.
  */
 #define _GNU_SOURCE
 #include "log/handle.h"
@@ -28,7 +27,7 @@
 #define DEAD_WRITER_WAIT_MS 30000u
 #define RETENTION_MS 60000u
 
-#define MOST_NUMBER (UINT64_MAX / 4 * 3) /* from there on nobody can count to the last one */
+#define MOST_NUMBER (UINT64_MAX / 4 * 3) /* larger numbers leave too few to count on */
 
 #define PAUSED (1u << 30)
 #define COMMIT_USERS (INSIDE_OTHER - 1)
@@ -38,7 +37,7 @@
 
 struct opening {
     struct twinlog *log;
-    struct state state; /* generation 0: there is no file */
+    struct state state; /* generation 0: there is no state file */
     struct segment_set set;
     struct recovery recovery;
     struct summary *summary; /* of the active segment */
@@ -114,7 +113,7 @@ static bool is_shared(const struct opening *o)
     return o->log->options.mode == TWINLOG_MODE_SHARED;
 }
 
-/* The lock for whoever is the first one, or a place among the others. */
+/* Takes the lock as the first process, or joins the participants. */
 static int take_shared_lock(struct opening *o, bool *ret_is_first)
 {
     struct twinlog *log = o->log;
@@ -144,13 +143,13 @@ static int take_shared_lock(struct opening *o, bool *ret_is_first)
     }
 }
 
-/* A state file and no segment is what a crash leaves that came while the log was made. */
+/* A state file without a segment: a crash came while the log was being created. */
 static bool is_just_born(const struct state *state)
 {
     return state->header.generation <= 1 && state->header.first_lsn <= 1 && state->header.body_bytes == 0;
 }
 
-/* Open groups get their headers. */
+/* Settles open groups: they get their headers. */
 static int settle_open_groups(struct opening *o, const struct segment_set_options *options,
                               struct twinlog_report *ret_report)
 {
@@ -187,7 +186,8 @@ static int check_links(struct opening *o, const struct segment_entry *entry)
     return -EMLINK;
 }
 
-/* What may be written to must be nobody else's: the newest segment, those before it that are not sealed, spares. */
+/* Files that may be written must have no second name: the newest segment, unsealed segments before it,
+ * spares. */
 static int check_names(struct opening *o)
 {
     const struct segment_set *set = &o->set;
@@ -262,8 +262,8 @@ static void plan_segment(const struct opening *o, uint64_t sequence, uint64_t by
     memcpy(ret_plan->log_id, o->log_id, LOG_ID_BYTES);
 }
 
-/* A log without a state file is a new one, or of the first version of the format. One that was being made goes on
- * with the identity it got then: the first segment of that time may still turn up. */
+/* A log without a state file is new, or of the first version of the format. A log whose creation was
+ * interrupted keeps the identity that it got then, because its first segment may still turn up. */
 static int make_state(struct opening *o)
 {
     struct state_header header = { .generation = 1, .first_sequence = 1, .first_lsn = 1 };
@@ -283,7 +283,7 @@ static int make_state(struct opening *o)
     return rc < 0 ? refuse_system(o, rc, "create the state file") : 0;
 }
 
-/* It continues nothing, so its header says where it starts. */
+/* The first segment continues nothing, so its header says where it starts. */
 static int create_first_segment(struct opening *o)
 {
     struct segment_plan plan;
@@ -306,16 +306,16 @@ static int open_locked(struct opening *o, size_t index, struct segment *ret_segm
         twl_segment_close(ret_segment);
         rc = TWINLOG_ECORRUPT;
     }
-    if (rc == 0) /* or writing to it may take space; if there is none, there will be an error in time */
+    if (rc == 0) /* or writing to it may take space; if there is none, an error will come in time */
         io_allocate(ret_segment->file, ret_segment->header.bytes, IO_ALLOCATE_OWN);
     return rc;
 }
 
-/* What is kept must be durable before anybody hears of it, names included.
+/* What is kept must be durable before any caller learns of it, names included.
  *
- * A sync alone does not make it so: after a writer's sync has failed, the kernel may show data that is
- * nowhere on the disk, and call the next sync a success. So the end was looked for on the disk; the sync is for
- * what was still on its way there. */
+ * A sync alone does not ensure that: after a writer's sync has failed, the kernel may show data that is
+ * nowhere on the disk, and the next sync reports success. So the end was looked for on the disk; the sync
+ * is for data that was still on its way there. */
 static int keep_what_is_there(struct opening *o)
 {
     struct io *io = o->log->io;
@@ -324,7 +324,7 @@ static int keep_what_is_there(struct opening *o)
         o->active.summary = o->summary;
         o->summary = NULL;
     }
-    if (rc == 0 && o->active.file_bytes < o->active.header.bytes) /* a mapped one that was closed */
+    if (rc == 0 && o->active.file_bytes < o->active.header.bytes) /* a mapped segment that was closed */
         rc = io_allocate(o->active.file, o->active.header.bytes, IO_ALLOCATE_SPACE);
     if (rc == 0)
         rc = io_sync(o->active.file);
@@ -335,7 +335,8 @@ static int keep_what_is_there(struct opening *o)
     return rc < 0 ? refuse_system(o, rc, "sync the newest segment") : 0;
 }
 
-/* Whoever made the segment of a cut may have gone on to the next epoch, and told so, before its mark was there. */
+/* The writer that made the segment of a cut may have gone on to the next epoch, and published it, before
+ * its marker was on disk. */
 static uint64_t epoch_told_by(const struct segment_header *header)
 {
     bool is_cut = header->start_lsn > 0 && header->sequence > 1;
@@ -350,8 +351,8 @@ static uint64_t newest_epoch(const struct opening *o)
     return number;
 }
 
-/* No log gets there by counting, but somebody may have written such a number. What comes behind the last one would be
- * acknowledged, and not be found again. */
+/* No log reaches these numbers by counting, but such a number may have been written. Records behind the
+ * last number would be acknowledged and not found again. */
 static int check_numbers(struct opening *o)
 {
     uint64_t largest = max_u64(o->set.max_sequence, o->set.max_number);
@@ -375,7 +376,7 @@ static bool has_retention(const struct twinlog_options *options)
     return options->keep_bytes > 0 || options->keep_records > 0 || options->keep_age_ms > 0;
 }
 
-/* A mapped segment has to be mapped from its first byte on, and any other one must not be. */
+/* A mapped segment must be mapped from its first byte on, and any other segment must not be. */
 static bool has_fitting_spares(const struct opening *o)
 {
     bool fit = !is_mapped(o) || o->set.spares == 0;
@@ -436,8 +437,8 @@ static int begin_epoch(struct opening *o)
     int rc = twl_commit_create(&config, &log->commit);
     if (rc < 0)
         return refuse_system(o, rc, "read the last block");
-    o->active = (struct segment){ 0 }; /* the commit's now */
-    log->io->reads_disk = false;       /* from here on the cache has what the disk has */
+    o->active = (struct segment){ 0 }; /* the commit owns it now */
+    log->io->reads_disk = false;       /* from here on the page cache equals the disk */
     rc = twl_commit_stop(log->commit);
     if (rc == 0) {
         rc = twl_commit_mark(log->commit, GROUP_START);
@@ -446,7 +447,8 @@ static int begin_epoch(struct opening *o)
     return rc < 0 ? refuse_system(o, rc, "write to the newest segment") : 0;
 }
 
-/* The log is durable up to here, with a new epoch behind whatever a crash has left. From there on it is mapped. */
+/* The log is durable up to here, with a new epoch behind anything that a crash has left. From here on it
+ * is mapped. */
 static int go_on_mapped(struct opening *o)
 {
     struct twinlog *log = o->log;
@@ -475,7 +477,7 @@ static int start_mapped(struct opening *o)
     return rc < 0 ? refuse_system(o, rc, "start a thread") : 0;
 }
 
-/* The log is open, and nothing is left that one alone has to do. */
+/* The log is open, and no work is left that must be done by one process alone. */
 static int let_others_in(struct opening *o)
 {
     struct twinlog *log = o->log;
@@ -487,7 +489,7 @@ static int let_others_in(struct opening *o)
     return rc < 0 ? refuse_system(o, rc, "share the log") : 0;
 }
 
-/* What counts for all was chosen by the first one. */
+/* The first participant has chosen the options that hold for all. */
 static int join_others(struct opening *o)
 {
     struct twinlog *log = o->log;
@@ -508,8 +510,8 @@ static int join_others(struct opening *o)
     return start_mapped(o);
 }
 
-/* A crash between a cut and the change of the state file leaves cursors beyond the end, and the front where it
- * was before a reset. */
+/* A crash between a cut and the change of the state file leaves cursors beyond the end, and the head where
+ * it was before a reset. */
 static int make_good(void *context, struct state *state)
 {
     const struct opening *o = context;
@@ -525,8 +527,8 @@ static int make_good(void *context, struct state *state)
     return has_moved;
 }
 
-/* Also if there are none: what the file says may be in the page cache only, after a sync that failed. A change
- * writes again what is in doubt, before anybody acts on it. */
+/* Done also if nothing must move: after a failed sync the state file may be only in the page cache. A
+ * change writes again what is in doubt, before anything relies on it. */
 static int settle_state(struct opening *o)
 {
     int rc = twl_state_change(o->log->io, make_good, o, NULL);
@@ -592,7 +594,7 @@ static int open_steps(struct opening *o)
     return rc;
 }
 
-/* Only looks whether there is a log, and keeps an eye on it. */
+/* Only checks that there is a log, and opens a reader on it. */
 static int open_read_only(struct opening *o)
 {
     struct twinlog *log = o->log;
@@ -616,8 +618,8 @@ static int open_read_only(struct opening *o)
 static void destroy(struct twinlog *log, bool is_forked)
 {
     if (log->commit)
-        twl_commit_let_go(log->commit, is_forked); /* first: it asks the keeper, and looks at it for a copy */
-    twl_keeper_destroy(log->keeper, is_forked);    /* its thread trims */
+        twl_commit_let_go(log->commit, is_forked); /* first: it uses the keeper, also for a copy */
+    twl_keeper_destroy(log->keeper, is_forked);    /* before the rest: its thread trims */
     twl_mapped_destroy(log->mapped, is_forked);
     twl_commit_destroy(log->commit, is_forked);
     twl_live_unlock(&log->own_live);
@@ -626,7 +628,7 @@ static void destroy(struct twinlog *log, bool is_forked)
     log->io->ops->destroy(log->io);
     twl_fork_guard_destroy(&log->guard);
     if (!is_forked) {
-        twinlog_reader_close(log->looker); /* in a child it may have been looking */
+        twinlog_reader_close(log->looker); /* in a child it may have been in use at the fork */
         twl_mutex_destroy(&log->front);
         twl_mutex_destroy(&log->looking);
     }
@@ -682,13 +684,14 @@ void twl_log_name_path(struct twinlog *log, uint32_t io_kind, const char *reason
 
 /* ---- going in and out ---------------------------------------------------------------------------- */
 
-/* The calls that this thread is in, the innermost first: a completed request may be handed out in the middle of
- * one, and its callback may append. */
+/* The calls that this thread is in, innermost first: a completed request may be delivered in the middle of
+ * a call, and its callback may append. */
 static _Thread_local struct visit *visits;
 
 static void go_out(struct twinlog *log, uint32_t how)
 {
-    /* the log may be freed as soon as the count says so: nothing of it is looked at after that */
+    /* The log may be freed as soon as the count allows it: nothing of it is used after that, except the
+     * address of the word. */
     uint32_t left = atomic_fetch_sub(&log->inside, how) - how;
     bool is_last = (left & CLOSING) && (left & EVERYBODY) == 0;
     bool is_last_user = (left & PAUSED) && (left & COMMIT_USERS) == 0;
@@ -696,7 +699,7 @@ static void go_out(struct twinlog *log, uint32_t how)
         twl_word_wake_all(&log->inside);
 }
 
-/* Whoever pauses the log waits for this thread already. */
+/* The thread that pauses the log already waits for this thread. */
 static bool is_counted(const struct twinlog *log)
 {
     const struct visit *visit = visits;
@@ -715,7 +718,7 @@ static uint32_t count_in(struct twinlog *log, uint32_t how)
 static void await_resume(struct twinlog *log)
 {
     for (uint32_t inside; (inside = atomic_load(&log->inside)) & PAUSED;)
-        if (!twl_commit_turn()) /* who is to commit must not wait for who waits for a commit */
+        if (!twl_commit_turn()) /* a committing thread must not wait for a waiter */
             twl_word_sleep(&log->inside, inside);
 }
 
@@ -724,7 +727,7 @@ static void go_in(struct twinlog *log, uint32_t how)
     bool is_held_up = false;
     while ((count_in(log, how) & PAUSED) && how == INSIDE_COMMIT && !is_counted(log)) {
         if (!is_held_up)
-            count_in(log, INSIDE_OTHER); /* so that close goes on waiting for it */
+            count_in(log, INSIDE_OTHER); /* so that a close continues to wait for this call */
         is_held_up = true;
         go_out(log, how);
         await_resume(log);
@@ -794,7 +797,7 @@ static int finish(struct twinlog *log)
     if (rc == 0)
         rc = twl_commit_mark(log->commit, GROUP_CLOSE);
     if (is_no_space(rc) && twl_durable_lsn(log) == twinlog_last_lsn(log))
-        rc = 0; /* only the mark found no room; the next opening does without */
+        rc = 0; /* only the marker found no room; the next opening does without it */
     return rc;
 }
 
@@ -816,9 +819,9 @@ int twinlog_close(struct twinlog *log)
     return rc;
 }
 
-/* The questions below don't change the log, but looking may refresh what is remembered of it. What can't be
- * looked at now, or in a child of the process that opened it, is as it was. Where the end is damaged the newest LSN that
- * is known counts, and TWINLOG_ECORRUPT says that there may be more. */
+/* The queries below don't change the log, but they may refresh what the handle remembers. If the log can't
+ * be read now, or in a child of the process that opened it, the last known answer is returned. If the end
+ * is damaged, the newest known LSN counts, and TWINLOG_ECORRUPT says that there may be more. */
 static int look(struct twinlog *log)
 {
     uint64_t first_lsn = 0, last_lsn = 0;
@@ -846,7 +849,7 @@ static uint64_t look_at_first(const struct twinlog *log)
     return atomic_load(&log->looked_first_lsn);
 }
 
-/* A child of who opened it has no part in what its parent's threads do. */
+/* A forked child takes no part in what the threads of its parent do. */
 static uint64_t last_mapped_lsn(const struct twinlog *log)
 {
     return twl_fork_guard_is_forked(&log->guard) ? twl_mapped_told_lsn(log->mapped)
@@ -874,7 +877,7 @@ uint64_t twinlog_written_lsn(const struct twinlog *log)
 
 uint64_t twl_durable_lsn(const struct twinlog *log)
 {
-    if (log->mapped) { /* a child knows no newer segment than it had, but shares the page */
+    if (log->mapped) { /* a child knows no newer segment than at the fork, but shares the page */
         const uint64_t lsn = twl_mapped_durable_lsn(log->mapped);
         return twl_fork_guard_is_forked(&log->guard) ? min_u64(lsn, twl_mapped_told_lsn(log->mapped)) : lsn;
     }
@@ -884,7 +887,7 @@ uint64_t twl_durable_lsn(const struct twinlog *log)
 int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn)
 {
     int rc = is_read_only(log) ? look(log) : 0;
-    if (log->mapped) /* they see for themselves */
+    if (log->mapped) /* readers look for complete records themselves */
         *ret_lsn = twl_mapped_last_lsn(log->mapped);
     else
         *ret_lsn =
@@ -892,15 +895,15 @@ int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn)
     return rc;
 }
 
-/* What readers are told, so that none of them is ahead of it; in a forked child, which shares the page, what was
- * so then. */
+/* What readers are told, so that no reader is ahead of it. A forked child shares the page, so it gets the
+ * value at the fork. */
 uint64_t twinlog_durable_lsn(const struct twinlog *log)
 {
     if (!log)
         return 0;
     bool is_ours = !is_read_only(log) && !twl_fork_guard_is_forked(&log->guard);
     uint64_t lsn = is_ours ? watermark_load(&log->live->page->durable) : 0;
-    return lsn > 0 ? lsn : twl_durable_lsn(log); /* the page may just have been cut off */
+    return lsn > 0 ? lsn : twl_durable_lsn(log); /* the page may just have been lost */
 }
 
 uint64_t twinlog_first_lsn(const struct twinlog *log)
@@ -933,7 +936,7 @@ static void count_kept_files(struct twinlog *log, struct twinlog_stat *stat)
     stat->recycled_segments = files.recycled;
 }
 
-/* As they are found in the directory. */
+/* Counts the files in the directory. */
 static int count_files(struct twinlog *log, struct twinlog_stat *stat)
 {
     struct log_view view;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The log as a whole, over whatever directory it is given: opened, closed, looked at, copied. */
+/* The log as a whole, over any directory that it is given: opened, closed, inspected, copied. */
 #ifndef TWL_LOG_H
 #define TWL_LOG_H
 
@@ -8,26 +8,26 @@
 #include "read/reader.h"
 #include "twinlog.h"
 
-/* Fills in the defaults. -EINVAL, and *ret_why says which option. */
+/* Fills in the defaults. -EINVAL: *ret_why says which option is wrong. */
 int twl_options_normalise(const struct twinlog_options *options, struct twinlog_options *ret_options,
                           const char **ret_why);
-/* Where the caller wants the report, NULL if nowhere. */
+/* Where the caller wants the report; NULL if nowhere. */
 struct twinlog_report *twl_options_report(const struct twinlog_options *options);
 
-/* As twinlog_open() for one I/O path. Owns `io` from here, also on failure. */
+/* As twinlog_open(), for one I/O path. Owns `io` from here on, also on failure. */
 int twl_log_open(struct io *io, const struct twinlog_options *options, struct twinlog **ret_log);
 
-/* What twinlog_stat() tells of the path; `io_kind` is an enum twinlog_io. */
+/* Sets what twinlog_stat() says of the I/O path; `io_kind` is an enum twinlog_io. */
 void twl_log_name_path(struct twinlog *log, uint32_t io_kind, const char *reason);
 
-/* For repair. The first record of a log that has none yet will be `next_lsn`. -EOVERFLOW if that leaves no room to
- * count on. */
+/* For repair. The first record of a log without records will be `next_lsn`. -EOVERFLOW if that leaves too
+ * few LSNs. */
 int twl_log_begin_at(struct twinlog *log, uint64_t next_lsn);
 /* Accepts a record as it is, without waiting for the disk. */
 int twl_log_put(struct twinlog *log, enum record_kind kind, const struct twinlog_entry *entry,
                 uint64_t *ret_lsn);
 
-/* As the public calls of that name. Each owns `io`, and `to`, from here, also on failure. */
+/* As the public calls of the same name. Each one owns `io`, and `to`, from here on, also on failure. */
 int twl_verify(struct io *io, const struct twinlog_verify_options *options, uint64_t *ret_records);
 int twl_inspect(struct io *io, struct twinlog_inspection *ret_inspection);
 int twl_watch(struct io *io, int timeout_ms, struct twinlog_stat *ret_stat,

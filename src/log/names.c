@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Named cursors and named values: the public door to the entries of the state file. */
+/* Named cursors and named values: the public interface to the entries of the state file. */
 #include "base/bytes.h"
 #include "log/handle.h"
 
@@ -15,7 +15,8 @@ struct edit {
     uint64_t lsn; /* of a cursor */
 };
 
-/* A log of the first version has no such file before it is opened for writing: then it holds no names. */
+/* A log of the first format version has no state file until it is opened for writing; then it has no
+ * names. */
 static int read_state(struct twinlog *log, struct state *ret_state)
 {
     struct twinlog_report report;
@@ -54,7 +55,8 @@ static int put(void *context, struct state *state)
     return rc < 0 ? rc : 1;
 }
 
-/* Inside the change, because a cut moves the cursors inside one, after it has told where the log ends now. */
+/* Called inside the change: a cut also moves the cursors inside a change, after it has published the new
+ * end of the log. */
 static int check_cursor(const struct edit *edit, uint64_t first_lsn)
 {
     uint64_t last_lsn;
@@ -62,12 +64,12 @@ static int check_cursor(const struct edit *edit, uint64_t first_lsn)
         return edit->lsn == 0 || edit->lsn + 1 == first_lsn ? 0 : TWINLOG_EPRUNED;
     int rc = twl_find_told_lsn(edit->log, &last_lsn);
     if (edit->lsn <= last_lsn && (rc == 0 || rc == TWINLOG_ECORRUPT))
-        return 0; /* what is in front of damage can be passed */
+        return 0; /* the records in front of damage can be passed */
     return rc < 0 ? rc : -ERANGE;
 }
 
-/* The epoch that makes a cursor proof of its record. A record that is only in a mapping may be lost, and so may one
- * that nobody's writer has called durable. */
+/* The epoch that makes a cursor proof of its record; 0 = the cursor is no proof. A record that is only in
+ * a mapping may be lost, and so may one that no writer has published as durable. */
 static uint32_t find_epoch(struct twinlog *log, uint32_t known)
 {
     struct live live;
@@ -79,7 +81,7 @@ static uint32_t find_epoch(struct twinlog *log, uint32_t known)
     bool is_told = twl_live_has_writer(&live, &has_writer) == 0 && has_writer && twl_live_epoch(&live) > 0 &&
                    twl_live_mode(&live) == TWINLOG_MODE_DURABLE;
     twl_live_unwatch(&live);
-    return is_told ? known : 0; /* a cut may change it at any time */
+    return is_told ? known : 0; /* a cut may change the epoch at any time */
 }
 
 static int put_cursor(void *context, struct state *state)

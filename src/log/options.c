@@ -21,7 +21,7 @@
     ((uint32_t)(TWINLOG_MUST_EXIST | TWINLOG_PAD | TWINLOG_BUFFERED | TWINLOG_READ_ONLY |                    \
                 TWINLOG_NO_RECYCLE | TWINLOG_NO_THREAD))
 
-/* What a buffer holds beside the largest record: the block before it, the group's header, padding. */
+/* What a buffer holds besides the largest record: the block before it, the group's header, padding. */
 #define BUFFER_OVERHEAD (2 * (uint64_t)BLOCK_BYTES)
 #define SEGMENT_OVERHEAD (SEGMENT_HEADER_BYTES + SEGMENT_FOOTER_BYTES)
 #define MAPPED_OVERHEAD (SEGMENT_OVERHEAD + BLOCK_BYTES)
@@ -91,8 +91,8 @@ int twl_options_normalise(const struct twinlog_options *options, struct twinlog_
     struct twinlog_options o = TWINLOG_OPTIONS_INIT;
     *ret_why = NULL;
     if (options) {
-        /* An older caller's structure is shorter: the rest is default. A newer one's is longer: fine as
-         * long as what we don't know is zero. */
+        /* A structure of an older caller is shorter; the missing options have their defaults. One of a
+         * newer caller is longer, which is accepted if the unknown part is zero. */
         if (options->size > sizeof(o) && !are_zeros(options + 1, options->size - sizeof(o)))
             *ret_why = "an option this version does not know";
         if (options->size < offsetof(struct twinlog_options, segment_bytes))
@@ -107,7 +107,7 @@ int twl_options_normalise(const struct twinlog_options *options, struct twinlog_
     if (o.segment_bytes == 0)
         o.segment_bytes = DEFAULT_SEGMENT_BYTES;
     if (o.buffer_bytes == 0) {
-        /* two groups to a small segment, and room for the largest record */
+        /* Two groups in a small segment, and room for the largest record. */
         uint64_t half = o.segment_bytes >= SEGMENT_MIN_BYTES
                             ? align_down((o.segment_bytes - SEGMENT_OVERHEAD) / 2, BLOCK_BYTES)
                             : 0;

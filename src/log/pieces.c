@@ -2,10 +2,10 @@
 /*
  * See pieces.h.
  *
- * A piece without a header is placed by the chain: its last group is the one that its successor continues, or its
- * first group continues the last one of a segment that has no successor. Else it may be the newest: it holds later
- * LSNs than all others, or begins a later epoch at an LSN that older segments hold as well; then it began with a
- * cut. One that fits nowhere was trimmed, cut off, or a spare, and nothing of it is missed.
+ * A piece without a header is placed by the chain: its last group is the one that its successor continues, or
+ * its first group continues the last group of a segment without a successor. Otherwise it may be the newest:
+ * it holds later LSNs than all others, or begins a later epoch at an LSN that older segments hold as well;
+ * then it began with a cut. A piece that fits nowhere was trimmed, cut off, or a spare, and is not missed.
  */
 #include "log/pieces.h"
 
@@ -48,14 +48,14 @@ int twl_piece_open(struct io *io, const struct piece *piece, struct segment *ret
     if (rc < 0)
         return rc;
     segment.header = piece->header;
-    segment.header.bytes = twl_piece_bytes(piece); /* so that nothing is made room for that is not there */
+    segment.header.bytes = twl_piece_bytes(piece); /* so that no room is made for bytes that do not exist */
     segment.seed = piece->seed;
     segment.data_end = twl_segment_data_end(piece->header.bytes);
     *ret_segment = segment;
     return 0;
 }
 
-/* A first group, where one can be, or any other. */
+/* Enters a first group, where one is possible, or any other group. */
 static int enter_found(struct cursor *cursor, uint64_t offset)
 {
     cursor->offset = offset;
@@ -79,7 +79,7 @@ int twl_piece_enter_later(struct cursor *cursor, struct later_groups *ret_later)
         rc = enter_found(cursor, ret_later->offset);
         if (rc != 0)
             return rc;
-        from = ret_later->offset + 8; /* it can't be where it is */
+        from = ret_later->offset + 8; /* a group can't be here */
     }
 }
 
@@ -124,7 +124,7 @@ static bool is_of_log(const struct piece *piece, const uint8_t log_id[LOG_ID_BYT
     return memcmp(piece->header.log_id, log_id, LOG_ID_BYTES) == 0;
 }
 
-/* The state of another log is none. */
+/* A state file of another log counts as none. */
 static bool is_state_foreign(const struct loading *l)
 {
     bool has_segment = false;
@@ -136,7 +136,8 @@ static bool is_state_foreign(const struct loading *l)
     return has_segment;
 }
 
-/* Whose log is it? The state file knows, else most of the segments do. False if nobody does. */
+/* Which log is this? The state file says it, else the majority of the segments. False if there are
+ * neither. */
 static bool choose_log(struct loading *l)
 {
     size_t lead = 0;
@@ -173,7 +174,8 @@ static void take_first(struct piece *piece, const struct cursor *cursor)
     piece->first_offset = cursor->group_offset;
 }
 
-/* Of a piece whose seed is known; and what its footer counts, which may be all that is left of it. */
+/* Finds the first group of a piece whose seed is known, and reads its footer, which may be all that is
+ * left of it. */
 static int find_first(struct loading *l, struct piece *piece)
 {
     struct segment segment;
@@ -196,8 +198,8 @@ static int find_first(struct loading *l, struct piece *piece)
     return rc < 0 ? rc : 0;
 }
 
-/* Does anything but its own checksum say that the group is one? 1 = yes, a group that continues it or a record of
- * this log. */
+/* Does anything confirm the group besides its own checksum? 1 = yes: a group that continues it, or a
+ * record of this log. */
 static int is_confirmed(struct cursor *cursor)
 {
     struct cursor_record record;
@@ -207,13 +209,13 @@ static int is_confirmed(struct cursor *cursor)
     return rc;
 }
 
-/* Does it begin with the mark of an epoch, as a segment with a fixed start does? */
+/* Does the piece begin with the marker of an epoch, as a segment with a fixed start does? */
 static bool may_be_fixed(const struct piece *piece)
 {
     return piece->first.kind == GROUP_START && (piece->first.flags & GROUP_FIRST) != 0;
 }
 
-/* Is there a group at this place, with the seed that it would have been written with? 1 = found. */
+/* Is there a group here, for the seed that it must have been written with? 1 = found. */
 static int try_group(struct piece *piece, struct segment *segment, struct cursor *cursor,
                      const unsigned char *bytes, uint64_t offset)
 {
@@ -231,12 +233,12 @@ static int try_group(struct piece *piece, struct segment *segment, struct cursor
     rc = is_confirmed(cursor);
     piece->seed = segment->seed;
     piece->is_alone = rc == 0;
-    /* of a cut that nothing came behind there is no more than its mark */
+    /* A cut without any later group has only its marker. */
     piece->has_groups = rc > 0 || may_be_fixed(piece);
     return rc < 0 ? rc : piece->has_groups;
 }
 
-/* Of a piece without a header: the seed. */
+/* Finds the seed of a piece without a header. */
 static int identify(struct loading *l, struct piece *piece)
 {
     uint64_t file_bytes = min_u64(align_down(piece->file_bytes, BLOCK_BYTES), SEGMENT_MAX_BYTES);
@@ -265,8 +267,8 @@ static int identify(struct loading *l, struct piece *piece)
     return rc < 0 ? rc : 0;
 }
 
-/* Calls `each` for the groups of a piece in order, also behind damage. What it returns ends that if it is not
- * zero, and is the result. */
+/* Calls `each` for the groups of a piece in order, also behind damage. A result other than 0 ends the
+ * calls and is returned. */
 static int each_group(struct loading *l, const struct piece *piece,
                       int (*each)(void *context, const struct group_header *group), void *context)
 {
@@ -301,7 +303,7 @@ static int take_end(void *context, const struct group_header *group)
     return 0;
 }
 
-/* Fills in piece->end. */
+/* Sets piece->end. */
 static int find_end(struct loading *l, struct piece *piece)
 {
     piece->end = (struct position){ .next_lsn = piece->header.start_lsn,
@@ -330,7 +332,7 @@ static int is_joint(void *context, const struct group_header *group)
            joint->lsn - group->first_lsn < group->count;
 }
 
-/* Which of the pieces holds that group? 1 = *ret_piece does. */
+/* Finds the piece that holds that group: 1 = *ret_piece does. */
 static int find_joint(struct loading *l, const struct piece *except, struct joint joint,
                       const struct piece **ret_piece)
 {
@@ -366,7 +368,7 @@ static bool is_same_place(struct position end, const struct group_header *next)
     return end.next_lsn == next->first_lsn && end.chain == next->chain;
 }
 
-/* The segment that goes on behind this one; 1 = found. */
+/* Finds the segment that continues this one: 1 = found. */
 static int find_successor(struct loading *l, const struct piece *piece, uint64_t *ret_sequence)
 {
     for (size_t i = 0; i < l->count; i++) {
@@ -392,7 +394,8 @@ static void fix_start(struct piece *piece, uint64_t previous)
     piece->header.start_chain = piece->first.chain;
 }
 
-/* Where it begins, if it does not continue the segment of the sequence before. 1 = it is known to be fixed. */
+/* Finds where a piece begins if it does not continue the segment of the preceding sequence. 1 = its start
+ * is fixed. */
 static int find_start(struct loading *l, struct piece *piece)
 {
     const struct joint joint = { .lsn = piece->first.first_lsn - 1, .chain = piece->first.chain };
@@ -426,7 +429,7 @@ static int place_before_successor(struct loading *l, struct piece *piece)
     return rc < 0 ? rc : 1;
 }
 
-/* 1 = it goes on where another one ends that has no successor. */
+/* 1 = it continues a piece that had no successor. */
 static int place_behind_predecessor(struct loading *l, struct piece *piece)
 {
     for (size_t i = 0; i < l->count; i++) {
@@ -472,7 +475,7 @@ static bool is_later(const struct group_header *a, const struct group_header *b)
                                               : a->first_lsn > b->first_lsn;
 }
 
-/* The newest one that still has no place and may get one. */
+/* The newest piece that has no place yet and may get one. */
 static struct piece *find_homeless(struct loading *l)
 {
     struct piece *found = NULL;
@@ -485,7 +488,8 @@ static struct piece *find_homeless(struct loading *l)
     return found;
 }
 
-/* Those that have a successor; again for each one that gets a place, because it may be one. */
+/* Places the pieces that have a successor. Starts again after each one, because it may be the successor of
+ * another. */
 static int place_before_successors(struct loading *l)
 {
     for (size_t i = 0; i < l->count; i++) {
@@ -532,8 +536,8 @@ static int by_sequence(const void *a, const void *b)
     return order != 0 ? order : strcmp(x->name, y->name);
 }
 
-/* The piece in front of list[at]; -1 = there is none. Without the state nobody knows whether what lies before a
- * gap was trimmed, so it counts as trimmed. */
+/* The piece in front of list[at]; -1 = none. Without the state file it is unknown whether segments before
+ * a gap were trimmed, so they count as trimmed. */
 static int64_t step_back(const struct loading *l, size_t at, bool is_state_lost)
 {
     const struct piece *piece = &l->list[at];
@@ -556,13 +560,14 @@ static uint64_t find_first_lsn(const struct loading *l, const struct piece *olde
     bool is_reset = is_fixed(oldest) && oldest->header.previous == 0;
     if (!state || (is_reset && oldest->header.sequence != state->first_sequence))
         return first_lsn;
-    /* nothing is missing in front of what the segment of the front began with */
+    /* Nothing is missing in front of the first group in the segment of the head. */
     bool has_its_first = oldest->has_header && (oldest->first.flags & GROUP_FIRST) != 0 &&
                          oldest->header.sequence == state->first_sequence;
     return is_reset || has_its_first ? max_u64(first_lsn, state->first_lsn) : state->first_lsn;
 }
 
-/* The path was last cut, or reset, at the end of this epoch. What was durable in it or before may be what was cut off. */
+/* The epoch at whose end the path was last cut or reset. What was durable in it, or before, may be what
+ * was cut off. */
 static uint32_t find_cut_epoch(const struct piece *path, size_t count)
 {
     uint32_t epoch = 0;
@@ -572,8 +577,9 @@ static uint32_t find_cut_epoch(const struct piece *path, size_t count)
     return epoch;
 }
 
-/* As an opening believes it (recover.c): headers and footers behind the path, cursors, and that the newest segment was
- * left for another one, which began with a record at least or with a mark. */
+/* The newest LSN that an opening would believe was durable (recover.c): by headers and footers behind the
+ * path, by cursors, and because the newest segment was left for another one, which began with at least a
+ * record or a marker. */
 static uint64_t find_promise(const struct loading *l, const struct pieces *pieces, size_t behind)
 {
     const struct piece *newest = pieces->count > 0 ? &pieces->list[pieces->count - 1] : NULL;
@@ -599,7 +605,7 @@ static bool is_unknown(const struct piece *piece)
     return !piece->has_header && !piece->has_groups && piece->has_bytes;
 }
 
-/* Takes the path out of the list, and what is unknown. */
+/* Takes the path out of the list, and the pieces of which nothing is known. */
 static int arrange(struct loading *l, struct pieces *ret)
 {
     struct piece *list = calloc(l->count + 1, sizeof(*list));

@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Saves what is sound in a damaged log: a walk as verify's, that writes a new log as it goes.
+ * Saves what is sound in a damaged log: a walk like that of verify, which writes a new log.
  *
- * The new log is made by the commit path itself. It begins where the old one does, and every record keeps its LSN
- * and its time; what is missing in between becomes voids. So a loss is told when the next sound record is put, or
- * at the end, if something promises that there was more.
+ * The commit path makes the new log. The new log begins where the old one does, and every record keeps its
+ * LSN and its time. Fillers replace what is missing in between. So a loss is reported when the next sound
+ * record is put; or at the end, if something promises that there was more.
  *
- * Records are looked for wherever they can be, not only where an intact group leads to them: where a group's
- * header, or the header of a record in it, is damaged, the bytes up to the next sound group are searched for
- * records of the missing LSNs. A record's own checksums say which LSN of which epoch it is, so only records whose
- * own bytes are hit are lost.
+ * Records are searched for everywhere, not only where an intact group leads to them. Where the header of a
+ * group, or of a record in it, is damaged, the bytes up to the next sound group are searched for records of
+ * the missing LSNs. A record's checksums tell its LSN and epoch, so only records whose own bytes are damaged
+ * are lost.
  *
- * The last group of a log that was not closed may be torn: then it was never acknowledged. It is left out without
- * a word, as opening the log would leave it out.
+ * The last group of a log that was not closed may be torn; then it was never acknowledged. It is left out
+ * without a report, as opening the log would leave it out.
  *
- * Numbers are only claims. A void takes as many bytes as the smallest record, so that those which were lost took as
- * many, and there is a limit to what all voids may take. A gap beyond it is none of a log that was honest: what is
- * promised behind the end is not believed, a log that would begin with it begins behind it, and where there are
- * records on both sides the two can't be in one log, so the repair ends with an error.
+ * Numbers in a damaged log are only claims. A filler takes as many bytes as the smallest record, so lost
+ * records took at least as many, and the bytes of all fillers are limited. No genuine log has a larger gap. A
+ * promise that would need such a gap at the end is not believed. If the gap is in front of all records, the
+ * new log begins behind it. If it is between records, the two parts can't be in one log, and the repair ends
+ * with an error.
  */
 #include "log/log.h"
 
@@ -32,33 +33,33 @@
 #include <string.h>
 
 #define MAX_BUFFER_BYTES (UINT64_C(256) << 20)
-#define VOID_BYTES (UINT64_C(1) << 30) /* all voids may take so much, or as much as there is of the log */
-#define SYNC_BYTES (8u << 20)          /* so that the buffers do not fill */
-#define ROOM_BYTES (4 * (uint64_t)BLOCK_BYTES) /* header, footer, and what a buffer has beside a record */
+#define VOID_BYTES (UINT64_C(1) << 30)         /* limit for all fillers, unless the log itself is larger */
+#define SYNC_BYTES (8u << 20)                  /* so that the buffers do not fill */
+#define ROOM_BYTES (4 * (uint64_t)BLOCK_BYTES) /* header, footer, and what a buffer holds besides a record */
 
 struct repairer {
     struct io *io;
     const struct twinlog_repair_options *options;
     struct twinlog_repair_result result;
     struct live live;
-    uint32_t epoch; /* that a writer had left in its page when we began */
-    bool is_blind;  /* its page can't be seen */
+    uint32_t epoch; /* epoch that a writer had left in its page when the repair began */
+    bool is_blind;  /* the writer's page can't be seen */
     struct state state;
     struct pieces pieces;
-    int verdict; /* of `each`, when it ended the call; then the result inside is -ECANCELED */
+    int verdict; /* result of `each` if it ended the call; the internal result is then -ECANCELED */
     struct twinlog *log;
     uint64_t next_lsn;   /* of the new log */
-    int64_t time_ns;     /* of the record that was put last, INT64_MIN before the first; voids get it */
-    uint64_t voids_left; /* there is room for so many */
+    int64_t time_ns;     /* of the record that was put last, INT64_MIN before the first; used for fillers */
+    uint64_t voids_left; /* so many more may be put */
     uint64_t unsynced_bytes;
     uint64_t done_bytes, total_bytes;
 
-    /* the segment that is walked */
+    /* The segment that is walked: */
     size_t index;
     struct segment segment;
     struct cursor cursor;
-    uint64_t bound;       /* what it says of this LSN and later ones does not count */
-    uint64_t stop_offset; /* where the cursor last stood in front of a group */
+    uint64_t bound;       /* records of this LSN and later ones in the segment do not count */
+    uint64_t stop_offset; /* where the cursor last was in front of a group */
     struct epoch stop_epoch;
 
     bool has_hole; /* something was missing there, and no record was put since */
@@ -82,7 +83,7 @@ static void open_hole(struct repairer *r, enum twinlog_finding finding, uint64_t
     twl_report_place(&r->hole, r->segment.name, r->segment.header.sequence, offset, bytes);
 }
 
-/* `what` is going to be done about it; nothing more to be said where that is NULL. */
+/* `what` says what the repair does about it; NULL = nothing to add. */
 static int tell_lost(struct repairer *r, uint64_t last_lsn, const char *what)
 {
     struct twinlog_report report;
@@ -104,7 +105,8 @@ static int tell_lost(struct repairer *r, uint64_t last_lsn, const char *what)
     return tell(r, &report);
 }
 
-/* What the segment that is walked holds is so far behind what was put that no log has room for what is between. */
+/* Refuses a segment whose records are so far behind the last one put that no log has room for what is
+ * between. */
 static int refuse(struct repairer *r, uint64_t last_lsn)
 {
     struct twinlog_report report;
@@ -163,7 +165,7 @@ static int put(struct repairer *r, enum record_kind kind, const struct twinlog_e
     return twinlog_sync(r->log);
 }
 
-/* Everything up to that LSN that was not put is lost, and there is room for the voids. */
+/* Reports everything up to that LSN that was not put as lost, and puts fillers, for which there is room. */
 static int give_up(struct repairer *r, uint64_t last_lsn)
 {
     const struct twinlog_entry nothing = { .time_ns = r->time_ns };
@@ -179,7 +181,7 @@ static bool has_room_up_to(const struct repairer *r, uint64_t last_lsn)
     return r->next_lsn > last_lsn || last_lsn - r->next_lsn < r->voids_left;
 }
 
-/* The next record will have this LSN. */
+/* Prepares for a next record with this LSN. */
 static int go_on_with(struct repairer *r, uint64_t lsn)
 {
     if (has_room_up_to(r, lsn - 1))
@@ -194,7 +196,7 @@ static int go_on_with(struct repairer *r, uint64_t lsn)
     return rc;
 }
 
-/* Nothing else is there. */
+/* Ends the log: there are no more records. */
 static int end_with(struct repairer *r, uint64_t last_lsn)
 {
     if (has_room_up_to(r, last_lsn))
@@ -222,7 +224,7 @@ static int put_record(struct repairer *r, const struct cursor_record *record)
     return put(r, (enum record_kind)header->kind, &copy);
 }
 
-/* ---- bytes that no sound header leads to ------------------------------------------------------- */
+/* ---- bytes that no sound header leads to -------------------------------------------------------- */
 
 /* A part of the segment that is searched, and what for. */
 struct search {
@@ -231,7 +233,7 @@ struct search {
     struct epoch epochs[2];
 };
 
-/* Is there a record at this place? 1 = yes, whole. */
+/* Is there a whole record at this place? 1 = yes. */
 static int find_record(struct repairer *r, const struct search *search, uint64_t at,
                        struct cursor_record *ret_record)
 {
@@ -261,7 +263,8 @@ static int find_record(struct repairer *r, const struct search *search, uint64_t
     return 0;
 }
 
-/* Nothing that is further away than voids reach: a checksum of 32 bits fits one LSN of as many, whatever it is of. */
+/* Searches no further than fillers reach: a checksum of 32 bits fits one in 2^32 LSNs by chance, whatever
+ * its bytes are. */
 static int rescue(struct repairer *r, const struct search *search)
 {
     struct search near = *search;
@@ -288,7 +291,7 @@ static uint64_t record_lsn(const struct cursor *cursor)
     return cursor->position.next_lsn - cursor->records_left;
 }
 
-/* Every record of the group that the cursor has entered, up to the bound. */
+/* Takes every record of the group that the cursor has entered, up to the bound. */
 static int take_records(struct repairer *r)
 {
     struct cursor *cursor = &r->cursor;
@@ -332,15 +335,15 @@ static bool is_counted(const struct repairer *r)
     return newest && newest->is_sealed && r->stop_offset < newest->footer.data_end;
 }
 
-/* Everything up to here was durable. */
+/* Everything up to this LSN was durable. */
 static uint64_t find_promised_lsn(const struct repairer *r)
 {
     uint64_t lsn = r->pieces.promised_lsn;
     return is_counted(r) ? max_u64(lsn, r->pieces.list[r->pieces.count - 1].footer.last_lsn) : lsn;
 }
 
-/* The cursor has entered a group of the newest segment: is it whole, or does anything that came later say that it
- * was? It is entered again. */
+/* The cursor has entered a group of the newest segment: is it whole, or does anything later prove that it
+ * was? Enters the group again. */
 static int was_acknowledged(struct repairer *r, bool *ret_was)
 {
     struct cursor *cursor = &r->cursor;
@@ -362,7 +365,7 @@ static int was_acknowledged(struct repairer *r, bool *ret_was)
     return rc > 0 ? 0 : rc < 0 ? rc : TWINLOG_ECORRUPT;
 }
 
-/* The walk stopped: enters the next group that is sound, and takes what lies in between. 0 = there is none. */
+/* The walk stopped: enters the next sound group, and saves what lies in between. 0 = there is none. */
 static int pass_damage(struct repairer *r)
 {
     struct cursor *cursor = &r->cursor;
@@ -387,7 +390,7 @@ static void show_progress(const struct repairer *r)
         r->options->progress(r->options->context, r->done_bytes + r->stop_offset, r->total_bytes);
 }
 
-/* One group: 1. 0 = the segment, or the log, ends here. */
+/* Takes one group: 1. 0 = the segment, or the log, ends here. */
 static int take_group(struct repairer *r)
 {
     struct cursor *cursor = &r->cursor;
@@ -411,13 +414,14 @@ static int take_group(struct repairer *r)
 
 /* ---- segments ---------------------------------------------------------------------------------- */
 
-/* First LSN of a segment that is begun. */
+/* First LSN of a begun segment. */
 static uint64_t first_lsn_of(const struct piece *piece)
 {
     return piece->header.start_lsn > 0 ? piece->header.start_lsn : piece->first.first_lsn;
 }
 
-/* Behind the last group that led to another one, up to where the next segment begins, or to what is promised. */
+/* Searches behind the last group that led to another one, up to where the next segment begins, or to what
+ * is promised. */
 static int take_tail(struct repairer *r)
 {
     const struct piece *piece = &r->pieces.list[r->index];
@@ -442,7 +446,7 @@ static int take_segment(struct repairer *r)
     if (rc < 0)
         return rc;
     r->bound = is_newest(r) || piece[1].header.start_lsn == 0 ? UINT64_MAX : piece[1].header.start_lsn;
-    /* whatever group is there belongs to the log: where the one before leads is known to be unsound */
+    /* Every group in the segment belongs to the log; the chain from the preceding segment may be damaged. */
     twl_cursor_begin(&r->cursor, &r->segment, (struct position){ 0 });
     twl_cursor_pass_claims(&r->cursor, false);
     while ((rc = take_group(r)) > 0)
@@ -495,7 +499,7 @@ static int put_entries(struct repairer *r)
 
 /* ---- the log ----------------------------------------------------------------------------------- */
 
-/* One that has come and gone since we began leaves another epoch. */
+/* A writer that came and went since the repair began has left another epoch. */
 static int check_writer(struct repairer *r)
 {
     bool has_writer;
@@ -526,7 +530,7 @@ static int load(struct repairer *r)
     return twl_pieces_load(r->io, rc == 0 ? &r->state : NULL, rc == TWINLOG_ECORRUPT, &r->pieces);
 }
 
-/* With room for the largest record that can be in a segment of the old one. */
+/* The new log has room for the largest record that a segment of the old one can hold. */
 static int create(struct repairer *r, struct io *to)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
@@ -551,7 +555,7 @@ static int fill(struct repairer *r)
         rc = take_segments(r);
     if (rc == 0)
         rc = put_entries(r);
-    int came = check_writer(r); /* who may have cut or recycled what was to be read */
+    int came = check_writer(r); /* it may have cut or recycled what was to be read */
     return came < 0 ? came : rc;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See seal_check.h. The index may be as large as the file has room for, so it is read block by block. */
+/* See seal_check.h. The index may fill the free part of the file, so it is read block by block. */
 #include "log/seal_check.h"
 
 #include "format/checksum.h"
@@ -14,13 +14,13 @@ static void complain(struct seal_check *check, const char *words)
         check->wrong = words;
 }
 
-/* The chunks end at the footer and grow down from there, as the entries do. */
+/* The chunks end at the footer and go down from there, as the entries do. */
 static int read_chunk(struct seal_check *check, uint64_t start)
 {
     size_t size;
     int rc = io_read(check->segment->file, check->chunk, BLOCK_BYTES, start, &size);
     if (rc == 0 && size < BLOCK_BYTES)
-        rc = -EIO; /* somebody cut the file */
+        rc = -EIO; /* the file was made shorter */
     check->chunk_start = rc == 0 ? start : 0;
     return rc;
 }
@@ -55,7 +55,8 @@ static int take_entry(struct seal_check *check)
     return rc;
 }
 
-/* A footer is written once, into zeros or over what an earlier life left. */
+/* Looks for what is left of a footer. It is written once, into zeros or over bytes of an earlier
+ * incarnation. */
 static int look_for_remains(struct seal_check *check)
 {
     const struct segment *segment = check->segment;

@@ -2,9 +2,9 @@
 /*
  * The files of a log, one by one.
  *
- * A sealed segment tells by its footer what it holds; any other that is begun is walked. Of both, what was
- * trimmed or cut off is left out of the LSNs. When a segment is gone before it could be looked at, all of it
- * is begun again: `each` is called only when everything is known.
+ * The footer of a sealed segment says what it holds; other begun segments are walked. LSNs that were trimmed
+ * or cut off are left out. If a segment is gone before it could be read, everything starts again: `each` is
+ * called only when everything is known.
  */
 #include "log/log.h"
 
@@ -53,7 +53,7 @@ static void take_summary(const struct summary *summary, struct twinlog_segment *
     take_times(summary->min_ns, summary->max_ns, ret);
 }
 
-/* Up to the watermark; beyond it a group may be half there. */
+/* Walks up to the watermark; a group beyond it may be incomplete. */
 static int walk(struct listing *l, const struct segment *segment)
 {
     struct cursor *cursor = &l->cursor;
@@ -92,7 +92,7 @@ static int look_into(struct listing *l, const struct segment_entry *entry, struc
     return rc < 0 ? rc : 0;
 }
 
-/* What is left of it between the front of the log and a cut. */
+/* Keeps what lies between the head of the log and a cut. */
 static void clip(const struct segment_set *set, size_t index, struct twinlog_segment *segment)
 {
     segment->first_lsn = max_u64(segment->first_lsn, set->first_lsn);

@@ -2,10 +2,10 @@
 /*
  * Removing from the front: on demand and by retention.
  *
- * The front is a number in the state file. Moving it there, durably, is the trim; only then are the files in
- * front of it retired. So a crash at any moment leaves the old front or the new one, and a file that is
- * already gone belonged to neither. The new front is chosen inside the change of the state file, because the
- * cursors that may hold it are there.
+ * The head of the log is a number in the state file. Moving it there, durably, is the trim; only then are the
+ * files in front of it retired. So a crash at any moment leaves the old head or the new one, and a file that
+ * is already gone belonged to neither. The new head is chosen inside the change of the state file, because
+ * the cursors that may hold it are there.
  */
 #include "log/handle.h"
 
@@ -13,27 +13,27 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What may go: records before `lsn`, segments that the other limits don't need. */
+/* What may be removed: records before `lsn`, and segments that the other limits don't need. */
 struct limits {
     uint64_t lsn;
-    uint64_t whole_lsn; /* the same, to the segment */
+    uint64_t whole_lsn; /* the same, but only whole segments */
     uint64_t keep_bytes;
     int64_t before_ns;
     bool is_past_cursors;
 };
 
-/* A trim in the making. */
+/* A trim in progress. */
 struct trim {
     struct twinlog *log;
     struct limits limits;
-    uint64_t old_lsn;  /* the front as it is */
-    uint64_t wish_lsn; /* front by the limits alone */
+    uint64_t old_lsn;  /* the current head */
+    uint64_t wish_lsn; /* the head by the limits alone */
     uint64_t durable_lsn;
-    uint64_t front_lsn;               /* the new front */
-    uint64_t sequence;                /* of the segment it is in */
-    uint64_t held_bytes;              /* of segments that would have gone */
-    char segment[SEGMENT_NAME_BYTES]; /* the file in which the front is, if it has records before it */
-    uint64_t segment_bytes;           /* its size */
+    uint64_t front_lsn;               /* the new head */
+    uint64_t sequence;                /* of the segment that holds it */
+    uint64_t held_bytes;              /* of segments that a cursor keeps from being removed */
+    char segment[SEGMENT_NAME_BYTES]; /* the file that holds the head, if it has records before it */
+    uint64_t segment_bytes;           /* size of that file */
     struct twinlog_trim_result result;
 };
 
@@ -49,7 +49,7 @@ static bool may_go(const struct limits *limits, const struct kept_segment *segme
 static bool extend_wish(void *context, const struct kept_segment *segment)
 {
     struct trim *trim = context;
-    /* Nothing in it is kept. Its footer still tells the times of what was cut off. */
+    /* Nothing in it is kept any more. Its footer still has the times of records that were cut off. */
     if (segment->end_lsn <= trim->old_lsn)
         return true;
     if (!may_go(&trim->limits, segment))
@@ -59,15 +59,16 @@ static bool extend_wish(void *context, const struct kept_segment *segment)
     return true;
 }
 
-/* Without records, so that no front passes it by: it goes when a limit says so, and till then its bytes count. */
+/* Is this a segment without records that is kept? No head passes it, so it is removed when a limit says
+ * so, and its bytes count until then. */
 static bool is_kept_empty(const struct trim *trim, const struct kept_segment *segment)
 {
     bool is_empty = segment->first_lsn == segment->end_lsn;
     return is_empty && segment->end_lsn > trim->limits.lsn && !may_go(&trim->limits, segment);
 }
 
-/* Finds the segment of the front, at trim->sequence or later. It must hold something durable: after a crash it
- * has to be there. */
+/* Finds the segment of the head, at trim->sequence or later. It must hold something durable, because it
+ * must exist after a crash. */
 static bool find_front(void *context, const struct kept_segment *segment)
 {
     struct trim *trim = context;
@@ -116,7 +117,7 @@ static int move_front(void *context, struct state *state)
     struct trim *trim = context;
     trim->front_lsn = trim->wish_lsn;
     hold_for_cursor(trim, state);
-    /* a change that failed may have moved it, and then it is settled now */
+    /* A change that failed may have moved the head; this change settles that. */
     uint64_t old_lsn = state->header.first_lsn;
     if (trim->front_lsn <= old_lsn)
         trim->front_lsn = old_lsn;
@@ -136,7 +137,7 @@ static int apply(struct trim *trim)
 {
     struct twinlog *log = trim->log;
     struct keeper_freed freed;
-    if (log->is_cut_in_doubt) /* the segment that it continues, if it was, must not be removed */
+    if (log->is_cut_in_doubt) /* the segment that the cut continues, if it happened, must not be removed */
         return TWINLOG_EPOISONED;
     trim->old_lsn = atomic_load(&log->first_lsn);
     trim->wish_lsn = trim->limits.lsn;
@@ -181,7 +182,8 @@ static bool is_possible(const struct twinlog_trim_options *options)
            (options->flags & ~(uint32_t)TWINLOG_TRIM_PAST_CURSORS) == 0;
 }
 
-/* First LSN that is kept when only so many are. The caller holds `front`: a cut takes what would be kept. */
+/* First LSN to keep if only so many records are kept. The caller holds `front`, because a cut removes
+ * records that would be kept. */
 static uint64_t front_for_records(const struct twinlog *log, uint64_t keep_records)
 {
     uint64_t durable_lsn = twl_durable_lsn(log);
@@ -221,9 +223,9 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
 
 /* ---- by retention ------------------------------------------------------------------------------ */
 
-/* Whoever closes the log waits for the keeper's thread, so this need not be counted. What fails now is tried
- * again the next time; so is what finds the front taken: without a thread it may be our caller who has it, and with
- * one a cut, which waits for appends that may wait for a segment of the keeper's. */
+/* A close waits for the keeper's thread, so this call need not be counted. A failure is retried next time,
+ * and so is a call that finds `front` taken: without a thread this call's own caller may hold it; with
+ * one, a cut may hold it, which waits for appends that may wait for a segment from the keeper. */
 void twl_retain(void *context)
 {
     struct twinlog *log = context;

@@ -2,19 +2,20 @@
 /*
  * Checks every byte of every record.
  *
- * Walks the segments that make the log from the first to the last with the cursor that readers use. Where the
- * walk stops, recovery's table says whether that is the end of a segment, the end of the log, or damage; after
- * damage it goes on at the next group that proves itself, so that one bad place does not hide others; but without the
- * set of segments, because a header is bad or a file is missing, there is nothing to walk. Where a
- * later segment is fixed to start, everything before it was durable, and what an older one says of that LSN and
- * later ones is not looked at.
+ * Verify walks the segments that make the log, from the first to the last, with the iterator that readers
+ * use. Where the walk stops, recovery's table tells whether that is the end of a segment, the end of the log,
+ * or damage. After damage the walk continues at the next group that proves itself, so that one bad place does
+ * not hide others. Without the set of segments, because a header is bad or a file is missing, there is
+ * nothing to walk. In front of a segment with a fixed start everything was durable, and what older segments
+ * hold of that LSN and later ones is not checked.
  *
- * Of records before the front of the log only the headers of their groups are looked at, and those only to find
- * the way; but in a segment that is not sealed they are checked like the others, because whoever opens the log
- * or seals the segment walks through all of it.
+ * Of records before the head of the log only the group headers are read, and only to find the way. But in an
+ * unsealed segment such records are checked like all others, because opening the log or sealing the segment
+ * walks through all of it.
  *
- * A writer may trim, cut and recycle meanwhile. The segment that is being walked is held; whatever does not fit
- * is damage only if nothing changed since the set was looked at, else the segment is begun again in a new view.
+ * A writer may trim, cut and recycle meanwhile. The segment that is being walked is held. Something that does
+ * not fit is damage only if nothing changed since the set was loaded; otherwise the segment is walked again
+ * in a new snapshot.
  */
 #include "log/log.h"
 
@@ -26,7 +27,7 @@
 #include <stdlib.h>
 
 #define VIEWS 100u      /* a log that is cut faster than it is read is not verified */
-#define STATE_TRIES 10u /* somebody may be writing a slot just now */
+#define STATE_TRIES 10u /* a process may be writing a slot just now */
 #define STATE_RETRY_MS 1u
 
 struct verifier {
@@ -37,20 +38,20 @@ struct verifier {
     struct cursor cursor;
     uint64_t records;
     uint64_t done_bytes, total_bytes;
-    int verdict; /* of `each`, when it ended the call; then the result inside is -ECANCELED */
+    int verdict; /* result of `each` if it ended the call; the internal result is then -ECANCELED */
     bool is_damaged;
     bool is_done;
-    bool is_stale; /* something does not fit because the view is old */
+    bool is_stale; /* something does not fit because the snapshot is old */
 
-    /* the segment that is walked */
+    /* The segment that is walked: */
     size_t index;
     struct segment segment;
     struct seal_check seal;
-    uint64_t bound;    /* what it says of this LSN and later ones does not count */
-    uint64_t next_lsn; /* every record before it was checked, or told */
+    uint64_t bound;    /* records of this LSN and later ones in the segment do not count */
+    uint64_t next_lsn; /* every record before it was checked or reported */
     bool was_closed;
 
-    uint64_t claim_lsn; /* first one of which there is only a dead writer's claim; 0 = none */
+    uint64_t claim_lsn; /* first LSN of which there is only a dead writer's claim; 0 = none */
 };
 
 /* ---- telling ----------------------------------------------------------------------------------- */
@@ -73,7 +74,8 @@ static void show_progress(struct verifier *v, uint64_t offset)
         v->options->progress(v->options->context, v->done_bytes + offset, v->total_bytes);
 }
 
-/* Records that were trimmed, in a segment that nobody has to walk: its index leads past them. */
+/* Were these records trimmed, in a sealed segment? Its index leads past them, so no process has to walk
+ * them. */
 static bool is_removed(const struct verifier *v, uint64_t last_lsn)
 {
     return v->seal.is_sealed && last_lsn < v->view.set.first_lsn;
@@ -161,7 +163,7 @@ static int check_zeros(struct verifier *v, uint64_t from, uint64_t to)
 static int check_header_block(struct verifier *v)
 {
     int error;
-    if (segment_is_mapped(&v->segment.header)) /* its writer keeps there what it likes */
+    if (segment_is_mapped(&v->segment.header)) /* its writer uses the rest of the block */
         return 0;
     const unsigned char *block = twl_cursor_bytes(&v->cursor, 0, SEGMENT_HEADER_BYTES, &error);
     if (!block)
@@ -182,7 +184,7 @@ static uint64_t record_lsn(const struct cursor *cursor)
     return cursor->position.next_lsn - cursor->records_left;
 }
 
-/* Every record of the group the cursor has entered, up to the bound: 1 = they are all there. */
+/* Checks every record of the group that the cursor has entered, up to the bound: 1 = all are there. */
 static int accept_records(struct verifier *v)
 {
     struct cursor *cursor = &v->cursor;
@@ -206,7 +208,7 @@ static int accept_records(struct verifier *v)
     return 1;
 }
 
-/* The same where one of them is damaged. A record whose header checks tells where the next one is. */
+/* The same if one of them is damaged. A record whose header checks tells where the next one is. */
 static int check_records(struct verifier *v)
 {
     struct cursor *cursor = &v->cursor;
@@ -231,7 +233,7 @@ static int check_records(struct verifier *v)
         if (rc != 0)
             return rc;
     }
-    if (cursor->records_left == 0 && cursor->record_offset != cursor->offset) /* then it is no whole group */
+    if (cursor->records_left == 0 && cursor->record_offset != cursor->offset) /* it is not whole */
         return tell_damage(v, cursor->record_offset, cursor->offset - cursor->record_offset, last_lsn + 1,
                            last_lsn);
     return 0;
@@ -239,7 +241,7 @@ static int check_records(struct verifier *v)
 
 /* ---- where the walk stops ---------------------------------------------------------------------- */
 
-/* The first LSN of what comes behind this segment, 0 = nothing does. */
+/* The first LSN behind this segment; 0 = nothing is behind it. */
 static int find_next_first(struct verifier *v, uint64_t *ret_lsn)
 {
     struct segment_set *set = &v->view.set;
@@ -253,7 +255,7 @@ static int find_next_first(struct verifier *v, uint64_t *ret_lsn)
     return 0;
 }
 
-/* What the headers of later segments say was durable. */
+/* The newest LSN that headers of later segments promise was durable. */
 static uint64_t promised_lsn(const struct verifier *v)
 {
     const struct segment_set *set = &v->view.set;
@@ -263,7 +265,7 @@ static uint64_t promised_lsn(const struct verifier *v)
     return lsn;
 }
 
-/* After damage: go on at the first later group here, or in the next segment that is begun. */
+/* After damage: continue at the first later group here, or in the next begun segment. */
 static int resume(struct verifier *v)
 {
     struct cursor *cursor = &v->cursor;
@@ -278,7 +280,7 @@ static int resume(struct verifier *v)
         return tell_damage(v, offset, later.offset - offset, first, later.first_lsn - 1);
     cursor->position = (struct position){ 0 };
     rc = find_next_first(v, &next_first);
-    if (rc == TWINLOG_ECORRUPT || rc == -ENOENT) { /* it has another life by now */
+    if (rc == TWINLOG_ECORRUPT || rc == -ENOENT) { /* a later segment has another incarnation by now */
         v->is_stale = true;
         return 0;
     }
@@ -304,12 +306,12 @@ static int tell_end(struct verifier *v, const struct recover_row *row)
     return tell(v, &report);
 }
 
-/* Nothing was ever written here, and the next groups are in a later segment: whatever is missing begins that
- * one, and is found there. */
+/* Is the segment full? Nothing was ever written here, and the next groups are in a later segment. What is
+ * missing begins that segment, and is found there. */
 static bool is_full(const struct verifier *v, const struct recover_judgement *judgement)
 {
     unsigned facts = judgement->facts;
-    if (v->cursor.position.next_lsn == 0) /* not even the first group is there */
+    if (v->cursor.position.next_lsn == 0) /* even the first group is missing */
         return false;
     bool is_sealed_here = v->seal.is_sealed && v->cursor.offset == v->seal.footer.data_end &&
                           v->cursor.position.chain == v->seal.footer.chain;
@@ -319,22 +321,22 @@ static bool is_full(const struct verifier *v, const struct recover_judgement *ju
            (facts & FACT_LATER_DURABLE) && judgement->later.offset != 0;
 }
 
-/* The walk stopped in front of something that is no group, or not a whole one. True if that is damage;
- * otherwise the segment or the log ends here. */
+/* The walk stopped in front of something that is no whole group. *ret_is_damage tells whether that is
+ * damage; otherwise the segment or the log ends here. */
 static int judge(struct verifier *v, bool *ret_is_damage)
 {
     struct recover_judgement judgement;
     uint64_t next_lsn = v->cursor.position.next_lsn;
     bool has_writer = v->view.has_writer;
-    *ret_is_damage = v->bound < UINT64_MAX; /* up to there everything was durable */
+    *ret_is_damage = v->bound < UINT64_MAX; /* everything up to the bound was durable */
     if (*ret_is_damage)
         return 0;
-    if (has_writer && next_lsn > v->limit_lsn) { /* being written just now */
+    if (has_writer && next_lsn > v->limit_lsn) { /* it is being written now */
         v->is_done = true;
         return 0;
     }
     int rc = twl_recover_judge(v->io, &v->view.set, v->index, &v->cursor, v->was_closed, &judgement);
-    if (rc == TWINLOG_ECORRUPT || rc == -ENOENT) { /* a later segment has another life by now */
+    if (rc == TWINLOG_ECORRUPT || rc == -ENOENT) { /* a later segment has another incarnation by now */
         v->is_stale = true;
         return 0;
     }
@@ -348,7 +350,8 @@ static int judge(struct verifier *v, bool *ret_is_damage)
 
 /* ---- groups ------------------------------------------------------------------------------------ */
 
-/* Does it hold the record in front of the bound, and is it the group that the next segment continues? */
+/* Does the group hold the record in front of the bound, and is it the group that the next segment
+ * continues? */
 static int check_bound(struct verifier *v)
 {
     const struct group_header *group = &v->cursor.group;
@@ -359,7 +362,7 @@ static int check_bound(struct verifier *v)
     return twl_group_chain(group) == set->entries[v->index + 1].header.start_chain ? 0 : tell_chain(v);
 }
 
-/* As recovery does: what was durable was there, so that a claim can't be all there ever was. */
+/* As recovery does: a durable record was complete, so a claim in its place is damage. */
 static int check_claim(struct verifier *v)
 {
     const struct cursor *cursor = &v->cursor;
@@ -373,7 +376,7 @@ static int check_claim(struct verifier *v)
     return tell_damage(v, cursor->group_offset, 0, lsn, lsn);
 }
 
-/* The group the cursor has entered. 1 = go on with the next one. */
+/* Checks the group that the cursor has entered. 1 = go on with the next one. */
 static int check_group(struct verifier *v, uint64_t expected_offset)
 {
     struct cursor *cursor = &v->cursor;
@@ -413,14 +416,14 @@ static int check_group(struct verifier *v, uint64_t expected_offset)
     return rc != 0 ? rc : 1;
 }
 
-/* One group, or what stands in its place. 1 = go on in this segment. */
+/* Checks one group, or what stands in its place. 1 = go on in this segment. */
 static int step(struct verifier *v)
 {
     struct cursor *cursor = &v->cursor;
     uint64_t next_lsn = cursor->position.next_lsn;
     if (next_lsn >= v->bound)
         return 0;
-    /* where the group before ends; after damage nothing is known of the bytes in between */
+    /* Where the preceding group ends. After damage nothing is known of the bytes in between. */
     uint64_t expected_offset = cursor->offset == 0 ? SEGMENT_DATA_OFFSET
                                : next_lsn == 0     ? UINT64_MAX
                                                    : cursor->offset;
@@ -530,7 +533,7 @@ static int load_view(struct verifier *v)
     return rc < 0 ? tell_system(v, rc) : 0;
 }
 
-/* Takes a new view and finds the place in it behind the segment of that sequence. */
+/* Takes a new snapshot and finds the place in it behind the segment of that sequence. */
 static int look_again(struct verifier *v, uint64_t done_sequence, struct position *position)
 {
     twl_view_free(&v->view);
@@ -599,7 +602,7 @@ static int read_slots(struct verifier *v, bool *ret_are_whole)
     return rc;
 }
 
-/* That one of the two copies is good was found when the view was loaded. */
+/* Loading the snapshot has shown that at least one of the two copies is good. */
 static int check_state(struct verifier *v)
 {
     bool are_whole = v->view.state.header.generation == 0;

@@ -2,9 +2,9 @@
 /*
  * See view.h.
  *
- * The watermark is read first and the set last: so every record up to the watermark is in a segment of the set,
- * or the set tells that it is not any more. A writer that came, went or cut in between is seen by its epoch, and
- * all of it is looked at again.
+ * The watermark is read first and the set last. So every record up to the watermark is in a segment of the
+ * set, or the set shows that it was removed. A writer that came, went or cut in between is noticed by its
+ * epoch; then everything is loaded again.
  */
 #include "log/view.h"
 
@@ -13,7 +13,7 @@
 
 #define VIEW_TRIES 100u
 #define MOVING_TRIES 20u
-#define BIRTH_MS 2000u /* a file is locked for as long as its new header takes to the disk */
+#define BIRTH_MS 2000u /* a file is locked until its new header is on the disk */
 
 static int ask_writer(struct live *live, bool *ret_has_writer, uint32_t *ret_epoch)
 {
@@ -24,7 +24,7 @@ static int ask_writer(struct live *live, bool *ret_has_writer, uint32_t *ret_epo
     return rc;
 }
 
-/* Nor did another one come and go since. */
+/* Also false if another writer came and went since. */
 static bool has_same_writer(struct log_view *view)
 {
     bool has_writer;
@@ -33,7 +33,7 @@ static bool has_same_writer(struct log_view *view)
            epoch == view->epoch;
 }
 
-/* The segment of a cut is there before the writer says so: then its watermark is still that of before. */
+/* A cut's segment exists before the writer publishes the cut; until then its watermark is that of before. */
 static void heed_cut(struct log_view *view)
 {
     if (view->set.begun == 0)
@@ -68,7 +68,8 @@ static void forget(struct log_view *view)
     twl_state_free(&view->state);
 }
 
-/* Beside a writer that begins, recycles and removes segments a sound log may look damaged; not again and again. */
+/* Beside a writer that begins, recycles and removes segments a sound log may look damaged, but not again
+ * and again. */
 static bool may_be_moving(const struct log_view *view, int error)
 {
     return view->has_writer && (error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN || error == -ENOENT);
@@ -105,7 +106,7 @@ int twl_view_load(struct io *io, struct log_view *ret_view, struct twinlog_repor
 int twl_view_load_from_disk(struct io *io, struct log_view *ret_view, struct twinlog_report *ret_report)
 {
     io->reads_disk =
-        false; /* beside a writer the page cache is as good, and reading past it would hold that up */
+        false; /* beside a writer the page cache is as good, and reading past it would slow the writer down */
     int rc = twl_view_load(io, ret_view, ret_report);
     if (rc == 0 && ret_view->has_writer)
         return 0;
@@ -123,7 +124,7 @@ void twl_view_free(struct log_view *view)
     *view = (struct log_view){ 0 };
 }
 
-/* The segments of the old set, and behind them at most such as continue them. */
+/* True if the new set has the segments of the old one, and behind them only segments that continue them. */
 static bool is_continued(const struct segment_set *old, const struct segment_set *now)
 {
     if (now->begun < old->begun)
@@ -158,12 +159,12 @@ int twl_view_find_durable(struct io *io, const struct log_view *view, uint64_t *
             return rc;
         durable_lsn = recovery.marked_lsn;
     }
-    /* the front may have overtaken what was said, or marked, and only what is durable is trimmed */
+    /* The head may have passed what was published or marked; but only durable records are trimmed. */
     *ret_lsn = max_u64(durable_lsn, view->set.first_lsn - 1);
     return 0;
 }
 
-/* Nobody can write over the header any more: is it still the one that was found? */
+/* The file is locked, so no process can overwrite the header any more. Is it still the one that was found? */
 static int check_life(const struct segment *segment, const struct segment_entry *entry)
 {
     _Alignas(BLOCK_BYTES) unsigned char block[SEGMENT_HEADER_BYTES];

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A log as it is found from outside: who writes it, how far it is durable, its state, its segments. What
- * verify, inspect, segments and backup begin with.
+ * The log snapshot ("view"): a log as found from outside. It holds the writer, how far the log is durable,
+ * its state and its segments. Verify, inspect, segments and backup begin with it.
  *
- * Beside a live writer a view gets old: segments are trimmed, cut off and recycled. Whoever holds a segment (see
- * below) has nothing to fear from that; whoever finds something that does not fit asks whether the view is
- * current, and takes a new one if not, before calling it damage.
+ * Beside a live writer a snapshot gets old: segments are trimmed, cut off and recycled. A caller that holds a
+ * segment (see below) is safe from that. A caller that finds something that does not fit asks whether the
+ * snapshot is current; if not, it takes a new one before it reports damage.
  */
 #ifndef TWL_VIEW_H
 #define TWL_VIEW_H
@@ -16,27 +16,30 @@
 struct log_view {
     struct live live;
     bool has_writer;
-    uint32_t epoch;       /* of the writer, or of the last one; a cut begins another one */
-    uint64_t durable_lsn; /* as the writer says, from before the set was looked at; 0 = it says nothing */
+    uint32_t epoch;       /* of the writer, or of the last one; a cut begins a new one */
+    uint64_t durable_lsn; /* as published before the set was loaded; 0 = nothing was published */
     struct state state;   /* generation 0 = there is none */
     struct segment_set set;
 };
 
-/* -ENOENT also when there is no log in the directory. The report is filled in on failure. */
+/* -ENOENT also if there is no log in the directory. Fills in the report on failure. */
 int twl_view_load(struct io *io, struct log_view *ret_view, struct twinlog_report *ret_report);
-/* The same for those who have `io` for themselves, and judge: unless there is a writer, all is read from the disk, also
- * what they open afterwards. */
+/* The same for a caller that owns `io` and judges the log: unless there is a writer, everything is read
+ * from the disk, also what the caller opens later. */
 int twl_view_load_from_disk(struct io *io, struct log_view *ret_view, struct twinlog_report *ret_report);
-void twl_view_free(struct log_view *view); /* twice is harmless */
+void twl_view_free(struct log_view *view); /* may be called twice */
 
-/* Since it was loaded no writer came or went, and no segment of it was trimmed or cut off. */
+/* True if, since the snapshot was loaded, no writer came or went, and none of its segments was trimmed or
+ * cut off. */
 bool twl_view_is_current(struct io *io, struct log_view *view);
 
-/* Newest LSN that is durable for certain beside a writer: by its word, else by the marks on disk. */
+/* Newest LSN that is certainly durable beside a writer: as the writer published it, else by the marks on
+ * disk. */
 int twl_view_find_durable(struct io *io, const struct log_view *view, uint64_t *ret_lsn);
 
-/* Opens a segment of the set for reading, and holds it: nobody gives it another life until it is closed.
- * -EAGAIN: it has another life, or is gone. -EBUSY: for two seconds it was about to have one. */
+/* Opens a segment of the set for reading and holds it: it gets no new incarnation until it is closed.
+ * -EAGAIN: it has one already, or is gone. -EBUSY: for two seconds another process was about to give it
+ * one. */
 int twl_view_open_segment(struct io *io, const struct segment_entry *entry, struct segment *ret_segment);
 
 #endif

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A log that another process writes, watched from outside.
+ * Watching a log that another process writes.
  *
- * The writer's counters and timings are its own memory. Who wants to see them says until when, in the page of
- * writer.lock, and reads the file behind it; the writer puts a copy there after its next group, and then one after
- * a group at most every REFRESH_NS. So a log that nobody watches does nothing for it but look at one word.
+ * The writer's counters and timings are in its own memory. A watcher stores in the page of writer.lock until
+ * when it wants to see them, and reads the file behind the page. The writer puts a copy there after its next
+ * group, and then after a group at most every REFRESH_NS. So a log without watchers only loads one word.
  *
- * A copy is larger than what the kernel writes or reads at once, so it carries a checksum: half of one is looked at
- * again. Nothing in it is trusted but to be shown. A copy that can't be written, on a full disk perhaps, is left
- * out.
+ * A copy is larger than what the kernel writes or reads at once, so it carries a checksum: after an
+ * incomplete read the watcher reads again. The contents are trusted for display only. A copy that can't be
+ * written, perhaps on a full disk, is skipped.
  */
 #define _GNU_SOURCE
 #include "log/handle.h"
@@ -20,10 +20,10 @@
 #include <string.h>
 
 #define REFRESH_NS UINT64_C(50000000)
-#define LOOK_MS 2u      /* the watcher's next look */
-#define COPY_VERSION 1u /* a larger one when the structures change and their size does not */
+#define LOOK_MS 2u      /* between two looks of the watcher */
+#define COPY_VERSION 1u /* to be raised if the structures change but their size does not */
 
-/* In the byte order of the machine, which both share. */
+/* In the byte order of the machine, which both processes share. */
 struct copy {
     uint32_t checksum; /* CRC32C of what follows */
     uint32_t epoch;
@@ -35,7 +35,7 @@ struct copy {
 _Static_assert(sizeof(struct copy) < 1u << 24, "fits beside the version");
 
 struct shared_copy {
-    _Atomic bool is_being_made; /* by a thread; what follows is that one's */
+    _Atomic bool is_being_made; /* by a thread; the copy belongs to that thread */
     struct copy copy;
 };
 
@@ -50,7 +50,7 @@ static uint32_t checksum_of(const struct copy *copy)
 void twl_offer_copies(struct twinlog *log)
 {
     log->copy = calloc(1, sizeof(*log->copy));
-    if (log->copy) /* else the log does without */
+    if (log->copy) /* otherwise there are no copies */
         twl_live_offer_copies(log->live, COPY_LAYOUT);
 }
 
@@ -78,9 +78,9 @@ void twl_share_copy(void *context)
     atomic_store(&shared->is_being_made, false);
 }
 
-/* ---- who watches ------------------------------------------------------------------------------- */
+/* ---- the watcher -------------------------------------------------------------------------------- */
 
-/* Is this a copy that the writer has made since `since_ns`? */
+/* Is this a copy that the current writer has made since `since_ns`? */
 static bool is_sound(const struct live *live, const struct copy *copy, uint64_t since_ns)
 {
     return copy->checksum == checksum_of(copy) && copy->epoch == twl_live_epoch(live) &&
@@ -88,7 +88,7 @@ static bool is_sound(const struct live *live, const struct copy *copy, uint64_t 
            copy->timings.size == sizeof(copy->timings);
 }
 
-/* One look: 1 = there is one, 0 = not yet, and *ret_why is what keeps it. */
+/* One look: 1 = there is a copy. 0 = not yet; *ret_why is the reason. */
 static int look(struct live *live, struct copy *copy, uint64_t since_ns, uint64_t until_ns, int *ret_why)
 {
     bool has_writer;
