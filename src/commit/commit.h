@@ -48,7 +48,7 @@ void twl_commit_start(struct commit *commit);
  * child of the process that created it. */
 void twl_commit_destroy(struct commit *commit, bool is_forked);
 
-/* ---- standing still ------------------------------------------------------------------------------ */
+/* ---- stop and go on ------------------------------------------------------------------------------ */
 
 /* Stops the commit path. When a record is durable, the leader may still be at work: it may be about to ask the keeper
  * for a segment. So a caller that changes the surroundings of the commit path becomes the leader meanwhile, and no
@@ -92,7 +92,7 @@ struct batch {
 /* What a call waits for, and how long. */
 struct terms {
     enum twinlog_level level;
-    bool is_try;                         /* don't wait for room */
+    bool is_try;                         /* do not wait for room */
     uint64_t deadline_ns;                /* 0 = none */
     const struct twinlog_cancel *cancel; /* may be NULL */
     uint64_t called_ns;                  /* when the call began, if it is to be timed; else 0 */
@@ -140,7 +140,7 @@ int twl_commit_reserve(struct commit *commit, const struct twinlog_entry *entry,
 int twl_commit_settle(struct commit *commit, const struct twinlog_reservation *reservation,
                       enum record_kind kind);
 
-/* ---- looking ------------------------------------------------------------------------------------- */
+/* ---- state and statistics ------------------------------------------------------------------------ */
 
 uint64_t twl_commit_last_lsn(const struct commit *commit);                 /* newest accepted */
 uint64_t twl_commit_written_lsn(const struct commit *commit);              /* newest written */

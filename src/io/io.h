@@ -66,7 +66,7 @@ enum io_allocation {
 /* The locks of a file; they are independent of each other. */
 enum io_lock {
     IO_LOCK_WRITER, /* held by the writer of the file (I9); shared if several processes write it together */
-    IO_LOCK_USE,    /* shared: held to map or link the file; exclusive: to recycle it */
+    IO_LOCK_USE,    /* shared: the file is mapped or being linked; exclusive: it is being recycled */
 
     /* of the participants of a shared log (mapped/peers.h); held by the participant that: */
     IO_LOCK_LEAVE,    /* is about to leave */

@@ -112,7 +112,7 @@ static int prepare_open_file(int fd, unsigned flags)
 
 static int open_flags(unsigned flags)
 {
-    /* O_NONBLOCK: a FIFO of this name must not keep us waiting for its other end */
+    /* O_NONBLOCK: an open of a FIFO of this name must not wait for its other end */
     const int always = O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
 
     if (flags & IO_READ_ONLY)
