@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * twinlog append: standard input into the log, one record for each line.
+ * twinlog append: appends standard input to the log, one record for each line.
  *
- * Two threads. This one reads large blocks and hands every record to twinlog_enqueue(), which only
- * copies it. After each block it gives the other one the LSNs; that one waits until they are
- * durable, prints what --print-lsn asked for, and takes what has come meanwhile. So a file goes in as
- * large groups, and a single line that comes through a pipe is durable at once. Reading never waits for
- * whoever is slow to take the LSNs.
+ * There are two threads. The reading thread reads large blocks and gives every record to twinlog_enqueue(),
+ * which only copies it. After each block it gives the LSNs to the acknowledging thread, which waits until
+ * they are durable, prints them for --print-lsn, and takes the LSNs that have come meanwhile. So a file is
+ * appended in large groups, and a single line that comes through a pipe is durable at once. The reading
+ * thread never waits for a slow reader of the LSNs.
  *
- * With --mapped and --shared a record is written as soon as it is accepted, so the other one only prints; all of them
- * become durable at the end. With --shared other processes have LSNs in between.
+ * With --mapped and --shared a record is written as soon as it is accepted, so the acknowledging thread only
+ * prints; all records become durable at the end. With --shared, LSNs of other processes may lie in between.
  *
- * Whatever ends the reading (the end of the input, a signal, a line that is too large, a full disk, a failed
- * write), everything that was accepted until then is made durable before the process ends, or the
- * message says which LSN is the last durable one.
+ * Reading ends with the input, a signal, a line that is too large, a full disk or a failed write. All records
+ * accepted until then are made durable before the process ends, or the message says which LSN is the last
+ * durable one.
  *
- * Nobody reading the LSNs any more is no reason to lose records: SIGPIPE is ignored, the input is
- * appended to its end, and the exit status is 1.
+ * If the reader of the LSNs goes away, no records are lost: SIGPIPE is ignored, the input is appended to its
+ * end, and the exit status is 1.
  */
 #define _GNU_SOURCE
 #include "common.h"
@@ -68,18 +68,18 @@ static const struct option option_table[] = {
     COMMON_OPTIONS,
 };
 
-#define DEFAULT_MAX_RECORD_BYTES (4u << 20) /* the library's */
+#define DEFAULT_MAX_RECORD_BYTES (4u << 20) /* the library's default */
 
-/* Records of consecutive LSNs. */
+/* Records with consecutive LSNs. */
 struct run {
     uint64_t first, last;
 };
 
-/* What the reading thread gives to the other one. */
+/* LSNs that the reading thread gives to the acknowledging thread. */
 #define BATCH_RUNS 500
 struct batch {
     struct batch *next;
-    size_t count; /* of runs, 1 at least */
+    size_t count; /* of runs, at least 1 once it is given */
     struct run runs[BATCH_RUNS];
 };
 
@@ -93,18 +93,18 @@ struct append {
 
     /* [reading thread] */
     struct input input;
-    struct batch *batch; /* is filled; NULL = the next record needs one */
-    struct run accepted; /* the first and the newest LSN of ours; 0 and 0 = none */
+    struct batch *batch; /* being filled; NULL = the next record needs one */
+    struct run accepted; /* the first and the newest LSN of this run; 0 and 0 = none */
 
-    pthread_mutex_t lock; /* for the three below */
+    pthread_mutex_t lock;
     pthread_cond_t changed;
-    struct batch *given; /* [lock] shall become safe: durable, or written if the log is mapped */
-    struct batch **end;  /* [lock] where the next one goes */
-    bool is_ended;       /* [lock] there will be no more */
+    struct batch *given; /* [lock] batches to become safe: durable, or written if the log is mapped */
+    struct batch **end;  /* [lock] where the next batch goes */
+    bool is_ended;       /* [lock] no more batches come */
 
     /* [acknowledging thread until it was joined] */
-    uint64_t safe; /* records */
-    int error;     /* what kept the next one from being safe */
+    uint64_t safe; /* number of safe records */
+    int error;     /* that kept the next record from becoming safe */
     bool has_output_failed;
 
     bool is_stopped; /* a signal ended the reading */
@@ -112,7 +112,7 @@ struct append {
 
 /* ---- the acknowledging thread ----------------------------------------------------------------- */
 
-/* All that was given meanwhile, once there is something; NULL after the last. */
+/* Waits for batches and takes all that were given; NULL after the last one. */
 static struct batch *wait_for_batches(struct append *append)
 {
     pthread_mutex_lock(&append->lock);
@@ -140,7 +140,7 @@ static void print_run(struct append *append, const struct run *run)
         append->has_output_failed = printf("%" PRIu64 "\n", lsn) < 0;
 }
 
-/* Counts those up to that LSN, and prints them into the buffer. */
+/* Counts the records up to that LSN, and prints their LSNs into the buffer of stdout. */
 static void acknowledge_batch(struct append *append, const struct batch *batch, uint64_t safe_lsn)
 {
     for (size_t i = 0; i < batch->count && batch->runs[i].first <= safe_lsn; i++) {
@@ -187,11 +187,11 @@ static void *acknowledge(void *argument)
 
     while (!append->error && (batches = wait_for_batches(append))) {
         uint64_t safe_lsn = newest_lsn(batches);
-        if (!is_mapped_mode(append->mode)) /* else they have all that they shall by now */
+        if (!is_mapped_mode(append->mode)) /* else they are written, which is enough */
             append->error = twinlog_wait(append->log, safe_lsn, TWINLOG_LEVEL_DURABLE, 0);
-        if (append->error) { /* some of them may have made it */
+        if (append->error) { /* some of the records may be durable */
             safe_lsn = twinlog_durable_lsn(append->log);
-            stop_request(); /* or the other thread would wait for input that cannot be kept */
+            stop_request(); /* else the reading thread would wait for input that cannot be kept */
         }
         acknowledge_batches(append, batches, safe_lsn);
         free_batches(batches);
@@ -216,7 +216,7 @@ static void give_batch(struct append *append, bool is_ended)
     append->batch = NULL;
 }
 
-/* Before a record is appended, so that its LSN surely has a place. */
+/* Called before a record is appended, so that there is a place for its LSN. */
 static int make_room(struct append *append)
 {
     if (append->batch && append->batch->count == BATCH_RUNS)
@@ -251,7 +251,7 @@ static int append_record(struct append *append, const void *data, size_t size)
     return error;
 }
 
-/* An empty one, because the first record that it was for was refused, says nothing. */
+/* Gives the last batch, unless it is empty because its first record was refused. */
 static void end_batches(struct append *append)
 {
     if (append->batch && append->batch->count == 0) {
@@ -261,7 +261,7 @@ static void end_batches(struct append *append)
     give_batch(append, true);
 }
 
-/* Reads to the end. Sets *ret_read_error for the input, returns what the log said. */
+/* Reads the input to its end. Sets *ret_read_error for the input, returns the log's error. */
 static int read_and_append(struct append *append, int *ret_read_error)
 {
     int result = 0;
@@ -312,7 +312,7 @@ static void complain_input(const struct append *append, int error)
                  record_word(append), twinlog_strerror(error));
 }
 
-/* Those of our records that are. In a log that is shared, others are between them. */
+/* The durable LSNs of this run. In a shared log, records of other processes may lie between them. */
 static struct run durable_run(const struct append *append, uint64_t durable)
 {
     struct run run = append->accepted;
@@ -340,14 +340,14 @@ static void complain_durable(const struct append *append, uint64_t durable)
 static const char after_failure[] =
     "What else was read may be there or not: 'twinlog stat DIR' shows the last LSN. Append the rest then.";
 
-/* The log took no more, and everything it had taken is durable. */
+/* For when the log refused a record, and all accepted records are durable. */
 static void complain_refused(const struct append *append)
 {
     complain("%s %" PRIu64 " of the input was not appended, nor was what comes after it.",
              record_word(append), append->input.records);
 }
 
-/* Closes the log and says what went wrong, if anything. */
+/* Closes the log and reports what went wrong, if anything. */
 static int finish(struct append *append, int append_error, int read_error)
 {
     uint64_t durable = twinlog_durable_lsn(append->log);
@@ -408,7 +408,7 @@ static int copy_input(struct append *append)
     return finish(append, error, read_error);
 }
 
-/* Where one shares and the other one does not, what to do about that; else NULL. */
+/* If exactly one of this process and the log's writer asks for shared mode, advice about that; else NULL. */
 static const char *advise_busy(const struct append *append)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;

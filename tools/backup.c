@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * twinlog backup: another log with everything that is durable in this one.
+ * twinlog backup: makes another log, with everything that is durable in this one.
  *
- * The new directory is an option, not a second operand, so that a command line with the two names the
- * wrong way round can't be taken for a right one; repair does the same.
+ * The new directory is an option, not a second operand, so that the two names cannot be exchanged by
+ * mistake; repair does the same.
  */
 #define _GNU_SOURCE
 #include "common.h"

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * twinlog bench: threads that append and wait, for a few seconds, into a log of its own.
+ * twinlog bench: threads append to a new log and wait for their records, for a few seconds.
  *
- * The log lies in a fresh subdirectory of DIR, so that it is on the disk that was asked about and in
- * nobody's way, and is removed at the end, also after a signal. Beside it, one thread's durable 4 KiB
- * overwrites of a plain file: what the disk itself can do.
+ * The log is in a new subdirectory of DIR, so that it is on the disk in question and apart from other files;
+ * the subdirectory is removed at the end, also after a signal. For comparison, one thread overwrites 4 KiB
+ * blocks of a plain file, each write durable: that is what the disk can do without a log.
  *
- * With --processes, this one opens no log. It forks the others, and each of them opens the log for itself; they
- * leave what they found out in memory that all share.
+ * With --processes, this process opens no log. It forks the members, and each of them opens the log for
+ * itself; they leave their results in shared memory.
  */
 #define _GNU_SOURCE
 #include "common.h"
@@ -72,17 +72,17 @@ static const struct option option_table[] = {
 #define MAX_PROCESSES 255u /* that can share a log */
 #define NAP_NS 1000000
 
-/* What one process did. */
+/* The results of one process. */
 struct outcome {
     struct histogram latency;
     struct twinlog_stat stat;
     double elapsed;
-    double final_sync; /* seconds, after that */
+    double final_sync; /* seconds, after the elapsed ones */
 };
 
-/* What several processes share; and the descriptor that a signal, or an error in one of them, makes readable. */
+/* The memory that the processes share. */
 struct team {
-    _Atomic(uint64_t) ready; /* those that have opened the log */
+    _Atomic(uint64_t) ready; /* members that have opened the log */
     atomic_bool is_begun;
     struct outcome outcomes[MAX_PROCESSES];
 };
@@ -99,12 +99,12 @@ struct bench {
     char scratch[PATH_MAX];
     struct twinlog *log;
     const void *record;   /* [const] once the threads run */
-    pthread_mutex_t gate; /* held until every thread is there */
+    pthread_mutex_t gate; /* held until every thread has started */
     atomic_bool is_over;  /* [atomic] */
 
     struct team *team;       /* NULL = this process alone */
     bool is_member;          /* this process is one of the team */
-    struct outcome *outcome; /* of this process; in the end that of all */
+    struct outcome *outcome; /* of this process; at the end of all processes */
     struct disk_floor floor;
 };
 
@@ -150,7 +150,7 @@ static void sleep_with_progress(const struct bench *bench)
     clear_progress();
 }
 
-/* Starts the workers behind the gate; returns how many there are. */
+/* Starts the workers behind the gate; returns how many were started. */
 static uint64_t start_workers(struct bench *bench, struct worker *workers, int *ret_error)
 {
     uint64_t started = 0;
@@ -256,7 +256,7 @@ static double per_second(const struct bench *bench, double amount)
     return amount / bench->outcome->elapsed;
 }
 
-/* A mapped log has no groups that are synced. */
+/* A mapped log counts syncs; it has no groups that are synced. */
 static uint64_t syncs(const struct bench *bench)
 {
     return is_mapped(bench) ? bench->outcome->stat.syncs : bench->outcome->stat.groups;
@@ -365,7 +365,7 @@ static void nap(void)
     nanosleep(&pause, NULL);
 }
 
-/* In a member that is ready. */
+/* Called in a member that has opened the log: waits until all members have. */
 static void wait_for_others(struct team *team)
 {
     atomic_fetch_add(&team->ready, 1);
@@ -373,7 +373,7 @@ static void wait_for_others(struct team *team)
         nap();
 }
 
-/* Until each of them is ready, or one has ended before its time. */
+/* Waits until all members are ready: true; or one has ended too early. */
 static bool are_all_ready(const struct bench *bench)
 {
     while (atomic_load(&bench->team->ready) < bench->processes) {
@@ -385,7 +385,7 @@ static bool are_all_ready(const struct bench *bench)
     return true;
 }
 
-/* In a process that has no log open yet. */
+/* Opens the log in this process, measures and closes it. */
 static int measure_alone(struct bench *bench)
 {
     char path[PATH_MAX + 8];
@@ -408,7 +408,7 @@ static int measure_alone(struct bench *bench)
     return STATUS_FINE;
 }
 
-/* Returns how many there are. */
+/* Returns how many were started. */
 static uint64_t start_members(struct bench *bench, pid_t *members)
 {
     struct outcome *outcomes = bench->team->outcomes;
@@ -430,7 +430,7 @@ static uint64_t start_members(struct bench *bench, pid_t *members)
     return started;
 }
 
-/* The worst of their statuses. */
+/* Returns the worst exit status. */
 static int reap_members(const pid_t *members, uint64_t count)
 {
     int worst = STATUS_FINE;
@@ -447,7 +447,7 @@ static int reap_members(const pid_t *members, uint64_t count)
     return worst;
 }
 
-/* Each counts the segments that all went on to. */
+/* Adds up, except rolls: each process counts the rolls of all. */
 static void add_outcome(struct outcome *into, const struct outcome *from)
 {
     histogram_merge(&into->latency, &from->latency);
@@ -461,7 +461,8 @@ static void add_outcome(struct outcome *into, const struct outcome *from)
     into->final_sync = from->final_sync > into->final_sync ? from->final_sync : into->final_sync;
 }
 
-/* Each member ends by itself when the time is over, or when the descriptor of stop_request() says so. */
+/* Each member ends by itself when the time is over, or when the descriptor of stop_request(), which all
+ * share, is readable. */
 static int measure_team(struct bench *bench)
 {
     pid_t members[MAX_PROCESSES];

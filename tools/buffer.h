@@ -1,25 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What was read of standard input and not used yet, in one piece; it grows with what has to lie in it whole. */
+/* The bytes of standard input that were read and not used yet, in one piece; grows with the largest unit that
+ * has to be in it as a whole. */
 #ifndef TOOLS_BUFFER_H
 #define TOOLS_BUFFER_H
 
 #include <stddef.h>
 
-/* Large enough that reading costs nothing beside what is done with it, small enough that the first part of a large
- * input is on its way while the next one is read. */
+/* Large enough that reading costs little beside the work with the bytes; small enough that the first part of
+ * a large input is being written while the next one is read. */
 #define READ_BYTES (256u << 10)
 
 struct buffer {
-    unsigned char *bytes; /* [begin, end) was read and not used yet */
+    unsigned char *bytes; /* [begin, end) has been read and not used yet */
     size_t capacity;
     size_t begin;
     size_t end;
-    size_t searched; /* what is looked for is not in [begin, searched) */
+    size_t searched; /* [begin, searched) does not have the separator */
 };
 
 int buffer_init(struct buffer *buffer); /* -ENOMEM */
 void buffer_free(struct buffer *buffer);
-/* For READ_BYTES more behind `end`: moves what is there to the front. -ENOMEM */
+/* Makes room for READ_BYTES behind `end`; moves the unused bytes to the front. -ENOMEM */
 int buffer_make_room(struct buffer *buffer);
 
 #endif

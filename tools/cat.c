@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * twinlog cat: payloads on standard output, in the order of their LSNs or newest first, up to the newest
- * durable record; with --follow also what is appended later.
+ * twinlog cat: prints payloads on standard output, in the order of their LSNs or newest first, up to the
+ * newest durable record; with --follow also records that are appended later.
  *
- * What comes before damage is printed; then the error, with its place, and status 3.
+ * Records before damage are printed; then comes the error, with its place, and status 3.
  *
- * A named cursor (--cursor) is moved only after standard output took what was printed, in steps of a
- * batch. So after any end, also by kill -9, the next run begins with the first record that was not
- * handed over, or some records earlier; never later.
+ * A named cursor (--cursor) is moved only after standard output took the printed records, a batch at a time.
+ * So after any end, also by kill -9, the next run begins with the first record that standard output did not
+ * take, or some records earlier; never later.
  */
 #define _GNU_SOURCE
 #include "common.h"
@@ -122,8 +122,8 @@ static print_record printer_of(int option)
     }
 }
 
-/* Records between two flushes of the output, and two moves of the cursor, where there is no end to wait
- * at: many enough that the two synced writes of a move don't count. */
+/* Records between two flushes of the output, and two moves of the cursor, unless the end comes first: so many
+ * that the cost of a move, two synced writes, is negligible. */
 #define BATCH_RECORDS 10000u
 
 struct cat {
@@ -137,10 +137,10 @@ struct cat {
     int64_t since_ns;
 
     const char *cursor;    /* its name, or NULL */
-    struct twinlog *log;   /* through which it is moved */
-    uint64_t cursor_lsn;   /* where it stands */
+    struct twinlog *log;   /* through which the cursor is moved */
+    uint64_t cursor_lsn;   /* where the cursor is */
     uint64_t printed_lsn;  /* newest LSN that was printed */
-    const char *failed_to; /* do what, where an error came from something else than reading */
+    const char *failed_to; /* what failed, if it was not reading */
 
     struct twinlog_reader *reader;
 };
@@ -149,8 +149,9 @@ static char output_buffer[64 * 1024]; /* instead of the 4 KiB that stdio gives a
 
 /* ---- forwards ---------------------------------------------------------------------------------- */
 
-/* Seeking has passed over what is older, unless all of it was: then what is appended while we follow may
- * still be, when TIME is to come. Behind the first that is not, clocks may have stepped back. */
+/* Skips records older than --since until the first one that is not: seeking passes them, but if TIME is in
+ * the future, records appended later may be older, too. Behind the first wanted record the clock may have
+ * stepped back. */
 static bool is_wanted(struct cat *cat, const struct twinlog_record *record)
 {
     if (cat->has_since && record->time_ns < cat->since_ns)
@@ -159,7 +160,7 @@ static bool is_wanted(struct cat *cat, const struct twinlog_record *record)
     return true;
 }
 
-/* Prints a batch: 1 = there may be more, 0 = no more for now, or what the reader said. */
+/* Prints a batch: 1 = there may be more, 0 = no more for now, or the reader's error. */
 static int print_batch(struct cat *cat)
 {
     struct twinlog_record record;
@@ -177,7 +178,7 @@ static int print_batch(struct cat *cat)
     return 1;
 }
 
-/* Has standard output take what was printed, then moves the cursor over it. */
+/* Flushes standard output, then moves the cursor over the printed records. */
 static int hand_over(struct cat *cat)
 {
     fflush(stdout);
@@ -191,8 +192,8 @@ static int hand_over(struct cat *cat)
     return error;
 }
 
-/* Waits: 1 = there is more; 0 = it is time to end, because the range is finished, a signal came, or
- * nobody reads the output any more. */
+/* Waits: 1 = there is more; 0 = it is time to end, because the range is finished, a signal came, or the
+ * reader of the output has gone. */
 static int wait_for_more(struct cat *cat)
 {
     if (ferror_unlocked(stdout) || stop_signal())
@@ -208,7 +209,7 @@ static int wait_for_more(struct cat *cat)
     struct pollfd fds[] = {
         { .fd = fd, .events = POLLIN },
         { .fd = stop_fd(), .events = POLLIN },
-        { .fd = STDOUT_FILENO }, /* only errors: its reader has gone */
+        { .fd = STDOUT_FILENO }, /* only for errors: its reader has gone */
     };
     while (poll(fds, sizeof(fds) / sizeof(fds[0]), -1) < 0)
         if (errno != EINTR)
@@ -233,7 +234,7 @@ static int print_forwards(struct cat *cat)
 
 /* ---- backwards --------------------------------------------------------------------------------- */
 
-/* Where --since begins; --from and --to are the reader's business. 1 = *ret_lsn is the oldest to print, 0 =
+/* Finds where --since begins; the reader sees to --from and --to. 1 = *ret_lsn is the oldest to print, 0 =
  * there is nothing to print, or an error. */
 static int find_oldest(struct cat *cat, uint64_t *ret_lsn)
 {
@@ -277,11 +278,11 @@ static int take_cursor(struct cat *cat)
 {
     int error = twinlog_cursor_get(cat->log, cat->cursor, &cat->cursor_lsn);
 
-    if (error == -ENOENT) /* made when there is something to move it over */
+    if (error == -ENOENT) /* the first move makes the cursor */
         return STATUS_FINE;
     if (error)
         return fail("get the cursor of", cat->dir, error, NULL, NULL);
-    if (cat->cursor_lsn) /* else it has seen nothing, wherever the log begins */
+    if (cat->cursor_lsn) /* 0: the cursor has passed no record, wherever the log begins */
         cat->options.from_lsn = cat->cursor_lsn + 1;
     return STATUS_FINE;
 }
@@ -289,7 +290,7 @@ static int take_cursor(struct cat *cat)
 static int print_records(struct cat *cat)
 {
     if (cat->options.to_lsn && cat->options.from_lsn > cat->options.to_lsn)
-        return 0; /* the cursor has passed it */
+        return 0; /* the cursor has passed the range */
     int error = twinlog_reader_open(cat->dir, &cat->options, &cat->reader);
     if (error)
         return error;

@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* For another process that opens the log for all of them, or closes it as the last one. */
+/* To wait for another process that opens the log as the first one, or closes it as the last one. */
 #define SHARED_WAIT_MS 5000u
 
 static const char *program_name = "twinlog";
@@ -86,7 +86,7 @@ int next_option(const struct command *command, int argc, char **argv, const stru
         print_help(command->help);
     case OPTION_VERSION:
         print_version();
-    case '?': /* getopt has said what is wrong */
+    case '?': /* getopt has printed the error */
         fprintf(stderr, "Try '%s --help'.\n", program_name);
         exit(STATUS_USAGE);
     default:
@@ -94,7 +94,7 @@ int next_option(const struct command *command, int argc, char **argv, const stru
     }
 }
 
-/* A limit of 0 would be none at all. */
+/* At least 1, because 0 would mean no limit. */
 static uint64_t take_age_ms(const char *option)
 {
     int64_t ns = take_duration(option);

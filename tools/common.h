@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the subcommands of twinlog share: exit statuses, options, messages, the end of the output.
+ * Shared by the subcommands of twinlog: exit statuses, options, messages, the end of the output.
  *
  * A wrong command line ends the process at once with status 2 (nothing is open by then); everything
  * else is reported with complain() or fail() and returned as a status to main().
@@ -117,7 +117,7 @@ enum option_value {
     FLAG("version", OPTION_VERSION), \
     { NULL, 0, NULL, 0 }
 
-/* Options of the commands that open a log for writing, as a table and in words for --help. */
+/* Options of the commands that open a log for writing, as a table and as text for --help. */
 #define LOG_OPTIONS \
     WITH_ARGUMENT("max-record", OPTION_MAX_RECORD), \
     WITH_ARGUMENT("segment", OPTION_SEGMENT), \
@@ -152,25 +152,25 @@ int next_option(const struct command *command, int argc, char **argv, const stru
 
 /* If `value` is one of LOG_OPTIONS, puts it into `options` and returns true. */
 bool take_log_option(int value, struct twinlog_options *options);
-/* What --shared does. */
+/* Sets the options for --shared. */
 void share_log(struct twinlog_options *options);
-/* After the last one: ends the process where they exclude each other. */
+/* After the last option: ends the process if the options exclude each other. */
 void check_log_options(const struct twinlog_options *options);
 
-/* The one operand, which is a "directory" or a "file". */
+/* The only operand; `what` is "directory" or "file". */
 const char *take_operand(int argc, char **argv, const char *what);
 const char *take_directory(int argc, char **argv);
 
-/* The argument of --output, which may not be left out. */
+/* Ends the process if --output is missing or empty. */
 void check_output(const char *output);
 
 /* The argument of the option that next_option() just returned: a number from `least` to `most` with
  * an optional suffix K, M or G (powers of 1024). */
 uint64_t take_number(const char *option, uint64_t least, uint64_t most);
-/* The same for a text that is only a part of it. */
+/* The same for a text that is a part of the argument. */
 uint64_t parse_number(const char *option, const char *text, uint64_t least, uint64_t most);
 
-/* The same: a name of a cursor or a value. */
+/* The argument of the option, as the name of a cursor or a value. */
 const char *take_name(const char *option);
 const char *check_name(const char *option, const char *name);
 
@@ -186,13 +186,13 @@ void set_program_name(const char *name);
 /* One line on standard error. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Reports "cannot DOING 'DIR'", why, and the place and the words of `report` (may be NULL). Where that
- * has no words, says what to do next: `advice` if it is not NULL, else what suits the error. Returns
- * the exit status for it. */
+/* Reports "cannot DOING 'DIR'", the reason, and the place and text of `report` (may be NULL). If the report
+ * has no text, prints what to do next: `advice` if it is not NULL, else advice for the error. Returns the
+ * exit status for the error. */
 int fail(const char *doing, const char *dir, int error, const struct twinlog_report *report,
          const char *advice);
 
-/* The same where two directories have a part: "cannot DOING 'DIR' to 'OUTPUT'". */
+/* The same for two directories: "cannot DOING 'DIR' to 'OUTPUT'". */
 int fail_copy(const char *doing, const char *dir, const char *output, int error, const char *advice);
 
 /* The exit status for a result of the library. */
@@ -213,32 +213,32 @@ const char *io_name(uint32_t io);
 
 /* One word for a mode: "durable", "mapped", "shared". */
 const char *mode_name(uint32_t mode);
-/* Are records there with a copy, and durable only once they are synced? */
+/* Mapped or shared: records are written by a copy, and durable only after a sync. */
 bool is_mapped_mode(uint32_t mode);
 
 /* "512 bytes", "1.5 MiB". */
 #define BYTES_TEXT_BYTES 32
 void describe_bytes(char ret_text[BYTES_TEXT_BYTES], uint64_t bytes);
 
-/* The plural of a word that takes an s, where there is not one of it. */
+/* The ending of a plural: "" for 1, else "s". */
 const char *plural(uint64_t count);
 
-/* A name of a cursor or a value, for people: what a terminal would act upon becomes '?'. */
+/* A name of a cursor or a value, for people: control characters become '?'. */
 void describe_name(char ret_text[TWINLOG_NAME_BYTES], const char *name);
 
-/* Reports that standard output did not take what was written to it, with errno as the reason.
- * Quiet when its reader has gone, which is how `| head` ends. */
+/* Reports that writing to standard output failed, with errno as the reason. Quiet when the reader of the
+ * output has gone, as `| head` does. */
 int output_error(void);
 
-/* Flushes and closes standard output. `status`, or what output_error() says if that fails. */
+/* Flushes and closes standard output. Returns `status`, or that of output_error() on failure. */
 int finish_output(int status);
 
 /* ---- time and progress ------------------------------------------------------------------------ */
 
 uint64_t monotonic_ns(void);
 
-/* A line on standard error that is overwritten by the next one; only where that is a terminal, and
- * not more often than people can read. */
+/* A line on standard error that the next one overwrites; only on a terminal, and not more often than people
+ * can read. */
 bool is_progress_due(void);
 void show_progress(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void show_bytes_progress(void *context, uint64_t done_bytes, uint64_t total_bytes); /* for the library */

@@ -43,7 +43,7 @@ struct change {
     uint64_t lsn;
 };
 
-/* Splits "NAME=LSN" at the last equals sign: a name may have one. */
+/* Splits "NAME=LSN" at the last equals sign, because a name may contain one. */
 static void take_setting(struct change *change)
 {
     char *equals = strrchr(optarg, '=');
@@ -91,7 +91,7 @@ static int print_json(struct twinlog *log)
     return error;
 }
 
-/* Where the end of the log is damaged, more records may be behind a cursor than were counted. */
+/* If the end of the log is damaged, a cursor may be further behind than was counted. */
 static int check_end(const char *dir)
 {
     struct twinlog_report report = { 0 };

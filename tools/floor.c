@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the disk does without a log. See floor.h. */
+/* Measures the disk without a log. See floor.h. */
 #define _GNU_SOURCE
 #include "floor.h"
 
@@ -21,7 +21,7 @@ static int open_direct(const char *path, bool *ret_is_direct)
     int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_DIRECT | O_CLOEXEC, 0600);
 
     *ret_is_direct = fd >= 0;
-    if (fd < 0 && errno == EINVAL) /* the file was created all the same on some kernels */
+    if (fd < 0 && errno == EINVAL) /* some kernels have created the file all the same */
         fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     return fd < 0 ? -errno : fd;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the disk does without a log: one thread overwrites 4 KiB blocks of a prewritten file, each
- * write durable before the next. No log can make one thread's records durable faster. */
+/* Measures the disk without a log: one thread overwrites 4 KiB blocks of a prewritten file, each write
+ * durable before the next. No log can make one thread's records durable faster. */
 #ifndef TOOLS_FLOOR_H
 #define TOOLS_FLOOR_H
 
@@ -9,8 +9,8 @@
 #include <stdbool.h>
 
 struct disk_floor {
-    bool is_direct; /* O_DIRECT was taken */
-    bool is_dsync;  /* RWF_DSYNC was; else pwrite and fdatasync */
+    bool is_direct; /* O_DIRECT was accepted */
+    bool is_dsync;  /* RWF_DSYNC was accepted; else pwrite and fdatasync */
     double seconds;
     struct histogram latency;
 };

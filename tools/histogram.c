@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-/* A value keeps its six leading bits; `shift` is what is dropped, and the first bit is always one. */
+/* A value keeps its six leading bits, the first of which is one; `shift` bits are dropped. */
 static size_t bucket_of(uint64_t ns)
 {
     unsigned shift = ns < 64 ? 0 : 58 - (unsigned)__builtin_clzll(ns);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Latencies counted in buckets: exact below 64 ns, above that 32 buckets for each power of two, so a
- * percentile is at most 3.2 % too large. One thread at a time; add them up afterwards.
+ * percentile is at most 3.2 % too large. Each thread needs a histogram of its own; merge them afterwards.
  */
 #ifndef TOOLS_HISTOGRAM_H
 #define TOOLS_HISTOGRAM_H

@@ -2,8 +2,8 @@
 /*
  * Standard input cut into records: lines, NUL-terminated strings, or frames with a length in front.
  *
- * Read in large blocks; a record lies in the buffer whole, which grows with the largest record that is
- * allowed, not with a line that never ends.
+ * Reads in large blocks. A record is in the buffer as a whole. The buffer grows up to the largest record that
+ * is allowed, so a line that never ends does not fill the memory.
  *
  *     do
  *         while ((result = input_next(&input, &data, &size)) > 0)
@@ -21,19 +21,19 @@ struct input {
     size_t record_limit; /* largest record in bytes */
     struct buffer buffer;
     uint64_t records; /* returned so far */
-    uint64_t offset;  /* in the input, of the first byte in the buffer */
+    uint64_t offset;  /* in the input, of the first unused byte in the buffer */
     bool is_ended;
 };
 
 int input_init(struct input *input, enum framing framing, size_t record_limit);
 void input_free(struct input *input);
 
-/* 1 = the next record, in memory that is valid until input_fill(); 0 = it is not there whole, or
+/* 1 = the next record, in memory that is valid until input_fill(); 0 = the next record is not complete, or
  * there is none; -EMSGSIZE = it is larger than the limit; -EBADMSG = the input ended inside a frame. */
 int input_next(struct input *input, const void **ret_data, size_t *ret_size);
 
-/* Waits for more input: 1 = there is some, or the last record may now be taken; 0 = the end;
- * -ECANCELED = stop_fd() is readable; or an error. */
+/* Waits for more input: 1 = there is more, or the last record may now be taken; 0 = the end; -ECANCELED =
+ * stop_fd() is readable; or an error. */
 int input_fill(struct input *input);
 
 #endif

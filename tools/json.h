@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * JSON on standard output, for --json. One value at a time; the writer keeps the commas.
+ * JSON on standard output, for --json. One value at a time; these functions write the commas.
  *
- * `key` is NULL for an element of an array and for the outermost value. Write errors stay in stdout's
- * error flag for finish_output() to find.
+ * `key` is NULL for an element of an array and for the outermost value. A write error stays in stdout's error
+ * flag, where finish_output() finds it.
  */
 #ifndef TOOLS_JSON_H
 #define TOOLS_JSON_H
@@ -24,7 +24,7 @@ void json_number(const char *key, uint64_t value);
 void json_signed(const char *key, int64_t value);
 void json_decimal(const char *key, double value); /* three places */
 void json_boolean(const char *key, bool value);
-void json_text(const char *key, const char *text); /* what is not UTF-8 becomes U+FFFD */
+void json_text(const char *key, const char *text); /* bytes that are not UTF-8 become U+FFFD */
 void json_time(const char *key, int64_t time_ns);  /* since 1970, as "2026-11-20T07:30:00.123456789Z" */
 
 /* "KEY": the bytes as text where they are UTF-8, else "KEY_base64". */

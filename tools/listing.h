@@ -8,18 +8,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What goes through a walk over the cursors. */
+/* The state of a walk over the cursors. */
 struct cursor_list {
     uint64_t first_lsn, last_lsn; /* of the log when the walk began */
     uint64_t count;
 };
 void begin_cursor_list(struct cursor_list *list, const struct twinlog *log);
 
-/* Records behind a cursor at `lsn`, which a writer may have moved beyond last_lsn meanwhile. */
+/* Number of records behind a cursor at `lsn`. A consumer may have moved the cursor beyond last_lsn
+ * meanwhile. */
 uint64_t records_behind(const struct cursor_list *list, uint64_t lsn);
 
-/* "cursors": name, lsn, behind. "values": name, size, and maybe what they hold. The arrays are whole also
- * when the result is an error. */
+/* "cursors": name, lsn, behind. "values": name, size, and the contents if asked for. The arrays are closed
+ * also when the result is an error. */
 int json_cursors(struct twinlog *log);
 int json_values(struct twinlog *log, bool has_contents);
 

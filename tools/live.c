@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * twinlog stat --live: what the writer of a log does, as it does it.
+ * twinlog stat --live: shows the work of a log's writer while it goes on.
  *
- * Every interval the writer is asked for a copy of its counters; what is shown is the difference to the one before.
- * A writer that does not answer in time has not committed anything. One that is gone may come back: then its
- * counters begin again, which a larger epoch tells.
+ * In every interval this process asks the writer for a copy of its counters, and shows the difference to the
+ * copy before. A writer that does not answer in time has not committed anything. A writer that was opened
+ * again counts from zero; its larger epoch shows that.
  */
 #define _GNU_SOURCE
 #include "live.h"
@@ -29,7 +29,7 @@
 
 enum writer_state {
     WRITER_NONE,
-    WRITER_IDLE, /* it has committed nothing in the interval */
+    WRITER_IDLE, /* has committed nothing in the interval */
     WRITER_BUSY
 };
 
@@ -39,7 +39,7 @@ struct sample {
     struct twinlog_timings timings;
 };
 
-/* What happened between two samples. */
+/* The difference between two samples. */
 struct change {
     enum writer_state state;
     bool has_stat; /* the writer has answered at least once */
@@ -86,7 +86,7 @@ static double microseconds(const struct twinlog_histogram *histogram, double q)
 
 /* ---- sampling ---------------------------------------------------------------------------------- */
 
-/* The largest value is that of all times, but no quantile goes beyond the bucket it is in. */
+/* The largest value stays that of all time; a quantile is never larger than the bucket it is in. */
 static void subtract(struct twinlog_histogram *histogram, const struct twinlog_histogram *before)
 {
     histogram->count -= before->count;
@@ -101,7 +101,7 @@ static void subtract_timings(struct twinlog_timings *timings, const struct twinl
         subtract((struct twinlog_histogram *)((char *)timings + stages[i].offset), stage_of(before, i));
 }
 
-/* The writer's counters begin with it, so a new writer is compared with nothing. */
+/* Counters start from zero in a new writer, so there is nothing to compare its first sample with. */
 static void compare(struct show *show, struct change *change)
 {
     const struct sample *before = &show->before, *now = &show->now;
@@ -121,8 +121,8 @@ static void compare(struct show *show, struct change *change)
     subtract_timings(&change->timings, &before->timings);
 }
 
-/* 0, also if there is nothing to see now; or the error that keeps us from ever seeing anything. The wait is shorter
- * than the interval, so that the writer does not go on making copies, and the next one is a fresh one. */
+/* 0, also if there is no sample now; or an error, after which there will never be one. The wait is shorter
+ * than the interval, so that the writer stops making copies in between, and the next copy is a new one. */
 static int take_sample(struct show *show, struct change *change)
 {
     const uint64_t wait_ms = show->interval_ms / 2 < MOST_WAIT_MS ? show->interval_ms / 2 : MOST_WAIT_MS;
@@ -343,7 +343,7 @@ static const char unseen_advice[] =
     "Its writer has opened it in the mapped mode or the shared one, which take no timings, or is of another "
     "version, or shares no memory. 'twinlog stat DIR' shows what the files tell.";
 
-/* Rates need two samples: the first one is shown only if there is nothing to compare. */
+/* Rates need two samples, so the first one of a busy writer is not shown. */
 static int run(struct show *show)
 {
     struct change change;
@@ -360,7 +360,7 @@ static int run(struct show *show)
         }
         next_ns += show->interval_ms * 1000000;
         const uint64_t now = monotonic_ns();
-        if (next_ns < now) /* we were stopped, or the system slept */
+        if (next_ns < now) /* this process was stopped, or the system slept */
             next_ns = now;
         if (!stop_sleep((next_ns - now) / 1000000))
             return STATUS_FINE;

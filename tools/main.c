@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* twinlog: the command. Finds the subcommand and hands over to it. */
+/* The twinlog command: finds the subcommand and runs it. */
 #define _GNU_SOURCE
 #include "common.h"
 
@@ -44,9 +44,8 @@ static const struct command *find_command(const char *name)
     usage_error("there is no command '%s'", name);
 }
 
-/* A descriptor 0, 1 or 2 that is closed must not be given to a file of the log, which would then be
- * read as input or written as output. Opened the wrong way round, using it is an error as it ought to
- * be. */
+/* If descriptor 0, 1 or 2 is closed, a file of the log could get its number, and be read as input or written
+ * as output. So it is opened on /dev/null, in the wrong direction: using it stays an error. */
 static void fill_standard_descriptors(void)
 {
     for (int fd = 0; fd <= 2; fd++)
@@ -70,6 +69,6 @@ int main(int argc, char **argv)
     const struct command *command = find_command(argv[1]);
     snprintf(name, sizeof(name), "twinlog %s", command->name);
     set_program_name(name);
-    argv[1] = name; /* what getopt's messages begin with */
+    argv[1] = name; /* getopt's messages begin with it */
     return command->run(command, argc - 1, argv + 1);
 }

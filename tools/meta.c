@@ -43,7 +43,7 @@ static const struct option option_table[] = {
 struct meta {
     const char *dir;
     struct twinlog *log;
-    int action; /* OPTION_GET, _SET, _REMOVE, or 0 for the list */
+    int action; /* OPTION_GET, _SET, _REMOVE, or 0 = list */
     const char *name;
     bool is_json;
     size_t size;
@@ -84,7 +84,7 @@ static int print_json(const struct meta *meta)
     return error;
 }
 
-/* ---- one of them ------------------------------------------------------------------------------- */
+/* ---- one value --------------------------------------------------------------------------------- */
 
 static int get_value(struct meta *meta)
 {
@@ -136,7 +136,7 @@ static int complain_too_large(void)
     return STATUS_FAILED;
 }
 
-/* Before the log is opened: an input that can't be read changes nothing. */
+/* Before the log is opened, so that an input that can't be read changes nothing. */
 static int take_value(struct meta *meta, const char *text)
 {
     if (text) {

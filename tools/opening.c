@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Opening a log that is there. See opening.h. */
+/* Opens an existing log. See opening.h. */
 #define _GNU_SOURCE
 #include "opening.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* twinlog probe: what the disk and the kernel offer, and which path to the disk a log would take. */
+/* twinlog probe: shows what the disk and the kernel offer, and which path to the disk a log would take. */
 #define _GNU_SOURCE
 #include "common.h"
 #include "json.h"

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * twinlog stat --prometheus: the text exposition format, version 0.0.4.
+ * twinlog stat --prometheus: prints metrics in the text exposition format, version 0.0.4.
  *
- * Beside a writer: what it counts, and how long things take, from a copy that it is asked for. Without one, or
- * beside one that does not answer, only what the files say: then the counters are not there, which is not the same
- * as 0.
+ * Beside a writer: its counters and durations, from a copy that it is asked for. Without a writer, or beside
+ * one that does not answer, only what the files say: then the counters are left out, which is not the same as
+ * 0.
  */
 #define _GNU_SOURCE
 #include "common.h"
@@ -54,13 +54,13 @@ static void print_bucket(const char *name, const char *bound, uint64_t count)
     printf(",le=\"%s\"} %" PRIu64 "\n", bound, count);
 }
 
-/* In how many buckets are the values below that power of two? */
+/* Number of buckets for the values below that power of two. */
 static unsigned buckets_below(unsigned power)
 {
     return power < 3 ? 1u << power : 8 * (power - 2);
 }
 
-/* The bounds are the largest values below powers of two: there the log's buckets end. */
+/* The bounds are the largest values below powers of two, because the log's buckets end there. */
 static void print_histogram(const char *name, const char *help, const struct twinlog_histogram *histogram,
                             double unit, unsigned first_power, unsigned last_power)
 {
@@ -85,7 +85,7 @@ static void print_histogram(const char *name, const char *help, const struct twi
     printf("} %" PRIu64 "\n", count);
 }
 
-/* ---- what there is ------------------------------------------------------------------------------- */
+/* ---- the metrics --------------------------------------------------------------------------------- */
 
 static void print_files(bool has_writer, const struct twinlog_stat *stat)
 {
@@ -131,7 +131,7 @@ static void print_counters(const struct twinlog_stat *stat)
                 stat->slow);
 }
 
-/* From 255 ns to 17 s. */
+/* Prints buckets from 255 ns to 17 s. */
 static void print_times(const char *name, const char *help, const struct twinlog_histogram *histogram)
 {
     print_histogram(name, help, histogram, 1e-9, 8, 34);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* twinlog repair: what is sound in a damaged log, in a new one; and a line for each thing that is lost. */
+/* twinlog repair: copies what is sound in a damaged log to a new one, and prints a line for each loss. */
 #define _GNU_SOURCE
 #include "common.h"
 #include "json.h"

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * twinlog sink: standard input into a plain file, by way of a mapping that other processes may share.
+ * twinlog sink: writes standard input to a plain file, through a mapping that other processes may share.
  *
- * One thread. It reads large blocks, and writes as many whole lines at once as there are, so that a file goes in
- * by large pieces and a line that comes alone is in the file at once. Each write is one piece for everybody else
- * who appends to the file.
+ * There is one thread. It reads large blocks, and writes as many whole lines at once as it has, so that a
+ * file is written in large pieces, and a single line is in the file at once. Lines of other processes never
+ * come inside one write.
  *
- * A signal to stop lets what waits in a pipe through, because whoever wrote it may be gone: its last words are
- * often the ones that are looked for.
+ * After a signal to stop, bytes that wait in a pipe are still written: the process that wrote them may be
+ * gone, and its last lines are often the important ones.
  */
 #define _GNU_SOURCE
 #include "buffer.h"
@@ -88,7 +88,7 @@ static const struct option option_table[] = {
 };
 
 #define LINE_BYTES (64u << 20)  /* a longer line is written in parts */
-#define LEAST_PIECE_BYTES 4096u /* smaller ones cost more than a file that is not filled to the brim */
+#define LEAST_PIECE_BYTES 4096u /* smaller pieces cost more than the unused end of a file */
 #define MOST_BYTES (UINT64_C(1) << 47)
 
 struct pour {
@@ -99,10 +99,10 @@ struct pour {
     size_t piece_bytes; /* of one write, unless a single line has more */
     int hangup_fd;
 
-    struct buffer input; /* what was read and not written, searched for newlines */
-    uint64_t allowed;    /* so many bytes may still be read */
+    struct buffer input; /* bytes that were read and not written, searched for newlines */
+    uint64_t allowed;    /* bytes that may still be read */
     bool is_ended;
-    uint64_t written; /* of the input, in the file */
+    uint64_t written; /* bytes of the input that are in the file */
 };
 
 /* ---- writing ---------------------------------------------------------------------------------- */
@@ -141,7 +141,7 @@ static int write_pieces(struct pour *pour)
     return 0;
 }
 
-/* ---- what may go wrong ------------------------------------------------------------------------ */
+/* ---- errors ----------------------------------------------------------------------------------- */
 
 static const char *advice_for(int error)
 {
@@ -164,7 +164,7 @@ static const char *advice_for(int error)
 
 /* ---- reading ---------------------------------------------------------------------------------- */
 
-/* What somebody has written to standard input, and nobody has read; of a file, nothing. */
+/* Bytes that wait in standard input to be read; 0 if it is a regular file. */
 static uint64_t waiting_bytes(void)
 {
     struct stat status;
@@ -176,8 +176,8 @@ static uint64_t waiting_bytes(void)
     return (uint64_t)bytes;
 }
 
-/* The file may have been renamed. That no new one can be made is found out by the next write, too, if it is still so
- * by then. */
+/* After SIGHUP: the file may have been renamed. An error here only prints a message: a later look at the name
+ * tries again. */
 static void reopen(struct pour *pour)
 {
     uint64_t count;
@@ -207,7 +207,8 @@ static int wait_for_input(struct pour *pour)
     return poll_fds[0].revents || poll_fds[1].revents;
 }
 
-/* Nobody else's line shall go on where our last one ends. There is room: buffer_make_room() made it. */
+/* Ends the last line, so that no line of another process continues it. buffer_make_room() has made room for
+ * that. */
 static void end_input(struct pour *pour)
 {
     pour->is_ended = true;
@@ -216,7 +217,7 @@ static void end_input(struct pour *pour)
         pour->input.bytes[pour->input.end++] = '\n';
 }
 
-/* 1 = go on, 0 = that was all, or an error. */
+/* Reads once: 1 = go on, 0 = the input has ended, or an error. */
 static int fill(struct pour *pour)
 {
     int result = buffer_make_room(&pour->input);
@@ -237,9 +238,9 @@ static int fill(struct pour *pour)
     return got > 0;
 }
 
-/* ---- all of it -------------------------------------------------------------------------------- */
+/* ---- the whole input -------------------------------------------------------------------------- */
 
-/* Sets *ret_read_error for the input, returns what the file said. */
+/* Sets *ret_read_error for the input, returns the error of the file. */
 static int pour_all(struct pour *pour, int *ret_read_error)
 {
     int result = 0, error = 0;
@@ -260,7 +261,7 @@ static int complain_rest(const struct pour *pour, int status)
     return status;
 }
 
-/* Syncs if that was asked for, closes the file and says what went wrong, if anything. */
+/* Syncs if asked to, closes the file and reports what went wrong, if anything. */
 static int finish(struct pour *pour, int write_error, int read_error, bool is_flushing)
 {
     int status = STATUS_FINE;
@@ -325,7 +326,7 @@ static void take_option(int value, struct twinlog_sink_options *options)
     }
 }
 
-/* Small against the limit, so that a file is nearly full when the next one is begun. */
+/* A small part of the limit, so that a file is nearly full when the next one is begun. */
 static size_t piece_bytes(uint64_t max_bytes)
 {
     uint64_t bytes = max_bytes / 16;

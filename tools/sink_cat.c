@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * twinlog sink --cat and --follow: what was written to a plain file, without the zeros behind it.
+ * twinlog sink --cat and --follow: shows what was written to a plain file, without the zeros behind it.
  *
- * When the name leads to another file, the rest of the old one is shown a moment later, when those who were
- * about to write to it have done so; then the new one from its beginning.
+ * When the name leads to another file, the rest of the old one is shown a moment later, after threads that
+ * were inside a write have finished it; then the new file from its beginning.
  */
 #define _GNU_SOURCE
 #include "sink_cat.h"
@@ -27,7 +27,8 @@ struct show {
     uint64_t at;
 };
 
-/* The file's bytes up to `end`, or to its own. -EIO for the output is left to finish_output(). */
+/* Shows the bytes up to `end`, or to the end of the file. Errors of the output are left to
+ * finish_output(). */
 static int show_to(struct show *show, uint64_t end)
 {
     static char bytes[PIECE_BYTES];
@@ -46,7 +47,7 @@ static int show_to(struct show *show, uint64_t end)
     return 0;
 }
 
-/* Of a file that has lost its name: all but the zeros at its end. */
+/* Shows the rest of a file that has lost its name, without the zeros at its end. */
 static int show_rest(struct show *show)
 {
     static char bytes[PIECE_BYTES];
@@ -57,7 +58,7 @@ static int show_rest(struct show *show)
     for (uint64_t end = (uint64_t)status.st_size; end > show->at;) {
         size_t size = end - show->at < sizeof(bytes) ? (size_t)(end - show->at) : sizeof(bytes), left = size;
         if (pread(show->fd, bytes, size, (off_t)(end - size)) != (ssize_t)size)
-            return 0; /* it has been cut meanwhile: once more, or never */
+            return 0; /* the file was cut meanwhile */
         while (left > 0 && bytes[left - 1] == 0)
             left--;
         end -= size - left;
@@ -75,7 +76,7 @@ static bool is_present(const struct show *show)
            named.st_dev == opened.st_dev;
 }
 
-/* What the name leads to now, from its beginning. */
+/* Opens the file that the name leads to now, at its beginning. */
 static int begin(struct show *show)
 {
     int fd = open(show->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -113,7 +114,7 @@ static int follow(struct show *show)
         if (fflush(stdout) != 0 || !stop_sleep(PAUSE_MS))
             return error == -EUCLEAN ? 0 : error;
         if (!was_present && (error = show_rest(show)) == 0 && (error = begin(show)) == -ENOENT)
-            error = 0; /* nobody has made the next one */
+            error = 0; /* the next file is not made yet */
     }
     return error;
 }

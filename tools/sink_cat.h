@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What was written to a plain file, on standard output. */
+/* Shows on standard output what was written to a plain file. */
 #ifndef TOOLS_SINK_CAT_H
 #define TOOLS_SINK_CAT_H
 

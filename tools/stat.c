@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * twinlog stat: what is in a log, how it was left, and what opening it for writing would do; its segment
- * files; how many cursors and values it has. What its writer does at the moment is shown by live.c and
- * prometheus.c.
+ * twinlog stat: shows what is in a log, how it was left, and what opening it for writing would do; its
+ * segment files; the number of its cursors and values. live.c and prometheus.c show the present work of its
+ * writer.
  *
- * Of a log that opening would refuse only the first part is shown, with the reason.
+ * For a log that opening would refuse, only the first part is shown, with the reason.
  */
 #define _GNU_SOURCE
 #include "common.h"
@@ -55,7 +55,7 @@ static const struct option option_table[] = {
     COMMON_OPTIONS,
 };
 
-/* Of a log with more segments than both, only these are shown. */
+/* Of many segments, only the first and the last ones are shown. */
 #define FIRST_SHOWN 4u
 #define LAST_SHOWN 16u
 
@@ -67,10 +67,10 @@ struct overview {
     struct twinlog_segment *segments;
     size_t count;
     size_t room;
-    struct twinlog *log; /* for the cursors and the values; NULL where the log can't be opened */
+    struct twinlog *log; /* for the cursors and the values; NULL if the log can't be opened */
 };
 
-/* ---- what is there ----------------------------------------------------------------------------- */
+/* ---- the segments ------------------------------------------------------------------------------ */
 
 static int keep_segment(void *context, const struct twinlog_segment *segment)
 {
@@ -196,7 +196,7 @@ static void print_inspection(const struct overview *overview)
 struct summary {
     struct cursor_list cursors;
     uint64_t most_behind;
-    char slowest[TWINLOG_NAME_BYTES]; /* the cursor that is */
+    char slowest[TWINLOG_NAME_BYTES]; /* name of the slowest cursor */
     uint64_t values;
     uint64_t value_bytes;
 };
@@ -378,7 +378,7 @@ struct choice {
     bool is_json;
     bool is_live;
     bool is_prometheus;
-    uint64_t interval_ms; /* 0 = not said */
+    uint64_t interval_ms; /* 0 = not given */
 };
 
 static void take_choice(struct choice *choice, int value)

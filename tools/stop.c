@@ -19,7 +19,7 @@ static void signal_event(int fd)
 {
     static const uint64_t one = 1;
     ssize_t written = write(fd, &one, sizeof(one));
-    (void)written; /* fails only when it is readable 2^64 - 2 times over */
+    (void)written; /* fails only at a count of 2^64 - 2; the descriptor is readable then */
 }
 
 void stop_request(void)

@@ -2,9 +2,9 @@
 /*
  * Stopping in good order: SIGINT, SIGTERM and SIGHUP become a readable descriptor and a flag.
  *
- * The first signal asks; what is in hand is finished and cleaned up. A second one of the same kind
- * ends the process as it would any other. A signal that was ignored when the process began (as under
- * nohup) stays ignored.
+ * After the first signal the command finishes its present work and cleans up. A second signal of the same
+ * kind ends the process at once. A signal that was ignored when the process began (as under nohup) stays
+ * ignored.
  */
 #ifndef TOOLS_STOP_H
 #define TOOLS_STOP_H
@@ -17,14 +17,14 @@ int stop_fd(void);         /* becomes readable, for ever, with the first signal 
 void stop_request(void);   /* as if a signal had come; any thread */
 int stop_signal(void);     /* the signal that came, or 0 */
 
-/* Makes SIGHUP a signal that does not stop, unless it is ignored: the descriptor that is returned becomes readable, and
- * reading its 8 bytes takes note of it. Or -errno. After stop_on_signals(). */
+/* Makes SIGHUP a signal that does not stop, unless it is ignored: returns a descriptor that becomes readable
+ * at the signal, until its 8 bytes are read; or -errno. After stop_on_signals(). */
 int catch_hangups(void);
 
-/* Sleeps until then; false if it was woken by a signal or a request. */
+/* Sleeps for `ms`; false if a signal or a request came. */
 bool stop_sleep(uint64_t ms);
 
-/* Ends the process by the signal that came, so that its parent sees what happened. */
+/* Ends the process by the signal that came, so that its parent sees the cause. */
 _Noreturn void stop_by_signal(void);
 
 #endif

@@ -56,7 +56,7 @@ struct trim {
     const char *dir;
     struct twinlog *log;
     bool is_json;
-    bool has_limit; /* of the front */
+    bool has_limit; /* for trimming the front */
     struct twinlog_trim_options options;
     bool is_cut; /* --after */
     uint64_t after_lsn;
@@ -168,7 +168,7 @@ static int cut_end(const struct trim *trim)
 
 /* ---- the command ------------------------------------------------------------------------------- */
 
-/* Nothing is older than the first nanosecond; 0 would be no limit. */
+/* At least 1, because 0 would mean no limit; no record is older than the first nanosecond. */
 static int64_t take_time_limit(void)
 {
     int64_t time_ns = now_ns() - take_duration("--keep-time");

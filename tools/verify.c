@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* twinlog verify: every byte of every record, one line for each finding, nothing changed. */
+/* twinlog verify: checks every byte of every record, and prints a line for each finding. Changes nothing. */
 #define _GNU_SOURCE
 #include "common.h"
 #include "json.h"

@@ -2,8 +2,8 @@
 /*
  * Durations and points in time on the command line. See when.h.
  *
- * strptime() would take a year of two digits, blanks and names of months, and has no fractions, so
- * the digits are read here; which days a month has, and when it is summer, is left to mktime().
+ * strptime() would accept a year of two digits, blanks and names of months, and knows no fractions, so the
+ * digits are read here; mktime() knows how many days a month has, and when summer time is.
  */
 #define _GNU_SOURCE
 #include "when.h"
@@ -41,11 +41,11 @@ void describe_time(char ret_text[TIME_TEXT_BYTES], int64_t time_ns)
     time_t seconds = (time_t)split_time(time_ns, &nanoseconds);
     struct tm tm;
 
-    gmtime_r(&seconds, &tm); /* 64 bits of nanoseconds are years 1677 to 2262: cannot fail */
+    gmtime_r(&seconds, &tm); /* cannot fail: 64 bits of nanoseconds are the years 1677 to 2262 */
     strftime(ret_text, TIME_TEXT_BYTES, "%Y-%m-%d %H:%M:%S", &tm);
 }
 
-/* Steps over `count` digits and gives their value. */
+/* Passes `count` digits and returns their value. */
 static bool read_digits(const char **text, int count, int *ret_value)
 {
     *ret_value = 0;
@@ -96,7 +96,7 @@ static bool read_duration(const char *text, int64_t *ret_ns)
            !__builtin_mul_overflow(count, SECOND_NS, ret_ns);
 }
 
-/* "YYYY-MM-DD HH:MM" and maybe seconds; nothing when there are none is 0. */
+/* "YYYY-MM-DD HH:MM", and seconds, which are 0 if left out. */
 static bool read_date_and_time(const char **text, struct tm *ret_tm)
 {
     int year = 0;
@@ -113,7 +113,7 @@ static bool read_date_and_time(const char **text, struct tm *ret_tm)
            ret_tm->tm_sec < 60;
 }
 
-/* What stands behind a point is cut after nine digits. */
+/* The digits behind a point; those after the ninth are dropped. */
 static bool read_fraction(const char **text, int64_t *ret_nanoseconds)
 {
     int64_t unit = SECOND_NS / 10;
@@ -131,7 +131,7 @@ static bool read_fraction(const char **text, int64_t *ret_nanoseconds)
     return true;
 }
 
-/* "Z" or "+HH:MM", as seconds to the east; none is the local zone. */
+/* "Z" or "+HH:MM", as seconds to the east; without a zone: the local one. */
 static bool read_zone(const char **text, bool *ret_is_local, int64_t *ret_offset)
 {
     int hours = 0;

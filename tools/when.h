@@ -2,9 +2,9 @@
 /*
  * Durations and points in time, as people type them.
  *
- * A duration is a number and a unit: 90s, 15m, 12h, 7d. A point in time is a date and a time of day, as
- * in RFC 3339 but for what may be left out: seconds and their fraction, and the zone, which is then the
- * local one. 2026-11-20T10:00:00Z, 2026-11-20 10:00, 2026-11-20 10:00:30.5+01:00.
+ * A duration is a number and a unit: 90s, 15m, 12h, 7d. A point in time is a date and a time of day, as in
+ * RFC 3339. Seconds, their fraction and the zone may be left out; the zone is then the local one. Examples:
+ * 2026-11-20T10:00:00Z, 2026-11-20 10:00, 2026-11-20 10:00:30.5+01:00.
  */
 #ifndef TOOLS_WHEN_H
 #define TOOLS_WHEN_H
@@ -13,7 +13,7 @@
 
 /* The argument of the option that next_option() just returned, in nanoseconds. */
 int64_t take_duration(const char *option);
-/* The same, as nanoseconds since 1970; a duration is so long ago. */
+/* The same for a point in time, as nanoseconds since 1970; a duration means so long ago. */
 int64_t take_time(const char *option);
 
 int64_t now_ns(void); /* since 1970 */
@@ -22,7 +22,7 @@ int64_t now_ns(void); /* since 1970 */
 #define TIME_TEXT_BYTES 24
 void describe_time(char ret_text[TIME_TEXT_BYTES], int64_t time_ns);
 
-/* Whole seconds since 1970, and what is left: 0 to 999999999. */
+/* Returns whole seconds since 1970, and the remaining nanoseconds: 0 to 999999999. */
 int64_t split_time(int64_t time_ns, int64_t *ret_nanoseconds);
 
 #endif

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Shows the promise of twinlog on this machine: 64 threads of one process append lines of a real text,
- * the process is killed in the middle of it with SIGKILL, and this one opens the log again and looks
- * for every record whose append had returned.
+ * Shows the promise of twinlog on this machine: 64 threads of one process append lines of a real text.
+ * SIGKILL ends that process in the middle. Then this process opens the log again and looks for every record
+ * whose append had returned.
  *
- * What the writers were told is kept outside the log, in memory shared with the process that survives:
- * for each thread the LSNs in the order they were acknowledged. Thread and sequence decide what a
- * record says, so a record is checked by making it once more and comparing all its bytes.
+ * The acknowledged LSNs are kept outside the log, in memory shared with the process that survives: for each
+ * thread, in the order in which they were acknowledged. Thread and sequence decide the contents of a record,
+ * so a record is checked by making it once more and comparing all its bytes.
  *
- * Ends with 0 only when every acknowledged record is there, under its LSN, and right.
+ * Ends with 0 only if every acknowledged record is there, under its LSN, with the right bytes.
  */
 #define _GNU_SOURCE
 #include <twinlog.h>
@@ -39,10 +39,10 @@
 #define LINE_MAX_BYTES 240
 #define RECORD_MAX_BYTES (LINE_MAX_BYTES + 64)
 #define TEXT_MAX_BYTES (32u << 20)
-#define ACKS_MAX (1u << 18) /* of one thread; seconds at any rate a disk has */
+#define ACKS_MAX (1u << 18) /* of one thread; enough for seconds at the rate of any disk */
 #define BUCKETS 1024        /* of a latency histogram */
 
-/* One writing thread's notes. [only that thread writes; read when its process is dead] */
+/* The notes of one writing thread. [stored by that thread; read when its process is dead] */
 struct notes {
     _Atomic uint32_t acked; /* valid entries of `lsn` [atomic: the parent watches it grow] */
     uint64_t lsn[ACKS_MAX]; /* of record 0, 1, 2, ... of this thread */
@@ -51,8 +51,8 @@ struct notes {
 
 /* Memory that survives the writing process. */
 struct shared {
-    _Atomic int error;         /* why the writing process gave up; 0 while it has not */
-    _Atomic unsigned snapshot; /* number of the newest whole copy in `stat`, 0 = none yet */
+    _Atomic int error;         /* that ended the writing process; 0 = none */
+    _Atomic unsigned snapshot; /* number of the newest whole copy in `stat`; 0 = none yet */
     struct twinlog_stat stat[2];
     struct notes notes[THREADS];
 };
@@ -73,7 +73,7 @@ struct writer {
     unsigned thread;
 };
 
-/* ---- small things ------------------------------------------------------------------------------ */
+/* ---- helpers ----------------------------------------------------------------------------------- */
 
 static _Noreturn void give_up(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static void show(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -119,7 +119,7 @@ static void sleep_ns(int64_t ns)
         continue;
 }
 
-/* 1234567 -> "1,234,567", in one of a few buffers that take turns. */
+/* 1234567 -> "1,234,567", in one of a few buffers that are used in turn. */
 static const char *grouped(uint64_t value)
 {
     static char buffers[8][32];
@@ -212,8 +212,8 @@ static uint64_t checksum(const char *bytes, size_t size) /* FNV-1a */
     return hash;
 }
 
-/* Record `sequence` of a thread: both numbers, the line's checksum, the line. Together the threads
- * walk through the text from its beginning. */
+/* Makes record `sequence` of a thread: both numbers, the line's checksum, the line. Together the threads use
+ * the lines of the text from its beginning. */
 static size_t make_record(const struct text *text, unsigned thread, uint32_t sequence, char *buffer)
 {
     const struct line *line = &text->lines[((uint64_t)sequence * THREADS + thread) % text->count];
@@ -240,7 +240,7 @@ static double bucket_us(unsigned bucket)
     return (double)((uint64_t)(bucket - power * 16) << power) / 1000;
 }
 
-/* The latency in microseconds below which `share` of the appends stayed. */
+/* The latency in microseconds that `share` of the appends did not exceed. */
 static double percentile(const uint64_t *latency, uint64_t total, double share)
 {
     uint64_t below = 0;
@@ -278,7 +278,7 @@ static void *append_lines(void *argument)
     return NULL;
 }
 
-/* Never returns: it is killed, or gives up with shared->error set. */
+/* Never returns: the process is killed, or ends with shared->error set. */
 static _Noreturn void write_until_killed(const char *dir, const struct text *text, struct shared *shared)
 {
     static struct writer writers[THREADS];
@@ -339,7 +339,7 @@ static int64_t kill_after_ns(int seconds)
     return seconds * INT64_C(1000000000) + chance % 500000000;
 }
 
-/* Returns how long it ran. */
+/* Returns how long the process ran. */
 static double run_and_kill(const char *dir, const struct text *text, struct shared *shared, int seconds)
 {
     int64_t start = now_ns();
@@ -411,7 +411,7 @@ static void show_performance(const struct shared *shared, double ran_s)
     show("", "%s", stat->io_reason);
 }
 
-/* What the check found. */
+/* The findings of the check. */
 struct outcome {
     uint32_t found[THREADS]; /* records of each thread, in sequence from 0 */
     uint64_t records;
@@ -517,7 +517,7 @@ static struct twinlog *open_and_show(const char *name, const char *dir)
     return log;
 }
 
-/* What was recovered is a log like any other. */
+/* Shows that the recovered log takes appends like any other. */
 static void append_after_recovery(const char *dir, struct twinlog *log)
 {
     static const char text[] = "one more, after the recovery";
