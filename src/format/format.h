@@ -3,7 +3,7 @@
  * The format on disk: headers of segments, groups and records. docs/format.md is normative.
  *
  *     segment file = header block (4096) | first group | group | ... | free | index <- | footer block
- *     state file   = slot | slot         two copies of the cursors, the values and the front of the log
+ *     state file   = slot | slot         two copies of the cursors, the values and the head of the log
  *     group        = group header (64)   | record | record | ...
  *     record       = record header (24)  | payload | zeros up to a multiple of 8
  *
@@ -100,7 +100,7 @@ uint32_t twl_segment_seed(const struct segment_header *header);
 
 enum group_kind {
     GROUP_RECORDS = 0,
-    GROUP_START = 1, /* no records; a writer opened the log and began an epoch here */
+    GROUP_START = 1, /* no records; an epoch begins here: an opening, a cut, a mapped segment */
     GROUP_CLOSE = 2, /* no records; the writer closed the log */
 };
 
@@ -119,7 +119,8 @@ enum decoded {
     DECODED_NEWER, /* the checksum is right, but only a newer version knows the meaning */
 };
 
-/* The time of one writer. Leftovers of another epoch can't be mistaken for records of this one. */
+/* The time between two markers of a start. Leftovers of another epoch can't be mistaken for records of
+ * this one. */
 struct epoch {
     uint32_t number; /* 1, 2, ...; each epoch has a greater number than the one before */
     uint32_t salt;   /* random */
@@ -166,7 +167,7 @@ enum record_kind {
     RECORD_DATA = 0,
     RECORD_VOID = 1, /* filler: stands for a record that was lost or never finished; readers skip it */
     RECORD_IGNORED =
-        32, /* and up to 63: of newer versions, for readers like voids; those between are not known */
+        32, /* and up to 63: of newer versions, which readers skip like fillers; those between are unknown */
 };
 
 struct record_header {
