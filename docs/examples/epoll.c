@@ -13,7 +13,7 @@
 
 #define ORDERS 1000u
 
-static struct twinlog_request orders[ORDERS]; /* the log's until they are completed */
+static struct twinlog_request orders[ORDERS]; /* belong to the log until they are completed */
 static unsigned taken, confirmed;
 
 static void check(int result, const char *what)

@@ -65,12 +65,12 @@ int main(int argc, char **argv)
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     int64_t sum = 0;
     options.mode = TWINLOG_MODE_MAPPED;
-    options.flush_interval_ms = 1000; /* a power cut may take the events of so long */
+    options.flush_interval_ms = 1000; /* a power cut may take the events of the last second */
     int rc = twinlog_open(argc > 1 ? argv[1] : "events", &options, &events);
     const char *failure = rc < 0 ? NULL : play_all();
     if (rc == 0 && !failure)
         rc = replay(&sum);
-    int closed = twinlog_close(events); /* now all of it survives a power cut too */
+    int closed = twinlog_close(events); /* now all events survive a power cut, too */
     if (failure || rc < 0 || closed < 0)
         fprintf(stderr, "events: %s\n", failure ? failure : twinlog_strerror(rc < 0 ? rc : closed));
     else

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A consumer in its own process. It sleeps in poll() until there are orders, and ships them. A named cursor says
- * how far it is, so the log keeps what was not shipped, and the next run begins where this one ends.
+ * A consumer in its own process. It sleeps in poll() until there are orders, and ships them. A named cursor
+ * says how far it has come: the log keeps orders that were not shipped, and the next run begins where this
+ * one ends.
  *
  *     cc follow.c $(pkg-config --cflags --libs twinlog) && ./a.out journal
  */
@@ -19,7 +20,8 @@
 
 /* ---- the consumer ------------------------------------------------------------------------------ */
 
-/* Ships all orders that are there now. If a run dies before it has moved the cursor, the next run ships some again. */
+/* Ships all orders that are there now. If a run dies before it has moved the cursor, the next run ships some
+ * again. */
 static int ship(struct twinlog *log, struct twinlog_reader *reader, uint64_t *shipped_lsn)
 {
     struct twinlog_record record;
@@ -68,8 +70,8 @@ static int consume(const char *dir)
 
 /* ---- the writer -------------------------------------------------------------------------------- */
 
-/* The log keeps what the cursor holds, and little more. A missing cursor holds nothing, so the writer makes it before
- * the first order. */
+/* The log keeps the orders that the cursor has not passed, and few more. A missing cursor keeps no orders, so
+ * the writer makes it before the first one. */
 static int take_orders(const char *dir, int orders)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;

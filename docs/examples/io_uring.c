@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An io_uring loop. It reads blocks of a file through the ring and makes a record of each; the same ring tells when
- * records are durable.
+ * An io_uring loop. It reads blocks of a file through the ring and makes a record of each; the same ring
+ * reports when records are durable.
  *
  *     cc io_uring.c $(pkg-config --cflags --libs twinlog liburing) && ./a.out journal
  */
@@ -61,7 +61,7 @@ int main(int argc, char **argv)
         if (source == FILE_READ) {
             blocks[taken] = (struct twinlog_request){ .queue = queue };
             check(twinlog_submit(journal, &entry, 1, NULL, &blocks[taken]), "submit");
-            if (++taken < BLOCKS) /* the buffer is ours again when submit has returned */
+            if (++taken < BLOCKS) /* the buffer is free again when submit has returned */
                 ask(&ring, FILE_READ, file);
         } else {
             int count = twinlog_queue_poll(queue, done, 64, 0);

@@ -28,7 +28,8 @@ static int has_entry(uint64_t index, uint64_t term)
     return record.size == sizeof(*entry) && entry->term == term;
 }
 
-/* Takes entries of a leader, which follow an entry that is there. The first one that differs replaces all from there on. */
+/* Takes entries from a leader, which follow an existing entry. The first one that differs replaces all
+ * entries from its index on. */
 static int accept_entries(uint64_t first, const struct entry *entries, size_t count)
 {
     size_t i = 0;

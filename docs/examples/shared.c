@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #define WORKERS 4
-#define VICTIM 0      /* goes on until it is killed */
+#define VICTIM 0      /* appends until it is killed */
 #define EVENTS 100000 /* of each other worker */
 #define OPEN_WAIT_MS 10000
 struct event {
@@ -34,8 +34,8 @@ static int work(const char *dir, int worker)
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog *log;
     options.mode = TWINLOG_MODE_SHARED;
-    options.lock_wait_ms = OPEN_WAIT_MS; /* the first one opens the log for all of them */
-    options.flush_interval_ms = 1000;    /* a power cut may take the events of so long */
+    options.lock_wait_ms = OPEN_WAIT_MS; /* the first process opens the log for all */
+    options.flush_interval_ms = 1000;    /* a power cut may take the events of the last second */
     int rc = twinlog_open(dir, &options, &log);
     if (rc < 0)
         return rc;
@@ -43,9 +43,9 @@ static int work(const char *dir, int worker)
         const struct event event = { worker, number };
         rc = twinlog_append(log, &event, sizeof(event), NULL);
         if (rc == 0)
-            atomic_store(&acknowledged[worker], number); /* from here on it survives a kill -9 */
+            atomic_store(&acknowledged[worker], number); /* from here on the event survives a kill -9 */
     }
-    int closed = twinlog_close(log); /* now they survive a power cut too */
+    int closed = twinlog_close(log); /* now its events survive a power cut, too */
     return rc < 0 ? rc : closed;
 }
 
@@ -53,7 +53,7 @@ static pid_t start(const char *dir, int worker)
 {
     pid_t child = fork(); /* no log is open here */
     if (child == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL); /* or the victim goes on for ever */
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* else the victim might go on for ever */
         int rc = work(dir, worker);
         if (rc < 0)
             fprintf(stderr, "worker %d: %s\n", worker, twinlog_strerror(rc));
@@ -62,13 +62,13 @@ static pid_t start(const char *dir, int worker)
     return child;
 }
 
-/* Kills it in the middle of its appends. */
+/* Kills the victim in the middle of its appends. */
 static int kill_victim(pid_t victim)
 {
     const struct timespec pause = { .tv_nsec = 1000000 };
     int status = 0;
     while (atomic_load(&acknowledged[VICTIM]) < EVENTS / 2) {
-        if (waitpid(victim, &status, WNOHANG) != 0) /* it failed, and has printed why */
+        if (waitpid(victim, &status, WNOHANG) != 0) /* the victim failed, and has printed why */
             return -ECHILD;
         nanosleep(&pause, NULL);
     }

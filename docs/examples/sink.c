@@ -19,7 +19,7 @@ static int work(const char *path, int worker)
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
     struct twinlog_sink *sink;
     options.flags = TWINLOG_SINK_SHARED;
-    options.flush_interval_ms = 1000; /* what a power cut may cost */
+    options.flush_interval_ms = 1000; /* a power cut may take the lines of the last second */
     int rc = twinlog_sink_open(path, &options, &sink);
     if (rc < 0)
         return rc;
