@@ -19,8 +19,8 @@ bool twl_mapped_bury(struct mapped *m, const struct sheet *sheet, const struct o
     return is_buried;
 }
 
-/* Buries claims of our number in this sheet, from where records may be incomplete; skips those of other
- * numbers. */
+/* Buries claims of this handle's number in the sheet, from where records may be incomplete; skips other
+ * claims. */
 static void bury_in(struct mapped *m, struct sheet *sheet)
 {
     struct open_walk walk = twl_open_walk_unpack(atomic_load(&sheet->words->complete));

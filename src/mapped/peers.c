@@ -177,7 +177,7 @@ int twl_peers_come(struct io *io, unsigned wait_ms, struct peers *ret_peers, boo
 int twl_peers_begin(struct peers *peers)
 {
     int rc = twl_live_share(peers->io, &peers->live);
-    if (rc == 0) /* which decides who makes a segment */
+    if (rc == 0) /* link() decides which participant makes a segment */
         rc = twl_segment_check_links(peers->io, LIVE_NAME);
     if (rc < 0)
         return rc;
