@@ -425,9 +425,12 @@ static int append_below_the_limit(void)
     }
     EXPECT(twinlog_append(log, bytes, 1000, NULL) == 0);
     EXPECT(twinlog_sync(log) == 0);
-    EXPECT(limit_files(0) == 0);
-    EXPECT(twinlog_meta_set(log, "name", bytes, 100) == -EFBIG);
-    EXPECT(limit_files(600u << 10) == 0);
+    /* in the other modes the keeper may still have to write to segments that were left */
+    if (wanted_mode == TWINLOG_MODE_DURABLE) {
+        EXPECT(limit_files(0) == 0);
+        EXPECT(twinlog_meta_set(log, "name", bytes, 100) == -EFBIG);
+        EXPECT(limit_files(600u << 10) == 0);
+    }
     EXPECT(twinlog_meta_set(log, "name", bytes, 100) == 0);
     EXPECT(twinlog_close(log) == 0);
     return 0;
