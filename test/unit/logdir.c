@@ -457,7 +457,10 @@ static bool others_sleep(void)
         const char *end;
 
         snprintf(path, sizeof(path), "/proc/self/task/%s/stat", entry->d_name);
-        FILE *stat = atoi(entry->d_name) == gettid() ? NULL : fopen(path, "r");
+        if (entry->d_name[0] == '.' ||
+            atoi(entry->d_name) == gettid()) /* ".." has the state of this thread */
+            continue;
+        FILE *stat = fopen(path, "r");
         if (!stat)
             continue;
         if (fgets(line, sizeof(line), stat) && (end = strrchr(line, ')')))
