@@ -83,13 +83,16 @@ static int refuse_map(struct io_file *file, size_t bytes, void **ret_page)
 
 static struct io *make_io(void)
 {
-    static struct io_ops ops;
+    static struct io_ops ops; /* changed once: other logs' threads may use it */
     struct io *io;
 
     ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
-    ops = *io->ops;
-    if (kind->has_no_page)
+    if (!kind->has_no_page)
+        return io;
+    if (!ops.map) {
+        ops = *io->ops;
         ops.map = refuse_map;
+    }
     io->ops = &ops;
     return io;
 }
