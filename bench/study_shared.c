@@ -37,7 +37,7 @@ struct result {
 /* What all processes see. */
 struct leg {
     _Atomic(unsigned) opened, ended; /* processes that have; a failure is an end of both */
-    _Atomic(bool) is_begun, is_over;
+    _Atomic(bool) is_started, is_over;
     uint64_t calls;       /* of each process at most */
     uint64_t deadline_ns; /* and until then */
     _Atomic(uint64_t) end;
@@ -88,7 +88,7 @@ static void run_process(const struct stage *stage, const struct plain *plain, st
     result->error = plain->open(&setup, &state);
     bool is_open = result->error == 0;
     atomic_fetch_add(&leg->opened, 1);
-    while (!atomic_load(&leg->is_begun))
+    while (!atomic_load(&leg->is_started))
         nap();
     if (is_open)
         put_records(stage, plain, state, result);
@@ -159,7 +159,7 @@ static int run_processes(const struct stage *stage, const struct plain *plain, d
     if (error == 0)
         error = wait_for_all(stage, &leg->opened);
     leg->deadline_ns = now_ns() + (uint64_t)(seconds * 1e9);
-    atomic_store(&leg->is_begun, true);
+    atomic_store(&leg->is_started, true);
     if (error == 0)
         error = wait_for_all(stage, &leg->ended);
     atomic_store(&leg->is_over, true);

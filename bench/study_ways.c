@@ -126,7 +126,7 @@ static int reserve(void *context, uint64_t turn)
     if (error)
         return error;
     memcpy(place.data, turn_data(&work->turn), work->record_bytes);
-    return twinlog_commit(work->turn.state, &place, &terms);
+    return twinlog_reservation_commit(work->turn.state, &place, &terms);
 }
 
 /* ---- in batches --------------------------------------------------------------------------------- */
@@ -301,8 +301,8 @@ static const struct way written_to_cache = { .peer = &peer_twinlog,
 
 static const struct trial ways_trials[] = {
     { "durable", "twinlog_append()", TWINLOG(append, TWINLOG_LEVEL_DURABLE, 0), run },
-    { "durable, in place", "twinlog_reserve(), twinlog_commit()", TWINLOG(reserve, TWINLOG_LEVEL_DURABLE, 0),
-      run },
+    { "durable, in place", "twinlog_reserve(), twinlog_reservation_commit()",
+      TWINLOG(reserve, TWINLOG_LEVEL_DURABLE, 0), run },
     { "written", "twinlog_append_batch() of one at the level",
       TWINLOG(append_on_terms, TWINLOG_LEVEL_WRITTEN, 0), run },
     { "written, page cache", "the same without direct I/O", &written_to_cache, run },
@@ -318,7 +318,7 @@ static const struct trial ways_trials[] = {
     { "buffered, typed", "the same with a type, a tag and a time",
       TWINLOG(append_typed, TWINLOG_LEVEL_BUFFERED, 0), run },
     { "buffered, pieces", "the same in four pieces", TWINLOG(append_pieces, TWINLOG_LEVEL_BUFFERED, 0), run },
-    { "buffered, in place", "twinlog_reserve(), twinlog_commit()",
+    { "buffered, in place", "twinlog_reserve(), twinlog_reservation_commit()",
       TWINLOG(reserve, TWINLOG_LEVEL_BUFFERED, 0), run },
     { "buffered, bdb", "Berkeley DB: log_put()", PEER(peer_bdb, append_buffered), run },
     { NULL, NULL, NULL, NULL },

@@ -52,10 +52,11 @@ extern "C" {
 #define TWINLOG_ECORRUPT (-5001)  /* acknowledged data is damaged; a report names the place */
 #define TWINLOG_EPOISONED (-5002) /* an earlier write or sync failed; close the log and open it again */
 #define TWINLOG_EVERSION (-5003)  /* of a newer format, or shared by another version of the library */
-#define TWINLOG_EPRUNED (-5004)   /* that LSN was removed from the front of the log */
+#define TWINLOG_ETRIMMED (-5004)  /* that LSN was removed from the front of the log */
 #define TWINLOG_EFORKED (-5005)   /* this handle was opened by the parent process */
 #define TWINLOG_EFOREIGN (-5006)  /* a segment in the directory is another log's, or a second copy */
-#define TWINLOG_ECUT (-5007) /* records that this reader has passed were cut off the end; seek to go on */
+#define TWINLOG_ETRUNCATED                                                                                   \
+    (-5007) /* records that this reader has passed were cut off the end; seek to go on */
 
 /* One English phrase for any result of this library, also for -errno. A constant: never freed,
  * never overwritten, safe from any thread. */
@@ -81,15 +82,15 @@ enum twinlog_finding {
     TWINLOG_FOUND_SYSTEM_ERROR,    /* a call to the system failed; see `error` */
     TWINLOG_FOUND_BAD_STATE,       /* the file of cursors and values does not check, or is missing */
     TWINLOG_FOUND_BAD_INDEX,       /* a sealed segment's index is wrong; no record is affected */
-    TWINLOG_FOUND_PRUNED /* the record was removed by a trim; first_lsn is the oldest that is left */
+    TWINLOG_FOUND_TRIMMED /* the record was removed by a trim; first_lsn is the oldest that is left */
 };
 
 enum twinlog_action {
     TWINLOG_DID_NOTHING = 0,
-    TWINLOG_DID_CUT,    /* the bytes from `offset` on were made unreadable for good */
-    TWINLOG_WOULD_CUT,  /* opening the log for writing would do so */
-    TWINLOG_DID_REFUSE, /* the log was left exactly as it was */
-    TWINLOG_DID_SKIP    /* repair left it out of the new log */
+    TWINLOG_DID_TRUNCATE,   /* the bytes from `offset` on were made unreadable for good */
+    TWINLOG_WOULD_TRUNCATE, /* opening the log for writing would do so */
+    TWINLOG_DID_REFUSE,     /* the log was left exactly as it was */
+    TWINLOG_DID_SKIP        /* repair left it out of the new log */
 };
 
 /* One finding of open, verify, inspect, repair or a reader. */
@@ -159,7 +160,7 @@ enum twinlog_mode {
 };
 
 /* These return -ENOTSUP in TWINLOG_MODE_MAPPED and TWINLOG_MODE_SHARED: batches of more than one record,
- * twinlog_submit(), twinlog_reserve(), twinlog_drive(), twinlog_cut(), twinlog_reset() and twinlog_timings(). */
+ * twinlog_submit(), twinlog_reserve(), twinlog_drive(), twinlog_truncate(), twinlog_reset() and twinlog_timings(). */
 
 struct twinlog_committer; /* see "many logs" */
 
@@ -410,7 +411,7 @@ struct twinlog_reservation {
 };
 
 /* Gives a record its place and its LSN; entry->data and pieces must be NULL. Everything behind it waits for
- * twinlog_commit() or twinlog_abort(), so call one of them soon, from any thread, and exactly once; not from
+ * twinlog_reservation_commit() or twinlog_reservation_abort(), so call one of them soon, from any thread, and exactly once; not from
  * the same thread after a call that waits for a later LSN. If neither was called after the option
  * reserve_timeout_ms, and a thread waits, the record is given up: it becomes a void, which readers skip, and the log
  * goes on; `data` may still be written, without effect. At most 256 reservations are open at a time, and one that was
@@ -423,11 +424,11 @@ int twinlog_reserve(struct twinlog *log, const struct twinlog_entry *entry, cons
 /* The bytes are complete: makes a record of them, and returns when it is at the terms' level. -ESTALE: the
  * reservation was given up, and the record is void. -EINVAL: it is not open. Other results as for
  * twinlog_append_batch(). */
-int twinlog_commit(struct twinlog *log, const struct twinlog_reservation *reservation,
-                   const struct twinlog_terms *terms);
+int twinlog_reservation_commit(struct twinlog *log, const struct twinlog_reservation *reservation,
+                               const struct twinlog_terms *terms);
 
 /* There will be no such record: its LSN stays a void. Does not wait. 0 also if it was given up. */
-int twinlog_abort(struct twinlog *log, const struct twinlog_reservation *reservation);
+int twinlog_reservation_abort(struct twinlog *log, const struct twinlog_reservation *reservation);
 
 /* ---- without waiting --------------------------------------------------------------------------- */
 
@@ -560,9 +561,9 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
  * disagrees. Durable on return: the removed records never come back, and the next append gets last_lsn + 1.
  * What was accepted before is committed first; calls that append or wait are delayed meanwhile. Never writes
  * over a record that is kept. Cursors beyond are moved back. A reader that has passed the cut gets
- * TWINLOG_ECUT (see twinlog_reader_next()). 0 also when there is nothing to remove.
+ * TWINLOG_ETRUNCATED (see twinlog_reader_next()). 0 also when there is nothing to remove.
  *
- *   TWINLOG_EPRUNED  last_lsn + 1 is below the first kept record; nothing happened
+ *   TWINLOG_ETRIMMED  last_lsn + 1 is below the first kept record; nothing happened
  *   -ENOSPC  the disk is full; nothing happened     -EROFS  the log was opened with TWINLOG_READ_ONLY
  *   -EINVAL  the largest LSN there is
  *   -EDEADLK in the callback of a request of this log, for which the cut would wait, or on the thread of its shared
@@ -571,11 +572,11 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
  *   TWINLOG_EPOISONED  whether the cut has happened is unknown; opening the log again tells
  *   system errors  nothing happened; also the one that poisoned the log before
  */
-int twinlog_cut(struct twinlog *log, uint64_t last_lsn);
+int twinlog_truncate(struct twinlog *log, uint64_t last_lsn);
 
 /* Removes every record, and makes `next_lsn` the LSN of the next one, larger or smaller than it would be, as a
  * raft follower does that was sent a snapshot. Cursors are moved to next_lsn - 1. Otherwise as
- * twinlog_cut(). -EINVAL for 0 and for more than INT64_MAX. */
+ * twinlog_truncate(). -EINVAL for 0 and for more than INT64_MAX. */
 int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
 
 /* ---- cursors and values ------------------------------------------------------------------------ */
@@ -593,11 +594,11 @@ int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
  *   -EROFS, -EACCES  the files can't be written     TWINLOG_ECORRUPT  their file is damaged
  */
 #define TWINLOG_NAME_BYTES 64u /* longest name, with its NUL */
-#define TWINLOG_VALUE_BYTES 4096u
+#define TWINLOG_META_BYTES 4096u
 
 /* The consumer `name` has finished with every record up to `lsn`; no trim or retention removes what comes
  * after. The cursor need not exist. 0 puts it in front of the oldest record that is kept. -ERANGE beyond the
- * newest record that readers see (TWINLOG_ECORRUPT where damage hides which one that is), TWINLOG_EPRUNED if what
+ * newest record that readers see (TWINLOG_ECORRUPT where damage hides which one that is), TWINLOG_ETRIMMED if what
  * comes after lsn was removed already. If a power cut takes that record, which need not be durable in
  * TWINLOG_MODE_MAPPED, the next opening moves the cursor back to the end. */
 int twinlog_cursor_set(struct twinlog *log, const char *name, uint64_t lsn);
@@ -608,7 +609,7 @@ int twinlog_cursor_remove(struct twinlog *log, const char *name);
 int twinlog_cursor_each(struct twinlog *log, int (*each)(void *context, const char *name, uint64_t lsn),
                         void *context);
 
-/* A value of up to TWINLOG_VALUE_BYTES. */
+/* A value of up to TWINLOG_META_BYTES. */
 int twinlog_meta_set(struct twinlog *log, const char *name, const void *data, size_t size);
 /* Copies up to `room` bytes to `data`. ret_size (may be NULL) gets the value's size, which may be more. */
 int twinlog_meta_get(struct twinlog *log, const char *name, void *data, size_t room, size_t *ret_size);
@@ -685,8 +686,8 @@ int twinlog_reader_seek_end(struct twinlog_reader *reader);
  *
  *   TWINLOG_ECORRUPT  damage, with its place in the report, wherever the reader has started: it returns what is sound
  *                     on its way, and 0 only if that was all
- *   TWINLOG_EPRUNED   the record was removed; report.first_lsn is the oldest one left, seek_first goes there
- *   TWINLOG_ECUT      records that were returned since the last seek have been cut off; report.first_lsn is the first
+ *   TWINLOG_ETRIMMED   the record was removed; report.first_lsn is the oldest one left, seek_first goes there
+ *   TWINLOG_ETRUNCATED      records that were returned since the last seek have been cut off; report.first_lsn is the first
  *                     of them, or the oldest left if that was trimmed since. If a trim since has removed everything up
  *                     to the last record returned, the cut cannot be noticed: reading goes on with the next LSN */
 int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *ret_record);
@@ -738,7 +739,7 @@ struct twinlog_stat {
     uint64_t recycled_segments; /* of them written over instead of removed */
     uint64_t syncs;             /* groups synced, and syncs of what was written before */
     uint64_t requests;          /* submitted and not completed yet */
-    uint64_t voids;             /* reservations aborted or given up */
+    uint64_t fillers;           /* reservations aborted or given up */
     uint64_t slow;              /* writes and syncs that took longer than slow_ms */
     char io_reason[160];        /* why this path and not an earlier one */
 };
@@ -837,9 +838,9 @@ struct twinlog_segment {
     uint64_t first_lsn, last_lsn;        /* 0 when it has no records */
     int64_t first_time_ns, last_time_ns; /* smallest and largest time of its records */
     int64_t created_ns;
-    uint32_t lives;     /* times the file was recycled */
-    uint32_t epoch;     /* of the newest group in it, or in which it was made */
-    uint32_t is_mapped; /* 1 = made in TWINLOG_MODE_MAPPED */
+    uint32_t incarnations; /* times the file was recycled */
+    uint32_t epoch;        /* of the newest group in it, or in which it was made */
+    uint32_t is_mapped;    /* 1 = made in TWINLOG_MODE_MAPPED */
     uint32_t reserved;
     char file[64];
 };
@@ -998,8 +999,8 @@ enum twinlog_sink_flags {
                                          flush_interval_ms; writes check for logrotate */
     TWINLOG_SINK_MUST_EXIST = 1u << 2, /* -ENOENT instead of making the file */
     /* If the file ends in zeros, and it is not known whether they are data (-EUCLEAN): */
-    TWINLOG_SINK_CUT_ZEROS = 1u << 3, /* they are not; what was synced stays in any case */
-    TWINLOG_SINK_KEEP_ZEROS = 1u << 4 /* they are */
+    TWINLOG_SINK_DROP_ZEROS = 1u << 3, /* they are not; what was synced stays in any case */
+    TWINLOG_SINK_KEEP_ZEROS = 1u << 4  /* they are */
 };
 
 struct twinlog_sink_options {
@@ -1033,7 +1034,7 @@ struct twinlog_sink_options {
  *   -EINVAL    an option is out of range, or a NULL argument
  *   -ENOTSUP   not a regular file, or one on a file system that cannot share mappings or reserve space
  *   -EUCLEAN   the file ends in zeros, and it is not known whether they are data: after a crash of the system, or
- *              because the files beside it are gone. Pass TWINLOG_SINK_CUT_ZEROS or TWINLOG_SINK_KEEP_ZEROS
+ *              because the files beside it are gone. Pass TWINLOG_SINK_DROP_ZEROS or TWINLOG_SINK_KEEP_ZEROS
  *   -ENAMETOOLONG  the file's name has more than 228 bytes
  *   TWINLOG_EVERSION  processes of another version of the library have it open
  *   -ENOENT, -EACCES, -ENOSPC, -EROFS, -EMFILE, -ENOMEM, ... from the system
@@ -1085,7 +1086,7 @@ struct twinlog_sink_stat {
     uint64_t growths;      /* of the file, by any process */
     uint64_t growth_waits; /* writes of this process that had to make it larger themselves */
     uint64_t rotations;    /* that this process has seen */
-    uint64_t voids;        /* unfinished writes of dead processes, made harmless by now: what was not
+    uint64_t fillers;      /* unfinished writes of dead processes, made harmless by now: what was not
                               yet copied became spaces, and the last byte a newline */
 };
 #define TWINLOG_SINK_STAT_INIT                                                                               \

@@ -435,7 +435,7 @@ static int open_log(struct append *append, struct twinlog_options *options)
         return fail("open the log", append->dir, error, &report,
                     error == -ENOENT ? "The directory that shall contain it does not exist: create it first."
                                      : NULL);
-    if (report.action == TWINLOG_DID_CUT)
+    if (report.action == TWINLOG_DID_TRUNCATE)
         complain("note: %s", report.text);
     return STATUS_FINE;
 }

@@ -83,7 +83,7 @@ struct outcome {
 /* The memory that the processes share. */
 struct team {
     _Atomic(uint64_t) ready; /* members that have opened the log */
-    atomic_bool is_begun;
+    atomic_bool is_started;
     struct outcome outcomes[MAX_PROCESSES];
 };
 
@@ -369,7 +369,7 @@ static void nap(void)
 static void wait_for_others(struct team *team)
 {
     atomic_fetch_add(&team->ready, 1);
-    while (!atomic_load(&team->is_begun))
+    while (!atomic_load(&team->is_started))
         nap();
 }
 
@@ -480,7 +480,7 @@ static int measure_team(struct bench *bench)
     bool is_complete = started == bench->processes && are_all_ready(bench);
     if (!is_complete)
         stop_request();
-    atomic_store(&bench->team->is_begun, true);
+    atomic_store(&bench->team->is_started, true);
     if (is_complete)
         sleep_with_progress(bench);
     int status = reap_members(members, started);

@@ -324,9 +324,9 @@ static const char *advice_for(int error)
         return "Use a newer twinlog. The log was left as it is.";
     case TWINLOG_EFOREIGN:
         return "Move what does not belong to the log out of its directory.";
-    case TWINLOG_EPRUNED:
+    case TWINLOG_ETRIMMED:
         return "'twinlog stat DIR' shows the first LSN that is still there.";
-    case TWINLOG_ECUT:
+    case TWINLOG_ETRUNCATED:
         return "Records that had been read were removed from the end of the log. 'twinlog stat DIR' shows the "
                "last LSN.";
     case -ERANGE:
@@ -409,7 +409,7 @@ const char *finding_name(uint32_t finding)
         [TWINLOG_FOUND_SYSTEM_ERROR] = "system-error",
         [TWINLOG_FOUND_BAD_STATE] = "bad-state",
         [TWINLOG_FOUND_BAD_INDEX] = "bad-index",
-        [TWINLOG_FOUND_PRUNED] = "pruned",
+        [TWINLOG_FOUND_TRIMMED] = "trimmed",
     };
     return finding < sizeof(names) / sizeof(names[0]) ? names[finding] : "unknown";
 }
@@ -417,8 +417,11 @@ const char *finding_name(uint32_t finding)
 const char *action_name(uint32_t action)
 {
     static const char *const names[] = {
-        [TWINLOG_DID_NOTHING] = "nothing", [TWINLOG_DID_CUT] = "cut",   [TWINLOG_WOULD_CUT] = "would-cut",
-        [TWINLOG_DID_REFUSE] = "refuse",   [TWINLOG_DID_SKIP] = "skip",
+        [TWINLOG_DID_NOTHING] = "nothing",
+        [TWINLOG_DID_TRUNCATE] = "truncate",
+        [TWINLOG_WOULD_TRUNCATE] = "would-truncate",
+        [TWINLOG_DID_REFUSE] = "refuse",
+        [TWINLOG_DID_SKIP] = "skip",
     };
     return action < sizeof(names) / sizeof(names[0]) ? names[action] : "unknown";
 }

@@ -118,7 +118,7 @@ static int fail_change(const struct change *change, int error)
     describe_name(name, change->name);
     if (error == -ENOENT)
         advice = "There is no such cursor: 'twinlog cursors DIR' lists them.";
-    else if (error == TWINLOG_EPRUNED)
+    else if (error == TWINLOG_ETRIMMED)
         advice =
             "Records behind that LSN were removed: 'twinlog stat DIR' shows the first that is left, and a "
             "cursor may stand in front of it at the least.";

@@ -47,7 +47,7 @@ struct meta {
     const char *name;
     bool is_json;
     size_t size;
-    unsigned char value[TWINLOG_VALUE_BYTES];
+    unsigned char value[TWINLOG_META_BYTES];
 };
 
 /* ---- the list ---------------------------------------------------------------------------------- */
@@ -132,7 +132,7 @@ static int act(struct meta *meta)
 static int complain_too_large(void)
 {
     complain("the value is larger than %u bytes: keep it in a file, and the file's name here.",
-             TWINLOG_VALUE_BYTES);
+             TWINLOG_META_BYTES);
     return STATUS_FAILED;
 }
 

@@ -26,7 +26,7 @@ int open_to_remove(const char *dir, struct twinlog **ret_log)
         return fail("open the log", dir, error, NULL, busy_advice);
     if (error)
         return fail("open the log", dir, error, &report, NULL);
-    if (report.action == TWINLOG_DID_CUT)
+    if (report.action == TWINLOG_DID_TRUNCATE)
         complain("note: %s", report.text);
     return STATUS_FINE;
 }

@@ -50,7 +50,7 @@ static const char help[] =
     "  --keep N            keep so many of those (default 5)\n"
     "  --flush MS          sync what was written after so many milliseconds, and at the end\n"
     "  --initial BYTES     room that FILE is given to begin with (default 10M)\n"
-    "  --zeros cut         where FILE ends in zeros of which nobody knows whether they are\n"
+    "  --zeros drop        where FILE ends in zeros of which nobody knows whether they are\n"
     "                      data, as after a crash of the system: they are not. Without this\n"
     "                      option such a file is refused\n"
     "  --zeros keep        they are\n"
@@ -127,7 +127,7 @@ static size_t next_piece(struct pour *pour)
     return pour->is_ended || left >= LINE_BYTES ? left : 0;
 }
 
-static int write_pieces(struct pour *pour)
+static int write_salvage(struct pour *pour)
 {
     size_t size;
 
@@ -153,7 +153,7 @@ static const char *advice_for(int error)
     case -ENOTSUP:
         return "It has to be a regular file, on a file system that can reserve space and share mappings.";
     case -EUCLEAN:
-        return "It ends in zeros, and nobody knows whether they are data: say --zeros cut if the system has crashed, "
+        return "It ends in zeros, and nobody knows whether they are data: say --zeros drop if the system has crashed, "
                "or --zeros keep.";
     case TWINLOG_EVERSION:
         return "Processes of another version of twinlog have it open: end them first.";
@@ -248,7 +248,7 @@ static int pour_all(struct pour *pour, int *ret_read_error)
     do {
         result = fill(pour);
         if (result >= 0)
-            error = write_pieces(pour);
+            error = write_salvage(pour);
     } while (result > 0 && !error);
     *ret_read_error = result < 0 ? result : 0;
     return error;
@@ -303,10 +303,10 @@ static void take_option(int value, struct twinlog_sink_options *options)
 {
     switch (value) {
     case OPTION_ZEROS:
-        options->flags &= ~(uint32_t)(TWINLOG_SINK_CUT_ZEROS | TWINLOG_SINK_KEEP_ZEROS);
-        if (strcmp(optarg, "cut") != 0 && strcmp(optarg, "keep") != 0)
-            usage_error("--zeros cut or --zeros keep");
-        options->flags |= *optarg == 'c' ? TWINLOG_SINK_CUT_ZEROS : TWINLOG_SINK_KEEP_ZEROS;
+        options->flags &= ~(uint32_t)(TWINLOG_SINK_DROP_ZEROS | TWINLOG_SINK_KEEP_ZEROS);
+        if (strcmp(optarg, "drop") != 0 && strcmp(optarg, "keep") != 0)
+            usage_error("--zeros drop or --zeros keep");
+        options->flags |= *optarg == 'd' ? TWINLOG_SINK_DROP_ZEROS : TWINLOG_SINK_KEEP_ZEROS;
         return;
     case OPTION_SHARED:
         options->flags |= TWINLOG_SINK_SHARED;

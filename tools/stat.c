@@ -153,7 +153,7 @@ static const char *describe_recovery(const struct twinlog_report *report)
 {
     if (report->error < 0)
         return "would refuse to open it";
-    return report->action == TWINLOG_WOULD_CUT ? "would cut the torn tail" : "would keep everything";
+    return report->action == TWINLOG_WOULD_TRUNCATE ? "would cut the torn tail" : "would keep everything";
 }
 
 static void print_row(const char *name, uint64_t value)
@@ -259,9 +259,9 @@ static void print_segment(const struct twinlog_segment *segment)
         describe_time(newest, segment->last_time_ns);
     describe_bytes(used, segment->data_bytes);
     describe_bytes(size, segment->file_bytes);
-    printf("%8" PRIu64 "  %-8s %-7s %12" PRIu64 " %12" PRIu64 " %10s %10s %5" PRIu32 "  %-19s  %s\n",
+    printf("%8" PRIu64 "  %-8s %-7s %12" PRIu64 " %12" PRIu64 " %10s %10s %12" PRIu32 "  %-19s  %s\n",
            segment->sequence, state_name(segment->state), mode_of(segment), segment->first_lsn,
-           segment->last_lsn, used, size, segment->lives, newest, segment->file);
+           segment->last_lsn, used, size, segment->incarnations, newest, segment->file);
 }
 
 static void print_segments(const struct overview *overview)
@@ -269,8 +269,8 @@ static void print_segments(const struct overview *overview)
     size_t shown = FIRST_SHOWN + LAST_SHOWN;
     size_t left_out = overview->shows_all || overview->count <= shown ? 0 : overview->count - shown;
 
-    printf("\n%8s  %-8s %-7s %12s %12s %10s %10s %5s  %-19s  %s\n", "sequence", "state", "mode", "first LSN",
-           "last LSN", "used", "size", "lives", "newest record (UTC)", "file");
+    printf("\n%8s  %-8s %-7s %12s %12s %10s %10s %12s  %-19s  %s\n", "sequence", "state", "mode", "first LSN",
+           "last LSN", "used", "size", "incarnations", "newest record (UTC)", "file");
     for (size_t i = 0; i < overview->count; i++) {
         if (left_out && i == FIRST_SHOWN) {
             printf("     ...  %zu more: --all shows them\n", left_out);
@@ -307,7 +307,7 @@ static void json_segment(const struct twinlog_segment *segment)
         json_time("last_time", segment->last_time_ns);
     }
     json_time("created", segment->created_ns);
-    json_number("lives", segment->lives);
+    json_number("incarnations", segment->incarnations);
     json_number("epoch", segment->epoch);
     json_end_object();
 }

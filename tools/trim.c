@@ -144,7 +144,7 @@ static int fail_cut(const struct trim *trim, int error, uint64_t first_lsn)
 {
     char advice[160];
 
-    if (error != TWINLOG_EPRUNED)
+    if (error != TWINLOG_ETRIMMED)
         return fail("cut", trim->dir, error, NULL, NULL);
     snprintf(advice, sizeof(advice),
              "The log begins at LSN %" PRIu64 ", so --after %" PRIu64
@@ -159,7 +159,7 @@ static int cut_end(const struct trim *trim)
     uint64_t last_lsn = twinlog_last_lsn(trim->log);
     uint64_t removed = last_lsn > trim->after_lsn ? last_lsn - trim->after_lsn : 0;
 
-    int error = twinlog_cut(trim->log, trim->after_lsn);
+    int error = twinlog_truncate(trim->log, trim->after_lsn);
     if (error)
         return fail_cut(trim, error, first_lsn);
     report_removal(trim->is_json, removed, last_lsn - removed + 1);

@@ -23,7 +23,7 @@ static int has_entry(uint64_t index, uint64_t term)
     if (rc == 0)
         rc = twinlog_reader_next(reader, &record);
     if (rc <= 0)
-        return rc == TWINLOG_EPRUNED ? 1 : rc;
+        return rc == TWINLOG_ETRIMMED ? 1 : rc;
     const struct entry *entry = record.data;
     return record.size == sizeof(*entry) && entry->term == term;
 }
@@ -37,7 +37,7 @@ static int accept_entries(uint64_t first, const struct entry *entries, size_t co
     while (i < count && (rc = has_entry(first + i, entries[i].term)) > 0)
         i++;
     if (rc == 0)
-        rc = twinlog_cut(journal, first + i - 1);
+        rc = twinlog_truncate(journal, first + i - 1);
     for (; rc == 0 && i < count; i++)
         rc = twinlog_enqueue(journal, &entries[i], sizeof(entries[i]), NULL);
     return rc < 0 ? rc : twinlog_sync(journal);

@@ -23,14 +23,14 @@ static int load_tail(struct commit *c, uint64_t offset)
     return rc;
 }
 
-static void begin(struct commit *c, const struct segment *segment, bool is_begun, uint64_t offset,
+static void begin(struct commit *c, const struct segment *segment, bool is_started, uint64_t offset,
                   const struct position *position, struct epoch epoch)
 {
     twl_mutex_lock(&c->lock);
     c->epoch = epoch;
     c->epoch_seed = twl_epoch_seed(segment->header.log_id, epoch);
     c->segment = *segment;
-    c->is_segment_begun = is_begun;
+    c->is_segment_started = is_started;
     c->has_asked_spare = false;
     c->chain = position->chain;
     atomic_store(&c->last_lsn, position->next_lsn - 1);
@@ -58,9 +58,9 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
     c->keeper = config->keeper;
     c->options = *options;
     c->is_padded = (options->flags & TWINLOG_PAD) != 0;
-    c->live = config->live;
-    c->share = config->share;
-    c->share_context = config->share_context;
+    c->shared = config->shared;
+    c->publish_statistics = config->publish_statistics;
+    c->publish_context = config->publish_context;
     twl_mutex_init(&c->lock);
     twl_mutex_init(&c->delivery);
     for (unsigned i = 0; i < 2; i++)
@@ -68,8 +68,8 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
 
     bool starts_block = c->is_padded && !config->has_junk;
     uint64_t offset = starts_block ? align_up(config->offset, BLOCK_BYTES) : config->offset;
-    begin(c, &config->segment, config->is_begun, offset, &config->position, config->epoch);
-    twl_seat_take(&c->seat, c, options->committer);
+    begin(c, &config->segment, config->is_started, offset, &config->position, config->epoch);
+    twl_client_take(&c->client, c, options->committer);
     int rc = 0;
     if (!options->committer) /* with many logs, too much memory would be pinned */
         rc = c->io->ops->adopt_buffers(c->io, c->memory, memory_bytes);
@@ -89,12 +89,12 @@ int twl_commit_create(const struct commit_config *config, struct commit **ret_co
 
 void twl_commit_start(struct commit *c)
 {
-    twl_seat_start(&c->seat);
+    twl_client_start(&c->client);
 }
 
 int twl_commit_need_committer(struct commit *c)
 {
-    return seat_has_committer(&c->seat) ? 0 : twl_seat_need(&c->seat);
+    return client_has_committer(&c->client) ? 0 : twl_client_need(&c->client);
 }
 
 void twl_commit_give_away(struct commit *c, struct segment *ret_segment, struct position *ret_position)
@@ -110,7 +110,7 @@ void twl_commit_give_away(struct commit *c, struct segment *ret_segment, struct 
 
 void twl_commit_let_go(struct commit *c, bool is_forked)
 {
-    twl_seat_leave(&c->seat, is_forked);
+    twl_client_leave(&c->client, is_forked);
 }
 
 void twl_commit_destroy(struct commit *c, bool is_forked)
@@ -126,7 +126,7 @@ void twl_commit_destroy(struct commit *c, bool is_forked)
         twl_segment_close(&c->next);
         twl_mutex_destroy(&c->lock);
         twl_mutex_destroy(&c->delivery);
-        twl_hold_destroy(c);
+        twl_reservations_destroy(c);
     }
     munmap(c->memory, 2 * (size_t)c->options.buffer_bytes);
     free(c);
@@ -151,7 +151,7 @@ int twl_commit_stop(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
 void twl_commit_go_on(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
 {
     twl_stop_leading(c);
-    twl_seat_call(&c->seat); /* the committer may have tried to lead meanwhile */
+    twl_client_call(&c->client); /* the committer may have tried to lead meanwhile */
 }
 
 /* Waits before it lets the committer go, because only a shared committer leads its logs. */
@@ -176,7 +176,7 @@ void twl_commit_restart(struct commit *c, const struct segment *segment, const s
 
 /* The marker group of a close proves the last group. It is in a block of its own, so that one bad sector cannot destroy
  * both. */
-static uint64_t mark_offset(const struct commit *c, enum group_kind kind) REQUIRES(c->lock)
+static uint64_t marker_offset(const struct commit *c, enum group_kind kind) REQUIRES(c->lock)
 {
     const struct twin *twin = &c->twins[c->filling];
     uint64_t offset = twin->offset + twin->start;
@@ -187,15 +187,15 @@ static uint64_t mark_offset(const struct commit *c, enum group_kind kind) REQUIR
  * opened without the marker of a start. */
 static uint64_t marks_end(const struct commit *c, enum group_kind kind) REQUIRES(c->lock)
 {
-    return c->segment.data_end - (kind == GROUP_CLOSE ? twl_room_for_marks(&c->segment) / 2 : 0);
+    return c->segment.data_end - (kind == GROUP_CLOSE ? twl_room_for_markers(&c->segment) / 2 : 0);
 }
 
-static int place_mark(struct commit *c, enum group_kind kind)
+static int place_marker(struct commit *c, enum group_kind kind)
 {
     const uint64_t group_bytes = twl_group_room(0);
     for (;;) {
         twl_mutex_lock(&c->lock);
-        uint64_t offset = mark_offset(c, kind);
+        uint64_t offset = marker_offset(c, kind);
         bool has_place = align_up(offset + GROUP_HEADER_BYTES, BLOCK_BYTES) <= marks_end(c, kind) ||
                          twl_take_next(c, group_bytes);
         if (has_place)
@@ -209,11 +209,11 @@ static int place_mark(struct commit *c, enum group_kind kind)
     }
 }
 
-int twl_commit_mark(struct commit *c, enum group_kind kind) NO_THREAD_SAFETY_ANALYSIS
+int twl_commit_write_marker(struct commit *c, enum group_kind kind) NO_THREAD_SAFETY_ANALYSIS
 {
     struct round round;
     ASSERT(atomic_load(&c->leadership.is_taken));
-    int rc = place_mark(c, kind);
+    int rc = place_marker(c, kind);
     if (rc == 0 && twl_lead_round(c, kind, &round))
         rc = atomic_load(&c->poison);
     return rc;
@@ -261,7 +261,7 @@ void twl_commit_count(struct commit *c, struct twinlog_stat *stat)
     stat->full_refusals = c->full_refusals;
     stat->syncs = atomic_load(&c->syncs);
     stat->requests = c->requests;
-    stat->voids = c->voids;
+    stat->fillers = c->fillers;
     stat->slow = atomic_load(&c->slow);
     twl_mutex_unlock(&c->lock);
 }

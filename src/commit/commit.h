@@ -16,8 +16,8 @@
 
 #include "base/watermark.h"
 #include "segment/keeper.h"
-#include "segment/live.h"
 #include "segment/recover.h"
+#include "segment/shared_page.h"
 
 struct commit;
 
@@ -26,16 +26,16 @@ struct commit_config {
     struct keeper *keeper;  /* makes the next segment; outlives the commit */
     struct segment segment; /* the active one, with a summary of its groups; owned by the commit */
     uint64_t offset;        /* where in the segment the next group goes */
-    bool is_begun;          /* the segment has a group */
+    bool is_started;        /* the segment has a group */
     bool has_junk; /* the next group must go exactly there, to overwrite what must not be read again */
     struct position position; /* what the next group continues; of the epoch before this writer's */
     struct epoch epoch;       /* of this writer */
     const struct twinlog_options *options; /* normalised; copied */
-    struct live *live;                     /* where to publish; outlives the commit */
+    struct shared_page *shared;            /* where to publish; outlives the commit */
     /* Called after a group when a copy of the statistics is wanted: by any thread, which holds no lock and does not
      * lead any more. May be NULL. */
-    void (*share)(void *context);
-    void *share_context;
+    void (*publish_statistics)(void *context);
+    void *publish_context;
 };
 
 /* Checks whether the committer of these options can be used. TWINLOG_EFORKED; -ENOSYS: not with io_uring. */
@@ -65,7 +65,7 @@ void twl_commit_let_go(struct commit *commit, bool is_forked);
 
 /* Writes a marker group, GROUP_START or GROUP_CLOSE, behind all accepted records; durable on return. The commit path
  * must be stopped. -ENOSPC: the marker does not fit, and the disk is full; nothing happened. */
-int twl_commit_mark(struct commit *commit, enum group_kind kind);
+int twl_commit_write_marker(struct commit *commit, enum group_kind kind);
 
 /* Continues in another segment and another epoch, as after twl_commit_create(): after a truncation. The commit path
  * must be stopped. Closes the old segment, but does not hand it to the keeper: the caller decides about it. */
@@ -118,7 +118,7 @@ int twl_commit_drive(struct commit *commit, int timeout_ms);
 int twl_commit_need_committer(struct commit *commit);
 /* For a thread that has to wait: if it is a shared committer in a callback, it runs its loop once and returns true.
  * False: it is any other thread. */
-bool twl_commit_turn(void);
+bool twl_commit_run_once(void);
 /* Makes calls that drive the log, or wait for a free reservation, return -ESHUTDOWN. */
 void twl_commit_end_driving(struct commit *commit);
 /* While delivery is held, completed requests are not handed out, and no callback runs. The call that releases it hands
@@ -129,7 +129,7 @@ void twl_commit_hold_delivery(struct commit *commit, bool is_held);
  * callback returns. */
 bool twl_commit_is_in_callback(const struct commit *commit);
 /* Wakes all sleeping threads to check their terms again. */
-void twl_commit_rouse(struct commit *commit);
+void twl_commit_wake_all(struct commit *commit);
 
 /* ---- writing in place ---------------------------------------------------------------------------- */
 
@@ -137,8 +137,7 @@ void twl_commit_rouse(struct commit *commit);
 int twl_commit_reserve(struct commit *commit, const struct twinlog_entry *entry, const struct terms *terms,
                        struct twinlog_reservation *ret_reservation);
 /* Ends a reservation as a record or as a filler record; does not wait for the disk. */
-int twl_commit_settle(struct commit *commit, const struct twinlog_reservation *reservation,
-                      enum record_kind kind);
+int twl_commit_settle(struct commit *commit, const struct twinlog_reservation *ticket, enum record_kind kind);
 
 /* ---- state and statistics ------------------------------------------------------------------------ */
 

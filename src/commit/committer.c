@@ -10,73 +10,73 @@
 
 /* ---- for one log --------------------------------------------------------------------------------- */
 
-bool twl_seat_flush(struct committer_seat *seat, uint64_t ahead_ns)
+bool twl_client_flush(struct committer_client *client, uint64_t ahead_ns)
 {
-    const uint64_t interval_ns = flush_interval_ns(seat);
+    const uint64_t interval_ns = flush_interval_ns(client);
     if (interval_ns == 0)
         return false;
-    const uint64_t now_ns = twl_monotonic_ns(), due_ns = seat->flush_ns;
+    const uint64_t now_ns = twl_monotonic_ns(), due_ns = client->flush_ns;
     if (due_ns > now_ns + ahead_ns)
         return false;
-    seat->flush_ns = now_ns + interval_ns;
-    return due_ns > 0 && twl_demand_flush(seat->commit);
+    client->flush_ns = now_ns + interval_ns;
+    return due_ns > 0 && twl_demand_flush(client->commit);
 }
 
 int twl_commit_drive(struct commit *c, int timeout_ms)
 {
     const uint64_t deadline_ns = timeout_ms > 0 ? twinlog_deadline((uint32_t)timeout_ms) : 0;
     for (;;) {
-        uint32_t seen = twl_event_value(&c->seat.called);
+        uint32_t seen = twl_event_value(&c->client.called);
         twl_deliver(c);
         int rc = atomic_load(&c->poison);
-        if (rc == 0 && atomic_load(&c->seat.is_over))
+        if (rc == 0 && atomic_load(&c->client.is_over))
             rc = -ESHUTDOWN;
         if (rc < 0)
             return rc;
-        if (!c->seat.is_shared)
-            twl_seat_flush(&c->seat, 0);
-        uint64_t wake_ns = c->seat.is_shared ? 0 : atomic_load(&c->seat.flush_ns);
-        if (!c->seat.is_shared && twl_needs_committer(c) && twl_lead_once(c) == LED_ROUND)
+        if (!c->client.is_shared)
+            twl_client_flush(&c->client, 0);
+        uint64_t wake_ns = c->client.is_shared ? 0 : atomic_load(&c->client.flush_ns);
+        if (!c->client.is_shared && twl_needs_committer(c) && twl_lead_once(c) == LED_ROUND)
             return 1;
         if (timeout_ms == 0 || (deadline_ns > 0 && twl_monotonic_ns() >= deadline_ns))
             return 0;
         if (wake_ns == 0 || (deadline_ns > 0 && deadline_ns < wake_ns))
             wake_ns = deadline_ns;
-        twl_event_sleep_until(&c->seat.called, seen, wake_ns);
+        twl_event_sleep_until(&c->client.called, seen, wake_ns);
     }
 }
 
 void twl_commit_end_driving(struct commit *c)
 {
-    atomic_store(&c->seat.is_over, true);
-    twl_seat_call(&c->seat);
-    twl_commit_rouse(c); /* callers that wait for a free reservation */
+    atomic_store(&c->client.is_over, true);
+    twl_client_call(&c->client);
+    twl_commit_wake_all(c); /* callers that wait for a free reservation */
 }
 
 /* ---- the thread of one log ----------------------------------------------------------------------- */
 
-static _Thread_local const struct committer_seat *my_seat; /* set in the committer of one log */
+static _Thread_local const struct committer_client *my_client; /* set in the committer of one log */
 
-bool twl_seat_is_mine(const struct committer_seat *seat)
+bool twl_client_is_mine(const struct committer_client *client)
 {
-    return my_seat == seat;
+    return my_client == client;
 }
 
 static void *run_alone(void *context)
 {
     struct twinlog_committer *committer = context;
-    struct committer_seat *seat = committer->alone;
-    struct commit *c = seat->commit;
-    my_seat = seat;
+    struct committer_client *client = committer->alone;
+    struct commit *c = client->commit;
+    my_client = client;
     for (;;) {
-        uint32_t seen = twl_event_value(&seat->called);
-        atomic_store(&seat->is_in_callback, false);
+        uint32_t seen = twl_event_value(&client->called);
+        atomic_store(&client->is_in_callback, false);
         if (atomic_load(&committer->must_stop))
             return NULL;
-        twl_seat_flush(seat, 0);
+        twl_client_flush(client, 0);
         if (twl_needs_committer(c) && twl_lead_once(c) == LED_ROUND)
             continue;
-        twl_event_sleep_until(&seat->called, seen, atomic_load(&c->poison) == 0 ? seat->flush_ns : 0);
+        twl_event_sleep_until(&client->called, seen, atomic_load(&c->poison) == 0 ? client->flush_ns : 0);
     }
 }
 
@@ -92,7 +92,7 @@ static void dismantle(struct twinlog_committer *committer, bool is_forked)
 }
 
 /* `in_flight` is 0 for the committer of one log. */
-static int create(struct committer_seat *alone, uint32_t in_flight, void *(*run)(void *),
+static int create(struct committer_client *alone, uint32_t in_flight, void *(*run)(void *),
                   struct twinlog_committer **ret_committer)
 {
     struct twinlog_committer *committer = calloc(1, sizeof(*committer));
@@ -167,78 +167,78 @@ int twl_commit_check(const struct twinlog_options *options)
     return wants_ring(options) && !committer->ring ? -ENOSYS : 0;
 }
 
-void twl_seat_take(struct committer_seat *seat, struct commit *commit, struct twinlog_committer *shared)
+void twl_client_take(struct committer_client *client, struct commit *commit, struct twinlog_committer *shared)
 {
-    seat->commit = commit;
+    client->commit = commit;
     if (!shared)
         return;
-    seat->is_shared = true;
-    seat->has_ring = wants_ring(&commit->options);
+    client->is_shared = true;
+    client->has_ring = wants_ring(&commit->options);
     atomic_fetch_add(&shared->seats, 1);
-    atomic_store(&seat->committer, shared);
+    atomic_store(&client->committer, shared);
 }
 
-void twl_seat_start(struct committer_seat *seat)
+void twl_client_start(struct committer_client *client)
 {
-    if (seat->commit->options.flush_interval_ms == 0)
+    if (client->commit->options.flush_interval_ms == 0)
         return;
-    if (seat->is_shared)
-        twl_shared_join_flush(seat);
+    if (client->is_shared)
+        twl_shared_join_flush(client);
     else
-        twl_commit_need_committer(seat->commit); /* if this fails, drivers of the log flush */
+        twl_commit_need_committer(client->commit); /* if this fails, drivers of the log flush */
 }
 
-int twl_seat_need(struct committer_seat *seat)
+int twl_client_need(struct committer_client *client)
 {
-    struct commit *c = seat->commit;
+    struct commit *c = client->commit;
     struct twinlog_committer *committer;
     int rc = 0;
     if ((c->options.flags & TWINLOG_NO_THREAD) || !c->io->has_threads)
         return -ENOTSUP;
-    if (atomic_load(&seat->is_over))
+    if (atomic_load(&client->is_over))
         return -ESHUTDOWN;
     twl_mutex_lock(&c->lock); /* a second thread could be joined only after its first commit */
-    if (!seat_has_committer(seat)) {
-        rc = create(seat, 0, run_alone, &committer);
+    if (!client_has_committer(client)) {
+        rc = create(client, 0, run_alone, &committer);
         if (rc == 0)
-            atomic_store(&seat->committer, committer);
+            atomic_store(&client->committer, committer);
     }
     twl_mutex_unlock(&c->lock);
     return rc;
 }
 
-bool twl_seat_is_in_callback(const struct committer_seat *seat)
+bool twl_client_is_in_callback(const struct committer_client *client)
 {
-    return seat->is_shared && twl_shared_is_ours(seat);
+    return client->is_shared && twl_shared_is_ours(client);
 }
 
-void twl_seat_call(struct committer_seat *seat)
+void twl_client_call(struct committer_client *client)
 {
-    twl_event_notify_all(&seat->called);
-    if (atomic_load(&seat->is_in_callback))
-        twl_commit_rouse(seat->commit);
-    if (seat->is_shared)
-        twl_shared_call(seat);
+    twl_event_notify_all(&client->called);
+    if (atomic_load(&client->is_in_callback))
+        twl_commit_wake_all(client->commit);
+    if (client->is_shared)
+        twl_shared_call(client);
 }
 
 /* A shared committer needs no call: it was called when the work came, and looks again by itself after a round. */
-bool twl_seat_help(struct committer_seat *seat)
+bool twl_client_help(struct committer_client *client)
 {
-    if (twl_commit_turn())
+    if (twl_commit_run_once())
         return true;
-    if (!seat->is_shared)
-        twl_seat_call(seat);
+    if (!client->is_shared)
+        twl_client_call(client);
     return false;
 }
 
-void twl_seat_leave(struct committer_seat *seat, bool is_forked)
+void twl_client_leave(struct committer_client *client, bool is_forked)
 {
-    struct twinlog_committer *committer = atomic_load(&seat->committer);
-    if (!committer || atomic_load(&seat->has_left))
+    struct twinlog_committer *committer = atomic_load(&client->committer);
+    if (!committer || atomic_load(&client->has_left))
         return;
-    if (seat->is_shared && !is_forked)
-        twl_shared_leave(seat);
-    else if (!seat->is_shared)
+    if (client->is_shared && !is_forked)
+        twl_shared_leave(client);
+    else if (!client->is_shared)
         destroy(committer, is_forked);
-    atomic_store(&seat->has_left, true);
+    atomic_store(&client->has_left, true);
 }

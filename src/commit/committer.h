@@ -15,13 +15,13 @@
 struct commit;
 
 /* The entry of a log (a client) at its committer. */
-enum seat_state {
-    SEAT_IDLE,
-    SEAT_QUEUED,  /* gets its turn when there is room for another write */
-    SEAT_FILLING, /* its round has begun; writers still copy into the buffer */
-    SEAT_WRITING  /* its write is in flight */
+enum client_state {
+    CLIENT_IDLE,
+    CLIENT_QUEUED,  /* gets its turn when there is room for another write */
+    CLIENT_FILLING, /* its round has begun; writers still copy into the buffer */
+    CLIENT_WRITING  /* its write is in flight */
 };
-struct committer_seat {
+struct committer_client {
     struct commit *commit;                       /* [const] */
     struct twinlog_committer *_Atomic committer; /* NULL = none yet */
     bool is_shared;              /* [const] only the committer leads, except for marker groups */
@@ -33,37 +33,38 @@ struct committer_seat {
     _Atomic uint64_t flush_ns;   /* [committer or driver] when the next flush is due; 0 = unknown */
 
     /* at a shared committer: */
-    _Atomic bool is_called;             /* it is in the list of called seats */
-    struct committer_seat *next_called; /* [the thread that has set is_called, then the committer] */
-    struct committer_seat *next_flush;  /* [committer's lock] */
+    _Atomic bool is_called;               /* it is in the list of called seats */
+    struct committer_client *next_called; /* [the thread that has set is_called, then the committer] */
+    struct committer_client *next_flush;  /* [committer's lock] */
     _Atomic bool is_leaving;
     /* [thread] */
-    enum seat_state state;
-    bool has_round;              /* a round has begun */
-    unsigned users;              /* turns that are inside a callback of this log */
-    struct committer_seat *next; /* queued, or filling */
+    enum client_state state;
+    bool has_round;                /* a round has begun */
+    unsigned users;                /* turns that are inside a callback of this log */
+    struct committer_client *next; /* queued, or filling */
 };
 
 /* Takes a seat at the shared committer; NULL = none. */
-void twl_seat_take(struct committer_seat *seat, struct commit *commit, struct twinlog_committer *shared);
+void twl_client_take(struct committer_client *client, struct commit *commit,
+                     struct twinlog_committer *shared);
 /* Starts the flush interval. */
-void twl_seat_start(struct committer_seat *seat);
+void twl_client_start(struct committer_client *client);
 /* Starts a committer unless the log has one. 0 or an error; -ENOTSUP where no thread may be started. */
-int twl_seat_need(struct committer_seat *seat);
+int twl_client_need(struct committer_client *client);
 /* True if the calling thread is the log's own committer, in a callback: then it must lead itself. */
-bool twl_seat_is_mine(const struct committer_seat *seat);
+bool twl_client_is_mine(const struct committer_client *client);
 /* True if the calling thread is the shared committer of the log, in a callback of any log. */
-bool twl_seat_is_in_callback(const struct committer_seat *seat);
+bool twl_client_is_in_callback(const struct committer_client *client);
 /* Calls the committer, if there is one, to look for work. */
-void twl_seat_call(struct committer_seat *seat);
+void twl_client_call(struct committer_client *client);
 /* For a caller that waits and may not lead. True: it should look again. False: it may sleep. */
-bool twl_seat_help(struct committer_seat *seat);
+bool twl_client_help(struct committer_client *client);
 /* Leaves the committer, once; on return it does not touch the log any more. `is_forked`: in a forked child. */
-void twl_seat_leave(struct committer_seat *seat, bool is_forked);
+void twl_client_leave(struct committer_client *client, bool is_forked);
 
-static inline bool seat_has_committer(const struct committer_seat *seat)
+static inline bool client_has_committer(const struct committer_client *client)
 {
-    return atomic_load_explicit(&seat->committer, memory_order_acquire) != NULL;
+    return atomic_load_explicit(&client->committer, memory_order_acquire) != NULL;
 }
 
 #endif

@@ -27,7 +27,7 @@ bool twl_commit_is_in_callback(const struct commit *c)
     const struct handing_out *place = handing_out;
     while (place && place->commit != c)
         place = place->outer;
-    return place || twl_seat_is_in_callback(&c->seat);
+    return place || twl_client_is_in_callback(&c->client);
 }
 
 /* A request belongs to its owner again as soon as it is handed out. */
@@ -81,8 +81,8 @@ static void let_copies_end(struct commit *c)
     bool is_copied = atomic_load(&c->poison) == 0;
     while (!is_copied) {
         twl_mutex_lock(&c->lock);
-        is_copied = atomic_load(&c->twins[0].copying) <= c->twins[0].holds &&
-                    atomic_load(&c->twins[1].copying) <= c->twins[1].holds;
+        is_copied = atomic_load(&c->twins[0].copying) <= c->twins[0].reservations &&
+                    atomic_load(&c->twins[1].copying) <= c->twins[1].reservations;
         twl_mutex_unlock(&c->lock);
         if (!is_copied)
             twl_yield();

@@ -8,7 +8,7 @@
  *     lead.c       the leader's round: gather, swap, write, sync, publish, hand on
  *     deliver.c    completes requests, in order
  *     queue.c      holds completed requests until they are fetched
- *     hold.c       reservations: places that callers write into themselves
+ *     reservation.c       reservations: places that callers write into themselves
  *     committer.c  the thread that leads for callers that do not
  *     shared.c     the same for many logs
  *
@@ -31,7 +31,7 @@
 #include "commit/committer.h"
 
 #define CACHE_LINE 64
-#define MAX_HOLDS 256u
+#define MAX_RESERVATIONS 256u
 
 /* Requests that are completed together, oldest first. Consecutive requests for the same queue are a run: the private
  * word of its first request is the address of its last, so the run can be passed on without a walk through it. */
@@ -52,7 +52,7 @@ struct twin {
     uint32_t limit;                                /* [lock] most bytes to use; never below `used` */
     uint32_t count;                                /* [lock] records */
     uint32_t waiters;                              /* [lock] writers that wait for the group */
-    uint32_t holds;                                /* [lock] reservations that are not settled */
+    uint32_t reservations;                         /* [lock] reservations that are not settled */
     bool wants_sync;                               /* [lock] a record in it is to be durable */
     bool needs_committer;                          /* [lock] a caller that does not lead waits for it */
     struct requests requests;                      /* [lock] completed with the group */
@@ -67,11 +67,11 @@ struct twin {
  * fields are [lock]. */
 struct growth {
     bool is_going_on;
-    uint32_t wanted; /* bytes of the records that the latest attempt is for */
-    uint64_t begun;  /* attempts so far */
-    uint64_t failed; /* number of the latest failed attempt, 0 = none */
-    uint32_t bytes;  /* bytes of the records that the failed attempt was for */
-    int error;       /* of the failed attempt */
+    uint32_t wanted;  /* bytes of the records that the latest attempt is for */
+    uint64_t started; /* attempts so far */
+    uint64_t failed;  /* number of the latest failed attempt, 0 = none */
+    uint32_t bytes;   /* bytes of the records that the failed attempt was for */
+    int error;        /* of the failed attempt */
 };
 
 /* What a writer needs a place for: records, and what it will wait for. */
@@ -82,7 +82,7 @@ struct need {
     bool wants_sync;
     bool needs_committer;
     uint64_t payload_bytes;
-    struct hold *hold;               /* opened with the place; may be NULL */
+    struct reservation *reservation; /* opened with the place; may be NULL */
     struct twinlog_request *request; /* may be NULL */
 };
 
@@ -98,14 +98,14 @@ struct place {
  * fit do not keep a large one waiting. A waiter that needs another segment keeps its place in the queue while the
  * segment is made. All fields are [lock]. */
 enum claim_state {
-    CLAIM_NONE,
-    CLAIM_QUEUED,
-    CLAIM_GRANTED
+    WAITER_NEW,
+    WAITER_QUEUED,
+    WAITER_GRANTED
 };
-struct claim {
+struct waiter {
     const struct need *need;
     struct place place;
-    struct claim *next;
+    struct waiter *next;
     enum claim_state state;
     bool must_grow;   /* it has its turn, but needs the next segment first */
     bool has_ordered; /* a try: it has ordered the next segment */
@@ -116,16 +116,16 @@ struct CAPABILITY("leadership") leadership {
     _Atomic bool is_taken;
 };
 
-/* A reservation; see hold.c. All fields are [lock]. */
-enum hold_state {
-    HOLD_FREE = 0,
-    HOLD_TAKEN,    /* its caller looks for a place */
-    HOLD_OPEN,     /* the caller writes */
-    HOLD_SETTLING, /* the caller settles it; its record is being finished */
-    HOLD_GIVEN_UP  /* its record is a filler already; the caller may still write to `old` */
+/* A reservation; see reservation.c. All fields are [lock]. */
+enum reservation_state {
+    RESERVATION_FREE = 0,
+    RESERVATION_TAKEN,    /* its caller looks for a place */
+    RESERVATION_OPEN,     /* the caller writes */
+    RESERVATION_SETTLING, /* the caller settles it; its record is being finished */
+    RESERVATION_GIVEN_UP  /* its record is a filler already; the caller may still write to `old` */
 };
-struct hold {
-    enum hold_state state;
+struct reservation {
+    enum reservation_state state;
     uint32_t generation;
     struct place place;
     struct record_header record;
@@ -135,7 +135,7 @@ struct hold {
 
 /* A round of the leader: a group, or only a sync of earlier writes. */
 enum round_step {
-    ROUND_BEGUN,
+    ROUND_STARTED,
     ROUND_SYNC, /* of earlier writes: in the segment that is left if there is a group, else in the active one */
     ROUND_WRITE
 };
@@ -156,34 +156,34 @@ struct gauges {
 };
 
 struct commit {
-    struct io *io;                  /* [const] */
-    struct keeper *keeper;          /* [const] */
-    struct twinlog_options options; /* [const] */
-    bool is_padded;                 /* [const] */
-    struct epoch epoch;             /* [const but for a restart] */
-    uint32_t epoch_seed;            /* [const but for a restart] */
-    struct live *live;              /* [const] */
-    void (*share)(void *context);   /* [const] as in the config */
-    void *share_context;            /* [const] */
-    void *memory;                   /* [const] both buffers, as allocated */
+    struct io *io;                             /* [const] */
+    struct keeper *keeper;                     /* [const] */
+    struct twinlog_options options;            /* [const] */
+    bool is_padded;                            /* [const] */
+    struct epoch epoch;                        /* [const but for a restart] */
+    uint32_t epoch_seed;                       /* [const but for a restart] */
+    struct shared_page *shared;                /* [const] */
+    void (*publish_statistics)(void *context); /* [const] as in the config */
+    void *publish_context;                     /* [const] */
+    void *memory;                              /* [const] both buffers, as allocated */
 
     _Alignas(CACHE_LINE) struct twl_mutex lock;
-    uint32_t filling;                       /* [lock] index of the buffer that writers fill */
-    uint64_t appends;                       /* [lock] */
-    uint64_t append_bytes;                  /* [lock] */
-    uint64_t requests;                      /* [lock] accepted and not completed yet */
-    _Atomic uint64_t last_lsn;              /* [lock to store] newest accepted */
-    bool needs_sync;                        /* [lock] a caller waits for a sync of written records */
-    struct claim *first_claim, *last_claim; /* [lock] */
-    uint64_t next_room;             /* [lock] bytes that a group may have in `next`; 0 = no next segment */
-    struct segment next;            /* [lock] where the group of the filling buffer goes */
-    struct growth growth;           /* [lock] */
-    uint64_t roll_waits;            /* [lock] */
-    uint64_t full_refusals;         /* [lock] */
-    uint64_t voids;                 /* [lock] */
-    uint32_t open_holds;            /* [lock] */
-    struct hold *holds;             /* [lock] array of MAX_HOLDS, made with the first reservation */
-    struct old_buffer *old_buffers; /* [lock] callers may still write to them */
+    uint32_t filling;                          /* [lock] index of the buffer that writers fill */
+    uint64_t appends;                          /* [lock] */
+    uint64_t append_bytes;                     /* [lock] */
+    uint64_t requests;                         /* [lock] accepted and not completed yet */
+    _Atomic uint64_t last_lsn;                 /* [lock to store] newest accepted */
+    bool needs_sync;                           /* [lock] a caller waits for a sync of written records */
+    struct waiter *first_waiter, *last_waiter; /* [lock] */
+    uint64_t next_room;               /* [lock] bytes that a group may have in `next`; 0 = no next segment */
+    struct segment next;              /* [lock] where the group of the filling buffer goes */
+    struct growth growth;             /* [lock] */
+    uint64_t roll_waits;              /* [lock] */
+    uint64_t full_refusals;           /* [lock] */
+    uint64_t fillers;                 /* [lock] */
+    uint32_t open_reservations;       /* [lock] */
+    struct reservation *reservations; /* [lock] array of MAX_RESERVATIONS, made with the first reservation */
+    struct old_buffer *old_buffers;   /* [lock] callers may still write to them */
 
     struct twin twins[2];
 
@@ -195,14 +195,14 @@ struct commit {
     _Alignas(CACHE_LINE) struct leadership leadership;
     struct segment segment; /* [leader, with the lock to exchange it] the active one */
     /* the fields up to `delivery` are [leader] */
-    struct segment left;    /* the previous segment, until the active one has a group; file NULL = none */
-    uint32_t chain;         /* checksum of the last group header written */
-    bool is_segment_begun;  /* the active segment has a group */
-    bool has_asked_spare;   /* the segment after the active one was ordered */
-    uint32_t expected;      /* writers and requests that will probably join the next group */
-    uint64_t sync_ns;       /* smoothed duration of a commit */
-    uint32_t gather_misses; /* gatherings in a row that ended without all expected writers */
-    uint32_t gather_skips;  /* groups until the next gathering */
+    struct segment left;     /* the previous segment, until the active one has a group; file NULL = none */
+    uint32_t chain;          /* checksum of the last group header written */
+    bool is_segment_started; /* the active segment has a group */
+    bool has_asked_spare;    /* the segment after the active one was ordered */
+    uint32_t expected;       /* writers and requests that will probably join the next group */
+    uint64_t sync_ns;        /* smoothed duration of a commit */
+    uint32_t gather_misses;  /* gatherings in a row that ended without all expected writers */
+    uint32_t gather_skips;   /* groups until the next gathering */
     _Atomic uint64_t groups, group_bytes, written_bytes, rolls, syncs, slow;
 
     /* Completed requests that one thread at a time hands out (deliver.c). */
@@ -212,8 +212,8 @@ struct commit {
     uint32_t delivery_stops;                            /* [delivery] threads that hold delivery */
     struct twl_event delivered;                         /* they sleep on it while a thread hands out */
 
-    struct committer_seat seat; /* of this log at its committer */
-    struct round round;         /* [leader] used by a shared committer */
+    struct committer_client client; /* of this log at its committer */
+    struct round round;             /* [leader] used by a shared committer */
     struct gauges gauges;
 };
 
@@ -221,14 +221,14 @@ struct commit {
 /* Makes the buffer the filling one, for a group whose header goes to `offset`. */
 void twl_fill_twin(struct commit *c, uint32_t index, uint64_t offset, uint64_t first_lsn) REQUIRES(c->lock);
 /* Gives places in the filling buffer, which is empty, to the waiters. */
-void twl_grant_claims(struct commit *c) REQUIRES(c->lock);
+void twl_grant_places(struct commit *c) REQUIRES(c->lock);
 /* Takes the next segment from the keeper, for a group of at least `group_bytes`; the filling buffer's group goes
  * there. */
 bool twl_take_next(struct commit *c, uint64_t group_bytes) REQUIRES(c->lock);
 /* Waits until take_next() would find a segment. Never under the lock; by a leader only for a marker group. */
 int twl_wait_for_next(struct commit *c, uint64_t group_bytes);
 uint64_t twl_group_room(uint64_t record_bytes);
-uint64_t twl_room_for_marks(const struct segment *segment);
+uint64_t twl_room_for_markers(const struct segment *segment);
 int twl_take_place(struct commit *c, const struct need *need, const struct terms *terms,
                    struct place *ret_place);
 void twl_finish_copy(struct commit *c, struct twin *twin);
@@ -245,9 +245,9 @@ void twl_terms_sleep(const struct terms *terms, struct twl_event *event, uint32_
 /* True if a call on these terms may commit; a commit cannot be interrupted. */
 bool twl_may_lead(struct commit *c, const struct terms *terms);
 /* For a writer whose record is not done yet: leads if it may, or runs the committer's loop if it is the committer. True
- * = look again; false = it may sleep. `claim` is NULL, or that of the writer, which must not be in a callback when its
+ * = look again; false = it may sleep. `waiter` is NULL, or that of the writer, which must not be in a callback when its
  * turn comes: the others would wait for its copy. */
-bool twl_help(struct commit *c, const struct terms *terms, const struct claim *claim);
+bool twl_help(struct commit *c, const struct terms *terms, const struct waiter *waiter);
 
 /* ---- lead.c ---- */
 bool twl_try_lead(struct commit *c) TRY_ACQUIRES(true, c->leadership);
@@ -277,7 +277,7 @@ enum led {
 enum led twl_lead_once(struct commit *c);
 /* For a writer that looks for a place. Requests that it completes are left to the committer to hand out. If it has got
  * its place meanwhile, it leads no round: a leader waits for every copy into its group, and would wait for its own. */
-enum led twl_lead_in_line(struct commit *c, const struct claim *claim);
+enum led twl_lead_in_line(struct commit *c, const struct waiter *waiter);
 /* True if a committer has something to do. */
 bool twl_needs_committer(struct commit *c);
 /* Demands a sync of all accepted records: a flush is due. False if all are durable. */
@@ -295,11 +295,11 @@ bool twl_must_deliver(struct commit *c);
 void twl_queue_expect(struct twinlog_queue *queue); /* a run of requests will be pushed */
 void twl_queue_push(struct twinlog_queue *queue, struct twinlog_request *first, struct twinlog_request *last);
 
-/* ---- hold.c ---- */
+/* ---- reservation.c ---- */
 /* For a leader that waits for the copies into a sealed buffer: gives up expired reservations. Returns 0, or the number
  * of milliseconds after which to look again. */
-unsigned twl_hold_expire(struct commit *c, struct twin *twin) REQUIRES(c->leadership);
-void twl_hold_destroy(struct commit *c);
+unsigned twl_reservations_expire(struct commit *c, struct twin *twin) REQUIRES(c->leadership);
+void twl_reservations_destroy(struct commit *c);
 
 /* ---- events ---- */
 static inline bool is_observed(const struct commit *c, enum twinlog_event_kind kind)

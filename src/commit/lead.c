@@ -107,7 +107,7 @@ static void wait_for_copies(struct commit *c, struct twin *twin) REQUIRES(c->lea
             continue;
         }
         uint32_t seen = twl_event_value(&twin->copied);
-        unsigned timeout_ms = twl_hold_expire(c, twin);
+        unsigned timeout_ms = twl_reservations_expire(c, twin);
         if (atomic_load(&twin->copying) > 0)
             twl_event_sleep_for(&twin->copied, seen, timeout_ms);
     }
@@ -134,7 +134,7 @@ static void roll(struct commit *c, struct twin *sealed) REQUIRES(c->lock, c->lea
     c->segment = c->next;
     c->next = (struct segment){ 0 };
     c->next_room = 0;
-    c->is_segment_begun = false;
+    c->is_segment_started = false;
     c->has_asked_spare = false;
     sealed->offset = SEGMENT_DATA_OFFSET;
 }
@@ -149,7 +149,7 @@ static void swap_twins(struct commit *c, struct twin *sealed, bool should_leave)
     twl_fill_twin(c, c->filling ^ 1, c->is_padded ? align_up(end, BLOCK_BYTES) : end,
                   sealed->first_lsn + sealed->count);
     atomic_store(&sealed->is_sealed, true);
-    twl_grant_claims(c);
+    twl_grant_places(c);
 }
 
 /* ---- the group ----------------------------------------------------------------------------------- */
@@ -179,7 +179,7 @@ static void encode_group(struct commit *c, struct round *round) REQUIRES(c->lead
         .chain = c->chain,
         .epoch = c->epoch,
         .kind = (uint16_t)round->kind,
-        .flags = c->is_segment_begun ? 0 : GROUP_FIRST,
+        .flags = c->is_segment_started ? 0 : GROUP_FIRST,
         .time_ns = c->io->ops->now_ns(c->io),
     };
     twl_group_header_encode(&round->group, c->segment.seed, sealed->offset + sealed->start,
@@ -197,17 +197,17 @@ static void encode_group(struct commit *c, struct round *round) REQUIRES(c->lead
 
 bool twl_round_begin(struct commit *c, enum group_kind kind, struct round *round)
 {
-    const bool is_mark = kind != GROUP_RECORDS;
+    const bool is_marker = kind != GROUP_RECORDS;
     if (atomic_load(&c->poison) != 0) /* the previous leader may have failed meanwhile */
         return false;
-    const bool should_leave = !is_mark && is_worn(c, 1);
+    const bool should_leave = !is_marker && is_worn(c, 1);
     *round = (struct round){ .kind = kind };
     twl_mutex_lock(&c->lock);
     struct twin *filling = &c->twins[c->filling];
     round->is_demanded = c->needs_sync;
-    round->is_synced = is_mark || filling->wants_sync || c->needs_sync;
+    round->is_synced = is_marker || filling->wants_sync || c->needs_sync;
     c->needs_sync = false;
-    if (filling->count > 0 || is_mark) {
+    if (filling->count > 0 || is_marker) {
         round->sealed = filling;
         swap_twins(c, filling, should_leave);
         round->is_synced |=
@@ -228,7 +228,7 @@ bool twl_round_is_filled(struct commit *c, const struct round *round, unsigned *
     *ret_look_ms = 0;
     if (!sealed || atomic_load(&sealed->copying) == 0)
         return true;
-    *ret_look_ms = twl_hold_expire(c, sealed);
+    *ret_look_ms = twl_reservations_expire(c, sealed);
     return atomic_load(&sealed->copying) == 0;
 }
 
@@ -288,7 +288,7 @@ int twl_round_continue(struct commit *c, struct round *round)
 /* Publishes to readers first: when an append has returned, they find its record. */
 static void publish_durable(struct commit *c, uint64_t lsn) REQUIRES(c->leadership)
 {
-    twl_live_publish_durable(c->live, lsn);
+    twl_page_publish_durable(c->shared, lsn);
     watermark_store(&c->durable, lsn);
     PROBE_GROUP_PUBLISH(c, lsn);
 }
@@ -317,7 +317,7 @@ bool twl_round_next(struct commit *c, struct round *round)
 {
     const enum round_step done = round->step;
     const uint64_t now_ns = twl_monotonic_ns();
-    if (done == ROUND_BEGUN) {
+    if (done == ROUND_STARTED) {
         round->began_ns = now_ns;
         if (round->sealed) {
             atomic_store(&round->sealed->is_sealed, false);
@@ -327,7 +327,7 @@ bool twl_round_next(struct commit *c, struct round *round)
     if (done == ROUND_SYNC)
         end_sync(c, round, now_ns);
     round->step_ns = now_ns;
-    if (done == ROUND_BEGUN && (!round->sealed || (c->left.file && is_behind(c))))
+    if (done == ROUND_STARTED && (!round->sealed || (c->left.file && is_behind(c))))
         begin_sync(round, round->sealed ? &c->left : &c->segment);
     else if (done != ROUND_WRITE && round->sealed)
         begin_write(c, round);
@@ -406,10 +406,10 @@ static void finish_group(struct commit *c, struct round *round) REQUIRES(c->lead
     struct twin *sealed = round->sealed;
     const uint64_t last_lsn = sealed->first_lsn + sealed->count - 1;
     if (c->left.file)
-        twl_summary_begin(c->segment.summary, c->left.summary->peak_ns);
+        twl_summary_begin(c->segment.summary, c->left.summary->max_time_so_far_ns);
     hand_over_tail(c, sealed);
     c->chain = round->group.checksum;
-    c->is_segment_begun = true;
+    c->is_segment_started = true;
     twl_summary_add_group(c->segment.summary, &round->group, sealed->offset + sealed->start, sealed->min_ns,
                           sealed->max_ns, sealed->bytes + sealed->start);
     count_group(c, round);
@@ -483,8 +483,8 @@ void twl_round_end(struct commit *c, struct round *round, int rc)
 static void hand_on(struct commit *c)
 {
     if (atomic_load(&c->poison) != 0) {
-        twl_commit_rouse(c);
-        twl_seat_call(&c->seat);
+        twl_commit_wake_all(c);
+        twl_client_call(&c->client);
         return;
     }
     twl_mutex_lock(&c->lock);
@@ -492,9 +492,9 @@ static void hand_on(struct commit *c)
     const bool has_records = filling->count > 0, needs_committer = filling->needs_committer || c->needs_sync;
     twl_mutex_unlock(&c->lock);
     if (needs_committer)
-        twl_seat_call(&c->seat);
+        twl_client_call(&c->client);
     if (has_records) {
-        if (!c->seat.is_shared)
+        if (!c->client.is_shared)
             twl_event_notify_one(&filling->done);
         twl_event_notify_all(&c->space); /* writers that found it full may be the only ones left to lead */
     }
@@ -508,9 +508,9 @@ static void wake(struct commit *c, const struct round *round)
     if (round->sealed && !round->is_demanded)
         twl_event_notify_all(&round->sealed->done);
     else
-        twl_commit_rouse(c);
-    if (c->share && twl_live_is_copy_wanted(c->live))
-        c->share(c->share_context);
+        twl_commit_wake_all(c);
+    if (c->publish_statistics && twl_page_is_copy_wanted(c->shared))
+        c->publish_statistics(c->publish_context);
 }
 
 void twl_round_wake(struct commit *c, const struct round *round)
@@ -534,22 +534,22 @@ bool twl_lead_round(struct commit *c, enum group_kind kind, struct round *round)
 
 /* True if the writer has got its place. Only leaders give places to waiters, so the answer holds until this leader's
  * round. */
-static bool has_place(struct commit *c, const struct claim *claim) REQUIRES(c->leadership)
+static bool has_place(struct commit *c, const struct waiter *waiter) REQUIRES(c->leadership)
 {
     twl_mutex_lock(&c->lock);
-    const bool has_place = claim->state == CLAIM_GRANTED;
+    const bool has_place = waiter->state == WAITER_GRANTED;
     twl_mutex_unlock(&c->lock);
     return has_place;
 }
 
-/* `claim` may be NULL. */
-static enum led lead(struct commit *c, const struct claim *claim)
+/* `waiter` may be NULL. */
+static enum led lead(struct commit *c, const struct waiter *waiter)
 {
     struct round round;
     bool has_led = false;
     if (!twl_try_lead(c))
         return LED_NOT;
-    if (!claim || !has_place(c, claim)) {
+    if (!waiter || !has_place(c, waiter)) {
         gather(c);
         has_led = twl_lead_round(c, GROUP_RECORDS, &round);
     }
@@ -569,11 +569,11 @@ enum led twl_lead_once(struct commit *c)
     return led;
 }
 
-enum led twl_lead_in_line(struct commit *c, const struct claim *claim)
+enum led twl_lead_in_line(struct commit *c, const struct waiter *waiter)
 {
-    const enum led led = lead(c, claim);
+    const enum led led = lead(c, waiter);
     if (twl_must_deliver(c))
-        twl_seat_call(&c->seat);
+        twl_client_call(&c->client);
     return led;
 }
 

@@ -26,8 +26,8 @@
  * next open take one block of a dense log, two of a padded one. Four blocks are enough for two closes and for well
  * over a hundred opens, since the markers of opens stand side by side; in a padded log, for three opens. Four blocks
  * are a fourth of the smallest segment, and a small part of any segment in real use. */
-#define LEAST_FOR_MARKS (4u * BLOCK_BYTES)
-#define MOST_FOR_MARKS (64u * BLOCK_BYTES)
+#define LEAST_FOR_MARKERS (4u * BLOCK_BYTES)
+#define MOST_FOR_MARKERS (64u * BLOCK_BYTES)
 
 /* What a buffer holds in addition to the largest batch. */
 #define BATCH_OVERHEAD (2u * BLOCK_BYTES)
@@ -40,10 +40,10 @@ static uint64_t room_in(const struct segment *segment)
     return segment->data_end - SEGMENT_DATA_OFFSET;
 }
 
-uint64_t twl_room_for_marks(const struct segment *segment)
+uint64_t twl_room_for_markers(const struct segment *segment)
 {
     uint64_t part = align_down(room_in(segment) / 16, BLOCK_BYTES);
-    return min_u64(max_u64(part, LEAST_FOR_MARKS), MOST_FOR_MARKS);
+    return min_u64(max_u64(part, LEAST_FOR_MARKERS), MOST_FOR_MARKERS);
 }
 
 /* The room for a group with `record_bytes` of records, wherever in a block it begins. */
@@ -56,13 +56,13 @@ uint64_t twl_group_room(uint64_t record_bytes)
  * have less beside a group of that size. */
 static uint64_t room_to_ask_for(const struct commit *c, uint64_t group_bytes)
 {
-    return max_u64(group_bytes, min_u64(group_bytes + LEAST_FOR_MARKS, twl_keeper_most_room(c->keeper)));
+    return max_u64(group_bytes, min_u64(group_bytes + LEAST_FOR_MARKERS, twl_keeper_most_room(c->keeper)));
 }
 
 /* Up to where the buffer may be used: all of that is certain to find a place on disk. */
 static uint32_t limit_of(const struct commit *c, const struct twin *twin) REQUIRES(c->lock)
 {
-    uint64_t records_end = c->segment.data_end - twl_room_for_marks(&c->segment);
+    uint64_t records_end = c->segment.data_end - twl_room_for_markers(&c->segment);
     uint64_t room = records_end - min_u64(twin->offset, records_end);
     if (c->next_room > 0)
         room = c->next_room;
@@ -73,7 +73,7 @@ bool twl_take_next(struct commit *c, uint64_t group_bytes)
 {
     if (!twl_keeper_take(c->keeper, room_to_ask_for(c, group_bytes), &c->next))
         return false;
-    c->next_room = max_u64(room_in(&c->next) - twl_room_for_marks(&c->next), group_bytes);
+    c->next_room = max_u64(room_in(&c->next) - twl_room_for_markers(&c->next), group_bytes);
     return true;
 }
 
@@ -125,7 +125,7 @@ static enum room find_room(struct commit *c, uint32_t bytes, uint64_t *since) RE
     struct growth *growth = &c->growth;
     if (bytes <= twin->limit - twin->used)
         return ROOM_IS_THERE;
-    *since = min_u64(*since, growth->begun);
+    *since = min_u64(*since, growth->started);
     if (twin->count > 0)
         return ROOM_AFTER_COMMIT;
     if (!growth->is_going_on && twl_take_next(c, twl_group_room(bytes))) {
@@ -139,7 +139,7 @@ static void begin_growth(struct commit *c, uint32_t bytes) REQUIRES(c->lock)
 {
     c->growth.is_going_on = true;
     c->growth.wanted = bytes;
-    c->growth.begun++;
+    c->growth.started++;
 }
 
 static void end_growth(void *context, int rc)
@@ -148,7 +148,7 @@ static void end_growth(void *context, int rc)
     twl_mutex_lock(&c->lock);
     c->growth.is_going_on = false;
     if (rc < 0) {
-        c->growth.failed = c->growth.begun;
+        c->growth.failed = c->growth.started;
         c->growth.bytes = c->growth.wanted;
         c->growth.error = rc;
     }
@@ -194,13 +194,13 @@ static void attach_request(struct commit *c, struct twin *twin, struct twinlog_r
         requests->run->private_word = (uintptr_t)request;
 }
 
-static void open_hold(struct commit *c, struct twin *twin, struct hold *hold, struct place place)
-    REQUIRES(c->lock)
+static void open_reservation(struct commit *c, struct twin *twin, struct reservation *reservation,
+                             struct place place) REQUIRES(c->lock)
 {
-    hold->state = HOLD_OPEN;
-    hold->place = place;
-    hold->expires_ns = twl_monotonic_ns() + (uint64_t)c->options.reserve_timeout_ms * 1000000;
-    twin->holds++;
+    reservation->state = RESERVATION_OPEN;
+    reservation->place = place;
+    reservation->expires_ns = twl_monotonic_ns() + (uint64_t)c->options.reserve_timeout_ms * 1000000;
+    twin->reservations++;
 }
 
 static struct place take(struct commit *c, const struct need *need) REQUIRES(c->lock)
@@ -216,8 +216,8 @@ static struct place take(struct commit *c, const struct need *need) REQUIRES(c->
     twin->needs_committer |= need->needs_committer;
     twin->min_ns = need->min_ns < twin->min_ns ? need->min_ns : twin->min_ns;
     twin->max_ns = need->max_ns > twin->max_ns ? need->max_ns : twin->max_ns;
-    if (need->hold)
-        open_hold(c, twin, need->hold, place);
+    if (need->reservation)
+        open_reservation(c, twin, need->reservation, place);
     if (need->request)
         attach_request(c, twin, need->request, need, place.lsn);
     c->appends += need->count;
@@ -229,59 +229,59 @@ static struct place take(struct commit *c, const struct need *need) REQUIRES(c->
 
 /* ---- the queue --------------------------------------------------------------------------------- */
 
-static void stand_in_line(struct commit *c, struct claim *claim) REQUIRES(c->lock)
+static void place_in_line(struct commit *c, struct waiter *waiter) REQUIRES(c->lock)
 {
-    claim->state = CLAIM_QUEUED;
-    if (c->first_claim)
-        c->last_claim->next = claim;
+    waiter->state = WAITER_QUEUED;
+    if (c->first_waiter)
+        c->last_waiter->next = waiter;
     else
-        c->first_claim = claim;
-    c->last_claim = claim;
+        c->first_waiter = waiter;
+    c->last_waiter = waiter;
 }
 
-static void leave_line(struct commit *c, struct claim *claim) REQUIRES(c->lock)
+static void leave_line(struct commit *c, struct waiter *waiter) REQUIRES(c->lock)
 {
-    if (claim->state != CLAIM_QUEUED)
+    if (waiter->state != WAITER_QUEUED)
         return;
-    struct claim **link = &c->first_claim, *before = NULL;
-    while (*link != claim) {
+    struct waiter **link = &c->first_waiter, *before = NULL;
+    while (*link != waiter) {
         before = *link;
         link = &before->next;
     }
-    *link = claim->next;
-    if (c->last_claim == claim)
-        c->last_claim = before;
-    claim->state = CLAIM_NONE;
-    claim->next = NULL;
+    *link = waiter->next;
+    if (c->last_waiter == waiter)
+        c->last_waiter = before;
+    waiter->state = WAITER_NEW;
+    waiter->next = NULL;
 }
 
 /* A waiter whose records do not fit even an empty buffer needs the next segment. If none is ready, the waiter has one
  * made and keeps its place in the queue; the others need not wait for it. */
-void twl_grant_claims(struct commit *c)
+void twl_grant_places(struct commit *c)
 {
     enum room room = ROOM_IS_THERE;
-    for (struct claim *claim = c->first_claim, *next; claim && room != ROOM_AFTER_COMMIT; claim = next) {
+    for (struct waiter *waiter = c->first_waiter, *next; waiter && room != ROOM_AFTER_COMMIT; waiter = next) {
         uint64_t since = UINT64_MAX;
-        next = claim->next;
-        room = find_room(c, claim->need->bytes, &since);
-        claim->must_grow = room == ROOM_WILL_COME || room == ROOM_TO_BE_MADE;
+        next = waiter->next;
+        room = find_room(c, waiter->need->bytes, &since);
+        waiter->must_grow = room == ROOM_WILL_COME || room == ROOM_TO_BE_MADE;
         if (room == ROOM_IS_THERE) {
-            leave_line(c, claim);
-            claim->state = CLAIM_GRANTED;
-            claim->place = take(c, claim->need);
+            leave_line(c, waiter);
+            waiter->state = WAITER_GRANTED;
+            waiter->place = take(c, waiter->need);
         }
     }
 }
 
 /* A queued waiter gets its turn with the next buffer, or when the filling one is still empty. */
-static enum room find_room_in_turn(struct commit *c, struct claim *claim, uint64_t *since) REQUIRES(c->lock)
+static enum room find_room_in_turn(struct commit *c, struct waiter *waiter, uint64_t *since) REQUIRES(c->lock)
 {
     const bool is_empty = c->twins[c->filling].count == 0;
     enum room room = ROOM_AFTER_COMMIT;
-    if (claim->state == CLAIM_NONE || claim->must_grow || is_empty)
-        room = find_room(c, claim->need->bytes, since);
-    if (room == ROOM_AFTER_COMMIT && claim->must_grow)
-        room = room_by_growth(c, claim->need->bytes, *since);
+    if (waiter->state == WAITER_NEW || waiter->must_grow || is_empty)
+        room = find_room(c, waiter->need->bytes, since);
+    if (room == ROOM_AFTER_COMMIT && waiter->must_grow)
+        room = room_by_growth(c, waiter->need->bytes, *since);
     return room;
 }
 
@@ -295,31 +295,31 @@ static int refuse(struct commit *c) REQUIRES(c->lock)
 
 /* A try orders the next segment and looks once more, but does not wait for it. If the segment is still missing, the
  * result is the error of the attempt before, if that failed, else -EAGAIN. */
-static int answer_to_try(struct commit *c, struct claim *claim, enum room room) REQUIRES(c->lock)
+static int answer_to_try(struct commit *c, struct waiter *waiter, enum room room) REQUIRES(c->lock)
 {
     const struct growth *growth = &c->growth;
-    if (room == ROOM_TO_BE_MADE && !claim->has_ordered) {
-        claim->has_ordered = true;
-        claim->had_failed =
-            growth->failed > 0 && growth->failed == growth->begun && growth->bytes <= claim->need->bytes;
+    if (room == ROOM_TO_BE_MADE && !waiter->has_ordered) {
+        waiter->has_ordered = true;
+        waiter->had_failed =
+            growth->failed > 0 && growth->failed == growth->started && growth->bytes <= waiter->need->bytes;
         return 0;
     }
-    return claim->had_failed ? refuse(c) : -EAGAIN;
+    return waiter->had_failed ? refuse(c) : -EAGAIN;
 }
 
 /* Looks once, under the lock. 1: the writer has a place. 0: wait for what *ret_room says. Or an error. */
-static int look_for_place(struct commit *c, struct claim *claim, const struct terms *terms, uint64_t *since,
+static int look_for_place(struct commit *c, struct waiter *waiter, const struct terms *terms, uint64_t *since,
                           enum room *ret_room) REQUIRES(c->lock)
 {
-    if (claim->state == CLAIM_GRANTED)
+    if (waiter->state == WAITER_GRANTED)
         return 1;
     int rc = atomic_load_explicit(&c->poison, memory_order_relaxed) != 0 ? TWINLOG_EPOISONED : 0;
     enum room room = ROOM_AFTER_COMMIT;
     if (rc == 0)
-        room = find_room_in_turn(c, claim, since);
+        room = find_room_in_turn(c, waiter, since);
     if (rc == 0 && room == ROOM_IS_THERE) {
-        leave_line(c, claim);
-        claim->place = take(c, claim->need);
+        leave_line(c, waiter);
+        waiter->place = take(c, waiter->need);
         return 1;
     }
     if (rc == 0 && room == ROOM_REFUSED)
@@ -327,54 +327,54 @@ static int look_for_place(struct commit *c, struct claim *claim, const struct te
     if (rc == 0)
         rc = twl_terms_ended(terms);
     if (rc < 0) {
-        leave_line(c, claim);
+        leave_line(c, waiter);
         return rc;
     }
     *ret_room = room;
     if (terms->is_try)
-        rc = answer_to_try(c, claim, room);
+        rc = answer_to_try(c, waiter, room);
     if (rc == 0 && room == ROOM_TO_BE_MADE) {
-        begin_growth(c, claim->need->bytes);
-        claim->must_grow = false;
+        begin_growth(c, waiter->need->bytes);
+        waiter->must_grow = false;
     }
     if (room == ROOM_AFTER_COMMIT)
         c->twins[c->filling].needs_committer |=
-            terms->is_try || claim->need->needs_committer || !twl_may_lead(c, terms);
+            terms->is_try || waiter->need->needs_committer || !twl_may_lead(c, terms);
     if (rc < 0)
         return rc;
-    if (room == ROOM_AFTER_COMMIT && claim->state == CLAIM_NONE)
-        stand_in_line(c, claim);
+    if (room == ROOM_AFTER_COMMIT && waiter->state == WAITER_NEW)
+        place_in_line(c, waiter);
     return 0;
 }
 
 /* `seen` is the value of c->space before the writer looked. */
-static void wait_for_room(struct commit *c, enum room room, const struct claim *claim,
+static void wait_for_room(struct commit *c, enum room room, const struct waiter *waiter,
                           const struct terms *terms, uint32_t seen)
 {
-    if (room == ROOM_WILL_COME || !twl_help(c, terms, claim))
+    if (room == ROOM_WILL_COME || !twl_help(c, terms, waiter))
         twl_terms_sleep(terms, &c->space, seen);
 }
 
 int twl_take_place(struct commit *c, const struct need *need, const struct terms *terms,
                    struct place *ret_place)
 {
-    struct claim claim = { .need = need };
+    struct waiter waiter = { .need = need };
     uint64_t since = UINT64_MAX;
     for (;;) {
         uint32_t seen = twl_event_value(&c->space);
         enum room room = ROOM_IS_THERE;
         twl_mutex_lock(&c->lock);
         const bool was_called = c->twins[c->filling].needs_committer;
-        int rc = look_for_place(c, &claim, terms, &since, &room);
+        int rc = look_for_place(c, &waiter, terms, &since, &room);
         const bool must_call = !was_called && c->twins[c->filling].needs_committer;
         twl_mutex_unlock(&c->lock);
         if (rc > 0) {
-            *ret_place = claim.place;
+            *ret_place = waiter.place;
             ret_place->must_call = must_call;
             return 0;
         }
         if (must_call)
-            twl_seat_call(&c->seat);
+            twl_client_call(&c->client);
         if (rc == 0 && room == ROOM_TO_BE_MADE)
             grow(c, need->bytes, terms);
         if (is_no_space(rc))
@@ -385,7 +385,7 @@ int twl_take_place(struct commit *c, const struct need *need, const struct terms
             return rc;
         }
         if (room != ROOM_TO_BE_MADE)
-            wait_for_room(c, room, &claim, terms, seen);
+            wait_for_room(c, room, &waiter, terms, seen);
     }
 }
 
@@ -396,8 +396,8 @@ void twl_finish_copy(struct commit *c, struct twin *twin)
 {
     if (atomic_fetch_sub(&twin->copying, 1) != 1 || !atomic_load(&twin->is_sealed))
         return;
-    if (c->seat.is_shared)
-        twl_seat_call(&c->seat);
+    if (c->client.is_shared)
+        twl_client_call(&c->client);
     else
         twl_event_notify_all(&twin->copied);
 }
@@ -447,7 +447,7 @@ static int measure(const struct commit *c, const struct batch *batch, int64_t no
     return 0;
 }
 
-static void gather_pieces(unsigned char *at, const struct twinlog_entry *entry)
+static void gather_salvage(unsigned char *at, const struct twinlog_entry *entry)
 {
     for (uint32_t i = 0; i < entry->piece_count; i++) {
         size_t size = entry->pieces[i].iov_len;
@@ -469,7 +469,7 @@ static void copy(const struct commit *c, const struct batch *batch, int64_t now_
                                               .tag = entry->tag,
                                               .time_ns = entry_time(batch, entry, now_ns) };
         if (entry->pieces)
-            gather_pieces(at + RECORD_HEADER_BYTES, entry);
+            gather_salvage(at + RECORD_HEADER_BYTES, entry);
         twl_record_encode(at, c->epoch_seed, place.lsn + i, &record, entry->pieces ? NULL : entry->data);
         at += twl_record_bytes(bytes);
     }
@@ -502,7 +502,7 @@ int twl_commit_put(struct commit *c, const struct batch *batch, const struct ter
     copy(c, batch, now_ns, place);
     twl_finish_copy(c, place.twin);
     if (place.must_call)
-        twl_seat_call(&c->seat);
+        twl_client_call(&c->client);
     if (is_timed) {
         twl_gauge_add(&c->gauges.queue, placed_ns - terms->called_ns);
         twl_gauge_add(&c->gauges.copy, twl_monotonic_ns() - placed_ns);

@@ -47,13 +47,13 @@ void twl_shared_wake(struct twinlog_committer *committer)
         twl_event_notify_all(&committer->wake);
 }
 
-void twl_shared_call(struct committer_seat *seat)
+void twl_shared_call(struct committer_client *client)
 {
-    struct twinlog_committer *committer = atomic_load_explicit(&seat->committer, memory_order_relaxed);
-    if (atomic_exchange(&seat->is_called, true))
+    struct twinlog_committer *committer = atomic_load_explicit(&client->committer, memory_order_relaxed);
+    if (atomic_exchange(&client->is_called, true))
         return;
-    seat->next_called = atomic_load(&committer->called);
-    while (!atomic_compare_exchange_weak(&committer->called, &seat->next_called, seat))
+    client->next_called = atomic_load(&committer->called);
+    while (!atomic_compare_exchange_weak(&committer->called, &client->next_called, client))
         continue;
     /* the committer sets is_asleep, then checks `called` once more */
     if (atomic_load(&committer->is_asleep))
@@ -62,65 +62,65 @@ void twl_shared_call(struct committer_seat *seat)
 
 /* ---- rounds -------------------------------------------------------------------------------------- */
 
-static void enqueue(struct twinlog_committer *committer, struct committer_seat *seat)
+static void enqueue(struct twinlog_committer *committer, struct committer_client *client)
 {
-    seat->state = SEAT_QUEUED;
-    seat->next = NULL;
+    client->state = CLIENT_QUEUED;
+    client->next = NULL;
     if (committer->first)
-        committer->last->next = seat;
+        committer->last->next = client;
     else
-        committer->first = seat;
-    committer->last = seat;
+        committer->first = client;
+    committer->last = client;
 }
 
 /* The seat has no more work. If it began to leave meanwhile, it is put in the list of calls again. */
-static void rest(struct committer_seat *seat)
+static void rest(struct committer_client *client)
 {
-    if (atomic_load(&seat->is_leaving))
-        twl_shared_call(seat);
+    if (atomic_load(&client->is_leaving))
+        twl_shared_call(client);
 }
 
 /* Ends the round of a seat. Calls callbacks. */
-static void finish_round(struct committer_seat *seat, int rc) NO_THREAD_SAFETY_ANALYSIS
+static void finish_round(struct committer_client *client, int rc) NO_THREAD_SAFETY_ANALYSIS
 {
-    struct commit *c = seat->commit;
+    struct commit *c = client->commit;
     twl_round_end(c, &c->round, rc);
     const struct round done = c->round; /* the next round may begin in a callback */
-    seat->state = SEAT_IDLE;
-    seat->has_round = false;
+    client->state = CLIENT_IDLE;
+    client->has_round = false;
     twl_stop_leading(c);
-    seat->users++;
+    client->users++;
     twl_round_wake(c, &done);
-    seat->users--;
-    rest(seat);
+    client->users--;
+    rest(client);
 }
 
 /* Starts the next step of the round, or ends the round. */
-static void advance(struct twinlog_committer *committer, struct committer_seat *seat,
+static void advance(struct twinlog_committer *committer, struct committer_client *client,
                     int rc) NO_THREAD_SAFETY_ANALYSIS
 {
-    struct commit *c = seat->commit;
+    struct commit *c = client->commit;
     while (rc == 0 && twl_round_next(c, &c->round)) {
-        if (seat->has_ring) {
+        if (client->has_ring) {
             struct io_write *write = &c->round.write;
             if (c->options.io == TWINLOG_IO_URING_LINKED && write->barrier == IO_BARRIER_WRITE)
                 write->barrier = IO_BARRIER_FILE;
-            seat->state = SEAT_WRITING;
+            client->state = CLIENT_WRITING;
             committer->room--;
             twl_io_ring_submit(committer->ring, write);
             return;
         }
         rc = twl_round_write(c, &c->round);
     }
-    finish_round(seat, rc);
+    finish_round(client, rc);
 }
 
 /* True if the round can go on; else notes when to look again. */
 static bool is_filled(struct twinlog_committer *committer,
-                      struct committer_seat *seat) NO_THREAD_SAFETY_ANALYSIS
+                      struct committer_client *client) NO_THREAD_SAFETY_ANALYSIS
 {
     unsigned look_ms;
-    if (twl_round_is_filled(seat->commit, &seat->commit->round, &look_ms))
+    if (twl_round_is_filled(client->commit, &client->commit->round, &look_ms))
         return true;
     if (look_ms > 0)
         committer->look_ns = sooner(committer->look_ns, twl_monotonic_ns() + (uint64_t)look_ms * 1000000);
@@ -129,75 +129,75 @@ static bool is_filled(struct twinlog_committer *committer,
 
 /* False if there is nothing to write, or if another thread leads, to write a marker group; that thread calls the
  * committer afterwards. */
-static bool begin_round(struct committer_seat *seat) NO_THREAD_SAFETY_ANALYSIS
+static bool begin_round(struct committer_client *client) NO_THREAD_SAFETY_ANALYSIS
 {
-    struct commit *c = seat->commit;
+    struct commit *c = client->commit;
     if (!twl_try_lead(c))
         return false;
-    seat->has_round = twl_round_begin(c, GROUP_RECORDS, &c->round);
-    if (!seat->has_round)
+    client->has_round = twl_round_begin(c, GROUP_RECORDS, &c->round);
+    if (!client->has_round)
         twl_stop_leading(c);
-    return seat->has_round;
+    return client->has_round;
 }
 
-static void start(struct twinlog_committer *committer, struct committer_seat *seat)
+static void start(struct twinlog_committer *committer, struct committer_client *client)
 {
-    seat->state = SEAT_IDLE;
-    if (!seat->has_round && !begin_round(seat)) {
-        rest(seat);
+    client->state = CLIENT_IDLE;
+    if (!client->has_round && !begin_round(client)) {
+        rest(client);
         return;
     }
-    if (is_filled(committer, seat)) {
-        advance(committer, seat, 0);
+    if (is_filled(committer, client)) {
+        advance(committer, client, 0);
         return;
     }
-    seat->state = SEAT_FILLING;
-    seat->next = committer->filling;
-    committer->filling = seat;
+    client->state = CLIENT_FILLING;
+    client->next = committer->filling;
+    committer->filling = client;
 }
 
 static void start_queued(struct twinlog_committer *committer)
 {
     while (committer->first && committer->room > 0) {
-        struct committer_seat *seat = committer->first;
-        committer->first = seat->next;
-        start(committer, seat);
+        struct committer_client *client = committer->first;
+        committer->first = client->next;
+        start(committer, client);
     }
 }
 
 /* ---- what there is to do ------------------------------------------------------------------------- */
 
 /* Releases a seat: its memory belongs to its log again. */
-static void let_go(struct twinlog_committer *committer, struct committer_seat *seat)
+static void let_go(struct twinlog_committer *committer, struct committer_client *client)
 {
-    atomic_store(&seat->has_left, true);
+    atomic_store(&client->has_left, true);
     twl_event_notify_all(&committer->left);
 }
 
 /* Looks at a seat that was called. A released seat stays called, so that no thread puts it in the list again. A seat
  * with a round is looked at again when the round is over, and in every turn while its buffer is being filled. */
-static void answer(struct twinlog_committer *committer, struct committer_seat *seat)
+static void answer(struct twinlog_committer *committer, struct committer_client *client)
 {
-    const bool is_in_use = seat->state != SEAT_IDLE || seat->users > 0;
-    if (!is_in_use && atomic_load(&seat->is_leaving)) {
-        let_go(committer, seat);
+    const bool is_in_use = client->state != CLIENT_IDLE || client->users > 0;
+    if (!is_in_use && atomic_load(&client->is_leaving)) {
+        let_go(committer, client);
         return;
     }
-    atomic_store(&seat->is_called, false); /* before the look, so that a later caller calls again */
-    if (!is_in_use && atomic_load(&seat->is_leaving))
-        rest(seat); /* it began to leave a moment ago */
-    else if (seat->state == SEAT_IDLE && twl_needs_committer(seat->commit))
-        enqueue(committer, seat);
+    atomic_store(&client->is_called, false); /* before the look, so that a later caller calls again */
+    if (!is_in_use && atomic_load(&client->is_leaving))
+        rest(client); /* it began to leave a moment ago */
+    else if (client->state == CLIENT_IDLE && twl_needs_committer(client->commit))
+        enqueue(committer, client);
 }
 
-static struct committer_seat *oldest_first(struct committer_seat *newest)
+static struct committer_client *oldest_first(struct committer_client *newest)
 {
-    struct committer_seat *oldest = NULL;
+    struct committer_client *oldest = NULL;
     while (newest) {
-        struct committer_seat *seat = newest;
-        newest = seat->next_called;
-        seat->next_called = oldest;
-        oldest = seat;
+        struct committer_client *client = newest;
+        newest = client->next_called;
+        client->next_called = oldest;
+        oldest = client;
     }
     return oldest;
 }
@@ -206,25 +206,25 @@ static void take_calls(struct twinlog_committer *committer)
 {
     if (!atomic_load_explicit(&committer->called, memory_order_relaxed))
         return;
-    struct committer_seat *seat = oldest_first(atomic_exchange(&committer->called, NULL));
-    while (seat) {
-        struct committer_seat *next = seat->next_called;
-        answer(committer, seat);
-        seat = next;
+    struct committer_client *client = oldest_first(atomic_exchange(&committer->called, NULL));
+    while (client) {
+        struct committer_client *next = client->next_called;
+        answer(committer, client);
+        client = next;
     }
 }
 
 static void look_at_filling(struct twinlog_committer *committer)
 {
-    struct committer_seat **link = &committer->filling;
+    struct committer_client **link = &committer->filling;
     committer->look_ns = 0;
     while (*link) {
-        struct committer_seat *seat = *link;
-        if (is_filled(committer, seat)) {
-            *link = seat->next;
-            enqueue(committer, seat);
+        struct committer_client *client = *link;
+        if (is_filled(committer, client)) {
+            *link = client->next;
+            enqueue(committer, client);
         } else {
-            link = &seat->next;
+            link = &client->next;
         }
     }
 }
@@ -236,10 +236,10 @@ static void flush_due(struct twinlog_committer *committer)
         return;
     uint64_t next_ns = 0;
     twl_mutex_lock(&committer->lock);
-    for (struct committer_seat *seat = committer->flush; seat; seat = seat->next_flush) {
-        if (twl_seat_flush(seat, flush_interval_ns(seat) / FLUSH_AHEAD))
-            twl_shared_call(seat);
-        next_ns = sooner(next_ns, seat->flush_ns);
+    for (struct committer_client *client = committer->flush; client; client = client->next_flush) {
+        if (twl_client_flush(client, flush_interval_ns(client) / FLUSH_AHEAD))
+            twl_shared_call(client);
+        next_ns = sooner(next_ns, client->flush_ns);
     }
     atomic_store(&committer->flush_ns, next_ns);
     twl_mutex_unlock(&committer->lock);
@@ -247,38 +247,38 @@ static void flush_due(struct twinlog_committer *committer)
 
 /* ---- seats --------------------------------------------------------------------------------------- */
 
-void twl_shared_join_flush(struct committer_seat *seat)
+void twl_shared_join_flush(struct committer_client *client)
 {
-    struct twinlog_committer *committer = atomic_load(&seat->committer);
+    struct twinlog_committer *committer = atomic_load(&client->committer);
     twl_mutex_lock(&committer->lock);
-    seat->flush_ns = twl_monotonic_ns() + flush_interval_ns(seat);
-    seat->next_flush = committer->flush;
-    committer->flush = seat;
-    atomic_store(&committer->flush_ns, sooner(atomic_load(&committer->flush_ns), seat->flush_ns));
+    client->flush_ns = twl_monotonic_ns() + flush_interval_ns(client);
+    client->next_flush = committer->flush;
+    committer->flush = client;
+    atomic_store(&committer->flush_ns, sooner(atomic_load(&committer->flush_ns), client->flush_ns));
     twl_mutex_unlock(&committer->lock);
     twl_shared_wake(committer);
 }
 
-static void leave_flush(struct twinlog_committer *committer, struct committer_seat *seat)
+static void leave_flush(struct twinlog_committer *committer, struct committer_client *client)
 {
     twl_mutex_lock(&committer->lock);
-    struct committer_seat **link = &committer->flush;
-    while (*link && *link != seat)
+    struct committer_client **link = &committer->flush;
+    while (*link && *link != client)
         link = &(*link)->next_flush;
     if (*link)
-        *link = seat->next_flush;
+        *link = client->next_flush;
     twl_mutex_unlock(&committer->lock);
 }
 
-void twl_shared_leave(struct committer_seat *seat)
+void twl_shared_leave(struct committer_client *client)
 {
-    struct twinlog_committer *committer = atomic_load(&seat->committer);
-    leave_flush(committer, seat);
-    atomic_store(&seat->is_leaving, true);
-    twl_shared_call(seat);
+    struct twinlog_committer *committer = atomic_load(&client->committer);
+    leave_flush(committer, client);
+    atomic_store(&client->is_leaving, true);
+    twl_shared_call(client);
     for (;;) {
         uint32_t seen = twl_event_value(&committer->left);
-        if (atomic_load(&seat->has_left))
+        if (atomic_load(&client->has_left))
             break;
         twl_event_sleep(&committer->left, seen);
     }
@@ -287,11 +287,11 @@ void twl_shared_leave(struct committer_seat *seat)
 
 /* ---- the loop ------------------------------------------------------------------------------------ */
 
-static struct committer_seat *seat_of(struct io_write *write)
+static struct committer_client *client_of(struct io_write *write)
 {
     struct round *round = (struct round *)((char *)write - offsetof(struct round, write));
     struct commit *c = (struct commit *)((char *)round - offsetof(struct commit, round));
-    return &c->seat;
+    return &c->client;
 }
 
 /* False if no write is done. */
@@ -300,9 +300,9 @@ static bool reap(struct twinlog_committer *committer) NO_THREAD_SAFETY_ANALYSIS
     struct io_write *write = committer->ring ? twl_io_ring_reap(committer->ring) : NULL;
     if (!write)
         return false;
-    struct committer_seat *seat = seat_of(write);
+    struct committer_client *client = client_of(write);
     committer->room++;
-    advance(committer, seat, twl_round_continue(seat->commit, &seat->commit->round));
+    advance(committer, client, twl_round_continue(client->commit, &client->commit->round));
     return true;
 }
 
@@ -343,12 +343,12 @@ void *twl_shared_run(void *context)
     return NULL;
 }
 
-bool twl_shared_is_ours(const struct committer_seat *seat)
+bool twl_shared_is_ours(const struct committer_client *client)
 {
-    return mine == atomic_load(&seat->committer);
+    return mine == atomic_load(&client->committer);
 }
 
-bool twl_commit_turn(void)
+bool twl_commit_run_once(void)
 {
     if (!mine)
         return false;

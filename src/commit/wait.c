@@ -33,16 +33,17 @@ void twl_terms_sleep(const struct terms *terms, struct twl_event *event, uint32_
 bool twl_may_lead(struct commit *c, const struct terms *terms)
 {
     const bool has_time = terms->deadline_ns == 0 && !terms->cancel;
-    return !c->seat.is_shared && (has_time || !seat_has_committer(&c->seat) || twl_seat_is_mine(&c->seat));
+    return !c->client.is_shared &&
+           (has_time || !client_has_committer(&c->client) || twl_client_is_mine(&c->client));
 }
 
-bool twl_help(struct commit *c, const struct terms *terms, const struct claim *claim)
+bool twl_help(struct commit *c, const struct terms *terms, const struct waiter *waiter)
 {
-    if (twl_seat_is_mine(&c->seat))
-        atomic_store(&c->seat.is_in_callback, true);
+    if (twl_client_is_mine(&c->client))
+        atomic_store(&c->client.is_in_callback, true);
     if (twl_may_lead(c, terms))
-        return (claim ? twl_lead_in_line(c, claim) : twl_lead_once(c)) != LED_NOT;
-    return twl_seat_help(&c->seat);
+        return (waiter ? twl_lead_in_line(c, waiter) : twl_lead_once(c)) != LED_NOT;
+    return twl_client_help(&c->client);
 }
 
 static bool is_reached(const struct commit *c, uint64_t lsn, enum twinlog_level level)
@@ -71,7 +72,7 @@ static void demand(struct commit *c, uint64_t lsn, const struct terms *terms)
     }
     twl_mutex_unlock(&c->lock);
     if (!may_lead)
-        twl_seat_call(&c->seat);
+        twl_client_call(&c->client);
 }
 
 /* The buffer whose `done` word changes when `lsn` makes progress. If `lsn` was written before, that is the buffer that
@@ -112,7 +113,7 @@ static int wait_for(struct commit *c, uint64_t lsn, const struct terms *terms, s
         }
         if (twl_help(c, terms, NULL))
             continue;
-        if (tries < YIELDS_BEFORE_SLEEP && !c->seat.is_shared) /* a committer needs the processor more */
+        if (tries < YIELDS_BEFORE_SLEEP && !c->client.is_shared) /* a committer needs the processor more */
             twl_yield();
         else if (!*twin)
             *twin = twin_of(c, lsn);
@@ -143,7 +144,7 @@ uint64_t twl_commit_called(void)
     return calls++ % TIMED_INTERVAL == 0 ? twl_monotonic_ns() : 0;
 }
 
-void twl_commit_rouse(struct commit *c)
+void twl_commit_wake_all(struct commit *c)
 {
     twl_event_notify_all(&c->twins[0].done);
     twl_event_notify_all(&c->twins[1].done);

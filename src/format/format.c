@@ -74,7 +74,7 @@ void twl_segment_header_encode(const struct segment_header *header, unsigned cha
         store_le64(block + 72, header->start_lsn);
         store_le32(block + 100, header->start_chain);
         store_le64(block + 104, header->previous);
-        store_le32(block + 112, header->lives);
+        store_le32(block + 112, header->incarnations);
     }
     if (segment_is_mapped(header))
         memcpy(block + 116, header->boot_id, BOOT_ID_BYTES);
@@ -88,7 +88,7 @@ static void decode_start(const unsigned char *block, struct segment_header *head
         header->start_lsn = load_le64(block + 72);
         header->start_chain = load_le32(block + 100);
         header->previous = load_le64(block + 104);
-        header->lives = load_le32(block + 112);
+        header->incarnations = load_le32(block + 112);
     } else if (header->sequence == 1) {
         header->start_lsn = 1;
     }
@@ -302,7 +302,7 @@ enum decoded twl_record_header_judge(const unsigned char bytes[RECORD_HEADER_BYT
     if (load_le32(bytes) != record_checksum(bytes, epoch_seed, lsn))
         return DECODED_NONE;
     *ret_record = twl_record_header_load(bytes);
-    bool is_known = ret_record->kind <= RECORD_VOID || ret_record->kind >= RECORD_IGNORED;
+    bool is_known = ret_record->kind <= RECORD_FILLER || ret_record->kind >= RECORD_IGNORED;
     return is_known ? DECODED_VALID : DECODED_NEWER;
 }
 
@@ -397,7 +397,7 @@ void twl_index_entry_encode(const struct index_entry *entry, unsigned char bytes
     store_le64(bytes, entry->lsn);
     store_le64(bytes + 8, entry->group_offset);
     store_le32(bytes + 16, entry->record_offset);
-    store_le64(bytes + 24, (uint64_t)entry->peak_ns);
+    store_le64(bytes + 24, (uint64_t)entry->max_time_so_far_ns);
 }
 
 void twl_index_entry_decode(const unsigned char bytes[INDEX_ENTRY_BYTES], struct index_entry *ret_entry)
@@ -406,7 +406,7 @@ void twl_index_entry_decode(const unsigned char bytes[INDEX_ENTRY_BYTES], struct
         .lsn = load_le64(bytes),
         .group_offset = load_le64(bytes + 8),
         .record_offset = load_le32(bytes + 16),
-        .peak_ns = (int64_t)load_le64(bytes + 24),
+        .max_time_so_far_ns = (int64_t)load_le64(bytes + 24),
     };
 }
 
@@ -441,7 +441,7 @@ void twl_segment_footer_encode(const struct segment_footer *footer, uint32_t seg
     store_le64(block + 24, footer->data_end);
     store_le64(block + 32, (uint64_t)footer->min_ns);
     store_le64(block + 40, (uint64_t)footer->max_ns);
-    store_le64(block + 48, (uint64_t)footer->peak_ns);
+    store_le64(block + 48, (uint64_t)footer->max_time_so_far_ns);
     store_le64(block + 56, (uint64_t)footer->sealed_ns);
     store_le32(block + 64, footer->chain);
     store_le32(block + 68, footer->epoch.number);
@@ -467,7 +467,7 @@ static bool is_extent_possible(const struct segment_footer *footer)
     uint64_t records = footer->last_lsn - (footer->first_lsn - 1);
     if (footer->index_entries > records)
         return false;
-    return records > 0 ? footer->min_ns <= footer->max_ns && footer->max_ns <= footer->peak_ns
+    return records > 0 ? footer->min_ns <= footer->max_ns && footer->max_ns <= footer->max_time_so_far_ns
                        : footer->min_ns == INT64_MAX && footer->max_ns == INT64_MIN;
 }
 
@@ -483,7 +483,7 @@ bool twl_segment_footer_decode(const unsigned char block[SEGMENT_FOOTER_BYTES], 
         .data_end = load_le64(block + 24),
         .min_ns = (int64_t)load_le64(block + 32),
         .max_ns = (int64_t)load_le64(block + 40),
-        .peak_ns = (int64_t)load_le64(block + 48),
+        .max_time_so_far_ns = (int64_t)load_le64(block + 48),
         .sealed_ns = (int64_t)load_le64(block + 56),
         .chain = load_le32(block + 64),
         .epoch = { .number = load_le32(block + 68), .salt = load_le32(block + 72) },

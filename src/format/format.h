@@ -55,7 +55,7 @@ struct segment_header {
     int64_t created_ns;
     uint32_t epoch; /* epoch when the segment was prepared; its groups have this epoch or a later one */
     uint32_t max_group_bytes;
-    uint32_t lives; /* times the file was recycled; 0 = it was made as zeros */
+    uint32_t incarnations; /* times the file was recycled; 0 = it was made as zeros */
 
     /* A fixed start: the first segment of a log has one, and a segment that a cut or a reset begins. Its
      * first group begins an epoch later than `epoch`, at this LSN. What other segments hold of that LSN
@@ -165,7 +165,7 @@ static inline uint32_t twl_group_chain(const struct group_header *group)
 
 enum record_kind {
     RECORD_DATA = 0,
-    RECORD_VOID = 1, /* filler: stands for a record that was lost or never finished; readers skip it */
+    RECORD_FILLER = 1, /* filler: stands for a record that was lost or never finished; readers skip it */
     RECORD_IGNORED =
         32, /* and up to 63: of newer versions, which readers skip like fillers; those between are unknown */
 };
@@ -246,7 +246,8 @@ struct index_entry {
     uint64_t lsn;
     uint64_t group_offset;  /* offset of the header of its group */
     uint32_t record_offset; /* offset of the record in the group */
-    int64_t peak_ns; /* newest time of all earlier records of this segment; INT64_MIN = there are none */
+    int64_t
+        max_time_so_far_ns; /* newest time of all earlier records of this segment; INT64_MIN = there are none */
 };
 void twl_index_entry_encode(const struct index_entry *entry, unsigned char bytes[INDEX_ENTRY_BYTES]);
 void twl_index_entry_decode(const unsigned char bytes[INDEX_ENTRY_BYTES], struct index_entry *ret_entry);
@@ -258,7 +259,7 @@ struct segment_footer {
     uint64_t first_lsn, last_lsn; /* last = first - 1: it holds markers only */
     uint64_t data_end;            /* offset behind the last group */
     int64_t min_ns, max_ns;       /* of the times of its records; INT64_MAX and INT64_MIN if it has none */
-    int64_t peak_ns;              /* newest time of any record of the log up to here */
+    int64_t max_time_so_far_ns;   /* newest time of any record of the log up to here */
     uint32_t chain;               /* checksum of its last group's header, which the next segment continues */
     struct epoch epoch;           /* of the last group */
     uint32_t index_entries;

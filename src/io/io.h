@@ -68,12 +68,12 @@ enum io_lock {
     IO_LOCK_WRITER, /* held by the writer of the file (I9); shared if several processes write it together */
     IO_LOCK_USE,    /* shared: the file is mapped or being linked; exclusive: it is being recycled */
 
-    /* of the participants of a shared log (mapped/peers.h); held by the participant that: */
-    IO_LOCK_LEAVE,    /* is about to leave */
-    IO_LOCK_SYNC,     /* syncs for all */
-    IO_LOCK_CLOSE,    /* closes groups */
-    IO_LOCK_MAKE,     /* makes the next segment ahead */
-    IO_LOCK_PEER = 16 /* has this number; 255 more follow */
+    /* of the participants of a shared log (mapped/participants.h); held by the participant that: */
+    IO_LOCK_LEAVE,           /* is about to leave */
+    IO_LOCK_SYNC,            /* syncs for all */
+    IO_LOCK_CLOSE,           /* closes groups */
+    IO_LOCK_MAKE,            /* makes the next segment ahead */
+    IO_LOCK_PARTICIPANT = 16 /* has this number; 255 more follow */
 };
 
 struct io_ops {
@@ -89,8 +89,8 @@ struct io_ops {
     /* writes all bytes, or returns an error; not durable before sync() */
     int (*allocate)(struct io_file *file, uint64_t bytes, enum io_allocation how);
     /* makes the file that long, never shorter, and keeps its bytes; not durable before sync() */
-    int (*cut)(struct io_file *file,
-               uint64_t bytes);        /* makes the file that long, not longer; not durable before sync() */
+    int (*truncate)(struct io_file *file,
+                    uint64_t bytes);   /* makes the file that long, not longer; not durable before sync() */
     int (*sync)(struct io_file *file); /* data and all metadata */
     int (*sync_data)(struct io_file *file); /* data, size and what is needed to find them; not the times */
 
@@ -179,9 +179,9 @@ static inline int io_allocate(struct io_file *file, uint64_t bytes, enum io_allo
 {
     return file->io->ops->allocate(file, bytes, how);
 }
-static inline int io_cut(struct io_file *file, uint64_t bytes)
+static inline int io_truncate(struct io_file *file, uint64_t bytes)
 {
-    return file->io->ops->cut(file, bytes);
+    return file->io->ops->truncate(file, bytes);
 }
 static inline int io_sync(struct io_file *file)
 {

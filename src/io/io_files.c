@@ -376,7 +376,7 @@ int twl_io_files_allocate(struct io_file *file, uint64_t bytes, enum io_allocati
     return error;
 }
 
-int twl_io_files_cut(struct io_file *file, uint64_t bytes)
+int twl_io_files_truncate(struct io_file *file, uint64_t bytes)
 {
     return error_of(ftruncate(io_file_fd(file), (off_t)bytes));
 }

@@ -47,7 +47,7 @@ int twl_io_files_size(struct io_file *file, uint64_t *ret_bytes);
 int twl_io_files_read(struct io_file *file, void *buffer, size_t size, uint64_t offset, size_t *ret_size);
 int twl_io_files_write(struct io_file *file, const void *data, size_t size, uint64_t offset);
 int twl_io_files_allocate(struct io_file *file, uint64_t bytes, enum io_allocation how);
-int twl_io_files_cut(struct io_file *file, uint64_t bytes);
+int twl_io_files_truncate(struct io_file *file, uint64_t bytes);
 int twl_io_files_sync(struct io_file *file);
 int twl_io_files_sync_data(struct io_file *file);
 int twl_io_files_lock(struct io_file *file, enum io_lock which, bool is_exclusive);
@@ -77,7 +77,7 @@ int twl_io_files_random(struct io *io, void *bytes, size_t size);
     .read = twl_io_files_read,             \
     .write = twl_io_files_write,           \
     .allocate = twl_io_files_allocate,     \
-    .cut = twl_io_files_cut,               \
+    .truncate = twl_io_files_truncate,               \
     .sync = twl_io_files_sync,             \
     .sync_data = twl_io_files_sync_data,   \
     .lock = twl_io_files_lock,             \

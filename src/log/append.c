@@ -15,11 +15,11 @@ static const struct terms buffered_terms = { .level = TWINLOG_LEVEL_BUFFERED };
 
 /* ---- going in ---------------------------------------------------------------------------------- */
 
-static int go_in(struct twinlog *log, struct visit *visit)
+static int go_in(struct twinlog *log, struct call *call)
 {
-    int rc = twl_enter(log, INSIDE_COMMIT, visit);
+    int rc = twl_enter(log, INSIDE_COMMIT, call);
     if (rc == 0 && (atomic_load_explicit(&log->inside, memory_order_relaxed) & CLOSING)) {
-        twl_leave(visit);
+        twl_leave(call);
         rc = -ESHUTDOWN;
     }
     return rc;
@@ -123,14 +123,14 @@ static int append_one(struct twinlog *log, const void *data, size_t size, bool w
     const struct twinlog_entry entry = { .data = data, .size = size };
     const struct batch batch = { .entries = &entry, .count = 1 };
     uint64_t lsn = 0;
-    struct visit visit;
+    struct call call;
     const uint64_t called_ns = twl_commit_called();
-    int rc = go_in(log, &visit);
+    int rc = go_in(log, &call);
     if (rc == 0) {
         struct terms terms = waits ? *default_terms(log) : buffered_terms;
         terms.called_ns = called_ns;
         rc = !data && size > 0 ? -EINVAL : append(log, &batch, &terms, &lsn);
-        twl_leave(&visit);
+        twl_leave(&call);
     }
     if (ret_lsn)
         *ret_lsn = lsn;
@@ -153,8 +153,8 @@ int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entrie
     const struct batch batch = { .entries = entries, .count = count };
     struct terms read;
     uint64_t lsn = 0;
-    struct visit visit;
-    int rc = go_in(log, &visit);
+    struct call call;
+    int rc = go_in(log, &call);
     if (rc == 0) {
         rc = read_terms(log, terms, &read);
         if (rc == 0)
@@ -164,7 +164,7 @@ int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entrie
             prepare(log, &read);
             rc = append(log, &batch, &read, &lsn);
         }
-        twl_leave(&visit);
+        twl_leave(&call);
     }
     if (ret_first_lsn)
         *ret_first_lsn = lsn;
@@ -175,35 +175,35 @@ int twl_log_put(struct twinlog *log, enum record_kind kind, const struct twinlog
                 uint64_t *ret_lsn)
 {
     const struct batch batch = { .entries = entry, .count = 1, .kind = kind, .has_times = true };
-    struct visit visit;
-    int rc = go_in(log, &visit);
+    struct call call;
+    int rc = go_in(log, &call);
     if (rc < 0)
         return rc;
     rc = log->mapped ? -ENOTSUP : twl_commit_put(log->commit, &batch, &buffered_terms, NULL, ret_lsn);
-    twl_leave(&visit);
+    twl_leave(&call);
     return rc;
 }
 
 int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, uint64_t deadline_ns)
 {
     const struct terms terms = { .level = level, .deadline_ns = deadline_ns };
-    struct visit visit;
+    struct call call;
     if ((unsigned)level > TWINLOG_LEVEL_BUFFERED)
         return -EINVAL;
-    int rc = twl_enter(log, INSIDE_COMMIT, &visit);
+    int rc = twl_enter(log, INSIDE_COMMIT, &call);
     if (rc == -EROFS)
         return lsn <= twinlog_durable_lsn(log) ? 0 : -EINVAL;
     if (rc < 0)
         return rc;
     rc = lsn <= twinlog_last_lsn(log) ? wait_for(log, lsn, &terms) : -EINVAL;
-    twl_leave(&visit);
+    twl_leave(&call);
     return rc;
 }
 
 int twinlog_sync(struct twinlog *log)
 {
-    struct visit visit;
-    int rc = twl_enter(log, INSIDE_COMMIT, &visit);
+    struct call call;
+    int rc = twl_enter(log, INSIDE_COMMIT, &call);
     if (rc == -EROFS) /* this handle accepted nothing */
         return 0;
     if (rc < 0)
@@ -211,7 +211,7 @@ int twinlog_sync(struct twinlog *log)
     rc = wait_for(log, log->mapped ? UINT64_MAX : twinlog_last_lsn(log), &durable_terms);
     if (rc == 0)
         rc = log->mapped ? twl_mapped_poison(log->mapped) : twl_commit_poison(log->commit);
-    twl_leave(&visit);
+    twl_leave(&call);
     return rc;
 }
 
@@ -224,16 +224,16 @@ uint64_t twinlog_deadline(uint32_t timeout_ms)
 
 int twinlog_cancel(struct twinlog *log, struct twinlog_cancel *cancel)
 {
-    struct visit visit;
+    struct call call;
     if (!cancel)
         return -EINVAL;
-    int rc = twl_enter(log, INSIDE_OTHER, &visit);
+    int rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
     __atomic_store_n(&cancel->is_canceled, 1, __ATOMIC_SEQ_CST);
     if (log->commit)
-        twl_commit_rouse(log->commit);
-    twl_leave(&visit);
+        twl_commit_wake_all(log->commit);
+    twl_leave(&call);
     return 0;
 }
 
@@ -243,8 +243,8 @@ int twinlog_reserve(struct twinlog *log, const struct twinlog_entry *entry, cons
                     struct twinlog_reservation *ret_reservation)
 {
     struct terms read;
-    struct visit visit;
-    int rc = go_in(log, &visit);
+    struct call call;
+    int rc = go_in(log, &call);
     if (rc < 0)
         return rc;
     rc = log->mapped ? -ENOTSUP : read_terms(log, terms, &read);
@@ -255,7 +255,7 @@ int twinlog_reserve(struct twinlog *log, const struct twinlog_entry *entry, cons
         prepare(log, &read);
         rc = after_try(log, &read, twl_commit_reserve(log->commit, entry, &read, ret_reservation));
     }
-    twl_leave(&visit);
+    twl_leave(&call);
     return rc;
 }
 
@@ -269,26 +269,26 @@ static int settle(struct twinlog *log, const struct twinlog_reservation *reserva
 /* A cut may have removed the record meanwhile; then nothing is left to wait for. */
 static int wait_for_settled(struct twinlog *log, uint64_t lsn, const struct terms *terms)
 {
-    struct visit visit;
+    struct call call;
     if (terms->level == TWINLOG_LEVEL_BUFFERED)
         return 0;
-    int rc = twl_enter(log, INSIDE_COMMIT, &visit);
+    int rc = twl_enter(log, INSIDE_COMMIT, &call);
     if (rc < 0)
         return rc;
     if (lsn <= twinlog_last_lsn(log))
         rc = wait_for(log, lsn, terms);
-    twl_leave(&visit);
+    twl_leave(&call);
     return rc;
 }
 
 /* A cut waits for open reservations, so it must not hold up the calls that settle them: they are
  * INSIDE_OTHER. */
-int twinlog_commit(struct twinlog *log, const struct twinlog_reservation *reservation,
-                   const struct twinlog_terms *terms)
+int twinlog_reservation_commit(struct twinlog *log, const struct twinlog_reservation *reservation,
+                               const struct twinlog_terms *terms)
 {
     struct terms read;
-    struct visit visit;
-    int rc = twl_enter(log, INSIDE_OTHER, &visit);
+    struct call call;
+    int rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
     rc = read_terms(log, terms, &read);
@@ -296,18 +296,18 @@ int twinlog_commit(struct twinlog *log, const struct twinlog_reservation *reserv
         rc = settle(log, reservation, RECORD_DATA);
     if (rc == 0)
         rc = wait_for_settled(log, reservation->lsn, &read);
-    twl_leave(&visit);
+    twl_leave(&call);
     return rc;
 }
 
-int twinlog_abort(struct twinlog *log, const struct twinlog_reservation *reservation)
+int twinlog_reservation_abort(struct twinlog *log, const struct twinlog_reservation *reservation)
 {
-    struct visit visit;
-    int rc = twl_enter(log, INSIDE_OTHER, &visit);
+    struct call call;
+    int rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
-    rc = settle(log, reservation, RECORD_VOID);
-    twl_leave(&visit);
+    rc = settle(log, reservation, RECORD_FILLER);
+    twl_leave(&call);
     return rc == -ESTALE ? 0 : rc;
 }
 
@@ -329,8 +329,8 @@ int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uin
 {
     const struct batch batch = { .entries = entries, .count = count };
     struct terms read;
-    struct visit visit;
-    int rc = go_in(log, &visit);
+    struct call call;
+    int rc = go_in(log, &call);
     if (rc < 0)
         return rc;
     rc = read_terms(log, terms, &read);
@@ -341,17 +341,17 @@ int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uin
         rc = -EINVAL;
     if (rc == 0)
         rc = log->mapped ? -ENOTSUP : submit(log, &batch, &read, request);
-    twl_leave(&visit);
+    twl_leave(&call);
     return rc;
 }
 
 int twinlog_drive(struct twinlog *log, int timeout_ms)
 {
-    struct visit visit;
-    int rc = twl_enter(log, INSIDE_OTHER, &visit); /* so that it does not hold up a cut */
+    struct call call;
+    int rc = twl_enter(log, INSIDE_OTHER, &call); /* so that it does not hold up a cut */
     if (rc < 0)
         return rc;
     rc = log->mapped ? -ENOTSUP : !log->commit ? -EROFS : twl_commit_drive(log->commit, timeout_ms);
-    twl_leave(&visit);
+    twl_leave(&call);
     return rc;
 }

@@ -18,7 +18,7 @@
  */
 #include "log/log.h"
 
-#include "log/view.h"
+#include "log/log_snapshot.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -35,7 +35,7 @@ struct backup {
     unsigned char *chunk;
     struct cursor cursor;
 
-    struct log_view view;
+    struct log_snapshot snapshot;
     uint64_t limit_lsn; /* newest record of the copy */
     size_t last;        /* index in the set of the newest segment of the copy */
     size_t made;        /* segments of the set with a file in the copy; the last file may be incomplete */
@@ -62,7 +62,7 @@ static bool is_read_only(int error)
 static int sync_segment(struct backup *b, size_t index)
 {
     struct segment segment;
-    int rc = twl_view_open_segment(b->io, &b->view.set.entries[index], &segment);
+    int rc = twl_log_snapshot_open_segment(b->io, &b->snapshot.set.entries[index], &segment);
     if (rc < 0)
         return rc;
     rc = io_sync(segment.file);
@@ -75,13 +75,13 @@ static int sync_segment(struct backup *b, size_t index)
 static int find_end_alone(struct backup *b)
 {
     struct recovery recovery;
-    int rc = twl_recover(b->io, &b->view.set, false, NULL, &recovery);
+    int rc = twl_recover(b->io, &b->snapshot.set, false, NULL, &recovery);
     if (rc < 0)
         return rc;
     b->limit_lsn = recovery.position.next_lsn - 1;
     b->last = recovery.index;
     /* The segment was begun by a group that was torn: the copy does not have it. */
-    if (recovery.last_group == 0 && b->view.set.entries[b->last].header.start_lsn == 0 && b->last > 0)
+    if (recovery.last_group == 0 && b->snapshot.set.entries[b->last].header.start_lsn == 0 && b->last > 0)
         b->last--;
     for (size_t i = min_u64(recovery.open_from, recovery.index); rc == 0 && i <= recovery.index; i++)
         rc = sync_segment(b, i);
@@ -90,9 +90,9 @@ static int find_end_alone(struct backup *b)
 
 static int find_end_beside_writer(struct backup *b)
 {
-    struct segment_set *set = &b->view.set;
-    int rc = twl_view_find_durable(b->io, &b->view, &b->limit_lsn);
-    for (b->last = set->begun - 1; rc == 0 && b->last > 0; b->last--) {
+    struct segment_set *set = &b->snapshot.set;
+    int rc = twl_log_snapshot_find_durable(b->io, &b->snapshot, &b->limit_lsn);
+    for (b->last = set->started - 1; rc == 0 && b->last > 0; b->last--) {
         struct segment_entry *entry = &set->entries[b->last];
         rc = twl_segment_look(b->io, entry);
         if (entry->header.start_lsn > 0 || entry->first_lsn <= b->limit_lsn)
@@ -103,10 +103,10 @@ static int find_end_beside_writer(struct backup *b)
 
 static int find_end(struct backup *b)
 {
-    int rc = b->view.has_writer ? find_end_beside_writer(b) : find_end_alone(b);
+    int rc = b->snapshot.has_writer ? find_end_beside_writer(b) : find_end_alone(b);
     b->total_bytes = 0;
     for (size_t i = 0; rc == 0 && i <= b->last; i++)
-        b->total_bytes += b->view.set.entries[i].header.bytes;
+        b->total_bytes += b->snapshot.set.entries[i].header.bytes;
     return rc;
 }
 
@@ -152,7 +152,7 @@ static int check_records(struct backup *b, const struct segment *copy, struct po
     struct cursor *cursor = &b->cursor;
     int rc = 1;
     twl_cursor_begin(cursor, copy, position);
-    twl_cursor_pass_claims(cursor, b->view.has_writer);
+    twl_cursor_pass_claims(cursor, b->snapshot.has_writer);
     for (uint64_t end = SEGMENT_DATA_OFFSET; rc > 0 && end != data_end; end = cursor->offset)
         rc = twl_cursor_accept_group(cursor);
     if (rc < 0)
@@ -281,7 +281,7 @@ static int find_data_end(struct backup *b, bool is_last, struct extent *extent)
 /* Did the walk meet everything that it had to? */
 static int check_end(const struct backup *b, size_t index, uint64_t data_end)
 {
-    const struct segment_set *set = &b->view.set;
+    const struct segment_set *set = &b->snapshot.set;
     uint64_t next_lsn = b->cursor.position.next_lsn;
     bool is_empty = data_end == SEGMENT_DATA_OFFSET && set->entries[index].header.start_lsn == 0;
     if (index < b->last)
@@ -290,7 +290,7 @@ static int check_end(const struct backup *b, size_t index, uint64_t data_end)
                    ? TWINLOG_ECORRUPT
                    : 0;
     /* Everything before it was trimmed, and its first group is on its way to the disk. */
-    if (is_empty && b->view.has_writer)
+    if (is_empty && b->snapshot.has_writer)
         return -EAGAIN;
     return !is_empty && next_lsn == b->limit_lsn + 1 ? 0 : TWINLOG_ECORRUPT;
 }
@@ -313,13 +313,13 @@ static int back_up_segment(struct backup *b, size_t index)
 {
     struct segment segment;
     struct segment_footer footer;
-    int rc = twl_view_open_segment(b->io, &b->view.set.entries[index], &segment);
+    int rc = twl_log_snapshot_open_segment(b->io, &b->snapshot.set.entries[index], &segment);
     if (rc < 0)
         return rc;
     b->made = index + 1;
     bool is_fixed = segment.header.start_lsn > 0;
     twl_cursor_begin(&b->cursor, &segment, is_fixed ? twl_position_before(&segment) : b->position);
-    twl_cursor_pass_claims(&b->cursor, b->view.has_writer);
+    twl_cursor_pass_claims(&b->cursor, b->snapshot.has_writer);
     rc = index < b->last ? twl_segment_read_footer(&segment, &footer) : 0;
     if (rc > 0)
         rc = back_up_sealed(b, &segment, &footer);
@@ -344,8 +344,8 @@ static int begin_copy(struct backup *b)
 
 static int end_copy(struct backup *b)
 {
-    const struct segment_set *set = &b->view.set;
-    struct state *state = &b->view.state;
+    const struct segment_set *set = &b->snapshot.set;
+    struct state *state = &b->snapshot.state;
     int rc = b->to->ops->sync_dir(b->to);
     if (rc < 0)
         return rc;
@@ -360,14 +360,15 @@ static int end_copy(struct backup *b)
 
 /* While a writer opens the log it has not published what is durable, and the marks may be one group
  * behind. */
-static int load_view(struct backup *b, struct twinlog_report *ret_report)
+static int load_snapshot(struct backup *b, struct twinlog_report *ret_report)
 {
     for (unsigned waited_ms = 0;; waited_ms++) {
-        int rc = twl_view_load_from_disk(b->io, &b->view, ret_report);
-        bool is_opening = rc == 0 && b->view.has_writer && b->view.live.page && b->view.epoch == 0;
+        int rc = twl_log_snapshot_load_from_disk(b->io, &b->snapshot, ret_report);
+        bool is_opening =
+            rc == 0 && b->snapshot.has_writer && b->snapshot.shared.page && b->snapshot.epoch == 0;
         if (!is_opening || !b->io->has_threads)
             return rc;
-        twl_view_free(&b->view);
+        twl_log_snapshot_free(&b->snapshot);
         if (waited_ms == OPENING_MS)
             return -EBUSY;
         b->io->ops->sleep_ms(b->io, 1);
@@ -377,7 +378,7 @@ static int load_view(struct backup *b, struct twinlog_report *ret_report)
 static int try_once(struct backup *b)
 {
     struct twinlog_report report;
-    int rc = load_view(b, &report);
+    int rc = load_snapshot(b, &report);
     if (rc == 0)
         rc = find_end(b);
     for (size_t i = 0; rc == 0 && i <= b->last; i++)
@@ -388,8 +389,8 @@ static int try_once(struct backup *b)
 static void discard(struct backup *b)
 {
     for (size_t i = 0; i < b->made; i++)
-        b->to->ops->unlink(b->to, b->view.set.entries[i].name);
-    twl_view_free(&b->view);
+        b->to->ops->unlink(b->to, b->snapshot.set.entries[i].name);
+    twl_log_snapshot_free(&b->snapshot);
     b->made = 0;
     b->done_bytes = 0;
     b->position = (struct position){ 0 };
@@ -399,7 +400,8 @@ static void discard(struct backup *b)
 static bool is_outrun(struct backup *b, int error)
 {
     bool may_be = error == TWINLOG_ECORRUPT || error == -ENOENT;
-    return error == -EAGAIN || (may_be && b->view.set.begun > 0 && !twl_view_is_current(b->io, &b->view));
+    return error == -EAGAIN ||
+           (may_be && b->snapshot.set.started > 0 && !twl_log_snapshot_is_current(b->io, &b->snapshot));
 }
 
 static int try_until_it_fits(struct backup *b)
@@ -416,7 +418,7 @@ static int try_until_it_fits(struct backup *b)
 
 static void describe(struct backup *b, struct twinlog_backup_result *ret_result)
 {
-    const struct segment_set *set = &b->view.set;
+    const struct segment_set *set = &b->snapshot.set;
     b->result.segments = (uint32_t)b->last + 1;
     if (b->limit_lsn >= set->first_lsn) {
         b->result.first_lsn = set->first_lsn;
@@ -443,7 +445,7 @@ int twl_backup(struct io *io, struct io *to, const struct twinlog_backup_options
             to->ops->unlink(to, STATE_NAME);
         }
     }
-    twl_view_free(&b.view);
+    twl_log_snapshot_free(&b.snapshot);
     twl_cursor_free(&b.cursor);
     free(b.chunk);
     io->ops->destroy(io);

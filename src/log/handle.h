@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* struct twinlog, for the files that work on an open log: log.c, append.c, trim.c, cut.c, names.c,
+/* struct twinlog, for the files that work on an open log: log.c, append.c, trim.c, truncate.c, names.c,
  * watch.c. */
 #ifndef TWL_HANDLE_H
 #define TWL_HANDLE_H
@@ -8,33 +8,33 @@
 #include "base/sync.h"
 #include "log/log.h"
 #include "mapped/mapped.h"
-#include "mapped/peers.h"
+#include "mapped/participants.h"
 #include "segment/keeper.h"
-#include "segment/live.h"
+#include "segment/shared_page.h"
 #include "segment/state.h"
 
 #include <stdatomic.h>
 
 struct twinlog {
-    struct io *io;                  /* [const] */
-    struct fork_guard guard;        /* [const] */
-    struct twinlog_options options; /* [const] normalised */
-    struct live *live;              /* [const] `own_live`, or that of the participants */
-    struct live own_live;           /* [const] */
-    struct peers peers;             /* [const] .file is NULL unless the mode is TWINLOG_MODE_SHARED */
-    struct keeper *keeper;          /* [const] NULL if read-only, or shared */
-    struct commit *commit;          /* [const] NULL if read-only, or mapped */
-    struct mapped *mapped;          /* [const] NULL in TWINLOG_MODE_DURABLE */
-    uint32_t io_kind;               /* [const] */
-    char io_reason[160];            /* [const] */
-    struct epoch epoch;             /* [paused] epoch of this writer; a cut begins a new one */
-    struct shared_copy *copy;       /* [const] see watch.c; NULL if no copies are offered */
-    _Atomic uint64_t first_lsn;     /* [front to store] oldest LSN that is kept, or the first one to come */
+    struct io *io;                    /* [const] */
+    struct fork_guard guard;          /* [const] */
+    struct twinlog_options options;   /* [const] normalised */
+    struct shared_page *shared;       /* [const] `own_shared`, or that of the participants */
+    struct shared_page own_shared;    /* [const] */
+    struct participants participants; /* [const] .file is NULL unless the mode is TWINLOG_MODE_SHARED */
+    struct keeper *keeper;            /* [const] NULL if read-only, or shared */
+    struct commit *commit;            /* [const] NULL if read-only, or mapped */
+    struct mapped *mapped;            /* [const] NULL in TWINLOG_MODE_DURABLE */
+    uint32_t io_kind;                 /* [const] */
+    char io_reason[160];              /* [const] */
+    struct epoch epoch;               /* [paused] epoch of this writer; a cut begins a new one */
+    struct shared_copy *copy;         /* [const] see watch.c; NULL if no copies are offered */
+    _Atomic uint64_t first_lsn;       /* [front to store] oldest LSN that is kept, or the first one to come */
 
     /* Serialises trims, cuts and changes of the state file among the threads of this process. */
-    struct twl_mutex front;
+    struct twl_mutex head_lock;
     bool
-        is_cut_in_doubt; /* [front] the segment of a cut may exist or not: nothing in front of it may leave */
+        is_truncation_in_doubt; /* [front] the segment of a cut may exist or not: nothing in front of it may leave */
 
     /* Read-only logs: */
     struct twl_mutex looking;
@@ -59,25 +59,25 @@ enum inside {
 
 /* -EINVAL without a log, TWINLOG_EFORKED; with INSIDE_COMMIT also -EROFS. After success twl_leave() must
  * follow. */
-struct visit {
+struct call {
     struct twinlog *log;
     enum inside how;
     int cancel_state;
-    struct visit *outer; /* the call of this thread that this one is nested in */
+    struct call *outer; /* the call of this thread that this one is nested in */
 };
 static inline bool is_read_only(const struct twinlog *log)
 {
     return !log->commit && !log->mapped;
 }
-int twl_enter(struct twinlog *log, enum inside how, struct visit *visit);
-void twl_leave(struct visit *visit);
+int twl_enter(struct twinlog *log, enum inside how, struct call *call);
+void twl_leave(struct call *call);
 
-/* Takes `front`. A thread in a callback of a shared committer continues to commit meanwhile, because the
- * thread that holds `front` may be waiting for such a commit. */
-void twl_take_front(struct twinlog *log) ACQUIRES(log->front);
+/* Takes `head_lock`. A thread in a callback of a shared committer continues to commit meanwhile, because the
+ * thread that holds `head_lock` may be waiting for such a commit. */
+void twl_take_head_lock(struct twinlog *log) ACQUIRES(log->head_lock);
 
 /* Between these two calls no thread uses the commit path. The caller is inside as INSIDE_OTHER and holds
- * `front`. */
+ * `head_lock`. */
 void twl_pause(struct twinlog *log);
 void twl_resume(struct twinlog *log);
 
@@ -87,17 +87,17 @@ uint64_t twl_durable_lsn(const struct twinlog *log);
 int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn);
 
 /* Makes certain where the head of the log is: a trim that failed may have moved it. The caller holds
- * `front`. */
-int twl_learn_front(struct twinlog *log);
+ * `head_lock`. */
+int twl_learn_head(struct twinlog *log);
 
 /* Fills in twinlog_stat() of a log that is open for writing. */
 void twl_stat_writer(struct twinlog *log, struct twinlog_stat *ret_stat);
 
 /* For watchers in other processes. twl_offer_copies() offers copies of the statistics; call it before the
- * log is published. twl_share_copy() makes one; the commit path calls it after a round, when the leader
+ * log is published. twl_publish_statistics() makes one; the commit path calls it after a round, when the leader
  * has handed on leadership. */
 void twl_offer_copies(struct twinlog *log);
-void twl_share_copy(void *log);
+void twl_publish_statistics(void *log);
 
 /* The retention; called by the keeper. */
 void twl_retain(void *log);

@@ -2,30 +2,30 @@
 /* A log as seen from outside: its contents, its writer, and what opening it would find. */
 #include "log/log.h"
 
-#include "log/view.h"
+#include "log/log_snapshot.h"
 
 #include <errno.h>
 #include <string.h>
 
 #define VIEWS 100u
 
-static void describe(const struct log_view *view, const struct recovery *recovery,
+static void describe(const struct log_snapshot *snapshot, const struct recovery *recovery,
                      struct twinlog_inspection *ret)
 {
-    const struct segment_set *set = &view->set;
+    const struct segment_set *set = &snapshot->set;
     ret->report = recovery->report;
-    ret->has_writer = view->has_writer;
+    ret->has_writer = snapshot->has_writer;
     ret->epoch = recovery->position.epoch.number;
-    ret->segments = (uint32_t)set->begun;
+    ret->segments = (uint32_t)set->started;
     ret->spare_segments = (uint32_t)set->spares;
     memcpy(ret->log_id, set->entries[0].header.log_id, sizeof(ret->log_id));
-    for (size_t i = 0; i < set->begun + set->spares + set->retired; i++)
+    for (size_t i = 0; i < set->started + set->spares + set->retired; i++)
         ret->file_bytes += set->entries[i].file_bytes;
     ret->last_lsn = recovery->position.next_lsn - 1;
     ret->durable_lsn = recovery->marked_lsn;
-    if (view->has_writer) {
-        ret->durable_lsn = max_u64(ret->durable_lsn, view->durable_lsn);
-        ret->mode = twl_live_mode(&view->live);
+    if (snapshot->has_writer) {
+        ret->durable_lsn = max_u64(ret->durable_lsn, snapshot->durable_lsn);
+        ret->mode = twl_page_mode(&snapshot->shared);
         ret->last_lsn =
             ret->mode == TWINLOG_MODE_DURABLE ? ret->durable_lsn : max_u64(ret->last_lsn, ret->durable_lsn);
     }
@@ -33,35 +33,36 @@ static void describe(const struct log_view *view, const struct recovery *recover
         ret->first_lsn = set->first_lsn;
 }
 
-static int look(struct io *io, struct log_view *view, struct twinlog_inspection *ret)
+static int look(struct io *io, struct log_snapshot *snapshot, struct twinlog_inspection *ret)
 {
     struct recovery recovery;
-    int rc = twl_recover(io, &view->set, view->has_writer, NULL, &recovery);
-    if (rc == TWINLOG_ECORRUPT && view->has_writer && recovery.position.next_lsn > view->durable_lsn) {
+    int rc = twl_recover(io, &snapshot->set, snapshot->has_writer, NULL, &recovery);
+    if (rc == TWINLOG_ECORRUPT && snapshot->has_writer &&
+        recovery.position.next_lsn > snapshot->durable_lsn) {
         /* The writer continued between the walk and the search behind it. */
         twl_report(&recovery.report, TWINLOG_FOUND_CLEAN_END, TWINLOG_DID_NOTHING, 0,
                    "the log is being written");
         rc = 0;
     }
-    describe(view, &recovery, ret);
+    describe(snapshot, &recovery, ret);
     return rc;
 }
 
 /* What did not fit may be a segment that was trimmed or cut off meanwhile. */
 static int look_until_it_fits(struct io *io, struct twinlog_inspection *ret)
 {
-    struct log_view view;
+    struct log_snapshot snapshot;
     const struct twinlog_inspection blank = { .size = ret->size };
     bool is_current = false;
     int rc = 0;
     for (unsigned views = 0; !is_current && views < VIEWS; views++) {
         *ret = blank;
-        rc = twl_view_load_from_disk(io, &view, &ret->report);
+        rc = twl_log_snapshot_load_from_disk(io, &snapshot, &ret->report);
         if (rc < 0)
             return rc;
-        rc = look(io, &view, ret);
-        is_current = rc == 0 || twl_view_is_current(io, &view);
-        twl_view_free(&view);
+        rc = look(io, &snapshot, ret);
+        is_current = rc == 0 || twl_log_snapshot_is_current(io, &snapshot);
+        twl_log_snapshot_free(&snapshot);
     }
     /* Damage is a result, not a failure of the call. */
     return rc == TWINLOG_ECORRUPT ? 0 : rc;

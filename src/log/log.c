@@ -16,7 +16,7 @@
 #define _GNU_SOURCE
 #include "log/handle.h"
 
-#include "log/view.h"
+#include "log/log_snapshot.h"
 #include "segment/settle.h"
 
 #include <errno.h>
@@ -71,7 +71,7 @@ static int sort_name(void *context, const char *name)
     struct contents *contents = context;
     if (twl_segment_name_is_ours(name))
         contents->has_segments = true;
-    else if (name[0] != '.' && strcmp(name, LIVE_NAME) != 0 && strcmp(name, STATE_NAME) != 0 &&
+    else if (name[0] != '.' && strcmp(name, PAGE_FILE_NAME) != 0 && strcmp(name, STATE_NAME) != 0 &&
              strcmp(name, STATE_NEW_NAME) != 0 && strcmp(name, "lost+found") != 0 &&
              !twl_segment_name_is_temporary(name))
         contents->has_others = true;
@@ -95,8 +95,8 @@ static int check_directory(struct opening *o)
 
 static int take_lock(struct opening *o)
 {
-    o->log->live = &o->log->own_live;
-    int rc = twl_live_lock(o->log->io, o->log->options.lock_wait_ms, o->log->live);
+    o->log->shared = &o->log->own_shared;
+    int rc = twl_page_lock(o->log->io, o->log->options.lock_wait_ms, o->log->shared);
     if (rc == -EBUSY)
         return refuse(o, TWINLOG_FOUND_NOTHING, rc,
                       "another writer has this log open; close it there, or wait with lock_wait_ms");
@@ -117,10 +117,10 @@ static bool is_shared(const struct opening *o)
 static int take_shared_lock(struct opening *o, bool *ret_is_first)
 {
     struct twinlog *log = o->log;
-    int rc = twl_peers_come(log->io, log->options.lock_wait_ms, &log->peers, ret_is_first);
+    int rc = twl_participants_come(log->io, log->options.lock_wait_ms, &log->participants, ret_is_first);
     if (rc == 0 && *ret_is_first)
-        rc = twl_peers_begin(&log->peers);
-    log->live = &log->peers.live;
+        rc = twl_participants_begin(&log->participants);
+    log->shared = &log->participants.shared;
     switch (rc) {
     case 0:
         return 0;
@@ -192,14 +192,14 @@ static int check_names(struct opening *o)
 {
     const struct segment_set *set = &o->set;
     int rc = 0;
-    for (size_t i = set->begun; rc == 0 && i < set->begun + set->spares; i++)
+    for (size_t i = set->started; rc == 0 && i < set->started + set->spares; i++)
         rc = check_links(o, &set->entries[i]);
-    for (size_t i = set->begun; rc == 0 && i-- > 0;) {
+    for (size_t i = set->started; rc == 0 && i-- > 0;) {
         struct segment_entry *entry = &set->entries[i];
         rc = twl_segment_look(o->log->io, entry);
         if (rc < 0)
             return refuse_system(o, rc, "look at a segment");
-        if (entry->is_sealed && i + 1 < set->begun)
+        if (entry->is_sealed && i + 1 < set->started)
             break;
         rc = check_links(o, entry);
     }
@@ -217,7 +217,7 @@ static int find_end(struct opening *o)
     if (!o->summary)
         return refuse_system(o, -ENOMEM, "open the log");
     int rc = twl_segment_set_open(o->log->io, &options, &o->state, &o->set, &o->report);
-    if (rc == 0 && o->set.begun == 0 && !is_just_born(&o->state))
+    if (rc == 0 && o->set.started == 0 && !is_just_born(&o->state))
         return refuse(o, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_ECORRUPT,
                       "all segments are missing; restore them from a copy");
     if (rc == 0)
@@ -226,7 +226,7 @@ static int find_end(struct opening *o)
         rc = settle_open_groups(o, &options, &settled);
     if (rc == 0) {
         rc = twl_recover(o->log->io, &o->set, false, o->summary, &o->recovery);
-        o->report = rc == 0 && settled.action == TWINLOG_WOULD_CUT ? settled : o->recovery.report;
+        o->report = rc == 0 && settled.action == TWINLOG_WOULD_TRUNCATE ? settled : o->recovery.report;
         if (rc < 0)
             o->report.action = TWINLOG_DID_REFUSE;
     }
@@ -273,7 +273,7 @@ static int make_state(struct opening *o)
         memcpy(o->log_id, o->state.header.log_id, LOG_ID_BYTES);
         return 0;
     }
-    if (o->set.begun > 0)
+    if (o->set.started > 0)
         memcpy(o->log_id, o->set.entries[0].header.log_id, LOG_ID_BYTES);
     else
         rc = io->ops->random(io, o->log_id, LOG_ID_BYTES);
@@ -346,7 +346,7 @@ static uint64_t epoch_told_by(const struct segment_header *header)
 static uint64_t newest_epoch(const struct opening *o)
 {
     uint64_t number = o->recovery.position.epoch.number;
-    for (size_t i = 0; i < o->set.begun + o->set.spares; i++)
+    for (size_t i = 0; i < o->set.started + o->set.spares; i++)
         number = max_u64(number, epoch_told_by(&o->set.entries[i].header));
     return number;
 }
@@ -380,7 +380,7 @@ static bool has_retention(const struct twinlog_options *options)
 static bool has_fitting_spares(const struct opening *o)
 {
     bool fit = !is_mapped(o) || o->set.spares == 0;
-    for (size_t i = o->set.begun; fit && i < o->set.begun + o->set.spares; i++)
+    for (size_t i = o->set.started; fit && i < o->set.started + o->set.spares; i++)
         fit = !segment_is_mapped(&o->set.entries[i].header);
     return fit;
 }
@@ -395,8 +395,8 @@ static int make_keeper(struct opening *o)
 {
     struct twinlog *log = o->log;
     struct segment_entry first = { .header = o->active.header, .is_known = true, .first_lsn = 1 };
-    struct segment_set first_set = { .entries = &first, .begun = 1, .max_number = 1 };
-    bool is_new = o->set.begun == 0;
+    struct segment_set first_set = { .entries = &first, .started = 1, .max_number = 1 };
+    bool is_new = o->set.started == 0;
     memcpy(first.name, o->active.name, sizeof(first.name));
     if (is_new)
         o->set.max_number = 1;
@@ -425,14 +425,14 @@ static int begin_epoch(struct opening *o)
         .keeper = log->keeper,
         .segment = o->active,
         .offset = o->recovery.offset,
-        .is_begun = o->recovery.last_group > 0,
+        .is_started = o->recovery.last_group > 0,
         .has_junk = o->recovery.has_junk,
         .position = o->recovery.position,
         .epoch = log->epoch,
         .options = &log->options,
-        .live = log->live,
-        .share = twl_share_copy,
-        .share_context = log,
+        .shared = log->shared,
+        .publish_statistics = twl_publish_statistics,
+        .publish_context = log,
     };
     int rc = twl_commit_create(&config, &log->commit);
     if (rc < 0)
@@ -441,7 +441,7 @@ static int begin_epoch(struct opening *o)
     log->io->reads_disk = false;       /* from here on the page cache equals the disk */
     rc = twl_commit_stop(log->commit);
     if (rc == 0) {
-        rc = twl_commit_mark(log->commit, GROUP_START);
+        rc = twl_commit_write_marker(log->commit, GROUP_START);
         twl_commit_go_on(log->commit);
     }
     return rc < 0 ? refuse_system(o, rc, "write to the newest segment") : 0;
@@ -455,8 +455,8 @@ static int go_on_mapped(struct opening *o)
     struct mapped_config config = {
         .io = log->io,
         .keeper = log->keeper,
-        .live = log->live,
-        .peers = is_shared(o) ? &log->peers : NULL,
+        .shared = log->shared,
+        .participants = is_shared(o) ? &log->participants : NULL,
         .options = &log->options,
     };
     twl_commit_give_away(log->commit, &config.left, &config.position);
@@ -481,11 +481,11 @@ static int start_mapped(struct opening *o)
 static int let_others_in(struct opening *o)
 {
     struct twinlog *log = o->log;
-    const int64_t peak_ns = twl_keeper_end(log->keeper);
+    const int64_t max_time_so_far_ns = twl_keeper_end(log->keeper);
     twl_keeper_destroy(log->keeper, false);
     log->keeper = NULL;
-    twl_mapped_let_in(log->mapped, peak_ns);
-    const int rc = twl_peers_open(&log->peers);
+    twl_mapped_let_in(log->mapped, max_time_so_far_ns);
+    const int rc = twl_participants_open(&log->participants);
     return rc < 0 ? refuse_system(o, rc, "share the log") : 0;
 }
 
@@ -493,9 +493,9 @@ static int let_others_in(struct opening *o)
 static int join_others(struct opening *o)
 {
     struct twinlog *log = o->log;
-    const struct common *common = log->peers.common;
+    const struct common *common = log->participants.common;
     const struct mapped_config config = {
-        .io = log->io, .live = log->live, .peers = &log->peers, .options = &log->options
+        .io = log->io, .shared = log->shared, .participants = &log->participants, .options = &log->options
     };
     log->options.segment_bytes = common->segment_bytes;
     log->options.max_record_bytes =
@@ -504,7 +504,7 @@ static int join_others(struct opening *o)
     if (rc < 0)
         return refuse_system(o, rc, "join those who have the log open");
     log->epoch.number = twl_mapped_epoch(log->mapped);
-    atomic_store(&log->first_lsn, twl_live_first_lsn(log->live));
+    atomic_store(&log->first_lsn, twl_page_first_lsn(log->shared));
     twl_report(&o->report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, 0,
                "others have the log open, and share it");
     return start_mapped(o);
@@ -515,7 +515,7 @@ static int join_others(struct opening *o)
 static int make_good(void *context, struct state *state)
 {
     const struct opening *o = context;
-    if (o->set.begun == 0)
+    if (o->set.started == 0)
         return 0;
     bool has_moved = twl_state_clamp_cursors(state, o->set.first_lsn - 1, o->recovery.position.next_lsn - 1);
     uint64_t oldest = o->set.entries[0].header.sequence;
@@ -538,19 +538,19 @@ static int settle_state(struct opening *o)
 static void tell(struct opening *o)
 {
     struct twinlog *log = o->log;
-    bool is_new = o->set.begun == 0;
+    bool is_new = o->set.started == 0;
     if (is_new)
         twl_report(&o->report, TWINLOG_FOUND_NEW_LOG, TWINLOG_DID_NOTHING, 0, "a new log was created");
-    else if (o->report.action == TWINLOG_WOULD_CUT)
-        o->report.action = TWINLOG_DID_CUT;
+    else if (o->report.action == TWINLOG_WOULD_TRUNCATE)
+        o->report.action = TWINLOG_DID_TRUNCATE;
     uint64_t first_lsn = is_new ? 1 : o->set.first_lsn;
     atomic_store(&log->first_lsn, first_lsn);
     if (log->mapped)
         twl_mapped_begin(log->mapped);
     else
         twl_offer_copies(log);
-    twl_live_publish_mode(log->live, log->options.mode);
-    twl_live_publish(log->live, log->mapped ? twl_mapped_epoch(log->mapped) : log->epoch.number, first_lsn,
+    twl_page_publish_mode(log->shared, log->options.mode);
+    twl_page_publish(log->shared, log->mapped ? twl_mapped_epoch(log->mapped) : log->epoch.number, first_lsn,
                      o->recovery.position.next_lsn - 1);
     twl_keeper_start(log->keeper);
     if (log->commit)
@@ -574,7 +574,7 @@ static int open_steps(struct opening *o)
     if (rc == 0)
         rc = make_state(o);
     if (rc == 0)
-        rc = o->set.begun == 0 ? create_first_segment(o) : keep_what_is_there(o);
+        rc = o->set.started == 0 ? create_first_segment(o) : keep_what_is_there(o);
     if (rc == 0 && !has_fitting_spares(o))
         rc = remove_spares(o);
     if (rc == 0)
@@ -600,12 +600,12 @@ static int open_read_only(struct opening *o)
     struct twinlog *log = o->log;
     const struct twinlog_reader_options reading = { .size = sizeof(reading),
                                                     .ret_report = &log->look_report };
-    struct log_view view;
+    struct log_snapshot snapshot;
     struct io *io;
-    int rc = twl_view_load(log->io, &view, &o->report);
+    int rc = twl_log_snapshot_load(log->io, &snapshot, &o->report);
     if (rc < 0)
         return rc;
-    twl_view_free(&view);
+    twl_log_snapshot_free(&snapshot);
     rc = log->io->ops->again(log->io, &io);
     if (rc == 0) {
         rc = twl_reader_open(io, &reading, &log->looker);
@@ -622,14 +622,14 @@ static void destroy(struct twinlog *log, bool is_forked)
     twl_keeper_destroy(log->keeper, is_forked);    /* before the rest: its thread trims */
     twl_mapped_destroy(log->mapped, is_forked);
     twl_commit_destroy(log->commit, is_forked);
-    twl_live_unlock(&log->own_live);
-    if (log->peers.file)
-        twl_peers_leave(&log->peers, is_forked);
+    twl_page_unlock(&log->own_shared);
+    if (log->participants.file)
+        twl_participants_leave(&log->participants, is_forked);
     log->io->ops->destroy(log->io);
     twl_fork_guard_destroy(&log->guard);
     if (!is_forked) {
         twinlog_reader_close(log->looker); /* in a child it may have been in use at the fork */
-        twl_mutex_destroy(&log->front);
+        twl_mutex_destroy(&log->head_lock);
         twl_mutex_destroy(&log->looking);
     }
     free(log->copy);
@@ -644,7 +644,7 @@ int twl_log_open(struct io *io, const struct twinlog_options *options, struct tw
         return -ENOMEM;
     }
     o.log->io = io;
-    twl_mutex_init(&o.log->front);
+    twl_mutex_init(&o.log->head_lock);
     twl_mutex_init(&o.log->looking);
     const char *why;
     int rc = twl_options_normalise(options, &o.log->options, &why);
@@ -686,7 +686,7 @@ void twl_log_name_path(struct twinlog *log, uint32_t io_kind, const char *reason
 
 /* The calls that this thread is in, innermost first: a completed request may be delivered in the middle of
  * a call, and its callback may append. */
-static _Thread_local struct visit *visits;
+static _Thread_local struct call *visits;
 
 static void go_out(struct twinlog *log, uint32_t how)
 {
@@ -702,10 +702,10 @@ static void go_out(struct twinlog *log, uint32_t how)
 /* The thread that pauses the log already waits for this thread. */
 static bool is_counted(const struct twinlog *log)
 {
-    const struct visit *visit = visits;
-    while (visit && (visit->log != log || visit->how != INSIDE_COMMIT))
-        visit = visit->outer;
-    return visit != NULL;
+    const struct call *call = visits;
+    while (call && (call->log != log || call->how != INSIDE_COMMIT))
+        call = call->outer;
+    return call != NULL;
 }
 
 static uint32_t count_in(struct twinlog *log, uint32_t how)
@@ -718,7 +718,7 @@ static uint32_t count_in(struct twinlog *log, uint32_t how)
 static void await_resume(struct twinlog *log)
 {
     for (uint32_t inside; (inside = atomic_load(&log->inside)) & PAUSED;)
-        if (!twl_commit_turn()) /* a committing thread must not wait for a waiter */
+        if (!twl_commit_run_once()) /* a committing thread must not wait for a waiter */
             twl_word_sleep(&log->inside, inside);
 }
 
@@ -736,7 +736,7 @@ static void go_in(struct twinlog *log, uint32_t how)
         go_out(log, INSIDE_OTHER);
 }
 
-int twl_enter(struct twinlog *log, enum inside how, struct visit *visit)
+int twl_enter(struct twinlog *log, enum inside how, struct call *call)
 {
     if (!log)
         return -EINVAL;
@@ -744,25 +744,25 @@ int twl_enter(struct twinlog *log, enum inside how, struct visit *visit)
         return TWINLOG_EFORKED;
     if (how == INSIDE_COMMIT && is_read_only(log))
         return -EROFS;
-    *visit = (struct visit){ .log = log, .how = how, .outer = visits };
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &visit->cancel_state);
+    *call = (struct call){ .log = log, .how = how, .outer = visits };
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &call->cancel_state);
     go_in(log, how);
-    visits = visit;
+    visits = call;
     return 0;
 }
 
-void twl_leave(struct visit *visit)
+void twl_leave(struct call *call)
 {
-    visits = visit->outer;
-    go_out(visit->log, visit->how);
-    pthread_setcancelstate(visit->cancel_state, NULL);
+    visits = call->outer;
+    go_out(call->log, call->how);
+    pthread_setcancelstate(call->cancel_state, NULL);
 }
 
-void twl_take_front(struct twinlog *log)
+void twl_take_head_lock(struct twinlog *log)
 {
-    while (!twl_mutex_try_lock(&log->front))
-        if (!twl_commit_turn()) {
-            twl_mutex_lock(&log->front);
+    while (!twl_mutex_try_lock(&log->head_lock))
+        if (!twl_commit_run_once()) {
+            twl_mutex_lock(&log->head_lock);
             return;
         }
 }
@@ -795,7 +795,7 @@ static int finish(struct twinlog *log)
         return 0;
     int rc = twl_commit_end(log->commit);
     if (rc == 0)
-        rc = twl_commit_mark(log->commit, GROUP_CLOSE);
+        rc = twl_commit_write_marker(log->commit, GROUP_CLOSE);
     if (is_no_space(rc) && twl_durable_lsn(log) == twinlog_last_lsn(log))
         rc = 0; /* only the marker found no room; the next opening does without it */
     return rc;
@@ -891,7 +891,7 @@ int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn)
         *ret_lsn = twl_mapped_last_lsn(log->mapped);
     else
         *ret_lsn =
-            log->commit ? watermark_load(&log->live->page->durable) : atomic_load(&log->looked_last_lsn);
+            log->commit ? watermark_load(&log->shared->page->durable) : atomic_load(&log->looked_last_lsn);
     return rc;
 }
 
@@ -902,7 +902,7 @@ uint64_t twinlog_durable_lsn(const struct twinlog *log)
     if (!log)
         return 0;
     bool is_ours = !is_read_only(log) && !twl_fork_guard_is_forked(&log->guard);
-    uint64_t lsn = is_ours ? watermark_load(&log->live->page->durable) : 0;
+    uint64_t lsn = is_ours ? watermark_load(&log->shared->page->durable) : 0;
     return lsn > 0 ? lsn : twl_durable_lsn(log); /* the page may just have been lost */
 }
 
@@ -917,7 +917,7 @@ uint64_t twinlog_first_lsn(const struct twinlog *log)
     return last_lsn >= first_lsn ? first_lsn : 0;
 }
 
-static void stat_marks(const struct twinlog *log, struct twinlog_stat *stat)
+static void stat_markers(const struct twinlog *log, struct twinlog_stat *stat)
 {
     stat->first_lsn = twinlog_first_lsn(log);
     stat->last_lsn = twinlog_last_lsn(log);
@@ -929,7 +929,7 @@ static void count_kept_files(struct twinlog *log, struct twinlog_stat *stat)
 {
     struct keeper_count files;
     twl_keeper_count(log->keeper, &files);
-    stat->segments = files.begun;
+    stat->segments = files.started;
     stat->spare_segments = files.ready;
     stat->file_bytes = files.file_bytes;
     stat->trimmed_segments = files.trimmed;
@@ -939,17 +939,17 @@ static void count_kept_files(struct twinlog *log, struct twinlog_stat *stat)
 /* Counts the files in the directory. */
 static int count_files(struct twinlog *log, struct twinlog_stat *stat)
 {
-    struct log_view view;
+    struct log_snapshot snapshot;
     struct twinlog_report report;
-    int rc = twl_view_load(log->io, &view, &report);
+    int rc = twl_log_snapshot_load(log->io, &snapshot, &report);
     if (rc < 0)
         return rc;
-    const struct segment_set *set = &view.set;
-    stat->segments = (uint32_t)set->begun;
+    const struct segment_set *set = &snapshot.set;
+    stat->segments = (uint32_t)set->started;
     stat->spare_segments = (uint32_t)set->spares;
-    for (size_t i = 0; i < set->begun + set->spares + set->retired; i++)
+    for (size_t i = 0; i < set->started + set->spares + set->retired; i++)
         stat->file_bytes += set->entries[i].header.bytes;
-    twl_view_free(&view);
+    twl_log_snapshot_free(&snapshot);
     return 0;
 }
 
@@ -966,7 +966,7 @@ void twl_stat_writer(struct twinlog *log, struct twinlog_stat *stat)
     if (log->keeper)
         count_kept_files(log, stat);
     memcpy(stat->io_reason, log->io_reason, sizeof(stat->io_reason));
-    stat_marks(log, stat);
+    stat_markers(log, stat);
 }
 
 static int stat_read_only(struct twinlog *log, struct twinlog_stat *stat)
@@ -975,7 +975,7 @@ static int stat_read_only(struct twinlog *log, struct twinlog_stat *stat)
     if (rc < 0)
         return rc;
     snprintf(stat->io_reason, sizeof(stat->io_reason), "opened read-only");
-    stat_marks(log, stat);
+    stat_markers(log, stat);
     return 0;
 }
 
@@ -983,9 +983,9 @@ int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat)
 {
     if (!ret_stat || ret_stat->size != sizeof(*ret_stat))
         return -EINVAL;
-    struct visit visit;
+    struct call call;
     enum inside how = log && !is_read_only(log) ? INSIDE_COMMIT : INSIDE_OTHER;
-    int rc = twl_enter(log, how, &visit);
+    int rc = twl_enter(log, how, &call);
     if (rc < 0)
         return rc;
     struct twinlog_stat stat = { .size = ret_stat->size };
@@ -993,11 +993,11 @@ int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat)
         twl_stat_writer(log, &stat);
     else
         rc = stat_read_only(log, &stat);
-    if (log->peers.file)
+    if (log->participants.file)
         rc = count_files(log, &stat);
     if (rc == 0)
         *ret_stat = stat;
-    twl_leave(&visit);
+    twl_leave(&call);
     return rc;
 }
 
@@ -1005,15 +1005,15 @@ int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings)
 {
     if (!ret_timings || ret_timings->size != sizeof(*ret_timings))
         return -EINVAL;
-    struct visit visit;
-    int rc = twl_enter(log, INSIDE_COMMIT, &visit);
+    struct call call;
+    int rc = twl_enter(log, INSIDE_COMMIT, &call);
     if (rc < 0)
         return rc;
     if (log->commit)
         twl_commit_timings(log->commit, ret_timings);
     else
         rc = -ENOTSUP;
-    twl_leave(&visit);
+    twl_leave(&call);
     return rc;
 }
 
@@ -1031,7 +1031,7 @@ static int attach(struct twinlog *log, const struct twinlog_reader_options *opti
 {
     if (log->keeper) {
         const struct reader_source source = {
-            .io = log->io, .live = log->live, .set = copy_set, .context = log
+            .io = log->io, .shared = log->shared, .set = copy_set, .context = log
         };
         return twl_reader_attach(&source, options, ret_reader);
     }
@@ -1048,11 +1048,11 @@ int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_optio
         options = &defaults;
     if (!ret_reader || options->size != sizeof(*options) || (options->flags & ~(uint32_t)TWINLOG_READER_MMAP))
         return -EINVAL;
-    struct visit visit;
-    int rc = twl_enter(log, INSIDE_OTHER, &visit);
+    struct call call;
+    int rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
     rc = attach(log, options, ret_reader);
-    twl_leave(&visit);
+    twl_leave(&call);
     return rc;
 }

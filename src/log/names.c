@@ -30,17 +30,17 @@ static int read_state(struct twinlog *log, struct state *ret_state)
 
 static int change(struct twinlog *log, struct edit *edit, int (*how)(void *context, struct state *state))
 {
-    struct visit visit;
+    struct call call;
     int rc = edit->name ? twl_state_check_name(edit->name) : -EINVAL;
     if (rc == 0)
-        rc = twl_enter(log, INSIDE_OTHER, &visit);
+        rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
     edit->log = log;
-    twl_take_front(log);
+    twl_take_head_lock(log);
     rc = twl_state_change(log->io, how, edit, NULL);
-    twl_mutex_unlock(&log->front);
-    twl_leave(&visit);
+    twl_mutex_unlock(&log->head_lock);
+    twl_leave(&call);
     return rc;
 }
 
@@ -61,7 +61,7 @@ static int check_cursor(const struct edit *edit, uint64_t first_lsn)
 {
     uint64_t last_lsn;
     if (edit->lsn < first_lsn)
-        return edit->lsn == 0 || edit->lsn + 1 == first_lsn ? 0 : TWINLOG_EPRUNED;
+        return edit->lsn == 0 || edit->lsn + 1 == first_lsn ? 0 : TWINLOG_ETRIMMED;
     int rc = twl_find_told_lsn(edit->log, &last_lsn);
     if (edit->lsn <= last_lsn && (rc == 0 || rc == TWINLOG_ECORRUPT))
         return 0; /* the records in front of damage can be passed */
@@ -72,15 +72,15 @@ static int check_cursor(const struct edit *edit, uint64_t first_lsn)
  * a mapping may be lost, and so may one that no writer has published as durable. */
 static uint32_t find_epoch(struct twinlog *log, uint32_t known)
 {
-    struct live live;
+    struct shared_page shared;
     bool has_writer = false;
     if (!is_read_only(log))
         return log->mapped ? 0 : log->epoch.number;
-    if (twl_live_watch(log->io, &live) < 0)
+    if (twl_page_watch(log->io, &shared) < 0)
         return 0;
-    bool is_told = twl_live_has_writer(&live, &has_writer) == 0 && has_writer && twl_live_epoch(&live) > 0 &&
-                   twl_live_mode(&live) == TWINLOG_MODE_DURABLE;
-    twl_live_unwatch(&live);
+    bool is_told = twl_page_has_writer(&shared, &has_writer) == 0 && has_writer &&
+                   twl_page_epoch(&shared) > 0 && twl_page_mode(&shared) == TWINLOG_MODE_DURABLE;
+    twl_page_unwatch(&shared);
     return is_told ? known : 0; /* a cut may change the epoch at any time */
 }
 
@@ -115,10 +115,10 @@ static int get(struct twinlog *log, enum state_entry_kind kind, const char *name
 {
     struct state state;
     struct state_entry entry;
-    struct visit visit;
+    struct call call;
     int rc = name ? twl_state_check_name(name) : -EINVAL;
     if (rc == 0)
-        rc = twl_enter(log, INSIDE_OTHER, &visit);
+        rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
     rc = read_state(log, &state);
@@ -129,7 +129,7 @@ static int get(struct twinlog *log, enum state_entry_kind kind, const char *name
             rc = -ENOENT;
         twl_state_free(&state);
     }
-    twl_leave(&visit);
+    twl_leave(&call);
     return rc;
 }
 
@@ -137,8 +137,8 @@ static int each(struct twinlog *log, enum state_entry_kind kind,
                 int (*take)(void *context, const char *name, const struct state_entry *entry), void *context)
 {
     struct state state;
-    struct visit visit;
-    int rc = twl_enter(log, INSIDE_OTHER, &visit);
+    struct call call;
+    int rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
     rc = read_state(log, &state);
@@ -154,7 +154,7 @@ static int each(struct twinlog *log, enum state_entry_kind kind,
         }
         twl_state_free(&state);
     }
-    twl_leave(&visit);
+    twl_leave(&call);
     return rc;
 }
 
@@ -189,15 +189,15 @@ struct cursor_visit {
 
 static int visit_cursor(void *context, const char *name, const struct state_entry *entry)
 {
-    const struct cursor_visit *visit = context;
-    return visit->each(visit->context, name, twl_state_cursor_lsn(entry));
+    const struct cursor_visit *call = context;
+    return call->each(call->context, name, twl_state_cursor_lsn(entry));
 }
 
 int twinlog_cursor_each(struct twinlog *log,
                         int (*each_cursor)(void *context, const char *name, uint64_t lsn), void *context)
 {
-    struct cursor_visit visit = { .each = each_cursor, .context = context };
-    return each_cursor ? each(log, STATE_CURSOR, visit_cursor, &visit) : -EINVAL;
+    struct cursor_visit call = { .each = each_cursor, .context = context };
+    return each_cursor ? each(log, STATE_CURSOR, visit_cursor, &call) : -EINVAL;
 }
 
 /* ---- values ------------------------------------------------------------------------------------ */
@@ -205,7 +205,7 @@ int twinlog_cursor_each(struct twinlog *log,
 int twinlog_meta_set(struct twinlog *log, const char *name, const void *data, size_t size)
 {
     struct edit edit = { .kind = STATE_VALUE, .name = name, .value = data ? data : "", .size = size };
-    if ((!data && size > 0) || size > TWINLOG_VALUE_BYTES)
+    if ((!data && size > 0) || size > TWINLOG_META_BYTES)
         return -EINVAL;
     return change(log, &edit, put);
 }
@@ -248,14 +248,14 @@ struct value_visit {
 
 static int visit_value(void *context, const char *name, const struct state_entry *entry)
 {
-    const struct value_visit *visit = context;
-    return visit->each(visit->context, name, entry->value, entry->value_bytes);
+    const struct value_visit *call = context;
+    return call->each(call->context, name, entry->value, entry->value_bytes);
 }
 
 int twinlog_meta_each(struct twinlog *log,
                       int (*each_value)(void *context, const char *name, const void *data, size_t size),
                       void *context)
 {
-    struct value_visit visit = { .each = each_value, .context = context };
-    return each_value ? each(log, STATE_VALUE, visit_value, &visit) : -EINVAL;
+    struct value_visit call = { .each = each_value, .context = context };
+    return each_value ? each(log, STATE_VALUE, visit_value, &call) : -EINVAL;
 }

@@ -24,16 +24,16 @@
 
 #include "base/bytes.h"
 #include "format/unseed.h"
-#include "log/pieces.h"
-#include "segment/live.h"
+#include "log/salvage.h"
 #include "segment/recover.h"
+#include "segment/shared_page.h"
 #include "segment/state.h"
 
 #include <errno.h>
 #include <string.h>
 
 #define MAX_BUFFER_BYTES (UINT64_C(256) << 20)
-#define VOID_BYTES (UINT64_C(1) << 30)         /* limit for all fillers, unless the log itself is larger */
+#define FILLER_BYTES (UINT64_C(1) << 30)       /* limit for all fillers, unless the log itself is larger */
 #define SYNC_BYTES (8u << 20)                  /* so that the buffers do not fill */
 #define ROOM_BYTES (4 * (uint64_t)BLOCK_BYTES) /* header, footer, and what a buffer holds besides a record */
 
@@ -41,16 +41,16 @@ struct repairer {
     struct io *io;
     const struct twinlog_repair_options *options;
     struct twinlog_repair_result result;
-    struct live live;
+    struct shared_page shared;
     uint32_t epoch; /* epoch that a writer had left in its page when the repair began */
     bool is_blind;  /* the writer's page can't be seen */
     struct state state;
-    struct pieces pieces;
+    struct salvage salvage;
     int verdict; /* result of `each` if it ended the call; the internal result is then -ECANCELED */
     struct twinlog *log;
-    uint64_t next_lsn;   /* of the new log */
-    int64_t time_ns;     /* of the record that was put last, INT64_MIN before the first; used for fillers */
-    uint64_t voids_left; /* so many more may be put */
+    uint64_t next_lsn;     /* of the new log */
+    int64_t time_ns;       /* of the record that was put last, INT64_MIN before the first; used for fillers */
+    uint64_t fillers_left; /* so many more may be put */
     uint64_t unsynced_bytes;
     uint64_t done_bytes, total_bytes;
 
@@ -125,7 +125,7 @@ static int refuse(struct repairer *r, uint64_t last_lsn)
 static int tell_state(struct repairer *r)
 {
     struct twinlog_report report;
-    if (!r->pieces.is_state_lost)
+    if (!r->salvage.is_state_lost)
         return 0;
     twl_report(
         &report, TWINLOG_FOUND_BAD_STATE, TWINLOG_DID_SKIP, TWINLOG_ECORRUPT,
@@ -138,8 +138,8 @@ static int tell_state(struct repairer *r)
 static int tell_unknown(struct repairer *r)
 {
     int rc = 0;
-    for (size_t i = 0; rc == 0 && i < r->pieces.unknown; i++) {
-        const struct piece *piece = &r->pieces.list[r->pieces.count + i];
+    for (size_t i = 0; rc == 0 && i < r->salvage.unknown; i++) {
+        const struct piece *piece = &r->salvage.list[r->salvage.count + i];
         struct twinlog_report report;
         twl_report(&report, TWINLOG_FOUND_BAD_HEADER, TWINLOG_DID_SKIP, TWINLOG_ECORRUPT,
                    "the header of %s does not check, and no group was found in it", piece->name);
@@ -170,15 +170,15 @@ static int give_up(struct repairer *r, uint64_t last_lsn)
 {
     const struct twinlog_entry nothing = { .time_ns = r->time_ns };
     int rc = r->next_lsn <= last_lsn ? tell_lost(r, last_lsn, NULL) : 0;
-    for (; rc == 0 && r->next_lsn <= last_lsn; r->voids_left--)
-        rc = put(r, RECORD_VOID, &nothing);
+    for (; rc == 0 && r->next_lsn <= last_lsn; r->fillers_left--)
+        rc = put(r, RECORD_FILLER, &nothing);
     r->has_hole = false;
     return rc;
 }
 
 static bool has_room_up_to(const struct repairer *r, uint64_t last_lsn)
 {
-    return r->next_lsn > last_lsn || last_lsn - r->next_lsn < r->voids_left;
+    return r->next_lsn > last_lsn || last_lsn - r->next_lsn < r->fillers_left;
 }
 
 /* Prepares for a next record with this LSN. */
@@ -186,12 +186,12 @@ static int go_on_with(struct repairer *r, uint64_t lsn)
 {
     if (has_room_up_to(r, lsn - 1))
         return give_up(r, lsn - 1);
-    if (r->next_lsn != r->pieces.first_lsn)
+    if (r->next_lsn != r->salvage.first_lsn)
         return refuse(r, lsn - 1);
     int rc = tell_lost(r, lsn - 1, "and the new log begins behind them");
     if (rc == 0)
         rc = twl_log_begin_at(r->log, lsn);
-    r->next_lsn = r->pieces.first_lsn = lsn;
+    r->next_lsn = r->salvage.first_lsn = lsn;
     r->has_hole = false;
     return rc;
 }
@@ -242,7 +242,7 @@ static int find_record(struct repairer *r, const struct search *search, uint64_t
     const unsigned char *bytes = twl_cursor_bytes(&r->cursor, at, RECORD_HEADER_BYTES, &error);
     if (!bytes)
         return error;
-    if (twl_record_header_load(bytes).kind > RECORD_VOID || load_le64(bytes) == 0)
+    if (twl_record_header_load(bytes).kind > RECORD_FILLER || load_le64(bytes) == 0)
         return 0;
     for (unsigned i = 0; i < 2; i++) {
         uint32_t seed = twl_epoch_seed(r->segment.header.log_id, search->epochs[i]);
@@ -270,7 +270,7 @@ static int rescue(struct repairer *r, const struct search *search)
     struct search near = *search;
     near.to = min_u64(search->to, r->segment.header.bytes);
     if (!has_room_up_to(r, search->last_lsn))
-        near.last_lsn = r->next_lsn + r->voids_left;
+        near.last_lsn = r->next_lsn + r->fillers_left;
     uint64_t at = align_up(near.from, 8);
     struct cursor_record record = { 0 };
     while (at + RECORD_HEADER_BYTES <= near.to && r->next_lsn <= near.last_lsn) {
@@ -325,21 +325,21 @@ static int take_records(struct repairer *r)
 
 static bool is_newest(const struct repairer *r)
 {
-    return r->index + 1 == r->pieces.count;
+    return r->index + 1 == r->salvage.count;
 }
 
 /* Does the footer of the newest segment count what is missing? */
 static bool is_counted(const struct repairer *r)
 {
-    const struct piece *newest = r->pieces.count > 0 ? &r->pieces.list[r->pieces.count - 1] : NULL;
+    const struct piece *newest = r->salvage.count > 0 ? &r->salvage.list[r->salvage.count - 1] : NULL;
     return newest && newest->is_sealed && r->stop_offset < newest->footer.data_end;
 }
 
 /* Everything up to this LSN was durable. */
 static uint64_t find_promised_lsn(const struct repairer *r)
 {
-    uint64_t lsn = r->pieces.promised_lsn;
-    return is_counted(r) ? max_u64(lsn, r->pieces.list[r->pieces.count - 1].footer.last_lsn) : lsn;
+    uint64_t lsn = r->salvage.promised_lsn;
+    return is_counted(r) ? max_u64(lsn, r->salvage.list[r->salvage.count - 1].footer.last_lsn) : lsn;
 }
 
 /* The cursor has entered a group of the newest segment: is it whole, or does anything later prove that it
@@ -353,7 +353,7 @@ static int was_acknowledged(struct repairer *r, bool *ret_was)
     int rc = twl_cursor_accept_group(cursor);
     if (rc < 0)
         return rc;
-    *ret_was = rc > 0 || is_counted(r) || r->pieces.promised_lsn >= stop.next_lsn;
+    *ret_was = rc > 0 || is_counted(r) || r->salvage.promised_lsn >= stop.next_lsn;
     if (rc > 0)
         twl_cursor_back_out(cursor);
     else
@@ -424,7 +424,7 @@ static uint64_t first_lsn_of(const struct piece *piece)
  * is promised. */
 static int take_tail(struct repairer *r)
 {
-    const struct piece *piece = &r->pieces.list[r->index];
+    const struct piece *piece = &r->salvage.list[r->index];
     const struct piece *next = is_newest(r) ? NULL : piece + 1;
     struct search search = { .from = r->stop_offset,
                              .to = r->segment.data_end,
@@ -441,7 +441,7 @@ static int take_tail(struct repairer *r)
 
 static int take_segment(struct repairer *r)
 {
-    const struct piece *piece = &r->pieces.list[r->index];
+    const struct piece *piece = &r->salvage.list[r->index];
     int rc = twl_piece_open(r->io, piece, &r->segment);
     if (rc < 0)
         return rc;
@@ -462,12 +462,12 @@ static int take_segments(struct repairer *r)
 {
     int rc = 0;
     uint64_t there = 0;
-    for (size_t i = 0; i < r->pieces.count; i++) {
-        r->total_bytes += r->pieces.list[i].header.bytes;
-        there += twl_piece_bytes(&r->pieces.list[i]);
+    for (size_t i = 0; i < r->salvage.count; i++) {
+        r->total_bytes += r->salvage.list[i].header.bytes;
+        there += twl_piece_bytes(&r->salvage.list[i]);
     }
-    r->voids_left = max_u64(VOID_BYTES, there) / RECORD_HEADER_BYTES;
-    for (r->index = 0; rc == 0 && r->index < r->pieces.count; r->index++)
+    r->fillers_left = max_u64(FILLER_BYTES, there) / RECORD_HEADER_BYTES;
+    for (r->index = 0; rc == 0 && r->index < r->salvage.count; r->index++)
         rc = take_segment(r);
     return rc == 0 ? end_with(r, find_promised_lsn(r)) : rc;
 }
@@ -488,10 +488,10 @@ static int put_entries(struct repairer *r)
 {
     struct state_entry entry;
     size_t offset = 0;
-    if (r->pieces.is_state_lost)
+    if (r->salvage.is_state_lost)
         return 0;
     int rc = twinlog_sync(r->log);
-    twl_state_clamp_cursors(&r->state, r->pieces.first_lsn - 1, r->next_lsn - 1);
+    twl_state_clamp_cursors(&r->state, r->salvage.first_lsn - 1, r->next_lsn - 1);
     while (rc == 0 && twl_state_entry_next(r->state.body, r->state.header.body_bytes, &offset, &entry))
         rc = put_entry(r, &entry);
     return rc;
@@ -503,23 +503,23 @@ static int put_entries(struct repairer *r)
 static int check_writer(struct repairer *r)
 {
     bool has_writer;
-    int rc = twl_live_watch_again(&r->live);
+    int rc = twl_page_watch_again(&r->shared);
     if (rc >= 0)
-        rc = twl_live_has_writer(&r->live, &has_writer);
+        rc = twl_page_has_writer(&r->shared, &has_writer);
     if (rc < 0)
         return rc;
-    bool has_come = !r->is_blind && twl_live_epoch(&r->live) != r->epoch;
+    bool has_come = !r->is_blind && twl_page_epoch(&r->shared) != r->epoch;
     return has_writer || has_come ? -EBUSY : 0;
 }
 
 static int load(struct repairer *r)
 {
     struct twinlog_report report;
-    int rc = twl_live_watch(r->io, &r->live);
+    int rc = twl_page_watch(r->io, &r->shared);
     if (rc < 0)
         return rc;
-    r->is_blind = r->live.file && !r->live.page;
-    r->epoch = twl_live_epoch(&r->live);
+    r->is_blind = r->shared.file && !r->shared.page;
+    r->epoch = twl_page_epoch(&r->shared);
     rc = check_writer(r);
     if (rc < 0)
         return rc;
@@ -527,7 +527,7 @@ static int load(struct repairer *r)
     rc = twl_state_read(r->io, &r->state, &report);
     if (rc < 0 && rc != -ENOENT && rc != TWINLOG_ECORRUPT)
         return rc;
-    return twl_pieces_load(r->io, rc == 0 ? &r->state : NULL, rc == TWINLOG_ECORRUPT, &r->pieces);
+    return twl_salvage_load(r->io, rc == 0 ? &r->state : NULL, rc == TWINLOG_ECORRUPT, &r->salvage);
 }
 
 /* The new log has room for the largest record that a segment of the old one can hold. */
@@ -537,7 +537,7 @@ static int create(struct repairer *r, struct io *to)
     options.flags = TWINLOG_BUFFERED;
     options.prepare = TWINLOG_PREPARE_ALLOCATED;
     options.segment_bytes =
-        min_u64(max_u64(r->pieces.max_bytes, SEGMENT_MIN_BYTES) + ROOM_BYTES, SEGMENT_MAX_BYTES);
+        min_u64(max_u64(r->salvage.max_bytes, SEGMENT_MIN_BYTES) + ROOM_BYTES, SEGMENT_MAX_BYTES);
     options.buffer_bytes = (uint32_t)min_u64(options.segment_bytes - 2 * BLOCK_BYTES, MAX_BUFFER_BYTES);
     options.max_record_bytes = options.buffer_bytes - 2 * BLOCK_BYTES;
     return twl_log_open(to, &options, &r->log);
@@ -545,7 +545,7 @@ static int create(struct repairer *r, struct io *to)
 
 static int fill(struct repairer *r)
 {
-    r->next_lsn = r->pieces.first_lsn;
+    r->next_lsn = r->salvage.first_lsn;
     int rc = twl_log_begin_at(r->log, r->next_lsn);
     if (rc == 0)
         rc = tell_state(r);
@@ -561,9 +561,9 @@ static int fill(struct repairer *r)
 
 static void describe(struct repairer *r)
 {
-    if (r->next_lsn == r->pieces.first_lsn)
+    if (r->next_lsn == r->salvage.first_lsn)
         return;
-    r->result.first_lsn = r->pieces.first_lsn;
+    r->result.first_lsn = r->salvage.first_lsn;
     r->result.last_lsn = r->next_lsn - 1;
 }
 
@@ -588,9 +588,9 @@ int twl_repair(struct io *io, struct io *to, const struct twinlog_repair_options
         *ret_result = r.result;
     }
     twl_cursor_free(&r.cursor);
-    twl_pieces_free(&r.pieces);
+    twl_salvage_free(&r.salvage);
     twl_state_free(&r.state);
-    twl_live_unwatch(&r.live);
+    twl_page_unwatch(&r.shared);
     io->ops->destroy(io);
     return r.verdict != 0 ? r.verdict : rc;
 }

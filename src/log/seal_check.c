@@ -61,7 +61,7 @@ static int look_for_remains(struct seal_check *check)
 {
     const struct segment *segment = check->segment;
     bool is_short = segment_is_mapped(&segment->header) && segment->file_bytes <= segment->data_end;
-    if (segment->header.lives > 0 || is_short)
+    if (segment->header.incarnations > 0 || is_short)
         return 0;
     int rc = read_chunk(check, check->segment->data_end);
     for (size_t i = 0; rc == 0 && i < BLOCK_BYTES; i++)
@@ -85,11 +85,11 @@ int twl_seal_check_begin(struct seal_check *check, const struct segment *segment
 static void check_entry(struct seal_check *check, const struct cursor_record *record, uint64_t group_offset)
 {
     const struct index_entry *entry = &check->entry;
-    bool is_peak_right =
-        check->is_partial ? entry->peak_ns >= check->max_ns : entry->peak_ns == check->max_ns;
+    bool is_max_time_right = check->is_partial ? entry->max_time_so_far_ns >= check->max_ns
+                                               : entry->max_time_so_far_ns == check->max_ns;
     if (entry->group_offset != group_offset || entry->record_offset != record->offset - group_offset)
         complain(check, "an entry of the index points beside its record");
-    else if (!is_peak_right)
+    else if (!is_max_time_right)
         complain(check, "an entry of the index has another time than the records before it");
 }
 
@@ -127,6 +127,6 @@ void twl_seal_check_end(struct seal_check *check, uint64_t data_end, struct posi
     if (check->next < footer->index_entries)
         complain(check, "the index has an entry for no record");
     if (footer->last_lsn + 1 - footer->first_lsn != check->records || footer->min_ns != check->min_ns ||
-        footer->max_ns != check->max_ns || footer->peak_ns < check->max_ns)
+        footer->max_ns != check->max_ns || footer->max_time_so_far_ns < check->max_ns)
         complain(check, "the footer has other times or another number of records than the groups");
 }

@@ -8,7 +8,7 @@
  */
 #include "log/log.h"
 
-#include "log/view.h"
+#include "log/log_snapshot.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -18,7 +18,7 @@
 
 struct listing {
     struct io *io;
-    struct log_view view;
+    struct log_snapshot snapshot;
     uint64_t limit_lsn; /* beside a live writer: its watermark */
     struct cursor cursor;
     struct summary *summary;
@@ -61,11 +61,11 @@ static int walk(struct listing *l, const struct segment *segment)
     int rc;
     twl_summary_begin(summary, INT64_MIN);
     twl_cursor_begin(cursor, segment, twl_position_before(segment));
-    twl_cursor_pass_claims(cursor, l->view.has_writer);
+    twl_cursor_pass_claims(cursor, l->snapshot.has_writer);
     cursor->summary = summary;
     do {
         rc = twl_cursor_enter_group(cursor);
-        if (rc <= 0 || (l->view.has_writer && cursor->position.next_lsn - 1 > l->limit_lsn))
+        if (rc <= 0 || (l->snapshot.has_writer && cursor->position.next_lsn - 1 > l->limit_lsn))
             break;
         twl_cursor_back_out(cursor);
         rc = twl_cursor_accept_group(cursor);
@@ -77,7 +77,7 @@ static int look_into(struct listing *l, const struct segment_entry *entry, struc
 {
     struct segment segment;
     struct segment_footer footer;
-    int rc = twl_view_open_segment(l->io, entry, &segment);
+    int rc = twl_log_snapshot_open_segment(l->io, entry, &segment);
     if (rc < 0)
         return rc;
     rc = ret->state == TWINLOG_SEGMENT_ACTIVE ? 0 : twl_segment_read_footer(&segment, &footer);
@@ -105,27 +105,27 @@ static void clip(const struct segment_set *set, size_t index, struct twinlog_seg
 
 static uint32_t state_of(const struct segment_set *set, size_t index)
 {
-    if (index + 1 < set->begun)
+    if (index + 1 < set->started)
         return TWINLOG_SEGMENT_UNSEALED;
-    if (index < set->begun)
+    if (index < set->started)
         return TWINLOG_SEGMENT_ACTIVE;
-    return index < set->begun + set->spares ? TWINLOG_SEGMENT_SPARE : TWINLOG_SEGMENT_RETIRED;
+    return index < set->started + set->spares ? TWINLOG_SEGMENT_SPARE : TWINLOG_SEGMENT_RETIRED;
 }
 
 static int describe(struct listing *l, size_t index, struct twinlog_segment *ret)
 {
-    const struct segment_set *set = &l->view.set;
+    const struct segment_set *set = &l->snapshot.set;
     const struct segment_entry *entry = &set->entries[index];
     *ret = (struct twinlog_segment){ .size = sizeof(*ret),
                                      .state = state_of(set, index),
                                      .sequence = entry->header.sequence,
                                      .file_bytes = entry->file_bytes,
                                      .created_ns = entry->header.created_ns,
-                                     .lives = entry->header.lives,
+                                     .incarnations = entry->header.incarnations,
                                      .epoch = entry->header.epoch,
                                      .is_mapped = segment_is_mapped(&entry->header) };
     snprintf(ret->file, sizeof(ret->file), "%s", entry->name);
-    if (index >= set->begun)
+    if (index >= set->started)
         return 0;
     int rc = look_into(l, entry, ret);
     clip(set, index, ret);
@@ -134,11 +134,11 @@ static int describe(struct listing *l, size_t index, struct twinlog_segment *ret
 
 static int describe_all(struct listing *l)
 {
-    size_t count = l->view.set.begun + l->view.set.spares + l->view.set.retired;
+    size_t count = l->snapshot.set.started + l->snapshot.set.spares + l->snapshot.set.retired;
     l->list = calloc(count, sizeof(*l->list));
     if (!l->list)
         return -ENOMEM;
-    int rc = l->view.has_writer ? twl_view_find_durable(l->io, &l->view, &l->limit_lsn) : 0;
+    int rc = l->snapshot.has_writer ? twl_log_snapshot_find_durable(l->io, &l->snapshot, &l->limit_lsn) : 0;
     for (size_t i = 0; rc == 0 && i < count; i++)
         rc = describe(l, i, &l->list[i]);
     return rc;
@@ -148,7 +148,7 @@ static void forget(struct listing *l)
 {
     free(l->list);
     l->list = NULL;
-    twl_view_free(&l->view);
+    twl_log_snapshot_free(&l->snapshot);
 }
 
 /* -EAGAIN, -ENOENT: a segment was recycled or removed before it could be looked at. */
@@ -158,7 +158,7 @@ static int look_until_it_fits(struct listing *l)
     int rc = -EAGAIN;
     for (unsigned views = 0; (rc == -EAGAIN || rc == -ENOENT) && views < VIEWS; views++) {
         forget(l);
-        rc = twl_view_load(l->io, &l->view, &report);
+        rc = twl_log_snapshot_load(l->io, &l->snapshot, &report);
         if (rc < 0)
             return rc;
         rc = describe_all(l);
@@ -169,9 +169,9 @@ static int look_until_it_fits(struct listing *l)
 static int tell(const struct listing *l, int (*each)(void *context, const struct twinlog_segment *segment),
                 void *context)
 {
-    const struct segment_set *set = &l->view.set;
+    const struct segment_set *set = &l->snapshot.set;
     int rc = 0;
-    for (size_t i = 0; rc == 0 && i < set->begun + set->spares + set->retired; i++)
+    for (size_t i = 0; rc == 0 && i < set->started + set->spares + set->retired; i++)
         rc = each(context, &l->list[i]);
     return rc;
 }

@@ -29,7 +29,7 @@ struct trim {
     uint64_t old_lsn;  /* the current head */
     uint64_t wish_lsn; /* the head by the limits alone */
     uint64_t durable_lsn;
-    uint64_t front_lsn;               /* the new head */
+    uint64_t head_lsn;                /* the new head */
     uint64_t sequence;                /* of the segment that holds it */
     uint64_t held_bytes;              /* of segments that a cursor keeps from being removed */
     char segment[SEGMENT_NAME_BYTES]; /* the file that holds the head, if it has records before it */
@@ -69,14 +69,14 @@ static bool is_kept_empty(const struct trim *trim, const struct kept_segment *se
 
 /* Finds the segment of the head, at trim->sequence or later. It must hold something durable, because it
  * must exist after a crash. */
-static bool find_front(void *context, const struct kept_segment *segment)
+static bool find_head(void *context, const struct kept_segment *segment)
 {
     struct trim *trim = context;
     if (segment->sequence < trim->sequence)
         return true;
-    bool is_spent = segment->end_lsn <= trim->front_lsn && segment->end_lsn <= trim->durable_lsn;
+    bool is_spent = segment->end_lsn <= trim->head_lsn && segment->end_lsn <= trim->durable_lsn;
     if (!is_spent || is_kept_empty(trim, segment)) {
-        bool is_shared = segment->first_lsn < trim->front_lsn;
+        bool is_shared = segment->first_lsn < trim->head_lsn;
         memcpy(trim->segment, is_shared ? segment->name : "", is_shared ? sizeof(trim->segment) : 1);
         trim->segment_bytes = segment->file_bytes;
         trim->sequence = segment->sequence;
@@ -91,7 +91,7 @@ static bool count_held(void *context, const struct kept_segment *segment)
     struct trim *trim = context;
     if (segment->end_lsn > trim->wish_lsn)
         return false;
-    if (segment->end_lsn > trim->front_lsn)
+    if (segment->end_lsn > trim->head_lsn)
         trim->held_bytes += segment->file_bytes;
     return true;
 }
@@ -104,32 +104,32 @@ static void hold_for_cursor(struct trim *trim, const struct state *state)
     if (trim->limits.is_past_cursors || !twl_state_slowest(state, &slowest))
         return;
     uint64_t needed_lsn = twl_state_cursor_lsn(&slowest) + 1;
-    if (needed_lsn >= trim->front_lsn)
+    if (needed_lsn >= trim->head_lsn)
         return;
-    trim->front_lsn = needed_lsn;
+    trim->head_lsn = needed_lsn;
     trim->result.holder = TWINLOG_HELD_BY_CURSOR;
     snprintf(trim->result.holder_name, sizeof(trim->result.holder_name), "%.*s", slowest.name_bytes,
              slowest.name);
 }
 
-static int move_front(void *context, struct state *state)
+static int move_head(void *context, struct state *state)
 {
     struct trim *trim = context;
-    trim->front_lsn = trim->wish_lsn;
+    trim->head_lsn = trim->wish_lsn;
     hold_for_cursor(trim, state);
     /* A change that failed may have moved the head; this change settles that. */
     uint64_t old_lsn = state->header.first_lsn;
-    if (trim->front_lsn <= old_lsn)
-        trim->front_lsn = old_lsn;
+    if (trim->head_lsn <= old_lsn)
+        trim->head_lsn = old_lsn;
     trim->sequence = state->header.first_sequence;
-    int rc = twl_keeper_each(trim->log->keeper, find_front, trim);
+    int rc = twl_keeper_each(trim->log->keeper, find_head, trim);
     if (rc < 0)
         return rc;
-    if (trim->front_lsn == old_lsn && trim->sequence <= state->header.first_sequence)
+    if (trim->head_lsn == old_lsn && trim->sequence <= state->header.first_sequence)
         return 0;
-    state->header.first_lsn = trim->front_lsn;
+    state->header.first_lsn = trim->head_lsn;
     state->header.first_sequence = trim->sequence;
-    twl_state_clamp_cursors(state, trim->front_lsn - 1, UINT64_MAX);
+    twl_state_clamp_cursors(state, trim->head_lsn - 1, UINT64_MAX);
     return 1;
 }
 
@@ -137,7 +137,7 @@ static int apply(struct trim *trim)
 {
     struct twinlog *log = trim->log;
     struct keeper_freed freed;
-    if (log->is_cut_in_doubt) /* the segment that the cut continues, if it happened, must not be removed */
+    if (log->is_truncation_in_doubt) /* the segment that the cut continues, if it happened, must not be removed */
         return TWINLOG_EPOISONED;
     trim->old_lsn = atomic_load(&log->first_lsn);
     trim->wish_lsn = trim->limits.lsn;
@@ -145,16 +145,16 @@ static int apply(struct trim *trim)
     trim->durable_lsn = twl_durable_lsn(log);
     trim->wish_lsn = min_u64(trim->wish_lsn, trim->durable_lsn + 1);
     if (rc == 0)
-        rc = twl_state_change(log->io, move_front, trim, NULL);
+        rc = twl_state_change(log->io, move_head, trim, NULL);
     if (rc < 0)
         return rc;
-    atomic_store(&log->first_lsn, trim->front_lsn);
-    twl_live_publish_first(log->live, trim->front_lsn);
+    atomic_store(&log->first_lsn, trim->head_lsn);
+    twl_page_publish_first(log->shared, trim->head_lsn);
     if (trim->result.holder == TWINLOG_HELD_BY_CURSOR)
         twl_keeper_each(log->keeper, count_held, trim);
     rc = twl_keeper_retire(log->keeper, trim->sequence, &freed);
-    trim->result.first_lsn = trim->front_lsn;
-    trim->result.removed_records = trim->front_lsn - trim->old_lsn;
+    trim->result.first_lsn = trim->head_lsn;
+    trim->result.removed_records = trim->head_lsn - trim->old_lsn;
     trim->result.removed_segments = freed.segments;
     trim->result.removed_bytes = freed.bytes;
     trim->result.held_bytes = trim->held_bytes;
@@ -166,7 +166,7 @@ static int apply(struct trim *trim)
     return rc;
 }
 
-int twl_learn_front(struct twinlog *log)
+int twl_learn_head(struct twinlog *log)
 {
     struct trim nothing = { .log = log };
     return apply(&nothing);
@@ -182,9 +182,9 @@ static bool is_possible(const struct twinlog_trim_options *options)
            (options->flags & ~(uint32_t)TWINLOG_TRIM_PAST_CURSORS) == 0;
 }
 
-/* First LSN to keep if only so many records are kept. The caller holds `front`, because a cut removes
+/* First LSN to keep if only so many records are kept. The caller holds `head_lock`, because a cut removes
  * records that would be kept. */
-static uint64_t front_for_records(const struct twinlog *log, uint64_t keep_records)
+static uint64_t head_for_records(const struct twinlog *log, uint64_t keep_records)
 {
     uint64_t durable_lsn = twl_durable_lsn(log);
     return keep_records > 0 && durable_lsn >= keep_records ? durable_lsn - keep_records + 1 : 0;
@@ -195,8 +195,8 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
 {
     if (!options || !is_possible(options) || (ret_result && ret_result->size != sizeof(*ret_result)))
         return -EINVAL;
-    struct visit visit;
-    int rc = twl_enter(log, INSIDE_OTHER, &visit);
+    struct call call;
+    int rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
     struct trim trim = {
@@ -208,23 +208,23 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
         .result = TWINLOG_TRIM_RESULT_INIT,
     };
     if (log->keeper) {
-        twl_take_front(log);
-        trim.limits.lsn = max_u64(trim.limits.lsn, front_for_records(log, options->keep_records));
+        twl_take_head_lock(log);
+        trim.limits.lsn = max_u64(trim.limits.lsn, head_for_records(log, options->keep_records));
         rc = apply(&trim);
-        twl_mutex_unlock(&log->front);
+        twl_mutex_unlock(&log->head_lock);
     } else {
         rc = is_read_only(log) ? -EROFS : -ENOTSUP; /* a segment may be open in another process */
     }
     if (rc == 0 && ret_result)
         *ret_result = trim.result;
-    twl_leave(&visit);
+    twl_leave(&call);
     return rc;
 }
 
 /* ---- by retention ------------------------------------------------------------------------------ */
 
 /* A close waits for the keeper's thread, so this call need not be counted. A failure is retried next time,
- * and so is a call that finds `front` taken: without a thread this call's own caller may hold it; with
+ * and so is a call that finds `head_lock` taken: without a thread this call's own caller may hold it; with
  * one, a cut may hold it, which waits for appends that may wait for a segment from the keeper. */
 void twl_retain(void *context)
 {
@@ -234,9 +234,9 @@ void twl_retain(void *context)
     struct trim trim = { .log = log, .limits = { .keep_bytes = options->keep_bytes } };
     if (age_ns > 0)
         trim.limits.before_ns = log->io->ops->now_ns(log->io) - age_ns;
-    if (!twl_mutex_try_lock(&log->front))
+    if (!twl_mutex_try_lock(&log->head_lock))
         return;
-    trim.limits.whole_lsn = front_for_records(log, options->keep_records);
+    trim.limits.whole_lsn = head_for_records(log, options->keep_records);
     apply(&trim);
-    twl_mutex_unlock(&log->front);
+    twl_mutex_unlock(&log->head_lock);
 }

@@ -19,9 +19,9 @@
  */
 #include "log/log.h"
 
-#include "log/pieces.h"
+#include "log/log_snapshot.h"
+#include "log/salvage.h"
 #include "log/seal_check.h"
-#include "log/view.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -33,7 +33,7 @@
 struct verifier {
     struct io *io;
     const struct twinlog_verify_options *options;
-    struct log_view view;
+    struct log_snapshot snapshot;
     uint64_t limit_lsn; /* beside a live writer: its watermark */
     struct cursor cursor;
     uint64_t records;
@@ -58,7 +58,7 @@ struct verifier {
 
 static int tell(struct verifier *v, const struct twinlog_report *report)
 {
-    if (report->error == TWINLOG_ECORRUPT && !twl_view_is_current(v->io, &v->view))
+    if (report->error == TWINLOG_ECORRUPT && !twl_log_snapshot_is_current(v->io, &v->snapshot))
         v->is_stale = true;
     if (v->is_stale)
         return 0;
@@ -78,7 +78,7 @@ static void show_progress(struct verifier *v, uint64_t offset)
  * them. */
 static bool is_removed(const struct verifier *v, uint64_t last_lsn)
 {
-    return v->seal.is_sealed && last_lsn < v->view.set.first_lsn;
+    return v->seal.is_sealed && last_lsn < v->snapshot.set.first_lsn;
 }
 
 static int tell_damage(struct verifier *v, uint64_t offset, uint64_t bytes, uint64_t first, uint64_t last)
@@ -175,7 +175,7 @@ static int check_header_block(struct verifier *v)
 
 static bool is_kept(const struct verifier *v, const struct cursor_record *record)
 {
-    return record->header.kind == RECORD_DATA && record->lsn >= v->view.set.first_lsn;
+    return record->header.kind == RECORD_DATA && record->lsn >= v->snapshot.set.first_lsn;
 }
 
 /* LSN of the next record of the group. */
@@ -244,9 +244,9 @@ static int check_records(struct verifier *v)
 /* The first LSN behind this segment; 0 = nothing is behind it. */
 static int find_next_first(struct verifier *v, uint64_t *ret_lsn)
 {
-    struct segment_set *set = &v->view.set;
+    struct segment_set *set = &v->snapshot.set;
     *ret_lsn = v->bound < UINT64_MAX ? v->bound : 0;
-    for (size_t i = v->index + 1; i < set->begun + set->spares && *ret_lsn == 0; i++) {
+    for (size_t i = v->index + 1; i < set->started + set->spares && *ret_lsn == 0; i++) {
         int rc = twl_segment_look(v->io, &set->entries[i]);
         if (rc < 0)
             return rc;
@@ -258,9 +258,9 @@ static int find_next_first(struct verifier *v, uint64_t *ret_lsn)
 /* The newest LSN that headers of later segments promise was durable. */
 static uint64_t promised_lsn(const struct verifier *v)
 {
-    const struct segment_set *set = &v->view.set;
+    const struct segment_set *set = &v->snapshot.set;
     uint64_t lsn = 0;
-    for (size_t i = v->index + 1; i < set->begun + set->spares; i++)
+    for (size_t i = v->index + 1; i < set->started + set->spares; i++)
         lsn = max_u64(lsn, twl_segment_set_promise(set, i));
     return lsn;
 }
@@ -295,11 +295,12 @@ static int resume(struct verifier *v)
 static int tell_end(struct verifier *v, const struct recover_row *row)
 {
     v->is_done = true;
-    if (row->decision != DECIDE_CUT || v->view.has_writer)
+    if (row->decision != DECIDE_TRUNCATE || v->snapshot.has_writer)
         return 0;
     struct twinlog_report report;
-    twl_report(&report, TWINLOG_FOUND_TORN_TAIL, TWINLOG_WOULD_CUT, 0, "the log ends before record %llu: %s",
-               (unsigned long long)v->cursor.position.next_lsn, row->why);
+    twl_report(&report, TWINLOG_FOUND_TORN_TAIL, TWINLOG_WOULD_TRUNCATE, 0,
+               "the log ends before record %llu: %s", (unsigned long long)v->cursor.position.next_lsn,
+               row->why);
     twl_report_place(&report, v->segment.name, v->segment.header.sequence, v->cursor.offset,
                      v->segment.data_end - v->cursor.offset);
     report.first_lsn = v->cursor.position.next_lsn;
@@ -327,7 +328,7 @@ static int judge(struct verifier *v, bool *ret_is_damage)
 {
     struct recover_judgement judgement;
     uint64_t next_lsn = v->cursor.position.next_lsn;
-    bool has_writer = v->view.has_writer;
+    bool has_writer = v->snapshot.has_writer;
     *ret_is_damage = v->bound < UINT64_MAX; /* everything up to the bound was durable */
     if (*ret_is_damage)
         return 0;
@@ -335,7 +336,7 @@ static int judge(struct verifier *v, bool *ret_is_damage)
         v->is_done = true;
         return 0;
     }
-    int rc = twl_recover_judge(v->io, &v->view.set, v->index, &v->cursor, v->was_closed, &judgement);
+    int rc = twl_recover_judge(v->io, &v->snapshot.set, v->index, &v->cursor, v->was_closed, &judgement);
     if (rc == TWINLOG_ECORRUPT || rc == -ENOENT) { /* a later segment has another incarnation by now */
         v->is_stale = true;
         return 0;
@@ -355,7 +356,7 @@ static int judge(struct verifier *v, bool *ret_is_damage)
 static int check_bound(struct verifier *v)
 {
     const struct group_header *group = &v->cursor.group;
-    const struct segment_set *set = &v->view.set;
+    const struct segment_set *set = &v->snapshot.set;
     if (v->bound == UINT64_MAX || group->count == 0 || v->cursor.position.next_lsn < v->bound)
         return 0;
     v->seal.is_partial = true;
@@ -381,7 +382,7 @@ static int check_group(struct verifier *v, uint64_t expected_offset)
 {
     struct cursor *cursor = &v->cursor;
     uint64_t end_lsn = min_u64(cursor->position.next_lsn, v->bound);
-    if (v->view.has_writer && end_lsn - 1 > v->limit_lsn) {
+    if (v->snapshot.has_writer && end_lsn - 1 > v->limit_lsn) {
         v->is_done = true;
         return 0;
     }
@@ -447,7 +448,7 @@ static int step(struct verifier *v)
 /* Only segments that were left are sealed; the newest one may have a footer that is no longer true. */
 static int begin_seal_check(struct verifier *v)
 {
-    if (v->index + 1 < v->view.set.begun)
+    if (v->index + 1 < v->snapshot.set.started)
         return twl_seal_check_begin(&v->seal, &v->segment);
     v->seal = (struct seal_check){ 0 };
     return 0;
@@ -458,7 +459,7 @@ static int end_seal_check(struct verifier *v)
     const struct cursor *cursor = &v->cursor;
     if (v->bound == UINT64_MAX && cursor->position.next_lsn > 0)
         twl_seal_check_end(&v->seal, cursor->offset, cursor->position);
-    if (!v->seal.wrong || v->view.has_writer)
+    if (!v->seal.wrong || v->snapshot.has_writer)
         return 0;
     struct twinlog_report report;
     twl_report(&report, TWINLOG_FOUND_BAD_INDEX, TWINLOG_DID_NOTHING, 0,
@@ -472,11 +473,11 @@ static int walk_segment(struct verifier *v, struct position *position)
 {
     if (v->segment.header.start_lsn > 0) {
         *position = twl_position_before(&v->segment);
-        v->next_lsn = max_u64(v->segment.header.start_lsn, v->view.set.first_lsn);
+        v->next_lsn = max_u64(v->segment.header.start_lsn, v->snapshot.set.first_lsn);
     }
-    v->bound = twl_segment_set_bound(&v->view.set, v->index);
+    v->bound = twl_segment_set_bound(&v->snapshot.set, v->index);
     twl_cursor_begin(&v->cursor, &v->segment, *position);
-    twl_cursor_pass_claims(&v->cursor, v->view.has_writer);
+    twl_cursor_pass_claims(&v->cursor, v->snapshot.has_writer);
     int rc = begin_seal_check(v);
     if (rc < 0)
         return tell_system(v, rc);
@@ -497,7 +498,7 @@ static int walk_segment(struct verifier *v, struct position *position)
 
 static int check_segment(struct verifier *v, struct position *position)
 {
-    int rc = twl_view_open_segment(v->io, &v->view.set.entries[v->index], &v->segment);
+    int rc = twl_log_snapshot_open_segment(v->io, &v->snapshot.set.entries[v->index], &v->segment);
     if (rc == -EAGAIN) {
         v->is_stale = true;
         return 0;
@@ -512,39 +513,39 @@ static int check_segment(struct verifier *v, struct position *position)
 
 /* ---- the log ----------------------------------------------------------------------------------- */
 
-static int load_view(struct verifier *v)
+static int load_snapshot(struct verifier *v)
 {
     struct twinlog_report report;
     v->is_stale = false;
-    int rc = twl_view_load_from_disk(v->io, &v->view, &report);
+    int rc = twl_log_snapshot_load_from_disk(v->io, &v->snapshot, &report);
     if (rc == -ENOENT)
         return rc;
     if (rc < 0) {
         v->verdict = v->options->each ? v->options->each(v->options->context, &report) : 0;
         return rc;
     }
-    const struct segment_set *set = &v->view.set;
+    const struct segment_set *set = &v->snapshot.set;
     v->next_lsn = max_u64(v->next_lsn, set->first_lsn);
     v->total_bytes = v->done_bytes;
-    for (size_t i = v->index; i < set->begun; i++)
+    for (size_t i = v->index; i < set->started; i++)
         v->total_bytes += set->entries[i].header.bytes;
-    if (v->view.has_writer)
-        rc = twl_view_find_durable(v->io, &v->view, &v->limit_lsn);
+    if (v->snapshot.has_writer)
+        rc = twl_log_snapshot_find_durable(v->io, &v->snapshot, &v->limit_lsn);
     return rc < 0 ? tell_system(v, rc) : 0;
 }
 
 /* Takes a new snapshot and finds the place in it behind the segment of that sequence. */
 static int look_again(struct verifier *v, uint64_t done_sequence, struct position *position)
 {
-    twl_view_free(&v->view);
+    twl_log_snapshot_free(&v->snapshot);
     v->index = 0;
-    int rc = load_view(v);
+    int rc = load_snapshot(v);
     if (rc != 0)
         return rc;
-    const struct segment_set *set = &v->view.set;
-    while (v->index < set->begun && set->entries[v->index].header.sequence <= done_sequence)
+    const struct segment_set *set = &v->snapshot.set;
+    while (v->index < set->started && set->entries[v->index].header.sequence <= done_sequence)
         v->index++;
-    if (v->index == set->begun)
+    if (v->index == set->started)
         v->is_done = true;
     else if (set->entries[v->index].header.sequence != done_sequence + 1)
         *position = (struct position){ 0 };
@@ -553,12 +554,12 @@ static int look_again(struct verifier *v, uint64_t done_sequence, struct positio
 
 static int check_segments(struct verifier *v)
 {
-    const struct segment_set *set = &v->view.set;
+    const struct segment_set *set = &v->snapshot.set;
     struct position position = { 0 };
     uint64_t done_sequence = 0;
     unsigned views = 1;
     int rc = 0;
-    while (rc == 0 && !v->is_done && v->index < set->begun + set->spares) {
+    while (rc == 0 && !v->is_done && v->index < set->started + set->spares) {
         struct position before = position;
         uint64_t records = v->records, next_lsn = v->next_lsn;
         rc = check_segment(v, &position);
@@ -605,7 +606,7 @@ static int read_slots(struct verifier *v, bool *ret_are_whole)
 /* Loading the snapshot has shown that at least one of the two copies is good. */
 static int check_state(struct verifier *v)
 {
-    bool are_whole = v->view.state.header.generation == 0;
+    bool are_whole = v->snapshot.state.header.generation == 0;
     int rc = 0;
     for (unsigned tries = 0; rc == 0 && !are_whole && tries < STATE_TRIES; tries++) {
         if (tries > 0)
@@ -627,7 +628,7 @@ static int check_state(struct verifier *v)
 int twl_verify(struct io *io, const struct twinlog_verify_options *options, uint64_t *ret_records)
 {
     struct verifier v = { .io = io, .options = options };
-    int rc = load_view(&v);
+    int rc = load_snapshot(&v);
     if (rc == 0)
         rc = check_state(&v);
     if (rc == 0)
@@ -637,7 +638,7 @@ int twl_verify(struct io *io, const struct twinlog_verify_options *options, uint
     if (ret_records && (rc == 0 || rc == TWINLOG_ECORRUPT))
         *ret_records = v.records;
     twl_cursor_free(&v.cursor);
-    twl_view_free(&v.view);
+    twl_log_snapshot_free(&v.snapshot);
     io->ops->destroy(io);
     return v.verdict != 0 ? v.verdict : rc;
 }

@@ -51,7 +51,7 @@ void twl_offer_copies(struct twinlog *log)
 {
     log->copy = calloc(1, sizeof(*log->copy));
     if (log->copy) /* otherwise there are no copies */
-        twl_live_offer_copies(log->live, COPY_LAYOUT);
+        twl_page_offer_copies(log->shared, COPY_LAYOUT);
 }
 
 static void make_copy(struct twinlog *log, struct copy *copy, uint64_t now_ns)
@@ -64,7 +64,7 @@ static void make_copy(struct twinlog *log, struct copy *copy, uint64_t now_ns)
     copy->checksum = checksum_of(copy);
 }
 
-void twl_share_copy(void *context)
+void twl_publish_statistics(void *context)
 {
     struct twinlog *log = context;
     struct shared_copy *shared = log->copy;
@@ -73,7 +73,7 @@ void twl_share_copy(void *context)
     const uint64_t now_ns = twl_monotonic_ns();
     if (now_ns - shared->copy.taken_ns >= REFRESH_NS) {
         make_copy(log, &shared->copy, now_ns);
-        (void)twl_live_put_copy(log->live, &shared->copy, sizeof(shared->copy));
+        (void)twl_page_put_copy(log->shared, &shared->copy, sizeof(shared->copy));
     }
     atomic_store(&shared->is_being_made, false);
 }
@@ -81,44 +81,45 @@ void twl_share_copy(void *context)
 /* ---- the watcher -------------------------------------------------------------------------------- */
 
 /* Is this a copy that the current writer has made since `since_ns`? */
-static bool is_sound(const struct live *live, const struct copy *copy, uint64_t since_ns)
+static bool is_sound(const struct shared_page *shared, const struct copy *copy, uint64_t since_ns)
 {
-    return copy->checksum == checksum_of(copy) && copy->epoch == twl_live_epoch(live) &&
+    return copy->checksum == checksum_of(copy) && copy->epoch == twl_page_epoch(shared) &&
            copy->taken_ns >= since_ns && copy->stat.size == sizeof(copy->stat) &&
            copy->timings.size == sizeof(copy->timings);
 }
 
 /* One look: 1 = there is a copy. 0 = not yet; *ret_why is the reason. */
-static int look(struct live *live, struct copy *copy, uint64_t since_ns, uint64_t until_ns, int *ret_why)
+static int look(struct shared_page *shared, struct copy *copy, uint64_t since_ns, uint64_t until_ns,
+                int *ret_why)
 {
     bool has_writer;
-    int rc = twl_live_watch_again(live);
+    int rc = twl_page_watch_again(shared);
     if (rc >= 0)
-        rc = twl_live_has_writer(live, &has_writer);
+        rc = twl_page_has_writer(shared, &has_writer);
     if (rc < 0)
         return rc;
     if (!has_writer)
         return -ESRCH;
-    *ret_why = twl_live_want_copies(live, COPY_LAYOUT, until_ns);
+    *ret_why = twl_page_want_copies(shared, COPY_LAYOUT, until_ns);
     if (*ret_why == -EACCES)
         return -EACCES;
     if (*ret_why == -ENOTSUP)
         return 0;
-    const bool is_there = *ret_why == 0 && twl_live_get_copy(live, copy, sizeof(*copy)) == 0;
+    const bool is_there = *ret_why == 0 && twl_page_get_copy(shared, copy, sizeof(*copy)) == 0;
     *ret_why = -ETIMEDOUT;
-    return is_there && is_sound(live, copy, since_ns);
+    return is_there && is_sound(shared, copy, since_ns);
 }
 
-static int wait_for_copy(struct live *live, unsigned timeout_ms, struct copy *ret_copy)
+static int wait_for_copy(struct shared_page *shared, unsigned timeout_ms, struct copy *ret_copy)
 {
     const uint64_t began_ns = twl_monotonic_ns();
     const uint64_t until_ns = began_ns + (uint64_t)timeout_ms * 1000000;
     const uint64_t since_ns = began_ns - min_u64(began_ns, REFRESH_NS);
     int why, rc;
-    while ((rc = look(live, ret_copy, since_ns, until_ns, &why)) == 0) {
+    while ((rc = look(shared, ret_copy, since_ns, until_ns, &why)) == 0) {
         if (twl_monotonic_ns() >= until_ns)
             return why;
-        live->io->ops->sleep_ms(live->io, LOOK_MS);
+        shared->io->ops->sleep_ms(shared->io, LOOK_MS);
     }
     return rc < 0 ? rc : 0;
 }
@@ -126,12 +127,12 @@ static int wait_for_copy(struct live *live, unsigned timeout_ms, struct copy *re
 int twl_watch(struct io *io, int timeout_ms, struct twinlog_stat *ret_stat,
               struct twinlog_timings *ret_timings)
 {
-    struct live live;
+    struct shared_page shared;
     struct copy *copy = calloc(1, sizeof(*copy));
-    int rc = copy ? twl_live_watch(io, &live) : -ENOMEM;
+    int rc = copy ? twl_page_watch(io, &shared) : -ENOMEM;
     if (rc == 0) {
-        rc = wait_for_copy(&live, (unsigned)timeout_ms, copy);
-        twl_live_unwatch(&live);
+        rc = wait_for_copy(&shared, (unsigned)timeout_ms, copy);
+        twl_page_unwatch(&shared);
     }
     if (rc == 0 && ret_stat) {
         *ret_stat = copy->stat;

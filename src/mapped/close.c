@@ -20,55 +20,55 @@
 
 /* Without records the mark is the sheet's last group. With peers, every participant composes the same
  * bytes. */
-static void compose_last(struct mapped *m, struct sheet *sheet, unsigned char bytes[GROUP_HEADER_BYTES])
-    REQUIRES(m->syncing)
+static void compose_last(struct mapped *m, struct mapped_segment *seg,
+                         unsigned char bytes[GROUP_HEADER_BYTES]) REQUIRES(m->syncing)
 {
-    sheet->last = sheet->start;
-    if (sheet->walk.count == 0)
+    seg->last = seg->start;
+    if (seg->walk.count == 0)
         return;
-    sheet->last =
-        (struct group_header){ .first_lsn = sheet->group.first_lsn,
-                               .count = sheet->walk.count,
-                               .bytes = (uint32_t)(sheet->walk.offset - OPEN_GROUP_OFFSET),
-                               .durable_lsn = sheet->start.durable_lsn,
-                               .chain = sheet->start.checksum,
-                               .epoch = sheet->start.epoch,
+    seg->last =
+        (struct group_header){ .first_lsn = seg->group.first_lsn,
+                               .count = seg->walk.count,
+                               .bytes = (uint32_t)(seg->walk.offset - OPEN_GROUP_OFFSET),
+                               .durable_lsn = seg->start.durable_lsn,
+                               .chain = seg->start.checksum,
+                               .epoch = seg->start.epoch,
                                .kind = GROUP_RECORDS,
                                .flags = GROUP_MAPPED,
-                               .time_ns = m->peers ? sheet->start.time_ns : m->io->ops->now_ns(m->io) };
-    twl_group_header_encode(&sheet->last, sheet->segment.seed, OPEN_GROUP_OFFSET, bytes);
+                               .time_ns = m->participants ? seg->start.time_ns : m->io->ops->now_ns(m->io) };
+    twl_group_header_encode(&seg->last, seg->segment.seed, OPEN_GROUP_OFFSET, bytes);
 }
 
 /* Through the mapping. */
-static int close_group(struct mapped *m, struct sheet *sheet) REQUIRES(m->syncing)
+static int close_group(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
 {
     unsigned char header[GROUP_HEADER_BYTES];
-    int rc = twl_mapped_sync_up_to(m, sheet);
-    if (rc < 0 || sheet->is_closed)
+    int rc = twl_mapped_sync_up_to(m, seg);
+    if (rc < 0 || seg->is_closed)
         return rc;
-    compose_last(m, sheet, header);
-    if (sheet->walk.count > 0) {
+    compose_last(m, seg, header);
+    if (seg->walk.count > 0) {
         POINT("last-group-open");
-        memcpy(sheet->group.bytes + OPEN_GROUP_OFFSET, header, sizeof(header));
+        memcpy(seg->group.bytes + OPEN_GROUP_OFFSET, header, sizeof(header));
         POINT("last-group-closed");
-        sheet->synced = SEGMENT_DATA_OFFSET;
-        rc = twl_mapped_sync_bytes(m, sheet, sheet->walk.offset);
+        seg->synced = SEGMENT_DATA_OFFSET;
+        rc = twl_mapped_sync_bytes(m, seg, seg->walk.offset);
     }
-    sheet->is_closed = rc == 0;
+    seg->is_closed = rc == 0;
     return rc;
 }
 
 /* Through the file, not the mapping: while a page is mapped, the kernel protects it against writing before it
  * writes it to the disk, and interrupts the other processors for that. */
-static int close_file(struct mapped *m, struct sheet *sheet, struct io_file *file,
+static int close_file(struct mapped *m, struct mapped_segment *seg, struct io_file *file,
                       const unsigned char header[GROUP_HEADER_BYTES]) REQUIRES(m->syncing)
 {
     atomic_fetch_add(&m->syncs, 2);
     int rc = io_sync_data(file);
     POINT("left-synced");
     if (rc == 0)
-        twl_mapped_tell_durable(m, sheet->group.first_lsn + sheet->walk.count - 1);
-    if (rc == 0 && sheet->walk.count > 0)
+        twl_mapped_tell_durable(m, seg->group.first_lsn + seg->walk.count - 1);
+    if (rc == 0 && seg->walk.count > 0)
         rc = io_write_at(file, header, GROUP_HEADER_BYTES, OPEN_GROUP_OFFSET);
     POINT("left-closed");
     if (rc == 0)
@@ -77,82 +77,83 @@ static int close_file(struct mapped *m, struct sheet *sheet, struct io_file *fil
     return rc < 0 ? twl_mapped_fail(m, rc) : 0;
 }
 
-static int summarise(struct mapped *m, struct sheet *sheet, struct summary *summary,
+static int summarise(struct mapped *m, struct mapped_segment *seg, struct summary *summary,
                      uint64_t *ret_payload_bytes) REQUIRES(m->syncing)
 {
-    const uint32_t count = twl_open_group_count(&sheet->group);
+    const uint32_t count = twl_open_group_count(&seg->group);
     struct open_walk walk = OPEN_WALK_INIT;
     struct record_header record;
     uint64_t payload_bytes = 0;
     int rc = 0;
     twl_summary_begin(summary, INT64_MIN);
-    twl_summary_end_group(summary, &sheet->start, SEGMENT_DATA_OFFSET);
+    twl_summary_end_group(summary, &seg->start, SEGMENT_DATA_OFFSET);
     while (walk.count < count) {
-        const uint64_t lsn = sheet->group.first_lsn + walk.count, offset = walk.offset - OPEN_GROUP_OFFSET;
-        rc = twl_mapped_await_copy(m, sheet, &walk, &record);
+        const uint64_t lsn = seg->group.first_lsn + walk.count, offset = walk.offset - OPEN_GROUP_OFFSET;
+        rc = twl_mapped_await_copy(m, seg, &walk, &record);
         if (rc < 0)
             break;
         twl_summary_add_record(summary, lsn, OPEN_GROUP_OFFSET, (uint32_t)offset, record.time_ns);
         payload_bytes += record.size;
     }
-    sheet->walk = walk;
+    seg->walk = walk;
     *ret_payload_bytes = payload_bytes;
     return rc;
 }
 
-static void end_summary(const struct sheet *sheet, struct summary *summary)
+static void end_summary(const struct mapped_segment *seg, struct summary *summary)
 {
-    if (sheet->last.count > 0)
-        twl_summary_end_group(summary, &sheet->last, OPEN_GROUP_OFFSET);
-    summary->chain = sheet->start.checksum; /* the group of records is not in the chain */
+    if (seg->last.count > 0)
+        twl_summary_end_group(summary, &seg->last, OPEN_GROUP_OFFSET);
+    summary->chain = seg->start.checksum; /* the group of records is not in the chain */
 }
 
 /* Waits until the sheet, which was left, is not active any more and no thread is inside; neither takes
  * long. */
-static void await_users(const struct mapped *m, const struct sheet *sheet)
+static void await_users(const struct mapped *m, const struct mapped_segment *seg)
 {
-    while (atomic_load(&m->active) == sheet || atomic_load(&sheet->users) > 0)
+    while (atomic_load(&m->active) == seg || atomic_load(&seg->users) > 0)
         twl_yield();
 }
 
 /* ---- by the keeper ----------------------------------------------------------------------------- */
 
-static struct sheet *find(struct mapped *m, uint64_t sequence) REQUIRES(m->syncing)
+static struct mapped_segment *find(struct mapped *m, uint64_t sequence) REQUIRES(m->syncing)
 {
-    struct sheet *sheet = m->oldest;
-    while (sheet && sheet->sequence != sequence)
-        sheet = atomic_load(&sheet->next);
-    return sheet;
+    struct mapped_segment *seg = m->oldest;
+    while (seg && seg->sequence != sequence)
+        seg = atomic_load(&seg->next);
+    return seg;
 }
 
 /* Drops the segments before this one that the keeper did not ask for: their files were trimmed. */
-static void drop_trimmed(struct mapped *m, const struct sheet *before) REQUIRES(m->syncing)
+static void drop_trimmed(struct mapped *m, const struct mapped_segment *before) REQUIRES(m->syncing)
 {
     for (; m->oldest != before; m->oldest = atomic_load(&m->oldest->next)) {
         await_users(m, m->oldest);
-        twl_sheet_unmap(m->oldest);
+        twl_mapped_segment_unmap(m->oldest);
     }
 }
 
-static int close_left(struct mapped *m, struct sheet *sheet, struct segment *segment) REQUIRES(m->syncing)
+static int close_left(struct mapped *m, struct mapped_segment *seg, struct segment *segment)
+    REQUIRES(m->syncing)
 {
     unsigned char header[GROUP_HEADER_BYTES];
     uint64_t payload_bytes;
     int rc = atomic_load(m->poison);
-    const int found = summarise(m, sheet, segment->summary, &payload_bytes);
-    await_users(m, sheet);
-    if (rc == 0 && (found < 0 || twl_sheet_is_lost(sheet)))
+    const int found = summarise(m, seg, segment->summary, &payload_bytes);
+    await_users(m, seg);
+    if (rc == 0 && (found < 0 || twl_mapped_segment_is_lost(seg)))
         rc = twl_mapped_fail(m, -EIO);
-    const bool is_closed = sheet->is_closed;
+    const bool is_closed = seg->is_closed;
     if (!is_closed)
-        compose_last(m, sheet, header);
-    end_summary(sheet, segment->summary);
-    twl_mapped_see_past(m, sheet, payload_bytes);
-    drop_trimmed(m, sheet);
-    twl_sheet_unmap(sheet);
+        compose_last(m, seg, header);
+    end_summary(seg, segment->summary);
+    twl_mapped_see_past(m, seg, payload_bytes);
+    drop_trimmed(m, seg);
+    twl_mapped_segment_unmap(seg);
     if (rc == 0 && !is_closed)
-        rc = close_file(m, sheet, segment->file, header);
-    m->oldest = atomic_load(&sheet->next);
+        rc = close_file(m, seg, segment->file, header);
+    m->oldest = atomic_load(&seg->next);
     return rc;
 }
 
@@ -160,8 +161,8 @@ int twl_mapped_close_group(void *context, struct segment *segment)
 {
     struct mapped *m = context;
     twl_mutex_lock(&m->syncing);
-    struct sheet *sheet = find(m, segment->header.sequence);
-    const int rc = sheet ? close_left(m, sheet, segment) : 0; /* NULL: from before the opening */
+    struct mapped_segment *seg = find(m, segment->header.sequence);
+    const int rc = seg ? close_left(m, seg, segment) : 0; /* NULL: from before the opening */
     twl_mutex_unlock(&m->syncing);
     return rc;
 }
@@ -171,70 +172,70 @@ int twl_mapped_close_group(void *context, struct segment *segment)
 /* Drops the oldest sheet, whose group a participant has closed. */
 static void let_go(struct mapped *m) REQUIRES(m->syncing)
 {
-    struct sheet *sheet = m->oldest;
-    twl_mapped_see_through(m, sheet);
-    await_users(m, sheet);
-    m->oldest = atomic_load(&sheet->next);
-    twl_sheet_unmap(sheet);
-    twl_segment_close(&sheet->segment);
-    twl_sheet_unlock(sheet);
+    struct mapped_segment *seg = m->oldest;
+    twl_mapped_see_through(m, seg);
+    await_users(m, seg);
+    m->oldest = atomic_load(&seg->next);
+    twl_mapped_segment_unmap(seg);
+    twl_segment_close(&seg->segment);
+    twl_mapped_segment_unlock(seg);
 }
 
 void twl_mapped_let_go_of_closed(struct mapped *m)
 {
-    while (m->oldest->number < atomic_load(&m->peers->common->oldest) && atomic_load(&m->oldest->next))
+    while (m->oldest->number < atomic_load(&m->participants->common->oldest) && atomic_load(&m->oldest->next))
         let_go(m);
 }
 
-static int give_header(struct mapped *m, struct sheet *sheet) REQUIRES(m->syncing)
+static int give_header(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
 {
     unsigned char header[GROUP_HEADER_BYTES];
-    if (!twl_peers_try(m->peers, IO_LOCK_SYNC))
+    if (!twl_participants_try(m->participants, IO_LOCK_SYNC))
         return -EAGAIN;
     m->wanted_lsn = 0;
-    int rc = twl_mapped_sync_up_to(m, sheet);
+    int rc = twl_mapped_sync_up_to(m, seg);
     if (rc == 0) {
-        compose_last(m, sheet, header);
-        rc = close_file(m, sheet, sheet->segment.file, header);
+        compose_last(m, seg, header);
+        rc = close_file(m, seg, seg->segment.file, header);
     }
-    twl_peers_release(m->peers, IO_LOCK_SYNC);
+    twl_participants_release(m->participants, IO_LOCK_SYNC);
     return rc;
 }
 
 /* An index only makes finding records faster, so a failure to write it is no error. */
-static void give_index(struct mapped *m, struct sheet *sheet) REQUIRES(m->syncing)
+static void give_index(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
 {
-    struct common *common = m->peers->common;
-    struct segment *segment = &sheet->segment;
+    struct common *common = m->participants->common;
+    struct segment *segment = &seg->segment;
     struct segment_footer footer;
     uint64_t payload_bytes;
-    int64_t peak_ns = INT64_MAX;
+    int64_t max_time_so_far_ns = INT64_MAX;
     if (!segment->summary)
         segment->summary = malloc(sizeof(*segment->summary));
-    if (segment->summary && summarise(m, sheet, segment->summary, &payload_bytes) == 0) {
-        end_summary(sheet, segment->summary);
-        segment->summary->next_lsn = sheet->group.first_lsn + sheet->walk.count;
-        if (twl_segment_seal(segment, atomic_load(&common->peak_ns), &footer) == 0)
-            peak_ns = footer.peak_ns;
+    if (segment->summary && summarise(m, seg, segment->summary, &payload_bytes) == 0) {
+        end_summary(seg, segment->summary);
+        segment->summary->next_lsn = seg->group.first_lsn + seg->walk.count;
+        if (twl_segment_seal(segment, atomic_load(&common->max_time_so_far_ns), &footer) == 0)
+            max_time_so_far_ns = footer.max_time_so_far_ns;
     }
-    atomic_store(&common->peak_ns, peak_ns);
+    atomic_store(&common->max_time_so_far_ns, max_time_so_far_ns);
     POINT("left-sealed");
 }
 
 static bool close_oldest(struct mapped *m) REQUIRES(m->syncing)
 {
-    struct sheet *sheet = m->oldest;
-    struct common *common = m->peers->common;
-    const bool is_left = atomic_load(&sheet->next) != NULL && sheet->number == atomic_load(&common->oldest);
-    if (!is_left || atomic_load(m->poison) != 0 || !twl_peers_try(m->peers, IO_LOCK_CLOSE))
+    struct mapped_segment *seg = m->oldest;
+    struct common *common = m->participants->common;
+    const bool is_left = atomic_load(&seg->next) != NULL && seg->number == atomic_load(&common->oldest);
+    if (!is_left || atomic_load(m->poison) != 0 || !twl_participants_try(m->participants, IO_LOCK_CLOSE))
         return false;
-    bool is_closed = sheet->number == atomic_load(&common->oldest) && give_header(m, sheet) == 0;
+    bool is_closed = seg->number == atomic_load(&common->oldest) && give_header(m, seg) == 0;
     if (is_closed) {
-        give_index(m, sheet);
-        raise_u64(&common->oldest, sheet->number + 1);
+        give_index(m, seg);
+        raise_u64(&common->oldest, seg->number + 1);
         POINT("left-told");
     }
-    twl_peers_release(m->peers, IO_LOCK_CLOSE);
+    twl_participants_release(m->participants, IO_LOCK_CLOSE);
     return is_closed;
 }
 
@@ -252,37 +253,37 @@ bool twl_mapped_tend(struct mapped *m)
 
 /* Cuts the file. A process that reads it through a mapping holds IO_LOCK_USE and would lose the end of it:
  * then the file keeps its length. */
-static int cut(const struct segment *segment, uint64_t bytes)
+static int truncate_file(const struct segment *segment, uint64_t bytes)
 {
     if (io_lock(segment->file, IO_LOCK_USE, true) < 0)
         return 0;
-    const int rc = io_cut(segment->file, bytes);
+    const int rc = io_truncate(segment->file, bytes);
     io_unlock(segment->file, IO_LOCK_USE);
     return rc < 0 ? rc : io_sync(segment->file);
 }
 
 /* The mark of a close is right behind the last record, and is written when all records are durable. */
-static int close_log(struct mapped *m, struct sheet *sheet) REQUIRES(m->syncing)
+static int close_log(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
 {
-    struct group_header mark = { .first_lsn = twl_sheet_next_lsn(sheet),
-                                 .bytes = GROUP_HEADER_BYTES,
-                                 .durable_lsn = twl_sheet_next_lsn(sheet) - 1,
-                                 .chain = sheet->start.checksum,
-                                 .epoch = sheet->start.epoch,
-                                 .kind = GROUP_CLOSE,
-                                 .time_ns = m->io->ops->now_ns(m->io) };
-    const uint64_t offset = sheet->walk.count > 0 ? sheet->walk.offset : OPEN_GROUP_OFFSET;
-    if (sheet->group.end - offset < GROUP_HEADER_BYTES)
+    struct group_header marker = { .first_lsn = twl_mapped_segment_next_lsn(seg),
+                                   .bytes = GROUP_HEADER_BYTES,
+                                   .durable_lsn = twl_mapped_segment_next_lsn(seg) - 1,
+                                   .chain = seg->start.checksum,
+                                   .epoch = seg->start.epoch,
+                                   .kind = GROUP_CLOSE,
+                                   .time_ns = m->io->ops->now_ns(m->io) };
+    const uint64_t offset = seg->walk.count > 0 ? seg->walk.offset : OPEN_GROUP_OFFSET;
+    if (seg->group.end - offset < GROUP_HEADER_BYTES)
         return 0; /* no room: the next opening does without the mark */
     unsigned char bytes[GROUP_HEADER_BYTES];
-    twl_group_header_encode(&mark, sheet->segment.seed, offset, bytes);
+    twl_group_header_encode(&marker, seg->segment.seed, offset, bytes);
     POINT("close-unmarked");
-    memcpy(sheet->group.bytes + offset, bytes, sizeof(bytes));
+    memcpy(seg->group.bytes + offset, bytes, sizeof(bytes));
     POINT("close-marked");
-    int rc = twl_mapped_sync_bytes(m, sheet, offset + GROUP_HEADER_BYTES);
-    twl_sheet_unmap(sheet);
+    int rc = twl_mapped_sync_bytes(m, seg, offset + GROUP_HEADER_BYTES);
+    twl_mapped_segment_unmap(seg);
     if (rc == 0)
-        rc = cut(&sheet->segment, offset + GROUP_HEADER_BYTES);
+        rc = truncate_file(&seg->segment, offset + GROUP_HEADER_BYTES);
     POINT("close-cut");
     return rc;
 }
@@ -290,11 +291,11 @@ static int close_log(struct mapped *m, struct sheet *sheet) REQUIRES(m->syncing)
 int twl_mapped_close_all(struct mapped *m)
 {
     int rc = 0;
-    while (m->peers && twl_mapped_tend(m))
+    while (m->participants && twl_mapped_tend(m))
         continue;
     twl_mutex_lock(&m->syncing);
-    for (struct sheet *sheet = m->oldest; rc == 0 && sheet; sheet = atomic_load(&sheet->next))
-        rc = close_group(m, sheet);
+    for (struct mapped_segment *seg = m->oldest; rc == 0 && seg; seg = atomic_load(&seg->next))
+        rc = close_group(m, seg);
     if (rc == 0)
         rc = close_log(m, atomic_load(&m->active));
     twl_mutex_unlock(&m->syncing);

@@ -28,17 +28,17 @@
 
 /* ---- copies ------------------------------------------------------------------------------------ */
 
-int twl_mapped_await_copy(struct mapped *m, const struct sheet *sheet, struct open_walk *walk,
+int twl_mapped_await_copy(struct mapped *m, const struct mapped_segment *seg, struct open_walk *walk,
                           struct record_header *ret_record)
 {
-    for (unsigned turns = 0; !twl_open_group_pass(&sheet->group, walk, ret_record); turns++) {
-        const bool is_wanted = sheet->group.first_lsn + walk->count <= m->wanted_lsn;
-        if (twl_sheet_is_lost(sheet) || twl_open_group_is_gone(&sheet->group, walk))
+    for (unsigned turns = 0; !twl_open_group_pass(&seg->group, walk, ret_record); turns++) {
+        const bool is_wanted = seg->group.first_lsn + walk->count <= m->wanted_lsn;
+        if (twl_mapped_segment_is_lost(seg) || twl_open_group_is_gone(&seg->group, walk))
             return -EIO;
         if (turns < TURNS_TO_YIELD)
             twl_yield();
-        else if (m->peers && (!is_wanted || turns >= TURNS_TO_YIELD + COPY_MS) &&
-                 !twl_mapped_bury(m, sheet, walk))
+        else if (m->participants && (!is_wanted || turns >= TURNS_TO_YIELD + COPY_MS) &&
+                 !twl_mapped_fill_abandoned(m, seg, walk))
             return -EAGAIN;
         else
             m->io->ops->sleep_ms(m->io, 1);
@@ -46,13 +46,13 @@ int twl_mapped_await_copy(struct mapped *m, const struct sheet *sheet, struct op
     return 0;
 }
 
-static int await_copies(struct mapped *m, struct sheet *sheet, uint32_t count) REQUIRES(m->syncing)
+static int await_copies(struct mapped *m, struct mapped_segment *seg, uint32_t count) REQUIRES(m->syncing)
 {
     struct record_header record;
     int rc = 0;
-    while (rc == 0 && sheet->walk.count < count)
-        rc = twl_mapped_await_copy(m, sheet, &sheet->walk, &record);
-    raise_u64(&sheet->words->complete, twl_open_walk_pack(&sheet->walk));
+    while (rc == 0 && seg->walk.count < count)
+        rc = twl_mapped_await_copy(m, seg, &seg->walk, &record);
+    raise_u64(&seg->words->complete, twl_open_walk_pack(&seg->walk));
     return rc == -EIO ? twl_mapped_fail(m, rc) : rc;
 }
 
@@ -60,43 +60,43 @@ static int await_copies(struct mapped *m, struct sheet *sheet, uint32_t count) R
 
 /* Ors zero into a byte of each page. The operation is atomic, so stores of other threads to that byte are not
  * lost. */
-__attribute__((no_sanitize("thread"))) static void make_dirty(const struct sheet *sheet, uint64_t from,
+__attribute__((no_sanitize("thread"))) static void make_dirty(const struct mapped_segment *seg, uint64_t from,
                                                               uint64_t to)
 {
     for (uint64_t at = align_down(from, BLOCK_BYTES); at < to; at += BLOCK_BYTES)
-        __atomic_fetch_or(sheet->group.bytes + at, 0, __ATOMIC_SEQ_CST);
+        __atomic_fetch_or(seg->group.bytes + at, 0, __ATOMIC_SEQ_CST);
 }
 
 /* Is each place up to `to` a claim or a complete record, and each payload from `from` on valid? */
-static bool is_sound(const struct sheet *sheet, uint64_t from, uint64_t to)
+static bool is_sound(const struct mapped_segment *seg, uint64_t from, uint64_t to)
 {
     struct open_walk walk = OPEN_WALK_INIT;
     struct record_header record;
     while (walk.offset < to) {
         const uint64_t at = walk.offset;
         uint32_t size;
-        if (twl_open_group_pass(&sheet->group, &walk, &record)) {
+        if (twl_open_group_pass(&seg->group, &walk, &record)) {
             if (at >= from &&
-                !twl_record_payload_is_valid(&record, sheet->group.bytes + at + RECORD_HEADER_BYTES))
+                !twl_record_payload_is_valid(&record, seg->group.bytes + at + RECORD_HEADER_BYTES))
                 return false;
-        } else if (twl_open_group_owner(&sheet->group, &walk, &size) != 0) {
+        } else if (twl_open_group_owner(&seg->group, &walk, &size) != 0) {
             twl_open_group_skip(&walk, size);
-        } else if (!twl_open_group_pass(&sheet->group, &walk, &record)) { /* nor completed meanwhile */
+        } else if (!twl_open_group_pass(&seg->group, &walk, &record)) { /* nor completed meanwhile */
             return false;
         }
     }
     return true;
 }
 
-static int adopt(struct mapped *m, struct sheet *sheet) REQUIRES(m->syncing)
+static int adopt(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
 {
-    const uint64_t from = atomic_load(&sheet->words->synced), to = sheet->found;
-    sheet->found = 0;
+    const uint64_t from = atomic_load(&seg->words->synced), to = seg->found;
+    seg->found = 0;
     if (from >= to)
         return 0;
-    if (!is_sound(sheet, from, to))
+    if (!is_sound(seg, from, to))
         return twl_mapped_fail(m, -EIO);
-    make_dirty(sheet, from, to);
+    make_dirty(seg, from, to);
     return 0;
 }
 
@@ -106,49 +106,49 @@ void twl_mapped_tell_durable(struct mapped *m, uint64_t lsn)
 {
     if (lsn <= atomic_load(m->durable))
         return;
-    if (!m->peers)
+    if (!m->participants)
         atomic_store(m->durable, lsn);
-    twl_live_publish_durable(m->live, lsn);
+    twl_page_publish_durable(m->shared, lsn);
 }
 
-int twl_mapped_sync_bytes(struct mapped *m, struct sheet *sheet, uint64_t to)
+int twl_mapped_sync_bytes(struct mapped *m, struct mapped_segment *seg, uint64_t to)
 {
-    const uint64_t from = align_down(sheet->synced, LARGEST_PAGE_BYTES); /* msync() needs a page boundary */
+    const uint64_t from = align_down(seg->synced, LARGEST_PAGE_BYTES); /* msync() needs a page boundary */
     atomic_fetch_add(&m->syncs, 1);
-    int rc = msync(sheet->group.bytes + from, to - from, MS_SYNC) < 0 ? -errno : 0;
-    if (rc == 0 && twl_sheet_is_lost(sheet))
+    int rc = msync(seg->group.bytes + from, to - from, MS_SYNC) < 0 ? -errno : 0;
+    if (rc == 0 && twl_mapped_segment_is_lost(seg))
         rc = -EIO;
-    if (rc == 0 && m->peers && !atomic_load(&sheet->words->is_named)) {
+    if (rc == 0 && m->participants && !atomic_load(&seg->words->is_named)) {
         rc = m->io->ops->sync_dir(m->io);
         if (rc == 0)
-            atomic_store(&sheet->words->is_named, 1);
+            atomic_store(&seg->words->is_named, 1);
     }
     if (rc < 0)
         return twl_mapped_fail(m, rc);
-    sheet->synced = to;
-    raise_u64(&sheet->words->synced, to);
+    seg->synced = to;
+    raise_u64(&seg->words->synced, to);
     POINT("sheet-synced");
     return 0;
 }
 
-static int sync_sheet(struct mapped *m, struct sheet *sheet) REQUIRES(m->syncing)
+static int sync_mapped_segment(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
 {
-    const int awaited = await_copies(m, sheet, twl_open_group_count(&sheet->group));
-    int rc = awaited == 0 || awaited == -EAGAIN ? adopt(m, sheet) : awaited;
-    sheet->synced = max_u64(sheet->synced, atomic_load(&sheet->words->synced));
-    if (rc == 0 && sheet->synced < sheet->walk.offset)
-        rc = twl_mapped_sync_bytes(m, sheet, sheet->walk.offset);
+    const int awaited_sequence = await_copies(m, seg, twl_open_group_count(&seg->group));
+    int rc = awaited_sequence == 0 || awaited_sequence == -EAGAIN ? adopt(m, seg) : awaited_sequence;
+    seg->synced = max_u64(seg->synced, atomic_load(&seg->words->synced));
+    if (rc == 0 && seg->synced < seg->walk.offset)
+        rc = twl_mapped_sync_bytes(m, seg, seg->walk.offset);
     if (rc == 0)
-        twl_mapped_tell_durable(m, sheet->group.first_lsn + sheet->walk.count - 1);
-    return rc < 0 ? rc : awaited;
+        twl_mapped_tell_durable(m, seg->group.first_lsn + seg->walk.count - 1);
+    return rc < 0 ? rc : awaited_sequence;
 }
 
-int twl_mapped_sync_up_to(struct mapped *m, const struct sheet *last)
+int twl_mapped_sync_up_to(struct mapped *m, const struct mapped_segment *last)
 {
     int rc = atomic_load(m->poison);
-    for (struct sheet *sheet = m->oldest, *next; rc == 0 && sheet; sheet = next) {
-        next = sheet == last ? NULL : atomic_load(&sheet->next); /* first, as in see_all() */
-        rc = sync_sheet(m, sheet);
+    for (struct mapped_segment *seg = m->oldest, *next; rc == 0 && seg; seg = next) {
+        next = seg == last ? NULL : atomic_load(&seg->next); /* first, as in see_all() */
+        rc = sync_mapped_segment(m, seg);
     }
     return rc;
 }
@@ -160,31 +160,32 @@ static int sync_as_leader(struct mapped *m) REQUIRES(m->syncing)
     POINT("lead-begun");
     const int rc = twl_mapped_sync_up_to(m, NULL);
     POINT("lead-done");
-    twl_peers_release(m->peers, IO_LOCK_SYNC);
+    twl_participants_release(m->participants, IO_LOCK_SYNC);
     return rc;
 }
 
 /* Sleeps without the lock, so that a thread that needs only earlier records, or whose time is over, need not
  * wait for a process that is stopped. */
-static void sleep_for_peers(struct mapped *m, uint32_t pulse, unsigned timeout_ms) REQUIRES(m->syncing)
+static void sleep_for_participants(struct mapped *m, uint32_t page_sequence, unsigned timeout_ms)
+    REQUIRES(m->syncing)
 {
     twl_mutex_unlock(&m->syncing);
-    twl_live_sleep(m->live, pulse, (int)timeout_ms);
+    twl_page_sleep(m->shared, page_sequence, (int)timeout_ms);
     twl_mutex_lock(&m->syncing);
 }
 
-static int sync_with_peers(struct mapped *m, uint64_t lsn, uint64_t deadline_ns) REQUIRES(m->syncing)
+static int sync_shared(struct mapped *m, uint64_t lsn, uint64_t deadline_ns) REQUIRES(m->syncing)
 {
     const uint64_t patience_ns = (uint64_t)LEADER_MS * 1000000u;
     uint64_t asked_ns = twl_monotonic_ns();
     for (;;) {
-        const uint32_t pulse = twl_live_pulse(m->live);
+        const uint32_t page_sequence = twl_page_sequence(m->shared);
         int rc = twl_mapped_catch_up(m);
         const uint64_t durable = atomic_load(m->durable);
         m->wanted_lsn = lsn;
         if (rc == 0 && durable < lsn) {
             rc = atomic_load(m->poison);
-            if (rc == 0 && twl_peers_try(m->peers, IO_LOCK_SYNC))
+            if (rc == 0 && twl_participants_try(m->participants, IO_LOCK_SYNC))
                 rc = sync_as_leader(m);
             else if (rc == 0 && twl_monotonic_ns() - asked_ns > patience_ns)
                 rc = twl_mapped_sync_up_to(m, NULL);
@@ -195,7 +196,7 @@ static int sync_with_peers(struct mapped *m, uint64_t lsn, uint64_t deadline_ns)
             return -ETIMEDOUT;
         if (atomic_load(m->durable) > durable) /* the leader makes progress */
             asked_ns = twl_monotonic_ns();
-        sleep_for_peers(m, pulse, rc == -EAGAIN ? COPY_MS : FOLLOWER_NAP_MS);
+        sleep_for_participants(m, page_sequence, rc == -EAGAIN ? COPY_MS : FOLLOWER_NAP_MS);
     }
 }
 
@@ -205,8 +206,8 @@ int twl_mapped_sync(struct mapped *m, uint64_t lsn, uint64_t deadline_ns)
     lsn = min_u64(lsn, twl_mapped_last_lsn(m));
     twl_mutex_lock(&m->syncing);
     if (rc == 0 && atomic_load(m->durable) < lsn) /* else another thread has just synced them */
-        rc = m->peers ? sync_with_peers(m, lsn, deadline_ns) : twl_mapped_sync_up_to(m, NULL);
-    if (m->peers) /* there may be no thread to do it */
+        rc = m->participants ? sync_shared(m, lsn, deadline_ns) : twl_mapped_sync_up_to(m, NULL);
+    if (m->participants) /* there may be no thread to do it */
         twl_mapped_let_go_of_closed(m);
     twl_mutex_unlock(&m->syncing);
     return rc;

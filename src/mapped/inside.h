@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * struct mapped, for the files that work on it: mapped.c, roll.c, durable.c, look.c, close.c.
+ * struct mapped, for the files that work on it: mapped.c, roll.c, durable.c, progress.c, close.c.
  *
  * The segments whose group is not closed form a list, oldest first, with the active one at its end. When a
  * record does not fit, one thread rolls to the next segment, under `rolling`; other threads that need room
@@ -11,7 +11,7 @@
  *
  * Order of the locks: syncing, rolling, looking.
  *
- * A single writer has the keeper make and close segments. Participants, `peers`, do that together (next.h,
+ * A single writer has the keeper make and close segments. Participants, `participants`, do that together (next.h,
  * close.c). Each participant has a list of its own; the list of one that has not needed room lately ends
  * earlier.
  */
@@ -19,22 +19,22 @@
 #define TWL_MAPPED_INSIDE_H
 
 #include "mapped/mapped.h"
-#include "mapped/sheet.h"
+#include "mapped/mapped_segment.h"
 
 #include "base/sync.h"
-#include "mapped/peers.h"
+#include "mapped/participants.h"
 
 #define OUR_NAME 1u          /* in claims, where there is one process */
 #define TURNS_TO_YIELD 1000u /* before a wait sleeps, or asks whether a participant is alive */
 
 struct mapped {
-    struct io *io;                  /* [const] */
-    struct keeper *keeper;          /* [const] NULL with peers */
-    struct live *live;              /* [const] */
-    struct peers *peers;            /* [const] NULL: there are none */
-    struct twinlog_options options; /* [const] */
+    struct io *io;                     /* [const] */
+    struct keeper *keeper;             /* [const] NULL with peers */
+    struct shared_page *shared;        /* [const] */
+    struct participants *participants; /* [const] NULL: there are none */
+    struct twinlog_options options;    /* [const] */
 
-    _Atomic(struct sheet *) active;
+    _Atomic(struct mapped_segment *) active;
     _Atomic int *poison;       /* [const pointer] to `own_poison`, or to that of all participants */
     _Atomic uint64_t *durable; /* [const pointer] likewise: newest LSN up to which all records are durable */
     _Atomic int own_poison;
@@ -45,23 +45,23 @@ struct mapped {
     struct twl_mutex rolling;
     struct segment first_left;    /* [rolling] until twl_mapped_begin(): the newest segment so far */
     struct segment spare_segment; /* [rolling] the next segment, not begun; without a file: there is none */
-    struct sheet *spare;          /* [rolling] the same, mapped; NULL also while mapping it fails */
+    struct mapped_segment *spare; /* [rolling] the same, mapped; NULL also while mapping it fails */
     _Atomic bool has_spare;
     _Atomic int spare_error; /* that kept the thread from preparing a spare; the next try returns it */
     _Atomic uint64_t rolls, roll_waits, full_refusals;
 
     struct twl_mutex syncing;
-    struct sheet *oldest; /* [syncing] that is not closed */
-    struct sheet *all;    /* [const once the first one is active] every sheet, oldest first */
-    uint64_t wanted_lsn;  /* [syncing] a sync waits for other processes up to this record */
+    struct mapped_segment *oldest; /* [syncing] that is not closed */
+    struct mapped_segment *all;    /* [const once the first one is active] every sheet, oldest first */
+    uint64_t wanted_lsn;           /* [syncing] a sync waits for other processes up to this record */
     _Atomic uint64_t syncs;
 
     struct twl_mutex looking;
-    struct sheet *seen_sheet; /* [looking] records before this sheet are complete */
-    struct open_walk seen;    /* [looking] and those in it, up to here */
-    uint64_t seen_bytes;      /* [looking] payload of all these records */
-    uint64_t seen_here;       /* [looking] payload of those in seen_sheet */
-    uint64_t stuck_lsn;       /* [looking] the record that was not complete at the last look */
+    struct mapped_segment *seen_segment; /* [looking] records before this sheet are complete */
+    struct open_walk seen;               /* [looking] and those in it, up to here */
+    uint64_t seen_bytes;                 /* [looking] payload of all these records */
+    uint64_t seen_here;                  /* [looking] payload of those in seen_segment */
+    uint64_t stuck_lsn;                  /* [looking] the record that was not complete at the last look */
 
     _Alignas(64) _Atomic uint64_t last_own; /* with peers: newest record of this handle; each put stores it */
 
@@ -78,8 +78,8 @@ static inline bool is_over(uint64_t deadline_ns)
 }
 
 /* Returns the active sheet, which stays mapped until twl_mapped_leave(). */
-struct sheet *twl_mapped_enter(struct mapped *m);
-void twl_mapped_leave(struct sheet *sheet);
+struct mapped_segment *twl_mapped_enter(struct mapped *m);
+void twl_mapped_leave(struct mapped_segment *seg);
 
 /* ---- roll.c: from one segment to the next --------------------------------------------------------- */
 
@@ -93,7 +93,7 @@ int twl_mapped_prepare(struct mapped *m, bool may_wait) REQUIRES(m->rolling);
 int twl_mapped_move_on(struct mapped *m, const struct position *position) REQUIRES(m->rolling);
 /* Leaves `full`, whose group has ended, unless another thread has left it. Takes `rolling`; the thread that
  * has that lock may be waiting for a file. A try waits for neither: -EAGAIN. */
-int twl_mapped_roll(struct mapped *m, const struct sheet *full, bool is_try);
+int twl_mapped_roll(struct mapped *m, const struct mapped_segment *full, bool is_try);
 /* Rolls as far as the other participants have. Without participants: does nothing. */
 int twl_mapped_catch_up(struct mapped *m);
 
@@ -104,27 +104,28 @@ int twl_mapped_catch_up(struct mapped *m);
 int twl_mapped_sync(struct mapped *m, uint64_t lsn, uint64_t deadline_ns);
 /* Completes and makes durable all records claimed in this sheet and those before it; NULL: in all sheets.
  * -EAGAIN: all records before one that another process has to complete. */
-int twl_mapped_sync_up_to(struct mapped *m, const struct sheet *last) REQUIRES(m->syncing);
+int twl_mapped_sync_up_to(struct mapped *m, const struct mapped_segment *last) REQUIRES(m->syncing);
 /* Passes the next record, which is claimed: waits until its owner has completed it, or makes it a void if
  * that process is dead. -EIO: the record is lost; -EAGAIN: another process takes too long to complete it. */
-int twl_mapped_await_copy(struct mapped *m, const struct sheet *sheet, struct open_walk *walk,
+int twl_mapped_await_copy(struct mapped *m, const struct mapped_segment *seg, struct open_walk *walk,
                           struct record_header *ret_record) REQUIRES(m->syncing);
 /* Syncs the bytes up to `to` that are not durable yet. */
-int twl_mapped_sync_bytes(struct mapped *m, struct sheet *sheet, uint64_t to) REQUIRES(m->syncing);
+int twl_mapped_sync_bytes(struct mapped *m, struct mapped_segment *seg, uint64_t to) REQUIRES(m->syncing);
 void twl_mapped_tell_durable(struct mapped *m, uint64_t lsn);
 
-/* ---- look.c: how far records are complete ---------------------------------------------------------- */
+/* ---- progress.c: how far records are complete ---------------------------------------------------------- */
 
 int twl_mapped_find_written(struct mapped *m, uint64_t *ret_lsn, uint64_t *ret_payload_bytes);
 /* Moves the walk behind this sheet, which is about to be unmapped, as were those before it. All its records
  * are complete or lost; they have this much payload. */
-void twl_mapped_see_past(struct mapped *m, const struct sheet *sheet, uint64_t payload_bytes);
+void twl_mapped_see_past(struct mapped *m, const struct mapped_segment *seg, uint64_t payload_bytes);
 /* The same for a sheet in which all records are known to be complete. */
-void twl_mapped_see_through(struct mapped *m, const struct sheet *sheet);
+void twl_mapped_see_through(struct mapped *m, const struct mapped_segment *seg);
 /* True: the next record has become a void, because its owner is dead. */
-bool twl_mapped_bury(struct mapped *m, const struct sheet *sheet, const struct open_walk *walk);
+bool twl_mapped_fill_abandoned(struct mapped *m, const struct mapped_segment *seg,
+                               const struct open_walk *walk);
 /* Makes voids of the open claims of a dead participant that had this handle's number. */
-void twl_mapped_bury_our_number(struct mapped *m);
+void twl_mapped_fill_our_number(struct mapped *m);
 
 /* ---- close.c: groups get their headers ------------------------------------------------------------- */
 

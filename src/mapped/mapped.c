@@ -25,38 +25,38 @@ int twl_mapped_fail(struct mapped *m, int error)
     return error;
 }
 
-struct sheet *twl_mapped_enter(struct mapped *m)
+struct mapped_segment *twl_mapped_enter(struct mapped *m)
 {
     for (;;) {
-        struct sheet *sheet = atomic_load(&m->active);
-        atomic_fetch_add(&sheet->users, 1);
-        if (atomic_load(&m->active) == sheet)
-            return sheet;
-        atomic_fetch_sub(&sheet->users, 1);
+        struct mapped_segment *seg = atomic_load(&m->active);
+        atomic_fetch_add(&seg->users, 1);
+        if (atomic_load(&m->active) == seg)
+            return seg;
+        atomic_fetch_sub(&seg->users, 1);
     }
 }
 
-void twl_mapped_leave(struct sheet *sheet)
+void twl_mapped_leave(struct mapped_segment *seg)
 {
-    atomic_fetch_sub(&sheet->users, 1);
+    atomic_fetch_sub(&seg->users, 1);
 }
 
 /* ---- putting ------------------------------------------------------------------------------------- */
 
 /* A large piece is written, if that works: then the kernel need not fill new pages with zeros first. */
-static void copy_piece(const struct sheet *sheet, unsigned char *to, const void *from, size_t size)
+static void copy_piece(const struct mapped_segment *seg, unsigned char *to, const void *from, size_t size)
 {
-    const uint64_t offset = (uint64_t)(to - sheet->group.bytes);
-    const bool is_written = size >= WRITTEN_BYTES && io_write_at(sheet->file, from, size, offset) == 0;
+    const uint64_t offset = (uint64_t)(to - seg->group.bytes);
+    const bool is_written = size >= WRITTEN_BYTES && io_write_at(seg->file, from, size, offset) == 0;
     if (size > 0 && !is_written)
         memcpy(to, from, size);
 }
 
-static void copy(const struct sheet *sheet, unsigned char *payload, const struct twinlog_entry *entry)
+static void copy(const struct mapped_segment *seg, unsigned char *payload, const struct twinlog_entry *entry)
 {
-    copy_piece(sheet, payload, entry->data, entry->size);
+    copy_piece(seg, payload, entry->data, entry->size);
     for (uint32_t i = 0; i < entry->piece_count; i++) {
-        copy_piece(sheet, payload, entry->pieces[i].iov_base, entry->pieces[i].iov_len);
+        copy_piece(seg, payload, entry->pieces[i].iov_base, entry->pieces[i].iov_len);
         payload += entry->pieces[i].iov_len;
         POINT("piece-copied");
     }
@@ -73,7 +73,7 @@ static int size_of(const struct mapped *m, const struct twinlog_entry *entry, ui
     return 0;
 }
 
-static int fill(struct mapped *m, struct sheet *sheet, const struct place *place,
+static int fill(struct mapped *m, struct mapped_segment *seg, const struct place *place,
                 const struct twinlog_entry *entry, uint32_t size)
 {
     const struct record_header record = { .size = size,
@@ -82,9 +82,9 @@ static int fill(struct mapped *m, struct sheet *sheet, const struct place *place
                                           .tag = entry->tag,
                                           .time_ns =
                                               entry->time_ns ? entry->time_ns : m->io->ops->now_ns(m->io) };
-    copy(sheet, place->at + RECORD_HEADER_BYTES, entry);
-    const int rc = twl_open_group_complete(&sheet->group, place, &record);
-    const uint64_t offset = (uint64_t)(place->at - sheet->group.bytes);
+    copy(seg, place->at + RECORD_HEADER_BYTES, entry);
+    const int rc = twl_open_group_complete(&seg->group, place, &record);
+    const uint64_t offset = (uint64_t)(place->at - seg->group.bytes);
     if (offset / NOTICE_BYTES != (offset + twl_record_bytes(size)) / NOTICE_BYTES)
         twl_event_notify_all(&m->wake);
     return rc < 0 ? twl_mapped_fail(m, rc) : 0;
@@ -98,22 +98,23 @@ int twl_mapped_put(struct mapped *m, const struct twinlog_entry *entry, bool is_
         struct place place;
         if (atomic_load_explicit(m->poison, memory_order_relaxed) != 0)
             return TWINLOG_EPOISONED;
-        struct sheet *sheet = twl_mapped_enter(m);
-        const int claimed = twl_open_group_claim(&sheet->group, size, &place);
+        struct mapped_segment *seg = twl_mapped_enter(m);
+        const int claimed = twl_open_group_claim(&seg->group, size, &place);
         if (claimed > 0) {
-            rc = fill(m, sheet, &place, entry, size);
-            if (m->peers)
+            rc = fill(m, seg, &place, entry, size);
+            if (m->participants)
                 raise_u64(&m->last_own, place.lsn);
             *ret_lsn = place.lsn;
-            twl_mapped_leave(sheet);
-            twl_live_nudge(m->live);
+            twl_mapped_leave(seg);
+            twl_page_nudge(m->shared);
             return rc;
         }
-        twl_mapped_leave(sheet);
+        twl_mapped_leave(seg);
         if (claimed < 0)
             return twl_mapped_fail(m, claimed);
-        rc = twl_mapped_roll(m, sheet, is_try);
-        if (rc == 0 && m->peers && !m->has_thread && !is_try) /* else left segments stay open and mapped */
+        rc = twl_mapped_roll(m, seg, is_try);
+        if (rc == 0 && m->participants && !m->has_thread &&
+            !is_try) /* else left segments stay open and mapped */
             (void)twl_mapped_tend(m);
     }
     return rc;
@@ -131,7 +132,7 @@ static int wait_for_copies(struct mapped *m, uint64_t lsn, uint64_t deadline_ns)
             break;
         if (is_over(deadline_ns))
             return -ETIMEDOUT;
-        if (m->peers && turns >= TURNS_TO_YIELD) /* another process may be stopped */
+        if (m->participants && turns >= TURNS_TO_YIELD) /* another process may be stopped */
             m->io->ops->sleep_ms(m->io, 1);
         else
             twl_yield();
@@ -152,11 +153,11 @@ int twl_mapped_wait(struct mapped *m, uint64_t lsn, enum twinlog_level level, ui
 
 static void prepare_pages(struct mapped *m)
 {
-    struct sheet *sheet = twl_mapped_enter(m);
-    const uint64_t at = twl_open_group_offset(&sheet->group);
-    if (at + AHEAD_BYTES / 2 > atomic_load(&sheet->populated))
-        twl_sheet_populate(sheet, at + AHEAD_BYTES);
-    twl_mapped_leave(sheet);
+    struct mapped_segment *seg = twl_mapped_enter(m);
+    const uint64_t at = twl_open_group_offset(&seg->group);
+    if (at + AHEAD_BYTES / 2 > atomic_load(&seg->populated))
+        twl_mapped_segment_populate(seg, at + AHEAD_BYTES);
+    twl_mapped_leave(seg);
 }
 
 /* Maps the next segment, and makes its first pages present. */
@@ -169,7 +170,7 @@ static void prepare_segment(struct mapped *m)
         twl_mutex_lock(&m->rolling);
         rc = twl_mapped_prepare(m, false);
         if (rc == 0)
-            twl_sheet_populate(m->spare, AHEAD_BYTES);
+            twl_mapped_segment_populate(m->spare, AHEAD_BYTES);
         twl_mutex_unlock(&m->rolling);
     }
     atomic_store(&m->spare_error, rc == -EAGAIN ? 0 : rc);
@@ -179,12 +180,12 @@ static void prepare_segment(struct mapped *m)
  * participants. */
 static int check_page(struct mapped *m)
 {
-    const int rc = m->io->ops->check_view(m->io, (const unsigned char *)m->live->page);
+    const int rc = m->io->ops->check_view(m->io, (const unsigned char *)m->shared->page);
     return rc < 0 ? twl_mapped_fail(m, -EIO) : 0;
 }
 
 /* Work that any participant may do: records of dead participants, groups to close. */
-static void look_after_peers(struct mapped *m)
+static void look_after_participants(struct mapped *m)
 {
     uint64_t lsn, payload_bytes;
     (void)check_page(m);
@@ -203,13 +204,14 @@ static void *run(void *context)
             return NULL;
         prepare_pages(m);
         prepare_segment(m);
-        if (m->peers)
-            look_after_peers(m);
+        if (m->participants)
+            look_after_participants(m);
         if (due_ns > 0 && twl_monotonic_ns() >= due_ns) {
             (void)twl_mapped_sync(m, UINT64_MAX, twl_monotonic_ns() + INTERVAL_SYNC_MS * UINT64_C(1000000));
             due_ns = twl_monotonic_ns() + interval_ns;
         }
-        const uint64_t sweep_ns = m->peers ? twl_monotonic_ns() + SWEEP_MS * UINT64_C(1000000) : UINT64_MAX;
+        const uint64_t sweep_ns =
+            m->participants ? twl_monotonic_ns() + SWEEP_MS * UINT64_C(1000000) : UINT64_MAX;
         const uint64_t until_ns = min_u64(due_ns > 0 ? due_ns : UINT64_MAX, sweep_ns);
         twl_event_sleep_until(&m->wake, seen, until_ns == UINT64_MAX ? 0 : until_ns);
     }
@@ -231,11 +233,11 @@ static struct mapped *create(const struct mapped_config *config)
     memset(m, 0, sizeof(*m));
     m->io = config->io;
     m->keeper = config->keeper;
-    m->live = config->live;
-    m->peers = config->peers;
+    m->shared = config->shared;
+    m->participants = config->participants;
     m->options = *config->options;
-    m->poison = m->peers ? &m->peers->common->poison : &m->own_poison;
-    m->durable = m->peers ? &m->live->page->durable.lsn : &m->own_durable;
+    m->poison = m->participants ? &m->participants->common->poison : &m->own_poison;
+    m->durable = m->participants ? &m->shared->page->durable.lsn : &m->own_durable;
     m->seen = (struct open_walk)OPEN_WALK_INIT;
     m->room = room_for(m->options.max_record_bytes);
     twl_mutex_init(&m->rolling);
@@ -284,18 +286,18 @@ void twl_mapped_begin(struct mapped *m)
 static int enter_oldest(struct mapped *m) REQUIRES(m->rolling)
 {
     struct segment segment;
-    struct sheet *sheet;
-    int rc = twl_next_open(m->io, atomic_load(&m->peers->common->oldest), &segment);
+    struct mapped_segment *seg;
+    int rc = twl_next_open(m->io, atomic_load(&m->participants->common->oldest), &segment);
     if (rc < 0)
         return rc;
-    rc = twl_sheet_map(m->io, &segment, m->peers->number, true, &sheet);
+    rc = twl_mapped_segment_map(m->io, &segment, m->participants->number, true, &seg);
     if (rc < 0) {
         twl_segment_close(&segment);
         return rc;
     }
-    m->oldest = m->all = m->seen_sheet = sheet;
-    atomic_store(&m->active, sheet);
-    return twl_sheet_enter(sheet);
+    m->oldest = m->all = m->seen_segment = seg;
+    atomic_store(&m->active, seg);
+    return twl_mapped_segment_enter(seg);
 }
 
 int twl_mapped_join(const struct mapped_config *config, struct mapped **ret_mapped)
@@ -303,7 +305,7 @@ int twl_mapped_join(const struct mapped_config *config, struct mapped **ret_mapp
     struct mapped *m = create(config);
     if (!m)
         return -ENOMEM;
-    m->room = room_for(m->peers->common->max_record_bytes);
+    m->room = room_for(m->participants->common->max_record_bytes);
     twl_mutex_lock(&m->rolling);
     int rc = enter_oldest(m);
     twl_mutex_unlock(&m->rolling);
@@ -314,21 +316,21 @@ int twl_mapped_join(const struct mapped_config *config, struct mapped **ret_mapp
         return rc;
     }
     twl_segment_remove_dead(m->io);
-    twl_mapped_bury_our_number(m);
+    twl_mapped_fill_our_number(m);
     m->began_lsn = twl_mapped_last_lsn(m) + 1;
     *ret_mapped = m;
     return 0;
 }
 
-void twl_mapped_let_in(struct mapped *m, int64_t peak_ns)
+void twl_mapped_let_in(struct mapped *m, int64_t max_time_so_far_ns)
 {
-    struct common *common = m->peers->common;
-    const struct sheet *active = atomic_load(&m->active);
+    struct common *common = m->participants->common;
+    const struct mapped_segment *active = atomic_load(&m->active);
     const uint64_t number = active->number;
     m->keeper = NULL;
     common->segment_bytes = m->options.segment_bytes;
     common->max_record_bytes = m->options.max_record_bytes;
-    atomic_store(&common->peak_ns, peak_ns);
+    atomic_store(&common->max_time_so_far_ns, max_time_so_far_ns);
     atomic_store(&common->oldest, number);
     atomic_store(&common->newest, number);
 }
@@ -353,12 +355,12 @@ static void end_thread(struct mapped *m)
 }
 
 /* Makes the records of this handle durable; the last participant also closes the log. */
-static int finish_with_peers(struct mapped *m)
+static int finish_shared(struct mapped *m)
 {
     int rc = twl_mapped_sync(m, atomic_load(&m->last_own), 0);
     if (rc == 0)
         rc = atomic_load(m->poison);
-    if (!twl_peers_are_gone(m->peers))
+    if (!twl_participants_are_gone(m->participants))
         return rc;
     const int caught_up = twl_mapped_catch_up(m);
     rc = rc < 0 ? rc : caught_up;
@@ -374,15 +376,15 @@ static int finish_with_peers(struct mapped *m)
 int twl_mapped_finish(struct mapped *m)
 {
     end_thread(m);
-    return m->peers ? finish_with_peers(m) : twl_mapped_close_all(m);
+    return m->participants ? finish_shared(m) : twl_mapped_close_all(m);
 }
 
-static void destroy_sheet(struct sheet *sheet)
+static void destroy_mapped_segment(struct mapped_segment *seg)
 {
-    twl_sheet_unmap(sheet);
-    twl_segment_close(&sheet->segment);
-    twl_sheet_unlock(sheet);
-    twl_sheet_free(sheet);
+    twl_mapped_segment_unmap(seg);
+    twl_segment_close(&seg->segment);
+    twl_mapped_segment_unlock(seg);
+    twl_mapped_segment_free(seg);
 }
 
 void twl_mapped_destroy(struct mapped *m, bool is_forked)
@@ -394,18 +396,18 @@ void twl_mapped_destroy(struct mapped *m, bool is_forked)
         return;
     }
     end_thread(m);
-    for (struct sheet *sheet = m->all; sheet;) {
-        struct sheet *next = atomic_load(&sheet->next);
-        destroy_sheet(sheet);
-        sheet = next;
+    for (struct mapped_segment *seg = m->all; seg;) {
+        struct mapped_segment *next = atomic_load(&seg->next);
+        destroy_mapped_segment(seg);
+        seg = next;
     }
     if (m->spare) {
-        twl_sheet_unmap(m->spare);
-        twl_sheet_unlock(m->spare);
+        twl_mapped_segment_unmap(m->spare);
+        twl_mapped_segment_unlock(m->spare);
     }
-    twl_sheet_free(m->spare);
+    twl_mapped_segment_free(m->spare);
     twl_segment_close(&m->first_left);
-    if (m->spare_segment.file && !m->peers) /* the spare would only take space */
+    if (m->spare_segment.file && !m->participants) /* the spare would only take space */
         m->io->ops->unlink(m->io, m->spare_segment.name);
     twl_segment_close(&m->spare_segment);
     twl_mutex_destroy(&m->rolling);
@@ -418,18 +420,18 @@ void twl_mapped_destroy(struct mapped *m, bool is_forked)
 
 uint64_t twl_mapped_last_lsn(struct mapped *m)
 {
-    if (!m->peers) /* no participants to catch up with */
+    if (!m->participants) /* no participants to catch up with */
         return twl_mapped_told_lsn(m);
     (void)twl_mapped_catch_up(m);
-    struct sheet *sheet = twl_mapped_enter(m);
-    const uint64_t lsn = twl_sheet_next_lsn(sheet) - 1;
-    twl_mapped_leave(sheet);
+    struct mapped_segment *seg = twl_mapped_enter(m);
+    const uint64_t lsn = twl_mapped_segment_next_lsn(seg) - 1;
+    twl_mapped_leave(seg);
     return lsn;
 }
 
 uint64_t twl_mapped_told_lsn(const struct mapped *m)
 {
-    return twl_sheet_next_lsn(atomic_load(&m->active)) - 1;
+    return twl_mapped_segment_next_lsn(atomic_load(&m->active)) - 1;
 }
 
 uint32_t twl_mapped_epoch(const struct mapped *m)
@@ -451,7 +453,7 @@ void twl_mapped_count(struct mapped *m, struct twinlog_stat *stat)
 {
     uint64_t lsn;
     (void)twl_mapped_find_written(m, &lsn, &stat->append_bytes);
-    const struct sheet *active = atomic_load(&m->active);
+    const struct mapped_segment *active = atomic_load(&m->active);
     stat->poison = atomic_load(m->poison);
     stat->epoch = active->start.epoch.number;
     stat->appends = twl_mapped_last_lsn(m) + 1 - m->began_lsn;

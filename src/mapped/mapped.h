@@ -17,13 +17,14 @@
 #include "commit/commit.h"
 
 struct mapped;
-struct peers;
+struct participants;
 
 struct mapped_config {
     struct io *io;
-    struct keeper *keeper;    /* makes mapped segments; calls twl_mapped_close_group(). Outlives the mapped */
-    struct live *live;        /* the shared page, to publish in; outlives the mapped */
-    struct peers *peers;      /* NULL, or the participants; outlives the mapped. `live` is then theirs */
+    struct keeper *keeper; /* makes mapped segments; calls twl_mapped_close_group(). Outlives the mapped */
+    struct shared_page *shared; /* the shared page, to publish in; outlives the mapped */
+    struct participants
+        *participants;        /* NULL, or the participants; outlives the mapped. `shared` is then theirs */
     struct segment left;      /* the active segment so far, durable up to its end; goes to the keeper */
     struct position position; /* behind `left` */
     const struct twinlog_options *options; /* normalised; copied */
@@ -34,8 +35,8 @@ int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_ma
 /* Joins the participants that have the log open. Ignores keeper, `left` and position. */
 int twl_mapped_join(const struct mapped_config *config, struct mapped **ret_mapped);
 /* For the first participant, once the keeper has finished its work and is not needed any more: writes into
- * the shared page where the log goes on. `peak_ns` is the newest time of a record in closed segments. */
-void twl_mapped_let_in(struct mapped *mapped, int64_t peak_ns);
+ * the shared page where the log goes on. `max_time_so_far_ns` is the newest time of a record in closed segments. */
+void twl_mapped_let_in(struct mapped *mapped, int64_t max_time_so_far_ns);
 /* Starts the thread that prepares segments and pages ahead, and syncs every flush_interval_ms. */
 int twl_mapped_start(struct mapped *mapped);
 /* Gives `left` to the keeper, whose thread may begin. Before the first put. */

@@ -60,7 +60,7 @@ static int make(struct io *io, struct segment_plan *plan, uint64_t least_bytes, 
     }
 }
 
-int twl_next_make(const struct peers *peers, const struct segment *segment, uint64_t room,
+int twl_next_make(const struct participants *participants, const struct segment *segment, uint64_t room,
                   uint64_t durable_lsn, uint32_t epoch, struct segment *ret_segment)
 {
     const struct segment_header *header = &segment->header;
@@ -68,7 +68,7 @@ int twl_next_make(const struct peers *peers, const struct segment *segment, uint
         max_u64(align_up(room + SEGMENT_HEADER_BYTES + SEGMENT_FOOTER_BYTES, BLOCK_BYTES), SEGMENT_MIN_BYTES);
     struct segment_plan plan = { .number = twl_segment_name_number(segment->name) + 1,
                                  .sequence = header->sequence + 1,
-                                 .bytes = min_u64(2 * header->bytes, peers->common->segment_bytes),
+                                 .bytes = min_u64(2 * header->bytes, participants->common->segment_bytes),
                                  .after_lsn = durable_lsn,
                                  .epoch = epoch,
                                  .max_group_bytes = header->max_group_bytes,
@@ -76,13 +76,13 @@ int twl_next_make(const struct peers *peers, const struct segment *segment, uint
                                  .is_mapped = true };
     memcpy(plan.log_id, header->log_id, LOG_ID_BYTES);
     plan.bytes = max_u64(plan.bytes, least_bytes);
-    int rc = open_next(peers->io, segment, ret_segment);
+    int rc = open_next(participants->io, segment, ret_segment);
     if (rc == -ENOENT) {
-        rc = check_count(peers->io);
+        rc = check_count(participants->io);
         if (rc == 0)
-            rc = make(peers->io, &plan, least_bytes, ret_segment);
+            rc = make(participants->io, &plan, least_bytes, ret_segment);
     }
-    return rc == -EEXIST ? open_next(peers->io, segment, ret_segment) : rc;
+    return rc == -EEXIST ? open_next(participants->io, segment, ret_segment) : rc;
 }
 
 static int remove_temporary(void *context, const char *name)

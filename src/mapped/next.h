@@ -6,14 +6,14 @@
 #ifndef TWL_NEXT_H
 #define TWL_NEXT_H
 
-#include "mapped/peers.h"
+#include "mapped/participants.h"
 #include "segment/segment.h"
 
 /* Opens a segment of a shared log. -ENOENT. */
 int twl_next_open(struct io *io, uint64_t number, struct segment *ret_segment);
 /* Opens the segment behind `segment`, or makes it if there is none, with at least `room` bytes for groups;
  * LSN and epoch go into the header of a new one. */
-int twl_next_make(const struct peers *peers, const struct segment *segment, uint64_t room,
+int twl_next_make(const struct participants *participants, const struct segment *segment, uint64_t room,
                   uint64_t durable_lsn, uint32_t epoch, struct segment *ret_segment);
 /* For the last participant: removes the segment behind this one, which was not begun, and temporary files of
  * participants that died while they made one. The next opening finds what can't be removed now. */

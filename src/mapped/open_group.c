@@ -212,10 +212,10 @@ void twl_open_group_skip(struct open_walk *walk, uint32_t size)
 }
 
 /* All participants store the same bytes here, so one that was stopped in the middle may go on at any time. */
-bool twl_open_group_bury(const struct open_group *group, const struct open_walk *walk, uint32_t size,
+bool twl_open_group_fill(const struct open_group *group, const struct open_walk *walk, uint32_t size,
                          int64_t time_ns)
 {
-    const struct record_header record = { .kind = RECORD_VOID, .size = size, .time_ns = time_ns };
+    const struct record_header record = { .kind = RECORD_FILLER, .size = size, .time_ns = time_ns };
     const uint64_t lsn = group->first_lsn + walk->count;
     unsigned char *at = group->bytes + walk->offset;
     uint64_t word = load_word(group, walk->offset), claimed = htole64(word);

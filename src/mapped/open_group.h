@@ -78,7 +78,7 @@ bool twl_open_group_is_lost(const struct open_group *group);
 
 /* Makes the next claim a void, because its owner is dead. Any number of participants may do that, even long
  * after it was done. False: the group is lost in this process. */
-bool twl_open_group_bury(const struct open_group *group, const struct open_walk *walk, uint32_t size,
+bool twl_open_group_fill(const struct open_group *group, const struct open_walk *walk, uint32_t size,
                          int64_t time_ns);
 /* Moves the cursor behind a place whose owner has claimed it and not moved the cursor on. */
 void twl_open_group_help(const struct open_group *group);

@@ -23,7 +23,7 @@ static int take_spare_error(struct mapped *m)
 
 static int get_from_keeper(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
 {
-    const struct sheet *active = atomic_load(&m->active);
+    const struct mapped_segment *active = atomic_load(&m->active);
     const uint64_t after_lsn = atomic_load(m->durable);
     const uint32_t epoch = active ? active->start.epoch.number : m->first_left.header.epoch;
     while (!twl_keeper_take(m->keeper, m->room, &m->spare_segment)) {
@@ -37,30 +37,30 @@ static int get_from_keeper(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
     return 0;
 }
 
-static int get_with_peers(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
+static int get_shared(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
 {
-    const struct sheet *active = atomic_load(&m->active);
+    const struct mapped_segment *active = atomic_load(&m->active);
     const uint64_t durable = atomic_load(m->durable);
     if (!may_wait) {
         const int rc = twl_next_open(m->io, active->number + 1, &m->spare_segment);
         return rc == -ENOENT ? take_spare_error(m) : rc;
     }
-    return twl_next_make(m->peers, &active->segment, m->room, durable, active->start.epoch.number,
+    return twl_next_make(m->participants, &active->segment, m->room, durable, active->start.epoch.number,
                          &m->spare_segment);
 }
 
 /* Without `rolling`, so that a thread that needs a segment meanwhile does not wait for this one. */
 static int make_ahead(struct mapped *m)
 {
-    const struct sheet *active = atomic_load(&m->active);
+    const struct mapped_segment *active = atomic_load(&m->active);
     struct segment made;
     int rc = twl_next_open(m->io, active->number + 1, &made);
-    if (rc == -ENOENT && !twl_peers_try(m->peers, IO_LOCK_MAKE))
+    if (rc == -ENOENT && !twl_participants_try(m->participants, IO_LOCK_MAKE))
         return -EAGAIN;
     if (rc == -ENOENT) {
-        rc = twl_next_make(m->peers, &active->segment, m->room, atomic_load(m->durable),
+        rc = twl_next_make(m->participants, &active->segment, m->room, atomic_load(m->durable),
                            active->start.epoch.number, &made);
-        twl_peers_release(m->peers, IO_LOCK_MAKE);
+        twl_participants_release(m->participants, IO_LOCK_MAKE);
     }
     if (rc < 0)
         return rc;
@@ -76,7 +76,7 @@ static int make_ahead(struct mapped *m)
 
 int twl_mapped_prepare_ahead(struct mapped *m)
 {
-    if (m->peers)
+    if (m->participants)
         return make_ahead(m);
     return twl_keeper_wait(m->keeper, m->room, atomic_load(m->durable),
                            atomic_load(&m->active)->start.epoch.number);
@@ -84,15 +84,16 @@ int twl_mapped_prepare_ahead(struct mapped *m)
 
 int twl_mapped_prepare(struct mapped *m, bool may_wait)
 {
-    const bool has_peers = m->peers && atomic_load(&m->active);
+    const bool has_participants = m->participants && atomic_load(&m->active);
     int rc = 0;
     if (m->spare)
         return 0;
     if (!m->spare_segment.file)
-        rc = has_peers ? get_with_peers(m, may_wait) : get_from_keeper(m, may_wait);
+        rc = has_participants ? get_shared(m, may_wait) : get_from_keeper(m, may_wait);
     if (rc == 0)
-        rc = twl_sheet_map(m->io, &m->spare_segment, m->peers ? m->peers->number : OUR_NAME, m->peers != NULL,
-                           &m->spare);
+        rc = twl_mapped_segment_map(m->io, &m->spare_segment,
+                                    m->participants ? m->participants->number : OUR_NAME,
+                                    m->participants != NULL, &m->spare);
     atomic_store(&m->has_spare, rc == 0);
     return rc;
 }
@@ -100,9 +101,9 @@ int twl_mapped_prepare(struct mapped *m, bool may_wait)
 static int compose_start(struct mapped *m, const struct position *position, struct group_header *ret_start)
     REQUIRES(m->rolling)
 {
-    const struct sheet *old = atomic_load(&m->active);
-    if (m->peers && old)
-        return twl_sheet_compose_next(m->spare, old, ret_start);
+    const struct mapped_segment *old = atomic_load(&m->active);
+    if (m->participants && old)
+        return twl_mapped_segment_compose_next(m->spare, old, ret_start);
     *ret_start = (struct group_header){ .first_lsn = position->next_lsn,
                                         .bytes = GROUP_HEADER_BYTES,
                                         .durable_lsn = atomic_load(m->durable),
@@ -117,51 +118,52 @@ static int compose_start(struct mapped *m, const struct position *position, stru
 }
 
 /* Lets searches for segments find the new one. If there is a keeper, it takes the old one. */
-static void announce(struct mapped *m, struct sheet *old, struct sheet *sheet) REQUIRES(m->rolling)
+static void announce(struct mapped *m, struct mapped_segment *old, struct mapped_segment *seg)
+    REQUIRES(m->rolling)
 {
-    if (m->peers) {
-        raise_u64(&m->peers->common->newest, sheet->number);
+    if (m->participants) {
+        raise_u64(&m->participants->common->newest, seg->number);
         return;
     }
     const struct segment left = old->segment;
     old->segment.file = NULL;
     old->segment.summary = NULL;
-    left.summary->next_lsn = sheet->group.first_lsn;
-    twl_keeper_leave(m->keeper, &left, &sheet->segment);
+    left.summary->next_lsn = seg->group.first_lsn;
+    twl_keeper_leave(m->keeper, &left, &seg->segment);
 }
 
 int twl_mapped_move_on(struct mapped *m, const struct position *position)
 {
-    struct sheet *sheet = m->spare, *old = atomic_load(&m->active);
+    struct mapped_segment *seg = m->spare, *old = atomic_load(&m->active);
     struct group_header start;
     const int rc = compose_start(m, position, &start);
     if (rc < 0)
         return rc;
-    twl_sheet_begin(sheet, &start);
+    twl_mapped_segment_begin(seg, &start);
     POINT("start-marked");
     m->spare_segment = (struct segment){ 0 };
     m->spare = NULL;
     atomic_store(&m->has_spare, false);
     if (old) {
-        atomic_store(&old->next, sheet);
-        announce(m, old, sheet);
+        atomic_store(&old->next, seg);
+        announce(m, old, seg);
         POINT("segment-left");
-        twl_live_publish_epoch(m->live, start.epoch.number);
+        twl_page_publish_epoch(m->shared, start.epoch.number);
         POINT("epoch-told");
     } else { /* the caller publishes, and leaves the old segment */
         m->first_left.summary->next_lsn = position->next_lsn;
-        m->oldest = m->all = m->seen_sheet = sheet;
+        m->oldest = m->all = m->seen_segment = seg;
     }
-    atomic_store(&m->active, sheet);
+    atomic_store(&m->active, seg);
     POINT("active-switched");
     return 0;
 }
 
-static int leave_full(struct mapped *m, const struct sheet *full, bool is_try) REQUIRES(m->rolling)
+static int leave_full(struct mapped *m, const struct mapped_segment *full, bool is_try) REQUIRES(m->rolling)
 {
     if (atomic_load(&m->active) != full)
         return 0;
-    const struct position position = { .next_lsn = twl_sheet_next_lsn(full),
+    const struct position position = { .next_lsn = twl_mapped_segment_next_lsn(full),
                                        .chain = full->start.checksum,
                                        .epoch = full->start.epoch };
     int rc = twl_mapped_prepare(m, !is_try);
@@ -174,7 +176,7 @@ static int leave_full(struct mapped *m, const struct sheet *full, bool is_try) R
     return rc;
 }
 
-int twl_mapped_roll(struct mapped *m, const struct sheet *full, bool is_try)
+int twl_mapped_roll(struct mapped *m, const struct mapped_segment *full, bool is_try)
 {
     if (!is_try) {
         twl_mutex_lock(&m->rolling);
@@ -190,9 +192,9 @@ int twl_mapped_roll(struct mapped *m, const struct sheet *full, bool is_try)
 int twl_mapped_catch_up(struct mapped *m)
 {
     int rc = 0;
-    while (rc == 0 && m->peers) {
-        const struct sheet *active = atomic_load(&m->active);
-        if (active->number >= atomic_load(&m->peers->common->newest))
+    while (rc == 0 && m->participants) {
+        const struct mapped_segment *active = atomic_load(&m->active);
+        if (active->number >= atomic_load(&m->participants->common->newest))
             break;
         rc = twl_mapped_roll(m, active, false); /* its group has ended, because a participant has left it */
     }

@@ -10,7 +10,7 @@
  *
  * A writer that writes through a mapping advances the sequence only if a reader has announced that it sleeps.
  * Where the page can't be written (another user, a read-only mount), the thread makes the descriptor readable
- * every 20 ms (live.c), because there may be records.
+ * every 20 ms (shared_page.c), because there may be records.
  */
 #define _GNU_SOURCE
 #include "read/follower.h"
@@ -25,12 +25,12 @@
 #include <unistd.h>
 
 struct follower {
-    int fd;                   /* [const] */
-    pid_t pid;                /* [const] */
-    pthread_t thread;         /* [const] */
-    struct live *live;        /* [const] the writer's, or `watched` */
-    struct live watched;      /* [thread] */
-    struct twl_event changed; /* by the reader; the thread sleeps on it while `fd` is readable */
+    int fd;                     /* [const] */
+    pid_t pid;                  /* [const] */
+    pthread_t thread;           /* [const] */
+    struct shared_page *shared; /* [const] the writer's, or `watched` */
+    struct shared_page watched; /* [thread] */
+    struct twl_event changed;   /* by the reader; the thread sleeps on it while `fd` is readable */
     struct twl_mutex lock;
     struct interest interest; /* [lock] */
     bool is_readable;         /* [lock] */
@@ -51,26 +51,26 @@ static void drain(struct follower *f) REQUIRES(f->lock)
 
 /* ---- the thread -------------------------------------------------------------------------------- */
 
-static bool has_news(struct live *live, const struct interest *interest)
+static bool has_news(struct shared_page *shared, const struct interest *interest)
 {
-    if (!live->page) /* then next() has to look into the log itself; it may do so after each wake-up */
-        return twl_live_is_written(live);
-    uint32_t epoch = twl_live_epoch(live);
-    if (twl_live_pulse(live) == interest->pulse)
+    if (!shared->page) /* then next() has to look into the log itself; it may do so after each wake-up */
+        return twl_page_is_written(shared);
+    uint32_t epoch = twl_page_epoch(shared);
+    if (twl_page_sequence(shared) == interest->page_sequence)
         return false;
     if (epoch == 0) /* a writer that is opening the log will publish; if it died, the files have the answer */
-        return !twl_live_is_written(live);
+        return !twl_page_is_written(shared);
     if (epoch == interest->ignored_epoch)
         return false;
-    return epoch != interest->epoch || twl_live_is_mapped(live) ||
-           twl_live_durable_lsn(live) >= interest->lsn || twl_live_first_lsn(live) > interest->lsn;
+    return epoch != interest->epoch || twl_page_is_mapped(shared) ||
+           twl_page_durable_lsn(shared) >= interest->lsn || twl_page_first_lsn(shared) > interest->lsn;
 }
 
 /* Returns false when the thread has to end. */
 static bool look(struct follower *f, bool *ret_is_readable)
 {
     twl_mutex_lock(&f->lock);
-    if (!f->is_readable && has_news(f->live, &f->interest))
+    if (!f->is_readable && has_news(f->shared, &f->interest))
         make_readable(f);
     bool goes_on = !f->must_end;
     *ret_is_readable = f->is_readable;
@@ -79,16 +79,16 @@ static bool look(struct follower *f, bool *ret_is_readable)
 }
 
 /* Is it possible that there are records which the writer does not announce? */
-static bool is_left_untold(struct live *live)
+static bool is_left_untold(struct shared_page *shared)
 {
-    return live->page && !live->is_writable && twl_live_is_mapped(live) && twl_live_is_written(live);
+    return shared->page && !shared->is_writable && twl_page_is_mapped(shared) && twl_page_is_written(shared);
 }
 
 /* Another page counts as news. */
 static void look_further(struct follower *f)
 {
-    const bool is_other = f->live == &f->watched && twl_live_watch_again(&f->watched) > 0;
-    if (!is_other && !is_left_untold(f->live))
+    const bool is_other = f->shared == &f->watched && twl_page_watch_again(&f->watched) > 0;
+    if (!is_other && !is_left_untold(f->shared))
         return;
     twl_mutex_lock(&f->lock);
     make_readable(f);
@@ -101,13 +101,13 @@ static void *follow(void *context)
     for (;;) {
         bool is_readable;
         uint32_t changes = twl_event_value(&f->changed);
-        uint32_t pulse = twl_live_pulse(f->live);
+        uint32_t page_sequence = twl_page_sequence(f->shared);
         if (!look(f, &is_readable))
             return NULL;
         if (is_readable) {
             twl_event_sleep(&f->changed, changes);
         } else {
-            twl_live_sleep(f->live, pulse, -1);
+            twl_page_sleep(f->shared, page_sequence, -1);
             look_further(f);
         }
     }
@@ -115,7 +115,7 @@ static void *follow(void *context)
 
 /* ---- for the reader ---------------------------------------------------------------------------- */
 
-int twl_follower_create(struct io *io, struct live *live, struct follower **ret_follower)
+int twl_follower_create(struct io *io, struct shared_page *shared, struct follower **ret_follower)
 {
     if (!io->has_threads)
         return -ENOTSUP;
@@ -123,8 +123,8 @@ int twl_follower_create(struct io *io, struct live *live, struct follower **ret_
     if (!f)
         return -ENOMEM;
     f->pid = getpid();
-    f->live = live ? live : &f->watched;
-    int rc = live ? 0 : twl_live_watch(io, &f->watched);
+    f->shared = shared ? shared : &f->watched;
+    int rc = shared ? 0 : twl_page_watch(io, &f->watched);
     if (rc < 0)
         goto free_follower;
     f->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -134,7 +134,7 @@ int twl_follower_create(struct io *io, struct live *live, struct follower **ret_
     }
     twl_mutex_init(&f->lock);
     f->is_readable = false;
-    f->interest.pulse = twl_live_pulse(f->live);
+    f->interest.page_sequence = twl_page_sequence(f->shared);
     f->interest.lsn = UINT64_MAX;
     rc = twl_thread_start(&f->thread, follow, f);
     if (rc == 0) {
@@ -144,7 +144,7 @@ int twl_follower_create(struct io *io, struct live *live, struct follower **ret_
     twl_mutex_destroy(&f->lock);
     close(f->fd);
 unwatch:
-    twl_live_unwatch(&f->watched);
+    twl_page_unwatch(&f->watched);
 free_follower:
     free(f);
     return rc;
@@ -162,7 +162,7 @@ static void end_thread(struct follower *f)
     f->must_end = true;
     twl_mutex_unlock(&f->lock);
     twl_event_notify_all(&f->changed);
-    twl_live_wake(f->live);
+    twl_page_wake(f->shared);
     pthread_join(f->thread, NULL);
     twl_mutex_destroy(&f->lock);
 }
@@ -174,7 +174,7 @@ void twl_follower_destroy(struct follower *f)
     if (!is_forked(f))
         end_thread(f);
     close(f->fd);
-    twl_live_unwatch(&f->watched);
+    twl_page_unwatch(&f->watched);
     free(f);
 }
 

@@ -7,21 +7,21 @@
 #ifndef TWL_FOLLOWER_H
 #define TWL_FOLLOWER_H
 
-#include "segment/live.h"
+#include "segment/shared_page.h"
 
 struct follower;
 
-/* What the reader waits for. It had found nothing when the sequence of the page was `pulse`. */
+/* What the reader waits for. It had found nothing when the sequence of the page was `page_sequence`. */
 struct interest {
     uint64_t lsn;
-    uint32_t pulse;
+    uint32_t page_sequence;
     uint32_t epoch; /* the epoch that the reader knows; any other epoch is news */
     uint32_t ignored_epoch;
 };
 
-/* `live` NULL: the follower opens the page itself. The descriptor is not readable until the first arm or
+/* `shared` NULL: the follower opens the page itself. The descriptor is not readable until the first arm or
  * tell. */
-int twl_follower_create(struct io *io, struct live *live, struct follower **ret_follower);
+int twl_follower_create(struct io *io, struct shared_page *shared, struct follower **ret_follower);
 void twl_follower_destroy(struct follower *follower); /* NULL is allowed */
 int twl_follower_fd(const struct follower *follower);
 

@@ -2,7 +2,7 @@
 /*
  * The reader: one iterator over all segments, never beyond the watermark (I6).
  *
- * horizon.c decides how far it may read, stand.c finds a record. This file keeps the position between two
+ * read_snapshot.c decides how far it may read, read_position.c finds a record. This file keeps the position between two
  * records, and explains why a record is not there. In this order: it was trimmed; it was cut off; it is not
  * durable yet; its segment has moved; it is damaged. Every record up to the watermark must check. But the
  * bytes in memory may be older than the watermark. So before the reader reports damage, it first drops the
@@ -17,8 +17,8 @@
 
 #include "base/sync.h"
 #include "read/follower.h"
-#include "read/horizon.h"
-#include "read/stand.h"
+#include "read/read_position.h"
+#include "read/read_snapshot.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -33,8 +33,8 @@ enum where {
 };
 
 struct twinlog_reader {
-    struct horizon horizon;
-    struct stand stand;
+    struct read_snapshot snapshot;
+    struct read_position pos;
     bool owns_io;                      /* [const] */
     uint64_t from_lsn, to_lsn;         /* [const] */
     struct twinlog_report *ret_report; /* where the application wants it, or NULL */
@@ -50,7 +50,7 @@ struct twinlog_reader {
     /* Newest record that was returned since the last seek (0 = none), and its segment. */
     uint64_t passed_lsn, passed_sequence;
     /* First of the fillers that were passed since then (0 = none), and the segment of the last one. */
-    uint64_t void_lsn, void_sequence;
+    uint64_t filler_lsn, filler_sequence;
     uint32_t generation; /* of the set that these were compared with */
     int error;           /* sticky */
 };
@@ -71,33 +71,33 @@ static int fail_system(struct twinlog_reader *reader, int error)
     return error;
 }
 
-static int report_pruned(struct twinlog_reader *reader)
+static int report_trimmed(struct twinlog_reader *reader)
 {
-    uint64_t first_lsn = reader->horizon.first_lsn;
-    twl_report(&reader->report, TWINLOG_FOUND_PRUNED, TWINLOG_DID_NOTHING, TWINLOG_EPRUNED,
+    uint64_t first_lsn = reader->snapshot.first_lsn;
+    twl_report(&reader->report, TWINLOG_FOUND_TRIMMED, TWINLOG_DID_NOTHING, TWINLOG_ETRIMMED,
                "record %llu was removed; the oldest that is left is %llu",
                (unsigned long long)reader->next_lsn, (unsigned long long)first_lsn);
     reader->report.first_lsn = first_lsn;
-    return TWINLOG_EPRUNED;
+    return TWINLOG_ETRIMMED;
 }
 
-static int report_cut(struct twinlog_reader *reader, uint64_t start_lsn)
+static int report_truncation(struct twinlog_reader *reader, uint64_t start_lsn)
 {
-    twl_report(&reader->report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, TWINLOG_ECUT,
+    twl_report(&reader->report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, TWINLOG_ETRUNCATED,
                "records %llu to %llu, which this reader has returned, were cut off; seek to go on",
                (unsigned long long)start_lsn, (unsigned long long)reader->passed_lsn);
     reader->report.first_lsn = start_lsn;
     reader->report.last_lsn = reader->passed_lsn;
-    return TWINLOG_ECUT;
+    return TWINLOG_ETRUNCATED;
 }
 
 /* The walk stopped here, maybe in front of the wanted record. `wanted_lsn` 0 = the record was sought by
  * its time. */
 static int report_damage(struct twinlog_reader *reader, uint64_t wanted_lsn)
 {
-    const struct slot *at = reader->stand.at;
+    const struct slot *at = reader->pos.at;
     const struct cursor *cursor = &at->cursor;
-    uint64_t lsn = twl_stand_stop_lsn(&reader->stand);
+    uint64_t lsn = twl_read_position_stop_lsn(&reader->pos);
     if (lsn == 0 || (wanted_lsn > 0 && wanted_lsn < lsn))
         lsn = wanted_lsn;
     twl_report(&reader->report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
@@ -115,12 +115,12 @@ static int report_damage(struct twinlog_reader *reader, uint64_t wanted_lsn)
  * the next call has it looked at again. */
 static int judge_end(struct twinlog_reader *reader)
 {
-    struct horizon *horizon = &reader->horizon;
-    if (horizon->damage.error == 0)
+    struct read_snapshot *snapshot = &reader->snapshot;
+    if (snapshot->damage.error == 0)
         return 0;
-    horizon->is_known = false;
-    reader->report = horizon->damage;
-    return horizon->damage.error;
+    snapshot->is_known = false;
+    reader->report = snapshot->damage;
+    return snapshot->damage.error;
 }
 
 /* Counts the attempts that found something unexpected: all of them, and those in one and the same segment. */
@@ -132,22 +132,22 @@ struct doubt {
 /* 1 = try again; the state has been refreshed. */
 static int look_again(struct twinlog_reader *reader, uint64_t wanted_lsn, struct doubt *doubt)
 {
-    struct stand *stand = &reader->stand;
-    int rc = twl_cursor_check(&stand->at->cursor);
+    struct read_position *pos = &reader->pos;
+    int rc = twl_cursor_check(&pos->at->cursor);
     if (rc < 0)
         return fail_system(reader, rc);
     reader->end_lsn = 0;
     if (doubt->all_looks++ == 0) {
-        twl_cursor_refresh(&stand->at->cursor);
+        twl_cursor_refresh(&pos->at->cursor);
         return 1;
     }
-    bool is_another = stand->wanted_id == 0 || stand->wanted_id != doubt->segment_id;
-    doubt->segment_id = stand->wanted_id;
+    bool is_another = pos->wanted_id == 0 || pos->wanted_id != doubt->segment_id;
+    doubt->segment_id = pos->wanted_id;
     doubt->looks = is_another ? 1 : doubt->looks + 1;
     if (doubt->looks > LOOKS_AGAIN || doubt->all_looks > MOVING_LOOKS)
         return report_damage(reader, reader->where == AT_LSN ? wanted_lsn : 0);
-    twl_stand_leave(stand);
-    rc = twl_horizon_reload(&reader->horizon, &reader->report);
+    twl_read_position_leave(pos);
+    rc = twl_read_snapshot_reload(&reader->snapshot, &reader->report);
     return rc < 0 ? rc : 1;
 }
 
@@ -155,13 +155,13 @@ static int look_again(struct twinlog_reader *reader, uint64_t wanted_lsn, struct
 
 static int find_time(struct twinlog_reader *reader)
 {
-    int rc = twl_stand_before_time(&reader->stand, reader->time_ns);
+    int rc = twl_read_position_before_time(&reader->pos, reader->time_ns);
     if (rc == 0) { /* all known records are older */
-        reader->next_lsn = reader->horizon.limit_lsn + 1;
+        reader->next_lsn = reader->snapshot.limit_lsn + 1;
         return judge_end(reader);
     }
     if (rc > 0)
-        reader->next_lsn = twl_cursor_next_lsn(&reader->stand.at->cursor);
+        reader->next_lsn = twl_cursor_next_lsn(&reader->pos.at->cursor);
     return rc < 0 ? rc : 0;
 }
 
@@ -170,7 +170,7 @@ static int resolve(struct twinlog_reader *reader)
 {
     if (reader->where == AT_LSN)
         return 0;
-    reader->next_lsn = reader->horizon.first_lsn;
+    reader->next_lsn = reader->snapshot.first_lsn;
     int rc = reader->where == AT_TIME ? find_time(reader) : 0;
     if (rc < 0)
         return rc;
@@ -180,60 +180,63 @@ static int resolve(struct twinlog_reader *reader)
 }
 
 /* The oldest LSN that the segments of the set can have. */
-static uint64_t front_of(const struct segment_set *set)
+static uint64_t head_of(const struct segment_set *set)
 {
-    return set->begun > 0 ? max_u64(set->first_lsn, set->entries[0].first_lsn) : UINT64_MAX;
+    return set->started > 0 ? max_u64(set->first_lsn, set->entries[0].first_lsn) : UINT64_MAX;
 }
 
 /* The records up to `lsn`, the last of them in that segment: from which LSN on are they cut off? 0 = all
  * of them are still there. The segment that begins a cut has a greater sequence. If it is trimmed by now,
  * the records' own segment is missing although the log begins in front of `lsn`. */
-static uint64_t find_cut(const struct segment_set *set, uint64_t lsn, uint64_t sequence)
+static uint64_t find_truncation(const struct segment_set *set, uint64_t lsn, uint64_t sequence)
 {
     bool is_missing = true;
-    for (size_t i = 0; i < set->begun; i++) {
+    for (size_t i = 0; i < set->started; i++) {
         const struct segment_header *header = &set->entries[i].header;
         if (header->start_lsn > 0 && header->start_lsn <= lsn && header->sequence > sequence)
             return header->start_lsn;
         is_missing = is_missing && header->sequence != sequence;
     }
-    uint64_t front_lsn = front_of(set);
-    return is_missing && front_lsn <= lsn ? front_lsn : 0;
+    uint64_t head_lsn = head_of(set);
+    return is_missing && head_lsn <= lsn ? head_lsn : 0;
 }
 
 /* Were records replaced that the reader has returned? If only fillers were, the application has seen
  * nothing of it, but there may be records in their places now. */
 static int check_passed(struct twinlog_reader *reader)
 {
-    const struct horizon *horizon = &reader->horizon;
-    if (reader->generation == horizon->generation)
+    const struct read_snapshot *snapshot = &reader->snapshot;
+    if (reader->generation == snapshot->generation)
         return 0;
-    reader->generation = horizon->generation;
-    if (reader->void_lsn > 0 && find_cut(&horizon->set, reader->next_lsn - 1, reader->void_sequence) > 0) {
-        reader->next_lsn = max_u64(reader->void_lsn, horizon->first_lsn);
-        reader->void_lsn = 0;
+    reader->generation = snapshot->generation;
+    if (reader->filler_lsn > 0 &&
+        find_truncation(&snapshot->set, reader->next_lsn - 1, reader->filler_sequence) > 0) {
+        reader->next_lsn = max_u64(reader->filler_lsn, snapshot->first_lsn);
+        reader->filler_lsn = 0;
         reader->end_lsn = 0;
     }
-    uint64_t start_lsn = find_cut(&horizon->set, reader->passed_lsn, reader->passed_sequence);
-    return start_lsn > 0 ? report_cut(reader, start_lsn) : 0;
+    uint64_t start_lsn = find_truncation(&snapshot->set, reader->passed_lsn, reader->passed_sequence);
+    return start_lsn > 0 ? report_truncation(reader, start_lsn) : 0;
 }
 
 /* Brings the snapshot up to date and puts the position where it may be. */
 static int settle(struct twinlog_reader *reader)
 {
-    struct horizon *horizon = &reader->horizon;
+    struct read_snapshot *snapshot = &reader->snapshot;
     if (reader->error != 0)
         return reader->error;
     bool may_be_at_end = reader->where == AT_LSN
-                             ? reader->next_lsn > horizon->limit_lsn
-                             : twl_live_is_mapped(horizon->live); /* more records may come unannounced */
-    int rc = may_be_at_end || twl_horizon_is_old(horizon) ? twl_horizon_look(horizon, &reader->report) : 0;
+                             ? reader->next_lsn > snapshot->limit_lsn
+                             : twl_page_is_mapped(snapshot->shared); /* more records may come unannounced */
+    int rc = may_be_at_end || twl_read_snapshot_is_old(snapshot)
+                 ? twl_read_snapshot_look(snapshot, &reader->report)
+                 : 0;
     if (rc == 0 && reader->where == AT_TIME)
-        rc = twl_horizon_find_end(horizon, &reader->report);
+        rc = twl_read_snapshot_find_end(snapshot, &reader->report);
     if (rc == 0)
         rc = resolve(reader);
-    if (rc == 0 && reader->next_lsn < horizon->first_lsn)
-        rc = report_pruned(reader);
+    if (rc == 0 && reader->next_lsn < snapshot->first_lsn)
+        rc = report_trimmed(reader);
     return rc < 0 ? rc : check_passed(reader);
 }
 
@@ -243,8 +246,8 @@ static int settle(struct twinlog_reader *reader)
  * for now. */
 static int approach(struct twinlog_reader *reader)
 {
-    struct stand *stand = &reader->stand;
-    const struct horizon *horizon = &reader->horizon;
+    struct read_position *pos = &reader->pos;
+    const struct read_snapshot *snapshot = &reader->snapshot;
     int rc;
     reader->end_lsn = 0;
     do {
@@ -253,23 +256,22 @@ static int approach(struct twinlog_reader *reader)
             return rc;
         if (reader->next_lsn > reader->to_lsn)
             return 0;
-        if (reader->next_lsn > horizon->limit_lsn)
+        if (reader->next_lsn > snapshot->limit_lsn)
             return judge_end(reader);
-        rc = twl_stand_before(stand, reader->next_lsn);
-    } while (rc > 0 && reader->generation != horizon->generation);
+        rc = twl_read_position_before(pos, reader->next_lsn);
+    } while (rc > 0 && reader->generation != snapshot->generation);
     if (rc > 0) {
-        uint64_t last_lsn = min_u64(horizon->limit_lsn, reader->to_lsn);
-        reader->end_lsn =
-            min_u64(last_lsn + 1, min_u64(stand->bound_lsn, stand->at->cursor.position.next_lsn));
+        uint64_t last_lsn = min_u64(snapshot->limit_lsn, reader->to_lsn);
+        reader->end_lsn = min_u64(last_lsn + 1, min_u64(pos->bound_lsn, pos->at->cursor.position.next_lsn));
     }
     return rc;
 }
 
-static void pass_void(struct twinlog_reader *reader)
+static void pass_filler(struct twinlog_reader *reader)
 {
-    if (reader->void_lsn == 0)
-        reader->void_lsn = reader->next_lsn;
-    reader->void_sequence = reader->stand.at->segment.header.sequence;
+    if (reader->filler_lsn == 0)
+        reader->filler_lsn = reader->next_lsn;
+    reader->filler_sequence = reader->pos.at->segment.header.sequence;
     reader->next_lsn++;
 }
 
@@ -279,15 +281,15 @@ static int find_next(struct twinlog_reader *reader, struct cursor_record *ret_re
     struct doubt doubt = { 0 };
     for (;;) {
         int rc = 1;
-        if (reader->next_lsn >= reader->end_lsn || twl_horizon_is_old(&reader->horizon))
+        if (reader->next_lsn >= reader->end_lsn || twl_read_snapshot_is_old(&reader->snapshot))
             rc = approach(reader);
         if (rc > 0)
-            rc = twl_stand_read(&reader->stand, ret_record);
+            rc = twl_read_position_read(&reader->pos, ret_record);
         if (rc > 0 && ret_record->header.kind == RECORD_DATA)
             return 1;
         if (rc > 0)
-            pass_void(reader);
-        else if (rc == STAND_LOST)
+            pass_filler(reader);
+        else if (rc == POSITION_LOST)
             rc = look_again(reader, reader->next_lsn, &doubt);
         if (rc <= 0)
             return rc;
@@ -298,7 +300,7 @@ static int find_next(struct twinlog_reader *reader, struct cursor_record *ret_re
  * counts as the end. A position with only fillers in front of it stays where it is. */
 static int find_previous(struct twinlog_reader *reader, struct cursor_record *ret_record)
 {
-    const struct horizon *horizon = &reader->horizon;
+    const struct read_snapshot *snapshot = &reader->snapshot;
     struct doubt doubt = { 0 };
     uint64_t most_lsn = reader->to_lsn; /* in front of the fillers that were passed */
     reader->end_lsn = 0;
@@ -307,26 +309,26 @@ static int find_previous(struct twinlog_reader *reader, struct cursor_record *re
         int rc = settle(reader);
         if (rc == 0) {
             last_lsn = min_u64(reader->next_lsn - 1, most_lsn);
-            if (last_lsn > horizon->limit_lsn)
+            if (last_lsn > snapshot->limit_lsn)
                 rc = judge_end(reader);
         }
         if (rc == 0) {
-            last_lsn = min_u64(last_lsn, horizon->limit_lsn);
-            if (last_lsn < max_u64(horizon->first_lsn, reader->from_lsn))
+            last_lsn = min_u64(last_lsn, snapshot->limit_lsn);
+            if (last_lsn < max_u64(snapshot->first_lsn, reader->from_lsn))
                 return 0;
-            rc = twl_stand_before_back(&reader->stand, last_lsn);
+            rc = twl_read_position_before_back(&reader->pos, last_lsn);
         }
         if (rc > 0)
-            rc = twl_stand_read(&reader->stand, ret_record);
+            rc = twl_read_position_read(&reader->pos, ret_record);
         if (rc > 0) {
-            twl_cursor_unread(&reader->stand.at->cursor, ret_record);
+            twl_cursor_unread(&reader->pos.at->cursor, ret_record);
             if (ret_record->header.kind == RECORD_DATA) {
                 reader->next_lsn = last_lsn;
-                reader->void_lsn = 0;
+                reader->filler_lsn = 0;
                 return 1;
             }
             most_lsn = last_lsn - 1;
-        } else if (rc == STAND_LOST) {
+        } else if (rc == POSITION_LOST) {
             rc = look_again(reader, last_lsn, &doubt);
         }
         if (rc <= 0)
@@ -357,26 +359,26 @@ static int peek(struct twinlog_reader *reader)
     struct cursor_record record;
     int rc = find_next(reader, &record);
     if (rc > 0)
-        twl_cursor_unread(&reader->stand.at->cursor, &record);
+        twl_cursor_unread(&reader->pos.at->cursor, &record);
     return rc < 0 ? stick(reader, rc) : rc;
 }
 
 /* Sets the descriptor to what the last call has found. */
 static void arm(struct twinlog_reader *reader)
 {
-    const struct horizon *horizon = &reader->horizon;
+    const struct read_snapshot *snapshot = &reader->snapshot;
     if (!reader->follower)
         return;
     const struct interest interest = {
         .lsn = reader->next_lsn > reader->to_lsn ? UINT64_MAX : reader->next_lsn,
-        .pulse = horizon->pulse,
-        .epoch = horizon->epoch,
-        .ignored_epoch = horizon->ignored_epoch,
+        .page_sequence = snapshot->page_sequence,
+        .epoch = snapshot->epoch,
+        .ignored_epoch = snapshot->ignored_epoch,
     };
     twl_follower_arm(reader->follower, &interest);
-    if (!twl_live_is_mapped(horizon->live) || reader->where != AT_LSN)
+    if (!twl_page_is_mapped(snapshot->shared) || reader->where != AT_LSN)
         return;
-    twl_live_await(horizon->live, interest.pulse);
+    twl_page_await(snapshot->shared, interest.page_sequence);
     if (peek(reader) != 0)
         twl_follower_tell(reader->follower);
 }
@@ -386,7 +388,7 @@ static void give(struct twinlog_reader *reader, const struct cursor_record *reco
 {
     if (record->lsn > reader->passed_lsn) {
         reader->passed_lsn = record->lsn;
-        reader->passed_sequence = reader->stand.at->segment.header.sequence;
+        reader->passed_sequence = reader->pos.at->segment.header.sequence;
     }
     *ret_record = (struct twinlog_record){
         .lsn = record->lsn,
@@ -406,7 +408,7 @@ int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *re
     int rc = find_next(reader, &record);
     if (rc > 0) {
         reader->next_lsn = record.lsn + 1;
-        reader->void_lsn = 0;
+        reader->filler_lsn = 0;
         give(reader, &record, ret_record);
         return 1;
     }
@@ -435,9 +437,9 @@ static int move_to(struct twinlog_reader *reader, enum where where, uint64_t lsn
     reader->where = where;
     reader->next_lsn = max_u64(lsn, reader->from_lsn);
     reader->end_lsn = 0;
-    reader->passed_lsn = reader->void_lsn = 0;
+    reader->passed_lsn = reader->filler_lsn = 0;
     reader->error = 0;
-    bool may_have_some = where != AT_LSN || reader->next_lsn <= reader->horizon.limit_lsn;
+    bool may_have_some = where != AT_LSN || reader->next_lsn <= reader->snapshot.limit_lsn;
     if (may_have_some)
         tell_follower(reader);
     else
@@ -467,10 +469,10 @@ int twinlog_reader_seek_end(struct twinlog_reader *reader)
 {
     if (!reader)
         return -EINVAL;
-    int rc = twl_horizon_find_end(&reader->horizon, &reader->report);
-    if (rc == 0 && reader->to_lsn > reader->horizon.limit_lsn)
+    int rc = twl_read_snapshot_find_end(&reader->snapshot, &reader->report);
+    if (rc == 0 && reader->to_lsn > reader->snapshot.limit_lsn)
         rc = judge_end(reader);
-    return rc < 0 ? tell(reader, rc) : move_to(reader, AT_LSN, reader->horizon.limit_lsn + 1);
+    return rc < 0 ? tell(reader, rc) : move_to(reader, AT_LSN, reader->snapshot.limit_lsn + 1);
 }
 
 int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn, uint64_t *ret_last_lsn)
@@ -478,12 +480,12 @@ int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn,
     if (!reader || !ret_first_lsn || !ret_last_lsn)
         return -EINVAL;
     reader->end_lsn = 0; /* looking for the end may change what it is based on */
-    int rc = twl_horizon_find_end(&reader->horizon, &reader->report);
+    int rc = twl_read_snapshot_find_end(&reader->snapshot, &reader->report);
     if (rc < 0)
         return tell(reader, rc);
-    bool has_records = reader->horizon.limit_lsn >= reader->horizon.first_lsn;
-    *ret_first_lsn = has_records ? reader->horizon.first_lsn : 0;
-    *ret_last_lsn = has_records ? reader->horizon.limit_lsn : 0;
+    bool has_records = reader->snapshot.limit_lsn >= reader->snapshot.first_lsn;
+    *ret_first_lsn = has_records ? reader->snapshot.first_lsn : 0;
+    *ret_last_lsn = has_records ? reader->snapshot.limit_lsn : 0;
     rc = judge_end(reader);
     return rc < 0 ? tell(reader, rc) : 0;
 }
@@ -507,15 +509,15 @@ int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms)
         if (reader->next_lsn > reader->to_lsn)
             return -EINVAL;
         int left_ms = timeout_ms < 0 ? -1 : remaining_ms(deadline_ns);
-        if (left_ms == 0 || !reader->horizon.io->has_threads)
+        if (left_ms == 0 || !reader->snapshot.io->has_threads)
             return 0;
-        const uint32_t seen = reader->horizon.pulse;
-        if (twl_live_is_mapped(reader->horizon.live)) {
-            twl_live_await(reader->horizon.live, seen);
+        const uint32_t seen = reader->snapshot.page_sequence;
+        if (twl_page_is_mapped(reader->snapshot.shared)) {
+            twl_page_await(reader->snapshot.shared, seen);
             if (peek(reader) != 0)
                 return 1;
         }
-        twl_live_sleep(reader->horizon.live, seen, left_ms);
+        twl_page_sleep(reader->snapshot.shared, seen, left_ms);
     }
 }
 
@@ -524,8 +526,8 @@ int twinlog_reader_fd(struct twinlog_reader *reader)
     if (!reader)
         return -EINVAL;
     if (!reader->follower) {
-        struct live *live = reader->owns_io ? NULL : reader->horizon.live;
-        int rc = twl_follower_create(reader->horizon.io, live, &reader->follower);
+        struct shared_page *shared = reader->owns_io ? NULL : reader->snapshot.shared;
+        int rc = twl_follower_create(reader->snapshot.io, shared, &reader->follower);
         if (rc < 0)
             return rc;
         rc = peek(reader);
@@ -548,7 +550,7 @@ static struct twinlog_reader *create(const struct twinlog_reader_options *option
     reader->from_lsn = max_u64(options->from_lsn, 1);
     reader->to_lsn = options->to_lsn > 0 ? options->to_lsn : UINT64_MAX;
     bool maps = (options->flags & TWINLOG_READER_MMAP) != 0;
-    twl_stand_begin(&reader->stand, &reader->horizon, maps, &reader->report);
+    twl_read_position_begin(&reader->pos, &reader->snapshot, maps, &reader->report);
     move_to(reader, options->from_lsn > 0 ? AT_LSN : AT_FIRST, options->from_lsn);
     return reader;
 }
@@ -557,7 +559,7 @@ int twl_reader_open(struct io *io, const struct twinlog_reader_options *options,
                     struct twinlog_reader **ret_reader)
 {
     struct twinlog_reader *reader = create(options);
-    int rc = reader ? twl_horizon_open(&reader->horizon, io, &reader->report) : -ENOMEM;
+    int rc = reader ? twl_read_snapshot_open(&reader->snapshot, io, &reader->report) : -ENOMEM;
     if (rc < 0) {
         if (reader)
             tell(reader, rc);
@@ -576,7 +578,7 @@ int twl_reader_attach(const struct reader_source *source, const struct twinlog_r
     struct twinlog_reader *reader = create(options);
     if (!reader)
         return -ENOMEM;
-    twl_horizon_attach(&reader->horizon, source);
+    twl_read_snapshot_attach(&reader->snapshot, source);
     *ret_reader = reader;
     return 0;
 }
@@ -585,10 +587,10 @@ void twinlog_reader_close(struct twinlog_reader *reader)
 {
     if (!reader)
         return;
-    struct io *io = reader->owns_io ? reader->horizon.io : NULL;
+    struct io *io = reader->owns_io ? reader->snapshot.io : NULL;
     twl_follower_destroy(reader->follower);
-    twl_stand_free(&reader->stand);
-    twl_horizon_close(&reader->horizon);
+    twl_read_position_free(&reader->pos);
+    twl_read_snapshot_close(&reader->snapshot);
     free(reader);
     if (io)
         io->ops->destroy(io);

@@ -4,18 +4,18 @@
 #define TWL_READER_H
 
 #include "io/io.h"
-#include "segment/live.h"
 #include "segment/segment_set.h"
+#include "segment/shared_page.h"
 #include "twinlog.h"
 
 /* For a log of another process, or one without a writer. Owns `io` from here on, also on failure. */
 int twl_reader_open(struct io *io, const struct twinlog_reader_options *options,
                     struct twinlog_reader **ret_reader);
 
-/* For the writer's process: `io` and `live` belong to the writer and outlive the reader. */
+/* For the writer's process: `io` and `shared` belong to the writer and outlive the reader. */
 struct reader_source {
     struct io *io;
-    struct live *live;
+    struct shared_page *shared;
     /* Copies the segments that are begun, oldest first, with first_lsn. Any thread may call it, but not
      * after a fork. */
     int (*set)(void *context, struct segment_set *ret_set);

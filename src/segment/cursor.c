@@ -324,7 +324,7 @@ static inline int decode_record(struct cursor *cursor, const unsigned char *byte
     enum decoded decoded = twl_record_header_judge(bytes, cursor->epoch_seed, lsn, ret_header);
     if (decoded != DECODED_NONE)
         return decoded == DECODED_VALID ? 1 : TWINLOG_EVERSION;
-    *ret_header = (struct record_header){ .kind = RECORD_VOID };
+    *ret_header = (struct record_header){ .kind = RECORD_FILLER };
     cursor->is_claim = cursor->is_open && cursor->passes_claims &&
                        is_claimed(cursor, bytes, lsn, &ret_header->size) && ret_header->size != CLAIM_END;
     return cursor->is_claim;
@@ -357,7 +357,7 @@ static int extend(struct cursor *cursor)
 }
 
 /* Moves behind the first `count` records of the open group, which end at `offset`. */
-static void stand_in_open_group(struct cursor *cursor, uint64_t first_lsn, uint32_t count, uint64_t offset)
+static void place_in_open_group(struct cursor *cursor, uint64_t first_lsn, uint32_t count, uint64_t offset)
 {
     const struct group_header group = { .first_lsn = first_lsn,
                                         .count = count,
@@ -385,7 +385,7 @@ static int enter_open_group(struct cursor *cursor)
         return 0;
     const struct group_header group = cursor->group;
     const uint64_t group_offset = cursor->group_offset;
-    stand_in_open_group(cursor, cursor->position.next_lsn, 0, OPEN_RECORDS_OFFSET);
+    place_in_open_group(cursor, cursor->position.next_lsn, 0, OPEN_RECORDS_OFFSET);
     int rc = extend(cursor);
     if (rc <= 0) {
         leave_open_group(cursor);
@@ -610,7 +610,7 @@ static const struct index_entry *entry_of(const struct entries *known, int64_t n
     return number < 0 ? NULL : &known->entries[number];
 }
 
-static void stand_at(struct cursor *cursor, uint64_t offset, struct position position)
+static void place_at(struct cursor *cursor, uint64_t offset, struct position position)
 {
     cursor->position = position;
     cursor->offset = offset;
@@ -660,13 +660,13 @@ static int enter_open_group_at(struct cursor *cursor, const struct index_entry *
     uint64_t first_lsn = cursor->position.next_lsn;
     if (entry->lsn >= first_lsn && entry->lsn - first_lsn < UINT32_MAX &&
         entry->record_offset >= GROUP_HEADER_BYTES && entry->record_offset % 8 == 0) {
-        stand_in_open_group(cursor, first_lsn, (uint32_t)(entry->lsn - first_lsn),
+        place_in_open_group(cursor, first_lsn, (uint32_t)(entry->lsn - first_lsn),
                             OPEN_GROUP_OFFSET + entry->record_offset);
         rc = extend(cursor);
         if (rc > 0)
             return rc;
     }
-    stand_at(cursor, 0, twl_position_before(cursor->segment));
+    place_at(cursor, 0, twl_position_before(cursor->segment));
     return rc < 0 ? rc : 0;
 }
 
@@ -703,7 +703,7 @@ int twl_cursor_place(struct cursor *cursor, const struct index_entry *entry)
 
 void twl_cursor_restart(struct cursor *cursor, struct position position)
 {
-    stand_at(cursor, 0, position);
+    place_at(cursor, 0, position);
 }
 
 /* Moves to a place from the index; if there is none, or it is wrong, to the start. */
@@ -711,7 +711,7 @@ static int jump(struct cursor *cursor, const struct index_entry *entry)
 {
     int rc = entry ? twl_cursor_place(cursor, entry) : 0;
     if (rc == 0)
-        stand_at(cursor, 0, twl_position_before(cursor->segment));
+        place_at(cursor, 0, twl_position_before(cursor->segment));
     return rc < 0 ? rc : 0;
 }
 
@@ -722,11 +722,11 @@ void twl_cursor_resume(struct cursor *cursor)
                                   .chain = summary->chain,
                                   .epoch = summary->epoch };
     if (summary->first_lsn == 0)
-        stand_at(cursor, 0, twl_position_before(cursor->segment));
+        place_at(cursor, 0, twl_position_before(cursor->segment));
     else
-        stand_at(cursor, summary->data_end, end);
+        place_at(cursor, summary->data_end, end);
     if (summary->open_lsn > 0)
-        stand_in_open_group(cursor, summary->open_lsn, (uint32_t)(summary->next_lsn - summary->open_lsn),
+        place_in_open_group(cursor, summary->open_lsn, (uint32_t)(summary->next_lsn - summary->open_lsn),
                             summary->data_end);
 }
 
@@ -734,7 +734,7 @@ void twl_trail_begin(struct trail *trail)
 {
     trail->count = 0;
     trail->marked_lsn = 0;
-    twl_summary_begin(&trail->marks, INT64_MIN);
+    twl_summary_begin(&trail->sparse, INT64_MIN);
 }
 
 static void leave_trail(struct trail *trail, const struct cursor *cursor)
@@ -748,7 +748,7 @@ static void leave_trail(struct trail *trail, const struct cursor *cursor)
     trail->next_lsn = lsn + 1;
     trail->count += trail->count < TRAIL_RECORDS;
     if (lsn >= trail->marked_lsn) {
-        twl_summary_add_record(&trail->marks, lsn, cursor->group_offset, record_offset, 0);
+        twl_summary_add_record(&trail->sparse, lsn, cursor->group_offset, record_offset, 0);
         trail->marked_lsn = lsn + 1;
     }
 }
@@ -789,13 +789,14 @@ int twl_cursor_trace(struct cursor *cursor, const struct segment_footer *footer,
                      struct trail *trail)
 {
     const struct entries known = known_entries(cursor, footer);
-    const struct entries marks = { trail->marks.index.entries, trail->marks.index.count };
+    const struct entries sparse = { trail->sparse.index.entries, trail->sparse.index.count };
     const struct index_entry *entry = entry_of(&known, twl_index_find_lsn(known.entries, known.count, lsn));
-    const struct index_entry *mark = entry_of(&marks, twl_index_find_lsn(marks.entries, marks.count, lsn));
-    bool is_marked = mark && lsn < trail->marked_lsn && (!entry || mark->lsn > entry->lsn);
+    const struct index_entry *nearest =
+        entry_of(&sparse, twl_index_find_lsn(sparse.entries, sparse.count, lsn));
+    bool is_marked = nearest && lsn < trail->marked_lsn && (!entry || nearest->lsn > entry->lsn);
     if (!is_marked)
         twl_trail_begin(trail);
-    int rc = jump(cursor, is_marked ? mark : entry);
+    int rc = jump(cursor, is_marked ? nearest : entry);
     trail->count = 0;
     return rc < 0 ? rc : walk_to(cursor, lsn, trail);
 }

@@ -163,7 +163,7 @@ struct trail {
         uint32_t record_offset;
     } places[TRAIL_RECORDS]; /* indexed by LSN modulo TRAIL_RECORDS */
     uint64_t marked_lsn;     /* LSN behind the records that have marks; 0 = there are none */
-    struct summary marks;
+    struct summary sparse;
 };
 void twl_trail_begin(struct trail *trail);
 /* As twl_cursor_seek(), and leaves a trail of `lsn` and the records before it, as far back as the index

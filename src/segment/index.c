@@ -54,7 +54,7 @@ static void add_entries(struct summary *summary, const struct group_header *grou
     struct index_entry entry = { .lsn = group->first_lsn,
                                  .group_offset = offset,
                                  .record_offset = GROUP_HEADER_BYTES,
-                                 .peak_ns = summary->max_ns };
+                                 .max_time_so_far_ns = summary->max_ns };
     uint64_t last_place = offset + group->bytes - RECORD_HEADER_BYTES;
     while (entry.lsn < group->first_lsn + group->count && is_due(&summary->index, last_place)) {
         ASSERT(entry.record_offset <= group->bytes - RECORD_HEADER_BYTES);
@@ -62,19 +62,19 @@ static void add_entries(struct summary *summary, const struct group_header *grou
         struct record_header record = twl_record_header_load(bytes + entry.record_offset);
         entry.lsn++;
         entry.record_offset += (uint32_t)twl_record_bytes(record.size);
-        entry.peak_ns = later(entry.peak_ns, record.time_ns);
+        entry.max_time_so_far_ns = later(entry.max_time_so_far_ns, record.time_ns);
     }
 }
 
 /* ---- the summary ------------------------------------------------------------------------------- */
 
-void twl_summary_begin(struct summary *summary, int64_t peak_ns)
+void twl_summary_begin(struct summary *summary, int64_t max_time_so_far_ns)
 {
     /* The entries are left alone: unused entries take no memory. */
     summary->first_lsn = summary->next_lsn = summary->data_end = 0;
     summary->min_ns = INT64_MAX;
     summary->max_ns = INT64_MIN;
-    summary->peak_ns = peak_ns;
+    summary->max_time_so_far_ns = max_time_so_far_ns;
     summary->chain = 0;
     summary->epoch = (struct epoch){ 0 };
     summary->open_lsn = 0;
@@ -87,7 +87,7 @@ static void add_times(struct summary *summary, int64_t min_ns, int64_t max_ns)
 {
     summary->min_ns = min_ns < summary->min_ns ? min_ns : summary->min_ns;
     summary->max_ns = later(max_ns, summary->max_ns);
-    summary->peak_ns = later(max_ns, summary->peak_ns);
+    summary->max_time_so_far_ns = later(max_ns, summary->max_time_so_far_ns);
 }
 
 void twl_summary_add_group(struct summary *summary, const struct group_header *group, uint64_t offset,
@@ -106,7 +106,7 @@ void twl_summary_add_record(struct summary *summary, uint64_t lsn, uint64_t grou
     add_entry(&summary->index, &(struct index_entry){ .lsn = lsn,
                                                       .group_offset = group_offset,
                                                       .record_offset = record_offset,
-                                                      .peak_ns = summary->max_ns });
+                                                      .max_time_so_far_ns = summary->max_ns });
     add_times(summary, time_ns, time_ns);
 }
 
@@ -143,7 +143,7 @@ void twl_summary_footer(const struct summary *summary, uint64_t room, int64_t no
                                            .data_end = summary->data_end,
                                            .min_ns = summary->min_ns,
                                            .max_ns = summary->max_ns,
-                                           .peak_ns = summary->peak_ns,
+                                           .max_time_so_far_ns = summary->max_time_so_far_ns,
                                            .chain = summary->chain,
                                            .epoch = summary->epoch,
                                            .index_entries = (count + step - 1) / step,
@@ -177,7 +177,7 @@ static bool is_not_behind_lsn(const struct index_entry *entry, const void *lsn)
 
 static bool is_older_before(const struct index_entry *entry, const void *time_ns)
 {
-    return entry->peak_ns < *(const int64_t *)time_ns;
+    return entry->max_time_so_far_ns < *(const int64_t *)time_ns;
 }
 
 int64_t twl_index_find_lsn(const struct index_entry *entries, uint32_t count, uint64_t lsn)

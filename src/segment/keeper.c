@@ -58,22 +58,23 @@ struct order {
 struct keeper {
     struct keeper_config config; /* [const] but for the plan */
     struct twl_mutex lock;
-    struct completion completion;     /* [lock] */
-    struct segment_plan plan;         /* [lock] of the next segment to make */
-    struct segment ready[MAX_SPARES]; /* [lock] by sequence */
-    uint32_t count;                   /* [lock] number of ready segments */
-    uint32_t wanted;                  /* [lock] */
-    struct order order;               /* [lock] */
-    struct segment_entry *begun;      /* [lock] oldest first; the last one is active */
-    size_t begun_count, begun_room;   /* [lock] */
-    size_t sealed;                    /* [lock] leading entries of `begun` that are sealed, or can't be */
-    struct retired *retired;          /* [lock] */
+    struct completion completion;       /* [lock] */
+    struct segment_plan plan;           /* [lock] of the next segment to make */
+    struct segment ready[MAX_SPARES];   /* [lock] by sequence */
+    uint32_t count;                     /* [lock] number of ready segments */
+    uint32_t wanted;                    /* [lock] */
+    struct order order;                 /* [lock] */
+    struct segment_entry *started;      /* [lock] oldest first; the last one is active */
+    size_t started_count, started_room; /* [lock] */
+    size_t sealed;                      /* [lock] leading entries of `started` that are sealed, or can't be */
+    struct retired *retired;            /* [lock] */
     size_t retired_count, retired_room;
     struct left *left, **left_end; /* [lock] waiting to be sealed, oldest first */
     struct left *unused;   /* [lock] at least one for each ready segment, so that leaving allocates nothing */
     uint32_t unused_count; /* [lock] */
-    int64_t peak_ns;       /* [lock] newest time in the sealed ones; INT64_MAX once one could not be sealed */
-    uint64_t ready_bytes;  /* [lock] of the files */
+    int64_t
+        max_time_so_far_ns; /* [lock] newest time in the sealed ones; INT64_MAX once one could not be sealed */
+    uint64_t ready_bytes;   /* [lock] of the files */
     uint64_t trimmed, recycled; /* [lock] */
     bool is_making;             /* [lock] a thread is making a segment */
     bool is_growing;            /* [lock] and that segment replaces the first ready one */
@@ -159,13 +160,13 @@ static bool remove_surplus(struct keeper *k) REQUIRES(k->lock)
 /* Allocates in advance what beginning `count` more segments takes. */
 static int stock_up(struct keeper *k, uint32_t count) REQUIRES(k->lock)
 {
-    if (k->begun_room < k->begun_count + count) {
-        size_t room = max_u64(2 * k->begun_room, k->begun_count + count);
-        void *begun = realloc(k->begun, room * sizeof(*k->begun));
-        if (!begun)
+    if (k->started_room < k->started_count + count) {
+        size_t room = max_u64(2 * k->started_room, k->started_count + count);
+        void *started = realloc(k->started, room * sizeof(*k->started));
+        if (!started)
             return -ENOMEM;
-        k->begun = begun;
-        k->begun_room = room;
+        k->started = started;
+        k->started_room = room;
     }
     while (k->unused_count < count) {
         struct left *left = malloc(sizeof(*left));
@@ -232,7 +233,7 @@ static int create(struct keeper *k, const struct segment_plan *plan, struct segm
                   bool *ret_is_in_doubt) REQUIRES(k->lock)
 {
     struct segment_plan named = *plan;
-    if (k->begun_count + k->count + k->retired_count >= k->config.most_segments)
+    if (k->started_count + k->count + k->retired_count >= k->config.most_segments)
         return -EMFILE;
     named.number = k->plan.number++;
     twl_mutex_unlock(&k->lock);
@@ -367,7 +368,7 @@ static int check_joint(struct io *io, const struct summary *summary, const struc
 }
 
 static int seal_after_walk(struct keeper *k, const struct segment_entry *entry,
-                           const struct segment_entry *next, int64_t peak_ns,
+                           const struct segment_entry *next, int64_t max_time_so_far_ns,
                            struct segment_footer *ret_footer)
 {
     struct segment segment;
@@ -383,7 +384,7 @@ static int seal_after_walk(struct keeper *k, const struct segment_entry *entry,
     if (rc == 0)
         rc = check_joint(k->config.io, segment.summary, next);
     if (rc == 0)
-        rc = twl_segment_seal(&segment, peak_ns, ret_footer);
+        rc = twl_segment_seal(&segment, max_time_so_far_ns, ret_footer);
     twl_segment_close(&segment);
     return rc;
 }
@@ -409,44 +410,44 @@ static void free_left(struct left *left)
     free(left);
 }
 
-static struct segment_entry *find_begun(struct keeper *k, uint64_t sequence) REQUIRES(k->lock)
+static struct segment_entry *find_started(struct keeper *k, uint64_t sequence) REQUIRES(k->lock)
 {
-    for (size_t i = k->begun_count; i > 0; i--)
-        if (k->begun[i - 1].header.sequence == sequence)
-            return &k->begun[i - 1];
+    for (size_t i = k->started_count; i > 0; i--)
+        if (k->started[i - 1].header.sequence == sequence)
+            return &k->started[i - 1];
     return NULL;
 }
 
-static int seal_left(struct completion completion, struct left *left, int64_t peak_ns,
+static int seal_left(struct completion completion, struct left *left, int64_t max_time_so_far_ns,
                      struct segment_footer *ret_footer)
 {
     int rc = completion.call ? completion.call(completion.context, &left->segment) : 0;
-    return rc < 0 ? rc : twl_segment_seal(&left->segment, peak_ns, ret_footer);
+    return rc < 0 ? rc : twl_segment_seal(&left->segment, max_time_so_far_ns, ret_footer);
 }
 
 /* Seals the oldest unsealed segment; false if all but the active one are sealed. */
 static bool seal_next(struct keeper *k) REQUIRES(k->lock)
 {
-    if (k->is_sealing || k->sealed + 1 >= k->begun_count)
+    if (k->is_sealing || k->sealed + 1 >= k->started_count)
         return false;
-    struct segment_entry entry = k->begun[k->sealed], next = k->begun[k->sealed + 1];
+    struct segment_entry entry = k->started[k->sealed], next = k->started[k->sealed + 1];
     struct left *left = take_left(k, entry.header.sequence);
     const struct completion completion = k->completion;
-    int64_t peak_ns = k->peak_ns;
+    int64_t max_time_so_far_ns = k->max_time_so_far_ns;
     k->is_sealing = true;
     twl_mutex_unlock(&k->lock);
 
     struct segment_footer footer;
-    int rc = left ? seal_left(completion, left, peak_ns, &footer)
-                  : seal_after_walk(k, &entry, &next, peak_ns, &footer);
+    int rc = left ? seal_left(completion, left, max_time_so_far_ns, &footer)
+                  : seal_after_walk(k, &entry, &next, max_time_so_far_ns, &footer);
     free_left(left);
 
     twl_mutex_lock(&k->lock);
     k->is_sealing = false;
-    k->peak_ns = rc == 0 ? footer.peak_ns : INT64_MAX;
-    struct segment_entry *kept = find_begun(k, entry.header.sequence); /* unless it was trimmed meanwhile */
+    k->max_time_so_far_ns = rc == 0 ? footer.max_time_so_far_ns : INT64_MAX;
+    struct segment_entry *kept = find_started(k, entry.header.sequence); /* unless it was trimmed meanwhile */
     if (kept) {
-        k->sealed = (size_t)(kept - k->begun) + 1;
+        k->sealed = (size_t)(kept - k->started) + 1;
         if (rc == 0) {
             kept->is_known = kept->is_sealed = true;
             kept->first_lsn = footer.first_lsn;
@@ -611,9 +612,9 @@ static int adopt_spare(struct keeper *k, const struct segment_entry *entry) REQU
  * one are sealed. */
 static int find_unsealed(struct keeper *k) REQUIRES(k->lock)
 {
-    size_t i = k->begun_count - 1;
+    size_t i = k->started_count - 1;
     while (i > 0) {
-        struct segment_entry *entry = &k->begun[i - 1];
+        struct segment_entry *entry = &k->started[i - 1];
         int rc = twl_segment_look(k->config.io, entry);
         if (rc < 0)
             return rc;
@@ -622,23 +623,23 @@ static int find_unsealed(struct keeper *k) REQUIRES(k->lock)
         i--;
     }
     k->sealed = i;
-    k->peak_ns = i > 0 ? k->begun[i - 1].footer.peak_ns : INT64_MIN;
+    k->max_time_so_far_ns = i > 0 ? k->started[i - 1].footer.max_time_so_far_ns : INT64_MIN;
     return 0;
 }
 
 static int take_set(struct keeper *k, const struct segment_set *set) REQUIRES(k->lock)
 {
-    k->begun = calloc(set->begun, sizeof(*k->begun));
-    if (!k->begun)
+    k->started = calloc(set->started, sizeof(*k->started));
+    if (!k->started)
         return -ENOMEM;
-    memcpy(k->begun, set->entries, set->begun * sizeof(*k->begun));
-    k->begun_count = k->begun_room = set->begun;
-    k->begun[k->begun_count - 1].is_sealed = false; /* it is written again */
+    memcpy(k->started, set->entries, set->started * sizeof(*k->started));
+    k->started_count = k->started_room = set->started;
+    k->started[k->started_count - 1].is_sealed = false; /* it is written again */
     int rc = find_unsealed(k);
     for (size_t i = 0; rc == 0 && i < set->spares; i++)
-        rc = adopt_spare(k, &set->entries[set->begun + i]);
+        rc = adopt_spare(k, &set->entries[set->started + i]);
     for (size_t i = 0; i < set->retired; i++) {
-        const struct segment_entry *entry = &set->entries[set->begun + set->spares + i];
+        const struct segment_entry *entry = &set->entries[set->started + set->spares + i];
         retire(k, entry->name, entry->file_bytes < entry->header.bytes ? 0 : entry->header.bytes);
     }
     k->plan.bytes = min_u64(k->plan.bytes, k->config.max_bytes);
@@ -678,7 +679,7 @@ void twl_keeper_start(struct keeper *k)
 {
     twl_mutex_lock(&k->lock);
     k->must_tend = k->config.tend != NULL;
-    if (k->retired_count > 0 || k->sealed + 1 < k->begun_count || k->must_tend)
+    if (k->retired_count > 0 || k->sealed + 1 < k->started_count || k->must_tend)
         get_going(k);
     twl_mutex_unlock(&k->lock);
 }
@@ -702,9 +703,9 @@ int64_t twl_keeper_end(struct keeper *k)
 {
     end_thread(k);
     twl_mutex_lock(&k->lock);
-    const int64_t peak_ns = k->peak_ns;
+    const int64_t max_time_so_far_ns = k->max_time_so_far_ns;
     twl_mutex_unlock(&k->lock);
-    return peak_ns;
+    return max_time_so_far_ns;
 }
 
 /* Newest first: a gap in the sequence would count as damage. */
@@ -745,7 +746,7 @@ void twl_keeper_destroy(struct keeper *k, bool is_forked)
         k->unused = unused->next;
         free(unused);
     }
-    free(k->begun);
+    free(k->started);
     free(k->retired);
     free(k);
 }
@@ -833,10 +834,10 @@ void twl_keeper_leave(struct keeper *k, const struct segment *segment, const str
 {
     twl_mutex_lock(&k->lock);
     struct left *left = k->unused;
-    ASSERT(left && k->begun_count < k->begun_room); /* `next` was ready */
+    ASSERT(left && k->started_count < k->started_room); /* `next` was ready */
     k->unused = left->next;
     k->unused_count--;
-    k->begun[k->begun_count++] = entry_of(next, segment->summary->next_lsn);
+    k->started[k->started_count++] = entry_of(next, segment->summary->next_lsn);
     *left = (struct left){ .segment = *segment };
     *k->left_end = left;
     k->left_end = &left->next;
@@ -860,15 +861,16 @@ static void set_free(struct keeper *k) REQUIRES(k->lock)
     twl_event_notify_all(&k->done);
 }
 
-static void drop_begun(struct keeper *k, size_t from, size_t count) REQUIRES(k->lock)
+static void drop_started(struct keeper *k, size_t from, size_t count) REQUIRES(k->lock)
 {
     for (size_t i = from; i < from + count; i++) {
-        struct segment_entry *entry = &k->begun[i];
+        struct segment_entry *entry = &k->started[i];
         free_left(take_left(k, entry->header.sequence));
         retire(k, entry->name, entry->header.bytes);
     }
-    memmove(k->begun + from, k->begun + from + count, (k->begun_count - from - count) * sizeof(*k->begun));
-    k->begun_count -= count;
+    memmove(k->started + from, k->started + from + count,
+            (k->started_count - from - count) * sizeof(*k->started));
+    k->started_count -= count;
     if (k->sealed > from)
         k->sealed -= min_u64(k->sealed - from, count);
 }
@@ -882,10 +884,10 @@ static void drop_ready(struct keeper *k) REQUIRES(k->lock)
     }
 }
 
-static void settle_peak(struct keeper *k) REQUIRES(k->lock)
+static void settle_max_time(struct keeper *k) REQUIRES(k->lock)
 {
-    const struct segment_entry *last = k->sealed > 0 ? &k->begun[k->sealed - 1] : NULL;
-    k->peak_ns = !last ? INT64_MIN : last->is_sealed ? last->footer.peak_ns : INT64_MAX;
+    const struct segment_entry *last = k->sealed > 0 ? &k->started[k->sealed - 1] : NULL;
+    k->max_time_so_far_ns = !last ? INT64_MIN : last->is_sealed ? last->footer.max_time_so_far_ns : INT64_MAX;
 }
 
 int twl_keeper_restart(struct keeper *k, uint64_t start_lsn, uint64_t previous, uint32_t start_chain,
@@ -906,17 +908,17 @@ int twl_keeper_restart(struct keeper *k, uint64_t start_lsn, uint64_t previous, 
     if (rc == 0)
         rc = make_fixed(k, &plan, &segment, ret_is_in_doubt);
     if (rc == 0) {
-        size_t kept = k->begun_count;
-        while (kept > 0 && k->begun[kept - 1].header.sequence > previous)
+        size_t kept = k->started_count;
+        while (kept > 0 && k->started[kept - 1].header.sequence > previous)
             kept--;
         drop_ready(k);
-        drop_begun(k, kept, k->begun_count - kept);
-        k->begun[k->begun_count++] = entry_of(&segment, start_lsn);
+        drop_started(k, kept, k->started_count - kept);
+        k->started[k->started_count++] = entry_of(&segment, start_lsn);
         k->plan.sequence = plan.sequence + 1;
         k->plan.bytes = min_u64(2 * segment.header.bytes, k->config.max_bytes);
         k->plan.after_lsn = plan.after_lsn; /* what was durable before may be cut off */
         k->plan.epoch = epoch + 1;
-        settle_peak(k);
+        settle_max_time(k);
         *ret_segment = segment;
     }
     set_free(k);
@@ -930,7 +932,7 @@ static int look_at_kept(struct keeper *k, struct segment_entry *entry)
         return 0;
     int rc = twl_segment_look(k->config.io, entry);
     twl_mutex_lock(&k->lock);
-    struct segment_entry *kept = rc == 0 ? find_begun(k, entry->header.sequence) : NULL;
+    struct segment_entry *kept = rc == 0 ? find_started(k, entry->header.sequence) : NULL;
     if (kept)
         *kept = *entry;
     twl_mutex_unlock(&k->lock);
@@ -943,10 +945,10 @@ int twl_keeper_each(struct keeper *k, bool (*each)(void *context, const struct k
     struct segment_set set = { 0 };
     int rc = twl_keeper_set(k, &set);
     uint64_t later_bytes = 0;
-    for (size_t i = 0; rc == 0 && i < set.begun; i++)
+    for (size_t i = 0; rc == 0 && i < set.started; i++)
         later_bytes += set.entries[i].header.bytes;
-    for (size_t i = 0; rc == 0 && i < set.begun; i++) {
-        struct segment_entry *entry = &set.entries[i], *next = i + 1 < set.begun ? entry + 1 : NULL;
+    for (size_t i = 0; rc == 0 && i < set.started; i++) {
+        struct segment_entry *entry = &set.entries[i], *next = i + 1 < set.started ? entry + 1 : NULL;
         later_bytes -= entry->header.bytes;
         rc = look_at_kept(k, entry);
         if (rc == 0 && next)
@@ -975,10 +977,10 @@ int twl_keeper_retire(struct keeper *k, uint64_t first_sequence, struct keeper_f
     twl_mutex_lock(&k->lock);
     hold_still(k);
     size_t count = 0;
-    while (count + 1 < k->begun_count && k->begun[count].header.sequence < first_sequence)
-        freed.bytes += k->begun[count++].header.bytes;
+    while (count + 1 < k->started_count && k->started[count].header.sequence < first_sequence)
+        freed.bytes += k->started[count++].header.bytes;
     freed.segments = count;
-    drop_begun(k, 0, count);
+    drop_started(k, 0, count);
     k->trimmed += count;
     set_free(k);
     if (count > 0)
@@ -992,11 +994,11 @@ int twl_keeper_set(struct keeper *k, struct segment_set *ret_set)
 {
     struct segment_set set = { .is_managed = true };
     twl_mutex_lock(&k->lock);
-    set.entries = malloc(k->begun_count * sizeof(*set.entries));
+    set.entries = malloc(k->started_count * sizeof(*set.entries));
     if (set.entries) {
-        memcpy(set.entries, k->begun, k->begun_count * sizeof(*set.entries));
-        set.begun = k->begun_count;
-        set.max_sequence = set.entries[set.begun - 1].header.sequence;
+        memcpy(set.entries, k->started, k->started_count * sizeof(*set.entries));
+        set.started = k->started_count;
+        set.max_sequence = set.entries[set.started - 1].header.sequence;
     }
     twl_mutex_unlock(&k->lock);
     if (!set.entries)
@@ -1008,13 +1010,13 @@ int twl_keeper_set(struct keeper *k, struct segment_set *ret_set)
 void twl_keeper_count(struct keeper *k, struct keeper_count *ret_count)
 {
     twl_mutex_lock(&k->lock);
-    struct keeper_count count = { .begun = (uint32_t)k->begun_count,
+    struct keeper_count count = { .started = (uint32_t)k->started_count,
                                   .ready = k->count,
                                   .file_bytes = k->ready_bytes,
                                   .trimmed = k->trimmed,
                                   .recycled = k->recycled };
-    for (size_t i = 0; i < k->begun_count; i++)
-        count.file_bytes += k->begun[i].header.bytes;
+    for (size_t i = 0; i < k->started_count; i++)
+        count.file_bytes += k->started[i].header.bytes;
     for (size_t i = 0; i < k->retired_count; i++)
         count.file_bytes += k->retired[i].bytes;
     twl_mutex_unlock(&k->lock);

@@ -115,7 +115,7 @@ int twl_keeper_retire(struct keeper *keeper, uint64_t first_sequence, struct kee
 int twl_keeper_set(struct keeper *keeper, struct segment_set *ret_set);
 
 struct keeper_count {
-    uint32_t begun, ready;
+    uint32_t started, ready;
     uint64_t file_bytes; /* of all files: begun, spare and retired */
     uint64_t trimmed, recycled;
 };

@@ -42,10 +42,10 @@ const struct recover_row twl_recover_table[] = {
     { PROOF | NEWEST | JOINS | LATER_GROUP, JOINS, DECIDE_NEXT_SEGMENT, "the next segment continues here" },
     { PROOF | NEWEST | JOINS | LATER_GROUP, JOINS | LATER_GROUP, DECIDE_DAMAGE,
       "two groups claim to continue here" },
-    { PROOF | NEWEST | JOINS, 0, DECIDE_CUT, "later segments were never acknowledged" },
-    { PROOF | NEWEST | LATER_GROUP, NEWEST | LATER_GROUP, DECIDE_CUT,
+    { PROOF | NEWEST | JOINS, 0, DECIDE_TRUNCATE, "later segments were never acknowledged" },
+    { PROOF | NEWEST | LATER_GROUP, NEWEST | LATER_GROUP, DECIDE_TRUNCATE,
       "later groups were never acknowledged" },
-    { PROOF | NEWEST | LATER_GROUP | ZERO, NEWEST, DECIDE_CUT, "a group was being written" },
+    { PROOF | NEWEST | LATER_GROUP | ZERO, NEWEST, DECIDE_TRUNCATE, "a group was being written" },
     { PROOF | NEWEST | LATER_GROUP | ZERO | CLOSED, NEWEST | ZERO, DECIDE_CLEAN_END,
       "the last writer stopped between two groups" },
     { PROOF | NEWEST | LATER_GROUP | ZERO | CLOSED, NEWEST | ZERO | CLOSED, DECIDE_CLEAN_CLOSE,
@@ -65,7 +65,7 @@ const struct recover_row *twl_recover_decide(unsigned facts)
 /* Asks a segment behind the stop: does it continue there, is it begun, what do its groups prove? The next
  * segment is searched completely even if it is a spare: its first group, whose size is unknown, may be the
  * missing one. No segment is begun before the one in front of it. */
-static int ask_later_segment(struct cursor *cursor, const struct segment *segment, bool is_begun,
+static int ask_later_segment(struct cursor *cursor, const struct segment *segment, bool is_started,
                              bool is_next, struct position stop, unsigned *facts,
                              struct later_groups *ret_found)
 {
@@ -79,12 +79,12 @@ static int ask_later_segment(struct cursor *cursor, const struct segment *segmen
             return rc < 0 ? rc : 0;
     }
     int rc = 0;
-    if (is_next || is_begun) {
+    if (is_next || is_started) {
         twl_cursor_begin(cursor, segment, stop);
         rc = twl_cursor_find_later(cursor, SEGMENT_DATA_OFFSET, stop, ret_found);
     }
     if (rc == 0 && ret_found->offset == 0 &&
-        is_begun) { /* a sealed segment was begun, even if it has no group left */
+        is_started) { /* a sealed segment was begun, even if it has no group left */
         rc = twl_segment_read_footer(segment, &footer);
         ret_found->is_proof = rc > 0;
     }
@@ -108,23 +108,23 @@ static int ask_later_segments(struct io *io, const struct segment_set *set, size
     struct cursor cursor = { .window_bytes = WINDOW_BYTES };
     int rc = 0;
     *facts |= FACT_NEWEST;
-    size_t count = set->begun + set->spares;
+    size_t count = set->started + set->spares;
     for (size_t i = index + 1; rc == 0 && i < count && !later->is_proof && !(*facts & FACT_JOINS); i++) {
         struct segment segment;
         rc = open_as_found(io, &set->entries[i], &segment);
-        if (rc == -ENOENT && i >= set->begun) { /* a spare that its writer has removed since */
+        if (rc == -ENOENT && i >= set->started) { /* a spare that its writer has removed since */
             rc = 0;
             continue;
         }
         if (rc < 0)
             break;
-        if (i < set->begun)
+        if (i < set->started)
             *facts &= ~(unsigned)FACT_NEWEST;
         struct later_groups found = { 0 };
         if (stop.next_lsn > 0 && twl_segment_set_promise(set, i) >= stop.next_lsn)
             found.is_proof = true; /* that LSN was durable when the segment was prepared */
         else
-            rc = ask_later_segment(&cursor, &segment, i < set->begun, i == index + 1, stop, facts, &found);
+            rc = ask_later_segment(&cursor, &segment, i < set->started, i == index + 1, stop, facts, &found);
         if (later->offset == 0)
             *later = found;
         later->is_proof = later->is_proof || found.is_proof;
@@ -140,7 +140,7 @@ static int is_stale_block(struct cursor *cursor, bool *ret_is_stale)
     struct group_header group;
     int error;
     *ret_is_stale = false;
-    if (cursor->segment->header.lives == 0 || cursor->offset % BLOCK_BYTES != 0)
+    if (cursor->segment->header.incarnations == 0 || cursor->offset % BLOCK_BYTES != 0)
         return 0;
     const unsigned char *bytes = twl_cursor_bytes(cursor, cursor->offset, GROUP_HEADER_BYTES, &error);
     if (!bytes)
@@ -170,7 +170,7 @@ static int rest_of_block_is_zero(struct cursor *cursor, bool *ret_is_zero)
 static bool was_left(const struct segment_set *set, size_t index)
 {
     bool is_before_mapped =
-        index + 1 < set->begun + set->spares && segment_is_mapped(&set->entries[index + 1].header);
+        index + 1 < set->started + set->spares && segment_is_mapped(&set->entries[index + 1].header);
     return !segment_is_mapped(&set->entries[index].header) && !is_before_mapped;
 }
 
@@ -250,8 +250,8 @@ static void describe(struct recovery *recovery, const struct segment_set *set, s
         report->first_lsn = next;
         report->last_lsn = find_last_lost(set, index, &judgement->later, next);
         break;
-    case DECIDE_CUT:
-        twl_report(report, TWINLOG_FOUND_TORN_TAIL, TWINLOG_WOULD_CUT, 0,
+    case DECIDE_TRUNCATE:
+        twl_report(report, TWINLOG_FOUND_TORN_TAIL, TWINLOG_WOULD_TRUNCATE, 0,
                    "the log ends before record %llu: %s", next, row->why);
         report->first_lsn = next;
         break;
@@ -266,7 +266,7 @@ static void describe(struct recovery *recovery, const struct segment_set *set, s
     }
     uint64_t data_end = twl_segment_data_end(entry->header.bytes);
     twl_report_place(report, entry->name, entry->header.sequence, recovery->offset,
-                     row->decision == DECIDE_CUT ? data_end - recovery->offset : 0);
+                     row->decision == DECIDE_TRUNCATE ? data_end - recovery->offset : 0);
 }
 
 /* The checksums are right, so no crash explains it; only a newer version knows the meaning. */
@@ -334,7 +334,7 @@ static int check_claims(const struct segment_set *set, struct recovery *recovery
 {
     const struct segment_entry *entry = &set->entries[recovery->claim_index];
     uint64_t marked_lsn = recovery->marked_lsn;
-    for (size_t i = recovery->claim_index + 1; i < set->begun + set->spares; i++)
+    for (size_t i = recovery->claim_index + 1; i < set->started + set->spares; i++)
         marked_lsn = max_u64(marked_lsn, twl_segment_set_promise(set, i));
     if (recovery->claim_lsn == 0 || marked_lsn < recovery->claim_lsn)
         return 0;
@@ -362,10 +362,10 @@ static int recover_from(struct io *io, const struct segment_set *set, bool has_w
     struct cursor cursor = { .window_bytes = WINDOW_BYTES };
     struct position position = { 0 };
     int rc = twl_recover_find_open(io, set, &recovery->open_from);
-    size_t from = min_u64(recovery->open_from, set->begun - 1);
+    size_t from = min_u64(recovery->open_from, set->started - 1);
     if (rc == 0)
         rc = find_known(io, set, &from);
-    for (size_t index = from; rc >= 0 && index < set->begun; index++) {
+    for (size_t index = from; rc >= 0 && index < set->started; index++) {
         const struct segment before = { .header = set->entries[index].header };
         if (summary)
             twl_summary_begin(summary, INT64_MIN);
@@ -408,7 +408,7 @@ int twl_recover_find_open(struct io *io, const struct segment_set *set, size_t *
 {
     bool is_open;
     int rc = 0;
-    *ret_from = set->begun;
+    *ret_from = set->started;
     for (bool is_fixed = false; *ret_from > 0 && !is_fixed; --*ret_from) {
         const struct segment_entry *entry = &set->entries[*ret_from - 1];
         rc = twl_segment_is_open(io, entry, &is_open);
@@ -424,10 +424,10 @@ int twl_recover_find_open(struct io *io, const struct segment_set *set, size_t *
 int twl_recover(struct io *io, const struct segment_set *set, bool has_writer, struct summary *summary,
                 struct recovery *ret_recovery)
 {
-    *ret_recovery = (struct recovery){ .position = { .next_lsn = 1 }, .open_from = set->begun };
+    *ret_recovery = (struct recovery){ .position = { .next_lsn = 1 }, .open_from = set->started };
     if (summary)
         twl_summary_begin(summary, INT64_MIN);
-    if (set->begun == 0) {
+    if (set->started == 0) {
         twl_report(&ret_recovery->report, TWINLOG_FOUND_NEW_LOG, TWINLOG_DID_NOTHING, 0,
                    "there is no log yet");
         return 0;

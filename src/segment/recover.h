@@ -29,7 +29,7 @@ enum recover_decision {
     DECIDE_NEXT_SEGMENT, /* the segment is full: go on in the next one */
     DECIDE_CLEAN_CLOSE,  /* the log ends here and was closed */
     DECIDE_CLEAN_END,    /* the log ends here; the writer died between two groups */
-    DECIDE_CUT,          /* the log ends here; what follows was never acknowledged */
+    DECIDE_TRUNCATE,     /* the log ends here; what follows was never acknowledged */
     DECIDE_DAMAGE,       /* acknowledged data is missing */
 };
 

@@ -256,16 +256,16 @@ static int claim(struct segment *segment)
     return rc;
 }
 
-static int begin_life(struct segment *segment, const struct segment_plan *plan, bool *ret_is_in_doubt)
+static int begin_incarnation(struct segment *segment, const struct segment_plan *plan, bool *ret_is_in_doubt)
 {
-    struct segment_plan life = *plan;
+    struct segment_plan next = *plan;
     struct segment_header header;
     int rc = claim(segment);
-    life.bytes = segment->header.bytes;
+    next.bytes = segment->header.bytes;
     if (rc == 0)
-        rc = compose_header(segment->file->io, &life, &header);
+        rc = compose_header(segment->file->io, &next, &header);
     if (rc == 0) {
-        header.lives = segment->header.lives + 1;
+        header.incarnations = segment->header.incarnations + 1;
         rc = write_header(segment->file, &header);
         if (rc == 0)
             rc = io_sync_data(segment->file);
@@ -294,7 +294,7 @@ int twl_segment_recycle(struct io *io, const char *name, const struct segment_pl
     if (rc == 0)
         rc = give_summary(&segment);
     if (rc == 0)
-        rc = begin_life(&segment, plan, ret_is_in_doubt);
+        rc = begin_incarnation(&segment, plan, ret_is_in_doubt);
     if (rc < 0) {
         twl_segment_close(&segment);
         return rc;
@@ -376,7 +376,8 @@ static void encode_index(const struct sparse_index *index, uint32_t step, uint32
         twl_index_entry_encode(&index->entries[i * step], footer_at - (i + 1) * INDEX_ENTRY_BYTES);
 }
 
-int twl_segment_seal(const struct segment *segment, int64_t peak_ns, struct segment_footer *ret_footer)
+int twl_segment_seal(const struct segment *segment, int64_t max_time_so_far_ns,
+                     struct segment_footer *ret_footer)
 {
     const struct summary *summary = segment->summary;
     struct io *io = segment->file->io;
@@ -387,7 +388,8 @@ int twl_segment_seal(const struct segment *segment, int64_t peak_ns, struct segm
     struct segment_footer footer;
     uint32_t step;
     twl_summary_footer(summary, room, io->ops->now_ns(io), &footer, &step);
-    footer.peak_ns = footer.peak_ns > peak_ns ? footer.peak_ns : peak_ns;
+    footer.max_time_so_far_ns =
+        footer.max_time_so_far_ns > max_time_so_far_ns ? footer.max_time_so_far_ns : max_time_so_far_ns;
 
     size_t index_bytes = (size_t)footer.index_entries * INDEX_ENTRY_BYTES;
     size_t index_blocks = (size_t)align_up(index_bytes, BLOCK_BYTES);

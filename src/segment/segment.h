@@ -79,9 +79,10 @@ int twl_segment_recycle(struct io *io, const char *name, const struct segment_pl
 int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsigned lock_wait_ms,
                      struct segment *ret_segment, enum header_state *ret_state);
 
-/* Writes index and footer behind the groups, from segment->summary; durable on return. `peak_ns` is the
+/* Writes index and footer behind the groups, from segment->summary; durable on return. `max_time_so_far_ns` is the
  * newest time of a record in any earlier segment; INT64_MAX = not known. */
-int twl_segment_seal(const struct segment *segment, int64_t peak_ns, struct segment_footer *ret_footer);
+int twl_segment_seal(const struct segment *segment, int64_t max_time_so_far_ns,
+                     struct segment_footer *ret_footer);
 /* Reads the footer: 1. 0 = there is none, or it is not valid. */
 int twl_segment_read_footer(const struct segment *segment, struct segment_footer *ret_footer);
 /* Removes the footer, if there is one, of a segment that is written again because a crash took what came

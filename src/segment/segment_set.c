@@ -324,9 +324,9 @@ static int follow_path(const struct loading *l, size_t newest, bool *is_on_path,
     return 0;
 }
 
-static int check_spares(const struct loading *l, size_t begun)
+static int check_spares(const struct loading *l, size_t started)
 {
-    for (size_t i = begun; i < l->count; i++) {
+    for (size_t i = started; i < l->count; i++) {
         uint64_t expected = i == 0 ? 1 : l->entries[i - 1].header.sequence + 1;
         if (l->entries[i].header.sequence != expected)
             return report_missing(l, expected, l->entries[i].header.sequence - 1, &l->entries[i]);
@@ -341,34 +341,35 @@ static bool ends_epoch(const struct segment_header *header)
 }
 
 /* Puts the entries into the order of the set: the path, the spares, the retired segments. */
-static int arrange(const struct loading *l, const bool *is_on_path, size_t begun, struct segment_set *ret_set)
+static int arrange(const struct loading *l, const bool *is_on_path, size_t started,
+                   struct segment_set *ret_set)
 {
     struct segment_set set = { .max_sequence = l->entries[l->count - 1].header.sequence };
     set.entries = calloc(l->count + l->strays, sizeof(*set.entries));
     if (!set.entries)
         return report_system(-ENOMEM, "list", l->entries[0].name, l->report);
     size_t at = 0;
-    for (size_t i = 0; i < begun; i++)
+    for (size_t i = 0; i < started; i++)
         if (is_on_path[i])
             set.entries[at++] = l->entries[i];
-    set.begun = at;
-    for (size_t i = begun; i < l->count; i++)
+    set.started = at;
+    for (size_t i = started; i < l->count; i++)
         set.entries[at++] = l->entries[i];
-    set.spares = at - set.begun;
-    for (size_t i = 0; i < begun; i++)
+    set.spares = at - set.started;
+    for (size_t i = 0; i < started; i++)
         if (!is_on_path[i])
             set.entries[at++] = l->entries[i];
     for (size_t i = l->count; i < l->count + l->strays; i++)
         set.entries[at++] = l->entries[i];
-    set.retired = at - set.begun - set.spares;
+    set.retired = at - set.started - set.spares;
     for (size_t i = 0; i < at; i++) {
         set.max_number = max_u64(set.max_number, twl_segment_name_number(set.entries[i].name));
         set.is_managed = set.is_managed || (set.entries[i].header.incompatible & FEATURE_MANAGED) != 0;
     }
-    for (size_t i = 0; i < set.begun; i++)
+    for (size_t i = 0; i < set.started; i++)
         if (ends_epoch(&set.entries[i].header))
-            set.cut_epoch = (uint32_t)max_u64(set.cut_epoch, set.entries[i].header.epoch);
-    if (l->options->passed_epoch > set.cut_epoch)
+            set.truncation_epoch = (uint32_t)max_u64(set.truncation_epoch, set.entries[i].header.epoch);
+    if (l->options->passed_epoch > set.truncation_epoch)
         set.passed_lsn = l->options->passed_lsn;
     *ret_set = set;
     return 0;
@@ -390,20 +391,20 @@ static int find_first_lsn(const struct loading *l, struct segment_set *set)
 static int make_set(struct loading *l, struct segment_set *ret_set)
 {
     bool *is_on_path = calloc(l->count, sizeof(*is_on_path));
-    size_t begun, oldest;
+    size_t started, oldest;
     int rc = is_on_path ? check_owners(l) : report_system(-ENOMEM, "list", l->entries[0].name, l->report);
     if (rc == 0)
         rc = sort_out_strays(l);
     if (rc == 0)
-        rc = find_newest(l, &begun);
+        rc = find_newest(l, &started);
     if (rc == 0)
-        rc = check_spares(l, begun);
-    if (rc == 0 && begun == 0) /* spares only: the first segment is begun by its header */
+        rc = check_spares(l, started);
+    if (rc == 0 && started == 0) /* spares only: the first segment is begun by its header */
         rc = report_missing(l, 1, l->entries[0].header.sequence, &l->entries[0]);
     if (rc == 0)
-        rc = follow_path(l, begun - 1, is_on_path, &oldest);
+        rc = follow_path(l, started - 1, is_on_path, &oldest);
     if (rc == 0)
-        rc = arrange(l, is_on_path, begun, ret_set);
+        rc = arrange(l, is_on_path, started, ret_set);
     free(is_on_path);
     if (rc == 0) {
         rc = find_first_lsn(l, ret_set);
@@ -457,7 +458,7 @@ void twl_segment_set_free(struct segment_set *set)
 static int open_once(struct io *io, const struct segment_set_options *options, struct state *state,
                      uint64_t *ret_generation, struct segment_set *set, struct twinlog_report *report)
 {
-    struct segment_set_options with_front = *options;
+    struct segment_set_options with_head = *options;
     int rc = twl_state_read(io, state, report);
     if (rc == -ENOENT) {
         *state = (struct state){ 0 };
@@ -466,12 +467,12 @@ static int open_once(struct io *io, const struct segment_set_options *options, s
     if (rc < 0)
         return rc;
     *ret_generation = state->header.generation;
-    with_front.first_sequence = state->header.first_sequence;
-    with_front.first_lsn = state->header.first_lsn;
-    with_front.passed_lsn = twl_state_furthest(state);
-    with_front.passed_epoch = state->header.cursor_epoch;
-    rc = twl_segment_set_load(io, &with_front, set, report);
-    if (rc == 0 && set->begun > 0 && state->header.generation > 0 &&
+    with_head.first_sequence = state->header.first_sequence;
+    with_head.first_lsn = state->header.first_lsn;
+    with_head.passed_lsn = twl_state_furthest(state);
+    with_head.passed_epoch = state->header.cursor_epoch;
+    rc = twl_segment_set_load(io, &with_head, set, report);
+    if (rc == 0 && set->started > 0 && state->header.generation > 0 &&
         memcmp(state->header.log_id, set->entries[0].header.log_id, LOG_ID_BYTES) != 0) {
         twl_report(report, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_DID_REFUSE, TWINLOG_EFOREIGN,
                    "the file %s belongs to another log; restore the right one from a copy", STATE_NAME);
@@ -578,18 +579,18 @@ int twl_segment_try_look(struct io *io, struct segment_entry *entry)
 uint64_t twl_segment_set_promise(const struct segment_set *set, size_t index)
 {
     const struct segment_header *header = &set->entries[index].header;
-    return header->start_lsn > 0 || header->epoch > set->cut_epoch ? header->after_lsn : 0;
+    return header->start_lsn > 0 || header->epoch > set->truncation_epoch ? header->after_lsn : 0;
 }
 
 uint64_t twl_segment_set_bound(const struct segment_set *set, size_t index)
 {
-    uint64_t start_lsn = index + 1 < set->begun ? set->entries[index + 1].header.start_lsn : 0;
+    uint64_t start_lsn = index + 1 < set->started ? set->entries[index + 1].header.start_lsn : 0;
     return start_lsn > 0 ? start_lsn : UINT64_MAX;
 }
 
 int64_t twl_segment_set_find(struct io *io, struct segment_set *set, uint64_t lsn)
 {
-    size_t low = 0, high = set->begun; /* below low: begin at or before lsn; from high on: behind it */
+    size_t low = 0, high = set->started; /* below low: begin at or before lsn; from high on: behind it */
     while (low < high) {
         size_t middle = low + (high - low) / 2, known = middle;
         int rc = twl_segment_try_look(io, &set->entries[known]);
@@ -612,14 +613,14 @@ int64_t twl_segment_set_find(struct io *io, struct segment_set *set, uint64_t ls
 
 int64_t twl_segment_set_find_time(struct io *io, struct segment_set *set, int64_t time_ns)
 {
-    size_t low = 0, high = set->begun > 0 ? set->begun - 1 : 0; /* all entries below low are older */
+    size_t low = 0, high = set->started > 0 ? set->started - 1 : 0; /* all entries below low are older */
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         int rc = twl_segment_try_look(io, &set->entries[middle]);
         if (rc < 0)
             return rc;
         const struct segment_entry *entry = &set->entries[middle];
-        if (entry->is_sealed && entry->footer.peak_ns < time_ns)
+        if (entry->is_sealed && entry->footer.max_time_so_far_ns < time_ns)
             low = middle + 1;
         else
             high = middle;

@@ -20,13 +20,13 @@ struct segment_entry {
 
 struct segment_set {
     struct segment_entry *entries;
-    size_t begun;       /* entries[0 .. begun) make the log, oldest first; each continues the one before it */
+    size_t started;     /* entries[0 .. begun) make the log, oldest first; each continues the one before it */
     size_t spares;      /* then the segments without a group, by sequence, to be used next */
     size_t retired;     /* then the segments that were trimmed or cut off; their contents do not count */
     uint64_t first_lsn; /* oldest LSN that is kept, or the first one to come */
-    uint64_t passed_lsn; /* a cursor proves that everything up to here was durable; 0 = none does */
-    uint32_t cut_epoch;  /* the log was last cut, or reset, at the end of this epoch; 0 = never */
-    uint64_t max_number; /* of the file names; 0 = there are none */
+    uint64_t passed_lsn;       /* a cursor proves that everything up to here was durable; 0 = none does */
+    uint32_t truncation_epoch; /* the log was last cut, or reset, at the end of this epoch; 0 = never */
+    uint64_t max_number;       /* of the file names; 0 = there are none */
     uint64_t max_sequence;
     bool is_managed; /* a header has FEATURE_MANAGED, so that there must be a state file */
 };

@@ -41,10 +41,10 @@ struct found {
 };
 
 /* Turns a claim into a filler. The word that completes it is written last, atomically. */
-static int write_void(const struct segment *segment, const struct cursor *cursor, uint32_t size,
-                      int64_t time_ns)
+static int write_filler(const struct segment *segment, const struct cursor *cursor, uint32_t size,
+                        int64_t time_ns)
 {
-    const struct record_header record = { .kind = RECORD_VOID, .size = size, .time_ns = time_ns };
+    const struct record_header record = { .kind = RECORD_FILLER, .size = size, .time_ns = time_ns };
     const size_t bytes = (size_t)twl_record_bytes(size);
     unsigned char *at = calloc(1, bytes);
     if (!at)
@@ -65,7 +65,7 @@ static int settle_claim(const struct segment *segment, struct cursor *cursor, in
     const unsigned char *claim = twl_cursor_bytes(cursor, cursor->entered_offset, 8, &error);
     if (!claim)
         return error ? error : TWINLOG_ECORRUPT;
-    return write_void(segment, cursor, load_le32(claim + 4), time_ns);
+    return write_filler(segment, cursor, load_le32(claim + 4), time_ns);
 }
 
 static int find_records(const struct segment *segment, bool has_claims, struct found *ret_found)
@@ -151,7 +151,7 @@ static int settle_segment(struct io *io, const struct segment_entry *entry, bool
 static int remove_later(struct io *io, const struct segment_set *set, size_t index)
 {
     int rc = 0;
-    for (size_t i = set->begun + set->spares; rc == 0 && i-- > index + 1;) {
+    for (size_t i = set->started + set->spares; rc == 0 && i-- > index + 1;) {
         rc = io->ops->unlink(io, set->entries[i].name);
         if (rc == 0 || rc == -ENOENT)
             rc = io->ops->sync_dir(io);
@@ -180,9 +180,9 @@ static int settle_to(struct io *io, const struct segment_set *set, const struct 
     int rc = 0;
     for (size_t i = end->open_from; rc == 0 && i < end->index; i++)
         rc = settle_segment(io, &set->entries[i], false, lock_wait_ms);
-    if (rc == 0 && end->index + 1 < set->begun)
+    if (rc == 0 && end->index + 1 < set->started)
         rc = unseal(io, &set->entries[end->index], lock_wait_ms);
-    if (rc == 0 && end->index + 1 < set->begun)
+    if (rc == 0 && end->index + 1 < set->started)
         rc = remove_later(io, set, end->index);
     if (rc == 0 && end->index >= end->open_from) /* else nothing is left of the open groups */
         rc = settle_segment(io, &set->entries[end->index], true, lock_wait_ms);
@@ -194,7 +194,7 @@ int twl_settle(struct io *io, const struct segment_set *set, unsigned lock_wait_
 {
     struct recovery end;
     bool is_open = false;
-    int rc = set->begun > 0 ? twl_segment_is_open(io, &set->entries[set->begun - 1], &is_open) : 0;
+    int rc = set->started > 0 ? twl_segment_is_open(io, &set->entries[set->started - 1], &is_open) : 0;
     if (rc == 0 && !is_open)
         return 0;
     if (rc == 0) {
@@ -212,8 +212,8 @@ int twl_settle(struct io *io, const struct segment_set *set, unsigned lock_wait_
 
 int twl_settle_without_spares(struct io *io, struct segment_set *set)
 {
-    struct segment_entry *spares = set->entries + set->begun;
-    int rc = remove_later(io, set, set->begun - 1);
+    struct segment_entry *spares = set->entries + set->started;
+    int rc = remove_later(io, set, set->started - 1);
     if (rc < 0)
         return rc;
     memmove(spares, spares + set->spares, set->retired * sizeof(*spares));

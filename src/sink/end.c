@@ -8,7 +8,7 @@
  *     are only zeros                                of them
  *     anything else                                 -EUCLEAN; the caller decides whether the zeros are data:
  *         TWINLOG_SINK_KEEP_ZEROS                   its size
- *         TWINLOG_SINK_CUT_ZEROS                    behind the last byte that is none, not before what was synced
+ *         TWINLOG_SINK_DROP_ZEROS                    behind the last byte that is none, not before what was synced
  *
  * The record is the file `.NAME.INODE.end`, a line of text: the identity of the data file, and the end. Each
  * sync writes it, after it has synced the data. The last participant to close the file writes it if the last
@@ -174,5 +174,5 @@ int twl_end_find(int dir, const char *name, int fd, uint32_t flags, uint64_t *re
     if (rc < 0)
         return rc;
     *ret_end = text;
-    return (is_recorded && text == recorded) || (flags & TWINLOG_SINK_CUT_ZEROS) ? 0 : -EUCLEAN;
+    return (is_recorded && text == recorded) || (flags & TWINLOG_SINK_DROP_ZEROS) ? 0 : -EUCLEAN;
 }

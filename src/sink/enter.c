@@ -199,7 +199,7 @@ static int begin(struct twinlog_sink *sink, struct sink_file *file)
     if (rc == 0 && end >= OFFSET_LIMIT)
         rc = -EFBIG;
     if (rc == 0)
-        rc = twl_sink_cut_to(file->data_fd, end);
+        rc = twl_sink_truncate_to(file->data_fd, end);
     if (rc == 0 && !is_same)
         rc = make_area(file, end);
     if (rc < 0)
@@ -321,7 +321,7 @@ static int leave_last(struct twinlog_sink *sink, struct sink_file *file)
     if (rc == 0 && twl_area_is_lost(file->area))
         rc = -EIO; /* its values are wrong; the next process that opens the file has the real area */
     if (rc == 0)
-        rc = twl_sink_cut_to(file->data_fd, end);
+        rc = twl_sink_truncate_to(file->data_fd, end);
     POINT("last one has cut");
     if (rc == 0)
         rc = write_down_end(sink, file, end);
@@ -342,7 +342,7 @@ int twl_sink_leave(struct twinlog_sink *sink, struct sink_file *file)
     if (rc == 0 && !has_others)
         rc = leave_last(sink, file);
     atomic_fetch_add(&sink->past_growths, atomic_load(&file->area->growths));
-    atomic_fetch_add(&sink->past_voids, atomic_load(&file->area->voids));
+    atomic_fetch_add(&sink->past_fillers, atomic_load(&file->area->fillers));
     POINT("left");
     twl_sink_forget(file, false);
     return rc;

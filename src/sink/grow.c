@@ -152,7 +152,7 @@ int twl_sink_grow_to(struct sink_file *file, uint64_t bytes)
 
 /* ---- shorter ----------------------------------------------------------------------------------- */
 
-int twl_sink_cut_to(int fd, uint64_t end)
+int twl_sink_truncate_to(int fd, uint64_t end)
 {
     struct stat about;
     if (fstat(fd, &about) < 0)

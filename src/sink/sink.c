@@ -121,8 +121,8 @@ static int append(struct twinlog_sink *sink, unsigned lane_number, const struct 
     }
 }
 
-static int write_pieces(struct twinlog_sink *sink, const struct iovec *pieces, int pieces_count, size_t size,
-                        uint64_t *ret_offset)
+static int write_salvage(struct twinlog_sink *sink, const struct iovec *pieces, int pieces_count, size_t size,
+                         uint64_t *ret_offset)
 {
     uint64_t start = 0;
     const unsigned lane = twl_lane_take(sink);
@@ -152,7 +152,7 @@ int twinlog_sink_write(struct twinlog_sink *sink, const void *data, size_t size,
         return -EINVAL;
     if (size > MAX_WRITE)
         return -EMSGSIZE;
-    return write_pieces(sink, &piece, 1, size, ret_offset);
+    return write_salvage(sink, &piece, 1, size, ret_offset);
 }
 
 int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, int pieces_count,
@@ -171,7 +171,7 @@ int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, i
             return -EMSGSIZE;
         size += pieces[i].iov_len;
     }
-    return write_pieces(sink, pieces, pieces_count, size, ret_offset);
+    return write_salvage(sink, pieces, pieces_count, size, ret_offset);
 }
 
 /* ---- the rest ------------------------------------------------------------------------------------ */
@@ -222,7 +222,7 @@ static void fill_in(struct twinlog_sink *sink, struct area *area, struct twinlog
     stat->file_bytes = atomic_load(&area->file_bytes);
     stat->synced_bytes = atomic_load(&area->synced);
     stat->growths = atomic_load(&area->growths) + atomic_load(&sink->past_growths);
-    stat->voids = atomic_load(&area->voids) + atomic_load(&sink->past_voids);
+    stat->fillers = atomic_load(&area->fillers) + atomic_load(&sink->past_fillers);
     stat->rotations = atomic_load(&sink->rotations);
     for (unsigned n = 1; n <= PARTICIPANTS; n++)
         stat->participants += atomic_load(&area->is_used[n]);

@@ -66,8 +66,8 @@ struct twinlog_sink {
     struct sink_file *old;     /* [lock] files that the process has moved on from */
 
     _Atomic uint64_t rotations;
-    _Atomic uint64_t past_growths, past_voids; /* in files that were left */
-    _Atomic uint64_t flush_ns, look_ns;        /* when the next flush, and check of the name, are due */
+    _Atomic uint64_t past_growths, past_fillers; /* in files that were left */
+    _Atomic uint64_t flush_ns, look_ns;          /* when the next flush, and check of the name, are due */
 
     bool has_thread; /* [const] */
     pthread_t thread;
@@ -116,7 +116,7 @@ int twl_sink_grow(struct sink_file *file, uint64_t end);
 /* Makes the file at least `bytes` long. */
 int twl_sink_grow_to(struct sink_file *file, uint64_t bytes);
 /* Makes the file `end` long, unless it is shorter. */
-int twl_sink_cut_to(int fd, uint64_t end);
+int twl_sink_truncate_to(int fd, uint64_t end);
 /* -EIO if the file is shorter than the sink made it, or the area is lost. */
 int twl_sink_check_length(struct sink_file *file);
 

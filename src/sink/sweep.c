@@ -58,7 +58,7 @@ static int sweep_slot(struct sink_file *file, struct slot *slot)
         POINT("hole filled");
         if (rc < 0)
             return rc; /* another process may be able to */
-        atomic_fetch_add(&file->area->voids, 1);
+        atomic_fetch_add(&file->area->fillers, 1);
     }
     if (slot_kind(state) != CLAIM_FREE)
         twl_claim_drop(slot);

@@ -67,7 +67,7 @@ test_bytes()
     printf 'ends in zeros\0\0\0' >zeros
     cp zeros want
     status "sink to a file that ends in zeros" 1 "$twinlog" sink zeros </dev/null
-    says "asks what they are" err '--zeros cut'
+    says "asks what they are" err '--zeros drop'
     same "leaves them" want zeros
     status "sink --cat of it" 1 "$twinlog" sink --cat zeros
     printf 'ends in zeros' >text
@@ -78,7 +78,7 @@ test_bytes()
     same "appends behind them" want zeros
     cp text cut
     printf '\0\0\0' >>'cut'
-    status "sink --zeros cut" 0 "$twinlog" sink cut --zeros cut <in
+    status "sink --zeros drop" 0 "$twinlog" sink cut --zeros drop <in
     cat text in >want
     same "appends before them" want cut
 

@@ -103,7 +103,7 @@ static int call_trim(struct stage *stage)
 
 static int call_cut(struct stage *stage)
 {
-    return twinlog_cut(stage->log, 7);
+    return twinlog_truncate(stage->log, 7);
 }
 
 static int call_reset(struct stage *stage)
@@ -143,7 +143,7 @@ static int call_cursor_each(struct stage *stage)
 
 static int call_meta_set(struct stage *stage)
 {
-    static const char value[TWINLOG_VALUE_BYTES];
+    static const char value[TWINLOG_META_BYTES];
     int result = 0;
 
     for (char name[] = "a"; result == 0 && name[0] <= 'f'; name[0]++) /* more than the file had room for */

@@ -44,7 +44,7 @@ static struct {
 } settings = { .threads = 8, .io = -1, .is_pad = -1, .is_buffered = -1 };
 
 static struct {
-    uint64_t lives, killed, killed_opening, at_once, closed, logs;
+    uint64_t incarnations, killed, killed_opening, at_once, closed, logs;
     uint64_t acked, unacked, cut, trimmed;
     uint64_t trims, cuts, resets, names;
     uint64_t lives_by_io[IO_KINDS], findings[FINDINGS];
@@ -137,7 +137,7 @@ static void choose_path(struct life *life, struct rng *rng)
     totals.lives_by_io[io]++;
 }
 
-static void begin_life(struct life *life, uint64_t number, bool is_at_once, struct rng *rng)
+static void begin_incarnation(struct life *life, uint64_t number, bool is_at_once, struct rng *rng)
 {
     static const uint32_t change_one_in[] = { 0, 2, 3, 8 };
 
@@ -180,7 +180,7 @@ static void count_life(const struct life *life, int status)
 {
     const bool is_killed = check_death(life, status);
 
-    totals.lives++;
+    totals.incarnations++;
     totals.killed += is_killed;
     totals.closed += !is_killed;
     totals.killed_opening += is_killed && !atomic_load(&life->is_open);
@@ -291,21 +291,21 @@ static void account(const struct verdict *verdict)
 static void run_cycle(void)
 {
     struct rng rng = { rng_mix(place.seed ^ rng_mix(place.cycle)) };
-    const unsigned lives = 1 + (unsigned)rng_below(&rng, MAX_LIVES);
+    const unsigned incarnations = 1 + (unsigned)rng_below(&rng, MAX_LIVES);
     const struct company company = invite(&rng);
     bool is_at_once = false;
     struct verdict verdict;
     pid_t pid = 0;
 
-    for (unsigned i = 0; i < lives; i++) {
-        struct life *life = &shared->lives[i];
+    for (unsigned i = 0; i < incarnations; i++) {
+        struct life *life = &shared->incarnations[i];
         const pid_t before = pid;
         const enum end end = choose_end(&rng);
 
-        begin_life(life, place.cycle * MAX_LIVES + i, is_at_once, &rng);
+        begin_incarnation(life, place.cycle * MAX_LIVES + i, is_at_once, &rng);
         pid = fork_writer(place.log, shared, life);
         if (is_at_once)
-            count_life(&shared->lives[i - 1], reap(before, "a killed writer"));
+            count_life(&shared->incarnations[i - 1], reap(before, "a killed writer"));
         end_life(life, pid, end, &rng);
         is_at_once = rng_one_in(&rng, 2);
         if (!is_at_once)
@@ -314,9 +314,9 @@ static void run_cycle(void)
             totals.at_once++;
     }
     end_copier(&company);
-    verdict = judge(place.log, &book, shared, lives, is_at_once, &rng);
+    verdict = judge(place.log, &book, shared, incarnations, is_at_once, &rng);
     if (is_at_once)
-        count_life(&shared->lives[lives - 1], reap(pid, "a killed writer"));
+        count_life(&shared->incarnations[incarnations - 1], reap(pid, "a killed writer"));
     take_leave(&company);
     account(&verdict);
 }
@@ -392,7 +392,7 @@ static void summarise(int64_t took_ns)
            place.cycle, (double)took_ns / 1e9);
     printf("  %" PRIu64 " writers: %" PRIu64 " killed, %" PRIu64 " of them while opening, %" PRIu64
            " followed before they were gone; %" PRIu64 " closed\n",
-           totals.lives, totals.killed, totals.killed_opening, totals.at_once, totals.closed);
+           totals.incarnations, totals.killed, totals.killed_opening, totals.at_once, totals.closed);
     printf("  paths:");
     for (int io = 0; io < IO_KINDS; io++)
         printf(" %s %" PRIu64, io_names[io], totals.lives_by_io[io]);

@@ -127,7 +127,7 @@ uint64_t current(const struct changing *changing);
 void name_cursor(unsigned index, char ret_name[TWINLOG_NAME_BYTES]);
 void name_value(unsigned index, char ret_name[TWINLOG_NAME_BYTES]);
 /* False: that version is that there is none. */
-bool fill_value(uint64_t version, unsigned char ret_data[TWINLOG_VALUE_BYTES], size_t *ret_size);
+bool fill_value(uint64_t version, unsigned char ret_data[TWINLOG_META_BYTES], size_t *ret_size);
 
 /* ---- a writer ---------------------------------------------------------------------------------- */
 
@@ -241,7 +241,7 @@ struct shared {
     _Atomic bool has_complaint; /* of a process that found a violation */
     char complaint[1024];
     struct world world;
-    struct life lives[MAX_LIVES];
+    struct life incarnations[MAX_LIVES];
     struct sightings attached; /* of the readers inside the writers */
     struct witness witness[MAX_WITNESSES];
     struct consumer consumer;
@@ -297,9 +297,9 @@ struct verdict {
     uint32_t finding; /* of the first opening after the lives */
 };
 
-/* Opens the log after `lives` lives, checks it against their notes, appends some more and closes.
+/* Opens the log after `incarnations` lives, checks it against their notes, appends some more and closes.
  * `is_at_once`: the last writer may still be on its way out. */
-struct verdict judge(const char *dir, struct book *book, struct shared *shared, unsigned lives,
+struct verdict judge(const char *dir, struct book *book, struct shared *shared, unsigned incarnations,
                      bool is_at_once, struct rng *rng);
 /* What was seen and not cut off is in the book. `who` saw it. */
 void check_sightings(const struct book *book, const struct world *world, const struct sightings *sightings,

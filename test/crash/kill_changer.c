@@ -238,8 +238,8 @@ static int cut(struct writer *writer)
 
     hold_appends(writer->life);
     if (begin_cut(writer, 0, &keep)) {
-        rc = is_lied ? 0 : twinlog_cut(writer->log, keep);
-        if (rc == TWINLOG_EPRUNED && is_retaining(world)) {
+        rc = is_lied ? 0 : twinlog_truncate(writer->log, keep);
+        if (rc == TWINLOG_ETRIMMED && is_retaining(world)) {
             cancel_cut(world);
             rc = 0;
         } else if (rc == 0) {
@@ -325,7 +325,7 @@ static int set_cursor(struct writer *writer)
     if (!is_lie(writer, LIE_NAME))
         rc = lsn == NOTHING ? twinlog_cursor_remove(writer->log, name)
                             : twinlog_cursor_set(writer->log, name, lsn);
-    if (rc == TWINLOG_EPRUNED && is_retaining(world)) {
+    if (rc == TWINLOG_ETRIMMED && is_retaining(world)) {
         begin_change(cursor, current(cursor));
         end_change(cursor);
         return 0;
@@ -348,7 +348,7 @@ static int set_value(struct writer *writer)
     const unsigned index = (unsigned)rng_below(&writer->rng, VALUES);
     struct changing *versions = &writer->shared->world.value[index];
     const uint64_t version = current(versions) + 1;
-    unsigned char data[TWINLOG_VALUE_BYTES];
+    unsigned char data[TWINLOG_META_BYTES];
     char name[TWINLOG_NAME_BYTES];
     size_t size;
     int rc = 0;

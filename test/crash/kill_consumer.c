@@ -35,7 +35,8 @@ static bool is_excused(const struct consuming *consuming, int error)
     const bool is_pruned = consuming->read_lsn + 1 < atomic_load(&world->front_highest) ||
                            atomic_load(&world->front_most) >= UNKNOWN;
 
-    return ((error == -ERANGE || error == TWINLOG_ECUT) && is_cut) || (error == TWINLOG_EPRUNED && is_pruned);
+    return ((error == -ERANGE || error == TWINLOG_ETRUNCATED) && is_cut) ||
+           (error == TWINLOG_ETRIMMED && is_pruned);
 }
 
 /* 0 also when the place it has read to is gone. */
@@ -85,7 +86,7 @@ static int consume(struct consuming *consuming)
         result = twinlog_reader_wait(consuming->reader, 20);
         return result < 0 ? result : 0;
     }
-    if (result == TWINLOG_EPRUNED)
+    if (result == TWINLOG_ETRIMMED)
         return twinlog_reader_seek_first(consuming->reader);
     if (result < 0)
         return is_excused(consuming, result) ? go_to_cursor(consuming) : result;

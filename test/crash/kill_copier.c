@@ -124,7 +124,7 @@ static int write_to_copy(const struct copying *copying, struct twinlog *log)
     trim.flags = TWINLOG_TRIM_PAST_CURSORS;
     result = append_some(log);
     if (result == 0)
-        result = twinlog_cut(log, last + 10);
+        result = twinlog_truncate(log, last + 10);
     if (result == 0)
         result = twinlog_trim(log, &trim, NULL);
     if (result == 0)

@@ -35,7 +35,7 @@ struct court {
     const char *dir;
     struct book *book;
     struct shared *shared;
-    unsigned lives;
+    unsigned incarnations;
     struct rng *rng;
     struct twinlog *log;
     uint64_t first, last; /* of the log; last = first - 1 if it is empty */
@@ -105,8 +105,8 @@ static struct twinlog_reader *open_reader(const struct court *court, struct twin
 
 static bool had_mapped_life(const struct court *court)
 {
-    for (unsigned i = 0; i < court->lives; i++)
-        if (court->shared->lives[i].options.mode == TWINLOG_MODE_MAPPED)
+    for (unsigned i = 0; i < court->incarnations; i++)
+        if (court->shared->incarnations[i].options.mode == TWINLOG_MODE_MAPPED)
             return true;
     return false;
 }
@@ -327,7 +327,7 @@ static void take_note(struct court *court, const struct candidate *taken, const 
 
 static void take_notes(struct court *court, unsigned index, uint32_t writer)
 {
-    const struct life *life = &court->shared->lives[index];
+    const struct life *life = &court->shared->incarnations[index];
     const struct notes *notes = &life->notes[writer];
     const uint64_t accepted = atomic_load(&notes->accepted), acked = atomic_load(&notes->acked);
     const struct record_note *before = NULL;
@@ -349,9 +349,9 @@ static uint64_t count_notes(const struct court *court)
 {
     uint64_t count = 0;
 
-    for (unsigned i = 0; i < court->lives; i++)
-        for (uint32_t writer = 0; writer < court->shared->lives[i].writers; writer++)
-            count += atomic_load(&court->shared->lives[i].notes[writer].accepted);
+    for (unsigned i = 0; i < court->incarnations; i++)
+        for (uint32_t writer = 0; writer < court->shared->incarnations[i].writers; writer++)
+            count += atomic_load(&court->shared->incarnations[i].notes[writer].accepted);
     return count;
 }
 
@@ -388,7 +388,7 @@ static bool is_record(const struct twinlog_record *record, const struct life *li
 static bool take_unnoted(struct court *court, unsigned index, uint32_t writer,
                          const struct twinlog_record *record)
 {
-    const struct life *life = &court->shared->lives[index];
+    const struct life *life = &court->shared->incarnations[index];
     const uint64_t accepted = atomic_load(&life->notes[writer].accepted);
     const uint64_t begun = atomic_load(&life->notes[writer].begun);
 
@@ -406,8 +406,8 @@ static bool take_unnoted(struct court *court, unsigned index, uint32_t writer,
 /* A record nobody noted: the writer was killed before it could. */
 static bool was_in_flight(struct court *court, const struct twinlog_record *record)
 {
-    for (unsigned i = 0; i < court->lives; i++)
-        for (uint32_t writer = 0; writer < court->shared->lives[i].writers; writer++)
+    for (unsigned i = 0; i < court->incarnations; i++)
+        for (uint32_t writer = 0; writer < court->shared->incarnations[i].writers; writer++)
             if (take_unnoted(court, i, writer, record))
                 return true;
     return false;
@@ -416,7 +416,7 @@ static bool was_in_flight(struct court *court, const struct twinlog_record *reco
 /* Those that are like no others are there, or none is; but for what was trimmed. */
 static void check_unnoted_batch(const struct court *court, unsigned index, uint32_t writer)
 {
-    const struct life *life = &court->shared->lives[index];
+    const struct life *life = &court->shared->incarnations[index];
     const struct notes *notes = &life->notes[writer];
     const uint64_t accepted = atomic_load(&notes->accepted), begun = atomic_load(&notes->begun);
     uint32_t labelled = 0;
@@ -435,8 +435,8 @@ static void check_unnoted_batch(const struct court *court, unsigned index, uint3
 
 static void check_unnoted_batches(const struct court *court)
 {
-    for (unsigned i = 0; i < court->lives; i++)
-        for (uint32_t writer = 0; writer < court->shared->lives[i].writers; writer++)
+    for (unsigned i = 0; i < court->incarnations; i++)
+        for (uint32_t writer = 0; writer < court->shared->incarnations[i].writers; writer++)
             check_unnoted_batch(court, i, writer);
 }
 
@@ -495,8 +495,8 @@ static void check_range(struct court *court, struct range range)
 
 static void check_notes(struct court *court)
 {
-    for (unsigned i = 0; i < court->lives; i++) {
-        const struct life *life = &court->shared->lives[i];
+    for (unsigned i = 0; i < court->incarnations; i++) {
+        const struct life *life = &court->shared->incarnations[i];
 
         if (atomic_load(&life->is_open))
             check_end(court, atomic_load(&life->opened_last), "there when a writer opened it");
@@ -637,10 +637,12 @@ static void append_and_close(struct court *court)
     court->verdict.file_bytes = inspection.file_bytes;
 }
 
-struct verdict judge(const char *dir, struct book *book, struct shared *shared, unsigned lives,
+struct verdict judge(const char *dir, struct book *book, struct shared *shared, unsigned incarnations,
                      bool is_at_once, struct rng *rng)
 {
-    struct court court = { .dir = dir, .book = book, .shared = shared, .lives = lives, .rng = rng };
+    struct court court = {
+        .dir = dir, .book = book, .shared = shared, .incarnations = incarnations, .rng = rng
+    };
     struct range seen = { 0 };
     const bool has_looked = !is_at_once && rng_one_in(rng, 2);
 

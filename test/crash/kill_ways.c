@@ -162,7 +162,7 @@ static int append_in_place(struct writer *writer)
     if (result < 0)
         return result;
     payload_fill(&writer->next, reservation.data);
-    result = twinlog_commit(writer->log, &reservation, NULL);
+    result = twinlog_reservation_commit(writer->log, &reservation, NULL);
     if (result < 0)
         return result;
     note_accepted(writer, reservation.lsn, 1);

@@ -178,15 +178,15 @@ static void check_reason(const struct reading *reading, uint64_t lsn, int result
 {
     const struct world *world = &reading->shared->world;
 
-    if (result == TWINLOG_EPRUNED && reading->next_lsn > 0 && !may_be_pruned(world, lsn))
+    if (result == TWINLOG_ETRIMMED && reading->next_lsn > 0 && !may_be_pruned(world, lsn))
         violation("%s was told that LSN %" PRIu64 " was removed, but the log begins before it; %s",
                   name_of(reading), lsn, reading->report.text);
-    if (result == TWINLOG_ECUT &&
+    if (result == TWINLOG_ETRUNCATED &&
         (reading->most_passed == 0 ||
          world_gave_again(world, reading->sought_at, atomic_load(&world->cuts_begun)) > reading->most_passed))
         violation("%s was told of a cut before LSN %" PRIu64 ", and there was none; %s", name_of(reading),
                   reading->most_passed, reading->report.text);
-    if (result != TWINLOG_EPRUNED && result != TWINLOG_ECUT)
+    if (result != TWINLOG_ETRIMMED && result != TWINLOG_ETRUNCATED)
         complain_of_failure(reading, lsn, result);
 }
 
@@ -202,7 +202,8 @@ static int find_another_place(struct reading *reading, move_function *move, uint
     if (again != error)
         violation("%s failed with \"%s\", and then with \"%s\"", name_of(reading), twinlog_strerror(error),
                   again < 0 ? twinlog_strerror(again) : "nothing");
-    atomic_fetch_add(error == TWINLOG_ECUT ? &reading->sightings->cuts : &reading->sightings->prunes, 1);
+    atomic_fetch_add(error == TWINLOG_ETRUNCATED ? &reading->sightings->cuts : &reading->sightings->prunes,
+                     1);
     return seek_somewhere(reading);
 }
 

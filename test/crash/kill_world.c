@@ -117,14 +117,14 @@ static bool is_undone(const struct world *world, struct twinlog *log)
     if (result < 0)
         violation("no reader for record %" PRIu64 ": %s", lsn, twinlog_strerror(result));
     result = twinlog_reader_next(reader, &record);
-    if (result < 0 && result != TWINLOG_EPRUNED)
+    if (result < 0 && result != TWINLOG_ETRIMMED)
         violation("reading record %" PRIu64 " after an interrupted cut: %s; %s", lsn,
                   twinlog_strerror(result), report.text);
     payload_fill(&world->evidence.payload, expected);
     is_there = result > 0 && record.size == payload_size(&world->evidence.payload) &&
                memcmp(record.data, expected, record.size) == 0;
     twinlog_reader_close(reader);
-    return result == TWINLOG_EPRUNED ? world->evidence.next_lsn == 0 : is_there;
+    return result == TWINLOG_ETRIMMED ? world->evidence.next_lsn == 0 : is_there;
 }
 
 static void set_front(struct world *world, uint64_t lsn)
@@ -254,13 +254,13 @@ void name_value(unsigned index, char ret_name[TWINLOG_NAME_BYTES])
     snprintf(ret_name, TWINLOG_NAME_BYTES, "value %u", index);
 }
 
-bool fill_value(uint64_t version, unsigned char ret_data[TWINLOG_VALUE_BYTES], size_t *ret_size)
+bool fill_value(uint64_t version, unsigned char ret_data[TWINLOG_META_BYTES], size_t *ret_size)
 {
     struct rng rng = { rng_mix(version) };
 
     if (version == 0 || rng_one_in(&rng, 6))
         return false;
-    *ret_size = rng_below(&rng, (rng_one_in(&rng, 8) ? TWINLOG_VALUE_BYTES : 100) + 1);
+    *ret_size = rng_below(&rng, (rng_one_in(&rng, 8) ? TWINLOG_META_BYTES : 100) + 1);
     rng_fill(&rng, ret_data, *ret_size);
     return true;
 }
@@ -268,7 +268,7 @@ bool fill_value(uint64_t version, unsigned char ret_data[TWINLOG_VALUE_BYTES], s
 struct found_value {
     bool is_there;
     size_t size;
-    unsigned char data[TWINLOG_VALUE_BYTES];
+    unsigned char data[TWINLOG_META_BYTES];
 };
 
 static void get_value(struct twinlog *log, const char *name, struct found_value *ret_value)
@@ -283,7 +283,7 @@ static void get_value(struct twinlog *log, const char *name, struct found_value 
 
 static bool is_version(const struct found_value *value, uint64_t version)
 {
-    unsigned char data[TWINLOG_VALUE_BYTES];
+    unsigned char data[TWINLOG_META_BYTES];
     size_t size;
 
     if (!fill_value(version, data, &size))

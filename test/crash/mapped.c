@@ -36,8 +36,8 @@ static struct ledger book;
 static pid_t followers[FOLLOWERS];
 
 static struct {
-    uint64_t lives, mapped, killed, killed_opening, stopped, closed;
-    uint64_t records, voids, found, seen, copies;
+    uint64_t incarnations, mapped, killed, killed_opening, stopped, closed;
+    uint64_t records, fillers, found, seen, copies;
     uint64_t images, lost_sectors, kept, killed_on_images;
 } totals;
 
@@ -103,8 +103,9 @@ static void choose_fate(struct writer_life *life, struct rng *rng)
     }
     life->fate.point = atomic_load(&point->name);
     life->fate.is_stop = rng_one_in(rng, 5);
-    atomic_store(&life->fate.passes,
-                 1 + (int32_t)rng_below(rng, atomic_load(&point->passed) / (2 * totals.lives + 1) + 1));
+    atomic_store(
+        &life->fate.passes,
+        1 + (int32_t)rng_below(rng, atomic_load(&point->passed) / (2 * totals.incarnations + 1) + 1));
 }
 
 static void choose_life(struct writer_life *life, struct rng *rng)
@@ -129,7 +130,7 @@ static void choose_life(struct writer_life *life, struct rng *rng)
         atomic_store(&life->hand[i].begun, 0);
         atomic_store(&life->hand[i].returned, 0);
     }
-    totals.lives++;
+    totals.incarnations++;
     totals.mapped += is_mapped;
 }
 
@@ -281,7 +282,7 @@ static void run_cycle(void)
     for (unsigned i = 0; i < FOLLOWERS; i++)
         end_follower(&followers[i]);
     totals.records += book.records;
-    totals.voids += book.voids;
+    totals.fillers += book.fillers;
     totals.found += book.found;
     place.cycle++;
 }
@@ -338,11 +339,11 @@ static void summarise(uint64_t cycles, int64_t took_ns)
     printf("  %" PRIu64 " lives, %" PRIu64 " of them mapped: %" PRIu64 " killed, %" PRIu64
            " of them at named places, %" PRIu64 " while they opened the log; %" PRIu64 " closed; %" PRIu64
            " stopped for a while\n",
-           totals.lives, totals.mapped, totals.killed, count_at_points(), totals.killed_opening,
+           totals.incarnations, totals.mapped, totals.killed, count_at_points(), totals.killed_opening,
            totals.closed, totals.stopped);
     printf("  %" PRIu64 " records, %" PRIu64 " of them never acknowledged; %" PRIu64
            " voids; followers saw %" PRIu64 "; %" PRIu64 " copies\n",
-           totals.records, totals.found, totals.voids, totals.seen, totals.copies);
+           totals.records, totals.found, totals.fillers, totals.seen, totals.copies);
     if (has_power)
         printf("  %" PRIu64 " power cuts: %" PRIu64 " sectors lost, %" PRIu64 " records left; %" PRIu64
                " killed while they opened what was left\n",

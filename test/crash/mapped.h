@@ -86,7 +86,7 @@ struct ledger {
     uint64_t in_sight;  /* LSN of a record in front of the first void that the dead writer has left */
     bool has_claims;    /* that the next opening will find: a rare case */
     uint32_t in_doubt;  /* LSNs behind `last` that the dead may have given away */
-    uint64_t records, voids, found;
+    uint64_t records, fillers, found;
 };
 
 /* After the writer's death, or close. */

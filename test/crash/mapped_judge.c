@@ -72,7 +72,7 @@ static void take_notes(struct court *court)
         violation("the log was opened with last LSN %" PRIu64 ", but had %" PRIu64
                   " before, and at most %" PRIu32 " voids behind it",
                   opened_last, book->last, book->in_doubt);
-    book->voids += opened_last - book->last;
+    book->fillers += opened_last - book->last;
     book->last = opened_last;
     book->in_doubt = 0;
     for (uint32_t hand = 0; hand < life->hands; hand++) {
@@ -126,7 +126,7 @@ static void pass_voids(struct court *court, uint64_t end)
             violation("LSN %" PRIu64 " is a void, and nobody can have left it", lsn);
         court->in_flight--;
         court->has_void = true;
-        book->voids++;
+        book->fillers++;
         book->digest[lsn] = 0;
     }
 }

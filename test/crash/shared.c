@@ -60,7 +60,7 @@ static pid_t followers[FOLLOWERS];
 
 static struct {
     uint64_t phases, alone, members, joins, killed, killed_at_points, stopped, closed, guests;
-    uint64_t looks, endings[2], copies, seen, records, voids, found, checked;
+    uint64_t looks, endings[2], copies, seen, records, fillers, found, checked;
     uint64_t images, lost_sectors, killed_on_copies;
     int64_t longest_wait_ns;
 } totals;
@@ -431,7 +431,7 @@ static void bring_guest(unsigned index, struct rng *rng)
 static void look_at_the_living(void)
 {
     const uint64_t told = atomic_load(&scene->told);
-    uint64_t voids;
+    uint64_t fillers;
 
     bury_the_dead();
     if (!has_helper() || is_somebody_stopped() || told == 0)
@@ -440,11 +440,11 @@ static void look_at_the_living(void)
         await_written(i, told);
     if (!has_helper() || is_somebody_stopped())
         return;
-    voids = judge_living(&book, told, patience_ms);
+    fillers = judge_living(&book, told, patience_ms);
     bury_the_dead();
-    if (voids > count_unfinished(&book))
+    if (fillers > count_unfinished(&book))
         violation("there are %" PRIu64 " voids, but the dead have left only %" PRIu32 " appends unfinished",
-                  voids, count_unfinished(&book));
+                  fillers, count_unfinished(&book));
     totals.looks++;
 }
 
@@ -711,7 +711,7 @@ static void run_cycle(void)
         totals.seen += atomic_load(&scene->followers[i].records);
     }
     totals.records += book.records;
-    totals.voids += book.voids;
+    totals.fillers += book.fillers;
     totals.found += book.found;
     totals.checked += book.checked;
     place.cycle++;
@@ -799,7 +799,7 @@ static void summarise(uint64_t cycles, int64_t took_ns)
            totals.killed_on_copies);
     printf("  %" PRIu64 " records, %" PRIu64 " of them never acknowledged, checked %" PRIu64
            " times; %" PRIu64 " voids; followers saw %" PRIu64 "; the longest wait %.1f ms\n",
-           totals.records, totals.found, totals.checked, totals.voids, totals.seen,
+           totals.records, totals.found, totals.checked, totals.fillers, totals.seen,
            (double)totals.longest_wait_ns / 1e6);
     if (has_power)
         printf("  %" PRIu64 " power cuts: %" PRIu64 " sectors lost\n", totals.images, totals.lost_sectors);

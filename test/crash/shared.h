@@ -109,7 +109,7 @@ struct ledger {
     uint64_t last;      /* newest LSN with a record when the log was last judged */
     uint32_t in_doubt;  /* LSNs behind `last` that the dead may have taken */
     uint32_t first_pen; /* that was not judged yet */
-    uint64_t records, voids, found;
+    uint64_t records, fillers, found;
     uint64_t checked; /* records, each time */
 };
 

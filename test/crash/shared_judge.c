@@ -26,7 +26,7 @@ struct court {
     uint32_t *sequence_of;
     uint64_t last_of[PENS_MAX]; /* newest LSN that a pen was told */
     bool is_found[PENS_MAX];    /* the record that was in flight */
-    uint64_t last_read, last_told, voids;
+    uint64_t last_read, last_told, fillers;
     uint32_t in_flight;
     unsigned char expected[RECORD_MAX_BYTES];
 };
@@ -144,7 +144,7 @@ static void pass_voids(struct court *court, uint64_t end)
         if (court->pen_of[lsn] > 0)
             violation("LSN %" PRIu64 " is lost: pen %" PRIu32 " was told that it is there", lsn,
                       court->pen_of[lsn] - 1);
-        court->voids += lsn > book->last;
+        court->fillers += lsn > book->last;
     }
 }
 
@@ -192,7 +192,7 @@ uint64_t judge_living(struct ledger *book, uint64_t least, int64_t patience_ms)
     struct twinlog_reader *reader = open_reader(least, &report);
     const int64_t end = now_ns() + patience_ms * 1000000;
     struct twinlog_record record;
-    uint64_t voids;
+    uint64_t fillers;
     int rc = 0;
 
     while (court->last_read < least) {
@@ -209,9 +209,9 @@ uint64_t judge_living(struct ledger *book, uint64_t least, int64_t patience_ms)
         twinlog_reader_wait(reader, 1);
     }
     twinlog_reader_close(reader);
-    voids = court->voids;
+    fillers = court->fillers;
     close_court(court);
-    return voids;
+    return fillers;
 }
 
 uint32_t count_unfinished(const struct ledger *book)
@@ -257,9 +257,9 @@ static void check_end(const struct court *court)
         violation("LSN %" PRIu64 " is lost: pen %" PRIu32
                   " was told that it is there, and the log ends at %" PRIu64,
                   court->last_told, court->pen_of[court->last_told] - 1, court->last_read);
-    if (court->voids > court->in_flight)
+    if (court->fillers > court->in_flight)
         violation("there are %" PRIu64 " voids, but only %" PRIu32 " appends were left unfinished",
-                  court->voids, court->in_flight);
+                  court->fillers, court->in_flight);
 }
 
 static void check_seen(const struct ledger *book)
@@ -284,8 +284,8 @@ void judge_left(struct ledger *book)
     check_seen(book);
     if (verified < book->records)
         violation("verify has counted %" PRIu64 " records, a reader %" PRIu64, verified, book->records);
-    book->voids += court->voids;
-    book->in_doubt = court->in_flight - (uint32_t)court->voids;
+    book->fillers += court->fillers;
+    book->in_doubt = court->in_flight - (uint32_t)court->fillers;
     book->first_pen = scene->pens;
     close_court(court);
 }

@@ -46,7 +46,7 @@ static pid_t pids[MEMBERS_MAX]; /* 0 = there is none */
 
 static struct {
     uint64_t members, killed, killed_at_points, stopped, closed, files, guests;
-    uint64_t lines, voids, endings[2];
+    uint64_t lines, fillers, endings[2];
     int64_t longest_wait_ns;
 } totals;
 
@@ -417,7 +417,7 @@ static void run_cycle(void)
     if (!can_invite() || verdict.bytes > LARGE_FILE_BYTES || verdict.files > MOST_FILES ||
         rng_one_in(&rng, 8)) {
         totals.lines += verdict.lines;
-        totals.voids += verdict.voids;
+        totals.fillers += verdict.fillers;
         begin_anew(&rng);
     }
 }
@@ -459,7 +459,7 @@ static void summarise(uint64_t cycles, int64_t took_ns)
     printf("  %" PRIu64 " files begun, %" PRIu64 " ends after a kill of all, %" PRIu64 " by a close\n",
            totals.files, totals.endings[0], totals.endings[1]);
     printf("  %" PRIu64 " lines, %" PRIu64 " of them void; the longest wait for another line %.1f ms\n",
-           totals.lines, totals.voids, (double)totals.longest_wait_ns / 1e6);
+           totals.lines, totals.fillers, (double)totals.longest_wait_ns / 1e6);
     if (settings.is_verbose)
         list_points(scene->points);
 }

@@ -59,7 +59,7 @@ struct scene {
     struct point points[POINTS_MAX];
     struct member members[MEMBERS_MAX];
     int32_t guest_result; /* of an opening that should fail */
-    uint64_t opened_bytes, voids;
+    uint64_t opened_bytes, fillers;
     _Atomic uint32_t pens; /* that were given out */
     struct pen pen[PENS_MAX];
 };
@@ -88,7 +88,7 @@ void run_guest(void *member);
 /* ---- the judge (sink_oracle.c) ------------------------------------------------------------------- */
 
 struct sink_verdict {
-    uint64_t lines, voids, files, bytes;
+    uint64_t lines, fillers, files, bytes;
     uint64_t last_file_bytes;
 };
 /* Reads all the files. Nobody has them open, and the last one to have them closed them. */

@@ -178,7 +178,7 @@ void run_opener(void *member)
     check(twinlog_sink_open(path, &like->options, &sink), "twinlog_sink_open after all were killed");
     check(twinlog_sink_stat(sink, &stat), "twinlog_sink_stat");
     scene->opened_bytes = stat.bytes;
-    scene->voids = stat.voids;
+    scene->fillers = stat.fillers;
     check(twinlog_sink_close(sink), "twinlog_sink_close after all were killed");
 }
 

@@ -113,7 +113,7 @@ static bool find_void(const struct piece *piece)
     for (uint32_t pen = 0; pen < atomic_load(&scene->pens); pen++)
         if (has_open_line(pen) && is_void_of(piece, pen, returned(pen))) {
             book.pen[pen].has_open = true;
-            book.verdict.voids++;
+            book.verdict.fillers++;
             return true;
         }
     return false;
@@ -140,7 +140,7 @@ static void check_blanks(void)
             violation("a line of %zu spaces at %" PRIu64 " is nobody's", book.blank[i].size,
                       book.blank[i].offset);
         book.pen[pen].has_open = true;
-        book.verdict.voids++;
+        book.verdict.fillers++;
     }
 }
 

@@ -97,7 +97,7 @@ static void count_life(const struct life *life)
 
 static void run_life(struct rng *rng)
 {
-    struct life *life = &shared->lives[0];
+    struct life *life = &shared->incarnations[0];
     const bool is_at_once = rng_one_in(rng, 2);
     struct verdict verdict;
     pid_t pid;

@@ -398,7 +398,7 @@ static int call_in_place(struct stage *stage)
     if (result < 0)
         return result;
     memcpy(reservation.data, record, entry.size);
-    return twinlog_commit(stage->log, &reservation, NULL);
+    return twinlog_reservation_commit(stage->log, &reservation, NULL);
 }
 
 static void note_completed(struct twinlog_request *request)
@@ -468,17 +468,17 @@ static int call_recycle(struct stage *stage)
 
 static int call_cut(struct stage *stage)
 {
-    return twinlog_cut(stage->log, RECORDS - GROUP / 2);
+    return twinlog_truncate(stage->log, RECORDS - GROUP / 2);
 }
 
 static int call_cut_most(struct stage *stage)
 {
-    return twinlog_cut(stage->log, 2);
+    return twinlog_truncate(stage->log, 2);
 }
 
 static int call_cut_all(struct stage *stage)
 {
-    return twinlog_cut(stage->log, 0);
+    return twinlog_truncate(stage->log, 0);
 }
 
 static int call_reset_forth(struct stage *stage)
@@ -509,7 +509,7 @@ static int call_meta_set(struct stage *stage)
 /* So many that their file has to grow. */
 static int call_meta_many(struct stage *stage)
 {
-    static const unsigned char data[TWINLOG_VALUE_BYTES];
+    static const unsigned char data[TWINLOG_META_BYTES];
     int result = 0;
 
     for (unsigned i = 0; result == 0 && i < 6; i++) {
@@ -642,7 +642,7 @@ static struct twinlog *open_log(const char *dir)
 
 static unsigned find_version(struct twinlog *log)
 {
-    unsigned char found[TWINLOG_VALUE_BYTES], expected[RECORD_BYTES];
+    unsigned char found[TWINLOG_META_BYTES], expected[RECORD_BYTES];
     size_t size;
     const int result = twinlog_meta_get(log, "value", found, sizeof(found), &size);
 

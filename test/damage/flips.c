@@ -42,7 +42,8 @@
 #define FRONT_LSN 22u
 
 static char directory[256];
-static uint64_t first_lsn, cut_lsn; /* of the log at hand; what comes behind the cut is other records */
+static uint64_t first_lsn,
+    truncation_lsn; /* of the log at hand; what comes behind the cut is other records */
 static unsigned long flips, violations, detected, harmless;
 
 static size_t make_payload(uint64_t lsn, bool is_cut_off, unsigned char *bytes)
@@ -98,7 +99,7 @@ static void keep_names(struct twinlog *log)
 static void make_plain(void)
 {
     first_lsn = 1;
-    cut_lsn = 0;
+    truncation_lsn = 0;
     for (unsigned life = 1; life <= 3; life++) {
         struct twinlog *log = open_log();
         append(log, RECORDS / 3 * life, false);
@@ -113,10 +114,10 @@ static void make_old(void)
     struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
     struct twinlog *log = open_log();
     first_lsn = FRONT_LSN;
-    cut_lsn = CUT_LSN;
+    truncation_lsn = CUT_LSN;
     append(log, CUT_LSN, false);
     append(log, 2 * RECORDS, true);
-    must(twinlog_cut(log, CUT_LSN) == 0);
+    must(twinlog_truncate(log, CUT_LSN) == 0);
     append(log, RECORDS, false);
     trim.before_lsn = FRONT_LSN;
     must(twinlog_trim(log, &trim, NULL) == 0);
@@ -307,7 +308,7 @@ static struct layout find_layout(const unsigned char *bytes, const struct twinlo
     if (segment->state == TWINLOG_SEGMENT_SEALED) {
         layout.index = (uint64_t)(footer - bytes) - load_number(footer + 76, 4) * ENTRY_BYTES;
         /* in a recycled file a bad footer can't be told from one of an earlier life */
-        layout.end = (uint64_t)(footer - bytes) + (segment->lives == 0 ? FOOTER_BYTES : 0);
+        layout.end = (uint64_t)(footer - bytes) + (segment->incarnations == 0 ? FOOTER_BYTES : 0);
     }
     if (segment->state <= TWINLOG_SEGMENT_ACTIVE) {
         while (bytes[layout.from] == 0)
@@ -319,7 +320,8 @@ static struct layout find_layout(const unsigned char *bytes, const struct twinlo
                                                                              : DATA_OFFSET + FOOTER_BYTES;
     if (segment->state == TWINLOG_SEGMENT_ACTIVE) /* its last mark has none behind it */
         layout.to -= MARK_BYTES;
-    uint64_t cut = cut_lsn > 0 && layout.to > 0 ? find(bytes, layout.to, cut_lsn + 1, true) : UINT64_MAX;
+    uint64_t cut =
+        truncation_lsn > 0 && layout.to > 0 ? find(bytes, layout.to, truncation_lsn + 1, true) : UINT64_MAX;
     if (cut < layout.to)
         layout.to = group_start(bytes, cut);
     uint64_t front = first_lsn > 1 && layout.to > 0 ? find(bytes, layout.to, first_lsn, false) : UINT64_MAX;
@@ -411,7 +413,7 @@ static void check_kinds(const struct listing *listing, bool is_old)
     unsigned seen = 0, recycled = 0;
     for (unsigned i = 0; i < listing->count; i++) {
         seen |= 1u << listing->list[i].state;
-        recycled += listing->list[i].state == TWINLOG_SEGMENT_SEALED && listing->list[i].lives > 0;
+        recycled += listing->list[i].state == TWINLOG_SEGMENT_SEALED && listing->list[i].incarnations > 0;
     }
     must(listing->count >= 3 && (seen & 1u << TWINLOG_SEGMENT_SEALED));
     must(!is_old || (recycled > 0 && (seen & 1u << TWINLOG_SEGMENT_RETIRED)));

@@ -117,7 +117,7 @@ static void make_old(const char *dir, uint32_t flags)
 {
     struct twinlog *log = open_log(dir, flags);
     append(log, 300);
-    must(twinlog_cut(log, 203) == 0, "cut");
+    must(twinlog_truncate(log, 203) == 0, "cut");
     append(log, 30);
     trim(log, 100);
     append(log, 150);
@@ -132,7 +132,7 @@ static void make_cut(const char *dir, uint32_t flags)
 {
     struct twinlog *log = open_log(dir, flags);
     append(log, 150);
-    must(twinlog_cut(log, 77) == 0, "cut");
+    must(twinlog_truncate(log, 77) == 0, "cut");
     keep_names(log);
     must(twinlog_close(log) == 0, "close");
 }
@@ -147,7 +147,7 @@ static void make_cut_short(const char *dir, uint32_t flags)
         struct twinlog *log = open_log(dir, flags);
         append(log, 150);
         keep_names(log);
-        must(twinlog_cut(log, 77) == 0, "cut");
+        must(twinlog_truncate(log, 77) == 0, "cut");
         _exit(0);
     }
     must(waitpid(child, &status, 0) == child && status == 0, "make the log in a process");
@@ -215,7 +215,7 @@ static void read_log(const char *dir, struct contents *contents)
     contents->count = 0;
     must(twl_io_posix_create(dir, true, &io) == 0, "open the directory");
     must(twl_segment_set_open(io, &options, NULL, &set, &report) == 0, "load the segments");
-    for (size_t i = 0; i < set.begun; i++)
+    for (size_t i = 0; i < set.started; i++)
         walk(io, &set, i, contents);
     twl_segment_set_free(&set);
     io->ops->destroy(io);

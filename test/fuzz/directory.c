@@ -330,7 +330,7 @@ static void find_disputed(struct simdisk *disk, struct lsn_range *ret_disputed)
     struct segment segment;
     uint64_t end_lsn = 0, first_lsn = UINT64_MAX, last_lsn = 0;
     int error = twl_segment_set_open(io, &options, NULL, &set, &report);
-    for (size_t i = 0; error == 0 && i < set.begun; i++) {
+    for (size_t i = 0; error == 0 && i < set.started; i++) {
         MUST(twl_segment_look(io, &set.entries[i]) == 0);
         MUST(twl_segment_open_valid(io, set.entries[i].name, &segment) == 0);
         if (set.entries[i].first_lsn < end_lsn) {

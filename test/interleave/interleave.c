@@ -657,7 +657,7 @@ static void *write_records(void *context)
     if (way == WAY_CANCEL) {
         point(STEP_WRITE, &work.cancel.is_canceled, "the token", __func__);
         work.cancel.is_canceled = 1;
-        twl_commit_rouse(commit);
+        twl_commit_wake_all(commit);
         return NULL;
     }
     for (unsigned i = 0; i < now.appends; i++)
@@ -694,7 +694,7 @@ static void be_still(bool is_over)
     world.is_still = false;
 }
 
-static void cut_log(void)
+static void truncate_log(void)
 {
     const int rc = twl_commit_stop(commit);
     if (rc < 0)
@@ -710,10 +710,10 @@ static void *close_log(void *context)
     for (unsigned i = 0; i < now.writers; i++)
         fiber_join(work.fibers[i]);
     if (now.scenario->is_cut)
-        cut_log();
+        truncate_log();
     int rc = twl_commit_end(commit);
     if (rc == 0)
-        rc = twl_commit_mark(commit, GROUP_CLOSE);
+        rc = twl_commit_write_marker(commit, GROUP_CLOSE);
     if (now.scenario->is_cut)
         be_still(true);
     if (rc != world.error && !(rc == TWINLOG_EPOISONED && world.has_failed))
@@ -751,8 +751,10 @@ static struct segment *make_segment(unsigned number)
     return segment;
 }
 
-static struct live_page page;
-static struct live live = { .page = &page, .is_ours = true, .is_private = true, .is_writable = true };
+static struct page_words page;
+static struct shared_page shared = {
+    .page = &page, .is_ours = true, .is_private = true, .is_writable = true
+};
 
 static void begin(void)
 {
@@ -787,11 +789,11 @@ static void begin(void)
                                           .position = { .next_lsn = 1 },
                                           .epoch = epoch,
                                           .options = &options,
-                                          .live = &live,
-                                          .share = now.scenario->is_cut ? share_counts : NULL };
+                                          .shared = &shared,
+                                          .publish_statistics = now.scenario->is_cut ? share_counts : NULL };
     epoch_seed = twl_epoch_seed(world.segments[0].header.log_id, epoch);
     if (twl_commit_create(&config, &commit) < 0 || twl_commit_stop(commit) < 0 ||
-        twl_commit_mark(commit, GROUP_START) < 0)
+        twl_commit_write_marker(commit, GROUP_START) < 0)
         violation("no log");
     twl_commit_go_on(commit);
     for (unsigned i = 0; i < now.writers; i++)
@@ -857,7 +859,7 @@ static unsigned memory(struct memory *ret_parts)
     count += add_part(&ret_parts[count], &world.in_flight_bytes, rest, rest);
     count += add_part(&ret_parts[count], &work, sizeof(work), sizeof(work));
     count += add_part(&ret_parts[count], &page, sizeof(page), sizeof(page));
-    count += add_part(&ret_parts[count], &live, sizeof(live), sizeof(live));
+    count += add_part(&ret_parts[count], &shared, sizeof(shared), sizeof(shared));
     count += add_part(&ret_parts[count], &commit, sizeof(commit), sizeof(commit));
     for (unsigned i = 0; i < now.writers; i++)
         count += add_part(&ret_parts[count], payloads[i], sizeof(struct record), sizeof(struct record));
@@ -869,10 +871,10 @@ static void check(void)
     if (!commit)
         return;
     const uint64_t durable = watermark_load(&commit->durable),
-                   shared = watermark_load(&commit->live->page->durable);
-    if (durable > world.synced.lsn || shared > world.synced.lsn || shared < durable)
+                   published = watermark_load(&commit->shared->page->durable);
+    if (durable > world.synced.lsn || published > world.synced.lsn || published < durable)
         violation("the watermarks are %" PRIu64 " and %" PRIu64 ", and %" PRIu64 " is durable", durable,
-                  shared, world.synced.lsn);
+                  published, world.synced.lsn);
     if (commit->written > world.seen.lsn)
         violation("%" PRIu64 " is called written, and %" PRIu64 " is", commit->written, world.seen.lsn);
 }

@@ -178,7 +178,7 @@ static void make_mapped(struct life *life)
     totals.mapped_lives++;
 }
 
-static void begin_life(struct life *life, uint64_t number, struct rng *rng)
+static void begin_incarnation(struct life *life, uint64_t number, struct rng *rng)
 {
     static const uint32_t change_one_in[] = { 0, 2, 3, 8 };
 
@@ -356,7 +356,7 @@ static void live_and_end(struct life *life, uint64_t number, struct rng *rng)
         [METHOD_IMAGE] = end_by_image, [METHOD_SHUTDOWN] = end_by_shutdown, [METHOD_FAULT] = end_by_fault
     };
 
-    begin_life(life, number, rng);
+    begin_incarnation(life, number, rng);
     ends[settings.method](life, fork_writer(place.log, shared, life), rng);
     boot();
 }
@@ -379,12 +379,12 @@ static void account(const struct verdict *verdict)
 
 static void run_cycle(struct rng *rng)
 {
-    const unsigned lives = 1 + (unsigned)rng_below(rng, MAX_LIVES);
+    const unsigned incarnations = 1 + (unsigned)rng_below(rng, MAX_LIVES);
     struct verdict verdict;
 
-    for (unsigned i = 0; i < lives; i++)
-        live_and_end(&shared->lives[i], place.cycle * MAX_LIVES + i, rng);
-    verdict = judge(place.log, &book, shared, lives, false, rng);
+    for (unsigned i = 0; i < incarnations; i++)
+        live_and_end(&shared->incarnations[i], place.cycle * MAX_LIVES + i, rng);
+    verdict = judge(place.log, &book, shared, incarnations, false, rng);
     check_sightings(&book, &shared->world, &shared->attached, "the reader inside the writer");
     account(&verdict);
 }
@@ -401,11 +401,11 @@ static void await_delayed_write(pid_t pid)
 /* Only the write that is on its way is slow, so that nothing of the opener's has to wait for it by chance. */
 static void run_slow_cycle(struct rng *rng)
 {
-    struct life *life = &shared->lives[0];
+    struct life *life = &shared->incarnations[0];
     struct verdict verdict;
     pid_t pid;
 
-    begin_life(life, place.cycle, rng);
+    begin_incarnation(life, place.cycle, rng);
     pid = fork_writer(place.log, shared, life);
     await_open(life, pid);
     await(pid, (int64_t)rng_below(rng, 20000000));

@@ -270,7 +270,7 @@ static void print_summary(double seconds)
            totals.records, totals.watched, totals.pruned, totals.cut_under);
     printf("  batches %" PRIu64 ", requests %" PRIu64 ", reservations %" PRIu64 ", of those voids %" PRIu64
            "\n",
-           totals.batches, totals.requests, totals.reservations, totals.voids);
+           totals.batches, totals.requests, totals.reservations, totals.fillers);
     printf("  backups %" PRIu64 ", crash images of them %" PRIu64 "\n", totals.copies, totals.copy_images);
 }
 

@@ -20,7 +20,7 @@ enum {
     WATCHERS = 3,
     MAX_PENDING = 6, /* requests */
     CUTS = SIM_KILL + 1,
-    FINDINGS = TWINLOG_FOUND_PRUNED + 1,
+    FINDINGS = TWINLOG_FOUND_TRIMMED + 1,
 };
 
 /* What it does most. */
@@ -56,7 +56,7 @@ struct watcher {
     uint64_t next;    /* LSN behind its cursor */
     bool is_at_front; /* the cursor was placed before the oldest record, whichever that is at the next move */
     uint64_t seen;    /* newest LSN it returned since it was placed */
-    uint64_t cut_lsn; /* since then everything behind this was cut off */
+    uint64_t truncation_lsn; /* since then everything behind this was cut off */
 };
 
 struct copy;
@@ -135,7 +135,7 @@ struct totals {
     uint64_t workloads, points, images, cut[CUTS], depth[MAX_DEPTH + 1], finding[FINDINGS];
     uint64_t records, watched, pruned, cut_under, ghosts;
     uint64_t trims, cuts, resets, names, refusals, rolls, recycled, retired, copies, copy_images;
-    uint64_t batches, requests, reservations, voids;
+    uint64_t batches, requests, reservations, fillers;
 };
 extern struct totals totals;
 

@@ -416,7 +416,7 @@ static bool reserve(struct machine *machine, struct reserved *ret_reserved)
 static void become_void(struct machine *machine, struct reserved *reserved)
 {
     history_fill(&machine->history, reserved->reservation.lsn, NULL);
-    ++totals.voids;
+    ++totals.fillers;
 }
 
 static void settle(struct machine *machine, struct reserved *reserved, bool is_last)
@@ -427,13 +427,13 @@ static void settle(struct machine *machine, struct reserved *reserved, bool is_l
     memcpy(reserved->reservation.data, reserved->bytes, reserved->size);
     if (is_void)
         become_void(machine, reserved);
-    const int result = is_void ? twinlog_abort(machine->log, &reserved->reservation)
-                               : twinlog_commit(machine->log, &reserved->reservation, &terms);
+    const int result = is_void ? twinlog_reservation_abort(machine->log, &reserved->reservation)
+                               : twinlog_reservation_commit(machine->log, &reserved->reservation, &terms);
     if (result < 0)
         violation("a reservation could not be settled: %s", twinlog_strerror(result));
     if (!is_void)
         check_level(machine, reserved->reservation.lsn, terms.level, "a reservation");
-    if (twinlog_commit(machine->log, &reserved->reservation, &terms) != -EINVAL)
+    if (twinlog_reservation_commit(machine->log, &reserved->reservation, &terms) != -EINVAL)
         violation("a reservation was settled twice");
     free(reserved->bytes);
 }
@@ -448,8 +448,8 @@ static void give_up(struct machine *machine, struct reserved *reserved)
     acknowledge(machine, reserved->reservation.lsn);
     memcpy(reserved->reservation.data, reserved->bytes, reserved->size);
     const bool is_abort = rng_one_in(&machine->rng, 2);
-    const int result = is_abort ? twinlog_abort(machine->log, &reserved->reservation)
-                                : twinlog_commit(machine->log, &reserved->reservation, NULL);
+    const int result = is_abort ? twinlog_reservation_abort(machine->log, &reserved->reservation)
+                                : twinlog_reservation_commit(machine->log, &reserved->reservation, NULL);
     if (result != (is_abort ? 0 : -ESTALE))
         violation("settling a reservation that was given up returned %d", result);
     free(reserved->bytes);

@@ -171,14 +171,14 @@ static void check_crash(struct copy *copy, enum simdisk_cut cut, bool is_complet
     struct twinlog_options options = machine->options;
     struct twinlog_report report = { 0 };
     struct twinlog *log = NULL;
-    const bool is_begun = has_begun(copy, image);
+    const bool is_started = has_begun(copy, image);
     options.ret_report = &report;
     options.keep_age_ms = options.keep_bytes = options.keep_records = 0;
     const int result = twl_log_open(simdisk_connect(image), &options, &log);
     ++totals.copy_images;
     if (result < 0 && is_complete)
         violation("a finished copy can't be opened: %s: %s", twinlog_strerror(result), report.text);
-    if (result == 0 && report.finding == TWINLOG_FOUND_NEW_LOG && is_begun)
+    if (result == 0 && report.finding == TWINLOG_FOUND_NEW_LOG && is_started)
         violation("an interrupted copy was taken for a new log");
     if (result == 0 && report.finding != TWINLOG_FOUND_NEW_LOG) {
         judge_copy(copy, log);

@@ -36,7 +36,7 @@ void list_segments(struct machine *machine, struct listing *ret_listing)
         violation("the segments could not be listed: %s", twinlog_strerror(result));
 }
 
-static bool is_begun(const struct twinlog_segment *segment)
+static bool is_started(const struct twinlog_segment *segment)
 {
     return segment->state <= TWINLOG_SEGMENT_ACTIVE;
 }
@@ -86,7 +86,7 @@ static bool may_have_front(struct machine *machine, const struct outlook *outloo
 /* LSN with which the records of a begun segment end; those of the next one begin there. */
 static uint64_t end_of(const struct listing *listing, unsigned index, uint64_t next_lsn)
 {
-    for (unsigned i = index + 1; i < listing->count && is_begun(&listing->segment[i]); ++i)
+    for (unsigned i = index + 1; i < listing->count && is_started(&listing->segment[i]); ++i)
         if (listing->segment[i].first_lsn > 0)
             return listing->segment[i].first_lsn;
     return next_lsn;
@@ -100,7 +100,7 @@ static void check_retention(struct machine *machine)
     const uint64_t durable = twinlog_durable_lsn(machine->log),
                    total = bytes_up_to(machine, TWINLOG_SEGMENT_ACTIVE);
     list_segments(machine, &listing);
-    if (listing.count < 2 || !is_begun(&listing.segment[1]))
+    if (listing.count < 2 || !is_started(&listing.segment[1]))
         return;
     const uint64_t end = end_of(&listing, 0, durable + 1);
     const bool has_spare_records = options->keep_records > 0 && end + options->keep_records <= durable + 1;
@@ -407,7 +407,7 @@ static void check_listing(struct machine *machine)
         return;
     for (unsigned i = 0; i < listing.count; ++i) {
         const struct twinlog_segment *segment = &listing.segment[i];
-        if (!is_begun(segment) || segment->first_lsn == 0)
+        if (!is_started(segment) || segment->first_lsn == 0)
             continue;
         if (!answer.is_empty && segment->first_lsn != answer.last + 1)
             violation("O2: %s is listed with records from LSN %" PRIu64 ", the one before ends with %" PRIu64,

@@ -56,7 +56,7 @@ static bool is_in_range(const struct machine *machine, uint64_t lsn)
 static bool may_be_cut(const struct machine *machine, const struct watcher *w)
 {
     const struct outlook *attempt = machine->attempt;
-    return w->seen > w->cut_lsn || (attempt && attempt->is_end_fixed && w->seen > attempt->most);
+    return w->seen > w->truncation_lsn || (attempt && attempt->is_end_fixed && w->seen > attempt->most);
 }
 
 /* ---- moves --------------------------------------------------------------------------------------- */
@@ -66,14 +66,14 @@ static void place(struct watcher *w, uint64_t next)
     w->next = next > w->from ? next : w->from;
     w->is_at_front = w->is_stuck = false;
     w->seen = 0;
-    w->cut_lsn = UINT64_MAX;
+    w->truncation_lsn = UINT64_MAX;
 }
 
 static void check_error(const struct machine *machine, struct watcher *w, int result, uint64_t lsn)
 {
-    if (result == TWINLOG_EPRUNED && lsn < highest_front(machine))
+    if (result == TWINLOG_ETRIMMED && lsn < highest_front(machine))
         ++totals.pruned;
-    else if (result == TWINLOG_ECUT && may_be_cut(machine, w))
+    else if (result == TWINLOG_ETRUNCATED && may_be_cut(machine, w))
         ++totals.cut_under;
     else
         violation("%s failed at LSN %" PRIu64 " without a reason (front %" PRIu64 ", newest returned %" PRIu64
@@ -89,13 +89,13 @@ static void check_record(struct machine *machine, struct watcher *w, const struc
     if (record->lsn > limit_of(machine))
         violation("O8: %s returned LSN %" PRIu64 ", durable were %" PRIu64, describe(w), record->lsn,
                   limit_of(machine));
-    if (record->lsn > w->cut_lsn && w->seen > w->cut_lsn) {
+    if (record->lsn > w->truncation_lsn && w->seen > w->truncation_lsn) {
         if (w->seen >=
             machine->history.front) /* else all that it had returned was removed from the front since */
             violation("%s returned LSN %" PRIu64 " although everything behind %" PRIu64
                       " was cut off, of which it had returned some",
-                      describe(w), record->lsn, w->cut_lsn);
-        w->cut_lsn = UINT64_MAX;
+                      describe(w), record->lsn, w->truncation_lsn);
+        w->truncation_lsn = UINT64_MAX;
     }
     w->seen = record->lsn > w->seen ? record->lsn : w->seen;
     ++totals.watched;
@@ -109,7 +109,7 @@ static void expect_lsn(const struct watcher *w, const struct twinlog_record *rec
 }
 
 /* The front may have moved since the cursor was placed there. */
-static void find_front(const struct machine *machine, struct watcher *w, uint64_t lsn)
+static void find_head(const struct machine *machine, struct watcher *w, uint64_t lsn)
 {
     if (w->is_at_front && (may_be_front(machine, lsn) || lsn == history_next(&machine->history, w->from)))
         w->next = lsn;
@@ -135,7 +135,7 @@ static bool move_on(struct machine *machine, struct watcher *w)
     struct twinlog_record record;
     const int result = twinlog_reader_next(w->reader, &record);
     if (result == 1)
-        find_front(machine, w, record.lsn);
+        find_head(machine, w, record.lsn);
     if (result < 0)
         check_error(machine, w, result, w->next);
     if (result == 0 && is_in_range(machine, history_next(&machine->history, w->next)))
@@ -342,8 +342,8 @@ void watch(struct machine *machine)
 void tell_watchers(struct machine *machine, uint64_t last)
 {
     for (struct watcher *w = machine->watcher; w < machine->watcher + WATCHERS; ++w)
-        if (w->seen > last && last < w->cut_lsn)
-            w->cut_lsn = last;
+        if (w->seen > last && last < w->truncation_lsn)
+            w->truncation_lsn = last;
 }
 
 void dismiss_watchers(struct machine *machine, bool only_attached)

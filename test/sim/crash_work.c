@@ -173,7 +173,7 @@ static void copy_stale_bytes(struct machine *machine, struct fact *fact)
     struct twinlog_segment active = { 0 };
     struct io_file *file = NULL;
     size_t size = 0;
-    if (twl_segments(machine_connect(machine), add_stale_bytes, &active) < 0 || active.lives == 0)
+    if (twl_segments(machine_connect(machine), add_stale_bytes, &active) < 0 || active.incarnations == 0)
         return;
     struct io *io = machine_connect(machine);
     const uint64_t offset =
@@ -322,11 +322,11 @@ static uint64_t front_by_segments(struct machine *machine, const struct twinlog_
 {
     struct listing listing;
     uint64_t later_bytes = 0, front = 0;
-    unsigned begun = 0;
+    unsigned started = 0;
     list_segments(machine, &listing);
-    for (; begun < listing.count && listing.segment[begun].state <= TWINLOG_SEGMENT_ACTIVE; ++begun)
-        later_bytes += listing.segment[begun].file_bytes;
-    for (unsigned i = 0; i + 1 < begun; ++i) {
+    for (; started < listing.count && listing.segment[started].state <= TWINLOG_SEGMENT_ACTIVE; ++started)
+        later_bytes += listing.segment[started].file_bytes;
+    for (unsigned i = 0; i + 1 < started; ++i) {
         const struct twinlog_segment *segment = &listing.segment[i];
         later_bytes -= segment->file_bytes;
         const bool by_bytes = options->keep_bytes > 0 && later_bytes >= options->keep_bytes;
@@ -335,7 +335,7 @@ static uint64_t front_by_segments(struct machine *machine, const struct twinlog_
         if (!by_bytes && !by_time)
             break;
         front = durable + 1;
-        for (unsigned next = begun - 1; next > i; --next)
+        for (unsigned next = started - 1; next > i; --next)
             if (listing.segment[next].first_lsn > 0)
                 front = listing.segment[next].first_lsn;
     }
@@ -448,9 +448,9 @@ static void cut_too_much(struct machine *machine)
     const uint64_t lsn = rng_below(&machine->rng, machine->history.front - 1);
     const struct outlook wish = wish_nothing(machine);
     attempt(machine, &wish);
-    const int result = twinlog_cut(machine->log, lsn);
+    const int result = twinlog_truncate(machine->log, lsn);
     settle(machine);
-    if (result != TWINLOG_EPRUNED)
+    if (result != TWINLOG_ETRIMMED)
         violation("a cut in front of the log returned %d (%s)", result, twinlog_strerror(result));
 }
 
@@ -467,7 +467,7 @@ static void cut(struct machine *machine)
     names_clamp(&wish.names, wish.front - 1, lsn);
     tell_copy(machine);
     attempt(machine, &wish);
-    settle_cut(machine, &wish, twinlog_cut(machine->log, lsn), "a cut");
+    settle_cut(machine, &wish, twinlog_truncate(machine->log, lsn), "a cut");
     ++totals.cuts;
 }
 
@@ -541,7 +541,7 @@ static int expect_cursor(const struct machine *machine, uint64_t lsn)
     const uint64_t front = machine->history.front;
     if (lsn > twinlog_durable_lsn(machine->log) && lsn >= front)
         return -ERANGE;
-    return lsn > 0 && lsn + 1 < front ? TWINLOG_EPRUNED : 0;
+    return lsn > 0 && lsn + 1 < front ? TWINLOG_ETRIMMED : 0;
 }
 
 static void set_cursor(struct machine *machine)
@@ -575,7 +575,7 @@ static void remove_cursor(struct machine *machine)
 static void set_value(struct machine *machine)
 {
     const unsigned i = (unsigned)rng_below(&machine->rng, VALUE_NAMES);
-    unsigned char bytes[TWINLOG_VALUE_BYTES];
+    unsigned char bytes[TWINLOG_META_BYTES];
     struct outlook wish = wish_nothing(machine);
     struct named_value *value = &wish.names.value[i];
     *value = names_make_value(&machine->rng);
@@ -604,7 +604,7 @@ static void check_names(const struct machine *machine, unsigned cursor, unsigned
 {
     const struct named_cursor *want = &machine->names.cursor[cursor];
     const struct named_value *data = &machine->names.value[value];
-    unsigned char expected[TWINLOG_VALUE_BYTES], found[TWINLOG_VALUE_BYTES];
+    unsigned char expected[TWINLOG_META_BYTES], found[TWINLOG_META_BYTES];
     uint64_t lsn = 0;
     size_t size = 0;
     int result = twinlog_cursor_get(machine->log, CURSOR_NAME[cursor], &lsn);

@@ -105,7 +105,7 @@ void notice_poison(struct run *run);
 void settle_append(struct run *run, int result, uint64_t lsn, const char *call);
 
 void trim_log(struct run *run, uint64_t before_lsn, uint32_t flags);
-void cut_log(struct run *run, uint64_t last_lsn);
+void truncate_log(struct run *run, uint64_t last_lsn);
 void reset_log(struct run *run, uint64_t next_lsn);
 
 void set_cursor(struct run *run, unsigned name, uint64_t lsn);

@@ -75,7 +75,7 @@ void reserve_record(struct run *run)
     if (result < 0)
         return;
     memcpy(reservation.data, bytes, sizeof(bytes));
-    result = twinlog_commit(run->log, &reservation, NULL);
+    result = twinlog_reservation_commit(run->log, &reservation, NULL);
     settle_append(run, result, reservation.lsn, "the commit of a reservation");
     if (result == 0)
         acknowledge(run, reservation.lsn, "the commit of a reservation");
@@ -167,7 +167,7 @@ void script_of_requests(struct run *run)
     }
     read_attached(run);
     submit_request(run, TWINLOG_LEVEL_DURABLE);
-    cut_log(run, history_last(&run->history) - 1);
+    truncate_log(run, history_last(&run->history) - 1);
     append_batch(run, TWINLOG_LEVEL_WRITTEN);
     submit_request(run, TWINLOG_LEVEL_WRITTEN);
     submit_request(run, TWINLOG_LEVEL_DURABLE);

@@ -200,7 +200,7 @@ static void settle_found_cursor(struct run *run, unsigned name, const struct nam
 
 static bool is_found_value(const struct named_value *value, const struct found_names *found, unsigned name)
 {
-    unsigned char bytes[TWINLOG_VALUE_BYTES];
+    unsigned char bytes[TWINLOG_META_BYTES];
     if (!value->is_set || !found->value[name].is_set)
         return value->is_set == found->value[name].is_set;
     names_fill_value(value, bytes);
@@ -417,9 +417,9 @@ static void remove_from_end(struct run *run, uint64_t front, uint64_t last, bool
     const char *call = is_reset ? "reset" : "cut";
     add_cut(run, front, last);
     add_clamped_cursors(run, front - 1, last);
-    const int result = is_reset ? twinlog_reset(run->log, front) : twinlog_cut(run->log, last);
+    const int result = is_reset ? twinlog_reset(run->log, front) : twinlog_truncate(run->log, last);
     notice_poison(run);
-    if (result != TWINLOG_EPRUNED || is_reset || highest_front(run) <= last + 1)
+    if (result != TWINLOG_ETRIMMED || is_reset || highest_front(run) <= last + 1)
         expect_honest(run, result, call);
     const uint64_t now_last = twinlog_last_lsn(run->log);
     if (result == 0 && now_last != last)
@@ -436,7 +436,7 @@ static void remove_from_end(struct run *run, uint64_t front, uint64_t last, bool
     check_watermarks(run);
 }
 
-void cut_log(struct run *run, uint64_t last_lsn)
+void truncate_log(struct run *run, uint64_t last_lsn)
 {
     if (run->log && last_lsn < history_last(&run->history) && last_lsn + 1 >= run->history.front)
         remove_from_end(run, run->history.front, last_lsn, false);
@@ -483,7 +483,7 @@ void remove_cursor(struct run *run, unsigned name)
 
 static void set_value_by(struct run *run, struct twinlog *log, unsigned name, size_t size)
 {
-    unsigned char bytes[TWINLOG_VALUE_BYTES];
+    unsigned char bytes[TWINLOG_META_BYTES];
     const struct named_value value = { .is_set = true, .size = size, .seed = rng_next(&run->rng) };
     names_fill_value(&value, bytes);
     add_value(run, name, value);
@@ -732,13 +732,13 @@ void check_copy(struct run *run, struct simdisk *copy, bool is_finished)
     struct twinlog *log = NULL;
     struct twinlog_options options = run->options;
     struct twinlog_report report = { 0 };
-    const bool is_begun = has_begun(copy);
+    const bool is_started = has_begun(copy);
     options.ret_report = &report;
     const int result = twl_log_open(simdisk_connect(copy), &options, &log);
     const bool is_new = result == 0 && report.finding == TWINLOG_FOUND_NEW_LOG;
     if (is_finished && (result < 0 || is_new))
         violation("a finished copy can't be opened: %s: %s", twinlog_strerror(result), report.text);
-    if (is_new && is_begun)
+    if (is_new && is_started)
         violation("an interrupted copy was taken for a new log");
     if (result == 0 && !is_new)
         check_copied_records(run, log);

@@ -51,9 +51,9 @@ void script_of_removals(struct run *run)
     trim_log(run, 8, TWINLOG_TRIM_PAST_CURSORS);
     append_records(run, 3);
     enqueue_record(run);
-    cut_log(run, history_last(&run->history) - 2);
+    truncate_log(run, history_last(&run->history) - 2);
     append_records(run, 2);
-    cut_log(run, run->history.front + 1);
+    truncate_log(run, run->history.front + 1);
     append_records(run, 2);
     seek_around(run);
     close_log(run);
@@ -77,7 +77,7 @@ void script_of_names(struct run *run)
     append_records(run, 2);
     set_cursor(run, 1, 1);
     for (unsigned name = 0; name < 4; ++name)
-        set_value(run, name, TWINLOG_VALUE_BYTES);
+        set_value(run, name, TWINLOG_META_BYTES);
     set_value_outside(run, 4, 100);
     set_cursor(run, 1, 2);
     remove_value(run, 1);

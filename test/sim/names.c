@@ -32,13 +32,13 @@ uint64_t names_needed(const struct names *names)
 
 struct named_value names_make_value(struct rng *rng)
 {
-    struct named_value value = { .is_set = true, .size = TWINLOG_VALUE_BYTES, .seed = rng_next(rng) };
+    struct named_value value = { .is_set = true, .size = TWINLOG_META_BYTES, .seed = rng_next(rng) };
     if (!rng_one_in(rng, 3))
-        value.size = rng_below(rng, rng_one_in(rng, 2) ? 20 : TWINLOG_VALUE_BYTES + 1);
+        value.size = rng_below(rng, rng_one_in(rng, 2) ? 20 : TWINLOG_META_BYTES + 1);
     return value;
 }
 
-void names_fill_value(const struct named_value *value, unsigned char bytes[TWINLOG_VALUE_BYTES])
+void names_fill_value(const struct named_value *value, unsigned char bytes[TWINLOG_META_BYTES])
 {
     struct rng rng = { value->seed };
     rng_fill(&rng, bytes, value->size);
@@ -66,7 +66,7 @@ static int find_value(void *context, const char *name, const void *data, size_t 
 {
     struct found_names *found = context;
     const unsigned i = find_name(VALUE_NAME, VALUE_NAMES, name, "value");
-    if (found->value[i].is_set || size > TWINLOG_VALUE_BYTES)
+    if (found->value[i].is_set || size > TWINLOG_META_BYTES)
         violation("O3: the value %s is there twice, or has %zu bytes", name, size);
     found->value[i].is_set = true;
     found->value[i].size = size;
@@ -86,7 +86,7 @@ int names_read(struct twinlog *log, struct found_names *ret_found)
 
 static bool matches_value(const struct named_value *value, const struct found_names *found, unsigned i)
 {
-    unsigned char bytes[TWINLOG_VALUE_BYTES];
+    unsigned char bytes[TWINLOG_META_BYTES];
     if (!value->is_set || !found->value[i].is_set)
         return value->is_set == found->value[i].is_set;
     names_fill_value(value, bytes);

@@ -38,7 +38,7 @@ void names_clamp(struct names *names, uint64_t least, uint64_t most);
 uint64_t names_needed(const struct names *names);
 
 struct named_value names_make_value(struct rng *rng);
-void names_fill_value(const struct named_value *value, unsigned char bytes[TWINLOG_VALUE_BYTES]);
+void names_fill_value(const struct named_value *value, unsigned char bytes[TWINLOG_META_BYTES]);
 
 /* What a log says; large, so keep one for many looks. */
 struct found_names {
@@ -46,7 +46,7 @@ struct found_names {
     struct {
         bool is_set;
         size_t size;
-        unsigned char bytes[TWINLOG_VALUE_BYTES];
+        unsigned char bytes[TWINLOG_META_BYTES];
     } value[VALUE_NAMES];
 };
 /* 0 or an error of the log. A name that was never given is a violation. */

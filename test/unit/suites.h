@@ -16,8 +16,8 @@
     DO(fallback) \
     DO(format) \
     DO(golden) \
-    DO(holds) \
-    DO(horizon) \
+    DO(reservations) \
+    DO(read_snapshot) \
     DO(hostile) \
     DO(index) \
     DO(integration) \
@@ -27,7 +27,7 @@
     DO(names) \
     DO(on_disk) \
     DO(open_group) \
-    DO(peers) \
+    DO(participants) \
     DO(process) \
     DO(reader) \
     DO(recover) \

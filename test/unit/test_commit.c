@@ -263,14 +263,14 @@ START_TEST(whose_turn_has_come_does_not_lead_the_group_that_waits_for_it)
     const struct record_header record = { .kind = RECORD_DATA, .size = 5, .time_ns = 1 };
     const struct need need = { .count = 1, .bytes = (uint32_t)twl_record_bytes(5), .payload_bytes = 5 };
     const struct terms terms = { .level = TWINLOG_LEVEL_BUFFERED };
-    struct claim claim = { .need = &need, .state = CLAIM_GRANTED };
+    struct waiter waiter = { .need = &need, .state = WAITER_GRANTED };
 
-    ck_assert_int_eq(twl_take_place(c, &need, &terms, &claim.place), 0);
-    ck_assert_int_eq(twl_lead_in_line(c, &claim), LED_NOTHING);
-    twl_record_encode(claim.place.at, c->epoch_seed, claim.place.lsn, &record, "short");
-    twl_finish_copy(c, claim.place.twin);
-    claim.state = CLAIM_QUEUED;
-    ck_assert_int_eq(twl_lead_in_line(c, &claim), LED_ROUND);
+    ck_assert_int_eq(twl_take_place(c, &need, &terms, &waiter.place), 0);
+    ck_assert_int_eq(twl_lead_in_line(c, &waiter), LED_NOTHING);
+    twl_record_encode(waiter.place.at, c->epoch_seed, waiter.place.lsn, &record, "short");
+    twl_finish_copy(c, waiter.place.twin);
+    waiter.state = WAITER_QUEUED;
+    ck_assert_int_eq(twl_lead_in_line(c, &waiter), LED_ROUND);
     ck_assert_int_eq(twinlog_close(log), 0);
     ck_assert_uint_eq(count_records(), 1);
 }
@@ -383,7 +383,7 @@ END_TEST
 
 static struct {
     struct io *io;
-    struct live live;
+    struct shared_page shared;
     struct keeper *keeper;
     struct commit *commit;
     struct segment_plan plan;
@@ -403,19 +403,19 @@ static void start_bare(uint64_t offset)
                                     .position = { .next_lsn = 1 },
                                     .epoch = { .number = 1 },
                                     .options = &options,
-                                    .live = &bare.live };
-    ck_assert_int_eq(twl_live_lock(bare.io, 0, &bare.live), 0);
+                                    .shared = &bare.shared };
+    ck_assert_int_eq(twl_page_lock(bare.io, 0, &bare.shared), 0);
     ck_assert_int_eq(twl_segment_create(bare.io, &bare.plan, &config.segment, NULL), 0);
     memcpy(bare.name, config.segment.name, sizeof(bare.name));
     if (offset > SEGMENT_DATA_OFFSET) {
         const struct group_header last = { .first_lsn = 1, .bytes = GROUP_HEADER_BYTES };
         twl_summary_end_group(config.segment.summary, &last, offset - GROUP_HEADER_BYTES);
-        config.is_begun = true;
+        config.is_started = true;
     }
 
     struct segment_entry entry = { .header = config.segment.header, .is_known = true, .first_lsn = 1 };
     memcpy(entry.name, bare.name, sizeof(entry.name));
-    struct segment_set set = { .entries = &entry, .begun = 1 };
+    struct segment_set set = { .entries = &entry, .started = 1 };
     bare.plan.number = bare.plan.sequence = 2;
     bare.plan.start_lsn = 0;
     const struct keeper_config keeping = {
@@ -434,7 +434,7 @@ static void end_bare(void)
 {
     twl_keeper_destroy(bare.keeper, false);
     twl_commit_destroy(bare.commit, false);
-    twl_live_unlock(&bare.live);
+    twl_page_unlock(&bare.shared);
     bare.io->ops->destroy(bare.io);
 }
 
@@ -443,7 +443,7 @@ static int mark_bare(enum group_kind kind)
 {
     int rc = twl_commit_stop(bare.commit);
     if (rc == 0) {
-        rc = twl_commit_mark(bare.commit, kind);
+        rc = twl_commit_write_marker(bare.commit, kind);
         twl_commit_go_on(bare.commit);
     }
     return rc;
@@ -509,7 +509,7 @@ START_TEST(what_is_durable_is_published_for_other_processes)
     start_bare(SEGMENT_DATA_OFFSET);
     for (uint64_t lsn = 1; lsn <= 3; lsn++) {
         ck_assert_uint_eq(put_bare("news", RECORD_DATA, INT64_MIN), lsn);
-        ck_assert_uint_eq(watermark_load(&bare.live.page->durable), lsn);
+        ck_assert_uint_eq(watermark_load(&bare.shared.page->durable), lsn);
     }
     end_bare();
 }
@@ -522,11 +522,11 @@ START_TEST(a_record_is_written_with_its_own_kind_and_time)
     const struct epoch epoch = { .number = 1 };
     struct record_header record;
     start_bare(SEGMENT_DATA_OFFSET);
-    ck_assert_uint_eq(put_bare("", RECORD_VOID, 1234567), 1);
+    ck_assert_uint_eq(put_bare("", RECORD_FILLER, 1234567), 1);
     read_block(bare.name, SEGMENT_DATA_OFFSET, block);
     ck_assert(
         twl_record_header_decode(block + GROUP_HEADER_BYTES, twl_epoch_seed(log_id, epoch), 1, &record));
-    ck_assert_uint_eq(record.kind, RECORD_VOID);
+    ck_assert_uint_eq(record.kind, RECORD_FILLER);
     ck_assert_int_eq(record.time_ns, 1234567);
     end_bare();
 }

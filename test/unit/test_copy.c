@@ -278,7 +278,7 @@ static int churn_once(struct churn *churn)
         churn->cuts++;
         return first_lsn == 0 || first_lsn + back >= record.lsn
                    ? 0
-                   : twinlog_cut(churn->log, record.lsn - 1 - back);
+                   : twinlog_truncate(churn->log, record.lsn - 1 - back);
     }
     if (chance == 1) {
         churn->trims++;
@@ -596,7 +596,7 @@ START_TEST(neither_log_changes_the_other_through_a_link)
 
     log = log_open(&options);
     fill(log, 300);
-    ck_assert_int_eq(twinlog_cut(log, 150), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 150), 0);
     fill(log, 150);
     trim_before(log, 400);
     append_records(log, 0, 450, 500); /* into recycled files, where there are any */
@@ -612,7 +612,7 @@ START_TEST(neither_log_changes_the_other_through_a_link)
     append_records(copy, 0, 300, 200);
     trim_before(copy, 400);
     append_records(copy, 0, 500, 400);
-    ck_assert_int_eq(twinlog_cut(copy, 600), 0);
+    ck_assert_int_eq(twinlog_truncate(copy, 600), 0);
     ck_assert_int_eq(twinlog_close(copy), 0);
     ck_assert_uint_eq(log_fingerprint(false), before);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
@@ -723,7 +723,7 @@ START_TEST(cursors_values_the_front_and_a_cut_are_in_the_backup)
     uint64_t lsn = 0;
 
     fill(log, 0);
-    ck_assert_int_eq(twinlog_cut(log, 210), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 210), 0);
     trim_before(log, 111);
     ck_assert_int_eq(twinlog_cursor_set(log, "behind", 130), 0);
     ck_assert_int_eq(twinlog_cursor_set(log, "at the end", 210), 0);
@@ -937,7 +937,7 @@ static struct simdisk *make_sim_log(void)
     ck_assert_int_eq(twl_log_open(simdisk_connect(disk), &options, &log), 0);
     for (unsigned i = 0; i < SIM_RECORDS; i++)
         ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
-    ck_assert_int_eq(twinlog_cut(log, SIM_RECORDS / 2), 0);
+    ck_assert_int_eq(twinlog_truncate(log, SIM_RECORDS / 2), 0);
     for (unsigned i = 0; i < SIM_RECORDS / 2; i++)
         ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
     trim_before(log, 10);
@@ -1016,13 +1016,13 @@ START_TEST(at_any_moment_a_log_looks_sound_and_can_be_copied)
     simdisk_set_hook(looking.disk, look_now, &looking);
     ck_assert_int_eq(twl_log_open(simdisk_connect(looking.disk), &options, &log), 0);
     append_sim(log, 100);
-    ck_assert_int_eq(twinlog_cut(log, 59), 0); /* inside a group, segments ago */
+    ck_assert_int_eq(twinlog_truncate(log, 59), 0); /* inside a group, segments ago */
     append_sim(log, 70);
     trim_before(log, 50);
     append_sim(log, 60); /* in recycled files */
     ck_assert_int_eq(twinlog_cursor_set(log, "cursor", 100), 0);
-    ck_assert_int_eq(twinlog_cut(log, 101), 0);
-    ck_assert_int_eq(twinlog_cut(log, 100), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 101), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 100), 0);
     trim_before(log, 101);
     ck_assert_int_eq(twinlog_reset(log, 1000), 0);
     append_sim(log, 40);
@@ -1683,7 +1683,7 @@ static void cut_and_append(void *context, uint64_t done_bytes, uint64_t total_by
         return;
     *is_done = true;
     log = log_open(NULL);
-    ck_assert_int_eq(twinlog_cut(log, 200), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 200), 0);
     append_records(log, 1, 0, 100);
     log_close(log);
 }
@@ -1796,7 +1796,7 @@ static void falsify(int which, unsigned char *footer_at, struct segment_footer *
     entry.lsn += which == 0;
     entry.group_offset -= which == 1 ? 8 : 0;
     entry.record_offset += which == 2 ? 8 : 0;
-    entry.peak_ns += which == 3;
+    entry.max_time_so_far_ns += which == 3;
     twl_index_entry_encode(&entry, entry_at);
     footer->last_lsn += which == 4;
     footer->data_end += which == 5 ? 8 : 0;

@@ -437,7 +437,7 @@ static uint64_t put_timed(uint64_t offset, struct group_header *group)
         bool is_void = lsn == VOID_LSN;
         size_t size = is_void ? 0 : RECORD_BYTES;
         twl_record_encode(image + at, seed, lsn,
-                          &(struct record_header){ .kind = is_void ? RECORD_VOID : RECORD_DATA,
+                          &(struct record_header){ .kind = is_void ? RECORD_FILLER : RECORD_DATA,
                                                    .time_ns = is_void ? INT64_MAX : time_of(lsn),
                                                    .size = (uint32_t)(size) },
                           "8 bytes!");

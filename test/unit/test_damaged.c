@@ -105,7 +105,7 @@ static bool are_all_sealed(struct io *io)
     bool are_sealed = true;
 
     ck_assert_int_eq(twl_segment_set_open(io, &options, NULL, &set, &report), 0);
-    for (size_t i = 0; i + 1 < set.begun; i++) {
+    for (size_t i = 0; i + 1 < set.started; i++) {
         ck_assert_int_eq(twl_segment_look(io, &set.entries[i]), 0);
         are_sealed = are_sealed && set.entries[i].is_sealed;
     }
@@ -211,7 +211,7 @@ static void survey(void)
 
     part_count = 0;
     ck_assert_int_eq(twl_segment_set_open(io, &options, NULL, &set, &report), 0);
-    for (size_t i = 0; i < set.begun; i++)
+    for (size_t i = 0; i < set.started; i++)
         survey_segment(io, &set.entries[i]);
     ck_assert_uint_ge(part_count, 3);
     ck_assert_uint_ge(parts[part_count - 1].last_group, 4);

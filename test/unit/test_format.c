@@ -247,10 +247,10 @@ START_TEST(lives_are_counted)
     struct segment_header header, read;
     make_header(&header, block);
     header.incompatible = FEATURE_MANAGED;
-    header.lives = 12345;
+    header.incarnations = 12345;
     twl_segment_header_encode(&header, block);
     ck_assert_int_eq(twl_segment_header_decode(block, &read), HEADER_VALID);
-    ck_assert_uint_eq(read.lives, 12345);
+    ck_assert_uint_eq(read.incarnations, 12345);
 }
 END_TEST
 
@@ -265,13 +265,13 @@ START_TEST(a_log_that_is_not_managed_starts_with_its_segment_1)
         header.start_lsn = 9; /* these four are not written */
         header.previous = 9;
         header.start_chain = 9;
-        header.lives = 9;
+        header.incarnations = 9;
         twl_segment_header_encode(&header, block);
         ck_assert_int_eq(twl_segment_header_decode(block, &read), HEADER_VALID);
         ck_assert_uint_eq(read.start_lsn, sequence == 1 ? 1 : 0);
         ck_assert_uint_eq(read.previous, 0);
         ck_assert_uint_eq(read.start_chain, 0);
-        ck_assert_uint_eq(read.lives, 0);
+        ck_assert_uint_eq(read.incarnations, 0);
     }
 }
 END_TEST
@@ -512,10 +512,10 @@ START_TEST(a_void_reads_back)
     struct record_header record;
     uint32_t seed = twl_epoch_seed(log_id, epoch);
     for (uint32_t size = 0; size <= 8; size++) { /* of a record that was never finished */
-        const struct record_header nothing = { .kind = RECORD_VOID, .time_ns = 77, .size = size };
+        const struct record_header nothing = { .kind = RECORD_FILLER, .time_ns = 77, .size = size };
         twl_record_encode(bytes, seed, 9, &nothing, "nothing!");
         ck_assert(twl_record_header_decode(bytes, seed, 9, &record));
-        ck_assert_int_eq(record.kind, RECORD_VOID);
+        ck_assert_int_eq(record.kind, RECORD_FILLER);
         ck_assert_int_eq(record.time_ns, 77);
         ck_assert_uint_eq(record.size, size);
     }
@@ -528,7 +528,7 @@ START_TEST(another_kind_is_no_record)
     twl_record_encode(bytes, twl_epoch_seed(log_id, epoch), 9,
                       &(struct record_header){ .kind = RECORD_DATA, .time_ns = 1 }, NULL);
     ck_assert_msg(is_header_when_sealed(bytes), "this is how it is sealed");
-    bytes[12] = RECORD_VOID + 1;
+    bytes[12] = RECORD_FILLER + 1;
     ck_assert(!is_header_when_sealed(bytes));
 }
 END_TEST
@@ -577,7 +577,7 @@ START_TEST(an_index_entry_reads_back)
     const struct index_entry entry = { .lsn = 0x1122334455667788,
                                        .group_offset = UINT64_C(1) << 39,
                                        .record_offset = 0x0fedcba8,
-                                       .peak_ns = INT64_MIN };
+                                       .max_time_so_far_ns = INT64_MIN };
     struct index_entry read;
     memset(bytes, 0xee, sizeof(bytes));
     twl_index_entry_encode(&entry, bytes);
@@ -585,7 +585,7 @@ START_TEST(an_index_entry_reads_back)
     ck_assert_uint_eq(read.lsn, entry.lsn);
     ck_assert_uint_eq(read.group_offset, entry.group_offset);
     ck_assert_uint_eq(read.record_offset, entry.record_offset);
-    ck_assert_int_eq(read.peak_ns, entry.peak_ns);
+    ck_assert_int_eq(read.max_time_so_far_ns, entry.max_time_so_far_ns);
     ck_assert_uint_eq(load_le32(bytes + 20), 0);
 }
 END_TEST
@@ -597,7 +597,7 @@ static struct segment_footer make_footer(void)
                                     .data_end = 20008,
                                     .min_ns = -7,
                                     .max_ns = 1234567890123456789,
-                                    .peak_ns = 1234567890123456790,
+                                    .max_time_so_far_ns = 1234567890123456790,
                                     .chain = 0xabcdef01,
                                     .epoch = epoch,
                                     .index_entries = 12,
@@ -618,7 +618,7 @@ START_TEST(a_footer_reads_back)
     ck_assert_uint_eq(read.data_end, footer.data_end);
     ck_assert_int_eq(read.min_ns, footer.min_ns);
     ck_assert_int_eq(read.max_ns, footer.max_ns);
-    ck_assert_int_eq(read.peak_ns, footer.peak_ns);
+    ck_assert_int_eq(read.max_time_so_far_ns, footer.max_time_so_far_ns);
     ck_assert_uint_eq(read.chain, footer.chain);
     ck_assert_uint_eq(read.epoch.number, footer.epoch.number);
     ck_assert_uint_eq(read.epoch.salt, footer.epoch.salt);
@@ -696,7 +696,7 @@ START_TEST(an_impossible_footer_is_refused_even_with_a_right_checksum)
     footer.min_ns = footer.max_ns + 1;
     ck_assert_msg(!is_footer(footer), "times the wrong way round");
     footer = make_footer();
-    footer.peak_ns = footer.max_ns - 1;
+    footer.max_time_so_far_ns = footer.max_ns - 1;
     ck_assert_msg(!is_footer(footer), "a peak below its own records");
     footer = make_footer();
     footer.epoch.number = 0;

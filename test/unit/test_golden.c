@@ -146,7 +146,7 @@ static void begin_log(struct builder *builder, struct images *images, const stru
 }
 
 /* A new header, of the next sequence, in the file at builder->bytes. */
-static void begin_segment(struct builder *builder, uint32_t epoch, uint32_t lives)
+static void begin_segment(struct builder *builder, uint32_t epoch, uint32_t incarnations)
 {
     struct segment_header *header = &builder->header;
     header->incompatible = builder->features;
@@ -157,12 +157,13 @@ static void begin_segment(struct builder *builder, uint32_t epoch, uint32_t live
     header->created_ns = NEW_YEAR_NS;
     header->epoch = epoch;
     header->max_group_bytes = 28672;
-    header->lives = lives;
+    header->incarnations = incarnations;
     header->start_lsn = header->sequence == 1 ? 1 : 0;
     header->previous = 0;
     header->start_chain = 0;
     twl_segment_header_encode(header, builder->bytes);
-    twl_summary_begin(&builder->summary, builder->sequence == 1 ? INT64_MIN : builder->summary.peak_ns);
+    twl_summary_begin(&builder->summary,
+                      builder->sequence == 1 ? INT64_MIN : builder->summary.max_time_so_far_ns);
 }
 
 static void add_segment(struct builder *builder, uint32_t epoch)
@@ -187,7 +188,7 @@ static void add_group(struct builder *builder, enum group_kind kind, uint32_t co
         const struct known_record *record = &builder->records[lsn - 1];
         make_payload(record, lsn, payload);
         twl_record_encode(group_bytes + used, epoch_seed, lsn,
-                          &(struct record_header){ .kind = record->is_void ? RECORD_VOID : RECORD_DATA,
+                          &(struct record_header){ .kind = record->is_void ? RECORD_FILLER : RECORD_DATA,
                                                    .time_ns = record_time(lsn),
                                                    .size = (uint32_t)(record->size) },
                           payload);

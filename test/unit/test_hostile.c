@@ -131,7 +131,7 @@ static void write_log(void)
     trim.before_lsn = 10;
     twinlog_trim(log, &trim, NULL);
     twinlog_cursor_set(log, "consumer", 11);
-    twinlog_cut(log, 40);
+    twinlog_truncate(log, 40);
     twinlog_close(log);
 }
 
@@ -562,7 +562,7 @@ END_TEST
 
 /* A segment of this log with one record, some numbers behind the others. What group and record claim need not be
  * there. */
-struct claim {
+struct waiter {
     uint64_t lsn;
     uint64_t segment_bytes;
     uint32_t group_bytes, record_bytes;
@@ -575,7 +575,7 @@ static void sign_record(unsigned char *record, uint32_t epoch_seed, uint64_t lsn
     store_le32(record, twl_crc32c(seed, record + 4, RECORD_HEADER_BYTES - 4));
 }
 
-static void add_segment(const struct claim *claim)
+static void add_segment(const struct waiter *claim)
 {
     static unsigned char file[SEGMENT_BYTES];
     unsigned char *group = file + SEGMENT_DATA_OFFSET, *record = group + GROUP_HEADER_BYTES;
@@ -605,10 +605,10 @@ static void add_segment(const struct claim *claim)
 
 static void add_far_record(uint64_t lsn)
 {
-    const struct claim honest = { .lsn = lsn,
-                                  .segment_bytes = SEGMENT_BYTES,
-                                  .group_bytes = GROUP_HEADER_BYTES + RECORD_HEADER_BYTES + 8,
-                                  .record_bytes = 8 };
+    const struct waiter honest = { .lsn = lsn,
+                                   .segment_bytes = SEGMENT_BYTES,
+                                   .group_bytes = GROUP_HEADER_BYTES + RECORD_HEADER_BYTES + 8,
+                                   .record_bytes = 8 };
 
     add_segment(&honest);
 }
@@ -827,10 +827,10 @@ static int look_in_little_memory(void)
 
 START_TEST(a_claim_alone_takes_no_memory)
 {
-    const struct claim claim = { .lsn = _i == 0 ? RECORDS + 1 : FAR_LSN,
-                                 .segment_bytes = TEBIBYTE,
-                                 .group_bytes = LARGEST_GROUP,
-                                 .record_bytes = LARGEST_GROUP - GROUP_HEADER_BYTES - RECORD_HEADER_BYTES };
+    const struct waiter claim = { .lsn = _i == 0 ? RECORDS + 1 : FAR_LSN,
+                                  .segment_bytes = TEBIBYTE,
+                                  .group_bytes = LARGEST_GROUP,
+                                  .record_bytes = LARGEST_GROUP - GROUP_HEADER_BYTES - RECORD_HEADER_BYTES };
 
     make_log();
     add_segment(&claim);
@@ -843,10 +843,10 @@ END_TEST
 START_TEST(a_size_is_not_believed_before_its_checksum)
 {
     const off_t place = SEGMENT_DATA_OFFSET + GROUP_HEADER_BYTES + 16;
-    const struct claim claim = { .lsn = RECORDS + 1,
-                                 .segment_bytes = UINT64_C(512) << 20,
-                                 .group_bytes = 256 << 20,
-                                 .record_bytes = (256 << 20) - GROUP_HEADER_BYTES - RECORD_HEADER_BYTES };
+    const struct waiter claim = { .lsn = RECORDS + 1,
+                                  .segment_bytes = UINT64_C(512) << 20,
+                                  .group_bytes = 256 << 20,
+                                  .record_bytes = (256 << 20) - GROUP_HEADER_BYTES - RECORD_HEADER_BYTES };
 
     make_log();
     add_segment(&claim);

@@ -124,7 +124,7 @@ static void assert_same(const struct summary *a, const struct summary *b)
     ck_assert_uint_eq(a->data_end, b->data_end);
     ck_assert_int_eq(a->min_ns, b->min_ns);
     ck_assert_int_eq(a->max_ns, b->max_ns);
-    ck_assert_int_eq(a->peak_ns, b->peak_ns);
+    ck_assert_int_eq(a->max_time_so_far_ns, b->max_time_so_far_ns);
     ck_assert_uint_eq(a->chain, b->chain);
     ck_assert_uint_eq(a->epoch.number, b->epoch.number);
     ck_assert_uint_eq(a->epoch.salt, b->epoch.salt);
@@ -136,7 +136,7 @@ static void assert_same(const struct summary *a, const struct summary *b)
         ck_assert_uint_eq(x->lsn, y->lsn);
         ck_assert_uint_eq(x->group_offset, y->group_offset);
         ck_assert_uint_eq(x->record_offset, y->record_offset);
-        ck_assert_int_eq(x->peak_ns, y->peak_ns);
+        ck_assert_int_eq(x->max_time_so_far_ns, y->max_time_so_far_ns);
     }
 }
 
@@ -144,7 +144,7 @@ static void assert_same(const struct summary *a, const struct summary *b)
 static void assert_true(const struct model *model)
 {
     const struct sparse_index *index = &model->by_group.index;
-    int64_t peak_ns = INT64_MIN;
+    int64_t max_time_so_far_ns = INT64_MIN;
     uint64_t largest = 0;
     uint32_t at = 0;
     for (size_t i = 0; i < model->count; i++) {
@@ -157,10 +157,10 @@ static void assert_true(const struct model *model)
         if (at < index->count && index->entries[at].lsn == record->lsn) {
             ck_assert_uint_eq(index->entries[at].group_offset, record->group_offset);
             ck_assert_uint_eq(index->entries[at].record_offset, record->record_offset);
-            ck_assert_int_eq(index->entries[at].peak_ns, peak_ns);
+            ck_assert_int_eq(index->entries[at].max_time_so_far_ns, max_time_so_far_ns);
             at++;
         }
-        peak_ns = record->time_ns > peak_ns ? record->time_ns : peak_ns;
+        max_time_so_far_ns = record->time_ns > max_time_so_far_ns ? record->time_ns : max_time_so_far_ns;
     }
     ck_assert_msg(at == index->count, "entry %u is of no record", at);
     ck_assert_uint_gt(index->count, 0);
@@ -193,7 +193,7 @@ static void assert_extent(const struct model *model)
     ck_assert_uint_eq(summary->next_lsn, model->next_lsn);
     ck_assert_int_eq(summary->min_ns, min_ns);
     ck_assert_int_eq(summary->max_ns, max_ns);
-    ck_assert_int_eq(summary->peak_ns, max_ns > -50 ? max_ns : -50);
+    ck_assert_int_eq(summary->max_time_so_far_ns, max_ns > -50 ? max_ns : -50);
 }
 
 static void assert_all(const struct model *model)
@@ -213,7 +213,7 @@ START_TEST(a_new_summary_has_nothing)
     ck_assert_uint_eq(summary.first_lsn, 0);
     ck_assert_int_eq(summary.min_ns, INT64_MAX);
     ck_assert_int_eq(summary.max_ns, INT64_MIN);
-    ck_assert_int_eq(summary.peak_ns, 77);
+    ck_assert_int_eq(summary.max_time_so_far_ns, 77);
     ck_assert_uint_eq(summary.index.count, 0);
 }
 END_TEST
@@ -234,7 +234,7 @@ START_TEST(a_mark_is_remembered_and_makes_no_entry)
     ck_assert_uint_eq(summary.chain, 0x1234);
     ck_assert_uint_eq(summary.epoch.number, 3);
     ck_assert_uint_eq(summary.index.count, 0);
-    ck_assert_int_eq(summary.peak_ns, INT64_MIN);
+    ck_assert_int_eq(summary.max_time_so_far_ns, INT64_MIN);
 }
 END_TEST
 
@@ -329,7 +329,7 @@ static void assert_footer(const struct model *model, uint64_t room)
     ck_assert_uint_eq(read.last_lsn, model->next_lsn - 1);
     ck_assert_uint_eq(read.data_end, summary->data_end);
     ck_assert_uint_eq(read.chain, summary->chain);
-    ck_assert_int_eq(read.peak_ns, summary->peak_ns);
+    ck_assert_int_eq(read.max_time_so_far_ns, summary->max_time_so_far_ns);
     ck_assert_int_eq(read.sealed_ns, 123);
     ck_assert_uint_eq(read.index_entries, footer.index_entries);
 }
@@ -424,7 +424,8 @@ START_TEST(a_disordered_index_is_searched_within_its_bounds)
     struct index_entry entries[100];
     struct rng rng = { test_seed() };
     for (unsigned i = 0; i < 100; i++)
-        entries[i] = (struct index_entry){ .lsn = rng_next(&rng), .peak_ns = (int64_t)rng_next(&rng) };
+        entries[i] =
+            (struct index_entry){ .lsn = rng_next(&rng), .max_time_so_far_ns = (int64_t)rng_next(&rng) };
     for (unsigned i = 0; i < 1000; i++) {
         int64_t by_lsn = twl_index_find_lsn(entries, 100, rng_next(&rng));
         int64_t by_time = twl_index_find_time(entries, 100, (int64_t)rng_next(&rng));

@@ -329,7 +329,7 @@ START_TEST(an_open_reservation_holds_up_its_own_log_only)
     append_records(logs[1], 0, 0, RECORDS);
     append_records(logs[2], 0, 0, RECORDS);
     ck_assert_uint_eq(twinlog_durable_lsn(logs[0]), 0);
-    ck_assert_int_eq(twinlog_commit(logs[0], &reservation, NULL), 0);
+    ck_assert_int_eq(twinlog_reservation_commit(logs[0], &reservation, NULL), 0);
     ck_assert_int_eq(twinlog_wait(logs[0], 2, TWINLOG_LEVEL_DURABLE, 0), 0);
     close_all(3);
     expect_records(0, 1, 2);
@@ -347,8 +347,8 @@ START_TEST(a_reservation_that_is_never_settled_is_given_up)
     open_logs(2, &options);
     reserve_record(logs[0], 0, &reservation);
     append_records(logs[0], 0, 0, 1);
-    ck_assert_uint_eq(log_stat(logs[0]).voids, 1);
-    ck_assert_int_eq(twinlog_commit(logs[0], &reservation, NULL), -ESTALE);
+    ck_assert_uint_eq(log_stat(logs[0]).fillers, 1);
+    ck_assert_int_eq(twinlog_reservation_commit(logs[0], &reservation, NULL), -ESTALE);
     close_all(2);
 }
 END_TEST
@@ -463,7 +463,7 @@ START_TEST(a_log_is_cut_and_reset_beside_the_others)
     for (uint32_t i = 0; i < 8; i++) {
         append_records(logs[0], 0, i, 4);
         ck_assert_int_eq(enqueue_record(logs[0], 0, i + 4, NULL), 0);
-        ck_assert_int_eq(twinlog_cut(logs[0], i + 1), 0);
+        ck_assert_int_eq(twinlog_truncate(logs[0], i + 1), 0);
         ck_assert_uint_eq(twinlog_last_lsn(logs[0]), i + 1);
     }
     ck_assert_int_eq(twinlog_reset(logs[0], 1), 0);
@@ -486,7 +486,7 @@ static void *cut_nothing(void *context)
 {
     struct cutter *cutter = context;
     for (uint32_t i = 0; i < 1000 && cutter->error == 0; i++)
-        cutter->error = twinlog_cut(logs[0], UINT64_MAX - 1);
+        cutter->error = twinlog_truncate(logs[0], UINT64_MAX - 1);
     return NULL;
 }
 
@@ -522,7 +522,7 @@ struct refused {
 static void cut_and_name_the_other(struct twinlog_request *request)
 {
     struct refused *refused = (struct refused *)((char *)request - offsetof(struct refused, request));
-    atomic_store(&refused->cut, twinlog_cut(logs[0], 0));
+    atomic_store(&refused->cut, twinlog_truncate(logs[0], 0));
     atomic_store(&refused->reset, twinlog_reset(logs[0], 1));
     atomic_store(&refused->closed, twinlog_close(logs[0]));
     atomic_store(&refused->named, twinlog_meta_set(logs[0], "name", "value", 5));
@@ -535,12 +535,12 @@ START_TEST(a_callback_commits_while_it_waits_for_the_front_of_another_log)
         .request.complete = cut_and_name_the_other, .cut = 1, .reset = 1, .named = 1, .closed = 1
     };
     open_all(2, 2);
-    twl_take_front(logs[0]);
+    twl_take_head_lock(logs[0]);
     ck_assert_int_eq(submit_record(logs[1], 0, &refused.request), 0);
     AWAIT(atomic_load(&refused.closed) != 1);
     append_records(logs[0], 0, 0, 10);
     ck_assert_int_eq(atomic_load(&refused.named), 1);
-    twl_mutex_unlock(&logs[0]->front);
+    twl_mutex_unlock(&logs[0]->head_lock);
     AWAIT(atomic_load(&refused.named) != 1);
     ck_assert_int_eq(atomic_load(&refused.cut), -EDEADLK);
     ck_assert_int_eq(atomic_load(&refused.reset), -EDEADLK);

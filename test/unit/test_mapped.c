@@ -860,7 +860,7 @@ static uint64_t acked_records(void)
 static uint64_t expect_acknowledged(struct twinlog_reader *reader, uint32_t next[LOG_WRITERS])
 {
     struct twinlog_record record;
-    uint64_t last_lsn = 0, voids = 0, verified;
+    uint64_t last_lsn = 0, fillers = 0, verified;
     int rc;
 
     memset(next, 0, LOG_WRITERS * sizeof(*next));
@@ -868,7 +868,7 @@ static uint64_t expect_acknowledged(struct twinlog_reader *reader, uint32_t next
         uint32_t writer;
         struct tally tally = { .last_lsn = record.lsn - 1 };
         ck_assert_uint_gt(record.lsn, last_lsn);
-        voids += record.lsn - last_lsn - 1;
+        fillers += record.lsn - last_lsn - 1;
         last_lsn = record.lsn;
         ck_assert_uint_ge(record.size, RECORD_MIN_BYTES);
         memcpy(&writer, record.data, sizeof(writer));
@@ -884,7 +884,7 @@ static uint64_t expect_acknowledged(struct twinlog_reader *reader, uint32_t next
         ck_assert_uint_le(next[i], atomic_load(&shared->acked[i]) + 1);
     }
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, &verified), 0);
-    ck_assert_uint_eq(verified, last_lsn - voids);
+    ck_assert_uint_eq(verified, last_lsn - fillers);
     return last_lsn;
 }
 
@@ -1653,10 +1653,10 @@ START_TEST(what_is_not_there_in_this_mode_says_so)
     ck_assert_int_eq(twinlog_append_batch(log, NULL, 1, NULL, &lsn), -EINVAL);
     ck_assert_int_eq(twinlog_submit(log, entries, 1, NULL, &request), -ENOTSUP);
     ck_assert_int_eq(twinlog_reserve(log, &place, NULL, &reservation), -ENOTSUP);
-    ck_assert_int_eq(twinlog_commit(log, &reservation, NULL), -ENOTSUP);
-    ck_assert_int_eq(twinlog_abort(log, &reservation), -ENOTSUP);
+    ck_assert_int_eq(twinlog_reservation_commit(log, &reservation, NULL), -ENOTSUP);
+    ck_assert_int_eq(twinlog_reservation_abort(log, &reservation), -ENOTSUP);
     ck_assert_int_eq(twinlog_drive(log, 0), -ENOTSUP);
-    ck_assert_int_eq(twinlog_cut(log, 2), -ENOTSUP);
+    ck_assert_int_eq(twinlog_truncate(log, 2), -ENOTSUP);
     ck_assert_int_eq(twinlog_reset(log, 100), -ENOTSUP);
     ck_assert_int_eq(twinlog_timings(log, &timings), -ENOTSUP);
     ck_assert_uint_eq(twinlog_last_lsn(log), 3);

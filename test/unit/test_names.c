@@ -13,8 +13,8 @@
 #include "base/watermark.h"
 #include "log/log.h"
 #include "read/follower.h"
-#include "segment/live.h"
 #include "segment/segment.h"
+#include "segment/shared_page.h"
 #include "segment/state.h"
 
 #include <errno.h>
@@ -80,20 +80,20 @@ static uint64_t cursor_of(struct twinlog *log)
 /* As far as an opening comes before it looks at the log: the lock is taken and the page is cleared. */
 struct opener {
     struct io *io;
-    struct live live;
+    struct shared_page shared;
 };
 
 static struct opener begin_opening(void)
 {
     struct opener opener = { .io = simdisk_connect(disk) };
 
-    ck_assert_int_eq(twl_live_lock(opener.io, 0, &opener.live), 0);
+    ck_assert_int_eq(twl_page_lock(opener.io, 0, &opener.shared), 0);
     return opener;
 }
 
 static void die_at_opening(struct opener *opener)
 {
-    twl_live_unlock(&opener->live);
+    twl_page_unlock(&opener->shared);
     opener->io->ops->destroy(opener->io);
 }
 
@@ -197,15 +197,15 @@ START_TEST(a_cursor_may_be_set_to_what_a_dead_writer_did_not_tell)
     struct twinlog *looking, *log = open_writer();
     struct twinlog_reader *reader;
     struct io *io = simdisk_connect(disk);
-    struct live live;
+    struct shared_page shared;
 
     append_to(log, 35);
     looking = open_to_look();
     reader = open_reader();
     append_to(log, 40);
-    ck_assert_int_eq(twl_live_watch(io, &live), 0);
+    ck_assert_int_eq(twl_page_watch(io, &shared), 0);
     close_log(log);
-    watermark_store(&live.page->durable, 35);
+    watermark_store(&shared.page->durable, 35);
     ck_assert_int_eq(twinlog_cursor_set(looking, "cursor", 41), -ERANGE);
     ck_assert_int_eq(twinlog_cursor_set(looking, "cursor", 40), 0);
     ck_assert_int_eq(twinlog_reader_seek_end(reader), 0);
@@ -217,7 +217,7 @@ START_TEST(a_cursor_may_be_set_to_what_a_dead_writer_did_not_tell)
     close_log(log);
     close_log(looking);
     twinlog_reader_close(reader);
-    twl_live_unwatch(&live);
+    twl_page_unwatch(&shared);
     io->ops->destroy(io);
 }
 END_TEST
@@ -315,7 +315,7 @@ START_TEST(at_any_moment_of_an_opening_a_cursor_may_be_set_to_what_was_told)
     append_to(log, 3);
     simdisk_set_hook(disk, kill_now, &all);
     append_to(log, 5);
-    ck_assert_int_eq(twinlog_cut(log, 4), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 4), 0);
     append_to(log, 6);
     simdisk_set_hook(disk, NULL, NULL);
     close_log(log);
@@ -339,7 +339,7 @@ static int lock_after_cut(struct io_file *file, enum io_lock which, bool is_excl
 
     cutting.log = NULL;
     if (log)
-        ck_assert_int_eq(twinlog_cut(log, 20), 0);
+        ck_assert_int_eq(twinlog_truncate(log, 20), 0);
     return cutting.real->lock(file, which, is_exclusive);
 }
 
@@ -375,7 +375,8 @@ START_TEST(what_comes_after_a_writer_died_in_a_cut_is_seen)
 
     append_to(log, 40);
     simdisk_inject(disk, &fault);
-    ck_assert_int_eq(twinlog_cut(log, 20), TWINLOG_EPOISONED); /* it is done, but for the mark behind it */
+    ck_assert_int_eq(twinlog_truncate(log, 20),
+                     TWINLOG_EPOISONED); /* it is done, but for the mark behind it */
     simdisk_inject(disk, NULL);
     ck_assert_int_lt(twinlog_close(log), 0);
     reader = open_reader();
@@ -475,19 +476,19 @@ START_TEST(a_follower_hears_of_a_writer_that_died_at_opening_the_log)
 {
     struct interest interest = { .lsn = 41 };
     struct follower *follower;
-    struct live live;
+    struct shared_page shared;
     struct io *io;
 
     log_close(log_open(NULL));
     ck_assert_int_eq(twl_io_posix_create(log_dir, false, &io), 0);
-    ck_assert_int_eq(twl_live_watch(io, &live), 0);
-    interest.pulse = twl_live_pulse(&live);
-    interest.epoch = twl_live_epoch(&live);
-    twl_live_unwatch(&live);
+    ck_assert_int_eq(twl_page_watch(io, &shared), 0);
+    interest.page_sequence = twl_page_sequence(&shared);
+    interest.epoch = twl_page_epoch(&shared);
+    twl_page_unwatch(&shared);
     ck_assert_int_eq(twl_follower_create(io, NULL, &follower), 0);
     twl_follower_arm(follower, &interest);
-    ck_assert_int_eq(twl_live_lock(io, 0, &live), 0);
-    twl_live_unlock(&live);
+    ck_assert_int_eq(twl_page_lock(io, 0, &shared), 0);
+    twl_page_unlock(&shared);
     struct pollfd wanted = { .fd = twl_follower_fd(follower), .events = POLLIN };
     ck_assert_int_eq(poll(&wanted, 1, 120000), 1);
     twl_follower_destroy(follower);

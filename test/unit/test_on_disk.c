@@ -120,7 +120,7 @@ START_TEST(a_trim_or_a_cut_right_after_opening_is_one_of_what_the_disk_has)
         ck_assert_int_eq(twinlog_trim(log, &options, NULL), 0);
         expect_after_power_cut(disk, before, last, last);
         append(log, 2);
-        ck_assert_int_eq(twinlog_cut(log, last), 0);
+        ck_assert_int_eq(twinlog_truncate(log, last), 0);
         expect_after_power_cut(disk, before, last, last);
         ck_assert_int_eq(twinlog_close(log), 0);
         simdisk_destroy(disk);

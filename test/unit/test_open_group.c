@@ -13,8 +13,8 @@
 #include "log/log.h"
 #include "logdir.h"
 #include "read/reader.h"
-#include "segment/live.h"
 #include "segment/settle.h"
+#include "segment/shared_page.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -300,17 +300,17 @@ START_TEST(a_claim_ends_the_walk_unless_it_is_passed)
     add_claim(image, CLAIM_END);
     write_image(image, BYTES);
     for (int passes = 0; passes < 2; passes++) {
-        unsigned count = 0, voids = 0;
+        unsigned count = 0, fillers = 0;
         begin_walk(image);
         cursor.passes_claims = passes;
         while (twl_cursor_enter_group(&cursor) > 0) {
             struct cursor_record record;
             ck_assert_int_eq(twl_cursor_next_record(&cursor, &record), 1);
-            voids += record.header.kind == RECORD_VOID;
+            fillers += record.header.kind == RECORD_FILLER;
             count++;
         }
         ck_assert_uint_eq(count, passes ? 6 : 3);
-        ck_assert_uint_eq(voids, passes ? 1 : 0);
+        ck_assert_uint_eq(fillers, passes ? 1 : 0);
         ck_assert_int_eq(twl_cursor_has_ended(&cursor), passes);
         end_walk();
     }
@@ -480,21 +480,21 @@ static uint64_t put_claim_in_second(enum boot boot, unsigned before)
     const struct position position = behind(&images[0]);
     begin_image(&images[1], 3, &position, boot);
     add_records(&images[1], before);
-    uint64_t void_lsn = images[1].next_lsn;
+    uint64_t filler_lsn = images[1].next_lsn;
     add_claim(&images[1], 3000);
     add_records(&images[1], (unsigned)(images[2].first_lsn - images[1].next_lsn));
     add_claim(&images[1], CLAIM_END);
     ck_assert_uint_eq(images[1].next_lsn, images[2].first_lsn);
     ck_assert_uint_eq(images[1].mark.checksum, images[2].mark.chain);
-    return void_lsn;
+    return filler_lsn;
 }
 
-static void expect_all(uint64_t last_lsn, uint64_t void_lsn)
+static void expect_all(uint64_t last_lsn, uint64_t filler_lsn)
 {
     struct twinlog_reader *reader = log_reader(0, 0);
     struct twinlog_record record;
     for (uint64_t lsn = 1; lsn <= last_lsn; lsn++) {
-        if (lsn == void_lsn)
+        if (lsn == filler_lsn)
             continue;
         ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
         ck_assert_uint_eq(record.lsn, lsn);
@@ -502,13 +502,13 @@ static void expect_all(uint64_t last_lsn, uint64_t void_lsn)
     }
     ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
     for (uint64_t lsn = last_lsn; lsn > 0; lsn--) {
-        if (lsn == void_lsn)
+        if (lsn == filler_lsn)
             continue;
         ck_assert_int_eq(twinlog_reader_previous(reader, &record), 1);
         ck_assert_uint_eq(record.lsn, lsn);
     }
     for (uint64_t lsn = FIRST_RECORDS + 1; lsn <= last_lsn; lsn += 7) {
-        if (lsn == void_lsn)
+        if (lsn == filler_lsn)
             continue;
         ck_assert_int_eq(twinlog_reader_seek(reader, lsn), 0);
         ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
@@ -536,7 +536,7 @@ static void expect_sound(uint64_t records)
 }
 
 /* Opens the log, appends to it, and reads everything. */
-static void expect_to_go_on(uint64_t last_lsn, uint64_t void_lsn)
+static void expect_to_go_on(uint64_t last_lsn, uint64_t filler_lsn)
 {
     unsigned char payload[600];
     struct twinlog_options options = log_options(TWINLOG_IO_FDATASYNC, TWINLOG_BUFFERED);
@@ -548,8 +548,8 @@ static void expect_to_go_on(uint64_t last_lsn, uint64_t void_lsn)
         ck_assert_uint_eq(lsn, last_lsn);
         log_close(log);
     }
-    expect_sound(last_lsn - (void_lsn > 0));
-    expect_all(last_lsn, void_lsn);
+    expect_sound(last_lsn - (filler_lsn > 0));
+    expect_all(last_lsn, filler_lsn);
 }
 
 START_TEST(readers_without_a_writer_see_what_is_complete)
@@ -568,11 +568,11 @@ START_TEST(claims_of_a_dead_writer_are_voids_for_readers_and_for_who_opens_the_l
     static const unsigned befores[] = { 0, 1, 20, 50, 60 };
     const enum boot boot = (enum boot)(_i % BOOTS);
     uint64_t last_lsn = make_three(boot, false, 60),
-             void_lsn = put_claim_in_second(boot, befores[_i / BOOTS]);
+             filler_lsn = put_claim_in_second(boot, befores[_i / BOOTS]);
     write_image(&images[1], BYTES);
-    expect_all(last_lsn, void_lsn);
+    expect_all(last_lsn, filler_lsn);
     expect_sound(last_lsn - 1);
-    expect_to_go_on(last_lsn, void_lsn);
+    expect_to_go_on(last_lsn, filler_lsn);
 }
 END_TEST
 
@@ -596,14 +596,14 @@ START_TEST(behind_a_claim_a_record_that_does_not_check_is_the_end)
     begin_image(image, 2, &end, (enum boot)_i);
     add_records(image, 10);
     add_claim(image, 100);
-    uint64_t void_lsn = image->next_lsn - 1;
+    uint64_t filler_lsn = image->next_lsn - 1;
     add_records(image, 5);
     uint64_t torn = image->at, last_lsn = image->next_lsn - 1;
     add_records(image, 5);
     image->bytes[torn + RECORD_HEADER_BYTES] ^= 1;
     write_image(image, BYTES);
-    expect_all(last_lsn, void_lsn);
-    expect_to_go_on(last_lsn, void_lsn);
+    expect_all(last_lsn, filler_lsn);
+    expect_to_go_on(last_lsn, filler_lsn);
 }
 END_TEST
 
@@ -626,7 +626,7 @@ START_TEST(a_claim_on_what_was_durable_is_damage)
     struct twinlog *log;
     const bool is_in_header = _i % 2, is_proof = _i / 2;
     make_three(THIS_BOOT, false, 60);
-    uint64_t void_lsn = put_claim_in_second(THIS_BOOT, 20), lsn = is_proof ? void_lsn : void_lsn - 1;
+    uint64_t filler_lsn = put_claim_in_second(THIS_BOOT, 20), lsn = is_proof ? filler_lsn : filler_lsn - 1;
     struct image *last = &images[2];
     if (is_in_header) {
         last->header.after_lsn = lsn;
@@ -640,11 +640,11 @@ START_TEST(a_claim_on_what_was_durable_is_damage)
     write_image(last, BYTES);
     const int rc = twinlog_verify(log_dir, &verify, NULL);
     ck_assert_int_eq(rc, is_proof ? TWINLOG_ECORRUPT : 0);
-    ck_assert_uint_eq(damage.first_lsn, is_proof ? void_lsn : 0);
+    ck_assert_uint_eq(damage.first_lsn, is_proof ? filler_lsn : 0);
     options.ret_report = &log_report;
     ck_assert_int_eq(twinlog_open(log_dir, &options, &log), rc);
     if (is_proof)
-        ck_assert_uint_eq(log_report.first_lsn, void_lsn);
+        ck_assert_uint_eq(log_report.first_lsn, filler_lsn);
     else
         log_close(log);
 }
@@ -694,7 +694,7 @@ START_TEST(a_power_cut_over_several_segments_is_told)
     struct twinlog_options options = log_options(TWINLOG_IO_FDATASYNC, TWINLOG_BUFFERED);
     log_close(log_open(&options));
     ck_assert_int_eq(log_report.finding, TWINLOG_FOUND_TORN_TAIL);
-    ck_assert_int_eq(log_report.action, TWINLOG_DID_CUT);
+    ck_assert_int_eq(log_report.action, TWINLOG_DID_TRUNCATE);
     ck_assert_uint_eq(log_report.first_lsn, images[1].first_lsn);
     ck_assert(!log_has_file(images[2].name));
 }
@@ -703,26 +703,26 @@ END_TEST
 START_TEST(repair_finds_what_an_open_group_holds)
 {
     char repaired[400];
-    uint64_t last_lsn = make_three(THIS_BOOT, true, 60), void_lsn = put_claim_in_second(THIS_BOOT, 20);
+    uint64_t last_lsn = make_three(THIS_BOOT, true, 60), filler_lsn = put_claim_in_second(THIS_BOOT, 20);
     write_image(&images[1], BYTES);
     struct twinlog_repair_options options = { .size = sizeof(options) };
     struct twinlog_repair_result result = { .size = sizeof(result) };
     snprintf(repaired, sizeof(repaired), "%s/repaired", log_parent);
     ck_assert_int_eq(twinlog_repair(log_dir, repaired, &options, &result), 0);
     strcpy(log_dir, repaired);
-    expect_all(last_lsn, void_lsn);
+    expect_all(last_lsn, filler_lsn);
 }
 END_TEST
 
 START_TEST(a_live_log_is_read_as_far_as_records_are_complete)
 {
-    struct live live;
+    struct shared_page shared;
     struct twinlog_record record;
     begin_image(&images[0], 2, &end, THIS_BOOT);
     write_image(&images[0], BYTES);
-    ck_assert_int_eq(twl_live_lock(io, 0, &live), 0);
-    twl_live_publish_mode(&live, TWINLOG_MODE_MAPPED);
-    twl_live_publish(&live, images[0].mark.epoch.number, 1, FIRST_RECORDS);
+    ck_assert_int_eq(twl_page_lock(io, 0, &shared), 0);
+    twl_page_publish_mode(&shared, TWINLOG_MODE_MAPPED);
+    twl_page_publish(&shared, images[0].mark.epoch.number, 1, FIRST_RECORDS);
     struct twinlog_reader *reader = log_reader(FIRST_RECORDS + 1, 0);
     ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
     for (size_t i = 0; i < 3; i++) {
@@ -747,7 +747,7 @@ START_TEST(a_live_log_is_read_as_far_as_records_are_complete)
             struct position position = behind(image);
             begin_image(&images[i + 1], 3 + i, &position, THIS_BOOT);
             if (i == 0) /* told before the mark is there, or after */
-                twl_live_publish(&live, images[i + 1].mark.epoch.number, 1, FIRST_RECORDS);
+                twl_page_publish(&shared, images[i + 1].mark.epoch.number, 1, FIRST_RECORDS);
             ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
             write_image(&images[i + 1], BYTES);
         }
@@ -756,7 +756,7 @@ START_TEST(a_live_log_is_read_as_far_as_records_are_complete)
     ck_assert_int_eq(twinlog_reader_range(reader, &first, &last), 0);
     ck_assert_uint_eq(last, images[2].next_lsn - 2);
     twinlog_reader_close(reader);
-    twl_live_unlock(&live);
+    twl_page_unlock(&shared);
 }
 END_TEST
 
@@ -768,14 +768,14 @@ static bool is_readable(int fd, int timeout_ms)
 
 START_TEST(the_descriptor_tells_of_records_that_are_complete)
 {
-    struct live live;
+    struct shared_page shared;
     struct twinlog_record record;
     struct image *image = &images[0];
     begin_image(image, 2, &end, THIS_BOOT);
     write_image(image, BYTES);
-    ck_assert_int_eq(twl_live_lock(io, 0, &live), 0);
-    twl_live_publish_mode(&live, TWINLOG_MODE_MAPPED);
-    twl_live_publish(&live, image->mark.epoch.number, 1, FIRST_RECORDS);
+    ck_assert_int_eq(twl_page_lock(io, 0, &shared), 0);
+    twl_page_publish_mode(&shared, TWINLOG_MODE_MAPPED);
+    twl_page_publish(&shared, image->mark.epoch.number, 1, FIRST_RECORDS);
     struct twinlog_reader *reader = log_reader(FIRST_RECORDS + 1, 0);
     int fd = twinlog_reader_fd(reader);
     ck_assert_int_ge(fd, 0);
@@ -785,14 +785,14 @@ START_TEST(the_descriptor_tells_of_records_that_are_complete)
         uint64_t at = image->at;
         add_record(image);
         patch_file(log_file(image->name), (off_t)at, image->bytes + at, (size_t)(image->at - at));
-        ck_assert_msg(atomic_load(&live.page->awaited) == atomic_load(&live.page->pulse),
+        ck_assert_msg(atomic_load(&shared.page->awaited_sequence) == atomic_load(&shared.page->page_sequence),
                       "its writer would not know that somebody waits");
-        twl_live_publish_durable(&live, FIRST_RECORDS); /* a pulse, and no more */
+        twl_page_publish_durable(&shared, FIRST_RECORDS); /* a page_sequence, and no more */
         ck_assert(is_readable(fd, 5000));
         ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
     }
     twinlog_reader_close(reader);
-    twl_live_unlock(&live);
+    twl_page_unlock(&shared);
 }
 END_TEST
 
@@ -802,7 +802,7 @@ static int lock_error;
 /* As for another user, or on a mount that is read-only. */
 static int open_lock_to_read(struct io *of, const char *name, unsigned flags, struct io_file **ret_file)
 {
-    if (strcmp(name, LIVE_NAME) == 0 && !(flags & IO_READ_ONLY))
+    if (strcmp(name, PAGE_FILE_NAME) == 0 && !(flags & IO_READ_ONLY))
         return lock_error;
     return real_ops->open(of, name, flags, ret_file);
 }
@@ -816,13 +816,13 @@ START_TEST(the_descriptor_of_a_reader_that_may_not_write_tells_as_well)
     struct twinlog_record record;
     struct image *image = &images[0];
     struct io_ops ops;
-    struct live live;
+    struct shared_page shared;
     struct io *other;
     begin_image(image, 2, &end, THIS_BOOT);
     write_image(image, BYTES);
-    ck_assert_int_eq(twl_live_lock(io, 0, &live), 0);
-    twl_live_publish_mode(&live, TWINLOG_MODE_MAPPED);
-    twl_live_publish(&live, image->mark.epoch.number, 1, FIRST_RECORDS);
+    ck_assert_int_eq(twl_page_lock(io, 0, &shared), 0);
+    twl_page_publish_mode(&shared, TWINLOG_MODE_MAPPED);
+    twl_page_publish(&shared, image->mark.epoch.number, 1, FIRST_RECORDS);
     ck_assert_int_eq(twl_io_posix_create(log_dir, false, &other), 0);
     real_ops = other->ops;
     lock_error = errors[_i];
@@ -833,7 +833,7 @@ START_TEST(the_descriptor_of_a_reader_that_may_not_write_tells_as_well)
     ck_assert_int_eq(twl_reader_open(other, &options, &reader), 0);
     int fd = twinlog_reader_fd(reader);
     ck_assert_int_ge(fd, 0);
-    const uint32_t pulse = atomic_load(&live.page->pulse);
+    const uint32_t page_sequence = atomic_load(&shared.page->page_sequence);
     for (unsigned n = 0; n < 10; n++) {
         ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
         uint64_t at = image->at;
@@ -847,9 +847,9 @@ START_TEST(the_descriptor_of_a_reader_that_may_not_write_tells_as_well)
         ck_assert_int_eq(rc, 1);
         ck_assert_uint_eq(record.lsn, image->next_lsn - 1);
     }
-    ck_assert_uint_eq(atomic_load(&live.page->pulse), pulse);
+    ck_assert_uint_eq(atomic_load(&shared.page->page_sequence), page_sequence);
     twinlog_reader_close(reader);
-    twl_live_unlock(&live);
+    twl_page_unlock(&shared);
 }
 END_TEST
 
@@ -915,7 +915,7 @@ static void write_to_disk(struct simdisk *disk, const struct image *image, bool 
 }
 
 /* LSN of the last record that a reader finds; all before it are there. */
-static uint64_t read_disk(struct simdisk *disk, uint64_t void_lsn)
+static uint64_t read_disk(struct simdisk *disk, uint64_t filler_lsn)
 {
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
     struct twinlog_reader *reader;
@@ -927,7 +927,7 @@ static uint64_t read_disk(struct simdisk *disk, uint64_t void_lsn)
     rc = twl_reader_open(simdisk_connect(disk), &options, &reader);
     ck_assert_msg(rc == 0, "%s: %s", twinlog_strerror(rc), report.text);
     while ((rc = twinlog_reader_next(reader, &record)) > 0) {
-        lsn += lsn + 1 == void_lsn ? 2 : 1;
+        lsn += lsn + 1 == filler_lsn ? 2 : 1;
         ck_assert_uint_eq(record.lsn, lsn);
         ck_assert(is_payload(record.data, record.size, lsn));
     }
@@ -958,7 +958,7 @@ static void expect_nothing_open(struct simdisk *disk)
     struct twinlog_report report;
     bool is_open;
     ck_assert_int_eq(twl_segment_set_open(on_disk, &loading, NULL, &set, &report), 0);
-    for (size_t i = 0; i < set.begun; i++) {
+    for (size_t i = 0; i < set.started; i++) {
         ck_assert_int_eq(twl_segment_is_open(on_disk, &set.entries[i], &is_open), 0);
         ck_assert(!is_open);
     }
@@ -967,28 +967,28 @@ static void expect_nothing_open(struct simdisk *disk)
 }
 
 /* What is left of the log after a crash: these records, and others can follow. */
-static void expect_prefix(struct simdisk *disk, uint64_t last_lsn, uint64_t void_lsn)
+static void expect_prefix(struct simdisk *disk, uint64_t last_lsn, uint64_t filler_lsn)
 {
     struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
     uint64_t records;
     unsigned findings = 0;
-    ck_assert_uint_eq(read_disk(disk, void_lsn), last_lsn);
+    ck_assert_uint_eq(read_disk(disk, filler_lsn), last_lsn);
     ck_assert_uint_eq(go_on(disk, last_lsn), last_lsn + 1);
     expect_nothing_open(disk);
     ck_assert_uint_eq(go_on(disk, last_lsn + 1), last_lsn + 2);
-    ck_assert_uint_eq(read_disk(disk, void_lsn), last_lsn + 2);
+    ck_assert_uint_eq(read_disk(disk, filler_lsn), last_lsn + 2);
     options.each = count_damage;
     options.context = &findings;
     ck_assert_int_eq(twl_verify(simdisk_connect(disk), &options, &records), 0);
     ck_assert_uint_eq(findings, 0);
-    ck_assert_uint_eq(records, last_lsn + 2 - (void_lsn > 0));
+    ck_assert_uint_eq(records, last_lsn + 2 - (filler_lsn > 0));
 }
 
 /* While somebody opens the log: at any moment there may be a crash. */
 struct opening {
     struct simdisk *disk;
     enum simdisk_cut cut;
-    uint64_t last_lsn, void_lsn;
+    uint64_t last_lsn, filler_lsn;
     bool is_over; /* it appends by now */
     unsigned crashes;
 };
@@ -1000,15 +1000,15 @@ static void crash(void *context, enum simdisk_op op)
     if (opening->is_over)
         return;
     struct simdisk *image = simdisk_crash_image(opening->disk, opening->cut, rng_next(&chance));
-    expect_prefix(image, opening->last_lsn, opening->void_lsn);
+    expect_prefix(image, opening->last_lsn, opening->filler_lsn);
     simdisk_destroy(image);
     opening->crashes++;
 }
 
 static void open_with_crashes(struct simdisk *disk, enum simdisk_cut cut, uint64_t last_lsn,
-                              uint64_t void_lsn)
+                              uint64_t filler_lsn)
 {
-    struct opening opening = { .disk = disk, .cut = cut, .last_lsn = last_lsn, .void_lsn = void_lsn };
+    struct opening opening = { .disk = disk, .cut = cut, .last_lsn = last_lsn, .filler_lsn = filler_lsn };
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog *log;
     simdisk_set_hook(disk, crash, &opening);
@@ -1017,7 +1017,7 @@ static void open_with_crashes(struct simdisk *disk, enum simdisk_cut cut, uint64
     simdisk_set_hook(disk, NULL, NULL);
     ck_assert_uint_gt(opening.crashes, 8);
     ck_assert_int_eq(twinlog_close(log), 0);
-    expect_prefix(disk, last_lsn, void_lsn);
+    expect_prefix(disk, last_lsn, filler_lsn);
 }
 
 START_TEST(a_power_cut_leaves_a_prefix_and_a_log_that_goes_on)
@@ -1102,10 +1102,10 @@ START_TEST(a_kill_takes_nothing_whenever_the_next_one_comes)
         struct simdisk *disk = make_disk();
         const enum boot boot = (enum boot)(run % BOOTS);
         uint64_t last_lsn = make_three_images(boot, false, 20);
-        uint64_t void_lsn = put_claim_in_second(boot, 5 + (unsigned)rng_below(&chance, 10));
+        uint64_t filler_lsn = put_claim_in_second(boot, 5 + (unsigned)rng_below(&chance, 10));
         for (size_t i = 0; i < 3; i++)
             write_to_disk(disk, &images[i], false);
-        open_with_crashes(disk, SIM_KILL, last_lsn, void_lsn);
+        open_with_crashes(disk, SIM_KILL, last_lsn, filler_lsn);
         simdisk_destroy(disk);
     }
 }

@@ -655,12 +655,12 @@ START_TEST(looking_changes_nothing)
     ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
     ck_assert_uint_eq(inspection.last_lsn, last);
     ck_assert_uint_eq(inspection.report.finding, TWINLOG_FOUND_TORN_TAIL);
-    ck_assert_uint_eq(inspection.report.action, TWINLOG_WOULD_CUT);
+    ck_assert_uint_eq(inspection.report.action, TWINLOG_WOULD_TRUNCATE);
     ck_assert_uint_eq(log_fingerprint(true), before);
 
     log = open_wanted();
     ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_TORN_TAIL);
-    ck_assert_uint_eq(log_report.action, TWINLOG_DID_CUT);
+    ck_assert_uint_eq(log_report.action, TWINLOG_DID_TRUNCATE);
     ck_assert_uint_eq(twinlog_last_lsn(log), last);
     log_close(log);
 }

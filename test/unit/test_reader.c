@@ -12,7 +12,7 @@
 
 #include "../sim/rng.h"
 #include "log/log.h"
-#include "segment/live.h"
+#include "segment/shared_page.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -374,7 +374,7 @@ static struct twinlog *make_by_hand(unsigned count)
         is_void[lsn] = lsn <= 3 || rng_one_in(&rng, 10) || (lsn > 2000 && lsn < 4500);
         entry.time_ns = is_void[lsn] ? INT64_MAX : now;
         entry.size = is_void[lsn] ? 0 : make_payload(lsn, 0, bytes);
-        ck_assert_int_eq(twl_log_put(log, is_void[lsn] ? RECORD_VOID : RECORD_DATA, &entry, &given), 0);
+        ck_assert_int_eq(twl_log_put(log, is_void[lsn] ? RECORD_FILLER : RECORD_DATA, &entry, &given), 0);
         ck_assert_uint_eq(given, lsn);
         if (lsn % 40 == 0)
             ck_assert_int_eq(twinlog_sync(log), 0);
@@ -474,7 +474,7 @@ START_TEST(a_time_is_found_whatever_the_clock_did)
     seek_times(reader, 1, HAND_MADE);
     trim(log, 777); /* a removed record counts no more, whatever its time */
     seek_times(reader, 777, HAND_MADE);
-    ck_assert_int_eq(twinlog_cut(log, 5000), 0); /* nor one that was cut off */
+    ck_assert_int_eq(twinlog_truncate(log, 5000), 0); /* nor one that was cut off */
     seek_times(reader, 777, 5000);
     twinlog_reader_close(reader);
     log_close(log);
@@ -493,11 +493,11 @@ static void expect_pruned(struct twinlog_reader *reader, uint64_t first)
     uint64_t found, last;
 
     memset(&report, 0, sizeof(report));
-    expect_no_next(reader, TWINLOG_EPRUNED);
-    ck_assert_uint_eq(report.finding, TWINLOG_FOUND_PRUNED);
-    ck_assert_int_eq(report.error, TWINLOG_EPRUNED);
+    expect_no_next(reader, TWINLOG_ETRIMMED);
+    ck_assert_uint_eq(report.finding, TWINLOG_FOUND_TRIMMED);
+    ck_assert_int_eq(report.error, TWINLOG_ETRIMMED);
     ck_assert_uint_eq(report.first_lsn, first);
-    expect_no_previous(reader, TWINLOG_EPRUNED);
+    expect_no_previous(reader, TWINLOG_ETRIMMED);
     ck_assert_int_eq(twinlog_reader_wait(reader, -1), 1);
     ck_assert_int_eq(twinlog_reader_range(reader, &found, &last), 0);
     ck_assert_uint_eq(found, first);
@@ -521,7 +521,7 @@ START_TEST(a_reader_that_is_overtaken_by_a_trim_is_told)
     trim(log, 2000);
     expect_pruned(reader, 2000);
     ck_assert_int_eq(twinlog_reader_seek(reader, 1999), 0);
-    expect_no_next(reader, TWINLOG_EPRUNED);
+    expect_no_next(reader, TWINLOG_ETRIMMED);
     ck_assert_int_eq(twinlog_reader_seek(reader, 2000), 0);
     for (uint64_t lsn = 2000; lsn <= MANY; lsn++)
         expect_next(reader, lsn, 0);
@@ -532,7 +532,7 @@ START_TEST(a_reader_that_is_overtaken_by_a_trim_is_told)
     twinlog_reader_close(reader);
 
     reader = open_reader(log, _i, 5, 0);
-    expect_no_next(reader, TWINLOG_EPRUNED);
+    expect_no_next(reader, TWINLOG_ETRIMMED);
     put_many(log, 0, 1);
     ck_assert_int_eq(twinlog_reader_seek_first(reader), 0);
     expect_next(reader, MANY + 1, 0);
@@ -553,7 +553,7 @@ START_TEST(a_reader_that_opens_a_trimmed_log_begins_with_what_is_left)
     expect_previous(reader, 1234, 0);
     expect_no_previous(reader, 0);
     ck_assert_int_eq(twinlog_reader_seek(reader, 1233), 0);
-    expect_no_next(reader, TWINLOG_EPRUNED);
+    expect_no_next(reader, TWINLOG_ETRIMMED);
     twinlog_reader_close(reader);
 }
 END_TEST
@@ -568,7 +568,7 @@ START_TEST(an_idle_reader_outlives_recycling)
     for (uint64_t last = MANY; last < 5 * MANY; last += 1000) {
         trim(log, last - 200);
         put_many(log, 0, 1000);
-        expect_no_next(reader, TWINLOG_EPRUNED);
+        expect_no_next(reader, TWINLOG_ETRIMMED);
         ck_assert_int_eq(twinlog_reader_seek(reader, last), 0);
         for (unsigned i = 0; i < 20; i++)
             expect_next(reader, last + i, 0);
@@ -604,9 +604,9 @@ END_TEST
 static void expect_cut(struct twinlog_reader *reader, uint64_t first, uint64_t last)
 {
     memset(&report, 0, sizeof(report));
-    expect_no_next(reader, TWINLOG_ECUT);
-    expect_no_previous(reader, TWINLOG_ECUT);
-    ck_assert_int_eq(report.error, TWINLOG_ECUT);
+    expect_no_next(reader, TWINLOG_ETRUNCATED);
+    expect_no_previous(reader, TWINLOG_ETRUNCATED);
+    ck_assert_int_eq(report.error, TWINLOG_ETRUNCATED);
     ck_assert_uint_eq(report.first_lsn, first);
     ck_assert_uint_eq(report.last_lsn, last);
     ck_assert_int_eq(twinlog_reader_wait(reader, 0), 1);
@@ -629,7 +629,7 @@ START_TEST(a_reader_that_has_passed_a_cut_is_told_once)
     for (uint64_t lsn = 800; lsn < 850; lsn++)
         expect_next(before, lsn, 0);
     expect_next(at, 850, 0);
-    ck_assert_int_eq(twinlog_cut(log, 850), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 850), 0);
     expect_cut(passed, 851, 950);
     expect_cut(back, 851, 949);
     expect_no_next(at, 0);
@@ -662,30 +662,30 @@ START_TEST(cuts_may_be_cut_off_in_turn)
     static const uint64_t cuts[] = { 900, 950, 700, 1100, 701, 10 };
     struct twinlog *log = make_log(1000);
     struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
-    uint32_t lives[3000] = { 0 };
+    uint32_t incarnations[3000] = { 0 };
     uint64_t last = 1000;
 
     for (uint32_t life = 1; life <= sizeof(cuts) / sizeof(cuts[0]); life++) {
         uint64_t cut = cuts[life - 1], was = last;
         ck_assert_int_eq(twinlog_reader_seek(reader, last), 0);
-        expect_next(reader, last, lives[last]);
-        ck_assert_int_eq(twinlog_cut(log, cut), 0);
+        expect_next(reader, last, incarnations[last]);
+        ck_assert_int_eq(twinlog_truncate(log, cut), 0);
         put_many(log, life, 500);
         for (last = cut; last < cut + 500;)
-            lives[++last] = life;
+            incarnations[++last] = life;
         expect_cut(reader, cut + 1, was);
         ck_assert_int_eq(twinlog_reader_seek_first(reader), 0);
         for (uint64_t lsn = 1; lsn <= last; lsn++)
-            expect_next(reader, lsn, lives[lsn]);
+            expect_next(reader, lsn, incarnations[lsn]);
         expect_no_next(reader, 0);
         for (uint64_t lsn = last; lsn > 0; lsn--)
-            expect_previous(reader, lsn, lives[lsn]);
+            expect_previous(reader, lsn, incarnations[lsn]);
     }
     twinlog_reader_close(reader);
     log_close(log);
     reader = open_reader(NULL, _i & IS_MAPPING(_i), 0, 0);
     for (uint64_t lsn = 1; lsn <= last; lsn++)
-        expect_next(reader, lsn, lives[lsn]);
+        expect_next(reader, lsn, incarnations[lsn]);
     expect_no_next(reader, 0);
     twinlog_reader_close(reader);
 }
@@ -699,7 +699,7 @@ START_TEST(a_reset_takes_everything)
     ck_assert_int_eq(twinlog_reader_seek(reader, 900), 0);
     expect_next(reader, 900, 0);
     ck_assert_int_eq(twinlog_reset(log, 5000), 0);
-    expect_no_next(reader, TWINLOG_EPRUNED);
+    expect_no_next(reader, TWINLOG_ETRIMMED);
     ck_assert_uint_eq(report.first_lsn, 5000);
     put_many(log, 1, 300);
     ck_assert_int_eq(twinlog_reader_seek_first(reader), 0);
@@ -722,7 +722,7 @@ static void put_void(struct twinlog *log)
     const struct twinlog_entry entry = { .time_ns = INT64_MAX };
     uint64_t lsn;
 
-    ck_assert_int_eq(twl_log_put(log, RECORD_VOID, &entry, &lsn), 0);
+    ck_assert_int_eq(twl_log_put(log, RECORD_FILLER, &entry, &lsn), 0);
     ck_assert_int_eq(twinlog_sync(log), 0);
 }
 
@@ -738,7 +738,7 @@ START_TEST(a_record_in_the_place_of_a_void_is_not_passed_over)
     put_void(log);
     put_void(log);
     expect_no_next(reader, 0);
-    ck_assert_int_eq(twinlog_cut(log, 20), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 20), 0);
     put_many(log, 1, 3);
     ck_assert_int_eq(twinlog_reader_wait(reader, 0), 1);
     expect_next(reader, 21, 1);
@@ -893,7 +893,7 @@ START_TEST(segments_that_were_trimmed_are_let_go)
     expect_at(reader, 6500, 0);
     ck_assert_uint_eq(log_count_open_segments(), 2);
     ck_assert_int_eq(twinlog_reader_seek(reader, 5500), 0);
-    expect_no_next(reader, TWINLOG_EPRUNED);
+    expect_no_next(reader, TWINLOG_ETRIMMED);
     atomic_store(&trimmer->wanted, 3);
     ck_assert_int_eq(wait_child(writer), 0);
     twinlog_reader_close(reader);
@@ -909,7 +909,7 @@ START_TEST(records_that_were_cut_off_are_not_found_where_they_were)
     for (uint64_t lsn = 100; lsn <= MANY; lsn += 100)
         expect_at(reader, lsn, 0);
     ck_assert_int_eq(twinlog_reader_seek(reader, 1), 0);
-    ck_assert_int_eq(twinlog_cut(log, 1250), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 1250), 0);
     for (uint64_t lsn = 1300; lsn <= MANY; lsn += 100) {
         ck_assert_int_eq(twinlog_reader_seek(reader, lsn), 0);
         expect_no_next(reader, 0);
@@ -1012,12 +1012,12 @@ static int look_up(struct member *member, struct twinlog_reader *reader)
         twinlog_reader_seek(reader, lsn);
         rc = twinlog_reader_next(reader, &record);
         member->returned += rc > 0;
-        member->pruned += rc == TWINLOG_EPRUNED;
+        member->pruned += rc == TWINLOG_ETRIMMED;
         if (rc > 0)
             member->wrong = judge_found(&record, lsn, life);
         if (member->wrong)
             return -EILSEQ;
-        if (rc == TWINLOG_EPRUNED)
+        if (rc == TWINLOG_ETRIMMED)
             rc = 0;
     }
     return rc < 0 ? rc : twinlog_reader_seek_end(reader);
@@ -1038,9 +1038,9 @@ static void *read_beside(void *context)
         return NULL;
     for (bool is_last = false;;) {
         int rc = member->looks_up ? look_up(member, reader) : read_on(member, reader);
-        member->pruned += rc == TWINLOG_EPRUNED;
-        member->cut += rc == TWINLOG_ECUT;
-        if (rc == TWINLOG_EPRUNED || rc == TWINLOG_ECUT)
+        member->pruned += rc == TWINLOG_ETRIMMED;
+        member->cut += rc == TWINLOG_ETRUNCATED;
+        if (rc == TWINLOG_ETRIMMED || rc == TWINLOG_ETRUNCATED)
             rc = twinlog_reader_seek_first(reader);
         else if (rc == 0 && is_last)
             break;
@@ -1066,7 +1066,7 @@ static int write_lives(bool with_cuts, struct rng *rng)
         uint64_t cut = with_cuts && last > 300 ? last - rng_below(rng, 250) : last;
         struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
         atomic_store(&busy.start[life], cut + 1);
-        rc = twinlog_cut(busy.log, cut);
+        rc = twinlog_truncate(busy.log, cut);
         atomic_store(&busy.life, life);
         for (unsigned i = 0; rc == 0 && i < 600; i++) {
             rc = put_one(busy.log, life);
@@ -1430,9 +1430,9 @@ START_TEST(the_descriptor_is_readable_while_there_is_something)
     ck_assert(is_readable(fd));
     expect_next(reader, 6, 0);
     expect_no_next(reader, 0);
-    ck_assert_int_eq(twinlog_cut(log, 3), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 3), 0);
     expect_readable(fd); /* an error is something as well */
-    expect_no_next(reader, TWINLOG_ECUT);
+    expect_no_next(reader, TWINLOG_ETRUNCATED);
     ck_assert(is_readable(fd));
     ck_assert_int_eq(twinlog_reader_seek(reader, 4), 0);
     ck_assert(!is_readable(fd) || twinlog_reader_next(reader, &record) == 0);
@@ -1475,7 +1475,7 @@ START_TEST(a_trim_that_overtakes_a_waiting_reader_is_told_by_the_descriptor)
     ck_assert(!is_readable(fd));
     ck_assert_int_eq(twinlog_reset(log, 30), 0);
     expect_readable(fd);
-    expect_no_next(reader, TWINLOG_EPRUNED);
+    expect_no_next(reader, TWINLOG_ETRIMMED);
     ck_assert(is_readable(fd));
     twinlog_reader_close(reader);
     log_close(log);
@@ -1632,7 +1632,7 @@ START_TEST(a_writer_that_stops_while_it_tells_is_not_taken_for_one_without_recor
     struct twinlog *log = log_open(NULL), *looker;
 
     put_many(log, 0, 3);
-    patch_file(log_file("writer.lock"), offsetof(struct live_page, durable.check), &before, sizeof(before));
+    patch_file(log_file("writer.lock"), offsetof(struct page_words, durable.check), &before, sizeof(before));
     looker = log_open(&options);
     ck_assert_uint_eq(twinlog_first_lsn(looker), 1);
     ck_assert_uint_eq(twinlog_last_lsn(looker), 2);

@@ -42,7 +42,7 @@ START_TEST(what_is_proved_durable_is_never_cut)
         enum recover_decision decision = twl_recover_decide(facts)->decision;
         if (facts & PROOF)
             ck_assert_int_eq(decision, DECIDE_DAMAGE);
-        if (decision == DECIDE_CUT || decision == DECIDE_CLEAN_END || decision == DECIDE_CLEAN_CLOSE)
+        if (decision == DECIDE_TRUNCATE || decision == DECIDE_CLEAN_END || decision == DECIDE_CLEAN_CLOSE)
             ck_assert(!(facts & PROOF));
     }
 }
@@ -256,7 +256,7 @@ START_TEST(what_an_earlier_life_left_behind_a_full_block_is_no_torn_group)
     make_log(RECYCLED);
     struct io *io = connect_to_failing();
     load_set(io, &set);
-    ck_assert_uint_gt(set.entries[set.begun - 1].header.lives, 0);
+    ck_assert_uint_gt(set.entries[set.started - 1].header.incarnations, 0);
     ck_assert_int_eq(twl_recover(io, &set, false, NULL, &recovery), 0);
     ck_assert_uint_eq(recovery.offset % BLOCK_BYTES, 0);
     ck_assert_uint_eq(recovery.position.next_lsn, 59);
@@ -275,17 +275,17 @@ START_TEST(a_segment_that_has_another_life_meanwhile_is_gone)
     make_log(ROLLED);
     struct io *io = connect_to_failing();
     load_set(io, &set);
-    struct segment_entry *newest = &set.entries[set.begun - 1];
+    struct segment_entry *newest = &set.entries[set.started - 1];
     newest->header.segment_id++;
     ck_assert_int_eq(twl_recover(io, &set, false, NULL, &recovery), -ENOENT);
     ck_assert_int_eq(recovery.report.finding, TWINLOG_FOUND_SYSTEM_ERROR);
     /* but a spare may go at any time, as long as nothing was left for it */
-    set.begun--;
+    set.started--;
     set.spares++;
-    set.entries[set.begun - 1].is_sealed = false;
-    set.entries[set.begun - 1].is_known = true;
+    set.entries[set.started - 1].is_sealed = false;
+    set.entries[set.started - 1].is_known = true;
     ck_assert_int_eq(twl_recover(io, &set, false, NULL, &recovery), 0);
-    ck_assert_uint_eq(recovery.index, set.begun - 1);
+    ck_assert_uint_eq(recovery.index, set.started - 1);
     twl_segment_set_free(&set);
     io->ops->destroy(io);
     remove_log();
@@ -431,8 +431,8 @@ START_TEST(all_later_segments_are_asked)
     make_log(ROLLED);
     struct io *io = connect_to_failing();
     load_set(io, &set);
-    ck_assert_uint_ge(set.begun, 4);
-    set.begun--;
+    ck_assert_uint_ge(set.started, 4);
+    set.started--;
     set.spares++;
     ck_assert_int_eq(judge(io, &set, &place, &judgement), 0);
     ck_assert_uint_eq(judgement.facts, FACT_LATER_DURABLE | FACT_SEALED);
@@ -471,7 +471,7 @@ START_TEST(what_cannot_be_read_is_neither_zero_nor_stale)
     make_log(RECYCLED);
     struct io *io = connect_to_failing();
     load_set(io, &set);
-    ck_assert_uint_gt(set.entries[0].header.lives, 0);
+    ck_assert_uint_gt(set.entries[0].header.incarnations, 0);
     place.error = -EIO;
     ck_assert_int_eq(judge(io, &set, &place, &judgement), -EIO);
     place.error = 0;
@@ -524,12 +524,12 @@ START_TEST(a_later_segment_proves_what_a_later_group_does_not)
     ck_assert_uint_ne(judgement.facts & FACT_LATER_GROUP, 0);
     ck_assert_int_eq(judgement.row->decision, DECIDE_DAMAGE);
     ck_assert(judgement.later.is_proof);
-    set.begun = 1; /* nobody else knows */
+    set.started = 1; /* nobody else knows */
     set.spares = 0;
     set.entries[0].is_sealed = false;
     ck_assert_int_eq(judge(io, &set, &place, &judgement), 0);
     ck_assert(!judgement.later.is_proof);
-    ck_assert_int_eq(judgement.row->decision, DECIDE_CUT);
+    ck_assert_int_eq(judgement.row->decision, DECIDE_TRUNCATE);
     twl_segment_set_free(&set);
     io->ops->destroy(io);
     remove_log();
@@ -548,7 +548,7 @@ START_TEST(no_more_segments_are_made_than_can_be_opened)
         .io = io,
         .set = &set,
         .max_bytes = 4 * SEGMENT_MIN_BYTES,
-        .most_segments = set.begun + set.spares + set.retired + 1,
+        .most_segments = set.started + set.spares + set.retired + 1,
         .plan = { .number = set.max_number + 1, .sequence = set.max_sequence + 1, .bytes = SEGMENT_MIN_BYTES }
     };
     memcpy(config.plan.log_id, set.entries[0].header.log_id, LOG_ID_BYTES);
@@ -600,7 +600,7 @@ START_TEST(the_state_is_settled_before_anybody_acts_on_it)
         ck_assert_int_eq(twinlog_append(log, "record", 6, NULL), 0);
     ck_assert_int_eq(twinlog_cursor_set(log, "name", 5), 0);
     simdisk_set_hook(sequence.machine, kill_at_mark, &sequence);
-    ck_assert_int_eq(twinlog_cut(log, 2), 0); /* moves the cursor, behind the mark */
+    ck_assert_int_eq(twinlog_truncate(log, 2), 0); /* moves the cursor, behind the mark */
     simdisk_set_hook(sequence.machine, NULL, NULL);
     ck_assert_int_eq(twinlog_close(log), 0);
     simdisk_destroy(sequence.machine);
@@ -753,7 +753,7 @@ struct making {
     struct simdisk *machine, *left;
     unsigned long long size; /* of the group to tear at; 0 = the first one of the fourth segment */
     char name[40];           /* of the segment that was begun last */
-    unsigned begun;
+    unsigned started;
 };
 
 static void leave_at_first_group(void *context, enum simdisk_op op)
@@ -766,9 +766,9 @@ static void leave_at_first_group(void *context, enum simdisk_op op)
         sscanf(simdisk_last(making->machine), "submit %39s %llu+%zu", name, &offset, &size) != 3 ||
         offset != SEGMENT_DATA_OFFSET || size < making->size)
         return;
-    making->begun += strcmp(name, making->name) != 0;
+    making->started += strcmp(name, making->name) != 0;
     memcpy(making->name, name, sizeof(name));
-    if (making->size == 0 && making->begun <= SEGMENTS_BEFORE_LARGE)
+    if (making->size == 0 && making->started <= SEGMENTS_BEFORE_LARGE)
         return;
     /* of a large group its first sector */
     making->left = simdisk_crash_image(making->machine, SIM_CUT_MASK, making->size > 0);
@@ -848,7 +848,7 @@ static void damage_first_group(struct simdisk *machine, bool takes_footer)
     struct segment_set set;
     struct cursor cursor = { 0 };
     load_set(io, &set);
-    const struct segment_entry *newest = &set.entries[set.begun - 1], *before = newest - 1;
+    const struct segment_entry *newest = &set.entries[set.started - 1], *before = newest - 1;
     ck_assert_uint_eq(newest->first_lsn, large_lsn);
     ck_assert_int_eq(twl_segment_open_valid(io, newest->name, &segment), 0);
     twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
@@ -986,7 +986,7 @@ static struct twinlog *open_and_cut(struct simdisk *machine, uint32_t *ret_epoch
     for (unsigned i = 0; i < PROMISED_LSN; i++)
         ck_assert_int_eq(twinlog_append(log, "record", 6, NULL), 0);
     *ret_epoch = log->epoch.number;
-    ck_assert_int_eq(twinlog_cut(log, CUT_LSN), 0);
+    ck_assert_int_eq(twinlog_truncate(log, CUT_LSN), 0);
     return log;
 }
 
@@ -1036,8 +1036,8 @@ START_TEST(who_asks_for_a_spare_behind_a_cut_makes_no_promise)
     struct io *io = simdisk_connect(image);
     load_set(io, &set);
     ck_assert_uint_eq(set.spares, 1);
-    ck_assert_uint_eq(set.entries[set.begun].header.after_lsn, CUT_LSN);
-    ck_assert_uint_eq(twl_segment_set_promise(&set, set.begun), CUT_LSN);
+    ck_assert_uint_eq(set.entries[set.started].header.after_lsn, CUT_LSN);
+    ck_assert_uint_eq(twl_segment_set_promise(&set, set.started), CUT_LSN);
     twl_segment_set_free(&set);
     io->ops->destroy(io);
     ck_assert_int_eq(open_with(image, 0, 0, &last_lsn), 0);
@@ -1064,7 +1064,7 @@ START_TEST(nothing_is_trimmed_while_a_cut_is_in_doubt)
     for (unsigned i = 0; i < 60; i++)
         ck_assert_int_eq(twinlog_append(log, payload, sizeof(payload), NULL), 0);
     simdisk_inject(living, &fault);
-    ck_assert_int_eq(twinlog_cut(log, CUT_LSN), TWINLOG_EPOISONED);
+    ck_assert_int_eq(twinlog_truncate(log, CUT_LSN), TWINLOG_EPOISONED);
     simdisk_inject(living, NULL);
     trim.before_lsn = 50;
     ck_assert_int_eq(twinlog_trim(log, &trim, NULL), TWINLOG_EPOISONED);

@@ -338,7 +338,7 @@ static void *append_large(void *argument)
         terms.deadline_ns = twinlog_deadline(60000);
         *errors += twinlog_append_batch(seen.log, &entry, 1, &terms, NULL) != 0;
         *errors += twinlog_reserve(seen.log, &(struct twinlog_entry){ .size = 5000 }, NULL, &place) != 0;
-        *errors += twinlog_commit(seen.log, &place, NULL) != 0;
+        *errors += twinlog_reservation_commit(seen.log, &place, NULL) != 0;
     }
     return NULL;
 }
@@ -372,7 +372,7 @@ START_WAYS_TEST(a_callback_may_submit_append_and_wait)
         ck_assert_uint_eq(errors[i], 0);
     }
     ck_assert_uint_eq(atomic_load(&seen.errors), 0);
-    ck_assert_uint_eq(log_stat(log).voids, 0); /* no reservation was kept waiting by a callback */
+    ck_assert_uint_eq(log_stat(log).fillers, 0); /* no reservation was kept waiting by a callback */
     for (unsigned i = 0; i < 2 && has_no_thread; i++)
         pthread_join(drivers[i], NULL);
     log_close(log);
@@ -406,7 +406,7 @@ START_TEST(a_cut_and_callbacks_that_append_do_not_wait_for_each_other)
             pthread_create(&threads[i], NULL, i < 2 ? append_patiently : append_large, &errors[i]), 0);
     ck_assert_int_eq(submit(log, 100, &request), 0);
     for (unsigned i = 0; atomic_load(&seen.completed) <= ROUNDS; i++)
-        ck_assert_int_eq(twinlog_cut(log, i % 3 ? twinlog_last_lsn(log) : twinlog_last_lsn(log) / 2), 0);
+        ck_assert_int_eq(twinlog_truncate(log, i % 3 ? twinlog_last_lsn(log) : twinlog_last_lsn(log) / 2), 0);
     atomic_store(&is_over, true);
     for (unsigned i = 0; i < 4; i++) {
         pthread_join(threads[i], NULL);
@@ -422,7 +422,7 @@ static _Atomic int cut_in_callback;
 static void try_to_cut(struct twinlog_request *request)
 {
     struct twinlog *log = request->context;
-    int rc = twinlog_cut(log, 0);
+    int rc = twinlog_truncate(log, 0);
 
     if (rc == -EDEADLK)
         rc = twinlog_reset(log, 1);
@@ -440,7 +440,7 @@ START_TEST(a_callback_cannot_cut_or_close_the_log_that_waits_for_it)
     ck_assert_int_eq(submit(log, 100, &request), 0);
     AWAIT(atomic_load(&cut_in_callback) != 1);
     ck_assert_int_eq(atomic_load(&cut_in_callback), -EDEADLK);
-    ck_assert_int_eq(twinlog_cut(log, 0), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 0), 0);
     log_close(log);
 }
 END_TEST

@@ -13,7 +13,7 @@
 #include "log/handle.h"
 #include "logdir.h"
 #include "mapped/inside.h"
-#include "mapped/peers.h"
+#include "mapped/participants.h"
 #include "suites.h"
 
 #include <dirent.h>
@@ -208,7 +208,7 @@ static int open_log(void)
     const int rc = twinlog_open(log_dir, &options, &own_log);
 
     if (rc == 0)
-        atomic_store(&self->number, own_log->peers.number);
+        atomic_store(&self->number, own_log->participants.number);
     return rc;
 }
 
@@ -447,7 +447,7 @@ static void close_by(struct member *member)
 /* What a reader has found so far. LSNs that are passed are voids. */
 struct found {
     struct tally tally;
-    uint64_t voids;
+    uint64_t fillers;
 };
 
 static void look_on(struct found *found, struct twinlog_reader *reader)
@@ -457,7 +457,7 @@ static void look_on(struct found *found, struct twinlog_reader *reader)
 
     while ((rc = twinlog_reader_next(reader, &record)) > 0) {
         ck_assert_uint_gt(record.lsn, found->tally.last_lsn);
-        found->voids += record.lsn - found->tally.last_lsn - 1;
+        found->fillers += record.lsn - found->tally.last_lsn - 1;
         found->tally.last_lsn = record.lsn - 1;
         const char *wrong = tally_record(&found->tally, &record);
         ck_assert_msg(!wrong, "record %" PRIu64 ": %s", record.lsn, wrong);
@@ -475,19 +475,19 @@ static struct found look_at_all(void)
     look_on(&found, reader);
     twinlog_reader_close(reader);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, &verified), 0);
-    ck_assert_uint_eq(verified, found.tally.last_lsn - found.voids);
+    ck_assert_uint_eq(verified, found.tally.last_lsn - found.fillers);
     return found;
 }
 
 /* All that was acknowledged and nothing else. Returns the last LSN. */
-static uint64_t expect_all(uint32_t own, uint64_t voids)
+static uint64_t expect_all(uint32_t own, uint64_t fillers)
 {
     const struct found found = look_at_all();
 
     ck_assert_uint_eq(found.tally.next[0], own);
     for (unsigned i = 0; i < MEMBERS; i++)
         ck_assert_uint_eq(found.tally.next[1 + i], atomic_load(&shared->members[i].appended));
-    ck_assert_uint_eq(found.voids, voids);
+    ck_assert_uint_eq(found.fillers, fillers);
     return found.tally.last_lsn;
 }
 
@@ -525,19 +525,19 @@ static unsigned count_files(void)
 /* What those who share a log share beside the segments, as it stands in the file. */
 static struct common *map_common(void)
 {
-    const int fd = open(log_file(LIVE_NAME), O_RDWR | O_CLOEXEC);
+    const int fd = open(log_file(PAGE_FILE_NAME), O_RDWR | O_CLOEXEC);
     unsigned char *page = mmap(NULL, BLOCK_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
     ck_assert_ptr_ne(page, MAP_FAILED);
     close(fd);
-    return (struct common *)(void *)(page + LIVE_COMMON_OFFSET);
+    return (struct common *)(void *)(page + PAGE_COMMON_OFFSET);
 }
 
 /* As somebody who has it and stands still. */
 static int hold_lock(enum io_lock which, short type)
 {
     struct flock lock = { .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)which, .l_len = 1 };
-    const int fd = open(log_file(LIVE_NAME), O_RDWR | O_CLOEXEC);
+    const int fd = open(log_file(PAGE_FILE_NAME), O_RDWR | O_CLOEXEC);
 
     ck_assert_int_ge(fd, 0);
     AWAIT(fcntl(fd, F_OFD_SETLK, &lock) == 0);
@@ -555,13 +555,13 @@ static void expect_clean_opening(uint32_t mode, uint64_t last_lsn)
 }
 
 /* The log goes on behind what is there. */
-static void expect_going_on(uint32_t mode, uint32_t own, uint64_t voids)
+static void expect_going_on(uint32_t mode, uint32_t own, uint64_t fillers)
 {
     struct twinlog *log = open_mode(mode);
 
     append_records(log, 0, own, 30);
     log_close(log);
-    expect_all(own + 30, voids);
+    expect_all(own + 30, fillers);
 }
 
 /* ---- coming and going --------------------------------------------------------------------------- */
@@ -651,7 +651,7 @@ END_TEST
 
 static int begin_to_leave(void)
 {
-    return twl_peers_are_gone(&own_log->peers);
+    return twl_participants_are_gone(&own_log->participants);
 }
 
 /* Who has looked and was not the last one is still there for the other one to see, until it has left. */
@@ -752,7 +752,7 @@ START_TEST(what_was_acknowledged_survives_the_death_of_all)
         found = look_at_all();
         ck_assert_uint_eq(found.tally.last_lsn, last_lsn + 1);
         ck_assert_uint_eq(found.tally.next[0], own);
-        ck_assert_uint_le(found.voids, 3 * (round + 1));
+        ck_assert_uint_le(found.fillers, 3 * (round + 1));
         for (unsigned i = 0; i < 3; i++) {
             const uint32_t acked = atomic_load(&members[i]->appended), there = found.tally.next[1 + i];
             ck_assert(there == acked || there == acked + 1);
@@ -796,7 +796,7 @@ START_TEST(a_record_that_is_complete_is_not_buried)
     memset(place.at + RECORD_HEADER_BYTES, 'x', record.size);
     are_lost = _i;
     ck_assert_int_eq(twl_open_group_complete(&group, &place, &record), are_lost ? -EIO : 0);
-    ck_assert(twl_open_group_bury(&group, &start, size, 0) != are_lost);
+    ck_assert(twl_open_group_fill(&group, &start, size, 0) != are_lost);
     if (are_lost) { /* neither of the two is told to anybody */
         ck_assert_uint_eq(twl_open_group_owner(&group, &start, &size), 3);
         return;
@@ -832,7 +832,7 @@ START_TEST(what_a_dead_one_has_claimed_becomes_a_void)
         ck_assert_int_eq(ask(other, sync_log, 0), 0);
     for (int i = 0; i < LOG_READER_KINDS; i++) {
         AWAIT(has_found(&found[i], readers[i], 15));
-        ck_assert_uint_eq(found[i].voids, 1);
+        ck_assert_uint_eq(found[i].fillers, 1);
         twinlog_reader_close(readers[i]);
     }
     ck_assert_int_eq(ask(other, sync_log, 0), 0);
@@ -1168,7 +1168,7 @@ START_TEST(a_poison_is_that_of_all)
     append_by(others[0], 5);
     append_by(others[1], 5);
     append_records(log, 0, 0, 5);
-    atomic_store(&log->peers.common->poison, -EIO);
+    atomic_store(&log->participants.common->poison, -EIO);
     ck_assert_int_eq(append_record(log, 0, 5, &lsn), TWINLOG_EPOISONED);
     ck_assert_int_eq(log_stat(log).poison, -EIO);
     ck_assert_int_lt(twinlog_sync(log), 0);
@@ -1211,7 +1211,7 @@ START_TEST(a_page_that_somebody_cuts_is_an_error)
 
     append_by(other, 200);
     append_records(log, 0, 0, 5);
-    ck_assert_int_eq(truncate(log_file(LIVE_NAME), 0), 0);
+    ck_assert_int_eq(truncate(log_file(PAGE_FILE_NAME), 0), 0);
     AWAIT(is_refused(other));
     ck_assert_int_eq(ask(other, append_some, 1), TWINLOG_EPOISONED);
     ck_assert_int_lt(ask(other, sync_log, 0), 0);
@@ -1234,7 +1234,7 @@ START_TEST(one_that_is_behind_does_not_close_a_log_whose_page_was_cut)
 
     append_by(other, 300);
     close_by(other);
-    ck_assert_int_eq(truncate(log_file(LIVE_NAME), 0), 0);
+    ck_assert_int_eq(truncate(log_file(PAGE_FILE_NAME), 0), 0);
     ck_assert_int_lt(twinlog_close(log), 0);
     ck_assert_uint_eq(expect_all(0, 0), 300);
     expect_going_on((uint32_t)_i, 0, 0);
@@ -1331,7 +1331,7 @@ START_TEST(nobody_opens_a_shared_log_whose_lock_was_removed)
     struct io *io;
 
     ck_assert_int_eq(twl_io_posix_create(log_dir, false, &io), 0);
-    ck_assert_int_eq(unlink(log_file(LIVE_NAME)), 0);
+    ck_assert_int_eq(unlink(log_file(PAGE_FILE_NAME)), 0);
     const uint64_t first = atomic_load(&common->newest);
     ck_assert_int_eq(try_segment(io, first), -EBUSY);
     append_by(members[0], 100);
@@ -1397,7 +1397,7 @@ START_TEST(what_is_not_there_says_so)
     ck_assert_int_eq(twinlog_append_batch(log, entries, 2, NULL, &lsn), -ENOTSUP);
     ck_assert_uint_eq(lsn, 0);
     ck_assert_int_eq(twinlog_trim(log, &trim, NULL), -ENOTSUP);
-    ck_assert_int_eq(twinlog_cut(log, 2), -ENOTSUP);
+    ck_assert_int_eq(twinlog_truncate(log, 2), -ENOTSUP);
     ck_assert_int_eq(twinlog_reset(log, 100), -ENOTSUP);
     ck_assert_int_eq(twinlog_reserve(log, &place, NULL, &reservation), -ENOTSUP);
     ck_assert_int_eq(twinlog_submit(log, entries, 1, NULL, &request), -ENOTSUP);
@@ -1543,7 +1543,7 @@ START_TEST(a_log_whose_writers_are_dead_is_opened_anew)
     close(held);
     look_on(&found, reader);
     struct twinlog *log = open_shared(0);
-    ck_assert_uint_eq(log->peers.number, 1);
+    ck_assert_uint_eq(log->participants.number, 1);
     ck_assert_uint_eq(twinlog_durable_lsn(log), twinlog_last_lsn(log));
     for (unsigned round = 0; round < 3; round++) {
         append_records(log, 0, round, 1);
@@ -1619,7 +1619,7 @@ START_TEST(one_that_cannot_join_leaves_no_trace)
     }
     atomic_store(&gate.map_error, 0);
     log = gate_log(&options);
-    ck_assert_uint_eq(log->peers.number, atomic_load(&member->number) + 1);
+    ck_assert_uint_eq(log->participants.number, atomic_load(&member->number) + 1);
     append_records(log, 0, 0, 5);
     close_by(member);
     log_close(log);
@@ -1836,7 +1836,7 @@ START_TEST(records_are_found_by_lsn_and_by_time)
         expect_found(reader, 800);
         twinlog_reader_close(reader);
     }
-    AWAIT(atomic_load(&log->peers.common->oldest) == atomic_load(&log->peers.common->newest));
+    AWAIT(atomic_load(&log->participants.common->oldest) == atomic_load(&log->participants.common->newest));
     for (int i = 0; i < LOG_READER_KINDS; i++) {
         struct twinlog_reader *reader = log_reader_of_kind(log, i);
         expect_found(reader, 800);

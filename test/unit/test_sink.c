@@ -195,7 +195,7 @@ START_TEST(zeros_that_were_there_are_asked_about)
     ck_assert_int_eq(open_as(0, &sink), -EUCLEAN);
     ck_assert_int_eq(bytes_of(path), 4);
     expect_nothing_beside();
-    ck_assert_int_eq(open_as(_i ? TWINLOG_SINK_CUT_ZEROS : TWINLOG_SINK_KEEP_ZEROS, &sink), 0);
+    ck_assert_int_eq(open_as(_i ? TWINLOG_SINK_DROP_ZEROS : TWINLOG_SINK_KEEP_ZEROS, &sink), 0);
     uint64_t offset;
     ck_assert_int_eq(twinlog_sink_write(sink, "b", 1, &offset), 0);
     ck_assert_uint_eq(offset, _i ? 1 : 4);
@@ -261,7 +261,7 @@ START_TEST(arguments_are_checked)
     ck_assert_int_eq(twinlog_sink_open(path, &options, &sink), -EINVAL);
     options.mode = options.size = 0;
     ck_assert_int_eq(twinlog_sink_open(path, &options, &sink), -EINVAL);
-    options = options_of(TWINLOG_SINK_CUT_ZEROS | TWINLOG_SINK_KEEP_ZEROS);
+    options = options_of(TWINLOG_SINK_DROP_ZEROS | TWINLOG_SINK_KEEP_ZEROS);
     ck_assert_int_eq(twinlog_sink_open(path, &options, &sink), -EINVAL);
     options = options_of(TWINLOG_SINK_SHARED); /* it has no limit, and is not rotated */
     options.max_bytes = 4096;
@@ -987,7 +987,7 @@ static const char *const points[] = {
 START_TEST(a_death_anywhere_costs_nothing)
 {
     struct twinlog_sink *sink;
-    unsigned voids = 0, lines = 0;
+    unsigned fillers = 0, lines = 0;
     const bool is_shared = _i >= (int)POINTS;
     prepare();
     dying_flags = is_shared ? TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD : 0;
@@ -1000,10 +1000,10 @@ START_TEST(a_death_anywhere_costs_nothing)
     put(sink, LINE);
     close_sink(sink);
     ck_assert_int_eq(bytes_of(path), (int64_t)(found.bytes + strlen(LINE)));
-    lines += count_lines(path, &voids);
+    lines += count_lines(path, &fillers);
     for (unsigned i = 1; i <= 3; i++)
-        lines += count_lines(numbered(i), &voids);
-    ck_assert_uint_le(voids, 1);
+        lines += count_lines(numbered(i), &fillers);
+    ck_assert_uint_le(fillers, 1);
     const uint64_t acked = atomic_load(&shared->acked), per_file = 3 * 4096 / strlen(LINE);
     if (is_shared || acked < 2 * per_file) /* none was dropped */
         ck_assert(lines == acked + 1 || lines == acked + 2);
@@ -1098,7 +1098,7 @@ START_TEST(who_lives_on_cleans_up)
               last == '\n'); /* the thread does it */
         close(fd);
     }
-    ck_assert_uint_eq(stat_of(sink).voids, 1);
+    ck_assert_uint_eq(stat_of(sink).fillers, 1);
     ck_assert_uint_eq(stat_of(sink).participants, 1);
     close_sink(sink);
     expect_text(path, LINE HOLE LINE);
@@ -1128,7 +1128,7 @@ START_TEST(a_dead_parent_is_dead)
     struct twinlog_sink *sink = open_sink(NULL);
     ck_assert_int_eq(run_child(die_as_a_parent), 128 + SIGKILL);
     ck_assert_int_eq(twinlog_sink_sync(sink), 0);
-    ck_assert_uint_eq(stat_of(sink).voids, 1);
+    ck_assert_uint_eq(stat_of(sink).fillers, 1);
     atomic_store(&shared->step, 1);
     close_sink(sink);
     expect_text(path, HOLE);
@@ -1173,7 +1173,7 @@ START_TEST(a_stopped_process_is_not_dead)
     else
         AWAIT(atomic_load(&shared->was_there));
     ck_assert_int_eq(atomic_load(&sync_result), _i == 0 ? 1 : 0);
-    ck_assert_uint_eq(stat_of(sink).voids, 0);
+    ck_assert_uint_eq(stat_of(sink).fillers, 0);
     ck_assert_uint_eq(stat_of(sink).participants, 2);
     atomic_store(&shared->step, 2);
     kill(child, SIGCONT);
@@ -1227,7 +1227,7 @@ END_TEST
 START_TEST(a_stopped_process_finds_its_file_renamed)
 {
     static const char *const places[] = { "copy half done", "intent stored", "file grown", "about to grow" };
-    unsigned voids = 0;
+    unsigned fillers = 0;
     prepare();
     struct twinlog_sink *sink = open_sink(NULL);
     put(sink, LINE);
@@ -1239,9 +1239,9 @@ START_TEST(a_stopped_process_finds_its_file_renamed)
     kill(child, SIGCONT);
     ck_assert_int_eq(wait_child(child), 0);
     close_sink(sink);
-    const unsigned lines = count_lines(path, &voids) + count_lines(numbered(1), &voids);
+    const unsigned lines = count_lines(path, &fillers) + count_lines(numbered(1), &fillers);
     ck_assert_uint_eq(lines, 2002);
-    ck_assert_uint_eq(voids, 0);
+    ck_assert_uint_eq(fillers, 0);
     expect_nothing_beside();
     logdir_remove();
 }
@@ -1453,7 +1453,7 @@ START_TEST(an_area_that_is_spoiled_is_not_believed)
         ck_assert_uint_eq(stat_of(sink).bytes, 4);
     } else {
         ck_assert_int_eq(rc, -EUCLEAN);
-        ck_assert_int_eq(open_as(TWINLOG_SINK_CUT_ZEROS, &sink), 0);
+        ck_assert_int_eq(open_as(TWINLOG_SINK_DROP_ZEROS, &sink), 0);
         ck_assert_uint_eq(stat_of(sink).bytes, 2);
     }
     const uint64_t found = stat_of(sink).bytes;
@@ -1478,7 +1478,7 @@ START_TEST(a_crash_of_the_system_keeps_what_was_synced)
     if (_i < 2) {
         ck_assert_int_eq(open_as(0, &sink), _i == 0 ? 0 : -EUCLEAN);
         if (_i == 1)
-            ck_assert_int_eq(open_as(TWINLOG_SINK_CUT_ZEROS, &sink), 0);
+            ck_assert_int_eq(open_as(TWINLOG_SINK_DROP_ZEROS, &sink), 0);
         ck_assert_uint_eq(stat_of(sink).bytes, _i == 0 ? 4 : 4100);
     } else {
         const int64_t size = bytes_of(path);
@@ -1506,7 +1506,7 @@ START_TEST(a_record_of_another_file_is_none)
     snprintf(text, sizeof(text), texts[_i], (uintmax_t)about.st_ino);
     put_text(beside("end"), text);
     ck_assert_int_eq(open_as(0, &sink), -EUCLEAN);
-    ck_assert_int_eq(open_as(TWINLOG_SINK_CUT_ZEROS, &sink), 0);
+    ck_assert_int_eq(open_as(TWINLOG_SINK_DROP_ZEROS, &sink), 0);
     ck_assert_uint_eq(stat_of(sink).bytes, 2);
     close_sink(sink);
     expect_nothing_beside();
@@ -1551,7 +1551,7 @@ START_TEST(an_area_that_is_lost_is_an_error)
     ck_assert_int_eq(twinlog_sink_close(sink), -EIO);
     ck_assert_int_gt(bytes_of(path), (int64_t)strlen(LINE));
     ck_assert_int_eq(open_as(0, &other), -EUCLEAN);
-    ck_assert_int_eq(open_as(TWINLOG_SINK_CUT_ZEROS, &other), 0);
+    ck_assert_int_eq(open_as(TWINLOG_SINK_DROP_ZEROS, &other), 0);
     close_sink(other);
     expect_text(path, LINE);
     expect_nothing_beside();

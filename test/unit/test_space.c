@@ -208,7 +208,7 @@ START_TEST(a_segment_of_which_nothing_is_kept_holds_no_trim)
     struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
     append_at(log, 9, 1000);
     append_at(log, 10, 9000);
-    ck_assert_int_eq(twinlog_cut(log, 5), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 5), 0);
     ck_assert_uint_eq(trim_before(log, 6).first_lsn, 6);
     append_at(log, 80, 1000);
     append_at(log, 100, 3000);
@@ -316,7 +316,7 @@ START_TEST(retention_keeps_so_much_with_an_empty_segment)
     struct twinlog_options options = log_options(0, 0);
     struct twinlog *log = open_small(0);
     append_to(log, 2, 0);
-    ck_assert_int_eq(twinlog_cut(log, 1), 0); /* the second segment, which stays empty */
+    ck_assert_int_eq(twinlog_truncate(log, 1), 0); /* the second segment, which stays empty */
     log_close(log);
     options.segment_bytes = 4 * SEGMENT_BYTES;
     options.keep_bytes = 2 * SEGMENT_BYTES + 1;
@@ -363,7 +363,7 @@ START_TEST(a_cursor_holds_what_comes_after_it)
     uint64_t lsn;
     ck_assert_int_eq(twinlog_cursor_get(log, "slow", &lsn), 0);
     ck_assert_uint_eq(lsn, 100);
-    ck_assert_int_eq(twinlog_cursor_set(log, "slow", 99), TWINLOG_EPRUNED);
+    ck_assert_int_eq(twinlog_cursor_set(log, "slow", 99), TWINLOG_ETRIMMED);
     ck_assert_int_eq(twinlog_cursor_set(log, "slow", 501), -ERANGE);
     ck_assert_int_eq(twinlog_cursor_remove(log, "slow"), 0);
     ck_assert_int_eq(twinlog_cursor_remove(log, "slow"), -ENOENT);
@@ -419,14 +419,14 @@ static int see(void *context, const char *name, const void *data, size_t size)
 
 START_TEST(values_are_kept_in_order_up_to_4_kib)
 {
-    static unsigned char large[TWINLOG_VALUE_BYTES + 1], back[TWINLOG_VALUE_BYTES + 1];
+    static unsigned char large[TWINLOG_META_BYTES + 1], back[TWINLOG_META_BYTES + 1];
     struct twinlog *log = open_small(0);
     struct seen seen = { 0 };
     size_t size;
 
     memset(large, 0xa5, sizeof(large));
     ck_assert_int_eq(twinlog_meta_set(log, "vote", "candidate 7", 11), 0);
-    ck_assert_int_eq(twinlog_meta_set(log, "large", large, TWINLOG_VALUE_BYTES), 0);
+    ck_assert_int_eq(twinlog_meta_set(log, "large", large, TWINLOG_META_BYTES), 0);
     ck_assert_int_eq(twinlog_meta_set(log, "large", large, sizeof(large)), -EINVAL);
     ck_assert_int_eq(twinlog_meta_set(log, "empty", NULL, 0), 0);
     log_close(log);
@@ -435,8 +435,8 @@ START_TEST(values_are_kept_in_order_up_to_4_kib)
     ck_assert_uint_eq(size, 11);
     ck_assert_mem_eq(back, "candidate", 9);
     ck_assert_int_eq(twinlog_meta_get(log, "large", back, sizeof(back), &size), 0);
-    ck_assert_uint_eq(size, TWINLOG_VALUE_BYTES);
-    ck_assert_mem_eq(back, large, TWINLOG_VALUE_BYTES);
+    ck_assert_uint_eq(size, TWINLOG_META_BYTES);
+    ck_assert_mem_eq(back, large, TWINLOG_META_BYTES);
     ck_assert_int_eq(twinlog_meta_each(log, see, &seen), 0);
     ck_assert_uint_eq(seen.count, 3);
     ck_assert_str_eq(seen.names[0], "empty");
@@ -451,7 +451,7 @@ END_TEST
 /* Names survive trims, cuts and resets; the state file grows with them. */
 START_TEST(many_names_fit_until_they_do_not)
 {
-    static unsigned char value[TWINLOG_VALUE_BYTES];
+    static unsigned char value[TWINLOG_META_BYTES];
     struct twinlog *log = open_small(0);
     unsigned count = 0;
     int rc = 0;
@@ -480,7 +480,7 @@ START_TEST(a_cut_is_exact_and_durable_everywhere)
         logdir_make();
         struct twinlog *log = open_small(0);
         append_to(log, 120, 0);
-        ck_assert_int_eq(twinlog_cut(log, last), 0);
+        ck_assert_int_eq(twinlog_truncate(log, last), 0);
         ck_assert_uint_eq(twinlog_last_lsn(log), last);
         ck_assert_uint_eq(twinlog_durable_lsn(log), last);
         expect_records(1, last, last + 1, 0);
@@ -500,13 +500,13 @@ START_TEST(a_cut_can_follow_a_cut)
 {
     struct twinlog *log = open_small(0);
     append_to(log, 200, 0);
-    ck_assert_int_eq(twinlog_cut(log, 150), 0);
-    ck_assert_int_eq(twinlog_cut(log, 150), 0); /* nothing to do */
-    ck_assert_int_eq(twinlog_cut(log, 1000), 0);
-    ck_assert_int_eq(twinlog_cut(log, 149), 0);
-    ck_assert_int_eq(twinlog_cut(log, 100), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 150), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 150), 0); /* nothing to do */
+    ck_assert_int_eq(twinlog_truncate(log, 1000), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 149), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 100), 0);
     append_to(log, 160, 1);
-    ck_assert_int_eq(twinlog_cut(log, 130), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 130), 0);
     append_to(log, 300, 1);
     log_close(log);
     expect_records(1, 300, 101, 1);
@@ -520,8 +520,8 @@ START_TEST(a_cut_can_remove_everything_that_is_left)
     struct twinlog *log = open_small(0);
     append_to(log, 200, 0);
     trim_before(log, 150);
-    ck_assert_int_eq(twinlog_cut(log, 148), TWINLOG_EPRUNED);
-    ck_assert_int_eq(twinlog_cut(log, 149), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 148), TWINLOG_ETRIMMED);
+    ck_assert_int_eq(twinlog_truncate(log, 149), 0);
     ck_assert_uint_eq(twinlog_first_lsn(log), 0);
     ck_assert_uint_eq(twinlog_last_lsn(log), 149);
     log_close(log);
@@ -540,7 +540,7 @@ START_TEST(a_cut_moves_cursors_back)
     append_to(log, 200, 0);
     ck_assert_int_eq(twinlog_cursor_set(log, "far", 190), 0);
     ck_assert_int_eq(twinlog_cursor_set(log, "near", 20), 0);
-    ck_assert_int_eq(twinlog_cut(log, 100), 0);
+    ck_assert_int_eq(twinlog_truncate(log, 100), 0);
     ck_assert_int_eq(twinlog_cursor_get(log, "far", &lsn), 0);
     ck_assert_uint_eq(lsn, 100);
     ck_assert_int_eq(twinlog_cursor_get(log, "near", &lsn), 0);
@@ -576,7 +576,7 @@ START_TEST(a_reset_goes_anywhere)
     }
     ck_assert_int_eq(twinlog_reset(log, 0), -EINVAL);
     ck_assert_int_eq(twinlog_reset(log, UINT64_MAX - 1), -EINVAL);
-    ck_assert_int_eq(twinlog_cut(log, UINT64_MAX), -EINVAL);
+    ck_assert_int_eq(twinlog_truncate(log, UINT64_MAX), -EINVAL);
     log_close(log);
 }
 END_TEST
@@ -592,7 +592,7 @@ START_TEST(a_read_only_handle_sees_and_keeps_names_beside_the_writer)
     ck_assert_uint_eq(twinlog_last_lsn(looking), 100);
     ck_assert_uint_eq(twinlog_first_lsn(looking), 1);
     ck_assert_int_eq(twinlog_append(looking, "x", 1, NULL), -EROFS);
-    ck_assert_int_eq(twinlog_cut(looking, 10), -EROFS);
+    ck_assert_int_eq(twinlog_truncate(looking, 10), -EROFS);
     ck_assert_int_eq(twinlog_reset(looking, 10), -EROFS);
     const struct twinlog_trim_options trim = { .size = sizeof(trim), .before_lsn = 50 };
     ck_assert_int_eq(twinlog_trim(looking, &trim, NULL), -EROFS);

@@ -54,7 +54,7 @@ static int call_each(struct twinlog *log, struct twinlog_queue *queue)
     if (rc == 0)
         rc = twinlog_reserve(log, &room, &terms, &place);
     if (rc == 0)
-        rc = twinlog_commit(log, &place, &written);
+        rc = twinlog_reservation_commit(log, &place, &written);
     if (rc == 0)
         rc = twinlog_sync(log);
     if (rc == 0)

@@ -113,7 +113,7 @@ START_WAYS_TEST(a_later_try_succeeds)
         struct twinlog_reservation place;
 
         AWAIT(twinlog_reserve(log, &entry, &terms, &place) == 0);
-        ck_assert_int_eq(twinlog_abort(log, &place), 0);
+        ck_assert_int_eq(twinlog_reservation_abort(log, &place), 0);
     }
     ck_assert_int_eq(twinlog_sync(log), 0);
     log_close(log);
@@ -211,10 +211,10 @@ START_TEST(a_segment_is_made_while_somebody_has_the_front)
     options.segment_bytes = 64 * KIB;
     options.keep_bytes = 1 << 20;
     log = log_open(&options);
-    twl_take_front(log);
+    twl_take_head_lock(log);
     for (unsigned i = 0; i < 60; i++)
         ck_assert_int_eq(append(log, 5000, until(TWINLOG_LEVEL_DURABLE, 120000), &lsn), 0);
-    twl_mutex_unlock(&log->front);
+    twl_mutex_unlock(&log->head_lock);
     ck_assert_uint_gt(log_stat(log).rolls, 3);
     log_close(log);
 }
@@ -237,7 +237,7 @@ START_WAYS_TEST(with_a_deadline_everything_works)
 
         ck_assert_int_eq(append(log, 5000, terms, &lsn), 0);
         ck_assert_int_eq(twinlog_reserve(log, &entry, &terms, &place), 0);
-        ck_assert_int_eq(twinlog_commit(log, &place, &terms), 0);
+        ck_assert_int_eq(twinlog_reservation_commit(log, &place, &terms), 0);
         if (i % 3 == 0)
             ck_assert_uint_eq(twinlog_durable_lsn(log), place.lsn);
     }
@@ -481,7 +481,7 @@ static unsigned count_line(struct twinlog *log)
     unsigned count = 0;
 
     twl_mutex_lock(&commit->lock);
-    for (const struct claim *claim = commit->first_claim; claim; claim = claim->next)
+    for (const struct waiter *waiter = commit->first_waiter; waiter; waiter = waiter->next)
         count++;
     twl_mutex_unlock(&commit->lock);
     return count;
@@ -612,7 +612,7 @@ static void *append_held_up(void *context)
 START_TEST(who_is_held_up_is_inside)
 {
     struct twinlog *log = log_open(NULL);
-    struct visit visit;
+    struct call visit;
     pthread_t thread;
 
     ck_assert_int_eq(twl_enter(log, INSIDE_OTHER, &visit), 0);

@@ -12,7 +12,7 @@
 #include "base/sync.h"
 #include "io/io.h"
 #include "log/log.h"
-#include "segment/live.h"
+#include "segment/shared_page.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -296,9 +296,9 @@ START_TEST(stat_counts_requests_and_voids)
     ck_assert_uint_eq(log_stat(log).requests, 0);
 
     ck_assert_int_eq(twinlog_reserve(log, &room, NULL, &reservation), 0);
-    ck_assert_uint_eq(log_stat(log).voids, 0);
-    ck_assert_int_eq(twinlog_abort(log, &reservation), 0);
-    ck_assert_uint_eq(log_stat(log).voids, 1);
+    ck_assert_uint_eq(log_stat(log).fillers, 0);
+    ck_assert_int_eq(twinlog_reservation_abort(log, &reservation), 0);
+    ck_assert_uint_eq(log_stat(log).fillers, 1);
     log_close(log);
 }
 END_TEST
@@ -436,9 +436,9 @@ START_TEST(a_reservation_that_is_given_up_is_told)
     ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), 0);
     ck_assert_uint_eq(diary.count[TWINLOG_EVENT_ABANDONED], 1);
     ck_assert_uint_eq(diary.last[TWINLOG_EVENT_ABANDONED].first_lsn, reservation.lsn);
-    ck_assert_uint_eq(log_stat(log).voids, 1);
-    ck_assert_int_eq(twinlog_commit(log, &reservation, NULL), -ESTALE);
-    ck_assert_uint_eq(log_stat(log).voids, 1);
+    ck_assert_uint_eq(log_stat(log).fillers, 1);
+    ck_assert_int_eq(twinlog_reservation_commit(log, &reservation, NULL), -ESTALE);
+    ck_assert_uint_eq(log_stat(log).fillers, 1);
     log_close(log);
     ck_assert(!diary.is_wrong);
 }
@@ -693,7 +693,7 @@ START_TEST(a_watch_says_why_there_is_nothing_to_see)
 END_TEST
 
 /* The offset of a field of the page in its file. */
-#define PAGE_FIELD(field) ((off_t)offsetof(struct live_page, field))
+#define PAGE_FIELD(field) ((off_t)offsetof(struct page_words, field))
 
 START_TEST(a_writer_of_another_version_is_not_waited_for_in_vain)
 {

@@ -605,7 +605,7 @@ START_TEST(a_torn_group_before_others_that_were_not_synced_is_a_cut)
 
     log = log_open(&options);
     ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_TORN_TAIL);
-    ck_assert_uint_eq(log_report.action, TWINLOG_DID_CUT);
+    ck_assert_uint_eq(log_report.action, TWINLOG_DID_TRUNCATE);
     ck_assert_uint_eq(twinlog_last_lsn(log), 1 + (uint64_t)torn);
     ck_assert_int_eq(twinlog_append(log, "goes on", 7, NULL), 0);
     log_close(log);

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See log_snapshot.h.
+ *
+ * The watermark is read first and the set last. So every record up to the watermark is in a segment of the
+ * set, or the set shows that it was removed. A writer that came, went or cut in between is noticed by its
+ * epoch; then everything is loaded again.
+ */
+#include "log/log_snapshot.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define SNAPSHOT_TRIES 100u
+#define MOVING_TRIES 20u
+#define BIRTH_MS 2000u /* a file is locked until its new header is on the disk */
+
+static int ask_writer(struct shared_page *shared, bool *ret_has_writer, uint32_t *ret_epoch)
+{
+    int rc = twl_page_watch_again(shared);
+    if (rc >= 0)
+        rc = twl_page_has_writer(shared, ret_has_writer);
+    *ret_epoch = twl_page_epoch(shared);
+    return rc;
+}
+
+/* Also false if another writer came and went since. */
+static bool has_same_writer(struct log_snapshot *snapshot)
+{
+    bool has_writer;
+    uint32_t epoch;
+    return ask_writer(&snapshot->shared, &has_writer, &epoch) == 0 && has_writer == snapshot->has_writer &&
+           epoch == snapshot->epoch;
+}
+
+/* A cut's segment exists before the writer publishes the cut; until then its watermark is that of before. */
+static void heed_truncation(struct log_snapshot *snapshot)
+{
+    if (snapshot->set.started == 0)
+        return;
+    const struct segment_header *newest = &snapshot->set.entries[snapshot->set.started - 1].header;
+    if (newest->start_lsn > 0 && newest->sequence > 1 && newest->epoch >= snapshot->epoch)
+        snapshot->durable_lsn = min_u64(snapshot->durable_lsn, newest->start_lsn - 1);
+}
+
+static int report_system(int error, struct twinlog_report *ret_report)
+{
+    twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, error,
+               "cannot look at the log: %s", twinlog_strerror(error));
+    return error;
+}
+
+static int load_once(struct io *io, struct log_snapshot *snapshot, struct twinlog_report *ret_report)
+{
+    const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
+    int rc = ask_writer(&snapshot->shared, &snapshot->has_writer, &snapshot->epoch);
+    if (rc < 0)
+        return report_system(rc, ret_report);
+    snapshot->durable_lsn = snapshot->has_writer ? twl_page_durable_lsn(&snapshot->shared) : 0;
+    rc = twl_segment_set_open(io, &options, &snapshot->state, &snapshot->set, ret_report);
+    heed_truncation(snapshot);
+    return rc;
+}
+
+static void forget(struct log_snapshot *snapshot)
+{
+    twl_segment_set_free(&snapshot->set);
+    twl_state_free(&snapshot->state);
+}
+
+/* Beside a writer that begins, recycles and removes segments a sound log may look damaged, but not again
+ * and again. */
+static bool may_be_moving(const struct log_snapshot *snapshot, int error)
+{
+    return snapshot->has_writer &&
+           (error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN || error == -ENOENT);
+}
+
+int twl_log_snapshot_load(struct io *io, struct log_snapshot *ret_view, struct twinlog_report *ret_report)
+{
+    struct log_snapshot snapshot = { 0 };
+    int rc = twl_page_watch(io, &snapshot.shared);
+    if (rc < 0)
+        return report_system(rc, ret_report);
+    rc = load_once(io, &snapshot, ret_report);
+    for (unsigned tries = 1; tries < SNAPSHOT_TRIES; tries++) {
+        bool is_moving = may_be_moving(&snapshot, rc) && tries < MOVING_TRIES;
+        if (!is_moving && has_same_writer(&snapshot))
+            break;
+        if (is_moving)
+            io->ops->sleep_ms(io, 1);
+        forget(&snapshot);
+        rc = load_once(io, &snapshot, ret_report);
+    }
+    if (rc == 0 && snapshot.set.started == 0) {
+        rc = -ENOENT;
+        twl_report(ret_report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, rc,
+                   "there is no log in this directory; append to it first");
+    }
+    if (rc < 0)
+        twl_log_snapshot_free(&snapshot);
+    else
+        *ret_view = snapshot;
+    return rc;
+}
+
+int twl_log_snapshot_load_from_disk(struct io *io, struct log_snapshot *ret_view,
+                                    struct twinlog_report *ret_report)
+{
+    io->reads_disk =
+        false; /* beside a writer the page cache is as good, and reading past it would slow the writer down */
+    int rc = twl_log_snapshot_load(io, ret_view, ret_report);
+    if (rc == 0 && ret_view->has_writer)
+        return 0;
+    if (rc == 0)
+        twl_log_snapshot_free(ret_view);
+    io->reads_disk = true;
+    return twl_log_snapshot_load(io, ret_view, ret_report);
+}
+
+void twl_log_snapshot_free(struct log_snapshot *snapshot)
+{
+    forget(snapshot);
+    if (snapshot->shared.io)
+        twl_page_unwatch(&snapshot->shared);
+    *snapshot = (struct log_snapshot){ 0 };
+}
+
+/* True if the new set has the segments of the old one, and behind them only segments that continue them. */
+static bool is_continued(const struct segment_set *old, const struct segment_set *now)
+{
+    if (now->started < old->started)
+        return false;
+    for (size_t i = 0; i < old->started; i++)
+        if (old->entries[i].header.segment_id != now->entries[i].header.segment_id)
+            return false;
+    return twl_segment_set_bound(now, old->started - 1) == UINT64_MAX;
+}
+
+bool twl_log_snapshot_is_current(struct io *io, struct log_snapshot *snapshot)
+{
+    const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
+    struct twinlog_report report;
+    struct segment_set now;
+    if (!has_same_writer(snapshot))
+        return false;
+    if (!snapshot->has_writer || twl_segment_set_open(io, &options, NULL, &now, &report) < 0)
+        return true;
+    bool is_current = is_continued(&snapshot->set, &now);
+    twl_segment_set_free(&now);
+    return is_current;
+}
+
+int twl_log_snapshot_find_durable(struct io *io, const struct log_snapshot *snapshot, uint64_t *ret_lsn)
+{
+    struct recovery recovery;
+    uint64_t durable_lsn = snapshot->durable_lsn;
+    if (durable_lsn == 0) {
+        int rc = twl_recover(io, &snapshot->set, snapshot->has_writer, NULL, &recovery);
+        if (rc < 0 && rc != TWINLOG_ECORRUPT)
+            return rc;
+        durable_lsn = recovery.marked_lsn;
+    }
+    /* The head may have passed what was published or marked; but only durable records are trimmed. */
+    *ret_lsn = max_u64(durable_lsn, snapshot->set.first_lsn - 1);
+    return 0;
+}
+
+/* The file is locked, so no process can overwrite the header any more. Is it still the one that was found? */
+static int check_incarnation(const struct segment *segment, const struct segment_entry *entry)
+{
+    _Alignas(BLOCK_BYTES) unsigned char block[SEGMENT_HEADER_BYTES];
+    struct segment_header header;
+    size_t size;
+    int rc = io_read(segment->file, block, sizeof(block), 0, &size);
+    if (rc < 0)
+        return rc;
+    bool is_same = size == sizeof(block) && twl_segment_header_decode(block, &header) == HEADER_VALID &&
+                   header.segment_id == entry->header.segment_id && header.sequence == entry->header.sequence;
+    return is_same ? 0 : -EAGAIN;
+}
+
+static int hold(const struct segment *segment)
+{
+    struct io *io = segment->file->io;
+    int rc = io_lock(segment->file, IO_LOCK_USE, false);
+    for (unsigned waited = 0; rc == -EAGAIN && waited < BIRTH_MS; waited++) {
+        io->ops->sleep_ms(io, 1);
+        rc = io_lock(segment->file, IO_LOCK_USE, false);
+    }
+    return rc == -EAGAIN ? -EBUSY : rc;
+}
+
+int twl_log_snapshot_open_segment(struct io *io, const struct segment_entry *entry,
+                                  struct segment *ret_segment)
+{
+    struct segment segment;
+    int rc = twl_segment_open_valid(io, entry->name, &segment);
+    if (rc < 0)
+        return rc == -ENOENT || rc == TWINLOG_ECORRUPT ? -EAGAIN : rc;
+    rc = hold(&segment);
+    if (rc == 0)
+        rc = check_incarnation(&segment, entry);
+    if (rc < 0)
+        twl_segment_close(&segment);
+    else
+        *ret_segment = segment;
+    return rc;
+}

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Removing from the end: cut and reset.
+ *
+ * Nothing is overwritten. A new segment says in its header at which LSN it starts and which group it
+ * continues. When it is durable under its name, the cut is done: what older segments hold of that LSN and
+ * later ones is dead, even after a crash (I4). A reset is a cut whose segment continues nothing. The writer
+ * goes on in that segment, in a new epoch.
+ */
+#include "log/handle.h"
+
+#include <errno.h>
+
+#define MOST_LSN INT64_MAX /* limit of a reset; a larger number leaves too few LSNs */
+
+/* Where the kept part ends. */
+struct truncate {
+    uint64_t next_lsn; /* LSN of the next record */
+    uint64_t previous; /* sequence of the segment that holds the preceding record; 0 = nothing is kept */
+    uint32_t chain;    /* chain of the group that holds it */
+};
+
+/* Reads the segment up to that record. */
+static int find_group(struct twinlog *log, struct segment_set *set, uint64_t last_lsn,
+                      struct truncate *truncate)
+{
+    int64_t index = twl_segment_set_find(log->io, set, last_lsn);
+    if (index < 0)
+        return (int)index;
+    const struct segment_entry *entry = &set->entries[index];
+    struct segment segment;
+    int rc = twl_segment_open_valid(log->io, entry->name, &segment);
+    if (rc < 0)
+        return rc;
+    struct cursor cursor = { 0 };
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    rc = twl_cursor_seek(&cursor, entry->is_sealed ? &entry->footer : NULL, last_lsn);
+    if (rc > 0) {
+        truncate->previous = entry->header.sequence;
+        truncate->chain = twl_group_chain(&cursor.group);
+    }
+    twl_cursor_free(&cursor);
+    twl_segment_close(&segment);
+    return rc > 0 ? 0 : rc < 0 ? rc : TWINLOG_ECORRUPT;
+}
+
+static int find_truncation(struct twinlog *log, uint64_t last_lsn, struct truncate *ret_cut)
+{
+    struct segment_set set;
+    *ret_cut = (struct truncate){ .next_lsn = last_lsn + 1 };
+    if (last_lsn + 1 == atomic_load(&log->first_lsn))
+        return 0;
+    int rc = twl_keeper_set(log->keeper, &set);
+    if (rc < 0)
+        return rc;
+    rc = find_group(log, &set, last_lsn, ret_cut);
+    twl_segment_set_free(&set);
+    return rc;
+}
+
+static bool take_oldest(void *context, const struct kept_segment *segment)
+{
+    *(uint64_t *)context = segment->sequence;
+    return false;
+}
+
+/* The head moves if nothing was kept. If a crash comes before this, the next opening makes the change. */
+static int settle_state(void *context, struct state *state)
+{
+    const struct twinlog *log = context;
+    uint64_t first_lsn = atomic_load(&log->first_lsn), oldest;
+    bool has_moved = twl_state_clamp_cursors(state, first_lsn - 1, twl_durable_lsn(log));
+    int rc = twl_keeper_each(log->keeper, take_oldest, &oldest);
+    if (rc < 0)
+        return rc;
+    if (oldest > state->header.first_sequence) {
+        state->header.first_sequence = oldest;
+        state->header.first_lsn = first_lsn;
+        has_moved = true;
+    }
+    if (has_moved) /* no cursor is beyond the cut now */
+        state->header.cursor_epoch = log->epoch.number;
+    return has_moved;
+}
+
+/* After any failure the cut has happened, or may have happened. */
+static int give_up(struct twinlog *log, int error)
+{
+    log->is_truncation_in_doubt = true;
+    twl_commit_give_up(log->commit, error);
+    return TWINLOG_EPOISONED;
+}
+
+/* A cursor that stayed beyond the cut would claim to have seen records that are appended there later. */
+static int settle(struct twinlog *log)
+{
+    int rc = twl_state_change(log->io, settle_state, log, NULL);
+    return rc < 0 ? give_up(log, rc) : 0;
+}
+
+/* Called while the commit path is stopped. */
+static int go_on_at(struct twinlog *log, const struct truncate *truncate)
+{
+    struct epoch old = log->epoch, epoch = { .number = old.number + 1 };
+    struct segment segment;
+    bool is_in_doubt = false;
+    if (old.number == UINT32_MAX)
+        return -EOVERFLOW;
+    int rc = log->io->ops->random(log->io, &epoch.salt, sizeof(epoch.salt));
+    if (rc == 0)
+        rc = twl_keeper_restart(log->keeper, truncate->next_lsn, truncate->previous, truncate->chain,
+                                old.number, &segment, &is_in_doubt);
+    if (rc < 0)
+        return is_in_doubt ? give_up(log, rc) : rc;
+    log->epoch = epoch;
+    if (truncate->previous == 0)
+        atomic_store(&log->first_lsn, truncate->next_lsn);
+    twl_page_publish(log->shared, epoch.number, atomic_load(&log->first_lsn), truncate->next_lsn - 1);
+    const struct position position = { .next_lsn = truncate->next_lsn,
+                                       .chain = truncate->chain,
+                                       .epoch = old };
+    twl_commit_restart(log->commit, &segment, &position, epoch);
+    rc = twl_commit_write_marker(log->commit, GROUP_START);
+    twl_keeper_start(log->keeper);
+    return rc < 0 ? give_up(log, rc) : 0;
+}
+
+/* `is_reset`: nothing is kept, wherever the log ends. Called while the commit path is stopped. */
+static int truncate_log(struct twinlog *log, uint64_t next_lsn, bool is_reset)
+{
+    struct truncate truncate = { .next_lsn = next_lsn };
+    int rc = twl_learn_head(log);
+    if (rc < 0)
+        return rc;
+    if (!is_reset && next_lsn > twl_commit_last_lsn(log->commit))
+        return 0;
+    if (!is_reset && next_lsn < atomic_load(&log->first_lsn))
+        return TWINLOG_ETRIMMED;
+    if (!is_reset)
+        rc = find_truncation(log, next_lsn - 1, &truncate);
+    return rc < 0 ? rc : go_on_at(log, &truncate);
+}
+
+static int stop_and_truncate(struct twinlog *log, uint64_t next_lsn, bool is_reset)
+{
+    struct call call;
+    int rc = twl_enter(log, INSIDE_OTHER, &call);
+    if (rc < 0)
+        return rc;
+    if (log->commit && twl_commit_is_in_callback(log->commit)) {
+        rc = -EDEADLK;
+    } else if (log->commit) {
+        /* A callback may append, and would wait for this thread, while other threads, for which this one
+         * waits, wait for the callback's thread. */
+        twl_commit_hold_delivery(log->commit, true);
+        twl_take_head_lock(log);
+        twl_pause(log);
+        rc = twl_commit_stop(log->commit);
+        if (rc == 0) {
+            rc = truncate_log(log, next_lsn, is_reset);
+            if (rc == 0)
+                rc = settle(log);
+            twl_commit_go_on(log->commit);
+        }
+        twl_resume(log);
+        twl_mutex_unlock(&log->head_lock);
+        twl_commit_hold_delivery(log->commit, false);
+    } else {
+        rc = log->mapped ? -ENOTSUP : -EROFS;
+    }
+    twl_leave(&call);
+    return rc;
+}
+
+int twinlog_truncate(struct twinlog *log, uint64_t last_lsn)
+{
+    return last_lsn == UINT64_MAX ? -EINVAL : stop_and_truncate(log, last_lsn + 1, false);
+}
+
+int twinlog_reset(struct twinlog *log, uint64_t next_lsn)
+{
+    return next_lsn == 0 || next_lsn > MOST_LSN ? -EINVAL : stop_and_truncate(log, next_lsn, true);
+}
+
+int twl_log_begin_at(struct twinlog *log, uint64_t next_lsn)
+{
+    if (next_lsn > MOST_LSN) /* leaves too few LSNs */
+        return -EOVERFLOW;
+    return next_lsn == 1 ? 0 : twinlog_reset(log, next_lsn);
+}

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See mapped_segment.h. */
+#define _GNU_SOURCE
+#include "mapped/mapped_segment.h"
+
+#include "base/bytes.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* The keeper of the first participant made the segment, and has it locked exclusively. Turns that into a
+ * shared lock, and takes that of `lock` before it gives up the first one, so that no other writer can take
+ * the segment in between. */
+static int share(const struct segment *segment, struct io_file *lock)
+{
+    int rc = io_lock(segment->file, IO_LOCK_WRITER, false);
+    if (rc == 0)
+        rc = io_lock(lock, IO_LOCK_WRITER, false);
+    io_unlock(segment->file, IO_LOCK_WRITER);
+    return rc == -EAGAIN ? -EBUSY : rc;
+}
+
+static int lock_shared(struct io *io, const struct segment *segment, struct io_file **ret_lock)
+{
+    struct io_file *lock;
+    int rc = io_open(io, segment->name, IO_READ_ONLY | IO_NOT_IN_CHILDREN, &lock);
+    if (rc < 0)
+        return rc;
+    rc = io_lock(lock, IO_LOCK_WRITER, false);
+    if (rc == -EAGAIN)
+        rc = share(segment, lock);
+    if (rc < 0)
+        io_close(lock);
+    else
+        *ret_lock = lock;
+    return rc;
+}
+
+int twl_mapped_segment_map(struct io *io, const struct segment *segment, unsigned owner, bool is_shared,
+                           struct mapped_segment **ret_segment)
+{
+    void *bytes;
+    struct mapped_segment *seg = aligned_alloc(64, align_up(sizeof(*seg), 64));
+    if (!seg)
+        return -ENOMEM;
+    memset(seg, 0, sizeof(*seg));
+    int rc = is_shared ? lock_shared(io, segment, &seg->lock) : 0;
+    if (rc == 0)
+        rc = io->ops->map(segment->file, (size_t)segment->header.bytes, &bytes);
+    if (rc < 0) {
+        twl_mapped_segment_unlock(seg);
+        free(seg);
+        return rc;
+    }
+    seg->io = io;
+    seg->segment = *segment;
+    seg->file = segment->file;
+    seg->sequence = segment->header.sequence;
+    seg->number = twl_segment_name_number(segment->name);
+    seg->bytes = (size_t)segment->header.bytes;
+    seg->words = is_shared ? (void *)((unsigned char *)bytes + MAPPED_WORDS_OFFSET) : &seg->own;
+    seg->group = (struct open_group){ .io = io,
+                                      .bytes = bytes,
+                                      .end = segment->data_end,
+                                      .owner = (uint8_t)owner,
+                                      .cursor = &seg->words->cursor };
+    seg->walk = (struct open_walk)OPEN_WALK_INIT;
+    seg->found = twl_open_group_offset(&seg->group);
+    *ret_segment = seg;
+    return 0;
+}
+
+void twl_mapped_segment_unmap(struct mapped_segment *seg)
+{
+    if (seg->group.bytes)
+        seg->io->ops->unmap(seg->io, seg->group.bytes, seg->bytes);
+    seg->group.bytes = NULL;
+}
+
+void twl_mapped_segment_unlock(struct mapped_segment *seg)
+{
+    io_close(seg->lock);
+    seg->lock = NULL;
+}
+
+void twl_mapped_segment_free(struct mapped_segment *seg)
+{
+    free(seg);
+}
+
+void twl_mapped_segment_populate(struct mapped_segment *seg, uint64_t to)
+{
+    const uint64_t from = atomic_load(&seg->populated), end = min_u64(align_up(to, BLOCK_BYTES), seg->bytes);
+    if (from >= end)
+        return;
+    madvise(seg->group.bytes + from, end - from, MADV_POPULATE_WRITE);
+    atomic_store(&seg->populated, end);
+}
+
+static void take_start(struct mapped_segment *seg)
+{
+    seg->group.first_lsn = seg->start.first_lsn;
+    seg->group.epoch_seed = twl_epoch_seed(seg->segment.header.log_id, seg->start.epoch);
+    twl_open_group_begin(&seg->group);
+}
+
+void twl_mapped_segment_begin(struct mapped_segment *seg, const struct group_header *start)
+{
+    unsigned char header[GROUP_HEADER_BYTES];
+    seg->start = *start;
+    twl_group_header_encode(&seg->start, seg->segment.seed, SEGMENT_DATA_OFFSET, header);
+    /* encoded elsewhere first: an existing mark has the same bytes, and must not differ even for a moment */
+    memcpy(seg->group.bytes + SEGMENT_DATA_OFFSET, header, sizeof(header));
+    take_start(seg);
+}
+
+int twl_mapped_segment_enter(struct mapped_segment *seg)
+{
+    const unsigned char *header = seg->group.bytes + SEGMENT_DATA_OFFSET;
+    if (!twl_group_header_decode(header, seg->segment.seed, SEGMENT_DATA_OFFSET, &seg->start) ||
+        seg->start.kind != GROUP_START || seg->start.bytes != GROUP_HEADER_BYTES)
+        return TWINLOG_ECORRUPT;
+    take_start(seg);
+    return 0;
+}
+
+int twl_mapped_segment_compose_next(const struct mapped_segment *seg, const struct mapped_segment *before,
+                                    struct group_header *ret_start)
+{
+    const struct segment_header *header = &seg->segment.header;
+    if (before->start.epoch.number == UINT32_MAX)
+        return -EOVERFLOW;
+    *ret_start = (struct group_header){
+        .first_lsn = twl_mapped_segment_next_lsn(before),
+        .bytes = GROUP_HEADER_BYTES,
+        .durable_lsn = header->after_lsn,
+        .chain = before->start.checksum,
+        .epoch = { .number = before->start.epoch.number + 1,
+                   .salt = (uint32_t)(header->segment_id ^ header->segment_id >> 32) },
+        .kind = GROUP_START,
+        .flags = GROUP_FIRST,
+        .time_ns = header->created_ns,
+    };
+    return 0;
+}
+
+uint64_t twl_mapped_segment_next_lsn(const struct mapped_segment *seg)
+{
+    return seg->group.first_lsn + twl_open_group_count(&seg->group);
+}
+
+bool twl_mapped_segment_is_lost(const struct mapped_segment *seg)
+{
+    return twl_open_group_is_lost(&seg->group);
+}

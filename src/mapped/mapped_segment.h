@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A mapped segment ("sheet") with its open group, as one process sees it. */
+#ifndef TWL_MAPPED_SEGMENT_H
+#define TWL_MAPPED_SEGMENT_H
+
+#include "mapped/open_group.h"
+#include "segment/segment.h"
+
+/* In the header block of the segment, behind its header; shared by the participants. All but the cursor are
+ * hints that only go up. */
+struct mapped_words {
+    _Atomic uint64_t cursor;
+    _Atomic uint64_t complete; /* records up to this walk (twl_open_walk_pack()) are complete */
+    _Atomic uint64_t synced;   /* bytes up to here are durable */
+    _Atomic uint32_t is_named; /* the name of the file is durable */
+};
+#define MAPPED_WORDS_OFFSET 512u
+_Static_assert(MAPPED_WORDS_OFFSET + sizeof(struct mapped_words) <= SEGMENT_HEADER_BYTES,
+               "in the header block");
+
+struct mapped_segment {
+    struct mapped_words own; /* for a single writer. First, so that the cursor has a cache line of its own */
+    _Alignas(64) struct open_group group;
+    struct mapped_words *words; /* [const] shared, or `own` */
+    _Atomic uint32_t users;     /* threads that are inside */
+    _Atomic uint64_t populated; /* pages are present up to this offset */
+
+    struct io *io;             /* [const] */
+    struct io_file *file;      /* [const] open as long as a thread is inside */
+    struct io_file *lock;      /* [const] until it is unlocked; NULL: a single writer has locked `file` */
+    struct segment segment;    /* has the file until the keeper takes it; with peers until it is let go */
+    uint64_t sequence, number; /* [const] of the segment, and in its name */
+    size_t bytes;              /* [const] that are mapped */
+    struct group_header start; /* [const] its first group */
+    struct group_header last;  /* [syncing] once it is closed: its last group */
+
+    struct open_walk walk; /* [syncing] as far as records are known to be complete */
+    uint64_t synced;       /* [syncing] bytes up to here are durable */
+    uint64_t found;        /* [syncing] where records ended when it was opened; 0: adopted (durable.c) */
+    bool is_closed;        /* [syncing] its group has its header, if it has records */
+    _Atomic(struct mapped_segment *) next;
+};
+
+/* Maps a segment that was not begun, or was begun by another participant. The file stays the caller's.
+ * `owner` is the number for claims. A shared segment is locked, so that no other kind of writer takes it; not
+ * on its own file, which is mapped and which children inherit (mapped/participants.h). -EBUSY: another process has
+ * it exclusively. */
+int twl_mapped_segment_map(struct io *io, const struct segment *segment, unsigned owner, bool is_shared,
+                           struct mapped_segment **ret_segment);
+void twl_mapped_segment_unmap(struct mapped_segment *seg);  /* twice is harmless */
+void twl_mapped_segment_unlock(struct mapped_segment *seg); /* likewise; after the last write to the file */
+void twl_mapped_segment_free(struct mapped_segment *seg);   /* only the memory */
+/* Makes pages up to `to` present and writable, so that puts meet no page faults. Only an offer to the
+ * kernel. */
+void twl_mapped_segment_populate(struct mapped_segment *seg, uint64_t to);
+
+/* Writes the mark that begins an epoch, and with it the segment. */
+void twl_mapped_segment_begin(struct mapped_segment *seg, const struct group_header *start);
+/* Takes the mark of a segment that was begun. TWINLOG_ECORRUPT: there is none. */
+int twl_mapped_segment_enter(struct mapped_segment *seg);
+/* Composes the mark of this segment, behind another one that has ended; the same in every participant. */
+int twl_mapped_segment_compose_next(const struct mapped_segment *seg, const struct mapped_segment *before,
+                                    struct group_header *ret_start);
+
+/* The LSN behind all that were claimed. */
+uint64_t twl_mapped_segment_next_lsn(const struct mapped_segment *seg);
+/* A page of the file could not be read or allocated, and has been replaced by memory of this process. */
+bool twl_mapped_segment_is_lost(const struct mapped_segment *seg);
+
+#endif

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See participants.h. */
+#define _GNU_SOURCE
+#include "mapped/participants.h"
+
+#include "base/base.h"
+#include "base/point.h"
+#include "base/sync.h"
+#include "segment/segment.h"
+#include "twinlog.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define COMMON_VERSION 1u
+#define OPENING_MS 30000u /* an opening, which may wait for a dead writer, or a close may take so long */
+#define MEETING_MS 1000u  /* to wait for the page to say that the log is being opened */
+#define LEAVING_MS 5000u  /* to wait for a participant that leaves, and may be stopped */
+#define RETRY_MS 8u       /* longest pause between two tries */
+
+_Static_assert(PAGE_COMMON_OFFSET + sizeof(struct common) <= BLOCK_BYTES, "in one page");
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2, "atomics work between processes");
+
+static enum io_lock lock_of(unsigned number)
+{
+    return (enum io_lock)(IO_LOCK_PARTICIPANT + number);
+}
+
+bool twl_participants_try(struct participants *participants, enum io_lock which)
+{
+    return io_lock(participants->file, which, true) == 0;
+}
+
+void twl_participants_release(struct participants *participants, enum io_lock which)
+{
+    io_unlock(participants->file, which);
+}
+
+bool twl_participants_is_alive(const struct participants *participants, unsigned number)
+{
+    bool is_locked = true;
+    if (number == participants->number)
+        return true;
+    return io_is_locked(participants->file, lock_of(number), &is_locked) < 0 || is_locked;
+}
+
+/* ---- coming ------------------------------------------------------------------------------------ */
+
+static int open_file(struct io *io, struct io_file **ret_file)
+{
+    int rc = io_open(io, PAGE_FILE_NAME, IO_NOT_IN_CHILDREN, ret_file);
+    if (rc == -ENOENT)
+        rc = io_open(io, PAGE_FILE_NAME, IO_CREATE | IO_NOT_IN_CHILDREN, ret_file);
+    if (rc == -EEXIST) /* another process was faster */
+        rc = io_open(io, PAGE_FILE_NAME, IO_NOT_IN_CHILDREN, ret_file);
+    return rc;
+}
+
+static void take_page(struct participants *participants)
+{
+    participants->common =
+        (struct common *)(void *)((unsigned char *)participants->shared.page + PAGE_COMMON_OFFSET);
+}
+
+static void give_page_back(struct participants *participants)
+{
+    twl_page_unlock(&participants->shared);
+    participants->common = NULL;
+}
+
+static int take_number(struct participants *participants)
+{
+    for (unsigned number = 1; number <= PEERS; number++)
+        if (twl_participants_try(participants, lock_of(number))) {
+            participants->number = number;
+            return 0;
+        }
+    return -EUSERS;
+}
+
+/* A log can only be joined while another participant is alive. If all are dead, the next first one recovers
+ * the log: readers no longer believe the page, and may have passed records that they found themselves. */
+static bool is_anybody_alive(const struct participants *participants)
+{
+    for (unsigned number = 1; number <= PEERS; number++)
+        if (twl_participants_is_alive(participants, number))
+            return true;
+    return false;
+}
+
+/* Reads the page. Without an exclusive lock on the log, and with a live participant, it is as the last holder
+ * of that lock left it. */
+static int look_at_page(struct participants *participants, bool *ret_is_open)
+{
+    int rc = twl_page_join(participants->io, &participants->shared);
+    *ret_is_open = false;
+    if (rc < 0)
+        return rc == -ENOTSUP ? 0 : rc; /* the page may not be made yet */
+    take_page(participants);
+    const struct common *common = participants->common;
+    *ret_is_open = atomic_load(&common->state) == COMMON_OPEN && twl_page_epoch(&participants->shared) > 0 &&
+                   twl_boot_is(common->boot_id) && is_anybody_alive(participants);
+    if (*ret_is_open && common->version != COMMON_VERSION)
+        rc = TWINLOG_EVERSION;
+    return rc;
+}
+
+/* 1 = joined. 0 = there is no open log to join now. */
+static int join(struct participants *participants)
+{
+    bool is_open;
+    int rc = io_lock(participants->file, IO_LOCK_WRITER, false);
+    if (rc < 0)
+        return rc == -EAGAIN ? 0 : rc;
+    rc = look_at_page(participants, &is_open);
+    if (rc == 0 && is_open)
+        rc = take_number(participants);
+    if (rc == 0 && is_open)
+        return 1;
+    give_page_back(participants);
+    io_unlock(participants->file, IO_LOCK_WRITER);
+    return rc;
+}
+
+/* Is the process that has the lock exclusively a participant that opens or closes the log? */
+static bool is_being_opened(struct participants *participants)
+{
+    bool is_open, is_ours = false;
+    if (look_at_page(participants, &is_open) == 0 && participants->common) {
+        const uint32_t state = atomic_load(&participants->common->state);
+        is_ours = state == COMMON_OPENING || state == COMMON_CLOSING;
+    }
+    give_page_back(participants);
+    return is_ours;
+}
+
+static void rest(struct participants *participants)
+{
+    uint8_t chance = 0;
+    (void)participants->io->ops->random(participants->io, &chance, sizeof(chance));
+    participants->io->ops->sleep_ms(participants->io, 1 + chance % RETRY_MS);
+}
+
+static int come(struct participants *participants, unsigned wait_ms, bool *ret_is_first)
+{
+    const uint64_t began_ns = twl_monotonic_ns();
+    for (;;) {
+        int rc = io_lock(participants->file, IO_LOCK_WRITER, true);
+        *ret_is_first = rc == 0;
+        if (rc != -EAGAIN)
+            return rc;
+        rc = join(participants);
+        if (rc != 0)
+            return rc < 0 ? rc : 0;
+        const uint64_t passed_ms = (twl_monotonic_ns() - began_ns) / 1000000u;
+        const unsigned patience_ms = is_being_opened(participants) ? OPENING_MS : MEETING_MS;
+        if (passed_ms >= max_u64(wait_ms, patience_ms))
+            return -EBUSY;
+        rest(
+            participants); /* for a random time, since two shared locks keep each other from the exclusive one */
+    }
+}
+
+int twl_participants_come(struct io *io, unsigned wait_ms, struct participants *ret_participants,
+                          bool *ret_is_first)
+{
+    struct participants participants = { .io = io };
+    int rc = open_file(io, &participants.file);
+    if (rc == 0)
+        rc = come(&participants, wait_ms, ret_is_first);
+    if (rc < 0) {
+        twl_participants_leave(&participants, false);
+        return rc;
+    }
+    POINT("peer-came");
+    *ret_participants = participants;
+    return 0;
+}
+
+int twl_participants_begin(struct participants *participants)
+{
+    int rc = twl_page_share(participants->io, &participants->shared);
+    if (rc == 0) /* link() decides which participant makes a segment */
+        rc = twl_segment_check_links(participants->io, PAGE_FILE_NAME);
+    if (rc < 0)
+        return rc;
+    take_page(participants);
+    struct common *common = participants->common;
+    atomic_store(&common->state, COMMON_OPENING);
+    common->version = COMMON_VERSION;
+    twl_boot_id(common->boot_id);
+    atomic_store(&common->poison, 0);
+    POINT("peers-begun");
+    return twl_boot_is(common->boot_id) ? take_number(participants) : -ENOTSUP;
+}
+
+int twl_participants_open(struct participants *participants)
+{
+    atomic_store(&participants->common->state, COMMON_OPEN);
+    POINT("peers-open");
+    const int rc = io_lock(participants->file, IO_LOCK_WRITER, false);
+    POINT("peers-let-in");
+    return rc;
+}
+
+/* ---- leaving ----------------------------------------------------------------------------------- */
+
+/* Participants leave one after the other, so that one of them is the last. */
+static void take_turn(struct participants *participants)
+{
+    const uint64_t began_ns = twl_monotonic_ns();
+    while (!twl_participants_try(participants, IO_LOCK_LEAVE) &&
+           twl_monotonic_ns() - began_ns < (uint64_t)LEAVING_MS * 1000000u)
+        participants->io->ops->sleep_ms(participants->io, 1);
+}
+
+bool twl_participants_are_gone(struct participants *participants)
+{
+    take_turn(participants);
+    if (io_lock(participants->file, IO_LOCK_WRITER, true) < 0)
+        return false;
+    atomic_store(&participants->common->state, COMMON_CLOSING);
+    POINT("last-one");
+    return true;
+}
+
+void twl_participants_leave(struct participants *participants, bool is_forked)
+{
+    if (participants->file && !is_forked) {
+        if (participants->number > 0)
+            io_unlock(participants->file, lock_of(participants->number));
+        io_unlock(participants->file, IO_LOCK_WRITER);
+        POINT("peer-left");
+        io_unlock(participants->file, IO_LOCK_LEAVE);
+    }
+    give_page_back(participants);
+    io_close(participants->file);
+    *participants = (struct participants){ 0 };
+}

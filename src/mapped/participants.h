@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The participants of a shared log: which of them are alive, and what they share beside the segments.
+ *
+ * A participant ("peer") is a handle of a process. It has a number, and keeps a byte of "writer.lock" for
+ * that number locked as long as it lives. All participants have the writer's lock shared, which keeps other
+ * kinds of writers out; the one that opens or closes the log has it exclusively. The locks are on an open
+ * file that is used for nothing else, is not mapped, and is closed in forked children: the kernel releases
+ * them at any death, and no participant waits for one of them without a limit.
+ *
+ * The shared data is in the page of "writer.lock" (segment/shared_page.h), behind the part for readers. It outlives
+ * all participants, but is valid only while the log is open, under the kernel that ran then.
+ */
+#ifndef TWL_PARTICIPANTS_H
+#define TWL_PARTICIPANTS_H
+
+#include "base/boot.h"
+#include "segment/shared_page.h"
+
+#define PEERS 255u /* numbers from 1; 0 is none */
+
+enum common_state {
+    COMMON_NONE = 0,
+    COMMON_OPENING, /* by a participant that has the writer's lock exclusively, or had it and died */
+    COMMON_OPEN,
+    COMMON_CLOSING, /* likewise */
+};
+
+/* [const] while the log is open, unless [atomic]. Numbers are those in the names of segments. */
+struct common {
+    uint32_t version;       /* of everything that participants have to agree on */
+    _Atomic uint32_t state; /* enum common_state; stored under the exclusive writer's lock */
+    uint8_t boot_id[BOOT_ID_BYTES];
+    uint64_t segment_bytes; /* of the participant that opened the log, for all */
+    uint32_t max_record_bytes;
+    _Atomic int poison;
+    _Atomic uint64_t oldest;            /* segment whose group is not closed; only goes up */
+    _Atomic uint64_t newest;            /* segment that a participant has begun; only goes up */
+    _Atomic int64_t max_time_so_far_ns; /* newest time of a record in closed segments; INT64_MAX: not known */
+};
+
+struct participants {
+    struct io *io;
+    struct io_file *file; /* holds all the locks */
+    struct shared_page shared;
+    struct common *common; /* in the page */
+    unsigned number;       /* of this participant; 0 = none yet */
+};
+
+/* Enters. *ret_is_first: there is no other participant, none can enter before twl_participants_open(), and there is
+ * no page yet. Otherwise the log is open, and this participant has joined. -EBUSY: another kind of writer has
+ * the log after wait_ms; -EUSERS: there are PEERS participants; -ENOTSUP: no memory can be shared here;
+ * TWINLOG_EVERSION: the participants share the log in another way. */
+int twl_participants_come(struct io *io, unsigned wait_ms, struct participants *ret_participants,
+                          bool *ret_is_first);
+/* For the first participant: makes the page, which says that the log is being opened. -ENOTSUP: no memory can
+ * be shared here, or no file can have two names. */
+int twl_participants_begin(struct participants *participants);
+/* Lets other participants in; the caller has filled in `common`, except `state`. */
+int twl_participants_open(struct participants *participants);
+
+/* Is the participant with that number alive? Also true on an error. */
+bool twl_participants_is_alive(const struct participants *participants, unsigned number);
+/* Takes a lock without a wait. False: it is taken, or an error. */
+bool twl_participants_try(struct participants *participants, enum io_lock which);
+void twl_participants_release(struct participants *participants, enum io_lock which);
+
+/* Before leaving: true if this is the last participant, which then has the log alone and lets no other in. */
+bool twl_participants_are_gone(struct participants *participants);
+/* Releases all locks that are held, and the page. `is_forked`: closes what the child has, and keeps the
+ * parent's locks. */
+void twl_participants_leave(struct participants *participants, bool is_forked);
+
+#endif

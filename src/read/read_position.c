@@ -1,0 +1,517 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See read_position.h.
+ *
+ * A file may get another incarnation at any time after its records were trimmed or cut off, even while it is
+ * open. These rules keep its contents from being taken for a record that the reader wants:
+ *  - A slot serves an entry of the newest set only if both have the same identity, and only for LSNs in front
+ *    of the bound from this set. So records that were cut off are not found where they still lie.
+ *  - What an open slot remembers, its index and group headers, only says where to look. A group header is
+ *    valid in one incarnation of one file. A record is valid as one LSN of one epoch, and an epoch uses each
+ *    LSN once: bytes that check are that record, in whichever incarnation they are found.
+ *  - Data that was read is forgotten when the reader changes to another slot, and with every new set. A group
+ *    that was torn when its writer died is cut by the next writer, which uses its LSNs again; an old copy
+ *    would still check.
+ *
+ * So a file with another incarnation looks like a damaged one. A reader that gets POSITION_LOST closes it and
+ * loads the set again, which no longer has that segment. A mapped segment is protected by a lock as long as
+ * it is mapped, so it keeps its incarnation. The lock is taken first, then the header is read.
+ */
+#define _GNU_SOURCE
+#include "read/read_position.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int fail_system(const struct read_position *pos, int error)
+{
+    twl_report(pos->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, error, "cannot read the log: %s",
+               twinlog_strerror(error));
+    const struct slot *at = pos->at;
+    uint64_t offset = 0;
+    if (error == TWINLOG_EVERSION && at->segment.file) { /* the place where the walk stands */
+        pos->report->finding = TWINLOG_FOUND_NEWER_FORMAT;
+        pos->report->first_lsn = twl_cursor_next_lsn(&at->cursor);
+        offset = at->cursor.records_left > 0 ? at->cursor.record_offset : at->cursor.offset;
+    }
+    twl_report_place(pos->report, at->segment.name, at->segment.header.sequence, offset, 0);
+    return error;
+}
+
+static struct segment_set *set_of(const struct read_position *pos)
+{
+    return &pos->snapshot->set;
+}
+
+/* ---- slots ------------------------------------------------------------------------------------- */
+
+void twl_read_position_begin(struct read_position *pos, struct read_snapshot *snapshot, bool maps,
+                             struct twinlog_report *report)
+{
+    *pos = (struct read_position){ .snapshot = snapshot, .report = report, .maps = maps, .at = pos->slots };
+}
+
+static void close_slot(struct slot *slot)
+{
+    twl_cursor_let_go(&slot->cursor);
+    twl_segment_close(&slot->segment);
+    slot->used = 0;
+}
+
+void twl_read_position_leave(struct read_position *pos)
+{
+    close_slot(pos->at);
+}
+
+void twl_read_position_free(struct read_position *pos)
+{
+    for (struct slot *slot = pos->slots; slot < pos->slots + POSITION_SLOTS; slot++) {
+        close_slot(slot);
+        twl_cursor_free(&slot->cursor);
+    }
+    free(pos->summary);
+    free(pos->trail);
+}
+
+/* When a file can't be opened for lack of descriptors: closes segments that are open only to be reused. */
+static bool close_idle(struct read_position *pos)
+{
+    bool has_closed = false;
+    for (struct slot *slot = pos->slots; slot < pos->slots + POSITION_SLOTS; slot++)
+        if (slot != pos->at && slot->segment.file) {
+            close_slot(slot);
+            has_closed = true;
+        }
+    return has_closed;
+}
+
+/* Judges a call that looks at segments or walks in them. A record that is not found gives POSITION_LOST, and
+ * so does a file that is gone. */
+static int judge(struct read_position *pos, int rc)
+{
+    if (rc > 0)
+        return rc;
+    bool is_short_of_files = rc == -EMFILE || rc == -ENFILE;
+    if (rc == 0 || rc == TWINLOG_ECORRUPT || rc == -ENOENT || (is_short_of_files && close_idle(pos)))
+        return POSITION_LOST;
+    return fail_system(pos, rc);
+}
+
+static bool is_same_incarnation(const struct segment_header *a, const struct segment_header *b)
+{
+    return a->segment_id == b->segment_id && a->sequence == b->sequence;
+}
+
+static struct slot *find_slot(struct read_position *pos, const struct segment_header *header)
+{
+    for (struct slot *slot = pos->slots; slot < pos->slots + POSITION_SLOTS; slot++)
+        if (slot->segment.file && is_same_incarnation(&slot->segment.header, header))
+            return slot;
+    return NULL;
+}
+
+/* A free slot, or else the one that was not used for the longest time, which is closed. */
+static struct slot *take_slot(struct read_position *pos)
+{
+    struct slot *oldest = pos->slots;
+    for (struct slot *slot = pos->slots; slot < pos->slots + POSITION_SLOTS; slot++)
+        if (slot->used < oldest->used)
+            oldest = slot;
+    close_slot(oldest);
+    return oldest;
+}
+
+/* All slots share one buffer. */
+static void move_to(struct read_position *pos, struct slot *slot)
+{
+    if (slot == pos->at)
+        return;
+    twl_cursor_take_buffer(&slot->cursor, &pos->at->cursor);
+    pos->at = slot;
+}
+
+/* A segment that is no longer in the set was trimmed or cut off. */
+static void find_in_set(struct read_position *pos, struct slot *slot)
+{
+    const struct segment_set *set = set_of(pos);
+    for (size_t i = 0; i < set->started; i++)
+        if (is_same_incarnation(&set->entries[i].header, &slot->segment.header)) {
+            slot->index = i;
+            return;
+        }
+    close_slot(slot);
+}
+
+/* As far as this reader knows. */
+static bool is_trimmed(const struct read_position *pos, const struct slot *slot)
+{
+    const struct segment_entry *entry = &set_of(pos)->entries[slot->index];
+    return entry->is_known && entry->is_sealed && entry->footer.last_lsn < pos->first_lsn;
+}
+
+static void find_bound(struct read_position *pos)
+{
+    pos->bound_lsn = twl_segment_set_bound(set_of(pos), pos->at->index);
+}
+
+/* The set may have changed. Closes segments that can't be asked for any more, so that their space can be
+ * used again. */
+static void catch_up(struct read_position *pos)
+{
+    const struct read_snapshot *snapshot = pos->snapshot;
+    bool is_other_set = pos->generation != snapshot->generation;
+    if (!is_other_set && pos->first_lsn == snapshot->first_lsn)
+        return;
+    if (is_other_set) /* data that was read behind the old end of the log may no longer belong to it */
+        twl_cursor_refresh(&pos->at->cursor);
+    pos->generation = snapshot->generation;
+    pos->first_lsn = snapshot->first_lsn;
+    for (struct slot *slot = pos->slots; slot < pos->slots + POSITION_SLOTS; slot++) {
+        if (slot->segment.file && is_other_set)
+            find_in_set(pos, slot);
+        if (slot->segment.file && is_trimmed(pos, slot))
+            close_slot(slot);
+        if (slot->segment.file)
+            twl_cursor_pass_claims(&slot->cursor, !snapshot->passes_claims);
+    }
+    if (pos->at->segment.file)
+        find_bound(pos);
+}
+
+/* ---- the segment ------------------------------------------------------------------------------- */
+
+/* Keeps the segment from getting a new incarnation, or being cut, while it is open here: 1. POSITION_LOST =
+ * it has a new one already. Without the lock the segment is read, not mapped. */
+static int hold(struct read_position *pos, struct slot *slot)
+{
+    unsigned char block[SEGMENT_HEADER_BYTES];
+    struct segment_header header;
+    size_t size;
+    int rc = io_lock(slot->segment.file, IO_LOCK_USE, false);
+    if (rc < 0) { /* the process that holds it may be stopped; that is no reason to fail */
+        slot->cursor.maps = false;
+        return 1;
+    }
+    rc = io_read(slot->segment.file, block, sizeof(block), 0, &size);
+    if (rc < 0)
+        return fail_system(pos, rc);
+    bool is_same = size == sizeof(block) && twl_segment_header_decode(block, &header) == HEADER_VALID &&
+                   is_same_incarnation(&header, &slot->segment.header);
+    return is_same ? 1 : POSITION_LOST;
+}
+
+static int open_slot(struct read_position *pos, struct slot *slot, const struct segment_entry *entry)
+{
+    int rc = twl_segment_open_valid(pos->snapshot->io, entry->name, &slot->segment);
+    if (rc < 0) {
+        slot->segment = (struct segment){ .header = entry->header }; /* for reports */
+        strcpy(slot->segment.name, entry->name);
+        return judge(pos, rc);
+    }
+    slot->cursor.maps = pos->maps;
+    rc = is_same_incarnation(&slot->segment.header, &entry->header) ? 1 : POSITION_LOST;
+    if (rc > 0 && pos->maps)
+        rc = hold(pos, slot);
+    if (rc > 0)
+        twl_cursor_begin(&slot->cursor, &slot->segment, twl_position_before(&slot->segment));
+    else
+        close_slot(slot);
+    if (rc > 0)
+        twl_cursor_pass_claims(&slot->cursor, !pos->snapshot->passes_claims);
+    return rc;
+}
+
+static int open_segment(struct read_position *pos, size_t index)
+{
+    const struct segment_entry *entry = &set_of(pos)->entries[index];
+    struct slot *open = find_slot(pos, &entry->header);
+    bool is_other = open != pos->at; /* also if its slot is used again */
+    pos->wanted_id = entry->header.segment_id;
+    if (is_other && pos->trail) /* the trail belongs to the segment that was open */
+        twl_trail_begin(pos->trail);
+    move_to(pos, open ? open : take_slot(pos));
+    pos->at->index = index;
+    int rc = open ? 1 : open_slot(pos, pos->at, entry);
+    if (rc < 0)
+        return rc;
+    pos->at->used = ++pos->turn;
+    find_bound(pos);
+    return 1;
+}
+
+/* Sets NULL if the segment is not sealed. A segment that was the newest when it was looked at may have
+ * been sealed since. The newest segment may have a footer too, if a crash took what came behind it; that
+ * footer does not count what is added now. */
+static int look_at_footer(struct read_position *pos, size_t index, const struct segment_footer **ret_footer)
+{
+    struct segment_set *set = set_of(pos);
+    struct segment_entry *entry = &set->entries[index];
+    const bool is_left = index + 1 < set->started;
+    if (!entry->is_sealed && is_left)
+        entry->is_known = false;
+    int rc = twl_segment_try_look(pos->snapshot->io, entry);
+    *ret_footer = rc == 0 && entry->is_sealed && is_left ? &entry->footer : NULL;
+    return rc < 0 ? judge(pos, rc) : 1;
+}
+
+/* The index of an unsealed segment. It is made once, and only as far as it is needed. */
+static int extend_summary(struct read_position *pos, uint64_t lsn)
+{
+    struct cursor *cursor = &pos->at->cursor;
+    if (!pos->summary) {
+        pos->summary = malloc(sizeof(*pos->summary));
+        if (!pos->summary)
+            return fail_system(pos, -ENOMEM);
+        pos->summary->first_lsn = 0;
+    }
+    if (pos->summary->first_lsn == 0 || pos->summarised_id != pos->at->segment.header.segment_id) {
+        twl_summary_begin(pos->summary, INT64_MIN);
+        pos->summarised_id = pos->at->segment.header.segment_id;
+    }
+    cursor->summary = pos->summary;
+    if (lsn < pos->summary->next_lsn)
+        return 1;
+    int rc = 1;
+    twl_cursor_resume(cursor);
+    while (rc > 0 && twl_cursor_next_lsn(cursor) <= lsn)
+        rc = twl_cursor_accept_group(cursor);
+    return rc < 0 ? judge(pos, rc) : 1;
+}
+
+/* Opens the segment that holds the record, with an index: from its footer, or one that is made here. */
+static int open_holder(struct read_position *pos, uint64_t lsn, const struct segment_footer **ret_footer)
+{
+    struct segment_set *set = set_of(pos);
+    pos->wanted_id = 0;
+    int64_t index = set->started > 0 ? twl_segment_set_find(pos->snapshot->io, set, lsn) : TWINLOG_ECORRUPT;
+    if (index < 0)
+        return judge(pos, (int)index);
+    int rc = look_at_footer(pos, (size_t)index, ret_footer);
+    if (rc > 0)
+        rc = open_segment(pos, (size_t)index);
+    if (rc > 0 && !*ret_footer)
+        rc = extend_summary(pos, lsn);
+    return rc;
+}
+
+/* As the set knows it: from the entry itself, or from the one in front of it. */
+static uint64_t first_lsn_of(const struct segment_set *set, size_t index)
+{
+    const struct segment_entry *entry = &set->entries[index], *before = entry - 1;
+    if (entry->first_lsn > 0 || index == 0)
+        return max_u64(entry->first_lsn, index == 0 ? set->first_lsn : 0);
+    return before->is_known && before->is_sealed ? before->footer.last_lsn + 1 : 0;
+}
+
+uint64_t twl_read_position_stop_lsn(const struct read_position *pos)
+{
+    const struct segment_set *set = &pos->snapshot->set;
+    const struct slot *at = pos->at;
+    uint64_t next_lsn = at->segment.file ? twl_cursor_next_lsn(&at->cursor) : 0;
+    bool is_in_set =
+        at->index < set->started && is_same_incarnation(&set->entries[at->index].header, &at->segment.header);
+    return next_lsn > 0 || !is_in_set ? next_lsn : first_lsn_of(set, at->index);
+}
+
+/* ---- forward ------------------------------------------------------------------------------------ */
+
+/* The copy of the last block may date from before the writer wrote that block again. */
+static int enter_next_group(struct cursor *cursor)
+{
+    int rc = twl_cursor_enter_group(cursor);
+    if (rc == 0) {
+        twl_cursor_refresh(cursor);
+        rc = twl_cursor_enter_group(cursor);
+    }
+    return rc;
+}
+
+/* Does a segment with a fixed start at `lsn` continue what was read? */
+static bool fits(const struct cursor *cursor, const struct segment_header *header, uint64_t lsn)
+{
+    const struct group_header *group = &cursor->group;
+    bool is_in_group = group->first_lsn < lsn && lsn - group->first_lsn <= group->count;
+    return header->start_lsn == lsn &&
+           (!is_in_group || header->previous == 0 || header->start_chain == twl_group_chain(group));
+}
+
+/* Looks for a segment that was begun since the set was loaded. */
+static int look_for_next_segment(struct read_position *pos, uint64_t lsn)
+{
+    int rc = twl_read_snapshot_reload(pos->snapshot, pos->report);
+    if (rc < 0)
+        return rc;
+    catch_up(pos);
+    if (lsn > pos->snapshot->limit_lsn) /* it was cut off */
+        return 0;
+    return pos->at->segment.file && pos->at->index + 1 < set_of(pos)->started ? 1 : POSITION_LOST;
+}
+
+static int enter_next_segment(struct read_position *pos, uint64_t lsn)
+{
+    if (pos->at->index + 1 >= set_of(pos)->started) {
+        int rc = look_for_next_segment(pos, lsn);
+        if (rc <= 0)
+            return rc;
+    }
+    const struct segment_header *header = &set_of(pos)->entries[pos->at->index + 1].header;
+    struct slot *left = pos->at;
+    struct position position = left->cursor.position;
+    bool is_fixed = header->start_lsn > 0;
+    if (is_fixed && !fits(&left->cursor, header, lsn))
+        return POSITION_LOST;
+    int rc = open_segment(pos, left->index + 1);
+    if (rc < 0)
+        return rc;
+    close_slot(left);
+    twl_cursor_restart(&pos->at->cursor, is_fixed ? twl_position_before(&pos->at->segment) : position);
+    return judge(pos, twl_cursor_enter_group(&pos->at->cursor));
+}
+
+static int go_on(struct read_position *pos, uint64_t lsn)
+{
+    while (lsn >= pos->bound_lsn || pos->at->cursor.records_left == 0) {
+        int rc = lsn < pos->bound_lsn ? enter_next_group(&pos->at->cursor) : 0;
+        if (rc < 0)
+            return judge(pos, rc);
+        if (rc == 0)
+            rc = enter_next_segment(pos, lsn);
+        if (rc <= 0)
+            return rc;
+    }
+    return twl_cursor_next_lsn(&pos->at->cursor) == lsn ? 1 : POSITION_LOST;
+}
+
+static int look_up(struct read_position *pos, uint64_t lsn)
+{
+    const struct segment_footer *footer = NULL;
+    int rc = open_holder(pos, lsn, &footer);
+    if (rc < 0)
+        return rc;
+    rc = twl_cursor_seek(&pos->at->cursor, footer, lsn);
+    if (rc == 0) {
+        twl_cursor_refresh(&pos->at->cursor);
+        rc = twl_cursor_seek(&pos->at->cursor, footer, lsn);
+    }
+    return judge(pos, rc);
+}
+
+int twl_read_position_before(struct read_position *pos, uint64_t lsn)
+{
+    catch_up(pos);
+    bool is_next = pos->at->segment.file && twl_cursor_next_lsn(&pos->at->cursor) == lsn;
+    return is_next ? go_on(pos, lsn) : look_up(pos, lsn);
+}
+
+int twl_read_position_read(struct read_position *pos, struct cursor_record *ret_record)
+{
+    int rc = twl_cursor_next_record(&pos->at->cursor, ret_record);
+    return rc > 0 ? rc : judge(pos, rc);
+}
+
+/* ---- back -------------------------------------------------------------------------------------- */
+
+static int look_up_with_trail(struct read_position *pos, uint64_t lsn)
+{
+    const struct segment_footer *footer = NULL;
+    if (!pos->trail) {
+        pos->trail = malloc(sizeof(*pos->trail));
+        if (!pos->trail)
+            return fail_system(pos, -ENOMEM);
+        twl_trail_begin(pos->trail);
+    }
+    int rc = open_holder(pos, lsn, &footer);
+    if (rc < 0)
+        return rc;
+    rc = twl_cursor_trace(&pos->at->cursor, footer, lsn, pos->trail);
+    if (rc == 0) {
+        twl_cursor_refresh(&pos->at->cursor);
+        rc = twl_cursor_trace(&pos->at->cursor, footer, lsn, pos->trail);
+    }
+    return judge(pos, rc);
+}
+
+int twl_read_position_before_back(struct read_position *pos, uint64_t lsn)
+{
+    struct index_entry place;
+    catch_up(pos);
+    bool is_known = pos->at->segment.file && pos->trail && lsn < pos->bound_lsn &&
+                    twl_trail_find(pos->trail, lsn, &place);
+    return is_known ? judge(pos, twl_cursor_place(&pos->at->cursor, &place)) : look_up_with_trail(pos, lsn);
+}
+
+/* ---- by time ----------------------------------------------------------------------------------- */
+
+/* The LSN behind those records of a segment that the snapshot covers. */
+static int find_end(struct read_position *pos, size_t index, uint64_t *ret_lsn)
+{
+    struct segment_set *set = set_of(pos);
+    *ret_lsn = min_u64(twl_segment_set_bound(set, index), pos->snapshot->limit_lsn + 1);
+    if (index + 1 == set->started)
+        return 1;
+    int rc = twl_segment_try_look(pos->snapshot->io, &set->entries[index + 1]);
+    if (rc < 0)
+        return judge(pos, rc);
+    if (set->entries[index + 1].first_lsn > 0) /* else that segment is damaged and the end is unknown */
+        *ret_lsn = min_u64(*ret_lsn, set->entries[index + 1].first_lsn);
+    return 1;
+}
+
+/* The index gives the times of all records that were ever in the segment, so the record that it leads to
+ * may have been trimmed or cut off. */
+static int walk_to_time(struct read_position *pos, const struct segment_footer *footer, int64_t time_ns)
+{
+    struct cursor *cursor = &pos->at->cursor;
+    uint64_t first_lsn = pos->snapshot->first_lsn;
+    int rc = twl_cursor_seek_time(cursor, footer, time_ns);
+    if (rc > 0 && twl_cursor_next_lsn(cursor) < first_lsn) {
+        rc = twl_cursor_seek(cursor, footer, first_lsn);
+        if (rc > 0)
+            rc = twl_cursor_pass_older(cursor, time_ns);
+    }
+    return rc;
+}
+
+static int find_time_in(struct read_position *pos, size_t index, int64_t time_ns)
+{
+    const struct segment_footer *footer = NULL;
+    uint64_t end_lsn;
+    int rc = look_at_footer(pos, index, &footer);
+    if (rc < 0 || (footer && footer->max_ns < time_ns))
+        return rc < 0 ? rc : 0;
+    rc = find_end(pos, index, &end_lsn);
+    if (rc > 0 && end_lsn <= pos->snapshot->first_lsn) /* all of it was trimmed */
+        return 0;
+    if (rc > 0)
+        rc = open_segment(pos, index);
+    if (rc > 0 && !footer)
+        rc = extend_summary(pos, end_lsn - 1);
+    if (rc < 0)
+        return rc;
+    twl_cursor_refresh(&pos->at->cursor);
+    rc = walk_to_time(pos, footer, time_ns);
+    uint64_t lsn = twl_cursor_next_lsn(&pos->at->cursor);
+    bool has_come_to_end = rc >= 0 || rc == TWINLOG_ECORRUPT; /* behind it a group may be in the making */
+    if (has_come_to_end && lsn >= end_lsn)
+        return 0;
+    if (rc < 0)
+        return judge(pos, rc);
+    return rc > 0 ? 1 : POSITION_LOST;
+}
+
+int twl_read_position_before_time(struct read_position *pos, int64_t time_ns)
+{
+    struct segment_set *set = set_of(pos);
+    int64_t index = 0;
+    int rc = 0;
+    catch_up(pos);
+    pos->wanted_id = 0;
+    if (set->started > 0)
+        index = twl_segment_set_find_time(pos->snapshot->io, set, time_ns);
+    if (index < 0)
+        return judge(pos, (int)index);
+    for (size_t i = (size_t)index; rc == 0 && i < set->started; i++)
+        rc = find_time_in(pos, i, time_ns);
+    return rc;
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The read position ("stand"): the segment that a reader is in, the iterator in it, and how to get to another
+ * record.
+ *
+ * A reader that looks up single records comes back to the same segments. So a segment that was left for
+ * another one stays open with its index, as long as there are slots. A segment that was read to its end is
+ * closed, so a reader that goes on from segment to segment has one file open.
+ *
+ * The read position does not know which records may be read; the caller asks for records that exist. A record
+ * that is not found may have many causes, all outside this file: the result is POSITION_LOST, without a report.
+ */
+#ifndef TWL_READ_POSITION_H
+#define TWL_READ_POSITION_H
+
+#include "read/read_snapshot.h"
+#include "segment/cursor.h"
+
+#include <limits.h>
+
+#define POSITION_LOST INT_MIN /* not an error code: the record is not in its place, or does not check */
+
+#define POSITION_SLOTS 32u
+
+struct slot {
+    struct segment segment; /* open if it has a file */
+    size_t index;           /* its index in the set of `generation` */
+    uint64_t used;          /* turn of the last use */
+    struct cursor cursor;
+};
+
+struct read_position {
+    struct read_snapshot *snapshot; /* [const] */
+    struct twinlog_report *report;  /* [const] filled in with every error */
+    bool maps;                      /* [const] */
+
+    struct slot slots[POSITION_SLOTS];
+    struct slot *at; /* the current slot, if it is open */
+    uint64_t turn;
+    uint32_t generation;
+    uint64_t first_lsn; /* the snapshot's first_lsn when the slots were last checked */
+    uint64_t bound_lsn; /* the records of `at` end before this LSN */
+    uint64_t wanted_id; /* identity of the segment that was tried last; 0 = none was found */
+    struct summary
+        *summary;           /* of a segment that is not sealed; it contains what lookups have needed so far */
+    uint64_t summarised_id; /* identity of that segment */
+    struct trail *trail;    /* allocated by the first step back */
+};
+
+void twl_read_position_begin(struct read_position *pos, struct read_snapshot *snapshot, bool maps,
+                             struct twinlog_report *report);
+void twl_read_position_free(struct read_position *pos);
+void twl_read_position_leave(struct read_position *pos); /* closes the current segment */
+
+/* All three return 1 in front of that record, in its group, and 0 if the record is not there yet. */
+int twl_read_position_before(struct read_position *pos,
+                             uint64_t lsn); /* quick if the preceding record was read last */
+int twl_read_position_before_back(struct read_position *pos,
+                                  uint64_t lsn); /* quick if the following record was read last */
+/* The first record of that time or later that the snapshot covers; 0 = there is none. */
+int twl_read_position_before_time(struct read_position *pos, int64_t time_ns);
+
+/* After POSITION_LOST: LSN of the record that the walk did not find where it stopped, or the first LSN of
+ * that segment; 0 = unknown. */
+uint64_t twl_read_position_stop_lsn(const struct read_position *pos);
+
+int twl_read_position_read(struct read_position *pos,
+                           struct cursor_record *ret_record); /* the next record of the group */
+
+#endif

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The read snapshot: from which LSN to which a reader may return records, in which segments, and whether that
+ * has changed.
+ *
+ * Sources of the LSNs:
+ *  - attached reader: the page of the writer in this process;
+ *  - live writer in another process: the same page, shared; or, where the file system can't share memory, the
+ *    newest durable mark in the log itself;
+ *  - live writer that writes through a mapping: additionally every complete record that has only complete
+ *    records before it;
+ *  - no writer, or a writer that is opening the log: what recovery finds sound, made durable by a sync before
+ *    it is returned. A writer that comes later publishes in its page.
+ */
+#ifndef TWL_READ_SNAPSHOT_H
+#define TWL_READ_SNAPSHOT_H
+
+#include "read/reader.h"
+#include "segment/cursor.h"
+#include "segment/segment_set.h"
+#include "segment/shared_page.h"
+
+#include <sys/types.h>
+
+struct read_snapshot {
+    struct io *io;               /* [const] */
+    struct shared_page *shared;  /* [const] the writer's, or `watched` */
+    struct shared_page watched;  /* detached: another process's */
+    struct reader_source source; /* [const] attached; else .set is NULL */
+    pid_t pid;                   /* the process that attached the reader */
+
+    uint64_t first_lsn;     /* oldest LSN that is kept, or the first one to come */
+    uint64_t limit_lsn;     /* newest LSN that may be returned */
+    struct segment_set set; /* the segments that hold them */
+    uint32_t generation;    /* of the set: changes whenever it is loaded; 0 = not loaded yet */
+    bool is_known;          /* the limit was found and belongs to this set */
+    /* Recovery's report if it found damage. Then the end of the log is not known, and the limit is the
+     * newest LSN that is known to be lost, or the one in front of it. .error is 0 otherwise. */
+    struct twinlog_report damage;
+
+    uint32_t page_sequence; /* sequence of the page, read before the rest of the page */
+    uint32_t
+        sound_page_sequence; /* sequence when the limit was last found in the files, if there is a page */
+    uint32_t epoch;          /* epoch of the page when the set was loaded; 0 = the page did not count */
+    uint32_t ignored_epoch;  /* epoch that a dead writer has left in the page */
+    bool follows_markers;    /* there is a writer, but no page */
+    uint32_t
+        truncation_epoch;    /* epoch of the writer that made the newest cut in the set; 0 = there is none */
+    uint64_t truncation_lsn; /* where that cut begins */
+    bool passes_claims;      /* there was no writer: claims are those of a dead writer */
+
+    /* Beside a writer that writes through a mapping: a walk that goes as far as records are complete. */
+    struct cursor tail;
+    struct segment tail_segment; /* open if it has a file */
+    size_t tail_index;           /* its index in the set of `tail_generation` */
+    uint32_t tail_generation;
+};
+
+/* Loads everything once. `snapshot` must not be moved afterwards. On failure there is nothing to close. */
+int twl_read_snapshot_open(struct read_snapshot *snapshot, struct io *io, struct twinlog_report *ret_report);
+void twl_read_snapshot_attach(struct read_snapshot *snapshot, const struct reader_source *source);
+void twl_read_snapshot_close(struct read_snapshot *snapshot);
+
+/* Was something published since the last look, or did that look fail? One load. */
+static inline bool twl_read_snapshot_is_old(const struct read_snapshot *snapshot)
+{
+    const struct page_words *page = snapshot->shared->page;
+    return !snapshot->is_known || (page && atomic_load_explicit(&page->page_sequence, memory_order_acquire) !=
+                                               snapshot->page_sequence);
+}
+
+/* Brings the snapshot up to date. Loads the set only if there is another writer, or if the writer has cut
+ * the log. */
+int twl_read_snapshot_look(struct read_snapshot *snapshot, struct twinlog_report *ret_report);
+/* As twl_read_snapshot_look(), for a caller that asks where the log ends: while a writer is opening the log, an
+ * older snapshot may have less than other callers were told. */
+int twl_read_snapshot_find_end(struct read_snapshot *snapshot, struct twinlog_report *ret_report);
+/* As twl_read_snapshot_look(), but always loads the set. */
+int twl_read_snapshot_reload(struct read_snapshot *snapshot, struct twinlog_report *ret_report);
+
+#endif

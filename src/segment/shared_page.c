@@ -1,0 +1,448 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See shared_page.h. The page may hold anything when a writer finds it. What counts is cleared before it is used.
+ * The sequence keeps its value, because readers may be sleeping on it.
+ *
+ * Sleeping: a reader stores the sequence that it has seen in `awaited_sequence`, and sleeps while the sequence is
+ * unchanged. A publication adds one to the sequence and then checks whether the old one was awaited_sequence. Both are
+ * sequentially consistent: either the writer sees that it has to wake, or the kernel sees another sequence
+ * and lets no reader sleep.
+ */
+#define _GNU_SOURCE
+#include "segment/shared_page.h"
+
+#include "base/sync.h"
+#include "segment/segment.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAGE_MAGIC UINT64_C(0x324556494c4c5754) /* "TWLLIVE2" */
+#define POLL_MS 20                              /* where no writer would wake the reader */
+#define NAP_MS 1000       /* where one would: it may have died, or the file may have been made shorter */
+#define SETTLING_LOOKS 64 /* the two words of a watermark differ while it is being stored */
+
+_Static_assert(sizeof(struct page_words) <= PAGE_COMMON_OFFSET, "in front of what is shared");
+
+/* ---- the page ---------------------------------------------------------------------------------- */
+
+static bool is_page(const struct page_words *page)
+{
+    return atomic_load(&page->magic) == PAGE_MAGIC;
+}
+
+static void unmap_page(struct shared_page *shared)
+{
+    if (shared->is_private)
+        free(shared->page);
+    else if (shared->page)
+        shared->io->ops->unmap(shared->io, shared->page, BLOCK_BYTES);
+    shared->page = NULL;
+}
+
+static struct page_words *map_page(const struct shared_page *shared)
+{
+    uint64_t bytes = 0;
+    void *page = NULL;
+    if (io_size(shared->file, &bytes) < 0 || bytes < BLOCK_BYTES ||
+        shared->io->ops->map(shared->file, BLOCK_BYTES, &page) < 0)
+        return NULL;
+    return page;
+}
+
+/* Readers in other processes can do without a page: they see what is durable by the marks in the log. They
+ * must not take an older writer's page in the file for this one's, so the file is overwritten. A file too
+ * short to be mapped is left alone; a full disk may be the reason. */
+static int make_private_page(struct shared_page *shared)
+{
+    uint64_t bytes;
+    struct page_words *page = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+    if (!page)
+        return -ENOMEM;
+    *page = (struct page_words){ 0 };
+    shared->page = page;
+    shared->is_private = true;
+    bool is_short = io_size(shared->file, &bytes) == 0 && bytes < BLOCK_BYTES;
+    return is_short ? 0 : io_write_at(shared->file, page, BLOCK_BYTES, 0);
+}
+
+/* ---- sleeping ---------------------------------------------------------------------------------- */
+
+static void futex(_Atomic uint32_t *word, int operation, uint32_t value, const struct timespec *timeout)
+{
+    /* Not private: the word may be shared with other processes. After any failure the caller looks again. */
+    syscall(SYS_futex, word, operation, value, timeout, NULL, 0);
+}
+
+static void await_page_sequence(struct page_words *page, uint32_t seen)
+{
+    uint32_t awaited_sequence = atomic_load(&page->awaited_sequence);
+    while ((int32_t)(seen - awaited_sequence) > 0 &&
+           !atomic_compare_exchange_weak(&page->awaited_sequence, &awaited_sequence, seen))
+        continue;
+}
+
+static void beat(struct page_words *page)
+{
+    uint32_t before = atomic_fetch_add(&page->page_sequence, 1);
+    /* A newer sequence in `awaited_sequence` counts too: its reader has replaced one that still sleeps on ours. */
+    if ((int32_t)(atomic_load(&page->awaited_sequence) - before) >= 0)
+        futex(&page->page_sequence, FUTEX_WAKE, INT_MAX, NULL);
+}
+
+uint32_t twl_page_sequence(const struct shared_page *shared)
+{
+    return shared->page ? atomic_load(&shared->page->page_sequence) : 0;
+}
+
+static int choose_limit(struct shared_page *shared)
+{
+    return shared->is_writable && twl_page_is_written(shared) ? NAP_MS : POLL_MS;
+}
+
+void twl_page_await(struct shared_page *shared, uint32_t seen)
+{
+    if (shared->page && shared->is_writable)
+        await_page_sequence(shared->page, seen);
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
+void twl_page_sleep(struct shared_page *shared, uint32_t seen, int timeout_ms)
+{
+    if (!shared->io->has_threads) /* no other thread can do anything meanwhile */
+        return;
+    int limit = choose_limit(shared);
+    if (timeout_ms >= 0 && timeout_ms < limit)
+        limit = timeout_ms;
+    if (!shared->page) {
+        shared->io->ops->sleep_ms(shared->io, (unsigned)limit);
+        return;
+    }
+    const struct timespec timeout = { .tv_sec = limit / 1000, .tv_nsec = (long)(limit % 1000) * 1000000 };
+    if (shared->is_writable)
+        await_page_sequence(shared->page, seen);
+    futex(&shared->page->page_sequence, FUTEX_WAIT, seen, &timeout);
+}
+
+void twl_page_wake(struct shared_page *shared)
+{
+    if (!shared->page)
+        return;
+    if (shared->is_writable)
+        atomic_fetch_add(&shared->page->page_sequence, 1);
+    futex(&shared->page->page_sequence, FUTEX_WAKE, INT_MAX, NULL);
+}
+
+/* ---- writing ----------------------------------------------------------------------------------- */
+
+static int open_or_create(struct io *io, struct io_file **ret_file)
+{
+    int rc = io_open(io, PAGE_FILE_NAME, 0, ret_file);
+    if (rc == -ENOENT)
+        rc = io_open(io, PAGE_FILE_NAME, IO_CREATE, ret_file);
+    if (rc == -EEXIST) /* another process was faster */
+        rc = io_open(io, PAGE_FILE_NAME, 0, ret_file);
+    return rc;
+}
+
+static void clear(struct shared_page *shared)
+{
+    struct page_words *page = shared->page;
+    memset((unsigned char *)page + PAGE_COMMON_OFFSET, 0, BLOCK_BYTES - PAGE_COMMON_OFFSET);
+    atomic_store(&page->epoch, 0);
+    watermark_store(&page->durable, 0);
+    atomic_store(&page->first_lsn, 0);
+    atomic_store(&page->mode, TWINLOG_MODE_DURABLE);
+    atomic_store(&page->wanted_ns, 0); /* after a reboot an old value may be far in the future */
+    atomic_store(&page->awaited_sequence,
+                 atomic_load(&page->page_sequence) - 1); /* a value from before a power cut is void */
+    atomic_store(&page->magic, PAGE_MAGIC);
+    twl_page_wake(shared); /* sleeping readers wake and announce themselves again */
+}
+
+static int make_large_enough(struct io_file *file)
+{
+    uint64_t bytes = 0;
+    int rc = io_size(file, &bytes);
+    return rc == 0 && bytes < BLOCK_BYTES ? io_allocate(file, BLOCK_BYTES, IO_ALLOCATE_WRITTEN) : rc;
+}
+
+int twl_page_share(struct io *io, struct shared_page *ret_shared)
+{
+    struct shared_page shared = { .io = io, .is_ours = true, .is_writable = true, .is_shared = true };
+    int rc = open_or_create(io, &shared.file);
+    if (rc == 0)
+        rc = make_large_enough(shared.file);
+    if (rc == 0)
+        shared.page = map_page(&shared);
+    if (rc == 0 && !shared.page)
+        rc = -ENOTSUP;
+    if (rc < 0) {
+        twl_page_unlock(&shared);
+        return rc;
+    }
+    clear(&shared);
+    *ret_shared = shared;
+    return 0;
+}
+
+int twl_page_join(struct io *io, struct shared_page *ret_shared)
+{
+    struct shared_page shared;
+    int rc = twl_page_watch(io, &shared);
+    if (rc < 0)
+        return rc;
+    if (!shared.page || !shared.is_writable) {
+        twl_page_unwatch(&shared);
+        return -ENOTSUP;
+    }
+    shared.is_ours = shared.is_shared = true;
+    *ret_shared = shared;
+    return 0;
+}
+
+int twl_page_lock(struct io *io, unsigned wait_ms, struct shared_page *ret_shared)
+{
+    struct shared_page shared = { .io = io, .is_ours = true, .is_writable = true };
+    int rc = open_or_create(io, &shared.file);
+    if (rc < 0)
+        return rc;
+    rc = twl_lock_patiently(shared.file, wait_ms);
+    if (rc == 0)
+        rc = make_large_enough(shared.file);
+    if (rc == 0 || is_no_space(rc)) { /* a full disk must not prevent the opening of a log */
+        shared.page = map_page(&shared);
+        rc = shared.page ? 0 : make_private_page(&shared);
+    }
+    if (rc < 0) {
+        twl_page_unlock(&shared);
+        return rc;
+    }
+    clear(&shared);
+    *ret_shared = shared;
+    return 0;
+}
+
+static void store_identity(const struct shared_page *shared)
+{
+    struct page_words *page = shared->page;
+    const uint32_t epoch = atomic_load(&shared->own_epoch);
+    atomic_store(&page->first_lsn, atomic_load(&shared->own_first_lsn));
+    atomic_store(&page->mode, atomic_load(&shared->own_mode));
+    atomic_store(&page->offer, (uint64_t)epoch << 32 | shared->layout);
+    atomic_store(&page->epoch, epoch);
+}
+
+/* Announces a publication. If the page is new and empty because the file was made shorter, readers of this
+ * process need the other fields again. */
+static void announce(const struct shared_page *shared)
+{
+    if (!is_page(shared->page) && !shared->is_shared) {
+        store_identity(shared);
+        atomic_store(&shared->page->magic, PAGE_MAGIC);
+    }
+    beat(shared->page);
+}
+
+void twl_page_publish(struct shared_page *shared, uint32_t epoch, uint64_t first_lsn, uint64_t durable_lsn)
+{
+    atomic_store(&shared->own_epoch, epoch);
+    atomic_store(&shared->own_first_lsn, first_lsn);
+    atomic_store(&shared->page->first_lsn,
+                 first_lsn); /* first: after a reset there may be no records up to the new watermark */
+    watermark_store(&shared->page->durable, durable_lsn);
+    store_identity(shared);
+    announce(shared);
+}
+
+void twl_page_publish_mode(struct shared_page *shared, uint32_t mode)
+{
+    atomic_store(&shared->own_mode, mode);
+}
+
+void twl_page_publish_durable(struct shared_page *shared, uint64_t durable_lsn)
+{
+    if (shared->is_shared)
+        watermark_raise(&shared->page->durable, durable_lsn);
+    else
+        watermark_store(&shared->page->durable, durable_lsn);
+    announce(shared);
+}
+
+void twl_page_publish_epoch(struct shared_page *shared, uint32_t epoch)
+{
+    if (shared->is_shared) {
+        uint32_t old = atomic_load(&shared->page->epoch);
+        while (old < epoch && !atomic_compare_exchange_weak(&shared->page->epoch, &old, epoch))
+            continue;
+        announce(shared);
+        return;
+    }
+    atomic_store(&shared->own_epoch, epoch);
+    store_identity(shared);
+    announce(shared);
+}
+
+void twl_page_nudge(struct shared_page *shared)
+{
+    struct page_words *page = shared->page;
+    atomic_thread_fence(memory_order_seq_cst); /* the record is visible before this load */
+    if ((int32_t)(atomic_load_explicit(&page->awaited_sequence, memory_order_relaxed) -
+                  atomic_load(&page->page_sequence)) >= 0)
+        announce(shared);
+}
+
+void twl_page_publish_first(struct shared_page *shared, uint64_t first_lsn)
+{
+    atomic_store(&shared->own_first_lsn, first_lsn);
+    atomic_store(&shared->page->first_lsn, first_lsn);
+    announce(shared);
+}
+
+void twl_page_unlock(struct shared_page *shared)
+{
+    twl_page_unwatch(shared);
+}
+
+/* ---- watching ---------------------------------------------------------------------------------- */
+
+static int open_to_watch(struct shared_page *shared)
+{
+    int rc = io_open(shared->io, PAGE_FILE_NAME, 0, &shared->file);
+    shared->is_writable = rc == 0;
+    if (rc == -EACCES || rc == -EPERM || rc == -EROFS)
+        rc = io_open(shared->io, PAGE_FILE_NAME, IO_READ_ONLY, &shared->file);
+    return rc;
+}
+
+int twl_page_watch(struct io *io, struct shared_page *ret_shared)
+{
+    struct shared_page shared = { .io = io };
+    int rc = open_to_watch(&shared);
+    if (rc < 0 && rc != -ENOENT)
+        return rc;
+    if (rc == 0)
+        shared.page = map_page(&shared);
+    if (shared.page && !is_page(shared.page)) /* not made yet, or of a writer that can't share it */
+        unmap_page(&shared);
+    *ret_shared = shared;
+    return 0;
+}
+
+int twl_page_watch_again(struct shared_page *shared)
+{
+    struct shared_page again;
+    uint32_t links;
+    const bool is_lost = !shared->page || !is_page(shared->page); /* its file was made shorter */
+    if (!is_lost && (io_links(shared->file, &links) < 0 || links > 0))
+        return 0;
+    int rc = twl_page_watch(shared->io, &again);
+    if (rc < 0)
+        return rc;
+    bool is_better = again.page || is_lost;
+    struct shared_page old = is_better ? *shared : again;
+    if (is_better)
+        *shared = again;
+    twl_page_unwatch(&old);
+    return is_better && shared->page ? 1 : 0;
+}
+
+int twl_page_has_writer(struct shared_page *shared, bool *ret_has_writer)
+{
+    *ret_has_writer = shared->is_ours;
+    return shared->is_ours || !shared->file ? 0 : io_is_locked(shared->file, IO_LOCK_WRITER, ret_has_writer);
+}
+
+bool twl_page_is_written(struct shared_page *shared)
+{
+    bool has_writer;
+    return twl_page_has_writer(shared, &has_writer) == 0 && has_writer;
+}
+
+uint32_t twl_page_epoch(const struct shared_page *shared)
+{
+    return shared->page && is_page(shared->page) ? atomic_load(&shared->page->epoch) : 0;
+}
+
+uint64_t twl_page_durable_lsn(const struct shared_page *shared)
+{
+    if (twl_page_epoch(shared) == 0)
+        return 0;
+    uint64_t lsn = watermark_load_checked(&shared->page->durable);
+    for (int looks = 1; lsn == 0 && looks < SETTLING_LOOKS && watermark_load(&shared->page->durable) != 0;
+         looks++) {
+        twl_yield();
+        lsn = watermark_load_checked(&shared->page->durable);
+    }
+    return lsn > 0 ? lsn : watermark_load_least(&shared->page->durable);
+}
+
+uint64_t twl_page_first_lsn(const struct shared_page *shared)
+{
+    return twl_page_epoch(shared) > 0 ? atomic_load(&shared->page->first_lsn) : 0;
+}
+
+uint32_t twl_page_mode(const struct shared_page *shared)
+{
+    const uint32_t mode =
+        twl_page_epoch(shared) > 0 ? atomic_load(&shared->page->mode) : TWINLOG_MODE_DURABLE;
+    return mode <= TWINLOG_MODE_SHARED ? mode : TWINLOG_MODE_MAPPED;
+}
+
+bool twl_page_is_mapped(const struct shared_page *shared)
+{
+    return twl_page_mode(shared) != TWINLOG_MODE_DURABLE;
+}
+
+/* ---- copies -------------------------------------------------------------------------------------- */
+
+void twl_page_offer_copies(struct shared_page *shared, uint32_t layout)
+{
+    shared->layout = layout;
+}
+
+bool twl_page_is_copy_wanted(const struct shared_page *shared)
+{
+    const uint64_t wanted_ns = atomic_load_explicit(&shared->page->wanted_ns, memory_order_relaxed);
+    return wanted_ns > 0 && wanted_ns > twl_monotonic_ns();
+}
+
+int twl_page_put_copy(struct shared_page *shared, const void *copy, size_t size)
+{
+    return io_write_at(shared->file, copy, size, BLOCK_BYTES);
+}
+
+int twl_page_want_copies(struct shared_page *shared, uint32_t layout, uint64_t until_ns)
+{
+    const uint32_t epoch = twl_page_epoch(shared);
+    if (!shared->page)
+        return -ENOTSUP;
+    if (!shared->is_writable)
+        return -EACCES;
+    if (epoch == 0)
+        return -EAGAIN;
+    if (atomic_load(&shared->page->offer) != ((uint64_t)epoch << 32 | layout))
+        return -ENOTSUP;
+    raise_u64(&shared->page->wanted_ns, until_ns);
+    return 0;
+}
+
+int twl_page_get_copy(struct shared_page *shared, void *copy, size_t size)
+{
+    size_t found = 0;
+    int rc = io_read(shared->file, copy, size, BLOCK_BYTES, &found);
+    return rc < 0 ? rc : found < size ? -ENODATA : 0;
+}
+
+void twl_page_unwatch(struct shared_page *shared)
+{
+    unmap_page(shared);
+    io_close(shared->file);
+    *shared = (struct shared_page){ 0 };
+}

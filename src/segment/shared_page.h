@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The file "writer.lock": it shows readers in this and other processes which writer the log has, how far the
+ * log is durable and where it begins, and lets them wait for news.
+ *
+ * The lock on the file keeps a second writer out. The first page of the file is shared memory, in which the
+ * writer publishes. The page survives the writer's death, but nothing depends on it: without a writer its
+ * contents are ignored (I7). If the page can't be shared, the writer uses a private page for readers inside
+ * its own process. If a process makes the file shorter while it is mapped, the page turns into memory of the
+ * process that looks (io.h): the writer goes on in it, and a reader in another process looks for a new page.
+ *
+ * Behind the page there is room for a copy of the writer's statistics, which the writer stores on request.
+ * The copy is written and read, not mapped, so a full disk or a shortened file is an error code and nothing
+ * worse.
+ */
+#ifndef TWL_SHARED_PAGE_H
+#define TWL_SHARED_PAGE_H
+
+#include "base/watermark.h"
+#include "io/io.h"
+
+#define PAGE_FILE_NAME "writer.lock"
+#define PAGE_COMMON_OFFSET 1024u /* in the page: the part for processes that write the log together */
+
+/* All fields are [atomic]. The writer stores them. Readers also store `page_sequence` and `awaited_sequence`, watchers
+ * `wanted_ns`. */
+struct page_words {
+    _Atomic uint64_t magic;
+    _Atomic uint32_t epoch; /* of the writer; 0 while it recovers. A cut begins a new one, stored before
+                               * any LSN of it is published */
+    _Atomic uint32_t page_sequence;    /* the sequence, a futex word: one more after every publication */
+    _Atomic uint32_t awaited_sequence; /* newest sequence that a reader in any process sleeps on; the next
+                               * publication must wake it. A reader that dies asleep costs one needless
+                               * wake-up */
+    _Atomic uint32_t
+        mode; /* enum twinlog_mode. In all modes but the durable one, records exist as soon as they are
+               * complete */
+    struct watermark durable;
+    _Atomic uint64_t first_lsn; /* oldest LSN that is kept, or the first one to come */
+    _Atomic uint64_t
+        offer; /* the layout of the copies that this writer makes, below its epoch: a writer that knows no
+                * copies leaves an older epoch there */
+    _Atomic uint64_t
+        wanted_ns; /* copies are wanted until this time, on CLOCK_MONOTONIC; the watchers store it */
+};
+
+struct shared_page {
+    struct io *io;
+    struct io_file *file;
+    struct page_words *page; /* a writer always has one; a reader has NULL if no page can be seen */
+    bool is_ours;            /* this process is the writer */
+    bool is_private;         /* the page is private memory of this process */
+    bool is_shared;          /* other processes write, too: values that grow are raised, not stored */
+    bool is_writable;        /* the page can be written, so a reader can announce that it sleeps */
+    uint32_t layout;         /* layout of the copies that are offered; 0 = none */
+    /* What the writer published last, in case it has to publish it again. */
+    _Atomic uint32_t own_epoch;
+    _Atomic uint32_t own_mode;
+    _Atomic uint64_t own_first_lsn;
+};
+
+/* Takes the lock: -EBUSY if another writer has it after wait_ms. Until twl_page_publish() readers see a
+ * watermark of 0. */
+int twl_page_lock(struct io *io, unsigned wait_ms, struct shared_page *ret_shared);
+/* The same for a writer that already has the lock, on another file, and will share the log. -ENOTSUP if
+ * the page can't be shared. */
+int twl_page_share(struct io *io, struct shared_page *ret_shared);
+/* For a process that joins other writers of the log: changes nothing. -ENOTSUP if there is no page to
+ * share. */
+int twl_page_join(struct io *io, struct shared_page *ret_shared);
+/* Publishes what the writer has recovered, or what a cut has left. */
+void twl_page_publish(struct shared_page *shared, uint32_t epoch, uint64_t first_lsn, uint64_t durable_lsn);
+/* Before twl_page_publish(), for a log that is written through a mapping: readers then look for complete
+ * records in it. */
+void twl_page_publish_mode(struct shared_page *shared, uint32_t mode);
+void twl_page_publish_durable(struct shared_page *shared,
+                              uint64_t durable_lsn);                     /* by the leader, after each group */
+void twl_page_publish_epoch(struct shared_page *shared, uint32_t epoch); /* the same log in another epoch */
+void twl_page_publish_first(struct shared_page *shared, uint64_t first_lsn); /* after a trim */
+/* Wakes waiting readers after a record becomes visible without being published. Little more than one load
+ * if no reader waits. */
+void twl_page_nudge(struct shared_page *shared);
+void twl_page_unlock(struct shared_page *shared);
+
+/* For readers in other processes. A log without the file has no writer; the result is then empty, and
+ * valid for all calls. */
+int twl_page_watch(struct io *io, struct shared_page *ret_shared);
+/* Looks for the page again, if the file did not exist or could not be shared before, or was removed since.
+ * 1 = there is another page now. */
+int twl_page_watch_again(struct shared_page *shared);
+int twl_page_has_writer(struct shared_page *shared, bool *ret_has_writer);
+bool twl_page_is_written(struct shared_page *shared); /* the same; false if it can't be determined */
+uint32_t twl_page_epoch(const struct shared_page *shared);
+uint64_t twl_page_durable_lsn(const struct shared_page *shared);
+uint64_t twl_page_first_lsn(const struct shared_page *shared); /* 0 = not known */
+uint32_t twl_page_mode(const struct shared_page *shared);
+bool twl_page_is_mapped(const struct shared_page *shared); /* in any mode except the durable one */
+void twl_page_unwatch(struct shared_page *shared);
+
+/* Copies: `layout` says what they contain and how large they are. A writer offers them from its next
+ * twl_page_publish() on. One load tells whether a watcher wants one. */
+void twl_page_offer_copies(struct shared_page *shared, uint32_t layout);
+bool twl_page_is_copy_wanted(const struct shared_page *shared);
+int twl_page_put_copy(struct shared_page *shared, const void *copy, size_t size);
+/* For watchers. -EACCES: the file may not be written. -EAGAIN: the writer has published nothing yet.
+ * -ENOTSUP: it offers no copies of this layout. */
+int twl_page_want_copies(struct shared_page *shared, uint32_t layout, uint64_t until_ns);
+/* The copy may be an older one, or incomplete. -ENODATA: there never was one. */
+int twl_page_get_copy(struct shared_page *shared, void *copy, size_t size);
+
+/* Waits for a publication: read the sequence, look at what it announces, then sleep while it is still
+ * `seen`. Returns early for any reason. timeout_ms < 0: no limit if the writer is certain to wake the
+ * reader; otherwise a limit is chosen. */
+uint32_t twl_page_sequence(const struct shared_page *shared);
+/* Announces that a reader is about to sleep. A writer that writes through a mapping does not advance the
+ * sequence for each record, only for readers that wait. So first call this, then look at the records, then
+ * sleep. */
+void twl_page_await(struct shared_page *shared, uint32_t seen);
+void twl_page_sleep(struct shared_page *shared, uint32_t seen, int timeout_ms);
+void twl_page_wake(
+    struct shared_page *shared); /* ends the sleep of all readers of the page, as a publication does */
+
+#endif

@@ -1,0 +1,710 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A reader in another process, step by step: whatever a writer does between any two of them, and whatever a
+ * reader looks at between any two steps of the writer. A log that is sound is never called damaged, what was cut off
+ * is not returned any more, and a moment later the reader sees the log as it is.
+ *
+ * The processes share a simulated disk. Every record says its LSN and the life it belongs to, which is one more
+ * after each cut.
+ */
+#define _GNU_SOURCE
+#include "suites.h"
+
+#include "../sim/simdisk.h"
+#include "log/log.h"
+#include "read/reader.h"
+#include "segment/recover.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RECORD_BYTES 6000u /* ten to a segment */
+#define MANY 45u
+
+/* ---- the log ----------------------------------------------------------------------------------- */
+
+struct label {
+    uint64_t lsn;
+    uint32_t life;
+};
+
+static struct simdisk *disk;
+static struct twinlog *log_; /* the writer's; NULL = closed */
+static uint32_t life;
+static uint32_t incarnations[2000]; /* of each record that is there; 0 = there is none */
+static uint64_t first_kept, last_kept;
+static uint32_t writer_flags;
+
+static void open_writer(struct io *io)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+
+    options.segment_bytes = 65536;
+    options.flags = writer_flags;
+    ck_assert_int_eq(twl_log_open(io, &options, &log_), 0);
+}
+
+static void close_writer(void)
+{
+    ck_assert_int_eq(twinlog_close(log_), 0);
+    log_ = NULL;
+}
+
+static void append(unsigned count)
+{
+    static unsigned char bytes[RECORD_BYTES];
+
+    while (count-- > 0) {
+        const struct label label = { last_kept + 1, life };
+        uint64_t lsn = 0;
+        memcpy(bytes, &label, sizeof(label));
+        ck_assert_int_eq(twinlog_append(log_, bytes, sizeof(bytes), &lsn), 0);
+        ck_assert_uint_eq(lsn, ++last_kept);
+        incarnations[lsn] = life;
+    }
+}
+
+static void cut(uint64_t last)
+{
+    ck_assert_int_eq(twinlog_truncate(log_, last), 0);
+    memset(incarnations + last + 1, 0, (last_kept - last) * sizeof(incarnations[0]));
+    last_kept = last;
+    life++;
+}
+
+static void reset(uint64_t next)
+{
+    ck_assert_int_eq(twinlog_reset(log_, next), 0);
+    memset(incarnations, 0, sizeof(incarnations));
+    first_kept = next;
+    last_kept = next - 1;
+    life++;
+}
+
+static void trim(uint64_t first)
+{
+    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+
+    options.before_lsn = first;
+    ck_assert_int_eq(twinlog_trim(log_, &options, NULL), 0);
+    memset(incarnations, 0, first * sizeof(incarnations[0]));
+    first_kept = first;
+}
+
+static void make_log(void)
+{
+    const struct simdisk_options options = { .seed = 7, .has_direct = true };
+
+    disk = simdisk_create(&options);
+    memset(incarnations, 0, sizeof(incarnations));
+    life = 1;
+    first_kept = 1;
+    last_kept = 0;
+    open_writer(simdisk_connect(disk));
+    append(MANY);
+}
+
+static void remove_log(void)
+{
+    if (log_)
+        close_writer();
+    simdisk_destroy(disk);
+}
+
+/* ---- steps ------------------------------------------------------------------------------------- */
+
+/* An io that calls somebody before each of its operations, but not for what that one does itself. */
+static struct {
+    const struct io_ops *real;
+    struct io_ops ops;
+    void (*before)(bool is_list);
+    bool is_inside;
+} stepping;
+
+static void step(bool is_list)
+{
+    if (!stepping.before || stepping.is_inside)
+        return;
+    stepping.is_inside = true;
+    stepping.before(is_list);
+    stepping.is_inside = false;
+}
+
+static int step_open(struct io *io, const char *name, unsigned flags, struct io_file **ret_file)
+{
+    step(false);
+    return stepping.real->open(io, name, flags, ret_file);
+}
+
+static int step_size(struct io_file *file, uint64_t *ret_bytes)
+{
+    step(false);
+    return stepping.real->size(file, ret_bytes);
+}
+
+static int step_read(struct io_file *file, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
+{
+    step(false);
+    return stepping.real->read(file, buffer, size, offset, ret_size);
+}
+
+static int step_write(struct io_file *file, const void *data, size_t size, uint64_t offset)
+{
+    step(false);
+    return stepping.real->write(file, data, size, offset);
+}
+
+static int step_sync(struct io_file *file)
+{
+    step(false);
+    return stepping.real->sync(file);
+}
+
+static int step_lock(struct io_file *file, enum io_lock which, bool is_exclusive)
+{
+    step(false);
+    return stepping.real->lock(file, which, is_exclusive);
+}
+
+static int step_is_locked(struct io_file *file, enum io_lock which, bool *ret_locked)
+{
+    step(false);
+    return stepping.real->is_locked(file, which, ret_locked);
+}
+
+static int step_list(struct io *io, int (*each)(void *context, const char *name), void *context)
+{
+    step(true);
+    return stepping.real->list(io, each, context);
+}
+
+static int step_rename(struct io *io, const char *from, const char *to)
+{
+    step(false);
+    return stepping.real->rename(io, from, to);
+}
+
+static int step_unlink(struct io *io, const char *name)
+{
+    step(false);
+    return stepping.real->unlink(io, name);
+}
+
+static int step_sync_dir(struct io *io)
+{
+    step(false);
+    return stepping.real->sync_dir(io);
+}
+
+static int step_submit(struct io *io, struct io_write *write)
+{
+    step(false);
+    return stepping.real->submit(io, write);
+}
+
+static int refuse_map(struct io_file *file, size_t bytes, void **ret_page)
+{
+    (void)file;
+    (void)bytes;
+    (void)ret_page;
+    return -ENODEV;
+}
+
+static struct io *step_by_step(void)
+{
+    struct io *io = simdisk_connect(disk);
+
+    stepping.real = io->ops;
+    stepping.ops = *io->ops;
+    stepping.ops.open = step_open;
+    stepping.ops.size = step_size;
+    stepping.ops.read = step_read;
+    stepping.ops.write = step_write;
+    stepping.ops.sync = stepping.ops.sync_data = step_sync;
+    stepping.ops.lock = step_lock;
+    stepping.ops.is_locked = step_is_locked;
+    stepping.ops.list = step_list;
+    stepping.ops.rename = step_rename;
+    stepping.ops.unlink = step_unlink;
+    stepping.ops.sync_dir = step_sync_dir;
+    stepping.ops.submit = step_submit;
+    io->ops = &stepping.ops;
+    return io;
+}
+
+/* ---- the reader -------------------------------------------------------------------------------- */
+
+static struct twinlog_report report;
+static const char *what; /* is going on, for messages */
+static unsigned at_step;
+
+static int open_reader(struct io *io, struct twinlog_reader **ret_reader)
+{
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+
+    options.ret_report = &report;
+    return twl_reader_open(io, &options, ret_reader);
+}
+
+static struct twinlog_reader *open_good_reader(struct io *io)
+{
+    struct twinlog_reader *reader = NULL;
+    const int result = open_reader(io, &reader);
+
+    ck_assert_msg(result == 0, "%s, step %u: no reader: %s; %s", what, at_step, twinlog_strerror(result),
+                  report.text);
+    return reader;
+}
+
+/* `is_known`: nothing of the log changed since the call began. */
+static void check_result(int result, const struct twinlog_record *record, bool is_known)
+{
+    struct label label;
+
+    ck_assert_msg(result >= 0 || result == TWINLOG_ETRUNCATED || result == TWINLOG_ETRIMMED,
+                  "%s, step %u: %s; %s", what, at_step, twinlog_strerror(result), report.text);
+    if (result != 1)
+        return;
+    memcpy(&label, record->data, sizeof(label));
+    ck_assert_uint_eq(label.lsn, record->lsn);
+    ck_assert_msg(!is_known || incarnations[label.lsn] == label.life,
+                  "%s, step %u: record %" PRIu64 " of life %" PRIu32 " was returned, it is of %" PRIu32
+                  " now",
+                  what, at_step, label.lsn, label.life, incarnations[label.lsn]);
+}
+
+enum {
+    READ_NEXT,
+    READ_BACK,
+    READ_BY_TIME,
+    READ_FRESH, /* by a new reader */
+    WAYS
+};
+
+static void read_one(struct twinlog_reader *reader, int way, uint64_t lsn, bool is_known)
+{
+    struct twinlog_record record;
+    int result;
+
+    if (way == READ_BY_TIME)
+        ck_assert_int_eq(twinlog_reader_seek_time(reader, 1), 0);
+    else
+        ck_assert_int_eq(twinlog_reader_seek(reader, lsn + (way == READ_BACK)), 0);
+    result =
+        way == READ_BACK ? twinlog_reader_previous(reader, &record) : twinlog_reader_next(reader, &record);
+    check_result(result, &record, is_known);
+}
+
+/* With nobody beside it, it sees all of the log and nothing else. */
+static void expect_all(struct twinlog_reader *reader)
+{
+    struct twinlog_record record;
+    uint64_t first, last;
+
+    ck_assert_int_eq(twinlog_reader_seek_first(reader), 0);
+    for (uint64_t lsn = first_kept; lsn <= last_kept; lsn++) {
+        const int result = twinlog_reader_next(reader, &record);
+        check_result(result, &record, true);
+        ck_assert_msg(result == 1 && record.lsn == lsn, "%s, step %u: nothing at %" PRIu64 " of %" PRIu64,
+                      what, at_step, lsn, last_kept);
+    }
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+    ck_assert_int_eq(twinlog_reader_range(reader, &first, &last), 0);
+    ck_assert_uint_eq(last, last_kept >= first_kept ? last_kept : 0);
+}
+
+/* ---- what a writer does ------------------------------------------------------------------------ */
+
+static void do_roll(void)
+{
+    append(25);
+}
+
+static void do_cut(void)
+{
+    cut(max_u64(last_kept, first_kept + 25) - 25);
+}
+
+static void do_trim(void)
+{
+    trim(min_u64(first_kept + 12, last_kept));
+    append(25);
+}
+
+static void do_cut_a_little(void)
+{
+    cut(max_u64(last_kept - 3, first_kept));
+    append(15);
+}
+
+static void do_cut_far(void)
+{
+    cut(max_u64(last_kept, first_kept + 33) - 33);
+    append(45);
+}
+
+static void do_cut_and_trim(void)
+{
+    cut(max_u64(last_kept, first_kept + 20) - 20);
+    append(30);
+    trim(last_kept - 5);
+}
+
+static void do_reset_ahead(void)
+{
+    reset(last_kept + 20);
+    append(30);
+}
+
+static void do_reset_back(void)
+{
+    reset(4);
+    append(50);
+}
+
+static void do_reopen(void)
+{
+    close_writer();
+    open_writer(simdisk_connect(disk));
+    append(3);
+}
+
+static void do_close(void)
+{
+    if (log_)
+        close_writer();
+    else
+        open_writer(simdisk_connect(disk));
+}
+
+static void do_come(void)
+{
+    if (!log_)
+        open_writer(simdisk_connect(disk));
+}
+
+static void do_cut_and_close(void)
+{
+    do_come();
+    do_cut_far();
+    close_writer();
+}
+
+static void do_everything(void)
+{
+    do_come();
+    do_cut_far();
+    do_reopen();
+    do_cut_and_trim();
+    append(20);
+    close_writer();
+}
+
+/* From "close" on, also where the log is closed. */
+static const struct {
+    const char *name;
+    void (*what)(void);
+} deeds[] = {
+    { "roll", do_roll },
+    { "trim", do_trim },
+    { "a cut", do_cut },
+    { "a small cut", do_cut_a_little },
+    { "a large cut", do_cut_far },
+    { "cut and trim", do_cut_and_trim },
+    { "reset ahead", do_reset_ahead },
+    { "reset back", do_reset_back },
+    { "reopen", do_reopen },
+    { "close", do_close },
+    { "cut and close", do_cut_and_close },
+    { "everything", do_everything },
+};
+#define DEEDS ((int)(sizeof(deeds) / sizeof(deeds[0])))
+#define FIRST_VISIT (2 * (DEEDS - 3))
+
+/* ---- between the steps of a reader --------------------------------------------------------------- */
+
+static struct {
+    void (*what)(void);
+    unsigned steps;    /* so far, or since the directory was listed */
+    unsigned at, left; /* times to do it */
+    bool is_after_list;
+} beside;
+
+static void act(bool is_list)
+{
+    if (beside.is_after_list && is_list)
+        beside.steps = 0;
+    else if (++beside.steps == beside.at && beside.left > 0) {
+        beside.left--;
+        beside.what();
+    }
+}
+
+/* False: there are not so many steps. */
+static bool read_beside(int deed, int way, bool is_after_list)
+{
+    const unsigned times = is_after_list ? 5 : 1;
+    struct twinlog_reader *reader;
+    bool has_acted;
+
+    make_log();
+    what = deeds[deed].name;
+    beside.what = deeds[deed].what;
+    beside.is_after_list = is_after_list;
+    beside.at = at_step;
+    beside.left = times;
+    beside.steps = 0;
+    stepping.before = way == READ_FRESH ? act : NULL;
+    reader = open_good_reader(step_by_step());
+    if (is_after_list && way != READ_FRESH) /* what it knows is wrong already */
+        deeds[deed].what();
+    stepping.before = act;
+    read_one(reader, way, 35, false);
+    read_one(reader, way, max_u64(last_kept, 1), false);
+    has_acted = beside.left < times;
+    stepping.before = NULL;
+    expect_all(reader);
+    twinlog_reader_close(reader);
+    remove_log();
+    return has_acted;
+}
+
+/* A loop over all deeds, with files that go at once when they are not needed, and with files that are used again. */
+static int choose_deed(int i)
+{
+    writer_flags = i % 2 == 0 ? TWINLOG_NO_RECYCLE : 0;
+    return i / 2;
+}
+
+/* With the sanitizer a step takes ten times as long, and the others have been tried without. */
+#define NEXT_STEP (HAS_ADDRESS_SANITIZER ? 5u : 1u)
+
+START_TEST(whatever_a_writer_does_between_two_steps_of_a_reader_a_sound_log_is_sound)
+{
+    const int deed = choose_deed(_i);
+    unsigned most = 0;
+
+    for (int way = 0; way < WAYS; way++)
+        for (at_step = 1; read_beside(deed, way, false); at_step += NEXT_STEP)
+            most = at_step;
+    ck_assert_uint_gt(most, 20);
+}
+END_TEST
+
+START_TEST(also_when_the_writer_does_so_after_each_look_at_the_log)
+{
+    const int deed = choose_deed(_i);
+
+    for (int way = 0; way < WAYS; way++)
+        for (at_step = 1; at_step < 30; at_step += NEXT_STEP)
+            read_beside(deed, way, true);
+}
+END_TEST
+
+/* As far as it gets. */
+static void read_rest(struct twinlog_reader *reader)
+{
+    struct twinlog_record record;
+    int result;
+
+    do {
+        result = twinlog_reader_next(reader, &record);
+        check_result(result, &record, false);
+    } while (result > 0);
+}
+
+/* Without a writer a reader finds the end by itself; then one comes, and it may be gone at once. Where they can't share
+ * a page, the reader may not hear of that. */
+static bool come_beside(int deed, bool has_page)
+{
+    struct twinlog_reader *reader;
+
+    make_log();
+    close_writer();
+    what = deeds[deed].name;
+    beside.what = deeds[deed].what;
+    beside.is_after_list = false;
+    beside.at = at_step;
+    beside.left = 1;
+    beside.steps = 0;
+    stepping.before = act;
+    struct io *io = step_by_step();
+    if (!has_page)
+        stepping.ops.map = refuse_map;
+    reader = open_good_reader(io);
+    read_one(reader, READ_NEXT, 35, false);
+    stepping.before = NULL;
+    read_rest(reader);
+    if (has_page)
+        expect_all(reader);
+    twinlog_reader_close(reader);
+    remove_log();
+    return beside.left == 0;
+}
+
+START_TEST(a_writer_may_come_and_go_while_a_reader_looks_for_the_end)
+{
+    const int deed = choose_deed(_i);
+
+    for (at_step = 1; come_beside(deed, true); at_step++)
+        ;
+    ck_assert_uint_gt(at_step, 20);
+    for (at_step = 1; come_beside(deed, false); at_step++)
+        ;
+    ck_assert_uint_gt(at_step, 20);
+}
+END_TEST
+
+START_TEST(recovery_does_not_look_for_the_end_in_a_file_that_has_another_life)
+{
+    const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
+    struct recovery recovery;
+    struct segment_set set;
+
+    make_log();
+    struct io *io = simdisk_connect(disk);
+    ck_assert_int_eq(twl_segment_set_open(io, &options, NULL, &set, &report), 0);
+    ck_assert_int_eq(twl_recover(io, &set, false, NULL, &recovery), 0);
+    ck_assert_uint_eq(recovery.position.next_lsn, last_kept + 1);
+    set.entries[set.started - 1].header.segment_id++;
+    ck_assert_int_eq(twl_recover(io, &set, false, NULL, &recovery), -ENOENT);
+    twl_segment_set_free(&set);
+    io->ops->destroy(io);
+    remove_log();
+}
+END_TEST
+
+/* ---- between the steps of a writer --------------------------------------------------------------- */
+
+#define MOST_STEPS 120u
+
+/* One reader for each step, which does not know what the writer has done since it was opened. */
+static struct {
+    struct twinlog_reader *reader[MOST_STEPS];
+    uint64_t lsn;
+    int way;
+} watching;
+
+static void look(bool is_list)
+{
+    (void)is_list;
+    ck_assert_uint_lt(at_step, MOST_STEPS);
+    if (watching.way == READ_FRESH) {
+        twinlog_reader_close(watching.reader[at_step]);
+        watching.reader[at_step] = open_good_reader(simdisk_connect(disk));
+    }
+    read_one(watching.reader[at_step++], watching.way, watching.lsn, true);
+}
+
+/* While the writer opens the log nothing of it changes. */
+static void look_at_opening(int deed, int way, uint64_t lsn)
+{
+    make_log();
+    what = deeds[deed].name;
+    watching.way = way;
+    watching.lsn = lsn;
+    for (at_step = 0; at_step < MOST_STEPS; at_step++)
+        watching.reader[at_step] = open_good_reader(simdisk_connect(disk));
+    deeds[deed].what();
+    if (log_)
+        close_writer();
+    at_step = 0;
+    stepping.before = look;
+    open_writer(step_by_step());
+    stepping.before = NULL;
+    ck_assert_uint_gt(at_step, 20);
+    append(15);
+    for (at_step = 0; at_step < MOST_STEPS; at_step++) {
+        expect_all(watching.reader[at_step]);
+        twinlog_reader_close(watching.reader[at_step]);
+    }
+    remove_log();
+}
+
+START_TEST(a_reader_that_was_away_meets_a_writer_that_opens_the_log)
+{
+    const int deed = choose_deed(_i);
+
+    for (int way = 0; way < WAYS; way++) {
+        look_at_opening(deed, way, 31);
+        if (!HAS_ADDRESS_SANITIZER)
+            look_at_opening(deed, way, 44);
+    }
+}
+END_TEST
+
+/* ---- a cut that was trimmed since ---------------------------------------------------------------- */
+
+static void pass_all(struct twinlog_reader *reader)
+{
+    struct twinlog_record record;
+
+    for (uint64_t lsn = first_kept; lsn <= last_kept; lsn++)
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+}
+
+/* The cut's own segment is gone, and so is the one that the record was in. */
+START_TEST(a_cut_is_told_also_when_what_came_behind_it_was_trimmed)
+{
+    struct twinlog_record record;
+    struct twinlog_reader *reader;
+
+    what = "cut and trim";
+    make_log();
+    reader = open_good_reader(simdisk_connect(disk));
+    pass_all(reader);
+    cut(10);
+    append(60);
+    trim(32);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), TWINLOG_ETRUNCATED);
+    ck_assert_int_eq(report.error, TWINLOG_ETRUNCATED);
+    ck_assert_uint_eq(report.first_lsn, 32);
+    ck_assert_uint_eq(report.last_lsn, MANY);
+    expect_all(reader);
+    twinlog_reader_close(reader);
+    remove_log();
+}
+END_TEST
+
+START_TEST(no_cut_is_told_where_a_trim_took_all_that_was_passed)
+{
+    struct twinlog_record record;
+    struct twinlog_reader *reader;
+
+    what = "trim";
+    make_log();
+    reader = open_good_reader(simdisk_connect(disk));
+    pass_all(reader);
+    append(60);
+    trim(MANY + 1);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+    check_result(1, &record, true);
+    ck_assert_uint_eq(record.lsn, MANY + 1);
+    trim(MANY + 30);
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), TWINLOG_ETRIMMED);
+    expect_all(reader);
+    twinlog_reader_close(reader);
+    remove_log();
+}
+END_TEST
+
+Suite *read_snapshot_suite(void)
+{
+    Suite *suite = suite_create("horizon");
+    TCase *tests = tcase_create("beside a writer");
+
+    tcase_set_timeout(tests, 60);
+    tcase_add_loop_test(tests, whatever_a_writer_does_between_two_steps_of_a_reader_a_sound_log_is_sound, 0,
+                        2 * DEEDS);
+    tcase_add_loop_test(tests, also_when_the_writer_does_so_after_each_look_at_the_log, 0, 2 * DEEDS);
+    tcase_add_loop_test(tests, a_writer_may_come_and_go_while_a_reader_looks_for_the_end, FIRST_VISIT,
+                        2 * DEEDS);
+    tcase_add_loop_test(tests, a_reader_that_was_away_meets_a_writer_that_opens_the_log, 0, 2 * DEEDS);
+    tcase_add_test(tests, recovery_does_not_look_for_the_end_in_a_file_that_has_another_life);
+    tcase_add_test(tests, a_cut_is_told_also_when_what_came_behind_it_was_trimmed);
+    tcase_add_test(tests, no_cut_is_told_where_a_trim_took_all_that_was_passed);
+    suite_add_tcase(suite, tests);
+    return suite;
+}
