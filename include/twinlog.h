@@ -52,11 +52,11 @@ extern "C" {
 #define TWINLOG_ECORRUPT (-5001)  /* acknowledged data is damaged; a report names the place */
 #define TWINLOG_EPOISONED (-5002) /* an earlier write or sync failed; close the log and open it again */
 #define TWINLOG_EVERSION (-5003)  /* of a newer format, or shared by another version of the library */
-#define TWINLOG_ETRIMMED (-5004)  /* that LSN was removed from the front of the log */
+#define TWINLOG_ETRIMMED (-5004)  /* that LSN was removed from the head of the log */
 #define TWINLOG_EFORKED (-5005)   /* this handle was opened by the parent process */
 #define TWINLOG_EFOREIGN (-5006)  /* a segment in the directory is another log's, or a second copy */
 #define TWINLOG_ETRUNCATED                                                                                   \
-    (-5007) /* records that this reader has passed were cut off the end; seek to go on */
+    (-5007) /* records that this reader has passed were truncated from the end; seek to go on */
 
 /* One English phrase for any result of this library, also for -errno. A constant: never freed,
  * never overwritten, safe from any thread. */
@@ -71,7 +71,7 @@ enum twinlog_finding {
     TWINLOG_FOUND_NOTHING = 0,     /* nothing worth a report */
     TWINLOG_FOUND_NEW_LOG,         /* the log was created */
     TWINLOG_FOUND_CLEAN_CLOSE,     /* the last writer closed the log */
-    TWINLOG_FOUND_CLEAN_END,       /* the last writer died between two groups; nothing was cut */
+    TWINLOG_FOUND_CLEAN_END,       /* the last writer died between two groups; nothing was truncated */
     TWINLOG_FOUND_TORN_TAIL,       /* a group was being written; it was never acknowledged */
     TWINLOG_FOUND_DAMAGE,          /* acknowledged bytes are wrong or missing */
     TWINLOG_FOUND_BAD_HEADER,      /* a segment's header does not check */
@@ -152,10 +152,10 @@ enum twinlog_mode {
                                  every reader sees it at once. It survives any death of this process. When the
                                  kernel or the power fails, records at the end are lost that neither a
                                  twinlog_sync() nor flush_interval_ms came behind: every record before a certain
-                                 one is left, whole; of those that no sync came behind, some may be voids */
+                                 one is left, whole; of those that no sync came behind, some may be fillers */
     TWINLOG_MODE_SHARED /* the same, for any number of processes (up to 255 handles) that append to the log at the same
                                  time, in one order of LSNs. A process that dies blocks no other: its unfinished record
-                                 becomes a void, which readers skip; records for which an append has returned stay. A
+                                 becomes a filler, which readers skip; records for which an append has returned stay. A
                                  process that is stopped blocks calls that wait for its record, but no append */
 };
 
@@ -171,7 +171,7 @@ enum twinlog_event_kind {
     TWINLOG_EVENT_SLOW,      /* a write or sync took longer than slow_ms */
     TWINLOG_EVENT_FULL,      /* a record was refused because there is no space; `error` */
     TWINLOG_EVENT_POISON,    /* a write or sync failed, the log is poisoned; `error` */
-    TWINLOG_EVENT_ABANDONED  /* a reservation was given up; first_lsn is void */
+    TWINLOG_EVENT_ABANDONED  /* a reservation was given up; first_lsn is a filler */
 };
 struct twinlog_event {
     uint32_t size; /* of the structure */
@@ -214,7 +214,7 @@ struct twinlog_options {
      * limit; with several, each removes. Checked when the log is opened, when a segment was sealed and, for the
      * age, once a minute. What a named cursor has not passed stays. */
     uint64_t keep_bytes;
-    uint64_t keep_records; /* LSNs: a void counts, too */
+    uint64_t keep_records; /* LSNs: a filler counts, too */
     uint64_t keep_age_ms;  /* counted from the newest record of a segment */
 
     /* The thread that commits when no thread waits inside a call: for requests, for calls with a deadline, and for
@@ -253,7 +253,7 @@ struct twinlog_options {
 struct twinlog; /* one open log; every function on it may be called from any thread, by 32,767 at a time */
 
 /* Opens the log in directory `dir` for appending, creating the directory (its parent must exist) and
- * the log where there is none. `options` may be NULL. Recovers first: a torn tail is cut and reported
+ * the log where there is none. `options` may be NULL. Recovers first: a torn tail is truncated and reported
  * as a fact, and what is kept is synced. On return every record up to twinlog_last_lsn() is durable,
  * and no other process can write the log until it is closed or this process is gone. A dead writer's
  * last write may still be on its way to the disk: open waits up to 30 s for it.
@@ -278,8 +278,8 @@ struct twinlog; /* one open log; every function on it may be called from any thr
 int twinlog_open(const char *dir, const struct twinlog_options *options, struct twinlog **ret_log);
 
 /* Lets threads that are inside a call on `log` finish, makes every accepted record durable, marks the log as
- * closed, and frees it. Returns 0, or the error that kept a record, or the mark of the close, from being durable. A
- * full disk that leaves no room for the mark alone is no error. The handle is gone in either case, except after
+ * closed, and frees it. Returns 0, or the error that kept a record, or the marker of the close, from being durable. A
+ * full disk that leaves no room for the marker alone is no error. The handle is gone in either case, except after
  * -EDEADLK: nothing happened, because the call was made in the callback of a request of this log, or on the thread of
  * its shared committer. No thread may start a call on `log` once close has begun. Close waits for open reservations
  * until they are given up; their memory is gone with the log. NULL is allowed.
@@ -384,7 +384,7 @@ int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entrie
 
 /* Returns when every record up to `lsn` is at `level`: 0, or the error that prevents it. Commits what is
  * pending itself if no other thread does. deadline_ns as in the terms; with one that has passed the call does
- * not wait. -EINVAL if `lsn` was not accepted yet, or was cut off; -ETIMEDOUT. */
+ * not wait. -EINVAL if `lsn` was not accepted yet, or was truncated; -ETIMEDOUT. */
 int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, uint64_t deadline_ns);
 
 /* Returns when everything accepted before the call is durable. After a sync that has failed, none succeeds. */
@@ -411,9 +411,9 @@ struct twinlog_reservation {
 };
 
 /* Gives a record its place and its LSN; entry->data and pieces must be NULL. Everything behind it waits for
- * twinlog_reservation_commit() or twinlog_reservation_abort(), so call one of them soon, from any thread, and exactly once; not from
- * the same thread after a call that waits for a later LSN. If neither was called after the option
- * reserve_timeout_ms, and a thread waits, the record is given up: it becomes a void, which readers skip, and the log
+ * twinlog_reservation_commit() or twinlog_reservation_abort(), so call one of them soon, from any thread, and exactly
+ * once; not from the same thread after a call that waits for a later LSN. If neither was called after the option
+ * reserve_timeout_ms, and a thread waits, the record is given up: it becomes a filler, which readers skip, and the log
  * goes on; `data` may still be written, without effect. At most 256 reservations are open at a time, and one that was
  * given up counts until it is committed or aborted. The terms count for getting the place. A call waits for one of
  * the 256 for reserve_timeout_ms at most. Errors as for twinlog_append_batch(), and -EBUSY: none of the 256 is free.
@@ -422,12 +422,12 @@ int twinlog_reserve(struct twinlog *log, const struct twinlog_entry *entry, cons
                     struct twinlog_reservation *ret_reservation);
 
 /* The bytes are complete: makes a record of them, and returns when it is at the terms' level. -ESTALE: the
- * reservation was given up, and the record is void. -EINVAL: it is not open. Other results as for
+ * reservation was given up, and the record is a filler. -EINVAL: it is not open. Other results as for
  * twinlog_append_batch(). */
 int twinlog_reservation_commit(struct twinlog *log, const struct twinlog_reservation *reservation,
                                const struct twinlog_terms *terms);
 
-/* There will be no such record: its LSN stays a void. Does not wait. 0 also if it was given up. */
+/* There will be no such record: its LSN stays a filler. Does not wait. 0 also if it was given up. */
 int twinlog_reservation_abort(struct twinlog *log, const struct twinlog_reservation *reservation);
 
 /* ---- without waiting --------------------------------------------------------------------------- */
@@ -455,7 +455,7 @@ struct twinlog_request {
  * terms say TWINLOG_TRY; a deadline and a cancellation count for that wait only.
  *
  * complete() is called by the thread that has committed: a committer, one inside twinlog_drive(), or one that waits
- * in any call on this log. It may submit, append and wait, but not cut, reset or close the log, nor another log of
+ * in any call on this log. It may submit, append and wait, but not truncate, reset or close the log, nor another log of
  * the same shared committer (-EDEADLK). Later completions wait until it returns. It must return: no longjmp, no
  * C++ exception, no pthread_exit.
  *
@@ -513,12 +513,12 @@ uint64_t twinlog_durable_lsn(const struct twinlog *log); /* newest durable */
 
 /* ---- removing --------------------------------------------------------------------------------- */
 
-/* From the front. Every record below the result's first_lsn is gone for good when twinlog_trim() returns;
+/* From the head. Every record below the result's first_lsn is gone for good when twinlog_trim() returns;
  * the space of whole segments is given back or reused. Of several limits in the options the one that
  * removes most counts. What is not durable stays; so does what a named cursor has not passed, unless a flag
  * says otherwise. */
 enum twinlog_trim_flags {
-    TWINLOG_TRIM_PAST_CURSORS = 1u << 0 /* cursors hold nothing; those behind are moved to the new front */
+    TWINLOG_TRIM_PAST_CURSORS = 1u << 0 /* cursors hold nothing; those behind are moved to the new head */
 };
 struct twinlog_trim_options {
     uint32_t size;          /* set by TWINLOG_TRIM_OPTIONS_INIT */
@@ -552,24 +552,24 @@ struct twinlog_trim_result {
         sizeof(struct twinlog_trim_result), 0, 0, 0, 0, 0, 0, ""                                             \
     }
 /* `ret_result` may be NULL. Works on a full disk too. -EINVAL when the options ask for nothing, -EROFS, -ENOTSUP in
- * TWINLOG_MODE_SHARED, TWINLOG_EPOISONED after a cut with an unknown outcome, system errors; what was removed before
- * an error stays removed. */
+ * TWINLOG_MODE_SHARED, TWINLOG_EPOISONED after a truncation with an unknown outcome, system errors; what was removed
+ * before an error stays removed. */
 int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options,
                  struct twinlog_trim_result *ret_result);
 
 /* From the end: removes every record with a larger LSN than `last_lsn`, as a raft follower does whose leader
  * disagrees. Durable on return: the removed records never come back, and the next append gets last_lsn + 1.
  * What was accepted before is committed first; calls that append or wait are delayed meanwhile. Never writes
- * over a record that is kept. Cursors beyond are moved back. A reader that has passed the cut gets
+ * over a record that is kept. Cursors beyond are moved back. A reader that has passed the truncation gets
  * TWINLOG_ETRUNCATED (see twinlog_reader_next()). 0 also when there is nothing to remove.
  *
  *   TWINLOG_ETRIMMED  last_lsn + 1 is below the first kept record; nothing happened
  *   -ENOSPC  the disk is full; nothing happened     -EROFS  the log was opened with TWINLOG_READ_ONLY
  *   -EINVAL  the largest LSN there is
- *   -EDEADLK in the callback of a request of this log, for which the cut would wait, or on the thread of its shared
- *            committer in one of another log; nothing happened
+ *   -EDEADLK in the callback of a request of this log, for which the truncation would wait, or on the thread of its
+ *            shared committer in one of another log; nothing happened
  *   -ENOTSUP  in TWINLOG_MODE_MAPPED; open the log in TWINLOG_MODE_DURABLE for it
- *   TWINLOG_EPOISONED  whether the cut has happened is unknown; opening the log again tells
+ *   TWINLOG_EPOISONED  whether the truncation has happened is unknown; opening the log again tells
  *   system errors  nothing happened; also the one that poisoned the log before
  */
 int twinlog_truncate(struct twinlog *log, uint64_t last_lsn);
@@ -583,7 +583,7 @@ int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
 
 /* Small things kept with the log, for consumers and for a raft vote: each call that changes one is atomic
  * and durable on return (two small synced writes). Names are 1 to 63 bytes, any but NUL. They survive trims
- * and cuts. A process that only reads the log can use them through a handle of TWINLOG_READ_ONLY. Any thread.
+ * and truncations. A process that only reads the log can use them through a handle of TWINLOG_READ_ONLY. Any thread.
  *
  * After a change that failed, every process reads what the disk has: the old value or, if it got there, the new one,
  * and no power cut takes back what was read.
@@ -687,9 +687,9 @@ int twinlog_reader_seek_end(struct twinlog_reader *reader);
  *   TWINLOG_ECORRUPT  damage, with its place in the report, wherever the reader has started: it returns what is sound
  *                     on its way, and 0 only if that was all
  *   TWINLOG_ETRIMMED   the record was removed; report.first_lsn is the oldest one left, seek_first goes there
- *   TWINLOG_ETRUNCATED      records that were returned since the last seek have been cut off; report.first_lsn is the first
- *                     of them, or the oldest left if that was trimmed since. If a trim since has removed everything up
- *                     to the last record returned, the cut cannot be noticed: reading goes on with the next LSN */
+ *   TWINLOG_ETRUNCATED  records that were returned since the last seek are truncated; report.first_lsn is the first of
+ *                     them, or the oldest left if that was trimmed since. If a trim since has removed everything up
+ *                     to the last record returned, that cannot be noticed: reading goes on with the next LSN */
 int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *ret_record);
 int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record *ret_record);
 
@@ -732,7 +732,7 @@ struct twinlog_stat {
     uint64_t groups;        /* groups written */
     uint64_t group_bytes;   /* headers, records and alignment in them */
     uint64_t written_bytes; /* bytes handed to the device for groups */
-    uint64_t rolls;         /* segments begun */
+    uint64_t rolls;         /* segments started */
     uint64_t roll_waits;    /* times that appends had to wait for a segment to be prepared */
     uint64_t full_refusals; /* appends refused because the disk was full */
     uint64_t trimmed_segments;
@@ -807,7 +807,7 @@ struct twinlog_inspection {
     uint64_t first_lsn;      /* 0 when empty */
     uint64_t last_lsn; /* newest that is sound; with a writer: newest durable, in TWINLOG_MODE_MAPPED newest
                              written */
-    uint64_t durable_lsn; /* newest that is proved durable by a later mark or a live writer */
+    uint64_t durable_lsn; /* newest that is proved durable by a later marker or a live writer */
     uint64_t file_bytes;  /* all segment files */
     uint8_t log_id[16];
     struct twinlog_report report; /* what opening it for writing would find and do */
@@ -827,7 +827,7 @@ enum twinlog_segment_state {
     TWINLOG_SEGMENT_UNSEALED,   /* left by its writer, footer to come: known by a walk through it */
     TWINLOG_SEGMENT_ACTIVE,     /* the newest with records; beside a live writer as far as it is durable */
     TWINLOG_SEGMENT_SPARE,      /* prepared, empty */
-    TWINLOG_SEGMENT_RETIRED     /* trimmed or cut off, kept for reuse */
+    TWINLOG_SEGMENT_RETIRED     /* trimmed or truncated, kept for reuse */
 };
 struct twinlog_segment {
     uint32_t size;  /* of the structure */
@@ -928,8 +928,8 @@ struct twinlog_repair_result {
     }
 /* Copies every sound record of `dir` to a new log in `new_dir` (must not exist, or be empty), with its LSN
  * and time, cursors and values too; changes nothing in `dir`, which must have no writer (-EBUSY). In the
- * place of a lost record the new log has a void, which readers skip. `each` is called for every loss. 0 also
- * when records were lost. Voids take 1 GiB at most, or as much as the files of `dir` have: where more would be
+ * place of a lost record the new log has a filler, which readers skip. `each` is called for every loss. 0 also
+ * when records were lost. Fillers take 1 GiB at most, or as much as the files of `dir` have: where more would be
  * needed between records, TWINLOG_ECORRUPT, and `each` gets the place. */
 int twinlog_repair(const char *dir, const char *new_dir, const struct twinlog_repair_options *options,
                    struct twinlog_repair_result *ret_result);
@@ -977,10 +977,10 @@ int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe);
  * survive the power belongs in a log.
  *
  * While a sink is open its file is larger than what was written, and ends in zeros: twinlog_sink_end() returns where
- * the bytes end. The last process to close it cuts the file to the exact byte. After a kill -9 of all, the next process
- * to open it does. After a crash of the system the file ends where the last sync did, if there are only zeros behind
- * that. Otherwise the end of the file is not known, and opening returns -EUCLEAN until a flag says what to do. The same
- * holds for any file whose last byte is a zero, unless a sink has written that zero.
+ * the bytes end. The last process to close it truncates the file to the exact byte. After a kill -9 of all, the next
+ * process to open it does. After a crash of the system the file ends where the last sync did, if there are only zeros
+ * behind that. Otherwise the end of the file is not known, and opening returns -EUCLEAN until a flag says what to do.
+ * The same holds for any file whose last byte is a zero, unless a sink has written that zero.
  *
  * No other program may change the file while it is open. It must not be made shorter, so logrotate's copytruncate is
  * not for it; and what other programs append to it is lost.
@@ -1060,20 +1060,20 @@ int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, i
 
 /* Returns when everything that any process had written before the call is on stable storage; of files that were
  * rotated away, in those that this sink has had open. Where another process died in the middle of a write, its bytes
- * are made harmless first (see twinlog_sink_stat.voids); where one is stopped in the middle of a write, this waits
+ * are made harmless first (see twinlog_sink_stat.fillers); where one is stopped in the middle of a write, this waits
  * until that process continues. After a sync has failed, none succeeds for this file until the system starts again. */
 int twinlog_sink_sync(struct twinlog_sink *sink);
 
 /* Goes on in a new file, as when max_bytes is reached. -EINVAL: the sink is shared. */
 int twinlog_sink_rotate(struct twinlog_sink *sink);
 /* For logrotate: if `path` names another file by now, or none, goes on in that one, or makes it; the old file is
- * cut to its exact bytes when all processes have left it. The sink's thread looks once a second. Returns 1 if so,
+ * truncated to its exact bytes when all processes have left it. The sink's thread looks once a second. Returns 1 if so,
  * 0 if the file is the same. */
 int twinlog_sink_reopen(struct twinlog_sink *sink);
 
-/* Waits for calls that are inside, leaves the file, cuts it to its exact bytes if no other process has it open, and
- * frees the sink. Does not sync. The error, if any, is that of cutting. NULL is allowed. In a forked child: frees
- * the child's memory, and returns TWINLOG_EFORKED. */
+/* Waits for calls that are inside, leaves the file, truncates it to its exact bytes if no other process has it open,
+ * and frees the sink. Does not sync. The error, if any, is that of truncating it. NULL is allowed. In a forked child:
+ * frees the child's memory, and returns TWINLOG_EFORKED. */
 int twinlog_sink_close(struct twinlog_sink *sink);
 
 struct twinlog_sink_stat {
