@@ -150,7 +150,7 @@ int twinlog_committer_close(struct twinlog_committer *committer)
     return is_forked ? TWINLOG_EFORKED : 0;
 }
 
-/* ---- seats --------------------------------------------------------------------------------------- */
+/* ---- clients --------------------------------------------------------------------------------------- */
 
 static bool wants_ring(const struct twinlog_options *options)
 {

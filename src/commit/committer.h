@@ -18,7 +18,7 @@ struct commit;
 enum client_state {
     CLIENT_IDLE,
     CLIENT_QUEUED,  /* gets its turn when there is room for another write */
-    CLIENT_FILLING, /* its round has begun; writers still copy into the buffer */
+    CLIENT_FILLING, /* its round has started; writers still copy into the buffer */
     CLIENT_WRITING  /* its write is in flight */
 };
 struct committer_client {
@@ -33,18 +33,18 @@ struct committer_client {
     _Atomic uint64_t flush_ns;   /* [committer or driver] when the next flush is due; 0 = unknown */
 
     /* at a shared committer: */
-    _Atomic bool is_called;               /* it is in the list of called seats */
+    _Atomic bool is_called;               /* it is in the list of called clients */
     struct committer_client *next_called; /* [the thread that has set is_called, then the committer] */
     struct committer_client *next_flush;  /* [committer's lock] */
     _Atomic bool is_leaving;
     /* [thread] */
     enum client_state state;
-    bool has_round;                /* a round has begun */
+    bool has_round;                /* a round has started */
     unsigned users;                /* turns that are inside a callback of this log */
     struct committer_client *next; /* queued, or filling */
 };
 
-/* Takes a seat at the shared committer; NULL = none. */
+/* Makes the log a client of the shared committer; NULL = of none. */
 void twl_client_take(struct committer_client *client, struct commit *commit,
                      struct twinlog_committer *shared);
 /* Starts the flush interval. */

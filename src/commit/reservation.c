@@ -5,7 +5,7 @@
  * A reservation counts as a copy in progress: the leader waits for it. The data that is needed to settle it is in a
  * table of the log, because the caller's memory may vanish with its thread.
  *
- * The leader does not wait for ever. A reservation that has expired becomes a filler record (void). But its caller
+ * The leader does not wait for ever. A reservation that has expired becomes a filler record. But its caller
  * still has the address, and may write there at any time. So the group moves to a new buffer, with the filler in the
  * place of the expired record. The caller keeps the old buffer until it settles the reservation after all.
  */

@@ -16,9 +16,9 @@
  * A callback may append to any log, even one of this committer, and wait for it. Then the loop runs inside the
  * callback. A turn of the loop finishes its own work before it calls a callback, so that another turn can begin there.
  *
- * A seat is in the list of calls at most once until the committer looks at it. So a repeated call is cheap, and the
- * committer never walks all seats, except for the flush intervals. It then also flushes the logs that are due soon, so
- * that their times draw together.
+ * A client is in the list of calls at most once until the committer looks at it. So a repeated call is cheap, and the
+ * committer never walks all clients, except for the flush intervals. It then also flushes the logs that are due soon,
+ * so that their times draw together.
  */
 #define _GNU_SOURCE
 #include "commit/shared.h"
@@ -73,14 +73,14 @@ static void enqueue(struct twinlog_committer *committer, struct committer_client
     committer->last = client;
 }
 
-/* The seat has no more work. If it began to leave meanwhile, it is put in the list of calls again. */
+/* The client has no more work. If it began to leave meanwhile, it is put in the list of calls again. */
 static void rest(struct committer_client *client)
 {
     if (atomic_load(&client->is_leaving))
         twl_shared_call(client);
 }
 
-/* Ends the round of a seat. Calls callbacks. */
+/* Ends the round of a client. Calls callbacks. */
 static void finish_round(struct committer_client *client, int rc) NO_THREAD_SAFETY_ANALYSIS
 {
     struct commit *c = client->commit;
@@ -167,15 +167,15 @@ static void start_queued(struct twinlog_committer *committer)
 
 /* ---- what there is to do ------------------------------------------------------------------------- */
 
-/* Releases a seat: its memory belongs to its log again. */
+/* Releases a client: its memory belongs to its log again. */
 static void let_go(struct twinlog_committer *committer, struct committer_client *client)
 {
     atomic_store(&client->has_left, true);
     twl_event_notify_all(&committer->left);
 }
 
-/* Looks at a seat that was called. A released seat stays called, so that no thread puts it in the list again. A seat
- * with a round is looked at again when the round is over, and in every turn while its buffer is being filled. */
+/* Looks at a client that was called. A released client stays called, so that no thread puts it in the list again. A
+ * client with a round is looked at again when the round is over, and in every turn while its buffer is being filled. */
 static void answer(struct twinlog_committer *committer, struct committer_client *client)
 {
     const bool is_in_use = client->state != CLIENT_IDLE || client->users > 0;
@@ -245,7 +245,7 @@ static void flush_due(struct twinlog_committer *committer)
     twl_mutex_unlock(&committer->lock);
 }
 
-/* ---- seats --------------------------------------------------------------------------------------- */
+/* ---- clients --------------------------------------------------------------------------------------- */
 
 void twl_shared_join_flush(struct committer_client *client)
 {
