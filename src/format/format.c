@@ -48,7 +48,7 @@ static enum header_state decode_prefix(const unsigned char *bytes, const unsigne
  *     0 24  prefix                   64  8  created, ns      96  4  epoch
  *    24 16  log identity             72  8  start LSN       100  4  start chain
  *    40  8  sequence                 80  4  block, 4096     104  8  previous sequence
- *    48  8  segment identity         84  4  largest group   112  4  lives
+ *    48  8  segment identity         84  4  largest group   112  4  incarnations
  *    56  8  file size                88  8  after LSN       116 16  boot identity
  *                                                           132 376 zero
  *                                                           508  4  CRC of 0-507
@@ -94,8 +94,8 @@ static void decode_start(const unsigned char *block, struct segment_header *head
     }
 }
 
-/* The first segment of a log has a fixed start. A segment that a cut begins continues an older segment. No
- * record in front of a fixed start has its LSN or a later one. */
+/* The first segment of a log has a fixed start. A segment that a truncation begins continues an older
+ * segment. No record in front of a fixed start has its LSN or a later one. */
 static bool is_start_possible(const struct segment_header *header)
 {
     if (header->start_lsn == 0)

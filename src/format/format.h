@@ -34,10 +34,9 @@
 #define SEGMENT_MIN_BYTES 65536u
 #define SEGMENT_MAX_BYTES (UINT64_C(1) << 40)
 
-/* Incompatible features. MANAGED: the file name means nothing, a file may have several incarnations
- * ("lives"), segments may be missing at the front, a segment may say where it starts, a record may be a
- * filler (void), and there is a state file. Without it the segment's sequence is its file name, and the
- * log begins with segment 1. */
+/* Incompatible features. MANAGED: the file name means nothing, a file may have several incarnations, segments
+ * may be missing at the head, a segment may say where it starts, a record may be a filler, and there is a
+ * state file. Without it the segment's sequence is its file name, and the log begins with segment 1. */
 #define FEATURE_MANAGED 1u
 /* MAPPED: the segment is written through a mapping. Its second group may be open (see below). The file may
  * be shorter than the header says; the missing bytes count as zeros. */
@@ -57,8 +56,8 @@ struct segment_header {
     uint32_t max_group_bytes;
     uint32_t incarnations; /* times the file was recycled; 0 = it was made as zeros */
 
-    /* A fixed start: the first segment of a log has one, and a segment that a cut or a reset begins. Its
-     * first group begins an epoch later than `epoch`, at this LSN. What other segments hold of that LSN
+    /* A fixed start: the first segment of a log has one, and a segment that a truncation or a reset begins.
+     * Its first group begins an epoch later than `epoch`, at this LSN. What other segments hold of that LSN
      * and later ones is dead. */
     uint64_t start_lsn;   /* 0 = not fixed: the segment continues the one with the preceding sequence */
     uint64_t previous;    /* sequence of the segment that this one continues; 0 = none, the log begins here */
@@ -100,7 +99,7 @@ uint32_t twl_segment_seed(const struct segment_header *header);
 
 enum group_kind {
     GROUP_RECORDS = 0,
-    GROUP_START = 1, /* no records; an epoch begins here: an opening, a cut, a mapped segment */
+    GROUP_START = 1, /* no records; an epoch begins here: an opening, a truncation, a mapped segment */
     GROUP_CLOSE = 2, /* no records; the writer closed the log */
 };
 
