@@ -266,7 +266,7 @@ static int settle(struct twinlog *log, const struct twinlog_reservation *reserva
     return reservation ? twl_commit_settle(log->commit, reservation, kind) : -EINVAL;
 }
 
-/* A cut may have removed the record meanwhile; then nothing is left to wait for. */
+/* A truncation may have removed the record meanwhile; then nothing is left to wait for. */
 static int wait_for_settled(struct twinlog *log, uint64_t lsn, const struct terms *terms)
 {
     struct call call;
@@ -281,7 +281,7 @@ static int wait_for_settled(struct twinlog *log, uint64_t lsn, const struct term
     return rc;
 }
 
-/* A cut waits for open reservations, so it must not hold up the calls that settle them: they are
+/* A truncation waits for open reservations, so it must not hold up the calls that settle them: they are
  * INSIDE_OTHER. */
 int twinlog_reservation_commit(struct twinlog *log, const struct twinlog_reservation *reservation,
                                const struct twinlog_terms *terms)
@@ -348,7 +348,7 @@ int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uin
 int twinlog_drive(struct twinlog *log, int timeout_ms)
 {
     struct call call;
-    int rc = twl_enter(log, INSIDE_OTHER, &call); /* so that it does not hold up a cut */
+    int rc = twl_enter(log, INSIDE_OTHER, &call); /* so that it does not hold up a truncation */
     if (rc < 0)
         return rc;
     rc = log->mapped ? -ENOTSUP : !log->commit ? -EROFS : twl_commit_drive(log->commit, timeout_ms);

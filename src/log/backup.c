@@ -12,7 +12,7 @@
  * segment of the copy is never a link, because a writer that opens the copy continues in it. A segment that
  * was left but not sealed is copied, because its footer is still to be written.
  *
- * Beside a writer, segments may be trimmed or cut off before they are copied. Then everything starts again
+ * Beside a writer, segments may be trimmed or truncated before they are copied. Then everything starts again
  * with the segments that exist now. Trims begin at the oldest segment, as the copy does, so they have to
  * overtake it.
  */
@@ -80,7 +80,7 @@ static int find_end_alone(struct backup *b)
         return rc;
     b->limit_lsn = recovery.position.next_lsn - 1;
     b->last = recovery.index;
-    /* The segment was begun by a group that was torn: the copy does not have it. */
+    /* The segment was started by a group that was torn: the copy does not have it. */
     if (recovery.last_group == 0 && b->snapshot.set.entries[b->last].header.start_lsn == 0 && b->last > 0)
         b->last--;
     for (size_t i = min_u64(recovery.open_from, recovery.index); rc == 0 && i <= recovery.index; i++)
@@ -358,7 +358,7 @@ static int end_copy(struct backup *b)
     return twl_state_write(b->to, state);
 }
 
-/* While a writer opens the log it has not published what is durable, and the marks may be one group
+/* While a writer opens the log it has not published what is durable, and the markers may be one group
  * behind. */
 static int load_snapshot(struct backup *b, struct twinlog_report *ret_report)
 {

@@ -27,14 +27,14 @@ struct twinlog {
     struct mapped *mapped;            /* [const] NULL in TWINLOG_MODE_DURABLE */
     uint32_t io_kind;                 /* [const] */
     char io_reason[160];              /* [const] */
-    struct epoch epoch;               /* [paused] epoch of this writer; a cut begins a new one */
+    struct epoch epoch;               /* [paused] epoch of this writer; a truncation begins a new one */
     struct shared_copy *copy;         /* [const] see watch.c; NULL if no copies are offered */
-    _Atomic uint64_t first_lsn;       /* [front to store] oldest LSN that is kept, or the first one to come */
+    _Atomic uint64_t first_lsn;       /* [head_lock to store] oldest LSN that is kept, or first to come */
 
-    /* Serialises trims, cuts and changes of the state file among the threads of this process. */
+    /* Serialises trims, truncations and changes of the state file among the threads of this process. */
     struct twl_mutex head_lock;
     bool
-        is_truncation_in_doubt; /* [front] the segment of a cut may exist or not: nothing in front of it may leave */
+        is_truncation_in_doubt; /* [head_lock] its segment may exist or not: nothing in front of it may leave */
 
     /* Read-only logs: */
     struct twl_mutex looking;
@@ -47,15 +47,15 @@ struct twinlog {
 
 /*
  * Every call is counted, so that a close can wait for it. No call can be cancelled: if a leader disappeared,
- * all waiters would wait forever. Calls that use the commit path are counted separately, so that a cut can
- * wait for them and hold up new ones.
+ * all waiters would wait forever. Calls that use the commit path are counted separately, so that a truncation
+ * can wait for them and hold up new ones.
  */
 enum inside {
     INSIDE_COMMIT = 1u, /* at most 32,767 at a time, and as many of the others */
     INSIDE_OTHER = 1u << 15,
 };
 
-#define CLOSING (1u << 31) /* in `inside`: a close has begun */
+#define CLOSING (1u << 31) /* in `inside`: a close has started */
 
 /* -EINVAL without a log, TWINLOG_EFORKED; with INSIDE_COMMIT also -EROFS. After success twl_leave() must
  * follow. */

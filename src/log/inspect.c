@@ -48,7 +48,7 @@ static int look(struct io *io, struct log_snapshot *snapshot, struct twinlog_ins
     return rc;
 }
 
-/* What did not fit may be a segment that was trimmed or cut off meanwhile. */
+/* What did not fit may be a segment that was trimmed or truncated meanwhile. */
 static int look_until_it_fits(struct io *io, struct twinlog_inspection *ret)
 {
     struct log_snapshot snapshot;

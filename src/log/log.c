@@ -335,8 +335,8 @@ static int keep_what_is_there(struct opening *o)
     return rc < 0 ? refuse_system(o, rc, "sync the newest segment") : 0;
 }
 
-/* The writer that made the segment of a cut may have gone on to the next epoch, and published it, before
- * its marker was on disk. */
+/* The writer that made the segment of a truncation may have gone on to the next epoch, and published it,
+ * before its marker was on disk. */
 static uint64_t epoch_told_by(const struct segment_header *header)
 {
     bool is_cut = header->start_lsn > 0 && header->sequence > 1;
@@ -510,8 +510,8 @@ static int join_others(struct opening *o)
     return start_mapped(o);
 }
 
-/* A crash between a cut and the change of the state file leaves cursors beyond the end, and the head where
- * it was before a reset. */
+/* A crash between a truncation and the change of the state file leaves cursors beyond the end, and the head
+ * where it was before a reset. */
 static int make_good(void *context, struct state *state)
 {
     const struct opening *o = context;

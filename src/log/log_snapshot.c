@@ -3,8 +3,8 @@
  * See log_snapshot.h.
  *
  * The watermark is read first and the set last. So every record up to the watermark is in a segment of the
- * set, or the set shows that it was removed. A writer that came, went or cut in between is noticed by its
- * epoch; then everything is loaded again.
+ * set, or the set shows that it was removed. A writer that came, went or truncated in between is noticed by
+ * its epoch; then everything is loaded again.
  */
 #include "log/log_snapshot.h"
 
@@ -33,7 +33,8 @@ static bool has_same_writer(struct log_snapshot *snapshot)
            epoch == snapshot->epoch;
 }
 
-/* A cut's segment exists before the writer publishes the cut; until then its watermark is that of before. */
+/* A truncation's segment exists before the writer publishes the truncation; until then its watermark is that
+ * of before. */
 static void heed_truncation(struct log_snapshot *snapshot)
 {
     if (snapshot->set.started == 0)

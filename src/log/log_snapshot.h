@@ -3,8 +3,8 @@
  * The log snapshot ("view"): a log as found from outside. It holds the writer, how far the log is durable,
  * its state and its segments. Verify, inspect, segments and backup begin with it.
  *
- * Beside a live writer a snapshot gets old: segments are trimmed, cut off and recycled. A caller that holds a
- * segment (see below) is safe from that. A caller that finds something that does not fit asks whether the
+ * Beside a live writer a snapshot gets old: segments are trimmed, truncated and recycled. A caller that holds
+ * a segment (see below) is safe from that. A caller that finds something that does not fit asks whether the
  * snapshot is current; if not, it takes a new one before it reports damage.
  */
 #ifndef TWL_LOG_SNAPSHOT_H
@@ -16,7 +16,7 @@
 struct log_snapshot {
     struct shared_page shared;
     bool has_writer;
-    uint32_t epoch;       /* of the writer, or of the last one; a cut begins a new one */
+    uint32_t epoch;       /* of the writer, or of the last one; a truncation begins a new one */
     uint64_t durable_lsn; /* as published before the set was loaded; 0 = nothing was published */
     struct state state;   /* generation 0 = there is none */
     struct segment_set set;
@@ -31,10 +31,10 @@ int twl_log_snapshot_load_from_disk(struct io *io, struct log_snapshot *ret_view
 void twl_log_snapshot_free(struct log_snapshot *snapshot); /* may be called twice */
 
 /* True if, since the snapshot was loaded, no writer came or went, and none of its segments was trimmed or
- * cut off. */
+ * truncated. */
 bool twl_log_snapshot_is_current(struct io *io, struct log_snapshot *snapshot);
 
-/* Newest LSN that is certainly durable beside a writer: as the writer published it, else by the marks on
+/* Newest LSN that is certainly durable beside a writer: as the writer published it, else by the markers on
  * disk. */
 int twl_log_snapshot_find_durable(struct io *io, const struct log_snapshot *snapshot, uint64_t *ret_lsn);
 

@@ -55,8 +55,8 @@ static int put(void *context, struct state *state)
     return rc < 0 ? rc : 1;
 }
 
-/* Called inside the change: a cut also moves the cursors inside a change, after it has published the new
- * end of the log. */
+/* Called inside the change: a truncation also moves the cursors inside a change, after it has published the
+ * new end of the log. */
 static int check_cursor(const struct edit *edit, uint64_t first_lsn)
 {
     uint64_t last_lsn;
@@ -81,7 +81,7 @@ static uint32_t find_epoch(struct twinlog *log, uint32_t known)
     bool is_told = twl_page_has_writer(&shared, &has_writer) == 0 && has_writer &&
                    twl_page_epoch(&shared) > 0 && twl_page_mode(&shared) == TWINLOG_MODE_DURABLE;
     twl_page_unwatch(&shared);
-    return is_told ? known : 0; /* a cut may change the epoch at any time */
+    return is_told ? known : 0; /* a truncation may change the epoch at any time */
 }
 
 static int put_cursor(void *context, struct state *state)

@@ -414,7 +414,7 @@ static int take_group(struct repairer *r)
 
 /* ---- segments ---------------------------------------------------------------------------------- */
 
-/* First LSN of a begun segment. */
+/* First LSN of a started segment. */
 static uint64_t first_lsn_of(const struct piece *piece)
 {
     return piece->header.start_lsn > 0 ? piece->header.start_lsn : piece->first.first_lsn;
@@ -555,7 +555,7 @@ static int fill(struct repairer *r)
         rc = take_segments(r);
     if (rc == 0)
         rc = put_entries(r);
-    int came = check_writer(r); /* it may have cut or recycled what was to be read */
+    int came = check_writer(r); /* it may have truncated or recycled what was to be read */
     return came < 0 ? came : rc;
 }
 

@@ -5,7 +5,8 @@
  * A piece without a header is placed by the chain: its last group is the one that its successor continues, or
  * its first group continues the last group of a segment without a successor. Otherwise it may be the newest:
  * it holds later LSNs than all others, or begins a later epoch at an LSN that older segments hold as well;
- * then it began with a cut. A piece that fits nowhere was trimmed, cut off, or a spare, and is not missed.
+ * then it began with a truncation. A piece that fits nowhere was trimmed, truncated, or a spare, and is not
+ * missed.
  */
 #include "log/salvage.h"
 
@@ -233,7 +234,7 @@ static int try_group(struct piece *piece, struct segment *segment, struct cursor
     rc = is_confirmed(cursor);
     piece->seed = segment->seed;
     piece->is_alone = rc == 0;
-    /* A cut without any later group has only its marker. */
+    /* A truncation without any later group has only its marker. */
     piece->has_groups = rc > 0 || may_be_fixed(piece);
     return rc < 0 ? rc : piece->has_groups;
 }
@@ -319,7 +320,7 @@ static uint64_t first_sequence(const struct loading *l)
 
 /* ---- the place of a piece without a header ------------------------------------------------------ */
 
-/* The group in front of a cut. */
+/* The group in front of a truncation. */
 struct joint {
     uint64_t lsn;
     uint32_t chain;
@@ -566,8 +567,8 @@ static uint64_t find_first_lsn(const struct loading *l, const struct piece *olde
     return is_reset || has_its_first ? max_u64(first_lsn, state->first_lsn) : state->first_lsn;
 }
 
-/* The epoch at whose end the path was last cut or reset. What was durable in it, or before, may be what
- * was cut off. */
+/* The epoch at whose end the path was last truncated or reset. What was durable in it, or before, may be what
+ * was truncated. */
 static uint32_t find_truncation_epoch(const struct piece *path, size_t count)
 {
     uint32_t epoch = 0;
@@ -584,7 +585,7 @@ static uint64_t find_promise(const struct loading *l, const struct salvage *salv
 {
     const struct piece *newest = salvage->count > 0 ? &salvage->list[salvage->count - 1] : NULL;
     const uint32_t truncation_epoch = find_truncation_epoch(salvage->list, salvage->count);
-    uint64_t lsn = newest && is_fixed(newest) ? newest->header.start_lsn - 1 : 0; /* a cut is behind it */
+    uint64_t lsn = newest && is_fixed(newest) ? newest->header.start_lsn - 1 : 0; /* truncated behind it */
     bool was_left = newest && newest->is_sealed && !segment_is_mapped(&newest->header);
     for (size_t i = behind; i < l->count; i++) {
         const struct piece *piece = &l->list[i];

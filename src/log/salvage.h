@@ -5,7 +5,7 @@
  *
  * A segment whose header does not check is not lost. Its groups give the seed that they were written with,
  * and their chain tells between which segments it belongs, so it gets its place back. What only the header
- * says is lost with it; but a cut is still recognised by the group that begins the segment.
+ * says is lost with it; but a truncation is still recognised by the group that begins the segment.
  */
 #ifndef TWL_SALVAGE_H
 #define TWL_SALVAGE_H

@@ -2,9 +2,9 @@
 /*
  * The files of a log, one by one.
  *
- * The footer of a sealed segment says what it holds; other begun segments are walked. LSNs that were trimmed
- * or cut off are left out. If a segment is gone before it could be read, everything starts again: `each` is
- * called only when everything is known.
+ * The footer of a sealed segment says what it holds; other started segments are walked. LSNs that were
+ * trimmed or truncated are left out. If a segment is gone before it could be read, everything starts again:
+ * `each` is called only when everything is known.
  */
 #include "log/log.h"
 
@@ -92,7 +92,7 @@ static int look_into(struct listing *l, const struct segment_entry *entry, struc
     return rc < 0 ? rc : 0;
 }
 
-/* Keeps what lies between the head of the log and a cut. */
+/* Keeps what lies between the head of the log and a truncation. */
 static void clip(const struct segment_set *set, size_t index, struct twinlog_segment *segment)
 {
     segment->first_lsn = max_u64(segment->first_lsn, set->first_lsn);

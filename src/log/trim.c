@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Removing from the front: on demand and by retention.
+ * Removing from the head: on demand and by retention.
  *
  * The head of the log is a number in the state file. Moving it there, durably, is the trim; only then are the
  * files in front of it retired. So a crash at any moment leaves the old head or the new one, and a file that
@@ -49,7 +49,7 @@ static bool may_go(const struct limits *limits, const struct kept_segment *segme
 static bool extend_wish(void *context, const struct kept_segment *segment)
 {
     struct trim *trim = context;
-    /* Nothing in it is kept any more. Its footer still has the times of records that were cut off. */
+    /* Nothing in it is kept any more. Its footer still has the times of records that were truncated. */
     if (segment->end_lsn <= trim->old_lsn)
         return true;
     if (!may_go(&trim->limits, segment))
@@ -137,7 +137,7 @@ static int apply(struct trim *trim)
 {
     struct twinlog *log = trim->log;
     struct keeper_freed freed;
-    if (log->is_truncation_in_doubt) /* the segment that the cut continues, if it happened, must not be removed */
+    if (log->is_truncation_in_doubt) /* the segment that it continues, if it happened, must not be removed */
         return TWINLOG_EPOISONED;
     trim->old_lsn = atomic_load(&log->first_lsn);
     trim->wish_lsn = trim->limits.lsn;
@@ -182,8 +182,8 @@ static bool is_possible(const struct twinlog_trim_options *options)
            (options->flags & ~(uint32_t)TWINLOG_TRIM_PAST_CURSORS) == 0;
 }
 
-/* First LSN to keep if only so many records are kept. The caller holds `head_lock`, because a cut removes
- * records that would be kept. */
+/* First LSN to keep if only so many records are kept. The caller holds `head_lock`, because a truncation
+ * removes records that would be kept. */
 static uint64_t head_for_records(const struct twinlog *log, uint64_t keep_records)
 {
     uint64_t durable_lsn = twl_durable_lsn(log);
@@ -225,7 +225,7 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
 
 /* A close waits for the keeper's thread, so this call need not be counted. A failure is retried next time,
  * and so is a call that finds `head_lock` taken: without a thread this call's own caller may hold it; with
- * one, a cut may hold it, which waits for appends that may wait for a segment from the keeper. */
+ * one, a truncation may hold it, which waits for appends that may wait for a segment from the keeper. */
 void twl_retain(void *context)
 {
     struct twinlog *log = context;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Removing from the end: cut and reset.
+ * Removing from the end: truncation and reset.
  *
  * Nothing is overwritten. A new segment says in its header at which LSN it starts and which group it
- * continues. When it is durable under its name, the cut is done: what older segments hold of that LSN and
- * later ones is dead, even after a crash (I4). A reset is a cut whose segment continues nothing. The writer
- * goes on in that segment, in a new epoch.
+ * continues. When it is durable under its name, the truncation is done: what older segments hold of that LSN
+ * and later ones is dead, even after a crash (I4). A reset is a truncation whose segment continues nothing.
+ * The writer goes on in that segment, in a new epoch.
  */
 #include "log/handle.h"
 
@@ -78,12 +78,12 @@ static int settle_state(void *context, struct state *state)
         state->header.first_lsn = first_lsn;
         has_moved = true;
     }
-    if (has_moved) /* no cursor is beyond the cut now */
+    if (has_moved) /* no cursor is beyond the truncation now */
         state->header.cursor_epoch = log->epoch.number;
     return has_moved;
 }
 
-/* After any failure the cut has happened, or may have happened. */
+/* After any failure the truncation has happened, or may have happened. */
 static int give_up(struct twinlog *log, int error)
 {
     log->is_truncation_in_doubt = true;
@@ -91,7 +91,7 @@ static int give_up(struct twinlog *log, int error)
     return TWINLOG_EPOISONED;
 }
 
-/* A cursor that stayed beyond the cut would claim to have seen records that are appended there later. */
+/* A cursor that stayed beyond it would claim to have seen records that are appended there later. */
 static int settle(struct twinlog *log)
 {
     int rc = twl_state_change(log->io, settle_state, log, NULL);

@@ -13,9 +13,9 @@
  * unsealed segment such records are checked like all others, because opening the log or sealing the segment
  * walks through all of it.
  *
- * A writer may trim, cut and recycle meanwhile. The segment that is being walked is held. Something that does
- * not fit is damage only if nothing changed since the set was loaded; otherwise the segment is walked again
- * in a new snapshot.
+ * A writer may trim, truncate and recycle meanwhile. The segment that is being walked is held. Something
+ * that does not fit is damage only if nothing changed since the set was loaded; otherwise the segment is
+ * walked again in a new snapshot.
  */
 #include "log/log.h"
 
@@ -26,7 +26,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define VIEWS 100u      /* a log that is cut faster than it is read is not verified */
+#define VIEWS 100u      /* a log that is truncated faster than it is read is not verified */
 #define STATE_TRIES 10u /* a process may be writing a slot just now */
 #define STATE_RETRY_MS 1u
 
@@ -265,7 +265,7 @@ static uint64_t promised_lsn(const struct verifier *v)
     return lsn;
 }
 
-/* After damage: continue at the first later group here, or in the next begun segment. */
+/* After damage: continue at the first later group here, or in the next started segment. */
 static int resume(struct verifier *v)
 {
     struct cursor *cursor = &v->cursor;
