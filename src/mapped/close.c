@@ -18,7 +18,7 @@
 
 /* ---- a group ----------------------------------------------------------------------------------- */
 
-/* Without records the mark is the sheet's last group. With peers, every participant composes the same
+/* Without records the marker is the segment's last group. In shared mode, every participant composes the same
  * bytes. */
 static void compose_last(struct mapped *m, struct mapped_segment *seg,
                          unsigned char bytes[GROUP_HEADER_BYTES]) REQUIRES(m->syncing)
@@ -107,7 +107,7 @@ static void end_summary(const struct mapped_segment *seg, struct summary *summar
     summary->chain = seg->start.checksum; /* the group of records is not in the chain */
 }
 
-/* Waits until the sheet, which was left, is not active any more and no thread is inside; neither takes
+/* Waits until the segment, which was left, is not active any more and no thread is inside; neither takes
  * long. */
 static void await_users(const struct mapped *m, const struct mapped_segment *seg)
 {
@@ -167,9 +167,9 @@ int twl_mapped_close_group(void *context, struct segment *segment)
     return rc;
 }
 
-/* ---- with peers -------------------------------------------------------------------------------- */
+/* ---- in shared mode -------------------------------------------------------------------------------- */
 
-/* Drops the oldest sheet, whose group a participant has closed. */
+/* Drops the oldest segment, whose group a participant has closed. */
 static void let_go(struct mapped *m) REQUIRES(m->syncing)
 {
     struct mapped_segment *seg = m->oldest;
@@ -262,7 +262,7 @@ static int truncate_file(const struct segment *segment, uint64_t bytes)
     return rc < 0 ? rc : io_sync(segment->file);
 }
 
-/* The mark of a close is right behind the last record, and is written when all records are durable. */
+/* The marker of a close is right behind the last record, and is written when all records are durable. */
 static int close_log(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
 {
     struct group_header marker = { .first_lsn = twl_mapped_segment_next_lsn(seg),
@@ -274,7 +274,7 @@ static int close_log(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->s
                                    .time_ns = m->io->ops->now_ns(m->io) };
     const uint64_t offset = seg->walk.count > 0 ? seg->walk.offset : OPEN_GROUP_OFFSET;
     if (seg->group.end - offset < GROUP_HEADER_BYTES)
-        return 0; /* no room: the next opening does without the mark */
+        return 0; /* no room: the next opening does without the marker */
     unsigned char bytes[GROUP_HEADER_BYTES];
     twl_group_header_encode(&marker, seg->segment.seed, offset, bytes);
     POINT("close-unmarked");

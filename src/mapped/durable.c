@@ -2,10 +2,11 @@
 /*
  * Syncs records to the disk. See inside.h.
  *
- * Older sheets come first, so that the durable records are always a prefix. A sync ends with the sheet that
- * had no next one before its records were counted, because a sheet without a next one may still get records.
+ * Older segments come first, so that the durable records are always a prefix. A sync ends with the segment
+ * that had no next one before its records were counted, because a segment without a next one may still get
+ * records.
  *
- * With peers, one participant, the leader, syncs for all. The others sleep until the page says that their
+ * In shared mode, one participant, the leader, syncs for all. The others sleep until the page says that their
  * records are durable. No participant depends on the leader: if it dies, the kernel releases its lock; if it
  * is stopped, the others sync without the lock, which is harmless. The lock only saves time.
  *
@@ -153,7 +154,7 @@ int twl_mapped_sync_up_to(struct mapped *m, const struct mapped_segment *last)
     return rc;
 }
 
-/* ---- with peers -------------------------------------------------------------------------------- */
+/* ---- in shared mode -------------------------------------------------------------------------------- */
 
 static int sync_as_leader(struct mapped *m) REQUIRES(m->syncing)
 {

@@ -29,7 +29,7 @@
 
 struct mapped {
     struct io *io;                     /* [const] */
-    struct keeper *keeper;             /* [const] NULL with peers */
+    struct keeper *keeper;             /* [const] NULL in shared mode */
     struct shared_page *shared;        /* [const] */
     struct participants *participants; /* [const] NULL: there are none */
     struct twinlog_options options;    /* [const] */
@@ -44,7 +44,7 @@ struct mapped {
 
     struct twl_mutex rolling;
     struct segment first_left;    /* [rolling] until twl_mapped_begin(): the newest segment so far */
-    struct segment spare_segment; /* [rolling] the next segment, not begun; without a file: there is none */
+    struct segment spare_segment; /* [rolling] the next segment, not started; without a file: there is none */
     struct mapped_segment *spare; /* [rolling] the same, mapped; NULL also while mapping it fails */
     _Atomic bool has_spare;
     _Atomic int spare_error; /* that kept the thread from preparing a spare; the next try returns it */
@@ -52,18 +52,18 @@ struct mapped {
 
     struct twl_mutex syncing;
     struct mapped_segment *oldest; /* [syncing] that is not closed */
-    struct mapped_segment *all;    /* [const once the first one is active] every sheet, oldest first */
+    struct mapped_segment *all;    /* [const once the first one is active] every segment, oldest first */
     uint64_t wanted_lsn;           /* [syncing] a sync waits for other processes up to this record */
     _Atomic uint64_t syncs;
 
     struct twl_mutex looking;
-    struct mapped_segment *seen_segment; /* [looking] records before this sheet are complete */
+    struct mapped_segment *seen_segment; /* [looking] records before this segment are complete */
     struct open_walk seen;               /* [looking] and those in it, up to here */
     uint64_t seen_bytes;                 /* [looking] payload of all these records */
     uint64_t seen_here;                  /* [looking] payload of those in seen_segment */
     uint64_t stuck_lsn;                  /* [looking] the record that was not complete at the last look */
 
-    _Alignas(64) _Atomic uint64_t last_own; /* with peers: newest record of this handle; each put stores it */
+    _Alignas(64) _Atomic uint64_t last_own; /* shared mode: this handle's newest record; each put stores it */
 
     _Alignas(64) pthread_t thread;
     bool has_thread;
@@ -77,7 +77,7 @@ static inline bool is_over(uint64_t deadline_ns)
     return deadline_ns > 0 && twl_monotonic_ns() >= deadline_ns;
 }
 
-/* Returns the active sheet, which stays mapped until twl_mapped_leave(). */
+/* Returns the active segment, which stays mapped until twl_mapped_leave(). */
 struct mapped_segment *twl_mapped_enter(struct mapped *m);
 void twl_mapped_leave(struct mapped_segment *seg);
 
@@ -86,7 +86,7 @@ void twl_mapped_leave(struct mapped_segment *seg);
 /* For the thread: has the next segment made, if there is none, and waits. -EAGAIN: another participant makes
  * it. */
 int twl_mapped_prepare_ahead(struct mapped *m);
-/* Makes `spare` ready to be begun. If it may not wait and none is ready: -EAGAIN, or what kept the thread
+/* Makes `spare` ready to be started. If it may not wait and none is ready: -EAGAIN, or what kept the thread
  * from making one. */
 int twl_mapped_prepare(struct mapped *m, bool may_wait) REQUIRES(m->rolling);
 /* Begins the spare and makes it the active segment. */
@@ -102,10 +102,10 @@ int twl_mapped_catch_up(struct mapped *m);
 /* Makes records durable that were claimed before the call; those up to `lsn` are enough. -ETIMEDOUT: another
  * process took too long to complete its record. */
 int twl_mapped_sync(struct mapped *m, uint64_t lsn, uint64_t deadline_ns);
-/* Completes and makes durable all records claimed in this sheet and those before it; NULL: in all sheets.
+/* Completes and makes durable all records claimed in this segment and those before it; NULL: in all segments.
  * -EAGAIN: all records before one that another process has to complete. */
 int twl_mapped_sync_up_to(struct mapped *m, const struct mapped_segment *last) REQUIRES(m->syncing);
-/* Passes the next record, which is claimed: waits until its owner has completed it, or makes it a void if
+/* Passes the next record, which is claimed: waits until its owner has completed it, or makes it a filler if
  * that process is dead. -EIO: the record is lost; -EAGAIN: another process takes too long to complete it. */
 int twl_mapped_await_copy(struct mapped *m, const struct mapped_segment *seg, struct open_walk *walk,
                           struct record_header *ret_record) REQUIRES(m->syncing);
@@ -116,22 +116,22 @@ void twl_mapped_tell_durable(struct mapped *m, uint64_t lsn);
 /* ---- progress.c: how far records are complete ---------------------------------------------------------- */
 
 int twl_mapped_find_written(struct mapped *m, uint64_t *ret_lsn, uint64_t *ret_payload_bytes);
-/* Moves the walk behind this sheet, which is about to be unmapped, as were those before it. All its records
+/* Moves the walk behind this segment, which is about to be unmapped, as were those before it. All its records
  * are complete or lost; they have this much payload. */
 void twl_mapped_see_past(struct mapped *m, const struct mapped_segment *seg, uint64_t payload_bytes);
-/* The same for a sheet in which all records are known to be complete. */
+/* The same for a segment in which all records are known to be complete. */
 void twl_mapped_see_through(struct mapped *m, const struct mapped_segment *seg);
-/* True: the next record has become a void, because its owner is dead. */
+/* True: the next record has become a filler, because its owner is dead. */
 bool twl_mapped_fill_abandoned(struct mapped *m, const struct mapped_segment *seg,
                                const struct open_walk *walk);
-/* Makes voids of the open claims of a dead participant that had this handle's number. */
+/* Makes fillers of the open claims of a dead participant that had this handle's number. */
 void twl_mapped_fill_our_number(struct mapped *m);
 
 /* ---- close.c: groups get their headers ------------------------------------------------------------- */
 
-/* With peers: unmaps and closes the files of segments whose group a participant has closed. */
+/* In shared mode: unmaps and closes the files of segments whose group a participant has closed. */
 void twl_mapped_let_go_of_closed(struct mapped *m) REQUIRES(m->syncing);
-/* With peers: does that, and closes the group of the oldest segment that was left, if it can now. True: it
+/* In shared mode: does that, and closes the group of the oldest segment that was left, if it can now. True: it
  * has. */
 bool twl_mapped_tend(struct mapped *m);
 /* Closes all groups and the log; called by the only, or the last, writer. */

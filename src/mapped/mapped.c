@@ -176,7 +176,7 @@ static void prepare_segment(struct mapped *m)
     atomic_store(&m->spare_error, rc == -EAGAIN ? 0 : rc);
 }
 
-/* Another program may have cut the file of the page: then this process no longer sees the other
+/* Another program may have truncated the file of the page: then this process no longer sees the other
  * participants. */
 static int check_page(struct mapped *m)
 {

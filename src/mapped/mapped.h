@@ -41,7 +41,7 @@ void twl_mapped_let_in(struct mapped *mapped, int64_t max_time_so_far_ns);
 int twl_mapped_start(struct mapped *mapped);
 /* Gives `left` to the keeper, whose thread may begin. Before the first put. */
 void twl_mapped_begin(struct mapped *mapped);
-/* Makes durable everything that was put, closes the group and the log, and cuts the file to its last byte.
+/* Makes durable everything that was put, closes the group and the log, and truncates the file to its last byte.
  * With other participants: only makes durable what this handle has put. No other thread is inside. */
 int twl_mapped_finish(struct mapped *mapped);
 /* After the keeper is destroyed, because it may be closing a group. */
@@ -61,7 +61,7 @@ int twl_mapped_close_group(void *mapped, struct segment *segment);
 
 uint32_t twl_mapped_epoch(const struct mapped *mapped);
 uint64_t twl_mapped_last_lsn(struct mapped *mapped); /* newest that was put, or is being put */
-/* For a forked child: the last LSN at the fork (with peers: the current one). */
+/* For a forked child: the last LSN at the fork (in shared mode: the current one). */
 uint64_t twl_mapped_told_lsn(const struct mapped *mapped);
 uint64_t twl_mapped_written_lsn(struct mapped *mapped);       /* newest up to which all are complete */
 uint64_t twl_mapped_durable_lsn(const struct mapped *mapped); /* newest up to which all are durable */

@@ -111,7 +111,7 @@ void twl_mapped_segment_begin(struct mapped_segment *seg, const struct group_hea
     unsigned char header[GROUP_HEADER_BYTES];
     seg->start = *start;
     twl_group_header_encode(&seg->start, seg->segment.seed, SEGMENT_DATA_OFFSET, header);
-    /* encoded elsewhere first: an existing mark has the same bytes, and must not differ even for a moment */
+    /* encoded elsewhere first: the bytes of an existing marker must not change even for a moment */
     memcpy(seg->group.bytes + SEGMENT_DATA_OFFSET, header, sizeof(header));
     take_start(seg);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A mapped segment ("sheet") with its open group, as one process sees it. */
+/* A mapped segment with its open group, as one process sees it. */
 #ifndef TWL_MAPPED_SEGMENT_H
 #define TWL_MAPPED_SEGMENT_H
 
@@ -28,7 +28,7 @@ struct mapped_segment {
     struct io *io;             /* [const] */
     struct io_file *file;      /* [const] open as long as a thread is inside */
     struct io_file *lock;      /* [const] until it is unlocked; NULL: a single writer has locked `file` */
-    struct segment segment;    /* has the file until the keeper takes it; with peers until it is let go */
+    struct segment segment;    /* has the file until the keeper takes it; in shared mode until it is let go */
     uint64_t sequence, number; /* [const] of the segment, and in its name */
     size_t bytes;              /* [const] that are mapped */
     struct group_header start; /* [const] its first group */
@@ -41,7 +41,7 @@ struct mapped_segment {
     _Atomic(struct mapped_segment *) next;
 };
 
-/* Maps a segment that was not begun, or was begun by another participant. The file stays the caller's.
+/* Maps a segment that was not started, or was started by another participant. The file stays the caller's.
  * `owner` is the number for claims. A shared segment is locked, so that no other kind of writer takes it; not
  * on its own file, which is mapped and which children inherit (mapped/participants.h). -EBUSY: another process has
  * it exclusively. */
@@ -54,11 +54,11 @@ void twl_mapped_segment_free(struct mapped_segment *seg);   /* only the memory *
  * kernel. */
 void twl_mapped_segment_populate(struct mapped_segment *seg, uint64_t to);
 
-/* Writes the mark that begins an epoch, and with it the segment. */
+/* Writes the marker that begins an epoch, and with it the segment. */
 void twl_mapped_segment_begin(struct mapped_segment *seg, const struct group_header *start);
-/* Takes the mark of a segment that was begun. TWINLOG_ECORRUPT: there is none. */
+/* Takes the marker of a segment that was started. TWINLOG_ECORRUPT: there is none. */
 int twl_mapped_segment_enter(struct mapped_segment *seg);
-/* Composes the mark of this segment, behind another one that has ended; the same in every participant. */
+/* Composes the marker of this segment, behind another one that has ended; the same in every participant. */
 int twl_mapped_segment_compose_next(const struct mapped_segment *seg, const struct mapped_segment *before,
                                     struct group_header *ret_start);
 

@@ -15,8 +15,8 @@ int twl_next_open(struct io *io, uint64_t number, struct segment *ret_segment);
  * LSN and epoch go into the header of a new one. */
 int twl_next_make(const struct participants *participants, const struct segment *segment, uint64_t room,
                   uint64_t durable_lsn, uint32_t epoch, struct segment *ret_segment);
-/* For the last participant: removes the segment behind this one, which was not begun, and temporary files of
- * participants that died while they made one. The next opening finds what can't be removed now. */
+/* For the last participant: removes the segment behind this one, which was not started, and temporary files
+ * of participants that died while they made one. The next opening finds what can't be removed now. */
 void twl_next_remove(struct io *io, const struct segment *segment);
 
 #endif

@@ -28,11 +28,11 @@ struct open_group {
     uint32_t epoch_seed;  /* [const] */
     uint8_t owner;        /* [const] number of the participant that claims places */
 
-    /* [const pointer] Upper half: offset / 8; lower half: number of records before it. 0 = not begun. */
+    /* [const pointer] Upper half: offset / 8; lower half: number of records before it. 0 = not started. */
     _Atomic uint64_t *cursor;
 };
 
-/* Sets the cursor to the first place, unless the group is begun; any participant may call it, at any time. */
+/* Sets the cursor to the first place, unless the group has started; any participant may call it at any time. */
 void twl_open_group_begin(struct open_group *group);
 
 struct place {
@@ -76,7 +76,7 @@ unsigned twl_open_group_owner(const struct open_group *group, const struct open_
 /* A page of the file could not be read or allocated, and has been replaced by memory of this process. */
 bool twl_open_group_is_lost(const struct open_group *group);
 
-/* Makes the next claim a void, because its owner is dead. Any number of participants may do that, even long
+/* Makes the next claim a filler, because its owner is dead. Any number of participants may do that, even long
  * after it was done. False: the group is lost in this process. */
 bool twl_open_group_fill(const struct open_group *group, const struct open_walk *walk, uint32_t size,
                          int64_t time_ns);

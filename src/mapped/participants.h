@@ -2,7 +2,7 @@
 /*
  * The participants of a shared log: which of them are alive, and what they share beside the segments.
  *
- * A participant ("peer") is a handle of a process. It has a number, and keeps a byte of "writer.lock" for
+ * A participant is a handle of a process. It has a number, and keeps a byte of "writer.lock" for
  * that number locked as long as it lives. All participants have the writer's lock shared, which keeps other
  * kinds of writers out; the one that opens or closes the log has it exclusively. The locks are on an open
  * file that is used for nothing else, is not mapped, and is closed in forked children: the kernel releases
@@ -35,7 +35,7 @@ struct common {
     uint32_t max_record_bytes;
     _Atomic int poison;
     _Atomic uint64_t oldest;            /* segment whose group is not closed; only goes up */
-    _Atomic uint64_t newest;            /* segment that a participant has begun; only goes up */
+    _Atomic uint64_t newest;            /* segment that a participant has started; only goes up */
     _Atomic int64_t max_time_so_far_ns; /* newest time of a record in closed segments; INT64_MAX: not known */
 };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Finds how far records are complete, without a wait for the disk, and makes voids of the records of dead
+/* Finds how far records are complete, without a wait for the disk, and makes fillers of the records of dead
  * participants. */
 #define _GNU_SOURCE
 #include "mapped/inside.h"
@@ -20,7 +20,7 @@ bool twl_mapped_fill_abandoned(struct mapped *m, const struct mapped_segment *se
     return is_filled;
 }
 
-/* Buries claims of this handle's number in the sheet, from where records may be incomplete; skips other
+/* Makes fillers of claims of this handle's number in the segment, from where records may be incomplete; skips other
  * claims. */
 static void fill_abandoned_in(struct mapped *m, struct mapped_segment *seg)
 {
@@ -67,7 +67,7 @@ static void see_next(struct mapped *m, struct mapped_segment *next) REQUIRES(m->
     m->seen_here = 0;
 }
 
-/* If the record was not complete at the last look either, makes it a void if its owner is dead: true. */
+/* If the record was not complete at the last look either, makes it a filler if its owner is dead: true. */
 static bool get_unstuck(struct mapped *m) REQUIRES(m->looking)
 {
     const uint64_t lsn = m->seen_segment->group.first_lsn + m->seen.count;

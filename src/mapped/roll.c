@@ -2,9 +2,9 @@
 /*
  * Rolls from one segment to the next. See inside.h.
  *
- * In this order: the new segment gets its mark; a search for segments finds it (the keeper has it in its set,
- * or its name exists); the page says its epoch; it becomes active. So a reader that learns of a record in it
- * finds the segment.
+ * In this order: the new segment gets its marker; a search for segments finds it (the keeper has it in its
+ * set, or its name exists); the page says its epoch; it becomes active. So a reader that learns of a record
+ * in it finds the segment.
  */
 #define _GNU_SOURCE
 #include "mapped/inside.h"
