@@ -2,15 +2,16 @@
 /*
  * See read_position.h.
  *
- * A file may get another incarnation at any time after its records were trimmed or cut off, even while it is
- * open. These rules keep its contents from being taken for a record that the reader wants:
+ * A file may get another incarnation at any time after its records were trimmed or truncated, even while it
+ * is open. These rules keep its contents from being taken for a record that the reader wants:
  *  - A slot serves an entry of the newest set only if both have the same identity, and only for LSNs in front
- *    of the bound from this set. So records that were cut off are not found where they still lie.
+ *    of the bound from this set. So records that were truncated are not found where they still lie.
  *  - What an open slot remembers, its index and group headers, only says where to look. A group header is
  *    valid in one incarnation of one file. A record is valid as one LSN of one epoch, and an epoch uses each
  *    LSN once: bytes that check are that record, in whichever incarnation they are found.
  *  - Data that was read is forgotten when the reader changes to another slot, and with every new set. A group
- *    that was torn when its writer died is cut by the next writer, which uses its LSNs again; an old copy
+ *    that was torn when its writer died is truncated by the next writer, which uses its LSNs again; an old
+ *    copy
  *    would still check.
  *
  * So a file with another incarnation looks like a damaged one. A reader that gets POSITION_LOST closes it and
@@ -131,7 +132,7 @@ static void move_to(struct read_position *pos, struct slot *slot)
     pos->at = slot;
 }
 
-/* A segment that is no longer in the set was trimmed or cut off. */
+/* A segment that is no longer in the set was trimmed or truncated. */
 static void find_in_set(struct read_position *pos, struct slot *slot)
 {
     const struct segment_set *set = set_of(pos);
@@ -181,8 +182,8 @@ static void catch_up(struct read_position *pos)
 
 /* ---- the segment ------------------------------------------------------------------------------- */
 
-/* Keeps the segment from getting a new incarnation, or being cut, while it is open here: 1. POSITION_LOST =
- * it has a new one already. Without the lock the segment is read, not mapped. */
+/* Keeps the segment from getting a new incarnation, or being truncated, while it is open here: 1.
+ * POSITION_LOST = it has a new one already. Without the lock the segment is read, not mapped. */
 static int hold(struct read_position *pos, struct slot *slot)
 {
     unsigned char block[SEGMENT_HEADER_BYTES];
@@ -336,14 +337,14 @@ static bool fits(const struct cursor *cursor, const struct segment_header *heade
            (!is_in_group || header->previous == 0 || header->start_chain == twl_group_chain(group));
 }
 
-/* Looks for a segment that was begun since the set was loaded. */
+/* Looks for a segment that was started since the set was loaded. */
 static int look_for_next_segment(struct read_position *pos, uint64_t lsn)
 {
     int rc = twl_read_snapshot_reload(pos->snapshot, pos->report);
     if (rc < 0)
         return rc;
     catch_up(pos);
-    if (lsn > pos->snapshot->limit_lsn) /* it was cut off */
+    if (lsn > pos->snapshot->limit_lsn) /* it was truncated */
         return 0;
     return pos->at->segment.file && pos->at->index + 1 < set_of(pos)->started ? 1 : POSITION_LOST;
 }
@@ -459,7 +460,7 @@ static int find_end(struct read_position *pos, size_t index, uint64_t *ret_lsn)
 }
 
 /* The index gives the times of all records that were ever in the segment, so the record that it leads to
- * may have been trimmed or cut off. */
+ * may have been trimmed or truncated. */
 static int walk_to_time(struct read_position *pos, const struct segment_footer *footer, int64_t time_ns)
 {
     struct cursor *cursor = &pos->at->cursor;

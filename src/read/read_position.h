@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The read position ("stand"): the segment that a reader is in, the iterator in it, and how to get to another
+ * The read position: the segment that a reader is in, the iterator in it, and how to get to another
  * record.
  *
  * A reader that looks up single records comes back to the same segments. So a segment that was left for

@@ -10,12 +10,12 @@
  *
  * Order: the writer stores a new epoch before any LSN of it. So the reader loads the epoch, then the set,
  * then the watermark, then the epoch again. If it is the same, the watermark is of this epoch, and every
- * record up to it is in a segment of the set or in one that was begun later.
+ * record up to it is in a segment of the set or in one that was started later.
  *
  * Beside a writer that writes through a mapping the watermark is not all. A walk of the reader goes on from
  * where it was to the first incomplete record, and into the next segment when its own has ended. The epoch in
- * the page changes with each segment, so the set is usually loaded in time. If the segment was not begun yet
- * at that time, the set is loaded again.
+ * the page changes with each segment, so the set is usually loaded in time. If the segment was not started
+ * yet at that time, the set is loaded again.
  */
 #define _GNU_SOURCE
 #include "read/read_snapshot.h"
@@ -125,7 +125,7 @@ static int sync_what_was_found(struct read_snapshot *h, const struct recovery *f
     return rc == -EINVAL ? 0 : rc;
 }
 
-/* Segments that are begun behind the end of the log are dead. */
+/* Segments that are started behind the end of the log are dead. */
 static void drop_dead(struct segment_set *set, size_t index)
 {
     if (index + 1 == set->started)
@@ -328,7 +328,7 @@ static int follow_tail(struct read_snapshot *h, struct twinlog_report *ret_repor
 
 /* ---- with a page ------------------------------------------------------------------------------- */
 
-/* A cut takes effect as soon as its segment exists; the writer publishes it a little later. */
+/* A truncation takes effect as soon as its segment exists; the writer publishes it a little later. */
 static void heed_unpublished_truncation(struct read_snapshot *h)
 {
     if (h->truncation_epoch >= h->epoch)
@@ -363,7 +363,7 @@ static int believe_page(struct read_snapshot *h, uint32_t epoch, struct twinlog_
 /* The page does not count: a writer is opening the log, or died while opening it, or no writer has come
  * since the last one. If there is a writer, it will publish; until then the last snapshot is enough,
  * unless the caller asks for the end of the log. A snapshot from the page is not enough: the writer may
- * have cut the log after publishing, and no page shows that. */
+ * have truncated the log after publishing, and no page shows that. */
 static int look_past_page(struct read_snapshot *h, uint32_t epoch, bool has_writer, bool asks_for_end,
                           struct twinlog_report *ret_report)
 {

@@ -6,7 +6,7 @@
  * Sources of the LSNs:
  *  - attached reader: the page of the writer in this process;
  *  - live writer in another process: the same page, shared; or, where the file system can't share memory, the
- *    newest durable mark in the log itself;
+ *    newest durable marker in the log itself;
  *  - live writer that writes through a mapping: additionally every complete record that has only complete
  *    records before it;
  *  - no writer, or a writer that is opening the log: what recovery finds sound, made durable by a sync before
@@ -40,14 +40,13 @@ struct read_snapshot {
 
     uint32_t page_sequence; /* sequence of the page, read before the rest of the page */
     uint32_t
-        sound_page_sequence; /* sequence when the limit was last found in the files, if there is a page */
-    uint32_t epoch;          /* epoch of the page when the set was loaded; 0 = the page did not count */
-    uint32_t ignored_epoch;  /* epoch that a dead writer has left in the page */
-    bool follows_markers;    /* there is a writer, but no page */
-    uint32_t
-        truncation_epoch;    /* epoch of the writer that made the newest cut in the set; 0 = there is none */
-    uint64_t truncation_lsn; /* where that cut begins */
-    bool passes_claims;      /* there was no writer: claims are those of a dead writer */
+        sound_page_sequence;   /* sequence when the limit was last found in the files, if there is a page */
+    uint32_t epoch;            /* epoch of the page when the set was loaded; 0 = the page did not count */
+    uint32_t ignored_epoch;    /* epoch that a dead writer has left in the page */
+    bool follows_markers;      /* there is a writer, but no page */
+    uint32_t truncation_epoch; /* epoch of the writer that made the newest truncation in the set; 0 = none */
+    uint64_t truncation_lsn;   /* where that truncation begins */
+    bool passes_claims;        /* there was no writer: claims are those of a dead writer */
 
     /* Beside a writer that writes through a mapping: a walk that goes as far as records are complete. */
     struct cursor tail;
@@ -69,8 +68,8 @@ static inline bool twl_read_snapshot_is_old(const struct read_snapshot *snapshot
                                                snapshot->page_sequence);
 }
 
-/* Brings the snapshot up to date. Loads the set only if there is another writer, or if the writer has cut
- * the log. */
+/* Brings the snapshot up to date. Loads the set only if there is another writer, or if the writer has
+ * truncated the log. */
 int twl_read_snapshot_look(struct read_snapshot *snapshot, struct twinlog_report *ret_report);
 /* As twl_read_snapshot_look(), for a caller that asks where the log ends: while a writer is opening the log, an
  * older snapshot may have less than other callers were told. */

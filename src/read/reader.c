@@ -3,13 +3,13 @@
  * The reader: one iterator over all segments, never beyond the watermark (I6).
  *
  * read_snapshot.c decides how far it may read, read_position.c finds a record. This file keeps the position between two
- * records, and explains why a record is not there. In this order: it was trimmed; it was cut off; it is not
+ * records, and explains why a record is not there. In this order: it was trimmed; it was truncated; it is not
  * durable yet; its segment has moved; it is damaged. Every record up to the watermark must check. But the
  * bytes in memory may be older than the watermark. So before the reader reports damage, it first drops the
  * bytes that it has read and looks again, then drops all it knows of the log and looks again.
  *
  * The fast path, for the next record of a group: nothing was published since the last look, and `end_lsn`
- * covers all other conditions: no error, the range of the options, the watermark, the cut, the end of the
+ * covers all other conditions: no error, the range of the options, the watermark, the truncation, the end of the
  * group.
  */
 #define _GNU_SOURCE
@@ -185,8 +185,8 @@ static uint64_t head_of(const struct segment_set *set)
     return set->started > 0 ? max_u64(set->first_lsn, set->entries[0].first_lsn) : UINT64_MAX;
 }
 
-/* The records up to `lsn`, the last of them in that segment: from which LSN on are they cut off? 0 = all
- * of them are still there. The segment that begins a cut has a greater sequence. If it is trimmed by now,
+/* The records up to `lsn`, the last of them in that segment: from which LSN on are they truncated? 0 = all
+ * of them are still there. The segment that begins a truncation has a greater sequence. If it is trimmed by now,
  * the records' own segment is missing although the log begins in front of `lsn`. */
 static uint64_t find_truncation(const struct segment_set *set, uint64_t lsn, uint64_t sequence)
 {

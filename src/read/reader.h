@@ -16,7 +16,7 @@ int twl_reader_open(struct io *io, const struct twinlog_reader_options *options,
 struct reader_source {
     struct io *io;
     struct shared_page *shared;
-    /* Copies the segments that are begun, oldest first, with first_lsn. Any thread may call it, but not
+    /* Copies the segments that are started, oldest first, with first_lsn. Any thread may call it, but not
      * after a fork. */
     int (*set)(void *context, struct segment_set *ret_set);
     void *context;
