@@ -281,7 +281,7 @@ static int make_fixed(struct keeper *k, const struct segment_plan *plan, struct 
 }
 
 /* The first ready segment is too small: a larger one takes its sequence. While both exist, neither is
- * begun. */
+ * started. */
 static int replace_first(struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
 {
     struct segment_plan plan = k->plan;
@@ -753,7 +753,7 @@ void twl_keeper_destroy(struct keeper *k, bool is_forked)
 
 /* ---- for the commit path ----------------------------------------------------------------------- */
 
-/* Sets what the next header says was durable, and in which epoch. A value from before a cut comes too
+/* Sets what the next header says was durable, and in which epoch. A value from before a truncation comes too
  * late. */
 static void promise(struct keeper *k, uint64_t after_lsn, uint32_t epoch) REQUIRES(k->lock)
 {
@@ -845,7 +845,7 @@ void twl_keeper_leave(struct keeper *k, const struct segment *segment, const str
     twl_mutex_unlock(&k->lock);
 }
 
-/* ---- trims and cuts ---------------------------------------------------------------------------- */
+/* ---- trims and truncations --------------------------------------------------------------------- */
 
 /* From here to set_free() no thread makes or seals a segment. */
 static void hold_still(struct keeper *k) REQUIRES(k->lock)
@@ -916,7 +916,7 @@ int twl_keeper_restart(struct keeper *k, uint64_t start_lsn, uint64_t previous, 
         k->started[k->started_count++] = entry_of(&segment, start_lsn);
         k->plan.sequence = plan.sequence + 1;
         k->plan.bytes = min_u64(2 * segment.header.bytes, k->config.max_bytes);
-        k->plan.after_lsn = plan.after_lsn; /* what was durable before may be cut off */
+        k->plan.after_lsn = plan.after_lsn; /* what was durable before may be truncated */
         k->plan.epoch = epoch + 1;
         settle_max_time(k);
         *ret_segment = segment;

@@ -18,7 +18,7 @@ struct keeper;
 
 struct keeper_config {
     struct io *io;
-    const struct segment_set *set; /* copied; the active segment is the last begun one */
+    const struct segment_set *set; /* copied; the active segment is the last started one */
     struct segment_plan plan;      /* for the next segment to prepare: its size, number and sequence */
     uint64_t max_bytes;            /* segments double up to this size */
     size_t most_segments;          /* number of files; no more are made */
@@ -54,7 +54,8 @@ void twl_keeper_destroy(struct keeper *keeper, bool is_forked);
 /* ---- for the commit path ----------------------------------------------------------------------- */
 
 /* Asks for `count` ready segments, all of the largest size if `is_large`; does not wait. The LSN, and the
- * epoch in which it was durable, go into their headers, here and below, unless the log has been cut since. */
+ * epoch in which it was durable, go into their headers, here and below, unless the log has been truncated
+ * since. */
 void twl_keeper_want(struct keeper *keeper, uint32_t count, bool is_large, uint64_t after_lsn,
                      uint32_t epoch);
 
@@ -80,24 +81,24 @@ int twl_keeper_order(struct keeper *keeper, uint64_t min_bytes, uint64_t after_l
  * closes it. Its summary is complete. */
 void twl_keeper_leave(struct keeper *keeper, const struct segment *segment, const struct segment *next);
 
-/* ---- for trims and cuts: one such call at a time ----------------------------------------------- */
+/* ---- for trims and truncations: one such call at a time ---------------------------------------- */
 
-/* Makes a segment with a fixed start, behind all others, durable on return (its existence is the cut).
+/* Makes a segment with a fixed start, behind all others, durable on return (its existence is the truncation).
  * `previous` is the sequence of the segment that stays the newest of the old ones, 0 for none; all behind
  * it are retired, spares too. No thread may write meanwhile. After a failure nothing has happened, unless
  * *ret_is_in_doubt: then the segment may exist, now or after a crash. `epoch` is the one that ends with
- * the cut; the next epoch has the next number. */
+ * the truncation; the next epoch has the next number. */
 int twl_keeper_restart(struct keeper *keeper, uint64_t start_lsn, uint64_t previous, uint32_t start_chain,
                        uint32_t epoch, struct segment *ret_segment, bool *ret_is_in_doubt);
 
-/* Calls `each` for the begun segments, oldest first, until it returns false. */
+/* Calls `each` for the started segments, oldest first, until it returns false. */
 struct kept_segment {
     char name[SEGMENT_NAME_BYTES];
     uint64_t sequence, next_sequence;
     uint64_t first_lsn;
     uint64_t end_lsn; /* first LSN of the next segment; UINT64_MAX for the active one, which is the last */
     uint64_t file_bytes;
-    uint64_t later_bytes; /* file bytes of all begun segments behind it */
+    uint64_t later_bytes; /* file bytes of all started segments behind it */
     int64_t max_ns;       /* newest time of a record in it; INT64_MIN if it has none or is not sealed yet */
     bool is_sealed;
 };
@@ -110,13 +111,13 @@ struct keeper_freed {
 };
 int twl_keeper_retire(struct keeper *keeper, uint64_t first_sequence, struct keeper_freed *ret_freed);
 
-/* Copies the begun segments, oldest first, for a reader or a seek inside the process. Free the copy with
+/* Copies the started segments, oldest first, for a reader or a seek inside the process. Free the copy with
  * twl_segment_set_free(). */
 int twl_keeper_set(struct keeper *keeper, struct segment_set *ret_set);
 
 struct keeper_count {
     uint32_t started, ready;
-    uint64_t file_bytes; /* of all files: begun, spare and retired */
+    uint64_t file_bytes; /* of all files: started, spare and retired */
     uint64_t trimmed, recycled;
 };
 void twl_keeper_count(struct keeper *keeper, struct keeper_count *ret_count);

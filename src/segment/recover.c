@@ -3,7 +3,7 @@
  * Finds the end of the log.
  *
  * The newest segment that begins with a group holds the end: every older one was complete before it was
- * begun. It is walked group by group, with every checksum, to the first place that does not continue the
+ * started. It is walked group by group, with every checksum, to the first place that does not continue the
  * history. The facts about that place decide, by the table below: is it the end, is it a group that was being
  * written when power failed, or is something missing that was acknowledged?
  *
@@ -11,7 +11,7 @@
  * behind the hole says that a record in the hole was durable, that record was acknowledged, and no crash can
  * have taken it. Without such a proof the two cases can't be told apart, and the group counts as torn.
  *
- * Where segments have open groups, an older segment need not have been complete before the next was begun.
+ * Where segments have open groups, an older segment need not have been complete before the next was started.
  * Then the walk begins at the oldest of them, and goes on wherever the table says that the next segment
  * continues.
  */
@@ -62,9 +62,9 @@ const struct recover_row *twl_recover_decide(unsigned facts)
     return NULL;
 }
 
-/* Asks a segment behind the stop: does it continue there, is it begun, what do its groups prove? The next
+/* Asks a segment behind the stop: does it continue there, is it started, what do its groups prove? The next
  * segment is searched completely even if it is a spare: its first group, whose size is unknown, may be the
- * missing one. No segment is begun before the one in front of it. */
+ * missing one. No segment is started before the one in front of it. */
 static int ask_later_segment(struct cursor *cursor, const struct segment *segment, bool is_started,
                              bool is_next, struct position stop, unsigned *facts,
                              struct later_groups *ret_found)
@@ -84,7 +84,7 @@ static int ask_later_segment(struct cursor *cursor, const struct segment *segmen
         rc = twl_cursor_find_later(cursor, SEGMENT_DATA_OFFSET, stop, ret_found);
     }
     if (rc == 0 && ret_found->offset == 0 &&
-        is_started) { /* a sealed segment was begun, even if it has no group left */
+        is_started) { /* a sealed segment was started, even if it has no group left */
         rc = twl_segment_read_footer(segment, &footer);
         ret_found->is_proof = rc > 0;
     }

@@ -13,7 +13,7 @@
 enum recover_fact {
     FACT_LATER_DURABLE = 1u << 0, /* something later proves that what belongs at p was durable */
     FACT_LATER_GROUP = 1u << 1,   /* this segment has a later group, with proof or without */
-    FACT_NEWEST = 1u << 2,        /* no later segment is begun */
+    FACT_NEWEST = 1u << 2,        /* no later segment is started */
     FACT_JOINS = 1u << 3,         /* the next segment begins with the group that continues here */
     FACT_ZERO = 1u << 4,   /* only zeros from p to the end of its block; or p begins a block of a recycled
                             * file, and no group of this incarnation is there */
@@ -60,7 +60,7 @@ struct recovery {
     bool has_junk;   /* from there on the block contains bytes of a torn group */
     uint64_t last_group;      /* offset of the last sound group in that segment; 0 = none */
     struct position position; /* what the next group must continue; next_lsn is 1 in a new log */
-    size_t open_from;      /* segments from here on have open groups, dead ones too; set->begun: none has */
+    size_t open_from;      /* segments from here on have open groups, dead ones too; set->started: none has */
     uint64_t marked_lsn;   /* newest LSN that a group on disk proves durable */
     uint64_t claim_lsn;    /* first LSN of which only the claim of a dead writer is left; 0 = none */
     size_t claim_index;    /* index of its segment, */
@@ -69,14 +69,14 @@ struct recovery {
 };
 
 /* Returns 0 also for a torn tail, TWINLOG_ECORRUPT for damage; fills in the report either way. Reads the
- * newest begun segment, the segments before it whose groups are open too, and what lies behind the end.
+ * newest started segment, the segments before it whose groups are open too, and what lies behind the end.
  * `summary`, if not NULL, receives the contents of the segment in which the log ends. `has_writer`: claims
  * in open groups belong to a live writer that is about to complete them. */
 int twl_recover(struct io *io, const struct segment_set *set, bool has_writer, struct summary *summary,
                 struct recovery *ret_recovery);
 
 /* Finds the segments at the end of the path that have open groups: *ret_from is the oldest of them, or
- * set->begun. */
+ * set->started. */
 int twl_recover_find_open(struct io *io, const struct segment_set *set, size_t *ret_from);
 /* Does the segment have FEATURE_MAPPED, and no group header at the place of the open group? The records of
  * that group, and the marker in front of it, may be missing. */

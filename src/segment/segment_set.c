@@ -3,10 +3,10 @@
  * The set of segment files that makes a log, in order.
  *
  * Names mean nothing (except in logs without FEATURE_MANAGED); the order comes from the sequence in each
- * header. The newest begun segment is searched from the top. From there the path leads back, to the preceding
- * sequence or to where a fixed start says, until a segment where the log begins or which holds the head in
- * the state file. Segments above the newest are spares. Segments that are not on the path were trimmed or cut
- * off, and are retired.
+ * header. The newest started segment is searched from the top. From there the path leads back, to the
+ * preceding sequence or to where a fixed start says, until a segment where the log begins or which holds the
+ * head in the state file. Segments above the newest are spares. Segments that are not on the path were
+ * trimmed or truncated, and are retired.
  *
  * Faults of the set as a whole are found here, before any segment is read: a gap in the path, a header that
  * does not check, a file that was made shorter, a file of another log. Each of them stops the opening,
@@ -227,7 +227,7 @@ static int look_after_dead_writer(const struct loading *l, struct segment_entry 
 }
 
 /* entries[at] and entries[at + 1] have the same sequence: moves the one that counts to `at`. A sequence is
- * used again only if its segment could not be made, so the other file was never begun. */
+ * used again only if its segment could not be made, so the other file was never started. */
 static int choose_twin(const struct loading *l, size_t at)
 {
     struct segment_entry *a = &l->entries[at], *b = a + 1;
@@ -267,7 +267,7 @@ static int sort_out_strays(struct loading *l)
     return 0;
 }
 
-/* Searches from the top down for the first begun entry; 0 = none is begun. */
+/* Searches from the top down for the first started entry; 0 = none is started. */
 static int find_newest(const struct loading *l, size_t *ret_count)
 {
     size_t count = l->count;
@@ -334,7 +334,8 @@ static int check_spares(const struct loading *l, size_t started)
     return 0;
 }
 
-/* Is this the first segment after a cut or a reset? The existence of such a segment is the cut. */
+/* Is this the first segment after a truncation or a reset? The existence of such a segment is the
+ * truncation. */
 static bool ends_epoch(const struct segment_header *header)
 {
     return header->start_lsn > 0 && header->sequence > 1;
@@ -399,7 +400,7 @@ static int make_set(struct loading *l, struct segment_set *ret_set)
         rc = find_newest(l, &started);
     if (rc == 0)
         rc = check_spares(l, started);
-    if (rc == 0 && started == 0) /* spares only: the first segment is begun by its header */
+    if (rc == 0 && started == 0) /* spares only: the first segment is started by its header */
         rc = report_missing(l, 1, l->entries[0].header.sequence, &l->entries[0]);
     if (rc == 0)
         rc = follow_path(l, started - 1, is_on_path, &oldest);
@@ -492,7 +493,7 @@ static int open_once(struct io *io, const struct segment_set_options *options, s
     return rc;
 }
 
-/* Did a trim or a cut change the state file while the set was loaded? */
+/* Did a trim or a truncation change the state file while the set was loaded? */
 static bool has_changed(struct io *io, uint64_t generation)
 {
     struct state now = { 0 };

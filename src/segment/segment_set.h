@@ -13,19 +13,19 @@ struct segment_entry {
 
     /* Valid after twl_segment_look(): */
     bool is_known;
-    uint64_t first_lsn; /* the fixed start; else from the first group; else from the footer; 0 = not begun */
+    uint64_t first_lsn; /* the fixed start; else of the first group; else of the footer; 0 = not started */
     bool is_sealed;
     struct segment_footer footer; /* if it is sealed */
 };
 
 struct segment_set {
     struct segment_entry *entries;
-    size_t started;     /* entries[0 .. begun) make the log, oldest first; each continues the one before it */
-    size_t spares;      /* then the segments without a group, by sequence, to be used next */
-    size_t retired;     /* then the segments that were trimmed or cut off; their contents do not count */
-    uint64_t first_lsn; /* oldest LSN that is kept, or the first one to come */
-    uint64_t passed_lsn;       /* a cursor proves that everything up to here was durable; 0 = none does */
-    uint32_t truncation_epoch; /* the log was last cut, or reset, at the end of this epoch; 0 = never */
+    size_t started;      /* entries[0 .. started) are the log, oldest first; each continues the last */
+    size_t spares;       /* then the segments without a group, by sequence, to be used next */
+    size_t retired;      /* then the segments that were trimmed or truncated; their contents do not count */
+    uint64_t first_lsn;  /* oldest LSN that is kept, or the first one to come */
+    uint64_t passed_lsn; /* a cursor proves that everything up to here was durable; 0 = none does */
+    uint32_t truncation_epoch; /* the log was last truncated, or reset, at the end of this epoch; 0 = never */
     uint64_t max_number;       /* of the file names; 0 = there are none */
     uint64_t max_sequence;
     bool is_managed; /* a header has FEATURE_MANAGED, so that there must be a state file */
@@ -74,18 +74,18 @@ int twl_segment_look(struct io *io, struct segment_entry *entry);
 int twl_segment_try_look(struct io *io, struct segment_entry *entry);
 
 /* The LSN that the header of entries[index] promises was durable before the segment was made; 0 = none. It
- * was durable in the epoch of that header. If the log was cut in that epoch or later, the LSN may have
- * been cut off, and the promise is 0. */
+ * was durable in the epoch of that header. If the log was truncated in that epoch or later, the LSN may have
+ * been truncated, and the promise is 0. */
 uint64_t twl_segment_set_promise(const struct segment_set *set, size_t index);
 
 /* Records of entries[index] end before this LSN, whatever the file holds, because a later segment is fixed
  * to start there. UINT64_MAX if none is. */
 uint64_t twl_segment_set_bound(const struct segment_set *set, size_t index);
 
-/* The begun entry that holds `lsn`, or would hold it. Looks at O(log n) entries and skips those of which
+/* The started entry that holds `lsn`, or would hold it. Looks at O(log n) entries and skips those of which
  * nothing is known. Negative: an error. */
 int64_t twl_segment_set_find(struct io *io, struct segment_set *set, uint64_t lsn);
-/* The first begun entry up to whose end there is a record of `time_ns` or later; the newest entry if none
+/* The first started entry up to whose end there is a record of `time_ns` or later; the newest entry if none
  * is known to have one. */
 int64_t twl_segment_set_find_time(struct io *io, struct segment_set *set, int64_t time_ns);
 

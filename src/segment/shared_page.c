@@ -56,7 +56,7 @@ static struct page_words *map_page(const struct shared_page *shared)
     return page;
 }
 
-/* Readers in other processes can do without a page: they see what is durable by the marks in the log. They
+/* Readers in other processes can do without a page: they see what is durable by the markers in the log. They
  * must not take an older writer's page in the file for this one's, so the file is overwritten. A file too
  * short to be mapped is left alone; a full disk may be the reason. */
 static int make_private_page(struct shared_page *shared)

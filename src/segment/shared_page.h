@@ -26,7 +26,7 @@
  * `wanted_ns`. */
 struct page_words {
     _Atomic uint64_t magic;
-    _Atomic uint32_t epoch; /* of the writer; 0 while it recovers. A cut begins a new one, stored before
+    _Atomic uint32_t epoch; /* of the writer; 0 while it recovers. Truncating begins a new one, stored before
                                * any LSN of it is published */
     _Atomic uint32_t page_sequence;    /* the sequence, a futex word: one more after every publication */
     _Atomic uint32_t awaited_sequence; /* newest sequence that a reader in any process sleeps on; the next
@@ -68,7 +68,7 @@ int twl_page_share(struct io *io, struct shared_page *ret_shared);
 /* For a process that joins other writers of the log: changes nothing. -ENOTSUP if there is no page to
  * share. */
 int twl_page_join(struct io *io, struct shared_page *ret_shared);
-/* Publishes what the writer has recovered, or what a cut has left. */
+/* Publishes what the writer has recovered, or what a truncation has left. */
 void twl_page_publish(struct shared_page *shared, uint32_t epoch, uint64_t first_lsn, uint64_t durable_lsn);
 /* Before twl_page_publish(), for a log that is written through a mapping: readers then look for complete
  * records in it. */
