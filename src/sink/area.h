@@ -112,8 +112,8 @@ bool twl_area_is_whole(int fd);
 int twl_area_map(int fd, struct area **ret_area);
 void twl_area_unmap(struct area *area);
 /* A page of the area could not be allocated, on a full file system without reserved space, or the file was
- * cut. This process has memory of its own in its place; values that it loads from the area or stores there
- * mean nothing any more. */
+ * truncated. This process has memory of its own in its place; values that it loads from the area or stores
+ * there mean nothing any more. */
 bool twl_area_is_lost(const struct area *area);
 /* Is it an area of this version, and finished? Reads only the first page. */
 bool twl_area_is_known(const struct area *area);

@@ -6,7 +6,7 @@
  *
  *     a live participant         the process joins
  *     none, an area of this file and this boot, and zeros behind its cursor
- *                                all were killed: the cursor is the end; swept, cut, and the area used again
+ *                                all were killed: the cursor is the end; swept, truncated, the area used again
  *     none, and no such area     the file or its record says where it ends: see end.c; the area is new
  *
  * The data file itself is locked, too: shared by all participants, exclusively by one that is alone in it. So

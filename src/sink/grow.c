@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The length of the file. Any thread makes it longer, with blocks, before they are needed, and without a
- * lock: several threads may call fallocate() at once. The last participant to close the file cuts it to what
- * was given away.
+ * lock: several threads may call fallocate() at once. The last participant to close the file truncates it to
+ * what was given away.
  */
 #define _GNU_SOURCE
 #include "base/point.h"

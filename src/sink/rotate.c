@@ -177,7 +177,7 @@ static DIR *list_dir(const struct twinlog_sink *sink)
     return list;
 }
 
-/* Opens the file, which sweeps and cuts it, and leaves it. A file that can't be opened stays as it is. */
+/* Opens the file, which sweeps and truncates it, and leaves it. A file that can't be opened stays. */
 static void finish_one(struct twinlog_sink *sink, uint64_t inode)
 {
     struct sink_file *file;
