@@ -312,7 +312,8 @@ int twinlog_close(struct twinlog *log);
  *               (RLIMIT_FSIZE), -EMFILE (also where the log has the 2^20 segments that a log can have:
  *               trim it) and other errors that keep a file from being made
  *   -EROFS      the log was opened with TWINLOG_READ_ONLY
- *   -EIO, ...   the write or sync for this record failed: its outcome is unknown, and the log is poisoned
+ *   -EIO, ...   the write or sync for this record failed: its outcome is unknown, and the log is poisoned. -EIO
+ *               also where the kernel's error would be -EAGAIN, -ETIMEDOUT or -ECANCELED
  */
 int twinlog_append(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
 

@@ -40,6 +40,13 @@ static inline bool is_no_space(int error)
     return error == -ENOSPC || error == -EDQUOT || error == -EFBIG;
 }
 
+/* The error that a failed write or sync leaves behind. The kernel may use errors that mean something else as results of
+ * an append: a disk that does not answer is ETIMEDOUT, as if a deadline had passed. */
+static inline int lasting_error(int error)
+{
+    return error > 0 || error == -EAGAIN || error == -ETIMEDOUT || error == -ECANCELED ? -EIO : error;
+}
+
 #if defined(__clang__)
 #define CAPABILITY(name) __attribute__((capability(name)))
 #define ACQUIRES(...) __attribute__((acquire_capability(__VA_ARGS__)))

@@ -243,7 +243,7 @@ int twl_commit_poison(const struct commit *c)
 
 void twl_commit_give_up(struct commit *c, int error)
 {
-    atomic_store(&c->poison, error);
+    atomic_store(&c->poison, lasting_error(error));
 }
 
 void twl_commit_count(struct commit *c, struct twinlog_stat *stat)

@@ -450,6 +450,7 @@ void twl_round_end(struct commit *c, struct round *round, int rc)
     struct twin *sealed = round->sealed;
     PROBE_GROUP_SYNC(c, took_ns, rc);
     if (rc < 0) {
+        rc = lasting_error(rc);
         atomic_store(&c->poison, rc);
         PROBE_POISON(c, rc);
     } else if (sealed) {

@@ -139,7 +139,7 @@ static int close_left(struct mapped *m, struct mapped_segment *seg, struct segme
 {
     unsigned char header[GROUP_HEADER_BYTES];
     uint64_t payload_bytes;
-    int rc = atomic_load(m->poison);
+    int rc = twl_mapped_poison(m);
     const int found = summarise(m, seg, segment->summary, &payload_bytes);
     await_users(m, seg);
     if (rc == 0 && (found < 0 || twl_mapped_segment_is_lost(seg)))
@@ -227,7 +227,7 @@ static bool close_oldest(struct mapped *m) REQUIRES(m->syncing)
     struct mapped_segment *seg = m->oldest;
     struct common *common = m->participants->common;
     const bool is_left = atomic_load(&seg->next) != NULL && seg->number == atomic_load(&common->oldest);
-    if (!is_left || atomic_load(m->poison) != 0 || !twl_participants_try(m->participants, IO_LOCK_CLOSE))
+    if (!is_left || twl_mapped_poison(m) != 0 || !twl_participants_try(m->participants, IO_LOCK_CLOSE))
         return false;
     bool is_closed = seg->number == atomic_load(&common->oldest) && give_header(m, seg) == 0;
     if (is_closed) {

@@ -146,7 +146,7 @@ static int sync_mapped_segment(struct mapped *m, struct mapped_segment *seg) REQ
 
 int twl_mapped_sync_up_to(struct mapped *m, const struct mapped_segment *last)
 {
-    int rc = atomic_load(m->poison);
+    int rc = twl_mapped_poison(m);
     for (struct mapped_segment *seg = m->oldest, *next; rc == 0 && seg; seg = next) {
         next = seg == last ? NULL : atomic_load(&seg->next); /* first, as in see_all() */
         rc = sync_mapped_segment(m, seg);
@@ -185,7 +185,7 @@ static int sync_shared(struct mapped *m, uint64_t lsn, uint64_t deadline_ns) REQ
         const uint64_t durable = atomic_load(m->durable);
         m->wanted_lsn = lsn;
         if (rc == 0 && durable < lsn) {
-            rc = atomic_load(m->poison);
+            rc = twl_mapped_poison(m);
             if (rc == 0 && twl_participants_try(m->participants, IO_LOCK_SYNC))
                 rc = sync_as_leader(m);
             else if (rc == 0 && twl_monotonic_ns() - asked_ns > patience_ns)

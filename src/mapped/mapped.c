@@ -21,6 +21,7 @@
 int twl_mapped_fail(struct mapped *m, int error)
 {
     int none = 0;
+    error = lasting_error(error);
     atomic_compare_exchange_strong(m->poison, &none, error);
     return error;
 }
@@ -359,7 +360,7 @@ static int finish_shared(struct mapped *m)
 {
     int rc = twl_mapped_sync(m, atomic_load(&m->last_own), 0);
     if (rc == 0)
-        rc = atomic_load(m->poison);
+        rc = twl_mapped_poison(m);
     if (!twl_participants_are_gone(m->participants))
         return rc;
     const int caught_up = twl_mapped_catch_up(m);
@@ -444,9 +445,10 @@ uint64_t twl_mapped_durable_lsn(const struct mapped *m)
     return atomic_load(m->durable);
 }
 
+/* The shared page may say anything. */
 int twl_mapped_poison(const struct mapped *m)
 {
-    return atomic_load(m->poison);
+    return lasting_error(atomic_load(m->poison));
 }
 
 void twl_mapped_count(struct mapped *m, struct twinlog_stat *stat)
@@ -454,7 +456,7 @@ void twl_mapped_count(struct mapped *m, struct twinlog_stat *stat)
     uint64_t lsn;
     (void)twl_mapped_find_written(m, &lsn, &stat->append_bytes);
     const struct mapped_segment *active = atomic_load(&m->active);
-    stat->poison = atomic_load(m->poison);
+    stat->poison = twl_mapped_poison(m);
     stat->epoch = active->start.epoch.number;
     stat->appends = twl_mapped_last_lsn(m) + 1 - m->began_lsn;
     stat->rolls = atomic_load(&m->rolls);

@@ -342,8 +342,16 @@ struct failure {
 };
 
 static const struct failure failures[] = {
-    { -EIO, 0, -EIO },       { -ENOSPC, 0, -ENOSPC }, { 0, -EIO, -EIO },     { 0, -EINTR, -EINTR },
-    { 0, -EAGAIN, -EAGAIN }, { -EDQUOT, 0, -EDQUOT }, { -EROFS, 0, -EROFS },
+    { -EIO, 0, -EIO },
+    { -ENOSPC, 0, -ENOSPC },
+    { 0, -EIO, -EIO },
+    { 0, -EINTR, -EINTR },
+    { -EDQUOT, 0, -EDQUOT },
+    { -EROFS, 0, -EROFS },
+    /* an append returns these for other reasons */
+    { 0, -EAGAIN, -EIO },
+    { 0, -ETIMEDOUT, -EIO },
+    { -ETIMEDOUT, 0, -EIO },
 };
 
 START_TEST(a_failed_write_or_sync_poisons_the_log_and_nothing_is_tried_again)

@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include "base/bytes.h"
+#include "forbid.h"
 #include "format/format.h"
 #include "gate.h"
 #include "io/io.h"
@@ -25,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define SEGMENT_BYTES 65536u
@@ -1239,6 +1241,42 @@ START_TEST(a_segment_that_is_left_behind_its_sync_is_not_passed)
 }
 END_TEST
 
+/* What the kernel returns here is also what a thread is told that shall try again, or whose time is over. */
+static const int ambiguous_errors[] = { EAGAIN, ETIMEDOUT, ECANCELED };
+static int ambiguous_error;
+
+#define CANNOT_RUN 77
+
+static int meet_ambiguous_error(void)
+{
+    struct twinlog *log;
+    uint64_t lsn;
+
+    if (!forbid(SYS_msync, ambiguous_error))
+        return CANNOT_RUN;
+    alarm(60);
+    log = open_small(tested_mode);
+    EXPECT(append_record(log, 0, 0, &lsn) == 0);
+    EXPECT(twinlog_sync(log) == -EIO);
+    EXPECT(log_stat(log).poison == -EIO);
+    EXPECT(append_record(log, 0, 1, &lsn) == TWINLOG_EPOISONED);
+    EXPECT(twinlog_close(log) == -EIO);
+    return 0;
+}
+
+START_TEST(an_error_with_another_meaning_is_an_error_for_good)
+{
+    ambiguous_error = ambiguous_errors[_i];
+    const int result = run_child(meet_ambiguous_error);
+    if (result == CANNOT_RUN)
+        fprintf(stderr,
+                "SKIP mapped an_error_with_another_meaning_is_an_error_for_good: no seccomp filter may be "
+                "loaded\n");
+    else
+        ck_assert_int_eq(result, 0);
+}
+END_TEST
+
 /* Where the log's thread looks after others, it may have been told first. */
 static void expect_lost(int rc)
 {
@@ -1785,6 +1823,7 @@ static void add_common(Suite *suite, void (*set_up_mode)(void), bool few)
     TCase *disk = logdir_case(suite, "what the disk does", set_up_mode);
     tcase_add_test(disk, a_full_disk_refuses_and_goes_on_when_it_has_room);
     tcase_add_test(disk, a_sync_that_fails_poisons);
+    tcase_add_loop_test(disk, an_error_with_another_meaning_is_an_error_for_good, 0, 3);
     tcase_add_loop_test(disk, a_file_that_somebody_cuts_poisons_and_nobody_dies, 0, CUTS);
     tcase_add_test(disk, a_record_whose_pages_are_lost_is_not_completed);
     tcase_add_test(disk, a_place_with_something_else_in_it_poisons);
