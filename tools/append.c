@@ -418,8 +418,8 @@ static const char *advise_busy(const struct append *append)
         (inspection.mode == TWINLOG_MODE_SHARED) == does_share)
         return NULL;
     if (does_share)
-        return "Its writer has it alone: wait until that one has closed it, or have it say --shared, too.";
-    return "Other processes share it: say --shared here, too, or wait until all of them have closed it.";
+        return "Its writer does not share it: wait until that process has closed it, or let it use --shared, too.";
+    return "Other processes share it: use --shared here, too, or wait until all of them have closed it.";
 }
 
 static int open_log(struct append *append, struct twinlog_options *options)
@@ -433,8 +433,7 @@ static int open_log(struct append *append, struct twinlog_options *options)
         return fail("open the log", append->dir, error, NULL, advice);
     if (error)
         return fail("open the log", append->dir, error, &report,
-                    error == -ENOENT ? "The directory that shall contain it does not exist: create it first."
-                                     : NULL);
+                    error == -ENOENT ? "The directory above it does not exist: create it first." : NULL);
     if (report.action == TWINLOG_DID_TRUNCATE)
         complain("note: %s", report.text);
     return STATUS_FINE;
@@ -469,8 +468,7 @@ static int append_run(const struct command *command, int argc, char **argv)
     if (error == 0)
         error = stop_on_signals();
     if (error) {
-        complain("%s", twinlog_strerror(error));
-        return STATUS_FAILED;
+        return fail_start(error);
     }
     int status = open_log(&append, &options);
     if (status == STATUS_FINE)

@@ -76,7 +76,7 @@ static const char *advice_for_backup(int error)
     case -EBUSY:
         return "Records were removed faster than they were copied: try again.";
     case -ENOENT:
-        return "The log must be there, and so must the directory that shall contain the new one.";
+        return "The log must exist, and so must the directory above the new one.";
     case -ENOTEMPTY:
         return "The new directory must not exist, or be empty: name another one.";
     default:

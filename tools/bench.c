@@ -44,7 +44,7 @@ static const char help[] =
     "  --threads N         how many (default 16)\n"
     "  --size BYTES        of each record (default 128)\n"
     "  --seconds N         how long (default 3)\n"
-    "  --mapped            nobody waits for the disk: records are copied into a mapped\n"
+    "  --mapped            no thread waits for the disk: records are copied into a mapped\n"
     "                      file, and one sync at the end is timed beside\n"
     "  --shared            the same to a log that other processes may append to\n"
     "  --processes N       so many do (default 1), each with its threads; implies --shared\n"
@@ -555,10 +555,10 @@ static int bench_run(const struct command *command, int argc, char **argv)
     };
 
     take_options(&bench, command, argc, argv);
+    signal(SIGPIPE, SIG_IGN); /* the scratch directory is removed also if nobody reads */
     int error = stop_on_signals();
     if (error) {
-        complain("%s", twinlog_strerror(error));
-        return STATUS_FAILED;
+        return fail_start(error);
     }
     int status = measure_in_scratch(&bench);
     if (stop_signal())

@@ -18,7 +18,17 @@
 /* To wait for another process that opens the log as the first one, or closes it as the last one. */
 #define SHARED_WAIT_MS 5000u
 
+#define MESSAGE_BYTES 10000u /* two paths and some words */
+
 static const char *program_name = "twinlog";
+
+/* Replaces what a terminal would act upon. */
+static void make_printable(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            *text = '?';
+}
 
 /* ---- options ---------------------------------------------------------------------------------- */
 
@@ -100,7 +110,7 @@ static uint64_t take_age_ms(const char *option)
     int64_t ns = take_duration(option);
 
     if (ns == 0)
-        usage_error("%s: %s is nothing", option, optarg);
+        usage_error("%s: '%s' is not longer than zero", option, optarg);
     return (uint64_t)ns / 1000000;
 }
 
@@ -164,15 +174,17 @@ void check_log_options(const struct twinlog_options *options)
         usage_error("--segment: at most 1G with --%s", mode_name(options->mode));
     if (options->mode == TWINLOG_MODE_SHARED &&
         (options->keep_bytes || options->keep_records || options->keep_age_ms))
-        usage_error("a log that is shared keeps what it has: 'twinlog trim DIR' when nobody has it open");
+        usage_error(
+            "--shared and --keep-bytes, --keep-records or --keep-time exclude each other: use 'twinlog trim "
+            "DIR' while no process has the log open");
 }
 
 const char *take_operand(int argc, char **argv, const char *what)
 {
     if (optind == argc)
-        usage_error("which %s?", what);
+        usage_error("the %s is missing", what);
     if (optind + 1 < argc)
-        usage_error("one %s at a time: what is '%s'?", what, argv[optind + 1]);
+        usage_error("one %s at a time: '%s' is one too many", what, argv[optind + 1]);
     if (!*argv[optind])
         usage_error("the name of the %s is empty", what);
     return argv[optind];
@@ -186,7 +198,7 @@ const char *take_directory(int argc, char **argv)
 void check_output(const char *output)
 {
     if (!output)
-        usage_error("where shall the new log be? Say --output NEW");
+        usage_error("missing --output NEW (the directory of the new log)");
     if (!*output)
         usage_error("--output: the name of the directory is empty");
 }
@@ -243,15 +255,24 @@ const char *take_name(const char *option)
     return check_name(option, optarg);
 }
 
+/* One line and one write: several processes may share standard error, and a name may contain anything. */
+static void print_message(const char *format, va_list arguments)
+{
+    char text[MESSAGE_BYTES];
+
+    vsnprintf(text, sizeof(text), format, arguments);
+    make_printable(text);
+    fprintf(stderr, "%s: %s\n", program_name, text);
+}
+
 void usage_error(const char *format, ...)
 {
     va_list arguments;
 
-    fprintf(stderr, "%s: ", program_name);
     va_start(arguments, format);
-    vfprintf(stderr, format, arguments);
+    print_message(format, arguments);
     va_end(arguments);
-    fprintf(stderr, "\nTry '%s --help'.\n", program_name);
+    fprintf(stderr, "Try '%s --help'.\n", program_name);
     exit(STATUS_USAGE);
 }
 
@@ -279,11 +300,9 @@ void complain(const char *format, ...)
     va_list arguments;
 
     clear_progress();
-    fprintf(stderr, "%s: ", program_name);
     va_start(arguments, format);
-    vfprintf(stderr, format, arguments);
+    print_message(format, arguments);
     va_end(arguments);
-    fputc('\n', stderr);
 }
 
 static const char *advice_for(int error)
@@ -313,7 +332,13 @@ static const char *advice_for(int error)
     case -EINVAL:
         return "The options do not go together: see --help for their limits.";
     case -EUSERS:
-        return "As many processes as can share it do: wait until one of them has closed it.";
+        return "No more processes can share the log: wait until one of them has closed it.";
+    case -ENOSYS:
+        return "The kernel is too old, or a sandbox (seccomp) refuses a system call that twinlog needs.";
+    case -ENOMEM:
+        return "Memory is short: free some, or raise the limit (ulimit -v).";
+    case -EAGAIN:
+        return "The system has reached a limit, perhaps that of processes and threads (ulimit -u): try again.";
     case -EMFILE:
     case -ENFILE:
         return "Raise the limit on open files (ulimit -n).";
@@ -352,12 +377,14 @@ int fail(const char *doing, const char *dir, int error, const struct twinlog_rep
     complain("cannot %s '%s': %s", doing, dir, twinlog_strerror(error));
     if (report)
         describe_place(place, sizeof(place), report);
-    if (report && report->text[0]) {
+    if (report && report->text[0])
         complain("%s%s%s", place, *place ? ": " : "", report->text);
-        return status_of(error);
-    }
-    if (*place)
+    else if (*place)
         complain("%s", place);
+    /* the text of a finding says what to do; that of the system does not, except behind a semicolon */
+    if (report && report->text[0] &&
+        (report->finding != TWINLOG_FOUND_SYSTEM_ERROR || strchr(report->text, ';')))
+        return status_of(error);
     complain_advice(error, advice);
     return status_of(error);
 }
@@ -367,6 +394,13 @@ int fail_copy(const char *doing, const char *dir, const char *output, int error,
     complain("cannot %s '%s' to '%s': %s", doing, dir, output, twinlog_strerror(error));
     complain_advice(error, advice);
     return status_of(error);
+}
+
+int fail_start(int error)
+{
+    complain("cannot start: %s", twinlog_strerror(error));
+    complain_advice(error, NULL);
+    return STATUS_FAILED;
 }
 
 int status_of(int error)
@@ -447,9 +481,7 @@ const char *plural(uint64_t count)
 void describe_name(char ret_text[TWINLOG_NAME_BYTES], const char *name)
 {
     snprintf(ret_text, TWINLOG_NAME_BYTES, "%s", name);
-    for (char *c = ret_text; *c; c++)
-        if ((unsigned char)*c < ' ' || *c == 0x7f)
-            *c = '?';
+    make_printable(ret_text);
 }
 
 void describe_bytes(char ret_text[BYTES_TEXT_BYTES], uint64_t bytes)

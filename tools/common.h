@@ -193,6 +193,9 @@ int fail(const char *doing, const char *dir, int error, const struct twinlog_rep
          const char *advice);
 
 /* The same for two directories: "cannot DOING 'DIR' to 'OUTPUT'". */
+/* Complains that the command can't even begin, with advice; returns the exit status. */
+int fail_start(int error);
+
 int fail_copy(const char *doing, const char *dir, const char *output, int error, const char *advice);
 
 /* The exit status for a result of the library. */

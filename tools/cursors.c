@@ -120,8 +120,8 @@ static int fail_change(const struct change *change, int error)
         advice = "There is no such cursor: 'twinlog cursors DIR' lists them.";
     else if (error == TWINLOG_ETRIMMED)
         advice =
-            "Records behind that LSN were removed: 'twinlog stat DIR' shows the first that is left, and a "
-            "cursor may stand in front of it at the least.";
+            "Records behind that LSN were removed: 'twinlog stat DIR' shows the first LSN that is left; the least "
+            "place of a cursor is one less.";
     snprintf(doing, sizeof(doing), "%s cursor '%s' of", change->is_removal ? "remove" : "set", name);
     return fail(doing, change->dir, error, NULL, advice);
 }

@@ -105,9 +105,7 @@ void json_time(const char *key, int64_t time_ns)
     printf("\"%s.%09" PRId64 "Z\"", text, nanoseconds);
 }
 
-/* Length of the character that `bytes` begins with by RFC 3629 (nothing overlong, no surrogates, at
- * most U+10FFFF); 0 = not UTF-8. */
-static size_t utf8_length(const unsigned char *bytes, size_t size)
+size_t utf8_length(const unsigned char *bytes, size_t size)
 {
     unsigned char least = 0x80; /* range of the second byte */
     unsigned char most = 0xbf;

@@ -29,6 +29,10 @@ void json_time(const char *key, int64_t time_ns);  /* since 1970, as "2026-11-20
 
 /* "KEY": the bytes as text where they are UTF-8, else "KEY_base64". */
 void json_bytes(const char *key, const void *data, size_t size);
+
+/* Length of the character that `bytes` begins with by RFC 3629 (nothing overlong, no surrogates, at most U+10FFFF);
+ * 0 = not UTF-8. */
+size_t utf8_length(const unsigned char *bytes, size_t size);
 void json_report(const char *key, const struct twinlog_report *report);
 
 #endif

@@ -158,7 +158,7 @@ static const char *describe_state(enum writer_state state)
 {
     switch (state) {
     case WRITER_NONE:
-        return "nobody is writing it";
+        return "no process is writing it";
     case WRITER_IDLE:
         return "its writer has nothing to commit";
     default:
@@ -340,8 +340,8 @@ static int print_change(struct show *show, const struct change *change)
 }
 
 static const char unseen_advice[] =
-    "Its writer has opened it in the mapped mode or the shared one, which take no timings, or is of another "
-    "version, or shares no memory. 'twinlog stat DIR' shows what the files tell.";
+    "Its writer uses the mapped mode or the shared mode, in which nothing is timed, or another version of twinlog, or "
+    "cannot share memory. 'twinlog stat DIR' shows what the files say.";
 
 /* Rates need two samples, so the first one of a busy writer is not shown. */
 static int run(struct show *show)

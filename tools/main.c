@@ -59,7 +59,7 @@ int main(int argc, char **argv)
 
     fill_standard_descriptors();
     if (argc < 2)
-        usage_error("which command?");
+        usage_error("the command is missing");
     if (strcmp(argv[1], "--version") == 0)
         print_version();
     if (strcmp(argv[1], "--help") == 0) {

@@ -8,11 +8,13 @@
  */
 #define _GNU_SOURCE
 #include "common.h"
+#include "json.h"
 #include "live.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #define WAIT_MS 1000
 
@@ -20,16 +22,23 @@ static const char *directory;
 
 /* ---- the format ---------------------------------------------------------------------------------- */
 
+/* Prometheus refuses the whole page if a label is not UTF-8: what is not becomes U+FFFD. */
 static void print_label(void)
 {
+    const unsigned char *c = (const unsigned char *)directory;
+
     printf("dir=\"");
-    for (const char *c = directory; *c; c++) {
+    for (size_t left = strlen(directory), length; left; c += length, left -= length) {
+        length = utf8_length(c, left);
         if (*c == '\\' || *c == '"')
             putchar('\\');
         if (*c == '\n')
             printf("\\n");
+        else if (length)
+            fwrite(c, 1, length, stdout);
         else
-            putchar(*c);
+            printf("\357\277\275");
+        length += length == 0;
     }
     putchar('"');
 }

@@ -14,7 +14,7 @@ static const char help[] =
     "Copies every sound record of the log in DIR to a new log in NEW, with its LSN and its\n"
     "time, and the named cursors and values. NEW must not exist, or be empty. Prints each\n"
     "loss on a line, as 'twinlog verify' does, then a summary. In the place of a lost\n"
-    "record NEW has none: readers pass over its LSN. Changes nothing in DIR, which nobody\n"
+    "record NEW has none: readers pass over its LSN. Changes nothing in DIR, which no process\n"
     "may be writing meanwhile. A repair that failed or was interrupted leaves NEW without\n"
     "its end: remove it and begin again.\n"
     "\n"
@@ -84,7 +84,7 @@ static const char *advice_for_repair(int error)
     case -EBUSY:
         return "A process is writing the log: stop it first.";
     case -ENOENT:
-        return "The log must be there, and so must the directory that shall contain the new one.";
+        return "The log must exist, and so must the directory above the new one.";
     case -ENOTEMPTY:
         return "The new directory must not exist, or be empty: name another one.";
     case TWINLOG_ECORRUPT:

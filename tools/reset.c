@@ -11,7 +11,7 @@ static const char help[] =
     "\n"
     "Removes every record from the log in DIR, for good, and gives the next one that is\n"
     "appended this LSN. Named cursors and values stay; cursors move to the new front.\n"
-    "Nobody may be writing the log meanwhile.\n"
+    "No process may be writing the log meanwhile.\n"
     "\n"
     "  --next LSN          of the next record\n"
     "  --force             also when the log holds records; without it, it is left alone\n"
@@ -46,7 +46,7 @@ static int reset_log(const struct reset *reset)
     if (records && !reset->is_forced) {
         complain("'%s' holds %" PRIu64 " record%s, LSN %" PRIu64 " to %" PRIu64 ". None was removed.",
                  reset->dir, records, plural(records), first_lsn, last_lsn);
-        complain("Say --force to remove them for good.");
+        complain("Use --force to remove them for good.");
         return STATUS_FAILED;
     }
     int error = twinlog_reset(reset->log, reset->next_lsn);
@@ -63,7 +63,7 @@ static int reset_run(const struct command *command, int argc, char **argv)
 
     while ((value = next_option(command, argc, argv, option_table)) != -1) {
         if (value == OPTION_NEXT)
-            reset.next_lsn = take_number("--next", 1, UINT64_MAX);
+            reset.next_lsn = take_number("--next", 1, INT64_MAX);
         else if (value == OPTION_FORCE)
             reset.is_forced = true;
         else
@@ -71,7 +71,7 @@ static int reset_run(const struct command *command, int argc, char **argv)
     }
     reset.dir = take_directory(argc, argv);
     if (!reset.next_lsn)
-        usage_error("which LSN shall come next? Say --next LSN");
+        usage_error("missing --next LSN (the LSN of the next record)");
     int status = open_to_remove(reset.dir, &reset.log);
     if (status != STATUS_FINE)
         return status;

@@ -31,43 +31,45 @@ static const char help[] =
     "       twinlog sink --follow FILE\n"
     "\n"
     "Appends standard input to FILE, byte for byte, at the speed of memory. FILE is a plain\n"
-    "file for grep, tail and less; whoever reads it sees at once what was written. It is\n"
-    "made where there is none.\n"
+    "file for grep, tail and less; they see at once what was written. It is created if it\n"
+    "does not exist.\n"
     "\n"
-    "This is not a log. The end of the process, by kill -9 too, costs nothing that is in\n"
-    "the file. The end of the kernel or a power cut costs what was not synced yet: without\n"
+    "This is not a log. If the process ends, also by kill -9, everything that is in the\n"
+    "file stays. A crash of the system or a power cut costs what was not synced yet: without\n"
     "--flush that may be half a minute or more, and what is left may have gaps of zeros.\n"
-    "What must survive the power goes to 'twinlog append'.\n"
+    "Use 'twinlog append' for data that must survive a power cut.\n"
     "\n"
     "  --shared            other processes may append to FILE at the same time, all of them\n"
-    "                      with this option; without it, one process has the file\n"
+    "                      with this option; without it, only one process can\n"
     "  --line              write whole lines only, so that those of several processes never\n"
     "                      mix (default). With --shared a last line without a newline gets\n"
     "                      one. A line of more than 64 MiB is written in parts\n"
     "  --block             write whatever was read, lines or not\n"
-    "  --rotate BYTES      what would make FILE larger goes to a new one: FILE becomes\n"
-    "                      FILE.1, that FILE.2, and so on. Not with --shared\n"
-    "  --keep N            keep so many of those (default 5)\n"
-    "  --flush MS          sync what was written after so many milliseconds, and at the end\n"
-    "  --initial BYTES     room that FILE is given to begin with (default 10M)\n"
-    "  --zeros drop        where FILE ends in zeros of which nobody knows whether they are\n"
-    "                      data, as after a crash of the system: they are not. Without this\n"
-    "                      option such a file is refused\n"
-    "  --zeros keep        they are\n"
+    "  --rotate BYTES      begin a new file before FILE would get larger than this: FILE\n"
+    "                      becomes FILE.1, FILE.1 becomes FILE.2, and so on. Not with\n"
+    "                      --shared\n"
+    "  --keep N            keep this number of old files (default 5)\n"
+    "  --flush MS          sync what was written after this number of milliseconds, and at\n"
+    "                      the end\n"
+    "  --initial BYTES     space that FILE gets at first (default 10M)\n"
+    "  --zeros drop        if FILE ends in zeros that may be data or not, as after a crash of\n"
+    "                      the system: drop them. Without --zeros such a file is refused\n"
+    "  --zeros keep        keep them\n"
     "  --cat               write nothing: print what was written, without the zeros behind it\n"
-    "  --follow            the same, and what is written later, until SIGINT or SIGTERM;\n"
-    "                      after FILE was renamed, the next one\n" COMMON_OPTIONS_HELP "\n"
-    "BYTES may end in K, M or G. While it is in use, FILE ends in zeros, which --cat leaves\n"
-    "out, and files .NAME.INODE.sink and .NAME.INODE.end lie beside it; that ends with the\n"
-    "last process that has it open. After a kill -9 of all, the next 'twinlog sink FILE' sets\n"
-    "that right. Bytes that others append to FILE meanwhile are lost.\n"
+    "  --follow            the same, and what is written later, until SIGINT or SIGTERM. If\n"
+    "                      FILE is renamed, go on with the next file of that name\n" COMMON_OPTIONS_HELP "\n"
+    "BYTES may end in K, M or G. While a process has FILE open, it ends in zeros, which --cat\n"
+    "leaves out, and there are files .NAME.INODE.sink and .NAME.INODE.end beside it. The last\n"
+    "process to close FILE cuts it to its exact bytes and removes the others. If that process\n"
+    "was killed, the next 'twinlog sink FILE' does so. Bytes that other programs append to\n"
+    "FILE meanwhile are lost.\n"
     "\n"
-    "SIGHUP, after FILE was renamed: go on in a new one, as logrotate wants it; that is also\n"
-    "seen without a signal, after a second. SIGINT and SIGTERM: what waits in the pipe is\n"
-    "written, FILE is cut to its exact bytes, and the process ends by that signal.\n"
+    "SIGHUP, after FILE was renamed: create a new FILE and go on there, as logrotate needs it;\n"
+    "the same happens without a signal after a second. SIGINT and SIGTERM: what waits in the\n"
+    "pipe is written, FILE is cut to its exact bytes, and the process ends by that signal.\n"
     "\n"
-    "Exit status: 0 everything is in the file; 1 an operation failed (the message says how\n"
-    "many bytes are in the file); 2 wrong usage.\n"
+    "Exit status: 0 all input is in the file; 1 an operation failed (the message says how\n"
+    "many bytes of the input are in the file); 2 wrong usage.\n"
     "\n"
     "Example: one program, ten files of 100 MiB; and several programs into one file\n"
     "  make 2>&1 | twinlog sink build.log --rotate 100M --keep 9\n"
@@ -147,14 +149,14 @@ static const char *advice_for(int error)
 {
     switch (error) {
     case -EBUSY:
-        return "Another process has it open: say --shared in all of them, or wait until it has ended.";
+        return "Another process has it open: use --shared in all of them, or wait until that process has ended.";
     case -ENOENT:
-        return "The directory that shall contain it does not exist: create it first.";
+        return "The directory above it does not exist: create it first.";
     case -ENOTSUP:
-        return "It has to be a regular file, on a file system that can reserve space and share mappings.";
+        return "It must be a regular file, on a file system that can reserve space and share mappings.";
     case -EUCLEAN:
-        return "It ends in zeros, and nobody knows whether they are data: say --zeros drop if the system has crashed, "
-               "or --zeros keep.";
+        return "It ends in zeros that may be data: use --zeros drop after a crash of the system, or --zeros keep if "
+               "they are data.";
     case TWINLOG_EVERSION:
         return "Processes of another version of twinlog have it open: end them first.";
     default:
@@ -256,8 +258,8 @@ static int pour_all(struct pour *pour, int *ret_read_error)
 
 static int complain_rest(const struct pour *pour, int status)
 {
-    complain("The first %" PRIu64 " byte%s of standard input %s in the file, and nothing else of it.",
-             pour->written, plural(pour->written), pour->written == 1 ? "is" : "are");
+    complain("The first %" PRIu64 " byte%s of standard input %s in the file, and no others.", pour->written,
+             plural(pour->written), pour->written == 1 ? "is" : "are");
     return status;
 }
 
@@ -286,10 +288,8 @@ static int pour_into(struct pour *pour, const struct twinlog_sink_options *optio
 {
     int read_error = 0;
 
-    if (buffer_init(&pour->input) < 0) {
-        complain("%s", strerror(ENOMEM));
-        return STATUS_FAILED;
-    }
+    if (buffer_init(&pour->input) < 0)
+        return fail_start(-ENOMEM);
     int error = twinlog_sink_open(pour->path, options, &pour->sink);
     if (error)
         return fail("open", pour->path, error, NULL, advice_for(error));
@@ -305,7 +305,7 @@ static void take_option(int value, struct twinlog_sink_options *options)
     case OPTION_ZEROS:
         options->flags &= ~(uint32_t)(TWINLOG_SINK_DROP_ZEROS | TWINLOG_SINK_KEEP_ZEROS);
         if (strcmp(optarg, "drop") != 0 && strcmp(optarg, "keep") != 0)
-            usage_error("--zeros drop or --zeros keep");
+            usage_error("--zeros: '%s' is none of drop, keep", optarg);
         options->flags |= *optarg == 'd' ? TWINLOG_SINK_DROP_ZEROS : TWINLOG_SINK_KEEP_ZEROS;
         return;
     case OPTION_SHARED:
@@ -324,6 +324,15 @@ static void take_option(int value, struct twinlog_sink_options *options)
         options->initial_bytes = take_number("--initial", 1, MOST_BYTES);
         return;
     }
+}
+
+/* Such a file would grow by what is read from it, for ever. */
+static bool is_standard_input(const char *path)
+{
+    struct stat input, file;
+
+    return fstat(STDIN_FILENO, &input) == 0 && S_ISREG(input.st_mode) && stat(path, &file) == 0 &&
+           input.st_dev == file.st_dev && input.st_ino == file.st_ino;
 }
 
 /* A small part of the limit, so that a file is nearly full when the next one is begun. */
@@ -364,6 +373,8 @@ static int sink_run(const struct command *command, int argc, char **argv)
     pour.path = take_operand(argc, argv, "file");
     if (show)
         return show_sink(pour.path, show == OPTION_FOLLOW);
+    if (is_standard_input(pour.path))
+        usage_error("'%s' is also standard input", pour.path);
     pour.is_by_lines = cut != OPTION_BLOCK;
     pour.is_shared = options.flags & TWINLOG_SINK_SHARED;
     pour.piece_bytes = piece_bytes(options.max_bytes);
@@ -372,10 +383,8 @@ static int sink_run(const struct command *command, int argc, char **argv)
     int error = stop_on_signals();
     if (error == 0)
         error = pour.hangup_fd = catch_hangups();
-    if (error < 0) {
-        complain("%s", strerror(-error));
-        return STATUS_FAILED;
-    }
+    if (error < 0)
+        return fail_start(error);
     int status = pour_into(&pour, &options);
     buffer_free(&pour.input);
     if (status == STATUS_FINE && stop_signal())

@@ -131,8 +131,8 @@ int show_sink(const char *path, bool is_following)
     if (show.fd >= 0)
         close(show.fd);
     if (error == -EUCLEAN)
-        complain("nobody knows where '%s' ends: shown is what is before the zeros at its end", path);
+        complain("'%s' ends in zeros that may be data; printed is what is before them", path);
     else if (error)
-        fail("read", path, error, NULL, NULL);
+        fail("read", path, error, NULL, error == -ENOENT ? "There is no such file: check the path." : NULL);
     return finish_output(error ? STATUS_FAILED : STATUS_FINE);
 }

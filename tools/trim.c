@@ -13,7 +13,7 @@
 static const char help[] =
     "Usage: twinlog trim DIR LIMIT... [options]\n"
     "\n"
-    "Removes records for good from the log in DIR, which nobody may be writing meanwhile.\n"
+    "Removes records for good from the log in DIR, which no process may be writing meanwhile.\n"
     "From the front; with several limits, the one that removes most counts:\n"
     "\n"
     "  --before LSN        records with a smaller LSN\n"
@@ -146,6 +146,9 @@ static int fail_cut(const struct trim *trim, int error, uint64_t first_lsn)
 
     if (error != TWINLOG_ETRIMMED)
         return fail("cut", trim->dir, error, NULL, NULL);
+    if (first_lsn == 0)
+        return fail("cut", trim->dir, error, NULL,
+                    "The log is empty; 'twinlog reset' begins it anew at any LSN.");
     snprintf(advice, sizeof(advice),
              "The log begins at LSN %" PRIu64 ", so --after %" PRIu64
              " is the least; 'twinlog reset' begins it anew at any LSN.",
@@ -196,7 +199,7 @@ static void take_options(struct trim *trim, const struct command *command, int a
     while ((value = next_option(command, argc, argv, option_table)) != -1) {
         if (value == OPTION_AFTER) {
             trim->is_cut = true;
-            trim->after_lsn = take_number("--after", 0, UINT64_MAX);
+            trim->after_lsn = take_number("--after", 0, INT64_MAX);
         } else if (value == OPTION_PAST_CURSORS) {
             trim->options.flags |= TWINLOG_TRIM_PAST_CURSORS;
         } else if (value == OPTION_JSON) {
@@ -209,7 +212,7 @@ static void take_options(struct trim *trim, const struct command *command, int a
     if (trim->is_cut && (trim->has_limit || trim->options.flags))
         usage_error("--after removes from the end: it excludes the limits of the front and --past-cursors");
     if (!trim->is_cut && !trim->has_limit)
-        usage_error("what shall be removed? --before, --keep-bytes, --keep-records, --keep-time or --after");
+        usage_error("missing what to remove: --before, --keep-bytes, --keep-records, --keep-time or --after");
 }
 
 static int trim_run(const struct command *command, int argc, char **argv)

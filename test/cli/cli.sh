@@ -396,7 +396,7 @@ test_stat_live()
     got=0
     wait_until live_lines live.lines 1 || got=1
     count "stat --live of a log that nobody writes" "$got"
-    says "says so" live.lines '^watched: nobody is writing it$'
+    says "says so" live.lines '^watched: no process is writing it$'
     end_live TERM
     status "stat --prometheus without a writer" 0 "$twinlog" stat watched --prometheus
     says "says so" out '^twinlog_writer_up\{dir="watched"\} 0$'
@@ -411,6 +411,12 @@ test_stat_live()
     fill "$name" 3
     status "stat --prometheus of a strange name" 0 "$twinlog" stat "$name" --prometheus
     says "escapes it" out '^twinlog_last_lsn\{dir="quotes/a \\"b\\" \\\\c"\} 3$'
+    name=$(printf 'quotes/\303\244\377z')
+    fill "$name" 3
+    status "stat --prometheus of a name that is not UTF-8" 0 "$twinlog" stat "$name" --prometheus
+    printf 'twinlog_last_lsn{dir="quotes/\303\244\357\277\275z"} 3\n' >want
+    grep -a '^twinlog_last_lsn' out >line
+    same "has U+FFFD for what is not" want line
 }
 
 # check_exposition FILE: every sample belongs to the metric whose HELP and TYPE came last, no metric comes twice,
@@ -459,6 +465,7 @@ test_bench_and_probe()
     status "probe" 0 "$twinlog" probe measured
     says "probe marks what a log would take" out '^\* (uring|uring-linked|dsync|fdatasync) .* us$'
 
+    "$twinlog" bench measured --processes 2 --size 5M --seconds 1 2>&1 | true # nobody reads what it complains of
     "$twinlog" bench measured --seconds 60 >out 2>err &
     pid=$!
     wait_until test -n "\$(ls -A measured)"
@@ -614,6 +621,8 @@ test_reset()
     status "reset of an empty log" 0 "$twinlog" reset unused --next 42
     says "needs no --force" out '^Nothing was removed\. The next record gets LSN 42\.$'
     status "verify" 0 "$twinlog" verify unused
+    status "trim --after in front of an empty log" 1 "$twinlog" trim unused --after 7
+    says "says what to do" err 'The log is empty'
 }
 
 # ---- cursors and values ------------------------------------------------------------------------
@@ -758,7 +767,7 @@ test_repair()
     says "says what to do" err 'must not exist, or be empty'
     for command in backup repair; do
         status "$command where no directory may be made" 1 "$twinlog" "$command" broken.left --output missing/log
-        says "says what to do" err 'directory that shall contain the new one'
+        says "says what to do" err 'directory above the new one'
         status "$command of a log that is missing" 1 "$twinlog" "$command" missing --output broken.new
         count "makes nothing" "$(find . -maxdepth 1 -name broken.new | wc -l)"
     done
@@ -1023,6 +1032,11 @@ test_missing()
     status "append where the parent is missing" 1 "$twinlog" append missing/log </dev/null
     says "says what to do" err 'its parent must exist|create it first'
     status "append to a file" 1 "$twinlog" append file </dev/null
+    got=0
+    subject="append with few descriptors"
+    (ulimit -n 6 && exec "$twinlog" append tight) </dev/null >out 2>err || got=$?
+    count "append with few descriptors fails" $((got != 1))
+    says "says what the system says, and what to do" err 'Raise the limit on open files'
     mkdir strange
     echo text >strange/notes.txt
     status "append to a directory of other files" 1 "$twinlog" append strange </dev/null
@@ -1277,11 +1291,11 @@ test_shared_refusals()
     status "stat --json beside it" 0 "$twinlog" stat beside --json
     says "sees the mode" out '"has_writer":true,"mode":"shared"'
     status "stat --live beside it" 1 "$twinlog" stat beside --live
-    says "says why not" err 'mapped mode or the shared one'
+    says "says why not" err 'mapped mode or the shared mode'
     for option in '' --mapped --buffered; do
         # shellcheck disable=SC2086 # words
         status "append ${option:-without --shared} beside it" 1 "$twinlog" append beside $option <in
-        says "is told what to do" err 'say --shared here'
+        says "is told what to do" err 'use --shared here'
     done
     status "trim beside it" 1 "$twinlog" trim beside --before 1
     status "append --shared beside it" 0 "$twinlog" append beside --shared --print-lsn <in
@@ -1300,7 +1314,7 @@ test_shared_refusals()
     echo first >&3
     read -r lsn <&4
     status "append --shared beside one that does not share" 1 "$twinlog" append alone --shared <in
-    says "is told what to do" err 'has it alone'
+    says "is told what to do" err 'does not share it'
     stop_writer TERM
 }
 
@@ -1462,6 +1476,13 @@ test_usage()
         status "cat --from '$number'" 2 "$twinlog" cat used --from "$number"
     done
     status "bench --threads 0" 2 "$twinlog" bench used --threads 0
+    for options in 'trim used --after' 'reset used --force --next'; do
+        # shellcheck disable=SC2086 # words
+        status "$options with more than an LSN can be" 2 "$twinlog" $options 9223372036854775808
+    done
+    name=$(printf 'one\nline\033[31m')
+    status "a strange name in a message" 1 "$twinlog" cat "$name"
+    says "cannot change the terminal, nor begin a line" err "^twinlog cat: .*'one\?line\?\[31m'"
     for options in '--interval 1' '--live --interval 0' '--live --interval 1s' '--live --interval nan' \
         '--live --interval 1e9' '--live --all' '--prometheus --live' '--prometheus --json' '--prometheus --all'; do
         # shellcheck disable=SC2086 # words

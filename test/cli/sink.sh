@@ -214,7 +214,7 @@ test_hangup()
     got=0
     wait_until grep -q "'cannot go on in a new'" held.err || got=1
     count "SIGHUP where no new file can be made is complained of" "$got"
-    says "with what to do" held.err 'has to be a regular file'
+    says "with what to do" held.err 'must be a regular file'
     rmdir held
     kill -HUP "$sink"
     got=0
@@ -410,6 +410,15 @@ test_places()
     status "sink to a new one where none may be made" 1 as_nobody "$public/twinlog" sink "$public/new" <in
     says "says why" err 'Permission denied'
     chmod 755 "$public"
+    cp in self
+    subject="sink of a file into itself"
+    got=0
+    (ulimit -f 20480 && exec "$twinlog" sink self) <self 2>err || got=$?
+    count "a file that is its own input is refused" $((got != 2))
+    says "says why" err 'also standard input'
+    same "and is as it was" in self
+    status "sink --cat of a missing file" 1 "$twinlog" sink --cat missing
+    says "says what to do" err 'check the path'
     got=0
     "$twinlog" sink closed <&- 2>err || got=$?
     count "sink without standard input" $((got != 1))
