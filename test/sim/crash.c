@@ -169,7 +169,6 @@ static struct twinlog_options choose_options(struct rng *rng, enum mood mood)
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     options.segment_bytes = rng_one_in(rng, 4) ? 131072 : 65536;
     options.buffer_bytes = 16384 + 4096 * (uint32_t)rng_below(rng, 3);
-    options.flags = rng_one_in(rng, 4) ? TWINLOG_BUFFERED : 0;
     options.prepare = (uint32_t)rng_below(rng, 3);
     if (rng_one_in(rng, 8))
         options.flags |= TWINLOG_NO_RECYCLE;
@@ -184,14 +183,6 @@ static struct twinlog_options choose_options(struct rng *rng, enum mood mood)
         options.flags |= TWINLOG_NO_THREAD;
     options.reserve_timeout_ms = 1;
     return options;
-}
-
-/* Sectors that may be garbled while they are overwritten need a log that never does that. */
-static void choose_padding(struct rng *rng, struct machine *machine)
-{
-    machine->may_garble = rng_one_in(rng, machine->mood == MOOD_ROLLING ? 6 : 4);
-    if (machine->may_garble || rng_one_in(rng, 6))
-        machine->options.flags |= TWINLOG_PAD;
 }
 
 /* Most take less than a second. */
@@ -210,7 +201,7 @@ static void run_workload(uint64_t seed)
     machine.disk = make_disk(rng);
     machine.mood = (enum mood)rng_below(rng, MOODS);
     machine.options = choose_options(rng, machine.mood);
-    choose_padding(rng, &machine);
+    machine.may_garble = rng_one_in(rng, machine.mood == MOOD_ROLLING ? 6 : 4);
     if (rng_one_in(rng, 3))
         machine.history.usual_bytes = 1 + rng_below(rng, rng_one_in(rng, 2) ? 5000 : 500);
     expect_no_change(&machine);
@@ -272,6 +263,8 @@ static void print_summary(double seconds)
            "\n",
            totals.batches, totals.requests, totals.reservations, totals.fillers);
     printf("  backups %" PRIu64 ", crash images of them %" PRIu64 "\n", totals.copies, totals.copy_images);
+    printf("  disks that failed %" PRIu64 ", openings that failed %" PRIu64 "\n", totals.failures,
+           totals.failed_openings);
 }
 
 static bool is_finished(double seconds)

@@ -93,6 +93,9 @@ struct machine {
     bool is_haunted;      /* a killed process's write may land while somebody looks */
 
     bool is_full;      /* nothing can be created or allocated */
+    bool is_failing;   /* a write or a sync may fail, or has failed since the log was opened */
+    uint64_t faults;   /* of the disk before that */
+    uint64_t failures; /* times that the log was opened again because of one */
     unsigned openings; /* since a record was accepted */
     bool may_hide; /* the log was opened on a full disk, so the file in which it publishes may be too short */
     struct watcher watcher[WATCHERS];
@@ -136,6 +139,7 @@ struct totals {
     uint64_t records, watched, pruned, cut_under, ghosts;
     uint64_t trims, cuts, resets, names, refusals, rolls, recycled, retired, copies, copy_images;
     uint64_t batches, requests, reservations, fillers;
+    uint64_t failures, failed_openings;
 };
 extern struct totals totals;
 
@@ -148,6 +152,8 @@ struct io *machine_connect(struct machine *machine);
 
 /* The log is closed as it is known to be: the next opening must find just that. */
 void expect_no_change(struct machine *machine);
+/* The same, but that only what was acknowledged must be there. */
+void expect_no_less(struct machine *machine);
 /* Records up to `lsn` must not go away any more. */
 void acknowledge(struct machine *machine, uint64_t lsn);
 /* Anywhere, the log open or not: takes note of what became durable, and what retention removed. */
@@ -228,6 +234,15 @@ void begin_to_count_again(struct machine *machine);
 /* The log is closed, or was driven: nothing may be left. */
 void expect_no_requests(struct machine *machine, const char *call);
 void close_queue(struct machine *machine);
+/* None is left that could fail. */
+void finish_requests(struct machine *machine);
+
+/* ---- crash_fault.c: a disk that fails -------------------------------------------------------------- */
+
+/* A write or a sync fails. The log is closed and opened again, by the same machine. */
+void fail_log(struct machine *machine);
+/* Has something failed since? */
+bool has_failed(const struct machine *machine);
 
 /* ---- crash_copy.c: backups ----------------------------------------------------------------------- */
 

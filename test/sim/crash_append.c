@@ -358,13 +358,18 @@ void drive_log(struct machine *machine)
         poll_queue(machine);
         return;
     }
-    while (drive(machine, 0) > 0)
-        ;
-    expect_no_requests(machine, "driving");
+    finish_requests(machine);
     while (machine->options.flush_interval_ms > 0 &&
            twinlog_durable_lsn(machine->log) < twinlog_last_lsn(machine->log))
         if (drive(machine, 1000) == 0)
             violation("after an interval LSN %" PRIu64 " is not durable", twinlog_last_lsn(machine->log));
+}
+
+void finish_requests(struct machine *machine)
+{
+    while (drive(machine, 0) > 0)
+        ;
+    expect_no_requests(machine, "driving");
 }
 
 void close_queue(struct machine *machine)

@@ -59,10 +59,10 @@ static void count_image(const struct machine *machine)
 /* A recovery that dies must not change what the next one finds. Two exceptions: what a killed process left is
  * not durable, so a crash decides about it again. And a recovery that dies while it overwrites a torn group can make it
  * whole: the zeros behind its mark may be the very bytes that were garbled, or lost in a file that had another life. In
- * neither case has anybody been told yet. */
+ * neither case has anybody been told yet. A log that was closed on a disk that fails is no crash. */
 static bool has_one_answer(const struct machine *machine)
 {
-    const bool is_recovering = machine->depth > 0 && !machine->log;
+    const bool is_recovering = machine->depth > 0 && !machine->log && !machine->is_failing;
     return is_recovering && machine->cut != SIM_KILL && !machine->may_garble;
 }
 
@@ -124,7 +124,7 @@ void check_image(struct machine *parent, enum simdisk_cut cut, uint64_t seed)
  * a padded log that is written twice. So no sector is garbled while a log is being recovered. */
 static bool may_garble_now(const struct machine *machine)
 {
-    const bool is_recovering = machine->depth > 0 && !machine->log;
+    const bool is_recovering = (machine->depth > 0 || machine->is_failing) && !machine->log;
     return machine->may_garble && !is_recovering;
 }
 
@@ -185,9 +185,11 @@ void crash_hook(void *context, enum simdisk_op op)
     if (settings.is_verbose)
         print_point(machine);
     if (op == SIM_SUBMIT && machine->log && !machine->is_closing && !machine->attempt &&
-        rng_one_in(&machine->rng, 3))
+        !machine->is_failing && rng_one_in(&machine->rng, 3))
         enqueue_during_commit(machine);
-    if (rng_one_in(&machine->rng, 8))
+    const bool may_fail =
+        machine->is_failing && !machine->log; /* a reader syncs then; not its sync is to fail */
+    if (!may_fail && rng_one_in(&machine->rng, 8))
         look_beside(machine);
     check_images(machine);
 }

@@ -50,6 +50,16 @@ static bool may_refuse_open(const struct machine *machine, int result)
     return result == -ENOSPC && machine->is_full && machine->openings > 2;
 }
 
+static bool may_fail_to_open(const struct machine *machine, int result)
+{
+    return has_failed(machine) && (result == -EIO || result == TWINLOG_EPOISONED);
+}
+
+static void set_flag(struct twinlog_options *options, uint32_t flag, bool is_set)
+{
+    options->flags = is_set ? options->flags | flag : options->flags & ~flag;
+}
+
 static int try_open(struct machine *machine, struct twinlog_report *report, struct twinlog **ret_log)
 {
     struct twinlog_options options = machine->options;
@@ -60,17 +70,34 @@ static int try_open(struct machine *machine, struct twinlog_report *report, stru
     return twl_log_open(machine_connect(machine), &options, ret_log);
 }
 
+/* Each opening may take another way to the disk. Sectors that may be garbled while they are overwritten need a log that
+ * never does that. */
+static void choose_way(struct machine *machine)
+{
+    set_flag(&machine->options, TWINLOG_PAD, machine->may_garble || rng_one_in(&machine->rng, 4));
+    set_flag(&machine->options, TWINLOG_BUFFERED, rng_one_in(&machine->rng, 3));
+}
+
 void open_log(struct machine *machine)
 {
     struct twinlog_report report = { 0 };
     struct twinlog *log = NULL;
+    choose_way(machine);
     int result = try_open(machine, &report, &log);
     if (may_refuse_open(machine, result)) {
         end_shortage(machine);
         result = try_open(machine, &report, &log);
     }
+    if (may_fail_to_open(machine, result)) {
+        simdisk_inject(machine->disk, NULL);
+        machine->answer.is_known =
+            false; /* of a torn group this opening may have lost the rest, or made it whole */
+        ++totals.failed_openings;
+        result = try_open(machine, &report, &log);
+    }
     if (result < 0)
-        violation("O1: open failed: %s: %s", twinlog_strerror(result), report.text);
+        violation("O1: open failed: %s: %s offset %" PRIu64 ": %s", twinlog_strerror(result), report.file,
+                  report.offset, report.text);
     judge_opened(machine, log, &report);
 }
 
@@ -107,17 +134,11 @@ static void take_large_records(struct twinlog_options *options)
     options->buffer_bytes = 98304;
 }
 
-static void set_flag(struct twinlog_options *options, uint32_t flag, bool is_set)
-{
-    options->flags = is_set ? options->flags | flag : options->flags & ~flag;
-}
-
 /* Another release of the application may have other options. */
 void change_options(struct machine *machine)
 {
     struct twinlog_options *options = &machine->options;
     struct rng *rng = &machine->rng;
-    set_flag(options, TWINLOG_PAD, machine->may_garble || rng_one_in(rng, 6));
     set_flag(options, TWINLOG_NO_RECYCLE, rng_one_in(rng, 8));
     options->prepare = (uint32_t)rng_below(rng, 3);
     options->segment_bytes = rng_one_in(rng, 6) ? 131072 : 65536;
@@ -659,6 +680,7 @@ static const struct {
     { change_names, { 2, 0, 2, 14 } },
     { change_space, { 1, 1, 1, 1 } },
     { back_up, { 1, 0, 1, 1 } },
+    { fail_log, { 3, 2, 3, 2 } },
     { watch, { 3, 3, 4, 2 } },
     { append_batch, { 8, 10, 8, 4 } },
     { wait_at_level, { 4, 6, 4, 2 } },

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A disk that fails, in the life of a machine: a write or a sync returns an error, the log is poisoned, and the
+ * application closes it and opens it again. The machine goes on, and with it its page cache, which may show what is
+ * not on the disk. The power may go at any moment, then or later.
+ *
+ * What was accepted and not acknowledged is there after that, or it is not: it may have been lost although it was
+ * written. What was acknowledged is there.
+ */
+#include "crash.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+#define MOST_CALLS 12u
+
+/* The application goes on appending until it is told. */
+static const enum simdisk_op FAILURES[] = { SIM_GROUP_WRITE, SIM_BARRIER, SIM_WRITE, SIM_SYNC };
+
+static void begin_failure(struct machine *machine, uint64_t most)
+{
+    struct rng *rng = &machine->rng;
+    simdisk_inject(machine->disk, &(struct simdisk_fault){ .op = FAILURES[rng_below(rng, 4)],
+                                                           .nth = 1 + rng_below(rng, most),
+                                                           .error = -EIO,
+                                                           .is_forever = rng_one_in(rng, 2) });
+}
+
+static void end_failure(struct machine *machine)
+{
+    simdisk_inject(machine->disk, NULL);
+}
+
+bool has_failed(const struct machine *machine)
+{
+    return machine->is_failing && simdisk_faults(machine->disk) > machine->faults;
+}
+
+static void expect_failure(const struct machine *machine, int result, const char *call)
+{
+    const bool is_honest = result == 0 || result == -EIO || result == TWINLOG_EPOISONED;
+    if (!is_honest || (result < 0 && !has_failed(machine)))
+        violation("%s, on a disk that fails, returned %s", call, twinlog_strerror(result));
+}
+
+/* False when the log tells of the failure. */
+static bool give_record(struct machine *machine)
+{
+    const bool is_append = rng_one_in(&machine->rng, 2);
+    const struct fact fact = history_make(&machine->history, machine->disk, &machine->rng, 3000);
+    uint64_t lsn = UINT64_MAX;
+    history_offer(&machine->history, fact);
+    const int result = is_append ? twinlog_append(machine->log, fact.data, fact.size, &lsn)
+                                 : twinlog_enqueue(machine->log, fact.data, fact.size, &lsn);
+    const uint64_t expected = history_settle(&machine->history, lsn != 0);
+    expect_failure(machine, result, "a record");
+    if (lsn != expected)
+        violation("O2: a record got LSN %" PRIu64 ", next was %" PRIu64, lsn, expected);
+    if (result == 0 && is_append)
+        acknowledge(machine, lsn);
+    notice_progress(machine);
+    return result == 0;
+}
+
+static bool sync_log(struct machine *machine)
+{
+    const uint64_t last = twinlog_last_lsn(machine->log);
+    const int result = twinlog_sync(machine->log);
+    expect_failure(machine, result, "a sync");
+    if (result == 0)
+        acknowledge(machine, last);
+    notice_progress(machine);
+    return result == 0;
+}
+
+static void append_until_told(struct machine *machine)
+{
+    bool works = true;
+    for (uint64_t left = 1 + rng_below(&machine->rng, MOST_CALLS); works && left > 0; --left)
+        works = rng_one_in(&machine->rng, 5) ? sync_log(machine) : give_record(machine);
+    if (rng_one_in(&machine->rng, 8)) /* it did not listen */
+        give_record(machine);
+}
+
+static void close_failing(struct machine *machine)
+{
+    dismiss_watchers(machine, true);
+    machine->is_closing = true;
+    const int result = twinlog_close(machine->log);
+    machine->log = NULL;
+    machine->is_closing = false;
+    expect_failure(machine, result, "close");
+    if (result == 0)
+        machine->acked = history_last(&machine->history);
+    machine->written = machine->acked;
+    expect_no_less(machine);
+}
+
+void fail_log(struct machine *machine)
+{
+    if (machine->is_full)
+        end_shortage(machine);
+    finish_requests(machine);
+    machine->is_failing = true;
+    machine->faults = simdisk_faults(machine->disk);
+    begin_failure(machine, 6);
+    append_until_told(machine);
+    if (rng_one_in(&machine->rng, 2)) /* or the disk still fails when the log is closed */
+        end_failure(machine);
+    close_failing(machine);
+    end_failure(machine);
+    machine->failures += has_failed(machine);
+    totals.failures += has_failed(machine);
+    if (rng_one_in(&machine->rng, 4))
+        look_at_rest(machine);
+    machine->faults = simdisk_faults(machine->disk);
+    if (rng_one_in(&machine->rng, 4))
+        begin_failure(machine, 12);
+    if (rng_one_in(&machine->rng, 3))
+        change_options(machine);
+    open_log(machine);
+    machine->is_failing = false;
+    end_failure(machine);
+}
