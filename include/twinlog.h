@@ -797,7 +797,9 @@ int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings);
 int twinlog_watch(const char *dir, int timeout_ms, struct twinlog_stat *ret_stat,
                   struct twinlog_timings *ret_timings);
 
-/* A log from outside; changes nothing, also beside a live writer. */
+/* A log from outside; changes nothing, also beside a live writer. Without a writer the log is synced first (on a
+ * read-only file system it need not be) and read from the disk, so a power cut takes nothing of what is told. If the
+ * sync fails, its error is returned. */
 struct twinlog_inspection {
     uint32_t size;       /* set by TWINLOG_INSPECTION_INIT */
     uint32_t has_writer; /* 1 = a process has the log open for writing */
@@ -846,8 +848,8 @@ struct twinlog_segment {
     char file[64];
 };
 /* Calls `each` for every segment file, in the order of the log, spare and retired ones last; changes
- * nothing, also beside a live writer. A non-zero result of `each` ends the call and is returned. Errors as
- * for twinlog_inspect(). */
+ * nothing, also beside a live writer, and syncs nothing. A non-zero result of `each` ends the call and is returned.
+ * Errors as for twinlog_inspect(). */
 int twinlog_segments(const char *dir, int (*each)(void *context, const struct twinlog_segment *segment),
                      void *context);
 
@@ -855,7 +857,8 @@ int twinlog_segments(const char *dir, int (*each)(void *context, const struct tw
  * Stops at the durable LSN beside a live writer. Calls `each` (may be NULL) for every finding, in log
  * order; a non-zero result of `each` ends the call and is returned. Calls `progress` (may be NULL) now
  * and then. Returns 0 if sound (a torn tail is), TWINLOG_ECORRUPT if acknowledged data is damaged or
- * missing, or an error that kept it from looking. ret_records (may be NULL) gets the sound records. */
+ * missing, or an error that kept it from looking. ret_records (may be NULL) gets the sound records. Without a writer
+ * the log is synced first, as by twinlog_inspect(). */
 struct twinlog_verify_options {
     uint32_t size;  /* set by TWINLOG_VERIFY_OPTIONS_INIT */
     uint32_t flags; /* must be 0 */

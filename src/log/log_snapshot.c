@@ -105,6 +105,19 @@ int twl_log_snapshot_load(struct io *io, struct log_snapshot *ret_view, struct t
     return rc;
 }
 
+/* What is still on its way to the disk gets there, or is lost, before it is looked for. */
+static int sync_log(struct io *io, const struct log_snapshot *snapshot, struct twinlog_report *ret_report)
+{
+    const struct segment_set *set = &snapshot->set;
+    size_t open_from;
+    int rc = twl_recover_find_open(io, set, &open_from);
+    if (rc == 0)
+        rc = twl_recover_sync(io, set, min_u64(open_from, set->started - 1), set->started - 1);
+    if (rc == -ENOENT || rc == TWINLOG_ECORRUPT) /* it is changing, or damaged: the next look tells */
+        return 0;
+    return rc < 0 ? report_system(rc, ret_report) : 0;
+}
+
 int twl_log_snapshot_load_from_disk(struct io *io, struct log_snapshot *ret_view,
                                     struct twinlog_report *ret_report)
 {
@@ -113,8 +126,12 @@ int twl_log_snapshot_load_from_disk(struct io *io, struct log_snapshot *ret_view
     int rc = twl_log_snapshot_load(io, ret_view, ret_report);
     if (rc == 0 && ret_view->has_writer)
         return 0;
-    if (rc == 0)
+    if (rc == 0) {
+        rc = sync_log(io, ret_view, ret_report);
         twl_log_snapshot_free(ret_view);
+        if (rc < 0)
+            return rc;
+    }
     io->reads_disk = true;
     return twl_log_snapshot_load(io, ret_view, ret_report);
 }

@@ -101,30 +101,6 @@ static int load_set(struct read_snapshot *h, struct twinlog_report *ret_report)
 
 /* ---- without a page ---------------------------------------------------------------------------- */
 
-/* -EINVAL counts as success: a read-only file system has nothing to sync and may not know the call. -EROFS
- * does not: a file system that had to stop writing returns it, and what was found may be nowhere on the
- * disk. */
-static int sync_segment(struct read_snapshot *h, const struct segment_entry *entry)
-{
-    struct segment segment;
-    int rc = twl_segment_open_valid(h->io, entry->name, &segment);
-    if (rc < 0)
-        return rc;
-    rc = io_sync(segment.file);
-    twl_segment_close(&segment);
-    return rc;
-}
-
-static int sync_what_was_found(struct read_snapshot *h, const struct recovery *found)
-{
-    int rc = 0;
-    for (size_t i = min_u64(found->open_from, found->index); rc == 0 && i <= found->index; i++)
-        rc = sync_segment(h, &h->set.entries[i]);
-    if (rc == 0)
-        rc = h->io->ops->sync_dir(h->io);
-    return rc == -EINVAL ? 0 : rc;
-}
-
 /* Segments that are started behind the end of the log are dead. */
 static void drop_dead(struct segment_set *set, size_t index)
 {
@@ -158,7 +134,8 @@ static int look_at_end(struct read_snapshot *h, bool must_sync, struct recovery 
         if (is_judged)
             rc = 0;
         if (is_judged && must_sync && h->set.started > 0)
-            rc = sync_what_was_found(h, ret_recovery);
+            rc = twl_recover_sync(h->io, &h->set, min_u64(ret_recovery->open_from, ret_recovery->index),
+                                  ret_recovery->index);
         if (rc == 0)
             return 0;
         if (rc == TWINLOG_EVERSION) {

@@ -438,3 +438,26 @@ int twl_recover(struct io *io, const struct segment_set *set, bool has_writer, s
                    "cannot read the newest segment: %s", twinlog_strerror(rc));
     return rc;
 }
+
+/* ---- durable ----------------------------------------------------------------------------------- */
+
+static int sync_segment(struct io *io, const struct segment_entry *entry)
+{
+    struct segment segment;
+    int rc = twl_segment_open_valid(io, entry->name, &segment);
+    if (rc < 0)
+        return rc;
+    rc = io_sync(segment.file);
+    twl_segment_close(&segment);
+    return rc;
+}
+
+int twl_recover_sync(struct io *io, const struct segment_set *set, size_t from, size_t to)
+{
+    int rc = 0;
+    for (size_t i = from; rc == 0 && i <= to; i++)
+        rc = sync_segment(io, &set->entries[i]);
+    if (rc == 0)
+        rc = io->ops->sync_dir(io);
+    return rc == -EINVAL ? 0 : rc;
+}

@@ -82,4 +82,9 @@ int twl_recover_find_open(struct io *io, const struct segment_set *set, size_t *
  * that group, and the marker in front of it, may be missing. */
 int twl_segment_is_open(struct io *io, const struct segment_entry *entry, bool *ret_is_open);
 
+/* Makes what is in these segments durable, names included: all else in front of the end is so already. -EINVAL counts
+ * as success: a read-only file system has nothing to sync and may not know the call. -EROFS does not: a file
+ * system that had to stop writing returns it, and what was found may be nowhere on the disk. */
+int twl_recover_sync(struct io *io, const struct segment_set *set, size_t from, size_t to);
+
 #endif

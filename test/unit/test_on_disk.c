@@ -196,6 +196,60 @@ START_TEST(a_copy_and_what_is_told_from_outside_are_what_the_disk_has)
 }
 END_TEST
 
+static uint64_t last_read(struct simdisk *disk)
+{
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_reader *reader;
+    struct twinlog_record record = { 0 };
+    ck_assert_int_eq(twl_reader_open(simdisk_connect(disk), &options, &reader), 0);
+    while (twinlog_reader_next(reader, &record) == 1)
+        ;
+    const uint64_t last = record.lsn;
+    twinlog_reader_close(reader);
+    return last;
+}
+
+/* The writer was killed before it synced. What is told of its records must stay so. */
+START_TEST(what_is_told_from_outside_is_durable)
+{
+    static uint64_t (*const look[])(struct simdisk * disk) = { last_of_copy, last_inspected, last_verified,
+                                                               last_read };
+    const uint32_t flags = WAYS[_i % WAY_COUNT];
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+        const struct twinlog_entry entry = { .data = "written", .size = 7 };
+        struct simdisk *disk = make_disk(seed);
+        struct twinlog *log = open_on(disk, flags);
+        append(log, BEFORE);
+        terms.level = TWINLOG_LEVEL_WRITTEN;
+        ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &terms, NULL), 0);
+        struct simdisk *killed = simdisk_crash_image(disk, SIM_KILL, seed);
+        ck_assert_uint_eq(look[_i / WAY_COUNT](killed), BEFORE + 1);
+        expect_after_power_cut(killed, flags, 1, BEFORE + 1);
+        simdisk_destroy(killed);
+        ck_assert_int_eq(twinlog_close(log), 0);
+        simdisk_destroy(disk);
+    }
+}
+END_TEST
+
+/* It is not known what a power cut would leave. */
+START_TEST(what_cannot_be_synced_is_not_told)
+{
+    struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    struct simdisk *disk = make_log(1, WAYS[_i]);
+    fail_sync(disk, SIM_SYNC, 1);
+    ck_assert_int_eq(twl_inspect(simdisk_connect(disk), &inspection), -EIO);
+    ck_assert_int_eq(inspection.report.error, -EIO);
+    fail_sync(disk, SIM_SYNC_DIR, 1);
+    ck_assert_int_eq(twl_verify(simdisk_connect(disk), &options, NULL), -EIO);
+    simdisk_inject(disk, NULL);
+    expect_after_power_cut(disk, WAYS[_i], 1, last_inspected(disk));
+    simdisk_destroy(disk);
+}
+END_TEST
+
 /* ---- cursors and values ---------------------------------------------------------------------------- */
 
 static char value_of(struct twinlog *log, const char *name)
@@ -291,6 +345,8 @@ Suite *on_disk_suite(void)
     suite_add_tcase(suite, tests);
     tcase_add_test(tests, readers_are_shown_what_the_disk_has);
     tcase_add_loop_test(tests, a_copy_and_what_is_told_from_outside_are_what_the_disk_has, 0, 3);
+    tcase_add_loop_test(tests, what_is_told_from_outside_is_durable, 0, 4 * WAY_COUNT);
+    tcase_add_loop_test(tests, what_cannot_be_synced_is_not_told, 0, WAY_COUNT);
     tests = tcase_create("cursors and values");
     tcase_set_timeout(tests, 60);
     suite_add_tcase(suite, tests);
