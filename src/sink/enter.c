@@ -89,10 +89,23 @@ static int open_at(const struct twinlog_sink *sink, const char *name, int flags,
     return rc;
 }
 
+/* Not with O_CREAT at once: in a directory with the sticky bit that is refused for another user's file. */
+static int open_or_make(const struct twinlog_sink *sink, const char *name, int flags, int *ret_fd,
+                        bool *ret_is_made)
+{
+    int rc = flags & O_EXCL ? -ENOENT : open_at(sink, name, 0, ret_fd);
+    *ret_is_made = false;
+    if (rc != -ENOENT || !(flags & O_CREAT))
+        return rc;
+    rc = open_at(sink, name, O_CREAT | O_EXCL, ret_fd);
+    *ret_is_made = rc == 0;
+    return rc == -EEXIST && !(flags & O_EXCL) ? -ESTALE : rc; /* another process was faster */
+}
+
 static int open_data(struct twinlog_sink *sink, struct sink_file *file, const char *name, int flags)
 {
     struct stat about;
-    const int rc = open_at(sink, name, flags, &file->data_fd);
+    const int rc = open_or_make(sink, name, flags, &file->data_fd, &file->is_made);
     if (rc < 0) /* errors for files that are not regular: a directory, a socket, a device without a driver */
         return rc == -EISDIR || rc == -ENXIO || rc == -ENODEV ? -ENOTSUP : rc;
     if (fstat(file->data_fd, &about) < 0)
@@ -109,8 +122,9 @@ static int open_area(struct twinlog_sink *sink, struct sink_file *file)
 {
     char name[NAME_ROOM];
     struct stat area, data;
+    bool is_made;
     twl_sink_area_name(sink->name, file->identity.inode, name);
-    int rc = open_at(sink, name, O_CREAT, &file->area_fd);
+    int rc = open_or_make(sink, name, O_CREAT, &file->area_fd, &is_made);
     if (rc == 0)
         rc = twl_area_lock(file->area_fd);
     if (rc < 0)
@@ -133,6 +147,19 @@ static void remove_area(struct twinlog_sink *sink, struct sink_file *file)
     twl_sink_area_name(sink->name, file->identity.inode, name);
     if (twl_sink_has_name(sink, name, file->area_fd))
         unlinkat(sink->dir, name, 0);
+}
+
+/* Under the area's lock, after a failure: removes what this call has made. A process that waits for the lock finds
+ * that the names are gone, and begins again. */
+static void remove_made(struct twinlog_sink *sink, struct sink_file *file, const char *name)
+{
+    struct stat about;
+    if (!file->is_area_new) /* another process has the file open, or had */
+        return;
+    if (file->is_made && twl_sink_has_name(sink, name, file->data_fd) && fstat(file->data_fd, &about) == 0 &&
+        about.st_size == 0)
+        unlinkat(sink->dir, name, 0);
+    remove_area(sink, file);
 }
 
 static int lock_data(int fd, short type)
@@ -259,8 +286,6 @@ static int settle(struct twinlog_sink *sink, struct sink_file *file)
         rc = has_others ? join(sink, file) : begin(sink, file);
     if (rc == 0)
         rc = take_place(file);
-    if (rc < 0 && file->is_area_new)
-        remove_area(sink, file);
     return rc;
 }
 
@@ -272,11 +297,10 @@ static int try_to_enter(struct twinlog_sink *sink, const char *name, int flags, 
         rc = open_area(sink, file);
     if (rc < 0)
         return rc;
-    if (twl_sink_has_name(sink, name, file->data_fd))
-        return settle(sink, file);
-    if (file->is_area_new)
-        remove_area(sink, file);
-    return -ESTALE;
+    rc = twl_sink_has_name(sink, name, file->data_fd) ? settle(sink, file) : -ESTALE;
+    if (rc < 0)
+        remove_made(sink, file, name);
+    return rc;
 }
 
 int twl_sink_enter(struct twinlog_sink *sink, const char *name, int flags, struct sink_file **ret_file)

@@ -32,6 +32,7 @@ struct sink_file {
     struct area *area;        /* [const] */
     unsigned number;          /* [const] of this participant; 0 = none */
     struct identity identity; /* [const] of the data file */
+    bool is_made;             /* [const] this call made the data file */
     bool is_area_new;         /* [const] the area's file was empty */
     bool is_first;            /* [const] no other participant had it open */
 
