@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How processes come to a shared log and leave it, beside writers of other modes: the locks on bytes 0 and 2 of
- * writer.lock, and the state in the page behind them, an atomic operation a step. README.md says what is checked.
+ * writer.lock and on the bytes of the participants' numbers, and the state in the page behind them, an atomic
+ * operation a step. README.md says what is checked.
  */
 #ifndef PARTICIPANTS
 #define PARTICIPANTS 2
@@ -15,6 +16,9 @@
 #ifndef DEATHS
 #define DEATHS 1
 #endif
+#ifndef READERS
+#define READERS 1
+#endif
 
 /* ---- what is shared ----------------------------------------------------------------------------- */
 
@@ -23,11 +27,12 @@ mtype state = NONE;
 byte owner;               /* who has byte 0 exclusively, + 1 */
 bool shares[PARTICIPANTS]; /* who shares it */
 byte leaver;              /* who has byte 2, + 1 */
+bool has_number[PARTICIPANTS]; /* whose byte is locked: it is alive, and has opened or joined the log */
 
 /* ---- what only we can see ----------------------------------------------------------------------- */
 
 bool is_whole; /* the log can be gone on with: somebody has opened it, and nobody begun to close it */
-bool is_inside[PARTICIPANTS], is_dead[PARTICIPANTS + 1];
+bool is_inside[PARTICIPANTS], is_dead[PARTICIPANTS + 1], has_seen_life[PARTICIPANTS];
 byte busy;     /* who opens or closes it, + 1 */
 byte visits = VISITS, others = OTHERS, deaths = DEATHS, died;
 byte gone;
@@ -62,6 +67,7 @@ inline open()
 #ifdef LATE_OPENING
     state = OPENING;
 #endif
+    has_number[_pid] = true;
     /* recovers, begins an epoch, makes a segment */
 #ifdef EARLY_OPEN
     state = OPEN;
@@ -75,6 +81,20 @@ inline open()
     atomic { owner == 0 -> shares[_pid] = true }
 #else
     d_step { owner = 0; shares[_pid] = true } /* one call turns the lock into the other kind */
+#endif
+}
+
+/* Each number is asked for by itself. A participant may die as soon as it was seen. */
+inline look_for_life()
+{
+#ifndef DEAD_JOIN
+    has_seen_life[_pid] = has_number[0];
+    has_seen_life[_pid] = has_seen_life[_pid] || has_number[1];
+#if PARTICIPANTS > 2
+    has_seen_life[_pid] = has_seen_life[_pid] || has_number[2];
+#endif
+#else
+    has_seen_life[_pid] = true;
 #endif
 }
 
@@ -102,10 +122,15 @@ inline come()
         :: shares[_pid] ->
 #ifndef BLIND_JOIN
             if
-            :: state == OPEN -> break
+            :: state == OPEN -> look_for_life()
+            :: else -> has_seen_life[_pid] = false
+            fi;
+            if
+            :: has_seen_life[_pid] -> d_step { has_seen_life[_pid] = false; has_number[_pid] = true }; break
             :: else -> shares[_pid] = false
             fi
 #else
+            has_number[_pid] = true;
             break
 #endif
         :: else
@@ -142,8 +167,10 @@ inline leave()
 #ifdef LATE_CLOSED
         state = CLOSED;
 #endif
+        has_number[_pid] = false;
         owner = 0
     :: else ->
+        has_number[_pid] = false;
 #ifdef LEAVER_FIRST
         leaver = 0;
 #endif
@@ -226,6 +253,8 @@ active proctype stranger()
     {                                                                                                        \
         deaths > 0 && !is_dead[who] && IS_IN(who) -> RELEASE(who);                                           \
         shares[who] = false;                                                                                 \
+        has_number[who] = false;                                                                             \
+        has_seen_life[who] = false;                                                                          \
         is_inside[who] = false                                                                               \
     }
 #define KILL_STRANGER                                                                                        \
@@ -246,6 +275,14 @@ end:
     :: KILL_STRANGER
     :: gone == PARTICIPANTS + 1 -> break
     od
+}
+
+/* Reads the log from outside. It finds that nobody has byte 0, so it goes by what it finds in the segments, and may
+ * pass a record that a participant has not completed. So the log is whole only after the next opening. */
+active [READERS] proctype reader()
+{
+end:
+    atomic { owner == 0 && !IS_SHARED -> is_whole = false }
 }
 
 /* Everybody has left, or is dead: whoever comes opens the log at once. It was closed, unless somebody died. */

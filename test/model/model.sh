@@ -140,11 +140,16 @@ model=door
 holds -DDEATHS=2
 holds -DPARTICIPANTS=3
 holds -DOTHERS=1 -DDEATHS=2
-for mistake in EARLY_OPEN UNLOCK_AND_SHARE BLIND_JOIN NO_LEAVER LATE_CLOSED LEAVER_FIRST; do
+for mistake in UNLOCK_AND_SHARE BLIND_JOIN NO_LEAVER LEAVER_FIRST DEAD_JOIN; do
     breaks -D$mistake
 done
-breaks -DDEATHS=2 -DLATE_OPENING
-breaks -DOTHERS=1 -DDEATHS=2 -DSTALE_PAGE
+# The question "is anybody alive" covers these, too; without it, and without readers, the state alone has to.
+holds -DREADERS=0 -DDEAD_JOIN -DOTHERS=1 -DDEATHS=2
+for mistake in EARLY_OPEN LATE_CLOSED; do
+    breaks -DREADERS=0 -DDEAD_JOIN -D$mistake
+done
+breaks -DREADERS=0 -DDEAD_JOIN -DDEATHS=2 -DLATE_OPENING
+breaks -DREADERS=0 -DDEAD_JOIN -DOTHERS=1 -DDEATHS=2 -DSTALE_PAGE
 
 if [ "${1:-}" = --large ]; then
     holds -DPARTICIPANTS=3 -DVISITS=4 -DDEATHS=2 -DOTHERS=1
