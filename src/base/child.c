@@ -5,6 +5,8 @@
 
 #include "base/sync.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <unistd.h>
 
@@ -57,17 +59,21 @@ void twl_child_release(void) NO_THREAD_SAFETY_ANALYSIS
     twl_mutex_unlock(&lock);
 }
 
-void twl_child_register_held(struct child_files *files)
-{
-    files->next = first;
-    first = files;
-}
-
 void twl_child_register(struct child_files *files)
 {
     twl_child_hold();
-    twl_child_register_held(files);
+    files->next = first;
+    first = files;
     twl_child_release();
+}
+
+int twl_child_open(int dir, const char *name, int flags, mode_t mode, int *ret_fd)
+{
+    twl_child_hold();
+    *ret_fd = openat(dir, name, flags, mode);
+    const int error = *ret_fd < 0 ? -errno : 0;
+    twl_child_release();
+    return error;
 }
 
 void twl_child_unregister(struct child_files *files)

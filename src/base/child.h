@@ -11,6 +11,8 @@
 #ifndef TWL_CHILD_H
 #define TWL_CHILD_H
 
+#include <sys/types.h>
+
 /* Part of the struct that has the files open. In the child the descriptors become -1; negative ones are skipped. */
 struct child_files {
     int *fds[2]; /* NULL = none */
@@ -18,12 +20,11 @@ struct child_files {
 };
 
 void twl_child_register(struct child_files *files);
-/* Between hold() and release() this process cannot fork, so no child can inherit a file before it is registered.
- * register() and unregister() must not be called in between. */
+void twl_child_unregister(struct child_files *files);
+/* openat() for a descriptor that is registered: no child gets the file. */
+int twl_child_open(int dir, const char *name, int flags, mode_t mode, int *ret_fd);
+/* Between hold() and release() this process cannot fork. No other call of these in between. */
 void twl_child_hold(void);
 void twl_child_release(void);
-/* Between hold() and release(). */
-void twl_child_register_held(struct child_files *files);
-void twl_child_unregister(struct child_files *files);
 
 #endif

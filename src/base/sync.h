@@ -44,7 +44,7 @@ void twl_event_notify_all(struct twl_event *event);
 void twl_event_notify_one(struct twl_event *event);
 
 /* Starts a thread of the library. It blocks all signals but SIGBUS, which an access to a mapped file may raise and
- * the thread has to survive (io/guard.c). 0 or a negative error. */
+ * the thread has to survive (io/mapping.c). 0 or a negative error. */
 int twl_thread_start(pthread_t *thread, void *(*run)(void *context), void *context);
 
 void twl_yield(void);

@@ -16,8 +16,8 @@
 #include "io/io_files.h"
 
 #include "base/base.h"
-#include "io/guard.h"
 #include "io/limit.h"
+#include "io/mapping.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -28,7 +28,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -124,19 +123,13 @@ static int open_flags(unsigned flags)
 
 static int open_file(const struct io_files *files, const char *name, unsigned flags, struct disk_file *file)
 {
-    const bool is_ours_alone = flags & IO_NOT_IN_CHILDREN;
-
-    if (is_ours_alone)
-        twl_child_hold();
-    file->fd = openat(files->directory, name, open_flags(flags), 0666);
-    const int error = file->fd < 0 ? -errno : 0;
-    if (is_ours_alone && error == 0) {
+    if (flags & IO_NOT_IN_CHILDREN) {
         file->in_child.fds[0] = &file->fd;
-        twl_child_register_held(&file->in_child);
+        twl_child_register(&file->in_child);
+        return twl_child_open(files->directory, name, open_flags(flags), 0666, &file->fd);
     }
-    if (is_ours_alone)
-        twl_child_release();
-    return error;
+    file->fd = openat(files->directory, name, open_flags(flags), 0666);
+    return error_of(file->fd);
 }
 
 /* Opens a second, direct descriptor to read with, because the first one carries buffered writes. Without direct I/O,
@@ -185,24 +178,24 @@ int twl_io_files_open(struct io *io, const char *name, unsigned flags, struct io
     file->is_read_only = flags & IO_READ_ONLY;
     file->is_direct = flags & IO_DIRECT;
     file->is_from_disk = flags & IO_FROM_DISK;
-    file->disk_fd = -1;
+    file->fd = file->disk_fd = -1;
     error = open_file(files, name, flags, file);
     if (error < 0)
-        goto free_file;
+        goto close_fd;
     error = prepare_open_file(file->fd, flags);
     if (error < 0)
-        goto close_fd;
+        goto remove_file;
 
     if (file->is_from_disk && !file->is_direct)
         open_past_cache(files, name, file);
     *ret_file = &file->file;
     return 0;
 
-close_fd:
-    close_fd(file);
+remove_file:
     if (flags & IO_CREATE)
         unlinkat(files->directory, name, 0);
-free_file:
+close_fd:
+    close_fd(file);
     free(file);
     return error;
 }
@@ -275,32 +268,12 @@ int twl_io_files_read(struct io_file *io_file, void *buffer, size_t size, uint64
 
 int twl_io_files_write(struct io_file *file, const void *data, size_t size, uint64_t offset)
 {
-    size_t done = 0;
-
-    while (done < size) {
-        const int error = twl_limit_check_write(offset + done);
-        if (error < 0)
-            return error;
-        ssize_t n = pwrite(io_file_fd(file), (const char *)data + done, size - done, (off_t)(offset + done));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        if (n == 0)
-            return -EIO;
-        done += (size_t)n;
-    }
-    return 0;
+    return twl_limited_write(io_file_fd(file), data, size, offset);
 }
 
 static int reserve(struct io_file *file, int mode, uint64_t from, uint64_t to)
 {
-    int result;
-
-    do
-        result = fallocate(io_file_fd(file), mode, (off_t)from, (off_t)(to - from));
-    while (result < 0 && errno == EINTR);
-    return error_of(result);
+    return twl_limited_reserve(io_file_fd(file), mode, from, to);
 }
 
 static int write_zeros(struct io_file *file, uint64_t from, uint64_t to)
@@ -445,60 +418,41 @@ int twl_io_files_links(struct io_file *file, uint32_t *ret_links)
     return 0;
 }
 
+/* ---- mappings ---------------------------------------------------------------------------------- */
+
 int twl_io_files_map(struct io_file *io_file, size_t bytes, void **ret_page)
 {
     struct disk_file *file = disk_file_of(io_file);
-    int protection = file->is_read_only ? PROT_READ : PROT_READ | PROT_WRITE;
-    void *page = mmap(NULL, bytes, protection, MAP_SHARED, file->fd, 0);
-    int error;
 
-    if (page == MAP_FAILED)
-        return -errno;
-    error = twl_guard_add(page, bytes, file->is_read_only ? 0 : GUARD_WRITABLE);
-    if (error < 0) {
-        munmap(page, bytes);
-        return error;
-    }
-    *ret_page = page;
-    return 0;
+    return twl_mapping_open(file->fd, 0, bytes, file->is_read_only ? 0 : MAPPING_WRITABLE, ret_page);
 }
 
 void twl_io_files_unmap(struct io *io, void *page, size_t bytes)
 {
     (void)io;
-    twl_guard_remove(page); /* before munmap(): another mapping may get the address at once */
-    munmap(page, bytes);
+    twl_mapping_close(page, bytes);
 }
-
-/* ---- views ------------------------------------------------------------------------------------- */
 
 int twl_io_files_view(struct io_file *file, size_t bytes, const unsigned char **ret_bytes)
 {
-    void *view = mmap(NULL, bytes, PROT_READ, MAP_SHARED, io_file_fd(file), 0);
-    int error;
+    void *view;
+    int error = twl_mapping_open(io_file_fd(file), 0, bytes, 0, &view);
 
-    if (view == MAP_FAILED)
-        return errno == ENODEV ? -ENOTSUP : -errno;
-    error = twl_guard_add(view, bytes, 0);
-    if (error < 0) {
-        munmap(view, bytes);
-        return error;
-    }
-    *ret_bytes = view;
-    return 0;
+    if (error == 0)
+        *ret_bytes = view;
+    return error;
 }
 
 void twl_io_files_unview(struct io *io, const unsigned char *bytes, size_t size)
 {
     (void)io;
-    twl_guard_remove(bytes); /* before munmap(): another mapping may get the address at once */
-    munmap((void *)(uintptr_t)bytes, size);
+    twl_mapping_close(bytes, size);
 }
 
 int twl_io_files_check_view(struct io *io, const unsigned char *bytes)
 {
     (void)io;
-    return twl_guard_is_hit(bytes) ? -EIO : 0;
+    return twl_mapping_is_lost(bytes) ? -EIO : 0;
 }
 
 /* ---- the directory ----------------------------------------------------------------------------- */

@@ -11,6 +11,7 @@
 #define TWL_LIMIT_H
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/resource.h>
 
@@ -29,5 +30,10 @@ static inline int twl_limit_check_write(uint64_t offset)
 {
     return twl_limit_check(offset + 1);
 }
+
+/* Writes all the bytes. -EFBIG also if a limit cuts them short. */
+int twl_limited_write(int fd, const void *data, size_t size, uint64_t offset);
+/* fallocate(): reserves the blocks of a range. -EOPNOTSUPP: this file system cannot. */
+int twl_limited_reserve(int fd, int mode, uint64_t from, uint64_t to);
 
 #endif

@@ -4,13 +4,10 @@
 #include "sink/area.h"
 
 #include "base/boot.h"
-#include "base/child.h"
-#include "io/guard.h"
 #include "io/limit.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -99,45 +96,26 @@ int twl_area_has_others(int fd, bool *ret_has)
 
 /* ---- the mapping ------------------------------------------------------------------------------- */
 
-int twl_area_map(int fd, struct area **ret_area)
+int twl_area_map(int fd, unsigned flags, struct area **ret_area)
 {
-    twl_child_hold(); /* a mapping in a child would keep the locks, see child.h */
-    void *page = mmap(NULL, AREA_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    int rc = page == MAP_FAILED ? -errno : 0;
+    void *page;
+    const int rc = twl_mapping_open(fd, 0, AREA_BYTES, flags | MAPPING_NOT_IN_CHILDREN, &page);
     if (rc == 0)
-        madvise(page, AREA_BYTES, MADV_DONTFORK);
-    twl_child_release();
-    if (rc < 0)
-        return rc == -ENODEV || rc == -EINVAL ? -ENOTSUP : rc;
-    rc = twl_guard_add(page, AREA_BYTES, GUARD_WRITABLE | GUARD_NOT_IN_CHILDREN);
-    if (rc < 0)
-        munmap(page, AREA_BYTES);
-    else
         *ret_area = page;
     return rc;
 }
 
 void twl_area_unmap(struct area *area)
 {
-    twl_guard_remove((unsigned char *)area);
-    munmap(area, AREA_BYTES);
+    twl_mapping_close(area, AREA_BYTES);
 }
 
 bool twl_area_is_lost(const struct area *area)
 {
-    return twl_guard_is_hit((const unsigned char *)area);
+    return twl_mapping_is_lost(area);
 }
 
 /* ---- making it --------------------------------------------------------------------------------- */
-
-static int reserve_page(int fd, uint64_t page)
-{
-    int rc;
-    do
-        rc = fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)(page * AREA_PAGE), AREA_PAGE);
-    while (rc < 0 && errno == EINTR);
-    return rc < 0 ? -errno : 0;
-}
 
 int twl_area_prepare(int fd)
 {
@@ -146,15 +124,13 @@ int twl_area_prepare(int fd)
         return rc;
     if (ftruncate(fd, 0) < 0 || ftruncate(fd, AREA_BYTES) < 0)
         return -errno;
-    return reserve_page(fd, 0);
+    return twl_area_reserve_participant(fd, 0);
 }
 
 int twl_area_reserve_participant(int fd, unsigned number)
 {
-    const int rc = twl_limit_check(AREA_BYTES);
-    if (rc < 0)
-        return rc;
-    return reserve_page(fd, number);
+    const uint64_t from = (uint64_t)number * AREA_PAGE;
+    return twl_limited_reserve(fd, FALLOC_FL_KEEP_SIZE, from, from + AREA_PAGE);
 }
 
 void twl_area_finish(struct area *area)

@@ -19,6 +19,7 @@
 #define TWL_SINK_AREA_H
 
 #include "base/base.h"
+#include "io/mapping.h"
 
 #include <stdatomic.h>
 #include <sys/types.h>
@@ -108,8 +109,8 @@ int twl_area_has_others(int fd, bool *ret_has);
 
 /* Does the file have the size of an area? */
 bool twl_area_is_whole(int fd);
-/* Maps an area from a file of that size, and unmaps it. */
-int twl_area_map(int fd, struct area **ret_area);
+/* Maps an area from a file of that size, and unmaps it. `flags`: MAPPING_WRITABLE, or 0 to look at it. */
+int twl_area_map(int fd, unsigned flags, struct area **ret_area);
 void twl_area_unmap(struct area *area);
 /* A page of the area could not be allocated, on a full file system without reserved space, or the file was
  * truncated. This process has memory of its own in its place; values that it loads from the area or stores
@@ -124,7 +125,7 @@ bool twl_area_is_of(const struct area *area, const struct identity *identity);
  * participant is alive in it. The caller fills in the rest, then calls twl_area_finish(). */
 int twl_area_prepare(int fd);
 void twl_area_finish(struct area *area);
-/* Reserves blocks for that participant's page, so that storing to it can't meet a full disk. -ENOTSUP: this
+/* Reserves blocks for that participant's page (0: the first page), so that storing to it can't meet a full disk. -ENOTSUP: this
  * file system cannot reserve. */
 int twl_area_reserve_participant(int fd, unsigned number);
 

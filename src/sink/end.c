@@ -19,6 +19,7 @@
 #include "base/bytes.h"
 #include "base/child.h"
 #include "base/point.h"
+#include "io/limit.h"
 #include "sink/sink.h"
 
 #include <errno.h>
@@ -47,7 +48,7 @@ static int write_synced(int dir, const char *name, mode_t mode, const char *text
         return -errno;
     int rc = fchmod(fd, mode) < 0 ? -errno : 0;
     if (rc == 0)
-        rc = twl_sink_write_at(fd, (const unsigned char *)text, size, 0);
+        rc = twl_limited_write(fd, text, size, 0);
     if (rc == 0 && fsync(fd) < 0)
         rc = -errno;
     close(fd);

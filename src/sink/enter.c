@@ -78,15 +78,10 @@ void twl_sink_forget(struct sink_file *file, bool is_child)
     free(file);
 }
 
-/* Prevents a fork() between opening the descriptor and storing it where fork() closes it in the child. */
 static int open_at(const struct twinlog_sink *sink, const char *name, int flags, int *ret_fd)
 {
-    twl_child_hold();
-    *ret_fd = openat(sink->dir, name, flags | O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY,
-                     sink->options.mode);
-    const int rc = *ret_fd < 0 ? -errno : 0;
-    twl_child_release();
-    return rc;
+    return twl_child_open(sink->dir, name, flags | O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY,
+                          sink->options.mode, ret_fd);
 }
 
 /* Not with O_CREAT at once: in a directory with the sticky bit that is refused for another user's file. */
@@ -202,7 +197,7 @@ static int make_area(struct sink_file *file, uint64_t end)
 {
     int rc = twl_area_prepare(file->area_fd);
     if (rc == 0 && !file->area)
-        rc = twl_area_map(file->area_fd, &file->area);
+        rc = twl_area_map(file->area_fd, MAPPING_WRITABLE, &file->area);
     if (rc < 0)
         return rc;
     file->area->identity = file->identity;
@@ -281,7 +276,7 @@ static int settle(struct twinlog_sink *sink, struct sink_file *file)
     bool has_others;
     int rc = twl_area_has_others(file->area_fd, &has_others);
     if (rc == 0 && twl_area_is_whole(file->area_fd))
-        rc = twl_area_map(file->area_fd, &file->area);
+        rc = twl_area_map(file->area_fd, MAPPING_WRITABLE, &file->area);
     if (rc == 0)
         rc = has_others ? join(sink, file) : begin(sink, file);
     if (rc == 0)

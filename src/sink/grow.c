@@ -6,91 +6,21 @@
  */
 #define _GNU_SOURCE
 #include "base/point.h"
+#include "io/limit.h"
 #include "sink/sink.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
-
-/* ---- SIGXFSZ ----------------------------------------------------------------------------------- */
-
-/* Around calls that write or make a file longer: RLIMIT_FSIZE is an error here, not a signal, and the thread
- * is not cancelled. */
-struct quiet {
-    bool was_pending, is_blocked_here;
-    int cancel_state;
-};
-
-static sigset_t only_xfsz(void)
-{
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGXFSZ);
-    return set;
-}
-
-static bool is_pending(void)
-{
-    sigset_t pending;
-    sigpending(&pending);
-    return sigismember(&pending, SIGXFSZ) == 1;
-}
-
-static void be_quiet(struct quiet *quiet)
-{
-    const sigset_t set = only_xfsz();
-    sigset_t before;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &quiet->cancel_state);
-    quiet->was_pending = is_pending();
-    pthread_sigmask(SIG_BLOCK, &set, &before);
-    quiet->is_blocked_here = sigismember(&before, SIGXFSZ) == 0;
-}
-
-static void end_quiet(const struct quiet *quiet)
-{
-    const sigset_t set = only_xfsz();
-    const struct timespec now = { 0, 0 };
-    if (!quiet->was_pending && is_pending())
-        sigtimedwait(&set, NULL, &now);
-    if (quiet->is_blocked_here)
-        pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-    pthread_setcancelstate(quiet->cancel_state, NULL);
-}
-
-int twl_sink_write_at(int fd, const unsigned char *bytes, size_t size, uint64_t offset)
-{
-    struct quiet quiet;
-    int rc = 0;
-    be_quiet(&quiet);
-    while (size > 0 && rc == 0) {
-        const ssize_t n = pwrite(fd, bytes, size, (off_t)offset);
-        if (n > 0)
-            bytes += n, size -= (size_t)n, offset += (uint64_t)n;
-        else if (n == 0 || errno != EINTR)
-            rc = n < 0 ? -errno : -EIO;
-    }
-    end_quiet(&quiet);
-    return rc;
-}
 
 /* ---- longer ------------------------------------------------------------------------------------ */
 
 static int reserve(struct sink_file *file, uint64_t from, uint64_t to)
 {
-    struct quiet quiet;
-    int rc;
     if (to >= OFFSET_LIMIT)
         return -EFBIG;
-    from = align_down(from, AREA_PAGE); /* the page of the last byte may be a hole */
-    be_quiet(&quiet);
-    do
-        rc = fallocate(file->data_fd, 0, (off_t)from, (off_t)(to - from)) < 0 ? -errno : 0;
-    while (rc == -EINTR);
-    end_quiet(&quiet);
-    return rc;
+    /* from the page of the last byte on, which may be a hole */
+    return twl_limited_reserve(file->data_fd, 0, align_down(from, AREA_PAGE), to);
 }
 
 static void raise_to(struct area *area, uint64_t bytes)

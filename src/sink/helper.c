@@ -7,7 +7,7 @@
 #define _GNU_SOURCE
 #include "sink/sink.h"
 
-#include "io/guard.h"
+#include "io/mapping.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -123,7 +123,7 @@ static void *run(void *context)
 
 int twl_helper_start(struct twinlog_sink *sink)
 {
-    twl_guard_install();
+    twl_mapping_install();
     return twl_thread_start(&sink->thread, run, sink);
 }
 

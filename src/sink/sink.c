@@ -91,8 +91,11 @@ static int copy(struct sink_file *file, uint64_t start, const struct iovec *piec
 static int fail(struct twinlog_sink *sink, struct sink_file *file, unsigned owner, uint64_t start,
                 size_t size)
 {
+    int cancel_state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     if (twl_sink_fill_hole(file->data_fd, start, size) == 0)
         twl_claim_done(file->area, owner);
+    pthread_setcancelstate(cancel_state, NULL);
     return twl_sink_fail(sink, -EIO);
 }
 

@@ -121,9 +121,6 @@ int twl_sink_truncate_to(int fd, uint64_t end);
 /* -EIO if the file is shorter than the sink made it, or the area is lost. */
 int twl_sink_check_length(struct sink_file *file);
 
-/* Writes all the bytes. RLIMIT_FSIZE is an error, not a signal. */
-int twl_sink_write_at(int fd, const unsigned char *bytes, size_t size, uint64_t offset);
-
 /* ---- end.c: where the bytes of a file end that is not open -------------------------------------- */
 
 #define NAME_ROOM (NAME_MAX + 32)

@@ -9,6 +9,7 @@
  */
 #define _GNU_SOURCE
 #include "base/point.h"
+#include "io/limit.h"
 #include "sink/sink.h"
 
 #include <errno.h>
@@ -41,7 +42,7 @@ int twl_sink_fill_hole(int fd, uint64_t start, uint64_t size)
         if (at + n == end)
             piece[n - 1] = '\n';
         if (rc == 0)
-            rc = twl_sink_write_at(fd, piece, n, at);
+            rc = twl_limited_write(fd, piece, n, at);
     }
     return rc;
 }

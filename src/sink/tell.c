@@ -2,12 +2,10 @@
 /* Where the bytes of a file end, for a process that is no participant: reads the area, and stores nothing
  * there. */
 #define _GNU_SOURCE
-#include "io/guard.h"
 #include "sink/sink.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 /* The start of the first claim that is not copied, or the cursor. The cursor is read before the slots, so
@@ -28,15 +26,9 @@ static uint64_t copied(struct area *area)
 
 static bool look_at_area(int fd, const struct identity *identity, uint64_t *ret_end)
 {
-    if (!twl_area_is_whole(fd))
+    struct area *area;
+    if (!twl_area_is_whole(fd) || twl_area_map(fd, 0, &area) < 0)
         return false;
-    struct area *area = mmap(NULL, AREA_BYTES, PROT_READ, MAP_SHARED, fd, 0);
-    if (area == MAP_FAILED)
-        return false;
-    if (twl_guard_add((unsigned char *)area, AREA_BYTES, 0) < 0) {
-        munmap(area, AREA_BYTES);
-        return false;
-    }
     const bool is_known = twl_area_is_of(area, identity);
     *ret_end = is_known ? copied(area) : 0;
     const bool is_there = is_known && !twl_area_is_lost(area);

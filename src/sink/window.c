@@ -11,7 +11,7 @@
 #include "sink/sink.h"
 
 #include "base/point.h"
-#include "io/guard.h"
+#include "io/limit.h"
 
 #include <errno.h>
 #include <string.h>
@@ -36,28 +36,13 @@ static bool is_in_use(struct sink_file *file, uint64_t number)
     return twl_area_is_lost(file->area); /* then the slots mean nothing */
 }
 
-static void unmap(unsigned char *bytes)
-{
-    twl_guard_remove(bytes);
-    munmap(bytes, CHUNK_BYTES);
-}
-
-/* NULL: it can't be mapped. Prevents a fork() before the mapping is left out of children. */
+/* NULL: it can't be mapped. */
 static unsigned char *map(struct sink_file *file, uint64_t number)
 {
-    twl_child_hold();
-    void *bytes = mmap(NULL, CHUNK_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, file->data_fd,
-                       (off_t)((number - 1) * CHUNK_BYTES));
-    if (bytes != MAP_FAILED)
-        madvise(bytes, CHUNK_BYTES, MADV_DONTFORK);
-    twl_child_release();
-    if (bytes == MAP_FAILED)
-        return NULL;
-    if (twl_guard_add(bytes, CHUNK_BYTES, GUARD_WRITABLE | GUARD_NOT_IN_CHILDREN) < 0) {
-        munmap(bytes, CHUNK_BYTES);
-        return NULL;
-    }
-    return bytes;
+    void *bytes;
+    const int rc = twl_mapping_open(file->data_fd, (number - 1) * CHUNK_BYTES, CHUNK_BYTES,
+                                    MAPPING_WRITABLE | MAPPING_NOT_IN_CHILDREN, &bytes);
+    return rc == 0 ? bytes : NULL;
 }
 
 /* Under map_lock. False: the mapped chunk has to stay. */
@@ -73,7 +58,7 @@ static bool make_place(struct sink_file *file, struct chunk *chunk, uint64_t num
         atomic_store(&chunk->number, there);
         return false;
     }
-    unmap(atomic_load(&chunk->bytes));
+    twl_mapping_close(atomic_load(&chunk->bytes), CHUNK_BYTES);
     return true;
 }
 
@@ -106,7 +91,7 @@ void twl_window_close(struct sink_file *file)
 {
     for (struct chunk *chunk = file->chunks; chunk < file->chunks + CHUNKS; chunk++)
         if (atomic_load(&chunk->number) != 0)
-            unmap(atomic_load(&chunk->bytes));
+            twl_mapping_close(atomic_load(&chunk->bytes), CHUNK_BYTES);
 }
 
 /* ---- storing ----------------------------------------------------------------------------------- */
@@ -124,7 +109,11 @@ static void copy(unsigned char *to, const unsigned char *from, size_t size)
 
 static int write_bytes(struct sink_file *file, uint64_t start, const unsigned char *bytes, size_t size)
 {
-    return twl_sink_write_at(file->data_fd, bytes, size, start) < 0 ? -EIO : 0;
+    int cancel_state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    const int rc = twl_limited_write(file->data_fd, bytes, size, start);
+    pthread_setcancelstate(cancel_state, NULL);
+    return rc < 0 ? -EIO : 0;
 }
 
 static int store_in_chunk(struct sink_file *file, uint64_t start, const unsigned char *bytes, size_t size)
@@ -133,7 +122,7 @@ static int store_in_chunk(struct sink_file *file, uint64_t start, const unsigned
     if (!chunk)
         return write_bytes(file, start, bytes, size);
     copy(chunk + start % CHUNK_BYTES, bytes, size);
-    return twl_guard_is_hit(chunk) ? -EIO : 0;
+    return twl_mapping_is_lost(chunk) ? -EIO : 0;
 }
 
 int twl_window_store(struct sink_file *file, uint64_t start, const void *data, size_t size)

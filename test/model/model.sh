@@ -152,6 +152,6 @@ breaks -DREADERS=0 -DDEAD_JOIN -DDEATHS=2 -DLATE_OPENING
 breaks -DREADERS=0 -DDEAD_JOIN -DOTHERS=1 -DDEATHS=2 -DSTALE_PAGE
 
 if [ "${1:-}" = --large ]; then
-    holds -DPARTICIPANTS=3 -DVISITS=4 -DDEATHS=2 -DOTHERS=1
+    holds -DPARTICIPANTS=3 -DDEATHS=2 -DOTHERS=1
 fi
 exit "$((failures > 0))"

@@ -1,25 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Keeps the process alive when a page of a mapped file is not available: because another program made the file
- * shorter, or because the disk cannot deliver the page. The thread that accesses such a page gets no error code but
- * SIGBUS.
+ * Maps parts of files, and keeps the process alive when a page of such a part is not available: because another program
+ * made the file shorter, or because the disk cannot deliver the page, or has no room for it. The thread that accesses
+ * such a page gets no error code but SIGBUS.
  *
- * The first view installs a handler. For a fault in a view, the handler maps a page of zeros there and marks the
- * view. The thread goes on, its checksums do not match the zeros, and it asks twl_guard_is_hit(). A page of a
- * writable view (the page of writer.lock) is private memory of this process from then on. Every other SIGBUS goes to
- * the handler that was installed before, or has the default effect. A handler that the program installs later
- * replaces this one, unless it passes on the signals that it does not handle.
+ * The first mapping installs a handler. For a fault in a mapping, the handler maps a page of zeros there and marks the
+ * mapping. The thread goes on, its checksums do not match the zeros, and it asks twl_mapping_is_lost(). A page of a
+ * writable mapping is private memory of this process from then on. Every other SIGBUS goes to the handler that was
+ * installed before, or has the default effect. A handler that the program installs later replaces this one, unless it
+ * passes on the signals that it does not handle.
  *
- * The handler cannot take a lock, so the views are in a fixed table of slots, each with a version. A slot that
- * changes while the handler reads it belongs to another view: no thread accesses a view that is being added or
+ * The handler cannot take a lock, so the mappings are in a fixed table of slots, each with a version. A slot that
+ * changes while the handler reads it belongs to another mapping: no thread accesses a mapping that is being added or
  * removed.
  *
  * Not handled: a thread that blocks SIGBUS. The kernel then ends the process without calling a handler.
  */
 #define _GNU_SOURCE
-#include "io/guard.h"
+#include "io/mapping.h"
 
 #include "base/base.h"
+#include "base/child.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -35,25 +36,25 @@ enum slot_state {
     SLOT_FREE,
     SLOT_CHANGING,
     SLOT_USED,
-    SLOT_STATES = 4, /* the version of a slot whose view is removed is the next multiple */
+    SLOT_STATES = 4, /* the version of a slot whose mapping is removed is the next multiple */
 };
 
 /* All fields are [atomic: the version is read before and after the others]. */
 static struct slot {
     _Atomic uint64_t version; /* modulo SLOT_STATES: enum slot_state */
     _Atomic uintptr_t start, end;
-    atomic_uint flags; /* enum guard_flags */
+    atomic_uint flags; /* enum mapping_flags */
     atomic_bool is_hit;
 } slots[SLOTS];
 
-static atomic_bool is_any_hit; /* false: no view was ever hit, so no search is needed */
+static atomic_bool is_any_hit; /* false: no mapping was ever hit, so no search is needed */
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static bool is_installed;         /* [const after once] */
 static uintptr_t page_bytes;      /* [const after once] */
 static struct sigaction previous; /* [const after once] */
 
-/* The slot whose view contains the address. Also runs in the handler. */
+/* The slot whose mapping contains the address. Also runs in the handler. */
 static struct slot *slot_of(uintptr_t address)
 {
     for (struct slot *slot = slots; slot < slots + SLOTS; slot++) {
@@ -82,7 +83,7 @@ static bool put_zeros(const siginfo_t *info)
         return false;
     atomic_store(&slot->is_hit, true); /* before a thread sees the zeros */
     atomic_store(&is_any_hit, true);
-    const int protection = atomic_load(&slot->flags) & GUARD_WRITABLE ? PROT_READ | PROT_WRITE : PROT_READ;
+    const int protection = atomic_load(&slot->flags) & MAPPING_WRITABLE ? PROT_READ | PROT_WRITE : PROT_READ;
     return mmap((void *)align_down(address, page_bytes), page_bytes, protection,
                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
 }
@@ -122,12 +123,12 @@ static bool is_ours(const struct sigaction *action)
     return (action->sa_flags & SA_SIGINFO) && action->sa_sigaction == on_sigbus;
 }
 
-/* Removes views that are not mapped in children: the child may map something else at their addresses. */
+/* Removes mappings that children do not have: the child may map something else at their addresses. */
 static void forget_in_child(void)
 {
     for (struct slot *slot = slots; slot < slots + SLOTS; slot++)
         if (atomic_load(&slot->version) % SLOT_STATES == SLOT_USED &&
-            (atomic_load(&slot->flags) & GUARD_NOT_IN_CHILDREN))
+            (atomic_load(&slot->flags) & MAPPING_NOT_IN_CHILDREN))
             atomic_fetch_add(&slot->version, SLOT_STATES - SLOT_USED);
 }
 
@@ -151,7 +152,7 @@ static void install(void)
     is_installed = sigaction(SIGBUS, &action, NULL) == 0;
 }
 
-/* ---- the views --------------------------------------------------------------------------------- */
+/* ---- the mappings ------------------------------------------------------------------------------ */
 
 static bool claim(struct slot *slot)
 {
@@ -161,14 +162,14 @@ static bool claim(struct slot *slot)
            atomic_compare_exchange_strong(&slot->version, &version, version + SLOT_CHANGING - SLOT_FREE);
 }
 
-void twl_guard_install(void)
+void twl_mapping_install(void)
 {
     pthread_once(&once, install);
 }
 
-int twl_guard_add(const unsigned char *bytes, size_t size, unsigned flags)
+static int guard(const unsigned char *bytes, size_t size, unsigned flags)
 {
-    twl_guard_install();
+    twl_mapping_install();
     for (struct slot *slot = slots; is_installed && slot < slots + SLOTS; slot++) {
         if (!claim(slot))
             continue;
@@ -182,15 +183,54 @@ int twl_guard_add(const unsigned char *bytes, size_t size, unsigned flags)
     return -ENOTSUP;
 }
 
-void twl_guard_remove(const unsigned char *bytes)
+static int map_file(int fd, uint64_t offset, size_t size, unsigned flags, void **ret_bytes)
+{
+    const int protection = flags & MAPPING_WRITABLE ? PROT_READ | PROT_WRITE : PROT_READ;
+    void *bytes = mmap(NULL, size, protection, MAP_SHARED, fd, (off_t)offset);
+
+    if (bytes == MAP_FAILED)
+        return errno == ENODEV || errno == EINVAL ? -ENOTSUP : -errno;
+    if (flags & MAPPING_NOT_IN_CHILDREN)
+        madvise(bytes, size, MADV_DONTFORK);
+    *ret_bytes = bytes;
+    return 0;
+}
+
+/* Prevents a fork() between mapping the bytes and leaving them out of children. */
+static int map_outside_children(int fd, uint64_t offset, size_t size, unsigned flags, void **ret_bytes)
+{
+    twl_child_hold();
+    const int error = map_file(fd, offset, size, flags, ret_bytes);
+    twl_child_release();
+    return error;
+}
+
+int twl_mapping_open(int fd, uint64_t offset, size_t size, unsigned flags, void **ret_bytes)
+{
+    void *bytes;
+    int error = flags & MAPPING_NOT_IN_CHILDREN ? map_outside_children(fd, offset, size, flags, &bytes)
+                                                : map_file(fd, offset, size, flags, &bytes);
+
+    if (error < 0)
+        return error;
+    error = guard(bytes, size, flags);
+    if (error < 0)
+        munmap(bytes, size);
+    else
+        *ret_bytes = bytes;
+    return error;
+}
+
+void twl_mapping_close(const void *bytes, size_t size)
 {
     struct slot *slot = slot_of((uintptr_t)bytes);
 
     ASSERT(slot);
     atomic_fetch_add(&slot->version, SLOT_STATES - SLOT_USED);
+    munmap((void *)(uintptr_t)bytes, size); /* last, because another mapping may get the address at once */
 }
 
-bool twl_guard_is_hit(const unsigned char *bytes)
+bool twl_mapping_is_lost(const void *bytes)
 {
     struct slot *slot = atomic_load(&is_any_hit) ? slot_of((uintptr_t)bytes) : NULL;
 

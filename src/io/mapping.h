@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Parts of files as memory, which processes share. Their access never ends the process by SIGBUS. See mapping.c. */
+#ifndef TWL_MAPPING_H
+#define TWL_MAPPING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Installs the handler of SIGBUS, once; the first mapping does so as well. Call this before starting a thread that maps
+ * files, so that no child is forked during the installation. */
+void twl_mapping_install(void);
+
+enum mapping_flags {
+    MAPPING_WRITABLE = 1u << 0,
+    MAPPING_NOT_IN_CHILDREN =
+        1u << 1 /* a mapping in a child would keep the file open, and its locks: base/child.h */
+};
+
+/* Maps that part of an open file. From then on a page that is not available reads as zeros; in a writable mapping,
+ * stores to it stay in this process. -ENOTSUP: this file cannot be shared, or there are too many mappings, or the
+ * handler could not be installed. */
+int twl_mapping_open(int fd, uint64_t offset, size_t size, unsigned flags, void **ret_bytes);
+/* `bytes` and `size` as opened. Not in a child, if it does not have the mapping. */
+void twl_mapping_close(const void *bytes, size_t size);
+
+/* True if a page of the mapping that begins here was replaced by zeros: what is in it counts for nothing, -EIO. One load
+ * as long as that happened to no mapping. */
+bool twl_mapping_is_lost(const void *bytes);
+
+#endif
