@@ -80,6 +80,7 @@ struct keeper {
     bool is_growing;            /* [lock] and that segment replaces the first ready one */
     bool is_sealing;            /* [lock] a thread is sealing a segment */
     bool has_failed;            /* [lock] making failed; the thread does not retry until asked */
+    bool is_log_open;           /* [lock] until then nothing is sealed or trimmed */
     bool has_thread;            /* [lock] */
     bool is_stopping;           /* [lock] */
     bool must_tend;             /* [lock] */
@@ -425,10 +426,12 @@ static int seal_left(struct completion completion, struct left *left, int64_t ma
     return rc < 0 ? rc : twl_segment_seal(&left->segment, max_time_so_far_ns, ret_footer);
 }
 
-/* Seals the oldest unsealed segment; false if all but the active one are sealed. */
+/* Seals the oldest unsealed segment; false if all but the active one are sealed, or the log is still being
+ * opened. A footer proves that the next segment has a durable group. The one that an opening finds there may
+ * be torn, until the marker of the start takes its place. */
 static bool seal_next(struct keeper *k) REQUIRES(k->lock)
 {
-    if (k->is_sealing || k->sealed + 1 >= k->started_count)
+    if (!k->is_log_open || k->is_sealing || k->sealed + 1 >= k->started_count)
         return false;
     struct segment_entry entry = k->started[k->sealed], next = k->started[k->sealed + 1];
     struct left *left = take_left(k, entry.header.sequence);
@@ -464,7 +467,7 @@ static bool seal_next(struct keeper *k) REQUIRES(k->lock)
 static void tend(struct keeper *k) REQUIRES(k->lock)
 {
     k->must_tend = false;
-    if (!k->config.tend)
+    if (!k->config.tend || !k->is_log_open)
         return;
     twl_mutex_unlock(&k->lock);
     k->config.tend(k->config.context);
@@ -678,6 +681,7 @@ void twl_keeper_set_complete(struct keeper *k, int (*complete)(void *context, st
 void twl_keeper_start(struct keeper *k)
 {
     twl_mutex_lock(&k->lock);
+    k->is_log_open = true;
     k->must_tend = k->config.tend != NULL;
     if (k->retired_count > 0 || k->sealed + 1 < k->started_count || k->must_tend)
         get_going(k);

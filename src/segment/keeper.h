@@ -38,7 +38,8 @@ int twl_keeper_create(const struct keeper_config *config, struct keeper **ret_ke
  * made from the keeper's thread, without locks. Set it before the first segment is left. */
 void twl_keeper_set_complete(struct keeper *keeper, int (*complete)(void *context, struct segment *segment),
                              void *context);
-/* Starts the work: seals what the last writer left unsealed, removes retired files, and calls `tend`. */
+/* Starts the work: seals what was left unsealed, removes retired files, and calls `tend`. Before that nothing
+ * is sealed or trimmed. Called when the active segment has a durable group. */
 void twl_keeper_start(struct keeper *keeper);
 /* Ends the thread after it has sealed what was left. Returns the newest time of a record up to there;
  * INT64_MAX if it is not known. */

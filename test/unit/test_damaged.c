@@ -683,6 +683,55 @@ START_TEST(what_a_newer_version_lets_others_ignore_is_passed)
 }
 END_TEST
 
+/* ---- an opening that fails ------------------------------------------------------------------------- */
+
+/* As if the power had gone while the first group of the second segment was written: its header is there. */
+static void tear_first_group(void)
+{
+    static const unsigned char zeros[SMALL_SEGMENT];
+    struct cursor cursor = { 0 };
+    struct segment segment;
+    struct io *io;
+
+    ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
+    ck_assert_int_eq(twl_segment_open_valid(io, "0000000000000002.twl", &segment), 0);
+    const uint64_t data_end = segment.data_end;
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
+    const uint64_t records = cursor.group_offset + GROUP_HEADER_BYTES;
+    twl_cursor_free(&cursor);
+    twl_segment_close(&segment);
+    io->ops->destroy(io);
+    patch_file(log_segment(2), (off_t)records, zeros, data_end - records);
+    patch_file(log_segment(1), (off_t)data_end, zeros, SEGMENT_FOOTER_BYTES);
+}
+
+/* The newest segment begins with a torn group, and the marker that was to take its place did not get to the disk, but
+ * the zeros behind it did. */
+START_TEST(a_segment_is_not_sealed_before_the_next_one_has_a_durable_group)
+{
+    static const unsigned char zeros[BLOCK_BYTES], payload[1000];
+    struct twinlog_options options = log_options(0, 0);
+    struct twinlog *log;
+
+    options.segment_bytes = SMALL_SEGMENT;
+    gate_reset();
+    ck_assert_int_eq(gate_try_log(&options, &log), 0);
+    while (log_stat(log).rolls == 0)
+        ck_assert_int_eq(twinlog_append(log, payload, sizeof(payload), &last_lsn), 0);
+    log_close(log);
+    tear_first_group();
+    atomic_store(&gate.error, -EIO);
+    options.spare_segments = 1;
+    ck_assert_int_eq(gate_try_log(&options, &log), -EIO);
+    atomic_store(&gate.error, 0);
+    patch_file(log_segment(2), SEGMENT_DATA_OFFSET, zeros, sizeof(zeros));
+    ck_assert_int_eq(gate_try_log(&options, &log), 0);
+    ck_assert_uint_eq(twinlog_last_lsn(log), last_lsn - 1);
+    log_close(log);
+}
+END_TEST
+
 Suite *damaged_suite(void)
 {
     Suite *suite = suite_create("damaged");
@@ -695,5 +744,8 @@ Suite *damaged_suite(void)
     tcase_add_loop_test(tests, what_a_newer_version_wrote_at_the_end_is_refused_and_left_alone, 0,
                         NEWER_KINDS);
     tcase_add_loop_test(tests, what_a_newer_version_lets_others_ignore_is_passed, NEWER_KINDS, ALL_KINDS);
+
+    tests = logdir_case(suite, "failed", set_up);
+    tcase_add_test(tests, a_segment_is_not_sealed_before_the_next_one_has_a_durable_group);
     return suite;
 }
