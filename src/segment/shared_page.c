@@ -154,6 +154,7 @@ static int open_or_create(struct io *io, struct io_file **ret_file)
 static void clear(struct shared_page *shared)
 {
     struct page_words *page = shared->page;
+    shared->left_epoch = twl_page_epoch(shared);
     memset((unsigned char *)page + PAGE_COMMON_OFFSET, 0, BLOCK_BYTES - PAGE_COMMON_OFFSET);
     atomic_store(&page->epoch, 0);
     watermark_store(&page->durable, 0);

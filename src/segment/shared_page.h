@@ -53,6 +53,7 @@ struct shared_page {
     bool is_shared;          /* other processes write, too: values that grow are raised, not stored */
     bool is_writable;        /* the page can be written, so a reader can announce that it sleeps */
     uint32_t layout;         /* layout of the copies that are offered; 0 = none */
+    uint32_t left_epoch;     /* that a dead writer had left in the page; 0 = none */
     /* What the writer published last, in case it has to publish it again. */
     _Atomic uint32_t own_epoch;
     _Atomic uint32_t own_mode;

@@ -1360,6 +1360,26 @@ START_TEST(a_writer_that_comes_later_is_noticed)
 }
 END_TEST
 
+/* A power cut may take the marker of an epoch that a writer through a mapping has published, and leave the page with
+ * that epoch: no group on the disk has it. */
+START_TEST(a_writer_is_noticed_also_where_the_page_has_a_newer_epoch_than_the_log)
+{
+    struct twinlog *log = make_log(10);
+    const uint32_t epoch = log_stat(log).epoch + 1;
+    struct twinlog_reader *reader;
+
+    log_close(log);
+    patch_file(log_file(PAGE_FILE_NAME), offsetof(struct page_words, epoch), &epoch, sizeof(epoch));
+    reader = open_reader(NULL, _i, 11, 0);
+    expect_no_next(reader, 0);
+    log = open_small();
+    put_many(log, 0, 1);
+    expect_next(reader, 11, 0);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+END_TEST
+
 START_TEST(a_writer_is_noticed_also_where_the_lock_file_was_missing_or_is_removed)
 {
     struct twinlog_reader *reader;
@@ -2056,6 +2076,7 @@ Suite *reader_suite(void)
     tcase_add_test(tests, a_reader_that_may_not_write_the_file_looks_by_itself);
     tcase_add_loop_test(tests, a_signal_does_not_end_a_wait, 0, KINDS);
     tcase_add_loop_test(tests, a_writer_that_comes_later_is_noticed, 0, 2);
+    tcase_add_loop_test(tests, a_writer_is_noticed_also_where_the_page_has_a_newer_epoch_than_the_log, 0, 2);
     tcase_add_loop_test(tests, a_writer_is_noticed_also_where_the_lock_file_was_missing_or_is_removed, 0, 2);
 
     tests = add_case(suite, "the descriptor");
