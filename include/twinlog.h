@@ -227,8 +227,8 @@ struct twinlog_options {
      * default 10,000. */
     uint32_t reserve_timeout_ms;
 
-    /* Called for what the log does, by the thread that does it, in the middle of it. Must return soon, and must not
-     * call back into the log except for the watermarks. NULL = none. */
+    /* Called for what the log does, by the thread that does it, in the middle of it. Must return soon. Of this log,
+     * and of those of the same shared committer, it can use the watermarks; any other call is -EDEADLK. NULL = none. */
     void (*observe)(void *context, const struct twinlog_event *event);
     void *observe_context;
     uint32_t observe_mask; /* of 1u << enum twinlog_event_kind; 0 = all */
@@ -280,9 +280,9 @@ int twinlog_open(const char *dir, const struct twinlog_options *options, struct 
 /* Lets threads that are inside a call on `log` finish, makes every accepted record durable, marks the log as
  * closed, and frees it. Returns 0, or the error that kept a record, or the marker of the close, from being durable. A
  * full disk that leaves no room for the marker alone is no error. The handle is gone in either case, except after
- * -EDEADLK: nothing happened, because the call was made in the callback of a request of this log, or on the thread of
- * its shared committer. No thread may start a call on `log` once close has begun. Close waits for open reservations
- * until they are given up; their memory is gone with the log. NULL is allowed.
+ * -EDEADLK: nothing happened, because the call was made in a callback of this log, or on the thread of a shared
+ * committer. No thread may start a call on `log` once close has begun; what a callback appends then is -ESHUTDOWN. Close
+ * waits for open reservations until they are given up; their memory is gone with the log. NULL is allowed.
  *
  * In a forked child: frees what no thread of the parent can have been changing at the fork, and returns
  * TWINLOG_EFORKED; the child's descriptors of segments stay open until it ends or calls exec. In TWINLOG_MODE_MAPPED,
@@ -369,8 +369,8 @@ struct twinlog_terms {
  * As twinlog_append(), and:
  *
  *   -EMSGSIZE   a record or the batch is too large; nothing happened
- *   -EAGAIN     TWINLOG_TRY, and there is no room now; nothing happened. On a full disk the next try gets that
- *               error
+ *   -EAGAIN     TWINLOG_TRY, and there is no room now, or a truncation goes on; nothing happened. On a full disk the next try
+ *               gets that error
  *   -ETIMEDOUT  not at `level` by the deadline
  *   -ECANCELED  twinlog_cancel() was called
  *   -ENOTSUP    more than one record in TWINLOG_MODE_MAPPED; nothing happened
@@ -456,8 +456,9 @@ struct twinlog_request {
  * terms say TWINLOG_TRY; a deadline and a cancellation count for that wait only.
  *
  * complete() is called by the thread that has committed: a committer, one inside twinlog_drive(), or one that waits
- * in any call on this log. It may submit, append and wait, but not truncate, reset or close the log, nor another log of
- * the same shared committer (-EDEADLK). Later completions wait until it returns. It must return: no longjmp, no
+ * in any call on this log. It may submit, append and wait, but not truncate, reset or close the log; on the
+ * thread of a shared committer, none that is open for writing (-EDEADLK). Later completions wait until it returns. It
+ * must return: no longjmp, no
  * C++ exception, no pthread_exit.
  *
  * -ENOTSUP in TWINLOG_MODE_MAPPED. */
@@ -560,15 +561,15 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
 
 /* From the end: removes every record with a larger LSN than `last_lsn`, as a raft follower does whose leader
  * disagrees. Durable on return: the removed records never come back, and the next append gets last_lsn + 1.
- * What was accepted before is committed first; calls that append or wait are delayed meanwhile. Never writes
- * over a record that is kept. Cursors beyond are moved back. A reader that has passed the truncation gets
- * TWINLOG_ETRUNCATED (see twinlog_reader_next()). 0 also when there is nothing to remove.
+ * What was accepted before is committed first; calls that append or wait are delayed meanwhile, as long as their terms
+ * allow: a try is -EAGAIN. Never writes over a record that is kept. Cursors beyond are moved back. A reader that has
+ * passed the truncation gets TWINLOG_ETRUNCATED (see twinlog_reader_next()). 0 also when there is nothing to remove.
  *
  *   TWINLOG_ETRIMMED  last_lsn + 1 is below the first kept record; nothing happened
  *   -ENOSPC  the disk is full; nothing happened     -EROFS  the log was opened with TWINLOG_READ_ONLY
  *   -EINVAL  the largest LSN there is
- *   -EDEADLK in the callback of a request of this log, for which the truncation would wait, or on the thread of its
- *            shared committer in one of another log; nothing happened
+ *   -EDEADLK in a callback of this log, for which the truncation would wait, or on the thread of a shared committer, for
+ *            which others may wait; nothing happened
  *   -ENOTSUP  in TWINLOG_MODE_MAPPED; open the log in TWINLOG_MODE_DURABLE for it
  *   TWINLOG_EPOISONED  whether the truncation has happened is unknown; opening the log again tells
  *   system errors  nothing happened; also the one that poisoned the log before

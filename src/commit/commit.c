@@ -108,16 +108,11 @@ void twl_commit_give_away(struct commit *c, struct segment *ret_segment, struct 
     twl_mutex_unlock(&c->lock);
 }
 
-void twl_commit_let_go(struct commit *c, bool is_forked)
-{
-    twl_client_leave(&c->client, is_forked);
-}
-
 void twl_commit_destroy(struct commit *c, bool is_forked)
 {
     if (!c)
         return;
-    twl_commit_let_go(c, is_forked);
+    twl_client_leave(&c->client, is_forked);
     if (!is_forked) {
         /* Not in a forked child: a thread that did not survive the fork may hold the lock, and may have been
          * exchanging the segment. The child's copy of the file ends with the child. */
@@ -159,7 +154,7 @@ int twl_commit_end(struct commit *c)
 {
     const struct terms durable = { .level = TWINLOG_LEVEL_DURABLE };
     const int rc = twl_commit_wait(c, atomic_load(&c->last_lsn), &durable, false);
-    twl_commit_let_go(c, false);
+    twl_client_leave(&c->client, false);
     twl_deliver(c);
     return rc < 0 ? rc : twl_commit_stop(c);
 }

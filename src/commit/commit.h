@@ -60,8 +60,6 @@ void twl_commit_go_on(struct commit *commit);
 /* For the close: as twl_commit_stop(), but for good. On return, even with an error, there is no committer any more and
  * all completed requests are handed out. */
 int twl_commit_end(struct commit *commit);
-/* Lets the committer go, if there is one; on return it does not touch the log any more. */
-void twl_commit_let_go(struct commit *commit, bool is_forked);
 
 /* Writes a marker group, GROUP_START or GROUP_CLOSE, behind all accepted records; durable on return. The commit path
  * must be stopped. -ENOSPC: the marker does not fit, and the disk is full; nothing happened. */
@@ -97,6 +95,8 @@ struct terms {
     const struct twinlog_cancel *cancel; /* may be NULL */
     uint64_t called_ns;                  /* when the call began, if it is to be timed; else 0 */
 };
+/* 0, or -ECANCELED or -ETIMEDOUT if these terms end the call. */
+int twl_terms_ended(const struct terms *terms);
 /* For called_ns: times one in TIMED_INTERVAL calls of a thread. */
 #define TIMED_INTERVAL 64u
 uint64_t twl_commit_called(void);
@@ -117,17 +117,22 @@ int twl_commit_drive(struct commit *commit, int timeout_ms);
 /* Starts a committer unless the log has one. 0 or an error; -ENOTSUP where no thread may be started. */
 int twl_commit_need_committer(struct commit *commit);
 /* For a thread that has to wait: if it is a shared committer in a callback, it runs its loop once and returns true.
- * False: it is any other thread. */
-bool twl_commit_run_once(void);
+ * False: it is any other thread. `is_quiet`: it must not call callbacks meanwhile, because it waits for a place, which
+ * other threads may give it. */
+bool twl_commit_run_once(bool is_quiet);
+/* True if this thread is a shared committer, in a callback. */
+bool twl_commit_is_shared_committer(void);
 /* Makes calls that drive the log, or wait for a free reservation, return -ESHUTDOWN. */
 void twl_commit_end_driving(struct commit *commit);
 /* While delivery is held, completed requests are not handed out, and no callback runs. The call that releases it hands
  * them out. Never from a callback. */
 void twl_commit_hold_delivery(struct commit *commit, bool is_held);
-/* True if this thread is in a callback of a request of this log: delivery cannot be held until the callback returns.
- * Also true if it is in a callback of another log with the same committer: no thread commits for this log until the
- * callback returns. */
+/* True if this thread is in a callback of a request, or in the observer, of this log: delivery cannot be held until the
+ * callback returns. Also true if it is a shared committer in any callback: a thread for which the caller would wait may
+ * wait for a commit of this thread. */
 bool twl_commit_is_in_callback(const struct commit *commit);
+/* True if this thread is in the observer of this log, or is the log's committer and in that of another log. */
+bool twl_commit_is_in_observer(const struct commit *commit);
 /* Wakes all sleeping threads to check their terms again. */
 void twl_commit_wake_all(struct commit *commit);
 

@@ -222,9 +222,9 @@ void twl_client_call(struct committer_client *client)
 }
 
 /* A shared committer needs no call: it was called when the work came, and looks again by itself after a round. */
-bool twl_client_help(struct committer_client *client)
+bool twl_client_help(struct committer_client *client, bool is_quiet)
 {
-    if (twl_commit_run_once())
+    if (twl_commit_run_once(is_quiet))
         return true;
     if (!client->is_shared)
         twl_client_call(client);
@@ -234,11 +234,11 @@ bool twl_client_help(struct committer_client *client)
 void twl_client_leave(struct committer_client *client, bool is_forked)
 {
     struct twinlog_committer *committer = atomic_load(&client->committer);
-    if (!committer || atomic_load(&client->has_left))
+    if (!committer)
         return;
-    if (client->is_shared && !is_forked)
-        twl_shared_leave(client);
-    else if (!client->is_shared)
+    if (!client->is_shared)
         destroy(committer, is_forked);
-    atomic_store(&client->has_left, true);
+    else if (!is_forked)
+        twl_shared_leave(client);
+    atomic_store(&client->committer, NULL);
 }

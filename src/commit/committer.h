@@ -28,7 +28,6 @@ struct committer_client {
     bool has_ring;               /* [const] its writes go through the committer's ring */
     struct twl_event called;     /* the log's own committer and drivers sleep on it */
     _Atomic bool is_over;        /* twinlog_drive() is to return, and no committer may be started */
-    _Atomic bool has_left;       /* the committer does not touch the log any more */
     _Atomic bool is_in_callback; /* the log's own committer waits in a callback, as a writer does */
     _Atomic uint64_t flush_ns;   /* [committer or driver] when the next flush is due; 0 = unknown */
 
@@ -37,9 +36,12 @@ struct committer_client {
     struct committer_client *next_called; /* [the thread that has set is_called, then the committer] */
     struct committer_client *next_flush;  /* [committer's lock] */
     _Atomic bool is_leaving;
+    _Atomic bool has_left; /* the committer's answer: it does not touch the log any more */
     /* [thread] */
     enum client_state state;
-    bool has_round;                /* a round has started */
+    bool has_round;      /* a round has started */
+    bool is_undelivered; /* it is in the list of clients whose requests a later turn hands out */
+    struct committer_client *next_undelivered;
     unsigned users;                /* turns that are inside a callback of this log */
     struct committer_client *next; /* queued, or filling */
 };
@@ -57,8 +59,9 @@ bool twl_client_is_mine(const struct committer_client *client);
 bool twl_client_is_in_callback(const struct committer_client *client);
 /* Calls the committer, if there is one, to look for work. */
 void twl_client_call(struct committer_client *client);
-/* For a caller that waits and may not lead. True: it should look again. False: it may sleep. */
-bool twl_client_help(struct committer_client *client);
+/* For a caller that waits and may not lead. True: it should look again. False: it may sleep. `is_quiet`: as for
+ * twl_commit_run_once(). */
+bool twl_client_help(struct committer_client *client, bool is_quiet);
 /* Leaves the committer, once; on return it does not touch the log any more. `is_forked`: in a forked child. */
 void twl_client_leave(struct committer_client *client, bool is_forked);
 

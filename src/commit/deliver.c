@@ -15,26 +15,47 @@ static struct twinlog_request *last_of_run(const struct twinlog_request *first)
     return (struct twinlog_request *)(uintptr_t)first->private_word;
 }
 
-/* The logs whose callbacks this thread is calling: a callback may use another log, and so call callbacks of that. */
-struct handing_out {
+/* The logs whose callbacks and observers this thread is calling: each may use another log, and so call those of that
+ * log. */
+struct calling {
     const struct commit *commit;
-    const struct handing_out *outer;
+    bool is_observer;
+    const struct calling *outer;
 };
-static _Thread_local const struct handing_out *handing_out;
+static _Thread_local const struct calling *calling;
 
 bool twl_commit_is_in_callback(const struct commit *c)
 {
-    const struct handing_out *place = handing_out;
-    while (place && place->commit != c)
-        place = place->outer;
-    return place || twl_client_is_in_callback(&c->client);
+    const struct calling *call = calling;
+    while (call && call->commit != c)
+        call = call->outer;
+    return call || twl_commit_is_shared_committer();
+}
+
+bool twl_commit_is_in_observer(const struct commit *c)
+{
+    const struct calling *call = calling;
+    while (call && !(call->is_observer && (call->commit == c || twl_client_is_in_callback(&c->client))))
+        call = call->outer;
+    return call;
+}
+
+void twl_tell(const struct commit *c, const struct twinlog_event *event)
+{
+    const struct twinlog_options *options = &c->options;
+    if (!options->observe || (options->observe_mask != 0 && !(options->observe_mask & 1u << event->kind)))
+        return;
+    const struct calling call = { c, true, calling };
+    calling = &call;
+    options->observe(options->observe_context, event);
+    calling = call.outer;
 }
 
 /* A request belongs to its owner again as soon as it is handed out. */
 static void hand_out(const struct commit *c, struct twinlog_request *list)
 {
-    const struct handing_out place = { c, handing_out };
-    handing_out = &place;
+    const struct calling call = { c, false, calling };
+    calling = &call;
     while (list) {
         struct twinlog_request *first = list, *last = first->complete ? first : last_of_run(first);
         list = last->next;
@@ -44,7 +65,7 @@ static void hand_out(const struct commit *c, struct twinlog_request *list)
         else
             twl_queue_push(first->queue, first, last);
     }
-    handing_out = place.outer;
+    calling = call.outer;
 }
 
 /* The result was set to success with the place. */

@@ -239,8 +239,6 @@ static inline bool is_patient(const struct terms *terms)
 {
     return terms->deadline_ns == 0 && !terms->cancel && !terms->is_try;
 }
-/* 0, or -ECANCELED or -ETIMEDOUT if these terms end the call. */
-int twl_terms_ended(const struct terms *terms);
 void twl_terms_sleep(const struct terms *terms, struct twl_event *event, uint32_t seen);
 /* True if a call on these terms may commit; a commit cannot be interrupted. */
 bool twl_may_lead(struct commit *c, const struct terms *terms);
@@ -256,7 +254,8 @@ void twl_stop_leading(struct commit *c) RELEASES(c->leadership);
 /* The functions of a round, in this order. begin() returns false if there is nothing to write. Once the round is
  * filled, and after each step without an error, next() sets round->write to the next step; it returns false when no
  * step remains. write() does the step; or another function does it, and continue() then takes the results and
- * finishes the step. end() does what only the leader may do; wake() does the rest, after leadership was given back. */
+ * finishes the step. end() does what only the leader may do; wake() does the rest, after leadership was given back.
+ * twl_deliver() follows. */
 bool twl_round_begin(struct commit *c, enum group_kind kind, struct round *ret_round) REQUIRES(c->leadership);
 /* True if the last copy into its buffer is done. If not, look again when the log's committer is called, or after
  * *ret_look_ms milliseconds (0 = no limit), when a reservation may have expired. */
@@ -302,14 +301,7 @@ unsigned twl_reservations_expire(struct commit *c, struct twin *twin) REQUIRES(c
 void twl_reservations_destroy(struct commit *c);
 
 /* ---- events ---- */
-static inline bool is_observed(const struct commit *c, enum twinlog_event_kind kind)
-{
-    return c->options.observe && (c->options.observe_mask == 0 || (c->options.observe_mask & 1u << kind));
-}
-static inline void tell(const struct commit *c, const struct twinlog_event *event)
-{
-    if (is_observed(c, (enum twinlog_event_kind)event->kind))
-        c->options.observe(c->options.observe_context, event);
-}
+/* Calls the observer, which may not call the log: the caller may lead, or hold the lock. */
+void twl_tell(const struct commit *c, const struct twinlog_event *event);
 
 #endif

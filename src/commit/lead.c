@@ -34,8 +34,8 @@
 
 bool twl_try_lead(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
 {
-    return !atomic_load_explicit(&c->leadership.is_taken, memory_order_relaxed) &&
-           !atomic_exchange(&c->leadership.is_taken, true);
+    /* sequentially consistent, also after a store to `is_in_callback`: who leads looks at that after it has led */
+    return !atomic_load(&c->leadership.is_taken) && !atomic_exchange(&c->leadership.is_taken, true);
 }
 
 void twl_lead_patiently(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
@@ -357,17 +357,17 @@ static void ask_for_spare(struct commit *c, uint64_t end, uint64_t durable_lsn) 
 static void tell_round(struct commit *c, const struct round *round, enum twinlog_event_kind kind, int error,
                        uint64_t took_ns)
 {
-    tell(c, &(struct twinlog_event){
-                .size = sizeof(struct twinlog_event),
-                .kind = kind,
-                .error = error,
-                .is_durable = error == 0 && round->is_synced,
-                .first_lsn = round->sealed ? round->group.first_lsn : 0,
-                .records = round->sealed ? round->group.count : 0,
-                .bytes = round->sealed ? align_up(round->sealed->used, BLOCK_BYTES) : 0,
-                .took_ns = took_ns,
-                .segment = c->segment.header.sequence,
-            });
+    twl_tell(c, &(struct twinlog_event){
+                    .size = sizeof(struct twinlog_event),
+                    .kind = kind,
+                    .error = error,
+                    .is_durable = error == 0 && round->is_synced,
+                    .first_lsn = round->sealed ? round->group.first_lsn : 0,
+                    .records = round->sealed ? round->group.count : 0,
+                    .bytes = round->sealed ? align_up(round->sealed->used, BLOCK_BYTES) : 0,
+                    .took_ns = took_ns,
+                    .segment = c->segment.header.sequence,
+                });
 }
 
 /* Hands the previous segment to the keeper after the first group of the new one. Not earlier: a sealed segment is
@@ -503,7 +503,7 @@ static void hand_on(struct commit *c)
 
 /* Waking a few hundred writers takes longer than a commit. So the next leader is woken first, and the others wake while
  * it gathers and writes. */
-static void wake(struct commit *c, const struct round *round)
+void twl_round_wake(struct commit *c, const struct round *round)
 {
     hand_on(c);
     if (round->sealed && !round->is_demanded)
@@ -512,12 +512,6 @@ static void wake(struct commit *c, const struct round *round)
         twl_commit_wake_all(c);
     if (c->publish_statistics && twl_page_is_copy_wanted(c->shared))
         c->publish_statistics(c->publish_context);
-}
-
-void twl_round_wake(struct commit *c, const struct round *round)
-{
-    wake(c, round);
-    twl_deliver(c);
 }
 
 bool twl_lead_round(struct commit *c, enum group_kind kind, struct round *round)
@@ -556,7 +550,7 @@ static enum led lead(struct commit *c, const struct waiter *waiter)
     }
     twl_stop_leading(c);
     if (has_led)
-        wake(c, &round);
+        twl_round_wake(c, &round);
     else
         hand_on(c);
     return has_led ? LED_ROUND : LED_NOTHING;

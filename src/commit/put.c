@@ -378,8 +378,8 @@ int twl_take_place(struct commit *c, const struct need *need, const struct terms
         if (rc == 0 && room == ROOM_TO_BE_MADE)
             grow(c, need->bytes, terms);
         if (is_no_space(rc))
-            tell(c, &(struct twinlog_event){
-                        .size = sizeof(struct twinlog_event), .kind = TWINLOG_EVENT_FULL, .error = rc });
+            twl_tell(c, &(struct twinlog_event){
+                            .size = sizeof(struct twinlog_event), .kind = TWINLOG_EVENT_FULL, .error = rc });
         if (rc < 0) {
             twl_deliver(c); /* what it left to others while it was queued */
             return rc;

@@ -266,11 +266,11 @@ static uint32_t give_up(struct commit *c, struct twin *twin, struct old_buffer *
         reservation->state = RESERVATION_GIVEN_UP;
         reservation->old = old;
         given_up++;
-        tell(c, &(struct twinlog_event){ .size = sizeof(struct twinlog_event),
-                                         .kind = TWINLOG_EVENT_ABANDONED,
-                                         .first_lsn = reservation->place.lsn,
-                                         .records = 1,
-                                         .segment = c->segment.header.sequence });
+        twl_tell(c, &(struct twinlog_event){ .size = sizeof(struct twinlog_event),
+                                             .kind = TWINLOG_EVENT_ABANDONED,
+                                             .first_lsn = reservation->place.lsn,
+                                             .records = 1,
+                                             .segment = c->segment.header.sequence });
     }
     return given_up;
 }

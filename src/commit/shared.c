@@ -15,6 +15,8 @@
  *
  * A callback may append to any log, even one of this committer, and wait for it. Then the loop runs inside the
  * callback. A turn of the loop finishes its own work before it calls a callback, so that another turn can begin there.
+ * While the thread waits for room, a turn may give it a place, whose copy every group behind it waits for. So such a turn
+ * is quiet: it calls no callbacks, which might wait for one of these groups. A later turn calls them.
  *
  * A client is in the list of calls at most once until the committer looks at it. So a repeated call is cheap, and the
  * committer never walks all clients, except for the flush intervals. It then also flushes the logs that are due soon,
@@ -80,8 +82,34 @@ static void rest(struct committer_client *client)
         twl_shared_call(client);
 }
 
+/* Calls callbacks, unless the turn is quiet. */
+static void deliver(struct twinlog_committer *committer, struct committer_client *client)
+{
+    if (!committer->is_quiet) {
+        client->users++;
+        twl_deliver(client->commit);
+        client->users--;
+    } else if (!client->is_undelivered && twl_must_deliver(client->commit)) {
+        client->is_undelivered = true;
+        client->next_undelivered = committer->undelivered;
+        committer->undelivered = client;
+    }
+}
+
+static void deliver_what_was_left(struct twinlog_committer *committer)
+{
+    while (committer->undelivered && !committer->is_quiet) {
+        struct committer_client *client = committer->undelivered;
+        committer->undelivered = client->next_undelivered;
+        client->is_undelivered = false;
+        deliver(committer, client);
+        rest(client);
+    }
+}
+
 /* Ends the round of a client. Calls callbacks. */
-static void finish_round(struct committer_client *client, int rc) NO_THREAD_SAFETY_ANALYSIS
+static void finish_round(struct twinlog_committer *committer, struct committer_client *client,
+                         int rc) NO_THREAD_SAFETY_ANALYSIS
 {
     struct commit *c = client->commit;
     twl_round_end(c, &c->round, rc);
@@ -89,9 +117,8 @@ static void finish_round(struct committer_client *client, int rc) NO_THREAD_SAFE
     client->state = CLIENT_IDLE;
     client->has_round = false;
     twl_stop_leading(c);
-    client->users++;
     twl_round_wake(c, &done);
-    client->users--;
+    deliver(committer, client);
     rest(client);
 }
 
@@ -112,7 +139,7 @@ static void advance(struct twinlog_committer *committer, struct committer_client
         }
         rc = twl_round_write(c, &c->round);
     }
-    finish_round(client, rc);
+    finish_round(committer, client, rc);
 }
 
 /* True if the round can go on; else notes when to look again. */
@@ -178,7 +205,7 @@ static void let_go(struct twinlog_committer *committer, struct committer_client 
  * client with a round is looked at again when the round is over, and in every turn while its buffer is being filled. */
 static void answer(struct twinlog_committer *committer, struct committer_client *client)
 {
-    const bool is_in_use = client->state != CLIENT_IDLE || client->users > 0;
+    const bool is_in_use = client->state != CLIENT_IDLE || client->users > 0 || client->is_undelivered;
     if (!is_in_use && atomic_load(&client->is_leaving)) {
         let_go(committer, client);
         return;
@@ -323,6 +350,7 @@ static void wait_for_work(struct twinlog_committer *committer, uint64_t until_ns
 /* One turn of the loop. Returns soon if there was work, else when work comes, or at `until_ns`; 0 = no limit. */
 static void turn(struct twinlog_committer *committer, uint64_t until_ns)
 {
+    deliver_what_was_left(committer);
     flush_due(committer);
     take_calls(committer);
     look_at_filling(committer);
@@ -348,10 +376,17 @@ bool twl_shared_is_ours(const struct committer_client *client)
     return mine == atomic_load(&client->committer);
 }
 
-bool twl_commit_run_once(void)
+bool twl_commit_run_once(bool is_quiet)
 {
     if (!mine)
         return false;
+    mine->is_quiet = is_quiet; /* no turn begins inside a quiet one */
     turn(mine, twl_monotonic_ns() + CALLBACK_WAIT_NS);
+    mine->is_quiet = false;
     return true;
+}
+
+bool twl_commit_is_shared_committer(void)
+{
+    return mine != NULL;
 }

@@ -25,6 +25,8 @@ struct twinlog_committer {
     _Atomic uint64_t flush_ns;      /* [lock to store] when the next flush is due; 0 = never */
     /* [thread] */
     struct committer_client *first, *last; /* queued */
+    struct committer_client *undelivered;  /* their requests were completed in a quiet turn */
+    bool is_quiet;                         /* this turn calls no callbacks */
     struct committer_client *filling;
     uint64_t look_ns; /* when to look at `filling` again; 0 = when a client is called */
     uint32_t room;    /* number of writes that may still be submitted */

@@ -43,7 +43,7 @@ bool twl_help(struct commit *c, const struct terms *terms, const struct waiter *
         atomic_store(&c->client.is_in_callback, true);
     if (twl_may_lead(c, terms))
         return (waiter ? twl_lead_in_line(c, waiter) : twl_lead_once(c)) != LED_NOT;
-    return twl_client_help(&c->client);
+    return twl_client_help(&c->client, waiter != NULL);
 }
 
 static bool is_reached(const struct commit *c, uint64_t lsn, enum twinlog_level level)

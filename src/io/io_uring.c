@@ -169,26 +169,36 @@ static void nudge(struct io_uring *ring, bool *is_nudged)
     withdraw_entries(ring);
 }
 
+/* Waits for a completion, up to `left_ns` (0 = no limit). While something is in flight, a wait ends after NUDGE_NS and
+ * leaves a nudge behind. False: look again. */
+static bool wait_once(struct io_uring *ring, uint64_t left_ns, bool is_in_flight, bool *is_nudged,
+                      struct io_uring_cqe **ret_completion)
+{
+    const bool may_nudge = is_in_flight && has_limits(ring);
+    struct __kernel_timespec limit =
+        timespec_of(may_nudge && (left_ns == 0 || left_ns > NUDGE_NS) ? NUDGE_NS : left_ns);
+    const int result = left_ns > 0 || may_nudge ? io_uring_wait_cqe_timeout(ring, ret_completion, &limit)
+                                                : io_uring_wait_cqe(ring, ret_completion);
+
+    if (result == -ETIME && may_nudge)
+        nudge(ring, is_nudged);
+    else if (result < 0 && result != -ETIME)
+        sched_yield(); /* a signal; or a sandbox now forbids the system call: poll the shared memory */
+    return result == 0;
+}
+
 /* Never gives up: the kernel reads the buffer until the request completes. */
 static struct io_uring_cqe *wait_completion(struct uring_io *uring)
 {
-    struct io_uring *ring = &uring->ring;
-    struct __kernel_timespec limit = timespec_of(NUDGE_NS);
     struct io_uring_cqe *completion;
 
     for (;;) {
-        const int result = has_limits(ring) ? io_uring_wait_cqe_timeout(ring, &completion, &limit)
-                                            : io_uring_wait_cqe(ring, &completion);
-        if (result == -ETIME)
-            nudge(ring, &uring->is_nudged);
-        else if (result < 0)
-            sched_yield(); /* a signal; or a sandbox now forbids the system call: poll the shared memory */
-        else if (completion->user_data != NUDGE_DATA)
+        if (!wait_once(&uring->ring, 0, true, &uring->is_nudged, &completion))
+            continue;
+        if (completion->user_data != NUDGE_DATA)
             return completion;
-        else {
-            uring->is_nudged = false;
-            io_uring_cqe_seen(ring, completion);
-        }
+        uring->is_nudged = false;
+        io_uring_cqe_seen(&uring->ring, completion);
     }
 }
 
@@ -490,15 +500,7 @@ void twl_io_ring_wait(struct io_ring *ring, uint64_t deadline_ns)
         sched_yield();
         return;
     }
-    const bool may_nudge = ring->in_flight > 0 && has_limits(&ring->ring);
-    struct __kernel_timespec limit =
-        timespec_of(may_nudge && (deadline_ns == 0 || left_ns > NUDGE_NS) ? NUDGE_NS : left_ns);
-    int result = deadline_ns > 0 || may_nudge ? io_uring_wait_cqe_timeout(&ring->ring, &completion, &limit)
-                                              : io_uring_wait_cqe(&ring->ring, &completion);
-    if (result == -ETIME && may_nudge)
-        nudge(&ring->ring, &ring->is_nudged);
-    else if (result < 0 && result != -ETIME)
-        sched_yield(); /* as in wait_completion() */
+    (void)wait_once(&ring->ring, left_ns, ring->in_flight > 0, &ring->is_nudged, &completion);
 }
 
 void twl_io_ring_wake(struct io_ring *ring)

@@ -15,9 +15,9 @@ static const struct terms buffered_terms = { .level = TWINLOG_LEVEL_BUFFERED };
 
 /* ---- going in ---------------------------------------------------------------------------------- */
 
-static int go_in(struct twinlog *log, struct call *call)
+static int go_in(struct twinlog *log, const struct terms *terms, struct call *call)
 {
-    int rc = twl_enter(log, INSIDE_COMMIT, call);
+    int rc = twl_enter_on_terms(log, terms, call);
     if (rc == 0 && (atomic_load_explicit(&log->inside, memory_order_relaxed) & CLOSING)) {
         twl_leave(call);
         rc = -ESHUTDOWN;
@@ -27,7 +27,7 @@ static int go_in(struct twinlog *log, struct call *call)
 
 static const struct terms *default_terms(const struct twinlog *log)
 {
-    return log->mapped ? &written_terms : &durable_terms;
+    return log && log->mapped ? &written_terms : &durable_terms;
 }
 
 static int read_terms(const struct twinlog *log, const struct twinlog_terms *given, struct terms *ret_terms)
@@ -124,11 +124,10 @@ static int append_one(struct twinlog *log, const void *data, size_t size, bool w
     const struct batch batch = { .entries = &entry, .count = 1 };
     uint64_t lsn = 0;
     struct call call;
-    const uint64_t called_ns = twl_commit_called();
-    int rc = go_in(log, &call);
+    struct terms terms = waits ? *default_terms(log) : buffered_terms;
+    terms.called_ns = twl_commit_called();
+    int rc = go_in(log, &terms, &call);
     if (rc == 0) {
-        struct terms terms = waits ? *default_terms(log) : buffered_terms;
-        terms.called_ns = called_ns;
         rc = !data && size > 0 ? -EINVAL : append(log, &batch, &terms, &lsn);
         twl_leave(&call);
     }
@@ -154,11 +153,11 @@ int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entrie
     struct terms read;
     uint64_t lsn = 0;
     struct call call;
-    int rc = go_in(log, &call);
+    int rc = read_terms(log, terms, &read);
+    if (rc == 0)
+        rc = go_in(log, &read, &call);
     if (rc == 0) {
-        rc = read_terms(log, terms, &read);
-        if (rc == 0)
-            rc = check_batch(entries, count);
+        rc = check_batch(entries, count);
         if (rc == 0) {
             read.called_ns = twl_commit_called();
             prepare(log, &read);
@@ -176,7 +175,7 @@ int twl_log_put(struct twinlog *log, enum record_kind kind, const struct twinlog
 {
     const struct batch batch = { .entries = entry, .count = 1, .kind = kind, .has_times = true };
     struct call call;
-    int rc = go_in(log, &call);
+    int rc = go_in(log, &buffered_terms, &call);
     if (rc < 0)
         return rc;
     rc = log->mapped ? -ENOTSUP : twl_commit_put(log->commit, &batch, &buffered_terms, NULL, ret_lsn);
@@ -190,9 +189,11 @@ int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, ui
     struct call call;
     if ((unsigned)level > TWINLOG_LEVEL_BUFFERED)
         return -EINVAL;
-    int rc = twl_enter(log, INSIDE_COMMIT, &call);
+    int rc = twl_enter_on_terms(log, &terms, &call);
     if (rc == -EROFS)
         return lsn <= twinlog_durable_lsn(log) ? 0 : -EINVAL;
+    if (rc == -ETIMEDOUT && lsn <= twinlog_durable_lsn(log))
+        return 0;
     if (rc < 0)
         return rc;
     rc = lsn <= twinlog_last_lsn(log) ? wait_for(log, lsn, &terms) : -EINVAL;
@@ -233,6 +234,7 @@ int twinlog_cancel(struct twinlog *log, struct twinlog_cancel *cancel)
     __atomic_store_n(&cancel->is_canceled, 1, __ATOMIC_SEQ_CST);
     if (log->commit)
         twl_commit_wake_all(log->commit);
+    twl_event_notify_all(&log->resumed);
     twl_leave(&call);
     return 0;
 }
@@ -244,10 +246,12 @@ int twinlog_reserve(struct twinlog *log, const struct twinlog_entry *entry, cons
 {
     struct terms read;
     struct call call;
-    int rc = go_in(log, &call);
+    int rc = read_terms(log, terms, &read);
+    if (rc == 0)
+        rc = go_in(log, &read, &call);
     if (rc < 0)
         return rc;
-    rc = log->mapped ? -ENOTSUP : read_terms(log, terms, &read);
+    rc = log->mapped ? -ENOTSUP : 0;
     if (rc == 0 && (!entry || !ret_reservation || entry->data || entry->pieces || entry->piece_count > 0 ||
                     entry->reserved != 0))
         rc = -EINVAL;
@@ -272,7 +276,7 @@ static int wait_for_settled(struct twinlog *log, uint64_t lsn, const struct term
     struct call call;
     if (terms->level == TWINLOG_LEVEL_BUFFERED)
         return 0;
-    int rc = twl_enter(log, INSIDE_COMMIT, &call);
+    int rc = twl_enter_on_terms(log, terms, &call);
     if (rc < 0)
         return rc;
     if (lsn <= twinlog_last_lsn(log))
@@ -330,12 +334,12 @@ int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uin
     const struct batch batch = { .entries = entries, .count = count };
     struct terms read;
     struct call call;
-    int rc = go_in(log, &call);
+    int rc = read_terms(log, terms, &read);
+    if (rc == 0)
+        rc = go_in(log, &read, &call);
     if (rc < 0)
         return rc;
-    rc = read_terms(log, terms, &read);
-    if (rc == 0)
-        rc = check_batch(entries, count);
+    rc = check_batch(entries, count);
     if (rc == 0 &&
         (!request || !request->complete == !request->queue || read.level == TWINLOG_LEVEL_BUFFERED))
         rc = -EINVAL;

@@ -42,7 +42,8 @@ struct twinlog {
     struct twinlog_report look_report;                  /* [looking] its report of an error */
     _Atomic uint64_t looked_first_lsn, looked_last_lsn; /* its last answer */
 
-    _Atomic uint32_t inside; /* calls that have not returned; see twl_enter() */
+    _Atomic uint32_t inside;  /* calls that have not returned; see twl_enter() */
+    struct twl_event resumed; /* calls that a truncation holds up sleep on it */
 };
 
 /*
@@ -57,8 +58,8 @@ enum inside {
 
 #define CLOSING (1u << 31) /* in `inside`: a close has started */
 
-/* -EINVAL without a log, TWINLOG_EFORKED; with INSIDE_COMMIT also -EROFS. After success twl_leave() must
- * follow. */
+/* -EINVAL without a log, TWINLOG_EFORKED, -EDEADLK from the log's observer; with INSIDE_COMMIT also -EROFS. After
+ * success twl_leave() must follow. */
 struct call {
     struct twinlog *log;
     enum inside how;
@@ -70,6 +71,8 @@ static inline bool is_read_only(const struct twinlog *log)
     return !log->commit && !log->mapped;
 }
 int twl_enter(struct twinlog *log, enum inside how, struct call *call);
+/* The same with INSIDE_COMMIT, for a call whose terms end its wait for a truncation, too: -EAGAIN, -ETIMEDOUT, -ECANCELED. */
+int twl_enter_on_terms(struct twinlog *log, const struct terms *terms, struct call *call);
 void twl_leave(struct call *call);
 
 /* Takes `head_lock`. A thread in a callback of a shared committer continues to commit meanwhile, because the

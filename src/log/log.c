@@ -620,9 +620,7 @@ static int open_read_only(struct opening *o)
 
 static void destroy(struct twinlog *log, bool is_forked)
 {
-    if (log->commit)
-        twl_commit_let_go(log->commit, is_forked); /* first: it uses the keeper, also for a copy */
-    twl_keeper_destroy(log->keeper, is_forked);    /* before the rest: its thread trims */
+    twl_keeper_destroy(log->keeper, is_forked); /* before the rest: its thread trims */
     twl_mapped_destroy(log->mapped, is_forked);
     twl_commit_destroy(log->commit, is_forked);
     twl_page_unlock(&log->own_shared);
@@ -718,28 +716,37 @@ static uint32_t count_in(struct twinlog *log, uint32_t how)
     return before;
 }
 
-static void await_resume(struct twinlog *log)
+static int await_resume(struct twinlog *log, const struct terms *terms)
 {
-    for (uint32_t inside; (inside = atomic_load(&log->inside)) & PAUSED;)
-        if (!twl_commit_run_once()) /* a committing thread must not wait for a waiter */
-            twl_word_sleep(&log->inside, inside);
+    int rc = 0;
+    while (rc == 0) {
+        const uint32_t seen = twl_event_value(&log->resumed);
+        if (!(atomic_load(&log->inside) & PAUSED))
+            break;
+        rc = terms->is_try ? -EAGAIN : twl_terms_ended(terms);
+        if (rc == 0 && !twl_commit_run_once(false)) /* a committing thread must not wait for a waiter */
+            twl_event_sleep_until(&log->resumed, seen, terms->deadline_ns);
+    }
+    return rc;
 }
 
-static void go_in(struct twinlog *log, uint32_t how)
+static int go_in(struct twinlog *log, uint32_t how, const struct terms *terms)
 {
     bool is_held_up = false;
-    while ((count_in(log, how) & PAUSED) && how == INSIDE_COMMIT && !is_counted(log)) {
+    int rc = 0;
+    while (rc == 0 && (count_in(log, how) & PAUSED) && how == INSIDE_COMMIT && !is_counted(log)) {
         if (!is_held_up)
             count_in(log, INSIDE_OTHER); /* so that a close continues to wait for this call */
         is_held_up = true;
         go_out(log, how);
-        await_resume(log);
+        rc = await_resume(log, terms);
     }
     if (is_held_up)
         go_out(log, INSIDE_OTHER);
+    return rc;
 }
 
-int twl_enter(struct twinlog *log, enum inside how, struct call *call)
+static int enter(struct twinlog *log, enum inside how, const struct terms *terms, struct call *call)
 {
     if (!log)
         return -EINVAL;
@@ -747,11 +754,27 @@ int twl_enter(struct twinlog *log, enum inside how, struct call *call)
         return TWINLOG_EFORKED;
     if (how == INSIDE_COMMIT && is_read_only(log))
         return -EROFS;
+    if (log->commit && twl_commit_is_in_observer(log->commit))
+        return -EDEADLK;
     *call = (struct call){ .log = log, .how = how, .outer = visits };
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &call->cancel_state);
-    go_in(log, how);
-    visits = call;
-    return 0;
+    const int rc = go_in(log, how, terms);
+    if (rc == 0)
+        visits = call;
+    else
+        pthread_setcancelstate(call->cancel_state, NULL);
+    return rc;
+}
+
+int twl_enter(struct twinlog *log, enum inside how, struct call *call)
+{
+    static const struct terms patient;
+    return enter(log, how, &patient, call);
+}
+
+int twl_enter_on_terms(struct twinlog *log, const struct terms *terms, struct call *call)
+{
+    return enter(log, INSIDE_COMMIT, terms, call);
 }
 
 void twl_leave(struct call *call)
@@ -764,7 +787,7 @@ void twl_leave(struct call *call)
 void twl_take_head_lock(struct twinlog *log)
 {
     while (!twl_mutex_try_lock(&log->head_lock))
-        if (!twl_commit_run_once()) {
+        if (!twl_commit_run_once(false)) {
             twl_mutex_lock(&log->head_lock);
             return;
         }
@@ -780,7 +803,7 @@ void twl_pause(struct twinlog *log)
 void twl_resume(struct twinlog *log)
 {
     atomic_fetch_and(&log->inside, ~PAUSED);
-    twl_word_wake_all(&log->inside);
+    twl_event_notify_all(&log->resumed);
 }
 
 /* ---- closing ------------------------------------------------------------------------------------ */
@@ -804,6 +827,15 @@ static int finish(struct twinlog *log)
     return rc;
 }
 
+/* Is this thread in a call of this log, which has called back? */
+static bool is_inside(const struct twinlog *log)
+{
+    const struct call *call = visits;
+    while (call && call->log != log)
+        call = call->outer;
+    return call;
+}
+
 int twinlog_close(struct twinlog *log)
 {
     if (!log)
@@ -812,7 +844,7 @@ int twinlog_close(struct twinlog *log)
         destroy(log, true);
         return TWINLOG_EFORKED;
     }
-    if (log->commit && twl_commit_is_in_callback(log->commit))
+    if (is_inside(log) || (log->commit && twl_commit_is_in_callback(log->commit)))
         return -EDEADLK;
     int cancel_state;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);

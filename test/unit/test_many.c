@@ -452,6 +452,64 @@ START_TEST(a_callback_may_append_and_wait)
 }
 END_TEST
 
+/* On one thread: the callback of log 0 waits for room in log 1 and gets its place there, and the record of the callback
+ * of log 2 comes behind it. */
+#define LARGE_BYTES 20000u
+
+static struct crossing {
+    struct twinlog_request first, other, last;
+    _Atomic int first_error, last_error;
+} crossing;
+
+static void append_behind(struct twinlog_request *request)
+{
+    (void)request;
+    atomic_store(&crossing.last_error, twinlog_append(logs[1], "x", 1, NULL));
+}
+
+static void append_without_room(struct twinlog_request *request)
+{
+    static const unsigned char bytes[LARGE_BYTES];
+    (void)request;
+    int rc = submit_record(logs[1], 0,
+                           &crossing.other); /* calls the committer to log 1 before it is called to log 2 */
+    if (rc == 0)
+        rc = submit_record(logs[2], 0, &crossing.last);
+    if (rc == 0)
+        rc = twinlog_append(logs[1], bytes, sizeof(bytes), NULL);
+    atomic_store(&crossing.first_error, rc);
+}
+
+static void forget(struct twinlog_request *request)
+{
+    (void)request;
+}
+
+START_TEST(a_callback_that_waits_for_room_is_not_in_the_way_of_another)
+{
+    static const unsigned char bytes[LARGE_BYTES];
+    open_committer(0);
+    struct twinlog_options options = shared_options();
+    options.segment_bytes = 1 << 20;
+    options.io =
+        _i ? TWINLOG_IO_DSYNC : 0; /* one write after the other, so that the order is always the same */
+    options.flags = TWINLOG_BUFFERED;
+    open_logs(3, &options);
+    crossing = (struct crossing){ .first.complete = append_without_room,
+                                  .other.complete = forget,
+                                  .last.complete = append_behind,
+                                  .first_error = 1,
+                                  .last_error = 1 };
+    ck_assert_int_eq(twinlog_enqueue(logs[1], bytes, sizeof(bytes), NULL), 0);
+    ck_assert_int_eq(submit_record(logs[0], 0, &crossing.first), 0);
+    AWAIT(atomic_load(&crossing.first_error) != 1 && atomic_load(&crossing.last_error) != 1);
+    ck_assert_int_eq(atomic_load(&crossing.first_error), 0);
+    ck_assert_int_eq(atomic_load(&crossing.last_error), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(logs[1]), 4);
+    close_all(3);
+}
+END_TEST
+
 /* ---- cuts ---------------------------------------------------------------------------------------- */
 
 START_TEST(a_log_is_cut_and_reset_beside_the_others)
@@ -548,6 +606,54 @@ START_TEST(a_callback_commits_while_it_waits_for_the_front_of_another_log)
     ck_assert_int_eq(atomic_load(&refused.named), 0);
     close_all(2);
     expect_records(0, 1, 10);
+}
+END_TEST
+
+/* The log has a committer of its own, whose callback waits for the thread that is to close it. */
+static struct {
+    struct twinlog_request alone, shared;
+    _Atomic bool is_called, may_append;
+    _Atomic int appended, truncated, reset, closed;
+} crossed;
+
+static void append_to_the_shared(struct twinlog_request *request)
+{
+    (void)request;
+    atomic_store(&crossed.is_called, true);
+    while (!atomic_load(&crossed.may_append))
+        twl_yield();
+    atomic_store(&crossed.appended, twinlog_append(logs[0], "x", 1, NULL));
+}
+
+static void close_the_other(struct twinlog_request *request)
+{
+    (void)request;
+    atomic_store(&crossed.may_append, true);
+    atomic_store(&crossed.truncated, twinlog_truncate(logs[1], 0));
+    atomic_store(&crossed.reset, twinlog_reset(logs[1], 1));
+    atomic_store(&crossed.closed, twinlog_close(logs[1]));
+}
+
+START_TEST(a_shared_committer_closes_no_log_that_may_wait_for_it)
+{
+    open_all(2, 1);
+    choose(1);
+    logs[1] = log_open(NULL);
+    memset(&crossed, 0, sizeof(crossed));
+    crossed.alone.complete = append_to_the_shared;
+    crossed.shared.complete = close_the_other;
+    atomic_store(&crossed.closed, 1);
+    atomic_store(&crossed.appended, 1);
+    ck_assert_int_eq(submit_record(logs[1], 0, &crossed.alone), 0);
+    AWAIT(atomic_load(&crossed.is_called));
+    ck_assert_int_eq(submit_record(logs[0], 0, &crossed.shared), 0);
+    AWAIT(atomic_load(&crossed.closed) != 1 && atomic_load(&crossed.appended) != 1);
+    ck_assert_int_eq(atomic_load(&crossed.truncated), -EDEADLK);
+    ck_assert_int_eq(atomic_load(&crossed.reset), -EDEADLK);
+    ck_assert_int_eq(atomic_load(&crossed.closed), -EDEADLK);
+    ck_assert_int_eq(atomic_load(&crossed.appended), 0);
+    log_close(logs[1]);
+    close_all(1);
 }
 END_TEST
 
@@ -721,11 +827,13 @@ Suite *many_suite(void)
     tcase_add_test(tests, requests_of_each_log_are_completed_in_order);
     tcase_add_test(tests, one_queue_serves_all_logs);
     tcase_add_loop_test(tests, a_callback_may_append_and_wait, 0, 2);
+    tcase_add_loop_test(tests, a_callback_that_waits_for_room_is_not_in_the_way_of_another, 0, 2);
 
     tests = logdir_case(suite, "cuts", prepare);
     tcase_add_test(tests, a_log_is_cut_and_reset_beside_the_others);
     tcase_add_test(tests, a_callback_may_append_to_a_log_that_is_being_cut);
     tcase_add_test(tests, a_callback_commits_while_it_waits_for_the_front_of_another_log);
+    tcase_add_test(tests, a_shared_committer_closes_no_log_that_may_wait_for_it);
 
     tests = logdir_case(suite, "failures", prepare);
     tcase_add_test(tests, a_poisoned_log_is_poisoned_alone);

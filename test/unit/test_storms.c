@@ -5,11 +5,13 @@
  */
 #define _GNU_SOURCE
 #include "gate.h"
+#include "log/handle.h"
 #include "logdir.h"
 #include "suites.h"
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -237,6 +239,175 @@ START_WAYS_TEST(what_was_acknowledged_survives_the_end_of_the_process)
 }
 END_WAYS_TEST
 
+/* ---- a close beside all others ------------------------------------------------------------------- */
+
+#define CALLERS 16u
+#define ROUNDS 3u
+#define KINDS_OF_CALL 12u
+
+static struct {
+    struct twinlog *log;
+    struct twinlog_queue *queue;
+    _Atomic uint64_t accepted, submitted;
+    _Atomic unsigned about_to_end, ended; /* threads */
+    _Atomic bool may_end;
+    _Atomic int error;
+} storm;
+
+/* Records that it added, or an error. */
+static int call_one(unsigned kind)
+{
+    static const unsigned char bytes[3000];
+    const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes) }, room = { .size = 2000 };
+    const struct twinlog_entry batch[2] = { entry, entry };
+    struct twinlog_trim_options nothing = TWINLOG_TRIM_OPTIONS_INIT;
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    struct twinlog_reservation place;
+    struct twinlog_request *request;
+    struct twinlog_reader *reader;
+    int rc;
+
+    switch (kind % KINDS_OF_CALL) {
+    case 0:
+    case 1:
+        rc = twinlog_append(storm.log, bytes, kind * 7 % sizeof(bytes), NULL);
+        return rc < 0 ? rc : 1;
+    case 2:
+        terms.deadline_ns = twinlog_deadline(60000);
+        rc = twinlog_append_batch(storm.log, batch, 2, &terms, NULL);
+        return rc < 0 ? rc : 2;
+    case 3:
+        return twinlog_sync(storm.log);
+    case 4:
+        return twinlog_wait(storm.log, twinlog_last_lsn(storm.log), TWINLOG_LEVEL_WRITTEN, 0);
+    case 5:
+        rc = twinlog_enqueue(storm.log, bytes, 100, NULL);
+        return rc < 0 ? rc : 1;
+    case 6:
+        request = calloc(1, sizeof(*request));
+        if (!request)
+            return -ENOMEM;
+        request->queue = storm.queue;
+        rc = twinlog_submit(storm.log, &entry, 1, NULL, request);
+        if (rc == 0)
+            atomic_fetch_add(&storm.submitted, 1);
+        else
+            free(request);
+        return rc < 0 ? rc : 1;
+    case 7:
+        rc = twinlog_reserve(storm.log, &room, NULL, &place);
+        if (rc == 0)
+            rc = twinlog_reservation_commit(storm.log, &place, &written);
+        return rc < 0 ? rc : 1;
+    case 8:
+        nothing.keep_records = UINT64_C(1) << 40;
+        return twinlog_trim(storm.log, &nothing, NULL);
+    case 9:
+        return twinlog_truncate(storm.log, UINT64_MAX - 1);
+    case 10:
+        rc = twinlog_meta_set(storm.log, "name", &kind, sizeof(kind));
+        return rc < 0 ? rc : twinlog_stat(storm.log, &stat);
+    default:
+        rc = twinlog_reader_attach(storm.log, NULL, &reader);
+        if (rc == 0)
+            twinlog_reader_close(reader);
+        return rc;
+    }
+}
+
+static void note_call(int rc)
+{
+    if (rc >= 0)
+        atomic_fetch_add(&storm.accepted, (uint64_t)rc);
+    else if (rc != -ESHUTDOWN)
+        atomic_store(&storm.error, rc);
+}
+
+/* All kinds of calls, and one more that still goes on when the close begins: an append, a batch with a deadline, a sync
+ * or a drive. */
+static void *call_all(void *argument)
+{
+    const unsigned number = *(const unsigned *)argument;
+
+    for (unsigned i = 0; i < KINDS_OF_CALL; i++)
+        note_call(call_one(number + i));
+    atomic_fetch_add(&storm.about_to_end, 1);
+    while (!atomic_load(&storm.may_end))
+        sched_yield();
+    const int rc = number % 4 < 3 ? call_one(number % 4 + 1) : twinlog_drive(storm.log, -1);
+    note_call(number % 4 < 3 || rc < 0 ? rc : 0);
+    atomic_fetch_add(&storm.ended, 1);
+    return NULL;
+}
+
+static void *close_log(void *argument)
+{
+    (void)argument;
+    note_call(twinlog_close(storm.log));
+    return NULL;
+}
+
+/* Each of the calls that are left is counted once. */
+static unsigned count_inside(void)
+{
+    const uint32_t inside = atomic_load(&storm.log->inside);
+
+    return inside % INSIDE_OTHER + inside / INSIDE_OTHER % INSIDE_OTHER;
+}
+
+static void free_requests(void)
+{
+    struct twinlog_request *request;
+
+    for (; atomic_load(&storm.submitted) > 0; atomic_fetch_sub(&storm.submitted, 1)) {
+        ck_assert_int_eq(twinlog_queue_poll(storm.queue, &request, 1, 0), 1); /* all are completed */
+        ck_assert_int_eq(request->result, 0);
+        free(request);
+    }
+    ck_assert_int_eq(twinlog_queue_close(storm.queue), 0);
+}
+
+/* The write of one of them waits, with it all others, until the close has begun. No call begins behind it. */
+START_WAYS_TEST(a_close_lets_everybody_finish)
+{
+    static unsigned numbers[CALLERS];
+    pthread_t threads[CALLERS], closer;
+    uint64_t verified = 0;
+
+    options.buffer_bytes = 16 * KIB;
+    options.segment_bytes = 128 * KIB;
+    options.flush_interval_ms = _i % 2 ? 1 : 0;
+    atomic_store(&storm.accepted, 0);
+    atomic_store(&storm.error, 0);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        atomic_store(&storm.about_to_end, 0);
+        atomic_store(&storm.ended, 0);
+        atomic_store(&storm.may_end, false);
+        storm.log = gate_log(&options);
+        ck_assert_int_eq(twinlog_queue_open(&storm.queue), 0);
+        for (unsigned i = 0; i < CALLERS; i++) {
+            numbers[i] = i;
+            ck_assert_int_eq(pthread_create(&threads[i], NULL, call_all, &numbers[i]), 0);
+        }
+        AWAIT(atomic_load(&storm.about_to_end) == CALLERS);
+        gate_shut();
+        atomic_store(&storm.may_end, true);
+        AWAIT(count_inside() + atomic_load(&storm.ended) == CALLERS);
+        ck_assert_int_eq(pthread_create(&closer, NULL, close_log, NULL), 0);
+        AWAIT(atomic_load(&storm.ended) == CALLERS || (atomic_load(&storm.log->inside) & CLOSING));
+        gate_open();
+        pthread_join(closer, NULL);
+        for (unsigned i = 0; i < CALLERS; i++)
+            pthread_join(threads[i], NULL);
+        ck_assert_int_eq(atomic_load(&storm.error), 0);
+        free_requests();
+        ck_assert_int_eq(twinlog_verify(log_dir, NULL, &verified), 0);
+        ck_assert_uint_eq(verified, atomic_load(&storm.accepted));
+    }
+}
+END_WAYS_TEST
+
 /* ---- suite --------------------------------------------------------------------------------------- */
 
 Suite *storms_suite(void)
@@ -247,5 +418,8 @@ Suite *storms_suite(void)
     tcase_add_loop_test(tests, signals_interrupt_no_call, 0, LOG_IO_KINDS);
     tcase_add_loop_test(tests, a_thread_is_not_canceled_inside_a_call, 0, LOG_IO_KINDS);
     tcase_add_loop_test(tests, what_was_acknowledged_survives_the_end_of_the_process, 0, LOG_IO_KINDS);
+
+    tests = logdir_case(suite, "a close", gate_set_up);
+    tcase_add_loop_test(tests, a_close_lets_everybody_finish, 0, LOG_IO_KINDS);
     return suite;
 }

@@ -629,6 +629,63 @@ START_TEST(who_is_held_up_is_inside)
 }
 END_TEST
 
+struct held_up {
+    struct twinlog *log;
+    struct twinlog_cancel cancel;
+    int error;
+};
+
+static void *append_held_up_until_canceled(void *context)
+{
+    struct held_up *held_up = context;
+    const struct twinlog_entry entry = { .data = "x", .size = 1 };
+    struct twinlog_terms terms = at_level(TWINLOG_LEVEL_DURABLE);
+
+    terms.cancel = &held_up->cancel;
+    held_up->error = twinlog_append_batch(held_up->log, &entry, 1, &terms, NULL);
+    return NULL;
+}
+
+/* A truncation may wait for a reservation, which only the caller of these may be able to commit. */
+START_TEST(terms_hold_while_a_truncation_holds_up_the_call)
+{
+    struct twinlog *log = log_open(NULL);
+    const struct twinlog_entry entry = { .data = "x", .size = 1 }, room = { .size = 8 };
+    struct twinlog_terms try = at_level(TWINLOG_LEVEL_BUFFERED), limited = at_level(TWINLOG_LEVEL_DURABLE);
+    struct twinlog_request request = { .complete = NULL };
+    struct twinlog_reservation reservation;
+    struct held_up held_up = { .log = log };
+    struct call visit;
+    pthread_t thread;
+    uint64_t lsn = 1;
+
+    ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), 0);
+    ck_assert_int_eq(twl_enter(log, INSIDE_OTHER, &visit), 0);
+    twl_pause(log);
+    const uint32_t before = atomic_load(&log->inside);
+    try.flags = TWINLOG_TRY;
+    ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &try, &lsn), -EAGAIN);
+    ck_assert_uint_eq(lsn, 0);
+    ck_assert_int_eq(twinlog_reserve(log, &room, &try, &reservation), -EAGAIN);
+    try.level = TWINLOG_LEVEL_DURABLE;
+    ck_assert_int_eq(twinlog_submit(log, &entry, 1, &try, &request), -EAGAIN);
+    limited.deadline_ns = twinlog_deadline(1);
+    ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &limited, &lsn), -ETIMEDOUT);
+    ck_assert_int_eq(twinlog_wait(log, 2, TWINLOG_LEVEL_DURABLE, twinlog_deadline(1)), -ETIMEDOUT);
+    ck_assert_int_eq(twinlog_wait(log, 1, TWINLOG_LEVEL_DURABLE, twinlog_deadline(1)), 0);
+    ck_assert_int_eq(pthread_create(&thread, NULL, append_held_up_until_canceled, &held_up), 0);
+    AWAIT(atomic_load(&log->inside) == before + INSIDE_OTHER);
+    ck_assert_int_eq(twinlog_cancel(log, &held_up.cancel), 0);
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(held_up.error, -ECANCELED);
+    ck_assert_uint_eq(atomic_load(&log->inside), before);
+    twl_resume(log);
+    twl_leave(&visit);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 1);
+    log_close(log);
+}
+END_TEST
+
 /* ---- suite --------------------------------------------------------------------------------------- */
 
 Suite *terms_suite(void)
@@ -662,5 +719,6 @@ Suite *terms_suite(void)
     tests = logdir_case(suite, "inside", gate_set_up);
     tcase_add_test(tests, a_thousand_calls_hold_up_nobody);
     tcase_add_test(tests, who_is_held_up_is_inside);
+    tcase_add_test(tests, terms_hold_while_a_truncation_holds_up_the_call);
     return suite;
 }

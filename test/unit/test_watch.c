@@ -11,7 +11,7 @@
 #include "base/gauge.h"
 #include "base/sync.h"
 #include "io/io.h"
-#include "log/log.h"
+#include "log/handle.h"
 #include "segment/shared_page.h"
 
 #include <errno.h>
@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -572,6 +573,232 @@ START_TEST(poison_is_told_once_with_its_error)
 }
 END_TEST
 
+/* ---- an observer that calls the log ---------------------------------------------------------------- */
+
+#define CALLS 24
+
+static struct caller {
+    struct twinlog *log; /* NULL: the observer does nothing yet */
+    enum twinlog_event_kind kind;
+    struct twinlog_reservation reservation;
+    unsigned called;
+    int result[CALLS];
+} caller;
+
+static int never_called(void *context, const char *name, uint64_t lsn)
+{
+    (void)context;
+    (void)name;
+    (void)lsn;
+    return -EPROTO;
+}
+
+static unsigned call_everything(struct twinlog *log, int result[CALLS])
+{
+    const struct twinlog_entry entry = { .data = "x", .size = 1 }, room = { .size = 8 };
+    struct twinlog_terms try = TWINLOG_TERMS_INIT;
+    struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    struct twinlog_timings timings = TWINLOG_TIMINGS_INIT;
+    struct twinlog_request request = { .complete = note_completion };
+    struct twinlog_reservation reservation;
+    struct twinlog_cancel cancel = { 0 };
+    struct twinlog_reader *reader;
+    unsigned n = 0;
+    size_t size;
+    uint64_t lsn;
+    char value;
+
+    try.flags = TWINLOG_TRY;
+    trim.before_lsn = 1;
+    result[n++] = twinlog_append(log, "x", 1, NULL);
+    result[n++] = twinlog_enqueue(log, "x", 1, NULL);
+    result[n++] = twinlog_append_batch(log, &entry, 1, &try, NULL);
+    result[n++] = twinlog_submit(log, &entry, 1, NULL, &request);
+    result[n++] = twinlog_reserve(log, &room, NULL, &reservation);
+    result[n++] = twinlog_reservation_commit(log, &caller.reservation, NULL);
+    result[n++] = twinlog_reservation_abort(log, &caller.reservation);
+    result[n++] = twinlog_wait(log, 1, TWINLOG_LEVEL_DURABLE, 1);
+    result[n++] = twinlog_sync(log);
+    result[n++] = twinlog_drive(log, 0);
+    result[n++] = twinlog_cancel(log, &cancel);
+    result[n++] = twinlog_trim(log, &trim, NULL);
+    result[n++] = twinlog_truncate(log, 0);
+    result[n++] = twinlog_reset(log, 1);
+    result[n++] = twinlog_cursor_set(log, "name", 0);
+    result[n++] = twinlog_cursor_get(log, "name", &lsn);
+    result[n++] = twinlog_cursor_each(log, never_called, NULL);
+    result[n++] = twinlog_cursor_remove(log, "name");
+    result[n++] = twinlog_meta_set(log, "name", "x", 1);
+    result[n++] = twinlog_meta_get(log, "name", &value, 1, &size);
+    result[n++] = twinlog_stat(log, &stat);
+    result[n++] = twinlog_timings(log, &timings);
+    result[n++] = twinlog_reader_attach(log, NULL, &reader);
+    result[n++] = twinlog_close(log);
+    return n;
+}
+
+static void call_back(void *context, const struct twinlog_event *event)
+{
+    (void)context;
+    if (!caller.log || event->kind != caller.kind)
+        return;
+    struct twinlog *log = caller.log;
+    caller.log = NULL;
+    if (twinlog_durable_lsn(log) > twinlog_last_lsn(log)) /* these two answer */
+        return;
+    caller.called = call_everything(log, caller.result);
+}
+
+/* Makes the event happen. */
+static void provoke(struct twinlog *log, enum twinlog_event_kind kind)
+{
+    static const unsigned char bytes[8000];
+    const struct twinlog_entry room = { .size = 8 };
+    int rc = 0;
+
+    if (kind == TWINLOG_EVENT_ABANDONED)
+        ck_assert_int_eq(twinlog_reserve(log, &room, NULL, &caller.reservation), 0);
+    device.delay_ns = kind == TWINLOG_EVENT_SLOW ? 3 * MS : 0;
+    device.write_error = kind == TWINLOG_EVENT_POISON ? -EIO : 0;
+    device.allocate_error = kind == TWINLOG_EVENT_FULL ? -ENOSPC : 0;
+    caller.kind = kind;
+    caller.log = log;
+    while (rc == 0 && caller.called == 0)
+        rc = twinlog_append(log, bytes, sizeof(bytes), NULL);
+    ck_assert_int_eq(rc, kind == TWINLOG_EVENT_POISON ? -EIO : kind == TWINLOG_EVENT_FULL ? -ENOSPC : 0);
+    device.delay_ns = 0;
+    device.allocate_error = 0;
+}
+
+START_TEST(an_observer_that_calls_its_log_gets_an_error)
+{
+    const enum twinlog_event_kind kind = (enum twinlog_event_kind)_i;
+    struct twinlog_options options = log_options(0, 0);
+
+    options.observe = call_back;
+    options.segment_bytes = 65536;
+    options.reserve_timeout_ms = 1;
+    options.slow_ms = 3;
+    caller = (struct caller){ 0 };
+    struct twinlog *log = open_on_device(&options);
+    provoke(log, kind);
+    ck_assert_uint_eq(caller.called, CALLS);
+    for (unsigned i = 0; i < CALLS; i++)
+        ck_assert_msg(caller.result[i] == -EDEADLK, "call %u: %d", i, caller.result[i]);
+    if (kind != TWINLOG_EVENT_POISON) /* the log goes on */
+        ck_assert_int_eq(twinlog_append(log, "after", 5, NULL), 0);
+    ck_assert_int_eq(twinlog_close(log), kind == TWINLOG_EVENT_POISON ? -EIO : 0);
+}
+END_TEST
+
+static int close_in_between(void *context, const char *name, uint64_t lsn)
+{
+    (void)name;
+    (void)lsn;
+    return twinlog_close(context);
+}
+
+START_TEST(who_is_called_for_each_cursor_cannot_close_the_log)
+{
+    struct twinlog *log = log_open(NULL);
+
+    ck_assert_int_eq(twinlog_cursor_set(log, "name", 0), 0);
+    ck_assert_int_eq(twinlog_cursor_each(log, close_in_between, log), -EDEADLK);
+    log_close(log);
+}
+END_TEST
+
+/* ---- a close while a copy is made ------------------------------------------------------------------- */
+
+static struct {
+    const struct io_ops *real;
+    struct io_ops ops;
+    struct twinlog *log;
+    _Atomic int closer;      /* its thread */
+    _Atomic bool is_sharing; /* the committer makes the copy */
+    _Atomic bool is_wrong;   /* the close went on meanwhile */
+} copying;
+
+static bool is_asleep(int thread)
+{
+    char path[64], text[256];
+    const char *state;
+
+    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", thread);
+    const int fd = open(path, O_RDONLY);
+    const ssize_t size = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+    close(fd);
+    text[size > 0 ? size : 0] = '\0';
+    state = strrchr(text, ')');
+    return state && state[1] && state[2] == 'S';
+}
+
+/* The copy takes until the close waits, or does what it should do only afterwards. */
+static int write_copy(struct io_file *file, const void *data, size_t size, uint64_t offset)
+{
+    if (copying.log && file == copying.log->shared->file && offset == BLOCK_BYTES) {
+        atomic_store(&copying.is_sharing, true);
+        while (!atomic_load(&copying.is_wrong) &&
+               !((atomic_load(&copying.log->inside) & 1u << 31) && is_asleep(atomic_load(&copying.closer))))
+            sched_yield();
+        atomic_store(&copying.is_sharing, false);
+    }
+    return copying.real->write(file, data, size, offset);
+}
+
+static int submit_mark(struct io *io, struct io_write *write)
+{
+    if (atomic_load(&copying.is_sharing))
+        atomic_store(&copying.is_wrong, true);
+    return copying.real->submit(io, write);
+}
+
+static void *watch_once(void *argument)
+{
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+
+    (void)argument;
+    (void)twinlog_watch(log_dir, 1000 * 120, &stat, NULL);
+    return NULL;
+}
+
+/* The committer has made the record durable, and now makes the copy that somebody has asked for. It uses the keeper. */
+START_TEST(a_close_waits_for_the_copy_that_the_committer_makes)
+{
+    struct twinlog_options options;
+    const struct twinlog_entry entry = { .data = "x", .size = 1 };
+    bool is_done = false;
+    struct twinlog_request request = { .complete = note_completion, .context = &is_done };
+    struct io *io;
+    pthread_t watcher;
+    const char *why;
+
+    ck_assert_int_eq(twl_options_normalise(NULL, &options, &why), 0);
+    ck_assert(mkdir(log_dir, 0777) == 0);
+    ck_assert_int_eq(twl_io_posix_create(log_dir, false, &io), 0);
+    options.flags |= TWINLOG_BUFFERED;
+    copying.real = io->ops;
+    copying.ops = *io->ops;
+    copying.ops.write = write_copy;
+    copying.ops.submit = submit_mark;
+    io->ops = &copying.ops;
+    ck_assert_int_eq(twl_log_open(io, &options, &copying.log), 0);
+    atomic_store(&copying.closer, (int)syscall(SYS_gettid));
+    atomic_store(&copying.is_wrong, false);
+    ck_assert_int_eq(pthread_create(&watcher, NULL, watch_once, NULL), 0);
+    while (!twl_page_is_copy_wanted(copying.log->shared))
+        sched_yield();
+    ck_assert_int_eq(twinlog_submit(copying.log, &entry, 1, NULL, &request), 0);
+    while (!atomic_load(&copying.is_sharing))
+        sched_yield();
+    ck_assert_int_eq(twinlog_close(copying.log), 0);
+    ck_assert(!atomic_load(&copying.is_wrong));
+    ck_assert(is_done);
+    pthread_join(watcher, NULL);
+}
+END_TEST
+
 /* ---- from another process ------------------------------------------------------------------------ */
 
 #define PATIENCE_MS 120000
@@ -854,11 +1081,14 @@ Suite *watch_suite(void)
     tcase_add_test(events, a_slow_write_is_counted_and_told);
     tcase_add_test(events, a_full_disk_is_told);
     tcase_add_test(events, poison_is_told_once_with_its_error);
+    tcase_add_loop_test(events, an_observer_that_calls_its_log_gets_an_error, 0, KINDS);
+    tcase_add_test(events, who_is_called_for_each_cursor_cannot_close_the_log);
     suite_add_tcase(suite, events);
 
     TCase *watching = tcase_create("watching");
     tcase_add_checked_fixture(watching, logdir_make, logdir_remove);
     tcase_add_test(watching, a_watcher_sees_what_another_process_counts);
+    tcase_add_test(watching, a_close_waits_for_the_copy_that_the_committer_makes);
     tcase_add_test(watching, a_watcher_may_ask_for_one_of_the_two);
     tcase_add_test(watching, a_watch_says_why_there_is_nothing_to_see);
     tcase_add_test(watching, a_writer_of_another_version_is_not_waited_for_in_vain);
