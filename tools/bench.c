@@ -292,7 +292,7 @@ static void print_table(const struct bench *bench)
     printf("%-18s p50 %.0f us, p99 %.0f us, p99.9 %.0f us, max %.0f us\n", "latency",
            histogram_us(latency, 500), histogram_us(latency, 990), histogram_us(latency, 999),
            (double)latency->max_ns / 1000);
-    printf("%-18s %" PRIu64 " begun, %" PRIu64 " waited for; %" PRIu64 " trimmed, %" PRIu64
+    printf("%-18s %" PRIu64 " started, %" PRIu64 " waited for; %" PRIu64 " trimmed, %" PRIu64
            " of them reused\n",
            "segments", bench->outcome->stat.rolls, bench->outcome->stat.roll_waits,
            bench->outcome->stat.trimmed_segments, bench->outcome->stat.recycled_segments);

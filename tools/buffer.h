@@ -20,7 +20,7 @@ struct buffer {
 
 int buffer_init(struct buffer *buffer); /* -ENOMEM */
 void buffer_free(struct buffer *buffer);
-/* Makes room for READ_BYTES behind `end`; moves the unused bytes to the front. -ENOMEM */
+/* Makes room for READ_BYTES behind `end`; moves the unused bytes to the beginning. -ENOMEM */
 int buffer_make_room(struct buffer *buffer);
 
 #endif

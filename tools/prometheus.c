@@ -99,7 +99,7 @@ static void print_histogram(const char *name, const char *help, const struct twi
 static void print_files(bool has_writer, const struct twinlog_stat *stat)
 {
     print_value("twinlog_writer_up", "gauge", "1 if a process has the log open for writing.", has_writer);
-    print_value("twinlog_epoch", "gauge", "Times the log was opened for writing, or cut.", stat->epoch);
+    print_value("twinlog_epoch", "gauge", "Times the log was opened for writing, or truncated.", stat->epoch);
     print_value("twinlog_segments", "gauge", "Segment files with records.", stat->segments);
     print_value("twinlog_spare_segments", "gauge", "Segment files that are prepared and empty.",
                 stat->spare_segments);
@@ -127,7 +127,7 @@ static void print_counters(const struct twinlog_stat *stat)
                 stat->written_bytes);
     print_value("twinlog_syncs_total", "counter", "Groups synced, and syncs of what was written before.",
                 stat->syncs);
-    print_value("twinlog_rolls_total", "counter", "Segments begun.", stat->rolls);
+    print_value("twinlog_rolls_total", "counter", "Segments started.", stat->rolls);
     print_value("twinlog_roll_waits_total", "counter", "Times that appends waited for a segment.",
                 stat->roll_waits);
     print_value("twinlog_full_refusals_total", "counter", "Appends refused because the disk was full.",
@@ -135,7 +135,7 @@ static void print_counters(const struct twinlog_stat *stat)
     print_value("twinlog_trimmed_segments_total", "counter", "Segments trimmed.", stat->trimmed_segments);
     print_value("twinlog_recycled_segments_total", "counter", "Segments written over old ones.",
                 stat->recycled_segments);
-    print_value("twinlog_voids_total", "counter", "Reservations aborted or given up.", stat->fillers);
+    print_value("twinlog_fillers_total", "counter", "Reservations aborted or given up.", stat->fillers);
     print_value("twinlog_slow_writes_total", "counter", "Writes and syncs slower than the option slow_ms.",
                 stat->slow);
 }

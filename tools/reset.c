@@ -10,7 +10,7 @@ static const char help[] =
     "Usage: twinlog reset DIR --next LSN [options]\n"
     "\n"
     "Removes every record from the log in DIR, for good, and gives the next one that is\n"
-    "appended this LSN. Named cursors and values stay; cursors move to the new front.\n"
+    "appended this LSN. Named cursors and values stay; cursors move to the new head.\n"
     "No process may be writing the log meanwhile.\n"
     "\n"
     "  --next LSN          of the next record\n"

@@ -60,13 +60,13 @@ static const char help[] =
     "                      FILE is renamed, go on with the next file of that name\n" COMMON_OPTIONS_HELP "\n"
     "BYTES may end in K, M or G. While a process has FILE open, it ends in zeros, which --cat\n"
     "leaves out, and there are files .NAME.INODE.sink and .NAME.INODE.end beside it. The last\n"
-    "process to close FILE cuts it to its exact bytes and removes the others. If that process\n"
-    "was killed, the next 'twinlog sink FILE' does so. Bytes that other programs append to\n"
-    "FILE meanwhile are lost.\n"
+    "process to close FILE truncates it to its exact bytes and removes the others. If that\n"
+    "process was killed, the next 'twinlog sink FILE' does so. Bytes that other programs\n"
+    "append to FILE meanwhile are lost.\n"
     "\n"
     "SIGHUP, after FILE was renamed: create a new FILE and go on there, as logrotate needs it;\n"
     "the same happens without a signal after a second. SIGINT and SIGTERM: what waits in the\n"
-    "pipe is written, FILE is cut to its exact bytes, and the process ends by that signal.\n"
+    "pipe is written, FILE is truncated to its exact bytes, and the signal ends the process.\n"
     "\n"
     "Exit status: 0 all input is in the file; 1 an operation failed (the message says how\n"
     "many bytes of the input are in the file); 2 wrong usage.\n"
@@ -335,7 +335,7 @@ static bool is_standard_input(const char *path)
            input.st_dev == file.st_dev && input.st_ino == file.st_ino;
 }
 
-/* A small part of the limit, so that a file is nearly full when the next one is begun. */
+/* A small part of the limit, so that a file is nearly full when the next one is started. */
 static size_t piece_bytes(uint64_t max_bytes)
 {
     uint64_t bytes = max_bytes / 16;

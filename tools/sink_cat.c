@@ -58,7 +58,7 @@ static int show_rest(struct show *show)
     for (uint64_t end = (uint64_t)status.st_size; end > show->at;) {
         size_t size = end - show->at < sizeof(bytes) ? (size_t)(end - show->at) : sizeof(bytes), left = size;
         if (pread(show->fd, bytes, size, (off_t)(end - size)) != (ssize_t)size)
-            return 0; /* the file was cut meanwhile */
+            return 0; /* the file was truncated meanwhile */
         while (left > 0 && bytes[left - 1] == 0)
             left--;
         end -= size - left;

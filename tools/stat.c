@@ -153,7 +153,8 @@ static const char *describe_recovery(const struct twinlog_report *report)
 {
     if (report->error < 0)
         return "would refuse to open it";
-    return report->action == TWINLOG_WOULD_TRUNCATE ? "would cut the torn tail" : "would keep everything";
+    return report->action == TWINLOG_WOULD_TRUNCATE ? "would truncate the torn tail"
+                                                    : "would keep everything";
 }
 
 static void print_row(const char *name, uint64_t value)

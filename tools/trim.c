@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* twinlog trim: removes records from the front of a log, by any of several limits, or from its end. */
+/* twinlog trim: removes records from the head of a log, by any of several limits, or from its end. */
 #define _GNU_SOURCE
 #include "common.h"
 #include "json.h"
@@ -14,13 +14,13 @@ static const char help[] =
     "Usage: twinlog trim DIR LIMIT... [options]\n"
     "\n"
     "Removes records for good from the log in DIR, which no process may be writing meanwhile.\n"
-    "From the front; with several limits, the one that removes most counts:\n"
+    "From the head; with several limits, the one that removes most counts:\n"
     "\n"
     "  --before LSN        records with a smaller LSN\n"
     "  --keep-bytes BYTES  whole segments, as long as so many bytes are left without them\n"
     "  --keep-records N    all but the newest N records\n"
     "  --keep-time T       whole segments with records that are all older than T\n"
-    "  --past-cursors      also what named cursors hold; those are moved to the new front\n"
+    "  --past-cursors      also what named cursors hold; those are moved to the new head\n"
     "\n"
     "From the end, alone:\n"
     "\n"
@@ -56,13 +56,13 @@ struct trim {
     const char *dir;
     struct twinlog *log;
     bool is_json;
-    bool has_limit; /* for trimming the front */
+    bool has_limit; /* for trimming the head */
     struct twinlog_trim_options options;
     bool is_cut; /* --after */
     uint64_t after_lsn;
 };
 
-/* ---- the front --------------------------------------------------------------------------------- */
+/* ---- the head --------------------------------------------------------------------------------- */
 
 static const char *holder_word(uint32_t holder)
 {
@@ -145,15 +145,15 @@ static int fail_cut(const struct trim *trim, int error, uint64_t first_lsn)
     char advice[160];
 
     if (error != TWINLOG_ETRIMMED)
-        return fail("cut", trim->dir, error, NULL, NULL);
+        return fail("truncate", trim->dir, error, NULL, NULL);
     if (first_lsn == 0)
-        return fail("cut", trim->dir, error, NULL,
+        return fail("truncate", trim->dir, error, NULL,
                     "The log is empty; 'twinlog reset' begins it anew at any LSN.");
     snprintf(advice, sizeof(advice),
              "The log begins at LSN %" PRIu64 ", so --after %" PRIu64
              " is the least; 'twinlog reset' begins it anew at any LSN.",
              first_lsn, first_lsn - 1);
-    return fail("cut", trim->dir, error, NULL, advice);
+    return fail("truncate", trim->dir, error, NULL, advice);
 }
 
 static int cut_end(const struct trim *trim)
@@ -210,7 +210,7 @@ static void take_options(struct trim *trim, const struct command *command, int a
     }
     trim->dir = take_directory(argc, argv);
     if (trim->is_cut && (trim->has_limit || trim->options.flags))
-        usage_error("--after removes from the end: it excludes the limits of the front and --past-cursors");
+        usage_error("--after removes from the end: it excludes the limits of the head and --past-cursors");
     if (!trim->is_cut && !trim->has_limit)
         usage_error("missing what to remove: --before, --keep-bytes, --keep-records, --keep-time or --after");
 }
@@ -229,7 +229,7 @@ static int trim_run(const struct command *command, int argc, char **argv)
 
 const struct command trim_command = {
     .name = "trim",
-    .summary = "remove records from the front or the end",
+    .summary = "remove records from the head or the end",
     .help = help,
     .run = trim_run,
 };

@@ -15,11 +15,11 @@ const char *twinlog_strerror(int error)
     case TWINLOG_EVERSION:
         return "written by a newer version of the format";
     case TWINLOG_ETRIMMED:
-        return "that record was removed from the front of the log";
+        return "that record was removed from the head of the log";
     case TWINLOG_EFORKED:
         return "this log was opened by the parent process";
     case TWINLOG_ETRUNCATED:
-        return "records that this reader has passed were cut off the end of the log";
+        return "records that this reader has passed were truncated from the end of the log";
     case TWINLOG_EFOREIGN:
         return "a segment in the directory belongs to another log";
     default:

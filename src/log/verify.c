@@ -90,7 +90,7 @@ static int tell_damage(struct verifier *v, uint64_t offset, uint64_t bytes, uint
         return 0;
     if (first > last)
         twl_report(&report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
-                   "a mark before record %llu is damaged; no record is lost", (unsigned long long)first);
+                   "a marker before record %llu is damaged; no record is lost", (unsigned long long)first);
     else if (first == last)
         twl_report(&report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
                    "record %llu is damaged or missing", (unsigned long long)first);
@@ -108,7 +108,7 @@ static int tell_chain(struct verifier *v)
 {
     struct twinlog_report report;
     twl_report(&report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
-               "record %llu is not in the group that the log was cut behind",
+               "record %llu is not in the group that the log was truncated behind",
                (unsigned long long)v->bound - 1);
     twl_report_place(&report, v->segment.name, v->segment.header.sequence, v->cursor.group_offset,
                      v->cursor.group.bytes);

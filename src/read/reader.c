@@ -84,7 +84,7 @@ static int report_trimmed(struct twinlog_reader *reader)
 static int report_truncation(struct twinlog_reader *reader, uint64_t start_lsn)
 {
     twl_report(&reader->report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, TWINLOG_ETRUNCATED,
-               "records %llu to %llu, which this reader has returned, were cut off; seek to go on",
+               "records %llu to %llu, which this reader has returned, were truncated; seek to go on",
                (unsigned long long)start_lsn, (unsigned long long)reader->passed_lsn);
     reader->report.first_lsn = start_lsn;
     reader->report.last_lsn = reader->passed_lsn;

@@ -38,7 +38,7 @@
 const struct recover_row twl_recover_table[] = {
     { LATER_DURABLE, LATER_DURABLE, DECIDE_DAMAGE, "something later proves that it was durable" },
     { LATER_DURABLE | SEALED, SEALED, DECIDE_DAMAGE, "the segment is sealed, and there was more" },
-    { PROOF, PASSED, DECIDE_DAMAGE, "a cursor or the front of the log is behind it" },
+    { PROOF, PASSED, DECIDE_DAMAGE, "a cursor or the head of the log is behind it" },
     { PROOF | NEWEST | JOINS | LATER_GROUP, JOINS, DECIDE_NEXT_SEGMENT, "the next segment continues here" },
     { PROOF | NEWEST | JOINS | LATER_GROUP, JOINS | LATER_GROUP, DECIDE_DAMAGE,
       "two groups claim to continue here" },

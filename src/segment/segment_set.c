@@ -196,7 +196,7 @@ static int check_length(const struct loading *l, const struct segment_entry *ent
         segment_is_mapped(&entry->header)) /* missing bytes count as zeros */
         return 0;
     twl_report(l->report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
-               "%s was cut from %llu to %llu bytes; restore that file from a copy", entry->name,
+               "%s was truncated from %llu to %llu bytes; restore that file from a copy", entry->name,
                (unsigned long long)entry->header.bytes, (unsigned long long)entry->file_bytes);
     twl_report_place(l->report, entry->name, entry->header.sequence, entry->file_bytes,
                      entry->header.bytes - entry->file_bytes);

@@ -442,7 +442,7 @@ test_bench_and_probe()
     mkdir measured
     status "bench" 0 "$twinlog" bench measured --threads 4 --size 1K --seconds 1
     for row in 'work +4 threads, records of 1024 bytes' 'appends/s +[1-9]' 'MB/s +[0-9]' \
-        'appends per sync +[1-9]' 'segments +[0-9]+ begun' 'latency +p50 .*p99 .*p99.9 .*max' 'path +[a-z]' 'floor without log +[1-9]'; do
+        'appends per sync +[1-9]' 'segments +[0-9]+ started' 'latency +p50 .*p99 .*p99.9 .*max' 'path +[a-z]' 'floor without log +[1-9]'; do
         says "bench prints a row" out "^$row"
     done
     status "bench --mapped" 0 "$twinlog" bench measured --mapped --threads 2 --size 16 --seconds 1 --segment 4M --keep-bytes 4M
@@ -492,7 +492,7 @@ test_trim()
     holds "the other records are there" trimmed 10001 20000
     count "segments are gone" $(($(begun trimmed) >= before))
     status "cat of what was trimmed" 1 "$twinlog" cat trimmed --from 5
-    says "says so" err 'removed from the front'
+    says "says so" err 'removed from the head'
     status "trim of what is gone already" 0 "$twinlog" trim trimmed --before 500
     says "removes nothing" out '^Nothing was removed. The log begins at LSN 10001\.$'
     status "trim --keep-records" 0 "$twinlog" trim trimmed --keep-records 6000 --json
@@ -610,7 +610,7 @@ test_reset()
     status "meta --get" 0 "$twinlog" meta anew --get kept
     says "values stay" out '^yes$'
     status "cursors" 0 "$twinlog" cursors anew
-    says "cursors move to the front" out '^reader +4999 +1$'
+    says "cursors move to the head" out '^reader +4999 +1$'
     status "cursors --set to 0" 0 "$twinlog" cursors anew --set late=0
     echo 5000 >want
     status "cursors" 0 "$twinlog" cursors anew
@@ -651,7 +651,7 @@ test_cursors()
     "$twinlog" trim consumed --before 51 >out
     status "cursors --set behind what was trimmed" 1 "$twinlog" cursors consumed --set late=49
     says "says why" err 'were removed'
-    status "cursors --set to the front" 0 "$twinlog" cursors consumed --set late=50
+    status "cursors --set to the head" 0 "$twinlog" cursors consumed --set late=50
     status "cursors" 0 "$twinlog" cursors consumed
     says "all that is kept is behind it" out '^late +50 +50$'
 }
@@ -905,8 +905,8 @@ test_follow()
     status "trim --after while somebody follows" 0 "$twinlog" trim followed.log --after 4
     got=0
     wait "$follower" || got=$?
-    count "cat --follow of records that were cut off fails" $((got != 1))
-    says "and says why" followed.err 'cut off'
+    count "cat --follow of truncated records fails" $((got != 1))
+    says "and says why" followed.err 'truncated'
 }
 
 # is_at CURSOR LSN: of the log "shipped".

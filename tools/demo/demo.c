@@ -436,7 +436,7 @@ static void check_record(const struct twinlog_record *record, const struct text 
 
     memcpy(start, record->data, record->size < sizeof(start) - 1 ? record->size : sizeof(start) - 1);
     if (sscanf(start, "%u %" SCNu32, &thread, &sequence) != 2 || thread >= THREADS) {
-        complain(outcome, record->lsn, "nobody appended this");
+        complain(outcome, record->lsn, "this was never appended");
         return;
     }
     notes = &shared->notes[thread];
