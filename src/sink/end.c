@@ -6,7 +6,7 @@
  *     it is empty, or its last byte is not zero     its size
  *     a record says where, and behind that there    that; later bytes were never synced, and nothing is left
  *     are only zeros                                of them
- *     anything else                                 -EUCLEAN; the caller decides whether the zeros are data:
+ *     anything else                                 not known; the caller decides whether the zeros are data:
  *         TWINLOG_SINK_KEEP_ZEROS                   its size
  *         TWINLOG_SINK_DROP_ZEROS                    behind the last byte that is none, not before what was synced
  *
@@ -86,8 +86,8 @@ void twl_end_remove(struct twinlog_sink *sink, uint64_t inode)
     unlinkat(sink->dir, name, 0);
 }
 
-/* False: there is no record, or it is of another file. */
-static bool read_record(int dir, const char *sink_name, const struct identity *id, uint64_t *ret_end)
+/* 1, or 0: there is no record, or it is of another file. One that cannot be read is an error. */
+static int read_record(int dir, const char *sink_name, const struct identity *id, uint64_t *ret_end)
 {
     char name[NAME_ROOM], text[RECORD_BYTES] = "";
     struct identity found;
@@ -95,9 +95,12 @@ static bool read_record(int dir, const char *sink_name, const struct identity *i
     name_record(sink_name, id->inode, "end", name);
     const int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
-        return false;
+        return errno == ENOENT || errno == ELOOP || errno == ENXIO ? 0 : -errno;
     const ssize_t size = pread(fd, text, sizeof(text) - 1, 0);
+    const int error = size < 0 ? errno : 0;
     close(fd);
+    if (error != 0)
+        return error == EISDIR || error == ESPIPE ? 0 : -error;
     return size > 0 &&
            sscanf(text, RECORD_SCAN, &found.inode, &found.born_s, &found.born_ns, ret_end, &used) == 4 &&
            text[used] == '\n' && used + 1 == size && twl_identity_is_same(&found, id);
@@ -154,6 +157,13 @@ int twl_end_of_text(int fd, uint64_t from, uint64_t *ret_end)
     return 0;
 }
 
+int twl_end_result(int rc)
+{
+    if (rc == FOUND_UNKNOWN_END)
+        return -EUCLEAN;
+    return rc == -EUCLEAN ? -EIO : rc; /* the file system is damaged */
+}
+
 int twl_end_find(int dir, const char *name, int fd, uint32_t flags, uint64_t *ret_end)
 {
     struct identity identity;
@@ -169,11 +179,13 @@ int twl_end_find(int dir, const char *name, int fd, uint32_t flags, uint64_t *re
     *ret_end = size;
     if (last != 0 || (flags & TWINLOG_SINK_KEEP_ZEROS))
         return 0;
-    const bool is_recorded = read_record(dir, name, &identity, &recorded) && recorded <= size;
+    rc = read_record(dir, name, &identity, &recorded);
+    const bool is_recorded = rc > 0 && recorded <= size;
     recorded = is_recorded ? recorded : 0;
-    rc = twl_end_of_text(fd, recorded, &text);
+    if (rc >= 0)
+        rc = twl_end_of_text(fd, recorded, &text);
     if (rc < 0)
         return rc;
     *ret_end = text;
-    return (is_recorded && text == recorded) || (flags & TWINLOG_SINK_DROP_ZEROS) ? 0 : -EUCLEAN;
+    return (is_recorded && text == recorded) || (flags & TWINLOG_SINK_DROP_ZEROS) ? 0 : FOUND_UNKNOWN_END;
 }

@@ -94,14 +94,14 @@ static int open_or_make(const struct twinlog_sink *sink, const char *name, int f
         return rc;
     rc = open_at(sink, name, O_CREAT | O_EXCL, ret_fd);
     *ret_is_made = rc == 0;
-    return rc == -EEXIST && !(flags & O_EXCL) ? -ESTALE : rc; /* another process was faster */
+    return rc == -EEXIST && !(flags & O_EXCL) ? FOUND_OTHER_FILE : rc; /* another process was faster */
 }
 
 static int open_data(struct twinlog_sink *sink, struct sink_file *file, const char *name, int flags)
 {
     struct stat about;
     const int rc = open_or_make(sink, name, flags, &file->data_fd, &file->is_made);
-    if (rc < 0) /* errors for files that are not regular: a directory, a socket, a device without a driver */
+    if (rc != 0) /* errors for files that are not regular: a directory, a socket, a device without a driver */
         return rc == -EISDIR || rc == -ENXIO || rc == -ENODEV ? -ENOTSUP : rc;
     if (fstat(file->data_fd, &about) < 0)
         return -errno;
@@ -111,8 +111,7 @@ static int open_data(struct twinlog_sink *sink, struct sink_file *file, const ch
     return twl_identity_of(file->data_fd, &file->identity);
 }
 
-/* Opens the area's file, or makes an empty one, and locks it. -ESTALE: the file has lost its name
- * meanwhile. */
+/* Opens the area's file, or makes an empty one, and locks it. */
 static int open_area(struct twinlog_sink *sink, struct sink_file *file)
 {
     char name[NAME_ROOM];
@@ -122,10 +121,10 @@ static int open_area(struct twinlog_sink *sink, struct sink_file *file)
     int rc = open_or_make(sink, name, O_CREAT, &file->area_fd, &is_made);
     if (rc == 0)
         rc = twl_area_lock(file->area_fd);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     if (!twl_sink_has_name(sink, name, file->area_fd))
-        return -ESTALE;
+        return FOUND_OTHER_FILE;
     if (fstat(file->area_fd, &area) < 0 || fstat(file->data_fd, &data) < 0)
         return -errno;
     file->is_area_new = area.st_size == 0;
@@ -224,7 +223,7 @@ static int begin(struct twinlog_sink *sink, struct sink_file *file)
         rc = twl_sink_truncate_to(file->data_fd, end);
     if (rc == 0 && !is_same)
         rc = make_area(file, end);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
     file->is_first = true;
     file->area->is_shared = (o->flags & TWINLOG_SINK_SHARED) != 0;
@@ -284,16 +283,16 @@ static int settle(struct twinlog_sink *sink, struct sink_file *file)
     return rc;
 }
 
-/* Opens the file with that name, and leaves its area locked. -ESTALE: try again. */
+/* Opens the file with that name, and leaves its area locked. */
 static int try_to_enter(struct twinlog_sink *sink, const char *name, int flags, struct sink_file *file)
 {
     int rc = open_data(sink, file, name, flags);
     if (rc == 0)
         rc = open_area(sink, file);
-    if (rc < 0)
+    if (rc != 0)
         return rc;
-    rc = twl_sink_has_name(sink, name, file->data_fd) ? settle(sink, file) : -ESTALE;
-    if (rc < 0)
+    rc = twl_sink_has_name(sink, name, file->data_fd) ? settle(sink, file) : FOUND_OTHER_FILE;
+    if (rc != 0)
         remove_made(sink, file, name);
     return rc;
 }
@@ -306,11 +305,11 @@ int twl_sink_enter(struct twinlog_sink *sink, const char *name, int flags, struc
         if (!(file = new_file()))
             return -ENOMEM;
         rc = try_to_enter(sink, name, flags, file);
-        if (rc < 0)
+        if (rc != 0)
             twl_sink_forget(file, false);
-    } while (rc == -ESTALE);
-    if (rc < 0)
-        return rc;
+    } while (rc == FOUND_OTHER_FILE);
+    if (rc != 0)
+        return twl_end_result(rc);
     twl_area_unlock(file->area_fd);
     POINT("entered");
     *ret_file = file;

@@ -58,8 +58,8 @@ static int sync_data(struct area *area, int fd)
     int32_t none = 0;
     if (fdatasync(fd) == 0)
         return 0;
-    atomic_compare_exchange_strong(&area->sync_error, &none, -errno);
-    return atomic_load(&area->sync_error);
+    atomic_compare_exchange_strong(&area->sync_error, &none, lasting_error(-errno));
+    return lasting_error(atomic_load(&area->sync_error));
 }
 
 /* Records the end after the data was synced, so that the end is known after a crash of the system. */
@@ -73,7 +73,7 @@ static int write_down(struct twinlog_sink *sink, struct sink_file *file, uint64_
         nanosleep(&pause, NULL);
     }
     if (atomic_load(&file->area->synced) < offset)
-        rc = twl_end_write(sink, file, offset);
+        rc = lasting_error(twl_end_write(sink, file, offset)); /* -EAGAIN would mean: later */
     if (rc == 0 && atomic_load(&file->area->synced) < offset)
         atomic_store(&file->area->synced, offset);
     twl_area_unlock_participant(file->area_fd, RECORD_BYTE);
@@ -84,7 +84,7 @@ int twl_sink_flush(struct twinlog_sink *sink, struct sink_file *file, bool is_pa
 {
     struct area *area = file->area;
     const uint64_t offset = area_offset(area);
-    int rc = atomic_load(&area->sync_error);
+    int rc = lasting_error(atomic_load(&area->sync_error));
     if (rc == 0)
         rc = wait_for_copies(file, offset, is_patient);
     if (rc == 0)

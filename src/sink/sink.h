@@ -124,7 +124,14 @@ int twl_sink_check_length(struct sink_file *file);
 /* ---- end.c: where the bytes of a file end that is not open -------------------------------------- */
 
 #define NAME_ROOM (NAME_MAX + 32)
-/* -EUCLEAN: the end is not known, and the flags don't say what to do then. */
+/* What an opening finds, besides errors: of those the kernel may return any, -ESTALE and -EUCLEAN too. */
+enum finding {
+    FOUND_OTHER_FILE = 1, /* the name is another file's meanwhile: try again */
+    FOUND_UNKNOWN_END     /* the end is not known, and the flags don't say what to do then */
+};
+/* What a caller outside is told. */
+int twl_end_result(int rc);
+/* 0, FOUND_UNKNOWN_END or an error. */
 int twl_end_find(int dir, const char *name, int fd, uint32_t flags, uint64_t *ret_end);
 /* The offset behind the last byte from `from` on that is not zero; `from` if there is none. */
 int twl_end_of_text(int fd, uint64_t from, uint64_t *ret_end);

@@ -63,7 +63,7 @@ int twinlog_sink_end(const char *path, uint64_t *ret_end)
     int rc = twl_sink_find_place(path, &dir, name);
     if (rc < 0)
         return rc;
-    rc = tell(dir, name, ret_end);
+    rc = twl_end_result(tell(dir, name, ret_end));
     close(dir);
     return rc;
 }

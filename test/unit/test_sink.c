@@ -507,6 +507,54 @@ static int rotate_without_links(void)
     return twinlog_sink_close(sink);
 }
 
+/* What the kernel returns has other meanings inside: try again, later, the end is not known. */
+static int open_on_stale_file(void)
+{
+    struct twinlog_sink *sink;
+    EXPECT(forbid(SYS_fallocate, ESTALE));
+    alarm(60);
+    EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == -ESTALE);
+    return 0;
+}
+
+static int sync_on_busy_disk(void)
+{
+    struct twinlog_sink *sink;
+    EXPECT(forbid(SYS_fdatasync, EAGAIN));
+    alarm(60);
+    EXPECT(open_as(0, &sink) == 0);
+    EXPECT(twinlog_sink_write(sink, LINE, strlen(LINE), NULL) == 0);
+    EXPECT(twinlog_sink_sync(sink) == -EIO);
+    EXPECT(rename(path, numbered(1)) == 0);
+    EXPECT(twinlog_sink_reopen(sink) == 1);
+    EXPECT(twinlog_sink_write(sink, LINE, strlen(LINE), NULL) == 0);
+    EXPECT(twinlog_sink_sync(sink) == -EIO);
+    twinlog_sink_close(sink);
+    return 0;
+}
+
+static int open_on_damaged_file_system(void)
+{
+    struct twinlog_sink *sink;
+    uint64_t end;
+    put_file(path, "a\n\0\0", 4);
+    EXPECT(forbid(SYS_pread64, EUCLEAN));
+    EXPECT(open_as(0, &sink) == -EIO);
+    EXPECT(twinlog_sink_end(path, &end) == -EIO);
+    return 0;
+}
+
+static int open_without_its_record(void)
+{
+    struct twinlog_sink *sink;
+    put_file(path, "a\n\0\0", 4);
+    EXPECT(open_as(TWINLOG_SINK_KEEP_ZEROS, &sink) == 0);
+    EXPECT(twinlog_sink_sync(sink) == 0 && twinlog_sink_close(sink) == 0);
+    EXPECT(forbid_if(SYS_openat, EMFILE, 2, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    EXPECT(open_as(TWINLOG_SINK_DROP_ZEROS, &sink) == -EMFILE);
+    return 0;
+}
+
 #if !HAS_THREAD_SANITIZER /* which needs mmap() itself */
 static int write_without_mmap(void)
 {
@@ -556,6 +604,16 @@ START_TEST(without_mappings_bytes_are_written)
 }
 END_TEST
 #endif
+
+START_TEST(errors_with_another_meaning_are_errors)
+{
+    static int (*const bodies[])(void) = { open_on_stale_file, sync_on_busy_disk, open_on_damaged_file_system,
+                                           open_without_its_record };
+    prepare();
+    ck_assert_int_eq(run_child(bodies[_i]), 0);
+    logdir_remove();
+}
+END_TEST
 
 /* A file that was there stays, also if it is empty; one that the call made does not. */
 START_TEST(what_can_not_reserve_is_refused)
@@ -1750,6 +1808,7 @@ Suite *sink_suite(void)
     tcase_add_test(tests, a_full_disk_claims_nothing);
     tcase_add_test(tests, without_links_files_follow_each_other);
     tcase_add_loop_test(tests, what_can_not_reserve_is_refused, 0, 3);
+    tcase_add_loop_test(tests, errors_with_another_meaning_are_errors, 0, 4);
 #if !HAS_THREAD_SANITIZER
     tcase_add_test(tests, without_mappings_bytes_are_written);
 #endif
