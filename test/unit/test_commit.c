@@ -446,7 +446,7 @@ static void end_bare(void)
     bare.io->ops->destroy(bare.io);
 }
 
-/* As the close does: the error of the poison, or that of the mark. */
+/* As the close does: the error of the poison, or that of the marker. */
 static int mark_bare(enum group_kind kind)
 {
     int rc = twl_commit_stop(bare.commit);
@@ -596,7 +596,7 @@ START_TEST(a_poisoned_log_is_not_stopped)
 }
 END_TEST
 
-/* Where the last block is full already, and where there is half of what is kept back for marks. */
+/* Where the last block is full already, and where there is half of what is kept back for markers. */
 static const struct {
     enum group_kind kind;
     uint64_t offset;
@@ -836,7 +836,7 @@ START_TEST(a_large_record_gets_a_larger_segment_than_the_one_that_was_prepared)
 }
 END_TEST
 
-/* A record may be so large that it fills a segment alone: then nothing is kept back for marks in it. */
+/* A record may be so large that it fills a segment alone: then nothing is kept back for markers in it. */
 START_TEST(a_record_as_large_as_a_segment_is_accepted)
 {
     struct twinlog_options options = small_options(0);
@@ -852,7 +852,7 @@ START_TEST(a_record_as_large_as_a_segment_is_accepted)
 }
 END_TEST
 
-/* Opens a log on a full disk again and again, until there is no room for a mark of a start: how often. */
+/* Opens a log on a full disk again and again, until there is no room for a marker of a start: how often. */
 static unsigned open_until_refused(const struct twinlog_options *options, uint64_t records)
 {
     struct twinlog *log;
@@ -886,7 +886,7 @@ START_TEST(a_full_log_can_be_opened_many_times)
 }
 END_TEST
 
-/* The disk takes a segment for the largest record and no more than the least for marks. */
+/* The disk takes a segment for the largest record and no more than the least for markers. */
 START_TEST(a_log_that_is_full_of_large_records_can_be_opened)
 {
     struct twinlog_options options = small_options(TWINLOG_PAD);
@@ -905,7 +905,7 @@ START_TEST(a_log_that_is_full_of_large_records_can_be_opened)
 }
 END_TEST
 
-/* Not even for the page that is shared with readers is there room: they go by the marks. */
+/* Not even for the page that is shared with readers is there room: they go by the markers. */
 START_TEST(a_full_disk_takes_no_lock_file_and_the_log_can_be_opened)
 {
     const struct twinlog_options options = small_options(0);
@@ -919,7 +919,7 @@ START_TEST(a_full_disk_takes_no_lock_file_and_the_log_can_be_opened)
     log = open_with(&options);
     ck_assert_int_eq(twinlog_append(log, payload, 1000, NULL), 0);
     ck_assert_int_eq(twinlog_append(log, payload, 1000, NULL), 0);
-    ck_assert_uint_eq(count_records(), 2); /* the next mark tells of the third */
+    ck_assert_uint_eq(count_records(), 2); /* the next marker tells of the third */
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(3);
 }
@@ -928,7 +928,7 @@ END_TEST
 /* ---- rolling ----------------------------------------------------------------------------------- */
 
 /* Two of these fill a buffer of 16 KiB to the last byte. Of the 14 blocks of a segment 4 are kept back, so that
- * two such groups fit, in the first segment behind the mark of the start. */
+ * two such groups fit, in the first segment behind the marker of the start. */
 START_TEST(a_group_that_fills_its_buffer_rolls_as_a_whole)
 {
     const struct twinlog_options options = small_options(TWINLOG_PAD);

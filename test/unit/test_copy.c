@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What looks at a whole log and what copies it: verify, inspect and segments beside a writer that trims and cuts,
+ * What looks at a whole log and what copies it: verify, inspect and segments beside a writer that trims and truncates,
  * backup, repair.
  *
  * Most of it is real files and threads. Crashes of a backup are on the simulated disk. test/damage/ repairs after
@@ -244,7 +244,7 @@ START_TEST(a_listing_ends_when_the_caller_says_so)
 }
 END_TEST
 
-/* ---- beside a writer that trims and cuts --------------------------------------------------------- */
+/* ---- beside a writer that trims and truncates -------------------------------------------------- */
 
 /* A record says its LSN and how many cuts there were before it: on whatever moment a look falls, LSNs are dense
  * and the cuts grow with them. */
@@ -354,7 +354,7 @@ START_TEST(verify_finds_nothing_wrong_beside_a_writer_that_trims_and_cuts)
 }
 END_TEST
 
-/* Called while the first segment is walked: everything behind it gets another life, or is gone. */
+/* Called while the first segment is walked: everything behind it gets another incarnation, or is gone. */
 static void change_all(void *context, uint64_t done_bytes, uint64_t total_bytes)
 {
     struct twinlog **log = context;
@@ -620,7 +620,7 @@ START_TEST(neither_log_changes_the_other_through_a_link)
 }
 END_TEST
 
-/* Segments of the log that nobody may give another life now, by the lock that says so. */
+/* Segments of the log that nobody may give another incarnation now, by the lock that says so. */
 static unsigned count_held(void)
 {
     DIR *list = opendir(log_dir);
@@ -984,7 +984,7 @@ static void look_now(void *context, enum simdisk_op op)
     ck_assert_msg(inspection.report.error == 0, "inspect after %s: %s", simdisk_op_name(op),
                   inspection.report.text);
     error = twl_verify(simdisk_connect(looking->disk), &options, &records);
-    if (error == -EBUSY) { /* a file is getting its next life, and time stands still meanwhile */
+    if (error == -EBUSY) { /* a file is getting its next incarnation, and time stands still meanwhile */
         looking->busy++;
         return;
     }
@@ -1194,7 +1194,7 @@ static int repair(struct losses *losses, struct twinlog_repair_result *ret_resul
     return twinlog_repair(log_dir, copy_dir, &options, ret_result);
 }
 
-/* Three hundred records in several segments, front at 1, with a cursor and a value; and a copy to compare with. */
+/* Three hundred records in several segments, head at 1, with a cursor and a value; and a copy to compare with. */
 static void make_damageable(void)
 {
     const struct twinlog_options options = small_segments(0);
@@ -1435,7 +1435,7 @@ static void expect_damage_behind(uint64_t last_lsn)
     twinlog_reader_close(reader);
 }
 
-/* Nothing but the footer of the newest segment tells that it was begun: it is no spare, and the log does not end in
+/* Nothing but the footer of the newest segment tells that it was started: it is no spare, and the log does not end in
  * front of it. */
 START_TEST(a_sealed_segment_without_any_group_is_damage)
 {

@@ -392,7 +392,7 @@ START_TEST(a_segment_behind_a_cut_begins_where_its_header_says)
     put(SEGMENT_DATA_OFFSET, &start);
     ck_assert_uint_eq(count_groups(), 0);
     start = sound;
-    start.epoch.number = 3; /* of the writer that was cut off */
+    start.epoch.number = 3; /* of the writer that was truncated */
     put(SEGMENT_DATA_OFFSET, &start);
     ck_assert_uint_eq(count_groups(), 0);
 }

@@ -374,7 +374,7 @@ static void expect_damage(int result)
     MUST(report.error == TWINLOG_ECORRUPT);
     MUST(damaged.lsn > 0); /* a footer or an index that can't be read is no reason */
     MUST(strcmp(report.file, damaged.part->name) ==
-             0 || /* a segment that begins with nothing is not begun: */
+             0 || /* a segment that begins with nothing is not started: */
          (damaged.what == FIRST_GROUP && strcmp(report.file, damaged.part[-1].name) == 0));
     if (damaged.what == SEGMENT_HEADER && report.finding == TWINLOG_FOUND_BAD_HEADER)
         return;
@@ -628,7 +628,7 @@ static int count_newer(void *context, const struct twinlog_report *finding)
     return 0;
 }
 
-/* It checks: so it is no torn tail, and nothing may be cut. */
+/* It checks: so it is no torn tail, and nothing may be truncated. */
 START_TEST(what_a_newer_version_wrote_at_the_end_is_refused_and_left_alone)
 {
     struct twinlog_verify_options verifying = TWINLOG_VERIFY_OPTIONS_INIT;

@@ -554,7 +554,7 @@ START_TEST(a_full_disk_is_an_error_that_ends_with_it)
 }
 END_TEST
 
-/* As often as one likes: records leave room for the marks. */
+/* As often as one likes: records leave room for the markers. */
 START_TEST(a_log_that_filled_the_disk_can_be_opened_and_trimmed)
 {
     static const char name[] = "a_log_that_filled_the_disk_can_be_opened_and_trimmed";
@@ -638,7 +638,7 @@ START_TEST(a_log_of_holes_can_be_opened_on_a_full_disk)
     fill_the_rest();
     log = log_open(&options);
     ck_assert_uint_eq(log_stat(log).spare_segments, 1);
-    twinlog_close(log); /* whose mark needs a block */
+    twinlog_close(log); /* whose marker needs a block */
     ck_assert_uint_eq(log_check().next[0], RECORDS);
     unmount();
 }

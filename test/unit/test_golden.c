@@ -68,7 +68,7 @@ static const struct known_record seven_and_claim[] = {
     { "five", 4, false }, { "six", 3, false }, { "seven", 5, false }, { "", 0, true },
 };
 
-/* What a log says that was cut, of LSNs 1 to 3; and what it had said before. */
+/* What a log says that was truncated, of LSNs 1 to 3; and what it had said before. */
 static const struct known_record after_cut[] = { { "kept", 4, false },
                                                  { "too", 3, false },
                                                  { "new", 3, false } };
@@ -182,7 +182,7 @@ static void add_group(struct builder *builder, enum group_kind kind, uint32_t co
     uint32_t epoch_seed = twl_epoch_seed(builder->header.log_id, builder->epoch);
     uint32_t used = GROUP_HEADER_BYTES;
     uint64_t block_end = align_up(builder->offset + 1, BLOCK_BYTES);
-    memset(group_bytes, 0, (size_t)(block_end - builder->offset)); /* what another life left */
+    memset(group_bytes, 0, (size_t)(block_end - builder->offset)); /* what another incarnation left */
     for (uint32_t i = 0; i < count; i++) {
         uint64_t lsn = builder->next_lsn + i;
         const struct known_record *record = &builder->records[lsn - 1];
@@ -343,7 +343,7 @@ static void build_sealed(struct images *images)
 }
 
 /* Trimmed up to LSN 4, which is inside segment 2; the file of segment 1 was recycled as segment 3, in which
- * the writer died. Behind its end, groups and a footer of its first life are left. */
+ * the writer died. Behind its end, groups and a footer of its first incarnation are left. */
 static void build_recycled(struct images *images)
 {
     static const struct state_header state = { .generation = 3, .first_sequence = 2, .first_lsn = 5 };
@@ -450,7 +450,7 @@ static void close_group(struct builder *builder, uint64_t first_lsn)
                             builder->bytes + OPEN_GROUP_OFFSET);
 }
 
-/* Segment 1 has a mark only. Segment 2 was full, and closed; in segment 3 the power went: a record was claimed behind
+/* Segment 1 has a marker only. Segment 2 was full, and closed; in segment 3 the power went: a record was claimed behind
  * the last one, and not finished. */
 static void build_mapped(struct images *images)
 {
@@ -485,7 +485,7 @@ static const struct golden {
     unsigned first, last; /* LSN */
     unsigned segments, spares;
     enum twinlog_finding finding; /* of inspecting it */
-    uint64_t end_offset;          /* where the log ends, or was cut */
+    uint64_t end_offset;          /* where the log ends, or was truncated */
 } goldens[] = {
     { "v1-two-records", build_two_records, two_records, 1, 2, 1, 0, TWINLOG_FOUND_CLEAN_CLOSE, 8256 },
     { "v1-history", build_history, history, 1, 8, 2, 1, TWINLOG_FOUND_TORN_TAIL, 16384 },

@@ -489,7 +489,7 @@ static void put_front(uint64_t first_sequence, uint64_t first_lsn)
     put_file(log_file("state"), slots, sizeof(slots));
 }
 
-/* What is trimmed was durable. What is appended in front of the front would be acknowledged, and never seen. */
+/* What is trimmed was durable. What is appended in front of the head would be acknowledged, and never seen. */
 START_TEST(a_front_behind_the_end_is_damage)
 {
     struct twinlog_options options = log_options(0, 0);

@@ -212,7 +212,7 @@ static void expect_consistent(struct twinlog *log, const struct twinlog_options 
     ck_assert_uint_eq(stat.appends, records);
     ck_assert_uint_eq(stat.append_bytes, payload);
     ck_assert_uint_ge(stat.groups, 1);
-    ck_assert_uint_le(stat.groups, records + 1); /* and the mark of the opening */
+    ck_assert_uint_le(stat.groups, records + 1); /* and the marker of the opening */
     ck_assert_uint_ge(stat.group_bytes, payload + 24 * records + 64 * stat.groups);
     ck_assert_uint_le(stat.group_bytes, payload + 31 * records + 64 * stat.groups);
     ck_assert_uint_ge(stat.written_bytes, stat.group_bytes);

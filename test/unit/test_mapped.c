@@ -742,7 +742,7 @@ START_TEST(a_file_that_a_reader_maps_is_not_cut)
 }
 END_TEST
 
-/* Whoever is about to cut it may be stopped in the middle of that. */
+/* Whoever is about to truncate it may be stopped in the middle of that. */
 START_TEST(a_file_that_somebody_holds_is_read)
 {
     struct flock use = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)IO_LOCK_USE, .l_len = 1 };
@@ -1034,7 +1034,7 @@ START_TEST(a_full_disk_refuses_and_goes_on_when_it_has_room)
         count = append_until(log, count, -ENOSPC);
         for (unsigned i = 0; i < 3; i++) {
             const uint32_t again = append_until(log, count, -ENOSPC);
-            /* with peers the thread may have had a segment half made */
+            /* in shared mode the thread may have had a segment half made */
             ck_assert(again == count || tested_mode == TWINLOG_MODE_SHARED);
             count = again;
         }
@@ -1284,7 +1284,8 @@ static void expect_lost(int rc)
                   twinlog_strerror(rc));
 }
 
-/* Somebody cuts the file under the mapping. What is called first is told, nothing waits for what is lost. */
+/* Another program truncates the file under the mapping. What is called first is told, nothing waits for what is
+ * lost. */
 START_TEST(a_file_that_somebody_cuts_poisons_and_nobody_dies)
 {
     struct twinlog *log = open_large();

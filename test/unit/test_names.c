@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Cursors and handles that only read, while a writer in another process comes, goes and cuts: how far does the
- * log go at that moment? What any reader was told must stay true for all of them.
+ * Cursors and handles that only read, while a writer in another process comes, goes and truncates: how far
+ * does the log go at that moment? What any reader was told must stay true for all of them.
  *
  * The processes share a simulated disk. One is looked at by the others after each of its operations.
  */
@@ -324,7 +324,7 @@ START_TEST(at_any_moment_of_an_opening_a_cursor_may_be_set_to_what_was_told)
 }
 END_TEST
 
-/* ---- a writer that cuts ------------------------------------------------------------------------ */
+/* ---- a writer that truncates ------------------------------------------------------------------------ */
 
 /* Before the first lock that is taken with it: which is that of the state file. */
 static struct {
@@ -376,7 +376,7 @@ START_TEST(what_comes_after_a_writer_died_in_a_cut_is_seen)
     append_to(log, 40);
     simdisk_inject(disk, &fault);
     ck_assert_int_eq(twinlog_truncate(log, 20),
-                     TWINLOG_EPOISONED); /* it is done, but for the mark behind it */
+                     TWINLOG_EPOISONED); /* it is done, but for the marker behind it */
     simdisk_inject(disk, NULL);
     ck_assert_int_lt(twinlog_close(log), 0);
     reader = open_reader();
@@ -529,7 +529,7 @@ START_TEST(a_writer_that_shares_no_page_is_followed_by_those_who_had_one)
     ck_assert_int_eq(twl_log_open(io, &options, &log), 0);
     append_records(log, 0, 10, 10);
     struct tally tally = { 0 }, late_tally = { 0 };
-    ck_assert_int_eq(tally_rest(&tally, reader, &wrong), 19); /* the newest one has no mark behind it yet */
+    ck_assert_int_eq(tally_rest(&tally, reader, &wrong), 19); /* the newest one has no marker behind it yet */
     ck_assert_uint_eq(twinlog_last_lsn(looking), 19);
     ck_assert_int_eq(twinlog_cursor_set(looking, "cursor", 19), 0);
     append_records(log, 0, 20, 10);

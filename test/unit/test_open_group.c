@@ -156,7 +156,7 @@ static struct group_header close_image(struct image *image)
     return group;
 }
 
-/* A mark behind the records. */
+/* A marker behind the records. */
 static void add_close_mark(struct image *image)
 {
     struct group_header mark = { .first_lsn = image->next_lsn,
@@ -746,7 +746,7 @@ START_TEST(a_live_log_is_read_as_far_as_records_are_complete)
         if (i < 2) {
             struct position position = behind(image);
             begin_image(&images[i + 1], 3 + i, &position, THIS_BOOT);
-            if (i == 0) /* told before the mark is there, or after */
+            if (i == 0) /* told before the marker is there, or after */
                 twl_page_publish(&shared, images[i + 1].mark.epoch.number, 1, FIRST_RECORDS);
             ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
             write_image(&images[i + 1], BYTES);

@@ -283,7 +283,7 @@ START_TEST(a_process_without_a_thread_lets_go_of_what_is_full)
 }
 END_TEST
 
-/* ---- marks ---------------------------------------------------------------------------------------- */
+/* ---- markers -------------------------------------------------------------------------------------- */
 
 #define MARKINGS 200000u
 
@@ -303,7 +303,7 @@ static void *mark_again(void *context)
     return NULL;
 }
 
-/* By one who comes late to a segment that others have begun, and may be killed while he does it. */
+/* By one who comes late to a segment that others have started, and may be killed while he does it. */
 START_TEST(a_mark_that_is_made_again_is_there_all_the_time)
 {
     const struct segment_plan plan = { .number = 1,

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A reader in another process, step by step: whatever a writer does between any two of them, and whatever a
- * reader looks at between any two steps of the writer. A log that is sound is never called damaged, what was cut off
+ * reader looks at between any two steps of the writer. A log that is sound is never called damaged, what was truncated
  * is not returned any more, and a moment later the reader sees the log as it is.
  *
  * The processes share a simulated disk. Every record says its LSN and the life it belongs to, which is one more
- * after each cut.
+ * after each truncation.
  */
 #define _GNU_SOURCE
 #include "suites.h"
@@ -635,7 +635,7 @@ START_TEST(a_reader_that_was_away_meets_a_writer_that_opens_the_log)
 }
 END_TEST
 
-/* ---- a cut that was trimmed since ---------------------------------------------------------------- */
+/* ---- a truncation that was trimmed since ---------------------------------------------------------------- */
 
 static void pass_all(struct twinlog_reader *reader)
 {
@@ -645,7 +645,7 @@ static void pass_all(struct twinlog_reader *reader)
         ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
 }
 
-/* The cut's own segment is gone, and so is the one that the record was in. */
+/* The truncation's own segment is gone, and so is the one that the record was in. */
 START_TEST(a_cut_is_told_also_when_what_came_behind_it_was_trimmed)
 {
     struct twinlog_record record;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Readers: there and back, by LSN and by time, over voids, while the log is trimmed, cut and recycled beside
+ * Readers: there and back, by LSN and by time, over fillers, while the log is trimmed, truncated and recycled beside
  * them, and waiting for what comes.
  *
- * Every record says its LSN and the life it belongs to, which is one more after each cut. Most tests run for
+ * Every record says its LSN and the life it belongs to, which is one more after each truncation. Most tests run for
  * four kinds of reader: from outside or attached, each reading or mapping.
  */
 #define _GNU_SOURCE
@@ -350,7 +350,7 @@ START_TEST(what_is_accepted_and_not_durable_is_not_returned)
 }
 END_TEST
 
-/* ---- voids and times ----------------------------------------------------------------------------- */
+/* ---- fillers and times ----------------------------------------------------------------------------- */
 
 #define HAND_MADE 6000u
 
@@ -387,7 +387,7 @@ START_TEST(voids_are_passed_over_in_both_directions)
 {
     struct twinlog *log = make_by_hand(HAND_MADE);
     struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
-    uint64_t behind = 3000; /* the voids that it is in the middle of */
+    uint64_t behind = 3000; /* the fillers that it is in the middle of */
 
     for (uint64_t lsn = 1; lsn <= HAND_MADE; lsn++)
         if (!is_void[lsn])
@@ -474,7 +474,7 @@ START_TEST(a_time_is_found_whatever_the_clock_did)
     seek_times(reader, 1, HAND_MADE);
     trim(log, 777); /* a removed record counts no more, whatever its time */
     seek_times(reader, 777, HAND_MADE);
-    ck_assert_int_eq(twinlog_truncate(log, 5000), 0); /* nor one that was cut off */
+    ck_assert_int_eq(twinlog_truncate(log, 5000), 0); /* nor one that was truncated */
     seek_times(reader, 777, 5000);
     twinlog_reader_close(reader);
     log_close(log);
@@ -558,7 +558,7 @@ START_TEST(a_reader_that_opens_a_trimmed_log_begins_with_what_is_left)
 }
 END_TEST
 
-/* The reader has a segment open that gets another life. */
+/* The reader has a segment open that gets another incarnation. */
 START_TEST(an_idle_reader_outlives_recycling)
 {
     struct twinlog *log = make_log(MANY);
@@ -599,7 +599,7 @@ START_TEST(what_a_mapping_reader_was_given_stays_while_its_segment_is_trimmed)
 }
 END_TEST
 
-/* ---- cuts ---------------------------------------------------------------------------------------- */
+/* ---- truncations --------------------------------------------------------------------------------- */
 
 static void expect_cut(struct twinlog_reader *reader, uint64_t first, uint64_t last)
 {
@@ -656,7 +656,7 @@ START_TEST(a_reader_that_has_passed_a_cut_is_told_once)
 }
 END_TEST
 
-/* One cut behind the other, some further back than the one before. */
+/* One truncation behind the other, some further back than the one before. */
 START_TEST(cuts_may_be_cut_off_in_turn)
 {
     static const uint64_t cuts[] = { 900, 950, 700, 1100, 701, 10 };
@@ -726,8 +726,8 @@ static void put_void(struct twinlog *log)
     ck_assert_int_eq(twinlog_sync(log), 0);
 }
 
-/* Whoever stands behind a void has returned nothing of it, so its cut is not told him, and he must not pass what has its
- * LSN then. */
+/* Whoever stands behind a filler has returned nothing of it, so its truncation is not told it, and it must not pass
+ * what has its LSN then. */
 START_TEST(a_record_in_the_place_of_a_void_is_not_passed_over)
 {
     struct twinlog *log = make_log(20);
@@ -757,7 +757,7 @@ START_TEST(a_record_in_the_place_of_a_void_is_not_passed_over)
     for (uint64_t lsn = 25; lsn < 30; lsn++)
         expect_next(reader, lsn, 2);
     expect_no_next(reader, 0);
-    put_many(log, 3, 500); /* segments that come without a cut */
+    put_many(log, 3, 500); /* segments that come without a truncation */
     for (uint64_t lsn = 31; lsn <= 530; lsn++)
         expect_next(reader, lsn, 3);
     expect_no_next(reader, 0);
@@ -932,9 +932,9 @@ END_TEST
 static struct {
     struct twinlog *log;
     _Atomic uint64_t start[LIVES];
-    _Atomic uint32_t life; /* the one that has begun for certain */
+    _Atomic uint32_t life; /* the one that has started for certain */
     atomic_bool is_done;
-    atomic_uint readers; /* that have begun */
+    atomic_uint readers; /* that have started */
 } busy;
 
 struct member {
@@ -1924,7 +1924,7 @@ START_TEST(where_there_are_no_locks_or_no_mappings_the_reader_reads)
 }
 END_TEST
 
-/* The writer has a page of its own then, and readers from outside go by the marks in the log. */
+/* The writer has a page of its own then, and readers from outside go by the markers in the log. */
 START_TEST(without_shared_memory_the_marks_in_the_log_tell)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
@@ -1943,7 +1943,7 @@ START_TEST(without_shared_memory_the_marks_in_the_log_tell)
         put_many(log, 0, 1);
         if (IS_ATTACHED(_i)) {
             expect_next(reader, lsn, 0);
-        } else if (lsn > 11) { /* the newest one has no mark behind it yet */
+        } else if (lsn > 11) { /* the newest one has no marker behind it yet */
             ck_assert_int_eq(twinlog_reader_wait(reader, -1), 1);
             expect_next(reader, lsn - 1, 0);
         }
@@ -1970,7 +1970,7 @@ START_TEST(without_shared_memory_the_marks_in_the_log_tell)
 }
 END_TEST
 
-/* All that tells how far the log is durable is its front, in the middle of a group. */
+/* All that tells how far the log is durable is its head, in the middle of a group. */
 START_TEST(without_shared_memory_a_backup_ends_with_a_group)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;

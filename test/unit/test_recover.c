@@ -83,14 +83,14 @@ END_TEST
 /* ---- on a disk --------------------------------------------------------------------------------- */
 
 #define BLOCK_RECORD_BYTES 4008u /* a group of one record of that size is a block */
-#define FIRST_RECORD_BYTES (BLOCK_RECORD_BYTES - GROUP_HEADER_BYTES) /* behind the mark of the opening */
+#define FIRST_RECORD_BYTES (BLOCK_RECORD_BYTES - GROUP_HEADER_BYTES) /* behind the marker of the opening */
 
 static struct simdisk *disk;
 
 enum shape {
     SHORT,    /* one segment */
     ROLLED,   /* several segments */
-    RECYCLED, /* the same; the newest one is another life of one that was trimmed */
+    RECYCLED, /* the same; the newest one is another incarnation of one that was trimmed */
     LARGE,    /* segments as large as they become, the newest is more than a window */
     SHAPES
 };
@@ -117,7 +117,7 @@ static void make_log(enum shape shape)
     simdisk_destroy(living);
 }
 
-/* The same, until a file gets another life: its writer dies when that header is written and not yet synced. */
+/* The same, until a file gets another incarnation: its writer dies when that header is written and not yet synced. */
 struct recycling {
     struct simdisk *living, *left;
     char name[SEGMENT_NAME_BYTES];
@@ -514,7 +514,7 @@ START_TEST(a_later_segment_proves_what_a_later_group_does_not)
     load_set(io, &set);
     ck_assert_int_eq(twl_segment_open_valid(io, set.entries[0].name, &segment), 0);
     twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
-    for (unsigned i = 0; i < 3; i++) /* the mark, and two records */
+    for (unsigned i = 0; i < 3; i++) /* the marker, and two records */
         ck_assert_int_eq(twl_cursor_enter_group(&cursor), 1);
     place.offset = cursor.group_offset + 8;
     place.stop = cursor.before;
@@ -565,7 +565,8 @@ END_TEST
 
 /* ---- the state file ---------------------------------------------------------------------------- */
 
-/* Of an opening: a killed writer's image, taken at its first group behind a cut; and what comes first afterwards. */
+/* Of an opening: a killed writer's image, taken at its first group behind a truncation; and what comes first
+ * afterwards. */
 struct sequence {
     struct simdisk *machine, *left;
     bool has_written_state, has_marked;
@@ -600,7 +601,7 @@ START_TEST(the_state_is_settled_before_anybody_acts_on_it)
         ck_assert_int_eq(twinlog_append(log, "record", 6, NULL), 0);
     ck_assert_int_eq(twinlog_cursor_set(log, "name", 5), 0);
     simdisk_set_hook(sequence.machine, kill_at_mark, &sequence);
-    ck_assert_int_eq(twinlog_truncate(log, 2), 0); /* moves the cursor, behind the mark */
+    ck_assert_int_eq(twinlog_truncate(log, 2), 0); /* moves the cursor, behind the marker */
     simdisk_set_hook(sequence.machine, NULL, NULL);
     ck_assert_int_eq(twinlog_close(log), 0);
     simdisk_destroy(sequence.machine);
@@ -617,7 +618,7 @@ END_TEST
 
 /* ---- torn in the same place twice -------------------------------------------------------------- */
 
-#define RECORDS_PER_SEGMENT 10u /* of a block each; the rest is kept for marks */
+#define RECORDS_PER_SEGMENT 10u /* of a block each; the rest is kept for markers */
 #define SEGMENTS_BEFORE 4u      /* from then on files are written over that are full of other bytes */
 #define OFFSET_TO_ROLL 968u     /* in a block: of the header there the last 8 bytes are in the next sector */
 #define SECTORS_PER_BLOCK 8u
@@ -630,7 +631,7 @@ static struct twinlog_options options_to_roll(void)
     return options;
 }
 
-/* Leaves the log where the next record begins a segment, in a file that had other lives. */
+/* Leaves the log where the next record begins a segment, in a file that had other incarnations. */
 static void append_up_to_a_roll(struct twinlog *log)
 {
     unsigned char payload[BLOCK_RECORD_BYTES];
@@ -741,7 +742,7 @@ enum evidence {
     LATER_GROUPS, /* behind it in the same segment; the footer of the segment before is gone */
     FOOTER,       /* of the segment before, and no group behind it */
     CURSOR,       /* that has passed it; neither groups nor the footer */
-    CLOSE,        /* all of that, and the mark of a close */
+    CLOSE,        /* all of that, and the marker of a close */
     NOTHING,      /* it is the last group, and may have been torn */
     TORN,         /* it was */
     EVIDENCES
@@ -752,7 +753,7 @@ static uint64_t large_lsn; /* of the record in it */
 struct making {
     struct simdisk *machine, *left;
     unsigned long long size; /* of the group to tear at; 0 = the first one of the fourth segment */
-    char name[40];           /* of the segment that was begun last */
+    char name[40];           /* of the segment that was started last */
     unsigned started;
 };
 
@@ -1008,7 +1009,7 @@ static void make_spare(struct simdisk *machine, uint64_t after_lsn, uint32_t epo
     io->ops->destroy(io);
 }
 
-/* Of the epoch that the cut has ended, or of the one that it has begun. */
+/* Of the epoch that the truncation has ended, or of the one that it has started. */
 START_TEST(what_a_spare_promises_counts_up_to_a_cut)
 {
     const struct simdisk_options options = { .seed = 7, .has_direct = true };
@@ -1021,7 +1022,7 @@ START_TEST(what_a_spare_promises_counts_up_to_a_cut)
 }
 END_TEST
 
-/* As a leader may that looked at the watermark before a cut, and asks behind it. */
+/* As a leader may that looked at the watermark before a truncation, and asks behind it. */
 START_TEST(who_asks_for_a_spare_behind_a_cut_makes_no_promise)
 {
     const struct simdisk_options options = { .seed = 7, .has_direct = true };
@@ -1047,8 +1048,8 @@ START_TEST(who_asks_for_a_spare_behind_a_cut_makes_no_promise)
 }
 END_TEST
 
-/* Nobody knows whether the segment of a cut is there, nor whether it will be. If it is, it continues one of the old
- * ones, which must be there as well. */
+/* Nobody knows whether the segment of a truncation is there, nor whether it will be. If it is, it continues one of the
+ * old ones, which must be there as well. */
 START_TEST(nothing_is_trimmed_while_a_cut_is_in_doubt)
 {
     static const unsigned char payload[BLOCK_RECORD_BYTES] = { 1 };

@@ -222,7 +222,7 @@ static void *drive_for_a_while(void *argument)
     return NULL;
 }
 
-static _Atomic unsigned drives, commits; /* that were begun, that were done */
+static _Atomic unsigned drives, commits; /* that were started, that were done */
 
 static void *drive_to_the_end(void *argument)
 {
@@ -379,7 +379,7 @@ START_WAYS_TEST(a_callback_may_submit_append_and_wait)
 }
 END_WAYS_TEST
 
-/* A cut holds up the callback that appends, which is in the thread that others wait for. */
+/* A truncation holds up the callback that appends, which is in the thread that others wait for. */
 static void *append_patiently(void *argument)
 {
     static struct twinlog_cancel never;

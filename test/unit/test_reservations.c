@@ -246,7 +246,7 @@ START_TEST(a_cut_waits_for_open_reservations)
     pthread_join(one.thread, NULL);
     pthread_join(all.thread, NULL);
     ck_assert_uint_eq(one.errors + all.errors, 0);
-    ck_assert_int_eq(twinlog_truncate(log, 5), 0); /* the one may have come behind the first cut */
+    ck_assert_int_eq(twinlog_truncate(log, 5), 0); /* the one may have come behind the first truncation */
     ck_assert_uint_eq(twinlog_last_lsn(log), 5);
     ck_assert_int_eq(twinlog_append(log, "six", 3, NULL), 0);
     log_close(log);

@@ -444,7 +444,7 @@ static void close_by(struct member *member)
 
 /* ---- what is there ------------------------------------------------------------------------------ */
 
-/* What a reader has found so far. LSNs that are passed are voids. */
+/* What a reader has found so far. LSNs that are passed are fillers. */
 struct found {
     struct tally tally;
     uint64_t fillers;
@@ -876,7 +876,7 @@ START_TEST(a_claim_is_settled_by_the_next_opening)
 
     append_by(victim, 3);
     ck_assert_int_eq(ask(victim, claim, (uint32_t)_i / MODES), 0);
-    stop_member(victim); /* so that nobody buries it */
+    stop_member(victim); /* so that no other participant makes a filler of it */
     append_by(other, 4);
     end_member(other);
     end_member(victim);

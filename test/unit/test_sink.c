@@ -1529,7 +1529,8 @@ START_TEST(an_area_that_is_spoiled_is_not_believed)
 }
 END_TEST
 
-/* After a crash of the system: what was synced, zeros and all, and nothing is cut behind it that might be data. */
+/* After a crash of the system: what was synced, zeros and all, and nothing is truncated behind it that might be
+ * data. */
 START_TEST(a_crash_of_the_system_keeps_what_was_synced)
 {
     struct twinlog_sink *sink;

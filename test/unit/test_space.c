@@ -200,7 +200,8 @@ static void append_at(struct twinlog *log, uint64_t last, int64_t time_ns)
     }
 }
 
-/* All records are trimmed when only the first segment holds a durable one; its footer has the time of what was cut off. */
+/* All records are trimmed when only the first segment holds a durable one; its footer has the time of what was
+ * truncated. */
 START_TEST(a_segment_of_which_nothing_is_kept_holds_no_trim)
 {
     struct twinlog *log = open_small(0);
@@ -448,7 +449,7 @@ START_TEST(values_are_kept_in_order_up_to_4_kib)
 }
 END_TEST
 
-/* Names survive trims, cuts and resets; the state file grows with them. */
+/* Names survive trims, truncations and resets; the state file grows with them. */
 START_TEST(many_names_fit_until_they_do_not)
 {
     static unsigned char value[TWINLOG_META_BYTES];
@@ -470,7 +471,7 @@ START_TEST(many_names_fit_until_they_do_not)
 }
 END_TEST
 
-/* ---- cuts and resets --------------------------------------------------------------------------- */
+/* ---- truncations and resets -------------------------------------------------------------------- */
 
 /* In the middle of a group, at its end, at a segment's end, and so on: everywhere. */
 START_TEST(a_cut_is_exact_and_durable_everywhere)
@@ -666,7 +667,7 @@ static uint64_t newest_sequence(void)
     return sequence;
 }
 
-/* It was begun, which the footer of the one before says. */
+/* It was started, which the footer of the one before says. */
 START_TEST(a_newest_segment_that_is_missing_is_damage)
 {
     struct twinlog *log = open_small(0);

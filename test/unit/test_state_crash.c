@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The state file on a simulated disk that is cut off after every operation, and that fails at every operation.
+ * The state file on a simulated disk that is truncated after every operation, and that fails at every operation.
  *
  * The states are numbered, and everything in one follows from its number: 0 is a new state, and each change
  * makes the next one, of another size, so that the file has to grow now and then. After a crash the state is
@@ -32,7 +32,7 @@ struct machine {
     unsigned depth;
     int64_t acked;   /* a crash must not take this one */
     int64_t seen;    /* nor this one, which somebody has read */
-    int64_t offered; /* the newest that was begun */
+    int64_t offered; /* the newest that was started */
     bool had_fault;  /* after a failed sync a reader's own sync proves nothing, only a change does */
 };
 
@@ -192,7 +192,7 @@ static void check_durable(struct machine *machine, int64_t number, const char *w
 
 static void crash_hook(void *context, enum simdisk_op op);
 
-/* The next life of a machine. */
+/* The next run of a machine. */
 static void live_on(struct machine *machine)
 {
     int64_t number = read_number(machine), result = NONE;

@@ -199,8 +199,8 @@ START_TEST(a_deadline_is_kept_while_a_segment_is_made)
 }
 END_TEST
 
-/* A cut has it while it waits for those who are inside, and they may wait for a segment of the thread that sees to what
- * is kept. */
+/* A truncation has it while it waits for those who are inside, and they may wait for a segment of the thread that sees
+ * to what is kept. */
 START_TEST(a_segment_is_made_while_somebody_has_the_front)
 {
     struct twinlog_options options = log_options(0, 0);
@@ -608,7 +608,7 @@ static void *append_held_up(void *context)
     return NULL;
 }
 
-/* As by a cut. Close waits for all who are counted. */
+/* As by a truncation. Close waits for all who are counted. */
 START_TEST(who_is_held_up_is_inside)
 {
     struct twinlog *log = log_open(NULL);

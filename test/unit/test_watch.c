@@ -349,7 +349,7 @@ START_TEST(a_group_is_told_with_what_it_holds)
     const struct twinlog_options options = observed(&diary);
     diary.log = log_open(&options);
     const uint64_t segment = diary.last[TWINLOG_EVENT_GROUP].segment;
-    ck_assert_uint_eq(diary.count[TWINLOG_EVENT_GROUP], 1); /* the mark of the opening */
+    ck_assert_uint_eq(diary.count[TWINLOG_EVENT_GROUP], 1); /* the marker of the opening */
     for (unsigned i = 1; i <= 5; i++) {
         ck_assert_int_eq(twinlog_enqueue(diary.log, "one", 3, NULL), 0);
         ck_assert_int_eq(twinlog_append(diary.log, "two", 3, NULL), 0);
@@ -1022,7 +1022,7 @@ START_TEST(a_writer_survives_that_its_page_is_cut_off)
     await_appended(atomic_load(&desk->appended) + 50);
     ck_assert_int_eq(watch(5, &told), -ENOTSUP);
     const uint64_t seen = tally.last_lsn;
-    while (tally.last_lsn == seen) { /* by the marks in the log */
+    while (tally.last_lsn == seen) { /* by the markers in the log */
         ck_assert_int_eq(twinlog_reader_wait(reader, PATIENCE_MS), 1);
         ck_assert_int_ge(tally_rest(&tally, reader, &wrong), 0);
     }
