@@ -41,7 +41,7 @@ struct twinlog *gate_log(const struct twinlog_options *options);
 int gate_try_log(const struct twinlog_options *options, struct twinlog **ret_log);
 void gate_shut(void);
 void gate_open(void);
-/* Until somebody waits at the gate. */
+/* Until a thread waits at the gate. */
 void gate_await(void);
 
 /* For conditions that come true by themselves: `while (!it && still_in_time(&began))`, where `began` is 0 at first.

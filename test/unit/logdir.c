@@ -402,7 +402,7 @@ const char *tally_record(struct tally *tally, const struct twinlog_record *recor
         return "too short";
     memcpy(&label, record->data, sizeof(label));
     if (label.writer >= LOG_WRITERS)
-        return "nobody appended this";
+        return "this was never appended";
     if (label.sequence != tally->next[label.writer])
         return "not the next one of its writer";
     if (make_record(label.writer, label.sequence, expected) != record->size ||

@@ -254,8 +254,8 @@ START_TEST(a_dense_log_can_be_continued_padded_and_back)
 }
 END_TEST
 
-/* Who stands in line and goes to lead may have been given a place meanwhile, by a leader who is done already. The
- * group that it would lead waits for its copy. */
+/* A thread that stands in line and goes to lead may have been given a place meanwhile, by a leader who is done already.
+ * The group that it would lead waits for its copy. */
 START_TEST(whose_turn_has_come_does_not_lead_the_group_that_waits_for_it)
 {
     struct twinlog *log = open_watched(0);
@@ -563,7 +563,7 @@ START_TEST(a_restart_goes_on_in_another_segment_and_epoch)
     ck_assert_uint_eq(twl_commit_last_lsn(bare.commit), 1);
     ck_assert_uint_eq(watermark_load(twl_commit_watermark(bare.commit)), 1);
     ck_assert_int_eq(io_open(bare.io, bare.name, 0, &old), 0);
-    ck_assert_int_eq(io_lock(old, IO_LOCK_WRITER, true), 0); /* nobody has the old one open */
+    ck_assert_int_eq(io_lock(old, IO_LOCK_WRITER, true), 0); /* no process has the old one open */
     io_close(old);
 
     ck_assert_int_eq(mark_bare(GROUP_START), 0);
@@ -591,7 +591,7 @@ START_TEST(a_poisoned_log_is_not_stopped)
     atomic_store(&seam.times, 1);
     ck_assert_int_eq(mark_bare(GROUP_START), -EIO);
     ck_assert_int_eq(twl_commit_stop(bare.commit), -EIO);
-    ck_assert_int_eq(twl_lead_once(bare.commit), LED_NOTHING); /* nobody leads */
+    ck_assert_int_eq(twl_lead_once(bare.commit), LED_NOTHING); /* no thread leads */
     end_bare();
 }
 END_TEST
@@ -740,7 +740,7 @@ static void expect_sound(uint64_t records)
     ck_assert(!atomic_load(&seam.has_rewrite));
 }
 
-/* Bit 0: padded. Bit 1: segments are made by who needs them, in his thread. */
+/* Bit 0: padded. Bit 1: a thread that needs a segment makes it. */
 START_TEST(a_full_disk_refuses_records_and_nothing_happens)
 {
     const struct twinlog_options options = small_options(_i & 1 ? TWINLOG_PAD : 0);
@@ -1024,7 +1024,7 @@ START_TEST(a_segment_is_left_when_its_first_record_is_old)
 }
 END_TEST
 
-/* Of the log's first segment; whether it has one. Nobody has the log open. */
+/* Of the log's first segment; whether it has one. The log is not open. */
 static bool read_footer(struct segment_footer *ret_footer)
 {
     char name[SEGMENT_NAME_BYTES];
@@ -1088,7 +1088,7 @@ START_TEST(a_segment_is_not_sealed_before_the_next_one_has_a_group)
 }
 END_TEST
 
-/* Also where nobody asks for it: the segment in front of it is sealed as soon as it is there. */
+/* Also where no call asks for it: the segment in front of it is sealed as soon as it is there. */
 START_TEST(the_first_group_of_a_segment_is_durable)
 {
     const struct twinlog_entry entry = { .data = payload, .size = 3000 };
@@ -1354,7 +1354,7 @@ START_TEST(small_records_are_not_refused_with_the_large_ones)
 }
 END_TEST
 
-/* Large records among small ones, nobody waiting for most: each roll is met by several writers at once. */
+/* Large records among small ones, most of which no thread waits for: each roll is met by several writers at once. */
 static void *enqueue_all_sizes(void *argument)
 {
     struct writer *writer = argument;
@@ -1414,7 +1414,7 @@ START_TEST(the_twins_fill_up_and_nothing_is_lost)
     char bytes[9000];
     memset(bytes, 'b', sizeof(bytes));
     uint64_t lsn = 0;
-    for (unsigned i = 1; i <= 80; i++) { /* ten times what one buffer holds, nobody waiting */
+    for (unsigned i = 1; i <= 80; i++) { /* ten times what one buffer holds, no thread waits */
         ck_assert_int_eq(twinlog_enqueue(log, bytes, sizeof(bytes), &lsn), 0);
         ck_assert_uint_eq(lsn, i);
         ck_assert_uint_eq(twinlog_last_lsn(log), i);

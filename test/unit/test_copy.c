@@ -298,7 +298,7 @@ static void *run_churn(void *argument)
         churn->error = churn_once(churn);
         atomic_fetch_add(&churn->steps, 1);
     }
-    atomic_store(&churn->steps, STEPS); /* nobody waits for one that gave up */
+    atomic_store(&churn->steps, STEPS); /* no thread waits for one that gave up */
     return NULL;
 }
 
@@ -620,7 +620,7 @@ START_TEST(neither_log_changes_the_other_through_a_link)
 }
 END_TEST
 
-/* Segments of the log that nobody may give another incarnation now, by the lock that says so. */
+/* Segments of the log that no process may give another incarnation now, by the lock that says so. */
 static unsigned count_held(void)
 {
     DIR *list = opendir(log_dir);

@@ -406,7 +406,7 @@ static int read_onwards(struct twinlog_reader *reader, uint64_t lsn)
         MUST(lsn > last_lsn);
     else
         expect_damage(rc);
-    MUST(twinlog_reader_wait(reader, 0) == (rc < 0)); /* who follows is told the same */
+    MUST(twinlog_reader_wait(reader, 0) == (rc < 0)); /* a follower is told the same */
     return rc;
 }
 
@@ -426,7 +426,7 @@ static int read_back(struct twinlog_reader *reader, uint64_t behind_lsn)
     return rc;
 }
 
-/* Who starts in another segment, and goes away from the damage, need not know of it. */
+/* A reader that starts in another segment, and goes away from the damage, need not know of it. */
 static bool is_apart(uint64_t lsn, bool goes_back)
 {
     if (damaged.what == SEGMENT_HEADER || damaged.part == &parts[part_count - 1])

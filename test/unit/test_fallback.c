@@ -695,7 +695,7 @@ START_TEST(a_read_only_file_system_is_for_readers)
 }
 END_TEST
 
-/* As somebody who may read what is there. */
+/* As a user that may read what is there. */
 static int read_as_nobody(void)
 {
     struct twinlog *log = NULL;

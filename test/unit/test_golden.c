@@ -316,7 +316,7 @@ static void build_managed(struct images *images)
 }
 
 /* Segment 1 is full and sealed, with an index of three entries; segment 2 was closed; segment 3 is a spare. A
- * consumer has done with two records, and somebody has voted. */
+ * consumer has done with two records, and there is a vote. */
 static void build_sealed(struct images *images)
 {
     static const unsigned char two[STATE_CURSOR_BYTES] = { 2 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A directory that an enemy has made: links, pipes and devices in the place of its files, headers and footers that
- * check and claim what nobody can have, numbers that have no successor. Whoever looks at such a log, or opens it,
+ * check and claim what no log can have, numbers that have no successor. A call that looks at such a log, or opens it,
  * touches nothing outside of the directory, does not wait for ever, and takes no more memory than for an honest one.
  *
  * And what the library leaves to others: the modes of its files, and descriptors in programs that are started.
@@ -222,7 +222,7 @@ static void add_reset(const char *name, uint64_t sequence, uint64_t start_lsn, u
 static const char *const places[] = { "0000000000000001.twl", "0000000000000003.twl",     "state",
                                       "writer.lock",          "0000000000000042.twl.new", "state.new" };
 #define PLACES (sizeof(places) / sizeof(places[0]))
-#define PLACES_THAT_COUNT 4u /* the others are removed by whoever opens the log */
+#define PLACES_THAT_COUNT 4u /* the others are removed by an opening of the log */
 
 enum thing {
     LINK_TO_FILE,
@@ -333,7 +333,7 @@ START_TEST(a_file_is_nothing_else)
 }
 END_TEST
 
-/* To open a device may be enough to do harm. A pipe tells: once somebody had its other end open, it hangs up. */
+/* To open a device may be enough to do harm. A pipe tells: once a process had its other end open, it hangs up. */
 START_TEST(what_is_no_file_is_not_even_opened)
 {
     const char *path = log_file(places[_i]);
@@ -349,7 +349,7 @@ START_TEST(what_is_no_file_is_not_even_opened)
 }
 END_TEST
 
-/* Names that nobody has asked for are left alone, and say nothing. */
+/* Names that were not asked for are left alone, and say nothing. */
 START_TEST(other_names_mean_nothing)
 {
     static const char *const names[] = { "\033[31mred",

@@ -324,8 +324,8 @@ static void *feed(void *argument)
     return NULL;
 }
 
-/* Two records fill a buffer. Whoever finds it full while another thread writes has to write next, and
- * nobody may come by to tell him so. */
+/* Two records fill a buffer. A thread that finds it full while another one writes has to write next, and
+ * no other thread may come by to tell it so. */
 START_TEST(who_finds_the_buffer_full_is_not_left_waiting)
 {
     struct twinlog_options options = log_options(0, 0);

@@ -1137,7 +1137,7 @@ START_IO_TEST(there_may_be_hundreds_of_views)
 
     while (error == 0 && count < 4096)
         error = io->ops->view(file, VIEW_PAGES * page_bytes(), &views[count++]);
-    ck_assert_int_eq(error, -ENOTSUP); /* whoever gets this reads */
+    ck_assert_int_eq(error, -ENOTSUP); /* the caller then reads */
     count--;
     ck_assert_uint_ge(count, 1000);
 
@@ -1190,7 +1190,7 @@ START_IO_TEST(threads_may_come_and_go_with_views)
 }
 END_IO_TEST
 
-/* A mapping of somebody else's, with nothing behind it. */
+/* A mapping of another owner, with nothing behind it. */
 static unsigned char *foreign_page(void)
 {
     int fd = memfd_create("foreign", MFD_CLOEXEC);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * TWINLOG_MODE_MAPPED, as the header describes it: who sees a record and when, what survives whom, how a log goes from
- * one mode to the other, and what happens when files can't be made, mapped or kept.
+ * TWINLOG_MODE_MAPPED, as the header describes it: which readers see a record and when, what survives which death, how
+ * a log goes from one mode to the other, and what happens when files can't be made, mapped or kept.
  */
 #define _GNU_SOURCE
 #include "base/bytes.h"
@@ -126,7 +126,7 @@ static int append_on_terms(struct twinlog *log, uint32_t size, const struct twin
     return twinlog_append_batch(log, &entry, 1, terms, ret_lsn);
 }
 
-/* ---- who sees what ------------------------------------------------------------------------------ */
+/* ---- what is seen ------------------------------------------------------------------------------- */
 
 START_TEST(everybody_sees_a_record_at_once)
 {
@@ -742,7 +742,7 @@ START_TEST(a_file_that_a_reader_maps_is_not_cut)
 }
 END_TEST
 
-/* Whoever is about to truncate it may be stopped in the middle of that. */
+/* A process that is about to truncate it may be stopped in the middle of that. */
 START_TEST(a_file_that_somebody_holds_is_read)
 {
     struct flock use = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)IO_LOCK_USE, .l_len = 1 };
@@ -1094,7 +1094,7 @@ static void *append_until_it_is_told(void *argument)
     return NULL;
 }
 
-/* Files are made slowly, and somebody waits for one: who does not want to wait does not. */
+/* Files are made slowly, and a thread waits for one: a call that may not wait does not. */
 START_TEST(a_try_does_not_wait_for_a_file_that_is_being_made)
 {
     struct worker worker = { .writer = 0 };
@@ -1333,7 +1333,8 @@ START_TEST(a_file_that_somebody_cuts_poisons_and_nobody_dies)
 }
 END_TEST
 
-/* The page of its first word is there, and those of its payload are not: nobody may take it for a record, with zeros. */
+/* The page of its first word is there, and those of its payload are not: it must not be taken for a record, with
+ * zeros. */
 START_TEST(a_record_whose_pages_are_lost_is_not_completed)
 {
     static unsigned char bytes[5 * BLOCK_BYTES];
@@ -1354,7 +1355,7 @@ START_TEST(a_record_whose_pages_are_lost_is_not_completed)
 }
 END_TEST
 
-/* As where the kernel, or somebody, has put something there. */
+/* As where the kernel, or a program, has put something there. */
 START_TEST(a_place_with_something_else_in_it_poisons)
 {
     const uint64_t other = UINT64_C(0x0123456789abcdef);
@@ -1790,7 +1791,7 @@ static void set_up_alone(void)
 /* `few`: the second time only some of each loop. */
 static void add_common(Suite *suite, void (*set_up_mode)(void), bool few)
 {
-    TCase *reading = logdir_case(suite, "who sees what", set_up_mode);
+    TCase *reading = logdir_case(suite, "what is seen", set_up_mode);
     tcase_add_loop_test(reading, everybody_sees_a_record_at_once, 0, 2);
     tcase_add_test(reading, a_reader_in_another_process_is_woken_by_every_record);
     tcase_add_test(reading, another_process_reads_what_is_there_when_it_comes);
@@ -1858,7 +1859,7 @@ Suite *mapped_suite(void)
     return suite;
 }
 
-/* By one process, with nobody beside it. */
+/* By one process, with no other beside it. */
 Suite *alone_suite(void)
 {
     Suite *suite = suite_create("alone");

@@ -163,7 +163,7 @@ START_TEST(a_reader_goes_to_the_end_while_a_writer_opens_the_log)
 }
 END_TEST
 
-/* Nobody will tell what is there. */
+/* No writer will tell what is there. */
 START_TEST(a_reader_reads_on_where_a_writer_died_at_opening_the_log)
 {
     struct twinlog *log = open_writer();
@@ -191,7 +191,7 @@ START_TEST(a_reader_reads_on_where_a_writer_died_at_opening_the_log)
 }
 END_TEST
 
-/* The last group landed after its writer had been killed: nobody was told of it but who looked at the files. */
+/* The last group landed after its writer had been killed: only a look at the files told of it. */
 START_TEST(a_cursor_may_be_set_to_what_a_dead_writer_did_not_tell)
 {
     struct twinlog *looking, *log = open_writer();
@@ -222,7 +222,7 @@ START_TEST(a_cursor_may_be_set_to_what_a_dead_writer_did_not_tell)
 }
 END_TEST
 
-/* One that has opened it and appends while the files are looked at, because nobody was there before. */
+/* One that has opened it and appends while the files are looked at, because no writer was there before. */
 static struct twinlog *newcomer;
 
 static void come(void *context, enum simdisk_op op)
@@ -252,7 +252,7 @@ END_TEST
 
 /* ---- at any moment ----------------------------------------------------------------------------- */
 
-/* A disk at the moment of a kill, and what those who looked at it then were told. */
+/* A disk at the moment of a kill, and what was found in it then. */
 struct scene {
     struct simdisk *image;
     struct twinlog *looking; /* since then */
@@ -449,7 +449,7 @@ START_TEST(a_log_whose_files_move_is_not_damaged)
     close_log(looking);
     ck_assert_int_eq(twl_inspect(connect_moving(1000000), &inspection), TWINLOG_ECORRUPT);
     close_log(log);
-    ck_assert_int_eq(twl_inspect(connect_moving(10), &inspection), TWINLOG_ECORRUPT); /* nobody moves them */
+    ck_assert_int_eq(twl_inspect(connect_moving(10), &inspection), TWINLOG_ECORRUPT); /* nothing moves them */
 }
 END_TEST
 

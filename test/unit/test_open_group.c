@@ -70,7 +70,7 @@ static int64_t time_of(uint64_t lsn)
 
 enum boot {
     THIS_BOOT,
-    ANOTHER_BOOT, /* of another kernel, or of this one for who sees another identity of it */
+    ANOTHER_BOOT, /* of another kernel, or of this one for a process that sees another identity of it */
     UNKNOWN_BOOT, /* its writer had no /proc */
     BOOTS
 };
@@ -786,7 +786,7 @@ START_TEST(the_descriptor_tells_of_records_that_are_complete)
         add_record(image);
         patch_file(log_file(image->name), (off_t)at, image->bytes + at, (size_t)(image->at - at));
         ck_assert_msg(atomic_load(&shared.page->awaited_sequence) == atomic_load(&shared.page->page_sequence),
-                      "its writer would not know that somebody waits");
+                      "its writer would not know that a thread waits");
         twl_page_publish_durable(&shared, FIRST_RECORDS); /* a page_sequence, and no more */
         ck_assert(is_readable(fd, 5000));
         ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
@@ -984,7 +984,7 @@ static void expect_prefix(struct simdisk *disk, uint64_t last_lsn, uint64_t fill
     ck_assert_uint_eq(records, last_lsn + 2 - (filler_lsn > 0));
 }
 
-/* While somebody opens the log: at any moment there may be a crash. */
+/* While a process opens the log: at any moment there may be a crash. */
 struct opening {
     struct simdisk *disk;
     enum simdisk_cut cut;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * TWINLOG_MODE_SHARED, where one of those who write a log together is in the way of the others: it stands still in the
+ * TWINLOG_MODE_SHARED, where one of those that write a log together is in the way of the others: it stands still in the
  * middle of something, its children outlive it, or it can't follow.
  */
 #define _GNU_SOURCE
@@ -49,7 +49,7 @@ static uint64_t append(struct twinlog *log)
 
 /* ---- a process that stands still in the middle of a copy ------------------------------------------ */
 
-/* What it copies can't be read until somebody wants it to go on: it asks in the handler of the fault. */
+/* What it copies can't be read until it is to go on: it asks in the handler of the fault. */
 static struct {
     _Atomic bool is_stuck, may_go_on;
 } * stuck;
@@ -303,7 +303,7 @@ static void *mark_again(void *context)
     return NULL;
 }
 
-/* By one who comes late to a segment that others have started, and may be killed while he does it. */
+/* By one that comes late to a segment that others have started, and may be killed while it does that. */
 START_TEST(a_mark_that_is_made_again_is_there_all_the_time)
 {
     const struct segment_plan plan = { .number = 1,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A log among processes, threads, signals and files that are not its own: who may write, what a fork, a
+ * A log among processes, threads, signals and files that are not its own: which may write, what a fork, a
  * signal or a cancelled thread does to it, what a reader in another process sees, and what the library
  * refuses to touch.
  */
@@ -302,7 +302,7 @@ static int close_parents_log(void)
 
 void *__libc_realloc(void *memory, size_t bytes); /* the C library's own */
 
-/* The memory that is to grow is given back, and nobody knows the new one yet: there a child is made. */
+/* The memory that is to grow is given back, and the new one is not known yet: there a child is made. */
 void *realloc(void *old, size_t size)
 {
     if (!atomic_load(&forks_in_realloc) || !old)
@@ -374,7 +374,7 @@ START_TEST(a_forked_child_does_not_keep_a_closed_log_locked)
 }
 END_TEST
 
-/* The lock is on the open file, which a forked child has as well: when the writer is killed, nobody gave
+/* The lock is on the open file, which a forked child has as well: when the writer is killed, nothing gave
  * it back, and it ends with the last process that has the file. */
 static int open_and_leave_a_child(void)
 {

@@ -115,7 +115,7 @@ static void remove_log(void)
 
 /* ---- steps ------------------------------------------------------------------------------------- */
 
-/* An io that calls somebody before each of its operations, but not for what that one does itself. */
+/* An io that calls a function before each of its operations, but not for what that function does itself. */
 static struct {
     const struct io_ops *real;
     struct io_ops ops;
@@ -297,7 +297,7 @@ static void read_one(struct twinlog_reader *reader, int way, uint64_t lsn, bool 
     check_result(result, &record, is_known);
 }
 
-/* With nobody beside it, it sees all of the log and nothing else. */
+/* With no process beside it, it sees all of the log and nothing else. */
 static void expect_all(struct twinlog_reader *reader)
 {
     struct twinlog_record record;

@@ -726,7 +726,7 @@ static void put_void(struct twinlog *log)
     ck_assert_int_eq(twinlog_sync(log), 0);
 }
 
-/* Whoever stands behind a filler has returned nothing of it, so its truncation is not told it, and it must not pass
+/* A reader behind a filler has returned nothing of it, so its truncation is not told it, and it must not pass
  * what has its LSN then. */
 START_TEST(a_record_in_the_place_of_a_void_is_not_passed_over)
 {
@@ -1219,7 +1219,7 @@ START_TEST(a_writer_in_another_process_wakes_too)
 }
 END_TEST
 
-/* As another user, who may read and not write: it looks every now and then. */
+/* As another user, that may read and not write: it looks every now and then. */
 static int read_as_nobody(void)
 {
     struct twinlog_reader *reader;
@@ -1430,7 +1430,7 @@ START_TEST(the_descriptor_is_readable_while_there_is_something)
         ck_assert(is_readable(fd));
         expect_next(reader, lsn, 0);
     }
-    ck_assert(is_readable(fd)); /* nobody has found out yet */
+    ck_assert(is_readable(fd)); /* no thread has found out yet */
     expect_no_next(reader, 0);
     ck_assert(!is_readable(fd));
     put_many(log, 0, 3);

@@ -524,7 +524,7 @@ START_TEST(a_later_segment_proves_what_a_later_group_does_not)
     ck_assert_uint_ne(judgement.facts & FACT_LATER_GROUP, 0);
     ck_assert_int_eq(judgement.row->decision, DECIDE_DAMAGE);
     ck_assert(judgement.later.is_proof);
-    set.started = 1; /* nobody else knows */
+    set.started = 1; /* nothing else knows */
     set.spares = 0;
     set.entries[0].is_sealed = false;
     ck_assert_int_eq(judge(io, &set, &place, &judgement), 0);
@@ -585,7 +585,7 @@ static void note_sequence(void *context, enum simdisk_op op)
     const bool is_state = strncmp(simdisk_last(sequence->machine), "write state", 11) == 0;
     sequence->has_marked = sequence->has_marked || op == SIM_SUBMIT;
     if (op == SIM_WRITE && is_state) {
-        ck_assert_msg(!sequence->has_marked, "somebody may have acted on what was not settled");
+        ck_assert_msg(!sequence->has_marked, "a caller may have acted on what was not settled");
         sequence->has_written_state = true;
     }
 }
@@ -731,7 +731,7 @@ END_TEST
 
 /* ---- evidence of loss ---------------------------------------------------------------------------- */
 
-#define LARGE_RECORD_BYTES (3u << 20) /* more than the buffers of who made the spare have room for */
+#define LARGE_RECORD_BYTES (3u << 20) /* more than the buffers of the spare's maker have room for */
 #define SMALL_BUFFER_BYTES 16384u
 #define SEGMENTS_BEFORE_LARGE 3u
 #define SMALL_RECORD_BYTES 8000u
@@ -909,7 +909,7 @@ static uint64_t last_in_repair(struct simdisk *machine)
     return result.last_lsn;
 }
 
-/* Whoever is asked says the same of the end of a log: it has lost something, or it ends with that LSN. */
+/* All that are asked say the same of the end of a log: it has lost something, or it ends with that LSN. */
 static void expect_one_verdict(struct simdisk *machine, bool is_lost, uint64_t last_lsn)
 {
     const int error = is_lost ? TWINLOG_ECORRUPT : 0;
@@ -931,7 +931,7 @@ static void expect_one_verdict(struct simdisk *machine, bool is_lost, uint64_t l
 static const uint32_t flags_of_lives[] = { 0, TWINLOG_PAD, TWINLOG_BUFFERED };
 #define LIVES (sizeof(flags_of_lives) / sizeof(flags_of_lives[0]))
 
-/* Whoever made the segment, and whoever opens it. */
+/* Any process that made the segment, and any that opens it. */
 START_TEST(a_first_group_that_is_damaged_is_damage_and_a_torn_one_is_torn)
 {
     const enum evidence evidence = (enum evidence)((size_t)_i / LIVES);
@@ -1048,7 +1048,7 @@ START_TEST(who_asks_for_a_spare_behind_a_cut_makes_no_promise)
 }
 END_TEST
 
-/* Nobody knows whether the segment of a truncation is there, nor whether it will be. If it is, it continues one of the
+/* It is not known whether the segment of a truncation is there, or will be. If it is, it continues one of the
  * old ones, which must be there as well. */
 START_TEST(nothing_is_trimmed_while_a_cut_is_in_doubt)
 {

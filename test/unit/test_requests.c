@@ -212,7 +212,7 @@ END_TEST
 
 static _Atomic bool is_over;
 
-/* Until it is over; who closes the log waits for that. */
+/* Until it is over; a close of the log waits for that. */
 static void *drive_for_a_while(void *argument)
 {
     int *result = argument;
@@ -517,7 +517,7 @@ static void *consume(void *argument)
         uint64_t before = 0;
 
         for (int i = 0; i < count; i++) {
-            /* each exactly once: nobody but us may change it now */
+            /* each exactly once: only this thread may change it now */
             consumer->errors += requests[i]->result != 0 || requests[i]->context != NULL;
             consumer->errors += requests[i]->first_lsn <= before;
             before = requests[i]->first_lsn;
@@ -634,7 +634,7 @@ START_TEST(a_callback_of_a_close_may_not_append)
 }
 END_TEST
 
-/* Without a thread whoever submits to full buffers commits, and what that completes is handed out by the next call
+/* Without a thread a submit to full buffers commits, and what that completes is handed out by the next call
  * that may call back. */
 START_TEST(more_requests_than_the_buffers_hold_need_no_thread)
 {

@@ -230,7 +230,7 @@ static void *settle_during_a_cut(void *argument)
     return settle_backwards(argument);
 }
 
-/* It lets in who comes to settle, and waits for one who waits for a free one. */
+/* It lets in calls that settle, and waits for one that waits for a free one. */
 START_TEST(a_cut_waits_for_open_reservations)
 {
     struct twinlog_reservation places[MOST_OPEN], last;
@@ -447,7 +447,7 @@ START_TEST(closing_gives_up_what_is_open)
 }
 END_TEST
 
-/* All there are, with nobody who comes for them. */
+/* All there are, and no thread comes for them. */
 static void abandon_all(struct twinlog *log, struct twinlog_reservation places[MOST_OPEN])
 {
     for (unsigned i = 0; i < MOST_OPEN; i++)
@@ -530,7 +530,7 @@ START_TEST(who_waits_for_a_free_one_hears_of_a_failure)
 }
 END_TEST
 
-/* The close must not wait for who waits for the others. */
+/* The close must not wait for a call that waits for the others. */
 START_TEST(who_waits_for_a_free_one_does_not_hold_up_the_close)
 {
     struct twinlog_options options = log_options(0, 0);

@@ -305,7 +305,7 @@ static int64_t time_of(uint64_t lsn)
     return lsn == AHEAD_LSN ? 100000000 : 1000 * (int64_t)lsn;
 }
 
-/* Nobody else appends. */
+/* No other process appends. */
 static int append_timed(void)
 {
     unsigned char bytes[RECORD_ROOM];
@@ -322,7 +322,7 @@ static int append_timed(void)
     return 0;
 }
 
-/* How far whoever dies has come. */
+/* How far the process that dies has come. */
 enum stage {
     CLAIMED,
     CURSOR_MOVED,
@@ -522,7 +522,7 @@ static unsigned count_files(void)
     return count;
 }
 
-/* What those who share a log share beside the segments, as it stands in the file. */
+/* What participants share beside the segments, as it stands in the file. */
 static struct common *map_common(void)
 {
     const int fd = open(log_file(PAGE_FILE_NAME), O_RDWR | O_CLOEXEC);
@@ -533,7 +533,7 @@ static struct common *map_common(void)
     return (struct common *)(void *)(page + PAGE_COMMON_OFFSET);
 }
 
-/* As somebody who has it and stands still. */
+/* As a process that has it and is stopped. */
 static int hold_lock(enum io_lock which, short type)
 {
     struct flock lock = { .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)which, .l_len = 1 };
@@ -604,7 +604,7 @@ static uint64_t bytes_of_all(void)
     return sum;
 }
 
-/* Whoever opened it goes first. */
+/* The process that opened it goes first. */
 START_TEST(the_last_one_to_leave_closes_the_log)
 {
     struct member *members[3];
@@ -654,7 +654,7 @@ static int begin_to_leave(void)
     return twl_participants_are_gone(&own_log->participants);
 }
 
-/* Who has looked and was not the last one is still there for the other one to see, until it has left. */
+/* One that has looked and was not the last is still there for the other one to see, until it has left. */
 START_TEST(who_leaves_waits_for_who_is_about_to)
 {
     struct member *first = come(0), *second = come(1);
@@ -663,7 +663,7 @@ START_TEST(who_leaves_waits_for_who_is_about_to)
     append_by(second, 3);
     ck_assert_int_eq(ask(first, begin_to_leave, 0), false);
     post(second, close_log, 0);
-    for (unsigned i = 0; i < 2000 && !is_done(second); i++) /* 200 ms are enough for one who doesn't wait */
+    for (unsigned i = 0; i < 2000 && !is_done(second); i++) /* 200 ms are enough for one that doesn't wait */
         continue;
     end_member(first);
     ck_assert_int_eq(answer(second), 0);
@@ -762,7 +762,7 @@ START_TEST(what_was_acknowledged_survives_the_death_of_all)
 }
 END_TEST
 
-/* Readers hear of it by the threads of those who live; without threads whoever syncs sees to it. */
+/* Readers hear of it by the threads of those that live; without threads a sync sees to it. */
 static bool are_lost; /* pages of the group */
 
 static int check_view(struct io *io, const unsigned char *bytes)
@@ -846,7 +846,7 @@ START_TEST(what_a_dead_one_has_claimed_becomes_a_void)
 }
 END_TEST
 
-/* Nobody has looked after it before the number is given to somebody else. */
+/* No process has looked after it before another one gets the number. */
 START_TEST(a_newcomer_buries_what_its_number_had_claimed)
 {
     atomic_store(&shared->flags, TWINLOG_NO_THREAD);
@@ -869,7 +869,7 @@ START_TEST(a_newcomer_buries_what_its_number_had_claimed)
 }
 END_TEST
 
-/* Those who open the log again settle it, as they do behind any writer. */
+/* Those that open the log again settle it, as they do behind any writer. */
 START_TEST(a_claim_is_settled_by_the_next_opening)
 {
     struct member *victim = come(0), *other = come(1);
@@ -1128,7 +1128,7 @@ static uint64_t synced_by_all(struct member *const members[4])
     return sum;
 }
 
-/* All four wait for somebody who leads; then one of them leads for the others. */
+/* All four wait for one that leads; then one of them leads for the others. */
 START_TEST(one_syncs_for_all)
 {
     struct twinlog *log = open_shared(0);
@@ -1201,7 +1201,7 @@ static bool takes_handler_for_a_race(const char *test)
     return HAS_THREAD_SANITIZER;
 }
 
-/* What they share is gone. Nobody dies of it, and nothing is lost. */
+/* What they share is gone. No process dies of it, and nothing is lost. */
 START_TEST(a_page_that_somebody_cuts_is_an_error)
 {
     if (takes_handler_for_a_race("a_page_that_somebody_cuts_is_an_error"))
@@ -1309,7 +1309,7 @@ static void expect_refusal(const struct twinlog_options *options, int error, con
     ck_assert_int_eq(log_report.error, error);
 }
 
-/* As who opens a log tries to get its newest segments, for longer. */
+/* As an opening tries to get its newest segments, for longer. */
 static int try_segment(struct io *io, uint64_t number)
 {
     char name[SEGMENT_NAME_BYTES];
@@ -1323,7 +1323,7 @@ static int try_segment(struct io *io, uint64_t number)
     return rc;
 }
 
-/* Somebody has removed the file by which they know of each other. Those who were there go on, and nobody else comes. */
+/* The file by which they know of each other was removed. Those that were there go on, and no other one joins. */
 START_TEST(nobody_opens_a_shared_log_whose_lock_was_removed)
 {
     struct member *members[] = { come(0), come(1) };
@@ -1340,7 +1340,7 @@ START_TEST(nobody_opens_a_shared_log_whose_lock_was_removed)
     ck_assert_int_eq(try_segment(io, atomic_load(&common->newest)), -EBUSY);
     close_by(members[0]);
     ck_assert_int_eq(try_segment(io, atomic_load(&common->newest)), -EBUSY);
-    ck_assert_int_eq(ask(members[1], leave_a_child, 0), 0); /* who keeps nothing */
+    ck_assert_int_eq(ask(members[1], leave_a_child, 0), 0); /* it keeps nothing */
     const pid_t child = atomic_load(&members[1]->child);
     const uint64_t newest = atomic_load(&common->newest);
     if (_i == 0)
@@ -1455,7 +1455,7 @@ START_TEST(as_many_as_there_are_numbers_share_a_log)
 }
 END_TEST
 
-/* Or somebody could join a log that another kind of writer has gone on with. */
+/* Or a process could join a log that another kind of writer has gone on with. */
 START_TEST(another_writer_takes_back_that_the_log_is_open)
 {
     struct member *member = come(0);
@@ -1489,7 +1489,7 @@ START_TEST(those_who_share_it_in_another_way_are_not_joined)
     append_by(member, 5);
     log_close(log);
     end_member(member);
-    common->version++; /* and nobody lives */
+    common->version++; /* and no participant lives */
     expect_going_on(TWINLOG_MODE_SHARED, 5, 0);
     common->boot_id[3] ^= 1;
     expect_going_on(TWINLOG_MODE_SHARED, 35, 0);
@@ -1505,7 +1505,7 @@ static int append_size(struct twinlog *log, size_t size)
     return twinlog_append(log, bytes, size, NULL);
 }
 
-/* Somebody else has the lock for a look, so this one is not the first; and nobody is there. */
+/* Another process has the lock for a look, so this one is not the first; and no participant is there. */
 START_TEST(a_log_that_is_closed_is_not_joined)
 {
     const struct twinlog_options options = shared_options(0);
@@ -1523,7 +1523,8 @@ START_TEST(a_log_that_is_closed_is_not_joined)
 }
 END_TEST
 
-/* Somebody else has the lock for a look here, too. Who came now would go on in an epoch that readers have done with. */
+/* Another process has the lock for a look here, too. A process that came now would go on in an epoch that readers have
+ * done with. */
 START_TEST(a_log_whose_writers_are_dead_is_opened_anew)
 {
     const struct twinlog_options options = shared_options(0);
@@ -1573,7 +1574,7 @@ START_TEST(a_file_system_without_hard_links_is_refused_at_once)
 }
 END_TEST
 
-/* Those who died while they made a segment, as others may be doing now. */
+/* Those that died while they made a segment, as others may be doing now. */
 START_TEST(who_joins_removes_what_is_left_of_the_dead)
 {
     static const char *const names[] = { "1122334455667788.twl.new", "1122334455667789.twl.new",
@@ -1588,7 +1589,7 @@ START_TEST(who_joins_removes_what_is_left_of_the_dead)
     ck_assert_int_eq(fcntl(fd, F_OFD_SETLK, &lock), 0);
     struct twinlog *log = open_shared(0);
     ck_assert(!log_has_file(names[0]));
-    ck_assert_msg(log_has_file(names[1]), "somebody is making it");
+    ck_assert_msg(log_has_file(names[1]), "a process is making it");
     ck_assert_msg(log_has_file(names[2]), "its maker may not have come to lock it");
     close(fd);
     append_records(log, 0, 0, 100);

@@ -410,7 +410,7 @@ static void *write_late(void *context)
     return NULL;
 }
 
-/* Chunks take each other's places; one that somebody still copies into stays. */
+/* Chunks take each other's places; one that a thread still copies into stays. */
 START_TEST(mapped_memory_stays_small)
 {
     const size_t size = 4 * MIB;
@@ -726,7 +726,7 @@ static int write_as_child(void)
     return twinlog_sink_close(sink);
 }
 
-/* With a stranger who gives the file other names meanwhile. */
+/* With another program that gives the file other names meanwhile. */
 static void write_with_processes(unsigned renames)
 {
     pid_t children[4];
@@ -761,7 +761,7 @@ START_TEST(processes_reopen_and_lose_nothing)
 }
 END_TEST
 
-/* ---- who may have it open ------------------------------------------------------------------------ */
+/* ---- which may have it open ---------------------------------------------------------------------- */
 
 START_TEST(exclusive_is_exclusive)
 {
@@ -792,7 +792,7 @@ static void *rotate_it(void *context)
     return (void *)(intptr_t)twinlog_sink_rotate(context);
 }
 
-/* Somebody comes while the owner is between two files. */
+/* Another process comes while the owner is between two files. */
 START_TEST(exclusive_is_exclusive_between_two_files)
 {
     static const char *const places[] = { "data opened",    "area locked",    "area ready",
@@ -1220,7 +1220,7 @@ static void *sync_it(void *context)
     return NULL;
 }
 
-/* Nobody waits for who is stopped, but sync, and that only for what was claimed. */
+/* Only a sync waits for a stopped process, and that only for what was claimed. */
 START_TEST(a_stopped_process_is_not_dead)
 {
     pthread_t thread;
@@ -1255,7 +1255,7 @@ static void *sync_too(void *context)
     return (void *)(intptr_t)twinlog_sink_sync(context);
 }
 
-/* However many there are, in a file that was renamed meanwhile. Nobody else waits. */
+/* However many there are, in a file that was renamed meanwhile. No other call waits. */
 START_TEST(syncs_that_wait_hold_up_nobody)
 {
     pthread_t threads[SLOTS + 1];
@@ -1347,7 +1347,7 @@ START_TEST(rotate_by_hand)
     ck_assert_int_eq(twinlog_sink_rotate(sink), 0);
     put(sink, "b\n");
     ck_assert_int_eq(twinlog_sink_reopen(sink), 0);
-    AWAIT(bytes_of(numbered(1)) == 2); /* cut as soon as nobody uses it */
+    AWAIT(bytes_of(numbered(1)) == 2); /* truncated as soon as no process uses it */
     close_sink(sink);
     expect_text(numbered(1), "a\n");
     expect_text(path, "b\n");
@@ -1765,7 +1765,7 @@ START_TEST(claims_follow_each_other)
 }
 END_TEST
 
-/* The owner of the cursor dies before he has confirmed; an intent that was never made is none. */
+/* The owner of the cursor dies before it has confirmed; an intent that was never made is none. */
 START_TEST(the_cursor_tells_whether_an_intent_was_made)
 {
     uint64_t state, start, size;

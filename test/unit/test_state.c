@@ -606,7 +606,8 @@ START_TEST(no_change_of_several_processes_is_lost_and_readers_see_them_in_order)
 }
 END_TEST
 
-/* A lock that is taken only after somebody else has put a larger file in the place of the one to be locked. */
+/* A lock that is taken only after another process has put a larger file in the place of the one to be
+ * locked. */
 static struct {
     struct io_ops ops;
     const struct io_ops *real;

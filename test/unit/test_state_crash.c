@@ -31,7 +31,7 @@ struct machine {
     struct rng rng;
     unsigned depth;
     int64_t acked;   /* a crash must not take this one */
-    int64_t seen;    /* nor this one, which somebody has read */
+    int64_t seen;    /* nor this one, which was read */
     int64_t offered; /* the newest that was started */
     bool had_fault;  /* after a failed sync a reader's own sync proves nothing, only a change does */
 };
@@ -168,7 +168,7 @@ static int64_t read_number(struct machine *machine)
 static void check_number(const struct machine *machine, int64_t number, const char *who)
 {
     if (number == UNSOUND)
-        violation(machine, "%s found a state that nobody made", who);
+        violation(machine, "%s found a state that was never made", who);
     else if (number < machine->acked || number > machine->offered)
         violation(machine, "%s found state %" PRId64 "; acknowledged was %" PRId64 ", offered %" PRId64, who,
                   number, machine->acked, machine->offered);
@@ -177,7 +177,7 @@ static void check_number(const struct machine *machine, int64_t number, const ch
                   machine->seen);
 }
 
-/* What nobody would ever lose: a power cut now, and nothing that was not synced. */
+/* What would never be lost: a power cut now, and nothing that was not synced. */
 static void check_durable(struct machine *machine, int64_t number, const char *who)
 {
     struct machine image = { .disk = simdisk_crash_image(machine->disk, SIM_CUT_NONE, 0),

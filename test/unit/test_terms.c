@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Terms: tries, deadlines, cancellations, and who waits for whom when the buffers are full.
+ * Terms: tries, deadlines, cancellations, and which call waits for which when the buffers are full.
  */
 #define _GNU_SOURCE
 #include "commit/inside.h"
@@ -96,7 +96,7 @@ START_TEST(a_try_does_not_wait_and_leaves_nothing_behind)
 }
 END_TEST
 
-/* Nobody waits for anything: still a try that found no room has somebody make some. */
+/* No call waits for anything: still a try that found no room has some made. */
 START_WAYS_TEST(a_later_try_succeeds)
 {
     uint64_t lsn, count = 0;
@@ -199,7 +199,7 @@ START_TEST(a_deadline_is_kept_while_a_segment_is_made)
 }
 END_TEST
 
-/* A truncation has it while it waits for those who are inside, and they may wait for a segment of the thread that sees
+/* A truncation has it while it waits for those that are inside, and they may wait for a segment of the thread that sees
  * to what is kept. */
 START_TEST(a_segment_is_made_while_somebody_has_the_front)
 {
@@ -220,7 +220,7 @@ START_TEST(a_segment_is_made_while_somebody_has_the_front)
 }
 END_TEST
 
-/* Who has a deadline does not commit. He says that somebody must. */
+/* A thread with a deadline does not commit. It says that another one must. */
 START_WAYS_TEST(with_a_deadline_everything_works)
 {
     struct twinlog *log;
@@ -289,7 +289,7 @@ static void *append_until_canceled(void *argument)
     return NULL;
 }
 
-/* Those whose record has a place, and those who wait for one. */
+/* Those whose record has a place, and those that wait for one. */
 START_TEST(one_token_cancels_many_calls)
 {
     struct twinlog *log = open_small(0);
@@ -388,8 +388,8 @@ static void *append_one(void *argument)
     return NULL;
 }
 
-/* 4 MiB and small ones, one of which is being written. Whoever comes meanwhile is in the next group: so nobody waits
- * for more than the write that is going on and his own, whichever was there first. */
+/* 4 MiB and small ones, one of which is being written. A record that comes meanwhile is in the next group: so no call
+ * waits for more than the write that is going on and its own, whichever was there first. */
 START_TEST(the_largest_record_and_small_ones_wait_for_one_write_of_each_other)
 {
     struct twinlog_options options = log_options(0, 0);
@@ -452,7 +452,7 @@ START_TEST(a_large_record_gets_in_among_many_small_ones)
         pthread_join(threads[i], NULL);
     ck_assert_uint_eq(atomic_load(&crowd.errors), 0);
     /* the one in flight, its turn, and the thread's own delay, which on a busy machine is the longest; where a
-     * segment is made some pass meanwhile. Who never gets his turn waits for tens of thousands */
+     * segment is made some pass meanwhile. A thread that never gets its turn waits for tens of thousands */
     ck_assert_uint_le(most, 1000);
     log_close(crowd.log);
 }
@@ -608,7 +608,7 @@ static void *append_held_up(void *context)
     return NULL;
 }
 
-/* As by a truncation. Close waits for all who are counted. */
+/* As by a truncation. Close waits for all that are counted. */
 START_TEST(who_is_held_up_is_inside)
 {
     struct twinlog *log = log_open(NULL);

@@ -869,7 +869,7 @@ START_TEST(a_watcher_sees_what_another_process_counts)
     struct told first, second;
     const pid_t writer = start_writer(write_until_told);
     const uint64_t before = atomic_load(&desk->appended);
-    ck_assert_int_eq(lock_file_bytes(), 4096); /* nobody has asked */
+    ck_assert_int_eq(lock_file_bytes(), 4096); /* no watcher has asked */
     ck_assert_int_eq(watch(PATIENCE_MS, &first), 0);
     ck_assert_uint_ge(first.stat.appends, before);
     ck_assert_uint_ge(first.stat.durable_lsn, first.stat.appends - 1);
