@@ -510,7 +510,7 @@ START_TEST(a_callback_that_waits_for_room_is_not_in_the_way_of_another)
 }
 END_TEST
 
-/* ---- cuts ---------------------------------------------------------------------------------------- */
+/* ---- truncations -------------------------------------------------------------------------------- */
 
 START_TEST(a_log_is_cut_and_reset_beside_the_others)
 {
@@ -548,7 +548,7 @@ static void *cut_nothing(void *context)
     return NULL;
 }
 
-/* A cut lets nobody in, and waits for a commit; who is to commit wants to go in. */
+/* A truncation lets no call in, and waits for a commit; the thread that is to commit wants to go in. */
 START_TEST(a_callback_may_append_to_a_log_that_is_being_cut)
 {
     static struct order orders[200];
@@ -571,7 +571,7 @@ START_TEST(a_callback_may_append_to_a_log_that_is_being_cut)
 }
 END_TEST
 
-/* Of another log, on the thread that is to commit for the one that is to be cut. */
+/* Of another log, on the thread that is to commit for the one that is to be truncated. */
 struct refused {
     struct twinlog_request request;
     _Atomic int cut, reset, closed, named;
@@ -586,7 +586,7 @@ static void cut_and_name_the_other(struct twinlog_request *request)
     atomic_store(&refused->named, twinlog_meta_set(logs[0], "name", "value", 5));
 }
 
-/* Who has the front may wait for those who wait for a commit, as a cut does. */
+/* A call that has the head may wait for others that wait for a commit, as a truncation does. */
 START_TEST(a_callback_commits_while_it_waits_for_the_front_of_another_log)
 {
     struct refused refused = {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A log that goes on for long: what is trimmed, cut, reset, kept by cursors and by retention, sealed and
+ * A log that goes on for long: what is trimmed, truncated, reset, kept by cursors and by retention, sealed and
  * recycled. Through the public interface, on real files.
  */
 #define _GNU_SOURCE
