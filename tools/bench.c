@@ -555,7 +555,7 @@ static int bench_run(const struct command *command, int argc, char **argv)
     };
 
     take_options(&bench, command, argc, argv);
-    signal(SIGPIPE, SIG_IGN); /* the scratch directory is removed also if nobody reads */
+    signal(SIGPIPE, SIG_IGN); /* the scratch directory is removed also without a reader */
     int error = stop_on_signals();
     if (error) {
         return fail_start(error);

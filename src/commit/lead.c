@@ -34,7 +34,7 @@
 
 bool twl_try_lead(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
 {
-    /* sequentially consistent, also after a store to `is_in_callback`: who leads looks at that after it has led */
+    /* sequentially consistent, also after a store to `is_in_callback`: a leader looks at that after it has led */
     return !atomic_load(&c->leadership.is_taken) && !atomic_exchange(&c->leadership.is_taken, true);
 }
 

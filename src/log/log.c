@@ -505,7 +505,7 @@ static int join_others(struct opening *o)
         (uint32_t)min_u64(log->options.max_record_bytes, common->max_record_bytes);
     int rc = twl_mapped_join(&config, &log->mapped);
     if (rc < 0)
-        return refuse_system(o, rc, "join those who have the log open");
+        return refuse_system(o, rc, "join the processes that have the log open");
     log->epoch.number = twl_mapped_epoch(log->mapped);
     atomic_store(&log->first_lsn, twl_page_first_lsn(log->shared));
     twl_report(&o->report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, 0,
