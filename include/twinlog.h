@@ -32,7 +32,11 @@
  * failure unless its description says otherwise. The library never prints and never exits; it aborts
  * only when an invariant of its own is broken.
  *
- * Structures that begin with `size` are versioned by it: initialise them with their ..._INIT macro.
+ * Structures that begin with `size` may grow at their end: initialise them with their ..._INIT macro, inputs and
+ * outputs. A program that was compiled with an older header works with a newer library: what it does not know
+ * keeps its default. With an older library a field which that library does not know must be 0 (else -EINVAL), and is
+ * 0 in an output. The other structures are final: records, entries, requests, reservations and tokens are made by the
+ * million, and reports are part of other structures.
  */
 #ifndef TWINLOG_H
 #define TWINLOG_H
@@ -324,13 +328,14 @@ int twinlog_append(struct twinlog *log, const void *data, size_t size, uint64_t 
  * twinlog_append(). */
 int twinlog_enqueue(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
 
-/* How safe a record is. Each level includes the ones below it. */
+/* How safe a record is. Each level includes the ones above it in this list. */
 enum twinlog_level {
-    TWINLOG_LEVEL_DURABLE = 0, /* on stable storage: survives a power cut */
+    TWINLOG_LEVEL_DEFAULT = 0, /* that of twinlog_append(): durable; in the mapped and shared modes written */
+    TWINLOG_LEVEL_BUFFERED, /* in this process's memory: dies with it. In TWINLOG_MODE_MAPPED the same as written */
     TWINLOG_LEVEL_WRITTEN, /* handed to the kernel: survives this process, but no failure of kernel or power. A copy
                                   to the page cache with TWINLOG_BUFFERED, else a write to the device. In
                                   TWINLOG_MODE_MAPPED a copy to the page cache */
-    TWINLOG_LEVEL_BUFFERED /* in this process's memory: dies with it. In TWINLOG_MODE_MAPPED the same as written */
+    TWINLOG_LEVEL_DURABLE /* on stable storage: survives a power cut */
 };
 
 /* One record to be appended. Zero what is not used. */
@@ -348,8 +353,7 @@ struct twinlog_entry {
 enum twinlog_append_flags {
     TWINLOG_TRY = 1u << 0 /* -EAGAIN, nothing happened, instead of waiting for room in the buffers */
 };
-/* The terms of a call. NULL instead of a pointer to them, and 0 in a field, mean those of twinlog_append(). But level 0
- * means durable in TWINLOG_MODE_MAPPED, too, and the call waits for the disk. */
+/* The terms of a call. NULL instead of a pointer to them, and 0 in a field, mean those of twinlog_append(). */
 struct twinlog_terms {
     uint32_t size;  /* set by TWINLOG_TERMS_INIT */
     uint32_t flags; /* enum twinlog_append_flags */

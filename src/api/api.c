@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include "api/ladder.h"
 #include "base/base.h"
+#include "base/versioned.h"
 #include "log/log.h"
 
 #include <errno.h>
@@ -159,32 +160,34 @@ int twinlog_open(const char *dir, const struct twinlog_options *options, struct 
 int twinlog_reader_open(const char *dir, const struct twinlog_reader_options *options,
                         struct twinlog_reader **ret_reader)
 {
-    static const struct twinlog_reader_options defaults = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_reader_options own;
     struct io *io;
-    if (!options)
-        options = &defaults;
-    if (!dir || !ret_reader || options->size != sizeof(*options) ||
-        (options->flags & ~(uint32_t)TWINLOG_READER_MMAP))
+    if (!dir || !ret_reader || twl_versioned_take(&own, sizeof(own), options) < 0 ||
+        (own.flags & ~(uint32_t)TWINLOG_READER_MMAP))
         return -EINVAL;
     int rc = twl_io_posix_create(dir, true, &io);
-    return rc < 0 ? rc : twl_reader_open(io, options, ret_reader);
+    return rc < 0 ? rc : twl_reader_open(io, &own, ret_reader);
 }
 
 int twinlog_inspect(const char *dir, struct twinlog_inspection *ret_inspection)
 {
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     struct io *io;
-    if (!dir || !ret_inspection || ret_inspection->size != sizeof(*ret_inspection))
+    if (!dir || !ret_inspection || !twl_versioned_is_set(ret_inspection))
         return -EINVAL;
     int rc = twl_io_posix_create(dir, true, &io);
-    return rc < 0 ? rc : twl_inspect(io, ret_inspection);
+    if (rc < 0)
+        return rc;
+    rc = twl_inspect(io, &inspection);
+    twl_versioned_give(ret_inspection, &inspection, sizeof(inspection));
+    return rc;
 }
 
 int twinlog_watch(const char *dir, int timeout_ms, struct twinlog_stat *ret_stat,
                   struct twinlog_timings *ret_timings)
 {
     struct io *io;
-    if (!dir || timeout_ms < 0 || (ret_stat && ret_stat->size != sizeof(*ret_stat)) ||
-        (ret_timings && ret_timings->size != sizeof(*ret_timings)))
+    if (!dir || timeout_ms < 0 || !twl_versioned_is_set(ret_stat) || !twl_versioned_is_set(ret_timings))
         return -EINVAL;
     int rc = twl_io_posix_create(dir, true, &io);
     return rc < 0 ? rc : twl_watch(io, timeout_ms, ret_stat, ret_timings);
@@ -192,14 +195,12 @@ int twinlog_watch(const char *dir, int timeout_ms, struct twinlog_stat *ret_stat
 
 int twinlog_verify(const char *dir, const struct twinlog_verify_options *options, uint64_t *ret_records)
 {
-    static const struct twinlog_verify_options defaults = TWINLOG_VERIFY_OPTIONS_INIT;
+    struct twinlog_verify_options own;
     struct io *io;
-    if (!options)
-        options = &defaults;
-    if (!dir || options->size != sizeof(*options) || options->flags != 0)
+    if (!dir || twl_versioned_take(&own, sizeof(own), options) < 0 || own.flags != 0)
         return -EINVAL;
     int rc = twl_io_posix_create(dir, true, &io);
-    return rc < 0 ? rc : twl_verify(io, options, ret_records);
+    return rc < 0 ? rc : twl_verify(io, &own, ret_records);
 }
 
 int twinlog_segments(const char *dir, int (*each)(void *context, const struct twinlog_segment *segment),
@@ -250,38 +251,33 @@ static int open_both(const char *dir, const char *new_dir, struct io **ret_io, s
 int twinlog_backup(const char *dir, const char *new_dir, const struct twinlog_backup_options *options,
                    struct twinlog_backup_result *ret_result)
 {
-    static const struct twinlog_backup_options defaults = TWINLOG_BACKUP_OPTIONS_INIT;
+    struct twinlog_backup_options own;
     struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
     struct io *io, *to;
-    if (!options)
-        options = &defaults;
-    if (!dir || !new_dir || options->size != sizeof(*options) ||
-        (options->flags & ~(uint32_t)TWINLOG_BACKUP_COPY) ||
-        (ret_result && ret_result->size != sizeof(*ret_result)))
+    if (!dir || !new_dir || twl_versioned_take(&own, sizeof(own), options) < 0 ||
+        (own.flags & ~(uint32_t)TWINLOG_BACKUP_COPY) || !twl_versioned_is_set(ret_result))
         return -EINVAL;
     int rc = open_both(dir, new_dir, &io, &to);
     if (rc == 0)
-        rc = twl_backup(io, to, options, &result);
-    if (rc == 0 && ret_result)
-        *ret_result = result;
+        rc = twl_backup(io, to, &own, &result);
+    if (rc == 0)
+        twl_versioned_give(ret_result, &result, sizeof(result));
     return rc;
 }
 
 int twinlog_repair(const char *dir, const char *new_dir, const struct twinlog_repair_options *options,
                    struct twinlog_repair_result *ret_result)
 {
-    static const struct twinlog_repair_options defaults = TWINLOG_REPAIR_OPTIONS_INIT;
+    struct twinlog_repair_options own;
     struct twinlog_repair_result result = TWINLOG_REPAIR_RESULT_INIT;
     struct io *io, *to;
-    if (!options)
-        options = &defaults;
-    if (!dir || !new_dir || options->size != sizeof(*options) || options->flags != 0 ||
-        (ret_result && ret_result->size != sizeof(*ret_result)))
+    if (!dir || !new_dir || twl_versioned_take(&own, sizeof(own), options) < 0 || own.flags != 0 ||
+        !twl_versioned_is_set(ret_result))
         return -EINVAL;
     int rc = open_both(dir, new_dir, &io, &to);
     if (rc == 0)
-        rc = twl_repair(io, to, options, &result);
-    if (rc == 0 && ret_result)
-        *ret_result = result;
+        rc = twl_repair(io, to, &own, &result);
+    if (rc == 0)
+        twl_versioned_give(ret_result, &result, sizeof(result));
     return rc;
 }

@@ -4,6 +4,7 @@
 #include "api/ladder.h"
 #include "base/base.h"
 #include "base/sync.h"
+#include "base/versioned.h"
 #include "io/io.h"
 #include "twinlog.h"
 
@@ -127,7 +128,7 @@ static void choose(struct twinlog_probe *probe)
 
 int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe)
 {
-    if (!dir || !ret_probe || ret_probe->size != sizeof(*ret_probe))
+    if (!dir || !ret_probe || !twl_versioned_is_set(ret_probe))
         return -EINVAL;
     unsigned char *buffer = aligned_alloc(BLOCK_BYTES, PROBE_FILE_BYTES);
     if (!buffer)
@@ -153,6 +154,6 @@ int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe)
     if (!is_anything)
         return probe.path[0].error;
     probe.is_suspicious = fastest_us < IMPLAUSIBLE_US;
-    *ret_probe = probe;
+    twl_versioned_give(ret_probe, &probe, sizeof(probe));
     return 0;
 }

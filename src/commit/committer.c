@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See committer.h. */
 #define _GNU_SOURCE
+#include "base/versioned.h"
 #include "commit/shared.h"
 
 #include <errno.h>
@@ -130,13 +131,10 @@ static void destroy(struct twinlog_committer *committer, bool is_forked)
 int twinlog_committer_open(const struct twinlog_committer_options *options,
                            struct twinlog_committer **ret_committer)
 {
-    static const struct twinlog_committer_options defaults = TWINLOG_COMMITTER_OPTIONS_INIT;
-    if (!options)
-        options = &defaults;
-    if (!ret_committer || options->size != sizeof(*options) || options->in_flight > MAX_IN_FLIGHT)
+    struct twinlog_committer_options own;
+    if (!ret_committer || twl_versioned_take(&own, sizeof(own), options) < 0 || own.in_flight > MAX_IN_FLIGHT)
         return -EINVAL;
-    return create(NULL, options->in_flight > 0 ? options->in_flight : MAX_IN_FLIGHT, twl_shared_run,
-                  ret_committer);
+    return create(NULL, own.in_flight > 0 ? own.in_flight : MAX_IN_FLIGHT, twl_shared_run, ret_committer);
 }
 
 int twinlog_committer_close(struct twinlog_committer *committer)
@@ -144,7 +142,7 @@ int twinlog_committer_close(struct twinlog_committer *committer)
     if (!committer)
         return 0;
     const bool is_forked = twl_fork_guard_is_forked(&committer->guard);
-    if (!is_forked && atomic_load(&committer->seats) > 0)
+    if (!is_forked && atomic_load(&committer->clients) > 0)
         return -EBUSY;
     destroy(committer, is_forked);
     return is_forked ? TWINLOG_EFORKED : 0;
@@ -174,7 +172,7 @@ void twl_client_take(struct committer_client *client, struct commit *commit, str
         return;
     client->is_shared = true;
     client->has_ring = wants_ring(&commit->options);
-    atomic_fetch_add(&shared->seats, 1);
+    atomic_fetch_add(&shared->clients, 1);
     atomic_store(&client->committer, shared);
 }
 

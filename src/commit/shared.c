@@ -309,7 +309,7 @@ void twl_shared_leave(struct committer_client *client)
             break;
         twl_event_sleep(&committer->left, seen);
     }
-    atomic_fetch_sub(&committer->seats, 1);
+    atomic_fetch_sub(&committer->clients, 1);
 }
 
 /* ---- the loop ------------------------------------------------------------------------------------ */

@@ -15,7 +15,7 @@ struct twinlog_committer {
 
     /* of a shared committer: */
     struct io_ring *ring;                    /* [const] NULL = the kernel refused one */
-    _Atomic uint32_t seats;                  /* clients taken */
+    _Atomic uint32_t clients;                /* clients taken */
     struct committer_client *_Atomic called; /* clients that were called, the newest first */
     _Atomic bool is_asleep;                  /* a caller must wake it */
     struct twl_event wake;                   /* the committer sleeps on it if it has no ring */

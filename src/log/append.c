@@ -5,12 +5,12 @@
  */
 #define _GNU_SOURCE
 #include "base/probes.h"
+#include "base/versioned.h"
 #include "log/handle.h"
 
 #include <errno.h>
 
 static const struct terms durable_terms = { .level = TWINLOG_LEVEL_DURABLE };
-static const struct terms written_terms = { .level = TWINLOG_LEVEL_WRITTEN }; /* default of a mapped log */
 static const struct terms buffered_terms = { .level = TWINLOG_LEVEL_BUFFERED };
 
 /* ---- going in ---------------------------------------------------------------------------------- */
@@ -25,23 +25,23 @@ static int go_in(struct twinlog *log, const struct terms *terms, struct call *ca
     return rc;
 }
 
-static const struct terms *default_terms(const struct twinlog *log)
+static enum twinlog_level level_of(const struct twinlog *log, uint32_t level)
 {
-    return log && log->mapped ? &written_terms : &durable_terms;
+    if (level == TWINLOG_LEVEL_DEFAULT)
+        return log && log->mapped ? TWINLOG_LEVEL_WRITTEN : TWINLOG_LEVEL_DURABLE;
+    return (enum twinlog_level)level;
 }
 
 static int read_terms(const struct twinlog *log, const struct twinlog_terms *given, struct terms *ret_terms)
 {
-    *ret_terms = *default_terms(log);
-    if (!given)
-        return 0;
-    if (given->size != sizeof(*given) || (given->flags & ~(uint32_t)TWINLOG_TRY) || given->reserved != 0 ||
-        given->level > TWINLOG_LEVEL_BUFFERED)
+    struct twinlog_terms own;
+    if (twl_versioned_take(&own, sizeof(own), given) < 0 || (own.flags & ~(uint32_t)TWINLOG_TRY) ||
+        own.reserved != 0 || own.level > TWINLOG_LEVEL_DURABLE)
         return -EINVAL;
-    *ret_terms = (struct terms){ .level = (enum twinlog_level)given->level,
-                                 .is_try = (given->flags & TWINLOG_TRY) != 0,
-                                 .deadline_ns = given->deadline_ns,
-                                 .cancel = given->cancel };
+    *ret_terms = (struct terms){ .level = level_of(log, own.level),
+                                 .is_try = (own.flags & TWINLOG_TRY) != 0,
+                                 .deadline_ns = own.deadline_ns,
+                                 .cancel = own.cancel };
     return 0;
 }
 
@@ -118,14 +118,13 @@ static int append(struct twinlog *log, const struct batch *batch, const struct t
     return rc;
 }
 
-static int append_one(struct twinlog *log, const void *data, size_t size, bool waits, uint64_t *ret_lsn)
+static int append_one(struct twinlog *log, const void *data, size_t size, uint32_t level, uint64_t *ret_lsn)
 {
     const struct twinlog_entry entry = { .data = data, .size = size };
     const struct batch batch = { .entries = &entry, .count = 1 };
     uint64_t lsn = 0;
     struct call call;
-    struct terms terms = waits ? *default_terms(log) : buffered_terms;
-    terms.called_ns = twl_commit_called();
+    const struct terms terms = { .level = level_of(log, level), .called_ns = twl_commit_called() };
     int rc = go_in(log, &terms, &call);
     if (rc == 0) {
         rc = !data && size > 0 ? -EINVAL : append(log, &batch, &terms, &lsn);
@@ -138,12 +137,12 @@ static int append_one(struct twinlog *log, const void *data, size_t size, bool w
 
 int twinlog_append(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn)
 {
-    return append_one(log, data, size, true, ret_lsn);
+    return append_one(log, data, size, TWINLOG_LEVEL_DEFAULT, ret_lsn);
 }
 
 int twinlog_enqueue(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn)
 {
-    return append_one(log, data, size, false, ret_lsn);
+    return append_one(log, data, size, TWINLOG_LEVEL_BUFFERED, ret_lsn);
 }
 
 int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
@@ -185,9 +184,9 @@ int twl_log_put(struct twinlog *log, enum record_kind kind, const struct twinlog
 
 int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, uint64_t deadline_ns)
 {
-    const struct terms terms = { .level = level, .deadline_ns = deadline_ns };
+    const struct terms terms = { .level = level_of(log, (uint32_t)level), .deadline_ns = deadline_ns };
     struct call call;
-    if ((unsigned)level > TWINLOG_LEVEL_BUFFERED)
+    if ((unsigned)level > TWINLOG_LEVEL_DURABLE)
         return -EINVAL;
     int rc = twl_enter_on_terms(log, &terms, &call);
     if (rc == -EROFS)

@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define VIEWS 100u
+#define TRIES 100u
 
 static void describe(const struct log_snapshot *snapshot, const struct recovery *recovery,
                      struct twinlog_inspection *ret)
@@ -55,7 +55,7 @@ static int look_until_it_fits(struct io *io, struct twinlog_inspection *ret)
     const struct twinlog_inspection blank = { .size = ret->size };
     bool is_current = false;
     int rc = 0;
-    for (unsigned views = 0; !is_current && views < VIEWS; views++) {
+    for (unsigned tries = 0; !is_current && tries < TRIES; tries++) {
         *ret = blank;
         rc = twl_log_snapshot_load_from_disk(io, &snapshot, &ret->report);
         if (rc < 0)

@@ -14,6 +14,7 @@
  * of a new epoch. None of them adds or removes a record of the log.
  */
 #define _GNU_SOURCE
+#include "base/versioned.h"
 #include "log/handle.h"
 
 #include "log/log_snapshot.h"
@@ -1016,14 +1017,14 @@ static int stat_read_only(struct twinlog *log, struct twinlog_stat *stat)
 
 int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat)
 {
-    if (!ret_stat || ret_stat->size != sizeof(*ret_stat))
+    if (!ret_stat || !twl_versioned_is_set(ret_stat))
         return -EINVAL;
     struct call call;
     enum inside how = log && !is_read_only(log) ? INSIDE_COMMIT : INSIDE_OTHER;
     int rc = twl_enter(log, how, &call);
     if (rc < 0)
         return rc;
-    struct twinlog_stat stat = { .size = ret_stat->size };
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
     if (!is_read_only(log))
         twl_stat_writer(log, &stat);
     else
@@ -1031,23 +1032,26 @@ int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat)
     if (log->participants.file)
         rc = count_files(log, &stat);
     if (rc == 0)
-        *ret_stat = stat;
+        twl_versioned_give(ret_stat, &stat, sizeof(stat));
     twl_leave(&call);
     return rc;
 }
 
 int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings)
 {
-    if (!ret_timings || ret_timings->size != sizeof(*ret_timings))
+    if (!ret_timings || !twl_versioned_is_set(ret_timings))
         return -EINVAL;
+    struct twinlog_timings timings = TWINLOG_TIMINGS_INIT;
     struct call call;
     int rc = twl_enter(log, INSIDE_COMMIT, &call);
     if (rc < 0)
         return rc;
     if (log->commit)
-        twl_commit_timings(log->commit, ret_timings);
+        twl_commit_timings(log->commit, &timings);
     else
         rc = -ENOTSUP;
+    if (rc == 0)
+        twl_versioned_give(ret_timings, &timings, sizeof(timings));
     twl_leave(&call);
     return rc;
 }
@@ -1078,16 +1082,15 @@ static int attach(struct twinlog *log, const struct twinlog_reader_options *opti
 int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_options *options,
                           struct twinlog_reader **ret_reader)
 {
-    static const struct twinlog_reader_options defaults = TWINLOG_READER_OPTIONS_INIT;
-    if (!options)
-        options = &defaults;
-    if (!ret_reader || options->size != sizeof(*options) || (options->flags & ~(uint32_t)TWINLOG_READER_MMAP))
+    struct twinlog_reader_options own;
+    if (!ret_reader || twl_versioned_take(&own, sizeof(own), options) < 0 ||
+        (own.flags & ~(uint32_t)TWINLOG_READER_MMAP))
         return -EINVAL;
     struct call call;
     int rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
-    rc = attach(log, options, ret_reader);
+    rc = attach(log, &own, ret_reader);
     twl_leave(&call);
     return rc;
 }

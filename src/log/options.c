@@ -2,6 +2,7 @@
 /* Defaults and limits of the options for opening, in one place. */
 #include "base/base.h"
 #include "base/bytes.h"
+#include "base/versioned.h"
 #include "format/format.h"
 #include "log/log.h"
 
@@ -88,20 +89,13 @@ struct twinlog_report *twl_options_report(const struct twinlog_options *options)
 int twl_options_normalise(const struct twinlog_options *options, struct twinlog_options *ret_options,
                           const char **ret_why)
 {
-    struct twinlog_options o = TWINLOG_OPTIONS_INIT;
-    *ret_why = NULL;
-    if (options) {
-        /* A structure of an older caller is shorter; the missing options have their defaults. One of a
-         * newer caller is longer, which is accepted if the unknown part is zero. */
-        if (options->size > sizeof(o) && !are_zeros(options + 1, options->size - sizeof(o)))
-            *ret_why = "an option this version does not know";
-        if (options->size < offsetof(struct twinlog_options, segment_bytes))
-            *ret_why = "size is not set; use TWINLOG_OPTIONS_INIT";
-        if (*ret_why)
-            return -EINVAL;
-        memcpy(&o, options, min_u64(options->size, sizeof(o)));
-        o.size = sizeof(o);
-    }
+    struct twinlog_options o;
+    const int rc = twl_versioned_take(&o, sizeof(o), options);
+    *ret_why = rc == -E2BIG ? "an option this version does not know"
+               : rc < 0     ? "size is not set; use TWINLOG_OPTIONS_INIT"
+                            : NULL;
+    if (rc < 0)
+        return -EINVAL;
     if (o.flags & TWINLOG_READ_ONLY)
         o.flags |= TWINLOG_MUST_EXIST;
     if (o.segment_bytes == 0)

@@ -7,6 +7,7 @@
  * is already gone belonged to neither. The new head is chosen inside the change of the state file, because
  * the cursors that may hold it are there.
  */
+#include "base/versioned.h"
 #include "log/handle.h"
 
 #include <errno.h>
@@ -178,8 +179,7 @@ static bool is_possible(const struct twinlog_trim_options *options)
 {
     bool asks = options->before_lsn > 0 || options->keep_bytes > 0 || options->keep_records > 0 ||
                 options->before_time_ns > 0;
-    return asks && options->size == sizeof(*options) &&
-           (options->flags & ~(uint32_t)TWINLOG_TRIM_PAST_CURSORS) == 0;
+    return asks && (options->flags & ~(uint32_t)TWINLOG_TRIM_PAST_CURSORS) == 0;
 }
 
 /* First LSN to keep if only so many records are kept. The caller holds `head_lock`, because a truncation
@@ -193,7 +193,9 @@ static uint64_t head_for_records(const struct twinlog *log, uint64_t keep_record
 int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options,
                  struct twinlog_trim_result *ret_result)
 {
-    if (!options || !is_possible(options) || (ret_result && ret_result->size != sizeof(*ret_result)))
+    struct twinlog_trim_options own;
+    if (twl_versioned_take(&own, sizeof(own), options) < 0 || !is_possible(&own) ||
+        !twl_versioned_is_set(ret_result))
         return -EINVAL;
     struct call call;
     int rc = twl_enter(log, INSIDE_OTHER, &call);
@@ -201,22 +203,22 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
         return rc;
     struct trim trim = {
         .log = log,
-        .limits = { .lsn = options->before_lsn,
-                    .keep_bytes = options->keep_bytes,
-                    .before_ns = options->before_time_ns,
-                    .is_past_cursors = (options->flags & TWINLOG_TRIM_PAST_CURSORS) != 0 },
+        .limits = { .lsn = own.before_lsn,
+                    .keep_bytes = own.keep_bytes,
+                    .before_ns = own.before_time_ns,
+                    .is_past_cursors = (own.flags & TWINLOG_TRIM_PAST_CURSORS) != 0 },
         .result = TWINLOG_TRIM_RESULT_INIT,
     };
     if (log->keeper) {
         twl_take_head_lock(log);
-        trim.limits.lsn = max_u64(trim.limits.lsn, head_for_records(log, options->keep_records));
+        trim.limits.lsn = max_u64(trim.limits.lsn, head_for_records(log, own.keep_records));
         rc = apply(&trim);
         twl_mutex_unlock(&log->head_lock);
     } else {
         rc = is_read_only(log) ? -EROFS : -ENOTSUP; /* a segment may be open in another process */
     }
-    if (rc == 0 && ret_result)
-        *ret_result = trim.result;
+    if (rc == 0)
+        twl_versioned_give(ret_result, &trim.result, sizeof(trim.result));
     twl_leave(&call);
     return rc;
 }

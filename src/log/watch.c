@@ -11,6 +11,7 @@
  * written, perhaps on a full disk, is skipped.
  */
 #define _GNU_SOURCE
+#include "base/versioned.h"
 #include "log/handle.h"
 
 #include "format/checksum.h"
@@ -134,12 +135,11 @@ int twl_watch(struct io *io, int timeout_ms, struct twinlog_stat *ret_stat,
         rc = wait_for_copy(&shared, (unsigned)timeout_ms, copy);
         twl_page_unwatch(&shared);
     }
-    if (rc == 0 && ret_stat) {
-        *ret_stat = copy->stat;
-        ret_stat->io_reason[sizeof(ret_stat->io_reason) - 1] = '\0';
+    if (rc == 0) {
+        copy->stat.io_reason[sizeof(copy->stat.io_reason) - 1] = '\0';
+        twl_versioned_give(ret_stat, &copy->stat, sizeof(copy->stat));
+        twl_versioned_give(ret_timings, &copy->timings, sizeof(copy->timings));
     }
-    if (rc == 0 && ret_timings)
-        *ret_timings = copy->timings;
     free(copy);
     io->ops->destroy(io);
     return rc;

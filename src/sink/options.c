@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Defaults and limits of a sink's options, and the directory and name that its path leads to. */
 #define _GNU_SOURCE
+#include "base/versioned.h"
 #include "sink/sink.h"
 
 #include "base/bytes.h"
@@ -20,13 +21,6 @@
 #define ALL_FLAGS ((uint32_t)(TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD | TWINLOG_SINK_MUST_EXIST) | ZEROS)
 #define NAME_OVERHEAD 27 /* of .NAME.18446744073709551615.sink */
 
-/* A newer caller's structure may be longer, as long as the fields that this version does not know are
- * zero. */
-static bool is_known(const struct twinlog_sink_options *options)
-{
-    return options->size >= sizeof(*options) && are_zeros(options + 1, options->size - sizeof(*options));
-}
-
 static bool is_in_range(const struct twinlog_sink_options *o)
 {
     return !(o->flags & ~ALL_FLAGS) && (o->flags & ZEROS) != ZEROS &&
@@ -37,12 +31,8 @@ static bool is_in_range(const struct twinlog_sink_options *o)
 int twl_sink_options_normalise(const struct twinlog_sink_options *options,
                                struct twinlog_sink_options *ret_options)
 {
-    struct twinlog_sink_options o = TWINLOG_SINK_OPTIONS_INIT;
-    if (options && !is_known(options))
-        return -EINVAL;
-    if (options)
-        memcpy(&o, options, sizeof(o));
-    if (!is_in_range(&o))
+    struct twinlog_sink_options o;
+    if (twl_versioned_take(&o, sizeof(o), options) < 0 || !is_in_range(&o))
         return -EINVAL;
     o.initial_bytes = o.initial_bytes > 0 ? o.initial_bytes : DEFAULT_INITIAL_BYTES;
     o.growth_bytes = o.growth_bytes > 0 ? o.growth_bytes : DEFAULT_GROWTH_BYTES;

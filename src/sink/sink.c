@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "sink/sink.h"
 #include "base/point.h"
+#include "base/versioned.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -124,8 +125,8 @@ static int append(struct twinlog_sink *sink, unsigned lane_number, const struct 
     }
 }
 
-static int write_salvage(struct twinlog_sink *sink, const struct iovec *pieces, int pieces_count, size_t size,
-                         uint64_t *ret_offset)
+static int write_pieces(struct twinlog_sink *sink, const struct iovec *pieces, int pieces_count, size_t size,
+                        uint64_t *ret_offset)
 {
     uint64_t start = 0;
     const unsigned lane = twl_lane_take(sink);
@@ -155,7 +156,7 @@ int twinlog_sink_write(struct twinlog_sink *sink, const void *data, size_t size,
         return -EINVAL;
     if (size > MAX_WRITE)
         return -EMSGSIZE;
-    return write_salvage(sink, &piece, 1, size, ret_offset);
+    return write_pieces(sink, &piece, 1, size, ret_offset);
 }
 
 int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, int pieces_count,
@@ -174,7 +175,7 @@ int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, i
             return -EMSGSIZE;
         size += pieces[i].iov_len;
     }
-    return write_salvage(sink, pieces, pieces_count, size, ret_offset);
+    return write_pieces(sink, pieces, pieces_count, size, ret_offset);
 }
 
 /* ---- the rest ------------------------------------------------------------------------------------ */
@@ -241,15 +242,14 @@ int twinlog_sink_stat(struct twinlog_sink *sink, struct twinlog_sink_stat *ret_s
     const int rc = check(sink);
     if (rc < 0)
         return rc;
-    if (!ret_stat || ret_stat->size < sizeof(stat))
+    if (!ret_stat || !twl_versioned_is_set(ret_stat))
         return -EINVAL;
     const struct call call = begin(sink);
     struct sink_file *file = atomic_load(&sink->file);
     twl_sink_sweep(file);
     fill_in(sink, file->area, &stat);
     end(sink, &call);
-    stat.size = ret_stat->size;
-    memcpy(ret_stat, &stat, sizeof(stat));
+    twl_versioned_give(ret_stat, &stat, sizeof(stat));
     return 0;
 }
 

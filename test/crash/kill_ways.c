@@ -110,7 +110,7 @@ static struct twinlog_terms choose_terms(struct writer *writer)
 {
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
 
-    terms.level = (uint32_t)rng_below(&writer->rng, 3);
+    terms.level = TWINLOG_LEVEL_DURABLE - (uint32_t)rng_below(&writer->rng, 3);
     if (rng_one_in(&writer->rng, 4))
         terms.deadline_ns = twinlog_deadline((uint32_t)rng_below(&writer->rng, 4));
     else if (rng_one_in(&writer->rng, 8))
@@ -235,7 +235,7 @@ static int await_requests(const struct submitted *submitted, uint32_t count, con
 static int append_requests(struct writer *writer)
 {
     const uint32_t count = 1 + (uint32_t)rng_below(&writer->rng, MAX_REQUESTS);
-    const uint32_t level = (uint32_t)rng_below(&writer->rng, 2);
+    const uint32_t level = TWINLOG_LEVEL_DURABLE - (uint32_t)rng_below(&writer->rng, 2);
     struct twinlog_queue *to = rng_one_in(&writer->rng, 2) ? queue : NULL;
     struct submitted submitted[MAX_REQUESTS];
     unsigned left = count;

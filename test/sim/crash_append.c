@@ -119,7 +119,7 @@ static void check_level(struct machine *machine, uint64_t lsn, uint32_t level, c
 static struct twinlog_terms choose_terms(struct rng *rng, const struct twinlog_cancel *canceled)
 {
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
-    terms.level = (uint32_t)rng_below(rng, 3);
+    terms.level = TWINLOG_LEVEL_DURABLE - (uint32_t)rng_below(rng, 3);
     switch (rng_below(rng, 16)) {
     case 0:
     case 1:
@@ -184,7 +184,7 @@ void wait_at_level(struct machine *machine)
     if (last < front)
         return;
     const uint64_t lsn = rng_one_in(rng, 2) ? last : front + rng_below(rng, last + 1 - front);
-    const uint32_t level = (uint32_t)rng_below(rng, 3);
+    const uint32_t level = TWINLOG_LEVEL_DURABLE - (uint32_t)rng_below(rng, 3);
     const uint64_t deadline_ns = rng_one_in(rng, 4)   ? 1
                                  : rng_one_in(rng, 4) ? twinlog_deadline(FOR_EVER_MS)
                                                       : 0;
@@ -298,7 +298,7 @@ static void submit(struct machine *machine, struct pending *pending)
 {
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
     struct batch_to_give batch;
-    terms.level = pending->level = (uint32_t)rng_below(&machine->rng, 2);
+    terms.level = pending->level = TWINLOG_LEVEL_DURABLE - (uint32_t)rng_below(&machine->rng, 2);
     terms.flags = rng_one_in(&machine->rng, 4) ? TWINLOG_TRY : 0;
     make_batch(machine, 1 + (unsigned)rng_below(&machine->rng, 4), &batch);
     pending->is_pending = true;

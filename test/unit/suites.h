@@ -40,6 +40,7 @@
     DO(storms) \
     DO(terms) \
     DO(uring) \
+    DO(versioned) \
     DO(watch) \
     DO(ways)
 /* clang-format on */

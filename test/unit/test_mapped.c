@@ -589,7 +589,7 @@ START_TEST(a_record_is_durable_when_somebody_asked_for_it)
     ck_assert_uint_eq(lsn, 6);
     ck_assert_uint_eq(twinlog_written_lsn(log), 6);
     ck_assert_uint_eq(twinlog_durable_lsn(log), 0);
-    for (unsigned level = TWINLOG_LEVEL_WRITTEN; level <= TWINLOG_LEVEL_BUFFERED; level++) {
+    for (unsigned level = TWINLOG_LEVEL_DEFAULT; level <= TWINLOG_LEVEL_WRITTEN; level++) {
         terms.level = level;
         ck_assert_int_eq(append_on_terms(log, 20, &terms, &lsn), 0);
         ck_assert_int_eq(twinlog_wait(log, lsn, (enum twinlog_level)level, 0), 0);
@@ -601,24 +601,24 @@ START_TEST(a_record_is_durable_when_somebody_asked_for_it)
     ck_assert_int_eq(twinlog_wait(log, lsn, TWINLOG_LEVEL_DURABLE, 1), -ETIMEDOUT);
     ck_assert_int_eq(twinlog_wait(log, lsn + 1, TWINLOG_LEVEL_DURABLE, 0), -EINVAL);
     ck_assert_int_eq(twinlog_wait(log, lsn + 1, TWINLOG_LEVEL_WRITTEN, 0), -EINVAL);
-    ck_assert_int_eq(twinlog_wait(log, lsn, (enum twinlog_level)3, 0), -EINVAL);
+    ck_assert_int_eq(twinlog_wait(log, lsn, (enum twinlog_level)4, 0), -EINVAL);
     ck_assert_int_eq(twinlog_wait(log, 0, TWINLOG_LEVEL_DURABLE, 1), 0);
     ck_assert_int_eq(twinlog_wait(log, 3, TWINLOG_LEVEL_DURABLE, 0), 0);
     ck_assert_uint_ge(twinlog_durable_lsn(log), 3);
     terms.level = TWINLOG_LEVEL_DURABLE;
     terms.deadline_ns = 1;
     ck_assert_int_eq(append_on_terms(log, 20, &terms, &lsn), -ETIMEDOUT);
-    ck_assert_uint_eq(lsn, 10);
+    ck_assert_uint_eq(lsn, 11);
     terms.deadline_ns = twinlog_deadline(60000);
     ck_assert_int_eq(append_on_terms(log, 20, &terms, &lsn), 0);
-    ck_assert_uint_eq(twinlog_durable_lsn(log), 11);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 12);
     terms.deadline_ns = 0;
     terms.flags = TWINLOG_TRY;
     ck_assert_int_eq(append_on_terms(log, 20, &terms, &lsn), 0);
-    ck_assert_uint_eq(twinlog_durable_lsn(log), 12);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 13);
     ck_assert_int_eq(append_on_terms(log, 20, NULL, &lsn), 0);
     ck_assert_int_eq(twinlog_sync(log), 0);
-    ck_assert_uint_eq(twinlog_durable_lsn(log), 13);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 14);
     ck_assert_uint_ge(log_stat(log).syncs, 4);
     log_close(log);
 }

@@ -343,7 +343,7 @@ END_TEST
 
 Suite *participants_suite(void)
 {
-    Suite *suite = suite_create("peers");
+    Suite *suite = suite_create("participants");
     TCase *still = logdir_case(suite, "one that stands still", gate_set_up);
     tcase_add_test(still, a_thread_that_waits_for_a_process_that_stands_still_keeps_no_other_one_waiting);
     tcase_add_test(still, a_process_whose_records_lie_before_one_that_stands_still_can_leave);

@@ -692,7 +692,7 @@ END_TEST
 
 Suite *read_snapshot_suite(void)
 {
-    Suite *suite = suite_create("horizon");
+    Suite *suite = suite_create("read_snapshot");
     TCase *tests = tcase_create("beside a writer");
 
     tcase_set_timeout(tests, 60);

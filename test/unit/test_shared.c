@@ -268,7 +268,7 @@ static int sync_log(void)
 
 static int append_durable(void)
 {
-    const struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    const struct twinlog_terms terms = { .size = sizeof(terms), .level = TWINLOG_LEVEL_DURABLE };
     unsigned char bytes[RECORD_ROOM];
     const uint32_t size = (uint32_t)make_record(writer_of(self), atomic_load(&self->appended), bytes);
     const struct twinlog_entry entry = { .data = bytes, .size = size };
@@ -940,7 +940,9 @@ END_TEST
 
 static int append_until(struct twinlog *log, uint32_t sequence, uint64_t deadline_ns, uint64_t *ret_lsn)
 {
-    const struct twinlog_terms terms = { .size = sizeof(terms), .deadline_ns = deadline_ns };
+    const struct twinlog_terms terms = { .size = sizeof(terms),
+                                         .level = TWINLOG_LEVEL_DURABLE,
+                                         .deadline_ns = deadline_ns };
     unsigned char bytes[RECORD_ROOM];
     const struct twinlog_entry entry = { .data = bytes, .size = (uint32_t)make_record(0, sequence, bytes) };
 

@@ -163,7 +163,7 @@ START_TEST(with_full_buffers_nothing_happens_by_the_deadline)
     struct twinlog_reservation place = { 0 };
     struct twinlog_terms terms;
 
-    for (int level = 0; level < 3; level++) {
+    for (int level = TWINLOG_LEVEL_DEFAULT; level <= TWINLOG_LEVEL_DURABLE; level++) {
         uint64_t lsn = 77;
 
         ck_assert_int_eq(append(log, 6000, until((enum twinlog_level)level, 5), &lsn), -ETIMEDOUT);
@@ -232,7 +232,7 @@ START_WAYS_TEST(with_a_deadline_everything_works)
     log = log_open(&options);
     for (unsigned i = 0; i < 60; i++) {
         const struct twinlog_entry entry = { .size = 5000 };
-        struct twinlog_terms terms = until((enum twinlog_level)(i % 3), 120000);
+        struct twinlog_terms terms = until((enum twinlog_level)(TWINLOG_LEVEL_DURABLE - i % 3), 120000);
         struct twinlog_reservation place;
 
         ck_assert_int_eq(append(log, 5000, terms, &lsn), 0);

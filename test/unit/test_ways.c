@@ -221,9 +221,9 @@ START_TEST(a_bad_batch_is_refused_and_nothing_happens)
     expect_nothing_happened(log, NULL, 1, -EINVAL);
     for (unsigned i = 0; i < 4; i++) {
         terms = (struct twinlog_terms)TWINLOG_TERMS_INIT;
-        terms.size -= i == 0;
+        terms.size *= i != 0;
         terms.flags = i == 1 ? 2 : 0;
-        terms.level = i == 2 ? 3 : 0;
+        terms.level = i == 2 ? 4 : 0;
         terms.reserved = i == 3;
         ck_assert_int_eq(twinlog_append_batch(log, entries, 1, &terms, NULL), -EINVAL);
     }
@@ -427,11 +427,11 @@ START_WAYS_TEST(waiting_knows_every_level)
     ck_assert_uint_eq(twinlog_written_lsn(log), lsn);
     ck_assert_uint_eq(twinlog_durable_lsn(log), 0);
     ck_assert_int_eq(twinlog_wait(log, lsn, TWINLOG_LEVEL_DURABLE, twinlog_deadline(20000)), 0);
-    for (int level = 0; level < 3; level++) {
+    for (int level = TWINLOG_LEVEL_DEFAULT; level <= TWINLOG_LEVEL_DURABLE; level++) {
         ck_assert_int_eq(look(log, lsn, (enum twinlog_level)level), 0);
         ck_assert_int_eq(twinlog_wait(log, lsn + 1, (enum twinlog_level)level, 0), -EINVAL);
     }
-    ck_assert_int_eq(twinlog_wait(log, lsn, (enum twinlog_level)3, 0), -EINVAL);
+    ck_assert_int_eq(twinlog_wait(log, lsn, (enum twinlog_level)4, 0), -EINVAL);
     ck_assert_uint_eq(twinlog_durable_lsn(log), lsn);
     log_close(log);
 }

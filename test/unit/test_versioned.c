@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Programs and libraries of different versions: every structure that begins with `size` is passed as an older program
+ * would (without its last fields), as a newer one would (with fields that this library does not know), and without a
+ * size.
+ */
+#include "logdir.h"
+#include "suites.h"
+
+#include "base/versioned.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define UNKNOWN_BYTES 24u /* fields of a newer version */
+#define FILL 0xa5
+
+static char path[320]; /* of a sink */
+static struct twinlog *tested;
+
+static void set_up(void)
+{
+    logdir_make();
+    snprintf(path, sizeof(path), "%s/sink", log_parent);
+}
+
+/* ---- the rule ------------------------------------------------------------------------------------ */
+
+struct small {
+    uint32_t size, first, second, third;
+};
+
+START_TEST(what_an_older_program_lacks_is_zero)
+{
+    struct small own;
+    const struct small given = { 12, 1, 2, 3 };
+    ck_assert_int_eq(twl_versioned_take(&own, sizeof(own), &given), 0);
+    ck_assert_mem_eq(&own, (&(struct small){ sizeof(own), 1, 2, 0 }), sizeof(own));
+    ck_assert_int_eq(twl_versioned_take(&own, sizeof(own), NULL), 0);
+    ck_assert_mem_eq(&own, (&(struct small){ .size = sizeof(own) }), sizeof(own));
+}
+END_TEST
+
+START_TEST(what_this_version_does_not_know_must_be_zero)
+{
+    struct small own = { .first = 77 };
+    uint32_t given[6] = { sizeof(given), 1, 2, 3, 0, 0 };
+    ck_assert_int_eq(twl_versioned_take(&own, sizeof(own), given), 0);
+    ck_assert_mem_eq(&own, (&(struct small){ sizeof(own), 1, 2, 3 }), sizeof(own));
+    given[5] = 1;
+    given[1] = 4;
+    ck_assert_int_eq(twl_versioned_take(&own, sizeof(own), given), -E2BIG);
+    ck_assert_uint_eq(own.first, 1); /* untouched */
+}
+END_TEST
+
+START_TEST(a_size_that_was_not_set_is_refused)
+{
+    struct small own, given = { 0 };
+    const uint32_t bad[] = { 0, 4, 7, 65537, UINT32_MAX };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        given.size = bad[i];
+        ck_assert_int_eq(twl_versioned_take(&own, sizeof(own), &given), -EINVAL);
+        ck_assert(!twl_versioned_is_set(&given));
+    }
+    ck_assert(twl_versioned_is_set(NULL));
+}
+END_TEST
+
+START_TEST(an_output_keeps_its_size_and_gets_no_byte_behind_it)
+{
+    const struct small own = { sizeof(own), 1, 2, 3 };
+    uint32_t ret[7];
+    memset(ret, FILL, sizeof(ret));
+    ret[0] = 12;
+    twl_versioned_give(ret, &own, sizeof(own));
+    ck_assert_mem_eq(ret, ((uint32_t[]){ 12, 1, 2, 0xa5a5a5a5, 0xa5a5a5a5, 0xa5a5a5a5, 0xa5a5a5a5 }),
+                     sizeof(ret));
+    ret[0] = 24;
+    twl_versioned_give(ret, &own, sizeof(own));
+    ck_assert_mem_eq(ret, ((uint32_t[]){ 24, 1, 2, 3, 0, 0, 0xa5a5a5a5 }), sizeof(ret));
+    twl_versioned_give(NULL, &own, sizeof(own));
+}
+END_TEST
+
+/* ---- each structure ------------------------------------------------------------------------------ */
+
+static int open_and_close(const void *options)
+{
+    struct twinlog *other;
+    log_close(tested);
+    const int rc = twinlog_open(log_dir, options, &other);
+    if (rc == 0)
+        log_close(other);
+    tested = log_open(NULL);
+    return rc;
+}
+
+static int append_on(const void *terms)
+{
+    const struct twinlog_entry entry = { .data = "x", .size = 1 };
+    return twinlog_append_batch(tested, &entry, 1, terms, NULL);
+}
+
+static int committer(const void *options)
+{
+    struct twinlog_committer *made;
+    const int rc = twinlog_committer_open(options, &made);
+    return rc == 0 ? twinlog_committer_close(made) : rc;
+}
+
+static int trim(const void *options)
+{
+    return twinlog_trim(tested, options, NULL);
+}
+
+static int reader(const void *options)
+{
+    struct twinlog_reader *made;
+    const int rc = twinlog_reader_open(log_dir, options, &made);
+    if (rc == 0)
+        twinlog_reader_close(made);
+    return rc;
+}
+
+static int attach(const void *options)
+{
+    struct twinlog_reader *made;
+    const int rc = twinlog_reader_attach(tested, options, &made);
+    if (rc == 0)
+        twinlog_reader_close(made);
+    return rc;
+}
+
+static int verify(const void *options)
+{
+    return twinlog_verify(log_dir, options, NULL);
+}
+
+static const char *new_dir(void)
+{
+    static char dir[340];
+    static unsigned number;
+    snprintf(dir, sizeof(dir), "%s/new-%u", log_parent, number++);
+    return dir;
+}
+
+static int backup(const void *options)
+{
+    return twinlog_backup(log_dir, new_dir(), options, NULL);
+}
+
+static int repair(const void *options)
+{
+    log_close(tested);
+    const int rc = twinlog_repair(log_dir, new_dir(), options, NULL);
+    tested = log_open(NULL);
+    return rc;
+}
+
+static int sink(const void *options)
+{
+    struct twinlog_sink *made;
+    const int rc = twinlog_sink_open(path, options, &made);
+    return rc == 0 ? twinlog_sink_close(made) : rc;
+}
+
+static const struct {
+    int (*call)(const void *given);
+    uint32_t bytes;
+    uint32_t least; /* that the call needs to succeed */
+} inputs[] = {
+    { open_and_close, sizeof(struct twinlog_options), 8 },
+    { append_on, sizeof(struct twinlog_terms), 8 },
+    { committer, sizeof(struct twinlog_committer_options), 8 },
+    { trim, sizeof(struct twinlog_trim_options), 16 },
+    { reader, sizeof(struct twinlog_reader_options), 8 },
+    { attach, sizeof(struct twinlog_reader_options), 8 },
+    { verify, sizeof(struct twinlog_verify_options), 8 },
+    { backup, sizeof(struct twinlog_backup_options), 8 },
+    { repair, sizeof(struct twinlog_repair_options), 8 },
+    { sink, sizeof(struct twinlog_sink_options), 8 },
+};
+#define INPUTS (int)(sizeof(inputs) / sizeof(inputs[0]))
+
+START_TEST(an_input_of_any_version)
+{
+    unsigned char given[1024] = { 0 };
+    const uint32_t bytes = inputs[_i].bytes;
+    const uint32_t sizes[] = { inputs[_i].least, bytes - 8, bytes - 4, bytes, bytes + UNKNOWN_BYTES };
+    tested = log_open(NULL);
+    append_records(tested, 0, 0, 3);
+    if (inputs[_i].call == trim)
+        ((struct twinlog_trim_options *)(void *)given)->before_lsn = 1;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        if (sizes[i] < inputs[_i].least)
+            continue;
+        memcpy(given, &sizes[i], sizeof(sizes[i]));
+        memset(given + sizes[i], FILL, sizeof(given) - sizes[i]); /* not to be looked at */
+        ck_assert_msg(inputs[_i].call(given) == 0, "size %u of %u", sizes[i], bytes);
+        memset(given + sizes[i], 0, sizeof(given) - sizes[i]);
+    }
+    given[bytes + 3] = 1;
+    ck_assert_int_eq(inputs[_i].call(given), -EINVAL);
+    given[bytes + 3] = 0;
+    memset(given, 0, sizeof(uint32_t));
+    ck_assert_int_eq(inputs[_i].call(given), -EINVAL);
+    log_close(tested);
+}
+END_TEST
+
+static int get_stat(void *ret)
+{
+    return twinlog_stat(tested, ret);
+}
+
+static int get_timings(void *ret)
+{
+    return twinlog_timings(tested, ret);
+}
+
+static int get_trim_result(void *ret)
+{
+    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+    options.before_lsn = 1;
+    return twinlog_trim(tested, &options, ret);
+}
+
+static int get_inspection(void *ret)
+{
+    return twinlog_inspect(log_dir, ret);
+}
+
+static int get_backup_result(void *ret)
+{
+    return twinlog_backup(log_dir, new_dir(), NULL, ret);
+}
+
+static int get_repair_result(void *ret)
+{
+    log_close(tested);
+    const int rc = twinlog_repair(log_dir, new_dir(), NULL, ret);
+    tested = log_open(NULL);
+    return rc;
+}
+
+static int get_probe(void *ret)
+{
+    return twinlog_probe(log_parent, ret);
+}
+
+static int get_sink_stat(void *ret)
+{
+    struct twinlog_sink *made;
+    ck_assert_int_eq(twinlog_sink_open(path, NULL, &made), 0);
+    const int rc = twinlog_sink_stat(made, ret);
+    ck_assert_int_eq(twinlog_sink_close(made), 0);
+    return rc;
+}
+
+static const struct {
+    int (*call)(void *ret);
+    uint32_t bytes;
+} outputs[] = {
+    { get_stat, sizeof(struct twinlog_stat) },
+    { get_timings, sizeof(struct twinlog_timings) },
+    { get_trim_result, sizeof(struct twinlog_trim_result) },
+    { get_inspection, sizeof(struct twinlog_inspection) },
+    { get_backup_result, sizeof(struct twinlog_backup_result) },
+    { get_repair_result, sizeof(struct twinlog_repair_result) },
+    { get_probe, sizeof(struct twinlog_probe) },
+    { get_sink_stat, sizeof(struct twinlog_sink_stat) },
+};
+#define OUTPUTS (int)(sizeof(outputs) / sizeof(outputs[0]))
+
+START_TEST(an_output_of_any_version)
+{
+    static _Alignas(16) unsigned char ret[65536];
+    const uint32_t bytes = outputs[_i].bytes, sizes[] = { 8, bytes - 4, bytes, bytes + UNKNOWN_BYTES };
+    ck_assert_uint_lt(bytes + UNKNOWN_BYTES, sizeof(ret));
+    tested = log_open(NULL);
+    append_records(tested, 0, 0, 3);
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        uint32_t size = sizes[i];
+        memset(ret, FILL, sizeof(ret));
+        memcpy(ret, &size, sizeof(size));
+        ck_assert_int_eq(outputs[_i].call(ret), 0);
+        memcpy(&size, ret, sizeof(size));
+        ck_assert_uint_eq(size, sizes[i]);
+        for (uint32_t at = bytes; at < size; at++)
+            ck_assert_uint_eq(ret[at], 0);
+        for (uint32_t at = size; at < bytes + 2 * UNKNOWN_BYTES && at < sizeof(ret); at++)
+            ck_assert_uint_eq(ret[at], FILL);
+    }
+    memset(ret, 0, sizeof(ret));
+    ck_assert_int_eq(outputs[_i].call(ret), -EINVAL);
+    log_close(tested);
+}
+END_TEST
+
+Suite *versioned_suite(void)
+{
+    Suite *suite = suite_create("versioned");
+    TCase *rule = tcase_create("rule");
+    tcase_add_test(rule, what_an_older_program_lacks_is_zero);
+    tcase_add_test(rule, what_this_version_does_not_know_must_be_zero);
+    tcase_add_test(rule, a_size_that_was_not_set_is_refused);
+    tcase_add_test(rule, an_output_keeps_its_size_and_gets_no_byte_behind_it);
+    suite_add_tcase(suite, rule);
+    TCase *structures = logdir_case(suite, "structures", set_up);
+    tcase_add_loop_test(structures, an_input_of_any_version, 0, INPUTS);
+    tcase_add_loop_test(structures, an_output_of_any_version, 0, OUTPUTS);
+    return suite;
+}
