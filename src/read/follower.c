@@ -29,7 +29,7 @@ struct follower {
     pid_t pid;                  /* [const] */
     pthread_t thread;           /* [const] */
     struct shared_page *shared; /* [const] the writer's, or `watched` */
-    struct shared_page watched; /* [thread] */
+    struct shared_page watched; /* [thread, with the lock to exchange it] */
     struct twl_event changed;   /* by the reader; the thread sleeps on it while `fd` is readable */
     struct twl_mutex lock;
     struct interest interest; /* [lock] */
@@ -87,11 +87,10 @@ static bool is_left_untold(struct shared_page *shared)
 /* Another page counts as news. */
 static void look_further(struct follower *f)
 {
-    const bool is_other = f->shared == &f->watched && twl_page_watch_again(&f->watched) > 0;
-    if (!is_other && !is_left_untold(f->shared))
-        return;
     twl_mutex_lock(&f->lock);
-    make_readable(f);
+    const bool is_other = f->shared == &f->watched && twl_page_watch_again(&f->watched) > 0;
+    if (is_other || is_left_untold(f->shared))
+        make_readable(f);
     twl_mutex_unlock(&f->lock);
 }
 
@@ -160,9 +159,9 @@ static void end_thread(struct follower *f)
 {
     twl_mutex_lock(&f->lock);
     f->must_end = true;
+    twl_page_wake(f->shared);
     twl_mutex_unlock(&f->lock);
     twl_event_notify_all(&f->changed);
-    twl_page_wake(f->shared);
     pthread_join(f->thread, NULL);
     twl_mutex_destroy(&f->lock);
 }

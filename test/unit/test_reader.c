@@ -12,6 +12,7 @@
 
 #include "../sim/rng.h"
 #include "log/log.h"
+#include "read/follower.h"
 #include "segment/shared_page.h"
 
 #include <dirent.h>
@@ -1417,6 +1418,48 @@ static void expect_readable(int fd)
     ck_assert_int_eq(ready.revents, POLLIN);
 }
 
+static struct {
+    const struct io_ops *real;
+    struct io_ops ops;
+    _Atomic bool is_shut, is_waiting;
+} door;
+
+static int open_behind_door(struct io *io, const char *name, unsigned flags, struct io_file **ret_file)
+{
+    while (atomic_load(&door.is_shut)) {
+        atomic_store(&door.is_waiting, true);
+        sched_yield();
+    }
+    return door.real->open(io, name, flags, ret_file);
+}
+
+/* The follower's thread exchanges the page while the reader ends the thread. Only the thread sanitizer sees it if they
+ * do not take turns. */
+START_TEST(a_follower_may_find_another_page_when_it_is_ended)
+{
+    struct follower *follower;
+    struct io *io;
+
+    log_close(log_open(NULL));
+    ck_assert_int_eq(unlink(log_file(PAGE_FILE_NAME)), 0);
+    ck_assert_int_eq(twl_io_posix_create(log_dir, false, &io), 0);
+    door.real = io->ops;
+    door.ops = *io->ops;
+    door.ops.open = open_behind_door;
+    io->ops = &door.ops;
+    ck_assert_int_eq(twl_follower_create(io, NULL, &follower), 0); /* without a page */
+    atomic_store(&door.is_waiting, false);
+    atomic_store(&door.is_shut, true);
+    while (!atomic_load(&door.is_waiting))
+        sched_yield();
+    struct twinlog *log = log_open(NULL);
+    atomic_store(&door.is_shut, false);
+    twl_follower_destroy(follower);
+    io->ops->destroy(io);
+    log_close(log);
+}
+END_TEST
+
 START_TEST(the_descriptor_is_readable_while_there_is_something)
 {
     struct twinlog *log = make_log(5);
@@ -2080,6 +2123,7 @@ Suite *reader_suite(void)
     tcase_add_loop_test(tests, a_writer_is_noticed_also_where_the_lock_file_was_missing_or_is_removed, 0, 2);
 
     tests = add_case(suite, "the descriptor");
+    tcase_add_test(tests, a_follower_may_find_another_page_when_it_is_ended);
     tcase_add_loop_test(tests, the_descriptor_is_readable_while_there_is_something, 0, KINDS);
     tcase_add_loop_test(tests, the_descriptor_tells_of_every_record, 0, KINDS);
     tcase_add_loop_test(tests, a_trim_that_overtakes_a_waiting_reader_is_told_by_the_descriptor, 0, KINDS);
