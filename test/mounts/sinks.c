@@ -1,0 +1,737 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sink-mounts FILESYSTEM: a sink on a file system of that kind, which the test makes and mounts.
+ *
+ * The file system is in an image on a loop device, or in memory, or is an overlay on an ext4. It is mounted in a mount
+ * namespace of the test's own, so the kernel takes everything back when the test is gone, also if it was killed. The
+ * sink is used in child processes; this process has no threads. A power cut is a copy of the image, taken when nothing
+ * is written to it, and another boot identity: what was only in the page cache is lost.
+ *
+ * What is missing here (root, a loop device, mkfs) ends the program with 77 and the reason.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <inttypes.h>
+#include <linux/loop.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <twinlog.h>
+#include <unistd.h>
+
+#define LINE_BYTES 64u
+#define LINES 900u             /* in four files of MAX_BYTES each, so that the oldest is removed */
+#define MAX_BYTES (3u * 4096u) /* a multiple of LINE_BYTES */
+#define SYNCED_LINES 100u      /* so many are written before the sync */
+#define FULL_BYTES (8u << 20)  /* more than is left on the full disk */
+#define STRANGER 12345u        /* a user */
+#define CHILD_SECONDS 300u     /* only what hangs takes so long */
+#define COPIES 100u            /* until two are the same */
+#define MKFS_EXT "-q -F -m 0 -E lazy_itable_init=0,lazy_journal_init=0 disk"
+
+static const struct kind {
+    const char *name, *make, *mount, *unmount;
+    unsigned image_mib; /* 0: nothing survives an unmount */
+    bool keeps_room;    /* that was reserved. Otherwise a sink on a full disk may end with -EIO */
+} kinds[] = {
+    { "ext3", "mkfs.ext3 " MKFS_EXT, "mount -o loop disk m", "umount m", 64, true },
+    { "ext4", "mkfs.ext4 " MKFS_EXT, "mount -o loop disk m", "umount m", 64, true },
+    { "xfs", "mkfs.xfs -q -f disk", "mount -o loop disk m", "umount m", 320, true },
+    { "btrfs", "mkfs.btrfs -q -f disk", "mount -o loop disk m", "umount m", 160, false },
+    { "tmpfs", "true", "mount -t tmpfs -o size=32m none m", "umount m", 0, true },
+    { "overlay", "mkfs.ext4 " MKFS_EXT,
+      "mount -o loop disk below && mkdir -p below/lower below/upper below/work && "
+      "mount -t overlay -o lowerdir=below/lower,upperdir=below/upper,workdir=below/work none m",
+      "umount m && umount below", 64, true },
+};
+#define KINDS (sizeof(kinds) / sizeof(kinds[0]))
+
+static const struct kind *kind;
+static char place[300];
+static const char *step = "mounting"; /* for messages */
+
+/* In memory that the processes share. */
+static struct notes {
+    _Atomic uint64_t acked; /* lines */
+    _Atomic uint64_t more;  /* lines that were acknowledged after the sync */
+    _Atomic int heir;       /* process that was forked at the point */
+    _Atomic bool is_heir_ready;
+    _Atomic int turn; /* of processes that wait for each other */
+} * notes;
+
+/* ---- the test ------------------------------------------------------------------------------------ */
+
+static void put_back(void)
+{
+    char command[1100];
+    snprintf(command, sizeof(command),
+             "cd / && { umount %s/m; umount %s/below; rm -r --one-file-system %s; } >/dev/null 2>&1", place,
+             place, place);
+    if (*place)
+        (void)!system(command);
+}
+
+static _Noreturn void end(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static _Noreturn void end(int code, const char *format, ...)
+{
+    va_list arguments;
+    if (code == 77)
+        printf("SKIP sink-on-%s: ", kind->name);
+    else
+        printf("sink-on-%s: %s: ", kind->name, step);
+    va_start(arguments, format);
+    vprintf(format, arguments);
+    va_end(arguments);
+    printf("\n");
+    fflush(stdout);
+    put_back();
+    _exit(code);
+}
+
+/* In a child: ends it, which ends the test. */
+#define CHECK(condition)                                                                                     \
+    do {                                                                                                     \
+        if (!(condition)) {                                                                                  \
+            printf("%s:%d: not so: %s (errno %d)\n", __FILE__, __LINE__, #condition, errno);                 \
+            fflush(stdout);                                                                                  \
+            _exit(1);                                                                                        \
+        }                                                                                                    \
+    } while (0)
+
+static bool run(const char *command)
+{
+    char line[1200];
+    snprintf(line, sizeof(line), "cd %s && { %s; } >output 2>&1 </dev/null", place, command);
+    return system(line) == 0;
+}
+
+static void must_run(const char *command)
+{
+    if (!run(command))
+        end(1, "this fails: %s", command);
+}
+
+static pid_t start(void (*body)(void))
+{
+    fflush(stdout);
+    const pid_t child = fork();
+    if (child < 0)
+        end(1, "fork: %s", strerror(errno));
+    if (child > 0)
+        return child;
+    alarm(CHILD_SECONDS);
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (chdir("m/d") < 0)
+        _exit(1);
+    body();
+    _exit(0);
+}
+
+static void await(pid_t child, int expected_signal)
+{
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        continue;
+    if (expected_signal ? !WIFSIGNALED(status) || WTERMSIG(status) != expected_signal : status != 0)
+        end(1, "a process ended with status %#x", (unsigned)status);
+}
+
+static void in_child(void (*body)(void))
+{
+    await(start(body), 0);
+}
+
+static void wait_for_turn(int turn)
+{
+    while (atomic_load(&notes->turn) != turn)
+        usleep(1000);
+}
+
+/* The same for a turn that a child announces, unless it ends. */
+static void wait_for_child(pid_t child, int turn)
+{
+    siginfo_t info = { 0 };
+    while (atomic_load(&notes->turn) != turn) {
+        if (waitid(P_PID, (id_t)child, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == child)
+            end(1, "a process ended too early");
+        usleep(1000);
+    }
+}
+
+/* ---- the file system ----------------------------------------------------------------------------- */
+
+static void mount_again(void)
+{
+    must_run(kind->mount);
+    must_run("mkdir -p m/d && chmod 777 m/d");
+}
+
+static void make_file_system(void)
+{
+    char command[100];
+    if (geteuid() != 0)
+        end(77, "only root can mount");
+    if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+        end(77, "no mount namespace of its own: %s", strerror(errno));
+    const char *parent = getenv("TMPDIR");
+    snprintf(place, sizeof(place), "%s/sink-mounts.XXXXXX", parent ? parent : "/tmp");
+    if (!mkdtemp(place) || chdir(place) < 0)
+        end(1, "%s: %s", place, strerror(errno));
+    must_run("mkdir m below");
+    snprintf(command, sizeof(command), "truncate -s %uM disk", kind->image_mib);
+    must_run(command);
+    if (!run(kind->make))
+        end(77, "there is no such file system: %s", kind->make);
+    if (!run(kind->mount))
+        end(77, "cannot be mounted here: %s", kind->mount);
+    must_run("mkdir m/d && chmod 777 m/d");
+}
+
+/* Occupies the loop device that is free, so that the next mount gets another one, and another device number. */
+static void occupy_a_loop_device(void)
+{
+    char path[40];
+    struct loop_config config = { .info.lo_flags = LO_FLAGS_AUTOCLEAR };
+    const int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+    const int number = control < 0 ? -1 : ioctl(control, LOOP_CTL_GET_FREE);
+    snprintf(path, sizeof(path), "/dev/loop%d", number);
+    const int loop = number < 0 ? -1 : open(path, O_RDWR | O_CLOEXEC); /* stays open */
+    const int file = open("other", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    config.fd = (uint32_t)file;
+    if (loop >= 0 && file >= 0 && ftruncate(file, 1 << 20) == 0)
+        (void)!ioctl(loop, LOOP_CONFIGURE, &config); /* if it fails, the device number may stay what it is */
+    if (file >= 0)
+        close(file);
+    if (control >= 0)
+        close(control);
+}
+
+static void remount(void)
+{
+    must_run(kind->unmount);
+    mount_again();
+}
+
+/* ---- lines --------------------------------------------------------------------------------------- */
+
+static void make_line(char line[LINE_BYTES + 1], uint64_t number)
+{
+    snprintf(line, LINE_BYTES + 1, "%08" PRIu64 " %054u\n", number, 0u);
+}
+
+static int put_line(struct twinlog_sink *sink, uint64_t number)
+{
+    char line[LINE_BYTES + 1];
+    make_line(line, number);
+    return twinlog_sink_write(sink, line, LINE_BYTES, NULL);
+}
+
+static struct twinlog_sink_options options_of(uint32_t flags)
+{
+    struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
+    options.flags = flags | TWINLOG_SINK_NO_THREAD;
+    options.initial_bytes = 4096;
+    return options;
+}
+
+static int open_sink(uint32_t flags, struct twinlog_sink **ret_sink)
+{
+    const struct twinlog_sink_options options = options_of(flags);
+    return twinlog_sink_open("out", &options, ret_sink);
+}
+
+/* All bytes of a file; the caller frees them. NULL: there is none. */
+static char *read_file(const char *name, uint64_t *ret_size)
+{
+    struct stat about;
+    const int fd = open(name, O_RDONLY | O_CLOEXEC);
+    *ret_size = 0;
+    if (fd < 0)
+        return NULL;
+    CHECK(fstat(fd, &about) == 0);
+    char *bytes = malloc((size_t)about.st_size + 1);
+    CHECK(bytes && pread(fd, bytes, (size_t)about.st_size, 0) == about.st_size);
+    close(fd);
+    *ret_size = (uint64_t)about.st_size;
+    return bytes;
+}
+
+/* Checks that a file has whole lines and nothing else: those from *next on, and perhaps one that is a void. */
+static void check_file(const char *name, uint64_t *next, unsigned *voids)
+{
+    char line[LINE_BYTES + 1];
+    uint64_t size;
+    char *bytes = read_file(name, &size);
+    CHECK(size % LINE_BYTES == 0);
+    for (uint64_t at = 0; at < size; at += LINE_BYTES) {
+        if (*next == UINT64_MAX) /* older ones were removed */
+            *next = strtoull(bytes + at, NULL, 10);
+        make_line(line, *next);
+        if (memcmp(bytes + at, line, LINE_BYTES) == 0) {
+            ++*next;
+            continue;
+        }
+        ++*voids;
+        CHECK(bytes[at + LINE_BYTES - 1] == '\n' && !memchr(bytes + at, 0, LINE_BYTES));
+    }
+    free(bytes);
+}
+
+/* The same for files that follow each other. A void is the line that was being written at a death. */
+static uint64_t check_files(unsigned voids_expected)
+{
+    uint64_t next = UINT64_MAX;
+    unsigned voids = 0;
+    check_file("out.2", &next, &voids);
+    check_file("out.1", &next, &voids);
+    check_file("out", &next, &voids);
+    CHECK(voids <= voids_expected);
+    return next;
+}
+
+static void check_nothing_beside(void)
+{
+    CHECK(system("ls -A | grep '^[.]out' && exit 1 || exit 0") == 0);
+}
+
+static void remove_all(void)
+{
+    must_run("rm -rf m/d && mkdir m/d && chmod 777 m/d");
+    memset(notes, 0, sizeof(*notes));
+}
+
+/* ---- a death at each point, with a child that lives on -------------------------------------------- */
+
+static const char *const points[] = {
+    "data opened",    "area locked",     "area filled in",  "area ready",
+    "place taken",    "entered",         "owner confirmed", "intent stored",
+    "cursor moved",   "claim confirmed", "copy half done",  "copy done",
+    "claim done",     "about to grow",   "file grown",      "growth told",
+    "record written", "record named",    "about to leave",  "last one has cut",
+    "left",           "next file made",  "name shifted",    "file dropped",
+    "old file named", "next file named",
+};
+#define POINTS (sizeof(points) / sizeof(points[0]))
+
+static const char *point; /* in the child, which has one thread; NULL: none, or it was passed */
+static bool dies_there;
+static struct twinlog_sink *inherited;
+static pid_t test;
+
+/* What the process that was forked at the point does. */
+static _Noreturn void be_the_heir(void)
+{
+    const pid_t parent = getppid();
+    atomic_store(&notes->is_heir_ready, true);
+    while (dies_there &&
+           (getppid() == parent || getppid() == test)) /* outlives its parent, but not the test */
+        usleep(1000);
+    if (inherited &&
+        (put_line(inherited, 0) != TWINLOG_EFORKED || twinlog_sink_close(inherited) != TWINLOG_EFORKED))
+        _exit(1);
+    _exit(0);
+}
+
+void twl_point(const char *name);
+void twl_point(const char *name)
+{
+    int status = 0;
+    if (!point || strcmp(name, point) != 0)
+        return;
+    point = NULL;
+    const pid_t heir = fork();
+    if (heir == 0)
+        be_the_heir();
+    atomic_store(&notes->heir, heir);
+    while (heir > 0 && !atomic_load(&notes->is_heir_ready))
+        usleep(100);
+    if (dies_there)
+        kill(getpid(), SIGKILL);
+    while (waitpid(heir, &status, 0) < 0 && errno == EINTR)
+        continue;
+    CHECK(status == 0);
+}
+
+static const char *wanted_point;
+
+/* Writes four files, of which three are left. */
+static void use_the_sink(void)
+{
+    struct twinlog_sink_options options = options_of(0);
+    options.max_bytes = MAX_BYTES;
+    options.keep_files = 2;
+    point = wanted_point;
+    CHECK(twinlog_sink_open("out", &options, &inherited) == 0);
+    for (uint64_t i = 0; i < LINES; i++) {
+        CHECK(put_line(inherited, i) == 0);
+        atomic_store(&notes->acked, i + 1);
+        CHECK(i + 1 != SYNCED_LINES || twinlog_sink_sync(inherited) == 0);
+    }
+    struct twinlog_sink *sink = inherited;
+    inherited = NULL; /* it is being freed */
+    CHECK(twinlog_sink_close(sink) == 0);
+}
+
+static void go_on_after_death(void)
+{
+    struct twinlog_sink *sink;
+    CHECK(open_sink(0, &sink) == 0);
+    CHECK(twinlog_sink_close(sink) == 0);
+    const uint64_t next = check_files(1), acked = atomic_load(&notes->acked);
+    CHECK(next == UINT64_MAX ? acked == 0 : next == acked || next == acked + 1);
+    check_nothing_beside();
+}
+
+static void check_all_lines(void)
+{
+    CHECK(check_files(0) == LINES);
+    check_nothing_beside();
+}
+
+static void fork_at_points(void)
+{
+    for (unsigned i = 0; i < 2 * POINTS; i++) {
+        step = wanted_point = points[i / 2];
+        dies_there = i % 2 == 0;
+        const pid_t child = start(use_the_sink);
+        await(child, dies_there ? SIGKILL : 0);
+        if (atomic_load(&notes->heir) <= 0)
+            end(1, "no process came there");
+        in_child(dies_there ? go_on_after_death : check_all_lines);
+        if (dies_there) {
+            kill(atomic_load(&notes->heir), SIGKILL);
+            waitpid(atomic_load(&notes->heir), NULL, 0);
+        }
+        remove_all();
+    }
+    wanted_point = NULL;
+}
+
+/* ---- mounted again ------------------------------------------------------------------------------- */
+
+static void write_and_die(void)
+{
+    struct twinlog_sink *sink;
+    CHECK(open_sink(TWINLOG_SINK_SHARED, &sink) == 0);
+    for (uint64_t i = 0; i < LINES; i++)
+        CHECK(put_line(sink, i) == 0);
+    kill(getpid(), SIGKILL);
+}
+
+static void add_a_line(void)
+{
+    struct twinlog_sink *sink;
+    uint64_t end = 0;
+    CHECK(twinlog_sink_end("out", &end) == 0 && end == LINES * LINE_BYTES);
+    CHECK(open_sink(0, &sink) == 0);
+    CHECK(put_line(sink, LINES) == 0 && twinlog_sink_close(sink) == 0);
+    CHECK(check_files(0) == LINES + 1);
+    check_nothing_beside();
+}
+
+static void write_zeros(void)
+{
+    struct twinlog_sink *sink;
+    CHECK(open_sink(0, &sink) == 0);
+    CHECK(twinlog_sink_write(sink, "a\n\0\0", 4, NULL) == 0 && twinlog_sink_close(sink) == 0);
+}
+
+static void find_zeros(void)
+{
+    struct twinlog_sink *sink;
+    uint64_t offset = 0;
+    CHECK(open_sink(TWINLOG_SINK_MUST_EXIST, &sink) == 0);
+    CHECK(twinlog_sink_write(sink, "\n", 1, &offset) == 0 && offset == 4);
+    CHECK(twinlog_sink_close(sink) == 0);
+    check_nothing_beside();
+}
+
+/* After a kill the end is exact, also under another device number; after a close the record counts. */
+static void mount_after_kill_and_close(void)
+{
+    step = "mounted again after a kill";
+    await(start(write_and_die), SIGKILL);
+    remount();
+    in_child(add_a_line);
+    remove_all();
+    step = "mounted again after a close";
+    in_child(write_zeros);
+    remount();
+    in_child(find_zeros);
+    remove_all();
+}
+
+/* ---- the power ----------------------------------------------------------------------------------- */
+
+static void write_sync_and_write(void)
+{
+    struct twinlog_sink *sink;
+    CHECK(open_sink(TWINLOG_SINK_SHARED, &sink) == 0);
+    for (uint64_t i = 0; i < LINES; i++) {
+        CHECK(put_line(sink, i) == 0);
+        CHECK(i + 1 != SYNCED_LINES || twinlog_sink_sync(sink) == 0);
+    }
+    atomic_store(&notes->turn, 1);
+    for (;;)
+        pause();
+}
+
+/* The end is what was synced, or it is not known; then the caller decides, and what was synced stays. */
+static void find_what_was_synced(void)
+{
+    char line[LINE_BYTES + 1];
+    struct twinlog_sink *sink;
+    uint64_t end = 0, size;
+    const int told = twinlog_sink_end("out", &end);
+    CHECK(told == 0 || told == -EUCLEAN);
+    CHECK(end >= SYNCED_LINES * LINE_BYTES);
+    CHECK(open_sink(told == 0 ? 0 : TWINLOG_SINK_DROP_ZEROS, &sink) == 0);
+    CHECK(twinlog_sink_close(sink) == 0);
+    char *bytes = read_file("out", &size);
+    CHECK(size == end);
+    for (uint64_t i = 0; i < SYNCED_LINES; i++) {
+        make_line(line, i);
+        CHECK(memcmp(bytes + i * LINE_BYTES, line, LINE_BYTES) == 0);
+    }
+    CHECK(told != 0 || !memchr(bytes, 0, size));
+    free(bytes);
+    check_nothing_beside();
+}
+
+static bool copy_image(void)
+{
+    for (unsigned i = 0; i < COPIES; i++)
+        if (run("cp --sparse=always disk copy && cp --sparse=always disk again && cmp -s copy again"))
+            return true;
+    return false;
+}
+
+static bool start_the_machine_again(void)
+{
+    must_run("echo 01234567-89ab-cdef-0123-456789abcdef >boot");
+    return run("mount --bind boot /proc/sys/kernel/random/boot_id");
+}
+
+static void cut_the_power(void)
+{
+    step = "after a power cut";
+    const pid_t child = start(write_sync_and_write);
+    wait_for_child(child, 1);
+    const bool is_copied = copy_image();
+    kill(child, SIGKILL);
+    await(child, SIGKILL);
+    must_run(kind->unmount);
+    if (is_copied && start_the_machine_again()) {
+        must_run("mv copy disk");
+        mount_again();
+        in_child(find_what_was_synced);
+    } else {
+        printf("SKIP sink-on-%s, a power cut: %s\n", kind->name,
+               is_copied ? "no other boot identity" : "the image does not stay as it is");
+        mount_again();
+    }
+    remove_all();
+}
+
+/* ---- the full disk ------------------------------------------------------------------------------- */
+
+static void fill_the_disk(void)
+{
+    const int fd = open("m/filler", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    static const char zeros[1 << 16];
+    off_t at = 0;
+    for (size_t size = sizeof(zeros); fd >= 0 && size >= 4096;) {
+        const ssize_t n = pwrite(fd, zeros, size, at);
+        at += n > 0 ? n : 0;
+        size = n > 0 ? size : size / 2;
+    }
+    if (fd >= 0)
+        (void)!fsync(fd);
+    close(fd);
+}
+
+static bool is_no_room(int rc)
+{
+    return rc == -ENOSPC || (rc == -EIO && !kind->keeps_room);
+}
+
+static void write_on_full_disk(void)
+{
+    struct twinlog_sink *sink;
+    uint64_t lines = 0;
+    int rc = 0;
+    CHECK(open_sink(0, &sink) == 0);
+    CHECK(put_line(sink, lines++) == 0);
+    atomic_store(&notes->turn, 1);
+    wait_for_turn(2); /* the disk is full */
+    while ((rc = put_line(sink, lines)) == 0 && lines < FULL_BYTES / LINE_BYTES)
+        lines++;
+    CHECK(is_no_room(rc));
+    const bool is_lost = rc == -EIO;
+    atomic_store(&notes->turn, 3);
+    wait_for_turn(4); /* it has room again */
+    if (!is_lost) {
+        CHECK(put_line(sink, lines++) == 0);
+        CHECK(twinlog_sink_sync(sink) == 0);
+    }
+    atomic_store(&notes->acked, lines);
+    rc = twinlog_sink_close(sink);
+    CHECK(rc == 0 || is_lost);
+}
+
+static void find_acknowledged_lines(void)
+{
+    struct twinlog_sink *sink;
+    uint64_t next = 0;
+    unsigned voids = 0;
+    const int rc = open_sink(0, &sink);
+    CHECK(rc == 0 || (rc == -EUCLEAN && !kind->keeps_room && open_sink(TWINLOG_SINK_DROP_ZEROS, &sink) == 0));
+    CHECK(twinlog_sink_close(sink) == 0);
+    check_file("out", &next, &voids);
+    CHECK(next == atomic_load(&notes->acked) && voids <= !kind->keeps_room);
+}
+
+static void fill_and_write(void)
+{
+    step = "on a full disk";
+    const pid_t child = start(write_on_full_disk);
+    wait_for_child(child, 1);
+    fill_the_disk();
+    atomic_store(&notes->turn, 2);
+    wait_for_child(child, 3);
+    must_run("rm m/filler && sync -f m");
+    atomic_store(&notes->turn, 4);
+    await(child, 0);
+    in_child(find_acknowledged_lines);
+    remove_all();
+}
+
+/* ---- other users --------------------------------------------------------------------------------- */
+
+static void become_a_stranger(void)
+{
+    umask(0);
+    CHECK(setgroups(0, NULL) == 0 && setgid(STRANGER) == 0 && setuid(STRANGER) == 0);
+}
+
+static void be_refused(void)
+{
+    struct twinlog_sink *sink;
+    become_a_stranger();
+    CHECK(open_sink(TWINLOG_SINK_SHARED, &sink) == -EACCES);
+    check_nothing_beside();
+}
+
+static void begin_a_file(void)
+{
+    struct twinlog_sink *sink;
+    become_a_stranger();
+    CHECK(open_sink(TWINLOG_SINK_SHARED, &sink) == 0);
+    CHECK(put_line(sink, 0) == 0 && twinlog_sink_sync(sink) == 0 && twinlog_sink_close(sink) == 0);
+    check_nothing_beside();
+}
+
+/* In a directory that is not its own it writes with the others; the record of a sync it cannot make. */
+static void join_the_others(void)
+{
+    struct twinlog_sink *sink;
+    become_a_stranger();
+    CHECK(open_sink(TWINLOG_SINK_SHARED, &sink) == 0);
+    CHECK(put_line(sink, 2) == 0);
+    CHECK(twinlog_sink_sync(sink) == -EACCES);
+    CHECK(twinlog_sink_close(sink) == 0);
+}
+
+static void stay_with_a_stranger(void)
+{
+    struct twinlog_sink *sink;
+    CHECK(open_sink(TWINLOG_SINK_SHARED, &sink) == 0);
+    CHECK(put_line(sink, 1) == 0);
+    atomic_store(&notes->turn, 1);
+    wait_for_turn(2);
+    CHECK(put_line(sink, 3) == 0 && twinlog_sink_sync(sink) == 0 && twinlog_sink_close(sink) == 0);
+    CHECK(check_files(0) == 4);
+    check_nothing_beside();
+}
+
+static void use_as_others(void)
+{
+    step = "as another user";
+    must_run("chmod 755 m/d");
+    in_child(be_refused); /* to make a file */
+    must_run("chmod 777 m/d");
+    in_child(begin_a_file);
+    must_run("chmod 755 m/d");
+    in_child(be_refused); /* to make what lies beside it */
+    const pid_t child = start(stay_with_a_stranger);
+    wait_for_child(child, 1);
+    in_child(join_the_others);
+    atomic_store(&notes->turn, 2);
+    await(child, 0);
+    must_run("chmod 777 m/d && chown 0 m/d/out && chmod 644 m/d/out");
+    in_child(be_refused); /* to write the file */
+    remove_all();
+}
+
+/* ---- what cannot be a sink ------------------------------------------------------------------------ */
+
+static void be_no_sink(void)
+{
+    struct twinlog_sink *sink;
+    CHECK(open_sink(0, &sink) == -ENOTSUP);
+    CHECK(open_sink(TWINLOG_SINK_SHARED, &sink) == -ENOTSUP);
+    CHECK(access("out", F_OK) < 0);
+    check_nothing_beside();
+}
+
+/* Can space be reserved? */
+static bool can_reserve(void)
+{
+    const int fd = open("m/probe", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    const bool can = fd >= 0 && fallocate(fd, 0, 0, 4096) == 0;
+    close(fd);
+    unlink("m/probe");
+    return can;
+}
+
+int main(int argc, char **argv)
+{
+    for (kind = kinds; kind < kinds + KINDS && (argc != 2 || strcmp(kind->name, argv[1]) != 0); kind++)
+        continue;
+    if (kind == kinds + KINDS) {
+        fprintf(stderr, "usage: sink-mounts FILESYSTEM\n");
+        return 2;
+    }
+    notes = mmap(NULL, sizeof(*notes), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    test = getpid();
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* for processes whose parent was killed */
+    make_file_system();
+    if (!can_reserve()) {
+        step = "without reserved space";
+        in_child(be_no_sink);
+    } else {
+        fork_at_points();
+        use_as_others();
+        fill_and_write();
+        if (kind->image_mib > 0) {
+            occupy_a_loop_device();
+            mount_after_kill_and_close();
+            cut_the_power();
+        }
+    }
+    put_back();
+    return 0;
+}
