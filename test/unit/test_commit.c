@@ -609,7 +609,7 @@ static const struct {
     { GROUP_CLOSE, SEGMENT_MIN_BYTES - SEGMENT_FOOTER_BYTES - 3 * BLOCK_BYTES + 8, false },
 };
 
-START_TEST(a_mark_that_finds_no_room_waits_for_the_next_segment)
+START_TEST(a_marker_that_finds_no_room_waits_for_the_next_segment)
 {
     static unsigned char block[BLOCK_BYTES];
     char next[SEGMENT_NAME_BYTES];
@@ -1455,7 +1455,7 @@ Suite *commit_suite(void)
     tcase_add_test(alone, a_record_is_written_with_its_own_kind_and_time);
     tcase_add_test(alone, a_restart_goes_on_in_another_segment_and_epoch);
     tcase_add_test(alone, a_poisoned_log_is_not_stopped);
-    tcase_add_loop_test(alone, a_mark_that_finds_no_room_waits_for_the_next_segment, 0,
+    tcase_add_loop_test(alone, a_marker_that_finds_no_room_waits_for_the_next_segment, 0,
                         (int)(sizeof(mark_places) / sizeof(mark_places[0])));
     tcase_add_test(alone, a_poisoned_log_says_why_rather_than_that_the_disk_is_full);
     tcase_add_test(alone, a_segment_in_hand_is_closed_with_the_log);

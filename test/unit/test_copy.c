@@ -330,7 +330,7 @@ static int print_finding(void *context, const struct twinlog_report *report)
     return 0;
 }
 
-START_TEST(verify_finds_nothing_wrong_beside_a_writer_that_trims_and_cuts)
+START_TEST(verify_finds_nothing_wrong_beside_a_writer_that_trims_and_truncates)
 {
     struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
     struct churn churn;
@@ -445,7 +445,7 @@ static uint64_t check_churned(const char *dir)
     return count;
 }
 
-START_TEST(a_backup_beside_a_writer_that_trims_and_cuts_is_a_sound_log)
+START_TEST(a_backup_beside_a_writer_that_trims_and_truncates_is_a_sound_log)
 {
     struct churn churn;
     unsigned done = 0;
@@ -714,7 +714,7 @@ START_TEST(a_backup_goes_to_another_file_system)
 }
 END_TEST
 
-START_TEST(cursors_values_the_front_and_a_cut_are_in_the_backup)
+START_TEST(cursors_values_the_head_and_a_truncation_are_in_the_backup)
 {
     const struct twinlog_options options = small_segments(0);
     struct twinlog *log = log_open(&options), *copy;
@@ -1097,7 +1097,7 @@ START_TEST(a_crash_leaves_the_whole_backup_or_none)
 END_TEST
 
 /* The file through which a writer says what is durable does not fit on the disk. */
-START_TEST(a_backup_ends_no_earlier_than_the_front)
+START_TEST(a_backup_ends_no_earlier_than_the_head)
 {
     const struct simdisk_options disk_options = { .seed = 6, .has_direct = true };
     const struct simdisk_fault fault = { .op = SIM_ALLOCATE, .nth = 1, .error = -ENOSPC };
@@ -1469,7 +1469,7 @@ START_TEST(a_sealed_segment_without_any_group_is_damage)
 }
 END_TEST
 
-START_TEST(a_segment_that_was_cut_short_is_read_as_far_as_it_goes)
+START_TEST(a_segment_that_was_truncated_is_read_as_far_as_it_goes)
 {
     struct twinlog_repair_result result;
     struct losses losses = { 0 };
@@ -1629,7 +1629,7 @@ START_TEST(what_belongs_to_another_log_is_left_alone)
 }
 END_TEST
 
-START_TEST(repair_needs_a_log_that_nobody_writes)
+START_TEST(repair_needs_a_log_without_a_writer)
 {
     struct twinlog_repair_result result;
     struct losses losses = { 0 };
@@ -1856,7 +1856,7 @@ Suite *copy_suite(void)
 
     tcase_add_test(look, segments_are_listed_in_the_order_of_the_log);
     tcase_add_test(look, a_listing_ends_when_the_caller_says_so);
-    tcase_add_test(look, verify_finds_nothing_wrong_beside_a_writer_that_trims_and_cuts);
+    tcase_add_test(look, verify_finds_nothing_wrong_beside_a_writer_that_trims_and_truncates);
     tcase_add_test(look, at_any_moment_a_log_looks_sound_and_can_be_copied);
     tcase_add_test(look, verify_goes_on_in_what_is_left);
     tcase_add_test(look, a_writer_that_comes_while_verify_looks_is_no_damage);
@@ -1864,13 +1864,13 @@ Suite *copy_suite(void)
     tcase_add_test(look, a_bad_index_and_a_bad_copy_of_the_state_are_told);
     tcase_add_loop_test(look, a_footer_or_an_index_that_is_not_true_is_told, 0, FALSE_FOOTERS + 1);
 
-    tcase_add_test(backup, a_backup_beside_a_writer_that_trims_and_cuts_is_a_sound_log);
+    tcase_add_test(backup, a_backup_beside_a_writer_that_trims_and_truncates_is_a_sound_log);
     tcase_add_test(backup, a_backup_holds_all_that_was_durable_when_it_began);
     tcase_add_test(backup, neither_log_changes_the_other_through_a_link);
     tcase_add_test(backup, what_is_being_copied_is_held);
     tcase_add_test(backup, a_backup_can_share_nothing);
     tcase_add_test(backup, a_backup_goes_to_another_file_system);
-    tcase_add_test(backup, cursors_values_the_front_and_a_cut_are_in_the_backup);
+    tcase_add_test(backup, cursors_values_the_head_and_a_truncation_are_in_the_backup);
     tcase_add_test(backup, an_empty_log_and_one_that_was_reset_can_be_backed_up);
     tcase_add_test(backup, a_backup_has_no_torn_tail);
     tcase_add_test(backup, damage_is_not_copied);
@@ -1879,7 +1879,7 @@ Suite *copy_suite(void)
     tcase_add_test(backup, a_log_of_the_first_version_can_be_backed_up);
     tcase_add_test(backup, a_crash_leaves_the_whole_backup_or_none);
     tcase_add_test(backup, a_backup_that_fails_says_so);
-    tcase_add_test(backup, a_backup_ends_no_earlier_than_the_front);
+    tcase_add_test(backup, a_backup_ends_no_earlier_than_the_head);
 
     tcase_add_test(mend, repair_copies_a_sound_log_as_it_is);
     tcase_add_test(mend, a_lost_record_is_told_and_leaves_its_number_empty);
@@ -1888,12 +1888,12 @@ Suite *copy_suite(void)
     tcase_add_test(mend, headers_of_neighbours_and_a_first_group_may_be_gone_at_once);
     tcase_add_test(mend, a_missing_segment_is_a_gap_and_no_more);
     tcase_add_test(mend, a_sealed_segment_without_any_group_is_damage);
-    tcase_add_test(mend, a_segment_that_was_cut_short_is_read_as_far_as_it_goes);
+    tcase_add_test(mend, a_segment_that_was_truncated_is_read_as_far_as_it_goes);
     tcase_add_loop_test(mend, without_the_state_only_names_are_lost, 0, STATE_LOSSES);
     tcase_add_test(mend, a_torn_tail_is_left_out_without_a_word);
     tcase_add_test(mend, what_a_cursor_has_passed_was_there);
     tcase_add_test(mend, what_belongs_to_another_log_is_left_alone);
-    tcase_add_test(mend, repair_needs_a_log_that_nobody_writes);
+    tcase_add_test(mend, repair_needs_a_log_without_a_writer);
     tcase_add_test(mend, a_writer_that_comes_while_repair_reads_is_in_the_way);
     tcase_add_test(mend, a_writer_that_comes_and_goes_while_repair_reads_is_in_the_way);
     tcase_add_test(mend, the_caller_can_end_a_repair);

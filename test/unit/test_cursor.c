@@ -194,7 +194,7 @@ START_TEST(a_group_of_another_epoch_is_not_whatever_its_chain)
 }
 END_TEST
 
-START_TEST(only_a_mark_of_a_later_epoch_begins_one)
+START_TEST(only_a_marker_of_a_later_epoch_begins_one)
 {
     struct group_header group;
     uint64_t at = begin(&group);
@@ -364,7 +364,7 @@ END_TEST
 
 /* ---- where a segment begins -------------------------------------------------------------------- */
 
-START_TEST(a_segment_behind_a_cut_begins_where_its_header_says)
+START_TEST(a_segment_behind_a_truncation_begins_where_its_header_says)
 {
     segment.header = (struct segment_header){ .incompatible = FEATURE_MANAGED,
                                               .sequence = 7,
@@ -870,7 +870,7 @@ Suite *cursor_suite(void)
     tcase_add_test(walking, a_group_of_another_chain_is_not);
     tcase_add_test(walking, a_group_that_skips_or_repeats_an_lsn_is_not);
     tcase_add_test(walking, a_group_of_another_epoch_is_not_whatever_its_chain);
-    tcase_add_test(walking, only_a_mark_of_a_later_epoch_begins_one);
+    tcase_add_test(walking, only_a_marker_of_a_later_epoch_begins_one);
     tcase_add_test(walking, the_first_group_says_so_and_no_other_does);
     tcase_add_test(walking, the_first_group_is_found_anywhere_in_the_first_block);
     tcase_add_test(walking, a_group_may_begin_at_the_next_block_but_nowhere_further);
@@ -885,7 +885,7 @@ Suite *cursor_suite(void)
     suite_add_tcase(suite, behind);
     TCase *beginning = tcase_create("beginning");
     tcase_add_checked_fixture(beginning, set_up, NULL);
-    tcase_add_test(beginning, a_segment_behind_a_cut_begins_where_its_header_says);
+    tcase_add_test(beginning, a_segment_behind_a_truncation_begins_where_its_header_says);
     tcase_add_test(beginning, of_an_ordinary_segment_nothing_is_known_before_its_first_group);
     suite_add_tcase(suite, beginning);
     TCase *seeking = tcase_create("seek");

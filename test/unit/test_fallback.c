@@ -644,13 +644,13 @@ START_TEST(a_log_of_holes_can_be_opened_on_a_full_disk)
 }
 END_TEST
 
-START_TEST(a_log_that_does_not_fit_is_not_begun)
+START_TEST(a_log_that_does_not_fit_is_not_started)
 {
     const struct twinlog_options options = log_options(0, 0);
     struct stat about;
 
     if (!mount_there("tmpfs", "size=256k")) {
-        skip("a_log_that_does_not_fit_is_not_begun", "tmpfs cannot be mounted");
+        skip("a_log_that_does_not_fit_is_not_started", "tmpfs cannot be mounted");
         return;
     }
     ck_assert_int_eq(log_open_error(&options), -ENOSPC);
@@ -709,7 +709,7 @@ static int read_as_nobody(void)
     return 0;
 }
 
-START_TEST(somebody_who_may_not_write_may_read)
+START_TEST(a_user_that_may_not_write_may_read)
 {
     struct twinlog *log = log_open(NULL);
 
@@ -717,7 +717,7 @@ START_TEST(somebody_who_may_not_write_may_read)
     log_close(log);
     ck_assert_int_eq(chmod(log_parent, 0755), 0);
     ck_assert_int_eq(chmod(log_dir, 0755), 0);
-    expect_success_or_skip(run_child(read_as_nobody), "somebody_who_may_not_write_may_read", "not root");
+    expect_success_or_skip(run_child(read_as_nobody), "a_user_that_may_not_write_may_read", "not root");
 }
 END_TEST
 
@@ -745,10 +745,10 @@ Suite *fallback_suite(void)
     tcase_add_loop_test(tests, a_log_that_filled_the_disk_can_be_opened_and_trimmed, 0, 2);
     tcase_add_loop_test(tests, a_log_can_be_opened_on_a_full_disk, 0, 2);
     tcase_add_loop_test(tests, a_log_of_holes_can_be_opened_on_a_full_disk, 0, 2);
-    tcase_add_test(tests, a_log_that_does_not_fit_is_not_begun);
+    tcase_add_test(tests, a_log_that_does_not_fit_is_not_started);
 
     tests = logdir_case(suite, "read only", prepare);
     tcase_add_test(tests, a_read_only_file_system_is_for_readers);
-    tcase_add_test(tests, somebody_who_may_not_write_may_read);
+    tcase_add_test(tests, a_user_that_may_not_write_may_read);
     return suite;
 }

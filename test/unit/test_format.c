@@ -241,7 +241,7 @@ START_TEST(an_impossible_start_is_damage_even_with_a_right_checksum)
 }
 END_TEST
 
-START_TEST(lives_are_counted)
+START_TEST(incarnations_are_counted)
 {
     unsigned char block[SEGMENT_HEADER_BYTES];
     struct segment_header header, read;
@@ -506,7 +506,7 @@ START_TEST(a_record_tells_its_lsn)
 }
 END_TEST
 
-START_TEST(a_void_reads_back)
+START_TEST(a_filler_reads_back)
 {
     unsigned char bytes[RECORD_HEADER_BYTES + 8];
     struct record_header record;
@@ -644,7 +644,7 @@ START_TEST(every_flipped_bit_of_a_footer_is_seen)
 }
 END_TEST
 
-START_TEST(a_footer_is_valid_in_one_life_of_one_segment_and_at_its_end_only)
+START_TEST(a_footer_is_valid_in_one_incarnation_of_one_segment_and_at_its_end_only)
 {
     unsigned char block[SEGMENT_FOOTER_BYTES];
     const struct segment_footer footer = make_footer();
@@ -952,7 +952,7 @@ Suite *format_suite(void)
     tcase_add_test(segment, impossible_sizes_are_damage_even_with_a_right_checksum);
     tcase_add_test(segment, where_a_managed_segment_starts_reads_back);
     tcase_add_test(segment, an_impossible_start_is_damage_even_with_a_right_checksum);
-    tcase_add_test(segment, lives_are_counted);
+    tcase_add_test(segment, incarnations_are_counted);
     tcase_add_test(segment, a_log_that_is_not_managed_starts_with_its_segment_1);
     tcase_add_test(segment, an_unknown_feature_beside_a_known_one_is_too_new);
     suite_add_tcase(suite, segment);
@@ -968,7 +968,7 @@ Suite *format_suite(void)
     tcase_add_test(record, every_flipped_bit_of_a_record_is_seen_padding_included);
     tcase_add_test(record, a_record_is_valid_as_one_lsn_of_one_epoch_of_one_log);
     tcase_add_test(record, a_record_tells_its_lsn);
-    tcase_add_test(record, a_void_reads_back);
+    tcase_add_test(record, a_filler_reads_back);
     tcase_add_test(record, another_kind_is_no_record);
     tcase_add_test(record, type_and_tag_read_back);
     tcase_add_test(record, a_header_is_loaded_as_it_is_decoded);
@@ -977,7 +977,7 @@ Suite *format_suite(void)
     tcase_add_test(footer, an_index_entry_reads_back);
     tcase_add_test(footer, a_footer_reads_back);
     tcase_add_test(footer, every_flipped_bit_of_a_footer_is_seen);
-    tcase_add_test(footer, a_footer_is_valid_in_one_life_of_one_segment_and_at_its_end_only);
+    tcase_add_test(footer, a_footer_is_valid_in_one_incarnation_of_one_segment_and_at_its_end_only);
     tcase_add_test(footer, an_impossible_footer_is_refused_even_with_a_right_checksum);
     tcase_add_test(footer, the_index_of_a_footer_fits_behind_the_groups);
     tcase_add_test(footer, a_footer_without_records_has_no_times_and_no_index);

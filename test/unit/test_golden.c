@@ -802,7 +802,7 @@ static void assert_states(const char *name, const enum twinlog_segment_state *st
     ck_assert_int_eq(next - states, count);
 }
 
-START_TEST(what_became_of_the_segments_of_a_cut_log_is_known)
+START_TEST(what_became_of_the_segments_of_a_truncated_log_is_known)
 {
     static const enum twinlog_segment_state states[] = { TWINLOG_SEGMENT_SEALED, TWINLOG_SEGMENT_ACTIVE,
                                                          TWINLOG_SEGMENT_RETIRED };
@@ -850,7 +850,7 @@ Suite *golden_suite(void)
     tcase_add_loop_test(logs, the_end_of_a_kept_log_is_found_where_it_is, 0, GOLDENS);
     tcase_add_loop_test(logs, a_kept_log_can_be_continued, 0, GOLDENS);
     tcase_add_test(logs, a_sealed_segment_is_searched_by_its_index);
-    tcase_add_test(logs, what_became_of_the_segments_of_a_cut_log_is_known);
+    tcase_add_test(logs, what_became_of_the_segments_of_a_truncated_log_is_known);
     tcase_add_test(logs, what_became_of_the_segments_of_a_sealed_log_is_known);
     tcase_add_test(logs, a_kept_state_has_its_cursor_and_its_value);
     suite_add_tcase(suite, logs);

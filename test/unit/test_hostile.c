@@ -490,7 +490,7 @@ static void put_front(uint64_t first_sequence, uint64_t first_lsn)
 }
 
 /* What is trimmed was durable. What is appended in front of the head would be acknowledged, and never seen. */
-START_TEST(a_front_behind_the_end_is_damage)
+START_TEST(a_head_behind_the_end_is_damage)
 {
     struct twinlog_options options = log_options(0, 0);
     struct twinlog *log;
@@ -531,7 +531,7 @@ START_TEST(numbers_without_a_successor_are_refused)
 }
 END_TEST
 
-START_TEST(the_last_epoch_can_not_be_cut)
+START_TEST(the_last_epoch_can_not_be_truncated)
 {
     struct twinlog *log;
     uint64_t lsn;
@@ -706,7 +706,7 @@ START_TEST(a_gap_that_can_be_filled_is)
 }
 END_TEST
 
-START_TEST(a_log_can_not_begin_where_nobody_can_count_on)
+START_TEST(a_log_can_not_begin_where_no_number_follows)
 {
     struct twinlog_repair_result result;
 
@@ -987,9 +987,9 @@ Suite *hostile_suite(void)
     tcase_add_test(tests, a_damaged_segment_may_claim_a_tebibyte);
     tcase_add_test(tests, a_footer_may_claim_a_huge_index);
     tcase_add_loop_test(tests, a_state_file_may_claim_anything, 0, 3);
-    tcase_add_test(tests, a_front_behind_the_end_is_damage);
+    tcase_add_test(tests, a_head_behind_the_end_is_damage);
     tcase_add_loop_test(tests, numbers_without_a_successor_are_refused, 0, 5);
-    tcase_add_test(tests, the_last_epoch_can_not_be_cut);
+    tcase_add_test(tests, the_last_epoch_can_not_be_truncated);
     suite_add_tcase(suite, tests);
 
     tests = tcase_create("gaps");
@@ -997,7 +997,7 @@ Suite *hostile_suite(void)
     tcase_set_timeout(tests, 2 * MOST_SECONDS);
     tcase_add_test(tests, a_gap_that_nothing_can_fill_is_refused);
     tcase_add_test(tests, a_gap_that_can_be_filled_is);
-    tcase_add_test(tests, a_log_can_not_begin_where_nobody_can_count_on);
+    tcase_add_test(tests, a_log_can_not_begin_where_no_number_follows);
     tcase_add_test(tests, a_cursor_can_not_promise_more_than_has_room);
     suite_add_tcase(suite, tests);
 

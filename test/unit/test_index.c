@@ -346,7 +346,7 @@ START_TEST(an_index_is_thinned_to_the_room_that_is_left)
 }
 END_TEST
 
-START_TEST(a_segment_with_marks_only_has_a_footer)
+START_TEST(a_segment_with_markers_only_has_a_footer)
 {
     struct model model = begin(1, SEGMENT_DATA_OFFSET);
     add_group(&model, 0, 0);
@@ -448,7 +448,7 @@ Suite *index_suite(void)
     suite_add_tcase(suite, summary);
     TCase *footer = tcase_create("footer");
     tcase_add_test(footer, an_index_is_thinned_to_the_room_that_is_left);
-    tcase_add_test(footer, a_segment_with_marks_only_has_a_footer);
+    tcase_add_test(footer, a_segment_with_markers_only_has_a_footer);
     suite_add_tcase(suite, footer);
     TCase *lookup = tcase_create("looking up");
     tcase_add_test(lookup, an_lsn_is_found_at_the_last_entry_that_is_not_behind_it);

@@ -326,7 +326,7 @@ static void *feed(void *argument)
 
 /* Two records fill a buffer. A thread that finds it full while another one writes has to write next, and
  * no other thread may come by to tell it so. */
-START_TEST(who_finds_the_buffer_full_is_not_left_waiting)
+START_TEST(a_thread_that_finds_the_buffer_full_is_not_left_waiting)
 {
     struct twinlog_options options = log_options(0, 0);
     struct feeder feeder = { 0 };
@@ -370,7 +370,7 @@ END_WAYS_TEST
 
 /* ---- accepted, durable ------------------------------------------------------------------------- */
 
-START_WAYS_TEST(an_enqueued_record_waits_for_somebody_to_sync_it)
+START_WAYS_TEST(an_enqueued_record_waits_for_a_sync)
 {
     struct twinlog *log = log_open(&options);
     uint64_t lsn = 0;
@@ -1045,12 +1045,12 @@ Suite *integration_suite(void)
 
     tcase_add_loop_test(tests, what_many_threads_appended_is_there_for_ever, 0, WAYS);
     tcase_add_loop_test(tests, enqueuing_faster_than_the_disk_waits_and_loses_nothing, 0, WAYS);
-    tcase_add_test(tests, who_finds_the_buffer_full_is_not_left_waiting);
+    tcase_add_test(tests, a_thread_that_finds_the_buffer_full_is_not_left_waiting);
     tcase_add_test(tests, whose_turn_has_come_does_not_wait_for_itself);
     tcase_add_loop_test(tests, a_log_can_be_opened_another_way_each_time, 0, WAYS);
 
     tests = logdir_case(suite, "accepted and durable", logdir_make);
-    tcase_add_loop_test(tests, an_enqueued_record_waits_for_somebody_to_sync_it, 0, WAYS);
+    tcase_add_loop_test(tests, an_enqueued_record_waits_for_a_sync, 0, WAYS);
     tcase_add_test(tests, waiting_is_for_what_was_accepted);
     tcase_add_test(tests, a_record_has_the_time_at_which_it_was_accepted);
 

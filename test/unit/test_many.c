@@ -247,7 +247,7 @@ START_TEST(what_was_only_written_is_synced_with_what_comes_after_it)
 }
 END_TEST
 
-START_TEST(who_only_enqueues_finds_room_again)
+START_TEST(a_thread_that_only_enqueues_finds_room_again)
 {
     open_all(1, 2);
     for (uint32_t i = 0; i < 4 * RECORDS; i++)
@@ -512,7 +512,7 @@ END_TEST
 
 /* ---- truncations -------------------------------------------------------------------------------- */
 
-START_TEST(a_log_is_cut_and_reset_beside_the_others)
+START_TEST(a_log_is_truncated_and_reset_beside_the_others)
 {
     struct writer writers[LOGS];
     open_all(3, LOGS);
@@ -549,7 +549,7 @@ static void *cut_nothing(void *context)
 }
 
 /* A truncation lets no call in, and waits for a commit; the thread that is to commit wants to go in. */
-START_TEST(a_callback_may_append_to_a_log_that_is_being_cut)
+START_TEST(a_callback_may_append_to_a_log_that_is_being_truncated)
 {
     static struct order orders[200];
     struct cutter cutter = { 0 };
@@ -587,7 +587,7 @@ static void cut_and_name_the_other(struct twinlog_request *request)
 }
 
 /* A call that has the head may wait for others that wait for a commit, as a truncation does. */
-START_TEST(a_callback_commits_while_it_waits_for_the_front_of_another_log)
+START_TEST(a_callback_commits_while_it_waits_for_the_head_of_another_log)
 {
     struct refused refused = {
         .request.complete = cut_and_name_the_other, .cut = 1, .reset = 1, .named = 1, .closed = 1
@@ -817,7 +817,7 @@ Suite *many_suite(void)
     tcase_add_loop_test(tests, every_path_and_both_layouts_work, 0, 4);
     tcase_add_test(tests, logs_come_and_go_while_others_commit);
     tcase_add_test(tests, what_was_only_written_is_synced_with_what_comes_after_it);
-    tcase_add_test(tests, who_only_enqueues_finds_room_again);
+    tcase_add_test(tests, a_thread_that_only_enqueues_finds_room_again);
     tcase_add_test(tests, what_is_enqueued_or_written_is_flushed_in_time);
     tcase_add_test(tests, a_flush_does_not_count_as_a_call_for_what_comes_next);
 
@@ -829,10 +829,10 @@ Suite *many_suite(void)
     tcase_add_loop_test(tests, a_callback_may_append_and_wait, 0, 2);
     tcase_add_loop_test(tests, a_callback_that_waits_for_room_is_not_in_the_way_of_another, 0, 2);
 
-    tests = logdir_case(suite, "cuts", prepare);
-    tcase_add_test(tests, a_log_is_cut_and_reset_beside_the_others);
-    tcase_add_test(tests, a_callback_may_append_to_a_log_that_is_being_cut);
-    tcase_add_test(tests, a_callback_commits_while_it_waits_for_the_front_of_another_log);
+    tests = logdir_case(suite, "truncations", prepare);
+    tcase_add_test(tests, a_log_is_truncated_and_reset_beside_the_others);
+    tcase_add_test(tests, a_callback_may_append_to_a_log_that_is_being_truncated);
+    tcase_add_test(tests, a_callback_commits_while_it_waits_for_the_head_of_another_log);
     tcase_add_test(tests, a_shared_committer_closes_no_log_that_may_wait_for_it);
 
     tests = logdir_case(suite, "failures", prepare);

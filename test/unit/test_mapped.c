@@ -574,7 +574,7 @@ END_TEST
 
 /* ---- levels ------------------------------------------------------------------------------------- */
 
-START_TEST(a_record_is_durable_when_somebody_asked_for_it)
+START_TEST(a_record_is_durable_when_a_call_asked_for_it)
 {
     struct twinlog *log = open_small(tested_mode);
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
@@ -682,7 +682,7 @@ static uint64_t size_of_file(const char *path)
     return (uint64_t)about.st_size;
 }
 
-START_TEST(a_close_cuts_the_file_to_its_last_byte)
+START_TEST(a_close_truncates_the_file_to_its_last_byte)
 {
     struct twinlog *log = open_large();
     uint64_t bytes = OPEN_RECORDS_OFFSET;
@@ -708,7 +708,7 @@ END_TEST
 
 /* A reader that maps stands at the end of the records, right at the end of a page, when the log is closed: the file stays as
  * it is as long as there is such a reader. */
-START_TEST(a_file_that_a_reader_maps_is_not_cut)
+START_TEST(a_file_that_a_reader_maps_is_not_truncated)
 {
     struct twinlog *log = open_large();
     struct twinlog_reader *readers[2] = { open_reader(0), open_reader(TWINLOG_READER_MMAP) };
@@ -743,7 +743,7 @@ START_TEST(a_file_that_a_reader_maps_is_not_cut)
 END_TEST
 
 /* A process that is about to truncate it may be stopped in the middle of that. */
-START_TEST(a_file_that_somebody_holds_is_read)
+START_TEST(a_file_that_another_one_holds_is_read)
 {
     struct flock use = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)IO_LOCK_USE, .l_len = 1 };
     struct twinlog_record record;
@@ -1286,7 +1286,7 @@ static void expect_lost(int rc)
 
 /* Another program truncates the file under the mapping. What is called first is told, nothing waits for what is
  * lost. */
-START_TEST(a_file_that_somebody_cuts_poisons_and_nobody_dies)
+START_TEST(a_file_that_is_truncated_poisons_and_no_process_dies)
 {
     struct twinlog *log = open_large();
     struct twinlog_reader *reader = log_reader_of_kind(log, LOG_READER_KINDS - 1);
@@ -1807,14 +1807,14 @@ static void add_common(Suite *suite, void (*set_up_mode)(void), bool few)
     TCase *threads = logdir_case(suite, "threads", set_up_mode);
     tcase_add_test(threads, threads_append_read_and_sync_at_the_same_time);
     TCase *levels = logdir_case(suite, "levels", set_up_mode);
-    tcase_add_test(levels, a_record_is_durable_when_somebody_asked_for_it);
+    tcase_add_test(levels, a_record_is_durable_when_a_call_asked_for_it);
     tcase_add_test(levels, a_sync_covers_segments_that_were_left);
     tcase_add_test(levels, what_was_appended_is_durable_after_the_interval);
     tcase_add_test(levels, a_canceled_token_keeps_a_record_out);
     TCase *opening = logdir_case(suite, "closing and opening", set_up_mode);
-    tcase_add_loop_test(opening, a_close_cuts_the_file_to_its_last_byte, 0, few ? 3 : 12);
-    tcase_add_loop_test(opening, a_file_that_a_reader_maps_is_not_cut, 0, few ? 3 : 16);
-    tcase_add_test(opening, a_file_that_somebody_holds_is_read);
+    tcase_add_loop_test(opening, a_close_truncates_the_file_to_its_last_byte, 0, few ? 3 : 12);
+    tcase_add_loop_test(opening, a_file_that_a_reader_maps_is_not_truncated, 0, few ? 3 : 16);
+    tcase_add_test(opening, a_file_that_another_one_holds_is_read);
     tcase_add_loop_test(opening, a_log_goes_from_mode_to_mode, 0, MODES + 2);
     tcase_add_loop_test(opening, spares_of_the_other_mode_are_no_use_and_no_harm, 0, MODES);
     tcase_add_test(opening, segments_double_up_to_the_limit);
@@ -1826,7 +1826,7 @@ static void add_common(Suite *suite, void (*set_up_mode)(void), bool few)
     tcase_add_test(disk, a_full_disk_refuses_and_goes_on_when_it_has_room);
     tcase_add_test(disk, a_sync_that_fails_poisons);
     tcase_add_loop_test(disk, an_error_with_another_meaning_is_an_error_for_good, 0, 3);
-    tcase_add_loop_test(disk, a_file_that_somebody_cuts_poisons_and_nobody_dies, 0, CUTS);
+    tcase_add_loop_test(disk, a_file_that_is_truncated_poisons_and_no_process_dies, 0, CUTS);
     tcase_add_test(disk, a_record_whose_pages_are_lost_is_not_completed);
     tcase_add_test(disk, a_place_with_something_else_in_it_poisons);
     tcase_add_loop_test(disk, a_log_that_cannot_be_mapped_is_as_it_was, 0, MODES);

@@ -343,7 +343,7 @@ static int lock_after_cut(struct io_file *file, enum io_lock which, bool is_excl
     return cutting.real->lock(file, which, is_exclusive);
 }
 
-START_TEST(a_cursor_is_not_set_beyond_a_cut_that_came_before_it)
+START_TEST(a_cursor_is_not_set_beyond_a_truncation_that_came_before_it)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog *log = open_writer(), *looking;
@@ -366,7 +366,7 @@ START_TEST(a_cursor_is_not_set_beyond_a_cut_that_came_before_it)
 END_TEST
 
 /* The next writer must not pass for the one that is dead. */
-START_TEST(what_comes_after_a_writer_died_in_a_cut_is_seen)
+START_TEST(what_comes_after_a_writer_died_in_a_truncation_is_seen)
 {
     const struct simdisk_fault fault = { .op = SIM_SUBMIT, .nth = 1, .error = -EIO };
     struct twinlog *log = open_writer();
@@ -507,7 +507,7 @@ static int map_nothing(struct io_file *file, size_t bytes, void **ret_page)
 }
 
 /* What the page said of the writer before is not true of this one. */
-START_TEST(a_writer_that_shares_no_page_is_followed_by_those_who_had_one)
+START_TEST(a_writer_that_shares_no_page_is_followed_by_readers_that_had_one)
 {
     struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY | TWINLOG_BUFFERED);
     struct twinlog *looking, *log = log_open(NULL);
@@ -556,15 +556,15 @@ Suite *names_suite(void)
     tcase_add_test(tests, a_cursor_may_be_set_to_what_a_dead_writer_did_not_tell);
     tcase_add_test(tests, a_writer_that_comes_while_one_looks_is_believed);
     tcase_add_test(tests, at_any_moment_of_an_opening_a_cursor_may_be_set_to_what_was_told);
-    tcase_add_test(tests, a_cursor_is_not_set_beyond_a_cut_that_came_before_it);
-    tcase_add_test(tests, what_comes_after_a_writer_died_in_a_cut_is_seen);
+    tcase_add_test(tests, a_cursor_is_not_set_beyond_a_truncation_that_came_before_it);
+    tcase_add_test(tests, what_comes_after_a_writer_died_in_a_truncation_is_seen);
     tcase_add_test(tests, a_log_whose_files_move_is_not_damaged);
     tcase_add_test(tests, a_cursor_is_not_called_out_of_range_when_the_range_is_not_known);
     suite_add_tcase(suite, tests);
     TCase *real = tcase_create("on a real disk");
     tcase_add_checked_fixture(real, logdir_make, logdir_remove);
     tcase_add_test(real, a_follower_hears_of_a_writer_that_died_at_opening_the_log);
-    tcase_add_test(real, a_writer_that_shares_no_page_is_followed_by_those_who_had_one);
+    tcase_add_test(real, a_writer_that_shares_no_page_is_followed_by_readers_that_had_one);
     suite_add_tcase(suite, real);
     return suite;
 }

@@ -108,7 +108,7 @@ START_TEST(opening_goes_on_behind_what_the_disk_has)
 }
 END_TEST
 
-START_TEST(a_trim_or_a_cut_right_after_opening_is_one_of_what_the_disk_has)
+START_TEST(a_trim_or_a_truncation_right_after_opening_is_one_of_what_the_disk_has)
 {
     const uint32_t before = WAYS[_i / WAY_COUNT], then = WAYS[_i % WAY_COUNT];
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
@@ -338,7 +338,7 @@ Suite *on_disk_suite(void)
     tcase_set_timeout(tests, 60);
     suite_add_tcase(suite, tests);
     tcase_add_loop_test(tests, opening_goes_on_behind_what_the_disk_has, 0, WAY_COUNT * WAY_COUNT);
-    tcase_add_loop_test(tests, a_trim_or_a_cut_right_after_opening_is_one_of_what_the_disk_has, 0,
+    tcase_add_loop_test(tests, a_trim_or_a_truncation_right_after_opening_is_one_of_what_the_disk_has, 0,
                         WAY_COUNT * WAY_COUNT);
     tests = tcase_create("showing");
     tcase_set_timeout(tests, 60);

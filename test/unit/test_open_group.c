@@ -563,7 +563,7 @@ START_TEST(readers_without_a_writer_see_what_is_complete)
 }
 END_TEST
 
-START_TEST(claims_of_a_dead_writer_are_voids_for_readers_and_for_who_opens_the_log)
+START_TEST(claims_of_a_dead_writer_are_fillers_for_readers_and_openings)
 {
     static const unsigned befores[] = { 0, 1, 20, 50, 60 };
     const enum boot boot = (enum boot)(_i % BOOTS);
@@ -1124,8 +1124,7 @@ Suite *open_group_suite(void)
     tcase_add_test(walks, a_summary_of_an_open_group_is_gone_on_with);
     TCase *readers = a_case(suite, "readers");
     tcase_add_test(readers, readers_without_a_writer_see_what_is_complete);
-    tcase_add_loop_test(readers, claims_of_a_dead_writer_are_voids_for_readers_and_for_who_opens_the_log, 0,
-                        5 * BOOTS);
+    tcase_add_loop_test(readers, claims_of_a_dead_writer_are_fillers_for_readers_and_openings, 0, 5 * BOOTS);
     tcase_add_loop_test(readers, a_claim_at_the_end_takes_nothing_whatever_the_boot_is, 0, BOOTS);
     tcase_add_loop_test(readers, behind_a_claim_a_record_that_does_not_check_is_the_end, 0, BOOTS);
     tcase_add_loop_test(readers, a_claim_on_what_was_durable_is_damage, 0, 4);

@@ -185,7 +185,7 @@ static int join_and_die(void)
     return die_before_a_child(2);
 }
 
-START_TEST(a_child_of_one_that_was_killed_keeps_nobody_out)
+START_TEST(a_child_of_one_that_was_killed_keeps_no_process_out)
 {
     const struct twinlog_options options = shared(0);
     struct twinlog *log;
@@ -213,7 +213,7 @@ static void drop_first_record(void)
     patch_file(log_segment(2), OPEN_RECORDS_OFFSET, zeros, sizeof(zeros));
 }
 
-START_TEST(a_record_that_is_gone_poisons_and_nobody_waits_for_it)
+START_TEST(a_record_that_is_gone_poisons_and_no_call_waits_for_it)
 {
     struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
     const struct twinlog_options options = shared(TWINLOG_NO_THREAD);
@@ -304,7 +304,7 @@ static void *mark_again(void *context)
 }
 
 /* By one that comes late to a segment that others have started, and may be killed while it does that. */
-START_TEST(a_mark_that_is_made_again_is_there_all_the_time)
+START_TEST(a_marker_that_is_made_again_is_there_all_the_time)
 {
     const struct segment_plan plan = { .number = 1,
                                        .sequence = 1,
@@ -348,12 +348,12 @@ Suite *participants_suite(void)
     tcase_add_test(still, a_thread_that_waits_for_a_process_that_stands_still_keeps_no_other_one_waiting);
     tcase_add_test(still, a_process_whose_records_lie_before_one_that_stands_still_can_leave);
     TCase *children = logdir_case(suite, "children", gate_set_up);
-    tcase_add_loop_test(children, a_child_of_one_that_was_killed_keeps_nobody_out, 0, 2);
+    tcase_add_loop_test(children, a_child_of_one_that_was_killed_keeps_no_process_out, 0, 2);
     TCase *wrong = logdir_case(suite, "what goes wrong", gate_set_up);
-    tcase_add_loop_test(wrong, a_record_that_is_gone_poisons_and_nobody_waits_for_it, 0, 3);
+    tcase_add_loop_test(wrong, a_record_that_is_gone_poisons_and_no_call_waits_for_it, 0, 3);
     tcase_add_test(wrong, a_sync_that_cannot_follow_says_so);
     tcase_add_test(wrong, a_process_without_a_thread_lets_go_of_what_is_full);
-    TCase *marks = logdir_case(suite, "marks", gate_set_up);
-    tcase_add_test(marks, a_mark_that_is_made_again_is_there_all_the_time);
+    TCase *markers = logdir_case(suite, "markers", gate_set_up);
+    tcase_add_test(markers, a_marker_that_is_made_again_is_there_all_the_time);
     return suite;
 }

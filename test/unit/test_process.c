@@ -592,13 +592,13 @@ static void expect_both_read(uint64_t lsn)
 }
 
 /* One begins beside a writer, the other while there is none. */
-START_TEST(a_reader_in_another_process_follows_whoever_writes)
+START_TEST(a_reader_in_another_process_follows_any_writer)
 {
     struct twinlog *log;
     pid_t readers[2];
     uint64_t last;
 
-    if (!choose(_i, "a_reader_in_another_process_follows_whoever_writes"))
+    if (!choose(_i, "a_reader_in_another_process_follows_any_writer"))
         return;
     log = open_wanted();
     append_records(log, 0, 0, 30);
@@ -867,7 +867,7 @@ START_TEST(a_newer_format_is_told_from_damage)
 }
 END_TEST
 
-START_TEST(a_segment_that_was_cut_short_is_damage)
+START_TEST(a_segment_that_was_truncated_is_damage)
 {
     static const off_t sizes[] = { 65535, 65536 - 4096, 10000, 4096 };
 
@@ -1009,7 +1009,7 @@ Suite *process_suite(void)
     tcase_add_loop_test(tests, a_thread_is_not_cancelled_inside_an_append, 0, LOG_IO_KINDS);
 
     tests = logdir_case(suite, "readers in other processes", prepare);
-    tcase_add_loop_test(tests, a_reader_in_another_process_follows_whoever_writes, 0, LOG_IO_KINDS);
+    tcase_add_loop_test(tests, a_reader_in_another_process_follows_any_writer, 0, LOG_IO_KINDS);
     tcase_add_test(tests, looking_changes_nothing);
 
     tests = logdir_case(suite, "places", prepare);
@@ -1021,7 +1021,7 @@ Suite *process_suite(void)
     tests = logdir_case(suite, "segments", prepare);
     tcase_add_test(tests, a_file_that_is_only_named_like_a_segment_is_refused);
     tcase_add_test(tests, a_newer_format_is_told_from_damage);
-    tcase_add_test(tests, a_segment_that_was_cut_short_is_damage);
+    tcase_add_test(tests, a_segment_that_was_truncated_is_damage);
     tcase_add_test(tests, a_missing_segment_is_damage);
     tcase_add_test(tests, a_segment_of_another_log_is_refused);
     tcase_add_test(tests, a_second_copy_of_a_segment_is_refused);

@@ -557,7 +557,7 @@ START_TEST(a_writer_may_come_and_go_while_a_reader_looks_for_the_end)
 }
 END_TEST
 
-START_TEST(recovery_does_not_look_for_the_end_in_a_file_that_has_another_life)
+START_TEST(recovery_does_not_look_for_the_end_in_a_file_of_another_incarnation)
 {
     const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
     struct recovery recovery;
@@ -646,7 +646,7 @@ static void pass_all(struct twinlog_reader *reader)
 }
 
 /* The truncation's own segment is gone, and so is the one that the record was in. */
-START_TEST(a_cut_is_told_also_when_what_came_behind_it_was_trimmed)
+START_TEST(a_truncation_is_told_also_when_what_came_behind_it_was_trimmed)
 {
     struct twinlog_record record;
     struct twinlog_reader *reader;
@@ -668,7 +668,7 @@ START_TEST(a_cut_is_told_also_when_what_came_behind_it_was_trimmed)
 }
 END_TEST
 
-START_TEST(no_cut_is_told_where_a_trim_took_all_that_was_passed)
+START_TEST(no_truncation_is_told_where_a_trim_took_all_that_was_passed)
 {
     struct twinlog_record record;
     struct twinlog_reader *reader;
@@ -702,9 +702,9 @@ Suite *read_snapshot_suite(void)
     tcase_add_loop_test(tests, a_writer_may_come_and_go_while_a_reader_looks_for_the_end, FIRST_VISIT,
                         2 * DEEDS);
     tcase_add_loop_test(tests, a_reader_that_was_away_meets_a_writer_that_opens_the_log, 0, 2 * DEEDS);
-    tcase_add_test(tests, recovery_does_not_look_for_the_end_in_a_file_that_has_another_life);
-    tcase_add_test(tests, a_cut_is_told_also_when_what_came_behind_it_was_trimmed);
-    tcase_add_test(tests, no_cut_is_told_where_a_trim_took_all_that_was_passed);
+    tcase_add_test(tests, recovery_does_not_look_for_the_end_in_a_file_of_another_incarnation);
+    tcase_add_test(tests, a_truncation_is_told_also_when_what_came_behind_it_was_trimmed);
+    tcase_add_test(tests, no_truncation_is_told_where_a_trim_took_all_that_was_passed);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -384,7 +384,7 @@ static struct twinlog *make_by_hand(unsigned count)
     return log;
 }
 
-START_TEST(voids_are_passed_over_in_both_directions)
+START_TEST(fillers_are_passed_over_in_both_directions)
 {
     struct twinlog *log = make_by_hand(HAND_MADE);
     struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
@@ -407,7 +407,7 @@ START_TEST(voids_are_passed_over_in_both_directions)
 }
 END_TEST
 
-START_TEST(nobody_is_woken_for_voids)
+START_TEST(no_thread_is_woken_for_fillers)
 {
     struct twinlog *log = make_by_hand(3000);
     struct twinlog_reader *reader = open_reader(log, _i, 2000, 0);
@@ -613,7 +613,7 @@ static void expect_cut(struct twinlog_reader *reader, uint64_t first, uint64_t l
     ck_assert_int_eq(twinlog_reader_wait(reader, 0), 1);
 }
 
-START_TEST(a_reader_that_has_passed_a_cut_is_told_once)
+START_TEST(a_reader_that_has_passed_a_truncation_is_told_once)
 {
     struct twinlog *log = make_log(1000);
     struct twinlog_reader *passed = open_reader(log, _i, 0, 0);
@@ -658,7 +658,7 @@ START_TEST(a_reader_that_has_passed_a_cut_is_told_once)
 END_TEST
 
 /* One truncation behind the other, some further back than the one before. */
-START_TEST(cuts_may_be_cut_off_in_turn)
+START_TEST(truncations_may_be_truncated_in_turn)
 {
     static const uint64_t cuts[] = { 900, 950, 700, 1100, 701, 10 };
     struct twinlog *log = make_log(1000);
@@ -729,7 +729,7 @@ static void put_void(struct twinlog *log)
 
 /* A reader behind a filler has returned nothing of it, so its truncation is not told it, and it must not pass
  * what has its LSN then. */
-START_TEST(a_record_in_the_place_of_a_void_is_not_passed_over)
+START_TEST(a_record_in_the_place_of_a_filler_is_not_passed_over)
 {
     struct twinlog *log = make_log(20);
     struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
@@ -767,7 +767,7 @@ START_TEST(a_record_in_the_place_of_a_void_is_not_passed_over)
 }
 END_TEST
 
-START_TEST(where_there_are_only_voids_to_go_back_over_a_cursor_stays)
+START_TEST(where_there_are_only_fillers_to_go_back_over_a_cursor_stays)
 {
     struct twinlog *log = open_small();
     struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
@@ -902,7 +902,7 @@ START_TEST(segments_that_were_trimmed_are_let_go)
 END_TEST
 
 /* They are still there, in segments that the reader has open. */
-START_TEST(records_that_were_cut_off_are_not_found_where_they_were)
+START_TEST(records_that_were_truncated_are_not_found_where_they_were)
 {
     struct twinlog *log = make_log(MANY);
     struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
@@ -1119,7 +1119,7 @@ START_TEST(readers_keep_up_with_a_writer_that_trims_and_recycles)
 }
 END_TEST
 
-START_TEST(readers_keep_up_with_a_writer_that_cuts_as_well)
+START_TEST(readers_keep_up_with_a_writer_that_truncates_as_well)
 {
     crowd_beside_writer(true);
 }
@@ -1739,7 +1739,7 @@ START_TEST(damage_is_met_from_both_sides_and_passed_by_a_seek)
 }
 END_TEST
 
-START_TEST(a_file_that_is_cut_under_a_mapping_is_an_error_and_no_signal)
+START_TEST(a_file_that_is_truncated_under_a_mapping_is_an_error_and_no_signal)
 {
     struct twinlog *log = make_log(MANY);
     struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
@@ -1968,7 +1968,7 @@ START_TEST(where_there_are_no_locks_or_no_mappings_the_reader_reads)
 END_TEST
 
 /* The writer has a page of its own then, and readers from outside go by the markers in the log. */
-START_TEST(without_shared_memory_the_marks_in_the_log_tell)
+START_TEST(without_shared_memory_the_markers_in_the_log_tell)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog_reader *reader;
@@ -2081,9 +2081,9 @@ Suite *reader_suite(void)
     tcase_add_loop_test(tests, what_is_accepted_and_not_durable_is_not_returned, 0, KINDS);
     tcase_add_test(tests, nothing_but_a_log_is_opened);
 
-    tests = add_case(suite, "voids and times");
-    tcase_add_loop_test(tests, voids_are_passed_over_in_both_directions, 0, KINDS);
-    tcase_add_loop_test(tests, nobody_is_woken_for_voids, 0, KINDS);
+    tests = add_case(suite, "fillers and times");
+    tcase_add_loop_test(tests, fillers_are_passed_over_in_both_directions, 0, KINDS);
+    tcase_add_loop_test(tests, no_thread_is_woken_for_fillers, 0, KINDS);
     tcase_add_loop_test(tests, a_time_is_found_whatever_the_clock_did, 0, KINDS);
 
     tests = add_case(suite, "trims");
@@ -2092,23 +2092,23 @@ Suite *reader_suite(void)
     tcase_add_loop_test(tests, an_idle_reader_outlives_recycling, 0, KINDS);
     tcase_add_loop_test(tests, what_a_mapping_reader_was_given_stays_while_its_segment_is_trimmed, 0, KINDS);
 
-    tests = add_case(suite, "cuts");
-    tcase_add_loop_test(tests, a_reader_that_has_passed_a_cut_is_told_once, 0, KINDS);
-    tcase_add_loop_test(tests, cuts_may_be_cut_off_in_turn, 0, KINDS);
+    tests = add_case(suite, "truncations");
+    tcase_add_loop_test(tests, a_reader_that_has_passed_a_truncation_is_told_once, 0, KINDS);
+    tcase_add_loop_test(tests, truncations_may_be_truncated_in_turn, 0, KINDS);
     tcase_add_loop_test(tests, a_reset_takes_everything, 0, KINDS);
-    tcase_add_loop_test(tests, a_record_in_the_place_of_a_void_is_not_passed_over, 0, KINDS);
-    tcase_add_loop_test(tests, where_there_are_only_voids_to_go_back_over_a_cursor_stays, 0, KINDS);
+    tcase_add_loop_test(tests, a_record_in_the_place_of_a_filler_is_not_passed_over, 0, KINDS);
+    tcase_add_loop_test(tests, where_there_are_only_fillers_to_go_back_over_a_cursor_stays, 0, KINDS);
 
     tests = add_case(suite, "open segments");
     tcase_add_loop_test(tests, segments_that_were_looked_up_stay_open_and_those_that_were_read_do_not, 0, 2);
     tcase_add_loop_test(tests, where_descriptors_are_short_a_reader_makes_do_with_few, 0, 2);
     tcase_add_loop_test(tests, segments_that_were_trimmed_are_let_go, 0, 2);
-    tcase_add_loop_test(tests, records_that_were_cut_off_are_not_found_where_they_were, 0, KINDS);
+    tcase_add_loop_test(tests, records_that_were_truncated_are_not_found_where_they_were, 0, KINDS);
 
     tests = add_case(suite, "beside a writer");
     tcase_set_timeout(tests, 20); /* a few thousand syncs, and the disk may be a slow one */
     tcase_add_test(tests, readers_keep_up_with_a_writer_that_trims_and_recycles);
-    tcase_add_test(tests, readers_keep_up_with_a_writer_that_cuts_as_well);
+    tcase_add_test(tests, readers_keep_up_with_a_writer_that_truncates_as_well);
     tcase_add_test(tests, a_writer_that_stops_while_it_tells_is_not_taken_for_one_without_records);
     tcase_add_loop_test(tests, what_a_dead_writer_left_torn_is_not_returned_in_the_place_of_what_came_after,
                         0, 2);
@@ -2132,11 +2132,11 @@ Suite *reader_suite(void)
 
     tests = add_case(suite, "damage and failures");
     tcase_add_loop_test(tests, damage_is_met_from_both_sides_and_passed_by_a_seek, 0, 2);
-    tcase_add_loop_test(tests, a_file_that_is_cut_under_a_mapping_is_an_error_and_no_signal, 1, 2);
+    tcase_add_loop_test(tests, a_file_that_is_truncated_under_a_mapping_is_an_error_and_no_signal, 1, 2);
     tcase_add_loop_test(tests, a_failure_anywhere_is_an_error_and_a_seek_goes_on, 0, 2);
     tcase_add_loop_test(tests, what_can_not_be_synced_is_not_shown_unless_there_is_nothing_to_sync, 0, 2);
     tcase_add_test(tests, where_there_are_no_locks_or_no_mappings_the_reader_reads);
-    tcase_add_loop_test(tests, without_shared_memory_the_marks_in_the_log_tell, 0, KINDS);
+    tcase_add_loop_test(tests, without_shared_memory_the_markers_in_the_log_tell, 0, KINDS);
     tcase_add_test(tests, without_shared_memory_a_backup_ends_with_a_group);
     return suite;
 }

@@ -36,7 +36,7 @@ END_TEST
 
 #define PROOF (FACT_LATER_DURABLE | FACT_SEALED | FACT_PASSED)
 
-START_TEST(what_is_proved_durable_is_never_cut)
+START_TEST(what_is_proved_durable_is_never_truncated)
 {
     for (unsigned facts = 0; facts < 1u << RECOVER_FACTS; facts++) {
         enum recover_decision decision = twl_recover_decide(facts)->decision;
@@ -68,7 +68,7 @@ static struct group_header group(uint64_t first_lsn, uint64_t durable_lsn)
     return (struct group_header){ .first_lsn = first_lsn, .durable_lsn = durable_lsn };
 }
 
-START_TEST(a_mark_proves_what_it_names_and_what_was_before_it)
+START_TEST(a_marker_proves_what_it_names_and_what_was_before_it)
 {
     struct position stop = { .next_lsn = 10 };
     struct group_header names_it = group(15, 10), names_later = group(15, 12), too_early = group(15, 9);
@@ -249,7 +249,7 @@ START_TEST(a_read_that_fails_is_no_end)
 }
 END_TEST
 
-START_TEST(what_an_earlier_life_left_behind_a_full_block_is_no_torn_group)
+START_TEST(what_an_earlier_incarnation_left_behind_a_full_block_is_no_torn_group)
 {
     struct segment_set set;
     struct recovery recovery;
@@ -268,7 +268,7 @@ START_TEST(what_an_earlier_life_left_behind_a_full_block_is_no_torn_group)
 }
 END_TEST
 
-START_TEST(a_segment_that_has_another_life_meanwhile_is_gone)
+START_TEST(a_segment_that_has_another_incarnation_meanwhile_is_gone)
 {
     struct segment_set set;
     struct recovery recovery;
@@ -953,7 +953,7 @@ START_TEST(a_first_group_that_is_damaged_is_damage_and_a_torn_one_is_torn)
 END_TEST
 
 /* Two headers are damaged, and the directory has no order. */
-START_TEST(whoever_looks_again_is_told_the_same)
+START_TEST(a_second_look_is_told_the_same)
 {
     static const unsigned char bit[1] = { 0xff };
     struct twinlog_inspection first = TWINLOG_INSPECTION_INIT;
@@ -1010,7 +1010,7 @@ static void make_spare(struct simdisk *machine, uint64_t after_lsn, uint32_t epo
 }
 
 /* Of the epoch that the truncation has ended, or of the one that it has started. */
-START_TEST(what_a_spare_promises_counts_up_to_a_cut)
+START_TEST(what_a_spare_promises_counts_up_to_a_truncation)
 {
     const struct simdisk_options options = { .seed = 7, .has_direct = true };
     struct simdisk *machine = simdisk_create(&options);
@@ -1023,7 +1023,7 @@ START_TEST(what_a_spare_promises_counts_up_to_a_cut)
 END_TEST
 
 /* As a leader may that looked at the watermark before a truncation, and asks behind it. */
-START_TEST(who_asks_for_a_spare_behind_a_cut_makes_no_promise)
+START_TEST(a_spare_asked_for_behind_a_truncation_makes_no_promise)
 {
     const struct simdisk_options options = { .seed = 7, .has_direct = true };
     struct simdisk *machine = simdisk_create(&options);
@@ -1050,7 +1050,7 @@ END_TEST
 
 /* It is not known whether the segment of a truncation is there, or will be. If it is, it continues one of the
  * old ones, which must be there as well. */
-START_TEST(nothing_is_trimmed_while_a_cut_is_in_doubt)
+START_TEST(nothing_is_trimmed_while_a_truncation_is_in_doubt)
 {
     static const unsigned char payload[BLOCK_RECORD_BYTES] = { 1 };
     const struct simdisk_options machine = { .seed = 7, .has_direct = true };
@@ -1087,14 +1087,14 @@ Suite *recover_suite(void)
     TCase *table = tcase_create("table");
     tcase_add_test(table, every_combination_of_facts_has_exactly_one_decision);
     tcase_add_test(table, every_row_can_match);
-    tcase_add_test(table, what_is_proved_durable_is_never_cut);
+    tcase_add_test(table, what_is_proved_durable_is_never_truncated);
     tcase_add_test(table, a_clean_end_has_nothing_behind_it);
-    tcase_add_test(table, a_mark_proves_what_it_names_and_what_was_before_it);
+    tcase_add_test(table, a_marker_proves_what_it_names_and_what_was_before_it);
     suite_add_tcase(suite, table);
     TCase *on_disk = tcase_create("disk");
     tcase_add_test(on_disk, a_read_that_fails_is_no_end);
-    tcase_add_test(on_disk, what_an_earlier_life_left_behind_a_full_block_is_no_torn_group);
-    tcase_add_test(on_disk, a_segment_that_has_another_life_meanwhile_is_gone);
+    tcase_add_test(on_disk, what_an_earlier_incarnation_left_behind_a_full_block_is_no_torn_group);
+    tcase_add_test(on_disk, a_segment_that_has_another_incarnation_meanwhile_is_gone);
     tcase_add_test(on_disk, a_header_that_a_killed_writer_left_is_durable_when_the_log_is_open);
     tcase_add_loop_test(on_disk, whatever_fails_nothing_is_lost, 0, 3 * BASES);
     tcase_add_test(on_disk, all_later_segments_are_asked);
@@ -1108,10 +1108,10 @@ Suite *recover_suite(void)
     TCase *loss = tcase_create("loss");
     tcase_add_loop_test(loss, a_first_group_that_is_damaged_is_damage_and_a_torn_one_is_torn, 0,
                         (int)(EVIDENCES * LIVES));
-    tcase_add_test(loss, whoever_looks_again_is_told_the_same);
-    tcase_add_loop_test(loss, what_a_spare_promises_counts_up_to_a_cut, 0, 2);
-    tcase_add_test(loss, nothing_is_trimmed_while_a_cut_is_in_doubt);
-    tcase_add_test(loss, who_asks_for_a_spare_behind_a_cut_makes_no_promise);
+    tcase_add_test(loss, a_second_look_is_told_the_same);
+    tcase_add_loop_test(loss, what_a_spare_promises_counts_up_to_a_truncation, 0, 2);
+    tcase_add_test(loss, nothing_is_trimmed_while_a_truncation_is_in_doubt);
+    tcase_add_test(loss, a_spare_asked_for_behind_a_truncation_makes_no_promise);
     suite_add_tcase(suite, loss);
     return suite;
 }

@@ -393,7 +393,7 @@ static void *append_patiently(void *argument)
     return NULL;
 }
 
-START_TEST(a_cut_and_callbacks_that_append_do_not_wait_for_each_other)
+START_TEST(a_truncation_and_callbacks_that_append_do_not_wait_for_each_other)
 {
     struct twinlog_request request = { .complete = work_in_callback };
     struct twinlog *log = open_seen(NULL);
@@ -431,7 +431,7 @@ static void try_to_cut(struct twinlog_request *request)
     atomic_store(&cut_in_callback, rc);
 }
 
-START_TEST(a_callback_cannot_cut_or_close_the_log_that_waits_for_it)
+START_TEST(a_callback_cannot_truncate_or_close_the_log_that_waits_for_it)
 {
     struct twinlog *log = log_open(NULL);
     struct twinlog_request request = { .complete = try_to_cut, .context = log };
@@ -675,8 +675,8 @@ Suite *requests_suite(void)
     tcase_add_loop_test(tests, without_a_thread_the_caller_drives, 0, LOG_WAYS);
     tcase_add_test(tests, a_lent_thread_sees_to_the_flush_interval);
     tcase_add_loop_test(tests, a_callback_may_submit_append_and_wait, 0, LOG_IO_KINDS);
-    tcase_add_test(tests, a_cut_and_callbacks_that_append_do_not_wait_for_each_other);
-    tcase_add_test(tests, a_callback_cannot_cut_or_close_the_log_that_waits_for_it);
+    tcase_add_test(tests, a_truncation_and_callbacks_that_append_do_not_wait_for_each_other);
+    tcase_add_test(tests, a_callback_cannot_truncate_or_close_the_log_that_waits_for_it);
 
     tests = logdir_case(suite, "queues", gate_set_up);
     tcase_add_loop_test(tests, a_queue_is_readable_exactly_while_something_is_in_it, 0, 2);

@@ -231,7 +231,7 @@ static void *settle_during_a_cut(void *argument)
 }
 
 /* It lets in calls that settle, and waits for one that waits for a free one. */
-START_TEST(a_cut_waits_for_open_reservations)
+START_TEST(a_truncation_waits_for_open_reservations)
 {
     struct twinlog_reservation places[MOST_OPEN], last;
     struct twinlog *log = log_open(NULL);
@@ -279,7 +279,7 @@ static void expect_impatience(struct twinlog_options *options)
     memset(&seen, 0, sizeof(seen));
 }
 
-START_WAYS_TEST(one_that_nobody_settles_becomes_a_void)
+START_WAYS_TEST(one_that_is_never_settled_becomes_a_filler)
 {
     struct twinlog_reservation lost, good;
     struct twinlog *log;
@@ -398,7 +398,7 @@ static void *settle_at_the_last_moment(void *argument)
     return NULL;
 }
 
-START_TEST(who_settles_while_it_is_given_up_gets_one_or_the_other)
+START_TEST(a_settling_while_it_is_given_up_gets_one_or_the_other)
 {
     struct twinlog_options options = log_options(0, 0);
     struct vandal vandals[VANDALS];
@@ -456,7 +456,7 @@ static void abandon_all(struct twinlog *log, struct twinlog_reservation places[M
     ck_assert_uint_eq(atomic_load(&seen.abandoned), MOST_OPEN);
 }
 
-START_TEST(nobody_waits_for_ever_for_one_that_is_free)
+START_TEST(no_call_waits_for_ever_for_one_that_is_free)
 {
     struct twinlog_options options = log_options(0, 0);
     const struct twinlog_entry entry = { .size = 10 };
@@ -504,7 +504,7 @@ static void *append_one(void *argument)
 }
 
 /* A group is on its way to the disk; behind it all there are is open. */
-START_TEST(who_waits_for_a_free_one_hears_of_a_failure)
+START_TEST(a_wait_for_a_free_one_hears_of_a_failure)
 {
     struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
     struct twinlog_reservation places[MOST_OPEN];
@@ -531,7 +531,7 @@ START_TEST(who_waits_for_a_free_one_hears_of_a_failure)
 END_TEST
 
 /* The close must not wait for a call that waits for the others. */
-START_TEST(who_waits_for_a_free_one_does_not_hold_up_the_close)
+START_TEST(a_wait_for_a_free_one_does_not_hold_up_the_close)
 {
     struct twinlog_options options = log_options(0, 0);
     struct waiter waiter = { 0 };
@@ -651,18 +651,18 @@ Suite *reservations_suite(void)
     tcase_add_loop_test(tests, other_threads_may_settle_in_any_order, 0, LOG_IO_KINDS);
     tcase_add_test(tests, what_is_no_reservation_is_refused);
     tcase_add_test(tests, at_most_256_are_open);
-    tcase_add_test(tests, a_cut_waits_for_open_reservations);
+    tcase_add_test(tests, a_truncation_waits_for_open_reservations);
     tcase_add_loop_test(tests, a_reservation_a_batch_and_a_roll_share_a_group, 0, LOG_IO_KINDS);
     tcase_add_test(tests, a_commit_in_a_poisoned_log_says_so);
 
     tests = logdir_case(suite, "given up", gate_set_up);
-    tcase_add_loop_test(tests, one_that_nobody_settles_becomes_a_void, 0, LOG_IO_KINDS);
+    tcase_add_loop_test(tests, one_that_is_never_settled_becomes_a_filler, 0, LOG_IO_KINDS);
     tcase_add_loop_test(tests, late_writes_go_nowhere, 0, LOG_IO_KINDS);
-    tcase_add_test(tests, who_settles_while_it_is_given_up_gets_one_or_the_other);
+    tcase_add_test(tests, a_settling_while_it_is_given_up_gets_one_or_the_other);
     tcase_add_test(tests, closing_gives_up_what_is_open);
-    tcase_add_test(tests, nobody_waits_for_ever_for_one_that_is_free);
-    tcase_add_test(tests, who_waits_for_a_free_one_hears_of_a_failure);
-    tcase_add_test(tests, who_waits_for_a_free_one_does_not_hold_up_the_close);
+    tcase_add_test(tests, no_call_waits_for_ever_for_one_that_is_free);
+    tcase_add_test(tests, a_wait_for_a_free_one_hears_of_a_failure);
+    tcase_add_test(tests, a_wait_for_a_free_one_does_not_hold_up_the_close);
     tcase_add_test(tests, without_memory_it_is_given_up_later);
     return suite;
 }

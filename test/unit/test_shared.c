@@ -628,7 +628,7 @@ END_TEST
 
 #define ROUNDS 25u
 
-START_TEST(one_of_two_who_leave_at_once_closes_the_log)
+START_TEST(one_of_two_that_leave_at_once_closes_the_log)
 {
     struct member *members[2] = { start_member(0), start_member(1) };
 
@@ -655,7 +655,7 @@ static int begin_to_leave(void)
 }
 
 /* One that has looked and was not the last is still there for the other one to see, until it has left. */
-START_TEST(who_leaves_waits_for_who_is_about_to)
+START_TEST(one_that_leaves_waits_for_one_that_is_about_to)
 {
     struct member *first = come(0), *second = come(1);
 
@@ -808,7 +808,7 @@ START_TEST(a_record_that_is_complete_is_not_buried)
 }
 END_TEST
 
-START_TEST(what_a_dead_one_has_claimed_becomes_a_void)
+START_TEST(what_a_dead_one_has_claimed_becomes_a_filler)
 {
     struct found found[LOG_READER_KINDS] = { 0 };
     struct twinlog_reader *readers[LOG_READER_KINDS];
@@ -912,7 +912,7 @@ END_TEST
 
 /* ---- standing still ----------------------------------------------------------------------------- */
 
-START_TEST(one_that_is_stopped_holds_up_nobody)
+START_TEST(one_that_is_stopped_holds_up_no_other)
 {
     struct twinlog *log = open_shared(0);
     struct member *stopped = come(0), *other = come(1);
@@ -950,7 +950,7 @@ static int append_until(struct twinlog *log, uint32_t sequence, uint64_t deadlin
 }
 
 /* What comes behind its record waits for it, if it asks to; nothing else does. In the end it goes on, or is killed. */
-START_TEST(one_that_is_stopped_in_an_append_is_waited_for_by_those_who_ask)
+START_TEST(one_that_is_stopped_in_an_append_is_waited_for_by_those_that_ask)
 {
     struct twinlog *log = open_shared(0);
     struct member *stopped = come(0), *other = come(1);
@@ -999,7 +999,7 @@ static void *close_in_thread(void *log)
 }
 
 /* What is its own lies before the claim of the stopped one. */
-START_TEST(who_leaves_waits_only_for_what_is_in_front_of_its_own)
+START_TEST(one_that_leaves_waits_only_for_what_is_in_front_of_its_own)
 {
     struct twinlog *log = open_shared(0);
     struct member *stopped = come(0);
@@ -1026,7 +1026,7 @@ static void *sync_in_thread(void *log)
 }
 
 /* Another thread of the process waits, without a limit, for what the stopped one has claimed. */
-START_TEST(a_deadline_is_kept_beside_somebody_who_has_none)
+START_TEST(a_deadline_is_kept_beside_a_thread_that_has_none)
 {
     struct twinlog *log = open_shared(0);
     struct member *stopped = come(0);
@@ -1204,9 +1204,9 @@ static bool takes_handler_for_a_race(const char *test)
 }
 
 /* What they share is gone. No process dies of it, and nothing is lost. */
-START_TEST(a_page_that_somebody_cuts_is_an_error)
+START_TEST(a_page_that_is_truncated_is_an_error)
 {
-    if (takes_handler_for_a_race("a_page_that_somebody_cuts_is_an_error"))
+    if (takes_handler_for_a_race("a_page_that_is_truncated_is_an_error"))
         return;
     struct twinlog *log = open_shared(0);
     struct member *other = come(0);
@@ -1227,9 +1227,9 @@ START_TEST(a_page_that_somebody_cuts_is_an_error)
 END_TEST
 
 /* It has no thread that would see it. Others have gone on to segments that it has not heard of. */
-START_TEST(one_that_is_behind_does_not_close_a_log_whose_page_was_cut)
+START_TEST(one_that_is_behind_does_not_close_a_log_whose_page_was_truncated)
 {
-    if (takes_handler_for_a_race("one_that_is_behind_does_not_close_a_log_whose_page_was_cut"))
+    if (takes_handler_for_a_race("one_that_is_behind_does_not_close_a_log_whose_page_was_truncated"))
         return;
     struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
     struct member *other = come(0);
@@ -1282,7 +1282,7 @@ START_TEST(a_disk_that_is_full_for_one_is_not_for_another)
 END_TEST
 
 /* It has no thread, and appends nothing. */
-START_TEST(who_only_syncs_keeps_no_segments_that_others_have_closed)
+START_TEST(one_that_only_syncs_keeps_no_segments_that_others_have_closed)
 {
     struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
     struct member *other = come(0);
@@ -1326,7 +1326,7 @@ static int try_segment(struct io *io, uint64_t number)
 }
 
 /* The file by which they know of each other was removed. Those that were there go on, and no other one joins. */
-START_TEST(nobody_opens_a_shared_log_whose_lock_was_removed)
+START_TEST(no_process_opens_a_shared_log_whose_lock_was_removed)
 {
     struct member *members[] = { come(0), come(1) };
     const struct common *common = map_common();
@@ -1474,7 +1474,7 @@ START_TEST(another_writer_takes_back_that_the_log_is_open)
 }
 END_TEST
 
-START_TEST(those_who_share_it_in_another_way_are_not_joined)
+START_TEST(those_that_share_it_in_another_way_are_not_joined)
 {
     struct member *member = come(0);
     const struct twinlog_options options = shared_options(0);
@@ -1577,7 +1577,7 @@ START_TEST(a_file_system_without_hard_links_is_refused_at_once)
 END_TEST
 
 /* Those that died while they made a segment, as others may be doing now. */
-START_TEST(who_joins_removes_what_is_left_of_the_dead)
+START_TEST(one_that_joins_removes_what_is_left_of_the_dead)
 {
     static const char *const names[] = { "1122334455667788.twl.new", "1122334455667789.twl.new",
                                          "112233445566778a.twl.new" };
@@ -1781,7 +1781,7 @@ static unsigned count_open(pid_t pid)
 }
 
 /* The active one, and the one that is prepared. */
-START_TEST(segments_are_sealed_and_those_who_are_idle_let_go_of_them)
+START_TEST(segments_are_sealed_and_idle_participants_let_go_of_them)
 {
     struct member *idle = come(0), *busy = come(1);
     struct common *common = map_common();
@@ -1957,51 +1957,51 @@ Suite *shared_suite(void)
     TCase *coming = logdir_case(suite, "coming and going", set_up);
     tcase_add_loop_test(coming, all_may_make_a_new_log_at_once, 0, 3);
     tcase_add_loop_test(coming, the_last_one_to_leave_closes_the_log, 0, MODES);
-    tcase_add_test(coming, one_of_two_who_leave_at_once_closes_the_log);
-    tcase_add_test(coming, who_leaves_waits_for_who_is_about_to);
+    tcase_add_test(coming, one_of_two_that_leave_at_once_closes_the_log);
+    tcase_add_test(coming, one_that_leaves_waits_for_one_that_is_about_to);
     tcase_add_test(coming, one_comes_while_the_last_one_goes);
     tcase_add_loop_test(coming, a_joiner_begins_with_the_oldest_open_segment, 0, 2);
     TCase *death = logdir_case(suite, "death", set_up);
     tcase_add_loop_test(death, what_was_acknowledged_survives_the_death_of_all, 0, MODES);
     tcase_add_loop_test(death, a_record_that_is_complete_is_not_buried, 0, 2);
-    tcase_add_loop_test(death, what_a_dead_one_has_claimed_becomes_a_void, 0, STAGES * 2);
+    tcase_add_loop_test(death, what_a_dead_one_has_claimed_becomes_a_filler, 0, STAGES * 2);
     tcase_add_loop_test(death, a_newcomer_buries_what_its_number_had_claimed, 0, STAGES);
     tcase_add_loop_test(death, a_claim_is_settled_by_the_next_opening, 0, STAGES * MODES);
     tcase_add_test(death, a_child_does_not_keep_its_parent_alive);
     TCase *still = logdir_case(suite, "standing still", set_up);
-    tcase_add_test(still, one_that_is_stopped_holds_up_nobody);
-    tcase_add_loop_test(still, one_that_is_stopped_in_an_append_is_waited_for_by_those_who_ask, 0, 2);
-    tcase_add_test(still, who_leaves_waits_only_for_what_is_in_front_of_its_own);
-    tcase_add_test(still, a_deadline_is_kept_beside_somebody_who_has_none);
+    tcase_add_test(still, one_that_is_stopped_holds_up_no_other);
+    tcase_add_loop_test(still, one_that_is_stopped_in_an_append_is_waited_for_by_those_that_ask, 0, 2);
+    tcase_add_test(still, one_that_leaves_waits_only_for_what_is_in_front_of_its_own);
+    tcase_add_test(still, a_deadline_is_kept_beside_a_thread_that_has_none);
     tcase_add_loop_test(still, a_child_does_not_keep_the_log_from_being_opened, 0, MODES);
     tcase_add_test(still, a_sync_does_not_wait_for_a_leader_that_stands_still);
     tcase_add_loop_test(still, segments_are_left_while_a_closer_stands_still, 0, 3 * MODES);
     TCase *disk = logdir_case(suite, "to the disk", set_up);
     tcase_add_test(disk, one_syncs_for_all);
     tcase_add_loop_test(disk, a_poison_is_that_of_all, 0, MODES);
-    tcase_add_loop_test(disk, a_page_that_somebody_cuts_is_an_error, 0, MODES);
-    tcase_add_loop_test(disk, one_that_is_behind_does_not_close_a_log_whose_page_was_cut, 0, MODES);
+    tcase_add_loop_test(disk, a_page_that_is_truncated_is_an_error, 0, MODES);
+    tcase_add_loop_test(disk, one_that_is_behind_does_not_close_a_log_whose_page_was_truncated, 0, MODES);
     tcase_add_test(disk, a_disk_that_is_full_for_one_is_not_for_another);
-    tcase_add_test(disk, who_only_syncs_keeps_no_segments_that_others_have_closed);
+    tcase_add_test(disk, one_that_only_syncs_keeps_no_segments_that_others_have_closed);
     TCase *refusals = logdir_case(suite, "what is refused", set_up);
     tcase_add_test(refusals, writers_of_other_modes_stay_out);
-    tcase_add_loop_test(refusals, nobody_opens_a_shared_log_whose_lock_was_removed, 0, 2);
+    tcase_add_loop_test(refusals, no_process_opens_a_shared_log_whose_lock_was_removed, 0, 2);
     tcase_add_test(refusals, what_is_not_there_says_so);
     tcase_add_loop_test(refusals, retention_is_refused, 0, 3);
     tcase_add_test(refusals, as_many_as_there_are_numbers_share_a_log);
     tcase_add_loop_test(refusals, another_writer_takes_back_that_the_log_is_open, 0, TWINLOG_MODE_SHARED);
-    tcase_add_test(refusals, those_who_share_it_in_another_way_are_not_joined);
+    tcase_add_test(refusals, those_that_share_it_in_another_way_are_not_joined);
     tcase_add_test(refusals, a_log_that_is_closed_is_not_joined);
     tcase_add_loop_test(refusals, a_log_whose_writers_are_dead_is_opened_anew, 0, 2);
     tcase_add_loop_test(refusals, a_file_system_without_hard_links_is_refused_at_once, 0, 2);
-    tcase_add_test(refusals, who_joins_removes_what_is_left_of_the_dead);
+    tcase_add_test(refusals, one_that_joins_removes_what_is_left_of_the_dead);
     tcase_add_test(refusals, one_that_cannot_join_leaves_no_trace);
     tcase_add_loop_test(refusals, an_opening_that_fails_leaves_it_to_the_next, 0, MODES);
     tcase_add_test(refusals, options_of_the_first_one_count);
     tcase_add_test(refusals, a_segment_has_room_for_the_largest_record_of_all);
     TCase *others = logdir_case(suite, "what else a log can do", set_up);
     tcase_add_loop_test(others, readers_are_woken_by_records_of_others, 0, LOG_READER_KINDS);
-    tcase_add_test(others, segments_are_sealed_and_those_who_are_idle_let_go_of_them);
+    tcase_add_test(others, segments_are_sealed_and_idle_participants_let_go_of_them);
     tcase_add_test(others, records_are_found_by_lsn_and_by_time);
     tcase_add_test(others, cursors_are_those_of_all);
     tcase_add_test(others, a_live_log_is_looked_at_and_backed_up);

@@ -1141,7 +1141,7 @@ START_TEST(a_renamed_file_is_finished_by_the_next_opening)
 END_TEST
 
 /* One dies, another one lives and makes its write harmless. */
-START_TEST(who_lives_on_cleans_up)
+START_TEST(the_survivor_cleans_up)
 {
     prepare();
     dying_flags = TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD;
@@ -1256,7 +1256,7 @@ static void *sync_too(void *context)
 }
 
 /* However many there are, in a file that was renamed meanwhile. No other call waits. */
-START_TEST(syncs_that_wait_hold_up_nobody)
+START_TEST(syncs_that_wait_hold_up_no_other)
 {
     pthread_t threads[SLOTS + 1];
     void *result;
@@ -1722,7 +1722,7 @@ START_TEST(others_are_told_where_it_ends)
 }
 END_TEST
 
-START_TEST(others_are_told_when_nobody_knows)
+START_TEST(others_are_told_when_it_is_not_known)
 {
     prepare();
     does_sync = false;
@@ -1826,11 +1826,11 @@ Suite *sink_suite(void)
     tcase_add_loop_test(tests, a_death_anywhere_costs_nothing, 0, (int)POINTS + SHARED_POINTS);
     tcase_add_loop_test(tests, a_death_in_a_rotation_leaves_the_name, 0, 4);
     tcase_add_test(tests, a_renamed_file_is_finished_by_the_next_opening);
-    tcase_add_loop_test(tests, who_lives_on_cleans_up, 0, 2);
+    tcase_add_loop_test(tests, the_survivor_cleans_up, 0, 2);
     tcase_add_test(tests, a_dead_parent_is_dead);
     tcase_add_loop_test(tests, a_stopped_process_is_not_dead, 0, 2);
     tcase_add_loop_test(tests, a_stopped_process_finds_its_file_renamed, 0, 4);
-    tcase_add_test(tests, syncs_that_wait_hold_up_nobody);
+    tcase_add_test(tests, syncs_that_wait_hold_up_no_other);
     tcase_add_loop_test(tests, a_limit_makes_the_next_file, 0, 2);
     tcase_add_test(tests, rotate_by_hand);
     tcase_add_test(tests, reopen_what_was_renamed);
@@ -1846,7 +1846,7 @@ Suite *sink_suite(void)
     tcase_add_test(tests, another_version_that_is_alive_is_left_alone);
     tcase_add_test(tests, what_strangers_do_to_the_file);
     tcase_add_test(tests, others_are_told_where_it_ends);
-    tcase_add_test(tests, others_are_told_when_nobody_knows);
+    tcase_add_test(tests, others_are_told_when_it_is_not_known);
     tcase_add_test(tests, claims_follow_each_other);
     tcase_add_loop_test(tests, the_cursor_tells_whether_an_intent_was_made, 0, 2);
     suite_add_tcase(suite, tests);

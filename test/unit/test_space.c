@@ -474,7 +474,7 @@ END_TEST
 /* ---- truncations and resets -------------------------------------------------------------------- */
 
 /* In the middle of a group, at its end, at a segment's end, and so on: everywhere. */
-START_TEST(a_cut_is_exact_and_durable_everywhere)
+START_TEST(a_truncation_is_exact_and_durable_everywhere)
 {
     for (uint64_t last = 1; last < 120; last += 7) {
         logdir_remove();
@@ -497,7 +497,7 @@ START_TEST(a_cut_is_exact_and_durable_everywhere)
 }
 END_TEST
 
-START_TEST(a_cut_can_follow_a_cut)
+START_TEST(a_truncation_can_follow_another_one)
 {
     struct twinlog *log = open_small(0);
     append_to(log, 200, 0);
@@ -516,7 +516,7 @@ START_TEST(a_cut_can_follow_a_cut)
 }
 END_TEST
 
-START_TEST(a_cut_can_remove_everything_that_is_left)
+START_TEST(a_truncation_can_remove_everything_that_is_left)
 {
     struct twinlog *log = open_small(0);
     append_to(log, 200, 0);
@@ -534,7 +534,7 @@ START_TEST(a_cut_can_remove_everything_that_is_left)
 }
 END_TEST
 
-START_TEST(a_cut_moves_cursors_back)
+START_TEST(a_truncation_moves_cursors_back)
 {
     struct twinlog *log = open_small(0);
     uint64_t lsn;
@@ -641,7 +641,7 @@ START_TEST(a_missing_state_file_is_damage)
 }
 END_TEST
 
-START_TEST(segments_missing_at_the_front_are_damage)
+START_TEST(segments_missing_at_the_head_are_damage)
 {
     struct twinlog *log = open_small(0);
     append_to(log, 300, 0);
@@ -728,18 +728,18 @@ Suite *space_suite(void)
     tcase_add_test(tests, a_name_that_is_none_is_refused);
     tcase_add_test(tests, values_are_kept_in_order_up_to_4_kib);
     tcase_add_test(tests, many_names_fit_until_they_do_not);
-    tests = logdir_case(suite, "cuts", logdir_make);
-    tcase_add_test(tests, a_cut_is_exact_and_durable_everywhere);
-    tcase_add_test(tests, a_cut_can_follow_a_cut);
-    tcase_add_test(tests, a_cut_can_remove_everything_that_is_left);
-    tcase_add_test(tests, a_cut_moves_cursors_back);
+    tests = logdir_case(suite, "truncations", logdir_make);
+    tcase_add_test(tests, a_truncation_is_exact_and_durable_everywhere);
+    tcase_add_test(tests, a_truncation_can_follow_another_one);
+    tcase_add_test(tests, a_truncation_can_remove_everything_that_is_left);
+    tcase_add_test(tests, a_truncation_moves_cursors_back);
     tcase_add_test(tests, a_reset_goes_anywhere);
     tests = logdir_case(suite, "read-only", logdir_make);
     tcase_add_test(tests, a_read_only_handle_sees_and_keeps_names_beside_the_writer);
     tcase_add_test(tests, a_read_only_handle_makes_no_log);
     tests = logdir_case(suite, "missing", logdir_make);
     tcase_add_test(tests, a_missing_state_file_is_damage);
-    tcase_add_test(tests, segments_missing_at_the_front_are_damage);
+    tcase_add_test(tests, segments_missing_at_the_head_are_damage);
     tcase_add_test(tests, a_newest_segment_that_is_missing_is_damage);
     tests = logdir_case(suite, "files", logdir_make);
     tcase_add_test(tests, a_segment_that_has_another_name_is_not_written_to);

@@ -362,7 +362,7 @@ static int edit_front(void *context, struct state *state)
     return 1;
 }
 
-START_TEST(the_front_is_changed_with_the_rest)
+START_TEST(the_head_is_changed_with_the_rest)
 {
     uint64_t lsn = 99;
     ck_assert_int_eq(twl_state_change(io, edit_front, &lsn, NULL), 0);
@@ -470,7 +470,7 @@ START_TEST(damage_to_both_slots_is_reported)
 }
 END_TEST
 
-START_TEST(a_file_that_was_cut_is_read_as_far_as_it_goes)
+START_TEST(a_file_that_was_truncated_is_read_as_far_as_it_goes)
 {
     struct state state;
     change_text("precious");
@@ -627,7 +627,7 @@ static int lock_late(struct io_file *file, enum io_lock which, bool is_exclusive
     return late.real->lock(file, which, is_exclusive);
 }
 
-START_TEST(who_waited_for_a_file_that_was_replaced_changes_the_new_one)
+START_TEST(a_change_that_waited_for_a_file_that_was_replaced_changes_the_new_one)
 {
     struct state state;
     late.real = io->ops;
@@ -682,18 +682,18 @@ Suite *state_suite(void)
     tcase_add_checked_fixture(file, make_state, remove_place);
     tcase_add_test(file, a_new_state_is_empty_and_twice_there);
     tcase_add_test(file, a_change_is_read_back_and_handed_back);
-    tcase_add_test(file, the_front_is_changed_with_the_rest);
+    tcase_add_test(file, the_head_is_changed_with_the_rest);
     tcase_add_test(file, an_edit_that_gives_up_changes_nothing);
     tcase_add_test(file, a_state_grows_to_the_limit);
     tcase_add_test(file, a_copy_is_a_state_of_its_own_in_the_place_of_what_was_there);
     tcase_add_test(file, damage_to_one_slot_loses_nothing);
     tcase_add_test(file, the_next_change_repairs_a_damaged_slot);
     tcase_add_test(file, damage_to_both_slots_is_reported);
-    tcase_add_test(file, a_file_that_was_cut_is_read_as_far_as_it_goes);
+    tcase_add_test(file, a_file_that_was_truncated_is_read_as_far_as_it_goes);
     tcase_add_test(file, a_state_of_a_newer_version_is_left_alone);
     tcase_add_test(file, a_state_that_cannot_be_opened_says_why);
     tcase_add_test(file, no_change_of_several_processes_is_lost_and_readers_see_them_in_order);
-    tcase_add_test(file, who_waited_for_a_file_that_was_replaced_changes_the_new_one);
+    tcase_add_test(file, a_change_that_waited_for_a_file_that_was_replaced_changes_the_new_one);
     tcase_add_test(file, a_state_may_be_read_where_it_may_not_be_changed);
     suite_add_tcase(suite, file);
     return suite;

@@ -468,7 +468,7 @@ START_TEST(a_full_disk_refuses_to_grow_and_keeps_the_state)
 }
 END_TEST
 
-START_TEST(who_waits_too_long_for_another_change_gives_up)
+START_TEST(a_wait_too_long_for_another_change_gives_up)
 {
     struct machine machine = start(test_seed());
     ck_assert_int_eq(create_state(&machine), 0);
@@ -500,7 +500,7 @@ Suite *state_crash_suite(void)
     tcase_add_test(faults, a_fault_anywhere_in_the_making_leaves_no_state_or_an_empty_one);
     tcase_add_test(faults, a_fault_while_reading_is_an_error_and_no_damage);
     tcase_add_test(faults, a_full_disk_refuses_to_grow_and_keeps_the_state);
-    tcase_add_test(faults, who_waits_too_long_for_another_change_gives_up);
+    tcase_add_test(faults, a_wait_too_long_for_another_change_gives_up);
     suite_add_tcase(suite, faults);
     return suite;
 }

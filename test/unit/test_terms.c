@@ -201,7 +201,7 @@ END_TEST
 
 /* A truncation has it while it waits for those that are inside, and they may wait for a segment of the thread that sees
  * to what is kept. */
-START_TEST(a_segment_is_made_while_somebody_has_the_front)
+START_TEST(a_segment_is_made_while_another_thread_has_the_head)
 {
     struct twinlog_options options = log_options(0, 0);
     struct twinlog *log;
@@ -489,7 +489,7 @@ static unsigned count_line(struct twinlog *log)
 
 #define QUEUED 5u
 
-START_TEST(who_waits_first_is_served_first)
+START_TEST(the_first_to_wait_is_the_first_served)
 {
     struct twinlog *log = open_small(0);
     struct queued queued[QUEUED];
@@ -578,7 +578,7 @@ static uint32_t others_inside(struct twinlog *log)
     return atomic_load(&log->inside) / INSIDE_OTHER;
 }
 
-START_TEST(a_thousand_calls_hold_up_nobody)
+START_TEST(a_thousand_calls_hold_up_no_other)
 {
     static pthread_t threads[CALLS];
     struct twinlog *log = log_open(NULL);
@@ -609,7 +609,7 @@ static void *append_held_up(void *context)
 }
 
 /* As by a truncation. Close waits for all that are counted. */
-START_TEST(who_is_held_up_is_inside)
+START_TEST(a_call_that_is_held_up_is_inside)
 {
     struct twinlog *log = log_open(NULL);
     struct call visit;
@@ -702,7 +702,7 @@ Suite *terms_suite(void)
     tcase_add_test(tests, a_deadline_is_kept_while_the_disk_hangs);
     tcase_add_test(tests, with_full_buffers_nothing_happens_by_the_deadline);
     tcase_add_test(tests, a_deadline_is_kept_while_a_segment_is_made);
-    tcase_add_test(tests, a_segment_is_made_while_somebody_has_the_front);
+    tcase_add_test(tests, a_segment_is_made_while_another_thread_has_the_head);
     tcase_add_loop_test(tests, with_a_deadline_everything_works, 0, LOG_IO_KINDS);
     tcase_add_test(tests, a_deadline_that_has_passed_does_not_hold_up_a_record);
 
@@ -713,12 +713,12 @@ Suite *terms_suite(void)
     tests = logdir_case(suite, "one behind the other", gate_set_up);
     tcase_add_loop_test(tests, the_largest_record_and_small_ones_wait_for_one_write_of_each_other, 0, 2);
     tcase_add_loop_test(tests, a_large_record_gets_in_among_many_small_ones, 0, 2);
-    tcase_add_test(tests, who_waits_first_is_served_first);
+    tcase_add_test(tests, the_first_to_wait_is_the_first_served);
     tcase_add_test(tests, one_that_is_refused_does_not_hold_up_the_others);
 
     tests = logdir_case(suite, "inside", gate_set_up);
-    tcase_add_test(tests, a_thousand_calls_hold_up_nobody);
-    tcase_add_test(tests, who_is_held_up_is_inside);
+    tcase_add_test(tests, a_thousand_calls_hold_up_no_other);
+    tcase_add_test(tests, a_call_that_is_held_up_is_inside);
     tcase_add_test(tests, terms_hold_while_a_truncation_holds_up_the_call);
     return suite;
 }

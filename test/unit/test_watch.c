@@ -281,7 +281,7 @@ static void note_completion(struct twinlog_request *request)
     *(bool *)request->context = true;
 }
 
-START_TEST(stat_counts_requests_and_voids)
+START_TEST(stat_counts_requests_and_fillers)
 {
     struct twinlog_options options = log_options(0, TWINLOG_NO_THREAD);
     struct twinlog *log = log_open(&options);
@@ -1003,11 +1003,11 @@ static int write_and_read(void)
 }
 
 /* The thread sanitizer makes an atomic access for us, with a lock of its own that the handler's mmap() needs too. */
-START_TEST(a_writer_survives_that_its_page_is_cut_off)
+START_TEST(a_writer_survives_that_its_page_is_truncated)
 {
     if (HAS_THREAD_SANITIZER) {
         fprintf(stderr,
-                "SKIP watch a_writer_survives_that_its_page_is_cut_off: the thread sanitizer locks itself "
+                "SKIP watch a_writer_survives_that_its_page_is_truncated: the thread sanitizer locks itself "
                 "out in a signal handler\n");
         return;
     }
@@ -1032,7 +1032,7 @@ START_TEST(a_writer_survives_that_its_page_is_cut_off)
 }
 END_TEST
 
-START_TEST(a_writer_survives_any_bytes_behind_the_marks_of_its_page)
+START_TEST(a_writer_survives_any_bytes_behind_the_words_of_its_page)
 {
     struct rng rng = { test_seed() };
     struct told told;
@@ -1068,7 +1068,7 @@ Suite *watch_suite(void)
     tcase_add_test(counting, an_append_that_does_not_wait_has_no_total);
     tcase_add_test(counting, timings_have_a_size_and_a_writer);
     tcase_add_test(counting, stat_counts_syncs_apart_from_groups);
-    tcase_add_test(counting, stat_counts_requests_and_voids);
+    tcase_add_test(counting, stat_counts_requests_and_fillers);
     suite_add_tcase(suite, counting);
 
     TCase *events = tcase_create("events");
@@ -1094,8 +1094,8 @@ Suite *watch_suite(void)
     tcase_add_test(watching, a_writer_of_another_version_is_not_waited_for_in_vain);
     tcase_add_test(watching, a_reader_may_follow_a_page_that_knows_of_no_copies);
     tcase_add_test(watching, half_a_copy_is_not_taken_for_one);
-    tcase_add_test(watching, a_writer_survives_that_its_page_is_cut_off);
-    tcase_add_test(watching, a_writer_survives_any_bytes_behind_the_marks_of_its_page);
+    tcase_add_test(watching, a_writer_survives_that_its_page_is_truncated);
+    tcase_add_test(watching, a_writer_survives_any_bytes_behind_the_words_of_its_page);
     suite_add_tcase(suite, watching);
     return suite;
 }

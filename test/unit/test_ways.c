@@ -580,7 +580,7 @@ static off_t find_in_segment(const void *needle, size_t size)
 
 /* The kernel may write the blocks of groups that were not synced in any order: so a crash may take the first of
  * three and leave the others. */
-START_TEST(a_torn_group_before_others_that_were_not_synced_is_a_cut)
+START_TEST(a_torn_group_before_others_that_were_not_synced_is_truncated)
 {
     static const char *const texts[] = { "the first one", "the second one", "the third one" };
     const struct twinlog_options options = log_options(0, _i & 1 ? TWINLOG_PAD : 0);
@@ -635,6 +635,6 @@ Suite *ways_suite(void)
     tcase_add_loop_test(tests, an_interval_makes_things_durable_without_a_call, 0, LOG_IO_KINDS);
     tcase_add_loop_test(tests, the_watermarks_are_in_order_at_all_times, 0, LOG_IO_KINDS);
     tcase_add_loop_test(tests, what_is_written_survives_the_process, 0, LOG_IO_KINDS);
-    tcase_add_loop_test(tests, a_torn_group_before_others_that_were_not_synced_is_a_cut, 0, 6);
+    tcase_add_loop_test(tests, a_torn_group_before_others_that_were_not_synced_is_truncated, 0, 6);
     return suite;
 }
