@@ -192,14 +192,18 @@ static bool is_exact(struct sink_file *file, uint64_t *ret_end)
            twl_end_of_text(file->data_fd, end, &text) == 0 && text == end;
 }
 
+/* The error of a failed sync outlives an area of this boot, also one whose end no longer fits the file. */
 static int make_area(struct sink_file *file, uint64_t end)
 {
+    const bool has_area = file->area && twl_area_is_of(file->area, &file->identity);
+    const int32_t error = has_area ? atomic_load(&file->area->sync_error) : 0;
     int rc = twl_area_prepare(file->area_fd);
     if (rc == 0 && !file->area)
         rc = twl_area_map(file->area_fd, MAPPING_WRITABLE, &file->area);
     if (rc < 0)
         return rc;
     file->area->identity = file->identity;
+    atomic_store(&file->area->sync_error, error);
     atomic_store(&file->area->cursor, cursor_of(end, 0));
     return 0;
 }

@@ -158,6 +158,14 @@ static void expect_nothing_beside(void)
     ck_assert_int_eq(system(command), 0);
 }
 
+/* Two files follow each other, both are finished, and nothing is left beside them. */
+static void expect_two_files(const char *older, const char *newer)
+{
+    expect_text(numbered(1), older);
+    expect_text(path, newer);
+    expect_nothing_beside();
+}
+
 static void put_text(const char *name, const char *text)
 {
     put_file(name, text, strlen(text));
@@ -486,10 +494,13 @@ static int write_on_full_disk(void)
     return twinlog_sink_close(sink);
 }
 
-static int open_without_fallocate(void)
+static bool is_without_mappings;
+
+static int open_what_can_not_be_a_sink(void)
 {
     struct twinlog_sink *sink;
-    EXPECT(forbid(SYS_fallocate, EOPNOTSUPP));
+    EXPECT(is_without_mappings ? forbid_if(SYS_mmap, ENODEV, 3, MAP_SHARED)
+                               : forbid(SYS_fallocate, EOPNOTSUPP));
     EXPECT(open_as(TWINLOG_SINK_SHARED, &sink) == -ENOTSUP);
     EXPECT(open_as(0, &sink) == -ENOTSUP);
     return 0;
@@ -616,15 +627,17 @@ START_TEST(errors_with_another_meaning_are_errors)
 END_TEST
 
 /* A file that was there stays, also if it is empty; one that the call made does not. */
-START_TEST(what_can_not_reserve_is_refused)
+START_TEST(what_can_not_be_shared_or_reserve_is_refused)
 {
     static const char *const texts[] = { NULL, "", "old\n" };
+    const char *text = texts[_i / 2];
     prepare();
-    if (texts[_i])
-        put_text(path, texts[_i]);
-    ck_assert_int_eq(run_child(open_without_fallocate), 0);
-    if (texts[_i])
-        expect_text(path, texts[_i]);
+    if (text)
+        put_text(path, text);
+    is_without_mappings = _i % 2;
+    ck_assert_int_eq(run_child(open_what_can_not_be_a_sink), 0);
+    if (text)
+        expect_text(path, text);
     else
         ck_assert_int_eq(bytes_of(path), -1);
     expect_nothing_beside();
@@ -814,9 +827,7 @@ START_TEST(exclusive_is_exclusive_between_two_files)
     ck_assert_int_eq((int)(intptr_t)rotated, 0);
     put(sink, "b\n");
     close_sink(sink);
-    expect_text(numbered(1), "a\n");
-    expect_text(path, "b\n");
-    expect_nothing_beside();
+    expect_two_files("a\n", "b\n");
     logdir_remove();
 }
 END_TEST
@@ -905,9 +916,7 @@ START_TEST(without_descriptors_nothing_is_lost)
 {
     prepare();
     ck_assert_int_eq(run_child(open_with_few_descriptors), 0);
-    expect_text(numbered(1), "a\nb\n");
-    expect_text(path, "c\n");
-    expect_nothing_beside();
+    expect_two_files("a\nb\n", "c\n");
     logdir_remove();
 }
 END_TEST
@@ -1349,9 +1358,7 @@ START_TEST(rotate_by_hand)
     ck_assert_int_eq(twinlog_sink_reopen(sink), 0);
     AWAIT(bytes_of(numbered(1)) == 2); /* truncated as soon as no process uses it */
     close_sink(sink);
-    expect_text(numbered(1), "a\n");
-    expect_text(path, "b\n");
-    expect_nothing_beside();
+    expect_two_files("a\n", "b\n");
     logdir_remove();
 }
 END_TEST
@@ -1579,16 +1586,28 @@ START_TEST(a_record_of_another_file_is_none)
 }
 END_TEST
 
-/* The kernel would call the next sync a success. */
+static int fail_to_sync(void)
+{
+    struct twinlog_sink *sink;
+    EXPECT(open_as(TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD, &sink) == 0);
+    EXPECT(twinlog_sink_write(sink, LINE, strlen(LINE), NULL) == 0);
+    EXPECT(forbid(SYS_fdatasync, EIO));
+    EXPECT(twinlog_sink_sync(sink) == -EIO);
+    if (dying_signal != 0)
+        kill(getpid(), dying_signal);
+    return twinlog_sink_close(sink);
+}
+
+/* The kernel would call the next sync a success. The process closes the sink, or dies, and perhaps another program
+ * appends a line. */
 START_TEST(a_sync_that_failed_stays_failed)
 {
     prepare();
+    dying_signal = _i == 2 ? SIGKILL : 0;
+    ck_assert_int_eq(run_child(fail_to_sync), _i == 2 ? 128 + SIGKILL : 0);
+    if (_i == 1)
+        patch_file(path, (off_t)strlen(LINE), LINE, strlen(LINE));
     struct twinlog_sink *sink = open_sink(NULL);
-    put(sink, LINE);
-    atomic_store(&atomic_load(&sink->file)->area->sync_error, -EIO);
-    close_sink(sink);
-    expect_text(path, LINE);
-    sink = open_sink(NULL);
     for (unsigned i = 0; i < 2; i++) {
         ck_assert_int_eq(twinlog_sink_sync(sink), -EIO);
         put(sink, LINE);
@@ -1596,7 +1615,7 @@ START_TEST(a_sync_that_failed_stays_failed)
         sink = open_sink(NULL);
     }
     close_sink(sink);
-    expect_text(path, LINE LINE LINE);
+    expect_text(path, _i == 1 ? LINE LINE LINE LINE : LINE LINE LINE);
     logdir_remove();
 }
 END_TEST
@@ -1808,7 +1827,7 @@ Suite *sink_suite(void)
     tcase_add_test(tests, a_limit_is_an_error_and_no_signal);
     tcase_add_test(tests, a_full_disk_claims_nothing);
     tcase_add_test(tests, without_links_files_follow_each_other);
-    tcase_add_loop_test(tests, what_can_not_reserve_is_refused, 0, 3);
+    tcase_add_loop_test(tests, what_can_not_be_shared_or_reserve_is_refused, 0, 6);
     tcase_add_loop_test(tests, errors_with_another_meaning_are_errors, 0, 4);
 #if !HAS_THREAD_SANITIZER
     tcase_add_test(tests, without_mappings_bytes_are_written);
@@ -1840,7 +1859,7 @@ Suite *sink_suite(void)
     tcase_add_loop_test(tests, an_area_that_is_spoiled_is_not_believed, 0, 2 * SPOILINGS);
     tcase_add_loop_test(tests, a_crash_of_the_system_keeps_what_was_synced, 0, 3);
     tcase_add_loop_test(tests, a_record_of_another_file_is_none, 0, 3);
-    tcase_add_test(tests, a_sync_that_failed_stays_failed);
+    tcase_add_loop_test(tests, a_sync_that_failed_stays_failed, 0, 3);
     tcase_add_loop_test(tests, an_area_that_is_lost_is_an_error, 0, 2);
     tcase_add_loop_test(tests, a_child_has_no_views_of_its_parent, 0, 2);
     tcase_add_test(tests, another_version_that_is_alive_is_left_alone);
