@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Plain files by twinlog: a sink of one process, and one of many. */
-#include <twinlog.h>
+#include <twinlog_sink.h>
 
 #include "plain.h"
 

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <twinlog.h>
+#include <twinlog_sink.h>
 
 #include "clock.h"
 #include "frame.h"

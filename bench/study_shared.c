@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
-#include <twinlog.h>
+#include <twinlog_sink.h>
 #include <unistd.h>
 
 #include "clock.h"

@@ -66,12 +66,13 @@ unregistered()
     done
 }
 
-# The public header stands alone, twice, in C and C++, and so does each of its initialisers.
+# The public headers stand alone, twice, in C and C++, and so does each of their initialisers.
 header_program()
 {
+    echo '#include <twinlog_sink.h>'
     echo '#include <twinlog.h>'
-    echo '#include <twinlog.h>'
-    sed -n 's/^#define TWINLOG_\([A-Z_]*\)_INIT.*/\1/p' include/twinlog.h | while read -r name; do
+    echo '#include <twinlog_sink.h>'
+    sed -n 's/^#define TWINLOG_\([A-Z_]*\)_INIT.*/\1/p' include/*.h | while read -r name; do
         echo "struct twinlog_$(echo "$name" | tr '[:upper:]' '[:lower:]') a_$name = TWINLOG_${name}_INIT;"
     done
 }
@@ -88,22 +89,22 @@ header_alone()
     done
 }
 
-# The shared library exports what the public header declares.
+# The shared library exports what the public headers declare.
 exported()
 {
     nm -D --defined-only --format=posix "$build/libtwinlog.so" | awk '$2 != "A" { sub(/@.*/, "", $1); print $1 }' |
         sort >"$scratch/exported"
-    gcc -E -P -Iinclude include/twinlog.h | tr ';' '\n' | tr '\n' ' ' |
+    gcc -E -P -Iinclude include/twinlog_sink.h | tr ';' '\n' | tr '\n' ' ' |
         grep -oE '\btwinlog_[a-z_]+\(' | tr -d '(' | sort -u >"$scratch/declared"
-    comm -13 "$scratch/declared" "$scratch/exported" | sed 's/$/: exported, but not in the public header/'
-    comm -23 "$scratch/declared" "$scratch/exported" | sed 's/$/: in the public header, but not exported/'
+    comm -13 "$scratch/declared" "$scratch/exported" | sed 's/$/: exported, but in no public header/'
+    comm -23 "$scratch/declared" "$scratch/exported" | sed 's/$/: in a public header, but not exported/'
 }
 
 report "files without a licence" "$(licence_lines)"
 report "words that do not belong here" "$(strange_words)"
 report "sources that are not compiled" "$(uncompiled)"
 report "tests that are not run" "$(unregistered)"
-report "the public header by itself" "$(header_alone)"
+report "the public headers by themselves" "$(header_alone)"
 report "symbols" "$(exported)"
 [ "$failures" = 0 ] && echo "tidy: nothing to complain about"
 exit "$((failures > 0))"

@@ -23,6 +23,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <twinlog_sink.h>
 #include <unistd.h>
 
 static const char help[] =

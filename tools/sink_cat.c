@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <twinlog_sink.h>
 #include <unistd.h>
 
 #define PIECE_BYTES (256u << 10)

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
-#include <twinlog.h>
+#include <twinlog_sink.h>
 #include <unistd.h>
 
 #define WORKERS 4

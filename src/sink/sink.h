@@ -14,7 +14,7 @@
 #include "base/sync.h"
 #include "sink/area.h"
 #include "sink/claim.h"
-#include "twinlog.h"
+#include "twinlog_sink.h"
 
 #include <limits.h>
 

@@ -13,6 +13,8 @@
 #include "kill.h"
 #include "points.h"
 
+#include <twinlog_sink.h>
+
 #define PENS_MAX 512u      /* of all members, between two beginnings of the file */
 #define LINES_MAX 8192u    /* of a pen */
 #define MEMBER_PENS_MAX 3u /* threads */

@@ -23,7 +23,7 @@ report()
 # Nothing may be missing on either side for the comparisons below to mean something.
 functions_of_the_header()
 {
-    ${CC:-cc} -E -P -Iinclude include/twinlog.h | tr ';' '\n' | tr '\n' ' ' |
+    ${CC:-cc} -E -P -Iinclude include/twinlog_sink.h | tr ';' '\n' | tr '\n' ' ' |
         grep -oE '\btwinlog_[a-z_]+\(' | tr -d '(' | sort -u
 }
 
@@ -40,21 +40,21 @@ functions()
 {
     functions_of_the_header >"$scratch/header"
     functions_of_the_pages >"$scratch/pages"
-    [ -s "$scratch/header" ] || echo "no function found in include/twinlog.h"
+    [ -s "$scratch/header" ] || echo "no function found in the public headers"
     comm -23 "$scratch/header" "$scratch/pages" | sed 's/$/: no page of section 3 has it in NAME and SYNOPSIS/'
-    comm -13 "$scratch/header" "$scratch/pages" | sed 's/$/: has a page, but is not in include\/twinlog.h/'
+    comm -13 "$scratch/header" "$scratch/pages" | sed 's/$/: has a page, but is in no public header/'
 }
 
 # Constants, and the fields of structures.
 words()
 {
     {
-        grep -oE '\bTWINLOG_[A-Z_]+\b' include/twinlog.h | grep -v '^TWINLOG_[EH]$'
-        sed -n '/^struct [a-z_]* {/,/^}/{ s,/\*.*,,; /^    [a-z]/p; }' include/twinlog.h |
+        grep -ohE '\bTWINLOG_[A-Z_]+\b' include/*.h | grep -v '^TWINLOG_\(E\|H\|SINK_H\)$'
+        sed -n '/^struct [a-z_]* {/,/^}/{ s,/\*.*,,; /^    [a-z]/p; }' include/*.h |
             grep -oE '[a-z_]+(\[[0-9]+\])?[,;]' | tr -d '[0-9],;' |
             grep -vx reserved
     } | sort -u | while read -r word; do
-        grep -qwF -- "$word" man/*.[37] || echo "$word: in include/twinlog.h, but on no page"
+        grep -qwF -- "$word" man/*.[37] || echo "$word: in a public header, but on no page"
     done
 }
 

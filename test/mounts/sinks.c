@@ -29,7 +29,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <twinlog.h>
+#include <twinlog_sink.h>
 #include <unistd.h>
 
 #define LINE_BYTES 64u

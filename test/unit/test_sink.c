@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Plain files: what include/twinlog.h says of sinks, sentence by sentence, what a death at each named point leaves, and
+ * Plain files: what include/twinlog_sink.h says, sentence by sentence, what a death at each named point leaves, and
  * what strangers and broken areas do. The sink's objects are compiled with its points, see sink/point.h.
  */
 #define _GNU_SOURCE

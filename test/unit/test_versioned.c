@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <twinlog_sink.h>
 
 #define UNKNOWN_BYTES 24u /* fields of a newer version */
 #define FILL 0xa5
