@@ -862,8 +862,9 @@ int twinlog_segments(const char *dir, int (*each)(void *context, const struct tw
  * Stops at the durable LSN beside a live writer. Calls `each` (may be NULL) for every finding, in log
  * order; a non-zero result of `each` ends the call and is returned. Calls `progress` (may be NULL) now
  * and then. Returns 0 if sound (a torn tail is), TWINLOG_ECORRUPT if acknowledged data is damaged or
- * missing, or an error that kept it from looking. ret_records (may be NULL) gets the sound records. Without a writer
- * the log is synced first, as by twinlog_inspect(). */
+ * missing, TWINLOG_EFOREIGN if the first fault is a file of another log, or an error that kept it from
+ * looking. ret_records (may be NULL) gets the sound records. Without a writer the log is synced first, as by
+ * twinlog_inspect(). */
 struct twinlog_verify_options {
     uint32_t size;  /* set by TWINLOG_VERIFY_OPTIONS_INIT */
     uint32_t flags; /* must be 0 */

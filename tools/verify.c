@@ -11,7 +11,7 @@ static const char help[] =
     "Usage: twinlog verify DIR [options]\n"
     "\n"
     "Reads every byte of the log in DIR and checks every record and what else the format\n"
-    "fixes. Prints each finding on a line with its segment, file, offset and LSN, then a\n"
+    "fixes. A bad header or a missing file hides nothing behind it. Prints each finding on a line with its segment, file, offset and LSN, then a\n"
     "summary. Changes nothing; beside a live writer it stops at the durable LSN.\n"
     "\n"
     "  --json              one JSON object: findings, records, is_sound\n" COMMON_OPTIONS_HELP "\n"
@@ -43,9 +43,8 @@ static int take_finding(void *context, const struct twinlog_report *finding)
 static void print_summary(const struct verification *verification, int error, uint64_t records)
 {
     if (!verification->is_json) {
-        printf("%s: %" PRIu64 " sound record%s, %" PRIu64 " finding%s\n",
-               error == TWINLOG_ECORRUPT ? "damaged" : "sound", records, plural(records),
-               verification->findings, plural(verification->findings));
+        printf("%s: %" PRIu64 " sound record%s, %" PRIu64 " finding%s\n", error != 0 ? "damaged" : "sound",
+               records, plural(records), verification->findings, plural(verification->findings));
         return;
     }
     json_end_array();
@@ -74,7 +73,7 @@ static int verify_run(const struct command *command, int argc, char **argv)
     }
     int error = twinlog_verify(dir, &options, &records);
     clear_progress();
-    if (verification.is_json || error == 0 || error == TWINLOG_ECORRUPT)
+    if (verification.is_json || error == 0 || error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN)
         print_summary(&verification, error, records);
     int status = finish_output(status_of(error));
     if (error && error != TWINLOG_ECORRUPT)

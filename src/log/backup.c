@@ -363,7 +363,7 @@ static int end_copy(struct backup *b)
 static int load_snapshot(struct backup *b, struct twinlog_report *ret_report)
 {
     for (unsigned waited_ms = 0;; waited_ms++) {
-        int rc = twl_log_snapshot_load_from_disk(b->io, &b->snapshot, ret_report);
+        int rc = twl_log_snapshot_load_from_disk(b->io, SNAPSHOT_SYNCS, &b->snapshot, ret_report);
         bool is_opening =
             rc == 0 && b->snapshot.has_writer && b->snapshot.shared.page && b->snapshot.epoch == 0;
         if (!is_opening || !b->io->has_threads)

@@ -145,12 +145,6 @@ static int take_shared_lock(struct opening *o, bool *ret_is_first)
     }
 }
 
-/* A state file without a segment: a crash came while the log was being created. */
-static bool is_just_born(const struct state *state)
-{
-    return state->header.generation <= 1 && state->header.first_lsn <= 1 && state->header.body_bytes == 0;
-}
-
 /* Settles open groups: they get their headers. */
 static int settle_open_groups(struct opening *o, const struct segment_set_options *options,
                               struct twinlog_report *ret_report)
@@ -219,9 +213,6 @@ static int find_end(struct opening *o)
     if (!o->summary)
         return refuse_system(o, -ENOMEM, "open the log");
     int rc = twl_segment_set_open(o->log->io, &options, &o->state, &o->set, &o->report);
-    if (rc == 0 && o->set.started == 0 && !is_just_born(&o->state))
-        return refuse(o, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_ECORRUPT,
-                      "all segments are missing; restore them from a copy");
     if (rc == 0)
         rc = check_names(o);
     if (rc == 0)

@@ -51,9 +51,11 @@ static int report_system(int error, struct twinlog_report *ret_report)
     return error;
 }
 
-static int load_once(struct io *io, struct log_snapshot *snapshot, struct twinlog_report *ret_report)
+static int load_once(struct io *io, bool collects_faults, struct log_snapshot *snapshot,
+                     struct twinlog_report *ret_report)
 {
-    const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
+    const struct segment_set_options options = { .open_flags = IO_READ_ONLY,
+                                                 .collects_faults = collects_faults };
     int rc = ask_writer(&snapshot->shared, &snapshot->has_writer, &snapshot->epoch);
     if (rc < 0)
         return report_system(rc, ret_report);
@@ -77,13 +79,14 @@ static bool may_be_moving(const struct log_snapshot *snapshot, int error)
            (error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN || error == -ENOENT);
 }
 
-int twl_log_snapshot_load(struct io *io, struct log_snapshot *ret_view, struct twinlog_report *ret_report)
+static int load(struct io *io, bool collects_faults, struct log_snapshot *ret_view,
+                struct twinlog_report *ret_report)
 {
     struct log_snapshot snapshot = { 0 };
     int rc = twl_page_watch(io, &snapshot.shared);
     if (rc < 0)
         return report_system(rc, ret_report);
-    rc = load_once(io, &snapshot, ret_report);
+    rc = load_once(io, false, &snapshot, ret_report);
     for (unsigned tries = 1; tries < SNAPSHOT_TRIES; tries++) {
         bool is_moving = may_be_moving(&snapshot, rc) && tries < MOVING_TRIES;
         if (!is_moving && has_same_writer(&snapshot))
@@ -91,9 +94,13 @@ int twl_log_snapshot_load(struct io *io, struct log_snapshot *ret_view, struct t
         if (is_moving)
             io->ops->sleep_ms(io, 1);
         forget(&snapshot);
-        rc = load_once(io, &snapshot, ret_report);
+        rc = load_once(io, false, &snapshot, ret_report);
     }
-    if (rc == 0 && snapshot.set.started == 0) {
+    if (collects_faults && (rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN)) {
+        forget(&snapshot);
+        rc = load_once(io, true, &snapshot, ret_report);
+    }
+    if (rc == 0 && snapshot.set.started == 0 && snapshot.set.fault_count == 0) {
         rc = -ENOENT;
         twl_report(ret_report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, rc,
                    "there is no log in this directory; append to it first");
@@ -110,30 +117,36 @@ static int sync_log(struct io *io, const struct log_snapshot *snapshot, struct t
 {
     const struct segment_set *set = &snapshot->set;
     size_t open_from;
-    int rc = twl_recover_find_open(io, set, &open_from);
-    if (rc == 0)
+    int rc = set->started == 0 ? 0 : twl_recover_find_open(io, set, &open_from);
+    if (rc == 0 && set->started > 0)
         rc = twl_recover_sync(io, set, min_u64(open_from, set->started - 1), set->started - 1);
     if (rc == -ENOENT || rc == TWINLOG_ECORRUPT) /* it is changing, or damaged: the next look tells */
         return 0;
     return rc < 0 ? report_system(rc, ret_report) : 0;
 }
 
-int twl_log_snapshot_load_from_disk(struct io *io, struct log_snapshot *ret_view,
+int twl_log_snapshot_load(struct io *io, struct log_snapshot *ret_view, struct twinlog_report *ret_report)
+{
+    return load(io, false, ret_view, ret_report);
+}
+
+int twl_log_snapshot_load_from_disk(struct io *io, unsigned flags, struct log_snapshot *ret_view,
                                     struct twinlog_report *ret_report)
 {
     io->reads_disk =
         false; /* beside a writer the page cache is as good, and reading past it would slow the writer down */
-    int rc = twl_log_snapshot_load(io, ret_view, ret_report);
+    const bool collects_faults = (flags & SNAPSHOT_COLLECTS_FAULTS) != 0;
+    int rc = load(io, collects_faults, ret_view, ret_report);
     if (rc == 0 && ret_view->has_writer)
         return 0;
     if (rc == 0) {
-        rc = sync_log(io, ret_view, ret_report);
+        rc = flags & SNAPSHOT_SYNCS ? sync_log(io, ret_view, ret_report) : 0;
         twl_log_snapshot_free(ret_view);
         if (rc < 0)
             return rc;
     }
     io->reads_disk = true;
-    return twl_log_snapshot_load(io, ret_view, ret_report);
+    return load(io, collects_faults, ret_view, ret_report);
 }
 
 void twl_log_snapshot_free(struct log_snapshot *snapshot)
@@ -213,11 +226,11 @@ int twl_log_snapshot_open_segment(struct io *io, const struct segment_entry *ent
                                   struct segment *ret_segment)
 {
     struct segment segment;
-    int rc = twl_segment_open_valid(io, entry->name, &segment);
+    int rc = twl_segment_open_entry(io, entry, &segment);
     if (rc < 0)
         return rc == -ENOENT || rc == TWINLOG_ECORRUPT ? -EAGAIN : rc;
     rc = hold(&segment);
-    if (rc == 0)
+    if (rc == 0 && !entry->is_salvaged)
         rc = check_incarnation(&segment, entry);
     if (rc < 0)
         twl_segment_close(&segment);

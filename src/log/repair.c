@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Saves what is sound in a damaged log: a walk like that of verify, which writes a new log.
+ * Saves what is sound in a damaged log: a visitor of the walk of verify that writes a new log.
  *
  * The commit path makes the new log. The new log begins where the old one does, and every record keeps its
  * LSN and its time. Fillers replace what is missing in between. So a loss is reported when the next sound
@@ -24,10 +24,7 @@
 
 #include "base/bytes.h"
 #include "format/unseed.h"
-#include "log/salvage.h"
-#include "segment/recover.h"
-#include "segment/shared_page.h"
-#include "segment/state.h"
+#include "log/walk.h"
 
 #include <errno.h>
 #include <string.h>
@@ -38,29 +35,18 @@
 #define ROOM_BYTES (4 * (uint64_t)BLOCK_BYTES) /* header, footer, and what a buffer holds besides a record */
 
 struct repairer {
-    struct io *io;
+    struct walk walk;
     const struct twinlog_repair_options *options;
     struct twinlog_repair_result result;
-    struct shared_page shared;
     uint32_t epoch; /* epoch that a writer had left in its page when the repair began */
     bool is_blind;  /* the writer's page can't be seen */
-    struct state state;
-    struct salvage salvage;
-    int verdict; /* result of `each` if it ended the call; the internal result is then -ECANCELED */
+    int verdict;    /* result of `each` if it ended the call; the internal result is then -ECANCELED */
     struct twinlog *log;
-    uint64_t next_lsn;     /* of the new log */
+    uint64_t first_lsn, next_lsn; /* of the new log */
     int64_t time_ns;       /* of the record that was put last, INT64_MIN before the first; used for fillers */
     uint64_t fillers_left; /* so many more may be put */
     uint64_t unsynced_bytes;
-    uint64_t done_bytes, total_bytes;
-
-    /* The segment that is walked: */
-    size_t index;
-    struct segment segment;
-    struct cursor cursor;
-    uint64_t bound;       /* records of this LSN and later ones in the segment do not count */
-    uint64_t stop_offset; /* where the cursor last was in front of a group */
-    struct epoch stop_epoch;
+    uint64_t last_lost_lsn; /* everything up to here was there */
 
     bool has_hole; /* something was missing there, and no record was put since */
     struct twinlog_report hole;
@@ -72,15 +58,6 @@ static int tell(struct repairer *r, const struct twinlog_report *report)
 {
     r->verdict = r->options->each ? r->options->each(r->options->context, report) : 0;
     return r->verdict != 0 ? -ECANCELED : 0;
-}
-
-static void open_hole(struct repairer *r, enum twinlog_finding finding, uint64_t offset, uint64_t bytes)
-{
-    if (r->has_hole)
-        return;
-    r->has_hole = true;
-    r->hole = (struct twinlog_report){ .finding = finding };
-    twl_report_place(&r->hole, r->segment.name, r->segment.header.sequence, offset, bytes);
 }
 
 /* `what` says what the repair does about it; NULL = nothing to add. */
@@ -115,7 +92,7 @@ static int refuse(struct repairer *r, uint64_t last_lsn)
                "records %llu to %llu would be lost in front of this segment, more than have room in one log: "
                "repair once without it, and once without those before it",
                first, last);
-    twl_report_place(&report, r->segment.name, r->segment.header.sequence, 0, 0);
+    twl_report_place(&report, r->walk.segment.name, r->walk.segment.header.sequence, 0, 0);
     report.first_lsn = first;
     report.last_lsn = last;
     int rc = tell(r, &report);
@@ -125,7 +102,7 @@ static int refuse(struct repairer *r, uint64_t last_lsn)
 static int tell_state(struct repairer *r)
 {
     struct twinlog_report report;
-    if (!r->salvage.is_state_lost)
+    if (!r->walk.snapshot.set.is_state_lost)
         return 0;
     twl_report(
         &report, TWINLOG_FOUND_BAD_STATE, TWINLOG_DID_SKIP, TWINLOG_ECORRUPT,
@@ -137,13 +114,17 @@ static int tell_state(struct repairer *r)
 
 static int tell_unknown(struct repairer *r)
 {
+    const struct segment_set *set = &r->walk.snapshot.set;
+    const size_t all = set->started + set->spares + set->retired + set->unplaced;
     int rc = 0;
-    for (size_t i = 0; rc == 0 && i < r->salvage.unknown; i++) {
-        const struct piece *piece = &r->salvage.list[r->salvage.count + i];
+    for (size_t i = all - set->unplaced; rc == 0 && i < all; i++) {
+        const struct segment_entry *entry = &set->entries[i];
         struct twinlog_report report;
+        if (!entry->is_unknown)
+            continue;
         twl_report(&report, TWINLOG_FOUND_BAD_HEADER, TWINLOG_DID_SKIP, TWINLOG_ECORRUPT,
-                   "the header of %s does not check, and no group was found in it", piece->name);
-        twl_report_place(&report, piece->name, 0, 0, piece->file_bytes);
+                   "the header of %s does not check, and no group was found in it", entry->name);
+        twl_report_place(&report, entry->name, 0, 0, entry->file_bytes);
         rc = tell(r, &report);
     }
     return rc;
@@ -186,12 +167,12 @@ static int go_on_with(struct repairer *r, uint64_t lsn)
 {
     if (has_room_up_to(r, lsn - 1))
         return give_up(r, lsn - 1);
-    if (r->next_lsn != r->salvage.first_lsn)
+    if (r->next_lsn != r->first_lsn)
         return refuse(r, lsn - 1);
     int rc = tell_lost(r, lsn - 1, "and the new log begins behind them");
     if (rc == 0)
         rc = twl_log_begin_at(r->log, lsn);
-    r->next_lsn = r->salvage.first_lsn = lsn;
+    r->next_lsn = r->first_lsn = lsn;
     r->has_hole = false;
     return rc;
 }
@@ -204,15 +185,18 @@ static int end_with(struct repairer *r, uint64_t last_lsn)
     return tell_lost(r, last_lsn, "if they ever were there, and the new log ends before them");
 }
 
-static int put_record(struct repairer *r, const struct cursor_record *record)
+static int put_record(void *context, const struct cursor_record *record)
 {
+    struct repairer *r = context;
     const struct record_header *header = &record->header;
     const struct twinlog_entry copy = { .data = record->payload,
                                         .size = header->size,
                                         .tag = header->tag,
                                         .type = header->type,
                                         .time_ns = header->time_ns };
-    if (record->lsn < r->next_lsn) /* trimmed */
+    const bool is_lost_claim = header->kind == RECORD_FILLER && r->has_hole && r->hole.bytes == 0 &&
+                               record->lsn >= r->hole.first_lsn && record->lsn <= r->hole.last_lsn;
+    if (record->lsn < r->next_lsn || is_lost_claim) /* trimmed, or its loss was found */
         return 0;
     if (r->time_ns == INT64_MIN)
         r->time_ns = header->time_ns;
@@ -226,31 +210,23 @@ static int put_record(struct repairer *r, const struct cursor_record *record)
 
 /* ---- bytes that no sound header leads to -------------------------------------------------------- */
 
-/* A part of the segment that is searched, and what for. */
-struct search {
-    uint64_t from, to;
-    uint64_t last_lsn;
-    struct epoch epochs[2];
-};
-
-/* Is there a whole record at this place? 1 = yes. */
-static int find_record(struct repairer *r, const struct search *search, uint64_t at,
+/* Is there a whole record at this place? 1 = yes. TWINLOG_EVERSION: one that only a newer version knows. */
+static int find_record(struct repairer *r, const struct hole *hole, uint64_t at,
                        struct cursor_record *ret_record)
 {
-    struct record_header header;
+    struct cursor *cursor = &r->walk.cursor;
     int error;
-    const unsigned char *bytes = twl_cursor_bytes(&r->cursor, at, RECORD_HEADER_BYTES, &error);
-    if (!bytes)
+    const unsigned char *bytes = twl_cursor_bytes(cursor, at, RECORD_HEADER_BYTES, &error);
+    if (!bytes || load_le64(bytes) == 0)
         return error;
-    if (twl_record_header_load(bytes).kind > RECORD_FILLER || load_le64(bytes) == 0)
-        return 0;
     for (unsigned i = 0; i < 2; i++) {
-        uint32_t seed = twl_epoch_seed(r->segment.header.log_id, search->epochs[i]);
-        uint64_t lsn = twl_unseed_record(bytes, seed, r->next_lsn, search->last_lsn);
-        if (lsn == 0 || !twl_record_header_decode(bytes, seed, lsn, &header) ||
-            twl_record_bytes(header.size) > search->to - at)
+        struct record_header header;
+        uint32_t seed = twl_epoch_seed(r->walk.segment.header.log_id, hole->epochs[i]);
+        uint64_t lsn = twl_unseed_record(bytes, seed, r->next_lsn, hole->last_lsn);
+        enum decoded decoded = lsn > 0 ? twl_record_header_judge(bytes, seed, lsn, &header) : DECODED_NONE;
+        if (decoded == DECODED_NONE || twl_record_bytes(header.size) > hole->to - at)
             continue;
-        bytes = twl_cursor_bytes(&r->cursor, at, (size_t)twl_record_bytes(header.size), &error);
+        bytes = twl_cursor_bytes(cursor, at, (size_t)twl_record_bytes(header.size), &error);
         if (!bytes)
             return error;
         if (!twl_record_payload_is_valid(&header, bytes + RECORD_HEADER_BYTES))
@@ -258,18 +234,18 @@ static int find_record(struct repairer *r, const struct search *search, uint64_t
         *ret_record = (struct cursor_record){
             .lsn = lsn, .offset = at, .header = header, .payload = bytes + RECORD_HEADER_BYTES
         };
-        return 1;
+        return decoded == DECODED_VALID ? 1 : TWINLOG_EVERSION;
     }
     return 0;
 }
 
 /* Searches no further than fillers reach: a checksum of 32 bits fits one in 2^32 LSNs by chance, whatever
  * its bytes are. */
-static int rescue(struct repairer *r, const struct search *search)
+static int rescue(struct repairer *r, const struct hole *hole)
 {
-    struct search near = *search;
-    near.to = min_u64(search->to, r->segment.header.bytes);
-    if (!has_room_up_to(r, search->last_lsn))
+    struct hole near = *hole;
+    near.to = min_u64(hole->to, r->walk.segment.header.bytes);
+    if (!has_room_up_to(r, hole->last_lsn))
         near.last_lsn = r->next_lsn + r->fillers_left;
     uint64_t at = align_up(near.from, 8);
     struct cursor_record record = { 0 };
@@ -284,192 +260,25 @@ static int rescue(struct repairer *r, const struct search *search)
     return 0;
 }
 
-/* ---- groups ------------------------------------------------------------------------------------ */
-
-static uint64_t record_lsn(const struct cursor *cursor)
+/* Saves what lies in a hole. What is lost of it is told when the next record is put. Faults that cost no
+ * record are no matter here. */
+static int take_hole(void *context, const struct twinlog_report *report, const struct hole *hole)
 {
-    return cursor->position.next_lsn - cursor->records_left;
-}
-
-/* Takes every record of the group that the cursor has entered, up to the bound. */
-static int take_records(struct repairer *r)
-{
-    struct cursor *cursor = &r->cursor;
-    struct cursor_record record;
-    uint64_t end_lsn = min_u64(cursor->position.next_lsn, r->bound);
-    while (cursor->records_left > 0 && record_lsn(cursor) < r->bound) {
-        uint64_t offset = cursor->record_offset;
-        int rc = twl_cursor_next_record(cursor, &record);
-        if (rc > 0) {
-            rc = put_record(r, &record);
-            if (rc != 0)
-                return rc;
-            continue;
-        }
-        if (rc != TWINLOG_ECORRUPT)
-            return rc;
-        open_hole(r, TWINLOG_FOUND_DAMAGE, offset, cursor->offset - offset);
-        rc = twl_cursor_skip_record(cursor);
-        if (rc == TWINLOG_ECORRUPT) {
-            const struct search search = { .from = offset,
-                                           .to = cursor->offset,
-                                           .last_lsn = end_lsn - 1,
-                                           .epochs = { cursor->group.epoch, cursor->group.epoch } };
-            return rescue(r, &search);
-        }
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
-}
-
-static bool is_newest(const struct repairer *r)
-{
-    return r->index + 1 == r->salvage.count;
-}
-
-/* Does the footer of the newest segment count what is missing? */
-static bool is_counted(const struct repairer *r)
-{
-    const struct piece *newest = r->salvage.count > 0 ? &r->salvage.list[r->salvage.count - 1] : NULL;
-    return newest && newest->is_sealed && r->stop_offset < newest->footer.data_end;
-}
-
-/* Everything up to this LSN was durable. */
-static uint64_t find_promised_lsn(const struct repairer *r)
-{
-    uint64_t lsn = r->salvage.promised_lsn;
-    return is_counted(r) ? max_u64(lsn, r->salvage.list[r->salvage.count - 1].footer.last_lsn) : lsn;
-}
-
-/* The cursor has entered a group of the newest segment: is it whole, or does anything later prove that it
- * was? Enters the group again. */
-static int was_acknowledged(struct repairer *r, bool *ret_was)
-{
-    struct cursor *cursor = &r->cursor;
-    struct later_groups later = { 0 };
-    twl_cursor_back_out(cursor);
-    struct position stop = cursor->position;
-    int rc = twl_cursor_accept_group(cursor);
-    if (rc < 0)
-        return rc;
-    *ret_was = rc > 0 || is_counted(r) || r->salvage.promised_lsn >= stop.next_lsn;
-    if (rc > 0)
-        twl_cursor_back_out(cursor);
-    else
-        rc = twl_cursor_find_later(cursor, cursor->offset, stop, &later);
-    if (rc < 0)
-        return rc;
-    *ret_was = *ret_was || later.is_proof;
-    rc = twl_cursor_enter_group(cursor);
-    return rc > 0 ? 0 : rc < 0 ? rc : TWINLOG_ECORRUPT;
-}
-
-/* The walk stopped: enters the next sound group, and saves what lies in between. 0 = there is none. */
-static int pass_damage(struct repairer *r)
-{
-    struct cursor *cursor = &r->cursor;
-    struct later_groups later;
-    int rc = twl_piece_enter_later(cursor, &later);
-    if (rc <= 0)
-        return rc;
-    if ((is_newest(r) && !later.is_proof) || cursor->group.first_lsn >= r->bound)
+    struct repairer *r = context;
+    if (!hole)
         return 0;
-    open_hole(r, TWINLOG_FOUND_DAMAGE, r->stop_offset, later.offset - r->stop_offset);
-    const struct search search = { .from = r->stop_offset,
-                                   .to = later.offset,
-                                   .last_lsn = cursor->group.first_lsn - 1,
-                                   .epochs = { r->stop_epoch, cursor->group.epoch } };
-    rc = rescue(r, &search);
-    return rc < 0 ? rc : 1;
+    if (!r->has_hole)
+        r->hole = *report;
+    r->has_hole = true;
+    r->last_lost_lsn = max_u64(r->last_lost_lsn, hole->last_lsn);
+    return hole->last_lsn >= r->next_lsn ? rescue(r, hole) : 0;
 }
 
-static void show_progress(const struct repairer *r)
+static void show_progress(void *context, uint64_t done_bytes, uint64_t total_bytes)
 {
+    const struct repairer *r = context;
     if (r->options->progress)
-        r->options->progress(r->options->context, r->done_bytes + r->stop_offset, r->total_bytes);
-}
-
-/* Takes one group: 1. 0 = the segment, or the log, ends here. */
-static int take_group(struct repairer *r)
-{
-    struct cursor *cursor = &r->cursor;
-    bool was = true;
-    r->stop_offset = max_u64(cursor->offset, SEGMENT_DATA_OFFSET);
-    r->stop_epoch = cursor->position.epoch;
-    if (cursor->position.next_lsn >= r->bound)
-        return 0;
-    int rc = twl_cursor_enter_group(cursor);
-    if (rc == 0)
-        rc = pass_damage(r);
-    if (rc <= 0 || cursor->group.first_lsn >= r->bound)
-        return rc < 0 ? rc : 0;
-    if (is_newest(r))
-        rc = was_acknowledged(r, &was);
-    if (rc < 0 || !was)
-        return rc < 0 ? rc : 0;
-    rc = take_records(r);
-    return rc < 0 ? rc : 1;
-}
-
-/* ---- segments ---------------------------------------------------------------------------------- */
-
-/* First LSN of a started segment. */
-static uint64_t first_lsn_of(const struct piece *piece)
-{
-    return piece->header.start_lsn > 0 ? piece->header.start_lsn : piece->first.first_lsn;
-}
-
-/* Searches behind the last group that led to another one, up to where the next segment begins, or to what
- * is promised. */
-static int take_tail(struct repairer *r)
-{
-    const struct piece *piece = &r->salvage.list[r->index];
-    const struct piece *next = is_newest(r) ? NULL : piece + 1;
-    struct search search = { .from = r->stop_offset,
-                             .to = r->segment.data_end,
-                             .last_lsn = next ? first_lsn_of(next) - 1 : find_promised_lsn(r),
-                             .epochs = { r->stop_epoch, next ? next->first.epoch : r->stop_epoch } };
-    if (r->next_lsn > search.last_lsn)
-        return 0;
-    bool is_joined =
-        !next || next->header.start_lsn > 0 || next->header.sequence == piece->header.sequence + 1;
-    open_hole(r, is_joined ? TWINLOG_FOUND_DAMAGE : TWINLOG_FOUND_MISSING_SEGMENT, search.from,
-              is_joined ? search.to - search.from : 0);
-    return rescue(r, &search);
-}
-
-static int take_segment(struct repairer *r)
-{
-    const struct piece *piece = &r->salvage.list[r->index];
-    int rc = twl_piece_open(r->io, piece, &r->segment);
-    if (rc < 0)
-        return rc;
-    r->bound = is_newest(r) || piece[1].header.start_lsn == 0 ? UINT64_MAX : piece[1].header.start_lsn;
-    /* Every group in the segment belongs to the log; the chain from the preceding segment may be damaged. */
-    twl_cursor_begin(&r->cursor, &r->segment, (struct position){ 0 });
-    twl_cursor_pass_claims(&r->cursor, false);
-    while ((rc = take_group(r)) > 0)
-        show_progress(r);
-    if (rc == 0)
-        rc = take_tail(r);
-    r->done_bytes += piece->header.bytes;
-    twl_segment_close(&r->segment);
-    return rc;
-}
-
-static int take_segments(struct repairer *r)
-{
-    int rc = 0;
-    uint64_t there = 0;
-    for (size_t i = 0; i < r->salvage.count; i++) {
-        r->total_bytes += r->salvage.list[i].header.bytes;
-        there += twl_piece_bytes(&r->salvage.list[i]);
-    }
-    r->fillers_left = max_u64(FILLER_BYTES, there) / RECORD_HEADER_BYTES;
-    for (r->index = 0; rc == 0 && r->index < r->salvage.count; r->index++)
-        rc = take_segment(r);
-    return rc == 0 ? end_with(r, find_promised_lsn(r)) : rc;
+        r->options->progress(r->options->context, done_bytes, total_bytes);
 }
 
 /* ---- cursors and values ------------------------------------------------------------------------ */
@@ -488,11 +297,12 @@ static int put_entries(struct repairer *r)
 {
     struct state_entry entry;
     size_t offset = 0;
-    if (r->salvage.is_state_lost)
+    struct state *state = &r->walk.snapshot.state;
+    if (state->header.generation == 0)
         return 0;
     int rc = twinlog_sync(r->log);
-    twl_state_clamp_cursors(&r->state, r->salvage.first_lsn - 1, r->next_lsn - 1);
-    while (rc == 0 && twl_state_entry_next(r->state.body, r->state.header.body_bytes, &offset, &entry))
+    twl_state_clamp_cursors(state, r->first_lsn - 1, r->next_lsn - 1);
+    while (rc == 0 && twl_state_entry_next(state->body, state->header.body_bytes, &offset, &entry))
         rc = put_entry(r, &entry);
     return rc;
 }
@@ -502,42 +312,46 @@ static int put_entries(struct repairer *r)
 /* A writer that came and went since the repair began has left another epoch. */
 static int check_writer(struct repairer *r)
 {
+    struct shared_page *shared = &r->walk.snapshot.shared;
     bool has_writer;
-    int rc = twl_page_watch_again(&r->shared);
+    int rc = twl_page_watch_again(shared);
     if (rc >= 0)
-        rc = twl_page_has_writer(&r->shared, &has_writer);
+        rc = twl_page_has_writer(shared, &has_writer);
     if (rc < 0)
         return rc;
-    bool has_come = !r->is_blind && twl_page_epoch(&r->shared) != r->epoch;
+    bool has_come = !r->is_blind && twl_page_epoch(shared) != r->epoch;
     return has_writer || has_come ? -EBUSY : 0;
 }
 
 static int load(struct repairer *r)
 {
     struct twinlog_report report;
-    int rc = twl_page_watch(r->io, &r->shared);
+    int rc = twl_walk_load(&r->walk, &report);
     if (rc < 0)
         return rc;
-    r->is_blind = r->shared.file && !r->shared.page;
-    r->epoch = twl_page_epoch(&r->shared);
-    rc = check_writer(r);
-    if (rc < 0)
-        return rc;
-    r->io->reads_disk = true;
-    rc = twl_state_read(r->io, &r->state, &report);
-    if (rc < 0 && rc != -ENOENT && rc != TWINLOG_ECORRUPT)
-        return rc;
-    return twl_salvage_load(r->io, rc == 0 ? &r->state : NULL, rc == TWINLOG_ECORRUPT, &r->salvage);
+    const struct log_snapshot *snapshot = &r->walk.snapshot;
+    r->is_blind = snapshot->shared.file && !snapshot->shared.page;
+    r->epoch = twl_page_epoch(&snapshot->shared);
+    r->first_lsn = r->next_lsn = snapshot->set.first_lsn;
+    return check_writer(r);
 }
 
 /* The new log has room for the largest record that a segment of the old one can hold. */
 static int create(struct repairer *r, struct io *to)
 {
+    const struct segment_set *set = &r->walk.snapshot.set;
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    uint64_t most = SEGMENT_MIN_BYTES, there = 0;
+    for (size_t i = 0; i < set->started + set->spares + set->retired + set->unplaced; i++) {
+        const struct segment_entry *entry = &set->entries[i];
+        uint64_t bytes = min_u64(entry->header.bytes, entry->file_bytes);
+        most = max_u64(most, align_up(bytes, BLOCK_BYTES));
+        there += i < set->started ? bytes : 0;
+    }
+    r->fillers_left = max_u64(FILLER_BYTES, there) / RECORD_HEADER_BYTES;
     options.flags = TWINLOG_BUFFERED;
     options.prepare = TWINLOG_PREPARE_ALLOCATED;
-    options.segment_bytes =
-        min_u64(max_u64(r->salvage.max_bytes, SEGMENT_MIN_BYTES) + ROOM_BYTES, SEGMENT_MAX_BYTES);
+    options.segment_bytes = min_u64(most + ROOM_BYTES, SEGMENT_MAX_BYTES);
     options.buffer_bytes = (uint32_t)min_u64(options.segment_bytes - 2 * BLOCK_BYTES, MAX_BUFFER_BYTES);
     options.max_record_bytes = options.buffer_bytes - 2 * BLOCK_BYTES;
     return twl_log_open(to, &options, &r->log);
@@ -545,14 +359,15 @@ static int create(struct repairer *r, struct io *to)
 
 static int fill(struct repairer *r)
 {
-    r->next_lsn = r->salvage.first_lsn;
     int rc = twl_log_begin_at(r->log, r->next_lsn);
     if (rc == 0)
         rc = tell_state(r);
     if (rc == 0)
         rc = tell_unknown(r);
     if (rc == 0)
-        rc = take_segments(r);
+        rc = twl_walk_through(&r->walk);
+    if (rc == 0)
+        rc = end_with(r, r->last_lost_lsn);
     if (rc == 0)
         rc = put_entries(r);
     int came = check_writer(r); /* it may have truncated or recycled what was to be read */
@@ -561,18 +376,23 @@ static int fill(struct repairer *r)
 
 static void describe(struct repairer *r)
 {
-    if (r->next_lsn == r->salvage.first_lsn)
+    if (r->next_lsn == r->first_lsn)
         return;
-    r->result.first_lsn = r->salvage.first_lsn;
+    r->result.first_lsn = r->first_lsn;
     r->result.last_lsn = r->next_lsn - 1;
 }
 
 int twl_repair(struct io *io, struct io *to, const struct twinlog_repair_options *options,
                struct twinlog_repair_result *ret_result)
 {
+    const struct visitor visitor = { .found = take_hole, .record = put_record, .progress = show_progress };
     struct repairer r = {
-        .io = io, .options = options, .result = { .size = ret_result->size }, .time_ns = INT64_MIN
+        .walk = { .io = io, .visitor = visitor, .snapshot_flags = SNAPSHOT_COLLECTS_FAULTS },
+        .options = options,
+        .result = { .size = ret_result->size },
+        .time_ns = INT64_MIN
     };
+    r.walk.visitor.context = &r;
     int rc = load(&r);
     if (rc < 0) {
         to->ops->destroy(to);
@@ -587,10 +407,7 @@ int twl_repair(struct io *io, struct io *to, const struct twinlog_repair_options
         describe(&r);
         *ret_result = r.result;
     }
-    twl_cursor_free(&r.cursor);
-    twl_salvage_free(&r.salvage);
-    twl_state_free(&r.state);
-    twl_page_unwatch(&r.shared);
+    twl_walk_free(&r.walk);
     io->ops->destroy(io);
     return r.verdict != 0 ? r.verdict : rc;
 }

@@ -60,8 +60,7 @@ static int take_entry(struct seal_check *check)
 static int look_for_remains(struct seal_check *check)
 {
     const struct segment *segment = check->segment;
-    bool is_short = segment_is_mapped(&segment->header) && segment->file_bytes <= segment->data_end;
-    if (segment->header.incarnations > 0 || is_short)
+    if (segment->header.incarnations > 0 || segment->file_bytes < segment->data_end + SEGMENT_FOOTER_BYTES)
         return 0;
     int rc = read_chunk(check, check->segment->data_end);
     for (size_t i = 0; rc == 0 && i < BLOCK_BYTES; i++)

@@ -191,7 +191,11 @@ struct later_groups {
 };
 /* Does this group, which lies behind the stop, prove that the missing data was durable? */
 bool twl_group_proves(const struct group_header *group, struct position stop);
+/* TWINLOG_EVERSION: one of them is of a newer version. */
 int twl_cursor_find_later(struct cursor *cursor, uint64_t from, struct position stop,
                           struct later_groups *ret_later);
+/* Enters the first group behind the place where the walk stopped: 1. 0 = there is none that may belong
+ * there. */
+int twl_cursor_enter_later(struct cursor *cursor, struct later_groups *ret_later);
 
 #endif

@@ -996,7 +996,7 @@ int twl_keeper_retire(struct keeper *k, uint64_t first_sequence, struct keeper_f
 
 int twl_keeper_set(struct keeper *k, struct segment_set *ret_set)
 {
-    struct segment_set set = { .is_managed = true };
+    struct segment_set set = { 0 };
     twl_mutex_lock(&k->lock);
     set.entries = malloc(k->started_count * sizeof(*set.entries));
     if (set.entries) {

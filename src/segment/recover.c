@@ -91,17 +91,6 @@ static int ask_later_segment(struct cursor *cursor, const struct segment *segmen
     return rc < 0 ? rc : 0;
 }
 
-/* Returns -ENOENT also if the file has another incarnation by now, which a reader may meet. */
-static int open_as_found(struct io *io, const struct segment_entry *entry, struct segment *ret_segment)
-{
-    int rc = twl_segment_open_valid(io, entry->name, ret_segment);
-    if (rc == 0 && ret_segment->header.segment_id != entry->header.segment_id) {
-        twl_segment_close(ret_segment);
-        rc = -ENOENT;
-    }
-    return rc;
-}
-
 static int ask_later_segments(struct io *io, const struct segment_set *set, size_t index,
                               struct position stop, unsigned *facts, struct later_groups *later)
 {
@@ -111,7 +100,7 @@ static int ask_later_segments(struct io *io, const struct segment_set *set, size
     size_t count = set->started + set->spares;
     for (size_t i = index + 1; rc == 0 && i < count && !later->is_proof && !(*facts & FACT_JOINS); i++) {
         struct segment segment;
-        rc = open_as_found(io, &set->entries[i], &segment);
+        rc = twl_segment_open_entry(io, &set->entries[i], &segment);
         if (rc == -ENOENT && i >= set->started) { /* a spare that its writer has removed since */
             rc = 0;
             continue;
@@ -134,19 +123,27 @@ static int ask_later_segments(struct io *io, const struct segment_set *set, size
     return rc;
 }
 
+/* Reads bytes that must be there. In a file that was made shorter they may be missing: *ret_bytes is then
+ * NULL. */
+static int read_bytes(struct cursor *cursor, uint64_t offset, size_t size, const unsigned char **ret_bytes)
+{
+    int error;
+    *ret_bytes = twl_cursor_bytes(cursor, offset, size, &error);
+    bool is_there = offset + size <= cursor->segment->header.bytes;
+    return !*ret_bytes && error == 0 && is_there ? TWINLOG_ECORRUPT : error;
+}
+
 /* Is this a block of a recycled file that was not written in this incarnation? */
 static int is_stale_block(struct cursor *cursor, bool *ret_is_stale)
 {
+    const unsigned char *bytes;
     struct group_header group;
-    int error;
     *ret_is_stale = false;
     if (cursor->segment->header.incarnations == 0 || cursor->offset % BLOCK_BYTES != 0)
         return 0;
-    const unsigned char *bytes = twl_cursor_bytes(cursor, cursor->offset, GROUP_HEADER_BYTES, &error);
-    if (!bytes)
-        return error ? error : TWINLOG_ECORRUPT;
-    *ret_is_stale = !twl_group_header_decode(bytes, cursor->segment->seed, cursor->offset, &group);
-    return 0;
+    int rc = read_bytes(cursor, cursor->offset, GROUP_HEADER_BYTES, &bytes);
+    *ret_is_stale = bytes && !twl_group_header_decode(bytes, cursor->segment->seed, cursor->offset, &group);
+    return rc;
 }
 
 static int rest_of_block_is_zero(struct cursor *cursor, bool *ret_is_zero)
@@ -157,12 +154,10 @@ static int rest_of_block_is_zero(struct cursor *cursor, bool *ret_is_zero)
     *ret_is_zero = true;
     if (error < 0 || from >= end)
         return error < 0 ? error : 0;
-    size_t size = (size_t)(end - from);
-    const unsigned char *bytes = twl_cursor_bytes(cursor, from, size, &error);
-    if (!bytes)
-        return error ? error : TWINLOG_ECORRUPT;
-    *ret_is_zero = are_zeros(bytes, size);
-    return 0;
+    const unsigned char *bytes;
+    error = read_bytes(cursor, from, (size_t)(end - from), &bytes);
+    *ret_is_zero = bytes && are_zeros(bytes, (size_t)(end - from));
+    return error;
 }
 
 /* A writer seals a segment when the first group of the next one is durable. In mapped mode it does not
@@ -197,7 +192,7 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
     struct position stop = cursor->position;
     unsigned facts = was_closed ? FACT_CLOSED : 0;
     struct later_groups later;
-    bool is_zero, is_stale;
+    bool is_zero = false, is_stale = false;
 
     int rc = rest_of_block_is_zero(cursor, &is_zero);
     if (rc == 0)
@@ -285,7 +280,7 @@ static int recover_segment(struct io *io, const struct segment_set *set, size_t 
                            struct recovery *recovery)
 {
     struct segment segment;
-    int rc = open_as_found(io, &set->entries[index], &segment);
+    int rc = twl_segment_open_entry(io, &set->entries[index], &segment);
     if (rc < 0)
         return rc;
 
@@ -387,7 +382,7 @@ int twl_segment_is_open(struct io *io, const struct segment_entry *entry, bool *
     *ret_is_open = false;
     if (!segment_is_mapped(&entry->header))
         return 0;
-    int rc = open_as_found(io, entry, &segment);
+    int rc = twl_segment_open_entry(io, entry, &segment);
     if (rc < 0)
         return rc;
     struct cursor cursor = { .window_bytes = 2 * BLOCK_BYTES };
@@ -444,7 +439,7 @@ int twl_recover(struct io *io, const struct segment_set *set, bool has_writer, s
 static int sync_segment(struct io *io, const struct segment_entry *entry)
 {
     struct segment segment;
-    int rc = twl_segment_open_valid(io, entry->name, &segment);
+    int rc = twl_segment_open_entry(io, entry, &segment);
     if (rc < 0)
         return rc;
     rc = io_sync(segment.file);

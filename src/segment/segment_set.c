@@ -11,9 +11,10 @@
  * Faults of the set as a whole are found here, before any segment is read: a gap in the path, a header that
  * does not check, a file that was made shorter, a file of another log. Each of them stops the opening,
  * because a header was durable before the first record was written behind it: no crash explains the fault.
+ * Verify and repair collect the faults instead, and get a set of what is there.
  */
 #define _GNU_SOURCE
-#include "segment/cursor.h"
+#include "segment/salvage.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -70,6 +71,34 @@ static int remove_temporary(void *context, const char *name)
     return twl_segment_name_is_temporary(name) ? io->ops->unlink(io, name) : 0;
 }
 
+/* A set that is being made: all entries by sequence, then strays and unplaced ones. */
+struct loading {
+    struct io *io;
+    const struct segment_set_options *options;
+    const struct state_header *state; /* NULL = there is no usable one */
+    uint64_t first_sequence;          /* of it; else 0 */
+    uint8_t log_id[LOG_ID_BYTES];
+    struct segment_entry *entries;
+    size_t count, strays, unplaced;
+    struct segment_set set; /* its faults; the rest when all is known */
+    struct twinlog_report *report;
+};
+
+/* A fault of the set was reported: ends the loading, unless faults are collected. */
+static int tolerate(struct loading *l, int error)
+{
+    struct segment_set *set = &l->set;
+    if (!l->options->collects_faults || (error != TWINLOG_ECORRUPT && error != TWINLOG_EFOREIGN))
+        return error;
+    void *faults = realloc(set->faults, (set->fault_count + 1) * sizeof(*set->faults));
+    if (!faults)
+        return -ENOMEM;
+    set->faults = faults;
+    set->faults[set->fault_count] = *l->report;
+    set->faults[set->fault_count++].action = TWINLOG_DID_NOTHING;
+    return 0;
+}
+
 /* ---- headers ----------------------------------------------------------------------------------- */
 
 static int report_header(const char *name, enum header_state state, struct twinlog_report *ret_report)
@@ -106,6 +135,15 @@ static bool is_named_by_sequence(const struct segment *segment)
     return strcmp(name, segment->name) == 0;
 }
 
+static int report_renamed(const struct segment *segment, struct twinlog_report *ret_report)
+{
+    twl_report(ret_report, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_DID_REFUSE, TWINLOG_EFOREIGN,
+               "%s holds segment %llu: it was renamed or is a copy; give it its name or move it out",
+               segment->name, (unsigned long long)segment->header.sequence);
+    twl_report_place(ret_report, segment->name, segment->header.sequence, 0, 0);
+    return TWINLOG_EFOREIGN;
+}
+
 static int read_header(struct io *io, const char *name, struct segment *ret_segment,
                        enum header_state *ret_state)
 {
@@ -122,28 +160,26 @@ static int read_header(struct io *io, const char *name, struct segment *ret_segm
 }
 
 /* 1 = an entry; 0 = the file is gone by now, as retired files may be. */
-static int load_entry(struct io *io, const char *name, struct segment_entry *ret_entry,
-                      struct twinlog_report *ret_report)
+static int load_entry(struct loading *l, const char *name, struct segment_entry *ret_entry)
 {
     struct segment segment;
     enum header_state state;
-    int rc = read_header(io, name, &segment, &state);
+    int rc = read_header(l->io, name, &segment, &state);
     if (rc == -ENOENT)
         return 0;
     if (rc < 0)
-        return report_system(rc, "read", name, ret_report);
-    if (state != HEADER_VALID)
-        return report_header(name, state, ret_report);
-    if (!(segment.header.incompatible & FEATURE_MANAGED) && !is_named_by_sequence(&segment)) {
-        twl_report(ret_report, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_DID_REFUSE, TWINLOG_EFOREIGN,
-                   "%s holds segment %llu: it was renamed or is a copy; give it its name or move it out",
-                   name, (unsigned long long)segment.header.sequence);
-        twl_report_place(ret_report, name, segment.header.sequence, 0, 0);
-        return TWINLOG_EFOREIGN;
-    }
-    *ret_entry = (struct segment_entry){ .header = segment.header, .file_bytes = segment.file_bytes };
+        return report_system(rc, "read", name, l->report);
+    *ret_entry = (struct segment_entry){ .file_bytes = segment.file_bytes };
     strcpy(ret_entry->name, name);
-    return 1;
+    if (state != HEADER_VALID) {
+        rc = tolerate(l, report_header(name, state, l->report));
+        ret_entry->is_salvaged = true;
+    } else {
+        ret_entry->header = segment.header;
+        if (!(segment.header.incompatible & FEATURE_MANAGED) && !is_named_by_sequence(&segment))
+            rc = tolerate(l, report_renamed(&segment, l->report));
+    }
+    return rc < 0 ? rc : 1;
 }
 
 static int by_sequence(const void *a, const void *b)
@@ -154,15 +190,6 @@ static int by_sequence(const void *a, const void *b)
 }
 
 /* ---- the set as a whole ------------------------------------------------------------------------ */
-
-/* A set that is being made: all entries by sequence, then strays. */
-struct loading {
-    struct io *io;
-    const struct segment_set_options *options;
-    struct segment_entry *entries;
-    size_t count, strays;
-    struct twinlog_report *report;
-};
 
 static int report_foreign(const struct loading *l, const struct segment_entry *entry)
 {
@@ -182,15 +209,94 @@ static int report_missing(const struct loading *l, uint64_t first, uint64_t last
     return TWINLOG_ECORRUPT;
 }
 
-static int check_owners(const struct loading *l)
+static bool is_of_log(const struct segment_entry *entry, const uint8_t log_id[LOG_ID_BYTES])
 {
-    for (size_t i = 1; i < l->count; i++)
-        if (memcmp(l->entries[i].header.log_id, l->entries[0].header.log_id, LOG_ID_BYTES) != 0)
-            return report_foreign(l, &l->entries[i]);
+    return memcmp(entry->header.log_id, log_id, LOG_ID_BYTES) == 0;
+}
+
+static int forget_state(struct loading *l, int error)
+{
+    l->state = NULL;
+    l->first_sequence = 0;
+    l->set.is_state_lost = true;
+    return tolerate(l, error);
+}
+
+static int report_state(const struct loading *l, enum twinlog_finding finding, int error, const char *words)
+{
+    twl_report(l->report, finding, TWINLOG_DID_REFUSE, error, "the file %s %s", STATE_NAME, words);
+    twl_report_place(l->report, STATE_NAME, 0, 0, 0);
+    return error;
+}
+
+static int check_state(struct loading *l)
+{
+    bool has_header = false, is_ours = false, is_managed = false;
+    for (size_t i = 0; i < l->count; i++) {
+        const struct segment_entry *entry = &l->entries[i];
+        has_header = has_header || !entry->is_salvaged;
+        is_managed = is_managed || (entry->header.incompatible & FEATURE_MANAGED);
+        is_ours = is_ours || (l->state && !entry->is_salvaged && is_of_log(entry, l->state->log_id));
+    }
+    if (l->state && has_header && !is_ours)
+        return forget_state(l, report_state(l, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_EFOREIGN,
+                                            "belongs to another log; restore the right one from a copy"));
+    if (!l->state && is_managed && !l->set.is_state_lost)
+        return forget_state(l,
+                            report_state(l, TWINLOG_FOUND_BAD_STATE, TWINLOG_ECORRUPT,
+                                         "is missing; restore it from a copy, or `twinlog repair` the log"));
     return 0;
 }
 
-static int check_length(const struct loading *l, const struct segment_entry *entry)
+/* Which log is this? The state file says it, else the majority of the segments. False if there are
+ * neither. */
+static bool choose_log(struct loading *l)
+{
+    size_t lead = 0;
+    bool is_known = l->state != NULL;
+    if (is_known)
+        memcpy(l->log_id, l->state->log_id, LOG_ID_BYTES);
+    for (size_t i = 0; i < l->count && !l->state; i++) {
+        const struct segment_entry *entry = &l->entries[i];
+        if (entry->is_salvaged)
+            continue;
+        if (lead == 0)
+            memcpy(l->log_id, entry->header.log_id, LOG_ID_BYTES);
+        lead = is_of_log(entry, l->log_id) ? lead + 1 : lead - 1;
+        is_known = true;
+    }
+    return is_known;
+}
+
+/* Leaves the segments of other logs out. */
+static int check_owners(struct loading *l)
+{
+    size_t kept = 0;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < l->count; i++)
+        if (l->entries[i].is_salvaged || is_of_log(&l->entries[i], l->log_id))
+            l->entries[kept++] = l->entries[i];
+        else
+            rc = tolerate(l, report_foreign(l, &l->entries[i]));
+    l->count = kept;
+    return rc;
+}
+
+/* Gives segments without a header their place back. The others go behind the rest. */
+static int place_salvaged(struct loading *l)
+{
+    int rc = twl_salvage(l->io, l->log_id, max_u64(l->first_sequence, 1), l->entries, l->count);
+    for (size_t i = l->count; rc == 0 && i-- > 0;)
+        if (l->entries[i].is_salvaged && l->entries[i].header.sequence == 0) {
+            struct segment_entry unplaced = l->entries[i];
+            l->entries[i] = l->entries[--l->count];
+            l->entries[l->count] = unplaced;
+            l->unplaced++;
+        }
+    return rc;
+}
+
+static int check_length(struct loading *l, const struct segment_entry *entry)
 {
     if (entry->file_bytes >= entry->header.bytes ||
         segment_is_mapped(&entry->header)) /* missing bytes count as zeros */
@@ -200,7 +306,7 @@ static int check_length(const struct loading *l, const struct segment_entry *ent
                (unsigned long long)entry->header.bytes, (unsigned long long)entry->file_bytes);
     twl_report_place(l->report, entry->name, entry->header.sequence, entry->file_bytes,
                      entry->header.bytes - entry->file_bytes);
-    return TWINLOG_ECORRUPT;
+    return tolerate(l, TWINLOG_ECORRUPT);
 }
 
 /* Waits until the writes that a dead writer had in flight have landed. */
@@ -228,18 +334,18 @@ static int look_after_dead_writer(const struct loading *l, struct segment_entry 
 
 /* entries[at] and entries[at + 1] have the same sequence: moves the one that counts to `at`. A sequence is
  * used again only if its segment could not be made, so the other file was never started. */
-static int choose_twin(const struct loading *l, size_t at)
+static int choose_twin(struct loading *l, size_t at)
 {
     struct segment_entry *a = &l->entries[at], *b = a + 1;
     if (a->header.segment_id == b->header.segment_id) /* a second copy */
-        return report_foreign(l, b);
+        return tolerate(l, report_foreign(l, b));
     int rc = look_after_dead_writer(l, a);
     if (rc == 0)
         rc = look_after_dead_writer(l, b);
     if (rc < 0)
         return rc;
     if (a->first_lsn > 0 && b->first_lsn > 0)
-        return report_foreign(l, b);
+        return tolerate(l, report_foreign(l, b));
     if (b->first_lsn > 0) {
         struct segment_entry counts = *b;
         *b = *a;
@@ -268,7 +374,7 @@ static int sort_out_strays(struct loading *l)
 }
 
 /* Searches from the top down for the first started entry; 0 = none is started. */
-static int find_newest(const struct loading *l, size_t *ret_count)
+static int find_newest(struct loading *l, size_t *ret_count)
 {
     size_t count = l->count;
     for (; count > 0; count--) {
@@ -295,43 +401,54 @@ static uint64_t sequence_before(const struct segment_header *header)
     return header->start_lsn > 0 ? header->previous : header->sequence - 1;
 }
 
-/* Follows the path down from entries[newest] and marks it. */
-static int follow_path(const struct loading *l, size_t newest, bool *is_on_path, size_t *ret_oldest)
+/* Follows the path down from entries[newest] and marks it. Behind a gap it goes on with the next older
+ * segment; but without a state file it is not known whether that was trimmed, so it counts as trimmed. */
+static int follow_path(struct loading *l, size_t newest, bool *is_on_path, size_t *ret_oldest)
 {
     size_t at = newest;
+    int rc = 0;
     for (;;) {
         const struct segment_header *header = &l->entries[at].header;
-        int rc = check_length(l, &l->entries[at]);
+        if (at != newest)
+            rc = check_length(l, &l->entries[at]);
         if (rc < 0)
             return rc;
         is_on_path[at] = true;
-        if (begins_log(header) || header->sequence <= l->options->first_sequence)
+        if (begins_log(header) || header->sequence <= l->first_sequence)
             break;
         uint64_t before = sequence_before(header);
         size_t next = at;
         while (next > 0 && l->entries[next - 1].header.sequence >= before)
             next--;
-        if (next == at || l->entries[next].header.sequence != before)
-            return report_missing(l, at > 0 && next > 0 ? l->entries[next - 1].header.sequence + 1 : 1,
-                                  before, &l->entries[at]);
+        if (next == at || l->entries[next].header.sequence != before) {
+            rc = report_missing(l, at > 0 && next > 0 ? l->entries[next - 1].header.sequence + 1 : 1, before,
+                                &l->entries[at]);
+            rc = tolerate(l, rc);
+            if (rc < 0)
+                return rc;
+            if (next == 0 || l->set.is_state_lost || l->entries[next - 1].header.sequence < l->first_sequence)
+                break;
+            next--;
+        }
         at = next;
     }
-    /* The segment of the head existed when the state file was written. */
-    if (l->entries[at].header.sequence < l->options->first_sequence)
-        return report_missing(l, l->entries[newest].header.sequence + 1, l->options->first_sequence,
-                              &l->entries[newest]);
     *ret_oldest = at;
-    return 0;
+    /* The segment of the head existed when the state file was written. */
+    if (l->entries[at].header.sequence < l->first_sequence)
+        rc = tolerate(l, report_missing(l, l->entries[newest].header.sequence + 1, l->first_sequence,
+                                        &l->entries[newest]));
+    return rc;
 }
 
-static int check_spares(const struct loading *l, size_t started)
+static int check_spares(struct loading *l, size_t started)
 {
-    for (size_t i = started; i < l->count; i++) {
+    int rc = 0;
+    for (size_t i = started; rc == 0 && i < l->count; i++) {
         uint64_t expected = i == 0 ? 1 : l->entries[i - 1].header.sequence + 1;
         if (l->entries[i].header.sequence != expected)
-            return report_missing(l, expected, l->entries[i].header.sequence - 1, &l->entries[i]);
+            rc = tolerate(l, report_missing(l, expected, l->entries[i].header.sequence - 1, &l->entries[i]));
     }
-    return 0;
+    return rc;
 }
 
 /* Is this the first segment after a truncation or a reset? The existence of such a segment is the
@@ -341,38 +458,35 @@ static bool ends_epoch(const struct segment_header *header)
     return header->start_lsn > 0 && header->sequence > 1;
 }
 
-/* Puts the entries into the order of the set: the path, the spares, the retired segments. */
-static int arrange(const struct loading *l, const bool *is_on_path, size_t started,
-                   struct segment_set *ret_set)
+/* Puts the entries into the order of the set: the path, the spares, the retired segments, the unplaced. */
+static int arrange(struct loading *l, const bool *is_on_path, size_t started)
 {
-    struct segment_set set = { .max_sequence = l->entries[l->count - 1].header.sequence };
-    set.entries = calloc(l->count + l->strays, sizeof(*set.entries));
-    if (!set.entries)
+    struct segment_set *set = &l->set;
+    size_t at = 0, all = l->count + l->strays + l->unplaced;
+    set->entries = calloc(all + 1, sizeof(*set->entries));
+    if (!set->entries)
         return report_system(-ENOMEM, "list", l->entries[0].name, l->report);
-    size_t at = 0;
     for (size_t i = 0; i < started; i++)
         if (is_on_path[i])
-            set.entries[at++] = l->entries[i];
-    set.started = at;
+            set->entries[at++] = l->entries[i];
+    set->started = at;
     for (size_t i = started; i < l->count; i++)
-        set.entries[at++] = l->entries[i];
-    set.spares = at - set.started;
+        set->entries[at++] = l->entries[i];
+    set->spares = at - set->started;
     for (size_t i = 0; i < started; i++)
         if (!is_on_path[i])
-            set.entries[at++] = l->entries[i];
-    for (size_t i = l->count; i < l->count + l->strays; i++)
-        set.entries[at++] = l->entries[i];
-    set.retired = at - set.started - set.spares;
+            set->entries[at++] = l->entries[i];
+    for (size_t i = l->count; i < all; i++)
+        set->entries[at++] = l->entries[i];
+    set->unplaced = l->unplaced;
+    set->retired = at - set->started - set->spares - set->unplaced;
     for (size_t i = 0; i < at; i++) {
-        set.max_number = max_u64(set.max_number, twl_segment_name_number(set.entries[i].name));
-        set.is_managed = set.is_managed || (set.entries[i].header.incompatible & FEATURE_MANAGED) != 0;
+        set->max_number = max_u64(set->max_number, twl_segment_name_number(set->entries[i].name));
+        set->max_sequence = max_u64(set->max_sequence, set->entries[i].header.sequence);
     }
-    for (size_t i = 0; i < set.started; i++)
-        if (ends_epoch(&set.entries[i].header))
-            set.truncation_epoch = (uint32_t)max_u64(set.truncation_epoch, set.entries[i].header.epoch);
-    if (l->options->passed_epoch > set.truncation_epoch)
-        set.passed_lsn = l->options->passed_lsn;
-    *ret_set = set;
+    for (size_t i = 0; i < set->started; i++)
+        if (ends_epoch(&set->entries[i].header))
+            set->truncation_epoch = (uint32_t)max_u64(set->truncation_epoch, set->entries[i].header.epoch);
     return 0;
 }
 
@@ -380,115 +494,133 @@ static int arrange(const struct loading *l, const bool *is_on_path, size_t start
 static int find_first_lsn(const struct loading *l, struct segment_set *set)
 {
     struct segment_entry *oldest = &set->entries[0];
+    const uint64_t head_lsn = l->state ? l->state->first_lsn : 1;
+    if (set->started == 0) {
+        set->first_lsn = head_lsn;
+        return 0;
+    }
     int rc = twl_segment_look(l->io, oldest);
     if (rc < 0)
         return report_system(rc, "read", oldest->name, l->report);
+    const bool is_head = oldest->header.sequence == l->first_sequence;
     set->first_lsn = max_u64(oldest->first_lsn, 1);
-    if (oldest->header.sequence == l->options->first_sequence)
-        set->first_lsn = max_u64(set->first_lsn, l->options->first_lsn);
+    if (is_head)
+        set->first_lsn = max_u64(set->first_lsn, head_lsn);
+    else if (l->state && !begins_log(&oldest->header)) /* what is in front of it is missing */
+        set->first_lsn = head_lsn;
     return 0;
 }
 
-static int make_set(struct loading *l, struct segment_set *ret_set)
+static int make_set(struct loading *l)
 {
-    bool *is_on_path = calloc(l->count, sizeof(*is_on_path));
-    size_t started, oldest;
-    int rc = is_on_path ? check_owners(l) : report_system(-ENOMEM, "list", l->entries[0].name, l->report);
-    if (rc == 0)
-        rc = sort_out_strays(l);
+    bool *is_on_path = calloc(l->count + 1, sizeof(*is_on_path));
+    size_t started = 0, oldest;
+    int rc = is_on_path ? sort_out_strays(l) : report_system(-ENOMEM, "list", l->entries[0].name, l->report);
     if (rc == 0)
         rc = find_newest(l, &started);
     if (rc == 0)
         rc = check_spares(l, started);
-    if (rc == 0 && started == 0) /* spares only: the first segment is started by its header */
-        rc = report_missing(l, 1, l->entries[0].header.sequence, &l->entries[0]);
-    if (rc == 0)
+    if (rc == 0 && started == 0 && l->count > 0) /* spares only: the first segment is started by its header */
+        rc = tolerate(l, report_missing(l, 1, l->entries[0].header.sequence, &l->entries[0]));
+    if (rc == 0 && started > 0)
         rc = follow_path(l, started - 1, is_on_path, &oldest);
     if (rc == 0)
-        rc = arrange(l, is_on_path, started, ret_set);
+        rc = arrange(l, is_on_path, started);
     free(is_on_path);
-    if (rc == 0) {
-        rc = find_first_lsn(l, ret_set);
-        if (rc < 0)
-            twl_segment_set_free(ret_set);
-    }
-    return rc;
+    return rc == 0 ? find_first_lsn(l, &l->set) : rc;
 }
 
-int twl_segment_set_load(struct io *io, const struct segment_set_options *options,
-                         struct segment_set *ret_set, struct twinlog_report *ret_report)
+/* A state file without a segment: a crash came while the log was being created. */
+static bool is_just_born(const struct state_header *state)
 {
-    struct loading l = { .io = io, .options = options, .report = ret_report };
+    return state->generation <= 1 && state->first_lsn <= 1 && state->body_bytes == 0;
+}
+
+static int report_no_segments(const struct loading *l)
+{
+    twl_report(l->report, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
+               "all segments are missing; restore them from a copy");
+    return TWINLOG_ECORRUPT;
+}
+
+static int load_entries(struct loading *l)
+{
     struct segment_names list = { 0 };
-    int rc = options->remove_temporaries ? io->ops->list(io, remove_temporary, io) : 0;
+    int rc = l->options->remove_temporaries ? l->io->ops->list(l->io, remove_temporary, l->io) : 0;
     if (rc == 0)
-        rc = twl_segment_names(io, &list);
-    if (rc == 0 && list.count > 0) {
-        l.entries = calloc(list.count, sizeof(*l.entries));
-        if (!l.entries)
+        rc = twl_segment_names(l->io, &list);
+    if (rc == 0) {
+        l->entries = calloc(list.count + 1, sizeof(*l->entries));
+        if (!l->entries)
             rc = -ENOMEM;
     }
     if (rc < 0)
-        twl_report(ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
+        twl_report(l->report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
                    "cannot list the log's directory: %s", twinlog_strerror(rc));
     for (size_t i = 0; rc == 0 && i < list.count; i++) {
-        rc = load_entry(io, list.names[i], &l.entries[l.count], ret_report);
-        l.count += rc > 0;
+        rc = load_entry(l, list.names[i], &l->entries[l->count]);
+        l->count += rc > 0;
         rc = rc > 0 ? 0 : rc;
     }
-    if (rc == 0 && list.count > 0 && l.count == 0) /* there are other files by now */
-        rc = report_system(-ENOENT, "read", list.names[0], ret_report);
+    if (rc == 0 && list.count > 0 && l->count == 0) /* there are other files by now */
+        rc = report_system(-ENOENT, "read", list.names[0], l->report);
     free(list.names);
-    struct segment_set set = { .first_lsn = 1 };
-    if (rc == 0 && l.count > 0) {
-        qsort(l.entries, l.count, sizeof(*l.entries), by_sequence);
-        rc = make_set(&l, &set);
-    }
-    free(l.entries);
+    return rc;
+}
+
+static int load_set(struct loading *l)
+{
+    int rc = load_entries(l);
     if (rc == 0)
-        *ret_set = set;
+        rc = check_state(l);
+    if (rc == 0 && l->count == 0 && l->state && !is_just_born(l->state))
+        rc = tolerate(l, report_no_segments(l));
+    if (rc == 0 && !choose_log(l))
+        return l->set.fault_count > 0 ? l->set.faults[0].error : 0;
+    if (rc == 0)
+        rc = check_owners(l);
+    if (rc == 0 && l->options->collects_faults)
+        rc = place_salvaged(l);
+    if (rc == 0) {
+        qsort(l->entries, l->count, sizeof(*l->entries), by_sequence);
+        rc = make_set(l);
+    }
     return rc;
 }
 
 void twl_segment_set_free(struct segment_set *set)
 {
     free(set->entries);
+    free(set->faults);
     *set = (struct segment_set){ 0 };
 }
 
 static int open_once(struct io *io, const struct segment_set_options *options, struct state *state,
                      uint64_t *ret_generation, struct segment_set *set, struct twinlog_report *report)
 {
-    struct segment_set_options with_head = *options;
+    struct loading l = { .io = io, .options = options, .set = { .first_lsn = 1 }, .report = report };
     int rc = twl_state_read(io, state, report);
-    if (rc == -ENOENT) {
+    if (rc < 0)
         *state = (struct state){ 0 };
-        rc = 0;
-    }
-    if (rc < 0)
-        return rc;
     *ret_generation = state->header.generation;
-    with_head.first_sequence = state->header.first_sequence;
-    with_head.first_lsn = state->header.first_lsn;
-    with_head.passed_lsn = twl_state_furthest(state);
-    with_head.passed_epoch = state->header.cursor_epoch;
-    rc = twl_segment_set_load(io, &with_head, set, report);
-    if (rc == 0 && set->started > 0 && state->header.generation > 0 &&
-        memcmp(state->header.log_id, set->entries[0].header.log_id, LOG_ID_BYTES) != 0) {
-        twl_report(report, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_DID_REFUSE, TWINLOG_EFOREIGN,
-                   "the file %s belongs to another log; restore the right one from a copy", STATE_NAME);
-        twl_report_place(report, STATE_NAME, 0, 0, 0);
-        twl_segment_set_free(set);
-        rc = TWINLOG_EFOREIGN;
+    if (rc == 0 && state->header.generation > 0) {
+        l.state = &state->header;
+        l.first_sequence = state->header.first_sequence;
+    } else if (rc == -ENOENT) {
+        rc = 0;
+    } else if (rc < 0) {
+        rc = forget_state(&l, rc);
     }
-    if (rc == 0 && set->is_managed && state->header.generation == 0) {
-        twl_report(report, TWINLOG_FOUND_BAD_STATE, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
-                   "the file %s is missing; restore it from a copy, or `twinlog repair` the log", STATE_NAME);
-        twl_report_place(report, STATE_NAME, 0, 0, 0);
-        twl_segment_set_free(set);
-        rc = TWINLOG_ECORRUPT;
-    }
-    if (rc < 0)
+    if (rc == 0)
+        rc = load_set(&l);
+    if (rc == 0 && l.state && state->header.cursor_epoch > l.set.truncation_epoch)
+        l.set.passed_lsn = twl_state_furthest(state);
+    free(l.entries);
+    if (rc == 0)
+        *set = l.set;
+    else
+        twl_segment_set_free(&l.set);
+    if (rc < 0 || !l.state)
         twl_state_free(state);
     return rc;
 }
@@ -506,18 +638,23 @@ static bool has_changed(struct io *io, uint64_t generation)
 int twl_segment_set_open(struct io *io, const struct segment_set_options *options, struct state *ret_state,
                          struct segment_set *ret_set, struct twinlog_report *ret_report)
 {
+    const struct segment_set_options strict = { .open_flags = options->open_flags,
+                                                .lock_wait_ms = options->lock_wait_ms,
+                                                .remove_temporaries = options->remove_temporaries };
     struct state state = { 0 };
     struct twinlog_report report;
+    uint64_t generation = 0;
     int rc = 0;
     bool is_alone = options->lock_wait_ms > 0; /* a writer, so no other process changes anything */
     for (unsigned tries = 1;; tries++) {
-        uint64_t generation = 0;
-        rc = open_once(io, options, &state, &generation, ret_set, &report);
+        rc = open_once(io, &strict, &state, &generation, ret_set, &report);
         bool may_be_moving = rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN || rc == -ENOENT;
         if (!may_be_moving || is_alone || tries == MOVING_SET_TRIES ||
             (tries >= SET_TRIES && !has_changed(io, generation)))
             break;
     }
+    if (options->collects_faults && (rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN))
+        rc = open_once(io, options, &state, &generation, ret_set, &report);
     if (rc < 0) {
         *ret_report = report;
         return rc;
@@ -541,18 +678,43 @@ static int look_at_first_group(const struct segment *segment, uint64_t *ret_firs
     return rc < 0 ? rc : 0;
 }
 
+int twl_segment_open_entry(struct io *io, const struct segment_entry *entry, struct segment *ret_segment)
+{
+    struct segment segment;
+    enum header_state state;
+    int rc = twl_segment_open(io, entry->name, IO_READ_ONLY, 0, &segment, &state);
+    if (rc < 0)
+        return rc;
+    if (entry->is_salvaged)
+        rc = state == HEADER_DAMAGED || state == HEADER_FOREIGN ? 0 : -ENOENT;
+    else if (state != HEADER_VALID)
+        rc = TWINLOG_ECORRUPT;
+    else if (segment.header.segment_id != entry->header.segment_id)
+        rc = -ENOENT;
+    if (rc < 0) {
+        twl_segment_close(&segment);
+        return rc;
+    }
+    if (entry->is_salvaged) {
+        segment.header = entry->header;
+        segment.seed = entry->seed;
+        segment.data_end = twl_segment_data_end(entry->header.bytes);
+    }
+    if (!segment_is_mapped(&segment.header)) /* so that no room is made for bytes that do not exist */
+        segment.header.bytes = min_u64(segment.header.bytes, segment.file_bytes);
+    *ret_segment = segment;
+    return 0;
+}
+
 int twl_segment_look(struct io *io, struct segment_entry *entry)
 {
     struct segment segment;
     if (entry->is_known)
         return 0;
-    int rc = twl_segment_open_valid(io, entry->name, &segment);
+    int rc = twl_segment_open_entry(io, entry, &segment);
     if (rc < 0)
         return rc;
-    if (segment.header.segment_id != entry->header.segment_id)
-        rc = TWINLOG_ECORRUPT;
-    if (rc == 0)
-        rc = twl_segment_read_footer(&segment, &entry->footer);
+    rc = twl_segment_read_footer(&segment, &entry->footer);
     if (rc >= 0) {
         entry->is_sealed = rc > 0;
         entry->first_lsn = entry->header.start_lsn;
@@ -575,6 +737,12 @@ int twl_segment_try_look(struct io *io, struct segment_entry *entry)
     entry->first_lsn = 0;
     entry->is_sealed = false;
     return 0;
+}
+
+bool twl_segment_set_joins(const struct segment_set *set, size_t index)
+{
+    const struct segment_header *header = &set->entries[index].header;
+    return sequence_before(header) == set->entries[index - 1].header.sequence;
 }
 
 uint64_t twl_segment_set_promise(const struct segment_set *set, size_t index)

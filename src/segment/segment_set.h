@@ -10,6 +10,9 @@ struct segment_entry {
     char name[SEGMENT_NAME_BYTES];
     struct segment_header header;
     uint64_t file_bytes;
+    bool is_salvaged; /* the file has no valid header; `header` and `seed` were found out (salvage.h) */
+    bool is_unknown;  /* no place in the log was found for it, and it is not empty */
+    uint32_t seed;
 
     /* Valid after twl_segment_look(): */
     bool is_known;
@@ -20,15 +23,18 @@ struct segment_entry {
 
 struct segment_set {
     struct segment_entry *entries;
-    size_t started;      /* entries[0 .. started) are the log, oldest first; each continues the last */
-    size_t spares;       /* then the segments without a group, by sequence, to be used next */
-    size_t retired;      /* then the segments that were trimmed or truncated; their contents do not count */
-    uint64_t first_lsn;  /* oldest LSN that is kept, or the first one to come */
-    uint64_t passed_lsn; /* a cursor proves that everything up to here was durable; 0 = none does */
+    size_t started;  /* entries[0 .. started) are the log, oldest first; each continues the last */
+    size_t spares;   /* then the segments without a group, by sequence, to be used next */
+    size_t retired;  /* then the segments that were trimmed or truncated; their contents do not count */
+    size_t unplaced; /* then files without a valid header that fit nowhere; only where faults are collected */
+    uint64_t first_lsn;        /* oldest LSN that is kept, or the first one to come */
+    uint64_t passed_lsn;       /* a cursor proves that everything up to here was durable; 0 = none does */
     uint32_t truncation_epoch; /* the log was last truncated, or reset, at the end of this epoch; 0 = never */
     uint64_t max_number;       /* of the file names; 0 = there are none */
     uint64_t max_sequence;
-    bool is_managed; /* a header has FEATURE_MANAGED, so that there must be a state file */
+    bool is_state_lost;            /* there should be a state file, and there is no usable one */
+    struct twinlog_report *faults; /* if they are collected; else the first one is an error */
+    size_t fault_count;
 };
 
 /* Names of segment files, sorted, because a directory has no reliable order. */
@@ -47,28 +53,30 @@ struct segment_set_options {
     unsigned open_flags;
     unsigned lock_wait_ms; /* > 0: locks and releases the segments that a dead writer may still write */
     bool remove_temporaries;
-    uint64_t first_sequence, first_lsn; /* from the state file; 0 and 0 if there is none */
-    uint64_t passed_lsn;                /* also from the state file: the largest cursor, and */
-    uint32_t passed_epoch; /* an epoch in which its record was durable; 0 = it may not have been */
+    /* For verify and repair: a fault of the set is added to its list, and loading goes on. Files without a
+     * valid header get their place back, and the path may have gaps. */
+    bool collects_faults;
 };
 
-/* Reads the header of every segment, and the first group of the newest. A gap, a header that does not
- * check, a file that was made shorter, a file of another log: TWINLOG_ECORRUPT, TWINLOG_EFOREIGN or
- * TWINLOG_EVERSION, described in the report. Retired files are not examined further. An empty set is no
- * error here. */
-int twl_segment_set_load(struct io *io, const struct segment_set_options *options,
-                         struct segment_set *ret_set, struct twinlog_report *ret_report);
 void twl_segment_set_free(struct segment_set *set);
 
-/* The first step of every opening, also for reading: loads the state file, then the set, with the head of
- * the log from the state file. Tries again if a trim came in between. Without a state file *ret_state is
- * empty (generation 0), which is damage if the set is managed (TWINLOG_FOUND_BAD_STATE). ret_state may be
- * NULL. */
+/* The first step of every opening, also for reading: loads the state file, then the header of every
+ * segment and the first group of the newest. Tries again if a trim came in between. A gap, a header that
+ * does not check, a file that was made shorter, a file of another log, a missing or damaged state file:
+ * TWINLOG_ECORRUPT, TWINLOG_EFOREIGN or TWINLOG_EVERSION, described in the report. Retired files are not
+ * examined further. An empty directory is no error here. Without a state file *ret_state is empty
+ * (generation 0). ret_state may be NULL. */
 int twl_segment_set_open(struct io *io, const struct segment_set_options *options, struct state *ret_state,
                          struct segment_set *ret_set, struct twinlog_report *ret_report);
 
-/* Fills in the fields that is_known covers, unless it is set. TWINLOG_ECORRUPT: the file has another
- * incarnation by now. */
+/* Opens the file of an entry for reading, as far as the file goes. -ENOENT: it is gone, or has another
+ * incarnation by now. TWINLOG_ECORRUPT: its header does not check. */
+int twl_segment_open_entry(struct io *io, const struct segment_entry *entry, struct segment *ret_segment);
+
+/* Does the segment continue the one in front of it on the path? If not, segments between them are missing. */
+bool twl_segment_set_joins(const struct segment_set *set, size_t index);
+
+/* Fills in the fields that is_known covers, unless it is set. Errors as for twl_segment_open_entry(). */
 int twl_segment_look(struct io *io, struct segment_entry *entry);
 /* The same, but a file that is gone or does not check is no error: nothing is known of it then. */
 int twl_segment_try_look(struct io *io, struct segment_entry *entry);

@@ -40,6 +40,7 @@
     DO(storms) \
     DO(terms) \
     DO(uring) \
+    DO(verdict) \
     DO(versioned) \
     DO(watch) \
     DO(ways)

@@ -594,32 +594,40 @@ static void change_group(unsigned char *bytes, const struct segment *segment, ui
     store_le32(bytes, twl_crc32c(twl_crc32c(segment->seed, place, 8), bytes + 4, GROUP_HEADER_BYTES - 4));
 }
 
-/* The last group, or its record, gets something that this version does not know, and right checksums. */
-static void change_last_group(enum newer newer)
+/* Moves to the first segment's group that begins with this record. */
+static uint64_t find_group(struct io *io, uint64_t lsn, struct segment *segment, struct cursor *cursor)
+{
+    ck_assert_int_eq(twl_segment_open_valid(io, "0000000000000001.twl", segment), 0);
+    twl_cursor_begin(cursor, segment, twl_position_before(segment));
+    do
+        ck_assert_int_eq(twl_cursor_enter_group(cursor), 1);
+    while (cursor->group.first_lsn != lsn || cursor->group.count == 0);
+    return cursor->group_offset;
+}
+
+/* The group of this record, or the record, gets something that this version does not know, and right checksums.
+ * Returns the offset of the group. */
+static off_t change_group_of(uint64_t lsn, enum newer newer)
 {
     unsigned char bytes[GROUP_HEADER_BYTES + 32];
     struct cursor cursor = { 0 };
     struct segment segment;
     struct io *io;
+    int error;
 
     ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
-    ck_assert_int_eq(twl_segment_open_valid(io, "0000000000000001.twl", &segment), 0);
-    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
-    while (twl_cursor_enter_group(&cursor) > 0)
-        continue;
-    ck_assert_uint_eq(cursor.group.first_lsn, 3);
-    const uint64_t at = cursor.group_offset;
-    int error;
+    const uint64_t at = find_group(io, lsn, &segment, &cursor);
     memcpy(bytes, twl_cursor_bytes(&cursor, at, sizeof(bytes), &error), sizeof(bytes));
     struct record_header record = twl_record_header_load(bytes + GROUP_HEADER_BYTES);
     record.kind = newer == NEWER_RECORD_KIND ? 31 : newer == IGNORED_RECORD_KIND ? 32 : record.kind;
     twl_record_encode(bytes + GROUP_HEADER_BYTES, twl_epoch_seed(segment.header.log_id, cursor.group.epoch),
-                      3, &record, NULL);
+                      lsn, &record, NULL);
     change_group(bytes, &segment, at, cursor.group, newer);
     twl_cursor_free(&cursor);
     twl_segment_close(&segment);
     io->ops->destroy(io);
     patch_file(log_segment(1), (off_t)at, bytes, sizeof(bytes));
+    return (off_t)at;
 }
 
 static int count_newer(void *context, const struct twinlog_report *finding)
@@ -638,7 +646,7 @@ START_TEST(what_a_newer_version_wrote_at_the_end_is_refused_and_left_alone)
     unsigned told = 0;
 
     ck_assert_int_eq(run_child(die_after_three), 0);
-    change_last_group((enum newer)_i);
+    change_group_of(3, (enum newer)_i);
     const uint64_t before = log_fingerprint(false);
     ck_assert_int_eq(log_open_error(NULL), TWINLOG_EVERSION);
     ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_NEWER_FORMAT);
@@ -660,6 +668,74 @@ START_TEST(what_a_newer_version_wrote_at_the_end_is_refused_and_left_alone)
 }
 END_TEST
 
+/* The group in front of it is torn: but without the newer one it is not known whether it was acknowledged. */
+START_TEST(what_a_newer_version_wrote_behind_a_torn_group_is_refused_and_left_alone)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    char new_dir[400];
+
+    snprintf(new_dir, sizeof(new_dir), "%s/repaired", log_parent);
+    ck_assert_int_eq(run_child(die_after_three), 0);
+    const off_t torn = change_group_of(2, ALL_KINDS); /* as it was */
+    change_group_of(3, (enum newer)_i);
+    patch_file(log_segment(1), torn + GROUP_HEADER_BYTES + RECORD_HEADER_BYTES, "?", 1);
+    const uint64_t before = log_fingerprint(false);
+    ck_assert_int_eq(log_open_error(NULL), TWINLOG_EVERSION);
+    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_NEWER_FORMAT);
+    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), TWINLOG_EVERSION);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_EVERSION);
+    ck_assert_int_eq(twinlog_repair(log_dir, new_dir, NULL, NULL), TWINLOG_EVERSION);
+    ck_assert(log_fingerprint(false) == before);
+}
+END_TEST
+
+/* Returns how many records of that kind the log has, and checks that they are whole. */
+static unsigned count_kind(const char *dir, unsigned kind_of_record)
+{
+    struct cursor cursor = { 0 };
+    struct cursor_record record;
+    struct segment segment;
+    unsigned count = 0;
+    struct io *io;
+
+    ck_assert_int_eq(twl_io_posix_create(dir, true, &io), 0);
+    ck_assert_int_eq(twl_segment_open_valid(io, "0000000000000001.twl", &segment), 0);
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    while (twl_cursor_enter_group(&cursor) > 0)
+        while (twl_cursor_next_record(&cursor, &record) > 0) {
+            count += record.header.kind == kind_of_record;
+            ck_assert_uint_eq(record.header.size, 8);
+            ck_assert_mem_eq(record.payload, "a record", 8);
+        }
+    twl_cursor_free(&cursor);
+    twl_segment_close(&segment);
+    io->ops->destroy(io);
+    return count;
+}
+
+/* No group leads to the record of another version: repair keeps it as it is, or refuses. */
+START_TEST(what_a_newer_version_wrote_is_not_lost_in_a_repair)
+{
+    struct twinlog_repair_result result = TWINLOG_REPAIR_RESULT_INIT;
+    char new_dir[400];
+
+    snprintf(new_dir, sizeof(new_dir), "%s/repaired", log_parent);
+    ck_assert_int_eq(run_child(die_after_three), 0);
+    patch_file(log_segment(1), change_group_of(2, (enum newer)_i) + 4, "?", 1);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_ECORRUPT);
+    const int rc = twinlog_repair(log_dir, new_dir, NULL, &result);
+    if (_i == NEWER_RECORD_KIND) {
+        ck_assert_int_eq(rc, TWINLOG_EVERSION);
+        return;
+    }
+    ck_assert_int_eq(rc, 0);
+    ck_assert_uint_eq(result.lost_records, 0);
+    ck_assert_uint_eq(result.last_lsn, 3);
+    ck_assert_uint_eq(count_kind(new_dir, 32), 1);
+    ck_assert_uint_eq(count_kind(new_dir, RECORD_DATA), 2);
+}
+END_TEST
+
 START_TEST(what_a_newer_version_lets_others_ignore_is_passed)
 {
     struct twinlog_reader *reader;
@@ -667,7 +743,7 @@ START_TEST(what_a_newer_version_lets_others_ignore_is_passed)
     uint64_t records = 0;
 
     ck_assert_int_eq(run_child(die_after_three), 0);
-    change_last_group((enum newer)_i);
+    change_group_of(3, (enum newer)_i);
     reader = log_reader(0, 0);
     for (uint64_t lsn = 1; lsn <= (_i == IGNORED_RECORD_KIND ? 2 : 3); lsn++) {
         ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
@@ -743,7 +819,13 @@ Suite *damaged_suite(void)
     tests = logdir_case(suite, "newer", set_up);
     tcase_add_loop_test(tests, what_a_newer_version_wrote_at_the_end_is_refused_and_left_alone, 0,
                         NEWER_KINDS);
+    tcase_add_loop_test(tests, what_a_newer_version_wrote_behind_a_torn_group_is_refused_and_left_alone, 0,
+                        NEWER_RECORD_KIND);
     tcase_add_loop_test(tests, what_a_newer_version_lets_others_ignore_is_passed, NEWER_KINDS, ALL_KINDS);
+    tcase_add_loop_test(tests, what_a_newer_version_wrote_is_not_lost_in_a_repair, NEWER_RECORD_KIND,
+                        NEWER_RECORD_KIND + 1);
+    tcase_add_loop_test(tests, what_a_newer_version_wrote_is_not_lost_in_a_repair, IGNORED_RECORD_KIND,
+                        ALL_KINDS);
 
     tests = logdir_case(suite, "failed", set_up);
     tcase_add_test(tests, a_segment_is_not_sealed_before_the_next_one_has_a_durable_group);

@@ -1,0 +1,662 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See walk.h.
+ *
+ * The walk goes through the segments that make the log, from the first to the last, with the iterator that
+ * readers use. Where it stops, recovery's table tells whether that is the end of a segment, the end of the
+ * log, or damage. After damage it continues at the next group that proves itself, so that one bad place does
+ * not hide others. Where segments are missing on the path, everything up to the next one was durable. In
+ * front of a segment with a fixed start everything was durable, too, and what older segments hold of that
+ * LSN and later ones is not checked.
+ *
+ * Of records before the head of the log only the group headers are read, and only to find the way. But in an
+ * unsealed segment such records are checked like all others, because opening the log or sealing the segment
+ * walks through all of it.
+ *
+ * A writer may trim, truncate and recycle meanwhile. The segment that is being walked is held. Something that does
+ * not fit is damage only if nothing changed since the set was loaded; otherwise the segment is walked again
+ * in a new snapshot.
+ */
+#include "log/walk.h"
+
+#include <errno.h>
+
+#define VIEWS 100u /* a log that is truncated faster than it is read is not verified */
+
+/* ---- telling ----------------------------------------------------------------------------------- */
+
+static int tell(struct walk *w, const struct twinlog_report *report, const struct hole *hole)
+{
+    if (report->error == TWINLOG_ECORRUPT && !twl_log_snapshot_is_current(w->io, &w->snapshot))
+        w->is_stale = true;
+    return w->is_stale ? 0 : w->visitor.found(w->visitor.context, report, hole);
+}
+
+static void show_progress(struct walk *w, uint64_t offset)
+{
+    if (w->visitor.progress)
+        w->visitor.progress(w->visitor.context, w->done_bytes + offset, w->total_bytes);
+}
+
+/* Were these records trimmed, in a sealed segment? Its index leads past them, so no process has to walk
+ * them. */
+static bool is_removed(const struct walk *w, uint64_t last_lsn)
+{
+    return w->seal.is_sealed && last_lsn < w->snapshot.set.first_lsn;
+}
+
+static int tell_hole(struct walk *w, const struct hole *hole)
+{
+    struct twinlog_report report;
+    const unsigned long long first = hole->first_lsn, last = hole->last_lsn;
+    w->seal.is_partial = true;
+    w->next_lsn = max_u64(w->next_lsn, last + 1);
+    if (is_removed(w, max_u64(first, last)))
+        return 0;
+    if (first > last)
+        twl_report(&report, hole->finding, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
+                   "a marker before record %llu is damaged; no record is lost", first);
+    else if (first == last)
+        twl_report(&report, hole->finding, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
+                   "record %llu is damaged or missing", first);
+    else
+        twl_report(&report, hole->finding, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
+                   "records %llu to %llu are damaged or missing", first, last);
+    const bool has_place = hole->finding == TWINLOG_FOUND_DAMAGE;
+    twl_report_place(&report, w->segment.name, w->segment.header.sequence, hole->from,
+                     has_place ? hole->to - hole->from : 0);
+    report.first_lsn = first;
+    report.last_lsn = last;
+    return tell(w, &report, hole);
+}
+
+/* Inside of one group. */
+static int tell_damage(struct walk *w, uint64_t offset, uint64_t bytes, uint64_t first, uint64_t last)
+{
+    const struct epoch epoch = w->cursor.group.epoch;
+    return tell_hole(
+        w, &(struct hole){ TWINLOG_FOUND_DAMAGE, offset, offset + bytes, first, last, { epoch, epoch } });
+}
+
+static int tell_missing(struct walk *w, uint64_t offset, uint64_t last)
+{
+    return tell_hole(
+        w, &(struct hole){
+               TWINLOG_FOUND_MISSING_SEGMENT, offset, offset, w->next_lsn, last, { w->epoch, w->epoch } });
+}
+
+static int tell_chain(struct walk *w)
+{
+    struct twinlog_report report;
+    twl_report(&report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
+               "record %llu is not in the group that the log was truncated behind",
+               (unsigned long long)w->bound - 1);
+    twl_report_place(&report, w->segment.name, w->segment.header.sequence, w->cursor.group_offset,
+                     w->cursor.group.bytes);
+    report.first_lsn = report.last_lsn = w->bound - 1;
+    return tell(w, &report, NULL);
+}
+
+static int tell_harmless(struct walk *w, enum twinlog_finding finding, uint64_t offset, uint64_t bytes,
+                         const char *words)
+{
+    struct twinlog_report report;
+    twl_report(&report, finding, TWINLOG_DID_NOTHING, 0, "%s", words);
+    twl_report_place(&report, w->segment.name, w->segment.header.sequence, offset, bytes);
+    return tell(w, &report, NULL);
+}
+
+static int tell_padding(struct walk *w, uint64_t offset, uint64_t bytes)
+{
+    return tell_harmless(w, TWINLOG_FOUND_DIRTY_PADDING, offset, bytes,
+                         "bytes that must be zero are not; no record is affected, but the disk changed "
+                         "something");
+}
+
+static int tell_system(struct walk *w, int error)
+{
+    struct twinlog_report report;
+    twl_report(&report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_NOTHING, error, "cannot read: %s",
+               twinlog_strerror(error));
+    if (error == TWINLOG_EVERSION)
+        report.finding = TWINLOG_FOUND_NEWER_FORMAT;
+    twl_report_place(&report, w->segment.name, w->segment.header.sequence, w->cursor.offset, 0);
+    tell(w, &report, NULL);
+    return error;
+}
+
+/* ---- bytes that must be zero ------------------------------------------------------------------- */
+
+static int check_zeros(struct walk *w, uint64_t from, uint64_t to)
+{
+    int error;
+    if (from >= to)
+        return 0;
+    const unsigned char *bytes = twl_cursor_bytes(&w->cursor, from, (size_t)(to - from), &error);
+    if (!bytes)
+        return error ? tell_system(w, error) : 0;
+    for (uint64_t i = 0; i < to - from; i++)
+        if (bytes[i] != 0)
+            return tell_padding(w, from + i, 1);
+    return 0;
+}
+
+static int check_header_block(struct walk *w)
+{
+    int error;
+    if (segment_is_mapped(&w->segment.header) || /* its writer uses the rest of the block */
+        w->snapshot.set.entries[w->index].is_salvaged)
+        return 0;
+    const unsigned char *block = twl_cursor_bytes(&w->cursor, 0, SEGMENT_HEADER_BYTES, &error);
+    if (!block)
+        return error ? tell_system(w, error) : 0;
+    return twl_segment_header_is_clean(block) ? 0 : tell_padding(w, 512, SEGMENT_HEADER_BYTES - 512);
+}
+
+/* ---- records ----------------------------------------------------------------------------------- */
+
+static bool is_kept(const struct walk *w, const struct cursor_record *record)
+{
+    return record->header.kind == RECORD_DATA && record->lsn >= w->snapshot.set.first_lsn;
+}
+
+/* LSN of the next record of the group. */
+static uint64_t record_lsn(const struct cursor *cursor)
+{
+    return cursor->position.next_lsn - cursor->records_left;
+}
+
+/* Checks every record of the group that the cursor has entered, up to the bound: 1 = all are there. */
+static int accept_records(struct walk *w)
+{
+    struct cursor *cursor = &w->cursor;
+    struct cursor_record record;
+    uint64_t count = 0;
+    int rc = 0;
+    while (cursor->records_left > 0 && record_lsn(cursor) < w->bound) {
+        rc = twl_cursor_next_record(cursor, &record);
+        if (rc < 0)
+            break;
+        count += is_kept(w, &record);
+        rc = twl_seal_check_record(&w->seal, &record, cursor->group_offset);
+        if (rc < 0)
+            return rc;
+    }
+    if (rc < 0)
+        return rc == TWINLOG_ECORRUPT ? 0 : rc;
+    if (cursor->records_left == 0 && cursor->record_offset != cursor->offset)
+        return 0;
+    w->records += count;
+    return 1;
+}
+
+static int visit_records(struct walk *w)
+{
+    struct cursor *cursor = &w->cursor;
+    struct cursor_record record;
+    cursor->record_offset = cursor->entered_offset;
+    cursor->records_left = cursor->entered;
+    while (cursor->records_left > 0 && record_lsn(cursor) < w->bound) {
+        int rc = twl_cursor_next_record(cursor, &record);
+        rc = rc < 0 ? tell_system(w, rc) : w->visitor.record(w->visitor.context, &record);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* The same if one of them is damaged. A record whose header checks tells where the next one is. */
+static int check_records(struct walk *w)
+{
+    struct cursor *cursor = &w->cursor;
+    struct cursor_record record;
+    uint64_t last_lsn = min_u64(cursor->position.next_lsn, w->bound) - 1;
+    while (cursor->records_left > 0 && record_lsn(cursor) < w->bound) {
+        uint64_t lsn = record_lsn(cursor);
+        uint64_t offset = cursor->record_offset;
+        int rc = twl_cursor_next_record(cursor, &record);
+        if (rc > 0) {
+            w->records += is_kept(w, &record);
+            rc = w->visitor.record ? w->visitor.record(w->visitor.context, &record) : 0;
+            if (rc != 0)
+                return rc;
+            continue;
+        }
+        if (rc != TWINLOG_ECORRUPT)
+            return tell_system(w, rc);
+        rc = twl_cursor_skip_record(cursor);
+        if (rc == TWINLOG_ECORRUPT)
+            return tell_damage(w, offset, cursor->offset - offset, lsn, last_lsn);
+        if (rc < 0)
+            return tell_system(w, rc);
+        rc = tell_damage(w, offset, cursor->record_offset - offset, lsn, lsn);
+        if (rc != 0)
+            return rc;
+    }
+    if (cursor->records_left == 0 && cursor->record_offset != cursor->offset) /* it is not whole */
+        return tell_damage(w, cursor->record_offset, cursor->offset - cursor->record_offset, last_lsn + 1,
+                           last_lsn);
+    return 0;
+}
+
+/* ---- where the walk stops ---------------------------------------------------------------------- */
+
+/* The epoch of the first group, or of the last one, whichever is known. */
+static int find_epoch(struct walk *w, const struct segment_entry *entry, struct epoch *ret_epoch)
+{
+    struct cursor cursor = { .window_bytes = 2 * BLOCK_BYTES };
+    struct segment segment;
+    int rc = twl_segment_open_entry(w->io, entry, &segment);
+    if (rc < 0)
+        return rc;
+    twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
+    rc = twl_cursor_enter_group(&cursor);
+    if (rc > 0)
+        *ret_epoch = cursor.group.epoch;
+    else if (entry->is_sealed)
+        *ret_epoch = entry->footer.epoch;
+    twl_cursor_free(&cursor);
+    twl_segment_close(&segment);
+    return rc < 0 ? rc : 0;
+}
+
+/* The first LSN behind this segment, and its epoch; 0 = nothing is behind it. */
+static int find_next_first(struct walk *w, uint64_t *ret_lsn, struct epoch *ret_epoch)
+{
+    struct segment_set *set = &w->snapshot.set;
+    int rc = 0;
+    *ret_lsn = 0;
+    for (size_t i = w->index + 1; rc == 0 && i < set->started + set->spares && *ret_lsn == 0; i++) {
+        struct segment_entry *entry = &set->entries[i];
+        rc = twl_segment_look(w->io, entry);
+        *ret_lsn = entry->first_lsn;
+        if (rc == 0 && entry->first_lsn > 0)
+            rc = find_epoch(w, entry, ret_epoch);
+    }
+    return rc;
+}
+
+/* Are segments missing between this one and the next? */
+static bool is_gap_behind(const struct walk *w)
+{
+    const struct segment_set *set = &w->snapshot.set;
+    return w->index + 1 < set->started && !twl_segment_set_joins(set, w->index + 1);
+}
+
+/* The newest LSN that headers of later segments promise was durable. */
+static uint64_t promised_lsn(const struct walk *w)
+{
+    const struct segment_set *set = &w->snapshot.set;
+    uint64_t lsn = 0;
+    for (size_t i = w->index + 1; i < set->started + set->spares; i++)
+        lsn = max_u64(lsn, twl_segment_set_promise(set, i));
+    return lsn;
+}
+
+/* The last LSN that is known to be lost if nothing is behind the place. */
+static uint64_t last_lost(const struct walk *w)
+{
+    const struct segment_set *set = &w->snapshot.set;
+    const uint64_t counted_lsn = w->footer_lsn;
+    return max_u64(max_u64(counted_lsn, promised_lsn(w)), max_u64(set->passed_lsn, set->first_lsn - 1));
+}
+
+/* After damage: continue at the first later group here, or in the next started segment. */
+static int resume(struct walk *w)
+{
+    struct cursor *cursor = &w->cursor;
+    struct later_groups later;
+    struct hole hole = { .finding = TWINLOG_FOUND_DAMAGE,
+                         .from = max_u64(cursor->offset, SEGMENT_DATA_OFFSET),
+                         .first_lsn = w->next_lsn,
+                         .epochs = { w->epoch, w->epoch } };
+    int rc = twl_cursor_enter_later(cursor, &later);
+    if (rc < 0)
+        return tell_system(w, rc);
+    if (rc > 0) {
+        hole.to = later.offset;
+        hole.last_lsn = cursor->group.first_lsn - 1;
+        hole.epochs[1] = cursor->group.epoch;
+        twl_cursor_back_out(cursor);
+        if (hole.last_lsn + 1 < w->bound)
+            return tell_hole(w, &hole);
+    }
+    cursor->position = (struct position){ 0 };
+    rc = find_next_first(w, &hole.last_lsn, &hole.epochs[1]);
+    if (rc == TWINLOG_ECORRUPT || rc == -ENOENT) { /* a later segment has another incarnation by now */
+        w->is_stale = true;
+        return 0;
+    }
+    if (rc < 0)
+        return tell_system(w, rc);
+    w->is_done = hole.last_lsn == 0;
+    hole.last_lsn = w->is_done ? max_u64(hole.first_lsn, last_lost(w)) : hole.last_lsn - 1;
+    hole.to = cursor->offset = w->segment.data_end; /* nothing more here */
+    if (is_gap_behind(w))
+        hole.finding = TWINLOG_FOUND_MISSING_SEGMENT;
+    return tell_hole(w, &hole);
+}
+
+static int tell_end(struct walk *w, const struct recover_row *row)
+{
+    w->is_done = true;
+    if (row->decision != DECIDE_TRUNCATE || w->snapshot.has_writer)
+        return 0;
+    struct twinlog_report report;
+    twl_report(&report, TWINLOG_FOUND_TORN_TAIL, TWINLOG_WOULD_TRUNCATE, 0,
+               "the log ends before record %llu: %s", (unsigned long long)w->cursor.position.next_lsn,
+               row->why);
+    twl_report_place(&report, w->segment.name, w->segment.header.sequence, w->cursor.offset,
+                     w->segment.data_end - w->cursor.offset);
+    report.first_lsn = w->cursor.position.next_lsn;
+    return tell(w, &report, NULL);
+}
+
+/* Is the segment full? Nothing was ever written here, and the next groups are in a later segment. What is
+ * missing begins that segment, and is found there. */
+static bool is_full(struct walk *w, const struct recover_judgement *judgement)
+{
+    struct segment_set *set = &w->snapshot.set;
+    const struct cursor *cursor = &w->cursor;
+    unsigned facts = judgement->facts;
+    if (cursor->position.next_lsn == 0) /* even the first group is missing */
+        return false;
+    if (judgement->row->decision == DECIDE_NEXT_SEGMENT)
+        return true;
+    if ((facts & FACT_LATER_GROUP) || !(facts & FACT_LATER_DURABLE) || judgement->later.offset == 0)
+        return false;
+    if (w->seal.is_sealed)
+        return cursor->offset == w->seal.footer.data_end && cursor->position.chain == w->seal.footer.chain;
+    /* What is missing in front of a segment whose beginning is known was here. */
+    struct segment_entry *next = &set->entries[w->index + 1];
+    bool is_here = w->index + 1 < set->started && twl_segment_try_look(w->io, next) == 0 &&
+                   next->first_lsn > cursor->position.next_lsn;
+    return (facts & FACT_ZERO) && !is_here;
+}
+
+/* The walk stopped in front of something that is no whole group. *ret_is_damage tells whether that is
+ * damage; otherwise the segment or the log ends here. */
+static int judge(struct walk *w, bool *ret_is_damage)
+{
+    struct recover_judgement judgement;
+    uint64_t next_lsn = w->cursor.position.next_lsn;
+    bool has_writer = w->snapshot.has_writer;
+    /* Everything up to the bound, or to a segment that is missing, was durable. */
+    *ret_is_damage = w->bound < UINT64_MAX || is_gap_behind(w);
+    if (*ret_is_damage)
+        return 0;
+    if (has_writer && next_lsn > w->limit_lsn) { /* it is being written now */
+        w->is_done = true;
+        return 0;
+    }
+    int rc = twl_recover_judge(w->io, &w->snapshot.set, w->index, &w->cursor, w->was_closed, &judgement);
+    if (rc == TWINLOG_ECORRUPT || rc == -ENOENT) { /* a later segment has another incarnation by now */
+        w->is_stale = true;
+        return 0;
+    }
+    if (rc < 0)
+        return tell_system(w, rc);
+    if (is_full(w, &judgement))
+        return 0;
+    *ret_is_damage = has_writer || judgement.row->decision == DECIDE_DAMAGE;
+    return *ret_is_damage ? 0 : tell_end(w, judgement.row);
+}
+
+/* ---- groups ------------------------------------------------------------------------------------ */
+
+/* Does the group hold the record in front of the bound, and is it the group that the next segment
+ * continues? */
+static int check_bound(struct walk *w)
+{
+    const struct group_header *group = &w->cursor.group;
+    const struct segment_set *set = &w->snapshot.set;
+    if (w->bound == UINT64_MAX || group->count == 0 || w->cursor.position.next_lsn < w->bound)
+        return 0;
+    w->seal.is_partial = true;
+    return twl_group_chain(group) == set->entries[w->index + 1].header.start_chain ? 0 : tell_chain(w);
+}
+
+/* As recovery does: a durable record was complete, so a claim in its place is damage. */
+static int check_claim(struct walk *w)
+{
+    const struct cursor *cursor = &w->cursor;
+    const uint64_t marked_lsn = max_u64(promised_lsn(w), cursor->group.durable_lsn);
+    if (cursor->is_open && cursor->is_claim && w->claim_lsn == 0)
+        w->claim_lsn = cursor->position.next_lsn - 1;
+    const uint64_t lsn = w->claim_lsn;
+    if (lsn == 0 || marked_lsn < lsn)
+        return 0;
+    w->claim_lsn = 0;
+    return tell_damage(w, cursor->group_offset, 0, lsn, lsn);
+}
+
+/* Checks the group that the cursor has entered. 1 = go on with the next one. */
+static int check_group(struct walk *w, uint64_t expected_offset)
+{
+    struct cursor *cursor = &w->cursor;
+    uint64_t end_lsn = min_u64(cursor->position.next_lsn, w->bound);
+    if (w->snapshot.has_writer && end_lsn - 1 > w->limit_lsn) {
+        w->is_done = true;
+        return 0;
+    }
+    int rc = check_zeros(w, expected_offset, cursor->group_offset);
+    if (rc == 0 && cursor->group.first_lsn > w->next_lsn)
+        rc = tell_missing(w, cursor->group_offset, cursor->group.first_lsn - 1);
+    if (rc != 0)
+        return rc;
+    bool is_sound = false;
+    if (cursor->group.count > 0 && is_removed(w, end_lsn - 1)) {
+        w->seal.is_partial = true;
+        rc = 1;
+    } else {
+        rc = accept_records(w);
+        is_sound = rc > 0;
+    }
+    if (rc < 0)
+        return tell_system(w, rc);
+    if (rc == 0) {
+        bool is_damage;
+        w->seal.is_partial = true;
+        twl_cursor_back_out(cursor);
+        rc = judge(w, &is_damage);
+        if (rc != 0 || !is_damage)
+            return rc;
+        rc = twl_cursor_enter_group(cursor);
+        rc = rc > 0 ? check_records(w) : tell_system(w, rc);
+        if (rc != 0)
+            return rc;
+    }
+    rc = check_bound(w);
+    if (rc == 0)
+        rc = check_claim(w);
+    if (rc == 0 && is_sound && w->visitor.record)
+        rc = visit_records(w);
+    w->epoch = cursor->group.epoch;
+    w->next_lsn = max_u64(w->next_lsn, end_lsn);
+    w->was_closed = cursor->group.kind == GROUP_CLOSE;
+    return rc != 0 ? rc : 1;
+}
+
+/* Checks one group, or what stands in its place. 1 = go on in this segment. */
+static int step(struct walk *w)
+{
+    struct cursor *cursor = &w->cursor;
+    uint64_t next_lsn = cursor->position.next_lsn;
+    if (next_lsn >= w->bound)
+        return 0;
+    /* Where the preceding group ends. After damage nothing is known of the bytes in between. */
+    uint64_t expected_offset = cursor->offset == 0 ? SEGMENT_DATA_OFFSET
+                               : next_lsn == 0     ? UINT64_MAX
+                                                   : cursor->offset;
+    int rc = twl_cursor_enter_group(cursor);
+    if (rc < 0)
+        return tell_system(w, rc);
+    if (rc > 0)
+        return cursor->group.first_lsn < w->bound ? check_group(w, expected_offset) : 0;
+    if (cursor->offset >= w->segment.data_end && next_lsn == 0)
+        return 0;
+    bool is_damage;
+    rc = judge(w, &is_damage);
+    if (rc != 0 || !is_damage)
+        return rc;
+    rc = resume(w);
+    return rc != 0 ? rc : 1;
+}
+
+/* ---- segments ---------------------------------------------------------------------------------- */
+
+/* Only segments that were left are sealed; the newest one may have a footer that is no longer true. */
+static int begin_seal_check(struct walk *w)
+{
+    struct segment_footer footer;
+    w->seal = (struct seal_check){ 0 };
+    int rc = twl_segment_read_footer(&w->segment, &footer);
+    w->footer_lsn = rc > 0 ? footer.last_lsn : 0;
+    if (rc >= 0 && w->index + 1 < w->snapshot.set.started)
+        rc = twl_seal_check_begin(&w->seal, &w->segment);
+    if (w->snapshot.set.entries[w->index].is_salvaged &&
+        !w->seal.is_sealed) /* maybe of an earlier incarnation */
+        w->seal.wrong = NULL;
+    return rc < 0 ? rc : 0;
+}
+
+static int end_seal_check(struct walk *w)
+{
+    const struct cursor *cursor = &w->cursor;
+    if (w->bound == UINT64_MAX && cursor->position.next_lsn > 0)
+        twl_seal_check_end(&w->seal, cursor->offset, cursor->position);
+    if (!w->seal.wrong || w->snapshot.has_writer)
+        return 0;
+    struct twinlog_report report;
+    twl_report(&report, TWINLOG_FOUND_BAD_INDEX, TWINLOG_DID_NOTHING, 0,
+               "%s; no record is affected, but finding one here takes longer", w->seal.wrong);
+    twl_report_place(&report, w->segment.name, w->segment.header.sequence, w->segment.data_end,
+                     SEGMENT_FOOTER_BYTES);
+    return tell(w, &report, NULL);
+}
+
+static int walk_segment(struct walk *w, struct position *position)
+{
+    const uint64_t start_lsn = w->segment.header.start_lsn;
+    int rc = 0;
+    if (start_lsn > w->next_lsn) /* not even the segment that it continues is there */
+        rc = tell_missing(w, SEGMENT_DATA_OFFSET, start_lsn - 1);
+    if (rc != 0)
+        return rc;
+    if (start_lsn > 0) {
+        *position = twl_position_before(&w->segment);
+        w->next_lsn = max_u64(start_lsn, w->snapshot.set.first_lsn);
+    }
+    w->bound = twl_segment_set_bound(&w->snapshot.set, w->index);
+    twl_cursor_begin(&w->cursor, &w->segment, *position);
+    twl_cursor_pass_claims(&w->cursor, w->snapshot.has_writer);
+    rc = begin_seal_check(w);
+    if (rc < 0)
+        return tell_system(w, rc);
+    rc = check_header_block(w);
+    for (unsigned steps = 0; rc == 0 && !w->is_done && !w->is_stale; steps++) {
+        rc = step(w);
+        if (rc <= 0)
+            break;
+        rc = 0;
+        if (steps % 64 == 0)
+            show_progress(w, w->cursor.offset);
+    }
+    if (rc == 0 && !w->is_done && !w->is_stale)
+        rc = end_seal_check(w);
+    *position = w->cursor.position;
+    return rc;
+}
+
+static int check_segment(struct walk *w, struct position *position)
+{
+    int rc = twl_log_snapshot_open_segment(w->io, &w->snapshot.set.entries[w->index], &w->segment);
+    if (rc == -EAGAIN) {
+        w->is_stale = true;
+        return 0;
+    }
+    if (rc < 0)
+        return tell_system(w, rc);
+    rc = walk_segment(w, position);
+    twl_segment_close(&w->segment);
+    w->done_bytes += w->segment.header.bytes;
+    return rc;
+}
+
+/* ---- the log ----------------------------------------------------------------------------------- */
+
+int twl_walk_load(struct walk *w, struct twinlog_report *ret_report)
+{
+    w->is_stale = false;
+    int rc = twl_log_snapshot_load_from_disk(w->io, w->snapshot_flags, &w->snapshot, ret_report);
+    if (rc < 0)
+        return rc;
+    const struct segment_set *set = &w->snapshot.set;
+    w->next_lsn = max_u64(w->next_lsn, set->first_lsn);
+    w->total_bytes = w->done_bytes;
+    for (size_t i = w->index; i < set->started; i++)
+        w->total_bytes += set->entries[i].header.bytes;
+    return w->snapshot.has_writer ? twl_log_snapshot_find_durable(w->io, &w->snapshot, &w->limit_lsn) : 0;
+}
+
+static int tell_failure(struct walk *w, int error, const struct twinlog_report *report)
+{
+    w->visitor.found(w->visitor.context, report, NULL);
+    return error;
+}
+
+/* Takes a new snapshot and finds the place in it behind the segment of that sequence. */
+static int look_again(struct walk *w, uint64_t done_sequence, struct position *position)
+{
+    struct twinlog_report report;
+    twl_log_snapshot_free(&w->snapshot);
+    w->index = 0;
+    int rc = twl_walk_load(w, &report);
+    if (rc < 0)
+        return rc == -ENOENT ? rc : tell_failure(w, rc, &report);
+    const struct segment_set *set = &w->snapshot.set;
+    while (w->index < set->started && set->entries[w->index].header.sequence <= done_sequence)
+        w->index++;
+    if (w->index == set->started)
+        w->is_done = true;
+    else if (set->entries[w->index].header.sequence != done_sequence + 1)
+        *position = (struct position){ 0 };
+    return 0;
+}
+
+int twl_walk_through(struct walk *w)
+{
+    const struct segment_set *set = &w->snapshot.set;
+    struct position position = { 0 };
+    uint64_t done_sequence = 0;
+    unsigned views = 1;
+    int rc = 0;
+    while (rc == 0 && !w->is_done && w->index < set->started + set->spares) {
+        struct position before = position;
+        uint64_t records = w->records, next_lsn = w->next_lsn;
+        rc = check_segment(w, &position);
+        if (rc == 0 && w->is_stale) {
+            position = before;
+            w->records = records;
+            w->next_lsn = next_lsn;
+            w->is_done = false;
+            rc = views++ < VIEWS ? look_again(w, done_sequence, &position) : -EBUSY;
+        } else if (rc == 0) {
+            done_sequence = set->entries[w->index++].header.sequence;
+        }
+    }
+    if (rc == 0 && !w->is_done) { /* not even an end is there */
+        w->segment = (struct segment){ .header.sequence = 0 };
+        w->index = set->started > 0 ? set->started - 1 : SIZE_MAX;
+        const uint64_t last_lsn = max_u64(set->passed_lsn, promised_lsn(w));
+        rc = last_lsn >= w->next_lsn ? tell_missing(w, 0, last_lsn) : 0;
+    }
+    show_progress(w, 0);
+    return rc;
+}
+
+void twl_walk_free(struct walk *w)
+{
+    twl_cursor_free(&w->cursor);
+    twl_log_snapshot_free(&w->snapshot);
+}

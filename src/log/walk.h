@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The walk of verify and repair: through every segment that makes the log, also where the set has faults,
+ * with a visitor. So the two find the same damage.
+ */
+#ifndef TWL_WALK_H
+#define TWL_WALK_H
+
+#include "log/log_snapshot.h"
+#include "log/seal_check.h"
+
+/* Records that are damaged or missing, and the bytes of the current segment where they should be. */
+struct hole {
+    enum twinlog_finding finding;
+    uint64_t from, to;
+    uint64_t first_lsn, last_lsn; /* last < first: only a marker is damaged */
+    struct epoch epochs[2];       /* in front of it and behind it; may be the same */
+};
+
+/* What the walk meets, in log order. A result other than 0 ends the walk and is returned. */
+struct visitor {
+    int (*found)(void *context, const struct twinlog_report *report, const struct hole *hole); /* or NULL */
+    int (*record)(void *context, const struct cursor_record *record);           /* a sound one; may be NULL */
+    void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes); /* may be NULL */
+    void *context;
+};
+
+struct walk {
+    struct io *io;
+    struct visitor visitor;
+    unsigned snapshot_flags;
+    struct log_snapshot snapshot;
+    uint64_t limit_lsn; /* beside a live writer: its watermark */
+    struct cursor cursor;
+    uint64_t records;
+    uint64_t done_bytes, total_bytes;
+    bool is_done;
+    bool is_stale; /* something does not fit because the snapshot is old */
+
+    /* The segment that is walked: */
+    size_t index;
+    struct segment segment;
+    struct seal_check seal;
+    uint64_t bound;      /* records of this LSN and later ones in the segment do not count */
+    uint64_t next_lsn;   /* every record before it was checked or reported */
+    struct epoch epoch;  /* of the last group */
+    uint64_t footer_lsn; /* the last LSN that its footer counts; 0 = it has none */
+    bool was_closed;
+
+    uint64_t claim_lsn; /* first LSN of which there is only a dead writer's claim; 0 = none */
+};
+
+/* Loads the log, with the faults of its set. `io`, `visitor` and `snapshot_flags` are set; all else is zero. */
+int twl_walk_load(struct walk *w, struct twinlog_report *ret_report);
+int twl_walk_through(struct walk *w);
+void twl_walk_free(struct walk *w);
+
+#endif
