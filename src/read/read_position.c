@@ -11,8 +11,7 @@
  *    LSN once: bytes that check are that record, in whichever incarnation they are found.
  *  - Data that was read is forgotten when the reader changes to another slot, and with every new set. A group
  *    that was torn when its writer died is truncated by the next writer, which uses its LSNs again; an old
- *    copy
- *    would still check.
+ *    copy would still check.
  *
  * So a file with another incarnation looks like a damaged one. A reader that gets POSITION_LOST closes it and
  * loads the set again, which no longer has that segment. A mapped segment is protected by a lock as long as

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Each call with its n-th allocation failing, for every n until it needs no more. A call then returns
- * -ENOMEM and has changed nothing, or does its work in another way; a cut that can't be finished poisons
- * the log. In any case nothing is lost: neither records nor memory.
+ * -ENOMEM and has changed nothing, or does its work in another way; a truncation that can't be finished
+ * poisons the log. In any case nothing is lost: neither records nor memory.
  */
 #include "allocator.h"
 

@@ -141,7 +141,7 @@ static uint64_t find_end(const struct file *file, uint64_t durable)
     struct record_header record;
 
     if (durable < lsn)
-        return SEGMENT_DATA_OFFSET; /* the mark was not synced, either */
+        return SEGMENT_DATA_OFFSET; /* the marker was not synced, either */
     while (lsn <= durable && at + RECORD_HEADER_BYTES <= data_end &&
            twl_record_header_decode(file->bytes + at, epoch_seed, lsn, &record)) {
         at += twl_record_bytes(record.size);

@@ -8,14 +8,14 @@
  *   - a copier makes backups, and looks at them;
  *   - the judge, who started them, opens the log afterwards and compares it with their notes.
  *
- * The notes are in memory that outlives those who write it. A writer notes that a record was begun
+ * The notes are in memory that outlives those who write it. A writer notes that a record was started
  * before it hands it over, that it was accepted with which LSN, and that it was acknowledged, afterwards:
  * killed in between, it has claimed too little and never too much. Every other change is noted in the same
  * way, what was so before it and what will be so after it (kill_world.c).
  *
  * Cuts give LSNs away a second time. They are counted, and whoever notes an LSN notes how many cuts were
- * done before and begun after: what a later cut did to it can then be told, and what nobody can tell,
- * because it was happening at the same time, is not asked.
+ * done before and started after: what a later truncation did to it can then be told, and what nobody can
+ * tell, because it was happening at the same time, is not asked.
  */
 #ifndef TWL_CRASH_KILL_H
 #define TWL_CRASH_KILL_H
@@ -42,7 +42,7 @@
 #define UNKNOWN (NOTHING - 1)
 #define PATIENCE_MS 60000
 
-/* An LSN in the history of the log: with the number of cuts that were done when it was noted. */
+/* An LSN in the history of the log: with the number of truncations that were done when it was noted. */
 #define STAMP_BITS 16u
 static inline uint64_t stamp(uint64_t lsn, uint32_t since)
 {
@@ -76,8 +76,8 @@ struct world {
     _Atomic uint32_t cuts_begun, cuts_done;
     uint64_t keep[MAX_CUTS]; /* newest LSN that is left: 0 by a reset, NOTHING when it did not happen */
     uint64_t next[MAX_CUTS]; /* the first LSN that is given away after it, NOTHING when it did not happen */
-    struct {                 /* of the cut that is begun and not done */
-        uint64_t next_lsn;   /* of a reset, 0 = it is a cut */
+    struct {                 /* of the truncation that is started and not done */
+        uint64_t next_lsn;   /* of a reset, 0 = it is a truncation */
         uint64_t front;      /* before it */
         uint64_t lsn;        /* a record that was there before, and that it removes */
         struct payload payload;
@@ -99,24 +99,24 @@ struct world {
 void world_clear(struct world *world);
 
 /* Newest LSN that is left of those that were there when `since` cuts were done: certainly, or if also the
- * cut did not happen that is not done yet. */
+ * truncation did not happen that is not done yet. */
 uint64_t world_keeps(const struct world *world, uint32_t since);
 /* Smallest LSN that was given away again by the cuts from `since` to before `end`. */
 uint64_t world_gave_again(const struct world *world, uint32_t since, uint32_t end);
-/* The same, as far as the log can still know: a reset removes what tells of cuts before it. */
+/* The same, as far as the log can still know: a reset removes what tells of truncations before it. */
 uint64_t world_gives_again(const struct world *world, uint32_t since, uint32_t end);
 
 /* Compares an open log with what may be, and notes what is; nobody else changes it meanwhile, but a
- * retention the front, and a consumer its cursor. A cut that was interrupted is known by the record that
- * it removes. */
+ * retention the head, and a consumer its cursor. A truncation that was interrupted is known by the record
+ * that it removes. */
 void world_settle(struct world *world, struct twinlog *log, bool is_retaining);
-/* Before a life begins that may move the front any time, as long as it keeps so many records. */
+/* Before a life begins that may move the head any time, as long as it keeps so many records. */
 void world_expect_retention(struct world *world, uint64_t keep_records);
 /* Cursors will be moved there, and have been. */
 void world_expect_floor(struct world *world, uint64_t lsn);
 void world_set_floor(struct world *world, uint64_t lsn);
-bool world_may_be_cut(const struct world *world); /* a cut was interrupted, and nobody has looked since */
-/* The names in a copy, which was begun when the values had these versions. */
+bool world_may_be_cut(const struct world *world); /* one was interrupted, and not looked after since */
+/* The names in a copy, which was started when the values had these versions. */
 void world_versions(const struct world *world, uint64_t ret_versions[VALUES]);
 void world_check_copy(const struct world *world, const uint64_t versions[VALUES], struct twinlog *log);
 
@@ -133,7 +133,7 @@ bool fill_value(uint64_t version, unsigned char ret_data[TWINLOG_META_BYTES], si
 
 struct record_note {
     uint64_t lsn;
-    uint32_t since, until; /* cuts that were done before, and begun after it was accepted */
+    uint32_t since, until; /* cuts that were done before, and started after it was accepted */
     bool is_tagged;        /* it was handed over with its tag */
 };
 
@@ -154,7 +154,7 @@ struct life {
     uint32_t writers;
     uint32_t change_one_in;       /* how often the first writer does something else than append; 0 = never */
     bool is_retaining;            /* the options say so */
-    bool is_alone;                /* nobody appends during a cut */
+    bool is_alone;                /* nobody appends during a truncation */
     bool has_committer;           /* one that many logs could share */
     bool has_reader;              /* one that is attached to its log */
     uint64_t most_lsn;            /* no reset goes beyond it */
@@ -228,7 +228,7 @@ enum lie {
     LIE_ACK,    /* a writer takes an accepted record for an acknowledged one */
     LIE_BYTES,  /* a writer hands over a record with one bit changed */
     LIE_READER, /* the witness notes a record it was not given */
-    LIE_CUT,    /* a writer notes a cut that it did not make */
+    LIE_CUT,    /* a writer notes a truncation that it did not make */
     LIE_TRIM,   /* a writer notes a trim that it did not make */
     LIE_NAME,   /* a writer notes a cursor or a value that it did not set */
     LIES,
@@ -260,12 +260,12 @@ struct writer {
     struct life *life;
     struct notes *notes;
     struct payload next;
-    uint64_t newest; /* number + 1 of its newest acknowledged record since the last cut; 0 = none */
+    uint64_t newest; /* number + 1 of its newest acknowledged record since the last truncation; 0 = none */
     struct rng rng;
     unsigned char record[PAYLOAD_MAX_BYTES];
 };
 int change_something(struct writer *writer);
-/* Appends wait while there is a cut that has to be alone. */
+/* Appends wait while there is a truncation that has to be alone. */
 void hold_appends(struct life *life);
 void let_append(struct life *life);
 int append_while_held(struct writer *writer);
@@ -301,7 +301,7 @@ struct verdict {
  * `is_at_once`: the last writer may still be on its way out. */
 struct verdict judge(const char *dir, struct book *book, struct shared *shared, unsigned incarnations,
                      bool is_at_once, struct rng *rng);
-/* What was seen and not cut off is in the book. `who` saw it. */
+/* What was seen and not truncated is in the book. `who` saw it. */
 void check_sightings(const struct book *book, const struct world *world, const struct sightings *sightings,
                      const char *who);
 void check_consumer(const struct world *world, const struct consumer *consumer, struct twinlog *log);

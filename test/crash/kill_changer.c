@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the first thread of a writer does beside appending: trims, cuts, resets, cursors, values. It notes each
- * change before and after, and compares what the calls say with what it expects of them.
+ * What the first thread of a writer does beside appending: trims, truncations, resets, cursors, values. It
+ * notes each change before and after, and compares what the calls say with what it expects of them.
  */
 #define _GNU_SOURCE
 #include "kill.h"
@@ -79,7 +79,7 @@ static void note_front(struct world *world, uint64_t lsn)
         atomic_store(&world->front_most, lsn);
 }
 
-/* Readers may be told of the new front before the call returns. */
+/* Readers may be told of the new head before the call returns. */
 static void expect_front(struct world *world, uint64_t most)
 {
     atomic_store(&world->front_asked, most);
@@ -205,7 +205,7 @@ static void end_cut(struct writer *writer)
     atomic_store(&world->cuts_done, atomic_load(&world->cuts_begun));
 }
 
-/* A retention may have moved the front behind the place meanwhile: then there is nothing to cut. */
+/* A retention may have moved the head behind the place meanwhile: then there is nothing to truncate. */
 static void cancel_cut(struct world *world)
 {
     const uint32_t index = atomic_load(&world->cuts_done);

@@ -2,7 +2,7 @@
 /*
  * A process that reads the log in order and keeps its place in a cursor of its own, so that no trim
  * removes what it has not read. It opens the log read-only, beside the writers or without one. When its place is
- * gone, by a cut or a reset, it goes on where the log is.
+ * gone, by a truncation or a reset, it goes on where the log is.
  */
 #define _GNU_SOURCE
 #include "kill.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A process that makes backups of the log while others write, trim and cut it. Each of them must be a log that
- * holds what was durable when it was begun. Then it is opened and written to: the judge, who looks at the
- * original later, would see if that had changed it.
+ * A process that makes backups of the log while others write, trim and truncate it. Each of them must be a
+ * log that holds what was durable when it was started. Then it is opened and written to: the judge, who looks
+ * at the original later, would see if that had changed it.
  */
 #define _GNU_SOURCE
 #include "kill.h"
@@ -108,7 +108,7 @@ static int append_some(struct twinlog *log)
     return result;
 }
 
-/* As a log of its own, which may be cut and trimmed, and writes over what it no longer needs. */
+/* As a log of its own, which may be truncated and trimmed, and writes over what it no longer needs. */
 static int write_to_copy(const struct copying *copying, struct twinlog *log)
 {
     struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;

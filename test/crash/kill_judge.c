@@ -2,15 +2,15 @@
 /*
  * The oracle. After one or more lives it looks at the log from outside, opens it, reads all of it and
  * compares every byte with what the writers noted:
- *   O1 every acknowledged record is there, byte for byte, unless it was cut off or trimmed
- *   O2 what is there is a gap-free piece of the order in which it was accepted; after a mapped life there may be voids
- *      where nothing was acknowledged
- *   O3 nothing that was never appended, nothing twice, nothing that was cut off before
- *   O4 a record that was not acknowledged is wholly there or wholly absent; so are a cut and a trim
+ *   O1 every acknowledged record is there, byte for byte, unless it was truncated or trimmed
+ *   O2 what is there is a gap-free piece of the order in which it was accepted; after a mapped life there may be
+ *      fillers where nothing was acknowledged
+ *   O3 nothing that was never appended, nothing twice, nothing that was truncated before
+ *   O4 a record that was not acknowledged is wholly there or wholly absent; so are a truncation and a trim
  *   O5 looking, reading, verifying and opening again give the same answer
  *   O6 what is appended now is there the next time, with all that was there before
  *   O8 what a reader was given is there
- * and the front of the log, the cursors and the values with what they were set to.
+ * and the head of the log, the cursors and the values with what they were set to.
  */
 #define _GNU_SOURCE
 #include "kill.h"
@@ -26,7 +26,7 @@
 struct candidate {
     const struct life *life;
     uint32_t writer;
-    bool is_certain; /* acknowledged, and no cut can have removed it */
+    bool is_certain; /* acknowledged, and no truncation can have removed it */
     uint64_t sequence;
     size_t next; /* of the same LSN: index + 1 */
 };
@@ -247,7 +247,7 @@ static bool goes_on(struct range now, struct range before)
     return now.last >= before.last && (before.first == 0 || now.first == before.first);
 }
 
-/* A reader is not given what is void in front of its first record and behind its last one. */
+/* A reader is not given what is a filler in front of its first record and behind its last one. */
 static void take_in_holes(struct court *court, struct range *range, struct range all)
 {
     if (all.first == 0 || (range->first == 0 && !had_mapped_life(court)))
@@ -280,7 +280,7 @@ static struct range look_from_outside(struct court *court)
 
 /* ---- the lives --------------------------------------------------------------------------------- */
 
-/* What was durable once is there, if no cut can have removed it. */
+/* What was durable once is there, if no truncation can have removed it. */
 static void check_end(const struct court *court, uint64_t stamped, const char *what)
 {
     const uint64_t lsn = stamp_lsn(stamped);

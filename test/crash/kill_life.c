@@ -68,8 +68,8 @@ static void clear(struct life *life)
     }
 }
 
-/* A retention may remove what would tell whether an interrupted cut happened. So there is none where a cut may
- * have been interrupted, and it is alone where there is one. */
+/* A retention may remove what would tell whether an interrupted cut happened. So there is none where a
+ * truncation may have been interrupted, and it is alone where there is one. */
 void prepare_life(struct life *life, struct world *world, uint64_t name, uint32_t writers, bool is_at_once,
                   struct rng *rng)
 {

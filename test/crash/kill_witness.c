@@ -2,10 +2,10 @@
 /*
  * A process that reads the log all the time, whoever has it open; or a thread that reads inside a writer. It
  * notes a fingerprint of each record it was given; what it was given must be there ever after, unless it is
- * cut off.
+ * truncated.
  *
- * It may be told that records were removed or cut, but only when some were; and it must be told of a cut before
- * it is given another record in the place of one that it has passed.
+ * It may be told that records were removed or truncated, but only when some were; and it must be told of a
+ * truncation before it is given another record in the place of one that it has passed.
  */
 #define _GNU_SOURCE
 #include "kill.h"
@@ -29,7 +29,7 @@ struct reading {
     int epoll;
     uint64_t next_lsn;             /* 0 = whatever comes */
     uint64_t most_passed;          /* highest LSN returned since the last seek, 0 = none */
-    uint32_t sought_at, passed_at; /* cuts: done before the seek, begun after that record was returned */
+    uint32_t sought_at, passed_at; /* cuts: done before the seek, started after that record was returned */
     uint64_t final_lsn;            /* where it ended, 0 = there was nothing */
     bool is_done;                  /* read to the end after it was told to stop */
     struct twinlog_report report;

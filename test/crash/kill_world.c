@@ -98,8 +98,9 @@ bool world_may_be_cut(const struct world *world)
     return atomic_load(&world->cuts_begun) != atomic_load(&world->cuts_done);
 }
 
-/* Is the record there that the cut removes? One in front of the log was removed by a reset, or by a retention
- * before a cut, which then did not come: what a cut leaves ends right before that record. */
+/* Is the record there that the truncation removes? One in front of the log was removed by a reset, or by a
+ * retention before a truncation, which then did not come: what a truncation leaves ends right before that
+ * record. */
 static bool is_undone(const struct world *world, struct twinlog *log)
 {
     static unsigned char expected[PAYLOAD_MAX_BYTES];
@@ -166,7 +167,7 @@ static void settle_cut(struct world *world, struct twinlog *log)
     atomic_store(&world->cuts_done, index + 1);
 }
 
-/* ---- the front --------------------------------------------------------------------------------- */
+/* ---- the head --------------------------------------------------------------------------------- */
 
 void world_expect_retention(struct world *world, uint64_t keep_records)
 {
@@ -204,7 +205,7 @@ void name_cursor(unsigned index, char ret_name[TWINLOG_NAME_BYTES])
     snprintf(ret_name, TWINLOG_NAME_BYTES, "cursor %u", index);
 }
 
-/* Where trims and cuts must have left it. */
+/* Where trims and truncations must have left it. */
 static uint64_t moved(const struct world *world, uint64_t cursor, uint64_t floor)
 {
     return max(min(stamp_lsn(cursor), world_keeps(world, stamp_since(cursor))), floor > 0 ? floor - 1 : 0);

@@ -86,7 +86,7 @@ int append_while_held(struct writer *writer)
     return result;
 }
 
-/* -EINVAL means that nobody accepted the record: true if a cut came in between. */
+/* -EINVAL means that nobody accepted the record: true if a truncation came in between. */
 static int wait_for(struct writer *writer, const struct record_note *note)
 {
     const int result = twinlog_wait(writer->log, note->lsn, TWINLOG_LEVEL_DURABLE, 0);

@@ -4,7 +4,7 @@
  * mapped mode, appends from several hands, and is killed, or closes it. Followers read along all the time. The judge, who
  * started them, reads the log after each death, and compares it with their notes.
  *
- * The notes are in memory that outlives those who write it: that a record was begun before it is handed over, its LSN
+ * The notes are in memory that outlives those who write it: that a record was started before it is handed over, its LSN
  * after the call has returned. Killed in between, a hand has claimed too little and never too much.
  */
 #ifndef TWL_CRASH_MAPPED_H
@@ -80,10 +80,10 @@ void run_opening(void *dir);
 
 /* What is known of the log. */
 struct ledger {
-    uint64_t *digest;   /* of record lsn; 0 = a void, or none */
+    uint64_t *digest;   /* of record lsn; 0 = a filler, or none */
     uint64_t last;      /* LSN that is certainly given away; the log may go on with the next one */
     uint64_t last_read; /* of a record */
-    uint64_t in_sight;  /* LSN of a record in front of the first void that the dead writer has left */
+    uint64_t in_sight;  /* LSN of a record in front of the first filler that the dead writer has left */
     bool has_claims;    /* that the next opening will find: a rare case */
     uint32_t in_doubt;  /* LSNs behind `last` that the dead may have given away */
     uint64_t records, fillers, found;

@@ -2,11 +2,11 @@
 /*
  * The judge of crash-mapped. After a death, read by somebody else, the log has:
  *   - every record whose append had returned, with its LSN, whole, once, nothing else but what was in flight;
- *   - each LSN given away: what was in flight is there whole, or it is a void, and there is at most one such for each
+ *   - each LSN given away: what was in flight is there whole, or it is a filler, and there is at most one such for each
  *     hand of the dead writer;
  *   - whatever was there before, and whatever a follower has seen.
- * After a power cut: the first records of these, at least up to the LSN that a sync had returned for, and voids where the
- * dead had claims.
+ * After a power cut: the first records of these, at least up to the LSN that a sync had returned for, and fillers where
+ * the dead had claims.
  */
 #define _GNU_SOURCE
 #include "mapped.h"
@@ -59,7 +59,7 @@ static bool is_in_flight(const struct writer_life *life, uint32_t hand)
     return atomic_load(&life->hand[hand].begun) > atomic_load(&life->hand[hand].returned);
 }
 
-/* Voids that it has found at the end of the log are behind the last record, where no reader could tell. */
+/* Fillers that it has found at the end of the log are behind the last record, where no reader could tell. */
 static void take_notes(struct court *court)
 {
     const struct writer_life *life = court->life;

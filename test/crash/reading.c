@@ -78,7 +78,7 @@ static void follow_log(void *context)
     options.flags = follower->flags;
     options.ret_report = &report;
     while ((rc = twinlog_reader_open(place.log, &options, &reader)) == -ENOENT)
-        pause_a_moment(); /* the first writer has not begun */
+        pause_a_moment(); /* the first writer has not started */
     if (rc < 0)
         violation("a follower cannot open the log: %s; %s", twinlog_strerror(rc), report.text);
     follow(follower, reader, &report, NULL, options.flags ? "a follower that maps" : "a follower");

@@ -46,7 +46,7 @@ static struct ledger book;
 
 /* How this log is used. */
 static struct {
-    bool has_mapping_follower; /* which keeps a file from being cut */
+    bool has_mapping_follower; /* which keeps a file from being truncated */
     bool was_durable;          /* once: then there may be spares */
     uint32_t record_bytes;     /* the largest of all options */
     uint64_t mapped_bytes;
@@ -275,7 +275,7 @@ static void see_others_append(void)
             await_next_record(i, &scene->pen[scene->members[i].first_pen + n]);
 }
 
-/* Somebody who turns into voids what the dead have left, without being asked. */
+/* Somebody who turns into fillers what the dead have left, without being asked. */
 static bool has_helper(void)
 {
     for (unsigned i = 0; i < MEMBERS_MAX; i++)

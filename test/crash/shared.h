@@ -5,7 +5,7 @@
  * who started them, reads the log while they write it, and again when nobody is left, and compares it with what the
  * pens noted.
  *
- * The notes are in memory that outlives those who write it: that a record was begun before it is handed over, its LSN
+ * The notes are in memory that outlives those who write it: that a record was started before it is handed over, its LSN
  * after the call has returned. Killed in between, a pen has claimed too little and never too much.
  */
 #ifndef TWL_CRASH_SHARED_H
@@ -105,7 +105,7 @@ void run_heir(void *member);
 
 /* What is known of the log. */
 struct ledger {
-    uint64_t *digest;   /* of record lsn; 0 = a void, or none */
+    uint64_t *digest;   /* of record lsn; 0 = a filler, or none */
     uint64_t last;      /* newest LSN with a record when the log was last judged */
     uint32_t in_doubt;  /* LSNs behind `last` that the dead may have taken */
     uint32_t first_pen; /* that was not judged yet */
@@ -114,9 +114,9 @@ struct ledger {
 };
 
 /* While members write: all that was told up to `least` is there, and seen by a reader within `patience_ms`. Returns the
- * number of voids that are new, with what was in doubt. */
+ * number of fillers that are new, with what was in doubt. */
 uint64_t judge_living(struct ledger *book, uint64_t least, int64_t patience_ms);
-/* Appends of those who were killed that may have left a void. */
+/* Appends of those who were killed that may have left a filler. */
 uint32_t count_unfinished(const struct ledger *book);
 /* When nobody has the log open. */
 void judge_left(struct ledger *book);

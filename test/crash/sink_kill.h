@@ -4,7 +4,7 @@
  * pen for each; they come, leave, are stopped and are killed. The judge, who started them, reads the files when
  * nobody is left, and compares them with what the pens noted.
  *
- * The notes are in memory that outlives those who write it: that a line was begun before it is handed over, that
+ * The notes are in memory that outlives those who write it: that a line was started before it is handed over, that
  * the call has returned afterwards. Killed in between, a pen has claimed too little and never too much.
  */
 #ifndef TWL_CRASH_SINK_KILL_H

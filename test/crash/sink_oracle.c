@@ -3,7 +3,7 @@
  * The oracle. What the files hold, the oldest one first, is compared with what the pens noted:
  *   S1 every line that a write returned for is there once, byte for byte, at the place the call told
  *   S2 the lines of a pen are in order
- *   S3 what was unfinished is there whole, or void (in place of some bytes spaces, and a newline), or not at all
+ *   S3 what was unfinished is there whole, or filled (in place of some bytes spaces, and a newline), or not at all
  *   S4 there is nothing else: no byte more at the end, no zeros, no other files
  *   S5 a file that was left because of its size has no more than that
  */

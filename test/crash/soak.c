@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * crash-soak: everything at once on one log, for as long as one likes. A writer with eight threads appends,
- * trims, cuts and sets cursors in small segments that are recycled, and is killed every second or so; readers
- * follow it, read backwards and read inside it; a slow consumer's cursor holds the trims; backups are made, and
- * used. After each kill the log is opened, compared with the notes of all of them, and verified.
+ * trims, truncates and sets cursors in small segments that are recycled, and is killed every second or so;
+ * readers follow it, read backwards and read inside it; a slow consumer's cursor holds the trims; backups are
+ * made, and used. After each kill the log is opened, compared with the notes of all of them, and verified.
  *
  * crash-kill asks the same questions of many short lives; this one of a log that grows old.
  */

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Flips every bit of small, closed logs of several segments, one at a time, and looks at them with everything that
- * reads: verify, inspect and a reader. (O7) One log is plain; the other one was cut and trimmed, and has recycled,
- * retired and spare files.
+ * reads: verify, inspect and a reader. (O7) One log is plain; the other one was truncated and trimmed, and has
+ * recycled, retired and spare files.
  *
  * What must hold for each flip:
  *  - a reader returns exact records in order, from the first on, and then either the rest or an error;
- *  - a flip in what is acknowledged and covered by a later mark is TWINLOG_ECORRUPT for verify, with
+ *  - a flip in what is acknowledged and covered by a later marker is TWINLOG_ECORRUPT for verify, with
  *    the segment and an LSN that is not beyond the flip, and the reader stops at that LSN or before;
  *  - a flip in a footer, an index or the state file is told, and loses nothing;
  *  - a flip anywhere else loses no record.
- * What is covered is known without the library: it is every byte up to the mark of the close that is
+ * What is covered is known without the library: it is every byte up to the marker of the close that is
  * not zero by nature (the header's block behind its integers, the space before a first group, the
- * padding behind a last one), and neither trimmed nor cut off.
+ * padding behind a last one), and neither trimmed nor truncated.
  */
 #define _GNU_SOURCE
 #include "twinlog.h"
@@ -43,7 +43,7 @@
 
 static char directory[256];
 static uint64_t first_lsn,
-    truncation_lsn; /* of the log at hand; what comes behind the cut is other records */
+    truncation_lsn; /* of the log at hand; what comes behind the truncation is other records */
 static unsigned long flips, violations, detected, harmless;
 
 static size_t make_payload(uint64_t lsn, bool is_cut_off, unsigned char *bytes)
@@ -179,8 +179,8 @@ static uint64_t read_all(int *ret_error)
 }
 
 enum cover {
-    FREE,    /* no record and no mark is there */
-    COVERED, /* acknowledged, and a later mark says so */
+    FREE,    /* no record and no marker is there */
+    COVERED, /* acknowledged, and a later marker says so */
     SPOKEN,  /* nothing depends on it, but it has a checksum */
     REMOVED, /* in front of what was trimmed: it may only be what leads past it */
 };
@@ -237,7 +237,7 @@ static void check_flip(const char *file, uint64_t offset, unsigned bit, enum cov
         fail(file, offset, bit, "harmless, but verify says damage at %" PRIu64, found.first_lsn);
     if (offset >= DATA_OFFSET && (found.first_lsn == 0 || found.first_lsn > RECORDS + 1))
         fail(file, offset, bit, "the report has LSN %" PRIu64, found.first_lsn);
-    /* an exact prefix, as far as the damage: a mark without records may be passed over by nobody */
+    /* an exact prefix, as far as the damage: a marker without records may be passed over by nobody */
     if (offset >= DATA_OFFSET && (error != TWINLOG_ECORRUPT || first_lsn + count < found.first_lsn) &&
         count != all)
         fail(file, offset, bit, "the reader stopped after %" PRIu64, count);
@@ -330,7 +330,7 @@ static struct layout find_layout(const unsigned char *bytes, const struct twinlo
     return layout;
 }
 
-/* The mark of a close begins a block, and in front of it are zeros. */
+/* The marker of a close begins a block, and in front of it are zeros. */
 static bool is_gap(const unsigned char *bytes, uint64_t size, uint64_t offset)
 {
     uint64_t end = (offset / BLOCK_BYTES + 1) * BLOCK_BYTES, from = end;

@@ -112,7 +112,7 @@ static void trim(struct twinlog *log, uint64_t before_lsn)
     must(twinlog_trim(log, &options, NULL) == 0, "trim");
 }
 
-/* Front and cut inside groups, recycled files, and retired ones that still hold what was cut off. */
+/* Head and truncation inside groups, recycled files, and retired ones that still hold what was truncated. */
 static void make_old(const char *dir, uint32_t flags)
 {
     struct twinlog *log = open_log(dir, flags);
@@ -127,7 +127,7 @@ static void make_old(const char *dir, uint32_t flags)
     must(twinlog_close(log) == 0, "close");
 }
 
-/* The cut is the last thing that happened. */
+/* The truncation is the last thing that happened. */
 static void make_cut(const char *dir, uint32_t flags)
 {
     struct twinlog *log = open_log(dir, flags);
@@ -137,7 +137,7 @@ static void make_cut(const char *dir, uint32_t flags)
     must(twinlog_close(log) == 0, "close");
 }
 
-/* And nothing came behind it, not even the mark of a close. */
+/* And nothing came behind it, not even the marker of a close. */
 static void make_cut_short(const char *dir, uint32_t flags)
 {
     int status;

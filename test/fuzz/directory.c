@@ -404,7 +404,7 @@ static bool is_sound(const struct look *look)
 }
 
 /* Footers and indexes are right as well. Only then do searches by time find what is there. What a footer says of
- * an end that was cut off is not known to be right. */
+ * an end that was truncated is not known to be right. */
 static bool is_flawless(const struct look *look)
 {
     return is_sound(look) && look->findings == 0 && !look->has_retired;
@@ -557,7 +557,7 @@ static void check_repaired(struct simdisk *disk, const struct look *before,
     forget_look(&after);
 }
 
-/* In the place of each record that is lost there will be a void. */
+/* In the place of each record that is lost there will be a filler. */
 static int refuse_large_loss(void *context, const struct twinlog_report *lost)
 {
     struct lsn_range *refused = context;

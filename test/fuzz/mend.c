@@ -49,8 +49,8 @@ static void mend_records(const unsigned char *segment, unsigned char *group, siz
     }
 }
 
-/* Those of an open group, which follow the mark of a start. Where only zeros are behind the first 8 bytes there is a claim, or
- * nothing. */
+/* Those of an open group, which follow the marker of a start. Where only zeros are behind the first 8 bytes there is a
+ * claim, or nothing. */
 static void mend_open_records(const unsigned char *segment, unsigned char *mark, size_t end)
 {
     const struct epoch epoch = { .number = load_le32(mark + 36), .salt = load_le32(mark + 40) };
@@ -136,7 +136,7 @@ static size_t find_next_group(const unsigned char *segment, size_t offset, size_
 
 /* ---- segments ------------------------------------------------------------------------------------ */
 
-/* A cut tells which group it is behind. */
+/* A truncation tells which group it is behind. */
 static void mend_start(struct mending *m, unsigned char *segment)
 {
     const uint64_t start_lsn = load_le64(segment + 72), previous = load_le64(segment + 104);

@@ -93,7 +93,7 @@ static void convert(const char *path, const char *name)
         give_up(name);
 }
 
-/* Torn groups that were cut are mended as well. */
+/* Torn groups that were truncated are mended as well. */
 static bool is_torn(const char *path)
 {
     return strstr(path, "history") != NULL;

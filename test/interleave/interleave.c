@@ -14,7 +14,7 @@
  *  - no watermark is ahead of the disk; what is durable is never changed; a buffer does not change in flight;
  *  - behind an injected failure nothing is written, everybody hears of it, and everybody hears the same;
  *  - requests are completed once, in the order of their LSNs, with the truth;
- *  - while the commit path stands still, for a cut, and when it has ended, for the close, nothing is written and
+ *  - while the commit path stands still, for a truncation, and when it has ended, for the close, nothing is written and
  *    nobody comes to the keeper.
  *
  * Memory is sequentially consistent here, the timeouts of a sleep may end it at any moment, and an access that needs a
@@ -229,7 +229,8 @@ static bool find_group(struct walk *walk, bool is_synced, const struct segment *
     return false;
 }
 
-/* Behind the one before, up to the next block if it is the mark of a close; or in the first block of the next segment. */
+/* Behind the one before, up to the next block if it is the marker of a close; or in the first block of the next
+ * segment. */
 static bool find_next(struct walk *walk, bool is_synced, struct group_header *ret_group)
 {
     const struct segment *next = walk->segment + 1;
@@ -268,7 +269,7 @@ static unsigned buffer_of(const unsigned char *bytes)
 
 static bool is_hit(void)
 {
-    return world.writes == 2 && now.scenario->fault != FAULT_NONE; /* the first is the mark of the start */
+    return world.writes == 2 && now.scenario->fault != FAULT_NONE; /* the first is the marker of the start */
 }
 
 static uint64_t digest(uint64_t seed, const unsigned char *bytes, size_t size)
@@ -768,7 +769,7 @@ static void begin(void)
     memset(world.records, 0, sizeof(world.records));
     for (unsigned i = 0; i < FILES; i++)
         make_segment(i);
-    if (now.scenario->is_small) /* one group, and what is kept free for marks */
+    if (now.scenario->is_small) /* one group, and what is kept free for markers */
         world.segments[0].data_end = SEGMENT_DATA_OFFSET + 6 * BLOCK_BYTES;
     if (now.scenario->is_cut) /* so that its second group is behind the middle */
         world.segments[0].header.bytes = 2 * (SEGMENT_DATA_OFFSET + GROUP_HEADER_BYTES + 8);

@@ -22,7 +22,7 @@
  * such step of it: all that comes before it is independent of what was made at once, so the search has made it, too.
  * The argument wants that no state comes again on the way from itself, which is looked for, and told.
  *
- * Of a program in which several fibers do the same, abandon() cuts off what differs only in their names.
+ * Of a program in which several fibers do the same, abandon() leaves out what differs only in their names.
  */
 #define _GNU_SOURCE
 #include "inside.h"

@@ -2,7 +2,7 @@
 /*
  * sim-crash: a log on a simulated disk, crashed after every operation, recovered and judged.
  *
- * A seed makes a workload on a disk with its own habits: records, trims, cuts and resets, cursors and
+ * A seed makes a workload on a disk with its own habits: records, trims, truncations and resets, cursors and
  * values, closing and opening, a full disk now and then, readers and backups beside. After each operation
  * that changes the disk some crash images are made. Each image is recovered, read and compared with what
  * was accepted and acknowledged at that moment (the rules O1 ... in history.h). Some images go on: their

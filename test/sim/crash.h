@@ -3,7 +3,7 @@
  * Inside sim-crash: one machine with a log on a simulated disk, what it does, what is true of it, its crash
  * images, the readers beside it, copies of it. See crash.c.
  *
- * What a machine's log must be is known at any moment: its records, its front, its names, and how far it
+ * What a machine's log must be is known at any moment: its records, its head, its names, and how far it
  * was acknowledged. Only two things are open, and only until they are settled: a call that is in progress
  * may have happened or not, and a crash image is one of several outlooks until it was opened.
  */
@@ -36,7 +36,7 @@ enum mood {
 struct outlook {
     uint64_t front, least, most;
     uint64_t written;  /* at least, as long as nothing but processes die */
-    bool is_end_fixed; /* by a cut: what was acknowledged before does not count */
+    bool is_end_fixed; /* by a truncation: what was acknowledged before does not count */
     struct names names;
 };
 
@@ -56,7 +56,7 @@ struct watcher {
     uint64_t next;    /* LSN behind its cursor */
     bool is_at_front; /* the cursor was placed before the oldest record, whichever that is at the next move */
     uint64_t seen;    /* newest LSN it returned since it was placed */
-    uint64_t truncation_lsn; /* since then everything behind this was cut off */
+    uint64_t truncation_lsn; /* since then everything behind this was truncated */
 };
 
 struct copy;
@@ -80,7 +80,7 @@ struct machine {
     struct twinlog *log; /* NULL while it opens, and when it is closed */
     bool is_closing;
     bool exists;                   /* the log was opened once, so it must be there */
-    struct history history;        /* with the front */
+    struct history history;        /* with the head */
     struct names names;            /* as the last call left them that returned */
     uint64_t acked;                /* the crash must not take these */
     uint64_t written;              /* the end of the process must not take these */
@@ -104,7 +104,7 @@ struct machine {
 
     struct pending pending[MAX_PENDING];
     struct twinlog_queue *queue; /* NULL: not opened yet */
-    uint64_t completed, fetched; /* newest LSN of a request that was, since the last cut */
+    uint64_t completed, fetched; /* newest LSN of a request that was, since the last truncation */
 
     unsigned depth;
     bool is_deep; /* crashes again */
@@ -190,7 +190,7 @@ bool has_retention(const struct machine *machine);
 
 /* One of them moves, or comes, or goes. Anywhere, also in the middle of a call. */
 void watch(struct machine *machine);
-/* Everything behind `last` was cut off. */
+/* Everything behind `last` was truncated. */
 void tell_watchers(struct machine *machine, uint64_t last);
 /* Those that are attached go before the log is closed. */
 void dismiss_watchers(struct machine *machine, bool only_attached);
@@ -229,7 +229,7 @@ void drive_log(struct machine *machine);
 void reserve_some(struct machine *machine);
 /* Accepts a record if it need not wait. */
 void try_to_give(struct machine *machine);
-/* After a cut, of which the attempt is still known. */
+/* After a truncation, of which the attempt is still known. */
 void begin_to_count_again(struct machine *machine);
 /* The log is closed, or was driven: nothing may be left. */
 void expect_no_requests(struct machine *machine, const char *call);
@@ -248,7 +248,7 @@ bool has_failed(const struct machine *machine);
 
 /* Backs the log up to another disk, which crashes at each step. */
 void back_up(struct machine *machine);
-/* The machine is about to cut: whoever compares with its history wants a copy first. */
+/* The machine is about to truncate: whoever compares with its history wants a copy first. */
 void tell_copy(struct machine *machine);
 
 /* ---- crash_image.c: crashes ---------------------------------------------------------------------- */

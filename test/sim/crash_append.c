@@ -217,7 +217,7 @@ void try_to_give(struct machine *machine)
     check_first_lsn(lsn, history_last(&machine->history), "a record that is tried");
 }
 
-/* What a cut has removed was durable before. */
+/* What a truncation has removed was durable before. */
 static bool is_being_cut(const struct machine *machine)
 {
     return machine->attempt && machine->attempt->is_end_fixed;
@@ -388,7 +388,7 @@ struct reserved {
     size_t size;
 };
 
-/* Their order is that of the calls, and a void is known as one before its group can be written. */
+/* Their order is that of the calls, and a filler is known as one before its group can be written. */
 static bool reserve(struct machine *machine, struct reserved *ret_reserved)
 {
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;

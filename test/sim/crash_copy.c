@@ -3,8 +3,8 @@
  * Backups from one disk to another.
  *
  * The other disk crashes at each step: what it holds then is refused as a log, or it is all of one.
- * Meanwhile the log that is copied goes on, also by trims and cuts, so the copy must be equal to one of its
- * versions, from the moment when the backup began to the moment when the copy was finished.
+ * Meanwhile the log that is copied goes on, also by trims and truncations, so the copy must be equal to one
+ * of its versions, from the moment when the backup began to the moment when the copy was finished.
  */
 #include "crash.h"
 
@@ -18,7 +18,8 @@ enum {
     MAX_VERSIONS = MAX_CALLS + 1
 };
 
-/* The log at some moment. Where nothing was cut off since, its records are those of the machine's history. */
+/* The log at some moment. Where nothing was truncated since, its records are those of the machine's
+ * history. */
 struct version {
     struct outlook outlook;
     const struct history *history;
@@ -29,9 +30,9 @@ struct copy {
     struct simdisk *disk;
     struct version version[MAX_VERSIONS];
     unsigned versions;
-    struct history past[MAX_CALLS]; /* before each cut */
+    struct history past[MAX_CALLS]; /* before each truncation */
     unsigned pasts;
-    uint64_t least; /* durable when the backup began, or after the last cut */
+    uint64_t least; /* durable when the backup began, or after the last truncation */
 };
 
 /* ---- versions ------------------------------------------------------------------------------------ */

@@ -58,8 +58,8 @@ static void count_image(const struct machine *machine)
 
 /* A recovery that dies must not change what the next one finds. Two exceptions: what a killed process left is
  * not durable, so a crash decides about it again. And a recovery that dies while it overwrites a torn group can make it
- * whole: the zeros behind its mark may be the very bytes that were garbled, or lost in a file that had another life. In
- * neither case has anybody been told yet. A log that was closed on a disk that fails is no crash. */
+ * whole: the zeros behind its marker may be the very bytes that were garbled, or lost in a file that had another life.
+ * In neither case has anybody been told yet. A log that was closed on a disk that fails is no crash. */
 static bool has_one_answer(const struct machine *machine)
 {
     const bool is_recovering = machine->depth > 0 && !machine->log && !machine->is_failing;
@@ -119,7 +119,7 @@ void check_image(struct machine *parent, enum simdisk_cut cut, uint64_t seed)
     current = parent;
 }
 
-/* Of a torn group all may be there but the zeros behind it in its last block, and then it counts. The mark
+/* Of a torn group all may be there but the zeros behind it in its last block, and then it counts. The marker
  * of the next opening goes where something else stands instead of them, in the same block: the only one of
  * a padded log that is written twice. So no sector is garbled while a log is being recovered. */
 static bool may_garble_now(const struct machine *machine)

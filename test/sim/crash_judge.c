@@ -2,7 +2,7 @@
 /*
  * What must be true of a machine's log: while it lives, at rest after a crash, and when it was opened.
  *
- * Retention moves the front by itself, so where there is one the front is judged by the rule that moved it:
+ * Retention moves the head by itself, so where there is one the head is judged by the rule that moved it:
  * what is gone had to be allowed to go.
  */
 #include "crash.h"
@@ -11,7 +11,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-/* ---- the front ----------------------------------------------------------------------------------- */
+/* ---- the head ----------------------------------------------------------------------------------- */
 
 bool has_retention(const struct machine *machine)
 {
@@ -63,14 +63,14 @@ static bool may_have_retired(struct machine *machine, const struct outlook *outl
                              uint64_t last)
 {
     const struct twinlog_options *options = &machine->options;
-    /* voids at both ends count, and a reader does not see them */
+    /* fillers at both ends count, and a reader does not see them */
     const uint64_t with_voids = history_before(&machine->history, front - 1) + 1;
     if (front < outlook->front || with_voids > names_needed(&outlook->names))
         return false;
     if (options->keep_records > 0)
         return with_voids + options->keep_records <= history_next(&machine->history, last + 1);
     if (options->keep_bytes >
-        0) /* a segment that was begun by groups which were not synced is a spare again */
+        0) /* a segment that was started by groups which were not synced is a spare again */
         return bytes_up_to(machine, TWINLOG_SEGMENT_SPARE) >= options->keep_bytes;
     return options->keep_age_ms > 0 && are_all_old(machine, outlook->front, with_voids);
 }
@@ -83,7 +83,7 @@ static bool may_have_front(struct machine *machine, const struct outlook *outloo
            may_have_retired(machine, outlook, front, last);
 }
 
-/* LSN with which the records of a begun segment end; those of the next one begin there. */
+/* LSN with which the records of a started segment end; those of the next one begin there. */
 static uint64_t end_of(const struct listing *listing, unsigned index, uint64_t next_lsn)
 {
     for (unsigned i = index + 1; i < listing->count && is_started(&listing->segment[i]); ++i)
@@ -219,7 +219,7 @@ static uint64_t least_of(const struct outlook *outlook)
     return outlook->least > outlook->written ? outlook->least : outlook->written;
 }
 
-/* Retention counts LSNs: what it keeps may be voids, all of them. */
+/* Retention counts LSNs: what it keeps may be fillers, all of them. */
 static bool may_keep_voids(const struct machine *machine, const struct outlook *outlook)
 {
     const uint64_t kept = machine->options.keep_records;
@@ -239,7 +239,7 @@ static bool admits(struct machine *machine, const struct outlook *outlook, const
            may_have_front(machine, outlook, answer->first, answer->last);
 }
 
-/* Voids show in the watermarks, but not to a reader. */
+/* Fillers show in the watermarks, but not to a reader. */
 static struct answer without_voids(const struct machine *machine, struct answer answer)
 {
     if (answer.is_empty)
@@ -316,7 +316,7 @@ static void check_back(const struct machine *machine, struct twinlog_reader *rea
                   first);
 }
 
-/* What the front leads to, every other start has to lead to as well. Both ends are records, no voids. */
+/* What the head leads to, every other start has to lead to as well. Both ends are records, no fillers. */
 static void read_from_anywhere(struct machine *machine, struct twinlog_reader *reader,
                                const struct answer *answer, const char *who)
 {
@@ -512,7 +512,7 @@ void judge_opened(struct machine *machine, struct twinlog *log, const struct twi
     machine->acked = machine->written = last;
     machine->exists = true;
     machine->may_hide = machine->is_full;
-    if (machine->may_hide) /* those in other processes could not be told of a cut */
+    if (machine->may_hide) /* those in other processes could not be told of a truncation */
         dismiss_watchers(machine, false);
     machine->is_haunted = false;
     machine->found = answer;

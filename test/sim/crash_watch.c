@@ -2,11 +2,11 @@
 /*
  * Readers beside the writer, in its process and in others.
  *
- * They stand anywhere in the log while it is written, trimmed, cut off and recycled, and move now and then:
+ * They stand anywhere in the log while it is written, trimmed, truncated and recycled, and move now and then:
  * between the writer's calls and in the middle of one. What they return is judged by what is known of the
  * log at that moment. An error is right only if there is a reason for it: a record that is gone, or one
- * that the reader has returned and that was cut off since. In the middle of a trim or a cut both answers
- * are right.
+ * that the reader has returned and that was truncated since. In the middle of a trim or a truncation both
+ * answers are right.
  */
 #include "crash.h"
 
@@ -20,7 +20,7 @@ static const char *describe(const struct watcher *w)
 
 /* ---- what is known ------------------------------------------------------------------------------- */
 
-/* While a trim or a reset is in progress the front may be at either place; where retention moves it, nobody
+/* While a trim or a reset is in progress the head may be at either place; where retention moves it, nobody
  * is told before it is done. */
 static uint64_t highest_front(const struct machine *machine)
 {
@@ -91,7 +91,7 @@ static void check_record(struct machine *machine, struct watcher *w, const struc
                   limit_of(machine));
     if (record->lsn > w->truncation_lsn && w->seen > w->truncation_lsn) {
         if (w->seen >=
-            machine->history.front) /* else all that it had returned was removed from the front since */
+            machine->history.front) /* else all that it had returned was removed from the head since */
             violation("%s returned LSN %" PRIu64 " although everything behind %" PRIu64
                       " was cut off, of which it had returned some",
                       describe(w), record->lsn, w->truncation_lsn);
@@ -108,7 +108,7 @@ static void expect_lsn(const struct watcher *w, const struct twinlog_record *rec
                   lsn);
 }
 
-/* The front may have moved since the cursor was placed there. */
+/* The head may have moved since the cursor was placed there. */
 static void find_head(const struct machine *machine, struct watcher *w, uint64_t lsn)
 {
     if (w->is_at_front && (may_be_front(machine, lsn) || lsn == history_next(&machine->history, w->from)))
@@ -142,7 +142,7 @@ static bool move_on(struct machine *machine, struct watcher *w)
         violation("O1: %s has nothing at LSN %" PRIu64 ", durable are %" PRIu64, describe(w), w->next,
                   visible_to(machine));
     if (result == 0 &&
-        w->is_at_front) /* now it has taken a place there, which may not be the front any more */
+        w->is_at_front) /* now it has taken a place there, which may not be the head any more */
         seek_front(machine, w);
     if (result != 1)
         return false;

@@ -44,7 +44,7 @@ bool expect_done(const struct machine *machine, int result, const char *call)
 
 /* ---- opening and closing ------------------------------------------------------------------------- */
 
-/* An opening writes a mark, and room is kept behind the last record for a few of them only. */
+/* An opening writes a marker, and room is kept behind the last record for a few of them only. */
 static bool may_refuse_open(const struct machine *machine, int result)
 {
     return result == -ENOSPC && machine->is_full && machine->openings > 2;
@@ -273,7 +273,7 @@ static void fill_segment(struct machine *machine)
     }
 }
 
-/* Uses up the room that is kept for marks, so that one of them begins a segment, or is refused. */
+/* Uses up the room that is kept for markers, so that one of them begins a segment, or is refused. */
 static void reopen_often(struct machine *machine)
 {
     if (!machine->is_full)
@@ -463,7 +463,7 @@ static uint64_t choose_cut_lsn(struct machine *machine)
     }
 }
 
-/* What was trimmed can't be cut off. */
+/* What was trimmed can't be truncated. */
 static void cut_too_much(struct machine *machine)
 {
     const uint64_t lsn = rng_below(&machine->rng, machine->history.front - 1);
@@ -492,7 +492,7 @@ static void cut(struct machine *machine)
     ++totals.cuts;
 }
 
-/* Before the front, or somewhere in it; at the end; beyond, a little or very far. */
+/* Before the head, or somewhere in it; at the end; beyond, a little or very far. */
 static uint64_t choose_reset_lsn(struct machine *machine)
 {
     const uint64_t last = history_last(&machine->history);
@@ -667,7 +667,7 @@ static void change_space(struct machine *machine)
 
 static const struct {
     void (*call)(struct machine *machine);
-    unsigned weight[MOODS]; /* even, rolling, cutting, naming */
+    unsigned weight[MOODS]; /* even, rolling, truncating, naming */
 } WORKS[] = {
     { append_record, { 13, 16, 12, 8 } },
     { enqueue_records, { 9, 16, 9, 6 } },

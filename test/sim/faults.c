@@ -10,7 +10,8 @@
  *  - a record that was accepted and could not be made durable poisons the log: no later one is
  *    acknowledged, although the disk may be healthy again, and after a barrier failed nothing more is
  *    submitted (I5). A record that was refused changes nothing;
- *  - a trim, a cut, a change of a name that failed has happened or not, and the log goes on as one of both;
+ *  - a trim, a truncation, a change of a name that failed has happened or not, and the log goes on as one of
+ *    both;
  *  - readers, inspect, verify and the list of segments tell the truth or return the error;
  *  - a backup that failed left nothing that is taken for a log;
  *  - crash images taken after the fault, opened on a healthy disk, hold what was acknowledged, and can be

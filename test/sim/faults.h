@@ -3,8 +3,8 @@
  * Inside sim-faults: one run of a script on a disk that fails, and what the log may be meanwhile.
  *
  * A call that failed has happened or not, and nobody is told which. So a run keeps what is possible: the
- * fronts that trims may have reached, a cut or reset that may have been made, and for each name the values
- * it may have. A call that succeeds, and an opening, settles what it is about.
+ * heads that trims may have reached, a truncation or reset that may have been made, and for each name the
+ * values it may have. A call that succeeds, and an opening, settles what it is about.
  */
 #ifndef TWL_SIM_FAULTS_H
 #define TWL_SIM_FAULTS_H

@@ -155,7 +155,7 @@ static uint64_t clamp(uint64_t lsn, uint64_t least, uint64_t most)
     return lsn > most ? most : lsn;
 }
 
-/* Trims and cuts may have moved the cursors. */
+/* Trims and truncations may have moved the cursors. */
 static void add_clamped_cursors(struct run *run, uint64_t least, uint64_t most)
 {
     for (unsigned name = 0; name < CURSOR_NAMES; ++name)
@@ -327,7 +327,7 @@ static uint64_t give_record(struct run *run, size_t max_bytes,
     return result == 0 ? lsn : 0;
 }
 
-/* Whatever a cut that failed left on the disk, from here on it was not made. */
+/* Whatever a truncation that failed left on the disk, from here on it was not made. */
 void append_record(struct run *run, size_t max_bytes)
 {
     const uint64_t lsn = give_record(run, max_bytes, twinlog_append, "append");
@@ -363,7 +363,7 @@ static uint64_t front_in_memory(const struct run *run)
     return first > 0 ? first : twinlog_durable_lsn(run->log) + 1;
 }
 
-/* A trim that failed may have moved the front all the same, and a cut finds out. */
+/* A trim that failed may have moved the head all the same, and a truncation finds out. */
 static void notice_front(struct run *run)
 {
     const uint64_t front = front_in_memory(run);
@@ -410,7 +410,7 @@ void trim_log(struct run *run, uint64_t before_lsn, uint32_t flags)
     check_watermarks(run);
 }
 
-/* In memory the cut shows by the last LSN. Only when its segment is durable may it show at all. */
+/* In memory the truncation shows by the last LSN. Only when its segment is durable may it show at all. */
 static void remove_from_end(struct run *run, uint64_t front, uint64_t last, bool is_reset)
 {
     const uint64_t old_last = history_last(&run->history);
@@ -431,7 +431,7 @@ static void remove_from_end(struct run *run, uint64_t front, uint64_t last, bool
         clamp_cursors(run, run->history.front - 1, last);
     if (result == 0 || (now_last == last && now_last != old_last)) {
         settle_end(run, run->history.front, last);
-        run->poisoned_lsn = last; /* it was poisoned behind the cut, if at all */
+        run->poisoned_lsn = last; /* it was poisoned behind the truncation, if at all */
     }
     check_watermarks(run);
 }
@@ -754,7 +754,8 @@ void back_up(struct run *run)
     struct simdisk *copy = run->target ? run->target : simdisk_create(&healthy);
     run->to_copy = run->log ? twinlog_durable_lsn(run->log) : run->acked;
     const int result = twl_backup(simdisk_connect(run->disk), simdisk_connect(copy), &options, &details);
-    /* without the writer's page the marks in the log tell what is durable, and the last group has none yet */
+    /* without the writer's page the markers in the log tell what is durable, and the last group has none
+     * yet */
     if (run->log && simdisk_faults(run->disk) > 0)
         run->to_copy = run->history.front - 1;
     const bool is_without_log = result == -ENOENT && !run->exists;

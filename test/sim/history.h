@@ -7,15 +7,15 @@
  * LSN, in which generation and how long it is, followed by bytes made from that; but some payloads are zeros,
  * nothing, or a copy of what was on the disk, to confuse whoever looks for frames.
  *
- * A cut takes records from the end, and the LSNs are given again to others: a generation. A trim moves the
- * front; what lies before it is still known, for readers that were not there in time.
+ * A truncation takes records from the end, and the LSNs are given again to others: a generation. A trim moves the
+ * head; what lies before it is still known, for readers that were not there in time.
  *
  * The rules are those of every crash test here:
- *   O1 every acknowledged record from the front on is there, byte for byte
- *   O2 what is there is a gap-free part of the order in which it was accepted, from the front on
+ *   O1 every acknowledged record from the head on is there, byte for byte
+ *   O2 what is there is a gap-free part of the order in which it was accepted, from the head on
  *   O3 nothing that was never appended, nothing twice, nothing of an older generation
- *   O4 a record or batch that was not acknowledged is wholly there or wholly absent; a trim, a cut, a reset, a change
- *      of a cursor or value that did not return has wholly happened or not at all, one that returned has
+ *   O4 a record or batch that was not acknowledged is wholly there or wholly absent; a trim, a truncation, a reset, a
+ *      change of a cursor or value that did not return has wholly happened or not at all, one that returned has
  *   O5 opening again gives the same answer, also after a crash inside recovery
  *   O6 append after recovery, crash again: both parts are there
  *   O8 no reader ever returns a record above the durable LSN
@@ -49,10 +49,10 @@ struct history {
     struct fact offer[MAX_BATCH]; /* a batch in a call that has not returned */
     unsigned offers;              /* 0: there is none, or it was accepted */
     uint64_t offer_lsn;           /* of its first record; 0: not accepted yet, as far as we know */
-    uint64_t settled;   /* the log ended here once, by a cut or a crash; maybe in the middle of a batch */
+    uint64_t settled;   /* the log ended here once, truncated or by a crash; maybe in the middle of a batch */
     size_t usual_bytes; /* most records have that size, so that new ones fit exactly over old ones; 0: any */
-    uint64_t writer; /* different for every history, so that no record is like one of a past that was cut */
-    uint64_t generation; /* one more with each cut, for the same reason */
+    uint64_t writer;    /* different for every history, so that no record is like a truncated one */
+    uint64_t generation; /* one more with each truncation, for the same reason */
 };
 
 struct history history_begin(uint64_t writer);
@@ -64,10 +64,10 @@ void history_free(struct history *history);
 uint64_t history_last(const struct history *history);
 /* NULL: no such record, or nothing is known of it any more. */
 const struct fact *history_fact(const struct history *history, uint64_t lsn);
-/* That LSN, or the next one, or the one before, which is no void. */
+/* That LSN, or the next one, or the one before, which is no filler. */
 uint64_t history_next(const struct history *history, uint64_t lsn);
 uint64_t history_before(const struct history *history, uint64_t lsn);
-/* Records that are no voids. */
+/* Records that are no fillers. */
 uint64_t history_count(const struct history *history, uint64_t first, uint64_t last);
 /* A log that ends here has a part of a batch. */
 bool history_splits_batch(const struct history *history, uint64_t lsn);
@@ -89,10 +89,10 @@ uint64_t history_settle(struct history *history, bool is_accepted);
 /* May a sector have been all zeros in which there was something of these records? */
 bool history_has_zeros(const struct history *history, uint64_t first, uint64_t last);
 
-/* A reservation of this life ends: with these bytes in it; or, with NULL, as a void. */
+/* A reservation of this life ends: with these bytes in it; or, with NULL, as a filler. */
 void history_fill(struct history *history, uint64_t lsn, const void *data);
 
-/* The log begins at `front` and ends at `last`: after a trim, a cut, a reset, or as it was recovered. What
+/* The log begins at `front` and ends at `last`: after a trim, a truncation, a reset, or as it was recovered. What
  * lies behind `last` is gone for good. */
 void history_move(struct history *history, uint64_t front, uint64_t last);
 

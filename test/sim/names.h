@@ -32,7 +32,7 @@ struct names {
     struct named_value value[VALUE_NAMES];
 };
 
-/* What trims and cuts do to cursors. */
+/* What trims and truncations do to cursors. */
 void names_clamp(struct names *names, uint64_t least, uint64_t most);
 /* The first LSN that some cursor needs; UINT64_MAX if there is none. */
 uint64_t names_needed(const struct names *names);
