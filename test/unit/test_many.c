@@ -657,6 +657,34 @@ START_TEST(a_shared_committer_closes_no_log_that_may_wait_for_it)
 }
 END_TEST
 
+static _Atomic int told_and_appended;
+
+static void append_elsewhere(void *context, const struct twinlog_event *event)
+{
+    (void)context;
+    if (event->kind == TWINLOG_EVENT_GROUP && event->records > 0)
+        atomic_store(&told_and_appended, twinlog_append(logs[0], "x", 1, NULL));
+}
+
+/* The committer is in the middle of a round, and cannot begin another one. */
+START_TEST(an_observer_on_the_thread_of_a_committer_calls_none_of_its_logs)
+{
+    open_all(2, 1);
+    struct twinlog_options options = shared_options();
+    options.observe = append_elsewhere;
+    choose(1);
+    logs[1] = log_open(&options);
+    atomic_store(&told_and_appended, 1);
+    append_records(logs[1], 0, 0, 1);
+    AWAIT(atomic_load(&told_and_appended) != 1);
+    ck_assert_int_eq(atomic_load(&told_and_appended), -EDEADLK);
+    append_records(logs[0], 0, 0, 1);
+    close_all(2);
+    expect_records(0, 1, 1);
+    expect_records(1, 1, 1);
+}
+END_TEST
+
 /* ---- failures ------------------------------------------------------------------------------------ */
 
 #define FILE_LIMIT (96 * 1024)
@@ -834,6 +862,7 @@ Suite *many_suite(void)
     tcase_add_test(tests, a_callback_may_append_to_a_log_that_is_being_truncated);
     tcase_add_test(tests, a_callback_commits_while_it_waits_for_the_head_of_another_log);
     tcase_add_test(tests, a_shared_committer_closes_no_log_that_may_wait_for_it);
+    tcase_add_test(tests, an_observer_on_the_thread_of_a_committer_calls_none_of_its_logs);
 
     tests = logdir_case(suite, "failures", prepare);
     tcase_add_test(tests, a_poisoned_log_is_poisoned_alone);
