@@ -317,7 +317,7 @@ int twinlog_close(struct twinlog *log);
  *               trim it) and other errors that keep a file from being made
  *   -EROFS      the log was opened with TWINLOG_READ_ONLY
  *   -EIO, ...   the write or sync for this record failed: its outcome is unknown, and the log is poisoned. -EIO
- *               also where the kernel's error would be -EAGAIN, -ETIMEDOUT or -ECANCELED
+ *               also where the kernel's error would be -EAGAIN, -ETIMEDOUT, -ECANCELED or -ESTALE
  */
 int twinlog_append(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
 
