@@ -24,8 +24,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FIRST_STEP_BYTES (16u * 1024) /* a single lookup should not cost more */
-#define WINDOW_BYTES (1u << 20)       /* the kernel reads ahead as much as was requested, or more */
+#define FIRST_STEP_BYTES (16u * 1024)       /* a single lookup should not cost more */
+#define WINDOW_BYTES (1u << 20)             /* the kernel reads ahead as much as was requested, or more */
+#define MOST_GROUP_WINDOW_BYTES (16u << 20) /* twice the largest group of a writer with the default options */
 #define MOST_INDEX_ENTRIES (16u * INDEX_MAX_ENTRIES) /* no writer makes a larger index */
 
 /* ---- birth and death --------------------------------------------------------------------------- */
@@ -539,12 +540,26 @@ static int summarise_group(struct cursor *cursor)
     return rc;
 }
 
+/* A group is walked twice if there is a summary, and read once if it is not too large. */
+static int read_group(struct cursor *cursor)
+{
+    int error = 0;
+    if (cursor->summary && !cursor->is_open && cursor->group.bytes <= MOST_GROUP_WINDOW_BYTES)
+        twl_cursor_bytes(cursor, cursor->group_offset, cursor->group.bytes, &error);
+    return error;
+}
+
 int twl_cursor_accept_group(struct cursor *cursor)
 {
     struct cursor_record record;
     int rc = twl_cursor_enter_group(cursor);
     if (rc <= 0)
         return rc;
+    rc = read_group(cursor);
+    if (rc < 0) {
+        twl_cursor_back_out(cursor);
+        return rc;
+    }
     while ((rc = twl_cursor_next_record(cursor, &record)) > 0)
         continue;
     if (rc == 0 && cursor->record_offset == cursor->offset)

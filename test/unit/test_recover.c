@@ -1081,6 +1081,52 @@ START_TEST(nothing_is_trimmed_while_a_truncation_is_in_doubt)
 }
 END_TEST
 
+/* ---- how much is read ---------------------------------------------------------------------------- */
+
+static const struct io_ops *counted;
+static uint64_t read_bytes;
+
+static int read_and_count(struct io_file *file, void *buffer, size_t size, uint64_t offset, size_t *ret_size)
+{
+    const int rc = counted->read(file, buffer, size, offset, ret_size);
+    read_bytes += rc == 0 ? *ret_size : 0;
+    return rc;
+}
+
+/* The group is larger than what is read at once, and looked at twice: checked, then indexed. */
+START_TEST(opening_reads_the_newest_segment_once)
+{
+    enum {
+        MIB = 1 << 20,
+        RECORD = 1000
+    };
+    static const unsigned char bytes[RECORD];
+    const struct simdisk_options machine = { .seed = 7, .has_direct = true };
+    struct simdisk *living = simdisk_create(&machine);
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog *log;
+    options.segment_bytes = 32 * MIB;
+    options.buffer_bytes = 12 * MIB;
+    ck_assert_int_eq(twl_log_open(simdisk_connect(living), &options, &log), 0);
+    for (unsigned i = 0; i < 10 * MIB / RECORD; i++)
+        ck_assert_int_eq(twinlog_enqueue(log, bytes, RECORD, NULL), 0);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+
+    struct io *io = simdisk_connect(living);
+    struct io_ops counting = *io->ops;
+    counted = io->ops;
+    counting.read = read_and_count;
+    io->ops = &counting;
+    read_bytes = 0;
+    ck_assert_int_eq(twl_log_open(io, &options, &log), 0);
+    ck_assert_uint_gt(read_bytes, 8 * MIB); /* the newest segment has 8 MiB, and there is no spare */
+    ck_assert_uint_lt(read_bytes, 10 * MIB);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    simdisk_destroy(living);
+}
+END_TEST
+
 Suite *recover_suite(void)
 {
     Suite *suite = suite_create("recover");
@@ -1104,6 +1150,7 @@ Suite *recover_suite(void)
     tcase_add_test(on_disk, no_more_segments_are_made_than_can_be_opened);
     tcase_add_test(on_disk, the_state_is_settled_before_anybody_acts_on_it);
     tcase_add_loop_test(on_disk, a_group_that_was_torn_is_not_completed_by_the_next_one, 0, 2);
+    tcase_add_test(on_disk, opening_reads_the_newest_segment_once);
     suite_add_tcase(suite, on_disk);
     TCase *loss = tcase_create("loss");
     tcase_add_loop_test(loss, a_first_group_that_is_damaged_is_damage_and_a_torn_one_is_torn, 0,
