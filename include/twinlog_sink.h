@@ -78,7 +78,8 @@ struct twinlog_sink_options {
  *              another name (a hard link), or the file that they share was removed
  *   -EUSERS    256 have it open
  *   -EINVAL    an option is out of range, or a NULL argument
- *   -ENOTSUP   not a regular file, or one on a file system that cannot share mappings or reserve space
+ *   -ENOTSUP   not a regular file, or one on a file system that cannot share mappings or reserve space; a file that
+ *              the call has made is removed
  *   -EUCLEAN   the file ends in zeros, and it is not known whether they are data: after a crash of the system, or
  *              because the files beside it are gone. Pass TWINLOG_SINK_DROP_ZEROS or TWINLOG_SINK_KEEP_ZEROS
  *   -ENAMETOOLONG  the file's name has more than 228 bytes
@@ -107,7 +108,9 @@ int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, i
 /* Returns when everything that any process had written before the call is on stable storage; of files that were
  * rotated away, in those that this sink has had open. Where another process died in the middle of a write, its bytes
  * are made harmless first (see twinlog_sink_stat.fillers); where one is stopped in the middle of a write, this waits
- * until that process continues. After a sync has failed, none succeeds for this file until the system starts again. */
+ * until that process continues. After a sync has failed, none succeeds for this file until the system starts again,
+ * whatever processes open it. Only where the directory does not take the file that says where the bytes end (-EACCES,
+ * -ENOSPC) the next one may: the bytes themselves are on stable storage then. */
 int twinlog_sink_sync(struct twinlog_sink *sink);
 
 /* Goes on in a new file, as when max_bytes is reached. -EINVAL: the sink is shared. */

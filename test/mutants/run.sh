@@ -58,7 +58,8 @@ own()
 link()
 {
     program=$1 folder=$2 command=$(command_for "test/$1" |
-        sed "s, libtwinlog\.a, $2/libtwinlog.a,g; s,-o test/$1 ,-o $2/$1 ,")
+        sed "s, libtwinlog\.a, $2/libtwinlog.a,g; s, test/libsink_points\.a, $2/libsink_points.a,g
+             s,-o test/$1 ,-o $2/$1 ,")
     shift 2
     for file in "$@"; do
         object=$(own "$program" "$file")
@@ -71,11 +72,14 @@ link()
 
 make_mutant()
 {
-    apply "$1" "$2" && cp "$build/libtwinlog.a" "$2" || return 1
+    apply "$1" "$2" && mkdir -p "$2/points" && cp "$build/libtwinlog.a" "$build/test/libsink_points.a" "$2" || return 1
     for file in $(patched "$1"); do
         made=$2/$(basename "$file").o
         compile "$file" "$2" "CMakeFiles/twinlog_objects.dir/$file.o" "$made" &&
             ar r "$2/libtwinlog.a" "$made" || return 1
+        points=test/CMakeFiles/sink_points.dir/__/$file.o made=$2/points/$(basename "$file").o
+        [ -f "$build/$points" ] || continue # the sink with its points is another library
+        compile "$file" "$2" "$points" "$made" && ar r "$2/libsink_points.a" "$made" || return 1
     done
     # shellcheck disable=SC2046 # one argument for each file
     link "$(program_of "$(caught_by "$1")")" "$2" $(patched "$1")
