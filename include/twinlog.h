@@ -285,8 +285,8 @@ int twinlog_open(const char *dir, const struct twinlog_options *options, struct 
  * closed, and frees it. Returns 0, or the error that kept a record, or the marker of the close, from being durable. A
  * full disk that leaves no room for the marker alone is no error. The handle is gone in either case, except after
  * -EDEADLK: nothing happened, because the call was made in a callback of this log, or on the thread of a shared
- * committer. No thread may start a call on `log` once close has begun; what a callback appends then is -ESHUTDOWN. Close
- * waits for open reservations until they are given up; their memory is gone with the log. NULL is allowed.
+ * committer. No thread may start a call on `log` once close has begun; what a callback appends then is -ESHUTDOWN.
+ * Close waits for open reservations until they are given up; their memory is gone with the log. NULL is allowed.
  *
  * In a forked child: frees what no thread of the parent can have been changing at the fork, and returns
  * TWINLOG_EFORKED; the child's descriptors of segments stay open until it ends or calls exec. In TWINLOG_MODE_MAPPED,
@@ -373,8 +373,8 @@ struct twinlog_terms {
  * As twinlog_append(), and:
  *
  *   -EMSGSIZE   a record or the batch is too large; nothing happened
- *   -EAGAIN     TWINLOG_TRY, and there is no room now, or a truncation goes on; nothing happened. On a full disk the next try
- *               gets that error
+ *   -EAGAIN     TWINLOG_TRY, and there is no room now, or a truncation goes on; nothing happened. On a full disk the next
+ *               try gets that error
  *   -ETIMEDOUT  not at `level` by the deadline
  *   -ECANCELED  twinlog_cancel() was called
  *   -ENOTSUP    more than one record in TWINLOG_MODE_MAPPED; nothing happened
@@ -572,8 +572,8 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
  *   TWINLOG_ETRIMMED  last_lsn + 1 is below the first kept record; nothing happened
  *   -ENOSPC  the disk is full; nothing happened     -EROFS  the log was opened with TWINLOG_READ_ONLY
  *   -EINVAL  the largest LSN there is
- *   -EDEADLK in a callback of this log, for which the truncation would wait, or on the thread of a shared committer, for
- *            which others may wait; nothing happened
+ *   -EDEADLK in a callback of this log, for which the truncation would wait, or on the thread of a shared committer,
+ *            for which others may wait; nothing happened
  *   -ENOTSUP  in TWINLOG_MODE_MAPPED; open the log in TWINLOG_MODE_DURABLE for it
  *   TWINLOG_EPOISONED  whether the truncation has happened is unknown; opening the log again tells
  *   system errors  nothing happened; also the one that poisoned the log before
