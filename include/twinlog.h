@@ -245,9 +245,9 @@ struct twinlog_options {
      * keep_bytes, keep_records and keep_age_ms are -EINVAL. */
     uint32_t mode;         /* enum twinlog_mode */
     uint64_t mapped_bytes; /* TWINLOG_MODE_MAPPED: the first segment, each next one is twice as large, up to
-                              segment_bytes; a multiple of 4096, at least max_record_bytes + 12288; default 10 MiB, or
-                              what the largest record needs. On close the last one is shortened to its last byte,
-                              unless a reader has it mapped */
+                              segment_bytes; a multiple of 4096, at least max_record_bytes + 28672; default 10 MiB, or
+                              what the largest record needs. On close the last one is shortened to its records and
+                              at most 20 KiB, unless a reader has it mapped; after a kill the next opening does so */
 };
 #define TWINLOG_OPTIONS_INIT                                                                                 \
     {                                                                                                        \

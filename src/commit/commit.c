@@ -182,7 +182,7 @@ static uint64_t marker_offset(const struct commit *c, enum group_kind kind) REQU
  * opened without the marker of a start. */
 static uint64_t marks_end(const struct commit *c, enum group_kind kind) REQUIRES(c->lock)
 {
-    return c->segment.data_end - (kind == GROUP_CLOSE ? twl_room_for_markers(&c->segment) / 2 : 0);
+    return c->segment.write_end - (kind == GROUP_CLOSE ? twl_room_for_markers(&c->segment) / 2 : 0);
 }
 
 static int place_marker(struct commit *c, enum group_kind kind)

@@ -26,7 +26,6 @@
  * next open take one block of a dense log, two of a padded one. Four blocks are enough for two closes and for well
  * over a hundred opens, since the markers of opens stand side by side; in a padded log, for three opens. Four blocks
  * are a fourth of the smallest segment, and a small part of any segment in real use. */
-#define LEAST_FOR_MARKERS (4u * BLOCK_BYTES)
 #define MOST_FOR_MARKERS (64u * BLOCK_BYTES)
 
 /* What a buffer holds in addition to the largest batch. */
@@ -43,7 +42,9 @@ static uint64_t room_in(const struct segment *segment)
 uint64_t twl_room_for_markers(const struct segment *segment)
 {
     uint64_t part = align_down(room_in(segment) / 16, BLOCK_BYTES);
-    return min_u64(max_u64(part, LEAST_FOR_MARKERS), MOST_FOR_MARKERS);
+    if (segment->write_end < segment->data_end) /* the disk was full */
+        return min_u64(SEGMENT_MARKER_BYTES, segment->write_end);
+    return min_u64(max_u64(part, SEGMENT_MARKER_BYTES), MOST_FOR_MARKERS);
 }
 
 /* The room for a group with `record_bytes` of records, wherever in a block it begins. */
@@ -56,13 +57,13 @@ uint64_t twl_group_room(uint64_t record_bytes)
  * have less beside a group of that size. */
 static uint64_t room_to_ask_for(const struct commit *c, uint64_t group_bytes)
 {
-    return max_u64(group_bytes, min_u64(group_bytes + LEAST_FOR_MARKERS, twl_keeper_most_room(c->keeper)));
+    return max_u64(group_bytes, min_u64(group_bytes + SEGMENT_MARKER_BYTES, twl_keeper_most_room(c->keeper)));
 }
 
 /* Up to where the buffer may be used: all of that is certain to find a place on disk. */
 static uint32_t limit_of(const struct commit *c, const struct twin *twin) REQUIRES(c->lock)
 {
-    uint64_t records_end = c->segment.data_end - twl_room_for_markers(&c->segment);
+    uint64_t records_end = c->segment.write_end - twl_room_for_markers(&c->segment);
     uint64_t room = records_end - min_u64(twin->offset, records_end);
     if (c->next_room > 0)
         room = c->next_room;

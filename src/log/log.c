@@ -317,8 +317,8 @@ static int keep_what_is_there(struct opening *o)
         o->active.summary = o->summary;
         o->summary = NULL;
     }
-    if (rc == 0 && o->active.file_bytes < o->active.header.bytes) /* a mapped segment that was closed */
-        rc = io_allocate(o->active.file, o->active.header.bytes, IO_ALLOCATE_SPACE);
+    if (rc == 0 && segment_is_mapped(&o->active.header)) /* in a mapped log no records are written to it */
+        rc = twl_segment_reserve(&o->active, o->recovery.offset, !is_mapped(o));
     if (rc == 0)
         rc = io_sync(o->active.file);
     if (rc == 0)
@@ -453,6 +453,7 @@ static int go_on_mapped(struct opening *o)
         .shared = log->shared,
         .participants = is_shared(o) ? &log->participants : NULL,
         .options = &log->options,
+        .max_number = o->set.max_number,
     };
     twl_commit_give_away(log->commit, &config.left, &config.position);
     twl_commit_destroy(log->commit, false);

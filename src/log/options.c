@@ -25,7 +25,7 @@
 /* What a buffer holds besides the largest record: the block before it, the group's header, padding. */
 #define BUFFER_OVERHEAD (2 * (uint64_t)BLOCK_BYTES)
 #define SEGMENT_OVERHEAD (SEGMENT_HEADER_BYTES + SEGMENT_FOOTER_BYTES)
-#define MAPPED_OVERHEAD (SEGMENT_OVERHEAD + BLOCK_BYTES)
+#define MAPPED_OVERHEAD (SEGMENT_OVERHEAD + BLOCK_BYTES + SEGMENT_MARKER_BYTES)
 
 static const char *find_mapped_fault(const struct twinlog_options *o)
 {
@@ -33,7 +33,7 @@ static const char *find_mapped_fault(const struct twinlog_options *o)
         return "segment_bytes of a mapped log must be at most 1 GiB";
     if (o->mapped_bytes % BLOCK_BYTES != 0 || o->mapped_bytes > o->segment_bytes ||
         o->mapped_bytes < o->max_record_bytes + MAPPED_OVERHEAD)
-        return "mapped_bytes must be a multiple of 4096, at least max_record_bytes + 12288 and at most segment_bytes";
+        return "mapped_bytes must be a multiple of 4096, at least max_record_bytes + 28672 and at most segment_bytes";
     if (o->flags & (TWINLOG_PAD | TWINLOG_READ_ONLY))
         return "a mapped log can be neither padded nor read-only";
     if (o->committer)

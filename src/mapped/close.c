@@ -120,12 +120,13 @@ static void await_users(const struct mapped *m, const struct mapped_segment *seg
 static struct mapped_segment *find(struct mapped *m, uint64_t sequence) REQUIRES(m->syncing)
 {
     struct mapped_segment *seg = m->oldest;
-    while (seg && seg->sequence != sequence)
+    while (seg && (seg->sequence != sequence || seg->is_placeholder))
         seg = atomic_load(&seg->next);
     return seg;
 }
 
-/* Drops the segments before this one that the keeper did not ask for: their files were trimmed. */
+/* Drops the segments before this one that the keeper did not ask for: their files were trimmed. And a
+ * placeholder, whose segment has no open group of ours. */
 static void drop_trimmed(struct mapped *m, const struct mapped_segment *before) REQUIRES(m->syncing)
 {
     for (; m->oldest != before; m->oldest = atomic_load(&m->oldest->next)) {
@@ -210,9 +211,10 @@ static void give_index(struct mapped *m, struct mapped_segment *seg) REQUIRES(m-
     struct segment_footer footer;
     uint64_t payload_bytes;
     int64_t max_time_so_far_ns = INT64_MAX;
-    if (!segment->summary)
+    if (!segment->summary && !seg->is_placeholder)
         segment->summary = malloc(sizeof(*segment->summary));
-    if (segment->summary && summarise(m, seg, segment->summary, &payload_bytes) == 0) {
+    if (segment->summary && !seg->is_placeholder &&
+        summarise(m, seg, segment->summary, &payload_bytes) == 0) {
         end_summary(seg, segment->summary);
         segment->summary->next_lsn = seg->group.first_lsn + seg->walk.count;
         if (twl_segment_seal(segment, atomic_load(&common->max_time_so_far_ns), &footer) == 0)
@@ -251,17 +253,6 @@ bool twl_mapped_tend(struct mapped *m)
 
 /* ---- the log ----------------------------------------------------------------------------------- */
 
-/* Cuts the file. A process that reads it through a mapping holds IO_LOCK_USE and would lose the end of it:
- * then the file keeps its length. */
-static int truncate_file(const struct segment *segment, uint64_t bytes)
-{
-    if (io_lock(segment->file, IO_LOCK_USE, true) < 0)
-        return 0;
-    const int rc = io_truncate(segment->file, bytes);
-    io_unlock(segment->file, IO_LOCK_USE);
-    return rc < 0 ? rc : io_sync(segment->file);
-}
-
 /* The marker of a close is right behind the last record, and is written when all records are durable. */
 static int close_log(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
 {
@@ -273,8 +264,8 @@ static int close_log(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->s
                                    .kind = GROUP_CLOSE,
                                    .time_ns = m->io->ops->now_ns(m->io) };
     const uint64_t offset = seg->walk.count > 0 ? seg->walk.offset : OPEN_GROUP_OFFSET;
-    if (seg->group.end - offset < GROUP_HEADER_BYTES)
-        return 0; /* no room: the next opening does without the marker */
+    if (seg->is_placeholder)
+        return 0; /* the next opening needs the room more than the marker */
     unsigned char bytes[GROUP_HEADER_BYTES];
     twl_group_header_encode(&marker, seg->segment.seed, offset, bytes);
     POINT("close-unmarked");
@@ -283,7 +274,9 @@ static int close_log(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->s
     int rc = twl_mapped_sync_bytes(m, seg, offset + GROUP_HEADER_BYTES);
     twl_mapped_segment_unmap(seg);
     if (rc == 0)
-        rc = truncate_file(&seg->segment, offset + GROUP_HEADER_BYTES);
+        rc = twl_segment_truncate(&seg->segment, offset + GROUP_HEADER_BYTES);
+    if (rc == 0)
+        rc = io_sync(seg->segment.file);
     POINT("close-cut");
     return rc;
 }

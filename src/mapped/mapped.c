@@ -223,7 +223,8 @@ static void *run(void *context)
 /* Bytes that a segment must have for groups, so that the largest record fits. */
 static uint64_t room_for(uint32_t max_record_bytes)
 {
-    return OPEN_RECORDS_OFFSET - SEGMENT_DATA_OFFSET + twl_record_bytes(max_record_bytes);
+    return OPEN_RECORDS_OFFSET - SEGMENT_DATA_OFFSET + twl_record_bytes(max_record_bytes) +
+           SEGMENT_MARKER_BYTES;
 }
 
 static struct mapped *create(const struct mapped_config *config)
@@ -247,6 +248,22 @@ static struct mapped *create(const struct mapped_config *config)
     return m;
 }
 
+/* A full disk: the log goes on where it ended, without room for a record. */
+static int hold_place(struct mapped *m, const struct mapped_config *config) REQUIRES(m->rolling)
+{
+    const uint64_t number = twl_segment_name_number(m->first_left.name);
+    struct mapped_segment *seg;
+    const int rc =
+        twl_mapped_segment_hold_place(m->io, &m->first_left, &config->position,
+                                      max_u64(number, config->max_number), m->participants != NULL, &seg);
+    if (rc < 0)
+        return rc;
+    m->first_left = (struct segment){ 0 };
+    m->oldest = m->all = m->seen_segment = seg;
+    atomic_store(&m->active, seg);
+    return 0;
+}
+
 int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_mapped)
 {
     struct mapped *m = create(config);
@@ -259,6 +276,8 @@ int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_ma
     int rc = twl_mapped_prepare(m, true);
     if (rc == 0)
         rc = twl_mapped_move_on(m, &config->position);
+    else if (is_no_space(rc))
+        rc = hold_place(m, config);
     twl_mutex_unlock(&m->rolling);
     if (rc < 0) {
         /* else each failed opening leaves one more segment; the ones behind it go first */
@@ -279,26 +298,44 @@ void twl_mapped_begin(struct mapped *m)
     twl_mutex_lock(&m->rolling);
     const struct segment left = m->first_left;
     m->first_left = (struct segment){ 0 };
-    twl_keeper_leave(m->keeper, &left, &atomic_load(&m->active)->segment);
+    if (left.file)
+        twl_keeper_leave(m->keeper, &left, &atomic_load(&m->active)->segment);
     twl_mutex_unlock(&m->rolling);
+}
+
+static int open_placeholder(struct mapped *m, struct segment *ret_segment, struct mapped_segment **ret_seg)
+{
+    const struct full *full = &m->participants->common->full;
+    const struct position position = { full->next_lsn, full->chain, { full->epoch, full->salt } };
+    char name[SEGMENT_NAME_BYTES];
+    twl_segment_name(full->segment, name);
+    int rc = twl_segment_open_valid(m->io, name, ret_segment);
+    if (rc == 0)
+        rc = twl_mapped_segment_hold_place(m->io, ret_segment, &position, full->number, true, ret_seg);
+    return rc;
 }
 
 /* Makes the oldest segment whose group is not closed the active one; the caller catches up from there. */
 static int enter_oldest(struct mapped *m) REQUIRES(m->rolling)
 {
-    struct segment segment;
+    const uint64_t number = atomic_load(&m->participants->common->oldest);
+    struct segment segment = { 0 };
     struct mapped_segment *seg;
-    int rc = twl_next_open(m->io, atomic_load(&m->participants->common->oldest), &segment);
-    if (rc < 0)
-        return rc;
-    rc = twl_mapped_segment_map(m->io, &segment, m->participants->number, true, &seg);
+    int rc;
+    if (number == m->participants->common->full.number) {
+        rc = open_placeholder(m, &segment, &seg);
+    } else {
+        rc = twl_next_open(m->io, number, &segment);
+        if (rc == 0)
+            rc = twl_mapped_segment_map(m->io, &segment, m->participants->number, true, &seg);
+    }
     if (rc < 0) {
         twl_segment_close(&segment);
         return rc;
     }
     m->oldest = m->all = m->seen_segment = seg;
     atomic_store(&m->active, seg);
-    return twl_mapped_segment_enter(seg);
+    return seg->is_placeholder ? 0 : twl_mapped_segment_enter(seg);
 }
 
 int twl_mapped_join(const struct mapped_config *config, struct mapped **ret_mapped)
@@ -334,6 +371,14 @@ void twl_mapped_let_in(struct mapped *m, int64_t max_time_so_far_ns)
     atomic_store(&common->max_time_so_far_ns, max_time_so_far_ns);
     atomic_store(&common->oldest, number);
     atomic_store(&common->newest, number);
+    common->full = (struct full){ 0 };
+    if (active->is_placeholder)
+        common->full = (struct full){ .number = number,
+                                      .segment = twl_segment_name_number(active->segment.name),
+                                      .next_lsn = active->start.first_lsn,
+                                      .chain = active->start.checksum,
+                                      .epoch = active->start.epoch.number,
+                                      .salt = active->start.epoch.salt };
 }
 
 int twl_mapped_start(struct mapped *m)
@@ -370,7 +415,7 @@ static int finish_shared(struct mapped *m)
     if (rc == 0)
         rc = twl_mapped_close_all(m);
     if (rc == 0) /* the spare would only take space */
-        twl_next_remove(m->io, &atomic_load(&m->active)->segment);
+        twl_next_remove(m->io, atomic_load(&m->active)->number + 1);
     return rc;
 }
 

@@ -27,12 +27,14 @@ struct mapped_config {
         *participants;        /* NULL, or the participants; outlives the mapped. `shared` is then theirs */
     struct segment left;      /* the active segment so far, durable up to its end; goes to the keeper */
     struct position position; /* behind `left` */
+    uint64_t max_number;      /* of the segment files, those that the keeper has made since aside */
     const struct twinlog_options *options; /* normalised; copied */
 };
 
-/* On failure `left` stays the caller's. -ENOTSUP: nothing can be mapped here. */
+/* On failure `left` stays the caller's. -ENOTSUP: nothing can be mapped here. On a full disk it succeeds, and puts
+ * get -ENOSPC until there is room for a segment. */
 int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_mapped);
-/* Joins the participants that have the log open. Ignores keeper, `left` and position. */
+/* Joins the participants that have the log open. Ignores keeper, `left`, position and number. */
 int twl_mapped_join(const struct mapped_config *config, struct mapped **ret_mapped);
 /* For the first participant, once the keeper has finished its work and is not needed any more: writes into
  * the shared page where the log goes on. `max_time_so_far_ns` is the newest time of a record in closed segments. */

@@ -38,14 +38,27 @@ static int lock_shared(struct io *io, const struct segment *segment, struct io_f
     return rc;
 }
 
+static struct mapped_segment *create(struct io *io, const struct segment *segment)
+{
+    struct mapped_segment *seg = aligned_alloc(64, align_up(sizeof(*seg), 64));
+    if (!seg)
+        return NULL;
+    memset(seg, 0, sizeof(*seg));
+    seg->io = io;
+    seg->segment = *segment;
+    seg->file = segment->file;
+    seg->sequence = segment->header.sequence;
+    seg->walk = (struct open_walk)OPEN_WALK_INIT;
+    return seg;
+}
+
 int twl_mapped_segment_map(struct io *io, const struct segment *segment, unsigned owner, bool is_shared,
                            struct mapped_segment **ret_segment)
 {
     void *bytes;
-    struct mapped_segment *seg = aligned_alloc(64, align_up(sizeof(*seg), 64));
+    struct mapped_segment *seg = create(io, segment);
     if (!seg)
         return -ENOMEM;
-    memset(seg, 0, sizeof(*seg));
     int rc = is_shared ? lock_shared(io, segment, &seg->lock) : 0;
     if (rc == 0)
         rc = io->ops->map(segment->file, (size_t)segment->header.bytes, &bytes);
@@ -54,20 +67,42 @@ int twl_mapped_segment_map(struct io *io, const struct segment *segment, unsigne
         free(seg);
         return rc;
     }
-    seg->io = io;
-    seg->segment = *segment;
-    seg->file = segment->file;
-    seg->sequence = segment->header.sequence;
     seg->number = twl_segment_name_number(segment->name);
     seg->bytes = (size_t)segment->header.bytes;
     seg->words = is_shared ? (void *)((unsigned char *)bytes + MAPPED_WORDS_OFFSET) : &seg->own;
     seg->group = (struct open_group){ .io = io,
                                       .bytes = bytes,
-                                      .end = segment->data_end,
+                                      .end = segment->data_end - SEGMENT_MARKER_BYTES,
                                       .owner = (uint8_t)owner,
                                       .cursor = &seg->words->cursor };
-    seg->walk = (struct open_walk)OPEN_WALK_INIT;
     seg->found = twl_open_group_offset(&seg->group);
+    *ret_segment = seg;
+    return 0;
+}
+
+int twl_mapped_segment_hold_place(struct io *io, const struct segment *segment,
+                                  const struct position *position, uint64_t number, bool is_shared,
+                                  struct mapped_segment **ret_segment)
+{
+    struct mapped_segment *seg = create(io, segment);
+    if (!seg)
+        return -ENOMEM;
+    const int rc = is_shared ? lock_shared(io, segment, &seg->lock) : 0;
+    if (rc < 0) {
+        free(seg);
+        return rc;
+    }
+    seg->is_placeholder = seg->is_closed = true;
+    seg->number = number;
+    seg->synced = UINT64_MAX;
+    seg->start = (struct group_header){ .first_lsn = position->next_lsn,
+                                        .checksum = position->chain,
+                                        .epoch = position->epoch };
+    seg->words = &seg->own;
+    seg->group = (struct open_group){
+        .io = io, .end = OPEN_RECORDS_OFFSET, .first_lsn = position->next_lsn, .cursor = &seg->own.cursor
+    };
+    twl_open_group_begin(&seg->group);
     *ret_segment = seg;
     return 0;
 }

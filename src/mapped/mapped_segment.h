@@ -4,7 +4,7 @@
 #define TWL_MAPPED_SEGMENT_H
 
 #include "mapped/open_group.h"
-#include "segment/segment.h"
+#include "segment/cursor.h"
 
 /* In the header block of the segment, behind its header; shared by the participants. All but the cursor are
  * hints that only go up. */
@@ -30,6 +30,7 @@ struct mapped_segment {
     struct io_file *lock;      /* [const] until it is unlocked; NULL: a single writer has locked `file` */
     struct segment segment;    /* has the file until the keeper takes it; in shared mode until it is let go */
     uint64_t sequence, number; /* [const] of the segment, and in its name */
+    bool is_placeholder;       /* [const] */
     size_t bytes;              /* [const] that are mapped */
     struct group_header start; /* [const] its first group */
     struct group_header last;  /* [syncing] once it is closed: its last group */
@@ -47,6 +48,12 @@ struct mapped_segment {
  * it exclusively. */
 int twl_mapped_segment_map(struct io *io, const struct segment *segment, unsigned owner, bool is_shared,
                            struct mapped_segment **ret_segment);
+/* Makes a placeholder, for a log that is opened while there is no space for the next segment: a sheet without a
+ * mapping, and with a group that has ended. It stands for `segment`, in which the log ends at `position`, and takes
+ * it over. The next segment is made with the number behind `number`. */
+int twl_mapped_segment_hold_place(struct io *io, const struct segment *segment,
+                                  const struct position *position, uint64_t number, bool is_shared,
+                                  struct mapped_segment **ret_segment);
 void twl_mapped_segment_unmap(struct mapped_segment *seg);  /* twice is harmless */
 void twl_mapped_segment_unlock(struct mapped_segment *seg); /* likewise; after the last write to the file */
 void twl_mapped_segment_free(struct mapped_segment *seg);   /* only the memory */

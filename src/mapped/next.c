@@ -25,9 +25,10 @@ int twl_next_open(struct io *io, uint64_t number, struct segment *ret_segment)
     return rc;
 }
 
-static int open_next(struct io *io, const struct segment *segment, struct segment *ret_segment)
+static int open_next(struct io *io, const struct segment *segment, uint64_t number,
+                     struct segment *ret_segment)
 {
-    int rc = twl_next_open(io, twl_segment_name_number(segment->name) + 1, ret_segment);
+    int rc = twl_next_open(io, number, ret_segment);
     if (rc < 0)
         return rc;
     const struct segment_header *header = &ret_segment->header;
@@ -60,13 +61,13 @@ static int make(struct io *io, struct segment_plan *plan, uint64_t least_bytes, 
     }
 }
 
-int twl_next_make(const struct participants *participants, const struct segment *segment, uint64_t room,
-                  uint64_t durable_lsn, uint32_t epoch, struct segment *ret_segment)
+int twl_next_make(const struct participants *participants, const struct segment *segment, uint64_t number,
+                  uint64_t room, uint64_t durable_lsn, uint32_t epoch, struct segment *ret_segment)
 {
     const struct segment_header *header = &segment->header;
     const uint64_t least_bytes =
         max_u64(align_up(room + SEGMENT_HEADER_BYTES + SEGMENT_FOOTER_BYTES, BLOCK_BYTES), SEGMENT_MIN_BYTES);
-    struct segment_plan plan = { .number = twl_segment_name_number(segment->name) + 1,
+    struct segment_plan plan = { .number = number,
                                  .sequence = header->sequence + 1,
                                  .bytes = min_u64(2 * header->bytes, participants->common->segment_bytes),
                                  .after_lsn = durable_lsn,
@@ -76,13 +77,13 @@ int twl_next_make(const struct participants *participants, const struct segment 
                                  .is_mapped = true };
     memcpy(plan.log_id, header->log_id, LOG_ID_BYTES);
     plan.bytes = max_u64(plan.bytes, least_bytes);
-    int rc = open_next(participants->io, segment, ret_segment);
+    int rc = open_next(participants->io, segment, number, ret_segment);
     if (rc == -ENOENT) {
         rc = check_count(participants->io);
         if (rc == 0)
             rc = make(participants->io, &plan, least_bytes, ret_segment);
     }
-    return rc == -EEXIST ? open_next(participants->io, segment, ret_segment) : rc;
+    return rc == -EEXIST ? open_next(participants->io, segment, number, ret_segment) : rc;
 }
 
 static int remove_temporary(void *context, const char *name)
@@ -93,10 +94,10 @@ static int remove_temporary(void *context, const char *name)
     return 0;
 }
 
-void twl_next_remove(struct io *io, const struct segment *segment)
+void twl_next_remove(struct io *io, uint64_t number)
 {
     char name[SEGMENT_NAME_BYTES];
-    twl_segment_name(twl_segment_name_number(segment->name) + 1, name);
+    twl_segment_name(number, name);
     io->ops->unlink(io, name);
     io->ops->list(io, remove_temporary, io);
 }

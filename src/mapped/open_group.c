@@ -105,7 +105,7 @@ int twl_open_group_claim(struct open_group *group, uint32_t size, struct place *
     for (;;) {
         const uint64_t cursor = atomic_load_explicit(group->cursor, memory_order_acquire);
         const uint64_t room = group->end - offset_of(cursor);
-        if (room < RECORD_HEADER_BYTES) /* for no record, nor for the claim that ends the group */
+        if (!group->bytes) /* a placeholder (mapped_segment.h) */
             return 0;
         const bool fits = twl_record_bytes(size) <= room && (uint32_t)cursor < UINT32_MAX;
         const int rc = try_claim(group, cursor, fits ? size : CLAIM_END);

@@ -23,7 +23,7 @@
 struct open_group {
     struct io *io;        /* [const] that mapped the segment */
     unsigned char *bytes; /* [const] the segment, mapped from its start */
-    uint64_t end;         /* [const] records end here at the latest */
+    uint64_t end;         /* [const] records end here at the latest; behind it is room for a claim */
     uint64_t first_lsn;   /* [const] */
     uint32_t epoch_seed;  /* [const] */
     uint8_t owner;        /* [const] number of the participant that claims places */

@@ -45,8 +45,8 @@ static int get_shared(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
         const int rc = twl_next_open(m->io, active->number + 1, &m->spare_segment);
         return rc == -ENOENT ? take_spare_error(m) : rc;
     }
-    return twl_next_make(m->participants, &active->segment, m->room, durable, active->start.epoch.number,
-                         &m->spare_segment);
+    return twl_next_make(m->participants, &active->segment, active->number + 1, m->room, durable,
+                         active->start.epoch.number, &m->spare_segment);
 }
 
 /* Without `rolling`, so that a thread that needs a segment meanwhile does not wait for this one. */
@@ -58,8 +58,8 @@ static int make_ahead(struct mapped *m)
     if (rc == -ENOENT && !twl_participants_try(m->participants, IO_LOCK_MAKE))
         return -EAGAIN;
     if (rc == -ENOENT) {
-        rc = twl_next_make(m->participants, &active->segment, m->room, atomic_load(m->durable),
-                           active->start.epoch.number, &made);
+        rc = twl_next_make(m->participants, &active->segment, active->number + 1, m->room,
+                           atomic_load(m->durable), active->start.epoch.number, &made);
         twl_participants_release(m->participants, IO_LOCK_MAKE);
     }
     if (rc < 0)

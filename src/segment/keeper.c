@@ -34,6 +34,7 @@
 struct retired {
     char name[SEGMENT_NAME_BYTES];
     uint64_t bytes;
+    bool is_whole; /* it has all its space; mapped segments may be shorter, or have holes */
 };
 
 /* A segment that was left, with its summary, as an element of a list. */
@@ -101,7 +102,8 @@ static void rest(struct keeper *k) REQUIRES(k->lock)
 /* ---- retired files ----------------------------------------------------------------------------- */
 
 /* If this fails, the file stays until the next opening. */
-static void retire(struct keeper *k, const char *name, uint64_t bytes) REQUIRES(k->lock)
+static void retire(struct keeper *k, const char *name, const struct segment_header *header,
+                   uint64_t file_bytes) REQUIRES(k->lock)
 {
     if (k->retired_count == k->retired_room) {
         size_t room = k->retired_room ? 2 * k->retired_room : 16;
@@ -113,7 +115,8 @@ static void retire(struct keeper *k, const char *name, uint64_t bytes) REQUIRES(
     }
     struct retired *file = &k->retired[k->retired_count++];
     memcpy(file->name, name, SEGMENT_NAME_BYTES);
-    file->bytes = bytes;
+    file->bytes = header->bytes;
+    file->is_whole = file_bytes >= header->bytes && !segment_is_mapped(header);
 }
 
 static struct retired take_retired(struct keeper *k, size_t index) REQUIRES(k->lock)
@@ -128,14 +131,16 @@ static int64_t find_retired(const struct keeper *k, uint64_t least_bytes) REQUIR
 {
     int64_t best = -1;
     for (size_t i = 0; i < k->retired_count; i++)
-        if (k->retired[i].bytes >= least_bytes && (best < 0 || k->retired[i].bytes < k->retired[best].bytes))
+        if (k->retired[i].is_whole && k->retired[i].bytes >= least_bytes &&
+            (best < 0 || k->retired[i].bytes < k->retired[best].bytes))
             best = (int64_t)i;
     return best;
 }
 
 static bool is_surplus(const struct keeper *k, const struct retired *file, size_t kept) REQUIRES(k->lock)
 {
-    return !k->config.can_recycle || file->bytes < k->plan.bytes || kept >= RETIRED_TO_KEEP + k->wanted;
+    return !k->config.can_recycle || !file->is_whole || file->bytes < k->plan.bytes ||
+           kept >= RETIRED_TO_KEEP + k->wanted;
 }
 
 /* Removes the next file that will not be needed; false if there is none. */
@@ -643,7 +648,7 @@ static int take_set(struct keeper *k, const struct segment_set *set) REQUIRES(k-
         rc = adopt_spare(k, &set->entries[set->started + i]);
     for (size_t i = 0; i < set->retired; i++) {
         const struct segment_entry *entry = &set->entries[set->started + set->spares + i];
-        retire(k, entry->name, entry->file_bytes < entry->header.bytes ? 0 : entry->header.bytes);
+        retire(k, entry->name, &entry->header, entry->file_bytes);
     }
     k->plan.bytes = min_u64(k->plan.bytes, k->config.max_bytes);
     return rc;
@@ -870,7 +875,7 @@ static void drop_started(struct keeper *k, size_t from, size_t count) REQUIRES(k
     for (size_t i = from; i < from + count; i++) {
         struct segment_entry *entry = &k->started[i];
         free_left(take_left(k, entry->header.sequence));
-        retire(k, entry->name, entry->header.bytes);
+        retire(k, entry->name, &entry->header, entry->header.bytes);
     }
     memmove(k->started + from, k->started + from + count,
             (k->started_count - from - count) * sizeof(*k->started));
@@ -883,7 +888,7 @@ static void drop_ready(struct keeper *k) REQUIRES(k->lock)
 {
     while (k->count > 0) {
         struct segment segment = pop_ready(k);
-        retire(k, segment.name, segment.header.bytes);
+        retire(k, segment.name, &segment.header, segment.file_bytes);
         twl_segment_close(&segment);
     }
 }

@@ -83,7 +83,7 @@ static void take_header(struct segment *segment, const struct segment_header *he
 {
     segment->header = *header;
     segment->seed = twl_segment_seed(header);
-    segment->data_end = twl_segment_data_end(header->bytes);
+    segment->data_end = segment->write_end = twl_segment_data_end(header->bytes);
 }
 
 static int write_header(struct io_file *file, const struct segment_header *header)
@@ -286,7 +286,8 @@ int twl_segment_recycle(struct io *io, const char *name, const struct segment_pl
     int rc = twl_segment_open(io, name, plan->open_flags, 0, &segment, &state);
     if (rc < 0)
         return rc;
-    rc = state == HEADER_VALID && segment.file_bytes >= segment.header.bytes ? 0 : TWINLOG_ECORRUPT;
+    const bool is_whole = state == HEADER_VALID && segment.file_bytes >= segment.header.bytes;
+    rc = is_whole && !segment_is_mapped(&segment.header) ? 0 : TWINLOG_ECORRUPT; /* those may have holes */
     if (rc == 0)
         rc = twl_lock_patiently(segment.file, 0);
     if (rc == 0) /* changes nothing, but asks whether the file may be this long; see io/limit.h */
@@ -440,6 +441,49 @@ int twl_segment_unseal(const struct segment *segment)
         rc = io_sync_data(segment->file);
     free(block);
     return rc;
+}
+
+/* ---- space ------------------------------------------------------------------------------------- */
+
+static uint64_t end_with_markers(const struct segment *segment, uint64_t end)
+{
+    return min_u64(align_up(end, BLOCK_BYTES) + SEGMENT_MARKER_BYTES, segment->data_end);
+}
+
+/* A process that reads the file through a mapping holds IO_LOCK_USE, and would lose the end of it. */
+static int shorten(struct segment *segment, uint64_t bytes)
+{
+    if (segment->file_bytes <= bytes || io_lock(segment->file, IO_LOCK_USE, true) < 0)
+        return 0;
+    const int rc = io_truncate(segment->file, bytes);
+    io_unlock(segment->file, IO_LOCK_USE);
+    if (rc == 0)
+        segment->file_bytes = bytes;
+    return rc;
+}
+
+int twl_segment_truncate(struct segment *segment, uint64_t end)
+{
+    return shorten(segment, end_with_markers(segment, end));
+}
+
+int twl_segment_reserve(struct segment *segment, uint64_t end, bool is_whole)
+{
+    const uint64_t least = align_up(end, BLOCK_BYTES);
+    uint64_t bytes = segment->header.bytes;
+    int rc = is_whole ? io_allocate(segment->file, bytes, IO_ALLOCATE_SPACE) : -ENOSPC;
+    if (is_whole && is_no_space(rc))
+        segment->file_bytes = bytes; /* the file may have got longer before the disk was full */
+    for (uint64_t less = end_with_markers(segment, end); is_no_space(rc) && less >= least;
+         less -= BLOCK_BYTES) {
+        bytes = less;
+        rc = io_allocate(segment->file, bytes, IO_ALLOCATE_SPACE);
+    }
+    if (rc < 0)
+        return rc;
+    segment->file_bytes = max_u64(segment->file_bytes, bytes);
+    segment->write_end = min_u64(bytes, segment->data_end);
+    return shorten(segment, bytes);
 }
 
 /* ---- words ------------------------------------------------------------------------------------- */

@@ -10,13 +10,17 @@
 
 #define SEGMENT_NAME_BYTES 32u
 #define FIRST_SEGMENT_BYTES (512u * 1024) /* of a log's first one; each next one doubles, up to a limit */
+#define SEGMENT_MARKER_BYTES                                                                                 \
+    (4u * BLOCK_BYTES) /* kept for marker groups behind records, so that a log can be \
+                                                   opened and closed on a full disk */
 
 struct segment {
     struct io_file *file;
     char name[SEGMENT_NAME_BYTES];
     struct segment_header header;
-    uint32_t seed;     /* seed of its group headers */
-    uint64_t data_end; /* groups end here at the latest; the footer is here */
+    uint32_t seed;      /* seed of its group headers */
+    uint64_t data_end;  /* groups end here at the latest; the footer is here */
+    uint64_t write_end; /* groups that are still to be written end here: data_end, or where the space ends */
     uint64_t file_bytes;
     struct summary *summary; /* owned; NULL unless the segment is being written or will be */
 };
@@ -88,6 +92,14 @@ int twl_segment_read_footer(const struct segment *segment, struct segment_footer
 /* Removes the footer, if there is one, of a segment that is written again because a crash took what came
  * behind it. Durable on return. */
 int twl_segment_unseal(const struct segment *segment);
+
+/* For a segment with FEATURE_MAPPED that has no groups from `end` on: gives back the space behind it, except
+ * for marker groups. While another process maps the file, it keeps its length. The caller syncs. */
+int twl_segment_truncate(struct segment *segment, uint64_t end);
+/* For a segment like that which is to be written: reserves its space, all of it if `is_whole`. On a full disk, or
+ * without `is_whole`, only what marker groups need, or as much of that as there is; the rest is given back. Sets
+ * write_end. The caller syncs. */
+int twl_segment_reserve(struct segment *segment, uint64_t end, bool is_whole);
 
 /* Opens for reading. TWINLOG_ECORRUPT if the header is not valid. */
 int twl_segment_open_valid(struct io *io, const char *name, struct segment *ret_segment);

@@ -120,9 +120,7 @@ static int write_header(const struct segment *segment, struct group_header *grou
 static int close_group(const struct segment *segment, bool is_end)
 {
     struct found found;
-    int rc = io_allocate(segment->file, segment->header.bytes, IO_ALLOCATE_SPACE);
-    if (rc == 0)
-        rc = find_records(segment, true, &found);
+    int rc = find_records(segment, true, &found);
     if (rc == 0 && is_end && found.is_last)
         rc = write_zeros(segment, found.end, min_u64(align_up(found.end, BLOCK_BYTES), segment->data_end));
     POINT("end-cleaned");

@@ -12,7 +12,8 @@
 #define _GNU_SOURCE
 #include "shared.h"
 
-#include "format/format.h"
+#include "base/bytes.h"
+#include "segment/segment.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -350,10 +351,12 @@ void judge_closed(const struct ledger *book, const struct ending *ending)
         check_names(place.log);
     if (files.spares > 0 && !ending->may_have_spares)
         violation("the last one has closed the log, and left %" PRIu64 " spare segments", files.spares);
-    if (ending->is_cut && files.newest > 0 && files.file_bytes > SEGMENT_DATA_OFFSET + files.data_bytes)
+    const uint64_t used = SEGMENT_DATA_OFFSET + files.data_bytes;
+    if (ending->is_cut && files.newest > 0 &&
+        files.file_bytes > align_up(used, BLOCK_BYTES) + SEGMENT_MARKER_BYTES)
         violation("the last one has closed the log, and %s has %" PRIu64 " bytes, but only %" PRIu64
                   " are used",
-                  files.name, files.file_bytes, SEGMENT_DATA_OFFSET + files.data_bytes);
+                  files.name, files.file_bytes, used);
 }
 
 /* ---- copies -------------------------------------------------------------------------------------- */

@@ -74,7 +74,11 @@ static int gated_sync_data(struct io_file *file)
 static int gated_allocate(struct io_file *file, uint64_t bytes, enum io_allocation how)
 {
     pass(&gate.is_shut_for_files);
-    return bytes > atomic_load(&gate.largest_file) ? -ENOSPC : real->allocate(file, bytes, how);
+    uint64_t has = 0;
+
+    if (bytes > atomic_load(&gate.largest_file) && (real->size(file, &has) < 0 || bytes > has))
+        return -ENOSPC;
+    return real->allocate(file, bytes, how);
 }
 
 /* The page of writer.lock is no segment. */

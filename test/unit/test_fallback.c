@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include "forbid.h"
+#include "gate.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -41,6 +42,7 @@ struct notes {
 static struct notes *notes;
 static uint32_t wanted_io, wanted_flags;
 static uint64_t wanted_segment_bytes;
+static uint32_t wanted_mode;
 
 static void prepare(void)
 {
@@ -49,6 +51,7 @@ static void prepare(void)
     wanted_io = TWINLOG_IO_AUTO;
     wanted_flags = 0;
     wanted_segment_bytes = 0;
+    wanted_mode = TWINLOG_MODE_DURABLE;
 }
 
 static void skip(const char *test, const char *why)
@@ -106,6 +109,11 @@ static struct twinlog_options wanted_options(void)
     struct twinlog_options options = log_options(wanted_io, wanted_flags);
 
     options.segment_bytes = wanted_segment_bytes;
+    options.mode = wanted_mode;
+    if (wanted_mode != TWINLOG_MODE_DURABLE) {
+        options.mapped_bytes = wanted_segment_bytes;
+        options.max_record_bytes = RECORD_ROOM;
+    }
     return options;
 }
 
@@ -392,8 +400,6 @@ START_TEST(a_short_write_is_a_failure_and_loses_nothing)
 }
 END_TEST
 
-static uint32_t wanted_mode;
-
 static int limit_files(uint64_t bytes)
 {
     const struct rlimit limit = { bytes, RLIM_INFINITY };
@@ -617,6 +623,84 @@ START_TEST(a_log_can_be_opened_on_a_full_disk)
 }
 END_TEST
 
+#define FULL_RECORDS 600u
+
+static int append_many_and_die(void)
+{
+    struct twinlog_options options = wanted_options();
+    struct twinlog *log = open_and_note(&options);
+
+    EXPECT(log);
+    append_and_note(log, FULL_RECORDS);
+    EXPECT(notes->append_error == 0);
+    kill(getpid(), SIGKILL);
+    return 1;
+}
+
+/* Opened, and all that is still possible: the number of records then. */
+static uint32_t expect_possible_on_a_full_disk(uint32_t count)
+{
+    const struct twinlog_options options = wanted_options();
+    struct twinlog *log = log_open(&options);
+    int rc;
+
+    ck_assert_uint_eq(twinlog_last_lsn(log), count);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), count);
+    while ((rc = append_record(log, 0, count, NULL)) == 0)
+        count++;
+    ck_assert_int_eq(rc, -ENOSPC);
+    ck_assert_uint_eq(twinlog_last_lsn(log), count);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_int_eq(log_stat(log).poison, 0);
+    log_close(log);
+    ck_assert_uint_eq(log_check().next[0], count);
+    return count;
+}
+
+/* Closed or killed in one mode, and opened in the same or another one. */
+START_TEST(a_log_of_any_mode_can_be_opened_and_trimmed_on_a_full_disk)
+{
+    static const uint32_t modes[] = { TWINLOG_MODE_DURABLE, TWINLOG_MODE_MAPPED, TWINLOG_MODE_SHARED };
+    const bool is_ext4 = _i >= 18, is_killed = _i % 18 >= 9;
+
+    if (!mount_small_disk(is_ext4)) {
+        skip("a_log_of_any_mode_can_be_opened_and_trimmed_on_a_full_disk",
+             is_ext4 ? "no ext4 through a loop device" : "tmpfs cannot be mounted");
+        return;
+    }
+    wanted_segment_bytes = 64u << 10;
+    wanted_mode = is_ext4 ? TWINLOG_MODE_MAPPED : modes[_i / 3 % 3];
+    if (is_killed) {
+        ck_assert_int_eq(run_child(append_many_and_die), 128 + SIGKILL);
+    } else {
+        const struct twinlog_options options = wanted_options();
+        struct twinlog *log = log_open(&options);
+        append_records(log, 0, 0, FULL_RECORDS);
+        log_close(log);
+    }
+    fill_the_rest();
+    wanted_mode = modes[_i % 3];
+    uint32_t count = FULL_RECORDS;
+    for (unsigned i = 0; i < 3; i++)
+        count = expect_possible_on_a_full_disk(count);
+
+    if (wanted_mode == TWINLOG_MODE_SHARED) /* which does not trim */
+        wanted_mode = TWINLOG_MODE_MAPPED;
+    const struct twinlog_options options = wanted_options();
+    const struct twinlog_trim_options half = { .size = sizeof(half), .before_lsn = count / 2 };
+    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
+    struct twinlog *log = log_open(&options);
+    ck_assert_int_eq(twinlog_trim(log, &half, &result), 0);
+    ck_assert_uint_gt(result.removed_segments, 0);
+    AWAIT(append_record(log, 0, count, NULL) == 0); /* the keeper's thread may still be removing files */
+    append_records(log, 0, count + 1, 100);
+    log_close(log);
+    uint64_t records;
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, &records), 0);
+    unmount();
+}
+END_TEST
+
 /* The spare is a hole behind its header, and opening leaves it one. */
 START_TEST(a_log_of_holes_can_be_opened_on_a_full_disk)
 {
@@ -744,6 +828,7 @@ Suite *fallback_suite(void)
     tcase_add_loop_test(tests, a_full_disk_is_an_error_that_ends_with_it, 0, 2);
     tcase_add_loop_test(tests, a_log_that_filled_the_disk_can_be_opened_and_trimmed, 0, 2);
     tcase_add_loop_test(tests, a_log_can_be_opened_on_a_full_disk, 0, 2);
+    tcase_add_loop_test(tests, a_log_of_any_mode_can_be_opened_and_trimmed_on_a_full_disk, 0, 21);
     tcase_add_loop_test(tests, a_log_of_holes_can_be_opened_on_a_full_disk, 0, 2);
     tcase_add_test(tests, a_log_that_does_not_fit_is_not_started);
 

@@ -375,10 +375,10 @@ START_TEST(records_of_every_size_come_back)
 }
 END_TEST
 
-/* So much is left in the segment. */
-static void fill_to(struct twinlog *log, uint64_t left)
+/* So much is left in the segment of that size. */
+static void fill_to(struct twinlog *log, uint64_t segment_bytes, uint64_t left)
 {
-    uint64_t room = SEGMENT_BYTES - SEGMENT_FOOTER_BYTES - OPEN_RECORDS_OFFSET;
+    uint64_t room = segment_bytes - SEGMENT_FOOTER_BYTES - SEGMENT_MARKER_BYTES - OPEN_RECORDS_OFFSET;
     const uint64_t largest = twl_record_bytes(RECORD_ROOM);
 
     for (; room > left + 2 * largest; room -= largest)
@@ -413,7 +413,7 @@ START_TEST(a_record_that_just_fits_stays_and_one_that_does_not_goes_on)
     const uint64_t left = (uint64_t)_i % 16 * 8, size = (uint64_t)_i / 16 * 8;
     struct twinlog *log = open_small(tested_mode);
 
-    fill_to(log, left);
+    fill_to(log, SEGMENT_BYTES, left);
     ck_assert_uint_eq(log_stat(log).rolls, 0);
     ck_assert_int_eq(append_on_terms(log, (uint32_t)size, NULL, NULL), 0);
     ck_assert_uint_eq(log_stat(log).rolls, twl_record_bytes((uint32_t)size) > left);
@@ -426,24 +426,28 @@ START_TEST(a_record_that_just_fits_stays_and_one_that_does_not_goes_on)
 }
 END_TEST
 
+#define INDEXED_BYTES (5u << 20) /* of a segment whose index would take all that is left, and no less */
+
 /* A word says so, and stays: others may come by there after the segment was sealed. Its index is where it may be. */
 START_TEST(the_word_that_ends_a_group_stays)
 {
-    unsigned char bytes[SEGMENT_BYTES];
-    const uint64_t at = SEGMENT_BYTES - SEGMENT_FOOTER_BYTES - BLOCK_BYTES;
+    static unsigned char bytes[INDEXED_BYTES];
+    const uint64_t at = INDEXED_BYTES - SEGMENT_FOOTER_BYTES - SEGMENT_MARKER_BYTES - BLOCK_BYTES;
+    struct twinlog_options options = small(tested_mode);
     struct segment_header header;
     struct group_header mark;
     uint32_t size;
     uint8_t owner;
-    struct twinlog *log = open_small(tested_mode);
 
-    fill_to(log, BLOCK_BYTES);
+    options.segment_bytes = options.mapped_bytes = INDEXED_BYTES;
+    struct twinlog *log = log_open(&options);
+    fill_to(log, INDEXED_BYTES, BLOCK_BYTES);
     const uint64_t lsn = twinlog_last_lsn(log) + 1;
     ck_assert_int_eq(append_on_terms(log, BLOCK_BYTES, NULL, NULL), 0);
     ck_assert_uint_eq(log_stat(log).rolls, 1);
     log_close(log);
     const int fd = open(log_segment(2), O_RDONLY | O_CLOEXEC);
-    ck_assert_int_eq(pread(fd, bytes, sizeof(bytes), 0), SEGMENT_BYTES);
+    ck_assert_int_eq(pread(fd, bytes, sizeof(bytes), 0), INDEXED_BYTES);
     close(fd);
     ck_assert_int_eq(twl_segment_header_decode(bytes, &header), HEADER_VALID);
     ck_assert(twl_group_header_decode(bytes + SEGMENT_DATA_OFFSET, twl_segment_seed(&header),
@@ -460,13 +464,12 @@ START_TEST(a_log_is_closed_and_gone_on_with_however_little_room_is_left)
     const uint64_t left = (uint64_t)_i / MODES * 8;
     struct twinlog *log = open_small(tested_mode);
 
-    fill_to(log, left);
+    fill_to(log, SEGMENT_BYTES, left);
     const uint64_t last_lsn = twinlog_last_lsn(log);
     log_close(log);
     expect_count(last_lsn, true);
     log = open_small((uint32_t)_i % MODES);
-    ck_assert_uint_eq(log_report.finding,
-                      left >= GROUP_HEADER_BYTES ? TWINLOG_FOUND_CLEAN_CLOSE : TWINLOG_FOUND_CLEAN_END);
+    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_CLEAN_CLOSE);
     ck_assert_int_eq(append_on_terms(log, 100, NULL, NULL), 0);
     ck_assert_uint_eq(twinlog_last_lsn(log), last_lsn + 1);
     log_close(log);
@@ -682,7 +685,7 @@ static uint64_t size_of_file(const char *path)
     return (uint64_t)about.st_size;
 }
 
-START_TEST(a_close_truncates_the_file_to_its_last_byte)
+START_TEST(a_close_leaves_room_for_markers_only)
 {
     struct twinlog *log = open_large();
     uint64_t bytes = OPEN_RECORDS_OFFSET;
@@ -695,7 +698,8 @@ START_TEST(a_close_truncates_the_file_to_its_last_byte)
     if (_i == 0)
         bytes = OPEN_GROUP_OFFSET;
     log_close(log);
-    ck_assert_uint_eq(size_of_file(log_segment(2)), bytes + GROUP_HEADER_BYTES);
+    ck_assert_uint_eq(size_of_file(log_segment(2)),
+                      align_up(bytes + GROUP_HEADER_BYTES, BLOCK_BYTES) + SEGMENT_MARKER_BYTES);
     expect_count((uint64_t)_i, true);
     log = _i & 1 ? open_large() : log_open(NULL);
     ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_CLEAN_CLOSE);
@@ -925,6 +929,48 @@ START_TEST(what_was_appended_survives_kill_9)
         for (uint32_t i = 0; i < KILLED_THREADS; i++)
             atomic_store(&shared->acked[i], next[i]);
     }
+}
+END_TEST
+
+/* Of the blocks that the files of the log have. */
+static uint64_t space_taken(void)
+{
+    DIR *directory = opendir(log_dir);
+    uint64_t bytes = 0;
+    struct stat about;
+
+    ck_assert_ptr_nonnull(directory);
+    for (const struct dirent *entry; (entry = readdir(directory));) {
+        ck_assert_int_eq(fstatat(dirfd(directory), entry->d_name, &about, 0), 0);
+        bytes += (uint64_t)about.st_blocks * 512;
+    }
+    closedir(directory);
+    return bytes;
+}
+
+static int append_one_and_die(void)
+{
+    struct twinlog_options options = large();
+    const uint32_t count = (uint32_t)atomic_load(&shared->acked[0]);
+
+    options.mode = tested_mode;
+    options.spare_segments = 0;
+    struct twinlog *log = log_open(&options);
+    if (append_record(log, 0, count, NULL) == 0)
+        atomic_store(&shared->acked[0], count + 1);
+    kill(getpid(), SIGKILL);
+    return 1;
+}
+
+/* Each process starts a segment of 10 MiB; the next one gives back what it did not use. */
+START_TEST(kills_in_a_row_leave_no_space_taken)
+{
+    for (uint32_t incarnations = 1; incarnations <= 20; incarnations++) {
+        ck_assert_int_eq(wait_child(start_child(append_one_and_die)), 128 + SIGKILL);
+        ck_assert_uint_eq(atomic_load(&shared->acked[0]), incarnations);
+    }
+    ck_assert_uint_lt(space_taken(), 64u << 20); /* two segments, and what is prepared */
+    expect_count(20, false);
 }
 END_TEST
 
@@ -1721,7 +1767,7 @@ static struct twinlog_options faulty(int i)
         options.mapped_bytes = SEGMENT_BYTES + BLOCK_BYTES;
         break;
     case 3:
-        options.mapped_bytes = RECORD_ROOM + 2 * BLOCK_BYTES;
+        options.mapped_bytes = RECORD_ROOM + 6 * BLOCK_BYTES;
         break;
     case 4:
         options.segment_bytes = (1u << 30) + BLOCK_BYTES;
@@ -1756,7 +1802,7 @@ START_TEST(the_smallest_and_the_largest_that_is_allowed_works)
 {
     struct twinlog_options options = small(tested_mode);
 
-    options.mapped_bytes = RECORD_ROOM + 3 * BLOCK_BYTES;
+    options.mapped_bytes = RECORD_ROOM + 7 * BLOCK_BYTES;
     struct twinlog *log = log_open(&options);
     for (uint32_t i = 0; i < 200; i++)
         ck_assert_int_eq(append_on_terms(log, RECORD_ROOM, NULL, NULL), 0);
@@ -1812,7 +1858,7 @@ static void add_common(Suite *suite, void (*set_up_mode)(void), bool few)
     tcase_add_test(levels, what_was_appended_is_durable_after_the_interval);
     tcase_add_test(levels, a_canceled_token_keeps_a_record_out);
     TCase *opening = logdir_case(suite, "closing and opening", set_up_mode);
-    tcase_add_loop_test(opening, a_close_truncates_the_file_to_its_last_byte, 0, few ? 3 : 12);
+    tcase_add_loop_test(opening, a_close_leaves_room_for_markers_only, 0, few ? 3 : 12);
     tcase_add_loop_test(opening, a_file_that_a_reader_maps_is_not_truncated, 0, few ? 3 : 16);
     tcase_add_test(opening, a_file_that_another_one_holds_is_read);
     tcase_add_loop_test(opening, a_log_goes_from_mode_to_mode, 0, MODES + 2);
@@ -1820,6 +1866,7 @@ static void add_common(Suite *suite, void (*set_up_mode)(void), bool few)
     tcase_add_test(opening, segments_double_up_to_the_limit);
     TCase *death = logdir_case(suite, "death", set_up_mode);
     tcase_add_loop_test(death, what_was_appended_survives_kill_9, 0, MODES);
+    tcase_add_test(death, kills_in_a_row_leave_no_space_taken);
     if (CAN_FORK_BESIDE_BUSY_THREADS)
         tcase_add_test(death, threads_go_on_while_their_process_forks);
     TCase *disk = logdir_case(suite, "what the disk does", set_up_mode);

@@ -617,7 +617,8 @@ START_TEST(the_last_one_to_leave_closes_the_log)
         ck_assert_uint_eq(size_of_segment(2), SEGMENT_BYTES);
         close_by(members[i]);
     }
-    ck_assert_uint_eq(size_of_segment(2), OPEN_RECORDS_OFFSET + bytes_of_all() + GROUP_HEADER_BYTES);
+    const uint64_t end = OPEN_RECORDS_OFFSET + bytes_of_all() + GROUP_HEADER_BYTES;
+    ck_assert_uint_eq(size_of_segment(2), align_up(end, BLOCK_BYTES) + SEGMENT_MARKER_BYTES);
     ck_assert(!has_segment(3));
     ck_assert_uint_eq(count_files(), 4); /* with the state and the lock */
     ck_assert_uint_eq(expect_all(0, 0), 30);
@@ -1640,13 +1641,59 @@ START_TEST(an_opening_that_fails_leaves_it_to_the_next)
         struct member *member = come(0);
         append_by(member, 5);
         close_by(member);
-        atomic_store(&gate.largest_file, 0);
-        ck_assert_int_eq(gate_try_log(&options, &log), -ENOSPC);
+        atomic_store(&gate.map_error, -ENOMEM);
+        ck_assert_int_eq(gate_try_log(&options, &log), -ENOMEM);
         ck_assert_ptr_null(log);
         ck_assert_uint_eq(expect_all(0, 0), (i + 1) * 5);
-        atomic_store(&gate.largest_file, UINT64_MAX);
+        atomic_store(&gate.map_error, 0);
     }
     expect_going_on((uint32_t)_i, 0, 0);
+}
+END_TEST
+
+/* Who joins it knows where it ends, though there is no segment yet that could tell. */
+START_TEST(a_log_that_is_opened_on_a_full_disk_is_shared)
+{
+    const struct twinlog_options options = shared_options(_i & 1 ? TWINLOG_NO_THREAD : 0);
+    struct member *member = come(0);
+
+    append_by(member, 5);
+    close_by(member);
+    atomic_store(&gate.largest_file, 0);
+    struct twinlog *logs[2] = { gate_log(&options), gate_log(&options) };
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_int_eq(append_record(logs[i], 0, 0, NULL), -ENOSPC);
+        ck_assert_uint_eq(twinlog_last_lsn(logs[i]), 5);
+        ck_assert_uint_eq(twinlog_durable_lsn(logs[i]), 5);
+        ck_assert_uint_eq(twinlog_written_lsn(logs[i]), 5);
+        ck_assert_int_eq(twinlog_sync(logs[i]), 0);
+        ck_assert_uint_eq(expect_all(0, 0), 5);
+    }
+    if (_i & 2) { /* the first one to open it goes */
+        log_close(logs[0]);
+        logs[0] = gate_log(&options);
+    }
+    uint32_t own = 0;
+    if (_i & 4) { /* for a third one there is room */
+        member = come(1);
+        append_by(member, 300);
+    } else {
+        atomic_store(&gate.largest_file, UINT64_MAX);
+    }
+    if (_i < 8)
+        for (unsigned i = 0; i < 2; i++, own++)
+            append_records(logs[i], 0, own, 1);
+    const uint64_t count = 5 + own + (_i & 4 ? 300 : 0);
+    for (unsigned i = 0; i < 2; i++)
+        ck_assert_int_eq(twinlog_sync(logs[i]), 0);
+    ck_assert_uint_eq(expect_all(own, 0), count);
+    if (_i & 4)
+        close_by(member);
+    log_close(logs[0]);
+    log_close(logs[1]);
+    ck_assert_uint_eq(expect_all(own, 0), count);
+    expect_going_on((uint32_t)_i % MODES, own, 0);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
 END_TEST
 
@@ -1997,6 +2044,7 @@ Suite *shared_suite(void)
     tcase_add_test(refusals, one_that_joins_removes_what_is_left_of_the_dead);
     tcase_add_test(refusals, one_that_cannot_join_leaves_no_trace);
     tcase_add_loop_test(refusals, an_opening_that_fails_leaves_it_to_the_next, 0, MODES);
+    tcase_add_loop_test(refusals, a_log_that_is_opened_on_a_full_disk_is_shared, 0, 16);
     tcase_add_test(refusals, options_of_the_first_one_count);
     tcase_add_test(refusals, a_segment_has_room_for_the_largest_record_of_all);
     TCase *others = logdir_case(suite, "what else a log can do", set_up);
