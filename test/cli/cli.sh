@@ -1034,6 +1034,7 @@ test_missing()
     status "append to a file" 1 "$twinlog" append file </dev/null
     got=0
     subject="append with few descriptors"
+    # shellcheck disable=SC3045 # every shell that is sh here has it
     (ulimit -n 6 && exec "$twinlog" append tight) </dev/null >out 2>err || got=$?
     count "append with few descriptors fails" $((got != 1))
     says "says what the system says, and what to do" err 'Raise the limit on open files'

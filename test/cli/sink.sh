@@ -413,6 +413,7 @@ test_places()
     cp in self
     subject="sink of a file into itself"
     got=0
+    # shellcheck disable=SC2094 # that is what is tested
     (ulimit -f 20480 && exec "$twinlog" sink self) <self 2>err || got=$?
     count "a file that is its own input is refused" $((got != 2))
     says "says why" err 'also standard input'
