@@ -283,10 +283,11 @@ int twinlog_open(const char *dir, const struct twinlog_options *options, struct 
 
 /* Lets threads that are inside a call on `log` finish, makes every accepted record durable, marks the log as
  * closed, and frees it. Returns 0, or the error that kept a record, or the marker of the close, from being durable. A
- * full disk that leaves no room for the marker alone is no error. The handle is gone in either case, except after
- * -EDEADLK: nothing happened, because the call was made in a callback of this log, or on the thread of a shared
- * committer. No thread may start a call on `log` once close has begun; what a callback appends then is -ESHUTDOWN.
- * Close waits for open reservations until they are given up; their memory is gone with the log. NULL is allowed.
+ * full disk that leaves no room for the marker alone is no error. The handle is gone in either case, except where
+ * nothing happened: -EBUSY, because readers are attached to the log; -EDEADLK, because the call was made in a callback
+ * of this log, or on the thread of a shared committer. No thread may start a call on `log` once close has begun; what
+ * a callback appends then is -ESHUTDOWN. Close waits for open reservations until they are given up; their memory is
+ * gone with the log. NULL is allowed.
  *
  * In a forked child: frees what no thread of the parent can have been changing at the fork, and returns
  * TWINLOG_EFORKED; the child's descriptors of segments stay open until it ends or calls exec. In TWINLOG_MODE_MAPPED,
@@ -669,7 +670,7 @@ struct twinlog_reader_options {
 int twinlog_reader_open(const char *dir, const struct twinlog_reader_options *options,
                         struct twinlog_reader **ret_reader);
 
-/* The same through an open log. The reader must be closed before the log. */
+/* The same through an open log, which cannot be closed before the reader is. */
 int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_options *options,
                           struct twinlog_reader **ret_reader);
 

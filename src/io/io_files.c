@@ -250,12 +250,14 @@ static int read_all(int fd, bool is_direct, void *buffer, size_t size, uint64_t 
 static int read_from_disk(const struct disk_file *file, void *buffer, size_t size, uint64_t offset,
                           size_t *ret_size)
 {
-    int error = -EINVAL; /* pread() returns it, too, if the device needs larger blocks */
+    int error = -EINVAL;
 
     posix_fadvise(file->fd, (off_t)offset, (off_t)size, POSIX_FADV_DONTNEED);
     if (file->disk_fd >= 0)
         error = read_all(file->disk_fd, true, buffer, size, offset, ret_size);
-    return error == -EINVAL ? read_all(file->fd, file->is_direct, buffer, size, offset, ret_size) : error;
+    /* The device needs larger blocks; or the file system has no direct I/O for this file, as it is compressed. */
+    const bool is_refused = error == -EINVAL || error == -EOPNOTSUPP;
+    return is_refused ? read_all(file->fd, file->is_direct, buffer, size, offset, ret_size) : error;
 }
 
 int twl_io_files_read(struct io_file *io_file, void *buffer, size_t size, uint64_t offset, size_t *ret_size)

@@ -36,6 +36,8 @@ struct twinlog {
     bool
         is_truncation_in_doubt; /* [head_lock] its segment may exist or not: nothing in front of it may leave */
 
+    _Atomic uint32_t readers; /* that are attached to it */
+
     /* Read-only logs: */
     struct twl_mutex looking;
     struct twinlog_reader *looker;                      /* [looking] finds how far the log goes */

@@ -839,6 +839,8 @@ int twinlog_close(struct twinlog *log)
     }
     if (is_inside(log) || (log->commit && twl_commit_is_in_callback(log->commit)))
         return -EDEADLK;
+    if (atomic_load(&log->readers) > 0)
+        return -EBUSY;
     int cancel_state;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     int rc = finish(log);
@@ -1083,6 +1085,8 @@ int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_optio
     if (rc < 0)
         return rc;
     rc = attach(log, &own, ret_reader);
+    if (rc == 0)
+        twl_reader_count(*ret_reader, &log->readers);
     twl_leave(&call);
     return rc;
 }

@@ -22,6 +22,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define LOOKS_AGAIN 2u    /* for a record in one segment */
 #define MOVING_LOOKS 100u /* while each look finds it in a different segment */
@@ -36,6 +37,8 @@ struct twinlog_reader {
     struct read_snapshot snapshot;
     struct read_position pos;
     bool owns_io;                      /* [const] */
+    _Atomic uint32_t *readers;         /* [const] of the log that it is attached to, or NULL */
+    pid_t pid;                         /* [const] process that attached it */
     uint64_t from_lsn, to_lsn;         /* [const] */
     struct twinlog_report *ret_report; /* where the application wants it, or NULL */
     struct twinlog_report report;      /* of an error */
@@ -583,10 +586,18 @@ int twl_reader_attach(const struct reader_source *source, const struct twinlog_r
     return 0;
 }
 
+void twl_reader_count(struct twinlog_reader *reader, _Atomic uint32_t *readers)
+{
+    reader->readers = readers;
+    reader->pid = getpid();
+    atomic_fetch_add(readers, 1);
+}
+
 void twinlog_reader_close(struct twinlog_reader *reader)
 {
     if (!reader)
         return;
+    _Atomic uint32_t *readers = reader->readers && reader->pid == getpid() ? reader->readers : NULL;
     struct io *io = reader->owns_io ? reader->snapshot.io : NULL;
     twl_follower_destroy(reader->follower);
     twl_read_position_free(&reader->pos);
@@ -594,4 +605,6 @@ void twinlog_reader_close(struct twinlog_reader *reader)
     free(reader);
     if (io)
         io->ops->destroy(io);
+    if (readers)
+        atomic_fetch_sub(readers, 1);
 }

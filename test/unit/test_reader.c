@@ -190,6 +190,30 @@ static void expect_no_previous(struct twinlog_reader *reader, int result)
 
 #define MANY 3000u
 
+START_TEST(a_log_is_not_closed_under_its_readers)
+{
+    static const enum twinlog_mode modes[] = { TWINLOG_MODE_DURABLE, TWINLOG_MODE_MAPPED,
+                                               TWINLOG_MODE_SHARED };
+    struct twinlog_options options = log_options(0, _i == 3 ? TWINLOG_READ_ONLY : 0);
+    struct twinlog_reader *first, *second;
+    struct twinlog_record record;
+
+    options.mode = modes[_i % 3];
+    log_close(log_open(NULL));
+    struct twinlog *log = log_open(&options);
+    ck_assert_int_eq(twinlog_reader_attach(log, NULL, &first), 0);
+    ck_assert_int_eq(twinlog_reader_attach(log, NULL, &second), 0);
+    ck_assert_int_eq(twinlog_close(log), -EBUSY);
+    twinlog_reader_close(first);
+    ck_assert_int_eq(twinlog_close(log), -EBUSY);
+    if (_i < 3)
+        append_records(log, 0, 0, 1); /* nothing has happened */
+    ck_assert_int_eq(twinlog_reader_next(second, &record), _i < 3);
+    twinlog_reader_close(second);
+    ck_assert_int_eq(twinlog_close(log), 0);
+}
+END_TEST
+
 START_TEST(all_of_a_log_is_read_there_and_back)
 {
     struct twinlog *log = make_log(MANY);
@@ -2073,6 +2097,7 @@ Suite *reader_suite(void)
     Suite *suite = suite_create("reader");
     TCase *tests = add_case(suite, "there and back");
 
+    tcase_add_loop_test(tests, a_log_is_not_closed_under_its_readers, 0, 4);
     tcase_add_loop_test(tests, all_of_a_log_is_read_there_and_back, 0, KINDS);
     tcase_add_loop_test(tests, a_cursor_goes_anywhere, 0, KINDS);
     tcase_add_loop_test(tests, without_a_writer_a_cursor_goes_anywhere_too, 0, 2);
