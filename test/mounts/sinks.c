@@ -229,7 +229,7 @@ static void remount(void)
 
 static void make_line(char line[LINE_BYTES + 1], uint64_t number)
 {
-    snprintf(line, LINE_BYTES + 1, "%08" PRIu64 " %054u\n", number, 0u);
+    snprintf(line, LINE_BYTES + 1, "%08u %054u\n", (unsigned)(number % 100000000u), 0u);
 }
 
 static int put_line(struct twinlog_sink *sink, uint64_t number)
