@@ -69,7 +69,7 @@ wait_until()
     tries=0
     until eval "$*"; do
         tries=$((tries + 1))
-        [ "$tries" -gt 200 ] && return 1
+        [ "$tries" -gt 1200 ] && return 1
         sleep 0.05
     done
 }

@@ -173,6 +173,9 @@ test_rotate()
     count "as promised" $(($(wc -l <tiny.1) - 1))
 }
 
+# has_left FILE WANT: the file has exactly the bytes of WANT, so the sink is in the next one.
+has_left() { cmp -s "$1" "$2"; }
+
 test_logrotate()
 {
     start_sink rotated
@@ -180,15 +183,18 @@ test_logrotate()
     mv rotated rotated.old
     kill -HUP "$sink"
     got=0
+    printf 'one\n' >want
     wait_until test -e rotated || got=1
+    wait_until has_left rotated.old want || got=1
     count "SIGHUP makes a new file" "$got"
     pours rotated two
-    printf 'one\n' >want
     same "the old one is cut to its bytes" want rotated.old
 
     mv rotated rotated.older
     got=0
+    printf 'two\n' >want
     wait_until test -e rotated || got=1
+    wait_until has_left rotated.older want || got=1
     count "so does the mere renaming, after a second" "$got"
     pours rotated three
     kill -HUP "$sink"
@@ -218,7 +224,9 @@ test_hangup()
     rmdir held
     kill -HUP "$sink"
     got=0
+    echo one >want
     wait_until test -f held || got=1
+    wait_until has_left held.old want || got=1
     count "and works when one can" "$got"
     pours held two
     end_sink

@@ -75,7 +75,7 @@ static void choose_log_options(struct twinlog_options *options, bool is_mapped, 
     options->max_record_bytes = record_bytes[rng_below(rng, 4)];
     options->buffer_bytes = (uint32_t)((options->max_record_bytes + 3 * block - 1) / block * block);
     options->buffer_bytes = options->buffer_bytes < 4 * block ? (uint32_t)(4 * block) : options->buffer_bytes;
-    options->mapped_bytes = options->buffer_bytes + 2 * block + block * rng_below(rng, 24);
+    options->mapped_bytes = options->buffer_bytes + 5 * block + block * rng_below(rng, 24);
     options->mapped_bytes = options->mapped_bytes < 16 * block ? 16 * block : options->mapped_bytes;
     options->segment_bytes = options->mapped_bytes << rng_below(rng, 3);
     options->flush_interval_ms = rng_one_in(rng, 4) ? 1 + (uint32_t)rng_below(rng, 20) : 0;
@@ -284,6 +284,7 @@ static void run_cycle(void)
     totals.records += book.records;
     totals.fillers += book.fillers;
     totals.found += book.found;
+    atomic_store(&stage->has_fibbed, false); /* a death in the middle of a lie hides it: lie again */
     place.cycle++;
 }
 

@@ -689,8 +689,8 @@ static void begin_log(struct rng *rng)
     atomic_store(&scene->durable, 0);
     manner.record_bytes = record_bytes[rng_below(rng, 4)];
     manner.mapped_bytes = 32 * block + block * rng_below(rng, 225);
-    if (manner.mapped_bytes < manner.record_bytes + 4 * block)
-        manner.mapped_bytes = (manner.record_bytes / block + 4) * block;
+    if (manner.mapped_bytes < manner.record_bytes + 8 * block)
+        manner.mapped_bytes = (manner.record_bytes / block + 8) * block;
     manner.has_mapping_follower = rng_one_in(rng, 2);
     manner.was_durable = false;
     for (unsigned i = 0; i < 1u + manner.has_mapping_follower; i++)
@@ -714,6 +714,7 @@ static void run_cycle(void)
     totals.fillers += book.fillers;
     totals.found += book.found;
     totals.checked += book.checked;
+    atomic_store(&scene->has_fibbed, false); /* a death in the middle of a lie hides it: lie again */
     place.cycle++;
 }
 

@@ -413,6 +413,7 @@ static void run_cycle(void)
     if ((!is_closed || manner.is_renamed) && scene->opened_bytes != verdict.last_file_bytes)
         violation("who opened it after all were killed was told %" PRIu64 " bytes, the file has %" PRIu64,
                   scene->opened_bytes, verdict.last_file_bytes);
+    atomic_store(&scene->has_fibbed, false); /* a death in the middle of a lie hides it: lie again */
     place.cycle++;
     if (!can_invite() || verdict.bytes > LARGE_FILE_BYTES || verdict.files > MOST_FILES ||
         rng_one_in(&rng, 8)) {

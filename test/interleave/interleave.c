@@ -741,6 +741,7 @@ static struct segment *make_segment(unsigned number)
         (struct segment){ .file = &world.files[number].io_file,
                           .header = { .sequence = number + 1, .segment_id = number + 1, .bytes = FILE_BYTES },
                           .data_end = twl_segment_data_end(FILE_BYTES),
+                          .write_end = twl_segment_data_end(FILE_BYTES),
                           .summary = &world.summaries[number] };
     segment->seed = twl_segment_seed(&segment->header);
     struct file *file = &world.files[number];
@@ -770,7 +771,7 @@ static void begin(void)
     for (unsigned i = 0; i < FILES; i++)
         make_segment(i);
     if (now.scenario->is_small) /* one group, and what is kept free for markers */
-        world.segments[0].data_end = SEGMENT_DATA_OFFSET + 6 * BLOCK_BYTES;
+        world.segments[0].data_end = world.segments[0].write_end = SEGMENT_DATA_OFFSET + 6 * BLOCK_BYTES;
     if (now.scenario->is_cut) /* so that its second group is behind the middle */
         world.segments[0].header.bytes = 2 * (SEGMENT_DATA_OFFSET + GROUP_HEADER_BYTES + 8);
     world.taken = world.made = 1;
