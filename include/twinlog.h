@@ -461,9 +461,9 @@ struct twinlog_request {
  * terms say TWINLOG_TRY; a deadline and a cancellation count for that wait only.
  *
  * complete() is called by the thread that has committed: a committer, one inside twinlog_drive(), or one that waits
- * in any call on this log. It may submit, append and wait, but not truncate, reset or close the log; on the
- * thread of a shared committer, none that is open for writing (-EDEADLK). Later completions wait until it returns. It
- * must return: no longjmp, no
+ * in any call on this log. It may submit, append and wait, but not truncate, reset or close the log; on the thread of
+ * a shared committer, none that is open for writing (-EDEADLK). Two callbacks that truncate, reset or close each
+ * other's logs wait for each other for ever. Later completions wait until it returns. It must return: no longjmp, no
  * C++ exception, no pthread_exit.
  *
  * -ENOTSUP in TWINLOG_MODE_MAPPED. */

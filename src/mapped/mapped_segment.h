@@ -48,7 +48,7 @@ struct mapped_segment {
  * it exclusively. */
 int twl_mapped_segment_map(struct io *io, const struct segment *segment, unsigned owner, bool is_shared,
                            struct mapped_segment **ret_segment);
-/* Makes a placeholder, for a log that is opened while there is no space for the next segment: a sheet without a
+/* Makes a placeholder, for a log that is opened while there is no space for the next segment: one without a
  * mapping, and with a group that has ended. It stands for `segment`, in which the log ends at `position`, and takes
  * it over. The next segment is made with the number behind `number`. */
 int twl_mapped_segment_hold_place(struct io *io, const struct segment *segment,
