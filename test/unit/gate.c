@@ -16,7 +16,7 @@
 
 struct gate gate;
 
-static struct io_ops ops;
+static struct io_ops ops, linkless_ops;
 static const struct io_ops *real;
 static struct io_file *_Atomic unsynced_file; /* has writes that no sync covered */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -137,16 +137,18 @@ int gate_try_log(const struct twinlog_options *options, struct twinlog **ret_log
 
     mkdir(log_dir, 0777);
     ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
-    real = io->ops;
-    ops = *io->ops;
-    ops.submit = gated_submit;
-    ops.sync_data = gated_sync_data;
-    ops.allocate = gated_allocate;
-    ops.map = gated_map;
-    if (atomic_load(&gate.link_error) < 0)
-        ops.link = refused_link;
-    ops.check_view = gated_check_view;
-    io->ops = &ops;
+    if (real != io->ops) { /* once: threads of a log that is open may be using them */
+        real = io->ops;
+        ops = *io->ops;
+        ops.submit = gated_submit;
+        ops.sync_data = gated_sync_data;
+        ops.allocate = gated_allocate;
+        ops.map = gated_map;
+        ops.check_view = gated_check_view;
+        linkless_ops = ops;
+        linkless_ops.link = refused_link;
+    }
+    io->ops = atomic_load(&gate.link_error) < 0 ? &linkless_ops : &ops;
     return twl_log_open(io, options, ret_log);
 }
 
