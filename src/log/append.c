@@ -45,6 +45,14 @@ static int read_terms(const struct twinlog *log, const struct twinlog_terms *giv
     return 0;
 }
 
+/* For a call on terms of its caller. */
+static int go_in_on(struct twinlog *log, const struct twinlog_terms *given, struct terms *ret_terms,
+                    struct call *call)
+{
+    const int rc = read_terms(log, given, ret_terms);
+    return rc < 0 ? rc : go_in(log, ret_terms, call);
+}
+
 static int check_entry(const struct twinlog_entry *entry)
 {
     if (entry->reserved != 0 || (entry->pieces && (entry->data || entry->size > 0)) ||
@@ -152,9 +160,7 @@ int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entrie
     struct terms read;
     uint64_t lsn = 0;
     struct call call;
-    int rc = read_terms(log, terms, &read);
-    if (rc == 0)
-        rc = go_in(log, &read, &call);
+    int rc = go_in_on(log, terms, &read, &call);
     if (rc == 0) {
         rc = check_batch(entries, count);
         if (rc == 0) {
@@ -245,9 +251,7 @@ int twinlog_reserve(struct twinlog *log, const struct twinlog_entry *entry, cons
 {
     struct terms read;
     struct call call;
-    int rc = read_terms(log, terms, &read);
-    if (rc == 0)
-        rc = go_in(log, &read, &call);
+    int rc = go_in_on(log, terms, &read, &call);
     if (rc < 0)
         return rc;
     rc = log->mapped ? -ENOTSUP : 0;
@@ -333,9 +337,7 @@ int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uin
     const struct batch batch = { .entries = entries, .count = count };
     struct terms read;
     struct call call;
-    int rc = read_terms(log, terms, &read);
-    if (rc == 0)
-        rc = go_in(log, &read, &call);
+    int rc = go_in_on(log, terms, &read, &call);
     if (rc < 0)
         return rc;
     rc = check_batch(entries, count);

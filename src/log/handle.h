@@ -33,8 +33,8 @@ struct twinlog {
 
     /* Serialises trims, truncations and changes of the state file among the threads of this process. */
     struct twl_mutex head_lock;
-    bool
-        is_truncation_in_doubt; /* [head_lock] its segment may exist or not: nothing in front of it may leave */
+    /* [head_lock] the segment of a truncation may exist or not: nothing in front of it may leave */
+    bool is_truncation_in_doubt;
 
     _Atomic uint32_t readers; /* that are attached to it */
 

@@ -75,18 +75,19 @@ static void forget(struct log_snapshot *snapshot)
  * and again. */
 static bool may_be_moving(const struct log_snapshot *snapshot, int error)
 {
+    const bool has_faults = error == 0 && snapshot->set.fault_count > 0;
     return snapshot->has_writer &&
-           (error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN || error == -ENOENT);
+           (has_faults || error == TWINLOG_ECORRUPT || error == TWINLOG_EFOREIGN || error == -ENOENT);
 }
 
-static int load(struct io *io, bool collects_faults, struct log_snapshot *ret_view,
+static int load(struct io *io, bool collects_faults, struct log_snapshot *ret_snapshot,
                 struct twinlog_report *ret_report)
 {
     struct log_snapshot snapshot = { 0 };
     int rc = twl_page_watch(io, &snapshot.shared);
     if (rc < 0)
         return report_system(rc, ret_report);
-    rc = load_once(io, false, &snapshot, ret_report);
+    rc = load_once(io, collects_faults, &snapshot, ret_report);
     for (unsigned tries = 1; tries < SNAPSHOT_TRIES; tries++) {
         bool is_moving = may_be_moving(&snapshot, rc) && tries < MOVING_TRIES;
         if (!is_moving && has_same_writer(&snapshot))
@@ -94,11 +95,7 @@ static int load(struct io *io, bool collects_faults, struct log_snapshot *ret_vi
         if (is_moving)
             io->ops->sleep_ms(io, 1);
         forget(&snapshot);
-        rc = load_once(io, false, &snapshot, ret_report);
-    }
-    if (collects_faults && (rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN)) {
-        forget(&snapshot);
-        rc = load_once(io, true, &snapshot, ret_report);
+        rc = load_once(io, collects_faults, &snapshot, ret_report);
     }
     if (rc == 0 && snapshot.set.started == 0 && snapshot.set.fault_count == 0) {
         rc = -ENOENT;
@@ -108,7 +105,7 @@ static int load(struct io *io, bool collects_faults, struct log_snapshot *ret_vi
     if (rc < 0)
         twl_log_snapshot_free(&snapshot);
     else
-        *ret_view = snapshot;
+        *ret_snapshot = snapshot;
     return rc;
 }
 
@@ -125,28 +122,28 @@ static int sync_log(struct io *io, const struct log_snapshot *snapshot, struct t
     return rc < 0 ? report_system(rc, ret_report) : 0;
 }
 
-int twl_log_snapshot_load(struct io *io, struct log_snapshot *ret_view, struct twinlog_report *ret_report)
+int twl_log_snapshot_load(struct io *io, struct log_snapshot *ret_snapshot, struct twinlog_report *ret_report)
 {
-    return load(io, false, ret_view, ret_report);
+    return load(io, false, ret_snapshot, ret_report);
 }
 
-int twl_log_snapshot_load_from_disk(struct io *io, unsigned flags, struct log_snapshot *ret_view,
+int twl_log_snapshot_load_from_disk(struct io *io, unsigned flags, struct log_snapshot *ret_snapshot,
                                     struct twinlog_report *ret_report)
 {
     io->reads_disk =
         false; /* beside a writer the page cache is as good, and reading past it would slow the writer down */
     const bool collects_faults = (flags & SNAPSHOT_COLLECTS_FAULTS) != 0;
-    int rc = load(io, collects_faults, ret_view, ret_report);
-    if (rc == 0 && ret_view->has_writer)
+    int rc = load(io, collects_faults, ret_snapshot, ret_report);
+    if (rc == 0 && ret_snapshot->has_writer)
         return 0;
     if (rc == 0) {
-        rc = flags & SNAPSHOT_SYNCS ? sync_log(io, ret_view, ret_report) : 0;
-        twl_log_snapshot_free(ret_view);
+        rc = flags & SNAPSHOT_SYNCS ? sync_log(io, ret_snapshot, ret_report) : 0;
+        twl_log_snapshot_free(ret_snapshot);
         if (rc < 0)
             return rc;
     }
     io->reads_disk = true;
-    return load(io, collects_faults, ret_view, ret_report);
+    return load(io, collects_faults, ret_snapshot, ret_report);
 }
 
 void twl_log_snapshot_free(struct log_snapshot *snapshot)

@@ -23,14 +23,15 @@ struct log_snapshot {
 };
 
 /* -ENOENT also if there is no log in the directory. Fills in the report on failure. */
-int twl_log_snapshot_load(struct io *io, struct log_snapshot *ret_view, struct twinlog_report *ret_report);
+int twl_log_snapshot_load(struct io *io, struct log_snapshot *ret_snapshot,
+                          struct twinlog_report *ret_report);
 /* The same for a caller that owns `io` and judges the log: unless there is a writer, everything is read from
  * the disk, also what the caller opens later. */
 enum snapshot_flags {
     SNAPSHOT_SYNCS = 1u << 0,           /* the log is synced before, so what is found is durable */
     SNAPSHOT_COLLECTS_FAULTS = 1u << 1, /* see struct segment_set_options */
 };
-int twl_log_snapshot_load_from_disk(struct io *io, unsigned flags, struct log_snapshot *ret_view,
+int twl_log_snapshot_load_from_disk(struct io *io, unsigned flags, struct log_snapshot *ret_snapshot,
                                     struct twinlog_report *ret_report);
 void twl_log_snapshot_free(struct log_snapshot *snapshot); /* may be called twice */
 

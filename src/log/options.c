@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Defaults and limits of the options for opening, in one place. */
 #include "base/base.h"
-#include "base/bytes.h"
 #include "base/versioned.h"
 #include "format/format.h"
 #include "log/log.h"

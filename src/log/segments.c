@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define VIEWS 100u
+#define TRIES 100u
 
 struct listing {
     struct io *io;
@@ -156,7 +156,7 @@ static int look_until_it_fits(struct listing *l)
 {
     struct twinlog_report report;
     int rc = -EAGAIN;
-    for (unsigned views = 0; (rc == -EAGAIN || rc == -ENOENT) && views < VIEWS; views++) {
+    for (unsigned tries = 0; (rc == -EAGAIN || rc == -ENOENT) && tries < TRIES; tries++) {
         forget(l);
         rc = twl_log_snapshot_load(l->io, &l->snapshot, &report);
         if (rc < 0)

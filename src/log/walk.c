@@ -21,7 +21,7 @@
 
 #include <errno.h>
 
-#define VIEWS 100u /* a log that is truncated faster than it is read is not verified */
+#define TRIES 100u /* a log that is truncated faster than it is read is not verified */
 
 /* ---- telling ----------------------------------------------------------------------------------- */
 
@@ -508,12 +508,13 @@ static int step(struct walk *w)
 /* Only segments that were left are sealed; the newest one may have a footer that is no longer true. */
 static int begin_seal_check(struct walk *w)
 {
-    struct segment_footer footer;
     w->seal = (struct seal_check){ 0 };
-    int rc = twl_segment_read_footer(&w->segment, &footer);
-    w->footer_lsn = rc > 0 ? footer.last_lsn : 0;
-    if (rc >= 0 && w->index + 1 < w->snapshot.set.started)
-        rc = twl_seal_check_begin(&w->seal, &w->segment);
+    w->footer_lsn = 0;
+    const bool was_left = w->index + 1 < w->snapshot.set.started;
+    int rc = was_left ? twl_seal_check_begin(&w->seal, &w->segment)
+                      : twl_segment_read_footer(&w->segment, &w->seal.footer);
+    if (rc > 0 || w->seal.is_sealed)
+        w->footer_lsn = w->seal.footer.last_lsn;
     if (w->snapshot.set.entries[w->index].is_salvaged &&
         !w->seal.is_sealed) /* maybe of an earlier incarnation */
         w->seal.wrong = NULL;
@@ -629,7 +630,7 @@ int twl_walk_through(struct walk *w)
     const struct segment_set *set = &w->snapshot.set;
     struct position position = { 0 };
     uint64_t done_sequence = 0;
-    unsigned views = 1;
+    unsigned tries = 1;
     int rc = 0;
     while (rc == 0 && !w->is_done && w->index < set->started + set->spares) {
         struct position before = position;
@@ -640,7 +641,7 @@ int twl_walk_through(struct walk *w)
             w->records = records;
             w->next_lsn = next_lsn;
             w->is_done = false;
-            rc = views++ < VIEWS ? look_again(w, done_sequence, &position) : -EBUSY;
+            rc = tries++ < TRIES ? look_again(w, done_sequence, &position) : -EBUSY;
         } else if (rc == 0) {
             done_sequence = set->entries[w->index++].header.sequence;
         }

@@ -428,7 +428,7 @@ static int look_first(struct read_snapshot *h, uint32_t left_epoch, struct twinl
 
 int twl_read_snapshot_open(struct read_snapshot *h, struct io *io, struct twinlog_report *ret_report)
 {
-    *h = (struct read_snapshot){ .io = io, .shared = &h->watched };
+    *h = (struct read_snapshot){ .io = io, .shared = &h->watched, .pid = getpid() };
     int rc = twl_page_watch(io, &h->watched);
     if (rc < 0)
         return report_system(rc, ret_report);

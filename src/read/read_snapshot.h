@@ -27,7 +27,7 @@ struct read_snapshot {
     struct shared_page *shared;  /* [const] the writer's, or `watched` */
     struct shared_page watched;  /* detached: another process's */
     struct reader_source source; /* [const] attached; else .set is NULL */
-    pid_t pid;                   /* the process that attached the reader */
+    pid_t pid;                   /* [const] the process that opened the reader */
 
     uint64_t first_lsn;     /* oldest LSN that is kept, or the first one to come */
     uint64_t limit_lsn;     /* newest LSN that may be returned */

@@ -38,7 +38,6 @@ struct twinlog_reader {
     struct read_position pos;
     bool owns_io;                      /* [const] */
     _Atomic uint32_t *readers;         /* [const] of the log that it is attached to, or NULL */
-    pid_t pid;                         /* [const] process that attached it */
     uint64_t from_lsn, to_lsn;         /* [const] */
     struct twinlog_report *ret_report; /* where the application wants it, or NULL */
     struct twinlog_report report;      /* of an error */
@@ -589,7 +588,6 @@ int twl_reader_attach(const struct reader_source *source, const struct twinlog_r
 void twl_reader_count(struct twinlog_reader *reader, _Atomic uint32_t *readers)
 {
     reader->readers = readers;
-    reader->pid = getpid();
     atomic_fetch_add(readers, 1);
 }
 
@@ -597,7 +595,7 @@ void twinlog_reader_close(struct twinlog_reader *reader)
 {
     if (!reader)
         return;
-    _Atomic uint32_t *readers = reader->readers && reader->pid == getpid() ? reader->readers : NULL;
+    _Atomic uint32_t *readers = reader->readers && reader->snapshot.pid == getpid() ? reader->readers : NULL;
     struct io *io = reader->owns_io ? reader->snapshot.io : NULL;
     twl_follower_destroy(reader->follower);
     twl_read_position_free(&reader->pos);

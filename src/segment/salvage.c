@@ -61,19 +61,24 @@ static void take_first(struct piece *piece, const struct cursor *cursor)
     piece->first_offset = cursor->group_offset;
 }
 
+/* Enters the next group, also behind damage: 1 = entered. */
+static int enter_next(struct cursor *cursor)
+{
+    struct later_groups later;
+    const int rc = twl_cursor_enter_group(cursor);
+    return rc == 0 ? twl_cursor_enter_later(cursor, &later) : rc;
+}
+
 /* Finds the first group of a piece whose seed is known. */
 static int find_first(struct loading *l, struct piece *piece)
 {
     struct segment segment;
-    struct later_groups later;
     int rc = twl_segment_open_entry(l->io, piece->entry, &segment);
     if (rc < 0)
         return rc;
     struct cursor cursor = { 0 };
     twl_cursor_begin(&cursor, &segment, (struct position){ 0 });
-    rc = twl_cursor_enter_group(&cursor);
-    if (rc == 0)
-        rc = twl_cursor_enter_later(&cursor, &later);
+    rc = enter_next(&cursor);
     if (rc > 0)
         take_first(piece, &cursor);
     twl_cursor_free(&cursor);
@@ -157,7 +162,6 @@ static int each_group(struct loading *l, const struct piece *piece,
                       int (*each)(void *context, const struct group_header *group), void *context)
 {
     struct segment segment;
-    struct later_groups later;
     int rc = twl_segment_open_entry(l->io, piece->entry, &segment);
     if (rc < 0)
         return rc;
@@ -166,9 +170,7 @@ static int each_group(struct loading *l, const struct piece *piece,
     cursor.offset = piece->first_offset;
     cursor.is_at_first = (piece->first.flags & GROUP_FIRST) != 0;
     do {
-        rc = twl_cursor_enter_group(&cursor);
-        if (rc == 0)
-            rc = twl_cursor_enter_later(&cursor, &later);
+        rc = enter_next(&cursor);
         if (rc <= 0)
             break;
         rc = each(context, &cursor.group);

@@ -10,9 +10,8 @@
 
 #define SEGMENT_NAME_BYTES 32u
 #define FIRST_SEGMENT_BYTES (512u * 1024) /* of a log's first one; each next one doubles, up to a limit */
-#define SEGMENT_MARKER_BYTES                                                                                 \
-    (4u * BLOCK_BYTES) /* kept for marker groups behind records, so that a log can be \
-                                                   opened and closed on a full disk */
+/* Kept for marker groups behind the records, so that a log can be opened and closed on a full disk. */
+#define SEGMENT_MARKER_BYTES (4u * BLOCK_BYTES)
 
 struct segment {
     struct io_file *file;

@@ -638,14 +638,13 @@ static bool has_changed(struct io *io, uint64_t generation)
 int twl_segment_set_open(struct io *io, const struct segment_set_options *options, struct state *ret_state,
                          struct segment_set *ret_set, struct twinlog_report *ret_report)
 {
-    const struct segment_set_options strict = { .open_flags = options->open_flags,
-                                                .lock_wait_ms = options->lock_wait_ms,
-                                                .remove_temporaries = options->remove_temporaries };
+    struct segment_set_options strict = *options;
     struct state state = { 0 };
     struct twinlog_report report;
     uint64_t generation = 0;
     int rc = 0;
     bool is_alone = options->lock_wait_ms > 0; /* a writer, so no other process changes anything */
+    strict.collects_faults = false;            /* a fault may be a change that is going on */
     for (unsigned tries = 1;; tries++) {
         rc = open_once(io, &strict, &state, &generation, ret_set, &report);
         bool may_be_moving = rc == TWINLOG_ECORRUPT || rc == TWINLOG_EFOREIGN || rc == -ENOENT;

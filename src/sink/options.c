@@ -4,8 +4,6 @@
 #include "base/versioned.h"
 #include "sink/sink.h"
 
-#include "base/bytes.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
