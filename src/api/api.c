@@ -10,6 +10,7 @@
 #include "api/ladder.h"
 #include "base/base.h"
 #include "base/versioned.h"
+#include "check/check.h"
 #include "log/log.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The log as a whole, over any directory that it is given: opened, closed, inspected, copied. */
+/* The log as a whole, over any directory that it is given: options, opening, what repair needs, watching. */
 #ifndef TWL_LOG_H
 #define TWL_LOG_H
 
@@ -27,17 +27,8 @@ int twl_log_begin_at(struct twinlog *log, uint64_t next_lsn);
 int twl_log_put(struct twinlog *log, enum record_kind kind, const struct twinlog_entry *entry,
                 uint64_t *ret_lsn);
 
-/* As the public calls of the same name. Each one owns `io`, and `to`, from here on, also on failure. */
-int twl_verify(struct io *io, const struct twinlog_verify_options *options, uint64_t *ret_records);
-int twl_inspect(struct io *io, struct twinlog_inspection *ret_inspection);
+/* As twinlog_watch(). Owns `io` from here on, also on failure. */
 int twl_watch(struct io *io, int timeout_ms, struct twinlog_stat *ret_stat,
               struct twinlog_timings *ret_timings);
-int twl_segments(struct io *io, int (*each)(void *context, const struct twinlog_segment *segment),
-                 void *context);
-/* `to` is an empty directory. */
-int twl_backup(struct io *io, struct io *to, const struct twinlog_backup_options *options,
-               struct twinlog_backup_result *ret_result);
-int twl_repair(struct io *io, struct io *to, const struct twinlog_repair_options *options,
-               struct twinlog_repair_result *ret_result);
 
 #endif

@@ -13,6 +13,7 @@
 #define _GNU_SOURCE
 #include "../sim/rng.h"
 #include "io/io.h"
+#include "check/check.h"
 #include "log/log.h"
 
 #include <dirent.h>

@@ -11,6 +11,7 @@
 #include "container.h"
 #include "content.h"
 #include "fuzz.h"
+#include "check/check.h"
 #include "log/log.h"
 #include "segment/recover.h"
 #include "simdisk.h"

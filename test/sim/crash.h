@@ -11,6 +11,7 @@
 #define TWL_SIM_CRASH_H
 
 #include "history.h"
+#include "check/check.h"
 #include "log/log.h"
 #include "names.h"
 

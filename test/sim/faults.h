@@ -10,6 +10,7 @@
 #define TWL_SIM_FAULTS_H
 
 #include "history.h"
+#include "check/check.h"
 #include "log/log.h"
 #include "names.h"
 

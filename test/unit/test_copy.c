@@ -13,6 +13,7 @@
 #include "suites.h"
 
 #include "format/checksum.h"
+#include "check/check.h"
 #include "log/log.h"
 #include "segment/segment_set.h"
 #include "segment/state.h"

@@ -11,6 +11,7 @@
 
 #include "../sim/simdisk.h"
 #include "base/watermark.h"
+#include "check/check.h"
 #include "log/log.h"
 #include "read/follower.h"
 #include "segment/segment.h"

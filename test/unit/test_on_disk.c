@@ -11,6 +11,7 @@
 #include "suites.h"
 
 #include "../sim/simdisk.h"
+#include "check/check.h"
 #include "log/log.h"
 #include "read/reader.h"
 

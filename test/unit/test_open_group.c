@@ -10,6 +10,7 @@
 #include "../sim/simdisk.h"
 #include "base/boot.h"
 #include "base/bytes.h"
+#include "check/check.h"
 #include "log/log.h"
 #include "logdir.h"
 #include "read/reader.h"

@@ -4,6 +4,7 @@
 #include "suites.h"
 
 #include "../sim/simdisk.h"
+#include "check/check.h"
 #include "log/handle.h"
 #include "log/log.h"
 #include "segment/keeper.h"

@@ -17,7 +17,7 @@
  * not fit is damage only if nothing changed since the set was loaded; otherwise the segment is walked again
  * in a new snapshot.
  */
-#include "log/walk.h"
+#include "check/walk.h"
 
 #include <errno.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A log as seen from outside: its contents, its writer, and what opening it would find. */
-#include "log/log.h"
+#include "check/check.h"
 
 #include "log/log_snapshot.h"
 

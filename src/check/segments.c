@@ -6,7 +6,7 @@
  * trimmed or truncated are left out. If a segment is gone before it could be read, everything starts again:
  * `each` is called only when everything is known.
  */
-#include "log/log.h"
+#include "check/check.h"
 
 #include "log/log_snapshot.h"
 

@@ -20,11 +20,12 @@
  * new log begins behind it. If it is between records, the two parts can't be in one log, and the repair ends
  * with an error.
  */
-#include "log/log.h"
+#include "check/check.h"
 
 #include "base/bytes.h"
+#include "check/walk.h"
 #include "format/unseed.h"
-#include "log/walk.h"
+#include "log/log.h"
 
 #include <errno.h>
 #include <string.h>

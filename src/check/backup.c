@@ -16,7 +16,7 @@
  * with the segments that exist now. Trims begin at the oldest segment, as the copy does, so they have to
  * overtake it.
  */
-#include "log/log.h"
+#include "check/check.h"
 
 #include "log/log_snapshot.h"
 

@@ -6,8 +6,8 @@
 #ifndef TWL_WALK_H
 #define TWL_WALK_H
 
+#include "check/seal_check.h"
 #include "log/log_snapshot.h"
-#include "log/seal_check.h"
 
 /* Records that are damaged or missing, and the bytes of the current segment where they should be. */
 struct hole {

@@ -4,9 +4,9 @@
  * header, a missing file), then what the walk through all segments finds, and last what is wrong with the
  * state file.
  */
-#include "log/log.h"
+#include "check/check.h"
 
-#include "log/walk.h"
+#include "check/walk.h"
 
 #include <errno.h>
 #include <stdlib.h>

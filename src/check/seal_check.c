@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See seal_check.h. The index may fill the free part of the file, so it is read block by block. */
-#include "log/seal_check.h"
+#include "check/seal_check.h"
 
 #include "format/checksum.h"
 
