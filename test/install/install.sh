@@ -16,6 +16,7 @@ awk '/^```c$/ { block = ""; inside = 1; next }
 [ -s "$place/main.c" ] || { echo "skipped: README.md has no C program"; exit 77; }
 
 cmake --install "$build" --prefix "$place/prefix" >"$place/install.txt"
+cp "$build/install_manifest.txt" "$place/manifest"
 prefix=$place/moved # what was installed may be moved
 mv "$place/prefix" "$prefix"
 pc=$(find "$prefix" -name twinlog.pc)
@@ -41,6 +42,18 @@ cc -o "$place/by-archive" "$place/main.c" $(pkg-config --static --cflags --libs 
 use pkg-config-static "$place/by-archive"
 if ldd "$place/by-archive" | grep libtwinlog; then echo "linked to the shared library"; exit 1; fi
 
+# Without any shared library.
+# shellcheck disable=SC2046
+if cc -static -o "$place/alone" "$place/main.c" $(pkg-config --static --cflags --libs twinlog) 2>"$place/alone.txt"; then
+    use pkg-config-alone "$place/alone"
+else
+    for library in c uring $(sed -n 's/^Requires.private:.*libisal.*/isal/p' "$pc"); do
+        [ "$(cc -print-file-name="lib$library.a")" != "lib$library.a" ] || missing=lib$library.a
+    done
+    [ -n "${missing:-}" ] || { cat "$place/alone.txt"; exit 1; }
+    echo "--- not linked without shared libraries: $missing is not here"
+fi
+
 generator=$(sed -n 's/^CMAKE_GENERATOR:INTERNAL=//p' "$build/CMakeCache.txt")
 mkdir "$place/project"
 cp "$here/CMakeLists.txt" "$place/main.c" "$place/project"
@@ -49,25 +62,61 @@ cmake --build "$place/project/build" >>"$place/project.txt"
 use find-package-shared "$place/project/build/shared"
 use find-package-static "$place/project/build/static"
 
-# Another project that has targets of the same names takes the library, and installs nothing of it.
-mkdir "$place/parent"
-cat >"$place/parent/CMakeLists.txt" <<END
+# Another project that has targets of the same names takes the library, and installs nothing of it. Nothing that one
+# of the two has set reaches the other: warnings, variables, what the parent makes of its own files.
+parent()
+{
+    mkdir "$place/$1"
+    cat >"$place/$1/CMakeLists.txt" <<END
 cmake_minimum_required(VERSION 3.25)
 project(parent LANGUAGES C)
-add_subdirectory($here/../.. twinlog EXCLUDE_FROM_ALL)
-foreach(name demo unit crash sim fuzz bench)
+set(CMAKE_C_STANDARD 17)
+set(CMAKE_C_EXTENSIONS OFF)
+set(CMAKE_C_VISIBILITY_PRESET hidden)
+set(CMAKE_UNITY_BUILD ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+get_cmake_property(names VARIABLES)
+foreach(name IN LISTS names)
+  set(before_\${name} "\${\${name}}")
+endforeach()
+$2
+get_cmake_property(after VARIABLES)
+foreach(name IN LISTS names)
+  if(name MATCHES "^(CMAKE|BUILD)_" AND NOT name MATCHES "^CMAKE_MATCH_" AND NOT "\${before_\${name}}" STREQUAL "\${\${name}}")
+    message(FATAL_ERROR "\${name} was '\${before_\${name}}' and is '\${\${name}}'")
+  endif()
+endforeach()
+get_directory_property(options COMPILE_OPTIONS)
+if(options)
+  message(FATAL_ERROR "options of the parent: \${options}")
+endif()
+foreach(name demo unit crash sim fuzz bench uninstall)
   add_executable(\${name} $place/main.c)
   target_link_libraries(\${name} PRIVATE twinlog::static)
 endforeach()
+add_executable(dynamic $place/main.c)
+target_link_libraries(dynamic PRIVATE twinlog::twinlog)
 install(TARGETS demo)
 END
-cmake -G "$generator" -S "$place/parent" -B "$place/parent/build" -DBUILD_TESTING=ON >"$place/parent.txt"
-grep -q "add_test" "$place"/parent/build/CTestTestfile.cmake "$place"/parent/build/twinlog/CTestTestfile.cmake 2>/dev/null &&
-    { echo "a project that takes the library has its tests"; exit 1; }
-cmake --build "$place/parent/build" --target demo >>"$place/parent.txt"
-cmake --install "$place/parent/build" --prefix "$place/parent/prefix" >>"$place/parent.txt"
-[ "$(find "$place/parent/prefix" -type f | wc -l)" = 1 ] || { echo "more is installed than the project's own"; exit 1; }
-use subproject "$place/parent/prefix/bin/demo"
+    cmake -G "$generator" -S "$place/$1" -B "$place/$1/build" -DBUILD_TESTING=ON >"$place/$1.txt"
+    if grep -q add_test "$place/$1/build/CTestTestfile.cmake" "$place/$1/build"/*/CTestTestfile.cmake 2>/dev/null; then
+        echo "a project that takes the library has its tests"
+        exit 1
+    fi
+    if grep -e ' -W' "$place/$1/build/compile_commands.json"; then
+        echo "a project that takes the library has its warnings"
+        exit 1
+    fi
+}
+parent subproject "add_subdirectory($here/../.. twinlog)"
+cmake --build "$place/subproject/build" -j 2 --target demo dynamic >>"$place/subproject.txt" || { cat "$place/subproject.txt"; exit 1; }
+cmake --install "$place/subproject/build" --prefix "$place/subproject/prefix" >>"$place/subproject.txt"
+[ "$(find "$place/subproject/prefix" -type f | wc -l)" = 1 ] || { echo "more is installed than the project's own"; exit 1; }
+use "subproject-static" "$place/subproject/prefix/bin/demo"
+use "subproject-shared" "$place/subproject/build/dynamic"
+parent fetched "include(FetchContent)
+FetchContent_Declare(twinlog SOURCE_DIR $here/../..)
+FetchContent_MakeAvailable(twinlog)"
 
 # An absolute library directory is the one that pkg-config says.
 cmake -G "$generator" -S "$here/../.." -B "$place/absolute" -DCMAKE_INSTALL_LIBDIR=/opt/twinlog/lib >"$place/absolute.txt"
@@ -80,3 +129,16 @@ echo "--- installed, version $version"
 for file in share/man/man1/twinlog.1 share/doc/twinlog/LICENSE share/doc/twinlog/README.md; do
     [ -s "$prefix/$file" ] || { echo "not installed: $file"; exit 1; }
 done
+
+# Uninstalling leaves what is not ours.
+echo "--- uninstall"
+cp -a "$prefix" "$place/prefix"
+touch "$place/prefix/share/doc/twinlog/note" "$place/prefix/include/other.h"
+cmake -D manifest="$place/manifest" -P "$here/../../cmake/uninstall.cmake"
+left=$(cd "$place/prefix" && find . ! -type d | sort | tr '\n' ' ')
+[ "$left" = "./include/other.h ./share/doc/twinlog/note " ] || { echo "left behind, or too much is gone: $left"; exit 1; }
+[ ! -e "$place/prefix/lib/cmake/twinlog" ] || { echo "an empty folder is left behind"; exit 1; }
+if cmake -D manifest="$place/no-manifest" -P "$here/../../cmake/uninstall.cmake" 2>/dev/null; then
+    echo "uninstalled what was never installed"
+    exit 1
+fi
