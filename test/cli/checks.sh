@@ -63,7 +63,7 @@ same()
     count "$1" "$got"
 }
 
-# wait_until COMMAND: tries for ten seconds.
+# wait_until COMMAND: tries for a minute.
 wait_until()
 {
     tries=0

@@ -784,7 +784,7 @@ start_writer()
     "$twinlog" append "$@" --print-lsn <feed >lsns.fifo 2>"$1.err" &
     writer=$!
     # should an LSN never come, reading it ends with the writer
-    (timeout 60 tail --pid="$writer" -f /dev/null || kill -9 "$writer") >/dev/null 2>&1 &
+    (timeout 500 tail --pid="$writer" -f /dev/null || kill -9 "$writer") >/dev/null 2>&1 &
     exec 3>feed 4<lsns.fifo
 }
 

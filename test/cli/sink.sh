@@ -16,7 +16,7 @@ start_sink()
     mkfifo feed
     env --default-signal=INT "$twinlog" sink "$@" <feed 2>"$1.err" &
     sink=$!
-    (timeout 60 tail --pid="$sink" -f /dev/null || kill -9 "$sink") >/dev/null 2>&1 &
+    (timeout 500 tail --pid="$sink" -f /dev/null || kill -9 "$sink") >/dev/null 2>&1 &
     exec 3>feed
 }
 
@@ -243,7 +243,7 @@ test_follow()
 {
     start_sink followed
     pours followed one
-    "$twinlog" sink --follow followed >shown 2>shown.err &
+    "$twinlog" sink --follow followed >shown 2>shown.err 3>&- & # else the sink's input would not end
     follower=$!
     got=0
     wait_until grep -qsx one shown || got=1
@@ -255,6 +255,7 @@ test_follow()
     wait_until grep -qsx two shown || got=1
     count "also in the next file" "$got"
     end_sink
+    count "and the sink ends with its input" "$got"
     kill -TERM "$follower"
     got=0
     wait "$follower" 2>/dev/null || got=$?
@@ -323,8 +324,8 @@ test_killed_beside()
     seq -f 'survivor %g' 100000 >in
     start_sink survived --shared
     mkfifo victims
-    yes victim >victims 2>/dev/null &
-    "$twinlog" sink survived --shared <victims 2>err &
+    yes victim >victims 2>/dev/null 3>&- &
+    "$twinlog" sink survived --shared <victims 2>err 3>&- &
     victim=$!
     wait_until grep -aqs victim survived
     cat in >&3
@@ -392,7 +393,7 @@ test_places()
     mkfifo fifo
     ln -s /dev/full link
     for target in directory fifo /dev/null /dev/full link; do
-        status "sink to $target" 1 timeout 10 "$twinlog" sink "$target" <in
+        status "sink to $target" 1 timeout 120 "$twinlog" sink "$target" <in
         says "says what it takes" err 'regular file'
         count "and makes nothing beside it" "$(find . /dev -maxdepth 1 -name ".$(basename "$target").*sink" | wc -l)"
     done
