@@ -719,6 +719,23 @@ int twinlog_reader_fd(struct twinlog_reader *reader);
 
 void twinlog_reader_close(struct twinlog_reader *reader); /* NULL is allowed */
 
+/* Reads the record `lsn` through an open log: copies its bytes to `data`, which has `room` bytes, and fills in
+ * *ret_record, whose `data` is then the caller's. Any number of threads at a time, each in microseconds where the
+ * bytes are in memory. In every mode; with TWINLOG_READ_ONLY it reads the log of another process. Sees what a reader
+ * sees. The log keeps up to 8 readers for it, each with segments open, until it is trimmed, truncated or closed. To
+ * read many records in order, or without a copy, use a reader.
+ *
+ *   -ENOBUFS  it is larger than `room`: ret_record->size is its size, ret_record->data NULL, and `data` untouched.
+ *             NULL and 0 ask for the size
+ *   -ERANGE   behind the newest record that readers see: not appended, not durable yet, or truncated
+ *   -ENOENT   a filler: the LSN of a record that was given up or lost
+ *   TWINLOG_ETRIMMED  it was removed from the head
+ *   TWINLOG_ECORRUPT  it is damaged; a reader from that LSN reports the place
+ *   -EINVAL   the LSN 0, a NULL
+ *   system errors; the same call may work again */
+int twinlog_read(struct twinlog *log, uint64_t lsn, void *data, size_t room,
+                 struct twinlog_record *ret_record);
+
 /* ---- looking ---------------------------------------------------------------------------------- */
 
 /* An open log. Counters start at open. In TWINLOG_MODE_MAPPED there are no groups to count, and syncs are those of

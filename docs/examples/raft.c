@@ -4,6 +4,7 @@
  *
  *     cc raft.c $(pkg-config --cflags --libs twinlog) && ./a.out journal
  */
+#include <errno.h>
 #include <stdio.h>
 #include <twinlog.h>
 
@@ -13,19 +14,18 @@ struct entry {
 };
 
 static struct twinlog *journal;
-static struct twinlog_reader *reader;
 
 /* 1 = the entry at the index has that term, or is in a snapshot; 0 = it has another term, or there is none. */
 static int has_entry(uint64_t index, uint64_t term)
 {
     struct twinlog_record record;
-    int rc = twinlog_reader_seek(reader, index);
-    if (rc == 0)
-        rc = twinlog_reader_next(reader, &record);
-    if (rc <= 0)
-        return rc == TWINLOG_ETRIMMED ? 1 : rc;
-    const struct entry *entry = record.data;
-    return record.size == sizeof(*entry) && entry->term == term;
+    struct entry entry;
+    int rc = twinlog_read(journal, index, &entry, sizeof(entry), &record);
+    if (rc == TWINLOG_ETRIMMED)
+        return 1;
+    if (rc < 0)
+        return rc == -ERANGE ? 0 : rc;
+    return record.size == sizeof(entry) && entry.term == term;
 }
 
 /* Takes entries from a leader, which follow an existing entry. The first one that differs replaces all
@@ -70,10 +70,7 @@ int main(int argc, char **argv)
 {
     int rc = twinlog_open(argc > 1 ? argv[1] : "journal", NULL, &journal);
     if (rc == 0)
-        rc = twinlog_reader_attach(journal, NULL, &reader);
-    if (rc == 0)
         rc = serve();
-    twinlog_reader_close(reader);
     twinlog_close(journal);
     puts(rc > 0 ? "entry 3 is of term 2" : rc < 0 ? twinlog_strerror(rc) : "entry 3 is of another term");
     return rc <= 0;

@@ -15,6 +15,16 @@
 
 #include <stdatomic.h>
 
+#define IDLE_LOOKUPS 8u
+
+/* The readers of twinlog_read() that no thread uses now. */
+struct lookups {
+    struct twl_mutex lock;
+    struct twinlog_reader *idle[IDLE_LOOKUPS]; /* [lock] */
+    uint32_t idle_count;                       /* [lock] */
+    uint32_t generation;                       /* [lock] a reader of an older one is not kept */
+};
+
 struct twinlog {
     struct io *io;                    /* [const] */
     struct fork_guard guard;          /* [const] */
@@ -36,7 +46,8 @@ struct twinlog {
     /* [head_lock] the segment of a truncation may exist or not: nothing in front of it may leave */
     bool is_truncation_in_doubt;
 
-    _Atomic uint32_t readers; /* that are attached to it */
+    _Atomic uint32_t readers; /* that the caller has attached to it */
+    struct lookups lookups;
 
     /* Read-only logs: */
     struct twl_mutex looking;
@@ -97,6 +108,12 @@ int twl_learn_head(struct twinlog *log);
 
 /* Fills in twinlog_stat() of a log that is open for writing. */
 void twl_stat_writer(struct twinlog *log, struct twinlog_stat *ret_stat);
+
+/* As twinlog_reader_attach(), but the reader is not counted. */
+int twl_attach_reader(struct twinlog *log, const struct twinlog_reader_options *options,
+                      struct twinlog_reader **ret_reader);
+/* Closes the idle readers of twinlog_read(): after records were removed, or when the log is closed. */
+void twl_forget_lookups(struct twinlog *log);
 
 /* For watchers in other processes. twl_offer_copies() offers copies of the statistics; call it before the
  * log is published. twl_publish_statistics() makes one; the commit path calls it after a round, when the leader

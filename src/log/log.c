@@ -616,6 +616,8 @@ static void destroy(struct twinlog *log, bool is_forked)
     twl_keeper_destroy(log->keeper, is_forked); /* before the rest: its thread trims */
     twl_mapped_destroy(log->mapped, is_forked);
     twl_commit_destroy(log->commit, is_forked);
+    if (!is_forked) /* in a child they may have been in use at the fork */
+        twl_forget_lookups(log);
     twl_page_unlock(&log->own_shared);
     if (log->participants.file)
         twl_participants_leave(&log->participants, is_forked);
@@ -625,6 +627,7 @@ static void destroy(struct twinlog *log, bool is_forked)
         twinlog_reader_close(log->looker); /* in a child it may have been in use at the fork */
         twl_mutex_destroy(&log->head_lock);
         twl_mutex_destroy(&log->looking);
+        twl_mutex_destroy(&log->lookups.lock);
     }
     free(log->copy);
     free(log);
@@ -640,6 +643,7 @@ int twl_log_open(struct io *io, const struct twinlog_options *options, struct tw
     o.log->io = io;
     twl_mutex_init(&o.log->head_lock);
     twl_mutex_init(&o.log->looking);
+    twl_mutex_init(&o.log->lookups.lock);
     const char *why;
     int rc = twl_options_normalise(options, &o.log->options, &why);
     if (rc < 0)
@@ -1059,8 +1063,8 @@ static int copy_set(void *context, struct segment_set *ret_set)
     return rc;
 }
 
-static int attach(struct twinlog *log, const struct twinlog_reader_options *options,
-                  struct twinlog_reader **ret_reader)
+int twl_attach_reader(struct twinlog *log, const struct twinlog_reader_options *options,
+                      struct twinlog_reader **ret_reader)
 {
     if (log->keeper) {
         const struct reader_source source = {
@@ -1084,7 +1088,7 @@ int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_optio
     int rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
-    rc = attach(log, &own, ret_reader);
+    rc = twl_attach_reader(log, &own, ret_reader);
     if (rc == 0)
         twl_reader_count(*ret_reader, &log->readers);
     twl_leave(&call);

@@ -154,6 +154,7 @@ static int apply(struct trim *trim)
     if (trim->result.holder == TWINLOG_HELD_BY_CURSOR)
         twl_keeper_each(log->keeper, count_held, trim);
     rc = twl_keeper_retire(log->keeper, trim->sequence, &freed);
+    twl_forget_lookups(log);
     trim->result.first_lsn = trim->head_lsn;
     trim->result.removed_records = trim->head_lsn - trim->old_lsn;
     trim->result.removed_segments = freed.segments;

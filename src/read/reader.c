@@ -38,7 +38,8 @@ struct twinlog_reader {
     struct read_position pos;
     bool owns_io;                      /* [const] */
     _Atomic uint32_t *readers;         /* [const] of the log that it is attached to, or NULL */
-    uint64_t from_lsn, to_lsn;         /* [const] */
+    uint64_t from_lsn;                 /* [const] */
+    uint64_t to_lsn;                   /* twl_reader_get() changes it */
     struct twinlog_report *ret_report; /* where the application wants it, or NULL */
     struct twinlog_report report;      /* of an error */
     struct follower *follower;         /* created by the first call that asks for the descriptor */
@@ -475,6 +476,16 @@ int twinlog_reader_seek_end(struct twinlog_reader *reader)
     if (rc == 0 && reader->to_lsn > reader->snapshot.limit_lsn)
         rc = judge_end(reader);
     return rc < 0 ? tell(reader, rc) : move_to(reader, AT_LSN, reader->snapshot.limit_lsn + 1);
+}
+
+int twl_reader_get(struct twinlog_reader *reader, uint64_t lsn, struct twinlog_record *ret_record)
+{
+    reader->to_lsn = lsn;
+    move_to(reader, AT_LSN, lsn);
+    const int rc = twinlog_reader_next(reader, ret_record);
+    if (rc == 0)
+        return reader->next_lsn > lsn ? -ENOENT : -ERANGE;
+    return rc < 0 ? rc : 0;
 }
 
 int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn, uint64_t *ret_last_lsn)

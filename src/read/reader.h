@@ -12,6 +12,10 @@
 int twl_reader_open(struct io *io, const struct twinlog_reader_options *options,
                     struct twinlog_reader **ret_reader);
 
+/* Reads that record: 0. -ENOENT: it is a filler. -ERANGE: it is behind the newest one that this reader may return.
+ * Other errors as for twinlog_reader_next(). The reader has no other range from then on. */
+int twl_reader_get(struct twinlog_reader *reader, uint64_t lsn, struct twinlog_record *ret_record);
+
 /* For the writer's process: `io` and `shared` belong to the writer and outlive the reader. */
 struct reader_source {
     struct io *io;

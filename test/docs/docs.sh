@@ -84,7 +84,7 @@ example_of()
          is_function { functions = functions $0 "\n" }
          !is_function { body = body $0 "\n" }
          /^}/ { is_function = 0 }
-         END { for (i = split("twinlog_sink stdio poll errno", header, " "); i > 0; i--)
+         END { for (i = split("twinlog_sink stdlib stdio poll errno", header, " "); i > 0; i--)
                    print "#include <" header[i] ".h>"
                print functions "void example(struct twinlog *log)\n{\n(void)log;\n" body "}" }' "$1"
 }

@@ -22,6 +22,7 @@
     DO(index) \
     DO(integration) \
     DO(io) \
+    DO(lookup) \
     DO(many) \
     DO(mapped) \
     DO(names) \

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One record by its LSN, copied to the caller's memory.
+ *
+ * A reader that is attached to the log does the work: it finds the record by the index of its segment, never
+ * returns what is above the watermark (I6), and keeps the segments open that it was in. The log keeps a few such
+ * readers, so that several threads look up at the same time. A thread takes an idle one, or attaches a new one.
+ *
+ * An idle reader must not keep the space of segments that were trimmed or truncated. So after such a change the
+ * log closes those that are idle, and those that are in use when they come back.
+ */
+#include "log/handle.h"
+
+#include <errno.h>
+#include <string.h>
+
+static int take_reader(struct twinlog *log, struct twinlog_reader **ret_reader, uint32_t *ret_generation)
+{
+    const struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    struct lookups *lookups = &log->lookups;
+    *ret_reader = NULL;
+    twl_mutex_lock(&lookups->lock);
+    *ret_generation = lookups->generation;
+    if (lookups->idle_count > 0)
+        *ret_reader = lookups->idle[--lookups->idle_count];
+    twl_mutex_unlock(&lookups->lock);
+    return *ret_reader ? 0 : twl_attach_reader(log, &options, ret_reader);
+}
+
+static void give_back(struct twinlog *log, struct twinlog_reader *reader, uint32_t generation)
+{
+    struct lookups *lookups = &log->lookups;
+    twl_mutex_lock(&lookups->lock);
+    const bool is_kept = lookups->generation == generation && lookups->idle_count < IDLE_LOOKUPS;
+    if (is_kept)
+        lookups->idle[lookups->idle_count++] = reader;
+    twl_mutex_unlock(&lookups->lock);
+    if (!is_kept)
+        twinlog_reader_close(reader);
+}
+
+void twl_forget_lookups(struct twinlog *log)
+{
+    struct lookups *lookups = &log->lookups;
+    struct twinlog_reader *idle[IDLE_LOOKUPS];
+    twl_mutex_lock(&lookups->lock);
+    const uint32_t count = lookups->idle_count;
+    memcpy(idle, lookups->idle, sizeof(idle));
+    lookups->idle_count = 0;
+    lookups->generation++;
+    twl_mutex_unlock(&lookups->lock);
+    for (uint32_t i = 0; i < count; i++)
+        twinlog_reader_close(idle[i]);
+}
+
+static int copy(void *data, size_t room, struct twinlog_record *record)
+{
+    const void *from = record->data;
+    const bool fits = record->size <= room;
+    record->data = fits ? data : NULL;
+    if (fits && record->size > 0)
+        memcpy(data, from, record->size);
+    return fits ? 0 : -ENOBUFS;
+}
+
+int twinlog_read(struct twinlog *log, uint64_t lsn, void *data, size_t room,
+                 struct twinlog_record *ret_record)
+{
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    uint32_t generation;
+    struct call call;
+    if (lsn == 0 || (!data && room > 0) || !ret_record)
+        return -EINVAL;
+    int rc = twl_enter(log, INSIDE_OTHER, &call);
+    if (rc < 0)
+        return rc;
+    rc = take_reader(log, &reader, &generation);
+    if (rc == 0) {
+        rc = twl_reader_get(reader, lsn, &record);
+        if (rc == 0) {
+            rc = copy(data, room, &record);
+            *ret_record = record;
+        }
+        give_back(log, reader, generation);
+    }
+    twl_leave(&call);
+    return rc;
+}

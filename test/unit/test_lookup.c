@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* twinlog_read(): one record by its LSN, in every mode, and what it says of a record that is not there. */
+#define _GNU_SOURCE
+#include "logdir.h"
+#include "suites.h"
+
+#include "../sim/rng.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#define ROOM 4096u
+#define MANY 5000u
+
+/* A record says its LSN, and the life that it belongs to, which is one more after a truncation. */
+struct label {
+    uint64_t lsn, life;
+};
+
+static size_t make_bytes(uint64_t lsn, uint64_t life, unsigned char bytes[ROOM])
+{
+    struct rng rng = { lsn << 8 | life };
+    const struct label label = { lsn, life };
+    const size_t size = sizeof(label) + rng_below(&rng, rng_one_in(&rng, 40) ? ROOM - sizeof(label) : 100);
+    memcpy(bytes, &label, sizeof(label));
+    memset(bytes + sizeof(label), (int)(lsn + life), size - sizeof(label));
+    return size;
+}
+
+static void put(struct twinlog *log, uint64_t life, unsigned count)
+{
+    unsigned char bytes[ROOM];
+    for (unsigned i = 0; i < count; i++) {
+        const size_t size = make_bytes(twinlog_last_lsn(log) + 1, life, bytes);
+        ck_assert_int_eq(twinlog_enqueue(log, bytes, size, NULL), 0);
+        if (i % 13 == 12)
+            ck_assert_int_eq(twinlog_sync(log), 0);
+    }
+    ck_assert_int_eq(twinlog_sync(log), 0);
+}
+
+/* NULL, or what is wrong. Any thread. */
+static const char *check(int rc, const struct twinlog_record *record, uint64_t lsn, uint64_t life,
+                         const unsigned char *data)
+{
+    unsigned char expected[ROOM];
+    if (rc != 0)
+        return twinlog_strerror(rc);
+    if (record->lsn != lsn || record->data != data || record->time_ns == 0)
+        return "another record";
+    const size_t size = make_bytes(lsn, life, expected);
+    return record->size == size && memcmp(expected, data, size) == 0 ? NULL : "other bytes";
+}
+
+static const char *read_one(struct twinlog *log, uint64_t lsn, uint64_t life)
+{
+    unsigned char data[ROOM];
+    struct twinlog_record record;
+    const int rc = twinlog_read(log, lsn, data, sizeof(data), &record);
+    return check(rc, &record, lsn, life, data);
+}
+
+static void expect(struct twinlog *log, uint64_t lsn, uint64_t life)
+{
+    const char *wrong = read_one(log, lsn, life);
+    ck_assert_msg(!wrong, "record %llu: %s", (unsigned long long)lsn, wrong);
+}
+
+static void expect_error(struct twinlog *log, uint64_t lsn, int error)
+{
+    struct twinlog_record record = { .lsn = 77, .size = 78 };
+    unsigned char data[ROOM] = { 79 };
+    ck_assert_int_eq(twinlog_read(log, lsn, data, sizeof(data), &record), error);
+    ck_assert_uint_eq(record.lsn, 77);
+    ck_assert_uint_eq(record.size, 78);
+    ck_assert_uint_eq(data[0], 79);
+}
+
+static struct twinlog *open_in(uint32_t mode)
+{
+    struct twinlog_options options = log_options(0, 0);
+    options.mode = mode;
+    options.segment_bytes = mode == TWINLOG_MODE_DURABLE ? 65536 : 1 << 20;
+    options.max_record_bytes = ROOM;
+    if (mode != TWINLOG_MODE_DURABLE)
+        options.mapped_bytes = 65536;
+    return log_open(&options);
+}
+
+static void trim(struct twinlog *log, uint64_t before_lsn)
+{
+    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+    options.before_lsn = before_lsn;
+    ck_assert_int_eq(twinlog_trim(log, &options, NULL), 0);
+}
+
+/* ---- what is there --------------------------------------------------------------------------- */
+
+START_TEST(every_record_is_read_in_any_order_in_every_mode)
+{
+    struct rng rng = { 5 };
+    struct twinlog *log = open_in((uint32_t)_i);
+    struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
+    put(log, 0, MANY);
+    struct twinlog *other = log_open(&options); /* as in another process */
+    for (uint64_t lsn = 1; lsn <= MANY; lsn++)
+        expect(log, lsn, 0);
+    for (unsigned i = 0; i < MANY; i++) {
+        expect(log, 1 + rng_below(&rng, MANY), 0);
+        expect(other, 1 + rng_below(&rng, MANY), 0);
+    }
+    expect_error(log, MANY + 1, -ERANGE);
+    expect_error(other, MANY + 1, -ERANGE);
+    expect_error(other, UINT64_MAX, -ERANGE);
+    put(log, 0, 1);
+    expect(log, MANY + 1, 0);
+    expect(other, MANY + 1, 0);
+    log_close(other);
+    log_close(log);
+    ck_assert_uint_eq(log_count_open_segments(), 0);
+}
+END_TEST
+
+START_TEST(a_record_that_is_too_large_for_the_room_tells_its_size)
+{
+    struct twinlog *log = open_in(TWINLOG_MODE_DURABLE);
+    const struct twinlog_entry entry = {
+        .data = "record", .size = 6, .tag = 500, .type = 9, .time_ns = 1234
+    };
+    struct twinlog_record record;
+    char data[8] = "........";
+    ck_assert_int_eq(twinlog_append(log, NULL, 0, NULL), 0);
+    ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, NULL, NULL), 0);
+    ck_assert_int_eq(twinlog_read(log, 2, data, 5, &record), -ENOBUFS);
+    ck_assert_uint_eq(record.size, 6);
+    ck_assert_ptr_null(record.data);
+    ck_assert_mem_eq(data, "........", 8);
+    ck_assert_int_eq(twinlog_read(log, 2, NULL, 0, &record), -ENOBUFS);
+    ck_assert_uint_eq(record.size, 6);
+    ck_assert_int_eq(twinlog_read(log, 2, data, 6, &record), 0);
+    ck_assert_mem_eq(data, "record..", 8);
+    ck_assert_ptr_eq(record.data, data);
+    ck_assert_uint_eq(record.lsn, 2);
+    ck_assert_int_eq(record.time_ns, 1234);
+    ck_assert_uint_eq(record.tag, 500);
+    ck_assert_uint_eq(record.type, 9);
+    ck_assert_int_eq(twinlog_read(log, 1, NULL, 0, &record), 0);
+    ck_assert_uint_eq(record.size, 0);
+    ck_assert_int_eq(twinlog_read(log, 0, data, 8, &record), -EINVAL);
+    ck_assert_int_eq(twinlog_read(log, 1, NULL, 8, &record), -EINVAL);
+    ck_assert_int_eq(twinlog_read(log, 1, data, 8, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_read(NULL, 1, data, 8, &record), -EINVAL);
+    log_close(log);
+}
+END_TEST
+
+/* ---- what is not ----------------------------------------------------------------------------- */
+
+START_TEST(a_record_that_is_not_durable_is_not_read)
+{
+    struct twinlog *log = open_in(TWINLOG_MODE_DURABLE);
+    unsigned char bytes[ROOM];
+    ck_assert_int_eq(twinlog_enqueue(log, bytes, make_bytes(1, 0, bytes), NULL), 0);
+    expect_error(log, 1, -ERANGE);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    expect(log, 1, 0);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(a_filler_is_no_record)
+{
+    const struct twinlog_entry entry = { .size = 100 };
+    struct twinlog *log = open_in(TWINLOG_MODE_DURABLE);
+    struct twinlog_reservation reservation;
+    put(log, 0, 1);
+    for (unsigned i = 0; i < 2; i++) { /* with a record behind it, and at the end */
+        ck_assert_int_eq(twinlog_reserve(log, &entry, NULL, &reservation), 0);
+        ck_assert_int_eq(twinlog_reservation_abort(log, &reservation), 0);
+        if (i == 0)
+            put(log, 0, 1);
+    }
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    expect_error(log, 2, -ENOENT);
+    expect_error(log, 4, -ENOENT);
+    expect_error(log, 5, -ERANGE);
+    expect(log, 3, 0);
+    expect(log, 1, 0);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(what_was_removed_is_told_apart_and_its_segments_are_let_go)
+{
+    struct twinlog *log = open_in(TWINLOG_MODE_DURABLE);
+    const unsigned most_of_writer = 4; /* the active segment, and one or two that are made or removed */
+    put(log, 0, MANY);
+    log_close(log); /* which seals all the segments that were left */
+    log = open_in(TWINLOG_MODE_DURABLE);
+    for (uint64_t lsn = 1; lsn <= MANY; lsn += 50)
+        expect(log, lsn, 0);
+    ck_assert_uint_gt(log_count_open_segments(), most_of_writer);
+    trim(log, MANY / 2);
+    ck_assert_uint_le(log_count_open_segments(), most_of_writer);
+    expect_error(log, MANY / 2 - 1, TWINLOG_ETRIMMED);
+    for (uint64_t lsn = MANY / 2; lsn <= MANY; lsn += 50)
+        expect(log, lsn, 0);
+    ck_assert_uint_gt(log_count_open_segments(), most_of_writer);
+
+    ck_assert_int_eq(twinlog_truncate(log, MANY - 100), 0);
+    ck_assert_uint_le(log_count_open_segments(), most_of_writer);
+    expect(log, MANY - 100, 0);
+    expect_error(log, MANY - 99, -ERANGE);
+    put(log, 1, 200);
+    expect(log, MANY - 100, 0);
+    for (uint64_t lsn = MANY - 99; lsn <= MANY + 100; lsn++)
+        expect(log, lsn, 1);
+
+    ck_assert_int_eq(twinlog_reset(log, 10), 0);
+    expect_error(log, 9, TWINLOG_ETRIMMED);
+    expect_error(log, 10, -ERANGE);
+    expect_error(log, MANY, -ERANGE);
+    put(log, 2, 1);
+    expect(log, 10, 2);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(damage_is_an_error_for_its_record_alone)
+{
+    struct twinlog *log = open_in(TWINLOG_MODE_DURABLE);
+    unsigned damaged = 0;
+    put(log, 0, MANY);
+    log_close(log);
+    patch_file(log_segment(2), 40000, "\x55\xaa\x55\xaa", 4);
+    log = open_in(TWINLOG_MODE_DURABLE);
+    for (uint64_t lsn = 1; lsn <= MANY; lsn++) {
+        unsigned char data[ROOM];
+        struct twinlog_record record;
+        const int rc = twinlog_read(log, lsn, data, sizeof(data), &record);
+        if (rc == TWINLOG_ECORRUPT)
+            damaged++;
+        else
+            ck_assert_ptr_null(check(rc, &record, lsn, 0, data));
+    }
+    ck_assert_uint_ge(damaged, 1);
+    ck_assert_uint_le(damaged, 20); /* of its group, at most */
+    log_close(log);
+}
+END_TEST
+
+static struct twinlog *parents;
+
+static int read_in_child(void)
+{
+    struct twinlog_record record;
+    char data[ROOM];
+    EXPECT(twinlog_read(parents, 1, data, sizeof(data), &record) == TWINLOG_EFORKED);
+    EXPECT(twinlog_close(parents) == TWINLOG_EFORKED);
+    return 0;
+}
+
+START_TEST(a_forked_child_cannot_read_through_its_parents_log)
+{
+    parents = open_in(TWINLOG_MODE_DURABLE);
+    put(parents, 0, 1);
+    expect(parents, 1, 0);
+    ck_assert_int_eq(run_child(read_in_child), 0);
+    expect(parents, 1, 0);
+    log_close(parents);
+}
+END_TEST
+
+/* ---- several threads --------------------------------------------------------------------------- */
+
+#define THREADS 10u /* more than readers are kept */
+
+static struct {
+    struct twinlog *log;
+    _Atomic bool must_end;
+    _Atomic(const char *) wrong;
+} crowd;
+
+static void *look_up(void *seed)
+{
+    struct rng rng = { (uint64_t)(uintptr_t)seed };
+    unsigned char data[ROOM];
+    while (!atomic_load(&crowd.must_end)) {
+        const uint64_t lsn = 1 + rng_below(&rng, twinlog_durable_lsn(crowd.log));
+        struct twinlog_record record;
+        const int rc = twinlog_read(crowd.log, lsn, data, sizeof(data), &record);
+        const char *wrong = rc == TWINLOG_ETRIMMED ? NULL : check(rc, &record, lsn, 0, data);
+        if (wrong)
+            atomic_store(&crowd.wrong, wrong);
+    }
+    return NULL;
+}
+
+START_TEST(threads_look_up_beside_a_writer_that_trims)
+{
+    pthread_t threads[THREADS];
+    crowd.log = open_in(TWINLOG_MODE_DURABLE);
+    put(crowd.log, 0, 100);
+    for (uintptr_t i = 0; i < THREADS; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, look_up, (void *)(i + 1)), 0);
+    for (unsigned i = 0; i < 30; i++) {
+        put(crowd.log, 0, 100);
+        trim(crowd.log, i * 90 + 1);
+    }
+    atomic_store(&crowd.must_end, true);
+    for (unsigned i = 0; i < THREADS; i++)
+        ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+    const char *wrong = atomic_load(&crowd.wrong);
+    ck_assert_msg(!wrong, "%s", wrong);
+    log_close(crowd.log);
+    ck_assert_uint_eq(log_count_open_segments(), 0);
+}
+END_TEST
+
+Suite *lookup_suite(void)
+{
+    Suite *suite = suite_create("lookup");
+    TCase *tests = logdir_case(suite, "there", logdir_make);
+    tcase_add_loop_test(tests, every_record_is_read_in_any_order_in_every_mode, 0, 3);
+    tcase_add_test(tests, a_record_that_is_too_large_for_the_room_tells_its_size);
+
+    tests = logdir_case(suite, "not there", logdir_make);
+    tcase_add_test(tests, a_record_that_is_not_durable_is_not_read);
+    tcase_add_test(tests, a_filler_is_no_record);
+    tcase_add_test(tests, what_was_removed_is_told_apart_and_its_segments_are_let_go);
+    tcase_add_test(tests, damage_is_an_error_for_its_record_alone);
+    tcase_add_test(tests, a_forked_child_cannot_read_through_its_parents_log);
+
+    tests = logdir_case(suite, "threads", logdir_make);
+    tcase_add_test(tests, threads_look_up_beside_a_writer_that_trims);
+    return suite;
+}
