@@ -109,6 +109,29 @@ shown_bytes()
     sort -u "$scratch/shown" | comm -23 - "$scratch/golden" | sed 's/$/: in docs\/format.md, but in no golden log/'
 }
 
+# ---- README.md ---------------------------------------------------------------------------------
+
+# Every rate in its tables is one that a measurement has left in bench/figures.
+rates_of_readme()
+{
+    grep '^|' README.md | grep -oE '[0-9]{1,3}(,[0-9]{3})+' | sort -u >"$scratch/rates"
+    [ -s "$scratch/rates" ] || echo "README.md: no rate found"
+    while read -r rate; do
+        grep -rqwF -- "$rate" bench/figures || echo "README.md: $rate is in no table of bench/figures"
+    done <"$scratch/rates"
+}
+
+# What it says to type is what ./dev has.
+words_of_readme()
+{
+    for word in demo test; do
+        grep -q "^    \./dev $word " README.md || echo "README.md: no line with ./dev $word"
+    done
+    grep -oE '\./dev [a-z]+' README.md | sort -u | while read -r _ word; do
+        ./dev help | grep -q "^  $word\b" || echo "README.md: ./dev $word is no word of ./dev"
+    done
+}
+
 # ---- links -------------------------------------------------------------------------------------
 
 # prose FILE: the file without its fenced blocks.
@@ -150,6 +173,8 @@ report "references between pages" "$(cross_references)"
 report "the program in twinlog(7)" "$(program)"
 report "the examples in section 3" "$(examples)"
 report "bytes in docs/format.md" "$(shown_bytes)"
+report "rates in README.md" "$(rates_of_readme)"
+report "words of ./dev in README.md" "$(words_of_readme)"
 report "links" "$(dead_links)"
 [ "$failures" = 0 ] && echo "docs: nothing to complain about"
 exit "$((failures > 0))"

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # install.sh BUILD: installs BUILD into a folder of its own and does with it what a user would: compiles
-# the program of README.md with pkg-config and with find_package, shared and static, and runs each.
+# the program of README.md with pkg-config and with find_package, shared and static, and runs each. The links of the
+# installed documents lead to installed documents.
 set -eu
 build=$(realpath "$1")
 here=$(realpath "$(dirname "$0")")
@@ -13,7 +14,8 @@ trap 'rm -rf "$place"' EXIT
 awk '/^```c$/ { block = ""; inside = 1; next }
      /^```$/  { if (inside && block ~ /main\(/) { printf "%s", block; exit } inside = 0 }
      inside   { block = block $0 "\n" }' "$readme" >"$place/main.c" || true
-[ -s "$place/main.c" ] || { echo "skipped: README.md has no C program"; exit 77; }
+[ -s "$place/main.c" ] || { echo "README.md has no C program"; exit 1; }
+[ "$(wc -l <"$place/main.c")" -le 25 ] || { echo "the program of README.md has more than 25 lines"; exit 1; }
 
 cmake --install "$build" --prefix "$place/prefix" >"$place/install.txt"
 cp "$build/install_manifest.txt" "$place/manifest"
@@ -29,7 +31,8 @@ use()
 {
     echo "--- $1"
     mkdir "$place/$1"
-    (cd "$place/$1" && "$2")
+    (cd "$place/$1" && "$2") | tee "$place/$1.txt"
+    [ "$(cat "$place/$1.txt")" = hello ] || { echo "$1: not what the program of README.md prints"; exit 1; }
 }
 
 # shellcheck disable=SC2046 # pkg-config answers with several words
@@ -142,3 +145,14 @@ if cmake -D manifest="$place/no-manifest" -P "$here/../../cmake/uninstall.cmake"
     echo "uninstalled what was never installed"
     exit 1
 fi
+
+# prose FILE: without fenced blocks, as in docs/docs.sh.
+# shellcheck disable=SC2016 # the backticks are a fence
+prose() { sed '/^```/,/^```$/d' "$1"; }
+documents=$prefix/share/doc/twinlog
+find "$documents" -name '*.md' | while read -r file; do
+    prose "$file" | grep -oE '\]\([^)#]+' | sed 's/^](//' | grep -v '^https://' | while read -r target; do
+        [ -e "$(dirname "$file")/$target" ] || echo "${file#"$documents"/}: $target is not installed"
+    done
+done >"$place/links.txt"
+[ ! -s "$place/links.txt" ] || { cat "$place/links.txt"; exit 1; }
