@@ -13,7 +13,7 @@
 
 #include <isa-l/crc.h>
 
-static uint32_t checksum(const unsigned char *bytes, size_t size)
+uint32_t checksum_of(const void *bytes, size_t size)
 {
     return crc32_iscsi((unsigned char *)(uintptr_t)bytes, (int)size, 0);
 }
@@ -21,8 +21,9 @@ static uint32_t checksum(const unsigned char *bytes, size_t size)
 #else
 
 /* Slow; but the same for every contender. */
-static uint32_t checksum(const unsigned char *bytes, size_t size)
+uint32_t checksum_of(const void *data, size_t size)
 {
+    const unsigned char *bytes = data;
     uint32_t crc = 0;
     for (size_t i = 0; i < size; i++) {
         crc ^= bytes[i];
@@ -41,7 +42,7 @@ void frame_stamp(struct frame *frame, uint64_t number)
     frame->time_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
     frame->size = sizeof(frame->payload);
     frame->number = number;
-    frame->checksum = checksum(frame->payload, sizeof(frame->payload));
+    frame->checksum = checksum_of(frame->payload, sizeof(frame->payload));
 }
 
 /* Each number once: their sum, and that none is too large, is what is looked at. */
@@ -52,7 +53,7 @@ static bool are_sound(const struct frame *frames, uint64_t count)
         const struct frame *frame = &frames[i];
         sum += frame->number;
         if (frame->size != sizeof(frame->payload) || frame->number >= count ||
-            (i % 64 == 0 && frame->checksum != checksum(frame->payload, sizeof(frame->payload))))
+            (i % 64 == 0 && frame->checksum != checksum_of(frame->payload, sizeof(frame->payload))))
             return false;
     }
     return sum == count * (count - 1) / 2;

@@ -36,6 +36,8 @@ static inline uint64_t numbered_read(const void *data)
     return number;
 }
 
+/* CRC32C. */
+uint32_t checksum_of(const void *data, size_t size);
 /* Fills in the header of a payload that is there. */
 void frame_stamp(struct frame *frame, uint64_t number);
 

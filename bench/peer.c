@@ -8,9 +8,15 @@ static const struct {
     const char *name;
     const struct peer *peer; /* NULL: not in this build */
 } rows[] = {
-    { "twinlog", &peer_twinlog }, { "raw", &peer_raw }, { "raw-large", &peer_raw_large },
-    { "naive", &peer_naive },     { "bdb", &peer_bdb }, { "leveldb", &peer_leveldb },
+    { "twinlog", &peer_twinlog },
+    { "raw", &peer_raw },
+    { "raw-large", &peer_raw_large },
+    { "naive", &peer_naive },
+    { "bdb", &peer_bdb },
+    { "leveldb", &peer_leveldb },
     { "rocksdb", &peer_rocksdb },
+    { "pace-blocking", &peer_pace_blocking },
+    { "pace-gathering", &peer_pace_gathering },
 };
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
 

@@ -50,6 +50,7 @@ struct peer {
     const char *what;      /* one line for --list */
     unsigned threads;      /* 0 = as many as the workload says */
     uint32_t record_bytes; /* 0 = what the workload says */
+    bool is_bound;         /* a bound and no log; runs only where it is named */
 
     /* 0 or a negative error; explain() makes words of it. Everything that takes long and belongs
      * before the clock (preallocation, the first file) happens in open. */
@@ -73,6 +74,7 @@ const struct peer *peer_find(const char *name);
 bool peer_is_left_out(const char *name);
 
 extern const struct peer peer_twinlog, peer_raw, peer_raw_large, peer_naive;
+extern const struct peer peer_pace_blocking, peer_pace_gathering;
 extern const struct peer peer_bdb OPTIONAL, peer_leveldb OPTIONAL, peer_rocksdb OPTIONAL;
 
 const char *explain_errno(int error);

@@ -162,6 +162,7 @@ const struct peer peer_raw_large = {
     .what = "the floor: 4 MiB direct overwrites with RWF_DSYNC, two in flight",
     .threads = WRITERS,
     .record_bytes = LARGE_BYTES,
+    .is_bound = true,
     .open = raw_large_open,
     .append = raw_append,
     .close = raw_close,

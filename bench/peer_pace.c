@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The pace: how fast threads that block can be on this disk when nothing is left of a log but the checksum of each
+ * record, the lock around a buffer, and the sleep until the group is written. twinlog is to be close to it.
+ *
+ * Two buffers and one group in flight, written over blocks that were written before, with RWF_DSYNC. A thread that has
+ * put its record leads if no thread does. Otherwise it yields a few times, and looks only whether the record is durable;
+ * then it sleeps on the word of its group, and leads if it is woken before that is durable. `pace-gathering` yields longer, and its leader waits for as many threads as came
+ * last time, for 100 µs at most. Neither is a log: nothing could be found again.
+ */
+#include "peer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "frame.h"
+
+#define BLOCK_BYTES ((size_t)4096)
+#define BUFFER_BYTES ((size_t)8 << 20)
+#define SPAN_BYTES ((uint64_t)512 << 20) /* of the file; behind its end the next group begins at 0 */
+#define HEADER_BYTES ((size_t)24)        /* as twinlog has beside a record */
+
+struct group {
+    unsigned char *bytes;
+    size_t used;
+    unsigned records;
+};
+
+struct pace {
+    int fd;
+    unsigned yields, gather_us;
+    uint64_t offset;
+    pthread_mutex_t lock;
+    pthread_cond_t has_room;
+    struct group groups[2]; /* group n is in groups[n % 2] */
+    uint64_t filling;       /* number of the group that is being filled, from 1 */
+    unsigned expected;      /* records that will probably come */
+    bool is_led;
+    _Atomic uint64_t durable; /* number of the newest durable group */
+    _Atomic uint32_t words[2];
+    _Atomic int error;
+    uint64_t appends, append_bytes, commits, written_bytes;
+};
+
+static struct group *group_at(struct pace *pace, uint64_t number)
+{
+    return &pace->groups[number % 2];
+}
+
+static void wake(struct pace *pace, uint64_t number, int how_many)
+{
+    atomic_fetch_add(&pace->words[number % 2], 1);
+    syscall(SYS_futex, &pace->words[number % 2], FUTEX_WAKE_PRIVATE, how_many, NULL, NULL, 0);
+}
+
+static int write_at(const struct pace *pace, const unsigned char *bytes, size_t size, uint64_t offset)
+{
+    struct iovec part = { (void *)(uintptr_t)bytes, size };
+    const ssize_t written = pwritev2(pace->fd, &part, 1, (off_t)offset, RWF_DSYNC);
+    return written < 0 ? -errno : (size_t)written == size ? 0 : -EIO;
+}
+
+/* The lock is held on entry and on return; so in lead(). */
+static void gather(struct pace *pace)
+{
+    const uint64_t until_ns = now_ns() + pace->gather_us * UINT64_C(1000);
+    while (group_at(pace, pace->filling)->records < pace->expected && now_ns() < until_ns) {
+        pthread_mutex_unlock(&pace->lock);
+        sched_yield();
+        pthread_mutex_lock(&pace->lock);
+    }
+}
+
+static void lead(struct pace *pace)
+{
+    pace->is_led = true;
+    if (pace->gather_us > 0)
+        gather(pace);
+    const uint64_t number = pace->filling++;
+    struct group *sealed = group_at(pace, number), *next = group_at(pace, number + 1);
+    next->used = 0;
+    next->records = 0;
+    const size_t size = (sealed->used + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
+    const uint64_t offset = pace->offset + size <= SPAN_BYTES ? pace->offset : 0;
+    pace->offset = offset + size;
+    pthread_cond_broadcast(&pace->has_room);
+    pthread_mutex_unlock(&pace->lock);
+
+    memset(sealed->bytes + sealed->used, 0, size - sealed->used);
+    const int error = write_at(pace, sealed->bytes, size, offset);
+
+    pthread_mutex_lock(&pace->lock);
+    pace->commits++;
+    pace->written_bytes += size;
+    pace->is_led = false;
+    pace->expected = sealed->records + next->records;
+    if (error)
+        atomic_store(&pace->error, error);
+    atomic_store(&pace->durable, number);
+    const bool must_hand_on = next->records > 0;
+    pthread_mutex_unlock(&pace->lock);
+    wake(pace, number, INT_MAX);
+    if (must_hand_on)
+        wake(pace, number + 1, 1);
+    pthread_mutex_lock(&pace->lock);
+}
+
+static bool is_done(struct pace *pace, uint64_t number)
+{
+    return atomic_load(&pace->durable) >= number;
+}
+
+/* Puts a record; the group it is in. Leads if no thread does. */
+static uint64_t put(struct pace *pace, const void *data, size_t size, uint32_t *ret_seen)
+{
+    const uint32_t crc = checksum_of(data, size);
+    pthread_mutex_lock(&pace->lock);
+    while (group_at(pace, pace->filling)->used + HEADER_BYTES + size > BUFFER_BYTES)
+        pthread_cond_wait(&pace->has_room, &pace->lock);
+    const uint64_t number = pace->filling;
+    struct group *group = group_at(pace, number);
+    memcpy(group->bytes + group->used, &crc, sizeof(crc));
+    memcpy(group->bytes + group->used + HEADER_BYTES, data, size);
+    group->used += HEADER_BYTES + size;
+    group->records++;
+    pace->appends++;
+    pace->append_bytes += size;
+    *ret_seen = atomic_load(&pace->words[number % 2]);
+    if (!pace->is_led)
+        lead(pace);
+    pthread_mutex_unlock(&pace->lock);
+    return number;
+}
+
+static int pace_append(void *state, unsigned thread, const void *data, size_t size)
+{
+    struct pace *pace = state;
+    uint32_t seen;
+    (void)thread;
+    if (size + HEADER_BYTES > BUFFER_BYTES)
+        return -EMSGSIZE;
+    const uint64_t number = put(pace, data, size, &seen);
+    for (unsigned i = 0; i < pace->yields && !is_done(pace, number); i++)
+        sched_yield();
+    while (!is_done(pace, number)) {
+        syscall(SYS_futex, &pace->words[number % 2], FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+        pthread_mutex_lock(&pace->lock);
+        seen = atomic_load(&pace->words[number % 2]);
+        if (!pace->is_led && pace->filling == number)
+            lead(pace);
+        pthread_mutex_unlock(&pace->lock);
+    }
+    return atomic_load(&pace->error);
+}
+
+static void destroy(struct pace *pace)
+{
+    if (pace->fd >= 0)
+        close(pace->fd);
+    for (unsigned i = 0; i < 2; i++)
+        free(pace->groups[i].bytes);
+    pthread_cond_destroy(&pace->has_room);
+    pthread_mutex_destroy(&pace->lock);
+    free(pace);
+}
+
+static int prepare(struct pace *pace, const char *dir)
+{
+    char path[4096];
+    for (unsigned i = 0; i < 2; i++) {
+        pace->groups[i].bytes = aligned_alloc(BLOCK_BYTES, BUFFER_BYTES);
+        if (!pace->groups[i].bytes)
+            return -ENOMEM;
+        memset(pace->groups[i].bytes, 0, BUFFER_BYTES);
+    }
+    snprintf(path, sizeof(path), "%s/pace", dir);
+    pace->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_DIRECT | O_CLOEXEC, 0600);
+    int error = pace->fd < 0 ? -errno : 0;
+    for (uint64_t offset = 0; offset < SPAN_BYTES && error == 0; offset += BUFFER_BYTES)
+        error = write_at(pace, pace->groups[0].bytes, BUFFER_BYTES, offset);
+    return error == 0 && fsync(pace->fd) < 0 ? -errno : error;
+}
+
+static int open_pace(const struct peer_setup *setup, unsigned yields, unsigned gather_us, void **ret_state)
+{
+    struct pace *pace = calloc(1, sizeof(*pace));
+    if (!pace)
+        return -ENOMEM;
+    pace->yields = yields;
+    pace->gather_us = gather_us;
+    pace->filling = 1;
+    pace->fd = -1;
+    pthread_mutex_init(&pace->lock, NULL);
+    pthread_cond_init(&pace->has_room, NULL);
+    const int error = prepare(pace, setup->dir);
+    if (error) {
+        destroy(pace);
+        return error;
+    }
+    *ret_state = pace;
+    return 0;
+}
+
+static int blocking_open(const struct peer_setup *setup, void **ret_state)
+{
+    return open_pace(setup, 4, 0, ret_state);
+}
+
+static int gathering_open(const struct peer_setup *setup, void **ret_state)
+{
+    return open_pace(setup, 8, 100, ret_state);
+}
+
+static void pace_count(void *state, struct peer_counters *ret_counters)
+{
+    struct pace *pace = state;
+    pthread_mutex_lock(&pace->lock);
+    *ret_counters = (struct peer_counters){
+        .appends = pace->appends,
+        .append_bytes = pace->append_bytes,
+        .syncs = pace->commits,
+        .framed_bytes = pace->append_bytes + pace->appends * HEADER_BYTES,
+        .written_bytes = pace->written_bytes,
+    };
+    pthread_mutex_unlock(&pace->lock);
+}
+
+static int pace_close(void *state)
+{
+    destroy(state);
+    return 0;
+}
+
+static const char *pace_explain(int error)
+{
+    return error == -EINVAL ? "this file system has no direct I/O" : explain_errno(error);
+}
+
+const struct peer peer_pace_blocking = {
+    .name = "pace-blocking",
+    .what = "the pace: group commit without format and recovery, 4 yields before a sleep",
+    .is_bound = true,
+    .open = blocking_open,
+    .append = pace_append,
+    .count = pace_count,
+    .close = pace_close,
+    .explain = pace_explain,
+};
+
+const struct peer peer_pace_gathering = {
+    .name = "pace-gathering",
+    .what = "the pace: the same with 8 yields, and groups gathered for up to 100 µs",
+    .is_bound = true,
+    .open = gathering_open,
+    .append = pace_append,
+    .count = pace_count,
+    .close = pace_close,
+    .explain = pace_explain,
+};
