@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* struct twinlog, for the files that work on an open log: log.c, append.c, trim.c, truncate.c, names.c,
- * watch.c. */
+/* struct twinlog, for the files of this folder that work on an open log. */
 #ifndef TWL_HANDLE_H
 #define TWL_HANDLE_H
 
@@ -87,6 +86,12 @@ int twl_enter(struct twinlog *log, enum inside how, struct call *call);
 /* The same with INSIDE_COMMIT, for a call whose terms end its wait for a truncation, too: -EAGAIN, -ETIMEDOUT, -ECANCELED. */
 int twl_enter_on_terms(struct twinlog *log, const struct terms *terms, struct call *call);
 void twl_leave(struct call *call);
+/* Is this thread in a call of this log, which has called back? */
+bool twl_is_inside(const struct twinlog *log);
+/* Lets no new call in that appends, and waits until no call is inside. */
+void twl_close_gate(struct twinlog *log);
+/* Frees the log, also a partly opened one; `is_forked`: in a child of the process that opened it. */
+void twl_log_destroy(struct twinlog *log, bool is_forked);
 
 /* Takes `head_lock`. A thread in a callback of a shared committer continues to commit meanwhile, because the
  * thread that holds `head_lock` may be waiting for such a commit. */

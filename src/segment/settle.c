@@ -13,7 +13,7 @@
  * the next segment continues it. A crash leaves fewer open groups, or fewer dead segments, and the same end.
  *
  * Before a header, the records are written: claims become fillers, and everything is synced and read from the
- * disk once more. The caller has set io->reads_disk, for the reason given in log.c, so recovery found what
+ * disk once more. The caller has set io->reads_disk, for the reason given in log/open.c, so recovery found what
  * the disk has. The header counts no record that is not on the disk.
  *
  * What lies behind the end, torn records and sound ones behind them, stays dead. A walk does not go beyond a

@@ -12,8 +12,8 @@
  */
 #define _GNU_SOURCE
 #include "../sim/rng.h"
-#include "io/io.h"
 #include "check/check.h"
+#include "io/io.h"
 #include "log/log.h"
 
 #include <dirent.h>

@@ -8,10 +8,10 @@
  * repair makes of it, which is sound.
  */
 #include "base/bytes.h"
+#include "check/check.h"
 #include "container.h"
 #include "content.h"
 #include "fuzz.h"
-#include "check/check.h"
 #include "log/log.h"
 #include "segment/recover.h"
 #include "simdisk.h"

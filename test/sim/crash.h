@@ -10,8 +10,8 @@
 #ifndef TWL_SIM_CRASH_H
 #define TWL_SIM_CRASH_H
 
-#include "history.h"
 #include "check/check.h"
+#include "history.h"
 #include "log/log.h"
 #include "names.h"
 

@@ -9,8 +9,8 @@
 #ifndef TWL_SIM_FAULTS_H
 #define TWL_SIM_FAULTS_H
 
-#include "history.h"
 #include "check/check.h"
+#include "history.h"
 #include "log/log.h"
 #include "names.h"
 

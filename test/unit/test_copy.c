@@ -12,8 +12,8 @@
 #include "logdir.h"
 #include "suites.h"
 
-#include "format/checksum.h"
 #include "check/check.h"
+#include "format/checksum.h"
 #include "log/log.h"
 #include "segment/segment_set.h"
 #include "segment/state.h"

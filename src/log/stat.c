@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a log says of itself: its LSNs, its statistics, its timings. */
+#include "base/versioned.h"
+#include "log/handle.h"
+#include "log/log_snapshot.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The queries below don't change the log, but they may refresh what the handle remembers. If the log can't
+ * be read now, or in a child of the process that opened it, the last known answer is returned. If the end
+ * is damaged, the newest known LSN counts, and TWINLOG_ECORRUPT says that there may be more. */
+static int look(struct twinlog *log)
+{
+    uint64_t first_lsn = 0, last_lsn = 0;
+    if (twl_fork_guard_is_forked(&log->guard))
+        return TWINLOG_EFORKED;
+    twl_mutex_lock(&log->looking);
+    int rc = twinlog_reader_range(log->looker, &first_lsn, &last_lsn);
+    if (rc == 0 || last_lsn > 0) {
+        atomic_store(&log->looked_first_lsn, first_lsn);
+        atomic_store(&log->looked_last_lsn, last_lsn);
+    }
+    twl_mutex_unlock(&log->looking);
+    return rc;
+}
+
+static uint64_t look_at_last(const struct twinlog *log)
+{
+    look((struct twinlog *)(uintptr_t)log);
+    return atomic_load(&log->looked_last_lsn);
+}
+
+static uint64_t look_at_first(const struct twinlog *log)
+{
+    look((struct twinlog *)(uintptr_t)log);
+    return atomic_load(&log->looked_first_lsn);
+}
+
+/* A forked child takes no part in what the threads of its parent do. */
+static uint64_t last_mapped_lsn(const struct twinlog *log)
+{
+    return twl_fork_guard_is_forked(&log->guard) ? twl_mapped_told_lsn(log->mapped)
+                                                 : twl_mapped_last_lsn(log->mapped);
+}
+
+uint64_t twinlog_last_lsn(const struct twinlog *log)
+{
+    if (!log)
+        return 0;
+    if (log->mapped)
+        return last_mapped_lsn(log);
+    return log->commit ? twl_commit_last_lsn(log->commit) : look_at_last(log);
+}
+
+uint64_t twinlog_written_lsn(const struct twinlog *log)
+{
+    if (!log)
+        return 0;
+    if (log->mapped) /* in a child a record that was being put at the fork counts as well */
+        return twl_fork_guard_is_forked(&log->guard) ? twl_mapped_told_lsn(log->mapped)
+                                                     : twl_mapped_written_lsn(log->mapped);
+    return log->commit ? twl_commit_written_lsn(log->commit) : look_at_last(log);
+}
+
+uint64_t twl_durable_lsn(const struct twinlog *log)
+{
+    if (log->mapped) { /* a child knows no newer segment than at the fork, but shares the page */
+        const uint64_t lsn = twl_mapped_durable_lsn(log->mapped);
+        return twl_fork_guard_is_forked(&log->guard) ? min_u64(lsn, twl_mapped_told_lsn(log->mapped)) : lsn;
+    }
+    return log->commit ? watermark_load(twl_commit_watermark(log->commit)) : look_at_last(log);
+}
+
+int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn)
+{
+    int rc = is_read_only(log) ? look(log) : 0;
+    if (log->mapped) /* readers look for complete records themselves */
+        *ret_lsn = twl_mapped_last_lsn(log->mapped);
+    else
+        *ret_lsn =
+            log->commit ? watermark_load(&log->shared->page->durable) : atomic_load(&log->looked_last_lsn);
+    return rc;
+}
+
+/* What readers are told, so that no reader is ahead of it. A forked child shares the page, so it gets the
+ * value at the fork. */
+uint64_t twinlog_durable_lsn(const struct twinlog *log)
+{
+    if (!log)
+        return 0;
+    bool is_ours = !is_read_only(log) && !twl_fork_guard_is_forked(&log->guard);
+    uint64_t lsn = is_ours ? watermark_load(&log->shared->page->durable) : 0;
+    return lsn > 0 ? lsn : twl_durable_lsn(log); /* the page may just have been lost */
+}
+
+uint64_t twinlog_first_lsn(const struct twinlog *log)
+{
+    if (!log)
+        return 0;
+    if (is_read_only(log))
+        return look_at_first(log);
+    uint64_t first_lsn = atomic_load(&log->first_lsn);
+    uint64_t last_lsn = log->mapped ? last_mapped_lsn(log) : twinlog_durable_lsn(log);
+    return last_lsn >= first_lsn ? first_lsn : 0;
+}
+
+static void stat_markers(const struct twinlog *log, struct twinlog_stat *stat)
+{
+    stat->first_lsn = twinlog_first_lsn(log);
+    stat->last_lsn = twinlog_last_lsn(log);
+    stat->durable_lsn = twinlog_durable_lsn(log);
+    stat->written_lsn = max_u64(twinlog_written_lsn(log), stat->durable_lsn);
+}
+
+static void count_kept_files(struct twinlog *log, struct twinlog_stat *stat)
+{
+    struct keeper_count files;
+    twl_keeper_count(log->keeper, &files);
+    stat->segments = files.started;
+    stat->spare_segments = files.ready;
+    stat->file_bytes = files.file_bytes;
+    stat->trimmed_segments = files.trimmed;
+    stat->recycled_segments = files.recycled;
+}
+
+/* Counts the files in the directory. */
+static int count_files(struct twinlog *log, struct twinlog_stat *stat)
+{
+    struct log_snapshot snapshot;
+    struct twinlog_report report;
+    int rc = twl_log_snapshot_load(log->io, &snapshot, &report);
+    if (rc < 0)
+        return rc;
+    const struct segment_set *set = &snapshot.set;
+    stat->segments = (uint32_t)set->started;
+    stat->spare_segments = (uint32_t)set->spares;
+    for (size_t i = 0; i < set->started + set->spares + set->retired; i++)
+        stat->file_bytes += set->entries[i].header.bytes;
+    twl_log_snapshot_free(&snapshot);
+    return 0;
+}
+
+void twl_stat_writer(struct twinlog *log, struct twinlog_stat *stat)
+{
+    *stat = (struct twinlog_stat){ .size = sizeof(*stat) };
+    if (log->mapped)
+        twl_mapped_count(log->mapped, stat);
+    else
+        twl_commit_count(log->commit, stat);
+    stat->mode = log->options.mode;
+    stat->io = log->io_kind;
+    stat->is_direct = !(log->options.flags & TWINLOG_BUFFERED);
+    if (log->keeper)
+        count_kept_files(log, stat);
+    memcpy(stat->io_reason, log->io_reason, sizeof(stat->io_reason));
+    stat_markers(log, stat);
+}
+
+static int stat_read_only(struct twinlog *log, struct twinlog_stat *stat)
+{
+    const int rc = count_files(log, stat);
+    if (rc < 0)
+        return rc;
+    snprintf(stat->io_reason, sizeof(stat->io_reason), "opened read-only");
+    stat_markers(log, stat);
+    return 0;
+}
+
+int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat)
+{
+    if (!ret_stat || !twl_versioned_is_set(ret_stat))
+        return -EINVAL;
+    struct call call;
+    enum inside how = log && !is_read_only(log) ? INSIDE_COMMIT : INSIDE_OTHER;
+    int rc = twl_enter(log, how, &call);
+    if (rc < 0)
+        return rc;
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    if (!is_read_only(log))
+        twl_stat_writer(log, &stat);
+    else
+        rc = stat_read_only(log, &stat);
+    if (log->participants.file)
+        rc = count_files(log, &stat);
+    if (rc == 0)
+        twl_versioned_give(ret_stat, &stat, sizeof(stat));
+    twl_leave(&call);
+    return rc;
+}
+
+int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings)
+{
+    if (!ret_timings || !twl_versioned_is_set(ret_timings))
+        return -EINVAL;
+    struct twinlog_timings timings = TWINLOG_TIMINGS_INIT;
+    struct call call;
+    int rc = twl_enter(log, INSIDE_COMMIT, &call);
+    if (rc < 0)
+        return rc;
+    if (log->commit)
+        twl_commit_timings(log->commit, &timings);
+    else
+        rc = -ENOTSUP;
+    if (rc == 0)
+        twl_versioned_give(ret_timings, &timings, sizeof(timings));
+    twl_leave(&call);
+    return rc;
+}
