@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include "../sim/rng.h"
+#include "gate.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -21,32 +22,14 @@
 
 #define KIB UINT64_C(1024)
 #define MIB (1024 * KIB)
+#define SUITE_NAME "integration"
 
 /* ---- every way to open a log ------------------------------------------------------------------- */
-
-#define WAYS (LOG_IO_KINDS * 4)
-
-static uint32_t io_of(int way)
-{
-    return (uint32_t)way / 4;
-}
 
 static uint32_t flags_of(int way)
 {
     return (way & 1 ? TWINLOG_BUFFERED : 0u) | (way & 2 ? TWINLOG_PAD : 0u);
 }
-
-/* A test over all of them. */
-#define START_WAYS_TEST(name)                                                                                \
-    START_TEST(name)                                                                                         \
-    {                                                                                                        \
-        struct twinlog_options options = log_options(io_of(_i), flags_of(_i));                               \
-        if (!log_can_use("integration", #name, options.io, options.flags))                                   \
-            return;
-
-#define END_WAYS_TEST                                                                                        \
-    }                                                                                                        \
-    END_TEST
 
 static uint64_t now_ns(clockid_t clock)
 {
@@ -54,13 +37,6 @@ static uint64_t now_ns(clockid_t clock)
 
     clock_gettime(clock, &now);
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
-/* For conditions that come true by themselves: looks again until they have, or 20 s are over. */
-static bool is_in_time(uint64_t began_ns)
-{
-    sched_yield();
-    return now_ns(CLOCK_MONOTONIC) - began_ns < UINT64_C(20000000000);
 }
 
 /* ---- threads ----------------------------------------------------------------------------------- */
@@ -263,7 +239,6 @@ START_WAYS_TEST(enqueuing_faster_than_the_disk_waits_and_loses_nothing)
 
     options.buffer_bytes = 16 * KIB;
     options.segment_bytes = MIB;
-    options.io = io_of(_i);
     crowd.log = log_open(&options);
     run_writers(&crowd, enqueue_all);
     ck_assert_uint_eq(twinlog_last_lsn(crowd.log), THREADS * 10 * RECORDS_EACH);
@@ -336,14 +311,12 @@ START_TEST(a_thread_that_finds_the_buffer_full_is_not_left_waiting)
     feeder.log = log_open(&options);
     ck_assert_int_eq(pthread_create(&feeder.thread, NULL, feed, &feeder), 0);
     for (int round = 0; round < 60; round++) {
-        const uint64_t began = now_ns(CLOCK_MONOTONIC);
         uint64_t before;
 
         for (int i = 0; i < 10; i++)
             ck_assert_int_eq(twinlog_append(feeder.log, "x", 1, NULL), 0);
         before = atomic_load(&feeder.fed);
-        while (atomic_load(&feeder.fed) == before)
-            ck_assert(is_in_time(began));
+        AWAIT(atomic_load(&feeder.fed) != before);
     }
     atomic_store(&feeder.must_stop, true);
     ck_assert_int_eq(pthread_join(feeder.thread, NULL), 0);
@@ -463,7 +436,6 @@ START_TEST(closing_lets_those_inside_finish)
     struct member writers[THREADS];
 
     for (uint32_t round = 0; round < ROUNDS; round++) {
-        const uint64_t began = now_ns(CLOCK_MONOTONIC);
         struct crowd crowd = { .log = log_open(NULL) };
         const uint64_t before = twinlog_last_lsn(crowd.log);
         uint64_t seen = 0;
@@ -473,8 +445,7 @@ START_TEST(closing_lets_those_inside_finish)
             writers[i] = (struct member){ .crowd = &crowd, .writer = i };
             ck_assert_int_eq(pthread_create(&writers[i].thread, NULL, append_once, &writers[i]), 0);
         }
-        while (twinlog_last_lsn(crowd.log) < before + THREADS)
-            ck_assert(is_in_time(began));
+        AWAIT(twinlog_last_lsn(crowd.log) >= before + THREADS);
         log_close(crowd.log);
         for (uint32_t i = 0; i < THREADS; i++) {
             finish(&writers[i]);
@@ -805,7 +776,6 @@ END_TEST
 START_TEST(a_spare_of_64_mib_is_made_in_the_background)
 {
     struct twinlog_options options = log_options(0, 0);
-    const uint64_t began = now_ns(CLOCK_MONOTONIC);
     unsigned char *bytes = calloc(1, MIB);
     struct twinlog *log;
 
@@ -813,8 +783,7 @@ START_TEST(a_spare_of_64_mib_is_made_in_the_background)
     options.spare_segments = 1;
     log = log_open(&options);
     ck_assert_ptr_nonnull(bytes);
-    while (log_stat(log).spare_segments == 0)
-        ck_assert(is_in_time(began));
+    AWAIT(log_stat(log).spare_segments > 0);
     for (int i = 0; i < 8; i++)
         append_size(log, bytes, MIB, i);
     ck_assert(segment_has(2, 64 * MIB));
@@ -1043,14 +1012,14 @@ Suite *integration_suite(void)
     Suite *suite = suite_create("integration");
     TCase *tests = logdir_case(suite, "threads", logdir_make);
 
-    tcase_add_loop_test(tests, what_many_threads_appended_is_there_for_ever, 0, WAYS);
-    tcase_add_loop_test(tests, enqueuing_faster_than_the_disk_waits_and_loses_nothing, 0, WAYS);
+    tcase_add_loop_test(tests, what_many_threads_appended_is_there_for_ever, 0, LOG_WAYS);
+    tcase_add_loop_test(tests, enqueuing_faster_than_the_disk_waits_and_loses_nothing, 0, LOG_WAYS);
     tcase_add_test(tests, a_thread_that_finds_the_buffer_full_is_not_left_waiting);
     tcase_add_test(tests, whose_turn_has_come_does_not_wait_for_itself);
-    tcase_add_loop_test(tests, a_log_can_be_opened_another_way_each_time, 0, WAYS);
+    tcase_add_loop_test(tests, a_log_can_be_opened_another_way_each_time, 0, LOG_WAYS);
 
     tests = logdir_case(suite, "accepted and durable", logdir_make);
-    tcase_add_loop_test(tests, an_enqueued_record_waits_for_a_sync, 0, WAYS);
+    tcase_add_loop_test(tests, an_enqueued_record_waits_for_a_sync, 0, LOG_WAYS);
     tcase_add_test(tests, waiting_is_for_what_was_accepted);
     tcase_add_test(tests, a_record_has_the_time_at_which_it_was_accepted);
 

@@ -7,6 +7,7 @@
  * four kinds of reader: from outside or attached, each reading or mapping.
  */
 #define _GNU_SOURCE
+#include "gate.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -966,9 +967,9 @@ struct member {
     pthread_t thread;
     int kind;
     bool looks_up;
-    uint64_t returned, pruned, cut;
+    _Atomic uint64_t returned;
     const char *wrong;
-    int error;
+    _Atomic int error;
     struct twinlog_report report;
 };
 
@@ -1037,7 +1038,6 @@ static int look_up(struct member *member, struct twinlog_reader *reader)
         twinlog_reader_seek(reader, lsn);
         rc = twinlog_reader_next(reader, &record);
         member->returned += rc > 0;
-        member->pruned += rc == TWINLOG_ETRIMMED;
         if (rc > 0)
             member->wrong = judge_found(&record, lsn, life);
         if (member->wrong)
@@ -1063,8 +1063,6 @@ static void *read_beside(void *context)
         return NULL;
     for (bool is_last = false;;) {
         int rc = member->looks_up ? look_up(member, reader) : read_on(member, reader);
-        member->pruned += rc == TWINLOG_ETRIMMED;
-        member->cut += rc == TWINLOG_ETRUNCATED;
         if (rc == TWINLOG_ETRIMMED || rc == TWINLOG_ETRUNCATED)
             rc = twinlog_reader_seek_first(reader);
         else if (rc == 0 && is_last)
@@ -1081,8 +1079,8 @@ static void *read_beside(void *context)
     return NULL;
 }
 
-/* Returns what went wrong first. */
-static int write_lives(bool with_cuts, struct rng *rng)
+/* Returns what went wrong first. Each reader returns something of each life, however slow the machine is. */
+static int write_lives(bool with_cuts, struct rng *rng, struct member members[CROWD])
 {
     int rc = 0;
 
@@ -1090,6 +1088,9 @@ static int write_lives(bool with_cuts, struct rng *rng)
         uint64_t last = twinlog_last_lsn(busy.log);
         uint64_t cut = with_cuts && last > 300 ? last - rng_below(rng, 250) : last;
         struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+        uint64_t returned[CROWD];
+        for (unsigned i = 0; i < CROWD; i++)
+            returned[i] = members[i].returned;
         atomic_store(&busy.start[life], cut + 1);
         rc = twinlog_truncate(busy.log, cut);
         atomic_store(&busy.life, life);
@@ -1098,6 +1099,8 @@ static int write_lives(bool with_cuts, struct rng *rng)
             if (rc == 0 && i % 7 == 0)
                 rc = twinlog_sync(busy.log);
         }
+        for (unsigned i = 0; rc == 0 && i < CROWD; i++)
+            AWAIT(members[i].returned > returned[i] || members[i].error);
         options.keep_records = 1200;
         if (rc == 0)
             rc = twinlog_trim(busy.log, &options, NULL);
@@ -1122,7 +1125,7 @@ static void crowd_beside_writer(bool with_cuts)
     }
     while (atomic_load(&busy.readers) < CROWD)
         sched_yield();
-    rc = write_lives(with_cuts, &rng);
+    rc = write_lives(with_cuts, &rng, members);
     atomic_store(&busy.is_done, true);
     for (unsigned i = 0; i < CROWD; i++)
         pthread_join(members[i].thread, NULL);
@@ -1131,7 +1134,6 @@ static void crowd_beside_writer(bool with_cuts)
         ck_assert_msg(!members[i].wrong, "kind %u: %s", i, members[i].wrong);
         ck_assert_msg(members[i].error == 0, "kind %u: %s; %s", i, twinlog_strerror(members[i].error),
                       members[i].report.text);
-        ck_assert_uint_gt(members[i].returned, 1000);
     }
     ck_assert_uint_gt(log_stat(busy.log).trimmed_segments, 20);
     log_close(busy.log);
@@ -1318,11 +1320,12 @@ START_TEST(a_signal_does_not_end_a_wait)
 
     sigaction(SIGALRM, &action, NULL);
     setitimer(ITIMER_REAL, &often, NULL);
-    began = now_ms();
-    ck_assert_int_eq(twinlog_reader_wait(reader, 100), 0);
-    ck_assert_int_ge(now_ms() - began, 99);
+    do { /* on a busy machine few of them come in one wait */
+        began = now_ms();
+        ck_assert_int_eq(twinlog_reader_wait(reader, 100), 0);
+        ck_assert_int_ge(now_ms() - began, 99);
+    } while (atomic_load(&alarms) <= 3);
     setitimer(ITIMER_REAL, &never, NULL);
-    ck_assert_uint_gt(atomic_load(&alarms), 3);
     twinlog_reader_close(reader);
     log_close(log);
 }
