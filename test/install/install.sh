@@ -140,7 +140,9 @@ touch "$place/prefix/share/doc/twinlog/note" "$place/prefix/include/other.h"
 cmake -D manifest="$place/manifest" -P "$here/../../cmake/uninstall.cmake"
 left=$(cd "$place/prefix" && find . ! -type d | sort | tr '\n' ' ')
 [ "$left" = "./include/other.h ./share/doc/twinlog/note " ] || { echo "left behind, or too much is gone: $left"; exit 1; }
-[ ! -e "$place/prefix/lib/cmake/twinlog" ] || { echo "an empty folder is left behind"; exit 1; }
+for folder in lib/cmake/twinlog share/doc/twinlog/docs; do
+    [ ! -e "$place/prefix/$folder" ] || { echo "left behind: $folder"; exit 1; }
+done
 if cmake -D manifest="$place/no-manifest" -P "$here/../../cmake/uninstall.cmake" 2>/dev/null; then
     echo "uninstalled what was never installed"
     exit 1

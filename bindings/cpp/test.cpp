@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What twinlog.hpp promises: ownership, errors, terms, cursors, and coroutines that go on here or there. */
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+#include <twinlog.hpp>
+#include <type_traits>
+
+using namespace std::chrono_literals;
+using namespace std::string_literals;
+
+#define CHECK(expression)                                                                                    \
+    do {                                                                                                     \
+        if (!(expression)) {                                                                                 \
+            std::fprintf(stderr, "test.cpp:%d: %s\n", __LINE__, #expression);                                \
+            std::exit(1);                                                                                    \
+        }                                                                                                    \
+    } while (0)
+
+static_assert(std::is_nothrow_move_constructible_v<twl::log> && !std::is_copy_constructible_v<twl::log>);
+static_assert(std::is_nothrow_move_constructible_v<twl::reader> &&
+              !std::is_copy_constructible_v<twl::reader>);
+
+static void errors_are_values(const std::string &dir)
+{
+    auto missing = twl::log::open((dir + "/not/here").c_str());
+    CHECK(!missing && missing.error() == -ENOENT);
+    CHECK(missing.error().code() == std::errc::no_such_file_or_directory);
+    CHECK(missing.error().message() == std::string(twinlog_strerror(-ENOENT)));
+    try {
+        (void)std::move(missing).value();
+        CHECK(false);
+    } catch (const std::system_error &e) {
+        CHECK(e.code() == std::errc::no_such_file_or_directory);
+    }
+    CHECK((twl::error{ TWINLOG_ETRIMMED }).code().message() == twinlog_strerror(TWINLOG_ETRIMMED));
+    CHECK((twl::error{ TWINLOG_ETRIMMED }).code().default_error_condition().category() == twl::category());
+}
+
+static void appends_and_reads(const std::string &dir)
+{
+    auto log = twl::log::open(dir.c_str()).value();
+    CHECK(twl::log::open(dir.c_str()).error() == -EBUSY);
+    CHECK(log.append("one").value() == 1);
+    const std::vector<int> numbers = { 1, 2, 3 };
+    CHECK(log.append(std::as_bytes(std::span(numbers))).value() == 2);
+    const twinlog_entry batch[] = { twl::entry("three", 7, 300), twl::entry("four") };
+    CHECK(log.append(batch, { .timeout = 1h }).value() == 3);
+    CHECK(log.append(std::span<const twinlog_entry>()).error() == -EINVAL);
+    const auto enqueued = log.append(twl::entry("five"), { .level = TWINLOG_LEVEL_BUFFERED }).value();
+    CHECK(enqueued == 5 && log.wait(enqueued).has_value() && log.durable_lsn() == 5);
+    CHECK(log.sync().has_value() && log.stat().value().appends == 5);
+    CHECK(log.first_lsn() == 1 && log.last_lsn() == 5);
+
+    auto reader = log.attach().value();
+    CHECK(log.close().error() == -EBUSY); /* and is open as before */
+    CHECK(reader.next().value()->text() == "one");
+    CHECK(reader.next().value()->data.size() == numbers.size() * sizeof(int));
+    const auto third = reader.next().value();
+    CHECK(third->lsn == 3 && third->type == 7 && third->tag == 300);
+    CHECK(third->time > std::chrono::system_clock::now() - 1h);
+    CHECK(reader.previous().value()->lsn == 3);
+    CHECK(reader.seek(5).has_value() && reader.next().value()->text() == "five");
+    CHECK(!reader.next().value() && !reader.wait(0ms).value());
+    CHECK(reader.seek(0).error() == -EINVAL);
+    CHECK(reader.seek(std::chrono::system_clock::now() + 1h).has_value() && !reader.next().value());
+    CHECK(reader.fd().value() >= 0);
+
+    auto other = std::move(log); /* what was moved from is closed */
+    CHECK(log.append("nowhere").error() == -EINVAL && log.last_lsn() == 0);
+    CHECK(other.append("six").value() == 6 && reader.wait().value());
+}
+
+static void a_reader_keeps_its_log(const std::string &dir)
+{
+    auto reader = [&] { return twl::log::open(dir.c_str()).value().attach().value(); }();
+    CHECK(reader.next().value()->text() == "one");
+    CHECK(twl::log::open(dir.c_str()).error() == -EBUSY);
+    reader = twl::reader::open(dir.c_str()).value(); /* the log goes after its reader */
+    auto log = twl::log::open(dir.c_str()).value();
+    CHECK(log.close().has_value());
+    CHECK(log.close().has_value() && log.append("closed").error() == -EINVAL);
+}
+
+static void cursors_and_values(const std::string &dir)
+{
+    auto log = twl::log::open(dir.c_str()).value();
+    CHECK(log.set_cursor("billing", 2).has_value() && log.cursor("billing").value() == 2);
+    CHECK(log.cursors().value() == (std::map<std::string, std::uint64_t>{ { "billing", 2 } }));
+    CHECK(log.set_cursor("a\0b"s, 2).error() == -EINVAL);
+    const auto trimmed = log.trim(5).value();
+    CHECK(trimmed.holder == TWINLOG_HELD_BY_CURSOR && trimmed.first_lsn == 3);
+    CHECK(log.remove_cursor("billing").has_value() && log.cursor("billing").error() == -ENOENT);
+    CHECK(log.set_meta("vote", twl::bytes_of("me")).has_value() && log.meta("vote").value().size() == 2);
+    CHECK(log.remove_meta("vote").has_value() && log.meta("vote").error() == -ENOENT);
+    CHECK(log.truncate(5).has_value() && log.last_lsn() == 5);
+    auto reader = log.attach().value();
+    CHECK(reader.seek(1).has_value() && reader.next().error() == TWINLOG_ETRIMMED);
+    CHECK(reader.seek_first().has_value() && reader.next().value()->lsn == 3);
+    CHECK(log.reset(100).has_value() && log.append("hundred").value() == 100);
+    struct twinlog_cancel cancel = {};
+    CHECK(twinlog_cancel(log.get(), &cancel) == 0);
+    CHECK(log.append(twl::entry("perhaps"), { .cancel = &cancel }).error() == -ECANCELED);
+}
+
+#ifdef __cpp_impl_coroutine
+struct task {
+    struct promise_type {
+        task get_return_object() { return {}; }
+        std::suspend_never initial_suspend() noexcept { return {}; }
+        std::suspend_never final_suspend() noexcept { return {}; }
+        void return_void() {}
+        void unhandled_exception() { std::terminate(); }
+    };
+};
+
+static task append_some(twl::log &log, twl::queue &queue, std::uint64_t &last, std::thread::id &where)
+{
+    for (int i = 0; i < 10; i++) {
+        const std::string text = "number " + std::to_string(i);
+        last = (co_await log.submit(twl::entry(text), {}, &queue)).value();
+        if (last > log.durable_lsn())
+            std::abort();
+    }
+    where = std::this_thread::get_id();
+}
+
+static task append_where_it_is(twl::log &log, int &left)
+{
+    const twinlog_entry batch[] = { twl::entry("a"), twl::entry("b") };
+    const auto lsn = co_await log.submit(batch);
+    const auto refused = co_await log.submit(std::span<const twinlog_entry>(), { .timeout = 0ms });
+    if (!lsn || refused.error().number != -EINVAL || refused.error().lsn != 0)
+        std::abort();
+    __atomic_sub_fetch(&left, 1, __ATOMIC_RELEASE);
+}
+
+static void coroutines_go_on(const std::string &dir)
+{
+    auto queue = twl::queue::open().value();
+    auto log = twl::log::open(dir.c_str()).value();
+    std::uint64_t last[4] = {};
+    std::thread::id where[4];
+    for (int i = 0; i < 4; i++)
+        append_some(log, queue, last[i], where[i]);
+    for (int resumed = 0; resumed < 40;)
+        resumed += queue.run().value();
+    for (int i = 0; i < 4; i++)
+        CHECK(last[i] > 0 && where[i] == std::this_thread::get_id());
+    CHECK(queue.run(0ms).value() == 0 && queue.fd() >= 0);
+
+    int left = 8;
+    for (int i = 0; i < 8; i++)
+        append_where_it_is(log, left);
+    CHECK(log.sync().has_value());
+    while (__atomic_load_n(&left, __ATOMIC_ACQUIRE) > 0)
+        std::this_thread::yield();
+    CHECK(log.close().has_value());
+}
+#endif
+
+int main(int, char **argv)
+{
+    const std::string dir = argv[1];
+    errors_are_values(dir);
+    appends_and_reads(dir);
+    a_reader_keeps_its_log(dir);
+    cursors_and_values(dir);
+#ifdef __cpp_impl_coroutine
+    coroutines_go_on(dir);
+#else
+    std::puts("SKIP bindings-cpp, coroutines: this compiler has none of C++20");
+#endif
+    return 0;
+}

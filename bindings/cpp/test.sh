@@ -1,0 +1,23 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# test.sh BUILD: the C++ binding with each compiler that is here, against the library in BUILD.
+set -eu
+build=$(realpath "$1")
+cd "$(dirname "$0")"
+place=$(mktemp -d "$build/bindings-cpp.XXXXXX")
+trap 'rm -rf "$place"' EXIT
+
+tried=0
+for compiler in g++ clang++; do
+    if ! echo '#include <span>' | $compiler -std=c++20 -fsyntax-only -x c++ - 2>/dev/null; then
+        echo "SKIP bindings-cpp with $compiler: there is none for C++20"
+        continue
+    fi
+    tried=1
+    for program in test example; do
+        $compiler -std=c++20 -O1 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror -I. -isystem ../../include \
+            -o "$place/$compiler-$program" "$program.cpp" "$build/libtwinlog.so" -Wl,-rpath,"$build" -pthread
+        "$place/$compiler-$program" "$place/$compiler-$program.log"
+    done
+done
+[ "$tried" = 1 ] || exit 77

@@ -1,0 +1,587 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * twinlog for C++20: <twinlog.h> with ownership, spans, results and coroutines. Header only, allocates almost nothing.
+ *
+ *     auto log = twl::log::open("journal").value();
+ *     std::uint64_t lsn = log.append("hello").value();     // on stable storage
+ *
+ * Nothing throws but result::value() and what the standard library throws; what fails returns an error. The manual is
+ * that of <twinlog.h>, and where a structure of C says all that is needed, it is used as it is.
+ *
+ * A log is closed by close(), which says whether that worked, or by its destructor. A reader that is attached to a log
+ * keeps it open: the last of the log and its readers closes it. As in C, no thread may start a call on a log whose
+ * close has begun.
+ */
+#ifndef TWINLOG_HPP
+#define TWINLOG_HPP
+
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <twinlog.h>
+#include <utility>
+#include <variant>
+#include <vector>
+#ifdef __cpp_impl_coroutine
+#include <coroutine>
+#endif
+
+namespace twl
+{
+
+using bytes = std::span<const std::byte>;
+
+inline bytes bytes_of(std::string_view text)
+{
+    return std::as_bytes(std::span(text));
+}
+
+/* ---- results ----------------------------------------------------------------------------------- */
+
+class error_category final : public std::error_category
+{
+  public:
+    const char *name() const noexcept override { return "twinlog"; }
+    std::string message(int number) const override { return twinlog_strerror(number); }
+    std::error_condition default_error_condition(int number) const noexcept override
+    {
+        if (number <= TWINLOG_ECORRUPT)
+            return { number, *this };
+        return { -number, std::generic_category() };
+    }
+};
+
+inline const std::error_category &category()
+{
+    static const error_category the_category;
+    return the_category;
+}
+
+/* Why a call failed. `number` is -errno or TWINLOG_E... If `lsn` is not 0 there is a record although the append has
+ * failed, as after a deadline: twl::log::wait() says what becomes of it. */
+struct error {
+    int number = 0;
+    std::uint64_t lsn = 0;
+
+    const char *message() const { return twinlog_strerror(number); }
+    std::error_code code() const { return { number, category() }; } /* equals std::errc, too */
+    friend bool operator==(const error &a, int b) { return a.number == b; }
+};
+
+/* A value or an error, as std::expected will be. */
+template <class T> class [[nodiscard]] result
+{
+  public:
+    result(T value) : content(std::in_place_index<0>, std::move(value)) {}
+    result(twl::error why) : content(std::in_place_index<1>, why) {}
+
+    bool has_value() const { return content.index() == 0; }
+    explicit operator bool() const { return has_value(); }
+    T &operator*() & { return *std::get_if<0>(&content); }
+    const T &operator*() const & { return *std::get_if<0>(&content); }
+    T &&operator*() && { return std::move(*std::get_if<0>(&content)); }
+    T *operator->() { return std::get_if<0>(&content); }
+    const T *operator->() const { return std::get_if<0>(&content); }
+    const twl::error &error() const { return std::get<1>(content); }
+    T &value() & { return check(), **this; }
+    const T &value() const & { return check(), **this; }
+    T value() && { return check(), std::move(**this); }
+
+  private:
+    void check() const
+    {
+        if (!has_value())
+            throw std::system_error(error().code());
+    }
+    std::variant<T, twl::error> content;
+};
+
+template <> class [[nodiscard]] result<void>
+{
+  public:
+    result() = default;
+    result(twl::error why) : failure(why) {}
+
+    bool has_value() const { return failure.number == 0; }
+    explicit operator bool() const { return has_value(); }
+    const twl::error &error() const { return failure; }
+    void value() const
+    {
+        if (!has_value())
+            throw std::system_error(failure.code());
+    }
+
+  private:
+    twl::error failure;
+};
+
+/* ---- options and terms -------------------------------------------------------------------------- */
+
+inline twinlog_options options()
+{
+    return TWINLOG_OPTIONS_INIT;
+}
+
+inline twinlog_reader_options reader_options()
+{
+    return TWINLOG_READER_OPTIONS_INIT;
+}
+
+/* What a call waits for, as in { .level = TWINLOG_LEVEL_WRITTEN, .timeout = 50ms }. */
+struct terms {
+    twinlog_level level = TWINLOG_LEVEL_DEFAULT;
+    std::optional<std::chrono::milliseconds> timeout = {};
+    bool only_try = false; /* TWINLOG_TRY */
+    const struct twinlog_cancel *cancel = nullptr;
+
+    std::uint64_t deadline_ns() const
+    {
+        if (!timeout)
+            return 0;
+        const auto ms = timeout->count();
+        return twinlog_deadline(ms < 0 ? 0 : ms > UINT32_MAX ? UINT32_MAX : static_cast<std::uint32_t>(ms));
+    }
+    twinlog_terms in_c() const
+    {
+        twinlog_terms c = TWINLOG_TERMS_INIT;
+        c.flags = only_try ? std::uint32_t{ TWINLOG_TRY } : 0;
+        c.level = level;
+        c.deadline_ns = deadline_ns();
+        c.cancel = cancel;
+        return c;
+    }
+};
+
+inline twinlog_entry entry(bytes data, std::uint8_t type = 0, std::uint16_t tag = 0)
+{
+    twinlog_entry c = {};
+    c.data = data.data();
+    c.size = data.size();
+    c.type = type;
+    c.tag = tag;
+    return c;
+}
+
+inline twinlog_entry entry(std::string_view data, std::uint8_t type = 0, std::uint16_t tag = 0)
+{
+    return entry(bytes_of(data), type, tag);
+}
+
+/* ---- reading ------------------------------------------------------------------------------------ */
+
+namespace detail
+{
+struct handle {
+    ::twinlog *raw = nullptr;
+    handle() = default;
+    handle(const handle &) = delete;
+    handle &operator=(const handle &) = delete;
+    ~handle() { twinlog_close(raw); }
+};
+struct close_reader {
+    void operator()(twinlog_reader *reader) const { twinlog_reader_close(reader); }
+};
+
+inline result<void> in_cpp(int rc)
+{
+    return rc < 0 ? result<void>(error{ rc }) : result<void>();
+}
+inline result<std::uint64_t> in_cpp(int rc, std::uint64_t lsn)
+{
+    return rc < 0 ? result<std::uint64_t>(error{ rc, lsn }) : result<std::uint64_t>(lsn);
+}
+} // namespace detail
+
+struct record {
+    std::uint64_t lsn;
+    std::chrono::sys_time<std::chrono::nanoseconds> time;
+    bytes data; /* valid until the next call on the reader */
+    std::uint16_t tag;
+    std::uint8_t type;
+
+    std::string_view text() const { return { reinterpret_cast<const char *>(data.data()), data.size() }; }
+};
+
+/* One thread at a time. */
+class reader
+{
+  public:
+    reader(reader &&) noexcept = default;
+    reader &operator=(reader &&other) noexcept
+    {
+        raw = std::move(other.raw); /* before the log that it may be attached to */
+        log_handle = std::move(other.log_handle);
+        return *this;
+    }
+
+    /* On the log in `dir`, in any process. */
+    static result<reader> open(const char *dir, const twinlog_reader_options &options = reader_options())
+    {
+        reader r;
+        twinlog_reader *raw;
+        const int rc = twinlog_reader_open(dir, &options, &raw);
+        if (rc < 0)
+            return error{ rc };
+        r.raw.reset(raw);
+        return r;
+    }
+
+    /* The next record, nothing when there is none for now, or an error. */
+    result<std::optional<record>> next() { return step(twinlog_reader_next); }
+    result<std::optional<record>> previous() { return step(twinlog_reader_previous); }
+
+    result<void> seek(std::uint64_t lsn) { return detail::in_cpp(twinlog_reader_seek(raw.get(), lsn)); }
+    result<void> seek_first() { return detail::in_cpp(twinlog_reader_seek_first(raw.get())); }
+    result<void> seek_end() { return detail::in_cpp(twinlog_reader_seek_end(raw.get())); }
+    result<void> seek(std::chrono::sys_time<std::chrono::nanoseconds> time)
+    {
+        return detail::in_cpp(twinlog_reader_seek_time(raw.get(), time.time_since_epoch().count()));
+    }
+
+    /* Waits until next() has something to say; without a timeout as long as it takes. */
+    result<bool> wait(std::optional<std::chrono::milliseconds> timeout = {})
+    {
+        const auto ms = timeout ? timeout->count() : -1;
+        const int rc = twinlog_reader_wait(raw.get(), ms > INT32_MAX ? INT32_MAX : static_cast<int>(ms));
+        if (rc < 0)
+            return error{ rc };
+        return rc > 0;
+    }
+    result<int> fd()
+    {
+        const int rc = twinlog_reader_fd(raw.get());
+        if (rc < 0)
+            return error{ rc };
+        return rc;
+    }
+    twinlog_reader *get() const { return raw.get(); }
+
+  private:
+    friend class log;
+    reader() = default;
+
+    result<std::optional<record>> step(int (*move)(twinlog_reader *, twinlog_record *))
+    {
+        twinlog_record c = {};
+        const int rc = move(raw.get(), &c);
+        if (rc < 0)
+            return error{ rc };
+        if (rc == 0)
+            return std::optional<record>();
+        return std::optional<record>(
+            { c.lsn, std::chrono::sys_time<std::chrono::nanoseconds>(std::chrono::nanoseconds(c.time_ns)),
+              bytes(static_cast<const std::byte *>(c.data), c.size), c.tag, c.type });
+    }
+
+    std::shared_ptr<detail::handle> log_handle; /* before the reader, so that the log is closed after it */
+    std::unique_ptr<twinlog_reader, detail::close_reader> raw;
+};
+
+/* ---- coroutines --------------------------------------------------------------------------------- */
+
+/* Where appends of coroutines wait to be resumed; its descriptor is readable when run() has work, for an event loop.
+ * Close it after the logs whose appends it has, and not before they are resumed. */
+class queue
+{
+  public:
+    static result<queue> open()
+    {
+        twinlog_queue *raw;
+        const int rc = twinlog_queue_open(&raw);
+        if (rc < 0)
+            return error{ rc };
+        return queue(raw);
+    }
+    int fd() const { return twinlog_queue_fd(raw.get()); }
+    twinlog_queue *get() const { return raw.get(); }
+
+#ifdef __cpp_impl_coroutine
+    /* Resumes, on this thread, the coroutines whose appends are done; waits for the first one up to the timeout,
+     * without one as long as it takes. How many that were. */
+    result<int> run(std::optional<std::chrono::milliseconds> timeout = {});
+#endif
+
+  private:
+    struct close {
+        void operator()(twinlog_queue *queue) const { twinlog_queue_close(queue); }
+    };
+    explicit queue(twinlog_queue *c) : raw(c) {}
+    std::unique_ptr<twinlog_queue, close> raw;
+};
+
+#ifdef __cpp_impl_coroutine
+/* What co_await log.submit(...) waits for: the LSN of the first record, once the batch is at the terms' level. Without
+ * a queue the coroutine goes on in the thread that has committed, under the rules of twinlog_submit() for complete().
+ * The coroutine must not be destroyed while it waits. */
+class [[nodiscard]] submission
+{
+  public:
+    submission(::twinlog *to, std::span<const twinlog_entry> batch, const terms &how, queue *where)
+        : log(to), entries(batch), c_terms(how.in_c())
+    {
+        request.queue = where ? where->get() : nullptr;
+        request.complete = where ? nullptr : resume;
+    }
+    submission(::twinlog *to, const twinlog_entry &one, const terms &how, queue *where)
+        : submission(to, std::span<const twinlog_entry>(), how, where)
+    {
+        only = one;
+    }
+    submission(const submission &) = delete;
+    submission &operator=(const submission &) = delete;
+
+    bool await_ready() const { return false; }
+    bool await_suspend(std::coroutine_handle<> coroutine)
+    {
+        request.context = coroutine.address();
+        const std::span<const twinlog_entry> all = only ? std::span<const twinlog_entry>(&*only, 1) : entries;
+        const int rc =
+            all.size() > UINT32_MAX
+                ? -EMSGSIZE
+                : twinlog_submit(log, all.data(), static_cast<std::uint32_t>(all.size()), &c_terms, &request);
+        if (rc == 0)
+            return true; /* this object may be gone already */
+        request.result = rc;
+        request.first_lsn = 0;
+        return false;
+    }
+    result<std::uint64_t> await_resume() const { return detail::in_cpp(request.result, request.first_lsn); }
+
+  private:
+    friend class queue;
+    static void resume(twinlog_request *done)
+    {
+        std::coroutine_handle<>::from_address(done->context).resume();
+    }
+
+    ::twinlog *log;
+    std::span<const twinlog_entry> entries;
+    std::optional<twinlog_entry> only;
+    twinlog_terms c_terms;
+    twinlog_request request = {};
+};
+
+inline result<int> queue::run(std::optional<std::chrono::milliseconds> timeout)
+{
+    twinlog_request *done[64];
+    const auto ms = timeout ? timeout->count() : -1;
+    const int count =
+        twinlog_queue_poll(raw.get(), done, 64, ms > INT32_MAX ? INT32_MAX : static_cast<int>(ms));
+    if (count < 0)
+        return error{ count };
+    for (int i = 0; i < count; i++)
+        submission::resume(done[i]);
+    return count;
+}
+#endif
+
+/* ---- the log ------------------------------------------------------------------------------------ */
+
+/* Any thread, any number of them, but for close, moves and the destructor. */
+class log
+{
+  public:
+    log(log &&) noexcept = default;
+    log &operator=(log &&) noexcept = default;
+
+    static result<log> open(const char *dir, const twinlog_options &options = twl::options())
+    {
+        log l;
+        l.handle = std::make_shared<detail::handle>();
+        const int rc = twinlog_open(dir, &options, &l.handle->raw);
+        if (rc < 0)
+            return error{ rc };
+        return l;
+    }
+
+    /* -EBUSY while a reader is attached; the log is as it was then. After any other result it is closed. */
+    result<void> close()
+    {
+        const int rc = twinlog_close(get());
+        if (handle && rc != -EBUSY && rc != -EDEADLK)
+            handle->raw = nullptr;
+        return detail::in_cpp(rc);
+    }
+
+    result<std::uint64_t> append(bytes data)
+    {
+        std::uint64_t lsn = 0;
+        const int rc = twinlog_append(get(), data.data(), data.size(), &lsn);
+        return detail::in_cpp(rc, lsn);
+    }
+    result<std::uint64_t> append(std::string_view data) { return append(bytes_of(data)); }
+
+    /* All of them or none; the LSN of the first. */
+    result<std::uint64_t> append(std::span<const twinlog_entry> batch, const terms &how = {})
+    {
+        if (batch.size() > UINT32_MAX)
+            return error{ -EMSGSIZE };
+        const twinlog_terms c = how.in_c();
+        std::uint64_t lsn = 0;
+        const int rc =
+            twinlog_append_batch(get(), batch.data(), static_cast<std::uint32_t>(batch.size()), &c, &lsn);
+        return detail::in_cpp(rc, lsn);
+    }
+    result<std::uint64_t> append(const twinlog_entry &one, const terms &how = {})
+    {
+        return append(std::span<const twinlog_entry>(&one, 1), how);
+    }
+
+#ifdef __cpp_impl_coroutine
+    /* For co_await. The data is read before the coroutine is suspended. */
+    submission submit(std::span<const twinlog_entry> batch, const terms &how = {}, queue *where = nullptr)
+    {
+        return { get(), batch, how, where };
+    }
+    submission submit(const twinlog_entry &one, const terms &how = {}, queue *where = nullptr)
+    {
+        return { get(), one, how, where };
+    }
+#endif
+
+    result<void> wait(std::uint64_t lsn, const terms &how = {})
+    {
+        return detail::in_cpp(twinlog_wait(get(), lsn, how.level, how.deadline_ns()));
+    }
+    result<void> sync()
+    {
+        return detail::in_cpp(twinlog_sync(get()));
+    }
+
+    std::uint64_t first_lsn() const
+    {
+        return twinlog_first_lsn(get());
+    }
+    std::uint64_t last_lsn() const
+    {
+        return twinlog_last_lsn(get());
+    }
+    std::uint64_t durable_lsn() const
+    {
+        return twinlog_durable_lsn(get());
+    }
+
+    result<reader> attach(const twinlog_reader_options &options = reader_options())
+    {
+        reader r;
+        twinlog_reader *raw;
+        const int rc = twinlog_reader_attach(get(), &options, &raw);
+        if (rc < 0)
+            return error{ rc };
+        r.log_handle = handle;
+        r.raw.reset(raw);
+        return r;
+    }
+
+    /* Removes records with a smaller LSN; what a cursor holds stays. */
+    result<twinlog_trim_result> trim(std::uint64_t before_lsn)
+    {
+        twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+        options.before_lsn = before_lsn;
+        return trim(options);
+    }
+    result<twinlog_trim_result> trim(const twinlog_trim_options &options)
+    {
+        twinlog_trim_result c = TWINLOG_TRIM_RESULT_INIT;
+        const int rc = twinlog_trim(get(), &options, &c);
+        if (rc < 0)
+            return error{ rc };
+        return c;
+    }
+    result<void> truncate(std::uint64_t last_lsn)
+    {
+        return detail::in_cpp(twinlog_truncate(get(), last_lsn));
+    }
+    result<void> reset(std::uint64_t next_lsn)
+    {
+        return detail::in_cpp(twinlog_reset(get(), next_lsn));
+    }
+
+    result<void> set_cursor(const std::string &name, std::uint64_t lsn)
+    {
+        return has_nul(name) ? error{ -EINVAL }
+                             : detail::in_cpp(twinlog_cursor_set(get(), name.c_str(), lsn));
+    }
+    result<std::uint64_t> cursor(const std::string &name)
+    {
+        std::uint64_t lsn = 0;
+        const int rc = has_nul(name) ? -EINVAL : twinlog_cursor_get(get(), name.c_str(), &lsn);
+        if (rc < 0)
+            return error{ rc };
+        return lsn;
+    }
+    result<void> remove_cursor(const std::string &name)
+    {
+        return has_nul(name) ? error{ -EINVAL } : detail::in_cpp(twinlog_cursor_remove(get(), name.c_str()));
+    }
+    result<std::map<std::string, std::uint64_t>> cursors()
+    {
+        std::map<std::string, std::uint64_t> all;
+        const auto add = [](void *context, const char *name, std::uint64_t lsn) noexcept {
+            static_cast<std::map<std::string, std::uint64_t> *>(context)->emplace(name, lsn);
+            return 0;
+        };
+        const int rc = twinlog_cursor_each(get(), add, &all);
+        if (rc < 0)
+            return error{ rc };
+        return all;
+    }
+
+    result<void> set_meta(const std::string &name, bytes value)
+    {
+        return has_nul(name)
+                   ? error{ -EINVAL }
+                   : detail::in_cpp(twinlog_meta_set(get(), name.c_str(), value.data(), value.size()));
+    }
+    result<std::vector<std::byte>> meta(const std::string &name)
+    {
+        std::vector<std::byte> value(TWINLOG_META_BYTES);
+        std::size_t size = 0;
+        const int rc = has_nul(name)
+                           ? -EINVAL
+                           : twinlog_meta_get(get(), name.c_str(), value.data(), value.size(), &size);
+        if (rc < 0)
+            return error{ rc };
+        value.resize(size);
+        return value;
+    }
+    result<void> remove_meta(const std::string &name)
+    {
+        return has_nul(name) ? error{ -EINVAL } : detail::in_cpp(twinlog_meta_remove(get(), name.c_str()));
+    }
+
+    result<struct twinlog_stat> stat()
+    {
+        struct twinlog_stat c = TWINLOG_STAT_INIT;
+        const int rc = ::twinlog_stat(get(), &c);
+        if (rc < 0)
+            return error{ rc };
+        return c;
+    }
+
+    ::twinlog *get() const
+    {
+        return handle ? handle->raw : nullptr;
+    }
+
+  private:
+    log() = default;
+    static bool has_nul(const std::string &name)
+    {
+        return name.find('\0') != std::string::npos;
+    }
+
+    std::shared_ptr<detail::handle> handle;
+};
+
+} // namespace twl
+
+#endif
