@@ -132,6 +132,19 @@ words_of_readme()
     done
 }
 
+# ---- the tutorial ------------------------------------------------------------------------------
+
+# Each piece of C that it shows is one of the program.
+tutorial()
+{
+    awk 'NR == FNR { program = program $0 "\n"; next }
+         /^```c$/ { block = ""; inside = 1; next }
+         /^```$/ && inside { inside = 0; blocks++
+                             if (!index(program, block)) print "docs/tutorial.md:" FNR ": not in the program:\n" block }
+         inside { block = block $0 "\n" }
+         END { if (!blocks) print "docs/tutorial.md: no C found" }' docs/examples/kvstore.c docs/tutorial.md
+}
+
 # ---- links -------------------------------------------------------------------------------------
 
 # prose FILE: the file without its fenced blocks.
@@ -175,6 +188,7 @@ report "the examples in section 3" "$(examples)"
 report "bytes in docs/format.md" "$(shown_bytes)"
 report "rates in README.md" "$(rates_of_readme)"
 report "words of ./dev in README.md" "$(words_of_readme)"
+report "the program of docs/tutorial.md" "$(tutorial)"
 report "links" "$(dead_links)"
 [ "$failures" = 0 ] && echo "docs: nothing to complain about"
 exit "$((failures > 0))"
