@@ -64,6 +64,8 @@
 #endif
 #endif
 #define HAS_SANITIZER (HAS_ADDRESS_SANITIZER || HAS_THREAD_SANITIZER)
+/* How often something is repeated; a sanitizer has seen all of it sooner, and takes ten times as long. */
+#define REPEATS(usually, with_sanitizer) (HAS_SANITIZER ? (with_sanitizer) : (usually))
 
 #define DECLARE_SUITE(name) Suite *name##_suite(void);
 FOR_EACH_SUITE(DECLARE_SUITE)

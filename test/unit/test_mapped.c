@@ -298,19 +298,21 @@ static void expect_found(struct twinlog_reader *reader, uint64_t last_lsn)
     }
 }
 
+#define FOUND_EACH REPEATS(UINT64_C(150), UINT64_C(30))
+
 START_TEST(records_are_found_by_lsn_and_by_time_in_both_directions)
 {
     struct twinlog *log = open_small(tested_mode);
     struct twinlog_reader *reader = log_reader_of_kind(log, _i);
 
     for (uint64_t n = 0; n < 4; n++) {
-        append_entries(log, n * 150 + 1, n * 150 + 150);
-        expect_found(reader, n * 150 + 150);
+        append_entries(log, n * FOUND_EACH + 1, n * FOUND_EACH + FOUND_EACH);
+        expect_found(reader, n * FOUND_EACH + FOUND_EACH);
     }
     twinlog_reader_close(reader);
     log_close(log);
     reader = open_reader(_i & 1 ? TWINLOG_READER_MMAP : 0u);
-    expect_found(reader, 600);
+    expect_found(reader, 4 * FOUND_EACH);
     twinlog_reader_close(reader);
 }
 END_TEST
@@ -539,7 +541,7 @@ static void *sync_many(void *argument)
 }
 
 #define APPENDERS 6u
-#define EACH (HAS_SANITIZER ? 300u : 1500u)
+#define EACH REPEATS(1500u, 300u)
 
 START_TEST(threads_append_read_and_sync_at_the_same_time)
 {
@@ -771,7 +773,7 @@ START_TEST(a_log_goes_from_mode_to_mode)
     struct rng rng = { test_seed() + (uint64_t)_i };
     uint32_t count = 0;
 
-    for (unsigned round = 0; round < 40; round++) {
+    for (unsigned round = 0; round < REPEATS(40u, 8u); round++) {
         const uint32_t mode = _i < MODES ? (uint32_t)_i : (uint32_t)rng_below(&rng, MODES);
         struct twinlog_options options = rng_one_in(&rng, 3) ? log_options(0, 0) : small(mode);
         options.mode = mode;
@@ -1834,7 +1836,7 @@ static void set_up_alone(void)
 #define FAULTS 8
 #define CUTS 12
 
-/* `few`: the second time only some of each loop. */
+/* `few`: only some of each loop, for the second time and for sanitizers. */
 static void add_common(Suite *suite, void (*set_up_mode)(void), bool few)
 {
     TCase *reading = logdir_case(suite, "what is seen", set_up_mode);
@@ -1889,7 +1891,7 @@ static void add_common(Suite *suite, void (*set_up_mode)(void), bool few)
 Suite *mapped_suite(void)
 {
     Suite *suite = suite_create("mapped");
-    add_common(suite, set_up, false);
+    add_common(suite, set_up, HAS_SANITIZER);
     TCase *death = logdir_case(suite, "the children", set_up);
     tcase_add_test(death, a_forked_child_knows_what_was_so_then_and_no_more);
     TCase *disk = logdir_case(suite, "what the keeper does", set_up);

@@ -871,9 +871,9 @@ END_TEST
 
 /* ---- crashes ------------------------------------------------------------------------------------ */
 
-#define POWER_CUTS 3000u
-#define KILLS 40u
-#define LOST_PAGES 400u
+#define POWER_CUTS REPEATS(3000u, 400u)
+#define KILLS REPEATS(40u, 10u)
+#define LOST_PAGES REPEATS(400u, 80u)
 
 static struct rng chance;
 
