@@ -13,8 +13,7 @@ from collections import namedtuple
 
 BLOCK = 4096
 OPEN_GROUP = BLOCK + 64
-MAPPED = 2
-KNOWN_FEATURES = 1 | MAPPED
+MAPPED = 1
 START, FIRST, WAS_OPEN, FILLER = 1, 1, 2, 1
 GROUP_MAGIC, FOOTER_MAGIC = b"1TWG", b"1TWF"
 
@@ -52,7 +51,7 @@ def check_prefix(data, magic):
     """Bytes 0 to 23 of a segment header and of a slot of the state file."""
     if data[:8] != magic or u32(data, 20) != crc(0, data[:20]):
         raise Damaged("the magic or its checksum is wrong")
-    if u32(data, 8) != 1 or u32(data, 12) & ~KNOWN_FEATURES:
+    if u32(data, 8) != 1 or u32(data, 12) & ~MAPPED:
         raise OtherVersion("unknown version or feature")
 
 
@@ -82,7 +81,7 @@ class Segment:
         place = crc(self.seed, struct.pack("<Q", self.end))
         self.is_sealed = footer[4:8] == FOOTER_MAGIC and u32(footer, 0) == crc(place, footer[4:512])
         self.is_started = self.start > 0 or self.is_sealed or any(g.flags & FIRST for g in self.first_groups())
-        if not self.start and not self.previous:
+        if not self.start:
             self.previous = self.sequence - 1
 
     def group(self, at):
@@ -187,8 +186,9 @@ class Log:
         segment, at = places[0]
         for later, begin in places:
             is_proof = later is not segment and self.next_lsn and later.promise >= self.next_lsn
-            for group in () if is_proof else later.later_groups(begin):
-                is_later = (group.epoch, group.lsn) >= (self.epoch[0], self.next_lsn or 1)
+            for group in () if is_proof or not self.epoch else later.later_groups(begin):
+                is_torn_itself = later is segment and self.next_lsn and self.continues(group)
+                is_later = group.epoch >= self.epoch[0] and group.lsn >= (self.next_lsn or 1) and not is_torn_itself
                 says = group.durable >= (self.next_lsn or 1) or group.durable == group.lsn - 1
                 is_proof = is_proof or is_later and says
             if is_proof or not self.next_lsn:

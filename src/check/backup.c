@@ -344,17 +344,13 @@ static int begin_copy(struct backup *b)
 
 static int end_copy(struct backup *b)
 {
-    const struct segment_set *set = &b->snapshot.set;
     struct state *state = &b->snapshot.state;
+    const uint64_t least_lsn = b->snapshot.set.first_lsn - 1;
     int rc = b->to->ops->sync_dir(b->to);
     if (rc < 0)
         return rc;
-    if (state->header.generation == 0) { /* a log of the first version of the format */
-        state->header = (struct state_header){ .generation = 1, .first_sequence = 1, .first_lsn = 1 };
-        memcpy(state->header.log_id, set->entries[0].header.log_id, LOG_ID_BYTES);
-    }
     /* The cursors may have moved since the end of the copy was chosen. */
-    twl_state_clamp_cursors(state, set->first_lsn - 1, max_u64(b->limit_lsn, set->first_lsn - 1));
+    twl_state_clamp_cursors(state, least_lsn, max_u64(b->limit_lsn, least_lsn));
     return twl_state_write(b->to, state);
 }
 

@@ -49,8 +49,7 @@ static enum header_state decode_prefix(const unsigned char *bytes, const unsigne
  *    24 16  log identity             72  8  start LSN       100  4  start chain
  *    40  8  sequence                 80  4  block, 4096     104  8  previous sequence
  *    48  8  segment identity         84  4  largest group   112  4  incarnations
- *    56  8  file size                88  8  after LSN       116 16  boot identity
- *                                                           132 376 zero
+ *    56  8  file size                88  8  after LSN       116 392 zero
  *                                                           508  4  CRC of 0-507
  */
 static const unsigned char segment_magic[MAGIC_BYTES] = { 0x89, 'T', 'W', 'L', '\r', '\n', 0x1a, '\n' };
@@ -66,32 +65,15 @@ void twl_segment_header_encode(const struct segment_header *header, unsigned cha
     store_le64(block + 48, header->segment_id);
     store_le64(block + 56, header->bytes);
     store_le64(block + 64, (uint64_t)header->created_ns);
+    store_le64(block + 72, header->start_lsn);
     store_le32(block + 80, BLOCK_BYTES);
     store_le32(block + 84, header->max_group_bytes);
     store_le64(block + 88, header->after_lsn);
     store_le32(block + 96, header->epoch);
-    if (header->incompatible & FEATURE_MANAGED) {
-        store_le64(block + 72, header->start_lsn);
-        store_le32(block + 100, header->start_chain);
-        store_le64(block + 104, header->previous);
-        store_le32(block + 112, header->incarnations);
-    }
-    if (segment_is_mapped(header))
-        memcpy(block + 116, header->boot_id, BOOT_ID_BYTES);
+    store_le32(block + 100, header->start_chain);
+    store_le64(block + 104, header->previous);
+    store_le32(block + 112, header->incarnations);
     store_le32(block + 508, twl_crc32c(0, block, HEADER_SECTOR_BYTES - 4));
-}
-
-/* Without FEATURE_MANAGED the log begins with segment 1, at LSN 1. */
-static void decode_start(const unsigned char *block, struct segment_header *header)
-{
-    if (header->incompatible & FEATURE_MANAGED) {
-        header->start_lsn = load_le64(block + 72);
-        header->start_chain = load_le32(block + 100);
-        header->previous = load_le64(block + 104);
-        header->incarnations = load_le32(block + 112);
-    } else if (header->sequence == 1) {
-        header->start_lsn = 1;
-    }
 }
 
 /* The first segment of a log has a fixed start. A segment that a truncation begins continues an older
@@ -125,11 +107,12 @@ enum header_state twl_segment_header_decode(const unsigned char block[SEGMENT_HE
         .max_group_bytes = load_le32(block + 84),
         .after_lsn = load_le64(block + 88),
         .epoch = load_le32(block + 96),
+        .start_lsn = load_le64(block + 72),
+        .start_chain = load_le32(block + 100),
+        .previous = load_le64(block + 104),
+        .incarnations = load_le32(block + 112),
     };
     memcpy(header.log_id, block + 24, LOG_ID_BYTES);
-    decode_start(block, &header);
-    if (segment_is_mapped(&header))
-        memcpy(header.boot_id, block + 116, BOOT_ID_BYTES);
     bool is_possible = header.sequence > 0 && header.bytes >= SEGMENT_MIN_BYTES &&
                        header.bytes <= SEGMENT_MAX_BYTES && header.bytes % BLOCK_BYTES == 0 &&
                        load_le32(block + 80) == BLOCK_BYTES && is_start_possible(&header);

@@ -21,7 +21,6 @@
 #define TWL_FORMAT_H
 
 #include "base/base.h"
-#include "base/boot.h"
 
 #define LOG_ID_BYTES 16u
 
@@ -34,14 +33,10 @@
 #define SEGMENT_MIN_BYTES 65536u
 #define SEGMENT_MAX_BYTES (UINT64_C(1) << 40)
 
-/* Incompatible features. MANAGED: the file name means nothing, a file may have several incarnations, segments
- * may be missing at the head, a segment may say where it starts, a record may be a filler, and there is a
- * state file. Without it the segment's sequence is its file name, and the log begins with segment 1. */
-#define FEATURE_MANAGED 1u
-/* MAPPED: the segment is written through a mapping. Its second group may be open (see below). The file may
- * be shorter than the header says; the missing bytes count as zeros. */
-#define FEATURE_MAPPED 2u
-#define KNOWN_FEATURES (FEATURE_MANAGED | FEATURE_MAPPED)
+/* Incompatible feature: the segment is written through a mapping. Its second group may be open (see below).
+ * The file may be shorter than the header says; the missing bytes count as zeros. */
+#define FEATURE_MAPPED 1u
+#define KNOWN_FEATURES FEATURE_MAPPED
 
 struct segment_header {
     uint32_t incompatible; /* features a reader must know */
@@ -62,10 +57,6 @@ struct segment_header {
     uint64_t start_lsn;   /* 0 = not fixed: the segment continues the one with the preceding sequence */
     uint64_t previous;    /* sequence of the segment that this one continues; 0 = none, the log begins here */
     uint32_t start_chain; /* checksum of the group header that holds start_lsn - 1; 0 without `previous` */
-
-    /* With FEATURE_MAPPED: identity of the kernel boot in which the segment was made. For information
-     * only; recovery does not use it. */
-    uint8_t boot_id[BOOT_ID_BYTES];
 };
 
 static inline bool segment_is_mapped(const struct segment_header *header)

@@ -15,17 +15,12 @@ struct edit {
     uint64_t lsn; /* of a cursor */
 };
 
-/* A log of the first format version has no state file until it is opened for writing; then it has no
- * names. */
+/* A log without the file is damaged; -ENOENT would say that there is no such name. */
 static int read_state(struct twinlog *log, struct state *ret_state)
 {
     struct twinlog_report report;
     int rc = twl_state_read(log->io, ret_state, &report);
-    if (rc == -ENOENT) {
-        *ret_state = (struct state){ 0 };
-        rc = 0;
-    }
-    return rc;
+    return rc == -ENOENT ? TWINLOG_ECORRUPT : rc;
 }
 
 static int change(struct twinlog *log, struct edit *edit, int (*how)(void *context, struct state *state))

@@ -247,21 +247,18 @@ static void plan_segment(const struct opening *o, uint64_t sequence, uint64_t by
     memcpy(ret_plan->log_id, o->log_id, LOG_ID_BYTES);
 }
 
-/* A log without a state file is new, or of the first version of the format. A log whose creation was
- * interrupted keeps the identity that it got then, because its first segment may still turn up. */
+/* A log without a state file is new. A log whose creation was interrupted keeps the identity that it got
+ * then, because its first segment may still turn up. */
 static int make_state(struct opening *o)
 {
     struct state_header header = { .generation = 1, .first_sequence = 1, .first_lsn = 1 };
     struct io *io = o->log->io;
-    int rc = 0;
+    int rc;
     if (o->state.header.generation > 0) {
         memcpy(o->log_id, o->state.header.log_id, LOG_ID_BYTES);
         return 0;
     }
-    if (o->set.started > 0)
-        memcpy(o->log_id, o->set.entries[0].header.log_id, LOG_ID_BYTES);
-    else
-        rc = io->ops->random(io, o->log_id, LOG_ID_BYTES);
+    rc = io->ops->random(io, o->log_id, LOG_ID_BYTES);
     memcpy(header.log_id, o->log_id, LOG_ID_BYTES);
     if (rc == 0)
         rc = twl_state_create(io, &header);

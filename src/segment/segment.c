@@ -58,7 +58,7 @@ uint64_t twl_segment_name_number(const char *name)
 /* The header of a new incarnation, with a random identity of its own. */
 static int compose_header(struct io *io, const struct segment_plan *plan, struct segment_header *ret_header)
 {
-    struct segment_header header = { .incompatible = FEATURE_MANAGED,
+    struct segment_header header = { .incompatible = plan->is_mapped ? FEATURE_MAPPED : 0,
                                      .sequence = plan->sequence,
                                      .bytes = plan->bytes,
                                      .after_lsn = plan->after_lsn,
@@ -69,10 +69,6 @@ static int compose_header(struct io *io, const struct segment_plan *plan, struct
                                      .previous = plan->previous,
                                      .start_chain = plan->start_chain };
     memcpy(header.log_id, plan->log_id, LOG_ID_BYTES);
-    if (plan->is_mapped) {
-        header.incompatible |= FEATURE_MAPPED;
-        twl_boot_id(header.boot_id);
-    }
     int rc = io->ops->random(io, &header.segment_id, sizeof(header.segment_id));
     if (rc == 0)
         *ret_header = header;

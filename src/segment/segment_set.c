@@ -2,7 +2,7 @@
 /*
  * The set of segment files that makes a log, in order.
  *
- * Names mean nothing (except in logs without FEATURE_MANAGED); the order comes from the sequence in each
+ * Names mean nothing; the order comes from the sequence in each
  * header. The newest started segment is searched from the top. From there the path leads back, to the
  * preceding sequence or to where a fixed start says, until a segment where the log begins or which holds the
  * head in the state file. Segments above the newest are spares. Segments that are not on the path were
@@ -128,22 +128,6 @@ static int report_system(int error, const char *doing, const char *name, struct 
     return error;
 }
 
-static bool is_named_by_sequence(const struct segment *segment)
-{
-    char name[SEGMENT_NAME_BYTES];
-    twl_segment_name(segment->header.sequence, name);
-    return strcmp(name, segment->name) == 0;
-}
-
-static int report_renamed(const struct segment *segment, struct twinlog_report *ret_report)
-{
-    twl_report(ret_report, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_DID_REFUSE, TWINLOG_EFOREIGN,
-               "%s holds segment %llu: it was renamed or is a copy; give it its name or move it out",
-               segment->name, (unsigned long long)segment->header.sequence);
-    twl_report_place(ret_report, segment->name, segment->header.sequence, 0, 0);
-    return TWINLOG_EFOREIGN;
-}
-
 static int read_header(struct io *io, const char *name, struct segment *ret_segment,
                        enum header_state *ret_state)
 {
@@ -176,8 +160,6 @@ static int load_entry(struct loading *l, const char *name, struct segment_entry 
         ret_entry->is_salvaged = true;
     } else {
         ret_entry->header = segment.header;
-        if (!(segment.header.incompatible & FEATURE_MANAGED) && !is_named_by_sequence(&segment))
-            rc = tolerate(l, report_renamed(&segment, l->report));
     }
     return rc < 0 ? rc : 1;
 }
@@ -231,17 +213,16 @@ static int report_state(const struct loading *l, enum twinlog_finding finding, i
 
 static int check_state(struct loading *l)
 {
-    bool has_header = false, is_ours = false, is_managed = false;
+    bool has_header = false, is_ours = false;
     for (size_t i = 0; i < l->count; i++) {
         const struct segment_entry *entry = &l->entries[i];
         has_header = has_header || !entry->is_salvaged;
-        is_managed = is_managed || (entry->header.incompatible & FEATURE_MANAGED);
         is_ours = is_ours || (l->state && !entry->is_salvaged && is_of_log(entry, l->state->log_id));
     }
     if (l->state && has_header && !is_ours)
         return forget_state(l, report_state(l, TWINLOG_FOUND_FOREIGN_FILE, TWINLOG_EFOREIGN,
                                             "belongs to another log; restore the right one from a copy"));
-    if (!l->state && is_managed && !l->set.is_state_lost)
+    if (!l->state && has_header && !l->set.is_state_lost)
         return forget_state(l,
                             report_state(l, TWINLOG_FOUND_BAD_STATE, TWINLOG_ECORRUPT,
                                          "is missing; restore it from a copy, or `twinlog repair` the log"));

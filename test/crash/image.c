@@ -5,6 +5,7 @@
 
 #include "kill.h"
 
+#include "base/boot.h"
 #include "base/bytes.h"
 #include "format/format.h"
 
@@ -209,15 +210,11 @@ static uint64_t lose_words(struct file *file, unsigned odds, struct rng *rng)
     return lost;
 }
 
-static void boot(struct file *file)
-{
-    file->header.boot_id[0] ^= 1;
-    twl_segment_header_encode(&file->header, file->bytes);
-}
-
 /* What processes have shared says under which kernel they did. */
-static void boot_lock(struct file *file, const uint8_t boot_id[BOOT_ID_BYTES])
+static void boot_lock(struct file *file)
 {
+    uint8_t boot_id[BOOT_ID_BYTES];
+    twl_boot_id(boot_id);
     for (size_t at = 0; at + BOOT_ID_BYTES <= file->size; at += 4)
         if (memcmp(file->bytes + at, boot_id, BOOT_ID_BYTES) == 0)
             file->bytes[at] ^= 1;
@@ -226,9 +223,8 @@ static void boot_lock(struct file *file, const uint8_t boot_id[BOOT_ID_BYTES])
 static void boot_locks(struct files *files)
 {
     for (size_t i = 0; i < files->count; i++)
-        for (size_t j = 0; files->file[i].is_mapped && j < files->count; j++)
-            if (strcmp(files->file[j].name, "writer.lock") == 0)
-                boot_lock(&files->file[j], files->file[i].header.boot_id);
+        if (strcmp(files->file[i].name, "writer.lock") == 0)
+            boot_lock(&files->file[i]);
 }
 
 uint64_t make_image(const char *from, const char *to, uint64_t durable_lsn, struct rng *rng)
@@ -251,10 +247,8 @@ uint64_t make_image(const char *from, const char *to, uint64_t durable_lsn, stru
         if (file->has_mark && !file->has_group && file->mark.kind == GROUP_START &&
             file->size == file->header.bytes)
             lost += lose_sectors(file, find_end(file, durable), odds, rng);
-        if (file->is_mapped) {
+        if (file->is_mapped)
             lost += lose_words(file, odds, rng);
-            boot(file);
-        }
         store(file, dir);
     }
     close(dir);

@@ -43,10 +43,6 @@ static void clean_segment_header(unsigned char *block)
 {
     zero(block, 116, 508);
     zero(block, 512, SEGMENT_HEADER_BYTES);
-    if (!(load_le32(block + 12) & FEATURE_MANAGED)) {
-        zero(block, 72, 80);
-        zero(block, 100, 116);
-    }
     seal_segment_header(block);
 }
 

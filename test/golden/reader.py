@@ -103,13 +103,12 @@ def append_and_kill(directory, first, last, *options):
 
 def main(parent):
     golden = os.path.join(source, "test/golden")
-    counts = {"managed-two-records": 2, "managed-sealed": 7, "managed-recycled": 3, "managed-cut": 3,
-              "managed-voids": 2, "mapped": 7}
+    counts = {"two-records": 2, "history": 8, "sealed": 7, "recycled": 3, "truncated": 3, "fillers": 2, "mapped": 7}
     for name, count in counts.items():
         lay_out(os.path.join(golden, name + ".hex"), os.path.join(parent, name))
         compare(name, os.path.join(parent, name), count)
-    flip(os.path.join(parent, "managed-sealed", "0000000000000001.twl"), 8192 + 70)
-    compare("a flipped bit", os.path.join(parent, "managed-sealed"), 0)
+    flip(os.path.join(parent, "sealed", "0000000000000001.twl"), 8192 + 70)
+    compare("a flipped bit", os.path.join(parent, "sealed"), 0)
 
     for name, options in {"packed": (), "padded": ("--pad",), "mapped": ("--mapped",), "shared": ("--shared",)}.items():
         directory = os.path.join(parent, "new-" + name)

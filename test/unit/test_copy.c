@@ -867,61 +867,6 @@ START_TEST(an_interrupted_backup_is_refused)
 }
 END_TEST
 
-/* A log of the first version of the format: one segment, without a state file. */
-static void make_first_version(void)
-{
-    static unsigned char bytes[64 * 1024];
-    struct segment_header header = {
-        .log_id = "a first version", .sequence = 1, .segment_id = 7, .bytes = sizeof(bytes), .epoch = 1
-    };
-    struct group_header group = { .first_lsn = 1,
-                                  .bytes = GROUP_HEADER_BYTES,
-                                  .epoch = { 1, 2 },
-                                  .kind = GROUP_START,
-                                  .flags = GROUP_FIRST };
-    const uint32_t seed = twl_segment_seed(&header);
-    uint64_t at = SEGMENT_DATA_OFFSET;
-
-    memset(bytes, 0, sizeof(bytes));
-    twl_segment_header_encode(&header, bytes);
-    twl_group_header_encode(&group, seed, at, bytes + at);
-    at += group.bytes;
-    group = (struct group_header){ .first_lsn = 1,
-                                   .count = 1,
-                                   .bytes = GROUP_HEADER_BYTES + RECORD_HEADER_BYTES + 8,
-                                   .chain = group.checksum,
-                                   .epoch = group.epoch };
-    twl_group_header_encode(&group, seed, at, bytes + at);
-    twl_record_encode(bytes + at + GROUP_HEADER_BYTES, twl_epoch_seed(header.log_id, group.epoch), 1,
-                      &(struct record_header){ .kind = RECORD_DATA, .time_ns = 1, .size = 8 }, "record 1");
-    at = 2 * SEGMENT_DATA_OFFSET;
-    group = (struct group_header){ .first_lsn = 2,
-                                   .bytes = GROUP_HEADER_BYTES,
-                                   .durable_lsn = 1,
-                                   .chain = group.checksum,
-                                   .epoch = group.epoch,
-                                   .kind = GROUP_CLOSE };
-    twl_group_header_encode(&group, seed, at, bytes + at);
-    ck_assert_int_eq(mkdir(log_dir, 0777), 0);
-    put_file(log_segment(1), bytes, sizeof(bytes));
-}
-
-START_TEST(a_log_of_the_first_version_can_be_backed_up)
-{
-    struct twinlog *copy;
-
-    make_first_version();
-    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
-    ck_assert_uint_ge(interrupt_everywhere(), 2);
-    copy = open_at(copy_dir);
-    ck_assert_uint_eq(twinlog_last_lsn(copy), 1);
-    ck_assert_int_eq(twinlog_append(copy, "record 2", 8, NULL), 0);
-    ck_assert_int_eq(twinlog_close(copy), 0);
-    ck_assert_int_eq(twinlog_verify(copy_dir, NULL, NULL), 0);
-    ck_assert_uint_eq(count_files(log_dir), 1);
-}
-END_TEST
-
 /* ---- on simulated disks -------------------------------------------------------------------------- */
 
 #define SIM_RECORDS 120u
@@ -1877,7 +1822,6 @@ Suite *copy_suite(void)
     tcase_add_test(backup, damage_is_not_copied);
     tcase_add_test(backup, a_backup_needs_a_log_and_an_empty_place);
     tcase_add_test(backup, an_interrupted_backup_is_refused);
-    tcase_add_test(backup, a_log_of_the_first_version_can_be_backed_up);
     tcase_add_test(backup, a_crash_leaves_the_whole_backup_or_none);
     tcase_add_test(backup, a_backup_that_fails_says_so);
     tcase_add_test(backup, a_backup_ends_no_earlier_than_the_head);

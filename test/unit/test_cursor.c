@@ -366,8 +366,7 @@ END_TEST
 
 START_TEST(a_segment_behind_a_truncation_begins_where_its_header_says)
 {
-    segment.header = (struct segment_header){ .incompatible = FEATURE_MANAGED,
-                                              .sequence = 7,
+    segment.header = (struct segment_header){ .sequence = 7,
                                               .segment_id = 5,
                                               .bytes = SEGMENT_BYTES,
                                               .epoch = 3,

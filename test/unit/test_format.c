@@ -198,7 +198,6 @@ static enum header_state decode_start(uint64_t sequence, uint64_t start_lsn, uin
     unsigned char block[SEGMENT_HEADER_BYTES];
     struct segment_header header;
     make_header(&header, block);
-    header.incompatible = FEATURE_MANAGED;
     header.sequence = sequence;
     header.start_lsn = start_lsn;
     header.previous = previous;
@@ -208,7 +207,7 @@ static enum header_state decode_start(uint64_t sequence, uint64_t start_lsn, uin
     return twl_segment_header_decode(block, ret_header);
 }
 
-START_TEST(where_a_managed_segment_starts_reads_back)
+START_TEST(where_a_segment_starts_reads_back)
 {
     struct segment_header read;
     ck_assert_msg(decode_start(1, 1, 0, 0, 0, &read) == HEADER_VALID, "the first of a log");
@@ -222,7 +221,6 @@ START_TEST(where_a_managed_segment_starts_reads_back)
     ck_assert_uint_eq(read.start_lsn, 77);
     ck_assert_uint_eq(read.previous, 4);
     ck_assert_uint_eq(read.start_chain, 0xabcdef01);
-    ck_assert_uint_eq(read.incompatible, FEATURE_MANAGED);
 }
 END_TEST
 
@@ -246,33 +244,10 @@ START_TEST(incarnations_are_counted)
     unsigned char block[SEGMENT_HEADER_BYTES];
     struct segment_header header, read;
     make_header(&header, block);
-    header.incompatible = FEATURE_MANAGED;
     header.incarnations = 12345;
     twl_segment_header_encode(&header, block);
     ck_assert_int_eq(twl_segment_header_decode(block, &read), HEADER_VALID);
     ck_assert_uint_eq(read.incarnations, 12345);
-}
-END_TEST
-
-START_TEST(a_log_that_is_not_managed_starts_with_its_segment_1)
-{
-    unsigned char block[SEGMENT_HEADER_BYTES];
-    struct segment_header header, read;
-    for (uint64_t sequence = 1; sequence <= 2; sequence++) {
-        make_header(&header, block);
-        header.sequence = sequence;
-        header.after_lsn = 0;
-        header.start_lsn = 9; /* these four are not written */
-        header.previous = 9;
-        header.start_chain = 9;
-        header.incarnations = 9;
-        twl_segment_header_encode(&header, block);
-        ck_assert_int_eq(twl_segment_header_decode(block, &read), HEADER_VALID);
-        ck_assert_uint_eq(read.start_lsn, sequence == 1 ? 1 : 0);
-        ck_assert_uint_eq(read.previous, 0);
-        ck_assert_uint_eq(read.start_chain, 0);
-        ck_assert_uint_eq(read.incarnations, 0);
-    }
 }
 END_TEST
 
@@ -281,7 +256,7 @@ START_TEST(an_unknown_feature_beside_a_known_one_is_too_new)
     unsigned char block[SEGMENT_HEADER_BYTES];
     struct segment_header header, read;
     make_header(&header, block);
-    header.incompatible = FEATURE_MANAGED | 4;
+    header.incompatible = FEATURE_MAPPED | 4;
     twl_segment_header_encode(&header, block);
     ck_assert_int_eq(twl_segment_header_decode(block, &read), HEADER_NEWER);
     ck_assert_uint_eq(load_le32(block + 12), 5);
@@ -950,10 +925,9 @@ Suite *format_suite(void)
     tcase_add_test(segment, a_compatible_feature_is_ignored);
     tcase_add_test(segment, other_files_are_foreign);
     tcase_add_test(segment, impossible_sizes_are_damage_even_with_a_right_checksum);
-    tcase_add_test(segment, where_a_managed_segment_starts_reads_back);
+    tcase_add_test(segment, where_a_segment_starts_reads_back);
     tcase_add_test(segment, an_impossible_start_is_damage_even_with_a_right_checksum);
     tcase_add_test(segment, incarnations_are_counted);
-    tcase_add_test(segment, a_log_that_is_not_managed_starts_with_its_segment_1);
     tcase_add_test(segment, an_unknown_feature_beside_a_known_one_is_too_new);
     suite_add_tcase(suite, segment);
     TCase *group = tcase_create("group header");

@@ -136,11 +136,10 @@ struct builder {
     uint32_t groups;
 };
 
-static void begin_log(struct builder *builder, struct images *images, const struct known_record *records,
-                      uint32_t features)
+static void begin_log(struct builder *builder, struct images *images, const struct known_record *records)
 {
     memset(images, 0, sizeof(*images));
-    *builder = (struct builder){ .images = images, .records = records, .features = features, .next_lsn = 1 };
+    *builder = (struct builder){ .images = images, .records = records, .next_lsn = 1 };
     for (unsigned i = 0; i < LOG_ID_BYTES; i++)
         builder->header.log_id[i] = (uint8_t)(0xa0 + i);
 }
@@ -255,22 +254,18 @@ static void add_state(struct builder *builder, struct state_header header, const
 
 static const struct state_header new_state = { .generation = 1, .first_sequence = 1, .first_lsn = 1 };
 
-/* ---- logs of the first version, before segments were managed ----------------------------------- */
-
-static void add_two_records(struct builder *builder)
-{
-    add_segment(builder, 1);
-    builder->offset = SEGMENT_DATA_OFFSET;
-    begin_epoch(builder, 0x5a175a17);
-    add_group(builder, GROUP_RECORDS, 2);
-    add_padded(builder, GROUP_CLOSE, 0);
-}
+/* ---- logs ---------------------------------------------------------------------------------------- */
 
 static void build_two_records(struct images *images)
 {
     struct builder builder;
-    begin_log(&builder, images, two_records, 0);
-    add_two_records(&builder);
+    begin_log(&builder, images, two_records);
+    add_segment(&builder, 1);
+    builder.offset = SEGMENT_DATA_OFFSET;
+    begin_epoch(&builder, 0x5a175a17);
+    add_group(&builder, GROUP_RECORDS, 2);
+    add_padded(&builder, GROUP_CLOSE, 0);
+    add_state(&builder, new_state, NULL, 0);
 }
 
 /* Three writers: the first closes the log, the second dies, the third pads and dies in a write. The
@@ -278,7 +273,7 @@ static void build_two_records(struct images *images)
 static void build_history(struct images *images)
 {
     struct builder builder;
-    begin_log(&builder, images, history, 0);
+    begin_log(&builder, images, history);
     add_segment(&builder, 1);
     builder.offset = SEGMENT_DATA_OFFSET;
     begin_epoch(&builder, 0x11111111);
@@ -303,15 +298,6 @@ static void build_history(struct images *images)
     memset(builder.bytes + torn + BLOCK_BYTES, 0, builder.offset - torn - BLOCK_BYTES);
     builder.next_lsn--;
     add_segment(&builder, 3);
-}
-
-/* ---- logs whose segments are managed ----------------------------------------------------------- */
-
-static void build_managed(struct images *images)
-{
-    struct builder builder;
-    begin_log(&builder, images, two_records, FEATURE_MANAGED);
-    add_two_records(&builder);
     add_state(&builder, new_state, NULL, 0);
 }
 
@@ -326,7 +312,7 @@ static void build_sealed(struct images *images)
     };
     static const struct state_header state = { .generation = 4, .first_sequence = 1, .first_lsn = 1 };
     struct builder builder;
-    begin_log(&builder, images, seven, FEATURE_MANAGED);
+    begin_log(&builder, images, seven);
     add_segment(&builder, 1);
     builder.offset = SEGMENT_DATA_OFFSET;
     begin_epoch(&builder, 0x11111111);
@@ -348,7 +334,7 @@ static void build_recycled(struct images *images)
 {
     static const struct state_header state = { .generation = 3, .first_sequence = 2, .first_lsn = 5 };
     struct builder builder;
-    begin_log(&builder, images, seven, FEATURE_MANAGED);
+    begin_log(&builder, images, seven);
     add_segment(&builder, 1);
     builder.offset = SEGMENT_DATA_OFFSET;
     begin_epoch(&builder, 0x11111111);
@@ -368,10 +354,10 @@ static void build_recycled(struct images *images)
 
 /* Cut behind LSN 2, which is the second of three records of its group. Segment 3 begins there, in epoch 2, and
  * goes on behind segment 1; what that says of LSNs 3 and 4 is dead, and so is segment 2. */
-static void build_cut(struct images *images)
+static void build_truncated(struct images *images)
 {
     struct builder builder;
-    begin_log(&builder, images, before_cut, FEATURE_MANAGED);
+    begin_log(&builder, images, before_cut);
     add_segment(&builder, 1);
     builder.offset = SEGMENT_DATA_OFFSET;
     begin_epoch(&builder, 0x11111111);
@@ -399,10 +385,10 @@ static void build_cut(struct images *images)
 }
 
 /* As a repair leaves it: two records were lost. */
-static void build_voids(struct images *images)
+static void build_fillers(struct images *images)
 {
     struct builder builder;
-    begin_log(&builder, images, with_voids, FEATURE_MANAGED);
+    begin_log(&builder, images, with_voids);
     add_segment(&builder, 1);
     builder.offset = SEGMENT_DATA_OFFSET;
     begin_epoch(&builder, 0x5a175a17);
@@ -455,13 +441,11 @@ static void close_group(struct builder *builder, uint64_t first_lsn)
 static void build_mapped(struct images *images)
 {
     struct builder builder;
-    begin_log(&builder, images, seven, FEATURE_MANAGED);
+    begin_log(&builder, images, seven);
     add_segment(&builder, 1);
     builder.offset = SEGMENT_DATA_OFFSET;
     begin_epoch(&builder, 0x11111111);
-    builder.features |= FEATURE_MAPPED;
-    for (unsigned i = 0; i < BOOT_ID_BYTES; i++)
-        builder.header.boot_id[i] = (uint8_t)(0xb0 + i);
+    builder.features = FEATURE_MAPPED;
     add_segment(&builder, 1);
     builder.offset = SEGMENT_DATA_OFFSET;
     begin_epoch(&builder, 0x22222222);
@@ -487,14 +471,13 @@ static const struct golden {
     enum twinlog_finding finding; /* of inspecting it */
     uint64_t end_offset;          /* where the log ends, or was truncated */
 } goldens[] = {
-    { "v1-two-records", build_two_records, two_records, 1, 2, 1, 0, TWINLOG_FOUND_CLEAN_CLOSE, 8256 },
-    { "v1-history", build_history, history, 1, 8, 2, 1, TWINLOG_FOUND_TORN_TAIL, 16384 },
-    { "managed-two-records", build_managed, two_records, 1, 2, 1, 0, TWINLOG_FOUND_CLEAN_CLOSE, 8256 },
-    { "managed-sealed", build_sealed, seven, 1, 7, 2, 1, TWINLOG_FOUND_CLEAN_CLOSE, 8256 },
-    { "managed-recycled", build_recycled, seven, 5, 7, 2, 0, TWINLOG_FOUND_CLEAN_END, 4192 },
-    { "managed-cut", build_cut, after_cut, 1, 3, 2, 0, TWINLOG_FOUND_CLEAN_CLOSE, 8256 },
+    { "two-records", build_two_records, two_records, 1, 2, 1, 0, TWINLOG_FOUND_CLEAN_CLOSE, 8256 },
+    { "history", build_history, history, 1, 8, 2, 1, TWINLOG_FOUND_TORN_TAIL, 16384 },
+    { "sealed", build_sealed, seven, 1, 7, 2, 1, TWINLOG_FOUND_CLEAN_CLOSE, 8256 },
+    { "recycled", build_recycled, seven, 5, 7, 2, 0, TWINLOG_FOUND_CLEAN_END, 4192 },
+    { "truncated", build_truncated, after_cut, 1, 3, 2, 0, TWINLOG_FOUND_CLEAN_CLOSE, 8256 },
     { "mapped", build_mapped, seven_and_claim, 1, 8, 3, 0, TWINLOG_FOUND_CLEAN_END, 4448 },
-    { "managed-voids", build_voids, with_voids, 1, 4, 1, 0, TWINLOG_FOUND_CLEAN_CLOSE, 8256 },
+    { "fillers", build_fillers, with_voids, 1, 4, 1, 0, TWINLOG_FOUND_CLEAN_CLOSE, 8256 },
 };
 #define GOLDENS ((int)(sizeof(goldens) / sizeof(goldens[0])))
 
@@ -683,13 +666,13 @@ START_TEST(the_format_document_shows_the_bytes_that_the_code_makes)
     char line[256];
     bool is_found = false;
     while (!is_found && fgets(line, sizeof(line), document))
-        is_found = strcmp(line, "<!-- golden: managed-two-records -->\n") == 0;
+        is_found = strcmp(line, "<!-- golden: two-records -->\n") == 0;
     ck_assert(is_found);
     ck_assert_ptr_nonnull(fgets(line, sizeof(line), document));
     ck_assert_str_eq(line, "```text\n");
     parse_images(document, &kept);
     fclose(document);
-    build_managed(&made);
+    build_two_records(&made);
     assert_same(&made, &kept);
 }
 END_TEST
@@ -772,7 +755,7 @@ START_TEST(a_sealed_segment_is_searched_by_its_index)
 {
     struct twinlog_reader *reader;
     struct twinlog_record record;
-    take_out(&goldens[3]);
+    take_out(&goldens[2]);
     ck_assert_int_eq(twinlog_reader_open(directory, NULL, &reader), 0);
     for (uint64_t lsn = 7; lsn >= 1; lsn--) {
         ck_assert_int_eq(twinlog_reader_seek(reader, lsn), 0);
@@ -806,7 +789,7 @@ START_TEST(what_became_of_the_segments_of_a_truncated_log_is_known)
 {
     static const enum twinlog_segment_state states[] = { TWINLOG_SEGMENT_SEALED, TWINLOG_SEGMENT_ACTIVE,
                                                          TWINLOG_SEGMENT_RETIRED };
-    assert_states("managed-cut", states, 3);
+    assert_states("truncated", states, 3);
 }
 END_TEST
 
@@ -814,7 +797,7 @@ START_TEST(what_became_of_the_segments_of_a_sealed_log_is_known)
 {
     static const enum twinlog_segment_state states[] = { TWINLOG_SEGMENT_SEALED, TWINLOG_SEGMENT_ACTIVE,
                                                          TWINLOG_SEGMENT_SPARE };
-    assert_states("managed-sealed", states, 3);
+    assert_states("sealed", states, 3);
 }
 END_TEST
 
@@ -826,7 +809,7 @@ START_TEST(a_kept_state_has_its_cursor_and_its_value)
     size_t size;
     uint64_t lsn;
     options.flags = TWINLOG_READ_ONLY;
-    take_out(&goldens[3]);
+    take_out(&goldens[2]);
     ck_assert_int_eq(twinlog_open(directory, &options, &log), 0);
     ck_assert_int_eq(twinlog_cursor_get(log, "billing", &lsn), 0);
     ck_assert_uint_eq(lsn, 2);

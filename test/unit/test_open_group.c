@@ -8,7 +8,6 @@
 #include "suites.h"
 
 #include "../sim/simdisk.h"
-#include "base/boot.h"
 #include "base/bytes.h"
 #include "check/check.h"
 #include "log/log.h"
@@ -69,30 +68,17 @@ static int64_t time_of(uint64_t lsn)
     return INT64_C(1000000000000000000) + (int64_t)lsn * 1000;
 }
 
-enum boot {
-    THIS_BOOT,
-    ANOTHER_BOOT, /* of another kernel, or of this one for a process that sees another identity of it */
-    UNKNOWN_BOOT, /* its writer had no /proc */
-    BOOTS
-};
-
-static void begin_image(struct image *image, uint64_t sequence, const struct position *position,
-                        enum boot boot)
+static void begin_image(struct image *image, uint64_t sequence, const struct position *position)
 {
     memset(image, 0, sizeof(*image));
     twl_segment_name(sequence, image->name);
-    image->header = (struct segment_header){ .incompatible = FEATURE_MANAGED | FEATURE_MAPPED,
+    image->header = (struct segment_header){ .incompatible = FEATURE_MAPPED,
                                              .sequence = sequence,
                                              .segment_id = 1000 + sequence,
                                              .bytes = BYTES,
                                              .epoch = position->epoch.number,
                                              .max_group_bytes = BYTES };
     memcpy(image->header.log_id, log_id, sizeof(log_id));
-    twl_boot_id(image->header.boot_id);
-    if (boot == ANOTHER_BOOT)
-        image->header.boot_id[3] ^= 1;
-    if (boot == UNKNOWN_BOOT)
-        memset(image->header.boot_id, 0, BOOT_ID_BYTES);
     twl_segment_header_encode(&image->header, image->bytes);
     image->seed = twl_segment_seed(&image->header);
     image->mark = (struct group_header){ .first_lsn = position->next_lsn,
@@ -265,7 +251,7 @@ static void expect_record(uint64_t lsn)
 START_TEST(an_open_group_is_walked_record_by_record_and_grows)
 {
     struct image *image = &images[0];
-    begin_image(image, 2, &end, THIS_BOOT);
+    begin_image(image, 2, &end);
     add_records(image, 20);
     write_image(image, BYTES);
     begin_walk(image);
@@ -294,7 +280,7 @@ END_TEST
 START_TEST(a_claim_ends_the_walk_unless_it_is_passed)
 {
     struct image *image = &images[0];
-    begin_image(image, 2, &end, THIS_BOOT);
+    begin_image(image, 2, &end);
     add_records(image, 3);
     add_claim(image, 1000);
     add_records(image, 2);
@@ -321,7 +307,7 @@ END_TEST
 START_TEST(what_a_file_lacks_is_zeros)
 {
     struct image *image = &images[0];
-    begin_image(image, 2, &end, THIS_BOOT);
+    begin_image(image, 2, &end);
     add_records(image, 4);
     size_t sizes[] = { (size_t)image->at, OPEN_GROUP_OFFSET, BYTES };
     for (size_t i = 0; i < 3; i++) {
@@ -345,7 +331,7 @@ START_TEST(a_group_that_was_open_stands_outside_the_chain)
     struct image *image = &images[0];
     for (int has_header = 0; has_header < 2; has_header++)
         for (unsigned records = 0; records < 3; records++) {
-            begin_image(image, 2, &end, THIS_BOOT);
+            begin_image(image, 2, &end);
             add_records(image, records);
             if (has_header && records > 0)
                 close_image(image);
@@ -366,7 +352,7 @@ END_TEST
 START_TEST(a_record_that_does_not_check_is_not_accepted_and_the_rest_is)
 {
     struct image *image = &images[0];
-    begin_image(image, 2, &end, THIS_BOOT);
+    begin_image(image, 2, &end);
     add_records(image, 10);
     uint64_t torn = image->at, torn_lsn = image->next_lsn;
     add_records(image, 3);
@@ -387,7 +373,7 @@ START_TEST(places_in_an_open_group_are_found_also_beyond_what_was_walked)
 {
     struct image *image = &images[0];
     struct index_entry places[40];
-    begin_image(image, 2, &end, THIS_BOOT);
+    begin_image(image, 2, &end);
     for (size_t i = 0; i < 40; i++) {
         places[i] = (struct index_entry){ .lsn = image->next_lsn,
                                           .group_offset = OPEN_GROUP_OFFSET,
@@ -422,7 +408,7 @@ START_TEST(a_summary_of_an_open_group_is_gone_on_with)
 {
     static struct summary summary;
     struct image *image = &images[0];
-    begin_image(image, 2, &end, THIS_BOOT);
+    begin_image(image, 2, &end);
     add_records(image, 30);
     write_image(image, BYTES);
     begin_walk(image);
@@ -451,12 +437,12 @@ END_TEST
 /* ---- readers ------------------------------------------------------------------------------------ */
 
 /* Three segments: the first full, with a header or without, the second full and open, the third in the making. */
-static uint64_t make_three_images(enum boot boot, bool is_first_closed, unsigned records)
+static uint64_t make_three_images(bool is_first_closed, unsigned records)
 {
     struct position position = end;
     for (size_t i = 0; i < 3; i++) {
         struct image *image = &images[i];
-        begin_image(image, 2 + i, &position, boot);
+        begin_image(image, 2 + i, &position);
         add_records(image, records + (unsigned)i);
         if (i < 2)
             add_claim(image, CLAIM_END);
@@ -467,19 +453,19 @@ static uint64_t make_three_images(enum boot boot, bool is_first_closed, unsigned
     return position.next_lsn - 1;
 }
 
-static uint64_t make_three(enum boot boot, bool is_first_closed, unsigned records)
+static uint64_t make_three(bool is_first_closed, unsigned records)
 {
-    uint64_t last_lsn = make_three_images(boot, is_first_closed, records);
+    uint64_t last_lsn = make_three_images(is_first_closed, records);
     for (size_t i = 0; i < 3; i++)
         write_image(&images[i], BYTES);
     return last_lsn;
 }
 
 /* One of its records was never finished. */
-static uint64_t put_claim_in_second(enum boot boot, unsigned before)
+static uint64_t put_claim_in_second(unsigned before)
 {
     const struct position position = behind(&images[0]);
-    begin_image(&images[1], 3, &position, boot);
+    begin_image(&images[1], 3, &position);
     add_records(&images[1], before);
     uint64_t filler_lsn = images[1].next_lsn;
     add_claim(&images[1], 3000);
@@ -555,21 +541,18 @@ static void expect_to_go_on(uint64_t last_lsn, uint64_t filler_lsn)
 
 START_TEST(readers_without_a_writer_see_what_is_complete)
 {
-    for (int is_first_closed = 0; is_first_closed < 2; is_first_closed++)
-        for (int boot = THIS_BOOT; boot < BOOTS; boot++) {
-            uint64_t last_lsn = make_three((enum boot)boot, is_first_closed, 60);
-            expect_all(last_lsn, 0);
-            expect_sound(last_lsn);
-        }
+    for (int is_first_closed = 0; is_first_closed < 2; is_first_closed++) {
+        uint64_t last_lsn = make_three(is_first_closed, 60);
+        expect_all(last_lsn, 0);
+        expect_sound(last_lsn);
+    }
 }
 END_TEST
 
 START_TEST(claims_of_a_dead_writer_are_fillers_for_readers_and_openings)
 {
     static const unsigned befores[] = { 0, 1, 20, 50, 60 };
-    const enum boot boot = (enum boot)(_i % BOOTS);
-    uint64_t last_lsn = make_three(boot, false, 60),
-             filler_lsn = put_claim_in_second(boot, befores[_i / BOOTS]);
+    uint64_t last_lsn = make_three(false, 60), filler_lsn = put_claim_in_second(befores[_i]);
     write_image(&images[1], BYTES);
     expect_all(last_lsn, filler_lsn);
     expect_sound(last_lsn - 1);
@@ -577,10 +560,10 @@ START_TEST(claims_of_a_dead_writer_are_fillers_for_readers_and_openings)
 }
 END_TEST
 
-START_TEST(a_claim_at_the_end_takes_nothing_whatever_the_boot_is)
+START_TEST(a_claim_at_the_end_takes_nothing)
 {
     struct image *image = &images[0];
-    begin_image(image, 2, &end, (enum boot)_i);
+    begin_image(image, 2, &end);
     add_records(image, 10);
     uint64_t last_lsn = image->next_lsn - 1;
     add_claim(image, 100);
@@ -594,7 +577,7 @@ END_TEST
 START_TEST(behind_a_claim_a_record_that_does_not_check_is_the_end)
 {
     struct image *image = &images[0];
-    begin_image(image, 2, &end, (enum boot)_i);
+    begin_image(image, 2, &end);
     add_records(image, 10);
     add_claim(image, 100);
     uint64_t filler_lsn = image->next_lsn - 1;
@@ -626,8 +609,8 @@ START_TEST(a_claim_on_what_was_durable_is_damage)
                                              .context = &damage };
     struct twinlog *log;
     const bool is_in_header = _i % 2, is_proof = _i / 2;
-    make_three(THIS_BOOT, false, 60);
-    uint64_t filler_lsn = put_claim_in_second(THIS_BOOT, 20), lsn = is_proof ? filler_lsn : filler_lsn - 1;
+    make_three(false, 60);
+    uint64_t filler_lsn = put_claim_in_second(20), lsn = is_proof ? filler_lsn : filler_lsn - 1;
     struct image *last = &images[2];
     if (is_in_header) {
         last->header.after_lsn = lsn;
@@ -655,7 +638,7 @@ START_TEST(a_log_that_was_closed_short_is_gone_on_with)
 {
     for (unsigned records = 0; records < 3; records++) {
         struct image *image = &images[0];
-        begin_image(image, 2, &end, THIS_BOOT);
+        begin_image(image, 2, &end);
         add_records(image, records);
         if (records > 0)
             close_image(image);
@@ -673,7 +656,7 @@ END_TEST
 START_TEST(a_group_whose_end_was_claimed_is_no_torn_one)
 {
     struct image *image = &images[0];
-    begin_image(image, 2, &end, THIS_BOOT);
+    begin_image(image, 2, &end);
     add_records(image, 10);
     add_claim(image, CLAIM_END);
     write_image(image, BYTES);
@@ -689,7 +672,7 @@ END_TEST
 
 START_TEST(a_power_cut_over_several_segments_is_told)
 {
-    make_three(ANOTHER_BOOT, true, 60);
+    make_three(true, 60);
     images[1].bytes[OPEN_RECORDS_OFFSET] ^= 1;
     write_image(&images[1], BYTES);
     struct twinlog_options options = log_options(TWINLOG_IO_FDATASYNC, TWINLOG_BUFFERED);
@@ -704,7 +687,7 @@ END_TEST
 START_TEST(repair_finds_what_an_open_group_holds)
 {
     char repaired[400];
-    uint64_t last_lsn = make_three(THIS_BOOT, true, 60), filler_lsn = put_claim_in_second(THIS_BOOT, 20);
+    uint64_t last_lsn = make_three(true, 60), filler_lsn = put_claim_in_second(20);
     write_image(&images[1], BYTES);
     struct twinlog_repair_options options = { .size = sizeof(options) };
     struct twinlog_repair_result result = { .size = sizeof(result) };
@@ -719,7 +702,7 @@ START_TEST(a_live_log_is_read_as_far_as_records_are_complete)
 {
     struct shared_page shared;
     struct twinlog_record record;
-    begin_image(&images[0], 2, &end, THIS_BOOT);
+    begin_image(&images[0], 2, &end);
     write_image(&images[0], BYTES);
     ck_assert_int_eq(twl_page_lock(io, 0, &shared), 0);
     twl_page_publish_mode(&shared, TWINLOG_MODE_MAPPED);
@@ -746,7 +729,7 @@ START_TEST(a_live_log_is_read_as_far_as_records_are_complete)
         ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
         if (i < 2) {
             struct position position = behind(image);
-            begin_image(&images[i + 1], 3 + i, &position, THIS_BOOT);
+            begin_image(&images[i + 1], 3 + i, &position);
             if (i == 0) /* told before the marker is there, or after */
                 twl_page_publish(&shared, images[i + 1].mark.epoch.number, 1, FIRST_RECORDS);
             ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
@@ -772,7 +755,7 @@ START_TEST(the_descriptor_tells_of_records_that_are_complete)
     struct shared_page shared;
     struct twinlog_record record;
     struct image *image = &images[0];
-    begin_image(image, 2, &end, THIS_BOOT);
+    begin_image(image, 2, &end);
     write_image(image, BYTES);
     ck_assert_int_eq(twl_page_lock(io, 0, &shared), 0);
     twl_page_publish_mode(&shared, TWINLOG_MODE_MAPPED);
@@ -819,7 +802,7 @@ START_TEST(the_descriptor_of_a_reader_that_may_not_write_tells_as_well)
     struct io_ops ops;
     struct shared_page shared;
     struct io *other;
-    begin_image(image, 2, &end, THIS_BOOT);
+    begin_image(image, 2, &end);
     write_image(image, BYTES);
     ck_assert_int_eq(twl_page_lock(io, 0, &shared), 0);
     twl_page_publish_mode(&shared, TWINLOG_MODE_MAPPED);
@@ -857,7 +840,7 @@ END_TEST
 START_TEST(a_backup_has_what_an_open_group_holds)
 {
     char copy[400];
-    uint64_t last_lsn = make_three(THIS_BOOT, true, 60);
+    uint64_t last_lsn = make_three(true, 60);
     struct twinlog_backup_options options = { .size = sizeof(options) };
     struct twinlog_backup_result result = { .size = sizeof(result) };
     snprintf(copy, sizeof(copy), "%s/copy", log_parent);
@@ -1027,8 +1010,7 @@ START_TEST(a_power_cut_leaves_a_prefix_and_a_log_that_goes_on)
     for (unsigned run = 0; run < POWER_CUTS; run++) {
         struct simdisk *disk = make_disk();
         bool is_first_closed = rng_below(&chance, 2) == 0;
-        uint64_t most =
-            make_three_images(ANOTHER_BOOT, is_first_closed, 30 + (unsigned)rng_below(&chance, 60));
+        uint64_t most = make_three_images(is_first_closed, 30 + (unsigned)rng_below(&chance, 60));
         for (size_t i = 0; i < 3; i++)
             write_to_disk(disk, &images[i], i == 0 && is_first_closed);
         static const enum simdisk_cut cuts[] = { SIM_CUT_NONE, SIM_CUT_ALL, SIM_CUT_RANDOM, SIM_CUT_GARBAGE };
@@ -1076,8 +1058,7 @@ START_TEST(what_only_the_page_cache_has_is_neither_shown_nor_counted)
     for (unsigned run = 0; run < LOST_PAGES; run++) {
         struct simdisk *disk = make_disk();
         bool is_first_closed = rng_below(&chance, 2) == 0;
-        uint64_t most = make_three_images(rng_below(&chance, 2) ? THIS_BOOT : ANOTHER_BOOT, is_first_closed,
-                                          30 + (unsigned)rng_below(&chance, 60));
+        uint64_t most = make_three_images(is_first_closed, 30 + (unsigned)rng_below(&chance, 60));
         for (size_t i = 0; i < 3; i++)
             write_to_disk(disk, &images[i], i == 0 && is_first_closed);
         for (size_t i = rng_below(&chance, 3); i < 3; i++)
@@ -1101,9 +1082,8 @@ START_TEST(a_kill_takes_nothing_whenever_the_next_one_comes)
     chance.state = test_seed();
     for (unsigned run = 0; run < KILLS; run++) {
         struct simdisk *disk = make_disk();
-        const enum boot boot = (enum boot)(run % BOOTS);
-        uint64_t last_lsn = make_three_images(boot, false, 20);
-        uint64_t filler_lsn = put_claim_in_second(boot, 5 + (unsigned)rng_below(&chance, 10));
+        uint64_t last_lsn = make_three_images(false, 20);
+        uint64_t filler_lsn = put_claim_in_second(5 + (unsigned)rng_below(&chance, 10));
         for (size_t i = 0; i < 3; i++)
             write_to_disk(disk, &images[i], false);
         open_with_crashes(disk, SIM_KILL, last_lsn, filler_lsn);
@@ -1125,9 +1105,9 @@ Suite *open_group_suite(void)
     tcase_add_test(walks, a_summary_of_an_open_group_is_gone_on_with);
     TCase *readers = a_case(suite, "readers");
     tcase_add_test(readers, readers_without_a_writer_see_what_is_complete);
-    tcase_add_loop_test(readers, claims_of_a_dead_writer_are_fillers_for_readers_and_openings, 0, 5 * BOOTS);
-    tcase_add_loop_test(readers, a_claim_at_the_end_takes_nothing_whatever_the_boot_is, 0, BOOTS);
-    tcase_add_loop_test(readers, behind_a_claim_a_record_that_does_not_check_is_the_end, 0, BOOTS);
+    tcase_add_loop_test(readers, claims_of_a_dead_writer_are_fillers_for_readers_and_openings, 0, 5);
+    tcase_add_test(readers, a_claim_at_the_end_takes_nothing);
+    tcase_add_test(readers, behind_a_claim_a_record_that_does_not_check_is_the_end);
     tcase_add_loop_test(readers, a_claim_on_what_was_durable_is_damage, 0, 4);
     tcase_add_test(readers, a_log_that_was_closed_short_is_gone_on_with);
     tcase_add_test(readers, a_group_whose_end_was_claimed_is_no_torn_one);
