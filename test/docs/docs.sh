@@ -145,6 +145,14 @@ tutorial()
          END { if (!blocks) print "docs/tutorial.md: no C found" }' docs/examples/kvstore.c docs/tutorial.md
 }
 
+# ---- the picture -------------------------------------------------------------------------------
+
+picture()
+{
+    command -v python3 >/dev/null || return 0
+    python3 docs/overview.py | cmp -s - docs/overview.svg || echo "docs/overview.svg is not what docs/overview.py draws"
+}
+
 # ---- links -------------------------------------------------------------------------------------
 
 # prose FILE: the file without its fenced blocks.
@@ -189,6 +197,7 @@ report "bytes in docs/format.md" "$(shown_bytes)"
 report "rates in README.md" "$(rates_of_readme)"
 report "words of ./dev in README.md" "$(words_of_readme)"
 report "the program of docs/tutorial.md" "$(tutorial)"
+report "the picture" "$(picture)"
 report "links" "$(dead_links)"
 [ "$failures" = 0 ] && echo "docs: nothing to complain about"
 exit "$((failures > 0))"
