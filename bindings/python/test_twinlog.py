@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the Python binding promises. Its first argument is a directory that does not exist yet."""
+import asyncio
+import ctypes
+import errno
+import gc
+import os
+import subprocess
+import sys
+import threading
+import unittest
+
+import twinlog
+
+place = sys.argv.pop(1)
+header = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../include")
+
+
+class Test(unittest.TestCase):
+    def setUp(self) -> None:
+        self.dir = os.path.join(place, self.id().rsplit(".", 1)[1])
+        os.makedirs(place, exist_ok=True)
+
+    def test_structures_are_those_of_the_header(self) -> None:
+        structures = [c for c in vars(twinlog).values() if isinstance(c, type) and issubclass(c, ctypes.Structure)]
+        self.assertGreater(len(structures), 7)
+        lines, expected = [], []
+        for c in structures:
+            name = "twinlog_" + "".join("_" + x.lower() if x.isupper() else x for x in c.__name__[1:]).lstrip("_")
+            lines.append(f'printf("%zu\\n", sizeof(struct {name}));')
+            expected.append(ctypes.sizeof(c))
+            for field, _ in c._fields_:
+                lines.append(f'printf("%zu\\n", offsetof(struct {name}, {field}));')
+                expected.append(getattr(c, field).offset)
+        source = "#include <stdio.h>\n#include <twinlog.h>\nint main(void) {" + "\n".join(lines) + "}\n"
+        program = os.path.join(place, "layout")
+        command = ["cc", "-x", "c", "-I", header, "-o", program, "-"]
+        subprocess.run(command, input=source.encode(), check=True)
+        self.assertEqual([int(x) for x in subprocess.check_output([program]).split()], expected)
+
+    def test_constants_are_those_of_the_header(self) -> None:
+        with open(os.path.join(header, "twinlog.h")) as file:
+            text = file.read()
+        for name, value in vars(twinlog).items():
+            if name.startswith(("MODE_", "LEVEL_")):
+                self.assertIn("TWINLOG_" + name, text)
+        source = "#include <stdio.h>\n#include <twinlog.h>\nint main(void) {"
+        names = [n for n in vars(twinlog) if n.isupper() and not n.startswith("_") and isinstance(getattr(twinlog, n), int)]
+        source += "".join(f'printf("%d\\n", (int)TWINLOG_{name});' for name in names) + "}\n"
+        program = os.path.join(place, "constants")
+        subprocess.run(["cc", "-x", "c", "-I", header, "-o", program, "-"], input=source.encode(), check=True)
+        numbers = [int(x) for x in subprocess.check_output([program]).split()]
+        self.assertEqual(numbers, [getattr(twinlog, n) for n in names])
+        self.assertIn(f'"{twinlog.__version__}"', text)
+
+    def test_append_and_read(self) -> None:
+        with twinlog.Log(self.dir, segment_bytes=1 << 20) as log:
+            self.assertEqual(log.append(b"one"), 1)
+            self.assertEqual(log.append(memoryview(b"\0two\0"), type=7, tag=300, time_ns=5, timeout=3600), 2)
+            self.assertEqual(log.append_batch([b"three", twinlog.Entry(b"", 1)]), 3)
+            lsn = log.append(b"five", level=twinlog.LEVEL_BUFFERED)
+            log.wait(lsn)
+            log.sync()
+            self.assertEqual((log.first_lsn, log.last_lsn, log.durable_lsn), (1, 5, 5))
+            self.assertEqual(log.stat()["appends"], 5)
+            reader = log.reader()
+            self.assertEqual([r.data for r in reader], [b"one", b"\0two\0", b"three", b"", b"five"])
+            self.assertFalse(reader.wait(0))
+            log.append(b"six")
+            self.assertEqual([r.lsn for r in reader.follow(0)], [6])
+            reader.seek(2)
+            self.assertEqual(reader.next(), twinlog.Record(2, 5, b"\0two\0", 7, 300))
+            self.assertEqual(reader.previous().lsn, 2)
+            reader.seek_end()
+            self.assertIsNone(reader.next())
+            reader.seek_first()
+            reader.seek_time(6)
+        with self.assertRaises(ValueError):
+            reader.next()
+        with self.assertRaises(ValueError):
+            log.append(b"closed")
+        log.close()
+        with twinlog.Reader(self.dir, from_lsn=2, to_lsn=3, mmap=True) as reader:
+            self.assertEqual([r.lsn for r in reader], [2, 3])
+
+    def test_errors(self) -> None:
+        with self.assertRaises(FileNotFoundError) as raised:
+            twinlog.Log(self.dir + "/not/here")
+        self.assertEqual(raised.exception.filename, self.dir + "/not/here")
+        for options in ({"no_such": 1}, {"size": 1}, {"observe": 1}):
+            with self.assertRaises(TypeError):
+                twinlog.Log(self.dir, **options)
+        with twinlog.Log(self.dir) as log:
+            with self.assertRaises(OSError) as raised:
+                twinlog.Log(self.dir)
+            self.assertEqual(raised.exception.errno, errno.EBUSY)
+            with self.assertRaises(OSError) as raised:
+                log.append(b"x" * (64 << 20))
+            self.assertEqual((raised.exception.errno, raised.exception.lsn), (errno.EMSGSIZE, 0))
+            with self.assertRaises(ValueError):
+                log.append(b"x", type=256)
+            for name in "a\0b", "":
+                with self.assertRaises((ValueError, OSError)):
+                    log.set_cursor(name, 0)
+            log.append_batch([b"x"] * 10)
+            log.trim(before_lsn=5)
+            reader = log.reader()
+            reader.seek(1)
+            with self.assertRaises(twinlog.TrimmedError):
+                reader.next()
+            with self.assertRaises(TypeError):
+                log.append("text")  # type: ignore[arg-type]
+
+    def test_cursors_and_values(self) -> None:
+        with twinlog.Log(self.dir) as log:
+            log.append_batch([b"x"] * 10)
+            log.set_cursor("billing", 3)
+            self.assertEqual((log.cursor("billing"), log.cursor("none")), (3, None))
+            self.assertEqual(log.cursors(), {"billing": 3})
+            self.assertEqual(log.trim(before_lsn=8), 4)
+            log.remove_cursor("billing")
+            log.set_meta("vote", b"\0me")
+            self.assertEqual((log.meta("vote"), log.meta("none")), (b"\0me", None))
+            log.remove_meta("vote")
+            log.truncate(9)
+            self.assertEqual(log.last_lsn, 9)
+            log.reset(100)
+            self.assertEqual(log.append(b"x"), 100)
+
+    def test_a_waiting_call_lets_other_threads_run_and_close_ends_it(self) -> None:
+        log = twinlog.Log(self.dir)
+        reader = log.reader()
+        waiting, seen = threading.Event(), []
+
+        def follow() -> None:
+            try:
+                waiting.set()
+                for record in reader.follow():
+                    seen.append(record.lsn)
+            except ValueError:
+                seen.append("closed")
+
+        thread = threading.Thread(target=follow)
+        thread.start()
+        waiting.wait()
+        threads = [threading.Thread(target=lambda: [log.append(b"x") for _ in range(20)]) for _ in range(8)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        self.assertEqual(log.last_lsn, 160)
+        log.close()
+        thread.join()
+        self.assertEqual(seen[-1], "closed")
+
+    def test_a_log_that_is_forgotten_is_closed(self) -> None:
+        log = twinlog.Log(self.dir)
+        reader = log.reader()
+        log.append(b"x")
+        del log, reader
+        gc.collect()
+        twinlog.Log(self.dir).close()
+
+    def test_a_forked_child_is_told(self) -> None:
+        with twinlog.Log(self.dir) as log:
+            child = os.fork()
+            if child == 0:
+                try:
+                    log.append(b"x")
+                except twinlog.ForkedError:
+                    os._exit(7)
+                os._exit(1)
+            self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 7)
+            log.append(b"x")
+
+    def test_asyncio(self) -> None:
+        async def main() -> None:
+            # small buffers: some have to wait for room
+            with twinlog.Log(self.dir, buffer_bytes=16384, max_record_bytes=4096) as log:
+                lsns = await asyncio.gather(*(log.submit(b"x" * 4000, b"y") for _ in range(100)))
+                self.assertEqual(sorted(lsns), list(range(1, 201, 2)))
+                self.assertEqual(log.durable_lsn, 200)
+                with self.assertRaises(OSError):
+                    await log.submit(b"x" * 5000)
+                with twinlog.Reader(self.dir, from_lsn=200) as reader:
+                    followed = []
+                    task = asyncio.ensure_future(log.submit(b"last"))
+                    async for record in reader:
+                        followed.append(record.lsn)
+                        if record.data == b"last":
+                            break
+                    self.assertEqual((followed, await task), ([200, 201], 201))
+                cancelled = asyncio.ensure_future(log.submit(b"z"))
+                await asyncio.sleep(0)
+                cancelled.cancel()
+                left = asyncio.ensure_future(log.submit(b"z"))
+                await asyncio.sleep(0)
+            self.assertIn(await left, (202, 203))
+
+        asyncio.run(main())
+
+
+unittest.main()
