@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The leader's round: gather, swap the twins, write the sealed one, sync, publish, wake, hand on.
+ * The leader's round: gather, swap the twins, write the sealed one, sync, publish, then wake (I1), hand on.
  *
  * There is one leader at a time, and so one group in flight: groups become durable in LSN order (I2), and a valid
  * group that was synced proves that everything before it was durable.

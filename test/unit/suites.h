@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The list of suites, one per module, each in test_<name>.c. The runner and ctest both go by it. */
+/* The list of suites, each in test_<name>.c, with what it is about. The runner, ctest and `./dev index` go by it. */
 #ifndef TEST_UNIT_SUITES_H
 #define TEST_UNIT_SUITES_H
 
@@ -7,44 +7,44 @@
 
 /* clang-format off */
 #define FOR_EACH_SUITE(DO) \
-    DO(alone) \
-    DO(base) \
-    DO(commit) \
-    DO(copy) \
-    DO(cursor) \
-    DO(damaged) \
-    DO(fallback) \
-    DO(format) \
-    DO(golden) \
-    DO(reservations) \
-    DO(read_snapshot) \
-    DO(hostile) \
-    DO(index) \
-    DO(integration) \
-    DO(io) \
-    DO(lookup) \
-    DO(many) \
-    DO(mapped) \
-    DO(names) \
-    DO(on_disk) \
-    DO(open_group) \
-    DO(participants) \
-    DO(process) \
-    DO(reader) \
-    DO(recover) \
-    DO(requests) \
-    DO(shared) \
-    DO(sink) \
-    DO(space) \
-    DO(state) \
-    DO(state_crash) \
-    DO(storms) \
-    DO(terms) \
-    DO(uring) \
-    DO(verdict) \
-    DO(versioned) \
-    DO(watch) \
-    DO(ways)
+    DO(alone) /* the tests of `mapped` in the shared mode, by one process with no other beside it */ \
+    DO(base) /* words for errors, the event that threads sleep on, forks, the watermark */ \
+    DO(commit) /* the commit path, disturbed at its seam: writes, syncs, full disks, rolls, many writers */ \
+    DO(copy) /* what looks at a whole log and what copies it: verify, inspect, backup, repair */ \
+    DO(cursor) /* the walk through a segment: what continues the history is entered, and nothing else */ \
+    DO(damaged) /* every reader, from every start, in a log that is damaged at one place, or newer than this version */ \
+    DO(fallback) /* io_uring refused, no direct I/O, full and read-only disks */ \
+    DO(format) /* each structure on the disk, byte by byte, and what a decoder refuses */ \
+    DO(golden) /* logs of each version that are kept, and docs/format.md */ \
+    DO(hostile) /* directories that an attacker made, and what is left to other programs */ \
+    DO(index) /* the summary of a segment and its sparse index, against a list of all records */ \
+    DO(integration) /* the public interface with threads, every way to write, limits and closing */ \
+    DO(io) /* each backend of struct io_ops, against the kernel */ \
+    DO(lookup) /* reads of one record by its LSN */ \
+    DO(many) /* many logs and one committer */ \
+    DO(mapped) /* the mapped mode, seen by one process */ \
+    DO(names) /* cursors and metadata, read by handles that only read while a writer comes and goes */ \
+    DO(on_disk) /* what is vouched for is on the disk, not in the page cache alone */ \
+    DO(open_group) /* groups of mapped segments that a dead writer left open */ \
+    DO(participants) /* the shared mode, when one participant is in the way of the others */ \
+    DO(process) /* processes, threads, signals and files that do not belong to the log */ \
+    DO(read_snapshot) /* a reader and a writer in two processes, between any two steps of each other */ \
+    DO(reader) /* readers: there and back, by LSN and by time, beside a writer, waiting */ \
+    DO(recover) /* the decision table of recovery, and what it is asked with */ \
+    DO(requests) /* appends that are completed later, by callback or through a queue */ \
+    DO(reservations) /* records that are written in place: committed, aborted, given up */ \
+    DO(shared) /* the shared mode: processes come, go, stop and die */ \
+    DO(sink) /* the plain file that processes append to */ \
+    DO(space) /* trims, truncations, resets, retention, seals and recycling, on real files */ \
+    DO(state) /* the state file: entries, slots, processes that change it */ \
+    DO(state_crash) /* the state file when each operation crashes or fails */ \
+    DO(storms) /* signals, cancellation and death in the middle of a call */ \
+    DO(terms) /* tries, deadlines, cancellation, and which call waits for which when buffers are full */ \
+    DO(uring) /* requests that io_uring does not complete in time */ \
+    DO(verdict) /* one fault, one answer: stat, opening, reading, verify and repair */ \
+    DO(versioned) /* structures of older and newer programs */ \
+    DO(watch) /* gauges, events, and the shared copy of what is counted */ \
+    DO(ways) /* batches and levels */
 /* clang-format on */
 
 /* Which sanitizers watch: gcc and clang have other ways of saying so. */

@@ -541,6 +541,7 @@ START_TEST(a_record_is_written_with_its_own_kind_and_time)
 }
 END_TEST
 
+/* Nothing that lies behind the marker continues the new epoch (I4). */
 START_TEST(a_restart_goes_on_in_another_segment_and_epoch)
 {
     static unsigned char block[BLOCK_BYTES];
@@ -1192,6 +1193,7 @@ START_TEST(writers_that_come_during_a_write_share_the_next_one)
 }
 END_TEST
 
+/* Of what is acknowledged a sync has succeeded (I1), and the watermark passes no gap (I2). */
 START_TEST(writers_are_acknowledged_below_the_watermark)
 {
     struct writer writers[WRITERS];

@@ -392,7 +392,7 @@ START_TEST(a_forked_child_does_not_keep_a_closed_log_locked)
 END_TEST
 
 /* The lock is on the open file, which a forked child has as well: when the writer is killed, nothing gave
- * it back, and it ends with the last process that has the file. */
+ * it back, and it ends with the last process that has the file (I9). */
 static int open_and_leave_a_child(void)
 {
     parents_log = open_wanted();

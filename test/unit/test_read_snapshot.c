@@ -557,6 +557,7 @@ START_TEST(a_writer_may_come_and_go_while_a_reader_looks_for_the_end)
 }
 END_TEST
 
+/* Nothing is valid under the identity of another incarnation (I8). */
 START_TEST(recovery_does_not_look_for_the_end_in_a_file_of_another_incarnation)
 {
     const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
