@@ -65,6 +65,7 @@ struct area {
 
     _Alignas(128) _Atomic uint64_t cursor;     /* all bytes below it are given away. See claim.h */
     _Alignas(128) _Atomic uint64_t file_bytes; /* the file has blocks up to here; only grows */
+    _Atomic uint64_t populated;                /* pages are present, or a thread sees to that, up to here */
     _Alignas(128) _Atomic uint64_t synced;     /* bytes on stable storage, with a record that says so */
     _Atomic uint64_t growths, fillers;
     _Atomic int32_t sync_error; /* of the first sync that failed; no later sync succeeds */

@@ -60,10 +60,6 @@ enum claim_result twl_claim(struct area *area, unsigned owner, uint64_t size, ui
                                                       cursor_of(cursor_offset(cursor) + size, owner),
                                                       memory_order_seq_cst, memory_order_acquire));
     POINT("cursor moved");
-    /* An exchange, because a thread that unmaps a chunk reads the slots after it has said so: see
-     * window.c. */
-    atomic_exchange(&slot->state, state_of(sequence, CLAIM_CLAIMED));
-    POINT("claim confirmed");
     if (twl_area_is_lost(area))
         return CLAIM_LOST;
     *ret_start = cursor_offset(cursor);

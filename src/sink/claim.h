@@ -10,7 +10,7 @@
  * before another thread moves the cursor on, it confirms the claim in the slot. So a claim is always one of
  *
  *     INTENT, and the cursor names the slot and the intent's end     made by the cursor's move
- *     CLAIMED                                                        confirmed
+ *     CLAIMED                                                        confirmed, by another thread
  *
  * and an INTENT that the cursor does not name was never made. The slot becomes FREE when the copy is done.
  *

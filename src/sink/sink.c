@@ -16,8 +16,7 @@
 #include <unistd.h>
 
 #define MAX_WRITE (UINT64_C(1) << 30)
-#define WAKE_BYTES (UINT64_C(512) << 10) /* between two wake-ups of the helper */
-#define BUSY_PAUSE_NS 2000000            /* between two tries to open */
+#define BUSY_PAUSE_NS 2000000 /* between two tries to open */
 
 /* ---- calls --------------------------------------------------------------------------------------- */
 
@@ -100,6 +99,16 @@ static int fail(struct twinlog_sink *sink, struct sink_file *file, unsigned owne
     return twl_sink_fail(sink, -EIO);
 }
 
+/* The helper does so, too, and earlier, if it gets a processor. */
+static void prepare_next_step(struct twinlog_sink *sink, struct sink_file *file, uint64_t end)
+{
+    int cancel_state;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    twl_helper_wake(sink);
+    twl_window_populate(file, end, align_down(end, STEP_BYTES) + 2 * STEP_BYTES);
+    pthread_setcancelstate(cancel_state, NULL);
+}
+
 static int append(struct twinlog_sink *sink, unsigned lane_number, const struct iovec *pieces,
                   int pieces_count, size_t size, uint64_t *ret_start)
 {
@@ -121,6 +130,8 @@ static int append(struct twinlog_sink *sink, unsigned lane_number, const struct 
         twl_claim_done(file->area, owner);
         POINT("claim done");
         count(&lane->writes);
+        if ((*ret_start ^ (*ret_start + size)) >= STEP_BYTES)
+            prepare_next_step(sink, file, *ret_start + size);
         return 0;
     }
 }
@@ -138,8 +149,6 @@ static int write_pieces(struct twinlog_sink *sink, const struct iovec *pieces, i
         rc = append(sink, lane, pieces, pieces_count, size, &start);
     if (!sink->has_thread)
         twl_sink_tend(sink, lane);
-    else if ((start ^ (start + size)) >= WAKE_BYTES)
-        twl_helper_wake(sink);
     twl_lane_leave(sink, lane);
     if (rc == 0 && ret_offset)
         *ret_offset = start;

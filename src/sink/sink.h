@@ -19,12 +19,14 @@
 #include <limits.h>
 
 #define CHUNK_BYTES (UINT64_C(32) << 20)
-#define CHUNKS 4u /* that are mapped at a time */
+#define CHUNKS 4u                        /* that are mapped at a time */
+#define STEP_BYTES (UINT64_C(256) << 10) /* whose pages one thread makes present */
 
 /* A mapped part of the file. */
 struct chunk {
     _Atomic uint64_t number; /* of the part, from 1; 0 = nothing is mapped */
     _Atomic(unsigned char *) bytes;
+    unsigned populating; /* threads that make pages of it present */
 };
 
 struct sink_file {
@@ -38,7 +40,6 @@ struct sink_file {
 
     struct twl_mutex map_lock;
     struct chunk chunks[CHUNKS]; /* [map_lock]; read without it */
-    uint64_t populated;          /* [map_lock] pages are present up to here */
     struct twl_mutex sweep_lock; /* for sweeping, because the area's locks don't keep threads apart */
 
     struct child_files in_child; /* the descriptors, which fork() closes in the child */
@@ -105,7 +106,7 @@ bool twl_lanes_have_passed(struct twinlog_sink *sink, const uint64_t turns[SLOTS
 
 /* Copies bytes into a range of the caller's claim, which is in its slot. -EIO: they are not in the file. */
 int twl_window_store(struct sink_file *file, uint64_t start, const void *bytes, size_t size);
-/* Makes pages present for the next writes. */
+/* Makes those pages present that no thread has seen to. */
 void twl_window_populate(struct sink_file *file, uint64_t from, uint64_t to);
 void twl_window_close(struct sink_file *file);
 

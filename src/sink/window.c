@@ -3,9 +3,12 @@
  * The file as memory: the few chunks around the cursor are mapped. A chunk replaces the one that is CHUNKS
  * before it, so that mapped memory and page tables stay small however large the file becomes.
  *
- * A chunk is unmapped only while no claim of this process lies in it: a thread that copies has its claim in
- * its slot before it checks whether the chunk is mapped, and a thread that unmaps sets the chunk's number to
- * 0 before it reads the slots. Bytes that can't be mapped are written with pwrite(), and so are large writes.
+ * A chunk is unmapped only while no claim of this process lies in it: the cursor must be beyond it, so that
+ * no thread will claim a part of it, and the cursor is read before the slots, so that all claims up to there
+ * are in them. Bytes that can't be mapped are written with pwrite(), and so are large writes.
+ *
+ * Pages are made present in steps, ahead of the cursor. The thread that moves the area's `populated` over a
+ * step makes it present: the helper, or, where the helper does not get a processor, a thread that writes.
  */
 #define _GNU_SOURCE
 #include "sink/sink.h"
@@ -26,6 +29,8 @@ static bool is_in_use(struct sink_file *file, uint64_t number)
 {
     const uint64_t from = (number - 1) * CHUNK_BYTES, to = number * CHUNK_BYTES;
     struct participant *mine = area_participant(file->area, file->number);
+    if (area_offset(file->area) < to)
+        return true;
     for (unsigned i = 0; i < SLOTS; i++) {
         const uint64_t state = atomic_load(&mine->slots[i].state);
         const uint64_t start = atomic_load(&mine->slots[i].start);
@@ -53,11 +58,9 @@ static bool make_place(struct sink_file *file, struct chunk *chunk, uint64_t num
         return false; /* a later chunk is mapped already */
     if (there == 0)
         return true;
-    atomic_store(&chunk->number, 0);
-    if (is_in_use(file, there)) {
-        atomic_store(&chunk->number, there);
+    if (chunk->populating > 0 || is_in_use(file, there))
         return false;
-    }
+    atomic_store(&chunk->number, 0);
     twl_mapping_close(atomic_load(&chunk->bytes), CHUNK_BYTES);
     return true;
 }
@@ -141,26 +144,38 @@ int twl_window_store(struct sink_file *file, uint64_t start, const void *data, s
 
 /* ---- ahead ------------------------------------------------------------------------------------- */
 
-static void populate_in_chunk(struct sink_file *file, uint64_t from, uint64_t to)
+/* The range lies in one chunk. Best effort: pages that are not present come with the copies. */
+static void populate(struct sink_file *file, uint64_t from, uint64_t to)
 {
-    unsigned char *bytes = chunk_to_use(file, from / CHUNK_BYTES + 1);
 #ifdef MADV_POPULATE_WRITE
-    if (bytes)
-        madvise(bytes + from % CHUNK_BYTES, to - from, MADV_POPULATE_WRITE); /* best effort */
+    struct chunk *chunk = &file->chunks[(from / CHUNK_BYTES + 1) % CHUNKS];
+    twl_mutex_lock(&file->map_lock);
+    unsigned char *bytes = chunk_to_use(file, from / CHUNK_BYTES + 1);
+    chunk->populating += bytes != NULL;
+    twl_mutex_unlock(&file->map_lock);
+    if (!bytes)
+        return;
+    madvise(bytes + from % CHUNK_BYTES, to - from, MADV_POPULATE_WRITE);
+    twl_mutex_lock(&file->map_lock);
+    chunk->populating--;
+    twl_mutex_unlock(&file->map_lock);
+#else
+    (void)file, (void)from, (void)to;
 #endif
-    (void)bytes;
-    file->populated = to;
 }
 
 void twl_window_populate(struct sink_file *file, uint64_t from, uint64_t to)
 {
-    twl_mutex_lock(&file->map_lock);
-    from = align_down(max_u64(from, file->populated), AREA_PAGE);
+    _Atomic uint64_t *populated = &file->area->populated;
+    uint64_t done = atomic_load(populated);
+    from = align_down(from, STEP_BYTES);
     to = align_down(min_u64(to, atomic_load(&file->area->file_bytes)), AREA_PAGE);
-    while (from < to) {
-        const uint64_t end = min_u64(to, align_down(from, CHUNK_BYTES) + CHUNK_BYTES);
-        populate_in_chunk(file, from, end);
-        from = end;
+    while (done < to) {
+        const uint64_t start = max_u64(done, from);
+        const uint64_t end = min_u64(to, align_down(start, STEP_BYTES) + STEP_BYTES);
+        if (!atomic_compare_exchange_strong(populated, &done, end))
+            continue; /* another thread has that step */
+        populate(file, start, end);
+        done = end;
     }
-    twl_mutex_unlock(&file->map_lock);
 }

@@ -375,6 +375,26 @@ START_TEST(a_thread_makes_it_larger_ahead)
 }
 END_TEST
 
+/* A few lines cost no more than their pages. A write that begins a step sees to the step behind it. */
+START_TEST(a_write_makes_pages_present_ahead)
+{
+    static const char block[STEP_BYTES / 2] = { 'x' };
+    struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
+    options.flags = TWINLOG_SINK_NO_THREAD;
+    prepare();
+    struct twinlog_sink *sink = open_sink(&options);
+    const struct area *area = atomic_load(&sink->file)->area;
+    ck_assert_int_eq(twinlog_sink_write(sink, block, sizeof(block), NULL), 0);
+    ck_assert_uint_eq(atomic_load(&area->populated), 0);
+    for (unsigned i = 0; i < 6; i++) {
+        ck_assert_int_eq(twinlog_sink_write(sink, block, sizeof(block), NULL), 0);
+        ck_assert_uint_eq(atomic_load(&area->populated), (i / 2 + 3) * STEP_BYTES);
+    }
+    close_sink(sink);
+    logdir_remove();
+}
+END_TEST
+
 /* Across chunks, and by pwrite(). */
 START_TEST(large_writes_are_whole)
 {
@@ -1034,7 +1054,6 @@ static const char *const points[] = {
     "owner confirmed",
     "intent stored",
     "cursor moved",
-    "claim confirmed",
     "copy half done",
     "copy done",
     "claim done",
@@ -1054,7 +1073,7 @@ static const char *const points[] = {
     "next file named",
 };
 #define POINTS (sizeof(points) / sizeof(points[0]))
-#define SHARED_POINTS 21
+#define SHARED_POINTS 20
 
 /* Everybody dies; the next one to open finds what was acknowledged, and the exact end. */
 START_TEST(a_death_anywhere_costs_nothing)
@@ -1822,6 +1841,7 @@ Suite *sink_suite(void)
     tcase_add_test(tests, what_is_no_file_is_refused);
     tcase_add_test(tests, the_file_grows_by_what_it_has);
     tcase_add_test(tests, a_thread_makes_it_larger_ahead);
+    tcase_add_test(tests, a_write_makes_pages_present_ahead);
     tcase_add_test(tests, large_writes_are_whole);
     tcase_add_loop_test(tests, mapped_memory_stays_small, 0, 2);
     tcase_add_test(tests, a_limit_is_an_error_and_no_signal);
