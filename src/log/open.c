@@ -404,6 +404,11 @@ static int make_keeper(struct opening *o)
 static int begin_epoch(struct opening *o)
 {
     struct twinlog *log = o->log;
+    struct twinlog_options options = log->options;
+    if (is_mapped(o)) { /* only the marker is written through the buffers */
+        options.max_record_bytes = 0;
+        options.buffer_bytes = 4 * BLOCK_BYTES;
+    }
     const struct commit_config config = {
         .io = log->io,
         .keeper = log->keeper,
@@ -413,7 +418,7 @@ static int begin_epoch(struct opening *o)
         .has_junk = o->recovery.has_junk,
         .position = o->recovery.position,
         .epoch = log->epoch,
-        .options = &log->options,
+        .options = &options,
         .shared = log->shared,
         .publish_statistics = twl_publish_statistics,
         .publish_context = log,
