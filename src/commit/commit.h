@@ -15,9 +15,9 @@
 #define TWL_COMMIT_H
 
 #include "base/watermark.h"
-#include "segment/keeper.h"
+#include "control/shared_page.h"
+#include "keeper/keeper.h"
 #include "segment/recover.h"
-#include "segment/shared_page.h"
 
 struct commit;
 

@@ -67,13 +67,7 @@ enum io_allocation {
 enum io_lock {
     IO_LOCK_WRITER, /* held by the writer of the file (I9); shared if several processes write it together */
     IO_LOCK_USE,    /* shared: the file is mapped or being linked; exclusive: it is being recycled */
-
-    /* of the participants of a shared log (mapped/participants.h); held by the participant that: */
-    IO_LOCK_LEAVE,           /* is about to leave */
-    IO_LOCK_SYNC,            /* syncs for all */
-    IO_LOCK_CLOSE,           /* closes groups */
-    IO_LOCK_MAKE,            /* makes the next segment ahead */
-    IO_LOCK_PARTICIPANT = 16 /* has this number; 255 more follow */
+    IO_LOCK_OTHER, /* this one and the numbers behind it mean what the users of a file agree on; on a disk only */
 };
 
 struct io_ops {
@@ -217,5 +211,9 @@ int twl_io_posix_create(const char *path, bool use_dsync, struct io **ret_io);
 /* The same, but groups are written through io_uring. `is_linked`: a write linked to an fdatasync, else one write that
  * carries RWF_DSYNC. -ENOSYS, -EPERM, -ENOMEM, ... where the kernel refuses. */
 int twl_io_uring_create(const char *path, bool is_linked, struct io **ret_io);
+
+/* Locks for writing, with retries for wait_ms: a dead writer's last write may still be in flight, and its
+ * lock disappears when that write has landed (I9). -EBUSY when the time is over. */
+int twl_lock_patiently(struct io_file *file, unsigned wait_ms);
 
 #endif

@@ -5,12 +5,12 @@
 
 #include "base/fork.h"
 #include "base/sync.h"
+#include "control/shared_page.h"
+#include "control/state.h"
+#include "keeper/keeper.h"
 #include "log/log.h"
 #include "mapped/mapped.h"
 #include "mapped/participants.h"
-#include "segment/keeper.h"
-#include "segment/shared_page.h"
-#include "segment/state.h"
 
 #include <stdatomic.h>
 

@@ -10,8 +10,8 @@
 #ifndef TWL_LOG_SNAPSHOT_H
 #define TWL_LOG_SNAPSHOT_H
 
+#include "control/shared_page.h"
 #include "segment/recover.h"
-#include "segment/shared_page.h"
 
 struct log_snapshot {
     struct shared_page shared;

@@ -191,7 +191,7 @@ void twl_mapped_let_go_of_closed(struct mapped *m)
 static int give_header(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->syncing)
 {
     unsigned char header[GROUP_HEADER_BYTES];
-    if (!twl_participants_try(m->participants, IO_LOCK_SYNC))
+    if (!twl_participants_try(m->participants, LOCK_TO_SYNC))
         return -EAGAIN;
     m->wanted_lsn = 0;
     int rc = twl_mapped_sync_up_to(m, seg);
@@ -199,7 +199,7 @@ static int give_header(struct mapped *m, struct mapped_segment *seg) REQUIRES(m-
         compose_last(m, seg, header);
         rc = close_file(m, seg, seg->segment.file, header);
     }
-    twl_participants_release(m->participants, IO_LOCK_SYNC);
+    twl_participants_release(m->participants, LOCK_TO_SYNC);
     return rc;
 }
 
@@ -229,7 +229,7 @@ static bool close_oldest(struct mapped *m) REQUIRES(m->syncing)
     struct mapped_segment *seg = m->oldest;
     struct common *common = m->participants->common;
     const bool is_left = atomic_load(&seg->next) != NULL && seg->number == atomic_load(&common->oldest);
-    if (!is_left || twl_mapped_poison(m) != 0 || !twl_participants_try(m->participants, IO_LOCK_CLOSE))
+    if (!is_left || twl_mapped_poison(m) != 0 || !twl_participants_try(m->participants, LOCK_TO_CLOSE))
         return false;
     bool is_closed = seg->number == atomic_load(&common->oldest) && give_header(m, seg) == 0;
     if (is_closed) {
@@ -237,7 +237,7 @@ static bool close_oldest(struct mapped *m) REQUIRES(m->syncing)
         raise_u64(&common->oldest, seg->number + 1);
         POINT("left-told");
     }
-    twl_participants_release(m->participants, IO_LOCK_CLOSE);
+    twl_participants_release(m->participants, LOCK_TO_CLOSE);
     return is_closed;
 }
 

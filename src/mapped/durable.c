@@ -161,7 +161,7 @@ static int sync_as_leader(struct mapped *m) REQUIRES(m->syncing)
     POINT("lead-begun");
     const int rc = twl_mapped_sync_up_to(m, NULL);
     POINT("lead-done");
-    twl_participants_release(m->participants, IO_LOCK_SYNC);
+    twl_participants_release(m->participants, LOCK_TO_SYNC);
     return rc;
 }
 
@@ -186,7 +186,7 @@ static int sync_shared(struct mapped *m, uint64_t lsn, uint64_t deadline_ns) REQ
         m->wanted_lsn = lsn;
         if (rc == 0 && durable < lsn) {
             rc = twl_mapped_poison(m);
-            if (rc == 0 && twl_participants_try(m->participants, IO_LOCK_SYNC))
+            if (rc == 0 && twl_participants_try(m->participants, LOCK_TO_SYNC))
                 rc = sync_as_leader(m);
             else if (rc == 0 && twl_monotonic_ns() - asked_ns > patience_ns)
                 rc = twl_mapped_sync_up_to(m, NULL);

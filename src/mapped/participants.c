@@ -23,17 +23,17 @@ _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2, "atomic
 
 static enum io_lock lock_of(unsigned number)
 {
-    return (enum io_lock)(IO_LOCK_PARTICIPANT + number);
+    return (enum io_lock)(LOCK_OF_NUMBER + number);
 }
 
-bool twl_participants_try(struct participants *participants, enum io_lock which)
+bool twl_participants_try(struct participants *participants, enum participant_lock which)
 {
-    return io_lock(participants->file, which, true) == 0;
+    return io_lock(participants->file, (enum io_lock)which, true) == 0;
 }
 
-void twl_participants_release(struct participants *participants, enum io_lock which)
+void twl_participants_release(struct participants *participants, enum participant_lock which)
 {
-    io_unlock(participants->file, which);
+    io_unlock(participants->file, (enum io_lock)which);
 }
 
 bool twl_participants_is_alive(const struct participants *participants, unsigned number)
@@ -71,7 +71,7 @@ static void give_page_back(struct participants *participants)
 static int take_number(struct participants *participants)
 {
     for (unsigned number = 1; number <= PEERS; number++)
-        if (twl_participants_try(participants, lock_of(number))) {
+        if (io_lock(participants->file, lock_of(number), true) == 0) {
             participants->number = number;
             return 0;
         }
@@ -209,7 +209,7 @@ int twl_participants_open(struct participants *participants)
 static void take_turn(struct participants *participants)
 {
     const uint64_t began_ns = twl_monotonic_ns();
-    while (!twl_participants_try(participants, IO_LOCK_LEAVE) &&
+    while (!twl_participants_try(participants, LOCK_TO_LEAVE) &&
            twl_monotonic_ns() - began_ns < (uint64_t)LEAVING_MS * 1000000u)
         participants->io->ops->sleep_ms(participants->io, 1);
 }
@@ -231,7 +231,7 @@ void twl_participants_leave(struct participants *participants, bool is_forked)
             io_unlock(participants->file, lock_of(participants->number));
         io_unlock(participants->file, IO_LOCK_WRITER);
         POINT("peer-left");
-        io_unlock(participants->file, IO_LOCK_LEAVE);
+        twl_participants_release(participants, LOCK_TO_LEAVE);
     }
     give_page_back(participants);
     io_close(participants->file);

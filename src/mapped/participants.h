@@ -8,16 +8,25 @@
  * file that is used for nothing else, is not mapped, and is closed in forked children: the kernel releases
  * them at any death, and no participant waits for one of them without a limit.
  *
- * The shared data is in the page of "writer.lock" (segment/shared_page.h), behind the part for readers. It outlives
+ * The shared data is in the page of "writer.lock" (control/shared_page.h), behind the part for readers. It outlives
  * all participants, but is valid only while the log is open, under the kernel that ran then.
  */
 #ifndef TWL_PARTICIPANTS_H
 #define TWL_PARTICIPANTS_H
 
 #include "base/boot.h"
-#include "segment/shared_page.h"
+#include "control/shared_page.h"
 
 #define PEERS 255u /* numbers from 1; 0 is none */
+
+/* The locks of participants, behind those that each file has. A lock is held by the participant that: */
+enum participant_lock {
+    LOCK_TO_LEAVE = IO_LOCK_OTHER, /* is about to leave */
+    LOCK_TO_SYNC,                  /* syncs for all */
+    LOCK_TO_CLOSE,                 /* closes groups */
+    LOCK_TO_MAKE,                  /* makes the next segment ahead */
+    LOCK_OF_NUMBER = 16            /* has this number; 255 more follow */
+};
 
 enum common_state {
     COMMON_NONE = 0,
@@ -71,8 +80,8 @@ int twl_participants_open(struct participants *participants);
 /* Is the participant with that number alive? Also true on an error. */
 bool twl_participants_is_alive(const struct participants *participants, unsigned number);
 /* Takes a lock without a wait. False: it is taken, or an error. */
-bool twl_participants_try(struct participants *participants, enum io_lock which);
-void twl_participants_release(struct participants *participants, enum io_lock which);
+bool twl_participants_try(struct participants *participants, enum participant_lock which);
+void twl_participants_release(struct participants *participants, enum participant_lock which);
 
 /* Before leaving: true if this is the last participant, which then has the log alone and lets no other in. */
 bool twl_participants_are_gone(struct participants *participants);

@@ -55,12 +55,12 @@ static int make_ahead(struct mapped *m)
     const struct mapped_segment *active = atomic_load(&m->active);
     struct segment made;
     int rc = twl_next_open(m->io, active->number + 1, &made);
-    if (rc == -ENOENT && !twl_participants_try(m->participants, IO_LOCK_MAKE))
+    if (rc == -ENOENT && !twl_participants_try(m->participants, LOCK_TO_MAKE))
         return -EAGAIN;
     if (rc == -ENOENT) {
         rc = twl_next_make(m->participants, &active->segment, active->number + 1, m->room,
                            atomic_load(m->durable), active->start.epoch.number, &made);
-        twl_participants_release(m->participants, IO_LOCK_MAKE);
+        twl_participants_release(m->participants, LOCK_TO_MAKE);
     }
     if (rc < 0)
         return rc;

@@ -7,7 +7,7 @@
 #ifndef TWL_FOLLOWER_H
 #define TWL_FOLLOWER_H
 
-#include "segment/shared_page.h"
+#include "control/shared_page.h"
 
 struct follower;
 

@@ -15,10 +15,10 @@
 #ifndef TWL_READ_SNAPSHOT_H
 #define TWL_READ_SNAPSHOT_H
 
+#include "control/shared_page.h"
 #include "read/reader.h"
 #include "segment/cursor.h"
 #include "segment/segment_set.h"
-#include "segment/shared_page.h"
 
 #include <sys/types.h>
 

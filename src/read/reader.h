@@ -3,9 +3,9 @@
 #ifndef TWL_READER_H
 #define TWL_READER_H
 
+#include "control/shared_page.h"
 #include "io/io.h"
 #include "segment/segment_set.h"
-#include "segment/shared_page.h"
 #include "twinlog.h"
 
 /* For a log of another process, or one without a writer. Owns `io` from here on, also on failure. */

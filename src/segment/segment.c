@@ -19,7 +19,6 @@
 #include "format/checksum.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +26,6 @@
 #define NAME_DIGITS 16u
 #define NAME_SUFFIX ".twl"
 #define TEMPORARY_SUFFIX ".twl.new"
-#define LOCK_RETRY_MS 2u
 
 void twl_segment_name(uint64_t number, char ret_name[SEGMENT_NAME_BYTES])
 {
@@ -302,16 +300,6 @@ int twl_segment_recycle(struct io *io, const char *name, const struct segment_pl
 
 /* ---- opening ----------------------------------------------------------------------------------- */
 
-int twl_lock_patiently(struct io_file *file, unsigned wait_ms)
-{
-    int rc = io_lock(file, IO_LOCK_WRITER, true);
-    for (unsigned waited = 0; rc == -EAGAIN && waited < wait_ms; waited += LOCK_RETRY_MS) {
-        file->io->ops->sleep_ms(file->io, LOCK_RETRY_MS);
-        rc = io_lock(file, IO_LOCK_WRITER, true);
-    }
-    return rc == -EAGAIN ? -EBUSY : rc;
-}
-
 int twl_segment_open(struct io *io, const char *name, unsigned open_flags, unsigned lock_wait_ms,
                      struct segment *ret_segment, enum header_state *ret_state)
 {
@@ -480,25 +468,4 @@ int twl_segment_reserve(struct segment *segment, uint64_t end, bool is_whole)
     segment->file_bytes = max_u64(segment->file_bytes, bytes);
     segment->write_end = min_u64(bytes, segment->data_end);
     return shorten(segment, bytes);
-}
-
-/* ---- words ------------------------------------------------------------------------------------- */
-
-void twl_report(struct twinlog_report *ret_report, enum twinlog_finding finding, enum twinlog_action action,
-                int error, const char *format, ...)
-{
-    *ret_report = (struct twinlog_report){ .finding = finding, .action = action, .error = error };
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(ret_report->text, sizeof(ret_report->text), format, arguments);
-    va_end(arguments);
-}
-
-void twl_report_place(struct twinlog_report *report, const char *file, uint64_t sequence, uint64_t offset,
-                      uint64_t bytes)
-{
-    snprintf(report->file, sizeof(report->file), "%s", file);
-    report->segment = sequence;
-    report->offset = offset;
-    report->bytes = bytes;
 }

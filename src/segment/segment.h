@@ -3,6 +3,7 @@
 #ifndef TWL_SEGMENT_H
 #define TWL_SEGMENT_H
 
+#include "base/report.h"
 #include "format/format.h"
 #include "io/io.h"
 #include "segment/index.h"
@@ -46,10 +47,6 @@ struct segment_plan {
     enum io_allocation allocation;
     bool is_mapped; /* with FEATURE_MAPPED */
 };
-
-/* Locks for writing, with retries for wait_ms: a dead writer's last write may still be in flight, and its
- * lock disappears when that write has landed (I9). -EBUSY when the time is over. */
-int twl_lock_patiently(struct io_file *file, unsigned wait_ms);
 
 /* Makes a full-size, locked segment under its final name, with a summary. On return the file and its
  * directory entry are durable; a crash before leaves at most a temporary name. After a failure
@@ -103,11 +100,5 @@ int twl_segment_reserve(struct segment *segment, uint64_t end, bool is_whole);
 /* Opens for reading. TWINLOG_ECORRUPT if the header is not valid. */
 int twl_segment_open_valid(struct io *io, const char *name, struct segment *ret_segment);
 void twl_segment_close(struct segment *segment); /* may be called twice */
-
-/* Fills in a report; `format` and the arguments give its text. */
-void twl_report(struct twinlog_report *ret_report, enum twinlog_finding finding, enum twinlog_action action,
-                int error, const char *format, ...) __attribute__((format(printf, 5, 6)));
-void twl_report_place(struct twinlog_report *report, const char *file, uint64_t sequence, uint64_t offset,
-                      uint64_t bytes);
 
 #endif

@@ -3,8 +3,8 @@
 #ifndef TWL_SEGMENT_SET_H
 #define TWL_SEGMENT_SET_H
 
+#include "control/state.h"
 #include "segment/segment.h"
-#include "segment/state.h"
 
 struct segment_entry {
     char name[SEGMENT_NAME_BYTES];

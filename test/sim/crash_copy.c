@@ -8,7 +8,7 @@
  */
 #include "crash.h"
 
-#include "segment/state.h"
+#include "control/state.h"
 
 #include <errno.h>
 #include <inttypes.h>

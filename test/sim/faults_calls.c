@@ -7,7 +7,7 @@
  */
 #include "faults.h"
 
-#include "segment/state.h"
+#include "control/state.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -13,10 +13,10 @@
 #include "suites.h"
 
 #include "check/check.h"
+#include "control/state.h"
 #include "format/checksum.h"
 #include "log/log.h"
 #include "segment/segment_set.h"
-#include "segment/state.h"
 
 #include <dirent.h>
 #include <errno.h>

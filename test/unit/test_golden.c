@@ -16,9 +16,9 @@
 #include "suites.h"
 
 #include "base/bytes.h"
+#include "control/state.h"
 #include "format/checksum.h"
 #include "segment/segment.h"
-#include "segment/state.h"
 #include "twinlog.h"
 
 #include <fcntl.h>

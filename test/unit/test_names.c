@@ -12,11 +12,11 @@
 #include "../sim/simdisk.h"
 #include "base/watermark.h"
 #include "check/check.h"
+#include "control/shared_page.h"
+#include "control/state.h"
 #include "log/log.h"
 #include "read/follower.h"
 #include "segment/segment.h"
-#include "segment/shared_page.h"
-#include "segment/state.h"
 
 #include <errno.h>
 #include <poll.h>

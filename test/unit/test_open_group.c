@@ -10,11 +10,11 @@
 #include "../sim/simdisk.h"
 #include "base/bytes.h"
 #include "check/check.h"
+#include "control/shared_page.h"
 #include "log/log.h"
 #include "logdir.h"
 #include "read/reader.h"
 #include "segment/settle.h"
-#include "segment/shared_page.h"
 
 #include <errno.h>
 #include <fcntl.h>

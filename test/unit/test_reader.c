@@ -12,9 +12,9 @@
 #include "suites.h"
 
 #include "../sim/rng.h"
+#include "control/shared_page.h"
 #include "log/log.h"
 #include "read/follower.h"
-#include "segment/shared_page.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -5,9 +5,9 @@
 
 #include "../sim/simdisk.h"
 #include "check/check.h"
+#include "keeper/keeper.h"
 #include "log/handle.h"
 #include "log/log.h"
-#include "segment/keeper.h"
 #include "segment/recover.h"
 
 #include <errno.h>

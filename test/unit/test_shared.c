@@ -534,7 +534,7 @@ static struct common *map_common(void)
 }
 
 /* As a process that has it and is stopped. */
-static int hold_lock(enum io_lock which, short type)
+static int hold_lock(unsigned which, short type)
 {
     struct flock lock = { .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)which, .l_len = 1 };
     const int fd = open(log_file(PAGE_FILE_NAME), O_RDWR | O_CLOEXEC);
@@ -1075,7 +1075,7 @@ START_TEST(a_sync_does_not_wait_for_a_leader_that_stands_still)
 
     append_by(other, 5);
     append_records(log, 0, 0, 5);
-    const int held = hold_lock(IO_LOCK_SYNC, F_WRLCK);
+    const int held = hold_lock(LOCK_TO_SYNC, F_WRLCK);
     const uint64_t began_ns = twl_monotonic_ns();
     ck_assert_int_eq(ask(other, append_durable, 0), 0);
     ck_assert_int_eq(twinlog_sync(log), 0);
@@ -1096,7 +1096,7 @@ START_TEST(segments_are_left_while_a_closer_stands_still)
     struct member *members[2] = { come(0), come(1) };
     const unsigned end = (unsigned)_i / MODES;
     struct common *common = map_common();
-    const int held = hold_lock(IO_LOCK_CLOSE, F_WRLCK);
+    const int held = hold_lock(LOCK_TO_CLOSE, F_WRLCK);
 
     for (unsigned i = 0; i < 8; i++)
         append_by(members[i % 2], 100);
@@ -1140,7 +1140,7 @@ START_TEST(one_syncs_for_all)
     for (unsigned i = 0; i < 4; i++)
         members[i] = come(i);
     for (uint32_t round = 0; round < 10; round++) {
-        const int held = hold_lock(IO_LOCK_SYNC, F_WRLCK);
+        const int held = hold_lock(LOCK_TO_SYNC, F_WRLCK);
         for (unsigned i = 0; i < 4; i++)
             post(members[i], append_durable, 0);
         AWAIT(twinlog_written_lsn(log) == (round + 1) * 4);

@@ -9,8 +9,8 @@
 
 #include "../sim/rng.h"
 #include "base/bytes.h"
+#include "control/state.h"
 #include "format/checksum.h"
-#include "segment/state.h"
 
 #include <errno.h>
 #include <stdatomic.h>

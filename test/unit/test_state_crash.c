@@ -13,7 +13,7 @@
 
 #include "../sim/simdisk.h"
 #include "base/bytes.h"
-#include "segment/state.h"
+#include "control/state.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -10,9 +10,9 @@
 #include "../sim/rng.h"
 #include "base/gauge.h"
 #include "base/sync.h"
+#include "control/shared_page.h"
 #include "io/io.h"
 #include "log/handle.h"
-#include "segment/shared_page.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -9,10 +9,10 @@
  * and lets no reader sleep.
  */
 #define _GNU_SOURCE
-#include "segment/shared_page.h"
+#include "control/shared_page.h"
 
 #include "base/sync.h"
-#include "segment/segment.h"
+#include "twinlog.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -20,10 +20,10 @@
  * A process that changes the state first makes both slots the same. So a change that failed has happened or
  * not, and a state that a process has acted on stays.
  */
-#include "segment/state.h"
+#include "control/state.h"
 
 #include "base/bytes.h"
-#include "segment/segment.h"
+#include "base/report.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The text of a report, and the place that it is about. */
+#include "base/report.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+void twl_report(struct twinlog_report *ret_report, enum twinlog_finding finding, enum twinlog_action action,
+                int error, const char *format, ...)
+{
+    *ret_report = (struct twinlog_report){ .finding = finding, .action = action, .error = error };
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(ret_report->text, sizeof(ret_report->text), format, arguments);
+    va_end(arguments);
+}
+
+void twl_report_place(struct twinlog_report *report, const char *file, uint64_t sequence, uint64_t offset,
+                      uint64_t bytes)
+{
+    snprintf(report->file, sizeof(report->file), "%s", file);
+    report->segment = sequence;
+    report->offset = offset;
+    report->bytes = bytes;
+}

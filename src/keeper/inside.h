@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The inside of the keeper, for the files of this folder. */
+#ifndef TWL_KEEPER_INSIDE_H
+#define TWL_KEEPER_INSIDE_H
+
+#include "base/sync.h"
+#include "keeper/keeper.h"
+
+#define MAX_SPARES 64u
+#define RETIRED_TO_KEEP 4u
+#define MIN_SEGMENT_ROOM (SEGMENT_MIN_BYTES - SEGMENT_HEADER_BYTES - SEGMENT_FOOTER_BYTES)
+
+struct retired {
+    char name[SEGMENT_NAME_BYTES];
+    uint64_t bytes;
+    bool is_whole; /* it has all its space; mapped segments may be shorter, or have holes */
+};
+
+/* A segment that was left, with its summary, as an element of a list. */
+struct left {
+    struct segment segment;
+    struct left *next;
+};
+
+/* The call that completes a segment before it is sealed. */
+struct completion {
+    int (*call)(void *context, struct segment *segment); /* NULL: none */
+    void *context;
+};
+
+/* A request for a segment by a caller that does not wait. */
+struct order {
+    uint64_t min_room; /* 0 = there is no order */
+    void (*done)(void *context, int result);
+    void *context;
+};
+
+struct keeper {
+    struct keeper_config config; /* [const] but for the plan */
+    struct twl_mutex lock;
+    struct completion completion;       /* [lock] */
+    struct segment_plan plan;           /* [lock] of the next segment to make */
+    struct segment ready[MAX_SPARES];   /* [lock] by sequence */
+    uint32_t count;                     /* [lock] number of ready segments */
+    uint32_t wanted;                    /* [lock] */
+    struct order order;                 /* [lock] */
+    struct segment_entry *started;      /* [lock] oldest first; the last one is active */
+    size_t started_count, started_room; /* [lock] */
+    size_t sealed;                      /* [lock] leading entries of `started` that are sealed, or can't be */
+    struct retired *retired;            /* [lock] */
+    size_t retired_count, retired_room;
+    struct left *left, **left_end; /* [lock] waiting to be sealed, oldest first */
+    struct left *unused;   /* [lock] at least one for each ready segment, so that leaving allocates nothing */
+    uint32_t unused_count; /* [lock] */
+    int64_t
+        max_time_so_far_ns; /* [lock] newest time in the sealed ones; INT64_MAX once one could not be sealed */
+    uint64_t ready_bytes;   /* [lock] of the files */
+    uint64_t trimmed, recycled; /* [lock] */
+    bool is_making;             /* [lock] a thread is making a segment */
+    bool is_growing;            /* [lock] and that segment replaces the first ready one */
+    bool is_sealing;            /* [lock] a thread is sealing a segment */
+    bool has_failed;            /* [lock] making failed; the thread does not retry until asked */
+    bool is_log_open;           /* [lock] until then nothing is sealed or trimmed */
+    bool has_thread;            /* [lock] */
+    bool is_stopping;           /* [lock] */
+    bool must_tend;             /* [lock] */
+    pthread_t thread;           /* [lock] */
+
+    struct twl_event work; /* the thread sleeps on it */
+    struct twl_event done; /* threads that wait for a segment, or for the end of sealing, sleep on it */
+};
+
+static inline uint64_t room_of(uint64_t segment_bytes)
+{
+    return segment_bytes - SEGMENT_HEADER_BYTES - SEGMENT_FOOTER_BYTES;
+}
+
+/* keeper.c */
+/* Sleeps until a segment is made, or sealing has ended. */
+void twl_keeper_rest(struct keeper *k) REQUIRES(k->lock);
+struct segment_entry *twl_keeper_find(struct keeper *k, uint64_t sequence) REQUIRES(k->lock);
+struct segment_entry twl_keeper_entry(const struct segment *segment, uint64_t first_lsn);
+
+/* retired.c */
+/* If this fails, the file stays until the next opening. */
+void twl_keeper_retire_file(struct keeper *k, const char *name, const struct segment_header *header,
+                            uint64_t file_bytes) REQUIRES(k->lock);
+/* Gives a retired file that is large enough a new incarnation. A file that another process still uses is
+ * removed; it lives on for that process only. -ENOENT: no file was suitable. After another error the file
+ * may have its new incarnation or not; it is removed, but the removal is not durable. */
+int twl_keeper_recycle(struct keeper *k, const struct segment_plan *plan, uint64_t least_bytes,
+                       struct segment *ret_segment, bool *ret_is_in_doubt) REQUIRES(k->lock);
+/* Removes the next file that will not be needed; false if there is none. */
+bool twl_keeper_remove_surplus(struct keeper *k) REQUIRES(k->lock);
+
+/* spares.c */
+/* Allocates in advance what beginning `count` more segments takes. */
+int twl_keeper_stock_up(struct keeper *k, uint32_t count) REQUIRES(k->lock);
+void twl_keeper_put_ready(struct keeper *k, const struct segment *segment) REQUIRES(k->lock);
+struct segment twl_keeper_pop_ready(struct keeper *k) REQUIRES(k->lock);
+/* Makes the next spare, with room for min_room. Not called while another thread makes one. */
+int twl_keeper_make_ready(struct keeper *k, uint64_t min_room) REQUIRES(k->lock);
+int twl_keeper_wait_for_ready(struct keeper *k, uint64_t min_room) REQUIRES(k->lock);
+/* A segment with a fixed start counts as soon as it has its header. So a file that failed to become one
+ * must not remain beside it: after any failure except a full disk nothing else is tried. */
+int twl_keeper_make_fixed(struct keeper *k, const struct segment_plan *plan, struct segment *ret_segment,
+                          bool *ret_is_in_doubt) REQUIRES(k->lock);
+
+/* seal.c */
+struct left *twl_keeper_take_left(struct keeper *k, uint64_t sequence) REQUIRES(k->lock);
+void twl_keeper_free_left(struct left *left);
+/* Seals the oldest unsealed segment; false if all but the active one are sealed, or the log is still being
+ * opened. A footer proves that the next segment has a durable group. The one that an opening finds there may
+ * be torn, until the marker of the start takes its place. */
+bool twl_keeper_seal_next(struct keeper *k) REQUIRES(k->lock);
+
+/* thread.c */
+/* There is work: for the thread, or to be done now. */
+void twl_keeper_get_going(struct keeper *k) REQUIRES(k->lock);
+void twl_keeper_end_thread(struct keeper *k);
+
+#endif

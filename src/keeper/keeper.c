@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Taking over the segments that an opening has found, and the end of the keeper.
+ *
+ * A failure here loses nothing. The next caller that needs a spare tries again and gets the error; a segment
+ * that can't be sealed is walked by its readers; a file that can't be removed is retired again at the next
+ * opening.
+ */
+#include "base/bytes.h"
+#include "keeper/inside.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+void twl_keeper_rest(struct keeper *k) REQUIRES(k->lock)
+{
+    uint32_t seen = twl_event_value(&k->done);
+    twl_mutex_unlock(&k->lock);
+    twl_event_sleep(&k->done, seen);
+    twl_mutex_lock(&k->lock);
+}
+
+struct segment_entry *twl_keeper_find(struct keeper *k, uint64_t sequence) REQUIRES(k->lock)
+{
+    for (size_t i = k->started_count; i > 0; i--)
+        if (k->started[i - 1].header.sequence == sequence)
+            return &k->started[i - 1];
+    return NULL;
+}
+
+struct segment_entry twl_keeper_entry(const struct segment *segment, uint64_t first_lsn)
+{
+    struct segment_entry entry = {
+        .header = segment->header, .file_bytes = segment->file_bytes, .is_known = true, .first_lsn = first_lsn
+    };
+    memcpy(entry.name, segment->name, sizeof(entry.name));
+    return entry;
+}
+
+/* A torn group may have left a part of its header where first groups begin. The next first group may be at
+ * another offset and must not complete it. */
+static int clean_first_block(const struct segment *segment)
+{
+    unsigned char *block = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+    size_t size;
+    if (!block)
+        return -ENOMEM;
+    int rc = io_read(segment->file, block, BLOCK_BYTES, SEGMENT_DATA_OFFSET, &size);
+    if (rc == 0 && !are_zeros(block, size)) { /* else the block may be a hole, and the disk full */
+        memset(block, 0, BLOCK_BYTES);
+        rc = io_write_at(segment->file, block, BLOCK_BYTES, SEGMENT_DATA_OFFSET);
+    }
+    free(block);
+    return rc;
+}
+
+/* The header was read from the disk, but a dead writer may not have synced it. It must be durable before
+ * the first group (I8). */
+static int settle_spare(const struct segment *segment)
+{
+    int rc = clean_first_block(segment);
+    return rc < 0 ? rc : io_sync(segment->file);
+}
+
+static int adopt_spare(struct keeper *k, const struct segment_entry *entry) REQUIRES(k->lock)
+{
+    struct segment segment;
+    enum header_state state;
+    if (k->count == MAX_SPARES)
+        return -EMFILE; /* no writer of this library leaves more */
+    int rc = twl_keeper_stock_up(k, k->count + 2);
+    if (rc < 0)
+        return rc;
+    rc = twl_segment_open(k->config.io, entry->name, k->plan.open_flags, k->config.lock_wait_ms, &segment,
+                          &state);
+    if (rc < 0)
+        return rc;
+    rc = state == HEADER_VALID ? settle_spare(&segment) : TWINLOG_ECORRUPT;
+    segment.summary = rc == 0 ? malloc(sizeof(*segment.summary)) : NULL;
+    if (!segment.summary) {
+        twl_segment_close(&segment);
+        return rc < 0 ? rc : -ENOMEM;
+    }
+    twl_summary_begin(segment.summary, INT64_MIN);
+    twl_keeper_put_ready(k, &segment);
+    return 0;
+}
+
+/* Finds how many segments must be walked. A footer says that a segment is sealed, and all before a sealed
+ * one are sealed. */
+static int find_unsealed(struct keeper *k) REQUIRES(k->lock)
+{
+    size_t i = k->started_count - 1;
+    while (i > 0) {
+        struct segment_entry *entry = &k->started[i - 1];
+        int rc = twl_segment_look(k->config.io, entry);
+        if (rc < 0)
+            return rc;
+        if (entry->is_sealed)
+            break;
+        i--;
+    }
+    k->sealed = i;
+    k->max_time_so_far_ns = i > 0 ? k->started[i - 1].footer.max_time_so_far_ns : INT64_MIN;
+    return 0;
+}
+
+static int take_set(struct keeper *k, const struct segment_set *set) REQUIRES(k->lock)
+{
+    k->started = calloc(set->started, sizeof(*k->started));
+    if (!k->started)
+        return -ENOMEM;
+    memcpy(k->started, set->entries, set->started * sizeof(*k->started));
+    k->started_count = k->started_room = set->started;
+    k->started[k->started_count - 1].is_sealed = false; /* it is written again */
+    int rc = find_unsealed(k);
+    for (size_t i = 0; rc == 0 && i < set->spares; i++)
+        rc = adopt_spare(k, &set->entries[set->started + i]);
+    for (size_t i = 0; i < set->retired; i++) {
+        const struct segment_entry *entry = &set->entries[set->started + set->spares + i];
+        twl_keeper_retire_file(k, entry->name, &entry->header, entry->file_bytes);
+    }
+    k->plan.bytes = min_u64(k->plan.bytes, k->config.max_bytes);
+    return rc;
+}
+
+int twl_keeper_create(const struct keeper_config *config, struct keeper **ret_keeper)
+{
+    struct keeper *k = calloc(1, sizeof(*k));
+    if (!k)
+        return -ENOMEM;
+    k->config = *config;
+    k->plan = config->plan;
+    k->left_end = &k->left;
+    twl_mutex_init(&k->lock);
+    twl_mutex_lock(&k->lock);
+    int rc = take_set(k, config->set);
+    k->config.set = NULL;
+    twl_mutex_unlock(&k->lock);
+    if (rc < 0) {
+        twl_keeper_destroy(k, false);
+        return rc;
+    }
+    *ret_keeper = k;
+    return 0;
+}
+
+void twl_keeper_set_complete(struct keeper *k, int (*complete)(void *context, struct segment *segment),
+                             void *context)
+{
+    twl_mutex_lock(&k->lock);
+    k->completion = (struct completion){ complete, context };
+    twl_mutex_unlock(&k->lock);
+}
+
+void twl_keeper_start(struct keeper *k)
+{
+    twl_mutex_lock(&k->lock);
+    k->is_log_open = true;
+    k->must_tend = k->config.tend != NULL;
+    if (k->retired_count > 0 || k->sealed + 1 < k->started_count || k->must_tend)
+        twl_keeper_get_going(k);
+    twl_mutex_unlock(&k->lock);
+}
+
+int64_t twl_keeper_end(struct keeper *k)
+{
+    twl_keeper_end_thread(k);
+    twl_mutex_lock(&k->lock);
+    const int64_t max_time_so_far_ns = k->max_time_so_far_ns;
+    twl_mutex_unlock(&k->lock);
+    return max_time_so_far_ns;
+}
+
+/* Newest first: a gap in the sequence would count as damage. */
+void twl_keeper_remove_ready(struct keeper *k)
+{
+    struct io *io = k->config.io;
+    twl_keeper_end_thread(k);
+    for (; k->count > 0; k->count--) {
+        struct segment *newest = &k->ready[k->count - 1];
+        io->ops->unlink(io, newest->name);
+        io->ops->sync_dir(io);
+        twl_segment_close(newest);
+    }
+}
+
+void twl_keeper_destroy(struct keeper *k, bool is_forked)
+{
+    if (!k)
+        return;
+    if (is_forked) { /* in a child its contents may be inconsistent; they go with the child */
+        free(k);
+        return;
+    }
+    twl_keeper_end_thread(k);
+    /* Only another mapped log could use them, and that begins with a small one. */
+    if (k->plan.is_mapped)
+        twl_keeper_remove_ready(k);
+    for (uint32_t i = k->count; i-- > 0;)
+        twl_segment_close(&k->ready[i]);
+    while (k->left) {
+        struct left *left = k->left;
+        k->left = left->next;
+        twl_keeper_free_left(left);
+    }
+    twl_mutex_destroy(&k->lock);
+    while (k->unused) {
+        struct left *unused = k->unused;
+        k->unused = unused->next;
+        free(unused);
+    }
+    free(k->started);
+    free(k->retired);
+    free(k);
+}

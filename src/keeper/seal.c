@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sealing goes from the oldest segment to the newest, because a footer holds the newest time of everything up
+ * to it. A segment that this writer left has its summary in memory. A segment that an earlier process left is
+ * walked first, and sealed only if the next one continues where the walk ended: a footer must not hide
+ * damage.
+ */
+#include "keeper/inside.h"
+#include "segment/cursor.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* Walks a segment that an earlier process left, to its end. */
+static int walk(struct segment *segment)
+{
+    struct cursor cursor = { 0 };
+    segment->summary = malloc(sizeof(*segment->summary));
+    if (!segment->summary)
+        return -ENOMEM;
+    twl_summary_begin(segment->summary, INT64_MIN);
+    twl_cursor_begin(&cursor, segment, twl_position_before(segment));
+    cursor.summary = segment->summary;
+    int rc;
+    while ((rc = twl_cursor_accept_group(&cursor)) > 0)
+        ;
+    twl_cursor_free(&cursor);
+    if (rc == 0 && segment->summary->first_lsn == 0)
+        rc = TWINLOG_ECORRUPT;
+    return rc;
+}
+
+/* Does the next segment continue where this one ends? */
+static int check_joint(struct io *io, const struct summary *summary, const struct segment_entry *next)
+{
+    struct segment segment;
+    if (next->header.start_lsn > 0)
+        return summary->next_lsn >= next->header.start_lsn ? 0 : TWINLOG_ECORRUPT;
+    int rc = twl_segment_open_valid(io, next->name, &segment);
+    if (rc < 0)
+        return rc;
+    struct cursor cursor = { 0 };
+    const struct position end = { .next_lsn = summary->next_lsn,
+                                  .chain = summary->chain,
+                                  .epoch = summary->epoch };
+    twl_cursor_begin(&cursor, &segment, end);
+    rc = twl_cursor_enter_group(&cursor);
+    twl_cursor_free(&cursor);
+    twl_segment_close(&segment);
+    return rc > 0 ? 0 : rc < 0 ? rc : TWINLOG_ECORRUPT;
+}
+
+static int seal_after_walk(struct keeper *k, const struct segment_entry *entry,
+                           const struct segment_entry *next, int64_t max_time_so_far_ns,
+                           struct segment_footer *ret_footer)
+{
+    struct segment segment;
+    enum header_state state;
+    int rc = twl_segment_open(k->config.io, entry->name, k->plan.open_flags, k->config.lock_wait_ms, &segment,
+                              &state);
+    if (rc < 0)
+        return rc;
+    if (state != HEADER_VALID || segment.header.segment_id != entry->header.segment_id)
+        rc = TWINLOG_ECORRUPT;
+    if (rc == 0)
+        rc = walk(&segment);
+    if (rc == 0)
+        rc = check_joint(k->config.io, segment.summary, next);
+    if (rc == 0)
+        rc = twl_segment_seal(&segment, max_time_so_far_ns, ret_footer);
+    twl_segment_close(&segment);
+    return rc;
+}
+
+struct left *twl_keeper_take_left(struct keeper *k, uint64_t sequence) REQUIRES(k->lock)
+{
+    struct left **at = &k->left;
+    while (*at && (*at)->segment.header.sequence != sequence)
+        at = &(*at)->next;
+    struct left *left = *at;
+    if (!left)
+        return NULL;
+    *at = left->next;
+    if (!*at)
+        k->left_end = at;
+    return left;
+}
+
+void twl_keeper_free_left(struct left *left)
+{
+    if (left)
+        twl_segment_close(&left->segment);
+    free(left);
+}
+
+static int seal_left(struct completion completion, struct left *left, int64_t max_time_so_far_ns,
+                     struct segment_footer *ret_footer)
+{
+    int rc = completion.call ? completion.call(completion.context, &left->segment) : 0;
+    return rc < 0 ? rc : twl_segment_seal(&left->segment, max_time_so_far_ns, ret_footer);
+}
+
+bool twl_keeper_seal_next(struct keeper *k) REQUIRES(k->lock)
+{
+    if (!k->is_log_open || k->is_sealing || k->sealed + 1 >= k->started_count)
+        return false;
+    struct segment_entry entry = k->started[k->sealed], next = k->started[k->sealed + 1];
+    struct left *left = twl_keeper_take_left(k, entry.header.sequence);
+    const struct completion completion = k->completion;
+    int64_t max_time_so_far_ns = k->max_time_so_far_ns;
+    k->is_sealing = true;
+    twl_mutex_unlock(&k->lock);
+
+    struct segment_footer footer;
+    int rc = left ? seal_left(completion, left, max_time_so_far_ns, &footer)
+                  : seal_after_walk(k, &entry, &next, max_time_so_far_ns, &footer);
+    twl_keeper_free_left(left);
+
+    twl_mutex_lock(&k->lock);
+    k->is_sealing = false;
+    k->max_time_so_far_ns = rc == 0 ? footer.max_time_so_far_ns : INT64_MAX;
+    struct segment_entry *kept =
+        twl_keeper_find(k, entry.header.sequence); /* unless it was trimmed meanwhile */
+    if (kept) {
+        k->sealed = (size_t)(kept - k->started) + 1;
+        if (rc == 0) {
+            kept->is_known = kept->is_sealed = true;
+            kept->first_lsn = footer.first_lsn;
+            kept->footer = footer;
+        }
+    }
+    k->must_tend = true;
+    twl_event_notify_all(&k->done);
+    return true;
+}
+
+void twl_keeper_leave(struct keeper *k, const struct segment *segment, const struct segment *next)
+{
+    twl_mutex_lock(&k->lock);
+    struct left *left = k->unused;
+    ASSERT(left && k->started_count < k->started_room); /* `next` was ready */
+    k->unused = left->next;
+    k->unused_count--;
+    k->started[k->started_count++] = twl_keeper_entry(next, segment->summary->next_lsn);
+    *left = (struct left){ .segment = *segment };
+    *k->left_end = left;
+    k->left_end = &left->next;
+    twl_keeper_get_going(k);
+    twl_mutex_unlock(&k->lock);
+}

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Spares, the segments that are made ahead. Each one is twice as large as the one before, up to the limit. So a small log takes little disk,
+ * and a busy one rolls rarely. A retired file of full size is overwritten instead of making a new file: a log
+ * whose head moves steadily changes no file-system metadata. On a nearly full disk any retired file and any
+ * smaller size will do.
+ */
+#include "keeper/inside.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+int twl_keeper_stock_up(struct keeper *k, uint32_t count) REQUIRES(k->lock)
+{
+    if (k->started_room < k->started_count + count) {
+        size_t room = max_u64(2 * k->started_room, k->started_count + count);
+        void *started = realloc(k->started, room * sizeof(*k->started));
+        if (!started)
+            return -ENOMEM;
+        k->started = started;
+        k->started_room = room;
+    }
+    while (k->unused_count < count) {
+        struct left *left = malloc(sizeof(*left));
+        if (!left)
+            return -ENOMEM;
+        left->next = k->unused;
+        k->unused = left;
+        k->unused_count++;
+    }
+    return 0;
+}
+
+static uint64_t bytes_for(uint64_t room)
+{
+    return align_up(room + SEGMENT_HEADER_BYTES + SEGMENT_FOOTER_BYTES, BLOCK_BYTES);
+}
+
+void twl_keeper_put_ready(struct keeper *k, const struct segment *segment) REQUIRES(k->lock)
+{
+    k->ready[k->count++] = *segment;
+    k->ready_bytes += segment->header.bytes;
+    k->plan.sequence = segment->header.sequence + 1;
+    k->plan.bytes = max_u64(k->plan.bytes, min_u64(2 * segment->header.bytes, k->config.max_bytes));
+}
+
+struct segment twl_keeper_pop_ready(struct keeper *k) REQUIRES(k->lock)
+{
+    struct segment segment = k->ready[0];
+    k->ready_bytes -= segment.header.bytes;
+    k->count--;
+    memmove(k->ready, k->ready + 1, k->count * sizeof(k->ready[0]));
+    return segment;
+}
+
+static int create(struct keeper *k, const struct segment_plan *plan, struct segment *ret_segment,
+                  bool *ret_is_in_doubt) REQUIRES(k->lock)
+{
+    struct segment_plan named = *plan;
+    if (k->started_count + k->count + k->retired_count >= k->config.most_segments)
+        return -EMFILE;
+    named.number = k->plan.number++;
+    twl_mutex_unlock(&k->lock);
+    int rc = twl_segment_create(k->config.io, &named, ret_segment, ret_is_in_doubt);
+    twl_mutex_lock(&k->lock);
+    return rc;
+}
+
+/* Makes a segment as planned if possible; on a full disk smaller, down to least_bytes. */
+static int make(struct keeper *k, const struct segment_plan *wish, uint64_t least_bytes,
+                struct segment *ret_segment) REQUIRES(k->lock)
+{
+    struct segment_plan plan = *wish;
+    plan.bytes = max_u64(plan.bytes, least_bytes);
+    int rc = twl_keeper_recycle(k, &plan, plan.bytes, ret_segment, NULL);
+    if (rc == 0)
+        return 0;
+    while (is_no_space(rc = create(k, &plan, ret_segment, NULL))) {
+        int recycled = twl_keeper_recycle(k, &plan, least_bytes, ret_segment, NULL);
+        if (recycled == 0)
+            return 0;
+        uint64_t half = align_up(plan.bytes / 2, BLOCK_BYTES);
+        if (plan.bytes == least_bytes)
+            return rc;
+        plan.bytes = max_u64(half, least_bytes);
+    }
+    return rc;
+}
+
+int twl_keeper_make_fixed(struct keeper *k, const struct segment_plan *plan, struct segment *ret_segment,
+                          bool *ret_is_in_doubt) REQUIRES(k->lock)
+{
+    struct segment_plan smaller = *plan;
+    int rc = create(k, &smaller, ret_segment, ret_is_in_doubt);
+    while (is_no_space(rc) && !*ret_is_in_doubt && smaller.bytes > SEGMENT_MIN_BYTES) {
+        smaller.bytes = max_u64(align_up(smaller.bytes / 2, BLOCK_BYTES), SEGMENT_MIN_BYTES);
+        rc = create(k, &smaller, ret_segment, ret_is_in_doubt);
+    }
+    if (!is_no_space(rc) || *ret_is_in_doubt)
+        return rc;
+    int recycled = twl_keeper_recycle(k, plan, SEGMENT_MIN_BYTES, ret_segment, ret_is_in_doubt);
+    return recycled == -ENOENT ? rc : recycled;
+}
+
+/* The first ready segment is too small: a larger one takes its sequence. While both exist, neither is
+ * started. */
+static int replace_first(struct keeper *k, uint64_t least_bytes) REQUIRES(k->lock)
+{
+    struct segment_plan plan = k->plan;
+    struct segment segment;
+    plan.sequence = k->ready[0].header.sequence;
+    plan.bytes = least_bytes;
+    k->is_growing = true;
+    int rc = make(k, &plan, least_bytes, &segment);
+    if (rc == 0) {
+        struct segment small = k->ready[0];
+        k->ready[0] = segment;
+        k->ready_bytes += segment.header.bytes - small.header.bytes;
+        twl_mutex_unlock(&k->lock);
+        k->config.io->ops->unlink(k->config.io, small.name);
+        twl_segment_close(&small);
+        twl_mutex_lock(&k->lock);
+    }
+    k->is_growing = false;
+    return rc;
+}
+
+int twl_keeper_make_ready(struct keeper *k, uint64_t min_room) REQUIRES(k->lock)
+{
+    struct segment_plan plan = k->plan;
+    struct segment segment;
+    uint64_t least_bytes = max_u64(bytes_for(min_room), SEGMENT_MIN_BYTES);
+    int rc;
+    k->is_making = true;
+    if (k->count > 0 && room_of(k->ready[0].header.bytes) < min_room) {
+        rc = replace_first(k, least_bytes);
+    } else {
+        rc = twl_keeper_stock_up(
+            k, k->count + 3); /* two may be taken and not left for yet: in one a group is written */
+        if (rc == 0)
+            rc = make(k, &plan, least_bytes, &segment);
+        if (rc == 0)
+            twl_keeper_put_ready(k, &segment);
+    }
+    k->is_making = false;
+    k->has_failed = rc < 0;
+    twl_event_notify_all(&k->done);
+    return rc;
+}
+
+static bool has_ready(const struct keeper *k, uint64_t min_room) REQUIRES(k->lock)
+{
+    return k->count > 0 && room_of(k->ready[0].header.bytes) >= min_room;
+}
+
+int twl_keeper_wait_for_ready(struct keeper *k, uint64_t min_room) REQUIRES(k->lock)
+{
+    int rc = 0;
+    while (rc == 0 && (k->is_growing || !has_ready(k, min_room))) {
+        if (k->is_making)
+            twl_keeper_rest(k);
+        else
+            rc = twl_keeper_make_ready(k, min_room);
+    }
+    return rc;
+}
+
+/* ---- for the commit path ----------------------------------------------------------------------- */
+
+/* Sets what the next header says was durable, and in which epoch. A value from before a truncation comes too
+ * late. */
+static void promise(struct keeper *k, uint64_t after_lsn, uint32_t epoch) REQUIRES(k->lock)
+{
+    if (epoch < k->plan.epoch)
+        return;
+    k->plan.after_lsn = after_lsn;
+    k->plan.epoch = epoch;
+}
+
+void twl_keeper_want(struct keeper *k, uint32_t count, bool is_large, uint64_t after_lsn, uint32_t epoch)
+{
+    if (!k->config.io->has_threads)
+        return;
+    twl_mutex_lock(&k->lock);
+    /* A leader that wants one must not reduce a larger number from the options. */
+    k->wanted = (uint32_t)max_u64(k->wanted, min_u64(count, MAX_SPARES));
+    k->has_failed = false;
+    promise(k, after_lsn, epoch);
+    if (is_large)
+        k->plan.bytes = k->config.max_bytes;
+    if (k->count < k->wanted)
+        twl_keeper_get_going(k);
+    twl_mutex_unlock(&k->lock);
+}
+
+uint64_t twl_keeper_most_room(const struct keeper *k)
+{
+    return room_of(k->config.max_bytes);
+}
+
+bool twl_keeper_take(struct keeper *k, uint64_t min_bytes, struct segment *ret_segment)
+{
+    twl_mutex_lock(&k->lock);
+    bool has_one = !k->is_growing && has_ready(k, min_bytes);
+    if (has_one) {
+        *ret_segment = twl_keeper_pop_ready(k);
+        k->wanted = k->wanted > 0 ? k->wanted - 1 : 0;
+    }
+    twl_mutex_unlock(&k->lock);
+    return has_one;
+}
+
+int twl_keeper_wait(struct keeper *k, uint64_t min_bytes, uint64_t after_lsn, uint32_t epoch)
+{
+    twl_mutex_lock(&k->lock);
+    promise(k, after_lsn, epoch);
+    int rc = twl_keeper_wait_for_ready(k, min_bytes);
+    twl_mutex_unlock(&k->lock);
+    return rc;
+}
+
+int twl_keeper_order(struct keeper *k, uint64_t min_bytes, uint64_t after_lsn, uint32_t epoch,
+                     void (*done)(void *context, int result), void *context)
+{
+    if (!k->config.io->has_threads)
+        return -ENOTSUP;
+    twl_mutex_lock(&k->lock);
+    ASSERT(k->order.min_room == 0);
+    promise(k, after_lsn, epoch);
+    twl_keeper_get_going(k);
+    int rc = k->has_thread ? 0 : -EAGAIN;
+    if (rc == 0)
+        k->order = (struct order){ .min_room = min_bytes, .done = done, .context = context };
+    twl_mutex_unlock(&k->lock);
+    return rc;
+}

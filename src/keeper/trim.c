@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a trim and a truncation do to the segments, and what they ask of them. */
+#include "keeper/inside.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* From here to set_free() no thread makes or seals a segment. */
+static void hold_still(struct keeper *k) REQUIRES(k->lock)
+{
+    while (k->is_making || k->is_sealing)
+        twl_keeper_rest(k);
+    k->is_making = k->is_sealing = true;
+}
+
+static void set_free(struct keeper *k) REQUIRES(k->lock)
+{
+    k->is_making = k->is_sealing = false;
+    twl_event_notify_all(&k->done);
+}
+
+static void drop_started(struct keeper *k, size_t from, size_t count) REQUIRES(k->lock)
+{
+    for (size_t i = from; i < from + count; i++) {
+        struct segment_entry *entry = &k->started[i];
+        twl_keeper_free_left(twl_keeper_take_left(k, entry->header.sequence));
+        twl_keeper_retire_file(k, entry->name, &entry->header, entry->header.bytes);
+    }
+    memmove(k->started + from, k->started + from + count,
+            (k->started_count - from - count) * sizeof(*k->started));
+    k->started_count -= count;
+    if (k->sealed > from)
+        k->sealed -= min_u64(k->sealed - from, count);
+}
+
+static void drop_ready(struct keeper *k) REQUIRES(k->lock)
+{
+    while (k->count > 0) {
+        struct segment segment = twl_keeper_pop_ready(k);
+        twl_keeper_retire_file(k, segment.name, &segment.header, segment.file_bytes);
+        twl_segment_close(&segment);
+    }
+}
+
+static void settle_max_time(struct keeper *k) REQUIRES(k->lock)
+{
+    const struct segment_entry *last = k->sealed > 0 ? &k->started[k->sealed - 1] : NULL;
+    k->max_time_so_far_ns = !last ? INT64_MIN : last->is_sealed ? last->footer.max_time_so_far_ns : INT64_MAX;
+}
+
+int twl_keeper_restart(struct keeper *k, uint64_t start_lsn, uint64_t previous, uint32_t start_chain,
+                       uint32_t epoch, struct segment *ret_segment, bool *ret_is_in_doubt)
+{
+    *ret_is_in_doubt = false;
+    twl_mutex_lock(&k->lock);
+    hold_still(k);
+    struct segment_plan plan = k->plan;
+    plan.bytes = min_u64(FIRST_SEGMENT_BYTES, k->config.max_bytes);
+    plan.start_lsn = start_lsn;
+    plan.previous = previous;
+    plan.start_chain = start_chain;
+    plan.after_lsn = start_lsn - 1;
+    plan.epoch = epoch;
+    struct segment segment;
+    int rc = twl_keeper_stock_up(k, k->count + 1);
+    if (rc == 0)
+        rc = twl_keeper_make_fixed(k, &plan, &segment, ret_is_in_doubt);
+    if (rc == 0) {
+        size_t kept = k->started_count;
+        while (kept > 0 && k->started[kept - 1].header.sequence > previous)
+            kept--;
+        drop_ready(k);
+        drop_started(k, kept, k->started_count - kept);
+        k->started[k->started_count++] = twl_keeper_entry(&segment, start_lsn);
+        k->plan.sequence = plan.sequence + 1;
+        k->plan.bytes = min_u64(2 * segment.header.bytes, k->config.max_bytes);
+        k->plan.after_lsn = plan.after_lsn; /* what was durable before may be truncated */
+        k->plan.epoch = epoch + 1;
+        settle_max_time(k);
+        *ret_segment = segment;
+    }
+    set_free(k);
+    twl_mutex_unlock(&k->lock);
+    return rc;
+}
+
+static int look_at_kept(struct keeper *k, struct segment_entry *entry)
+{
+    if (entry->is_known)
+        return 0;
+    int rc = twl_segment_look(k->config.io, entry);
+    twl_mutex_lock(&k->lock);
+    struct segment_entry *kept = rc == 0 ? twl_keeper_find(k, entry->header.sequence) : NULL;
+    if (kept)
+        *kept = *entry;
+    twl_mutex_unlock(&k->lock);
+    return rc;
+}
+
+int twl_keeper_each(struct keeper *k, bool (*each)(void *context, const struct kept_segment *segment),
+                    void *context)
+{
+    struct segment_set set = { 0 };
+    int rc = twl_keeper_set(k, &set);
+    uint64_t later_bytes = 0;
+    for (size_t i = 0; rc == 0 && i < set.started; i++)
+        later_bytes += set.entries[i].header.bytes;
+    for (size_t i = 0; rc == 0 && i < set.started; i++) {
+        struct segment_entry *entry = &set.entries[i], *next = i + 1 < set.started ? entry + 1 : NULL;
+        later_bytes -= entry->header.bytes;
+        rc = look_at_kept(k, entry);
+        if (rc == 0 && next)
+            rc = look_at_kept(k, next);
+        if (rc < 0)
+            break;
+        struct kept_segment kept = { .sequence = entry->header.sequence,
+                                     .next_sequence = next ? next->header.sequence : 0,
+                                     .first_lsn = entry->first_lsn,
+                                     .end_lsn = next ? next->first_lsn : UINT64_MAX,
+                                     .file_bytes = entry->header.bytes,
+                                     .later_bytes = later_bytes,
+                                     .max_ns = entry->is_sealed ? entry->footer.max_ns : INT64_MIN,
+                                     .is_sealed = entry->is_sealed };
+        memcpy(kept.name, entry->name, sizeof(kept.name));
+        if (!each(context, &kept))
+            break;
+    }
+    twl_segment_set_free(&set);
+    return rc;
+}
+
+int twl_keeper_retire(struct keeper *k, uint64_t first_sequence, struct keeper_freed *ret_freed)
+{
+    struct keeper_freed freed = { 0 };
+    twl_mutex_lock(&k->lock);
+    hold_still(k);
+    size_t count = 0;
+    while (count + 1 < k->started_count && k->started[count].header.sequence < first_sequence)
+        freed.bytes += k->started[count++].header.bytes;
+    freed.segments = count;
+    drop_started(k, 0, count);
+    k->trimmed += count;
+    set_free(k);
+    if (count > 0)
+        twl_keeper_get_going(k);
+    twl_mutex_unlock(&k->lock);
+    *ret_freed = freed;
+    return 0;
+}
+
+int twl_keeper_set(struct keeper *k, struct segment_set *ret_set)
+{
+    struct segment_set set = { 0 };
+    twl_mutex_lock(&k->lock);
+    set.entries = malloc(k->started_count * sizeof(*set.entries));
+    if (set.entries) {
+        memcpy(set.entries, k->started, k->started_count * sizeof(*set.entries));
+        set.started = k->started_count;
+        set.max_sequence = set.entries[set.started - 1].header.sequence;
+    }
+    twl_mutex_unlock(&k->lock);
+    if (!set.entries)
+        return -ENOMEM;
+    *ret_set = set;
+    return 0;
+}
+
+void twl_keeper_count(struct keeper *k, struct keeper_count *ret_count)
+{
+    twl_mutex_lock(&k->lock);
+    struct keeper_count count = { .started = (uint32_t)k->started_count,
+                                  .ready = k->count,
+                                  .file_bytes = k->ready_bytes,
+                                  .trimmed = k->trimmed,
+                                  .recycled = k->recycled };
+    for (size_t i = 0; i < k->started_count; i++)
+        count.file_bytes += k->started[i].header.bytes;
+    for (size_t i = 0; i < k->retired_count; i++)
+        count.file_bytes += k->retired[i].bytes;
+    twl_mutex_unlock(&k->lock);
+    *ret_count = count;
+}
