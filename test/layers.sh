@@ -1,9 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Checks the law of the layers, src/LAYERS: a file in src/<layer>/ includes its own layer, the public
-# header and the layers named on its line. What is outside src/ includes the public header and its own
-# folder, except the tests. <liburing.h> is known to one file.
+# layers.sh [BUILD]: checks the law of the layers, src/LAYERS. A file in src/<layer>/ includes its own layer, the
+# public headers and the layers named on its line; and in the objects of BUILD no layer uses a symbol of another
+# one, also if a public header declares it. What is outside src/ includes the public headers and its own folder,
+# except the tests. <liburing.h> is known to one file.
 set -u
+build=${1:+$(realpath "$1")}
 cd "$(dirname "$0")/.." || exit 1
 failures=0
 
@@ -69,5 +71,29 @@ done
 users=$(grep -lE '#[[:space:]]*include[[:space:]]*[<"]liburing' src/*/*.[ch])
 [ "$(echo "$users" | wc -w)" = 1 ] || fail "liburing.h must be included by one file, not by:" "$users"
 
-[ "$failures" = 0 ] && echo "layers: every include is allowed"
+# strangers: what an object of the library uses, of which the home is a layer that its line does not name. An object whose
+# source is gone is none of the library's any more.
+strangers()
+{
+    (cd "$build/CMakeFiles/twinlog_objects.dir" && nm -A -g -P src/*/*.o) | awk '
+        BEGIN { while ((getline line < "src/LAYERS") > 0)
+                    if (line !~ /^#/ && split(line, part, ":") == 2)
+                        below[part[1]] = " " part[1] " " part[2] " " }
+        { file = $1; sub(/\.o:$/, "", file); split(file, part, "/") }
+        !(file in is_there) { is_there[file] = (getline line < file) > 0; close(file) }
+        !is_there[file] { next }
+        $3 ~ /[A-TV-Z]/ { home[$2] = part[2] }
+        $3 == "U" { layer[++count] = part[2]; user[count] = file; name[count] = $2 }
+        END { if (count == 0) print "no symbols"
+              for (i = 1; i <= count; i++)
+                  if (name[i] in home && index(below[layer[i]], " " home[name[i]] " ") == 0)
+                      print user[i] ": must not use " name[i] " of src/" home[name[i]] }'
+}
+
+if [ -n "$build" ]; then
+    found=$(strangers)
+    [ -z "$found" ] || fail "$found"
+fi
+
+[ "$failures" = 0 ] && echo "layers: every include is allowed${build:+, and every symbol}"
 exit "$((failures > 0))"

@@ -223,11 +223,6 @@ int twinlog_sync(struct twinlog *log)
 
 /* ---- cancelling -------------------------------------------------------------------------------- */
 
-uint64_t twinlog_deadline(uint32_t timeout_ms)
-{
-    return twl_monotonic_ns() + (uint64_t)timeout_ms * 1000000 + 1;
-}
-
 int twinlog_cancel(struct twinlog *log, struct twinlog_cancel *cancel)
 {
     struct call call;
