@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The inside of the iterator, for cursor.c, window.c and seek.c. */
+#ifndef TWL_CURSOR_INSIDE_H
+#define TWL_CURSOR_INSIDE_H
+
+#include "segment/cursor.h"
+
+#define FIRST_STEP_BYTES (16u * 1024) /* a single lookup should not cost more */
+
+enum place_in_segment {
+    PLACE_FIRST,
+    PLACE_LATER,
+    PLACE_ANY
+};
+
+/* window.c */
+/* Maps the file if possible; without a mapping it is read. */
+void twl_cursor_take_view(struct cursor *cursor);
+/* Makes the window hold these bytes, if the file has them. */
+int twl_cursor_move_window(struct cursor *cursor, uint64_t offset, size_t size);
+
+static inline bool is_inside(const struct window *window, uint64_t offset, size_t size)
+{
+    uint64_t from = offset - window->start; /* wraps around to a large value if it is in front */
+    return from <= window->size && size <= window->size - from;
+}
+
+/* Inlined because every record passes it. */
+static inline const unsigned char *bytes_at(struct cursor *cursor, uint64_t offset, size_t size,
+                                            int *ret_error)
+{
+    struct window *window = &cursor->window;
+    *ret_error = 0;
+    if (!is_inside(window, offset, size)) {
+        *ret_error = twl_cursor_move_window(cursor, offset, size);
+        if (*ret_error < 0 || !is_inside(window, offset, size))
+            return NULL;
+    }
+    return window->bytes + (offset - window->start);
+}
+
+/* cursor.c */
+/* Enters the group whose header is at `offset`: 1. 0 = there is none. */
+int twl_cursor_enter_at(struct cursor *cursor, uint64_t offset, enum place_in_segment place);
+/* The same for a header that was read before. */
+void twl_cursor_step_in(struct cursor *cursor, uint64_t offset, const struct group_header *group);
+/* Adds one record to the open group: 1. 0 = it is not there yet. */
+int twl_cursor_extend(struct cursor *cursor);
+/* Moves behind the first `count` records of the open group, which end at `offset`. */
+void twl_cursor_place_in_open_group(struct cursor *cursor, uint64_t first_lsn, uint32_t count,
+                                    uint64_t offset);
+/* Decodes the header of the next record, and checks that the record fits in the group; stays in front of it. */
+int twl_cursor_peek(struct cursor *cursor, struct record_header *ret_header);
+
+/* Moves to where a group may begin. */
+static inline void twl_cursor_place_at(struct cursor *cursor, uint64_t offset, struct position position)
+{
+    cursor->position = position;
+    cursor->offset = offset;
+    cursor->is_at_first = false;
+    cursor->is_open = false;
+    cursor->group = (struct group_header){ 0 };
+    cursor->records_left = 0;
+}
+
+static inline void pass_record(struct cursor *cursor, const struct record_header *header)
+{
+    cursor->record_offset += twl_record_bytes(header->size);
+    cursor->records_left--;
+}
+
+#endif

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What lies behind the place where a walk stopped. */
+#include "segment/cursor_inside.h"
+
+#include "base/bytes.h"
+
+#include <errno.h>
+
+bool twl_group_proves(const struct group_header *group, struct position stop)
+{
+    /* Either the group names the missing record as durable, or nothing was in flight when it was written,
+     * so that everything in front of it was durable, markers without records included. */
+    return group->durable_lsn >= stop.next_lsn || group->durable_lsn == group->first_lsn - 1;
+}
+
+static int look_for_group(const struct cursor *cursor, const unsigned char *bytes, uint64_t offset,
+                          struct position stop, struct later_groups *later)
+{
+    struct group_header group;
+    enum decoded decoded = twl_group_header_maybe(bytes)
+                               ? twl_group_header_judge(bytes, cursor->segment->seed, offset, &group)
+                               : DECODED_NONE;
+    if (decoded == DECODED_NONE)
+        return 0;
+    bool is_stale = group.epoch.number < stop.epoch.number ||
+                    (group.epoch.number == stop.epoch.number && group.epoch.salt != stop.epoch.salt);
+    /* The torn group itself would have continued here. */
+    bool is_it = group.first_lsn == stop.next_lsn && group.chain == stop.chain;
+    if (is_stale || is_it || group.first_lsn < stop.next_lsn)
+        return 0;
+    if (later->offset == 0) {
+        later->offset = offset;
+        later->first_lsn = group.first_lsn;
+    }
+    later->is_proof = later->is_proof || twl_group_proves(&group, stop);
+    return decoded == DECODED_NEWER ? TWINLOG_EVERSION : 0;
+}
+
+int twl_cursor_find_later(struct cursor *cursor, uint64_t from, struct position stop,
+                          struct later_groups *ret_later)
+{
+    *ret_later = (struct later_groups){ 0 };
+    uint64_t end = cursor->segment->data_end;
+    uint64_t at = align_up(from, 8);
+    while (at + GROUP_HEADER_BYTES <= end) {
+        /* Up to the end of the block; a header may reach into the next one. */
+        uint64_t block_end = min_u64(align_down(at, BLOCK_BYTES) + BLOCK_BYTES, end);
+        uint64_t last = min_u64(block_end - 8, end - GROUP_HEADER_BYTES);
+        size_t size = (size_t)(last - at) + GROUP_HEADER_BYTES;
+        int error;
+        const unsigned char *bytes = twl_cursor_bytes(cursor, at, size, &error);
+        if (!bytes)
+            return error;
+        uint64_t offset = are_zeros(bytes, size) ? last + 8 : at;
+        for (; error == 0 && offset <= last; offset += 8)
+            error = look_for_group(cursor, bytes + (offset - at), offset, stop, ret_later);
+        if (error < 0)
+            return error;
+        at = block_end;
+    }
+    return 0;
+}
+
+/* Enters a first group, where one is possible, or any other group. */
+static int enter_found(struct cursor *cursor, uint64_t offset)
+{
+    twl_cursor_place_at(cursor, offset, (struct position){ 0 });
+    int rc = twl_cursor_enter_group(cursor);
+    if (rc != 0 || offset >= SEGMENT_DATA_OFFSET + BLOCK_BYTES)
+        return rc;
+    cursor->is_at_first = true;
+    return twl_cursor_enter_group(cursor);
+}
+
+int twl_cursor_enter_later(struct cursor *cursor, struct later_groups *ret_later)
+{
+    struct position stop = cursor->position;
+    uint64_t from = cursor->offset;
+    for (;;) {
+        int rc = twl_cursor_find_later(cursor, from, stop, ret_later);
+        if (rc < 0 || ret_later->offset == 0)
+            return rc;
+        rc = enter_found(cursor, ret_later->offset);
+        if (rc != 0)
+            return rc;
+        from = ret_later->offset + 8; /* a group can't be here */
+    }
+}

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Seeking: to a record by its LSN or its time, and backwards.
+ *
+ * A walk may also begin in the middle, at a group from an index. Then the history before it is unknown, and
+ * the group's own header says what the next group must continue. The group is valid only where this
+ * incarnation of the file has put it, and its record must be the one that the index promised.
+ */
+#include "segment/cursor_inside.h"
+
+#include "format/checksum.h"
+
+#include <stdlib.h>
+
+#define MOST_INDEX_ENTRIES (16u * INDEX_MAX_ENTRIES) /* no writer makes a larger index */
+
+/* An index that does not check is ignored; the walk is then longer. */
+static void load_index(struct cursor *cursor, const struct segment_footer *footer)
+{
+    struct loaded_index *index = &cursor->index;
+    uint64_t end = cursor->segment->data_end;
+    size_t size = (size_t)footer->index_entries * INDEX_ENTRY_BYTES;
+    int error;
+    if (index->is_loaded)
+        return;
+    index->is_loaded = true;
+    index->count = 0;
+    if (size == 0 || size > end - SEGMENT_DATA_OFFSET || footer->index_entries > MOST_INDEX_ENTRIES)
+        return;
+    twl_cursor_refresh(cursor); /* it may have been written since these bytes were read */
+    const unsigned char *bytes = twl_cursor_bytes(cursor, end - size, size, &error);
+    if (!bytes || twl_crc32c(0, bytes, size) != footer->index_checksum)
+        return;
+    if (footer->index_entries > index->room) {
+        struct index_entry *entries = malloc(footer->index_entries * sizeof(*entries));
+        if (!entries)
+            return;
+        free(index->entries);
+        index->entries = entries;
+        index->room = footer->index_entries;
+    }
+    index->count = footer->index_entries;
+    for (uint32_t i = 0; i < index->count; i++)
+        twl_index_entry_decode(bytes + size - (i + 1) * INDEX_ENTRY_BYTES, &index->entries[i]);
+}
+
+struct entries {
+    const struct index_entry *entries;
+    uint32_t count;
+};
+
+static struct entries known_entries(struct cursor *cursor, const struct segment_footer *footer)
+{
+    if (footer) {
+        load_index(cursor, footer);
+        return (struct entries){ cursor->index.entries, cursor->index.count };
+    }
+    if (cursor->summary)
+        return (struct entries){ cursor->summary->index.entries, cursor->summary->index.count };
+    return (struct entries){ 0 };
+}
+
+static const struct index_entry *entry_of(const struct entries *known, int64_t number)
+{
+    return number < 0 ? NULL : &known->entries[number];
+}
+
+static bool has_entered(const struct cursor *cursor, uint64_t group_offset)
+{
+    const struct group_header *group = &cursor->group;
+    return group->count > 0 && cursor->group_offset == group_offset &&
+           cursor->position.next_lsn == group->first_lsn + group->count &&
+           cursor->position.chain == twl_group_chain(group);
+}
+
+/* The bytes between a header and a record far behind it are useless. A header that was read once need not
+ * be read again: it leads to the record, and the record must check. */
+static int enter_large_group(struct cursor *cursor, uint64_t offset)
+{
+    for (uint32_t i = 0; i < LARGE_GROUPS; i++)
+        if (cursor->large[i].offset == offset) {
+            twl_cursor_step_in(cursor, offset, &cursor->large[i].header);
+            return 1;
+        }
+    size_t window_bytes = cursor->window_bytes;
+    cursor->window_bytes = BLOCK_BYTES;
+    int rc = twl_cursor_enter_at(cursor, offset, PLACE_ANY);
+    cursor->window_bytes = window_bytes;
+    if (rc > 0) {
+        struct large_group *oldest = &cursor->large[cursor->large_count++ % LARGE_GROUPS];
+        *oldest = (struct large_group){ .offset = offset, .header = cursor->group };
+    }
+    return rc;
+}
+
+/* The open group has no header that leads to a record. The marker in front of it gives its epoch and first
+ * LSN, so the record at that place checks only if it is the right one. */
+static int enter_open_group_at(struct cursor *cursor, const struct index_entry *entry)
+{
+    if (!segment_is_mapped(&cursor->segment->header) || entry->group_offset != OPEN_GROUP_OFFSET)
+        return 0;
+    int rc = twl_cursor_enter_at(cursor, SEGMENT_DATA_OFFSET, PLACE_FIRST);
+    if (rc <= 0)
+        return rc;
+    uint64_t first_lsn = cursor->position.next_lsn;
+    if (entry->lsn >= first_lsn && entry->lsn - first_lsn < UINT32_MAX &&
+        entry->record_offset >= GROUP_HEADER_BYTES && entry->record_offset % 8 == 0) {
+        twl_cursor_place_in_open_group(cursor, first_lsn, (uint32_t)(entry->lsn - first_lsn),
+                                       OPEN_GROUP_OFFSET + entry->record_offset);
+        rc = twl_cursor_extend(cursor);
+        if (rc > 0)
+            return rc;
+    }
+    twl_cursor_place_at(cursor, 0, twl_position_before(cursor->segment));
+    return rc < 0 ? rc : 0;
+}
+
+static int enter_for(struct cursor *cursor, const struct index_entry *entry)
+{
+    cursor->position = (struct position){ 0 };
+    cursor->records_left = 0;
+    bool is_far = entry->record_offset >= FIRST_STEP_BYTES;
+    int rc = is_far ? enter_large_group(cursor, entry->group_offset)
+                    : twl_cursor_enter_at(cursor, entry->group_offset, PLACE_ANY);
+    return rc == 0 ? enter_open_group_at(cursor, entry) : rc;
+}
+
+int twl_cursor_place(struct cursor *cursor, const struct index_entry *entry)
+{
+    const struct group_header *group = &cursor->group;
+    struct record_header header;
+    bool is_beyond = cursor->is_open && entry->lsn >= cursor->position.next_lsn;
+    if (is_beyond || !has_entered(cursor, entry->group_offset)) {
+        int rc = enter_for(cursor, entry);
+        if (rc <= 0)
+            return rc;
+    }
+    bool is_inside = entry->lsn >= group->first_lsn && entry->lsn - group->first_lsn < group->count &&
+                     entry->record_offset >= GROUP_HEADER_BYTES && entry->record_offset % 8 == 0 &&
+                     entry->record_offset <= group->bytes - RECORD_HEADER_BYTES;
+    if (!is_inside)
+        return 0;
+    cursor->record_offset = entry->group_offset + entry->record_offset;
+    cursor->records_left = group->count - (uint32_t)(entry->lsn - group->first_lsn);
+    int rc = twl_cursor_peek(cursor, &header);
+    return rc == TWINLOG_ECORRUPT ? 0 : rc;
+}
+
+void twl_cursor_restart(struct cursor *cursor, struct position position)
+{
+    twl_cursor_place_at(cursor, 0, position);
+}
+
+/* Moves to a place from the index; if there is none, or it is wrong, to the start. */
+static int jump(struct cursor *cursor, const struct index_entry *entry)
+{
+    int rc = entry ? twl_cursor_place(cursor, entry) : 0;
+    if (rc == 0)
+        twl_cursor_place_at(cursor, 0, twl_position_before(cursor->segment));
+    return rc < 0 ? rc : 0;
+}
+
+void twl_cursor_resume(struct cursor *cursor)
+{
+    const struct summary *summary = cursor->summary;
+    const struct position end = { .next_lsn = summary->next_lsn,
+                                  .chain = summary->chain,
+                                  .epoch = summary->epoch };
+    if (summary->first_lsn == 0)
+        twl_cursor_place_at(cursor, 0, twl_position_before(cursor->segment));
+    else
+        twl_cursor_place_at(cursor, summary->data_end, end);
+    if (summary->open_lsn > 0)
+        twl_cursor_place_in_open_group(cursor, summary->open_lsn,
+                                       (uint32_t)(summary->next_lsn - summary->open_lsn), summary->data_end);
+}
+
+void twl_trail_begin(struct trail *trail)
+{
+    trail->count = 0;
+    trail->marked_lsn = 0;
+    twl_summary_begin(&trail->sparse, INT64_MIN);
+}
+
+static void leave_trail(struct trail *trail, const struct cursor *cursor)
+{
+    uint64_t lsn = twl_cursor_next_lsn(cursor);
+    uint32_t record_offset = (uint32_t)(cursor->record_offset - cursor->group_offset);
+    if (lsn != trail->next_lsn)
+        trail->count = 0;
+    trail->places[lsn % TRAIL_RECORDS].group_offset = cursor->group_offset;
+    trail->places[lsn % TRAIL_RECORDS].record_offset = record_offset;
+    trail->next_lsn = lsn + 1;
+    trail->count += trail->count < TRAIL_RECORDS;
+    if (lsn >= trail->marked_lsn) {
+        twl_summary_add_record(&trail->sparse, lsn, cursor->group_offset, record_offset, 0);
+        trail->marked_lsn = lsn + 1;
+    }
+}
+
+/* Walks from a place that is not behind `lsn`. Earlier groups are skipped by their headers, unless there
+ * is a trail. */
+static int walk_to(struct cursor *cursor, uint64_t lsn, struct trail *trail)
+{
+    for (;;) {
+        while (cursor->records_left > 0 && (trail || lsn < cursor->position.next_lsn)) {
+            if (trail)
+                leave_trail(trail, cursor);
+            if (twl_cursor_next_lsn(cursor) == lsn)
+                return 1;
+            int rc = twl_cursor_skip_record(cursor);
+            if (rc < 0)
+                return rc;
+        }
+        int rc = twl_cursor_enter_group(cursor);
+        if (rc <= 0)
+            return rc;
+        if (cursor->group.first_lsn > lsn)
+            return 0;
+    }
+}
+
+int twl_cursor_seek(struct cursor *cursor, const struct segment_footer *footer, uint64_t lsn)
+{
+    const struct entries known = known_entries(cursor, footer);
+    const struct index_entry *entry = entry_of(&known, twl_index_find_lsn(known.entries, known.count, lsn));
+    uint64_t here = twl_cursor_next_lsn(cursor);
+    bool is_on_the_way = here > 0 && here <= lsn;
+    int rc = !is_on_the_way || (entry && entry->lsn > here) ? jump(cursor, entry) : 0;
+    return rc < 0 ? rc : walk_to(cursor, lsn, NULL);
+}
+
+int twl_cursor_trace(struct cursor *cursor, const struct segment_footer *footer, uint64_t lsn,
+                     struct trail *trail)
+{
+    const struct entries known = known_entries(cursor, footer);
+    const struct entries sparse = { trail->sparse.index.entries, trail->sparse.index.count };
+    const struct index_entry *entry = entry_of(&known, twl_index_find_lsn(known.entries, known.count, lsn));
+    const struct index_entry *nearest =
+        entry_of(&sparse, twl_index_find_lsn(sparse.entries, sparse.count, lsn));
+    bool is_marked = nearest && lsn < trail->marked_lsn && (!entry || nearest->lsn > entry->lsn);
+    if (!is_marked)
+        twl_trail_begin(trail);
+    int rc = jump(cursor, is_marked ? nearest : entry);
+    trail->count = 0;
+    return rc < 0 ? rc : walk_to(cursor, lsn, trail);
+}
+
+bool twl_trail_find(const struct trail *trail, uint64_t lsn, struct index_entry *ret_entry)
+{
+    if (lsn >= trail->next_lsn || trail->next_lsn - lsn > trail->count)
+        return false;
+    *ret_entry = (struct index_entry){
+        .lsn = lsn,
+        .group_offset = trail->places[lsn % TRAIL_RECORDS].group_offset,
+        .record_offset = trail->places[lsn % TRAIL_RECORDS].record_offset,
+    };
+    return true;
+}
+
+int twl_cursor_seek_time(struct cursor *cursor, const struct segment_footer *footer, int64_t time_ns)
+{
+    const struct entries known = known_entries(cursor, footer);
+    int rc = jump(cursor, entry_of(&known, twl_index_find_time(known.entries, known.count, time_ns)));
+    return rc < 0 ? rc : twl_cursor_pass_older(cursor, time_ns);
+}
+
+int twl_cursor_pass_older(struct cursor *cursor, int64_t time_ns)
+{
+    struct record_header header;
+    for (;;) {
+        int rc;
+        while ((rc = twl_cursor_peek(cursor, &header)) > 0) {
+            if (header.kind == RECORD_DATA && header.time_ns >= time_ns)
+                return 1;
+            pass_record(cursor, &header);
+        }
+        if (rc == 0)
+            rc = twl_cursor_enter_group(cursor);
+        if (rc <= 0)
+            return rc;
+    }
+}

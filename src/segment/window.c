@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The bytes of a file that an iterator has in memory. They are read ahead, more each time while reading goes on at the
+ * same place; or the whole file is mapped.
+ */
+#include "segment/cursor_inside.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WINDOW_BYTES (1u << 20) /* the kernel reads ahead as much as was requested, or more */
+
+void twl_cursor_take_view(struct cursor *cursor)
+{
+    struct io_file *file = cursor->segment->file;
+    size_t size = (size_t)cursor->segment->header.bytes;
+    struct window *window = &cursor->window;
+    bool is_short = segment_is_mapped(&cursor->segment->header) && cursor->segment->file_bytes < size;
+    if (is_short || file->io->ops->view(file, size, &window->view) < 0)
+        return;
+    window->io = file->io;
+    window->view_bytes = size;
+    window->bytes = window->view;
+    window->start = 0;
+    window->size = size;
+}
+
+void twl_cursor_let_go(struct cursor *cursor)
+{
+    struct window *window = &cursor->window;
+    if (window->view)
+        window->io->ops->unview(window->io, window->view, window->view_bytes);
+    window->view = NULL;
+    window->size = 0;
+}
+
+void twl_cursor_take_buffer(struct cursor *cursor, struct cursor *from)
+{
+    struct window *window = &cursor->window;
+    twl_cursor_refresh(from);
+    free(window->buffer);
+    window->buffer = from->window.buffer;
+    window->capacity = from->window.capacity;
+    from->window.buffer = NULL;
+    from->window.capacity = 0;
+}
+
+void twl_cursor_refresh(struct cursor *cursor)
+{
+    if (!cursor->window.view)
+        cursor->window.size = 0;
+}
+
+int twl_cursor_check(const struct cursor *cursor)
+{
+    const struct window *window = &cursor->window;
+    return window->view ? window->io->ops->check_view(window->io, window->view) : 0;
+}
+
+/* Does reading continue near the current window, in either direction? */
+static bool is_near(const struct window *window, uint64_t offset, uint64_t end)
+{
+    return window->size > 0 && offset <= window->start + window->size + window->step &&
+           end + window->step >= window->start;
+}
+
+static size_t choose_step(const struct cursor *cursor, bool is_near)
+{
+    size_t next = is_near ? 2 * cursor->window.step : FIRST_STEP_BYTES;
+    return cursor->window_bytes ? cursor->window_bytes : (size_t)min_u64(next, WINDOW_BYTES);
+}
+
+static int make_room(struct cursor *cursor, size_t need)
+{
+    struct window *window = &cursor->window;
+    uint64_t usual =
+        cursor->window_bytes ? cursor->window_bytes : min_u64(WINDOW_BYTES, cursor->segment->header.bytes);
+    size_t capacity = (size_t)align_up(max_u64(need, usual), BLOCK_BYTES);
+    if (capacity <= window->capacity)
+        return 0;
+    unsigned char *buffer = aligned_alloc(BLOCK_BYTES, capacity);
+    if (!buffer)
+        return -ENOMEM;
+    free(window->buffer);
+    window->buffer = buffer;
+    window->capacity = capacity;
+    return 0;
+}
+
+/* A mapped segment may be shorter than its header says. */
+static void add_missing_zeros(struct cursor *cursor, size_t want)
+{
+    struct window *window = &cursor->window;
+    size_t size = (size_t)min_u64(want, cursor->segment->header.bytes - window->start);
+    if (window->size >= size)
+        return;
+    memset(window->buffer + window->size, 0, size - window->size);
+    window->size = size;
+}
+
+static int read_window(struct cursor *cursor, uint64_t offset, size_t size)
+{
+    struct window *window = &cursor->window;
+    bool goes_on = is_near(window, offset, offset + size);
+    size_t step = choose_step(cursor, goes_on);
+    uint64_t start = offset;
+    if (goes_on && offset < window->start) /* going back: the next bytes will be in front */
+        start -= min_u64(offset, step - step / 4);
+    start = align_down(start, BLOCK_BYTES);
+    size_t want = (size_t)align_up(max_u64(offset + size - start, step), BLOCK_BYTES);
+    int rc = make_room(cursor, want);
+    window->bytes = window->buffer;
+    window->start = start;
+    window->step = step;
+    if (rc == 0)
+        rc = io_read(cursor->segment->file, window->buffer, want, start, &window->size);
+    if (rc == 0 && segment_is_mapped(&cursor->segment->header))
+        add_missing_zeros(cursor, want);
+    return rc;
+}
+
+int twl_cursor_move_window(struct cursor *cursor, uint64_t offset, size_t size)
+{
+    uint64_t bytes = cursor->segment->header.bytes;
+    if (offset > bytes || size > bytes - offset)
+        return 0;
+    int rc = read_window(cursor, offset, size);
+    if (rc < 0)
+        cursor->window.size = 0;
+    return rc;
+}
+
+const unsigned char *twl_cursor_bytes(struct cursor *cursor, uint64_t offset, size_t size, int *ret_error)
+{
+    return bytes_at(cursor, offset, size, ret_error);
+}
