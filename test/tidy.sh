@@ -100,11 +100,29 @@ exported()
     comm -23 "$scratch/declared" "$scratch/exported" | sed 's/$/: in a public header, but not exported/'
 }
 
+# A file of the library has one idea, and no more than 800 lines.
+large_files()
+{
+    grep -E '^src/.*\.[ch]$' "$scratch/files" | while read -r file; do
+        lines=$(wc -l <"$file")
+        [ "$lines" -le 800 ] || echo "$file: $lines lines"
+    done
+}
+
+# Words that the glossary of docs/design.md has replaced, and persons where a thread or a process is meant.
+dropped_words()
+{
+    grep -E '^(src|include)/.*\.[ch]$' "$scratch/files" |
+        xargs -d '\n' grep -nwiE 'sheets?|horizon|roused|pulse|pruned|peak_ns|seat|who|whoever|whom|he|his|him'
+}
+
 report "files without a licence" "$(licence_lines)"
 report "words that do not belong here" "$(strange_words)"
 report "sources that are not compiled" "$(uncompiled)"
 report "tests that are not run" "$(unregistered)"
 report "the public headers by themselves" "$(header_alone)"
 report "symbols" "$(exported)"
+report "files that are too long" "$(large_files)"
+report "words that are no longer used" "$(dropped_words)"
 [ "$failures" = 0 ] && echo "tidy: nothing to complain about"
 exit "$((failures > 0))"

@@ -128,7 +128,7 @@ int twl_mapped_sync_bytes(struct mapped *m, struct mapped_segment *seg, uint64_t
         return twl_mapped_fail(m, rc);
     seg->synced = to;
     raise_u64(&seg->words->synced, to);
-    POINT("sheet-synced");
+    POINT("segment-synced");
     return 0;
 }
 
