@@ -203,6 +203,8 @@ struct commit {
     uint64_t sync_ns;        /* smoothed duration of a commit */
     uint32_t gather_misses;  /* gatherings in a row that ended without all expected writers */
     uint32_t gather_skips;   /* groups until the next gathering */
+    _Atomic bool
+        is_crowded; /* running the expected writers takes longer than a commit: they yield before they lead */
     _Atomic uint64_t groups, group_bytes, written_bytes, rolls, syncs, slow;
 
     /* Completed requests that one thread at a time hands out (deliver.c). */

@@ -26,7 +26,8 @@
 
 #define PATIENCE 1000 /* tries of a write that is short, interrupted or makes no progress */
 #define MAX_GATHER_SKIPS 64u
-#ifndef YIELDS_FOR_COPIES /* test/interleave sets it to 0 */
+#define CROWD_IN_COMMIT 8u /* writers that come in the time of a commit */
+#ifndef YIELDS_FOR_COPIES  /* test/interleave sets it to 0 */
 #define YIELDS_FOR_COPIES 16u
 #endif
 
@@ -68,14 +69,26 @@ static uint32_t count_missing(struct commit *c, bool *ret_are_requests)
     return joined < c->expected ? c->expected - joined : 0;
 }
 
+/* The gathering took too long, so it is skipped for a while. If many came meanwhile, the writers wait for the processor
+ * and not for the disk. If few came, they do something else, or other programs have the processor. */
+static void give_up_gathering(struct commit *c, uint32_t came, uint64_t waited_ns) REQUIRES(c->leadership)
+{
+    c->gather_misses++;
+    c->gather_skips = (uint32_t)min_u64(1u << min_u64(c->gather_misses, 6), MAX_GATHER_SKIPS);
+    atomic_store_explicit(&c->is_crowded, came * c->sync_ns > waited_ns * CROWD_IN_COMMIT,
+                          memory_order_relaxed);
+}
+
 /* Lets the writers that were woken a moment ago come back with their next record: with one group in flight, a writer
  * that just misses a group waits for two. Takes at most half the time of a commit, and is skipped for a while when
  * the expected writers do not come. Requests come from threads that are awake: if fewer than half of the missing ones
  * come in half of that time, it is better to write the group while the others come. */
 static void gather(struct commit *c) REQUIRES(c->leadership)
 {
-    if (c->expected <= 1) /* a single writer never waits */
+    if (c->expected <= 1) { /* a single writer never waits */
+        atomic_store_explicit(&c->is_crowded, false, memory_order_relaxed);
         return;
+    }
     if (c->gather_skips > 0) {
         c->gather_skips--;
         return;
@@ -86,13 +99,18 @@ static void gather(struct commit *c) REQUIRES(c->leadership)
     for (uint32_t left = missing; left > 0; left = count_missing(c, &are_requests)) {
         const uint64_t waited = twl_monotonic_ns() - began;
         if (waited > c->sync_ns / 2 || (are_requests && waited > c->sync_ns / 4 && left > missing / 2)) {
-            c->gather_misses++;
-            c->gather_skips = (uint32_t)min_u64(1u << min_u64(c->gather_misses, 6), MAX_GATHER_SKIPS);
+            give_up_gathering(c, missing - left, waited);
             return;
         }
         twl_yield();
     }
+    const uint64_t took = twl_monotonic_ns() - began;
+    if (missing > 0 && took > c->sync_ns) { /* all came in the end, but a commit would have been over */
+        give_up_gathering(c, missing, took);
+        return;
+    }
     c->gather_misses = 0;
+    atomic_store_explicit(&c->is_crowded, false, memory_order_relaxed);
 }
 
 /* ---- swapping ------------------------------------------------------------------------------------ */

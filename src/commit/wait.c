@@ -13,8 +13,9 @@
 
 #include <errno.h>
 
-#ifndef YIELDS_BEFORE_SLEEP /* test/interleave sets it to 0 */
+#ifndef YIELDS_BEFORE_SLEEP /* test/interleave sets both to 0 */
 #define YIELDS_BEFORE_SLEEP 8
+#define YIELDS_BEFORE_LEAD 2
 #endif
 
 int twl_terms_ended(const struct terms *terms)
@@ -97,6 +98,13 @@ static void note_times(struct commit *c, const struct terms *terms, const struct
         twl_gauge_add(&c->gauges.wake, now_ns - done_ns);
 }
 
+/* Where writers crowd, others put their records during these yields, and join the group. A shared committer needs the
+ * processor more. */
+static bool is_crowded(struct commit *c)
+{
+    return !c->client.is_shared && atomic_load_explicit(&c->is_crowded, memory_order_relaxed);
+}
+
 static int wait_for(struct commit *c, uint64_t lsn, const struct terms *terms, struct twin **twin)
 {
     for (unsigned tries = 0;; tries++) {
@@ -110,6 +118,10 @@ static int wait_for(struct commit *c, uint64_t lsn, const struct terms *terms, s
             if (*twin) /* if it was woken to lead, wake another writer to lead */
                 twl_event_notify_one(&(*twin)->done);
             return rc;
+        }
+        if (tries < YIELDS_BEFORE_LEAD && is_crowded(c)) {
+            twl_yield();
+            continue;
         }
         if (twl_help(c, terms, NULL))
             continue;

@@ -63,6 +63,7 @@
 
 /* What is only there to avoid a sleep has no place here: every sleep is tried. */
 #define YIELDS_BEFORE_SLEEP 0
+#define YIELDS_BEFORE_LEAD 0
 #define YIELDS_FOR_COPIES 0u
 
 #define twl_fork_guard_init(guard) ((void)(guard), 0)

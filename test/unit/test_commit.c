@@ -14,10 +14,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define SHADOW_BYTES (1u << 20)
@@ -273,6 +275,54 @@ START_TEST(whose_turn_has_come_does_not_lead_the_group_that_waits_for_it)
     ck_assert_int_eq(twl_lead_in_line(c, &waiter), LED_ROUND);
     ck_assert_int_eq(twinlog_close(log), 0);
     ck_assert_uint_eq(count_records(), 1);
+}
+END_TEST
+
+/* In place of the C library's. */
+static _Thread_local unsigned yields;
+int sched_yield(void)
+{
+    yields++;
+    return (int)syscall(SYS_sched_yield);
+}
+
+/* The yields of one append by the only writer, while the log expects two. */
+static unsigned yields_of_append(struct twinlog *log, bool is_crowded)
+{
+    log->commit->expected = 2;
+    log->commit->gather_skips = 1;
+    atomic_store(&log->commit->is_crowded, is_crowded);
+    yields = 0;
+    ck_assert_int_eq(twinlog_append(log, "one", 3, NULL), 0);
+    return yields;
+}
+
+START_TEST(a_writer_yields_before_it_leads_only_in_a_crowd)
+{
+    struct twinlog *log = open_watched(0);
+    ck_assert_uint_eq(yields_of_append(log, false), 0);
+    ck_assert_uint_eq(yields_of_append(log, true), 2);
+    ck_assert_int_eq(twinlog_append(log, "two", 3, NULL), 0); /* it is alone now, and the log notices */
+    ck_assert(!atomic_load(&log->commit->is_crowded));
+    yields = 0;
+    ck_assert_int_eq(twinlog_append(log, "three", 5, NULL), 0);
+    ck_assert_uint_eq(yields, 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+}
+END_TEST
+
+/* The expected writers never come. */
+START_TEST(writers_that_do_not_come_are_no_crowd)
+{
+    struct twinlog *log = open_watched(0);
+    struct commit *c = log->commit;
+    ck_assert_int_eq(twinlog_append(log, "one", 3, NULL), 0);
+    c->expected = 1000;
+    atomic_store(&c->is_crowded, true);
+    ck_assert_int_eq(twinlog_append(log, "two", 3, NULL), 0);
+    ck_assert_uint_eq(c->gather_misses, 1);
+    ck_assert(!atomic_load(&c->is_crowded));
+    ck_assert_int_eq(twinlog_close(log), 0);
 }
 END_TEST
 
@@ -1440,6 +1490,8 @@ Suite *commit_suite(void)
     tcase_add_test(one, a_padded_log_never_writes_a_durable_block_again);
     tcase_add_test(one, a_dense_log_can_be_continued_padded_and_back);
     tcase_add_test(one, whose_turn_has_come_does_not_lead_the_group_that_waits_for_it);
+    tcase_add_test(one, a_writer_yields_before_it_leads_only_in_a_crowd);
+    tcase_add_test(one, writers_that_do_not_come_are_no_crowd);
     tcase_add_test(one, an_interrupted_write_is_tried_again);
     tcase_add_test(one, a_short_write_is_continued_under_a_sync_of_its_own);
     tcase_add_test(one, a_sync_that_never_ran_is_run_behind_a_write_of_its_own);
