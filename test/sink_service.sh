@@ -1,0 +1,78 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# sink_service.sh TWINLOG: systemd takes the units in packaging/sink, and logrotate the stanza there; with both commands as they are
+# written, a pipe, and a rotation in the middle every line is in one of the two files, once.
+set -u
+umask 022 # logrotate insists
+twinlog=$(realpath "$1") || exit 1
+cd "$(dirname "$0")/.." || exit 1
+place=$(mktemp -d "${TMPDIR:-/tmp}/twinlog-service.XXXXXX") || exit 1
+chmod 755 "$place"
+sink=
+trap '[ -z "$sink" ] || kill "$sink" 2>/dev/null; rm -rf "$place"' EXIT
+fail()
+{
+    echo "$*"
+    exit 1
+}
+
+# ---- what systemd says of the units; a unit without fault tells whether it can be asked here ----
+mkdir "$place/units"
+for unit in packaging/sink/twinlog-sink@.*; do
+    sed "s,/usr/local/bin/twinlog,$twinlog," "$unit" >"$place/units/$(basename "$unit")"
+done
+printf '[Service]\nExecStart=/bin/true\n' >"$place/units/plain.service"
+if systemd-analyze verify "$place/units/plain.service" >"$place/plain.txt" 2>&1 && [ ! -s "$place/plain.txt" ]; then
+    for unit in service socket; do
+        cp "$place/units/twinlog-sink@.$unit" "$place/units/twinlog-sink@test.$unit"
+    done
+    said=$(SYSTEMD_UNIT_PATH=$place/units: systemd-analyze verify "$place/units/twinlog-sink@test.service" \
+        "$place/units/twinlog-sink@test.socket" 2>&1 | grep twinlog-sink | grep -v 'man:twinlog\|Command .man ')
+    [ -z "$said" ] || fail "systemd-analyze: $said"
+else
+    echo "SKIP systemd's look at the units: systemd-analyze is not here, or does not work here"
+fi
+
+# ---- the command of the service, with a pipe that never ends, as systemd opens it --------------
+logs=$place/logs
+mkdir "$logs" "$place/state"
+mkfifo "$place/pipe"
+sed -n "s,^ExecStart=/usr/local/bin/twinlog,,p" packaging/sink/twinlog-sink@.service |
+    sed "s,/var/log/twinlog-sink/%i,$logs/test," >"$place/arguments"
+# shellcheck disable=SC2046 # several words
+"$twinlog" $(cat "$place/arguments") <>"$place/pipe" &
+sink=$!
+
+# still: for loops that wait for what the sink does
+still()
+{
+    kill -0 "$sink" 2>/dev/null || fail "the sink has ended"
+    sleep 0.05
+}
+seq 1 1000 >"$place/pipe"
+until [ "$("$twinlog" sink --cat "$logs/test.log" 2>/dev/null | wc -l)" -ge 1000 ]; do
+    still
+done
+
+# ---- the stanza, with the signal sent to this sink ----------------------------------------------
+if command -v logrotate >/dev/null; then
+    sed "s,/var/log/twinlog-sink,$logs,; s,systemctl .*,kill -HUP $sink," packaging/sink/logrotate >"$place/stanza"
+    chmod 644 "$place/stanza"
+    logrotate -d -s "$place/state/s" "$place/stanza" >"$place/said.txt" 2>&1 || fail "logrotate -d: $(cat "$place/said.txt")"
+    ! grep -i 'error' "$place/said.txt" || fail "logrotate -d complains"
+    logrotate -f -s "$place/state/s" "$place/stanza" || fail "logrotate failed"
+else
+    echo "SKIP logrotate: it is not here; the file is renamed as it would"
+    mv "$logs/test.log" "$logs/test.log.1"
+    kill -HUP "$sink"
+fi
+until [ -e "$logs/test.log" ]; do
+    still
+done
+seq 1001 2000 >"$place/pipe"
+kill "$sink" # it writes what is in the pipe first
+wait "$sink" 2>/dev/null
+sink=
+cat "$logs/test.log.1" "$logs/test.log" >"$place/both"
+seq 1 2000 | cmp - "$place/both" || fail "the two files are not exactly what was written"
+echo "units, stanza and 2000 lines are as they should be"
