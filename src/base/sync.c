@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #define _GNU_SOURCE
 #include "base/sync.h"
-#include "twinlog.h"
 
 #include <limits.h>
 #include <linux/futex.h>
@@ -116,9 +115,4 @@ uint64_t twl_monotonic_ns(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-uint64_t twinlog_deadline(uint32_t timeout_ms)
-{
-    return twl_monotonic_ns() + (uint64_t)timeout_ms * 1000000 + 1;
 }
