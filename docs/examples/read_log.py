@@ -92,7 +92,7 @@ class Segment:
         if u32(data, 0) != crc(crc(self.seed, struct.pack("<Q", at)), data[4:]):
             return None
         lsn, count, size, durable, chain, epoch, salt, kind, flags = struct.unpack_from("<QIIQIIIHH", data, 8)
-        if kind > 2 or flags & 0xFC or any(data[56:64]):
+        if kind > 2 or flags & 0xFC or any(data[60:64]) or kind != START and any(data[56:60]):
             raise OtherVersion(f"{self.path}: unknown group at {at}")
         is_possible = size == 64 and count == 0 if kind else count > 0 and size >= 64 + 24 * count
         if not is_possible or size % 8 or at + size > self.end or durable >= lsn or epoch == 0:

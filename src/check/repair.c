@@ -289,6 +289,8 @@ static int put_entry(struct repairer *r, const struct state_entry *entry)
     char name[TWINLOG_NAME_BYTES];
     memcpy(name, entry->name, entry->name_bytes);
     name[entry->name_bytes] = '\0';
+    if (entry->kind >= STATE_KEPT || twl_state_name_is_reserved(name))
+        return 0; /* a newer version's: nothing says that it is still true of the new log */
     if (entry->kind == STATE_CURSOR)
         return twinlog_cursor_set(r->log, name, twl_state_cursor_lsn(entry));
     return twinlog_meta_set(r->log, name, entry->value, entry->value_bytes);

@@ -199,6 +199,7 @@ static void encode_group(struct commit *c, struct round *round) REQUIRES(c->lead
         .kind = (uint16_t)round->kind,
         .flags = c->is_segment_started ? 0 : GROUP_FIRST,
         .time_ns = c->io->ops->now_ns(c->io),
+        .writer = round->kind == GROUP_START ? twl_writer() : 0,
     };
     twl_group_header_encode(&round->group, c->segment.seed, sealed->offset + sealed->start,
                             sealed->bytes + sealed->start);

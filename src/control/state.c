@@ -360,6 +360,8 @@ static int change_locked(struct io *io, struct slots *slots, int (*edit)(void *c
 {
     struct state state = { 0 }, next = { 0 };
     int rc = load(slots, &state);
+    if (rc == 0 && (state.header.compatible & FEATURES_OF_WRITERS))
+        rc = TWINLOG_EVERSION;
     if (rc == 0)
         rc = settle(io, slots, &state);
     if (rc == 0)
@@ -400,7 +402,12 @@ int twl_state_change(struct io *io, int (*edit)(void *context, struct state *sta
 int twl_state_check_name(const char *name)
 {
     size_t bytes = strnlen(name, STATE_MAX_NAME + 1);
-    return bytes > 0 && bytes <= STATE_MAX_NAME ? 0 : -EINVAL;
+    return bytes > 0 && bytes <= STATE_MAX_NAME && !twl_state_name_is_reserved(name) ? 0 : -EINVAL;
+}
+
+bool twl_state_name_is_reserved(const char *name)
+{
+    return (unsigned char)name[0] < 0x20;
 }
 
 /* Where the entry is, or would be, in the body: from `at`, `bytes` long; 0 bytes = it is not there. */

@@ -4,7 +4,9 @@
 
 #include "base/bytes.h"
 #include "format/checksum.h"
+#include "twinlog.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /*
@@ -49,7 +51,8 @@ static enum header_state decode_prefix(const unsigned char *bytes, const unsigne
  *    24 16  log identity             72  8  start LSN       100  4  start chain
  *    40  8  sequence                 80  4  block, 4096     104  8  previous sequence
  *    48  8  segment identity         84  4  largest group   112  4  incarnations
- *    56  8  file size                88  8  after LSN       116 392 zero
+ *    56  8  file size                88  8  after LSN       116  4  writer
+ *                                                           120 388 zero
  *                                                           508  4  CRC of 0-507
  */
 static const unsigned char segment_magic[MAGIC_BYTES] = { 0x89, 'T', 'W', 'L', '\r', '\n', 0x1a, '\n' };
@@ -73,6 +76,7 @@ void twl_segment_header_encode(const struct segment_header *header, unsigned cha
     store_le32(block + 100, header->start_chain);
     store_le64(block + 104, header->previous);
     store_le32(block + 112, header->incarnations);
+    store_le32(block + 116, header->writer);
     store_le32(block + 508, twl_crc32c(0, block, HEADER_SECTOR_BYTES - 4));
 }
 
@@ -111,6 +115,7 @@ enum header_state twl_segment_header_decode(const unsigned char block[SEGMENT_HE
         .start_chain = load_le32(block + 100),
         .previous = load_le64(block + 104),
         .incarnations = load_le32(block + 112),
+        .writer = load_le32(block + 116),
     };
     memcpy(header.log_id, block + 24, LOG_ID_BYTES);
     bool is_possible = header.sequence > 0 && header.bytes >= SEGMENT_MIN_BYTES &&
@@ -140,6 +145,13 @@ uint32_t twl_segment_seed(const struct segment_header *header)
     return twl_crc32c(0, identity, sizeof(identity));
 }
 
+uint32_t twl_writer(void)
+{
+    unsigned major = 0, minor = 0, patch = 0;
+    sscanf(TWINLOG_VERSION, "%u.%u.%u", &major, &minor, &patch);
+    return 1u | (major & 0xff) << 8 | (minor & 0xff) << 16 | (patch & 0xff) << 24;
+}
+
 /* Seeds checksums that are valid at one offset of one segment only. */
 static uint32_t place_seed(uint32_t segment_seed, uint64_t offset)
 {
@@ -157,7 +169,8 @@ static uint32_t place_seed(uint32_t segment_seed, uint64_t offset)
  *    16  4  records                               44  2  kind
  *    20  4  bytes                                 46  2  flags: 1 = first of its segment
  *    24  8  durable LSN                           48  8  sealed, ns
- *                                                 56  8  zero
+ *                                                 56  4  start: writer
+ *                                                 60  4  zero
  */
 static uint32_t group_checksum(const unsigned char *bytes, uint32_t segment_seed, uint64_t offset)
 {
@@ -179,6 +192,7 @@ void twl_group_header_encode(struct group_header *group, uint32_t segment_seed, 
     store_le16(bytes + 44, group->kind);
     store_le16(bytes + 46, group->flags);
     store_le64(bytes + 48, (uint64_t)group->time_ns);
+    store_le32(bytes + 56, group->writer);
     group->checksum = group_checksum(bytes, segment_seed, offset);
     store_le32(bytes, group->checksum);
 }
@@ -203,11 +217,12 @@ enum decoded twl_group_header_judge(const unsigned char bytes[GROUP_HEADER_BYTES
         .kind = load_le16(bytes + 44),
         .flags = load_le16(bytes + 46),
         .time_ns = (int64_t)load_le64(bytes + 48),
+        .writer = load_le32(bytes + 56),
         .checksum = load_le32(bytes),
     };
     bool has_records = group.kind == GROUP_RECORDS;
-    bool is_known =
-        group.kind <= GROUP_CLOSE && (group.flags & GROUP_FLAGS_UNKNOWN) == 0 && load_le64(bytes + 56) == 0;
+    bool is_known = group.kind <= GROUP_CLOSE && (group.flags & GROUP_FLAGS_UNKNOWN) == 0 &&
+                    (group.writer == 0 || group.kind == GROUP_START) && load_le32(bytes + 60) == 0;
     bool is_possible =
         has_records == (group.count > 0) && group.bytes >= GROUP_HEADER_BYTES && group.bytes % 8 == 0 &&
         (group.bytes - GROUP_HEADER_BYTES) / RECORD_HEADER_BYTES >= group.count &&
@@ -493,7 +508,7 @@ static const unsigned char state_magic[MAGIC_BYTES] = { 0x89, 'T', 'W', 'S', '\r
 void twl_state_encode(const struct state_header *header, unsigned char *slot)
 {
     memset(slot, 0, STATE_HEADER_BYTES);
-    encode_prefix(state_magic, STATE_VERSION, 0, 0, slot);
+    encode_prefix(state_magic, STATE_VERSION, 0, header->compatible & FEATURES_OF_WRITERS, slot);
     memcpy(slot + 24, header->log_id, LOG_ID_BYTES);
     store_le64(slot + 40, header->generation);
     store_le64(slot + 48, header->first_sequence);
@@ -524,7 +539,7 @@ static bool is_body_newer(const unsigned char *body, size_t body_bytes)
     size_t offset = 0;
     while (twl_state_entry_next(body, body_bytes, &offset, &entry))
         continue;
-    return offset < body_bytes && body[offset] > STATE_VALUE;
+    return offset < body_bytes && body[offset] > STATE_VALUE && body[offset] < STATE_KEPT;
 }
 
 enum header_state twl_state_decode(const unsigned char *slot, size_t slot_bytes,
@@ -538,6 +553,7 @@ enum header_state twl_state_decode(const unsigned char *slot, size_t slot_bytes,
     if (load_le32(slot + 124) != twl_crc32c(0, slot, STATE_HEADER_BYTES - 4))
         return HEADER_DAMAGED;
     struct state_header header = {
+        .compatible = load_le32(slot + 16),
         .generation = load_le64(slot + 40),
         .first_sequence = load_le64(slot + 48),
         .first_lsn = load_le64(slot + 56),
@@ -585,9 +601,9 @@ size_t twl_state_entry_encode(const struct state_entry *entry, unsigned char *at
 
 static bool is_entry_possible(const struct state_entry *entry)
 {
-    bool is_value_possible = entry->kind == STATE_CURSOR
-                                 ? entry->value_bytes == STATE_CURSOR_BYTES
-                                 : entry->kind == STATE_VALUE && entry->value_bytes <= STATE_MAX_VALUE;
+    bool is_known = entry->kind == STATE_VALUE || entry->kind >= STATE_KEPT;
+    bool is_value_possible = entry->kind == STATE_CURSOR ? entry->value_bytes == STATE_CURSOR_BYTES
+                                                         : is_known && entry->value_bytes <= STATE_MAX_VALUE;
     return is_value_possible && entry->name_bytes > 0 && entry->name_bytes <= STATE_MAX_NAME;
 }
 

@@ -38,6 +38,9 @@
 #define FEATURE_MAPPED 1u
 #define KNOWN_FEATURES FEATURE_MAPPED
 
+/* Compatible features 0 to 15 may be ignored by all programs, 16 to 31 only by programs that read. */
+#define FEATURES_OF_WRITERS 0xffff0000u
+
 struct segment_header {
     uint32_t incompatible; /* features a reader must know */
     uint32_t compatible;   /* features a reader may ignore */
@@ -50,6 +53,7 @@ struct segment_header {
     uint32_t epoch; /* epoch when the segment was prepared; its groups have this epoch or a later one */
     uint32_t max_group_bytes;
     uint32_t incarnations; /* times the file was recycled; 0 = it was made as zeros */
+    uint32_t writer;       /* twl_writer() of the program that made it */
 
     /* A fixed start: the first segment of a log has one, and a segment that a truncation or a reset begins.
      * Its first group begins an epoch later than `epoch`, at this LSN. What other segments hold of that LSN
@@ -82,6 +86,10 @@ bool twl_segment_header_is_clean(const unsigned char block[SEGMENT_HEADER_BYTES]
 uint64_t twl_segment_data_end(uint64_t segment_bytes);
 
 uint32_t twl_segment_seed(const struct segment_header *header);
+
+/* Which program writes: 1 = this library, major, minor, patch, a byte each. A later version may have to know
+ * what a version with a known defect wrote. */
+uint32_t twl_writer(void);
 
 /* ---- group header ------------------------------------------------------------------------------ */
 
@@ -126,6 +134,7 @@ struct group_header {
     uint16_t kind;
     uint16_t flags;
     int64_t time_ns; /* time when the group was completed */
+    uint32_t writer; /* of a marker of a start: twl_writer() of the program that wrote it; else 0 */
 
     uint32_t checksum; /* checksum of this header; set by encode and decode */
 };
@@ -280,6 +289,7 @@ bool twl_segment_footer_decode(const unsigned char block[SEGMENT_FOOTER_BYTES], 
 
 struct state_header {
     uint8_t log_id[LOG_ID_BYTES];
+    uint32_t compatible;     /* features; those that all may ignore are not written again */
     uint64_t generation;     /* grows with each change, from 1; its parity is the number of the slot that
                               * was written first */
     uint64_t first_sequence; /* segments before this one are retired */
@@ -291,6 +301,7 @@ struct state_header {
 enum state_entry_kind {
     STATE_CURSOR = 1, /* value: LSN, 8 bytes */
     STATE_VALUE = 2,
+    STATE_KEPT = 128, /* and up to 255: of newer versions, kept as they are; those between are unknown */
 };
 struct state_entry {
     uint8_t kind; /* enum state_entry_kind */

@@ -144,7 +144,7 @@ static int each(struct twinlog *log, enum state_entry_kind kind,
             char name[TWINLOG_NAME_BYTES];
             memcpy(name, entry.name, entry.name_bytes);
             name[entry.name_bytes] = '\0';
-            if (entry.kind == kind)
+            if (entry.kind == kind && !twl_state_name_is_reserved(name))
                 rc = take(context, name, &entry);
         }
         twl_state_free(&state);

@@ -194,6 +194,22 @@ static int check_names(struct opening *o)
     return rc;
 }
 
+/* A newer version may have used the log in a way that others can only read. */
+static int check_features(struct opening *o)
+{
+    const struct segment_set *set = &o->set;
+    const char *name = o->state.header.compatible & FEATURES_OF_WRITERS ? STATE_NAME : NULL;
+    for (size_t i = 0; i < set->started + set->spares + set->retired; i++)
+        if (set->entries[i].header.compatible & FEATURES_OF_WRITERS)
+            name = set->entries[i].name;
+    if (!name)
+        return 0;
+    twl_report(&o->report, TWINLOG_FOUND_NEWER_FORMAT, TWINLOG_DID_REFUSE, TWINLOG_EVERSION,
+               "%s was written by a newer twinlog; this version can read the log, and not write it", name);
+    twl_report_place(&o->report, name, 0, 0, 0);
+    return TWINLOG_EVERSION;
+}
+
 static int find_end(struct opening *o)
 {
     const struct segment_set_options options = { .open_flags = o->open_flags,
@@ -205,6 +221,8 @@ static int find_end(struct opening *o)
     if (!o->summary)
         return refuse_system(o, -ENOMEM, "open the log");
     int rc = twl_segment_set_open(o->log->io, &options, &o->state, &o->set, &o->report);
+    if (rc == 0)
+        rc = check_features(o);
     if (rc == 0)
         rc = check_names(o);
     if (rc == 0)

@@ -177,6 +177,7 @@ int twl_mapped_segment_compose_next(const struct mapped_segment *seg, const stru
         .kind = GROUP_START,
         .flags = GROUP_FIRST,
         .time_ns = header->created_ns,
+        .writer = header->writer,
     };
     return 0;
 }

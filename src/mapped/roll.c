@@ -111,7 +111,8 @@ static int compose_start(struct mapped *m, const struct position *position, stru
                                         .epoch.number = position->epoch.number + 1,
                                         .kind = GROUP_START,
                                         .flags = GROUP_FIRST,
-                                        .time_ns = m->io->ops->now_ns(m->io) };
+                                        .time_ns = m->io->ops->now_ns(m->io),
+                                        .writer = twl_writer() };
     if (position->epoch.number == UINT32_MAX)
         return -EOVERFLOW;
     return m->io->ops->random(m->io, &ret_start->epoch.salt, sizeof(ret_start->epoch.salt));

@@ -65,7 +65,8 @@ static int compose_header(struct io *io, const struct segment_plan *plan, struct
                                      .max_group_bytes = plan->max_group_bytes,
                                      .start_lsn = plan->start_lsn,
                                      .previous = plan->previous,
-                                     .start_chain = plan->start_chain };
+                                     .start_chain = plan->start_chain,
+                                     .writer = twl_writer() };
     memcpy(header.log_id, plan->log_id, LOG_ID_BYTES);
     int rc = io->ops->random(io, &header.segment_id, sizeof(header.segment_id));
     if (rc == 0)

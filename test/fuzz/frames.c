@@ -41,7 +41,7 @@ static void seal_segment_header(unsigned char *block)
 /* What a reader passes over. */
 static void clean_segment_header(unsigned char *block)
 {
-    zero(block, 116, 508);
+    zero(block, 120, 508);
     zero(block, 512, SEGMENT_HEADER_BYTES);
     seal_segment_header(block);
 }
@@ -243,8 +243,8 @@ static void try_state(struct input *input)
     check_body(slot + STATE_HEADER_BYTES, header.body_bytes);
     memcpy(again, slot, STATE_HEADER_BYTES + header.body_bytes);
     twl_state_encode(&header, again);
-    zero(slot, 16, 20); /* compatible features, which nobody has to know */
-    zero(slot, 72, 124);
+    store_le32(slot + 16, load_le32(slot + 16) & FEATURES_OF_WRITERS);
+    zero(slot, 76, 124);
     seal_state(input);
     MUST(memcmp(again, slot, STATE_HEADER_BYTES + header.body_bytes) == 0);
 }

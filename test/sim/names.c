@@ -9,7 +9,7 @@
 
 #define LONGEST_NAME "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde"
 
-const char *const CURSOR_NAME[CURSOR_NAMES] = { "c", "a consumer", LONGEST_NAME, "\x01\xff/\n" };
+const char *const CURSOR_NAME[CURSOR_NAMES] = { "c", "a consumer", LONGEST_NAME, "\xff\x01/\n" };
 const char *const VALUE_NAME[VALUE_NAMES] = { "c", "vote", LONGEST_NAME, "\xff", "term", "z" };
 
 void names_clamp(struct names *names, uint64_t least, uint64_t most)

@@ -32,6 +32,7 @@
 #define STATE_BYTES (2u * STATE_MIN_SLOT_BYTES)
 #define MAX_FILES 4u
 #define MAX_PAYLOAD 5000u
+#define WRITER 0x00010001u /* version 0.1.0 of this library */
 #define LINE_BYTES 16u
 #define NEW_YEAR_NS INT64_C(1767225600000000000) /* 2026-01-01 00:00:00 UTC */
 
@@ -156,6 +157,7 @@ static void begin_segment(struct builder *builder, uint32_t epoch, uint32_t inca
     header->created_ns = NEW_YEAR_NS;
     header->epoch = epoch;
     header->max_group_bytes = 28672;
+    header->writer = WRITER;
     header->incarnations = incarnations;
     header->start_lsn = header->sequence == 1 ? 1 : 0;
     header->previous = 0;
@@ -201,7 +203,8 @@ static void add_group(struct builder *builder, enum group_kind kind, uint32_t co
                                   .epoch = builder->epoch,
                                   .kind = (uint16_t)kind,
                                   .flags = (uint16_t)(builder->summary.first_lsn > 0 ? 0 : GROUP_FIRST),
-                                  .time_ns = NEW_YEAR_NS + ++builder->groups * 1000000 };
+                                  .time_ns = NEW_YEAR_NS + ++builder->groups * 1000000,
+                                  .writer = kind == GROUP_START ? WRITER : 0 };
     twl_group_header_encode(&group, twl_segment_seed(&builder->header), builder->offset, group_bytes);
     twl_summary_add_group(&builder->summary, &group, builder->offset, record_time(group.first_lsn),
                           record_time(group.first_lsn + count - 1), group_bytes);
@@ -460,6 +463,151 @@ static void build_mapped(struct images *images)
     add_state(&builder, new_state, NULL, 0);
 }
 
+/* ---- logs of a pretended later version ----------------------------------------------------------- */
+
+/* Two records in one group, at the end of the log. */
+static struct images *build_for_future(struct images *images)
+{
+    struct builder builder;
+    begin_log(&builder, images, two_records);
+    add_segment(&builder, 1);
+    builder.offset = SEGMENT_DATA_OFFSET;
+    begin_epoch(&builder, 0x5a175a17);
+    add_group(&builder, GROUP_RECORDS, 2);
+    add_state(&builder, new_state, NULL, 0);
+    return images;
+}
+
+#define GROUP_AT (SEGMENT_DATA_OFFSET + GROUP_HEADER_BYTES)
+#define RECORD_AT (GROUP_AT + GROUP_HEADER_BYTES)
+
+/* The checksums of the header, and of the group and its first record, made right again. */
+static void reseal_segment(struct images *images)
+{
+    unsigned char *bytes = images->image[0].bytes, place[8];
+    uint8_t log_id[LOG_ID_BYTES];
+    memcpy(log_id, bytes + 24, sizeof(log_id));
+    const uint32_t epoch_seed = twl_epoch_seed(log_id, (struct epoch){ 1, 0x5a175a17 });
+    store_le32(bytes + 20, twl_crc32c(0, bytes, 20));
+    store_le32(bytes + 508, twl_crc32c(0, bytes, 508));
+    store_le64(place, GROUP_AT);
+    uint32_t seed = twl_crc32c(twl_crc32c(twl_crc32c(0, bytes + 24, 16), bytes + 48, 8), place, 8);
+    store_le32(bytes + GROUP_AT, twl_crc32c(seed, bytes + GROUP_AT + 4, GROUP_HEADER_BYTES - 4));
+    store_le32(bytes + RECORD_AT, twl_crc32c(epoch_seed ^ 1, bytes + RECORD_AT + 4, RECORD_HEADER_BYTES - 4));
+}
+
+static void reseal_state(struct images *images)
+{
+    for (unsigned slot = 0; slot < 2; slot++) {
+        unsigned char *bytes = images->image[1].bytes + slot * STATE_MIN_SLOT_BYTES;
+        store_le32(bytes + 20, twl_crc32c(0, bytes, 20));
+        store_le32(bytes + 68, twl_crc32c(0, bytes + STATE_HEADER_BYTES, load_le32(bytes + 64)));
+        store_le32(bytes + 124, twl_crc32c(0, bytes, 124));
+    }
+}
+
+static void set_byte(struct images *images, unsigned offset, unsigned char value)
+{
+    build_for_future(images)->image[0].bytes[offset] = value;
+    reseal_segment(images);
+}
+
+/* In both slots. */
+static void set_in_state(struct images *images, unsigned offset, const void *value, size_t size)
+{
+    for (unsigned slot = 0; slot < 2; slot++)
+        memcpy(images->image[1].bytes + slot * STATE_MIN_SLOT_BYTES + offset, value, size);
+    reseal_state(images);
+}
+
+/* One entry without a value. */
+static void set_entry(struct images *images, uint8_t kind)
+{
+    const unsigned char entry[8] = { kind, 4, 0, 0, 'n', 'a', 'm', 'e' };
+    set_in_state(images, STATE_HEADER_BYTES, entry, sizeof(entry));
+    set_in_state(images, 64, "\x08", 1);
+}
+
+static void build_future_version(struct images *images)
+{
+    set_byte(images, 8, 2);
+}
+static void build_future_feature(struct images *images)
+{
+    set_byte(images, 15, 0x80);
+}
+static void build_future_group_kind(struct images *images)
+{
+    set_byte(images, GROUP_AT + 44, 3);
+}
+static void build_future_group_flag(struct images *images)
+{
+    set_byte(images, GROUP_AT + 46, 4);
+}
+static void build_future_group_byte(struct images *images)
+{
+    set_byte(images, GROUP_AT + 60, 1);
+}
+static void build_future_record_kind(struct images *images)
+{
+    set_byte(images, RECORD_AT + 12, 31);
+}
+static void build_future_state_feature(struct images *images)
+{
+    set_in_state(build_for_future(images), 15, "\x80", 1);
+}
+static void build_future_entry(struct images *images)
+{
+    set_entry(build_for_future(images), 127);
+}
+static void build_future_for_readers(struct images *images)
+{
+    set_byte(images, 18, 1);
+}
+static void build_future_state_for_readers(struct images *images)
+{
+    set_in_state(build_for_future(images), 18, "\x01", 1);
+}
+
+/* All that a version may ignore. */
+static void build_future_ignored(struct images *images)
+{
+    unsigned char *bytes = build_for_future(images)->image[0].bytes;
+    bytes[16] = bytes[300] = 1;      /* a compatible feature, and what it may need */
+    bytes[GROUP_AT + 47] = 1;        /* flag 8 */
+    bytes[RECORD_AT + 12] = 32;      /* a record that is passed over */
+    bytes[SEGMENT_BYTES - 3000] = 1; /* behind a footer */
+    reseal_segment(images);
+    set_entry(images, STATE_KEPT);
+    set_in_state(images, 16, "\x01", 1);
+}
+
+/* What another version must not do with it. */
+enum allowed {
+    NOTHING,
+    READING,
+    ALL
+};
+
+static const struct future {
+    const char *name;
+    void (*build)(struct images *images);
+    enum allowed allowed;
+} futures[] = {
+    { "future-version", build_future_version, NOTHING },
+    { "future-feature", build_future_feature, NOTHING },
+    { "future-group-kind", build_future_group_kind, NOTHING },
+    { "future-group-flag", build_future_group_flag, NOTHING },
+    { "future-group-byte", build_future_group_byte, NOTHING },
+    { "future-record-kind", build_future_record_kind, NOTHING },
+    { "future-state-feature", build_future_state_feature, NOTHING },
+    { "future-entry", build_future_entry, NOTHING },
+    { "future-for-readers", build_future_for_readers, READING },
+    { "future-state-for-readers", build_future_state_for_readers, READING },
+    { "future-ignored", build_future_ignored, ALL },
+};
+#define FUTURES ((int)(sizeof(futures) / sizeof(futures[0])))
+
 /* ---- the logs ---------------------------------------------------------------------------------- */
 
 static const struct golden {
@@ -677,6 +825,15 @@ START_TEST(the_format_document_shows_the_bytes_that_the_code_makes)
 }
 END_TEST
 
+START_TEST(a_log_of_a_later_version_has_the_bytes_that_are_kept)
+{
+    futures[_i].build(&made);
+    keep_if_asked(futures[_i].name, &made);
+    read_golden(futures[_i].name, &kept);
+    assert_same(&made, &kept);
+}
+END_TEST
+
 /* What is at the end may be told, and nothing else. */
 static int expect_end(void *context, const struct twinlog_report *finding)
 {
@@ -820,12 +977,73 @@ START_TEST(a_kept_state_has_its_cursor_and_its_value)
 }
 END_TEST
 
+static void assert_unchanged(void)
+{
+    static unsigned char bytes[SEGMENT_BYTES];
+    for (unsigned i = 0; i < kept.count; i++) {
+        char path[sizeof(directory) + SEGMENT_NAME_BYTES + 1];
+        snprintf(path, sizeof(path), "%s/%s", directory, kept.image[i].name);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ck_assert_int_ge(fd, 0);
+        ck_assert_int_eq(read(fd, bytes, sizeof(bytes)), kept.image[i].size);
+        close(fd);
+        ck_assert_mem_eq(bytes, kept.image[i].bytes, kept.image[i].size);
+    }
+}
+
+/* How many records a reader returns, or its error. */
+static int count_read(void)
+{
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    int count = 0, rc = twinlog_reader_open(directory, NULL, &reader);
+    if (rc < 0)
+        return rc;
+    while ((rc = twinlog_reader_next(reader, &record)) > 0)
+        count++;
+    twinlog_reader_close(reader);
+    return rc < 0 ? rc : count;
+}
+
+START_TEST(a_log_of_a_later_version_is_refused_or_only_read_or_its_news_are_passed_over)
+{
+    const struct future *future = &futures[_i];
+    struct twinlog *log;
+    struct state state;
+    struct twinlog_report report;
+    read_golden(future->name, &kept);
+    lay_out(&kept);
+    const int expected = future->allowed == NOTHING ? TWINLOG_EVERSION : future->allowed == READING ? 2 : 1;
+    ck_assert_int_eq(count_read(), expected);
+    ck_assert_int_eq(twinlog_verify(directory, NULL, NULL), expected < 0 ? expected : 0);
+    int rc = twinlog_open(directory, NULL, &log);
+    ck_assert_int_eq(rc, future->allowed == ALL ? 0 : TWINLOG_EVERSION);
+    if (rc < 0) {
+        assert_unchanged();
+        return;
+    }
+    ck_assert_int_eq(twinlog_cursor_set(log, "consumer", 1), 0);
+    ck_assert_int_eq(twinlog_append(log, "appended", 8, NULL), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    ck_assert_int_eq(count_read(), 2);
+    struct io *io;
+    ck_assert_int_eq(twl_io_posix_create(directory, true, &io), 0);
+    ck_assert_int_eq(twl_state_read(io, &state, &report), 0);
+    struct state_entry entry;
+    ck_assert(twl_state_find(&state, STATE_KEPT, "name", &entry));
+    ck_assert_uint_eq(state.header.compatible, 0);
+    twl_state_free(&state);
+    io->ops->destroy(io);
+}
+END_TEST
+
 Suite *golden_suite(void)
 {
     Suite *suite = suite_create("golden");
     TCase *bytes = tcase_create("bytes");
     TCase *logs = tcase_create("logs");
     tcase_add_loop_test(bytes, the_code_makes_the_bytes_that_are_kept, 0, GOLDENS);
+    tcase_add_loop_test(bytes, a_log_of_a_later_version_has_the_bytes_that_are_kept, 0, FUTURES);
     tcase_add_test(bytes, the_format_document_shows_the_bytes_that_the_code_makes);
     suite_add_tcase(suite, bytes);
     tcase_add_checked_fixture(logs, make_directory, remove_directory);
@@ -836,6 +1054,8 @@ Suite *golden_suite(void)
     tcase_add_test(logs, what_became_of_the_segments_of_a_truncated_log_is_known);
     tcase_add_test(logs, what_became_of_the_segments_of_a_sealed_log_is_known);
     tcase_add_test(logs, a_kept_state_has_its_cursor_and_its_value);
+    tcase_add_loop_test(logs, a_log_of_a_later_version_is_refused_or_only_read_or_its_news_are_passed_over, 0,
+                        FUTURES);
     suite_add_tcase(suite, logs);
     return suite;
 }

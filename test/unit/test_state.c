@@ -99,6 +99,8 @@ START_TEST(a_name_has_1_to_63_bytes)
     ck_assert_int_eq(put_text(&state, name, "v"), 0);
     ck_assert(has_value(&state, name, "v"));
     ck_assert_int_eq(put_text(&state, "\xc3\xa9 \x01", "any byte but NUL"), 0);
+    ck_assert_int_eq(put_text(&state, "\x1f", "for later versions"), -EINVAL);
+    ck_assert_int_eq(put_text(&state, " ", "v"), 0);
     twl_state_free(&state);
 }
 END_TEST
