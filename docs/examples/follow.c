@@ -94,10 +94,10 @@ static int take_orders(const char *dir, int orders)
     return rc < 0 ? rc : closed;
 }
 
-static int tell(const char *who, int rc)
+static int tell(const char *process, int rc)
 {
     if (rc < 0)
-        fprintf(stderr, "%s: %s\n", who, twinlog_strerror(rc));
+        fprintf(stderr, "%s: %s\n", process, twinlog_strerror(rc));
     return rc < 0;
 }
 
