@@ -719,6 +719,51 @@ int twinlog_reader_fd(struct twinlog_reader *reader);
 
 void twinlog_reader_close(struct twinlog_reader *reader); /* NULL is allowed */
 
+/* A consumer goes on where the last one of its name ended: a reader and a named cursor in one. In any process, beside
+ * a writer in any mode or without one. One thread at a time may use it. */
+struct twinlog_consumer;
+
+enum twinlog_consumer_flags {
+    TWINLOG_CONSUMER_FROM_END =
+        1u << 0,                    /* a new name begins behind the newest record, not with the oldest kept */
+    TWINLOG_CONSUMER_MMAP = 1u << 1 /* as TWINLOG_READER_MMAP */
+};
+struct twinlog_consumer_options {
+    uint32_t size;  /* set by TWINLOG_CONSUMER_OPTIONS_INIT */
+    uint32_t flags; /* enum twinlog_consumer_flags */
+    struct twinlog_report
+        *ret_report; /* NULL, or filled in when open or next fails; must outlive the consumer */
+};
+#define TWINLOG_CONSUMER_OPTIONS_INIT                                                                        \
+    {                                                                                                        \
+        sizeof(struct twinlog_consumer_options), 0, 0                                                        \
+    }
+
+/* Opens the consumer `name` (as of a cursor) on the log in `dir`. Makes the cursor if there is none, so from then on no
+ * trim removes what the consumer has not finished with, unless TWINLOG_TRIM_PAST_CURSORS says so. `options` may be
+ * NULL. -EBUSY: a process, maybe this one, has a consumer of that name open; the report has its PID. -EUSERS: 256
+ * consumers of the log are open. -EROFS, -EACCES: the files cannot be written. Other errors as for
+ * twinlog_reader_open() and twinlog_cursor_set(). */
+int twinlog_consumer_open(const char *dir, const char *name, const struct twinlog_consumer_options *options,
+                          struct twinlog_consumer **ret_consumer);
+
+/* As twinlog_reader_next(), but TWINLOG_ETRIMMED and TWINLOG_ETRUNCATED are returned once, and the next call goes on
+ * with report.first_lsn. After another error close the consumer and open it again. In a forked child
+ * TWINLOG_EFORKED. */
+int twinlog_consumer_next(struct twinlog_consumer *consumer, struct twinlog_record *ret_record);
+
+/* The consumer has finished with every record up to `lsn`; 0: with all that next has returned. Durable on return: the
+ * next consumer of this name begins behind it. -EINVAL: next has not returned `lsn` yet. TWINLOG_ETRUNCATED,
+ * TWINLOG_ETRIMMED: some of these records were removed; the cursor stays where that has moved it, and next says where
+ * it goes on. Other errors as for twinlog_cursor_set(). */
+int twinlog_consumer_commit(struct twinlog_consumer *consumer, uint64_t lsn);
+
+/* Its reader, for twinlog_reader_wait(), twinlog_reader_fd() and twinlog_reader_range(). Closed with the consumer. */
+struct twinlog_reader *twinlog_consumer_reader(struct twinlog_consumer *consumer);
+
+/* Commits nothing: the next consumer of this name gets what was not committed. NULL is allowed. */
+void twinlog_consumer_close(struct twinlog_consumer *consumer);
+
 /* Reads the record `lsn` through an open log: copies its bytes to `data`, which has `room` bytes, and fills in
  * *ret_record, whose `data` is then the caller's. Any number of threads at a time, each in microseconds where the
  * bytes are in memory. In every mode; with TWINLOG_READ_ONLY it reads the log of another process. Sees what a reader

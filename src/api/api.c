@@ -170,6 +170,19 @@ int twinlog_reader_open(const char *dir, const struct twinlog_reader_options *op
     return rc < 0 ? rc : twl_reader_open(io, &own, ret_reader);
 }
 
+int twinlog_consumer_open(const char *dir, const char *name, const struct twinlog_consumer_options *options,
+                          struct twinlog_consumer **ret_consumer)
+{
+    const uint32_t flags = TWINLOG_CONSUMER_FROM_END | TWINLOG_CONSUMER_MMAP;
+    struct twinlog_consumer_options own;
+    struct io *io;
+    if (!dir || !name || !ret_consumer || twl_versioned_take(&own, sizeof(own), options) < 0 ||
+        (own.flags & ~flags) || strlen(name) == 0 || strlen(name) >= TWINLOG_NAME_BYTES)
+        return -EINVAL;
+    int rc = twl_io_posix_create(dir, true, &io);
+    return rc < 0 ? rc : twl_consumer_open(io, name, &own, ret_consumer);
+}
+
 int twinlog_inspect(const char *dir, struct twinlog_inspection *ret_inspection)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;

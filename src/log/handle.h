@@ -117,6 +117,9 @@ void twl_stat_writer(struct twinlog *log, struct twinlog_stat *ret_stat);
 /* As twinlog_reader_attach(), but the reader is not counted. */
 int twl_attach_reader(struct twinlog *log, const struct twinlog_reader_options *options,
                       struct twinlog_reader **ret_reader);
+/* As twinlog_cursor_set(), but not if records that this reader has passed were removed: TWINLOG_ETRUNCATED,
+ * TWINLOG_ETRIMMED. */
+int twl_cursor_set_after(struct twinlog *log, const char *name, uint64_t lsn, struct twinlog_reader *reader);
 /* Closes the idle readers of twinlog_read(): after records were removed, or when the log is closed. */
 void twl_forget_lookups(struct twinlog *log);
 

@@ -12,7 +12,8 @@ struct edit {
     const char *name;
     const void *value;
     size_t size;
-    uint64_t lsn; /* of a cursor */
+    uint64_t lsn;                  /* of a cursor */
+    struct twinlog_reader *reader; /* that has passed the records up to the cursor, or NULL */
 };
 
 /* A log without the file is damaged; -ENOENT would say that there is no such name. */
@@ -55,9 +56,12 @@ static int put(void *context, struct state *state)
 static int check_cursor(const struct edit *edit, uint64_t first_lsn)
 {
     uint64_t last_lsn;
+    int rc = edit->reader ? twl_reader_check(edit->reader) : 0;
+    if (rc < 0)
+        return rc;
     if (edit->lsn < first_lsn)
         return edit->lsn == 0 || edit->lsn + 1 == first_lsn ? 0 : TWINLOG_ETRIMMED;
-    int rc = twl_find_told_lsn(edit->log, &last_lsn);
+    rc = twl_find_told_lsn(edit->log, &last_lsn);
     if (edit->lsn <= last_lsn && (rc == 0 || rc == TWINLOG_ECORRUPT))
         return 0; /* the records in front of damage can be passed */
     return rc < 0 ? rc : -ERANGE;
@@ -159,6 +163,12 @@ int twinlog_cursor_set(struct twinlog *log, const char *name, uint64_t lsn)
 {
     struct edit edit = { .kind = STATE_CURSOR, .name = name, .lsn = lsn };
     return lsn == UINT64_MAX ? -ERANGE : change(log, &edit, put_cursor);
+}
+
+int twl_cursor_set_after(struct twinlog *log, const char *name, uint64_t lsn, struct twinlog_reader *reader)
+{
+    struct edit edit = { .kind = STATE_CURSOR, .name = name, .lsn = lsn, .reader = reader };
+    return change(log, &edit, put_cursor);
 }
 
 static void take_lsn(void *context, const struct state_entry *entry)

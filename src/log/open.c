@@ -12,6 +12,7 @@
  * of a new epoch. None of them adds or removes a record of the log.
  */
 #define _GNU_SOURCE
+#include "log/consumer_slot.h"
 #include "log/handle.h"
 #include "log/log_snapshot.h"
 #include "segment/settle.h"
@@ -66,8 +67,8 @@ static int sort_name(void *context, const char *name)
     if (twl_segment_name_is_ours(name))
         contents->has_segments = true;
     else if (name[0] != '.' && strcmp(name, PAGE_FILE_NAME) != 0 && strcmp(name, STATE_NAME) != 0 &&
-             strcmp(name, STATE_NEW_NAME) != 0 && strcmp(name, "lost+found") != 0 &&
-             !twl_segment_name_is_temporary(name))
+             strcmp(name, STATE_NEW_NAME) != 0 && strcmp(name, CONSUMERS_NAME) != 0 &&
+             strcmp(name, "lost+found") != 0 && !twl_segment_name_is_temporary(name))
         contents->has_others = true;
     return 0;
 }

@@ -488,6 +488,36 @@ int twl_reader_get(struct twinlog_reader *reader, uint64_t lsn, struct twinlog_r
     return rc < 0 ? rc : 0;
 }
 
+int twl_reader_resume(struct twinlog_reader *reader, uint64_t lsn, uint64_t *ret_lsn)
+{
+    struct read_snapshot *snapshot = &reader->snapshot;
+    int rc = twl_read_snapshot_find_end(snapshot, &reader->report);
+    lsn = min_u64(lsn, snapshot->limit_lsn);
+    if (rc == 0) /* the segments up to `lsn`, and maybe one that begins a truncation in front of it */
+        rc = twl_read_snapshot_reload(snapshot, &reader->report);
+    if (rc < 0)
+        return tell(reader, rc);
+    lsn = min_u64(lsn, snapshot->limit_lsn);
+    move_to(reader, AT_LSN, lsn + 1);
+    const struct segment_set *set = &snapshot->set;
+    if (set->started > 0) { /* a truncation that comes later begins a newer segment */
+        reader->passed_lsn = lsn;
+        reader->passed_sequence = set->entries[set->started - 1].header.sequence;
+    }
+    reader->generation = snapshot->generation;
+    *ret_lsn = lsn;
+    return 0;
+}
+
+int twl_reader_check(struct twinlog_reader *reader)
+{
+    reader->end_lsn = 0;
+    int rc = twl_read_snapshot_look(&reader->snapshot, &reader->report);
+    if (rc == 0)
+        rc = settle(reader);
+    return rc == TWINLOG_ETRIMMED || rc == TWINLOG_ETRUNCATED ? stick(reader, rc) : rc;
+}
+
 int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn, uint64_t *ret_last_lsn)
 {
     if (!reader || !ret_first_lsn || !ret_last_lsn)

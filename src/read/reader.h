@@ -16,6 +16,12 @@ int twl_reader_open(struct io *io, const struct twinlog_reader_options *options,
  * Other errors as for twinlog_reader_next(). The reader has no other range from then on. */
 int twl_reader_get(struct twinlog_reader *reader, uint64_t lsn, struct twinlog_record *ret_record);
 
+/* For a consumer. Goes behind `lsn`, or behind the newest record if the log ends before; *ret_lsn is where. The reader
+ * reports if the records up to there are truncated later, as if it had returned them. */
+int twl_reader_resume(struct twinlog_reader *reader, uint64_t lsn, uint64_t *ret_lsn);
+/* TWINLOG_ETRUNCATED or TWINLOG_ETRIMMED if that is what the next move will return. Looks at the log as it is now. */
+int twl_reader_check(struct twinlog_reader *reader);
+
 /* For the writer's process: `io` and `shared` belong to the writer and outlive the reader. */
 struct reader_source {
     struct io *io;

@@ -10,6 +10,7 @@
     DO(alone) /* the tests of `mapped` in the shared mode, by one process with no other beside it */ \
     DO(base) /* words for errors, the event that threads sleep on, forks, the watermark */ \
     DO(commit) /* the commit path, disturbed at its seam: writes, syncs, full disks, rolls, many writers */ \
+    DO(consumer) /* readers that go on where the last one of their name ended */ \
     DO(copy) /* what looks at a whole log and what copies it: verify, inspect, backup, repair */ \
     DO(cursor) /* the walk through a segment: what continues the history is entered, and nothing else */ \
     DO(damaged) /* every reader, from every start, in a log that is damaged at one place, or newer than this version */ \

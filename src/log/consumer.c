@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A consumer: a reader that goes on where its name's cursor stands, and moves the cursor.
+ *
+ * It is made of what there is: a read-only handle of the log, through which any process changes cursors, and a
+ * reader. A slot in the file "consumers" keeps a second consumer of the name out. The cursor is made before the
+ * first record is read, so no trim passes a consumer, not even a new one.
+ *
+ * A truncation moves cursors back. A consumer must notice each one, or it would go on behind records that took the
+ * place of those that it has finished with:
+ *  - When it opens: the cursor is read, then the log, then the cursor again. If the log ends before the cursor,
+ *    a truncation is about to move it. Until it has done so, nothing is appended.
+ *  - Later: the reader knows what was finished with as records that it has passed.
+ *  - When the cursor moves: the reader looks again inside the change of the state file. A truncation that it does not
+ *    see then moves the cursor back afterwards.
+ */
+#include "base/versioned.h"
+#include "log/consumer_slot.h"
+#include "log/handle.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct twinlog_consumer {
+    struct twinlog *log; /* [const] read-only */
+    struct twinlog_reader *reader;
+    struct io_file *slot;              /* [const] */
+    struct twinlog_report *ret_report; /* [const] never NULL */
+    struct twinlog_report report;      /* if the caller wants none */
+    char name[TWINLOG_NAME_BYTES];
+    uint64_t returned_lsn;  /* newest LSN that was returned, or that the cursor had passed */
+    uint64_t committed_lsn; /* where the cursor is */
+};
+
+/* ---- opening ----------------------------------------------------------------------------------- */
+
+static int take_slot(struct twinlog_consumer *consumer)
+{
+    pid_t holder;
+    const int rc = twl_consumer_slot_take(consumer->log->io, consumer->name, &consumer->slot, &holder);
+    if (rc == -EBUSY && holder > 0)
+        twl_report(consumer->ret_report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_REFUSE, rc,
+                   "process %d has a consumer of this name open", (int)holder);
+    else if (rc == -EBUSY)
+        twl_report(consumer->ret_report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_REFUSE, rc,
+                   "a process that opens a consumer of this log has stopped");
+    else if (rc < 0)
+        twl_report(consumer->ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
+                   "cannot lock the file %s: %s", CONSUMERS_NAME, twinlog_strerror(rc));
+    return rc;
+}
+
+/* The cursor of the name. If there is none, it is made in front of the oldest record, or behind the newest. */
+static int find_cursor(struct twinlog_consumer *consumer, bool is_from_end, uint64_t *ret_lsn)
+{
+    int rc = twinlog_cursor_get(consumer->log, consumer->name, ret_lsn);
+    while (rc == -ENOENT) {
+        const uint64_t lsn = is_from_end ? twinlog_durable_lsn(consumer->log) : 0;
+        rc = twinlog_cursor_set(consumer->log, consumer->name, lsn);
+        if (rc == 0 || rc == TWINLOG_ETRIMMED) /* a trim was faster */
+            rc = twinlog_cursor_get(consumer->log, consumer->name, ret_lsn);
+    }
+    return rc;
+}
+
+static int go_to_cursor(struct twinlog_consumer *consumer, bool is_from_end)
+{
+    uint64_t lsn = 0, again_lsn = 0;
+    int rc = find_cursor(consumer, is_from_end, &lsn);
+    for (bool is_settled = false; rc == 0 && !is_settled; lsn = again_lsn) {
+        consumer->committed_lsn = lsn;
+        rc = twl_reader_resume(consumer->reader, lsn, &consumer->returned_lsn);
+        if (rc == 0)
+            rc = find_cursor(consumer, is_from_end, &again_lsn);
+        is_settled = again_lsn == lsn;
+    }
+    return rc;
+}
+
+static int open_steps(struct twinlog_consumer *consumer, const struct twinlog_consumer_options *options)
+{
+    struct twinlog_reader_options reading = TWINLOG_READER_OPTIONS_INIT;
+    reading.ret_report = consumer->ret_report;
+    if (options->flags & TWINLOG_CONSUMER_MMAP)
+        reading.flags = TWINLOG_READER_MMAP;
+    int rc = take_slot(consumer);
+    if (rc == 0)
+        rc = twinlog_reader_attach(consumer->log, &reading, &consumer->reader);
+    return rc < 0 ? rc : go_to_cursor(consumer, (options->flags & TWINLOG_CONSUMER_FROM_END) != 0);
+}
+
+int twl_consumer_open(struct io *io, const char *name, const struct twinlog_consumer_options *options,
+                      struct twinlog_consumer **ret_consumer)
+{
+    struct twinlog_options opening = TWINLOG_OPTIONS_INIT;
+    struct twinlog_consumer *consumer = calloc(1, sizeof(*consumer));
+    if (!consumer) {
+        io->ops->destroy(io);
+        return -ENOMEM;
+    }
+    consumer->ret_report = options->ret_report ? options->ret_report : &consumer->report;
+    memcpy(consumer->name, name, strlen(name) + 1);
+    opening.flags = TWINLOG_READ_ONLY;
+    opening.ret_report = consumer->ret_report;
+    int rc = twl_log_open(io, &opening, &consumer->log);
+    if (rc == 0)
+        rc = open_steps(consumer, options);
+    if (rc < 0)
+        twinlog_consumer_close(consumer);
+    else
+        *ret_consumer = consumer;
+    return rc;
+}
+
+void twinlog_consumer_close(struct twinlog_consumer *consumer)
+{
+    if (!consumer)
+        return;
+    twinlog_reader_close(consumer->reader);
+    io_close(consumer->slot);
+    twinlog_close(consumer->log);
+    free(consumer);
+}
+
+/* ---- consuming --------------------------------------------------------------------------------- */
+
+/* Records at the place of the reader were removed, and the cursor was moved. Goes on where the report says. */
+static int go_on(struct twinlog_consumer *consumer, int error)
+{
+    const int rc =
+        twl_reader_resume(consumer->reader, consumer->ret_report->first_lsn - 1, &consumer->returned_lsn);
+    consumer->committed_lsn = 0;
+    return rc < 0 ? rc : error;
+}
+
+int twinlog_consumer_next(struct twinlog_consumer *consumer, struct twinlog_record *ret_record)
+{
+    if (!consumer || !ret_record)
+        return -EINVAL;
+    if (twl_fork_guard_is_forked(&consumer->log->guard))
+        return TWINLOG_EFORKED;
+    const int rc = twinlog_reader_next(consumer->reader, ret_record);
+    if (rc > 0)
+        consumer->returned_lsn = ret_record->lsn;
+    return rc == TWINLOG_ETRIMMED || rc == TWINLOG_ETRUNCATED ? go_on(consumer, rc) : rc;
+}
+
+int twinlog_consumer_commit(struct twinlog_consumer *consumer, uint64_t lsn)
+{
+    if (!consumer || lsn > consumer->returned_lsn)
+        return -EINVAL;
+    if (lsn == 0)
+        lsn = consumer->returned_lsn;
+    if (lsn <= consumer->committed_lsn)
+        return 0;
+    const int rc = twl_cursor_set_after(consumer->log, consumer->name, lsn, consumer->reader);
+    if (rc == 0)
+        consumer->committed_lsn = lsn;
+    return rc;
+}
+
+struct twinlog_reader *twinlog_consumer_reader(struct twinlog_consumer *consumer)
+{
+    return consumer ? consumer->reader : NULL;
+}

@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Consumers: they go on where the last one ended, alone under their name, and miss no trim and no truncation. */
+#define _GNU_SOURCE
+#include "logdir.h"
+#include "suites.h"
+
+#include "base/bytes.h"
+#include "control/state.h"
+#include "log/consumer_slot.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <unistd.h>
+
+#define NAME "mailer"
+
+static struct twinlog_report report;
+
+static int try_open(const char *name, uint32_t flags, struct twinlog_consumer **ret_consumer)
+{
+    struct twinlog_consumer_options options = TWINLOG_CONSUMER_OPTIONS_INIT;
+    options.flags = flags;
+    options.ret_report = &report;
+    memset(&report, 0, sizeof(report));
+    return twinlog_consumer_open(log_dir, name, &options, ret_consumer);
+}
+
+static struct twinlog_consumer *open_consumer(uint32_t flags)
+{
+    struct twinlog_consumer *consumer;
+    ck_assert_int_eq(try_open(NAME, flags, &consumer), 0);
+    return consumer;
+}
+
+/* A record says its LSN, and the life that it belongs to, which is one more after a truncation. */
+static void put(struct twinlog *log, unsigned life, unsigned count)
+{
+    char text[64];
+    for (unsigned i = 0; i < count; i++) {
+        const int size =
+            snprintf(text, sizeof(text), "%u in life %u", (unsigned)twinlog_last_lsn(log) + 1, life);
+        ck_assert_int_eq(twinlog_enqueue(log, text, (size_t)size, NULL), 0);
+    }
+    ck_assert_int_eq(twinlog_sync(log), 0);
+}
+
+static void expect_next(struct twinlog_consumer *consumer, unsigned lsn, unsigned life)
+{
+    struct twinlog_record record;
+    char text[64];
+    const int size = snprintf(text, sizeof(text), "%u in life %u", lsn, life);
+    ck_assert_int_eq(twinlog_consumer_next(consumer, &record), 1);
+    ck_assert_uint_eq(record.lsn, lsn);
+    ck_assert_uint_eq(record.size, (size_t)size);
+    ck_assert_mem_eq(record.data, text, record.size);
+}
+
+static void expect_all(struct twinlog_consumer *consumer, unsigned from, unsigned to, unsigned life)
+{
+    for (unsigned lsn = from; lsn <= to; lsn++)
+        expect_next(consumer, lsn, life);
+}
+
+static void expect_no_next(struct twinlog_consumer *consumer, int result)
+{
+    struct twinlog_record record;
+    ck_assert_int_eq(twinlog_consumer_next(consumer, &record), result);
+}
+
+static uint64_t cursor_of(struct twinlog *log)
+{
+    uint64_t lsn = 0;
+    ck_assert_int_eq(twinlog_cursor_get(log, NAME, &lsn), 0);
+    return lsn;
+}
+
+static void trim(struct twinlog *log, uint64_t before_lsn, uint32_t flags)
+{
+    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+    options.before_lsn = before_lsn;
+    options.flags = flags;
+    ck_assert_int_eq(twinlog_trim(log, &options, NULL), 0);
+}
+
+static struct twinlog *make_log(unsigned count)
+{
+    struct twinlog *log = log_open(NULL);
+    put(log, 0, count);
+    return log;
+}
+
+/* ---- there and on ------------------------------------------------------------------------------ */
+
+START_TEST(a_consumer_goes_on_where_the_last_one_ended_in_every_mode)
+{
+    struct twinlog_options options = log_options(0, 0);
+    options.mode = (uint32_t)_i % 3;
+    const uint32_t flags = _i < 3 ? 0 : TWINLOG_CONSUMER_MMAP;
+    struct twinlog *log = log_open(&options);
+    put(log, 0, 100);
+    struct twinlog_consumer *consumer = open_consumer(flags);
+    expect_all(consumer, 1, 40, 0);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 30), 0);
+    ck_assert_uint_eq(cursor_of(log), 30);
+    twinlog_consumer_close(consumer);
+
+    consumer = open_consumer(flags);
+    expect_all(consumer, 31, 100, 0);
+    expect_no_next(consumer, 0);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 101), -EINVAL);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), 0);
+    ck_assert_uint_eq(cursor_of(log), 100);
+    put(log, 0, 1);
+    ck_assert_int_eq(twinlog_reader_wait(twinlog_consumer_reader(consumer), -1), 1);
+    expect_next(consumer, 101, 0);
+    twinlog_consumer_close(consumer);
+    log_close(log);
+
+    consumer = open_consumer(flags); /* without a writer */
+    expect_next(consumer, 101, 0);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), 0);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 50), 0); /* it stays where it is */
+    twinlog_consumer_close(consumer);
+    consumer = open_consumer(flags);
+    expect_no_next(consumer, 0);
+    twinlog_consumer_close(consumer);
+}
+END_TEST
+
+START_TEST(no_trim_passes_a_new_consumer)
+{
+    struct twinlog *log = make_log(100);
+    struct twinlog_consumer *consumer = open_consumer(0);
+    trim(log, 101, 0);
+    expect_all(consumer, 1, 60, 0);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), 0);
+    trim(log, 101, 0);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 61);
+    expect_all(consumer, 61, 100, 0);
+    twinlog_consumer_close(consumer);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(a_new_consumer_may_begin_at_the_end)
+{
+    struct twinlog *log = make_log(100);
+    struct twinlog_consumer *consumer = open_consumer(TWINLOG_CONSUMER_FROM_END);
+    ck_assert_uint_eq(cursor_of(log), 100);
+    expect_no_next(consumer, 0);
+    put(log, 0, 2);
+    expect_next(consumer, 101, 0);
+    twinlog_consumer_close(consumer);
+    consumer = open_consumer(TWINLOG_CONSUMER_FROM_END); /* it is not new any more */
+    expect_next(consumer, 101, 0);
+    twinlog_consumer_close(consumer);
+    log_close(log);
+}
+END_TEST
+
+/* ---- one at a time ----------------------------------------------------------------------------- */
+
+static struct {
+    _Atomic unsigned step;
+} * holder;
+
+static int hold_for_ever(void)
+{
+    struct twinlog_consumer *consumer;
+    EXPECT(twinlog_consumer_open(log_dir, NAME, NULL, &consumer) == 0);
+    atomic_store(&holder->step, 1);
+    for (;;)
+        pause();
+}
+
+static void expect_busy(pid_t pid)
+{
+    struct twinlog_consumer *consumer;
+    char words[32];
+    snprintf(words, sizeof(words), "process %d ", (int)pid);
+    ck_assert_int_eq(try_open(NAME, 0, &consumer), -EBUSY);
+    ck_assert_int_eq(report.error, -EBUSY);
+    ck_assert_ptr_nonnull(strstr(report.text, words));
+}
+
+START_TEST(a_second_consumer_of_a_name_is_told_the_process_that_has_it)
+{
+    log_close(make_log(3));
+    holder = shared_page();
+    const pid_t child = start_child(hold_for_ever);
+    while (atomic_load(&holder->step) == 0)
+        usleep(1000);
+    expect_busy(child);
+    struct twinlog_consumer *other;
+    ck_assert_int_eq(try_open("archiver", 0, &other), 0);
+    ck_assert_int_eq(kill(child, SIGKILL), 0);
+    ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
+    struct twinlog_consumer *consumer = open_consumer(0);
+    expect_busy(getpid());
+    expect_next(consumer, 1, 0);
+    expect_next(other, 1, 0);
+    twinlog_consumer_close(other);
+    twinlog_consumer_close(consumer);
+    twinlog_consumer_close(open_consumer(0));
+}
+END_TEST
+
+START_TEST(there_is_a_slot_for_256_names)
+{
+    static struct io_file *files[256];
+    struct io *io;
+    struct io_file *file;
+    pid_t pid = 0;
+    char name[32];
+    log_close(make_log(1));
+    ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
+    for (unsigned i = 0; i < 256; i++) {
+        snprintf(name, sizeof(name), "%u", i);
+        ck_assert_int_eq(twl_consumer_slot_take(io, name, &files[i], &pid), 0);
+    }
+    ck_assert_int_eq(twl_consumer_slot_take(io, "one more", &file, &pid), -EUSERS);
+    ck_assert_int_eq(twl_consumer_slot_take(io, "255", &file, &pid), -EBUSY);
+    ck_assert_int_eq(pid, getpid());
+    io_close(files[7]);
+    ck_assert_int_eq(twl_consumer_slot_take(io, "one more", &files[7], &pid), 0);
+    ck_assert_int_eq(twl_consumer_slot_take(io, "7", &file, &pid), -EUSERS);
+    for (unsigned i = 0; i < 256; i++)
+        io_close(files[i]);
+    io->ops->destroy(io);
+}
+END_TEST
+
+static struct twinlog_consumer *parents;
+
+static int consume_in_child(void)
+{
+    struct twinlog_record record;
+    EXPECT(twinlog_consumer_next(parents, &record) == TWINLOG_EFORKED);
+    EXPECT(twinlog_consumer_commit(parents, 1) == TWINLOG_EFORKED);
+    twinlog_consumer_close(parents);
+    return 0;
+}
+
+START_TEST(a_forked_child_neither_consumes_nor_keeps_the_name)
+{
+    log_close(make_log(3));
+    parents = open_consumer(0);
+    expect_next(parents, 1, 0);
+    ck_assert_int_eq(run_child(consume_in_child), 0);
+    expect_busy(getpid());
+    ck_assert_int_eq(twinlog_consumer_commit(parents, 0), 0);
+    twinlog_consumer_close(parents);
+    struct twinlog_consumer *consumer = open_consumer(0);
+    expect_next(consumer, 2, 0);
+    twinlog_consumer_close(consumer);
+}
+END_TEST
+
+START_TEST(what_is_no_consumer_is_refused)
+{
+    struct twinlog_consumer *consumer;
+    struct twinlog_record record;
+    char name[TWINLOG_NAME_BYTES + 1];
+    ck_assert_int_eq(try_open(NAME, 0, &consumer), -ENOENT);
+    log_close(make_log(1));
+    memset(name, 'n', sizeof(name));
+    name[TWINLOG_NAME_BYTES] = '\0';
+    ck_assert_int_eq(try_open(name, 0, &consumer), -EINVAL);
+    ck_assert_int_eq(try_open("", 0, &consumer), -EINVAL);
+    ck_assert_int_eq(try_open(NAME, 4, &consumer), -EINVAL);
+    ck_assert_int_eq(twinlog_consumer_open(log_dir, NAME, NULL, NULL), -EINVAL);
+    ck_assert_int_eq(twinlog_consumer_open(log_dir, NULL, NULL, &consumer), -EINVAL);
+    ck_assert_int_eq(twinlog_consumer_next(NULL, &record), -EINVAL);
+    ck_assert_int_eq(twinlog_consumer_commit(NULL, 0), -EINVAL);
+    ck_assert_ptr_null(twinlog_consumer_reader(NULL));
+    twinlog_consumer_close(NULL);
+    name[TWINLOG_NAME_BYTES - 1] = '\0';
+    ck_assert_int_eq(try_open(name, 0, &consumer), 0);
+    ck_assert_int_eq(twinlog_consumer_next(consumer, NULL), -EINVAL);
+    twinlog_consumer_close(consumer);
+}
+END_TEST
+
+/* ---- what is removed ------------------------------------------------------------------------------ */
+
+START_TEST(a_trim_that_passes_the_cursor_is_told_once)
+{
+    struct twinlog *log = make_log(100);
+    struct twinlog_consumer *consumer = open_consumer(0);
+    expect_all(consumer, 1, 20, 0);
+    trim(log, 51, TWINLOG_TRIM_PAST_CURSORS);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 20), TWINLOG_ETRIMMED);
+    ck_assert_uint_eq(cursor_of(log), 50);
+    expect_no_next(consumer, TWINLOG_ETRIMMED);
+    ck_assert_uint_eq(report.first_lsn, 51);
+    expect_all(consumer, 51, 100, 0);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), 0);
+    ck_assert_uint_eq(cursor_of(log), 100);
+    twinlog_consumer_close(consumer);
+    log_close(log);
+}
+END_TEST
+
+/* 0: next tells of the truncation; 1: commit does first; 2: nothing was returned since the opening */
+START_TEST(a_truncation_of_what_was_finished_with_is_told_once)
+{
+    struct twinlog *log = make_log(100);
+    struct twinlog_consumer *consumer = open_consumer(0);
+    expect_all(consumer, 1, 80, 0);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 70), 0);
+    if (_i == 2) {
+        twinlog_consumer_close(consumer);
+        consumer = open_consumer(0);
+    }
+    ck_assert_int_eq(twinlog_truncate(log, 50), 0);
+    put(log, 1, 100);
+    if (_i == 1)
+        ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), TWINLOG_ETRUNCATED);
+    ck_assert_uint_eq(cursor_of(log), 50);
+    expect_no_next(consumer, TWINLOG_ETRUNCATED);
+    ck_assert_uint_eq(report.first_lsn, 51);
+    expect_all(consumer, 51, 60, 1);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 61), -EINVAL);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), 0);
+    ck_assert_uint_eq(cursor_of(log), 60); /* although it was at 70 in the first life */
+    expect_all(consumer, 61, 150, 1);
+    twinlog_consumer_close(consumer);
+    log_close(log);
+}
+END_TEST
+
+START_TEST(a_reset_is_told_also_when_all_was_finished_with_and_trimmed)
+{
+    struct twinlog *log = make_log(100);
+    struct twinlog_consumer *consumer = open_consumer(0);
+    expect_all(consumer, 1, 100, 0);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), 0);
+    trim(log, 101, 0);
+    twinlog_consumer_close(consumer);
+    consumer = open_consumer(0);
+    ck_assert_int_eq(twinlog_reset(log, 10), 0);
+    put(log, 1, 200);
+    expect_no_next(consumer, TWINLOG_ETRUNCATED);
+    expect_all(consumer, 10, 209, 1);
+    twinlog_consumer_close(consumer);
+    log_close(log);
+}
+END_TEST
+
+static int put_cursor(void *context, struct state *state)
+{
+    unsigned char value[8];
+    store_le64(value, *(const uint64_t *)context);
+    const int rc = twl_state_put(state, STATE_CURSOR, NAME, value, sizeof(value));
+    return rc < 0 ? rc : 1;
+}
+
+/* The truncation has its segment, and has not moved the cursor yet. */
+START_TEST(a_consumer_that_comes_in_the_middle_of_a_truncation_begins_at_the_end)
+{
+    struct twinlog *log = make_log(100);
+    uint64_t lsn = 70;
+    struct io *io;
+    ck_assert_int_eq(twinlog_truncate(log, 50), 0);
+    ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
+    ck_assert_int_eq(twl_state_change(io, put_cursor, &lsn, NULL), 0);
+    io->ops->destroy(io);
+    struct twinlog_consumer *consumer = open_consumer(0);
+    put(log, 1, 50);
+    expect_all(consumer, 51, 100, 1);
+    twinlog_consumer_close(consumer);
+    log_close(log);
+}
+END_TEST
+
+Suite *consumer_suite(void)
+{
+    Suite *suite = suite_create("consumer");
+    TCase *tests = logdir_case(suite, "there and on", logdir_make);
+    tcase_add_loop_test(tests, a_consumer_goes_on_where_the_last_one_ended_in_every_mode, 0, 6);
+    tcase_add_test(tests, no_trim_passes_a_new_consumer);
+    tcase_add_test(tests, a_new_consumer_may_begin_at_the_end);
+
+    tests = logdir_case(suite, "one at a time", logdir_make);
+    tcase_add_test(tests, a_second_consumer_of_a_name_is_told_the_process_that_has_it);
+    tcase_add_test(tests, there_is_a_slot_for_256_names);
+    tcase_add_test(tests, a_forked_child_neither_consumes_nor_keeps_the_name);
+    tcase_add_test(tests, what_is_no_consumer_is_refused);
+
+    tests = logdir_case(suite, "what is removed", logdir_make);
+    tcase_add_test(tests, a_trim_that_passes_the_cursor_is_told_once);
+    tcase_add_loop_test(tests, a_truncation_of_what_was_finished_with_is_told_once, 0, 3);
+    tcase_add_test(tests, a_reset_is_told_also_when_all_was_finished_with_and_trimmed);
+    tcase_add_test(tests, a_consumer_that_comes_in_the_middle_of_a_truncation_begins_at_the_end);
+    return suite;
+}
