@@ -1,0 +1,36 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# test.sh BUILD: the Rust binding with the library in BUILD. By rustc alone: nothing of it needs cargo.
+set -eu
+build=$(realpath "$1")
+cd "$(dirname "$0")"
+place=$(mktemp -d "$build/bindings-rust.XXXXXX")
+trap 'rm -rf "$place"' EXIT
+# Scoped threads, which the example uses, came with 1.63.
+echo 'fn main() { std::thread::scope(|_| ()) }' >"$place/works.rs"
+rustc --edition 2021 -o "$place/works" "$place/works.rs" 2>/dev/null ||
+    { echo "SKIP bindings-rust: there is no rustc 1.63"; exit 77; }
+
+rust() { rustc --edition 2021 -L "$place" --out-dir "$place" "$@"; }
+rust --crate-type rlib --crate-name twinlog_sys twinlog-sys/src/lib.rs
+rust --crate-type rlib --crate-name twinlog --extern twinlog_sys twinlog/src/lib.rs
+for program in test example; do
+    rust -L "native=$build" -l twinlog -C link-arg="-Wl,-rpath,$build" --extern twinlog --extern twinlog_sys "$program.rs"
+done
+"$place/test" >"$place/layout.c"
+cc -std=c11 -fsyntax-only -I ../../include "$place/layout.c"
+"$place/test" "$place/log"
+"$place/example" "$place/example.log"
+
+# What must not compile: a log that is closed under its reader, a record that outlives the reader's next step.
+refuse()
+{
+    echo "fn main() -> twinlog::Result<()> { let log = twinlog::Log::open(\"x\", &Default::default())?; $1 Ok(()) }" >"$place/refused.rs"
+    if rust --emit metadata --extern twinlog "$place/refused.rs" 2>"$place/refused.txt"; then
+        echo "this compiles, and must not: $1"
+        exit 1
+    fi
+    grep -q "$2" "$place/refused.txt" || { cat "$place/refused.txt"; exit 1; }
+}
+refuse 'let mut r = log.reader(0)?; log.close()?; r.next()?;' E0505
+refuse 'let mut r = log.reader(0)?; let a = r.next()?; r.next()?; drop(a);' E0499

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The part of `<twinlog.h>` that the crate `twinlog` calls. The manual is that of the header. Written by hand; the
+//! test compares every structure with that of the C compiler.
+#![allow(non_camel_case_types)]
+
+use std::os::raw::{c_char, c_int, c_void}; // those of core::ffi are newer than Rust 1.63
+
+pub const TWINLOG_ECORRUPT: c_int = -5001;
+pub const TWINLOG_EPOISONED: c_int = -5002;
+pub const TWINLOG_EVERSION: c_int = -5003;
+pub const TWINLOG_ETRIMMED: c_int = -5004;
+pub const TWINLOG_EFORKED: c_int = -5005;
+pub const TWINLOG_EFOREIGN: c_int = -5006;
+pub const TWINLOG_ETRUNCATED: c_int = -5007;
+pub const TWINLOG_TRY: u32 = 1;
+pub const TWINLOG_META_BYTES: usize = 4096;
+
+#[repr(C)]
+pub struct twinlog {
+    _private: [u8; 0],
+}
+#[repr(C)]
+pub struct twinlog_reader {
+    _private: [u8; 0],
+}
+
+/// Declares structures, and `layout()`, which says the same to a C compiler.
+macro_rules! structures {
+    ($($name:ident { $($field:ident: $type:ty,)* })*) => {
+        $(#[repr(C)] #[derive(Clone, Copy)] pub struct $name { $(pub $field: $type,)* })*
+        $(impl $name {
+            /// All zeros, but for the field `size` of a structure that has it.
+            pub fn zeroed() -> Self {
+                // Numbers and pointers, for all of which zero is a value.
+                unsafe { core::mem::zeroed() }
+            }
+        })*
+        /// Calls `each` with a structure, a field (or "" for its size), and the number.
+        pub fn layout(each: &mut dyn FnMut(&str, &str, usize)) {
+            $({
+                let s = $name::zeroed();
+                let base = core::ptr::addr_of!(s) as usize;
+                each(stringify!($name), "", core::mem::size_of::<$name>());
+                $(each(stringify!($name), stringify!($field), core::ptr::addr_of!(s.$field) as usize - base);)*
+            })*
+        }
+    };
+}
+
+structures! {
+    twinlog_options {
+        size: u32, flags: u32, segment_bytes: u64, buffer_bytes: u32, max_record_bytes: u32, io: u32,
+        lock_wait_ms: u32, spare_segments: u32, prepare: u32, ret_report: *mut c_void, segment_records: u64,
+        segment_age_ms: u64, keep_bytes: u64, keep_records: u64, keep_age_ms: u64, committer: *mut c_void,
+        flush_interval_ms: u32, reserve_timeout_ms: u32, observe: *mut c_void, observe_context: *mut c_void,
+        observe_mask: u32, slow_ms: u32, mode: u32, mapped_bytes: u64,
+    }
+    twinlog_entry {
+        data: *const c_void, size: usize, pieces: *const c_void, piece_count: u32, tag: u16, r#type: u8,
+        reserved: u8, time_ns: i64,
+    }
+    twinlog_terms {
+        size: u32, flags: u32, level: u32, reserved: u32, deadline_ns: u64, cancel: *const c_void,
+    }
+    twinlog_record {
+        lsn: u64, time_ns: i64, data: *const c_void, size: usize, tag: u16, r#type: u8,
+    }
+    twinlog_reader_options {
+        size: u32, flags: u32, from_lsn: u64, to_lsn: u64, ret_report: *mut c_void,
+    }
+    twinlog_trim_options {
+        size: u32, flags: u32, before_lsn: u64, keep_bytes: u64, keep_records: u64, before_time_ns: i64,
+    }
+    twinlog_trim_result {
+        size: u32, holder: u32, first_lsn: u64, removed_records: u64, removed_segments: u64, removed_bytes: u64,
+        held_bytes: u64, holder_name: [c_char; 72],
+    }
+    twinlog_stat {
+        size: u32, io: u32, is_direct: u32, mode: u32, epoch: u32, poison: i32, segments: u32, spare_segments: u32,
+        first_lsn: u64, last_lsn: u64, written_lsn: u64, durable_lsn: u64, file_bytes: u64, appends: u64,
+        append_bytes: u64, groups: u64, group_bytes: u64, written_bytes: u64, rolls: u64, roll_waits: u64,
+        full_refusals: u64, trimmed_segments: u64, recycled_segments: u64, syncs: u64, requests: u64, fillers: u64,
+        slow: u64, io_reason: [c_char; 160],
+    }
+}
+
+extern "C" {
+    pub fn twinlog_strerror(error: c_int) -> *const c_char;
+    pub fn twinlog_open(dir: *const c_char, options: *const twinlog_options, ret_log: *mut *mut twinlog) -> c_int;
+    pub fn twinlog_close(log: *mut twinlog) -> c_int;
+    pub fn twinlog_append(log: *mut twinlog, data: *const c_void, size: usize, ret_lsn: *mut u64) -> c_int;
+    pub fn twinlog_append_batch(
+        log: *mut twinlog,
+        entries: *const twinlog_entry,
+        count: u32,
+        terms: *const twinlog_terms,
+        ret_first_lsn: *mut u64,
+    ) -> c_int;
+    pub fn twinlog_wait(log: *mut twinlog, lsn: u64, level: u32, deadline_ns: u64) -> c_int;
+    pub fn twinlog_sync(log: *mut twinlog) -> c_int;
+    pub fn twinlog_deadline(timeout_ms: u32) -> u64;
+    pub fn twinlog_first_lsn(log: *const twinlog) -> u64;
+    pub fn twinlog_last_lsn(log: *const twinlog) -> u64;
+    pub fn twinlog_durable_lsn(log: *const twinlog) -> u64;
+    pub fn twinlog_trim(
+        log: *mut twinlog,
+        options: *const twinlog_trim_options,
+        ret_result: *mut twinlog_trim_result,
+    ) -> c_int;
+    pub fn twinlog_truncate(log: *mut twinlog, last_lsn: u64) -> c_int;
+    pub fn twinlog_reset(log: *mut twinlog, next_lsn: u64) -> c_int;
+    pub fn twinlog_cursor_set(log: *mut twinlog, name: *const c_char, lsn: u64) -> c_int;
+    pub fn twinlog_cursor_get(log: *mut twinlog, name: *const c_char, ret_lsn: *mut u64) -> c_int;
+    pub fn twinlog_cursor_remove(log: *mut twinlog, name: *const c_char) -> c_int;
+    pub fn twinlog_meta_set(log: *mut twinlog, name: *const c_char, data: *const c_void, size: usize) -> c_int;
+    pub fn twinlog_meta_get(
+        log: *mut twinlog,
+        name: *const c_char,
+        data: *mut c_void,
+        room: usize,
+        ret_size: *mut usize,
+    ) -> c_int;
+    pub fn twinlog_meta_remove(log: *mut twinlog, name: *const c_char) -> c_int;
+    pub fn twinlog_reader_open(
+        dir: *const c_char,
+        options: *const twinlog_reader_options,
+        ret_reader: *mut *mut twinlog_reader,
+    ) -> c_int;
+    pub fn twinlog_reader_attach(
+        log: *mut twinlog,
+        options: *const twinlog_reader_options,
+        ret_reader: *mut *mut twinlog_reader,
+    ) -> c_int;
+    pub fn twinlog_reader_seek(reader: *mut twinlog_reader, lsn: u64) -> c_int;
+    pub fn twinlog_reader_seek_time(reader: *mut twinlog_reader, time_ns: i64) -> c_int;
+    pub fn twinlog_reader_seek_first(reader: *mut twinlog_reader) -> c_int;
+    pub fn twinlog_reader_seek_end(reader: *mut twinlog_reader) -> c_int;
+    pub fn twinlog_reader_next(reader: *mut twinlog_reader, ret_record: *mut twinlog_record) -> c_int;
+    pub fn twinlog_reader_previous(reader: *mut twinlog_reader, ret_record: *mut twinlog_record) -> c_int;
+    pub fn twinlog_reader_wait(reader: *mut twinlog_reader, timeout_ms: c_int) -> c_int;
+    pub fn twinlog_reader_fd(reader: *mut twinlog_reader) -> c_int;
+    pub fn twinlog_reader_close(reader: *mut twinlog_reader);
+    pub fn twinlog_stat(log: *mut twinlog, ret_stat: *mut twinlog_stat) -> c_int;
+}

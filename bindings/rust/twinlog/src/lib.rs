@@ -1,0 +1,490 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A durable, group-committing log in a directory.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), twinlog::Error> {
+//! let log = twinlog::Log::open("journal", &Default::default())?;
+//! let lsn = log.append(b"hello")?; // on stable storage
+//! # Ok(()) }
+//! ```
+//!
+//! Share a [`Log`] between threads by reference or in an `Arc`: appends at the same time share one write and one sync.
+//! A [`Reader`] of a log borrows it, a [`Record`] borrows its reader. Dropping a log closes it; [`Log::close`] says
+//! whether that has made everything durable. The manual is that of `<twinlog.h>`.
+use std::ffi::{CStr, CString};
+use std::fmt;
+use std::marker::PhantomData;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::io::RawFd;
+use std::path::Path;
+use std::ptr;
+use std::time::Duration;
+use twinlog_sys as c;
+
+/// Statistics, as in C.
+pub use c::twinlog_stat as Stat;
+
+/// Why a call failed. If `lsn` is not 0 there is a record although the append has failed, as after a timeout:
+/// [`Log::wait`] says what becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Error {
+    pub kind: ErrorKind,
+    pub lsn: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Acknowledged data is damaged.
+    Corrupt,
+    /// An earlier write or sync has failed; close the log and open it again.
+    Poisoned,
+    /// Of a newer format.
+    Version,
+    /// Removed from the head of the log.
+    Trimmed,
+    /// Opened by the parent process.
+    Forked,
+    /// A segment is another log's.
+    Foreign,
+    /// Records that the reader has passed were truncated from the end.
+    Truncated,
+    /// An errno.
+    Os(i32),
+}
+
+impl Error {
+    fn new(number: i32, lsn: u64) -> Error {
+        let kind = match number {
+            c::TWINLOG_ECORRUPT => ErrorKind::Corrupt,
+            c::TWINLOG_EPOISONED => ErrorKind::Poisoned,
+            c::TWINLOG_EVERSION => ErrorKind::Version,
+            c::TWINLOG_ETRIMMED => ErrorKind::Trimmed,
+            c::TWINLOG_EFORKED => ErrorKind::Forked,
+            c::TWINLOG_EFOREIGN => ErrorKind::Foreign,
+            c::TWINLOG_ETRUNCATED => ErrorKind::Truncated,
+            errno => ErrorKind::Os(-errno),
+        };
+        Error { kind, lsn }
+    }
+
+    fn number(&self) -> i32 {
+        match self.kind {
+            ErrorKind::Corrupt => c::TWINLOG_ECORRUPT,
+            ErrorKind::Poisoned => c::TWINLOG_EPOISONED,
+            ErrorKind::Version => c::TWINLOG_EVERSION,
+            ErrorKind::Trimmed => c::TWINLOG_ETRIMMED,
+            ErrorKind::Forked => c::TWINLOG_EFORKED,
+            ErrorKind::Foreign => c::TWINLOG_EFOREIGN,
+            ErrorKind::Truncated => c::TWINLOG_ETRUNCATED,
+            ErrorKind::Os(errno) => -errno,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A constant of the library.
+        let text = unsafe { CStr::from_ptr(c::twinlog_strerror(self.number())) };
+        f.write_str(&text.to_string_lossy())
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        match error.kind {
+            ErrorKind::Os(errno) => std::io::Error::from_raw_os_error(errno),
+            _ => std::io::Error::new(std::io::ErrorKind::Other, error),
+        }
+    }
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+const EINVAL: i32 = -22;
+const ENOENT: i32 = -2;
+const EMSGSIZE: i32 = -90;
+
+fn check(rc: i32) -> Result<i32> {
+    if rc < 0 {
+        Err(Error::new(rc, 0))
+    } else {
+        Ok(rc)
+    }
+}
+
+fn c_string(bytes: &[u8]) -> Result<CString> {
+    CString::new(bytes).map_err(|_| Error::new(EINVAL, 0))
+}
+
+fn milliseconds(timeout: Duration) -> u32 {
+    u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX)
+}
+
+fn c_size<T>() -> u32 {
+    std::mem::size_of::<T>() as u32
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Mode {
+    Durable = 0,
+    Mapped = 1,
+    Shared = 2,
+}
+
+/// How safe a record is when a call returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Level {
+    Default = 0,
+    Buffered = 1,
+    Written = 2,
+    Durable = 3,
+}
+
+/// 0 in a field is the default of C.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub mode: Mode,
+    pub flags: u32,
+    pub segment_bytes: u64,
+    pub buffer_bytes: u32,
+    pub max_record_bytes: u32,
+    pub lock_wait_ms: u32,
+    pub keep_bytes: u64,
+    pub keep_records: u64,
+    pub keep_age_ms: u64,
+    pub flush_interval_ms: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            mode: Mode::Durable,
+            flags: 0,
+            segment_bytes: 0,
+            buffer_bytes: 0,
+            max_record_bytes: 0,
+            lock_wait_ms: 0,
+            keep_bytes: 0,
+            keep_records: 0,
+            keep_age_ms: 0,
+            flush_interval_ms: 0,
+        }
+    }
+}
+
+/// What a call waits for, and how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    pub level: Level,
+    pub timeout: Option<Duration>,
+    /// An error instead of waiting for room in the buffers.
+    pub only_try: bool,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Terms { level: Level::Default, timeout: None, only_try: false }
+    }
+}
+
+fn deadline(timeout: Option<Duration>) -> u64 {
+    timeout.map_or(0, |timeout| unsafe { c::twinlog_deadline(milliseconds(timeout)) })
+}
+
+/// A record to be appended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Entry<'a> {
+    pub data: &'a [u8],
+    pub kind: u8,
+    pub tag: u16,
+    /// 0: the log takes the time.
+    pub time_ns: i64,
+}
+
+/// An open log, for any number of threads.
+pub struct Log {
+    raw: *mut c::twinlog,
+}
+
+// Every function on a log may be called from any thread; closing takes the log.
+unsafe impl Send for Log {}
+unsafe impl Sync for Log {}
+
+impl Log {
+    /// Opens the log in `dir`, and makes it where there is none.
+    pub fn open(dir: impl AsRef<Path>, options: &Options) -> Result<Log> {
+        let dir = c_string(dir.as_ref().as_os_str().as_bytes())?;
+        let mut o = c::twinlog_options::zeroed();
+        o.size = c_size::<c::twinlog_options>();
+        o.flags = options.flags;
+        o.mode = options.mode as u32;
+        o.segment_bytes = options.segment_bytes;
+        o.buffer_bytes = options.buffer_bytes;
+        o.max_record_bytes = options.max_record_bytes;
+        o.lock_wait_ms = options.lock_wait_ms;
+        o.keep_bytes = options.keep_bytes;
+        o.keep_records = options.keep_records;
+        o.keep_age_ms = options.keep_age_ms;
+        o.flush_interval_ms = options.flush_interval_ms;
+        let mut raw = ptr::null_mut();
+        check(unsafe { c::twinlog_open(dir.as_ptr(), &o, &mut raw) })?;
+        Ok(Log { raw })
+    }
+
+    /// Makes every record durable and closes the log; or the error that kept one from being durable.
+    pub fn close(mut self) -> Result<()> {
+        let raw = std::mem::replace(&mut self.raw, ptr::null_mut());
+        check(unsafe { c::twinlog_close(raw) }).map(|_| ())
+    }
+
+    /// Returns the LSN when the record is on stable storage.
+    pub fn append(&self, data: &[u8]) -> Result<u64> {
+        let mut lsn = 0;
+        let rc = unsafe { c::twinlog_append(self.raw, data.as_ptr().cast(), data.len(), &mut lsn) };
+        if rc < 0 {
+            return Err(Error::new(rc, lsn));
+        }
+        Ok(lsn)
+    }
+
+    /// Appends all of them or none, also if the power fails. Returns the LSN of the first.
+    pub fn append_batch(&self, entries: &[Entry<'_>], terms: &Terms) -> Result<u64> {
+        let batch: Vec<c::twinlog_entry> = entries
+            .iter()
+            .map(|entry| {
+                let mut e = c::twinlog_entry::zeroed();
+                e.data = entry.data.as_ptr().cast();
+                e.size = entry.data.len();
+                e.r#type = entry.kind;
+                e.tag = entry.tag;
+                e.time_ns = entry.time_ns;
+                e
+            })
+            .collect();
+        let count = u32::try_from(batch.len()).map_err(|_| Error::new(EMSGSIZE, 0))?;
+        let mut t = c::twinlog_terms::zeroed();
+        t.size = c_size::<c::twinlog_terms>();
+        t.level = terms.level as u32;
+        t.flags = if terms.only_try { c::TWINLOG_TRY } else { 0 };
+        t.deadline_ns = deadline(terms.timeout);
+        let mut lsn = 0;
+        let rc = unsafe { c::twinlog_append_batch(self.raw, batch.as_ptr(), count, &t, &mut lsn) };
+        if rc < 0 {
+            return Err(Error::new(rc, lsn));
+        }
+        Ok(lsn)
+    }
+
+    /// Returns when every record up to `lsn` is at that level.
+    pub fn wait(&self, lsn: u64, level: Level, timeout: Option<Duration>) -> Result<()> {
+        check(unsafe { c::twinlog_wait(self.raw, lsn, level as u32, deadline(timeout)) }).map(|_| ())
+    }
+
+    /// Returns when everything accepted before is durable.
+    pub fn sync(&self) -> Result<()> {
+        check(unsafe { c::twinlog_sync(self.raw) }).map(|_| ())
+    }
+
+    pub fn first_lsn(&self) -> u64 {
+        unsafe { c::twinlog_first_lsn(self.raw) }
+    }
+
+    pub fn last_lsn(&self) -> u64 {
+        unsafe { c::twinlog_last_lsn(self.raw) }
+    }
+
+    pub fn durable_lsn(&self) -> u64 {
+        unsafe { c::twinlog_durable_lsn(self.raw) }
+    }
+
+    /// Removes records with a smaller LSN; what a cursor needs stays. Returns the LSN of the oldest that is left.
+    pub fn trim(&self, before_lsn: u64) -> Result<u64> {
+        let mut options = c::twinlog_trim_options::zeroed();
+        options.size = c_size::<c::twinlog_trim_options>();
+        options.before_lsn = before_lsn;
+        let mut result = c::twinlog_trim_result::zeroed();
+        result.size = c_size::<c::twinlog_trim_result>();
+        check(unsafe { c::twinlog_trim(self.raw, &options, &mut result) })?;
+        Ok(result.first_lsn)
+    }
+
+    /// Removes every record with a larger LSN, for good.
+    pub fn truncate(&self, last_lsn: u64) -> Result<()> {
+        check(unsafe { c::twinlog_truncate(self.raw, last_lsn) }).map(|_| ())
+    }
+
+    /// Removes every record; the next one gets this LSN.
+    pub fn reset(&self, next_lsn: u64) -> Result<()> {
+        check(unsafe { c::twinlog_reset(self.raw, next_lsn) }).map(|_| ())
+    }
+
+    /// The consumer `name` has finished with every record up to `lsn`: trims keep what comes after.
+    pub fn set_cursor(&self, name: &str, lsn: u64) -> Result<()> {
+        let name = c_string(name.as_bytes())?;
+        check(unsafe { c::twinlog_cursor_set(self.raw, name.as_ptr(), lsn) }).map(|_| ())
+    }
+
+    pub fn cursor(&self, name: &str) -> Result<Option<u64>> {
+        let name = c_string(name.as_bytes())?;
+        let mut lsn = 0;
+        match unsafe { c::twinlog_cursor_get(self.raw, name.as_ptr(), &mut lsn) } {
+            ENOENT => Ok(None),
+            rc => check(rc).map(|_| Some(lsn)),
+        }
+    }
+
+    pub fn remove_cursor(&self, name: &str) -> Result<()> {
+        let name = c_string(name.as_bytes())?;
+        check(unsafe { c::twinlog_cursor_remove(self.raw, name.as_ptr()) }).map(|_| ())
+    }
+
+    pub fn set_meta(&self, name: &str, value: &[u8]) -> Result<()> {
+        let name = c_string(name.as_bytes())?;
+        check(unsafe { c::twinlog_meta_set(self.raw, name.as_ptr(), value.as_ptr().cast(), value.len()) }).map(|_| ())
+    }
+
+    pub fn meta(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let name = c_string(name.as_bytes())?;
+        let mut value = vec![0; c::TWINLOG_META_BYTES];
+        let mut size = 0;
+        let room = value.len();
+        match unsafe { c::twinlog_meta_get(self.raw, name.as_ptr(), value.as_mut_ptr().cast(), room, &mut size) } {
+            ENOENT => Ok(None),
+            rc => {
+                check(rc)?;
+                value.truncate(size);
+                Ok(Some(value))
+            }
+        }
+    }
+
+    pub fn remove_meta(&self, name: &str) -> Result<()> {
+        let name = c_string(name.as_bytes())?;
+        check(unsafe { c::twinlog_meta_remove(self.raw, name.as_ptr()) }).map(|_| ())
+    }
+
+    pub fn stat(&self) -> Result<Stat> {
+        let mut stat = Stat::zeroed();
+        stat.size = c_size::<Stat>();
+        check(unsafe { c::twinlog_stat(self.raw, &mut stat) })?;
+        Ok(stat)
+    }
+
+    /// A reader on this log, from that LSN on; 0: the oldest.
+    pub fn reader(&self, from_lsn: u64) -> Result<Reader<'_>> {
+        let options = reader_options(from_lsn);
+        let mut raw = ptr::null_mut();
+        check(unsafe { c::twinlog_reader_attach(self.raw, &options, &mut raw) })?;
+        Ok(Reader { raw, log: PhantomData })
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        unsafe { c::twinlog_close(self.raw) };
+    }
+}
+
+fn reader_options(from_lsn: u64) -> c::twinlog_reader_options {
+    let mut options = c::twinlog_reader_options::zeroed();
+    options.size = c_size::<c::twinlog_reader_options>();
+    options.from_lsn = from_lsn;
+    options
+}
+
+/// Stands between two records.
+pub struct Reader<'log> {
+    raw: *mut c::twinlog_reader,
+    log: PhantomData<&'log Log>,
+}
+
+// One thread at a time, any thread.
+unsafe impl Send for Reader<'_> {}
+
+/// A record that was read; its bytes are the reader's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'reader> {
+    pub lsn: u64,
+    pub time_ns: i64,
+    pub data: &'reader [u8],
+    pub kind: u8,
+    pub tag: u16,
+}
+
+impl Reader<'static> {
+    /// On the log in `dir`, in any process.
+    pub fn open(dir: impl AsRef<Path>, from_lsn: u64) -> Result<Reader<'static>> {
+        let dir = c_string(dir.as_ref().as_os_str().as_bytes())?;
+        let options = reader_options(from_lsn);
+        let mut raw = ptr::null_mut();
+        check(unsafe { c::twinlog_reader_open(dir.as_ptr(), &options, &mut raw) })?;
+        Ok(Reader { raw, log: PhantomData })
+    }
+}
+
+impl Reader<'_> {
+    /// The next record, or none for now. (Not an iterator: the bytes are valid until the next call.)
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Result<Option<Record<'_>>> {
+        self.step(c::twinlog_reader_next)
+    }
+
+    pub fn previous(&mut self) -> Result<Option<Record<'_>>> {
+        self.step(c::twinlog_reader_previous)
+    }
+
+    fn step(
+        &mut self,
+        step: unsafe extern "C" fn(*mut c::twinlog_reader, *mut c::twinlog_record) -> i32,
+    ) -> Result<Option<Record<'_>>> {
+        let mut record = c::twinlog_record::zeroed();
+        if check(unsafe { step(self.raw, &mut record) })? == 0 {
+            return Ok(None);
+        }
+        let data: &[u8] = if record.size == 0 {
+            &[]
+        } else {
+            // Valid until the next call on this reader, which needs the borrow that the result has.
+            unsafe { std::slice::from_raw_parts(record.data.cast(), record.size) }
+        };
+        Ok(Some(Record { lsn: record.lsn, time_ns: record.time_ns, data, kind: record.r#type, tag: record.tag }))
+    }
+
+    pub fn seek(&mut self, lsn: u64) -> Result<()> {
+        check(unsafe { c::twinlog_reader_seek(self.raw, lsn) }).map(|_| ())
+    }
+
+    pub fn seek_time(&mut self, time_ns: i64) -> Result<()> {
+        check(unsafe { c::twinlog_reader_seek_time(self.raw, time_ns) }).map(|_| ())
+    }
+
+    pub fn seek_first(&mut self) -> Result<()> {
+        check(unsafe { c::twinlog_reader_seek_first(self.raw) }).map(|_| ())
+    }
+
+    pub fn seek_end(&mut self) -> Result<()> {
+        check(unsafe { c::twinlog_reader_seek_end(self.raw) }).map(|_| ())
+    }
+
+    /// Waits for a record; false if there was none in time. Without a timeout as long as it takes.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<bool> {
+        let ms = timeout.map_or(-1, |timeout| i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX));
+        Ok(check(unsafe { c::twinlog_reader_wait(self.raw, ms) })? > 0)
+    }
+
+    /// A descriptor that is readable when there is a record; the reader's, so do not close it.
+    pub fn fd(&mut self) -> Result<RawFd> {
+        check(unsafe { c::twinlog_reader_fd(self.raw) })
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        unsafe { c::twinlog_reader_close(self.raw) };
+    }
+}
