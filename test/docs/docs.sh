@@ -168,7 +168,7 @@ anchors()
 # FILE TARGET for every link that does not lead out of the tree.
 links()
 {
-    for file in *.md docs/*.md bench/*.md bindings/*.md bindings/*/*.md; do
+    for file in *.md docs/*.md bench/*.md bindings/*.md bindings/*/*.md packaging/*.md; do
         prose "$file" | grep -oE '\]\([^)]+\)' | sed 's/^](//; s/)$//' |
             grep -v '^https://' | sed "s,^,$file ,"
     done
