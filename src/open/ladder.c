@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See ladder.h. The linked form is not automatic because it was measured to be slower than a write that
  * carries its own sync: the kernel hands the fdatasync to another thread. */
-#include "api/ladder.h"
+#include "open/ladder.h"
 
 const struct rung twl_ladder[LADDER_RUNGS] = {
     { TWINLOG_IO_URING, true, true, "io_uring, direct I/O" },

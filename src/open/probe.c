@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tries each I/O path on a temporary file, to find out what the disk and the kernel offer. */
 #define _GNU_SOURCE
-#include "api/ladder.h"
 #include "base/base.h"
 #include "base/sync.h"
 #include "base/versioned.h"
 #include "io/io.h"
+#include "open/ladder.h"
 #include "twinlog.h"
 
 #include <errno.h>

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The public entry points: they check the arguments and choose the I/O path.
+ * The public calls that take the directory of a log: they check the arguments and choose the I/O path.
  *
  * Opening takes the first rung of the ladder that opens the log. A kernel, a sandbox or a file system refuses a rung
  * when the ring is made, when the segment is opened, or when the marker group of the new epoch is written. At that
  * moment no record has been accepted yet, so the next rung can try again.
  */
 #define _GNU_SOURCE
-#include "api/ladder.h"
 #include "base/base.h"
 #include "base/versioned.h"
 #include "check/check.h"
 #include "log/log.h"
+#include "open/ladder.h"
 
 #include <errno.h>
 #include <fcntl.h>
