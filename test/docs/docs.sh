@@ -109,19 +109,21 @@ shown_bytes()
     sort -u "$scratch/shown" | comm -23 - "$scratch/golden" | sed 's/$/: in docs\/format.md, but in no golden log/'
 }
 
-# ---- README.md ---------------------------------------------------------------------------------
+# ---- README.md and docs/planning.md ------------------------------------------------------------
 
-# Every rate in its tables is one that a measurement has left in bench/figures.
-rates_of_readme()
+# Every rate in their tables is one that a measurement has left in bench/figures.
+rates()
 {
-    grep '^|' README.md | grep -oE '[0-9]{1,3}(,[0-9]{3})+' | sort -u >"$scratch/rates"
-    [ -s "$scratch/rates" ] || echo "README.md: no rate found"
-    while read -r rate; do
-        grep -rqwF -- "$rate" bench/figures || echo "README.md: $rate is in no table of bench/figures"
-    done <"$scratch/rates"
+    for page in README.md docs/planning.md; do
+        grep '^|' "$page" | grep -oE '[0-9]{1,3}(,[0-9]{3})+' | sort -u >"$scratch/rates"
+        [ -s "$scratch/rates" ] || echo "$page: no rate found"
+        while read -r rate; do
+            grep -rqwF -- "$rate" bench/figures || echo "$page: $rate is in no table of bench/figures"
+        done <"$scratch/rates"
+    done
 }
 
-# What it says to type is what ./dev has.
+# What README.md says to type is what ./dev has.
 words_of_readme()
 {
     for word in demo test; do
@@ -194,7 +196,7 @@ report "references between pages" "$(cross_references)"
 report "the program in twinlog(7)" "$(program)"
 report "the examples in section 3" "$(examples)"
 report "bytes in docs/format.md" "$(shown_bytes)"
-report "rates in README.md" "$(rates_of_readme)"
+report "rates in README.md and docs/planning.md" "$(rates)"
 report "words of ./dev in README.md" "$(words_of_readme)"
 report "the program of docs/tutorial.md" "$(tutorial)"
 report "the picture" "$(picture)"
