@@ -4,6 +4,7 @@
  *
  *     g++ -std=c++20 example.cpp $(pkg-config --cflags --libs twinlog) -pthread && ./a.out journal
  */
+#include <exception>
 #include <iostream>
 #include <string>
 #include <thread>
@@ -17,8 +18,12 @@ static void take_orders(twl::log &log, int worker)
     // each order survives a power cut from here on: confirm it to the customer
 }
 
-int main(int, char **argv)
-{
+int main(int argc, char **argv)
+try {
+    if (argc != 2) {
+        std::cerr << "usage: a.out DIR\n";
+        return 2;
+    }
     auto log = twl::log::open(argv[1]).value();
     std::vector<std::jthread> workers;
     for (int worker = 0; worker < 8; worker++)
@@ -32,4 +37,7 @@ int main(int, char **argv)
         count += record->text().starts_with("order ");
     std::cout << count << " orders\n";
     return count != 200;
+} catch (const std::exception &error) {
+    std::cerr << error.what() << '\n';
+    return 1;
 }

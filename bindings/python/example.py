@@ -15,6 +15,9 @@ def take_orders(log: twinlog.Log, worker: int) -> None:
         # from here on the order survives a power cut: confirm it to the customer
 
 
+if len(sys.argv) != 2:
+    sys.exit(f"usage: {sys.argv[0]} DIR")
+
 with twinlog.Log(sys.argv[1]) as log:
     workers = [threading.Thread(target=take_orders, args=(log, worker)) for worker in range(8)]
     for thread in workers:

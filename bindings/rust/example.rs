@@ -4,7 +4,10 @@
 //!     cargo run --example example journal
 
 fn main() -> Result<(), twinlog::Error> {
-    let dir = std::env::args_os().nth(1).expect("missing directory of the log");
+    let dir = std::env::args_os().nth(1).unwrap_or_else(|| {
+        eprintln!("usage: example DIR");
+        std::process::exit(2)
+    });
     let log = twinlog::Log::open(&dir, &Default::default())?;
     std::thread::scope(|scope| {
         for worker in 0..8 {

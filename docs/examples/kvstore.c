@@ -288,19 +288,29 @@ static const char *check(const char *dir)
 
 /* ---- the command ------------------------------------------------------------------------------- */
 
-static int run(struct store *store, int count, char **words)
+static bool is_command(int count, char **words)
 {
-    const char *command = words[0], *key = count > 1 ? words[1] : "";
-    if (strcmp(command, "set") == 0 && count == 3)
+    static const struct {
+        const char *name;
+        int count;
+    } commands[] = { { "set", 3 }, { "get", 2 }, { "remove", 2 }, { "list", 1 }, { "checkpoint", 1 } };
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        if (strcmp(words[0], commands[i].name) == 0 && count == commands[i].count)
+            return true;
+    return false;
+}
+
+static int run(struct store *store, char **words)
+{
+    const char *command = words[0], *key = words[1];
+    if (strcmp(command, "set") == 0)
         return store_set(store, key, words[2]);
-    if (strcmp(command, "remove") == 0 && count == 2)
+    if (strcmp(command, "remove") == 0)
         return store_remove(store, key);
-    if (strcmp(command, "checkpoint") == 0 && count == 1)
+    if (strcmp(command, "checkpoint") == 0)
         return store_checkpoint(store);
-    if (strcmp(command, "list") == 0 && count == 1)
+    if (strcmp(command, "list") == 0)
         return list(store), 0;
-    if (strcmp(command, "get") != 0 || count != 2)
-        return -EINVAL;
     char *value = store_get(store, key);
     if (!value)
         return -ENOENT;
@@ -318,10 +328,14 @@ int main(int argc, char **argv)
             fprintf(stderr, "kvstore: %s\n", failure);
         return failure != NULL;
     }
+    if (!is_command(argc - 2, argv + 2)) {
+        fprintf(stderr, "usage: kvstore DIR set KEY VALUE | get KEY | remove KEY | list | checkpoint\n");
+        return 2;
+    }
     struct store *store;
     int rc = store_open(dir, &store);
     if (rc == 0) {
-        rc = run(store, argc - 2, argv + 2);
+        rc = run(store, argv + 2);
         int closed = store_close(store);
         rc = rc < 0 ? rc : closed;
     }

@@ -267,10 +267,12 @@ class Log:
 
 
 def main():
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: {sys.argv[0]} DIR")
     try:
         for record in Log(sys.argv[1]).records:
             sys.stdout.buffer.write(record.payload + b"\n")
-    except (Damaged, OtherVersion) as error:
+    except (Damaged, OtherVersion, OSError) as error:
         sys.exit(f"{sys.argv[0]}: {error}")
 
 

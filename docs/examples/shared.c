@@ -81,7 +81,7 @@ static int kill_victim(pid_t victim)
 
 /* ---- the replay -------------------------------------------------------------------------------- */
 
-/* The events of each worker come in the order in which it appended them. */
+/* The events of each worker come in the order in which it appended them; an earlier run has its own in front. */
 static int count_events(const char *dir, int *seen)
 {
     struct twinlog_reader *reader;
@@ -91,6 +91,12 @@ static int count_events(const char *dir, int *seen)
         return rc;
     while ((rc = twinlog_reader_next(reader, &record)) > 0) {
         const struct event *event = record.data;
+        if (record.size != sizeof(*event) || event->worker < 0 || event->worker >= WORKERS) {
+            rc = -EBADMSG; /* this program has not made it */
+            break;
+        }
+        if (event->number == 1)
+            seen[event->worker] = 0;
         if (event->number != ++seen[event->worker]) {
             rc = -EBADMSG;
             break;
