@@ -511,12 +511,13 @@ int twinlog_committer_close(struct twinlog_committer *committer);
 
 /* ---- how far ----------------------------------------------------------------------------------- */
 
-/* Watermarks. Any thread. 0 = none. Never block. With TWINLOG_READ_ONLY they look at the files, and where the end of
- * the log is damaged they return the smallest LSN that it can be: twinlog_reader_range() returns the error. */
-uint64_t twinlog_first_lsn(const struct twinlog *log);   /* oldest kept, 0 when empty */
-uint64_t twinlog_last_lsn(const struct twinlog *log);    /* newest accepted */
-uint64_t twinlog_written_lsn(const struct twinlog *log); /* newest that survives this process */
-uint64_t twinlog_durable_lsn(const struct twinlog *log); /* newest durable */
+/* Watermarks. Any thread. 0 = none. They do not wait for a commit. With TWINLOG_READ_ONLY they read files; if that
+ * fails they return what the last such call found, and where the end of the log is damaged the smallest LSN that it can
+ * be: twinlog_reader_range() returns the error. */
+uint64_t twinlog_first_lsn(struct twinlog *log);   /* oldest kept, 0 when empty */
+uint64_t twinlog_last_lsn(struct twinlog *log);    /* newest accepted */
+uint64_t twinlog_written_lsn(struct twinlog *log); /* newest that survives this process */
+uint64_t twinlog_durable_lsn(struct twinlog *log); /* newest durable */
 
 /* ---- removing --------------------------------------------------------------------------------- */
 

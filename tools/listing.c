@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-void begin_cursor_list(struct cursor_list *list, const struct twinlog *log)
+void begin_cursor_list(struct cursor_list *list, struct twinlog *log)
 {
     *list = (struct cursor_list){ .first_lsn = twinlog_first_lsn(log), .last_lsn = twinlog_last_lsn(log) };
 }

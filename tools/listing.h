@@ -13,7 +13,7 @@ struct cursor_list {
     uint64_t first_lsn, last_lsn; /* of the log when the walk began */
     uint64_t count;
 };
-void begin_cursor_list(struct cursor_list *list, const struct twinlog *log);
+void begin_cursor_list(struct cursor_list *list, struct twinlog *log);
 
 /* Number of records behind a cursor at `lsn`. A consumer may have moved the cursor beyond last_lsn
  * meanwhile. */

@@ -103,7 +103,7 @@ void twl_pause(struct twinlog *log);
 void twl_resume(struct twinlog *log);
 
 /* Newest durable LSN from the writer's own memory; twinlog_durable_lsn() reads the shared page. */
-uint64_t twl_durable_lsn(const struct twinlog *log);
+uint64_t twl_durable_lsn(struct twinlog *log);
 /* Newest LSN that any reader may have been told. Reads the files if the log is read-only. */
 int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn);
 

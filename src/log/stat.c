@@ -26,15 +26,15 @@ static int look(struct twinlog *log)
     return rc;
 }
 
-static uint64_t look_at_last(const struct twinlog *log)
+static uint64_t look_at_last(struct twinlog *log)
 {
-    look((struct twinlog *)(uintptr_t)log);
+    look(log);
     return atomic_load(&log->looked_last_lsn);
 }
 
-static uint64_t look_at_first(const struct twinlog *log)
+static uint64_t look_at_first(struct twinlog *log)
 {
-    look((struct twinlog *)(uintptr_t)log);
+    look(log);
     return atomic_load(&log->looked_first_lsn);
 }
 
@@ -45,7 +45,7 @@ static uint64_t last_mapped_lsn(const struct twinlog *log)
                                                  : twl_mapped_last_lsn(log->mapped);
 }
 
-uint64_t twinlog_last_lsn(const struct twinlog *log)
+uint64_t twinlog_last_lsn(struct twinlog *log)
 {
     if (!log)
         return 0;
@@ -54,7 +54,7 @@ uint64_t twinlog_last_lsn(const struct twinlog *log)
     return log->commit ? twl_commit_last_lsn(log->commit) : look_at_last(log);
 }
 
-uint64_t twinlog_written_lsn(const struct twinlog *log)
+uint64_t twinlog_written_lsn(struct twinlog *log)
 {
     if (!log)
         return 0;
@@ -64,7 +64,7 @@ uint64_t twinlog_written_lsn(const struct twinlog *log)
     return log->commit ? twl_commit_written_lsn(log->commit) : look_at_last(log);
 }
 
-uint64_t twl_durable_lsn(const struct twinlog *log)
+uint64_t twl_durable_lsn(struct twinlog *log)
 {
     if (log->mapped) { /* a child knows no newer segment than at the fork, but shares the page */
         const uint64_t lsn = twl_mapped_durable_lsn(log->mapped);
@@ -86,7 +86,7 @@ int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn)
 
 /* What readers are told, so that no reader is ahead of it. A forked child shares the page, so it gets the
  * value at the fork. */
-uint64_t twinlog_durable_lsn(const struct twinlog *log)
+uint64_t twinlog_durable_lsn(struct twinlog *log)
 {
     if (!log)
         return 0;
@@ -95,7 +95,7 @@ uint64_t twinlog_durable_lsn(const struct twinlog *log)
     return lsn > 0 ? lsn : twl_durable_lsn(log); /* the page may just have been lost */
 }
 
-uint64_t twinlog_first_lsn(const struct twinlog *log)
+uint64_t twinlog_first_lsn(struct twinlog *log)
 {
     if (!log)
         return 0;
@@ -106,7 +106,7 @@ uint64_t twinlog_first_lsn(const struct twinlog *log)
     return last_lsn >= first_lsn ? first_lsn : 0;
 }
 
-static void stat_markers(const struct twinlog *log, struct twinlog_stat *stat)
+static void stat_markers(struct twinlog *log, struct twinlog_stat *stat)
 {
     stat->first_lsn = twinlog_first_lsn(log);
     stat->last_lsn = twinlog_last_lsn(log);

@@ -185,7 +185,7 @@ static bool is_possible(const struct twinlog_trim_options *options)
 
 /* First LSN to keep if only so many records are kept. The caller holds `head_lock`, because a truncation
  * removes records that would be kept. */
-static uint64_t head_for_records(const struct twinlog *log, uint64_t keep_records)
+static uint64_t head_for_records(struct twinlog *log, uint64_t keep_records)
 {
     uint64_t durable_lsn = twl_durable_lsn(log);
     return keep_records > 0 && durable_lsn >= keep_records ? durable_lsn - keep_records + 1 : 0;

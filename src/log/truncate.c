@@ -67,7 +67,7 @@ static bool take_oldest(void *context, const struct kept_segment *segment)
 /* The head moves if nothing was kept. If a crash comes before this, the next opening makes the change. */
 static int settle_state(void *context, struct state *state)
 {
-    const struct twinlog *log = context;
+    struct twinlog *log = context;
     uint64_t first_lsn = atomic_load(&log->first_lsn), oldest;
     bool has_moved = twl_state_clamp_cursors(state, first_lsn - 1, twl_durable_lsn(log));
     int rc = twl_keeper_each(log->keeper, take_oldest, &oldest);

@@ -1735,6 +1735,33 @@ START_TEST(a_writer_that_stops_while_it_tells_is_not_taken_for_one_without_recor
 }
 END_TEST
 
+/* They read files, and remember: so they take a log that is not const. */
+START_TEST(the_watermarks_of_a_log_that_cannot_be_read_now_are_the_last_ones)
+{
+    uint64_t (*const watermarks[])(struct twinlog * log) = { twinlog_first_lsn, twinlog_last_lsn,
+                                                             twinlog_written_lsn, twinlog_durable_lsn };
+    struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
+    const uint64_t before[] = { 1, 3, 3, 3 };
+    char away[512];
+
+    struct twinlog *log = log_open(NULL);
+    put_many(log, 0, 3);
+    log_close(log);
+    struct twinlog *looker = log_open(&options);
+    ck_assert_uint_eq(twinlog_last_lsn(looker), 3);
+    snprintf(away, sizeof(away), "%s/away", log_parent);
+    log = log_open(NULL);
+    put_many(log, 0, 1);
+    log_close(log);
+    ck_assert_int_eq(rename(log_file("state"), away), 0);
+    for (size_t i = 0; i < 4; i++)
+        ck_assert_uint_eq(watermarks[i](looker), before[i]);
+    ck_assert_int_eq(rename(away, log_file("state")), 0);
+    ck_assert_uint_eq(twinlog_last_lsn(looker), 4);
+    log_close(looker);
+}
+END_TEST
+
 START_TEST(damage_is_met_from_both_sides_and_passed_by_a_seek)
 {
     struct twinlog_reader *reader;
@@ -2139,6 +2166,7 @@ Suite *reader_suite(void)
     tcase_add_test(tests, readers_keep_up_with_a_writer_that_trims_and_recycles);
     tcase_add_test(tests, readers_keep_up_with_a_writer_that_truncates_as_well);
     tcase_add_test(tests, a_writer_that_stops_while_it_tells_is_not_taken_for_one_without_records);
+    tcase_add_test(tests, the_watermarks_of_a_log_that_cannot_be_read_now_are_the_last_ones);
     tcase_add_loop_test(tests, what_a_dead_writer_left_torn_is_not_returned_in_the_place_of_what_came_after,
                         0, 2);
 

@@ -99,9 +99,9 @@ extern "C" {
     pub fn twinlog_wait(log: *mut twinlog, lsn: u64, level: u32, deadline_ns: u64) -> c_int;
     pub fn twinlog_sync(log: *mut twinlog) -> c_int;
     pub fn twinlog_deadline(timeout_ms: u32) -> u64;
-    pub fn twinlog_first_lsn(log: *const twinlog) -> u64;
-    pub fn twinlog_last_lsn(log: *const twinlog) -> u64;
-    pub fn twinlog_durable_lsn(log: *const twinlog) -> u64;
+    pub fn twinlog_first_lsn(log: *mut twinlog) -> u64;
+    pub fn twinlog_last_lsn(log: *mut twinlog) -> u64;
+    pub fn twinlog_durable_lsn(log: *mut twinlog) -> u64;
     pub fn twinlog_trim(
         log: *mut twinlog,
         options: *const twinlog_trim_options,
