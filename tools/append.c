@@ -305,11 +305,11 @@ static void complain_input(const struct append *append, int error)
                  ". It was not appended.",
                  records + 1, append->input.offset);
     else if (error == -ECANCELED)
-        complain("stopped by signal %d (%s) after %" PRIu64 " %ss. The rest was not appended.", stop_signal(),
-                 strsignal(stop_signal()), records, record_word(append));
+        complain("stopped by signal %d (%s) after %" PRIu64 " %s%s. The rest was not appended.",
+                 stop_signal(), strsignal(stop_signal()), records, record_word(append), plural(records));
     else
-        complain("cannot read standard input after %" PRIu64 " %ss: %s. The rest was not appended.", records,
-                 record_word(append), twinlog_strerror(error));
+        complain("cannot read standard input after %" PRIu64 " %s%s: %s. The rest was not appended.", records,
+                 record_word(append), plural(records), twinlog_strerror(error));
 }
 
 /* The durable LSNs of this run. In a shared log, records of other processes may lie between them. */
@@ -329,10 +329,13 @@ static const char *between(const struct append *append)
 static void complain_durable(const struct append *append, uint64_t durable)
 {
     struct run run = durable_run(append, durable);
+    char lsns[LSNS_TEXT_BYTES];
 
-    if (run.first && run.first <= run.last)
-        complain("LSN %" PRIu64 " to %" PRIu64 " of this run are durable%s.", run.first, run.last,
-                 between(append));
+    describe_lsns(lsns, run.first, run.last);
+    if (run.first && run.first == run.last)
+        complain("%s of this run is durable.", lsns);
+    else if (run.first && run.first < run.last)
+        complain("%s of this run are durable%s.", lsns, between(append));
     else
         complain("No record of this run is known to be durable.");
 }
@@ -378,8 +381,10 @@ static int finish(struct append *append, int append_error, int read_error)
     }
     if (append->has_output_failed) {
         struct run run = durable_run(append, durable);
-        complain("Not all LSNs were printed, but the records are durable: LSN %" PRIu64 " to %" PRIu64 "%s.",
-                 run.first, run.last, between(append));
+        char lsns[LSNS_TEXT_BYTES];
+        describe_lsns(lsns, run.first, run.last);
+        complain("Not all LSNs were printed, but the records are durable: %s%s.", lsns,
+                 run.first == run.last ? "" : between(append));
         status = STATUS_FAILED;
     }
     return status;
@@ -408,14 +413,17 @@ static int copy_input(struct append *append)
     return finish(append, error, read_error);
 }
 
-/* If exactly one of this process and the log's writer asks for shared mode, advice about that; else NULL. */
+/* What to do about another writer; NULL if there is none, or all share the log. */
 static const char *advise_busy(const struct append *append)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     bool does_share = append->mode == TWINLOG_MODE_SHARED;
 
-    if (twinlog_inspect(append->dir, &inspection) || !inspection.has_writer ||
-        (inspection.mode == TWINLOG_MODE_SHARED) == does_share)
+    if (twinlog_inspect(append->dir, &inspection) || !inspection.has_writer)
+        return NULL;
+    if (inspection.mode != TWINLOG_MODE_SHARED && !does_share)
+        return "Another process is writing it: wait until that process has closed it, or use --shared in both.";
+    if (inspection.mode == TWINLOG_MODE_SHARED && does_share)
         return NULL;
     if (does_share)
         return "Its writer does not share it: wait until that process has closed it, or let it use --shared, too.";

@@ -45,15 +45,14 @@ static void print_words(const struct twinlog_backup_result *result)
     char linked[BYTES_TEXT_BYTES];
     char cloned[BYTES_TEXT_BYTES];
     char copied[BYTES_TEXT_BYTES];
+    char lsns[LSNS_TEXT_BYTES] = "no records";
 
     describe_bytes(linked, result->linked_bytes);
     describe_bytes(cloned, result->cloned_bytes);
     describe_bytes(copied, result->copied_bytes);
     if (result->first_lsn)
-        printf("LSN %" PRIu64 " to %" PRIu64, result->first_lsn, result->last_lsn);
-    else
-        printf("no records");
-    printf(" in %" PRIu32 " segment%s: %s linked, %s cloned, %s copied\n", result->segments,
+        describe_lsns(lsns, result->first_lsn, result->last_lsn);
+    printf("%s in %" PRIu32 " segment%s: %s linked, %s cloned, %s copied\n", lsns, result->segments,
            plural(result->segments), linked, cloned, copied);
 }
 

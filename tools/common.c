@@ -381,8 +381,9 @@ int fail(const char *doing, const char *dir, int error, const struct twinlog_rep
         complain("%s%s%s", place, *place ? ": " : "", report->text);
     else if (*place)
         complain("%s", place);
-    /* the text of a finding says what to do; that of the system does not, except behind a semicolon */
-    if (report && report->text[0] &&
+    /* The text of a finding says what to do; that of the system does not, except behind a semicolon. A text
+     * about damage may only ask for a copy: then the commands for it follow. */
+    if (report && report->text[0] && (error != TWINLOG_ECORRUPT || strstr(report->text, "`twinlog ")) &&
         (report->finding != TWINLOG_FOUND_SYSTEM_ERROR || strchr(report->text, ';')))
         return status_of(error);
     complain_advice(error, advice);
@@ -412,18 +413,17 @@ int status_of(int error)
 
 void describe_place(char *ret_text, size_t size, const struct twinlog_report *report)
 {
-    char lsns[64] = "";
+    char lsns[LSNS_TEXT_BYTES] = "";
+    const char *comma = report->first_lsn ? ", " : "";
 
     *ret_text = '\0';
-    if (report->first_lsn && report->last_lsn > report->first_lsn)
-        snprintf(lsns, sizeof(lsns), ", LSN %" PRIu64 " to %" PRIu64, report->first_lsn, report->last_lsn);
-    else if (report->first_lsn)
-        snprintf(lsns, sizeof(lsns), ", LSN %" PRIu64, report->first_lsn);
+    if (report->first_lsn)
+        describe_lsns(lsns, report->first_lsn, report->last_lsn);
     if (report->segment)
-        snprintf(ret_text, size, "segment %" PRIu64 ", %s, offset %" PRIu64 "%s", report->segment,
-                 report->file, report->offset, lsns);
+        snprintf(ret_text, size, "segment %" PRIu64 ", %s, offset %" PRIu64 "%s%s", report->segment,
+                 report->file, report->offset, comma, lsns);
     else if (report->file[0])
-        snprintf(ret_text, size, "%s%s", report->file, lsns);
+        snprintf(ret_text, size, "%s%s%s", report->file, comma, lsns);
 }
 
 const char *finding_name(uint32_t finding)
@@ -471,6 +471,14 @@ void print_finding(const struct twinlog_report *finding, bool is_json)
     }
     describe_place(place, sizeof(place), finding);
     printf("%s: %s%s%s\n", finding_name(finding->finding), place, *place ? ": " : "", finding->text);
+}
+
+void describe_lsns(char ret_text[LSNS_TEXT_BYTES], uint64_t first, uint64_t last)
+{
+    if (last > first)
+        snprintf(ret_text, LSNS_TEXT_BYTES, "LSN %" PRIu64 " to %" PRIu64, first, last);
+    else
+        snprintf(ret_text, LSNS_TEXT_BYTES, "LSN %" PRIu64, first);
 }
 
 const char *plural(uint64_t count)

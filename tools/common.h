@@ -223,6 +223,10 @@ bool is_mapped_mode(uint32_t mode);
 #define BYTES_TEXT_BYTES 32
 void describe_bytes(char ret_text[BYTES_TEXT_BYTES], uint64_t bytes);
 
+/* "LSN 5", "LSN 5 to 7". */
+#define LSNS_TEXT_BYTES 64
+void describe_lsns(char ret_text[LSNS_TEXT_BYTES], uint64_t first, uint64_t last);
+
 /* The ending of a plural: "" for 1, else "s". */
 const char *plural(uint64_t count);
 

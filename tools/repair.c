@@ -61,8 +61,11 @@ static void print_words(const struct repair *repair)
         printf("nothing was lost: ");
     printf("%" PRIu64 " record%s copied, %" PRIu64 " lost", result->records, plural(result->records),
            result->lost_records);
-    if (result->first_lsn)
-        printf(", LSN %" PRIu64 " to %" PRIu64, result->first_lsn, result->last_lsn);
+    if (result->first_lsn) {
+        char lsns[LSNS_TEXT_BYTES];
+        describe_lsns(lsns, result->first_lsn, result->last_lsn);
+        printf(", %s", lsns);
+    }
     putchar('\n');
 }
 

@@ -44,8 +44,10 @@ static int reset_log(const struct reset *reset)
     uint64_t records = first_lsn ? last_lsn - first_lsn + 1 : 0;
 
     if (records && !reset->is_forced) {
-        complain("'%s' holds %" PRIu64 " record%s, LSN %" PRIu64 " to %" PRIu64 ". None was removed.",
-                 reset->dir, records, plural(records), first_lsn, last_lsn);
+        char lsns[LSNS_TEXT_BYTES];
+        describe_lsns(lsns, first_lsn, last_lsn);
+        complain("'%s' holds %" PRIu64 " record%s, %s. None was removed.", reset->dir, records,
+                 plural(records), lsns);
         complain("Use --force to remove them for good.");
         return STATUS_FAILED;
     }

@@ -813,7 +813,8 @@ test_slow_pipe()
     says "and what is durable" out '^durable LSN +3$'
     status "verify beside the writer" 0 "$twinlog" verify slow
     status "a second writer" 1 "$twinlog" append slow </dev/null
-    says "is told why" err 'busy|another'
+    says "is told why" err 'busy'
+    says "and what to do" err 'wait until that process has closed it, or use --shared in both'
 
     printf 'accepted\ncut off' >&3
     read -r lsn <&4
@@ -1062,7 +1063,7 @@ test_too_large()
     status "append a line that is too large" 1 "$twinlog" append limited --max-record 8 <in
     says "names the line" err 'line 2 '
     says "and the option" err '--max-record'
-    says "and what is durable" err 'LSN 1 to 1 of this run are durable'
+    says "and what is durable" err 'LSN 1 of this run is durable'
     status "cat" 0 "$twinlog" cat limited
     says "what came before is there" out '^short$'
     count "and nothing else" $(($(wc -l <out) - 1))
@@ -1092,6 +1093,7 @@ test_damage()
     same "prints what is before the damage" want out
     says "then the place" err "segment 1, $(basename "$file"), offset [0-9]+, LSN 500"
     status "append to it" 3 "$twinlog" append damaged </dev/null
+    says "and says which command helps" err "'twinlog repair DIR --output NEW' saves"
     status "cat of what is before the damage" 0 "$twinlog" cat damaged --to 499
     status "and back" 0 "$twinlog" cat damaged --to 499 --reverse
 }
@@ -1214,7 +1216,7 @@ test_mapped_killed()
     read -r lsn <&4
     stop_writer TERM
     count "append --mapped ends by the signal that it gets" $((got != 143))
-    says "and says what is durable" alive.err 'LSN 5 to 5 of this run are durable'
+    says "and says what is durable" alive.err 'LSN 5 of this run is durable'
     status "stat after the signal" 0 "$twinlog" stat alive
     says "the log was closed" out '^left +closed by its last writer$'
 }
