@@ -200,12 +200,23 @@ close_fd:
     return error;
 }
 
+/* A child made by clone() has even a file that is closed in children, until it runs its program. */
+static void unlock_all(const struct disk_file *file)
+{
+    struct flock all = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
+
+    if (file->fd >= 0)
+        fcntl(file->fd, F_OFD_SETLK, &all);
+}
+
 void twl_io_files_close(struct io_file *io_file)
 {
     struct disk_file *file = disk_file_of(io_file);
 
     twl_io_files_unlock(io_file, IO_LOCK_WRITER);
     twl_io_files_unlock(io_file, IO_LOCK_USE);
+    if (file->in_child.fds[0])
+        unlock_all(file);
     close_fd(file);
     free(file);
 }
