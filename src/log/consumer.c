@@ -69,8 +69,9 @@ static int go_to_cursor(struct twinlog_consumer *consumer, bool is_from_end)
     uint64_t lsn = 0, again_lsn = 0;
     int rc = find_cursor(consumer, is_from_end, &lsn);
     for (bool is_settled = false; rc == 0 && !is_settled; lsn = again_lsn) {
-        consumer->committed_lsn = lsn;
         rc = twl_reader_resume(consumer->reader, lsn, &consumer->returned_lsn);
+        /* if that is less than `lsn`, a truncation is about to move the cursor */
+        consumer->committed_lsn = consumer->returned_lsn;
         if (rc == 0)
             rc = find_cursor(consumer, is_from_end, &again_lsn);
         is_settled = again_lsn == lsn;
@@ -125,15 +126,6 @@ void twinlog_consumer_close(struct twinlog_consumer *consumer)
 
 /* ---- consuming --------------------------------------------------------------------------------- */
 
-/* Records at the place of the reader were removed, and the cursor was moved. Goes on where the report says. */
-static int go_on(struct twinlog_consumer *consumer, int error)
-{
-    const int rc =
-        twl_reader_resume(consumer->reader, consumer->ret_report->first_lsn - 1, &consumer->returned_lsn);
-    consumer->committed_lsn = 0;
-    return rc < 0 ? rc : error;
-}
-
 int twinlog_consumer_next(struct twinlog_consumer *consumer, struct twinlog_record *ret_record)
 {
     if (!consumer || !ret_record)
@@ -143,7 +135,10 @@ int twinlog_consumer_next(struct twinlog_consumer *consumer, struct twinlog_reco
     const int rc = twinlog_reader_next(consumer->reader, ret_record);
     if (rc > 0)
         consumer->returned_lsn = ret_record->lsn;
-    return rc == TWINLOG_ETRIMMED || rc == TWINLOG_ETRUNCATED ? go_on(consumer, rc) : rc;
+    if (rc != TWINLOG_ETRIMMED && rc != TWINLOG_ETRUNCATED)
+        return rc;
+    consumer->committed_lsn = 0; /* the cursor was moved */
+    return twl_reader_pass_gap(consumer->reader, &consumer->returned_lsn);
 }
 
 int twinlog_consumer_commit(struct twinlog_consumer *consumer, uint64_t lsn)

@@ -488,6 +488,24 @@ int twl_reader_get(struct twinlog_reader *reader, uint64_t lsn, struct twinlog_r
     return rc < 0 ? rc : 0;
 }
 
+static bool is_gap(int error)
+{
+    return error == TWINLOG_ETRIMMED || error == TWINLOG_ETRUNCATED;
+}
+
+/* As if the records up to `lsn` had been returned. A truncation that comes after this snapshot begins a newer
+ * segment. */
+static void stand_behind(struct twinlog_reader *reader, uint64_t lsn)
+{
+    const struct segment_set *set = &reader->snapshot.set;
+    move_to(reader, AT_LSN, lsn + 1);
+    if (set->started > 0) {
+        reader->passed_lsn = lsn;
+        reader->passed_sequence = set->entries[set->started - 1].header.sequence;
+    }
+    reader->generation = reader->snapshot.generation;
+}
+
 int twl_reader_resume(struct twinlog_reader *reader, uint64_t lsn, uint64_t *ret_lsn)
 {
     struct read_snapshot *snapshot = &reader->snapshot;
@@ -497,16 +515,21 @@ int twl_reader_resume(struct twinlog_reader *reader, uint64_t lsn, uint64_t *ret
         rc = twl_read_snapshot_reload(snapshot, &reader->report);
     if (rc < 0)
         return tell(reader, rc);
-    lsn = min_u64(lsn, snapshot->limit_lsn);
-    move_to(reader, AT_LSN, lsn + 1);
-    const struct segment_set *set = &snapshot->set;
-    if (set->started > 0) { /* a truncation that comes later begins a newer segment */
-        reader->passed_lsn = lsn;
-        reader->passed_sequence = set->entries[set->started - 1].header.sequence;
-    }
-    reader->generation = snapshot->generation;
-    *ret_lsn = lsn;
+    *ret_lsn = min_u64(lsn, snapshot->limit_lsn);
+    stand_behind(reader, *ret_lsn);
     return 0;
+}
+
+int twl_reader_pass_gap(struct twinlog_reader *reader, uint64_t *ret_lsn)
+{
+    reader->error = 0;
+    reader->generation = 0; /* compares again: more may have been removed since the error was found */
+    const int rc = settle(reader);
+    if (is_gap(rc)) {
+        *ret_lsn = reader->report.first_lsn - 1;
+        stand_behind(reader, *ret_lsn);
+    }
+    return rc < 0 ? tell(reader, rc) : rc;
 }
 
 int twl_reader_check(struct twinlog_reader *reader)
@@ -515,7 +538,7 @@ int twl_reader_check(struct twinlog_reader *reader)
     int rc = twl_read_snapshot_look(&reader->snapshot, &reader->report);
     if (rc == 0)
         rc = settle(reader);
-    return rc == TWINLOG_ETRIMMED || rc == TWINLOG_ETRUNCATED ? stick(reader, rc) : rc;
+    return is_gap(rc) ? stick(reader, rc) : rc;
 }
 
 int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn, uint64_t *ret_last_lsn)

@@ -9,6 +9,7 @@
 #include "log/consumer_slot.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -258,6 +259,31 @@ START_TEST(a_forked_child_neither_consumes_nor_keeps_the_name)
 }
 END_TEST
 
+static int wait_for_ever(void *context)
+{
+    (void)context;
+    while (pause() < 0)
+        continue;
+    return 0;
+}
+
+/* As posix_spawn() does in another thread: the child has the parent's open files until it runs its program. */
+START_TEST(a_child_that_is_about_to_run_a_program_does_not_keep_the_name)
+{
+    static _Alignas(64) char stack[65536];
+    log_close(make_log(1));
+    struct twinlog_consumer *consumer = open_consumer(0);
+    const pid_t child = clone(wait_for_ever, stack + sizeof(stack), SIGCHLD, NULL);
+    ck_assert_int_gt(child, 0);
+    twinlog_consumer_close(consumer);
+    const int rc = try_open(NAME, 0, &consumer);
+    ck_assert_int_eq(kill(child, SIGKILL), 0);
+    ck_assert_int_eq(wait_child(child), 128 + SIGKILL);
+    ck_assert_int_eq(rc, 0);
+    twinlog_consumer_close(consumer);
+}
+END_TEST
+
 START_TEST(what_is_no_consumer_is_refused)
 {
     struct twinlog_consumer *consumer;
@@ -369,7 +395,33 @@ START_TEST(a_consumer_that_comes_in_the_middle_of_a_truncation_begins_at_the_end
     io->ops->destroy(io);
     struct twinlog_consumer *consumer = open_consumer(0);
     put(log, 1, 50);
-    expect_all(consumer, 51, 100, 1);
+    expect_all(consumer, 51, 60, 1);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), 0);
+    ck_assert_uint_eq(cursor_of(log), 60);
+    expect_all(consumer, 61, 100, 1);
+    twinlog_consumer_close(consumer);
+    log_close(log);
+}
+END_TEST
+
+/* 0: next would tell of the first truncation; 1: commit has; 2: a wait has found it. */
+START_TEST(the_second_of_two_truncations_is_not_missed)
+{
+    struct twinlog *log = make_log(100);
+    struct twinlog_consumer *consumer = open_consumer(0);
+    expect_all(consumer, 1, 80, 0);
+    ck_assert_int_eq(twinlog_truncate(log, 50), 0);
+    if (_i == 1)
+        ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), TWINLOG_ETRUNCATED);
+    if (_i == 2)
+        ck_assert_int_eq(twinlog_reader_wait(twinlog_consumer_reader(consumer), -1), 1);
+    ck_assert_int_eq(twinlog_truncate(log, 20), 0);
+    put(log, 1, 100);
+    expect_no_next(consumer, TWINLOG_ETRUNCATED);
+    ck_assert_uint_eq(report.first_lsn, 21);
+    expect_all(consumer, 21, 120, 1);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), 0);
+    ck_assert_uint_eq(cursor_of(log), 120);
     twinlog_consumer_close(consumer);
     log_close(log);
 }
@@ -387,6 +439,7 @@ Suite *consumer_suite(void)
     tcase_add_test(tests, a_second_consumer_of_a_name_is_told_the_process_that_has_it);
     tcase_add_test(tests, there_is_a_slot_for_256_names);
     tcase_add_test(tests, a_forked_child_neither_consumes_nor_keeps_the_name);
+    tcase_add_test(tests, a_child_that_is_about_to_run_a_program_does_not_keep_the_name);
     tcase_add_test(tests, what_is_no_consumer_is_refused);
 
     tests = logdir_case(suite, "what is removed", logdir_make);
@@ -394,5 +447,6 @@ Suite *consumer_suite(void)
     tcase_add_loop_test(tests, a_truncation_of_what_was_finished_with_is_told_once, 0, 3);
     tcase_add_test(tests, a_reset_is_told_also_when_all_was_finished_with_and_trimmed);
     tcase_add_test(tests, a_consumer_that_comes_in_the_middle_of_a_truncation_begins_at_the_end);
+    tcase_add_loop_test(tests, the_second_of_two_truncations_is_not_missed, 0, 3);
     return suite;
 }
