@@ -386,8 +386,8 @@ int twl_state_change(struct io *io, int (*edit)(void *context, struct state *sta
     struct slots slots = { 0 };
     struct state next;
     int rc = open_locked(io, &slots.file);
-    if (rc < 0)
-        return rc;
+    if (rc < 0) /* -ENOENT would say that there is no such name */
+        return rc == -ENOENT ? TWINLOG_ECORRUPT : rc;
     rc = change_locked(io, &slots, edit, context, &next);
     io_close(slots.file);
     if (rc == 0 && ret_state)

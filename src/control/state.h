@@ -41,9 +41,9 @@ void twl_state_free(struct state *state); /* may be called twice */
 
 /* Reads the state, lets `edit` change it, and writes it if `edit` returns 1; 0 = leave it, negative = give
  * up with that error. Durable on return. The changes of all processes have one order: waits for another
- * process's change, -EBUSY after 30 s. If the result is 0, *ret_state (may be NULL) is the state that
- * `edit` saw or changed last; it is durable in both slots, also if nothing was changed. After a write
- * error the change has happened or not. */
+ * process's change, -EBUSY after 30 s. TWINLOG_ECORRUPT also if there is no file. If the result is 0,
+ * *ret_state (may be NULL) is the state that `edit` saw or changed last; it is durable in both slots, also if
+ * nothing was changed. After a write error the change has happened or not. */
 int twl_state_change(struct io *io, int (*edit)(void *context, struct state *state), void *context,
                      struct state *ret_state);
 

@@ -645,6 +645,26 @@ START_TEST(a_missing_state_file_is_damage)
 }
 END_TEST
 
+/* -ENOENT would say that there is no such name, or no log. */
+START_TEST(a_state_file_that_is_missing_from_an_open_log_is_damage)
+{
+    const struct twinlog_trim_options trim = { .size = sizeof(trim), .before_lsn = 5 };
+    struct twinlog *log = open_small(0);
+    uint64_t lsn;
+    append_to(log, 10, 0);
+    ck_assert_int_eq(unlink(log_file("state")), 0);
+    ck_assert_int_eq(twinlog_cursor_get(log, "name", &lsn), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(twinlog_cursor_set(log, "name", 1), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(twinlog_cursor_remove(log, "name"), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(twinlog_meta_set(log, "name", "value", 5), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(twinlog_meta_remove(log, "name"), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(twinlog_trim(log, &trim, NULL), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(twinlog_truncate(log, 5), TWINLOG_ECORRUPT);
+    append_to(log, 20, 0);
+    log_close(log);
+}
+END_TEST
+
 START_TEST(segments_missing_at_the_head_are_damage)
 {
     struct twinlog *log = open_small(0);
@@ -743,6 +763,7 @@ Suite *space_suite(void)
     tcase_add_test(tests, a_read_only_handle_makes_no_log);
     tests = logdir_case(suite, "missing", logdir_make);
     tcase_add_test(tests, a_missing_state_file_is_damage);
+    tcase_add_test(tests, a_state_file_that_is_missing_from_an_open_log_is_damage);
     tcase_add_test(tests, segments_missing_at_the_head_are_damage);
     tcase_add_test(tests, a_newest_segment_that_is_missing_is_damage);
     tests = logdir_case(suite, "files", logdir_make);

@@ -317,7 +317,7 @@ START_TEST(where_there_is_no_state_there_is_none)
 {
     struct state state;
     ck_assert_int_eq(twl_state_read(io, &state, &report), -ENOENT);
-    ck_assert_int_eq(twl_state_change(io, edit_nothing, NULL, NULL), -ENOENT);
+    ck_assert_int_eq(twl_state_change(io, edit_nothing, NULL, NULL), TWINLOG_ECORRUPT);
 }
 END_TEST
 
