@@ -590,8 +590,9 @@ int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
 /* ---- cursors and values ------------------------------------------------------------------------ */
 
 /* Small things kept with the log, for consumers and for a raft vote: each call that changes one is atomic
- * and durable on return (two small synced writes). Names are 1 to 63 bytes, any but NUL. They survive trims
- * and truncations. A process that only reads the log can use them through a handle of TWINLOG_READ_ONLY. Any thread.
+ * and durable on return (two small synced writes). Names are 1 to 63 bytes, any but NUL; the first one is not below
+ * 0x20. They survive trims and truncations. A process that only reads the log can use them through a handle of
+ * TWINLOG_READ_ONLY. Any thread.
  *
  * After a change that failed, every process reads what the disk has: the old value or, if it got there, the new one,
  * and no power cut takes back what was read.
@@ -599,7 +600,8 @@ int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
  *   -EINVAL   a bad name or value, a NULL     -ENOENT   no such name
  *   -ENOSPC   more than 1 MiB in all, or the disk is full
  *   -EBUSY    another process was changing one for 30 s
- *   -EROFS, -EACCES  the files can't be written     TWINLOG_ECORRUPT  their file is damaged
+ *   -EROFS, -EACCES  the files can't be written     TWINLOG_ECORRUPT  their file is damaged or missing
+ *   TWINLOG_EVERSION  a newer version has written the log, and others may only read it
  */
 #define TWINLOG_NAME_BYTES 64u /* longest name, with its NUL */
 #define TWINLOG_META_BYTES 4096u
