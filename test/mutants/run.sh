@@ -140,7 +140,7 @@ judge()
         cat "$folder/made"
     fi
     rm -rf "$folder/libtwinlog.a" "$folder"/twinlog-test-*
-    printf '%-27s %-9s %6s %6s  %-39s %s\n' "$1" "$verdict" "$made" "$tried" "$test" "$(breaks "$1")" |
+    printf '%-30s %-9s %6s %6s  %-39s %s\n' "$1" "$verdict" "$made" "$tried" "$test" "$(breaks "$1")" |
         tee "$folder/verdict"
 }
 
@@ -179,7 +179,7 @@ check_tests()
 }
 
 # count VERDICT FILE
-count() { cut -c 29-37 "$2" | sed 's/ *$//' | grep -cx "$1"; }
+count() { sed 's/^[^ ]* *//' "$2" | cut -c 1-9 | sed 's/ *$//' | grep -cx "$1"; }
 
 # report BEGAN NAME...: what became of them, in one table; fails if one was not noticed.
 report()
@@ -187,7 +187,7 @@ report()
     began=$1
     shift
     table=$build/mutants/report
-    printf '%-27s %-9s %6s %6s  %-39s %s\n' mutant verdict made tried 'caught by' breaks >"$table"
+    printf '%-30s %-9s %6s %6s  %-39s %s\n' mutant verdict made tried 'caught by' breaks >"$table"
     for name in "$@"; do
         cat "$build/mutants/$name/verdict"
     done >>"$table"
