@@ -263,6 +263,24 @@ static void test_allocated_space_needs_a_sync(void)
     }
 }
 
+static void test_a_shortened_file_loses_what_was_behind_its_end(void)
+{
+    struct machine machine = start();
+    EXPECT(io_write_at(machine.file, filled('n'), BLOCK_BYTES, BLOCK_BYTES) == 0);
+    EXPECT(io_truncate(machine.file, BLOCK_BYTES + SECTOR) == 0);
+    EXPECT(strcmp(look(machine.disk, "file", 10), "oooooooon-") == 0);
+    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "oooooooo-"));
+    EXPECT(image_shows(machine.disk, SIM_CUT_ALL, 0, "file", "oooooooon-"));
+    EXPECT(io_truncate(machine.file, 2 * SECTOR) == 0);
+    EXPECT(simdisk_choices(machine.disk) == 0);
+    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "oo-"));
+    EXPECT(io_truncate(machine.file, BLOCK_BYTES) == 0); /* makes no file longer */
+    EXPECT(io_allocate(machine.file, BLOCK_BYTES, IO_ALLOCATE_SPACE) == 0);
+    EXPECT(io_sync(machine.file) == 0);
+    EXPECT(image_shows(machine.disk, SIM_CUT_NONE, 0, "file", "oo000000-"));
+    stop(&machine);
+}
+
 /* ---- the directory ------------------------------------------------------------------------------- */
 
 static void test_a_synced_file_needs_a_synced_name(void)
@@ -937,6 +955,7 @@ static void test_a_read_only_file_takes_no_writes(void)
     EXPECT(io_open(machine.io, "file", IO_READ_ONLY, &file) == 0);
     EXPECT(io_write_at(file, filled('n'), SECTOR, 0) == -EBADF);
     EXPECT(io_allocate(file, 2 * BLOCK_BYTES, IO_ALLOCATE_WRITTEN) == -EBADF);
+    EXPECT(io_truncate(file, SECTOR) == -EBADF);
     io_close(file);
     stop(&machine);
 }
@@ -963,6 +982,7 @@ static void (*const TESTS[])(void) = {
     test_a_size_is_a_change_of_its_own,
     test_data_beyond_a_lost_size_does_not_come_back,
     test_allocated_space_needs_a_sync,
+    test_a_shortened_file_loses_what_was_behind_its_end,
     test_a_synced_file_needs_a_synced_name,
     test_a_rename_is_atomic_and_volatile,
     test_a_rename_replaces_in_one_step,

@@ -10,9 +10,9 @@
 #include <string.h>
 
 static const char *const OP_NAMES[SIM_OPS + 1] = {
-    "open",      "create", "size",  "read",   "write",       "allocate", "sync",   "lock",
-    "is_locked", "links",  "map",   "view",   "list",        "rename",   "unlink", "sync_dir",
-    "link",      "clone",  "adopt", "submit", "group-write", "barrier",  "random", "any",
+    "open",      "create", "size",   "read",        "write",   "allocate", "truncate", "sync",     "lock",
+    "is_locked", "links",  "map",    "view",        "list",    "rename",   "unlink",   "sync_dir", "link",
+    "clone",     "adopt",  "submit", "group-write", "barrier", "random",   "any",
 };
 
 const char *simdisk_op_name(enum simdisk_op op)
@@ -224,6 +224,35 @@ void sim_grow_file(struct inode *inode, uint64_t bytes)
         sim_show_change(inode, sim_add_change(inode, (struct change){ .grows_to = bytes }));
 }
 
+/* Those that neither write nor grow. */
+static void forget_empty_changes(struct inode *inode)
+{
+    for (size_t i = inode->changes; i-- > 0;)
+        if (inode->change[i].size == 0 && inode->change[i].grows_to <= inode->durable_bytes)
+            sim_remove_change(inode, i);
+}
+
+/* A write in flight may still make the file longer. */
+void sim_shorten_file(struct inode *inode, uint64_t bytes)
+{
+    if (bytes >= inode->view_bytes)
+        return;
+    for (size_t i = inode->changes; i-- > 0;) {
+        struct change *change = &inode->change[i];
+        if (change->is_in_flight)
+            continue;
+        change->size = change->offset < bytes ? (size_t)min_u64(change->size, bytes - change->offset) : 0;
+        change->grows_to = min_u64(change->grows_to, bytes);
+    }
+    inode->view_bytes = bytes;
+    inode->durable_bytes = min_u64(inode->durable_bytes, bytes);
+    content_truncate(&inode->view, bytes);
+    content_truncate(&inode->durable, inode->durable_bytes);
+    if (inode->behind)
+        content_truncate(&inode->behind, bytes);
+    forget_empty_changes(inode);
+}
+
 static void make_durable(struct inode *inode, const struct change *change)
 {
     content_write(&inode->durable, change->offset, sim_change_bytes(change, 0), change->size);
@@ -359,14 +388,6 @@ static void sync_overlap(struct inode *inode, size_t index, const struct change 
     inode->change[index] = head;
     insert_change(inode, index + 1, tail);
     blob_release(change.blob);
-}
-
-/* Those that neither write nor grow. */
-static void forget_empty_changes(struct inode *inode)
-{
-    for (size_t i = inode->changes; i-- > 0;)
-        if (inode->change[i].size == 0 && inode->change[i].grows_to <= inode->durable_bytes)
-            sim_remove_change(inode, i);
 }
 
 void sim_sync_write(struct inode *inode, const struct change *write)

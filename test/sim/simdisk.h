@@ -10,6 +10,7 @@
  *    sectors of any other unsynced write. Of several writes to one sector any may be the last.
  *  - A file's size is a change of its own: new data beyond an old size is lost, a new size over old
  *    data reads as zeros.
+ *  - A file that is made shorter is so at once, durably; what was not synced behind its new end is gone.
  *  - A create, rename or unlink is volatile until the directory is synced. Each is atomic, each may
  *    have happened or not, whatever the others did. A synced file under a name that was not synced
  *    may be missing.
@@ -47,6 +48,7 @@ enum simdisk_op {
     SIM_READ,
     SIM_WRITE,
     SIM_ALLOCATE,
+    SIM_TRUNCATE,
     SIM_SYNC, /* both kinds */
     SIM_LOCK,
     SIM_IS_LOCKED,

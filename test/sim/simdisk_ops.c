@@ -177,6 +177,18 @@ static int sim_allocate_file(struct io_file *file, uint64_t bytes, enum io_alloc
     return error;
 }
 
+static int sim_truncate(struct io_file *file, uint64_t bytes)
+{
+    struct simdisk *disk = disk_of(file);
+    const int error = sim_begin(disk, SIM_TRUNCATE, inode_of(file), NULL, 0, (size_t)bytes);
+    if (sim_file_of(file)->flags & IO_READ_ONLY)
+        return -EBADF;
+    if (error == 0)
+        sim_shorten_file(inode_of(file), bytes);
+    sim_call_hook(disk, SIM_TRUNCATE);
+    return error;
+}
+
 static int sim_sync(struct io_file *file)
 {
     struct simdisk *disk = disk_of(file);
@@ -533,6 +545,7 @@ static const struct io_ops SIM_OPS_TABLE = {
     .read = sim_read,
     .write = sim_write,
     .allocate = sim_allocate_file,
+    .truncate = sim_truncate,
     .sync = sim_sync,
     .sync_data = sim_sync, /* there are no times */
     .lock = sim_lock,
@@ -560,8 +573,20 @@ static const struct io_ops SIM_OPS_TABLE = {
     .destroy = sim_destroy,
 };
 
+/* What no test happens to call would be a call of address 0 in the first long run that does. */
+static void check_operations(const struct io_ops *ops)
+{
+    void *operations[sizeof(*ops) / sizeof(void *)];
+    _Static_assert(sizeof(operations) == sizeof(*ops), "pointers only");
+    memcpy(operations, ops, sizeof(operations));
+    for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); ++i)
+        if (!operations[i])
+            sim_misuse("the simulated disk lacks an operation");
+}
+
 struct io *simdisk_connect(struct simdisk *disk)
 {
+    check_operations(&SIM_OPS_TABLE);
     struct sim_io *process = sim_allocate(sizeof(*process));
     *process = (struct sim_io){
         .io = { .ops = &SIM_OPS_TABLE, .has_threads = false },

@@ -127,6 +127,7 @@ void sim_add_write(struct inode *inode, const unsigned char *bytes, size_t size,
 void sim_change_file(struct inode *inode, const unsigned char *bytes, size_t size, uint64_t offset,
                      bool is_direct);
 void sim_grow_file(struct inode *inode, uint64_t bytes);
+void sim_shorten_file(struct inode *inode, uint64_t bytes);
 
 /* What a failed write leaves. */
 void sim_change_some_sectors(struct simdisk *disk, struct inode *inode, const unsigned char *bytes,
