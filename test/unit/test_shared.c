@@ -95,10 +95,10 @@ static struct shared {
     struct member members[MEMBERS];
 } * shared;
 
-static struct member *self;          /* in a member's process: itself, */
-static struct twinlog *own_log;      /* its log, */
-static struct place own_place;       /* and its claim */
-static struct open_group *own_group; /* where it is */
+static struct member *self;                /* in a member's process: itself, */
+static struct twinlog *own_log;            /* its log, */
+static struct place own_place;             /* and its claim */
+static struct mapped_segment *own_segment; /* where it is: counted among the users, as by an append */
 
 static uint32_t writer_of(const struct member *member)
 {
@@ -357,12 +357,12 @@ static struct record_header next_record(unsigned char bytes[RECORD_ROOM])
 
 static int claim(void)
 {
-    struct open_group *group = &atomic_load(&own_log->mapped->active)->group;
+    own_segment = twl_mapped_enter(own_log->mapped);
+    struct open_group *group = &own_segment->group;
     const enum stage stage = (enum stage)atomic_load(&self->with);
     unsigned char bytes[RECORD_ROOM], header[RECORD_HEADER_BYTES];
     const struct record_header record = next_record(bytes);
 
-    own_group = group;
     EXPECT(claim_place(group, record.size, stage != CLAIMED));
     atomic_store(&self->lsn, own_place.lsn);
     if (stage < HALF_COPIED)
@@ -383,7 +383,8 @@ static int complete(void)
     const struct record_header record = next_record(bytes);
 
     memcpy(own_place.at + RECORD_HEADER_BYTES, bytes, record.size);
-    EXPECT(twl_open_group_complete(own_group, &own_place, &record) == 0);
+    EXPECT(twl_open_group_complete(&own_segment->group, &own_place, &record) == 0);
+    twl_mapped_leave(own_segment);
     atomic_fetch_add(&self->appended, 1);
     return 0;
 }
