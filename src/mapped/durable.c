@@ -105,11 +105,10 @@ static int adopt(struct mapped *m, struct mapped_segment *seg) REQUIRES(m->synci
 
 void twl_mapped_tell_durable(struct mapped *m, uint64_t lsn)
 {
-    if (lsn <= atomic_load(m->durable))
-        return;
-    if (!m->participants)
-        atomic_store(m->durable, lsn);
-    twl_page_publish_durable(m->shared, lsn);
+    const bool is_news = lsn > atomic_load(m->durable);
+    raise_u64(&m->own_durable, lsn);
+    if (is_news)
+        twl_page_publish_durable(m->shared, lsn);
 }
 
 int twl_mapped_sync_bytes(struct mapped *m, struct mapped_segment *seg, uint64_t to)

@@ -38,6 +38,8 @@ struct mapped {
     _Atomic int *poison;       /* [const pointer] to `own_poison`, or to that of all participants */
     _Atomic uint64_t *durable; /* [const pointer] likewise: newest LSN up to which all records are durable */
     _Atomic int own_poison;
+    /* The same as far as this process has synced. Only this one is promised on the disk: a recovery takes what is
+     * promised and missing for damage, and the page may hold anything. */
     _Atomic uint64_t own_durable;
     uint64_t began_lsn; /* [const] first LSN that was free when this handle was opened */
     uint64_t room;      /* [const] bytes a segment must have for groups, so that the largest record fits */

@@ -271,6 +271,7 @@ int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_ma
         return -ENOMEM;
     m->began_lsn = config->position.next_lsn;
     atomic_store(m->durable, config->position.next_lsn - 1);
+    atomic_store(&m->own_durable, config->position.next_lsn - 1);
     twl_mutex_lock(&m->rolling);
     m->first_left = config->left;
     int rc = twl_mapped_prepare(m, true);

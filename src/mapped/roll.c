@@ -24,7 +24,7 @@ static int take_spare_error(struct mapped *m)
 static int get_from_keeper(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
 {
     const struct mapped_segment *active = atomic_load(&m->active);
-    const uint64_t after_lsn = atomic_load(m->durable);
+    const uint64_t after_lsn = atomic_load(&m->own_durable);
     const uint32_t epoch = active ? active->start.epoch.number : m->first_left.header.epoch;
     while (!twl_keeper_take(m->keeper, m->room, &m->spare_segment)) {
         if (!may_wait)
@@ -40,7 +40,7 @@ static int get_from_keeper(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
 static int get_shared(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
 {
     const struct mapped_segment *active = atomic_load(&m->active);
-    const uint64_t durable = atomic_load(m->durable);
+    const uint64_t durable = atomic_load(&m->own_durable);
     if (!may_wait) {
         const int rc = twl_next_open(m->io, active->number + 1, &m->spare_segment);
         return rc == -ENOENT ? take_spare_error(m) : rc;
@@ -59,7 +59,7 @@ static int make_ahead(struct mapped *m)
         return -EAGAIN;
     if (rc == -ENOENT) {
         rc = twl_next_make(m->participants, &active->segment, active->number + 1, m->room,
-                           atomic_load(m->durable), active->start.epoch.number, &made);
+                           atomic_load(&m->own_durable), active->start.epoch.number, &made);
         twl_participants_release(m->participants, LOCK_TO_MAKE);
     }
     if (rc < 0)
@@ -78,7 +78,7 @@ int twl_mapped_prepare_ahead(struct mapped *m)
 {
     if (m->participants)
         return make_ahead(m);
-    return twl_keeper_wait(m->keeper, m->room, atomic_load(m->durable),
+    return twl_keeper_wait(m->keeper, m->room, atomic_load(&m->own_durable),
                            atomic_load(&m->active)->start.epoch.number);
 }
 
@@ -106,7 +106,7 @@ static int compose_start(struct mapped *m, const struct position *position, stru
         return twl_mapped_segment_compose_next(m->spare, old, ret_start);
     *ret_start = (struct group_header){ .first_lsn = position->next_lsn,
                                         .bytes = GROUP_HEADER_BYTES,
-                                        .durable_lsn = atomic_load(m->durable),
+                                        .durable_lsn = atomic_load(&m->own_durable),
                                         .chain = position->chain,
                                         .epoch.number = position->epoch.number + 1,
                                         .kind = GROUP_START,

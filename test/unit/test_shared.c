@@ -1119,6 +1119,51 @@ START_TEST(segments_are_left_while_a_closer_stands_still)
 }
 END_TEST
 
+static uint64_t promised_by_segment(uint64_t number)
+{
+    unsigned char block[SEGMENT_HEADER_BYTES];
+    struct segment_header header;
+    const int fd = open(log_segment(number), O_RDONLY | O_CLOEXEC);
+
+    ck_assert_int_eq(read(fd, block, sizeof(block)), sizeof(block));
+    close(fd);
+    ck_assert_int_eq(twl_segment_header_decode(block, &header), HEADER_VALID);
+    return header.after_lsn;
+}
+
+/* Any process may write to the page. On the disk it would be proof that records were there. */
+START_TEST(what_the_page_alone_calls_durable_is_not_promised)
+{
+    struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
+    const int held = hold_lock(LOCK_TO_CLOSE, F_WRLCK); /* closing a segment syncs it */
+
+    append_records(log, 0, 0, 10);
+    watermark_store(&log->shared->page->durable, _i ? UINT64_MAX / 2 : 10);
+    append_records(log, 0, 10, 400);
+    const uint64_t number = atomic_load(&log->mapped->active)->number;
+    ck_assert_uint_gt(number, 4);
+    ck_assert_uint_eq(promised_by_segment(number), 0);
+    close(held);
+    log_close(log);
+    expect_clean_opening(TWINLOG_MODE_SHARED, 410);
+}
+END_TEST
+
+/* What this process has synced is promised, for that proves damage. */
+START_TEST(what_was_synced_is_promised)
+{
+    struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
+    const int held = hold_lock(LOCK_TO_CLOSE, F_WRLCK);
+
+    append_records(log, 0, 0, 10);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    append_records(log, 0, 10, 400);
+    ck_assert_uint_eq(promised_by_segment(atomic_load(&log->mapped->active)->number), 10);
+    close(held);
+    log_close(log);
+}
+END_TEST
+
 /* ---- to the disk -------------------------------------------------------------------------------- */
 
 static uint64_t synced_by_all(struct member *const members[4])
@@ -2052,6 +2097,8 @@ Suite *shared_suite(void)
     tcase_add_loop_test(refusals, a_log_that_is_opened_on_a_full_disk_is_shared, 0, 16);
     tcase_add_test(refusals, options_of_the_first_one_count);
     tcase_add_test(refusals, a_segment_has_room_for_the_largest_record_of_all);
+    tcase_add_loop_test(refusals, what_the_page_alone_calls_durable_is_not_promised, 0, 2);
+    tcase_add_test(refusals, what_was_synced_is_promised);
     TCase *others = logdir_case(suite, "what else a log can do", set_up);
     tcase_add_loop_test(others, readers_are_woken_by_records_of_others, 0, LOG_READER_KINDS);
     tcase_add_test(others, segments_are_sealed_and_idle_participants_let_go_of_them);
