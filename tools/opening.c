@@ -10,9 +10,9 @@
 #include <stdio.h>
 
 static const char busy_advice[] =
-    "Another process is writing it, and only the writer can remove records. Stop it and try again, or have "
-    "it remove them itself, unless it shares the log: it can be opened with limits ('twinlog append "
-    "--keep-bytes'), or call twinlog_trim().";
+    "Another process is writing it, and only the writer can remove records. Stop it and try again. A writer "
+    "that does not share the log can also call twinlog_trim(), twinlog_truncate() or twinlog_reset() itself, "
+    "or open the log with limits ('twinlog append --keep-bytes').";
 
 int open_to_remove(const char *dir, struct twinlog **ret_log)
 {
