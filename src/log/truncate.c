@@ -160,6 +160,7 @@ static int stop_and_truncate(struct twinlog *log, uint64_t next_lsn, bool is_res
             rc = truncate_log(log, next_lsn, is_reset);
             if (rc == 0)
                 rc = settle(log);
+            twl_forget_lookups(log);
             twl_commit_go_on(log->commit);
         }
         twl_resume(log);

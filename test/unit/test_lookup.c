@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* twinlog_read(): one record by its LSN, in every mode, and what it says of a record that is not there. */
 #define _GNU_SOURCE
+#include "gate.h"
 #include "logdir.h"
 #include "suites.h"
 
@@ -319,6 +320,33 @@ START_TEST(threads_look_up_beside_a_writer_that_trims)
 }
 END_TEST
 
+static void *reset_log(void *log)
+{
+    return (void *)(intptr_t)twinlog_reset(log, MANY);
+}
+
+START_TEST(a_lookup_in_the_middle_of_a_reset_keeps_no_segment)
+{
+    struct twinlog_options options = log_options(0, 0);
+    pthread_t thread;
+    void *rc;
+    options.segment_bytes = 65536;
+    options.max_record_bytes = ROOM;
+    struct twinlog *log = gate_log(&options);
+    put(log, 0, MANY);
+    atomic_store(&gate.is_shut_for_files, true);
+    ck_assert_int_eq(pthread_create(&thread, NULL, reset_log, log), 0);
+    gate_await();
+    for (uint64_t lsn = 1; lsn <= MANY; lsn += 50)
+        expect(log, lsn, 0);
+    gate_open();
+    ck_assert_int_eq(pthread_join(thread, &rc), 0);
+    ck_assert_ptr_null(rc);
+    ck_assert_uint_le(log_count_open_segments(), 8); /* the look-ups had twice as many */
+    log_close(log);
+}
+END_TEST
+
 Suite *lookup_suite(void)
 {
     Suite *suite = suite_create("lookup");
@@ -335,5 +363,8 @@ Suite *lookup_suite(void)
 
     tests = logdir_case(suite, "threads", logdir_make);
     tcase_add_test(tests, threads_look_up_beside_a_writer_that_trims);
+
+    tests = logdir_case(suite, "a reset", gate_set_up);
+    tcase_add_test(tests, a_lookup_in_the_middle_of_a_reset_keeps_no_segment);
     return suite;
 }
