@@ -570,6 +570,8 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
  * What was accepted before is committed first; calls that append or wait are delayed meanwhile, as long as their terms
  * allow: a try is -EAGAIN. Never writes over a record that is kept. Cursors beyond are moved back. A reader that has
  * passed the truncation gets TWINLOG_ETRUNCATED (see twinlog_reader_next()). 0 also when there is nothing to remove.
+ * A truncation waits for the log's callbacks to return. So two callbacks that truncate each other's logs wait for each
+ * other for ever, and so do longer circles. Truncate from a thread of the program instead.
  *
  *   TWINLOG_ETRIMMED  last_lsn + 1 is below the first kept record; nothing happened
  *   -ENOSPC  the disk is full; nothing happened     -EROFS  the log was opened with TWINLOG_READ_ONLY
