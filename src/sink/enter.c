@@ -234,7 +234,7 @@ static int begin(struct twinlog_sink *sink, struct sink_file *file)
     file->area->growth_bytes = o->growth_bytes;
     file->area->max_bytes = o->max_bytes;
     atomic_store(&file->area->file_bytes, end);
-    atomic_store(&file->area->populated, end);
+    atomic_store(&file->area->populated, align_down(end, AREA_PAGE));
     atomic_store(&file->area->growths, 0);
     POINT("area filled in");
     if (!is_same)
