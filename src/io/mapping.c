@@ -73,7 +73,8 @@ static bool is_missing_page(const siginfo_t *info)
     return info->si_code == BUS_ADRERR || info->si_code == BUS_MCEERR_AR;
 }
 
-/* mmap() is not on the list of async-signal-safe functions, but on Linux it is a bare system call. */
+/* By syscall(), because mmap() is not on the list of async-signal-safe functions, and ThreadSanitizer takes its mmap()
+ * for a write to the page, which other threads may be reading. */
 static bool put_zeros(const siginfo_t *info)
 {
     uintptr_t address = (uintptr_t)info->si_addr;
@@ -83,9 +84,9 @@ static bool put_zeros(const siginfo_t *info)
         return false;
     atomic_store(&slot->is_hit, true); /* before a thread sees the zeros */
     atomic_store(&is_any_hit, true);
-    const int protection = atomic_load(&slot->flags) & MAPPING_WRITABLE ? PROT_READ | PROT_WRITE : PROT_READ;
-    return mmap((void *)align_down(address, page_bytes), page_bytes, protection,
-                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
+    const long protection = atomic_load(&slot->flags) & MAPPING_WRITABLE ? PROT_READ | PROT_WRITE : PROT_READ;
+    const long flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+    return syscall(SYS_mmap, align_down(address, page_bytes), page_bytes, protection, flags, -1L, 0L) != -1;
 }
 
 /* Sends the signal again with the default action: the kernel ends the process as if there were no handler. */

@@ -1353,10 +1353,14 @@ START_TEST(a_file_that_is_truncated_poisons_and_no_process_dies)
     case 1:
         expect_lost(twinlog_sync(log));
         break;
-    case 2:
-        ck_assert_uint_le(twinlog_written_lsn(log), 100);
-        expect_lost(twinlog_wait(log, 100, TWINLOG_LEVEL_WRITTEN, 0));
+    case 2: { /* the log's thread may have found all of them written before */
+        const uint64_t written_lsn = twinlog_written_lsn(log);
+        ck_assert_uint_le(written_lsn, 100);
+        rc = twinlog_wait(log, 100, TWINLOG_LEVEL_WRITTEN, 0);
+        ck_assert(rc != 0 || written_lsn == 100);
+        expect_lost(rc == 0 ? twinlog_sync(log) : rc);
         break;
+    }
     case 3:
         while (twinlog_reader_next(reader, &record) > 0)
             continue;
