@@ -9,8 +9,8 @@
  *   shutdown  the file system is shut down under the writer: the disk keeps all it was given, the page cache is
  *             lost. Only what was acknowledged before counts
  *   fault     writes or flushes fail from some moment on; the writers must get errors, and come to an end. Then
- *             the disk works again, and in half of the cases the power goes as well. Where writes fail on xfs, or
- *             below the page cache of ext4, only what was acknowledged before the first failure counts
+ *             the disk works again, and in half of the cases the power goes as well. Where writes fail on ext4 or
+ *             xfs, only what was acknowledged before the first failure counts
  *   slow      the writer is killed while its write is on its way, and the log is opened at once
  *
  * What does not count is what these file systems get wrong by themselves: an fdatasync that is under way while the
@@ -314,19 +314,10 @@ static uint64_t mend_disk(void)
     return failures;
 }
 
-/* Does fdatasync tell the truth while writes fail? See witness.c. */
-static bool is_truthful(const struct life *life)
-{
-    const bool is_direct =
-        !(life->options.flags & TWINLOG_BUFFERED) && life->options.mode != TWINLOG_MODE_MAPPED;
-
-    return settings.filesystem == FS_BTRFS || (settings.filesystem == FS_EXT4 && is_direct);
-}
-
 static void end_by_fault(struct life *life, pid_t pid, struct rng *rng)
 {
     const bool is_cut = rng_one_in(rng, 2), is_write = rng_one_in(rng, 2);
-    const bool is_trusted = !is_write || is_truthful(life);
+    const bool is_trusted = !is_write || settings.filesystem == FS_BTRFS; /* see witness.c */
     uint64_t failures;
     int status;
 
