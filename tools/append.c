@@ -19,8 +19,8 @@
  * end, and the exit status is 1.
  */
 #define _GNU_SOURCE
-#include "common.h"
 #include "input.h"
+#include "options.h"
 #include "stop.h"
 
 #include <errno.h>
@@ -32,25 +32,31 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char help[] =
+static const char about[] =
     "Usage: twinlog append DIR [options]\n"
     "\n"
     "Appends each line of standard input to the log in DIR as one record, without its\n"
     "newline. A last line without one is a record too. Creates DIR and the log where\n"
     "there is none; the directory that contains DIR must exist. Lines become durable as\n"
-    "they arrive, many at a time when they arrive fast.\n"
-    "\n"
-    "  --null              records end with a NUL byte instead of a newline\n"
-    "  --framed            each record follows its length, 4 bytes, little endian\n"
-    "  --print-lsn         print each record's LSN once the record is durable\n"
-    "  --mapped            copy the lines into a mapped file, at the speed of memory, and\n"
-    "                      make all of them durable once, at the end: a power cut before\n"
-    "                      costs the newest ones. --print-lsn then says that a record\n"
-    "                      survives this process, not the power\n"
-    "  --shared            the same, and other processes may append to the log at the same\n"
-    "                      time, all of them with this option; without it, one process\n"
-    "                      has the log. --max-record and --segment are those of the\n"
-    "                      first one\n" LOG_OPTIONS_HELP COMMON_OPTIONS_HELP "\n"
+    "they arrive, many at a time when they arrive fast.\n";
+
+static const struct option_row option_rows[] = {
+    { OPTION_NUL, "null", NULL, "records end with a NUL byte instead of a newline" },
+    { OPTION_FRAMED, "framed", NULL, "each record follows its length, 4 bytes, little endian" },
+    { OPTION_PRINT_LSN, "print-lsn", NULL, "print each record's LSN once the record is durable" },
+    { OPTION_MAPPED, "mapped", NULL,
+      "copy the lines into a mapped file, at the speed of memory, and make all of them durable once, "
+      "at the end: a power cut before costs the newest ones. --print-lsn then says that a record "
+      "survives this process, not the power" },
+    { OPTION_SHARED, "shared", NULL,
+      "the same, and other processes may append to the log at the same time, all of them with this "
+      "option; without it, one process has the log. --max-record and --segment are those of the first "
+      "one" },
+    LOG_OPTIONS,
+    COMMON_OPTIONS,
+};
+
+static const char notes[] =
     "BYTES may end in K, M or G. On SIGINT, SIGTERM and SIGHUP reading stops, what was\n"
     "accepted is made durable, and the process ends by that signal. If standard output\n"
     "fails under --print-lsn, the input is still appended to its end.\n"
@@ -62,11 +68,6 @@ static const char help[] =
     "and that of several programs in one log\n"
     "  make 2>&1 | twinlog append build.log --print-lsn >lsns\n"
     "  for n in 1 2 3; do ./worker $n | twinlog append all --shared & done\n";
-
-static const struct option option_table[] = {
-    FLAG("null", OPTION_NUL), FLAG("framed", OPTION_FRAMED), FLAG("print-lsn", OPTION_PRINT_LSN), LOG_OPTIONS,
-    COMMON_OPTIONS,
-};
 
 #define DEFAULT_MAX_RECORD_BYTES (4u << 20) /* the library's default */
 
@@ -454,7 +455,7 @@ static int append_run(const struct command *command, int argc, char **argv)
     enum framing framing = FRAMING_LINES;
     int value = 0;
 
-    while ((value = next_option(command, argc, argv, option_table)) != -1) {
+    while ((value = next_option(command, argc, argv)) != -1) {
         if (take_log_option(value, &options))
             continue;
         if (value == OPTION_PRINT_LSN)
@@ -490,6 +491,8 @@ static int append_run(const struct command *command, int argc, char **argv)
 const struct command append_command = {
     .name = "append",
     .summary = "append standard input, one record for each line",
-    .help = help,
+    .about = about,
+    .options = option_rows,
+    .notes = notes,
     .run = append_run,
 };

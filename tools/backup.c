@@ -6,39 +6,37 @@
  * mistake; repair does the same.
  */
 #define _GNU_SOURCE
-#include "common.h"
 #include "json.h"
+#include "options.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 
-static const char help[] =
+static const char about[] =
     "Usage: twinlog backup DIR --output NEW [options]\n"
     "\n"
     "Makes NEW a log with everything that is durable in the log in DIR when it begins,\n"
     "named cursors and values included. NEW must not exist, or be empty. Another process\n"
     "may be writing DIR. Full segments are hard links where both are on one file system,\n"
-    "else copies; neither log changes the other through them.\n"
-    "\n"
-    "  --output NEW        directory of the new log\n"
-    "  --copy              copy every byte, share no block of the disk\n"
-    "  --json              one JSON object\n" COMMON_OPTIONS_HELP "\n"
-    "A backup that was interrupted is not a log: remove NEW and begin again.\n"
-    "\n"
-    "Exit status: 0 NEW is whole and durable; 1 an operation failed; 2 wrong usage;\n"
-    "3 acknowledged data in DIR is damaged.\n"
-    "\n"
-    "Example: a snapshot beside the log, then a copy on another disk\n"
-    "  twinlog backup orders --output orders.monday\n"
-    "  twinlog backup orders.monday --output /mnt/backup/orders.monday\n";
+    "else copies; neither log changes the other through them.\n";
 
-static const struct option option_table[] = {
-    WITH_ARGUMENT("output", OPTION_OUTPUT),
-    FLAG("copy", OPTION_COPY),
-    FLAG("json", OPTION_JSON),
+static const struct option_row option_rows[] = {
+    { OPTION_OUTPUT, "output", "NEW", "directory of the new log" },
+    { OPTION_COPY, "copy", NULL, "copy every byte, share no block of the disk" },
+    { OPTION_JSON, "json", NULL, "one JSON object" },
     COMMON_OPTIONS,
 };
+
+static const char notes[] = "A backup that was interrupted is not a log: remove NEW and begin again.\n"
+                            "\n"
+                            "Exit status: 0 NEW is whole and durable; 1 an operation failed; 2 wrong usage;\n"
+                            "3 acknowledged data in DIR is damaged.\n"
+                            "\n"
+                            "Example: a snapshot beside the log, then a copy on another disk\n"
+                            "  twinlog backup orders --output orders.monday\n"
+                            "  twinlog backup orders.monday --output /mnt/backup/orders.monday\n";
 
 static void print_words(const struct twinlog_backup_result *result)
 {
@@ -91,7 +89,7 @@ static int backup_run(const struct command *command, int argc, char **argv)
     bool is_json = false;
     int value = 0;
 
-    while ((value = next_option(command, argc, argv, option_table)) != -1) {
+    while ((value = next_option(command, argc, argv)) != -1) {
         if (value == OPTION_OUTPUT)
             output = optarg;
         else if (value == OPTION_COPY)
@@ -114,6 +112,8 @@ static int backup_run(const struct command *command, int argc, char **argv)
 const struct command backup_command = {
     .name = "backup",
     .summary = "make another log with everything that is durable",
-    .help = help,
+    .about = about,
+    .options = option_rows,
+    .notes = notes,
     .run = backup_run,
 };

@@ -10,10 +10,10 @@
  * itself; they leave their results in shared memory.
  */
 #define _GNU_SOURCE
-#include "common.h"
 #include "floor.h"
 #include "histogram.h"
 #include "json.h"
+#include "options.h"
 #include "stop.h"
 
 #include <errno.h>
@@ -32,23 +32,30 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char help[] =
+static const char about[] =
     "Usage: twinlog bench DIR [options]\n"
     "\n"
     "Measures durable appends on the disk under DIR, which must exist: each thread appends\n"
     "a record, waits until it is durable, and appends the next. The records go to a new\n"
     "log in DIR/.twinlog-bench-XXXXXX, which is removed at the end, also after a signal.\n"
     "It needs room for everything that is appended, unless a limit such as --keep-bytes\n"
-    "removes some of it.\n"
-    "\n"
-    "  --threads N         how many (default 16)\n"
-    "  --size BYTES        of each record (default 128)\n"
-    "  --seconds N         how long (default 3)\n"
-    "  --mapped            no thread waits for the disk: records are copied into a mapped\n"
-    "                      file, and one sync at the end is timed beside\n"
-    "  --shared            the same to a log that other processes may append to\n"
-    "  --processes N       so many do (default 1), each with its threads; implies --shared\n"
-    "  --json              one JSON object\n" LOG_OPTIONS_HELP COMMON_OPTIONS_HELP "\n"
+    "removes some of it.\n";
+
+static const struct option_row option_rows[] = {
+    { OPTION_THREADS, "threads", "N", "how many (default 16)" },
+    { OPTION_SIZE, "size", "BYTES", "of each record (default 128)" },
+    { OPTION_SECONDS, "seconds", "N", "how long (default 3)" },
+    { OPTION_MAPPED, "mapped", NULL,
+      "no thread waits for the disk: records are copied into a mapped file, and one sync at the end "
+      "is timed beside" },
+    { OPTION_SHARED, "shared", NULL, "the same to a log that other processes may append to" },
+    { OPTION_PROCESSES, "processes", "N", "so many do (default 1), each with its threads; implies --shared" },
+    { OPTION_JSON, "json", NULL, "one JSON object" },
+    LOG_OPTIONS,
+    COMMON_OPTIONS,
+};
+
+static const char notes[] =
     "Numbers may end in K, M or G. The floor is what the disk does without a log: one\n"
     "thread, 4 KiB durable overwrites of a file that was written before, for one second.\n"
     "\n"
@@ -57,16 +64,6 @@ static const char help[] =
     "Examples: 64 threads, records of 1 KiB, 10 seconds; and 4 processes in one log\n"
     "  twinlog bench /var/lib/orders --threads 64 --size 1K --seconds 10\n"
     "  twinlog bench /var/lib/orders --processes 4 --threads 1\n";
-
-static const struct option option_table[] = {
-    WITH_ARGUMENT("threads", OPTION_THREADS),
-    WITH_ARGUMENT("processes", OPTION_PROCESSES),
-    WITH_ARGUMENT("size", OPTION_SIZE),
-    WITH_ARGUMENT("seconds", OPTION_SECONDS),
-    FLAG("json", OPTION_JSON),
-    LOG_OPTIONS,
-    COMMON_OPTIONS,
-};
 
 #define FLOOR_MS 1000
 #define MAX_PROCESSES 255u /* that can share a log */
@@ -520,7 +517,7 @@ static void take_options(struct bench *bench, const struct command *command, int
 {
     int value = 0;
 
-    while ((value = next_option(command, argc, argv, option_table)) != -1) {
+    while ((value = next_option(command, argc, argv)) != -1) {
         if (take_log_option(value, &bench->options))
             continue;
         if (value == OPTION_THREADS)
@@ -572,6 +569,8 @@ static int bench_run(const struct command *command, int argc, char **argv)
 const struct command bench_command = {
     .name = "bench",
     .summary = "measure durable appends on this disk",
-    .help = help,
+    .about = about,
+    .options = option_rows,
+    .notes = notes,
     .run = bench_run,
 };

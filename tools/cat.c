@@ -10,9 +10,9 @@
  * take, or some records earlier; never later.
  */
 #define _GNU_SOURCE
-#include "common.h"
 #include "json.h"
 #include "opening.h"
+#include "options.h"
 #include "stop.h"
 #include "when.h"
 
@@ -21,25 +21,32 @@
 #include <stdio.h>
 #include <unistd.h>
 
-static const char help[] =
+static const char about[] =
     "Usage: twinlog cat DIR [options]\n"
     "\n"
     "Prints the records of the log in DIR in the order of their LSNs, one on a line, up\n"
     "to the newest durable one, or of a log that is written with --mapped or --shared to the\n"
-    "newest that is written. Changes nothing; another process may be writing the log.\n"
-    "\n"
-    "  --from LSN          begin with this record (default: the first one kept)\n"
-    "  --since TIME        begin with the first record of this time or later\n"
-    "  --cursor NAME       begin behind this named cursor (where there is none, with the\n"
-    "                      first record kept), and move it over what was printed\n"
-    "  --to LSN            end with this record (default: the newest durable one)\n"
-    "  --follow            at the end, wait for more, until SIGINT, SIGTERM or SIGHUP\n"
-    "  --reverse           newest first\n"
-    "  --null              end each record with a NUL byte instead of a newline\n"
-    "  --framed            put each record's length before it, 4 bytes, little endian\n"
-    "  --json              one JSON object on a line: lsn, time, size, and data, or\n"
-    "                      data_base64 where the record is not UTF-8\n"
-    "  --mmap              map the segments instead of reading them\n" COMMON_OPTIONS_HELP "\n"
+    "newest that is written. Changes nothing; another process may be writing the log.\n";
+
+static const struct option_row option_rows[] = {
+    { OPTION_FROM, "from", "LSN", "begin with this record (default: the first one kept)" },
+    { OPTION_SINCE, "since", "TIME", "begin with the first record of this time or later" },
+    { OPTION_CURSOR, "cursor", "NAME",
+      "begin behind this named cursor (where there is none, with the first record kept), and move it "
+      "over what was printed" },
+    { OPTION_TO, "to", "LSN", "end with this record (default: the newest durable one)" },
+    { OPTION_FOLLOW, "follow", NULL, "at the end, wait for more, until SIGINT, SIGTERM or SIGHUP" },
+    { OPTION_REVERSE, "reverse", NULL, "newest first" },
+    { OPTION_NUL, "null", NULL, "end each record with a NUL byte instead of a newline" },
+    { OPTION_FRAMED, "framed", NULL, "put each record's length before it, 4 bytes, little endian" },
+    { OPTION_JSON, "json", NULL,
+      "one JSON object on a line: lsn, time, size, and data, or data_base64 where the record is not "
+      "UTF-8" },
+    { OPTION_MMAP, "mmap", NULL, "map the segments instead of reading them" },
+    COMMON_OPTIONS,
+};
+
+static const char notes[] =
     "TIME is 2026-11-20T10:00:00Z, '2026-11-20 10:00' in the local zone, or a duration\n"
     "(90s, 15m, 12h, 7d), which is so long ago.\n"
     "\n"
@@ -53,20 +60,6 @@ static const char help[] =
     "Example: records 100 to 199; then everything new, from where the last run ended\n"
     "  twinlog cat build.log --from 100 --to 199\n"
     "  twinlog cat build.log --cursor shipper --follow --json | ship\n";
-
-static const struct option option_table[] = {
-    WITH_ARGUMENT("from", OPTION_FROM),
-    WITH_ARGUMENT("since", OPTION_SINCE),
-    WITH_ARGUMENT("cursor", OPTION_CURSOR),
-    WITH_ARGUMENT("to", OPTION_TO),
-    FLAG("follow", OPTION_FOLLOW),
-    FLAG("reverse", OPTION_REVERSE),
-    FLAG("null", OPTION_NUL),
-    FLAG("framed", OPTION_FRAMED),
-    FLAG("json", OPTION_JSON),
-    FLAG("mmap", OPTION_MMAP),
-    COMMON_OPTIONS,
-};
 
 static void print_bytes(const void *data, size_t size)
 {
@@ -324,7 +317,7 @@ static void take_options(struct cat *cat, const struct command *command, int arg
     int format = 0;
     int value = 0;
 
-    while ((value = next_option(command, argc, argv, option_table)) != -1) {
+    while ((value = next_option(command, argc, argv)) != -1) {
         if (value == OPTION_FROM) {
             cat->options.from_lsn = take_number("--from", 1, UINT64_MAX);
         } else if (value == OPTION_TO) {
@@ -379,6 +372,8 @@ static int cat_run(const struct command *command, int argc, char **argv)
 const struct command cat_command = {
     .name = "cat",
     .summary = "print the records in the order of their LSNs",
-    .help = help,
+    .about = about,
+    .options = option_rows,
+    .notes = notes,
     .run = cat_run,
 };

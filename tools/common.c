@@ -15,9 +15,6 @@
 #include <time.h>
 #include <unistd.h>
 
-/* To wait for another process that opens the log as the first one, or closes it as the last one. */
-#define SHARED_WAIT_MS 5000u
-
 #define MESSAGE_BYTES 10000u /* two paths and some words */
 
 static const char *program_name = "twinlog";
@@ -30,231 +27,6 @@ static void make_printable(char *text)
             *text = '?';
 }
 
-/* ---- options ---------------------------------------------------------------------------------- */
-
-static const struct {
-    const char *name;
-    enum twinlog_io io;
-} io_names[] = {
-    { "auto", TWINLOG_IO_AUTO },           { "uring", TWINLOG_IO_URING },
-    { "dsync", TWINLOG_IO_DSYNC },         { "uring-linked", TWINLOG_IO_URING_LINKED },
-    { "fdatasync", TWINLOG_IO_FDATASYNC },
-};
-#define IO_NAMES (sizeof(io_names) / sizeof(io_names[0]))
-
-const char *io_name(uint32_t io)
-{
-    for (size_t i = 0; i < IO_NAMES; i++)
-        if (io_names[i].io == io)
-            return io_names[i].name;
-    return "unknown";
-}
-
-const char *mode_name(uint32_t mode)
-{
-    static const char *const names[] = {
-        [TWINLOG_MODE_DURABLE] = "durable",
-        [TWINLOG_MODE_MAPPED] = "mapped",
-        [TWINLOG_MODE_SHARED] = "shared",
-    };
-    return mode < sizeof(names) / sizeof(names[0]) ? names[mode] : "unknown";
-}
-
-bool is_mapped_mode(uint32_t mode)
-{
-    return mode == TWINLOG_MODE_MAPPED || mode == TWINLOG_MODE_SHARED;
-}
-
-static uint32_t take_io(void)
-{
-    for (size_t i = 0; i < IO_NAMES; i++)
-        if (strcmp(io_names[i].name, optarg) == 0)
-            return io_names[i].io;
-    usage_error("--io: '%s' is none of auto, uring, uring-linked, dsync, fdatasync", optarg);
-}
-
-static uint32_t take_prepare(void)
-{
-    static const char *const names[] = {
-        [TWINLOG_PREPARE_WRITTEN] = "written",
-        [TWINLOG_PREPARE_ALLOCATED] = "allocated",
-        [TWINLOG_PREPARE_SPARSE] = "sparse",
-    };
-
-    for (uint32_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-        if (strcmp(names[i], optarg) == 0)
-            return i;
-    usage_error("--prepare: '%s' is none of written, allocated, sparse", optarg);
-}
-
-int next_option(const struct command *command, int argc, char **argv, const struct option *options)
-{
-    int value = getopt_long(argc, argv, "", options, NULL);
-
-    switch (value) {
-    case OPTION_HELP:
-        print_help(command->help);
-    case OPTION_VERSION:
-        print_version();
-    case '?': /* getopt has printed the error */
-        fprintf(stderr, "Try '%s --help'.\n", program_name);
-        exit(STATUS_USAGE);
-    default:
-        return value;
-    }
-}
-
-/* At least 1, because 0 would mean no limit. */
-static uint64_t take_age_ms(const char *option)
-{
-    int64_t ns = take_duration(option);
-
-    if (ns == 0)
-        usage_error("%s: '%s' is not longer than zero", option, optarg);
-    return (uint64_t)ns / 1000000;
-}
-
-void share_log(struct twinlog_options *options)
-{
-    options->mode = TWINLOG_MODE_SHARED;
-    options->lock_wait_ms = SHARED_WAIT_MS;
-}
-
-bool take_log_option(int value, struct twinlog_options *options)
-{
-    switch (value) {
-    case OPTION_MAX_RECORD:
-        options->max_record_bytes = (uint32_t)take_number("--max-record", 1, (256u << 20) - 8192);
-        return true;
-    case OPTION_SEGMENT:
-        options->segment_bytes = take_number("--segment", 64u << 10, UINT64_C(1) << 40);
-        if (options->segment_bytes % 4096)
-            usage_error("--segment: %s is not a multiple of 4096", optarg);
-        return true;
-    case OPTION_PAD:
-        options->flags |= TWINLOG_PAD;
-        return true;
-    case OPTION_BUFFERED:
-        options->flags |= TWINLOG_BUFFERED;
-        return true;
-    case OPTION_IO:
-        options->io = take_io();
-        return true;
-    case OPTION_PREPARE:
-        options->prepare = take_prepare();
-        return true;
-    case OPTION_MAPPED:
-        if (!is_mapped_mode(options->mode)) /* a shared one is mapped, too */
-            options->mode = TWINLOG_MODE_MAPPED;
-        return true;
-    case OPTION_SHARED:
-        share_log(options);
-        return true;
-    case OPTION_KEEP_BYTES:
-        options->keep_bytes = take_number("--keep-bytes", 1, UINT64_MAX);
-        return true;
-    case OPTION_KEEP_RECORDS:
-        options->keep_records = take_number("--keep-records", 1, UINT64_MAX);
-        return true;
-    case OPTION_KEEP_TIME:
-        options->keep_age_ms = take_age_ms("--keep-time");
-        return true;
-    default:
-        return false;
-    }
-}
-
-void check_log_options(const struct twinlog_options *options)
-{
-    if (!is_mapped_mode(options->mode))
-        return;
-    if (options->flags & TWINLOG_PAD)
-        usage_error("--%s and --pad exclude each other", mode_name(options->mode));
-    if (options->segment_bytes > UINT64_C(1) << 30)
-        usage_error("--segment: at most 1G with --%s", mode_name(options->mode));
-    if (options->mode == TWINLOG_MODE_SHARED &&
-        (options->keep_bytes || options->keep_records || options->keep_age_ms))
-        usage_error(
-            "--shared and --keep-bytes, --keep-records or --keep-time exclude each other: use 'twinlog trim "
-            "DIR' while no process has the log open");
-}
-
-const char *take_operand(int argc, char **argv, const char *what)
-{
-    if (optind == argc)
-        usage_error("the %s is missing", what);
-    if (optind + 1 < argc)
-        usage_error("one %s at a time: '%s' is one too many", what, argv[optind + 1]);
-    if (!*argv[optind])
-        usage_error("the name of the %s is empty", what);
-    return argv[optind];
-}
-
-const char *take_directory(int argc, char **argv)
-{
-    return take_operand(argc, argv, "directory");
-}
-
-void check_output(const char *output)
-{
-    if (!output)
-        usage_error("missing --output NEW (the directory of the new log)");
-    if (!*output)
-        usage_error("--output: the name of the directory is empty");
-}
-
-static uint64_t suffix_factor(const char *suffix)
-{
-    if (suffix[0] && suffix[1])
-        return 0;
-    switch (suffix[0]) {
-    case '\0':
-        return 1;
-    case 'K':
-        return UINT64_C(1) << 10;
-    case 'M':
-        return UINT64_C(1) << 20;
-    case 'G':
-        return UINT64_C(1) << 30;
-    default:
-        return 0;
-    }
-}
-
-uint64_t parse_number(const char *option, const char *text, uint64_t least, uint64_t most)
-{
-    char *suffix = NULL;
-    errno = 0;
-    uint64_t number = strtoull(text, &suffix, 10);
-    uint64_t factor = suffix_factor(suffix);
-
-    if (text[0] < '0' || text[0] > '9' || !factor)
-        usage_error("%s: '%s' is not a number (digits, then K, M, G or nothing)", option, text);
-    if (errno || __builtin_mul_overflow(number, factor, &number) || number < least || number > most)
-        usage_error("%s: %s is not between %" PRIu64 " and %" PRIu64, option, text, least, most);
-    return number;
-}
-
-uint64_t take_number(const char *option, uint64_t least, uint64_t most)
-{
-    return parse_number(option, optarg, least, most);
-}
-
-const char *check_name(const char *option, const char *name)
-{
-    size_t length = strlen(name);
-
-    if (length == 0 || length >= TWINLOG_NAME_BYTES)
-        usage_error("%s: a name has 1 to %u bytes, '%s' has %zu", option, TWINLOG_NAME_BYTES - 1, name,
-                    length);
-    return name;
-}
-
-const char *take_name(const char *option)
-{
-    return check_name(option, optarg);
-}
-
 /* One line and one write: several processes may share standard error, and a name may contain anything. */
 static void print_message(const char *format, va_list arguments)
 {
@@ -265,6 +37,12 @@ static void print_message(const char *format, va_list arguments)
     fprintf(stderr, "%s: %s\n", program_name, text);
 }
 
+void point_to_help(void)
+{
+    fprintf(stderr, "Try '%s --help'.\n", program_name);
+    exit(STATUS_USAGE);
+}
+
 void usage_error(const char *format, ...)
 {
     va_list arguments;
@@ -272,14 +50,7 @@ void usage_error(const char *format, ...)
     va_start(arguments, format);
     print_message(format, arguments);
     va_end(arguments);
-    fprintf(stderr, "Try '%s --help'.\n", program_name);
-    exit(STATUS_USAGE);
-}
-
-void print_help(const char *help)
-{
-    fputs(help, stdout);
-    exit(finish_output(STATUS_FINE));
+    point_to_help();
 }
 
 void print_version(void)
@@ -490,6 +261,33 @@ void describe_name(char ret_text[TWINLOG_NAME_BYTES], const char *name)
 {
     snprintf(ret_text, TWINLOG_NAME_BYTES, "%s", name);
     make_printable(ret_text);
+}
+
+const char *io_name(uint32_t io)
+{
+    static const char *const names[] = {
+        [TWINLOG_IO_AUTO] = "auto",
+        [TWINLOG_IO_URING] = "uring",
+        [TWINLOG_IO_URING_LINKED] = "uring-linked",
+        [TWINLOG_IO_DSYNC] = "dsync",
+        [TWINLOG_IO_FDATASYNC] = "fdatasync",
+    };
+    return io < sizeof(names) / sizeof(names[0]) ? names[io] : "unknown";
+}
+
+const char *mode_name(uint32_t mode)
+{
+    static const char *const names[] = {
+        [TWINLOG_MODE_DURABLE] = "durable",
+        [TWINLOG_MODE_MAPPED] = "mapped",
+        [TWINLOG_MODE_SHARED] = "shared",
+    };
+    return mode < sizeof(names) / sizeof(names[0]) ? names[mode] : "unknown";
+}
+
+bool is_mapped_mode(uint32_t mode)
+{
+    return mode == TWINLOG_MODE_MAPPED || mode == TWINLOG_MODE_SHARED;
 }
 
 void describe_bytes(char ret_text[BYTES_TEXT_BYTES], uint64_t bytes)

@@ -10,7 +10,6 @@
 
 #include <twinlog.h>
 
-#include <getopt.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -24,8 +23,10 @@ enum status {
 
 struct command {
     const char *name;
-    const char *summary; /* one line for the list of commands */
-    const char *help;
+    const char *summary;              /* one line for the list of commands */
+    const char *about;                /* what --help prints before the options */
+    const struct option_row *options; /* see options.h */
+    const char *notes;                /* what --help prints behind them */
     int (*run)(const struct command *command, int argc, char **argv); /* argv[0] is the command's name */
 };
 
@@ -43,6 +44,10 @@ extern const struct command bench_command;
 extern const struct command probe_command;
 extern const struct command sink_command;
 
+/* All of them, in the order of the list that --help prints. */
+extern const struct command *const commands[];
+extern const size_t command_count;
+
 /* How records follow each other on standard input and output. */
 enum framing {
     FRAMING_LINES,
@@ -50,138 +55,16 @@ enum framing {
     FRAMING_LENGTH
 };
 
-/* ---- options ---------------------------------------------------------------------------------- */
-
-/* Values of options: above every character, so that they never look like a short option. */
-enum option_value {
-    OPTION_HELP = 256,
-    OPTION_VERSION,
-    OPTION_JSON,
-    OPTION_NUL,
-    OPTION_FRAMED,
-    OPTION_PRINT_LSN,
-    OPTION_FROM,
-    OPTION_TO,
-    OPTION_SINCE,
-    OPTION_FOLLOW,
-    OPTION_MMAP,
-    OPTION_REVERSE,
-    OPTION_CURSOR,
-    OPTION_ALL,
-    OPTION_LIVE,
-    OPTION_INTERVAL,
-    OPTION_PROMETHEUS,
-    OPTION_BEFORE,
-    OPTION_AFTER,
-    OPTION_PAST_CURSORS,
-    OPTION_NEXT,
-    OPTION_FORCE,
-    OPTION_OUTPUT,
-    OPTION_COPY,
-    OPTION_GET,
-    OPTION_SET,
-    OPTION_VALUE,
-    OPTION_REMOVE,
-    OPTION_THREADS,
-    OPTION_PROCESSES,
-    OPTION_SIZE,
-    OPTION_SECONDS,
-    OPTION_MAX_RECORD,
-    OPTION_SEGMENT,
-    OPTION_PAD,
-    OPTION_BUFFERED,
-    OPTION_IO,
-    OPTION_PREPARE,
-    OPTION_MAPPED,
-    OPTION_KEEP_BYTES,
-    OPTION_KEEP_RECORDS,
-    OPTION_KEEP_TIME,
-    OPTION_ROTATE,
-    OPTION_KEEP,
-    OPTION_SHARED,
-    OPTION_FLUSH,
-    OPTION_INITIAL,
-    OPTION_LINE,
-    OPTION_BLOCK,
-    OPTION_CAT,
-    OPTION_ZEROS,
-};
-
-/* clang-format off */
-#define FLAG(name, value) { name, no_argument, NULL, value }
-#define WITH_ARGUMENT(name, value) { name, required_argument, NULL, value }
-
-/* Ends every table of options. */
-#define COMMON_OPTIONS \
-    FLAG("help", OPTION_HELP), \
-    FLAG("version", OPTION_VERSION), \
-    { NULL, 0, NULL, 0 }
-
-/* Options of the commands that open a log for writing, as a table and as text for --help. */
-#define LOG_OPTIONS \
-    WITH_ARGUMENT("max-record", OPTION_MAX_RECORD), \
-    WITH_ARGUMENT("segment", OPTION_SEGMENT), \
-    FLAG("pad", OPTION_PAD), \
-    FLAG("buffered", OPTION_BUFFERED), \
-    WITH_ARGUMENT("io", OPTION_IO), \
-    WITH_ARGUMENT("prepare", OPTION_PREPARE), \
-    FLAG("mapped", OPTION_MAPPED), \
-    FLAG("shared", OPTION_SHARED), \
-    WITH_ARGUMENT("keep-bytes", OPTION_KEEP_BYTES), \
-    WITH_ARGUMENT("keep-records", OPTION_KEEP_RECORDS), \
-    WITH_ARGUMENT("keep-time", OPTION_KEEP_TIME)
-/* clang-format on */
-
-#define LOG_OPTIONS_HELP                                                                                     \
-    "  --max-record BYTES  largest record (default 4M)\n"                                                    \
-    "  --segment BYTES     largest segment file, a multiple of 4096 (default 64M)\n"                         \
-    "  --pad               never rewrite a block that holds acknowledged records\n"                          \
-    "  --buffered          do not use direct I/O\n"                                                          \
-    "  --io PATH           auto, uring, uring-linked, dsync or fdatasync (default auto)\n"                   \
-    "  --prepare HOW       new segments are written, allocated or sparse (default written)\n"                \
-    "  --keep-bytes BYTES  remove the oldest segments, as long as so much is left\n"                         \
-    "  --keep-records N    the same, as long as N records are left\n"                                        \
-    "  --keep-time T       those with records all older than T: 90s, 15m, 12h, 7d\n"
-#define COMMON_OPTIONS_HELP                                                                                  \
-    "  --help              show this text\n"                                                                 \
-    "  --version           show the version\n"
-
-/* The next option of the command line, -1 after the last one. Answers --help and --version itself,
- * and ends the process on an option it does not know. */
-int next_option(const struct command *command, int argc, char **argv, const struct option *options);
-
-/* If `value` is one of LOG_OPTIONS, puts it into `options` and returns true. */
-bool take_log_option(int value, struct twinlog_options *options);
-/* Sets the options for --shared. */
-void share_log(struct twinlog_options *options);
-/* After the last option: ends the process if the options exclude each other. */
-void check_log_options(const struct twinlog_options *options);
-
-/* The only operand; `what` is "directory" or "file". */
-const char *take_operand(int argc, char **argv, const char *what);
-const char *take_directory(int argc, char **argv);
-
-/* Ends the process if --output is missing or empty. */
-void check_output(const char *output);
-
-/* The argument of the option that next_option() just returned: a number from `least` to `most` with
- * an optional suffix K, M or G (powers of 1024). */
-uint64_t take_number(const char *option, uint64_t least, uint64_t most);
-/* The same for a text that is a part of the argument. */
-uint64_t parse_number(const char *option, const char *text, uint64_t least, uint64_t most);
-
-/* The argument of the option, as the name of a cursor or a value. */
-const char *take_name(const char *option);
-const char *check_name(const char *option, const char *name);
-
-_Noreturn void usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
-_Noreturn void print_help(const char *help);
-_Noreturn void print_version(void);
-
 /* ---- messages and results --------------------------------------------------------------------- */
 
 /* The name that messages begin with, "twinlog append". */
 void set_program_name(const char *name);
+
+/* One line on standard error, and the end of the process with STATUS_USAGE. */
+_Noreturn void usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The end of it: where to read more. */
+_Noreturn void point_to_help(void);
+_Noreturn void print_version(void);
 
 /* One line on standard error. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -1,26 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* twinlog cursors: lists the named cursors of a log, sets or removes one; also beside its writer. */
 #define _GNU_SOURCE
-#include "common.h"
 #include "json.h"
 #include "listing.h"
 #include "opening.h"
+#include "options.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-static const char help[] =
+static const char about[] =
     "Usage: twinlog cursors DIR [options]\n"
     "\n"
     "Lists the named cursors of the log in DIR: up to which LSN each has done with the\n"
     "records, and how many there are behind it. No trim or limit removes a record that a\n"
-    "cursor has not passed. Another process may be writing the log.\n"
-    "\n"
-    "  --set NAME=LSN      make the cursor, or move it; 0 has seen nothing\n"
-    "  --remove NAME       forget it: it holds nothing any more\n"
-    "  --json              the list as one JSON object\n" COMMON_OPTIONS_HELP "\n"
+    "cursor has not passed. Another process may be writing the log.\n";
+
+static const struct option_row option_rows[] = {
+    { OPTION_SET, "set", "NAME=LSN", "make the cursor, or move it; 0 has seen nothing" },
+    { OPTION_REMOVE, "remove", "NAME", "forget it: it holds nothing any more" },
+    { OPTION_JSON, "json", NULL, "the list as one JSON object" },
+    COMMON_OPTIONS,
+};
+
+static const char notes[] =
     "A name has 1 to 63 bytes. What --set and --remove changed is durable when they end.\n"
     "\n"
     "Exit status: 0 fine; 1 an operation failed; 2 wrong usage; 3 acknowledged data is\n"
@@ -28,13 +34,6 @@ static const char help[] =
     "\n"
     "Example: this consumer has done with everything up to LSN 900\n"
     "  twinlog cursors /var/lib/orders/log --set billing=900\n";
-
-static const struct option option_table[] = {
-    WITH_ARGUMENT("set", OPTION_SET),
-    WITH_ARGUMENT("remove", OPTION_REMOVE),
-    FLAG("json", OPTION_JSON),
-    COMMON_OPTIONS,
-};
 
 struct change {
     const char *dir;
@@ -146,7 +145,7 @@ static int cursors_run(const struct command *command, int argc, char **argv)
     bool is_json = false;
     int value = 0;
 
-    while ((value = next_option(command, argc, argv, option_table)) != -1) {
+    while ((value = next_option(command, argc, argv)) != -1) {
         if (value == OPTION_JSON) {
             is_json = true;
             continue;
@@ -172,6 +171,8 @@ static int cursors_run(const struct command *command, int argc, char **argv)
 const struct command cursors_command = {
     .name = "cursors",
     .summary = "list, set and remove named cursors",
-    .help = help,
+    .about = about,
+    .options = option_rows,
+    .notes = notes,
     .run = cursors_run,
 };

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The twinlog command: finds the subcommand and runs it. */
 #define _GNU_SOURCE
-#include "common.h"
+#include "options.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-static const struct command *const commands[] = {
+const struct command *const commands[] = {
     &append_command, &cat_command,     &stat_command, &verify_command, &trim_command,
     &reset_command,  &cursors_command, &meta_command, &backup_command, &repair_command,
     &bench_command,  &probe_command,   &sink_command,
 };
-#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+const size_t command_count = sizeof(commands) / sizeof(commands[0]);
 
 static void print_overview(void)
 {
@@ -23,10 +23,11 @@ static void print_overview(void)
            "storage and survives the end of the process, of the kernel, and of the power.\n"
            "(sink alone takes a FILE and keeps no log; 'twinlog sink --help' says what that costs.)\n"
            "\n");
-    for (size_t i = 0; i < COMMANDS; i++)
+    for (size_t i = 0; i < command_count; i++)
         printf("  %-18s  %s\n", commands[i]->name, commands[i]->summary);
-    printf("\n" COMMON_OPTIONS_HELP "\n"
-           "'twinlog COMMAND --help' says more about each.\n"
+    printf("\n"
+           "'twinlog COMMAND --help' says more about each. 'twinlog --version' shows the version, and\n"
+           "'twinlog --completion bash' (or zsh, fish) what a shell needs to complete command lines.\n"
            "\n"
            "Exit status: 0 fine; 1 an operation failed; 2 wrong usage; 3 acknowledged data is\n"
            "damaged, or was lost.\n"
@@ -38,7 +39,7 @@ static void print_overview(void)
 
 static const struct command *find_command(const char *name)
 {
-    for (size_t i = 0; i < COMMANDS; i++)
+    for (size_t i = 0; i < command_count; i++)
         if (strcmp(commands[i]->name, name) == 0)
             return commands[i];
     usage_error("there is no command '%s'", name);
@@ -66,6 +67,8 @@ int main(int argc, char **argv)
         print_overview();
         return finish_output(STATUS_FINE);
     }
+    if (strcmp(argv[1], "--completion") == 0)
+        return print_completions(argc > 2 ? argv[2] : "");
     const struct command *command = find_command(argv[1]);
     snprintf(name, sizeof(name), "twinlog %s", command->name);
     set_program_name(name);

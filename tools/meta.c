@@ -1,27 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* twinlog meta: lists the named values of a log, reads, sets or removes one; also beside its writer. */
 #define _GNU_SOURCE
-#include "common.h"
 #include "json.h"
 #include "listing.h"
 #include "opening.h"
+#include "options.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-static const char help[] =
+static const char about[] =
     "Usage: twinlog meta DIR [options]\n"
     "\n"
     "Lists the named values that are kept with the log in DIR, and their sizes. Another\n"
-    "process may be writing the log.\n"
-    "\n"
-    "  --get NAME          print the value, byte for byte\n"
-    "  --set NAME          set it to what standard input holds, at most 4096 bytes\n"
-    "  --value TEXT        with --set: set it to TEXT\n"
-    "  --remove NAME       forget it\n"
-    "  --json              the list as one JSON object, with the values\n" COMMON_OPTIONS_HELP "\n"
+    "process may be writing the log.\n";
+
+static const struct option_row option_rows[] = {
+    { OPTION_GET, "get", "NAME", "print the value, byte for byte" },
+    { OPTION_SET, "set", "NAME", "set it to what standard input holds, at most 4096 bytes" },
+    { OPTION_VALUE, "value", "TEXT", "with --set: set it to TEXT" },
+    { OPTION_REMOVE, "remove", "NAME", "forget it" },
+    { OPTION_JSON, "json", NULL, "the list as one JSON object, with the values" },
+    COMMON_OPTIONS,
+};
+
+static const char notes[] =
     "A name has 1 to 63 bytes. What --set and --remove changed is durable when they end.\n"
     "\n"
     "Exit status: 0 fine; 1 an operation failed, or there is no such value; 2 wrong usage;\n"
@@ -30,15 +36,6 @@ static const char help[] =
     "Example: which schema do these records have?\n"
     "  twinlog meta /var/lib/orders/log --set schema --value 7\n"
     "  twinlog meta /var/lib/orders/log --get schema\n";
-
-static const struct option option_table[] = {
-    WITH_ARGUMENT("get", OPTION_GET),
-    WITH_ARGUMENT("set", OPTION_SET),
-    WITH_ARGUMENT("value", OPTION_VALUE),
-    WITH_ARGUMENT("remove", OPTION_REMOVE),
-    FLAG("json", OPTION_JSON),
-    COMMON_OPTIONS,
-};
 
 struct meta {
     const char *dir;
@@ -168,7 +165,7 @@ static const char *take_options(struct meta *meta, const struct command *command
     const char *text = NULL;
     int value = 0;
 
-    while ((value = next_option(command, argc, argv, option_table)) != -1) {
+    while ((value = next_option(command, argc, argv)) != -1) {
         if (value == OPTION_GET)
             take_action(meta, value, "--get");
         else if (value == OPTION_SET)
@@ -207,6 +204,8 @@ static int meta_run(const struct command *command, int argc, char **argv)
 const struct command meta_command = {
     .name = "meta",
     .summary = "list, read, set and remove named values",
-    .help = help,
+    .about = about,
+    .options = option_rows,
+    .notes = notes,
     .run = meta_run,
 };

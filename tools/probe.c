@@ -1,30 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* twinlog probe: shows what the disk and the kernel offer, and which path to the disk a log would take. */
 #define _GNU_SOURCE
-#include "common.h"
 #include "json.h"
+#include "options.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 
-static const char help[] =
+static const char about[] =
     "Usage: twinlog probe DIR [options]\n"
     "\n"
     "Shows by which ways a log in DIR could reach stable storage, what a durable write of\n"
     "4 KiB costs on each, and which one a log would take and why. DIR must exist; a file\n"
-    "of a few MiB is written there and removed.\n"
-    "\n"
-    "  --json              one JSON object\n" COMMON_OPTIONS_HELP "\n"
-    "Exit status: 0 fine; 1 an operation failed; 2 wrong usage.\n"
-    "\n"
-    "Example: is this disk worth it?\n"
-    "  twinlog probe /var/lib/orders\n";
+    "of a few MiB is written there and removed.\n";
 
-static const struct option option_table[] = {
-    FLAG("json", OPTION_JSON),
+static const struct option_row option_rows[] = {
+    { OPTION_JSON, "json", NULL, "one JSON object" },
     COMMON_OPTIONS,
 };
+
+static const char notes[] = "Exit status: 0 fine; 1 an operation failed; 2 wrong usage.\n"
+                            "\n"
+                            "Example: is this disk worth it?\n"
+                            "  twinlog probe /var/lib/orders\n";
 
 static const char suspicion[] =
     "Syncs here are faster than any device that keeps its word: memory, or a cache that ignores flushes. "
@@ -87,7 +86,7 @@ static int probe_run(const struct command *command, int argc, char **argv)
     struct twinlog_probe probe = TWINLOG_PROBE_INIT;
     bool is_json = false;
 
-    while (next_option(command, argc, argv, option_table) != -1)
+    while (next_option(command, argc, argv) != -1)
         is_json = true;
     const char *dir = take_directory(argc, argv);
 
@@ -102,6 +101,8 @@ static int probe_run(const struct command *command, int argc, char **argv)
 const struct command probe_command = {
     .name = "probe",
     .summary = "show what this disk and kernel offer",
-    .help = help,
+    .about = about,
+    .options = option_rows,
+    .notes = notes,
     .run = probe_run,
 };

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* twinlog repair: copies what is sound in a damaged log to a new one, and prints a line for each loss. */
 #define _GNU_SOURCE
-#include "common.h"
 #include "json.h"
+#include "options.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 
-static const char help[] =
+static const char about[] =
     "Usage: twinlog repair DIR --output NEW [options]\n"
     "\n"
     "Copies every sound record of the log in DIR to a new log in NEW, with its LSN and its\n"
@@ -16,23 +17,22 @@ static const char help[] =
     "loss on a line, as 'twinlog verify' does, then a summary. In the place of a lost\n"
     "record NEW has none: readers pass over its LSN. Changes nothing in DIR, which no process\n"
     "may be writing meanwhile. A repair that failed or was interrupted leaves NEW without\n"
-    "its end: remove it and begin again.\n"
-    "\n"
-    "  --output NEW        directory of the new log\n"
-    "  --json              one JSON object: losses, records, lost_records, first_lsn,\n"
-    "                      last_lsn, is_complete\n" COMMON_OPTIONS_HELP "\n"
+    "its end: remove it and begin again.\n";
+
+static const struct option_row option_rows[] = {
+    { OPTION_OUTPUT, "output", "NEW", "directory of the new log" },
+    { OPTION_JSON, "json", NULL,
+      "one JSON object: losses, records, lost_records, first_lsn, last_lsn, is_complete" },
+    COMMON_OPTIONS,
+};
+
+static const char notes[] =
     "Exit status: 0 nothing was lost; 1 an operation failed; 2 wrong usage; 3 something\n"
     "was lost, everything else is in NEW.\n"
     "\n"
     "Example: put what is left in the place of a damaged log\n"
     "  twinlog repair orders --output orders.new\n"
     "  mv orders orders.damaged && mv orders.new orders\n";
-
-static const struct option option_table[] = {
-    WITH_ARGUMENT("output", OPTION_OUTPUT),
-    FLAG("json", OPTION_JSON),
-    COMMON_OPTIONS,
-};
 
 struct repair {
     const char *dir;
@@ -126,7 +126,7 @@ static int repair_run(const struct command *command, int argc, char **argv)
     struct repair repair = { .result = TWINLOG_REPAIR_RESULT_INIT };
     int value = 0;
 
-    while ((value = next_option(command, argc, argv, option_table)) != -1) {
+    while ((value = next_option(command, argc, argv)) != -1) {
         if (value == OPTION_OUTPUT)
             repair.output = optarg;
         else
@@ -140,6 +140,8 @@ static int repair_run(const struct command *command, int argc, char **argv)
 const struct command repair_command = {
     .name = "repair",
     .summary = "save what is sound in a damaged log",
-    .help = help,
+    .about = about,
+    .options = option_rows,
+    .notes = notes,
     .run = repair_run,
 };

@@ -1,33 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* twinlog reset: removes every record and says which LSN comes next. */
 #define _GNU_SOURCE
-#include "common.h"
 #include "opening.h"
+#include "options.h"
 
 #include <inttypes.h>
 
-static const char help[] =
+static const char about[] =
     "Usage: twinlog reset DIR --next LSN [options]\n"
     "\n"
     "Removes every record from the log in DIR, for good, and gives the next one that is\n"
     "appended this LSN. Named cursors and values stay; cursors move to the new head.\n"
-    "No process may be writing the log meanwhile.\n"
-    "\n"
-    "  --next LSN          of the next record\n"
-    "  --force             also when the log holds records; without it, it is left alone\n"
-    "  --json              one JSON object\n" COMMON_OPTIONS_HELP "\n"
+    "No process may be writing the log meanwhile.\n";
+
+static const struct option_row option_rows[] = {
+    { OPTION_NEXT, "next", "LSN", "of the next record" },
+    { OPTION_FORCE, "force", NULL, "also when the log holds records; without it, it is left alone" },
+    { OPTION_JSON, "json", NULL, "one JSON object" },
+    COMMON_OPTIONS,
+};
+
+static const char notes[] =
     "Exit status: 0 fine; 1 an operation failed, or there are records and no --force;\n"
     "2 wrong usage; 3 acknowledged data is damaged.\n"
     "\n"
     "Example: begin again behind a snapshot that covers everything up to LSN 4999\n"
     "  twinlog reset /var/lib/orders/log --next 5000 --force\n";
-
-static const struct option option_table[] = {
-    WITH_ARGUMENT("next", OPTION_NEXT),
-    FLAG("force", OPTION_FORCE),
-    FLAG("json", OPTION_JSON),
-    COMMON_OPTIONS,
-};
 
 struct reset {
     const char *dir;
@@ -63,7 +61,7 @@ static int reset_run(const struct command *command, int argc, char **argv)
     struct reset reset = { 0 };
     int value = 0;
 
-    while ((value = next_option(command, argc, argv, option_table)) != -1) {
+    while ((value = next_option(command, argc, argv)) != -1) {
         if (value == OPTION_NEXT)
             reset.next_lsn = take_number("--next", 1, INT64_MAX);
         else if (value == OPTION_FORCE)
@@ -84,6 +82,8 @@ static int reset_run(const struct command *command, int argc, char **argv)
 const struct command reset_command = {
     .name = "reset",
     .summary = "remove every record and choose the next LSN",
-    .help = help,
+    .about = about,
+    .options = option_rows,
+    .notes = notes,
     .run = reset_run,
 };

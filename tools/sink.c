@@ -11,11 +11,12 @@
  */
 #define _GNU_SOURCE
 #include "buffer.h"
-#include "common.h"
+#include "options.h"
 #include "sink_cat.h"
 #include "stop.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
@@ -26,7 +27,7 @@
 #include <twinlog_sink.h>
 #include <unistd.h>
 
-static const char help[] =
+static const char about[] =
     "Usage: twinlog sink FILE [options]\n"
     "       twinlog sink --cat FILE\n"
     "       twinlog sink --follow FILE\n"
@@ -39,27 +40,34 @@ static const char help[] =
     "This is not a log. If the process ends, also by kill -9, everything that is in the\n"
     "file stays. A crash of the system or a power cut costs what was not synced yet: without\n"
     "--flush that may be half a minute or more, and what is left may have gaps of zeros.\n"
-    "Use 'twinlog append' for data that must survive a power cut.\n"
-    "\n"
-    "  --shared            other processes may append to FILE at the same time, all of them\n"
-    "                      with this option; without it, only one process can\n"
-    "  --line              write whole lines only, so that those of several processes never\n"
-    "                      mix (default). With --shared a last line without a newline gets\n"
-    "                      one. A line of more than 64 MiB is written in parts\n"
-    "  --block             write whatever was read, lines or not\n"
-    "  --rotate BYTES      begin a new file before FILE would get larger than this: FILE\n"
-    "                      becomes FILE.1, FILE.1 becomes FILE.2, and so on. Not with\n"
-    "                      --shared\n"
-    "  --keep N            keep this number of old files (default 5)\n"
-    "  --flush MS          sync what was written after this number of milliseconds, and at\n"
-    "                      the end\n"
-    "  --initial BYTES     space that FILE gets at first (default 10M)\n"
-    "  --zeros drop        if FILE ends in zeros that may be data or not, as after a crash of\n"
-    "                      the system: drop them. Without --zeros such a file is refused\n"
-    "  --zeros keep        keep them\n"
-    "  --cat               write nothing: print what was written, without the zeros behind it\n"
-    "  --follow            the same, and what is written later, until SIGINT or SIGTERM. If\n"
-    "                      FILE is renamed, go on with the next file of that name\n" COMMON_OPTIONS_HELP "\n"
+    "Use 'twinlog append' for data that must survive a power cut.\n";
+
+static const struct option_row option_rows[] = {
+    { OPTION_SHARED, "shared", NULL,
+      "other processes may append to FILE at the same time, all of them with this option; without it, "
+      "only one process can" },
+    { OPTION_LINE, "line", NULL,
+      "write whole lines only, so that those of several processes never mix (default). With --shared "
+      "a last line without a newline gets one. A line of more than 64 MiB is written in parts" },
+    { OPTION_BLOCK, "block", NULL, "write whatever was read, lines or not" },
+    { OPTION_ROTATE, "rotate", "BYTES",
+      "begin a new file before FILE would get larger than this: FILE becomes FILE.1, FILE.1 becomes "
+      "FILE.2, and so on. Not with --shared" },
+    { OPTION_KEEP, "keep", "N", "keep this number of old files (default 5)" },
+    { OPTION_FLUSH, "flush", "MS",
+      "sync what was written after this number of milliseconds, and at the end" },
+    { OPTION_INITIAL, "initial", "BYTES", "space that FILE gets at first (default 10M)" },
+    { OPTION_ZEROS, "zeros", "drop|keep",
+      "if FILE ends in zeros that may be data or not, as after a crash of the system: drop or keep "
+      "them. Without --zeros such a file is refused" },
+    { OPTION_CAT, "cat", NULL, "write nothing: print what was written, without the zeros behind it" },
+    { OPTION_FOLLOW, "follow", NULL,
+      "the same, and what is written later, until SIGINT or SIGTERM. If FILE is renamed, go on with "
+      "the next file of that name" },
+    COMMON_OPTIONS,
+};
+
+static const char notes[] =
     "BYTES may end in K, M or G. While a process has FILE open, there are files\n"
     ".NAME.INODE.sink and .NAME.INODE.end beside it. The last process to close FILE\n"
     "truncates it to its exact bytes and removes the others. If that process was killed,\n"
@@ -76,20 +84,6 @@ static const char help[] =
     "Example: one program, ten files of 100 MiB; and several programs into one file\n"
     "  make 2>&1 | twinlog sink build.log --rotate 100M --keep 9\n"
     "  for n in 1 2 3; do ./worker $n | twinlog sink all.log --shared & done\n";
-
-static const struct option option_table[] = {
-    WITH_ARGUMENT("rotate", OPTION_ROTATE),
-    WITH_ARGUMENT("keep", OPTION_KEEP),
-    FLAG("shared", OPTION_SHARED),
-    WITH_ARGUMENT("flush", OPTION_FLUSH),
-    FLAG("line", OPTION_LINE),
-    WITH_ARGUMENT("initial", OPTION_INITIAL),
-    FLAG("block", OPTION_BLOCK),
-    WITH_ARGUMENT("zeros", OPTION_ZEROS),
-    FLAG("cat", OPTION_CAT),
-    FLAG("follow", OPTION_FOLLOW),
-    COMMON_OPTIONS,
-};
 
 #define LINE_BYTES (64u << 20)  /* a longer line is written in parts */
 #define LEAST_PIECE_BYTES 4096u /* smaller pieces cost more than the unused end of a file */
@@ -306,9 +300,7 @@ static void take_option(int value, struct twinlog_sink_options *options)
     switch (value) {
     case OPTION_ZEROS:
         options->flags &= ~(uint32_t)(TWINLOG_SINK_DROP_ZEROS | TWINLOG_SINK_KEEP_ZEROS);
-        if (strcmp(optarg, "drop") != 0 && strcmp(optarg, "keep") != 0)
-            usage_error("--zeros: '%s' is none of drop, keep", optarg);
-        options->flags |= *optarg == 'd' ? TWINLOG_SINK_DROP_ZEROS : TWINLOG_SINK_KEEP_ZEROS;
+        options->flags |= take_word("--zeros") == 0 ? TWINLOG_SINK_DROP_ZEROS : TWINLOG_SINK_KEEP_ZEROS;
         return;
     case OPTION_SHARED:
         options->flags |= TWINLOG_SINK_SHARED;
@@ -356,7 +348,7 @@ static int sink_run(const struct command *command, int argc, char **argv)
     unsigned argued = 0;
     int value = 0, cut = 0, show = 0; /* --line or --block; --cat or --follow */
 
-    for (; (value = next_option(command, argc, argv, option_table)) != -1; argued++) {
+    for (; (value = next_option(command, argc, argv)) != -1; argued++) {
         if (value == OPTION_CAT || value == OPTION_FOLLOW)
             show = value;
         else if (value != OPTION_LINE && value != OPTION_BLOCK)
@@ -397,6 +389,8 @@ static int sink_run(const struct command *command, int argc, char **argv)
 const struct command sink_command = {
     .name = "sink",
     .summary = "standard input into a plain file, rotated and shared",
-    .help = help,
+    .about = about,
+    .options = option_rows,
+    .notes = notes,
     .run = sink_run,
 };

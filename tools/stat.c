@@ -7,11 +7,11 @@
  * For a log that opening would refuse, only the first part is shown, with the reason.
  */
 #define _GNU_SOURCE
-#include "common.h"
 #include "json.h"
 #include "listing.h"
 #include "live.h"
 #include "opening.h"
+#include "options.h"
 #include "when.h"
 
 #include <errno.h>
@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char help[] =
+static const char about[] =
     "Usage: twinlog stat DIR [options]\n"
     "\n"
     "Shows what is in the log in DIR: its first, last and durable LSN, whether a process\n"
@@ -28,16 +28,21 @@ static const char help[] =
     "opened for writing, its cursors and values, and its segment files. Changes nothing.\n"
     "\n"
     "The durable LSN is the newest that is proved durable by what was written after it,\n"
-    "or by a live writer; the last LSN is the newest that is sound.\n"
-    "\n"
-    "  --all               every segment; else the first 4 and the last 16 of many\n"
-    "  --json              one JSON object, with every segment, cursor and value\n"
-    "  --live              instead, what the process that writes it does: rates and\n"
-    "                      latencies, again and again until it is interrupted. A screen\n"
-    "                      on a terminal, else lines; with --json a JSON object each\n"
-    "  --interval S        seconds between two of them (default 1), decimals allowed\n"
-    "  --prometheus        instead, metrics in the text format of Prometheus: from its\n"
-    "                      writer, or without one from the files\n" COMMON_OPTIONS_HELP "\n"
+    "or by a live writer; the last LSN is the newest that is sound.\n";
+
+static const struct option_row option_rows[] = {
+    { OPTION_ALL, "all", NULL, "every segment; else the first 4 and the last 16 of many" },
+    { OPTION_JSON, "json", NULL, "one JSON object, with every segment, cursor and value" },
+    { OPTION_LIVE, "live", NULL,
+      "instead, what the process that writes it does: rates and latencies, again and again until it "
+      "is interrupted. A screen on a terminal, else lines; with --json a JSON object each" },
+    { OPTION_INTERVAL, "interval", "S", "seconds between two of them (default 1), decimals allowed" },
+    { OPTION_PROMETHEUS, "prometheus", NULL,
+      "instead, metrics in the text format of Prometheus: from its writer, or without one from the files" },
+    COMMON_OPTIONS,
+};
+
+static const char notes[] =
     "Exit status: 0 fine, also with a torn tail; 1 an operation failed; 2 wrong usage;\n"
     "3 acknowledged data is damaged. It looks only as far as opening the log would:\n"
     "'twinlog verify DIR' reads every byte.\n"
@@ -45,15 +50,6 @@ static const char help[] =
     "Examples: the last LSN, for a script; and two looks a second at a busy log\n"
     "  twinlog stat build.log --json | jq .last_lsn\n"
     "  twinlog stat build.log --live --interval 0.5\n";
-
-static const struct option option_table[] = {
-    FLAG("all", OPTION_ALL),
-    FLAG("json", OPTION_JSON),
-    FLAG("live", OPTION_LIVE),
-    WITH_ARGUMENT("interval", OPTION_INTERVAL),
-    FLAG("prometheus", OPTION_PROMETHEUS),
-    COMMON_OPTIONS,
-};
 
 /* Of many segments, only the first and the last ones are shown. */
 #define FIRST_SHOWN 4u
@@ -418,7 +414,7 @@ static int stat_run(const struct command *command, int argc, char **argv)
     int value = 0;
     int status;
 
-    while ((value = next_option(command, argc, argv, option_table)) != -1)
+    while ((value = next_option(command, argc, argv)) != -1)
         take_choice(&choice, value);
     check_choice(&choice);
     const char *dir = take_directory(argc, argv);
@@ -434,6 +430,8 @@ static int stat_run(const struct command *command, int argc, char **argv)
 const struct command stat_command = {
     .name = "stat",
     .summary = "show what is in the log and how it was left",
-    .help = help,
+    .about = about,
+    .options = option_rows,
+    .notes = notes,
     .run = stat_run,
 };

@@ -1,34 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* twinlog trim: removes records from the head of a log, by any of several limits, or from its end. */
 #define _GNU_SOURCE
-#include "common.h"
 #include "json.h"
 #include "opening.h"
+#include "options.h"
 #include "when.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-static const char help[] =
+static const char about[] =
     "Usage: twinlog trim DIR LIMIT... [options]\n"
     "\n"
     "Removes records for good from the log in DIR, which no process may be writing meanwhile.\n"
-    "From the head; with several limits, the one that removes most counts:\n"
-    "\n"
-    "  --before LSN        records with a smaller LSN\n"
-    "  --keep-bytes BYTES  whole segments, as long as so many bytes are left without them\n"
-    "  --keep-records N    all but the newest N records\n"
-    "  --keep-time T       whole segments with records that are all older than T\n"
-    "  --past-cursors      also what named cursors hold; those are moved to the new head\n"
-    "\n"
-    "From the end, alone:\n"
-    "\n"
-    "  --after LSN         records with a larger LSN; the next one appended gets LSN + 1\n"
-    "\n"
-    "Options:\n"
-    "\n"
-    "  --json              one JSON object\n" COMMON_OPTIONS_HELP "\n"
+    "From the head; with several limits, the one that removes most counts:\n";
+
+static const struct option_row option_rows[] = {
+    { OPTION_BEFORE, "before", "LSN", "records with a smaller LSN" },
+    { OPTION_KEEP_BYTES, "keep-bytes", "BYTES",
+      "whole segments, as long as so many bytes are left without them" },
+    { OPTION_KEEP_RECORDS, "keep-records", "N", "all but the newest N records" },
+    { OPTION_KEEP_TIME, "keep-time", "T", "whole segments with records that are all older than T" },
+    { OPTION_PAST_CURSORS, "past-cursors", NULL,
+      "also what named cursors hold; those are moved to the new head" },
+    HEADING("From the end, alone:"),
+    { OPTION_AFTER, "after", "LSN", "records with a larger LSN; the next one appended gets LSN + 1" },
+    HEADING("Options:"),
+    { OPTION_JSON, "json", NULL, "one JSON object" },
+    COMMON_OPTIONS,
+};
+
+static const char notes[] =
     "T is a number and a unit: 90s, 15m, 12h, 7d. Numbers may end in K, M or G. Space is\n"
     "freed by whole segments; a file that is not removed at once shows as retired in\n"
     "'twinlog stat', until the log is opened the next time. What a named cursor has not\n"
@@ -40,17 +43,6 @@ static const char help[] =
     "\n"
     "Example: keep one week, and not more than 10 GiB\n"
     "  twinlog trim /var/lib/orders/log --keep-time 7d --keep-bytes 10G\n";
-
-static const struct option option_table[] = {
-    WITH_ARGUMENT("before", OPTION_BEFORE),
-    WITH_ARGUMENT("after", OPTION_AFTER),
-    WITH_ARGUMENT("keep-bytes", OPTION_KEEP_BYTES),
-    WITH_ARGUMENT("keep-records", OPTION_KEEP_RECORDS),
-    WITH_ARGUMENT("keep-time", OPTION_KEEP_TIME),
-    FLAG("past-cursors", OPTION_PAST_CURSORS),
-    FLAG("json", OPTION_JSON),
-    COMMON_OPTIONS,
-};
 
 struct trim {
     const char *dir;
@@ -196,7 +188,7 @@ static void take_options(struct trim *trim, const struct command *command, int a
 {
     int value = 0;
 
-    while ((value = next_option(command, argc, argv, option_table)) != -1) {
+    while ((value = next_option(command, argc, argv)) != -1) {
         if (value == OPTION_AFTER) {
             trim->is_cut = true;
             trim->after_lsn = take_number("--after", 0, INT64_MAX);
@@ -230,6 +222,8 @@ static int trim_run(const struct command *command, int argc, char **argv)
 const struct command trim_command = {
     .name = "trim",
     .summary = "remove records from the head or the end",
-    .help = help,
+    .about = about,
+    .options = option_rows,
+    .notes = notes,
     .run = trim_run,
 };

@@ -1,31 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* twinlog verify: checks every byte of every record, and prints a line for each finding. Changes nothing. */
 #define _GNU_SOURCE
-#include "common.h"
 #include "json.h"
+#include "options.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 
-static const char help[] =
+static const char about[] =
     "Usage: twinlog verify DIR [options]\n"
     "\n"
     "Reads every byte of the log in DIR and checks every record and what else the format\n"
     "fixes. A bad header or a missing file hides nothing behind it. Prints each finding\n"
     "on a line with its segment, file, offset and LSN, then a summary. Changes nothing;\n"
-    "beside a live writer it stops at the durable LSN.\n"
-    "\n"
-    "  --json              one JSON object: findings, records, is_sound\n" COMMON_OPTIONS_HELP "\n"
+    "beside a live writer it stops at the durable LSN.\n";
+
+static const struct option_row option_rows[] = {
+    { OPTION_JSON, "json", NULL, "one JSON object: findings, records, is_sound" },
+    COMMON_OPTIONS,
+};
+
+static const char notes[] =
     "Exit status: 0 sound, also with a torn tail; 1 an operation failed; 2 wrong usage;\n"
     "3 acknowledged data is damaged or missing.\n"
     "\n"
     "Example: check a log every night\n"
     "  twinlog verify /var/lib/orders/log || mail -s 'log damaged' root </dev/null\n";
-
-static const struct option option_table[] = {
-    FLAG("json", OPTION_JSON),
-    COMMON_OPTIONS,
-};
 
 struct verification {
     bool is_json;
@@ -61,7 +61,7 @@ static int verify_run(const struct command *command, int argc, char **argv)
     struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
     uint64_t records = 0;
 
-    while (next_option(command, argc, argv, option_table) != -1)
+    while (next_option(command, argc, argv) != -1)
         verification.is_json = true;
     const char *dir = take_directory(argc, argv);
     options.each = take_finding;
@@ -85,6 +85,8 @@ static int verify_run(const struct command *command, int argc, char **argv)
 const struct command verify_command = {
     .name = "verify",
     .summary = "check every byte of every record",
-    .help = help,
+    .about = about,
+    .options = option_rows,
+    .notes = notes,
     .run = verify_run,
 };

@@ -10,6 +10,7 @@
 
 #include "common.h"
 
+#include <getopt.h>
 #include <string.h>
 #include <time.h>
 

@@ -129,7 +129,7 @@ version=$(sed -n 's/^#define TWINLOG_VERSION "\(.*\)"/\1/p' "$prefix/include/twi
 echo "--- installed, version $version"
 "$prefix/bin/twinlog" --version | grep -F "$version"
 [ "$(pkg-config --modversion twinlog)" = "$version" ]
-for file in share/man/man1/twinlog.1 share/doc/twinlog/LICENSE share/doc/twinlog/README.md; do
+for file in share/man/man1/twinlog.1 share/bash-completion/completions/twinlog share/doc/twinlog/LICENSE share/doc/twinlog/README.md; do
     [ -s "$prefix/$file" ] || { echo "not installed: $file"; exit 1; }
 done
 
