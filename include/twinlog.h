@@ -265,7 +265,8 @@ struct twinlog; /* one open log; every function on it may be called from any thr
  * In TWINLOG_MODE_SHARED that holds for the first process. A process that joins an open log performs no recovery and
  * no sync: records that it finds behind twinlog_durable_lsn() are not durable until a twinlog_sync().
  *
- *   -EBUSY    another writer has the log (or a dead one's write has not landed after 30 s)
+ *   -EBUSY    another writer has the log (the report has its PID, unless it is in another PID namespace or the log
+ *             is shared), or a dead one's write has not landed after 30 s
  *   -EUSERS   255 handles share the log
  *   -EINVAL   an option is out of range, or a NULL argument
  *   -EOVERFLOW the numbers of its records, segments, files or epochs are used up; it can be read
@@ -746,9 +747,9 @@ struct twinlog_consumer_options {
 
 /* Opens the consumer `name` (as of a cursor) on the log in `dir`. Makes the cursor if there is none, so from then on no
  * trim removes what the consumer has not finished with, unless TWINLOG_TRIM_PAST_CURSORS says so. `options` may be
- * NULL. -EBUSY: a process, maybe this one, has a consumer of that name open; the report has its PID. -EUSERS: 256
- * consumers of the log are open. -EROFS, -EACCES: the files cannot be written. Other errors as for
- * twinlog_reader_open() and twinlog_cursor_set(). */
+ * NULL. -EBUSY: a process, maybe this one, has a consumer of that name open; the report has its PID, unless that is of
+ * another PID namespace. -EUSERS: 256 consumers of the log are open. -EROFS, -EACCES: the files cannot be written.
+ * Other errors as for twinlog_reader_open() and twinlog_cursor_set(). */
 int twinlog_consumer_open(const char *dir, const char *name, const struct twinlog_consumer_options *options,
                           struct twinlog_consumer **ret_consumer);
 

@@ -414,7 +414,7 @@ static int copy_input(struct append *append)
     return finish(append, error, read_error);
 }
 
-/* What to do about another writer; NULL if there is none, or all share the log. */
+/* What else to do about another writer; NULL if there is none, or all share the log. */
 static const char *advise_busy(const struct append *append)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
@@ -423,11 +423,11 @@ static const char *advise_busy(const struct append *append)
     if (twinlog_inspect(append->dir, &inspection) || !inspection.has_writer)
         return NULL;
     if (inspection.mode != TWINLOG_MODE_SHARED && !does_share)
-        return "Another process is writing it: wait until that process has closed it, or use --shared in both.";
+        return "Or use --shared in both processes.";
     if (inspection.mode == TWINLOG_MODE_SHARED && does_share)
         return NULL;
     if (does_share)
-        return "Its writer does not share it: wait until that process has closed it, or let it use --shared, too.";
+        return "Or let that process use --shared, too.";
     return "Other processes share it: use --shared here, too, or wait until all of them have closed it.";
 }
 
@@ -437,12 +437,11 @@ static int open_log(struct append *append, struct twinlog_options *options)
 
     options->ret_report = &report;
     int error = twinlog_open(append->dir, options, &append->log);
-    const char *advice = error == -EBUSY ? advise_busy(append) : NULL;
-    if (advice)
-        return fail("open the log", append->dir, error, NULL, advice);
+    const char *advice = error == -EBUSY    ? advise_busy(append)
+                         : error == -ENOENT ? "The directory above it does not exist: create it first."
+                                            : NULL;
     if (error)
-        return fail("open the log", append->dir, error, &report,
-                    error == -ENOENT ? "The directory above it does not exist: create it first." : NULL);
+        return fail("open the log", append->dir, error, &report, advice);
     if (report.action == TWINLOG_DID_TRUNCATE)
         complain("note: %s", report.text);
     return STATUS_FINE;

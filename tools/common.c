@@ -154,7 +154,8 @@ int fail(const char *doing, const char *dir, int error, const struct twinlog_rep
         complain("%s", place);
     /* The text of a finding says what to do; that of the system does not, except behind a semicolon. A text
      * about damage may only ask for a copy: then the commands for it follow. */
-    if (report && report->text[0] && (error != TWINLOG_ECORRUPT || strstr(report->text, "`twinlog ")) &&
+    if (!advice && report && report->text[0] &&
+        (error != TWINLOG_ECORRUPT || strstr(report->text, "`twinlog ")) &&
         (report->finding != TWINLOG_FOUND_SYSTEM_ERROR || strchr(report->text, ';')))
         return status_of(error);
     complain_advice(error, advice);

@@ -10,9 +10,9 @@
 #include <stdio.h>
 
 static const char busy_advice[] =
-    "Another process is writing it, and only the writer can remove records. Stop it and try again. A writer "
-    "that does not share the log can also call twinlog_trim(), twinlog_truncate() or twinlog_reset() itself, "
-    "or open the log with limits ('twinlog append --keep-bytes').";
+    "Only the writer can remove records: stop it and try again. A writer that does not share the log can also "
+    "call twinlog_trim(), twinlog_truncate() or twinlog_reset() itself, or open the log with limits ('twinlog "
+    "append --keep-bytes').";
 
 int open_to_remove(const char *dir, struct twinlog **ret_log)
 {
@@ -22,10 +22,8 @@ int open_to_remove(const char *dir, struct twinlog **ret_log)
     options.flags = TWINLOG_MUST_EXIST | TWINLOG_NO_RECYCLE;
     options.ret_report = &report;
     int error = twinlog_open(dir, &options, ret_log);
-    if (error == -EBUSY)
-        return fail("open the log", dir, error, NULL, busy_advice);
     if (error)
-        return fail("open the log", dir, error, &report, NULL);
+        return fail("open the log", dir, error, &report, error == -EBUSY ? busy_advice : NULL);
     if (report.action == TWINLOG_DID_TRUNCATE)
         complain("note: %s", report.text);
     return STATUS_FINE;

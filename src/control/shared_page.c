@@ -11,6 +11,7 @@
 #define _GNU_SOURCE
 #include "control/shared_page.h"
 
+#include "base/process.h"
 #include "base/sync.h"
 #include "twinlog.h"
 
@@ -160,6 +161,7 @@ static void clear(struct shared_page *shared)
     watermark_store(&page->durable, 0);
     atomic_store(&page->first_lsn, 0);
     atomic_store(&page->mode, TWINLOG_MODE_DURABLE);
+    atomic_store(&page->writer, shared->is_shared ? 0 : twl_process_word());
     atomic_store(&page->wanted_ns, 0); /* after a reboot an old value may be far in the future */
     atomic_store(&page->awaited_sequence,
                  atomic_load(&page->page_sequence) - 1); /* a value from before a power cut is void */
@@ -228,6 +230,18 @@ int twl_page_lock(struct io *io, unsigned wait_ms, struct shared_page *ret_share
     clear(&shared);
     *ret_shared = shared;
     return 0;
+}
+
+pid_t twl_page_writer(struct io *io)
+{
+    struct page_words page;
+    struct io_file *file;
+    size_t size = 0;
+    if (io_open(io, PAGE_FILE_NAME, IO_READ_ONLY, &file) < 0)
+        return 0;
+    const int rc = io_read(file, &page, sizeof(page), 0, &size);
+    io_close(file);
+    return rc == 0 && size == sizeof(page) && is_page(&page) ? twl_process_pid(atomic_load(&page.writer)) : 0;
 }
 
 static void store_identity(const struct shared_page *shared)

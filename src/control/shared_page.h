@@ -19,6 +19,8 @@
 #include "base/watermark.h"
 #include "io/io.h"
 
+#include <sys/types.h>
+
 #define PAGE_FILE_NAME "writer.lock"
 #define PAGE_COMMON_OFFSET 1024u /* in the page: the part for processes that write the log together */
 
@@ -42,6 +44,7 @@ struct page_words {
                 * copies leaves an older epoch there */
     _Atomic uint64_t
         wanted_ns; /* copies are wanted until this time, on CLOCK_MONOTONIC; the watchers store it */
+    _Atomic uint64_t writer; /* twl_process_word(); 0: several processes write */
 };
 
 struct shared_page {
@@ -63,6 +66,9 @@ struct shared_page {
 /* Takes the lock: -EBUSY if another writer has it after wait_ms. Until twl_page_publish() readers see a
  * watermark of 0. */
 int twl_page_lock(struct io *io, unsigned wait_ms, struct shared_page *ret_shared);
+/* For a message, after -EBUSY: the PID of the writer. 0: several processes write, or it is not known (process.h). Beside
+ * a writer that has just taken the lock it may be the writer before. */
+pid_t twl_page_writer(struct io *io);
 /* The same for a writer that already has the lock, on another file, and will share the log. -ENOTSUP if
  * the page can't be shared. */
 int twl_page_share(struct io *io, struct shared_page *ret_shared);

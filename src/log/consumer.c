@@ -44,7 +44,7 @@ static int take_slot(struct twinlog_consumer *consumer)
                    "process %d has a consumer of this name open", (int)holder);
     else if (rc == -EBUSY)
         twl_report(consumer->ret_report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_REFUSE, rc,
-                   "a process that opens a consumer of this log has stopped");
+                   "another process has a consumer of this name open, or has stopped while it opened one");
     else if (rc < 0)
         twl_report(consumer->ret_report, TWINLOG_FOUND_SYSTEM_ERROR, TWINLOG_DID_REFUSE, rc,
                    "cannot lock the file %s: %s", CONSUMERS_NAME, twinlog_strerror(rc));

@@ -9,13 +9,13 @@
 #include "log/consumer_slot.h"
 
 #include "base/bytes.h"
+#include "base/process.h"
 #include "segment/segment.h"
 #include "twinlog.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define SLOTS 256u
 #define FIRST_LOCK 16u /* of slot 0; see docs/format.md, Locks */
@@ -23,7 +23,7 @@
 
 struct slot {
     char name[TWINLOG_NAME_BYTES]; /* zeros behind it */
-    unsigned char pid[8];          /* little endian */
+    unsigned char process[8];      /* twl_process_word(), little endian */
 };
 
 static int open_file(struct io *io, struct io_file **ret_file)
@@ -52,7 +52,7 @@ static int choose(struct io_file *file, const struct slot slots[SLOTS], const st
         const int rc = try_slot(file, i);
         if (rc != -EAGAIN)
             return rc < 0 ? rc : (int)i;
-        *ret_holder = (pid_t)load_le64(slots[i].pid);
+        *ret_holder = twl_process_pid(load_le64(slots[i].process));
         return -EBUSY;
     }
     for (unsigned i = 0; i < SLOTS; i++) {
@@ -83,7 +83,7 @@ int twl_consumer_slot_take(struct io *io, const char *name, struct io_file **ret
     struct slot wanted = { .name = "" };
     struct io_file *file;
     memcpy(wanted.name, name, strlen(name));
-    store_le64(wanted.pid, (uint64_t)getpid());
+    store_le64(wanted.process, twl_process_word());
     int rc = open_file(io, &file);
     if (rc < 0)
         return rc;

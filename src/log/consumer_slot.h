@@ -10,7 +10,7 @@
 #define CONSUMERS_NAME "consumers"
 
 /* Takes a slot for the name. *ret_file holds it until it is closed, or the process ends. -EBUSY: *ret_holder is the
- * process that has the name. -EUSERS: all slots are taken. */
+ * process that has the name, or 0 if it is not known. -EUSERS: all slots are taken. */
 int twl_consumer_slot_take(struct io *io, const char *name, struct io_file **ret_file, pid_t *ret_holder);
 
 #endif

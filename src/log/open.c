@@ -88,13 +88,24 @@ static int check_directory(struct opening *o)
     return 0;
 }
 
+/* Names the other process, if it is known. */
+static int refuse_busy(struct opening *o, const char *which)
+{
+    const pid_t pid = twl_page_writer(o->log->io);
+    char process[32] = "";
+    if (pid > 0)
+        snprintf(process, sizeof(process), " (process %d)", (int)pid);
+    twl_report(&o->report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_REFUSE, -EBUSY,
+               "another writer%s has this log open%s; wait until it is closed there", which, process);
+    return -EBUSY;
+}
+
 static int take_lock(struct opening *o)
 {
     o->log->shared = &o->log->own_shared;
     int rc = twl_page_lock(o->log->io, o->log->options.lock_wait_ms, o->log->shared);
     if (rc == -EBUSY)
-        return refuse(o, TWINLOG_FOUND_NOTHING, rc,
-                      "another writer has this log open; close it there, or wait with lock_wait_ms");
+        return refuse_busy(o, "");
     return rc < 0 ? refuse_system(o, rc, "lock the log") : 0;
 }
 
@@ -120,9 +131,7 @@ static int take_shared_lock(struct opening *o, bool *ret_is_first)
     case 0:
         return 0;
     case -EBUSY:
-        return refuse(
-            o, TWINLOG_FOUND_NOTHING, rc,
-            "another writer, of another mode, has this log open; close it there, or wait with lock_wait_ms");
+        return refuse_busy(o, ", of another mode,");
     case -EUSERS:
         return refuse(o, TWINLOG_FOUND_NOTHING, rc, "as many as can share this log have it open");
     case TWINLOG_EVERSION:

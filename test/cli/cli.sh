@@ -814,7 +814,9 @@ test_slow_pipe()
     status "verify beside the writer" 0 "$twinlog" verify slow
     status "a second writer" 1 "$twinlog" append slow </dev/null
     says "is told why" err 'busy'
-    says "and what to do" err 'wait until that process has closed it, or use --shared in both'
+    says "and by which process" err "\\(process $writer\\)"
+    says "and what to do" err 'wait until it is closed there'
+    says "or else" err 'use --shared in both'
 
     printf 'accepted\ncut off' >&3
     read -r lsn <&4
@@ -966,8 +968,8 @@ test_beside_writer()
     for command in 'trim busy --before 5' 'trim busy --after 5' 'reset busy --next 5 --force'; do
         # shellcheck disable=SC2086 # words
         status "$command beside a writer" 1 "$twinlog" $command
-        says "says why" err 'Another process is writing it'
-        says "and what to do" err 'Stop it and try again'
+        says "says why" err "another writer has this log open \\(process $writer\\)"
+        says "and what to do" err 'stop it and try again'
     done
     status "repair beside a writer" 1 "$twinlog" repair busy --output busy.new
     says "says what to do" err 'stop it first'
@@ -1317,7 +1319,7 @@ test_shared_refusals()
     echo first >&3
     read -r lsn <&4
     status "append --shared beside one that does not share" 1 "$twinlog" append alone --shared <in
-    says "is told what to do" err 'does not share it'
+    says "is told what to do" err 'let that process use --shared, too'
     stop_writer TERM
 }
 

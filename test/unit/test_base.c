@@ -3,6 +3,7 @@
 #include "suites.h"
 
 #include "base/fork.h"
+#include "base/process.h"
 #include "base/sync.h"
 #include "base/watermark.h"
 #include "twinlog.h"
@@ -98,6 +99,26 @@ START_TEST(a_watermark_of_two_words_that_disagree_is_none)
 }
 END_TEST
 
+START_TEST(a_pid_is_told_where_it_names_a_living_process)
+{
+    const uint64_t self = twl_process_word();
+    if (self >> 32 == 0) { /* no /proc */
+        ck_assert_int_eq(twl_process_pid(self), 0);
+        return;
+    }
+    ck_assert_int_eq(twl_process_pid(self), getpid());
+    ck_assert_int_eq(twl_process_pid(0), 0);
+    ck_assert_int_eq(twl_process_pid((uint32_t)self), 0);              /* its namespace was not known */
+    ck_assert_int_eq(twl_process_pid(self ^ UINT64_C(1) << 32), 0);    /* in another namespace */
+    ck_assert_int_eq(twl_process_pid(self | UINT64_C(0x80000000)), 0); /* negative: a group of processes */
+    const pid_t child = fork();
+    if (child == 0)
+        _exit(0);
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
+    ck_assert_int_eq(twl_process_pid((self >> 32) << 32 | (uint32_t)child), 0);
+}
+END_TEST
+
 Suite *base_suite(void)
 {
     Suite *suite = suite_create("base");
@@ -110,5 +131,8 @@ Suite *base_suite(void)
     tcase_add_test(sync, a_forked_child_knows_that_it_is_one);
     tcase_add_test(sync, a_watermark_of_two_words_that_disagree_is_none);
     suite_add_tcase(suite, sync);
+    TCase *process = tcase_create("process");
+    tcase_add_test(process, a_pid_is_told_where_it_names_a_living_process);
+    suite_add_tcase(suite, process);
     return suite;
 }

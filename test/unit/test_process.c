@@ -69,10 +69,13 @@ static struct twinlog_options wanted_options(void)
     return options;
 }
 
+static pid_t log_writer;
+
 static struct twinlog *open_wanted(void)
 {
     const struct twinlog_options options = wanted_options();
 
+    log_writer = getpid();
     return log_open(&options);
 }
 
@@ -98,9 +101,11 @@ static int try_open(uint32_t lock_wait_ms)
 
 static int expect_busy(void)
 {
+    char process[32];
+    snprintf(process, sizeof(process), "(process %d)", (int)log_writer);
     EXPECT(try_open(0) == -EBUSY); /* at once: the lock is not given back while it waits */
     EXPECT(log_report.error == -EBUSY);
-    EXPECT(strstr(log_report.text, "another writer"));
+    EXPECT(strstr(log_report.text, "another writer") && strstr(log_report.text, process));
     return 0;
 }
 
@@ -412,6 +417,7 @@ START_TEST(a_forked_child_keeps_the_log_of_a_killed_writer_locked)
     ck_assert_int_eq(pipe2(pipe_ends, O_CLOEXEC), 0);
     ck_assert_int_eq(run_child(open_and_leave_a_child), 128 + SIGKILL);
     ck_assert_int_eq(log_open_error(&options), -EBUSY);
+    ck_assert_ptr_null(strstr(log_report.text, "(process")); /* its PID may soon be another one's */
     close(pipe_ends[1]);
     options.lock_wait_ms = 120000;
     log_close(log_open(&options));

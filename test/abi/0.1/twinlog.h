@@ -265,7 +265,8 @@ struct twinlog; /* one open log; every function on it may be called from any thr
  * In TWINLOG_MODE_SHARED that holds for the first process. A process that joins an open log performs no recovery and
  * no sync: records that it finds behind twinlog_durable_lsn() are not durable until a twinlog_sync().
  *
- *   -EBUSY    another writer has the log (or a dead one's write has not landed after 30 s)
+ *   -EBUSY    another writer has the log (the report has its PID, unless it is in another PID namespace or the log
+ *             is shared), or a dead one's write has not landed after 30 s
  *   -EUSERS   255 handles share the log
  *   -EINVAL   an option is out of range, or a NULL argument
  *   -EOVERFLOW the numbers of its records, segments, files or epochs are used up; it can be read
@@ -570,6 +571,8 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
  * What was accepted before is committed first; calls that append or wait are delayed meanwhile, as long as their terms
  * allow: a try is -EAGAIN. Never writes over a record that is kept. Cursors beyond are moved back. A reader that has
  * passed the truncation gets TWINLOG_ETRUNCATED (see twinlog_reader_next()). 0 also when there is nothing to remove.
+ * A truncation waits for the log's callbacks to return. So two callbacks that truncate each other's logs wait for each
+ * other for ever, and so do longer circles. Truncate from a thread of the program instead.
  *
  *   TWINLOG_ETRIMMED  last_lsn + 1 is below the first kept record; nothing happened
  *   -ENOSPC  the disk is full; nothing happened     -EROFS  the log was opened with TWINLOG_READ_ONLY
@@ -590,8 +593,9 @@ int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
 /* ---- cursors and values ------------------------------------------------------------------------ */
 
 /* Small things kept with the log, for consumers and for a raft vote: each call that changes one is atomic
- * and durable on return (two small synced writes). Names are 1 to 63 bytes, any but NUL. They survive trims
- * and truncations. A process that only reads the log can use them through a handle of TWINLOG_READ_ONLY. Any thread.
+ * and durable on return (two small synced writes). Names are 1 to 63 bytes, any but NUL; the first one is not below
+ * 0x20. They survive trims and truncations. A process that only reads the log can use them through a handle of
+ * TWINLOG_READ_ONLY. Any thread.
  *
  * After a change that failed, every process reads what the disk has: the old value or, if it got there, the new one,
  * and no power cut takes back what was read.
@@ -599,7 +603,8 @@ int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
  *   -EINVAL   a bad name or value, a NULL     -ENOENT   no such name
  *   -ENOSPC   more than 1 MiB in all, or the disk is full
  *   -EBUSY    another process was changing one for 30 s
- *   -EROFS, -EACCES  the files can't be written     TWINLOG_ECORRUPT  their file is damaged
+ *   -EROFS, -EACCES  the files can't be written     TWINLOG_ECORRUPT  their file is damaged or missing
+ *   TWINLOG_EVERSION  a newer version has written the log, and others may only read it
  */
 #define TWINLOG_NAME_BYTES 64u /* longest name, with its NUL */
 #define TWINLOG_META_BYTES 4096u
@@ -742,9 +747,9 @@ struct twinlog_consumer_options {
 
 /* Opens the consumer `name` (as of a cursor) on the log in `dir`. Makes the cursor if there is none, so from then on no
  * trim removes what the consumer has not finished with, unless TWINLOG_TRIM_PAST_CURSORS says so. `options` may be
- * NULL. -EBUSY: a process, maybe this one, has a consumer of that name open; the report has its PID. -EUSERS: 256
- * consumers of the log are open. -EROFS, -EACCES: the files cannot be written. Other errors as for
- * twinlog_reader_open() and twinlog_cursor_set(). */
+ * NULL. -EBUSY: a process, maybe this one, has a consumer of that name open; the report has its PID, unless that is of
+ * another PID namespace. -EUSERS: 256 consumers of the log are open. -EROFS, -EACCES: the files cannot be written.
+ * Other errors as for twinlog_reader_open() and twinlog_cursor_set(). */
 int twinlog_consumer_open(const char *dir, const char *name, const struct twinlog_consumer_options *options,
                           struct twinlog_consumer **ret_consumer);
 
