@@ -24,6 +24,7 @@
     DO(lookup) /* reads of one record by its LSN */ \
     DO(many) /* many logs and one committer */ \
     DO(mapped) /* the mapped mode, seen by one process */ \
+    DO(modes) /* which call works in which mode: the table in twinlog(7) */ \
     DO(names) /* cursors and metadata, read by handles that only read while a writer comes and goes */ \
     DO(on_disk) /* what is vouched for is on the disk, not in the page cache alone */ \
     DO(open_group) /* groups of mapped segments that a dead writer left open */ \

@@ -163,8 +163,8 @@ enum twinlog_mode {
                                  process that is stopped blocks calls that wait for its record, but no append */
 };
 
-/* These return -ENOTSUP in TWINLOG_MODE_MAPPED and TWINLOG_MODE_SHARED: batches of more than one record,
- * twinlog_submit(), twinlog_reserve(), twinlog_drive(), twinlog_truncate(), twinlog_reset() and twinlog_timings(). */
+/* Which call works in which mode, and with TWINLOG_READ_ONLY: the table in twinlog(7). A call that a mode does not have
+ * returns -ENOTSUP, one that a read-only log does not have -EROFS. Nothing happened then. */
 
 struct twinlog_committer; /* see "many logs" */
 
@@ -317,7 +317,6 @@ int twinlog_close(struct twinlog *log);
  *               works again once there is space (trim, or make room). The same holds for -EDQUOT, -EFBIG
  *               (RLIMIT_FSIZE), -EMFILE (also where the log has the 2^20 segments that a log can have:
  *               trim it) and other errors that keep a file from being made
- *   -EROFS      the log was opened with TWINLOG_READ_ONLY
  *   -EIO, ...   the write or sync for this record failed: its outcome is unknown, and the log is poisoned. -EIO
  *               also where the kernel's error would be -EAGAIN, -ETIMEDOUT, -ECANCELED or -ESTALE
  */
@@ -379,7 +378,6 @@ struct twinlog_terms {
  *               try gets that error
  *   -ETIMEDOUT  not at `level` by the deadline
  *   -ECANCELED  twinlog_cancel() was called
- *   -ENOTSUP    more than one record in TWINLOG_MODE_MAPPED; nothing happened
  *
  * In TWINLOG_MODE_MAPPED a try gives up if the next segment is not ready, a cancellation counts only at the
  * beginning, and a deadline that passes during a sync is not kept.
@@ -423,8 +421,7 @@ struct twinlog_reservation {
  * reserve_timeout_ms, and a thread waits, the record is given up: it becomes a filler, which readers skip, and the log
  * goes on; `data` may still be written, without effect. At most 256 reservations are open at a time, and one that was
  * given up counts until it is committed or aborted. The terms count for getting the place. A call waits for one of
- * the 256 for reserve_timeout_ms at most. Errors as for twinlog_append_batch(), and -EBUSY: none of the 256 is free.
- * -ENOTSUP in TWINLOG_MODE_MAPPED. */
+ * the 256 for reserve_timeout_ms at most. Errors as for twinlog_append_batch(), and -EBUSY: none of the 256 is free. */
 int twinlog_reserve(struct twinlog *log, const struct twinlog_entry *entry, const struct twinlog_terms *terms,
                     struct twinlog_reservation *ret_reservation);
 
@@ -465,17 +462,14 @@ struct twinlog_request {
  * in any call on this log. It may submit, append and wait, but not truncate, reset or close the log; on the thread of
  * a shared committer, none that is open for writing (-EDEADLK). Two callbacks that truncate, reset or close each
  * other's logs wait for each other for ever. Later completions wait until it returns. It must return: no longjmp, no
- * C++ exception, no pthread_exit.
- *
- * -ENOTSUP in TWINLOG_MODE_MAPPED. */
+ * C++ exception, no pthread_exit. */
 int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
                    const struct twinlog_terms *terms, struct twinlog_request *request);
 
 /* Lends the calling thread to the log: commits what a caller counts on, and completes the requests in it; what was
  * only enqueued waits for its flush. 1 = it has committed; 0 = there was nothing to do within timeout_ms (negative:
  * no limit; 0: does not wait); -ESHUTDOWN = the log is being closed; or the error that poisoned it. Any number of
- * threads may do this. A thread that does it in a loop must have left the loop when close returns. -ENOTSUP in
- * TWINLOG_MODE_MAPPED, -EROFS with TWINLOG_READ_ONLY. */
+ * threads may do this. A thread that does it in a loop must have left the loop when close returns. */
 int twinlog_drive(struct twinlog *log, int timeout_ms);
 
 /* Where completed requests wait to be fetched, in the order of their completion. Serves any number of logs,
@@ -560,8 +554,8 @@ struct twinlog_trim_result {
     {                                                                                                        \
         sizeof(struct twinlog_trim_result), 0, 0, 0, 0, 0, 0, ""                                             \
     }
-/* `ret_result` may be NULL. Works on a full disk too. -EINVAL when the options ask for nothing, -EROFS, -ENOTSUP in
- * TWINLOG_MODE_SHARED, TWINLOG_EPOISONED after a truncation with an unknown outcome, system errors; what was removed
+/* `ret_result` may be NULL. Works on a full disk too. -EINVAL when the options ask for nothing,
+ * TWINLOG_EPOISONED after a truncation with an unknown outcome, system errors; what was removed
  * before an error stays removed. */
 int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options,
                  struct twinlog_trim_result *ret_result);
@@ -575,11 +569,9 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
  * other for ever, and so do longer circles. Truncate from a thread of the program instead.
  *
  *   TWINLOG_ETRIMMED  last_lsn + 1 is below the first kept record; nothing happened
- *   -ENOSPC  the disk is full; nothing happened     -EROFS  the log was opened with TWINLOG_READ_ONLY
- *   -EINVAL  the largest LSN there is
+ *   -ENOSPC  the disk is full; nothing happened     -EINVAL  the largest LSN there is
  *   -EDEADLK in a callback of this log, for which the truncation would wait, or on the thread of a shared committer,
  *            for which others may wait; nothing happened
- *   -ENOTSUP  in TWINLOG_MODE_MAPPED; open the log in TWINLOG_MODE_DURABLE for it
  *   TWINLOG_EPOISONED  whether the truncation has happened is unknown; opening the log again tells
  *   system errors  nothing happened; also the one that poisoned the log before
  */
@@ -837,7 +829,7 @@ struct twinlog_histogram {
 uint64_t twinlog_quantile(const struct twinlog_histogram *histogram, double q);
 
 /* Where the time goes, in nanoseconds, since the log was opened. Always on: every group is timed, and of the
- * appends one in sample_interval. -ENOTSUP in TWINLOG_MODE_MAPPED, where nothing is timed. */
+ * appends one in sample_interval. */
 struct twinlog_timings {
     uint32_t size; /* set by TWINLOG_TIMINGS_INIT */
     uint32_t sample_interval;

@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which call works in which mode: every function that takes a log or its directory, called in every mode, against the
+ * table in man/twinlog.7. The table there is what this suite prints when the two differ.
+ */
+#include "logdir.h"
+#include "suites.h"
+
+#include <errno.h>
+#include <regex.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SIZE 5u
+
+static const struct twinlog_entry entries[2] = { { .data = "first", .size = SIZE },
+                                                 { .data = "other", .size = SIZE } };
+
+/* ---- the calls, one after the other on an open log, which has records at all times ----------------------------- */
+
+static int open_again(struct twinlog *log)
+{
+    (void)log;
+    return 0; /* it is open */
+}
+
+static int append(struct twinlog *log)
+{
+    return twinlog_append(log, "bytes", SIZE, NULL);
+}
+
+static int enqueue(struct twinlog *log)
+{
+    return twinlog_enqueue(log, "bytes", SIZE, NULL);
+}
+
+static int append_batch(struct twinlog *log)
+{
+    return twinlog_append_batch(log, entries, 1, NULL, NULL);
+}
+
+static int append_two(struct twinlog *log)
+{
+    return twinlog_append_batch(log, entries, 2, NULL, NULL);
+}
+
+static int wait_for(struct twinlog *log)
+{
+    return twinlog_wait(log, twinlog_last_lsn(log), TWINLOG_LEVEL_DEFAULT, 0);
+}
+
+static int cancel(struct twinlog *log)
+{
+    struct twinlog_cancel token = { 0 };
+    return twinlog_cancel(log, &token);
+}
+
+static int reserve(struct twinlog *log)
+{
+    const struct twinlog_entry entry = { .size = SIZE };
+    struct twinlog_reservation reservation;
+    const int rc = twinlog_reserve(log, &entry, NULL, &reservation);
+    return rc < 0 ? rc : twinlog_reservation_abort(log, &reservation);
+}
+
+/* Both settle a reservation, or one that cannot have been made. */
+static int reservation_commit(struct twinlog *log)
+{
+    const struct twinlog_entry entry = { .size = SIZE };
+    struct twinlog_reservation reservation = { 0 };
+    twinlog_reserve(log, &entry, NULL, &reservation);
+    return twinlog_reservation_commit(log, &reservation, NULL);
+}
+
+static int reservation_abort(struct twinlog *log)
+{
+    const struct twinlog_entry entry = { .size = SIZE };
+    struct twinlog_reservation reservation = { 0 };
+    twinlog_reserve(log, &entry, NULL, &reservation);
+    return twinlog_reservation_abort(log, &reservation);
+}
+
+static int submit(struct twinlog *log)
+{
+    struct twinlog_queue *queue;
+    struct twinlog_request request = { 0 }, *done;
+    ck_assert_int_eq(twinlog_queue_open(&queue), 0);
+    request.queue = queue;
+    const int rc = twinlog_submit(log, entries, 1, NULL, &request);
+    if (rc == 0)
+        ck_assert_int_eq(twinlog_queue_poll(queue, &done, 1, -1), 1);
+    ck_assert_int_eq(twinlog_queue_close(queue), 0);
+    return rc;
+}
+
+static int drive(struct twinlog *log)
+{
+    return twinlog_drive(log, 0);
+}
+
+static int first_lsn(struct twinlog *log)
+{
+    return twinlog_first_lsn(log) > 0 ? 0 : -EINVAL;
+}
+
+static int last_lsn(struct twinlog *log)
+{
+    return twinlog_last_lsn(log) > 0 ? 0 : -EINVAL;
+}
+
+static int written_lsn(struct twinlog *log)
+{
+    return twinlog_written_lsn(log) > 0 ? 0 : -EINVAL;
+}
+
+static int durable_lsn(struct twinlog *log)
+{
+    return twinlog_durable_lsn(log) > 0 ? 0 : -EINVAL;
+}
+
+static int trim(struct twinlog *log)
+{
+    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+    options.before_lsn = twinlog_first_lsn(log);
+    return twinlog_trim(log, &options, NULL);
+}
+
+static int truncate_log(struct twinlog *log)
+{
+    return twinlog_truncate(log, twinlog_last_lsn(log));
+}
+
+static int reset(struct twinlog *log)
+{
+    const int rc = twinlog_reset(log, 100);
+    return rc < 0 ? rc : append(log);
+}
+
+static int cursor_set(struct twinlog *log)
+{
+    return twinlog_cursor_set(log, "cursor", 0);
+}
+
+static int cursor_get(struct twinlog *log)
+{
+    uint64_t lsn;
+    return twinlog_cursor_get(log, "cursor", &lsn);
+}
+
+static int cursor_remove(struct twinlog *log)
+{
+    return twinlog_cursor_remove(log, "cursor");
+}
+
+static int each_cursor(void *context, const char *name, uint64_t lsn)
+{
+    (void)context, (void)name, (void)lsn;
+    return 0;
+}
+
+static int cursor_each(struct twinlog *log)
+{
+    return twinlog_cursor_each(log, each_cursor, NULL);
+}
+
+static int meta_set(struct twinlog *log)
+{
+    return twinlog_meta_set(log, "value", "bytes", SIZE);
+}
+
+static int meta_get(struct twinlog *log)
+{
+    return twinlog_meta_get(log, "value", NULL, 0, NULL);
+}
+
+static int meta_remove(struct twinlog *log)
+{
+    return twinlog_meta_remove(log, "value");
+}
+
+static int each_value(void *context, const char *name, const void *data, size_t size)
+{
+    (void)context, (void)name, (void)data, (void)size;
+    return 0;
+}
+
+static int meta_each(struct twinlog *log)
+{
+    return twinlog_meta_each(log, each_value, NULL);
+}
+
+static int reader_attach(struct twinlog *log)
+{
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    int rc = twinlog_reader_attach(log, NULL, &reader);
+    if (rc < 0)
+        return rc;
+    rc = twinlog_reader_next(reader, &record);
+    twinlog_reader_close(reader);
+    return rc;
+}
+
+static int read_one(struct twinlog *log)
+{
+    struct twinlog_record record;
+    char data[SIZE];
+    return twinlog_read(log, twinlog_first_lsn(log), data, sizeof(data), &record);
+}
+
+static int stat_log(struct twinlog *log)
+{
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    return twinlog_stat(log, &stat);
+}
+
+static int timings(struct twinlog *log)
+{
+    struct twinlog_timings result = TWINLOG_TIMINGS_INIT;
+    return twinlog_timings(log, &result);
+}
+
+static int close_log(struct twinlog *log)
+{
+    (void)log;
+    return 0; /* at the end */
+}
+
+/* ---- the calls on the directory, beside the log that is open -------------------------------------------------- */
+
+static int reader_open(struct twinlog *log)
+{
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    (void)log;
+    int rc = twinlog_reader_open(log_dir, NULL, &reader);
+    if (rc < 0)
+        return rc;
+    rc = twinlog_reader_next(reader, &record);
+    twinlog_reader_close(reader);
+    return rc;
+}
+
+static int consumer_open(struct twinlog *log)
+{
+    struct twinlog_consumer *consumer;
+    struct twinlog_record record;
+    (void)log;
+    int rc = twinlog_consumer_open(log_dir, "consumer", NULL, &consumer);
+    if (rc < 0)
+        return rc;
+    rc = twinlog_consumer_next(consumer, &record);
+    if (rc > 0)
+        rc = twinlog_consumer_commit(consumer, 0);
+    twinlog_consumer_close(consumer);
+    return rc;
+}
+
+static int watch(struct twinlog *log)
+{
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    (void)log;
+    const int rc = twinlog_watch(log_dir, 0, &stat, NULL);
+    return rc == -ETIMEDOUT ? 0 : rc; /* an idle writer publishes nothing */
+}
+
+static int inspect(struct twinlog *log)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    (void)log;
+    return twinlog_inspect(log_dir, &inspection);
+}
+
+static int each_segment(void *context, const struct twinlog_segment *segment)
+{
+    (void)context, (void)segment;
+    return 0;
+}
+
+static int segments(struct twinlog *log)
+{
+    (void)log;
+    return twinlog_segments(log_dir, each_segment, NULL);
+}
+
+static int verify(struct twinlog *log)
+{
+    (void)log;
+    return twinlog_verify(log_dir, NULL, NULL);
+}
+
+static const char *new_dir(const char *name)
+{
+    static char path[400];
+    snprintf(path, sizeof(path), "%s/%s", log_parent, name);
+    return path;
+}
+
+static int backup(struct twinlog *log)
+{
+    static unsigned number;
+    char name[32];
+    (void)log;
+    snprintf(name, sizeof(name), "backup%u", number++);
+    return twinlog_backup(log_dir, new_dir(name), NULL, NULL);
+}
+
+static int repair(struct twinlog *log)
+{
+    (void)log;
+    return twinlog_repair(log_dir, new_dir("repaired"), NULL, NULL);
+}
+
+static int probe(struct twinlog *log)
+{
+    struct twinlog_probe result = TWINLOG_PROBE_INIT;
+    (void)log;
+    return twinlog_probe(log_dir, &result);
+}
+
+/* ---- the table ------------------------------------------------------------------------------------------------ */
+
+struct row {
+    const char *name;
+    int (*call)(struct twinlog *log);
+    const char *note;
+};
+
+static const struct row rows[] = {
+    { "open", open_again, "" },
+    { "append", append, "" },
+    { "enqueue", enqueue, "" },
+    { "append_batch", append_batch, " , one record" },
+    { "append_batch", append_two, " , several records" },
+    { "wait", wait_for, "" },
+    { "sync", twinlog_sync, "" },
+    { "cancel", cancel, "" },
+    { "reserve", reserve, "" },
+    { "reservation_commit", reservation_commit, "" },
+    { "reservation_abort", reservation_abort, "" },
+    { "submit", submit, "" },
+    { "drive", drive, "" },
+    { "first_lsn", first_lsn, "" },
+    { "last_lsn", last_lsn, "" },
+    { "written_lsn", written_lsn, "" },
+    { "durable_lsn", durable_lsn, "" },
+    { "trim", trim, "" },
+    { "truncate", truncate_log, "" },
+    { "reset", reset, "" },
+    { "cursor_set", cursor_set, "" },
+    { "cursor_get", cursor_get, "" },
+    { "cursor_remove", cursor_remove, "" },
+    { "cursor_each", cursor_each, "" },
+    { "meta_set", meta_set, "" },
+    { "meta_get", meta_get, "" },
+    { "meta_remove", meta_remove, "" },
+    { "meta_each", meta_each, "" },
+    { "reader_attach", reader_attach, "" },
+    { "read", read_one, "" },
+    { "stat", stat_log, "" },
+    { "timings", timings, "" },
+    { "close", close_log, "" },
+    { "reader_open", reader_open, "" },
+    { "consumer_open", consumer_open, "" },
+    { "watch", watch, "" },
+    { "inspect", inspect, "" },
+    { "segments", segments, "" },
+    { "verify", verify, "" },
+    { "backup", backup, "" },
+    { "repair", repair, "" },
+    { "probe", probe, "" },
+};
+#define ROWS (sizeof(rows) / sizeof(rows[0]))
+
+#define MODES 4u /* durable, mapped, shared, read-only */
+
+static struct twinlog_options options_of(unsigned mode)
+{
+    struct twinlog_options options = log_options(0, mode == 3 ? TWINLOG_READ_ONLY : 0);
+    options.mode = mode == 3 ? TWINLOG_MODE_DURABLE : mode;
+    return options;
+}
+
+static const char *words_of(int result)
+{
+    static const struct {
+        int error;
+        const char *name;
+    } errors[] = { { ENOTSUP, "\\-ENOTSUP" },
+                   { EROFS, "\\-EROFS" },
+                   { EBUSY, "\\-EBUSY" },
+                   { ESRCH, "\\-ESRCH" },
+                   { EINVAL, "\\-EINVAL" } };
+    for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
+        if (result == -errors[i].error)
+            return errors[i].name;
+    return result >= 0 ? "yes" : twinlog_strerror(result);
+}
+
+static int results[ROWS][MODES];
+
+static void call_all(unsigned mode)
+{
+    const struct twinlog_options options = options_of(mode);
+    struct twinlog *log = log_open(&options);
+    for (size_t i = 0; i < ROWS; i++)
+        results[i][mode] = rows[i].call(log);
+    log_close(log);
+}
+
+/* As the man page should have it. */
+static void make_table(char *text, size_t room)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < ROWS; i++) {
+        used += (size_t)snprintf(text + used, room - used, ".It Fn twinlog_%s%s", rows[i].name, rows[i].note);
+        for (unsigned mode = 0; mode < MODES; mode++)
+            used += (size_t)snprintf(text + used, room - used, " Ta %s", words_of(results[i][mode]));
+        used += (size_t)snprintf(text + used, room - used, "\n");
+        ck_assert_uint_lt(used, room);
+    }
+}
+
+static char *read_source(const char *name)
+{
+    FILE *file = fopen(name, "r");
+    ck_assert_msg(file != NULL, "cannot open %s", name);
+    char *text = calloc(1, 200000);
+    ck_assert_ptr_nonnull(text);
+    ck_assert_uint_lt(fread(text, 1, 199999, file), 199999);
+    fclose(file);
+    return text;
+}
+
+START_TEST(the_table_in_the_man_page_is_what_the_calls_return)
+{
+    static char table[16384];
+    char *page = read_source(SOURCE_DIR "/man/twinlog.7");
+    for (unsigned mode = 0; mode < MODES; mode++)
+        call_all(mode);
+    make_table(table, sizeof(table));
+    const char *begin = strstr(page, "\n.It Fn twinlog_open Ta");
+    const bool is_there = begin && strncmp(begin + 1, table, strlen(table)) == 0 &&
+                          strncmp(begin + 1 + strlen(table), ".El\n", 4) == 0;
+    if (!is_there)
+        fprintf(stderr, "man/twinlog.7 should have this table:\n%s.El\n", table);
+    ck_assert(is_there);
+    free(page);
+}
+END_TEST
+
+static bool has_row(const char *name, size_t size)
+{
+    for (size_t i = 0; i < ROWS; i++)
+        if (strlen(rows[i].name) == size && strncmp(rows[i].name, name, size) == 0)
+            return true;
+    return false;
+}
+
+START_TEST(every_function_that_takes_a_log_is_in_the_table)
+{
+    char *header = read_source(SOURCE_DIR "/include/twinlog.h");
+    unsigned found = 0;
+    regex_t declaration;
+    regmatch_t match[3];
+    ck_assert_int_eq(regcomp(&declaration, "twinlog_([a-z_]+)\\((struct twinlog \\*log|const char \\*dir)\\b",
+                             REG_EXTENDED),
+                     0);
+    for (const char *at = header; regexec(&declaration, at, 3, match, 0) == 0;
+         at += match[0].rm_eo, found++) {
+        const size_t size = (size_t)(match[1].rm_eo - match[1].rm_so);
+        if (!has_row(at + match[1].rm_so, size))
+            fprintf(stderr, "twinlog_%.*s is not in the table\n", (int)size, at + match[1].rm_so);
+        ck_assert(has_row(at + match[1].rm_so, size));
+    }
+    ck_assert_uint_eq(found, ROWS - 1); /* one has two rows */
+    regfree(&declaration);
+    free(header);
+}
+END_TEST
+
+Suite *modes_suite(void)
+{
+    Suite *suite = suite_create("modes");
+    TCase *tests = logdir_case(suite, "table", logdir_make);
+    tcase_add_test(tests, the_table_in_the_man_page_is_what_the_calls_return);
+    tcase_add_test(tests, every_function_that_takes_a_log_is_in_the_table);
+    return suite;
+}
