@@ -4,6 +4,7 @@
  *
  *     commit.c     create, restart, statistics, destroy; marker groups
  *     put.c        how a writer gets room, a place, and copies; the queue of waiters
+ *     admission.c  decides whether a writer gets a place now
  *     wait.c       how a writer waits until its LSN is at the wanted level
  *     lead.c       the leader's round: gather, swap, write, sync, publish, hand on
  *     deliver.c    completes requests, in order
@@ -107,9 +108,10 @@ struct waiter {
     struct place place;
     struct waiter *next;
     enum claim_state state;
+    uint64_t since;   /* attempts to make the next segment before its first look */
     bool must_grow;   /* it has its turn, but needs the next segment first */
-    bool has_ordered; /* a try: it has ordered the next segment */
-    bool had_failed;  /* a try: the attempt before its order had failed */
+    bool has_ordered; /* it has had the next segment made, or ordered it */
+    bool had_failed;  /* the attempt before that had failed */
 };
 
 struct CAPABILITY("leadership") leadership {

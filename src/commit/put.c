@@ -17,6 +17,7 @@
  */
 #define _GNU_SOURCE
 #include "base/probes.h"
+#include "commit/admission.h"
 #include "commit/inside.h"
 
 #include <errno.h>
@@ -101,46 +102,28 @@ void twl_fill_twin(struct commit *c, uint32_t index, uint64_t offset, uint64_t f
     twin->limit = limit_of(c, twin);
 }
 
-enum room {
-    ROOM_IS_THERE,
-    ROOM_AFTER_COMMIT, /* the buffer must be written first */
-    ROOM_WILL_COME,    /* another writer has the next segment made */
-    ROOM_TO_BE_MADE,   /* this writer must have it made */
-    ROOM_REFUSED,      /* none; see growth.error */
-};
-
-/* The writer needs the next segment. An attempt to make one that began after the writer's first look, and failed,
- * counts as failed for this writer, too: so a writer waits for at most two attempts, however many writers there are. */
-static enum room room_by_growth(const struct commit *c, uint32_t bytes, uint64_t since) REQUIRES(c->lock)
-{
-    const struct growth *growth = &c->growth;
-    if (growth->failed > since && growth->bytes <= bytes)
-        return ROOM_REFUSED;
-    return growth->is_going_on ? ROOM_WILL_COME : ROOM_TO_BE_MADE;
-}
-
 /* Finds room in the filling buffer, or, if that is empty, in the next segment. */
-static enum room find_room(struct commit *c, uint32_t bytes, uint64_t *since) REQUIRES(c->lock)
+static bool find_room(struct commit *c, uint32_t bytes) REQUIRES(c->lock)
 {
     struct twin *twin = &c->twins[c->filling];
-    struct growth *growth = &c->growth;
     if (bytes <= twin->limit - twin->used)
-        return ROOM_IS_THERE;
-    *since = min_u64(*since, growth->started);
-    if (twin->count > 0)
-        return ROOM_AFTER_COMMIT;
-    if (!growth->is_going_on && twl_take_next(c, twl_group_room(bytes))) {
-        twin->limit = limit_of(c, twin);
-        return ROOM_IS_THERE;
-    }
-    return room_by_growth(c, bytes, *since);
+        return true;
+    if (twin->count > 0 || c->growth.is_going_on || !twl_take_next(c, twl_group_room(bytes)))
+        return false;
+    twin->limit = limit_of(c, twin);
+    return true;
 }
 
-static void begin_growth(struct commit *c, uint32_t bytes) REQUIRES(c->lock)
+static void begin_growth(struct commit *c, struct waiter *waiter) REQUIRES(c->lock)
 {
-    c->growth.is_going_on = true;
-    c->growth.wanted = bytes;
-    c->growth.started++;
+    struct growth *growth = &c->growth;
+    waiter->must_grow = false;
+    waiter->has_ordered = true;
+    waiter->had_failed =
+        growth->failed > 0 && growth->failed == growth->started && growth->bytes <= waiter->need->bytes;
+    growth->is_going_on = true;
+    growth->wanted = waiter->need->bytes;
+    growth->started++;
 }
 
 static void end_growth(void *context, int rc)
@@ -260,113 +243,107 @@ static void leave_line(struct commit *c, struct waiter *waiter) REQUIRES(c->lock
  * made and keeps its place in the queue; the others need not wait for it. */
 void twl_grant_places(struct commit *c)
 {
-    enum room room = ROOM_IS_THERE;
-    for (struct waiter *waiter = c->first_waiter, *next; waiter && room != ROOM_AFTER_COMMIT; waiter = next) {
-        uint64_t since = UINT64_MAX;
+    for (struct waiter *waiter = c->first_waiter, *next; waiter; waiter = next) {
         next = waiter->next;
-        room = find_room(c, waiter->need->bytes, &since);
-        waiter->must_grow = room == ROOM_WILL_COME || room == ROOM_TO_BE_MADE;
-        if (room == ROOM_IS_THERE) {
+        const bool fits = find_room(c, waiter->need->bytes), is_empty = c->twins[c->filling].count == 0;
+        waiter->must_grow = !fits && is_empty;
+        if (fits) {
             leave_line(c, waiter);
             waiter->state = WAITER_GRANTED;
             waiter->place = take(c, waiter->need);
+        } else if (!is_empty) {
+            return;
         }
     }
 }
 
-/* A queued waiter gets its turn with the next buffer, or when the filling one is still empty. */
-static enum room find_room_in_turn(struct commit *c, struct waiter *waiter, uint64_t *since) REQUIRES(c->lock)
-{
-    const bool is_empty = c->twins[c->filling].count == 0;
-    enum room room = ROOM_AFTER_COMMIT;
-    if (waiter->state == WAITER_NEW || waiter->must_grow || is_empty)
-        room = find_room(c, waiter->need->bytes, since);
-    if (room == ROOM_AFTER_COMMIT && waiter->must_grow)
-        room = room_by_growth(c, waiter->need->bytes, *since);
-    return room;
-}
+/* ---- admission ----------------------------------------------------------------------------------- */
 
-/* ---- waiting for a place ------------------------------------------------------------------------- */
-
-static int refuse(struct commit *c) REQUIRES(c->lock)
-{
-    c->full_refusals += is_no_space(c->growth.error);
-    return c->growth.error;
-}
-
-/* A try orders the next segment and looks once more, but does not wait for it. If the segment is still missing, the
- * result is the error of the attempt before, if that failed, else -EAGAIN. */
-static int answer_to_try(struct commit *c, struct waiter *waiter, enum room room) REQUIRES(c->lock)
+/* Reads the facts for a decision. An attempt to make a segment that began after the writer's first look, and failed,
+ * counts as failed for this writer, too: so a writer waits for at most two attempts, however many writers there are.
+ * *ret_error: that of the terms, if they end the call. A new writer that finds room does not ask them. */
+static struct admission_facts look(struct commit *c, struct waiter *waiter, const struct terms *terms,
+                                   int *ret_error) REQUIRES(c->lock)
 {
     const struct growth *growth = &c->growth;
-    if (room == ROOM_TO_BE_MADE && !waiter->has_ordered) {
-        waiter->has_ordered = true;
-        waiter->had_failed =
-            growth->failed > 0 && growth->failed == growth->started && growth->bytes <= waiter->need->bytes;
-        return 0;
-    }
-    return waiter->had_failed ? refuse(c) : -EAGAIN;
+    struct admission_facts facts = {
+        .is_placed = waiter->state == WAITER_GRANTED,
+        .is_poisoned = atomic_load_explicit(&c->poison, memory_order_relaxed) != 0,
+        .is_queued = waiter->state == WAITER_QUEUED,
+        .must_grow = waiter->must_grow,
+        .is_empty = c->twins[c->filling].count == 0,
+        .is_making = growth->is_going_on,
+        .is_try = terms->is_try,
+        .has_ordered = waiter->has_ordered,
+        .had_failed = waiter->had_failed,
+    };
+    if (facts.is_placed || facts.is_poisoned)
+        return facts;
+    facts.fits = find_room(c, waiter->need->bytes);
+    if (facts.fits && !facts.is_queued)
+        return facts;
+    waiter->since = min_u64(waiter->since, growth->started);
+    facts.has_failed = growth->failed > waiter->since && growth->bytes <= waiter->need->bytes;
+    *ret_error = twl_terms_ended(terms);
+    facts.is_over = *ret_error < 0;
+    return facts;
 }
 
-/* Looks once, under the lock. 1: the writer has a place. 0: wait for what *ret_room says. Or an error. */
-static int look_for_place(struct commit *c, struct waiter *waiter, const struct terms *terms, uint64_t *since,
-                          enum room *ret_room) REQUIRES(c->lock)
+/* Decides once, and does what is to be done under the lock. 1: the writer has a place. 0: it goes on as *ret_admission
+ * says. Or an error. */
+static int admit(struct commit *c, struct waiter *waiter, const struct terms *terms,
+                 enum admission *ret_admission) REQUIRES(c->lock)
 {
-    if (waiter->state == WAITER_GRANTED)
+    struct twin *twin = &c->twins[c->filling];
+    int rc = 0;
+    const struct admission_facts facts = look(c, waiter, terms, &rc);
+    const enum admission admission = *ret_admission = twl_admission_decide(&facts);
+    switch (admission) {
+    case ADMISSION_PLACED:
         return 1;
-    int rc = atomic_load_explicit(&c->poison, memory_order_relaxed) != 0 ? TWINLOG_EPOISONED : 0;
-    enum room room = ROOM_AFTER_COMMIT;
-    if (rc == 0)
-        room = find_room_in_turn(c, waiter, since);
-    if (rc == 0 && room == ROOM_IS_THERE) {
+    case ADMISSION_TAKE:
         leave_line(c, waiter);
         waiter->place = take(c, waiter->need);
         return 1;
+    case ADMISSION_MAKE:
+        begin_growth(c, waiter);
+        return 0;
+    case ADMISSION_AWAIT_SEGMENT:
+        return 0;
+    case ADMISSION_AWAIT_COMMIT:
+        twin->needs_committer |= waiter->need->needs_committer || !twl_may_lead(c, terms);
+        if (!facts.is_queued)
+            place_in_line(c, waiter);
+        return 0;
+    case ADMISSION_POISONED:
+        rc = TWINLOG_EPOISONED;
+        break;
+    case ADMISSION_OVER:
+        break;
+    case ADMISSION_REFUSED:
+        rc = c->growth.error;
+        c->full_refusals += is_no_space(rc);
+        break;
+    case ADMISSION_AGAIN:
+        rc = -EAGAIN;
+        break;
     }
-    if (rc == 0 && room == ROOM_REFUSED)
-        rc = refuse(c);
-    if (rc == 0)
-        rc = twl_terms_ended(terms);
-    if (rc < 0) {
-        leave_line(c, waiter);
-        return rc;
-    }
-    *ret_room = room;
-    if (terms->is_try)
-        rc = answer_to_try(c, waiter, room);
-    if (rc == 0 && room == ROOM_TO_BE_MADE) {
-        begin_growth(c, waiter->need->bytes);
-        waiter->must_grow = false;
-    }
-    if (room == ROOM_AFTER_COMMIT)
-        c->twins[c->filling].needs_committer |=
-            terms->is_try || waiter->need->needs_committer || !twl_may_lead(c, terms);
-    if (rc < 0)
-        return rc;
-    if (room == ROOM_AFTER_COMMIT && waiter->state == WAITER_NEW)
-        place_in_line(c, waiter);
-    return 0;
-}
-
-/* `seen` is the value of c->space before the writer looked. */
-static void wait_for_room(struct commit *c, enum room room, const struct waiter *waiter,
-                          const struct terms *terms, uint32_t seen)
-{
-    if (room == ROOM_WILL_COME || !twl_help(c, terms, waiter))
-        twl_terms_sleep(terms, &c->space, seen);
+    if (terms->is_try && (admission == ADMISSION_AGAIN || admission == ADMISSION_REFUSED))
+        twin->needs_committer |= twin->count > 0; /* so that a later try finds room */
+    leave_line(c, waiter);
+    return rc;
 }
 
 int twl_take_place(struct commit *c, const struct need *need, const struct terms *terms,
                    struct place *ret_place)
 {
-    struct waiter waiter = { .need = need };
-    uint64_t since = UINT64_MAX;
+    struct waiter waiter = { .need = need, .since = UINT64_MAX };
     for (;;) {
         uint32_t seen = twl_event_value(&c->space);
-        enum room room = ROOM_IS_THERE;
+        enum admission admission;
         twl_mutex_lock(&c->lock);
         const bool was_called = c->twins[c->filling].needs_committer;
-        int rc = look_for_place(c, &waiter, terms, &since, &room);
+        int rc = admit(c, &waiter, terms, &admission);
         const bool must_call = !was_called && c->twins[c->filling].needs_committer;
         twl_mutex_unlock(&c->lock);
         if (rc > 0) {
@@ -376,8 +353,6 @@ int twl_take_place(struct commit *c, const struct need *need, const struct terms
         }
         if (must_call)
             twl_client_call(&c->client);
-        if (rc == 0 && room == ROOM_TO_BE_MADE)
-            grow(c, need->bytes, terms);
         if (is_no_space(rc))
             twl_tell(c, &(struct twinlog_event){
                             .size = sizeof(struct twinlog_event), .kind = TWINLOG_EVENT_FULL, .error = rc });
@@ -385,8 +360,10 @@ int twl_take_place(struct commit *c, const struct need *need, const struct terms
             twl_deliver(c); /* what it left to others while it was queued */
             return rc;
         }
-        if (room != ROOM_TO_BE_MADE)
-            wait_for_room(c, room, &waiter, terms, seen);
+        if (admission == ADMISSION_MAKE)
+            grow(c, need->bytes, terms);
+        else if (admission == ADMISSION_AWAIT_SEGMENT || !twl_help(c, terms, &waiter))
+            twl_terms_sleep(terms, &c->space, seen);
     }
 }
 

@@ -7,6 +7,7 @@
 
 /* clang-format off */
 #define FOR_EACH_SUITE(DO) \
+    DO(admission) /* which writer gets a place in the filling buffer: every combination of facts */ \
     DO(alone) /* the tests of `mapped` in the shared mode, by one process with no other beside it */ \
     DO(base) /* words for errors, the event that threads sleep on, forks, the watermark */ \
     DO(commit) /* the commit path, disturbed at its seam: writes, syncs, full disks, rolls, many writers */ \

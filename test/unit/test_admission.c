@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The decision about a writer that wants a place: each combination of facts, against a table of its own. */
+#include "suites.h"
+
+#include "commit/admission.h"
+
+#define FACTS 12
+
+/* One character for each fact, in the order of the struct; '-' is any value. No two rows match the same facts. */
+struct row {
+    const char *facts;
+    enum admission decision;
+};
+/* clang-format off */
+static const struct row table[] = {
+    /* placed, poisoned; queued, must grow; empty, fits; failed, over; making; try; ordered, had failed */
+    { "1-" "--" "--" "--" "-" "-" "--", ADMISSION_PLACED },
+    { "01" "--" "--" "--" "-" "-" "--", ADMISSION_POISONED },
+    /* its turn, and room */
+    { "00" "0-" "-1" "--" "-" "-" "--", ADMISSION_TAKE },
+    { "00" "11" "-1" "--" "-" "-" "--", ADMISSION_TAKE },
+    { "00" "10" "11" "--" "-" "-" "--", ADMISSION_TAKE },
+    /* too large for the empty buffer */
+    { "00" "-0" "10" "1-" "-" "-" "--", ADMISSION_REFUSED },
+    { "00" "-0" "10" "01" "-" "-" "--", ADMISSION_OVER },
+    { "00" "-0" "10" "00" "0" "0" "--", ADMISSION_MAKE },
+    { "00" "-0" "10" "00" "1" "0" "--", ADMISSION_AWAIT_SEGMENT },
+    { "00" "-0" "10" "00" "0" "1" "0-", ADMISSION_MAKE },
+    { "00" "-0" "10" "00" "0" "1" "11", ADMISSION_REFUSED },
+    { "00" "-0" "10" "00" "0" "1" "10", ADMISSION_AGAIN },
+    { "00" "-0" "10" "00" "1" "1" "-1", ADMISSION_REFUSED },
+    { "00" "-0" "10" "00" "1" "1" "-0", ADMISSION_AGAIN },
+    /* too large for the buffer that was empty in its turn, whatever is in it by now */
+    { "00" "-1" "-0" "1-" "-" "-" "--", ADMISSION_REFUSED },
+    { "00" "-1" "-0" "01" "-" "-" "--", ADMISSION_OVER },
+    { "00" "-1" "-0" "00" "0" "0" "--", ADMISSION_MAKE },
+    { "00" "-1" "-0" "00" "1" "0" "--", ADMISSION_AWAIT_SEGMENT },
+    { "00" "-1" "-0" "00" "0" "1" "0-", ADMISSION_MAKE },
+    { "00" "-1" "-0" "00" "0" "1" "11", ADMISSION_REFUSED },
+    { "00" "-1" "-0" "00" "0" "1" "10", ADMISSION_AGAIN },
+    { "00" "-1" "-0" "00" "1" "1" "-1", ADMISSION_REFUSED },
+    { "00" "-1" "-0" "00" "1" "1" "-0", ADMISSION_AGAIN },
+    /* a new writer, and the buffer is too full */
+    { "00" "00" "00" "-1" "-" "-" "--", ADMISSION_OVER },
+    { "00" "00" "00" "-0" "-" "0" "--", ADMISSION_AWAIT_COMMIT },
+    { "00" "00" "00" "-0" "-" "1" "-1", ADMISSION_REFUSED },
+    { "00" "00" "00" "-0" "-" "1" "-0", ADMISSION_AGAIN },
+    /* in the queue, and not its turn, whether it fits or not */
+    { "00" "10" "0-" "-1" "-" "-" "--", ADMISSION_OVER },
+    { "00" "10" "0-" "-0" "-" "0" "--", ADMISSION_AWAIT_COMMIT },
+    { "00" "10" "0-" "-0" "-" "1" "-1", ADMISSION_REFUSED },
+    { "00" "10" "0-" "-0" "-" "1" "-0", ADMISSION_AGAIN },
+};
+/* clang-format on */
+
+static struct admission_facts facts_of(unsigned bits)
+{
+    return (struct admission_facts){
+        .is_placed = bits & 1u << 0,
+        .is_poisoned = bits & 1u << 1,
+        .is_queued = bits & 1u << 2,
+        .must_grow = bits & 1u << 3,
+        .is_empty = bits & 1u << 4,
+        .fits = bits & 1u << 5,
+        .has_failed = bits & 1u << 6,
+        .is_over = bits & 1u << 7,
+        .is_making = bits & 1u << 8,
+        .is_try = bits & 1u << 9,
+        .has_ordered = bits & 1u << 10,
+        .had_failed = bits & 1u << 11,
+    };
+}
+
+static bool matches(const struct row *row, unsigned bits)
+{
+    for (unsigned i = 0; i < FACTS; i++)
+        if (row->facts[i] != '-' && (row->facts[i] == '1') != (bits >> i & 1u))
+            return false;
+    return true;
+}
+
+START_TEST(every_combination_of_facts_is_decided_as_the_table_says)
+{
+    for (unsigned bits = 0; bits < 1u << FACTS; bits++) {
+        const struct admission_facts facts = facts_of(bits);
+        const struct row *found = NULL;
+        for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+            if (!matches(&table[i], bits))
+                continue;
+            ck_assert_msg(!found, "facts %#x match \"%s\" and \"%s\"", bits, found ? found->facts : "",
+                          table[i].facts);
+            found = &table[i];
+        }
+        ck_assert_msg(found != NULL, "facts %#x match no row", bits);
+        ck_assert_msg(twl_admission_decide(&facts) == found->decision,
+                      "facts %#x: decision %d, not %d (\"%s\")", bits, (int)twl_admission_decide(&facts),
+                      (int)found->decision, found->facts);
+    }
+}
+END_TEST
+
+START_TEST(a_try_never_waits_and_orders_once)
+{
+    for (unsigned bits = 0; bits < 1u << FACTS; bits++) {
+        const struct admission_facts facts = facts_of(bits);
+        const enum admission decision = twl_admission_decide(&facts);
+        if (facts.is_try)
+            ck_assert(decision < ADMISSION_MAKE || (decision == ADMISSION_MAKE && !facts.has_ordered));
+    }
+}
+END_TEST
+
+START_TEST(no_writer_takes_a_place_twice_or_in_a_log_that_has_failed)
+{
+    for (unsigned bits = 0; bits < 1u << FACTS; bits++) {
+        const struct admission_facts facts = facts_of(bits);
+        if (twl_admission_decide(&facts) == ADMISSION_TAKE)
+            ck_assert(facts.fits && !facts.is_placed && !facts.is_poisoned);
+    }
+}
+END_TEST
+
+Suite *admission_suite(void)
+{
+    Suite *suite = suite_create("admission");
+    TCase *decision = tcase_create("decision");
+    tcase_add_test(decision, every_combination_of_facts_is_decided_as_the_table_says);
+    tcase_add_test(decision, a_try_never_waits_and_orders_once);
+    tcase_add_test(decision, no_writer_takes_a_place_twice_or_in_a_log_that_has_failed);
+    suite_add_tcase(suite, decision);
+    return suite;
+}
