@@ -389,7 +389,8 @@ static int judge(struct walk *w, bool *ret_is_damage)
         w->is_done = true;
         return 0;
     }
-    int rc = twl_recover_judge(w->io, &w->snapshot.set, w->index, &w->cursor, w->was_closed, &judgement);
+    /* false: behind a closed log, too, all is searched */
+    int rc = twl_recover_judge(w->io, &w->snapshot.set, w->index, &w->cursor, false, &judgement);
     if (rc == TWINLOG_ECORRUPT || rc == -ENOENT) { /* a later segment has another incarnation by now */
         w->is_stale = true;
         return 0;
@@ -473,7 +474,6 @@ static int check_group(struct walk *w, uint64_t expected_offset)
         rc = visit_records(w);
     w->epoch = cursor->group.epoch;
     w->next_lsn = max_u64(w->next_lsn, end_lsn);
-    w->was_closed = cursor->group.kind == GROUP_CLOSE;
     return rc != 0 ? rc : 1;
 }
 

@@ -45,7 +45,6 @@ struct walk {
     uint64_t next_lsn;   /* every record before it was checked or reported */
     struct epoch epoch;  /* of the last group */
     uint64_t footer_lsn; /* the last LSN that its footer counts; 0 = it has none */
-    bool was_closed;
 
     uint64_t claim_lsn; /* first LSN of which there is only a dead writer's claim; 0 = none */
 };

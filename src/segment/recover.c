@@ -62,14 +62,26 @@ const struct recover_row *twl_recover_decide(unsigned facts)
     return NULL;
 }
 
+static int is_begun(struct cursor *cursor, bool *ret_is_begun)
+{
+    int error;
+    const unsigned char *bytes = twl_cursor_bytes(cursor, SEGMENT_DATA_OFFSET, BLOCK_BYTES, &error);
+    *ret_is_begun = !bytes || !are_zeros(bytes, BLOCK_BYTES);
+    return error;
+}
+
 /* Asks a segment behind the stop: does it continue there, is it started, what do its groups prove? The next
  * segment is searched completely even if it is a spare: its first group, whose size is unknown, may be the
- * missing one. No segment is started before the one in front of it. */
+ * missing one. No segment is started before the one in front of it.
+ *
+ * Behind the marker of a close, what was written next is the marker of a start. If that is missing, and the first
+ * block of the spare is as it was made, no writer came after the close. */
 static int ask_later_segment(struct cursor *cursor, const struct segment *segment, bool is_started,
-                             bool is_next, struct position stop, unsigned *facts,
+                             bool is_next, bool is_closed, struct position stop, unsigned *facts,
                              struct later_groups *ret_found)
 {
     struct segment_footer footer;
+    bool is_searched = is_next || is_started;
     if (is_next && stop.next_lsn > 0) { /* any group would continue an unknown place */
         twl_cursor_begin(cursor, segment, stop);
         int rc = twl_cursor_enter_group(cursor);
@@ -79,10 +91,11 @@ static int ask_later_segment(struct cursor *cursor, const struct segment *segmen
             return rc < 0 ? rc : 0;
     }
     int rc = 0;
-    if (is_next || is_started) {
-        twl_cursor_begin(cursor, segment, stop);
+    twl_cursor_begin(cursor, segment, stop);
+    if (is_next && is_closed && !is_started)
+        rc = is_begun(cursor, &is_searched);
+    if (rc == 0 && is_searched)
         rc = twl_cursor_find_later(cursor, SEGMENT_DATA_OFFSET, stop, ret_found);
-    }
     if (rc == 0 && ret_found->offset == 0 &&
         is_started) { /* a sealed segment was started, even if it has no group left */
         rc = twl_segment_read_footer(segment, &footer);
@@ -91,7 +104,7 @@ static int ask_later_segment(struct cursor *cursor, const struct segment *segmen
     return rc < 0 ? rc : 0;
 }
 
-static int ask_later_segments(struct io *io, const struct segment_set *set, size_t index,
+static int ask_later_segments(struct io *io, const struct segment_set *set, size_t index, bool is_closed,
                               struct position stop, unsigned *facts, struct later_groups *later)
 {
     struct cursor cursor = { .window_bytes = WINDOW_BYTES };
@@ -113,7 +126,8 @@ static int ask_later_segments(struct io *io, const struct segment_set *set, size
         if (stop.next_lsn > 0 && twl_segment_set_promise(set, i) >= stop.next_lsn)
             found.is_proof = true; /* that LSN was durable when the segment was prepared */
         else
-            rc = ask_later_segment(&cursor, &segment, i < set->started, i == index + 1, stop, facts, &found);
+            rc = ask_later_segment(&cursor, &segment, i < set->started, i == index + 1, is_closed, stop,
+                                   facts, &found);
         if (later->offset == 0)
             *later = found;
         later->is_proof = later->is_proof || found.is_proof;
@@ -206,7 +220,10 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
         return rc;
     if (later.offset != 0)
         facts |= FACT_LATER_GROUP;
-    rc = ask_later_segments(io, set, index, stop, &facts, &later);
+    /* A mapped segment may have had no space for the marker of the next start. */
+    const bool is_closed =
+        was_closed && is_zero && later.offset == 0 && !segment_is_mapped(&set->entries[index].header);
+    rc = ask_later_segments(io, set, index, is_closed, stop, &facts, &later);
     if (rc < 0)
         return rc;
     if (later.is_proof)

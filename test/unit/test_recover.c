@@ -992,7 +992,7 @@ static struct twinlog *open_and_cut(struct simdisk *machine, uint32_t *ret_epoch
     return log;
 }
 
-static void make_spare(struct simdisk *machine, uint64_t after_lsn, uint32_t epoch)
+static void make_spare(struct simdisk *machine, uint64_t bytes, uint64_t after_lsn, uint32_t epoch)
 {
     struct io *io = simdisk_connect(machine);
     struct segment_set set;
@@ -1000,7 +1000,7 @@ static void make_spare(struct simdisk *machine, uint64_t after_lsn, uint32_t epo
     load_set(io, &set);
     struct segment_plan plan = { .number = set.max_number + 1,
                                  .sequence = set.max_sequence + 1,
-                                 .bytes = SEGMENT_MIN_BYTES,
+                                 .bytes = bytes,
                                  .after_lsn = after_lsn,
                                  .epoch = epoch };
     memcpy(plan.log_id, set.entries[0].header.log_id, LOG_ID_BYTES);
@@ -1017,7 +1017,7 @@ START_TEST(what_a_spare_promises_counts_up_to_a_truncation)
     struct simdisk *machine = simdisk_create(&options);
     uint32_t epoch;
     ck_assert_int_eq(twinlog_close(open_and_cut(machine, &epoch)), 0);
-    make_spare(machine, PROMISED_LSN, epoch + (uint32_t)_i);
+    make_spare(machine, SEGMENT_MIN_BYTES, PROMISED_LSN, epoch + (uint32_t)_i);
     expect_one_verdict(machine, _i > 0, CUT_LSN);
     simdisk_destroy(machine);
 }
@@ -1094,6 +1094,19 @@ static int read_and_count(struct io_file *file, void *buffer, size_t size, uint6
     return rc;
 }
 
+static int open_and_count(struct simdisk *machine, const struct twinlog_options *options)
+{
+    struct io *io = simdisk_connect(machine);
+    struct io_ops counting = *io->ops;
+    struct twinlog *log;
+    counted = io->ops;
+    counting.read = read_and_count;
+    io->ops = &counting;
+    read_bytes = 0;
+    const int rc = twl_log_open(io, options, &log);
+    return rc < 0 ? rc : twinlog_close(log);
+}
+
 /* The group is larger than what is read at once, and looked at twice: checked, then indexed. */
 START_TEST(opening_reads_the_newest_segment_once)
 {
@@ -1114,17 +1127,115 @@ START_TEST(opening_reads_the_newest_segment_once)
     ck_assert_int_eq(twinlog_sync(log), 0);
     ck_assert_int_eq(twinlog_close(log), 0);
 
-    struct io *io = simdisk_connect(living);
-    struct io_ops counting = *io->ops;
-    counted = io->ops;
-    counting.read = read_and_count;
-    io->ops = &counting;
-    read_bytes = 0;
-    ck_assert_int_eq(twl_log_open(io, &options, &log), 0);
+    ck_assert_int_eq(open_and_count(living, &options), 0);
     ck_assert_uint_gt(read_bytes, 8 * MIB); /* the newest segment has 8 MiB, and there is no spare */
     ck_assert_uint_lt(read_bytes, 10 * MIB);
-    ck_assert_int_eq(twinlog_close(log), 0);
     simdisk_destroy(living);
+}
+END_TEST
+
+/* ---- behind a close ------------------------------------------------------------------------------ */
+
+enum {
+    SPARE_BYTES = 8 << 20,
+    RECORDS_OF_SEGMENT = 4
+};
+
+/* A log of one record and a spare; *ret_killed, if wanted: its writer was killed, and did not close it. */
+static struct simdisk *make_closed(struct simdisk **ret_killed)
+{
+    const struct simdisk_options machine = { .seed = 7, .has_direct = true };
+    struct simdisk *closed = simdisk_create(&machine);
+    struct twinlog *log;
+    ck_assert_int_eq(twl_log_open(simdisk_connect(closed), NULL, &log), 0);
+    ck_assert_int_eq(twinlog_append(log, "record", 6, NULL), 0);
+    make_spare(closed, SPARE_BYTES, 0, 1);
+    if (ret_killed)
+        *ret_killed = simdisk_crash_image(closed, SIM_CUT_NONE, 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    return closed;
+}
+
+START_TEST(behind_a_close_the_beginning_of_the_spare_is_read)
+{
+    struct simdisk *killed, *closed = make_closed(&killed);
+    ck_assert_int_eq(open_and_count(closed, NULL), 0);
+    ck_assert_uint_lt(read_bytes, SPARE_BYTES / 2);
+    ck_assert_int_eq(open_and_count(killed, NULL), 0);
+    ck_assert_uint_gt(read_bytes, SPARE_BYTES);
+    simdisk_destroy(closed);
+    simdisk_destroy(killed);
+}
+END_TEST
+
+/* Gives the first segment back what it was in `old`. */
+static void set_first_segment_back(struct simdisk *machine, struct simdisk *old)
+{
+    static unsigned char bytes[FIRST_SEGMENT_BYTES];
+    struct io *io = simdisk_connect(old);
+    struct io_file *file;
+    size_t size;
+    char name[SEGMENT_NAME_BYTES];
+    twl_segment_name(1, name);
+    ck_assert_int_eq(io_open(io, name, IO_READ_ONLY, &file), 0);
+    ck_assert_int_eq(io_read(file, bytes, sizeof(bytes), 0, &size), 0);
+    io_close(file);
+    io->ops->destroy(io);
+    write_to(machine, name, 0, bytes, size);
+}
+
+/* The next writer goes on in the spare; then the first segment loses all that this writer has written there, and the
+ * spare the first `lost` bytes behind its header, or one bit of them. */
+static struct simdisk *lose_what_came_next(struct simdisk *old, size_t lost)
+{
+    static const unsigned char zeros[BLOCK_BYTES], bit[1] = { 0x30 };
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct simdisk *machine = simdisk_crash_image(old, SIM_CUT_ALL, 0);
+    struct twinlog *log;
+    char name[SEGMENT_NAME_BYTES];
+    options.segment_records = RECORDS_OF_SEGMENT;
+    options.flags = TWINLOG_PAD; /* each group begins a block */
+    ck_assert_int_eq(twl_log_open(simdisk_connect(machine), &options, &log), 0);
+    for (unsigned i = 0; i < 2 * RECORDS_OF_SEGMENT - 2; i++)
+        ck_assert_int_eq(twinlog_append(log, "record", 6, NULL), 0);
+    struct simdisk *left = simdisk_crash_image(machine, SIM_CUT_NONE, 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    simdisk_destroy(machine);
+    set_first_segment_back(left, old);
+    twl_segment_name(2, name);
+    if (lost > 0)
+        write_to(left, name, SEGMENT_DATA_OFFSET, zeros, lost);
+    else
+        write_to(left, name, SEGMENT_DATA_OFFSET + 4, bit, sizeof(bit));
+    return left;
+}
+
+/* Without the marker of a close nothing is known; behind one, the spare must be as it was made. */
+START_TEST(groups_in_a_spare_prove_what_is_missing_in_front_of_them)
+{
+    struct simdisk *killed, *closed = make_closed(&killed);
+    struct simdisk *damaged = lose_what_came_next(closed, 0),
+                   *zeroed = lose_what_came_next(killed, BLOCK_BYTES);
+    expect_one_verdict(damaged, true, 1);
+    expect_one_verdict(zeroed, true, 1);
+    simdisk_destroy(damaged);
+    simdisk_destroy(zeroed);
+    simdisk_destroy(closed);
+    simdisk_destroy(killed);
+}
+END_TEST
+
+/* An opening takes this for a closed log, as docs/recovery.md says. */
+START_TEST(verify_searches_behind_a_close_too)
+{
+    struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
+    struct simdisk *closed = make_closed(NULL), *zeroed = lose_what_came_next(closed, BLOCK_BYTES);
+    uint64_t last_lsn = 0;
+    ck_assert_int_eq(twl_verify(simdisk_connect(zeroed), &options, NULL), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(open_with(zeroed, 0, 0, &last_lsn), 0);
+    ck_assert_uint_eq(last_lsn, 1);
+    simdisk_destroy(zeroed);
+    simdisk_destroy(closed);
 }
 END_TEST
 
@@ -1160,6 +1271,9 @@ Suite *recover_suite(void)
     tcase_add_loop_test(loss, what_a_spare_promises_counts_up_to_a_truncation, 0, 2);
     tcase_add_test(loss, nothing_is_trimmed_while_a_truncation_is_in_doubt);
     tcase_add_test(loss, a_spare_asked_for_behind_a_truncation_makes_no_promise);
+    tcase_add_test(loss, behind_a_close_the_beginning_of_the_spare_is_read);
+    tcase_add_test(loss, groups_in_a_spare_prove_what_is_missing_in_front_of_them);
+    tcase_add_test(loss, verify_searches_behind_a_close_too);
     suite_add_tcase(suite, loss);
     return suite;
 }
