@@ -341,7 +341,7 @@ static int keep_what_is_there(struct opening *o)
     if (rc == 0)
         rc = io->ops->sync_dir(io);
     if (rc == 0)
-        rc = twl_segment_unseal(&o->active);
+        rc = twl_segment_unseal(&o->active, o->recovery.offset);
     return rc < 0 ? refuse_system(o, rc, "sync the newest segment") : 0;
 }
 

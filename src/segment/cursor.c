@@ -242,13 +242,23 @@ static void back_out_of_record(struct cursor *cursor)
         leave_open_group(cursor);
 }
 
+/* Where the word stands that ends the open group; 0: the cursor is behind another group. The header of a group leaves
+ * that word where it is. */
+static uint64_t end_word(const struct cursor *cursor)
+{
+    const struct group_header *group = &cursor->group;
+    if ((group->flags & GROUP_MAPPED) && cursor->group_offset == OPEN_GROUP_OFFSET &&
+        cursor->offset == OPEN_GROUP_OFFSET + group->bytes)
+        return cursor->offset;
+    return cursor->offset == OPEN_GROUP_OFFSET ? OPEN_RECORDS_OFFSET : 0;
+}
+
 int twl_cursor_has_ended(struct cursor *cursor)
 {
-    uint64_t at = cursor->is_open ? cursor->offset : OPEN_RECORDS_OFFSET, end = open_end(cursor);
+    const uint64_t at = end_word(cursor), end = open_end(cursor);
     uint32_t size;
     int error;
-    if (!segment_is_mapped(&cursor->segment->header) ||
-        (!cursor->is_open && cursor->offset != OPEN_GROUP_OFFSET))
+    if (!segment_is_mapped(&cursor->segment->header) || at == 0)
         return 0;
     if (at > end - RECORD_HEADER_BYTES)
         return 1;

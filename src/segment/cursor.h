@@ -175,7 +175,7 @@ bool twl_trail_find(const struct trail *trail, uint64_t lsn, struct index_entry 
 int twl_cursor_place(struct cursor *cursor, const struct index_entry *entry);
 
 /* Is the open group that the cursor is behind, or the place of one, complete? Its end was claimed, or
- * there is no room. Negative: an error. */
+ * there is no room. The same once the group has its header. Negative: an error. */
 int twl_cursor_has_ended(struct cursor *cursor);
 
 /* Returns `size` bytes at `offset`; NULL with *ret_error 0 if the file has fewer. */

@@ -324,7 +324,7 @@ static int recover_segment(struct io *io, const struct segment_set *set, size_t 
     if (rc == 0) {
         /* the first group of a segment begins in its first block */
         recovery->offset = recovery->last_group ? cursor->offset : SEGMENT_DATA_OFFSET;
-        recovery->has_junk = !(judgement.facts & FACT_ZERO);
+        recovery->has_junk = !(judgement.facts & FACT_ZERO) || twl_cursor_has_ended(cursor) > 0;
         recovery->position = cursor->position;
         if (recovery->position.next_lsn == 0) /* the segment is sealed, and even its first group is missing */
             recovery->position.next_lsn = set->entries[index].first_lsn;

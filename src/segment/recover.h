@@ -57,7 +57,8 @@ int twl_recover_judge(struct io *io, const struct segment_set *set, size_t index
 struct recovery {
     size_t index;    /* segment with the end: the newest, unless groups are open; meaningless without one */
     uint64_t offset; /* where the next group goes */
-    bool has_junk;   /* from there on the block contains bytes of a torn group */
+    bool
+        has_junk; /* from there on the block contains bytes of a torn group, or the word that ended a group */
     uint64_t last_group;      /* offset of the last sound group in that segment; 0 = none */
     struct position position; /* what the next group must continue; next_lsn is 1 in a new log */
     size_t open_from;      /* segments from here on have open groups, dead ones too; set->started: none has */

@@ -411,21 +411,27 @@ int twl_segment_read_footer(const struct segment *segment, struct segment_footer
     return rc;
 }
 
-int twl_segment_unseal(const struct segment *segment)
+/* Whole blocks, which are durable on return. */
+static int write_zeros(const struct segment *segment, uint64_t from, uint64_t to)
+{
+    static const _Alignas(BLOCK_BYTES) unsigned char zeros[BLOCK_BYTES];
+    int rc = 0;
+    for (; rc == 0 && from < to; from += BLOCK_BYTES)
+        rc = io_write_at(segment->file, zeros, BLOCK_BYTES, from);
+    return rc == 0 ? io_sync_data(segment->file) : rc;
+}
+
+/* The footer goes first: a footer without its index would be damage. */
+int twl_segment_unseal(const struct segment *segment, uint64_t end)
 {
     struct segment_footer footer;
     int rc = twl_segment_read_footer(segment, &footer);
     if (rc <= 0)
         return rc;
-    unsigned char *block = aligned_alloc(BLOCK_BYTES, SEGMENT_FOOTER_BYTES);
-    if (!block)
-        return -ENOMEM;
-    memset(block, 0, SEGMENT_FOOTER_BYTES);
-    rc = io_write_at(segment->file, block, SEGMENT_FOOTER_BYTES, segment->data_end);
-    if (rc == 0)
-        rc = io_sync_data(segment->file);
-    free(block);
-    return rc;
+    const uint64_t index_bytes = align_up((uint64_t)footer.index_entries * INDEX_ENTRY_BYTES, BLOCK_BYTES);
+    const uint64_t index_at = max_u64(segment->data_end - index_bytes, align_up(end, BLOCK_BYTES));
+    rc = write_zeros(segment, segment->data_end, segment->data_end + SEGMENT_FOOTER_BYTES);
+    return rc < 0 ? rc : write_zeros(segment, index_at, segment->data_end);
 }
 
 /* ---- space ------------------------------------------------------------------------------------- */

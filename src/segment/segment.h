@@ -85,9 +85,10 @@ int twl_segment_seal(const struct segment *segment, int64_t max_time_so_far_ns,
                      struct segment_footer *ret_footer);
 /* Reads the footer: 1. 0 = there is none, or it is not valid. */
 int twl_segment_read_footer(const struct segment *segment, struct segment_footer *ret_footer);
-/* Removes the footer, if there is one, of a segment that is written again because a crash took what came
- * behind it. Durable on return. */
-int twl_segment_unseal(const struct segment *segment);
+/* Removes the footer, if there is one, and its index, of a segment that is written again from `end` on because a
+ * crash took what came behind it. The index would be taken for a torn group, once records end right in front of it.
+ * Durable on return. */
+int twl_segment_unseal(const struct segment *segment, uint64_t end);
 
 /* For a segment with FEATURE_MAPPED that has no groups from `end` on: gives back the space behind it, except
  * for marker groups. While another process maps the file, it keeps its length. The caller syncs. */

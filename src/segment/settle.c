@@ -160,14 +160,14 @@ static int remove_later(struct io *io, const struct segment_set *set, size_t ind
 
 /* The log continues in this segment, and a footer would say that something came behind it. Called before
  * that is removed. */
-static int unseal(struct io *io, const struct segment_entry *entry, unsigned lock_wait_ms)
+static int unseal(struct io *io, const struct segment_entry *entry, uint64_t end, unsigned lock_wait_ms)
 {
     struct segment segment;
     enum header_state state;
     int rc = twl_segment_open(io, entry->name, 0, lock_wait_ms, &segment, &state);
     if (rc < 0)
         return rc;
-    rc = state == HEADER_VALID ? twl_segment_unseal(&segment) : TWINLOG_ECORRUPT;
+    rc = state == HEADER_VALID ? twl_segment_unseal(&segment, end) : TWINLOG_ECORRUPT;
     twl_segment_close(&segment);
     return rc;
 }
@@ -179,7 +179,7 @@ static int settle_to(struct io *io, const struct segment_set *set, const struct 
     for (size_t i = end->open_from; rc == 0 && i < end->index; i++)
         rc = settle_segment(io, &set->entries[i], false, lock_wait_ms);
     if (rc == 0 && end->index + 1 < set->started)
-        rc = unseal(io, &set->entries[end->index], lock_wait_ms);
+        rc = unseal(io, &set->entries[end->index], end->offset, lock_wait_ms);
     if (rc == 0 && end->index + 1 < set->started)
         rc = remove_later(io, set, end->index);
     if (rc == 0 && end->index >= end->open_from) /* else nothing is left of the open groups */

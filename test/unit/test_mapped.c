@@ -712,6 +712,67 @@ START_TEST(a_close_leaves_room_for_markers_only)
 }
 END_TEST
 
+static bool is_zero_block(uint64_t number, uint64_t offset)
+{
+    unsigned char block[BLOCK_BYTES];
+    const int fd = open(log_segment(number), O_RDONLY | O_CLOEXEC);
+
+    ck_assert_int_eq(pread(fd, block, sizeof(block), (off_t)offset), sizeof(block));
+    close(fd);
+    return are_zeros(block, sizeof(block));
+}
+
+static int count_dirty(void *context, const struct twinlog_report *report)
+{
+    *(unsigned *)context += report->finding == TWINLOG_FOUND_DIRTY_PADDING;
+    return 0;
+}
+
+static void expect_no_leftovers(void)
+{
+    unsigned dirty = 0;
+    const struct twinlog_verify_options options = { .size = sizeof(options),
+                                                    .each = count_dirty,
+                                                    .context = &dirty };
+
+    ck_assert_int_eq(twinlog_verify(log_dir, &options, NULL), 0);
+    ck_assert_uint_eq(dirty, 0);
+}
+
+/* A power cut has taken what came behind it. The word that ended its group is no torn group, and neither would be the index,
+ * once records end in front of it. */
+START_TEST(a_sealed_segment_goes_on_as_if_it_had_never_been_left)
+{
+    const uint64_t footer_at = SEGMENT_BYTES - SEGMENT_FOOTER_BYTES, index_at = footer_at - BLOCK_BYTES;
+    const uint32_t flags[] = { 0, TWINLOG_PAD, 0 },
+                   modes[] = { TWINLOG_MODE_DURABLE, TWINLOG_MODE_DURABLE, tested_mode };
+    struct twinlog_options options = small(modes[_i]);
+    struct twinlog *log = open_small(tested_mode);
+
+    while (log_stat(log).rolls == 0)
+        ck_assert_int_eq(append_on_terms(log, RECORD_ROOM, NULL, NULL), 0);
+    const uint64_t last_lsn = twinlog_last_lsn(log) - 1;
+    AWAIT(!is_zero_block(2, footer_at));
+    log_close(log);
+    ck_assert(!is_zero_block(2, index_at));
+    for (uint64_t number = 9; number > 2; number--) /* those that were prepared, too */
+        ck_assert(unlink(log_segment(number)) == 0 || errno == ENOENT);
+
+    options.flags |= flags[_i];
+    log = log_open(&options);
+    ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_CLEAN_END);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), last_lsn);
+    if (modes[_i] == TWINLOG_MODE_DURABLE) { /* else it is sealed once more */
+        ck_assert(is_zero_block(2, footer_at));
+        ck_assert(is_zero_block(2, index_at));
+    }
+    ck_assert_int_eq(append_on_terms(log, 1, NULL, NULL), 0);
+    log_close(log);
+    expect_count(last_lsn + 1, true);
+    expect_no_leftovers();
+}
+END_TEST
+
 /* A reader that maps stands at the end of the records, right at the end of a page, when the log is closed: the file stays as
  * it is as long as there is such a reader. */
 START_TEST(a_file_that_a_reader_maps_is_not_truncated)
@@ -1866,6 +1927,7 @@ static void add_common(Suite *suite, void (*set_up_mode)(void), bool few)
     tcase_add_test(levels, a_canceled_token_keeps_a_record_out);
     TCase *opening = logdir_case(suite, "closing and opening", set_up_mode);
     tcase_add_loop_test(opening, a_close_leaves_room_for_markers_only, 0, few ? 3 : 12);
+    tcase_add_loop_test(opening, a_sealed_segment_goes_on_as_if_it_had_never_been_left, 0, 3);
     tcase_add_loop_test(opening, a_file_that_a_reader_maps_is_not_truncated, 0, few ? 3 : 16);
     tcase_add_test(opening, a_file_that_another_one_holds_is_read);
     tcase_add_loop_test(opening, a_log_goes_from_mode_to_mode, 0, MODES + 2);
