@@ -14,13 +14,28 @@ static inline uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* User and system, all threads. */
-static inline double cpu_seconds(void)
+/* Of all threads. */
+struct processor_use {
+    double user_seconds, system_seconds;
+    double switches; /* because a thread waits, or has had its turn */
+};
+
+static inline struct processor_use processor_use(void)
 {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+    return (struct processor_use){
+        .user_seconds = (double)usage.ru_utime.tv_sec + (double)usage.ru_utime.tv_usec / 1e6,
+        .system_seconds = (double)usage.ru_stime.tv_sec + (double)usage.ru_stime.tv_usec / 1e6,
+        .switches = (double)usage.ru_nvcsw + (double)usage.ru_nivcsw,
+    };
+}
+
+/* User and system. */
+static inline double cpu_seconds(void)
+{
+    const struct processor_use use = processor_use();
+    return use.user_seconds + use.system_seconds;
 }
 
 #endif

@@ -21,6 +21,8 @@ const struct figure_field figure_fields[] = {
     FIELD(max_us),
     FIELD(p99_over_p50),
     FIELD(cpu_us_per_append),
+    FIELD(user_us_per_append),
+    FIELD(switches_per_append),
     FIELD(appends_per_sync),
     FIELD(framing_per_append),
     FIELD(record_overhead),
@@ -30,6 +32,7 @@ const struct figure_field figure_fields[] = {
     FIELD(recycled),
     FIELD(device_bytes_per_written),
     FIELD(device_writes_per_sync),
+    FIELD(flushes_per_append),
     FIELD(resident_growth),
     FIELD(allocations_per_append),
     FIELD(put_rate),
@@ -86,4 +89,20 @@ double median_of(double *values, size_t count)
         return NAN;
     qsort(values, known, sizeof(*values), compare_doubles);
     return known % 2 ? values[known / 2] : (values[known / 2 - 1] + values[known / 2]) / 2;
+}
+
+/* As many values are below the median as a coin shows heads: at each end as many are left out as it shows heads with a
+ * chance of 2.5 % at most. */
+void median_interval(const double *values, size_t count, double *ret_lowest, double *ret_highest)
+{
+    double chance = pow(0.5, (double)count), below = chance;
+    size_t out = 0;
+
+    while (below + chance * (double)(count - out) / (double)(out + 1) <= 0.025) {
+        chance *= (double)(count - out) / (double)(out + 1);
+        below += chance;
+        out++;
+    }
+    *ret_lowest = count > 0 ? values[out] : NAN;
+    *ret_highest = count > 0 ? values[count - 1 - out] : NAN;
 }

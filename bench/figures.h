@@ -17,6 +17,8 @@ struct figures {
     double mean_us, p50_us, p99_us, p999_us, max_us;
     double p99_over_p50;
     double cpu_us_per_append; /* user and system, the whole process */
+    double user_us_per_append;
+    double switches_per_append; /* of a processor from one thread of the process to another one */
     double appends_per_sync;
     double framing_per_append; /* bytes of headers and alignment beside the payload, since open */
     double record_overhead;    /* the same less 64 for each sync */
@@ -25,6 +27,7 @@ struct figures {
     double recycled;                 /* segments begun in the file of an old one */
     double device_bytes_per_written; /* bytes the whole device wrote for each one handed to it for groups */
     double device_writes_per_sync;   /* requests to write that reached the device */
+    double flushes_per_append;       /* requests to flush that the whole device completed */
     double resident_growth;          /* bytes, largest seen, against the moment before open */
     double allocations_per_append;   /* heap, the whole process */
     double put_rate;                 /* without opening and closing */
@@ -58,6 +61,9 @@ static inline void figure_set(struct figures *figures, size_t offset, double val
 
 /* Of those that are not NAN; NAN if none is. Sorts `values`. */
 double median_of(double *values, size_t count);
+/* Between these the median is with at least 95 % certainty, by the order of the values alone; with fewer than 6 values,
+ * the smallest and the largest. `values` are sorted and none is NAN. */
+void median_interval(const double *values, size_t count, double *ret_lowest, double *ret_highest);
 
 /* value / count, NAN for nothing. */
 double per(double value, double count);

@@ -105,23 +105,35 @@ void machine_describe(const char *dir, struct machine *ret_machine)
     *ret_machine = machine;
 }
 
+static bool is_partition(const struct stat *status)
+{
+    char path[128];
+    snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/partition", major(status->st_dev),
+             minor(status->st_dev));
+    return access(path, F_OK) == 0;
+}
+
 /* Documentation/block/stat.rst of the kernel: requests, merges, sectors and milliseconds of reading, then of
- * writing. */
+ * writing; behind eight other numbers the requests to flush. For a partition these are counted by its disk. */
 void device_count(const char *dir, struct device_counters *ret_counters)
 {
     char path[128];
     struct stat status;
-    unsigned long long writes, sectors;
+    unsigned long long writes, sectors, flushes;
     FILE *file = NULL;
 
-    *ret_counters = (struct device_counters){ NAN, NAN };
+    *ret_counters = (struct device_counters){ NAN, NAN, NAN };
     if (stat(dir, &status) == 0) {
         snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/stat", major(status.st_dev), minor(status.st_dev));
         file = fopen(path, "re");
     }
     if (!file)
         return;
-    if (fscanf(file, "%*u %*u %*u %*u %llu %*u %llu", &writes, &sectors) == 2)
-        *ret_counters = (struct device_counters){ (double)writes, (double)sectors * 512 };
+    const int count = fscanf(file, "%*u %*u %*u %*u %llu %*u %llu %*u %*u %*u %*u %*u %*u %*u %*u %llu",
+                             &writes, &sectors, &flushes);
+    if (count >= 2)
+        *ret_counters = (struct device_counters){ (double)writes, (double)sectors * 512, NAN };
+    if (count == 3 && !is_partition(&status))
+        ret_counters->flushes = (double)flushes;
     fclose(file);
 }

@@ -24,6 +24,7 @@ void machine_describe(const char *dir, struct machine *ret_machine);
 struct device_counters {
     double writes; /* requests, after the kernel has merged some */
     double bytes;
+    double flushes; /* NAN before Linux 5.5 */
 };
 void device_count(const char *dir, struct device_counters *ret_counters);
 

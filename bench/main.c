@@ -54,7 +54,10 @@ static const char usage[] =
     "                      written first, and --seconds is for reading; in p9 --count openings; in p10\n"
     "                      --count messages at most; in p11 --bytes is where a new file is begun\n"
     "  --warmup S          appending before the clock starts (default 0.2)\n"
-    "  --rounds N          rounds, interleaved: A B C, A B C, ... (default 5)\n"
+    "  --rounds N          rounds, interleaved: A B C, B C A, ... (default 5)\n"
+    "  --rate N            appends a second, of all threads together, begun at fixed times whether or not\n"
+    "                      earlier ones have returned, as far as there are threads; latency is counted from\n"
+    "                      those times (default: each thread goes on when its append has returned)\n"
     "  --rest S            pause before each turn, for a disk that is slow after gigabytes (default 0;\n"
     "                      5 in p6)\n"
     "\n"
@@ -79,7 +82,8 @@ static const char usage[] =
     "  --help, --version\n"
     "\n"
     "N may end in K, M or G (binary). Each figure is the median over the rounds; \"spread\" is the\n"
-    "distance from the slowest round to the fastest. \"a sync\" is appends for each write and sync.\n"
+    "distance from the slowest round to the fastest. \"user\", \"switches\" and \"flushes\" are processor time,\n"
+    "changes of threads, and flushes of the device, an append; \"a sync\" is appends for each write and sync.\n"
     "Exit status: 0 measured (also when a target was missed), 1 something failed, 2 wrong usage.\n";
 
 struct settings {
@@ -89,6 +93,7 @@ struct settings {
     unsigned rounds;
     double rest_seconds; /* < 0: not given */
     struct twinlog_setup twinlog;
+    bool has_twinlog_options;
     bool is_watching_memory;
     const char *json, *csv, *markdown, *note;
 };
@@ -206,6 +211,7 @@ static struct series *run_series(struct run *run, const struct series *planned,
 static struct limits limits_for(const struct settings *settings, const struct limits *defaults)
 {
     struct limits limits = is_set(&settings->limits) ? settings->limits : *defaults;
+    limits.rate = settings->limits.rate;
     limits.warmup_seconds =
         settings->limits.warmup_seconds >= 0 ? settings->limits.warmup_seconds : defaults->warmup_seconds;
     return limits;
@@ -430,6 +436,7 @@ enum option_key {
     OPTION_BYTES,
     OPTION_WARMUP,
     OPTION_ROUNDS,
+    OPTION_RATE,
     OPTION_REST,
     OPTION_MEMORY,
     OPTION_TWINLOG,
@@ -453,6 +460,7 @@ static const struct option options[] = {
     { "bytes", required_argument, NULL, OPTION_BYTES },
     { "warmup", required_argument, NULL, OPTION_WARMUP },
     { "rounds", required_argument, NULL, OPTION_ROUNDS },
+    { "rate", required_argument, NULL, OPTION_RATE },
     { "rest", required_argument, NULL, OPTION_REST },
     { "memory", no_argument, NULL, OPTION_MEMORY },
     { "io", required_argument, NULL, OPTION_TWINLOG },
@@ -477,6 +485,16 @@ static bool parse_seconds(const char *text, double *ret_seconds)
     if (end == text || *end || !(value >= 0 && value <= 86400))
         return false;
     *ret_seconds = value;
+    return true;
+}
+
+static bool parse_rate(const char *text, double *ret_rate)
+{
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end || !(value >= 0.1 && value <= 1e9))
+        return false;
+    *ret_rate = value;
     return true;
 }
 
@@ -525,12 +543,15 @@ static bool take_option(int option, const char *name, const char *value, struct 
         return parse_seconds(value, &settings->limits.warmup_seconds);
     case OPTION_ROUNDS:
         return parse_rounds(value, &settings->rounds);
+    case OPTION_RATE:
+        return parse_rate(value, &settings->limits.rate);
     case OPTION_REST:
         return parse_seconds(value, &settings->rest_seconds);
     case OPTION_MEMORY:
         settings->is_watching_memory = true;
         return true;
     case OPTION_TWINLOG:
+        settings->has_twinlog_options = true;
         return parse_twinlog(name, value, &settings->twinlog);
     case OPTION_JSON:
         settings->json = value;
@@ -580,6 +601,21 @@ static void check_scenarios(const char *list)
             is_known |= is_named(&promises[i], name);
         if (!is_known)
             wrong_usage("no such scenario; see --list");
+    }
+}
+
+/* What only appends take. */
+static void check_studies(const struct settings *settings)
+{
+    const bool is_for_appends =
+        settings->limits.rate > 0 || settings->is_watching_memory || settings->has_twinlog_options;
+
+    for (size_t i = 0; i < promise_count && is_for_appends; i++) {
+        if (!promises[i].study || !is_wanted(&promises[i], false, settings->scenarios))
+            continue;
+        fprintf(stderr, "twinlog-bench: %s takes no --rate, --memory, or option of how twinlog is opened\n",
+                promises[i].name);
+        wrong_usage(NULL);
     }
 }
 
@@ -634,10 +670,12 @@ static void parse_command_line(int argc, char **argv, struct settings *settings)
         settings->dir = argv[optind];
     if (settings->scenarios && (settings->peers || settings->threads || settings->size || settings->baseline))
         wrong_usage("a scenario has its own --peers, --threads, --size and --baseline");
-    if (settings->scenarios)
-        check_scenarios(settings->scenarios);
-    else
+    if (!settings->scenarios) {
         check_comparison(settings);
+        return;
+    }
+    check_scenarios(settings->scenarios);
+    check_studies(settings);
 }
 
 static void join_command(int argc, char **argv, char *text, size_t size)

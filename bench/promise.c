@@ -292,24 +292,37 @@ static bool is_better(const struct check *check, double a, double b)
     return check->kind == CHECK_WITHIN ? a < b : a > b;
 }
 
-/* Median over the rounds of ours against the best of theirs in the same round. */
-static double ratio_to_best(const struct check *check, const struct series *series, const struct cell *ours,
-                            const struct cell *const *rivals, size_t rival_count)
+/* Ours in that round, against the best of theirs in the same round where there are any. */
+static double figure_of_round(const struct check *check, const struct cell *ours,
+                              const struct cell *const *rivals, size_t rival_count, unsigned round)
 {
-    double *ratios = calloc(series->rounds, sizeof(*ratios));
-    if (!ratios)
-        return NAN;
-    for (unsigned round = 0; round < series->rounds_done; round++) {
-        double best = figure_get(&rivals[0]->rounds[round], check->figure);
-        for (size_t i = 1; i < rival_count; i++) {
-            double figure = figure_get(&rivals[i]->rounds[round], check->figure);
-            best = is_better(check, figure, best) ? figure : best;
-        }
-        ratios[round] = figure_get(&ours->rounds[round], check->figure) / best;
+    const double figure = figure_get(&ours->rounds[round], check->figure);
+    if (rival_count == 0)
+        return figure;
+    double best = figure_get(&rivals[0]->rounds[round], check->figure);
+    for (size_t i = 1; i < rival_count; i++) {
+        double theirs = figure_get(&rivals[i]->rounds[round], check->figure);
+        best = is_better(check, theirs, best) ? theirs : best;
     }
-    double median = median_of(ratios, series->rounds_done);
-    free(ratios);
-    return median;
+    return figure / best;
+}
+
+/* The median over the rounds, and the interval around it. */
+static void reach(const struct check *check, const struct series *series, const struct cell *ours,
+                  const struct cell *const *rivals, size_t rival_count, struct verdict *verdict)
+{
+    double *values = calloc(series->rounds, sizeof(*values));
+    size_t count = 0;
+    if (!values)
+        return;
+    for (unsigned round = 0; round < series->rounds_done; round++) {
+        const double value = figure_of_round(check, ours, rivals, rival_count, round);
+        if (!isnan(value))
+            values[count++] = value;
+    }
+    verdict->reached = median_of(values, count);
+    median_interval(values, count, &verdict->lowest, &verdict->highest);
+    free(values);
 }
 
 static void judge_against(const struct check *check, const struct series *series, const struct cell *ours,
@@ -330,12 +343,13 @@ static void judge_against(const struct check *check, const struct series *series
     }
     snprintf(verdict->rival, sizeof(verdict->rival), "%s", best->contender.label);
     verdict->theirs = figure_get(&best->median, check->figure);
-    verdict->reached = ratio_to_best(check, series, ours, rivals, count);
+    reach(check, series, ours, rivals, count, verdict);
 }
 
-static void judge_alone(const struct check *check, const struct cell *ours, struct verdict *verdict)
+static void judge_alone(const struct check *check, const struct series *series, const struct cell *ours,
+                        struct verdict *verdict)
 {
-    verdict->reached = figure_get(&ours->median, check->figure);
+    reach(check, series, ours, NULL, 0, verdict);
     verdict->target = check->target;
     if (check->kind == CHECK_RESIDENT)
         verdict->target += 2.0 * ours->contender.twinlog.buffer_bytes;
@@ -357,15 +371,17 @@ static void judge(const struct check *check, const struct series *series, const 
         verdict->target = check->target * share;
         verdict->ours = figure_get(&ours->median, check->figure);
         verdict->theirs = figure_get(&first->median, check->figure);
-        verdict->reached = ratio_of(series, ours, first, check->figure);
+        reach(check, series, ours, &first, 1, verdict);
         snprintf(verdict->rival, sizeof(verdict->rival), "%u threads", first->workload.threads);
         break;
     default:
-        judge_alone(check, ours, verdict);
+        judge_alone(check, series, ours, verdict);
         break;
     }
     verdict->is_met =
-        verdict->is_limit ? verdict->reached <= verdict->target : verdict->reached >= verdict->target;
+        verdict->is_limit ? verdict->highest <= verdict->target : verdict->lowest >= verdict->target;
+    verdict->is_missed =
+        verdict->is_limit ? verdict->lowest > verdict->target : verdict->highest < verdict->target;
 }
 
 /* Is this check about that cell? */
@@ -400,6 +416,8 @@ size_t promise_judge(const struct promise *promise, const struct series *series,
                 .workload = cell->workload,
                 .study = series->study,
                 .reached = NAN,
+                .lowest = NAN,
+                .highest = NAN,
                 .ours = NAN,
                 .theirs = NAN,
             };

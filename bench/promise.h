@@ -63,10 +63,11 @@ struct verdict {
     const struct study *study; /* NULL: appends */
     double target;             /* a ratio to reach, or a figure not to exceed */
     double reached;            /* the ratio or figure of this run; NAN if it could not be measured */
+    double lowest, highest;    /* median_interval() of the rounds around it */
     double ours, theirs;       /* medians behind a ratio; NAN for a plain figure */
     char rival[64];            /* the best of `against`, by median */
     bool is_limit;             /* reached must not be above the target, else not below */
-    bool is_met;
+    bool is_met, is_missed;    /* by the whole interval; neither: undecided, or not measured */
 };
 
 /* Adds to `verdicts`, at most one for each check and point; returns how many. `share` scales the

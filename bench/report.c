@@ -16,7 +16,7 @@
 /* ---- tables ----------------------------------------------------------------------------------- */
 
 #define CELL_BYTES 72
-#define MAX_COLUMNS 12
+#define MAX_COLUMNS 15
 typedef char table_cell[CELL_BYTES];
 
 struct table {
@@ -182,7 +182,9 @@ static void add_cell(struct table *table, const struct cell *cell)
                                                : cell->workload.sizes.text,
             whole(threads_of(cell)).text, number(median->rate).text, percent(cell->rate_spread).text,
             number(median->mb_per_s).text, number(median->p50_us).text, number(median->p99_us).text,
-            number(median->p999_us).text, number(median->max_us).text, number(median->appends_per_sync).text,
+            number(median->p999_us).text, number(median->max_us).text,
+            number(median->user_us_per_append).text, number(median->switches_per_append).text,
+            number(median->flushes_per_append).text, number(median->appends_per_sync).text,
             ratio(cell->ratio).text);
 }
 
@@ -215,10 +217,10 @@ static void note_rolls(FILE *file, const struct series *series)
 
 static void print_appends(FILE *file, enum report_style style, const struct series *series)
 {
-    struct table table = { .columns = series->baseline[0] ? 12 : 11, .left_columns = 1 };
+    struct table table = { .columns = series->baseline[0] ? 15 : 14, .left_columns = 1 };
 
     add_row(&table, "contender", "bytes", "threads", "appends/s", "spread", "MB/s", "p50 µs", "p99 µs",
-            "p99.9 µs", "max µs", "a sync", "ratio");
+            "p99.9 µs", "max µs", "user µs", "switches", "flushes", "a sync", "ratio");
     for (size_t i = 0; i < series->cell_count; i++)
         add_cell(&table, &series->cells[i]);
     print_table(file, style, &table);
@@ -278,8 +280,12 @@ void report_series(FILE *file, enum report_style style, const struct series *ser
         fprintf(file, "%s: no round was completed\n\n", series->name);
         return;
     }
-    fprintf(file, "%s%s: %s%s, median of %u round%s\n\n", mark, series->name, series->title, mark,
+    fprintf(file, "%s%s: %s%s, median of %u round%s", mark, series->name, series->title, mark,
             series->rounds_done, series->rounds_done == 1 ? "" : "s");
+    if (series->limits.rate > 0)
+        fprintf(file, ", %s appends/s wanted; latency from when each should have begun",
+                number(series->limits.rate).text);
+    fputs("\n\n", file);
     if (series->study)
         print_study(file, style, series);
     else
@@ -307,15 +313,19 @@ static void add_verdict(struct table *table, const struct verdict *verdict)
 {
     bool is_ratio = !isnan(verdict->theirs);
     char target[CELL_BYTES], reached[CELL_BYTES], behind[2 * CELL_BYTES] = "";
-    const char *answer = isnan(verdict->reached) ? "not measured" : verdict->is_met ? "yes" : "no";
+    const char *answer = isnan(verdict->reached) ? "not measured"
+                         : verdict->is_met       ? "yes"
+                         : verdict->is_missed    ? "no"
+                                                 : "undecided";
 
     const char *side = verdict->is_limit ? "at most" : "at least";
     if (is_ratio)
         snprintf(target, sizeof(target), "%s %.3g", side, verdict->target);
     else
         snprintf(target, sizeof(target), "%s %s", side, number(verdict->target).text);
-    snprintf(reached, sizeof(reached), "%s",
-             is_ratio ? ratio(verdict->reached).text : number(verdict->reached).text);
+    struct words (*show)(double value) = is_ratio ? ratio : number;
+    snprintf(reached, sizeof(reached), "%.20s (%.20s to %.20s)", show(verdict->reached).text,
+             show(verdict->lowest).text, show(verdict->highest).text);
     if (is_ratio)
         snprintf(behind, sizeof(behind), "%s : %s (%.32s)", number(verdict->ours).text,
                  number(verdict->theirs).text, verdict->rival);
@@ -421,6 +431,8 @@ static void json_series(FILE *file, const struct series *series)
     json_number(file, "warmup_seconds", series->limits.warmup_seconds);
     fputs(", ", file);
     json_number(file, "rest_seconds", series->rest_seconds);
+    fputs(", ", file);
+    json_number(file, "wanted_rate", series->limits.rate);
     fprintf(file, ", \"count\": %llu, \"bytes\": %llu, \"cells\": [\n",
             (unsigned long long)series->limits.count, (unsigned long long)series->limits.bytes);
     for (size_t i = 0; i < series->cell_count && series->rounds_done > 0; i++) {
@@ -440,7 +452,11 @@ static void json_verdict(FILE *file, const struct verdict *verdict)
     json_number(file, verdict->is_limit ? "at_most" : "at_least", verdict->target);
     fputs(", ", file);
     json_number(file, "reached", verdict->reached);
-    fprintf(file, ", \"met\": %s}", isnan(verdict->reached) ? "null" : verdict->is_met ? "true" : "false");
+    fputs(", ", file);
+    json_number(file, "lowest", verdict->lowest);
+    fputs(", ", file);
+    json_number(file, "highest", verdict->highest);
+    fprintf(file, ", \"met\": %s}", verdict->is_met ? "true" : verdict->is_missed ? "false" : "null");
 }
 
 static void json_machine(FILE *file, const struct machine *machine)

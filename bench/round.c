@@ -7,6 +7,10 @@
  * time when an append returns, which is also when its next one begins. Only appends that return
  * between the start and the end of the measured span are counted; the warm-up before it is not.
  *
+ * With a rate the loop is open: each append has a time at which it should begin, and its latency counts from that time,
+ * also if it begins late because the one before it took long. Otherwise a slow append would hide how long the appends
+ * that should have come meanwhile would have taken.
+ *
  * The threads share three things while the clock runs: the phase, which all read and few
  * write, the contender, and where the round is limited by bytes, the bytes so far.
  */
@@ -20,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -61,6 +66,7 @@ struct worker {
     _Alignas(64) struct round *round;
     unsigned index;
     uint64_t random;
+    uint64_t start_ns; /* of the thread's first append */
     uint64_t appends, bytes;
     struct histogram *histogram;
     pthread_t thread;
@@ -129,13 +135,38 @@ static bool count_append(struct worker *worker, size_t size, uint64_t began_ns, 
     return false;
 }
 
+/* When append `turn` of this thread should begin. The threads take turns. */
+static uint64_t intended_ns(const struct worker *worker, uint64_t turn)
+{
+    const struct round *round = worker->round;
+    const double place = (double)turn * round->threads + worker->index;
+    return worker->start_ns + (uint64_t)(place / round->limits->rate * 1e9);
+}
+
+/* False if the round has ended meanwhile. */
+static bool sleep_until(const struct round *round, uint64_t when_ns)
+{
+    for (uint64_t now = now_ns(); now < when_ns; now = now_ns()) {
+        if (atomic_load_explicit(&round->phase, memory_order_acquire) == PHASE_STOP)
+            return false;
+        sleep_ns(when_ns - now < LOOK_AGAIN_NS ? when_ns - now : LOOK_AGAIN_NS);
+    }
+    return true;
+}
+
 static void append_until_stopped(struct worker *worker)
 {
     struct round *round = worker->round;
     const struct peer *peer = round->contender->peer;
     uint64_t began_ns = now_ns();
 
-    for (;;) {
+    worker->start_ns = began_ns;
+    for (uint64_t turn = 0;; turn++) {
+        if (round->limits->rate > 0) {
+            began_ns = intended_ns(worker, turn);
+            if (!sleep_until(round, began_ns))
+                return;
+        }
         const void *data = payload_draw(&round->payload, &worker->random);
         size_t size = sizes_draw(&round->sizes, &worker->random);
         int error = peer->append(round->state, worker->index, data, size);
@@ -155,6 +186,7 @@ static void append_until_stopped(struct worker *worker)
 static void *worker_main(void *argument)
 {
     struct worker *worker = argument;
+    prctl(PR_SET_TIMERSLACK, 1); /* or each sleep takes 50 µs longer */
     touch_stack();
     pthread_barrier_wait(&worker->round->ready);
     pthread_barrier_wait(&worker->round->go);
@@ -272,6 +304,16 @@ static void digest_device(const struct round_counters *from, const struct round_
         per(to->device.writes - from->device.writes, (double)(to->peer.syncs - from->peer.syncs));
 }
 
+static void digest_use(const struct processor_use *from, const struct processor_use *to,
+                       struct figures *figures)
+{
+    const double user = to->user_seconds - from->user_seconds;
+    const double system = to->system_seconds - from->system_seconds;
+    figures->cpu_us_per_append = per((user + system) * 1e6, figures->appends);
+    figures->user_us_per_append = per(user * 1e6, figures->appends);
+    figures->switches_per_append = per(to->switches - from->switches, figures->appends);
+}
+
 /* Bytes are compared since open and when nothing is in flight: then they match to the last one. */
 static void digest_bytes(const struct peer_counters *total, struct figures *figures)
 {
@@ -340,13 +382,13 @@ static void measure(struct round *round, struct worker *workers, bool is_watchin
     count(round, &from);
     if (is_watching_memory)
         allocations_start();
-    double cpu = cpu_seconds();
+    const struct processor_use before = processor_use();
     uint64_t start_ns = now_ns();
     int warmup = PHASE_WARMUP; /* unless a thread failed meanwhile */
     atomic_compare_exchange_strong(&round->phase, &warmup, PHASE_MEASURE);
 
     int64_t resident = watch(round, start_ns, is_watching_memory);
-    cpu = cpu_seconds() - cpu;
+    const struct processor_use after = processor_use();
     uint64_t allocations = allocations_stop();
     count(round, &to);
     for (unsigned i = 0; i < round->threads; i++)
@@ -357,7 +399,8 @@ static void measure(struct round *round, struct worker *workers, bool is_watchin
     digest_counters(&from.peer, &to.peer, figures);
     digest_device(&from, &to, figures);
     digest_bytes(&total.peer, figures);
-    figures->cpu_us_per_append = per(cpu * 1e6, figures->appends);
+    digest_use(&before, &after, figures);
+    figures->flushes_per_append = per(to.device.flushes - from.device.flushes, figures->appends);
     figures->resident_growth =
         resident >= 0 && resident_before >= 0 ? (double)(resident - resident_before) : NAN;
     figures->allocations_per_append =

@@ -17,6 +17,7 @@ struct limits {
     double warmup_seconds; /* before any of them is counted */
     uint64_t count;        /* records a thread */
     uint64_t bytes;        /* payload of all threads together */
+    double rate; /* no end: so many appends a second are begun by all threads together; 0 = as many as go */
 };
 
 /* What appends, or in a study does what is timed there. */

@@ -42,6 +42,7 @@ int series_prepare(struct series *series, const struct contender *contenders, si
 {
     series->rounds_done = 0;
     series->cell_count = 0;
+    series->contender_count = contender_count;
     series->cells = calloc(contender_count * workload_count, sizeof(*series->cells));
     if (!series->cells)
         return -ENOMEM;
@@ -199,11 +200,18 @@ static void summarise(struct series *series, struct cell *cell, double *values)
 
 /* ---- all of them ------------------------------------------------------------------------------- */
 
+/* Each round begins with the next contender; the workloads stay in their order. */
+static size_t in_turn(const struct series *series, size_t i, unsigned round)
+{
+    const size_t count = series->contender_count;
+    return i - i % count + (i % count + round) % count;
+}
+
 static bool run_rounds(struct series *series, const char *dir)
 {
     for (unsigned round = 0; round < series->rounds; round++) {
         for (size_t i = 0; i < series->cell_count; i++) {
-            struct cell *cell = &series->cells[i];
+            struct cell *cell = &series->cells[in_turn(series, i, round)];
             show_progress(series, round, cell);
             rest(series->rest_seconds);
             if (!run_cell(series, cell, round, dir))

@@ -2,8 +2,8 @@
 /*
  * Several contenders on several workloads, compared.
  *
- * The rounds are interleaved, A B C A B C, because a shared machine drifts: what is compared is
- * always a few seconds apart. A ratio is taken within each round first and the median of those
+ * The rounds are interleaved, A B C B C A C A B, because a shared machine drifts: what is compared is
+ * always a few seconds apart, and each contender is the first as often as the others. A ratio is taken within each round first and the median of those
  * ratios is what is reported, which is steadier than the ratio of two medians.
  */
 #ifndef SERIES_H
@@ -37,7 +37,7 @@ struct series {
     char baseline[64]; /* label of a contender, or empty */
 
     struct cell *cells; /* all contenders of the first workload, then of the second, ... */
-    size_t cell_count;
+    size_t cell_count, contender_count;
     unsigned rounds_done; /* fewer than `rounds` after an interrupt */
 };
 

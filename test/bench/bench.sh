@@ -1,0 +1,47 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# bench.sh TWINLOG-BENCH: what the measurements refuse, and that an open loop does not run ahead of its rate.
+set -u
+bench=$(realpath "$1") || exit 1
+cd "$(dirname "$0")" || exit 1
+failures=0
+scratch=$(mktemp -d) || exit 1
+trap 'rm -rf "$scratch"' EXIT
+
+fail()
+{
+    echo "$*"
+    failures=$((failures + 1))
+}
+
+# refuses WORDS OPTIONS...: wrong usage, said with these words.
+refuses()
+{
+    words=$1
+    shift
+    "$bench" "$@" >"$scratch/output" 2>&1
+    status=$?
+    if [ "$status" != 2 ] || ! grep -q -- "$words" "$scratch/output"; then
+        fail "twinlog-bench $*: ended with $status, not with 2 and '$words': $(cat "$scratch/output")"
+    fi
+}
+
+refuses 'has its own --peers' --scenario p1 --threads 4
+refuses 'has its own --peers' --scenario p1 --size 128
+refuses 'p5 takes no --rate' --scenario p1,p5 --rate 100
+refuses 'seek takes no --rate, --memory, or option' --scenario seek --io dsync
+refuses 'makes no sense' --rate 0
+refuses 'no such scenario' --scenario p99
+
+# Two threads that begin 20 appends a second have begun their tenth ones 0.9 seconds after the first ones.
+began=$(date +%s%N)
+"$bench" --peers twinlog:fresh --threads 2 --rate 20 --count 10 --warmup 0 --rounds 1 --json "$scratch/open.json" \
+    "$scratch" >"$scratch/output" 2>&1 || fail "an open loop fails: $(cat "$scratch/output")"
+took_ms=$((($(date +%s%N) - began) / 1000000))
+[ "$took_ms" -ge 900 ] || fail "an open loop runs ahead of its rate: $took_ms ms"
+for figure in '"wanted_rate": 20' '"appends": 20' '"user_us_per_append": [0-9]' '"switches_per_append": [0-9]'; do
+    grep -q "$figure" "$scratch/open.json" || fail "not in the JSON: $figure"
+done
+
+[ "$failures" = 0 ] && echo "twinlog-bench refuses what it does not do, and keeps its rate"
+exit "$((failures > 0))"
