@@ -22,6 +22,7 @@
 #include "input.h"
 #include "options.h"
 #include "stop.h"
+#include "when.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -43,6 +44,10 @@ static const char about[] =
 static const struct option_row option_rows[] = {
     { OPTION_NUL, "null", NULL, "records end with a NUL byte instead of a newline" },
     { OPTION_FRAMED, "framed", NULL, "each record follows its length, 4 bytes, little endian" },
+    { OPTION_IMPORT, "import", NULL,
+      "the input is what 'twinlog cat --export' printed: records get its LSNs, times, types and tags. The log must be "
+      "empty, or go on with the first of these LSNs" },
+    { OPTION_RENUMBER, "renumber", NULL, "with --import: records get the LSNs that come next in this log" },
     { OPTION_PRINT_LSN, "print-lsn", NULL, "print each record's LSN once the record is durable" },
     { OPTION_MAPPED, "mapped", NULL,
       "copy the lines into a mapped file, at the speed of memory, and make all of them durable once, "
@@ -52,6 +57,9 @@ static const struct option_row option_rows[] = {
       "the same, and other processes may append to the log at the same time, all of them with this "
       "option; without it, one process has the log. --max-record and --segment are those of the first "
       "one" },
+    { OPTION_WAIT, "wait", "T",
+      "if another process writes the log, wait so long for its end (default: fail at once)" },
+    { OPTION_QUIET, "quiet", NULL, "print neither progress nor notes, only errors" },
     LOG_OPTIONS,
     COMMON_OPTIONS,
 };
@@ -90,6 +98,8 @@ struct append {
     uint32_t mode;       /* [const] */
     bool prints_lsn;     /* [const] */
     bool shows_progress; /* [const] */
+    bool renumbers;      /* [const] an import takes the LSNs that come */
+    bool is_quiet;       /* [const] */
     uint64_t started_ns; /* [const] */
 
     /* [reading thread] */
@@ -240,13 +250,35 @@ static void keep_lsn(struct append *append, uint64_t lsn)
     append->accepted.last = lsn;
 }
 
-static int append_record(struct append *append, const void *data, size_t size)
+/* Makes the exported LSN the next one of the log: a log without records can begin anywhere. -ERANGE where it is not. */
+static int take_up(struct append *append)
+{
+    bool is_empty = append->accepted.first == 0 && twinlog_first_lsn(append->log) == 0;
+
+    if (append->renumbers || append->input.lsn == twinlog_last_lsn(append->log) + 1)
+        return 0;
+    return is_empty ? twinlog_reset(append->log, append->input.lsn) : -ERANGE;
+}
+
+/* As it was exported, with its time. */
+static int import_record(struct append *append, const struct twinlog_entry *entry, uint64_t *ret_lsn)
+{
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    int error = take_up(append);
+
+    terms.level = TWINLOG_LEVEL_BUFFERED;
+    return error ? error : twinlog_append_batch(append->log, entry, 1, &terms, ret_lsn);
+}
+
+static int append_record(struct append *append, const struct twinlog_entry *entry)
 {
     uint64_t lsn = 0;
     int error = make_room(append);
 
-    if (!error)
-        error = twinlog_enqueue(append->log, data, size, &lsn);
+    if (!error && append->input.framing == FRAMING_EXPORT)
+        error = import_record(append, entry, &lsn);
+    else if (!error)
+        error = twinlog_enqueue(append->log, entry->data, entry->size, &lsn);
     if (!error)
         keep_lsn(append, lsn);
     return error;
@@ -269,10 +301,9 @@ static int read_and_append(struct append *append, int *ret_read_error)
     int error = 0;
 
     do {
-        const void *data = NULL;
-        size_t size = 0;
-        while (!error && (result = input_next(&append->input, &data, &size)) > 0)
-            error = append_record(append, data, size);
+        struct twinlog_entry entry;
+        while (!error && (result = input_next(&append->input, &entry)) > 0)
+            error = append_record(append, &entry);
         if (!error)
             give_batch(append, false);
     } while (!error && result == 0 && (result = input_fill(&append->input)) > 0);
@@ -301,6 +332,10 @@ static void complain_input(const struct append *append, int error)
 
     if (error == -EMSGSIZE)
         complain_too_large(append, records + 1);
+    else if (error == -EBADMSG && append->input.framing == FRAMING_EXPORT)
+        complain("standard input is no export of 'twinlog cat --export', or not all of one: after %" PRIu64
+                 " record%s, at byte %" PRIu64 ". The rest was not appended.",
+                 records, plural(records), append->input.offset);
     else if (error == -EBADMSG)
         complain("standard input ends in the middle of record %" PRIu64 ", which begins at byte %" PRIu64
                  ". It was not appended.",
@@ -359,7 +394,8 @@ static int finish(struct append *append, int append_error, int read_error)
     int error = append->error;
     int status = STATUS_FINE;
 
-    if (!error && append_error != -EMSGSIZE)
+    bool is_out_of_order = append_error == -ERANGE && append->input.framing == FRAMING_EXPORT;
+    if (!error && append_error != -EMSGSIZE && !is_out_of_order)
         error = append_error;
     if (!error)
         error = close_error;
@@ -374,6 +410,11 @@ static int finish(struct append *append, int append_error, int read_error)
     }
     if (append_error == -EMSGSIZE)
         complain_too_large(append, append->input.records);
+    else if (is_out_of_order)
+        complain("record %" PRIu64 " of the input has LSN %" PRIu64
+                 ", and the next one of the log is another. The rest "
+                 "was not appended. Import into an empty log, or give new LSNs with --renumber.",
+                 append->input.records, append->input.lsn);
     else if (read_error)
         complain_input(append, read_error);
     if (append_error || read_error) {
@@ -442,9 +483,23 @@ static int open_log(struct append *append, struct twinlog_options *options)
                                             : NULL;
     if (error)
         return fail("open the log", append->dir, error, &report, advice);
-    if (report.action == TWINLOG_DID_TRUNCATE)
+    if (report.action == TWINLOG_DID_TRUNCATE && !append->is_quiet)
         complain("note: %s", report.text);
     return STATUS_FINE;
+}
+
+static enum framing framing_of(int option)
+{
+    if (option == OPTION_NUL)
+        return FRAMING_NUL;
+    return option == OPTION_FRAMED ? FRAMING_LENGTH : FRAMING_EXPORT;
+}
+
+static uint32_t take_wait_ms(void)
+{
+    int64_t ms = take_duration("--wait") / 1000000;
+
+    return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
 }
 
 static int append_run(const struct command *command, int argc, char **argv)
@@ -452,6 +507,7 @@ static int append_run(const struct command *command, int argc, char **argv)
     struct append append = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     enum framing framing = FRAMING_LINES;
+    uint32_t wait_ms = 0;
     int value = 0;
 
     while ((value = next_option(command, argc, argv)) != -1) {
@@ -459,15 +515,28 @@ static int append_run(const struct command *command, int argc, char **argv)
             continue;
         if (value == OPTION_PRINT_LSN)
             append.prints_lsn = true;
+        else if (value == OPTION_RENUMBER)
+            append.renumbers = true;
+        else if (value == OPTION_QUIET)
+            append.is_quiet = true;
+        else if (value == OPTION_WAIT)
+            wait_ms = take_wait_ms();
         else if (framing != FRAMING_LINES)
-            usage_error("--null and --framed exclude each other");
+            usage_error("--null, --framed and --import exclude each other");
         else
-            framing = value == OPTION_NUL ? FRAMING_NUL : FRAMING_LENGTH;
+            framing = framing_of(value);
     }
     check_log_options(&options);
+    if (framing == FRAMING_EXPORT && is_mapped_mode(options.mode))
+        usage_error("--import excludes --mapped and --shared");
+    if (append.renumbers && framing != FRAMING_EXPORT)
+        usage_error("--renumber is for --import");
+    if (wait_ms)
+        options.lock_wait_ms = wait_ms;
     append.dir = take_directory(argc, argv);
     append.mode = options.mode;
-    append.shows_progress = !isatty(STDIN_FILENO) && !(append.prints_lsn && isatty(STDOUT_FILENO));
+    append.shows_progress =
+        !append.is_quiet && !isatty(STDIN_FILENO) && !(append.prints_lsn && isatty(STDOUT_FILENO));
 
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error like a full disk */

@@ -10,9 +10,9 @@
  * take, or some records earlier; never later.
  */
 #define _GNU_SOURCE
-#include "json.h"
 #include "opening.h"
 #include "options.h"
+#include "print.h"
 #include "stop.h"
 #include "when.h"
 
@@ -35,85 +35,37 @@ static const struct option_row option_rows[] = {
       "begin behind this named cursor (where there is none, with the first record kept), and move it "
       "over what was printed" },
     { OPTION_TO, "to", "LSN", "end with this record (default: the newest durable one)" },
+    { OPTION_UNTIL, "until", "TIME", "end in front of the first record of this time or later" },
+    { OPTION_LAST, "last", "N", "only the newest N of these records" },
     { OPTION_FOLLOW, "follow", NULL, "at the end, wait for more, until SIGINT, SIGTERM or SIGHUP" },
     { OPTION_REVERSE, "reverse", NULL, "newest first" },
     { OPTION_NUL, "null", NULL, "end each record with a NUL byte instead of a newline" },
     { OPTION_FRAMED, "framed", NULL, "put each record's length before it, 4 bytes, little endian" },
+    { OPTION_TIME, "time", NULL, "put each record's time before it, in UTC" },
     { OPTION_JSON, "json", NULL,
-      "one JSON object on a line: lsn, time, size, and data, or data_base64 where the record is not "
-      "UTF-8" },
+      "one JSON object on a line: lsn, time, type, tag, size, and data, or data_base64 where the record is "
+      "not UTF-8" },
+    { OPTION_EXPORT, "export", NULL,
+      "everything about each record: 'twinlog append --import' makes the same records of it" },
     { OPTION_MMAP, "mmap", NULL, "map the segments instead of reading them" },
     COMMON_OPTIONS,
 };
 
 static const char notes[] =
-    "TIME is 2026-11-20T10:00:00Z, '2026-11-20 10:00' in the local zone, or a duration\n"
-    "(90s, 15m, 12h, 7d), which is so long ago.\n"
-    "\n"
-    "A record that contains newlines is printed as it is: use --null, --framed or --json\n"
-    "to tell records apart. 'twinlog append' takes what --null and --framed print.\n"
-    "\n"
-    "Exit status: 0 fine, also after a torn tail and when a signal ended --follow; 1 an\n"
-    "operation failed; 2 wrong usage; 3 acknowledged data is damaged (the records before\n"
-    "it were printed).\n"
-    "\n"
-    "Example: records 100 to 199; then everything new, from where the last run ended\n"
-    "  twinlog cat build.log --from 100 --to 199\n"
-    "  twinlog cat build.log --cursor shipper --follow --json | ship\n";
-
-static void print_bytes(const void *data, size_t size)
-{
-    fwrite_unlocked(data, 1, size, stdout);
-}
-
-static void print_line(const struct twinlog_record *record)
-{
-    print_bytes(record->data, record->size);
-    putchar_unlocked('\n');
-}
-
-static void print_nul(const struct twinlog_record *record)
-{
-    print_bytes(record->data, record->size);
-    putchar_unlocked('\0');
-}
-
-static void print_frame(const struct twinlog_record *record)
-{
-    unsigned char length[4];
-
-    for (unsigned i = 0; i < sizeof(length); i++)
-        length[i] = (unsigned char)(record->size >> (8 * i));
-    print_bytes(length, sizeof(length));
-    print_bytes(record->data, record->size);
-}
-
-static void print_json(const struct twinlog_record *record)
-{
-    json_begin_object(NULL);
-    json_number("lsn", record->lsn);
-    json_time("time", record->time_ns);
-    json_number("size", record->size);
-    json_bytes("data", record->data, record->size);
-    json_end_object();
-    json_end_line();
-}
-
-typedef void (*print_record)(const struct twinlog_record *record);
-
-static print_record printer_of(int option)
-{
-    switch (option) {
-    case OPTION_NUL:
-        return print_nul;
-    case OPTION_FRAMED:
-        return print_frame;
-    case OPTION_JSON:
-        return print_json;
-    default:
-        return print_line;
-    }
-}
+    TIME_HELP "\n"
+              "A record that contains newlines is printed as it is: use --null, --framed, --json or\n"
+              "--export to tell records apart. 'twinlog append' takes what all but --json print. On a\n"
+              "terminal control characters are shown as ^A, and do not act.\n"
+              "\n"
+              "Exit status: 0 fine, also after a torn tail and when a signal ended --follow; 1 an\n"
+              "operation failed; 2 wrong usage; 3 acknowledged data is damaged (the records before\n"
+              "it were printed).\n"
+              "\n"
+              "Examples: the last ten records and what follows, with times; the whole log in another\n"
+              "one; everything new, from where the last run ended\n"
+              "  twinlog cat build.log -n 10 -f --time\n"
+              "  twinlog cat build.log --export | twinlog append copy.log --import\n"
+              "  twinlog cat build.log --cursor shipper --follow --json | ship\n";
 
 /* Records between two flushes of the output, and two moves of the cursor, unless the end comes first: so many
  * that the cost of a move, two synced writes, is negligible. */
@@ -127,7 +79,11 @@ struct cat {
     bool is_following;
     bool is_reverse;
     bool has_since;
+    bool has_until;
+    bool is_export;
     int64_t since_ns;
+    int64_t until_ns;
+    uint64_t last_count; /* how many of the newest; 0 = all */
 
     const char *cursor;    /* its name, or NULL */
     struct twinlog *log;   /* through which the cursor is moved */
@@ -164,6 +120,10 @@ static int print_batch(struct cat *cat)
         int result = twinlog_reader_next(cat->reader, &record);
         if (result <= 0)
             return result;
+        if (cat->has_until && record.time_ns >= cat->until_ns) {
+            cat->is_following = false;
+            return 0;
+        }
         if (is_wanted(cat, &record))
             cat->print(&record);
         cat->printed_lsn = record.lsn;
@@ -244,23 +204,33 @@ static int find_oldest(struct cat *cat, uint64_t *ret_lsn)
     return result;
 }
 
-static int print_backwards(struct cat *cat)
+/* Goes behind the newest record to print. */
+static int seek_newest(struct cat *cat)
+{
+    return cat->has_until ? twinlog_reader_seek_time(cat->reader, cat->until_ns)
+                          : twinlog_reader_seek_end(cat->reader);
+}
+
+/* From the newest record back: all of them, or as many as --last says. Prints them, or only passes them. */
+static int go_back(struct cat *cat, bool prints)
 {
     struct twinlog_record record;
     uint64_t oldest_lsn = 0;
+    uint64_t count = 0;
 
     int result = find_oldest(cat, &oldest_lsn);
     if (result > 0) {
-        int error = twinlog_reader_seek_end(cat->reader);
+        int error = seek_newest(cat);
         if (error)
             return error;
     }
-    while (result > 0 && !ferror_unlocked(stdout)) {
+    while (result > 0 && !ferror_unlocked(stdout) && (!cat->last_count || count < cat->last_count)) {
         result = twinlog_reader_previous(cat->reader, &record);
         if (result > 0 && record.lsn < oldest_lsn)
-            return 0;
-        if (result > 0)
+            return twinlog_reader_seek(cat->reader, oldest_lsn);
+        if (result > 0 && prints)
             cat->print(&record);
+        count++;
     }
     return result < 0 ? result : 0;
 }
@@ -288,10 +258,18 @@ static int print_records(struct cat *cat)
     if (error)
         return error;
     if (cat->is_reverse)
-        return print_backwards(cat);
-    if (cat->has_since)
+        return go_back(cat, true);
+    if (cat->last_count)
+        error = go_back(cat, false);
+    else if (cat->has_since)
         error = twinlog_reader_seek_time(cat->reader, cat->since_ns);
-    return error ? error : print_forwards(cat);
+    if (cat->is_export)
+        fputs(EXPORT_BEGIN, stdout);
+    if (!error)
+        error = print_forwards(cat);
+    if (cat->is_export && !error)
+        fputs(EXPORT_END, stdout);
+    return error;
 }
 
 static int print_log(struct cat *cat)
@@ -314,6 +292,7 @@ static int print_log(struct cat *cat)
 
 static void take_options(struct cat *cat, const struct command *command, int argc, char **argv)
 {
+    bool with_time = false;
     int format = 0;
     int value = 0;
 
@@ -325,6 +304,13 @@ static void take_options(struct cat *cat, const struct command *command, int arg
         } else if (value == OPTION_SINCE) {
             cat->has_since = true;
             cat->since_ns = take_time("--since");
+        } else if (value == OPTION_UNTIL) {
+            cat->has_until = true;
+            cat->until_ns = take_time("--until");
+        } else if (value == OPTION_LAST) {
+            cat->last_count = take_number("--last", 1, UINT64_MAX);
+        } else if (value == OPTION_TIME) {
+            with_time = true;
         } else if (value == OPTION_CURSOR) {
             cat->cursor = take_name("--cursor");
         } else if (value == OPTION_FOLLOW) {
@@ -335,11 +321,14 @@ static void take_options(struct cat *cat, const struct command *command, int arg
             cat->options.flags |= TWINLOG_READER_MMAP;
         } else {
             if (format && format != value)
-                usage_error("--null, --framed and --json exclude each other");
+                usage_error("--null, --framed, --json and --export exclude each other");
             format = value;
         }
     }
-    cat->print = printer_of(format);
+    if (with_time && format)
+        usage_error("--time is for lines: --json and --export have the time");
+    cat->is_export = format == OPTION_EXPORT;
+    cat->print = printer_of(format, with_time);
     cat->dir = take_directory(argc, argv);
 }
 
@@ -351,6 +340,10 @@ static void check_options(const struct cat *cat)
         usage_error("--from is larger than --to");
     if (cat->is_reverse && (cat->is_following || cat->cursor))
         usage_error("--reverse excludes --follow and --cursor");
+    if (cat->is_reverse && cat->is_export)
+        usage_error("--reverse excludes --export, which is in the order of the LSNs");
+    if (cat->last_count && cat->cursor)
+        usage_error("--last excludes --cursor, which says where to begin");
 }
 
 static int cat_run(const struct command *command, int argc, char **argv)

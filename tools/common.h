@@ -52,7 +52,8 @@ extern const size_t command_count;
 enum framing {
     FRAMING_LINES,
     FRAMING_NUL,
-    FRAMING_LENGTH
+    FRAMING_LENGTH,
+    FRAMING_EXPORT
 };
 
 /* ---- messages and results --------------------------------------------------------------------- */

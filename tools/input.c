@@ -3,14 +3,18 @@
 #define _GNU_SOURCE
 #include "input.h"
 
+#include "print.h"
 #include "stop.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #define LENGTH_BYTES 4
+#define MAX_HEADER_BYTES 80u /* of a record in an export */
 
 int input_init(struct input *input, enum framing framing, size_t record_limit)
 {
@@ -23,19 +27,23 @@ void input_free(struct input *input)
     buffer_free(&input->buffer);
 }
 
-static int take(struct input *input, size_t head, size_t size, size_t tail, const void **ret_data,
-                size_t *ret_size)
+static void pass(struct input *input, size_t size)
 {
-    *ret_data = input->buffer.bytes + input->buffer.begin + head;
-    *ret_size = size;
-    input->buffer.begin += head + size + tail;
-    input->offset += head + size + tail;
+    input->buffer.begin += size;
+    input->offset += size;
     input->buffer.searched = input->buffer.begin;
+}
+
+static int take(struct input *input, size_t head, size_t size, size_t tail, struct twinlog_entry *ret_entry)
+{
+    ret_entry->data = input->buffer.bytes + input->buffer.begin + head;
+    ret_entry->size = size;
+    pass(input, head + size + tail);
     input->records++;
     return 1;
 }
 
-static int next_terminated(struct input *input, const void **ret_data, size_t *ret_size)
+static int next_terminated(struct input *input, struct twinlog_entry *ret_entry)
 {
     int terminator = input->framing == FRAMING_NUL ? '\0' : '\n';
     size_t left = input->buffer.end - input->buffer.begin;
@@ -46,14 +54,14 @@ static int next_terminated(struct input *input, const void **ret_data, size_t *r
     if (size > input->record_limit)
         return -EMSGSIZE;
     if (found)
-        return take(input, 0, size, 1, ret_data, ret_size);
+        return take(input, 0, size, 1, ret_entry);
     if (input->is_ended && left)
-        return take(input, 0, left, 0, ret_data, ret_size);
+        return take(input, 0, left, 0, ret_entry);
     input->buffer.searched = input->buffer.end;
     return 0;
 }
 
-static int next_frame(struct input *input, const void **ret_data, size_t *ret_size)
+static int next_frame(struct input *input, struct twinlog_entry *ret_entry)
 {
     const unsigned char *bytes = input->buffer.bytes + input->buffer.begin;
     size_t left = input->buffer.end - input->buffer.begin;
@@ -63,16 +71,82 @@ static int next_frame(struct input *input, const void **ret_data, size_t *ret_si
         if (size > input->record_limit)
             return -EMSGSIZE;
         if (left - LENGTH_BYTES >= size)
-            return take(input, LENGTH_BYTES, size, 0, ret_data, ret_size);
+            return take(input, LENGTH_BYTES, size, 0, ret_entry);
     }
     return input->is_ended && left ? -EBADMSG : 0;
 }
 
-int input_next(struct input *input, const void **ret_data, size_t *ret_size)
+/* The header of a record: digits and single blanks, and nothing that sscanf() would forgive. */
+static bool read_header(const char *line, size_t length, uint64_t *ret_lsn, struct twinlog_entry *ret_entry)
 {
+    char text[MAX_HEADER_BYTES];
+    char again[MAX_HEADER_BYTES];
+    unsigned type = 0;
+    unsigned tag = 0;
+
+    if (length >= sizeof(text))
+        return false;
+    memcpy(text, line, length);
+    text[length] = '\0';
+    if (sscanf(text, "%" SCNu64 " %" SCNd64 " %u %u %zu", ret_lsn, &ret_entry->time_ns, &type, &tag,
+               &ret_entry->size) != 5)
+        return false;
+    ret_entry->type = (uint8_t)type;
+    ret_entry->tag = (uint16_t)tag;
+    snprintf(again, sizeof(again), "%" PRIu64 " %" PRId64 " %u %u %zu", *ret_lsn, ret_entry->time_ns,
+             ret_entry->type, ret_entry->tag, ret_entry->size);
+    return strcmp(text, again) == 0 && *ret_lsn > 0;
+}
+
+/* Passes a line of its own, if all of it is here and nothing else. */
+static bool pass_line(struct input *input, const char *line)
+{
+    size_t length = strlen(line);
+
+    if (input->buffer.end - input->buffer.begin < length ||
+        memcmp(input->buffer.bytes + input->buffer.begin, line, length) != 0)
+        return false;
+    pass(input, length);
+    return true;
+}
+
+static int next_exported(struct input *input, struct twinlog_entry *ret_entry)
+{
+    if (!input->has_begun)
+        input->has_begun = pass_line(input, EXPORT_BEGIN);
+    if (input->has_begun && !input->is_whole)
+        input->is_whole = pass_line(input, EXPORT_END);
+
+    const char *header = (const char *)input->buffer.bytes + input->buffer.begin;
+    size_t left = input->buffer.end - input->buffer.begin;
+    if (input->is_whole)
+        return left ? -EBADMSG : 0;
+    const char *newline = memchr(header, '\n', left < MAX_HEADER_BYTES ? left : MAX_HEADER_BYTES);
+    if (!newline)
+        return left >= MAX_HEADER_BYTES || input->is_ended ? -EBADMSG : 0;
+    size_t head = (size_t)(newline - header) + 1;
+    uint64_t lsn = 0;
+    if (!input->has_begun || !read_header(header, head - 1, &lsn, ret_entry))
+        return -EBADMSG;
+    size_t size = ret_entry->size;
+    if (size > input->record_limit)
+        return -EMSGSIZE;
+    if (left - head < size + 1)
+        return input->is_ended ? -EBADMSG : 0;
+    if (header[head + size] != '\n')
+        return -EBADMSG;
+    input->lsn = lsn;
+    return take(input, head, size, 1, ret_entry);
+}
+
+int input_next(struct input *input, struct twinlog_entry *ret_entry)
+{
+    *ret_entry = (struct twinlog_entry){ 0 };
     if (input->framing == FRAMING_LENGTH)
-        return next_frame(input, ret_data, ret_size);
-    return next_terminated(input, ret_data, ret_size);
+        return next_frame(input, ret_entry);
+    if (input->framing == FRAMING_EXPORT)
+        return next_exported(input, ret_entry);
+    return next_terminated(input, ret_entry);
 }
 
 static int wait_for_input(void)

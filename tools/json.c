@@ -95,14 +95,11 @@ void json_boolean(const char *key, bool value)
 
 void json_time(const char *key, int64_t time_ns)
 {
-    char text[TIME_TEXT_BYTES];
-    int64_t nanoseconds = 0;
+    char text[PRECISE_TIME_TEXT_BYTES];
 
-    split_time(time_ns, &nanoseconds);
-    describe_time(text, time_ns);
-    text[10] = 'T'; /* between the date and the time of day */
+    describe_precise_time(text, time_ns);
     begin_value(key);
-    printf("\"%s.%09" PRId64 "Z\"", text, nanoseconds);
+    printf("\"%s\"", text);
 }
 
 size_t utf8_length(const unsigned char *bytes, size_t size)

@@ -15,8 +15,12 @@ struct option_row {
     const char *help;     /* without line breaks: --help fills the lines */
 };
 
-/* Values of options: above every character, so that they never look like a short option. */
+/* Values of options: the character of those that have a short form, the others above every character. */
 enum option_value {
+    OPTION_FOLLOW = 'f',
+    OPTION_LAST = 'n',
+    OPTION_QUIET = 'q',
+    OPTION_REVERSE = 'r',
     OPTION_HELP = 256,
     OPTION_VERSION,
     OPTION_JSON,
@@ -26,9 +30,7 @@ enum option_value {
     OPTION_FROM,
     OPTION_TO,
     OPTION_SINCE,
-    OPTION_FOLLOW,
     OPTION_MMAP,
-    OPTION_REVERSE,
     OPTION_CURSOR,
     OPTION_ALL,
     OPTION_LIVE,
@@ -68,6 +70,12 @@ enum option_value {
     OPTION_BLOCK,
     OPTION_CAT,
     OPTION_ZEROS,
+    OPTION_UNTIL,
+    OPTION_TIME,
+    OPTION_EXPORT,
+    OPTION_IMPORT,
+    OPTION_RENUMBER,
+    OPTION_WAIT,
 };
 
 /* clang-format off */

@@ -11,6 +11,8 @@
 #include "common.h"
 
 #include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -46,6 +48,17 @@ void describe_time(char ret_text[TIME_TEXT_BYTES], int64_t time_ns)
     strftime(ret_text, TIME_TEXT_BYTES, "%Y-%m-%d %H:%M:%S", &tm);
 }
 
+void describe_precise_time(char ret_text[PRECISE_TIME_TEXT_BYTES], int64_t time_ns)
+{
+    int64_t nanoseconds = 0;
+    time_t seconds = (time_t)split_time(time_ns, &nanoseconds);
+    struct tm tm;
+
+    gmtime_r(&seconds, &tm);
+    size_t length = strftime(ret_text, PRECISE_TIME_TEXT_BYTES, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(ret_text + length, PRECISE_TIME_TEXT_BYTES - length, ".%09" PRId64 "Z", nanoseconds);
+}
+
 /* Passes `count` digits and returns their value. */
 static bool read_digits(const char **text, int count, int *ret_value)
 {
@@ -66,47 +79,57 @@ static bool read_mark(const char **text, const char *marks)
     return true;
 }
 
-static int64_t unit_seconds(const char *unit)
+static int64_t unit_seconds(const char *unit, size_t length)
 {
-    if (unit[0] && unit[1])
-        return 0;
-    switch (unit[0]) {
-    case 's':
-        return 1;
-    case 'm':
-        return 60;
-    case 'h':
-        return 60 * 60;
-    case 'd':
-        return 24 * 60 * 60;
-    default:
-        return 0;
-    }
+    static const struct {
+        const char *name;
+        int64_t seconds;
+    } units[] = {
+        { "s", 1 },         { "sec", 1 },           { "m", 60 }, { "min", 60 }, { "h", 60 * 60 },
+        { "d", 24 * 3600 }, { "w", 7 * 24 * 3600 },
+    };
+
+    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
+        if (strlen(units[i].name) == length && memcmp(units[i].name, unit, length) == 0)
+            return units[i].seconds;
+    return 0;
 }
 
+/* "90s", "1h30m". */
 static bool read_duration(const char *text, int64_t *ret_ns)
 {
-    int64_t count = 0;
-    const char *unit = text;
+    int64_t sum = 0;
 
-    for (; *unit >= '0' && *unit <= '9'; unit++)
-        if (__builtin_mul_overflow(count, 10, &count) || __builtin_add_overflow(count, *unit - '0', &count))
+    do {
+        int64_t count = 0;
+        size_t digits = strspn(text, "0123456789");
+        for (size_t i = 0; i < digits; i++)
+            if (__builtin_mul_overflow(count, 10, &count) ||
+                __builtin_add_overflow(count, text[i] - '0', &count))
+                return false;
+        text += digits;
+        size_t length = strcspn(text, "0123456789");
+        int64_t seconds = unit_seconds(text, length);
+        text += length;
+        if (!digits || !seconds || __builtin_mul_overflow(count, seconds, &count) ||
+            __builtin_add_overflow(sum, count, &sum))
             return false;
-    int64_t seconds = unit_seconds(unit);
-    return unit > text && seconds && !__builtin_mul_overflow(count, seconds, &count) &&
-           !__builtin_mul_overflow(count, SECOND_NS, ret_ns);
+    } while (*text);
+    return !__builtin_mul_overflow(sum, SECOND_NS, ret_ns);
 }
 
-/* "YYYY-MM-DD HH:MM", and seconds, which are 0 if left out. */
+/* "YYYY-MM-DD", and "HH:MM:SS"; seconds, or both, are 0 if left out. */
 static bool read_date_and_time(const char **text, struct tm *ret_tm)
 {
     int year = 0;
     int month = 0;
     bool is_read = read_digits(text, 4, &year) && read_mark(text, "-") && read_digits(text, 2, &month) &&
-                   read_mark(text, "-") && read_digits(text, 2, &ret_tm->tm_mday) && read_mark(text, "Tt ") &&
-                   read_digits(text, 2, &ret_tm->tm_hour) && read_mark(text, ":") &&
-                   read_digits(text, 2, &ret_tm->tm_min);
-    if (is_read && read_mark(text, ":"))
+                   read_mark(text, "-") && read_digits(text, 2, &ret_tm->tm_mday);
+    bool has_time = is_read && **text;
+    if (has_time)
+        is_read = read_mark(text, "Tt ") && read_digits(text, 2, &ret_tm->tm_hour) && read_mark(text, ":") &&
+                  read_digits(text, 2, &ret_tm->tm_min);
+    if (has_time && is_read && read_mark(text, ":"))
         is_read = read_digits(text, 2, &ret_tm->tm_sec);
     ret_tm->tm_year = year - 1900;
     ret_tm->tm_mon = month - 1;
@@ -150,6 +173,35 @@ static bool read_zone(const char **text, bool *ret_is_local, int64_t *ret_offset
     return true;
 }
 
+/* Seconds since 1970, as `date +%s` prints them, perhaps with a fraction. */
+static bool read_epoch(const char *text, int64_t *ret_ns)
+{
+    int64_t seconds = 0;
+    int64_t nanoseconds = 0;
+    const char *digit = text;
+
+    for (; *digit >= '0' && *digit <= '9'; digit++)
+        if (__builtin_mul_overflow(seconds, 10, &seconds) ||
+            __builtin_add_overflow(seconds, *digit - '0', &seconds))
+            return false;
+    return digit > text && read_fraction(&digit, &nanoseconds) && !*digit &&
+           !__builtin_mul_overflow(seconds, SECOND_NS, ret_ns) &&
+           !__builtin_add_overflow(*ret_ns, nanoseconds, ret_ns);
+}
+
+/* Midnight of today, or some days later, in the local zone. */
+static int64_t midnight_ns(int days)
+{
+    time_t now = time(NULL);
+    struct tm tm;
+
+    localtime_r(&now, &tm);
+    tm.tm_mday += days;
+    tm.tm_hour = tm.tm_min = tm.tm_sec = 0;
+    tm.tm_isdst = -1;
+    return (int64_t)mktime(&tm) * SECOND_NS;
+}
+
 static bool read_time(const char *text, int64_t *ret_ns)
 {
     struct tm tm = { .tm_isdst = -1 };
@@ -172,7 +224,7 @@ int64_t take_duration(const char *option)
     int64_t ns = 0;
 
     if (!read_duration(optarg, &ns))
-        usage_error("%s: '%s' is not a duration such as 90s, 15m, 12h or 7d", option, optarg);
+        usage_error("%s: '%s' is not a duration such as 90s, 5min, 1h30m or 7d", option, optarg);
     return ns;
 }
 
@@ -180,11 +232,19 @@ int64_t take_time(const char *option)
 {
     int64_t ns = 0;
 
+    if (strcmp(optarg, "now") == 0)
+        return now_ns();
+    if (strcmp(optarg, "today") == 0)
+        return midnight_ns(0);
+    if (strcmp(optarg, "yesterday") == 0)
+        return midnight_ns(-1);
     if (read_duration(optarg, &ns))
         return now_ns() - ns;
-    if (!read_time(optarg, &ns))
-        usage_error("%s: '%s' is no point in time such as 2026-11-20T10:00:00Z, '2026-11-20 10:00' (local) "
-                    "or 15m (ago)",
-                    option, optarg);
+    bool is_read = *optarg == '@' ? read_epoch(optarg + 1, &ns) : read_time(optarg, &ns);
+    if (!is_read)
+        usage_error(
+            "%s: '%s' is no point in time such as 2026-11-20T10:00:00Z, '2026-11-20 10:00' (local), today, "
+            "15m (ago) or @1763632800",
+            option, optarg);
     return ns;
 }

@@ -31,7 +31,7 @@ offers()
 
 # Options that a section of the page describes.
 described() { awk -v section=".Ss $1" '/^\.S[sh]/ { inside = $0 == section } inside && /^\.It Fl/' "$page" |
-    sed -E 's/^\.It (Fl . Fl|Fl) -([a-z-]+).*/\2/' | sort; }
+    sed -E 's/^\.It Fl (. , )?-([a-z-]+).*/\2/' | sort; }
 # Options that --help lists, but for two that every command has.
 listed() { "$twinlog" "$1" --help | sed -nE 's/^  (-., )?--([a-z-]+).*/\2/p' | grep -vx -e help -e version | sort; }
 

@@ -1,0 +1,135 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# cat.sh TWINLOG: which records 'twinlog cat' chooses, how it shows them, and that --export and --import lose nothing.
+set -u
+# shellcheck source=test/cli/checks.sh
+. "$(dirname "$0")/checks.sh"
+
+# prints NAME EXPECTED OPTION...: what cat prints of the log 'log', newlines as blanks.
+prints()
+{
+    name=$1
+    expected=$2
+    shift 2
+    subject="cat log $*"
+    got=$("$twinlog" cat log "$@" | tr '\n' ' ')
+    [ "$got" = "$expected" ]
+    count "$name: '$got', not '$expected'" $?
+}
+
+# at SECONDS LSN TEXT: a record of an export.
+at() { printf '%d %d000000000 %d %d %d\n%s\n' "$2" "$1" 7 65535 "${#3}" "$3"; }
+
+# ---- a log with times that the test knows: one record each 10 seconds from 2023-11-14 22:13:20 UTC on -------------
+
+{
+    echo 'twinlog export 1'
+    for i in 0 1 2 3 4 5 6 7 8 9; do
+        at $((1700000000 + 10 * i)) $((41 + i)) "record $i"
+    done
+    echo end
+} >exported
+status "an import" 0 "$twinlog" append log --import --print-lsn <exported
+prints "begins with the LSN of the export" "record 0 " --to 41
+status "an export" 0 "$twinlog" cat log --export
+same "is what was imported, byte for byte" out exported
+
+prints "the newest" "record 8 record 9 " -n 2
+prints "the newest, backwards" "record 9 record 8 " -n 2 -r
+prints "more than there are" "record 0 record 1 " -n 5 --to 42
+prints "the newest up to an LSN" "record 2 record 3 " --last 2 --to 44
+prints "since and until" "record 2 record 3 " --since 2023-11-14T22:13:40Z --until 2023-11-14T22:14:00Z
+prints "the same backwards" "record 3 record 2 " --since @1700000020 --until @1700000040 --reverse
+prints "between two records" "record 2 " --since @1700000019.5 --until @1700000020.000000001
+prints "the last before a time" "record 3 " --until @1700000040 -n 1
+prints "the last before a time, as far as --since lets" "record 3 " --since @1700000030 --until @1700000040 -n 5
+prints "nothing since today" "" --since today
+prints "nothing since a while ago" "" --since 1h30m
+prints "all until yesterday, without the last" "record 0 record 1 " --until yesterday --to 42
+prints "a date alone is its midnight" "record 0 " --since 2023-11-01 --to 41
+prints "all until now" "record 9 " --until now -n 1
+prints "with times" "2023-11-14T22:13:20.000000000Z record 0 " --to 41 --time
+prints "with type and tag" '{"lsn":41,"time":"2023-11-14T22:13:20.000000000Z","type":7,"tag":65535,"size":8,"data":"record 0"} ' \
+    --to 41 --json
+for time in 1x 5mins '1 h' 1h30 @ @-1 @1.x 2023-11-31 2023-11-14T 2023-11 tomorrow ''; do
+    status "no time: '$time'" 2 "$twinlog" cat log --since "$time"
+    says "says what is one" err 'point in time such as'
+done
+status "--time --json" 2 "$twinlog" cat log --time --json
+status "--export --reverse" 2 "$twinlog" cat log --export --reverse
+status "--last --cursor" 2 "$twinlog" cat log --last 1 --cursor a
+status "--last 0" 2 "$twinlog" cat log -n 0
+
+# ---- records of any bytes ----------------------------------------------------------------------
+
+printf 'one\nend\n\n\033[31mred\177\302\233\303\244\t\n' >lines
+head -c 5000 /dev/urandom | tr '\n' x >>lines
+status "records of any bytes" 0 "$twinlog" append any <lines
+"$twinlog" cat any --export >any.export
+status "go into another log" 0 "$twinlog" append other --import <any.export
+status "and come out of it" 0 "$twinlog" cat other --export
+same "as they were" out any.export
+if command -v script >/dev/null; then
+    script -qc "'$twinlog' cat any --from 4 --to 4" /dev/null </dev/null | tr -d '\r' >shown
+    printf '^[[31mred^?\\xC2\\x9B\303\244\t\n' >expected
+    same "a terminal gets no control characters" shown expected
+else
+    skip "what a terminal is shown" "no script(1)"
+fi
+
+# ---- an import that cannot be right ------------------------------------------------------------
+
+status "into a log that goes on elsewhere" 1 "$twinlog" append log --import <any.export
+says "says which LSN" err 'record 1 of the input has LSN 1,'
+says "and what helps" err -- '--renumber'
+prints "changes nothing" "record 9 " -n 1
+status "with --renumber" 0 "$twinlog" append log --import --renumber <any.export
+prints "goes behind" "record 9 one " --from 50 --to 51
+size=$(wc -c <exported)
+for cut in 0 5 17 30 60 $((size - 4)) $((size - 1)); do
+    head -c "$cut" exported >part
+    rm -rf part.log
+    status "the first $cut bytes of an export" 1 "$twinlog" append part.log --import <part
+    says "are not all of it" err 'not all of one'
+done
+"$twinlog" cat part.log >out
+says "but the records before are there" out 'record 9'
+sed 's/^end$/end more/' exported >part
+status "an export with something behind it" 1 "$twinlog" append after --import <part
+for header in '41 1 256 0 1' '41 1 0 65536 1' '41 1 0 0 01' ' 41 1 0 0 1' '+41 1 0 0 1' '41 1 0 0 1 ' '0 1 0 0 1' '41 1 0 0 -1' \
+    '41 1 0 0 18446744073709551615' '41 1 0 0 2'; do
+    printf 'twinlog export 1\n%s\nx\nend\n' "$header" >part
+    status "a header of '$header'" 1 "$twinlog" append wrong --import <part
+done
+status "an export of a later version" 1 "$twinlog" append wrong --import <<END
+twinlog export 2
+end
+END
+for option in --null --framed --mapped --shared; do
+    status "--import $option" 2 "$twinlog" append wrong --import $option <exported
+done
+status "--renumber alone" 2 "$twinlog" append wrong --renumber <exported
+printf '1 5 0 0 1\nx\n3 5 0 0 1\ny\n' | sed '1i twinlog export 1' >gapped
+status "an export with a gap" 1 "$twinlog" append gap --import <gapped
+says "says where" err 'record 2 of the input has LSN 3,'
+
+# ---- a log that another process writes ---------------------------------------------------------
+
+mkfifo feed
+"$twinlog" append busy <feed 2>holder.err &
+exec 3>feed
+echo first >&3
+writes() { "$twinlog" cat busy 2>/dev/null | grep -q first; }
+wait_until writes
+count "a writer" $?
+status "a second one without --wait" 1 "$twinlog" append busy <lines
+status "one that waits a little" 1 "$twinlog" append busy --wait 1s <lines
+timeout 100 "$twinlog" append busy --wait 10min <lines 3>&- &
+waiting=$!
+exec 3>&-
+wait $waiting
+count "one that waits for the end of the first" $?
+status "--wait of no time" 2 "$twinlog" append busy --wait soon <lines
+
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]

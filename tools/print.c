@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How 'twinlog cat' prints a record. See print.h. */
+#define _GNU_SOURCE
+#include "print.h"
+
+#include "json.h"
+#include "options.h"
+#include "when.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+static void print_bytes(const struct twinlog_record *record)
+{
+    fwrite_unlocked(record->data, 1, record->size, stdout);
+}
+
+/* As cat -v shows them: ^A for 1, ^? for 127; C1 controls in UTF-8 as \xC2\x80. Tabs and newlines stay. */
+static void print_visible(const struct twinlog_record *record)
+{
+    const unsigned char *bytes = record->data;
+
+    for (size_t i = 0; i < record->size; i++) {
+        bool is_c1 = i + 1 < record->size && bytes[i] == 0xc2 && bytes[i + 1] >= 0x80 && bytes[i + 1] < 0xa0;
+        if (is_c1)
+            printf("\\xC2\\x%02X", bytes[++i]);
+        else if ((bytes[i] < ' ' && bytes[i] != '\t' && bytes[i] != '\n') || bytes[i] == 0x7f)
+            printf("^%c", bytes[i] ^ '@');
+        else
+            putchar_unlocked(bytes[i]);
+    }
+}
+
+static void print_time(const struct twinlog_record *record)
+{
+    char text[PRECISE_TIME_TEXT_BYTES];
+
+    describe_precise_time(text, record->time_ns);
+    printf("%s ", text);
+}
+
+static void print_line(const struct twinlog_record *record)
+{
+    print_bytes(record);
+    putchar_unlocked('\n');
+}
+
+static void print_line_with_time(const struct twinlog_record *record)
+{
+    print_time(record);
+    print_line(record);
+}
+
+static void print_visible_line(const struct twinlog_record *record)
+{
+    print_visible(record);
+    putchar_unlocked('\n');
+}
+
+static void print_visible_line_with_time(const struct twinlog_record *record)
+{
+    print_time(record);
+    print_visible_line(record);
+}
+
+static void print_nul(const struct twinlog_record *record)
+{
+    print_bytes(record);
+    putchar_unlocked('\0');
+}
+
+static void print_frame(const struct twinlog_record *record)
+{
+    for (unsigned i = 0; i < 4; i++)
+        putchar_unlocked((unsigned char)(record->size >> (8 * i)));
+    print_bytes(record);
+}
+
+static void print_json(const struct twinlog_record *record)
+{
+    json_begin_object(NULL);
+    json_number("lsn", record->lsn);
+    json_time("time", record->time_ns);
+    json_number("type", record->type);
+    json_number("tag", record->tag);
+    json_number("size", record->size);
+    json_bytes("data", record->data, record->size);
+    json_end_object();
+    json_end_line();
+}
+
+static void print_export(const struct twinlog_record *record)
+{
+    printf("%" PRIu64 " %" PRId64 " %u %u %zu\n", record->lsn, record->time_ns, record->type, record->tag,
+           (size_t)record->size);
+    print_line(record);
+}
+
+print_record printer_of(int option, bool with_time)
+{
+    bool is_visible = isatty(STDOUT_FILENO);
+
+    switch (option) {
+    case OPTION_NUL:
+        return print_nul;
+    case OPTION_FRAMED:
+        return print_frame;
+    case OPTION_JSON:
+        return print_json;
+    case OPTION_EXPORT:
+        return print_export;
+    default:
+        if (with_time)
+            return is_visible ? print_visible_line_with_time : print_line_with_time;
+        return is_visible ? print_visible_line : print_line;
+    }
+}
