@@ -26,7 +26,8 @@
 
 #define PAGE_MAGIC UINT64_C(0x324556494c4c5754) /* "TWLLIVE2" */
 #define POLL_MS 20                              /* where no writer would wake the reader */
-#define NAP_MS 1000       /* where one would: it may have died, or the file may have been made shorter */
+#define NAP_MS 1000 /* where one would: it may have died, or the file may have been made shorter */
+#define MOST_LEFT_EPOCH (UINT32_MAX / 4 * 3)
 #define SETTLING_LOOKS 64 /* the two words of a watermark differ while it is being stored */
 
 _Static_assert(sizeof(struct page_words) <= PAGE_COMMON_OFFSET, "in front of what is shared");
@@ -152,10 +153,20 @@ static int open_or_create(struct io *io, struct io_file **ret_file)
     return rc;
 }
 
+/* The newest epoch that a writer has left here. It stays in the page until a newer one is published: this opening may
+ * fail, and readers ignore that epoch. No log reaches the largest numbers by counting, and they leave too few to go on. */
+static uint32_t find_left_epoch(const struct shared_page *shared)
+{
+    const uint32_t epoch = twl_page_epoch(shared);
+    const uint32_t older = is_page(shared->page) ? atomic_load(&shared->page->left_epoch) : 0;
+    return (uint32_t)max_u64(epoch <= MOST_LEFT_EPOCH ? epoch : 0, older <= MOST_LEFT_EPOCH ? older : 0);
+}
+
 static void clear(struct shared_page *shared)
 {
     struct page_words *page = shared->page;
-    shared->left_epoch = twl_page_epoch(shared);
+    shared->left_epoch = find_left_epoch(shared);
+    atomic_store(&page->left_epoch, shared->left_epoch);
     memset((unsigned char *)page + PAGE_COMMON_OFFSET, 0, BLOCK_BYTES - PAGE_COMMON_OFFSET);
     atomic_store(&page->epoch, 0);
     watermark_store(&page->durable, 0);

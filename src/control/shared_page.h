@@ -44,7 +44,8 @@ struct page_words {
                 * copies leaves an older epoch there */
     _Atomic uint64_t
         wanted_ns; /* copies are wanted until this time, on CLOCK_MONOTONIC; the watchers store it */
-    _Atomic uint64_t writer; /* twl_process_word(); 0: several processes write */
+    _Atomic uint64_t writer;     /* twl_process_word(); 0: several processes write */
+    _Atomic uint32_t left_epoch; /* newest epoch that an opening writer has found here; 0 = none */
 };
 
 struct shared_page {
@@ -56,7 +57,7 @@ struct shared_page {
     bool is_shared;          /* other processes write, too: values that grow are raised, not stored */
     bool is_writable;        /* the page can be written, so a reader can announce that it sleeps */
     uint32_t layout;         /* layout of the copies that are offered; 0 = none */
-    uint32_t left_epoch;     /* that a dead writer had left in the page; 0 = none */
+    uint32_t left_epoch;     /* newest one that earlier writers had left in the page; 0 = none */
     /* What the writer published last, in case it has to publish it again. */
     _Atomic uint32_t own_epoch;
     _Atomic uint32_t own_mode;

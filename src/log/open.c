@@ -26,7 +26,6 @@
 #define RETENTION_MS 60000u
 
 #define MOST_NUMBER (UINT64_MAX / 4 * 3) /* larger numbers leave too few to count on */
-#define MOST_LEFT_EPOCH (UINT32_MAX / 4 * 3)
 
 /* ---- opening ----------------------------------------------------------------------------------- */
 
@@ -355,9 +354,8 @@ static uint64_t epoch_told_by(const struct segment_header *header)
 
 static uint64_t newest_epoch(const struct opening *o)
 {
-    uint64_t number = o->recovery.position.epoch.number, left = o->log->shared->left_epoch;
-    if (left <= MOST_LEFT_EPOCH) /* readers ignore it; a power cut may have taken its marker */
-        number = max_u64(number, left);
+    /* readers ignore the one that was left; a power cut may have taken its marker */
+    uint64_t number = max_u64(o->recovery.position.epoch.number, o->log->shared->left_epoch);
     for (size_t i = 0; i < o->set.started + o->set.spares; i++)
         number = max_u64(number, epoch_told_by(&o->set.entries[i].header));
     return number;

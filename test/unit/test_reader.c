@@ -1409,6 +1409,35 @@ START_TEST(a_writer_is_noticed_also_where_the_page_has_a_newer_epoch_than_the_lo
 }
 END_TEST
 
+/* The page alone has that epoch, and an opening that fails has cleared the page. */
+START_TEST(a_writer_is_noticed_also_where_the_opening_before_it_has_failed)
+{
+    struct twinlog *log = make_log(10);
+    const uint32_t epoch = log_stat(log).epoch + 1;
+    struct twinlog_reader *reader;
+    char name[SEGMENT_NAME_BYTES];
+
+    log_close(log);
+    patch_file(log_file(PAGE_FILE_NAME), offsetof(struct page_words, epoch), &epoch, sizeof(epoch));
+    reader = open_reader(NULL, _i, 11, 0);
+    expect_no_next(reader, 0);
+    twl_segment_name(1, name);
+    char *path = strdup(log_file(name)), *second = strdup(log_file("second"));
+    ck_assert_int_eq(link(path, second), 0);
+    for (int i = 0; i < 2; i++)
+        ck_assert_int_eq(log_open_error(NULL), -EMLINK);
+    ck_assert_int_eq(unlink(second), 0);
+    free(path);
+    free(second);
+    log = open_small();
+    ck_assert_uint_gt(log_stat(log).epoch, epoch);
+    put_many(log, 0, 1);
+    expect_next(reader, 11, 0);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+END_TEST
+
 START_TEST(a_writer_is_noticed_also_where_the_lock_file_was_missing_or_is_removed)
 {
     struct twinlog_reader *reader;
@@ -2177,6 +2206,7 @@ Suite *reader_suite(void)
     tcase_add_loop_test(tests, a_signal_does_not_end_a_wait, 0, KINDS);
     tcase_add_loop_test(tests, a_writer_that_comes_later_is_noticed, 0, 2);
     tcase_add_loop_test(tests, a_writer_is_noticed_also_where_the_page_has_a_newer_epoch_than_the_log, 0, 2);
+    tcase_add_loop_test(tests, a_writer_is_noticed_also_where_the_opening_before_it_has_failed, 0, 2);
     tcase_add_loop_test(tests, a_writer_is_noticed_also_where_the_lock_file_was_missing_or_is_removed, 0, 2);
 
     tests = add_case(suite, "the descriptor");
