@@ -221,11 +221,6 @@ uint64_t twl_commit_last_lsn(const struct commit *c)
     return atomic_load_explicit(&c->last_lsn, memory_order_acquire);
 }
 
-uint64_t twl_commit_written_lsn(const struct commit *c)
-{
-    return atomic_load_explicit(&c->written, memory_order_acquire);
-}
-
 const struct watermark *twl_commit_watermark(const struct commit *c)
 {
     return &c->durable;
@@ -239,26 +234,6 @@ int twl_commit_poison(const struct commit *c)
 void twl_commit_give_up(struct commit *c, int error)
 {
     atomic_store(&c->poison, lasting_error(error));
-}
-
-void twl_commit_count(struct commit *c, struct twinlog_stat *stat)
-{
-    twl_mutex_lock(&c->lock);
-    stat->poison = atomic_load(&c->poison);
-    stat->epoch = c->epoch.number;
-    stat->appends = c->appends;
-    stat->append_bytes = c->append_bytes;
-    stat->groups = atomic_load(&c->groups);
-    stat->group_bytes = atomic_load(&c->group_bytes);
-    stat->written_bytes = atomic_load(&c->written_bytes);
-    stat->rolls = atomic_load(&c->rolls);
-    stat->roll_waits = c->roll_waits;
-    stat->full_refusals = c->full_refusals;
-    stat->syncs = atomic_load(&c->syncs);
-    stat->requests = c->requests;
-    stat->fillers = c->fillers;
-    stat->slow = atomic_load(&c->slow);
-    twl_mutex_unlock(&c->lock);
 }
 
 void twl_commit_timings(struct commit *c, struct twinlog_timings *ret_timings)

@@ -15,11 +15,13 @@
 #define TWL_COMMIT_H
 
 #include "base/watermark.h"
+#include "commit/engine.h"
 #include "control/shared_page.h"
 #include "keeper/keeper.h"
 #include "segment/recover.h"
 
 struct commit;
+extern const struct engine_ops twl_commit_engine;
 
 struct commit_config {
     struct io *io;
@@ -76,25 +78,6 @@ void twl_commit_give_away(struct commit *commit, struct segment *ret_segment, st
 
 /* ---- accepting ---------------------------------------------------------------------------------- */
 
-/* Records that are accepted together or not at all. A record is accepted only when its place on disk is certain: in
- * the active segment, or in the next one, which is then ready. So a full disk refuses a batch before anything
- * happened, and never stops the leader. A little room in the last segment is kept for marker groups, so that a full
- * log can still be opened. */
-struct batch {
-    const struct twinlog_entry *entries;
-    uint32_t count;
-    enum record_kind kind; /* of all records */
-    bool has_times;        /* the times of the entries are used as they are, even 0 */
-};
-
-/* What a call waits for, and how long. */
-struct terms {
-    enum twinlog_level level;
-    bool is_try;                         /* do not wait for room */
-    uint64_t deadline_ns;                /* 0 = none */
-    const struct twinlog_cancel *cancel; /* may be NULL */
-    uint64_t called_ns;                  /* when the call began, if it is to be timed; else 0 */
-};
 /* 0, or -ECANCELED or -ETIMEDOUT if these terms end the call. */
 int twl_terms_ended(const struct terms *terms);
 /* For called_ns: times one in TIMED_INTERVAL calls of a thread. */
@@ -104,7 +87,11 @@ uint64_t twl_commit_called(void);
 /* Accepts a batch: gives it the next LSNs and copies it. Waits, or commits, when both buffers are full. Its group is
  * written only on demand: of the caller, which must call twl_commit_wait() on the same terms unless the level is
  * BUFFERED; or of the request, if there is one, which the thread that commits completes. -EMSGSIZE, -ENOSPC,
- * -EAGAIN, -ETIMEDOUT, -ECANCELED, TWINLOG_EPOISONED: nothing happened. */
+ * -EAGAIN, -ETIMEDOUT, -ECANCELED, TWINLOG_EPOISONED: nothing happened.
+ *
+ * A record is accepted only when its place on disk is certain: in the active segment, or in the next one, which is then
+ * ready. So a full disk refuses a batch before anything happened, and never stops the leader. A little room in the last
+ * segment is kept for marker groups, so that a full log can still be opened. */
 int twl_commit_put(struct commit *commit, const struct batch *batch, const struct terms *terms,
                    struct twinlog_request *request, uint64_t *ret_first_lsn);
 
@@ -147,15 +134,12 @@ int twl_commit_settle(struct commit *commit, const struct twinlog_reservation *t
 /* ---- state and statistics ------------------------------------------------------------------------ */
 
 uint64_t twl_commit_last_lsn(const struct commit *commit);                 /* newest accepted */
-uint64_t twl_commit_written_lsn(const struct commit *commit);              /* newest written */
 const struct watermark *twl_commit_watermark(const struct commit *commit); /* newest durable */
 int twl_commit_poison(const struct commit *commit);                        /* 0, or what poisoned the log */
 /* Poisons the log after a failure elsewhere that leaves the state of the disk in doubt. The commit path must be
  * stopped. */
 void twl_commit_give_up(struct commit *commit, int error);
 
-/* Fills in the statistics of the commit path. */
-void twl_commit_count(struct commit *commit, struct twinlog_stat *stat);
 void twl_commit_timings(struct commit *commit, struct twinlog_timings *ret_timings);
 
 #endif

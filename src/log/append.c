@@ -4,13 +4,11 @@
  * differ in which thread waits for it.
  */
 #define _GNU_SOURCE
-#include "base/probes.h"
 #include "base/versioned.h"
 #include "log/handle.h"
 
 #include <errno.h>
 
-static const struct terms durable_terms = { .level = TWINLOG_LEVEL_DURABLE };
 static const struct terms buffered_terms = { .level = TWINLOG_LEVEL_BUFFERED };
 
 /* ---- going in ---------------------------------------------------------------------------------- */
@@ -27,9 +25,8 @@ static int go_in(struct twinlog *log, const struct terms *terms, struct call *ca
 
 static enum twinlog_level level_of(const struct twinlog *log, uint32_t level)
 {
-    if (level == TWINLOG_LEVEL_DEFAULT)
-        return log && log->mapped ? TWINLOG_LEVEL_WRITTEN : TWINLOG_LEVEL_DURABLE;
-    return (enum twinlog_level)level;
+    const bool is_default = level == TWINLOG_LEVEL_DEFAULT && log && log->ops;
+    return is_default ? log->ops->default_level : (enum twinlog_level)level;
 }
 
 static int read_terms(const struct twinlog *log, const struct twinlog_terms *given, struct terms *ret_terms)
@@ -83,7 +80,7 @@ static void prepare(struct twinlog *log, const struct terms *terms)
 /* A try found no room: makes sure that a committer exists, so that a later try finds some. */
 static int after_try(struct twinlog *log, const struct terms *terms, int rc)
 {
-    if (terms->is_try && rc == -EAGAIN)
+    if (terms->is_try && rc == -EAGAIN && log->commit)
         twl_commit_need_committer(log->commit);
     return rc;
 }
@@ -92,24 +89,7 @@ static int after_try(struct twinlog *log, const struct terms *terms, int rc)
 static int wait_for(struct twinlog *log, uint64_t lsn, const struct terms *terms)
 {
     prepare(log, terms);
-    return log->mapped ? twl_mapped_wait(log->mapped, lsn, terms->level, terms->deadline_ns)
-                       : twl_commit_wait(log->commit, lsn, terms, false);
-}
-
-/* ---- mapped ------------------------------------------------------------------------------------ */
-
-/* A record that was put is written. A mapped log can't keep several records together. */
-static int append_mapped(struct twinlog *log, const struct batch *batch, const struct terms *terms,
-                         uint64_t *ret_lsn)
-{
-    if (batch->count > 1)
-        return -ENOTSUP;
-    if (terms->cancel && __atomic_load_n(&terms->cancel->is_canceled, __ATOMIC_SEQ_CST))
-        return -ECANCELED;
-    int rc = twl_mapped_put(log->mapped, batch->entries, terms->is_try, ret_lsn);
-    if (rc == 0 && terms->level == TWINLOG_LEVEL_DURABLE)
-        rc = twl_mapped_wait(log->mapped, *ret_lsn, terms->level, terms->deadline_ns);
-    return rc;
+    return log->ops->wait(log->engine, lsn, terms);
 }
 
 /* ---- blocking ---------------------------------------------------------------------------------- */
@@ -117,13 +97,7 @@ static int append_mapped(struct twinlog *log, const struct batch *batch, const s
 static int append(struct twinlog *log, const struct batch *batch, const struct terms *terms,
                   uint64_t *ret_lsn)
 {
-    if (log->mapped)
-        return append_mapped(log, batch, terms, ret_lsn);
-    int rc = after_try(log, terms, twl_commit_put(log->commit, batch, terms, NULL, ret_lsn));
-    if (rc == 0)
-        rc = twl_commit_wait(log->commit, *ret_lsn + batch->count - 1, terms, true);
-    PROBE_APPEND_RETURN(log->commit, *ret_lsn, rc);
-    return rc;
+    return after_try(log, terms, log->ops->append(log->engine, batch, terms, ret_lsn));
 }
 
 static int append_one(struct twinlog *log, const void *data, size_t size, uint32_t level, uint64_t *ret_lsn)
@@ -183,7 +157,9 @@ int twl_log_put(struct twinlog *log, enum record_kind kind, const struct twinlog
     int rc = go_in(log, &buffered_terms, &call);
     if (rc < 0)
         return rc;
-    rc = log->mapped ? -ENOTSUP : twl_commit_put(log->commit, &batch, &buffered_terms, NULL, ret_lsn);
+    rc = check_durable(log);
+    if (rc == 0)
+        rc = twl_commit_put(log->commit, &batch, &buffered_terms, NULL, ret_lsn);
     twl_leave(&call);
     return rc;
 }
@@ -214,9 +190,7 @@ int twinlog_sync(struct twinlog *log)
         return 0;
     if (rc < 0)
         return rc;
-    rc = wait_for(log, log->mapped ? UINT64_MAX : twinlog_last_lsn(log), &durable_terms);
-    if (rc == 0)
-        rc = log->mapped ? twl_mapped_poison(log->mapped) : twl_commit_poison(log->commit);
+    rc = log->ops->sync(log->engine);
     twl_leave(&call);
     return rc;
 }
@@ -249,7 +223,7 @@ int twinlog_reserve(struct twinlog *log, const struct twinlog_entry *entry, cons
     int rc = go_in_on(log, terms, &read, &call);
     if (rc < 0)
         return rc;
-    rc = log->mapped ? -ENOTSUP : 0;
+    rc = check_durable(log);
     if (rc == 0 && (!entry || !ret_reservation || entry->data || entry->pieces || entry->piece_count > 0 ||
                     entry->reserved != 0))
         rc = -EINVAL;
@@ -263,8 +237,9 @@ int twinlog_reserve(struct twinlog *log, const struct twinlog_entry *entry, cons
 
 static int settle(struct twinlog *log, const struct twinlog_reservation *reservation, enum record_kind kind)
 {
-    if (!log->commit)
-        return log->mapped ? -ENOTSUP : -EROFS;
+    const int rc = check_durable(log);
+    if (rc < 0)
+        return rc;
     return reservation ? twl_commit_settle(log->commit, reservation, kind) : -EINVAL;
 }
 
@@ -340,7 +315,9 @@ int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uin
         (!request || !request->complete == !request->queue || read.level == TWINLOG_LEVEL_BUFFERED))
         rc = -EINVAL;
     if (rc == 0)
-        rc = log->mapped ? -ENOTSUP : submit(log, &batch, &read, request);
+        rc = check_durable(log);
+    if (rc == 0)
+        rc = submit(log, &batch, &read, request);
     twl_leave(&call);
     return rc;
 }
@@ -351,7 +328,9 @@ int twinlog_drive(struct twinlog *log, int timeout_ms)
     int rc = twl_enter(log, INSIDE_OTHER, &call); /* so that it does not hold up a truncation */
     if (rc < 0)
         return rc;
-    rc = log->mapped ? -ENOTSUP : !log->commit ? -EROFS : twl_commit_drive(log->commit, timeout_ms);
+    rc = check_durable(log);
+    if (rc == 0)
+        rc = twl_commit_drive(log->commit, timeout_ms);
     twl_leave(&call);
     return rc;
 }

@@ -31,16 +31,7 @@ void twl_log_destroy(struct twinlog *log, bool is_forked)
 static int finish(struct twinlog *log)
 {
     twl_close_gate(log);
-    if (log->mapped)
-        return twl_mapped_finish(log->mapped);
-    if (!log->commit)
-        return 0;
-    int rc = twl_commit_end(log->commit);
-    if (rc == 0)
-        rc = twl_commit_write_marker(log->commit, GROUP_CLOSE);
-    if (is_no_space(rc) && twl_durable_lsn(log) == twinlog_last_lsn(log))
-        rc = 0; /* only the marker found no room; the next opening does without it */
-    return rc;
+    return is_read_only(log) ? 0 : log->ops->finish(log->engine);
 }
 
 int twinlog_close(struct twinlog *log)

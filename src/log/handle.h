@@ -12,6 +12,7 @@
 #include "mapped/mapped.h"
 #include "mapped/participants.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 
 #define IDLE_LOOKUPS 8u
@@ -34,6 +35,8 @@ struct twinlog {
     struct keeper *keeper;            /* [const] NULL if read-only, or shared */
     struct commit *commit;            /* [const] NULL if read-only, or mapped */
     struct mapped *mapped;            /* [const] NULL in TWINLOG_MODE_DURABLE */
+    const struct engine_ops *ops;     /* [const] NULL if read-only */
+    void *engine;                     /* [const] `commit` or `mapped`, for `ops` */
     uint32_t io_kind;                 /* [const] */
     char io_reason[160];              /* [const] */
     struct epoch epoch;               /* [paused] epoch of this writer; a truncation begins a new one */
@@ -70,8 +73,6 @@ enum inside {
 
 #define CLOSING (1u << 31) /* in `inside`: a close has started */
 
-/* -EINVAL without a log, TWINLOG_EFORKED, -EDEADLK from the log's observer; with INSIDE_COMMIT also -EROFS. After
- * success twl_leave() must follow. */
 struct call {
     struct twinlog *log;
     enum inside how;
@@ -80,8 +81,15 @@ struct call {
 };
 static inline bool is_read_only(const struct twinlog *log)
 {
-    return !log->commit && !log->mapped;
+    return !log->ops;
 }
+/* 0, or the answer to a call that only the durable mode has. */
+static inline int check_durable(const struct twinlog *log)
+{
+    return log->commit ? 0 : is_read_only(log) ? -EROFS : -ENOTSUP;
+}
+/* -EINVAL without a log, TWINLOG_EFORKED, -EDEADLK from the log's observer; with INSIDE_COMMIT also -EROFS. After
+ * success twl_leave() must follow. */
 int twl_enter(struct twinlog *log, enum inside how, struct call *call);
 /* The same with INSIDE_COMMIT, for a call whose terms end its wait for a truncation, too: -EAGAIN, -ETIMEDOUT, -ECANCELED. */
 int twl_enter_on_terms(struct twinlog *log, const struct terms *terms, struct call *call);

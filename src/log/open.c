@@ -487,6 +487,12 @@ static int go_on_mapped(struct opening *o)
     return 0;
 }
 
+static void set_engine(struct twinlog *log)
+{
+    log->ops = log->mapped ? &twl_mapped_engine : &twl_commit_engine;
+    log->engine = log->mapped ? (void *)log->mapped : log->commit;
+}
+
 static int start_mapped(struct opening *o)
 {
     const int rc = twl_mapped_start(o->log->mapped);
@@ -519,6 +525,7 @@ static int join_others(struct opening *o)
     int rc = twl_mapped_join(&config, &log->mapped);
     if (rc < 0)
         return refuse_system(o, rc, "join the processes that have the log open");
+    set_engine(log);
     log->epoch.number = twl_mapped_epoch(log->mapped);
     atomic_store(&log->first_lsn, twl_page_first_lsn(log->shared));
     twl_report(&o->report, TWINLOG_FOUND_NOTHING, TWINLOG_DID_NOTHING, 0,
@@ -561,6 +568,7 @@ static void tell(struct opening *o)
         o->report.action = TWINLOG_DID_TRUNCATE;
     uint64_t first_lsn = is_new ? 1 : o->set.first_lsn;
     atomic_store(&log->first_lsn, first_lsn);
+    set_engine(log);
     if (log->mapped)
         twl_mapped_begin(log->mapped);
     else

@@ -38,49 +38,38 @@ static uint64_t look_at_first(struct twinlog *log)
     return atomic_load(&log->looked_first_lsn);
 }
 
-/* A forked child takes no part in what the threads of its parent do. */
-static uint64_t last_mapped_lsn(const struct twinlog *log)
+static uint64_t newest_lsn(struct twinlog *log, enum twinlog_level level)
 {
-    return twl_fork_guard_is_forked(&log->guard) ? twl_mapped_told_lsn(log->mapped)
-                                                 : twl_mapped_last_lsn(log->mapped);
+    if (is_read_only(log))
+        return look_at_last(log);
+    return log->ops->newest_lsn(log->engine, level, twl_fork_guard_is_forked(&log->guard));
 }
 
 uint64_t twinlog_last_lsn(struct twinlog *log)
 {
-    if (!log)
-        return 0;
-    if (log->mapped)
-        return last_mapped_lsn(log);
-    return log->commit ? twl_commit_last_lsn(log->commit) : look_at_last(log);
+    return log ? newest_lsn(log, TWINLOG_LEVEL_BUFFERED) : 0;
 }
 
 uint64_t twinlog_written_lsn(struct twinlog *log)
 {
-    if (!log)
-        return 0;
-    if (log->mapped) /* in a child a record that was being put at the fork counts as well */
-        return twl_fork_guard_is_forked(&log->guard) ? twl_mapped_told_lsn(log->mapped)
-                                                     : twl_mapped_written_lsn(log->mapped);
-    return log->commit ? twl_commit_written_lsn(log->commit) : look_at_last(log);
+    return log ? newest_lsn(log, TWINLOG_LEVEL_WRITTEN) : 0;
 }
 
 uint64_t twl_durable_lsn(struct twinlog *log)
 {
-    if (log->mapped) { /* a child knows no newer segment than at the fork, but shares the page */
-        const uint64_t lsn = twl_mapped_durable_lsn(log->mapped);
-        return twl_fork_guard_is_forked(&log->guard) ? min_u64(lsn, twl_mapped_told_lsn(log->mapped)) : lsn;
-    }
-    return log->commit ? watermark_load(twl_commit_watermark(log->commit)) : look_at_last(log);
+    return newest_lsn(log, TWINLOG_LEVEL_DURABLE);
+}
+
+/* Readers of a mapped log look for complete records themselves. */
+static uint64_t told_lsn(struct twinlog *log)
+{
+    return log->mapped ? twinlog_last_lsn(log) : twinlog_durable_lsn(log);
 }
 
 int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn)
 {
-    int rc = is_read_only(log) ? look(log) : 0;
-    if (log->mapped) /* readers look for complete records themselves */
-        *ret_lsn = twl_mapped_last_lsn(log->mapped);
-    else
-        *ret_lsn =
-            log->commit ? watermark_load(&log->shared->page->durable) : atomic_load(&log->looked_last_lsn);
+    const int rc = is_read_only(log) ? look(log) : 0;
+    *ret_lsn = is_read_only(log) ? atomic_load(&log->looked_last_lsn) : told_lsn(log);
     return rc;
 }
 
@@ -102,8 +91,7 @@ uint64_t twinlog_first_lsn(struct twinlog *log)
     if (is_read_only(log))
         return look_at_first(log);
     uint64_t first_lsn = atomic_load(&log->first_lsn);
-    uint64_t last_lsn = log->mapped ? last_mapped_lsn(log) : twinlog_durable_lsn(log);
-    return last_lsn >= first_lsn ? first_lsn : 0;
+    return told_lsn(log) >= first_lsn ? first_lsn : 0;
 }
 
 static void stat_markers(struct twinlog *log, struct twinlog_stat *stat)
@@ -145,10 +133,7 @@ static int count_files(struct twinlog *log, struct twinlog_stat *stat)
 void twl_stat_writer(struct twinlog *log, struct twinlog_stat *stat)
 {
     *stat = (struct twinlog_stat){ .size = sizeof(*stat) };
-    if (log->mapped)
-        twl_mapped_count(log->mapped, stat);
-    else
-        twl_commit_count(log->commit, stat);
+    log->ops->count(log->engine, stat);
     stat->mode = log->options.mode;
     stat->io = log->io_kind;
     stat->is_direct = !(log->options.flags & TWINLOG_BUFFERED);
@@ -199,12 +184,11 @@ int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings)
     int rc = twl_enter(log, INSIDE_COMMIT, &call);
     if (rc < 0)
         return rc;
-    if (log->commit)
+    rc = check_durable(log);
+    if (rc == 0) {
         twl_commit_timings(log->commit, &timings);
-    else
-        rc = -ENOTSUP;
-    if (rc == 0)
         twl_versioned_give(ret_timings, &timings, sizeof(timings));
+    }
     twl_leave(&call);
     return rc;
 }

@@ -143,44 +143,46 @@ static int truncate_log(struct twinlog *log, uint64_t next_lsn, bool is_reset)
 
 static int stop_and_truncate(struct twinlog *log, uint64_t next_lsn, bool is_reset)
 {
+    /* A callback may append, and would wait for this thread, while other threads, for which this one
+     * waits, wait for the callback's thread. */
+    twl_commit_hold_delivery(log->commit, true);
+    twl_take_head_lock(log);
+    twl_pause(log);
+    int rc = twl_commit_stop(log->commit);
+    if (rc == 0) {
+        rc = truncate_log(log, next_lsn, is_reset);
+        if (rc == 0)
+            rc = settle(log);
+        twl_forget_lookups(log);
+        twl_commit_go_on(log->commit);
+    }
+    twl_resume(log);
+    twl_mutex_unlock(&log->head_lock);
+    twl_commit_hold_delivery(log->commit, false);
+    return rc;
+}
+
+static int enter_and_truncate(struct twinlog *log, uint64_t next_lsn, bool is_reset)
+{
     struct call call;
     int rc = twl_enter(log, INSIDE_OTHER, &call);
     if (rc < 0)
         return rc;
-    if (log->commit && twl_commit_is_in_callback(log->commit)) {
-        rc = -EDEADLK;
-    } else if (log->commit) {
-        /* A callback may append, and would wait for this thread, while other threads, for which this one
-         * waits, wait for the callback's thread. */
-        twl_commit_hold_delivery(log->commit, true);
-        twl_take_head_lock(log);
-        twl_pause(log);
-        rc = twl_commit_stop(log->commit);
-        if (rc == 0) {
-            rc = truncate_log(log, next_lsn, is_reset);
-            if (rc == 0)
-                rc = settle(log);
-            twl_forget_lookups(log);
-            twl_commit_go_on(log->commit);
-        }
-        twl_resume(log);
-        twl_mutex_unlock(&log->head_lock);
-        twl_commit_hold_delivery(log->commit, false);
-    } else {
-        rc = log->mapped ? -ENOTSUP : -EROFS;
-    }
+    rc = check_durable(log);
+    if (rc == 0)
+        rc = twl_commit_is_in_callback(log->commit) ? -EDEADLK : stop_and_truncate(log, next_lsn, is_reset);
     twl_leave(&call);
     return rc;
 }
 
 int twinlog_truncate(struct twinlog *log, uint64_t last_lsn)
 {
-    return last_lsn == UINT64_MAX ? -EINVAL : stop_and_truncate(log, last_lsn + 1, false);
+    return last_lsn == UINT64_MAX ? -EINVAL : enter_and_truncate(log, last_lsn + 1, false);
 }
 
 int twinlog_reset(struct twinlog *log, uint64_t next_lsn)
 {
-    return next_lsn == 0 || next_lsn > MOST_LSN ? -EINVAL : stop_and_truncate(log, next_lsn, true);
+    return next_lsn == 0 || next_lsn > MOST_LSN ? -EINVAL : enter_and_truncate(log, next_lsn, true);
 }
 
 int twl_log_begin_at(struct twinlog *log, uint64_t next_lsn)

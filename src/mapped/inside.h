@@ -79,6 +79,9 @@ static inline bool is_over(uint64_t deadline_ns)
     return deadline_ns > 0 && twl_monotonic_ns() >= deadline_ns;
 }
 
+int twl_mapped_poison(const struct mapped *m);
+uint64_t twl_mapped_last_lsn(struct mapped *m); /* newest that was put, or is being put */
+
 /* Returns the active segment, which stays mapped until twl_mapped_leave(). */
 struct mapped_segment *twl_mapped_enter(struct mapped *m);
 void twl_mapped_leave(struct mapped_segment *seg);

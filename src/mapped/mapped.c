@@ -91,7 +91,7 @@ static int fill(struct mapped *m, struct mapped_segment *seg, const struct place
     return rc < 0 ? twl_mapped_fail(m, rc) : 0;
 }
 
-int twl_mapped_put(struct mapped *m, const struct twinlog_entry *entry, bool is_try, uint64_t *ret_lsn)
+static int put(struct mapped *m, const struct twinlog_entry *entry, bool is_try, uint64_t *ret_lsn)
 {
     uint32_t size;
     int rc = size_of(m, entry, &size);
@@ -141,13 +141,32 @@ static int wait_for_copies(struct mapped *m, uint64_t lsn, uint64_t deadline_ns)
     return written_lsn >= lsn ? 0 : rc;
 }
 
-int twl_mapped_wait(struct mapped *m, uint64_t lsn, enum twinlog_level level, uint64_t deadline_ns)
+/* A deadline that passes while the disk works is not kept. */
+static int wait_for(void *engine, uint64_t lsn, const struct terms *terms)
 {
-    if (level != TWINLOG_LEVEL_DURABLE)
-        return wait_for_copies(m, lsn, deadline_ns);
+    struct mapped *m = engine;
+    if (terms->level != TWINLOG_LEVEL_DURABLE)
+        return wait_for_copies(m, lsn, terms->deadline_ns);
     if (atomic_load(m->durable) >= lsn)
         return 0;
-    return is_over(deadline_ns) ? -ETIMEDOUT : twl_mapped_sync(m, lsn, deadline_ns);
+    return is_over(terms->deadline_ns) ? -ETIMEDOUT : twl_mapped_sync(m, lsn, terms->deadline_ns);
+}
+
+/* A record that was put is written: it survives the process. */
+static int append(void *engine, const struct batch *batch, const struct terms *terms, uint64_t *ret_lsn)
+{
+    if (batch->count > 1)
+        return -ENOTSUP;
+    if (terms->cancel && __atomic_load_n(&terms->cancel->is_canceled, __ATOMIC_SEQ_CST))
+        return -ECANCELED;
+    const int rc = put(engine, batch->entries, terms->is_try, ret_lsn);
+    return rc < 0 || terms->level != TWINLOG_LEVEL_DURABLE ? rc : wait_for(engine, *ret_lsn, terms);
+}
+
+static int sync_all(void *engine)
+{
+    const int rc = twl_mapped_sync(engine, UINT64_MAX, 0);
+    return rc == 0 ? twl_mapped_poison(engine) : rc;
 }
 
 /* ---- the thread ---------------------------------------------------------------------------------- */
@@ -420,8 +439,10 @@ static int finish_shared(struct mapped *m)
     return rc;
 }
 
-int twl_mapped_finish(struct mapped *m)
+/* Closes the group and the log, and truncates the file to its last byte. */
+static int finish(void *engine)
 {
+    struct mapped *m = engine;
     end_thread(m);
     return m->participants ? finish_shared(m) : twl_mapped_close_all(m);
 }
@@ -465,10 +486,16 @@ void twl_mapped_destroy(struct mapped *m, bool is_forked)
 
 /* ---- looking ------------------------------------------------------------------------------------- */
 
+/* Without a look at other participants. In a forked child: as at the fork; in shared mode as it is now. */
+static uint64_t last_known_lsn(const struct mapped *m)
+{
+    return twl_mapped_segment_next_lsn(atomic_load(&m->active)) - 1;
+}
+
 uint64_t twl_mapped_last_lsn(struct mapped *m)
 {
     if (!m->participants) /* no participants to catch up with */
-        return twl_mapped_told_lsn(m);
+        return last_known_lsn(m);
     (void)twl_mapped_catch_up(m);
     struct mapped_segment *seg = twl_mapped_enter(m);
     const uint64_t lsn = twl_mapped_segment_next_lsn(seg) - 1;
@@ -476,19 +503,9 @@ uint64_t twl_mapped_last_lsn(struct mapped *m)
     return lsn;
 }
 
-uint64_t twl_mapped_told_lsn(const struct mapped *m)
-{
-    return twl_mapped_segment_next_lsn(atomic_load(&m->active)) - 1;
-}
-
 uint32_t twl_mapped_epoch(const struct mapped *m)
 {
     return atomic_load(&m->active)->start.epoch.number;
-}
-
-uint64_t twl_mapped_durable_lsn(const struct mapped *m)
-{
-    return atomic_load(m->durable);
 }
 
 /* The shared page may say anything. */
@@ -497,8 +514,25 @@ int twl_mapped_poison(const struct mapped *m)
     return lasting_error(atomic_load(m->poison));
 }
 
-void twl_mapped_count(struct mapped *m, struct twinlog_stat *stat)
+/* A forked child takes no part in what the threads of its parent do: to it a record that was being put at the fork
+ * counts as written. It shares the page, which may know of newer segments. */
+static uint64_t newest_lsn(void *engine, enum twinlog_level level, bool is_forked)
 {
+    struct mapped *m = engine;
+    uint64_t lsn, payload_bytes;
+    if (level == TWINLOG_LEVEL_DURABLE)
+        return min_u64(atomic_load(m->durable), is_forked ? last_known_lsn(m) : UINT64_MAX);
+    if (is_forked)
+        return last_known_lsn(m);
+    if (level == TWINLOG_LEVEL_BUFFERED)
+        return twl_mapped_last_lsn(m);
+    (void)twl_mapped_find_written(m, &lsn, &payload_bytes);
+    return lsn;
+}
+
+static void count(void *engine, struct twinlog_stat *stat)
+{
+    struct mapped *m = engine;
     uint64_t lsn;
     (void)twl_mapped_find_written(m, &lsn, &stat->append_bytes);
     const struct mapped_segment *active = atomic_load(&m->active);
@@ -510,3 +544,13 @@ void twl_mapped_count(struct mapped *m, struct twinlog_stat *stat)
     stat->full_refusals = atomic_load(&m->full_refusals);
     stat->syncs = atomic_load(&m->syncs);
 }
+
+const struct engine_ops twl_mapped_engine = {
+    .default_level = TWINLOG_LEVEL_WRITTEN,
+    .append = append,
+    .wait = wait_for,
+    .sync = sync_all,
+    .finish = finish,
+    .newest_lsn = newest_lsn,
+    .count = count,
+};

@@ -3,8 +3,8 @@
  * The mapped mode: records are copied straight into a mapped segment, and every reader sees them at once. The
  * kernel writes them to the disk at a time of its choice, or when a sync asks for it.
  *
- *     put()   takes a place in the open group and copies the record into it
- *     wait()  waits for the records before it, and for the disk if the level asks for that
+ *     append()  takes a place in the open group and copies the record into it
+ *     wait()    waits for the records before it, and for the disk if the level asks for that
  *
  * A full segment is left at once, without a wait for the disk; the keeper's thread closes its group once the
  * records are durable. A thread of the mapped log prepares the next segment, and pages.
@@ -18,6 +18,7 @@
 
 struct mapped;
 struct participants;
+extern const struct engine_ops twl_mapped_engine;
 
 struct mapped_config {
     struct io *io;
@@ -43,31 +44,13 @@ void twl_mapped_let_in(struct mapped *mapped, int64_t max_time_so_far_ns);
 int twl_mapped_start(struct mapped *mapped);
 /* Gives `left` to the keeper, whose thread may begin. Before the first put. */
 void twl_mapped_begin(struct mapped *mapped);
-/* Makes durable everything that was put, closes the group and the log, and truncates the file to its last byte.
- * With other participants: only makes durable what this handle has put. No other thread is inside. */
-int twl_mapped_finish(struct mapped *mapped);
 /* After the keeper is destroyed, because it may be closing a group. */
 void twl_mapped_destroy(struct mapped *mapped, bool is_forked);
-
-/* Puts one record, which survives the process on return. -EMSGSIZE, -ENOSPC, -EAGAIN (a try, and the next
- * segment is not ready), TWINLOG_EPOISONED: nothing happened. */
-int twl_mapped_put(struct mapped *mapped, const struct twinlog_entry *entry, bool is_try, uint64_t *ret_lsn);
-/* Waits until every record up to `lsn`, which was put, is at that level; UINT64_MAX, for durable: all that
- * were put. With a deadline that has passed it only checks: -ETIMEDOUT. A deadline that passes while the disk
- * works is not kept. */
-int twl_mapped_wait(struct mapped *mapped, uint64_t lsn, enum twinlog_level level, uint64_t deadline_ns);
 
 /* Called by the keeper's thread for a segment that was left: makes the records of its open group durable,
  * gives the group its header, and completes the summary. */
 int twl_mapped_close_group(void *mapped, struct segment *segment);
 
 uint32_t twl_mapped_epoch(const struct mapped *mapped);
-uint64_t twl_mapped_last_lsn(struct mapped *mapped); /* newest that was put, or is being put */
-/* For a forked child: the last LSN at the fork (in shared mode: the current one). */
-uint64_t twl_mapped_told_lsn(const struct mapped *mapped);
-uint64_t twl_mapped_written_lsn(struct mapped *mapped);       /* newest up to which all are complete */
-uint64_t twl_mapped_durable_lsn(const struct mapped *mapped); /* newest up to which all are durable */
-int twl_mapped_poison(const struct mapped *mapped);
-void twl_mapped_count(struct mapped *mapped, struct twinlog_stat *stat);
 
 #endif

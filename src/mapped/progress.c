@@ -130,10 +130,3 @@ int twl_mapped_find_written(struct mapped *m, uint64_t *ret_lsn, uint64_t *ret_p
     twl_mutex_unlock(&m->looking);
     return seen < 0 ? twl_mapped_fail(m, seen) : rc;
 }
-
-uint64_t twl_mapped_written_lsn(struct mapped *m)
-{
-    uint64_t lsn, payload_bytes;
-    (void)twl_mapped_find_written(m, &lsn, &payload_bytes);
-    return lsn;
-}
