@@ -16,6 +16,7 @@
 #include <twinlog.h>
 #include <unistd.h>
 
+#include "compare.h"
 #include "contender.h"
 #include "promise.h"
 #include "report.h"
@@ -29,6 +30,7 @@
 
 static const char usage[] =
     "Usage: twinlog-bench [options] [DIR]\n"
+    "       twinlog-bench --compare OLD.json NEW.json\n"
     "\n"
     "Measures durable appends to twinlog and to other logs in a new directory inside DIR (default:\n"
     "the current one), which must be on the disk to be measured and is left as it was.\n"
@@ -79,6 +81,8 @@ static const char usage[] =
     "  --memory            growth of resident memory and heap allocations too, in JSON and CSV\n"
     "  --note TEXT         kept with the figures, for example a commit\n"
     "  --list              contenders and scenarios, then exit\n"
+    "  --compare           what became quicker or slower from one file of --json to another, beyond what\n"
+    "                      the rounds differ by; with fewer than 5 rounds in each nothing is decided\n"
     "  --help, --version\n"
     "\n"
     "N may end in K, M or G (binary). Each figure is the median over the rounds; \"spread\" is the\n"
@@ -94,6 +98,7 @@ struct settings {
     double rest_seconds; /* < 0: not given */
     struct twinlog_setup twinlog;
     bool has_twinlog_options;
+    bool is_comparing_runs;
     bool is_watching_memory;
     const char *json, *csv, *markdown, *note;
 };
@@ -426,6 +431,7 @@ enum option_key {
     OPTION_HELP = 256,
     OPTION_VERSION,
     OPTION_LIST,
+    OPTION_COMPARE,
     OPTION_SCENARIO,
     OPTION_PEERS,
     OPTION_THREADS,
@@ -450,6 +456,7 @@ static const struct option options[] = {
     { "help", no_argument, NULL, OPTION_HELP },
     { "version", no_argument, NULL, OPTION_VERSION },
     { "list", no_argument, NULL, OPTION_LIST },
+    { "compare", no_argument, NULL, OPTION_COMPARE },
     { "scenario", required_argument, NULL, OPTION_SCENARIO },
     { "peers", required_argument, NULL, OPTION_PEERS },
     { "threads", required_argument, NULL, OPTION_THREADS },
@@ -518,6 +525,9 @@ static bool parse_twinlog(const char *name, const char *value, struct twinlog_se
 static bool take_option(int option, const char *name, const char *value, struct settings *settings)
 {
     switch (option) {
+    case OPTION_COMPARE:
+        settings->is_comparing_runs = true;
+        return true;
     case OPTION_SCENARIO:
         settings->scenarios = value;
         return true;
@@ -664,6 +674,11 @@ static void parse_command_line(int argc, char **argv, struct settings *settings)
             wrong_usage(NULL);
         }
     }
+    if (settings->is_comparing_runs) {
+        if (argc != 4 || argc - optind != 2)
+            wrong_usage("--compare takes two files and no other option");
+        return;
+    }
     if (argc - optind > 1)
         wrong_usage("more than one directory");
     if (optind < argc)
@@ -725,6 +740,8 @@ int main(int argc, char **argv)
     char command[1024];
 
     parse_command_line(argc, argv, &settings);
+    if (settings.is_comparing_runs)
+        return compare_runs(argv[2], argv[3]) ? 0 : 1;
     join_command(argc, argv, command, sizeof(command));
     run.settings = &settings;
     run.report.command = command;

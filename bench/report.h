@@ -10,6 +10,7 @@
 #include "machine.h"
 #include "promise.h"
 #include "series.h"
+#include "table.h"
 
 /* Everything one invocation did. */
 struct report {
@@ -20,11 +21,6 @@ struct report {
     size_t series_count;
     const struct verdict *verdicts;
     size_t verdict_count;
-};
-
-enum report_style {
-    REPORT_TEXT,
-    REPORT_MARKDOWN
 };
 
 void report_machine(FILE *file, enum report_style style, const struct report *report);

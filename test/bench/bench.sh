@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# bench.sh TWINLOG-BENCH: what the measurements refuse, and that an open loop does not run ahead of its rate.
+# bench.sh TWINLOG-BENCH: what the measurements refuse, that an open loop does not run ahead of its rate, and how two runs
+# are compared: old.json and new.json as in compared.
 set -u
 bench=$(realpath "$1") || exit 1
 cd "$(dirname "$0")" || exit 1
@@ -32,6 +33,15 @@ refuses 'p5 takes no --rate' --scenario p1,p5 --rate 100
 refuses 'seek takes no --rate, --memory, or option' --scenario seek --io dsync
 refuses 'makes no sense' --rate 0
 refuses 'no such scenario' --scenario p99
+refuses 'two files and no other option' --compare old.json
+refuses 'two files and no other option' --compare --rounds 3 old.json new.json
+
+"$bench" --compare old.json new.json 2>&1 | diff compared - || fail "two runs are compared in another way (<: as wanted)"
+for file in /dev/null bench.sh nowhere.json; do
+    "$bench" --compare old.json "$file" >"$scratch/output" 2>&1 && fail "$file is compared: $(cat "$scratch/output")"
+done
+head -c 900 old.json >"$scratch/short.json"
+"$bench" --compare "$scratch/short.json" new.json >"$scratch/output" 2>&1 && fail "half of a file is compared"
 
 # Two threads that begin 20 appends a second have begun their tenth ones 0.9 seconds after the first ones.
 began=$(date +%s%N)
@@ -43,5 +53,5 @@ for figure in '"wanted_rate": 20' '"appends": 20' '"user_us_per_append": [0-9]' 
     grep -q "$figure" "$scratch/open.json" || fail "not in the JSON: $figure"
 done
 
-[ "$failures" = 0 ] && echo "twinlog-bench refuses what it does not do, and keeps its rate"
+[ "$failures" = 0 ] && echo "twinlog-bench refuses what it does not do, keeps its rate, and compares"
 exit "$((failures > 0))"
