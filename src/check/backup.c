@@ -138,6 +138,7 @@ static int check_file(struct backup *b, const struct segment *segment, struct se
         rc = TWINLOG_ECORRUPT;
     if (rc == 0)
         rc = io_sync(copy.file);
+    copy.kept_lsn = segment->kept_lsn;
     if (rc < 0)
         twl_segment_close(&copy);
     else
@@ -243,7 +244,7 @@ static int back_up_sealed(struct backup *b, const struct segment *segment,
                                    .index_start = segment->data_end - index_bytes,
                                    .chain = footer->chain };
     int rc = twl_cursor_enter_group(&b->cursor);
-    if (rc <= 0 || b->cursor.group.first_lsn != footer->first_lsn)
+    if (rc <= 0 || (b->cursor.group.first_lsn != footer->first_lsn && !b->cursor.has_passed))
         return rc < 0 ? rc : TWINLOG_ECORRUPT;
     rc = share_file(b, segment);
     if (rc == 0)

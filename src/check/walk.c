@@ -9,9 +9,8 @@
  * front of a segment with a fixed start everything was durable, too, and what older segments hold of that
  * LSN and later ones is not checked.
  *
- * Of records before the head of the log only the group headers are read, and only to find the way. But in an
- * unsealed segment such records are checked like all others, because opening the log or sealing the segment
- * walks through all of it.
+ * Of records before the head of the log only the group headers are read, and only to find the way. Where one
+ * does not check, every walk goes on behind it (cursor.h).
  *
  * A writer may trim, truncate and recycle meanwhile. The segment that is being walked is held. Something that does
  * not fit is damage only if nothing changed since the set was loaded; otherwise the segment is walked again
@@ -38,21 +37,12 @@ static void show_progress(struct walk *w, uint64_t offset)
         w->visitor.progress(w->visitor.context, w->done_bytes + offset, w->total_bytes);
 }
 
-/* Were these records trimmed, in a sealed segment? Its index leads past them, so no process has to walk
- * them. */
-static bool is_removed(const struct walk *w, uint64_t last_lsn)
-{
-    return w->seal.is_sealed && last_lsn < w->snapshot.set.first_lsn;
-}
-
 static int tell_hole(struct walk *w, const struct hole *hole)
 {
     struct twinlog_report report;
     const unsigned long long first = hole->first_lsn, last = hole->last_lsn;
     w->seal.is_partial = true;
     w->next_lsn = max_u64(w->next_lsn, last + 1);
-    if (is_removed(w, max_u64(first, last)))
-        return 0;
     if (first > last)
         twl_report(&report, hole->finding, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
                    "a marker before record %llu is damaged; no record is lost", first);
@@ -74,6 +64,7 @@ static int tell_hole(struct walk *w, const struct hole *hole)
 static int tell_damage(struct walk *w, uint64_t offset, uint64_t bytes, uint64_t first, uint64_t last)
 {
     const struct epoch epoch = w->cursor.group.epoch;
+    first = max_u64(first, w->snapshot.set.first_lsn);
     return tell_hole(
         w, &(struct hole){ TWINLOG_FOUND_DAMAGE, offset, offset + bytes, first, last, { epoch, epoch } });
 }
@@ -174,8 +165,8 @@ static int accept_records(struct walk *w)
     uint64_t count = 0;
     int rc = 0;
     while (cursor->records_left > 0 && record_lsn(cursor) < w->bound) {
-        rc = twl_cursor_next_record(cursor, &record);
-        if (rc < 0)
+        rc = twl_cursor_next_kept(cursor, &record);
+        if (rc <= 0)
             break;
         count += is_kept(w, &record);
         rc = twl_seal_check_record(&w->seal, &record, cursor->group_offset);
@@ -197,8 +188,11 @@ static int visit_records(struct walk *w)
     cursor->record_offset = cursor->entered_offset;
     cursor->records_left = cursor->entered;
     while (cursor->records_left > 0 && record_lsn(cursor) < w->bound) {
-        int rc = twl_cursor_next_record(cursor, &record);
-        rc = rc < 0 ? tell_system(w, rc) : w->visitor.record(w->visitor.context, &record);
+        int rc = twl_cursor_next_kept(cursor, &record);
+        if (rc > 0)
+            rc = w->visitor.record(w->visitor.context, &record);
+        else if (rc < 0)
+            rc = tell_system(w, rc);
         if (rc != 0)
             return rc;
     }
@@ -214,7 +208,7 @@ static int check_records(struct walk *w)
     while (cursor->records_left > 0 && record_lsn(cursor) < w->bound) {
         uint64_t lsn = record_lsn(cursor);
         uint64_t offset = cursor->record_offset;
-        int rc = twl_cursor_next_record(cursor, &record);
+        int rc = twl_cursor_next_kept(cursor, &record);
         if (rc > 0) {
             w->records += is_kept(w, &record);
             rc = w->visitor.record ? w->visitor.record(w->visitor.context, &record) : 0;
@@ -440,14 +434,15 @@ static int check_group(struct walk *w, uint64_t expected_offset)
         w->is_done = true;
         return 0;
     }
-    int rc = check_zeros(w, expected_offset, cursor->group_offset);
+    const bool is_removed = end_lsn <= w->segment.kept_lsn && !cursor->is_open;
+    w->seal.is_partial = w->seal.is_partial || cursor->has_passed || is_removed;
+    int rc = cursor->has_passed ? 0 : check_zeros(w, expected_offset, cursor->group_offset);
     if (rc == 0 && cursor->group.first_lsn > w->next_lsn)
         rc = tell_missing(w, cursor->group_offset, cursor->group.first_lsn - 1);
     if (rc != 0)
         return rc;
     bool is_sound = false;
-    if (cursor->group.count > 0 && is_removed(w, end_lsn - 1)) {
-        w->seal.is_partial = true;
+    if (is_removed && cursor->group.count > 0) {
         rc = 1;
     } else {
         rc = accept_records(w);

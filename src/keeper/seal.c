@@ -62,6 +62,7 @@ static int seal_after_walk(struct keeper *k, const struct segment_entry *entry,
         return rc;
     if (state != HEADER_VALID || segment.header.segment_id != entry->header.segment_id)
         rc = TWINLOG_ECORRUPT;
+    segment.kept_lsn = entry->kept_lsn;
     if (rc == 0)
         rc = walk(&segment);
     if (rc == 0)

@@ -209,6 +209,7 @@ static int open_slot(struct read_position *pos, struct slot *slot, const struct 
         strcpy(slot->segment.name, entry->name);
         return judge(pos, rc);
     }
+    slot->segment.kept_lsn = entry->kept_lsn;
     slot->cursor.maps = pos->maps;
     rc = is_same_incarnation(&slot->segment.header, &entry->header) ? 1 : POSITION_LOST;
     if (rc > 0 && pos->maps)

@@ -103,6 +103,7 @@ static int report_damage(struct twinlog_reader *reader, uint64_t wanted_lsn)
     uint64_t lsn = twl_read_position_stop_lsn(&reader->pos);
     if (lsn == 0 || (wanted_lsn > 0 && wanted_lsn < lsn))
         lsn = wanted_lsn;
+    lsn = max_u64(lsn, reader->snapshot.first_lsn);
     twl_report(&reader->report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_NOTHING, TWINLOG_ECORRUPT,
                "record %llu is damaged or missing%s; run `twinlog verify` to see what else is",
                (unsigned long long)lsn, lsn < wanted_lsn ? ", and the way to a later one leads over it" : "");

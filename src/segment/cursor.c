@@ -270,7 +270,7 @@ int twl_cursor_has_ended(struct cursor *cursor)
 
 /* ---- groups of all kinds ------------------------------------------------------------------------ */
 
-int twl_cursor_enter_group(struct cursor *cursor)
+int twl_cursor_enter_next(struct cursor *cursor)
 {
     int rc = 0;
     if (cursor->offset == 0)
@@ -287,6 +287,34 @@ int twl_cursor_enter_group(struct cursor *cursor)
     if (rc == 0 && next_block != cursor->offset)
         rc = twl_cursor_enter_at(cursor, next_block, place);
     return rc;
+}
+
+/* What was removed is not missed, so only what leads to the head must be found. A group behind the place tells its
+ * LSN. If it begins in front of the head or there, everything that is kept is in it or behind it. */
+static int pass_removed_groups(struct cursor *cursor)
+{
+    const struct position position = cursor->position;
+    const struct group_header group = cursor->group;
+    const uint64_t offset = cursor->offset, group_offset = cursor->group_offset;
+    const bool is_at_first = cursor->is_at_first;
+    struct later_groups later;
+    int rc = twl_cursor_enter_later(cursor, &later);
+    cursor->has_passed = rc > 0 && cursor->group.first_lsn <= cursor->segment->kept_lsn;
+    if (cursor->has_passed)
+        return 1;
+    twl_cursor_place_at(cursor, offset, position);
+    cursor->group = group;
+    cursor->group_offset = group_offset;
+    cursor->is_at_first = is_at_first;
+    return rc < 0 ? rc : 0;
+}
+
+int twl_cursor_enter_group(struct cursor *cursor)
+{
+    cursor->has_passed = false;
+    int rc = twl_cursor_enter_next(cursor);
+    bool may_pass = !cursor->is_open && cursor->position.next_lsn < cursor->segment->kept_lsn;
+    return rc == 0 && may_pass ? pass_removed_groups(cursor) : rc;
 }
 
 void twl_cursor_back_out(struct cursor *cursor)
@@ -349,6 +377,30 @@ int twl_cursor_next_record(struct cursor *cursor, struct cursor_record *ret_reco
     return 1;
 }
 
+/* The next record does not check. If it was removed, moves behind it, or behind the group if all of it was. */
+static int pass_removed_record(struct cursor *cursor)
+{
+    const uint64_t kept_lsn = cursor->segment->kept_lsn;
+    if (cursor->is_open || twl_cursor_next_lsn(cursor) >= kept_lsn)
+        return TWINLOG_ECORRUPT;
+    if (cursor->position.next_lsn > kept_lsn)
+        return twl_cursor_skip_record(cursor);
+    cursor->record_offset = cursor->offset;
+    cursor->records_left = 0;
+    return 1;
+}
+
+int twl_cursor_next_kept(struct cursor *cursor, struct cursor_record *ret_record)
+{
+    int rc;
+    while ((rc = twl_cursor_next_record(cursor, ret_record)) == TWINLOG_ECORRUPT) {
+        rc = pass_removed_record(cursor);
+        if (rc <= 0)
+            return rc;
+    }
+    return rc;
+}
+
 void twl_cursor_unread(struct cursor *cursor, const struct cursor_record *record)
 {
     cursor->record_offset = record->offset;
@@ -377,6 +429,8 @@ static int summarise_group(struct cursor *cursor)
                                (uint32_t)(cursor->record_offset - cursor->group_offset), header.time_ns);
         pass_record(cursor, &header);
     }
+    if (rc == TWINLOG_ECORRUPT && cursor->position.next_lsn <= cursor->segment->kept_lsn)
+        rc = 0; /* the rest of the group was removed */
     if (rc == 0)
         twl_summary_end_group(cursor->summary, &cursor->group, cursor->group_offset);
     if (rc == 0 && cursor->is_open)
@@ -404,7 +458,7 @@ int twl_cursor_accept_group(struct cursor *cursor)
         twl_cursor_back_out(cursor);
         return rc;
     }
-    while ((rc = twl_cursor_next_record(cursor, &record)) > 0)
+    while ((rc = twl_cursor_next_kept(cursor, &record)) > 0)
         continue;
     if (rc == 0 && cursor->record_offset == cursor->offset)
         rc = cursor->summary ? summarise_group(cursor) : 0;

@@ -60,6 +60,7 @@ struct cursor {
     struct position position;
     uint64_t offset;  /* where the next group would begin; 0 = somewhere in the first block */
     bool is_at_first; /* `offset` is that of the first group of the segment */
+    bool has_passed;  /* what is between the last two groups that were entered does not check */
 
     /* inside a group */
     struct position before; /* position in front of the group */
@@ -115,6 +116,9 @@ static inline uint64_t twl_cursor_next_lsn(const struct cursor *cursor)
  * system error, or TWINLOG_EVERSION: the bytes there check, but are of a newer version (records likewise).
  * Records left in the group before are skipped unread.
  *
+ * In front of the head of the log groups need not check: the walk goes on with the next one that does, if it
+ * begins no later than the head.
+ *
  * An open group is entered record by record: each call adds one more, as long as the next record is
  * complete. */
 int twl_cursor_enter_group(struct cursor *cursor);
@@ -123,13 +127,16 @@ int twl_cursor_enter_group(struct cursor *cursor);
  * checksum fails; the cursor stays. Else a system error. */
 int twl_cursor_next_record(struct cursor *cursor, struct cursor_record *ret_record);
 
+/* The same, but passes removed records that do not check, as long as they lead to one that is kept. */
+int twl_cursor_next_kept(struct cursor *cursor, struct cursor_record *ret_record);
+
 /* Moves back in front of the record that was returned last. */
 void twl_cursor_unread(struct cursor *cursor, const struct cursor_record *record);
 
 /* Skips the next record by its header alone. Results as for twl_cursor_next_record(). */
 int twl_cursor_skip_record(struct cursor *cursor);
 
-/* Enters the group, checks every record in it, and moves behind it: 1. 0 = no group continues the history,
+/* Enters the group, checks every record in it that is kept, and moves behind it: 1. 0 = no group continues the history,
  * or the group is not whole; the cursor is then in front of it. */
 int twl_cursor_accept_group(struct cursor *cursor);
 

@@ -44,6 +44,8 @@ static inline const unsigned char *bytes_at(struct cursor *cursor, uint64_t offs
 int twl_cursor_enter_at(struct cursor *cursor, uint64_t offset, enum place_in_segment place);
 /* The same for a header that was read before. */
 void twl_cursor_step_in(struct cursor *cursor, uint64_t offset, const struct group_header *group);
+/* As twl_cursor_enter_group(), but passes nothing. */
+int twl_cursor_enter_next(struct cursor *cursor);
 /* Adds one record to the open group: 1. 0 = it is not there yet. */
 int twl_cursor_extend(struct cursor *cursor);
 /* Moves behind the first `count` records of the open group, which end at `offset`. */

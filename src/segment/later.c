@@ -65,11 +65,11 @@ int twl_cursor_find_later(struct cursor *cursor, uint64_t from, struct position 
 static int enter_found(struct cursor *cursor, uint64_t offset)
 {
     twl_cursor_place_at(cursor, offset, (struct position){ 0 });
-    int rc = twl_cursor_enter_group(cursor);
+    int rc = twl_cursor_enter_next(cursor);
     if (rc != 0 || offset >= SEGMENT_DATA_OFFSET + BLOCK_BYTES)
         return rc;
     cursor->is_at_first = true;
-    return twl_cursor_enter_group(cursor);
+    return twl_cursor_enter_next(cursor);
 }
 
 int twl_cursor_enter_later(struct cursor *cursor, struct later_groups *ret_later)

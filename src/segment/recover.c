@@ -248,19 +248,46 @@ static uint64_t find_last_lost(const struct segment_set *set, size_t index, cons
     return max_u64(next_lsn, later->first_lsn > 0 ? later->first_lsn - 1 : counted_lsn);
 }
 
+/* What a report of damage names. */
+struct lost {
+    uint64_t first_lsn, last_lsn;
+    uint64_t offset;
+};
+
+/* The walk stopped in front of a group. If its header checks, only some of its records are damaged. */
+static void narrow_down(struct cursor *cursor, struct lost *lost)
+{
+    struct cursor_record record;
+    if (cursor->is_open || twl_cursor_enter_group(cursor) <= 0)
+        return;
+    while (twl_cursor_next_kept(cursor, &record) > 0)
+        continue;
+    if (cursor->records_left > 0) {
+        lost->first_lsn = max_u64(lost->first_lsn, twl_cursor_next_lsn(cursor));
+        lost->offset = cursor->record_offset;
+        if (twl_cursor_skip_record(cursor) > 0)
+            lost->last_lsn = lost->first_lsn;
+    }
+    twl_cursor_back_out(cursor);
+}
+
 static void describe(struct recovery *recovery, const struct segment_set *set, size_t index,
-                     const struct recover_judgement *judgement)
+                     const struct recover_judgement *judgement, struct cursor *cursor)
 {
     const struct segment_entry *entry = &set->entries[index];
     const struct recover_row *row = judgement->row;
     struct twinlog_report *report = &recovery->report;
     unsigned long long next = recovery->position.next_lsn;
+    struct lost lost = { .first_lsn = max_u64(next, set->first_lsn), .offset = recovery->offset };
     switch (row->decision) {
     case DECIDE_DAMAGE:
+        lost.last_lsn = find_last_lost(set, index, &judgement->later, lost.first_lsn);
+        narrow_down(cursor, &lost);
         twl_report(report, TWINLOG_FOUND_DAMAGE, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
-                   "record %llu is damaged or missing: %s; restore the segment from a copy", next, row->why);
-        report->first_lsn = next;
-        report->last_lsn = find_last_lost(set, index, &judgement->later, next);
+                   "record %llu is damaged or missing: %s; restore the segment from a copy",
+                   (unsigned long long)lost.first_lsn, row->why);
+        report->first_lsn = lost.first_lsn;
+        report->last_lsn = lost.last_lsn;
         break;
     case DECIDE_TRUNCATE:
         twl_report(report, TWINLOG_FOUND_TORN_TAIL, TWINLOG_WOULD_TRUNCATE, 0,
@@ -277,7 +304,7 @@ static void describe(struct recovery *recovery, const struct segment_set *set, s
         break;
     }
     uint64_t data_end = twl_segment_data_end(entry->header.bytes);
-    twl_report_place(report, entry->name, entry->header.sequence, recovery->offset,
+    twl_report_place(report, entry->name, entry->header.sequence, lost.offset,
                      row->decision == DECIDE_TRUNCATE ? data_end - recovery->offset : 0);
 }
 
@@ -328,7 +355,7 @@ static int recover_segment(struct io *io, const struct segment_set *set, size_t 
         recovery->position = cursor->position;
         if (recovery->position.next_lsn == 0) /* the segment is sealed, and even its first group is missing */
             recovery->position.next_lsn = set->entries[index].first_lsn;
-        describe(recovery, set, index, &judgement);
+        describe(recovery, set, index, &judgement, cursor);
         if (judgement.row->decision == DECIDE_DAMAGE)
             rc = TWINLOG_ECORRUPT;
         else if (judgement.row->decision == DECIDE_NEXT_SEGMENT)

@@ -22,6 +22,7 @@ struct segment {
     uint64_t data_end;  /* groups end here at the latest; the footer is here */
     uint64_t write_end; /* groups that are still to be written end here: data_end, or where the space ends */
     uint64_t file_bytes;
+    uint64_t kept_lsn;       /* records before it were removed, and need not check; 0 = all are kept */
     struct summary *summary; /* owned; NULL unless the segment is being written or will be */
 };
 

@@ -80,6 +80,7 @@ struct loading {
     uint8_t log_id[LOG_ID_BYTES];
     struct segment_entry *entries;
     size_t count, strays, unplaced;
+    bool has_head;          /* the segment with the sequence of the head is there */
     struct segment_set set; /* its faults; the rest when all is known */
     struct twinlog_report *report;
 };
@@ -483,12 +484,15 @@ static int find_first_lsn(const struct loading *l, struct segment_set *set)
     int rc = twl_segment_look(l->io, oldest);
     if (rc < 0)
         return report_system(rc, "read", oldest->name, l->report);
-    const bool is_head = oldest->header.sequence == l->first_sequence;
+    /* A salvaged segment may have got another sequence than it had. */
+    const bool is_head =
+        oldest->header.sequence == l->first_sequence || (oldest->is_salvaged && !l->has_head);
     set->first_lsn = max_u64(oldest->first_lsn, 1);
     if (is_head)
         set->first_lsn = max_u64(set->first_lsn, head_lsn);
     else if (l->state && !begins_log(&oldest->header)) /* what is in front of it is missing */
         set->first_lsn = head_lsn;
+    oldest->kept_lsn = set->first_lsn;
     return 0;
 }
 
@@ -549,6 +553,15 @@ static int load_entries(struct loading *l)
     return rc;
 }
 
+static void place_head(struct loading *l)
+{
+    for (size_t i = 0; l->state && i < l->count; i++)
+        if (l->entries[i].header.sequence == l->first_sequence) {
+            l->entries[i].kept_lsn = l->state->first_lsn;
+            l->has_head = true;
+        }
+}
+
 static int load_set(struct loading *l)
 {
     int rc = load_entries(l);
@@ -563,6 +576,7 @@ static int load_set(struct loading *l)
     if (rc == 0 && l->options->collects_faults)
         rc = place_salvaged(l);
     if (rc == 0) {
+        place_head(l);
         qsort(l->entries, l->count, sizeof(*l->entries), by_sequence);
         rc = make_set(l);
     }
@@ -680,6 +694,7 @@ int twl_segment_open_entry(struct io *io, const struct segment_entry *entry, str
         segment.seed = entry->seed;
         segment.data_end = twl_segment_data_end(entry->header.bytes);
     }
+    segment.kept_lsn = entry->kept_lsn;
     if (!segment_is_mapped(&segment.header)) /* so that no room is made for bytes that do not exist */
         segment.header.bytes = min_u64(segment.header.bytes, segment.file_bytes);
     *ret_segment = segment;

@@ -10,8 +10,9 @@ struct segment_entry {
     char name[SEGMENT_NAME_BYTES];
     struct segment_header header;
     uint64_t file_bytes;
-    bool is_salvaged; /* the file has no valid header; `header` and `seed` were found out (salvage.h) */
-    bool is_unknown;  /* no place in the log was found for it, and it is not empty */
+    uint64_t kept_lsn; /* the head of the log, if it is in this segment; else 0 */
+    bool is_salvaged;  /* the file has no valid header; `header` and `seed` were found out (salvage.h) */
+    bool is_unknown;   /* no place in the log was found for it, and it is not empty */
     uint32_t seed;
 
     /* Valid after twl_segment_look(): */

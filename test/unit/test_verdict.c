@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One fault, one answer: stat, opening, reading, verify and repair are asked of the same damaged log. A table
- * has a row for each kind of damage, and each is done to the newest, a middle and the oldest segment.
+ * One fault, one answer: stat, opening, reading, verify and repair are asked of the same damaged log, as calls and
+ * as commands. A table has a row for each kind of damage, and each is done to the newest, a middle and the oldest
+ * segment. A second table has a log whose head is inside of a group, and damage in front of the head and behind it.
  *
  * Opening refuses what it looks at: headers, files, the state, and the newest segment. Verify and a reader of the
- * whole log find that and damage in older segments. Repair loses exactly the records that are gone.
+ * whole log find that and damage in older segments. All name the same LSN. Repair loses exactly the records that are
+ * gone. What was removed is missed by none of them.
  */
 #define _GNU_SOURCE
 #include "logdir.h"
@@ -17,18 +19,22 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <inttypes.h>
+#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define SMALL_SEGMENT 65536u
-#define RECORDS 250u
+#define RECORDS 300u
 #define PAYLOAD_BYTES 1000u
+#define BATCH 4u /* the records from LSN 10 n + 1 on; the others are alone in their groups */
 
 static char sound_dir[320], repaired_dir[320];
 static struct twinlog_segment segments[32];
 static unsigned segment_count; /* those with records */
+static uint64_t first_lsn;     /* the head of the log */
 
 static void make_payload(uint64_t lsn, unsigned char bytes[PAYLOAD_BYTES])
 {
@@ -53,19 +59,31 @@ static struct twinlog_options options_with(uint32_t flags)
     return options;
 }
 
+/* Returns the LSN behind what was appended. */
+static uint64_t append_group(struct twinlog *log, uint64_t lsn)
+{
+    static unsigned char bytes[BATCH][PAYLOAD_BYTES];
+    struct twinlog_entry entries[BATCH];
+    const uint32_t count = lsn % 10 == 1 ? BATCH : 1;
+    for (uint32_t i = 0; i < count; i++) {
+        make_payload(lsn + i, bytes[i]);
+        entries[i] = (struct twinlog_entry){ .data = bytes[i], .size = PAYLOAD_BYTES };
+    }
+    ck_assert_int_eq(twinlog_append_batch(log, entries, count, NULL, NULL), 0);
+    return lsn + count;
+}
+
 /* Closed, with a cursor at its end. */
 static void make_sound_log(void)
 {
     const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
-    unsigned char bytes[PAYLOAD_BYTES];
     struct twinlog *log = log_open(&options);
-    for (uint64_t lsn = 1; lsn <= RECORDS; lsn++) {
-        make_payload(lsn, bytes);
-        ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
-    }
+    for (uint64_t lsn = 1; lsn <= RECORDS;)
+        lsn = append_group(log, lsn);
     ck_assert_int_eq(twinlog_cursor_set(log, "cursor", RECORDS), 0);
     log_close(log);
     segment_count = 0;
+    first_lsn = 1;
     ck_assert_int_eq(twinlog_segments(log_dir, keep_segment, NULL), 0);
     ck_assert_uint_ge(segment_count, 5);
     snprintf(sound_dir, sizeof(sound_dir), "%s/sound", log_parent);
@@ -127,12 +145,22 @@ static off_t find_bytes(const char *path, const void *bytes, size_t size)
     return at - file;
 }
 
-static void flip_record(const struct twinlog_segment *segment, uint64_t lsn)
+/* A byte so far behind the beginning of its payload, or in front of it. */
+static void flip_near(const struct twinlog_segment *segment, uint64_t lsn, int distance)
 {
     unsigned char bytes[PAYLOAD_BYTES];
     make_payload(lsn, bytes);
     const char *path = log_file(segment->file);
-    flip(path, find_bytes(path, bytes, sizeof(bytes)) + 100);
+    flip(path, find_bytes(path, bytes, sizeof(bytes)) + distance);
+}
+
+#define IN_PAYLOAD 100
+#define IN_RECORD_HEADER (-(int)RECORD_HEADER_BYTES + 4)
+#define IN_GROUP_HEADER (-(int)RECORD_HEADER_BYTES - (int)GROUP_HEADER_BYTES + 20) /* of the first record */
+
+static void flip_record(const struct twinlog_segment *segment, uint64_t lsn)
+{
+    flip_near(segment, lsn, IN_PAYLOAD);
 }
 
 static void add_foreign_segment(void)
@@ -219,16 +247,18 @@ static const struct twinlog_report *find_told(const struct told *told, enum twin
 }
 
 struct answers {
-    int stat, read, verify, open;
+    int stat, read, read_outside, verify, open;
+    uint64_t stat_lsn, read_lsn, read_outside_lsn, open_lsn; /* that the report names; 0 = none */
     uint64_t verified, lost;
     struct told found, losses;
 };
 
-static int look(void)
+static int look(uint64_t *ret_lsn)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     const int error = twinlog_inspect(log_dir, &inspection);
     ck_assert(error == 0 || inspection.report.error == error);
+    *ret_lsn = inspection.report.first_lsn;
     return inspection.report.error;
 }
 
@@ -245,20 +275,44 @@ static int try_open(void)
     return error;
 }
 
-/* Such a handle shows what is sound; the end of its readers tells the rest. */
-static int read_all(void)
+static int read_to_end(struct twinlog_reader *reader)
 {
-    const struct twinlog_options options = options_with(TWINLOG_READ_ONLY);
     struct twinlog_record record;
-    struct twinlog *log;
-    int error = twinlog_open(log_dir, &options, &log);
-    if (error < 0)
-        return error;
-    struct twinlog_reader *reader = log_attach(log, 0, 0);
+    int error;
     while ((error = twinlog_reader_next(reader, &record)) > 0)
         continue;
     twinlog_reader_close(reader);
+    return error;
+}
+
+/* Such a handle shows what is sound; the end of its readers tells the rest. */
+static int read_all(uint64_t *ret_lsn)
+{
+    const struct twinlog_options options = options_with(TWINLOG_READ_ONLY);
+    struct twinlog_reader_options reading = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_reader *reader;
+    struct twinlog *log;
+    int error = twinlog_open(log_dir, &options, &log);
+    *ret_lsn = error < 0 ? log_report.first_lsn : 0;
+    if (error < 0)
+        return error;
+    reading.ret_report = &log_report;
+    ck_assert_int_eq(twinlog_reader_attach(log, &reading, &reader), 0);
+    error = read_to_end(reader);
+    *ret_lsn = error < 0 ? log_report.first_lsn : 0;
     log_close(log);
+    return error;
+}
+
+static int read_from_outside(uint64_t *ret_lsn)
+{
+    struct twinlog_reader_options reading = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_reader *reader;
+    reading.ret_report = &log_report;
+    int error = twinlog_reader_open(log_dir, &reading, &reader);
+    if (error == 0)
+        error = read_to_end(reader);
+    *ret_lsn = error < 0 ? log_report.first_lsn : 0;
     return error;
 }
 
@@ -278,7 +332,7 @@ static void check_repaired(const struct told *losses)
     struct twinlog_record record;
     ck_assert_int_eq(twinlog_verify(repaired_dir, NULL, NULL), 0);
     ck_assert_int_eq(twinlog_reader_open(repaired_dir, NULL, &reader), 0);
-    for (uint64_t lsn = 1; lsn <= RECORDS; lsn++) {
+    for (uint64_t lsn = first_lsn; lsn <= RECORDS; lsn++) {
         if (is_lost(losses, lsn))
             continue;
         make_payload(lsn, bytes);
@@ -298,7 +352,7 @@ static uint64_t repair(struct told *losses)
     options.context = losses;
     ck_assert_int_eq(twinlog_repair(log_dir, repaired_dir, &options, &result), 0);
     ck_assert_uint_eq(result.last_lsn, RECORDS);
-    ck_assert_uint_eq(result.records + result.lost_records, RECORDS);
+    ck_assert_uint_eq(result.records + result.lost_records, RECORDS - first_lsn + 1);
     check_repaired(losses);
     return result.lost_records;
 }
@@ -316,21 +370,72 @@ static void remove_all(const char *dir)
     ck_assert_int_eq(nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
 }
 
+/* The exit status; 127 if there is no such program. */
+static int run(const char *program, const char *command, const char *output)
+{
+    char *arguments[] = { (char *)program, (char *)command,
+                          log_dir,         output ? "--output" : NULL,
+                          (char *)output,  NULL };
+    posix_spawn_file_actions_t actions;
+    pid_t child;
+    int status;
+    posix_spawn_file_actions_init(&actions);
+    for (int fd = 0; fd <= 2; fd++)
+        posix_spawn_file_actions_addopen(&actions, fd, "/dev/null", O_RDWR, 0);
+    ck_assert_int_eq(posix_spawn(&child, program, &actions, NULL, arguments, environ), 0);
+    posix_spawn_file_actions_destroy(&actions);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static int status_of(int error)
+{
+    return error == 0 ? 0 : error == TWINLOG_ECORRUPT ? 3 : 1;
+}
+
+/* The commands say what the calls have said. An append without lines opens the log and closes it. */
+static void ask_commands(const struct answers *said)
+{
+    const char *program = getenv("TWINLOG_COMMAND");
+    if (!program)
+        return;
+    ck_assert_int_eq(run(program, "stat", NULL), status_of(said->stat));
+    ck_assert_int_eq(run(program, "cat", NULL), status_of(said->read_outside));
+    ck_assert_int_eq(run(program, "verify", NULL), status_of(said->verify));
+    ck_assert_int_eq(run(program, "repair", repaired_dir), said->losses.count > 0 ? 3 : 0);
+    remove_all(repaired_dir);
+    ck_assert_int_eq(run(program, "append", NULL), status_of(said->open));
+}
+
 /* Opening for writing comes last: it alone changes the log, if it takes it. */
 static void ask_all(struct answers *ret)
 {
     struct twinlog_verify_options verifying = TWINLOG_VERIFY_OPTIONS_INIT;
-    *ret = (struct answers){ .stat = look() };
-    ret->read = read_all();
+    *ret = (struct answers){ 0 };
+    ret->stat = look(&ret->stat_lsn);
+    ret->read = read_all(&ret->read_lsn);
+    ret->read_outside = read_from_outside(&ret->read_outside_lsn);
     verifying.each = keep;
     verifying.context = &ret->found;
     ret->verify = twinlog_verify(log_dir, &verifying, &ret->verified);
     const uint64_t before = log_fingerprint(false);
     ret->lost = repair(&ret->losses);
     ck_assert(log_fingerprint(false) == before);
-    ret->open = try_open();
-    remove_all(log_dir);
     remove_all(repaired_dir);
+    ret->open = try_open();
+    ret->open_lsn = ret->open < 0 ? log_report.first_lsn : 0;
+    ask_commands(ret);
+    remove_all(log_dir);
+}
+
+/* Also if it is told of the state file or of an index: these tell of no record. */
+static uint64_t first_verified_lsn(const struct told *found)
+{
+    for (unsigned i = 0; i < found->count && i < 64; i++)
+        if (found->list[i].error != 0 && found->list[i].first_lsn > 0)
+            return found->list[i].first_lsn;
+    return 0;
 }
 
 /* ---- the table ----------------------------------------------------------------------------------- */
@@ -390,30 +495,40 @@ static const struct row {
 };
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
 
-#define MUST(condition) ck_assert_msg(condition, "%s, segment %u: not so: %s", row->name, at, #condition)
+#define MUST(condition) ck_assert_msg(condition, "%s, segment %u: not so: %s", name, at, #condition)
+
+/* Whatever the damage is. An LSN that opening names is the first one that is missed. */
+static void check_agreement(const char *name, unsigned at, const struct answers *said)
+{
+    MUST(said->open == said->stat && said->open_lsn == said->stat_lsn);
+    MUST(said->read == said->read_outside && said->read_lsn == said->read_outside_lsn);
+    MUST(said->stat_lsn == 0 || said->stat == 0 || said->stat_lsn == first_verified_lsn(&said->found));
+    MUST(said->stat_lsn == 0 || said->stat == 0 || said->stat_lsn == said->read_lsn);
+    MUST((said->found.errors > 0) == (said->verify != 0));
+    for (uint64_t lsn = 1; lsn <= RECORDS; lsn++) /* verify has told of what repair has lost */
+        MUST(!is_lost(&said->losses, lsn) || is_lost(&said->found, lsn));
+}
 
 static void check_cell(const struct row *row, enum where where)
 {
     const unsigned at = where == NEWEST ? segment_count - 1 : where == MIDDLE ? segment_count / 2 : 0;
     const struct twinlog_segment *segment = &segments[at];
+    const char *name = row->name;
     const uint64_t most = segment->last_lsn - segment->first_lsn + 1;
     struct answers said;
     copy_directory(sound_dir, log_dir);
     damage(row->what, segment);
     ask_all(&said);
     MUST(said.stat == row->open[where]);
-    MUST(said.open == said.stat);
     MUST(said.verify == row->verify);
     MUST(said.read == said.verify);
+    check_agreement(name, at, &said);
     MUST((said.found.count == 0) == (row->finding == TWINLOG_FOUND_NOTHING));
     /* If the newest file is missing, only a cursor tells that something is. */
     MUST(said.found.count == 0 || (row->what == MISSING && where == NEWEST) ||
          find_told(&said.found, row->finding, 0));
-    MUST((said.found.errors > 0) == (row->verify != 0));
     MUST(said.lost >= (row->loss == NONE ? 0 : row->loss == ALL ? most : 1));
     MUST(said.lost <= (row->loss == NONE ? 0 : row->loss == ONE ? 1 : most));
-    for (uint64_t lsn = 1; lsn <= RECORDS; lsn++) /* verify has told of what repair has lost */
-        MUST(!is_lost(&said.losses, lsn) || is_lost(&said.found, lsn));
     if (row->finding == TWINLOG_FOUND_BAD_HEADER) /* and what it could place it has walked through */
         MUST(said.verified == RECORDS && said.found.errors == 1);
 }
@@ -426,6 +541,167 @@ START_TEST(all_give_the_same_answer)
         if (row->has_no_place)
             break;
     }
+}
+END_TEST
+
+/* ---- in front of the head ------------------------------------------------------------------------- */
+
+/* Moves the head into that segment, to the third record of a batch. */
+static void remove_front(const struct twinlog_segment *segment)
+{
+    const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
+    struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
+    first_lsn = (segment->first_lsn + 14) / 10 * 10 + 3;
+    ck_assert_uint_lt(first_lsn + BATCH, segment->last_lsn);
+    copy_directory(sound_dir, log_dir);
+    struct twinlog *log = log_open(&options);
+    trim.before_lsn = first_lsn;
+    ck_assert_int_eq(twinlog_trim(log, &trim, NULL), 0);
+    log_close(log);
+    remove_all(sound_dir);
+    ck_assert_int_eq(rename(log_dir, sound_dir), 0);
+}
+
+#define FAR (-7)     /* from the head: alone in its group */
+#define FIRST (-999) /* the first group of the segment */
+
+static const struct front_row {
+    const char *name;
+    int from_head; /* which record */
+    int distance;
+    int verify;      /* opening says the same if it is the newest segment */
+    unsigned lost;   /* records */
+    bool may_be_led; /* the index of a sealed segment may lead readers past it */
+} front_rows[] = {
+    { "a removed record", FAR, IN_PAYLOAD, 0, 0, false },
+    { "the header of a removed record", FAR, IN_RECORD_HEADER, 0, 0, false },
+    { "the header of a removed group", FAR, IN_GROUP_HEADER, 0, 0, false },
+    { "the header of the first group", FIRST, IN_GROUP_HEADER, 0, 0, false },
+    { "a removed record of the head's group", -1, IN_PAYLOAD, 0, 0, false },
+    { "the header of such a record", -1, IN_RECORD_HEADER, TWINLOG_ECORRUPT, 0, true },
+    { "the header of the head's group", -2, IN_GROUP_HEADER, TWINLOG_ECORRUPT, 0, false },
+    { "the head", 0, IN_PAYLOAD, TWINLOG_ECORRUPT, 1, false },
+    { "the record behind it", 1, IN_PAYLOAD, TWINLOG_ECORRUPT, 1, false },
+};
+#define FRONT_ROWS (sizeof(front_rows) / sizeof(front_rows[0]))
+
+static int back_up(void)
+{
+    struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
+    struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
+    options.flags = TWINLOG_BACKUP_COPY;
+    return twinlog_backup(log_dir, repaired_dir, &options, &result);
+}
+
+static void check_front(const struct front_row *row, unsigned at)
+{
+    const bool is_newest = at + 1 == segment_count;
+    const char *name = row->name;
+    const uint64_t lsn = first_lsn + (row->from_head > 0 ? (uint64_t)row->from_head : 0);
+    struct answers said;
+    if (row->may_be_led && !is_newest)
+        return;
+    copy_directory(sound_dir, log_dir);
+    if (row->from_head == FIRST)
+        damage(FIRST_GROUP, &segments[at]);
+    else
+        flip_near(&segments[at], first_lsn + (uint64_t)(int64_t)row->from_head, row->distance);
+    MUST(back_up() == row->verify);
+    remove_all(repaired_dir);
+    ask_all(&said);
+    check_agreement(name, at, &said);
+    MUST(said.stat == (is_newest ? row->verify : 0));
+    MUST(said.verify == row->verify);
+    MUST(said.read == row->verify);
+    MUST(row->verify == 0 || (said.read_lsn == lsn && first_verified_lsn(&said.found) == lsn));
+    MUST(said.lost == row->lost);
+    MUST(row->verify != 0 || (said.found.count == 0 && said.verified == RECORDS - first_lsn + 1));
+}
+
+START_TEST(what_was_removed_is_not_missed)
+{
+    const unsigned at = _i == NEWEST ? segment_count - 1 : segment_count / 2;
+    remove_front(&segments[at]);
+    for (unsigned i = 0; i < FRONT_ROWS; i++)
+        check_front(&front_rows[i], at);
+}
+END_TEST
+
+/* The state file has the head, also if the segment of it has lost its header. */
+START_TEST(what_was_removed_does_not_come_back)
+{
+    const unsigned at = _i == NEWEST ? segment_count - 1 : segment_count / 2;
+    struct answers said;
+    remove_front(&segments[at]);
+    copy_directory(sound_dir, log_dir);
+    damage(HEADER, &segments[at]);
+    ask_all(&said);
+    check_agreement("a header", at, &said);
+    ck_assert_int_eq(said.stat, TWINLOG_ECORRUPT);
+    ck_assert_int_eq(said.verify, TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(said.verified, RECORDS - first_lsn + 1);
+    ck_assert_uint_eq(said.lost, 0);
+}
+END_TEST
+
+/* There no other segment tells which one this is, and it begins with the first group of the log. */
+START_TEST(what_was_removed_does_not_come_back_in_one_segment)
+{
+    struct twinlog_repair_result result = TWINLOG_REPAIR_RESULT_INIT;
+    struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
+    struct twinlog *log = log_open(NULL);
+    uint64_t records;
+    append_records(log, 0, 0, 30);
+    trim.before_lsn = 23;
+    ck_assert_int_eq(twinlog_trim(log, &trim, NULL), 0);
+    log_close(log);
+    flip(log_segment(1), 40);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, &records), TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(records, 8);
+    ck_assert_int_eq(twinlog_repair(log_dir, repaired_dir, NULL, &result), 0);
+    ck_assert_uint_eq(result.first_lsn, 23);
+    ck_assert_uint_eq(result.records, 8);
+}
+END_TEST
+
+static void append_more(struct twinlog *log, uint64_t count)
+{
+    for (uint64_t end = twinlog_last_lsn(log) + count, lsn = end - count + 1; lsn <= end;)
+        lsn = append_group(log, lsn);
+}
+
+/* A log with damage in front of its head is written, sealed, truncated and copied as any other. */
+START_TEST(damage_in_front_of_the_head_hinders_nothing)
+{
+    const unsigned at = _i == NEWEST ? segment_count - 1 : segment_count / 2;
+    const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
+    struct twinlog_verify_options verifying = TWINLOG_VERIFY_OPTIONS_INIT;
+    struct told found = { 0 };
+    uint64_t records;
+    remove_front(&segments[at]);
+    copy_directory(sound_dir, log_dir);
+    for (unsigned i = at; i + 1 < segment_count; i++) /* they are walked and sealed again */
+        damage(FOOTER, &segments[i]);
+    damage(FIRST_GROUP, &segments[at]);
+    flip_near(&segments[at], first_lsn + (uint64_t)(int64_t)FAR, IN_GROUP_HEADER);
+    flip_near(&segments[at], first_lsn + (uint64_t)(int64_t)FAR + 1, IN_RECORD_HEADER);
+    flip_near(&segments[at], first_lsn - 1, IN_PAYLOAD);
+
+    struct twinlog *log = log_open(&options);
+    if (_i == NEWEST)
+        ck_assert_int_eq(twinlog_truncate(log, first_lsn + 1), 0);
+    append_more(log, 100);
+    const uint64_t last_lsn = twinlog_last_lsn(log);
+    log_close(log);
+
+    verifying.each = keep;
+    verifying.context = &found;
+    ck_assert_int_eq(twinlog_verify(log_dir, &verifying, &records), 0);
+    ck_assert_msg(found.count == 0, "%s", found.list[0].text);
+    ck_assert_uint_eq(records, last_lsn - first_lsn + 1);
+    ck_assert_int_eq(back_up(), 0);
+    ck_assert_int_eq(twinlog_verify(repaired_dir, NULL, &records), 0);
+    ck_assert_uint_eq(records, last_lsn - first_lsn + 1);
 }
 END_TEST
 
@@ -459,5 +735,10 @@ Suite *verdict_suite(void)
     TCase *tests = logdir_case(suite, "table", set_up);
     tcase_add_loop_test(tests, all_give_the_same_answer, 0, (int)ROWS);
     tcase_add_test(tests, one_bad_place_hides_no_other);
+    TCase *front = logdir_case(suite, "front", set_up);
+    tcase_add_loop_test(front, what_was_removed_is_not_missed, NEWEST, MIDDLE + 1);
+    tcase_add_loop_test(front, what_was_removed_does_not_come_back, NEWEST, MIDDLE + 1);
+    tcase_add_test(front, what_was_removed_does_not_come_back_in_one_segment);
+    tcase_add_loop_test(front, damage_in_front_of_the_head_hinders_nothing, NEWEST, MIDDLE + 1);
     return suite;
 }
