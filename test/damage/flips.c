@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Flips every bit of small, closed logs of several segments, one at a time, and looks at them with everything that
- * reads: verify, inspect and a reader. (O7) One log is plain; the other one was truncated and trimmed, and has
+ * reads: verify, inspect, a reader and repair. (O7) One log is plain; the other one was truncated and trimmed, and has
  * recycled, retired and spare files.
  *
  * What must hold for each flip:
@@ -9,7 +9,8 @@
  *  - a flip in what is acknowledged and covered by a later marker is TWINLOG_ECORRUPT for verify, with
  *    the segment and an LSN that is not beyond the flip, and the reader stops at that LSN or before;
  *  - a flip in a footer, an index or the state file is told, and loses nothing;
- *  - a flip anywhere else loses no record.
+ *  - a flip in what was removed from the head, or anywhere else, loses no record;
+ *  - repair leaves a sound log, with all records but those that it and verify call lost.
  * What is covered is known without the library: it is every byte up to the marker of the close that is
  * not zero by nature (the header's block behind its integers, the space before a first group, the
  * padding behind a last one), and neither trimmed nor truncated.
@@ -40,8 +41,9 @@
 #define RECORDS 117u
 #define CUT_LSN 40u
 #define FRONT_LSN 22u
+#define REPAIR_EVERY 4u /* it takes longer than all others together */
 
-static char directory[256];
+static char directory[256], repaired[280];
 static uint64_t first_lsn,
     truncation_lsn; /* of the log at hand; what comes behind the truncation is other records */
 static unsigned long flips, violations, detected, harmless;
@@ -146,33 +148,36 @@ static int note(void *context, const struct twinlog_report *report)
     return 0;
 }
 
-static struct found verify(void)
+static struct found verify(const char *dir)
 {
     struct found found = { 0 };
     struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
     options.each = note;
     options.context = &found;
-    found.result = twinlog_verify(directory, &options, NULL);
+    found.result = twinlog_verify(dir, &options, NULL);
     return found;
 }
 
-/* Returns how many records came, UINT64_MAX for a wrong one; *ret_error is what ended it. */
-static uint64_t read_all(int *ret_error)
+/* Returns how many records came, UINT64_MAX for a wrong one; *ret_error is what ended it. Record `lost_lsn` is not
+ * there; 0 = all are. */
+static uint64_t read_all(const char *dir, uint64_t lost_lsn, int *ret_error)
 {
     struct twinlog_reader *reader;
     struct twinlog_record record;
     unsigned char bytes[4096];
-    uint64_t count = 0;
-    *ret_error = twinlog_reader_open(directory, NULL, &reader);
+    uint64_t count = 0, lsn = first_lsn;
+    *ret_error = twinlog_reader_open(dir, NULL, &reader);
     if (*ret_error < 0)
         return 0;
     while ((*ret_error = twinlog_reader_next(reader, &record)) > 0) {
-        uint64_t lsn = first_lsn + count++;
+        count++;
+        lsn += lsn == lost_lsn;
         size_t size = payload(lsn, bytes);
         if (record.lsn != lsn || record.size != size || memcmp(record.data, bytes, size) != 0) {
             count = UINT64_MAX;
             break;
         }
+        lsn++;
     }
     twinlog_reader_close(reader);
     return count;
@@ -182,7 +187,7 @@ enum cover {
     FREE,    /* no record and no marker is there */
     COVERED, /* acknowledged, and a later marker says so */
     SPOKEN,  /* nothing depends on it, but it has a checksum */
-    REMOVED, /* in front of what was trimmed: it may only be what leads past it */
+    REMOVED, /* in front of the head: nothing is missed there */
 };
 
 static bool has_names(void)
@@ -200,14 +205,61 @@ static bool has_names(void)
     return twinlog_close(log) == 0 && has;
 }
 
+static void empty_directory(const char *dir)
+{
+    struct dirent **names;
+    int count = scandir(dir, &names, NULL, NULL);
+    for (int i = 0; i < count; i++) {
+        char path[600];
+        snprintf(path, sizeof(path), "%s/%s", dir, names[i]->d_name);
+        unlink(path);
+        free(names[i]);
+    }
+    if (count >= 0)
+        free(names);
+}
+
+/* One bit is in one record at most. */
+static void check_repair(const char *file, uint64_t offset, unsigned bit, enum cover cover,
+                         const struct found *verified)
+{
+    struct found lost = { 0 };
+    struct twinlog_repair_options options = TWINLOG_REPAIR_OPTIONS_INIT;
+    struct twinlog_repair_result result = TWINLOG_REPAIR_RESULT_INIT;
+    int error;
+    options.each = note;
+    options.context = &lost;
+    empty_directory(repaired);
+    int rc = twinlog_repair(directory, repaired, &options, &result);
+    if (verified->result == TWINLOG_EVERSION && rc == TWINLOG_EVERSION)
+        return;
+    if (rc != 0) {
+        fail(file, offset, bit, "repair failed with %" PRIu64, (uint64_t)(int64_t)rc);
+        return;
+    }
+    if (result.lost_records > (verified->damages > 0 && cover == COVERED && offset >= DATA_OFFSET))
+        fail(file, offset, bit, "repair lost %" PRIu64 " records", result.lost_records);
+    if (result.first_lsn != first_lsn || result.last_lsn != RECORDS ||
+        result.records + result.lost_records != RECORDS - first_lsn + 1)
+        fail(file, offset, bit, "repair left %" PRIu64 " records", result.records);
+    if (lost.damages != result.lost_records || (lost.damages > 0 && lost.first_lsn != verified->first_lsn))
+        fail(file, offset, bit, "repair says that %" PRIu64 " is lost", lost.first_lsn);
+    if (verify(repaired).result != 0)
+        fail(file, offset, bit, "what repair left is not sound%.0" PRIu64, 0);
+    uint64_t count = read_all(repaired, lost.first_lsn, &error);
+    if (count != result.records || error != 0)
+        fail(file, offset, bit, "%" PRIu64 " records can be read after a repair", count);
+}
+
 static void check_flip(const char *file, uint64_t offset, unsigned bit, enum cover cover)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
-    struct found found = verify();
+    struct found found = verify(directory);
     int error;
-    uint64_t count = read_all(&error), all = RECORDS - first_lsn + 1;
+    uint64_t count = read_all(directory, 0, &error), all = RECORDS - first_lsn + 1;
     int looked = twinlog_inspect(directory, &inspection);
-    flips++;
+    if (flips++ % REPAIR_EVERY == 0)
+        check_repair(file, offset, bit, cover, &found);
 
     if (count == UINT64_MAX) {
         fail(file, offset, bit, "a wrong record was returned%.0" PRIu64, 0);
@@ -233,7 +285,7 @@ static void check_flip(const char *file, uint64_t offset, unsigned bit, enum cov
         fail(file, offset, bit, "verify failed with %" PRIu64, (uint64_t)(int64_t)found.result);
     if (found.damages == 0 || strcmp(found.file, file) != 0)
         fail(file, offset, bit, "the report names no or another file%.0" PRIu64, 0);
-    if (cover == FREE || cover == SPOKEN)
+    if (cover != COVERED)
         fail(file, offset, bit, "harmless, but verify says damage at %" PRIu64, found.first_lsn);
     if (offset >= DATA_OFFSET && (found.first_lsn == 0 || found.first_lsn > RECORDS + 1))
         fail(file, offset, bit, "the report has LSN %" PRIu64, found.first_lsn);
@@ -326,7 +378,7 @@ static struct layout find_layout(const unsigned char *bytes, const struct twinlo
         layout.to = group_start(bytes, cut);
     uint64_t front = first_lsn > 1 && layout.to > 0 ? find(bytes, layout.to, first_lsn, false) : UINT64_MAX;
     if (front < layout.to)
-        layout.kept = front;
+        layout.kept = group_start(bytes, front);
     return layout;
 }
 
@@ -419,18 +471,12 @@ static void check_kinds(const struct listing *listing, bool is_old)
     must(!is_old || (recycled > 0 && (seen & 1u << TWINLOG_SEGMENT_RETIRED)));
 }
 
-static void remove_directory(void)
+static void remove_directories(void)
 {
-    struct dirent **names;
-    int count = scandir(directory, &names, NULL, NULL);
-    for (int i = 0; i < count; i++) {
-        char path[600];
-        snprintf(path, sizeof(path), "%s/%s", directory, names[i]->d_name);
-        unlink(path);
-        free(names[i]);
-    }
-    free(names);
+    empty_directory(directory);
     rmdir(directory);
+    empty_directory(repaired);
+    rmdir(repaired);
 }
 
 static unsigned flip_log(void (*make)(void), const unsigned *steps)
@@ -439,13 +485,13 @@ static unsigned flip_log(void (*make)(void), const unsigned *steps)
     struct listing listing = { 0 };
     make();
     must(twinlog_inspect(directory, &inspection) == 0 && inspection.last_lsn == RECORDS);
-    must(verify().result == 0 && verify().others == 0);
+    must(verify(directory).result == 0 && verify(directory).others == 0);
     must(twinlog_segments(directory, keep_segment, &listing) == 0);
     check_kinds(&listing, make == make_old);
     for (unsigned i = 0; i < listing.count; i++)
         flip_segment(steps, &listing.list[i]);
     flip_state(steps);
-    remove_directory();
+    remove_directories();
     return listing.count;
 }
 
@@ -469,6 +515,7 @@ int main(int argc, char **argv)
     snprintf(directory, sizeof(directory), "%s/twinlog-flips-XXXXXX",
              access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
     must(mkdtemp(directory) != NULL);
+    snprintf(repaired, sizeof(repaired), "%s.repaired", directory);
     segments = flip_log(make_plain, steps);
     segments += flip_log(make_old, steps);
     printf("damage-flips: %lu bits of %u segments flipped, %lu detected, %lu harmless, %lu violations\n",
