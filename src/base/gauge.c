@@ -22,7 +22,6 @@ static uint64_t bucket_end(unsigned bucket)
 
 void twl_gauge_add(struct gauge *gauge, uint64_t value)
 {
-    atomic_fetch_add_explicit(&gauge->count, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&gauge->sum, value, memory_order_relaxed);
     atomic_fetch_add_explicit(&gauge->buckets[bucket_of(value)], 1, memory_order_relaxed);
     uint64_t max = atomic_load_explicit(&gauge->max, memory_order_relaxed);
@@ -33,11 +32,13 @@ void twl_gauge_add(struct gauge *gauge, uint64_t value)
 
 void twl_gauge_read(const struct gauge *gauge, struct twinlog_histogram *ret_histogram)
 {
-    ret_histogram->count = atomic_load_explicit(&gauge->count, memory_order_relaxed);
+    ret_histogram->count = 0;
     ret_histogram->sum = atomic_load_explicit(&gauge->sum, memory_order_relaxed);
     ret_histogram->max = atomic_load_explicit(&gauge->max, memory_order_relaxed);
-    for (unsigned i = 0; i < TWINLOG_BUCKETS; i++)
+    for (unsigned i = 0; i < TWINLOG_BUCKETS; i++) {
         ret_histogram->buckets[i] = atomic_load_explicit(&gauge->buckets[i], memory_order_relaxed);
+        ret_histogram->count += ret_histogram->buckets[i];
+    }
 }
 
 uint64_t twinlog_quantile(const struct twinlog_histogram *histogram, double q)

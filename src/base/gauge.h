@@ -2,8 +2,8 @@
 /*
  * A histogram that any thread may add to, without a lock.
  *
- * The buckets are those of struct twinlog_histogram. A concurrent reader may see a value counted in one field and
- * not yet in another.
+ * The buckets are those of struct twinlog_histogram. How many values there are is the sum of the buckets, so that adding
+ * one changes no word more than it must. A concurrent reader may see a value in a bucket and not yet in the sum.
  */
 #ifndef TWL_GAUGE_H
 #define TWL_GAUGE_H
@@ -13,7 +13,7 @@
 #include <stdatomic.h>
 
 struct gauge {
-    _Atomic uint64_t count, sum, max;
+    _Atomic uint64_t sum, max;
     _Atomic uint64_t buckets[TWINLOG_BUCKETS];
 };
 
