@@ -1,0 +1,3 @@
+module twinlog
+
+go 1.18

@@ -1,0 +1,18 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# test.sh BUILD: the Go binding with the library in BUILD, and its example.
+set -eu
+build=$(realpath "$1")
+cd "$(dirname "$0")"
+go version 2>/dev/null | grep -qE 'go1\.(1[89]|[2-9][0-9])' || { echo "SKIP bindings-go: there is no Go 1.18"; exit 77; }
+place=$(mktemp -d "$build/bindings-go.XXXXXX")
+trap 'rm -rf "$place"' EXIT
+export TMPDIR="$place" GOPROXY=off GOFLAGS=-mod=readonly GOTOOLCHAIN=local GOCACHE="${GOCACHE:-$build/go-cache}" GOPATH="$place/go"
+include=$(realpath ../../include)
+export CGO_CFLAGS="-I$include" CGO_LDFLAGS="-L$build -Wl,-rpath,$build"
+unformatted=$(gofmt -l .)
+[ -z "$unformatted" ] || { echo "gofmt would change $unformatted"; exit 1; }
+go vet ./...
+GOTRACEBACK=all go test -count=1 -timeout 300s .
+go build -o "$place/example" ./example
+"$place/example" "$place/journal"

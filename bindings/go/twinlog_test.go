@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+package twinlog
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var background = context.Background()
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mustBe(t *testing.T, err, target error) {
+	t.Helper()
+	if !errors.Is(err, target) {
+		t.Fatalf("%v instead of %v", err, target)
+	}
+}
+
+func open(t *testing.T, dir string, options *Options) *Log {
+	t.Helper()
+	log, err := Open(dir, options)
+	must(t, err)
+	return log
+}
+
+func TestErrors(t *testing.T) {
+	_, err := Open(filepath.Join(t.TempDir(), "not", "here"), nil)
+	mustBe(t, err, syscall.ENOENT)
+	_, err = Open(filepath.Join(t.TempDir(), "log"), &Options{MustExist: true})
+	mustBe(t, err, syscall.ENOENT)
+	if ErrTrimmed.Error() == "" || errors.Is(ErrTrimmed, syscall.ENOENT) {
+		t.Fatal("an error of the library is no errno")
+	}
+	dir := filepath.Join(t.TempDir(), "log")
+	log := open(t, dir, nil)
+	_, err = Open(dir, nil)
+	mustBe(t, err, syscall.EBUSY)
+	_, err = log.AppendBatch(background, nil, Terms{})
+	mustBe(t, err, syscall.EINVAL)
+	lsn, err := log.Append(background, make([]byte, 64<<20))
+	mustBe(t, err, syscall.EMSGSIZE)
+	if lsn != 0 {
+		t.Fatal("a record that was refused has an LSN")
+	}
+	reader, err := log.Reader(0)
+	must(t, err)
+	mustBe(t, log.Close(), syscall.EBUSY)
+	_, err = log.Append(background, []byte("still open"))
+	must(t, err)
+	reader.Close()
+	must(t, log.Close())
+	must(t, log.Close())
+}
+
+func TestAppendAndRead(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	log := open(t, dir, &Options{SegmentBytes: 1 << 20})
+	when := time.Unix(1700000000, 5)
+	lsn, err := log.AppendBatch(background, []Entry{{Data: []byte("one"), Type: 7, Tag: 300, Time: when}, {}}, Terms{})
+	must(t, err)
+	if lsn != 1 || log.DurableLSN() != 2 || log.FirstLSN() != 1 || log.LastLSN() != 2 {
+		t.Fatal("LSNs")
+	}
+	lsn, err = log.AppendBatch(background, []Entry{{Data: []byte("three")}}, Terms{Level: LevelBuffered})
+	must(t, err)
+	must(t, log.Wait(background, lsn, LevelDurable))
+	must(t, log.Sync())
+
+	record, err := log.Read(1)
+	must(t, err)
+	if record.LSN != 1 || !record.Time.Equal(when) || record.Type != 7 || record.Tag != 300 || string(record.Data) != "one" {
+		t.Fatal(record)
+	}
+	large := bytes.Repeat([]byte("large"), 10000)
+	lsn, err = log.Append(background, large)
+	must(t, err)
+	record, err = log.Read(lsn)
+	must(t, err)
+	if !bytes.Equal(record.Data, large) {
+		t.Fatal("a large record")
+	}
+	_, err = log.Read(lsn + 1)
+	mustBe(t, err, syscall.ERANGE)
+
+	reader, err := OpenReader(dir, 2)
+	must(t, err)
+	for _, text := range []string{"", "three", string(large)} {
+		record, err := reader.Next()
+		must(t, err)
+		if string(record.Data) != text {
+			t.Fatal(record)
+		}
+	}
+	_, err = reader.Next()
+	mustBe(t, err, io.EOF)
+	record, err = reader.Previous()
+	must(t, err)
+	if record.LSN != 4 {
+		t.Fatal(record.LSN)
+	}
+	must(t, reader.SeekEnd())
+	waited := make(chan error)
+	go func() { waited <- reader.Wait(background) }()
+	_, err = log.Append(background, []byte("five"))
+	must(t, err)
+	must(t, <-waited)
+	must(t, reader.SeekTime(when))
+	must(t, reader.Seek(5))
+	record, err = reader.Next()
+	must(t, err)
+	if string(record.Data) != "five" {
+		t.Fatal(record)
+	}
+	canceled, cancel := context.WithCancel(background)
+	cancel()
+	mustBe(t, reader.Wait(canceled), context.Canceled)
+
+	first, err := log.Trim(3)
+	must(t, err)
+	if first != 3 {
+		t.Fatal(first)
+	}
+	must(t, reader.Seek(1))
+	_, err = reader.Next()
+	mustBe(t, err, ErrTrimmed)
+	must(t, reader.SeekFirst())
+	must(t, log.Truncate(4))
+	must(t, log.Reset(100))
+	lsn, err = log.Append(background, []byte("hundred"))
+	must(t, err)
+	if lsn != 100 {
+		t.Fatal(lsn)
+	}
+	reader.Close()
+	must(t, log.Close())
+}
+
+// Many goroutines wait, and everything that was acknowledged is there; the same with contexts that end meanwhile.
+func TestGoroutines(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	log := open(t, dir, nil)
+	var wait sync.WaitGroup
+	var lock sync.Mutex
+	acknowledged := map[uint64]string{}
+	for worker := 0; worker < 200; worker++ {
+		wait.Add(1)
+		go func(worker int) {
+			defer wait.Done()
+			for i := 0; i < 10; i++ {
+				text := fmt.Sprintf("%d of %d", i, worker)
+				ctx, cancel := background, func() {}
+				if worker%4 == 0 {
+					ctx, cancel = context.WithTimeout(background, time.Duration(worker)*time.Microsecond)
+				}
+				lsn, err := log.Append(ctx, []byte(text))
+				cancel()
+				if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+					t.Error(err)
+				}
+				if err == nil && lsn == 0 {
+					t.Error("no LSN")
+				}
+				if lsn != 0 {
+					lock.Lock()
+					acknowledged[lsn] = text
+					lock.Unlock()
+				}
+			}
+		}(worker)
+	}
+	wait.Wait()
+	must(t, log.Close())
+
+	reader, err := OpenReader(dir, 0)
+	must(t, err)
+	defer reader.Close()
+	for {
+		record, err := reader.Next()
+		if err == io.EOF {
+			break
+		}
+		must(t, err)
+		if acknowledged[record.LSN] != string(record.Data) {
+			t.Fatalf("LSN %d is %q, not %q", record.LSN, record.Data, acknowledged[record.LSN])
+		}
+		delete(acknowledged, record.LSN)
+	}
+	if len(acknowledged) > 0 {
+		t.Fatal(len(acknowledged), "records are missing")
+	}
+}
+
+func TestModes(t *testing.T) {
+	for _, mode := range []Mode{Mapped, Shared} {
+		log := open(t, filepath.Join(t.TempDir(), "log"), &Options{Mode: mode})
+		lsn, err := log.Append(background, []byte("event"))
+		must(t, err)
+		must(t, log.Wait(background, lsn, LevelDurable))
+		record, err := log.Read(lsn)
+		must(t, err)
+		if string(record.Data) != "event" {
+			t.Fatal(record)
+		}
+		must(t, log.Close())
+	}
+}
+
+func TestConsumer(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	log := open(t, dir, nil)
+	defer log.Close()
+	_, err := log.AppendBatch(background, []Entry{{Data: []byte("a")}, {Data: []byte("b")}, {Data: []byte("c")}}, Terms{})
+	must(t, err)
+	for _, text := range []string{"a", "b"} {
+		consumer, err := OpenConsumer(dir, "billing")
+		must(t, err)
+		_, err = OpenConsumer(dir, "billing")
+		mustBe(t, err, syscall.EBUSY)
+		must(t, consumer.Wait(background))
+		record, err := consumer.Next()
+		must(t, err)
+		if string(record.Data) != text {
+			t.Fatal(record)
+		}
+		must(t, consumer.Commit(0))
+		consumer.Close()
+	}
+	lsn, err := log.Cursor("billing")
+	must(t, err)
+	if lsn != 2 {
+		t.Fatal(lsn)
+	}
+	must(t, log.SetCursor("billing", 3))
+	must(t, log.RemoveCursor("billing"))
+	_, err = log.Cursor("billing")
+	mustBe(t, err, syscall.ENOENT)
+	must(t, log.SetMeta("vote", []byte("me")))
+	value, err := log.Meta("vote")
+	must(t, err)
+	if string(value) != "me" {
+		t.Fatal(value)
+	}
+	must(t, log.RemoveMeta("vote"))
+	_, err = log.Meta("vote")
+	mustBe(t, err, syscall.ENOENT)
+
+	only := open(t, dir, &Options{ReadOnly: true})
+	_, err = only.Append(background, []byte("no"))
+	mustBe(t, err, syscall.EROFS)
+	must(t, only.Close())
+}
