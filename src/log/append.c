@@ -94,12 +94,6 @@ static int wait_for(struct twinlog *log, uint64_t lsn, const struct terms *terms
 
 /* ---- blocking ---------------------------------------------------------------------------------- */
 
-static int append(struct twinlog *log, const struct batch *batch, const struct terms *terms,
-                  uint64_t *ret_lsn)
-{
-    return after_try(log, terms, log->ops->append(log->engine, batch, terms, ret_lsn));
-}
-
 static int append_one(struct twinlog *log, const void *data, size_t size, uint32_t level, uint64_t *ret_lsn)
 {
     const struct twinlog_entry entry = { .data = data, .size = size };
@@ -109,7 +103,7 @@ static int append_one(struct twinlog *log, const void *data, size_t size, uint32
     const struct terms terms = { .level = level_of(log, level), .called_ns = twl_commit_called() };
     int rc = go_in(log, &terms, &call);
     if (rc == 0) {
-        rc = !data && size > 0 ? -EINVAL : append(log, &batch, &terms, &lsn);
+        rc = !data && size > 0 ? -EINVAL : log->ops->append(log->engine, &batch, &terms, &lsn);
         twl_leave(&call);
     }
     if (ret_lsn)
@@ -140,7 +134,7 @@ int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entrie
         if (rc == 0) {
             read.called_ns = twl_commit_called();
             prepare(log, &read);
-            rc = append(log, &batch, &read, &lsn);
+            rc = after_try(log, &read, log->ops->append(log->engine, &batch, &read, &lsn));
         }
         twl_leave(&call);
     }

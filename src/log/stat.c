@@ -26,22 +26,12 @@ static int look(struct twinlog *log)
     return rc;
 }
 
-static uint64_t look_at_last(struct twinlog *log)
-{
-    look(log);
-    return atomic_load(&log->looked_last_lsn);
-}
-
-static uint64_t look_at_first(struct twinlog *log)
-{
-    look(log);
-    return atomic_load(&log->looked_first_lsn);
-}
-
 static uint64_t newest_lsn(struct twinlog *log, enum twinlog_level level)
 {
-    if (is_read_only(log))
-        return look_at_last(log);
+    if (is_read_only(log)) {
+        look(log);
+        return atomic_load(&log->looked_last_lsn);
+    }
     return log->ops->newest_lsn(log->engine, level, twl_fork_guard_is_forked(&log->guard));
 }
 
@@ -88,8 +78,10 @@ uint64_t twinlog_first_lsn(struct twinlog *log)
 {
     if (!log)
         return 0;
-    if (is_read_only(log))
-        return look_at_first(log);
+    if (is_read_only(log)) {
+        look(log);
+        return atomic_load(&log->looked_first_lsn);
+    }
     uint64_t first_lsn = atomic_load(&log->first_lsn);
     return told_lsn(log) >= first_lsn ? first_lsn : 0;
 }
@@ -143,16 +135,6 @@ void twl_stat_writer(struct twinlog *log, struct twinlog_stat *stat)
     stat_markers(log, stat);
 }
 
-static int stat_read_only(struct twinlog *log, struct twinlog_stat *stat)
-{
-    const int rc = count_files(log, stat);
-    if (rc < 0)
-        return rc;
-    snprintf(stat->io_reason, sizeof(stat->io_reason), "opened read-only");
-    stat_markers(log, stat);
-    return 0;
-}
-
 int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat)
 {
     if (!ret_stat || !twl_versioned_is_set(ret_stat))
@@ -163,11 +145,13 @@ int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat)
     if (rc < 0)
         return rc;
     struct twinlog_stat stat = TWINLOG_STAT_INIT;
-    if (!is_read_only(log))
+    if (is_read_only(log)) {
+        snprintf(stat.io_reason, sizeof(stat.io_reason), "opened read-only");
+        stat_markers(log, &stat);
+    } else {
         twl_stat_writer(log, &stat);
-    else
-        rc = stat_read_only(log, &stat);
-    if (log->participants.file)
+    }
+    if (!log->keeper)
         rc = count_files(log, &stat);
     if (rc == 0)
         twl_versioned_give(ret_stat, &stat, sizeof(stat));
