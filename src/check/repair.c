@@ -317,9 +317,7 @@ static int check_writer(struct repairer *r)
 {
     struct shared_page *shared = &r->walk.snapshot.shared;
     bool has_writer;
-    int rc = twl_page_watch_again(shared);
-    if (rc >= 0)
-        rc = twl_page_has_writer(shared, &has_writer);
+    int rc = twl_page_ask_writer(shared, &has_writer);
     if (rc < 0)
         return rc;
     bool has_come = !r->is_blind && twl_page_epoch(shared) != r->epoch;

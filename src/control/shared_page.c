@@ -385,6 +385,12 @@ int twl_page_has_writer(struct shared_page *shared, bool *ret_has_writer)
     return shared->is_ours || !shared->file ? 0 : io_is_locked(shared->file, IO_LOCK_WRITER, ret_has_writer);
 }
 
+int twl_page_ask_writer(struct shared_page *shared, bool *ret_has_writer)
+{
+    int rc = twl_page_watch_again(shared);
+    return rc < 0 ? rc : twl_page_has_writer(shared, ret_has_writer);
+}
+
 bool twl_page_is_written(struct shared_page *shared)
 {
     bool has_writer;

@@ -98,6 +98,8 @@ int twl_page_watch(struct io *io, struct shared_page *ret_shared);
 int twl_page_watch_again(struct shared_page *shared);
 int twl_page_has_writer(struct shared_page *shared, bool *ret_has_writer);
 bool twl_page_is_written(struct shared_page *shared); /* the same; false if it can't be determined */
+/* Looks for the page again, then whether there is a writer. */
+int twl_page_ask_writer(struct shared_page *shared, bool *ret_has_writer);
 uint32_t twl_page_epoch(const struct shared_page *shared);
 uint64_t twl_page_durable_lsn(const struct shared_page *shared);
 uint64_t twl_page_first_lsn(const struct shared_page *shared); /* 0 = not known */

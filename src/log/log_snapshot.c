@@ -17,9 +17,7 @@
 
 static int ask_writer(struct shared_page *shared, bool *ret_has_writer, uint32_t *ret_epoch)
 {
-    int rc = twl_page_watch_again(shared);
-    if (rc >= 0)
-        rc = twl_page_has_writer(shared, ret_has_writer);
+    int rc = twl_page_ask_writer(shared, ret_has_writer);
     *ret_epoch = twl_page_epoch(shared);
     return rc;
 }

@@ -94,9 +94,7 @@ static int look(struct shared_page *shared, struct copy *copy, uint64_t since_ns
                 int *ret_why)
 {
     bool has_writer;
-    int rc = twl_page_watch_again(shared);
-    if (rc >= 0)
-        rc = twl_page_has_writer(shared, &has_writer);
+    int rc = twl_page_ask_writer(shared, &has_writer);
     if (rc < 0)
         return rc;
     if (!has_writer)
