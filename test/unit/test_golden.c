@@ -259,16 +259,27 @@ static const struct state_header new_state = { .generation = 1, .first_sequence 
 
 /* ---- logs ---------------------------------------------------------------------------------------- */
 
+static void begin_first_segment(struct builder *builder, struct images *images,
+                                const struct known_record *records, uint32_t salt)
+{
+    begin_log(builder, images, records);
+    add_segment(builder, 1);
+    builder->offset = SEGMENT_DATA_OFFSET;
+    begin_epoch(builder, salt);
+}
+
+static void end_closed_log(struct builder *builder)
+{
+    add_padded(builder, GROUP_CLOSE, 0);
+    add_state(builder, new_state, NULL, 0);
+}
+
 static void build_two_records(struct images *images)
 {
     struct builder builder;
-    begin_log(&builder, images, two_records);
-    add_segment(&builder, 1);
-    builder.offset = SEGMENT_DATA_OFFSET;
-    begin_epoch(&builder, 0x5a175a17);
+    begin_first_segment(&builder, images, two_records, 0x5a175a17);
     add_group(&builder, GROUP_RECORDS, 2);
-    add_padded(&builder, GROUP_CLOSE, 0);
-    add_state(&builder, new_state, NULL, 0);
+    end_closed_log(&builder);
 }
 
 /* Three writers: the first closes the log, the second dies, the third pads and dies in a write. The
@@ -276,10 +287,7 @@ static void build_two_records(struct images *images)
 static void build_history(struct images *images)
 {
     struct builder builder;
-    begin_log(&builder, images, history);
-    add_segment(&builder, 1);
-    builder.offset = SEGMENT_DATA_OFFSET;
-    begin_epoch(&builder, 0x11111111);
+    begin_first_segment(&builder, images, history, 0x11111111);
     add_group(&builder, GROUP_RECORDS, 3);
     add_group(&builder, GROUP_RECORDS, 1);
     add_padded(&builder, GROUP_CLOSE, 0);
@@ -315,10 +323,7 @@ static void build_sealed(struct images *images)
     };
     static const struct state_header state = { .generation = 4, .first_sequence = 1, .first_lsn = 1 };
     struct builder builder;
-    begin_log(&builder, images, seven);
-    add_segment(&builder, 1);
-    builder.offset = SEGMENT_DATA_OFFSET;
-    begin_epoch(&builder, 0x11111111);
+    begin_first_segment(&builder, images, seven, 0x11111111);
     add_padded(&builder, GROUP_RECORDS, 2);
     add_padded(&builder, GROUP_RECORDS, 1);
     add_padded(&builder, GROUP_RECORDS, 3);
@@ -337,10 +342,7 @@ static void build_recycled(struct images *images)
 {
     static const struct state_header state = { .generation = 3, .first_sequence = 2, .first_lsn = 5 };
     struct builder builder;
-    begin_log(&builder, images, seven);
-    add_segment(&builder, 1);
-    builder.offset = SEGMENT_DATA_OFFSET;
-    begin_epoch(&builder, 0x11111111);
+    begin_first_segment(&builder, images, seven, 0x11111111);
     add_padded(&builder, GROUP_RECORDS, 2);
     add_padded(&builder, GROUP_RECORDS, 1);
     seal(&builder);
@@ -360,10 +362,7 @@ static void build_recycled(struct images *images)
 static void build_truncated(struct images *images)
 {
     struct builder builder;
-    begin_log(&builder, images, before_cut);
-    add_segment(&builder, 1);
-    builder.offset = SEGMENT_DATA_OFFSET;
-    begin_epoch(&builder, 0x11111111);
+    begin_first_segment(&builder, images, before_cut, 0x11111111);
     add_group(&builder, GROUP_RECORDS, 3);
     uint32_t chain = builder.chain;
     add_group(&builder, GROUP_RECORDS, 1);
@@ -383,21 +382,16 @@ static void build_truncated(struct images *images)
     builder.offset = SEGMENT_DATA_OFFSET;
     begin_epoch(&builder, 0x22222222);
     add_group(&builder, GROUP_RECORDS, 1);
-    add_padded(&builder, GROUP_CLOSE, 0);
-    add_state(&builder, new_state, NULL, 0);
+    end_closed_log(&builder);
 }
 
 /* As a repair leaves it: two records were lost. */
 static void build_fillers(struct images *images)
 {
     struct builder builder;
-    begin_log(&builder, images, with_voids);
-    add_segment(&builder, 1);
-    builder.offset = SEGMENT_DATA_OFFSET;
-    begin_epoch(&builder, 0x5a175a17);
+    begin_first_segment(&builder, images, with_voids, 0x5a175a17);
     add_group(&builder, GROUP_RECORDS, 4);
-    add_padded(&builder, GROUP_CLOSE, 0);
-    add_state(&builder, new_state, NULL, 0);
+    end_closed_log(&builder);
 }
 
 /* ---- logs that were mapped ---------------------------------------------------------------------- */
@@ -444,10 +438,7 @@ static void close_group(struct builder *builder, uint64_t first_lsn)
 static void build_mapped(struct images *images)
 {
     struct builder builder;
-    begin_log(&builder, images, seven);
-    add_segment(&builder, 1);
-    builder.offset = SEGMENT_DATA_OFFSET;
-    begin_epoch(&builder, 0x11111111);
+    begin_first_segment(&builder, images, seven, 0x11111111);
     builder.features = FEATURE_MAPPED;
     add_segment(&builder, 1);
     builder.offset = SEGMENT_DATA_OFFSET;
@@ -469,10 +460,7 @@ static void build_mapped(struct images *images)
 static struct images *build_for_future(struct images *images)
 {
     struct builder builder;
-    begin_log(&builder, images, two_records);
-    add_segment(&builder, 1);
-    builder.offset = SEGMENT_DATA_OFFSET;
-    begin_epoch(&builder, 0x5a175a17);
+    begin_first_segment(&builder, images, two_records, 0x5a175a17);
     add_group(&builder, GROUP_RECORDS, 2);
     add_state(&builder, new_state, NULL, 0);
     return images;
