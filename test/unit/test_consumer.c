@@ -77,6 +77,26 @@ static uint64_t cursor_of(struct twinlog *log)
     return lsn;
 }
 
+/* Also where the log goes on. */
+static void expect_told(struct twinlog_consumer *consumer, int result, uint64_t first_lsn)
+{
+    expect_no_next(consumer, result);
+    ck_assert_uint_eq(report.first_lsn, first_lsn);
+}
+
+/* What was returned ends with that record. */
+static void commit_up_to(struct twinlog_consumer *consumer, struct twinlog *log, uint64_t lsn)
+{
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), 0);
+    ck_assert_uint_eq(cursor_of(log), lsn);
+}
+
+static void close_both(struct twinlog_consumer *consumer, struct twinlog *log)
+{
+    twinlog_consumer_close(consumer);
+    log_close(log);
+}
+
 static void trim(struct twinlog *log, uint64_t before_lsn, uint32_t flags)
 {
     struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
@@ -111,8 +131,7 @@ START_TEST(a_consumer_goes_on_where_the_last_one_ended_in_every_mode)
     expect_all(consumer, 31, 100, 0);
     expect_no_next(consumer, 0);
     ck_assert_int_eq(twinlog_consumer_commit(consumer, 101), -EINVAL);
-    ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), 0);
-    ck_assert_uint_eq(cursor_of(log), 100);
+    commit_up_to(consumer, log, 100);
     put(log, 0, 1);
     ck_assert_int_eq(twinlog_reader_wait(twinlog_consumer_reader(consumer), -1), 1);
     expect_next(consumer, 101, 0);
@@ -140,8 +159,7 @@ START_TEST(no_trim_passes_a_new_consumer)
     trim(log, 101, 0);
     ck_assert_uint_eq(twinlog_first_lsn(log), 61);
     expect_all(consumer, 61, 100, 0);
-    twinlog_consumer_close(consumer);
-    log_close(log);
+    close_both(consumer, log);
 }
 END_TEST
 
@@ -156,8 +174,7 @@ START_TEST(a_new_consumer_may_begin_at_the_end)
     twinlog_consumer_close(consumer);
     consumer = open_consumer(TWINLOG_CONSUMER_FROM_END); /* it is not new any more */
     expect_next(consumer, 101, 0);
-    twinlog_consumer_close(consumer);
-    log_close(log);
+    close_both(consumer, log);
 }
 END_TEST
 
@@ -319,13 +336,10 @@ START_TEST(a_trim_that_passes_the_cursor_is_told_once)
     trim(log, 51, TWINLOG_TRIM_PAST_CURSORS);
     ck_assert_int_eq(twinlog_consumer_commit(consumer, 20), TWINLOG_ETRIMMED);
     ck_assert_uint_eq(cursor_of(log), 50);
-    expect_no_next(consumer, TWINLOG_ETRIMMED);
-    ck_assert_uint_eq(report.first_lsn, 51);
+    expect_told(consumer, TWINLOG_ETRIMMED, 51);
     expect_all(consumer, 51, 100, 0);
-    ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), 0);
-    ck_assert_uint_eq(cursor_of(log), 100);
-    twinlog_consumer_close(consumer);
-    log_close(log);
+    commit_up_to(consumer, log, 100);
+    close_both(consumer, log);
 }
 END_TEST
 
@@ -345,15 +359,12 @@ START_TEST(a_truncation_of_what_was_finished_with_is_told_once)
     if (_i == 1)
         ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), TWINLOG_ETRUNCATED);
     ck_assert_uint_eq(cursor_of(log), 50);
-    expect_no_next(consumer, TWINLOG_ETRUNCATED);
-    ck_assert_uint_eq(report.first_lsn, 51);
+    expect_told(consumer, TWINLOG_ETRUNCATED, 51);
     expect_all(consumer, 51, 60, 1);
     ck_assert_int_eq(twinlog_consumer_commit(consumer, 61), -EINVAL);
-    ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), 0);
-    ck_assert_uint_eq(cursor_of(log), 60); /* although it was at 70 in the first life */
+    commit_up_to(consumer, log, 60); /* although it was at 70 in the first life */
     expect_all(consumer, 61, 150, 1);
-    twinlog_consumer_close(consumer);
-    log_close(log);
+    close_both(consumer, log);
 }
 END_TEST
 
@@ -370,8 +381,7 @@ START_TEST(a_reset_is_told_also_when_all_was_finished_with_and_trimmed)
     put(log, 1, 200);
     expect_no_next(consumer, TWINLOG_ETRUNCATED);
     expect_all(consumer, 10, 209, 1);
-    twinlog_consumer_close(consumer);
-    log_close(log);
+    close_both(consumer, log);
 }
 END_TEST
 
@@ -396,11 +406,9 @@ START_TEST(a_consumer_that_comes_in_the_middle_of_a_truncation_begins_at_the_end
     struct twinlog_consumer *consumer = open_consumer(0);
     put(log, 1, 50);
     expect_all(consumer, 51, 60, 1);
-    ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), 0);
-    ck_assert_uint_eq(cursor_of(log), 60);
+    commit_up_to(consumer, log, 60);
     expect_all(consumer, 61, 100, 1);
-    twinlog_consumer_close(consumer);
-    log_close(log);
+    close_both(consumer, log);
 }
 END_TEST
 
@@ -417,13 +425,10 @@ START_TEST(the_second_of_two_truncations_is_not_missed)
         ck_assert_int_eq(twinlog_reader_wait(twinlog_consumer_reader(consumer), -1), 1);
     ck_assert_int_eq(twinlog_truncate(log, 20), 0);
     put(log, 1, 100);
-    expect_no_next(consumer, TWINLOG_ETRUNCATED);
-    ck_assert_uint_eq(report.first_lsn, 21);
+    expect_told(consumer, TWINLOG_ETRUNCATED, 21);
     expect_all(consumer, 21, 120, 1);
-    ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), 0);
-    ck_assert_uint_eq(cursor_of(log), 120);
-    twinlog_consumer_close(consumer);
-    log_close(log);
+    commit_up_to(consumer, log, 120);
+    close_both(consumer, log);
 }
 END_TEST
 
