@@ -5,18 +5,9 @@
 set -u
 build=$(realpath "$1") || exit 1
 cd "$(dirname "$0")/.." || exit 1
-failures=0
-scratch=$(mktemp -d "$build/tidy.XXXXXX") || exit 1
-trap 'rm -rf "$scratch"' EXIT
-
-# report WHAT COMPLAINTS: shows the complaints if there are any.
-report()
-{
-    if [ -n "$2" ]; then
-        printf -- '--- %s\n%s\n' "$1" "$2"
-        failures=$((failures + 1))
-    fi
-}
+# shellcheck source=test/complaints.sh
+. test/complaints.sh
+make_scratch "$build/tidy.XXXXXX"
 
 # What is committed or about to be; without git, what an unpacked archive holds.
 if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then

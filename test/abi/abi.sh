@@ -21,18 +21,9 @@ for tool in "$cc" nm; do
 done
 old=$here/0.1
 new=$here/../../include
-failures=0
-scratch=$(mktemp -d "$build/abi.XXXXXX") || exit 1
-trap 'rm -rf "$scratch"' EXIT
-
-# report WHAT COMPLAINTS: shows the complaints if there are any.
-report()
-{
-    if [ -n "$2" ]; then
-        printf -- '--- %s\n%s\n' "$1" "$2"
-        failures=$((failures + 1))
-    fi
-}
+# shellcheck source=test/complaints.sh
+. "$here/../complaints.sh"
+make_scratch "$build/abi.XXXXXX"
 
 # Each symbol with the version of its interface.
 symbols() { nm -D --defined-only --format=posix "$build/libtwinlog.so" | awk '$2 != "A" { print $1 }' | LC_ALL=C sort; }

@@ -5,18 +5,9 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 command -v mandoc >/dev/null || { echo "skipped: mandoc is not here"; exit 77; }
-failures=0
-scratch=$(mktemp -d "${TMPDIR:-/tmp}/twinlog-docs.XXXXXX") || exit 1
-trap 'rm -rf "$scratch"' EXIT
-
-# report WHAT COMPLAINTS: shows the complaints if there are any.
-report()
-{
-    if [ -n "$2" ]; then
-        printf -- '--- %s\n%s\n' "$1" "$2"
-        failures=$((failures + 1))
-    fi
-}
+# shellcheck source=test/complaints.sh
+. test/complaints.sh
+make_scratch "${TMPDIR:-/tmp}/twinlog-docs.XXXXXX"
 
 # ---- manual pages ------------------------------------------------------------------------------
 

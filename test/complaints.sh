@@ -1,0 +1,21 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# complaints.sh: for tests that look at the tree. They read it in (with .), and end with 1 if $failures is not 0.
+# shellcheck disable=SC2034 # its readers use it
+failures=0
+
+# make_scratch TEMPLATE: sets $scratch to a new folder, which is removed at the end.
+make_scratch()
+{
+    scratch=$(mktemp -d "$1") || exit 1
+    trap 'rm -rf "$scratch"' EXIT
+}
+
+# report WHAT COMPLAINTS: shows the complaints if there are any.
+report()
+{
+    if [ -n "$2" ]; then
+        printf -- '--- %s\n%s\n' "$1" "$2"
+        failures=$((failures + 1))
+    fi
+}
