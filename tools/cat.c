@@ -85,13 +85,14 @@ struct cat {
     int64_t until_ns;
     uint64_t last_count; /* how many of the newest; 0 = all */
 
-    const char *cursor;    /* its name, or NULL */
-    struct twinlog *log;   /* through which the cursor is moved */
-    uint64_t cursor_lsn;   /* where the cursor is */
-    uint64_t printed_lsn;  /* newest LSN that was printed */
-    const char *failed_to; /* what failed, if it was not reading */
+    const char *cursor; /* its name, or NULL */
+    struct twinlog_consumer *consumer;
+    uint64_t printed_lsn;   /* newest LSN that was printed */
+    uint64_t committed_lsn; /* newest LSN over which this run has moved the cursor */
+    bool is_behind_range;   /* the consumer has passed --to */
+    const char *failed_to;  /* what failed, if it was not reading */
 
-    struct twinlog_reader *reader;
+    struct twinlog_reader *reader; /* that of the consumer, if there is one */
 };
 
 static char output_buffer[64 * 1024]; /* instead of the 4 KiB that stdio gives a pipe */
@@ -109,6 +110,19 @@ static bool is_wanted(struct cat *cat, const struct twinlog_record *record)
     return true;
 }
 
+static int next_record(struct cat *cat, struct twinlog_record *record)
+{
+    if (!cat->consumer)
+        return twinlog_reader_next(cat->reader, record);
+    if (cat->is_behind_range)
+        return 0;
+    const int result = twinlog_consumer_next(cat->consumer, record);
+    if (result <= 0 || !cat->options.to_lsn)
+        return result;
+    cat->is_behind_range = record->lsn >= cat->options.to_lsn;
+    return record->lsn <= cat->options.to_lsn;
+}
+
 /* Prints a batch: 1 = there may be more, 0 = no more for now, or the reader's error. */
 static int print_batch(struct cat *cat)
 {
@@ -117,7 +131,7 @@ static int print_batch(struct cat *cat)
     for (unsigned i = 0; i < BATCH_RECORDS; i++) {
         if (ferror_unlocked(stdout) || stop_signal())
             return 0;
-        int result = twinlog_reader_next(cat->reader, &record);
+        int result = next_record(cat, &record);
         if (result <= 0)
             return result;
         if (cat->has_until && record.time_ns >= cat->until_ns) {
@@ -135,13 +149,13 @@ static int print_batch(struct cat *cat)
 static int hand_over(struct cat *cat)
 {
     fflush(stdout);
-    if (ferror(stdout) || !cat->cursor || cat->printed_lsn <= cat->cursor_lsn)
+    if (ferror(stdout) || !cat->consumer || cat->printed_lsn == cat->committed_lsn)
         return 0;
-    int error = twinlog_cursor_set(cat->log, cat->cursor, cat->printed_lsn);
+    int error = twinlog_consumer_commit(cat->consumer, cat->printed_lsn);
     if (error)
         cat->failed_to = "move the cursor in";
     else
-        cat->cursor_lsn = cat->printed_lsn;
+        cat->committed_lsn = cat->printed_lsn;
     return error;
 }
 
@@ -149,7 +163,7 @@ static int hand_over(struct cat *cat)
  * reader of the output has gone. */
 static int wait_for_more(struct cat *cat)
 {
-    if (ferror_unlocked(stdout) || stop_signal())
+    if (ferror_unlocked(stdout) || stop_signal() || cat->is_behind_range)
         return 0;
     int result = twinlog_reader_wait(cat->reader, 0);
     if (result)
@@ -237,24 +251,23 @@ static int go_back(struct cat *cat, bool prints)
 
 /* ---- the command ------------------------------------------------------------------------------- */
 
-static int take_cursor(struct cat *cat)
+static int open_reader(struct cat *cat)
 {
-    int error = twinlog_cursor_get(cat->log, cat->cursor, &cat->cursor_lsn);
+    struct twinlog_consumer_options options = TWINLOG_CONSUMER_OPTIONS_INIT;
 
-    if (error == -ENOENT) /* the first move makes the cursor */
-        return STATUS_FINE;
-    if (error)
-        return fail("get the cursor of", cat->dir, error, NULL, NULL);
-    if (cat->cursor_lsn) /* 0: the cursor has passed no record, wherever the log begins */
-        cat->options.from_lsn = cat->cursor_lsn + 1;
-    return STATUS_FINE;
+    if (!cat->cursor)
+        return twinlog_reader_open(cat->dir, &cat->options, &cat->reader);
+    options.flags = cat->options.flags & TWINLOG_READER_MMAP ? TWINLOG_CONSUMER_MMAP : 0;
+    options.ret_report = &cat->report;
+    int error = twinlog_consumer_open(cat->dir, cat->cursor, &options, &cat->consumer);
+    cat->reader = twinlog_consumer_reader(cat->consumer);
+    return error;
 }
 
 static int print_records(struct cat *cat)
 {
-    if (cat->options.to_lsn && cat->options.from_lsn > cat->options.to_lsn)
-        return 0; /* the cursor has passed the range */
-    int error = twinlog_reader_open(cat->dir, &cat->options, &cat->reader);
+    int error = open_reader(cat);
+
     if (error)
         return error;
     if (cat->is_reverse)
@@ -274,17 +287,13 @@ static int print_records(struct cat *cat)
 
 static int print_log(struct cat *cat)
 {
-    int status = STATUS_FINE;
-
-    if (cat->cursor)
-        status = open_beside_writer(cat->dir, &cat->log);
-    if (status == STATUS_FINE && cat->cursor)
-        status = take_cursor(cat);
-    if (status != STATUS_FINE)
-        return close_log(cat->log, cat->dir, status);
     int error = print_records(cat);
-    twinlog_reader_close(cat->reader);
-    status = close_log(cat->log, cat->dir, finish_output(STATUS_FINE));
+
+    if (cat->consumer)
+        twinlog_consumer_close(cat->consumer);
+    else
+        twinlog_reader_close(cat->reader);
+    int status = finish_output(STATUS_FINE);
     if (error && cat->failed_to)
         return fail(cat->failed_to, cat->dir, error, NULL, NULL);
     return error ? fail("read the log", cat->dir, error, &cat->report, NULL) : status;

@@ -58,7 +58,7 @@ static int find_cursor(struct twinlog_consumer *consumer, bool is_from_end, uint
     while (rc == -ENOENT) {
         const uint64_t lsn = is_from_end ? twinlog_durable_lsn(consumer->log) : 0;
         rc = twinlog_cursor_set(consumer->log, consumer->name, lsn);
-        if (rc == 0 || rc == TWINLOG_ETRIMMED) /* a trim was faster */
+        if (rc == 0 || rc == TWINLOG_ETRIMMED || rc == -ERANGE) /* a trim or a truncation was faster */
             rc = twinlog_cursor_get(consumer->log, consumer->name, ret_lsn);
     }
     return rc;

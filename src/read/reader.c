@@ -535,11 +535,17 @@ int twl_reader_pass_gap(struct twinlog_reader *reader, uint64_t *ret_lsn)
 
 int twl_reader_check(struct twinlog_reader *reader)
 {
+    const int error = reader->error;
     reader->end_lsn = 0;
     int rc = twl_read_snapshot_look(&reader->snapshot, &reader->report);
+    if (!is_gap(error)) /* damage says nothing about the records in front of it */
+        reader->error = 0;
     if (rc == 0)
         rc = settle(reader);
-    return is_gap(rc) ? stick(reader, rc) : rc;
+    if (is_gap(rc))
+        return stick(reader, rc);
+    reader->error = error;
+    return rc;
 }
 
 int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn, uint64_t *ret_last_lsn)

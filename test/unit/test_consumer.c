@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "control/state.h"
 #include "log/consumer_slot.h"
+#include "log/log.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -432,6 +433,80 @@ START_TEST(the_second_of_two_truncations_is_not_missed)
 }
 END_TEST
 
+static void spoil(const char *words)
+{
+    static char bytes[1024 * 1024];
+    FILE *file = fopen(log_segment(1), "r");
+    ck_assert_ptr_nonnull(file);
+    const size_t size = fread(bytes, 1, sizeof(bytes), file);
+    fclose(file);
+    const char *found = memmem(bytes, size, words, strlen(words));
+    ck_assert_ptr_nonnull(found);
+    patch_file(log_segment(1), found - bytes, "?", 1);
+}
+
+START_TEST(what_is_in_front_of_damage_can_be_committed)
+{
+    struct twinlog *log = make_log(100);
+    put(log, 0, 100);
+    spoil("150 in life 0");
+    struct twinlog_consumer *consumer = open_consumer(0);
+    struct twinlog_record record;
+    int rc;
+    while ((rc = twinlog_consumer_next(consumer, &record)) > 0)
+        continue;
+    ck_assert_int_eq(rc, TWINLOG_ECORRUPT);
+    ck_assert_uint_eq(record.lsn, 149);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), 0);
+    ck_assert_uint_eq(cursor_of(log), 149);
+    expect_no_next(consumer, TWINLOG_ECORRUPT);
+    ck_assert_int_eq(twinlog_truncate(log, 120), 0);
+    ck_assert_int_eq(twinlog_consumer_commit(consumer, 0), 0); /* nothing to do */
+    expect_no_next(consumer, TWINLOG_ECORRUPT);
+    twinlog_consumer_close(consumer);
+    consumer = open_consumer(0);
+    put(log, 1, 1);
+    expect_next(consumer, 121, 1);
+    twinlog_consumer_close(consumer);
+    log_close(log);
+}
+END_TEST
+
+static struct io_ops ops;
+static const struct io_ops *real;
+static struct twinlog *writer;
+static unsigned locks;
+
+/* The locks of an opening: the table of consumers, the slot, then the state file, for the cursor. */
+static int lock_behind_a_truncation(struct io_file *file, enum io_lock which, bool is_exclusive)
+{
+    if (++locks == 3)
+        ck_assert_int_eq(twinlog_truncate(writer, 50), 0);
+    return real->lock(file, which, is_exclusive);
+}
+
+START_TEST(a_truncation_while_a_cursor_is_made_at_the_end_is_no_error)
+{
+    struct twinlog_consumer_options options = TWINLOG_CONSUMER_OPTIONS_INIT;
+    struct twinlog_consumer *consumer;
+    struct io *io;
+    writer = make_log(100);
+    ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
+    real = io->ops;
+    ops = *real;
+    ops.lock = lock_behind_a_truncation;
+    io->ops = &ops;
+    options.flags = TWINLOG_CONSUMER_FROM_END;
+    ck_assert_int_eq(twl_consumer_open(io, NAME, &options, &consumer), 0);
+    ck_assert_uint_eq(twinlog_last_lsn(writer), 50);
+    ck_assert_uint_eq(cursor_of(writer), 50);
+    put(writer, 1, 1);
+    expect_next(consumer, 51, 1);
+    twinlog_consumer_close(consumer);
+    log_close(writer);
+}
+END_TEST
+
 Suite *consumer_suite(void)
 {
     Suite *suite = suite_create("consumer");
@@ -453,5 +528,7 @@ Suite *consumer_suite(void)
     tcase_add_test(tests, a_reset_is_told_also_when_all_was_finished_with_and_trimmed);
     tcase_add_test(tests, a_consumer_that_comes_in_the_middle_of_a_truncation_begins_at_the_end);
     tcase_add_loop_test(tests, the_second_of_two_truncations_is_not_missed, 0, 3);
+    tcase_add_test(tests, a_truncation_while_a_cursor_is_made_at_the_end_is_no_error);
+    tcase_add_test(tests, what_is_in_front_of_damage_can_be_committed);
     return suite;
 }
