@@ -175,7 +175,8 @@ enum twinlog_event_kind {
     TWINLOG_EVENT_SLOW,      /* a write or sync took longer than slow_ms */
     TWINLOG_EVENT_FULL,      /* a record was refused because there is no space; `error` */
     TWINLOG_EVENT_POISON,    /* a write or sync failed, the log is poisoned; `error` */
-    TWINLOG_EVENT_ABANDONED  /* a reservation was given up; first_lsn is a filler */
+    TWINLOG_EVENT_ABANDONED, /* a reservation was given up; first_lsn is a filler */
+    TWINLOG_EVENT_ROOM /* after a try was -EAGAIN: it is time to try again. Told once for all tries so far */
 };
 struct twinlog_event {
     uint32_t size; /* of the structure */
@@ -352,7 +353,9 @@ struct twinlog_entry {
 };
 
 enum twinlog_append_flags {
-    TWINLOG_TRY = 1u << 0 /* -EAGAIN, nothing happened, instead of waiting for room in the buffers */
+    TWINLOG_TRY =
+        1u << 0 /* -EAGAIN, nothing happened, instead of waiting for room in the buffers. Then the log makes
+                             some, and TWINLOG_EVENT_ROOM tells when */
 };
 /* The terms of a call. NULL instead of a pointer to them, and 0 in a field, mean those of twinlog_append(). */
 struct twinlog_terms {

@@ -118,6 +118,9 @@ void twl_commit_hold_delivery(struct commit *commit, bool is_held);
  * callback returns. Also true if it is a shared committer in any callback: a thread for which the caller would wait may
  * wait for a commit of this thread. */
 bool twl_commit_is_in_callback(const struct commit *commit);
+/* For a try that a truncation is about to refuse: TWINLOG_EVENT_ROOM is wanted. And when the truncation is over. */
+void twl_commit_want_room(struct commit *commit);
+void twl_commit_tell_room(struct commit *commit);
 /* True if this thread is in the observer of this log, or is the log's committer and in that of another log. */
 bool twl_commit_is_in_observer(const struct commit *commit);
 /* Wakes all sleeping threads to check their terms again. */

@@ -51,6 +51,24 @@ void twl_tell(const struct commit *c, const struct twinlog_event *event)
     calling = call.outer;
 }
 
+void twl_commit_want_room(struct commit *c)
+{
+    atomic_store(&c->wants_room, true);
+}
+
+void twl_commit_tell_room(struct commit *c)
+{
+    if (c->options.observe && atomic_load(&c->wants_room) && atomic_exchange(&c->wants_room, false))
+        twl_tell(c,
+                 &(struct twinlog_event){ .size = sizeof(struct twinlog_event), .kind = TWINLOG_EVENT_ROOM });
+}
+
+void twl_announce_room(struct commit *c)
+{
+    twl_event_notify_all(&c->space);
+    twl_commit_tell_room(c);
+}
+
 /* A request belongs to its owner again as soon as it is handed out. */
 static void hand_out(const struct commit *c, struct twinlog_request *list)
 {

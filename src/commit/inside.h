@@ -193,6 +193,7 @@ struct commit {
     _Atomic uint64_t written;                      /* [leader stores] */
     _Atomic int poison;                            /* [leader stores] 0 or the error */
     struct twl_event space; /* notified after a swap of the buffers, and after an attempt to make a segment */
+    _Atomic bool wants_room; /* [atomic] a try was refused since TWINLOG_EVENT_ROOM was told */
 
     _Alignas(CACHE_LINE) struct leadership leadership;
     struct segment segment; /* [leader, with the lock to exchange it] the active one */
@@ -307,5 +308,7 @@ void twl_reservations_destroy(struct commit *c);
 /* ---- events ---- */
 /* Calls the observer, which may not call the log: the caller may lead, or hold the lock. */
 void twl_tell(const struct commit *c, const struct twinlog_event *event);
+/* A writer may find room now that did not before: wakes those that wait, and tells of it if a try was refused. */
+void twl_announce_room(struct commit *c);
 
 #endif

@@ -237,7 +237,7 @@ bool twl_round_begin(struct commit *c, enum group_kind kind, struct round *round
     twl_mutex_unlock(&c->lock);
     if (!round->sealed)
         return round->is_synced && is_behind(c);
-    twl_event_notify_all(&c->space);
+    twl_announce_room(c);
     return true;
 }
 

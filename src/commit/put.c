@@ -138,7 +138,7 @@ static void end_growth(void *context, int rc)
     }
     c->roll_waits += rc == 0;
     twl_mutex_unlock(&c->lock);
-    twl_event_notify_all(&c->space);
+    twl_announce_room(c);
 }
 
 /* Has the next segment made; the first writer that looks for room takes it. A patient writer waits for the segment.
@@ -326,6 +326,7 @@ static int admit(struct commit *c, struct waiter *waiter, const struct terms *te
         break;
     case ADMISSION_AGAIN:
         rc = -EAGAIN;
+        twl_commit_want_room(c);
         break;
     }
     if (terms->is_try && (admission == ADMISSION_AGAIN || admission == ADMISSION_REFUSED))

@@ -90,6 +90,8 @@ static int take_reservation(struct commit *c, const struct terms *terms, struct 
         uint32_t seen = twl_event_value(&c->space);
         twl_mutex_lock(&c->lock);
         int rc = try_reservation(c, ret_reservation);
+        if (rc == -EAGAIN && terms->is_try)
+            twl_commit_want_room(c);
         twl_mutex_unlock(&c->lock);
         if (rc != -EAGAIN || terms->is_try)
             return rc;
@@ -170,7 +172,7 @@ int twl_commit_settle(struct commit *c, const struct twinlog_reservation *ticket
     }
     twl_mutex_unlock(&c->lock);
     if (rc == -ESTALE)
-        twl_event_notify_all(&c->space);
+        twl_announce_room(c);
     if (rc < 0)
         return rc;
 
@@ -186,7 +188,7 @@ int twl_commit_settle(struct commit *c, const struct twinlog_reservation *ticket
     place.twin->reservations--;
     twl_mutex_unlock(&c->lock);
     twl_finish_copy(c, place.twin);
-    twl_event_notify_all(&c->space);
+    twl_announce_room(c);
     return 0;
 }
 

@@ -160,5 +160,5 @@ void twl_commit_wake_all(struct commit *c)
 {
     twl_event_notify_all(&c->twins[0].done);
     twl_event_notify_all(&c->twins[1].done);
-    twl_event_notify_all(&c->space);
+    twl_announce_room(c);
 }

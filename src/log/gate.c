@@ -50,6 +50,8 @@ static int await_resume(struct twinlog *log, const struct terms *terms)
     int rc = 0;
     while (rc == 0) {
         const uint32_t seen = twl_event_value(&log->resumed);
+        if (terms->is_try) /* before it looks, so that the end of the truncation is told */
+            twl_commit_want_room(log->commit);
         if (!(atomic_load(&log->inside) & PAUSED))
             break;
         rc = terms->is_try ? -EAGAIN : twl_terms_ended(terms);
@@ -133,6 +135,7 @@ void twl_resume(struct twinlog *log)
 {
     atomic_fetch_and(&log->inside, ~PAUSED);
     twl_event_notify_all(&log->resumed);
+    twl_commit_tell_room(log->commit);
 }
 
 bool twl_is_inside(const struct twinlog *log)

@@ -10,11 +10,13 @@
 #include "suites.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -130,6 +132,122 @@ START_TEST(a_later_try_succeeds_with_a_record_that_needs_a_large_segment)
         AWAIT(append(log, sizeof(bytes), trying(TWINLOG_LEVEL_DURABLE), &lsn) == 0);
     log_close(log);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+}
+END_TEST
+
+/* ---- room ---------------------------------------------------------------------------------------- */
+
+static int room_fd;
+
+static void tell_room(void *context, const struct twinlog_event *event)
+{
+    const uint64_t one = 1;
+
+    (void)context;
+    if (event->kind == TWINLOG_EVENT_ROOM)
+        ck_assert_int_eq(write(room_fd, &one, sizeof(one)), sizeof(one));
+}
+
+static struct twinlog *open_and_listen(struct twinlog_options options)
+{
+    options.buffer_bytes = 16 * KIB;
+    options.observe = tell_room;
+    room_fd = eventfd(0, EFD_CLOEXEC);
+    ck_assert_int_ge(room_fd, 0);
+    return gate_log(&options);
+}
+
+static void await_room(void)
+{
+    struct pollfd fd = { .fd = room_fd, .events = POLLIN };
+    uint64_t count;
+
+    ck_assert_msg(poll(&fd, 1, 120000) == 1, "never: TWINLOG_EVENT_ROOM");
+    ck_assert_int_eq(read(room_fd, &count, sizeof(count)), sizeof(count));
+}
+
+static void append_by_tries(struct twinlog *log, size_t size)
+{
+    uint64_t lsn;
+    int rc;
+
+    while ((rc = append(log, size, trying(TWINLOG_LEVEL_BUFFERED), &lsn)) == -EAGAIN)
+        await_room();
+    ck_assert_int_eq(rc, 0);
+}
+
+/* A caller that tries again only when it is told to. Buffers are full, segments are not ready, all reservations are
+ * taken. */
+START_WAYS_TEST(a_try_that_was_refused_is_told_of_room)
+{
+    struct twinlog_reservation places[256], place;
+    const struct twinlog_entry entry = { .size = 8 };
+    const struct twinlog_terms terms = trying(0);
+    struct twinlog *log = open_and_listen(options);
+
+    for (unsigned i = 0; i < 300; i++) /* more than the first segment takes */
+        append_by_tries(log, 3000);
+    for (unsigned i = 0; i < 256; i++)
+        while (twinlog_reserve(log, &entry, &terms, &places[i]) == -EAGAIN)
+            await_room();
+    ck_assert_int_eq(twinlog_reserve(log, &entry, &terms, &place), -EAGAIN);
+    for (unsigned i = 0; i < 256; i++)
+        ck_assert_int_eq(twinlog_reservation_abort(log, &places[i]), 0);
+    while (twinlog_reserve(log, &entry, &terms, &place) == -EAGAIN)
+        await_room();
+    ck_assert_int_eq(twinlog_reservation_abort(log, &place), 0);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 300 + 256 + 1);
+    log_close(log);
+    close(room_fd);
+}
+END_WAYS_TEST
+
+START_TEST(room_is_not_told_while_there_is_none)
+{
+    struct pollfd fd = { .events = POLLIN };
+    struct twinlog *log = open_and_listen(log_options(0, TWINLOG_BUFFERED));
+    uint64_t count, lsn;
+
+    fill_buffers(log);
+    fd.fd = room_fd;
+    if (poll(&fd, 1, 0) == 1) /* of a try before the buffers were full */
+        ck_assert_int_eq(read(room_fd, &count, sizeof(count)), sizeof(count));
+    ck_assert_int_eq(append(log, 3000, trying(TWINLOG_LEVEL_BUFFERED), &lsn), -EAGAIN);
+    ck_assert_int_eq(poll(&fd, 1, 0), 0);
+    gate_open();
+    append_by_tries(log, 3000);
+    log_close(log);
+    close(room_fd);
+}
+END_TEST
+
+static _Atomic bool is_done;
+
+static void *pause_again_and_again(void *argument)
+{
+    struct twinlog *log = argument;
+
+    while (!atomic_load(&is_done))
+        if (twinlog_truncate(log, UINT64_MAX - 1) != 0) /* of nothing */
+            return "refused";
+    return NULL;
+}
+
+START_TEST(a_try_that_a_truncation_refuses_is_told_of_its_end)
+{
+    struct twinlog *log = open_and_listen(log_options(0, 0));
+    pthread_t thread;
+    void *wrong;
+
+    atomic_store(&is_done, false);
+    ck_assert_int_eq(pthread_create(&thread, NULL, pause_again_and_again, log), 0);
+    for (unsigned i = 0; i < 500; i++)
+        append_by_tries(log, 100);
+    atomic_store(&is_done, true);
+    ck_assert_int_eq(pthread_join(thread, &wrong), 0);
+    ck_assert_ptr_null(wrong);
+    log_close(log);
+    close(room_fd);
 }
 END_TEST
 
@@ -701,6 +819,11 @@ Suite *terms_suite(void)
     tcase_add_loop_test(tests, a_later_try_succeeds, 0, LOG_IO_KINDS);
     tcase_add_test(tests, a_try_hears_that_the_disk_is_full);
     tcase_add_test(tests, a_later_try_succeeds_with_a_record_that_needs_a_large_segment);
+
+    tests = logdir_case(suite, "room", gate_set_up);
+    tcase_add_loop_test(tests, a_try_that_was_refused_is_told_of_room, 0, LOG_IO_KINDS);
+    tcase_add_test(tests, room_is_not_told_while_there_is_none);
+    tcase_add_test(tests, a_try_that_a_truncation_refuses_is_told_of_its_end);
 
     tests = logdir_case(suite, "deadlines", gate_set_up);
     tcase_add_test(tests, a_deadline_is_kept_while_the_disk_hangs);
