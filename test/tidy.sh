@@ -34,13 +34,13 @@ strange_words()
 }
 
 # A C file that no target compiles is a test that nobody runs. Some peers of the measurements, the machine that loses
-# its power, and an example are compiled only where their libraries are installed.
+# its power, an example and raft/ are compiled only where their libraries are installed.
 uncompiled()
 {
     sed -n 's/^ *"file": "\(.*\)".*/\1/p' "$build/compile_commands.json" |
         xargs -d '\n' realpath --relative-to=. | sort -u >"$scratch/compiled"
     grep '\.c$' "$scratch/files" |
-        grep -vE '^(bench/(peer_(bdb|leveldb|rocksdb|lmdb)|plain_libaio|store_bare)|test/power/.*|docs/examples/libuv)\.c$' |
+        grep -vE '^(bench/(peer_(bdb|leveldb|rocksdb|lmdb)|plain_libaio|store_bare)|test/power/.*|docs/examples/libuv|raft/.*)\.c$' |
         grep -vFx -f "$scratch/compiled" | sed 's/$/: no target compiles it/'
 }
 

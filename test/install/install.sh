@@ -57,6 +57,14 @@ else
     echo "--- not linked without shared libraries: $missing is not here"
 fi
 
+# libtwinlog-raft, where it was built.
+if pkg-config --exists twinlog-raft; then
+    printf '#include <twinlog_raft.h>\nint main(void) { twinlog_raft_free(0); return 0; }\n' >"$place/raft.c"
+    # shellcheck disable=SC2046
+    cc -o "$place/by-raft" "$place/raft.c" $(pkg-config --cflags --libs twinlog-raft)
+    "$place/by-raft"
+fi
+
 generator=$(sed -n 's/^CMAKE_GENERATOR:INTERNAL=//p' "$build/CMakeCache.txt")
 mkdir "$place/project"
 cp "$here/CMakeLists.txt" "$place/main.c" "$place/project"

@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cluster [OPTIONS] DIR: three servers of node.c on the loopback, with their files below DIR (which must be empty).
+ *
+ *   --kills N       kills the leader so often (3), then all servers at once, and looks whether a command that was
+ *                   acknowledged is missing
+ *   --compare       instead: rates with twinlog-raft and with raft_uv's own storage, in turn
+ *   --seconds S     of load before each kill, or of each measurement (2)
+ *   --in-flight N   commands in flight (100); with --compare 1, 100 and 1000
+ *   --rounds N      of --compare (3)
+ *   --election MS   raft's election timeout (1000)
+ *   --no-snapshots  raft takes none
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <raft/uv.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "node.h"
+
+#define PATIENCE_MS 300000 /* for what has to happen, on a busy machine too */
+
+static struct setting setting = { .election_ms = 1000 };
+static struct board *board;
+static pid_t pids[NODES];
+
+static void give_up(const char *what)
+{
+    fprintf(stderr, "cluster: %s\n", what);
+    for (unsigned i = 0; i < NODES; i++)
+        if (pids[i] > 0)
+            kill(pids[i], SIGKILL);
+    exit(1);
+}
+
+static double now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
+}
+
+static void sleep_ms(double ms)
+{
+    struct timespec time = { (time_t)(ms / 1e3), (long)(ms * 1e6) % 1000000000 };
+    while (nanosleep(&time, &time) < 0 && errno == EINTR)
+        ;
+}
+
+/* ---- servers -------------------------------------------------------------------------------------- */
+
+static void start_node(unsigned i)
+{
+    atomic_store(&board->seats[i].state, RAFT_UNAVAILABLE);
+    atomic_store(&board->seats[i].applied, 0);
+    pid_t parent = getpid();
+    fflush(stdout);
+    pids[i] = fork();
+    if (pids[i] < 0)
+        give_up("fork() fails");
+    if (pids[i] == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        exit(getppid() == parent ? run_node(&setting, board, i) : 1);
+    }
+}
+
+static int stop_node(unsigned i, int signal_number)
+{
+    int status = 0;
+    kill(pids[i], signal_number);
+    waitpid(pids[i], &status, 0);
+    pids[i] = 0;
+    atomic_store(&board->seats[i].state, RAFT_UNAVAILABLE);
+    return status;
+}
+
+/* A server that ends by itself is a failure. */
+static void check_alive(void)
+{
+    for (unsigned i = 0; i < NODES; i++)
+        if (pids[i] > 0 && waitpid(pids[i], NULL, WNOHANG) != 0) {
+            pids[i] = 0;
+            give_up("a server has ended");
+        }
+}
+
+static int leader(void)
+{
+    for (int i = 0; i < NODES; i++)
+        if (pids[i] > 0 && board->seats[i].state == RAFT_LEADER)
+            return i;
+    return -1;
+}
+
+/* Waits until `acknowledged` grows: there is a leader, and it has a majority. */
+static double wait_for_service(void)
+{
+    double begin = now_ms();
+    uint64_t before = board->acknowledged;
+    while (board->acknowledged == before) {
+        check_alive();
+        if (now_ms() - begin > PATIENCE_MS)
+            give_up("no command is acknowledged");
+        sleep_ms(1);
+    }
+    return now_ms() - begin;
+}
+
+static bool are_level(void)
+{
+    for (unsigned i = 0; i < NODES; i++)
+        if (board->seats[i].applied < board->acknowledged ||
+            board->seats[i].applied != board->seats[0].applied)
+            return false;
+    return true;
+}
+
+/* The load is off. libraft 0.15 may leave a server behind whose log was longer than the new leader's, until it connects
+ * again: a heartbeat's answer tells the leader more than the two have in common. A restart helps. */
+static void wait_until_level(void)
+{
+    double begin = now_ms(), patience = 20.0 * setting.election_ms;
+    while (!are_level()) {
+        check_alive();
+        sleep_ms(5);
+        if (now_ms() - begin > PATIENCE_MS)
+            give_up("the servers do not reach the same state");
+        if (now_ms() - begin > patience) {
+            patience += 40.0 * setting.election_ms;
+            for (unsigned i = 0; i < NODES; i++)
+                if (board->seats[i].state != RAFT_LEADER && board->seats[i].applied < board->acknowledged) {
+                    printf("server %u is behind and is started again\n", i + 1);
+                    stop_node(i, SIGKILL);
+                    start_node(i);
+                }
+        }
+    }
+}
+
+/* A server copies its machine to the board before it says that it has applied the last command. */
+static void check_state(void)
+{
+    const struct machine *first = &board->seats[0].machine;
+    for (unsigned i = 0; i < NODES; i++) {
+        const struct machine *machine = &board->seats[i].machine;
+        if (machine->wrong > 0)
+            give_up("a command is missing, or twice");
+        if (machine->hash != first->hash || machine->applied != first->applied)
+            give_up("the servers have different states");
+        for (unsigned t = 0; t < TERMS; t++)
+            if (machine->last[t] < board->acknowledged_of[t])
+                give_up("a command that was acknowledged is missing");
+    }
+}
+
+/* ---- kills ---------------------------------------------------------------------------------------- */
+
+static void kill_leader(double seconds)
+{
+    sleep_ms(seconds * 1e3);
+    wait_for_service();
+    int victim = leader();
+    if (victim < 0)
+        return;
+    uint64_t before = board->acknowledged;
+    stop_node((unsigned)victim, SIGKILL);
+    double pause = wait_for_service();
+    printf(
+        "%10ju acknowledged; server %d, the leader, killed; the next command was acknowledged after %.0f ms\n",
+        (uintmax_t)before, victim + 1, pause);
+    start_node((unsigned)victim);
+}
+
+static void settle_and_check(unsigned in_flight)
+{
+    board->in_flight = 0;
+    wait_until_level();
+    check_state();
+    printf("%10ju acknowledged; all servers have applied %ju, and have the same state\n",
+           (uintmax_t)board->acknowledged, (uintmax_t)board->seats[0].applied);
+    board->in_flight = in_flight;
+}
+
+static int try_kills(unsigned kills, double seconds, unsigned in_flight)
+{
+    board->in_flight = in_flight;
+    for (unsigned i = 0; i < NODES; i++)
+        start_node(i);
+    printf("           the first command was acknowledged after %.0f ms\n", wait_for_service());
+    double begin = now_ms();
+    uint64_t before = board->acknowledged;
+    sleep_ms(seconds * 1e3);
+    printf("%10.0f commands a second, %u in flight\n",
+           (double)(board->acknowledged - before) / (now_ms() - begin) * 1e3, in_flight);
+    for (unsigned i = 0; i < kills; i++)
+        kill_leader(seconds);
+    settle_and_check(in_flight);
+    sleep_ms(seconds * 1e3);
+    wait_for_service();
+    for (unsigned i = 0; i < NODES; i++)
+        kill(pids[i], SIGKILL);
+    for (unsigned i = 0; i < NODES; i++) {
+        stop_node(i, SIGKILL);
+        start_node(i);
+    }
+    printf("           all killed; the next command was acknowledged after %.0f ms\n", wait_for_service());
+    settle_and_check(in_flight);
+    wait_for_service();
+    int failed = 0; /* now they close, with commands in flight */
+    for (unsigned i = 0; i < NODES; i++)
+        failed |= stop_node(i, SIGTERM);
+    if (failed)
+        give_up("a server did not close");
+    puts("nothing that was acknowledged is missing");
+    return 0;
+}
+
+/* ---- rates ---------------------------------------------------------------------------------------- */
+
+static void remove_files(void)
+{
+    char command[4096];
+    if (snprintf(command, sizeof(command), "rm -rf '%s'/server-[123]", setting.dir) < (int)sizeof(command) &&
+        system(command) != 0)
+        give_up("files cannot be removed");
+}
+
+static void measure(double seconds, unsigned in_flight)
+{
+    memset(board, 0, sizeof(*board));
+    board->in_flight = in_flight;
+    for (unsigned i = 0; i < NODES; i++)
+        start_node(i);
+    wait_for_service();
+    sleep_ms(500);
+    board->is_measuring = true;
+    double begin = now_ms();
+    uint64_t before = board->acknowledged;
+    sleep_ms(seconds * 1e3);
+    double rate = (double)(board->acknowledged - before) / (now_ms() - begin) * 1e3;
+    board->is_measuring = false;
+    int i = leader();
+    if (i < 0)
+        give_up("the leader is lost");
+    const struct twinlog_histogram *latency = &board->seats[i].latency;
+    printf("%-12s %9u %12.0f %10.0f %10.0f\n", setting.is_stock ? "raft_uv" : "twinlog-raft", in_flight, rate,
+           (double)twinlog_quantile(latency, 0.5) / 1e3, (double)twinlog_quantile(latency, 0.99) / 1e3);
+    for (unsigned n = 0; n < NODES; n++)
+        stop_node(n, SIGKILL);
+    remove_files();
+}
+
+static int compare(unsigned rounds, double seconds)
+{
+    static const unsigned in_flight[] = { 1, 100, 1000 };
+    printf("%-12s %9s %12s %10s %10s\n", "storage", "in flight", "commands/s", "p50 us", "p99 us");
+    for (unsigned round = 0; round < rounds; round++)
+        for (unsigned i = 0; i < 3; i++)
+            for (unsigned turn = 0; turn < 2; turn++) {
+                setting.is_stock = (turn + round) % 2 == 0;
+                measure(seconds, in_flight[i]);
+            }
+    return 0;
+}
+
+/* A child looks whether raft_uv works in this directory, and the addresses can be had. */
+static bool can_run(void)
+{
+    int status = 1;
+    pid_t child = fork();
+    if (child == 0) {
+        struct raft_uv_transport transport;
+        struct sockaddr_in address;
+        struct raft_io io;
+        uv_loop_t loop;
+        uv_tcp_t tcp;
+        char ip[32] = "";
+        memcpy(ip, setting.addresses[0], strcspn(setting.addresses[0], ":"));
+        uv_loop_init(&loop);
+        uv_tcp_init(&loop, &tcp);
+        _exit(uv_ip4_addr(ip, 9000, &address) != 0 ||
+              uv_tcp_bind(&tcp, (struct sockaddr *)&address, 0) != 0 ||
+              uv_listen((uv_stream_t *)&tcp, 1, NULL) != 0 || raft_uv_tcp_init(&transport, &loop) != 0 ||
+              raft_uv_init(&io, &loop, setting.dir, &transport) != 0 ||
+              io.init(&io, 1, setting.addresses[0]) != 0);
+    }
+    if (child > 0)
+        waitpid(child, &status, 0);
+    return status == 0;
+}
+
+/* ---- all ------------------------------------------------------------------------------------------ */
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        { "kills", 1, NULL, 'k' },        { "compare", 0, NULL, 'c' }, { "seconds", 1, NULL, 's' },
+        { "in-flight", 1, NULL, 'f' },    { "rounds", 1, NULL, 'r' },  { "election", 1, NULL, 'e' },
+        { "no-snapshots", 0, NULL, 'n' }, { NULL, 0, NULL, 0 },
+    };
+    unsigned kills = 3, in_flight = 100, rounds = 3;
+    double seconds = 2;
+    bool is_compare = false;
+    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
+        switch (c) {
+        case 'k':
+            kills = (unsigned)atoi(optarg);
+            break;
+        case 'c':
+            is_compare = true;
+            break;
+        case 's':
+            seconds = atof(optarg);
+            break;
+        case 'f':
+            in_flight = (unsigned)atoi(optarg);
+            break;
+        case 'r':
+            rounds = (unsigned)atoi(optarg);
+            break;
+        case 'e':
+            setting.election_ms = (unsigned)atoi(optarg);
+            break;
+        case 'n':
+            setting.has_no_snapshots = true;
+            break;
+        default:
+            return 2;
+        }
+    if (optind + 1 != argc || setting.election_ms < 20 || in_flight == 0) {
+        fprintf(stderr, "usage: cluster [--kills N | --compare] [OPTIONS] DIR\n");
+        return 2;
+    }
+    setting.dir = argv[optind];
+    if (mkdir(setting.dir, 0777) < 0 && errno != EEXIST)
+        give_up("DIR cannot be made");
+    board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (board == MAP_FAILED)
+        give_up("no memory");
+    for (unsigned i = 0; i < NODES; i++) /* addresses of the loopback that no other program takes */
+        snprintf(setting.addresses[i], sizeof(setting.addresses[i]), "127.%u.%u.%u:9000",
+                 1 + (unsigned)getpid() / 250 % 250, 1 + (unsigned)getpid() % 250, i + 1);
+    if (!can_run()) {
+        puts(
+            "SKIP raft-cluster: raft_uv does not work in this directory, or an address of the loopback is missing");
+        return 77;
+    }
+    return is_compare ? compare(rounds, seconds) : try_kills(kills, seconds, in_flight);
+}

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A replicated counter: a server of raft with twinlog-raft, and clients inside it, which keep commands in flight while
+ * it is the leader. The parts of a server are in the order in which a program of yours has them: the state machine,
+ * the commands, the start, the end.
+ */
+#include <limits.h>
+#include <raft/uv.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "node.h"
+#include "twinlog_raft.h"
+
+struct node {
+    struct board *board;
+    struct seat *seat;
+    struct machine machine;
+    uv_loop_t loop;
+    uv_timer_t timer;
+    uv_signal_t terminated;
+    struct raft_uv_transport transport;
+    struct raft_io stock, *io;
+    struct raft_fsm fsm;
+    struct raft raft;
+    uint64_t term, sequence; /* of the newest command that was sent */
+    unsigned in_flight;
+    bool is_closing;
+};
+
+struct command {
+    uint64_t term, sequence;
+    uint8_t rest[COMMAND_BYTES - 16];
+};
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* ---- the state machine --------------------------------------------------------------------------- */
+
+static int apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void **result)
+{
+    struct node *node = fsm->data;
+    struct machine *machine = &node->machine;
+    struct command command;
+    *result = NULL;
+    if (buf->len != sizeof(command))
+        return RAFT_MALFORMED;
+    memcpy(&command, buf->base, sizeof(command));
+    uint64_t *last = &machine->last[command.term % TERMS];
+    machine->wrong += command.sequence != *last + 1;
+    *last = command.sequence;
+    machine->hash = (machine->hash ^ command.term ^ command.sequence << 20) * 0x100000001b3;
+    machine->applied++;
+    return 0;
+}
+
+static int snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsigned *n_bufs)
+{
+    struct node *node = fsm->data;
+    struct raft_buffer *buf = raft_malloc(sizeof(*buf));
+    if (buf == NULL)
+        return RAFT_NOMEM;
+    buf->len = sizeof(node->machine);
+    buf->base = raft_malloc(buf->len);
+    if (buf->base == NULL) {
+        raft_free(buf);
+        return RAFT_NOMEM;
+    }
+    memcpy(buf->base, &node->machine, buf->len);
+    *bufs = buf;
+    *n_bufs = 1;
+    return 0;
+}
+
+static int restore(struct raft_fsm *fsm, struct raft_buffer *buf)
+{
+    struct node *node = fsm->data;
+    if (buf->len != sizeof(node->machine))
+        return RAFT_MALFORMED;
+    memcpy(&node->machine, buf->base, buf->len);
+    raft_free(buf->base);
+    return 0;
+}
+
+/* ---- the commands -------------------------------------------------------------------------------- */
+
+struct request {
+    struct raft_apply apply; /* first */
+    struct node *node;
+    uint64_t term, sequence, sent_ns;
+};
+
+static void send_commands(struct node *node);
+
+/* As the header describes the buckets. */
+static void note_latency(struct twinlog_histogram *histogram, uint64_t ns)
+{
+    unsigned high = ns < 8 ? 0 : 63 - (unsigned)__builtin_clzll(ns);
+    size_t bucket = ns < 8 ? ns : 8 * (high - 2) + (ns >> (high - 3) & 7);
+    histogram->buckets[bucket < TWINLOG_BUCKETS ? bucket : TWINLOG_BUCKETS - 1]++;
+    histogram->count++;
+    histogram->sum += ns;
+    histogram->max = ns > histogram->max ? ns : histogram->max;
+}
+
+static void applied(struct raft_apply *apply_request, int status, void *result)
+{
+    struct request *request = (struct request *)apply_request;
+    struct node *node = request->node;
+    (void)result;
+    node->in_flight--;
+    if (status == 0) { /* else its outcome is unknown */
+        atomic_store(&node->board->acknowledged_of[request->term % TERMS], request->sequence);
+        atomic_fetch_add(&node->board->acknowledged, 1);
+        if (node->board->is_measuring)
+            note_latency(&node->seat->latency, now_ns() - request->sent_ns);
+    }
+    free(request);
+    if (status ==
+        0) /* else raft is leaving the state of a leader, and must not be called: the timer goes on */
+        send_commands(node);
+}
+
+static bool send_command(struct node *node)
+{
+    struct request *request = calloc(1, sizeof(*request));
+    struct command *command = raft_calloc(1, sizeof(*command));
+    struct raft_buffer buf = { command, sizeof(*command) };
+    if (request != NULL && command != NULL) {
+        if (node->term != node->raft.current_term) {
+            node->term = node->raft.current_term;
+            node->sequence = 0;
+        }
+        command->term = request->term = node->term;
+        command->sequence = request->sequence = node->sequence + 1;
+        request->node = node;
+        request->sent_ns = now_ns();
+        if (raft_apply(&node->raft, &request->apply, &buf, 1, applied) == 0) {
+            node->sequence++;
+            node->in_flight++;
+            return true;
+        }
+    }
+    free(request);
+    raft_free(command);
+    return false;
+}
+
+static void send_commands(struct node *node)
+{
+    while (raft_state(&node->raft) == RAFT_LEADER && node->in_flight < node->board->in_flight &&
+           !node->is_closing)
+        if (!send_command(node))
+            return; /* the timer tries again */
+}
+
+/* ---- the end ------------------------------------------------------------------------------------- */
+
+static void closed(struct raft *raft)
+{
+    struct node *node = raft->data;
+    uv_close((uv_handle_t *)&node->timer, NULL);
+    uv_close((uv_handle_t *)&node->terminated, NULL);
+}
+
+static void terminate(uv_signal_t *handle, int signal_number)
+{
+    struct node *node = handle->data;
+    (void)signal_number;
+    if (node->is_closing)
+        return;
+    node->is_closing = true;
+    raft_close(&node->raft, closed);
+}
+
+/* ---- the start ----------------------------------------------------------------------------------- */
+
+static void publish(struct node *node)
+{
+    node->seat->machine = node->machine;
+    atomic_store(&node->seat->applied, node->machine.applied);
+    atomic_store(&node->seat->state, raft_state(&node->raft));
+}
+
+static void tick(uv_timer_t *timer)
+{
+    struct node *node = timer->data;
+    if (node->is_closing)
+        return;
+    publish(node);
+    if (raft_state(&node->raft) == RAFT_UNAVAILABLE) {
+        fprintf(stderr, "raft has stopped: %s\n", raft_errmsg(&node->raft));
+        exit(1);
+    }
+    send_commands(node);
+}
+
+/* The first start of a server gives it the configuration, each with the same one. */
+static int bootstrap(struct node *node, const struct setting *setting)
+{
+    struct raft_configuration configuration;
+    raft_configuration_init(&configuration);
+    int rv = 0;
+    for (unsigned i = 0; rv == 0 && i < NODES; i++)
+        rv = raft_configuration_add(&configuration, i + 1, setting->addresses[i], RAFT_VOTER);
+    if (rv == 0)
+        rv = raft_bootstrap(&node->raft, &configuration);
+    raft_configuration_close(&configuration);
+    return rv == RAFT_CANTBOOTSTRAP ? 0 : rv;
+}
+
+static int open_io(struct node *node, const struct setting *setting, const char *dir)
+{
+    if (!setting->is_stock)
+        return twinlog_raft_open(&node->loop, dir, &node->transport, NULL, &node->io);
+    mkdir(dir, 0777);
+    node->io = &node->stock;
+    return raft_uv_init(node->io, &node->loop, dir, &node->transport);
+}
+
+static int start(struct node *node, const struct setting *setting, unsigned number)
+{
+    char dir[PATH_MAX];
+    snprintf(dir, sizeof(dir), "%s/server-%u", setting->dir, number + 1);
+    uv_loop_init(&node->loop);
+    int rv = raft_uv_tcp_init(&node->transport, &node->loop);
+    if (rv == 0)
+        rv = open_io(node, setting, dir);
+    if (rv != 0)
+        return rv;
+    node->fsm = (struct raft_fsm){
+        .version = 1, .data = node, .apply = apply, .snapshot = snapshot, .restore = restore
+    };
+    rv = raft_init(&node->raft, node->io, &node->fsm, number + 1, setting->addresses[number]);
+    if (rv != 0)
+        return rv;
+    node->raft.data = node;
+    raft_set_pre_vote(&node->raft, true);
+    raft_set_election_timeout(&node->raft, setting->election_ms);
+    raft_set_heartbeat_timeout(&node->raft, setting->election_ms / 10);
+    raft_uv_set_connect_retry_delay(node->io, 100);
+    if (setting->has_no_snapshots)
+        raft_set_snapshot_threshold(&node->raft, UINT_MAX);
+    rv = bootstrap(node, setting);
+    return rv != 0 ? rv : raft_start(&node->raft);
+}
+
+int run_node(const struct setting *setting, struct board *board, unsigned number)
+{
+    struct node *node = calloc(1, sizeof(*node));
+    if (node == NULL)
+        return 1;
+    signal(SIGPIPE, SIG_IGN); /* or the end of another server ends this one */
+    node->board = board;
+    node->seat = &board->seats[number];
+    int rv = start(node, setting, number);
+    if (rv != 0) {
+        fprintf(stderr, "server %u: %s: %s\n", number + 1, raft_strerror(rv),
+                node->io ? node->io->errmsg : "");
+        return 1;
+    }
+    uv_timer_init(&node->loop, &node->timer);
+    node->timer.data = node;
+    uv_timer_start(&node->timer, tick, 1, 5);
+    uv_signal_init(&node->loop, &node->terminated);
+    node->terminated.data = node;
+    uv_signal_start(&node->terminated, terminate, SIGTERM);
+    uv_run(&node->loop, UV_RUN_DEFAULT);
+    publish(node);
+    if (setting->is_stock)
+        raft_uv_close(node->io);
+    else
+        twinlog_raft_free(node->io);
+    raft_uv_tcp_close(&node->transport);
+    rv = uv_loop_close(&node->loop);
+    free(node);
+    return rv != 0;
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of twinlog-raft share. All of it belongs to the thread of the loop, except what struct put and struct
+ * get of snapshot.c hand to a thread of libuv and back.
+ */
+#ifndef TWINLOG_RAFT_INTERNAL_H
+#define TWINLOG_RAFT_INTERNAL_H
+
+#include <raft/uv.h>
+#include <stdbool.h>
+#include <twinlog.h>
+
+#include "twinlog_raft.h"
+
+/* The newest snapshot, as the last record of its pieces describes it. */
+struct snapshot_head {
+    uint64_t index; /* 0 = there is no snapshot */
+    uint64_t term;
+    uint64_t configuration_index;
+    uint64_t bytes;
+    uint64_t first_lsn; /* of its pieces; that of the head itself if there are none */
+    uint64_t lsn;       /* of the head */
+};
+
+struct append;
+
+struct storage {
+    struct raft_io
+        io; /* first: raft and raft_uv know no other address. io.data is raft's, io.impl raft_uv's */
+    struct raft_io base; /* [const] the table of raft_uv */
+    struct uv_loop_s *loop;
+    struct twinlog_raft_options options;
+    char *dir, *log_dir, *snapshot_dir;
+
+    struct twinlog *log;
+    struct twinlog *snapshots; /* a put has it while is_putting */
+    struct twinlog_queue *queue;
+    uv_poll_t poll; /* on the queue */
+    bool is_polling;
+
+    uint64_t term, vote;
+    uint64_t next_index; /* of the entry that is appended next; raft passes none */
+    struct snapshot_head head;
+    uint64_t old_bytes; /* of snapshots before it, not trimmed yet; of the thread that puts one */
+
+    unsigned appends;     /* submitted, callback not called yet */
+    unsigned works;       /* handed to a thread of libuv */
+    bool is_putting;      /* a snapshot is being written */
+    bool is_installing;   /* and replaces the log */
+    bool is_failed;       /* a write or sync has failed: nothing is stored any more */
+    struct append *held;  /* appends that have failed, until raft is closed */
+    struct append **tail; /* of `held` */
+
+    raft_io_close_cb close_cb;
+    bool is_closing, is_base_closed;
+};
+
+static inline struct storage *storage_of(struct raft_io *io)
+{
+    return (struct storage *)io;
+}
+
+/* The code of raft for an error of twinlog; puts `what` and the error's phrase into io->errmsg. */
+int report(struct storage *s, const char *what, int error);
+int report_text(struct storage *s, int code, const char *text);
+int code_of(int error);
+
+/* A change of the files failed and raft cannot be told: see the header. */
+void stop_storing(struct storage *s, const char *what, int error);
+
+/* append.c */
+int append_entries(struct raft_io *io, struct raft_io_append *req, const struct raft_entry entries[],
+                   unsigned n, raft_io_append_cb cb);
+int truncate_entries(struct raft_io *io, raft_index index);
+int append_at_once(struct storage *s, const struct raft_entry *entry);
+void complete_appends(struct storage *s, int timeout_ms);
+void release_held(struct storage *s);
+uint32_t largest_entry(const struct storage *s);
+
+/* load.c */
+int open_files(struct storage *s);
+void close_files(struct storage *s);
+int load_entries(struct raft_io *io, raft_term *term, raft_id *voted_for, struct raft_snapshot **snapshot,
+                 raft_index *start_index, struct raft_entry *entries[], size_t *n_entries);
+int bootstrap(struct raft_io *io, const struct raft_configuration *conf);
+int recover(struct raft_io *io, const struct raft_configuration *conf);
+int set_term(struct raft_io *io, raft_term term);
+int set_vote(struct raft_io *io, raft_id server_id);
+
+/* snapshot.c */
+int open_snapshots(struct storage *s);
+int put_snapshot(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_put *req,
+                 const struct raft_snapshot *snapshot, raft_io_snapshot_put_cb cb);
+int get_snapshot(struct raft_io *io, struct raft_io_snapshot_get *req, raft_io_snapshot_get_cb cb);
+int read_snapshot(const char *dir, struct raft_snapshot **ret_snapshot);
+void free_snapshot(struct raft_snapshot *snapshot);
+
+/* io.c */
+void finish_close(struct storage *s);
+
+static inline void put_u64(uint8_t *at, uint64_t value)
+{
+    for (int i = 0; i < 8; i++)
+        at[i] = (uint8_t)(value >> 8 * i);
+}
+
+static inline uint64_t get_u64(const uint8_t *at)
+{
+    uint64_t value = 0;
+    for (int i = 0; i < 8; i++)
+        value |= (uint64_t)at[i] << 8 * i;
+    return value;
+}
+
+#endif

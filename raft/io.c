@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The raft_io itself: raft_uv's, with the storage calls replaced in the table. raft_uv keeps the address of the
+ * raft_io that it was given and calls raft through it, so its table is changed in place, and the storage lies around it.
+ * raft_init() overwrites io->data with its struct raft, whatever libraft's documentation says.
+ *
+ * Debian's libraft is built without its assertions: what breaks its contract is not reported, it corrupts. Comments in
+ * these files that begin with "libraft:" name what it needs and does not check.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+int code_of(int error)
+{
+    switch (error) {
+    case 0:
+        return 0;
+    case -ENOMEM:
+        return RAFT_NOMEM;
+    case -ENOSPC:
+    case -EDQUOT:
+        return RAFT_NOSPACE;
+    case -EBUSY:
+        return RAFT_BUSY;
+    case -EMSGSIZE:
+        return RAFT_TOOBIG;
+    case TWINLOG_ECORRUPT:
+    case TWINLOG_EFOREIGN:
+    case TWINLOG_ETRIMMED:
+        return RAFT_CORRUPT;
+    default:
+        return RAFT_IOERR;
+    }
+}
+
+int report_text(struct storage *s, int code, const char *text)
+{
+    snprintf(s->io.errmsg, sizeof(s->io.errmsg), "%s", text);
+    return code;
+}
+
+int report(struct storage *s, const char *what, int error)
+{
+    if (error == 0)
+        return 0;
+    snprintf(s->io.errmsg, sizeof(s->io.errmsg), "%s: %s", what, twinlog_strerror(error));
+    return code_of(error);
+}
+
+void stop_storing(struct storage *s, const char *what, int error)
+{
+    if (s->is_failed)
+        return;
+    s->is_failed = true;
+    report(s, what, error);
+    if (s->is_closing)
+        return; /* raft takes no notice any more */
+    if (s->options.on_failure == NULL) {
+        fprintf(stderr, "twinlog-raft: %s: %s: the server stops, because it cannot store entries\n", s->dir,
+                s->io.errmsg);
+        abort();
+    }
+    s->options.on_failure(s->options.context, error, s->io.errmsg);
+}
+
+/* ---- opening ----------------------------------------------------------------------------------- */
+
+/* Files come first: when raft_uv's part has succeeded, its timer is in the loop and only raft_close() takes it out. */
+static int init(struct raft_io *io, raft_id id, const char *address)
+{
+    struct storage *s = storage_of(io);
+    int rv = open_files(s);
+    if (rv == 0)
+        rv = s->base.init(io, id, address);
+    if (rv != 0)
+        close_files(s);
+    return rv;
+}
+
+static char *path_of(const char *dir, const char *name)
+{
+    size_t size = strlen(dir) + strlen(name) + 2;
+    char *path = malloc(size);
+    if (path != NULL)
+        snprintf(path, size, "%s%s%s", dir, *name ? "/" : "", name);
+    return path;
+}
+
+/* Makes the directory, durably. */
+static int make_directory(const char *dir)
+{
+    if (mkdir(dir, 0777) < 0)
+        return errno == EEXIST ? 0 : -errno;
+    char *parent = path_of(dir, "..");
+    if (parent == NULL)
+        return -ENOMEM;
+    int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = fd < 0 || fsync(fd) < 0 ? -errno : 0;
+    if (fd >= 0)
+        close(fd);
+    free(parent);
+    return rc;
+}
+
+static int take_options(struct storage *s, const struct twinlog_raft_options *options)
+{
+    const struct twinlog_raft_options defaults = TWINLOG_RAFT_OPTIONS_INIT;
+    s->options = defaults;
+    if (options != NULL) {
+        if (options->size != sizeof(*options))
+            return RAFT_INVALID;
+        s->options = *options;
+    }
+    if (s->options.buffer_bytes == 0)
+        s->options.buffer_bytes = 8 << 20;
+    if (s->options.segment_bytes == 0)
+        s->options.segment_bytes = 64 << 20;
+    uint32_t buffer = s->options.buffer_bytes;
+    return buffer % 4096 || buffer < 64 << 10 || buffer > 256 << 20 ||
+                   s->options.segment_bytes < buffer + 8192
+               ? RAFT_INVALID
+               : 0;
+}
+
+/* ---- closing ----------------------------------------------------------------------------------- */
+
+static void poll_closed(uv_handle_t *handle)
+{
+    struct storage *s = handle->data;
+    s->is_polling = false;
+    finish_close(s);
+}
+
+/* libraft: appends that are in flight are completed, not cancelled: several that fail at a time make it truncate
+ * beyond the end of its log. Once nothing is in flight and raft_uv has closed its part, raft may go. */
+void finish_close(struct storage *s)
+{
+    if (!s->is_closing || !s->is_base_closed || s->appends > 0 || s->works > 0)
+        return;
+    if (s->is_polling) {
+        if (!uv_is_closing((uv_handle_t *)&s->poll))
+            uv_close((uv_handle_t *)&s->poll, poll_closed);
+        return;
+    }
+    close_files(s);
+    s->is_closing = false;
+    s->close_cb(&s->io);
+}
+
+static void base_closed(struct raft_io *io)
+{
+    storage_of(io)->is_base_closed = true;
+    finish_close(storage_of(io));
+}
+
+static void close_io(struct raft_io *io, raft_io_close_cb cb)
+{
+    struct storage *s = storage_of(io);
+    s->close_cb = cb;
+    s->is_closing = true;
+    release_held(s);
+    s->base.close(io, base_closed);
+}
+
+/* ---- the door ---------------------------------------------------------------------------------- */
+
+void twinlog_raft_free(struct raft_io *io)
+{
+    if (io == NULL)
+        return;
+    struct storage *s = storage_of(io);
+    close_files(s);
+    if (io->impl != NULL)
+        raft_uv_close(io);
+    free(s->dir);
+    free(s->log_dir);
+    free(s->snapshot_dir);
+    free(s);
+}
+
+int twinlog_raft_open(struct uv_loop_s *loop, const char *dir, struct raft_uv_transport *transport,
+                      const struct twinlog_raft_options *options, struct raft_io **ret_io)
+{
+    if (loop == NULL || dir == NULL || *dir == 0 || transport == NULL || ret_io == NULL)
+        return RAFT_INVALID;
+    struct storage *s = calloc(1, sizeof(*s));
+    if (s == NULL)
+        return RAFT_NOMEM;
+    s->loop = loop;
+    s->tail = &s->held;
+    s->dir = path_of(dir, "");
+    s->log_dir = path_of(dir, "log");
+    s->snapshot_dir = path_of(dir, "snapshots");
+    int rv = take_options(s, options);
+    if (rv == 0 && (s->dir == NULL || s->log_dir == NULL || s->snapshot_dir == NULL))
+        rv = RAFT_NOMEM;
+    if (rv == 0)
+        rv = code_of(make_directory(dir));
+    if (rv == 0)
+        rv = raft_uv_init(&s->io, loop, dir, transport);
+    if (rv != 0) {
+        twinlog_raft_free(&s->io);
+        return rv;
+    }
+    s->base = s->io;
+    s->io.version = 2; /* it has async_work, which raft asks for in a state machine with snapshot_async */
+    s->io.init = init;
+    s->io.close = close_io;
+    s->io.load = load_entries;
+    s->io.bootstrap = bootstrap;
+    s->io.recover = recover;
+    s->io.set_term = set_term;
+    s->io.set_vote = set_vote;
+    s->io.append = append_entries;
+    s->io.truncate = truncate_entries;
+    s->io.snapshot_put = put_snapshot;
+    s->io.snapshot_get = get_snapshot;
+    *ret_io = &s->io;
+    return 0;
+}

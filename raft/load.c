@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a server knows when it starts: term, vote, snapshot, entries. Opening brings the files to one state, so that all
+ * calls that follow find it:
+ *
+ *   no term, no snapshot      nothing was ever acknowledged; an entry is that of a bootstrap that did not finish, and goes
+ *   no snapshot               the log begins with entry 1
+ *   a snapshot of entry S     the log begins at S + 1 or before
+ *   - the log ends before S, or its entry S is of another term: the server ended between the snapshot and the reset of
+ *     the log (another server's snapshot was being installed), or S was applied before it was stored here. The log is
+ *     reset to S + 1
+ *
+ * Anything else is RAFT_CORRUPT, and the files stay as they are.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "internal.h"
+
+#define STATE "raft"
+#define STATE_BYTES 24u
+#define STATE_VERSION 1u
+#define BLOCK_BYTES (256u << 10)
+
+/* ---- term and vote ------------------------------------------------------------------------------ */
+
+static int write_state(struct storage *s, uint64_t term, uint64_t vote)
+{
+    uint8_t state[STATE_BYTES];
+    if (s->is_failed)
+        return report_text(s, RAFT_IOERR, "the log takes no changes now");
+    put_u64(state, STATE_VERSION);
+    put_u64(state + 8, term);
+    put_u64(state + 16, vote);
+    int rc = twinlog_meta_set(s->log, STATE, state, sizeof(state));
+    if (rc == 0) {
+        s->term = term;
+        s->vote = vote;
+    }
+    return report(s, "term and vote", rc);
+}
+
+static int read_state(struct storage *s)
+{
+    uint8_t state[STATE_BYTES];
+    size_t size;
+    s->term = s->vote = 0;
+    int rc = twinlog_meta_get(s->log, STATE, state, sizeof(state), &size);
+    if (rc == -ENOENT)
+        return 0;
+    if (rc < 0)
+        return report(s, "term and vote", rc);
+    if (size != sizeof(state) || get_u64(state) != STATE_VERSION)
+        return report_text(s, RAFT_CORRUPT, "term and vote are of another version");
+    s->term = get_u64(state + 8);
+    s->vote = get_u64(state + 16);
+    return 0;
+}
+
+/* Both are durable before they return. */
+int set_term(struct raft_io *io, raft_term term)
+{
+    return write_state(storage_of(io), term, 0);
+}
+
+int set_vote(struct raft_io *io, raft_id server_id)
+{
+    return write_state(storage_of(io), storage_of(io)->term, server_id);
+}
+
+/* ---- opening ----------------------------------------------------------------------------------- */
+
+static int has_stock_files(const struct storage *s)
+{
+    struct stat st;
+    char path[4096];
+    for (int i = 1; i <= 2; i++)
+        if (snprintf(path, sizeof(path), "%s/metadata%d", s->dir, i) < (int)sizeof(path) &&
+            stat(path, &st) == 0)
+            return 1;
+    return 0;
+}
+
+static int reset(struct storage *s, uint64_t next)
+{
+    return report(s, "reset", twinlog_reset(s->log, next));
+}
+
+/* An unfinished bootstrap has left an entry at most. */
+static int settle_without_term(struct storage *s)
+{
+    if (s->head.index > 0 || twinlog_last_lsn(s->log) > 1)
+        return report_text(s, RAFT_CORRUPT, "there are entries or a snapshot, but no term");
+    return twinlog_last_lsn(s->log) == 1 ? reset(s, 1) : 0;
+}
+
+/* 1 = the entry is there and of that term, 0 = it is not. */
+static int has_entry(struct storage *s, uint64_t index, uint64_t term)
+{
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    options.from_lsn = index;
+    int rc = twinlog_reader_attach(s->log, &options, &reader);
+    if (rc < 0)
+        return rc;
+    rc = twinlog_reader_next(reader, &record);
+    if (rc > 0)
+        rc = record.lsn == index && record.size >= 8 ? get_u64(record.data) == term : TWINLOG_ECORRUPT;
+    twinlog_reader_close(reader);
+    return rc;
+}
+
+static int settle_with_snapshot(struct storage *s)
+{
+    uint64_t index = s->head.index;
+    uint64_t first = twinlog_first_lsn(s->log), last = twinlog_last_lsn(s->log);
+    if (first > index + 1 || (first == 0 && last > index))
+        return report_text(s, RAFT_CORRUPT, "there are no entries between the snapshot and the log");
+    if (first == index + 1 || (first == 0 && last == index))
+        return 0;
+    int rc = has_entry(s, index, s->head.term);
+    if (rc < 0)
+        return report(s, "the entry of the snapshot", rc);
+    return rc > 0 ? 0 : reset(s, index + 1);
+}
+
+static int settle(struct storage *s)
+{
+    int rv = 0;
+    if (s->term == 0)
+        rv = settle_without_term(s);
+    else if (s->head.index > 0)
+        rv = settle_with_snapshot(s);
+    else if (twinlog_first_lsn(s->log) > 1 ||
+             (twinlog_first_lsn(s->log) == 0 && twinlog_last_lsn(s->log) > 0))
+        rv = report_text(s, RAFT_CORRUPT, "the log does not begin with entry 1, and there is no snapshot");
+    s->next_index = twinlog_last_lsn(s->log) + 1;
+    return rv;
+}
+
+int open_files(struct storage *s)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    struct twinlog_report found;
+    if (has_stock_files(s))
+        return report_text(s, RAFT_INVALID, "the directory holds the files of raft_uv");
+    options.buffer_bytes = s->options.buffer_bytes;
+    options.max_record_bytes = s->options.buffer_bytes - 8192 - 64;
+    options.segment_bytes = s->options.segment_bytes;
+    options.ret_report = &found;
+    int rc = twinlog_open(s->log_dir, &options, &s->log);
+    if (rc == 0)
+        rc = twinlog_queue_open(&s->queue);
+    if (rc < 0)
+        return report(s, s->log_dir, rc);
+    int rv = open_snapshots(s);
+    if (rv == 0)
+        rv = read_state(s);
+    return rv != 0 ? rv : settle(s);
+}
+
+void close_files(struct storage *s)
+{
+    twinlog_close(s->log);
+    twinlog_close(s->snapshots);
+    twinlog_queue_close(s->queue);
+    s->log = s->snapshots = NULL;
+    s->queue = NULL;
+}
+
+/* ---- load -------------------------------------------------------------------------------------- */
+
+/* libraft: an entry has memory that it shares with others and that is freed with the last of them; for each entry that
+ * goes raft walks through its log. So a block has many entries, and it never moves. */
+struct loading {
+    struct raft_entry *entries;
+    size_t count, room;
+    uint8_t *block;
+    size_t used, size;
+};
+
+static void free_entries(struct raft_entry *entries, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (i == 0 || entries[i].batch != entries[i - 1].batch)
+            raft_free(entries[i].batch);
+    raft_free(entries);
+}
+
+static int add_entry(struct loading *to, const struct twinlog_record *record, uint64_t index)
+{
+    if (record->lsn != index || record->size < 8 || to->count == to->room)
+        return TWINLOG_ECORRUPT;
+    size_t bytes = record->size - 8;
+    if (to->block == NULL || to->size - to->used < bytes) {
+        to->size = bytes > BLOCK_BYTES ? bytes : BLOCK_BYTES;
+        to->used = 0;
+        to->block = raft_malloc(to->size);
+        if (to->block == NULL)
+            return -ENOMEM;
+    }
+    uint8_t *at = to->block + to->used;
+    memcpy(at, (const uint8_t *)record->data + 8, bytes);
+    to->entries[to->count++] = (struct raft_entry){
+        .term = get_u64(record->data), .type = record->type, .buf = { at, bytes }, .batch = to->block
+    };
+    to->used += (bytes + 7) & ~(size_t)7;
+    if (to->used > to->size)
+        to->used = to->size;
+    return 0;
+}
+
+static int read_entries(struct storage *s, struct loading *to)
+{
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    uint64_t first = twinlog_first_lsn(s->log);
+    if (first == 0)
+        return 0;
+    to->room = s->next_index - first;
+    to->entries = raft_malloc(to->room * sizeof(*to->entries));
+    if (to->entries == NULL)
+        return -ENOMEM;
+    int rc = twinlog_reader_attach(s->log, NULL, &reader);
+    if (rc < 0)
+        return rc;
+    while ((rc = twinlog_reader_next(reader, &record)) > 0 &&
+           (rc = add_entry(to, &record, first + to->count)) == 0)
+        ;
+    twinlog_reader_close(reader);
+    if (rc == 0 && to->count < to->room)
+        rc = TWINLOG_ECORRUPT;
+    return rc;
+}
+
+static void queue_readable(uv_poll_t *poll, int status, int events)
+{
+    struct storage *s = poll->data;
+    (void)status;
+    (void)events;
+    complete_appends(s, 0);
+    finish_close(s);
+}
+
+static int start_polling(struct storage *s)
+{
+    int rc = uv_poll_init(s->loop, &s->poll, twinlog_queue_fd(s->queue));
+    if (rc < 0)
+        return report_text(s, RAFT_IOERR, uv_strerror(rc));
+    s->poll.data = s;
+    s->is_polling = true; /* so it is closed, whatever comes */
+    rc = uv_poll_start(&s->poll, UV_READABLE, queue_readable);
+    return rc < 0 ? report_text(s, RAFT_IOERR, uv_strerror(rc)) : 0;
+}
+
+/* libraft: without a snapshot the first entry is the configuration. */
+int load_entries(struct raft_io *io, raft_term *term, raft_id *voted_for, struct raft_snapshot **snapshot,
+                 raft_index *start_index, struct raft_entry *entries[], size_t *n_entries)
+{
+    struct storage *s = storage_of(io);
+    struct loading loading = { 0 };
+    struct raft_snapshot *found = NULL;
+    int rc = s->head.index > 0 ? read_snapshot(s->snapshot_dir, &found) : 0;
+    int rv = report(s, "snapshot", rc);
+    if (rv == 0)
+        rv = report(s, "entries", read_entries(s, &loading));
+    if (rv == 0 && found == NULL && loading.count > 0 && loading.entries[0].type != RAFT_CHANGE)
+        rv = report_text(s, RAFT_CORRUPT, "the first entry is no configuration");
+    if (rv == 0)
+        rv = start_polling(s);
+    if (rv != 0) {
+        free_entries(loading.entries, loading.count);
+        free_snapshot(found);
+        return rv;
+    }
+    *term = s->term;
+    *voted_for = s->vote;
+    *snapshot = found;
+    *start_index = s->next_index - loading.count;
+    *entries = loading.entries;
+    *n_entries = loading.count;
+    return 0;
+}
+
+/* ---- before the start ---------------------------------------------------------------------------- */
+
+static int append_configuration(struct storage *s, const struct raft_configuration *conf, uint64_t term)
+{
+    struct raft_entry entry = { .term = term, .type = RAFT_CHANGE };
+    int rv = raft_configuration_encode(conf, &entry.buf);
+    if (rv != 0)
+        return report_text(s, rv, "the configuration cannot be encoded");
+    rv = append_at_once(s, &entry);
+    raft_free(entry.buf.base);
+    return rv;
+}
+
+/* The entry before the term: a bootstrap that does not finish leaves no term, and can be done again. */
+int bootstrap(struct raft_io *io, const struct raft_configuration *conf)
+{
+    struct storage *s = storage_of(io);
+    if (s->term > 0 || s->head.index > 0 || s->next_index > 1)
+        return report_text(s, RAFT_CANTBOOTSTRAP, "this server has a term, entries or a snapshot already");
+    int rv = append_configuration(s, conf, 1);
+    return rv != 0 ? rv : write_state(s, 1, 0);
+}
+
+int recover(struct raft_io *io, const struct raft_configuration *conf)
+{
+    struct storage *s = storage_of(io);
+    if (s->term == 0)
+        return report_text(s, RAFT_INVALID, "there is nothing to recover: this server has no term");
+    return append_configuration(s, conf, s->term);
+}

@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Snapshots, in a log of their own: pieces of the data, and behind them a head, which says what they are. With the head
+ * on the disk the pieces are there too, so a snapshot is there or not. The newest head counts; what lies before its
+ * pieces is trimmed now and then, and what a dead server has left behind it is truncated.
+ *
+ * The work is done by threads of libuv, one put at a time, while entries are appended. When the snapshot is durable:
+ *
+ *   taken by this server   the log is trimmed, but for `trailing` entries, when that is worth it
+ *   sent by the leader     the log is reset: the next entry is the one behind the snapshot
+ *
+ * A snapshot that could not be stored is not missed, unless it came from the leader: raft has dropped its entries by
+ * then, so the server ends (see stop_storing()).
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+#define PIECE_BYTES (1u << 20)
+#define HEAD_VERSION 1u
+#define HEAD_BYTES 56u
+#define SERVER_BYTES 17u /* and its address */
+enum {
+    PIECE = 1,
+    HEAD = 2
+};
+
+/* version, index, term, configuration_index, bytes, first_lsn, servers; then for each its id, role, length, address */
+struct head_record {
+    struct snapshot_head head;
+    uint64_t servers;
+    const uint8_t *server; /* in the record */
+    size_t server_bytes;
+};
+
+/* ---- the head ----------------------------------------------------------------------------------- */
+
+static uint8_t *encode_head(const struct raft_snapshot *snapshot, uint64_t bytes, uint64_t first_lsn,
+                            size_t *ret_size)
+{
+    const struct raft_configuration *conf = &snapshot->configuration;
+    const uint64_t fields[] = { HEAD_VERSION, snapshot->index, snapshot->term, snapshot->configuration_index,
+                                bytes,        first_lsn,       conf->n };
+    size_t size = HEAD_BYTES;
+    for (unsigned i = 0; i < conf->n; i++)
+        size += SERVER_BYTES + strlen(conf->servers[i].address);
+    uint8_t *data = malloc(size), *at = data;
+    if (data == NULL)
+        return NULL;
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++, at += 8)
+        put_u64(at, fields[i]);
+    for (unsigned i = 0; i < conf->n; i++) {
+        size_t length = strlen(conf->servers[i].address);
+        put_u64(at, conf->servers[i].id);
+        at[8] = (uint8_t)conf->servers[i].role;
+        put_u64(at + 9, length);
+        memcpy(at + SERVER_BYTES, conf->servers[i].address, length);
+        at += SERVER_BYTES + length;
+    }
+    *ret_size = size;
+    return data;
+}
+
+static int decode_head(const struct twinlog_record *record, struct head_record *ret)
+{
+    const uint8_t *data = record->data;
+    if (record->size < HEAD_BYTES || get_u64(data) != HEAD_VERSION)
+        return TWINLOG_ECORRUPT;
+    ret->head.index = get_u64(data + 8);
+    ret->head.term = get_u64(data + 16);
+    ret->head.configuration_index = get_u64(data + 24);
+    ret->head.bytes = get_u64(data + 32);
+    ret->head.first_lsn = get_u64(data + 40);
+    ret->head.lsn = record->lsn;
+    ret->servers = get_u64(data + 48);
+    ret->server = data + HEAD_BYTES;
+    ret->server_bytes = record->size - HEAD_BYTES;
+    return ret->head.index > 0 && ret->head.term > 0 && ret->head.first_lsn > 0 &&
+                   ret->head.first_lsn <= record->lsn
+               ? 0
+               : TWINLOG_ECORRUPT;
+}
+
+static int decode_servers(const struct head_record *record, struct raft_configuration *conf)
+{
+    const uint8_t *at = record->server;
+    size_t left = record->server_bytes;
+    for (uint64_t i = 0; i < record->servers; i++) {
+        if (left < SERVER_BYTES || get_u64(at + 9) > left - SERVER_BYTES)
+            return TWINLOG_ECORRUPT;
+        size_t length = (size_t)get_u64(at + 9);
+        char *address = strndup((const char *)at + SERVER_BYTES, length);
+        if (address == NULL)
+            return -ENOMEM;
+        int rv = raft_configuration_add(conf, get_u64(at), address, at[8]);
+        free(address);
+        if (rv != 0)
+            return rv == RAFT_NOMEM ? -ENOMEM : TWINLOG_ECORRUPT;
+        at += SERVER_BYTES + length;
+        left -= SERVER_BYTES + length;
+    }
+    return left == 0 ? 0 : TWINLOG_ECORRUPT;
+}
+
+/* Steps back to the newest head: 1 = *ret_record is it, 0 = there is none. */
+static int find_head(struct twinlog_reader *reader, struct twinlog_record *ret_record)
+{
+    int rc = twinlog_reader_seek_end(reader);
+    if (rc < 0)
+        return rc;
+    while ((rc = twinlog_reader_previous(reader, ret_record)) > 0 && ret_record->type != HEAD)
+        ;
+    return rc;
+}
+
+/* ---- opening ----------------------------------------------------------------------------------- */
+
+static int open_log(struct storage *s)
+{
+    struct twinlog_options options = TWINLOG_OPTIONS_INIT;
+    options.buffer_bytes = 4 * PIECE_BYTES;
+    options.max_record_bytes = 2 * PIECE_BYTES;
+    options.prepare = TWINLOG_PREPARE_ALLOCATED;
+    options.flags = TWINLOG_NO_THREAD;
+    return twinlog_open(s->snapshot_dir, &options, &s->snapshots);
+}
+
+static int find_snapshot(struct storage *s)
+{
+    struct twinlog_reader *reader;
+    struct twinlog_record record;
+    struct head_record found = { .head = { 0 } };
+    int rc = twinlog_reader_attach(s->snapshots, NULL, &reader);
+    if (rc < 0)
+        return rc;
+    rc = find_head(reader, &record);
+    if (rc > 0)
+        rc = decode_head(&record, &found);
+    twinlog_reader_close(reader);
+    if (rc == 0)
+        twinlog_truncate(s->snapshots,
+                         found.head.lsn); /* pieces without a head; the next trim removes what stays */
+    s->head = found.head;
+    return rc;
+}
+
+int open_snapshots(struct storage *s)
+{
+    int rc = open_log(s);
+    if (rc == 0)
+        rc = find_snapshot(s);
+    return report(s, s->snapshot_dir, rc);
+}
+
+/* ---- put --------------------------------------------------------------------------------------- */
+
+struct put {
+    uv_work_t work;
+    struct storage *s;
+    const struct raft_snapshot *snapshot;
+    unsigned trailing;
+    bool is_install;
+    struct raft_io_snapshot_put *req;
+    raft_io_snapshot_put_cb cb;
+    struct snapshot_head head; /* of the snapshot that is written; lsn 0 = it was not */
+    int error;
+};
+
+static int append_pieces(struct twinlog *log, const struct raft_buffer *buffer)
+{
+    const struct twinlog_terms later = { .size = sizeof(later), .level = TWINLOG_LEVEL_BUFFERED };
+    int rc = 0;
+    for (size_t at = 0; rc == 0 && at < buffer->len; at += PIECE_BYTES) {
+        struct twinlog_entry entry = { .data = (const uint8_t *)buffer->base + at, .type = PIECE };
+        entry.size = buffer->len - at < PIECE_BYTES ? buffer->len - at : PIECE_BYTES;
+        rc = twinlog_append_batch(log, &entry, 1, &later, NULL);
+    }
+    return rc;
+}
+
+static int append_snapshot(struct twinlog *log, struct put *put)
+{
+    const struct raft_snapshot *snapshot = put->snapshot;
+    uint64_t first = twinlog_last_lsn(log) + 1, bytes = 0, lsn;
+    struct twinlog_entry entry = { .type = HEAD };
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && i < snapshot->n_bufs; i++) {
+        bytes += snapshot->bufs[i].len;
+        rc = append_pieces(log, &snapshot->bufs[i]);
+    }
+    if (rc < 0)
+        return rc;
+    uint8_t *data = encode_head(snapshot, bytes, first, &entry.size);
+    if (data == NULL)
+        return -ENOMEM;
+    entry.data = data;
+    rc = twinlog_append_batch(log, &entry, 1, NULL, &lsn);
+    free(data);
+    if (rc == 0)
+        put->head = (struct snapshot_head){ snapshot->index, snapshot->term, snapshot->configuration_index,
+                                            bytes,           first,          lsn };
+    return rc;
+}
+
+/* After a failure the log may be poisoned: then it is opened again, here or by the next put. */
+static void take_back(struct storage *s)
+{
+    if (s->snapshots != NULL && twinlog_truncate(s->snapshots, s->head.lsn) == 0)
+        return;
+    twinlog_close(s->snapshots);
+    s->snapshots = NULL;
+    if (open_log(s) == 0 && twinlog_truncate(s->snapshots, s->head.lsn) < 0) {
+        twinlog_close(s->snapshots);
+        s->snapshots = NULL;
+    }
+}
+
+/* What goes is not needed; an error costs space alone. */
+static void trim_before(struct twinlog *log, uint64_t lsn)
+{
+    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+    options.before_lsn = lsn;
+    twinlog_trim(log, &options, NULL);
+}
+
+/* A trim has syncs of its own, and busy servers take many snapshots a second: so not for each of them. */
+static void trim_snapshots(struct storage *s, const struct snapshot_head *head)
+{
+    s->old_bytes += s->head.bytes + 4096;
+    if (s->old_bytes < head->bytes || s->old_bytes < 4 * PIECE_BYTES)
+        return;
+    trim_before(s->snapshots, head->first_lsn);
+    s->old_bytes = 0;
+}
+
+static void trim_entries(struct storage *s, uint64_t index, unsigned trailing)
+{
+    uint64_t first = twinlog_first_lsn(s->log);
+    uint64_t before = index > trailing ? index - trailing + 1 : 1;
+    if (first > 0 && before > first && before - first >= 4 * (uint64_t)trailing)
+        trim_before(s->log, before);
+}
+
+static void write_snapshot(uv_work_t *work)
+{
+    struct put *put = work->data;
+    struct storage *s = put->s;
+    uint64_t index = put->snapshot->index;
+    if (s->snapshots == NULL)
+        take_back(s);
+    put->error = s->snapshots != NULL ? append_snapshot(s->snapshots, put) : -EIO;
+    if (put->error < 0) {
+        take_back(s);
+        return;
+    }
+    trim_snapshots(s, &put->head);
+    if (put->is_install)
+        put->error = twinlog_reset(s->log, index + 1);
+    else
+        trim_entries(s, index, put->trailing);
+}
+
+/* libraft: callbacks of appends that the reset has committed come before the snapshot's; raft ignores them until then,
+ * and would count them afterwards. */
+static void snapshot_written(uv_work_t *work, int status)
+{
+    struct put *put = work->data;
+    struct storage *s = put->s;
+    (void)status; /* nothing cancels it */
+    if (put->head.lsn > 0)
+        s->head = put->head;
+    if (put->is_install && put->error < 0)
+        stop_storing(s, "a snapshot of the leader", put->error);
+    if (put->is_install)
+        while (s->appends > 0)
+            complete_appends(s, -1);
+    if (put->is_install && put->error == 0)
+        s->next_index = put->head.index + 1;
+    s->is_putting = s->is_installing = false;
+    int rv = report(s, "snapshot", put->error);
+    struct raft_io_snapshot_put *req = put->req;
+    raft_io_snapshot_put_cb cb = put->cb;
+    free(put);
+    s->works--;
+    cb(req, rv);
+    finish_close(s);
+}
+
+/* libraft: `trailing` is 0 for a snapshot of the leader, but also for an own one after raft_set_snapshot_trailing(0),
+ * whose entries behind it must stay. The request of an own snapshot has raft itself as its data. */
+int put_snapshot(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_put *req,
+                 const struct raft_snapshot *snapshot, raft_io_snapshot_put_cb cb)
+{
+    struct storage *s = storage_of(io);
+    if (s->is_failed || s->is_closing)
+        return report_text(s, RAFT_IOERR, "the log takes no changes now");
+    if (s->is_putting)
+        return report_text(s, RAFT_BUSY, "a snapshot is being written");
+    struct put *put = calloc(1, sizeof(*put));
+    if (put == NULL)
+        return report_text(s, RAFT_NOMEM, "out of memory");
+    put->work.data = put;
+    put->s = s;
+    put->snapshot = snapshot;
+    put->trailing = trailing;
+    put->is_install = trailing == 0 && req->data != io->data;
+    put->req = req;
+    put->cb = cb;
+    int rc = uv_queue_work(s->loop, &put->work, write_snapshot, snapshot_written);
+    if (rc < 0) {
+        free(put);
+        return report_text(s, RAFT_IOERR, uv_strerror(rc));
+    }
+    s->works++;
+    s->is_putting = true;
+    s->is_installing = put->is_install;
+    return 0;
+}
+
+/* ---- get --------------------------------------------------------------------------------------- */
+
+void free_snapshot(struct raft_snapshot *snapshot)
+{
+    if (snapshot == NULL)
+        return;
+    raft_configuration_close(&snapshot->configuration);
+    if (snapshot->bufs != NULL)
+        raft_free(snapshot->bufs[0].base);
+    raft_free(snapshot->bufs);
+    raft_free(snapshot);
+}
+
+/* libraft: the data is one buffer, allocated by raft_malloc(). */
+static struct raft_snapshot *make_snapshot(const struct snapshot_head *head)
+{
+    struct raft_snapshot *snapshot = raft_calloc(1, sizeof(*snapshot));
+    if (snapshot == NULL)
+        return NULL;
+    raft_configuration_init(&snapshot->configuration);
+    snapshot->index = head->index;
+    snapshot->term = head->term;
+    snapshot->configuration_index = head->configuration_index;
+    snapshot->bufs = raft_calloc(1, sizeof(*snapshot->bufs));
+    if (snapshot->bufs != NULL) {
+        snapshot->n_bufs = 1;
+        snapshot->bufs[0].len = head->bytes;
+        snapshot->bufs[0].base = raft_malloc(head->bytes > 0 ? head->bytes : 1);
+    }
+    if (snapshot->bufs == NULL || snapshot->bufs[0].base == NULL) {
+        free_snapshot(snapshot);
+        return NULL;
+    }
+    return snapshot;
+}
+
+static int read_pieces(struct twinlog_reader *reader, const struct snapshot_head *head, uint8_t *data)
+{
+    struct twinlog_record record;
+    size_t at = 0;
+    int rc = twinlog_reader_seek(reader, head->first_lsn);
+    for (uint64_t lsn = head->first_lsn; rc == 0 && lsn < head->lsn; lsn++) {
+        rc = twinlog_reader_next(reader, &record);
+        if (rc >= 0)
+            rc = rc > 0 && record.lsn == lsn && record.type == PIECE && record.size <= head->bytes - at
+                     ? 0
+                     : TWINLOG_ECORRUPT;
+        if (rc == 0) {
+            memcpy(data + at, record.data, record.size);
+            at += record.size;
+        }
+    }
+    return rc == 0 && at != head->bytes ? TWINLOG_ECORRUPT : rc;
+}
+
+static int read_newest(struct twinlog_reader *reader, struct raft_snapshot **ret_snapshot)
+{
+    struct twinlog_record record;
+    struct head_record found;
+    struct raft_snapshot *snapshot = NULL;
+    int rc = find_head(reader, &record);
+    if (rc == 0)
+        rc = -ENOENT;
+    if (rc > 0)
+        rc = decode_head(&record, &found);
+    if (rc == 0 && (snapshot = make_snapshot(&found.head)) == NULL)
+        rc = -ENOMEM;
+    if (rc == 0)
+        rc = decode_servers(&found, &snapshot->configuration);
+    if (rc == 0)
+        rc = read_pieces(reader, &found.head, snapshot->bufs[0].base);
+    if (rc == 0)
+        *ret_snapshot = snapshot;
+    else
+        free_snapshot(snapshot);
+    return rc;
+}
+
+/* Again, if a newer snapshot has taken the place of the one that was being read. */
+int read_snapshot(const char *dir, struct raft_snapshot **ret_snapshot)
+{
+    struct twinlog_reader *reader;
+    int rc = twinlog_reader_open(dir, NULL, &reader);
+    if (rc < 0)
+        return rc;
+    do
+        rc = read_newest(reader, ret_snapshot);
+    while (rc == TWINLOG_ETRIMMED || rc == TWINLOG_ETRUNCATED);
+    twinlog_reader_close(reader);
+    return rc;
+}
+
+struct get {
+    uv_work_t work;
+    struct storage *s;
+    struct raft_io_snapshot_get *req;
+    raft_io_snapshot_get_cb cb;
+    struct raft_snapshot *snapshot;
+    int error;
+};
+
+static void do_get(uv_work_t *work)
+{
+    struct get *get = work->data;
+    get->error = read_snapshot(get->s->snapshot_dir, &get->snapshot);
+}
+
+static void got_snapshot(uv_work_t *work, int status)
+{
+    struct get *get = work->data;
+    struct storage *s = get->s;
+    (void)status; /* nothing cancels it */
+    int rv = report(s, "snapshot", get->error);
+    get->cb(get->req, get->snapshot, rv);
+    free(get);
+    s->works--;
+    finish_close(s);
+}
+
+int get_snapshot(struct raft_io *io, struct raft_io_snapshot_get *req, raft_io_snapshot_get_cb cb)
+{
+    struct storage *s = storage_of(io);
+    struct get *get = calloc(1, sizeof(*get));
+    if (get == NULL)
+        return report_text(s, RAFT_NOMEM, "out of memory");
+    get->work.data = get;
+    get->s = s;
+    get->req = req;
+    get->cb = cb;
+    int rc = uv_queue_work(s->loop, &get->work, do_get, got_snapshot);
+    if (rc < 0) {
+        free(get);
+        return report_text(s, RAFT_IOERR, uv_strerror(rc));
+    }
+    s->works++;
+    return 0;
+}

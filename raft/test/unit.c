@@ -1,0 +1,1150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Each call of the raft_io as libraft makes it, without libraft: what it answers, when it calls back, and what the next
+ * start loads. Errors are put in where the storage calls twinlog, and so are deaths of the process.
+ */
+#include <check.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+/* ---- what is made to fail ---------------------------------------------------------------------- */
+
+static _Atomic int fail_submit, fail_result, fail_meta, fail_reset, fail_batch; /* error, 0 = none */
+static _Atomic int batches_to_pass; /* calls that still succeed before fail_batch counts */
+static _Atomic bool die_in_meta, die_in_reset, die_in_batch;
+static _Atomic bool is_queue_slow; /* only a call that waits gets something */
+
+int __real_twinlog_submit(struct twinlog *, const struct twinlog_entry *, uint32_t,
+                          const struct twinlog_terms *, struct twinlog_request *);
+int __wrap_twinlog_submit(struct twinlog *, const struct twinlog_entry *, uint32_t,
+                          const struct twinlog_terms *, struct twinlog_request *);
+int __wrap_twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
+                          const struct twinlog_terms *terms, struct twinlog_request *request)
+{
+    return fail_submit ? fail_submit : __real_twinlog_submit(log, entries, count, terms, request);
+}
+
+int __real_twinlog_append_batch(struct twinlog *, const struct twinlog_entry *, uint32_t,
+                                const struct twinlog_terms *, uint64_t *);
+int __wrap_twinlog_append_batch(struct twinlog *, const struct twinlog_entry *, uint32_t,
+                                const struct twinlog_terms *, uint64_t *);
+int __wrap_twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
+                                const struct twinlog_terms *terms, uint64_t *ret_first_lsn)
+{
+    if (die_in_batch)
+        _exit(0);
+    if (fail_batch && batches_to_pass-- <= 0)
+        return fail_batch;
+    return __real_twinlog_append_batch(log, entries, count, terms, ret_first_lsn);
+}
+
+int __real_twinlog_queue_poll(struct twinlog_queue *, struct twinlog_request **, uint32_t, int);
+int __wrap_twinlog_queue_poll(struct twinlog_queue *, struct twinlog_request **, uint32_t, int);
+int __wrap_twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret, uint32_t max,
+                              int timeout_ms)
+{
+    if (is_queue_slow && timeout_ms == 0)
+        return 0;
+    int n = __real_twinlog_queue_poll(queue, ret, max, timeout_ms);
+    for (int i = 0; i < n; i++)
+        if (fail_result)
+            ret[i]->result = fail_result;
+    return n;
+}
+
+int __real_twinlog_meta_set(struct twinlog *, const char *, const void *, size_t);
+int __wrap_twinlog_meta_set(struct twinlog *, const char *, const void *, size_t);
+int __wrap_twinlog_meta_set(struct twinlog *log, const char *name, const void *data, size_t size)
+{
+    if (die_in_meta)
+        _exit(0);
+    return fail_meta ? fail_meta : __real_twinlog_meta_set(log, name, data, size);
+}
+
+int __real_twinlog_reset(struct twinlog *, uint64_t);
+int __wrap_twinlog_reset(struct twinlog *, uint64_t);
+int __wrap_twinlog_reset(struct twinlog *log, uint64_t next_lsn)
+{
+    if (die_in_reset)
+        _exit(0);
+    return fail_reset ? fail_reset : __real_twinlog_reset(log, next_lsn);
+}
+
+/* ---- a server ---------------------------------------------------------------------------------- */
+
+struct server {
+    uv_loop_t loop;
+    struct raft_uv_transport transport;
+    struct raft raft; /* stands for raft: own snapshots have it as their request's data */
+    struct raft_io *io;
+    struct storage *s;
+    bool is_closed;
+    int failures; /* calls of on_failure */
+
+    raft_term term;
+    raft_id vote;
+    struct raft_snapshot *snapshot;
+    raft_index start_index;
+    struct raft_entry *entries;
+    size_t n;
+};
+
+static char dir[4096];
+static struct server server;
+
+static void note_failure(void *context, int error, const char *text)
+{
+    ck_assert_int_lt(error, 0);
+    ck_assert_ptr_nonnull(text);
+    ((struct server *)context)->failures++;
+}
+
+static int try_open(struct server *v, bool may_abort)
+{
+    struct twinlog_raft_options options = TWINLOG_RAFT_OPTIONS_INIT;
+    memset(v, 0, sizeof(*v));
+    options.buffer_bytes = 1 << 20;
+    options.segment_bytes = 4 << 20;
+    options.on_failure = may_abort ? NULL : note_failure;
+    options.context = v;
+    ck_assert_int_eq(uv_loop_init(&v->loop), 0);
+    ck_assert_int_eq(raft_uv_tcp_init(&v->transport, &v->loop), 0);
+    ck_assert_int_eq(twinlog_raft_open(&v->loop, dir, &v->transport, &options, &v->io), 0);
+    v->s = storage_of(v->io);
+    v->io->data = &v->raft; /* as raft_init() does */
+    return v->io->init(v->io, 1, "127.0.0.1:9001");
+}
+
+static void free_server(struct server *v)
+{
+    twinlog_raft_free(v->io);
+    raft_uv_tcp_close(&v->transport);
+    ck_assert_int_eq(uv_loop_close(&v->loop), 0);
+}
+
+static int load(struct server *v)
+{
+    return v->io->load(v->io, &v->term, &v->vote, &v->snapshot, &v->start_index, &v->entries, &v->n);
+}
+
+static void start(void)
+{
+    ck_assert_msg(try_open(&server, false) == 0, "%s", server.io->errmsg);
+    ck_assert_msg(load(&server) == 0, "%s", server.io->errmsg);
+}
+
+static void free_loaded(struct server *v)
+{
+    free_snapshot(v->snapshot);
+    for (size_t i = 0; i < v->n; i++)
+        if (i + 1 == v->n || v->entries[i].batch != v->entries[i + 1].batch)
+            raft_free(v->entries[i].batch);
+    raft_free(v->entries);
+    v->snapshot = NULL;
+    v->entries = NULL;
+    v->n = 0;
+}
+
+static void note_closed(struct raft_io *io)
+{
+    (void)io;
+    ck_assert(!server.is_closed);
+    server.is_closed = true;
+}
+
+static void stop(void)
+{
+    free_loaded(&server);
+    server.io->close(server.io, note_closed);
+    while (!server.is_closed)
+        uv_run(&server.loop, UV_RUN_ONCE);
+    uv_run(&server.loop, UV_RUN_NOWAIT);
+    free_server(&server);
+}
+
+static void restart(void)
+{
+    stop();
+    start();
+}
+
+/* fork() with a body that may end at any time; waits for it. */
+#define IN_CHILD(body)                                                                                       \
+    do {                                                                                                     \
+        pid_t child_ = fork();                                                                               \
+        ck_assert_int_ge(child_, 0);                                                                         \
+        if (child_ == 0) {                                                                                   \
+            body;                                                                                            \
+            _exit(0);                                                                                        \
+        }                                                                                                    \
+        ck_assert_int_eq(waitpid(child_, &child_status, 0), child_);                                         \
+    } while (0)
+static int child_status;
+
+/* ---- entries ------------------------------------------------------------------------------------ */
+
+struct call {
+    struct raft_io_append req;
+    struct raft_entry *entries;
+    unsigned n;
+    uint64_t index; /* of the first */
+    unsigned order; /* of the callback; 0 = not called */
+    int status;
+};
+static unsigned called;
+static bool is_inside; /* append() */
+
+static size_t bytes_of(uint64_t index)
+{
+    return index % 7 == 0 ? 0 : index * 37 % 300;
+}
+
+static void fill_entry(struct raft_entry *entry, uint64_t index, raft_term term, size_t bytes)
+{
+    entry->term = term;
+    entry->type = RAFT_COMMAND;
+    entry->buf.len = bytes;
+    entry->buf.base = malloc(bytes + 1);
+    memset(entry->buf.base, (int)(index + term), bytes);
+    entry->batch = NULL;
+}
+
+static void appended(struct raft_io_append *req, int status)
+{
+    struct call *call = req->data;
+    ck_assert(!is_inside);
+    ck_assert_uint_eq(call->order, 0);
+    call->order = ++called;
+    call->status = status;
+    if (server.failures == 0)
+        ck_assert_uint_ge(twinlog_durable_lsn(server.s->log), call->n > 0 ? 1 : 0);
+}
+
+static int append_sized(struct call *call, uint64_t index, unsigned n, raft_term term, size_t bytes)
+{
+    memset(call, 0, sizeof(*call));
+    call->entries = calloc(n, sizeof(*call->entries));
+    call->n = n;
+    call->index = index;
+    call->req.data = call;
+    for (unsigned i = 0; i < n; i++)
+        fill_entry(&call->entries[i], index + i, term, bytes ? bytes : bytes_of(index + i));
+    is_inside = true;
+    int rv = server.io->append(server.io, &call->req, call->entries, n, appended);
+    is_inside = false;
+    return rv;
+}
+
+static int append(struct call *call, uint64_t index, unsigned n, raft_term term)
+{
+    return append_sized(call, index, n, term, 0);
+}
+
+static void free_call(struct call *call)
+{
+    for (unsigned i = 0; i < call->n; i++)
+        free(call->entries[i].buf.base);
+    free(call->entries);
+}
+
+static void wait_for(const struct call *call)
+{
+    while (call->order == 0)
+        uv_run(&server.loop, UV_RUN_ONCE);
+}
+
+/* One append, stored. */
+static void store(uint64_t index, unsigned n, raft_term term)
+{
+    struct call call;
+    ck_assert_int_eq(append(&call, index, n, term), 0);
+    wait_for(&call);
+    ck_assert_int_eq(call.status, 0);
+    ck_assert_uint_ge(twinlog_durable_lsn(server.s->log), index + n - 1);
+    free_call(&call);
+}
+
+static void check_loaded(uint64_t index, raft_term term)
+{
+    const struct raft_entry *entry = &server.entries[index - server.start_index];
+    ck_assert_uint_ge(index, server.start_index);
+    ck_assert_uint_lt(index - server.start_index, server.n);
+    ck_assert_uint_eq(entry->term, term);
+    ck_assert_uint_eq(entry->type, RAFT_COMMAND);
+    ck_assert_uint_eq(entry->buf.len, bytes_of(index));
+    size_t same = 0;
+    while (same < entry->buf.len && ((uint8_t *)entry->buf.base)[same] == (uint8_t)(index + term))
+        same++;
+    ck_assert_uint_eq(same, entry->buf.len);
+    ck_assert_ptr_nonnull(entry->batch);
+}
+
+static uint64_t last_loaded(void)
+{
+    return server.start_index + server.n - 1;
+}
+
+static void make_configuration(struct raft_configuration *conf)
+{
+    raft_configuration_init(conf);
+    ck_assert_int_eq(raft_configuration_add(conf, 1, "127.0.0.1:9001", RAFT_VOTER), 0);
+    ck_assert_int_eq(raft_configuration_add(conf, 2, "127.0.0.1:9002", RAFT_STANDBY), 0);
+}
+
+static int try_bootstrap(void)
+{
+    struct raft_configuration conf;
+    make_configuration(&conf);
+    int rv = server.io->bootstrap(server.io, &conf);
+    raft_configuration_close(&conf);
+    return rv;
+}
+
+/* A server with entries 1 (the configuration) to `last`, all of term 1. */
+static void start_with(uint64_t last)
+{
+    ck_assert_int_eq(try_open(&server, false), 0);
+    ck_assert_int_eq(try_bootstrap(), 0);
+    ck_assert_int_eq(load(&server), 0);
+    free_loaded(&server);
+    if (last > 1)
+        store(2, (unsigned)(last - 1), 1);
+}
+
+/* ---- snapshots ----------------------------------------------------------------------------------- */
+
+struct put_call {
+    struct raft_io_snapshot_put req;
+    struct raft_snapshot snapshot;
+    struct raft_buffer bufs[2];
+    unsigned order;
+    int status;
+};
+
+static void put_done(struct raft_io_snapshot_put *req, int status)
+{
+    struct put_call *call = (struct put_call *)req;
+    ck_assert_uint_eq(call->order, 0);
+    call->order = ++called;
+    call->status = status;
+}
+
+static uint8_t byte_of(uint64_t index, size_t at)
+{
+    return (uint8_t)(index + at / 3);
+}
+
+static int put(struct put_call *call, uint64_t index, raft_term term, size_t bytes, bool is_install,
+               unsigned trailing)
+{
+    uint8_t *data = malloc(bytes + 1);
+    memset(call, 0, sizeof(*call));
+    for (size_t i = 0; i < bytes; i++)
+        data[i] = byte_of(index, i);
+    call->bufs[0] = (struct raft_buffer){ data, bytes / 3 };
+    call->bufs[1] = (struct raft_buffer){ data + bytes / 3, bytes - bytes / 3 };
+    call->snapshot.index = index;
+    call->snapshot.term = term;
+    call->snapshot.configuration_index = 1;
+    make_configuration(&call->snapshot.configuration);
+    call->snapshot.bufs = call->bufs;
+    call->snapshot.n_bufs = 2;
+    call->req.data = is_install ? (void *)call : server.io->data;
+    return server.io->snapshot_put(server.io, trailing, &call->req, &call->snapshot, put_done);
+}
+
+static void free_put(struct put_call *call)
+{
+    free(call->bufs[0].base);
+    raft_configuration_close(&call->snapshot.configuration);
+}
+
+static int put_and_wait(uint64_t index, raft_term term, size_t bytes, bool is_install, unsigned trailing)
+{
+    struct put_call call;
+    ck_assert_int_eq(put(&call, index, term, bytes, is_install, trailing), 0);
+    while (call.order == 0)
+        uv_run(&server.loop, UV_RUN_ONCE);
+    free_put(&call);
+    return call.status;
+}
+
+static void check_snapshot(const struct raft_snapshot *snapshot, uint64_t index, raft_term term, size_t bytes)
+{
+    ck_assert_ptr_nonnull(snapshot);
+    ck_assert_uint_eq(snapshot->index, index);
+    ck_assert_uint_eq(snapshot->term, term);
+    ck_assert_uint_eq(snapshot->configuration_index, 1);
+    ck_assert_uint_eq(snapshot->configuration.n, 2);
+    ck_assert_uint_eq(snapshot->configuration.servers[1].id, 2);
+    ck_assert_str_eq(snapshot->configuration.servers[1].address, "127.0.0.1:9002");
+    ck_assert_int_eq(snapshot->configuration.servers[1].role, RAFT_STANDBY);
+    ck_assert_uint_eq(snapshot->n_bufs, 1);
+    ck_assert_uint_eq(snapshot->bufs[0].len, bytes);
+    size_t same = 0;
+    while (same < bytes && ((uint8_t *)snapshot->bufs[0].base)[same] == byte_of(index, same))
+        same++;
+    ck_assert_uint_eq(same, bytes);
+}
+
+struct get_call {
+    struct raft_io_snapshot_get req;
+    struct raft_snapshot *snapshot;
+    unsigned calls;
+    int status;
+};
+
+static void get_done(struct raft_io_snapshot_get *req, struct raft_snapshot *snapshot, int status)
+{
+    struct get_call *call = (struct get_call *)req;
+    call->calls++;
+    call->snapshot = snapshot;
+    call->status = status;
+}
+
+/* ---- term, vote, bootstrap, recover ------------------------------------------------------------- */
+
+START_TEST(a_new_server_has_nothing)
+{
+    start();
+    ck_assert_uint_eq(server.term, 0);
+    ck_assert_uint_eq(server.vote, 0);
+    ck_assert_ptr_null(server.snapshot);
+    ck_assert_uint_eq(server.start_index, 1);
+    ck_assert_ptr_null(server.entries);
+    ck_assert_uint_eq(server.n, 0);
+    stop();
+}
+END_TEST
+
+START_TEST(a_bootstrap_is_stored_and_cannot_be_repeated)
+{
+    start_with(1);
+    ck_assert_int_eq(try_bootstrap(), RAFT_CANTBOOTSTRAP);
+    restart();
+    ck_assert_int_eq(try_bootstrap(), RAFT_CANTBOOTSTRAP);
+    ck_assert_uint_eq(server.term, 1);
+    ck_assert_uint_eq(server.n, 1);
+    ck_assert_uint_eq(server.start_index, 1);
+    ck_assert_uint_eq(server.entries[0].term, 1);
+    ck_assert_uint_eq(server.entries[0].type, RAFT_CHANGE);
+    stop();
+}
+END_TEST
+
+START_TEST(a_bootstrap_that_did_not_finish_is_done_again)
+{
+    IN_CHILD({
+        ck_assert_int_eq(try_open(&server, false), 0);
+        die_in_meta = true;
+        try_bootstrap();
+        abort();
+    });
+    ck_assert_int_eq(child_status, 0);
+    IN_CHILD({
+        ck_assert_int_eq(try_open(&server, false), 0);
+        die_in_batch = true;
+        try_bootstrap();
+        abort();
+    });
+    ck_assert_int_eq(child_status, 0);
+    start_with(3);
+    restart();
+    ck_assert_uint_eq(server.n, 3);
+    stop();
+}
+END_TEST
+
+START_TEST(term_and_vote_are_durable_when_the_calls_return)
+{
+    IN_CHILD({
+        start();
+        ck_assert_int_eq(server.io->set_term(server.io, 7), 0);
+        ck_assert_int_eq(server.io->set_vote(server.io, 3), 0);
+        raise(SIGKILL);
+    });
+    start();
+    ck_assert_uint_eq(server.term, 7);
+    ck_assert_uint_eq(server.vote, 3);
+    ck_assert_int_eq(server.io->set_term(server.io, 8), 0);
+    restart();
+    ck_assert_uint_eq(server.term, 8);
+    ck_assert_uint_eq(server.vote, 0);
+    stop();
+}
+END_TEST
+
+START_TEST(a_term_that_cannot_be_stored_is_an_error)
+{
+    start_with(1);
+    fail_meta = -EIO;
+    ck_assert_int_eq(server.io->set_term(server.io, 2), RAFT_IOERR);
+    ck_assert_int_eq(server.io->set_vote(server.io, 2), RAFT_IOERR);
+    ck_assert_str_ne(server.io->errmsg, "");
+    fail_meta = -ENOSPC;
+    ck_assert_int_eq(server.io->set_term(server.io, 2), RAFT_NOSPACE);
+    fail_meta = 0;
+    restart();
+    ck_assert_uint_eq(server.term, 1);
+    ck_assert_uint_eq(server.vote, 0);
+    stop();
+}
+END_TEST
+
+START_TEST(recover_appends_a_configuration)
+{
+    struct raft_configuration conf;
+    make_configuration(&conf);
+    start_with(5);
+    ck_assert_int_eq(server.io->set_term(server.io, 4), 0);
+    stop();
+    ck_assert_int_eq(try_open(&server, false), 0);
+    ck_assert_int_eq(server.io->recover(server.io, &conf), 0);
+    ck_assert_int_eq(load(&server), 0);
+    ck_assert_uint_eq(server.n, 6);
+    ck_assert_uint_eq(server.entries[5].type, RAFT_CHANGE);
+    ck_assert_uint_eq(server.entries[5].term, 4);
+    store(7, 1, 4);
+    stop();
+    raft_configuration_close(&conf);
+}
+END_TEST
+
+/* ---- entries ------------------------------------------------------------------------------------ */
+
+START_TEST(appends_are_called_back_in_order_and_are_loaded)
+{
+    enum {
+        CALLS = 400
+    };
+    static struct call calls[CALLS];
+    uint64_t index = 2;
+    start_with(1);
+    called = 0;
+    for (unsigned i = 0; i < CALLS; i++) {
+        unsigned n = i % 50 == 49 ? 150 : 1 + i % 3;
+        ck_assert_int_eq(append(&calls[i], index, n, 1 + i / 100), 0);
+        index += n;
+        if (i % 40 == 0)
+            uv_run(&server.loop, UV_RUN_NOWAIT);
+    }
+    wait_for(&calls[CALLS - 1]);
+    ck_assert_uint_eq(called, CALLS);
+    for (unsigned i = 0; i < CALLS; i++) {
+        ck_assert_uint_eq(calls[i].order, i + 1);
+        ck_assert_int_eq(calls[i].status, 0);
+    }
+    restart();
+    ck_assert_uint_eq(last_loaded(), index - 1);
+    for (unsigned i = 0; i < CALLS; i++) {
+        for (unsigned j = 0; j < calls[i].n; j++)
+            check_loaded(calls[i].index + j, calls[i].entries[j].term);
+        free_call(&calls[i]);
+    }
+    stop();
+}
+END_TEST
+
+START_TEST(a_callback_comes_when_its_entries_are_durable)
+{
+    struct call calls[3];
+    start_with(1);
+    for (unsigned i = 0; i < 3; i++)
+        ck_assert_int_eq(append(&calls[i], 2 + 100 * i, 100, 1), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        wait_for(&calls[i]);
+        ck_assert_uint_ge(twinlog_durable_lsn(server.s->log), calls[i].index + 99);
+        free_call(&calls[i]);
+    }
+    stop();
+}
+END_TEST
+
+START_TEST(one_append_may_have_many_times_what_the_buffer_takes)
+{
+    struct call call;
+    start_with(1);
+    ck_assert_int_eq(append_sized(&call, 2, 40, 1, 300000), 0);
+    wait_for(&call);
+    restart();
+    ck_assert_uint_eq(last_loaded(), 41);
+    ck_assert_uint_eq(server.entries[40].buf.len, 300000);
+    ck_assert_int_eq(memcmp(server.entries[40].buf.base, call.entries[39].buf.base, 300000), 0);
+    free_call(&call);
+    stop();
+}
+END_TEST
+
+START_TEST(an_entry_that_is_too_large_is_refused_and_the_largest_is_not)
+{
+    struct call call;
+    start_with(1);
+    size_t largest = largest_entry(server.s);
+    ck_assert_int_eq(append_sized(&call, 2, 1, 1, largest + 1), RAFT_TOOBIG);
+    free_call(&call);
+    ck_assert_int_eq(append_sized(&call, 2, 3, 1, largest), 0);
+    wait_for(&call);
+    free_call(&call);
+    store(5, 1, 1);
+    stop();
+}
+END_TEST
+
+START_TEST(a_refused_append_leaves_nothing)
+{
+    struct call call;
+    start_with(1);
+    fail_submit = -ENOSPC; /* the last of several batches */
+    ck_assert_int_eq(append(&call, 2, 200, 1), RAFT_NOSPACE);
+    free_call(&call);
+    fail_submit = 0;
+    fail_batch = -ENOSPC; /* the second of several */
+    batches_to_pass = 1;
+    ck_assert_int_eq(append(&call, 2, 200, 1), RAFT_NOSPACE);
+    free_call(&call);
+    fail_batch = 0;
+    store(2, 3, 2);
+    restart();
+    ck_assert_uint_eq(last_loaded(), 4);
+    for (uint64_t i = 2; i <= 4; i++)
+        check_loaded(i, 2);
+    ck_assert_int_eq(server.failures, 0);
+    stop();
+}
+END_TEST
+
+START_TEST(a_truncation_comes_between_the_appends)
+{
+    struct call calls[3];
+    start_with(1);
+    called = 0;
+    ck_assert_int_eq(append(&calls[0], 2, 9, 1), 0);
+    ck_assert_int_eq(server.io->truncate(server.io, 6), 0);
+    ck_assert_int_eq(append(&calls[1], 6, 1, 2), 0);
+    ck_assert_int_eq(server.io->truncate(server.io, 6), 0);
+    ck_assert_int_eq(append(&calls[2], 6, 2, 3), 0);
+    wait_for(&calls[2]);
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert_uint_eq(calls[i].order, i + 1);
+        ck_assert_int_eq(calls[i].status, 0);
+        free_call(&calls[i]);
+    }
+    restart();
+    ck_assert_uint_eq(last_loaded(), 7);
+    check_loaded(5, 1);
+    check_loaded(6, 3);
+    check_loaded(7, 3);
+    stop();
+}
+END_TEST
+
+START_TEST(what_was_called_back_survives_a_kill)
+{
+    _Atomic uint64_t *acknowledged =
+        mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    start_with(1);
+    stop();
+    for (unsigned round = 0; round < 3; round++) {
+        uint64_t before = *acknowledged;
+        pid_t child = fork();
+        if (child == 0) {
+            start();
+            for (uint64_t index = last_loaded() + 1;; index += 8) {
+                struct call calls[4];
+                for (unsigned i = 0; i < 4; i++)
+                    append(&calls[i], index + 2 * i, 2, 1);
+                for (unsigned i = 0; i < 4; i++) {
+                    wait_for(&calls[i]);
+                    *acknowledged = calls[i].index + 1;
+                }
+            }
+        }
+        while (*acknowledged < before + 200)
+            usleep(1000);
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
+        start();
+        ck_assert_uint_ge(last_loaded(), *acknowledged);
+        for (uint64_t i = 2; i <= last_loaded(); i++)
+            check_loaded(i, 1);
+        stop();
+    }
+    munmap((void *)acknowledged, 4096);
+}
+END_TEST
+
+/* ---- failures ----------------------------------------------------------------------------------- */
+
+START_TEST(after_a_failed_write_nothing_is_reported_or_stored)
+{
+    struct call calls[4];
+    struct put_call snapshot;
+    start_with(1);
+    for (unsigned i = 0; i < 3; i++)
+        ck_assert_int_eq(append(&calls[i], 2 + i, 1, 1), 0);
+    fail_result = -EIO;
+    while (server.s->appends > 0)
+        uv_run(&server.loop, UV_RUN_ONCE);
+    fail_result = 0;
+    ck_assert_int_eq(server.failures, 1);
+    ck_assert_int_eq(append(&calls[3], 5, 1, 1), RAFT_IOERR);
+    ck_assert_int_eq(server.io->set_term(server.io, 9), RAFT_IOERR);
+    ck_assert_int_eq(server.io->set_vote(server.io, 9), RAFT_IOERR);
+    ck_assert_int_eq(server.io->truncate(server.io, 3), RAFT_IOERR);
+    ck_assert_int_eq(put(&snapshot, 2, 1, 10, false, 1), RAFT_IOERR);
+    free_put(&snapshot);
+    for (unsigned i = 0; i < 3; i++)
+        ck_assert_uint_eq(calls[i].order, 0);
+    stop();
+    for (unsigned i = 0; i < 4; i++) {
+        ck_assert_uint_eq(calls[i].order > 0, i < 3); /* raft frees its entries */
+        free_call(&calls[i]);
+    }
+}
+END_TEST
+
+START_TEST(without_a_callback_a_failed_write_ends_the_process)
+{
+    IN_CHILD({
+        struct call call;
+        ck_assert_int_eq(try_open(&server, true), 0);
+        ck_assert_int_eq(try_bootstrap(), 0);
+        ck_assert_int_eq(load(&server), 0);
+        ck_assert_int_eq(append(&call, 2, 1, 1), 0);
+        fail_result = -EIO;
+        close(2); /* its message */
+        for (;;)
+            uv_run(&server.loop, UV_RUN_ONCE);
+    });
+    ck_assert(WIFSIGNALED(child_status));
+    ck_assert_int_eq(WTERMSIG(child_status), SIGABRT);
+    start(); /* the entry was written: its outcome is unknown to raft */
+    stop();
+}
+END_TEST
+
+/* ---- snapshots ----------------------------------------------------------------------------------- */
+
+START_TEST(a_snapshot_is_loaded_and_the_entries_before_it_go)
+{
+    start_with(100);
+    ck_assert_int_eq(put_and_wait(80, 1, 5000, false, 16), 0);
+    store(101, 4, 2);
+    restart();
+    check_snapshot(server.snapshot, 80, 1, 5000);
+    ck_assert_uint_eq(server.start_index, 65);
+    ck_assert_uint_eq(last_loaded(), 104);
+    check_loaded(65, 1);
+    check_loaded(104, 2);
+    ck_assert_int_eq(put_and_wait(104, 2, 3500000, false, 1000), 0);
+    restart();
+    check_snapshot(server.snapshot, 104, 2, 3500000);
+    ck_assert_uint_eq(server.start_index, 65);
+    ck_assert_int_eq(put_and_wait(104, 2, 0, false, 0), 0); /* an own one, with nothing behind */
+    restart();
+    check_snapshot(server.snapshot, 104, 2, 0);
+    ck_assert_uint_eq(server.start_index, 105);
+    ck_assert_uint_eq(server.n, 0);
+    store(105, 1, 2);
+    stop();
+}
+END_TEST
+
+START_TEST(an_own_snapshot_without_trailing_leaves_what_is_behind_it)
+{
+    start_with(10);
+    ck_assert_int_eq(put_and_wait(6, 1, 10, false, 0), 0);
+    store(11, 1, 1);
+    restart();
+    ck_assert_uint_eq(server.start_index, 7);
+    ck_assert_uint_eq(last_loaded(), 11);
+    check_loaded(11, 1);
+    stop();
+}
+END_TEST
+
+START_TEST(entries_are_stored_while_a_snapshot_is)
+{
+    struct put_call snapshot, second;
+    start_with(10);
+    ck_assert_int_eq(put(&snapshot, 10, 1, 2000000, false, 2), 0);
+    ck_assert_int_eq(put(&second, 10, 1, 1, false, 4), RAFT_BUSY);
+    free_put(&second);
+    for (uint64_t i = 11; i < 31; i++)
+        store(i, 1, 1);
+    while (snapshot.order == 0)
+        uv_run(&server.loop, UV_RUN_ONCE);
+    ck_assert_int_eq(snapshot.status, 0);
+    free_put(&snapshot);
+    restart();
+    check_snapshot(server.snapshot, 10, 1, 2000000);
+    ck_assert_uint_eq(server.start_index, 9);
+    ck_assert_uint_eq(last_loaded(), 30);
+    stop();
+}
+END_TEST
+
+START_TEST(a_snapshot_that_is_not_stored_leaves_the_one_before)
+{
+    start_with(10);
+    ck_assert_int_eq(put_and_wait(5, 1, 3000, false, 100), 0);
+    for (int pieces = 0; pieces < 3; pieces++) { /* in the first, the second, and the head */
+        fail_batch = -ENOSPC;
+        batches_to_pass = pieces;
+        ck_assert_int_eq(put_and_wait(10, 1, 3000, false, 100), RAFT_NOSPACE);
+        fail_batch = 0;
+    }
+    ck_assert_int_eq(server.failures, 0);
+    ck_assert_uint_eq(twinlog_last_lsn(server.s->snapshots), server.s->head.lsn);
+    restart();
+    check_snapshot(server.snapshot, 5, 1, 3000);
+    ck_assert_uint_eq(last_loaded(), 10);
+    ck_assert_int_eq(put_and_wait(10, 1, 3000, false, 100), 0);
+    restart();
+    check_snapshot(server.snapshot, 10, 1, 3000);
+    stop();
+}
+END_TEST
+
+START_TEST(an_installed_snapshot_replaces_the_log)
+{
+    struct put_call snapshot;
+    struct call calls[3];
+    start_with(10);
+    called = 0;
+    is_queue_slow = true;
+    ck_assert_int_eq(append(&calls[0], 11, 1, 1), 0);
+    ck_assert_int_eq(append(&calls[1], 12, 1, 1), 0);
+    ck_assert_int_eq(put(&snapshot, 500, 3, 100000, true, 0), 0);
+    ck_assert_int_eq(append(&calls[2], 501, 1, 3), RAFT_BUSY);
+    free_call(&calls[2]);
+    while (snapshot.order == 0)
+        uv_run(&server.loop, UV_RUN_ONCE);
+    is_queue_slow = false;
+    ck_assert_int_eq(snapshot.status, 0);
+    ck_assert_uint_eq(calls[0].order, 1); /* libraft would count them after the snapshot */
+    ck_assert_uint_eq(calls[1].order, 2);
+    ck_assert_uint_eq(snapshot.order, 3);
+    free_call(&calls[0]);
+    free_call(&calls[1]);
+    free_put(&snapshot);
+    store(501, 2, 3);
+    restart();
+    check_snapshot(server.snapshot, 500, 3, 100000);
+    ck_assert_uint_eq(server.start_index, 501);
+    ck_assert_uint_eq(last_loaded(), 502);
+    check_loaded(502, 3);
+    stop();
+}
+END_TEST
+
+static void die_between_snapshot_and_reset(uint64_t index, raft_term term)
+{
+    IN_CHILD({
+        start();
+        ck_assert_int_eq(server.io->set_term(server.io, term), 0);
+        die_in_reset = true;
+        put_and_wait(index, term, 1000, true, 0);
+        abort();
+    });
+    ck_assert_int_eq(child_status, 0);
+    start();
+    check_snapshot(server.snapshot, index, term, 1000);
+    ck_assert_uint_eq(server.start_index, index + 1);
+    ck_assert_uint_eq(server.n, 0);
+    store(index + 1, 2, term);
+    restart();
+    ck_assert_uint_eq(last_loaded(), index + 2);
+    stop();
+}
+
+START_TEST(a_log_that_ends_before_the_snapshot_is_reset)
+{
+    start_with(10);
+    stop();
+    die_between_snapshot_and_reset(50, 2);
+}
+END_TEST
+
+START_TEST(a_log_with_another_entry_at_the_snapshot_is_reset)
+{
+    start_with(10);
+    stop();
+    die_between_snapshot_and_reset(7, 2);
+}
+END_TEST
+
+START_TEST(an_empty_log_that_ends_before_the_snapshot_is_reset)
+{
+    start();
+    stop();
+    die_between_snapshot_and_reset(7, 2);
+}
+END_TEST
+
+START_TEST(a_leaders_snapshot_that_is_not_stored_stops_the_server)
+{
+    struct call call;
+    start_with(10);
+    fail_reset = -EIO;
+    ck_assert_int_eq(put_and_wait(50, 2, 10, true, 0), RAFT_IOERR);
+    fail_reset = 0;
+    ck_assert_int_eq(server.failures, 1);
+    ck_assert_int_eq(append(&call, 51, 1, 2), RAFT_IOERR);
+    free_call(&call);
+    restart();
+    check_snapshot(server.snapshot, 50, 2, 10);
+    ck_assert_uint_eq(server.start_index, 51);
+    stop();
+}
+END_TEST
+
+START_TEST(a_snapshot_is_fetched_while_newer_ones_take_its_place)
+{
+    struct get_call get = { .calls = 0 };
+    start_with(100);
+    ck_assert_int_eq(server.io->snapshot_get(server.io, &get.req, get_done), 0);
+    while (get.calls == 0)
+        uv_run(&server.loop, UV_RUN_ONCE);
+    ck_assert_int_ne(get.status, 0); /* there is none */
+    ck_assert_ptr_null(get.snapshot);
+    ck_assert_int_eq(put_and_wait(2, 1, 2000000, false, 1000), 0);
+    for (uint64_t index = 3; index < 13; index++) {
+        struct put_call snapshot;
+        memset(&get, 0, sizeof(get));
+        ck_assert_int_eq(server.io->snapshot_get(server.io, &get.req, get_done), 0);
+        ck_assert_int_eq(put(&snapshot, index, 1, 2000000, false, 1000), 0);
+        while (get.calls == 0 || snapshot.order == 0)
+            uv_run(&server.loop, UV_RUN_ONCE);
+        ck_assert_int_eq(get.status, 0);
+        ck_assert_int_eq(snapshot.status, 0);
+        ck_assert_uint_ge(get.snapshot->index, index - 1);
+        check_snapshot(get.snapshot, get.snapshot->index, 1, 2000000);
+        free_snapshot(get.snapshot);
+        free_put(&snapshot);
+    }
+    ck_assert_uint_gt(twinlog_first_lsn(server.s->snapshots), 10); /* old ones are trimmed */
+    stop();
+}
+END_TEST
+
+/* ---- opening and closing ------------------------------------------------------------------------- */
+
+START_TEST(close_completes_what_is_under_way)
+{
+    enum {
+        CALLS = 1000
+    };
+    static struct call calls[CALLS];
+    struct get_call get = { .calls = 0 };
+    struct put_call snapshot;
+    start_with(10);
+    ck_assert_int_eq(put_and_wait(5, 1, 10000, false, 100), 0);
+    called = 0;
+    ck_assert_int_eq(put(&snapshot, 8, 1, 1000000, false, 100), 0);
+    ck_assert_int_eq(server.io->snapshot_get(server.io, &get.req, get_done), 0);
+    for (unsigned i = 0; i < CALLS; i++)
+        ck_assert_int_eq(append(&calls[i], 11 + i, 1, 1), 0);
+    stop();
+    ck_assert_uint_eq(called, CALLS + 1);
+    ck_assert_uint_eq(get.calls, 1);
+    ck_assert_int_eq(get.status, 0);
+    free_snapshot(get.snapshot);
+    ck_assert_int_eq(snapshot.status, 0);
+    free_put(&snapshot);
+    for (unsigned i = 0; i < CALLS; i++) {
+        ck_assert_int_eq(calls[i].status, 0);
+        free_call(&calls[i]);
+    }
+    start();
+    ck_assert_uint_eq(last_loaded(), 10 + CALLS);
+    stop();
+}
+END_TEST
+
+START_TEST(a_directory_that_is_open_elsewhere_is_busy)
+{
+    int ready[2];
+    char byte;
+    ck_assert_int_eq(pipe(ready), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        start();
+        ck_assert_int_eq(write(ready[1], "", 1), 1);
+        for (;;)
+            pause();
+    }
+    ck_assert_int_eq(read(ready[0], &byte, 1), 1);
+    ck_assert_int_eq(try_open(&server, false), RAFT_BUSY);
+    ck_assert_str_ne(server.io->errmsg, "");
+    free_server(&server);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    start();
+    stop();
+}
+END_TEST
+
+START_TEST(files_that_do_not_fit_together_are_refused)
+{
+    struct twinlog *log;
+    start_with(10);
+    ck_assert_int_eq(put_and_wait(8, 1, 10, false, 1), 0);
+    stop();
+    ck_assert_int_eq(chdir(dir), 0);
+    ck_assert_int_eq(rename("snapshots", "elsewhere"), 0);
+    ck_assert_int_eq(try_open(&server, false), RAFT_CORRUPT); /* entries 1 to 7 are nowhere */
+    free_server(&server);
+    ck_assert_int_eq(system("rm -r snapshots && mv elsewhere snapshots"), 0);
+    start();
+    ck_assert_uint_eq(last_loaded(), 10);
+    stop();
+
+    ck_assert_int_eq(twinlog_open("log", NULL, &log), 0);
+    ck_assert_int_eq(twinlog_append(log, "short", 5, NULL), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    ck_assert_int_eq(try_open(&server, false), 0);
+    ck_assert_int_eq(load(&server), RAFT_CORRUPT);
+    server.n = 0;
+    server.entries = NULL;
+    server.snapshot = NULL;
+    stop();
+
+    fclose(fopen("metadata1", "w")); /* raft_uv's */
+    ck_assert_int_eq(try_open(&server, false), RAFT_INVALID);
+    free_server(&server);
+}
+END_TEST
+
+START_TEST(what_cannot_work_is_refused_at_the_door)
+{
+    struct twinlog_raft_options options = TWINLOG_RAFT_OPTIONS_INIT;
+    struct raft_uv_transport transport;
+    struct raft_io *io = NULL;
+    uv_loop_t loop;
+    uv_loop_init(&loop);
+    ck_assert_int_eq(raft_uv_tcp_init(&transport, &loop), 0);
+    ck_assert_int_eq(twinlog_raft_open(NULL, dir, &transport, NULL, &io), RAFT_INVALID);
+    ck_assert_int_eq(twinlog_raft_open(&loop, "", &transport, NULL, &io), RAFT_INVALID);
+    options.buffer_bytes = 5000;
+    ck_assert_int_eq(twinlog_raft_open(&loop, dir, &transport, &options, &io), RAFT_INVALID);
+    options.buffer_bytes = 0;
+    options.segment_bytes = 65536;
+    ck_assert_int_eq(twinlog_raft_open(&loop, dir, &transport, &options, &io), RAFT_INVALID);
+    options.segment_bytes = 0;
+    options.size--;
+    ck_assert_int_eq(twinlog_raft_open(&loop, dir, &transport, &options, &io), RAFT_INVALID);
+    ck_assert_int_eq(twinlog_raft_open(&loop, "/nowhere/at/all", &transport, NULL, &io), RAFT_IOERR);
+    ck_assert_ptr_null(io);
+    twinlog_raft_free(NULL);
+    raft_uv_tcp_close(&transport);
+    ck_assert_int_eq(uv_loop_close(&loop), 0);
+}
+END_TEST
+
+/* ---- all ---------------------------------------------------------------------------------------- */
+
+static bool name_dir(void)
+{
+    const char *parent = getenv("TMPDIR");
+    char path[4000];
+    snprintf(path, sizeof(path), "%s/twinlog-raft.XXXXXX", parent && *parent ? parent : "/tmp");
+    if (mkdtemp(path) == NULL)
+        return false;
+    snprintf(dir, sizeof(dir), "%s/server", path);
+    return true;
+}
+
+static bool clear_dir(void)
+{
+    char command[sizeof(dir) + 16];
+    *strrchr(dir, '/') = 0;
+    snprintf(command, sizeof(command), "rm -rf '%s'", dir);
+    return system(command) == 0;
+}
+
+static void make_dir(void)
+{
+    ck_assert(name_dir());
+}
+static void remove_dir(void)
+{
+    ck_assert(clear_dir());
+}
+
+/* raft_uv works here. Its timer stays in the loop, so a child looks. */
+static bool can_run(void)
+{
+    int status = 1;
+    if (!name_dir())
+        return false;
+    pid_t child = fork();
+    if (child == 0) {
+        struct raft_io io;
+        mkdir(dir, 0777);
+        uv_loop_init(&server.loop);
+        _exit(raft_uv_tcp_init(&server.transport, &server.loop) != 0 ||
+              raft_uv_init(&io, &server.loop, dir, &server.transport) != 0 ||
+              io.init(&io, 1, "127.0.0.1:9001") != 0);
+    }
+    if (child > 0)
+        waitpid(child, &status, 0);
+    return clear_dir() && status == 0;
+}
+
+int main(void)
+{
+    if (!can_run()) {
+        puts("SKIP raft-unit: raft_uv does not work in this directory");
+        return 77;
+    }
+    Suite *suite = suite_create("raft");
+    TCase *tcase = tcase_create("storage");
+    tcase_add_unchecked_fixture(tcase, NULL, NULL);
+    tcase_add_checked_fixture(tcase, make_dir, remove_dir);
+    tcase_add_test(tcase, a_new_server_has_nothing);
+    tcase_add_test(tcase, a_bootstrap_is_stored_and_cannot_be_repeated);
+    tcase_add_test(tcase, a_bootstrap_that_did_not_finish_is_done_again);
+    tcase_add_test(tcase, term_and_vote_are_durable_when_the_calls_return);
+    tcase_add_test(tcase, a_term_that_cannot_be_stored_is_an_error);
+    tcase_add_test(tcase, recover_appends_a_configuration);
+    tcase_add_test(tcase, appends_are_called_back_in_order_and_are_loaded);
+    tcase_add_test(tcase, a_callback_comes_when_its_entries_are_durable);
+    tcase_add_test(tcase, one_append_may_have_many_times_what_the_buffer_takes);
+    tcase_add_test(tcase, an_entry_that_is_too_large_is_refused_and_the_largest_is_not);
+    tcase_add_test(tcase, a_refused_append_leaves_nothing);
+    tcase_add_test(tcase, a_truncation_comes_between_the_appends);
+    tcase_add_test(tcase, what_was_called_back_survives_a_kill);
+    tcase_add_test(tcase, after_a_failed_write_nothing_is_reported_or_stored);
+    tcase_add_test(tcase, without_a_callback_a_failed_write_ends_the_process);
+    tcase_add_test(tcase, a_snapshot_is_loaded_and_the_entries_before_it_go);
+    tcase_add_test(tcase, an_own_snapshot_without_trailing_leaves_what_is_behind_it);
+    tcase_add_test(tcase, entries_are_stored_while_a_snapshot_is);
+    tcase_add_test(tcase, a_snapshot_that_is_not_stored_leaves_the_one_before);
+    tcase_add_test(tcase, an_installed_snapshot_replaces_the_log);
+    tcase_add_test(tcase, a_log_that_ends_before_the_snapshot_is_reset);
+    tcase_add_test(tcase, a_log_with_another_entry_at_the_snapshot_is_reset);
+    tcase_add_test(tcase, an_empty_log_that_ends_before_the_snapshot_is_reset);
+    tcase_add_test(tcase, a_leaders_snapshot_that_is_not_stored_stops_the_server);
+    tcase_add_test(tcase, a_snapshot_is_fetched_while_newer_ones_take_its_place);
+    tcase_add_test(tcase, close_completes_what_is_under_way);
+    tcase_add_test(tcase, a_directory_that_is_open_elsewhere_is_busy);
+    tcase_add_test(tcase, files_that_do_not_fit_together_are_refused);
+    tcase_add_test(tcase, what_cannot_work_is_refused_at_the_door);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed > 0;
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * twinlog-raft - a struct raft_io for canonical/raft (libraft 0.15 with libuv), with twinlog as its storage.
+ *
+ *     struct raft_uv_transport transport;
+ *     struct raft_io *io;
+ *     raft_uv_tcp_init(&transport, loop);
+ *     int rv = twinlog_raft_open(loop, "server-1", &transport, NULL, &io);
+ *     if (rv == 0)
+ *         rv = raft_init(&raft, io, &fsm, 1, "127.0.0.1:9001");
+ *
+ * Transport, timer and asynchronous work are those of raft_uv. Entries, term, vote and snapshots are twinlog's:
+ *
+ *   DIR/log        a log; the index of an entry is its LSN. Each record is the entry's term in 8 bytes, little-endian,
+ *                  and its data; the record's type is the entry's. Term and vote are the value "raft" of this log
+ *   DIR/snapshots  a log with the newest snapshot in pieces
+ *
+ * Read this before the functions:
+ *
+ *  - A write or sync that fails ends the process: libraft 0.15 does not survive an append that fails later, its
+ *    servers then hold different entries under one index. So the callback of such an append is never called while raft
+ *    runs. The option `on_failure` may do something else than abort(); it must stop this server. A full disk
+ *    is different: the append is refused at once with RAFT_NOSPACE, and nothing happened. On the leader raft_apply()
+ *    then returns this error and works again once there is space; a follower becomes RAFT_UNAVAILABLE. Only where there
+ *    is no space for a snapshot that the leader has sent, the process ends.
+ *  - Snapshots must be on (they are, by default): libraft keeps all entries since the last one in memory.
+ *  - The program must ignore SIGPIPE, or the end of one server ends the others. It must not call raft_apply() in a callback
+ *    that reports an error.
+ *  - All servers should have the same `buffer_bytes`: a follower cannot store an entry that is larger than its own
+ *    limit, and becomes RAFT_UNAVAILABLE.
+ *
+ * Results are 0 or a code of libraft (RAFT_NOMEM, RAFT_IOERR, ...); io->errmsg has words for it.
+ */
+#ifndef TWINLOG_RAFT_H
+#define TWINLOG_RAFT_H
+
+#include <raft.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct uv_loop_s;
+struct raft_uv_transport;
+
+struct twinlog_raft_options {
+    uint32_t size; /* set by TWINLOG_RAFT_OPTIONS_INIT */
+    uint32_t
+        buffer_bytes; /* each of the log's two buffers, a multiple of 4096, 64 KiB to 256 MiB; default 8 MiB. The
+                               largest entry has 16 KiB less, an entry above it is RAFT_TOOBIG */
+    uint64_t segment_bytes; /* largest file of the log, as in struct twinlog_options; default 64 MiB */
+    /* Called on the thread of the loop when a write or sync has failed; `error` is one of twinlog.h. From then on
+     * every change is refused with RAFT_IOERR, and entries that were not stored are not reported. The server must stop:
+     * by the end of the process, or by raft_close(), but not inside this call. NULL: a line to stderr, and abort(). */
+    void (*on_failure)(void *context, int error, const char *text);
+    void *context;
+};
+#define TWINLOG_RAFT_OPTIONS_INIT                                                                            \
+    {                                                                                                        \
+        sizeof(struct twinlog_raft_options), 0, 0, 0, 0                                                      \
+    }
+
+/* Makes a raft_io on the directory `dir`, which is created if it is missing (its parent must exist); the files are
+ * opened by raft_init(). The loop and the transport must outlive it. `options` may be NULL. raft_uv_set_connect_retry_delay()
+ * and raft_uv_set_tracer() work on the result. RAFT_INVALID: an option is out of range, or a NULL argument;
+ * RAFT_NAMETOOLONG, RAFT_NOMEM, RAFT_IOERR.
+ *
+ * raft_init() returns RAFT_BUSY if another process has the directory open, RAFT_CORRUPT if entries, term or
+ * snapshot are damaged or do not fit together, RAFT_INVALID if the directory holds the files of raft_uv. */
+int twinlog_raft_open(struct uv_loop_s *loop, const char *dir, struct raft_uv_transport *transport,
+                      const struct twinlog_raft_options *options, struct raft_io **ret_io);
+
+/* Frees it: after the callback of raft_close(), or where raft_init() was not called or has failed. NULL is allowed. */
+void twinlog_raft_free(struct raft_io *io);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
