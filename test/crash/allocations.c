@@ -8,8 +8,8 @@
 #include "allocations.h"
 
 #include "allocator.h"
+#include "directory.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -106,19 +106,6 @@ static int append_on(const struct twinlog_options *options, uint64_t *ret_openin
     return result < 0 ? result : closed;
 }
 
-void remove_log(const char *path)
-{
-    DIR *list = opendir(path);
-    const struct dirent *entry;
-
-    while (list && (entry = readdir(list)))
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            unlinkat(dirfd(list), entry->d_name, 0);
-    if (list)
-        closedir(list);
-    rmdir(path);
-}
-
 /* 0, 1, or 77 where there is no such path. */
 static int try_path(enum twinlog_io io, const char *name, bool is_buffered)
 {
@@ -133,7 +120,7 @@ static int try_path(enum twinlog_io io, const char *name, bool is_buffered)
     options.spare_segments = 1;
     result = append_on(&options, &opening, &stat);
     allocations = allocator_take_count();
-    remove_log(log_directory);
+    remove_directory(log_directory);
     if (result == -ENOTSUP) {
         printf("SKIP crash-allocations %s, %s: %s\n", name, is_buffered ? "buffered" : "direct",
                twinlog_strerror(result));

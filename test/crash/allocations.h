@@ -9,7 +9,4 @@
  * so, or did its work all the same, and left nothing behind. Works in `directory`. */
 bool fail_allocations(const char *directory);
 
-/* A log's directory, with the files in it. */
-void remove_log(const char *log_directory);
-
 #endif

@@ -5,6 +5,7 @@
  * poisons the log. In any case nothing is lost: neither records nor memory.
  */
 #include "allocator.h"
+#include "directory.h"
 
 #include "allocations.h"
 
@@ -333,7 +334,7 @@ static int make_log(const struct stage *stage)
     struct twinlog *log;
     int result, closed;
 
-    remove_log(stage->dir);
+    remove_directory(stage->dir);
     result = twinlog_open(stage->dir, &small, &log);
     if (result < 0)
         return result;
@@ -350,7 +351,7 @@ static int set_stage(const struct call *call, struct stage *stage)
 {
     int result = call->changes ? make_log(stage) : 0;
 
-    remove_log(stage->copy);
+    remove_directory(stage->copy);
     stage->log = NULL;
     stage->reader = NULL;
     if (result == 0 && call->needs != ON_FILES)
@@ -449,7 +450,7 @@ bool fail_allocations(const char *directory)
             is_fine = make_log(&stage) == 0;
         is_fine = is_fine && fail_each(&calls[i], &stage);
     }
-    remove_log(dir);
-    remove_log(copy);
+    remove_directory(dir);
+    remove_directory(copy);
     return is_fine;
 }

@@ -21,6 +21,7 @@
 #define TWL_CRASH_KILL_H
 
 #include "../sim/rng.h"
+#include "directory.h"
 #include "payload.h"
 
 #include <pthread.h>
@@ -325,7 +326,6 @@ struct place {
 extern struct place place;
 
 void make_place(const char *parent);
-void remove_directory(const char *path);               /* with the files in it */
 void copy_directory(const char *from, const char *to); /* of files; what was in `to` is gone */
 void remove_place(void);
 void *map_shared(size_t bytes);

@@ -39,19 +39,6 @@ void make_place(const char *parent)
     snprintf(place.copy, sizeof(place.copy), "%s/copy", place.directory);
 }
 
-void remove_directory(const char *path)
-{
-    DIR *list = opendir(path);
-    const struct dirent *entry;
-
-    while (list && (entry = readdir(list)))
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            unlinkat(dirfd(list), entry->d_name, 0);
-    if (list)
-        closedir(list);
-    rmdir(path);
-}
-
 /* A hole in a file is one in the copy, too. */
 static void copy_file(int from_dir, int to_dir, const char *name)
 {

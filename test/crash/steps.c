@@ -13,6 +13,7 @@
 #define _GNU_SOURCE
 #include "../sim/rng.h"
 #include "check/check.h"
+#include "directory.h"
 #include "io/io.h"
 #include "log/log.h"
 
@@ -113,20 +114,6 @@ static void each_file(const char *dir, void (*each)(const char *dir, const char 
             each(dir, entry->d_name);
     if (list)
         closedir(list);
-}
-
-static void remove_file(const char *dir, const char *name)
-{
-    char path[600];
-
-    snprintf(path, sizeof(path), "%s/%s", dir, name);
-    unlink(path);
-}
-
-static void remove_directory(const char *dir)
-{
-    each_file(dir, remove_file);
-    rmdir(dir);
 }
 
 static void copy_to_log(const char *dir, const char *name)
