@@ -135,7 +135,7 @@ static const char *describe_end(const struct twinlog_inspection *inspection)
     case TWINLOG_FOUND_NEW_LOG:
         return "nothing was appended yet";
     case TWINLOG_FOUND_CLEAN_CLOSE:
-        return "closed by its last writer";
+        return "closed cleanly";
     case TWINLOG_FOUND_CLEAN_END:
         return "not closed: the last writer died between two groups";
     case TWINLOG_FOUND_TORN_TAIL:
@@ -180,7 +180,7 @@ static void print_inspection(const struct overview *overview)
     if (report->error == 0)
         print_row("retired", count_retired(overview));
     printf("%-12s %s\n", "size", bytes);
-    printf("%-12s %s\n", "left", describe_end(inspection));
+    printf("%-12s %s\n", "status", describe_end(inspection));
     if (inspection->has_writer)
         printf("%-12s %s\n", "mode", mode_name(inspection->mode));
     printf("%-12s %s\n", "recovery", describe_recovery(report));

@@ -112,6 +112,8 @@ void twl_resume(struct twinlog *log);
 
 /* Newest durable LSN from the writer's own memory; twinlog_durable_lsn() reads the shared page. */
 uint64_t twl_durable_lsn(struct twinlog *log);
+int twl_look(
+    struct twinlog *log); /* opened for reading: finds the watermarks. TWINLOG_ECORRUPT: as far as is known */
 /* Newest LSN that any reader may have been told. Reads the files if the log is read-only. */
 int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn);
 

@@ -635,6 +635,8 @@ static int open_read_only(struct opening *o)
         rc = twl_reader_open(io, &reading, &log->looker);
         if (rc < 0)
             o->report = log->look_report;
+        else
+            (void)twl_look(log); /* for the watermark calls, should their own look fail */
     }
     return rc;
 }

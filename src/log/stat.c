@@ -11,7 +11,7 @@
 /* The queries below don't change the log, but they may refresh what the handle remembers. If the log can't
  * be read now, or in a child of the process that opened it, the last known answer is returned. If the end
  * is damaged, the newest known LSN counts, and TWINLOG_ECORRUPT says that there may be more. */
-static int look(struct twinlog *log)
+int twl_look(struct twinlog *log)
 {
     uint64_t first_lsn = 0, last_lsn = 0;
     if (twl_fork_guard_is_forked(&log->guard))
@@ -29,7 +29,7 @@ static int look(struct twinlog *log)
 static uint64_t newest_lsn(struct twinlog *log, enum twinlog_level level)
 {
     if (is_read_only(log)) {
-        look(log);
+        twl_look(log);
         return atomic_load(&log->looked_last_lsn);
     }
     return log->ops->newest_lsn(log->engine, level, twl_fork_guard_is_forked(&log->guard));
@@ -58,7 +58,7 @@ static uint64_t told_lsn(struct twinlog *log)
 
 int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn)
 {
-    const int rc = is_read_only(log) ? look(log) : 0;
+    const int rc = is_read_only(log) ? twl_look(log) : 0;
     *ret_lsn = is_read_only(log) ? atomic_load(&log->looked_last_lsn) : told_lsn(log);
     return rc;
 }
@@ -79,7 +79,7 @@ uint64_t twinlog_first_lsn(struct twinlog *log)
     if (!log)
         return 0;
     if (is_read_only(log)) {
-        look(log);
+        twl_look(log);
         return atomic_load(&log->looked_first_lsn);
     }
     uint64_t first_lsn = atomic_load(&log->first_lsn);

@@ -78,6 +78,19 @@ static int open_set(struct read_snapshot *h, struct segment_set *ret_set, struct
     }
 }
 
+/* A directory without segments may be one where a log is being made. It is not, if it had one before. */
+static int check_not_empty(const struct read_snapshot *h, const struct segment_set *set,
+                           struct twinlog_report *ret_report)
+{
+    if (set->started > 0 || h->set.started == 0)
+        return 0;
+    const struct segment_entry *last = &h->set.entries[h->set.started - 1];
+    twl_report(ret_report, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
+               "all segments are missing, %s was the newest one; restore them from a copy", last->name);
+    twl_report_place(ret_report, last->name, last->header.sequence, 0, 0);
+    return TWINLOG_ECORRUPT;
+}
+
 static int load_set(struct read_snapshot *h, struct twinlog_report *ret_report)
 {
     struct segment_set set;
@@ -90,6 +103,11 @@ static int load_set(struct read_snapshot *h, struct twinlog_report *ret_report)
         report_system(rc, ret_report);
     if (rc < 0)
         return rc;
+    rc = check_not_empty(h, &set, ret_report);
+    if (rc < 0) {
+        twl_segment_set_free(&set);
+        return rc;
+    }
     twl_segment_set_free(&h->set);
     h->set = set;
     h->first_lsn = set.first_lsn;

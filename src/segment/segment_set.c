@@ -525,6 +525,7 @@ static int report_no_segments(const struct loading *l)
 {
     twl_report(l->report, TWINLOG_FOUND_MISSING_SEGMENT, TWINLOG_DID_REFUSE, TWINLOG_ECORRUPT,
                "all segments are missing; restore them from a copy");
+    twl_report_place(l->report, STATE_NAME, l->first_sequence, 0, 0);
     return TWINLOG_ECORRUPT;
 }
 

@@ -277,7 +277,7 @@ test_stat_and_verify()
     says "stat: first" out '^first LSN +1$'
     says "stat: last" out '^last LSN +1000$'
     says "stat: durable" out '^durable LSN +1000$'
-    says "stat: how it was left" out '^left +closed by its last writer$'
+    says "stat: how it was left" out '^status +closed cleanly$'
     status "verify" 0 "$twinlog" verify looked
     says "verify counts the records" out '^sound: 1000 sound records, 0 findings$'
 }
@@ -809,7 +809,7 @@ test_slow_pipe()
         says "at once" out "^line $line\$"
     done
     status "stat beside the writer" 0 "$twinlog" stat slow
-    says "sees it" out '^left +a process is writing it$'
+    says "sees it" out '^status +a process is writing it$'
     says "and what is durable" out '^durable LSN +3$'
     status "verify beside the writer" 0 "$twinlog" verify slow
     status "a second writer" 1 "$twinlog" append slow </dev/null
@@ -827,7 +827,7 @@ test_slow_pipe()
     printf 'line 1\nline 2\nline 3\naccepted\n' >want
     same "what was accepted is there, the line that was cut off is not" want out
     status "stat after the signal" 0 "$twinlog" stat slow
-    says "the log was closed" out '^left +closed by its last writer$'
+    says "the log was closed" out '^status +closed cleanly$'
 }
 
 # start_follower COMMAND...: its output goes to followed, its errors to followed.err.
@@ -1134,7 +1134,7 @@ test_killed()
     read -r lsn <&4
     stop_writer KILL
     status "stat after kill -9" 0 "$twinlog" stat killed
-    says "says that the log was not closed" out '^left +not closed'
+    says "says that the log was not closed" out '^status +not closed'
     status "cat after kill -9" 0 "$twinlog" cat killed
     printf 'one\ntwo\n' >want
     same "has what was acknowledged" want out
@@ -1152,7 +1152,7 @@ test_mapped()
     same "prints each LSN" in out
     status "stat" 0 "$twinlog" stat mapped
     says "all of it is durable" out '^durable LSN +300000$'
-    says "the log was closed" out '^left +closed by its last writer$'
+    says "the log was closed" out '^status +closed cleanly$'
     says "the newest segment is a mapped one" out '^ +[0-9]+  active +mapped +1 +300000 '
     count "nobody writes it, in no mode" "$(grep -c '^mode' out)"
     holds "cat reads it" mapped 1 300000
@@ -1194,7 +1194,7 @@ test_mapped_killed()
         says "at once" out "^line $line\$"
     done
     status "stat beside the writer" 0 "$twinlog" stat alive
-    says "sees it" out '^left +a process is writing it$'
+    says "sees it" out '^status +a process is writing it$'
     says "and its mode" out '^mode +mapped$'
     says "and the last record" out '^last LSN +3$'
     status "stat --json beside it" 0 "$twinlog" stat alive --json
@@ -1206,7 +1206,7 @@ test_mapped_killed()
     status "verify beside it" 0 "$twinlog" verify alive
     stop_writer KILL
     status "stat after kill -9" 0 "$twinlog" stat alive
-    says "says that the log was not closed" out '^left +not closed'
+    says "says that the log was not closed" out '^status +not closed'
     status "cat after kill -9" 0 "$twinlog" cat alive
     printf 'line 1\nline 2\nline 3\n' >want
     same "has all that was written" want out
@@ -1222,7 +1222,7 @@ test_mapped_killed()
     count "append --mapped ends by the signal that it gets" $((got != 143))
     says "and says what is durable" alive.err 'LSN 5 of this run is durable'
     status "stat after the signal" 0 "$twinlog" stat alive
-    says "the log was closed" out '^left +closed by its last writer$'
+    says "the log was closed" out '^status +closed cleanly$'
 }
 
 test_mapped_full()
@@ -1278,7 +1278,7 @@ test_shared()
     says "counts the records" out '^sound: 200000 sound records, 0 findings$'
     status "stat" 0 "$twinlog" stat shared
     says "all of it is durable" out '^durable LSN +200000$'
-    says "the log was closed" out '^left +closed by its last writer$'
+    says "the log was closed" out '^status +closed cleanly$'
     seq 5 >in
     status "append without --shared" 0 "$twinlog" append shared --print-lsn <in
     says "goes on" out '^200005$'
@@ -1293,7 +1293,7 @@ test_shared_refusals()
     echo first >&3
     read -r lsn <&4
     status "stat beside a process that shares" 0 "$twinlog" stat beside
-    says "sees it" out '^left +a process is writing it$'
+    says "sees it" out '^status +a process is writing it$'
     says "and its mode" out '^mode +shared$'
     status "stat --json beside it" 0 "$twinlog" stat beside --json
     says "sees the mode" out '"has_writer":true,"mode":"shared"'
@@ -1315,7 +1315,7 @@ test_shared_refusals()
     count "append --shared ends by the signal that it gets" $((got != 143))
     says "and says what is durable" beside.err 'LSN 1 to 7 of this run are durable, with those of others'
     status "stat after the signal" 0 "$twinlog" stat beside
-    says "the log was closed" out '^left +closed by its last writer$'
+    says "the log was closed" out '^status +closed cleanly$'
 
     start_writer alone
     echo first >&3
@@ -1349,7 +1349,7 @@ test_shared_killed()
     status "append --shared after that" 0 "$twinlog" append killing --shared <in
     stop_writer KILL
     status "stat after kill -9 of all" 0 "$twinlog" stat killing
-    says "says that the log was not closed" out '^left +not closed'
+    says "says that the log was not closed" out '^status +not closed'
     status "append --shared after kill -9 of all" 0 "$twinlog" append killing --shared <in
     "$twinlog" cat killing 2>err | grep -vx y >out
     { echo first && echo last && cat in in; } >want

@@ -808,6 +808,44 @@ START_TEST(a_segment_is_not_sealed_before_the_next_one_has_a_durable_group)
 }
 END_TEST
 
+/* ---- a log that is taken away -------------------------------------------------------------------------- */
+
+/* The first opening has made the state file, and nothing has changed it since: so would it be if the log was just being
+ * made. */
+START_TEST(a_log_whose_only_segment_is_taken_away_is_damaged_for_those_who_have_it_open)
+{
+    const struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
+    struct twinlog_reader_options reading = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    struct twinlog_report found = { 0 };
+    struct twinlog_reader *reader;
+    uint64_t from_lsn, to_lsn;
+    struct twinlog *log;
+    char name[SEGMENT_NAME_BYTES];
+
+    log_close(log_open(NULL));
+    log = log_open(NULL);
+    ck_assert_int_eq(twinlog_append(log, "record", 6, NULL), 0);
+    log_close(log);
+    log = log_open(&options);
+    reading.ret_report = &found;
+    ck_assert_int_eq(twinlog_reader_open(log_dir, &reading, &reader), 0);
+    log_close(log_open(NULL)); /* what was known of the log does not count any more */
+    twl_segment_name(1, name);
+    ck_assert_int_eq(unlink(log_file(name)), 0);
+
+    ck_assert_int_eq(twinlog_reader_range(reader, &from_lsn, &to_lsn), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(found.finding, TWINLOG_FOUND_MISSING_SEGMENT);
+    ck_assert_str_eq(found.file, name);
+    ck_assert_uint_eq(found.segment, 1);
+    ck_assert_int_lt(twinlog_stat(log, &stat), 0);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 1);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), 1);
+    twinlog_reader_close(reader);
+    log_close(log);
+}
+END_TEST
+
 Suite *damaged_suite(void)
 {
     Suite *suite = suite_create("damaged");
@@ -829,5 +867,6 @@ Suite *damaged_suite(void)
 
     tests = logdir_case(suite, "failed", set_up);
     tcase_add_test(tests, a_segment_is_not_sealed_before_the_next_one_has_a_durable_group);
+    tcase_add_test(tests, a_log_whose_only_segment_is_taken_away_is_damaged_for_those_who_have_it_open);
     return suite;
 }
