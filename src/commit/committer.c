@@ -37,7 +37,7 @@ int twl_commit_drive(struct commit *c, int timeout_ms)
         if (!c->client.is_shared)
             twl_client_flush(&c->client, 0);
         uint64_t wake_ns = c->client.is_shared ? 0 : atomic_load(&c->client.flush_ns);
-        if (!c->client.is_shared && twl_needs_committer(c) && twl_lead_once(c) == LED_ROUND)
+        if (!c->client.is_shared && twl_needs_committer(c) && twl_lead(c, NULL) == LED_ROUND)
             return 1;
         if (timeout_ms == 0 || (deadline_ns > 0 && twl_monotonic_ns() >= deadline_ns))
             return 0;
@@ -75,7 +75,7 @@ static void *run_alone(void *context)
         if (atomic_load(&committer->must_stop))
             return NULL;
         twl_client_flush(client, 0);
-        if (twl_needs_committer(c) && twl_lead_once(c) == LED_ROUND)
+        if (twl_needs_committer(c) && twl_lead(c, NULL) == LED_ROUND)
             continue;
         twl_event_sleep_until(&client->called, seen, atomic_load(&c->poison) == 0 ? client->flush_ns : 0);
     }

@@ -62,7 +62,7 @@ static void count(void *engine, struct twinlog_stat *stat)
     stat->roll_waits = c->roll_waits;
     stat->full_refusals = c->full_refusals;
     stat->syncs = atomic_load(&c->syncs);
-    stat->requests = c->requests;
+    stat->requests = c->requests - atomic_load(&c->completed_requests);
     stat->fillers = c->fillers;
     stat->slow = atomic_load(&c->slow);
     twl_mutex_unlock(&c->lock);

@@ -56,7 +56,7 @@ struct twin {
     uint32_t reservations;                         /* [lock] reservations that are not settled */
     bool wants_sync;                               /* [lock] a record in it is to be durable */
     bool needs_committer;                          /* [lock] a caller that does not lead waits for it */
-    struct requests requests;                      /* [lock] completed with the group */
+    struct requests requests;                      /* [lock; leader, when sealed] completed with the group */
     _Alignas(CACHE_LINE) _Atomic uint32_t copying; /* [atomic] writers that still copy, and reservations */
     _Atomic bool is_sealed;                        /* [atomic] the leader waits for `copying` */
     struct twl_event copied;                       /* the leader sleeps on it */
@@ -137,9 +137,10 @@ struct reservation {
 
 /* A round of the leader: a group, or only a sync of earlier writes. */
 enum round_step {
-    ROUND_STARTED,
-    ROUND_SYNC, /* of earlier writes: in the segment that is left if there is a group, else in the active one */
-    ROUND_WRITE
+    ROUND_BEGIN,
+    ROUND_COPY, /* the buffers are swapped */
+    ROUND_SYNC, /* earlier writes are synced, if need be */
+    ROUND_WRITE /* its group is written */
 };
 struct round {
     struct twin *sealed; /* NULL: only a sync */
@@ -147,10 +148,10 @@ struct round {
     enum round_step step;
     struct group_header group;
     struct io_write write; /* of the step; without bytes it is only a barrier over the whole file */
+    uint32_t joined;       /* writers that wait for the group, and requests that are completed with it */
     bool is_synced;        /* after the round all its records, and earlier ones, are durable */
     bool is_demanded;      /* callers also wait for a sync of earlier writes */
     uint64_t began_ns;     /* when its buffer was complete */
-    uint64_t step_ns;      /* when the step began */
 };
 
 struct gauges {
@@ -173,7 +174,7 @@ struct commit {
     uint32_t filling;                          /* [lock] index of the buffer that writers fill */
     uint64_t appends;                          /* [lock] */
     uint64_t append_bytes;                     /* [lock] */
-    uint64_t requests;                         /* [lock] accepted and not completed yet */
+    uint64_t requests;                         /* [lock] accepted */
     _Atomic uint64_t last_lsn;                 /* [lock to store] newest accepted */
     bool needs_sync;                           /* [lock] a caller waits for a sync of written records */
     struct waiter *first_waiter, *last_waiter; /* [lock] */
@@ -208,7 +209,7 @@ struct commit {
     uint32_t gather_skips;   /* groups until the next gathering */
     _Atomic bool
         is_crowded; /* running the expected writers takes longer than a commit: they yield before they lead */
-    _Atomic uint64_t groups, group_bytes, written_bytes, rolls, syncs, slow;
+    _Atomic uint64_t groups, group_bytes, written_bytes, rolls, syncs, slow, completed_requests;
 
     /* Completed requests that one thread at a time hands out (deliver.c). */
     struct twl_mutex delivery;
@@ -239,12 +240,6 @@ int twl_take_place(struct commit *c, const struct need *need, const struct terms
 void twl_finish_copy(struct commit *c, struct twin *twin);
 
 /* ---- wait.c ---- */
-/* True for a call without a deadline or cancellation token that is no try: it may do work that takes long. */
-static inline bool is_patient(const struct terms *terms)
-{
-    return terms->deadline_ns == 0 && !terms->cancel && !terms->is_try;
-}
-void twl_terms_sleep(const struct terms *terms, struct twl_event *event, uint32_t seen);
 /* True if a call on these terms may commit; a commit cannot be interrupted. */
 bool twl_may_lead(struct commit *c, const struct terms *terms);
 /* For a writer whose record is not done yet: leads if it may, or runs the committer's loop if it is the committer. True
@@ -256,32 +251,31 @@ bool twl_help(struct commit *c, const struct terms *terms, const struct waiter *
 bool twl_try_lead(struct commit *c) TRY_ACQUIRES(true, c->leadership);
 void twl_lead_patiently(struct commit *c) ACQUIRES(c->leadership); /* when leaders are few and brief */
 void twl_stop_leading(struct commit *c) RELEASES(c->leadership);
-/* The functions of a round, in this order. begin() returns false if there is nothing to write. Once the round is
- * filled, and after each step without an error, next() sets round->write to the next step; it returns false when no
- * step remains. write() does the step; or another function does it, and continue() then takes the results and
- * finishes the step. end() does what only the leader may do; wake() does the rest, after leadership was given back.
- * twl_deliver() follows. */
-bool twl_round_begin(struct commit *c, enum group_kind kind, struct round *ret_round) REQUIRES(c->leadership);
-/* True if the last copy into its buffer is done. If not, look again when the log's committer is called, or after
- * *ret_look_ms milliseconds (0 = no limit), when a reservation may have expired. */
-bool twl_round_is_filled(struct commit *c, const struct round *round, unsigned *ret_look_ms)
-    REQUIRES(c->leadership);
-bool twl_round_next(struct commit *c, struct round *round) REQUIRES(c->leadership);
-int twl_round_write(struct commit *c, struct round *round) REQUIRES(c->leadership);
-int twl_round_continue(struct commit *c, struct round *round) REQUIRES(c->leadership);
-void twl_round_end(struct commit *c, struct round *round, int rc) REQUIRES(c->leadership);
-void twl_round_wake(struct commit *c, const struct round *round);
-/* The whole round but wake(). */
+/* Begins a round, or continues it: where it has to wait, it returns what for, and is called again after that. `rc` is
+ * that of the write; it is 0 for the first call. The round is { .kind } at first. When it is over, hand_on() follows,
+ * then twl_deliver(). */
+enum round_wait {
+    ROUND_NOTHING,      /* there is nothing to write; hand_on() is not needed */
+    ROUND_NEEDS_COPIES, /* the last copy into its buffer; or a reservation in it must expire */
+    ROUND_NEEDS_DISK,   /* round->write */
+    ROUND_OVER
+};
+enum round_wait twl_round_go_on(struct commit *c, struct round *round, int rc) REQUIRES(c->leadership);
+/* `is_tried`: another function has made the first try. */
+int twl_round_write(struct commit *c, struct round *round, bool is_tried) REQUIRES(c->leadership);
+/* The whole round but hand_on(). False if there was nothing to write. */
 bool twl_lead_round(struct commit *c, enum group_kind kind, struct round *round) REQUIRES(c->leadership);
+/* Gives up leadership and wakes all that wait for it, or for the round; that is NULL if there was none. */
+void twl_hand_on(struct commit *c, const struct round *round) RELEASES(c->leadership);
 enum led {
     LED_NOT,     /* another thread leads */
     LED_NOTHING, /* there was nothing to write */
     LED_ROUND
 };
-enum led twl_lead_once(struct commit *c);
-/* For a writer that looks for a place. Requests that it completes are left to the committer to hand out. If it has got
- * its place meanwhile, it leads no round: a leader waits for every copy into its group, and would wait for its own. */
-enum led twl_lead_in_line(struct commit *c, const struct waiter *waiter);
+/* Leads a round unless another thread leads, and hands out completed requests. `waiter` is NULL, or that of a writer that
+ * looks for a place: it leaves the requests to the committer, and if it has got its place meanwhile, it leads no round: a
+ * leader waits for every copy into its group, and would wait for its own. */
+enum led twl_lead(struct commit *c, const struct waiter *waiter);
 /* True if a committer has something to do. */
 bool twl_needs_committer(struct commit *c);
 /* Demands a sync of all accepted records: a flush is due. False if all are durable. */

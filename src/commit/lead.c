@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The leader's round: gather, swap the twins, write the sealed one, sync, publish, then wake (I1), hand on.
+ * The leader's round: gather, swap the twins, write the sealed one, sync, publish, hand on, then wake (I1). It is
+ * twl_round_go_on(), near the end of the file.
  *
  * There is one leader at a time, and so one group in flight: groups become durable in LSN order (I2), and a valid
  * group that was synced proves that everything before it was durable.
@@ -145,33 +146,6 @@ static bool is_worn(struct commit *c, unsigned part) REQUIRES(c->leadership)
     return now_ns > first_ns && ((uint64_t)now_ns - (uint64_t)first_ns) / 1000000 >= most_ms / part;
 }
 
-/* Moves the group to the start of the next segment, at the same place within the block. */
-static void roll(struct commit *c, struct twin *sealed) REQUIRES(c->lock, c->leadership)
-{
-    c->left = c->segment;
-    c->segment = c->next;
-    c->next = (struct segment){ 0 };
-    c->next_room = 0;
-    c->is_segment_started = false;
-    c->has_asked_spare = false;
-    sealed->offset = SEGMENT_DATA_OFFSET;
-}
-
-/* Seals the filling buffer, decides where its group goes, and lets the writers go on in the other buffer. */
-static void swap_twins(struct commit *c, struct twin *sealed, bool should_leave)
-    REQUIRES(c->lock, c->leadership)
-{
-    if (c->next_room > 0 || (should_leave && twl_take_next(c, align_up(sealed->used, BLOCK_BYTES))))
-        roll(c, sealed);
-    uint64_t end = sealed->offset + sealed->used;
-    twl_fill_twin(c, c->filling ^ 1, c->is_padded ? align_up(end, BLOCK_BYTES) : end,
-                  sealed->first_lsn + sealed->count);
-    atomic_store(&sealed->is_sealed, true);
-    twl_grant_places(c);
-}
-
-/* ---- the group ----------------------------------------------------------------------------------- */
-
 static uint64_t written_lsn(const struct commit *c)
 {
     return atomic_load_explicit(&c->written, memory_order_relaxed);
@@ -181,6 +155,52 @@ static bool is_behind(const struct commit *c)
 {
     return written_lsn(c) > watermark_load(&c->durable);
 }
+
+/* Moves the group to the start of the next segment, at the same place within the block. */
+static void roll(struct commit *c, struct twin *twin) REQUIRES(c->lock, c->leadership)
+{
+    c->left = c->segment;
+    c->segment = c->next;
+    c->next = (struct segment){ 0 };
+    c->next_room = 0;
+    c->is_segment_started = false;
+    c->has_asked_spare = false;
+    twin->offset = SEGMENT_DATA_OFFSET;
+}
+
+/* Seals the filling buffer, decides where its group goes, and lets the writers go on in the other buffer. False if there
+ * is nothing to write. */
+static bool swap_twins(struct commit *c, struct round *round) REQUIRES(c->leadership)
+{
+    const bool is_marker = round->kind != GROUP_RECORDS, should_leave = !is_marker && is_worn(c, 1);
+    twl_mutex_lock(&c->lock);
+    struct twin *twin = &c->twins[c->filling];
+    round->joined = joined_by(twin);
+    round->is_demanded = c->needs_sync;
+    round->is_synced = is_marker || twin->wants_sync || c->needs_sync;
+    c->needs_sync = false;
+    if (twin->count > 0 || is_marker) {
+        round->sealed = twin;
+        if (c->next_room > 0 || (should_leave && twl_take_next(c, align_up(twin->used, BLOCK_BYTES))))
+            roll(c, twin);
+        /* a segment is sealed only when no recovery can write to it again */
+        round->is_synced |= c->left.file != NULL;
+        const uint64_t end = twin->offset + twin->used;
+        twl_fill_twin(c, c->filling ^ 1, c->is_padded ? align_up(end, BLOCK_BYTES) : end,
+                      twin->first_lsn + twin->count);
+        atomic_store(&twin->is_sealed, true);
+        twl_grant_places(c);
+    } else {
+        twin->needs_committer = false; /* a flush; the next caller that needs one calls again */
+    }
+    twl_mutex_unlock(&c->lock);
+    if (!round->sealed)
+        return round->is_synced && is_behind(c);
+    twl_announce_room(c);
+    return true;
+}
+
+/* ---- the group ----------------------------------------------------------------------------------- */
 
 static void encode_group(struct commit *c, struct round *round) REQUIRES(c->leadership)
 {
@@ -214,60 +234,22 @@ static void encode_group(struct commit *c, struct round *round) REQUIRES(c->lead
     };
 }
 
-bool twl_round_begin(struct commit *c, enum group_kind kind, struct round *round)
-{
-    const bool is_marker = kind != GROUP_RECORDS;
-    if (atomic_load(&c->poison) != 0) /* the previous leader may have failed meanwhile */
-        return false;
-    const bool should_leave = !is_marker && is_worn(c, 1);
-    *round = (struct round){ .kind = kind };
-    twl_mutex_lock(&c->lock);
-    struct twin *filling = &c->twins[c->filling];
-    round->is_demanded = c->needs_sync;
-    round->is_synced = is_marker || filling->wants_sync || c->needs_sync;
-    c->needs_sync = false;
-    if (filling->count > 0 || is_marker) {
-        round->sealed = filling;
-        swap_twins(c, filling, should_leave);
-        round->is_synced |=
-            c->left.file != NULL; /* a segment is sealed only when no recovery can write to it again */
-    } else {
-        filling->needs_committer = false; /* a flush; the next caller that needs one calls again */
-    }
-    twl_mutex_unlock(&c->lock);
-    if (!round->sealed)
-        return round->is_synced && is_behind(c);
-    twl_announce_room(c);
-    return true;
-}
-
-bool twl_round_is_filled(struct commit *c, const struct round *round, unsigned *ret_look_ms)
-{
-    struct twin *sealed = round->sealed;
-    *ret_look_ms = 0;
-    if (!sealed || atomic_load(&sealed->copying) == 0)
-        return true;
-    *ret_look_ms = twl_reservations_expire(c, sealed);
-    return atomic_load(&sealed->copying) == 0;
-}
-
 /* ---- writing ------------------------------------------------------------------------------------- */
 
-static int write_once(struct commit *c, struct io_write *write) REQUIRES(c->leadership)
+static void write_once(struct commit *c, struct io_write *write) REQUIRES(c->leadership)
 {
     if (write->size == 0) {
         write->ret_written = 0;
         write->ret_synced = io_sync_data(write->file);
-        return write->ret_synced;
+        return;
     }
-    int rc = c->io->ops->submit(c->io, write);
+    const int rc = c->io->ops->submit(c->io, write);
     if (rc < 0) {
         write->ret_written = rc;
         write->ret_synced = -ECANCELED;
-        return rc;
+    } else {
+        c->io->ops->reap(c->io, write);
     }
-    c->io->ops->reap(c->io, write);
-    return (int)(write->ret_written < 0 ? write->ret_written : 0);
 }
 
 /* The result of the last try: 1 = all is done, 0 = go on with the rest, or an error. */
@@ -294,15 +276,18 @@ static int digest(struct io_write *write)
     return 0;
 }
 
-int twl_round_continue(struct commit *c, struct round *round)
+int twl_round_write(struct commit *c, struct round *round, bool is_tried)
 {
-    int rc = digest(&round->write);
-    for (unsigned tries = 1; rc == 0 && tries < PATIENCE; tries++) {
-        write_once(c, &round->write);
+    int rc = 0;
+    for (unsigned tries = 0; rc == 0 && tries < PATIENCE; tries++) {
+        if (tries > 0 || !is_tried)
+            write_once(c, &round->write);
         rc = digest(&round->write);
     }
     return rc > 0 ? 0 : rc < 0 ? rc : -EIO;
 }
+
+/* ---- publishing ---------------------------------------------------------------------------------- */
 
 /* Publishes to readers first: when an append has returned, they find its record. */
 static void publish_durable(struct commit *c, uint64_t lsn) REQUIRES(c->leadership)
@@ -311,57 +296,6 @@ static void publish_durable(struct commit *c, uint64_t lsn) REQUIRES(c->leadersh
     watermark_store(&c->durable, lsn);
     PROBE_GROUP_PUBLISH(c, lsn);
 }
-
-static void begin_sync(struct round *round, const struct segment *segment)
-{
-    round->step = ROUND_SYNC;
-    round->write = (struct io_write){ .file = segment->file, .barrier = IO_BARRIER_FILE };
-}
-
-static void end_sync(struct commit *c, const struct round *round, uint64_t now_ns) REQUIRES(c->leadership)
-{
-    publish_durable(c, written_lsn(c));
-    twl_gauge_add(&c->gauges.sync, now_ns - round->step_ns);
-    atomic_fetch_add_explicit(&c->syncs, 1, memory_order_relaxed);
-}
-
-static void begin_write(struct commit *c, struct round *round) REQUIRES(c->leadership)
-{
-    round->step = ROUND_WRITE;
-    encode_group(c, round);
-    PROBE_GROUP_WRITE(c, round->group.first_lsn, round->write.size, round->write.offset);
-}
-
-bool twl_round_next(struct commit *c, struct round *round)
-{
-    const enum round_step done = round->step;
-    const uint64_t now_ns = twl_monotonic_ns();
-    if (done == ROUND_STARTED) {
-        round->began_ns = now_ns;
-        if (round->sealed) {
-            atomic_store(&round->sealed->is_sealed, false);
-            PROBE_GROUP_SEAL(c, round->sealed->first_lsn, round->sealed->count, round->sealed->used);
-        }
-    }
-    if (done == ROUND_SYNC)
-        end_sync(c, round, now_ns);
-    round->step_ns = now_ns;
-    if (done == ROUND_STARTED && (!round->sealed || (c->left.file && is_behind(c))))
-        begin_sync(round, round->sealed ? &c->left : &c->segment);
-    else if (done != ROUND_WRITE && round->sealed)
-        begin_write(c, round);
-    else
-        return false;
-    return true;
-}
-
-int twl_round_write(struct commit *c, struct round *round)
-{
-    write_once(c, &round->write);
-    return twl_round_continue(c, round);
-}
-
-/* ---- afterwards ---------------------------------------------------------------------------------- */
 
 /* Orders the next segment in good time; a log that stays small never does. The header of that segment will say that
  * `durable_lsn` was durable. */
@@ -400,14 +334,6 @@ static void leave_segment(struct commit *c, const struct round *round) REQUIRES(
     tell_round(c, round, TWINLOG_EVENT_ROLL, 0, 0);
 }
 
-/* The next group repeats the last block, if that is not full. */
-static void hand_over_tail(struct commit *c, const struct twin *sealed) REQUIRES(c->leadership)
-{
-    uint32_t end = sealed->used, next_start = c->is_padded ? 0 : end % BLOCK_BYTES;
-    struct twin *next = sealed == &c->twins[0] ? &c->twins[1] : &c->twins[0];
-    memcpy(next->bytes, sealed->bytes + (end - next_start), next_start);
-}
-
 static void count_group(struct commit *c, const struct round *round)
 {
     const struct twin *sealed = round->sealed;
@@ -422,11 +348,13 @@ static void count_group(struct commit *c, const struct round *round)
 /* Publishes last: a thread that waits for that may do anything next. */
 static void finish_group(struct commit *c, struct round *round) REQUIRES(c->leadership)
 {
-    struct twin *sealed = round->sealed;
+    const struct twin *sealed = round->sealed;
     const uint64_t last_lsn = sealed->first_lsn + sealed->count - 1;
+    const uint32_t tail = c->is_padded ? 0 : sealed->used % BLOCK_BYTES;
     if (c->left.file)
         twl_summary_begin(c->segment.summary, c->left.summary->max_time_so_far_ns);
-    hand_over_tail(c, sealed);
+    /* the next group repeats the last block, if that is not full */
+    memcpy(c->twins[sealed == c->twins].bytes, sealed->bytes + sealed->used - tail, tail);
     c->chain = round->group.checksum;
     c->is_segment_started = true;
     twl_summary_add_group(c->segment.summary, &round->group, sealed->offset + sealed->start, sealed->min_ns,
@@ -442,19 +370,22 @@ static void finish_group(struct commit *c, struct round *round) REQUIRES(c->lead
         publish_durable(c, last_lsn);
 }
 
-static struct requests take_requests(struct commit *c, struct twin *twin) REQUIRES(c->lock)
+static struct requests take_requests(struct commit *c, struct twin *twin) REQUIRES(c->leadership)
 {
     struct requests requests = twin->requests;
     twin->requests = (struct requests){ 0 };
-    c->requests -= requests.count;
+    if (requests.count > 0)
+        atomic_fetch_add_explicit(&c->completed_requests, requests.count, memory_order_relaxed);
     return requests;
 }
 
 /* Takes all requests of a failed log, oldest first, even those of groups that will never be written. */
-static struct requests take_all_requests(struct commit *c) REQUIRES(c->lock)
+static struct requests take_all_requests(struct commit *c) REQUIRES(c->leadership)
 {
+    twl_mutex_lock(&c->lock);
     struct requests requests = take_requests(c, &c->twins[c->filling ^ 1]);
     const struct requests rest = take_requests(c, &c->twins[c->filling]);
+    twl_mutex_unlock(&c->lock);
     if (!requests.first)
         return rest;
     requests.last->next = rest.first;
@@ -463,87 +394,137 @@ static struct requests take_all_requests(struct commit *c) REQUIRES(c->lock)
     return requests;
 }
 
-void twl_round_end(struct commit *c, struct round *round, int rc)
+/* After the group was published, or the log poisoned. */
+static void tell_result(struct commit *c, const struct round *round, int rc, uint64_t now_ns)
+    REQUIRES(c->leadership)
 {
-    const uint64_t now_ns = twl_monotonic_ns(), took_ns = now_ns - round->began_ns;
-    struct twin *sealed = round->sealed;
-    PROBE_GROUP_SYNC(c, took_ns, rc);
-    if (rc < 0) {
-        rc = lasting_error(rc);
-        atomic_store(&c->poison, rc);
-        PROBE_POISON(c, rc);
-    } else if (sealed) {
-        finish_group(c, round);
-    }
-    if (sealed) {
+    const uint64_t took_ns = now_ns - round->began_ns;
+    if (round->sealed) {
         twl_gauge_add(&c->gauges.write, took_ns);
         c->sync_ns = c->sync_ns == 0 ? took_ns : (7 * c->sync_ns + took_ns) / 8;
-        atomic_store_explicit(&sealed->done_ns, now_ns, memory_order_relaxed);
+        atomic_store_explicit(&round->sealed->done_ns, now_ns, memory_order_relaxed);
     }
-    twl_mutex_lock(&c->lock);
-    c->expected = (sealed ? joined_by(sealed) : 0) + joined_by(&c->twins[c->filling]);
-    struct requests requests = { 0 };
-    if (rc < 0)
-        requests = take_all_requests(c);
-    else if (sealed)
-        requests = take_requests(c, sealed);
-    twl_mutex_unlock(&c->lock);
     if (c->options.slow_ms > 0 && took_ns / 1000000 >= c->options.slow_ms) {
         atomic_fetch_add_explicit(&c->slow, 1, memory_order_relaxed);
         PROBE_SLOW(c, took_ns);
         tell_round(c, round, TWINLOG_EVENT_SLOW, 0, took_ns);
     }
     tell_round(c, round, rc < 0 ? TWINLOG_EVENT_POISON : TWINLOG_EVENT_GROUP, rc, took_ns);
+}
+
+/* ---- the round ----------------------------------------------------------------------------------- */
+
+/* The numbers are those of "The commit path" in docs/design.md. */
+enum round_wait twl_round_go_on(struct commit *c, struct round *round, int rc)
+{
+    if (round->step == ROUND_BEGIN) {
+        /* 3. Gather: let the writers come back that were woken a moment ago. */
+        if (round->kind == GROUP_RECORDS && !c->client.is_shared)
+            gather(c);
+        /* 4. Swap the twins, and 5. roll. The previous leader may have failed meanwhile. */
+        if (atomic_load(&c->poison) != 0 || !swap_twins(c, round))
+            return ROUND_NOTHING;
+        round->step = ROUND_COPY;
+    }
+    struct twin *sealed = round->sealed; /* NULL: only a sync of earlier writes */
+    if (round->step == ROUND_COPY) {
+        if (sealed && atomic_load(&sealed->copying) > 0)
+            return ROUND_NEEDS_COPIES;
+        round->began_ns = twl_monotonic_ns();
+        if (sealed) {
+            atomic_store(&sealed->is_sealed, false);
+            PROBE_GROUP_SEAL(c, sealed->first_lsn, sealed->count, sealed->used);
+        }
+        /* 6. Sync what was written before, in the segment that is left or where nothing else is to be done. */
+        round->step = ROUND_SYNC;
+        if (!sealed || (c->left.file && is_behind(c))) {
+            round->write = (struct io_write){ .file = sealed ? c->left.file : c->segment.file,
+                                              .barrier = IO_BARRIER_FILE };
+            return ROUND_NEEDS_DISK;
+        }
+    }
+    if (round->step == ROUND_SYNC && rc == 0) {
+        if (round->write.file) {
+            publish_durable(c, written_lsn(c));
+            twl_gauge_add(&c->gauges.sync, twl_monotonic_ns() - round->began_ns);
+            atomic_fetch_add_explicit(&c->syncs, 1, memory_order_relaxed);
+        }
+        /* Write and sync the group. */
+        round->step = ROUND_WRITE;
+        if (sealed) {
+            encode_group(c, round);
+            PROBE_GROUP_WRITE(c, round->group.first_lsn, round->write.size, round->write.offset);
+            return ROUND_NEEDS_DISK;
+        }
+    }
+    /* 7. Publish, or poison the log; complete the requests. twl_hand_on() does the rest. */
+    const uint64_t now_ns = twl_monotonic_ns();
+    PROBE_GROUP_SYNC(c, now_ns - round->began_ns, rc);
+    rc = lasting_error(rc);
+    if (rc < 0) {
+        atomic_store(&c->poison, rc);
+        PROBE_POISON(c, rc);
+    } else if (sealed) {
+        finish_group(c, round);
+    }
+    tell_result(c, round, rc, now_ns);
+    struct requests requests = { 0 };
+    if (rc < 0)
+        requests = take_all_requests(c);
+    else if (sealed)
+        requests = take_requests(c, sealed);
     if (requests.first)
         twl_complete(c, &requests, rc);
-}
-
-/* Wakes a thread to lead the group that was filled meanwhile; after a failure, wakes all. Leadership is free already,
- * so another thread may have taken it. */
-static void hand_on(struct commit *c)
-{
-    if (atomic_load(&c->poison) != 0) {
-        twl_commit_wake_all(c);
-        twl_client_call(&c->client);
-        return;
-    }
-    twl_mutex_lock(&c->lock);
-    struct twin *filling = &c->twins[c->filling];
-    const bool has_records = filling->count > 0, needs_committer = filling->needs_committer || c->needs_sync;
-    twl_mutex_unlock(&c->lock);
-    if (needs_committer)
-        twl_client_call(&c->client);
-    if (has_records) {
-        if (!c->client.is_shared)
-            twl_event_notify_one(&filling->done);
-        twl_event_notify_all(&c->space); /* writers that found it full may be the only ones left to lead */
-    }
-}
-
-/* Waking a few hundred writers takes longer than a commit. So the next leader is woken first, and the others wake while
- * it gathers and writes. */
-void twl_round_wake(struct commit *c, const struct round *round)
-{
-    hand_on(c);
-    if (round->sealed && !round->is_demanded)
-        twl_event_notify_all(&round->sealed->done);
-    else
-        twl_commit_wake_all(c);
-    if (c->publish_statistics && twl_page_is_copy_wanted(c->shared))
-        c->publish_statistics(c->publish_context);
+    return ROUND_OVER;
 }
 
 bool twl_lead_round(struct commit *c, enum group_kind kind, struct round *round)
 {
-    if (!twl_round_begin(c, kind, round))
-        return false;
-    if (round->sealed)
-        wait_for_copies(c, round->sealed);
     int rc = 0;
-    while (rc == 0 && twl_round_next(c, round))
-        rc = twl_round_write(c, round);
-    twl_round_end(c, round, rc);
-    return true;
+    *round = (struct round){ .kind = kind };
+    for (;;) {
+        switch (twl_round_go_on(c, round, rc)) {
+        case ROUND_NOTHING:
+            return false;
+        case ROUND_NEEDS_COPIES:
+            wait_for_copies(c, round->sealed);
+            break;
+        case ROUND_NEEDS_DISK:
+            rc = twl_round_write(c, round, false);
+            break;
+        case ROUND_OVER:
+            return true;
+        }
+    }
+}
+
+/* Wakes a thread to lead the group that was filled meanwhile, or calls the committer; after a failure, wakes all. A
+ * writer that puts its record after this look under the lock finds leadership free, and leads itself. Waking a few
+ * hundred writers takes longer than a commit. So the next leader is woken first, and the others wake while it gathers
+ * and writes. */
+void twl_hand_on(struct commit *c, const struct round *round)
+{
+    twl_mutex_lock(&c->lock);
+    struct twin *filling = &c->twins[c->filling];
+    const bool has_records = filling->count > 0, needs_committer = filling->needs_committer || c->needs_sync;
+    if (round)
+        c->expected = round->joined + joined_by(filling);
+    twl_stop_leading(c);
+    twl_mutex_unlock(&c->lock);
+    const bool has_failed = atomic_load(&c->poison) != 0;
+    if (needs_committer || has_failed)
+        twl_client_call(&c->client);
+    if (has_records && !has_failed) {
+        if (!c->client.is_shared)
+            twl_event_notify_one(&filling->done);
+        twl_event_notify_all(&c->space); /* writers that found it full may be the only ones left to lead */
+    }
+    if (has_failed || (round && (!round->sealed || round->is_demanded)))
+        twl_commit_wake_all(c);
+    else if (round)
+        twl_event_notify_all(&round->sealed->done);
+    if (round && c->publish_statistics && twl_page_is_copy_wanted(c->shared))
+        c->publish_statistics(c->publish_context);
 }
 
 /* True if the writer has got its place. Only leaders give places to waiters, so the answer holds until this leader's
@@ -556,37 +537,18 @@ static bool has_place(struct commit *c, const struct waiter *waiter) REQUIRES(c-
     return has_place;
 }
 
-/* `waiter` may be NULL. */
-static enum led lead(struct commit *c, const struct waiter *waiter)
+enum led twl_lead(struct commit *c, const struct waiter *waiter)
 {
     struct round round;
-    bool has_led = false;
-    if (!twl_try_lead(c))
-        return LED_NOT;
-    if (!waiter || !has_place(c, waiter)) {
-        gather(c);
-        has_led = twl_lead_round(c, GROUP_RECORDS, &round);
+    enum led led = LED_NOT;
+    if (twl_try_lead(c)) {
+        const bool has_led = !(waiter && has_place(c, waiter)) && twl_lead_round(c, GROUP_RECORDS, &round);
+        twl_hand_on(c, has_led ? &round : NULL);
+        led = has_led ? LED_ROUND : LED_NOTHING;
     }
-    twl_stop_leading(c);
-    if (has_led)
-        twl_round_wake(c, &round);
-    else
-        hand_on(c);
-    return has_led ? LED_ROUND : LED_NOTHING;
-}
-
-enum led twl_lead_once(struct commit *c)
-{
-    const enum led led = lead(c, NULL);
-    if (led != LED_NOT)
+    if (!waiter && led != LED_NOT)
         twl_deliver(c);
-    return led;
-}
-
-enum led twl_lead_in_line(struct commit *c, const struct waiter *waiter)
-{
-    const enum led led = lead(c, waiter);
-    if (twl_must_deliver(c))
+    else if (waiter && twl_must_deliver(c))
         twl_client_call(&c->client);
     return led;
 }

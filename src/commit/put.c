@@ -146,9 +146,9 @@ static void end_growth(void *context, int rc)
 static void grow(struct commit *c, uint32_t bytes, const struct terms *terms)
 {
     const uint64_t group_bytes = twl_group_room(bytes);
-    if (is_patient(terms) ||
-        twl_keeper_order(c->keeper, room_to_ask_for(c, group_bytes), watermark_load(&c->durable),
-                         c->epoch.number, end_growth, c) < 0)
+    const bool is_patient = terms->deadline_ns == 0 && !terms->cancel && !terms->is_try;
+    if (is_patient || twl_keeper_order(c->keeper, room_to_ask_for(c, group_bytes),
+                                       watermark_load(&c->durable), c->epoch.number, end_growth, c) < 0)
         end_growth(c, twl_wait_for_next(c, group_bytes));
 }
 
@@ -178,15 +178,6 @@ static void attach_request(struct commit *c, struct twin *twin, struct twinlog_r
         requests->run->private_word = (uintptr_t)request;
 }
 
-static void open_reservation(struct commit *c, struct twin *twin, struct reservation *reservation,
-                             struct place place) REQUIRES(c->lock)
-{
-    reservation->state = RESERVATION_OPEN;
-    reservation->place = place;
-    reservation->expires_ns = twl_monotonic_ns() + (uint64_t)c->options.reserve_timeout_ms * 1000000;
-    twin->reservations++;
-}
-
 static struct place take(struct commit *c, const struct need *need) REQUIRES(c->lock)
 {
     struct twin *twin = &c->twins[c->filling];
@@ -200,8 +191,13 @@ static struct place take(struct commit *c, const struct need *need) REQUIRES(c->
     twin->needs_committer |= need->needs_committer;
     twin->min_ns = need->min_ns < twin->min_ns ? need->min_ns : twin->min_ns;
     twin->max_ns = need->max_ns > twin->max_ns ? need->max_ns : twin->max_ns;
-    if (need->reservation)
-        open_reservation(c, twin, need->reservation, place);
+    if (need->reservation) {
+        need->reservation->state = RESERVATION_OPEN;
+        need->reservation->place = place;
+        need->reservation->expires_ns =
+            twl_monotonic_ns() + (uint64_t)c->options.reserve_timeout_ms * 1000000;
+        twin->reservations++;
+    }
     if (need->request)
         attach_request(c, twin, need->request, need, place.lsn);
     c->appends += need->count;
@@ -364,7 +360,7 @@ int twl_take_place(struct commit *c, const struct need *need, const struct terms
         if (admission == ADMISSION_MAKE)
             grow(c, need->bytes, terms);
         else if (admission == ADMISSION_AWAIT_SEGMENT || !twl_help(c, terms, &waiter))
-            twl_terms_sleep(terms, &c->space, seen);
+            twl_event_sleep_until(&c->space, seen, terms->deadline_ns);
     }
 }
 

@@ -107,80 +107,77 @@ static void deliver_what_was_left(struct twinlog_committer *committer)
     }
 }
 
-/* Ends the round of a client. Calls callbacks. */
-static void finish_round(struct twinlog_committer *committer, struct committer_client *client,
-                         int rc) NO_THREAD_SAFETY_ANALYSIS
-{
-    struct commit *c = client->commit;
-    twl_round_end(c, &c->round, rc);
-    const struct round done = c->round; /* the next round may begin in a callback */
-    client->state = CLIENT_IDLE;
-    client->has_round = false;
-    twl_stop_leading(c);
-    twl_round_wake(c, &done);
-    deliver(committer, client);
-    rest(client);
-}
-
-/* Starts the next step of the round, or ends the round. */
-static void advance(struct twinlog_committer *committer, struct committer_client *client,
-                    int rc) NO_THREAD_SAFETY_ANALYSIS
-{
-    struct commit *c = client->commit;
-    while (rc == 0 && twl_round_next(c, &c->round)) {
-        if (client->has_ring) {
-            struct io_write *write = &c->round.write;
-            if (c->options.io == TWINLOG_IO_URING_LINKED && write->barrier == IO_BARRIER_WRITE)
-                write->barrier = IO_BARRIER_FILE;
-            client->state = CLIENT_WRITING;
-            committer->room--;
-            twl_io_ring_submit(committer->ring, write);
-            return;
-        }
-        rc = twl_round_write(c, &c->round);
-    }
-    finish_round(committer, client, rc);
-}
-
 /* True if the round can go on; else notes when to look again. */
 static bool is_filled(struct twinlog_committer *committer,
                       struct committer_client *client) NO_THREAD_SAFETY_ANALYSIS
 {
-    unsigned look_ms;
-    if (twl_round_is_filled(client->commit, &client->commit->round, &look_ms))
+    struct twin *sealed = client->commit->round.sealed;
+    unsigned look_ms = 0;
+    if (atomic_load(&sealed->copying) > 0)
+        look_ms = twl_reservations_expire(client->commit, sealed);
+    if (atomic_load(&sealed->copying) == 0)
         return true;
     if (look_ms > 0)
         committer->look_ns = sooner(committer->look_ns, twl_monotonic_ns() + (uint64_t)look_ms * 1000000);
     return false;
 }
 
-/* False if there is nothing to write, or if another thread leads, to write a marker group; that thread calls the
- * committer afterwards. */
-static bool begin_round(struct committer_client *client) NO_THREAD_SAFETY_ANALYSIS
+/* Goes on with the round of a client until it has to wait, or is over. Calls callbacks. */
+static void go_on(struct twinlog_committer *committer, struct committer_client *client,
+                  int rc) NO_THREAD_SAFETY_ANALYSIS
 {
     struct commit *c = client->commit;
-    if (!twl_try_lead(c))
-        return false;
-    client->has_round = twl_round_begin(c, GROUP_RECORDS, &c->round);
-    if (!client->has_round)
-        twl_stop_leading(c);
-    return client->has_round;
+    struct io_write *write = &c->round.write;
+    for (;;) {
+        switch (twl_round_go_on(c, &c->round, rc)) {
+        case ROUND_NOTHING:
+            client->has_round = false;
+            twl_stop_leading(c);
+            rest(client);
+            return;
+        case ROUND_NEEDS_COPIES:
+            if (is_filled(committer, client))
+                break;
+            client->state = CLIENT_FILLING;
+            client->next = committer->filling;
+            committer->filling = client;
+            return;
+        case ROUND_NEEDS_DISK:
+            if (!client->has_ring) {
+                rc = twl_round_write(c, &c->round, false);
+                break;
+            }
+            if (c->options.io == TWINLOG_IO_URING_LINKED && write->barrier == IO_BARRIER_WRITE)
+                write->barrier = IO_BARRIER_FILE;
+            client->state = CLIENT_WRITING;
+            committer->room--;
+            twl_io_ring_submit(committer->ring, write);
+            return;
+        case ROUND_OVER:
+            client->state = CLIENT_IDLE;
+            client->has_round = false;
+            twl_hand_on(c, &c->round);
+            deliver(committer, client); /* the next round may begin in a callback */
+            rest(client);
+            return;
+        }
+    }
 }
 
-static void start(struct twinlog_committer *committer, struct committer_client *client)
+/* Another thread may lead, to write a marker group; it calls the committer afterwards. */
+static void start(struct twinlog_committer *committer,
+                  struct committer_client *client) NO_THREAD_SAFETY_ANALYSIS
 {
+    struct commit *c = client->commit;
     client->state = CLIENT_IDLE;
-    if (!client->has_round && !begin_round(client)) {
+    if (!client->has_round && !twl_try_lead(c)) {
         rest(client);
         return;
     }
-    if (is_filled(committer, client)) {
-        advance(committer, client, 0);
-        return;
-    }
-    client->state = CLIENT_FILLING;
-    client->next = committer->filling;
-    committer->filling = client;
+    if (!client->has_round)
+        c->round = (struct round){ .kind = GROUP_RECORDS };
+    client->has_round = true;
+    go_on(committer, client, 0);
 }
 
 static void start_queued(struct twinlog_committer *committer)
@@ -329,7 +326,7 @@ static bool reap(struct twinlog_committer *committer) NO_THREAD_SAFETY_ANALYSIS
         return false;
     struct committer_client *client = client_of(write);
     committer->room++;
-    advance(committer, client, twl_round_continue(client->commit, &client->commit->round));
+    go_on(committer, client, twl_round_write(client->commit, &client->commit->round, true));
     return true;
 }
 

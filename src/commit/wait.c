@@ -26,11 +26,6 @@ int twl_terms_ended(const struct terms *terms)
     return terms->deadline_ns > 0 && twl_monotonic_ns() >= terms->deadline_ns ? -ETIMEDOUT : 0;
 }
 
-void twl_terms_sleep(const struct terms *terms, struct twl_event *event, uint32_t seen)
-{
-    twl_event_sleep_until(event, seen, terms->deadline_ns);
-}
-
 bool twl_may_lead(struct commit *c, const struct terms *terms)
 {
     const bool has_time = terms->deadline_ns == 0 && !terms->cancel;
@@ -43,7 +38,7 @@ bool twl_help(struct commit *c, const struct terms *terms, const struct waiter *
     if (twl_client_is_mine(&c->client))
         atomic_store(&c->client.is_in_callback, true);
     if (twl_may_lead(c, terms))
-        return (waiter ? twl_lead_in_line(c, waiter) : twl_lead_once(c)) != LED_NOT;
+        return twl_lead(c, waiter) != LED_NOT;
     return twl_client_help(&c->client, waiter != NULL);
 }
 
@@ -98,13 +93,6 @@ static void note_times(struct commit *c, const struct terms *terms, const struct
         twl_gauge_add(&c->gauges.wake, now_ns - done_ns);
 }
 
-/* Where writers crowd, others put their records during these yields, and join the group. A shared committer needs the
- * processor more. */
-static bool is_crowded(struct commit *c)
-{
-    return !c->client.is_shared && atomic_load_explicit(&c->is_crowded, memory_order_relaxed);
-}
-
 static int wait_for(struct commit *c, uint64_t lsn, const struct terms *terms, struct twin **twin)
 {
     for (unsigned tries = 0;; tries++) {
@@ -119,18 +107,21 @@ static int wait_for(struct commit *c, uint64_t lsn, const struct terms *terms, s
                 twl_event_notify_one(&(*twin)->done);
             return rc;
         }
-        if (tries < YIELDS_BEFORE_LEAD && is_crowded(c)) {
-            twl_yield();
+        /* a shared committer needs the processor more than writers that wait */
+        const bool may_yield = !c->client.is_shared;
+        if (tries < YIELDS_BEFORE_LEAD && may_yield &&
+            atomic_load_explicit(&c->is_crowded, memory_order_relaxed)) {
+            twl_yield(); /* others put their records meanwhile, and join the group */
             continue;
         }
         if (twl_help(c, terms, NULL))
             continue;
-        if (tries < YIELDS_BEFORE_SLEEP && !c->client.is_shared) /* a committer needs the processor more */
+        if (tries < YIELDS_BEFORE_SLEEP && may_yield)
             twl_yield();
         else if (!*twin)
             *twin = twin_of(c, lsn);
         else
-            twl_terms_sleep(terms, &(*twin)->done, seen);
+            twl_event_sleep_until(&(*twin)->done, seen, terms->deadline_ns);
     }
 }
 

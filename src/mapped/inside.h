@@ -9,7 +9,7 @@
  * entry that has left the list is harmless. How far records are complete must be known without a wait for the
  * disk, so that walk has a lock of its own, `looking`.
  *
- * Order of the locks: syncing, rolling, looking.
+ * docs/design.md has the order of the locks.
  *
  * A single writer has the keeper make and close segments. Participants, `participants`, do that together (next.h,
  * close.c). Each participant has a list of its own; the list of one that has not needed room lately ends

@@ -26,7 +26,8 @@
 #define IS(text, name) (__builtin_strcmp(text, name) == 0)
 #define IS_COUNT(object)                                                                                     \
     (IS(#object, "&c->groups") || IS(#object, "&c->group_bytes") || IS(#object, "&c->written_bytes") ||      \
-     IS(#object, "&c->syncs") || IS(#object, "&c->rolls") || IS(#object, "&c->slow"))
+     IS(#object, "&c->syncs") || IS(#object, "&c->rolls") || IS(#object, "&c->slow") ||                      \
+     IS(#object, "&c->completed_requests"))
 #define twl_gauge_add(gauge, value) ((void)(gauge), (void)(value))
 
 #undef atomic_load

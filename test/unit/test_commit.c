@@ -268,11 +268,11 @@ START_TEST(whose_turn_has_come_does_not_lead_the_group_that_waits_for_it)
     struct waiter waiter = { .need = &need, .state = WAITER_GRANTED };
 
     ck_assert_int_eq(twl_take_place(c, &need, &terms, &waiter.place), 0);
-    ck_assert_int_eq(twl_lead_in_line(c, &waiter), LED_NOTHING);
+    ck_assert_int_eq(twl_lead(c, &waiter), LED_NOTHING);
     twl_record_encode(waiter.place.at, c->epoch_seed, waiter.place.lsn, &record, "short");
     twl_finish_copy(c, waiter.place.twin);
     waiter.state = WAITER_QUEUED;
-    ck_assert_int_eq(twl_lead_in_line(c, &waiter), LED_ROUND);
+    ck_assert_int_eq(twl_lead(c, &waiter), LED_ROUND);
     ck_assert_int_eq(twinlog_close(log), 0);
     ck_assert_uint_eq(count_records(), 1);
 }
@@ -643,7 +643,7 @@ START_TEST(a_poisoned_log_is_not_stopped)
     atomic_store(&seam.times, 1);
     ck_assert_int_eq(mark_bare(GROUP_START), -EIO);
     ck_assert_int_eq(twl_commit_stop(bare.commit), -EIO);
-    ck_assert_int_eq(twl_lead_once(bare.commit), LED_NOTHING); /* no thread leads */
+    ck_assert_int_eq(twl_lead(bare.commit, NULL), LED_NOTHING); /* no thread leads */
     end_bare();
 }
 END_TEST
