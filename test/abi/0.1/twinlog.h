@@ -250,10 +250,6 @@ struct twinlog_options {
                               what the largest record needs. On close the last one is shortened to its records and
                               at most 20 KiB, unless a reader has it mapped; after a kill the next opening does so */
 };
-#define TWINLOG_OPTIONS_INIT                                                                                 \
-    {                                                                                                        \
-        sizeof(struct twinlog_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0  \
-    }
 
 struct twinlog; /* one open log; every function on it may be called from any thread, by 32,767 at a time */
 
@@ -366,10 +362,6 @@ struct twinlog_terms {
     uint64_t deadline_ns;                /* CLOCK_MONOTONIC, see twinlog_deadline(); 0 = none */
     const struct twinlog_cancel *cancel; /* NULL = cannot be cancelled */
 };
-#define TWINLOG_TERMS_INIT                                                                                   \
-    {                                                                                                        \
-        sizeof(struct twinlog_terms), 0, 0, 0, 0, 0                                                          \
-    }
 
 /* Appends `count` records, at least one, as a batch: they get consecutive LSNs, *ret_first_lsn (may be NULL)
  * the first, and after a crash all of them are there or none. A batch must fit in a buffer: each record takes
@@ -498,10 +490,6 @@ struct twinlog_committer_options {
     uint32_t size;      /* set by TWINLOG_COMMITTER_OPTIONS_INIT */
     uint32_t in_flight; /* writes at a time, at most 256, which is the default */
 };
-#define TWINLOG_COMMITTER_OPTIONS_INIT                                                                       \
-    {                                                                                                        \
-        sizeof(struct twinlog_committer_options), 0                                                          \
-    }
 int twinlog_committer_open(const struct twinlog_committer_options *options,
                            struct twinlog_committer **ret_committer);
 /* -EBUSY while logs use it. NULL is allowed. */
@@ -534,10 +522,6 @@ struct twinlog_trim_options {
     uint64_t keep_records;  /* all but the newest so many LSNs; exact. 0 = none */
     int64_t before_time_ns; /* whole segments whose newest record is older. CLOCK_REALTIME. 0 = none */
 };
-#define TWINLOG_TRIM_OPTIONS_INIT                                                                            \
-    {                                                                                                        \
-        sizeof(struct twinlog_trim_options), 0, 0, 0, 0, 0                                                   \
-    }
 enum twinlog_holder {
     TWINLOG_HELD_BY_NOTHING = 0, /* all that was asked for is gone */
     TWINLOG_HELD_BY_CURSOR,      /* the slowest named cursor needs the rest */
@@ -553,10 +537,6 @@ struct twinlog_trim_result {
     uint64_t held_bytes;    /* file bytes that would have gone but for the holder */
     char holder_name[72];   /* of the cursor, or the segment's file */
 };
-#define TWINLOG_TRIM_RESULT_INIT                                                                             \
-    {                                                                                                        \
-        sizeof(struct twinlog_trim_result), 0, 0, 0, 0, 0, 0, ""                                             \
-    }
 /* `ret_result` may be NULL. Works on a full disk too. -EINVAL when the options ask for nothing,
  * TWINLOG_EPOISONED after a truncation with an unknown outcome, system errors; what was removed
  * before an error stays removed. */
@@ -657,10 +637,6 @@ struct twinlog_reader_options {
     struct twinlog_report *ret_report; /* NULL, or filled in when a call on this reader fails; must
                                           outlive the reader */
 };
-#define TWINLOG_READER_OPTIONS_INIT                                                                          \
-    {                                                                                                        \
-        sizeof(struct twinlog_reader_options), 0, 0, 0, 0                                                    \
-    }
 
 /* Opens a reader on the log in `dir`, in any process, beside a live writer or without one; takes no lock. Beside a
  * writer, records appear as the writer's syncs succeed; in TWINLOG_MODE_MAPPED as soon as they and those of smaller
@@ -735,10 +711,6 @@ struct twinlog_consumer_options {
     struct twinlog_report
         *ret_report; /* NULL, or filled in when open or next fails; must outlive the consumer */
 };
-#define TWINLOG_CONSUMER_OPTIONS_INIT                                                                        \
-    {                                                                                                        \
-        sizeof(struct twinlog_consumer_options), 0, 0                                                        \
-    }
 
 /* Opens the consumer `name` (as of a cursor) on the log in `dir`. Makes the cursor if there is none, so from then on no
  * trim removes what the consumer has not finished with, unless TWINLOG_TRIM_PAST_CURSORS says so. `options` may be
@@ -813,11 +785,6 @@ struct twinlog_stat {
     uint64_t slow;              /* writes and syncs that took longer than slow_ms */
     char io_reason[160];        /* why this path and not an earlier one */
 };
-#define TWINLOG_STAT_INIT                                                                                    \
-    {                                                                                                        \
-        sizeof(struct twinlog_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-            0, 0, ""                                                                                         \
-    }
 int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat);
 
 /* Distribution of values: exact below 8, else in buckets whose width is at most an eighth of the value.
@@ -845,17 +812,6 @@ struct twinlog_timings {
     struct twinlog_histogram group_records;
     struct twinlog_histogram group_bytes;
 };
-#define TWINLOG_TIMINGS_INIT                                                                                 \
-    {                                                                                                        \
-        sizeof(struct twinlog_timings), 0, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } },       \
-            { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } },                  \
-        {                                                                                                    \
-            0, 0, 0,                                                                                         \
-            {                                                                                                \
-                0                                                                                            \
-            }                                                                                                \
-        }                                                                                                    \
-    }
 int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings);
 
 /* Statistics and timings of a log that another process writes, some milliseconds old at most if the writer is busy:
@@ -884,13 +840,6 @@ struct twinlog_inspection {
     uint8_t log_id[16];
     struct twinlog_report report; /* what opening it for writing would find and do */
 };
-#define TWINLOG_INSPECTION_INIT                                                                              \
-    {                                                                                                        \
-        sizeof(struct twinlog_inspection), 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 },                                 \
-        {                                                                                                    \
-            0, 0, 0, 0, 0, 0, 0, 0, 0, "", ""                                                                \
-        }                                                                                                    \
-    }
 int twinlog_inspect(const char *dir, struct twinlog_inspection *ret_inspection);
 
 /* One file of a log, as twinlog_segments() lists them. */
@@ -936,10 +885,6 @@ struct twinlog_verify_options {
     void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
     void *context;
 };
-#define TWINLOG_VERIFY_OPTIONS_INIT                                                                          \
-    {                                                                                                        \
-        sizeof(struct twinlog_verify_options), 0, 0, 0, 0                                                    \
-    }
 int twinlog_verify(const char *dir, const struct twinlog_verify_options *options, uint64_t *ret_records);
 
 /* ---- copying ----------------------------------------------------------------------------------- */
@@ -953,10 +898,6 @@ struct twinlog_backup_options {
     void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes); /* may be NULL */
     void *context;
 };
-#define TWINLOG_BACKUP_OPTIONS_INIT                                                                          \
-    {                                                                                                        \
-        sizeof(struct twinlog_backup_options), 0, 0, 0                                                       \
-    }
 struct twinlog_backup_result {
     uint32_t size; /* set by TWINLOG_BACKUP_RESULT_INIT */
     uint32_t segments;
@@ -965,10 +906,6 @@ struct twinlog_backup_result {
     uint64_t cloned_bytes;        /* shared by reflinks */
     uint64_t copied_bytes;
 };
-#define TWINLOG_BACKUP_RESULT_INIT                                                                           \
-    {                                                                                                        \
-        sizeof(struct twinlog_backup_result), 0, 0, 0, 0, 0, 0                                               \
-    }
 /* Makes `new_dir` (must not exist, or be empty) a log with everything that was durable in `dir` when the
  * call began, cursors and values included; durable on return. From any process, beside a live writer. Sealed
  * segments are hard links where both are on one file system, else reflinks, else copies; the active one is
@@ -985,10 +922,6 @@ struct twinlog_repair_options {
     void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
     void *context;
 };
-#define TWINLOG_REPAIR_OPTIONS_INIT                                                                          \
-    {                                                                                                        \
-        sizeof(struct twinlog_repair_options), 0, 0, 0, 0                                                    \
-    }
 struct twinlog_repair_result {
     uint32_t size; /* set by TWINLOG_REPAIR_RESULT_INIT */
     uint32_t reserved;
@@ -996,10 +929,6 @@ struct twinlog_repair_result {
     uint64_t lost_records;        /* known to have been there */
     uint64_t first_lsn, last_lsn; /* of the new log */
 };
-#define TWINLOG_REPAIR_RESULT_INIT                                                                           \
-    {                                                                                                        \
-        sizeof(struct twinlog_repair_result), 0, 0, 0, 0, 0                                                  \
-    }
 /* Copies every sound record of `dir` to a new log in `new_dir` (must not exist, or be empty), with its LSN
  * and time, cursors and values too; changes nothing in `dir`, which must have no writer (-EBUSY). In the
  * place of a lost record the new log has a filler, which readers skip. `each` is called for every loss. 0 also
@@ -1027,16 +956,28 @@ struct twinlog_probe {
     char reason[160];
     struct twinlog_probe_path path[8];
 };
-#define TWINLOG_PROBE_INIT                                                                                   \
-    {                                                                                                        \
-        sizeof(struct twinlog_probe), 0, 0, 0, 0, "", "",                                                    \
-        {                                                                                                    \
-            {                                                                                                \
-                0, 0, 0, 0, 0                                                                                \
-            }                                                                                                \
-        }                                                                                                    \
-    }
 int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe);
+
+/* ---- initial values ---------------------------------------------------------------------------- */
+
+/* clang-format off */
+#define TWINLOG_OPTIONS_INIT { sizeof(struct twinlog_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define TWINLOG_TERMS_INIT { sizeof(struct twinlog_terms), 0, 0, 0, 0, 0 }
+#define TWINLOG_COMMITTER_OPTIONS_INIT { sizeof(struct twinlog_committer_options), 0 }
+#define TWINLOG_TRIM_OPTIONS_INIT { sizeof(struct twinlog_trim_options), 0, 0, 0, 0, 0 }
+#define TWINLOG_TRIM_RESULT_INIT { sizeof(struct twinlog_trim_result), 0, 0, 0, 0, 0, 0, "" }
+#define TWINLOG_READER_OPTIONS_INIT { sizeof(struct twinlog_reader_options), 0, 0, 0, 0 }
+#define TWINLOG_CONSUMER_OPTIONS_INIT { sizeof(struct twinlog_consumer_options), 0, 0 }
+#define TWINLOG_STAT_INIT { sizeof(struct twinlog_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, "" }
+#define TWINLOG_TIMINGS_INIT { sizeof(struct twinlog_timings), 0, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } } }
+#define TWINLOG_INSPECTION_INIT { sizeof(struct twinlog_inspection), 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 }, { 0, 0, 0, 0, 0, 0, 0, 0, 0, "", "" } }
+#define TWINLOG_VERIFY_OPTIONS_INIT { sizeof(struct twinlog_verify_options), 0, 0, 0, 0 }
+#define TWINLOG_BACKUP_OPTIONS_INIT { sizeof(struct twinlog_backup_options), 0, 0, 0 }
+#define TWINLOG_BACKUP_RESULT_INIT { sizeof(struct twinlog_backup_result), 0, 0, 0, 0, 0, 0 }
+#define TWINLOG_REPAIR_OPTIONS_INIT { sizeof(struct twinlog_repair_options), 0, 0, 0, 0 }
+#define TWINLOG_REPAIR_RESULT_INIT { sizeof(struct twinlog_repair_result), 0, 0, 0, 0, 0 }
+#define TWINLOG_PROBE_INIT { sizeof(struct twinlog_probe), 0, 0, 0, 0, "", "", { { 0, 0, 0, 0, 0 } } }
+/* clang-format on */
 
 #ifdef __cplusplus
 }
