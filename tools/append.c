@@ -464,7 +464,7 @@ static const char *advise_busy(const struct append *append)
     if (twinlog_inspect(append->dir, &inspection) || !inspection.has_writer)
         return NULL;
     if (inspection.mode != TWINLOG_MODE_SHARED && !does_share)
-        return "Or use --shared in both processes.";
+        return "Or let it wait with --wait, or use --shared in both processes.";
     if (inspection.mode == TWINLOG_MODE_SHARED && does_share)
         return NULL;
     if (does_share)
