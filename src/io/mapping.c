@@ -10,9 +10,9 @@
  * installed before, or has the default effect. A handler that the program installs later replaces this one, unless it
  * passes on the signals that it does not handle.
  *
- * The handler cannot take a lock, so the mappings are in a fixed table of slots, each with a version. A slot that
+ * The handler cannot take a lock, so the mappings are in tables of slots, each with a version. A slot that
  * changes while the handler reads it belongs to another mapping: no thread accesses a mapping that is being added or
- * removed.
+ * removed. When all slots are taken, one more table is added; tables stay.
  *
  * Not handled: a thread that blocks SIGBUS. The kernel then ends the process without calling a handler.
  */
@@ -26,11 +26,12 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define SLOTS 2048u
+#define TABLE_SLOTS 512u
 
 enum slot_state {
     SLOT_FREE,
@@ -40,12 +41,18 @@ enum slot_state {
 };
 
 /* All fields are [atomic: the version is read before and after the others]. */
-static struct slot {
+struct slot {
     _Atomic uint64_t version; /* modulo SLOT_STATES: enum slot_state */
     _Atomic uintptr_t start, end;
     atomic_uint flags; /* enum mapping_flags */
     atomic_bool is_hit;
-} slots[SLOTS];
+};
+
+struct table {
+    struct slot slots[TABLE_SLOTS];
+    _Atomic(struct table *) next;
+};
+static struct table tables;
 
 static atomic_bool is_any_hit; /* false: no mapping was ever hit, so no search is needed */
 
@@ -54,16 +61,25 @@ static bool is_installed;         /* [const after once] */
 static uintptr_t page_bytes;      /* [const after once] */
 static struct sigaction previous; /* [const after once] */
 
-/* The slot whose mapping contains the address. Also runs in the handler. */
-static struct slot *slot_of(uintptr_t address)
+static struct slot *slot_in(struct table *table, uintptr_t address)
 {
-    for (struct slot *slot = slots; slot < slots + SLOTS; slot++) {
+    for (struct slot *slot = table->slots; slot < table->slots + TABLE_SLOTS; slot++) {
         uint64_t version = atomic_load(&slot->version);
         if (version % SLOT_STATES == SLOT_USED && atomic_load(&slot->start) <= address &&
             address < atomic_load(&slot->end) && atomic_load(&slot->version) == version)
             return slot;
     }
     return NULL;
+}
+
+/* The slot whose mapping contains the address. Also runs in the handler. */
+static struct slot *slot_of(uintptr_t address)
+{
+    struct slot *slot = NULL;
+
+    for (struct table *table = &tables; table && !slot; table = atomic_load(&table->next))
+        slot = slot_in(table, address);
+    return slot;
 }
 
 /* ---- the handler ------------------------------------------------------------------------------- */
@@ -124,13 +140,19 @@ static bool is_ours(const struct sigaction *action)
     return (action->sa_flags & SA_SIGINFO) && action->sa_sigaction == on_sigbus;
 }
 
+static void forget_slot(struct slot *slot)
+{
+    if (atomic_load(&slot->version) % SLOT_STATES == SLOT_USED &&
+        (atomic_load(&slot->flags) & MAPPING_NOT_IN_CHILDREN))
+        atomic_fetch_add(&slot->version, SLOT_STATES - SLOT_USED);
+}
+
 /* Removes mappings that children do not have: the child may map something else at their addresses. */
 static void forget_in_child(void)
 {
-    for (struct slot *slot = slots; slot < slots + SLOTS; slot++)
-        if (atomic_load(&slot->version) % SLOT_STATES == SLOT_USED &&
-            (atomic_load(&slot->flags) & MAPPING_NOT_IN_CHILDREN))
-            atomic_fetch_add(&slot->version, SLOT_STATES - SLOT_USED);
+    for (struct table *table = &tables; table; table = atomic_load(&table->next))
+        for (unsigned i = 0; i < TABLE_SLOTS; i++)
+            forget_slot(&table->slots[i]);
 }
 
 /* Keeps the mask and the flags of the previous handler, so that it can be called as the kernel would call it. A child
@@ -168,20 +190,43 @@ void twl_mapping_install(void)
     pthread_once(&once, install);
 }
 
+static struct slot *claim_in(struct table *table)
+{
+    for (struct slot *slot = table->slots; slot < table->slots + TABLE_SLOTS; slot++)
+        if (claim(slot))
+            return slot;
+    return NULL;
+}
+
+/* The table behind this one; makes it if there is none. NULL: no memory. */
+static struct table *next_table(struct table *table)
+{
+    struct table *next = atomic_load(&table->next);
+    struct table *made = next ? NULL : calloc(1, sizeof(*made));
+
+    if (made && atomic_compare_exchange_strong(&table->next, &next, made))
+        return made;
+    free(made); /* another thread was faster */
+    return next;
+}
+
 static int guard(const unsigned char *bytes, size_t size, unsigned flags)
 {
+    struct slot *slot = NULL;
+
     twl_mapping_install();
-    for (struct slot *slot = slots; is_installed && slot < slots + SLOTS; slot++) {
-        if (!claim(slot))
-            continue;
-        atomic_store(&slot->start, (uintptr_t)bytes);
-        atomic_store(&slot->end, align_up((uintptr_t)bytes + size, page_bytes));
-        atomic_store(&slot->flags, flags);
-        atomic_store(&slot->is_hit, false);
-        atomic_fetch_add(&slot->version, SLOT_USED - SLOT_CHANGING);
-        return 0;
-    }
-    return -ENOTSUP;
+    if (!is_installed)
+        return -ENOTSUP;
+    for (struct table *table = &tables; table && !slot; table = next_table(table))
+        slot = claim_in(table);
+    if (!slot)
+        return -ENOMEM;
+    atomic_store(&slot->start, (uintptr_t)bytes);
+    atomic_store(&slot->end, align_up((uintptr_t)bytes + size, page_bytes));
+    atomic_store(&slot->flags, flags);
+    atomic_store(&slot->is_hit, false);
+    atomic_fetch_add(&slot->version, SLOT_USED - SLOT_CHANGING);
+    return 0;
 }
 
 static int map_file(int fd, uint64_t offset, size_t size, unsigned flags, void **ret_bytes)

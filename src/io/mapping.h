@@ -18,8 +18,8 @@ enum mapping_flags {
 };
 
 /* Maps that part of an open file. From then on a page that is not available reads as zeros; in a writable mapping,
- * stores to it stay in this process. -ENOTSUP: this file cannot be shared, or there are too many mappings, or the
- * handler could not be installed. */
+ * stores to it stay in this process. -ENOTSUP: this file cannot be shared, or the handler could not be installed;
+ * -ENOMEM: too many mappings, too. */
 int twl_mapping_open(int fd, uint64_t offset, size_t size, unsigned flags, void **ret_bytes);
 /* `bytes` and `size` as opened. Not in a child, if it does not have the mapping. */
 void twl_mapping_close(const void *bytes, size_t size);

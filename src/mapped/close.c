@@ -155,6 +155,7 @@ static int close_left(struct mapped *m, struct mapped_segment *seg, struct segme
     if (rc == 0 && !is_closed)
         rc = close_file(m, seg, segment->file, header);
     m->oldest = atomic_load(&seg->next);
+    atomic_fetch_add(&m->let_go, 1);
     return rc;
 }
 
@@ -180,6 +181,7 @@ static void let_go(struct mapped *m) REQUIRES(m->syncing)
     twl_mapped_segment_unmap(seg);
     twl_segment_close(&seg->segment);
     twl_mapped_segment_unlock(seg);
+    atomic_fetch_add(&m->let_go, 1);
 }
 
 void twl_mapped_let_go_of_closed(struct mapped *m)

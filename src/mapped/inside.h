@@ -57,6 +57,7 @@ struct mapped {
     struct mapped_segment *all;    /* [const once the first one is active] every segment, oldest first */
     uint64_t wanted_lsn;           /* [syncing] a sync waits for other processes up to this record */
     _Atomic uint64_t syncs;
+    _Atomic uint64_t let_go; /* segments that are not mapped any more, because their groups are closed */
 
     struct twl_mutex looking;
     struct mapped_segment *seen_segment; /* [looking] records before this segment are complete */

@@ -17,6 +17,7 @@
 #define WRITTEN_BYTES ((size_t)512 << 10)  /* smaller pieces wait for each other longer than they gain */
 #define SWEEP_MS 100u                      /* between two looks for participants that have died */
 #define INTERVAL_SYNC_MS 1500u             /* a sync of the interval waits so long; more than LEADER_MS */
+#define CLOSING_MS 10000u /* an append that cannot open a file waits so long for another to be closed */
 
 int twl_mapped_fail(struct mapped *m, int error)
 {
@@ -91,6 +92,31 @@ static int fill(struct mapped *m, struct mapped_segment *seg, const struct place
     return rc < 0 ? twl_mapped_fail(m, rc) : 0;
 }
 
+static bool has_left_open(struct mapped *m)
+{
+    twl_mutex_lock(&m->syncing);
+    const struct mapped_segment *oldest = m->oldest, *next = atomic_load(&oldest->next);
+    twl_mutex_unlock(&m->syncing);
+    return next && !(oldest->is_placeholder && next == atomic_load(&m->active));
+}
+
+/* A segment that was left stays open and mapped until its group is closed. If the process may have no more files or
+ * mappings, waits until more than so many were let go: true. False: none was left, or closing it takes too long. */
+static bool await_closing(struct mapped *m, uint64_t let_go)
+{
+    const uint64_t deadline_ns = twl_monotonic_ns() + CLOSING_MS * UINT64_C(1000000);
+    atomic_fetch_add(&m->roll_waits, 1);
+    for (;;) {
+        const bool has_left = has_left_open(m);
+        if (atomic_load(&m->let_go) > let_go || twl_mapped_poison(m) != 0)
+            return true;
+        if (!has_left || is_over(deadline_ns))
+            return false;
+        if (!m->participants || !twl_mapped_tend(m))
+            m->io->ops->sleep_ms(m->io, 1);
+    }
+}
+
 static int put(struct mapped *m, const struct twinlog_entry *entry, bool is_try, uint64_t *ret_lsn)
 {
     uint32_t size;
@@ -113,7 +139,10 @@ static int put(struct mapped *m, const struct twinlog_entry *entry, bool is_try,
         twl_mapped_leave(seg);
         if (claimed < 0)
             return twl_mapped_fail(m, claimed);
+        const uint64_t let_go = atomic_load(&m->let_go);
         rc = twl_mapped_roll(m, seg, is_try);
+        if ((rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM) && !is_try && await_closing(m, let_go))
+            rc = 0;
         if (rc == 0 && m->participants && !m->has_thread &&
             !is_try) /* else left segments stay open and mapped */
             (void)twl_mapped_tend(m);

@@ -172,7 +172,7 @@ static int leave_full(struct mapped *m, const struct mapped_segment *full, bool 
         rc = twl_mapped_move_on(m, &position);
     if (rc == 0)
         atomic_fetch_add(&m->rolls, 1);
-    else if (rc != -EAGAIN)
+    else if (is_no_space(rc))
         atomic_fetch_add(&m->full_refusals, 1);
     return rc;
 }

@@ -86,6 +86,7 @@ static int gated_map(struct io_file *file, size_t bytes, void **ret_page)
 {
     const int error = bytes > BLOCK_BYTES ? atomic_load(&gate.map_error) : 0;
 
+    atomic_fetch_add(&gate.unmapped, error < 0);
     return error < 0 ? error : real->map(file, bytes, ret_page);
 }
 
@@ -120,6 +121,7 @@ void gate_reset(void)
     atomic_store(&gate.error, 0);
     atomic_store(&gate.largest_file, UINT64_MAX);
     atomic_store(&gate.map_error, 0);
+    atomic_store(&gate.unmapped, 0);
     atomic_store(&gate.link_error, 0);
     atomic_store(&gate.when_checked, NULL);
     atomic_store(&gate.waiting, 0);

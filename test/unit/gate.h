@@ -24,6 +24,7 @@ struct gate {
     _Atomic int error;              /* what writes and syncs fail with; 0 = they don't */
     _Atomic uint64_t largest_file;  /* larger ones, and files that grow beyond it, are -ENOSPC */
     _Atomic int map_error;          /* what the mapping of segments fails with; 0 = it doesn't */
+    _Atomic unsigned unmapped;      /* so often it did */
     _Atomic int link_error; /* what a second name fails with, for a log that is opened then; 0 = it doesn't */
     _Atomic unsigned waiting; /* at the gate */
 

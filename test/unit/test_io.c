@@ -1128,19 +1128,14 @@ START_IO_TEST(a_forked_child_may_look_as_well)
 }
 END_IO_TEST
 
-START_IO_TEST(there_may_be_hundreds_of_views)
+START_IO_TEST(there_may_be_thousands_of_views)
 {
-    static const unsigned char *views[4096];
+    static const unsigned char *views[3000];
+    const unsigned count = sizeof(views) / sizeof(views[0]);
     struct io_file *file = file_to_view();
-    unsigned count = 0;
-    int error = 0;
 
-    while (error == 0 && count < 4096)
-        error = io->ops->view(file, VIEW_PAGES * page_bytes(), &views[count++]);
-    ck_assert_int_eq(error, -ENOTSUP); /* the caller then reads */
-    count--;
-    ck_assert_uint_ge(count, 1000);
-
+    for (unsigned i = 0; i < count; i++)
+        views[i] = view_of(file);
     unview(views[7]);
     views[7] = view_of(file);
     cut_file(2);
@@ -1864,7 +1859,7 @@ Suite *io_suite(void)
     ADD(tests, a_view_shows_what_is_written);
     ADD(tests, what_a_view_has_lost_looks_like_zeros);
     ADD(tests, a_forked_child_may_look_as_well);
-    ADD(tests, there_may_be_hundreds_of_views);
+    ADD(tests, there_may_be_thousands_of_views);
     ADD(tests, threads_may_come_and_go_with_views);
     ADD(tests, a_foreign_fault_has_its_default_action);
     ADD(tests, a_foreign_fault_goes_to_the_handler_that_was_there);

@@ -1545,6 +1545,47 @@ START_TEST(a_segment_that_cannot_be_mapped_now_can_be_later)
 }
 END_TEST
 
+static void *append_over_three_segments(void *argument)
+{
+    struct worker *worker = argument;
+
+    while (worker->result == 0 && log_stat(threads_log).rolls < 4)
+        worker->result = append_record(threads_log, worker->writer, worker->count++, NULL);
+    return NULL;
+}
+
+/* As if the process could have no more files: segments that were left keep theirs until the disk has taken them. Only
+ * if there is none left, an append is refused. */
+START_TEST(an_append_that_lacks_a_file_waits_for_segments_that_were_left)
+{
+    struct worker worker = { .writer = 0 };
+    struct twinlog_options options = small(tested_mode);
+
+    options.flags |= TWINLOG_NO_THREAD; /* only appends map segments then */
+    options.flush_interval_ms = 0;
+    threads_log = gate_log(&options);
+    gate_shut();
+    while (log_stat(threads_log).rolls == 0)
+        ck_assert_int_eq(append_record(threads_log, 0, worker.count++, NULL), 0);
+    gate_await();
+    atomic_store(&gate.map_error, -EMFILE);
+    ck_assert_int_eq(pthread_create(&worker.thread, NULL, append_over_three_segments, &worker), 0);
+    AWAIT(atomic_load(&gate.unmapped) > 0);
+    atomic_store(&gate.map_error, 0);
+    gate_open();
+    pthread_join(worker.thread, NULL);
+    ck_assert_int_eq(worker.result, 0);
+
+    atomic_store(&gate.map_error, -EMFILE);
+    append_until(threads_log, worker.count, -EMFILE);
+    atomic_store(&gate.map_error, 0);
+    const uint64_t lsn = twinlog_last_lsn(threads_log) + 1;
+    ck_assert_int_eq(append_record(threads_log, 0, 0, NULL), 0);
+    log_close(threads_log);
+    expect_count(lsn, true);
+}
+END_TEST
+
 /* ---- what else a log can do ---------------------------------------------------------------------- */
 
 static struct twinlog_trim_result trim_before(struct twinlog *log, uint64_t lsn)
@@ -1967,6 +2008,7 @@ Suite *mapped_suite(void)
     tcase_add_test(disk, watermarks_never_block);
     tcase_add_test(disk, a_segment_that_is_left_behind_its_sync_is_not_passed);
     tcase_add_test(disk, a_segment_that_cannot_be_mapped_now_can_be_later);
+    tcase_add_test(disk, an_append_that_lacks_a_file_waits_for_segments_that_were_left);
     TCase *front = logdir_case(suite, "trims", set_up);
     tcase_add_loop_test(front, a_trim_removes_what_is_durable, 0, 2);
     tcase_add_test(front, segments_that_are_trimmed_early_are_given_back);
