@@ -204,8 +204,8 @@ static inline int io_links(struct io_file *file, uint32_t *ret_links)
 
 /* ---- the implementations on Linux ------------------------------------------------------------- */
 
-/* Opens the directory `path`. Groups are written by pwritev2 with RWF_DSYNC, or by pwrite and fdatasync. -ENOENT,
- * -ENOTDIR, -EACCES, ... */
+/* Opens the directory `path`. Groups are written by pwritev2 with RWF_DSYNC, which a kernel or a sandbox may refuse, or
+ * by pwrite and fdatasync, which always work. -ENOENT, -ENOTDIR, -EACCES, ... */
 int twl_io_posix_create(const char *path, bool use_dsync, struct io **ret_io);
 
 /* The same, but groups are written through io_uring. `is_linked`: a write linked to an fdatasync, else one write that

@@ -117,5 +117,5 @@ int twl_io_posix_create(const char *path, bool use_dsync, struct io **ret_io)
 
 int twl_io_posix_again(struct io *io, struct io **ret_io)
 {
-    return create(((struct io_files *)io)->directory, ".", &dsync_ops, ret_io);
+    return create(((struct io_files *)io)->directory, ".", &fdatasync_ops, ret_io);
 }

@@ -121,7 +121,7 @@ static int open_read_only(const char *dir, const struct twinlog_options *given,
                           const struct twinlog_options *options, struct twinlog **ret_log)
 {
     struct io *io;
-    int rc = twl_io_posix_create(dir, true, &io);
+    int rc = twl_io_posix_create(dir, false, &io);
     if (rc < 0) {
         tell(given, TWINLOG_FOUND_SYSTEM_ERROR, rc, "cannot open the log's directory");
         return rc;
@@ -166,7 +166,7 @@ int twinlog_reader_open(const char *dir, const struct twinlog_reader_options *op
     if (!dir || !ret_reader || twl_versioned_take(&own, sizeof(own), options) < 0 ||
         (own.flags & ~(uint32_t)TWINLOG_READER_MMAP))
         return -EINVAL;
-    int rc = twl_io_posix_create(dir, true, &io);
+    int rc = twl_io_posix_create(dir, false, &io);
     return rc < 0 ? rc : twl_reader_open(io, &own, ret_reader);
 }
 
@@ -179,7 +179,7 @@ int twinlog_consumer_open(const char *dir, const char *name, const struct twinlo
     if (!dir || !name || !ret_consumer || twl_versioned_take(&own, sizeof(own), options) < 0 ||
         (own.flags & ~flags) || strlen(name) == 0 || strlen(name) >= TWINLOG_NAME_BYTES)
         return -EINVAL;
-    int rc = twl_io_posix_create(dir, true, &io);
+    int rc = twl_io_posix_create(dir, false, &io);
     return rc < 0 ? rc : twl_consumer_open(io, name, &own, ret_consumer);
 }
 
@@ -189,7 +189,7 @@ int twinlog_inspect(const char *dir, struct twinlog_inspection *ret_inspection)
     struct io *io;
     if (!dir || !ret_inspection || !twl_versioned_is_set(ret_inspection))
         return -EINVAL;
-    int rc = twl_io_posix_create(dir, true, &io);
+    int rc = twl_io_posix_create(dir, false, &io);
     if (rc < 0)
         return rc;
     rc = twl_inspect(io, &inspection);
@@ -203,7 +203,7 @@ int twinlog_watch(const char *dir, int timeout_ms, struct twinlog_stat *ret_stat
     struct io *io;
     if (!dir || timeout_ms < 0 || !twl_versioned_is_set(ret_stat) || !twl_versioned_is_set(ret_timings))
         return -EINVAL;
-    int rc = twl_io_posix_create(dir, true, &io);
+    int rc = twl_io_posix_create(dir, false, &io);
     return rc < 0 ? rc : twl_watch(io, timeout_ms, ret_stat, ret_timings);
 }
 
@@ -213,7 +213,7 @@ int twinlog_verify(const char *dir, const struct twinlog_verify_options *options
     struct io *io;
     if (!dir || twl_versioned_take(&own, sizeof(own), options) < 0 || own.flags != 0)
         return -EINVAL;
-    int rc = twl_io_posix_create(dir, true, &io);
+    int rc = twl_io_posix_create(dir, false, &io);
     return rc < 0 ? rc : twl_verify(io, &own, ret_records);
 }
 
@@ -223,7 +223,7 @@ int twinlog_segments(const char *dir, int (*each)(void *context, const struct tw
     struct io *io;
     if (!dir || !each)
         return -EINVAL;
-    int rc = twl_io_posix_create(dir, true, &io);
+    int rc = twl_io_posix_create(dir, false, &io);
     return rc < 0 ? rc : twl_segments(io, each, context);
 }
 
@@ -239,7 +239,7 @@ static int check_empty(void *context, const char *name)
 static int open_both(const char *dir, const char *new_dir, struct io **ret_io, struct io **ret_to)
 {
     struct io *io, *to;
-    int rc = twl_io_posix_create(dir, true, &io);
+    int rc = twl_io_posix_create(dir, false, &io);
     if (rc < 0)
         return rc;
     if (mkdir(new_dir, 0777) < 0 && errno != EEXIST)
@@ -247,7 +247,7 @@ static int open_both(const char *dir, const char *new_dir, struct io **ret_io, s
     if (rc == 0)
         rc = sync_parent(new_dir);
     if (rc == 0)
-        rc = twl_io_posix_create(new_dir, true, &to);
+        rc = twl_io_posix_create(new_dir, false, &to);
     if (rc == 0) {
         rc = to->ops->list(to, check_empty, NULL);
         if (rc < 0)
