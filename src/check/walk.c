@@ -435,7 +435,8 @@ static int check_group(struct walk *w, uint64_t expected_offset)
         return 0;
     }
     const bool is_removed = end_lsn <= w->segment.kept_lsn && !cursor->is_open;
-    w->seal.is_partial = w->seal.is_partial || cursor->has_passed || is_removed;
+    const bool begins_removed = cursor->group.first_lsn < w->segment.kept_lsn;
+    w->seal.is_partial = w->seal.is_partial || cursor->has_passed || begins_removed;
     int rc = cursor->has_passed ? 0 : check_zeros(w, expected_offset, cursor->group_offset);
     if (rc == 0 && cursor->group.first_lsn > w->next_lsn)
         rc = tell_missing(w, cursor->group_offset, cursor->group.first_lsn - 1);

@@ -289,6 +289,24 @@ int twl_cursor_enter_next(struct cursor *cursor)
     return rc;
 }
 
+/* Was the group that was entered durable? A crash leaves groups behind a torn one. These are sound, and no part of the
+ * log: recovery has found that neither they nor what follows them names them as durable (later.c). A group that begins
+ * at the head may be a torn one itself. */
+static int was_durable(struct cursor *cursor)
+{
+    const struct group_header group = cursor->group;
+    const uint64_t offset = cursor->group_offset;
+    const struct position place = { .next_lsn = group.first_lsn };
+    const bool may_tell = group.count == 0 || group.first_lsn < cursor->segment->kept_lsn;
+    bool is_proved = may_tell && twl_group_proves(&group, place);
+    int rc = 0;
+    while (!is_proved && (rc = twl_cursor_enter_next(cursor)) > 0 && !cursor->is_open)
+        is_proved = twl_group_proves(&cursor->group, place);
+    twl_cursor_place_at(cursor, offset, (struct position){ 0 });
+    twl_cursor_step_in(cursor, offset, &group);
+    return rc < 0 ? rc : is_proved;
+}
+
 /* What was removed is not missed, so only what leads to the head must be found. A group behind the place tells its
  * LSN. If it begins in front of the head or there, everything that is kept is in it or behind it. */
 static int pass_removed_groups(struct cursor *cursor)
@@ -299,7 +317,9 @@ static int pass_removed_groups(struct cursor *cursor)
     const bool is_at_first = cursor->is_at_first;
     struct later_groups later;
     int rc = twl_cursor_enter_later(cursor, &later);
-    cursor->has_passed = rc > 0 && cursor->group.first_lsn <= cursor->segment->kept_lsn;
+    if (rc > 0)
+        rc = cursor->group.first_lsn <= cursor->segment->kept_lsn ? was_durable(cursor) : 0;
+    cursor->has_passed = rc > 0;
     if (cursor->has_passed)
         return 1;
     twl_cursor_place_at(cursor, offset, position);

@@ -484,9 +484,9 @@ static int find_first_lsn(const struct loading *l, struct segment_set *set)
     int rc = twl_segment_look(l->io, oldest);
     if (rc < 0)
         return report_system(rc, "read", oldest->name, l->report);
-    /* A salvaged segment may have got another sequence than it had. */
-    const bool is_head =
-        oldest->header.sequence == l->first_sequence || (oldest->is_salvaged && !l->has_head);
+    /* A salvaged segment may have got another sequence than it had, but not if it begins behind the head. */
+    const bool may_be_head = oldest->is_salvaged && !l->has_head && oldest->first_lsn <= head_lsn;
+    const bool is_head = oldest->header.sequence == l->first_sequence || may_be_head;
     set->first_lsn = max_u64(oldest->first_lsn, 1);
     if (is_head)
         set->first_lsn = max_u64(set->first_lsn, head_lsn);

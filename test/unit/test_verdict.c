@@ -705,6 +705,156 @@ START_TEST(damage_in_front_of_the_head_hinders_nothing)
 }
 END_TEST
 
+/* Groups that a crash left behind a torn one, dead since the next opening. Sound, but not in the history. */
+static void leave_groups(uint64_t first, uint64_t last)
+{
+    static unsigned char file[SMALL_SEGMENT];
+    struct segment_header header;
+    struct group_header last_group = { 0 }, group;
+    const char *path = log_segment(1);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    ck_assert_int_eq(read(fd, file, sizeof(file)), sizeof(file));
+    ck_assert_int_eq(twl_segment_header_decode(file, &header), HEADER_VALID);
+    const uint32_t seed = twl_segment_seed(&header);
+    for (uint64_t at = SEGMENT_DATA_OFFSET; at < sizeof(file) - GROUP_HEADER_BYTES; at += 8)
+        if (twl_group_header_decode(file + at, seed, at, &group))
+            last_group = group;
+    group = last_group;
+    uint64_t at = 3 * BLOCK_BYTES;
+    for (uint64_t lsn = first; lsn <= last; lsn++) {
+        const struct record_header record = { .kind = RECORD_DATA, .size = 4, .time_ns = group.time_ns };
+        group.chain = group.checksum;
+        group.first_lsn = lsn;
+        group.flags = 0;
+        group.durable_lsn = last_group.first_lsn + last_group.count - 1;
+        group.bytes = GROUP_HEADER_BYTES + (uint32_t)twl_record_bytes(record.size);
+        group.count = 1;
+        twl_group_header_encode(&group, seed, at, file + at);
+        twl_record_encode(file + at + GROUP_HEADER_BYTES, twl_epoch_seed(header.log_id, group.epoch), lsn,
+                          &record, "dead");
+        at += group.bytes;
+    }
+    ck_assert_int_eq(pwrite(fd, file, sizeof(file), 0), sizeof(file));
+    close(fd);
+}
+
+/* The directory as a kill would leave it. */
+static void kill_log(struct twinlog *log)
+{
+    copy_directory(log_dir, repaired_dir);
+    log_close(log);
+    remove_all(log_dir);
+    ck_assert_int_eq(rename(repaired_dir, log_dir), 0);
+}
+
+START_TEST(what_a_crash_left_does_not_come_back)
+{
+    static const unsigned char zeros[BLOCK_BYTES];
+    const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
+    struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
+    struct twinlog_entry entries[5];
+    struct twinlog *log = log_open(&options);
+    uint64_t lsn, records = 0;
+    for (unsigned i = 0; i < 8; i++)
+        ck_assert_int_eq(twinlog_append(log, "live", 4, NULL), 0);
+    kill_log(log);
+    leave_groups(10, 29);
+    log = log_open(&options);
+    ck_assert_uint_eq(twinlog_last_lsn(log), 8);
+    for (unsigned i = 0; i < 5; i++)
+        entries[i] = (struct twinlog_entry){ .data = "live", .size = 4 };
+    ck_assert_int_eq(twinlog_append_batch(log, entries, 5, NULL, NULL), 0);
+    trim.before_lsn = 12;
+    ck_assert_int_eq(twinlog_trim(log, &trim, NULL), 0);
+    kill_log(log);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, &records), 0);
+    ck_assert_uint_eq(records, 2);
+    patch_file(log_segment(1), SEGMENT_DATA_OFFSET, zeros, sizeof(zeros));
+    ck_assert_int_eq(read_from_outside(&lsn), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, &records), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(log_open_error(&options), TWINLOG_ECORRUPT);
+}
+END_TEST
+
+/* A group at the head may be torn, unless one behind it tells more. */
+START_TEST(the_way_to_the_head_must_be_told_durable)
+{
+    const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
+    struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
+    const int expected = _i == 0 ? 0 : TWINLOG_ECORRUPT;
+    unsigned char bytes[PAYLOAD_BYTES];
+    struct twinlog *log = log_open(&options);
+    uint64_t lsn;
+    for (lsn = 1; lsn <= 8; lsn++) {
+        make_payload(lsn, bytes);
+        ck_assert_int_eq(twinlog_append(log, bytes, sizeof(bytes), NULL), 0);
+    }
+    trim.before_lsn = _i == 0 ? 7 : 8;
+    ck_assert_int_eq(twinlog_trim(log, &trim, NULL), 0);
+    kill_log(log);
+    make_payload(trim.before_lsn - 1, bytes);
+    flip(log_segment(1), find_bytes(log_segment(1), bytes, sizeof(bytes)) + IN_GROUP_HEADER);
+    ck_assert_int_eq(read_from_outside(&lsn), expected);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), expected);
+    ck_assert_int_eq(look(&lsn), expected);
+}
+END_TEST
+
+static void append_batch(struct twinlog *log, uint64_t lsn)
+{
+    static unsigned char bytes[BATCH][PAYLOAD_BYTES];
+    struct twinlog_entry entries[BATCH];
+    for (uint32_t i = 0; i < BATCH; i++) {
+        make_payload(lsn + i, bytes[i]);
+        entries[i] = (struct twinlog_entry){ .data = bytes[i], .size = PAYLOAD_BYTES };
+    }
+    ck_assert_int_eq(twinlog_append_batch(log, entries, BATCH, NULL, NULL), 0);
+}
+
+/* The head is in the first group of a segment, whose footer and index count all records of that group. */
+START_TEST(what_was_removed_is_not_missed_by_a_footer)
+{
+    const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
+    struct twinlog_verify_options verifying = TWINLOG_VERIFY_OPTIONS_INIT;
+    struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
+    struct told found = { 0 };
+    struct twinlog *log = log_open(&options);
+    uint64_t records;
+    for (uint64_t lsn = 1; lsn <= RECORDS; lsn += BATCH)
+        append_batch(log, lsn);
+    log_close(log);
+    segment_count = 0;
+    ck_assert_int_eq(twinlog_segments(log_dir, keep_segment, NULL), 0);
+    const struct twinlog_segment *segment = &segments[segment_count / 2];
+    ck_assert_uint_eq(segment->state, TWINLOG_SEGMENT_SEALED);
+    log = log_open(&options);
+    trim.before_lsn = segment->first_lsn + 2;
+    ck_assert_int_eq(twinlog_trim(log, &trim, NULL), 0);
+    log_close(log);
+    flip_record(segment, segment->first_lsn);
+    verifying.each = keep;
+    verifying.context = &found;
+    ck_assert_int_eq(twinlog_verify(log_dir, &verifying, &records), 0);
+    ck_assert_msg(found.count == 0, "%s", found.list[0].text);
+    ck_assert_uint_eq(records, RECORDS - trim.before_lsn + 1);
+}
+END_TEST
+
+/* A segment without a header, behind the one of the head, is not taken for that one. */
+START_TEST(what_is_missing_at_the_head_is_told)
+{
+    const unsigned at = segment_count / 2;
+    struct answers said;
+    remove_front(&segments[at]);
+    copy_directory(sound_dir, log_dir);
+    damage(MISSING, &segments[at]);
+    damage(HEADER, &segments[at + 1]);
+    ask_all(&said);
+    check_agreement("both", at, &said);
+    ck_assert_uint_eq(said.lost, segments[at + 1].first_lsn - first_lsn);
+}
+END_TEST
+
 /* A file that is missing, then a record, then a header; and a file that does not belong here. */
 START_TEST(one_bad_place_hides_no_other)
 {
@@ -739,6 +889,10 @@ Suite *verdict_suite(void)
     tcase_add_loop_test(front, what_was_removed_is_not_missed, NEWEST, MIDDLE + 1);
     tcase_add_loop_test(front, what_was_removed_does_not_come_back, NEWEST, MIDDLE + 1);
     tcase_add_test(front, what_was_removed_does_not_come_back_in_one_segment);
+    tcase_add_test(front, what_a_crash_left_does_not_come_back);
+    tcase_add_loop_test(front, the_way_to_the_head_must_be_told_durable, 0, 2);
+    tcase_add_test(front, what_is_missing_at_the_head_is_told);
+    tcase_add_test(front, what_was_removed_is_not_missed_by_a_footer);
     tcase_add_loop_test(front, damage_in_front_of_the_head_hinders_nothing, NEWEST, MIDDLE + 1);
     return suite;
 }
