@@ -7,19 +7,21 @@
  * records do not fit although the buffer is empty, or was empty in its turn (must grow). The first row that matches
  * counts; "-" is any value.
  *
- *     placed  poisoned  turn,  needs next        over  making  try  ordered  had     decision
- *                       fits   segment, failed                               failed
- *     yes     -         -      -        -        -     -       -    -        -       PLACED
- *     no      yes       -      -        -        -     -       -    -        -       POISONED
- *     no      no        yes    -        -        -     -       -    -        -       TAKE
- *     no      no        no     yes      yes      -     -       -    -        -       REFUSED
- *     no      no        no     -        -        yes   -       -    -        -       OVER
- *     no      no        no     yes      no       no    no      no   -        -       MAKE
- *     no      no        no     yes      no       no    no      yes  no       -       MAKE
- *     no      no        no     yes      no       no    yes     no   -        -       AWAIT_SEGMENT
- *     no      no        no     no       -        no    -       no   -        -       AWAIT_COMMIT
- *     no      no        no     -        -        no    -       yes  -        yes     REFUSED
- *     no      no        no     -        -        no    -       yes  -        no      AGAIN
+ *     placed  poisoned  turn,  needs next        over  making  try  had     decision
+ *                       fits   segment, failed                      failed
+ *     yes     -         -      -        -        -     -       -    -       PLACED
+ *     no      yes       -      -        -        -     -       -    -       POISONED
+ *     no      no        yes    -        -        -     -       -    -       TAKE
+ *     no      no        no     yes      yes      -     -       -    -       REFUSED
+ *     no      no        no     -        -        yes   -       -    -       OVER
+ *     no      no        no     yes      no       no    no      -    -       MAKE
+ *     no      no        no     yes      no       no    yes     no   -       AWAIT_SEGMENT
+ *     no      no        no     no       -        no    -       no   -       AWAIT_COMMIT
+ *     no      no        no     -        -        no    -       yes  yes     REFUSED
+ *     no      no        no     -        -        no    -       yes  no      AGAIN
+ *
+ * So the answer is AGAIN only while room is on its way: a commit, or the next segment. TWINLOG_EVENT_ROOM then tells
+ * when it is there. A segment that a try has ordered may be full before the try looks again; it orders one more.
  *
  * test/unit/test_admission.c has the table fact by fact, and compares every combination.
  */
@@ -39,7 +41,7 @@ enum admission twl_admission_decide(const struct admission_facts *facts)
         return ADMISSION_REFUSED;
     if (facts->is_over)
         return ADMISSION_OVER;
-    if (needs_segment && !facts->is_making && !(facts->is_try && facts->has_ordered))
+    if (needs_segment && !facts->is_making)
         return ADMISSION_MAKE;
     if (facts->is_try)
         return facts->had_failed ? ADMISSION_REFUSED : ADMISSION_AGAIN;

@@ -16,8 +16,7 @@ struct admission_facts {
     bool is_over;    /* the deadline has passed, or the call was canceled */
     bool is_making;  /* an attempt to make the next segment is going on */
     bool is_try;     /* the call does not wait */
-    bool has_ordered; /* it has ordered the next segment */
-    bool had_failed;  /* the attempt before its order had failed */
+    bool had_failed; /* it has had the next segment made, and the attempt before that had failed */
 };
 
 enum admission {

@@ -108,10 +108,9 @@ struct waiter {
     struct place place;
     struct waiter *next;
     enum claim_state state;
-    uint64_t since;   /* attempts to make the next segment before its first look */
-    bool must_grow;   /* it has its turn, but needs the next segment first */
-    bool has_ordered; /* it has had the next segment made, or ordered it */
-    bool had_failed;  /* the attempt before that had failed */
+    uint64_t since;  /* attempts to make the next segment before its first look */
+    bool must_grow;  /* it has its turn, but needs the next segment first */
+    bool had_failed; /* it has had the next segment made, and the attempt before that had failed */
 };
 
 struct CAPABILITY("leadership") leadership {
@@ -185,6 +184,7 @@ struct commit {
     uint64_t full_refusals;           /* [lock] */
     uint64_t fillers;                 /* [lock] */
     uint32_t open_reservations;       /* [lock] */
+    bool wants_reservation;           /* [lock] a try was refused for want of a free one */
     struct reservation *reservations; /* [lock] array of MAX_RESERVATIONS, made with the first reservation */
     struct old_buffer *old_buffers;   /* [lock] callers may still write to them */
 

@@ -118,7 +118,6 @@ static void begin_growth(struct commit *c, struct waiter *waiter) REQUIRES(c->lo
 {
     struct growth *growth = &c->growth;
     waiter->must_grow = false;
-    waiter->has_ordered = true;
     waiter->had_failed =
         growth->failed > 0 && growth->failed == growth->started && growth->bytes <= waiter->need->bytes;
     growth->is_going_on = true;
@@ -270,7 +269,6 @@ static struct admission_facts look(struct commit *c, struct waiter *waiter, cons
         .is_empty = c->twins[c->filling].count == 0,
         .is_making = growth->is_going_on,
         .is_try = terms->is_try,
-        .has_ordered = waiter->has_ordered,
         .had_failed = waiter->had_failed,
     };
     if (facts.is_placed || facts.is_poisoned)

@@ -46,11 +46,15 @@ static struct reservation *find_reservation(struct commit *c, uint64_t handle) R
                                                                                              : NULL;
 }
 
-static void free_reservation(struct commit *c, struct reservation *reservation) REQUIRES(c->lock)
+/* True if a try was refused for want of a free entry. */
+static bool free_reservation(struct commit *c, struct reservation *reservation) REQUIRES(c->lock)
 {
+    const bool is_wanted = c->wants_reservation;
     reservation->state = RESERVATION_FREE;
     reservation->generation++;
     c->open_reservations--;
+    c->wants_reservation = false;
+    return is_wanted;
 }
 
 /* Takes a free entry of the table; -EAGAIN if there is none. */
@@ -90,8 +94,10 @@ static int take_reservation(struct commit *c, const struct terms *terms, struct 
         uint32_t seen = twl_event_value(&c->space);
         twl_mutex_lock(&c->lock);
         int rc = try_reservation(c, ret_reservation);
-        if (rc == -EAGAIN && terms->is_try)
+        if (rc == -EAGAIN && terms->is_try) {
+            c->wants_reservation = true;
             twl_commit_want_room(c);
+        }
         twl_mutex_unlock(&c->lock);
         if (rc != -EAGAIN || terms->is_try)
             return rc;
@@ -110,6 +116,7 @@ int twl_commit_reserve(struct commit *c, const struct twinlog_entry *entry, cons
 {
     struct place place;
     struct reservation *reservation;
+    bool is_wanted = false;
     const int64_t time_ns = entry->time_ns != 0 ? entry->time_ns : c->io->ops->now_ns(c->io);
     if (entry->size > c->options.max_record_bytes)
         return -EMSGSIZE;
@@ -128,7 +135,7 @@ int twl_commit_reserve(struct commit *c, const struct twinlog_entry *entry, cons
     rc = twl_take_place(c, &need, terms, &place);
     twl_mutex_lock(&c->lock);
     if (rc < 0) {
-        free_reservation(c, reservation);
+        is_wanted = free_reservation(c, reservation);
     } else {
         *ret_reservation = (struct twinlog_reservation){ .data = place.at + RECORD_HEADER_BYTES,
                                                          .lsn = place.lsn,
@@ -137,6 +144,8 @@ int twl_commit_reserve(struct commit *c, const struct twinlog_entry *entry, cons
     twl_mutex_unlock(&c->lock);
     if (rc < 0)
         twl_event_notify_all(&c->space); /* for another caller that waits for a free entry */
+    if (is_wanted) /* only then: if this call is a try, there is still no room for its record */
+        twl_commit_tell_room(c);
     return rc;
 }
 

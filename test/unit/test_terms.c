@@ -79,6 +79,28 @@ static uint64_t fill_buffers(struct twinlog *log)
     return last;
 }
 
+struct queued {
+    pthread_t thread;
+    struct twinlog *log;
+    size_t size;
+    struct twinlog_cancel cancel;
+    int result;
+    uint64_t lsn;
+};
+
+/* How many wait for room. */
+static unsigned count_line(struct twinlog *log)
+{
+    struct commit *commit = log->commit;
+    unsigned count = 0;
+
+    twl_mutex_lock(&commit->lock);
+    for (const struct waiter *waiter = commit->first_waiter; waiter; waiter = waiter->next)
+        count++;
+    twl_mutex_unlock(&commit->lock);
+    return count;
+}
+
 /* ---- tries --------------------------------------------------------------------------------------- */
 
 START_TEST(a_try_does_not_wait_and_leaves_nothing_behind)
@@ -216,6 +238,58 @@ START_TEST(room_is_not_told_while_there_is_none)
     ck_assert_int_eq(poll(&fd, 1, 0), 0);
     gate_open();
     append_by_tries(log, 3000);
+    log_close(log);
+    close(room_fd);
+}
+END_TEST
+
+static void *reserve_until(void *argument)
+{
+    struct queued *queued = argument;
+    const struct twinlog_entry entry = { .size = queued->size };
+    struct twinlog_terms terms = at_level(0);
+    struct twinlog_reservation place;
+
+    terms.cancel = &queued->cancel;
+    queued->result = twinlog_reserve(queued->log, &entry, &terms, &place);
+    return NULL;
+}
+
+/* The last of the 256 reservations is taken by a call that finds no place and is canceled. Here nothing else wakes it,
+ * and no buffer is swapped meanwhile. */
+START_TEST(a_try_is_told_of_a_reservation_that_found_no_place)
+{
+    struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
+    struct twinlog_reservation places[255], place;
+    const struct twinlog_entry entry = { .size = 24 };
+    const struct twinlog_terms terms = trying(0);
+    struct queued last = { .size = 7500 };
+    struct pollfd fd = { .events = POLLIN };
+    uint64_t count, lsn;
+
+    options.reserve_timeout_ms = 600000;
+    struct twinlog *log = last.log = open_and_listen(options);
+    gate_shut();
+    ck_assert_int_eq(append(log, 100, until(TWINLOG_LEVEL_DURABLE, 1), &lsn), -ETIMEDOUT);
+    gate_await();
+    for (unsigned i = 0; i < 255; i++)
+        ck_assert_int_eq(twinlog_reserve(log, &entry, &terms, &places[i]), 0);
+    ck_assert_int_eq(pthread_create(&last.thread, NULL, reserve_until, &last), 0);
+    AWAIT(count_line(log) == 1);
+    fd.fd = room_fd;
+    if (poll(&fd, 1, 0) == 1)
+        ck_assert_int_eq(read(room_fd, &count, sizeof(count)), sizeof(count));
+    ck_assert_int_eq(twinlog_reserve(log, &entry, &terms, &place), -EAGAIN);
+    __atomic_store_n(&last.cancel.is_canceled, 1, __ATOMIC_SEQ_CST);
+    twl_event_notify_all(&log->commit->space);
+    pthread_join(last.thread, NULL);
+    ck_assert_int_eq(last.result, -ECANCELED);
+    ck_assert_int_eq(poll(&fd, 1, 0), 1);
+    ck_assert_int_eq(twinlog_reserve(log, &entry, &terms, &place), 0);
+    ck_assert_int_eq(twinlog_reservation_abort(log, &place), 0);
+    for (unsigned i = 0; i < 255; i++)
+        ck_assert_int_eq(twinlog_reservation_abort(log, &places[i]), 0);
+    gate_open();
     log_close(log);
     close(room_fd);
 }
@@ -576,33 +650,12 @@ START_TEST(a_large_record_gets_in_among_many_small_ones)
 }
 END_TEST
 
-struct queued {
-    pthread_t thread;
-    struct twinlog *log;
-    size_t size;
-    int result;
-    uint64_t lsn;
-};
-
 static void *append_queued(void *argument)
 {
     struct queued *queued = argument;
 
     queued->result = twinlog_append(queued->log, bytes, queued->size, &queued->lsn);
     return NULL;
-}
-
-/* How many wait for room. */
-static unsigned count_line(struct twinlog *log)
-{
-    struct commit *commit = log->commit;
-    unsigned count = 0;
-
-    twl_mutex_lock(&commit->lock);
-    for (const struct waiter *waiter = commit->first_waiter; waiter; waiter = waiter->next)
-        count++;
-    twl_mutex_unlock(&commit->lock);
-    return count;
 }
 
 #define QUEUED 5u
@@ -823,6 +876,7 @@ Suite *terms_suite(void)
     tests = logdir_case(suite, "room", gate_set_up);
     tcase_add_loop_test(tests, a_try_that_was_refused_is_told_of_room, 0, LOG_IO_KINDS);
     tcase_add_test(tests, room_is_not_told_while_there_is_none);
+    tcase_add_test(tests, a_try_is_told_of_a_reservation_that_found_no_place);
     tcase_add_test(tests, a_try_that_a_truncation_refuses_is_told_of_its_end);
 
     tests = logdir_case(suite, "deadlines", gate_set_up);
