@@ -96,7 +96,7 @@ static void print_bash(void)
            "        mapfile -t COMPREPLY < <(compgen -W '");
     for (size_t i = 0; i < command_count; i++)
         printf("%s ", commands[i]->name);
-    printf("--help --version' -- \"$word\")\n"
+    printf("--help --version --completion' -- \"$word\")\n"
            "        return\n"
            "    fi\n"
            "    case ${COMP_WORDS[1]} in\n");
