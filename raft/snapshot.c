@@ -78,8 +78,9 @@ static int decode_head(const struct twinlog_record *record, struct head_record *
     ret->servers = get_u64(data + 48);
     ret->server = data + HEAD_BYTES;
     ret->server_bytes = record->size - HEAD_BYTES;
-    return ret->head.index > 0 && ret->head.term > 0 && ret->head.first_lsn > 0 &&
-                   ret->head.first_lsn <= record->lsn
+    return ret->head.index > 0 && ret->head.index < UINT64_MAX && ret->head.term > 0 &&
+                   ret->head.first_lsn > 0 && ret->head.first_lsn <= record->lsn &&
+                   ret->head.bytes / PIECE_BYTES <= record->lsn - ret->head.first_lsn
                ? 0
                : TWINLOG_ECORRUPT;
 }
@@ -375,12 +376,14 @@ static int read_pieces(struct twinlog_reader *reader, const struct snapshot_head
     return rc == 0 && at != head->bytes ? TWINLOG_ECORRUPT : rc;
 }
 
-static int read_newest(struct twinlog_reader *reader, struct raft_snapshot **ret_snapshot)
+/* *ret_head is the LSN of the head; 0: it was not found. */
+static int read_newest(struct twinlog_reader *reader, struct raft_snapshot **ret_snapshot, uint64_t *ret_head)
 {
     struct twinlog_record record;
     struct head_record found;
     struct raft_snapshot *snapshot = NULL;
     int rc = find_head(reader, &record);
+    *ret_head = rc > 0 ? record.lsn : 0;
     if (rc == 0)
         rc = -ENOENT;
     if (rc > 0)
@@ -398,16 +401,19 @@ static int read_newest(struct twinlog_reader *reader, struct raft_snapshot **ret
     return rc;
 }
 
-/* Again, if a newer snapshot has taken the place of the one that was being read. */
+/* Again, if a newer snapshot has taken the place of the one that was being read. The same one again: its pieces were
+ * removed by something else. */
 int read_snapshot(const char *dir, struct raft_snapshot **ret_snapshot)
 {
     struct twinlog_reader *reader;
+    uint64_t head = 0, before;
     int rc = twinlog_reader_open(dir, NULL, &reader);
     if (rc < 0)
         return rc;
-    do
-        rc = read_newest(reader, ret_snapshot);
-    while (rc == TWINLOG_ETRIMMED || rc == TWINLOG_ETRUNCATED);
+    do {
+        before = head;
+        rc = read_newest(reader, ret_snapshot, &head);
+    } while (rc == TWINLOG_ETRUNCATED || (rc == TWINLOG_ETRIMMED && (head == 0 || head != before)));
     twinlog_reader_close(reader);
     return rc;
 }

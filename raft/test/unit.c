@@ -1026,6 +1026,52 @@ START_TEST(files_that_do_not_fit_together_are_refused)
 }
 END_TEST
 
+/* Behind all others; `fields` are index, term, configuration index, bytes, first LSN of the pieces, servers. */
+static void append_head(struct twinlog *log, const uint64_t fields[6])
+{
+    uint8_t head[56];
+    const struct twinlog_entry entry = { .data = head, .size = sizeof(head), .type = 2 };
+    put_u64(head, 1);
+    for (size_t i = 0; i < 6; i++)
+        put_u64(head + 8 + 8 * i, fields[i]);
+    ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, NULL, NULL), 0);
+}
+
+START_TEST(a_snapshot_that_cannot_be_is_damaged)
+{
+    static const uint64_t heads[][6] = { { UINT64_MAX, 1, 1, 0, 1, 0 }, /* no entry can be behind it */
+                                         { 8, 1, 1, UINT64_MAX, 1, 0 }, /* more than its pieces can have */
+                                         { 8, 1, 1, UINT64_C(1) << 50, 1, 0 } };
+    struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
+    struct twinlog *log;
+    start_with(10);
+    ck_assert_int_eq(put_and_wait(8, 1, 3 << 20, false, 1), 0);
+    stop();
+    ck_assert_int_eq(chdir(dir), 0);
+    for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
+        ck_assert_int_eq(twinlog_open("snapshots", NULL, &log), 0);
+        const uint64_t last = twinlog_last_lsn(log);
+        append_head(log, heads[i]);
+        ck_assert_int_eq(twinlog_close(log), 0);
+        ck_assert_int_eq(try_open(&server, false), RAFT_CORRUPT);
+        free_server(&server);
+        ck_assert_int_eq(twinlog_open("snapshots", NULL, &log), 0);
+        ck_assert_int_eq(twinlog_truncate(log, last), 0);
+        ck_assert_int_eq(twinlog_close(log), 0);
+    }
+    ck_assert_int_eq(twinlog_open("snapshots", NULL, &log), 0);
+    options.before_lsn = twinlog_last_lsn(log);
+    ck_assert_int_eq(twinlog_trim(log, &options, NULL), 0); /* its pieces, but not its head */
+    ck_assert_int_eq(twinlog_close(log), 0);
+    ck_assert_int_eq(try_open(&server, false), 0);
+    ck_assert_int_eq(load(&server), RAFT_CORRUPT); /* and does not look for them for ever */
+    server.n = 0;
+    server.entries = NULL;
+    server.snapshot = NULL;
+    stop();
+}
+END_TEST
+
 START_TEST(what_cannot_work_is_refused_at_the_door)
 {
     struct twinlog_raft_options options = TWINLOG_RAFT_OPTIONS_INIT;
@@ -1140,6 +1186,7 @@ int main(void)
     tcase_add_test(tcase, close_completes_what_is_under_way);
     tcase_add_test(tcase, a_directory_that_is_open_elsewhere_is_busy);
     tcase_add_test(tcase, files_that_do_not_fit_together_are_refused);
+    tcase_add_test(tcase, a_snapshot_that_cannot_be_is_damaged);
     tcase_add_test(tcase, what_cannot_work_is_refused_at_the_door);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
