@@ -93,9 +93,9 @@ static bool read_header(const char *line, size_t length, uint64_t *ret_lsn, stru
         return false;
     ret_entry->type = (uint8_t)type;
     ret_entry->tag = (uint16_t)tag;
-    snprintf(again, sizeof(again), "%" PRIu64 " %" PRId64 " %u %u %zu", *ret_lsn, ret_entry->time_ns,
-             ret_entry->type, ret_entry->tag, ret_entry->size);
-    return strcmp(text, again) == 0 && *ret_lsn > 0;
+    int written = snprintf(again, sizeof(again), "%" PRIu64 " %" PRId64 " %u %u %zu", *ret_lsn,
+                           ret_entry->time_ns, ret_entry->type, ret_entry->tag, ret_entry->size);
+    return (size_t)written == length && memcmp(text, again, length) == 0 && *ret_lsn > 0;
 }
 
 /* Passes a line of its own, if all of it is here and nothing else. */

@@ -148,7 +148,7 @@ static bool is_utf8(const unsigned char *bytes, size_t size)
 
 static bool is_plain(unsigned char c)
 {
-    return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
+    return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
 }
 
 static void put_escaped(unsigned char c)
@@ -157,7 +157,7 @@ static void put_escaped(unsigned char c)
         put("\\n");
     } else if (c == '\t') {
         put("\\t");
-    } else if (c < 0x20) {
+    } else if (c < 0x20 || c >= 0x7f) {
         printf("\\u%04x", c);
     } else {
         put_char('\\');
@@ -174,7 +174,9 @@ static void put_string(const unsigned char *bytes, size_t size)
             length++;
         if (length == 0 && bytes[0] >= 0x80)
             length = utf8_length(bytes, size);
-        if (length) {
+        if (length == 2 && bytes[0] == 0xc2 && bytes[1] < 0xa0) { /* C1 controls act on a terminal, too */
+            put_escaped(bytes[1]);
+        } else if (length) {
             fwrite_unlocked(bytes, 1, length, stdout);
         } else {
             if (bytes[0] >= 0x80)

@@ -16,19 +16,24 @@ static void print_bytes(const struct twinlog_record *record)
     fwrite_unlocked(record->data, 1, record->size, stdout);
 }
 
-/* As cat -v shows them: ^A for 1, ^? for 127; C1 controls in UTF-8 as \xC2\x80. Tabs and newlines stay. */
+/* As cat -v shows them: ^A for 1, ^? for 127; C1 controls as \x80, in UTF-8 as \xC2\x80. Tabs and newlines stay. */
 static void print_visible(const struct twinlog_record *record)
 {
     const unsigned char *bytes = record->data;
+    size_t length = 0;
 
-    for (size_t i = 0; i < record->size; i++) {
-        bool is_c1 = i + 1 < record->size && bytes[i] == 0xc2 && bytes[i + 1] >= 0x80 && bytes[i + 1] < 0xa0;
+    for (size_t i = 0; i < record->size; i += length) {
+        size_t character = utf8_length(bytes + i, record->size - i);
+        length = character ? character : 1;
+        bool is_c1 = bytes[i + length - 1] >= 0x80 && bytes[i + length - 1] < 0xa0 &&
+                     (length == 1 || (length == 2 && bytes[i] == 0xc2));
         if (is_c1)
-            printf("\\xC2\\x%02X", bytes[++i]);
+            for (size_t j = 0; j < length; j++)
+                printf("\\x%02X", bytes[i + j]);
         else if ((bytes[i] < ' ' && bytes[i] != '\t' && bytes[i] != '\n') || bytes[i] == 0x7f)
             printf("^%c", bytes[i] ^ '@');
         else
-            putchar_unlocked(bytes[i]);
+            fwrite_unlocked(bytes + i, 1, length, stdout);
     }
 }
 

@@ -62,7 +62,7 @@ status "--last 0" 2 "$twinlog" cat log -n 0
 
 # ---- records of any bytes ----------------------------------------------------------------------
 
-printf 'one\nend\n\n\033[31mred\177\302\233\303\244\t\n' >lines
+printf 'one\nend\n\n\033[31mred\177\302\233\303\244\233\303\t\n\302\233\177\n' >lines
 head -c 5000 /dev/urandom | tr '\n' x >>lines
 status "records of any bytes" 0 "$twinlog" append any <lines
 "$twinlog" cat any --export >any.export
@@ -71,11 +71,14 @@ status "and come out of it" 0 "$twinlog" cat other --export
 same "as they were" out any.export
 if command -v script >/dev/null; then
     script -qc "'$twinlog' cat any --from 4 --to 4" /dev/null </dev/null | tr -d '\r' >shown
-    printf '^[[31mred^?\\xC2\\x9B\303\244\t\n' >expected
+    printf '^[[31mred^?\\xC2\\x9B\303\244\\x9B\303\t\n' >expected
     same "a terminal gets no control characters" shown expected
 else
     skip "what a terminal is shown" "no script(1)"
 fi
+
+status "a record of control characters as JSON" 0 "$twinlog" cat any --from 5 --to 5 --json
+says "has none" out '"data":"\\u009b\\u007f"'
 
 # ---- an import that cannot be right ------------------------------------------------------------
 
@@ -101,6 +104,8 @@ for header in '41 1 256 0 1' '41 1 0 65536 1' '41 1 0 0 01' ' 41 1 0 0 1' '+41 1
     printf 'twinlog export 1\n%s\nx\nend\n' "$header" >part
     status "a header of '$header'" 1 "$twinlog" append wrong --import <part
 done
+printf 'twinlog export 1\n41 1 0 0 1\0 more\nx\nend\n' >part
+status "a header with something behind a NUL" 1 "$twinlog" append wrong --import <part
 status "an export of a later version" 1 "$twinlog" append wrong --import <<END
 twinlog export 2
 end
