@@ -75,6 +75,7 @@ import (
 	"context"
 	"io"
 	"runtime/cgo"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -207,7 +208,7 @@ func Open(dir string, options *Options) (*Log, error) {
 	c.keep_age_ms = C.uint64_t(milliseconds(options.KeepAge))
 	c.flush_interval_ms = milliseconds32(options.FlushInterval)
 
-	path := C.CString(dir)
+	path := cName(dir)
 	defer C.free(unsafe.Pointer(path))
 	report := (*C.struct_twinlog_report)(C.calloc(1, C.sizeof_struct_twinlog_report))
 	defer C.free(unsafe.Pointer(report))
@@ -452,16 +453,24 @@ func (log *Log) Reset(nextLSN uint64) error {
 
 // ---- cursors and values ----
 
+// cName gives C a name; the empty one, which C refuses, in the place of one that C would cut at a NUL.
+func cName(name string) *C.char {
+	if strings.IndexByte(name, 0) >= 0 {
+		name = ""
+	}
+	return C.CString(name)
+}
+
 // SetCursor says that the consumer of this name has finished with every record up to lsn.
 func (log *Log) SetCursor(name string, lsn uint64) error {
-	c := C.CString(name)
+	c := cName(name)
 	defer C.free(unsafe.Pointer(c))
 	return check(C.twinlog_cursor_set(log.c, c, C.uint64_t(lsn)))
 }
 
 // Cursor returns ENOENT if there is none.
 func (log *Log) Cursor(name string) (uint64, error) {
-	c := C.CString(name)
+	c := cName(name)
 	defer C.free(unsafe.Pointer(c))
 	var lsn C.uint64_t
 	err := check(C.twinlog_cursor_get(log.c, c, &lsn))
@@ -469,14 +478,14 @@ func (log *Log) Cursor(name string) (uint64, error) {
 }
 
 func (log *Log) RemoveCursor(name string) error {
-	c := C.CString(name)
+	c := cName(name)
 	defer C.free(unsafe.Pointer(c))
 	return check(C.twinlog_cursor_remove(log.c, c))
 }
 
 // SetMeta keeps a value of up to 4096 bytes with the log.
 func (log *Log) SetMeta(name string, value []byte) error {
-	c := C.CString(name)
+	c := cName(name)
 	defer C.free(unsafe.Pointer(c))
 	var data unsafe.Pointer
 	if len(value) > 0 {
@@ -487,7 +496,7 @@ func (log *Log) SetMeta(name string, value []byte) error {
 
 // Meta returns ENOENT if there is no such value.
 func (log *Log) Meta(name string) ([]byte, error) {
-	c := C.CString(name)
+	c := cName(name)
 	defer C.free(unsafe.Pointer(c))
 	value := make([]byte, C.TWINLOG_META_BYTES)
 	var size C.size_t
@@ -498,7 +507,7 @@ func (log *Log) Meta(name string) ([]byte, error) {
 }
 
 func (log *Log) RemoveMeta(name string) error {
-	c := C.CString(name)
+	c := cName(name)
 	defer C.free(unsafe.Pointer(c))
 	return check(C.twinlog_meta_remove(log.c, c))
 }
@@ -556,7 +565,7 @@ func openReader(fromLSN uint64, open func(*C.struct_twinlog_reader_options, **C.
 
 // OpenReader opens a reader on the log in dir, beside its writer or without one. fromLSN 0 is the oldest kept.
 func OpenReader(dir string, fromLSN uint64) (*Reader, error) {
-	path := C.CString(dir)
+	path := cName(dir)
 	defer C.free(unsafe.Pointer(path))
 	return openReader(fromLSN, func(options *C.struct_twinlog_reader_options, c **C.struct_twinlog_reader) C.int {
 		return C.twinlog_reader_open(path, options, c)
@@ -626,9 +635,9 @@ type Consumer struct {
 
 // OpenConsumer opens the consumer on the log in dir, in any process. EBUSY: it is open already.
 func OpenConsumer(dir, name string) (*Consumer, error) {
-	path := C.CString(dir)
+	path := cName(dir)
 	defer C.free(unsafe.Pointer(path))
-	text := C.CString(name)
+	text := cName(name)
 	defer C.free(unsafe.Pointer(text))
 	consumer := &Consumer{}
 	if err := check(C.twinlog_consumer_open(path, text, nil, &consumer.c)); err != nil {
@@ -651,5 +660,5 @@ func (consumer *Consumer) Commit(lsn uint64) error {
 
 func (consumer *Consumer) Close() {
 	C.twinlog_consumer_close(consumer.c)
-	consumer.c = nil
+	consumer.c, consumer.Reader.c = nil, nil
 }

@@ -45,6 +45,8 @@ func TestErrors(t *testing.T) {
 	if ErrTrimmed.Error() == "" || errors.Is(ErrTrimmed, syscall.ENOENT) {
 		t.Fatal("an error of the library is no errno")
 	}
+	_, err = Open(t.TempDir()+"\x00log", nil)
+	mustBe(t, err, syscall.ENOENT)
 	dir := filepath.Join(t.TempDir(), "log")
 	log := open(t, dir, nil)
 	_, err = Open(dir, nil)
@@ -246,6 +248,9 @@ func TestConsumer(t *testing.T) {
 	}
 	must(t, log.SetCursor("billing", 3))
 	must(t, log.RemoveCursor("billing"))
+	mustBe(t, log.SetCursor("billing\x00b", 1), syscall.EINVAL)
+	_, err = OpenConsumer(dir, "a\x00b")
+	mustBe(t, err, syscall.EINVAL)
 	_, err = log.Cursor("billing")
 	mustBe(t, err, syscall.ENOENT)
 	must(t, log.SetMeta("vote", []byte("me")))
