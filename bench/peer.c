@@ -15,6 +15,8 @@ static const struct {
     { "bdb", &peer_bdb },
     { "leveldb", &peer_leveldb },
     { "rocksdb", &peer_rocksdb },
+    { "sqlite", &peer_sqlite },
+    { "wiredtiger", &peer_wiredtiger },
     { "pace-blocking", &peer_pace_blocking },
     { "pace-gathering", &peer_pace_gathering },
 };

@@ -76,6 +76,7 @@ bool peer_is_left_out(const char *name);
 extern const struct peer peer_twinlog, peer_raw, peer_raw_large, peer_naive;
 extern const struct peer peer_pace_blocking, peer_pace_gathering;
 extern const struct peer peer_bdb OPTIONAL, peer_leveldb OPTIONAL, peer_rocksdb OPTIONAL;
+extern const struct peer peer_sqlite OPTIONAL, peer_wiredtiger OPTIONAL;
 
 const char *explain_errno(int error);
 

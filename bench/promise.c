@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define FIGURE(member) offsetof(struct figures, member)
-#define PEERS "naive,bdb,leveldb,rocksdb"
+#define PEERS "naive,bdb,leveldb,rocksdb,sqlite,wiredtiger"
 #define NOT_RECYCLED "twinlog:keep=1M:no-recycle"
 #define DISK "disk-direct,disk-buffered"
 #define MIB (UINT64_C(1) << 20)

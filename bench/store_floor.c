@@ -38,7 +38,7 @@ struct disk {
     struct disk_file file[MAX_FILES];
     unsigned char *buffers; /* IN_FLIGHT of them */
 
-    _Atomic(uint64_t) next; /* chunk of all files, to be read by whoever asks */
+    _Atomic(uint64_t) next; /* chunk of all files, to be read by the next thread that asks */
     _Atomic(int) error;     /* the first one */
 };
 

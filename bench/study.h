@@ -34,7 +34,7 @@ struct column {
 struct study {
     const char *point;          /* what the sizes of its workloads count, "segments"; NULL: nothing */
     const char *workers;        /* the same of their threads, "processes" */
-    const char *baseline;       /* label of a trial whose rate is compared with, or NULL */
+    const char *baseline;       /* label of the trial with the rate that others are compared with, or NULL */
     const struct trial *trials; /* NULL label at the end */
     struct column columns[MAX_STUDY_COLUMNS];
 
@@ -53,7 +53,7 @@ extern const struct study study_many;
 extern const struct study study_plain, study_shared;
 
 bool trial_is_in_build(const struct study *study, const struct trial *trial);
-/* For a study whose trials have a library's part as their `way`. */
+/* For a study of trials that have a library's part as their `way`. */
 bool trial_has_way(const struct trial *trial);
 
 /* Calls `operate` again and again and takes the time of each call: limits->seconds long, after the warm-up.
@@ -65,7 +65,7 @@ int time_operations(const struct limits *limits, int (*operate)(void *context, u
  * what the file system knows of the files stays. Complains. */
 bool forget_files(const char *label, const char *dir);
 
-/* Says on stderr what went wrong with whom, and returns false. */
+/* Says on stderr what went wrong in which trial, and returns false. */
 bool complain(const char *label, const char *action, const char *words);
 
 #endif

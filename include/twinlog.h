@@ -108,7 +108,8 @@ struct twinlog_report {
 
 /* ---- opening ---------------------------------------------------------------------------------- */
 
-/* How a group reaches stable storage. The default is the first path that works here, but never linked writes. */
+/* How a group reaches stable storage. The default is the first path that works here, but never linked writes; and
+ * instead of TWINLOG_IO_URING it is TWINLOG_IO_DSYNC while that was measured to be quicker. */
 enum twinlog_io {
     TWINLOG_IO_AUTO = 0,
     TWINLOG_IO_URING,        /* io_uring: one write that carries its own sync (RWF_DSYNC) */
@@ -119,8 +120,8 @@ enum twinlog_io {
 
 enum twinlog_open_flags {
     TWINLOG_MUST_EXIST = 1u << 0, /* -ENOENT instead of creating the log */
-    /* never rewrite an acknowledged block, for devices that may garble a block while it is overwritten. Costs up to
-     * 4 KiB a group. Implies TWINLOG_NO_RECYCLE */
+    /* never rewrite an acknowledged block (only an opening may, if a torn group stands behind its end), for devices
+     * that may garble a block while it is overwritten. Costs up to 4 KiB a group. Implies TWINLOG_NO_RECYCLE */
     TWINLOG_PAD = 1u << 1,
     TWINLOG_BUFFERED = 1u << 2, /* do not use direct I/O */
     /* takes no lock, never appends (-EROFS), works beside a writer and on a read-only file system. Cursors and
@@ -135,7 +136,7 @@ enum twinlog_open_flags {
 /* How a new segment file is made. Written blocks make small commits twice as fast; allocated ones save a log that is
  * bound by bandwidth the second write. A recycled segment has written blocks in any case. */
 enum twinlog_prepare {
-    TWINLOG_PREPARE_WRITTEN = 0, /* all zeros, on disk; by the device where the kernel can ask it to */
+    TWINLOG_PREPARE_WRITTEN = 0, /* all zeros, on disk; only reserved while groups are large */
     TWINLOG_PREPARE_ALLOCATED,   /* the space is reserved, the blocks are not written */
     TWINLOG_PREPARE_SPARSE       /* nothing is reserved: a full disk shows as a failed write, which poisons */
 };
@@ -183,7 +184,7 @@ struct twinlog_options {
     uint32_t size;  /* set by TWINLOG_OPTIONS_INIT */
     uint32_t flags; /* enum twinlog_open_flags */
     /* largest segment file; 64 KiB to 1 TiB, a multiple of 4096; default 64 MiB. The first segment is 512 KiB, each
-     * next one twice as large */
+     * next one twice as large, or larger for large groups */
     uint64_t segment_bytes;
     /* each of the two buffers, a multiple of 4096, 16 KiB to 256 MiB, at most segment_bytes - 8192; default 8 MiB,
      * or less where segments are small */
@@ -200,7 +201,7 @@ struct twinlog_options {
     uint32_t prepare;                  /* enum twinlog_prepare */
     struct twinlog_report *ret_report; /* NULL, or what open found; written on failure too */
 
-    /* Leaves a segment that has this many records, or whose first record is this old, with the next group. 0 = no. */
+    /* Leaves a segment that has this many records, or a first record this old, with the next group. 0 = no. */
     uint64_t segment_records;
     uint64_t segment_age_ms;
 
@@ -344,8 +345,8 @@ struct twinlog_terms {
  *
  * After the last two *ret_first_lsn says whether there is a record: with 0 nothing happened. Else the records will
  * become durable like any others, unless the log fails: twinlog_wait() tells. In TWINLOG_MODE_MAPPED a try gives up if
- * the next segment is not ready, a cancellation counts only at the beginning, and a deadline that passes during a sync
- * is not kept. */
+ * the next segment is not ready, a cancellation counts only at the beginning, and a deadline that passes while the disk
+ * works (a sync, or a segment that is made) is not kept. */
 int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
                          const struct twinlog_terms *terms, uint64_t *ret_first_lsn);
 
@@ -370,7 +371,7 @@ int twinlog_cancel(struct twinlog *log, struct twinlog_cancel *cancel);
 
 /* ---- writing in place -------------------------------------------------------------------------- */
 
-/* A record whose bytes the caller writes straight into the log's buffer. */
+/* A record that the caller writes straight into the log's buffer. */
 struct twinlog_reservation {
     void *data;      /* entry.size bytes, aligned to 8, until it is committed or aborted */
     uint64_t lsn;    /* the record has it from now on */
@@ -482,7 +483,7 @@ struct twinlog_trim_options {
     uint64_t before_lsn;    /* records with a smaller LSN; exact. 0 = none */
     uint64_t keep_bytes;    /* whole segments, as long as the others have so many bytes. 0 = none */
     uint64_t keep_records;  /* all but the newest so many LSNs; exact. 0 = none */
-    int64_t before_time_ns; /* whole segments whose newest record is older. CLOCK_REALTIME. 0 = none */
+    int64_t before_time_ns; /* whole segments with only older records. CLOCK_REALTIME. 0 = none */
 };
 enum twinlog_holder {
     TWINLOG_HELD_BY_NOTHING = 0, /* all that was asked for is gone */
@@ -504,7 +505,7 @@ struct twinlog_trim_result {
 int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options,
                  struct twinlog_trim_result *ret_result);
 
-/* From the end: removes every record with a larger LSN than `last_lsn`, as a raft follower does whose leader
+/* From the end: removes every record with a larger LSN than `last_lsn`, as a raft follower does if its leader
  * disagrees. Durable on return: the removed records never come back, and the next append gets last_lsn + 1. What was
  * accepted before is committed first; calls that append or wait are delayed as long as their terms allow (a try is
  * -EAGAIN). Cursors beyond are moved back; a reader that has passed the truncation gets TWINLOG_ETRUNCATED. 0 also
@@ -617,7 +618,7 @@ int twinlog_reader_seek_end(struct twinlog_reader *reader);
 /* Next returns the record behind the reader's place and steps over it; previous returns the one in front of it and
  * steps back. 1 = *ret_record is set; 0 = no more for now (call again later), or no more in the range of the options;
  * negative = error, and the same call returns the same error again until a seek. Never returns a record above the
- * durable LSN, except beside a writer in TWINLOG_MODE_MAPPED, nor bytes whose checksum fails.
+ * durable LSN, except beside a writer in TWINLOG_MODE_MAPPED, nor bytes with a wrong checksum.
  *
  *   TWINLOG_ECORRUPT  damage, with its place in the report, wherever the reader has started: it returns what is sound
  *                     on its way, and 0 only if that was all
@@ -685,7 +686,7 @@ struct twinlog_reader *twinlog_consumer_reader(struct twinlog_consumer *consumer
 void twinlog_consumer_close(struct twinlog_consumer *consumer);
 
 /* Reads the record `lsn` through an open log, in every mode and with TWINLOG_READ_ONLY: copies its bytes to `data`,
- * which has `room` bytes, and fills in *ret_record, whose `data` is then the caller's. Sees what a reader sees. Any
+ * which has `room` bytes, and fills in *ret_record; its `data` is then the caller's. Sees what a reader sees. Any
  * thread. The log keeps up to 8 readers for it, each with segments open, until it is trimmed, truncated or closed.
  *
  *   -ENOBUFS  larger than `room`: ret_record->size is its size, ret_record->data NULL; NULL and 0 ask for the size
@@ -702,7 +703,7 @@ int twinlog_read(struct twinlog *log, uint64_t lsn, void *data, size_t room,
  * mapped bytes. */
 struct twinlog_stat {
     uint32_t size;      /* set by TWINLOG_STAT_INIT */
-    uint32_t io;        /* enum twinlog_io in use */
+    uint32_t io;        /* enum twinlog_io in use; it may change if the options left the choice */
     uint32_t is_direct; /* 1 = direct I/O */
     uint32_t mode;      /* enum twinlog_mode */
     uint32_t epoch;
@@ -729,7 +730,7 @@ struct twinlog_stat {
 };
 int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat);
 
-/* Distribution of values: exact below 8, else in buckets whose width is at most an eighth of the value. A value v of 8
+/* Distribution of values: exact below 8, else in buckets with a width of at most an eighth of the value. A value v of 8
  * and more, with its highest bit at position h, is in bucket 8 * (h - 2) + the three bits below the highest one. */
 #define TWINLOG_BUCKETS 320u
 struct twinlog_histogram {
@@ -757,8 +758,9 @@ int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings);
 
 /* Statistics and timings of a log that another process writes: asks the writer to publish them, and waits for that up
  * to timeout_ms. Either result may be NULL. -ESRCH: the log has no writer; -ETIMEDOUT: nothing was published (an idle
- * writer does so when it next commits); -ENOTSUP: the writer cannot share memory, is of another version, or in
- * TWINLOG_MODE_MAPPED; -EACCES: this process may not write writer.lock. */
+ * writer does so when it next commits), and the results are what it published last, if it ever did; -ENOTSUP: the
+ * writer cannot share memory, is of another version, or in TWINLOG_MODE_MAPPED; -EACCES: this process may not write
+ * writer.lock. */
 int twinlog_watch(const char *dir, int timeout_ms, struct twinlog_stat *ret_stat,
                   struct twinlog_timings *ret_timings);
 

@@ -15,7 +15,7 @@
  * the bytes end. The last process to close it truncates the file to the exact byte. After a kill -9 of all, the next
  * process to open it does. After a crash of the system the file ends where the last sync did, if there are only zeros
  * behind that. Otherwise the end of the file is not known, and opening returns -EUCLEAN until a flag says what to do.
- * The same holds for any file whose last byte is a zero, unless a sink has written that zero.
+ * The same holds for any file that ends in a zero, unless a sink has written that zero.
  *
  * No other program may change the file while it is open. It must not be made shorter, so logrotate's copytruncate is
  * not for it; and what other programs append to it is lost.

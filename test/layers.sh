@@ -64,15 +64,15 @@ for file in src/*.[ch] src/*/*/*; do
     [ -f "$file" ] && fail "$file belongs to no layer"
 done
 
-for file in tools/*.[ch] tools/*/*.[ch] bench/*.[ch] docs/examples/*.[ch]; do
+for file in tools/*.[ch] tools/*/*.[ch] bench/*.[ch] powercut/*.[ch] docs/examples/*.[ch]; do
     [ -f "$file" ] && check "$file" "$(dirname "$file")"
 done
 
 users=$(grep -lE '#[[:space:]]*include[[:space:]]*[<"]liburing' src/*/*.[ch])
 [ "$(echo "$users" | wc -w)" = 1 ] || fail "liburing.h must be included by one file, not by:" "$users"
 
-# strangers: what an object of the library uses, of which the home is a layer that its line does not name. An object whose
-# source is gone is none of the library's any more.
+# strangers: what an object of the library uses, of which the home is a layer that its line does not name. An object without its
+# source is none of the library's any more.
 strangers()
 {
     (cd "$build/CMakeFiles/twinlog_objects.dir" && nm -A -g -P src/*/*.o) | awk '

@@ -250,14 +250,16 @@ static void keep_lsn(struct append *append, uint64_t lsn)
     append->accepted.last = lsn;
 }
 
-/* Makes the exported LSN the next one of the log: a log without records can begin anywhere. -ERANGE where it is not. */
+/* Makes the exported LSN the next one of the log, -ERANGE if it cannot be: a log without records can begin with any LSN up
+ * to INT64_MAX. */
 static int take_up(struct append *append)
 {
     bool is_empty = append->accepted.first == 0 && twinlog_first_lsn(append->log) == 0;
 
     if (append->renumbers || append->input.lsn == twinlog_last_lsn(append->log) + 1)
         return 0;
-    return is_empty ? twinlog_reset(append->log, append->input.lsn) : -ERANGE;
+    return is_empty && append->input.lsn <= INT64_MAX ? twinlog_reset(append->log, append->input.lsn)
+                                                      : -ERANGE;
 }
 
 /* As it was exported, with its time. */
@@ -410,6 +412,11 @@ static int finish(struct append *append, int append_error, int read_error)
     }
     if (append_error == -EMSGSIZE)
         complain_too_large(append, append->input.records);
+    else if (is_out_of_order && append->input.lsn > INT64_MAX)
+        complain("record %" PRIu64 " of the input has LSN %" PRIu64
+                 ", and the next one of the log is another. The rest was not appended. No log begins with so "
+                 "large an LSN (at most %" PRId64 "): give new LSNs with --renumber.",
+                 append->input.records, append->input.lsn, INT64_MAX);
     else if (is_out_of_order)
         complain("record %" PRIu64 " of the input has LSN %" PRIu64
                  ", and the next one of the log is another. The rest "
@@ -478,11 +485,9 @@ static int open_log(struct append *append, struct twinlog_options *options)
 
     options->ret_report = &report;
     int error = twinlog_open(append->dir, options, &append->log);
-    const char *advice = error == -EBUSY    ? advise_busy(append)
-                         : error == -ENOENT ? "The directory above it does not exist: create it first."
-                                            : NULL;
     if (error)
-        return fail("open the log", append->dir, error, &report, advice);
+        return fail("open the log", append->dir, error, &report,
+                    error == -EBUSY ? advise_busy(append) : NULL);
     if (report.action == TWINLOG_DID_TRUNCATE && !append->is_quiet)
         complain("note: %s", report.text);
     return STATUS_FINE;

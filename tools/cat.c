@@ -75,12 +75,11 @@ struct cat {
     const char *dir;
     struct twinlog_reader_options options;
     struct twinlog_report report;
-    print_record print;
+    struct printer printer;
     bool is_following;
     bool is_reverse;
     bool has_since;
     bool has_until;
-    bool is_export;
     int64_t since_ns;
     int64_t until_ns;
     uint64_t last_count; /* how many of the newest; 0 = all */
@@ -139,7 +138,7 @@ static int print_batch(struct cat *cat)
             return 0;
         }
         if (is_wanted(cat, &record))
-            cat->print(&record);
+            print_record(&cat->printer, &record);
         cat->printed_lsn = record.lsn;
     }
     return 1;
@@ -243,7 +242,7 @@ static int go_back(struct cat *cat, bool prints)
         if (result > 0 && record.lsn < oldest_lsn)
             return twinlog_reader_seek(cat->reader, oldest_lsn);
         if (result > 0 && prints)
-            cat->print(&record);
+            print_record(&cat->printer, &record);
         count++;
     }
     return result < 0 ? result : 0;
@@ -260,8 +259,18 @@ static int open_reader(struct cat *cat)
     options.flags = cat->options.flags & TWINLOG_READER_MMAP ? TWINLOG_CONSUMER_MMAP : 0;
     options.ret_report = &cat->report;
     int error = twinlog_consumer_open(cat->dir, cat->cursor, &options, &cat->consumer);
+    if (error)
+        return error;
     cat->reader = twinlog_consumer_reader(cat->consumer);
-    return error;
+    /* done before, so that nothing in the range is left to wait for; -EINVAL: not yet */
+    cat->is_behind_range =
+        cat->options.to_lsn && twinlog_consumer_commit(cat->consumer, cat->options.to_lsn) == 0;
+    return 0;
+}
+
+static bool is_export(const struct cat *cat)
+{
+    return cat->printer.format == OPTION_EXPORT;
 }
 
 static int print_records(struct cat *cat)
@@ -276,11 +285,11 @@ static int print_records(struct cat *cat)
         error = go_back(cat, false);
     else if (cat->has_since)
         error = twinlog_reader_seek_time(cat->reader, cat->since_ns);
-    if (cat->is_export)
+    if (is_export(cat))
         fputs(EXPORT_BEGIN, stdout);
     if (!error)
         error = print_forwards(cat);
-    if (cat->is_export && !error)
+    if (is_export(cat) && !error)
         fputs(EXPORT_END, stdout);
     return error;
 }
@@ -336,8 +345,7 @@ static void take_options(struct cat *cat, const struct command *command, int arg
     }
     if (with_time && format)
         usage_error("--time is for lines: --json and --export have the time");
-    cat->is_export = format == OPTION_EXPORT;
-    cat->print = printer_of(format, with_time);
+    cat->printer = (struct printer){ format, with_time, isatty(STDOUT_FILENO) };
     cat->dir = take_directory(argc, argv);
 }
 
@@ -349,7 +357,7 @@ static void check_options(const struct cat *cat)
         usage_error("--from is larger than --to");
     if (cat->is_reverse && (cat->is_following || cat->cursor))
         usage_error("--reverse excludes --follow and --cursor");
-    if (cat->is_reverse && cat->is_export)
+    if (cat->is_reverse && is_export(cat))
         usage_error("--reverse excludes --export, which is in the order of the LSNs");
     if (cat->last_count && cat->cursor)
         usage_error("--last excludes --cursor, which says where to begin");

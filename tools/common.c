@@ -217,7 +217,7 @@ const char *finding_name(uint32_t finding)
         [TWINLOG_FOUND_BAD_INDEX] = "bad-index",
         [TWINLOG_FOUND_TRIMMED] = "trimmed",
     };
-    return finding < sizeof(names) / sizeof(names[0]) ? names[finding] : "unknown";
+    return WORD_OF(names, finding);
 }
 
 const char *action_name(uint32_t action)
@@ -229,7 +229,7 @@ const char *action_name(uint32_t action)
         [TWINLOG_DID_REFUSE] = "refuse",
         [TWINLOG_DID_SKIP] = "skip",
     };
-    return action < sizeof(names) / sizeof(names[0]) ? names[action] : "unknown";
+    return WORD_OF(names, action);
 }
 
 void print_finding(const struct twinlog_report *finding, bool is_json)
@@ -273,7 +273,7 @@ const char *io_name(uint32_t io)
         [TWINLOG_IO_DSYNC] = "dsync",
         [TWINLOG_IO_FDATASYNC] = "fdatasync",
     };
-    return io < sizeof(names) / sizeof(names[0]) ? names[io] : "unknown";
+    return WORD_OF(names, io);
 }
 
 const char *mode_name(uint32_t mode)
@@ -283,7 +283,7 @@ const char *mode_name(uint32_t mode)
         [TWINLOG_MODE_MAPPED] = "mapped",
         [TWINLOG_MODE_SHARED] = "shared",
     };
-    return mode < sizeof(names) / sizeof(names[0]) ? names[mode] : "unknown";
+    return WORD_OF(names, mode);
 }
 
 bool is_mapped_mode(uint32_t mode)

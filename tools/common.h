@@ -19,6 +19,8 @@ enum status {
     STATUS_FAILED = 1,  /* an operation failed */
     STATUS_USAGE = 2,   /* the command line is wrong */
     STATUS_DAMAGED = 3, /* acknowledged data is damaged, or was lost */
+    STATUS_FENCED = 4,  /* ship: another shipper publishes to the stream */
+    STATUS_ABSENT = 5,  /* ship, receive: built without what speaks to such a server */
 };
 
 struct command {
@@ -40,9 +42,13 @@ extern const struct command cursors_command;
 extern const struct command meta_command;
 extern const struct command backup_command;
 extern const struct command repair_command;
+extern const struct command archive_command;
+extern const struct command restore_command;
 extern const struct command bench_command;
 extern const struct command probe_command;
 extern const struct command sink_command;
+extern const struct command ship_command;
+extern const struct command receive_command;
 
 /* All of them, in the order of the list that --help prints. */
 extern const struct command *const commands[];
@@ -77,16 +83,19 @@ int fail(const char *doing, const char *dir, int error, const struct twinlog_rep
          const char *advice);
 
 /* The same for two directories: "cannot DOING 'DIR' to 'OUTPUT'". */
+int fail_copy(const char *doing, const char *dir, const char *output, int error, const char *advice);
+
 /* Complains that the command can't even begin, with advice; returns the exit status. */
 int fail_start(int error);
-
-int fail_copy(const char *doing, const char *dir, const char *output, int error, const char *advice);
 
 /* The exit status for a result of the library. */
 int status_of(int error);
 
 /* "segment 1, FILE, offset 4096, LSN 7"; empty when the report names no place. */
 void describe_place(char *ret_text, size_t size, const struct twinlog_report *report);
+
+/* The word of a number in a table that has it as the index; "unknown" where the table ends before. */
+#define WORD_OF(words, number) ((number) < sizeof(words) / sizeof((words)[0]) ? (words)[number] : "unknown")
 
 /* One word for a finding or an action, as in "torn-tail". */
 const char *finding_name(uint32_t finding);

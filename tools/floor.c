@@ -8,8 +8,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -39,7 +41,8 @@ static int write_whole(int fd, const void *block)
 static int write_durably(int fd, void *block, off_t offset, bool is_dsync)
 {
     struct iovec iovec = { .iov_base = block, .iov_len = WRITE_BYTES };
-    ssize_t size = pwritev2(fd, &iovec, 1, offset, is_dsync ? RWF_DSYNC : 0);
+    ssize_t size =
+        syscall(SYS_pwritev2, fd, &iovec, 1, offset, 0L, is_dsync ? RWF_DSYNC : 0); /* musl 1.2.3 has none */
 
     if (size != WRITE_BYTES)
         return size < 0 ? -errno : -EIO;

@@ -3,14 +3,17 @@
  * twinlog stat --live: shows the work of a log's writer while it goes on.
  *
  * In every interval this process asks the writer for a copy of its counters, and shows the difference to the
- * copy before. A writer that does not answer in time has not committed anything. A writer that was opened
- * again counts from zero; its larger epoch shows that.
+ * copy before. A writer that was opened again counts from zero; its larger epoch shows that.
+ *
+ * A writer that does not answer has committed nothing while it was asked. It is asked for nearly all of the interval;
+ * what it has committed in the rest, the newest durable record shows, and its time says how long nothing has come.
  */
 #define _GNU_SOURCE
 #include "live.h"
 
 #include "common.h"
 #include "json.h"
+#include "newest.h"
 #include "stop.h"
 #include "when.h"
 
@@ -24,7 +27,10 @@
 #include <unistd.h>
 
 #define LINES_UNDER_A_HEADING 20u
-#define MOST_WAIT_MS UINT64_C(500)
+#define MOST_WAIT_MS UINT64_C(200) /* until a signal is noticed */
+#define LEAST_REST_MS UINT64_C(60) /* a copy that is younger may be the one of the look before */
+
+#define NEWEST_TEXT_BYTES 80u
 
 #define CLEAR_SCREEN "\033[H\033[2J"
 
@@ -48,6 +54,7 @@ struct change {
     const struct twinlog_stat *now;
     uint64_t appends, append_bytes, groups, written_bytes, syncs;
     struct twinlog_timings timings;
+    struct newest newest;
 };
 
 struct show {
@@ -122,26 +129,56 @@ static void compare(struct show *show, struct change *change)
     subtract_timings(&change->timings, &before->timings);
 }
 
-/* 0, also if there is no sample now; or an error, after which there will never be one. The wait is shorter
- * than the interval, so that the writer stops making copies in between, and the next copy is a new one. */
+/* Asks for nearly all of the interval, unless a signal comes. Not for the rest, so that the writer stops making copies, and
+ * the next copy is a new one. */
+static int ask(const struct show *show, struct sample *sample)
+{
+    const uint64_t rest_ms = show->interval_ms / 2 < LEAST_REST_MS ? show->interval_ms / 2 : LEAST_REST_MS;
+    int error = -ETIMEDOUT;
+
+    for (uint64_t left = show->interval_ms - rest_ms; error == -ETIMEDOUT && left > 0 && stop_sleep(0);) {
+        const uint64_t wait_ms = left < MOST_WAIT_MS ? left : MOST_WAIT_MS;
+        error = twinlog_watch(show->dir, (int)wait_ms, &sample->stat, &sample->timings);
+        left -= wait_ms;
+    }
+    sample->taken_ns = monotonic_ns();
+    return error;
+}
+
+/* The counters are those of before, but for records that came while the writer was not asked: how they were written is
+ * told with the next copy. */
+static void move_on(struct sample *now, const struct newest *newest, uint64_t taken_ns)
+{
+    if (now->taken_ns == 0 || newest->lsn == 0)
+        return;
+    now->taken_ns = taken_ns;
+    if (newest->lsn > now->stat.durable_lsn)
+        now->stat.appends += newest->lsn - now->stat.durable_lsn;
+    now->stat.last_lsn = now->stat.written_lsn = now->stat.durable_lsn = newest->lsn;
+}
+
+/* 0, also if there is no sample now; or an error, after which there will never be one. */
 static int take_sample(struct show *show, struct change *change)
 {
-    const uint64_t wait_ms = show->interval_ms / 2 < MOST_WAIT_MS ? show->interval_ms / 2 : MOST_WAIT_MS;
     struct sample sample = { .stat = TWINLOG_STAT_INIT, .timings = TWINLOG_TIMINGS_INIT };
 
     memset(change, 0, sizeof(*change));
-    int error = twinlog_watch(show->dir, (int)wait_ms, &sample.stat, &sample.timings);
-    sample.taken_ns = monotonic_ns();
+    int error = ask(show, &sample);
+    if (error < 0 && error != -ETIMEDOUT && error != -ESRCH)
+        return error;
+    int newest_error = find_newest(show->dir, &change->newest);
+    if (newest_error < 0 && error == -ESRCH)
+        return newest_error;
     if (error == -ESRCH)
         return 0;
-    if (error < 0 && error != -ETIMEDOUT)
-        return error;
     show->before = show->now;
-    if (error == 0)
+    if (error == 0 || (show->now.taken_ns == 0 && sample.stat.epoch > 0)) /* or the writer's last answer */
         show->now = sample;
-    change->state = error == 0 ? WRITER_BUSY : WRITER_IDLE;
+    if (error < 0)
+        move_on(&show->now, &change->newest, sample.taken_ns);
     if (show->now.taken_ns > 0)
         compare(show, change);
+    change->state = error == 0 || change->appends > 0 ? WRITER_BUSY : WRITER_IDLE;
     return 0;
 }
 
@@ -165,6 +202,23 @@ static const char *describe_state(enum writer_state state)
     default:
         return "is being written";
     }
+}
+
+/* Seconds since the newest durable record was accepted, by the clock of the system. */
+static double age_of(const struct newest *newest)
+{
+    int64_t age_ns = now_ns() - newest->time_ns;
+
+    return age_ns > 0 ? (double)age_ns / 1e9 : 0;
+}
+
+static void describe_newest(char *ret_text, size_t size, const struct newest *newest)
+{
+    if (newest->lsn)
+        snprintf(ret_text, size, "newest durable record: LSN %" PRIu64 ", %.1f s ago", newest->lsn,
+                 age_of(newest));
+    else
+        snprintf(ret_text, size, "there is no durable record");
 }
 
 /* ---- on a terminal ------------------------------------------------------------------------------- */
@@ -200,11 +254,13 @@ static void print_marks(const struct twinlog_stat *stat)
 static void print_screen(const struct show *show, const struct change *change)
 {
     char time[TIME_TEXT_BYTES], append_bytes[BYTES_TEXT_BYTES], written_bytes[BYTES_TEXT_BYTES];
+    char newest[NEWEST_TEXT_BYTES];
     const struct twinlog_stat *stat = change->now;
 
     describe_time(time, now_ns());
-    printf(CLEAR_SCREEN "%s: %s\n%s UTC, every %.4g s", show->dir, describe_state(change->state), time,
-           (double)show->interval_ms / 1000);
+    describe_newest(newest, sizeof(newest), &change->newest);
+    printf(CLEAR_SCREEN "%s: %s; %s\n%s UTC, every %.4g s", show->dir, describe_state(change->state), newest,
+           time, (double)show->interval_ms / 1000);
     if (!change->has_stat || change->state == WRITER_NONE) {
         printf("\n");
         return;
@@ -228,8 +284,9 @@ static void print_screen(const struct show *show, const struct change *change)
 static void print_heading(struct show *show)
 {
     if (show->lines % LINES_UNDER_A_HEADING == 0)
-        printf("%10s %9s %9s %8s %9s %9s %9s %9s %9s %9s %12s\n", "appends/s", "MB/s", "groups/s", "rec/grp",
-               "syncs/s", "write p50", "write p99", "total p50", "total p99", "total max", "durable LSN");
+        printf("%10s %9s %9s %8s %9s %9s %9s %9s %9s %9s %8s %12s\n", "appends/s", "MB/s", "groups/s",
+               "rec/grp", "syncs/s", "write p50", "write p99", "total p50", "total p99", "total max", "age s",
+               "durable LSN");
     show->lines++;
 }
 
@@ -238,18 +295,21 @@ static void print_line(struct show *show, const struct change *change)
     const struct twinlog_histogram *write = &change->timings.write, *total = &change->timings.total;
 
     if (change->state == WRITER_NONE || !change->has_stat) {
+        char newest[NEWEST_TEXT_BYTES];
+        describe_newest(newest, sizeof(newest), &change->newest);
         if (show->said != change->state || show->lines == 0)
-            printf("%s: %s\n", show->dir, describe_state(change->state));
+            printf("%s: %s; %s\n", show->dir, describe_state(change->state), newest);
         show->said = change->state;
         show->lines = 0;
         return;
     }
     print_heading(show);
-    printf("%10.0f %9.2f %9.0f %8.1f %9.0f %9.1f %9.1f %9.1f %9.1f %9.1f %12" PRIu64 "\n",
+    printf("%10.0f %9.2f %9.0f %8.1f %9.0f %9.1f %9.1f %9.1f %9.1f %9.1f %8.1f %12" PRIu64 "\n",
            rate(change, change->appends), rate(change, change->append_bytes) / 1e6,
            rate(change, change->groups), mean(change->appends, change->groups), rate(change, change->syncs),
            microseconds(write, 0.5), microseconds(write, 0.99), microseconds(total, 0.5),
-           microseconds(total, 0.99), microseconds(total, 1), change->now->durable_lsn);
+           microseconds(total, 0.99), microseconds(total, 1), age_of(&change->newest),
+           change->now->durable_lsn);
 }
 
 /* ---- for programs ------------------------------------------------------------------------------ */
@@ -310,6 +370,11 @@ static void print_json_line(const struct show *show, const struct change *change
     json_text("directory", show->dir);
     json_boolean("has_writer", change->state != WRITER_NONE);
     json_boolean("is_idle", change->state == WRITER_IDLE);
+    if (change->newest.lsn) {
+        json_number("newest_lsn", change->newest.lsn);
+        json_time("newest_time", change->newest.time_ns);
+        json_decimal("newest_age_seconds", age_of(&change->newest));
+    }
     if (change->has_stat)
         json_stat(change);
     json_end_object();

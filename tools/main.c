@@ -9,9 +9,9 @@
 #include <unistd.h>
 
 const struct command *const commands[] = {
-    &append_command, &cat_command,     &stat_command, &verify_command, &trim_command,
-    &reset_command,  &cursors_command, &meta_command, &backup_command, &repair_command,
-    &bench_command,  &probe_command,   &sink_command,
+    &append_command,  &cat_command,   &stat_command,   &verify_command, &trim_command,    &reset_command,
+    &cursors_command, &meta_command,  &backup_command, &repair_command, &archive_command, &restore_command,
+    &bench_command,   &probe_command, &sink_command,   &ship_command,   &receive_command,
 };
 const size_t command_count = sizeof(commands) / sizeof(commands[0]);
 
@@ -30,7 +30,8 @@ static void print_overview(void)
            "'twinlog --completion bash' (or zsh, fish) what a shell needs to complete command lines.\n"
            "\n"
            "Exit status: 0 fine; 1 an operation failed; 2 wrong usage; 3 acknowledged data is\n"
-           "damaged, or was lost.\n"
+           "damaged, or was lost. From ship and receive: 4 another shipper publishes to the stream;\n"
+           "5 they were built without what that stream needs.\n"
            "\n"
            "Example: write a log and read it again\n"
            "  seq 5 | twinlog append numbers\n"
@@ -61,6 +62,12 @@ int main(int argc, char **argv)
     fill_standard_descriptors();
     if (argc < 2)
         usage_error("the command is missing");
+    if (strcmp(argv[1], "help") == 0) { /* as other commands have it: "help", "help COMMAND" */
+        static char option[] = "--help";
+        argv[1] = argc > 2 ? argv[2] : option;
+        argv[2] = argc > 2 ? option : NULL;
+        argc = argc > 2 ? 3 : 2;
+    }
     if (strcmp(argv[1], "--version") == 0)
         print_version();
     if (strcmp(argv[1], "--help") == 0) {

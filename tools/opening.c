@@ -40,17 +40,20 @@ int open_beside_writer(const char *dir, struct twinlog **ret_log)
     return error ? fail("open the log", dir, error, &report, NULL) : STATUS_FINE;
 }
 
-void report_removal(bool is_json, uint64_t records, uint64_t next_lsn)
+void report_removal(bool is_json, bool is_dry_run, uint64_t records, uint64_t next_lsn)
 {
     if (!is_json) {
         if (records)
-            printf("Removed %" PRIu64 " record%s.", records, plural(records));
+            printf("%s %" PRIu64 " record%s.", is_dry_run ? "Would remove" : "Removed", records,
+                   plural(records));
         else
-            printf("Nothing was removed.");
-        printf(" The next record gets LSN %" PRIu64 ".\n", next_lsn);
+            printf("Nothing %s removed.", is_dry_run ? "would be" : "was");
+        printf(" The next record %s LSN %" PRIu64 ".\n", is_dry_run ? "would get" : "gets", next_lsn);
         return;
     }
     json_begin_object(NULL);
+    if (is_dry_run)
+        json_boolean("is_dry_run", true);
     json_number("removed_records", records);
     json_number("next_lsn", next_lsn);
     json_end_object();

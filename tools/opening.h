@@ -14,7 +14,7 @@ int open_to_remove(const char *dir, struct twinlog **ret_log);
 int open_beside_writer(const char *dir, struct twinlog **ret_log);
 
 /* After a truncation or a reset: prints how many records were removed, and the next LSN. */
-void report_removal(bool is_json, uint64_t records, uint64_t next_lsn);
+void report_removal(bool is_json, bool is_dry_run, uint64_t records, uint64_t next_lsn);
 
 /* Closes the log. Returns `status`, or that of an error in closing. */
 int close_log(struct twinlog *log, const char *dir, int status);

@@ -76,6 +76,14 @@ enum option_value {
     OPTION_IMPORT,
     OPTION_RENUMBER,
     OPTION_WAIT,
+    OPTION_DRY_RUN,
+    OPTION_COMMAND,
+    OPTION_ONCE,
+    OPTION_STATUS,
+    OPTION_ARCHIVE,
+    OPTION_SKIP_TRIMMED,
+    OPTION_REPLICAS,
+    OPTION_CREDENTIALS,
 };
 
 /* clang-format off */

@@ -9,7 +9,6 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <unistd.h>
 
 static void print_bytes(const struct twinlog_record *record)
 {
@@ -45,34 +44,15 @@ static void print_time(const struct twinlog_record *record)
     printf("%s ", text);
 }
 
-static void print_line(const struct twinlog_record *record)
+static void print_line(const struct printer *printer, const struct twinlog_record *record)
 {
-    print_bytes(record);
+    if (printer->with_time)
+        print_time(record);
+    if (printer->is_visible)
+        print_visible(record);
+    else
+        print_bytes(record);
     putchar_unlocked('\n');
-}
-
-static void print_line_with_time(const struct twinlog_record *record)
-{
-    print_time(record);
-    print_line(record);
-}
-
-static void print_visible_line(const struct twinlog_record *record)
-{
-    print_visible(record);
-    putchar_unlocked('\n');
-}
-
-static void print_visible_line_with_time(const struct twinlog_record *record)
-{
-    print_time(record);
-    print_visible_line(record);
-}
-
-static void print_nul(const struct twinlog_record *record)
-{
-    print_bytes(record);
-    putchar_unlocked('\0');
 }
 
 static void print_frame(const struct twinlog_record *record)
@@ -99,25 +79,27 @@ static void print_export(const struct twinlog_record *record)
 {
     printf("%" PRIu64 " %" PRId64 " %u %u %zu\n", record->lsn, record->time_ns, record->type, record->tag,
            (size_t)record->size);
-    print_line(record);
+    print_bytes(record);
+    putchar_unlocked('\n');
 }
 
-print_record printer_of(int option, bool with_time)
+void print_record(const struct printer *printer, const struct twinlog_record *record)
 {
-    bool is_visible = isatty(STDOUT_FILENO);
-
-    switch (option) {
+    switch (printer->format) {
     case OPTION_NUL:
-        return print_nul;
+        print_bytes(record);
+        putchar_unlocked('\0');
+        break;
     case OPTION_FRAMED:
-        return print_frame;
+        print_frame(record);
+        break;
     case OPTION_JSON:
-        return print_json;
+        print_json(record);
+        break;
     case OPTION_EXPORT:
-        return print_export;
+        print_export(record);
+        break;
     default:
-        if (with_time)
-            return is_visible ? print_visible_line_with_time : print_line_with_time;
-        return is_visible ? print_visible_line : print_line;
+        print_line(printer, record);
     }
 }

@@ -5,11 +5,14 @@
 
 #include "common.h"
 
-typedef void (*print_record)(const struct twinlog_record *record);
+struct printer {
+    int format;     /* OPTION_NUL, OPTION_FRAMED, OPTION_JSON or OPTION_EXPORT; 0 = lines */
+    bool with_time; /* in front of each line */
+    /* Lines go to a terminal: control characters are shown, so that no record acts upon it. */
+    bool is_visible;
+};
 
-/* For OPTION_NUL, OPTION_FRAMED, OPTION_JSON or OPTION_EXPORT; 0 = a line for each record, `with_time` in front. On a
- * terminal control characters of lines are made visible, so that no record can act upon it. */
-print_record printer_of(int option, bool with_time);
+void print_record(const struct printer *printer, const struct twinlog_record *record);
 
 /* What stands before the first record of an export and behind the last one: it shows that nothing is missing. */
 #define EXPORT_BEGIN "twinlog export 1\n"

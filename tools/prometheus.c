@@ -2,14 +2,16 @@
 /*
  * twinlog stat --prometheus: prints metrics in the text exposition format, version 0.0.4.
  *
- * Beside a writer: its counters and durations, from a copy that it is asked for. Without a writer, or beside
- * one that does not answer, only what the files say: then the counters are left out, which is not the same as
- * 0.
+ * Beside a writer: its counters and durations, from a copy that it is asked for. A writer that commits nothing does
+ * not answer: then they are those of its last answer, or 0 before the first one, so that they only grow. Without a writer
+ * they are 0, which Prometheus takes for the restart that it is. So series do not vanish. Beside a writer that never
+ * answers, as one in the mapped mode, there are no counters.
  */
 #define _GNU_SOURCE
 #include "common.h"
 #include "json.h"
 #include "live.h"
+#include "newest.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -164,34 +166,60 @@ static void print_timings(const struct twinlog_timings *timings)
 
 /* ---- the command ------------------------------------------------------------------------------- */
 
-static int show_files(void)
+/* What the files say, in the place of what an answer would have said. */
+static int look_at_files(struct twinlog_stat *stat, bool *ret_has_writer)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     int error = twinlog_inspect(directory, &inspection);
 
     if (error)
         return fail("look at the log", directory, error, &inspection.report, NULL);
-    const struct twinlog_stat stat = { .epoch = inspection.epoch,
-                                       .segments = inspection.segments,
-                                       .spare_segments = inspection.spare_segments,
-                                       .file_bytes = inspection.file_bytes,
-                                       .first_lsn = inspection.first_lsn,
-                                       .last_lsn = inspection.last_lsn,
-                                       .durable_lsn = inspection.durable_lsn };
-    print_files(inspection.has_writer, &stat);
+    *ret_has_writer = inspection.has_writer;
+    stat->epoch = inspection.epoch;
+    stat->segments = inspection.segments;
+    stat->spare_segments = inspection.spare_segments;
+    stat->file_bytes = inspection.file_bytes;
+    stat->first_lsn = inspection.first_lsn;
+    stat->last_lsn = stat->written_lsn = inspection.last_lsn;
+    stat->durable_lsn = inspection.durable_lsn;
     return status_of(inspection.report.error);
+}
+
+static void print_newest(void)
+{
+    struct newest newest;
+
+    if (find_newest(directory, &newest) < 0)
+        return;
+    begin_metric("twinlog_newest_record_timestamp_seconds", "gauge",
+                 "When the newest durable record was accepted, 0 if there is none.");
+    printf("twinlog_newest_record_timestamp_seconds{");
+    print_label();
+    printf("} %.3f\n", (double)newest.time_ns / 1e9);
 }
 
 int show_prometheus(const char *dir)
 {
     struct twinlog_stat stat = TWINLOG_STAT_INIT;
     struct twinlog_timings timings = TWINLOG_TIMINGS_INIT;
+    bool has_writer = true;
+    int status = STATUS_FINE;
 
     directory = dir;
-    if (twinlog_watch(dir, WAIT_MS, &stat, &timings) < 0)
-        return show_files();
-    print_files(true, &stat);
-    print_counters(&stat);
-    print_timings(&timings);
-    return STATUS_FINE;
+    int error = twinlog_watch(dir, WAIT_MS, &stat, &timings);
+    if (error < 0)
+        status = look_at_files(&stat, &has_writer);
+    if (status == STATUS_FAILED)
+        return status;
+    print_files(has_writer, &stat);
+    print_newest();
+    if (error == 0 || error == -ETIMEDOUT || error == -ESRCH) {
+        print_value(
+            "twinlog_counters_up", "gauge",
+            "1 if the counters below are of now; 0 if they are of the writer's last answer, or there is none.",
+            error == 0);
+        print_counters(&stat);
+        print_timings(&timings);
+    }
+    return status;
 }

@@ -52,7 +52,7 @@ static int reset_log(const struct reset *reset)
     int error = twinlog_reset(reset->log, reset->next_lsn);
     if (error)
         return fail("reset", reset->dir, error, NULL, NULL);
-    report_removal(reset->is_json, records, reset->next_lsn);
+    report_removal(reset->is_json, false, records, reset->next_lsn);
     return STATUS_FINE;
 }
 

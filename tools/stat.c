@@ -116,7 +116,7 @@ static const char *state_name(uint32_t state)
         [TWINLOG_SEGMENT_ACTIVE] = "active",   [TWINLOG_SEGMENT_SPARE] = "spare",
         [TWINLOG_SEGMENT_RETIRED] = "retired",
     };
-    return state < sizeof(names) / sizeof(names[0]) ? names[state] : "unknown";
+    return WORD_OF(names, state);
 }
 
 static void format_log_id(char ret_text[33], const struct twinlog_inspection *inspection)

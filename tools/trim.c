@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* twinlog trim: removes records from the head of a log, by any of several limits, or from its end. */
 #define _GNU_SOURCE
+#include "dry_run.h"
 #include "json.h"
 #include "opening.h"
 #include "options.h"
@@ -27,6 +28,8 @@ static const struct option_row option_rows[] = {
     HEADING("From the end, alone:"),
     { OPTION_AFTER, "after", "LSN", "records with a larger LSN; the next one appended gets LSN + 1" },
     HEADING("Options:"),
+    { OPTION_DRY_RUN, "dry-run", NULL,
+      "change nothing, and say what would be removed; another process may be writing the log" },
     { OPTION_JSON, "json", NULL, "one JSON object" },
     COMMON_OPTIONS,
 };
@@ -41,13 +44,14 @@ static const char notes[] =
     "Exit status: 0 fine, also when there was nothing to remove or something is held;\n"
     "1 an operation failed; 2 wrong usage; 3 acknowledged data is damaged.\n"
     "\n"
-    "Example: keep one week, and not more than 10 GiB\n"
-    "  twinlog trim /var/lib/orders/log --keep-time 7d --keep-bytes 10G\n";
+    "Example: what would go to keep one week, and not more than 10 GiB?\n"
+    "  twinlog trim /var/lib/orders/log --keep-time 7d --keep-bytes 10G --dry-run\n";
 
 struct trim {
     const char *dir;
     struct twinlog *log;
     bool is_json;
+    bool is_dry_run;
     bool has_limit; /* for trimming the head */
     struct twinlog_trim_options options;
     bool is_cut; /* --after */
@@ -68,21 +72,35 @@ static const char *holder_word(uint32_t holder)
     }
 }
 
-static void print_removed(const struct trim *trim, const struct twinlog_trim_result *result)
+static void print_removed(const struct trim *trim, const struct twinlog_trim_result *result, bool is_empty)
 {
     char bytes[BYTES_TEXT_BYTES];
 
     describe_bytes(bytes, result->removed_bytes);
     if (result->removed_records || result->removed_segments)
-        printf("Removed %" PRIu64 " record%s and %" PRIu64 " segment%s, %s.", result->removed_records,
+        printf("%s %" PRIu64 " record%s and %" PRIu64 " segment%s, %s.",
+               trim->is_dry_run ? "Would remove" : "Removed", result->removed_records,
                plural(result->removed_records), result->removed_segments, plural(result->removed_segments),
                bytes);
     else
-        printf("Nothing was removed.");
-    if (twinlog_first_lsn(trim->log))
-        printf(" The log begins at LSN %" PRIu64 ".\n", result->first_lsn);
+        printf("Nothing %s removed.", trim->is_dry_run ? "would be" : "was");
+    if (is_empty)
+        printf(" The log %s empty; the next record %s LSN %" PRIu64 ".\n",
+               trim->is_dry_run ? "would be" : "is", trim->is_dry_run ? "would get" : "gets",
+               result->first_lsn);
     else
-        printf(" The log is empty; the next record gets LSN %" PRIu64 ".\n", result->first_lsn);
+        printf(" The log %s at LSN %" PRIu64 ".\n", trim->is_dry_run ? "would begin" : "begins",
+               result->first_lsn);
+}
+
+static void print_segment(const struct twinlog_segment *segment)
+{
+    char bytes[BYTES_TEXT_BYTES];
+    char lsns[LSNS_TEXT_BYTES];
+
+    describe_bytes(bytes, segment->file_bytes);
+    describe_lsns(lsns, segment->first_lsn, segment->last_lsn);
+    printf("%s: %s, %s\n", segment->file, segment->last_lsn ? lsns : "no record", bytes);
 }
 
 static void print_holder(const struct twinlog_trim_result *result)
@@ -100,9 +118,11 @@ static void print_holder(const struct twinlog_trim_result *result)
         printf("Segment file %s stays until the last of its records is removed.\n", name);
 }
 
-static void print_json(const struct twinlog_trim_result *result)
+static void print_json(const struct trim *trim, const struct twinlog_trim_result *result)
 {
     json_begin_object(NULL);
+    if (trim->is_dry_run)
+        json_boolean("is_dry_run", true);
     json_number("first_lsn", result->first_lsn);
     json_number("removed_records", result->removed_records);
     json_number("removed_segments", result->removed_segments);
@@ -114,6 +134,17 @@ static void print_json(const struct twinlog_trim_result *result)
     json_end_line();
 }
 
+static int show(const struct trim *trim, const struct twinlog_trim_result *result, bool is_empty)
+{
+    if (trim->is_json) {
+        print_json(trim, result);
+    } else {
+        print_removed(trim, result, is_empty);
+        print_holder(result);
+    }
+    return STATUS_FINE;
+}
+
 static int trim_front(const struct trim *trim)
 {
     struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
@@ -121,13 +152,17 @@ static int trim_front(const struct trim *trim)
     int error = twinlog_trim(trim->log, &trim->options, &result);
     if (error)
         return fail("trim", trim->dir, error, NULL, NULL);
-    if (trim->is_json) {
-        print_json(&result);
-    } else {
-        print_removed(trim, &result);
-        print_holder(&result);
-    }
-    return STATUS_FINE;
+    return show(trim, &result, twinlog_first_lsn(trim->log) == 0);
+}
+
+static int plan_front(const struct trim *trim)
+{
+    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
+    bool is_empty = false;
+
+    int status =
+        plan_trim(trim->dir, &trim->options, trim->is_json ? NULL : print_segment, &result, &is_empty);
+    return status == STATUS_FINE ? show(trim, &result, is_empty) : status;
 }
 
 /* ---- the end ----------------------------------------------------------------------------------- */
@@ -157,7 +192,23 @@ static int cut_end(const struct trim *trim)
     int error = twinlog_truncate(trim->log, trim->after_lsn);
     if (error)
         return fail_cut(trim, error, first_lsn);
-    report_removal(trim->is_json, removed, last_lsn - removed + 1);
+    report_removal(trim->is_json, false, removed, last_lsn - removed + 1);
+    return STATUS_FINE;
+}
+
+static int plan_cut(const struct trim *trim)
+{
+    struct twinlog_inspection log = TWINLOG_INSPECTION_INIT;
+    int error = twinlog_inspect(trim->dir, &log);
+
+    if (!error)
+        error = log.report.error;
+    if (error)
+        return fail("open the log", trim->dir, error, &log.report, NULL);
+    uint64_t removed = log.last_lsn > trim->after_lsn ? log.last_lsn - trim->after_lsn : 0;
+    if (removed && (log.first_lsn == 0 || trim->after_lsn + 1 < log.first_lsn))
+        return fail_cut(trim, TWINLOG_ETRIMMED, log.first_lsn);
+    report_removal(trim->is_json, true, removed, log.last_lsn - removed + 1);
     return STATUS_FINE;
 }
 
@@ -194,6 +245,8 @@ static void take_options(struct trim *trim, const struct command *command, int a
             trim->after_lsn = take_number("--after", 0, INT64_MAX);
         } else if (value == OPTION_PAST_CURSORS) {
             trim->options.flags |= TWINLOG_TRIM_PAST_CURSORS;
+        } else if (value == OPTION_DRY_RUN) {
+            trim->is_dry_run = true;
         } else if (value == OPTION_JSON) {
             trim->is_json = true;
         } else {
@@ -212,6 +265,8 @@ static int trim_run(const struct command *command, int argc, char **argv)
     struct trim trim = { .options = TWINLOG_TRIM_OPTIONS_INIT };
 
     take_options(&trim, command, argc, argv);
+    if (trim.is_dry_run)
+        return finish_output(trim.is_cut ? plan_cut(&trim) : plan_front(&trim));
     int status = open_to_remove(trim.dir, &trim.log);
     if (status != STATUS_FINE)
         return status;

@@ -5,6 +5,17 @@
 
 #include <string.h>
 
+/* A constant: strerror() of glibc might write to a shared buffer, that of musl does not. */
+static const char *describe(int number)
+{
+#ifdef __GLIBC__
+    return strerrordesc_np(number);
+#else
+    const char *words = strerror(number);
+    return strcmp(words, strerror(-1)) == 0 ? NULL : words; /* for an unknown number musl has words, too */
+#endif
+}
+
 const char *twinlog_strerror(int error)
 {
     switch (error) {
@@ -27,8 +38,7 @@ const char *twinlog_strerror(int error)
     }
     if (error >= 0)
         return "success";
-    /* a constant of glibc; strerror() might write to a shared buffer */
-    const char *words = error > -4096 ? strerrordesc_np(-error) : NULL;
+    const char *words = error > -4096 ? describe(-error) : NULL;
     return words ? words : "unknown error";
 }
 

@@ -30,6 +30,14 @@ void twl_gauge_add(struct gauge *gauge, uint64_t value)
         continue;
 }
 
+void twl_gauge_add_alone(struct gauge *gauge, uint64_t value)
+{
+    add_alone(&gauge->sum, value);
+    add_alone(&gauge->buckets[bucket_of(value)], 1);
+    if (value > atomic_load_explicit(&gauge->max, memory_order_relaxed))
+        atomic_store_explicit(&gauge->max, value, memory_order_relaxed);
+}
+
 void twl_gauge_read(const struct gauge *gauge, struct twinlog_histogram *ret_histogram)
 {
     ret_histogram->count = 0;

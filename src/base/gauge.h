@@ -18,6 +18,15 @@ struct gauge {
 };
 
 void twl_gauge_add(struct gauge *gauge, uint64_t value);
+/* The same for a gauge that one thread at a time adds to: the leader. Others may read it. */
+void twl_gauge_add_alone(struct gauge *gauge, uint64_t value);
+
+/* For a counter that only one thread at a time adds to, and others read: a plain addition, with no locked instruction. */
+static inline void add_alone(_Atomic uint64_t *counter, uint64_t value)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + value,
+                          memory_order_relaxed);
+}
 void twl_gauge_read(const struct gauge *gauge, struct twinlog_histogram *ret_histogram);
 
 #endif

@@ -34,19 +34,18 @@ void twl_mutex_unlock(struct twl_mutex *mutex) NO_THREAD_SAFETY_ANALYSIS
     ASSERT(pthread_mutex_unlock(&mutex->mutex) == 0);
 }
 
-static void futex(_Atomic uint32_t *word, int operation, uint32_t value, const struct timespec *timeout)
+void twl_word_sleep(_Atomic uint32_t *word, uint32_t seen, uint64_t deadline_ns, bool is_shared)
 {
-    /* after a failure (EAGAIN, EINTR, ETIMEDOUT) the caller checks its condition again */
-    syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, timeout, NULL, 0);
+    const struct timespec deadline = { .tv_sec = (time_t)(deadline_ns / 1000000000),
+                                       .tv_nsec = (long)(deadline_ns % 1000000000) };
+    /* FUTEX_WAIT_BITSET takes an absolute time on CLOCK_MONOTONIC */
+    syscall(SYS_futex, word, FUTEX_WAIT_BITSET | (is_shared ? 0 : FUTEX_PRIVATE_FLAG), seen,
+            deadline_ns > 0 ? &deadline : NULL, NULL, FUTEX_BITSET_MATCH_ANY);
 }
 
-void twl_word_sleep(_Atomic uint32_t *word, uint32_t seen)
+void twl_word_wake(_Atomic uint32_t *word, uint32_t how_many, bool is_shared)
 {
-    futex(word, FUTEX_WAIT, seen, NULL);
-}
-void twl_word_wake_all(_Atomic uint32_t *word)
-{
-    futex(word, FUTEX_WAKE, INT_MAX, NULL);
+    syscall(SYS_futex, word, FUTEX_WAKE | (is_shared ? 0 : FUTEX_PRIVATE_FLAG), how_many, NULL, NULL, 0);
 }
 
 uint32_t twl_event_value(struct twl_event *event)
@@ -67,14 +66,10 @@ void twl_event_sleep_for(struct twl_event *event, uint32_t seen, unsigned timeou
 
 void twl_event_sleep_until(struct twl_event *event, uint32_t seen, uint64_t deadline_ns)
 {
-    const struct timespec deadline = { .tv_sec = (time_t)(deadline_ns / 1000000000),
-                                       .tv_nsec = (long)(deadline_ns % 1000000000) };
     /* Announce the sleeper, then let the kernel compare the value: a notify in between has changed the value, a
      * later one sees the sleeper. Both sides are sequentially consistent. */
     atomic_fetch_add(&event->sleepers, 1);
-    /* FUTEX_WAIT_BITSET takes an absolute time on CLOCK_MONOTONIC; for failures see futex() */
-    syscall(SYS_futex, &event->value, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, seen,
-            deadline_ns > 0 ? &deadline : NULL, NULL, FUTEX_BITSET_MATCH_ANY);
+    twl_word_sleep(&event->value, seen, deadline_ns, false);
     atomic_fetch_sub(&event->sleepers, 1);
 }
 
@@ -82,7 +77,7 @@ static void notify(struct twl_event *event, uint32_t how_many)
 {
     atomic_fetch_add(&event->value, 1);
     if (atomic_load(&event->sleepers) > 0)
-        futex(&event->value, FUTEX_WAKE, how_many, NULL);
+        twl_word_wake(&event->value, how_many, false);
 }
 
 void twl_event_notify_all(struct twl_event *event)

@@ -30,10 +30,11 @@ struct twl_event {
     _Atomic uint32_t sleepers; /* [atomic: 0 = notify needs no system call] */
 };
 
-/* The bare word: sleeps while the word is `seen`; wakes all sleepers. The wake does not read the word, so the
- * memory may already have been freed by a thread that saw the change. */
-void twl_word_sleep(_Atomic uint32_t *word, uint32_t seen);
-void twl_word_wake_all(_Atomic uint32_t *word);
+/* The bare word: sleeps while the word is `seen`, until a time on CLOCK_MONOTONIC (0 = no limit); returns early for any
+ * reason. `is_shared`: with other processes. The wake does not read the word, so the memory may already have been freed
+ * by a thread that saw the change. */
+void twl_word_sleep(_Atomic uint32_t *word, uint32_t seen, uint64_t deadline_ns, bool is_shared);
+void twl_word_wake(_Atomic uint32_t *word, uint32_t how_many, bool is_shared);
 
 uint32_t twl_event_value(struct twl_event *event);
 /* Sleeps until the word differs from `seen`, a notify, or a signal. The caller then checks its condition again. */

@@ -54,7 +54,7 @@ static inline uint64_t watermark_load_checked(const struct watermark *watermark)
     return lsn == ~check ? lsn : 0;
 }
 
-/* For a page of a live writer whose words stay different: the writer was stopped between the two stores. One word
+/* For the page of a live writer, if its words stay different: the writer was stopped between the two stores. One word
  * is the previous watermark; the smaller one is true in any case. */
 static inline uint64_t watermark_load_least(const struct watermark *watermark)
 {

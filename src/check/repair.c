@@ -8,7 +8,7 @@
  *
  * Records are searched for everywhere, not only where an intact group leads to them. Where the header of a
  * group, or of a record in it, is damaged, the bytes up to the next sound group are searched for records of
- * the missing LSNs. A record's checksums tell its LSN and epoch, so only records whose own bytes are damaged
+ * the missing LSNs. A record's checksums tell its LSN and epoch, so only records with damage in their own bytes
  * are lost.
  *
  * The last group of a log that was not closed may be torn; then it was never acknowledged. It is left out
@@ -51,6 +51,7 @@ struct repairer {
 
     bool has_hole; /* something was missing there, and no record was put since */
     struct twinlog_report hole;
+    struct doubt doubt; /* of the hole that is searched */
 };
 
 /* ---- losses ------------------------------------------------------------------------------------ */
@@ -83,7 +84,7 @@ static int tell_lost(struct repairer *r, uint64_t last_lsn, const char *what)
     return tell(r, &report);
 }
 
-/* Refuses a segment whose records are so far behind the last one put that no log has room for what is
+/* Refuses a segment with records so far behind the last one put that no log has room for what is
  * between. */
 static int refuse(struct repairer *r, uint64_t last_lsn)
 {
@@ -129,6 +130,16 @@ static int tell_unknown(struct repairer *r)
         rc = tell(r, &report);
     }
     return rc;
+}
+
+/* Before what the hole has lost, which is known when the next record is put. */
+static int tell_doubt(struct repairer *r)
+{
+    struct twinlog_report report;
+    if (r->doubt.to == 0)
+        return 0;
+    twl_walk_report_doubt(&r->walk, &r->doubt, TWINLOG_DID_SKIP, &report);
+    return tell(r, &report);
 }
 
 /* ---- the new log ------------------------------------------------------------------------------- */
@@ -211,7 +222,8 @@ static int put_record(void *context, const struct cursor_record *record)
 
 /* ---- bytes that no sound header leads to -------------------------------------------------------- */
 
-/* Is there a whole record at this place? 1 = yes. TWINLOG_EVERSION: one that only a newer version knows. */
+/* Is there a whole record at this place? 1 = yes, 2 = yes, but a crash may have discarded it. TWINLOG_EVERSION: one that
+ * only a newer version knows. */
 static int find_record(struct repairer *r, const struct hole *hole, uint64_t at,
                        struct cursor_record *ret_record)
 {
@@ -235,9 +247,23 @@ static int find_record(struct repairer *r, const struct hole *hole, uint64_t at,
         *ret_record = (struct cursor_record){
             .lsn = lsn, .offset = at, .header = header, .payload = bytes + RECORD_HEADER_BYTES
         };
-        return decoded == DECODED_VALID ? 1 : TWINLOG_EVERSION;
+        if (decoded != DECODED_VALID)
+            return TWINLOG_EVERSION;
+        return i == 0 && lsn > hole->sure_lsn ? 2 : 1;
     }
     return 0;
+}
+
+static void add_doubt(struct repairer *r, const struct cursor_record *record)
+{
+    struct doubt *doubt = &r->doubt;
+    const uint64_t end = record->offset + twl_record_bytes(record->header.size);
+    if (doubt->to == 0)
+        *doubt = (struct doubt){ record->lsn, record->lsn, record->offset, end };
+    doubt->first_lsn = min_u64(doubt->first_lsn, record->lsn);
+    doubt->last_lsn = max_u64(doubt->last_lsn, record->lsn);
+    doubt->from = min_u64(doubt->from, record->offset);
+    doubt->to = max_u64(doubt->to, end);
 }
 
 /* Searches no further than fillers reach: a checksum of 32 bits fits one in 2^32 LSNs by chance, whatever
@@ -252,8 +278,10 @@ static int rescue(struct repairer *r, const struct hole *hole)
     struct cursor_record record = { 0 };
     while (at + RECORD_HEADER_BYTES <= near.to && r->next_lsn <= near.last_lsn) {
         int rc = find_record(r, &near, at, &record);
-        if (rc > 0)
+        if (rc == 1)
             rc = put_record(r, &record);
+        else if (rc == 2)
+            add_doubt(r, &record);
         if (rc < 0)
             return rc;
         at += record.offset == at ? twl_record_bytes(record.header.size) : 8;
@@ -272,7 +300,9 @@ static int take_hole(void *context, const struct twinlog_report *report, const s
         r->hole = *report;
     r->has_hole = true;
     r->last_lost_lsn = max_u64(r->last_lost_lsn, hole->last_lsn);
-    return hole->last_lsn >= r->next_lsn ? rescue(r, hole) : 0;
+    r->doubt = hole->doubt;
+    const int rc = hole->last_lsn >= r->next_lsn ? rescue(r, hole) : 0;
+    return rc < 0 ? rc : tell_doubt(r);
 }
 
 static void show_progress(void *context, uint64_t done_bytes, uint64_t total_bytes)

@@ -60,20 +60,49 @@ static int tell_hole(struct walk *w, const struct hole *hole)
     return tell(w, &report, hole);
 }
 
+void twl_walk_report_doubt(const struct walk *w, const struct doubt *doubt, enum twinlog_action action,
+                           struct twinlog_report *ret_report)
+{
+    const unsigned long long first = doubt->first_lsn, last = doubt->last_lsn;
+    twl_report(
+        ret_report, TWINLOG_FOUND_DAMAGE, action, TWINLOG_ECORRUPT,
+        "records %llu to %llu stand behind the damage, but a crash may have discarded them, and nothing "
+        "tells any more",
+        first, last);
+    twl_report_place(ret_report, w->segment.name, w->segment.header.sequence, doubt->from,
+                     doubt->to - doubt->from);
+    ret_report->first_lsn = first;
+    ret_report->last_lsn = last;
+}
+
+static int tell_doubt(struct walk *w, const struct doubt *doubt)
+{
+    struct twinlog_report report;
+    twl_walk_report_doubt(w, doubt, TWINLOG_DID_NOTHING, &report);
+    return tell(w, &report, NULL);
+}
+
 /* Inside of one group. */
 static int tell_damage(struct walk *w, uint64_t offset, uint64_t bytes, uint64_t first, uint64_t last)
 {
     const struct epoch epoch = w->cursor.group.epoch;
     first = max_u64(first, w->snapshot.set.first_lsn);
     return tell_hole(
-        w, &(struct hole){ TWINLOG_FOUND_DAMAGE, offset, offset + bytes, first, last, { epoch, epoch } });
+        w,
+        &(struct hole){
+            TWINLOG_FOUND_DAMAGE, offset, offset + bytes, first, last, { epoch, epoch }, UINT64_MAX, { 0 } });
 }
 
 static int tell_missing(struct walk *w, uint64_t offset, uint64_t last)
 {
-    return tell_hole(
-        w, &(struct hole){
-               TWINLOG_FOUND_MISSING_SEGMENT, offset, offset, w->next_lsn, last, { w->epoch, w->epoch } });
+    return tell_hole(w, &(struct hole){ TWINLOG_FOUND_MISSING_SEGMENT,
+                                        offset,
+                                        offset,
+                                        w->next_lsn,
+                                        last,
+                                        { w->epoch, w->epoch },
+                                        UINT64_MAX,
+                                        { 0 } });
 }
 
 static int tell_chain(struct walk *w)
@@ -199,7 +228,7 @@ static int visit_records(struct walk *w)
     return 0;
 }
 
-/* The same if one of them is damaged. A record whose header checks tells where the next one is. */
+/* The same if one of them is damaged. A record with a sound header tells where the next one is. */
 static int check_records(struct walk *w)
 {
     struct cursor *cursor = &w->cursor;
@@ -235,8 +264,15 @@ static int check_records(struct walk *w)
 
 /* ---- where the walk stops ---------------------------------------------------------------------- */
 
+/* What begins behind a segment. */
+struct beginning {
+    uint64_t first_lsn;   /* 0 = nothing */
+    uint64_t durable_lsn; /* that LSN was durable in this epoch; 0 = none is known */
+    struct epoch epoch;
+};
+
 /* The epoch of the first group, or of the last one, whichever is known. */
-static int find_epoch(struct walk *w, const struct segment_entry *entry, struct epoch *ret_epoch)
+static int find_epoch(struct walk *w, const struct segment_entry *entry, struct beginning *ret)
 {
     struct cursor cursor = { .window_bytes = 2 * BLOCK_BYTES };
     struct segment segment;
@@ -245,27 +281,28 @@ static int find_epoch(struct walk *w, const struct segment_entry *entry, struct 
         return rc;
     twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
     rc = twl_cursor_enter_group(&cursor);
-    if (rc > 0)
-        *ret_epoch = cursor.group.epoch;
-    else if (entry->is_sealed)
-        *ret_epoch = entry->footer.epoch;
+    if (rc > 0) {
+        ret->epoch = cursor.group.epoch;
+        ret->durable_lsn = cursor.group.durable_lsn;
+    } else if (entry->is_sealed) {
+        ret->epoch = entry->footer.epoch;
+    }
     twl_cursor_free(&cursor);
     twl_segment_close(&segment);
     return rc < 0 ? rc : 0;
 }
 
-/* The first LSN behind this segment, and its epoch; 0 = nothing is behind it. */
-static int find_next_first(struct walk *w, uint64_t *ret_lsn, struct epoch *ret_epoch)
+static int find_next(struct walk *w, struct beginning *ret)
 {
     struct segment_set *set = &w->snapshot.set;
     int rc = 0;
-    *ret_lsn = 0;
-    for (size_t i = w->index + 1; rc == 0 && i < set->started + set->spares && *ret_lsn == 0; i++) {
+    *ret = (struct beginning){ 0 };
+    for (size_t i = w->index + 1; rc == 0 && i < set->started + set->spares && ret->first_lsn == 0; i++) {
         struct segment_entry *entry = &set->entries[i];
         rc = twl_segment_look(w->io, entry);
-        *ret_lsn = entry->first_lsn;
+        ret->first_lsn = entry->first_lsn;
         if (rc == 0 && entry->first_lsn > 0)
-            rc = find_epoch(w, entry, ret_epoch);
+            rc = find_epoch(w, entry, ret);
     }
     return rc;
 }
@@ -295,40 +332,89 @@ static uint64_t last_lost(const struct walk *w)
     return max_u64(max_u64(counted_lsn, promised_lsn(w)), max_u64(set->passed_lsn, set->first_lsn - 1));
 }
 
+/* The newest LSN that is known to have been durable in the epoch of that number. */
+static uint64_t find_sure(const struct walk *w, uint32_t epoch, const struct beginning *next)
+{
+    const struct segment_set *set = &w->snapshot.set;
+    uint64_t lsn = next->epoch.number == epoch ? next->durable_lsn : 0;
+    for (size_t i = w->index + 1; i < set->started + set->spares; i++)
+        if (set->entries[i].header.epoch == epoch)
+            lsn = max_u64(lsn, twl_segment_set_promise(set, i));
+    return w->snapshot.state.header.cursor_epoch == epoch ? max_u64(lsn, set->passed_lsn) : lsn;
+}
+
+/* Behind a torn group a crash leaves others, whole ones. The next epoch begins in the place of the torn one, and writes
+ * over those behind it only as it grows. Where all of that epoch is damaged, they look as if they belonged to the log.
+ * Does this segment tell that these do? */
+static bool is_told(const struct walk *w, const struct later_groups *later)
+{
+    return w->footer_lsn > 0 ? later->offset < w->seal.footer.data_end : later->is_confirmed;
+}
+
+static bool is_same_epoch(struct epoch a, struct epoch b)
+{
+    return a.number == b.number && a.salt == b.salt;
+}
+
+/* Nothing behind the place is known to belong to the log, up to the next segment or up to its end. */
+static void end_hole(struct walk *w, const struct later_groups *later, const struct beginning *next,
+                     bool is_sure, struct hole *hole)
+{
+    const struct epoch front = hole->epochs[0];
+    const bool is_last = next->first_lsn == 0;
+    hole->epochs[1] = is_last ? front : next->epoch;
+    hole->last_lsn = is_last ? max_u64(hole->first_lsn, last_lost(w)) : next->first_lsn - 1;
+    hole->to = w->segment.data_end;
+    if (w->footer_lsn > 0) {
+        hole->to = max_u64(hole->from, w->seal.footer.data_end);
+        return;
+    }
+    if (is_last || !is_same_epoch(front, next->epoch))
+        hole->sure_lsn = find_sure(w, front.number, next);
+    if (later->offset > 0 && !is_sure)
+        hole->doubt = (struct doubt){ later->first_lsn, later->last_lsn, later->offset, w->segment.data_end };
+}
+
 /* After damage: continue at the first later group here, or in the next started segment. */
 static int resume(struct walk *w)
 {
     struct cursor *cursor = &w->cursor;
     struct later_groups later;
+    struct beginning next = { 0 };
     struct hole hole = { .finding = TWINLOG_FOUND_DAMAGE,
                          .from = max_u64(cursor->offset, SEGMENT_DATA_OFFSET),
                          .first_lsn = w->next_lsn,
-                         .epochs = { w->epoch, w->epoch } };
+                         .epochs = { w->epoch, w->epoch },
+                         .sure_lsn = UINT64_MAX };
     int rc = twl_cursor_enter_later(cursor, &later);
     if (rc < 0)
         return tell_system(w, rc);
-    if (rc > 0) {
-        hole.to = later.offset;
-        hole.last_lsn = cursor->group.first_lsn - 1;
-        hole.epochs[1] = cursor->group.epoch;
-        twl_cursor_back_out(cursor);
-        if (hole.last_lsn + 1 < w->bound)
-            return tell_hole(w, &hole);
-    }
-    cursor->position = (struct position){ 0 };
-    rc = find_next_first(w, &hole.last_lsn, &hole.epochs[1]);
+    const bool is_in_bounds = rc > 0 && cursor->group.first_lsn < w->bound;
+    bool is_sure = rc > 0 && is_told(w, &later);
+    rc = is_sure && is_in_bounds ? 0 : find_next(w, &next);
     if (rc == TWINLOG_ECORRUPT || rc == -ENOENT) { /* a later segment has another incarnation by now */
         w->is_stale = true;
         return 0;
     }
     if (rc < 0)
         return tell_system(w, rc);
-    w->is_done = hole.last_lsn == 0;
-    hole.last_lsn = w->is_done ? max_u64(hole.first_lsn, last_lost(w)) : hole.last_lsn - 1;
-    hole.to = cursor->offset = w->segment.data_end; /* nothing more here */
+    if (!is_sure && w->footer_lsn == 0)
+        is_sure = find_sure(w, later.epoch.number, &next) + 1 >= later.first_lsn;
+    if (is_sure && is_in_bounds) {
+        hole.to = later.offset;
+        hole.last_lsn = cursor->group.first_lsn - 1;
+        hole.epochs[1] = cursor->group.epoch;
+        twl_cursor_back_out(cursor);
+        return tell_hole(w, &hole);
+    }
+    cursor->position = (struct position){ 0 };
+    cursor->offset = w->segment.data_end; /* nothing more here */
+    w->is_done = next.first_lsn == 0;
+    end_hole(w, &later, &next, is_sure, &hole);
     if (is_gap_behind(w))
         hole.finding = TWINLOG_FOUND_MISSING_SEGMENT;
-    return tell_hole(w, &hole);
+    rc = tell_hole(w, &hole);
+    return rc == 0 && hole.doubt.to > 0 ? tell_doubt(w, &hole.doubt) : rc;
 }
 
 static int tell_end(struct walk *w, const struct recover_row *row)
@@ -361,7 +447,7 @@ static bool is_full(struct walk *w, const struct recover_judgement *judgement)
         return false;
     if (w->seal.is_sealed)
         return cursor->offset == w->seal.footer.data_end && cursor->position.chain == w->seal.footer.chain;
-    /* What is missing in front of a segment whose beginning is known was here. */
+    /* What is missing in front of a segment with a known beginning was here. */
     struct segment_entry *next = &set->entries[w->index + 1];
     bool is_here = w->index + 1 < set->started && twl_segment_try_look(w->io, next) == 0 &&
                    next->first_lsn > cursor->position.next_lsn;

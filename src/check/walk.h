@@ -9,12 +9,21 @@
 #include "check/seal_check.h"
 #include "log/log_snapshot.h"
 
+/* Records that are whole, and of which nothing tells whether a crash has discarded them: the next epoch writes over the
+ * beginning of what it discards, and that place is damaged. */
+struct doubt {
+    uint64_t first_lsn, last_lsn;
+    uint64_t from, to; /* offsets in the current segment; 0 = there are none */
+};
+
 /* Records that are damaged or missing, and the bytes of the current segment where they should be. */
 struct hole {
     enum twinlog_finding finding;
     uint64_t from, to;
     uint64_t first_lsn, last_lsn; /* last < first: only a marker is damaged */
     struct epoch epochs[2];       /* in front of it and behind it; may be the same */
+    uint64_t sure_lsn;  /* what is found in it of the epoch in front belongs to the log up to this LSN */
+    struct doubt doubt; /* what lies behind it */
 };
 
 /* What the walk meets, in log order. A result other than 0 ends the walk and is returned. */
@@ -53,5 +62,7 @@ struct walk {
 int twl_walk_load(struct walk *w, struct twinlog_report *ret_report);
 int twl_walk_through(struct walk *w);
 void twl_walk_free(struct walk *w);
+void twl_walk_report_doubt(const struct walk *w, const struct doubt *doubt, enum twinlog_action action,
+                           struct twinlog_report *ret_report);
 
 #endif

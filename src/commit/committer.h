@@ -40,7 +40,7 @@ struct committer_client {
     /* [thread] */
     enum client_state state;
     bool has_round;      /* a round has started */
-    bool is_undelivered; /* it is in the list of clients whose requests a later turn hands out */
+    bool is_undelivered; /* it is in the list of clients for a later turn, which hands out their requests */
     struct committer_client *next_undelivered;
     unsigned users;                /* turns that are inside a callback of this log */
     struct committer_client *next; /* queued, or filling */

@@ -15,8 +15,8 @@ static struct twinlog_request *last_of_run(const struct twinlog_request *first)
     return (struct twinlog_request *)(uintptr_t)first->private_word;
 }
 
-/* The logs whose callbacks and observers this thread is calling: each may use another log, and so call those of that
- * log. */
+/* The logs of the callbacks and observers that this thread is calling: each may use another log, and so call those of
+ * that log. */
 struct calling {
     const struct commit *commit;
     bool is_observer;
@@ -95,7 +95,7 @@ void twl_complete(struct commit *c, const struct requests *requests, int result)
     if (c->completed)
         c->last_completed->next = requests->first;
     else
-        c->completed = requests->first;
+        atomic_store(&c->completed, requests->first);
     c->last_completed = requests->last;
     twl_mutex_unlock(&c->delivery);
 }
@@ -105,8 +105,17 @@ static bool can_deliver(const struct commit *c) REQUIRES(c->delivery)
     return c->completed && c->delivery_stops == 0 && !c->is_delivering;
 }
 
+/* The thread that has listed requests looks for them itself, or calls another one to look. So a thread that finds none
+ * without the lock has none to hand out. */
+static bool is_idle(struct commit *c)
+{
+    return !atomic_load(&c->completed); /* in one order with a client's `is_called` */
+}
+
 bool twl_must_deliver(struct commit *c)
 {
+    if (is_idle(c))
+        return false;
     twl_mutex_lock(&c->delivery);
     const bool must = can_deliver(c);
     twl_mutex_unlock(&c->delivery);
@@ -130,10 +139,12 @@ static void let_copies_end(struct commit *c)
 
 void twl_deliver(struct commit *c)
 {
+    if (is_idle(c))
+        return;
     twl_mutex_lock(&c->delivery);
     while (can_deliver(c)) {
         struct twinlog_request *list = c->completed;
-        c->completed = NULL;
+        atomic_store(&c->completed, NULL);
         c->is_delivering = true;
         twl_mutex_unlock(&c->delivery);
         let_copies_end(c);

@@ -203,20 +203,22 @@ struct commit {
     uint32_t chain;          /* checksum of the last group header written */
     bool is_segment_started; /* the active segment has a group */
     bool has_asked_spare;    /* the segment after the active one was ordered */
-    uint32_t expected;       /* writers and requests that will probably join the next group */
-    uint64_t sync_ns;        /* smoothed duration of a commit */
-    uint32_t gather_misses;  /* gatherings in a row that ended without all expected writers */
-    uint32_t gather_skips;   /* groups until the next gathering */
+    uint64_t recent_groups, recent_bytes; /* groups of records since the last order */
+    uint32_t expected;                    /* writers and requests that will probably join the next group */
+    uint64_t sync_ns;                     /* smoothed duration of a commit */
+    uint32_t gather_misses;               /* gatherings in a row that ended without all expected writers */
+    uint32_t gather_skips;                /* groups until the next gathering */
     _Atomic bool
         is_crowded; /* running the expected writers takes longer than a commit: they yield before they lead */
     _Atomic uint64_t groups, group_bytes, written_bytes, rolls, syncs, slow, completed_requests;
 
     /* Completed requests that one thread at a time hands out (deliver.c). */
     struct twl_mutex delivery;
-    struct twinlog_request *completed, *last_completed; /* [delivery] */
-    bool is_delivering;                                 /* [delivery] */
-    uint32_t delivery_stops;                            /* [delivery] threads that hold delivery */
-    struct twl_event delivered;                         /* they sleep on it while a thread hands out */
+    struct twinlog_request *_Atomic completed; /* [delivery to store] */
+    struct twinlog_request *last_completed;    /* [delivery] */
+    bool is_delivering;                        /* [delivery] */
+    uint32_t delivery_stops;                   /* [delivery] threads that hold delivery */
+    struct twl_event delivered;                /* they sleep on it while a thread hands out */
 
     struct committer_client client; /* of this log at its committer */
     struct round round;             /* [leader] used by a shared committer */
@@ -224,7 +226,7 @@ struct commit {
 };
 
 /* ---- put.c ---- */
-/* Makes the buffer the filling one, for a group whose header goes to `offset`. */
+/* Makes the buffer the filling one, for a group with its header at `offset`. */
 void twl_fill_twin(struct commit *c, uint32_t index, uint64_t offset, uint64_t first_lsn) REQUIRES(c->lock);
 /* Gives places in the filling buffer, which is empty, to the waiters. */
 void twl_grant_places(struct commit *c) REQUIRES(c->lock);
@@ -242,9 +244,9 @@ void twl_finish_copy(struct commit *c, struct twin *twin);
 /* ---- wait.c ---- */
 /* True if a call on these terms may commit; a commit cannot be interrupted. */
 bool twl_may_lead(struct commit *c, const struct terms *terms);
-/* For a writer whose record is not done yet: leads if it may, or runs the committer's loop if it is the committer. True
- * = look again; false = it may sleep. `waiter` is NULL, or that of the writer, which must not be in a callback when its
- * turn comes: the others would wait for its copy. */
+/* For a writer with a record that is not done yet: leads if it may, or runs the committer's loop if it is the
+ * committer. True = look again; false = it may sleep. `waiter` is NULL, or that of the writer, which must not be in a
+ * callback when its turn comes: the others would wait for its copy. */
 bool twl_help(struct commit *c, const struct terms *terms, const struct waiter *waiter);
 
 /* ---- lead.c ---- */

@@ -12,8 +12,8 @@
  * a crash. The first group of a segment is always synced.
  *
  * The write or the sync can fail. Either poisons the log (I5): the leader stores the error before it gives up
- * leadership, a new leader checks it before it writes, and every writer whose record is not durable gets it. A failed
- * sync is never retried. A write that was only short or interrupted is continued, under a new sync of its own.
+ * leadership, a new leader checks it before it writes, and every writer of a record that is not durable gets it. A
+ * failed sync is never retried. A write that was only short or interrupted is continued, under a new sync of its own.
  *
  * Measured choices (docs/design.md has the figures): a leader lets the writers that were just woken join before it
  * seals the buffer; and it wakes the next leader before the writers of its group.
@@ -304,6 +304,8 @@ static void ask_for_spare(struct commit *c, uint64_t end, uint64_t durable_lsn) 
     if (c->has_asked_spare || (end < c->segment.header.bytes / 2 && !is_worn(c, 2)))
         return;
     c->has_asked_spare = true;
+    twl_keeper_expect(c->keeper, c->recent_bytes / max_u64(c->recent_groups, 1));
+    c->recent_groups = c->recent_bytes = 0;
     twl_keeper_want(c->keeper, 1, false, durable_lsn, c->epoch.number);
 }
 
@@ -329,20 +331,22 @@ static void leave_segment(struct commit *c, const struct round *round) REQUIRES(
 {
     twl_keeper_leave(c->keeper, &c->left, &c->segment);
     c->left = (struct segment){ 0 };
-    atomic_fetch_add_explicit(&c->rolls, 1, memory_order_relaxed);
+    add_alone(&c->rolls, 1);
     PROBE_ROLL(c, c->segment.header.sequence, round->group.first_lsn);
     tell_round(c, round, TWINLOG_EVENT_ROLL, 0, 0);
 }
 
-static void count_group(struct commit *c, const struct round *round)
+static void count_group(struct commit *c, const struct round *round) REQUIRES(c->leadership)
 {
     const struct twin *sealed = round->sealed;
-    atomic_fetch_add_explicit(&c->groups, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&c->group_bytes, round->group.bytes, memory_order_relaxed);
-    atomic_fetch_add_explicit(&c->written_bytes, align_up(sealed->used, BLOCK_BYTES), memory_order_relaxed);
-    atomic_fetch_add_explicit(&c->syncs, round->is_synced, memory_order_relaxed);
-    twl_gauge_add(&c->gauges.group_records, sealed->count);
-    twl_gauge_add(&c->gauges.group_bytes, round->group.bytes);
+    add_alone(&c->groups, 1);
+    add_alone(&c->group_bytes, round->group.bytes);
+    add_alone(&c->written_bytes, align_up(sealed->used, BLOCK_BYTES));
+    add_alone(&c->syncs, round->is_synced);
+    c->recent_groups += sealed->count > 0;
+    c->recent_bytes += sealed->count > 0 ? sealed->used : 0;
+    twl_gauge_add_alone(&c->gauges.group_records, sealed->count);
+    twl_gauge_add_alone(&c->gauges.group_bytes, round->group.bytes);
 }
 
 /* Publishes last: a thread that waits for that may do anything next. */
@@ -375,7 +379,7 @@ static struct requests take_requests(struct commit *c, struct twin *twin) REQUIR
     struct requests requests = twin->requests;
     twin->requests = (struct requests){ 0 };
     if (requests.count > 0)
-        atomic_fetch_add_explicit(&c->completed_requests, requests.count, memory_order_relaxed);
+        add_alone(&c->completed_requests, requests.count);
     return requests;
 }
 
@@ -400,12 +404,12 @@ static void tell_result(struct commit *c, const struct round *round, int rc, uin
 {
     const uint64_t took_ns = now_ns - round->began_ns;
     if (round->sealed) {
-        twl_gauge_add(&c->gauges.write, took_ns);
+        twl_gauge_add_alone(&c->gauges.write, took_ns);
         c->sync_ns = c->sync_ns == 0 ? took_ns : (7 * c->sync_ns + took_ns) / 8;
         atomic_store_explicit(&round->sealed->done_ns, now_ns, memory_order_relaxed);
     }
     if (c->options.slow_ms > 0 && took_ns / 1000000 >= c->options.slow_ms) {
-        atomic_fetch_add_explicit(&c->slow, 1, memory_order_relaxed);
+        add_alone(&c->slow, 1);
         PROBE_SLOW(c, took_ns);
         tell_round(c, round, TWINLOG_EVENT_SLOW, 0, took_ns);
     }
@@ -446,8 +450,8 @@ enum round_wait twl_round_go_on(struct commit *c, struct round *round, int rc)
     if (round->step == ROUND_SYNC && rc == 0) {
         if (round->write.file) {
             publish_durable(c, written_lsn(c));
-            twl_gauge_add(&c->gauges.sync, twl_monotonic_ns() - round->began_ns);
-            atomic_fetch_add_explicit(&c->syncs, 1, memory_order_relaxed);
+            twl_gauge_add_alone(&c->gauges.sync, twl_monotonic_ns() - round->began_ns);
+            add_alone(&c->syncs, 1);
         }
         /* Write and sync the group. */
         round->step = ROUND_WRITE;

@@ -234,7 +234,7 @@ static void leave_line(struct commit *c, struct waiter *waiter) REQUIRES(c->lock
     waiter->next = NULL;
 }
 
-/* A waiter whose records do not fit even an empty buffer needs the next segment. If none is ready, the waiter has one
+/* A waiter with more than an empty buffer has room for needs the next segment. If none is ready, the waiter has one
  * made and keeps its place in the queue; the others need not wait for it. */
 void twl_grant_places(struct commit *c)
 {

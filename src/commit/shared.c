@@ -15,8 +15,8 @@
  *
  * A callback may append to any log, even one of this committer, and wait for it. Then the loop runs inside the
  * callback. A turn of the loop finishes its own work before it calls a callback, so that another turn can begin there.
- * While the thread waits for room, a turn may give it a place, whose copy every group behind it waits for. So such a turn
- * is quiet: it calls no callbacks, which might wait for one of these groups. A later turn calls them.
+ * While the thread waits for room, a turn may give it a place; every group behind that waits for its copy. So such a
+ * turn is quiet: it calls no callbacks, which might wait for one of these groups. A later turn calls them.
  *
  * A client is in the list of calls at most once until the committer looks at it. So a repeated call is cheap, and the
  * committer never walks all clients, except for the flush intervals. It then also flushes the logs that are due soon,

@@ -71,8 +71,8 @@ static void demand(struct commit *c, uint64_t lsn, const struct terms *terms)
         twl_client_call(&c->client);
 }
 
-/* The buffer whose `done` word changes when `lsn` makes progress. If `lsn` was written before, that is the buffer that
- * is not being filled: a sync that was demanded notifies both. */
+/* The buffer with the `done` word that changes when `lsn` makes progress. If `lsn` was written before, that is the
+ * buffer that is not being filled: a sync that was demanded notifies both. */
 static struct twin *twin_of(struct commit *c, uint64_t lsn)
 {
     twl_mutex_lock(&c->lock);

@@ -17,12 +17,8 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <linux/futex.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
 
 #define PAGE_MAGIC UINT64_C(0x324556494c4c5754) /* "TWLLIVE2" */
 #define POLL_MS 20                              /* where no writer would wake the reader */
@@ -76,12 +72,6 @@ static int make_private_page(struct shared_page *shared)
 
 /* ---- sleeping ---------------------------------------------------------------------------------- */
 
-static void futex(_Atomic uint32_t *word, int operation, uint32_t value, const struct timespec *timeout)
-{
-    /* Not private: the word may be shared with other processes. After any failure the caller looks again. */
-    syscall(SYS_futex, word, operation, value, timeout, NULL, 0);
-}
-
 static void await_page_sequence(struct page_words *page, uint32_t seen)
 {
     uint32_t awaited_sequence = atomic_load(&page->awaited_sequence);
@@ -95,7 +85,7 @@ static void beat(struct page_words *page)
     uint32_t before = atomic_fetch_add(&page->page_sequence, 1);
     /* A newer sequence in `awaited_sequence` counts too: its reader has replaced one that still sleeps on ours. */
     if ((int32_t)(atomic_load(&page->awaited_sequence) - before) >= 0)
-        futex(&page->page_sequence, FUTEX_WAKE, INT_MAX, NULL);
+        twl_word_wake(&page->page_sequence, INT_MAX, true);
 }
 
 uint32_t twl_page_sequence(const struct shared_page *shared)
@@ -126,10 +116,9 @@ void twl_page_sleep(struct shared_page *shared, uint32_t seen, int timeout_ms)
         shared->io->ops->sleep_ms(shared->io, (unsigned)limit);
         return;
     }
-    const struct timespec timeout = { .tv_sec = limit / 1000, .tv_nsec = (long)(limit % 1000) * 1000000 };
     if (shared->is_writable)
         await_page_sequence(shared->page, seen);
-    futex(&shared->page->page_sequence, FUTEX_WAIT, seen, &timeout);
+    twl_word_sleep(&shared->page->page_sequence, seen, twl_monotonic_ns() + (uint64_t)limit * 1000000, true);
 }
 
 void twl_page_wake(struct shared_page *shared)
@@ -138,18 +127,18 @@ void twl_page_wake(struct shared_page *shared)
         return;
     if (shared->is_writable)
         atomic_fetch_add(&shared->page->page_sequence, 1);
-    futex(&shared->page->page_sequence, FUTEX_WAKE, INT_MAX, NULL);
+    twl_word_wake(&shared->page->page_sequence, INT_MAX, true);
 }
 
 /* ---- writing ----------------------------------------------------------------------------------- */
 
-static int open_or_create(struct io *io, struct io_file **ret_file)
+int twl_page_open_file(struct io *io, uint32_t flags, struct io_file **ret_file)
 {
-    int rc = io_open(io, PAGE_FILE_NAME, 0, ret_file);
+    int rc = io_open(io, PAGE_FILE_NAME, flags, ret_file);
     if (rc == -ENOENT)
-        rc = io_open(io, PAGE_FILE_NAME, IO_CREATE, ret_file);
+        rc = io_open(io, PAGE_FILE_NAME, IO_CREATE | flags, ret_file);
     if (rc == -EEXIST) /* another process was faster */
-        rc = io_open(io, PAGE_FILE_NAME, 0, ret_file);
+        rc = io_open(io, PAGE_FILE_NAME, flags, ret_file);
     return rc;
 }
 
@@ -190,7 +179,7 @@ static int make_large_enough(struct io_file *file)
 int twl_page_share(struct io *io, struct shared_page *ret_shared)
 {
     struct shared_page shared = { .io = io, .is_ours = true, .is_writable = true, .is_shared = true };
-    int rc = open_or_create(io, &shared.file);
+    int rc = twl_page_open_file(io, 0, &shared.file);
     if (rc == 0)
         rc = make_large_enough(shared.file);
     if (rc == 0)
@@ -224,7 +213,7 @@ int twl_page_join(struct io *io, struct shared_page *ret_shared)
 int twl_page_lock(struct io *io, unsigned wait_ms, struct shared_page *ret_shared)
 {
     struct shared_page shared = { .io = io, .is_ours = true, .is_writable = true };
-    int rc = open_or_create(io, &shared.file);
+    int rc = twl_page_open_file(io, 0, &shared.file);
     if (rc < 0)
         return rc;
     rc = twl_lock_patiently(shared.file, wait_ms);
@@ -331,8 +320,17 @@ void twl_page_publish_first(struct shared_page *shared, uint64_t first_lsn)
     announce(shared);
 }
 
+/* The process may live on, and the next writer has the lock before it has stored its own word. */
+static void forget_process(struct page_words *page)
+{
+    uint64_t own = twl_process_word();
+    atomic_compare_exchange_strong(&page->writer, &own, 0);
+}
+
 void twl_page_unlock(struct shared_page *shared)
 {
+    if (shared->is_ours && shared->page)
+        forget_process(shared->page);
     twl_page_unwatch(shared);
 }
 

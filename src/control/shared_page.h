@@ -64,11 +64,13 @@ struct shared_page {
     _Atomic uint64_t own_first_lsn;
 };
 
+int twl_page_open_file(struct io *io, uint32_t flags,
+                       struct io_file **ret_file); /* makes it if there is none */
 /* Takes the lock: -EBUSY if another writer has it after wait_ms. Until twl_page_publish() readers see a
  * watermark of 0. */
 int twl_page_lock(struct io *io, unsigned wait_ms, struct shared_page *ret_shared);
-/* For a message, after -EBUSY: the PID of the writer. 0: several processes write, or it is not known (process.h). Beside
- * a writer that has just taken the lock it may be the writer before. */
+/* For a message, after -EBUSY: the PID of the writer. 0: several processes write, or it is not known (process.h), as
+ * of one that has just taken the lock: the one before has removed its PID, or has been killed. */
 pid_t twl_page_writer(struct io *io);
 /* The same for a writer that already has the lock, on another file, and will share the log. -ENOTSUP if
  * the page can't be shared. */

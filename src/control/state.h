@@ -32,8 +32,8 @@ int twl_state_create(struct io *io, const struct state_header *header);
 int twl_state_write(struct io *io, const struct state *state);
 
 /* Reads the state, also while a process is changing it, and syncs it if it may not be durable. -ENOENT: no
- * such file. TWINLOG_ECORRUPT, TWINLOG_EVERSION and system errors come with the report. A caller whose
- * action needs a state that can't go back, as removing segments does, gets the state from
+ * such file. TWINLOG_ECORRUPT, TWINLOG_EVERSION and system errors come with the report. A caller with
+ * an action that needs a state that can't go back, as removing segments, gets the state from
  * twl_state_change(): after a failed sync another sync proves nothing, and that call writes again what is
  * in doubt. */
 int twl_state_read(struct io *io, struct state *ret_state, struct twinlog_report *ret_report);

@@ -201,7 +201,7 @@ enum decoded twl_record_header_judge(const unsigned char bytes[RECORD_HEADER_BYT
 /* Is the header DECODED_VALID? */
 bool twl_record_header_decode(const unsigned char bytes[RECORD_HEADER_BYTES], uint32_t epoch_seed,
                               uint64_t lsn, struct record_header *ret_record);
-/* Decodes a header whose checksum is known to be right. */
+/* Decodes a header after its checksum was found right. */
 struct record_header twl_record_header_load(const unsigned char bytes[RECORD_HEADER_BYTES]);
 /* Checks payload and padding, which follow the header. */
 bool twl_record_payload_is_valid(const struct record_header *record, const unsigned char *payload);

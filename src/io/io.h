@@ -16,6 +16,7 @@
 #ifndef TWL_IO_H
 #define TWL_IO_H
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -142,6 +143,8 @@ struct io {
     /* [atomic] Open every file with IO_FROM_DISK: set while a thread checks what is on the disk. Files that other
      * threads open meanwhile are read more slowly. */
     atomic_bool reads_disk;
+    /* [atomic, the leader stores] Writes go by pwritev2() at present, as that is quicker than the ring. */
+    atomic_bool is_by_call;
 };
 
 struct io_file {
@@ -211,6 +214,16 @@ int twl_io_posix_create(const char *path, bool use_dsync, struct io **ret_io);
 /* The same, but groups are written through io_uring. `is_linked`: a write linked to an fdatasync, else one write that
  * carries RWF_DSYNC. -ENOSYS, -EPERM, -ENOMEM, ... where the kernel refuses. */
 int twl_io_uring_create(const char *path, bool is_linked, struct io **ret_io);
+/* The same with RWF_DSYNC, but now and then it measures whether pwritev2() is quicker, and then takes that. */
+int twl_io_uring_create_quicker(const char *path, struct io **ret_io);
+
+/* True for errors that mean: the kernel, a sandbox or the file system does not support the operation. All others are
+ * failures. */
+static inline bool io_is_refusal(int64_t error)
+{
+    return error == -EINVAL || error == -EOPNOTSUPP || error == -ENOSYS || error == -EPERM ||
+           error == -ENOMEM;
+}
 
 /* Locks for writing, with retries for wait_ms: a dead writer's last write may still be in flight, and its
  * lock disappears when that write has landed (I9). -EBUSY when the time is over. */

@@ -16,12 +16,14 @@
 #include "io/io_files.h"
 
 #include "base/base.h"
+#include "base/libc.h"
 #include "io/limit.h"
 #include "io/mapping.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <stdio.h>
@@ -301,7 +303,7 @@ static int write_zeros(struct io_file *file, uint64_t from, uint64_t to)
 
 static int lengthen(struct io_file *file, uint64_t old_bytes, uint64_t bytes)
 {
-    return old_bytes < bytes ? error_of(ftruncate(io_file_fd(file), (off_t)bytes)) : 0;
+    return old_bytes < bytes ? twl_limited_resize(io_file_fd(file), bytes) : 0;
 }
 
 /* Looks at the next extents from *at on. 1 = one is shared; 0 = none is, and *at is behind them; -1 = there are no
@@ -309,7 +311,7 @@ static int lengthen(struct io_file *file, uint64_t old_bytes, uint64_t bytes)
 static int has_shared(struct io_file *file, struct fiemap *map, uint64_t bytes, uint64_t *at)
 {
     *map = (struct fiemap){ .fm_start = *at, .fm_length = bytes - *at, .fm_extent_count = EXTENTS_AT_ONCE };
-    if (ioctl(io_file_fd(file), FS_IOC_FIEMAP, map) < 0 || map->fm_mapped_extents == 0)
+    if (ioctl(io_file_fd(file), IOCTL_REQUEST(FS_IOC_FIEMAP), map) < 0 || map->fm_mapped_extents == 0)
         return -1;
     for (uint32_t i = 0; i < map->fm_mapped_extents; i++) {
         const struct fiemap_extent *extent = &map->fm_extents[i];
@@ -364,7 +366,7 @@ int twl_io_files_allocate(struct io_file *file, uint64_t bytes, enum io_allocati
 
 int twl_io_files_truncate(struct io_file *file, uint64_t bytes)
 {
-    return error_of(ftruncate(io_file_fd(file), (off_t)bytes));
+    return twl_limited_resize(io_file_fd(file), bytes);
 }
 
 int twl_io_files_sync(struct io_file *file)
@@ -548,7 +550,8 @@ int twl_io_files_link(struct io *io, const char *name, struct io *to, const char
 int twl_io_files_clone(struct io *io, const char *name, struct io *to, const char *to_name)
 {
     struct io_file *source, *copy;
-    uint64_t bytes;
+    sigset_t before;
+    uint64_t bytes = 0;
     int error;
 
     if (!is_one_of_ours(to))
@@ -563,7 +566,9 @@ int twl_io_files_clone(struct io *io, const char *name, struct io *to, const cha
         error = twl_io_files_open(to, to_name, IO_CREATE, &copy);
     if (error < 0)
         goto close_source;
+    twl_limit_hold(&before);
     error = error_of(ioctl(io_file_fd(copy), FICLONE, io_file_fd(source)));
+    twl_limit_release(&before, error == 0);
     twl_io_files_close(copy);
     if (error < 0)
         twl_io_files_unlink(to, to_name);

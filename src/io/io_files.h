@@ -39,6 +39,7 @@ static inline int io_file_fd(const struct io_file *file)
 }
 
 void twl_io_posix_write(struct io_write *write);           /* without a barrier; in io_posix.c */
+void twl_io_posix_write_dsync(struct io_write *write);     /* with RWF_DSYNC */
 int twl_io_posix_again(struct io *io, struct io **ret_io); /* in io_posix.c */
 
 int twl_io_files_open(struct io *io, const char *name, unsigned flags, struct io_file **ret_file);

@@ -5,6 +5,7 @@
  * cut short is reported, not retried.
  */
 #define _GNU_SOURCE
+#include "base/libc.h"
 #include "io/io_files.h"
 #include "io/limit.h"
 
@@ -14,26 +15,30 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+static int64_t release(const struct io_write *write, int64_t written, const sigset_t *before)
+{
+    twl_limit_release(before, written == (int64_t)write->size);
+    return written;
+}
+
 static int64_t write_once(const struct io_write *write, int flags)
 {
     struct iovec bytes = { .iov_base = (void *)(uintptr_t)write->data, .iov_len = write->size };
-    const int error = twl_limit_check_write(write->offset);
-    if (error < 0)
-        return error;
-    ssize_t n = pwritev2(io_file_fd(write->file), &bytes, 1, (off_t)write->offset, flags);
+    sigset_t before;
 
-    return n < 0 ? -errno : n;
+    twl_limit_hold(&before);
+    const ssize_t n = pwritev2(io_file_fd(write->file), &bytes, 1, (off_t)write->offset, flags);
+    return release(write, n < 0 ? -errno : n, &before);
 }
 
 /* Not pwritev2(): a sandbox that knows only older calls may refuse it. */
 static int64_t pwrite_once(const struct io_write *write)
 {
-    const int error = twl_limit_check_write(write->offset);
-    if (error < 0)
-        return error;
-    ssize_t n = pwrite(io_file_fd(write->file), write->data, write->size, (off_t)write->offset);
+    sigset_t before;
 
-    return n < 0 ? -errno : n;
+    twl_limit_hold(&before);
+    const ssize_t n = pwrite(io_file_fd(write->file), write->data, write->size, (off_t)write->offset);
+    return release(write, n < 0 ? -errno : n, &before);
 }
 
 void twl_io_posix_write(struct io_write *write)
@@ -54,13 +59,18 @@ static int submit_fdatasync(struct io *io, struct io_write *write)
     return 0;
 }
 
+void twl_io_posix_write_dsync(struct io_write *write)
+{
+    write->ret_written = write_once(write, RWF_DSYNC);
+    write->ret_synced = write->ret_written < 0 ? -ECANCELED : 0;
+}
+
 /* RWF_DSYNC covers only the write that carries it. */
 static int submit_dsync(struct io *io, struct io_write *write)
 {
     if (write->barrier != IO_BARRIER_WRITE)
         return submit_fdatasync(io, write);
-    write->ret_written = write_once(write, RWF_DSYNC);
-    write->ret_synced = write->ret_written < 0 ? -ECANCELED : 0;
+    twl_io_posix_write_dsync(write);
     return 0;
 }
 

@@ -24,6 +24,7 @@
 #define _GNU_SOURCE
 #include "io/io_files.h"
 #include "io/limit.h"
+#include "io/quicker.h"
 #include "io/ring.h"
 
 #include "base/sync.h"
@@ -46,6 +47,9 @@ struct uring_io {
     struct io_files files;        /* must be first */
     struct io_uring ring;         /* [leader] */
     bool is_nudged;               /* [leader] a nudge is in flight */
+    bool may_call;                /* [leader] pwritev2() may be taken instead: it is not refused */
+    struct quicker quicker;       /* [leader] the first way is the ring, the second one is the call */
+    uint64_t began_ns;            /* [leader] the write of a trial */
     const unsigned char *adopted; /* [const] registered with the ring; NULL = nothing is */
     size_t adopted_bytes;         /* [const] */
 };
@@ -95,14 +99,6 @@ static struct io_uring_sqe *queue_write(struct uring_io *uring, const struct io_
     return entry;
 }
 
-/* True if the limit refuses the write: it is not queued, and reap() has nothing to wait for. */
-static bool is_refused(struct io_write *write)
-{
-    write->ret_written = twl_limit_check_write(write->offset);
-    write->ret_synced = -ECANCELED;
-    return write->ret_written < 0;
-}
-
 /* A write that fails or falls short breaks the link and thereby cancels the sync. */
 static int submit_linked(struct io *io, struct io_write *write)
 {
@@ -111,8 +107,6 @@ static int submit_linked(struct io *io, struct io_write *write)
         twl_io_posix_write(write);
         return 0;
     }
-    if (is_refused(write))
-        return 0;
     struct io_uring_sqe *entry = queue_write(uring_of(io), write, 0, PART_WRITE);
 
     io_uring_sqe_set_flags(entry, IOSQE_IO_LINK);
@@ -122,12 +116,29 @@ static int submit_linked(struct io *io, struct io_write *write)
     return 0;
 }
 
+/* A write with RWF_DSYNC does the same by pwritev2(). The ring leaves its end to a worker of the kernel, which has to get
+ * a processor first; the call leaves it to the leader. Which is quicker depends on the disk and on the load, so it is
+ * measured. False: the ring has to write. */
+static bool write_by_call(struct uring_io *uring, struct io_write *write)
+{
+    if (!uring->may_call)
+        return false;
+    uring->began_ns = is_trial(&uring->quicker) ? twl_monotonic_ns() : 0;
+    if (!twl_quicker_is_second(&uring->quicker))
+        return false;
+    twl_io_posix_write_dsync(write);
+    uring->may_call = !io_is_refusal(write->ret_written); /* by a sandbox that came after opening */
+    if (!uring->may_call)
+        atomic_store_explicit(&uring->files.io.is_by_call, false, memory_order_relaxed);
+    return uring->may_call;
+}
+
 /* RWF_DSYNC covers only the write that carries it. */
 static int submit_dsync(struct io *io, struct io_write *write)
 {
     if (write->barrier != IO_BARRIER_WRITE)
         return submit_linked(io, write);
-    if (is_refused(write))
+    if (write_by_call(uring_of(io), write))
         return 0;
     queue_write(uring_of(io), write, RWF_DSYNC, PART_WRITE_AND_SYNC);
     return 0;
@@ -236,6 +247,9 @@ static void reap(struct io *io, struct io_write *write)
     unsigned queued = io_uring_sq_ready(ring);
     if (queued == 0)
         return;
+    sigset_t before; /* the kernel writes here, or in a thread of its own */
+
+    twl_limit_hold(&before);
     int result = submit_and_wait(ring, queued);
     unsigned in_flight = queued - io_uring_sq_ready(ring);
 
@@ -248,6 +262,18 @@ static void reap(struct io *io, struct io_write *write)
         take_result(write, (enum part)completion->user_data, completion->res);
         io_uring_cqe_seen(ring, completion);
     }
+    twl_limit_release(&before, write->ret_written == (int64_t)write->size);
+}
+
+static void reap_dsync(struct io *io, struct io_write *write)
+{
+    struct uring_io *uring = uring_of(io);
+
+    reap(io, write); /* of a call there is nothing to reap */
+    if (!uring->may_call || write->barrier != IO_BARRIER_WRITE)
+        return;
+    twl_quicker_next(&uring->quicker, uring->began_ns > 0 ? twl_monotonic_ns() - uring->began_ns : 0);
+    atomic_store_explicit(&io->is_by_call, uring->quicker.is_second, memory_order_relaxed);
 }
 
 /* ---- buffers, create, destroy ------------------------------------------------------------------ */
@@ -298,8 +324,8 @@ static void destroy(struct io *io)
 }
 
 static const struct io_ops dsync_ops = {
-    IO_FILES_OPS,           .name = "uring", .adopt_buffers = adopt_buffers,
-    .submit = submit_dsync, .reap = reap,    .destroy = destroy,
+    IO_FILES_OPS,           .name = "uring",    .adopt_buffers = adopt_buffers,
+    .submit = submit_dsync, .reap = reap_dsync, .destroy = destroy,
 };
 
 static const struct io_ops linked_ops = {
@@ -335,6 +361,17 @@ free_uring:
     return error;
 }
 
+int twl_io_uring_create_quicker(const char *path, struct io **ret_io)
+{
+    const int rc = twl_io_uring_create(path, false, ret_io);
+
+    if (rc == 0) {
+        uring_of(*ret_io)->may_call = true;
+        uring_of(*ret_io)->quicker.pause = LEAST_PAUSE;
+    }
+    return rc;
+}
+
 /* ---- a ring for many directories --------------------------------------------------------------- */
 
 #define SPARE_ENTRIES 8u /* for the poll, and for a time limit on kernels before 5.11 */
@@ -348,7 +385,7 @@ struct io_ring {
     unsigned queued;          /* entries that the kernel has not taken yet */
     unsigned in_flight;       /* entries that it has taken, without the poll and the nudge */
     bool is_nudged;           /* a nudge is in flight */
-    unsigned refused;         /* writes that the kernel or the limit refused */
+    unsigned refused;         /* writes that the kernel did not take */
     struct io_write **queue;  /* [queued] the write of each entry; NULL = the poll */
     struct io_write **refuse; /* [refused] */
 };
@@ -387,10 +424,6 @@ void twl_io_ring_submit(struct io_ring *ring, struct io_write *write)
     write->ret_synced = -ECANCELED;
     if (write->size == 0) {
         add_sync(ring, write);
-        return;
-    }
-    if (is_refused(write)) {
-        ring->refuse[ring->refused++] = write;
         return;
     }
     struct io_uring_sqe *entry = add_entry(ring, write);

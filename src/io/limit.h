@@ -3,14 +3,17 @@
  * The limit on the size of files: RLIMIT_FSIZE.
  *
  * A process that writes at or behind the limit, or makes a file longer than the limit, gets SIGXFSZ, which by default
- * ends the process; this applies even to bytes that the file already has. So every call that writes or makes a file
- * longer checks the limit here first, and returns -EFBIG. A write across the limit is a short write. A limit that is
- * lowered between the check and the write is not seen.
+ * ends the process; this applies even to bytes that the file already has. Another process may lower the limit at any
+ * time (prlimit(2)), so a look at it beforehand is not enough: every call that writes or makes a file longer holds the
+ * signal back in its thread, and gets -EFBIG. Threads of the library block all signals. A write across the limit is a
+ * short write.
  */
 #ifndef TWL_LIMIT_H
 #define TWL_LIMIT_H
 
 #include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/resource.h>
@@ -25,14 +28,15 @@ static inline int twl_limit_check(uint64_t bytes)
     return bytes > limit.rlim_cur ? -EFBIG : 0;
 }
 
-/* The same for a write at `offset`. */
-static inline int twl_limit_check_write(uint64_t offset)
-{
-    return twl_limit_check(offset + 1);
-}
+/* Blocks SIGXFSZ in this thread until the release. `is_whole`: everything was done, so no signal can have come; else one
+ * that came is discarded. */
+void twl_limit_hold(sigset_t *ret_before);
+void twl_limit_release(const sigset_t *before, bool is_whole);
 
 /* Writes all the bytes. -EFBIG also if a limit cuts them short. */
 int twl_limited_write(int fd, const void *data, size_t size, uint64_t offset);
+/* ftruncate(), also to more bytes. */
+int twl_limited_resize(int fd, uint64_t bytes);
 /* fallocate(): reserves the blocks of a range. -EOPNOTSUPP: this file system cannot. */
 int twl_limited_reserve(int fd, int mode, uint64_t from, uint64_t to);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Waits for the lock of a writer that died, whose last write may still be in flight. */
+/* Waits for the lock of a writer that died; its last write may still be in flight. */
 #include "io/io.h"
 
 #include <errno.h>

@@ -37,7 +37,7 @@ enum slot_state {
     SLOT_FREE,
     SLOT_CHANGING,
     SLOT_USED,
-    SLOT_STATES = 4, /* the version of a slot whose mapping is removed is the next multiple */
+    SLOT_STATES = 4, /* when its mapping is removed, a slot's version is the next multiple */
 };
 
 /* All fields are [atomic: the version is read before and after the others]. */
@@ -72,7 +72,7 @@ static struct slot *slot_in(struct table *table, uintptr_t address)
     return NULL;
 }
 
-/* The slot whose mapping contains the address. Also runs in the handler. */
+/* The slot of the mapping that contains the address. Also runs in the handler. */
 static struct slot *slot_of(uintptr_t address)
 {
     struct slot *slot = NULL;

@@ -39,15 +39,21 @@ struct segment_entry twl_keeper_entry(const struct segment *segment, uint64_t fi
 }
 
 /* A torn group may have left a part of its header where first groups begin. The next first group may be at
- * another offset and must not complete it. */
+ * another offset and must not complete it. One that only the page cache still has would show readers beside this writer
+ * a started segment. */
 static int clean_first_block(const struct segment *segment)
 {
     unsigned char *block = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
-    size_t size;
+    size_t size = 0;
+    bool is_zero = true;
     if (!block)
         return -ENOMEM;
     int rc = io_read(segment->file, block, BLOCK_BYTES, SEGMENT_DATA_OFFSET, &size);
-    if (rc == 0 && !are_zeros(block, size)) { /* else the block may be a hole, and the disk full */
+    if (rc == 0)
+        rc = twl_segment_look_into_cache(segment, SEGMENT_DATA_OFFSET, SEGMENT_DATA_OFFSET + BLOCK_BYTES,
+                                         &is_zero);
+    const bool is_clean = is_zero && are_zeros(block, size);
+    if (rc == 0 && !is_clean) { /* else the block may be a hole, and the disk full */
         memset(block, 0, BLOCK_BYTES);
         rc = io_write_at(segment->file, block, BLOCK_BYTES, SEGMENT_DATA_OFFSET);
     }
@@ -203,7 +209,7 @@ void twl_keeper_destroy(struct keeper *k, bool is_forked)
     while (k->left) {
         struct left *left = k->left;
         k->left = left->next;
-        twl_keeper_free_left(left);
+        twl_keeper_free_left(k, left);
     }
     twl_mutex_destroy(&k->lock);
     while (k->unused) {

@@ -60,6 +60,10 @@ void twl_keeper_destroy(struct keeper *keeper, bool is_forked);
 void twl_keeper_want(struct keeper *keeper, uint32_t count, bool is_large, uint64_t after_lsn,
                      uint32_t epoch);
 
+/* Tells the keeper how large the groups are on average, for the segments that it makes from now on: how large
+ * they are at least, and whether zeros are written to them. Call it before you ask for one. */
+void twl_keeper_expect(struct keeper *keeper, uint64_t group_bytes);
+
 /* Room for groups in the largest segment that the keeper makes. */
 uint64_t twl_keeper_most_room(const struct keeper *keeper);
 
@@ -81,6 +85,11 @@ int twl_keeper_order(struct keeper *keeper, uint64_t min_bytes, uint64_t after_l
 /* The writer has left `segment` for `next`. The keeper owns the segment from then on, seals it later and
  * closes it. Its summary is complete. */
 void twl_keeper_leave(struct keeper *keeper, const struct segment *segment, const struct segment *next);
+
+/* How many segments that were left the keeper has closed, and whether it will close more: for a thread that may open no
+ * more files. The first call takes no lock. */
+uint64_t twl_keeper_closed(const struct keeper *keeper);
+bool twl_keeper_has_left(struct keeper *keeper);
 
 /* ---- for trims and truncations: one such call at a time ---------------------------------------- */
 

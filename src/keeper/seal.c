@@ -87,11 +87,13 @@ struct left *twl_keeper_take_left(struct keeper *k, uint64_t sequence) REQUIRES(
     return left;
 }
 
-void twl_keeper_free_left(struct left *left)
+void twl_keeper_free_left(struct keeper *k, struct left *left)
 {
-    if (left)
-        twl_segment_close(&left->segment);
+    if (!left)
+        return;
+    twl_segment_close(&left->segment);
     free(left);
+    atomic_fetch_add(&k->closed, 1);
 }
 
 static int seal_left(struct completion completion, struct left *left, int64_t max_time_so_far_ns,
@@ -99,6 +101,19 @@ static int seal_left(struct completion completion, struct left *left, int64_t ma
 {
     int rc = completion.call ? completion.call(completion.context, &left->segment) : 0;
     return rc < 0 ? rc : twl_segment_seal(&left->segment, max_time_so_far_ns, ret_footer);
+}
+
+uint64_t twl_keeper_closed(const struct keeper *k)
+{
+    return atomic_load(&k->closed);
+}
+
+bool twl_keeper_has_left(struct keeper *k)
+{
+    twl_mutex_lock(&k->lock);
+    const bool has_left = k->left || k->is_sealing;
+    twl_mutex_unlock(&k->lock);
+    return has_left;
 }
 
 bool twl_keeper_seal_next(struct keeper *k) REQUIRES(k->lock)
@@ -115,7 +130,7 @@ bool twl_keeper_seal_next(struct keeper *k) REQUIRES(k->lock)
     struct segment_footer footer;
     int rc = left ? seal_left(completion, left, max_time_so_far_ns, &footer)
                   : seal_after_walk(k, &entry, &next, max_time_so_far_ns, &footer);
-    twl_keeper_free_left(left);
+    twl_keeper_free_left(k, left);
 
     twl_mutex_lock(&k->lock);
     k->is_sealing = false;

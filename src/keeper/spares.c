@@ -2,7 +2,7 @@
 /*
  * Spares, the segments that are made ahead. Each one is twice as large as the one before, up to the limit. So a small log takes little disk,
  * and a busy one rolls rarely. A retired file of full size is overwritten instead of making a new file: a log
- * whose head moves steadily changes no file-system metadata. On a nearly full disk any retired file and any
+ * with a head that moves steadily changes no file-system metadata. On a nearly full disk any retired file and any
  * smaller size will do.
  */
 #include "keeper/inside.h"
@@ -176,6 +176,20 @@ static void promise(struct keeper *k, uint64_t after_lsn, uint32_t epoch) REQUIR
         return;
     k->plan.after_lsn = after_lsn;
     k->plan.epoch = epoch;
+}
+
+/* In blocks that are reserved and not written, each group costs a commit of the file system's journal. In written
+ * ones it costs the time in which the device writes as many zeros. */
+void twl_keeper_expect(struct keeper *k, uint64_t group_bytes)
+{
+    const enum io_allocation from_options = k->config.plan.allocation;
+    const bool is_large = group_bytes >= LARGE_GROUP_BYTES;
+    twl_mutex_lock(&k->lock);
+    k->plan.allocation = is_large && from_options == IO_ALLOCATE_WRITTEN ? IO_ALLOCATE_SPACE : from_options;
+    if (is_large)
+        k->plan.bytes = max_u64(k->plan.bytes, min_u64(align_up(GROUPS_IN_SEGMENT * group_bytes, BLOCK_BYTES),
+                                                       k->config.max_bytes));
+    twl_mutex_unlock(&k->lock);
 }
 
 void twl_keeper_want(struct keeper *k, uint32_t count, bool is_large, uint64_t after_lsn, uint32_t epoch)

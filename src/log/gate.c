@@ -8,6 +8,7 @@
 #include "log/handle.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 
 #define PAUSED (1u << 30)
@@ -26,7 +27,7 @@ static void go_out(struct twinlog *log, uint32_t how)
     bool is_last = (left & CLOSING) && (left & EVERYBODY) == 0;
     bool is_last_user = (left & PAUSED) && (left & COMMIT_USERS) == 0;
     if (is_last || is_last_user)
-        twl_word_wake_all(&log->inside);
+        twl_word_wake(&log->inside, INT_MAX, false);
 }
 
 /* The thread that pauses the log already waits for this thread. */
@@ -128,7 +129,7 @@ void twl_pause(struct twinlog *log)
 {
     atomic_fetch_or(&log->inside, PAUSED);
     for (uint32_t inside; (inside = atomic_load(&log->inside)) & COMMIT_USERS;)
-        twl_word_sleep(&log->inside, inside);
+        twl_word_sleep(&log->inside, inside, 0, false);
 }
 
 void twl_resume(struct twinlog *log)
@@ -152,5 +153,5 @@ void twl_close_gate(struct twinlog *log)
     if (log->commit)
         twl_commit_end_driving(log->commit);
     for (uint32_t inside; (inside = atomic_load(&log->inside)) != CLOSING;)
-        twl_word_sleep(&log->inside, inside);
+        twl_word_sleep(&log->inside, inside, 0, false);
 }

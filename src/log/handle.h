@@ -91,7 +91,8 @@ static inline int check_durable(const struct twinlog *log)
 /* -EINVAL without a log, TWINLOG_EFORKED, -EDEADLK from the log's observer; with INSIDE_COMMIT also -EROFS. After
  * success twl_leave() must follow. */
 int twl_enter(struct twinlog *log, enum inside how, struct call *call);
-/* The same with INSIDE_COMMIT, for a call whose terms end its wait for a truncation, too: -EAGAIN, -ETIMEDOUT, -ECANCELED. */
+/* The same with INSIDE_COMMIT, for a call with terms that end its wait for a truncation, too: -EAGAIN, -ETIMEDOUT,
+ * -ECANCELED. */
 int twl_enter_on_terms(struct twinlog *log, const struct terms *terms, struct call *call);
 void twl_leave(struct call *call);
 /* Is this thread in a call of this log, which has called back? */
@@ -112,8 +113,8 @@ void twl_resume(struct twinlog *log);
 
 /* Newest durable LSN from the writer's own memory; twinlog_durable_lsn() reads the shared page. */
 uint64_t twl_durable_lsn(struct twinlog *log);
-int twl_look(
-    struct twinlog *log); /* opened for reading: finds the watermarks. TWINLOG_ECORRUPT: as far as is known */
+/* Of a log that is opened for reading: finds the watermarks. TWINLOG_ECORRUPT: as far as is known. */
+int twl_look(struct twinlog *log);
 /* Newest LSN that any reader may have been told. Reads the files if the log is read-only. */
 int twl_find_told_lsn(struct twinlog *log, uint64_t *ret_lsn);
 

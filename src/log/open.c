@@ -5,7 +5,8 @@
  * For writing: take the writer's lock; read the state file; load the set of segments after a dead writer's last
  * write has landed in them (I9); recover; sync what is kept, and the directory (I6); begin a new epoch with a
  * marker, synced, so that what lies behind it can never be read again (I4). All reads come from the disk,
- * past the page cache, which may show data that a failed sync has lost. Only then may a thread append.
+ * past the page cache, which may show data that a failed sync has lost; the marker overwrites what it shows at the end.
+ * Only then may a thread append.
  *
  * If opening fails, all resources are released. At most these changes remain: a file "writer.lock", a state
  * file that says what was already so, settled open groups (settle.h), spares made or removed, or the marker
@@ -274,7 +275,7 @@ static void plan_segment(const struct opening *o, uint64_t sequence, uint64_t by
     memcpy(ret_plan->log_id, o->log_id, LOG_ID_BYTES);
 }
 
-/* A log without a state file is new. A log whose creation was interrupted keeps the identity that it got
+/* A log without a state file is new. If its creation was interrupted, it keeps the identity that it got
  * then, because its first segment may still turn up. */
 static int make_state(struct opening *o)
 {
@@ -342,6 +343,20 @@ static int keep_what_is_there(struct opening *o)
     if (rc == 0)
         rc = twl_segment_unseal(&o->active, o->recovery.offset);
     return rc < 0 ? refuse_system(o, rc, "sync the newest segment") : 0;
+}
+
+/* Readers beside this writer read through the page cache, which may show a group that the disk has lost. They would take it
+ * for the one that follows, because a marker in the next block does not overwrite it. So it counts as junk. */
+static int look_into_cache(struct opening *o)
+{
+    struct recovery *recovery = &o->recovery;
+    const uint64_t end = align_up(recovery->offset, BLOCK_BYTES);
+    bool is_zero = true;
+    if (!(o->log->options.flags & TWINLOG_PAD) || recovery->has_junk || end == recovery->offset)
+        return 0;
+    int rc = twl_segment_look_into_cache(&o->active, recovery->offset, end, &is_zero);
+    recovery->has_junk = !is_zero;
+    return rc < 0 ? refuse_system(o, rc, "read the last block") : 0;
 }
 
 /* The writer that made the segment of a truncation may have gone on to the next epoch, and published it,
@@ -599,6 +614,8 @@ static int open_steps(struct opening *o)
         rc = make_state(o);
     if (rc == 0)
         rc = o->set.started == 0 ? create_first_segment(o) : keep_what_is_there(o);
+    if (rc == 0)
+        rc = look_into_cache(o);
     if (rc == 0 && !has_fitting_spares(o))
         rc = remove_spares(o);
     if (rc == 0)

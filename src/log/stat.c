@@ -127,11 +127,13 @@ void twl_stat_writer(struct twinlog *log, struct twinlog_stat *stat)
     *stat = (struct twinlog_stat){ .size = sizeof(*stat) };
     log->ops->count(log->engine, stat);
     stat->mode = log->options.mode;
-    stat->io = log->io_kind;
+    const bool is_by_call = atomic_load_explicit(&log->io->is_by_call, memory_order_relaxed);
+    stat->io = is_by_call ? (uint32_t)TWINLOG_IO_DSYNC : log->io_kind;
     stat->is_direct = !(log->options.flags & TWINLOG_BUFFERED);
     if (log->keeper)
         count_kept_files(log, stat);
-    memcpy(stat->io_reason, log->io_reason, sizeof(stat->io_reason));
+    snprintf(stat->io_reason, sizeof(stat->io_reason), "%.120s%s", log->io_reason,
+             is_by_call ? "; quicker than io_uring at present" : "");
     stat_markers(log, stat);
 }
 

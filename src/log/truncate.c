@@ -4,7 +4,7 @@
  *
  * Nothing is overwritten. A new segment says in its header at which LSN it starts and which group it
  * continues. When it is durable under its name, the truncation is done: what older segments hold of that LSN
- * and later ones is dead, even after a crash (I4). A reset is a truncation whose segment continues nothing.
+ * and later ones is dead, even after a crash (I4). A reset is a truncation to a segment that continues nothing.
  * The writer goes on in that segment, in a new epoch.
  */
 #include "log/handle.h"
@@ -29,11 +29,10 @@ static int find_group(struct twinlog *log, struct segment_set *set, uint64_t las
         return (int)index;
     const struct segment_entry *entry = &set->entries[index];
     struct segment segment;
-    int rc = twl_segment_open_valid(log->io, entry->name, &segment);
+    int rc = twl_segment_open_entry(log->io, entry, &segment);
     if (rc < 0)
         return rc;
     struct cursor cursor = { 0 };
-    segment.kept_lsn = entry->kept_lsn;
     twl_cursor_begin(&cursor, &segment, twl_position_before(&segment));
     rc = twl_cursor_seek(&cursor, entry->is_sealed ? &entry->footer : NULL, last_lsn);
     if (rc > 0) {

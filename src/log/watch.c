@@ -128,12 +128,15 @@ int twl_watch(struct io *io, int timeout_ms, struct twinlog_stat *ret_stat,
 {
     struct shared_page shared;
     struct copy *copy = calloc(1, sizeof(*copy));
+    bool is_told = false;
     int rc = copy ? twl_page_watch(io, &shared) : -ENOMEM;
     if (rc == 0) {
         rc = wait_for_copy(&shared, (unsigned)timeout_ms, copy);
+        is_told =
+            rc == 0 || (rc == -ETIMEDOUT && is_sound(&shared, copy, 0)); /* the last one, of an idle writer */
         twl_page_unwatch(&shared);
     }
-    if (rc == 0) {
+    if (is_told) {
         copy->stat.io_reason[sizeof(copy->stat.io_reason) - 1] = '\0';
         twl_versioned_give(ret_stat, &copy->stat, sizeof(copy->stat));
         twl_versioned_give(ret_timings, &copy->timings, sizeof(copy->timings));

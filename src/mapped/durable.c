@@ -6,10 +6,6 @@
  * that had no next one before its records were counted, because a segment without a next one may still get
  * records.
  *
- * In shared mode, one participant, the leader, syncs for all. The others sleep until the page says that their
- * records are durable. No participant depends on the leader: if it dies, the kernel releases its lock; if it
- * is stopped, the others sync without the lock, which is harmless. The lock only saves time.
- *
  * The kernel reports a disk error once to each open file, and not at all to a file that is opened later. So a
  * sync vouches only for records that were stored since this process opened the segment. Before its first
  * sync, a process checks the older ones and makes their pages dirty again. (The kernel may also have dropped
@@ -23,22 +19,18 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-#define COPY_MS 2u          /* to wait for another process's copy, before records in front of it are synced */
-#define LEADER_MS 1000u     /* to wait for the leader's sync */
-#define FOLLOWER_NAP_MS 20u /* between two checks of the leader, which may have died */
-
 /* ---- copies ------------------------------------------------------------------------------------ */
 
 int twl_mapped_await_copy(struct mapped *m, const struct mapped_segment *seg, struct open_walk *walk,
                           struct record_header *ret_record)
 {
-    for (unsigned turns = 0; !twl_open_group_pass(&seg->group, walk, ret_record); turns++) {
+    for (uint64_t turns = 0; !twl_open_group_pass(&seg->group, walk, ret_record); turns++) {
         const bool is_wanted = seg->group.first_lsn + walk->count <= m->wanted_lsn;
-        if (twl_mapped_segment_is_lost(seg) || twl_open_group_is_gone(&seg->group, walk))
+        if (twl_open_group_is_lost(&seg->group) || twl_open_group_is_gone(&seg->group, walk))
             return -EIO;
         if (turns < TURNS_TO_YIELD)
             twl_yield();
-        else if (m->participants && (!is_wanted || turns >= TURNS_TO_YIELD + COPY_MS) &&
+        else if ((!is_wanted || turns >= TURNS_TO_YIELD + (uint64_t)m->ops->copy_ms) &&
                  !twl_mapped_fill_abandoned(m, seg, walk))
             return -EAGAIN;
         else
@@ -116,9 +108,9 @@ int twl_mapped_sync_bytes(struct mapped *m, struct mapped_segment *seg, uint64_t
     const uint64_t from = align_down(seg->synced, LARGEST_PAGE_BYTES); /* msync() needs a page boundary */
     atomic_fetch_add(&m->syncs, 1);
     int rc = msync(seg->group.bytes + from, to - from, MS_SYNC) < 0 ? -errno : 0;
-    if (rc == 0 && twl_mapped_segment_is_lost(seg))
+    if (rc == 0 && twl_open_group_is_lost(&seg->group))
         rc = -EIO;
-    if (rc == 0 && m->participants && !atomic_load(&seg->words->is_named)) {
+    if (rc == 0 && !atomic_load(&seg->words->is_named)) {
         rc = m->io->ops->sync_dir(m->io);
         if (rc == 0)
             atomic_store(&seg->words->is_named, 1);
@@ -153,62 +145,11 @@ int twl_mapped_sync_up_to(struct mapped *m, const struct mapped_segment *last)
     return rc;
 }
 
-/* ---- in shared mode -------------------------------------------------------------------------------- */
-
-static int sync_as_leader(struct mapped *m) REQUIRES(m->syncing)
-{
-    POINT("lead-begun");
-    const int rc = twl_mapped_sync_up_to(m, NULL);
-    POINT("lead-done");
-    twl_participants_release(m->participants, LOCK_TO_SYNC);
-    return rc;
-}
-
-/* Sleeps without the lock, so that a thread that needs only earlier records, or whose time is over, need not
- * wait for a process that is stopped. */
-static void sleep_for_participants(struct mapped *m, uint32_t page_sequence, unsigned timeout_ms)
-    REQUIRES(m->syncing)
-{
-    twl_mutex_unlock(&m->syncing);
-    twl_page_sleep(m->shared, page_sequence, (int)timeout_ms);
-    twl_mutex_lock(&m->syncing);
-}
-
-static int sync_shared(struct mapped *m, uint64_t lsn, uint64_t deadline_ns) REQUIRES(m->syncing)
-{
-    const uint64_t patience_ns = (uint64_t)LEADER_MS * 1000000u;
-    uint64_t asked_ns = twl_monotonic_ns();
-    for (;;) {
-        const uint32_t page_sequence = twl_page_sequence(m->shared);
-        int rc = twl_mapped_catch_up(m);
-        const uint64_t durable = atomic_load(m->durable);
-        m->wanted_lsn = lsn;
-        if (rc == 0 && durable < lsn) {
-            rc = twl_mapped_poison(m);
-            if (rc == 0 && twl_participants_try(m->participants, LOCK_TO_SYNC))
-                rc = sync_as_leader(m);
-            else if (rc == 0 && twl_monotonic_ns() - asked_ns > patience_ns)
-                rc = twl_mapped_sync_up_to(m, NULL);
-        }
-        if (atomic_load(m->durable) >= lsn || (rc < 0 && rc != -EAGAIN))
-            return rc == -EAGAIN ? 0 : rc;
-        if (is_over(deadline_ns))
-            return -ETIMEDOUT;
-        if (atomic_load(m->durable) > durable) /* the leader makes progress */
-            asked_ns = twl_monotonic_ns();
-        sleep_for_participants(m, page_sequence, rc == -EAGAIN ? COPY_MS : FOLLOWER_NAP_MS);
-    }
-}
-
 int twl_mapped_sync(struct mapped *m, uint64_t lsn, uint64_t deadline_ns)
 {
-    int rc = twl_mapped_catch_up(m); /* so that records of other participants are synced, too */
-    lsn = min_u64(lsn, twl_mapped_last_lsn(m));
+    lsn = min_u64(lsn, twl_mapped_last_lsn(m)); /* also of other participants */
     twl_mutex_lock(&m->syncing);
-    if (rc == 0 && atomic_load(m->durable) < lsn) /* else another thread has just synced them */
-        rc = m->participants ? sync_shared(m, lsn, deadline_ns) : twl_mapped_sync_up_to(m, NULL);
-    if (m->participants) /* there may be no thread to do it */
-        twl_mapped_let_go_of_closed(m);
+    const int rc = m->ops->sync(m, lsn, deadline_ns);
     twl_mutex_unlock(&m->syncing);
     return rc;
 }

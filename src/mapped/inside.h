@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * struct mapped, for the files that work on it: mapped.c, roll.c, durable.c, progress.c, close.c.
+ * struct mapped, for the files that work on it.
  *
- * The segments whose group is not closed form a list, oldest first, with the active one at its end. When a
+ * The segments without a closed group form a list, oldest first, with the active one at its end. When a
  * record does not fit, one thread rolls to the next segment, under `rolling`; other threads that need room
  * wait for it. A thread inside a segment counts itself among its users, so that the mapping stays. The list
  * grows under `rolling` and shrinks under `syncing`. Its entries live until the log is closed, so reading an
@@ -11,9 +11,8 @@
  *
  * docs/design.md has the order of the locks.
  *
- * A single writer has the keeper make and close segments. Participants, `participants`, do that together (next.h,
- * close.c). Each participant has a list of its own; the list of one that has not needed room lately ends
- * earlier.
+ * What a single writer does in another way than participants is in `ops`: alone.c, shared_mode.c. Each participant has a
+ * list of its own; the list of one that has not needed room lately ends earlier.
  */
 #ifndef TWL_MAPPED_INSIDE_H
 #define TWL_MAPPED_INSIDE_H
@@ -22,12 +21,36 @@
 #include "mapped/mapped_segment.h"
 
 #include "base/sync.h"
-#include "mapped/participants.h"
 
-#define OUR_NAME 1u          /* in claims, where there is one process */
+#include <errno.h>
+
 #define TURNS_TO_YIELD 1000u /* before a wait sleeps, or asks whether a participant is alive */
+#define COPY_MS 2 /* to wait for another process's copy, before records in front of it are synced */
+
+struct mapped_ops {
+    /* For the thread: has the next segment made, if there is none. -EAGAIN: another participant makes it. */
+    int (*prepare_ahead)(struct mapped *m);
+    /* [rolling] Opens the next segment as `spare_segment`. -EAGAIN: none is ready, and it may not wait. */
+    int (*get_next)(struct mapped *m, bool may_wait);
+    /* [rolling] Composes the marker that starts the spare, and lets searches for segments find that. */
+    int (*compose_start)(struct mapped *m, const struct position *position, struct group_header *ret_start);
+    void (*announce)(struct mapped *m, struct mapped_segment *old, struct mapped_segment *seg);
+    /* Lets go of segments that a participant has closed, and closes the oldest one that was left, if it can: true. NULL
+     * without participants, as is `look_after`. */
+    bool (*tend)(struct mapped *m);
+    /* How many segments that were left have given back their file and mapping, and whether others still have theirs. */
+    uint64_t (*let_go)(const struct mapped *m);
+    bool (*has_left)(struct mapped *m);
+    uint64_t (*look_after)(struct mapped *m); /* for the thread: work for others; when to look again */
+    int (*sync)(struct mapped *m, uint64_t lsn, uint64_t deadline_ns); /* [syncing] twl_mapped_sync() */
+    int (*finish)(struct mapped *m);
+    uint32_t copy_ms; /* that a sync waits for the copy of a record it needs, before it does without */
+};
+/* The first participant is alone until twl_mapped_let_in(). */
+extern const struct mapped_ops twl_mapped_alone;
 
 struct mapped {
+    const struct mapped_ops *ops;
     struct io *io;                     /* [const] */
     struct keeper *keeper;             /* [const] NULL in shared mode */
     struct shared_page *shared;        /* [const] */
@@ -37,8 +60,10 @@ struct mapped {
     _Atomic(struct mapped_segment *) active;
     _Atomic int *poison;       /* [const pointer] to `own_poison`, or to that of all participants */
     _Atomic uint64_t *durable; /* [const pointer] likewise: newest LSN up to which all records are durable */
+    _Atomic uint64_t *newest; /* [const pointer] likewise: number of the segment that others have rolled to */
     _Atomic int own_poison;
-    /* The same as far as this process has synced. Only this one is promised on the disk: a recovery takes what is
+    _Atomic uint64_t own_newest; /* 0: there are no others */
+    /* As far as this process has synced. Only this one is promised on the disk: a recovery takes what is
      * promised and missing for damage, and the page may hold anything. */
     _Atomic uint64_t own_durable;
     uint64_t began_lsn; /* [const] first LSN that was free when this handle was opened */
@@ -55,9 +80,10 @@ struct mapped {
     struct twl_mutex syncing;
     struct mapped_segment *oldest; /* [syncing] that is not closed */
     struct mapped_segment *all;    /* [const once the first one is active] every segment, oldest first */
-    uint64_t wanted_lsn;           /* [syncing] a sync waits for other processes up to this record */
+    uint64_t wanted_lsn;           /* [syncing] a sync waits for copies up to this record */
     _Atomic uint64_t syncs;
-    _Atomic uint64_t let_go; /* segments that are not mapped any more, because their groups are closed */
+    _Atomic uint64_t
+        let_go; /* shared mode: segments that are not open any more, because their groups are closed */
 
     struct twl_mutex looking;
     struct mapped_segment *seen_segment; /* [looking] records before this segment are complete */
@@ -83,25 +109,23 @@ static inline bool is_over(uint64_t deadline_ns)
 int twl_mapped_poison(const struct mapped *m);
 uint64_t twl_mapped_last_lsn(struct mapped *m); /* newest that was put, or is being put */
 
+struct mapped *twl_mapped_new(const struct mapped_config *config, uint32_t max_record_bytes);
+
 /* Returns the active segment, which stays mapped until twl_mapped_leave(). */
 struct mapped_segment *twl_mapped_enter(struct mapped *m);
 void twl_mapped_leave(struct mapped_segment *seg);
 
 /* ---- roll.c: from one segment to the next --------------------------------------------------------- */
 
-/* For the thread: has the next segment made, if there is none, and waits. -EAGAIN: another participant makes
- * it. */
-int twl_mapped_prepare_ahead(struct mapped *m);
 /* Makes `spare` ready to be started. If it may not wait and none is ready: -EAGAIN, or what kept the thread
  * from making one. */
 int twl_mapped_prepare(struct mapped *m, bool may_wait) REQUIRES(m->rolling);
 /* Begins the spare and makes it the active segment. */
 int twl_mapped_move_on(struct mapped *m, const struct position *position) REQUIRES(m->rolling);
-/* Leaves `full`, whose group has ended, unless another thread has left it. Takes `rolling`; the thread that
+/* Leaves `full` after the end of its group, unless another thread has left it. Takes `rolling`; the thread that
  * has that lock may be waiting for a file. A try waits for neither: -EAGAIN. */
 int twl_mapped_roll(struct mapped *m, const struct mapped_segment *full, bool is_try);
-/* Rolls as far as the other participants have. Without participants: does nothing. */
-int twl_mapped_catch_up(struct mapped *m);
+int twl_mapped_catch_up(struct mapped *m); /* rolls as far as the other participants have */
 
 /* ---- durable.c: to the disk -------------------------------------------------------------------------- */
 
@@ -130,16 +154,17 @@ void twl_mapped_see_through(struct mapped *m, const struct mapped_segment *seg);
 /* True: the next record has become a filler, because its owner is dead. */
 bool twl_mapped_fill_abandoned(struct mapped *m, const struct mapped_segment *seg,
                                const struct open_walk *walk);
-/* Makes fillers of the open claims of a dead participant that had this handle's number. */
-void twl_mapped_fill_our_number(struct mapped *m);
 
 /* ---- close.c: groups get their headers ------------------------------------------------------------- */
 
-/* In shared mode: unmaps and closes the files of segments whose group a participant has closed. */
-void twl_mapped_let_go_of_closed(struct mapped *m) REQUIRES(m->syncing);
-/* In shared mode: does that, and closes the group of the oldest segment that was left, if it can now. True: it
- * has. */
-bool twl_mapped_tend(struct mapped *m);
+/* Waits for the records of a segment that was left, and sums them up. */
+int twl_mapped_summarise(struct mapped *m, struct mapped_segment *seg, struct summary *summary,
+                         uint64_t *ret_payload_bytes) REQUIRES(m->syncing);
+int twl_mapped_close_file(struct mapped *m, struct mapped_segment *seg, struct io_file *file)
+    REQUIRES(m->syncing);
+/* Waits until the segment, which was left, is not active any more and no thread is inside; neither takes
+ * long. */
+void twl_mapped_await_users(const struct mapped *m, const struct mapped_segment *seg);
 /* Closes all groups and the log; called by the only, or the last, writer. */
 int twl_mapped_close_all(struct mapped *m);
 

@@ -6,7 +6,6 @@
 #include "base/bytes.h"
 #include "base/point.h"
 #include "format/checksum.h"
-#include "mapped/next.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -15,7 +14,6 @@
 #define AHEAD_BYTES (UINT64_C(4) << 20)    /* pages to make present before they are needed */
 #define NOTICE_BYTES (UINT64_C(256) << 10) /* progress after which the thread is woken */
 #define WRITTEN_BYTES ((size_t)512 << 10)  /* smaller pieces wait for each other longer than they gain */
-#define SWEEP_MS 100u                      /* between two looks for participants that have died */
 #define INTERVAL_SYNC_MS 1500u             /* a sync of the interval waits so long; more than LEADER_MS */
 #define CLOSING_MS 10000u /* an append that cannot open a file waits so long for another to be closed */
 
@@ -92,33 +90,34 @@ static int fill(struct mapped *m, struct mapped_segment *seg, const struct place
     return rc < 0 ? twl_mapped_fail(m, rc) : 0;
 }
 
-static bool has_left_open(struct mapped *m)
+static bool is_short_of_files(int rc)
 {
-    twl_mutex_lock(&m->syncing);
-    const struct mapped_segment *oldest = m->oldest, *next = atomic_load(&oldest->next);
-    twl_mutex_unlock(&m->syncing);
-    return next && !(oldest->is_placeholder && next == atomic_load(&m->active));
+    return rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM;
 }
 
-/* A segment that was left stays open and mapped until its group is closed. If the process may have no more files or
- * mappings, waits until more than so many were let go: true. False: none was left, or closing it takes too long. */
-static bool await_closing(struct mapped *m, uint64_t let_go)
+/* A segment that was left stays open and mapped until it is closed. If the process may have no more files or mappings,
+ * waits until more than so many were let go: 0. `error`: none was left, or closing it takes too long. -ETIMEDOUT. */
+static int await_closing(struct mapped *m, uint64_t let_go, int error, uint64_t deadline_ns)
 {
-    const uint64_t deadline_ns = twl_monotonic_ns() + CLOSING_MS * UINT64_C(1000000);
+    const uint64_t patience_ns = twl_monotonic_ns() + CLOSING_MS * UINT64_C(1000000);
     atomic_fetch_add(&m->roll_waits, 1);
     for (;;) {
-        const bool has_left = has_left_open(m);
-        if (atomic_load(&m->let_go) > let_go || twl_mapped_poison(m) != 0)
-            return true;
-        if (!has_left || is_over(deadline_ns))
-            return false;
-        if (!m->participants || !twl_mapped_tend(m))
+        const bool has_left = m->ops->has_left(m);
+        if (m->ops->let_go(m) > let_go || twl_mapped_poison(m) != 0)
+            return 0;
+        if (!has_left || is_over(patience_ns))
+            return error;
+        if (is_over(deadline_ns))
+            return -ETIMEDOUT;
+        if (!m->ops->tend || !m->ops->tend(m))
             m->io->ops->sleep_ms(m->io, 1);
     }
 }
 
-static int put(struct mapped *m, const struct twinlog_entry *entry, bool is_try, uint64_t *ret_lsn)
+static int put(struct mapped *m, const struct twinlog_entry *entry, const struct terms *terms,
+               uint64_t *ret_lsn)
 {
+    const bool is_try = terms->is_try;
     uint32_t size;
     int rc = size_of(m, entry, &size);
     while (rc == 0) {
@@ -139,13 +138,12 @@ static int put(struct mapped *m, const struct twinlog_entry *entry, bool is_try,
         twl_mapped_leave(seg);
         if (claimed < 0)
             return twl_mapped_fail(m, claimed);
-        const uint64_t let_go = atomic_load(&m->let_go);
+        const uint64_t let_go = m->ops->let_go(m);
         rc = twl_mapped_roll(m, seg, is_try);
-        if ((rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM) && !is_try && await_closing(m, let_go))
-            rc = 0;
-        if (rc == 0 && m->participants && !m->has_thread &&
-            !is_try) /* else left segments stay open and mapped */
-            (void)twl_mapped_tend(m);
+        if (is_short_of_files(rc) && !is_try)
+            rc = await_closing(m, let_go, rc, terms->deadline_ns);
+        if (rc == 0 && m->ops->tend && !m->has_thread && !is_try) /* else left segments stay open */
+            (void)m->ops->tend(m);
     }
     return rc;
 }
@@ -162,7 +160,7 @@ static int wait_for_copies(struct mapped *m, uint64_t lsn, uint64_t deadline_ns)
             break;
         if (is_over(deadline_ns))
             return -ETIMEDOUT;
-        if (m->participants && turns >= TURNS_TO_YIELD) /* another process may be stopped */
+        if (turns >= TURNS_TO_YIELD) /* another process may be stopped */
             m->io->ops->sleep_ms(m->io, 1);
         else
             twl_yield();
@@ -188,7 +186,7 @@ static int append(void *engine, const struct batch *batch, const struct terms *t
         return -ENOTSUP;
     if (terms->cancel && __atomic_load_n(&terms->cancel->is_canceled, __ATOMIC_SEQ_CST))
         return -ECANCELED;
-    const int rc = put(engine, batch->entries, terms->is_try, ret_lsn);
+    const int rc = put(engine, batch->entries, terms, ret_lsn);
     return rc < 0 || terms->level != TWINLOG_LEVEL_DURABLE ? rc : wait_for(engine, *ret_lsn, terms);
 }
 
@@ -214,7 +212,7 @@ static void prepare_segment(struct mapped *m)
 {
     if (atomic_load(&m->has_spare))
         return;
-    int rc = twl_mapped_prepare_ahead(m);
+    int rc = m->ops->prepare_ahead(m);
     if (rc == 0) {
         twl_mutex_lock(&m->rolling);
         rc = twl_mapped_prepare(m, false);
@@ -225,62 +223,36 @@ static void prepare_segment(struct mapped *m)
     atomic_store(&m->spare_error, rc == -EAGAIN ? 0 : rc);
 }
 
-/* Another program may have truncated the file of the page: then this process no longer sees the other
- * participants. */
-static int check_page(struct mapped *m)
-{
-    const int rc = m->io->ops->check_view(m->io, (const unsigned char *)m->shared->page);
-    return rc < 0 ? twl_mapped_fail(m, -EIO) : 0;
-}
-
-/* Work that any participant may do: records of dead participants, groups to close. */
-static void look_after_participants(struct mapped *m)
-{
-    uint64_t lsn, payload_bytes;
-    (void)check_page(m);
-    (void)twl_mapped_find_written(m, &lsn, &payload_bytes);
-    (void)twl_mapped_tend(m);
-}
-
 static void *run(void *context)
 {
     struct mapped *m = context;
     const uint64_t interval_ns = (uint64_t)m->options.flush_interval_ms * 1000000u;
-    uint64_t due_ns = interval_ns > 0 ? twl_monotonic_ns() + interval_ns : 0;
+    uint64_t due_ns = interval_ns > 0 ? twl_monotonic_ns() + interval_ns : UINT64_MAX;
     for (;;) {
         const uint32_t seen = twl_event_value(&m->wake);
         if (atomic_load(&m->must_stop))
             return NULL;
         prepare_pages(m);
         prepare_segment(m);
-        if (m->participants)
-            look_after_participants(m);
-        if (due_ns > 0 && twl_monotonic_ns() >= due_ns) {
+        const uint64_t look_ns = m->ops->look_after ? m->ops->look_after(m) : UINT64_MAX;
+        if (twl_monotonic_ns() >= due_ns) {
             (void)twl_mapped_sync(m, UINT64_MAX, twl_monotonic_ns() + INTERVAL_SYNC_MS * UINT64_C(1000000));
             due_ns = twl_monotonic_ns() + interval_ns;
         }
-        const uint64_t sweep_ns =
-            m->participants ? twl_monotonic_ns() + SWEEP_MS * UINT64_C(1000000) : UINT64_MAX;
-        const uint64_t until_ns = min_u64(due_ns > 0 ? due_ns : UINT64_MAX, sweep_ns);
+        const uint64_t until_ns = min_u64(due_ns, look_ns);
         twl_event_sleep_until(&m->wake, seen, until_ns == UINT64_MAX ? 0 : until_ns);
     }
 }
 
 /* ---- creating and destroying --------------------------------------------------------------------- */
 
-/* Bytes that a segment must have for groups, so that the largest record fits. */
-static uint64_t room_for(uint32_t max_record_bytes)
-{
-    return OPEN_RECORDS_OFFSET - SEGMENT_DATA_OFFSET + twl_record_bytes(max_record_bytes) +
-           SEGMENT_MARKER_BYTES;
-}
-
-static struct mapped *create(const struct mapped_config *config)
+struct mapped *twl_mapped_new(const struct mapped_config *config, uint32_t max_record_bytes)
 {
     struct mapped *m = aligned_alloc(_Alignof(struct mapped), sizeof(*m));
     if (!m)
         return NULL;
     memset(m, 0, sizeof(*m));
+    m->ops = &twl_mapped_alone;
     m->io = config->io;
     m->keeper = config->keeper;
     m->shared = config->shared;
@@ -288,8 +260,11 @@ static struct mapped *create(const struct mapped_config *config)
     m->options = *config->options;
     m->poison = m->participants ? &m->participants->common->poison : &m->own_poison;
     m->durable = m->participants ? &m->shared->page->durable.lsn : &m->own_durable;
+    m->newest = m->participants ? &m->participants->common->newest : &m->own_newest;
     m->seen = (struct open_walk)OPEN_WALK_INIT;
-    m->room = room_for(m->options.max_record_bytes);
+    m->wanted_lsn = UINT64_MAX;
+    m->room =
+        OPEN_RECORDS_OFFSET - SEGMENT_DATA_OFFSET + twl_record_bytes(max_record_bytes) + SEGMENT_MARKER_BYTES;
     twl_mutex_init(&m->rolling);
     twl_mutex_init(&m->syncing);
     twl_mutex_init(&m->looking);
@@ -301,9 +276,8 @@ static int hold_place(struct mapped *m, const struct mapped_config *config) REQU
 {
     const uint64_t number = twl_segment_name_number(m->first_left.name);
     struct mapped_segment *seg;
-    const int rc =
-        twl_mapped_segment_hold_place(m->io, &m->first_left, &config->position,
-                                      max_u64(number, config->max_number), m->participants != NULL, &seg);
+    const int rc = twl_mapped_segment_hold_place(m->io, &m->first_left, &config->position,
+                                                 max_u64(number, config->max_number), m->participants, &seg);
     if (rc < 0)
         return rc;
     m->first_left = (struct segment){ 0 };
@@ -314,7 +288,7 @@ static int hold_place(struct mapped *m, const struct mapped_config *config) REQU
 
 int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_mapped)
 {
-    struct mapped *m = create(config);
+    struct mapped *m = twl_mapped_new(config, config->options->max_record_bytes);
     if (!m)
         return -ENOMEM;
     m->began_lsn = config->position.next_lsn;
@@ -329,11 +303,8 @@ int twl_mapped_create(const struct mapped_config *config, struct mapped **ret_ma
         rc = hold_place(m, config);
     twl_mutex_unlock(&m->rolling);
     if (rc < 0) {
-        /* else each failed opening leaves one more segment; the ones behind it go first */
-        if (m->spare_segment.file) {
+        if (m->spare_segment.file) /* else each failed opening leaves one more segment behind it */
             twl_keeper_remove_ready(m->keeper);
-            m->io->ops->unlink(m->io, m->spare_segment.name);
-        }
         m->first_left = (struct segment){ 0 };
         twl_mapped_destroy(m, false);
         return rc;
@@ -350,84 +321,6 @@ void twl_mapped_begin(struct mapped *m)
     if (left.file)
         twl_keeper_leave(m->keeper, &left, &atomic_load(&m->active)->segment);
     twl_mutex_unlock(&m->rolling);
-}
-
-static int open_placeholder(struct mapped *m, struct segment *ret_segment, struct mapped_segment **ret_seg)
-{
-    const struct full *full = &m->participants->common->full;
-    const struct position position = { full->next_lsn, full->chain, { full->epoch, full->salt } };
-    char name[SEGMENT_NAME_BYTES];
-    twl_segment_name(full->segment, name);
-    int rc = twl_segment_open_valid(m->io, name, ret_segment);
-    if (rc == 0)
-        rc = twl_mapped_segment_hold_place(m->io, ret_segment, &position, full->number, true, ret_seg);
-    return rc;
-}
-
-/* Makes the oldest segment whose group is not closed the active one; the caller catches up from there. */
-static int enter_oldest(struct mapped *m) REQUIRES(m->rolling)
-{
-    const uint64_t number = atomic_load(&m->participants->common->oldest);
-    struct segment segment = { 0 };
-    struct mapped_segment *seg;
-    int rc;
-    if (number == m->participants->common->full.number) {
-        rc = open_placeholder(m, &segment, &seg);
-    } else {
-        rc = twl_next_open(m->io, number, &segment);
-        if (rc == 0)
-            rc = twl_mapped_segment_map(m->io, &segment, m->participants->number, true, &seg);
-    }
-    if (rc < 0) {
-        twl_segment_close(&segment);
-        return rc;
-    }
-    m->oldest = m->all = m->seen_segment = seg;
-    atomic_store(&m->active, seg);
-    return seg->is_placeholder ? 0 : twl_mapped_segment_enter(seg);
-}
-
-int twl_mapped_join(const struct mapped_config *config, struct mapped **ret_mapped)
-{
-    struct mapped *m = create(config);
-    if (!m)
-        return -ENOMEM;
-    m->room = room_for(m->participants->common->max_record_bytes);
-    twl_mutex_lock(&m->rolling);
-    int rc = enter_oldest(m);
-    twl_mutex_unlock(&m->rolling);
-    if (rc == 0)
-        rc = twl_mapped_catch_up(m);
-    if (rc < 0) {
-        twl_mapped_destroy(m, false);
-        return rc;
-    }
-    twl_segment_remove_dead(m->io);
-    twl_mapped_fill_our_number(m);
-    m->began_lsn = twl_mapped_last_lsn(m) + 1;
-    *ret_mapped = m;
-    return 0;
-}
-
-void twl_mapped_let_in(struct mapped *m, int64_t max_time_so_far_ns)
-{
-    struct common *common = m->participants->common;
-    const struct mapped_segment *active = atomic_load(&m->active);
-    const uint64_t number = active->number;
-    m->keeper = NULL;
-    common->segment_bytes = m->options.segment_bytes;
-    common->max_record_bytes = m->options.max_record_bytes;
-    atomic_store(&common->max_time_so_far_ns, max_time_so_far_ns);
-    atomic_store(&common->oldest, number);
-    atomic_store(&common->newest, number);
-    common->full = (struct full){ 0 };
-    if (active->is_placeholder)
-        common->full = (struct full){ .number = number,
-                                      .segment = twl_segment_name_number(active->segment.name),
-                                      .next_lsn = active->start.first_lsn,
-                                      .chain = active->start.checksum,
-                                      .epoch = active->start.epoch.number,
-                                      .salt = active->start.epoch.salt };
 }
 
 int twl_mapped_start(struct mapped *m)
@@ -449,39 +342,12 @@ static void end_thread(struct mapped *m)
     m->has_thread = false;
 }
 
-/* Makes the records of this handle durable; the last participant also closes the log. */
-static int finish_shared(struct mapped *m)
-{
-    int rc = twl_mapped_sync(m, atomic_load(&m->last_own), 0);
-    if (rc == 0)
-        rc = twl_mapped_poison(m);
-    if (!twl_participants_are_gone(m->participants))
-        return rc;
-    const int caught_up = twl_mapped_catch_up(m);
-    rc = rc < 0 ? rc : caught_up;
-    if (rc == 0) /* after catching up, which reads the page */
-        rc = check_page(m);
-    if (rc == 0)
-        rc = twl_mapped_close_all(m);
-    if (rc == 0) /* the spare would only take space */
-        twl_next_remove(m->io, atomic_load(&m->active)->number + 1);
-    return rc;
-}
-
 /* Closes the group and the log, and truncates the file to its last byte. */
 static int finish(void *engine)
 {
     struct mapped *m = engine;
     end_thread(m);
-    return m->participants ? finish_shared(m) : twl_mapped_close_all(m);
-}
-
-static void destroy_mapped_segment(struct mapped_segment *seg)
-{
-    twl_mapped_segment_unmap(seg);
-    twl_segment_close(&seg->segment);
-    twl_mapped_segment_unlock(seg);
-    twl_mapped_segment_free(seg);
+    return m->ops->finish(m);
 }
 
 void twl_mapped_destroy(struct mapped *m, bool is_forked)
@@ -495,16 +361,19 @@ void twl_mapped_destroy(struct mapped *m, bool is_forked)
     end_thread(m);
     for (struct mapped_segment *seg = m->all; seg;) {
         struct mapped_segment *next = atomic_load(&seg->next);
-        destroy_mapped_segment(seg);
+        twl_mapped_segment_unmap(seg);
+        twl_segment_close(&seg->segment);
+        twl_mapped_segment_unlock(seg);
+        free(seg);
         seg = next;
     }
     if (m->spare) {
         twl_mapped_segment_unmap(m->spare);
         twl_mapped_segment_unlock(m->spare);
     }
-    twl_mapped_segment_free(m->spare);
+    free(m->spare);
     twl_segment_close(&m->first_left);
-    if (m->spare_segment.file && !m->participants) /* the spare would only take space */
+    if (m->spare_segment.file && m->keeper) /* the spare would only take space */
         m->io->ops->unlink(m->io, m->spare_segment.name);
     twl_segment_close(&m->spare_segment);
     twl_mutex_destroy(&m->rolling);
@@ -523,8 +392,6 @@ static uint64_t last_known_lsn(const struct mapped *m)
 
 uint64_t twl_mapped_last_lsn(struct mapped *m)
 {
-    if (!m->participants) /* no participants to catch up with */
-        return last_known_lsn(m);
     (void)twl_mapped_catch_up(m);
     struct mapped_segment *seg = twl_mapped_enter(m);
     const uint64_t lsn = twl_mapped_segment_next_lsn(seg) - 1;

@@ -42,7 +42,7 @@ int twl_mapped_join(const struct mapped_config *config, struct mapped **ret_mapp
 void twl_mapped_let_in(struct mapped *mapped, int64_t max_time_so_far_ns);
 /* Starts the thread that prepares segments and pages ahead, and syncs every flush_interval_ms. */
 int twl_mapped_start(struct mapped *mapped);
-/* Gives `left` to the keeper, whose thread may begin. Before the first put. */
+/* Gives `left` to the keeper, and lets its thread begin. Before the first put. */
 void twl_mapped_begin(struct mapped *mapped);
 /* After the keeper is destroyed, because it may be closing a group. */
 void twl_mapped_destroy(struct mapped *mapped, bool is_forked);

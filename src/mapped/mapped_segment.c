@@ -4,11 +4,14 @@
 #include "mapped/mapped_segment.h"
 
 #include "base/bytes.h"
+#include "base/libc.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+
+#define OUR_NAME 1u /* in claims, where there is one process */
 
 /* The keeper of the first participant made the segment, and has it locked exclusively. Turns that into a
  * shared lock, and takes that of `lock` before it gives up the first one, so that no other writer can take
@@ -38,30 +41,36 @@ static int lock_shared(struct io *io, const struct segment *segment, struct io_f
     return rc;
 }
 
-static struct mapped_segment *create(struct io *io, const struct segment *segment)
+static int create(struct io *io, const struct segment *segment, const struct participants *participants,
+                  struct mapped_segment **ret_segment)
 {
     struct mapped_segment *seg = aligned_alloc(64, align_up(sizeof(*seg), 64));
     if (!seg)
-        return NULL;
+        return -ENOMEM;
     memset(seg, 0, sizeof(*seg));
     seg->io = io;
     seg->segment = *segment;
     seg->file = segment->file;
     seg->sequence = segment->header.sequence;
     seg->walk = (struct open_walk)OPEN_WALK_INIT;
-    return seg;
+    seg->own.is_named = 1; /* the keeper has seen to that */
+    const int rc = participants ? lock_shared(io, segment, &seg->lock) : 0;
+    if (rc < 0)
+        free(seg);
+    else
+        *ret_segment = seg;
+    return rc;
 }
 
-int twl_mapped_segment_map(struct io *io, const struct segment *segment, unsigned owner, bool is_shared,
-                           struct mapped_segment **ret_segment)
+int twl_mapped_segment_map(struct io *io, const struct segment *segment,
+                           const struct participants *participants, struct mapped_segment **ret_segment)
 {
     void *bytes;
-    struct mapped_segment *seg = create(io, segment);
-    if (!seg)
-        return -ENOMEM;
-    int rc = is_shared ? lock_shared(io, segment, &seg->lock) : 0;
-    if (rc == 0)
-        rc = io->ops->map(segment->file, (size_t)segment->header.bytes, &bytes);
+    struct mapped_segment *seg;
+    int rc = create(io, segment, participants, &seg);
+    if (rc < 0)
+        return rc;
+    rc = io->ops->map(segment->file, (size_t)segment->header.bytes, &bytes);
     if (rc < 0) {
         twl_mapped_segment_unlock(seg);
         free(seg);
@@ -69,11 +78,11 @@ int twl_mapped_segment_map(struct io *io, const struct segment *segment, unsigne
     }
     seg->number = twl_segment_name_number(segment->name);
     seg->bytes = (size_t)segment->header.bytes;
-    seg->words = is_shared ? (void *)((unsigned char *)bytes + MAPPED_WORDS_OFFSET) : &seg->own;
+    seg->words = participants ? (void *)((unsigned char *)bytes + MAPPED_WORDS_OFFSET) : &seg->own;
     seg->group = (struct open_group){ .io = io,
                                       .bytes = bytes,
                                       .end = segment->data_end - SEGMENT_MARKER_BYTES,
-                                      .owner = (uint8_t)owner,
+                                      .owner = (uint8_t)(participants ? participants->number : OUR_NAME),
                                       .cursor = &seg->words->cursor };
     seg->found = twl_open_group_offset(&seg->group);
     *ret_segment = seg;
@@ -81,17 +90,14 @@ int twl_mapped_segment_map(struct io *io, const struct segment *segment, unsigne
 }
 
 int twl_mapped_segment_hold_place(struct io *io, const struct segment *segment,
-                                  const struct position *position, uint64_t number, bool is_shared,
+                                  const struct position *position, uint64_t number,
+                                  const struct participants *participants,
                                   struct mapped_segment **ret_segment)
 {
-    struct mapped_segment *seg = create(io, segment);
-    if (!seg)
-        return -ENOMEM;
-    const int rc = is_shared ? lock_shared(io, segment, &seg->lock) : 0;
-    if (rc < 0) {
-        free(seg);
+    struct mapped_segment *seg;
+    const int rc = create(io, segment, participants, &seg);
+    if (rc < 0)
         return rc;
-    }
     seg->is_placeholder = seg->is_closed = true;
     seg->number = number;
     seg->synced = UINT64_MAX;
@@ -118,11 +124,6 @@ void twl_mapped_segment_unlock(struct mapped_segment *seg)
 {
     io_close(seg->lock);
     seg->lock = NULL;
-}
-
-void twl_mapped_segment_free(struct mapped_segment *seg)
-{
-    free(seg);
 }
 
 void twl_mapped_segment_populate(struct mapped_segment *seg, uint64_t to)
@@ -185,9 +186,4 @@ int twl_mapped_segment_compose_next(const struct mapped_segment *seg, const stru
 uint64_t twl_mapped_segment_next_lsn(const struct mapped_segment *seg)
 {
     return seg->group.first_lsn + twl_open_group_count(&seg->group);
-}
-
-bool twl_mapped_segment_is_lost(const struct mapped_segment *seg)
-{
-    return twl_open_group_is_lost(&seg->group);
 }

@@ -4,6 +4,7 @@
 #define TWL_MAPPED_SEGMENT_H
 
 #include "mapped/open_group.h"
+#include "mapped/participants.h"
 #include "segment/cursor.h"
 
 /* In the header block of the segment, behind its header; shared by the participants. All but the cursor are
@@ -42,21 +43,21 @@ struct mapped_segment {
     _Atomic(struct mapped_segment *) next;
 };
 
-/* Maps a segment that was not started, or was started by another participant. The file stays the caller's.
- * `owner` is the number for claims. A shared segment is locked, so that no other kind of writer takes it; not
+/* Maps a segment that was not started, or was started by another participant. The file stays the caller's. A segment
+ * with participants is locked, so that no other kind of writer takes it; not
  * on its own file, which is mapped and which children inherit (mapped/participants.h). -EBUSY: another process has
  * it exclusively. */
-int twl_mapped_segment_map(struct io *io, const struct segment *segment, unsigned owner, bool is_shared,
-                           struct mapped_segment **ret_segment);
+int twl_mapped_segment_map(struct io *io, const struct segment *segment,
+                           const struct participants *participants, struct mapped_segment **ret_segment);
 /* Makes a placeholder, for a log that is opened while there is no space for the next segment: one without a
  * mapping, and with a group that has ended. It stands for `segment`, in which the log ends at `position`, and takes
  * it over. The next segment is made with the number behind `number`. */
 int twl_mapped_segment_hold_place(struct io *io, const struct segment *segment,
-                                  const struct position *position, uint64_t number, bool is_shared,
+                                  const struct position *position, uint64_t number,
+                                  const struct participants *participants,
                                   struct mapped_segment **ret_segment);
 void twl_mapped_segment_unmap(struct mapped_segment *seg);  /* twice is harmless */
 void twl_mapped_segment_unlock(struct mapped_segment *seg); /* likewise; after the last write to the file */
-void twl_mapped_segment_free(struct mapped_segment *seg);   /* only the memory */
 /* Makes pages up to `to` present and writable, so that puts meet no page faults. Only an offer to the
  * kernel. */
 void twl_mapped_segment_populate(struct mapped_segment *seg, uint64_t to);
@@ -71,7 +72,5 @@ int twl_mapped_segment_compose_next(const struct mapped_segment *seg, const stru
 
 /* The LSN behind all that were claimed. */
 uint64_t twl_mapped_segment_next_lsn(const struct mapped_segment *seg);
-/* A page of the file could not be read or allocated, and has been replaced by memory of this process. */
-bool twl_mapped_segment_is_lost(const struct mapped_segment *seg);
 
 #endif

@@ -230,6 +230,6 @@ bool twl_open_group_fill(const struct open_group *group, const struct open_walk 
     if (twl_open_group_is_lost(group))
         return false;
     atomic_compare_exchange_strong(word_at(group, walk->offset), &claimed, word);
-    POINT("dead-buried");
+    POINT("dead-filled");
     return true;
 }

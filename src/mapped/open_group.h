@@ -80,7 +80,7 @@ bool twl_open_group_is_lost(const struct open_group *group);
  * after it was done. False: the group is lost in this process. */
 bool twl_open_group_fill(const struct open_group *group, const struct open_walk *walk, uint32_t size,
                          int64_t time_ns);
-/* Moves the cursor behind a place whose owner has claimed it and not moved the cursor on. */
+/* Moves the cursor behind a place if its owner has claimed it and not moved the cursor on. */
 void twl_open_group_help(const struct open_group *group);
 /* Passes a claimed place, complete or not. */
 void twl_open_group_skip(struct open_walk *walk, uint32_t size);

@@ -46,16 +46,6 @@ bool twl_participants_is_alive(const struct participants *participants, unsigned
 
 /* ---- coming ------------------------------------------------------------------------------------ */
 
-static int open_file(struct io *io, struct io_file **ret_file)
-{
-    int rc = io_open(io, PAGE_FILE_NAME, IO_NOT_IN_CHILDREN, ret_file);
-    if (rc == -ENOENT)
-        rc = io_open(io, PAGE_FILE_NAME, IO_CREATE | IO_NOT_IN_CHILDREN, ret_file);
-    if (rc == -EEXIST) /* another process was faster */
-        rc = io_open(io, PAGE_FILE_NAME, IO_NOT_IN_CHILDREN, ret_file);
-    return rc;
-}
-
 static void take_page(struct participants *participants)
 {
     participants->common =
@@ -70,7 +60,7 @@ static void give_page_back(struct participants *participants)
 
 static int take_number(struct participants *participants)
 {
-    for (unsigned number = 1; number <= PEERS; number++)
+    for (unsigned number = 1; number <= PARTICIPANTS_MAX; number++)
         if (io_lock(participants->file, lock_of(number), true) == 0) {
             participants->number = number;
             return 0;
@@ -82,7 +72,7 @@ static int take_number(struct participants *participants)
  * the log: readers no longer believe the page, and may have passed records that they found themselves. */
 static bool is_anybody_alive(const struct participants *participants)
 {
-    for (unsigned number = 1; number <= PEERS; number++)
+    for (unsigned number = 1; number <= PARTICIPANTS_MAX; number++)
         if (twl_participants_is_alive(participants, number))
             return true;
     return false;
@@ -165,14 +155,14 @@ int twl_participants_come(struct io *io, unsigned wait_ms, struct participants *
                           bool *ret_is_first)
 {
     struct participants participants = { .io = io };
-    int rc = open_file(io, &participants.file);
+    int rc = twl_page_open_file(io, IO_NOT_IN_CHILDREN, &participants.file);
     if (rc == 0)
         rc = come(&participants, wait_ms, ret_is_first);
     if (rc < 0) {
         twl_participants_leave(&participants, false);
         return rc;
     }
-    POINT("peer-came");
+    POINT("participant-came");
     *ret_participants = participants;
     return 0;
 }
@@ -190,16 +180,16 @@ int twl_participants_begin(struct participants *participants)
     common->version = COMMON_VERSION;
     twl_boot_id(common->boot_id);
     atomic_store(&common->poison, 0);
-    POINT("peers-begun");
+    POINT("participants-begun");
     return twl_boot_is(common->boot_id) ? take_number(participants) : -ENOTSUP;
 }
 
 int twl_participants_open(struct participants *participants)
 {
     atomic_store(&participants->common->state, COMMON_OPEN);
-    POINT("peers-open");
+    POINT("participants-open");
     const int rc = io_lock(participants->file, IO_LOCK_WRITER, false);
-    POINT("peers-let-in");
+    POINT("participants-let-in");
     return rc;
 }
 
@@ -220,7 +210,7 @@ bool twl_participants_are_gone(struct participants *participants)
     if (io_lock(participants->file, IO_LOCK_WRITER, true) < 0)
         return false;
     atomic_store(&participants->common->state, COMMON_CLOSING);
-    POINT("last-one");
+    POINT("participant-last");
     return true;
 }
 
@@ -230,7 +220,7 @@ void twl_participants_leave(struct participants *participants, bool is_forked)
         if (participants->number > 0)
             io_unlock(participants->file, lock_of(participants->number));
         io_unlock(participants->file, IO_LOCK_WRITER);
-        POINT("peer-left");
+        POINT("participant-left");
         twl_participants_release(participants, LOCK_TO_LEAVE);
     }
     give_page_back(participants);

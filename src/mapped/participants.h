@@ -17,7 +17,7 @@
 #include "base/boot.h"
 #include "control/shared_page.h"
 
-#define PEERS 255u /* numbers from 1; 0 is none */
+#define PARTICIPANTS_MAX 255u /* numbers from 1; 0 is none */
 
 /* The locks of participants, behind those that each file has. A lock is held by the participant that: */
 enum participant_lock {
@@ -51,7 +51,7 @@ struct common {
     uint64_t segment_bytes; /* of the participant that opened the log, for all */
     uint32_t max_record_bytes;
     _Atomic int poison;
-    _Atomic uint64_t oldest;            /* segment whose group is not closed; only goes up */
+    _Atomic uint64_t oldest;            /* segment without a closed group; only goes up */
     _Atomic uint64_t newest;            /* segment that a participant has started; only goes up */
     _Atomic int64_t max_time_so_far_ns; /* newest time of a record in closed segments; INT64_MAX: not known */
     struct full full;
@@ -67,7 +67,7 @@ struct participants {
 
 /* Enters. *ret_is_first: there is no other participant, none can enter before twl_participants_open(), and there is
  * no page yet. Otherwise the log is open, and this participant has joined. -EBUSY: another kind of writer has
- * the log after wait_ms; -EUSERS: there are PEERS participants; -ENOTSUP: no memory can be shared here;
+ * the log after wait_ms; -EUSERS: there are PARTICIPANTS_MAX participants; -ENOTSUP: no memory can be shared here;
  * TWINLOG_EVERSION: the participants share the log in another way. */
 int twl_participants_come(struct io *io, unsigned wait_ms, struct participants *ret_participants,
                           bool *ret_is_first);

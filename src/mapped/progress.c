@@ -20,34 +20,6 @@ bool twl_mapped_fill_abandoned(struct mapped *m, const struct mapped_segment *se
     return is_filled;
 }
 
-/* Makes fillers of claims of this handle's number in the segment, from where records may be incomplete; skips other
- * claims. */
-static void fill_abandoned_in(struct mapped *m, struct mapped_segment *seg)
-{
-    struct open_walk walk = twl_open_walk_unpack(atomic_load(&seg->words->complete));
-    twl_open_group_help(&seg->group); /* the dead participant may not have moved the cursor on */
-    const uint32_t count = twl_open_group_count(&seg->group);
-    struct record_header record;
-    while (walk.count < count) {
-        uint32_t size;
-        const unsigned owner = twl_open_group_owner(&seg->group, &walk, &size);
-        if (owner == m->participants->number)
-            (void)twl_open_group_fill(&seg->group, &walk, size, seg->start.time_ns);
-        if (owner != 0 && owner != m->participants->number)
-            twl_open_group_skip(&walk, size);
-        else if (!twl_open_group_pass(&seg->group, &walk, &record))
-            return; /* the record is gone; the next sync or wait finds that, too */
-    }
-}
-
-void twl_mapped_fill_our_number(struct mapped *m)
-{
-    twl_mutex_lock(&m->syncing);
-    for (struct mapped_segment *seg = m->oldest; seg; seg = atomic_load(&seg->next))
-        fill_abandoned_in(m, seg);
-    twl_mutex_unlock(&m->syncing);
-}
-
 /* ---- looking ----------------------------------------------------------------------------------- */
 
 static void see_rest(struct mapped *m) REQUIRES(m->looking)
@@ -87,8 +59,8 @@ static int see_all(struct mapped *m) REQUIRES(m->looking)
         if (m->seen.count < twl_open_group_count(&seg->group)) {
             if (get_unstuck(m))
                 continue;
-            return twl_mapped_segment_is_lost(seg) || twl_open_group_is_gone(&seg->group, &m->seen) ? -EIO
-                                                                                                    : 0;
+            return twl_open_group_is_lost(&seg->group) || twl_open_group_is_gone(&seg->group, &m->seen) ? -EIO
+                                                                                                        : 0;
         }
         if (!next)
             return 0;

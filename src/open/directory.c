@@ -20,13 +20,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* True for errors that mean: the kernel or file system does not support the operation. All others are failures. */
-static bool is_refusal(int error)
-{
-    return error == -EINVAL || error == -EOPNOTSUPP || error == -ENOSYS || error == -EPERM ||
-           error == -ENOMEM;
-}
-
 static bool is_wanted(const struct rung *rung, const struct twinlog_options *options)
 {
     if (rung->is_direct && (options->flags & TWINLOG_BUFFERED))
@@ -89,9 +82,10 @@ static int climb(const char *dir, const struct twinlog_options *given, const str
         if (!twl_ladder[i].is_direct)
             rung_options.flags |= TWINLOG_BUFFERED;
         rung_options.io = twl_ladder[i].io;
-        rc = options->committer ? twl_ladder_create_shared_io(dir, twl_ladder[i].io, &io)
-                                : twl_ladder_create_io(dir, twl_ladder[i].io, &io);
-        if (rc < 0 && !is_refusal(rc)) {
+        rc = options->committer
+                 ? twl_ladder_create_shared_io(dir, twl_ladder[i].io, &io)
+                 : twl_ladder_create_io(dir, twl_ladder[i].io, options->io == TWINLOG_IO_AUTO, &io);
+        if (rc < 0 && !io_is_refusal(rc)) {
             char words[128];
             snprintf(words, sizeof(words), "cannot open the log's directory: %s", twinlog_strerror(rc));
             tell(given, TWINLOG_FOUND_SYSTEM_ERROR, rc, words);
@@ -105,7 +99,7 @@ static int climb(const char *dir, const struct twinlog_options *given, const str
                               options->io != TWINLOG_IO_AUTO && !has_refusal ? "as asked for" : reason);
             return 0;
         }
-        if (!is_refusal(rc))
+        if (!io_is_refusal(rc))
             return rc;
         if (!has_refusal)
             snprintf(reason, sizeof(reason), "%s was refused: %s", twl_ladder[i].name, twinlog_strerror(rc));

@@ -20,11 +20,12 @@ int twl_ladder_create_shared_io(const char *dir, enum twinlog_io kind, struct io
     return twl_io_posix_create(dir, !is_two, ret_io);
 }
 
-int twl_ladder_create_io(const char *dir, enum twinlog_io kind, struct io **ret_io)
+int twl_ladder_create_io(const char *dir, enum twinlog_io kind, bool may_change, struct io **ret_io)
 {
     switch (kind) {
     case TWINLOG_IO_URING:
-        return twl_io_uring_create(dir, false, ret_io);
+        return may_change ? twl_io_uring_create_quicker(dir, ret_io)
+                          : twl_io_uring_create(dir, false, ret_io);
     case TWINLOG_IO_URING_LINKED:
         return twl_io_uring_create(dir, true, ret_io);
     case TWINLOG_IO_FDATASYNC:

@@ -2,7 +2,7 @@
 /*
  * The I/O paths by which a group can reach stable storage. First come the automatic ones, best first: io_uring,
  * pwritev2 with RWF_DSYNC, pwrite and fdatasync, all with direct I/O, then all without. Opening takes the first
- * that works; probing tries them all.
+ * that works; probing tries them all. Where io_uring works, a log may change to pwritev2 and back while it is open.
  */
 #ifndef TWL_LADDER_H
 #define TWL_LADDER_H
@@ -20,7 +20,8 @@ struct rung {
 #define LADDER_RUNGS 8u
 extern const struct rung twl_ladder[LADDER_RUNGS];
 
-int twl_ladder_create_io(const char *dir, enum twinlog_io kind, struct io **ret_io);
+/* `may_change`: pwritev2() instead of io_uring while that is quicker. */
+int twl_ladder_create_io(const char *dir, enum twinlog_io kind, bool may_change, struct io **ret_io);
 /* For a log with a shared committer: its groups go through the ring of the committer, so the log has none. */
 int twl_ladder_create_shared_io(const char *dir, enum twinlog_io kind, struct io **ret_io);
 

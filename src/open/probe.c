@@ -77,7 +77,7 @@ static void try_path(const char *dir, unsigned char *buffer, struct twinlog_prob
     struct io *io;
     char name[48];
     snprintf(name, sizeof(name), ".twinlog-probe-%ld", (long)getpid());
-    path->error = twl_ladder_create_io(dir, (enum twinlog_io)path->io, &io);
+    path->error = twl_ladder_create_io(dir, (enum twinlog_io)path->io, false, &io);
     if (path->error < 0)
         return;
     path->error = io->ops->adopt_buffers(io, buffer, PROBE_FILE_BYTES);

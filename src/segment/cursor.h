@@ -194,7 +194,10 @@ const unsigned char *twl_cursor_bytes(struct cursor *cursor, uint64_t offset, si
 struct later_groups {
     uint64_t offset;    /* offset of the first one; 0 = none */
     uint64_t first_lsn; /* its first LSN */
+    struct epoch epoch; /* its epoch */
+    uint64_t last_lsn;  /* newest LSN of all of them */
     bool is_proof;      /* one of them proves that the missing data was durable when it was written */
+    bool is_confirmed;  /* one of them proves that no crash has discarded the first one */
 };
 /* Does this group, which lies behind the stop, prove that the missing data was durable? */
 bool twl_group_proves(const struct group_header *group, struct position stop);

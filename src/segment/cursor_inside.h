@@ -40,7 +40,7 @@ static inline const unsigned char *bytes_at(struct cursor *cursor, uint64_t offs
 }
 
 /* cursor.c */
-/* Enters the group whose header is at `offset`: 1. 0 = there is none. */
+/* Enters the group with its header at `offset`: 1. 0 = there is none. */
 int twl_cursor_enter_at(struct cursor *cursor, uint64_t offset, enum place_in_segment place);
 /* The same for a header that was read before. */
 void twl_cursor_step_in(struct cursor *cursor, uint64_t offset, const struct group_header *group);

@@ -13,6 +13,18 @@ bool twl_group_proves(const struct group_header *group, struct position stop)
     return group->durable_lsn >= stop.next_lsn || group->durable_lsn == group->first_lsn - 1;
 }
 
+/* What a crash discards comes behind a torn group. That one was never durable, and none of those behind it names it.
+ * What was written later lies behind the place of the torn group, and nothing discarded is in between. A group that was
+ * open is the first with records in its segment, and gets its header when they are durable. */
+static bool confirms(const struct group_header *group, const struct later_groups *later)
+{
+    const bool is_same_epoch =
+        group->epoch.number == later->epoch.number && group->epoch.salt == later->epoch.salt;
+    const uint64_t named_lsn = group->durable_lsn + 1;
+    return (group->flags & GROUP_MAPPED) || named_lsn == group->first_lsn ||
+           (is_same_epoch && named_lsn >= later->first_lsn);
+}
+
 static int look_for_group(const struct cursor *cursor, const unsigned char *bytes, uint64_t offset,
                           struct position stop, struct later_groups *later)
 {
@@ -31,7 +43,10 @@ static int look_for_group(const struct cursor *cursor, const unsigned char *byte
     if (later->offset == 0) {
         later->offset = offset;
         later->first_lsn = group.first_lsn;
+        later->epoch = group.epoch;
     }
+    later->last_lsn = max_u64(later->last_lsn, group.first_lsn + group.count - 1);
+    later->is_confirmed = later->is_confirmed || confirms(&group, later);
     later->is_proof = later->is_proof || twl_group_proves(&group, stop);
     return decoded == DECODED_NEWER ? TWINLOG_EVERSION : 0;
 }

@@ -71,7 +71,7 @@ static int is_begun(struct cursor *cursor, bool *ret_is_begun)
 }
 
 /* Asks a segment behind the stop: does it continue there, is it started, what do its groups prove? The next
- * segment is searched completely even if it is a spare: its first group, whose size is unknown, may be the
+ * segment is searched completely even if it is a spare: its first group, of unknown size, may be the
  * missing one. No segment is started before the one in front of it.
  *
  * Behind the marker of a close, what was written next is the marker of a start. If that is missing, and the first

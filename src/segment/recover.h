@@ -70,7 +70,7 @@ struct recovery {
 };
 
 /* Returns 0 also for a torn tail, TWINLOG_ECORRUPT for damage; fills in the report either way. Reads the
- * newest started segment, the segments before it whose groups are open too, and what lies behind the end.
+ * newest started segment, the segments before it if their groups are open, too, and what lies behind the end.
  * `summary`, if not NULL, receives the contents of the segment in which the log ends. `has_writer`: claims
  * in open groups belong to a live writer that is about to complete them. */
 int twl_recover(struct io *io, const struct segment_set *set, bool has_writer, struct summary *summary,

@@ -69,7 +69,7 @@ static int enter_next(struct cursor *cursor)
     return rc == 0 ? twl_cursor_enter_later(cursor, &later) : rc;
 }
 
-/* Finds the first group of a piece whose seed is known. */
+/* Finds the first group of a piece with a known seed. */
 static int find_first(struct loading *l, struct piece *piece)
 {
     struct segment segment;

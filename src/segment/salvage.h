@@ -2,7 +2,7 @@
 /*
  * Salvage: puts the segments of a damaged log back in order, on the same path that a sound set has.
  *
- * A segment whose header does not check is not lost. Its groups give the seed that they were written with,
+ * A segment with a header that does not check is not lost. Its groups give the seed that they were written with,
  * and their chain tells between which segments it belongs, so it gets its place back. What only the header
  * says is lost with it; but a truncation is still recognised by the group that begins the segment.
  */

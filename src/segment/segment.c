@@ -8,13 +8,14 @@
  * follows our syncs (measured: 10,400 durable 4 KiB writes a second into written blocks, 5,240 into
  * fallocated ones, 4,500 when appending).
  *
- * A file whose records are gone for good can get a new incarnation: a new header overwrites the old one. That
+ * A file of records that are gone for good can get a new incarnation: a new header overwrites the old one. That
  * is one sector, so a crash leaves one or the other. Every checksum in the file is seeded by the identity in
  * its header, so nothing of the old incarnation can be read in the new one (I8).
  */
 #define _GNU_SOURCE
 #include "segment/segment.h"
 
+#include "base/bytes.h"
 #include "base/point.h"
 #include "format/checksum.h"
 
@@ -421,7 +422,8 @@ static int write_zeros(const struct segment *segment, uint64_t from, uint64_t to
     return rc == 0 ? io_sync_data(segment->file) : rc;
 }
 
-/* The footer goes first: a footer without its index would be damage. */
+/* The index goes first: as long as the footer is there, the next opening does this again. Nothing relies on an index that
+ * does not check, but its bytes in the free space could look like what is left of a torn group. */
 int twl_segment_unseal(const struct segment *segment, uint64_t end)
 {
     struct segment_footer footer;
@@ -430,8 +432,8 @@ int twl_segment_unseal(const struct segment *segment, uint64_t end)
         return rc;
     const uint64_t index_bytes = align_up((uint64_t)footer.index_entries * INDEX_ENTRY_BYTES, BLOCK_BYTES);
     const uint64_t index_at = max_u64(segment->data_end - index_bytes, align_up(end, BLOCK_BYTES));
-    rc = write_zeros(segment, segment->data_end, segment->data_end + SEGMENT_FOOTER_BYTES);
-    return rc < 0 ? rc : write_zeros(segment, index_at, segment->data_end);
+    rc = write_zeros(segment, index_at, segment->data_end);
+    return rc < 0 ? rc : write_zeros(segment, segment->data_end, segment->data_end + SEGMENT_FOOTER_BYTES);
 }
 
 /* ---- space ------------------------------------------------------------------------------------- */
@@ -475,4 +477,22 @@ int twl_segment_reserve(struct segment *segment, uint64_t end, bool is_whole)
     segment->file_bytes = max_u64(segment->file_bytes, bytes);
     segment->write_end = min_u64(bytes, segment->data_end);
     return shorten(segment, bytes);
+}
+
+/* ---- the page cache ---------------------------------------------------------------------------- */
+
+int twl_segment_look_into_cache(const struct segment *segment, uint64_t from, uint64_t to, bool *ret_is_zero)
+{
+    unsigned char bytes[BLOCK_BYTES];
+    struct io *io = segment->file->io;
+    struct io_file *file;
+    size_t size = 0;
+    ASSERT(to - from <= sizeof(bytes));
+    int rc = io->ops->open(io, segment->name, IO_READ_ONLY, &file); /* whatever io->reads_disk says */
+    if (rc < 0)
+        return rc;
+    rc = io_read(file, bytes, (size_t)(to - from), from, &size);
+    io_close(file);
+    *ret_is_zero = rc == 0 && are_zeros(bytes, size);
+    return rc;
 }

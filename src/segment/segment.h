@@ -91,6 +91,10 @@ int twl_segment_read_footer(const struct segment *segment, struct segment_footer
  * Durable on return. */
 int twl_segment_unseal(const struct segment *segment, uint64_t end);
 
+/* Does the page cache show only zeros there, within one block? After a failed sync it may show what the disk lacks, as
+ * long as a process has the page mapped, and so do reads of processes that do not read from the disk. */
+int twl_segment_look_into_cache(const struct segment *segment, uint64_t from, uint64_t to, bool *ret_is_zero);
+
 /* For a segment with FEATURE_MAPPED that has no groups from `end` on: gives back the space behind it, except
  * for marker groups. While another process maps the file, it keeps its length. The caller syncs. */
 int twl_segment_truncate(struct segment *segment, uint64_t end);

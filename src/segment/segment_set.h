@@ -94,7 +94,7 @@ uint64_t twl_segment_set_bound(const struct segment_set *set, size_t index);
 /* The started entry that holds `lsn`, or would hold it. Looks at O(log n) entries and skips those of which
  * nothing is known. Negative: an error. */
 int64_t twl_segment_set_find(struct io *io, struct segment_set *set, uint64_t lsn);
-/* The first started entry up to whose end there is a record of `time_ns` or later; the newest entry if none
+/* The first started entry that has, or has before it, a record of `time_ns` or later; the newest entry if none
  * is known to have one. */
 int64_t twl_segment_set_find_time(struct io *io, struct segment_set *set, int64_t time_ns);
 

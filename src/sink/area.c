@@ -4,6 +4,7 @@
 #include "sink/area.h"
 
 #include "base/boot.h"
+#include "base/libc.h"
 #include "io/limit.h"
 
 #include <errno.h>
@@ -119,12 +120,10 @@ bool twl_area_is_lost(const struct area *area)
 
 int twl_area_prepare(int fd)
 {
-    const int rc = twl_limit_check(AREA_BYTES);
-    if (rc < 0)
-        return rc;
-    if (ftruncate(fd, 0) < 0 || ftruncate(fd, AREA_BYTES) < 0)
-        return -errno;
-    return twl_area_reserve_participant(fd, 0);
+    int rc = twl_limited_resize(fd, 0);
+    if (rc == 0)
+        rc = twl_limited_resize(fd, AREA_BYTES);
+    return rc < 0 ? rc : twl_area_reserve_participant(fd, 0);
 }
 
 int twl_area_reserve_participant(int fd, unsigned number)

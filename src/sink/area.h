@@ -105,7 +105,7 @@ void twl_area_unlock(int fd);
  * error. Threads that use the same descriptor do not keep each other out. */
 bool twl_area_try_lock_participant(int fd, unsigned number);
 void twl_area_unlock_participant(int fd, unsigned number);
-/* Is a participant alive whose lock is not on this descriptor? */
+/* Is a participant alive that has its lock on another descriptor? */
 int twl_area_has_others(int fd, bool *ret_has);
 
 /* Does the file have the size of an area? */

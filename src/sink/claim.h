@@ -6,7 +6,7 @@
  *
  *     cursor = offset (48 bits) | owner (16)
  *
- * The owner is the slot whose claim moved the cursor to this offset. That move puts the claim on record;
+ * The owner is the slot that moved the cursor to this offset by its claim. That move puts the claim on record;
  * before another thread moves the cursor on, it confirms the claim in the slot. So a claim is always one of
  *
  *     INTENT, and the cursor names the slot and the intent's end     made by the cursor's move

@@ -192,7 +192,7 @@ static bool is_exact(struct sink_file *file, uint64_t *ret_end)
            twl_end_of_text(file->data_fd, end, &text) == 0 && text == end;
 }
 
-/* The error of a failed sync outlives an area of this boot, also one whose end no longer fits the file. */
+/* The error of a failed sync outlives an area of this boot, also one with an end that no longer fits the file. */
 static int make_area(struct sink_file *file, uint64_t end)
 {
     const bool has_area = file->area && twl_area_is_of(file->area, &file->identity);
@@ -323,7 +323,7 @@ int twl_sink_enter(struct twinlog_sink *sink, const char *name, int flags, struc
 
 /* ---- closing ------------------------------------------------------------------------------------- */
 
-/* A file whose last byte is a zero needs a record, because it looks as if it had not been closed. */
+/* A file that ends in a zero needs a record, because it looks as if it had not been closed. */
 static int write_down_end(struct twinlog_sink *sink, struct sink_file *file, uint64_t end)
 {
     char last = 1;

@@ -40,14 +40,17 @@ int twl_sink_look_at_name(struct twinlog_sink *sink)
     return rc < 0 ? rc : 1;
 }
 
-static void prepare_ahead(struct sink_file *file)
+/* A close waits for this, and what it has made present by then is thrown away. */
+static void prepare_ahead(struct twinlog_sink *sink, struct sink_file *file)
 {
     const uint64_t offset = area_offset(file->area), bytes = atomic_load(&file->area->file_bytes);
     const uint64_t step = min_u64(bytes / 2, file->area->growth_bytes); /* about the size of the last step */
     const bool is_full_grown = file->area->max_bytes > 0 && bytes >= file->area->max_bytes;
     if (!is_full_grown && bytes - min_u64(offset, bytes) < step / 2)
         twl_sink_grow(file, bytes + 1);
-    twl_window_populate(file, offset, offset + AHEAD_BYTES);
+    for (uint64_t ahead = STEP_BYTES; ahead <= AHEAD_BYTES && !atomic_load(&sink->must_stop);
+         ahead += STEP_BYTES)
+        twl_window_populate(file, offset, offset + ahead);
 }
 
 /* True if the time has come, and no other thread has taken the work. */
@@ -93,7 +96,7 @@ static void turn(struct twinlog_sink *sink, uint64_t *sweep_ns)
     const unsigned lane = twl_lane_take(sink);
     const uint64_t now_ns = twl_monotonic_ns();
     struct sink_file *file = atomic_load(&sink->file);
-    prepare_ahead(file);
+    prepare_ahead(sink, file);
     if (now_ns >= *sweep_ns) {
         twl_sink_sweep(file);
         *sweep_ns = now_ns + SWEEP_NS;

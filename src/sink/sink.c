@@ -392,6 +392,7 @@ int twinlog_sink_close(struct twinlog_sink *sink)
     if (check(sink) == TWINLOG_EFORKED)
         return close_in_child(sink);
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    atomic_store(&sink->must_stop, true); /* one of the calls may be of the helper */
     wait_for_calls(sink);
     twl_helper_stop(sink);
     const int rc = leave_all(sink);

@@ -20,7 +20,7 @@
 
 #define CHUNK_BYTES (UINT64_C(32) << 20)
 #define CHUNKS 4u                        /* that are mapped at a time */
-#define STEP_BYTES (UINT64_C(256) << 10) /* whose pages one thread makes present */
+#define STEP_BYTES (UINT64_C(256) << 10) /* one thread makes the pages of a step present */
 
 /* A mapped part of the file. */
 struct chunk {
@@ -144,7 +144,7 @@ void twl_end_remove(struct twinlog_sink *sink, uint64_t inode);
 
 /* Makes harmless what participants that are dead left, and their places free. */
 int twl_sink_sweep(struct sink_file *file);
-/* The same for a participant whose byte the caller has locked. */
+/* The same for a participant after the caller has locked its byte. */
 int twl_sink_sweep_participant(struct sink_file *file, unsigned number);
 /* Fills the zeros of a range that was not copied with spaces and a newline, so that every line stays a
  * line. */

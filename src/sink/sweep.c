@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sweeps dead participants: those in the area whose byte is not locked. The sweeper locks the byte itself, so
+ * Sweeps dead participants: those in the area that have not locked their byte. The sweeper locks the byte itself, so
  * no two sweep the same participant. If the sweeper dies meanwhile, the next one begins again.
  *
  * A range that a dead participant has claimed and not copied is a hole in the file, of zeros, perhaps with

@@ -59,6 +59,10 @@ status "--time --json" 2 "$twinlog" cat log --time --json
 status "--export --reverse" 2 "$twinlog" cat log --export --reverse
 status "--last --cursor" 2 "$twinlog" cat log --last 1 --cursor a
 status "--last 0" 2 "$twinlog" cat log -n 0
+status "a cursor that passes all, up to LSN 50" 0 "$twinlog" cat log --cursor "done"
+for to in 49 50; do
+    status "--follow up to LSN $to, where the cursor has been" 0 timeout 60 "$twinlog" cat log --cursor "done" --to "$to" --follow
+done
 
 # ---- records of any bytes ----------------------------------------------------------------------
 
@@ -117,6 +121,19 @@ status "--renumber alone" 2 "$twinlog" append wrong --renumber <exported
 printf '1 5 0 0 1\nx\n3 5 0 0 1\ny\n' | sed '1i twinlog export 1' >gapped
 status "an export with a gap" 1 "$twinlog" append gap --import <gapped
 says "says where" err 'record 2 of the input has LSN 3,'
+for lsn in 9223372036854775808 18446744073709551614 18446744073709551615; do
+    printf 'twinlog export 1\n%s 5 0 0 1\nx\nend\n' $lsn >largest
+    for into in fresh log; do
+        rm -rf fresh
+        status "an export that begins with LSN $lsn, into $into" 1 "$twinlog" append $into --import <largest
+        says "says what helps" err "has LSN $lsn,.*at most 9223372036854775807\): give new LSNs with --renumber"
+    done
+    status "with new LSNs" 0 "$twinlog" append fresh --import --renumber <largest
+done
+printf 'twinlog export 1\n9223372036854775807 5 0 0 1\nx\n9223372036854775808 5 0 0 1\ny\nend\n' >largest
+status "an export that begins with the largest LSN for a beginning" 0 "$twinlog" append most --import <largest
+"$twinlog" cat most --export | cmp - largest
+count "is the same again" $?
 
 # ---- a log that another process writes ---------------------------------------------------------
 

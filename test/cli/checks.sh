@@ -74,7 +74,7 @@ wait_until()
     done
 }
 
-# as_nobody COMMAND...: by a user for whom permissions count.
+# as_nobody COMMAND...: by a user that permissions count for.
 as_nobody()
 {
     if [ "$(id -u)" = 0 ]; then

@@ -72,7 +72,7 @@ mkdir here
 touch there
 # shellcheck source=/dev/null
 . ./completions.bash
-offers "commands" "repair reset " re
+offers "commands" "receive repair reset restore " re
 offers "options" "--keep-bytes --keep-records --keep-time " trim here --keep
 offers "words" "uring uring-linked " append --io ur
 offers "no words for a number" " " cat --from ''

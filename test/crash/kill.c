@@ -56,14 +56,6 @@ static struct book book;
 
 /* ---- the log ----------------------------------------------------------------------------------- */
 
-static void forget_sightings(struct sightings *sightings)
-{
-    const uint64_t most = atomic_load(&sightings->max_lsn);
-
-    memset(sightings->seen, 0, (most < WINDOW ? most + 1 : WINDOW) * sizeof(sightings->seen[0]));
-    atomic_store(&sightings->max_lsn, 0);
-}
-
 static void remove_log(void)
 {
     remove_directory(place.log);

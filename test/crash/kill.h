@@ -6,14 +6,14 @@
  *   - a witness reads along, beside the writers, the dead and the living;
  *   - a consumer does so with a cursor of its own, which it moves behind what it has read;
  *   - a copier makes backups, and looks at them;
- *   - the judge, who started them, opens the log afterwards and compares it with their notes.
+ *   - the judge, which started them, opens the log afterwards and compares it with their notes.
  *
- * The notes are in memory that outlives those who write it. A writer notes that a record was started
+ * The notes are in memory that outlives its writers. A writer notes that a record was started
  * before it hands it over, that it was accepted with which LSN, and that it was acknowledged, afterwards:
  * killed in between, it has claimed too little and never too much. Every other change is noted in the same
  * way, what was so before it and what will be so after it (kill_world.c).
  *
- * Cuts give LSNs away a second time. They are counted, and whoever notes an LSN notes how many cuts were
+ * Cuts give LSNs away a second time. They are counted, and a process that notes an LSN notes how many cuts were
  * done before and started after: what a later truncation did to it can then be told, and what nobody can
  * tell, because it was happening at the same time, is not asked.
  */
@@ -74,21 +74,21 @@ enum {
 
 /* One thread of the writer changes it, or the judge when there is none. */
 struct world {
-    _Atomic uint32_t cuts_begun, cuts_done;
+    _Atomic uint32_t truncations_started, truncations_done;
     uint64_t keep[MAX_CUTS]; /* newest LSN that is left: 0 by a reset, NOTHING when it did not happen */
     uint64_t next[MAX_CUTS]; /* the first LSN that is given away after it, NOTHING when it did not happen */
     struct {                 /* of the truncation that is started and not done */
         uint64_t next_lsn;   /* of a reset, 0 = it is a truncation */
-        uint64_t front;      /* before it */
+        uint64_t head;       /* before it */
         uint64_t lsn;        /* a record that was there before, and that it removes */
         struct payload payload;
     } evidence;
 
     /* The first LSN that is kept; both are the same when no reset or trim is going on. */
-    _Atomic uint64_t front_least, front_most; /* most: NOTHING while a retention may move it any time,
+    _Atomic uint64_t head_least, head_most; /* most: NOTHING while a retention may move it any time,
                                                  UNKNOWN while a trim does that was given no LSN */
-    _Atomic uint64_t front_asked;   /* a trim that is going on may move it up to here, retention or not */
-    _Atomic uint64_t front_highest; /* ever, but for what a retention did not tell */
+    _Atomic uint64_t head_asked;   /* a trim that is going on may move it up to here, retention or not */
+    _Atomic uint64_t head_highest; /* ever, but for what a retention did not tell */
     _Atomic uint64_t floor_least, floor_most; /* cursors were moved to floor - 1, where they were behind it */
     _Atomic uint64_t floor_highest;           /* ever */
     _Atomic uint64_t retained;                /* that retention keeps so many records: a stamp */
@@ -175,9 +175,9 @@ struct life {
 
 /* ---- those beside it --------------------------------------------------------------------------- */
 
-/* What a reader was given: of each LSN the last record. Whoever writes it fills in the digest last. */
+/* What a reader was given: of each LSN the last record. The reader fills in the digest last. */
 struct sightings {
-    _Atomic uint64_t openings, records, cuts, prunes;
+    _Atomic uint64_t openings, records, cuts, trims;
     _Atomic uint64_t max_lsn;
     struct {
         _Atomic uint64_t stamp;
@@ -302,9 +302,10 @@ struct verdict {
  * `is_at_once`: the last writer may still be on its way out. */
 struct verdict judge(const char *dir, struct book *book, struct shared *shared, unsigned incarnations,
                      bool is_at_once, struct rng *rng);
-/* What was seen and not truncated is in the book. `who` saw it. */
+void forget_sightings(struct sightings *sightings);
+/* What was seen and not truncated is in the book. `name` saw it. */
 void check_sightings(const struct book *book, const struct world *world, const struct sightings *sightings,
-                     const char *who);
+                     const char *name);
 void check_consumer(const struct world *world, const struct consumer *consumer, struct twinlog *log);
 /* After a copier was killed: the copy is complete, or it can't be opened. */
 void check_broken_copy(const struct copier *copier);
@@ -337,9 +338,11 @@ pid_t fork_child(struct shared *shared, void (*run)(void *context), void *contex
 /* True when the process is gone. */
 bool await(pid_t pid, int64_t ns);
 /* Its status. Ends the program if it does not end in time, or has found a violation. */
-int reap(pid_t pid, const char *who);
+int reap(pid_t pid, const char *name);
 /* The same, and it must have ended well. */
-void reap_well(pid_t pid, const char *who);
+void reap_well(pid_t pid, const char *name);
+/* Ends the program if that call of the library has failed. */
+void check_call(int result, const char *call);
 /* Ends the program if a process that goes on has found a violation. */
 void check_complaints(void);
 

@@ -21,7 +21,7 @@ static uint64_t max(uint64_t a, uint64_t b)
 
 static bool is_retaining(const struct world *world)
 {
-    return atomic_load(&world->front_most) == NOTHING;
+    return atomic_load(&world->head_most) == NOTHING;
 }
 
 static uint64_t newest_lsn(const struct writer *writer)
@@ -56,37 +56,37 @@ static bool is_held_by_consumer(const struct twinlog_trim_result *result)
     return result->holder == TWINLOG_HELD_BY_CURSOR && strcmp(result->holder_name, CONSUMER_NAME) == 0;
 }
 
-static void check_trim(const struct writer *writer, uint64_t front, uint64_t expected,
+static void check_trim(const struct writer *writer, uint64_t head, uint64_t expected,
                        const struct twinlog_trim_result *result)
 {
     const bool is_exact = !is_held_by_consumer(result) && !is_retaining(&writer->shared->world);
 
-    if (result->first_lsn < front || (result->first_lsn > expected && !is_retaining(&writer->shared->world)))
+    if (result->first_lsn < head || (result->first_lsn > expected && !is_retaining(&writer->shared->world)))
         violation("a trim says the log begins with LSN %" PRIu64 ", not with one of %" PRIu64 " to %" PRIu64,
-                  result->first_lsn, front, expected);
-    if (is_exact && (result->first_lsn != expected || result->removed_records != expected - front))
+                  result->first_lsn, head, expected);
+    if (is_exact && (result->first_lsn != expected || result->removed_records != expected - head))
         violation("a trim removed %" PRIu64 " records and left LSN %" PRIu64 ", not %" PRIu64 " and %" PRIu64,
-                  result->removed_records, result->first_lsn, expected - front, expected);
+                  result->removed_records, result->first_lsn, expected - head, expected);
 }
 
-static void note_front(struct world *world, uint64_t lsn)
+static void note_head(struct world *world, uint64_t lsn)
 {
-    atomic_store(&world->front_least, lsn);
-    atomic_store(&world->front_asked, 0);
-    if (lsn > atomic_load(&world->front_highest))
-        atomic_store(&world->front_highest, lsn);
+    atomic_store(&world->head_least, lsn);
+    atomic_store(&world->head_asked, 0);
+    if (lsn > atomic_load(&world->head_highest))
+        atomic_store(&world->head_highest, lsn);
     if (!is_retaining(world))
-        atomic_store(&world->front_most, lsn);
+        atomic_store(&world->head_most, lsn);
 }
 
 /* Readers may be told of the new head before the call returns. */
-static void expect_front(struct world *world, uint64_t most)
+static void expect_head(struct world *world, uint64_t most)
 {
-    atomic_store(&world->front_asked, most);
-    if (most < UNKNOWN && most > atomic_load(&world->front_highest))
-        atomic_store(&world->front_highest, most);
+    atomic_store(&world->head_asked, most);
+    if (most < UNKNOWN && most > atomic_load(&world->head_highest))
+        atomic_store(&world->head_highest, most);
     if (!is_retaining(world))
-        atomic_store(&world->front_most, most);
+        atomic_store(&world->head_most, most);
 }
 
 /* Exact: up to some record of its own. */
@@ -95,19 +95,19 @@ static int trim_before(struct writer *writer)
     struct world *world = &writer->shared->world;
     struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
     struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
-    const uint64_t front = atomic_load(&world->front_least), newest = newest_lsn(writer);
+    const uint64_t head = atomic_load(&world->head_least), newest = newest_lsn(writer);
     const bool is_past_cursors = rng_one_in(&writer->rng, 8);
     uint64_t expected;
     int rc = 0;
 
-    if (newest < front)
+    if (newest < head)
         return 0;
-    options.before_lsn = front + rng_below(&writer->rng, newest + 1 - front);
+    options.before_lsn = head + rng_below(&writer->rng, newest + 1 - head);
     if (rng_one_in(&writer->rng, 16))
         options.before_lsn = newest + 1;
     options.flags = is_past_cursors ? TWINLOG_TRIM_PAST_CURSORS : 0;
-    expected = max(front, min(options.before_lsn, is_past_cursors ? NOTHING : held_lsn(world)));
-    expect_front(world, expected);
+    expected = max(head, min(options.before_lsn, is_past_cursors ? NOTHING : held_lsn(world)));
+    expect_head(world, expected);
     if (is_past_cursors)
         world_expect_floor(world, max(expected, atomic_load(&world->floor_most)));
     if (is_lie(writer, LIE_TRIM))
@@ -117,8 +117,8 @@ static int trim_before(struct writer *writer)
     if (rc < 0)
         return rc;
     if (result.size > 0 && writer->shared->lie != LIE_TRIM)
-        check_trim(writer, front, expected, &result);
-    note_front(world, result.first_lsn);
+        check_trim(writer, head, expected, &result);
+    note_head(world, result.first_lsn);
     if (is_past_cursors)
         world_set_floor(world, atomic_load(&world->floor_most));
     atomic_fetch_add(&writer->life->trims, 1);
@@ -131,25 +131,25 @@ static int trim_rest(struct writer *writer)
     struct world *world = &writer->shared->world;
     struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
     struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
-    const uint64_t front = atomic_load(&world->front_least);
+    const uint64_t head = atomic_load(&world->head_least);
     int rc;
 
     if (rng_one_in(&writer->rng, 2))
         options.keep_records = 1 + rng_below(&writer->rng, 1000);
     else
         options.keep_bytes = 1 + rng_below(&writer->rng, 8u << 20);
-    expect_front(world, min(held_lsn(world), UNKNOWN)); /* what is durable when it returns has a say too */
+    expect_head(world, min(held_lsn(world), UNKNOWN)); /* what is durable when it returns has a say too */
     rc = twinlog_trim(writer->log, &options, &result);
     if (rc < 0)
         return rc;
-    if (result.first_lsn < front ||
-        (options.keep_records > 0 && result.first_lsn > front &&
+    if (result.first_lsn < head ||
+        (options.keep_records > 0 && result.first_lsn > head &&
          result.first_lsn + options.keep_records > twinlog_durable_lsn(writer->log) + 1 &&
          !is_retaining(world)))
-        violation("a trim that keeps %" PRIu64 " records moved the front from LSN %" PRIu64 " to %" PRIu64
+        violation("a trim that keeps %" PRIu64 " records moved the head from LSN %" PRIu64 " to %" PRIu64
                   ", with %" PRIu64 " durable",
-                  options.keep_records, front, result.first_lsn, twinlog_durable_lsn(writer->log));
-    note_front(world, result.first_lsn);
+                  options.keep_records, head, result.first_lsn, twinlog_durable_lsn(writer->log));
+    note_head(world, result.first_lsn);
     atomic_fetch_add(&writer->life->trims, 1);
     return 0;
 }
@@ -160,13 +160,13 @@ static int trim_rest(struct writer *writer)
 static uint64_t choose_evidence(struct writer *writer)
 {
     const struct notes *notes = writer->notes;
-    const uint32_t since = atomic_load(&writer->shared->world.cuts_done);
+    const uint32_t since = atomic_load(&writer->shared->world.truncations_done);
     struct payload payload = writer->next;
     uint64_t chosen = 0;
 
     for (uint64_t i = writer->newest; i > 0 && notes->record[i - 1].since == since; i--) {
         payload.sequence = i - 1;
-        if (notes->record[i - 1].lsn < atomic_load(&writer->shared->world.front_least))
+        if (notes->record[i - 1].lsn < atomic_load(&writer->shared->world.head_least))
             break;
         if (payload_has_label(&payload)) {
             chosen = i;
@@ -181,19 +181,19 @@ static bool begin_cut(struct writer *writer, uint64_t next_lsn, uint64_t *ret_ke
 {
     struct world *world = &writer->shared->world;
     const uint64_t chosen = choose_evidence(writer);
-    const uint32_t index = atomic_load(&world->cuts_begun);
+    const uint32_t index = atomic_load(&world->truncations_started);
 
     if (chosen == 0 || index + 1 == MAX_CUTS)
         return false;
     world->evidence.next_lsn = next_lsn;
-    world->evidence.front = atomic_load(&world->front_least);
+    world->evidence.head = atomic_load(&world->head_least);
     world->evidence.lsn = writer->notes->record[chosen - 1].lsn;
     world->evidence.payload = writer->next;
     world->evidence.payload.sequence = chosen - 1;
     *ret_keep = next_lsn > 0 ? 0 : world->evidence.lsn - 1;
     world->keep[index] = *ret_keep;
     world->next[index] = next_lsn > 0 ? next_lsn : *ret_keep + 1;
-    atomic_store(&world->cuts_begun, index + 1);
+    atomic_store(&world->truncations_started, index + 1);
     return true;
 }
 
@@ -202,16 +202,16 @@ static void end_cut(struct writer *writer)
     struct world *world = &writer->shared->world;
 
     writer->newest = 0;
-    atomic_store(&world->cuts_done, atomic_load(&world->cuts_begun));
+    atomic_store(&world->truncations_done, atomic_load(&world->truncations_started));
 }
 
 /* A retention may have moved the head behind the place meanwhile: then there is nothing to truncate. */
 static void cancel_cut(struct world *world)
 {
-    const uint32_t index = atomic_load(&world->cuts_done);
+    const uint32_t index = atomic_load(&world->truncations_done);
 
     world->keep[index] = world->next[index] = NOTHING;
-    atomic_store(&world->cuts_done, atomic_load(&world->cuts_begun));
+    atomic_store(&world->truncations_done, atomic_load(&world->truncations_started));
 }
 
 /* Nobody else appends here. */
@@ -273,7 +273,7 @@ static uint64_t choose_reset(struct writer *writer)
 static int reset(struct writer *writer)
 {
     struct world *world = &writer->shared->world;
-    const uint64_t next_lsn = choose_reset(writer), front = atomic_load(&world->front_least);
+    const uint64_t next_lsn = choose_reset(writer), head = atomic_load(&world->head_least);
     uint64_t keep;
     int rc = 0;
 
@@ -281,12 +281,12 @@ static int reset(struct writer *writer)
         return 0;
     hold_appends(writer->life);
     if (begin_cut(writer, next_lsn, &keep)) {
-        atomic_store(&world->front_least, min(front, next_lsn));
-        expect_front(world, max(front, next_lsn));
+        atomic_store(&world->head_least, min(head, next_lsn));
+        expect_head(world, max(head, next_lsn));
         rc = twinlog_reset(writer->log, next_lsn);
         if (rc == 0) {
             world_set_floor(world, next_lsn);
-            note_front(world, next_lsn);
+            note_head(world, next_lsn);
             end_cut(writer);
             atomic_fetch_add(&writer->life->resets, 1);
             if (writer->life->is_alone)
@@ -301,11 +301,11 @@ static int reset(struct writer *writer)
 
 static uint64_t choose_cursor(struct writer *writer)
 {
-    const uint64_t front = atomic_load(&writer->shared->world.front_least), newest = newest_lsn(writer);
+    const uint64_t head = atomic_load(&writer->shared->world.head_least), newest = newest_lsn(writer);
 
-    if (newest < front || rng_one_in(&writer->rng, 8))
+    if (newest < head || rng_one_in(&writer->rng, 8))
         return NOTHING;
-    return front - 1 + rng_below(&writer->rng, newest + 2 - front);
+    return head - 1 + rng_below(&writer->rng, newest + 2 - head);
 }
 
 static int set_cursor(struct writer *writer)
@@ -321,7 +321,7 @@ static int set_cursor(struct writer *writer)
     if ((lsn == NOTHING && current(cursor) == NOTHING) || (lsn == 0 && is_retaining(world)))
         return 0;
     name_cursor(index, name);
-    begin_change(cursor, lsn == NOTHING ? NOTHING : stamp(lsn, atomic_load(&world->cuts_done)));
+    begin_change(cursor, lsn == NOTHING ? NOTHING : stamp(lsn, atomic_load(&world->truncations_done)));
     if (!is_lie(writer, LIE_NAME))
         rc = lsn == NOTHING ? twinlog_cursor_remove(writer->log, name)
                             : twinlog_cursor_set(writer->log, name, lsn);

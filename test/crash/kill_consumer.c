@@ -31,12 +31,12 @@ static void be_slow(struct consumer *consumer)
 static bool is_excused(const struct consuming *consuming, int error)
 {
     const struct world *world = &consuming->shared->world;
-    const bool is_cut = atomic_load(&world->cuts_begun) != consuming->read_since;
-    const bool is_pruned = consuming->read_lsn + 1 < atomic_load(&world->front_highest) ||
-                           atomic_load(&world->front_most) >= UNKNOWN;
+    const bool is_cut = atomic_load(&world->truncations_started) != consuming->read_since;
+    const bool is_trimmed = consuming->read_lsn + 1 < atomic_load(&world->head_highest) ||
+                            atomic_load(&world->head_most) >= UNKNOWN;
 
     return ((error == -ERANGE || error == TWINLOG_ETRUNCATED) && is_cut) ||
-           (error == TWINLOG_ETRIMMED && is_pruned);
+           (error == TWINLOG_ETRIMMED && is_trimmed);
 }
 
 /* 0 also when the place it has read to is gone. */
@@ -44,13 +44,13 @@ static int move_cursor(struct consuming *consuming)
 {
     const struct world *world = &consuming->shared->world;
     struct consumer *consumer = consuming->consumer;
-    const uint32_t since = atomic_load(&world->cuts_done);
+    const uint32_t since = atomic_load(&world->truncations_done);
     int result;
 
     if (consuming->read_lsn > atomic_load(&consumer->most))
         atomic_store(&consumer->most, consuming->read_lsn);
     result = twinlog_cursor_set(consuming->log, CONSUMER_NAME, consuming->read_lsn);
-    if (result == 0 && atomic_load(&world->cuts_begun) == since)
+    if (result == 0 && atomic_load(&world->truncations_started) == since)
         atomic_store(&consumer->least, stamp(consuming->read_lsn, since));
     if (result < 0 && !is_excused(consuming, result))
         violation("the consumer cannot set its cursor to LSN %" PRIu64
@@ -68,7 +68,7 @@ static int go_to_cursor(struct consuming *consuming)
     int result = twinlog_cursor_get(consuming->log, CONSUMER_NAME, &lsn);
 
     consuming->read_lsn = 0;
-    consuming->read_since = atomic_load(&consuming->shared->world.cuts_done);
+    consuming->read_since = atomic_load(&consuming->shared->world.truncations_done);
     if (result == 0)
         result = twinlog_reader_seek(consuming->reader, lsn + 1);
     return result == -ENOENT ? twinlog_reader_seek_first(consuming->reader) : result;
@@ -78,7 +78,7 @@ static int go_to_cursor(struct consuming *consuming)
 static int consume(struct consuming *consuming)
 {
     struct consumer *consumer = consuming->consumer;
-    const uint32_t since = atomic_load(&consuming->shared->world.cuts_done);
+    const uint32_t since = atomic_load(&consuming->shared->world.truncations_done);
     struct twinlog_record record;
     int result = twinlog_reader_next(consuming->reader, &record);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A process that makes backups of the log while others write, trim and truncate it. Each of them must be a
- * log that holds what was durable when it was started. Then it is opened and written to: the judge, who looks
+ * log that holds what was durable when it was started. Then it is opened and written to: the judge, which looks
  * at the original later, would see if that had changed it.
  */
 #define _GNU_SOURCE
@@ -29,7 +29,7 @@ static int note_what_is(struct copying *copying)
     uint64_t first;
     int result;
 
-    copying->since = atomic_load(&copying->shared->world.cuts_done);
+    copying->since = atomic_load(&copying->shared->world.truncations_done);
     world_versions(&copying->shared->world, copying->versions);
     result = twinlog_reader_open(copying->from, NULL, &reader);
     if (result < 0)
@@ -51,7 +51,7 @@ static void verify(const struct copying *copying)
 
 static bool is_uncut(const struct copying *copying)
 {
-    return atomic_load(&copying->shared->world.cuts_begun) == copying->since;
+    return atomic_load(&copying->shared->world.truncations_started) == copying->since;
 }
 
 /* Maybe all of it was. */
@@ -59,8 +59,8 @@ static bool was_trimmed(const struct copying *copying)
 {
     const struct world *world = &copying->shared->world;
 
-    return atomic_load(&world->front_most) >= UNKNOWN ||
-           atomic_load(&world->front_highest) > copying->durable_lsn;
+    return atomic_load(&world->head_most) >= UNKNOWN ||
+           atomic_load(&world->head_highest) > copying->durable_lsn;
 }
 
 /* Reads all of it, from `first` to `last`. */

@@ -512,7 +512,7 @@ static void check_lives(struct court *court)
     const uint64_t end = book_end(court);
     uint64_t old;
 
-    court->first = atomic_load(&court->shared->world.front_least);
+    court->first = atomic_load(&court->shared->world.head_least);
     court->last = twinlog_last_lsn(court->log);
     if (court->last + 1 - court->first >= WINDOW)
         violation("the log has %" PRIu64 " records, too many for this test", court->last + 1 - court->first);
@@ -538,7 +538,7 @@ static void write_book(struct court *court, uint64_t first, uint64_t last)
     *court->book = (struct book){ .digest = court->book->digest,
                                   .first = first,
                                   .last = last,
-                                  .since = atomic_load(&court->shared->world.cuts_done),
+                                  .since = atomic_load(&court->shared->world.truncations_done),
                                   .exists = true };
 }
 
@@ -662,8 +662,16 @@ struct verdict judge(const char *dir, struct book *book, struct shared *shared, 
     return court.verdict;
 }
 
+void forget_sightings(struct sightings *sightings)
+{
+    const uint64_t most = atomic_load(&sightings->max_lsn);
+
+    memset(sightings->seen, 0, (most < WINDOW ? most + 1 : WINDOW) * sizeof(sightings->seen[0]));
+    atomic_store(&sightings->max_lsn, 0);
+}
+
 void check_sightings(const struct book *book, const struct world *world, const struct sightings *sightings,
-                     const char *who)
+                     const char *name)
 {
     const uint64_t most = atomic_load(&sightings->max_lsn);
 
@@ -675,8 +683,8 @@ void check_sightings(const struct book *book, const struct world *world, const s
             atomic_load(&sightings->seen[lsn % WINDOW].digest) != digest)
             continue;
         if (lsn > book->last)
-            violation("O8: %s was given record %" PRIu64 ", the log ends at %" PRIu64, who, lsn, book->last);
+            violation("O8: %s was given record %" PRIu64 ", the log ends at %" PRIu64, name, lsn, book->last);
         if (digest != book->digest[lsn % WINDOW])
-            violation("O8: %s was given another record %" PRIu64, who, lsn);
+            violation("O8: %s was given another record %" PRIu64, name, lsn);
     }
 }

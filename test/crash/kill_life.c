@@ -80,7 +80,7 @@ void prepare_life(struct life *life, struct world *world, uint64_t name, uint32_
     choose_options(rng, may_retain, &life->options);
     life->options.lock_wait_ms = is_at_once ? PATIENCE_MS / 2 : 0;
     life->options.flush_interval_ms = rng_one_in(rng, 3) ? 1 + (uint32_t)rng_below(rng, 20) : 0;
-    life->options.reserve_timeout_ms = PATIENCE_MS; /* whoever has one comes back */
+    life->options.reserve_timeout_ms = PATIENCE_MS; /* a thread that has one comes back */
     life->has_committer = rng_one_in(rng, 4);
     life->writers = writers;
     life->is_retaining = may_retain;

@@ -12,9 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -189,7 +189,7 @@ pid_t fork_child(struct shared *shared, void (*run)(void *context), void *contex
 
 bool await(pid_t pid, int64_t ns)
 {
-    const int fd = pidfd_open(pid, 0);
+    const int fd = (int)syscall(SYS_pidfd_open, pid, 0); /* musl declares none */
     const struct timespec patience = { ns / 1000000000, ns % 1000000000 };
     struct pollfd process = { .fd = fd, .events = POLLIN };
     int result;
@@ -207,25 +207,31 @@ void check_complaints(void)
         violation("%s", complaints->complaint);
 }
 
-int reap(pid_t pid, const char *who)
+void check_call(int result, const char *call)
+{
+    if (result < 0)
+        violation("%s: %s", call, twinlog_strerror(result));
+}
+
+int reap(pid_t pid, const char *name)
 {
     int status;
 
     if (!await(pid, PATIENCE_MS * INT64_C(1000000)))
-        violation("%s did not end within %d s", who, PATIENCE_MS / 1000);
+        violation("%s did not end within %d s", name, PATIENCE_MS / 1000);
     while (waitpid(pid, &status, 0) < 0)
         if (errno != EINTR)
             give_up("waitpid");
     check_complaints();
     if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
-        violation("%s died of signal %d", who, WTERMSIG(status));
+        violation("%s died of signal %d", name, WTERMSIG(status));
     return status;
 }
 
-void reap_well(pid_t pid, const char *who)
+void reap_well(pid_t pid, const char *name)
 {
-    const int status = reap(pid, who);
+    const int status = reap(pid, name);
 
     if (!WIFEXITED(status) || WEXITSTATUS(status) != EXIT_SUCCESS)
-        violation("%s ended with status %#x", who, (unsigned)status);
+        violation("%s ended with status %#x", name, (unsigned)status);
 }

@@ -15,16 +15,6 @@
 
 #define MAX_REQUESTS 4u
 
-static uint32_t cuts_done(const struct writer *writer)
-{
-    return atomic_load(&writer->shared->world.cuts_done);
-}
-
-static uint32_t cuts_begun(const struct writer *writer)
-{
-    return atomic_load(&writer->shared->world.cuts_begun);
-}
-
 /* ---- batches ----------------------------------------------------------------------------------- */
 
 struct bundle {
@@ -79,7 +69,7 @@ static void note_begun(struct writer *writer, uint32_t count)
     const uint64_t first = writer->next.sequence;
 
     for (uint32_t i = 0; i < count; i++) {
-        writer->notes->record[first + i].since = cuts_done(writer);
+        writer->notes->record[first + i].since = atomic_load(&writer->shared->world.truncations_done);
         writer->notes->record[first + i].is_tagged = true;
     }
     atomic_store_explicit(&writer->notes->begun, first + count, memory_order_release);
@@ -87,7 +77,7 @@ static void note_begun(struct writer *writer, uint32_t count)
 
 static void note_accepted(struct writer *writer, uint64_t lsn, uint32_t count)
 {
-    const uint32_t until = cuts_begun(writer);
+    const uint32_t until = atomic_load(&writer->shared->world.truncations_started);
 
     for (uint32_t i = 0; i < count; i++) {
         struct record_note *note = &writer->notes->record[writer->next.sequence + i];

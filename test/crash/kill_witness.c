@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A process that reads the log all the time, whoever has it open; or a thread that reads inside a writer. It
+ * A process that reads the log all the time, whichever process has it open; or a thread that reads inside a writer. It
  * notes a fingerprint of each record it was given; what it was given must be there ever after, unless it is
  * truncated.
  *
@@ -64,14 +64,14 @@ static int find_range(struct reading *reading, uint64_t *ret_first, uint64_t *re
 
 static int seek_first(struct reading *reading)
 {
-    note_place(reading, 0, atomic_load(&reading->shared->world.cuts_done));
+    note_place(reading, 0, atomic_load(&reading->shared->world.truncations_done));
     return twinlog_reader_seek_first(reading->reader);
 }
 
 /* Mostly near the end, where it is written. */
 static int seek_somewhere(struct reading *reading)
 {
-    const uint32_t since = atomic_load(&reading->shared->world.cuts_done);
+    const uint32_t since = atomic_load(&reading->shared->world.truncations_done);
     uint64_t first, last, back;
 
     find_range(reading, &first, &last);
@@ -99,8 +99,8 @@ static void note(struct reading *reading, uint64_t lsn, uint32_t since, uint64_t
         violation("O8: %s was given another record %" PRIu64 " than before, when %" PRIu32
                   " cuts were done; now it is %" PRIu32 ", before the call %" PRIu32
                   "; it has passed %" PRIu64,
-                  name_of(reading), lsn, stamp_since(stamped), atomic_load(&reading->shared->world.cuts_done),
-                  since, reading->most_passed);
+                  name_of(reading), lsn, stamp_since(stamped),
+                  atomic_load(&reading->shared->world.truncations_done), since, reading->most_passed);
     atomic_store(&sightings->seen[lsn % WINDOW].digest, 0);
     atomic_store(&sightings->seen[lsn % WINDOW].stamp, stamp(lsn, since));
     atomic_store(&sightings->seen[lsn % WINDOW].digest, digest);
@@ -123,7 +123,7 @@ static bool is_end_cut(const struct reading *reading, uint64_t lsn, uint64_t exp
     const struct world *world = &reading->shared->world;
 
     return reading->most_passed == 0 && lsn < expected &&
-           world_gave_again(world, reading->sought_at, atomic_load(&world->cuts_begun)) <= expected;
+           world_gave_again(world, reading->sought_at, atomic_load(&world->truncations_started)) <= expected;
 }
 
 /* `since`: cuts that were done before it was asked for. */
@@ -140,14 +140,15 @@ static void note_record(struct reading *reading, const struct twinlog_record *re
         note(reading, record->lsn + 1, since, 1);
     if (record->lsn > reading->most_passed) {
         reading->most_passed = record->lsn;
-        reading->passed_at = atomic_load(&reading->shared->world.cuts_begun);
+        reading->passed_at = atomic_load(&reading->shared->world.truncations_started);
     }
     atomic_fetch_add(&reading->sightings->records, 1);
 }
 
 /* ---- what it was told -------------------------------------------------------------------------- */
 
-/* With all that is known of the log at that moment: who has it open may change it before anybody can look. */
+/* With all that is known of the log at that moment: the process that has it open may change it before anybody can look.
+ * */
 static _Noreturn void complain_of_failure(const struct reading *reading, uint64_t lsn, int error)
 {
     const struct twinlog_report report = reading->report; /* the next call may write another one there */
@@ -165,25 +166,26 @@ static _Noreturn void complain_of_failure(const struct reading *reading, uint64_
               name_of(reading), lsn, twinlog_strerror(error), report.text, reading->most_passed,
               report.segment, report.file, report.offset, report.first_lsn, report.last_lsn, first, last,
               twinlog_strerror(inspected), now.first_lsn, now.last_lsn, now.durable_lsn, now.epoch,
-              now.has_writer ? "being written" : "not being written", atomic_load(&world->cuts_begun),
-              atomic_load(&world->cuts_done));
+              now.has_writer ? "being written" : "not being written",
+              atomic_load(&world->truncations_started), atomic_load(&world->truncations_done));
 }
 
-static bool may_be_pruned(const struct world *world, uint64_t lsn)
+static bool may_be_trimmed(const struct world *world, uint64_t lsn)
 {
-    return atomic_load(&world->front_most) >= UNKNOWN || lsn < atomic_load(&world->front_highest);
+    return atomic_load(&world->head_most) >= UNKNOWN || lsn < atomic_load(&world->head_highest);
 }
 
 static void check_reason(const struct reading *reading, uint64_t lsn, int result)
 {
     const struct world *world = &reading->shared->world;
 
-    if (result == TWINLOG_ETRIMMED && reading->next_lsn > 0 && !may_be_pruned(world, lsn))
+    if (result == TWINLOG_ETRIMMED && reading->next_lsn > 0 && !may_be_trimmed(world, lsn))
         violation("%s was told that LSN %" PRIu64 " was removed, but the log begins before it; %s",
                   name_of(reading), lsn, reading->report.text);
     if (result == TWINLOG_ETRUNCATED &&
         (reading->most_passed == 0 ||
-         world_gave_again(world, reading->sought_at, atomic_load(&world->cuts_begun)) > reading->most_passed))
+         world_gave_again(world, reading->sought_at, atomic_load(&world->truncations_started)) >
+             reading->most_passed))
         violation("%s was told of a cut before LSN %" PRIu64 ", and there was none; %s", name_of(reading),
                   reading->most_passed, reading->report.text);
     if (result != TWINLOG_ETRIMMED && result != TWINLOG_ETRUNCATED)
@@ -202,8 +204,7 @@ static int find_another_place(struct reading *reading, move_function *move, uint
     if (again != error)
         violation("%s failed with \"%s\", and then with \"%s\"", name_of(reading), twinlog_strerror(error),
                   again < 0 ? twinlog_strerror(again) : "nothing");
-    atomic_fetch_add(error == TWINLOG_ETRUNCATED ? &reading->sightings->cuts : &reading->sightings->prunes,
-                     1);
+    atomic_fetch_add(error == TWINLOG_ETRUNCATED ? &reading->sightings->cuts : &reading->sightings->trims, 1);
     return seek_somewhere(reading);
 }
 
@@ -213,7 +214,7 @@ static int find_another_place(struct reading *reading, move_function *move, uint
 static int step(struct reading *reading, bool is_back)
 {
     move_function *move = is_back ? twinlog_reader_previous : twinlog_reader_next;
-    const uint32_t since = atomic_load(&reading->shared->world.cuts_done);
+    const uint32_t since = atomic_load(&reading->shared->world.truncations_done);
     const uint64_t expected = reading->next_lsn - is_back;
     struct twinlog_record record;
     int result = move(reading->reader, &record);

@@ -26,9 +26,9 @@ static uint64_t max(uint64_t a, uint64_t b)
 void world_clear(struct world *world)
 {
     memset(world, 0, sizeof(*world));
-    atomic_store(&world->front_least, 1);
-    atomic_store(&world->front_most, 1);
-    atomic_store(&world->front_highest, 1);
+    atomic_store(&world->head_least, 1);
+    atomic_store(&world->head_most, 1);
+    atomic_store(&world->head_highest, 1);
     for (unsigned i = 0; i < CURSORS; i++)
         atomic_store(&world->cursor[i].value[0], NOTHING);
 }
@@ -63,7 +63,7 @@ static void set_current(struct changing *changing, uint64_t value)
 
 uint64_t world_keeps(const struct world *world, uint32_t since)
 {
-    const uint32_t end = atomic_load(&world->cuts_begun);
+    const uint32_t end = atomic_load(&world->truncations_started);
     uint64_t least = NOTHING;
 
     for (uint32_t i = since; i < end; i++)
@@ -82,7 +82,7 @@ uint64_t world_gave_again(const struct world *world, uint32_t since, uint32_t en
 
 uint64_t world_gives_again(const struct world *world, uint32_t since, uint32_t end)
 {
-    const uint32_t begun = atomic_load(&world->cuts_begun);
+    const uint32_t begun = atomic_load(&world->truncations_started);
     uint64_t least = NOTHING;
 
     for (uint32_t i = since; i < begun; i++) {
@@ -95,7 +95,7 @@ uint64_t world_gives_again(const struct world *world, uint32_t since, uint32_t e
 
 bool world_may_be_cut(const struct world *world)
 {
-    return atomic_load(&world->cuts_begun) != atomic_load(&world->cuts_done);
+    return atomic_load(&world->truncations_started) != atomic_load(&world->truncations_done);
 }
 
 /* Is the record there that the truncation removes? One in front of the log was removed by a reset, or by a
@@ -128,12 +128,12 @@ static bool is_undone(const struct world *world, struct twinlog *log)
     return result == TWINLOG_ETRIMMED ? world->evidence.next_lsn == 0 : is_there;
 }
 
-static void set_front(struct world *world, uint64_t lsn)
+static void set_head(struct world *world, uint64_t lsn)
 {
-    atomic_store(&world->front_least, lsn);
-    atomic_store(&world->front_most, lsn);
-    if (lsn > atomic_load(&world->front_highest))
-        atomic_store(&world->front_highest, lsn);
+    atomic_store(&world->head_least, lsn);
+    atomic_store(&world->head_most, lsn);
+    if (lsn > atomic_load(&world->head_highest))
+        atomic_store(&world->head_highest, lsn);
 }
 
 void world_expect_floor(struct world *world, uint64_t lsn)
@@ -151,7 +151,7 @@ void world_set_floor(struct world *world, uint64_t lsn)
 
 static void settle_cut(struct world *world, struct twinlog *log)
 {
-    const uint32_t index = atomic_load(&world->cuts_done);
+    const uint32_t index = atomic_load(&world->truncations_done);
     const uint64_t next_lsn = world->evidence.next_lsn;
 
     if (!world_may_be_cut(world))
@@ -159,12 +159,12 @@ static void settle_cut(struct world *world, struct twinlog *log)
     if (is_undone(world, log)) {
         world->keep[index] = world->next[index] = NOTHING;
         if (next_lsn > 0)
-            set_front(world, world->evidence.front);
+            set_head(world, world->evidence.head);
     } else if (next_lsn > 0) {
-        set_front(world, next_lsn);
+        set_head(world, next_lsn);
         world_set_floor(world, next_lsn);
     }
-    atomic_store(&world->cuts_done, index + 1);
+    atomic_store(&world->truncations_done, index + 1);
 }
 
 /* ---- the head --------------------------------------------------------------------------------- */
@@ -173,29 +173,29 @@ void world_expect_retention(struct world *world, uint64_t keep_records)
 {
     const uint64_t records = stamp_lsn(atomic_load(&world->retained));
 
-    if (atomic_load(&world->front_most) == NOTHING)
+    if (atomic_load(&world->head_most) == NOTHING)
         keep_records = min(keep_records, records);
-    atomic_store(&world->retained, stamp(keep_records, atomic_load(&world->cuts_done)));
-    atomic_store(&world->front_most, NOTHING);
+    atomic_store(&world->retained, stamp(keep_records, atomic_load(&world->truncations_done)));
+    atomic_store(&world->head_most, NOTHING);
 }
 
-static void settle_front(struct world *world, struct twinlog *log, bool is_retaining)
+static void settle_head(struct world *world, struct twinlog *log, bool is_retaining)
 {
     const uint64_t first = twinlog_first_lsn(log), last = twinlog_last_lsn(log);
-    const uint64_t front = first > 0 ? first : last + 1;
-    const uint64_t least = atomic_load(&world->front_least), most = atomic_load(&world->front_most);
+    const uint64_t head = first > 0 ? first : last + 1;
+    const uint64_t least = atomic_load(&world->head_least), most = atomic_load(&world->head_most);
     const uint64_t retained = atomic_load(&world->retained);
 
-    if (front < least || front > most)
-        violation("the log begins with LSN %" PRIu64 ", not with one of %" PRIu64 " to %" PRIu64, front,
-                  least, most);
-    if (most == NOTHING && front > least && front > atomic_load(&world->front_asked) && !is_retaining &&
-        front + stamp_lsn(retained) > last + 1 && world_keeps(world, stamp_since(retained)) == NOTHING)
+    if (head < least || head > most)
+        violation("the log begins with LSN %" PRIu64 ", not with one of %" PRIu64 " to %" PRIu64, head, least,
+                  most);
+    if (most == NOTHING && head > least && head > atomic_load(&world->head_asked) && !is_retaining &&
+        head + stamp_lsn(retained) > last + 1 && world_keeps(world, stamp_since(retained)) == NOTHING)
         violation("a retention left LSN %" PRIu64 " to %" PRIu64 " of %" PRIu64 " records it was to keep",
-                  front, last, stamp_lsn(retained));
-    set_front(world, front);
+                  head, last, stamp_lsn(retained));
+    set_head(world, head);
     if (is_retaining)
-        atomic_store(&world->front_most, NOTHING);
+        atomic_store(&world->head_most, NOTHING);
 }
 
 /* ---- cursors ----------------------------------------------------------------------------------- */
@@ -245,7 +245,7 @@ static void settle_cursor(struct world *world, unsigned index, struct twinlog *l
                   (int64_t)lsn,
                   holds == NOTHING ? -1 : (int64_t)moved(world, holds, atomic_load(&world->floor_least)),
                   is_changing ? ", nor where it was being set" : "");
-    set_current(cursor, lsn == NOTHING ? NOTHING : stamp(lsn, atomic_load(&world->cuts_done)));
+    set_current(cursor, lsn == NOTHING ? NOTHING : stamp(lsn, atomic_load(&world->truncations_done)));
 }
 
 /* ---- values ------------------------------------------------------------------------------------ */
@@ -317,7 +317,7 @@ static void settle_value(struct world *world, unsigned index, struct twinlog *lo
 void world_settle(struct world *world, struct twinlog *log, bool is_retaining)
 {
     settle_cut(world, log);
-    settle_front(world, log, is_retaining);
+    settle_head(world, log, is_retaining);
     for (unsigned i = 0; i < CURSORS; i++)
         settle_cursor(world, i, log);
     for (unsigned i = 0; i < VALUES; i++)

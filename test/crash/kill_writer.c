@@ -26,19 +26,9 @@ void let_append(struct life *life)
         pthread_rwlock_unlock(&appending);
 }
 
-static uint32_t cuts_done(const struct writer *writer)
-{
-    return atomic_load(&writer->shared->world.cuts_done);
-}
-
-static uint32_t cuts_begun(const struct writer *writer)
-{
-    return atomic_load(&writer->shared->world.cuts_begun);
-}
-
 static void note_durable(struct writer *writer)
 {
-    const uint32_t since = cuts_done(writer);
+    const uint32_t since = atomic_load(&writer->shared->world.truncations_done);
     const uint64_t durable = twinlog_durable_lsn(writer->log);
 
     atomic_store_explicit(&writer->notes->durable, stamp(durable, since), memory_order_release);
@@ -63,13 +53,13 @@ static int hand_over(struct writer *writer, accept_function *accept)
     payload_fill(&writer->next, writer->record);
     if (writer->shared->lie == LIE_BYTES && size > 0 && rng_one_in(&writer->rng, 64))
         writer->record[rng_below(&writer->rng, size)] ^= 0x10;
-    note->since = cuts_done(writer);
+    note->since = atomic_load(&writer->shared->world.truncations_done);
     note->is_tagged = false;
     atomic_store_explicit(&notes->begun, writer->next.sequence + 1, memory_order_release);
     result = accept(writer->log, writer->record, size, &note->lsn);
     if (result < 0)
         return result;
-    note->until = cuts_begun(writer);
+    note->until = atomic_load(&writer->shared->world.truncations_started);
     writer->next.sequence++;
     atomic_store_explicit(&notes->accepted, writer->next.sequence, memory_order_release);
     if (writer->shared->lie == LIE_ACK)
@@ -91,7 +81,7 @@ static int wait_for(struct writer *writer, const struct record_note *note)
 {
     const int result = twinlog_wait(writer->log, note->lsn, TWINLOG_LEVEL_DURABLE, 0);
 
-    if (result == -EINVAL && cuts_begun(writer) != note->since)
+    if (result == -EINVAL && atomic_load(&writer->shared->world.truncations_started) != note->since)
         return twinlog_sync(writer->log);
     return result;
 }
@@ -138,7 +128,7 @@ static bool is_changer(const struct writer *writer)
     return writer == writer->life->changer && writer->life->change_one_in > 0;
 }
 
-/* Whoever forbids it looks at is_changing after that. */
+/* The thread that forbids it looks at is_changing after that. */
 static int change_if_allowed(struct writer *writer)
 {
     struct life *life = writer->life;
@@ -202,7 +192,9 @@ static void prefer_cuts(void)
     pthread_rwlockattr_t attributes;
 
     pthread_rwlockattr_init(&attributes);
+#ifdef __GLIBC__ /* musl has no such preference */
     pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+#endif
     pthread_rwlock_init(&appending, &attributes);
     pthread_rwlockattr_destroy(&attributes);
 }
@@ -257,7 +249,8 @@ static int live(const char *dir, struct shared *shared, struct life *life)
     if (result < 0)
         return result;
     world_settle(&shared->world, log, life->is_retaining);
-    atomic_store(&life->opened_last, stamp(twinlog_last_lsn(log), atomic_load(&shared->world.cuts_done)));
+    atomic_store(&life->opened_last,
+                 stamp(twinlog_last_lsn(log), atomic_load(&shared->world.truncations_done)));
     atomic_store(&life->is_open, true);
     result = run_threads(shared, life, log);
     closed = twinlog_close(log);

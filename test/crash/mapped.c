@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * crash-mapped: a process writes a log in the mapped mode, is killed, at random moments and at named places in the
- * library, stopped for a while, and followed by readers in other processes; then the log is read by somebody who opens
- * nothing, verified, and opened again, in either mode (mapped_judge.c has the rules). With --power, each log of a dead
+ * library, stopped for a while, and followed by readers in other processes; then the log is read without being
+ * opened, verified, and opened again, in either mode (mapped_judge.c has the rules). With --power, each log of a dead
  * writer is also looked at as a power cut may have left it (image.c).
  *
  * A cycle is a log, from its beginning to its last death. The seed decides everything but the moments of death, which the
@@ -134,7 +134,7 @@ static void choose_life(struct writer_life *life, struct rng *rng)
     totals.mapped += is_mapped;
 }
 
-/* One whose fate was to stop, or who is told to. */
+/* One that was fated to stop, or is told to. */
 static void stop_for_a_while(struct writer_life *life, pid_t pid, struct rng *rng)
 {
     make_stop(pid, &life->fate);
@@ -231,7 +231,7 @@ static void open_image(const struct writer_life *life, struct rng *rng)
 
     choose_log_options(&next->options, !rng_one_in(rng, 4), rng);
     choose_fate_of_opening(next, rng);
-    status = reap(fork_child(stage->complaints, run_opening, place.copy), "who opens an image");
+    status = reap(fork_child(stage->complaints, run_opening, place.copy), "the opening of an image");
     totals.killed_on_images += WIFSIGNALED(status);
     *next = kept;
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the processes of crash-mapped share. A log goes through lives: in each of them a writer opens it, mostly in the
- * mapped mode, appends from several hands, and is killed, or closes it. Followers read along all the time. The judge, who
- * started them, reads the log after each death, and compares it with their notes.
+ * mapped mode, appends from several hands, and is killed, or closes it. Followers read along all the time. The judge,
+ * which started them, reads the log after each death, and compares it with their notes.
  *
- * The notes are in memory that outlives those who write it: that a record was started before it is handed over, its LSN
+ * The notes are in memory that outlives its writers: that a record was started before it is handed over, its LSN
  * after the call has returned. Killed in between, a hand has claimed too little and never too much.
  */
 #ifndef TWL_CRASH_MAPPED_H
@@ -65,7 +65,7 @@ struct stage {
 };
 extern struct stage *stage;
 
-/* True once, for who tells the lie. */
+/* True once, for the process that tells the lie. */
 bool tells(enum fib fib);
 
 struct payload payload_of(const struct writer_life *life, uint32_t hand, uint32_t sequence);

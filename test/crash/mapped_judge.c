@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The judge of crash-mapped. After a death, read by somebody else, the log has:
- *   - every record whose append had returned, with its LSN, whole, once, nothing else but what was in flight;
+ *   - every record that an append had returned for, with its LSN, whole, once, nothing else but what was in flight;
  *   - each LSN given away: what was in flight is there whole, or it is a filler, and there is at most one such for each
  *     hand of the dead writer;
  *   - whatever was there before, and whatever a follower has seen.

@@ -25,12 +25,6 @@ struct payload payload_of(const struct writer_life *life, uint32_t hand, uint32_
     };
 }
 
-static void check(int result, const char *what)
-{
-    if (result < 0)
-        violation("%s: %s", what, twinlog_strerror(result));
-}
-
 /* ---- a thread that writes ------------------------------------------------------------------------- */
 
 struct hand {
@@ -65,7 +59,7 @@ static uint64_t append_pieces(struct hand *hand, size_t size)
     terms.level = TWINLOG_LEVEL_WRITTEN;
     if (self->options.mode == TWINLOG_MODE_DURABLE || rng_one_in(&hand->rng, 8))
         terms.level = TWINLOG_LEVEL_DURABLE;
-    check(twinlog_append_batch(hand->log, &entry, 1, &terms, &lsn), "twinlog_append_batch");
+    check_call(twinlog_append_batch(hand->log, &entry, 1, &terms, &lsn), "twinlog_append_batch");
     if (terms.level == TWINLOG_LEVEL_DURABLE)
         note_durable(lsn);
     return lsn;
@@ -83,7 +77,7 @@ static uint64_t append(struct hand *hand, uint32_t sequence)
         hand->record[size - 1] ^= 1;
     if (rng_one_in(&hand->rng, 4))
         return append_pieces(hand, size);
-    check(twinlog_append(hand->log, hand->record, size, &lsn), "twinlog_append");
+    check_call(twinlog_append(hand->log, hand->record, size, &lsn), "twinlog_append");
     if (self->options.mode == TWINLOG_MODE_DURABLE)
         note_durable(lsn);
     return lsn;
@@ -120,7 +114,7 @@ static void sync_and_note(struct hand *hand)
         raise_to(&self->durable, own);
         return;
     }
-    check(twinlog_sync(hand->log), "twinlog_sync");
+    check_call(twinlog_sync(hand->log), "twinlog_sync");
     if (twinlog_durable_lsn(hand->log) < own)
         violation("LSN %" PRIu64 " was appended before a sync, and is not durable after it", own);
     note_durable(twinlog_durable_lsn(hand->log));
@@ -166,7 +160,7 @@ static void *read_along(void *log)
     options.ret_report = &report;
     follower->seen = &stage->seen;
     atomic_store(&follower->last_lsn, 0);
-    check(twinlog_reader_attach(log, &options, &reader), "twinlog_reader_attach");
+    check_call(twinlog_reader_attach(log, &options, &reader), "twinlog_reader_attach");
     follow(follower, reader, &report, &self->must_stop, "a reader inside the writer");
     twinlog_reader_close(reader);
     return NULL;
@@ -196,7 +190,7 @@ void run_writer(void *life)
         pthread_join(hands[i].thread, NULL);
     if (self->has_reader)
         pthread_join(reader, NULL);
-    check(twinlog_close(log), "twinlog_close");
+    check_call(twinlog_close(log), "twinlog_close");
     atomic_store(&self->is_closed, true);
 }
 
@@ -212,5 +206,5 @@ void run_opening(void *dir)
     rc = twinlog_open(dir, &self->options, &log);
     if (rc < 0)
         violation("twinlog_open of an image: %s; %s", twinlog_strerror(rc), report.text);
-    check(twinlog_close(log), "twinlog_close");
+    check_call(twinlog_close(log), "twinlog_close");
 }

@@ -14,9 +14,9 @@ struct label {
 
 static struct rng chance_of(const struct payload *payload)
 {
-    const uint64_t who = (uint64_t)payload->writer << 40 | payload->sequence;
+    const uint64_t pen = (uint64_t)payload->writer << 40 | payload->sequence;
 
-    return (struct rng){ rng_mix(payload->life ^ rng_mix(who + 1)) };
+    return (struct rng){ rng_mix(payload->life ^ rng_mix(pen + 1)) };
 }
 
 static size_t choose_size(struct rng *rng, uint32_t max_bytes)

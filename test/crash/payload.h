@@ -3,7 +3,7 @@
  * Records that can be told from each other. Life, writer and sequence decide what a record holds and how
  * long it is, so that nobody has to keep what was appended: it is made once more and compared.
  *
- * Where it fits, a record begins with these numbers and its length, for whoever has to find out what
+ * Where it fits, a record begins with these numbers and its length, to help find out what
  * went wrong. Some records are nothing but zeros, and some end in zeros.
  */
 #ifndef TWL_CRASH_PAYLOAD_H

@@ -27,24 +27,24 @@ void forget_seen(struct seen *seen)
     atomic_store(&seen->max_lsn, 0);
 }
 
-static void note_digest(struct seen *seen, uint64_t lsn, uint64_t digest, const char *who)
+static void note_digest(struct seen *seen, uint64_t lsn, uint64_t digest, const char *name)
 {
     const uint64_t before = atomic_exchange(&seen->digest[lsn % WINDOW], digest);
 
     if (before != 0 && before != digest)
-        violation("%s was given another record %" PRIu64 " than was given before", who, lsn);
+        violation("%s was given another record %" PRIu64 " than was given before", name, lsn);
     raise_to(&seen->max_lsn, lsn);
 }
 
-void note_seen(struct seen *seen, const struct twinlog_record *record, const char *who)
+void note_seen(struct seen *seen, const struct twinlog_record *record, const char *name)
 {
-    note_digest(seen, record->lsn, payload_digest(record->data, record->size, record->time_ns), who);
+    note_digest(seen, record->lsn, payload_digest(record->data, record->size, record->time_ns), name);
     if (record->lsn > LIE_LSN && atomic_load(&seen->shall_lie) && atomic_exchange(&seen->shall_lie, false))
-        note_digest(seen, record->lsn + 1, 1, who);
+        note_digest(seen, record->lsn + 1, 1, name);
 }
 
 void follow(struct follower *follower, struct twinlog_reader *reader, const struct twinlog_report *report,
-            const _Atomic bool *must_stop, const char *who)
+            const _Atomic bool *must_stop, const char *name)
 {
     struct twinlog_record record;
     int rc;
@@ -52,16 +52,16 @@ void follow(struct follower *follower, struct twinlog_reader *reader, const stru
     while (!must_stop || !atomic_load(must_stop)) {
         while ((rc = twinlog_reader_next(reader, &record)) > 0) {
             if (record.lsn <= atomic_load(&follower->last_lsn))
-                violation("%s was given LSN %" PRIu64 " after %" PRIu64, who, record.lsn,
+                violation("%s was given LSN %" PRIu64 " after %" PRIu64, name, record.lsn,
                           atomic_load(&follower->last_lsn));
-            note_seen(follower->seen, &record, who);
+            note_seen(follower->seen, &record, name);
             atomic_store(&follower->last_lsn, record.lsn);
             atomic_fetch_add(&follower->records, 1);
         }
         if (rc == 0)
             rc = twinlog_reader_wait(reader, WAIT_MS);
         if (rc < 0)
-            violation("%s failed behind LSN %" PRIu64 ": %s; %s (%s, offset %" PRIu64 ")", who,
+            violation("%s failed behind LSN %" PRIu64 ": %s; %s (%s, offset %" PRIu64 ")", name,
                       atomic_load(&follower->last_lsn), twinlog_strerror(rc), report->text, report->file,
                       report->offset);
     }

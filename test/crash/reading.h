@@ -22,12 +22,12 @@ struct follower {
 void raise_to(_Atomic uint64_t *value, uint64_t to);
 
 void forget_seen(struct seen *seen);
-/* It is the same one that others were given. `who` has it. */
-void note_seen(struct seen *seen, const struct twinlog_record *record, const char *who);
+/* It is the same one that others were given. `reader` has it. */
+void note_seen(struct seen *seen, const struct twinlog_record *record, const char *name);
 
 /* Until *must_stop, or for ever. */
 void follow(struct follower *follower, struct twinlog_reader *reader, const struct twinlog_report *report,
-            const _Atomic bool *must_stop, const char *who);
+            const _Atomic bool *must_stop, const char *name);
 /* A process that reads place.log, once it is there, for ever. In the parent: its id. */
 pid_t start_follower(struct follower *follower, struct seen *seen, uint32_t flags, struct shared *complaints);
 void end_follower(pid_t *pid); /* which becomes 0 */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * crash-shared: processes append to one log together, and are killed, stopped and joined by others, at random
- * moments and at named places in the library, while followers read along. Whoever is not killed must go on within a few
+ * crash-shared: processes append to one log together, and are killed, stopped and joined by others, at random moments
+ * and at named places in the library, while followers read along. All that are not killed must go on within a few
  * seconds, and so must readers and the watermarks; what is read is compared with what the processes noted
  * (shared_judge.c has the rules).
  *
@@ -37,7 +37,7 @@ struct scene *scene;
 static const char *const fib_names[FIBS] = { "none",    "lost", "garbled", "twice",
                                              "swapped", "seen", "durable", "stall" };
 
-/* Who lives goes on within a moment; or never, if it is wrong. The machine may have other work meanwhile. */
+/* A living process goes on within a moment; or never, if it is wrong. The machine may have other work meanwhile. */
 static int64_t patience_ms = 60000;
 static bool is_alone_only, has_power;
 static const char *only_point;
@@ -67,7 +67,7 @@ static struct {
 
 /* ---- members ------------------------------------------------------------------------------------- */
 
-/* Of whoever opened the log first they count for all. */
+/* Those of the first opening count for all. */
 void choose_shared_options(struct twinlog_options *options, uint32_t mode, struct rng *rng)
 {
     const uint64_t block = 4096;
@@ -195,7 +195,7 @@ static void kill_member(unsigned index)
     bury(index);
 }
 
-/* Those who met their fate. */
+/* Those that met their fate. */
 static void bury_the_dead(void)
 {
     for (unsigned i = 0; i < MEMBERS_MAX; i++)
@@ -235,7 +235,7 @@ static void note_wait(int64_t start)
     totals.longest_wait_ns = waited > totals.longest_wait_ns ? waited : totals.longest_wait_ns;
 }
 
-/* Who waits for the disk also waits for the copies of who is stopped. */
+/* A thread that waits for the disk also waits for the copies of stopped threads. */
 static bool is_expected_to_write(unsigned index, const struct pen *pen)
 {
     if (!is_there(index) || atomic_load(&pen->is_idle))
@@ -275,7 +275,7 @@ static void see_others_append(void)
             await_next_record(i, &scene->pen[scene->members[i].first_pen + n]);
 }
 
-/* Somebody who turns into fillers what the dead have left, without being asked. */
+/* A process that turns into fillers what the dead have left, without being asked. */
 static bool has_helper(void)
 {
     for (unsigned i = 0; i < MEMBERS_MAX; i++)
@@ -284,7 +284,7 @@ static bool has_helper(void)
     return false;
 }
 
-/* One of those who are there is made to sync. Then all that was told before is durable. */
+/* One of the members is made to sync. Then all that was told before is durable. */
 static void see_a_sync(struct rng *rng)
 {
     const unsigned index = (unsigned)rng_below(rng, MEMBERS_MAX);
@@ -339,7 +339,7 @@ static void await_follower(unsigned index, uint64_t told)
     note_wait(start);
 }
 
-/* Those who live go past what the dead have left, with records, watermarks and readers. */
+/* The living go past what the dead have left, with records, watermarks and readers. */
 static void see_others_go_on(struct rng *rng)
 {
     const uint64_t told = atomic_load(&scene->told);
@@ -354,7 +354,7 @@ static void see_others_go_on(struct rng *rng)
             await_follower(i, told);
 }
 
-/* A member whose fate was to stop, or who is told to. Others append meanwhile. */
+/* A member that was fated to stop, or is told to. Others append meanwhile. */
 static void stop_for_a_while(unsigned index, struct rng *rng)
 {
     struct fate *fate = &scene->members[index].fate;
@@ -385,7 +385,7 @@ static void look_after_the_stopped(struct rng *rng)
 
 /* ---- events -------------------------------------------------------------------------------------- */
 
-/* Until all who came have the log open. */
+/* Until all that came have the log open. */
 static void await_opening(struct rng *rng)
 {
     const int64_t start = now_ns();
@@ -400,7 +400,7 @@ static void await_opening(struct rng *rng)
         }
 }
 
-/* Somebody who wants it in another mode, while that member certainly has it. */
+/* A guest that wants it in another mode, while that member certainly has it. */
 static void bring_guest(unsigned index, struct rng *rng)
 {
     static const uint32_t modes[] = { TWINLOG_MODE_DURABLE, TWINLOG_MODE_MAPPED, TWINLOG_MODE_SHARED };
@@ -414,7 +414,7 @@ static void bring_guest(unsigned index, struct rng *rng)
     if (scene->guest_mode == TWINLOG_MODE_SHARED && is_alone_only)
         scene->guest_mode = TWINLOG_MODE_MAPPED;
     guest = fork_child(scene->complaints, run_guest, member);
-    while (!await(guest, 2000000)) /* who has stopped may have a lock that the guest waits for */
+    while (!await(guest, 2000000)) /* a stopped one may have a lock that the guest waits for */
         if (atomic_load(&member->fate.is_stopping) && await_stop(pids[index]))
             let_go_on(pids[index], &member->fate);
     reap_well(guest, "a guest");
@@ -425,6 +425,16 @@ static void bring_guest(unsigned index, struct rng *rng)
     if (scene->guest_result != -EBUSY)
         violation("a log that others have open could be opened in another mode: %s",
                   twinlog_strerror(scene->guest_result));
+}
+
+/* Readers of a durable log are shown what is durable: a record that was only written is shown with the next sync, and
+ * none may come. */
+static uint64_t find_shown(uint64_t told)
+{
+    for (unsigned i = 0; i < MEMBERS_MAX; i++)
+        if (is_there(i) && scene->members[i].options.mode == TWINLOG_MODE_DURABLE)
+            return atomic_load(&scene->durable);
+    return told;
 }
 
 /* Nobody has to be stopped for it, or to wait for the disk. */
@@ -440,7 +450,7 @@ static void look_at_the_living(void)
         await_written(i, told);
     if (!has_helper() || is_somebody_stopped())
         return;
-    fillers = judge_living(&book, told, patience_ms);
+    fillers = judge_living(&book, find_shown(told), patience_ms);
     bury_the_dead();
     if (fillers > count_unfinished(&book))
         violation("there are %" PRIu64 " voids, but the dead have left only %" PRIu32 " appends unfinished",
@@ -526,7 +536,7 @@ static void ask_all(bool is_to_die)
     }
 }
 
-/* Who began to leave before the last death may not have been the last one. */
+/* The one that began to leave before the last death may not have been the last one. */
 static bool has_somebody_stayed(void)
 {
     for (unsigned i = 0; i < MEMBERS_MAX; i++)
@@ -535,7 +545,7 @@ static bool has_somebody_stayed(void)
     return false;
 }
 
-/* True if the last one to go has closed the log, whoever it was. */
+/* True if the last one to go has closed the log, whichever it was. */
 static bool end_all(struct rng *rng)
 {
     const bool is_clean = is_peaceful || rng_one_in(rng, 2);
@@ -584,7 +594,7 @@ static void leave_to_the_doomed(struct rng *rng)
     scene->heir_fate.point = point ? atomic_load(&point->name) : NULL;
     atomic_store(&scene->heir_fate.passes, 1 + (int32_t)rng_below(rng, 2));
     scene->heir_records = 0;
-    status = reap(fork_child(scene->complaints, run_heir, NULL), "who opens a copy, to die");
+    status = reap(fork_child(scene->complaints, run_heir, NULL), "the heir, which is to die");
     scene->heir_fate.point = NULL;
     totals.killed_on_copies += WIFSIGNALED(status);
 }
@@ -600,7 +610,7 @@ static void leave_to_heirs(uint64_t least, uint32_t mode, struct rng *rng)
     }
     scene->heir_mode = mode % modes;
     scene->heir_records = HEIR_RECORDS;
-    reap_well(fork_child(scene->complaints, run_heir, NULL), "who opens a copy");
+    reap_well(fork_child(scene->complaints, run_heir, NULL), "the heir");
     judge_heir(&book, least);
 }
 
@@ -730,10 +740,10 @@ static const char help[] =
     "  --seed N      default TWINLOG_SEED, or 1\n"
     "  --cycle N     begin with this cycle\n"
     "  --dir PARENT  where to make a directory; default TMPDIR, or /tmp\n"
-    "  --patience MS within which those who live must go on after a death or a stop, six times as long if they\n"
+    "  --patience MS within which the living must go on after a death or a stop, six times as long if they\n"
     "                wait for the disk; default 60000\n"
     "  --power       also look at copies of the log as power cuts may have left it\n"
-    "  --point NAME  whoever is to die or to stop at a named place does so at this one; an error if nobody passes it\n"
+    "  --point NAME  where those die or stop that are to do so at a named place; an error if nobody passes it\n"
     "  --alone       never more than one process, in the modes for one: what the test itself is worth\n"
     "  --lie NAME    do one thing wrong on purpose: lost, garbled, twice, swapped, seen, durable or stall; ends\n"
     "                with 0 if it is found\n"

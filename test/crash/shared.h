@@ -2,10 +2,10 @@
 /*
  * What the processes of crash-shared share. Members have one log open and append to it, each with one or more
  * threads, a pen for each; they come, leave and come again, are stopped and are killed. Followers read along. The judge,
- * who started them, reads the log while they write it, and again when nobody is left, and compares it with what the
+ * which started them, reads the log while they write it, and again when nobody is left, and compares it with what the
  * pens noted.
  *
- * The notes are in memory that outlives those who write it: that a record was started before it is handed over, its LSN
+ * The notes are in memory that outlives its writers: that a record was started before it is handed over, its LSN
  * after the call has returned. Killed in between, a pen has claimed too little and never too much.
  */
 #ifndef TWL_CRASH_SHARED_H
@@ -69,7 +69,7 @@ struct scene {
     struct seen seen;
 
     uint64_t name;            /* of this log */
-    uint32_t least_max_bytes; /* what whoever opened it first allows at least */
+    uint32_t least_max_bytes; /* what the first opening allows at least */
     uint32_t pens;            /* that were given out */
     _Atomic uint64_t told;    /* newest LSN that an append has returned */
     _Atomic uint64_t durable; /* newest LSN that somebody was told is durable */
@@ -78,13 +78,13 @@ struct scene {
     uint32_t guest_mode; /* of an opening that should fail */
     int32_t guest_result;
     uint32_t heir_mode;    /* in which somebody opens a copy */
-    uint32_t heir_records; /* that he appends */
+    uint32_t heir_records; /* that it appends */
     struct fate heir_fate;
-    uint64_t opened_last; /* LSN that he finds */
+    uint64_t opened_last; /* LSN that it finds */
 };
 extern struct scene *scene;
 
-/* True once, for who tells the lie. */
+/* True once, for the process that tells the lie. */
 bool tells(enum fib fib);
 
 struct payload payload_of(uint32_t pen, uint32_t sequence);
@@ -96,7 +96,7 @@ void choose_shared_options(struct twinlog_options *options, uint32_t mode, struc
 /* ---- processes (shared_member.c) ----------------------------------------------------------------- */
 
 void run_member(void *member);
-/* Opens the log in a mode that those who have it do not allow. */
+/* Opens the log in a mode that its members do not allow. */
 void run_guest(void *member);
 /* Opens a copy, appends to it and closes it. */
 void run_heir(void *member);
@@ -116,7 +116,7 @@ struct ledger {
 /* While members write: all that was told up to `least` is there, and seen by a reader within `patience_ms`. Returns the
  * number of fillers that are new, with what was in doubt. */
 uint64_t judge_living(struct ledger *book, uint64_t least, int64_t patience_ms);
-/* Appends of those who were killed that may have left a filler. */
+/* Appends of killed members that may have left a filler. */
 uint32_t count_unfinished(const struct ledger *book);
 /* When nobody has the log open. */
 void judge_left(struct ledger *book);

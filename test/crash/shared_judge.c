@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The judge of crash-shared. When nobody has the log open any more:
- *   - every record whose append had returned is there, with its LSN, whole, once, and nothing else but what was in flight;
- *     the records of a pen are in their order;
+ *   - every record that an append had returned for is there, with its LSN, whole, once, and nothing else but what was
+ *     in flight; the records of a pen are in their order;
  *   - what was in flight when its process was killed is there whole, or it is a filler, or it is not there; there is at
  *     most one such for each pen of the dead, and none of the living;
  *   - whatever was there before, and whatever a reader has seen in any process.

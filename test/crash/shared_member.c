@@ -34,12 +34,6 @@ uint16_t tag_of(const struct payload *payload)
     return tag % 16 == 1 ? tag : 0;
 }
 
-static void check(int result, const char *what)
-{
-    if (result < 0)
-        violation("%s: %s", what, twinlog_strerror(result));
-}
-
 /* ---- a thread that writes ------------------------------------------------------------------------- */
 
 struct hand {
@@ -52,7 +46,7 @@ struct hand {
     unsigned char record[RECORD_MAX_BYTES];
 };
 
-/* Whoever told it: all up to there is durable, in the eyes of everybody who has the log open. */
+/* Whichever told it: all up to there is durable, in the eyes of all that have the log open. */
 static void note_durable(struct hand *hand, uint64_t lsn)
 {
     const uint64_t admitted = twinlog_durable_lsn(hand->log);
@@ -96,7 +90,7 @@ static int append_entry(struct hand *hand, size_t size, uint16_t tag, uint64_t *
     return rc;
 }
 
-/* Returns the LSN, 0 if whoever opened the log first allows no record of that size. */
+/* Returns the LSN, 0 if the first opening allows no record of that size. */
 static uint64_t append(struct hand *hand, uint32_t sequence)
 {
     const struct payload payload = payload_of(hand->number, sequence);
@@ -112,7 +106,7 @@ static uint64_t append(struct hand *hand, uint32_t sequence)
                                                : append_plain(hand, size, &lsn);
     if (rc == -EMSGSIZE && size > scene->least_max_bytes)
         return 0;
-    check(rc, "an append");
+    check_call(rc, "an append");
     hand->bytes += size;
     raise_to(&scene->told, lsn);
     return lsn;
@@ -148,7 +142,7 @@ static void sync_and_note(struct twinlog *log)
 {
     const uint64_t told = atomic_load(&scene->told);
 
-    check(twinlog_sync(log), "twinlog_sync");
+    check_call(twinlog_sync(log), "twinlog_sync");
     if (twinlog_durable_lsn(log) < told)
         violation("LSN %" PRIu64 " was there before a sync, and the watermark is at %" PRIu64 " after it",
                   told, twinlog_durable_lsn(log));
@@ -162,7 +156,7 @@ static void wait_and_note(struct hand *hand)
 
     if (lsn == 0)
         return;
-    check(twinlog_wait(hand->log, lsn, TWINLOG_LEVEL_DURABLE, 0), "twinlog_wait");
+    check_call(twinlog_wait(hand->log, lsn, TWINLOG_LEVEL_DURABLE, 0), "twinlog_wait");
     note_durable(hand, lsn);
 }
 
@@ -232,7 +226,7 @@ static void *read_along(void *log)
     options.ret_report = &report;
     follower->seen = &scene->seen;
     atomic_store(&follower->last_lsn, 0);
-    check(twinlog_reader_attach(log, &options, &reader), "twinlog_reader_attach");
+    check_call(twinlog_reader_attach(log, &options, &reader), "twinlog_reader_attach");
     follow(follower, reader, &report, &must_reader_stop, "a reader inside a member");
     twinlog_reader_close(reader);
     return NULL;
@@ -311,14 +305,14 @@ void run_member(void *member)
         if (rc < 0)
             violation("twinlog_open: %s; %s", twinlog_strerror(rc), report.text);
         if (twinlog_last_lsn(log) < durable)
-            violation("LSN %" PRIu64 " was told, and who comes finds the last one to be %" PRIu64, durable,
+            violation("LSN %" PRIu64 " was told, and a newcomer finds the last one to be %" PRIu64, durable,
                       twinlog_last_lsn(log));
         atomic_store(&self->written, 0);
         atomic_fetch_add(&self->opened, 1);
         atomic_store(&self->is_open, true);
         write_through(log);
         atomic_store(&self->is_open, false);
-        check(twinlog_close(log), "twinlog_close");
+        check_call(twinlog_close(log), "twinlog_close");
     }
     atomic_store(&self->is_closed, true);
 }
@@ -357,10 +351,10 @@ void run_heir(void *unused)
                   twinlog_strerror(rc), report.text);
     scene->opened_last = twinlog_last_lsn(log);
     for (uint64_t i = 1; i <= scene->heir_records; i++) {
-        check(twinlog_append(log, "behind", 6, &lsn), "an append to a copy");
+        check_call(twinlog_append(log, "behind", 6, &lsn), "an append to a copy");
         if (lsn != scene->opened_last + i)
             violation("a copy had last LSN %" PRIu64 ", and record %" PRIu64 " behind it is %" PRIu64,
                       scene->opened_last, i, lsn);
     }
-    check(twinlog_close(log), "twinlog_close of a copy");
+    check_call(twinlog_close(log), "twinlog_close of a copy");
 }

@@ -2,10 +2,10 @@
 /*
  * crash-sink: processes write lines into one plain file, and are killed, stopped and joined by others, at random
  * moments and at named places in the library; then every byte of the file is accounted for (sink_oracle.c has the
- * rules). Whoever is not killed must go on, also while others are stopped.
+ * rules). All that are not killed must go on, also while others are stopped.
  *
- * A cycle is a number of deaths, and then an end: all are killed and somebody opens the file once more, or those who
- * are left close it. The file goes on from cycle to cycle until it is large; then the next one begins, another
+ * A cycle is a number of deaths, and then an end: all are killed and somebody opens the file once more, or the members
+ * that are left close it. The file goes on from cycle to cycle until it is large; then the next one begins, another
  * way: shared or exclusive, with or without a limit to its size.
  *
  * The seed decides everything but the moments of death and stop, which the scheduler has a say in.
@@ -142,7 +142,7 @@ static void kill_member(unsigned index)
     bury(index);
 }
 
-/* Those who met their fate. */
+/* Those that met their fate. */
 static void bury_the_dead(void)
 {
     for (unsigned i = 0; i < MEMBERS_MAX; i++)
@@ -164,7 +164,7 @@ static bool is_somebody_stopped(void)
     return false;
 }
 
-/* Who is stopped may have a lock that an opening takes, and syncs wait for what he is about to copy. */
+/* A stopped one may have a lock that an opening takes, and syncs wait for what it is about to copy. */
 static bool is_expected_to_write(unsigned index, const struct pen *pen)
 {
     const struct member *member = &scene->members[index];
@@ -202,7 +202,7 @@ static void see_others_go_on(void)
             await_next_line(i, &scene->pen[scene->members[i].first_pen + n]);
 }
 
-/* A member whose fate was to stop, or who is told to. */
+/* A member that was fated to stop, or is told to. */
 static void stop_for_a_while(unsigned index, struct rng *rng)
 {
     struct fate *fate = &scene->members[index].fate;
@@ -227,7 +227,7 @@ static void look_after_the_stopped(struct rng *rng)
 
 /* ---- one cycle ----------------------------------------------------------------------------------- */
 
-/* Somebody who wants it too, while that member certainly has it open. */
+/* A guest that wants it too, while that member certainly has it open. */
 static void bring_guest(unsigned index)
 {
     const struct member *member = &scene->members[index];
@@ -237,7 +237,7 @@ static void bring_guest(unsigned index)
     if (!atomic_load(&member->is_open) || atomic_load(&member->must_stop))
         return;
     guest = fork_child(scene->complaints, run_guest, &scene->members[index]);
-    while (!await(guest, 2000000)) /* who has stopped may have a lock that the guest waits for */
+    while (!await(guest, 2000000)) /* a stopped one may have a lock that the guest waits for */
         if (atomic_load(&fate->is_stopping) && await_stop(pids[index]))
             let_go_on(pids[index], fate);
     reap_well(guest, "a guest");
@@ -315,7 +315,7 @@ static void ask_all(bool is_to_die)
     }
 }
 
-/* Who began to leave before the last death may not have been the last one. */
+/* The one that began to leave before the last death may not have been the last one. */
 static bool has_somebody_stayed(void)
 {
     for (unsigned i = 0; i < MEMBERS_MAX; i++)
@@ -324,7 +324,7 @@ static bool has_somebody_stayed(void)
     return false;
 }
 
-/* True if the last one to go has closed the sink, whoever it was. */
+/* True if the last one to go has closed the sink, whichever it was. */
 static bool end_all(struct rng *rng)
 {
     const bool is_clean = rng_one_in(rng, 2);
@@ -350,7 +350,7 @@ static void open_once_more(struct rng *rng)
     struct member member = { .pens = 0 };
 
     choose_sink_options(&member, rng);
-    reap_well(fork_child(scene->complaints, run_opener, &member), "the one who opens after all were killed");
+    reap_well(fork_child(scene->complaints, run_opener, &member), "the one that opens after all were killed");
 }
 
 static void spoil(const char *path, uint64_t bytes)
@@ -411,7 +411,7 @@ static void run_cycle(void)
     spoil(path, stat(path, &about) == 0 ? (uint64_t)about.st_size : 0);
     verdict = judge_files(manner.max_bytes);
     if ((!is_closed || manner.is_renamed) && scene->opened_bytes != verdict.last_file_bytes)
-        violation("who opened it after all were killed was told %" PRIu64 " bytes, the file has %" PRIu64,
+        violation("the opening after all were killed was told %" PRIu64 " bytes, the file has %" PRIu64,
                   scene->opened_bytes, verdict.last_file_bytes);
     atomic_store(&scene->has_fibbed, false); /* a death in the middle of a lie hides it: lie again */
     place.cycle++;

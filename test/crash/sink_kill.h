@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the processes of crash-sink share. Members have one sink open and write lines from one or more threads, a
- * pen for each; they come, leave, are stopped and are killed. The judge, who started them, reads the files when
+ * pen for each; they come, leave, are stopped and are killed. The judge, which started them, reads the files when
  * nobody is left, and compares them with what the pens noted.
  *
- * The notes are in memory that outlives those who write it: that a line was started before it is handed over, that
+ * The notes are in memory that outlives its writers: that a line was started before it is handed over, that
  * the call has returned afterwards. Killed in between, a pen has claimed too little and never too much.
  */
 #ifndef TWL_CRASH_SINK_KILL_H
@@ -67,7 +67,7 @@ struct scene {
 };
 extern struct scene *scene;
 
-/* True once, for who tells the lie. */
+/* True once, for the process that tells the lie. */
 bool tells(enum fib fib);
 
 /* ---- lines (sink_line.c): pen and sequence decide their length and every byte -------------------- */

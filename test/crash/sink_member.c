@@ -38,12 +38,6 @@ struct hand {
     unsigned char line[LINE_MAX_BYTES];
 };
 
-static void check(int result, const char *what)
-{
-    if (result < 0)
-        violation("%s: %s", what, twinlog_strerror(result));
-}
-
 static void hand_over(struct hand *hand, size_t size, uint64_t *ret_offset)
 {
     const size_t first = rng_below(&hand->rng, size + 1), second = rng_below(&hand->rng, size - first + 1);
@@ -54,9 +48,9 @@ static void hand_over(struct hand *hand, size_t size, uint64_t *ret_offset)
     };
 
     if (rng_one_in(&hand->rng, 4))
-        check(twinlog_sink_writev(hand->sink, pieces, 3, ret_offset), "twinlog_sink_writev");
+        check_call(twinlog_sink_writev(hand->sink, pieces, 3, ret_offset), "twinlog_sink_writev");
     else
-        check(twinlog_sink_write(hand->sink, hand->line, size, ret_offset), "twinlog_sink_write");
+        check_call(twinlog_sink_write(hand->sink, hand->line, size, ret_offset), "twinlog_sink_write");
 }
 
 static void write_line(struct hand *hand, uint32_t sequence)
@@ -98,15 +92,15 @@ static void do_something_else(struct hand *hand)
 
     if (self->does_sync && rng_one_in(&hand->rng, 40)) {
         atomic_store(&hand->pen->may_wait, true);
-        check(twinlog_sink_sync(hand->sink), "twinlog_sink_sync");
+        check_call(twinlog_sink_sync(hand->sink), "twinlog_sink_sync");
         atomic_store(&hand->pen->may_wait, false);
     }
     if (self->does_rotate && rng_one_in(&hand->rng, 400))
-        check(twinlog_sink_rotate(hand->sink), "twinlog_sink_rotate");
+        check_call(twinlog_sink_rotate(hand->sink), "twinlog_sink_rotate");
     if (self->does_reopen && rng_one_in(&hand->rng, 100))
-        check(twinlog_sink_reopen(hand->sink), "twinlog_sink_reopen");
+        check_call(twinlog_sink_reopen(hand->sink), "twinlog_sink_reopen");
     if (rng_one_in(&hand->rng, 100))
-        check(twinlog_sink_stat(hand->sink, &stat), "twinlog_sink_stat");
+        check_call(twinlog_sink_stat(hand->sink, &stat), "twinlog_sink_stat");
     if (self->pause_one_in > 0 && rng_one_in(&hand->rng, self->pause_one_in))
         pause_a_moment();
 }
@@ -157,13 +151,13 @@ void run_member(void *member)
     self = member;
     face(&self->fate);
     sink_path(path);
-    check(twinlog_sink_open(path, &self->options, &sink), "twinlog_sink_open");
+    check_call(twinlog_sink_open(path, &self->options, &sink), "twinlog_sink_open");
     for (uint32_t i = 0; i < self->pens; i++)
         start_hand(&hands[i], sink, self->first_pen + i);
     atomic_store(&self->is_open, true);
     for (uint32_t i = 0; i < self->pens; i++)
         pthread_join(hands[i].thread, NULL);
-    check(twinlog_sink_close(sink), "twinlog_sink_close");
+    check_call(twinlog_sink_close(sink), "twinlog_sink_close");
     atomic_store(&self->is_closed, true);
 }
 
@@ -175,11 +169,11 @@ void run_opener(void *member)
     char path[400];
 
     sink_path(path);
-    check(twinlog_sink_open(path, &like->options, &sink), "twinlog_sink_open after all were killed");
-    check(twinlog_sink_stat(sink, &stat), "twinlog_sink_stat");
+    check_call(twinlog_sink_open(path, &like->options, &sink), "twinlog_sink_open after all were killed");
+    check_call(twinlog_sink_stat(sink, &stat), "twinlog_sink_stat");
     scene->opened_bytes = stat.bytes;
     scene->fillers = stat.fillers;
-    check(twinlog_sink_close(sink), "twinlog_sink_close after all were killed");
+    check_call(twinlog_sink_close(sink), "twinlog_sink_close after all were killed");
 }
 
 void run_guest(void *member)

@@ -18,7 +18,8 @@
 #define _GNU_SOURCE
 #include "twinlog.h"
 
-#include <dirent.h>
+#include "../crash/directory.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -205,20 +206,6 @@ static bool has_names(void)
     return twinlog_close(log) == 0 && has;
 }
 
-static void empty_directory(const char *dir)
-{
-    struct dirent **names;
-    int count = scandir(dir, &names, NULL, NULL);
-    for (int i = 0; i < count; i++) {
-        char path[600];
-        snprintf(path, sizeof(path), "%s/%s", dir, names[i]->d_name);
-        unlink(path);
-        free(names[i]);
-    }
-    if (count >= 0)
-        free(names);
-}
-
 /* One bit is in one record at most. */
 static void check_repair(const char *file, uint64_t offset, unsigned bit, enum cover cover,
                          const struct found *verified)
@@ -229,7 +216,7 @@ static void check_repair(const char *file, uint64_t offset, unsigned bit, enum c
     int error;
     options.each = note;
     options.context = &lost;
-    empty_directory(repaired);
+    remove_directory(repaired);
     int rc = twinlog_repair(directory, repaired, &options, &result);
     if (verified->result == TWINLOG_EVERSION && rc == TWINLOG_EVERSION)
         return;
@@ -473,10 +460,8 @@ static void check_kinds(const struct listing *listing, bool is_old)
 
 static void remove_directories(void)
 {
-    empty_directory(directory);
-    rmdir(directory);
-    empty_directory(repaired);
-    rmdir(repaired);
+    remove_directory(directory);
+    remove_directory(repaired);
 }
 
 static unsigned flip_log(void (*make)(void), const unsigned *steps)

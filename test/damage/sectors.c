@@ -13,6 +13,8 @@
 #include "segment/cursor.h"
 #include "twinlog.h"
 
+#include "../crash/directory.h"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -96,7 +98,7 @@ static void make_plain(const char *dir, uint32_t flags)
     }
 }
 
-/* One segment, so that nothing else says whose log it is. */
+/* One segment, so that nothing else says which log it is. */
 static void make_single(const char *dir, uint32_t flags)
 {
     struct twinlog *log = open_log(dir, flags);
@@ -228,21 +230,6 @@ static void make_path(char path[600], const char *name)
     snprintf(path, 600, "%s/%s", parent, name);
 }
 
-static void remove_all(const char *dir)
-{
-    struct dirent **names;
-    int count = scandir(dir, &names, NULL, NULL);
-    for (int i = 0; i < count; i++) {
-        char path[900];
-        snprintf(path, sizeof(path), "%s/%s", dir, names[i]->d_name);
-        unlink(path);
-        free(names[i]);
-    }
-    if (count >= 0)
-        free(names);
-    rmdir(dir);
-}
-
 static int is_damageable(const struct dirent *entry)
 {
     return strstr(entry->d_name, ".twl") != NULL || strcmp(entry->d_name, "state") == 0;
@@ -308,7 +295,7 @@ static void check(const char *dir, const char *file, uint64_t offset, const unsi
     options.each = take_loss;
     options.context = &told;
     make_path(repaired, "repaired");
-    remove_all(repaired);
+    remove_directory(repaired);
     int rc = twinlog_repair(dir, repaired, &options, &result);
     if (rc != 0) {
         fail(file, offset, "repair failed with", (uint64_t)(-(int64_t)rc));
@@ -376,8 +363,8 @@ static void damage_log(const struct kind *kind, unsigned stride, unsigned first)
         free(names[i]);
     }
     free(names);
-    remove_all(repaired);
-    remove_all(dir);
+    remove_directory(repaired);
+    remove_directory(dir);
 }
 
 int main(int argc, char **argv)

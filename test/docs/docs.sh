@@ -89,6 +89,26 @@ examples()
     done
 }
 
+# The options that a page describes are those of the program's table and of its --help.
+# shellcheck disable=SC2016 # sed's
+options()
+{
+    for program in bench/main.c:bench/twinlog-bench.1 powercut/powercut.c:powercut/twinlog-powercut.1; do
+        source=${program%:*}
+        page=${program#*:}
+        sed -nE 's/^\.It Fl -([a-z]+).*/\1/p' "$page" |
+            sort -u >"$scratch/page"
+        grep -oE '\{ "[a-z]+", (no|required)_argument' "$source" | sed 's/^{ "//; s/".*//' | sort -u >"$scratch/table"
+        sed -nE '/^ +"  (--|-[a-z], )/{ s/^ +"  //; s/^(--[a-z]+), (--[a-z]+).*/\1 \2/; s/(--[a-z]+( --[a-z]+)?).*/\1/; s/--//g; s/ /\n/; p }' "$source" |
+            sort -u >"$scratch/help"
+        [ -s "$scratch/table" ] || echo "$source: no option found"
+        diff "$scratch/page" "$scratch/table" >"$scratch/difference" ||
+            echo "$page: other options than in the table of $source: $(grep '^[<>]' "$scratch/difference" | tr '\n' ' ')"
+        diff "$scratch/help" "$scratch/table" >"$scratch/difference" ||
+            echo "$source: other options in --help than in the table: $(grep '^[<>]' "$scratch/difference" | tr '\n' ' ')"
+    done
+}
+
 # ---- the format --------------------------------------------------------------------------------
 
 # Every line of bytes that the document shows is one of a golden log.
@@ -161,7 +181,7 @@ anchors()
 # FILE TARGET for every link that does not lead out of the tree.
 links()
 {
-    for file in *.md docs/*.md bench/*.md bindings/*.md bindings/*/*.md packaging/*.md; do
+    for file in *.md docs/*.md bench/*.md bindings/*.md bindings/*/*.md packaging/*.md packaging/*/*.md; do
         prose "$file" | grep -oE '\]\([^)]+\)' | sed 's/^](//; s/)$//' |
             grep -v '^https://' | sed "s,^,$file ,"
     done
@@ -180,7 +200,8 @@ dead_links()
     done
 }
 
-report "manual pages" "$(mandoc -T lint -W warning man/*.[137] 2>&1)"
+report "manual pages" "$(mandoc -T lint -W warning man/*.[137] bench/*.1 powercut/*.1 raft/*.3 2>&1)"
+report "options and their pages" "$(options)"
 report "functions and their pages" "$(functions)"
 report "constants and fields" "$(words)"
 report "references between pages" "$(cross_references)"

@@ -2,7 +2,7 @@
 /*
  * fuzz-directory: arbitrary files (container.h) on a simulated disk, looked at, repaired and opened.
  *
- * Whatever they are, nothing crashes, nothing changes them but an opening, and whoever looks twice sees the same.
+ * Whatever they are, nothing crashes, nothing changes them but an opening, and a second look sees the same.
  * What verify calls sound can be read from both ends, can be opened and written, and holds afterwards what it held
  * before. What could be read of a damaged log is still there after an opening that worked, and is in the log that
  * repair makes of it, which is sound.
@@ -370,7 +370,7 @@ static void forget_look(struct look *look)
     forget(&look->backwards);
 }
 
-/* Whoever looks twice is told the same, to the letter: the disk lists its files in no order, and nothing may depend on
+/* A second look finds the same, to the letter: the disk lists its files in no order, and nothing may depend on
  * it. */
 static bool is_same_look(const struct look *a, const struct look *b)
 {

@@ -41,9 +41,9 @@ static void print_trail(const struct machine *machine)
     if (!machine)
         return;
     print_trail(machine->parent);
-    fprintf(stderr, "  %s%s: front %" PRIu64 ", %" PRIu64 " accepted, %" PRIu64 " acknowledged; %s\n",
+    fprintf(stderr, "  %s%s: head %" PRIu64 ", %" PRIu64 " accepted, %" PRIu64 " acknowledged; %s\n",
             machine->depth > 0 ? "image " : "", machine->depth > 0 ? simdisk_cut_name(machine->cut) : "log",
-            machine->history.front, history_last(&machine->history), machine->acked,
+            machine->history.head, history_last(&machine->history), machine->acked,
             simdisk_last(machine->disk));
 }
 

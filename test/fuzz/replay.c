@@ -19,7 +19,7 @@ static _Noreturn void give_up(const char *path)
     exit(2);
 }
 
-/* In memory of just that size, so that the sanitizers see who reads behind it. */
+/* In memory of just that size, so that the sanitizers see a read behind it. */
 static void run(const char *path, const unsigned char *bytes, size_t size)
 {
     unsigned char *exact = malloc(size > 0 ? size : 1);

@@ -9,7 +9,7 @@
 enum cost {
     COST_INSTRUCTIONS, /* of the calling thread, in user mode; one that repeats itself counts once */
     COST_ATOMICS,      /* of these, the locked ones */
-    COST_MOVED, /* bytes that were copied, filled, compared or summed by functions whose instructions do not count */
+    COST_MOVED, /* bytes that were copied, filled, compared or summed by functions without a count of instructions */
     COST_LOCKS,       /* calls of pthread_mutex_lock() and the like */
     COST_CLOCKS,      /* readings of a clock */
     COST_ALLOCATIONS, /* calls of malloc() and the like, and of mmap() */

@@ -455,7 +455,7 @@ void twl_mutex_unlock(struct twl_mutex *mutex) NO_THREAD_SAFETY_ANALYSIS
         return;
     struct object *object = object_at(mutex);
     if (object->holder != run.current)
-        violation("a mutex is unlocked by who has not locked it");
+        violation("a mutex is unlocked by a fiber that has not locked it");
     object->holder = NOBODY;
     object->changed = object->touched = run.fibers[run.current].clock;
 }
@@ -498,7 +498,7 @@ void twl_event_sleep_for(struct twl_event *event, uint32_t seen, unsigned timeou
     twl_event_sleep_until(event, seen, timeout_ms > 0 ? twl_monotonic_ns() + timeout_ms : 0);
 }
 
-/* Who sleeps longest is woken first, as the kernel does it. */
+/* The longest sleeper is woken first, as the kernel does it. */
 static void notify(struct twl_event *event, unsigned how_many)
 {
     point(STEP_WRITE, event, "notify event", __func__);
@@ -527,15 +527,19 @@ void twl_event_notify_one(struct twl_event *event)
     notify(event, 1);
 }
 
-void twl_word_sleep(_Atomic uint32_t *word, uint32_t seen)
+void twl_word_sleep(_Atomic uint32_t *word, uint32_t seen, uint64_t deadline_ns, bool is_shared)
 {
     (void)word;
     (void)seen;
+    (void)deadline_ns;
+    (void)is_shared;
     violation("a reader sleeps");
 }
-void twl_word_wake_all(_Atomic uint32_t *word)
+void twl_word_wake(_Atomic uint32_t *word, uint32_t how_many, bool is_shared)
 {
     (void)word;
+    (void)how_many;
+    (void)is_shared;
 }
 
 int twl_thread_start(pthread_t *thread, void *(*function)(void *), void *context)
@@ -544,7 +548,7 @@ int twl_thread_start(pthread_t *thread, void *(*function)(void *), void *context
     return 0;
 }
 
-/* Who goes round a second time without having changed anything waits for what it has read last. */
+/* A fiber that goes round a second time without having changed anything waits for what it has read last. */
 void twl_yield(void)
 {
     if (run.current == NOBODY)

@@ -73,7 +73,7 @@ struct exploration_count explore(const struct exploration *exploration);
 /* Not under a sanitizer, which looks after stacks itself; and only where it is known what of a processor is a fiber's. */
 bool can_explore_states(void);
 
-/* Whoever is woken finds that its deadline has passed: the timer went off, and it had not run yet. */
+/* A woken fiber finds that its deadline has passed: the timer went off, and it had not run yet. */
 extern bool wakes_are_late;
 
 /* In an execution: it shows a fault. Prints how to run it again, and ends the process. */

@@ -28,8 +28,8 @@ struct object {
     int last_step;        /* that touched it */
     int holder;           /* of a mutex */
     uint32_t changes;     /* so far */
-    struct clock changed; /* by whom */
-    struct clock touched; /* by whom, also only read */
+    struct clock changed; /* by which fiber */
+    struct clock touched; /* by which fiber, also only read */
     fiber_set sleepers;
     /* of all executions, for states.c */
     fiber_set users;
@@ -66,10 +66,10 @@ struct step {
     enum step_kind kind;
     struct object *object;
     int before;        /* the step before it that touched the object */
-    fiber_set enabled; /* who could have gone on */
-    fiber_set wanted;  /* who is to, in one execution or another */
-    fiber_set done;    /* who has */
-    fiber_set asleep;  /* whose step here leads to what another execution has shown */
+    fiber_set enabled; /* could have gone on */
+    fiber_set wanted;  /* are to, in one execution or another */
+    fiber_set done;    /* have */
+    fiber_set asleep;  /* a step of theirs here leads to what another execution has shown */
     unsigned preemptions;
 };
 

@@ -78,7 +78,7 @@ struct scenario {
     bool has_committer;
     bool is_small;    /* the segment: the next one is needed */
     bool has_no_next; /* and can't be made */
-    bool is_late;     /* who has a deadline is woken behind it */
+    bool is_late;     /* a fiber with a deadline is woken behind it */
     bool is_cut;      /* then the path is stopped, and goes on; a spare is asked for, and counts are shared */
 };
 
@@ -101,7 +101,7 @@ static const struct scenario scenarios[] = {
     { .name = "short", .what = "the first group's write falls short", .fault = FAULT_SHORT },
     { .name = "interrupted", .what = "the first group's write is interrupted", .fault = FAULT_INTERRUPTED },
     { .name = "submit",
-      .what = "requests, and who appends",
+      .what = "requests, and an append",
       .ways = { WAY_SUBMIT, WAY_APPEND, WAY_SUBMIT, WAY_APPEND },
       .has_committer = true },
     { .name = "submit-fails",
@@ -115,7 +115,7 @@ static const struct scenario scenarios[] = {
       .has_committer = true,
       .bytes = LARGE_BYTES },
     { .name = "deadline",
-      .what = "who has one, and who appends",
+      .what = "one that has it, and an append",
       .ways = { WAY_DEADLINE, WAY_APPEND, WAY_DEADLINE, WAY_APPEND },
       .has_committer = true },
     { .name = "deadline-alone",
@@ -133,7 +133,7 @@ static const struct scenario scenarios[] = {
       .has_committer = true },
     { .name = "roll", .what = "into the next segment", .bytes = LARGE_BYTES, .is_small = true },
     { .name = "cut",
-      .what = "a cut behind requests, or behind who only enqueues",
+      .what = "a cut behind requests, or behind a fiber that only enqueues",
       .ways = { WAY_SUBMIT, WAY_ENQUEUE, WAY_SUBMIT, WAY_SUBMIT },
       .has_committer = true,
       .is_cut = true },
@@ -283,7 +283,7 @@ static uint64_t digest(uint64_t seed, const unsigned char *bytes, size_t size)
     return seed;
 }
 
-/* Whoever leads does, and is told of groups. */
+/* The leader does, and is told of groups. */
 static void come_to_the_keeper(enum step_kind kind, const char *function)
 {
     point(kind, &world.made, "the keeper", function);
@@ -406,6 +406,7 @@ void encode_in_world(unsigned char *at, uint32_t seed, uint64_t lsn, const struc
                      const void *data);
 int ring_in_world(unsigned writes, struct io_ring **ret_ring);
 void close_in_world(struct segment *segment);
+void expect_in_world(struct keeper *keeper, uint64_t group_bytes);
 void want_in_world(struct keeper *keeper, uint32_t count, bool is_large, uint64_t after_lsn, uint32_t number);
 bool take_in_world(struct keeper *keeper, uint64_t min_bytes, struct segment *ret_segment);
 int wait_in_world(struct keeper *keeper, uint64_t min_bytes, uint64_t after_lsn, uint32_t number);
@@ -419,7 +420,7 @@ void free_in_world(void *memory);
 void *mmap_in_world(void *address, size_t bytes, int protection, int flags, int fd, off_t offset);
 int munmap_in_world(void *address, size_t bytes);
 
-/* Writers that do the same can exchange their names: then the one whose record comes first may be called the first. */
+/* Writers that do the same can exchange their names: then the writer of the first record may be called the first. */
 static bool is_renamed(uint64_t lsn, const struct record *record)
 {
     for (unsigned i = 1; i < now.writers; i++)
@@ -447,6 +448,12 @@ int ring_in_world(unsigned writes, struct io_ring **ret_ring)
 void close_in_world(struct segment *segment)
 {
     *segment = (struct segment){ 0 };
+}
+
+/* The size of the next segment is the keeper's affair. */
+void expect_in_world(struct keeper *keeper, uint64_t group_bytes)
+{
+    (void)keeper, (void)group_bytes;
 }
 
 void want_in_world(struct keeper *keeper, uint32_t count, bool is_large, uint64_t after_lsn, uint32_t number)

@@ -73,6 +73,7 @@
 #define twl_io_ring_create ring_in_world
 #define twl_record_encode encode_in_world
 #define twl_segment_close close_in_world
+#define twl_keeper_expect expect_in_world
 #define twl_keeper_want want_in_world
 #define twl_keeper_take take_in_world
 #define twl_keeper_wait wait_in_world

@@ -4,20 +4,20 @@
  * to it, so a state that was seen is gone back from.
  *
  * A state is everything that a step can read: of each fiber its registers, its stack from the stack pointer up, what is
- * local to it, and what the scheduler knows of it; who holds which lock and who sleeps on what; and the memory that the
- * program names in `memory`. It is told from others by a hash of 64 bits over those bytes. Two states that differ in a
- * byte count as two, also if nobody will ever look at that byte. So nothing is lost but by two states with the same
- * hash, of which among n states n * n / 2^65 are to be expected. What only grows is left out where only its order
- * matters: how often an object was changed (kept is whether that was since the fiber looked), since when somebody sleeps
- * (kept is who was first).
+ * local to it, and what the scheduler knows of it; which fiber holds which lock, and which sleeps on what; and the
+ * memory that the program names in `memory`. It is told from others by a hash of 64 bits over those bytes. Two states
+ * that differ in a byte count as two, also if nobody will ever look at that byte. So nothing is lost but by two states
+ * with the same hash, of which among n states n * n / 2^65 are to be expected. What only grows is left out where only
+ * its order matters: how often an object was changed (kept is whether that was since the fiber looked), since when
+ * somebody sleeps (kept is the first one).
  *
  * To go back, the bytes are put back; now and then it is checked that they are. That is done, and a state looked up, only
  * where more than one fiber can go on: what lies between is a function of that.
  *
- * In one case not all of those who can go on are tried. A step that is independent of every step that any other fiber
- * will ever make can be made at once: whatever the others do, it can also be done behind it. That is so for local steps,
- * and for objects that only one fiber touches, or nobody changes. Which ones these are is found out by the search
- * itself: as soon as a step shows that an object is not of that kind, it begins anew with that knowledge. In the
+ * In one case not all of the fibers that can go on are tried. A step that is independent of every step that any other
+ * fiber will ever make can be made at once: whatever the others do, it can also be done behind it. That is so for local
+ * steps, and for objects that only one fiber touches, or nobody changes. Which ones these are is found out by the
+ * search itself: as soon as a step shows that an object is not of that kind, it begins anew with that knowledge. In the
  * last search nothing came up against it; and if there were an execution in which something did, then take the first
  * such step of it: all that comes before it is independent of what was made at once, so the search has made it, too.
  * The argument wants that no state comes again on the way from itself, which is looked for, and told.
@@ -50,7 +50,7 @@ enum {
 struct node {
     size_t shelf; /* where it is kept */
     uint64_t key;
-    fiber_set open; /* who is still to go on from there */
+    fiber_set open; /* are still to go on from there */
     int depth;
 };
 
@@ -129,7 +129,7 @@ static void digest_registers(struct digest *digest, const struct fiber *fiber)
     digest_words(digest, (uint64_t)registers[REG_R14], (uint64_t)registers[REG_R15]);
 }
 
-/* Among all who sleep. */
+/* Among all sleepers. */
 static uint64_t rank_in_sleep(const struct fiber *fiber)
 {
     uint64_t rank = 0;
@@ -339,7 +339,7 @@ static void restore_memory(size_t *at)
     }
 }
 
-/* With those who are still to go on. */
+/* With those that are still to go on. */
 static void save_state(uint64_t key, fiber_set open)
 {
     struct node *node = &path.nodes[path.count++];
@@ -443,7 +443,7 @@ static bool go_to_choice(uint64_t *ret_key, fiber_set *ret_open)
     return false;
 }
 
-/* To the newest state with somebody left to go on, who does. */
+/* To the newest state with a fiber left to go on, which does. */
 static bool go_back(void)
 {
     while (path.count > 0 && !path.nodes[path.count - 1].open)

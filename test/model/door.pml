@@ -24,16 +24,16 @@
 
 mtype = { NONE, OPENING, OPEN, CLOSED };
 mtype state = NONE;
-byte owner;               /* who has byte 0 exclusively, + 1 */
-bool shares[PARTICIPANTS]; /* who shares it */
-byte leaver;              /* who has byte 2, + 1 */
-bool has_number[PARTICIPANTS]; /* whose byte is locked: it is alive, and has opened or joined the log */
+byte owner;               /* has byte 0 exclusively; its number + 1, as in all these */
+bool shares[PARTICIPANTS]; /* has it together with others */
+byte leaver;              /* has byte 2 */
+bool has_number[PARTICIPANTS]; /* has locked its byte: it is alive, and has opened or joined the log */
 
 /* ---- what only we can see ----------------------------------------------------------------------- */
 
 bool is_whole; /* the log can be gone on with: somebody has opened it, and nobody begun to close it */
 bool is_inside[PARTICIPANTS], is_dead[PARTICIPANTS + 1], has_seen_life[PARTICIPANTS];
-byte busy;     /* who opens or closes it, + 1 */
+byte busy;     /* opens or closes it, + 1 */
 byte visits = VISITS, others = OTHERS, deaths = DEATHS, died;
 byte gone;
 
@@ -146,7 +146,7 @@ inline come()
 
 inline leave()
 {
-    is_inside[_pid] = false; /* what he has claimed is complete, and synced */
+    is_inside[_pid] = false; /* what it has claimed is complete, and synced */
 #ifndef NO_LEAVER
     atomic { leaver == 0 -> leaver = _pid + 1 }
 #endif
@@ -184,7 +184,7 @@ inline leave()
 #endif
 }
 
-/* ---- those who do it ---------------------------------------------------------------------------- */
+/* ---- those that do it --------------------------------------------------------------------------- */
 
 active [PARTICIPANTS] proctype participant()
 {
@@ -240,22 +240,22 @@ active proctype stranger()
 }
 
 /* Whatever a dead one had locked is free at once. */
-#define IS_IN(who) (owner == who + 1 || leaver == who + 1 || shares[who])
-#define RELEASE(who)                                                                                         \
+#define IS_IN(one) (owner == one + 1 || leaver == one + 1 || shares[one])
+#define RELEASE(one)                                                                                         \
     deaths--;                                                                                                \
     died++;                                                                                                  \
-    is_dead[who] = true;                                                                                     \
-    owner = (owner == who + 1 -> 0 : owner);                                                                 \
-    leaver = (leaver == who + 1 -> 0 : leaver);                                                              \
-    busy = (busy == who + 1 -> 0 : busy)
-#define KILL(who)                                                                                            \
+    is_dead[one] = true;                                                                                     \
+    owner = (owner == one + 1 -> 0 : owner);                                                                 \
+    leaver = (leaver == one + 1 -> 0 : leaver);                                                              \
+    busy = (busy == one + 1 -> 0 : busy)
+#define KILL(one)                                                                                            \
     atomic                                                                                                   \
     {                                                                                                        \
-        deaths > 0 && !is_dead[who] && IS_IN(who) -> RELEASE(who);                                           \
-        shares[who] = false;                                                                                 \
-        has_number[who] = false;                                                                             \
-        has_seen_life[who] = false;                                                                          \
-        is_inside[who] = false                                                                               \
+        deaths > 0 && !is_dead[one] && IS_IN(one) -> RELEASE(one);                                           \
+        shares[one] = false;                                                                                 \
+        has_number[one] = false;                                                                             \
+        has_seen_life[one] = false;                                                                          \
+        is_inside[one] = false                                                                               \
     }
 #define KILL_STRANGER                                                                                        \
     atomic                                                                                                   \
@@ -285,7 +285,7 @@ end:
     atomic { owner == 0 && !IS_SHARED -> is_whole = false }
 }
 
-/* Everybody has left, or is dead: whoever comes opens the log at once. It was closed, unless somebody died. */
+/* Everybody has left, or is dead: a latecomer opens the log at once. It was closed, unless somebody died. */
 active proctype latecomer()
 {
     gone == PARTICIPANTS + 1;

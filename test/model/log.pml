@@ -3,7 +3,7 @@
  * How the processes that share a log take places in its segments, go on to the next one, settle what the dead left, and
  * close what was left: an atomic operation a step. README.md says what is checked.
  *
- * A participant has one thread here, and its number for ever: who is born again has got the number of a dead one.
+ * A participant has one thread here, and its number for ever: a newborn one has got the number of a dead one.
  */
 #ifndef PARTICIPANTS
 #define PARTICIPANTS 2
@@ -12,7 +12,7 @@
 #define PLACES 2 /* in a segment, in units of the smallest record */
 #endif
 
-/* What they do altogether, whoever it is. */
+/* What they do altogether. */
 #ifndef WRITES
 #define WRITES 3
 #endif
@@ -26,7 +26,7 @@
 #define DEATHS 1
 #endif
 #ifndef BIRTHS
-#define BIRTHS 1 /* of somebody who gets the number of a dead one */
+#define BIRTHS 1 /* of a participant that gets the number of a dead one */
 #endif
 
 /* ---- what is shared ----------------------------------------------------------------------------- */
@@ -47,7 +47,7 @@
 #define COUNT(cursor) ((cursor) % 4)
 
 /* Every segment that was left has a record, so there are no more than records. A name that was given back may be given
- * to another file by somebody who is late. */
+ * to another file by a participant that is late. */
 #define SEGMENTS (WRITES + 1)
 #if CLOSES > 0
 #define FILES (SEGMENTS + PARTICIPANTS + 1)
@@ -58,19 +58,19 @@
 
 byte name[SEGMENTS];        /* of which file; 0 = of none */
 byte word[FILES * PLACES];
-byte payload[FILES * PLACES]; /* who has copied it there, + 1; 0 = zeros */
+byte payload[FILES * PLACES]; /* the participant that has copied it there, + 1; 0 = zeros */
 byte cursor[FILES];
 byte mark[FILES];           /* the first LSN, + 1; the file's own identity is its number */
 byte header[FILES];         /* of the group: its count, + 1 */
 byte oldest, newest;        /* in the page: not closed yet; that somebody has gone on to */
 bool is_locked[PARTICIPANTS]; /* the byte of each; the kernel takes it from the dead */
-byte closer;                /* who has byte 4, + 1 */
+byte closer;                /* has byte 4, + 1 */
 
 /* ---- what only we can see ----------------------------------------------------------------------- */
 
 byte files = 1;
 byte given;              /* LSNs */
-byte claimant[WRITES];   /* + 1: who has it, as long as it is not settled */
+byte claimant[WRITES];   /* + 1: has it, as long as it is not settled */
 byte settled[WRITES];    /* RECORD or VOID */
 bool is_dead[PARTICIPANTS];
 byte writes = WRITES, waits = WAITS, closes = CLOSES, deaths = DEATHS, births = BIRTHS;
@@ -102,13 +102,13 @@ inline note_void(lsn)
     settled[lsn] = VOID
 }
 
-inline note_dead(who)
+inline note_dead(one)
 {
     k = 0;
     do
     :: k < given ->
         if
-        :: claimant[k] == who + 1 -> claimant[k] = NOBODY
+        :: claimant[k] == one + 1 -> claimant[k] = NOBODY
         :: else
         fi;
         k++
@@ -294,7 +294,7 @@ inline write(bytes)
 inline make_void()
 {
 #ifndef LAZY_VOID
-    /* first, since who finds something complete where the cursor stands takes the cursor for moved */
+    /* first: a complete place where the cursor stands means to others that the cursor has moved */
     move_on(f, CURSOR(p, k), SIZE(w));
 #endif
     payload[AT(f, p)] = 0;
@@ -312,7 +312,7 @@ inline make_void()
     }
 }
 
-/* Somebody else's claim: waits until it is complete, or he is dead. */
+/* Somebody else's claim: waits until it is complete, or its claimant is dead. */
 inline await()
 {
     if
@@ -320,7 +320,7 @@ inline await()
 #ifndef PATIENT
     :: !is_locked[OWNER(w) - 1] ->
 #ifndef NO_SECOND_LOOK
-        /* he may have completed it, and left, before we asked */
+        /* the claimant may have completed it, and left, before we asked */
         if
         :: word[AT(f, p)] == w -> make_void()
         :: else
@@ -332,8 +332,8 @@ inline await()
     fi
 }
 
-/* Along the places of all groups that are not closed. Whoever waits settles all that was claimed before; whoever has
- * got a number, only what an earlier owner of that has left. The words tell the way, not the cursors. */
+/* Along the places of all groups that are not closed. A waiter settles all that was claimed before; a participant that
+ * has got a number, only what an earlier owner of that has left. The words tell the way, not the cursors. */
 inline walk(is_heir)
 {
     t = oldest;
@@ -380,7 +380,7 @@ inline wait()
 
 /* ---- closing ------------------------------------------------------------------------------------ */
 
-/* By who has byte 4. He has gone on himself from what he closes: so the one behind it has its mark. */
+/* By the owner of byte 4. It has gone on itself from what it closes: so the one behind it has its mark. */
 inline close_oldest()
 {
     t = oldest;
@@ -443,7 +443,7 @@ inline close()
     fi
 }
 
-/* ---- those who do it ---------------------------------------------------------------------------- */
+/* ---- those that do it --------------------------------------------------------------------------- */
 
 #define FORGET                                                                                               \
     atomic                                                                                                   \
@@ -454,7 +454,7 @@ inline close()
 
 active [PARTICIPANTS] proctype participant()
 {
-    byte segment, file, first; /* where he is */
+    byte segment, file, first; /* where it is */
     byte c, w, t, f, p, k, e;
     bool is_newcomer, is_given, is_mine;
 
@@ -509,14 +509,14 @@ over:
 }
 
 /* Whatever a dead one had locked is free at once. */
-#define KILL(who)                                                                                            \
+#define KILL(one)                                                                                            \
     atomic                                                                                                   \
     {                                                                                                        \
-        deaths > 0 && is_locked[who] -> deaths--;                                                            \
-        is_dead[who] = true;                                                                                 \
-        is_locked[who] = false;                                                                              \
+        deaths > 0 && is_locked[one] -> deaths--;                                                            \
+        is_dead[one] = true;                                                                                 \
+        is_locked[one] = false;                                                                              \
         if                                                                                                   \
-        :: closer == who + 1 -> closer = 0                                                                   \
+        :: closer == one + 1 -> closer = 0                                                                   \
         :: else                                                                                              \
         fi                                                                                                   \
     }
@@ -534,7 +534,7 @@ end:
     od
 }
 
-/* Everybody has left, or is dead. Whoever comes finds each LSN once, as what it was settled as, and whole. */
+/* Everybody has left, or is dead. A latecomer finds each LSN once, as what it was settled as, and whole. */
 active proctype reader()
 {
     byte segment, file, first;

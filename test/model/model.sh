@@ -55,13 +55,13 @@ breaks()
 
 model=sink
 
-# No step counts as progress, so none may be part of a circle: whoever lives comes to an end.
+# No step counts as progress, so none may be part of a circle: the living come to an end.
 property=-DNP
 holds -DWRITES=2 -DSYNCS=1
 breaks -DWRITES=2 -DSYNCS=1 -DSWEEPS=0 -DPATIENT_SYNC
 property=-DSAFETY
 
-# Every one with a death, and somebody who comes with the number of the dead one.
+# Every one with a death, and a newcomer with the number of the dead one.
 holds -DWRITES=4
 holds -DWRITES=3 -DSYNCS=1 -DSWEEPS=0
 for mistake in NO_CONFIRMATION BLIND_SWEEP NO_SEQUENCE NO_HERITAGE NO_LOCK; do

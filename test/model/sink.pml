@@ -9,7 +9,7 @@
 #define PARTICIPANTS 2
 #endif
 
-/* What they do altogether, whoever it is. */
+/* What they do altogether. */
 #ifndef WRITES
 #define WRITES 3
 #endif
@@ -23,7 +23,7 @@
 #define DEATHS 1
 #endif
 #ifndef BIRTHS
-#define BIRTHS 1 /* of somebody who gets the number of a dead one */
+#define BIRTHS 1 /* of a participant that gets the number of a dead one */
 #endif
 
 /* ---- what is shared ----------------------------------------------------------------------------- */
@@ -50,7 +50,7 @@ short cursor;
 short state[PARTICIPANTS];
 byte start[PARTICIPANTS], size[PARTICIPANTS];
 bool is_used[PARTICIPANTS];
-byte holder[PARTICIPANTS]; /* who has locked that participant's byte, + 1; the kernel takes it from the dead */
+byte holder[PARTICIPANTS]; /* has locked that participant's byte, + 1; the kernel takes it from the dead */
 
 /* ---- what only we can see ----------------------------------------------------------------------- */
 
@@ -58,7 +58,7 @@ byte holder[PARTICIPANTS]; /* who has locked that participant's byte, + 1; the k
 
 mtype = { DONE, VOID };
 mtype settled[BYTES];
-byte claimant[BYTES]; /* + 1: to whom it is given away, as long as it is not settled */
+byte claimant[BYTES]; /* + 1: it is given away to this one, as long as it is not settled */
 bool is_dead[PARTICIPANTS];
 byte writes = WRITES, sweeps = SWEEPS, syncs = SYNCS, deaths = DEATHS, births = BIRTHS;
 byte gone;
@@ -124,13 +124,13 @@ inline note_void(from, bytes)
     k = 0
 }
 
-inline note_dead(who)
+inline note_dead(one)
 {
     k = 0;
     do
     :: k < BYTES ->
         if
-        :: claimant[k] == who + 1 -> claimant[k] = NOBODY
+        :: claimant[k] == one + 1 -> claimant[k] = NOBODY
         :: else
         fi;
         k++
@@ -219,7 +219,7 @@ inline write(bytes)
 
 /* ---- sweep.c ------------------------------------------------------------------------------------ */
 
-/* By whoever has that byte locked. */
+/* By the participant that has that byte locked. */
 inline sweep_participant(dead)
 {
     if
@@ -233,7 +233,7 @@ inline sweep_participant(dead)
         if
         :: KIND(w) == CLAIMED ->
             d_step { check_fill(start[dead], size[dead]) }
-            /* dying here, he leaves it to the next one */
+            /* dying here, it leaves the rest to the next one */
             d_step {
                 note_void(start[dead], size[dead]);
                 state[dead] = TO(state[dead], FREE)
@@ -313,7 +313,7 @@ inline sync()
     atomic { s = 0; w = 0; e = 0 }
 }
 
-/* ---- those who do it ---------------------------------------------------------------------------- */
+/* ---- those that do it --------------------------------------------------------------------------- */
 
 #define FORGET atomic { s = 0; j = 0; k = 0; a = 0; w = 0; v = 0; c = 0; e = 0; is_given = false; is_mine = false }
 
@@ -358,13 +358,13 @@ over:
 }
 
 /* Whatever a dead one had locked is free at once. */
-inline release(who)
+inline release(one)
 {
     k = 0;
     do
     :: k < PARTICIPANTS ->
         if
-        :: holder[k] == who + 1 -> holder[k] = 0
+        :: holder[k] == one + 1 -> holder[k] = 0
         :: else
         fi;
         k++
@@ -373,12 +373,12 @@ inline release(who)
     k = 0
 }
 
-#define KILL(who)                                                                                            \
+#define KILL(one)                                                                                            \
     atomic                                                                                                   \
     {                                                                                                        \
-        deaths > 0 && !is_dead[who] && holder[who] == who + 1 -> deaths--;                                   \
-        is_dead[who] = true;                                                                                 \
-        release(who)                                                                                         \
+        deaths > 0 && !is_dead[one] && holder[one] == one + 1 -> deaths--;                                   \
+        is_dead[one] = true;                                                                                 \
+        release(one)                                                                                         \
     }
 
 active proctype killer()

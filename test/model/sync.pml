@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How the processes that share a log make its records durable, on a kernel that writes pages when it likes and tells of
- * an error as Linux does: once to each open file that was there before anybody was told, and to nobody who comes later.
+ * an error as Linux does: once to each open file that was there before anybody was told, and to none that comes later.
  * README.md says what is checked.
  *
- * A segment with a page for each record. Byte 3 is not here: who has it may be stopped, and then others go on without
+ * A segment with a page for each record. Byte 3 is not here: its owner may be stopped, and then others go on without
  * it; so it is worth nothing but time, and here nobody needs it.
  */
 #ifndef PARTICIPANTS
@@ -36,10 +36,10 @@ bool is_complete[RECORDS]; /* the words in the places */
 byte durable;              /* the watermark, as a count */
 bool is_poisoned;
 bool has_header;           /* the group has, which says that all of it is durable */
-byte closer;               /* who has byte 4, + 1 */
+byte closer;               /* has byte 4, + 1 */
 #ifdef ONE_MARK
-byte leader;               /* who has byte 3, + 1 */
-byte in_sync;              /* who says so in the page, + 1 */
+byte leader;               /* has byte 3, + 1 */
+byte in_sync;              /* says so in the page, + 1 */
 #endif
 
 /* ---- the kernel --------------------------------------------------------------------------------- */
@@ -87,13 +87,13 @@ byte gone;
 #define NOBODY (PARTICIPANTS + 1)
 #define IS_ORPHAN(record) (claimant[record] == NOBODY || is_dead[claimant[record] - 1])
 
-inline note_dead(who)
+inline note_dead(one)
 {
     k = 0;
     do
     :: k < claimed ->
         if
-        :: claimant[k] == who + 1 -> claimant[k] = NOBODY
+        :: claimant[k] == one + 1 -> claimant[k] = NOBODY
         :: else
         fi;
         k++
@@ -197,7 +197,7 @@ inline sync_pages()
 inline sync()
 {
 #ifdef ONE_MARK
-    /* The mark of who has byte 3, and nobody else. */
+    /* The mark of the owner of byte 3, and of no other. */
     atomic {
         if
         :: leader == 0 -> leader = _pid + 1
@@ -250,7 +250,7 @@ inline sync()
     atomic { is_synced = false; end = 0; i = 0 }
 }
 
-/* By who has byte 4, when the group has ended. */
+/* By the owner of byte 4, when the group has ended. */
 inline close()
 {
     atomic {
@@ -280,7 +280,7 @@ inline close()
     atomic { is_synced = false; end = 0; i = 0 }
 }
 
-/* ---- those who do it ---------------------------------------------------------------------------- */
+/* ---- those that do it --------------------------------------------------------------------------- */
 
 #define FORGET atomic { k = 0; i = 0; from = 0; end = 0; is_given = false; is_synced = false; must_redo = false }
 
@@ -322,26 +322,26 @@ left:
     atomic { is_here[_pid] = false; gone++ }
 }
 
-#define KILL(who)                                                                                            \
+#define KILL(one)                                                                                            \
     atomic                                                                                                   \
     {                                                                                                        \
-        deaths > 0 && is_here[who] && !is_dead[who] -> deaths--;                                             \
-        is_dead[who] = true;                                                                                 \
-        is_here[who] = false;                                                                                \
+        deaths > 0 && is_here[one] && !is_dead[one] -> deaths--;                                             \
+        is_dead[one] = true;                                                                                 \
+        is_here[one] = false;                                                                                \
         if                                                                                                   \
-        :: closer == who + 1 -> closer = 0                                                                   \
+        :: closer == one + 1 -> closer = 0                                                                   \
         :: else                                                                                              \
         fi;                                                                                                  \
-        GIVE_BACK(who)                                                                                       \
+        GIVE_BACK(one)                                                                                       \
     }
 #ifdef ONE_MARK
-#define GIVE_BACK(who)                                                                                       \
+#define GIVE_BACK(one)                                                                                       \
     if                                                                                                       \
-    :: leader == who + 1 -> leader = 0                                                                       \
+    :: leader == one + 1 -> leader = 0                                                                       \
     :: else                                                                                                  \
     fi
 #else
-#define GIVE_BACK(who) skip
+#define GIVE_BACK(one) skip
 #endif
 
 active proctype killer()

@@ -715,7 +715,7 @@ int main(int argc, char **argv)
     }
     notes = mmap(NULL, sizeof(*notes), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     test = getpid();
-    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* for processes whose parent was killed */
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* for orphans of a killed parent */
     make_file_system();
     if (!can_reserve()) {
         step = "without reserved space";

@@ -85,7 +85,7 @@ make_mutant()
     link "$(program_of "$(caught_by "$1")")" "$2" $(patched "$1")
 }
 
-# run_test PROGRAM TEST FOLDER SECONDS: the test, whose files go to the folder.
+# run_test PROGRAM TEST FOLDER SECONDS: the test, with its files in the folder.
 run_test()
 {
     case=$(case_of "$2")

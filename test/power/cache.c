@@ -3,7 +3,7 @@
  * power-cache: the page cache of a file system that stays mounted when a write of it fails.
  *
  * A FUSE file system of our own keeps its files in a plain directory, the disk, and lets the kernel cache what is
- * written to it. When told so, the disk refuses a write once: the kernel reports that to whoever syncs, and from then
+ * written to it. When told so, the disk refuses a write once: the kernel reports that to the next sync, and from then
  * on takes the page for clean, which has what the disk has not. A log is written there, closed after the failure, and
  * opened again without unmounting, in the same way or another. More is appended. Then
  *

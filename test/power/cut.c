@@ -21,7 +21,7 @@
  * when the file system was last mounted: mount a copy, `mount -o loop`.
  */
 #define _GNU_SOURCE
-#include "machine.h"
+#include "../../powercut/machine.h"
 
 #include "../crash/command_line.h"
 #include "../crash/kill.h"
@@ -75,14 +75,6 @@ static struct book book;
 static struct machine machine;
 
 /* ---- the log ----------------------------------------------------------------------------------- */
-
-static void forget_sightings(struct sightings *sightings)
-{
-    const uint64_t most = atomic_load(&sightings->max_lsn);
-
-    memset(sightings->seen, 0, (most < WINDOW ? most + 1 : WINDOW) * sizeof(sightings->seen[0]));
-    atomic_store(&sightings->max_lsn, 0);
-}
 
 static void forget_log(void)
 {
@@ -229,7 +221,7 @@ static void end_by_image(struct life *life, pid_t pid, struct rng *rng)
     machine_cut_power(&machine, rng_next(rng));
     kill(pid, SIGKILL);
     machine_end(&machine);
-    status = reap(pid, "a writer whose machine is gone");
+    status = reap(pid, "a writer that has lost its machine");
     machine_unmount(&machine);
     count_life(life, check_death(life, status));
 }
@@ -274,7 +266,7 @@ static void end_by_shutdown(struct life *life, pid_t pid, struct rng *rng)
     note_claims(life, &claims);
     machine_shut_down(&machine);
     kill(pid, SIGKILL);
-    status = reap(pid, "a writer whose file system is gone");
+    status = reap(pid, "a writer that has lost its file system");
     machine_unmount(&machine);
     forget_later_claims(life, &claims);
     excuse_error(life);
@@ -327,7 +319,7 @@ static void end_by_fault(struct life *life, pid_t pid, struct rng *rng)
     break_disk(life, is_write, rng);
     await(pid, FAULT_MS * INT64_C(1000000));
     atomic_store(&life->must_stop, true);
-    status = reap(pid, "a writer whose disk fails");
+    status = reap(pid, "a writer on a disk that fails");
     failures = mend_disk();
     if (failures > 0)
         excuse_error(life);

@@ -12,7 +12,7 @@
  * other one that is gone, which says where crash-power need not leave out anything.
  */
 #define _GNU_SOURCE
-#include "machine.h"
+#include "../../powercut/machine.h"
 
 #include "../crash/command_line.h"
 #include "../crash/kill.h"
@@ -218,7 +218,7 @@ static void run_round(struct rng *rng)
 static const char help[] =
     "usage: power-witness [options]\n"
     "\n"
-    "Writes and syncs plain files on a file system that is shut down, or whose disk begins to fail, and looks\n"
+    "Writes and syncs plain files on a file system that is shut down, or on a disk that begins to fail, and looks\n"
     "whether what was synced is there. Needs root, /dev/fuse and loop devices.\n"
     "\n"
     "  --fs NAME     ext4, xfs or btrfs; default ext4\n"

@@ -52,8 +52,8 @@ static void print_trail(const struct machine *machine)
     printf("  %*s", (int)machine->depth * 2, "");
     if (machine->depth > 0)
         printf("image %s %#" PRIx64 ": ", simdisk_cut_name(machine->cut), machine->image_seed);
-    printf("front %" PRIu64 ", %" PRIu64 " accepted, %" PRIu64 " acknowledged%s%s; point %" PRIu64 ": %s\n",
-           machine->history.front, history_last(&machine->history), machine->acked,
+    printf("head %" PRIu64 ", %" PRIu64 " accepted, %" PRIu64 " acknowledged%s%s; point %" PRIu64 ": %s\n",
+           machine->history.head, history_last(&machine->history), machine->acked,
            machine->attempt ? ", in a call" : "", machine->is_full ? ", disk full" : "", machine->points,
            simdisk_last(machine->disk));
 }
@@ -258,7 +258,7 @@ static void print_summary(double seconds)
            totals.names, totals.refusals);
     printf("  records read %" PRIu64 ", beside the writer %" PRIu64
            ", of those readers trimmed under %" PRIu64 ", cut under %" PRIu64 "\n",
-           totals.records, totals.watched, totals.pruned, totals.cut_under);
+           totals.records, totals.watched, totals.trimmed, totals.cut_under);
     printf("  batches %" PRIu64 ", requests %" PRIu64 ", reservations %" PRIu64 ", of those voids %" PRIu64
            "\n",
            totals.batches, totals.requests, totals.reservations, totals.fillers);
@@ -349,8 +349,10 @@ static void parse_arguments(int argc, char **argv)
 int main(int argc, char **argv)
 {
     parse_arguments(argc, argv);
+#ifdef __GLIBC__
     mallopt(M_MMAP_THRESHOLD, 1 << 25); /* a page fault costs more than most of what happens here */
     mallopt(M_TRIM_THRESHOLD, 1 << 28);
+#endif
     signal(SIGABRT, report_signal);
     signal(SIGSEGV, report_signal);
     signal(SIGVTALRM, report_signal);

@@ -33,15 +33,15 @@ enum mood {
     MOODS
 };
 
-/* What a log may be found as: records from `front` to somewhere between `least` and `most`. */
+/* What a log may be found as: records from `head` to somewhere between `least` and `most`. */
 struct outlook {
-    uint64_t front, least, most;
+    uint64_t head, least, most;
     uint64_t written;  /* at least, as long as nothing but processes die */
     bool is_end_fixed; /* by a truncation: what was acknowledged before does not count */
     struct names names;
 };
 
-/* What somebody found who looked. */
+/* What a look has found. */
 struct answer {
     bool is_known;
     bool is_empty; /* then first and last are not known, maybe */
@@ -52,11 +52,11 @@ struct answer {
 struct watcher {
     struct twinlog_reader *reader; /* NULL: nobody */
     bool is_attached;
-    bool is_stuck;    /* it returned an error, and must seek */
-    uint64_t from;    /* it was told to return nothing before */
-    uint64_t next;    /* LSN behind its cursor */
-    bool is_at_front; /* the cursor was placed before the oldest record, whichever that is at the next move */
-    uint64_t seen;    /* newest LSN it returned since it was placed */
+    bool is_stuck;   /* it returned an error, and must seek */
+    uint64_t from;   /* it was told to return nothing before */
+    uint64_t next;   /* LSN behind its cursor */
+    bool is_at_head; /* the cursor was placed before the oldest record, whichever that is at the next move */
+    uint64_t seen;   /* newest LSN it returned since it was placed */
     uint64_t truncation_lsn; /* since then everything behind this was truncated */
 };
 
@@ -89,7 +89,7 @@ struct machine {
 
     struct outlook outlook[MAX_OUTLOOKS]; /* of a log that is not open: one of these */
     unsigned outlooks;
-    struct answer answer; /* of whoever looked since it was last open */
+    struct answer answer; /* of the looks since it was last open */
     struct answer found;  /* by the last opening */
     bool is_haunted;      /* a killed process's write may land while somebody looks */
 
@@ -137,7 +137,7 @@ extern struct settings settings;
 
 struct totals {
     uint64_t workloads, points, images, cut[CUTS], depth[MAX_DEPTH + 1], finding[FINDINGS];
-    uint64_t records, watched, pruned, cut_under, ghosts;
+    uint64_t records, watched, trimmed, cut_under, ghosts;
     uint64_t trims, cuts, resets, names, refusals, rolls, recycled, retired, copies, copy_images;
     uint64_t batches, requests, reservations, fillers;
     uint64_t failures, failed_openings;
@@ -163,10 +163,10 @@ void notice_progress(struct machine *machine);
 /* What the machine's log may be found as, were it to crash now. */
 unsigned list_outlooks(const struct machine *machine, struct outlook ret_outlooks[MAX_OUTLOOKS]);
 
-/* Recovery, and everybody else who looks at a disk at rest, must find what it may be, and agree. */
-void note_answer(struct machine *machine, const struct answer *answer, const char *who);
+/* Recovery, and every other look at a disk at rest, must find what it may be, and agree. */
+void note_answer(struct machine *machine, const struct answer *answer, const char *name);
 /* That it may be so was judged where it was found. */
-void compare_answer(struct machine *machine, const struct answer *answer, const char *who);
+void compare_answer(struct machine *machine, const struct answer *answer, const char *name);
 
 /* `log` was opened on it: settles which outlook came true. */
 void judge_opened(struct machine *machine, struct twinlog *log, const struct twinlog_report *report);
@@ -249,7 +249,7 @@ bool has_failed(const struct machine *machine);
 
 /* Backs the log up to another disk, which crashes at each step. */
 void back_up(struct machine *machine);
-/* The machine is about to truncate: whoever compares with its history wants a copy first. */
+/* The machine is about to truncate: a test that compares with its history wants a copy first. */
 void tell_copy(struct machine *machine);
 
 /* ---- crash_image.c: crashes ---------------------------------------------------------------------- */

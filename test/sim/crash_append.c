@@ -180,10 +180,10 @@ void append_batch(struct machine *machine)
 void wait_at_level(struct machine *machine)
 {
     struct rng *rng = &machine->rng;
-    const uint64_t front = machine->history.front, last = history_last(&machine->history);
-    if (last < front)
+    const uint64_t head = machine->history.head, last = history_last(&machine->history);
+    if (last < head)
         return;
-    const uint64_t lsn = rng_one_in(rng, 2) ? last : front + rng_below(rng, last + 1 - front);
+    const uint64_t lsn = rng_one_in(rng, 2) ? last : head + rng_below(rng, last + 1 - head);
     const uint32_t level = TWINLOG_LEVEL_DURABLE - (uint32_t)rng_below(rng, 3);
     const uint64_t deadline_ns = rng_one_in(rng, 4)   ? 1
                                  : rng_one_in(rng, 4) ? twinlog_deadline(FOR_EVER_MS)

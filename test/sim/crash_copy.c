@@ -40,14 +40,14 @@ struct copy {
 /* What is durable, as far as another process can know. */
 static uint64_t known_durable(const struct machine *machine)
 {
-    return machine->may_hide ? machine->history.front - 1 : twinlog_durable_lsn(machine->log);
+    return machine->may_hide ? machine->history.head - 1 : twinlog_durable_lsn(machine->log);
 }
 
 static void add_version(struct copy *copy)
 {
     const struct machine *machine = copy->machine;
     copy->version[copy->versions++] = (struct version){
-        .outlook = { .front = machine->history.front, .least = copy->least, .names = machine->names },
+        .outlook = { .head = machine->history.head, .least = copy->least, .names = machine->names },
         .history = &machine->history,
     };
 }
@@ -77,7 +77,7 @@ static void go_on_beside(struct copy *copy)
 
 /* What a copy turned out to hold. */
 struct found {
-    uint64_t front, last;
+    uint64_t head, last;
     struct found_names names;
 };
 
@@ -98,20 +98,20 @@ static bool has_records(struct twinlog *log, const struct version *version, uint
 }
 
 /* Retention may have moved it between two calls. */
-static bool has_front(const struct machine *machine, const struct version *version, uint64_t front)
+static bool has_head(const struct machine *machine, const struct version *version, uint64_t head)
 {
-    return front == version->outlook.front ||
-           (has_retention(machine) && front > version->outlook.front && front <= machine->history.front);
+    return head == version->outlook.head ||
+           (has_retention(machine) && head > version->outlook.head && head <= machine->history.head);
 }
 
 static bool is_version(const struct copy *copy, struct twinlog *log, const struct version *version,
                        const struct found *found, const char **ret_why)
 {
     struct names names = version->outlook.names;
-    names_clamp(&names, found->front - 1, found->last);
-    return has_front(copy->machine, version, found->front) && found->last >= version->outlook.least &&
+    names_clamp(&names, found->head - 1, found->last);
+    return has_head(copy->machine, version, found->head) && found->last >= version->outlook.least &&
            found->last <= history_last(version->history) && names_match(&names, &found->names, ret_why) &&
-           has_records(log, version, found->front, found->last, ret_why);
+           has_records(log, version, found->head, found->last, ret_why);
 }
 
 static void judge_copy(struct copy *copy, struct twinlog *log)
@@ -119,7 +119,7 @@ static void judge_copy(struct copy *copy, struct twinlog *log)
     struct found found = { .last = twinlog_last_lsn(log) };
     const char *why = "";
     const uint64_t first = twinlog_first_lsn(log);
-    found.front = first > 0 ? first : found.last + 1;
+    found.head = first > 0 ? first : found.last + 1;
     const int result = names_read(log, &found.names);
     if (result < 0)
         violation("the names of a copy can't be read: %s", twinlog_strerror(result));
@@ -128,32 +128,17 @@ static void judge_copy(struct copy *copy, struct twinlog *log)
             return;
     violation("a copy has LSN %" PRIu64 " to %" PRIu64 "; the log had LSN %" PRIu64 " to at least %" PRIu64
               " when the backup began, and %u versions since; %s",
-              found.front, found.last, copy->version[0].outlook.front, copy->version[0].outlook.least,
+              found.head, found.last, copy->version[0].outlook.head, copy->version[0].outlook.least,
               copy->versions, why);
-}
-
-static int find_state(void *context, const char *name)
-{
-    bool *is_there = context;
-    *is_there = *is_there || strcmp(name, STATE_NAME) == 0;
-    return 0;
-}
-
-static bool has_state(struct simdisk *disk)
-{
-    bool is_there = false;
-    struct io *io = simdisk_connect(disk);
-    io->ops->list(io, find_state, &is_there);
-    io->ops->destroy(io);
-    return is_there;
 }
 
 /* A copy begins with an empty state file, durable before anything else is made, so that an interrupted one is
  * never taken for a new log. One that is given up ends with its removal. */
 static bool has_begun(const struct copy *copy, struct simdisk *image)
 {
-    const bool is_given_up = simdisk_count(copy->disk, SIM_UNLINK) > 0 && !has_state(copy->disk);
-    return has_state(image) || (simdisk_count(copy->disk, SIM_CREATE) > 1 && !is_given_up);
+    const bool is_given_up =
+        simdisk_count(copy->disk, SIM_UNLINK) > 0 && !simdisk_has_file(copy->disk, STATE_NAME);
+    return simdisk_has_file(image, STATE_NAME) || (simdisk_count(copy->disk, SIM_CREATE) > 1 && !is_given_up);
 }
 
 static void append_to_copy(struct twinlog *log)
@@ -211,9 +196,9 @@ static void check_result(const struct copy *copy, const struct twinlog_backup_re
     for (unsigned i = 0; i < copy->versions; ++i) {
         const struct version *version = &copy->version[i];
         const uint64_t least = version->outlook.least, last = history_last(version->history);
-        const bool has_range = has_front(copy->machine, version, result->first_lsn) &&
+        const bool has_range = has_head(copy->machine, version, result->first_lsn) &&
                                result->last_lsn >= least && result->last_lsn <= last;
-        is_possible = is_possible || (is_empty ? version->outlook.front > least : has_range);
+        is_possible = is_possible || (is_empty ? version->outlook.head > least : has_range);
     }
     if (!is_possible || result->segments == 0)
         violation("a backup says that it has %u segments with LSN %" PRIu64 " to %" PRIu64, result->segments,

@@ -170,10 +170,10 @@ static void check_images(struct machine *machine)
 
 static void print_point(const struct machine *machine)
 {
-    printf("%*s%" PRIu64 ": %s, %u choices, front %" PRIu64 ", %" PRIu64 " accepted, %" PRIu64
+    printf("%*s%" PRIu64 ": %s, %u choices, head %" PRIu64 ", %" PRIu64 " accepted, %" PRIu64
            " acknowledged%s\n",
            (int)machine->depth * 4, "", machine->points, simdisk_last(machine->disk),
-           simdisk_choices(machine->disk), machine->history.front, history_last(&machine->history),
+           simdisk_choices(machine->disk), machine->history.head, history_last(&machine->history),
            machine->acked, machine->attempt ? ", in a call" : "");
 }
 

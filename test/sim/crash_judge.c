@@ -59,28 +59,28 @@ static bool are_all_old(const struct machine *machine, uint64_t from, uint64_t t
 }
 
 /* There is one limit in a workload, so it must allow all that is gone. */
-static bool may_have_retired(struct machine *machine, const struct outlook *outlook, uint64_t front,
+static bool may_have_retired(struct machine *machine, const struct outlook *outlook, uint64_t head,
                              uint64_t last)
 {
     const struct twinlog_options *options = &machine->options;
     /* fillers at both ends count, and a reader does not see them */
-    const uint64_t with_voids = history_before(&machine->history, front - 1) + 1;
-    if (front < outlook->front || with_voids > names_needed(&outlook->names))
+    const uint64_t with_voids = history_before(&machine->history, head - 1) + 1;
+    if (head < outlook->head || with_voids > names_needed(&outlook->names))
         return false;
     if (options->keep_records > 0)
         return with_voids + options->keep_records <= history_next(&machine->history, last + 1);
     if (options->keep_bytes >
         0) /* a segment that was started by groups which were not synced is a spare again */
         return bytes_up_to(machine, TWINLOG_SEGMENT_SPARE) >= options->keep_bytes;
-    return options->keep_age_ms > 0 && are_all_old(machine, outlook->front, with_voids);
+    return options->keep_age_ms > 0 && are_all_old(machine, outlook->head, with_voids);
 }
 
-static bool may_have_front(struct machine *machine, const struct outlook *outlook, uint64_t front,
-                           uint64_t last)
+static bool may_have_head(struct machine *machine, const struct outlook *outlook, uint64_t head,
+                          uint64_t last)
 {
     const struct history *history = &machine->history;
-    return history_next(history, front) == history_next(history, outlook->front) ||
-           may_have_retired(machine, outlook, front, last);
+    return history_next(history, head) == history_next(history, outlook->head) ||
+           may_have_retired(machine, outlook, head, last);
 }
 
 /* LSN with which the records of a started segment end; those of the next one begin there. */
@@ -116,7 +116,7 @@ static void check_retention(struct machine *machine)
 
 static struct outlook outlook_now(const struct machine *machine)
 {
-    return (struct outlook){ .front = machine->history.front,
+    return (struct outlook){ .head = machine->history.head,
                              .least = machine->acked,
                              .written = machine->written,
                              .most = history_last(&machine->history),
@@ -171,16 +171,16 @@ void acknowledge(struct machine *machine, uint64_t lsn)
     machine->outlooks = kept;
 }
 
-static void notice_front(struct machine *machine, uint64_t durable)
+static void notice_head(struct machine *machine, uint64_t durable)
 {
-    const uint64_t first = twinlog_first_lsn(machine->log), front = first > 0 ? first : durable + 1;
+    const uint64_t first = twinlog_first_lsn(machine->log), head = first > 0 ? first : durable + 1;
     const struct outlook now = outlook_now(machine);
-    if (front == now.front || (machine->attempt && front == machine->attempt->front))
+    if (head == now.head || (machine->attempt && head == machine->attempt->head))
         return;
-    if (!may_have_retired(machine, &now, front, durable))
-        violation("the front moved from LSN %" PRIu64 " to %" PRIu64 ", durable are %" PRIu64, now.front,
-                  front, durable);
-    machine->history.front = front;
+    if (!may_have_retired(machine, &now, head, durable))
+        violation("the head moved from LSN %" PRIu64 " to %" PRIu64 ", durable are %" PRIu64, now.head, head,
+                  durable);
+    machine->history.head = head;
 }
 
 /* What a killed process leaves. Of a disk that fails nobody knows what it has taken. */
@@ -209,7 +209,7 @@ void notice_progress(struct machine *machine)
         violation("durable LSN %" PRIu64 " is above the last one, %" PRIu64, durable, last);
     acknowledge(machine, durable);
     notice_written(machine, durable);
-    notice_front(machine, durable);
+    notice_head(machine, durable);
 }
 
 /* ---- at rest ------------------------------------------------------------------------------------- */
@@ -233,10 +233,10 @@ static bool admits(struct machine *machine, const struct outlook *outlook, const
 {
     const uint64_t least = history_before(&machine->history, least_of(outlook));
     if (answer->is_empty)
-        return least < outlook->front || machine->options.keep_bytes > 0 ||
-               machine->options.keep_age_ms > 0 || may_keep_voids(machine, outlook);
+        return least < outlook->head || machine->options.keep_bytes > 0 || machine->options.keep_age_ms > 0 ||
+               may_keep_voids(machine, outlook);
     return answer->last >= least && answer->last <= outlook->most &&
-           may_have_front(machine, outlook, answer->first, answer->last);
+           may_have_head(machine, outlook, answer->first, answer->last);
 }
 
 /* Fillers show in the watermarks, but not to a reader. */
@@ -267,36 +267,36 @@ static const char *describe_outlooks(const struct machine *machine)
         const struct outlook *outlook = &machine->outlook[i];
         length += snprintf(text + length, sizeof(text) - (size_t)length,
                            "%s%" PRIu64 " to between %" PRIu64 " and %" PRIu64, i > 0 ? ", or " : "",
-                           outlook->front, least_of(outlook), outlook->most);
+                           outlook->head, least_of(outlook), outlook->most);
     }
     return text;
 }
 
-void compare_answer(struct machine *machine, const struct answer *given, const char *who)
+void compare_answer(struct machine *machine, const struct answer *given, const char *name)
 {
     const struct answer answer = without_voids(machine, *given);
     if (machine->answer.is_known && !is_same_answer(machine, &machine->answer, &answer))
-        violation("O5: %s found LSN %" PRIu64 " to %" PRIu64 ", before it was %" PRIu64 " to %" PRIu64, who,
+        violation("O5: %s found LSN %" PRIu64 " to %" PRIu64 ", before it was %" PRIu64 " to %" PRIu64, name,
                   answer.first, answer.last, machine->answer.first, machine->answer.last);
     machine->answer = answer;
     machine->answer.is_known = !machine->is_haunted;
 }
 
-void note_answer(struct machine *machine, const struct answer *given, const char *who)
+void note_answer(struct machine *machine, const struct answer *given, const char *name)
 {
     const struct answer answer = without_voids(machine, *given);
     bool is_possible = false;
     for (unsigned i = 0; i < machine->outlooks; ++i)
         is_possible = is_possible || admits(machine, &machine->outlook[i], &answer);
     if (!is_possible)
-        violation("O1/O3/O4: %s found %s LSN %" PRIu64 " to %" PRIu64 ", it must be %s", who,
+        violation("O1/O3/O4: %s found %s LSN %" PRIu64 " to %" PRIu64 ", it must be %s", name,
                   answer.is_empty ? "no records:" : "records", answer.first, answer.last,
                   describe_outlooks(machine));
-    compare_answer(machine, given, who);
+    compare_answer(machine, given, name);
 }
 
 static void check_back(const struct machine *machine, struct twinlog_reader *reader, uint64_t last,
-                       uint64_t first, const char *who)
+                       uint64_t first, const char *name)
 {
     const struct history *history = &machine->history;
     struct twinlog_record record;
@@ -305,39 +305,39 @@ static void check_back(const struct machine *machine, struct twinlog_reader *rea
         if (record.lsn != history_before(history, last) || record.lsn < first)
             violation("O2: %s, going back, returned LSN %" PRIu64 " where %" PRIu64
                       " was next, the first %" PRIu64,
-                      who, record.lsn, history_before(history, last), first);
-        history_check(history, &record, who);
+                      name, record.lsn, history_before(history, last), first);
+        history_check(history, &record, name);
         last = record.lsn - 1;
     }
     if (result < 0)
-        violation("%s, going back, failed at LSN %" PRIu64 ": %s", who, last, twinlog_strerror(result));
+        violation("%s, going back, failed at LSN %" PRIu64 ": %s", name, last, twinlog_strerror(result));
     if (last >= first)
-        violation("O1: %s, going back, stopped at LSN %" PRIu64 ", the first is %" PRIu64, who, last + 1,
+        violation("O1: %s, going back, stopped at LSN %" PRIu64 ", the first is %" PRIu64, name, last + 1,
                   first);
 }
 
 /* What the head leads to, every other start has to lead to as well. Both ends are records, no fillers. */
 static void read_from_anywhere(struct machine *machine, struct twinlog_reader *reader,
-                               const struct answer *answer, const char *who)
+                               const struct answer *answer, const char *name)
 {
     const uint64_t from = answer->first + rng_below(&machine->rng, answer->last - answer->first + 2);
     const bool goes_back = rng_one_in(&machine->rng, 2);
     if (twinlog_reader_seek(reader, from) != 0)
-        violation("%s could not seek", who);
+        violation("%s could not seek", name);
     if (goes_back && from > answer->last && twinlog_reader_seek_end(reader) != 0)
-        violation("%s could not seek the end", who);
+        violation("%s could not seek the end", name);
     if (goes_back) {
-        check_back(machine, reader, from - 1, answer->first, who);
+        check_back(machine, reader, from - 1, answer->first, name);
         return;
     }
-    const uint64_t last = history_check_rest(&machine->history, reader, from, who);
+    const uint64_t last = history_check_rest(&machine->history, reader, from, name);
     if (last < answer->last)
-        violation("O1: %s, from LSN %" PRIu64 " on, stopped at %" PRIu64 ", from the front on at %" PRIu64,
-                  who, from, last, answer->last);
+        violation("O1: %s, from LSN %" PRIu64 " on, stopped at %" PRIu64 ", from the head on at %" PRIu64,
+                  name, from, last, answer->last);
 }
 
 /* In another process. False if there is no log yet. */
-static bool read_outside(struct machine *machine, const char *who, struct answer *ret_answer)
+static bool read_outside(struct machine *machine, const char *name, struct answer *ret_answer)
 {
     struct twinlog_report report = { 0 };
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
@@ -350,14 +350,14 @@ static bool read_outside(struct machine *machine, const char *who, struct answer
     if (result == 0)
         result = twinlog_reader_next(reader, &record);
     if (result < 0)
-        violation("%s could not read the log: %s: %s", who, twinlog_strerror(result), report.text);
+        violation("%s could not read the log: %s: %s", name, twinlog_strerror(result), report.text);
     *ret_answer = (struct answer){ .is_empty = result == 0, .first = record.lsn };
     if (result > 0) {
-        history_check(&machine->history, &record, who);
-        ret_answer->last = history_check_rest(&machine->history, reader, record.lsn + 1, who);
+        history_check(&machine->history, &record, name);
+        ret_answer->last = history_check_rest(&machine->history, reader, record.lsn + 1, name);
         totals.records += ret_answer->last - ret_answer->first + 1;
         if (rng_one_in(&machine->rng, 2))
-            read_from_anywhere(machine, reader, ret_answer, who);
+            read_from_anywhere(machine, reader, ret_answer, name);
     }
     twinlog_reader_close(reader);
     return true;
@@ -450,9 +450,9 @@ static void look_beside_opening(struct machine *machine)
         return;
     bool is_possible = false;
     for (unsigned i = 0; i < machine->outlooks; ++i)
-        is_possible = is_possible || may_have_front(machine, &machine->outlook[i], answer.first, answer.last);
+        is_possible = is_possible || may_have_head(machine, &machine->outlook[i], answer.first, answer.last);
     if (!is_possible)
-        violation("O1/O3: a reader beside an opening found the front at LSN %" PRIu64 ", the log must be %s",
+        violation("O1/O3: a reader beside an opening found the head at LSN %" PRIu64 ", the log must be %s",
                   answer.first, describe_outlooks(machine));
     acknowledge(machine, answer.last);
 }
@@ -480,7 +480,7 @@ static struct outlook choose_outlook(struct machine *machine, struct twinlog *lo
         const struct outlook *outlook = &machine->outlook[i];
         const bool is_whole = outlook->is_end_fixed || !history_splits_batch(&machine->history, answer->last);
         const bool has_end = is_whole && answer->last >= least_of(outlook) && answer->last <= outlook->most;
-        if (has_end && may_have_front(machine, outlook, answer->first, answer->last) &&
+        if (has_end && may_have_head(machine, outlook, answer->first, answer->last) &&
             names_match(&outlook->names, &found, &why))
             return *outlook;
     }
@@ -500,14 +500,14 @@ static void check_report(const struct machine *machine, const struct twinlog_rep
 void judge_opened(struct machine *machine, struct twinlog *log, const struct twinlog_report *report)
 {
     const uint64_t last = twinlog_last_lsn(log), durable = twinlog_durable_lsn(log);
-    const uint64_t first = twinlog_first_lsn(log), front = first > 0 ? first : last + 1;
-    const struct answer answer = { .is_empty = first == 0, .first = front, .last = last };
+    const uint64_t first = twinlog_first_lsn(log), head = first > 0 ? first : last + 1;
+    const struct answer answer = { .is_empty = first == 0, .first = head, .last = last };
     check_report(machine, report);
-    if (durable != last || front > last + 1)
+    if (durable != last || head > last + 1)
         violation("after open: first %" PRIu64 ", last %" PRIu64 ", durable %" PRIu64, first, last, durable);
     note_answer(machine, &answer, "open");
     const struct outlook outlook = choose_outlook(machine, log, &answer);
-    history_move(&machine->history, front, last);
+    history_move(&machine->history, head, last);
     machine->log = log;
     machine->names = outlook.names;
     machine->acked = machine->written = last;
@@ -543,10 +543,10 @@ void read_attached(struct machine *machine, uint64_t from)
 
 void read_back(struct machine *machine)
 {
-    const uint64_t front = machine->history.front, last = history_last(&machine->history);
-    const uint64_t kept = last + 1 - front;
-    uint64_t from = front;
+    const uint64_t head = machine->history.head, last = history_last(&machine->history);
+    const uint64_t kept = last + 1 - head;
+    uint64_t from = head;
     if (kept > 40 && !rng_one_in(&machine->rng, 4))
-        from = rng_one_in(&machine->rng, 4) ? front + rng_below(&machine->rng, kept) : last - 40;
+        from = rng_one_in(&machine->rng, 4) ? head + rng_below(&machine->rng, kept) : last - 40;
     read_attached(machine, from);
 }

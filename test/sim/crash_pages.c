@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Memory that a log has mapped and given back is kept for the next one: to map it anew, and to meet each of its pages for
- * the first time, takes a third of what an image costs. With a sanitizer it is not, so that whoever uses it too late is seen.
+ * Memory that a log has mapped and given back is kept for the next one: to map it anew, and to meet each of its pages
+ * for the first time, takes a third of what an image costs. With a sanitizer it is not, so that a use that comes too
+ * late is seen.
  */
 #define _GNU_SOURCE
 #include <string.h>

@@ -22,18 +22,18 @@ static const char *describe(const struct watcher *w)
 
 /* While a trim or a reset is in progress the head may be at either place; where retention moves it, nobody
  * is told before it is done. */
-static uint64_t highest_front(const struct machine *machine)
+static uint64_t highest_head(const struct machine *machine)
 {
-    const uint64_t front = has_retention(machine) ? machine->acked + 1 : machine->history.front;
-    return machine->attempt && machine->attempt->front > front ? machine->attempt->front : front;
+    const uint64_t head = has_retention(machine) ? machine->acked + 1 : machine->history.head;
+    return machine->attempt && machine->attempt->head > head ? machine->attempt->head : head;
 }
 
-static bool may_be_front(const struct machine *machine, uint64_t lsn)
+static bool may_be_head(const struct machine *machine, uint64_t lsn)
 {
     const struct history *history = &machine->history;
-    const bool is_moving = has_retention(machine) && lsn > history->front;
-    return lsn == history_next(history, history->front) ||
-           (machine->attempt && lsn == history_next(history, machine->attempt->front)) || is_moving;
+    const bool is_moving = has_retention(machine) && lsn > history->head;
+    return lsn == history_next(history, history->head) ||
+           (machine->attempt && lsn == history_next(history, machine->attempt->head)) || is_moving;
 }
 
 /* No more is durable, as far as anybody may know. */
@@ -50,7 +50,7 @@ static uint64_t visible_to(const struct machine *machine)
 
 static bool is_in_range(const struct machine *machine, uint64_t lsn)
 {
-    return lsn >= highest_front(machine) && lsn <= visible_to(machine);
+    return lsn >= highest_head(machine) && lsn <= visible_to(machine);
 }
 
 static bool may_be_cut(const struct machine *machine, const struct watcher *w)
@@ -64,21 +64,21 @@ static bool may_be_cut(const struct machine *machine, const struct watcher *w)
 static void place(struct watcher *w, uint64_t next)
 {
     w->next = next > w->from ? next : w->from;
-    w->is_at_front = w->is_stuck = false;
+    w->is_at_head = w->is_stuck = false;
     w->seen = 0;
     w->truncation_lsn = UINT64_MAX;
 }
 
 static void check_error(const struct machine *machine, struct watcher *w, int result, uint64_t lsn)
 {
-    if (result == TWINLOG_ETRIMMED && lsn < highest_front(machine))
-        ++totals.pruned;
+    if (result == TWINLOG_ETRIMMED && lsn < highest_head(machine))
+        ++totals.trimmed;
     else if (result == TWINLOG_ETRUNCATED && may_be_cut(machine, w))
         ++totals.cut_under;
     else
-        violation("%s failed at LSN %" PRIu64 " without a reason (front %" PRIu64 ", newest returned %" PRIu64
+        violation("%s failed at LSN %" PRIu64 " without a reason (head %" PRIu64 ", newest returned %" PRIu64
                   "): %s",
-                  describe(w), lsn, machine->history.front, w->seen, twinlog_strerror(result));
+                  describe(w), lsn, machine->history.head, w->seen, twinlog_strerror(result));
     w->is_stuck = true;
 }
 
@@ -91,7 +91,7 @@ static void check_record(struct machine *machine, struct watcher *w, const struc
                   limit_of(machine));
     if (record->lsn > w->truncation_lsn && w->seen > w->truncation_lsn) {
         if (w->seen >=
-            machine->history.front) /* else all that it had returned was removed from the head since */
+            machine->history.head) /* else all that it had returned was removed from the head since */
             violation("%s returned LSN %" PRIu64 " although everything behind %" PRIu64
                       " was cut off, of which it had returned some",
                       describe(w), record->lsn, w->truncation_lsn);
@@ -111,9 +111,9 @@ static void expect_lsn(const struct watcher *w, const struct twinlog_record *rec
 /* The head may have moved since the cursor was placed there. */
 static void find_head(const struct machine *machine, struct watcher *w, uint64_t lsn)
 {
-    if (w->is_at_front && (may_be_front(machine, lsn) || lsn == history_next(&machine->history, w->from)))
+    if (w->is_at_head && (may_be_head(machine, lsn) || lsn == history_next(&machine->history, w->from)))
         w->next = lsn;
-    w->is_at_front = false;
+    w->is_at_head = false;
 }
 
 static void must(const struct watcher *w, int result, const char *call)
@@ -122,11 +122,11 @@ static void must(const struct watcher *w, int result, const char *call)
         violation("%s could not %s: %s", describe(w), call, twinlog_strerror(result));
 }
 
-static void seek_front(struct machine *machine, struct watcher *w)
+static void seek_head(struct machine *machine, struct watcher *w)
 {
-    must(w, twinlog_reader_seek_first(w->reader), "seek the front");
-    place(w, machine->history.front);
-    w->is_at_front = true;
+    must(w, twinlog_reader_seek_first(w->reader), "seek the head");
+    place(w, machine->history.head);
+    w->is_at_head = true;
 }
 
 /* True if it moved. */
@@ -141,9 +141,8 @@ static bool move_on(struct machine *machine, struct watcher *w)
     if (result == 0 && is_in_range(machine, history_next(&machine->history, w->next)))
         violation("O1: %s has nothing at LSN %" PRIu64 ", durable are %" PRIu64, describe(w), w->next,
                   visible_to(machine));
-    if (result == 0 &&
-        w->is_at_front) /* now it has taken a place there, which may not be the head any more */
-        seek_front(machine, w);
+    if (result == 0 && w->is_at_head) /* now it has taken a place there, which may not be the head any more */
+        seek_head(machine, w);
     if (result != 1)
         return false;
     expect_lsn(w, &record, history_next(&machine->history, w->next));
@@ -168,7 +167,7 @@ static bool move_back(struct machine *machine, struct watcher *w)
     const uint64_t lsn = lsn_before(machine, w, result == 1 ? record.lsn : 0);
     if (result == 0 && lsn >= w->from && is_in_range(machine, lsn))
         violation("O1: %s has nothing in front of LSN %" PRIu64 ", the log begins at %" PRIu64, describe(w),
-                  w->next, machine->history.front);
+                  w->next, machine->history.head);
     if (result != 1)
         return false;
     expect_lsn(w, &record, lsn);
@@ -191,7 +190,7 @@ static void seek_end(struct machine *machine, struct watcher *w)
     must(w, twinlog_reader_seek_end(w->reader), "seek the end");
     place(w, durable + 1);
     const uint64_t newest = history_before(&machine->history, durable);
-    if (newest < highest_front(machine) || newest < w->from)
+    if (newest < highest_head(machine) || newest < w->from)
         seek_somewhere(machine, w);
     else if (!move_back(machine, w))
         violation("O1: %s has nothing in front of the end, durable are %" PRIu64, describe(w), durable);
@@ -200,10 +199,10 @@ static void seek_end(struct machine *machine, struct watcher *w)
 /* The time of some record, or one beside it. */
 static int64_t choose_time(struct machine *machine, uint64_t durable)
 {
-    const uint64_t front = machine->history.front;
-    if (durable < front)
+    const uint64_t head = machine->history.head;
+    if (durable < head)
         return simdisk_clock(machine->disk);
-    const uint64_t lsn = front + rng_below(&machine->rng, durable + 1 - front);
+    const uint64_t lsn = head + rng_below(&machine->rng, durable + 1 - head);
     return history_fact(&machine->history, lsn)->time_ns + (int64_t)rng_below(&machine->rng, 3) - 1;
 }
 
@@ -212,8 +211,8 @@ static void seek_time(struct machine *machine, struct watcher *w)
     const uint64_t durable = visible_to(machine);
     const int64_t time_ns = choose_time(machine, durable);
     must(w, twinlog_reader_seek_time(w->reader, time_ns), "seek a time");
-    place(w, history_find_time(&machine->history, machine->history.front, durable, time_ns));
-    w->is_at_front = has_retention(machine);
+    place(w, history_find_time(&machine->history, machine->history.head, durable, time_ns));
+    w->is_at_head = has_retention(machine);
     move_on(machine, w);
 }
 
@@ -221,12 +220,12 @@ static void check_range(struct machine *machine, struct watcher *w)
 {
     uint64_t first = UINT64_MAX, last = UINT64_MAX, durable = visible_to(machine);
     must(w, twinlog_reader_range(w->reader, &first, &last), "tell the range");
-    const bool is_empty = durable < machine->history.front;
+    const bool is_empty = durable < machine->history.head;
     if (has_retention(machine))
         return;
-    if (first != (is_empty ? 0 : machine->history.front) || last != (is_empty ? 0 : durable))
+    if (first != (is_empty ? 0 : machine->history.head) || last != (is_empty ? 0 : durable))
         violation("%s says that the log has LSN %" PRIu64 " to %" PRIu64 ", it is %" PRIu64 " to %" PRIu64,
-                  describe(w), first, last, machine->history.front, durable);
+                  describe(w), first, last, machine->history.head, durable);
 }
 
 static void wait_and_move(struct machine *machine, struct watcher *w)
@@ -252,7 +251,7 @@ static void get_going(struct machine *machine, struct watcher *w)
     if (!machine->attempt && twinlog_reader_next(w->reader, &record) >= 0)
         violation("%s returned an error once, and then another result", describe(w));
     if (rng_one_in(&machine->rng, 2))
-        seek_front(machine, w);
+        seek_head(machine, w);
     else
         seek_somewhere(machine, w);
 }
@@ -272,7 +271,7 @@ static void move(struct machine *machine, struct watcher *w)
         break;
     case 3:
     case 4:
-        if (!w->is_at_front)
+        if (!w->is_at_head)
             make_moves(machine, w, false);
         break;
     case 5:
@@ -281,7 +280,7 @@ static void move(struct machine *machine, struct watcher *w)
         make_moves(machine, w, rng_one_in(&machine->rng, 2));
         break;
     case 7:
-        seek_front(machine, w);
+        seek_head(machine, w);
         break;
     case 8:
         seek_end(machine, w);
@@ -313,8 +312,8 @@ static void come(struct machine *machine, struct watcher *w)
     const int result = w->is_attached ? twinlog_reader_attach(machine->log, &options, &w->reader)
                                       : twl_reader_open(machine_connect(machine), &options, &w->reader);
     must(w, result, "be opened");
-    place(w, options.from_lsn > 0 ? w->from : machine->history.front);
-    w->is_at_front = options.from_lsn == 0;
+    place(w, options.from_lsn > 0 ? w->from : machine->history.head);
+    w->is_at_head = options.from_lsn == 0;
 }
 
 static void go(struct watcher *w)

@@ -244,9 +244,9 @@ static void append_record(struct machine *machine)
 
 static void wait_for_records(struct machine *machine)
 {
-    const uint64_t front = machine->history.front, last = history_last(&machine->history);
-    const bool is_sync = last < front || rng_one_in(&machine->rng, 2);
-    const uint64_t lsn = is_sync ? last : front + rng_below(&machine->rng, last + 1 - front);
+    const uint64_t head = machine->history.head, last = history_last(&machine->history);
+    const bool is_sync = last < head || rng_one_in(&machine->rng, 2);
+    const uint64_t lsn = is_sync ? last : head + rng_below(&machine->rng, last + 1 - head);
     const int result =
         is_sync ? twinlog_sync(machine->log) : twinlog_wait(machine->log, lsn, TWINLOG_LEVEL_DURABLE, 0);
     if (result < 0)
@@ -324,7 +324,7 @@ static void settle(struct machine *machine)
 
 static struct outlook wish_nothing(const struct machine *machine)
 {
-    return (struct outlook){ .front = machine->history.front, .names = machine->names };
+    return (struct outlook){ .head = machine->history.head, .names = machine->names };
 }
 
 static uint64_t min_lsn(uint64_t a, uint64_t b)
@@ -338,11 +338,11 @@ static uint64_t max_lsn(uint64_t a, uint64_t b)
 }
 
 /* First LSN behind the segments that the limits let go. The list must show all that is durable. */
-static uint64_t front_by_segments(struct machine *machine, const struct twinlog_trim_options *options,
-                                  uint64_t durable)
+static uint64_t head_by_segments(struct machine *machine, const struct twinlog_trim_options *options,
+                                 uint64_t durable)
 {
     struct listing listing;
-    uint64_t later_bytes = 0, front = 0;
+    uint64_t later_bytes = 0, head = 0;
     unsigned started = 0;
     list_segments(machine, &listing);
     for (; started < listing.count && listing.segment[started].state <= TWINLOG_SEGMENT_ACTIVE; ++started)
@@ -355,40 +355,40 @@ static uint64_t front_by_segments(struct machine *machine, const struct twinlog_
                              segment->last_time_ns < options->before_time_ns;
         if (!by_bytes && !by_time)
             break;
-        front = durable + 1;
+        head = durable + 1;
         for (unsigned next = started - 1; next > i; --next)
             if (listing.segment[next].first_lsn > 0)
-                front = listing.segment[next].first_lsn;
+                head = listing.segment[next].first_lsn;
     }
-    return front;
+    return head;
 }
 
-static uint64_t front_by_trim(struct machine *machine, const struct twinlog_trim_options *options)
+static uint64_t head_by_trim(struct machine *machine, const struct twinlog_trim_options *options)
 {
     const uint64_t durable = twinlog_durable_lsn(machine->log);
-    uint64_t front = max_lsn(options->before_lsn, front_by_segments(machine, options, durable));
+    uint64_t head = max_lsn(options->before_lsn, head_by_segments(machine, options, durable));
     if (options->keep_records > 0 && durable > options->keep_records)
-        front = max_lsn(front, durable - options->keep_records + 1);
-    front = min_lsn(front, durable + 1);
+        head = max_lsn(head, durable - options->keep_records + 1);
+    head = min_lsn(head, durable + 1);
     if (!(options->flags & TWINLOG_TRIM_PAST_CURSORS))
-        front = min_lsn(front, names_needed(&machine->names));
-    return max_lsn(front, machine->history.front);
+        head = min_lsn(head, names_needed(&machine->names));
+    return max_lsn(head, machine->history.head);
 }
 
 static struct twinlog_trim_options choose_trim(struct machine *machine)
 {
     struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
-    const uint64_t front = machine->history.front, last = history_last(&machine->history);
+    const uint64_t head = machine->history.head, last = history_last(&machine->history);
     if (rng_one_in(&machine->rng, 4))
         options.flags = TWINLOG_TRIM_PAST_CURSORS;
-    /* a segment whose groups are not synced counts for the log, but is not listed yet */
+    /* a segment with groups that are not synced counts for the log, but is not listed yet */
     const bool is_behind = twinlog_written_lsn(machine->log) > twinlog_durable_lsn(machine->log);
     switch (rng_below(&machine->rng, machine->may_hide || is_behind ? 4 : 6)) {
     case 4:
         options.keep_bytes = 1 + rng_below(&machine->rng, 400000);
         break;
     case 1:
-        options.keep_records = 1 + rng_below(&machine->rng, last + 3 - front);
+        options.keep_records = 1 + rng_below(&machine->rng, last + 3 - head);
         break;
     case 5:
         options.before_time_ns =
@@ -398,19 +398,19 @@ static struct twinlog_trim_options choose_trim(struct machine *machine)
         options.before_lsn = last + 1 + rng_below(&machine->rng, 2); /* everything */
         break;
     default:
-        options.before_lsn = front + rng_below(&machine->rng, last + 3 - front);
+        options.before_lsn = head + rng_below(&machine->rng, last + 3 - head);
         break;
     }
     return options;
 }
 
 static void check_trim_result(const struct machine *machine, const struct twinlog_trim_result *result,
-                              uint64_t front)
+                              uint64_t head)
 {
-    if (result->first_lsn != front || result->removed_records != front - machine->history.front)
+    if (result->first_lsn != head || result->removed_records != head - machine->history.head)
         violation("a trim says that the log begins at LSN %" PRIu64 " and lost %" PRIu64
                   " records; it should begin at %" PRIu64 ", and began at %" PRIu64,
-                  result->first_lsn, result->removed_records, front, machine->history.front);
+                  result->first_lsn, result->removed_records, head, machine->history.head);
 }
 
 static void trim(struct machine *machine)
@@ -418,21 +418,21 @@ static void trim(struct machine *machine)
     const struct twinlog_trim_options options = choose_trim(machine);
     struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
     struct outlook wish = wish_nothing(machine);
-    wish.front = front_by_trim(machine, &options);
-    names_clamp(&wish.names, wish.front - 1, UINT64_MAX);
+    wish.head = head_by_trim(machine, &options);
+    names_clamp(&wish.names, wish.head - 1, UINT64_MAX);
     attempt(machine, &wish);
     const int error = twinlog_trim(machine->log, &options, &result);
     machine->attempt = NULL;
     if (error < 0)
         violation("a trim failed: %s", twinlog_strerror(error));
-    check_trim_result(machine, &result, wish.front);
-    machine->history.front = wish.front;
+    check_trim_result(machine, &result, wish.head);
+    machine->history.head = wish.head;
     machine->names = wish.names;
     settle(machine);
     ++totals.trims;
 }
 
-/* The records behind `last` are gone, and those before `front`. */
+/* The records behind `last` are gone, and those before `head`. */
 static void settle_cut(struct machine *machine, const struct outlook *wish, int error, const char *call)
 {
     begin_to_count_again(machine);
@@ -442,7 +442,7 @@ static void settle_cut(struct machine *machine, const struct outlook *wish, int 
         return;
     }
     tell_watchers(machine, wish->most);
-    history_move(&machine->history, wish->front, wish->most);
+    history_move(&machine->history, wish->head, wish->most);
     machine->names = wish->names;
     machine->acked = machine->written = wish->most;
     settle(machine);
@@ -450,23 +450,23 @@ static void settle_cut(struct machine *machine, const struct outlook *wish, int 
 
 static uint64_t choose_cut_lsn(struct machine *machine)
 {
-    const uint64_t front = machine->history.front, last = history_last(&machine->history);
+    const uint64_t head = machine->history.head, last = history_last(&machine->history);
     switch (rng_below(&machine->rng, 8)) {
     case 0:
-        return front - 1;
+        return head - 1;
     case 1:
-        return last - rng_below(&machine->rng, min_lsn(4, last + 2 - front));
+        return last - rng_below(&machine->rng, min_lsn(4, last + 2 - head));
     case 2:
         return last + rng_below(&machine->rng, 3);
     default:
-        return front - 1 + rng_below(&machine->rng, last + 2 - front);
+        return head - 1 + rng_below(&machine->rng, last + 2 - head);
     }
 }
 
 /* What was trimmed can't be truncated. */
 static void cut_too_much(struct machine *machine)
 {
-    const uint64_t lsn = rng_below(&machine->rng, machine->history.front - 1);
+    const uint64_t lsn = rng_below(&machine->rng, machine->history.head - 1);
     const struct outlook wish = wish_nothing(machine);
     attempt(machine, &wish);
     const int result = twinlog_truncate(machine->log, lsn);
@@ -477,7 +477,7 @@ static void cut_too_much(struct machine *machine)
 
 static void cut(struct machine *machine)
 {
-    if (machine->history.front > 1 && rng_one_in(&machine->rng, 16)) {
+    if (machine->history.head > 1 && rng_one_in(&machine->rng, 16)) {
         cut_too_much(machine);
         return;
     }
@@ -485,7 +485,7 @@ static void cut(struct machine *machine)
     struct outlook wish = wish_nothing(machine);
     wish.least = wish.most = lsn;
     wish.is_end_fixed = true;
-    names_clamp(&wish.names, wish.front - 1, lsn);
+    names_clamp(&wish.names, wish.head - 1, lsn);
     tell_copy(machine);
     attempt(machine, &wish);
     settle_cut(machine, &wish, twinlog_truncate(machine->log, lsn), "a cut");
@@ -512,7 +512,7 @@ static void reset(struct machine *machine)
 {
     const uint64_t next = choose_reset_lsn(machine);
     struct outlook wish = wish_nothing(machine);
-    wish.front = next;
+    wish.head = next;
     wish.least = wish.most = next - 1;
     wish.is_end_fixed = true;
     names_clamp(&wish.names, next - 1, next - 1);
@@ -559,21 +559,21 @@ static void settle_names(struct machine *machine, const struct outlook *wish, in
 
 static int expect_cursor(const struct machine *machine, uint64_t lsn)
 {
-    const uint64_t front = machine->history.front;
-    if (lsn > twinlog_durable_lsn(machine->log) && lsn >= front)
+    const uint64_t head = machine->history.head;
+    if (lsn > twinlog_durable_lsn(machine->log) && lsn >= head)
         return -ERANGE;
-    return lsn > 0 && lsn + 1 < front ? TWINLOG_ETRIMMED : 0;
+    return lsn > 0 && lsn + 1 < head ? TWINLOG_ETRIMMED : 0;
 }
 
 static void set_cursor(struct machine *machine)
 {
     const unsigned i = (unsigned)rng_below(&machine->rng, CURSOR_NAMES);
-    const uint64_t front = machine->history.front;
-    const uint64_t room = history_last(&machine->history) + 3 - (front - 1);
-    const uint64_t lsn = rng_one_in(&machine->rng, 8) ? rng_below(&machine->rng, front)
-                                                      : front - 1 + rng_below(&machine->rng, room);
+    const uint64_t head = machine->history.head;
+    const uint64_t room = history_last(&machine->history) + 3 - (head - 1);
+    const uint64_t lsn = rng_one_in(&machine->rng, 8) ? rng_below(&machine->rng, head)
+                                                      : head - 1 + rng_below(&machine->rng, room);
     struct outlook wish = wish_nothing(machine);
-    wish.names.cursor[i] = (struct named_cursor){ .is_set = true, .lsn = max_lsn(lsn, front - 1) };
+    wish.names.cursor[i] = (struct named_cursor){ .is_set = true, .lsn = max_lsn(lsn, head - 1) };
     struct twinlog *log = borrow_handle(machine);
     const int expected = expect_cursor(machine, lsn);
     attempt(machine, &wish);
@@ -734,7 +734,7 @@ void work_beside_copy(struct machine *machine)
 void end_workload(struct machine *machine)
 {
     end_shortage(machine);
-    read_attached(machine, machine->history.front);
+    read_attached(machine, machine->history.head);
     close_log(machine);
     look_at_rest(machine);
     dismiss_watchers(machine, false);

@@ -122,7 +122,7 @@ static void print_case(void)
     const struct simdisk_fault *fault = &current->fault;
     printf("  %s: %s number %" PRIu64 " ", current->scenario->name, simdisk_op_name(fault->op), fault->nth);
     if (fault->error < 0)
-        printf("fails with %s", strerrorname_np(-fault->error));
+        printf("fails with %s", twinlog_strerror(fault->error));
     else
         printf("is %zu bytes short", fault->missing);
     printf("%s\n  %s%s: %" PRIu64 " accepted, %" PRIu64 " acknowledged; last operation: %s\n",
@@ -424,8 +424,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "sim-faults: --replay needs a --scenario, from 1 to %d\n", SCENARIO_COUNT);
         return 2;
     }
+#ifdef __GLIBC__
     mallopt(M_MMAP_THRESHOLD, 1 << 25); /* as in sim-crash */
     mallopt(M_TRIM_THRESHOLD, 1 << 28);
+#endif
     signal(SIGABRT, report_signal);
     signal(SIGSEGV, report_signal);
     for (size_t i = 0; i < SCENARIO_COUNT; ++i)

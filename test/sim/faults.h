@@ -19,8 +19,8 @@ struct run;
 struct scenario {
     const char *name;
     void (*script)(struct run *run);
-    bool is_torn;   /* begins with a log whose last group was torn by a power cut */
-    bool is_killed; /* ... whose writer was killed before its last group was synced */
+    bool is_torn;   /* begins with a log with a last group that was torn by a power cut */
+    bool is_killed; /* ... and its writer was killed before its last group was synced */
     bool is_padded;
     bool is_buffered;
     bool is_barrier_narrow;
@@ -58,10 +58,10 @@ struct run {
     struct pending pending[MAX_REQUESTS];
 
     /* what may be */
-    uint64_t front[MAX_POSSIBLE];
-    unsigned fronts;
+    uint64_t head[MAX_POSSIBLE];
+    unsigned heads;
     struct {
-        uint64_t front, last;
+        uint64_t head, last;
     } cut[MAX_POSSIBLE];
     unsigned cuts;
     struct {

@@ -34,7 +34,7 @@ void expect_honest(const struct run *run, int result, const char *call)
         violation("%s returned %d (%s)", call, result, twinlog_strerror(result));
 }
 
-/* To those who look from outside a file that is locked is one that changes; they look again and again. */
+/* To those that look from outside a file that is locked is one that changes; they look again and again. */
 static bool was_held_up(const struct run *run, int result)
 {
     return (result == -EBUSY || result == -EEXIST) && run->fault.error == -EAGAIN &&
@@ -74,8 +74,8 @@ static void check_watermarks(struct run *run)
 
 void begin_run(struct run *run)
 {
-    run->front[0] = run->history.front;
-    run->fronts = 1;
+    run->head[0] = run->history.head;
+    run->heads = 1;
     for (unsigned i = 0; i < CURSOR_NAMES; ++i)
         run->cursor[i].count = 1;
     for (unsigned i = 0; i < VALUE_NAMES; ++i)
@@ -88,43 +88,42 @@ static void check_room(unsigned count)
         violation("the script leaves more open than there is room for");
 }
 
-static bool may_have_front(const struct run *run, uint64_t front)
+static bool may_have_head(const struct run *run, uint64_t head)
 {
-    for (unsigned i = 0; i < run->fronts; ++i)
-        if (run->front[i] == front)
+    for (unsigned i = 0; i < run->heads; ++i)
+        if (run->head[i] == head)
             return true;
     return false;
 }
 
-static uint64_t highest_front(const struct run *run)
+static uint64_t highest_head(const struct run *run)
 {
-    uint64_t front = 0;
-    for (unsigned i = 0; i < run->fronts; ++i)
-        front = run->front[i] > front ? run->front[i] : front;
-    return front;
+    uint64_t head = 0;
+    for (unsigned i = 0; i < run->heads; ++i)
+        head = run->head[i] > head ? run->head[i] : head;
+    return head;
 }
 
-static void add_front(struct run *run, uint64_t front)
+static void add_head(struct run *run, uint64_t head)
 {
-    if (may_have_front(run, front))
+    if (may_have_head(run, head))
         return;
-    check_room(run->fronts);
-    run->front[run->fronts++] = front;
+    check_room(run->heads);
+    run->head[run->heads++] = head;
 }
 
-static void add_cut(struct run *run, uint64_t front, uint64_t last)
+static void add_cut(struct run *run, uint64_t head, uint64_t last)
 {
     check_room(run->cuts);
-    run->cut[run->cuts].front = front;
+    run->cut[run->cuts].head = head;
     run->cut[run->cuts++].last = last;
 }
 
 /* `is_empty`: no record was left, and the LSNs are not known. */
-static bool may_be_cut(const struct run *run, bool is_empty, uint64_t front, uint64_t last)
+static bool may_be_cut(const struct run *run, bool is_empty, uint64_t head, uint64_t last)
 {
     for (unsigned i = 0; i < run->cuts; ++i)
-        if (is_empty ||
-            (last == run->cut[i].last && (front == run->cut[i].front || may_have_front(run, front))))
+        if (is_empty || (last == run->cut[i].last && (head == run->cut[i].head || may_have_head(run, head))))
             return true;
     return false;
 }
@@ -231,15 +230,15 @@ static void settle_names(struct run *run)
         settle_found_value(run, i, &found);
 }
 
-static void settle_front(struct run *run, uint64_t front)
+static void settle_head(struct run *run, uint64_t head)
 {
-    run->front[0] = front;
-    run->fronts = 1;
+    run->head[0] = head;
+    run->heads = 1;
 }
 
-static void settle_end(struct run *run, uint64_t front, uint64_t last)
+static void settle_end(struct run *run, uint64_t head, uint64_t last)
 {
-    history_move(&run->history, front, last);
+    history_move(&run->history, head, last);
     run->acked = last;
     run->cuts = 0;
 }
@@ -247,20 +246,20 @@ static void settle_end(struct run *run, uint64_t front, uint64_t last)
 static void settle_records(struct run *run)
 {
     const uint64_t first = twinlog_first_lsn(run->log), last = twinlog_last_lsn(run->log);
-    const uint64_t front = first > 0 ? first : last + 1;
+    const uint64_t head = first > 0 ? first : last + 1;
     const bool is_uncut =
-        last >= run->acked && last <= history_last(&run->history) && may_have_front(run, front);
-    const bool is_cut = may_be_cut(run, false, front, last);
+        last >= run->acked && last <= history_last(&run->history) && may_have_head(run, head);
+    const bool is_cut = may_be_cut(run, false, head, last);
     if (!is_uncut && !is_cut)
         violation("O1: open found LSN %" PRIu64 " to %" PRIu64 ", acknowledged were %" PRIu64
                   ", accepted %" PRIu64,
-                  front, last, run->acked, history_last(&run->history));
+                  head, last, run->acked, history_last(&run->history));
     if (is_cut)
-        add_clamped_cursors(run, front - 1, last);
+        add_clamped_cursors(run, head - 1, last);
     if (is_uncut)
-        history_move(&run->history, front, last);
-    settle_end(run, front, last);
-    settle_front(run, front);
+        history_move(&run->history, head, last);
+    settle_end(run, head, last);
+    settle_head(run, head);
 }
 
 void open_log(struct run *run)
@@ -357,33 +356,33 @@ void sync_log(struct run *run)
 /* ---- removing ------------------------------------------------------------------------------------ */
 
 /* As the log itself sees it. */
-static uint64_t front_in_memory(const struct run *run)
+static uint64_t head_in_memory(const struct run *run)
 {
     const uint64_t first = twinlog_first_lsn(run->log);
     return first > 0 ? first : twinlog_durable_lsn(run->log) + 1;
 }
 
 /* A trim that failed may have moved the head all the same, and a truncation finds out. */
-static void notice_front(struct run *run)
+static void notice_head(struct run *run)
 {
-    const uint64_t front = front_in_memory(run);
-    if (!may_have_front(run, front))
-        violation("the log begins at LSN %" PRIu64 ", where no trim was to bring it", front);
-    run->history.front = front;
+    const uint64_t head = head_in_memory(run);
+    if (!may_have_head(run, head))
+        violation("the log begins at LSN %" PRIu64 ", where no trim was to bring it", head);
+    run->history.head = head;
 }
 
 /* A cursor may have held it. */
-static void add_trimmed_fronts(struct run *run, uint64_t front, bool is_held)
+static void add_trimmed_heads(struct run *run, uint64_t head, bool is_held)
 {
-    if (front <= run->history.front)
+    if (head <= run->history.head)
         return;
     for (unsigned name = 0; name < CURSOR_NAMES && is_held; ++name)
         for (unsigned i = 0; i < run->cursor[name].count; ++i) {
             const struct named_cursor *cursor = &run->cursor[name].may_be[i];
-            if (cursor->is_set && cursor->lsn + 1 < front && cursor->lsn + 1 > run->history.front)
-                add_front(run, cursor->lsn + 1);
+            if (cursor->is_set && cursor->lsn + 1 < head && cursor->lsn + 1 > run->history.head)
+                add_head(run, cursor->lsn + 1);
         }
-    add_front(run, front);
+    add_head(run, head);
 }
 
 void trim_log(struct run *run, uint64_t before_lsn, uint32_t flags)
@@ -395,42 +394,42 @@ void trim_log(struct run *run, uint64_t before_lsn, uint32_t flags)
     const uint64_t end = twinlog_durable_lsn(run->log) + 1;
     options.before_lsn = before_lsn;
     options.flags = flags;
-    add_trimmed_fronts(run, before_lsn < end ? before_lsn : end, !(flags & TWINLOG_TRIM_PAST_CURSORS));
+    add_trimmed_heads(run, before_lsn < end ? before_lsn : end, !(flags & TWINLOG_TRIM_PAST_CURSORS));
     add_clamped_cursors(run, before_lsn < end ? before_lsn - 1 : end - 1, UINT64_MAX);
     const int error = twinlog_trim(run->log, &options, &result);
     expect_honest(run, error, "trim");
-    notice_front(run);
-    if (error == 0 && result.first_lsn != run->history.front)
+    notice_head(run);
+    if (error == 0 && result.first_lsn != run->history.head)
         violation("a trim says that the log begins at LSN %" PRIu64 ", it does at %" PRIu64, result.first_lsn,
-                  run->history.front);
+                  run->history.head);
     if (error == 0) {
-        settle_front(run, run->history.front);
-        clamp_cursors(run, run->history.front - 1, UINT64_MAX);
+        settle_head(run, run->history.head);
+        clamp_cursors(run, run->history.head - 1, UINT64_MAX);
     }
     check_watermarks(run);
 }
 
 /* In memory the truncation shows by the last LSN. Only when its segment is durable may it show at all. */
-static void remove_from_end(struct run *run, uint64_t front, uint64_t last, bool is_reset)
+static void remove_from_end(struct run *run, uint64_t head, uint64_t last, bool is_reset)
 {
     const uint64_t old_last = history_last(&run->history);
     const char *call = is_reset ? "reset" : "cut";
-    add_cut(run, front, last);
-    add_clamped_cursors(run, front - 1, last);
-    const int result = is_reset ? twinlog_reset(run->log, front) : twinlog_truncate(run->log, last);
+    add_cut(run, head, last);
+    add_clamped_cursors(run, head - 1, last);
+    const int result = is_reset ? twinlog_reset(run->log, head) : twinlog_truncate(run->log, last);
     notice_poison(run);
-    if (result != TWINLOG_ETRIMMED || is_reset || highest_front(run) <= last + 1)
+    if (result != TWINLOG_ETRIMMED || is_reset || highest_head(run) <= last + 1)
         expect_honest(run, result, call);
     const uint64_t now_last = twinlog_last_lsn(run->log);
     if (result == 0 && now_last != last)
         violation("after a %s the last LSN is %" PRIu64 ", not %" PRIu64, call, now_last, last);
     if (is_reset && now_last == last)
-        settle_front(run, front);
-    notice_front(run);
+        settle_head(run, head);
+    notice_head(run);
     if (result == 0)
-        clamp_cursors(run, run->history.front - 1, last);
+        clamp_cursors(run, run->history.head - 1, last);
     if (result == 0 || (now_last == last && now_last != old_last)) {
-        settle_end(run, run->history.front, last);
+        settle_end(run, run->history.head, last);
         run->poisoned_lsn = last; /* it was poisoned behind the truncation, if at all */
     }
     check_watermarks(run);
@@ -438,8 +437,8 @@ static void remove_from_end(struct run *run, uint64_t front, uint64_t last, bool
 
 void truncate_log(struct run *run, uint64_t last_lsn)
 {
-    if (run->log && last_lsn < history_last(&run->history) && last_lsn + 1 >= run->history.front)
-        remove_from_end(run, run->history.front, last_lsn, false);
+    if (run->log && last_lsn < history_last(&run->history) && last_lsn + 1 >= run->history.head)
+        remove_from_end(run, run->history.head, last_lsn, false);
 }
 
 void reset_log(struct run *run, uint64_t next_lsn)
@@ -453,7 +452,7 @@ void reset_log(struct run *run, uint64_t next_lsn)
 void set_cursor(struct run *run, unsigned name, uint64_t lsn)
 {
     const struct named_cursor cursor = { .is_set = true, .lsn = lsn };
-    if (!run->log || lsn + 1 < run->history.front || lsn > twinlog_durable_lsn(run->log))
+    if (!run->log || lsn + 1 < run->history.head || lsn > twinlog_durable_lsn(run->log))
         return;
     add_cursor(run, name, cursor);
     const int result = twinlog_cursor_set(run->log, CURSOR_NAME[name], lsn);
@@ -536,20 +535,20 @@ struct sight {
     uint64_t first, last;
 };
 
-static struct sight read_all(const struct run *run, struct twinlog_reader *reader, const char *who)
+static struct sight read_all(const struct run *run, struct twinlog_reader *reader, const char *name)
 {
     struct sight sight = { .is_empty = true };
     struct twinlog_record record;
     while ((sight.error = twinlog_reader_next(reader, &record)) == 1) {
         if (!sight.is_empty && record.lsn != sight.last + 1)
-            violation("O2: %s returned LSN %" PRIu64 " behind %" PRIu64, who, record.lsn, sight.last);
-        history_check(&run->history, &record, who);
+            violation("O2: %s returned LSN %" PRIu64 " behind %" PRIu64, name, record.lsn, sight.last);
+        history_check(&run->history, &record, name);
         sight.first = sight.is_empty ? record.lsn : sight.first;
         sight.last = record.lsn;
         sight.is_empty = false;
     }
     if (sight.error < 0 && twinlog_reader_next(reader, &record) != sight.error)
-        violation("%s returned an error once, and then another result", who);
+        violation("%s returned an error once, and then another result", name);
     twinlog_reader_close(reader);
     return sight;
 }
@@ -559,37 +558,37 @@ void read_attached(struct run *run)
     struct twinlog_reader *reader = NULL;
     if (!run->log)
         return;
-    const uint64_t front = run->history.front, durable = twinlog_durable_lsn(run->log);
+    const uint64_t head = run->history.head, durable = twinlog_durable_lsn(run->log);
     int result = twinlog_reader_attach(run->log, NULL, &reader);
     struct sight sight = { .error = result };
     if (result == 0)
         sight = read_all(run, reader, "an attached reader");
     expect_honest(run, sight.error, "an attached reader");
-    const bool is_right = sight.is_empty ? durable < front : sight.first == front && sight.last == durable;
+    const bool is_right = sight.is_empty ? durable < head : sight.first == head && sight.last == durable;
     if (sight.error == 0 && !is_right)
         violation("O8: an attached reader returned LSN %" PRIu64 " to %" PRIu64 ", durable were %" PRIu64
                   " to %" PRIu64,
-                  sight.first, sight.last, front, durable);
+                  sight.first, sight.last, head, durable);
 }
 
 /* From outside, where a writer may be at work or not. Of a log that is open it must not see too much, of
  * one that is closed not too little. */
-static void check_outside(struct run *run, const struct sight *sight, const char *who)
+static void check_outside(struct run *run, const struct sight *sight, const char *name)
 {
     if (sight->error == -ENOENT && !run->exists)
         return;
-    expect_honest(run, sight->error, who);
+    expect_honest(run, sight->error, name);
     if (sight->error < 0)
         return;
     const uint64_t limit = run->log ? twinlog_durable_lsn(run->log) : history_last(&run->history);
     const bool is_cut = may_be_cut(run, sight->is_empty, sight->first, sight->last);
     if (!sight->is_empty && sight->last > limit)
-        violation("O8: %s told of LSN %" PRIu64 ", durable were at most %" PRIu64, who, sight->last, limit);
-    if (!sight->is_empty && !may_have_front(run, sight->first) && !is_cut)
-        violation("%s told of LSN %" PRIu64 " as the first", who, sight->first);
-    const bool is_short = sight->is_empty ? run->acked >= highest_front(run) : sight->last < run->acked;
+        violation("O8: %s told of LSN %" PRIu64 ", durable were at most %" PRIu64, name, sight->last, limit);
+    if (!sight->is_empty && !may_have_head(run, sight->first) && !is_cut)
+        violation("%s told of LSN %" PRIu64 " as the first", name, sight->first);
+    const bool is_short = sight->is_empty ? run->acked >= highest_head(run) : sight->last < run->acked;
     if (!run->log && is_short && !is_cut)
-        violation("O1: %s told of LSN %" PRIu64 " at most, acknowledged were %" PRIu64, who, sight->last,
+        violation("O1: %s told of LSN %" PRIu64 " at most, acknowledged were %" PRIu64, name, sight->last,
                   run->acked);
 }
 
@@ -606,15 +605,15 @@ void read_outside(struct run *run)
 
 /* Back from the end, then to a time; `result` is what was returned, if anything was. */
 static void expect_record(const struct run *run, int result, const struct twinlog_record *record,
-                          uint64_t lsn, const char *who)
+                          uint64_t lsn, const char *name)
 {
-    expect_honest(run, result, who);
+    expect_honest(run, result, name);
     if (result == 0)
-        violation("O1: %s found nothing, it was to be LSN %" PRIu64, who, lsn);
+        violation("O1: %s found nothing, it was to be LSN %" PRIu64, name, lsn);
     if (result == 1 && record->lsn != lsn)
-        violation("O2: %s found LSN %" PRIu64 ", it was to be %" PRIu64, who, record->lsn, lsn);
+        violation("O2: %s found LSN %" PRIu64 ", it was to be %" PRIu64, name, record->lsn, lsn);
     if (result == 1)
-        history_check(&run->history, record, who);
+        history_check(&run->history, record, name);
 }
 
 void seek_around(struct run *run)
@@ -623,10 +622,10 @@ void seek_around(struct run *run)
     struct twinlog_record record;
     if (!run->log)
         return;
-    const uint64_t front = run->history.front, durable = twinlog_durable_lsn(run->log);
-    if (durable < front || twinlog_reader_attach(run->log, NULL, &reader) < 0)
+    const uint64_t head = run->history.head, durable = twinlog_durable_lsn(run->log);
+    if (durable < head || twinlog_reader_attach(run->log, NULL, &reader) < 0)
         return;
-    const uint64_t middle = front + (durable - front) / 2;
+    const uint64_t middle = head + (durable - head) / 2;
     const int64_t time_ns = history_fact(&run->history, middle)->time_ns;
     int result = twinlog_reader_seek_end(reader);
     if (result == 0)
@@ -637,7 +636,7 @@ void seek_around(struct run *run)
         expect_record(run, result, &record, durable, "a step back from the end");
     twinlog_reader_seek_time(reader, time_ns);
     result = twinlog_reader_next(reader, &record);
-    expect_record(run, result, &record, history_find_time(&run->history, front, durable, time_ns),
+    expect_record(run, result, &record, history_find_time(&run->history, head, durable, time_ns),
                   "a seek to a time");
     twinlog_reader_seek(reader, middle);
     result = twinlog_reader_next(reader, &record);
@@ -698,22 +697,6 @@ void list_log(struct run *run)
 
 /* ---- copies -------------------------------------------------------------------------------------- */
 
-static int find_state(void *context, const char *name)
-{
-    bool *is_there = context;
-    *is_there = *is_there || strcmp(name, STATE_NAME) == 0;
-    return 0;
-}
-
-static bool has_begun(struct simdisk *copy)
-{
-    bool is_there = false;
-    struct io *io = simdisk_connect(copy);
-    io->ops->list(io, find_state, &is_there);
-    io->ops->destroy(io);
-    return is_there;
-}
-
 static void check_copied_records(struct run *run, struct twinlog *log)
 {
     struct twinlog_reader *reader = NULL;
@@ -721,7 +704,7 @@ static void check_copied_records(struct run *run, struct twinlog *log)
     if (result < 0)
         violation("a copy can't be read: %s", twinlog_strerror(result));
     const struct sight sight = read_all(run, reader, "a reader of a copy");
-    const bool is_right = sight.is_empty ? run->to_copy < highest_front(run) : sight.last >= run->to_copy;
+    const bool is_right = sight.is_empty ? run->to_copy < highest_head(run) : sight.last >= run->to_copy;
     if (sight.error < 0 || !is_right)
         violation("O1: a copy has LSN %" PRIu64 " to %" PRIu64 ", durable were %" PRIu64 ": %s", sight.first,
                   sight.last, run->to_copy, twinlog_strerror(sight.error));
@@ -732,7 +715,7 @@ void check_copy(struct run *run, struct simdisk *copy, bool is_finished)
     struct twinlog *log = NULL;
     struct twinlog_options options = run->options;
     struct twinlog_report report = { 0 };
-    const bool is_started = has_begun(copy);
+    const bool is_started = simdisk_has_file(copy, STATE_NAME);
     options.ret_report = &report;
     const int result = twl_log_open(simdisk_connect(copy), &options, &log);
     const bool is_new = result == 0 && report.finding == TWINLOG_FOUND_NEW_LOG;
@@ -757,7 +740,7 @@ void back_up(struct run *run)
     /* without the writer's page the markers in the log tell what is durable, and the last group has none
      * yet */
     if (run->log && simdisk_faults(run->disk) > 0)
-        run->to_copy = run->history.front - 1;
+        run->to_copy = run->history.head - 1;
     const bool is_without_log = result == -ENOENT && !run->exists;
     if (!is_without_log && !was_held_up(run, result))
         expect_honest(run, result, "a backup");

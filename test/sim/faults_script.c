@@ -53,7 +53,7 @@ void script_of_removals(struct run *run)
     enqueue_record(run);
     truncate_log(run, history_last(&run->history) - 2);
     append_records(run, 2);
-    truncate_log(run, run->history.front + 1);
+    truncate_log(run, run->history.head + 1);
     append_records(run, 2);
     seek_around(run);
     close_log(run);
@@ -104,7 +104,7 @@ void script_of_copies(struct run *run)
 
 /* ---- afterwards, on a healthy disk --------------------------------------------------------------- */
 
-/* Whoever opens it next may do so in another way. */
+/* The next opening may be made in another way. */
 static void change_ways(struct run *run)
 {
     run->options.flags &= ~(uint32_t)(TWINLOG_BUFFERED | TWINLOG_PAD);

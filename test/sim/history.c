@@ -17,14 +17,14 @@ struct stamp {
 
 struct history history_begin(uint64_t writer)
 {
-    return (struct history){ .start = 1, .front = 1, .writer = writer };
+    return (struct history){ .start = 1, .head = 1, .writer = writer };
 }
 
 struct history history_inherit(const struct history *past, uint64_t writer)
 {
     return (struct history){ .past = past,
                              .start = history_last(past) + 1,
-                             .front = past->front,
+                             .head = past->head,
                              .settled = past->settled,
                              .usual_bytes = past->usual_bytes,
                              .writer = writer };
@@ -168,15 +168,15 @@ static void restart(struct history *history, uint64_t next)
     history->start = next;
 }
 
-void history_move(struct history *history, uint64_t front, uint64_t last)
+void history_move(struct history *history, uint64_t head, uint64_t last)
 {
-    const bool is_elsewhere = last > history_last(history) || last + 1 < history->front;
+    const bool is_elsewhere = last > history_last(history) || last + 1 < history->head;
     history->generation += last != history_last(history);
     if (is_elsewhere)
-        restart(history, front);
+        restart(history, head);
     else
         cut(history, last);
-    history->front = front;
+    history->head = head;
     history->settled = last;
 }
 
@@ -278,12 +278,12 @@ static bool is_same_payload(const struct fact *fact, const struct twinlog_record
            (fact->size == 0 || memcmp(fact->data, record->data, fact->size) == 0);
 }
 
-/* What a wrong record is, for whoever has to find out. */
+/* What a wrong record is, for a person to find out. */
 static const char *describe(const struct history *history, const struct twinlog_record *record)
 {
     static char text[160];
     struct stamp stamp = { 0, 0, 0, 0 };
-    for (uint64_t lsn = history->front; lsn <= history_last(history); ++lsn) {
+    for (uint64_t lsn = history->head; lsn <= history_last(history); ++lsn) {
         const struct fact *fact = history_fact(history, lsn);
         if (record->size >= 8 && fact && is_same_payload(fact, record)) {
             snprintf(text, sizeof(text), "it is that of LSN %" PRIu64, lsn);
@@ -291,7 +291,7 @@ static const char *describe(const struct history *history, const struct twinlog_
         }
     }
     if (record->size < sizeof(stamp))
-        return "too short to say whose it is";
+        return "too short to tell its writer";
     memcpy(&stamp, record->data, sizeof(stamp));
     for (; history; history = history->past)
         if (stamp.writer == history->writer) {
@@ -328,27 +328,27 @@ bool history_knows(const struct history *history, const struct twinlog_record *r
     return false;
 }
 
-void history_check(const struct history *history, const struct twinlog_record *record, const char *who)
+void history_check(const struct history *history, const struct twinlog_record *record, const char *name)
 {
     const char *why;
     if (!history_knows(history, record, &why))
-        violation("%s returned LSN %" PRIu64 ": %s", who, record->lsn, why);
+        violation("%s returned LSN %" PRIu64 ": %s", name, record->lsn, why);
 }
 
 uint64_t history_check_rest(const struct history *history, struct twinlog_reader *reader, uint64_t next,
-                            const char *who)
+                            const char *name)
 {
     struct twinlog_record record;
     int result = 0;
     while ((result = twinlog_reader_next(reader, &record)) == 1) {
         if (record.lsn != history_next(history, next))
-            violation("O2: %s returned LSN %" PRIu64 " where %" PRIu64 " was next", who, record.lsn,
+            violation("O2: %s returned LSN %" PRIu64 " where %" PRIu64 " was next", name, record.lsn,
                       history_next(history, next));
-        history_check(history, &record, who);
+        history_check(history, &record, name);
         next = record.lsn + 1;
     }
     if (result < 0)
-        violation("%s failed at LSN %" PRIu64 ": %s", who, next, twinlog_strerror(result));
+        violation("%s failed at LSN %" PRIu64 ": %s", name, next, twinlog_strerror(result));
     return next - 1;
 }
 

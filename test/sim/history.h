@@ -3,9 +3,9 @@
  * What a log was given, so that what it gives back can be judged.
  *
  * A history is the list of records that were accepted, by LSN. That of a recovered image begins with what it
- * inherited from the history of the disk it was taken from. A record's payload says who wrote it, as which
+ * inherited from the history of the disk it was taken from. A record's payload says which writer wrote it, as which
  * LSN, in which generation and how long it is, followed by bytes made from that; but some payloads are zeros,
- * nothing, or a copy of what was on the disk, to confuse whoever looks for frames.
+ * nothing, or a copy of what was on the disk, to confuse a search for frames.
  *
  * A truncation takes records from the end, and the LSNs are given again to others: a generation. A trim moves the
  * head; what lies before it is still known, for readers that were not there in time.
@@ -43,7 +43,7 @@ struct fact {
 struct history {
     const struct history *past; /* what is known of LSNs before `start`; NULL: nothing */
     uint64_t start;             /* LSN of fact[0] */
-    uint64_t front;             /* oldest LSN that is kept, or the one that comes first */
+    uint64_t head;              /* oldest LSN that is kept, or the one that comes first */
     struct fact *fact;
     size_t facts, room;
     struct fact offer[MAX_BATCH]; /* a batch in a call that has not returned */
@@ -92,22 +92,22 @@ bool history_has_zeros(const struct history *history, uint64_t first, uint64_t l
 /* A reservation of this life ends: with these bytes in it; or, with NULL, as a filler. */
 void history_fill(struct history *history, uint64_t lsn, const void *data);
 
-/* The log begins at `front` and ends at `last`: after a trim, a truncation, a reset, or as it was recovered. What
+/* The log begins at `head` and ends at `last`: after a trim, a truncation, a reset, or as it was recovered. What
  * lies behind `last` is gone for good. */
-void history_move(struct history *history, uint64_t front, uint64_t last);
+void history_move(struct history *history, uint64_t head, uint64_t last);
 
 /* Is `record` the one of that LSN? If not, *ret_why says what is wrong with it. */
 bool history_knows(const struct history *history, const struct twinlog_record *record, const char **ret_why);
 
-/* Ends the test unless `record` is the one of that LSN. `who` returned it. */
-void history_check(const struct history *history, const struct twinlog_record *record, const char *who);
+/* Ends the test unless `record` is the one of that LSN. `name` returned it. */
+void history_check(const struct history *history, const struct twinlog_record *record, const char *name);
 
 /* Reads on from `reader` as far as it goes, checking each record; the first must be `next`. Returns the
  * LSN of the last one, or next - 1. */
 uint64_t history_check_rest(const struct history *history, struct twinlog_reader *reader, uint64_t next,
-                            const char *who);
+                            const char *name);
 
-/* The first LSN in [from, to] whose time is `time_ns` or later; to + 1 if there is none. */
+/* The first LSN in [from, to] with time `time_ns` or later; to + 1 if there is none. */
 uint64_t history_find_time(const struct history *history, uint64_t from, uint64_t to, int64_t time_ns);
 
 /* Each test program has its own: prints the message and how to do it again, ends the program. */

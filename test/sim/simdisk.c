@@ -133,7 +133,7 @@ void sim_drop_pages(struct inode *inode, uint64_t offset, uint64_t size)
 
 void sim_evict(struct simdisk *disk)
 {
-    if (!disk->is_split || !rng_one_in(&disk->rng, EVICTION_OPS))
+    if (!disk->is_split || disk->options.keeps_pages || !rng_one_in(&disk->rng, EVICTION_OPS))
         return;
     const bool goes_all = rng_one_in(&disk->rng, 2);
     for (size_t i = 0; i < disk->inodes; ++i) {
@@ -164,7 +164,7 @@ void sim_show_change(struct inode *inode, struct change *change)
     inode->view_bytes = max_u64(inode->view_bytes, end);
 }
 
-/* Who has the file mapped sees it, too. */
+/* A process that has the file mapped sees it, too. */
 static void show_in_page(struct inode *inode, const unsigned char *bytes, size_t size, uint64_t offset)
 {
     if (inode->page && offset < inode->page_bytes)

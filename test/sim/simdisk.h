@@ -3,7 +3,7 @@
  * A disk in memory behind struct io_ops that forgets what was not synced, on purpose.
  *
  * Every file has two states: what reads see, and what is durable. Between them stands an ordered list
- * of changes that no sync has covered. A crash image is a new disk whose durable state is the old
+ * of changes that no sync has covered. A crash image is a new disk; its durable state is the old
  * durable state plus a chosen part of those changes, sector by sector (512 bytes). The rules:
  *
  *  - A write is a set of sectors; each may be old or new after a crash, in any combination with the
@@ -74,7 +74,8 @@ const char *simdisk_op_name(enum simdisk_op op);
 struct simdisk_options {
     uint64_t seed;
     int64_t clock_ns;
-    bool has_direct;        /* false: IO_DIRECT is -EINVAL */
+    bool keeps_pages; /* somebody has every page mapped: none leaves the page cache, but by a direct write */
+    bool has_direct;  /* false: IO_DIRECT is -EINVAL */
     bool is_barrier_narrow; /* true: the barrier of a submitted write covers that write only, also a short
                                one, as RWF_DSYNC does; false: it covers all completed writes of the
                                file, and a short write cancels it, as a linked fdatasync does */
@@ -85,6 +86,7 @@ void simdisk_destroy(struct simdisk *disk); /* every process on it must have end
 
 /* A process: the log or reader that is given it destroys it. */
 struct io *simdisk_connect(struct simdisk *disk);
+bool simdisk_has_file(const struct simdisk *disk, const char *name); /* as a process sees it */
 
 void simdisk_set_clock(struct simdisk *disk, int64_t now_ns);
 int64_t simdisk_clock(const struct simdisk *disk);
@@ -111,7 +113,7 @@ enum simdisk_cut {
 };
 const char *simdisk_cut_name(enum simdisk_cut cut);
 
-/* Independent things a power cut decides about now; sectors whose bytes would not change don't count. */
+/* Independent things a power cut decides about now; sectors that would not change don't count. */
 unsigned simdisk_choices(const struct simdisk *disk);
 
 /* `disk` goes on as if nothing had happened. */

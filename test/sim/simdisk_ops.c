@@ -138,7 +138,9 @@ static int sim_read(struct io_file *file, void *buffer, size_t size, uint64_t of
         return -EINVAL;
     *ret_size = offset < inode->view_bytes ? (size_t)min_u64(size, inode->view_bytes - offset) : 0;
     if (sim_file_of(file)->flags & IO_FROM_DISK) /* a page stays that somebody has mapped */
-        sim_drop_pages(inode, offset, rng_one_in(&disk_of(file)->rng, 4) ? 0 : *ret_size);
+        sim_drop_pages(inode, offset,
+                       disk_of(file)->options.keeps_pages || rng_one_in(&disk_of(file)->rng, 4) ? 0
+                                                                                                : *ret_size);
     const bool is_past_cache = sim_file_of(file)->flags & (IO_DIRECT | IO_FROM_DISK);
     content_read(inode->behind && is_past_cache ? inode->behind : inode->view, offset, buffer, *ret_size);
     return 0;
@@ -594,4 +596,9 @@ struct io *simdisk_connect(struct simdisk *disk)
     };
     ++disk->processes;
     return &process->io;
+}
+
+bool simdisk_has_file(const struct simdisk *disk, const char *name)
+{
+    return sim_find_name(&disk->view, name) != NULL;
 }

@@ -25,10 +25,12 @@ static pthread_cond_t opened = PTHREAD_COND_INITIALIZER;
 static void pass(const _Atomic bool *is_shut)
 {
     pthread_mutex_lock(&lock);
-    atomic_fetch_add(&gate.waiting, 1);
-    while (atomic_load(is_shut))
-        pthread_cond_wait(&opened, &lock);
-    atomic_fetch_sub(&gate.waiting, 1);
+    if (atomic_load(is_shut)) {
+        atomic_fetch_add(&gate.waiting, 1);
+        while (atomic_load(is_shut))
+            pthread_cond_wait(&opened, &lock);
+        atomic_fetch_sub(&gate.waiting, 1);
+    }
     pthread_mutex_unlock(&lock);
 }
 
@@ -69,6 +71,14 @@ static int gated_sync_data(struct io_file *file)
     if (atomic_load(&unsynced_file) == file)
         atomic_store(&unsynced_file, NULL);
     return real->sync_data(file);
+}
+
+/* What else is written without a barrier are headers, of segments and of their open groups. */
+static int gated_write(struct io_file *file, const void *data, size_t size, uint64_t offset)
+{
+    if (offset >= SEGMENT_DATA_OFFSET + BLOCK_BYTES)
+        pass(&gate.is_shut_for_seals);
+    return real->write(file, data, size, offset);
 }
 
 static int gated_allocate(struct io_file *file, uint64_t bytes, enum io_allocation how)
@@ -118,6 +128,7 @@ void gate_reset(void)
     atomic_store(&gate.has_left_unsynced, false);
     atomic_store(&gate.is_shut, false);
     atomic_store(&gate.is_shut_for_files, false);
+    atomic_store(&gate.is_shut_for_seals, false);
     atomic_store(&gate.error, 0);
     atomic_store(&gate.largest_file, UINT64_MAX);
     atomic_store(&gate.map_error, 0);
@@ -144,6 +155,7 @@ int gate_try_log(const struct twinlog_options *options, struct twinlog **ret_log
         ops = *io->ops;
         ops.submit = gated_submit;
         ops.sync_data = gated_sync_data;
+        ops.write = gated_write;
         ops.allocate = gated_allocate;
         ops.map = gated_map;
         ops.check_view = gated_check_view;
@@ -172,6 +184,7 @@ void gate_open(void)
     pthread_mutex_lock(&lock);
     atomic_store(&gate.is_shut, false);
     atomic_store(&gate.is_shut_for_files, false);
+    atomic_store(&gate.is_shut_for_seals, false);
     pthread_cond_broadcast(&opened);
     pthread_mutex_unlock(&lock);
 }
@@ -179,7 +192,8 @@ void gate_open(void)
 void gate_await(void)
 {
     AWAIT(atomic_load(&gate.waiting) > 0 &&
-          (atomic_load(&gate.is_shut) || atomic_load(&gate.is_shut_for_files)));
+          (atomic_load(&gate.is_shut) || atomic_load(&gate.is_shut_for_files) ||
+           atomic_load(&gate.is_shut_for_seals)));
 }
 
 bool still_in_time(uint64_t *began_ns)

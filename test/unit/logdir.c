@@ -42,9 +42,14 @@ static int remove_one(const char *path, const struct stat *about, int type, stru
     return remove(path);
 }
 
+void remove_tree(const char *path)
+{
+    nftw(path, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
 void logdir_remove(void)
 {
-    nftw(log_parent, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    remove_tree(log_parent);
 }
 
 TCase *logdir_case(Suite *suite, const char *name, void (*set_up)(void))
@@ -55,6 +60,18 @@ TCase *logdir_case(Suite *suite, const char *name, void (*set_up)(void))
     tcase_set_timeout(tests, 60);
     suite_add_tcase(suite, tests);
     return tests;
+}
+
+unsigned log_count_files(void)
+{
+    DIR *directory = opendir(log_dir);
+    unsigned count = 0;
+
+    ck_assert_ptr_nonnull(directory);
+    for (const struct dirent *entry; (entry = readdir(directory));)
+        count += entry->d_name[0] != '.';
+    closedir(directory);
+    return count;
 }
 
 const char *log_file(const char *name)
@@ -302,6 +319,15 @@ int log_open_error(const struct twinlog_options *options)
 void log_close(struct twinlog *log)
 {
     ck_assert_int_eq(twinlog_close(log), 0);
+}
+
+struct twinlog_trim_result log_trim_before(struct twinlog *log, uint64_t lsn)
+{
+    const struct twinlog_trim_options options = { .size = sizeof(options), .before_lsn = lsn };
+    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
+
+    ck_assert_int_eq(twinlog_trim(log, &options, &result), 0);
+    return result;
 }
 
 struct twinlog_stat log_stat(struct twinlog *log)

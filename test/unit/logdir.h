@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A place for a log in a temporary directory, and records that say who wrote them: what the suites that
+ * A place for a log in a temporary directory, and records that say which writer wrote them: what the suites that
  * use only the public interface begin with.
  *
  * Functions that return nothing, or a handle, assert; they are for the test's own thread.
@@ -23,6 +23,7 @@ extern char log_dir[300];    /* in it; opening makes this one */
 
 void logdir_make(void);
 void logdir_remove(void);
+void remove_tree(const char *path);
 /* Tests that begin with `set_up`, which makes the place and perhaps more, and have a minute. */
 TCase *logdir_case(Suite *suite, const char *name, void (*set_up)(void));
 
@@ -31,6 +32,7 @@ const char *log_file(const char *name);
 /* The path of the segment of that sequence. */
 const char *log_segment(uint64_t sequence);
 bool log_has_file(const char *name);
+unsigned log_count_files(void);
 /* Copies all that is in the directory `from` to `to`, which is made. */
 void copy_directory(const char *from, const char *to);
 void put_file(const char *path, const void *bytes, size_t size);
@@ -61,6 +63,7 @@ struct twinlog *log_open(const struct twinlog_options *options); /* NULL: as log
 int log_open_error(const struct twinlog_options *options);       /* asserts that there is one */
 void log_close(struct twinlog *log);
 struct twinlog_stat log_stat(struct twinlog *log);
+struct twinlog_trim_result log_trim_before(struct twinlog *log, uint64_t lsn);
 struct twinlog_reader *log_reader(uint64_t from_lsn, uint64_t to_lsn); /* from outside */
 struct twinlog_reader *log_attach(struct twinlog *log, uint64_t from_lsn, uint64_t to_lsn);
 #define LOG_READER_KINDS 4 /* from outside or attached, mapped or not */
@@ -96,8 +99,8 @@ struct tally log_check(void);
 /* ---- processes and chance ---------------------------------------------------------------------- */
 
 /* As fork(). The address sanitizer's allocator may be locked in a child for ever, by a thread that the child does not
- * have; so with it this waits until the other threads sleep, as those of a log do that has nothing to do. Tests whose
- * threads never sleep do not fork with that sanitizer. */
+ * have; so with it this waits until the other threads sleep, as those of a log do that has nothing to do. Tests with
+ * threads that never sleep do not fork with that sanitizer. */
 pid_t fork_quietly(void);
 #define CAN_FORK_BESIDE_BUSY_THREADS (!HAS_ADDRESS_SANITIZER)
 

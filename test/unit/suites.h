@@ -43,7 +43,7 @@
     DO(state_crash) /* the state file when each operation crashes or fails */ \
     DO(storms) /* signals, cancellation and death in the middle of a call */ \
     DO(terms) /* tries, deadlines, cancellation, and which call waits for which when buffers are full */ \
-    DO(uring) /* requests that io_uring does not complete in time */ \
+    DO(uring) /* requests that io_uring does not complete in time; a ring or a call, by their times */ \
     DO(verdict) /* one fault, one answer: stat, opening, reading, verify and repair */ \
     DO(versioned) /* structures of older and newer programs */ \
     DO(watch) /* gauges, events, and the shared copy of what is counted */ \

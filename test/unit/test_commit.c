@@ -24,6 +24,7 @@
 
 #define SHADOW_BYTES (1u << 20)
 #define WRITERS 24
+#define MOST_ALLOCATIONS 8u
 #define FULL_DISK_BYTES (SEGMENT_MIN_BYTES - 1) /* only small files can be made: no segment */
 
 static struct {
@@ -55,6 +56,10 @@ static struct {
     _Atomic uint64_t largest_file;
     _Atomic int64_t clock_ns; /* 0 = the real one */
     bool has_no_threads;
+
+    /* how segments got their size: the first ones, in their order */
+    _Atomic unsigned allocations;
+    enum io_allocation allocated[MOST_ALLOCATIONS];
 } seam;
 
 static void look_at(const struct io_write *write)
@@ -131,6 +136,10 @@ static void watched_reap(struct io *io, struct io_write *write)
 
 static int limited_allocate(struct io_file *file, uint64_t bytes, enum io_allocation how)
 {
+    const unsigned number =
+        bytes < SEGMENT_MIN_BYTES ? MOST_ALLOCATIONS : atomic_fetch_add(&seam.allocations, 1);
+    if (number < MOST_ALLOCATIONS)
+        seam.allocated[number] = how;
     return bytes > atomic_load(&seam.largest_file) ? -ENOSPC : seam.real->allocate(file, bytes, how);
 }
 
@@ -256,8 +265,8 @@ START_TEST(a_dense_log_can_be_continued_padded_and_back)
 }
 END_TEST
 
-/* A thread that stands in line and goes to lead may have been given a place meanwhile, by a leader who is done already.
- * The group that it would lead waits for its copy. */
+/* A thread that stands in line and goes to lead may have been given a place meanwhile, by a leader that is done
+ * already. The group that it would lead waits for its copy. */
 START_TEST(whose_turn_has_come_does_not_lead_the_group_that_waits_for_it)
 {
     struct twinlog *log = open_watched(0);
@@ -885,6 +894,45 @@ START_TEST(a_large_record_gets_a_larger_segment_than_the_one_that_was_prepared)
     ck_assert_uint_eq(stat_of(log).rolls, 1);
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(4);
+}
+END_TEST
+
+/* Zeros for them would take longer than what they save. */
+START_TEST(blocks_for_large_groups_are_reserved_and_those_for_small_ones_are_written)
+{
+    static const char large[300000];
+    struct twinlog_options options = small_options(0);
+    options.segment_bytes = SHADOW_BYTES;
+    options.buffer_bytes = 524288;
+    options.max_record_bytes = sizeof(large);
+    struct twinlog *log = open_with(&options);
+    ck_assert_int_eq(twinlog_append(log, large, sizeof(large), NULL), 0);
+    wait_for_spare(log);
+    while (stat_of(log).rolls < 2)
+        ck_assert_int_eq(twinlog_append(log, large, 20000, NULL), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    ck_assert_int_eq(seam.allocated[0], IO_ALLOCATE_WRITTEN);
+    ck_assert_int_eq(seam.allocated[1], IO_ALLOCATE_SPACE);
+    ck_assert_int_eq(seam.allocated[2], IO_ALLOCATE_WRITTEN);
+}
+END_TEST
+
+START_TEST(a_segment_has_room_for_many_large_groups)
+{
+    static const char large[300000];
+    struct twinlog_options options = small_options(0);
+    options.segment_bytes = 8 * SHADOW_BYTES;
+    options.buffer_bytes = 524288;
+    options.max_record_bytes = sizeof(large);
+    struct twinlog *log = open_with(&options);
+    ck_assert_int_eq(twinlog_append(log, large, sizeof(large), NULL), 0);
+    wait_for_spare(log);
+    ck_assert_uint_gt(stat_of(log).file_bytes, 16 * sizeof(large));
+    uint64_t records = 1;
+    for (; stat_of(log).rolls < 1; records++)
+        ck_assert_int_eq(twinlog_append(log, large, 100000, NULL), 0);
+    ck_assert_int_eq(twinlog_close(log), 0);
+    expect_sound(records);
 }
 END_TEST
 
@@ -1521,6 +1569,8 @@ Suite *commit_suite(void)
     tcase_add_test(full, what_was_accepted_before_the_disk_was_full_becomes_durable);
     tcase_add_loop_test(full, a_large_record_is_refused_where_small_ones_still_find_room, 0, 2);
     tcase_add_test(full, a_large_record_gets_a_larger_segment_than_the_one_that_was_prepared);
+    tcase_add_test(full, blocks_for_large_groups_are_reserved_and_those_for_small_ones_are_written);
+    tcase_add_test(full, a_segment_has_room_for_many_large_groups);
     tcase_add_test(full, a_record_as_large_as_a_segment_is_accepted);
     tcase_add_loop_test(full, a_full_log_can_be_opened_many_times, 0, 2);
     tcase_add_test(full, a_log_that_is_full_of_large_records_can_be_opened);

@@ -808,6 +808,51 @@ START_TEST(a_segment_is_not_sealed_before_the_next_one_has_a_durable_group)
 }
 END_TEST
 
+static int refuse_sync(struct io_file *file)
+{
+    (void)file;
+    return -EIO;
+}
+
+/* A crash after any step leaves the footer, so the next opening makes the same steps, or nothing of either. */
+START_TEST(a_footer_goes_when_nothing_is_left_of_its_index)
+{
+    static const unsigned char payload[1000];
+    struct twinlog_options options = log_options(0, 0);
+    struct segment_footer footer;
+    struct segment segment;
+    struct io *io;
+    unsigned char block[BLOCK_BYTES];
+    size_t size;
+
+    options.segment_bytes = SMALL_SEGMENT;
+    struct twinlog *log = log_open(&options);
+    while (log_stat(log).rolls == 0)
+        ck_assert_int_eq(twinlog_append(log, payload, sizeof(payload), NULL), 0);
+    log_close(log);
+
+    ck_assert_int_eq(twl_io_posix_create(log_dir, true, &io), 0);
+    const struct io_ops *const real = io->ops;
+    struct io_ops failing = *real;
+    failing.sync_data = refuse_sync;
+    enum header_state state;
+    ck_assert_int_eq(twl_segment_open(io, "0000000000000001.twl", 0, 0, &segment, &state), 0);
+    ck_assert_int_eq(twl_segment_read_footer(&segment, &footer), 1);
+    io->ops = &failing;
+    ck_assert_int_eq(twl_segment_unseal(&segment, footer.data_end), -EIO);
+    io->ops = real;
+    ck_assert_int_eq(twl_segment_read_footer(&segment, &footer), 1);
+    ck_assert_int_eq(twl_segment_unseal(&segment, footer.data_end), 0);
+    ck_assert_int_eq(twl_segment_read_footer(&segment, &footer), 0);
+    for (uint64_t at = align_up(footer.data_end, BLOCK_BYTES); at < segment.header.bytes; at += BLOCK_BYTES) {
+        ck_assert_int_eq(io_read(segment.file, block, sizeof(block), at, &size), 0);
+        ck_assert(size == sizeof(block) && are_zeros(block, sizeof(block)));
+    }
+    twl_segment_close(&segment);
+    io->ops->destroy(io);
+}
+END_TEST
+
 /* ---- a log that is taken away -------------------------------------------------------------------------- */
 
 /* The first opening has made the state file, and nothing has changed it since: so would it be if the log was just being
@@ -867,6 +912,7 @@ Suite *damaged_suite(void)
 
     tests = logdir_case(suite, "failed", set_up);
     tcase_add_test(tests, a_segment_is_not_sealed_before_the_next_one_has_a_durable_group);
+    tcase_add_test(tests, a_footer_goes_when_nothing_is_left_of_its_index);
     tcase_add_test(tests, a_log_whose_only_segment_is_taken_away_is_damaged_for_those_who_have_it_open);
     return suite;
 }

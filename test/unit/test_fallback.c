@@ -12,6 +12,9 @@
 #include "logdir.h"
 #include "suites.h"
 
+#include "io/quicker.h"
+#include "log/handle.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -336,6 +339,54 @@ START_TEST(a_path_that_goes_away_poisons_the_log)
 }
 END_TEST
 
+static const int call_errors[] = { EPERM, ENOSYS, EOPNOTSUPP, EINVAL };
+static int call_error;
+
+/* The trials of pwritev2() find that it is refused, and the ring goes on. */
+static int append_where_calls_are_refused(void)
+{
+    struct twinlog_options options = wanted_options();
+    struct twinlog *log = open_and_note(&options);
+
+    EXPECT(log);
+    if (notes->stat.io != TWINLOG_IO_URING || !forbid(SYS_pwritev2, call_error))
+        return CANNOT_RUN;
+    append_and_note(log, LEAST_PAUSE + 2 * TRIALS);
+    twinlog_stat(log, &notes->stat);
+    notes->close_error = twinlog_close(log);
+    return 0;
+}
+
+START_TEST(a_log_that_may_choose_does_without_a_call_that_is_refused)
+{
+    call_error = call_errors[_i];
+    if (!expect_success_or_skip(run_child(append_where_calls_are_refused),
+                                "a_log_that_may_choose_does_without_a_call_that_is_refused",
+                                "no io_uring, or no seccomp filter may be loaded"))
+        return;
+    ck_assert_int_eq(notes->append_error, 0);
+    ck_assert_int_eq(notes->close_error, 0);
+    ck_assert_uint_eq(notes->stat.io, TWINLOG_IO_URING);
+    expect_acknowledged();
+    expect_log_goes_on();
+}
+END_TEST
+
+START_TEST(the_path_that_is_taken_at_present_is_told)
+{
+    struct twinlog *log = log_open(NULL);
+    const struct twinlog_stat before = log_stat(log);
+
+    atomic_store(&log->io->is_by_call, true);
+    const struct twinlog_stat stat = log_stat(log);
+    ck_assert_uint_eq(stat.io, TWINLOG_IO_DSYNC);
+    ck_assert_ptr_nonnull(strstr(stat.io_reason, "quicker than io_uring"));
+    ck_assert_ptr_null(strstr(before.io_reason, "quicker than io_uring"));
+    ck_assert_int_eq(strncmp(stat.io_reason, before.io_reason, strlen(before.io_reason)), 0);
+    log_close(log);
+}
+END_TEST
+
 /* ---- other file systems ------------------------------------------------------------------------ */
 
 /* Seen by this process and its children only. */
@@ -428,6 +479,8 @@ static int append_to_the_limit(void)
     EXPECT(log);
     signal(SIGXFSZ, SIG_DFL);
     EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    /* as if another process lowered it after each look at it; without a filter it is seen */
+    (void)(forbid(SYS_prlimit64, EPERM) && forbid(SYS_getrlimit, EPERM));
     fail_and_note(log);
     return 0;
 }
@@ -773,7 +826,7 @@ START_TEST(a_log_of_holes_can_be_opened_on_a_full_disk)
     fill_the_rest();
     log = log_open(&options);
     ck_assert_uint_eq(log_stat(log).spare_segments, 1);
-    twinlog_close(log); /* whose marker needs a block */
+    twinlog_close(log); /* its marker needs a block */
     ck_assert_uint_eq(log_check().next[0], RECORDS);
     unmount();
 }
@@ -867,6 +920,9 @@ Suite *fallback_suite(void)
     tcase_add_loop_test(tests, a_refused_path_is_replaced_in_copies_too, 0, REFUSALS);
     tcase_add_loop_test(tests, a_path_that_was_asked_for_is_not_replaced, 0, REFUSALS);
     tcase_add_loop_test(tests, a_path_that_goes_away_poisons_the_log, 0, 2);
+    tcase_add_loop_test(tests, a_log_that_may_choose_does_without_a_call_that_is_refused, 0,
+                        (int)(sizeof(call_errors) / sizeof(call_errors[0])));
+    tcase_add_test(tests, the_path_that_is_taken_at_present_is_told);
     tcase_add_test(tests, without_direct_files_buffered_ones_do);
     tcase_add_test(tests, a_path_that_was_asked_for_may_be_buffered_instead);
 

@@ -13,6 +13,7 @@
  * TWINLOG_GOLDEN_DIR=DIR writes what the code makes to DIR/<name>.hex, to compare or to keep.
  */
 #define _GNU_SOURCE
+#include "logdir.h"
 #include "suites.h"
 
 #include "base/bytes.h"
@@ -22,7 +23,6 @@
 #include "twinlog.h"
 
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -726,14 +726,6 @@ static void assert_same(const struct images *expected, const struct images *foun
 static char directory[256];
 static struct images made, kept;
 
-static int remove_one(const char *path, const struct stat *about, int type, struct FTW *where)
-{
-    (void)about;
-    (void)type;
-    (void)where;
-    return remove(path);
-}
-
 static void make_directory(void)
 {
     const char *parent = getenv("TMPDIR");
@@ -743,7 +735,7 @@ static void make_directory(void)
 
 static void remove_directory(void)
 {
-    nftw(directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    remove_tree(directory);
 }
 
 static void lay_out(const struct images *images)

@@ -427,7 +427,7 @@ static void *append_once(void *argument)
     return NULL;
 }
 
-/* A writer whose record was accepted is inside append; close may begin. */
+/* The writer of an accepted record is inside append; close may begin. */
 START_TEST(closing_lets_those_inside_finish)
 {
     enum {
@@ -735,15 +735,15 @@ END_TEST
 START_TEST(segments_double_up_to_the_limit)
 {
     struct twinlog_options options = log_options(0, 0);
-    unsigned char *bytes = calloc(1, 300 * KIB);
+    unsigned char *bytes = calloc(1, 200 * KIB);
     struct twinlog *log;
 
     options.segment_bytes = 2 * MIB;
-    options.max_record_bytes = 300 * KIB;
+    options.max_record_bytes = 200 * KIB;
     log = log_open(&options);
     ck_assert_ptr_nonnull(bytes);
-    for (unsigned i = 0; i < 30; i++)
-        append_size(log, bytes, 300 * KIB, 'd');
+    for (unsigned i = 0; i < 40; i++)
+        append_size(log, bytes, 200 * KIB, 'd');
     ck_assert(segment_has(1, 512 * KIB));
     ck_assert(segment_has(2, MIB));
     ck_assert(segment_has(3, 2 * MIB));

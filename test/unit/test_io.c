@@ -10,13 +10,14 @@
 #include "io/io_files.h"
 
 #include "base/base.h"
+#include "base/libc.h"
 #include "forbid.h"
+#include "logdir.h"
 #include "suites.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -105,17 +106,9 @@ static void make_directory(void)
     ck_assert_ptr_nonnull(mkdtemp(directory));
 }
 
-static int remove_one(const char *path, const struct stat *about, int type, struct FTW *where)
-{
-    (void)about;
-    (void)type;
-    (void)where;
-    return remove(path);
-}
-
 static void remove_directory(void)
 {
-    nftw(directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    remove_tree(directory);
 }
 
 static void create_io(void)
@@ -197,7 +190,7 @@ static const char *path_of(const char *name)
 }
 
 /* Not through the code under test. */
-static void put_file(const char *name, size_t bytes, int value)
+static void fill_file(const char *name, size_t bytes, int value)
 {
     FILE *file = fopen(path_of(name), "w");
 
@@ -254,39 +247,7 @@ static void write_durably(struct io_file *file, uint64_t offset, int value)
     expect_full(&write);
 }
 
-/* For children, and for threads: the test thread asserts. */
-#define EXPECT(condition)                                                                                    \
-    do {                                                                                                     \
-        if (!(condition)) {                                                                                  \
-            fprintf(stderr, "%s:%d: in a child: not so: %s\n", __FILE__, __LINE__, #condition);              \
-            return 1;                                                                                        \
-        }                                                                                                    \
-    } while (0)
-
 #define CANNOT_RUN 77
-
-static pid_t start_child(int (*body)(void))
-{
-    pid_t child = fork();
-
-    ck_assert_int_ge(child, 0);
-    if (child == 0)
-        _exit(body());
-    return child;
-}
-
-static int wait_child(pid_t child)
-{
-    int status;
-
-    ck_assert_int_eq(waitpid(child, &status, 0), child);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-static int run_child(int (*body)(void))
-{
-    return wait_child(start_child(body));
-}
 
 static void expect_success_or_skip(int result, const char *test, const char *why)
 {
@@ -443,7 +404,7 @@ static int allocate_in_every_way(size_t size)
     struct io_file *file;
 
     for (how = IO_ALLOCATE_WRITTEN; how <= IO_ALLOCATE_NOTHING; how++) {
-        put_file(names[how], size, 'k');
+        fill_file(names[how], size, 'k');
         EXPECT(io_open(io, names[how], kind, &file) == 0);
         EXPECT(io_allocate(file, 64 * BLOCK_BYTES, how) == 0);
         EXPECT(io_allocate(file, BLOCK_BYTES, how) == 0); /* never makes it shorter */
@@ -477,7 +438,7 @@ static void expect_written(const char *name, const char *test)
     ck_assert_int_ge(fd, 0);
     map->fm_length = 64 * BLOCK_BYTES;
     map->fm_extent_count = extents;
-    if (ioctl(fd, FS_IOC_FIEMAP, map) == 0) {
+    if (ioctl(fd, IOCTL_REQUEST(FS_IOC_FIEMAP), map) == 0) {
         for (uint32_t i = 0; i < map->fm_mapped_extents; i++) {
             ck_assert_uint_eq(map->fm_extents[i].fe_logical, end);
             ck_assert_uint_eq(map->fm_extents[i].fe_flags & FIEMAP_EXTENT_UNWRITTEN, 0);
@@ -590,7 +551,7 @@ static int read_to_the_end_only(void)
 
 START_IO_TEST(a_direct_read_does_not_look_behind_a_ragged_end)
 {
-    put_file("file", RAGGED_BYTES, 'e');
+    fill_file("file", RAGGED_BYTES, 'e');
     ck_assert_int_eq(run_child(read_to_the_end_only), 0);
 }
 END_IO_TEST
@@ -626,7 +587,7 @@ static int read_past_the_page_cache(void)
 
 START_IO_TEST(what_is_asked_from_the_disk_is_read_past_the_page_cache)
 {
-    put_file("file", RAGGED_BYTES, 'e');
+    fill_file("file", RAGGED_BYTES, 'e');
     expect_success_or_skip(run_child(read_past_the_page_cache),
                            "what_is_asked_from_the_disk_is_read_past_the_page_cache",
                            "no direct I/O in the temporary directory, or no system call can be forbidden");
@@ -651,7 +612,7 @@ static int read_from_disk_without_direct_files(void)
 
 START_IO_TEST(without_direct_files_the_disk_is_asked_all_the_same)
 {
-    put_file("file", RAGGED_BYTES, 'e');
+    fill_file("file", RAGGED_BYTES, 'e');
     expect_success_or_skip(run_child(read_from_disk_without_direct_files),
                            "without_direct_files_the_disk_is_asked_all_the_same",
                            "no system call can be forbidden");
@@ -707,7 +668,7 @@ static int allocate_with_a_helpful_device(void)
 
 START_IO_TEST(allocate_writes_nothing_that_the_device_has_written)
 {
-    put_file("file", BLOCK_BYTES, 'k');
+    fill_file("file", BLOCK_BYTES, 'k');
     ck_assert_int_eq(run_child(allocate_with_a_helpful_device), 0);
 }
 END_IO_TEST
@@ -728,7 +689,7 @@ static int sync_without_fsync(void)
 
 START_IO_TEST(sync_data_does_not_write_times)
 {
-    put_file("file", BLOCK_BYTES, 'd');
+    fill_file("file", BLOCK_BYTES, 'd');
     ck_assert_int_eq(run_child(sync_without_fsync), 0);
 }
 END_IO_TEST
@@ -1014,7 +975,7 @@ static size_t page_bytes(void)
 
 static void put_file_to_view(void)
 {
-    put_file("file", VIEW_PAGES * page_bytes(), 'v');
+    fill_file("file", VIEW_PAGES * page_bytes(), 'v');
 }
 
 static struct io_file *file_to_view(void)
@@ -1342,7 +1303,7 @@ START_IO_TEST(a_name_that_leads_elsewhere_is_refused)
 {
     static const char *const names[] = { "", ".", "..", "a/b", "/etc/hostname", "../file", "file/" };
 
-    put_file("file", 1, 'f');
+    fill_file("file", 1, 'f');
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         ck_assert_int_eq(open_error(names[i], 0), -EINVAL);
         ck_assert_int_eq(open_error(names[i], IO_READ_ONLY), -EINVAL);
@@ -1356,7 +1317,7 @@ END_IO_TEST
 
 START_IO_TEST(a_symbolic_link_is_not_followed)
 {
-    put_file("file", 1, 'f');
+    fill_file("file", 1, 'f');
     ck_assert_int_eq(symlink("file", path_of("link")), 0);
     ck_assert_int_eq(symlink("nothing", path_of("dangling")), 0);
     ck_assert_int_eq(open_error("link", 0), -ELOOP);
@@ -1381,7 +1342,7 @@ START_IO_TEST(create_names_what_is_wrong_with_the_directory)
 {
     struct io *none = NULL;
 
-    put_file("file", 1, 'f');
+    fill_file("file", 1, 'f');
     ck_assert_int_eq(way->create(path_of("missing"), way->choice, &none), -ENOENT);
     ck_assert_int_eq(way->create(path_of("file"), way->choice, &none), -ENOTDIR);
     ck_assert_ptr_null(none);
@@ -1416,7 +1377,7 @@ START_IO_TEST(the_same_directory_can_be_had_again)
     ck_assert_int_eq(rename(after, before), 0);
     first->ops->destroy(first); /* one does not need the other */
 
-    put_file("file", BLOCK_BYTES, 'a');
+    fill_file("file", BLOCK_BYTES, 'a');
     ck_assert_int_eq(io_open(again, "file", kind | IO_READ_ONLY, &file), 0);
     ck_assert_int_eq(io_read(file, buffer, BLOCK_BYTES, 0, &size), 0);
     ck_assert_uint_eq(size, BLOCK_BYTES);
@@ -1467,7 +1428,7 @@ START_IO_TEST(a_read_is_short_only_at_the_end_of_the_file)
     uint64_t bytes = 0;
     size_t size = 1;
 
-    put_file("file", RAGGED_BYTES, 'e');
+    fill_file("file", RAGGED_BYTES, 'e');
     file = open_file("file", IO_READ_ONLY);
     ck_assert_int_eq(io_size(file, &bytes), 0);
     ck_assert_uint_eq(bytes, RAGGED_BYTES);
@@ -1603,9 +1564,9 @@ START_IO_TEST(list_names_every_file_once)
 
     ck_assert_int_eq(io->ops->list(io, stop_listing, &calls), 0);
     ck_assert_int_eq(calls, 0); /* nothing there yet, not even . and .. */
-    put_file("a", 1, 'a');
-    put_file("b", 1, 'b');
-    put_file("c", 1, 'c');
+    fill_file("a", 1, 'a');
+    fill_file("b", 1, 'b');
+    fill_file("c", 1, 'c');
     ck_assert_int_eq(io->ops->list(io, list_again, &calls), 0);
     ck_assert_int_eq(calls, 3);
 }
@@ -1615,8 +1576,8 @@ START_IO_TEST(list_ends_when_it_is_told_to)
 {
     int calls = 0;
 
-    put_file("a", 1, 'a');
-    put_file("b", 1, 'b');
+    fill_file("a", 1, 'a');
+    fill_file("b", 1, 'b');
     ck_assert_int_eq(io->ops->list(io, stop_listing, &calls), -5001);
     ck_assert_int_eq(calls, 1);
 }
@@ -1624,8 +1585,8 @@ END_IO_TEST
 
 START_IO_TEST(rename_replaces_and_unlink_removes)
 {
-    put_file("new", 1, 'n');
-    put_file("file", 1, 'o');
+    fill_file("new", 1, 'n');
+    fill_file("file", 1, 'o');
     ck_assert_int_eq(io->ops->rename(io, "new", "file"), 0);
     ck_assert_int_eq(io->ops->sync_dir(io), 0);
     expect_bytes("file", 0, 1, 'n');
@@ -1682,7 +1643,7 @@ START_IO_TEST(a_file_that_was_replaced_has_no_name)
 {
     struct io_file *file = create_file("file");
 
-    put_file("new", 1, 'n');
+    fill_file("new", 1, 'n');
     ck_assert_int_eq(io->ops->rename(io, "new", "file"), 0);
     ck_assert_uint_eq(links_of(file), 0);
     io_close(file);
@@ -1728,7 +1689,7 @@ START_IO_TEST(nothing_is_linked_to_where_it_cannot_be)
     static const char *const names[] = { "", ".", "..", "a/b", "/etc/hostname", "../file", "file/" };
     struct io foreign = { .ops = &unknown };
 
-    put_file("file", 1, 'f');
+    fill_file("file", 1, 'f');
     ck_assert_int_eq(io->ops->link(io, "file", &foreign, "copy"), -EXDEV);
     ck_assert_int_eq(io->ops->clone(io, "file", &foreign, "copy"), -EXDEV);
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -1756,7 +1717,7 @@ static int link_to_another_file_system(void)
 
 START_IO_TEST(no_link_leads_to_another_file_system)
 {
-    put_file("file", 1, 'f');
+    fill_file("file", 1, 'f');
     expect_success_or_skip(run_child(link_to_another_file_system), "no_link_leads_to_another_file_system",
                            "no right to mount");
 }

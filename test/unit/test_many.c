@@ -609,7 +609,7 @@ START_TEST(a_callback_commits_while_it_waits_for_the_head_of_another_log)
 }
 END_TEST
 
-/* The log has a committer of its own, whose callback waits for the thread that is to close it. */
+/* The log has a committer of its own; its callback waits for the thread that is to close it. */
 static struct {
     struct twinlog_request alone, shared;
     _Atomic bool is_called, may_append;

@@ -71,18 +71,6 @@ static struct twinlog *open_large(void)
     return log_open(&options);
 }
 
-static unsigned count_files(void)
-{
-    DIR *directory = opendir(log_dir);
-    unsigned count = 0;
-
-    ck_assert_ptr_nonnull(directory);
-    for (const struct dirent *entry; (entry = readdir(directory));)
-        count += entry->d_name[0] != '.';
-    closedir(directory);
-    return count;
-}
-
 static struct twinlog_reader *open_reader(uint32_t flags)
 {
     const struct twinlog_reader_options options = { .size = sizeof(options), .flags = flags };
@@ -428,7 +416,7 @@ START_TEST(a_record_that_just_fits_stays_and_one_that_does_not_goes_on)
 }
 END_TEST
 
-#define INDEXED_BYTES (5u << 20) /* of a segment whose index would take all that is left, and no less */
+#define INDEXED_BYTES (5u << 20) /* of a segment: its index would take all that is left, and no less */
 
 /* A word says so, and stays: others may come by there after the segment was sealed. Its index is where it may be. */
 START_TEST(the_word_that_ends_a_group_stays)
@@ -867,7 +855,7 @@ START_TEST(spares_of_the_other_mode_are_no_use_and_no_harm)
         count += 20;
         const struct twinlog_stat stat = log_stat(log);
         log_close(log);
-        ck_assert_uint_le(count_files(), stat.segments + 6);
+        ck_assert_uint_le(log_count_files(), stat.segments + 6);
         ck_assert_uint_eq(log_check().last_lsn, count);
     }
 }
@@ -1351,7 +1339,7 @@ START_TEST(a_segment_that_is_left_behind_its_sync_is_not_passed)
 }
 END_TEST
 
-/* What the kernel returns here is also what a thread is told that shall try again, or whose time is over. */
+/* What the kernel returns here is also what a thread is told that shall try again, or is out of time. */
 static const int ambiguous_errors[] = { EAGAIN, ETIMEDOUT, ECANCELED };
 static int ambiguous_error;
 
@@ -1498,14 +1486,14 @@ START_TEST(a_log_that_cannot_be_mapped_is_as_it_was)
         log_close(log);
         log = NULL;
     }
-    const unsigned before = _i ? count_files() : 3; /* a segment, the state, the lock */
+    const unsigned before = _i ? log_count_files() : 3; /* a segment, the state, the lock */
     atomic_store(&gate.map_error, -ENOTSUP);
     for (unsigned i = 0; i < 5; i++) {
         ck_assert_int_eq(gate_try_log(&options, &log), -ENOTSUP);
         ck_assert_ptr_null(log);
         ck_assert_int_eq(log_report.error, -ENOTSUP);
         ck_assert_ptr_nonnull(strstr(log_report.text, "map"));
-        ck_assert_uint_eq(count_files(), before);
+        ck_assert_uint_eq(log_count_files(), before);
     }
     ck_assert_uint_eq(log_check().last_lsn, count);
     gate_reset();
@@ -1525,10 +1513,10 @@ START_TEST(a_segment_that_cannot_be_mapped_now_can_be_later)
     for (unsigned round = 0; round < 3; round++) {
         atomic_store(&gate.map_error, -ENOMEM);
         count = append_until(log, count, -ENOMEM);
-        const unsigned files = count_files();
+        const unsigned files = log_count_files();
         for (unsigned i = 0; i < 5; i++)
             ck_assert_uint_eq(append_until(log, count, -ENOMEM), count);
-        ck_assert_uint_le(count_files(), files + 1);
+        ck_assert_uint_le(log_count_files(), files + 1);
         ck_assert_int_eq(twinlog_sync(log), 0);
         atomic_store(&gate.map_error, 0);
         append_records(log, 0, count, 50);
@@ -1553,6 +1541,81 @@ static void *append_over_three_segments(void *argument)
         worker->result = append_record(threads_log, worker->writer, worker->count++, NULL);
     return NULL;
 }
+
+static int note_sealed(void *context, const struct twinlog_segment *segment)
+{
+    *(bool *)context |= segment->state == TWINLOG_SEGMENT_SEALED;
+    return 0;
+}
+
+/* Opening leaves a segment, too. */
+static bool has_sealed(void)
+{
+    bool is_sealed = false;
+
+    ck_assert_int_eq(twinlog_segments(log_dir, note_sealed, &is_sealed), 0);
+    return is_sealed;
+}
+
+/* Only appends map segments then. Index and footer of the only one that was left are held back. */
+static struct twinlog *open_with_unsealed(uint32_t *ret_count)
+{
+    struct twinlog_options options = small(tested_mode);
+
+    options.flags |= TWINLOG_NO_THREAD;
+    options.flush_interval_ms = 0;
+    struct twinlog *log = gate_log(&options);
+    AWAIT(has_sealed());
+    atomic_store(&gate.is_shut_for_seals, true);
+    *ret_count = 0;
+    while (log_stat(log).rolls == 0)
+        ck_assert_int_eq(append_record(log, 0, (*ret_count)++, NULL), 0);
+    gate_await();
+    atomic_store(&gate.map_error, -EMFILE);
+    return log;
+}
+
+/* The file of the last segment that was left comes back when it is sealed, which is after its group was closed. */
+START_TEST(an_append_that_lacks_a_file_waits_for_the_last_segment_that_was_left)
+{
+    struct worker worker = { .writer = 0 };
+
+    threads_log = open_with_unsealed(&worker.count);
+    ck_assert_int_eq(pthread_create(&worker.thread, NULL, append_over_three_segments, &worker), 0);
+    AWAIT(atomic_load(&gate.unmapped) > 0);
+    atomic_store(&gate.map_error, 0);
+    gate_open();
+    pthread_join(worker.thread, NULL);
+    ck_assert_int_eq(worker.result, 0);
+    log_close(threads_log);
+}
+END_TEST
+
+/* The record has no place yet, so nothing has happened. */
+START_TEST(a_deadline_is_kept_while_an_append_lacks_a_file)
+{
+    const struct twinlog_entry entry = { .data = "record", .size = 6 };
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    uint64_t lsn = 0, last_lsn;
+    uint32_t count;
+    int rc;
+
+    struct twinlog *log = open_with_unsealed(&count);
+    do {
+        last_lsn = twinlog_last_lsn(log);
+        terms.deadline_ns = twinlog_deadline(20);
+        rc = twinlog_append_batch(log, &entry, 1, &terms, &lsn);
+    } while (rc == 0);
+    ck_assert_int_eq(rc, -ETIMEDOUT);
+    ck_assert_uint_eq(lsn, 0);
+    ck_assert_uint_eq(twinlog_last_lsn(log), last_lsn);
+    atomic_store(&gate.map_error, 0);
+    gate_open();
+    ck_assert_int_eq(twinlog_append(log, "record", 6, &lsn), 0);
+    ck_assert_uint_eq(lsn, last_lsn + 1);
+    log_close(log);
+}
+END_TEST
 
 /* As if the process could have no more files: segments that were left keep theirs until the disk has taken them. Only
  * if there is none left, an append is refused. */
@@ -1588,15 +1651,6 @@ END_TEST
 
 /* ---- what else a log can do ---------------------------------------------------------------------- */
 
-static struct twinlog_trim_result trim_before(struct twinlog *log, uint64_t lsn)
-{
-    const struct twinlog_trim_options options = { .size = sizeof(options), .before_lsn = lsn };
-    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
-
-    ck_assert_int_eq(twinlog_trim(log, &options, &result), 0);
-    return result;
-}
-
 static void expect_from(uint64_t first_lsn, uint64_t last_lsn)
 {
     struct twinlog_reader *reader = log_reader(0, 0);
@@ -1616,10 +1670,10 @@ START_TEST(a_trim_removes_what_is_durable)
     struct twinlog *log = open_small(tested_mode);
 
     append_records(log, 0, 0, 3);
-    ck_assert_uint_eq(trim_before(log, 1000).first_lsn, 1);
+    ck_assert_uint_eq(log_trim_before(log, 1000).first_lsn, 1);
     append_records(log, 0, 3, 997);
     ck_assert_int_eq(twinlog_sync(log), 0);
-    const struct twinlog_trim_result result = trim_before(log, 601);
+    const struct twinlog_trim_result result = log_trim_before(log, 601);
     ck_assert_uint_eq(result.first_lsn, 601);
     ck_assert_uint_eq(result.removed_records, 600);
     ck_assert_uint_gt(result.removed_segments, 2);
@@ -1628,7 +1682,7 @@ START_TEST(a_trim_removes_what_is_durable)
     append_records(log, 0, 1000, 500);
     expect_from(601, 1500);
     ck_assert_int_eq(twinlog_sync(log), 0);
-    ck_assert_uint_eq(trim_before(log, 5000).first_lsn, 1501);
+    ck_assert_uint_eq(log_trim_before(log, 5000).first_lsn, 1501);
     ck_assert_uint_eq(twinlog_first_lsn(log), 0);
     append_records(log, 0, 1500, 5);
     ck_assert_uint_eq(twinlog_first_lsn(log), 1501);
@@ -1650,7 +1704,7 @@ START_TEST(segments_that_are_trimmed_early_are_given_back)
     for (uint32_t i = 0; i < 100; i++) {
         const uint64_t lsn = append_records(log, 0, i * 50, 50);
         ck_assert_int_eq(twinlog_sync(log), 0);
-        ck_assert_uint_eq(trim_before(log, lsn).first_lsn, lsn);
+        ck_assert_uint_eq(log_trim_before(log, lsn).first_lsn, lsn);
         ck_assert_uint_le(log_stat(log).segments, 3);
     }
     ck_assert_uint_gt(log_stat(log).trimmed_segments, 20);
@@ -2009,6 +2063,8 @@ Suite *mapped_suite(void)
     tcase_add_test(disk, a_segment_that_is_left_behind_its_sync_is_not_passed);
     tcase_add_test(disk, a_segment_that_cannot_be_mapped_now_can_be_later);
     tcase_add_test(disk, an_append_that_lacks_a_file_waits_for_segments_that_were_left);
+    tcase_add_test(disk, an_append_that_lacks_a_file_waits_for_the_last_segment_that_was_left);
+    tcase_add_test(disk, a_deadline_is_kept_while_an_append_lacks_a_file);
     TCase *front = logdir_case(suite, "trims", set_up);
     tcase_add_loop_test(front, a_trim_removes_what_is_durable, 0, 2);
     tcase_add_test(front, segments_that_are_trimmed_early_are_given_back);

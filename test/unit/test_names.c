@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct simdisk *disk;
 
@@ -471,6 +472,23 @@ START_TEST(a_cursor_is_not_called_out_of_range_when_the_range_is_not_known)
 }
 END_TEST
 
+/* Its process may live on: then a message would name it beside the next writer, until that one has stored its own. */
+START_TEST(a_writer_that_closes_takes_its_pid_away)
+{
+    struct shared_page shared;
+    struct io *io;
+
+    log_close(log_open(NULL));
+    ck_assert_int_eq(twl_io_posix_create(log_dir, false, &io), 0);
+    ck_assert_int_eq(twl_page_writer(io), 0);
+    ck_assert_int_eq(twl_page_lock(io, 0, &shared), 0);
+    ck_assert_int_eq(twl_page_writer(io), getpid());
+    twl_page_unlock(&shared);
+    ck_assert_int_eq(twl_page_writer(io), 0);
+    io->ops->destroy(io);
+}
+END_TEST
+
 /* ---- the descriptor of a reader ---------------------------------------------------------------- */
 
 START_TEST(a_follower_hears_of_a_writer_that_died_at_opening_the_log)
@@ -497,7 +515,7 @@ START_TEST(a_follower_hears_of_a_writer_that_died_at_opening_the_log)
 }
 END_TEST
 
-/* ---- a writer whose page can't be shared --------------------------------------------------------- */
+/* ---- a writer with a page that can't be shared -------------------------------------------------- */
 
 static int map_nothing(struct io_file *file, size_t bytes, void **ret_page)
 {
@@ -564,6 +582,7 @@ Suite *names_suite(void)
     suite_add_tcase(suite, tests);
     TCase *real = tcase_create("on a real disk");
     tcase_add_checked_fixture(real, logdir_make, logdir_remove);
+    tcase_add_test(real, a_writer_that_closes_takes_its_pid_away);
     tcase_add_test(real, a_follower_hears_of_a_writer_that_died_at_opening_the_log);
     tcase_add_test(real, a_writer_that_shares_no_page_is_followed_by_readers_that_had_one);
     suite_add_tcase(suite, real);

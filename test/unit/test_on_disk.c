@@ -28,9 +28,9 @@ enum {
 
 static struct simdisk *make_disk(uint64_t seed)
 {
-    const struct simdisk_options options = { .seed = seed,
-                                             .has_direct = true,
-                                             .is_barrier_narrow = seed % 2 == 0 };
+    const struct simdisk_options options = {
+        .seed = seed, .keeps_pages = seed % 4 == 1, .has_direct = true, .is_barrier_narrow = seed % 2 == 0
+    };
     return simdisk_create(&options);
 }
 
@@ -60,7 +60,7 @@ static void fail_sync(struct simdisk *disk, enum simdisk_op op, uint64_t nth)
     simdisk_inject(disk, &fault);
 }
 
-/* A log whose last group was not acknowledged. */
+/* A log without an acknowledgement of its last group. */
 static struct simdisk *make_log(uint64_t seed, uint32_t flags)
 {
     static const unsigned char bytes[9000] = "lost?";
@@ -105,6 +105,63 @@ START_TEST(opening_goes_on_behind_what_the_disk_has)
         ck_assert_int_eq(twinlog_close(log), 0);
         expect_after_power_cut(disk, then, 1, found + 3);
         simdisk_destroy(disk);
+    }
+}
+END_TEST
+
+/* Only the record at `lost_lsn` is one of which the sync failed. */
+static void expect_records(struct twinlog_reader *reader, uint64_t from, uint64_t lost_lsn, uint64_t last)
+{
+    struct twinlog_record record;
+    for (uint64_t lsn = from; lsn <= last; lsn++) {
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+        ck_assert_uint_eq(record.lsn, lsn);
+        ck_assert_int_eq(memcmp(record.data, "record", 6) == 0, lsn != lost_lsn);
+    }
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+    twinlog_reader_close(reader);
+}
+
+/* Readers beside a writer read through the page cache, where a group that the disk has lost may still be. */
+static void check_readers(struct simdisk *disk, uint32_t flags, uint64_t before)
+{
+    struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
+    struct twinlog_reader *reader;
+    struct twinlog *log = open_on(disk, flags);
+    const uint64_t found = twinlog_last_lsn(log), lost = found > before ? found : 0;
+    append(log, 3);
+    for (options.from_lsn = 1; options.from_lsn <= before + 1; options.from_lsn += before) {
+        ck_assert_int_eq(twinlog_reader_attach(log, &options, &reader), 0);
+        expect_records(reader, options.from_lsn, lost, found + 3);
+        ck_assert_int_eq(twl_reader_open(simdisk_connect(disk), &options, &reader), 0);
+        expect_records(reader, options.from_lsn, lost, found + 3);
+    }
+    ck_assert_int_eq(twinlog_close(log), 0);
+    simdisk_destroy(disk);
+}
+
+START_TEST(readers_beside_the_next_writer_are_shown_what_it_has_found)
+{
+    for (uint64_t seed = 1; seed <= SEEDS; seed++)
+        check_readers(make_log(seed, WAYS[_i / WAY_COUNT]), WAYS[_i % WAY_COUNT], BEFORE);
+}
+END_TEST
+
+/* A group is lost that should have started the second segment, which is a spare then. */
+START_TEST(readers_beside_the_next_writer_know_a_spare_from_a_segment)
+{
+    static const unsigned char most[15000] = "record", lost[15000] = "lost?";
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        struct simdisk *disk = make_disk(seed);
+        struct twinlog *log = open_on(disk, WAYS[_i / WAY_COUNT]);
+        ck_assert_int_eq(twinlog_append(log, most, sizeof(most), NULL), 0);
+        ck_assert_int_eq(twinlog_append(log, most, sizeof(most), NULL), 0);
+        fail_sync(disk, SIM_BARRIER, 1);
+        ck_assert_int_eq(twinlog_append(log, lost, sizeof(lost), NULL), -EIO);
+        simdisk_inject(disk, NULL);
+        ck_assert(simdisk_has_file(disk, "0000000000000002.twl"));
+        ck_assert_int_lt(twinlog_close(log), 0);
+        check_readers(disk, WAYS[_i % WAY_COUNT], 2);
     }
 }
 END_TEST
@@ -339,6 +396,10 @@ Suite *on_disk_suite(void)
     tcase_set_timeout(tests, 60);
     suite_add_tcase(suite, tests);
     tcase_add_loop_test(tests, opening_goes_on_behind_what_the_disk_has, 0, WAY_COUNT * WAY_COUNT);
+    tcase_add_loop_test(tests, readers_beside_the_next_writer_are_shown_what_it_has_found, 0,
+                        WAY_COUNT * WAY_COUNT);
+    tcase_add_loop_test(tests, readers_beside_the_next_writer_know_a_spare_from_a_segment, 0,
+                        WAY_COUNT * WAY_COUNT);
     tcase_add_loop_test(tests, a_trim_or_a_truncation_right_after_opening_is_one_of_what_the_disk_has, 0,
                         WAY_COUNT * WAY_COUNT);
     tests = tcase_create("showing");

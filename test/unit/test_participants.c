@@ -14,6 +14,7 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -315,6 +316,7 @@ START_TEST(a_marker_that_is_made_again_is_there_all_the_time)
     struct marker marker = {
         .start = { .first_lsn = 1, .bytes = GROUP_HEADER_BYTES, .kind = GROUP_START, .epoch.number = 1 }
     };
+    const struct participants own = { .number = 1 };
     struct segment segment;
     struct io *io;
     pthread_t thread;
@@ -325,7 +327,7 @@ START_TEST(a_marker_that_is_made_again_is_there_all_the_time)
     ck_assert_int_eq(twl_io_posix_create(log_parent, false, &io), 0);
     ck_assert_int_eq(twl_segment_create(io, &plan, &segment, NULL), 0);
     ck_assert_int_eq(io->ops->map(segment.file, SMALL_BYTES, &bytes), 0);
-    ck_assert_int_eq(twl_mapped_segment_map(io, &segment, 1, true, &marker.seg), 0);
+    ck_assert_int_eq(twl_mapped_segment_map(io, &segment, &own, &marker.seg), 0);
     twl_mapped_segment_begin(marker.seg, &marker.start);
     ck_assert_int_eq(pthread_create(&thread, NULL, mark_again, &marker), 0);
     for (; !atomic_load(&marker.is_done); looks++)
@@ -335,7 +337,7 @@ START_TEST(a_marker_that_is_made_again_is_there_all_the_time)
     ck_assert_msg(wrong == 0, "%" PRIu64 " of %" PRIu64 " looks found no mark", wrong, looks);
     io->ops->unmap(io, bytes, SMALL_BYTES);
     twl_mapped_segment_unmap(marker.seg);
-    twl_mapped_segment_free(marker.seg);
+    free(marker.seg);
     twl_segment_close(&segment);
     io->ops->destroy(io);
 }

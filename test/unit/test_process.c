@@ -785,12 +785,12 @@ static int note_finding(void *context, const struct twinlog_report *finding)
     return 0;
 }
 
-static void expect_report(const char *who, const struct twinlog_report *report, int error, uint64_t sequence)
+static void expect_report(const char *name, const struct twinlog_report *report, int error, uint64_t sequence)
 {
-    ck_assert_msg(report->error == error, "%s: the report has %s", who, twinlog_strerror(report->error));
-    ck_assert_msg(strcmp(report->file, segment_name(sequence)) == 0, "%s: the report names %s, not %s", who,
+    ck_assert_msg(report->error == error, "%s: the report has %s", name, twinlog_strerror(report->error));
+    ck_assert_msg(strcmp(report->file, segment_name(sequence)) == 0, "%s: the report names %s, not %s", name,
                   report->file, segment_name(sequence));
-    ck_assert_msg(strstr(report->text, segment_name(sequence)), "%s: the report is: %s", who, report->text);
+    ck_assert_msg(strstr(report->text, segment_name(sequence)), "%s: the report is: %s", name, report->text);
 }
 
 /* By everybody, with the segment's name, and nothing is changed by that. */
@@ -835,7 +835,7 @@ static void put_back(uint64_t sequence)
     log_close(log_open(NULL));
 }
 
-/* Which cannot be told from a segment whose header was overwritten. */
+/* Which cannot be told from a segment with an overwritten header. */
 START_TEST(a_file_that_is_only_named_like_a_segment_is_refused)
 {
     static const unsigned char text[8192] = "Dear diary,";

@@ -381,7 +381,7 @@ END_TEST
 
 #define HAND_MADE 6000u
 
-/* A log of records whose times are chosen here; the oracle is these arrays. */
+/* A log of records with times that are chosen here; the oracle is these arrays. */
 static int64_t times[HAND_MADE + 2];
 static bool is_void[HAND_MADE + 2];
 
@@ -515,7 +515,7 @@ END_TEST
 
 /* ---- trims --------------------------------------------------------------------------------------- */
 
-static void expect_pruned(struct twinlog_reader *reader, uint64_t first)
+static void expect_trimmed(struct twinlog_reader *reader, uint64_t first)
 {
     uint64_t found, last;
 
@@ -544,9 +544,9 @@ START_TEST(a_reader_that_is_overtaken_by_a_trim_is_told)
     trim(log, 11);
     expect_next(reader, 11, 0); /* just not */
     trim(log, 13);
-    expect_pruned(reader, 13);
+    expect_trimmed(reader, 13);
     trim(log, 2000);
-    expect_pruned(reader, 2000);
+    expect_trimmed(reader, 2000);
     ck_assert_int_eq(twinlog_reader_seek(reader, 1999), 0);
     expect_no_next(reader, TWINLOG_ETRIMMED);
     ck_assert_int_eq(twinlog_reader_seek(reader, 2000), 0);

@@ -298,7 +298,7 @@ static int count_syncs(void)
     return rc;
 }
 
-#define AHEAD_LSN 150u /* whose time is ahead of all */
+#define AHEAD_LSN 150u /* its time is ahead of all */
 
 static int64_t time_of(uint64_t lsn)
 {
@@ -511,18 +511,6 @@ static bool has_segment(uint64_t number)
     return access(log_segment(number), F_OK) == 0;
 }
 
-static unsigned count_files(void)
-{
-    DIR *directory = opendir(log_dir);
-    unsigned count = 0;
-
-    ck_assert_ptr_nonnull(directory);
-    for (const struct dirent *entry; (entry = readdir(directory));)
-        count += entry->d_name[0] != '.';
-    closedir(directory);
-    return count;
-}
-
 /* What participants share beside the segments, as it stands in the file. */
 static struct common *map_common(void)
 {
@@ -621,7 +609,7 @@ START_TEST(the_last_one_to_leave_closes_the_log)
     const uint64_t end = OPEN_RECORDS_OFFSET + bytes_of_all() + GROUP_HEADER_BYTES;
     ck_assert_uint_eq(size_of_segment(2), align_up(end, BLOCK_BYTES) + SEGMENT_MARKER_BYTES);
     ck_assert(!has_segment(3));
-    ck_assert_uint_eq(count_files(), 4); /* with the state and the lock */
+    ck_assert_uint_eq(log_count_files(), 4); /* with the state and the lock */
     ck_assert_uint_eq(expect_all(0, 0), 30);
     expect_clean_opening((uint32_t)_i, 30);
     expect_going_on((uint32_t)_i, 0, 0);
@@ -1090,8 +1078,8 @@ START_TEST(a_sync_does_not_wait_for_a_leader_that_stands_still)
 }
 END_TEST
 
-/* Groups stay open meanwhile, as many as there are. In the end the last one closes them, or all are killed, or whoever
- * stood still goes on. */
+/* Groups stay open meanwhile, as many as there are. In the end the last one closes them, or all are killed, or the one
+ * that stood still goes on. */
 START_TEST(segments_are_left_while_a_closer_stands_still)
 {
     struct member *members[2] = { come(0), come(1) };
@@ -1481,26 +1469,27 @@ static void allow_many_files(void)
 
 START_TEST(as_many_as_there_are_numbers_share_a_log)
 {
-    static struct twinlog *logs[PEERS];
+    static struct twinlog *logs[PARTICIPANTS_MAX];
     const struct twinlog_options options = shared_options(TWINLOG_NO_THREAD);
 
     allow_many_files();
-    for (uint32_t i = 0; i < PEERS; i++) {
+    for (uint32_t i = 0; i < PARTICIPANTS_MAX; i++) {
         logs[i] = log_open(&options);
         append_records(logs[i], 0, i, 1);
     }
     expect_refusal(&options, -EUSERS, "as many as can");
-    for (uint32_t i = PEERS; i-- > 0;) {
-        ck_assert_uint_eq(append_records(logs[i], 0, PEERS + PEERS - 1 - i, 1), PEERS + PEERS - i);
+    for (uint32_t i = PARTICIPANTS_MAX; i-- > 0;) {
+        ck_assert_uint_eq(append_records(logs[i], 0, PARTICIPANTS_MAX + PARTICIPANTS_MAX - 1 - i, 1),
+                          PARTICIPANTS_MAX + PARTICIPANTS_MAX - i);
         if (i % 50 == 0)
             ck_assert_int_eq(twinlog_sync(logs[i]), 0);
     }
     log_close(logs[77]);
     logs[77] = log_open(&options);
-    for (uint32_t i = 0; i < PEERS; i++)
+    for (uint32_t i = 0; i < PARTICIPANTS_MAX; i++)
         log_close(logs[i]);
-    ck_assert_uint_eq(expect_all(2 * PEERS, 0), 2 * PEERS);
-    expect_clean_opening(TWINLOG_MODE_SHARED, 2 * PEERS);
+    ck_assert_uint_eq(expect_all(2 * PARTICIPANTS_MAX, 0), 2 * PARTICIPANTS_MAX);
+    expect_clean_opening(TWINLOG_MODE_SHARED, 2 * PARTICIPANTS_MAX);
 }
 END_TEST
 
@@ -1658,13 +1647,13 @@ START_TEST(one_that_cannot_join_leaves_no_trace)
     struct twinlog *log = NULL;
 
     append_by(member, 5);
-    const unsigned files = count_files();
+    const unsigned files = log_count_files();
     for (unsigned i = 0; i < 5; i++) {
         atomic_store(&gate.map_error, -ENOMEM);
         ck_assert_int_eq(gate_try_log(&options, &log), -ENOMEM);
         ck_assert_ptr_null(log);
         ck_assert_ptr_nonnull(strstr(log_report.text, "join"));
-        ck_assert_uint_le(count_files(), files + 1); /* the one that is prepared */
+        ck_assert_uint_le(log_count_files(), files + 1); /* the one that is prepared */
         append_by(member, 5);
     }
     atomic_store(&gate.map_error, 0);
@@ -1697,7 +1686,7 @@ START_TEST(an_opening_that_fails_leaves_it_to_the_next)
 }
 END_TEST
 
-/* Who joins it knows where it ends, though there is no segment yet that could tell. */
+/* A process that joins it knows where it ends, though there is no segment yet that could tell. */
 START_TEST(a_log_that_is_opened_on_a_full_disk_is_shared)
 {
     const struct twinlog_options options = shared_options(_i & 1 ? TWINLOG_NO_THREAD : 0);

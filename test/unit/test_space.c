@@ -72,15 +72,6 @@ static void expect_records(uint64_t first, uint64_t last, uint64_t changed, uint
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, &records), 0);
 }
 
-static struct twinlog_trim_result trim_before(struct twinlog *log, uint64_t lsn)
-{
-    const struct twinlog_trim_options options = { .size = sizeof(options), .before_lsn = lsn };
-    struct twinlog_trim_result result = TWINLOG_TRIM_RESULT_INIT;
-
-    ck_assert_int_eq(twinlog_trim(log, &options, &result), 0);
-    return result;
-}
-
 static unsigned count_segment_files(void)
 {
     DIR *directory = opendir(log_dir);
@@ -99,7 +90,7 @@ START_TEST(a_trim_is_exact_and_durable)
 {
     struct twinlog *log = open_small(0);
     append_to(log, 500, 0);
-    const struct twinlog_trim_result result = trim_before(log, 301);
+    const struct twinlog_trim_result result = log_trim_before(log, 301);
     ck_assert_uint_eq(result.first_lsn, 301);
     ck_assert_uint_eq(result.removed_records, 300);
     ck_assert_uint_gt(result.removed_segments, 2);
@@ -122,8 +113,8 @@ START_TEST(a_trim_of_less_than_before_changes_nothing)
 {
     struct twinlog *log = open_small(0);
     append_to(log, 100, 0);
-    trim_before(log, 90);
-    const struct twinlog_trim_result result = trim_before(log, 50);
+    log_trim_before(log, 90);
+    const struct twinlog_trim_result result = log_trim_before(log, 50);
     ck_assert_uint_eq(result.first_lsn, 90);
     ck_assert_uint_eq(result.removed_records, 0);
     ck_assert_uint_eq(result.removed_segments, 0);
@@ -136,7 +127,7 @@ START_TEST(everything_can_be_trimmed)
 {
     struct twinlog *log = open_small(0);
     append_to(log, 200, 0);
-    ck_assert_uint_eq(trim_before(log, 1000).first_lsn, 201);
+    ck_assert_uint_eq(log_trim_before(log, 1000).first_lsn, 201);
     ck_assert_uint_eq(twinlog_first_lsn(log), 0); /* there is none */
     ck_assert_uint_eq(twinlog_last_lsn(log), 200);
     log_close(log);
@@ -211,7 +202,7 @@ START_TEST(a_segment_of_which_nothing_is_kept_holds_no_trim)
     append_at(log, 9, 1000);
     append_at(log, 10, 9000);
     ck_assert_int_eq(twinlog_truncate(log, 5), 0);
-    ck_assert_uint_eq(trim_before(log, 6).first_lsn, 6);
+    ck_assert_uint_eq(log_trim_before(log, 6).first_lsn, 6);
     append_at(log, 80, 1000);
     append_at(log, 100, 3000);
     log_close(log); /* now all but the active one are sealed */
@@ -272,7 +263,7 @@ START_TEST(trimmed_segments_are_recycled_and_the_number_of_files_stays)
     struct twinlog *log = open_small(_i ? TWINLOG_NO_RECYCLE : 0);
     append_to(log, 200, 0);
     for (uint64_t last = 400; last <= 4000; last += 200) {
-        trim_before(log, last - 300);
+        log_trim_before(log, last - 300);
         append_to(log, last, 0);
     }
     const struct twinlog_stat stat = log_stat(log);
@@ -357,7 +348,7 @@ START_TEST(a_cursor_holds_what_comes_after_it)
     append_to(log, 500, 0);
     ck_assert_int_eq(twinlog_cursor_set(log, "fast", 450), 0);
     ck_assert_int_eq(twinlog_cursor_set(log, "slow", 100), 0);
-    struct twinlog_trim_result result = trim_before(log, 400);
+    struct twinlog_trim_result result = log_trim_before(log, 400);
     ck_assert_uint_eq(result.first_lsn, 101);
     ck_assert_uint_eq(result.holder, TWINLOG_HELD_BY_CURSOR);
     ck_assert_str_eq(result.holder_name, "slow");
@@ -373,7 +364,7 @@ START_TEST(a_cursor_holds_what_comes_after_it)
     ck_assert_int_eq(twinlog_cursor_remove(log, "slow"), 0);
     ck_assert_int_eq(twinlog_cursor_remove(log, "slow"), -ENOENT);
     ck_assert_int_eq(twinlog_cursor_get(log, "slow", &lsn), -ENOENT);
-    ck_assert_uint_eq(trim_before(log, 400).first_lsn, 400);
+    ck_assert_uint_eq(log_trim_before(log, 400).first_lsn, 400);
     const struct twinlog_trim_options past = { .size = sizeof(past),
                                                .flags = TWINLOG_TRIM_PAST_CURSORS,
                                                .before_lsn = 480 };
@@ -524,7 +515,7 @@ START_TEST(a_truncation_can_remove_everything_that_is_left)
 {
     struct twinlog *log = open_small(0);
     append_to(log, 200, 0);
-    trim_before(log, 150);
+    log_trim_before(log, 150);
     ck_assert_int_eq(twinlog_truncate(log, 148), TWINLOG_ETRIMMED);
     ck_assert_int_eq(twinlog_truncate(log, 149), 0);
     ck_assert_uint_eq(twinlog_first_lsn(log), 0);
@@ -606,7 +597,7 @@ START_TEST(a_read_only_handle_sees_and_keeps_names_beside_the_writer)
     ck_assert_int_eq(twinlog_cursor_set(looking, "other process", 60), 0);
     append_to(log, 120, 0);
     ck_assert_uint_eq(twinlog_durable_lsn(looking), 120);
-    ck_assert_uint_eq(trim_before(log, 90).first_lsn, 61);
+    ck_assert_uint_eq(log_trim_before(log, 90).first_lsn, 61);
     ck_assert_uint_eq(twinlog_first_lsn(looking), 61);
     struct twinlog_reader *reader = log_attach(looking, 0, 0);
     struct twinlog_record record;
@@ -669,7 +660,7 @@ START_TEST(segments_missing_at_the_head_are_damage)
 {
     struct twinlog *log = open_small(0);
     append_to(log, 300, 0);
-    trim_before(log, 150);
+    log_trim_before(log, 150);
     log_close(log);
     unsigned removed = 0;
     for (uint64_t number = 1; removed == 0; number++)

@@ -165,26 +165,26 @@ static int64_t read_number(struct machine *machine)
     return number;
 }
 
-static void check_number(const struct machine *machine, int64_t number, const char *who)
+static void check_number(const struct machine *machine, int64_t number, const char *name)
 {
     if (number == UNSOUND)
-        violation(machine, "%s found a state that was never made", who);
+        violation(machine, "%s found a state that was never made", name);
     else if (number < machine->acked || number > machine->offered)
-        violation(machine, "%s found state %" PRId64 "; acknowledged was %" PRId64 ", offered %" PRId64, who,
+        violation(machine, "%s found state %" PRId64 "; acknowledged was %" PRId64 ", offered %" PRId64, name,
                   number, machine->acked, machine->offered);
     else if (number < machine->seen)
-        violation(machine, "%s found state %" PRId64 "; somebody had read %" PRId64, who, number,
+        violation(machine, "%s found state %" PRId64 "; somebody had read %" PRId64, name, number,
                   machine->seen);
 }
 
 /* What would never be lost: a power cut now, and nothing that was not synced. */
-static void check_durable(struct machine *machine, int64_t number, const char *who)
+static void check_durable(struct machine *machine, int64_t number, const char *name)
 {
     struct machine image = { .disk = simdisk_crash_image(machine->disk, SIM_CUT_NONE, 0),
                              .depth = machine->depth + 1 };
     int64_t found = read_number(&image);
     if (found != number)
-        violation(machine, "%s had state %" PRId64 ", a power cut left %" PRId64, who, number, found);
+        violation(machine, "%s had state %" PRId64 ", a power cut left %" PRId64, name, number, found);
     simdisk_destroy(image.disk);
 }
 
@@ -354,7 +354,7 @@ static bool fail_once(uint64_t seed, int64_t from, int64_t to, enum simdisk_op o
     return has_failed;
 }
 
-/* The number of a state whose body is so large at least or at most. */
+/* The number of a state with a body so large at least or at most. */
 static int64_t find_number(size_t least, size_t most)
 {
     for (int64_t number = 1; number < 50; number++) {

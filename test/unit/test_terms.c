@@ -481,7 +481,7 @@ static void *append_until_canceled(void *argument)
     return NULL;
 }
 
-/* Those whose record has a place, and those that wait for one. */
+/* Those with a record that has a place, and those that wait for one. */
 START_TEST(one_token_cancels_many_calls)
 {
     struct twinlog *log = open_small(0);
@@ -615,7 +615,7 @@ START_TEST(the_largest_record_and_small_ones_wait_for_one_write_of_each_other)
 }
 END_TEST
 
-/* In a log whose buffers are always full, also where the record needs a segment that is not there yet. */
+/* In a log with buffers that are always full, also where the record needs a segment that is not there yet. */
 START_TEST(a_large_record_gets_in_among_many_small_ones)
 {
     struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);

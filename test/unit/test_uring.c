@@ -3,12 +3,15 @@
  * Requests that a ring waits for longer than a disk takes. A full pipe stands for the disk: the write to it completes
  * when it is emptied, and that happens when the ring has nudged the kernel, which the kernel's own count of
  * entries shows.
+ *
+ * And the choice between a ring and a call, by the times that both take.
  */
 #define _GNU_SOURCE
 #include "suites.h"
 
 #include "base/sync.h"
 #include "io/io_files.h"
+#include "io/quicker.h"
 #include "io/ring.h"
 
 #include <check.h>
@@ -175,14 +178,121 @@ START_TEST(a_write_of_many_that_does_not_come_back_is_asked_for_again)
 }
 END_TEST
 
+/* ---- the ring, or a call ------------------------------------------------------------------------- */
+
+static struct quicker quicker;
+
+static void begin_quicker(void)
+{
+    quicker = (struct quicker){ .pause = LEAST_PAUSE };
+}
+
+/* Takes turns until a trial is over, each way with its time. Returns how many turns there were before the trial. */
+static unsigned run_trial(uint64_t first_ns, uint64_t second_ns)
+{
+    unsigned turns = 0;
+
+    do {
+        turns += !is_trial(&quicker);
+        twl_quicker_next(&quicker, twl_quicker_is_second(&quicker) ? second_ns : first_ns);
+    } while (quicker.turn > 0);
+    return turns;
+}
+
+START_TEST(a_way_is_left_when_the_other_one_is_quicker)
+{
+    static const struct {
+        uint64_t first_ns, second_ns;
+        bool is_second;
+    } trials[] = { { 1000, 1000, true }, { 1000, 1100, true }, { 1000, 1101, false },   { 4000, 300, true },
+                   { 300, 4000, false }, { 0, 0, true },       { 1, UINT64_MAX, false } };
+
+    begin_quicker();
+    for (unsigned i = 0; i < LEAST_PAUSE; i++) {
+        ck_assert(!twl_quicker_is_second(&quicker)); /* before the first trial */
+        twl_quicker_next(&quicker, 0);
+    }
+    for (unsigned i = 0; i < sizeof(trials) / sizeof(trials[0]); i++) {
+        run_trial(trials[i].first_ns, trials[i].second_ns);
+        ck_assert_msg(twl_quicker_is_second(&quicker) == trials[i].is_second, "trial %u", i);
+    }
+}
+END_TEST
+
+START_TEST(in_a_trial_both_ways_get_as_many_even_turns_as_odd_ones)
+{
+    unsigned turns[2][2] = { 0 };
+
+    begin_quicker();
+    while (!is_trial(&quicker))
+        twl_quicker_next(&quicker, 0);
+    for (unsigned i = 0; i < 2 * TRIALS; i++) {
+        turns[twl_quicker_is_second(&quicker)][i % 2]++;
+        twl_quicker_next(&quicker, 1);
+    }
+    ck_assert(!is_trial(&quicker));
+    for (unsigned way = 0; way < 2; way++) {
+        ck_assert_uint_eq(turns[way][0], TRIALS / 2);
+        ck_assert_uint_eq(turns[way][1], TRIALS / 2);
+    }
+}
+END_TEST
+
+/* A large group takes four times as long as a small one. */
+START_TEST(large_groups_in_turn_with_small_ones_decide_nothing)
+{
+    const unsigned large = (unsigned)_i / 2;
+    const bool is_second_quicker = _i % 2;
+
+    begin_quicker();
+    for (unsigned i = 0; i < LEAST_PAUSE + 2 * TRIALS; i++) {
+        const bool is_slow = twl_quicker_is_second(&quicker) != is_second_quicker;
+        twl_quicker_next(&quicker, (i % 2 == large ? 400u : 100u) * (is_slow ? 2 : 1));
+    }
+    ck_assert_uint_eq(quicker.turn, 0);
+    ck_assert(twl_quicker_is_second(&quicker) == is_second_quicker);
+}
+END_TEST
+
+START_TEST(a_few_turns_that_take_long_decide_nothing)
+{
+    begin_quicker();
+    for (unsigned i = 0; i < 2 * TRIALS + LEAST_PAUSE; i++) {
+        const bool is_slow = is_trial(&quicker) && i % 5 == 0;
+        twl_quicker_next(&quicker, is_slow ? 1000000 : twl_quicker_is_second(&quicker) ? 50 : 100);
+    }
+    ck_assert_uint_eq(quicker.turn, 0);
+    ck_assert(twl_quicker_is_second(&quicker));
+}
+END_TEST
+
+START_TEST(trials_become_rare_while_they_change_nothing)
+{
+    begin_quicker();
+    for (unsigned pause = LEAST_PAUSE; pause < MOST_PAUSE; pause *= 2)
+        ck_assert_uint_eq(run_trial(1, 2), pause);
+    ck_assert_uint_eq(run_trial(1, 2), MOST_PAUSE);
+    ck_assert_uint_eq(run_trial(2, 1), MOST_PAUSE);
+    ck_assert_uint_eq(run_trial(2, 1), LEAST_PAUSE); /* the one before changed the way */
+    ck_assert_uint_eq(run_trial(2, 1), 2 * LEAST_PAUSE);
+}
+END_TEST
+
 Suite *uring_suite(void)
 {
     Suite *suite = suite_create("uring");
+    TCase *quick = tcase_create("quicker");
     TCase *nudge = tcase_create("nudge");
 
     tcase_set_timeout(nudge, 2 * PATIENCE_S);
     tcase_add_loop_test(nudge, a_write_that_does_not_come_back_is_asked_for_again, 0, 2);
     tcase_add_test(nudge, a_write_of_many_that_does_not_come_back_is_asked_for_again);
     suite_add_tcase(suite, nudge);
+    tcase_add_test(quick, a_way_is_left_when_the_other_one_is_quicker);
+    tcase_add_test(quick, in_a_trial_both_ways_get_as_many_even_turns_as_odd_ones);
+    tcase_add_loop_test(quick, large_groups_in_turn_with_small_ones_decide_nothing, 0, 4);
+    tcase_add_test(quick, a_few_turns_that_take_long_decide_nothing);
+    tcase_add_test(quick, trials_become_rare_while_they_change_nothing);
+    suite_add_tcase(suite, quick);
     return suite;
 }

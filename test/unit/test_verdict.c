@@ -2,7 +2,9 @@
 /*
  * One fault, one answer: stat, opening, reading, verify and repair are asked of the same damaged log, as calls and
  * as commands. A table has a row for each kind of damage, and each is done to the newest, a middle and the oldest
- * segment. A second table has a log whose head is inside of a group, and damage in front of the head and behind it.
+ * segment. A second table has a log with its head inside of a group, and damage in front of the head and behind it, a
+ * third the end that a killed writer leaves. The last tests have a log that a crash has torn, and damage in the place
+ * where the next epoch began.
  *
  * Opening refuses what it looks at: headers, files, the state, and the newest segment. Verify and a reader of the
  * whole log find that and damage in older segments. All name the same LSN. Repair loses exactly the records that are
@@ -17,7 +19,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <inttypes.h>
 #include <spawn.h>
 #include <stdlib.h>
@@ -35,6 +36,7 @@ static char sound_dir[320], repaired_dir[320];
 static struct twinlog_segment segments[32];
 static unsigned segment_count; /* those with records */
 static uint64_t first_lsn;     /* the head of the log */
+static uint64_t last_lsn;      /* that every answer must end with */
 
 static void make_payload(uint64_t lsn, unsigned char bytes[PAYLOAD_BYTES])
 {
@@ -84,6 +86,7 @@ static void make_sound_log(void)
     log_close(log);
     segment_count = 0;
     first_lsn = 1;
+    last_lsn = RECORDS;
     ck_assert_int_eq(twinlog_segments(log_dir, keep_segment, NULL), 0);
     ck_assert_uint_ge(segment_count, 5);
     snprintf(sound_dir, sizeof(sound_dir), "%s/sound", log_parent);
@@ -258,7 +261,7 @@ static int look(uint64_t *ret_lsn)
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     const int error = twinlog_inspect(log_dir, &inspection);
     ck_assert(error == 0 || inspection.report.error == error);
-    *ret_lsn = inspection.report.first_lsn;
+    *ret_lsn = inspection.report.error < 0 ? inspection.report.first_lsn : 0;
     return inspection.report.error;
 }
 
@@ -268,7 +271,7 @@ static int try_open(void)
     struct twinlog *log;
     const int error = twinlog_open(log_dir, &options, &log);
     if (error == 0) {
-        ck_assert_uint_eq(twinlog_last_lsn(log), RECORDS);
+        ck_assert_uint_eq(twinlog_last_lsn(log), last_lsn);
         log_close(log);
     }
     ck_assert_int_eq(log_report.error, error);
@@ -332,7 +335,7 @@ static void check_repaired(const struct told *losses)
     struct twinlog_record record;
     ck_assert_int_eq(twinlog_verify(repaired_dir, NULL, NULL), 0);
     ck_assert_int_eq(twinlog_reader_open(repaired_dir, NULL, &reader), 0);
-    for (uint64_t lsn = first_lsn; lsn <= RECORDS; lsn++) {
+    for (uint64_t lsn = first_lsn; lsn <= last_lsn; lsn++) {
         if (is_lost(losses, lsn))
             continue;
         make_payload(lsn, bytes);
@@ -351,23 +354,10 @@ static uint64_t repair(struct told *losses)
     options.each = keep;
     options.context = losses;
     ck_assert_int_eq(twinlog_repair(log_dir, repaired_dir, &options, &result), 0);
-    ck_assert_uint_eq(result.last_lsn, RECORDS);
-    ck_assert_uint_eq(result.records + result.lost_records, RECORDS - first_lsn + 1);
+    ck_assert_uint_eq(result.last_lsn, last_lsn);
+    ck_assert_uint_eq(result.records + result.lost_records, last_lsn - first_lsn + 1);
     check_repaired(losses);
     return result.lost_records;
-}
-
-static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *place)
-{
-    (void)st;
-    (void)kind;
-    (void)place;
-    return remove(path);
-}
-
-static void remove_all(const char *dir)
-{
-    ck_assert_int_eq(nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
 }
 
 /* The exit status; 127 if there is no such program. */
@@ -404,7 +394,7 @@ static void ask_commands(const struct answers *said)
     ck_assert_int_eq(run(program, "cat", NULL), status_of(said->read_outside));
     ck_assert_int_eq(run(program, "verify", NULL), status_of(said->verify));
     ck_assert_int_eq(run(program, "repair", repaired_dir), said->losses.count > 0 ? 3 : 0);
-    remove_all(repaired_dir);
+    remove_tree(repaired_dir);
     ck_assert_int_eq(run(program, "append", NULL), status_of(said->open));
 }
 
@@ -422,11 +412,11 @@ static void ask_all(struct answers *ret)
     const uint64_t before = log_fingerprint(false);
     ret->lost = repair(&ret->losses);
     ck_assert(log_fingerprint(false) == before);
-    remove_all(repaired_dir);
+    remove_tree(repaired_dir);
     ret->open = try_open();
     ret->open_lsn = ret->open < 0 ? log_report.first_lsn : 0;
     ask_commands(ret);
-    remove_all(log_dir);
+    remove_tree(log_dir);
 }
 
 /* Also if it is told of the state file or of an index: these tell of no record. */
@@ -544,6 +534,60 @@ START_TEST(all_give_the_same_answer)
 }
 END_TEST
 
+/* ---- left by a kill ------------------------------------------------------------------------------- */
+
+/* The directory as a kill would leave it. */
+static void kill_log(struct twinlog *log)
+{
+    copy_directory(log_dir, repaired_dir);
+    log_close(log);
+    remove_tree(log_dir);
+    ck_assert_int_eq(rename(repaired_dir, log_dir), 0);
+}
+
+/* The last record is alone in its group, and was synced. Only what has told somebody of it proves that. */
+static const struct killed_row {
+    const char *name;
+    int distance;      /* of the byte from the last payload */
+    uint64_t consumed; /* the cursor */
+    int error;
+    uint64_t last_lsn;
+    uint64_t lost; /* repair finds a record without its group */
+} killed_rows[] = {
+    { "bytes behind the end", PAYLOAD_BYTES + 200, RECORDS - 10, 0, RECORDS, 0 },
+    { "a torn record", IN_PAYLOAD, RECORDS - 10, 0, RECORDS - 1, 0 },
+    { "the header of a torn record", IN_RECORD_HEADER, RECORDS - 10, 0, RECORDS - 1, 0 },
+    { "the header of a torn group", IN_GROUP_HEADER, RECORDS - 10, 0, RECORDS - 1, 0 },
+    { "a record that a cursor has passed", IN_PAYLOAD, RECORDS, TWINLOG_ECORRUPT, RECORDS, 1 },
+    { "the header of such a group", IN_GROUP_HEADER, RECORDS, TWINLOG_ECORRUPT, RECORDS, 0 },
+};
+#define KILLED_ROWS (sizeof(killed_rows) / sizeof(killed_rows[0]))
+
+START_TEST(what_a_kill_leaves_gets_one_answer)
+{
+    const struct killed_row *row = &killed_rows[_i];
+    const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
+    const char *name = row->name;
+    const unsigned at = segment_count - 1;
+    struct answers said;
+    struct twinlog *log = log_open(&options);
+    for (uint64_t lsn = 1; lsn <= RECORDS;)
+        lsn = append_group(log, lsn);
+    ck_assert_int_eq(twinlog_cursor_set(log, "cursor", row->consumed), 0);
+    kill_log(log);
+    flip_near(&segments[at], RECORDS, row->distance);
+    last_lsn = row->last_lsn;
+    ask_all(&said);
+    check_agreement(name, at, &said);
+    MUST(said.stat == row->error);
+    MUST(said.verify == row->error);
+    MUST(said.read == row->error);
+    MUST(said.verified == (row->error ? RECORDS - 1 : last_lsn));
+    MUST(said.lost == row->lost);
+    MUST(row->error == 0 || said.stat_lsn == RECORDS);
+}
+END_TEST
+
 /* ---- in front of the head ------------------------------------------------------------------------- */
 
 /* Moves the head into that segment, to the third record of a batch. */
@@ -558,7 +602,7 @@ static void remove_front(const struct twinlog_segment *segment)
     trim.before_lsn = first_lsn;
     ck_assert_int_eq(twinlog_trim(log, &trim, NULL), 0);
     log_close(log);
-    remove_all(sound_dir);
+    remove_tree(sound_dir);
     ck_assert_int_eq(rename(log_dir, sound_dir), 0);
 }
 
@@ -607,7 +651,7 @@ static void check_front(const struct front_row *row, unsigned at)
     else
         flip_near(&segments[at], first_lsn + (uint64_t)(int64_t)row->from_head, row->distance);
     MUST(back_up() == row->verify);
-    remove_all(repaired_dir);
+    remove_tree(repaired_dir);
     ask_all(&said);
     check_agreement(name, at, &said);
     MUST(said.stat == (is_newest ? row->verify : 0));
@@ -691,22 +735,22 @@ START_TEST(damage_in_front_of_the_head_hinders_nothing)
     if (_i == NEWEST)
         ck_assert_int_eq(twinlog_truncate(log, first_lsn + 1), 0);
     append_more(log, 100);
-    const uint64_t last_lsn = twinlog_last_lsn(log);
+    const uint64_t end_lsn = twinlog_last_lsn(log);
     log_close(log);
 
     verifying.each = keep;
     verifying.context = &found;
     ck_assert_int_eq(twinlog_verify(log_dir, &verifying, &records), 0);
     ck_assert_msg(found.count == 0, "%s", found.list[0].text);
-    ck_assert_uint_eq(records, last_lsn - first_lsn + 1);
+    ck_assert_uint_eq(records, end_lsn - first_lsn + 1);
     ck_assert_int_eq(back_up(), 0);
     ck_assert_int_eq(twinlog_verify(repaired_dir, NULL, &records), 0);
-    ck_assert_uint_eq(records, last_lsn - first_lsn + 1);
+    ck_assert_uint_eq(records, end_lsn - first_lsn + 1);
 }
 END_TEST
 
 /* Groups that a crash left behind a torn one, dead since the next opening. Sound, but not in the history. */
-static void leave_groups(uint64_t first, uint64_t last)
+static void leave_groups(uint64_t first, uint64_t last, uint64_t at)
 {
     static unsigned char file[SMALL_SEGMENT];
     struct segment_header header;
@@ -716,11 +760,10 @@ static void leave_groups(uint64_t first, uint64_t last)
     ck_assert_int_eq(read(fd, file, sizeof(file)), sizeof(file));
     ck_assert_int_eq(twl_segment_header_decode(file, &header), HEADER_VALID);
     const uint32_t seed = twl_segment_seed(&header);
-    for (uint64_t at = SEGMENT_DATA_OFFSET; at < sizeof(file) - GROUP_HEADER_BYTES; at += 8)
-        if (twl_group_header_decode(file + at, seed, at, &group))
+    for (uint64_t place = SEGMENT_DATA_OFFSET; place < sizeof(file) - GROUP_HEADER_BYTES; place += 8)
+        if (twl_group_header_decode(file + place, seed, place, &group))
             last_group = group;
     group = last_group;
-    uint64_t at = 3 * BLOCK_BYTES;
     for (uint64_t lsn = first; lsn <= last; lsn++) {
         const struct record_header record = { .kind = RECORD_DATA, .size = 4, .time_ns = group.time_ns };
         group.chain = group.checksum;
@@ -738,15 +781,6 @@ static void leave_groups(uint64_t first, uint64_t last)
     close(fd);
 }
 
-/* The directory as a kill would leave it. */
-static void kill_log(struct twinlog *log)
-{
-    copy_directory(log_dir, repaired_dir);
-    log_close(log);
-    remove_all(log_dir);
-    ck_assert_int_eq(rename(repaired_dir, log_dir), 0);
-}
-
 START_TEST(what_a_crash_left_does_not_come_back)
 {
     static const unsigned char zeros[BLOCK_BYTES];
@@ -758,7 +792,7 @@ START_TEST(what_a_crash_left_does_not_come_back)
     for (unsigned i = 0; i < 8; i++)
         ck_assert_int_eq(twinlog_append(log, "live", 4, NULL), 0);
     kill_log(log);
-    leave_groups(10, 29);
+    leave_groups(10, 29, 3 * BLOCK_BYTES);
     log = log_open(&options);
     ck_assert_uint_eq(twinlog_last_lsn(log), 8);
     for (unsigned i = 0; i < 5; i++)
@@ -811,7 +845,7 @@ static void append_batch(struct twinlog *log, uint64_t lsn)
     ck_assert_int_eq(twinlog_append_batch(log, entries, BATCH, NULL, NULL), 0);
 }
 
-/* The head is in the first group of a segment, whose footer and index count all records of that group. */
+/* The head is in the first group of a segment; footer and index count all records of that group. */
 START_TEST(what_was_removed_is_not_missed_by_a_footer)
 {
     const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
@@ -855,6 +889,152 @@ START_TEST(what_is_missing_at_the_head_is_told)
 }
 END_TEST
 
+/* ---- what a crash may have discarded ---------------------------------------------------------------- */
+
+/* Zeros from the marker of the second epoch on to there, so that nothing is left of it. */
+static void wipe_second_epoch(uint64_t end)
+{
+    static unsigned char file[SMALL_SEGMENT];
+    static const unsigned char zeros[SMALL_SEGMENT];
+    struct segment_header header;
+    struct group_header group;
+    const char *path = log_segment(1);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ck_assert_int_eq(read(fd, file, sizeof(file)), sizeof(file));
+    close(fd);
+    ck_assert_int_eq(twl_segment_header_decode(file, &header), HEADER_VALID);
+    uint64_t at = SEGMENT_DATA_OFFSET;
+    while (at < end && !(twl_group_header_decode(file + at, twl_segment_seed(&header), at, &group) &&
+                         group.epoch.number == 2))
+        at += 8;
+    ck_assert_uint_lt(at, end);
+    patch_file(path, (off_t)at, zeros, (size_t)(end - at));
+}
+
+/* Records 1 to 8; then a crash that leaves 10 to 29, sound and dead, at that place of the file. */
+static struct twinlog *open_after_crash(uint64_t at)
+{
+    const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
+    struct twinlog *log = log_open(&options);
+    for (unsigned i = 0; i < 8; i++)
+        ck_assert_int_eq(twinlog_append(log, "live", 4, NULL), 0);
+    kill_log(log);
+    leave_groups(10, 29, at);
+    return log_open(&options);
+}
+
+static const struct twinlog_report *find_doubt(const struct told *told)
+{
+    for (unsigned i = 0; i < told->count && i < 64; i++)
+        if (strstr(told->list[i].text, "may have discarded"))
+            return &told->list[i];
+    return NULL;
+}
+
+static struct twinlog_repair_result repair_what_is_left(struct told *found, struct told *losses)
+{
+    struct twinlog_verify_options verifying = TWINLOG_VERIFY_OPTIONS_INIT;
+    struct twinlog_repair_options options = TWINLOG_REPAIR_OPTIONS_INIT;
+    struct twinlog_repair_result result = TWINLOG_REPAIR_RESULT_INIT;
+    *found = *losses = (struct told){ 0 };
+    verifying.each = options.each = keep;
+    verifying.context = found;
+    options.context = losses;
+    ck_assert_int_eq(twinlog_verify(log_dir, &verifying, NULL), TWINLOG_ECORRUPT);
+    ck_assert_int_eq(twinlog_repair(log_dir, repaired_dir, &options, &result), 0);
+    ck_assert_int_eq(twinlog_verify(repaired_dir, NULL, NULL), 0);
+    return result;
+}
+
+/* A cursor proves that the second epoch had records; nothing tells whether those behind its place are dead. Without
+ * the headers of their groups they are searched one by one, up to the cursor. */
+START_TEST(what_a_crash_may_have_discarded_is_not_saved)
+{
+    static const unsigned char zeros[GROUP_HEADER_BYTES];
+    const bool has_groups = _i == 0;
+    struct told found, losses;
+    struct twinlog *log = open_after_crash(4 * BLOCK_BYTES);
+    append_batch(log, 9);
+    append_batch(log, 13);
+    ck_assert_int_eq(twinlog_cursor_set(log, "cursor", 14), 0);
+    kill_log(log);
+    wipe_second_epoch(4 * BLOCK_BYTES);
+    for (unsigned i = 0; !has_groups && i < 20; i++)
+        patch_file(log_segment(1), 4 * BLOCK_BYTES + (off_t)(i * (sizeof(zeros) + twl_record_bytes(4))),
+                   zeros, sizeof(zeros));
+    const struct twinlog_repair_result result = repair_what_is_left(&found, &losses);
+    ck_assert_uint_eq(result.records, 8);
+    ck_assert_uint_eq(result.last_lsn, 14);
+    ck_assert_uint_eq(result.lost_records, 6);
+    ck_assert(is_lost(&losses, 9) && is_lost(&losses, 14) && is_lost(&found, 9) && is_lost(&found, 14));
+    const struct twinlog_report *doubts[] = { find_doubt(&found), find_doubt(&losses) };
+    for (unsigned i = has_groups ? 0 : 1; i < 2; i++) {
+        ck_assert_ptr_nonnull(doubts[i]);
+        ck_assert_int_eq(doubts[i]->error, TWINLOG_ECORRUPT);
+        ck_assert_uint_eq(doubts[i]->first_lsn, 10);
+        ck_assert_uint_eq(doubts[i]->last_lsn, has_groups ? 29 : 14);
+        ck_assert_uint_eq(doubts[i]->offset, 4 * BLOCK_BYTES + (has_groups ? 0 : GROUP_HEADER_BYTES));
+    }
+}
+END_TEST
+
+/* The second epoch goes on in the next segment. The footer of the first one says where its groups end; without the
+ * footer nothing does. */
+START_TEST(what_a_crash_may_have_discarded_is_not_saved_in_front_of_a_segment)
+{
+    static const unsigned char large[18000];
+    const bool has_footer = _i == 0;
+    struct told found, losses;
+    struct twinlog *log = open_after_crash(13 * BLOCK_BYTES);
+    for (unsigned i = 0; i < 4; i++)
+        ck_assert_int_eq(twinlog_append(log, large, sizeof(large), NULL), 0);
+    log_close(log);
+    segment_count = 0;
+    ck_assert_int_eq(twinlog_segments(log_dir, keep_segment, NULL), 0);
+    ck_assert_uint_eq(segments[0].state, TWINLOG_SEGMENT_SEALED);
+    ck_assert_uint_eq(segments[1].first_lsn, 11);
+    wipe_second_epoch(13 * BLOCK_BYTES);
+    if (!has_footer)
+        damage(FOOTER, &segments[0]);
+    const struct twinlog_repair_result result = repair_what_is_left(&found, &losses);
+    ck_assert_uint_eq(result.records, 10);
+    ck_assert_uint_eq(result.last_lsn, 12);
+    ck_assert_uint_eq(result.lost_records, 2);
+    ck_assert(is_lost(&losses, 9) && is_lost(&losses, 10));
+    ck_assert((find_doubt(&losses) == NULL) == has_footer);
+    ck_assert((find_doubt(&found) == NULL) == has_footer);
+}
+END_TEST
+
+/* Nothing but the cursor proves these: it was set in their epoch. No other one can have begun in front of them. */
+START_TEST(what_no_crash_can_have_discarded_is_saved)
+{
+    const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    unsigned char bytes[PAYLOAD_BYTES];
+    struct told found, losses;
+    struct twinlog *log = log_open(&options);
+    terms.level = TWINLOG_LEVEL_WRITTEN;
+    for (uint64_t lsn = 1; lsn <= 28; lsn++) {
+        make_payload(lsn, bytes);
+        const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes) };
+        ck_assert_int_eq(twinlog_append_batch(log, &entry, 1, &terms, NULL), 0);
+    }
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_int_eq(twinlog_cursor_set(log, "cursor", 20), 0);
+    kill_log(log);
+    make_payload(9, bytes);
+    flip(log_segment(1), find_bytes(log_segment(1), bytes, sizeof(bytes)) + IN_PAYLOAD);
+    make_payload(12, bytes);
+    flip(log_segment(1), find_bytes(log_segment(1), bytes, sizeof(bytes)) + IN_GROUP_HEADER);
+    const struct twinlog_repair_result result = repair_what_is_left(&found, &losses);
+    ck_assert_uint_eq(result.records, 27);
+    ck_assert_uint_eq(result.last_lsn, 28);
+    ck_assert_uint_eq(losses.count, 1);
+    ck_assert(is_lost(&losses, 9));
+}
+END_TEST
+
 /* A file that is missing, then a record, then a header; and a file that does not belong here. */
 START_TEST(one_bad_place_hides_no_other)
 {
@@ -885,6 +1065,8 @@ Suite *verdict_suite(void)
     TCase *tests = logdir_case(suite, "table", set_up);
     tcase_add_loop_test(tests, all_give_the_same_answer, 0, (int)ROWS);
     tcase_add_test(tests, one_bad_place_hides_no_other);
+    TCase *killed = logdir_case(suite, "killed", set_up);
+    tcase_add_loop_test(killed, what_a_kill_leaves_gets_one_answer, 0, (int)KILLED_ROWS);
     TCase *front = logdir_case(suite, "front", set_up);
     tcase_add_loop_test(front, what_was_removed_is_not_missed, NEWEST, MIDDLE + 1);
     tcase_add_loop_test(front, what_was_removed_does_not_come_back, NEWEST, MIDDLE + 1);
@@ -894,5 +1076,9 @@ Suite *verdict_suite(void)
     tcase_add_test(front, what_is_missing_at_the_head_is_told);
     tcase_add_test(front, what_was_removed_is_not_missed_by_a_footer);
     tcase_add_loop_test(front, damage_in_front_of_the_head_hinders_nothing, NEWEST, MIDDLE + 1);
+    TCase *discarded = logdir_case(suite, "discarded", set_up);
+    tcase_add_loop_test(discarded, what_a_crash_may_have_discarded_is_not_saved, 0, 2);
+    tcase_add_loop_test(discarded, what_a_crash_may_have_discarded_is_not_saved_in_front_of_a_segment, 0, 2);
+    tcase_add_test(discarded, what_no_crash_can_have_discarded_is_saved);
     return suite;
 }

@@ -919,6 +919,39 @@ START_TEST(a_watch_says_why_there_is_nothing_to_see)
 }
 END_TEST
 
+static void *watch_a_copy(void *told)
+{
+    return (void *)(intptr_t)watch(PATIENCE_MS, told);
+}
+
+START_TEST(a_watch_in_vain_says_what_the_writer_told_last)
+{
+    struct told first, last;
+    pthread_t watcher;
+    void *result;
+    int rc;
+    struct twinlog *log = log_open(NULL);
+    ck_assert_int_eq(watch(0, &first), -ETIMEDOUT);
+    ck_assert_uint_eq(first.stat.epoch, 0); /* nobody has asked before: nothing is told */
+    ck_assert_int_eq(pthread_create(&watcher, NULL, watch_a_copy, &first), 0);
+    do
+        ck_assert_int_eq(twinlog_append(log, "told", 4, NULL), 0);
+    while (pthread_tryjoin_np(watcher, &result) != 0);
+    ck_assert_ptr_null(result);
+    do /* a copy is good for a while */
+        rc = watch(0, &last);
+    while (rc == 0);
+    ck_assert_int_eq(rc, -ETIMEDOUT);
+    ck_assert_uint_ge(last.stat.appends, first.stat.appends);
+    ck_assert_uint_ge(last.timings.write.count, first.timings.write.count);
+    log_close(log);
+    log = log_open(NULL);
+    ck_assert_int_eq(watch(0, &last), -ETIMEDOUT);
+    ck_assert_uint_eq(last.stat.epoch, 0); /* that was another writer */
+    log_close(log);
+}
+END_TEST
+
 /* The offset of a field of the page in its file. */
 #define PAGE_FIELD(field) ((off_t)offsetof(struct page_words, field))
 
@@ -979,7 +1012,7 @@ END_TEST
 
 /* ---- a file that is spoiled under the writer ------------------------------------------------------ */
 
-/* Reads on in the process that writes, whose readers look at the page, too. */
+/* Reads on in the process that writes: its readers look at the page, too. */
 static int write_and_read(void)
 {
     struct tally tally = { 0 };
@@ -1091,6 +1124,7 @@ Suite *watch_suite(void)
     tcase_add_test(watching, a_close_waits_for_the_copy_that_the_committer_makes);
     tcase_add_test(watching, a_watcher_may_ask_for_one_of_the_two);
     tcase_add_test(watching, a_watch_says_why_there_is_nothing_to_see);
+    tcase_add_test(watching, a_watch_in_vain_says_what_the_writer_told_last);
     tcase_add_test(watching, a_writer_of_another_version_is_not_waited_for_in_vain);
     tcase_add_test(watching, a_reader_may_follow_a_page_that_knows_of_no_copies);
     tcase_add_test(watching, half_a_copy_is_not_taken_for_one);

@@ -2,7 +2,7 @@
 /*
  * Shows the promise of twinlog on this machine: 64 threads of one process append lines of a real text.
  * SIGKILL ends that process in the middle. Then this process opens the log again and looks for every record
- * whose append had returned.
+ * that an append had returned for.
  *
  * The acknowledged LSNs are kept outside the log, in memory shared with the process that survives: for each
  * thread, in the order in which they were acknowledged. Thread and sequence decide the contents of a record,

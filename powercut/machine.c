@@ -3,49 +3,50 @@
 #define _GNU_SOURCE
 #include "machine.h"
 
-#include "../crash/kill.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/loop.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define BOOT_ID_PATH "/proc/sys/kernel/random/boot_id"
 
+#define PATIENCE_TRIES 600000u /* of 0.1 ms */
 #define LOOP_TRIES 100u
 #define COPY_BYTES (1u << 16)
 #define SHUT_DOWN _IOR('X', 125, uint32_t) /* of ext4 and xfs */
 #define SHUT_DOWN_WITHOUT_LOG 2u
 
 const char *const filesystem_names[FILESYSTEMS] = { "ext4", "xfs", "btrfs" };
+static const char *const packages[FILESYSTEMS] = { "e2fsprogs", "xfsprogs", "btrfs-progs" };
 
 /* ---- what may be missing ----------------------------------------------------------------------- */
 
-static _Noreturn void skip(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static _Noreturn void missing(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-static _Noreturn void skip(const char *format, ...)
+static _Noreturn void missing(const char *format, ...)
 {
+    char words[300];
     va_list arguments;
 
-    printf("SKIP %s: ", place.program);
     va_start(arguments, format);
-    vprintf(format, arguments);
+    vsnprintf(words, sizeof(words), format, arguments);
     va_end(arguments);
-    printf("\n");
-    fflush(stdout);
-    remove_place();
-    _Exit(77);
+    machine_missing(words);
 }
 
 static void need_device(const char *path)
@@ -53,18 +54,18 @@ static void need_device(const char *path)
     const int fd = open(path, O_RDWR | O_CLOEXEC);
 
     if (fd < 0)
-        skip("%s cannot be opened: %s", path, strerror(errno));
+        missing("%s cannot be opened: %s", path, strerror(errno));
     close(fd);
 }
 
 static void enter_own_namespace(void)
 {
     if (geteuid() != 0)
-        skip("only root can mount");
+        missing("only root can mount");
     need_device("/dev/fuse");
     need_device("/dev/loop-control");
     if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-        skip("no mount namespace of our own: %s", strerror(errno));
+        missing("no mount namespace of our own: %s", strerror(errno));
 }
 
 /* ---- the boot ------------------------------------------------------------------------------------ */
@@ -78,7 +79,7 @@ static void change_boot_id(const struct machine *machine)
     FILE *file = fopen(machine->boot_id, "w");
 
     if (!file || getrandom(id, sizeof(id), 0) != (ssize_t)sizeof(id))
-        give_up(machine->boot_id);
+        machine_failed(machine->boot_id);
     for (size_t i = 0; i < sizeof(id); i++)
         used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%02x",
                                  i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", id[i]);
@@ -90,7 +91,7 @@ static void make_boot_id(const struct machine *machine)
 {
     change_boot_id(machine);
     if (mount(machine->boot_id, BOOT_ID_PATH, NULL, MS_BIND, NULL) < 0)
-        give_up(BOOT_ID_PATH);
+        machine_failed(BOOT_ID_PATH);
 }
 
 /* ---- the loop device --------------------------------------------------------------------------- */
@@ -104,11 +105,11 @@ static int open_free_loop(char *ret_path, size_t size)
     if (control >= 0)
         close(control);
     if (number < 0)
-        give_up("/dev/loop-control");
+        machine_failed("/dev/loop-control");
     snprintf(ret_path, size, "/dev/loop%d", number);
     loop = open(ret_path, O_RDWR | O_CLOEXEC);
     if (loop < 0)
-        skip("%s cannot be opened: %s", ret_path, strerror(errno));
+        missing("%s cannot be opened: %s", ret_path, strerror(errno));
     return loop;
 }
 
@@ -122,7 +123,7 @@ static int attach_loop(const struct machine *machine, char *ret_path, size_t siz
     snprintf(path, sizeof(path), "%s/" DISK_NAME, machine->served);
     disk = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
     if (disk < 0)
-        give_up(path);
+        machine_failed(path);
     config.fd = (uint32_t)disk;
     for (unsigned i = 0; result < 0 && i < LOOP_TRIES; i++) {
         loop = open_free_loop(ret_path, size);
@@ -130,10 +131,10 @@ static int attach_loop(const struct machine *machine, char *ret_path, size_t siz
         if (result < 0)
             close(loop);
         if (result < 0 && errno != EBUSY)
-            give_up("LOOP_CONFIGURE");
+            machine_failed("LOOP_CONFIGURE");
     }
     if (result < 0)
-        give_up("no free loop device");
+        machine_failed("no free loop device");
     close(disk);
     return loop;
 }
@@ -148,7 +149,7 @@ static void copy_range(int from, int to, off_t at, off_t end)
         const size_t part = end - at < (off_t)sizeof(bytes) ? (size_t)(end - at) : sizeof(bytes);
 
         if (pread(from, bytes, part, at) != (ssize_t)part || pwrite(to, bytes, part, at) != (ssize_t)part)
-            give_up("copying the disk");
+            machine_failed("copying the disk");
         at += (off_t)part;
     }
 }
@@ -159,7 +160,7 @@ static void copy_disk(int from, int to)
     off_t end = 0;
 
     if (ftruncate(to, 0) < 0 || ftruncate(to, (off_t)DISK_BYTES) < 0)
-        give_up("copying the disk");
+        machine_failed("copying the disk");
     for (off_t at; (at = lseek(from, end, SEEK_DATA)) >= 0;) {
         end = lseek(from, at, SEEK_HOLE);
         copy_range(from, to, at, end);
@@ -186,7 +187,7 @@ static int run(const char *const *command, const char *argument)
     int status;
 
     if (pid < 0)
-        give_up("fork");
+        machine_failed("fork");
     if (pid == 0) {
         char *words[10] = { 0 };
         unsigned count = 0;
@@ -194,12 +195,14 @@ static int run(const char *const *command, const char *argument)
         for (; command[count]; count++)
             words[count] = (char *)(uintptr_t)command[count];
         words[count] = (char *)(uintptr_t)argument;
+        setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+               1); /* su leaves out /sbin */
         execvp(words[0], words);
         _exit(127);
     }
     while (waitpid(pid, &status, 0) < 0)
         if (errno != EINTR)
-            give_up("waitpid");
+            machine_failed("waitpid");
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
@@ -212,20 +215,19 @@ static void make_filesystem(const struct machine *machine)
 
     close(loop);
     if (status == 127)
-        skip("there is no %s", command[0]);
+        missing("there is no %s: install %s", command[0], packages[machine->filesystem]);
+    errno = 0;
     if (status != 0)
-        violation("%s ended with status %d", command[0], status);
+        machine_failed(command[0]);
 }
 
 /* True when it is gone; what a killed process had open may take a moment. */
 static void unmount(const char *path)
 {
-    const int64_t end = now_ns() + PATIENCE_MS * INT64_C(1000000);
-
-    while (umount2(path, 0) < 0) {
-        if (errno != EBUSY || now_ns() > end)
-            give_up(path);
-        pause_a_moment();
+    for (unsigned tries = 0; umount2(path, 0) < 0; tries++) {
+        if (errno != EBUSY || tries == PATIENCE_TRIES)
+            machine_failed(path);
+        nanosleep(&(struct timespec){ .tv_nsec = 100000 }, NULL);
     }
 }
 
@@ -241,7 +243,7 @@ bool machine_boot(struct machine *machine)
     error = errno;
     close(loop);
     if (result < 0 && error == ENODEV)
-        skip("this kernel has no %s", filesystem_names[machine->filesystem]);
+        missing("this kernel has no %s", filesystem_names[machine->filesystem]);
     return result == 0;
 }
 
@@ -250,7 +252,7 @@ void machine_sync(const struct machine *machine)
     const int fd = open(machine->mounted, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     if (fd < 0 || syncfs(fd) < 0)
-        give_up("syncfs");
+        machine_failed("syncfs");
     close(fd);
 }
 
@@ -263,40 +265,43 @@ void machine_format(struct machine *machine)
 {
     make_filesystem(machine);
     if (!machine_boot(machine))
-        violation("a new file system cannot be mounted: %s", strerror(errno));
+        machine_failed("mounting the new file system");
 }
 
 /* ---- the server of the disk -------------------------------------------------------------------- */
 
-struct service {
-    struct machine *machine;
-    _Atomic bool *is_mounted;
-};
-
+/* Tells the one that reads the other end of the pipe. */
 static void note_mounted(void *context)
 {
-    const struct service *service = context;
+    const int *told = context;
 
-    atomic_store(service->is_mounted, true);
+    if (write(*told, "", 1) != 1)
+        _exit(EXIT_FAILURE);
 }
 
-static void serve(void *context)
+static _Noreturn void serve(const struct machine *machine, int told, pid_t parent)
 {
-    struct service *service = context;
-
-    if (disk_serve(service->machine->disk, service->machine->served, note_mounted, service) != 0)
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
         _exit(EXIT_FAILURE);
+    _exit(disk_serve(machine->disk, machine->served, note_mounted, &told) == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
 }
 
 static void start_server(struct machine *machine)
 {
-    struct service service = { machine, map_shared(sizeof(*service.is_mounted)) };
+    const pid_t parent = getpid();
+    int told[2];
+    char byte;
 
-    machine->server = fork_child(NULL, serve, &service);
-    while (!atomic_load(service.is_mounted))
-        if (await(machine->server, 500000))
-            skip("the FUSE file system cannot be mounted");
-    munmap((void *)(uintptr_t)service.is_mounted, sizeof(*service.is_mounted));
+    fflush(NULL);
+    if (pipe2(told, O_CLOEXEC) < 0 || (machine->server = fork()) < 0)
+        machine_failed("starting the server of the disk");
+    if (machine->server == 0)
+        serve(machine, told[1], parent);
+    close(told[1]);
+    if (read(told[0], &byte, 1) != 1)
+        missing("the FUSE file system cannot be mounted");
+    close(told[0]);
 }
 
 /* ---- making and removing ----------------------------------------------------------------------- */
@@ -306,7 +311,7 @@ static int make_memory(const char *name)
     const int fd = memfd_create(name, MFD_CLOEXEC);
 
     if (fd < 0 || ftruncate(fd, (off_t)DISK_BYTES) < 0)
-        give_up(name);
+        machine_failed(name);
     return fd;
 }
 
@@ -318,11 +323,11 @@ void machine_make(struct machine *machine, enum filesystem filesystem, const cha
                                  .image_fd = make_memory("image") };
     machine->disk = disk_make(machine->medium_fd);
     if (!machine->disk)
-        give_up("mmap");
+        machine_failed("mmap");
     snprintf(machine->served, sizeof(machine->served), "%s/served", directory);
     snprintf(machine->mounted, sizeof(machine->mounted), "%s/mounted", directory);
     if (mkdir(machine->served, 0700) < 0 || mkdir(machine->mounted, 0700) < 0)
-        give_up(directory);
+        machine_failed(directory);
     snprintf(machine->boot_id, sizeof(machine->boot_id), "%s/boot_id", directory);
     make_boot_id(machine);
     start_server(machine);
@@ -360,9 +365,9 @@ void machine_shut_down(const struct machine *machine)
     const int result = fd < 0 ? -1 : ioctl(fd, SHUT_DOWN, &how);
 
     if (result < 0 && (errno == ENOTTY || errno == EOPNOTSUPP))
-        skip("%s cannot be shut down", filesystem_names[machine->filesystem]);
+        missing("%s cannot be shut down", filesystem_names[machine->filesystem]);
     if (result < 0)
-        give_up("shutting the file system down");
+        machine_failed("shutting the file system down");
     close(fd);
 }
 
@@ -371,7 +376,7 @@ void machine_save_image(const struct machine *machine, const char *path)
     const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
     if (fd < 0)
-        give_up(path);
+        machine_failed(path);
     copy_disk(machine->image_fd, fd);
     close(fd);
 }

@@ -8,15 +8,15 @@
  * sector has 512 bytes and is never torn.
  *
  * File systems rely on more: that a block of theirs is there or not. So sectors of one block of 4 KiB share their
- * fate, unless the block holds a piece of a log, which is known by its magic numbers.
+ * fate, unless the block holds a piece of a twinlog, which is known by its magic numbers, or `torn_text`.
  *
  * All of it is in memory that the server and the test share, so that the test needs no protocol: it takes the
  * lock and does what it wants. It outlives the server.
  */
-#ifndef TWL_POWER_DISK_H
-#define TWL_POWER_DISK_H
+#ifndef TWL_POWERCUT_DISK_H
+#define TWL_POWERCUT_DISK_H
 
-#include "../sim/rng.h"
+#include "rng.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -29,6 +29,9 @@
 #define DISK_SECTORS (DISK_BYTES / SECTOR_BYTES)
 #define DISK_NAME "disk"
 #define NEVER UINT64_MAX
+/* docs/format.md: the second four bytes of a group, and of a footer. */
+#define DISK_GROUP_MAGIC 0x47575431u
+#define DISK_FOOTER_MAGIC 0x46575431u
 
 struct disk {
     pthread_mutex_t lock;
@@ -38,6 +41,7 @@ struct disk {
     bool is_frozen;       /* the power is going: no request comes to its end */
     uint64_t boots;       /* what was opened before the last one gets EIO */
     bool forgets_flushes; /* the lie */
+    char torn_text[64];   /* "", or blocks with these bytes in them may be torn */
     uint64_t fail_write;  /* number of the first write that fails, as all after it; NEVER */
     uint64_t fail_flush;  /* the same of flushes */
     uint32_t write_delay_ms;

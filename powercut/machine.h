@@ -2,16 +2,20 @@
 /*
  * A machine that can lose its power: a real file system of this kernel on a loop device over the disk of disk.h.
  *
- * Everything is mounted in a mount namespace of the test's own, and a loop device frees itself when nothing is
- * mounted from it any more. So the kernel gives all of it back when the last process of the test is gone, also
+ * Everything is mounted in a mount namespace of the program's own, and a loop device frees itself when nothing is
+ * mounted from it any more. So the kernel gives all of it back when the last process of the program is gone, also
  * when that was killed: there is nothing for anybody to clean up but two empty directories.
  *
- * What fails here ends the program; what this computer cannot do ends it with 77 and the reason.
+ * What fails here ends the program, and so does what this computer cannot do: by two functions of the program.
  */
-#ifndef TWL_POWER_MACHINE_H
-#define TWL_POWER_MACHINE_H
+#ifndef TWL_POWERCUT_MACHINE_H
+#define TWL_POWERCUT_MACHINE_H
 
 #include "disk.h"
+
+/* The program has these two, which say it and end the program. `what` failed with errno, or with 0. */
+_Noreturn void machine_failed(const char *what);
+_Noreturn void machine_missing(const char *what);
 
 enum filesystem {
     FS_EXT4,
@@ -47,11 +51,12 @@ void machine_end(struct machine *machine);
 void machine_shut_down(const struct machine *machine);
 /* What was done to the file system so far is there after the next cut. */
 void machine_sync(const struct machine *machine);
+/* Waits for what a killed process still has open. */
 void machine_unmount(const struct machine *machine);
 /* False if the file system cannot be mounted. */
 bool machine_boot(struct machine *machine);
 
-/* Writes the image to a file, for whoever looks into a violation. */
+/* Writes the image to a file, to help look into a violation. */
 void machine_save_image(const struct machine *machine, const char *path);
 
 #endif

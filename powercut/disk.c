@@ -4,8 +4,6 @@
 #define FUSE_USE_VERSION 34
 #include "disk.h"
 
-#include "format/format.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
@@ -23,7 +21,7 @@
 enum mark {
     NOT_CACHED,
     OF_BLOCK, /* goes with the other sectors of its block */
-    OF_LOG,   /* goes alone */
+    ALONE,    /* goes alone */
 };
 
 static bool is_magic(uint64_t word)
@@ -31,18 +29,22 @@ static bool is_magic(uint64_t word)
     const uint64_t segment = UINT64_C(0x0a1a0a0d4c575489), state = UINT64_C(0x0a1a0a0d53575489);
     const uint32_t second = (uint32_t)(word >> 32);
 
-    return word == segment || word == state || second == GROUP_MAGIC || second == FOOTER_MAGIC;
+    return word == segment || word == state || second == DISK_GROUP_MAGIC || second == DISK_FOOTER_MAGIC;
 }
 
 /* Of a block, or a part of one. */
-static enum mark mark_for(const char *bytes, size_t size)
+static enum mark mark_for(const struct disk *disk, const char *bytes, size_t size)
 {
+    const size_t length = strlen(disk->torn_text);
+
+    if (length > 0 && memmem(bytes, size, disk->torn_text, length))
+        return ALONE;
     for (size_t at = 0; at < size; at += sizeof(uint64_t)) {
         uint64_t word;
 
         memcpy(&word, bytes + at, sizeof(word));
         if (is_magic(word))
-            return OF_LOG;
+            return ALONE;
     }
     return OF_BLOCK;
 }
@@ -50,7 +52,7 @@ static enum mark mark_for(const char *bytes, size_t size)
 /* True with a chance of `of_eight` in eight, the same for whatever has one fate. */
 static bool is_lucky(const struct disk *disk, uint64_t sector, uint64_t draw, uint64_t of_eight)
 {
-    const uint64_t unit = disk->mark[sector] == OF_LOG ? sector : DISK_SECTORS + sector / BLOCK_SECTORS;
+    const uint64_t unit = disk->mark[sector] == ALONE ? sector : DISK_SECTORS + sector / BLOCK_SECTORS;
 
     return rng_mix(draw ^ rng_mix(unit + 1)) % 8 < of_eight;
 }
@@ -71,7 +73,7 @@ static void put(struct disk *disk, uint64_t sector, const char *bytes, enum mark
 /* Some of it reaches the medium at once, also what is written again before the next flush. */
 static void put_block(struct disk *disk, uint64_t sector, const char *bytes, size_t size, uint64_t draw)
 {
-    const enum mark mark = mark_for(bytes, size);
+    const enum mark mark = mark_for(disk, bytes, size);
 
     for (size_t at = 0; at < size; at += SECTOR_BYTES, sector++) {
         put(disk, sector, bytes + at, mark);

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which of two ways to do the same is quicker now: a trial of both, then one way for some turns, then a trial again,
+ * because the load changes. A trial that changes the way is followed by the next one soon, any other by a pause that is
+ * twice as long as the one before.
+ *
+ * The second way is taken unless the first is quicker by more than a tenth; before the first trial the first is taken.
+ * A trial takes the ways in this order, four times: first, second, second, first. So each way has as many even turns as odd
+ * ones. There are two buffers, and large groups may take turns with small ones.
+ */
+#ifndef TWL_QUICKER_H
+#define TWL_QUICKER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define TRIALS 8u /* of each way; even, so that each has as many even turns as odd ones */
+#define LEAST_PAUSE 128u
+#define MOST_PAUSE 4096u
+
+struct quicker {
+    bool is_second; /* the way in the pauses */
+    uint32_t turn;  /* since the last trial */
+    uint32_t pause; /* turns between the last trial and the next one; LEAST_PAUSE at first */
+    uint64_t took_ns[2][TRIALS];
+};
+
+/* True if the next turn belongs to a trial: the time it takes counts. */
+static inline bool is_trial(const struct quicker *quicker)
+{
+    return quicker->turn >= quicker->pause;
+}
+/* True if the next turn takes the second way. */
+bool twl_quicker_is_second(const struct quicker *quicker);
+/* After each turn. */
+void twl_quicker_next(struct quicker *quicker, uint64_t took_ns);
+
+#endif

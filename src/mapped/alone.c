@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A mapped log with a single writer: its keeper makes the segments, and closes those that were left. See inside.h. */
+#define _GNU_SOURCE
+#include "mapped/inside.h"
+
+/* ---- the next segment -------------------------------------------------------------------------- */
+
+static int prepare_ahead(struct mapped *m)
+{
+    return twl_keeper_wait(m->keeper, m->room, atomic_load(&m->own_durable),
+                           atomic_load(&m->active)->start.epoch.number);
+}
+
+static int get_next(struct mapped *m, bool may_wait) REQUIRES(m->rolling)
+{
+    const struct mapped_segment *active = atomic_load(&m->active);
+    const uint64_t after_lsn = atomic_load(&m->own_durable);
+    const uint32_t epoch = active ? active->start.epoch.number : m->first_left.header.epoch;
+    while (!twl_keeper_take(m->keeper, m->room, &m->spare_segment)) {
+        if (!may_wait)
+            return -EAGAIN;
+        atomic_fetch_add(&m->roll_waits, 1);
+        const int rc = twl_keeper_wait(m->keeper, m->room, after_lsn, epoch);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int compose_start(struct mapped *m, const struct position *position, struct group_header *ret_start)
+    REQUIRES(m->rolling)
+{
+    *ret_start = (struct group_header){ .first_lsn = position->next_lsn,
+                                        .bytes = GROUP_HEADER_BYTES,
+                                        .durable_lsn = atomic_load(&m->own_durable),
+                                        .chain = position->chain,
+                                        .epoch.number = position->epoch.number + 1,
+                                        .kind = GROUP_START,
+                                        .flags = GROUP_FIRST,
+                                        .time_ns = m->io->ops->now_ns(m->io),
+                                        .writer = twl_writer() };
+    if (position->epoch.number == UINT32_MAX)
+        return -EOVERFLOW;
+    return m->io->ops->random(m->io, &ret_start->epoch.salt, sizeof(ret_start->epoch.salt));
+}
+
+/* The keeper takes the old segment. */
+static void announce(struct mapped *m, struct mapped_segment *old, struct mapped_segment *seg)
+    REQUIRES(m->rolling)
+{
+    const struct segment left = old->segment;
+    old->segment.file = NULL;
+    old->segment.summary = NULL;
+    left.summary->next_lsn = seg->group.first_lsn;
+    twl_keeper_leave(m->keeper, &left, &seg->segment);
+}
+
+/* The keeper has the file until the segment is sealed. */
+static uint64_t let_go(const struct mapped *m)
+{
+    return twl_keeper_closed(m->keeper);
+}
+
+static bool has_left(struct mapped *m)
+{
+    return twl_keeper_has_left(m->keeper);
+}
+
+/* ---- closing ----------------------------------------------------------------------------------- */
+
+static struct mapped_segment *find(struct mapped *m, uint64_t sequence) REQUIRES(m->syncing)
+{
+    struct mapped_segment *seg = m->oldest;
+    while (seg && (seg->sequence != sequence || seg->is_placeholder))
+        seg = atomic_load(&seg->next);
+    return seg;
+}
+
+/* Drops the segments before this one that the keeper did not ask for: their files were trimmed. And a
+ * placeholder: its segment has no open group of ours. */
+static void drop_trimmed(struct mapped *m, const struct mapped_segment *before) REQUIRES(m->syncing)
+{
+    for (; m->oldest != before; m->oldest = atomic_load(&m->oldest->next)) {
+        twl_mapped_await_users(m, m->oldest);
+        twl_mapped_segment_unmap(m->oldest);
+    }
+}
+
+static int close_left(struct mapped *m, struct mapped_segment *seg, struct segment *segment)
+    REQUIRES(m->syncing)
+{
+    uint64_t payload_bytes;
+    int rc = twl_mapped_poison(m);
+    const int found = twl_mapped_summarise(m, seg, segment->summary, &payload_bytes);
+    twl_mapped_await_users(m, seg);
+    if (rc == 0 && (found < 0 || twl_open_group_is_lost(&seg->group)))
+        rc = twl_mapped_fail(m, -EIO);
+    twl_mapped_see_past(m, seg, payload_bytes);
+    drop_trimmed(m, seg);
+    twl_mapped_segment_unmap(seg);
+    if (rc == 0 && !seg->is_closed)
+        rc = twl_mapped_close_file(m, seg, segment->file);
+    m->oldest = atomic_load(&seg->next);
+    return rc;
+}
+
+int twl_mapped_close_group(void *context, struct segment *segment)
+{
+    struct mapped *m = context;
+    twl_mutex_lock(&m->syncing);
+    struct mapped_segment *seg = find(m, segment->header.sequence);
+    const int rc = seg ? close_left(m, seg, segment) : 0; /* NULL: from before the opening */
+    twl_mutex_unlock(&m->syncing);
+    return rc;
+}
+
+static int sync_records(struct mapped *m, uint64_t lsn, uint64_t deadline_ns) REQUIRES(m->syncing)
+{
+    (void)deadline_ns; /* nobody is waited for */
+    return atomic_load(m->durable) < lsn ? twl_mapped_sync_up_to(m, NULL) : 0;
+}
+
+const struct mapped_ops twl_mapped_alone = {
+    .prepare_ahead = prepare_ahead,
+    .get_next = get_next,
+    .compose_start = compose_start,
+    .announce = announce,
+    .let_go = let_go,
+    .has_left = has_left,
+    .sync = sync_records,
+    .finish = twl_mapped_close_all,
+    .copy_ms = UINT32_MAX,
+};

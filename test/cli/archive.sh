@@ -1,0 +1,328 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# archive.sh TWINLOG: 'twinlog archive' with commands that keep, fail, lie and are killed, and 'twinlog restore' of what
+# was kept: to the end, to a record, to a time; and of what was not kept whole.
+# shellcheck disable=SC2016 # wait_until evaluates it
+set -u
+# shellcheck source=test/cli/checks.sh
+. "$(dirname "$0")/checks.sh"
+
+# The command that docs/replicas.md says: it keeps no half, and writes over nothing.
+keep="cmp -s %p $place/kept/%f || { test ! -e $place/kept/%f && cp %p $place/kept/%f.\$\$ && mv $place/kept/%f.\$\$ $place/kept/%f; }"
+fetch="cp $place/kept/%f %p 2>/dev/null"
+
+# fill LOG FIRST LAST: a record for each number, in segments of 64 KiB.
+fill() { seq -f "record %.0f of the log" "$2" "$3" | "$twinlog" append "$1" --segment 64K >/dev/null; }
+
+# forget: no log and no archive.
+forget()
+{
+    begin=1
+    rm -rf journal kept restored restored.restoring
+    mkdir kept
+}
+
+# archived WORD: a number of --status --json.
+archived() { "$twinlog" archive journal --status --json | sed -E "s/.*\"$1\":([0-9]+).*/\1/"; }
+
+# restores_to LSN [OPTION...]: the archive has the log, from $begin up to this LSN.
+restores_to()
+{
+    local end=$1
+    shift
+    rm -rf restored
+    status "restore $*" 0 "$twinlog" restore restored --command "$fetch" "$@"
+    "$twinlog" cat restored >restored.cat
+    "$twinlog" cat journal | head -n $((end - begin + 1)) >journal.cat
+    same "it has the records up to LSN $end" restored.cat journal.cat
+    status "and is sound" 0 "$twinlog" verify restored
+    [ ! -e restored.restoring ]
+    count "nothing else is left" $?
+}
+
+# refuses NAME PATTERN [OPTION...]: there is no log then.
+refuses()
+{
+    name=$1
+    pattern=$2
+    shift 2
+    rm -rf restored
+    status "$name" 3 "$twinlog" restore restored --command "$fetch" "$@"
+    says "and says why" err "$pattern"
+    [ ! -e restored ] && [ ! -e restored.restoring ]
+    count "nothing is left" $?
+}
+
+# nth NUMBER: that file of the archive.
+nth() { find kept -name '*.twl' | sort | sed -n "$1p"; }
+
+test_keep()
+{
+    forget
+    fill journal 1 9000
+    status "archive" 0 "$twinlog" archive journal --command "echo %f >>$place/calls; $keep"
+    says "says how many" out '^[0-9]+ segments archived'
+    segments=$(archived segments)
+    [ "$segments" -gt 4 ]
+    count "there are some" $?
+    { echo twinlog.archive; find kept -name '*.twl' -printf '%f\n' | sort; } >expected
+    same "each was handed over once, the oldest first" calls expected
+    status "once more" 0 "$twinlog" archive journal --once --command "echo %f >>$place/calls; $keep"
+    same "there was nothing to do" calls expected
+    [ -z "$(find journal -name '*.twl' -links +1)" ] && [ -z "$(find journal/archive -name 'next*')" ]
+    count "no file of the log has another name any more" $?
+    last=$(archived last_lsn)
+    [ "$("$twinlog" cursors journal --json | sed -E 's/.*"lsn":([0-9]+).*/\1/')" = "$last" ]
+    count "the cursor is there" $?
+    status "--status" 0 "$twinlog" archive journal --status
+    says "has the last LSN" out "^last LSN +$last$"
+    restores_to "$last"
+    status "the log can be written" 0 "$twinlog" append restored --segment 64K </dev/null
+    "$twinlog" archive restored --command "$keep" >out 2>err
+    count "a restored log does not write over the archive of the first" $(($? != 1))
+    status "restore to a log that is there" 1 "$twinlog" restore restored --command "$fetch"
+    mkdir empty
+    status "restore to an empty directory" 0 "$twinlog" restore empty/ --command "$fetch" --json
+    says "--json" out "^\{\"archive\":\"[0-9a-f]{16}\",\"segments\":$segments,\"first_lsn\":1,\"last_lsn\":$last\}$"
+    status "by the archive's identity" 0 "$twinlog" restore named --command "$fetch" \
+        --archive "$(sed -n 2p kept/twinlog.archive)"
+    mkdir "a place" "a place/it's"
+    status "a path that the shell would take apart" 0 "$twinlog" restore "a place/it's/log" --command "$fetch"
+    status "and its archive" 0 "$twinlog" archive "a place/it's/log" --command "test -s %p && echo 100%% %f >/dev/null"
+    status "a copy of the log" 0 "$twinlog" backup journal --output copy
+    [ ! -e copy/archive ]
+    count "begins an archive of its own" $?
+}
+
+test_points()
+{
+    forget
+    fill journal 1 3000
+    fill journal 3001 6000
+    fill journal 6001 9000
+    "$twinlog" archive journal --command "$keep" >out || count "archive" 1
+    last=$(archived last_lsn)
+    for lsn in 1 3000 3001 $((last - 1)) "$last"; do
+        restores_to "$lsn" --to "$lsn"
+    done
+    restores_to 0 --to 0
+    refuses "behind the end" "does not reach --to: it has LSN 1 to $last" --to $((last + 1))
+    for lsn in 1 3001 "$last"; do
+        time=$("$twinlog" cat journal --from "$lsn" --to "$lsn" --json | sed -E 's/.*"time":"([^"]+)".*/\1/')
+        before=$("$twinlog" cat journal --until "$time" | wc -l)
+        restores_to "$before" --to "$time"
+    done
+    refuses "a time behind the end" "no record of that time or later" --to 2199-01-01
+    status "no such time" 2 "$twinlog" restore restored --command "$fetch" --to noon
+}
+
+test_fail()
+{
+    forget
+    fill journal 1 10000
+    status "a command that fails" 1 "$twinlog" archive journal --command "false %p %f"
+    says "is told" err 'the command for twinlog.archive ended with status 1'
+    status "a command that is killed" 1 "$twinlog" archive journal --command 'kill -9 $$ %p %f'
+    [ "$(archived failures)" = 2 ] && [ "$(archived segments)" = 0 ]
+    count "two failures, and nothing archived" $?
+    status "--status" 0 "$twinlog" archive journal --status
+    says "shows the last one" out '^last failure .* UTC: the command ended with status 137, as by signal 9$'
+    status "trim" 0 "$twinlog" trim journal --keep-records 1
+    says "the cursor holds what is not archived" out "Cursor 'archive' holds the rest"
+    # The third segment comes only when the file "there" does.
+    "$twinlog" archive journal --follow \
+        --command "case %f in *3.twl) test -e $place/there;; esac && { $keep; }" >out 2>err &
+    archiver=$!
+    wait_until '[ "$(archived failures)" -gt 0 ] && [ "$(archived segments)" = 2 ]'
+    count "a follower tries again" $?
+    status "a second archiver" 1 "$twinlog" archive journal --command "$keep"
+    says "is refused" err "process $archiver has a consumer of this name open"
+    touch there
+    wait_until '[ "$(archived segments)" -gt 3 ] && [ "$(archived failures)" = 0 ]'
+    count "and goes on" $?
+    before=$(archived segments)
+    fill journal 10001 14000
+    wait_until '[ "$(archived segments)" -gt '"$before"' ]'
+    count "a follower sees a segment that was sealed" $?
+    kill -TERM $archiver
+    wait $archiver
+    count "a signal ends it with 0" $?
+    rm -f there
+    "$twinlog" archive journal --command "$keep" >out || count "archive" 1
+    restores_to "$(archived last_lsn)"
+    # A signal ends the command, too.
+    fill journal 14001 17000
+    "$twinlog" archive journal --follow --command "test -s %p && : %f && touch $place/begun && exec sleep 600" >out 2>err &
+    archiver=$!
+    wait_until '[ -e begun ]'
+    kill -TERM $archiver
+    wait $archiver
+    count "and a command that hangs" $?
+    [ "$(archived failures)" = 0 ]
+    count "which is no failure" $?
+    "$twinlog" archive journal --follow --command "touch $place/stopped && kill -STOP \$\$; : %p %f" >out 2>err &
+    archiver=$!
+    wait_until '[ -e stopped ]'
+    kill -TERM $archiver
+    wait $archiver
+    count "and a command that is stopped" $?
+    if env --ignore-signal=CHLD true 2>/dev/null; then
+        segments=$(archived segments)
+        status "a failure where SIGCHLD is ignored" 1 env --ignore-signal=CHLD "$twinlog" archive journal \
+            --command "false %p %f"
+        [ "$(archived segments)" = "$segments" ]
+        count "is one, and nothing is archived" $?
+    else
+        skip "a failure where SIGCHLD is ignored" "env cannot ignore it"
+    fi
+    status "no %p" 2 "$twinlog" archive journal --command 'cp /dev/null %f'
+    status "no command" 2 "$twinlog" archive journal
+    status "an unknown %" 2 "$twinlog" archive journal --command 'cp %p %f %d'
+    status "no archive yet" 1 "$twinlog" archive kept --status
+}
+
+# Commands that end with 0 and have kept nothing, or a half; and what happens to an archive later.
+test_lies()
+{
+    forget
+    fill journal 1 9000
+    status "a liar" 0 "$twinlog" archive journal --command "case %f in *4.twl);; *) cp %p $place/kept/%f;; esac"
+    refuses "a file that was not kept" 'the archive has a hole: .*5.twl is there, and .*4.twl is not'
+    "$twinlog" backup journal --output again && rm -rf kept && mkdir kept
+    "$twinlog" archive again --command "$keep" >out || count "archive" 1
+    newest=$(nth '$')
+    cp -r kept sound
+    for bad in "$(nth 4)" "$newest"; do
+        head -c 40000 "$bad" >half && cp half "$bad"
+        refuses "a half" 'is not whole'
+        head -c 40000 half >"$bad" && truncate -s 64K "$bad"
+        refuses "a half with zeros behind it" 'is not whole'
+        rm -rf kept && cp -r sound kept
+        printf X | dd of="$bad" bs=1 seek=30000 conv=notrunc 2>/dev/null
+        refuses "a byte that is wrong" 'the archive is damaged: '
+        rm -rf kept && cp -r sound kept
+        cp "$(nth 2)" "$bad"
+        refuses "a file in the place of another" 'does not come behind the one before it'
+        rm -rf kept && cp -r sound kept
+    done
+    fill other 1 10000
+    cp other/0000000000000003.twl "$(nth 5)"
+    refuses "a file of another log" 'is of another log'
+    rm -rf kept && cp -r sound kept
+    rm "$(nth 1)"
+    refuses "the first one is gone" 'has a hole'
+    rm -rf kept && cp -r sound kept
+    rm "$newest"
+    status "the newest one is gone" 0 "$twinlog" restore restored --command "$fetch"
+    echo nonsense >kept/twinlog.archive
+    refuses "no archive" 'is not what an archive has under this name'
+    status "a command that is not there" 1 "$twinlog" restore restored2 --command '/nowhere/cp %f %p'
+    says "is no missing file" err 'ended with status 127'
+    status "a command that lies" 1 "$twinlog" restore restored2 --command 'true %f %p'
+    says "is noticed" err 'made no file'
+    mkdir none
+    status "a pipe" 1 timeout 60 "$twinlog" restore restored2 --command 'mkfifo %p; : %f'
+    says "is no file" err 'made no file'
+    mkdir real empty2
+    ln -s real linked
+    for dir in empty2/. linked; do
+        status "a directory that cannot be replaced ($dir)" 1 "$twinlog" restore $dir --command 'touch fetched; : %f %p'
+        says "is told" err 'no mount, no link'
+        [ ! -e fetched ]
+        count "before anything is fetched" $?
+    done
+    status "an empty archive" 1 "$twinlog" restore restored2 --command "cp none/%f %p 2>/dev/null"
+    says "is none" err 'there is no file twinlog.archive'
+    rm -rf again other sound none restored2 real empty2 linked
+}
+
+# kill -9 at every step: a name always gets the same bytes.
+test_kill()
+{
+    forget
+    fill journal 1 9000
+    "$twinlog" archive journal --command "test -s %p && : %f && kill -9 \$PPID" >out 2>err
+    count "killed before anything is kept" $(($? != 137))
+    "$twinlog" archive journal --command "{ $keep; } && case %f in *2.twl) kill -9 \$PPID;; esac" >out 2>err
+    count "killed when the second one is kept" $(($? != 137))
+    [ -n "$(find journal/archive -name 'next*')" ] && [ "$(archived segments)" = 1 ]
+    count "which the status does not know" $?
+    "$twinlog" reset journal --next 100000 --force >out || count "reset" 1
+    fill journal 1 15000 # the first segment behind a reset has 512 KiB
+    begin=100000
+    status "the segment is handed over again, though the log has lost it" 0 "$twinlog" archive journal --command "$keep"
+    says "and those behind the reset" out '[1-9][0-9]* segments archived'
+    first=$("$twinlog" cat journal --json | head -1 | sed -E 's/.*"lsn":([0-9]+).*/\1/')
+    [ "$first" = 100000 ]
+    count "the log begins behind the reset" $?
+    restores_to "$(archived last_lsn)"
+    # A power cut may bring a second name back, and its file be another segment by then.
+    ln "$(find journal -maxdepth 1 -name '*.twl' | sort | tail -n 1)" journal/archive/next-0000000000000001
+    status "a second name that came back" 0 "$twinlog" archive journal --command "touch $place/handed; : %p %f"
+    [ ! -e handed ] && [ ! -e journal/archive/next-0000000000000001 ]
+    count "goes, and nothing is handed over" $?
+    restores_to "$(archived last_lsn)"
+    fill journal 15001 40000
+    for delay in 0.01 0.03 0.05 0.02 0.08 0.04; do
+        "$twinlog" archive journal --follow --command "$keep" >out 2>err &
+        archiver=$!
+        sleep $delay
+        kill -9 $archiver
+        wait $archiver 2>/dev/null
+    done
+    # What the last one had started may be about to end.
+    wait_until '"$twinlog" archive journal --command "$keep" >out 2>err'
+    count "after some kills" $?
+    restores_to "$(archived last_lsn)"
+    "$twinlog" restore restored.2 --command "kill -9 \$PPID; : %f %p" >out 2>err
+    [ ! -e restored.2 ] && [ -d restored.2.restoring ]
+    count "a restore that is killed leaves no log" $?
+    "$twinlog" cat restored.2.restoring/segments >out 2>err
+    count "nor do its files look like one" $(($? == 0))
+    status "the next restore" 1 "$twinlog" restore restored.2 --command "$fetch"
+    says "says what to do" err 'if that was interrupted, remove the directory'
+    rm -rf restored.2.restoring
+    "$twinlog" restore restored.2 --command "$fetch; case %f in *3.twl) kill -TERM \$PPID;; esac" >out 2>err
+    [ $? = 143 ] && [ ! -e restored.2 ] && [ ! -e restored.2.restoring ]
+    count "a signal leaves nothing" $?
+}
+
+test_truncate()
+{
+    forget
+    fill journal 1 9000
+    "$twinlog" archive journal --command "$keep" >out || count "archive" 1
+    segments=$(archived segments)
+    status "truncate behind an archived segment" 0 "$twinlog" trim journal --after 7000
+    [ "$("$twinlog" cursors journal --json | sed -E 's/.*"lsn":([0-9]+).*/\1/')" = 7000 ]
+    count "the cursor is moved back" $?
+    seq -f 'other record %.0f' 7001 20000 | "$twinlog" append journal --segment 64K >/dev/null
+    status "archive what is new" 0 "$twinlog" archive journal --command "$keep"
+    [ "$(archived segments)" -gt "$segments" ]
+    count "there was something" $?
+    restores_to "$(archived last_lsn)"
+    restores_to 7500 --to 7500
+    [ "$("$twinlog" cursors journal --json | sed -E 's/.*"lsn":([0-9]+).*/\1/')" = "$(archived last_lsn)" ]
+    count "the cursor is behind what is kept" $?
+    status "trim" 0 "$twinlog" trim journal --keep-records 100
+    fill journal 20001 22000
+    status "what was archived can be trimmed" 0 "$twinlog" archive journal --command "$keep"
+    rm -rf restored
+    status "and is in the archive" 0 "$twinlog" restore restored --command "$fetch"
+    [ "$("$twinlog" cat restored | wc -l)" = "$(archived last_lsn)" ]
+    count "all of it" $?
+    fill journal 22001 30000
+    status "trim past the cursor" 0 "$twinlog" trim journal --keep-records 10 --past-cursors
+    fill journal 30001 45000
+    status "a hole" 3 "$twinlog" archive journal --command "$keep"
+    says "is told" err 'were removed before they were archived'
+}
+
+test_keep
+test_points
+test_fail
+test_lies
+test_kill
+test_truncate
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash disable=SC2154,SC2034 # checks.sh and the tests have the other variables, or use them
+# cluster.sh: the mock cluster of librdkafka on the loopback for the tests of ship, which read it with '.' behind checks.sh.
+#
+# The mock has no transactions: it shows an aborted message as it does a committed one, fences no producer and finds no
+# request that comes twice. So what a shipper left open stays, and the next one goes on behind it: the topic has the log
+# nevertheless, if one request at a time is under way ($careful).
+trap '[ -z "${CLUSTER_PID:-}" ] || { kill -9 "$CLUSTER_PID" && wait "$CLUSTER_PID"; } 2>/dev/null; wait; rm -rf "$place" "$public"' EXIT
+
+# start_cluster TOPIC[=PARTITIONS]...
+start_cluster()
+{
+    coproc CLUSTER { exec timeout 110 "$kafka_peer" serve "$@"; }
+    exec 7<&"${CLUSTER[0]}" 8>&"${CLUSTER[1]}"
+    read -r -t 60 servers <&7 || { echo "FAILED: the mock cluster does not start"; exit 1; }
+    url=kafka://$servers
+    echo max.in.flight.requests.per.connection=1 >careful
+    chmod 600 careful
+    careful=$place/careful
+}
+
+# tell COMMAND: to the cluster, see kafka_peer.c.
+tell()
+{
+    answer=
+    echo "$*" >&8
+    read -r -t 60 answer <&7
+    [ "$answer" = ok ] || { echo "FAILED: the mock cluster does not obey"; exit 1; }
+}
+
+peer() { timeout 60 "$kafka_peer" "$servers" "$@"; }
+
+# has_shipped TOPIC N: so many messages.
+has_shipped() { [ "$(peer count "$1")" = "$2" ]; }
+
+# equal NAME LOG TOPIC: the topic has the log's records with their LSNs, and nothing more.
+equal()
+{
+    "$twinlog" cat "$2" --json | sed -E 's/^\{"lsn":([0-9]+),.*"data":"(.*)"\}$/\1\t\2/' >expected
+    peer cat "$3" >found
+    same "$1" expected found
+}

@@ -1,0 +1,73 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# odd.sh TWINLOG NATS_PEER: a log that was put in the place of another one, a full stream, a replica that was emptied, names
+# and settings that mean nothing. What happened is said, and no record gets where it does not belong.
+set -u
+here=$(realpath "$(dirname "$0")")
+nats_peer=$(realpath "$2")
+# shellcheck source=test/cli/checks.sh
+. "$here/../cli/checks.sh"
+# shellcheck source=test/stream/server.sh
+. "$here/server.sh"
+start_server
+ends() { ! kill -0 "$1" 2>/dev/null; }
+
+# Another log at the same path. The shipper looks for it by the path when it begins a session.
+seq -f 'one %g' 10 | "$twinlog" append log
+seq -f 'other %g' 30 | "$twinlog" append other
+timeout --foreground 60 "$twinlog" ship log "$url/place" -q 2>err &
+shipper=$!
+wait_until has_shipped place 10
+count "a shipper" $?
+mv log log.old
+mv other log
+kill_server
+start_server
+wait_until ends $shipper
+count "ends when its log was replaced" $?
+got=0
+wait $shipper || got=$?
+count "with status 3, not $got" $((got != 3))
+says "and says why" err "'log' is another log than at the start"
+equal "no record of the other log is in the stream" log.old place
+
+# A full stream: the reason is told although a conflict came first, as only some messages are acknowledged.
+seq 1000 | "$twinlog" append full
+"$twinlog" ship full "$url/full" --once -q
+peer limit full 1003
+seq 1001 2000 | "$twinlog" append full
+timeout --foreground 60 "$twinlog" ship full "$url/full" 2>full.err &
+shipper=$!
+wait_until "grep -q 'maximum messages exceeded' full.err"
+count "that the stream is full is told" $?
+peer limit full -1
+wait_until has_shipped full 2000
+count "and it goes on when there is room" $?
+kill $shipper
+wait $shipper
+equal "with each record once" full full
+
+# A replica without any record, as all were trimmed, does not begin anew.
+seq 10 | "$twinlog" append source
+"$twinlog" ship source "$url/source" --once -q
+"$twinlog" receive "$url/source" replica --once -q
+"$twinlog" trim replica --before 11 >/dev/null
+seq 11 20 | "$twinlog" append source
+"$twinlog" ship source "$url/source" --once -q
+peer purge source
+seq 21 30 | "$twinlog" append source
+"$twinlog" ship source "$url/source" --once -q
+status "an emptied replica that has missed records" 3 timeout 60 "$twinlog" receive "$url/source" replica --once
+says "is told which" err 'LSN 11 to 20'
+
+# Names that would break a request, and a setting that would send a password without TLS.
+for wrong in 'a"b' 'a\b' "a$(printf '\177')" "$(head -c 300 /dev/zero | tr '\0' a)"; do
+    status "no subject" 2 timeout 60 "$twinlog" ship log "$url/$wrong"
+done
+printf 'tls=yes\nuser=a\npassword=b\n' >secrets
+chmod 600 secrets
+status "tls is true or false" 1 timeout 60 "$twinlog" ship full "$url/full" --once --credentials secrets
+says "and nothing else" err 'tls is neither true nor false'
+
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]

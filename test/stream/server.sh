@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash disable=SC2154 # checks.sh and the tests have the other variables
+# server.sh: a nats-server on the loopback for the tests of ship and receive, which read it with '.' behind checks.sh.
+# The port is one that is free at the first start; later starts take it again, as a server does that was killed.
+PATH=$PATH:/usr/sbin:/sbin
+command -v nats-server >/dev/null || { echo "SKIP nats-server is not here"; exit 77; }
+port=-1
+server=
+trap '[ -z "$server" ] || kill -9 $server 2>/dev/null; wait; rm -rf "$place" "$public"' EXIT
+
+# What runs beside a test and is ended by a signal is under "timeout --foreground": without that the signal comes twice.
+# start_server: returns when it takes connections. With the file $configuration, if there is one.
+configuration=
+start_server()
+{
+    for _ in 1 2 3 4 5; do
+        : >server.log
+        nats-server -a 127.0.0.1 -p "$port" -js -sd "$place/jetstream" ${configuration:+-c "$configuration"} >server.log 2>&1 &
+        server=$!
+        wait_until "grep -q 'Server is ready' server.log || ! kill -0 $server 2>/dev/null"
+        if grep -q 'Server is ready' server.log; then
+            port=$(sed -n 's/.*client connections on 127.0.0.1:\([0-9]*\).*/\1/p' server.log)
+            url=nats://127.0.0.1:$port
+            return 0
+        fi
+    done
+    cat server.log
+    echo "FAILED: nats-server does not start"
+    exit 1
+}
+
+kill_server()
+{
+    kill -9 "$server"
+    wait "$server" 2>/dev/null
+    server=
+}
+
+# has_shipped STREAM N: the sequence of its last message is N.
+has_shipped() { [ "$(peer count "$1" 2>/dev/null)" = "$2" ]; }
+
+peer() { "$nats_peer" "$url" "$@"; }
+
+# equal NAME LOG STREAM: the stream has the log's records with their LSNs, and nothing more.
+equal()
+{
+    "$twinlog" cat "$2" --json | sed -E 's/^\{"lsn":([0-9]+),.*"data":"(.*)"\}$/\1\t\2/' >expected
+    peer cat "$3" >found
+    same "$1" expected found
+}

@@ -1,0 +1,150 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# ship.sh TWINLOG NATS_PEER: 'twinlog ship' and 'receive' with a nats-server: what goes over, and what is told.
+set -u
+here=$(realpath "$(dirname "$0")")
+nats_peer=$(realpath "$2")
+# shellcheck source=test/cli/checks.sh
+. "$here/../cli/checks.sh"
+# shellcheck source=test/stream/server.sh
+. "$here/server.sh"
+start_server
+ship() { timeout 60 "$twinlog" ship "$@"; }
+receive() { timeout 60 "$twinlog" receive "$@"; }
+
+# ---- what goes over ----------------------------------------------------------------------------
+
+seq -f 'record %g' 1000 | "$twinlog" append log
+status "ships what there is" 0 ship log "$url/orders.eu" --once
+says "and says what" out 'Shipped LSN 1 to 1000\.'
+equal "the stream has the log" log orders_eu
+status "a second run" 0 ship log "$url/orders.eu" --once --json
+says "ships nothing" out '"published_records":0,'
+seq -f 'record %g' 1001 1500 | "$twinlog" append log
+status "a third one" 0 ship log "$url/orders.eu" --once --json
+says "what is new" out '"published_records":500,.*"first_lsn":1001,"last_lsn":1500,'
+equal "the stream has that, too" log orders_eu
+"$twinlog" cursors log >out
+says "the cursor was moved" out 'ship +1500'
+
+# What follows, and ends by a signal.
+timeout --foreground 60 "$twinlog" ship log "$url/orders.eu" --cursor other >follow.out 2>&1 &
+follower=$!
+seq -f 'record %g' 1501 2000 | "$twinlog" append log
+wait_until has_shipped orders_eu 2000
+count "new records are shipped as they come" $?
+kill $follower
+wait $follower
+count "a signal ends it with status 0" $?
+equal "the stream has them" log orders_eu
+
+# Bytes, types, tags and times, over the stream and back.
+{
+    printf 'twinlog export 1\n7 1700000000000000000 3 65535 3\na\nb\n8 1700000000000000001 0 0 0\n\n'
+    printf '9 -5 255 1 4\n\0\1\2\377\nend\n'
+} >exported
+"$twinlog" append any --import <exported
+status "any bytes" 0 ship any "$url/any" --once
+status "come back" 0 receive "$url/any" any.back --once --json
+says "all of them" out '"received_records":3,'
+"$twinlog" cat any.back --export >back
+same "as they were, with type, tag, time and LSN" exported back
+status "the whole log comes back" 0 receive "$url/orders.eu" back.log --once
+"$twinlog" cat log --export >exported
+"$twinlog" cat back.log --export >back
+same "record by record" exported back
+timeout --foreground 60 "$twinlog" receive "$url/orders.eu" back.log >receiver.out 2>&1 &
+receiver=$!
+seq -f 'record %g' 2001 2100 | "$twinlog" append log
+status "more" 0 ship log "$url/orders.eu" --once
+has_received() { "$twinlog" cat back.log 2>/dev/null | grep -qx 'record 2100'; }
+wait_until has_received
+count "a replica follows" $?
+kill $receiver
+wait $receiver
+count "and ends by a signal with status 0" $?
+
+# ---- what the server has lost ------------------------------------------------------------------
+
+peer delete orders_eu 700
+status "the sink is behind the cursor" 0 ship log "$url/orders.eu" --once --json
+says "what it lacks is shipped again" out '"first_lsn":1401,"last_lsn":2100,'
+equal "and is there once" log orders_eu
+peer purge orders_eu
+seq -f 'record %g' 2101 2110 | "$twinlog" append log
+status "an emptied stream goes on behind the cursor" 0 ship log "$url/orders.eu" --once --json
+says "and a note says so" err 'all messages were removed from the stream'
+says "with what is new" out '"published_records":10,.*"first_lsn":2101,'
+status "a replica that has missed nothing" 0 receive "$url/orders.eu" back.log --once
+status "a replica that has missed something" 3 receive "$url/orders.eu" any.back --once
+says "of another log" err 'the stream is of the log'
+"$twinlog" cat log --to 1000 --export | "$twinlog" append behind --import
+status "records that were not received" 3 receive "$url/orders.eu" behind --once
+says "are no replica" err 'were not received'
+
+# ---- what does not fit -------------------------------------------------------------------------
+
+seq 10 | "$twinlog" append cut
+ship cut "$url/cut" --once >/dev/null
+"$twinlog" trim cut --after 6 >/dev/null
+status "a truncation behind what was shipped" 3 ship cut "$url/cut" --once
+says "is told" err 'it ends with LSN 6, and the stream has LSN 10'
+seq 107 120 | "$twinlog" append cut
+status "other records in the place of the truncated ones" 3 ship cut "$url/cut" --once
+says "are told" err 'the stream has another record of LSN 10'
+
+seq 10 | "$twinlog" append trimmed
+ship trimmed "$url/trimmed" --once >/dev/null
+seq 11 20 | "$twinlog" append trimmed
+"$twinlog" trim trimmed --before 16 --past-cursors >/dev/null
+status "a trim of what was not shipped" 3 ship trimmed "$url/trimmed" --once
+says "is told with numbers" err 'LSN 11 to 15 \(5 records\) were trimmed before they were shipped'
+status "goes on if asked to" 0 ship trimmed "$url/trimmed" --once --skip-trimmed --json
+says "and counts" out '"published_records":5,.*"trimmed_records":5,'
+status "a stream that lacks records" 0 receive "$url/trimmed" trimmed.back --once --json
+says "gets fillers in their places" out '"received_records":15,"received_bytes":.*"fillers":5,'
+
+status "another log" 3 ship cut "$url/trimmed" --once
+says "does not get into the stream" err 'a record of another log'
+peer make notes notes
+peer put notes hello
+status "a stream with something else" 3 ship log "$url/notes" --once
+says "is left alone" err 'no record of a log: give each log a stream of its own'
+
+head -c 1500000 /dev/zero | "$twinlog" append large --null --max-record 2M
+head -c 2000000 /dev/zero | tr '\0' x | "$twinlog" append large --null --max-record 2M
+timeout 60 "$twinlog" ship large "$url/large" --once >out 2>err
+count "a record that the server does not take" $(($? != 1))
+says "is told" err 'has 2000000 bytes, and the server takes 1048576'
+
+# ---- the command line --------------------------------------------------------------------------
+
+for wrong in http://h/s nats://h nats://h/ nats:///s 'nats://h/a.>' 'nats://h/a.*' 'nats://h/a b' nats://user:secret@h/s; do
+    status "no URL: $wrong" 2 ship log "$wrong"
+done
+says "no password in it" err 'a URL with a password is seen by everybody'
+status "one operand" 2 ship log
+status "three operands" 2 ship log "$url/a" more
+status "no log" 1 ship nothing "$url/nothing" --once
+status "no server" 1 ship log nats://127.0.0.1:1/orders --once --wait 0s
+says "says where" err '127\.0\.0\.1:1'
+echo token=s3cret >secrets
+chmod 644 secrets
+status "secrets that others may read" 1 ship log "$url/orders.eu" --once --credentials secrets
+chmod 600 secrets
+says "are refused" err 'other users may read'
+echo colour=red >wrong
+chmod 600 wrong
+status "a setting that there is not" 1 ship log "$url/orders.eu" --once --credentials wrong
+says "is named" err "unknown setting 'colour'"
+
+kill_server
+echo 'authorization { token: s3cret }' >with-token
+configuration=with-token
+start_server
+status "a server that wants a token" 1 ship log "$url/orders.eu" --once --wait 0s
+status "gets it from the file" 0 ship log "$url/orders.eu" --once --credentials secrets
+TWINLOG_CREDENTIALS=secrets status "or from that of the environment" 0 ship log "$url/orders.eu" --once
+
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]

@@ -1,0 +1,565 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * twinlog archive: hands each sealed segment to a command, oldest first, as PostgreSQL's archive_command gets its
+ * segments. Uses the public calls only: a consumer named "archive" keeps a second archiver out, and its cursor holds
+ * back what is not archived yet.
+ *
+ *     list the segments             the cursor moves behind the newest that is kept, and still in the log
+ *     sync the next one             what the command reads survives a power cut, and never changes
+ *     give it a second name         so the log neither recycles it nor removes the bytes, whatever happens to it; durable
+ *     run the command               0: it is kept
+ *     save the status               durable; then the second name goes
+ *
+ * A segment that has a second name is archived before all others, also by the next archiver, and also if the log has
+ * truncated or trimmed it meanwhile: a name in the archive stands for the same bytes for ever. Only after a kill between
+ * the command and the status does the command get them twice. The second name has the sequence in it: a power cut may
+ * bring back one that was removed, of a file that is a later segment by then. A truncation is a later segment that says
+ * which earlier one it continues, so the archive needs no more than the segments.
+ */
+#define _GNU_SOURCE
+#include "archive_state.h"
+#include "json.h"
+#include "opening.h"
+#include "options.h"
+#include "segment_file.h"
+#include "shell.h"
+#include "stop.h"
+#include "when.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define CURSOR_NAME "archive"
+#define LOOK_MS 200u        /* between two looks for a segment that was sealed */
+#define LOOKS 150u          /* then the segments are listed in any case */
+#define SEGMENTS_A_LIST 16u /* then the cursor moves, and they are listed again */
+#define FIRST_WAIT_MS 1000u /* after a failure; twice as long after each next one */
+#define LONGEST_WAIT_MS 60000u
+#define NEXT_PREFIX "next-" /* and 16 hexadecimal digits: the sequence */
+#define USE_LOCK 1          /* of docs/format.md: a file under it gets no new incarnation */
+
+static const char about[] =
+    "Usage: twinlog archive DIR --command 'COMMAND' [options]\n"
+    "\n"
+    "Hands each full segment of the log in DIR to a command of the shell, oldest first, also\n"
+    "beside the log's writer. In the command %p is the path of the file, %f the name it must\n"
+    "get, and %% is %. Exit status 0 means that the command has kept the file, durably. No\n"
+    "trim or limit removes a segment before that: the cursor 'archive' holds it. 'twinlog\n"
+    "restore' makes a log of what was kept.\n";
+
+static const struct option_row option_rows[] = {
+    { OPTION_COMMAND, "command", "COMMAND", "keeps the file %p under the name %f" },
+    { OPTION_FOLLOW, "follow", NULL,
+      "wait for more, and try again after a failure, until SIGINT, SIGTERM or SIGHUP" },
+    { OPTION_ONCE, "once", NULL, "end when all full segments are kept, or at the first failure (default)" },
+    { OPTION_STATUS, "status", NULL, "only show how far the archive is, and the last failure" },
+    { OPTION_JSON, "json", NULL, "with --status: as one JSON object" },
+    COMMON_OPTIONS,
+};
+
+static const char notes[] =
+    "In front of the first segment the command gets the file twinlog.archive, by which restore\n"
+    "knows the archive. After a kill the command may get the same file, with the same bytes,\n"
+    "once more: it must answer 0. It should never write over a file with other bytes, and keep\n"
+    "nothing under %f before it is whole.\n"
+    "\n"
+    "Exit status: 0 fine; 1 an operation or the command failed; 2 wrong usage; 3 acknowledged\n"
+    "data is damaged, or was removed before it was archived.\n"
+    "\n"
+    "Example: into a directory\n"
+    "  twinlog archive orders --follow --command \\\n"
+    "    'cmp -s %p /mnt/a/%f || { test ! -e /mnt/a/%f && cp %p /mnt/a/%f.$$ &&\n"
+    "     sync /mnt/a/%f.$$ && mv /mnt/a/%f.$$ /mnt/a/%f && sync /mnt/a; }'\n";
+
+struct archive {
+    const char *dir;
+    const char *command;
+    bool is_follow;
+    struct twinlog_consumer *consumer; /* keeps others out */
+    struct twinlog *log;               /* for the cursor */
+    struct archive_state state;
+    char folder[PATH_MAX];    /* "archive" in the log's directory */
+    char next_path[PATH_MAX]; /* the second name of the segment that is handed over */
+
+    /* Of the last list. */
+    struct twinlog_segment *segments; /* those that make the log */
+    size_t count;
+    char open_file[64]; /* the first one that is not sealed */
+    unsigned char marks[SEGMENT_MARKS_BYTES];
+
+    uint64_t kept; /* segments, by this process */
+};
+
+/* What a step returns besides a status. */
+#define STEP_AGAIN (-1) /* the log has changed: list the segments again */
+
+/* ---- the list ---------------------------------------------------------------------------------- */
+
+static int take_segment(void *context, const struct twinlog_segment *segment)
+{
+    struct archive *archive = context;
+
+    if (segment->state > TWINLOG_SEGMENT_ACTIVE)
+        return 0;
+    struct twinlog_segment *more =
+        reallocarray(archive->segments, archive->count + 1, sizeof(*archive->segments));
+    if (!more)
+        return -ENOMEM;
+    archive->segments = more;
+    archive->segments[archive->count++] = *segment;
+    return 0;
+}
+
+/* What the first segment that is not sealed looks like: its seal changes the marks. */
+static bool look_at_open_file(struct archive *archive)
+{
+    char path[PATH_MAX];
+    unsigned char marks[SEGMENT_MARKS_BYTES] = { 0 };
+    bool is_same = false;
+
+    if (archive_path(path, archive->dir, archive->open_file) == 0) {
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        is_same = fd >= 0 && read_segment_marks(fd, marks) == 0 &&
+                  memcmp(marks, archive->marks, sizeof(marks)) == 0;
+        if (fd >= 0)
+            close(fd);
+    }
+    memcpy(archive->marks, marks, sizeof(marks));
+    return is_same;
+}
+
+/* Lists the segments until the marks are those of the file that was not sealed then. */
+static int list_segments(struct archive *archive)
+{
+    char before[sizeof(archive->open_file)];
+    bool is_new = true;
+
+    while (is_new) {
+        archive->count = 0;
+        look_at_open_file(archive);
+        int error = twinlog_segments(archive->dir, take_segment, archive);
+        if (error)
+            return fail("list the segments of", archive->dir, error, NULL, NULL);
+        memcpy(before, archive->open_file, sizeof(before));
+        archive->open_file[0] = '\0';
+        for (size_t i = archive->count; i-- > 0;)
+            if (archive->segments[i].state != TWINLOG_SEGMENT_SEALED)
+                memcpy(archive->open_file, archive->segments[i].file, sizeof(archive->open_file));
+        is_new = strcmp(before, archive->open_file) != 0;
+    }
+    return STATUS_FINE;
+}
+
+/* The cursor stands behind the newest record of the log that is kept. A truncation may have moved it back, and a trim
+ * past all cursors forward. */
+static int move_cursor(struct archive *archive)
+{
+    uint64_t kept_lsn = 0;
+    uint64_t lsn = 0;
+
+    for (size_t i = 0; i < archive->count && archive->segments[i].sequence <= archive->state.sequence; i++)
+        if (archive->segments[i].last_lsn)
+            kept_lsn = archive->segments[i].last_lsn;
+    int error = twinlog_cursor_get(archive->log, CURSOR_NAME, &lsn);
+    if (kept_lsn == 0 || (error == 0 && lsn == kept_lsn))
+        return STATUS_FINE;
+    error = twinlog_cursor_set(archive->log, CURSOR_NAME, kept_lsn);
+    if (error == 0 || error == TWINLOG_ETRIMMED || error == -ERANGE)
+        return STATUS_FINE;
+    return fail("move the cursor 'archive' of", archive->dir, error, NULL, NULL);
+}
+
+/* ---- a second name for the next segment --------------------------------------------------------- */
+
+/* Are all segments before this one kept? */
+static bool continues_archive(const struct archive *archive, const struct segment_file *file)
+{
+    return archive->state.files == 0 || file->before <= archive->state.sequence;
+}
+
+static int fail_hole(const struct archive *archive, const struct segment_file *file)
+{
+    complain("cannot archive '%s': segments between %" PRIu64 " and %" PRIu64
+             " were removed before they were archived",
+             archive->dir, archive->state.sequence, file->sequence);
+    complain(
+        "Begin a new archive in another place: remove '%s/archive' first. The old one ends at LSN %" PRIu64
+        ".",
+        archive->dir, archive->state.last_lsn);
+    return STATUS_DAMAGED;
+}
+
+static int give_name(struct archive *archive, const struct twinlog_segment *segment, const char *path, int fd)
+{
+    struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = USE_LOCK, .l_len = 1 };
+    struct segment_file file;
+    struct stat held, named;
+
+    /* A file that is getting a new incarnation is locked, or has another sequence by now. */
+    if (fcntl(fd, F_OFD_SETLK, &lock) < 0)
+        return errno == EAGAIN || errno == EACCES
+                   ? STEP_AGAIN
+                   : fail("lock a segment of", archive->dir, -errno, NULL, NULL);
+    int error = read_segment_file(fd, &file);
+    if (error)
+        return fail("read a segment of", archive->dir, error, NULL, NULL);
+    if (file.sequence != segment->sequence || !file.is_sealed)
+        return STEP_AGAIN;
+    if (!continues_archive(archive, &file))
+        return fail_hole(archive, &file);
+    if (fsync(fd) < 0)
+        return fail("sync a segment of", archive->dir, -errno, NULL, NULL);
+    if (link(path, archive->next_path) < 0)
+        return errno == ENOENT ? STEP_AGAIN
+                               : fail("link a segment of", archive->dir, -errno, NULL,
+                                      "The file system must have hard links, and the files be this user's.");
+    if (fstat(fd, &held) < 0 || stat(archive->next_path, &named) < 0 || held.st_ino != named.st_ino) {
+        unlink(archive->next_path);
+        return STEP_AGAIN;
+    }
+    error = sync_directory(archive->folder);
+    return error ? fail("sync the directory", archive->folder, error, NULL, NULL) : STATUS_FINE;
+}
+
+static int name_next(struct archive *archive, const struct twinlog_segment *segment)
+{
+    char path[PATH_MAX];
+    char name[32];
+
+    snprintf(name, sizeof(name), NEXT_PREFIX "%016" PRIx64, segment->sequence);
+    int error = archive_path(archive->next_path, archive->folder, name);
+    if (error == 0)
+        error = archive_path(path, archive->dir, segment->file);
+    int fd = error ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && !error && errno == ENOENT)
+        return STEP_AGAIN;
+    if (fd < 0)
+        return fail("open a segment of", archive->dir, error ? error : -errno, NULL, NULL);
+    int status = give_name(archive, segment, path, fd);
+    close(fd);
+    return status;
+}
+
+/* ---- handing it over ---------------------------------------------------------------------------- */
+
+static int fail_command(struct archive *archive, const char *name, int result)
+{
+    describe_shell(archive->state.failure, result);
+    archive->state.failures++;
+    archive->state.failed_ns = now_ns();
+    complain("the command for %s %s", name, archive->state.failure);
+    int error = save_archive_state(archive->dir, &archive->state);
+    return error ? fail("save the status of the archive of", archive->dir, error, NULL, NULL) : STATUS_FAILED;
+}
+
+static int hand_over(struct archive *archive, const char *path, const char *name)
+{
+    int result = run_shell(archive->command, path, name);
+
+    if (result == 0)
+        return STATUS_FINE;
+    return stop_signal() ? STATUS_FAILED : fail_command(archive, name, result);
+}
+
+static int hand_identity(struct archive *archive)
+{
+    char path[PATH_MAX];
+
+    int error = archive_path(path, archive->dir, "archive/identity");
+    if (error == 0)
+        error = write_archive_identity(path, &archive->state);
+    if (error)
+        return fail("write the identity of the archive of", archive->dir, error, NULL, NULL);
+    return hand_over(archive, path, ARCHIVE_IDENTITY_FILE);
+}
+
+static int keep_next(struct archive *archive, const struct segment_file *file)
+{
+    char name[ARCHIVE_FILE_BYTES];
+    const struct archive_state before = archive->state;
+
+    int status = archive->state.files == 0 ? hand_identity(archive) : STATUS_FINE;
+    name_archive_file(name, archive->state.id, archive->state.files + 1);
+    if (status == STATUS_FINE)
+        status = hand_over(archive, archive->next_path, name);
+    if (status != STATUS_FINE)
+        return status;
+    archive->state.files++;
+    archive->state.sequence = file->sequence;
+    archive->state.last_lsn = file->last_lsn;
+    archive->state.kept_ns = now_ns();
+    archive->state.failures = 0;
+    archive->state.failed_ns = 0;
+    archive->state.failure[0] = '\0';
+    int error = save_archive_state(archive->dir, &archive->state);
+    if (error) {
+        archive->state = before; /* so the segment is handed over again */
+        return fail("save the status of the archive of", archive->dir, error, NULL, NULL);
+    }
+    archive->kept++;
+    return STATUS_FINE;
+}
+
+/* Hands over the segment with this second name, unless the status says that it is kept: then the file may be another
+ * segment by now. */
+static int finish_named(struct archive *archive, const char *name)
+{
+    uint64_t sequence = strtoull(name + strlen(NEXT_PREFIX), NULL, 16);
+    struct segment_file file;
+    int status = STATUS_FINE;
+
+    int error = archive_path(archive->next_path, archive->folder, name);
+    if (error == 0 && sequence > archive->state.sequence) {
+        int fd = open(archive->next_path, O_RDONLY | O_CLOEXEC);
+        error = fd < 0 ? -errno : read_segment_file(fd, &file);
+        if (fd >= 0)
+            close(fd);
+        if (error == 0 && (!file.is_sealed || file.sequence != sequence))
+            error = TWINLOG_ECORRUPT;
+        if (error == 0)
+            status = keep_next(archive, &file);
+    }
+    if (error)
+        return fail("read", archive->next_path, error, NULL, NULL);
+    if (status == STATUS_FINE && unlink(archive->next_path) < 0)
+        return fail("remove", archive->next_path, -errno, NULL, NULL);
+    return status;
+}
+
+/* Of several names all but one are of segments that are kept. */
+static int finish_next(struct archive *archive)
+{
+    int status = STATUS_FINE;
+    struct dirent *entry = NULL;
+    DIR *folder = opendir(archive->folder);
+
+    if (!folder)
+        return errno == ENOENT ? STATUS_FINE : fail("read", archive->folder, -errno, NULL, NULL);
+    while (status == STATUS_FINE && (entry = readdir(folder)))
+        if (strncmp(entry->d_name, NEXT_PREFIX, strlen(NEXT_PREFIX)) == 0)
+            status = finish_named(archive, entry->d_name);
+    closedir(folder);
+    return status;
+}
+
+/* ---- in turn ------------------------------------------------------------------------------------ */
+
+/* Hands over some segments. STEP_AGAIN: there may be more. */
+static int archive_some(struct archive *archive)
+{
+    unsigned handed = 0;
+
+    int status = finish_next(archive);
+    if (status == STATUS_FINE)
+        status = list_segments(archive);
+    if (status == STATUS_FINE)
+        status = move_cursor(archive);
+    for (size_t i = 0; status == STATUS_FINE && i < archive->count; i++) {
+        if (archive->segments[i].state != TWINLOG_SEGMENT_SEALED)
+            break;
+        if (archive->segments[i].sequence <= archive->state.sequence)
+            continue;
+        if (stop_signal() || handed++ == SEGMENTS_A_LIST)
+            return STEP_AGAIN;
+        status = name_next(archive, &archive->segments[i]);
+        if (status == STATUS_FINE)
+            status = finish_next(archive);
+    }
+    return status == STATUS_FINE && handed > 0 ? STEP_AGAIN : status; /* the next list moves the cursor */
+}
+
+static int archive_all(struct archive *archive)
+{
+    int status = STEP_AGAIN;
+
+    while (status == STEP_AGAIN && !stop_signal())
+        status = archive_some(archive);
+    return status == STEP_AGAIN ? STATUS_FINE : status;
+}
+
+static void wait_for_more(struct archive *archive)
+{
+    for (unsigned looks = 0; looks < LOOKS && stop_sleep(LOOK_MS); looks++)
+        if (!look_at_open_file(archive))
+            break;
+}
+
+static int follow(struct archive *archive)
+{
+    unsigned wait_ms = FIRST_WAIT_MS;
+
+    while (!stop_signal()) {
+        uint64_t failures = archive->state.failures;
+        int status = archive_all(archive);
+        if (status == STATUS_FINE) {
+            wait_ms = FIRST_WAIT_MS;
+            wait_for_more(archive);
+            continue;
+        }
+        if (status != STATUS_FAILED || stop_signal())
+            return stop_signal() ? STATUS_FINE : status;
+        if (failures == 0)
+            wait_ms = FIRST_WAIT_MS;
+        if (stop_sleep(wait_ms))
+            wait_ms = wait_ms * 2 < LONGEST_WAIT_MS ? wait_ms * 2 : LONGEST_WAIT_MS;
+    }
+    return STATUS_FINE;
+}
+
+/* ---- the command ------------------------------------------------------------------------------- */
+
+static int fail_state(const char *dir, int error)
+{
+    return fail(
+        "read the status of the archive of", dir, error, NULL,
+        error == TWINLOG_ECORRUPT
+            ? "Its file archive/status is damaged. Remove the directory archive, and begin a new archive in "
+              "another place."
+            : NULL);
+}
+
+static int open_archive(struct archive *archive)
+{
+    struct twinlog_report report = { 0 };
+    struct twinlog_consumer_options options = TWINLOG_CONSUMER_OPTIONS_INIT;
+
+    options.ret_report = &report;
+    int error = twinlog_consumer_open(archive->dir, CURSOR_NAME, &options, &archive->consumer);
+    if (error)
+        return fail("archive", archive->dir, error, &report,
+                    error == -EBUSY ? "Another archiver of this log is running." : NULL);
+    int status = open_beside_writer(archive->dir, &archive->log);
+    if (status != STATUS_FINE)
+        return status;
+    error = archive_path(archive->folder, archive->dir, "archive");
+    if (error == 0)
+        error = load_archive_state(archive->dir, &archive->state);
+    if (error == -ENOENT) {
+        archive->state.sequence = UINT64_MAX; /* drops the names of an archive whose status was removed */
+        status = finish_next(archive);
+        if (status != STATUS_FINE)
+            return status;
+        error = begin_archive_state(&archive->state);
+        if (error == 0)
+            error = save_archive_state(archive->dir, &archive->state);
+    }
+    return error ? fail_state(archive->dir, error) : STATUS_FINE;
+}
+
+static int run_archive(struct archive *archive)
+{
+    int error = stop_on_signals();
+
+    if (error)
+        return fail_start(error);
+    int status = open_archive(archive);
+    if (status == STATUS_FINE)
+        status = archive->is_follow ? follow(archive) : archive_all(archive);
+    free(archive->segments);
+    twinlog_consumer_close(archive->consumer);
+    if (archive->log)
+        status = close_log(archive->log, archive->dir, status);
+    if (stop_signal() && !archive->is_follow)
+        stop_by_signal();
+    if (status == STATUS_FINE)
+        printf("%" PRIu64 " segment%s archived, %" PRIu64 " in all, up to LSN %" PRIu64 "\n", archive->kept,
+               plural(archive->kept), archive->state.files, archive->state.last_lsn);
+    return finish_output(status);
+}
+
+static void print_words(const struct archive_state *state)
+{
+    char time[TIME_TEXT_BYTES];
+
+    printf("archive      %s\nsegments     %" PRIu64 "\nlast LSN     %" PRIu64 "\n", state->id, state->files,
+           state->last_lsn);
+    if (state->kept_ns) {
+        describe_time(time, state->kept_ns);
+        printf("last kept    %s UTC\n", time);
+    }
+    printf("failures     %" PRIu64 " since then\n", state->failures);
+    if (state->failures) {
+        describe_time(time, state->failed_ns);
+        printf("last failure %s UTC: the command %s\n", time, state->failure);
+    }
+}
+
+static void print_json(const struct archive_state *state)
+{
+    json_begin_object(NULL);
+    json_text("archive", state->id);
+    json_number("segments", state->files);
+    json_number("last_lsn", state->last_lsn);
+    if (state->kept_ns)
+        json_time("kept", state->kept_ns);
+    json_number("failures", state->failures);
+    if (state->failures) {
+        json_time("failed", state->failed_ns);
+        json_text("failure", state->failure);
+    }
+    json_end_object();
+    json_end_line();
+}
+
+static int show_status(const char *dir, bool is_json)
+{
+    struct archive_state state;
+
+    int error = load_archive_state(dir, &state);
+    if (error == -ENOENT)
+        return fail("show the archive of", dir, error, NULL, "Nothing was archived yet.");
+    if (error)
+        return fail_state(dir, error);
+    (is_json ? print_json : print_words)(&state);
+    return finish_output(STATUS_FINE);
+}
+
+static int archive_run(const struct command *command, int argc, char **argv)
+{
+    static struct archive archive; /* too large for the stack */
+    bool is_once = false;
+    bool is_status = false;
+    bool is_json = false;
+    int value = 0;
+
+    while ((value = next_option(command, argc, argv)) != -1) {
+        if (value == OPTION_COMMAND)
+            archive.command = optarg;
+        else if (value == OPTION_FOLLOW)
+            archive.is_follow = true;
+        else if (value == OPTION_ONCE)
+            is_once = true;
+        else if (value == OPTION_STATUS)
+            is_status = true;
+        else
+            is_json = true;
+    }
+    archive.dir = take_directory(argc, argv);
+    if (is_once && archive.is_follow)
+        usage_error("--once and --follow exclude each other");
+    if (is_status && (archive.command || archive.is_follow || is_once))
+        usage_error("--status only looks: it excludes --command, --follow and --once");
+    if (is_json && !is_status)
+        usage_error("--json is for --status");
+    if (is_status)
+        return show_status(archive.dir, is_json);
+    check_shell(archive.command);
+    return run_archive(&archive);
+}
+
+const struct command archive_command = {
+    .name = "archive",
+    .summary = "hand each full segment to a command that keeps it",
+    .about = about,
+    .options = option_rows,
+    .notes = notes,
+    .run = archive_run,
+};

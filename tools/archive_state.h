@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What an archiver keeps in the directory "archive" inside that of the log:
+ *
+ *     status     the identity of the archive, how far it is, and the last failure
+ *     next-...   a second name of the segment that is being archived, until the status says that it is kept; with its
+ *                sequence, 16 hexadecimal digits
+ *     identity   what the archive gets as "twinlog.archive", in front of the first segment
+ *
+ * A backup does not copy them, so the copy of a log begins an archive of its own. Names in the archive:
+ * "ARCHIVE-NUMBER.twl", the archive's identity and the number of the file, counted from 1, 16 digits each.
+ */
+#ifndef TOOLS_ARCHIVE_STATE_H
+#define TOOLS_ARCHIVE_STATE_H
+
+#include "shell.h"
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define ARCHIVE_ID_BYTES 17u /* 16 hexadecimal digits, and a NUL */
+#define ARCHIVE_FILE_BYTES 40u
+#define ARCHIVE_IDENTITY_FILE "twinlog.archive"
+
+struct archive_state {
+    char id[ARCHIVE_ID_BYTES];
+    uint64_t files;    /* segments that are kept */
+    uint64_t sequence; /* of the newest of them */
+    uint64_t last_lsn; /* its last record, which may be truncated by now */
+    int64_t kept_ns;   /* when */
+    uint64_t failures; /* since then */
+    int64_t failed_ns; /* when the last of them was */
+    char failure[SHELL_TEXT_BYTES];
+};
+
+/* Path of a file of the log's directory `dir`; -ENAMETOOLONG. */
+int archive_path(char ret_path[PATH_MAX], const char *dir, const char *name);
+
+/* -ENOENT: nothing was archived yet; TWINLOG_ECORRUPT: it cannot be read. */
+int load_archive_state(const char *dir, struct archive_state *ret_state);
+/* Durable on return. Makes the directory "archive" where there is none. */
+int save_archive_state(const char *dir, const struct archive_state *state);
+
+/* A new identity, and nothing kept. */
+int begin_archive_state(struct archive_state *ret_state);
+
+bool is_archive_id(const char *text);
+void name_archive_file(char ret_name[ARCHIVE_FILE_BYTES], const char *id, uint64_t number);
+
+int write_archive_identity(const char *path, const struct archive_state *state);
+/* -ENOENT, TWINLOG_ECORRUPT */
+int read_archive_identity(const char *path, char ret_id[ARCHIVE_ID_BYTES]);
+
+int sync_directory(const char *path);
+
+#endif

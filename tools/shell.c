@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Commands of the user. See shell.h.
+ *
+ * The command gets a process group of its own: a signal of the terminal reaches this process alone, which passes it on
+ * and waits for the command. The shell is killed with its parent, also by kill -9, and even if it ignores or is stopped
+ * by other signals; what it has started may go on.
+ */
+#define _GNU_SOURCE
+#include "shell.h"
+
+#include "common.h"
+#include "stop.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define LONGEST_WAIT_MS 50u /* between two looks at the command */
+
+void check_shell(const char *command)
+{
+    bool has_path = false;
+    bool has_name = false;
+
+    if (!command)
+        usage_error("missing --command COMMAND (with %%p, the path of the file, and %%f, its name)");
+    for (const char *at = strchr(command, '%'); at; at = strchr(at + 2, '%')) {
+        has_path = has_path || at[1] == 'p';
+        has_name = has_name || at[1] == 'f';
+        if (!at[1] || !strchr("pf%", at[1]))
+            usage_error("--command: %%%.1s is none of %%p, %%f and %%%%", at + 1);
+    }
+    if (!has_path || !has_name)
+        usage_error("--command: %%p (the path of the file) or %%f (its name) is missing");
+}
+
+static void put_path(FILE *out, const char *path)
+{
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/._-+,:@=";
+
+    if (path[strspn(path, plain)] == '\0') {
+        fputs(path, out);
+        return;
+    }
+    putc('\'', out);
+    for (; *path; path++)
+        fputs(*path == '\'' ? "'\\''" : (char[2]){ *path, '\0' }, out);
+    putc('\'', out);
+}
+
+static char *fill_in(const char *command, const char *path, const char *name)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+
+    if (!out)
+        return NULL;
+    for (; *command; command++) {
+        if (*command != '%')
+            putc(*command, out);
+        else if (*++command == 'p')
+            put_path(out, path);
+        else
+            fputs(*command == 'f' ? name : "%", out);
+    }
+    bool is_bad = ferror(out);
+    if (fclose(out) != 0 || is_bad) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+_Noreturn static void become_shell(const char *text, pid_t parent)
+{
+    int null = open("/dev/null", O_RDONLY);
+
+    setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (null >= 0 && dup2(null, STDIN_FILENO) >= 0 && dup2(STDERR_FILENO, STDOUT_FILENO) >= 0 &&
+        getppid() == parent)
+        execl("/bin/sh", "sh", "-c", text, (char *)NULL);
+    _exit(127);
+}
+
+static int wait_for(pid_t pid)
+{
+    unsigned wait_ms = 1;
+    int status = 0;
+    pid_t ended = 0;
+
+    while ((ended = waitpid(pid, &status, WNOHANG)) == 0) {
+        if (!stop_sleep(wait_ms)) {
+            kill(-pid, SIGTERM);
+            kill(-pid, SIGCONT); /* a stopped one gets the other signal only then */
+            ended = waitpid(pid, &status, 0);
+            break;
+        }
+        wait_ms = wait_ms * 2 < LONGEST_WAIT_MS ? wait_ms * 2 : LONGEST_WAIT_MS;
+    }
+    if (ended < 0)
+        return -errno;
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+int run_shell(const char *command, const char *path, const char *name)
+{
+    char *text = fill_in(command, path, name);
+    pid_t parent = getpid();
+
+    if (!text)
+        return -ENOMEM;
+    signal(SIGCHLD,
+           SIG_DFL); /* a parent that ignores it hands that down, and the exit status would be lost */
+    pid_t pid = fork();
+    if (pid == 0)
+        become_shell(text, parent);
+    int error = -errno;
+    free(text);
+    if (pid < 0)
+        return error;
+    setpgid(pid, pid); /* the child does the same: whichever comes first */
+    return wait_for(pid);
+}
+
+void describe_shell(char ret_text[SHELL_TEXT_BYTES], int result)
+{
+    if (result < 0)
+        snprintf(ret_text, SHELL_TEXT_BYTES, "could not be run: %s", strerror(-result));
+    else if (result > 128)
+        snprintf(ret_text, SHELL_TEXT_BYTES, "ended with status %d, as by signal %d", result, result - 128);
+    else
+        snprintf(ret_text, SHELL_TEXT_BYTES, "ended with status %d", result);
+}

@@ -1,0 +1,703 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * twinlog ship: publishes the records of a log to a stream on a server, each once, in order, from where the stream ends.
+ *
+ * Where to go on is said by the stream's last message, not by the cursor: records may be in the stream that the cursor
+ * is not moved over yet, or the server may have lost some. The last message is compared with the record of its LSN: if
+ * the log has another one, or none, it was truncated behind what was shipped, and nothing more is shipped. The cursor
+ * keeps what is not in the stream from being trimmed, and is moved once a second over what was acknowledged.
+ *
+ * A session lasts from the opening of the stream to its loss; the next one looks again where the stream ends. After a
+ * conflict one record at a time is published until one is acknowledged. If the stream's last message is another
+ * shipper's, and one of ours was acknowledged before, the other one has taken over, and this one ends. Before the
+ * first acknowledgement the other one may be dead, with messages still on their way; so that is tried a few times.
+ */
+#define _GNU_SOURCE
+#include "json.h"
+#include "opening.h"
+#include "options.h"
+#include "stop.h"
+#include "stream.h"
+#include "when.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+static const char about[] =
+    "Usage: twinlog ship DIR nats://HOST[:PORT]/SUBJECT [options]\n"
+    "       twinlog ship DIR kafka://HOST[:PORT]/TOPIC [options]\n"
+    "\n"
+    "Publishes the records of the log in DIR to a stream of NATS JetStream or a topic of Kafka:\n"
+    "each once, in the order of the LSNs, from where the stream ends, and then each new one. May\n"
+    "be killed and started again at any time, and so may the server. Another process may be\n"
+    "writing the log. Give each log a stream of its own. One of JetStream is made if none has the\n"
+    "subject. A topic of Kafka must be there, and have one partition.\n";
+
+static const struct option_row option_rows[] = {
+    { OPTION_CURSOR, "cursor", "NAME",
+      "the named cursor that keeps from trims what is not shipped yet (default ship). One process at a time has it" },
+    { OPTION_ONCE, "once", NULL, "end when everything that is there was shipped; do not wait for more" },
+    { OPTION_WAIT, "wait", "T",
+      "give up when nothing was acknowledged for so long, and the server cannot be reached (default: 30s with --once, "
+      "else never)" },
+    { OPTION_SKIP_TRIMMED, "skip-trimmed", NULL,
+      "go on behind records that were trimmed before they were shipped, instead of ending with status 3" },
+    { OPTION_REPLICAS, "replicas", "N",
+      "of a JetStream stream that is made because none has the subject (default 1)" },
+    { OPTION_CREDENTIALS, "credentials", "FILE",
+      "a file of lines NAME=VALUE that other users may not read (default: the environment's TWINLOG_CREDENTIALS)" },
+    { OPTION_JSON, "json", NULL, "at the end, print statistics as one JSON object" },
+    { OPTION_QUIET, "quiet", NULL, "print neither progress nor notes, only errors" },
+    COMMON_OPTIONS,
+};
+
+static const char notes[] =
+    "SIGINT, SIGTERM and SIGHUP end it with status 0, after what was published is acknowledged.\n"
+    "\n"
+    "Exit status: 0 fine; 1 an operation failed; 2 wrong usage; 3 acknowledged data is damaged,\n"
+    "or log and stream do not fit: the log was truncated behind what was shipped, or trimmed\n"
+    "before it was shipped; 4 another shipper publishes to the stream; 5 this twinlog was built\n"
+    "without what speaks to such a server.\n"
+    "\n"
+    "Example: ship what there is, and look how fast that was\n"
+    "  twinlog ship orders nats://127.0.0.1/orders --once --json\n";
+
+#define COMMIT_MS 1000u
+#define SILENCE_MS 30000u /* without any acknowledgement: the server is taken for lost */
+#define LEAST_PAUSE_MS 50u
+#define MOST_LOOKS 200u /* for a record that the log does not show yet */
+#define MOST_PAUSE_MS 2000u
+#define MOST_RIVALS 5u /* messages of another shipper before ours, before one of ours was acknowledged */
+
+/* Between two looks at what was acknowledged. */
+#define BATCH_RECORDS 4096u
+enum batch_end {
+    BATCH_IS_WHOLE,    /* there may be more records */
+    BATCH_HAD_NO_ROOM, /* too many are under way */
+    BATCH_WAS_LAST     /* there are no more for now */
+};
+
+/* How a session ended, beside enum stream_result. */
+enum {
+    SESSION_FINISHED = 100 /* ship->status is set */
+};
+
+struct ship {
+    const char *dir;
+    const char *url;
+    const char *cursor;
+    struct stream_target target;
+    const struct stream_module *module;
+    bool is_following;
+    bool skips_trimmed;
+    bool is_json;
+    bool is_quiet;
+    uint64_t wait_ms; /* UINT64_MAX: for ever */
+
+    struct twinlog *log; /* read-only, for the cursor and single records */
+    struct twinlog_consumer *consumer;
+    struct twinlog_report report;
+    struct stream *stream;
+    int status; /* of the process, once a session has finished */
+
+    /* this session */
+    bool is_careful;        /* one record at a time */
+    uint64_t published_lsn; /* the newest, or the newest in the stream when the session began */
+    uint64_t acked_lsn;     /* the same of those that the server has */
+    uint64_t committed_lsn; /* that the cursor was moved to */
+    uint64_t next_commit_ns;
+    uint64_t heard_ns; /* the last acknowledgement, or when there was nothing to be acknowledged */
+
+    /* all sessions */
+    uint64_t proven_ns;     /* when the server last took a record, or began to be tried */
+    bool has_acked;         /* a record of this process */
+    bool has_conflict;      /* it ended the last session */
+    bool has_told;          /* of this outage */
+    uint64_t seen_position; /* of the stream's last message */
+    uint64_t sessions, conflicts, rivals;
+    uint64_t first_lsn; /* acknowledged by this process */
+    uint64_t last_lsn;
+    uint64_t records, bytes;     /* published; those of a session that was lost perhaps once more */
+    uint64_t trimmed_records;    /* and never shipped */
+    uint64_t began_ns, ended_ns; /* the first publication, the last acknowledgement */
+};
+
+/* ---- the end ----------------------------------------------------------------------------------- */
+
+static int finish_with(struct ship *ship, int status)
+{
+    ship->status = status;
+    return SESSION_FINISHED;
+}
+
+static int fail_log(struct ship *ship, const char *doing, int error)
+{
+    return finish_with(ship, fail(doing, ship->dir, error, &ship->report, NULL));
+}
+
+static void note(const struct ship *ship, const char *text)
+{
+    if (!ship->is_quiet)
+        complain("note: %s", text);
+}
+
+/* ---- what log and stream have ------------------------------------------------------------------ */
+
+static uint64_t first_kept(const struct ship *ship)
+{
+    uint64_t first = twinlog_first_lsn(ship->log);
+
+    return first ? first : twinlog_last_lsn(ship->log) + 1;
+}
+
+static bool is_same(const struct twinlog_record *one, const struct twinlog_record *other)
+{
+    return one->size == other->size && one->time_ns == other->time_ns && one->type == other->type &&
+           one->tag == other->tag && (one->size == 0 || memcmp(one->data, other->data, one->size) == 0);
+}
+
+static int complain_truncated(struct ship *ship, uint64_t shipped)
+{
+    uint64_t last = twinlog_last_lsn(ship->log);
+
+    if (last < shipped)
+        complain("the log was truncated behind what was shipped: it ends with LSN %" PRIu64
+                 ", and the stream has LSN %" PRIu64 ". Nothing more is shipped; begin another stream.",
+                 last, shipped);
+    else
+        complain(
+            "the log was truncated behind what was shipped: the stream has another record of LSN %" PRIu64
+            ". Nothing more is shipped; begin another stream.",
+            shipped);
+    return finish_with(ship, STATUS_DAMAGED);
+}
+
+static bool has_writer(const struct ship *ship)
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+
+    return twinlog_inspect(ship->dir, &inspection) == 0 && inspection.has_writer;
+}
+
+/* Is the stream's last message the record that the log has? A record that was trimmed cannot be compared. While a writer
+ * opens the log, readers may see its newest records a moment later than others have seen them. */
+static int compare_last(struct ship *ship, const struct stream_message *last)
+{
+    struct twinlog_record record = { 0 };
+    void *bytes = NULL;
+
+    int error = twinlog_read(ship->log, last->lsn, NULL, 0, &record);
+    for (unsigned i = 0; i < MOST_LOOKS && error == -ERANGE && has_writer(ship) && stop_sleep(LEAST_PAUSE_MS);
+         i++)
+        error = twinlog_read(ship->log, last->lsn, NULL, 0, &record);
+    if (error == -ENOBUFS) {
+        size_t room = record.size;
+        bytes = malloc(room);
+        error = bytes ? twinlog_read(ship->log, last->lsn, bytes, room, &record) : -ENOMEM;
+    }
+    bool fits = error == TWINLOG_ETRIMMED || (error == 0 && is_same(&record, &last->record));
+    free(bytes);
+    if (fits)
+        return STREAM_FINE;
+    if (error == 0 || error == -ERANGE || error == -ENOENT)
+        return complain_truncated(ship, last->lsn);
+    return finish_with(ship, fail("read the log", ship->dir, error, NULL, NULL));
+}
+
+/* Records are gone between what was shipped and the oldest kept one. */
+static int pass_trimmed(struct ship *ship, uint64_t shipped, uint64_t first)
+{
+    char lsns[LSNS_TEXT_BYTES];
+    uint64_t count = first - shipped - 1;
+
+    describe_lsns(lsns, shipped + 1, first - 1);
+    if (!ship->skips_trimmed) {
+        complain("%s (%" PRIu64 " record%s) %s trimmed before %s shipped. To go on with LSN %" PRIu64
+                 ", use --skip-trimmed.",
+                 lsns, count, plural(count), count == 1 ? "was" : "were", count == 1 ? "it was" : "they were",
+                 first);
+        return finish_with(ship, STATUS_DAMAGED);
+    }
+    complain("%s (%" PRIu64 " record%s) %s trimmed before %s shipped: going on with LSN %" PRIu64 ".", lsns,
+             count, plural(count), count == 1 ? "was" : "were", count == 1 ? "it was" : "they were", first);
+    ship->trimmed_records += count;
+    return STREAM_FINE;
+}
+
+static int complain_replaced(struct ship *ship)
+{
+    complain("'%s' is another log than at the start: nothing of it is shipped", ship->dir);
+    return finish_with(ship, STATUS_DAMAGED);
+}
+
+static int get_log_id(const struct ship *ship, char ret_id[LOG_ID_BYTES])
+{
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+
+    int error = twinlog_inspect(ship->dir, &inspection);
+    if (error)
+        return fail("look at the log", ship->dir, error, &inspection.report, NULL);
+    for (size_t i = 0; i < sizeof(inspection.log_id); i++)
+        snprintf(ret_id + 2 * i, 3, "%02x", inspection.log_id[i]);
+    return STATUS_FINE;
+}
+
+/* After an opening by the path: is it still the log whose id goes into the messages? */
+static int check_log_id(struct ship *ship)
+{
+    char log_id[LOG_ID_BYTES] = "";
+
+    int status = get_log_id(ship, log_id);
+    if (status != STATUS_FINE)
+        return finish_with(ship, status);
+    return strcmp(log_id, ship->target.log_id) == 0 ? STREAM_FINE : complain_replaced(ship);
+}
+
+static int open_consumer(struct ship *ship)
+{
+    struct twinlog_consumer_options options = TWINLOG_CONSUMER_OPTIONS_INIT;
+
+    options.ret_report = &ship->report;
+    int error = twinlog_consumer_open(ship->dir, ship->cursor, &options, &ship->consumer);
+    if (!error)
+        return check_log_id(ship);
+    ship->consumer = NULL;
+    return finish_with(ship, fail("follow the log", ship->dir, error, &ship->report,
+                                  error == -EBUSY ? "Another process ships from this cursor." : NULL));
+}
+
+/* An open handle stays with the files that it has opened, and a new consumer takes those at the path: both must see the
+ * same ones, also after a backup was put there. */
+static int open_log_again(struct ship *ship)
+{
+    twinlog_close(ship->log);
+    ship->log = NULL;
+    int status = open_beside_writer(ship->dir, &ship->log);
+    return status == STATUS_FINE ? check_log_id(ship) : finish_with(ship, status);
+}
+
+/* Puts the consumer behind what the stream has. `shipped` is 0 for a stream that never had a message. */
+static int place_consumer(struct ship *ship, uint64_t shipped)
+{
+    uint64_t cursor = 0;
+    uint64_t first = first_kept(ship);
+
+    if (shipped == 0 && first > 1)
+        note(ship, "the stream is empty, and begins with the oldest record that the log has kept");
+    if (shipped > 0 && first > shipped + 1) {
+        int result = pass_trimmed(ship, shipped, first);
+        if (result)
+            return result;
+    }
+    uint64_t wanted = first > shipped + 1 ? first - 1 : shipped;
+    int error = twinlog_cursor_get(ship->log, ship->cursor, &cursor);
+    ship->published_lsn = ship->acked_lsn = ship->committed_lsn = wanted;
+    if (!error && cursor == wanted && ship->sessions == 1)
+        return STREAM_FINE; /* the consumer was opened there, and has not read yet */
+    twinlog_consumer_close(ship->consumer);
+    ship->consumer = NULL;
+    error = twinlog_cursor_set(ship->log, ship->cursor, wanted < first ? 0 : wanted);
+    return error ? fail_log(ship, "move the cursor in", error) : open_consumer(ship);
+}
+
+/* Decides what the last message means. */
+static int judge_last(struct ship *ship, const struct stream_message *last)
+{
+    if (last->is_there && (last->lsn == 0 || strcmp(last->log_id, ship->target.log_id) != 0)) {
+        complain("the last message of the stream is %s: give each log a stream of its own",
+                 last->lsn ? "a record of another log" : "no record of a log");
+        return finish_with(ship, STATUS_DAMAGED);
+    }
+    bool is_foreign = last->is_there && strcmp(last->shipper, ship->target.shipper) != 0;
+    bool has_grown = ship->sessions > 1 && last->position > ship->seen_position;
+    ship->seen_position = last->position;
+    if (is_foreign && ship->has_acked && last->lsn >= ship->last_lsn)
+        return STREAM_FENCED; /* not an older one, that is newest because the server lost ours */
+    if (is_foreign && ship->has_conflict && has_grown && ++ship->rivals > MOST_RIVALS)
+        return STREAM_FENCED;
+    return STREAM_FINE;
+}
+
+static int begin_session(struct ship *ship)
+{
+    struct stream_message last;
+
+    ship->sessions++;
+    int result = ship->module->open(&ship->target, &ship->stream);
+    if (!result)
+        result = ship->module->last(ship->stream, &last);
+    if (!result)
+        result = judge_last(ship, &last);
+    if (!result && ship->sessions > 1)
+        result = open_log_again(ship);
+    if (result)
+        return result;
+    uint64_t shipped = last.lsn;
+    if (last.is_there) {
+        result = compare_last(ship, &last);
+    } else if (last.was_there) {
+        int error = twinlog_cursor_get(ship->log, ship->cursor, &shipped);
+        if (error)
+            return fail_log(ship, "read the cursor in", error);
+        note(ship, "all messages were removed from the stream: going on behind the cursor");
+    }
+    if (!result)
+        result = place_consumer(ship, shipped);
+    return result;
+}
+
+/* ---- publishing -------------------------------------------------------------------------------- */
+
+/* The log has lost records that were shipped or were to be. */
+static int take_loss(struct ship *ship, int error)
+{
+    if (error == TWINLOG_ETRUNCATED)
+        return complain_truncated(ship, ship->published_lsn);
+    if (error == TWINLOG_ETRIMMED && ship->report.first_lsn > ship->published_lsn + 1)
+        return pass_trimmed(ship, ship->published_lsn, ship->report.first_lsn);
+    if (error == TWINLOG_ETRIMMED)
+        return STREAM_FINE; /* records that are in the stream */
+    return fail_log(ship, "read the log", error);
+}
+
+static bool has_room(const struct ship *ship)
+{
+    return (!ship->is_careful || ship->published_lsn == ship->acked_lsn) &&
+           ship->module->has_room(ship->stream);
+}
+
+static int publish_record(struct ship *ship, const struct twinlog_record *record)
+{
+    if (record->lsn <= ship->published_lsn)
+        return complain_replaced(ship);
+    int result = ship->module->publish(ship->stream, record);
+    if (result)
+        return result;
+    if (ship->published_lsn == ship->acked_lsn)
+        ship->heard_ns = ship->proven_ns = monotonic_ns(); /* until now there was nothing to hear */
+    ship->published_lsn = record->lsn;
+    ship->records++;
+    ship->bytes += record->size;
+    if (!ship->began_ns)
+        ship->began_ns = monotonic_ns();
+    return STREAM_FINE;
+}
+
+/* Publishes a batch, as far as there is room for it. */
+static int publish_batch(struct ship *ship, enum batch_end *ret_end)
+{
+    struct twinlog_record record;
+
+    *ret_end = BATCH_IS_WHOLE;
+    for (unsigned i = 0; i < BATCH_RECORDS && !stop_signal(); i++) {
+        if (!has_room(ship)) {
+            *ret_end = BATCH_HAD_NO_ROOM;
+            return STREAM_FINE;
+        }
+        int result = 0;
+        int got = twinlog_consumer_next(ship->consumer, &record);
+        if (got == 0) {
+            *ret_end = BATCH_WAS_LAST;
+            return STREAM_FINE;
+        }
+        result = got < 0 ? take_loss(ship, got) : publish_record(ship, &record);
+        if (result)
+            return result;
+    }
+    return STREAM_FINE;
+}
+
+static void take_acknowledgement(struct ship *ship, uint64_t lsn)
+{
+    uint64_t now_ns = monotonic_ns();
+
+    if (lsn > ship->acked_lsn) {
+        if (!ship->first_lsn)
+            ship->first_lsn = ship->acked_lsn + 1;
+        ship->acked_lsn = ship->last_lsn = lsn;
+        ship->heard_ns = ship->proven_ns = ship->ended_ns = now_ns;
+        ship->has_acked = true;
+        ship->is_careful = false;
+    } else if (ship->acked_lsn == ship->published_lsn) {
+        ship->heard_ns = ship->proven_ns = now_ns;
+    }
+}
+
+static int move_cursor(struct ship *ship)
+{
+    if (ship->acked_lsn == ship->committed_lsn)
+        return STREAM_FINE;
+    int error = twinlog_consumer_commit(ship->consumer, ship->acked_lsn);
+    if (error == TWINLOG_ETRUNCATED)
+        return complain_truncated(ship, ship->acked_lsn);
+    if (error && error != TWINLOG_ETRIMMED) /* trimmed behind the stream: next says what is missing */
+        return fail_log(ship, "move the cursor in", error);
+    ship->committed_lsn = ship->acked_lsn;
+    ship->next_commit_ns = monotonic_ns() + COMMIT_MS * UINT64_C(1000000);
+    return STREAM_FINE;
+}
+
+static void report_progress(const struct ship *ship)
+{
+    double seconds = (double)(monotonic_ns() - ship->began_ns) / 1e9;
+
+    show_progress("LSN %" PRIu64 " acknowledged, %" PRIu64 " under way, %.0f records/s", ship->acked_lsn,
+                  ship->published_lsn - ship->acked_lsn, (double)ship->records / (seconds + 1e-9));
+}
+
+/* Waits for records (unless there is no room for them), for acknowledgements, for a signal, or until something is due. */
+static int wait_for_work(struct ship *ship, bool wants_records)
+{
+    struct pollfd fds[] = {
+        { .fd = ship->stream->event_fd, .events = POLLIN },
+        { .fd = stop_signal() ? -1 : stop_fd(), .events = POLLIN },
+        { .fd = -1, .events = POLLIN },
+    };
+    bool is_idle = ship->acked_lsn == ship->committed_lsn && ship->acked_lsn == ship->published_lsn;
+
+    if (wants_records && !stop_signal()) {
+        fds[2].fd = twinlog_reader_fd(twinlog_consumer_reader(ship->consumer));
+        if (fds[2].fd < 0)
+            return fail_log(ship, "wait for more in", fds[2].fd);
+    }
+    if (poll(fds, sizeof(fds) / sizeof(fds[0]),
+             is_idle                 ? -1
+             : isatty(STDERR_FILENO) ? 200
+                                     : (int)COMMIT_MS) < 0 &&
+        errno != EINTR)
+        return fail_log(ship, "wait for more in", -errno);
+    return STREAM_FINE;
+}
+
+static int check_silence(struct ship *ship)
+{
+    if (monotonic_ns() - ship->heard_ns < SILENCE_MS * UINT64_C(1000000))
+        return STREAM_FINE;
+    snprintf(ship->stream->text, sizeof(ship->stream->text), "the server has acknowledged nothing for %u s",
+             SILENCE_MS / 1000);
+    return STREAM_LOST;
+}
+
+/* One round: publish, look what was acknowledged, wait. Fine: another round. */
+static int run_round(struct ship *ship)
+{
+    enum batch_end end = BATCH_IS_WHOLE;
+    uint64_t acked = 0;
+
+    int result = publish_batch(ship, &end);
+    if (!result)
+        result = ship->module->flush(ship->stream);
+    int other = ship->module->acknowledged(ship->stream, &acked);
+    take_acknowledgement(ship, acked); /* also what was acknowledged before a failure */
+    if (!result)
+        result = other;
+    if (!result)
+        result = check_silence(ship);
+    if (!result && monotonic_ns() >= ship->next_commit_ns)
+        result = move_cursor(ship);
+    if (result)
+        return result;
+    bool is_over = stop_signal() || (!ship->is_following && end == BATCH_WAS_LAST);
+    if (is_over && ship->acked_lsn == ship->published_lsn)
+        return finish_with(ship, STATUS_FINE);
+    if (!ship->is_quiet && ship->began_ns && is_progress_due())
+        report_progress(ship);
+    if (!stop_signal() && (end == BATCH_IS_WHOLE || (end == BATCH_HAD_NO_ROOM && has_room(ship))))
+        return STREAM_FINE;
+    return wait_for_work(ship, end == BATCH_WAS_LAST && !is_over);
+}
+
+/* ---- sessions ---------------------------------------------------------------------------------- */
+
+static int run_session(struct ship *ship)
+{
+    int result = begin_session(ship);
+    bool has_begun = result == STREAM_FINE;
+
+    ship->heard_ns = monotonic_ns();
+    while (result == STREAM_FINE)
+        result = run_round(ship);
+    bool is_sound = result != SESSION_FINISHED || ship->status == STATUS_FINE;
+    if (result == STREAM_LOST && has_begun && ship->acked_lsn == ship->published_lsn)
+        ship->proven_ns = monotonic_ns();
+    if (ship->consumer && is_sound && move_cursor(ship))
+        result = SESSION_FINISHED;
+    return result;
+}
+
+/* After a session that was lost: pauses, and true if it is time for another one. */
+static bool is_worth_another(const struct ship *ship, unsigned failures)
+{
+    uint64_t pause_ms = (uint64_t)LEAST_PAUSE_MS << (failures < 8 ? failures : 8);
+    bool has_waited =
+        ship->wait_ms != UINT64_MAX && monotonic_ns() - ship->proven_ns >= ship->wait_ms * UINT64_C(1000000);
+
+    return !stop_signal() && !has_waited && stop_sleep(pause_ms < MOST_PAUSE_MS ? pause_ms : MOST_PAUSE_MS);
+}
+
+static int status_of_session(struct ship *ship, int result)
+{
+    if (result == SESSION_FINISHED)
+        return ship->status;
+    if (result == STREAM_FENCED) {
+        complain("another shipper publishes to the stream '%s': this one has ended", ship->target.name);
+        return STATUS_FENCED;
+    }
+    if ((result == STREAM_LOST || result == STREAM_CONFLICT) && stop_signal())
+        return STATUS_FINE; /* what was not acknowledged is published by the next run */
+    complain("%s", ship->stream ? ship->stream->text : twinlog_strerror(-ENOMEM));
+    return STATUS_FAILED;
+}
+
+/* Tells once for each outage, and not of a conflict that the next session clears up. */
+static void tell_loss(struct ship *ship, int result, unsigned failures)
+{
+    if (failures == 0)
+        ship->has_told = false;
+    if (ship->is_quiet || ship->has_told || (result == STREAM_CONFLICT && failures < 4))
+        return;
+    complain("%s. Trying again.", ship->stream->text);
+    ship->has_told = true;
+}
+
+static int ship_records(struct ship *ship)
+{
+    unsigned failures = 0; /* sessions in a row in which nothing was acknowledged */
+    int result = open_consumer(ship);
+
+    if (result)
+        return ship->status;
+    ship->proven_ns = monotonic_ns();
+    ship->is_careful = true;
+    for (;;) {
+        uint64_t before = ship->last_lsn;
+        result = run_session(ship);
+        if (ship->last_lsn > before)
+            failures = 0;
+        bool is_over = result != STREAM_LOST && result != STREAM_CONFLICT;
+        if (!is_over)
+            tell_loss(ship, result, failures);
+        is_over = is_over || !is_worth_another(ship, failures);
+        int status = is_over ? status_of_session(ship, result) : STATUS_FINE;
+        if (ship->stream)
+            ship->module->close(ship->stream);
+        ship->stream = NULL;
+        if (is_over)
+            return status;
+        failures++;
+        ship->has_conflict = result == STREAM_CONFLICT;
+        ship->conflicts += ship->has_conflict;
+        ship->is_careful = ship->is_careful || ship->has_conflict;
+    }
+}
+
+/* ---- the command ------------------------------------------------------------------------------- */
+
+static void print_statistics(const struct ship *ship)
+{
+    double seconds = (double)(ship->ended_ns - ship->began_ns) / 1e9;
+
+    clear_progress();
+    if (!ship->is_json) {
+        if (!ship->is_quiet && ship->last_lsn)
+            printf("Shipped LSN %" PRIu64 " to %" PRIu64 ".\n", ship->first_lsn, ship->last_lsn);
+        return;
+    }
+    if (!ship->ended_ns)
+        seconds = 0;
+    json_begin_object(NULL);
+    json_number("published_records", ship->records);
+    json_number("published_bytes", ship->bytes);
+    json_number("first_lsn", ship->first_lsn);
+    json_number("last_lsn", ship->last_lsn);
+    json_number("trimmed_records", ship->trimmed_records);
+    json_number("sessions", ship->sessions);
+    json_number("conflicts", ship->conflicts);
+    json_decimal("seconds", seconds);
+    json_decimal("records_per_second", seconds > 0 ? (double)ship->records / seconds : 0);
+    json_end_object();
+    json_end_line();
+}
+
+/* The id of the log, and a word by which this process knows its messages. */
+static int identify(struct ship *ship)
+{
+    unsigned char bytes[(SHIPPER_BYTES - 1) / 2];
+
+    if (getrandom(bytes, sizeof(bytes), 0) != sizeof(bytes))
+        return fail_start(-errno);
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        snprintf(ship->target.shipper + 2 * i, 3, "%02x", bytes[i]);
+    return get_log_id(ship, ship->target.log_id);
+}
+
+static int ship_log(struct ship *ship)
+{
+    int status = identify(ship);
+
+    if (status == STATUS_FINE)
+        status = open_beside_writer(ship->dir, &ship->log);
+    if (status != STATUS_FINE)
+        return status;
+    status = ship_records(ship);
+    twinlog_consumer_close(ship->consumer);
+    print_statistics(ship);
+    return close_log(ship->log, ship->dir, status);
+}
+
+static int ship_run(const struct command *command, int argc, char **argv)
+{
+    struct ship ship = { .cursor = "ship", .is_following = true, .target.replicas = 1 };
+    const char *credentials = NULL;
+    int64_t wait_ns = -1;
+    int value = 0;
+
+    while ((value = next_option(command, argc, argv)) != -1) {
+        if (value == OPTION_CURSOR)
+            ship.cursor = take_name("--cursor");
+        else if (value == OPTION_ONCE)
+            ship.is_following = false;
+        else if (value == OPTION_WAIT)
+            wait_ns = take_duration("--wait");
+        else if (value == OPTION_SKIP_TRIMMED)
+            ship.skips_trimmed = true;
+        else if (value == OPTION_REPLICAS)
+            ship.target.replicas = (unsigned)take_number("--replicas", 1, 5);
+        else if (value == OPTION_CREDENTIALS)
+            credentials = optarg;
+        else if (value == OPTION_JSON)
+            ship.is_json = true;
+        else
+            ship.is_quiet = true;
+    }
+    stream_take_operands(argc, argv, "directory", "URL", &ship.dir, &ship.url);
+    ship.wait_ms = wait_ns >= 0 ? (uint64_t)wait_ns / 1000000 : ship.is_following ? UINT64_MAX : 30000;
+    signal(SIGPIPE, SIG_IGN);
+    int error = stop_on_signals();
+    if (error)
+        return fail_start(error);
+    int status = stream_take_url(ship.url, &ship.target, &ship.module);
+    if (status == STATUS_FINE)
+        status = stream_take_credentials(credentials, &ship.target);
+    if (status == STATUS_FINE)
+        status = ship_log(&ship);
+    stream_free_target(&ship.target);
+    return finish_output(status);
+}
+
+const struct command ship_command = {
+    .name = "ship",
+    .summary = "publish the records to a stream of NATS JetStream or Kafka",
+    .about = about,
+    .options = option_rows,
+    .notes = notes,
+    .run = ship_run,
+};

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* URLs, credentials, and the modules that know the servers. See stream.h. */
+#define _GNU_SOURCE
+#include "stream.h"
+
+#include "common.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- modules ----------------------------------------------------------------------------------- */
+
+/* Where a module is: beside the command, as where it was built, or where it was installed to. MODULE_DIR is relative
+ * to the command, so that what was installed may be moved. */
+static bool find_module(const char *file, char ret_path[PATH_MAX])
+{
+    char command[PATH_MAX];
+    const char *const places[] = { ".", MODULE_DIR };
+    ssize_t length = readlink("/proc/self/exe", command, sizeof(command) - 1);
+
+    if (length < 0)
+        return false;
+    command[length] = '\0';
+    char *slash = strrchr(command, '/');
+    if (slash)
+        *slash = '\0';
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        int bytes = places[i][0] == '/' ? snprintf(ret_path, PATH_MAX, "%s/%s", places[i], file)
+                                        : snprintf(ret_path, PATH_MAX, "%s/%s/%s", command, places[i], file);
+        if (bytes < PATH_MAX && access(ret_path, R_OK) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int load_module(const char *scheme, const struct stream_module **ret_module)
+{
+    char file[32];
+    char path[PATH_MAX];
+
+    snprintf(file, sizeof(file), "twinlog-%s.so", scheme);
+    if (!find_module(file, path)) {
+        complain(
+            "this twinlog cannot speak to %s: it was built without that, or the module %s is not installed. "
+            "docs/stream.md says what it needs.",
+            scheme, file);
+        return STATUS_ABSENT;
+    }
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    const struct stream_module *module = library ? dlsym(library, STREAM_MODULE_NAME) : NULL;
+    if (!module) {
+        complain("cannot load the module for %s: %s", scheme, dlerror());
+        return STATUS_ABSENT;
+    }
+    if (module->version != STREAM_MODULE_VERSION) {
+        complain("the module %s is of another version of twinlog", path);
+        return STATUS_ABSENT;
+    }
+    *ret_module = module;
+    return STATUS_FINE;
+}
+
+/* ---- operands and URLs ----------------------------------------------------------------------------- */
+
+#define MOST_NAME_BYTES 200u
+
+void stream_take_operands(int argc, char **argv, const char *first_what, const char *second_what,
+                          const char **ret_first, const char **ret_second)
+{
+    if (argc - optind != 2)
+        usage_error("give a %s and a %s, and nothing more", first_what, second_what);
+    *ret_first = argv[optind];
+    *ret_second = argv[optind + 1];
+    if (!**ret_first || !**ret_second)
+        usage_error("the %s or the %s is empty", first_what, second_what);
+}
+
+/* Servers get it as it is, also as a part of JSON. */
+static bool is_name(const char *name)
+{
+    for (const char *c = name; *c; c++)
+        if ((unsigned char)*c <= ' ' || *c == 0x7f || strchr("/*>\"\\", *c))
+            return false;
+    return strlen(name) <= MOST_NAME_BYTES;
+}
+
+int stream_take_url(const char *url, struct stream_target *target, const struct stream_module **ret_module)
+{
+    static const char *const schemes[] = { "nats", "kafka" };
+    static const char *const nouns[] = { "SUBJECT", "TOPIC" };
+    const char *rest = NULL;
+    size_t which = 0;
+
+    for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
+        size_t length = strlen(schemes[i]);
+        if (strncmp(url, schemes[i], length) == 0 && strncmp(url + length, "://", 3) == 0) {
+            which = i;
+            rest = url + length + 3;
+        }
+    }
+    if (!rest)
+        usage_error("'%s' begins neither with nats:// nor with kafka://", url);
+    const char *slash = strchr(rest, '/');
+    if (!slash || slash == rest || !slash[1])
+        usage_error("'%s' is not %s://HOST[:PORT]/%s", url, schemes[which], nouns[which]);
+    if (memchr(rest, '@', (size_t)(slash - rest)))
+        usage_error("a URL with a password is seen by everybody: put it into a file, see --credentials");
+    if (!is_name(slash + 1))
+        usage_error("'%s' is no name of a %s", slash + 1, which ? "topic" : "subject");
+    target->host = strndup(rest, (size_t)(slash - rest));
+    target->name = strdup(slash + 1);
+    if (!target->host || !target->name)
+        return fail_start(-ENOMEM);
+    return load_module(schemes[which], ret_module);
+}
+
+/* ---- credentials ------------------------------------------------------------------------------- */
+
+/* A line NAME=VALUE; comments and empty lines are passed. False where it is none, or there are too many. */
+static bool take_line(char *line, struct stream_target *target)
+{
+    line[strcspn(line, "\r\n")] = '\0';
+    line += strspn(line, " \t");
+    if (*line == '\0' || *line == '#')
+        return true;
+    char *equals = strchr(line, '=');
+    if (!equals || equals == line || target->setting_count == MAX_SETTINGS)
+        return false;
+    *equals = '\0';
+    struct stream_setting *setting = &target->settings[target->setting_count];
+    setting->name = strdup(line);
+    setting->value = strdup(equals + 1);
+    target->setting_count++;
+    return setting->name && setting->value;
+}
+
+static int read_credentials(const char *name, FILE *file, struct stream_target *target)
+{
+    struct stat status;
+    char line[4096];
+    unsigned number = 0;
+
+    if (fstat(fileno(file), &status) == 0 && (status.st_mode & (S_IRWXG | S_IRWXO))) {
+        complain("other users may read or write '%s': chmod go= it", name);
+        return STATUS_FAILED;
+    }
+    while (fgets(line, sizeof(line), file)) {
+        number++;
+        bool is_whole = strchr(line, '\n') || feof(file);
+        if (!is_whole || !take_line(line, target)) {
+            complain("line %u of '%s' is not NAME=VALUE", number,
+                     name); /* not the line: it may be a secret */
+            return STATUS_FAILED;
+        }
+    }
+    explicit_bzero(line, sizeof(line));
+    return STATUS_FINE;
+}
+
+int stream_take_credentials(const char *name, struct stream_target *target)
+{
+    if (!name)
+        name = getenv("TWINLOG_CREDENTIALS");
+    if (!name || !*name)
+        return STATUS_FINE;
+    FILE *file = fopen(name, "re");
+    if (!file) {
+        complain("cannot read the credentials in '%s': %s", name, strerror(errno));
+        return STATUS_FAILED;
+    }
+    int status = read_credentials(name, file, target);
+    fclose(file);
+    return status;
+}
+
+void stream_free_target(struct stream_target *target)
+{
+    for (size_t i = 0; i < target->setting_count; i++) {
+        free(target->settings[i].name);
+        if (target->settings[i].value)
+            explicit_bzero(target->settings[i].value, strlen(target->settings[i].value));
+        free(target->settings[i].value);
+    }
+    free(target->host);
+    free(target->name);
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a message carries beside the record's bytes. See stream_id.h. */
+#define _GNU_SOURCE
+#include "stream_id.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void stream_print_id(char ret_text[STREAM_ID_BYTES], const char *log_id, uint64_t lsn)
+{
+    snprintf(ret_text, STREAM_ID_BYTES, "%s:%" PRIu64, log_id, lsn);
+}
+
+void stream_print_record(char ret_text[STREAM_RECORD_BYTES], const struct twinlog_record *record,
+                         const char *shipper)
+{
+    snprintf(ret_text, STREAM_RECORD_BYTES, "%" PRId64 " %u %u %s", record->time_ns, record->type,
+             record->tag, shipper);
+}
+
+static bool is_hexadecimal(const char *text, size_t length)
+{
+    return strspn(text, "0123456789abcdef") >= length;
+}
+
+/* The digits at *text, and nothing but `end` behind them, which is passed. */
+static bool parse_digits(const char **text, char end, uint64_t most, uint64_t *ret_number)
+{
+    char *behind = NULL;
+
+    if (**text < '0' || **text > '9')
+        return false;
+    errno = 0;
+    *ret_number = strtoull(*text, &behind, 10);
+    if (errno || *ret_number > most || *behind != end)
+        return false;
+    *text = behind + (end != '\0');
+    return true;
+}
+
+static bool parse_id(const char *id, struct stream_message *message, uint64_t *ret_lsn)
+{
+    const size_t length = LOG_ID_BYTES - 1;
+
+    if (!id || strlen(id) < length + 2 || !is_hexadecimal(id, length) || id[length] != ':')
+        return false;
+    memcpy(message->log_id, id, length);
+    message->log_id[length] = '\0';
+    id += length + 1;
+    return parse_digits(&id, '\0', INT64_MAX, ret_lsn);
+}
+
+static bool parse_record(const char *text, struct stream_message *message)
+{
+    uint64_t time = 0;
+    uint64_t type = 0;
+    uint64_t tag = 0;
+    bool is_negative = text && *text == '-';
+
+    if (is_negative)
+        text++;
+    if (!text || !parse_digits(&text, ' ', INT64_MAX, &time) || !parse_digits(&text, ' ', UINT8_MAX, &type) ||
+        !parse_digits(&text, ' ', UINT16_MAX, &tag) || strlen(text) != SHIPPER_BYTES - 1 ||
+        !is_hexadecimal(text, SHIPPER_BYTES - 1))
+        return false;
+    message->record.time_ns = is_negative ? -(int64_t)time : (int64_t)time;
+    message->record.type = (uint8_t)type;
+    message->record.tag = (uint16_t)tag;
+    memcpy(message->shipper, text, SHIPPER_BYTES);
+    return true;
+}
+
+void stream_parse(const char *id, const char *record, struct stream_message *message)
+{
+    uint64_t lsn = 0;
+
+    message->lsn = parse_id(id, message, &lsn) && parse_record(record, message) ? lsn : 0;
+    message->record.lsn = message->lsn;
+}

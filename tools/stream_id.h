@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a message carries beside the record's bytes, as text; shared by the modules. */
+#ifndef TOOLS_STREAM_ID_H
+#define TOOLS_STREAM_ID_H
+
+#include "stream.h"
+
+#define STREAM_ID_BYTES 64u
+#define STREAM_RECORD_BYTES 64u
+
+/* "LOG:LSN", the message's id. */
+void stream_print_id(char ret_text[STREAM_ID_BYTES], const char *log_id, uint64_t lsn);
+/* "TIME TYPE TAG SHIPPER", the header Twinlog-Record. */
+void stream_print_record(char ret_text[STREAM_RECORD_BYTES], const struct twinlog_record *record,
+                         const char *shipper);
+/* Both back. Either may be NULL or wrong: then the message's lsn is 0. */
+void stream_parse(const char *id, const char *record, struct stream_message *ret_message);
+
+#endif

@@ -1,0 +1,759 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * NATS JetStream as a stream. See stream.h.
+ *
+ * Every message says which sequence number the stream's newest message must have (Nats-Expected-Last-Sequence): that
+ * of the message before. So a message that got lost keeps out all that come behind it, no message gets in twice,
+ * whatever the server remembers of ids, and one of another shipper keeps ours out. Because of that only some messages
+ * ask for an acknowledgement, one in ACK_EVERY and the last before a pause: the server took those before it, too.
+ *
+ * The client library does not connect again by itself: it would send what it had buffered. The shipper opens the stream
+ * again, and looks what it has.
+ *
+ * Acknowledgements come on a thread of the library, which shares what is tagged [lock] with the user's thread.
+ */
+#define _GNU_SOURCE
+#include "stream_id.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <nats/nats.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ACK_EVERY 256u
+#define ACK_EVERY_BYTES (256u << 10)
+#define WINDOW_MESSAGES 16384u
+#define WINDOW_BYTES (UINT64_C(8) << 20)
+#define TIMEOUT_MS 5000
+#define IO_BYTES (256 << 10) /* a socket is written to so seldom that it costs little */
+#define HEADER_BYTES 400u    /* more than all headers have */
+
+/* What a server remembers of ids costs it memory, and is not needed: see above. */
+#define DUPLICATES_NS INT64_C(1000000000)
+
+struct nats_stream {
+    struct stream stream;
+    const struct stream_target *target;
+    natsOptions *options;
+    natsConnection *connection;
+    jsCtx *js;
+    natsSubscription *acks;
+    natsSubscription *messages; /* of a receiver */
+    char *inbox;
+    char *name;       /* of the stream */
+    natsMsg *message; /* whose bytes the last result of last() or next() points to */
+
+    /* [user] a record that was taken, and is sent when it is known whether another one follows at once */
+    struct twinlog_record held;
+    char *held_bytes;
+    size_t held_room;
+    uint64_t sequence; /* of the newest message sent, or of the stream's when it was opened */
+    uint64_t bytes;    /* sent, in all */
+    uint64_t unasked, unasked_bytes;
+
+    pthread_mutex_t lock;
+    pthread_cond_t ended;
+    bool has_closed;              /* [lock] the connection; no callback comes any more */
+    bool has_completed;           /* [lock] the subscription to acknowledgements: the same */
+    uint64_t acked_sequence;      /* [lock] */
+    uint64_t acked_bytes;         /* [lock] */
+    uint64_t acked_lsn;           /* [lock] */
+    int result;                   /* [lock] the first that was not fine */
+    char text[STREAM_TEXT_BYTES]; /* [lock] of it */
+};
+
+static struct nats_stream *nats_of(struct stream *stream)
+{
+    return (struct nats_stream *)stream;
+}
+
+/* ---- results ----------------------------------------------------------------------------------- */
+
+static void wake(struct nats_stream *nats)
+{
+    static const uint64_t one = 1;
+    ssize_t written = write(nats->stream.event_fd, &one, sizeof(one));
+    (void)written;
+}
+
+__attribute__((format(printf, 3, 4))) static int fail_with(struct nats_stream *nats, int result,
+                                                           const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(nats->stream.text, sizeof(nats->stream.text), format, arguments);
+    va_end(arguments);
+    return result;
+}
+
+/* A call of the library has failed. */
+static int fail_status(struct nats_stream *nats, const char *doing, natsStatus status, jsErrCode code)
+{
+    const char *text = nats_GetLastError(NULL);
+    bool is_refused = status == NATS_CONNECTION_AUTH_FAILED || status == NATS_NOT_PERMITTED ||
+                      status == NATS_SSL_ERROR || status == NATS_SECURE_CONNECTION_REQUIRED ||
+                      status == NATS_SECURE_CONNECTION_WANTED || status == NATS_INVALID_ARG ||
+                      status == NATS_ILLEGAL_STATE;
+
+    if (status == NATS_NO_RESPONDERS)
+        return fail_with(nats, STREAM_LOST,
+                         "cannot %s: the server at %s has no JetStream, or it is not ready", doing,
+                         nats->target->host);
+    return fail_with(nats,
+                     is_refused || (code && code != JSInsufficientResourcesErr) ? STREAM_FAILED : STREAM_LOST,
+                     "cannot %s at %s: %s%s%s", doing, nats->target->host, natsStatus_GetText(status),
+                     text && *text ? ": " : "", text && *text ? text : "");
+}
+
+/* From the library's thread. */
+static void note_result(struct nats_stream *nats, int result, const char *text)
+{
+    pthread_mutex_lock(&nats->lock);
+    if (nats->result == STREAM_FINE) {
+        nats->result = result;
+        snprintf(nats->text, sizeof(nats->text), "%s", text);
+    }
+    pthread_mutex_unlock(&nats->lock);
+    wake(nats);
+}
+
+static int noted_result(struct nats_stream *nats)
+{
+    pthread_mutex_lock(&nats->lock);
+    int result = nats->result;
+    if (result)
+        memcpy(nats->stream.text, nats->text, sizeof(nats->text));
+    pthread_mutex_unlock(&nats->lock);
+    return result;
+}
+
+/* ---- acknowledgements -------------------------------------------------------------------------- */
+
+/* The number behind "NAME": in JSON. */
+static bool find_number(const char *json, const char *name, uint64_t *ret_number)
+{
+    const char *found = strstr(json, name);
+
+    if (!found)
+        return false;
+    found += strlen(name);
+    found += strspn(found, " ");
+    if (!isdigit((unsigned char)*found))
+        return false;
+    *ret_number = strtoull(found, NULL, 10);
+    return true;
+}
+
+static bool is_duplicate(const char *json)
+{
+    const char *found = strstr(json, "\"duplicate\":");
+
+    return found && strncmp(found + 12 + strspn(found + 12, " "), "true", 4) == 0;
+}
+
+static void refuse(struct nats_stream *nats, const char *json)
+{
+    const char *description = strstr(json, "\"description\":\"");
+    uint64_t code = 0;
+    uint64_t status = 0;
+    char text[STREAM_TEXT_BYTES];
+
+    find_number(json, "\"err_code\":", &code);
+    find_number(json, "\"code\":", &status);
+    description = description ? description + 15 : json;
+    snprintf(text, sizeof(text), "the server refuses a message: %.*s (%" PRIu64 ")",
+             (int)strcspn(description, "\""), description, code);
+    if (code == JSStreamWrongLastSequenceErr)
+        note_result(nats, STREAM_CONFLICT, text);
+    else
+        note_result(nats, status == 503 ? STREAM_LOST : STREAM_FAILED, text);
+}
+
+/* The subject that an acknowledgement comes to ends with what it is for: ".SEQUENCE.LSN.BYTES". */
+static bool parse_reply(const char *subject, size_t prefix, uint64_t numbers[3])
+{
+    if (strlen(subject) <= prefix)
+        return false;
+    subject += prefix;
+    for (unsigned i = 0; i < 3; i++) {
+        char *end = NULL;
+        if (*subject != '.' || !isdigit((unsigned char)subject[1]))
+            return false;
+        numbers[i] = strtoull(subject + 1, &end, 10);
+        subject = end;
+    }
+    return *subject == '\0';
+}
+
+static void take_acknowledgement(natsConnection *connection, natsSubscription *subscription, natsMsg *message,
+                                 void *context)
+{
+    struct nats_stream *nats = context;
+    uint64_t numbers[3] = { 0 };
+    uint64_t sequence = 0;
+    char json[1024];
+
+    (void)connection;
+    (void)subscription;
+    int length = natsMsg_GetDataLength(message);
+    if (length > 0)
+        snprintf(json, sizeof(json), "%.*s", length, natsMsg_GetData(message));
+    if (!parse_reply(natsMsg_GetSubject(message), strlen(nats->inbox), numbers)) {
+        natsMsg_Destroy(message);
+        return;
+    }
+    if (natsMsg_IsNoResponders(message)) {
+        note_result(nats, STREAM_LOST, "no stream has the subject any more, or JetStream is away");
+    } else if (length <= 0 || strstr(json, "\"error\":")) {
+        refuse(nats, length > 0 ? json : "");
+    } else if (!find_number(json, "\"seq\":", &sequence) || sequence != numbers[0] || is_duplicate(json)) {
+        /* It remembers the id of a message that was removed, or that another shipper published. */
+        note_result(nats, STREAM_CONFLICT, "the server had a message of that id already");
+    } else {
+        pthread_mutex_lock(&nats->lock);
+        if (sequence > nats->acked_sequence && nats->result == STREAM_FINE) {
+            nats->acked_sequence = sequence;
+            nats->acked_lsn = numbers[1];
+            nats->acked_bytes = numbers[2];
+        }
+        pthread_mutex_unlock(&nats->lock);
+        wake(nats);
+    }
+    natsMsg_Destroy(message);
+}
+
+static void note_closed(natsConnection *connection, void *context)
+{
+    struct nats_stream *nats = context;
+    const char *text = NULL;
+    char whole[STREAM_TEXT_BYTES];
+
+    natsConnection_GetLastError(connection, &text);
+    snprintf(whole, sizeof(whole), "the connection to %s was lost%s%s", nats->target->host,
+             text && *text ? ": " : "", text && *text ? text : "");
+    note_result(nats, STREAM_LOST, whole);
+    pthread_mutex_lock(&nats->lock);
+    nats->has_closed = true;
+    pthread_cond_signal(&nats->ended);
+    pthread_mutex_unlock(&nats->lock);
+}
+
+static void note_completed(void *context)
+{
+    struct nats_stream *nats = context;
+
+    pthread_mutex_lock(&nats->lock);
+    nats->has_completed = true;
+    pthread_cond_signal(&nats->ended);
+    pthread_mutex_unlock(&nats->lock);
+}
+
+/* What the server says without being asked, as that publishing is not permitted. */
+static void note_error(natsConnection *connection, natsSubscription *subscription, natsStatus status,
+                       void *context)
+{
+    struct nats_stream *nats = context;
+    char text[STREAM_TEXT_BYTES];
+    const char *reason = NULL;
+
+    (void)subscription;
+    natsConnection_GetLastError(connection, &reason);
+    snprintf(text, sizeof(text), "the server says: %s%s%s", natsStatus_GetText(status),
+             reason && *reason ? ": " : "", reason && *reason ? reason : "");
+    note_result(nats, status == NATS_NOT_PERMITTED ? STREAM_FAILED : STREAM_LOST, text);
+}
+
+/* ---- opening ----------------------------------------------------------------------------------- */
+
+static const char *setting(const struct stream_target *target, const char *name)
+{
+    for (size_t i = 0; i < target->setting_count; i++)
+        if (strcmp(target->settings[i].name, name) == 0)
+            return target->settings[i].value;
+    return NULL;
+}
+
+static const char *unknown_setting(const struct stream_target *target)
+{
+    static const char *const known[] = { "user", "password", "token", "creds", "tls", "ca", "cert", "key" };
+
+    for (size_t i = 0; i < target->setting_count; i++) {
+        bool is_known = false;
+        for (size_t j = 0; j < sizeof(known) / sizeof(known[0]); j++)
+            is_known = is_known || strcmp(target->settings[i].name, known[j]) == 0;
+        if (!is_known)
+            return target->settings[i].name;
+    }
+    return NULL;
+}
+
+static natsStatus set_credentials(struct nats_stream *nats)
+{
+    const struct stream_target *target = nats->target;
+    const char *user = setting(target, "user");
+    const char *token = setting(target, "token");
+    const char *creds = setting(target, "creds");
+    const char *ca = setting(target, "ca");
+    const char *certificate = setting(target, "cert");
+    const char *tls = setting(target, "tls");
+    natsStatus status = NATS_OK;
+
+    if (user) {
+        const char *password = setting(target, "password");
+        status = natsOptions_SetUserInfo(nats->options, user, password ? password : "");
+    }
+    if (status == NATS_OK && token)
+        status = natsOptions_SetToken(nats->options, token);
+    if (status == NATS_OK && creds)
+        status = natsOptions_SetUserCredentialsFromFiles(nats->options, creds, NULL);
+    if (status == NATS_OK && (ca || certificate || (tls && strcmp(tls, "true") == 0)))
+        status = natsOptions_SetSecure(nats->options, true);
+    if (status == NATS_OK && ca)
+        status = natsOptions_LoadCATrustedCertificates(nats->options, ca);
+    if (status == NATS_OK && certificate)
+        status = natsOptions_LoadCertificatesChain(nats->options, certificate, setting(target, "key"));
+    return status;
+}
+
+static int connect_to_server(struct nats_stream *nats)
+{
+    char url[512];
+    const char *unknown = unknown_setting(nats->target);
+
+    if (unknown)
+        return fail_with(nats, STREAM_FAILED, "the credentials have an unknown setting '%s'", unknown);
+    const char *tls = setting(nats->target, "tls");
+    if (tls && strcmp(tls, "true") != 0 && strcmp(tls, "false") != 0)
+        return fail_with(nats, STREAM_FAILED, "in the credentials, tls is neither true nor false");
+    if ((size_t)snprintf(url, sizeof(url), "nats://%s", nats->target->host) >= sizeof(url))
+        return fail_with(nats, STREAM_FAILED, "the name of the host is too long");
+    natsStatus status = natsOptions_Create(&nats->options);
+    if (status == NATS_OK)
+        status = natsOptions_SetURL(nats->options, url);
+    if (status == NATS_OK)
+        status = natsOptions_SetAllowReconnect(nats->options, false);
+    if (status == NATS_OK)
+        status = natsOptions_SetTimeout(nats->options, TIMEOUT_MS);
+    if (status == NATS_OK)
+        status = natsOptions_SetIOBufSize(nats->options, IO_BYTES);
+    if (status == NATS_OK)
+        status = natsOptions_SetWriteDeadline(nats->options, 30000);
+    if (status == NATS_OK)
+        status = natsOptions_SetPingInterval(nats->options, 10000);
+    if (status == NATS_OK)
+        status =
+            natsOptions_SetName(nats->options, nats->target->log_id[0] ? "twinlog ship" : "twinlog receive");
+    if (status == NATS_OK)
+        status = natsOptions_SetClosedCB(nats->options, note_closed, nats);
+    if (status == NATS_OK)
+        status = natsOptions_SetErrorHandler(nats->options, note_error, nats);
+    if (status == NATS_OK)
+        status = set_credentials(nats);
+    if (status == NATS_OK)
+        status = natsConnection_Connect(&nats->connection, nats->options);
+    if (status == NATS_OK)
+        status = natsConnection_JetStream(&nats->js, nats->connection, NULL);
+    return status == NATS_OK ? STREAM_FINE : fail_status(nats, "connect", status, 0);
+}
+
+/* The stream that has the subject; nats->name stays NULL where there is none. */
+static int find_stream(struct nats_stream *nats)
+{
+    char question[512];
+    natsMsg *answer = NULL;
+
+    snprintf(question, sizeof(question), "{\"subject\":\"%s\"}", nats->target->name);
+    natsStatus status =
+        natsConnection_RequestString(&answer, nats->connection, "$JS.API.STREAM.NAMES", question, TIMEOUT_MS);
+    if (status != NATS_OK)
+        return fail_status(nats, "ask for the stream", status, 0);
+    char *json = strndup(natsMsg_GetData(answer), (size_t)natsMsg_GetDataLength(answer));
+    natsMsg_Destroy(answer);
+    char *name = json ? strstr(json, "\"streams\":") : NULL;
+    if (name) {
+        name += 10;
+        name += strspn(name, " ");
+        if (name[0] == '[' && name[1] == '"')
+            nats->name = strndup(name + 2, strcspn(name + 2, "\""));
+    }
+    bool is_refused = json && strstr(json, "\"error\":");
+    free(json);
+    return is_refused ? fail_with(nats, STREAM_LOST, "JetStream at %s is not ready", nats->target->host)
+                      : STREAM_FINE;
+}
+
+/* With one subject, in a file. */
+static int make_stream(struct nats_stream *nats)
+{
+    jsStreamConfig config;
+    jsErrCode code = 0;
+    const char *subjects[] = { nats->target->name };
+
+    nats->name = strdup(nats->target->name);
+    if (!nats->name)
+        return fail_with(nats, STREAM_FAILED, "out of memory");
+    for (char *c = nats->name; *c; c++)
+        if (*c == '.')
+            *c = '_';
+    natsStatus status = jsStreamConfig_Init(&config);
+    config.Name = nats->name;
+    config.Subjects = subjects;
+    config.SubjectsLen = 1;
+    config.Duplicates = DUPLICATES_NS;
+    config.Replicas = nats->target->replicas;
+    if (status == NATS_OK)
+        status = js_AddStream(NULL, nats->js, &config, NULL, &code);
+    return status == NATS_OK ? STREAM_FINE : fail_status(nats, "make a stream", status, code);
+}
+
+static int open_stream(struct nats_stream *nats)
+{
+    char subject[256];
+
+    int result = connect_to_server(nats);
+    if (!result)
+        result = find_stream(nats);
+    if (!result && !nats->name) {
+        if (!nats->target->log_id[0])
+            return fail_with(nats, STREAM_FAILED, "no stream at %s has the subject '%s'", nats->target->host,
+                             nats->target->name);
+        result = make_stream(nats);
+    }
+    if (result || !nats->target->log_id[0])
+        return result;
+    natsStatus status = natsInbox_Create(&nats->inbox);
+    if (status == NATS_OK) {
+        snprintf(subject, sizeof(subject), "%s.>", nats->inbox);
+        status = natsConnection_Subscribe(&nats->acks, nats->connection, subject, take_acknowledgement, nats);
+    }
+    if (status == NATS_OK)
+        status = natsSubscription_SetOnCompleteCB(nats->acks, note_completed, nats);
+    return status == NATS_OK ? STREAM_FINE : fail_status(nats, "subscribe", status, 0);
+}
+
+static int nats_open(const struct stream_target *target, struct stream **ret_stream)
+{
+    struct nats_stream *nats = calloc(1, sizeof(*nats));
+
+    *ret_stream = NULL;
+    if (!nats)
+        return STREAM_FAILED;
+    nats->target = target;
+    pthread_mutex_init(&nats->lock, NULL);
+    pthread_cond_init(&nats->ended, NULL);
+    nats->stream.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    *ret_stream = &nats->stream;
+    if (nats->stream.event_fd < 0)
+        return fail_with(nats, STREAM_FAILED, "%s", strerror(errno));
+    return open_stream(nats);
+}
+
+/* ---- what the stream has ----------------------------------------------------------------------- */
+
+/* Gives nats->message to the caller. */
+static void describe_message(struct nats_stream *nats, struct stream_message *message)
+{
+    const char *id = NULL;
+    const char *record = NULL;
+
+    natsMsgHeader_Get(nats->message, "Nats-Msg-Id", &id);
+    natsMsgHeader_Get(nats->message, "Twinlog-Record", &record);
+    message->is_there = true;
+    stream_parse(id, record, message);
+    message->record.data = natsMsg_GetData(nats->message);
+    message->record.size = (size_t)natsMsg_GetDataLength(nats->message);
+}
+
+/* The message at that position becomes nats->message. NATS_NOT_FOUND: it was removed. */
+static natsStatus get_message(struct nats_stream *nats, uint64_t position, struct stream_message *ret_message)
+{
+    jsErrCode code = 0;
+
+    memset(ret_message, 0, sizeof(*ret_message));
+    natsMsg_Destroy(nats->message);
+    nats->message = NULL;
+    natsStatus status = js_GetMsg(&nats->message, nats->js, nats->name, position, NULL, &code);
+    if (status == NATS_OK)
+        describe_message(nats, ret_message);
+    return code == JSNoMessageFoundErr ? NATS_NOT_FOUND : status;
+}
+
+static int get_state(struct nats_stream *nats, uint64_t *ret_first, uint64_t *ret_last)
+{
+    jsStreamInfo *info = NULL;
+    jsErrCode code = 0;
+    natsStatus status = js_GetStreamInfo(&info, nats->js, nats->name, NULL, &code);
+
+    if (status != NATS_OK)
+        return fail_status(nats, "ask for the state of the stream", status, code);
+    *ret_first = info->State.FirstSeq;
+    *ret_last = info->State.LastSeq;
+    jsStreamInfo_Destroy(info);
+    return STREAM_FINE;
+}
+
+/* The state comes first: a message that gets in between is then one that ours do not expect. The last message is looked
+ * for from the end, because messages may have been removed there: the server's "last message" is then none. */
+static int nats_last(struct stream *stream, struct stream_message *ret_message)
+{
+    struct nats_stream *nats = nats_of(stream);
+    natsStatus status = NATS_NOT_FOUND;
+    uint64_t first = 0;
+
+    memset(ret_message, 0, sizeof(*ret_message));
+    int result = get_state(nats, &first, &nats->sequence);
+    if (result)
+        return result;
+    nats->acked_sequence = nats->sequence; /* nothing is under way, so the lock is not needed */
+    for (uint64_t position = nats->sequence; position >= first && position > 0 && status == NATS_NOT_FOUND;
+         position--) {
+        status = get_message(nats, position, ret_message);
+        ret_message->position = status == NATS_OK ? position : 0;
+    }
+    if (status != NATS_OK && status != NATS_NOT_FOUND)
+        return fail_status(nats, "get the last message", status, 0);
+    ret_message->was_there = nats->sequence > 0;
+    return STREAM_FINE;
+}
+
+/* ---- publishing -------------------------------------------------------------------------------- */
+
+static int hold(struct nats_stream *nats, const struct twinlog_record *record)
+{
+    if (nats->held_room < record->size) {
+        char *bytes = realloc(nats->held_bytes, record->size);
+        if (!bytes)
+            return fail_with(nats, STREAM_FAILED, "out of memory");
+        nats->held_bytes = bytes;
+        nats->held_room = record->size;
+    }
+    if (record->size)
+        memcpy(nats->held_bytes, record->data, record->size);
+    nats->held = *record;
+    return STREAM_FINE;
+}
+
+static natsStatus set_headers(struct nats_stream *nats, natsMsg *message)
+{
+    char expected[24];
+    char id[STREAM_ID_BYTES];
+    char record[STREAM_RECORD_BYTES];
+
+    snprintf(expected, sizeof(expected), "%" PRIu64, nats->sequence);
+    stream_print_id(id, nats->target->log_id, nats->held.lsn);
+    stream_print_record(record, &nats->held, nats->target->shipper);
+    natsStatus status = natsMsgHeader_Set(message, "Nats-Msg-Id", id);
+    if (status == NATS_OK)
+        status = natsMsgHeader_Set(message, "Nats-Expected-Last-Sequence", expected);
+    if (status == NATS_OK)
+        status = natsMsgHeader_Set(message, "Twinlog-Record", record);
+    return status;
+}
+
+/* Sends the record that is held. */
+static int send_held(struct nats_stream *nats, bool asks)
+{
+    char reply[256];
+    natsMsg *message = NULL;
+    uint64_t size = nats->held.size + HEADER_BYTES;
+
+    asks = asks || nats->unasked + 1 >= ACK_EVERY || nats->unasked_bytes + size >= ACK_EVERY_BYTES;
+    if (asks)
+        snprintf(reply, sizeof(reply), "%s.%" PRIu64 ".%" PRIu64 ".%" PRIu64, nats->inbox, nats->sequence + 1,
+                 nats->held.lsn, nats->bytes + size);
+    natsStatus status = natsMsg_Create(&message, nats->target->name, asks ? reply : NULL, nats->held_bytes,
+                                       (int)nats->held.size);
+    if (status == NATS_OK)
+        status = set_headers(nats, message);
+    if (status == NATS_OK)
+        status = natsConnection_PublishMsg(nats->connection, message);
+    natsMsg_Destroy(message);
+    if (status != NATS_OK)
+        return fail_status(nats, "publish", status, 0);
+    nats->held.lsn = 0;
+    nats->sequence++;
+    nats->bytes += size;
+    nats->unasked = asks ? 0 : nats->unasked + 1;
+    nats->unasked_bytes = asks ? 0 : nats->unasked_bytes + size;
+    return STREAM_FINE;
+}
+
+static int nats_flush(struct stream *stream)
+{
+    struct nats_stream *nats = nats_of(stream);
+
+    return nats->held.lsn ? send_held(nats, true) : STREAM_FINE;
+}
+
+static bool nats_has_room(struct stream *stream)
+{
+    struct nats_stream *nats = nats_of(stream);
+
+    pthread_mutex_lock(&nats->lock);
+    bool has_room = nats->sequence - nats->acked_sequence < WINDOW_MESSAGES &&
+                    nats->bytes - nats->acked_bytes < WINDOW_BYTES;
+    pthread_mutex_unlock(&nats->lock);
+    return has_room;
+}
+
+static int nats_publish(struct stream *stream, const struct twinlog_record *record)
+{
+    struct nats_stream *nats = nats_of(stream);
+
+    int64_t largest = natsConnection_GetMaxPayload(nats->connection);
+    if (largest > 0 && record->size + HEADER_BYTES > (uint64_t)largest)
+        return fail_with(nats, STREAM_FAILED,
+                         "LSN %" PRIu64 " has %zu bytes, and the server takes %" PRId64
+                         " with the headers: raise its max_payload",
+                         record->lsn, record->size, largest);
+    int result = nats->held.lsn ? send_held(nats, false) : STREAM_FINE;
+    return result ? result : hold(nats, record);
+}
+
+static int nats_acknowledged(struct stream *stream, uint64_t *ret_lsn)
+{
+    struct nats_stream *nats = nats_of(stream);
+    uint64_t count = 0;
+    ssize_t bytes = read(stream->event_fd, &count, sizeof(count));
+
+    (void)bytes; /* nothing there */
+    pthread_mutex_lock(&nats->lock);
+    *ret_lsn = nats->acked_lsn;
+    pthread_mutex_unlock(&nats->lock);
+    return noted_result(nats);
+}
+
+/* ---- receiving --------------------------------------------------------------------------------- */
+
+/* The newest position whose record is not behind `lsn`, by halves; the first one where there is none. What cannot be
+ * asked makes it earlier, never later. */
+static int find_position(struct nats_stream *nats, uint64_t lsn, uint64_t *ret_position)
+{
+    uint64_t first = 0;
+    uint64_t last = 0;
+    struct stream_message message;
+
+    int result = get_state(nats, &first, &last);
+    if (result)
+        return result;
+    *ret_position = first ? first : 1;
+    while (first <= last && last > 0) {
+        uint64_t middle = first + (last - first) / 2;
+        natsStatus status = get_message(nats, middle, &message);
+        if (status != NATS_OK && status != NATS_NOT_FOUND)
+            return fail_status(nats, "get a message", status, 0);
+        if (status == NATS_OK && message.lsn <= lsn) {
+            *ret_position = middle;
+            first = middle + 1;
+        } else {
+            last = middle - 1;
+        }
+    }
+    return STREAM_FINE;
+}
+
+static int nats_seek(struct stream *stream, uint64_t lsn)
+{
+    struct nats_stream *nats = nats_of(stream);
+    jsSubOptions options;
+    jsErrCode code = 0;
+    uint64_t position = 0;
+
+    int result = find_position(nats, lsn, &position);
+    if (result)
+        return result;
+    natsStatus status = jsSubOptions_Init(&options);
+    options.Stream = nats->name;
+    options.Ordered = true;
+    options.Config.DeliverPolicy = js_DeliverByStartSequence;
+    options.Config.OptStartSeq = position;
+    if (status == NATS_OK)
+        status = js_SubscribeSync(&nats->messages, nats->js, nats->target->name, NULL, &options, &code);
+    if (status == NATS_OK)
+        status = natsSubscription_SetPendingLimits(nats->messages, -1, -1); /* the server paces itself */
+    return status == NATS_OK ? STREAM_FINE : fail_status(nats, "subscribe", status, code);
+}
+
+static int nats_next(struct stream *stream, int timeout_ms, struct stream_message *ret_message)
+{
+    struct nats_stream *nats = nats_of(stream);
+    jsMsgMetaData *meta = NULL;
+
+    memset(ret_message, 0, sizeof(*ret_message));
+    natsMsg_Destroy(nats->message);
+    nats->message = NULL;
+    natsStatus status = natsSubscription_NextMsg(&nats->message, nats->messages, timeout_ms);
+    if (status == NATS_TIMEOUT) {
+        int result = noted_result(nats);
+        return result ? result : STREAM_AGAIN;
+    }
+    if (status == NATS_OK)
+        status = natsMsg_GetMetaData(&meta, nats->message);
+    if (status != NATS_OK)
+        return fail_status(nats, "receive", status, 0);
+    ret_message->position = meta->Sequence.Stream;
+    jsMsgMetaData_Destroy(meta);
+    describe_message(nats, ret_message);
+    return STREAM_FINE;
+}
+
+/* Ends the library's calls into this stream. False where that has not happened in time. */
+static bool end_callbacks(struct nats_stream *nats)
+{
+    struct timespec until;
+    int error = 0;
+
+    natsConnection_Close(nats->connection);
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 30;
+    pthread_mutex_lock(&nats->lock);
+    while (!error && ((nats->connection && !nats->has_closed) || (nats->acks && !nats->has_completed)))
+        error = pthread_cond_timedwait(&nats->ended, &nats->lock, &until);
+    pthread_mutex_unlock(&nats->lock);
+    return error == 0;
+}
+
+static void nats_close(struct stream *stream)
+{
+    struct nats_stream *nats = nats_of(stream);
+
+    if (!end_callbacks(nats))
+        return; /* its memory may be needed */
+    natsMsg_Destroy(nats->message);
+    natsSubscription_Destroy(nats->messages);
+    natsSubscription_Destroy(nats->acks);
+    jsCtx_Destroy(nats->js);
+    natsConnection_Destroy(nats->connection);
+    natsOptions_Destroy(nats->options);
+    natsInbox_Destroy(nats->inbox);
+    if (nats->stream.event_fd >= 0)
+        close(nats->stream.event_fd);
+    pthread_cond_destroy(&nats->ended);
+    pthread_mutex_destroy(&nats->lock);
+    free(nats->held_bytes);
+    free(nats->name);
+    free(nats);
+}
+
+extern const struct stream_module twinlog_stream_module;
+const struct stream_module twinlog_stream_module = {
+    .version = STREAM_MODULE_VERSION,
+    .open = nats_open,
+    .last = nats_last,
+    .has_room = nats_has_room,
+    .publish = nats_publish,
+    .flush = nats_flush,
+    .acknowledged = nats_acknowledged,
+    .seek = nats_seek,
+    .next = nats_next,
+    .close = nats_close,
+};
