@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What twinlog.hpp promises: ownership, errors, terms, cursors, and coroutines that go on here or there. */
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <thread>
@@ -20,6 +21,12 @@ using namespace std::string_literals;
 static_assert(std::is_nothrow_move_constructible_v<twl::log> && !std::is_copy_constructible_v<twl::log>);
 static_assert(std::is_nothrow_move_constructible_v<twl::reader> &&
               !std::is_copy_constructible_v<twl::reader>);
+static_assert(std::is_nothrow_move_constructible_v<twl::consumer> &&
+              !std::is_copy_constructible_v<twl::consumer>);
+static_assert(std::is_nothrow_move_constructible_v<twl::reservation> &&
+              !std::is_copy_constructible_v<twl::reservation>);
+static_assert(std::is_nothrow_move_constructible_v<twl::owned_record> &&
+              !std::is_copy_constructible_v<twl::owned_record>);
 
 static void errors_are_values(const std::string &dir)
 {
@@ -103,6 +110,91 @@ static void cursors_and_values(const std::string &dir)
     CHECK(log.append(twl::entry("perhaps"), { .cancel = &cancel }).error() == -ECANCELED);
 }
 
+static void single_records_are_read(const std::string &dir)
+{
+    auto log = twl::log::open(dir.c_str()).value();
+    const std::string large(10000, 'x');
+    CHECK(log.append(twl::entry("small", 7, 300)).value() == 1 && log.append(large).value() == 2);
+    CHECK(log.append("").value() == 3);
+    auto first = log.read(1).value();
+    auto moved = std::move(first);
+    CHECK(first.data.empty());
+    first = std::move(moved);
+    moved = std::move(first);
+    CHECK(moved.lsn == 1 && moved.type == 7 && moved.tag == 300 && moved.text() == "small");
+    CHECK(log.read(2).value().text() == large && log.read(3).value().data.empty());
+    CHECK(log.read(4).error() == -ERANGE && log.read(0).error() == -EINVAL);
+    CHECK(log.written_lsn() == 3);
+    CHECK(log.trim(3).has_value() && log.read(1).error() == TWINLOG_ETRIMMED);
+    CHECK(log.close().has_value() && log.read(3).error() == -EINVAL);
+}
+
+static void a_consumer_goes_on(const std::string &dir)
+{
+    auto log = twl::log::open(dir.c_str()).value();
+    for (const char *text : { "a", "b" })
+        CHECK(log.append(text).has_value());
+    for (const char *text : { "a", "b" }) {
+        auto consumer = twl::consumer::open(dir.c_str(), "billing").value();
+        CHECK(twl::consumer::open(dir.c_str(), "billing").error() == -EBUSY);
+        CHECK(consumer.next().value()->text() == text && consumer.commit().has_value());
+        CHECK(consumer.commit(100).error() == -EINVAL);
+    }
+    CHECK(log.cursor("billing").value() == 2);
+    auto consumer = twl::consumer::open(dir.c_str(), "billing").value();
+    CHECK(!consumer.next().value() && !consumer.wait(0ms).value() && consumer.fd().value() >= 0);
+    CHECK(log.append("c").has_value() && consumer.wait().value());
+    auto other = std::move(consumer); /* what was moved from is closed */
+    CHECK(consumer.next().error() == -EINVAL && consumer.commit().error() == -EINVAL);
+    CHECK(consumer.wait(0ms).error() == -EINVAL && consumer.fd().error() == -EINVAL);
+    CHECK(other.next().value()->text() == "c");
+    CHECK(twl::consumer::open(dir.c_str(), "a\0b"s).error() == -EINVAL);
+    CHECK(twl::consumer::open((dir + "/none").c_str(), "billing").error() == -ENOENT);
+}
+
+static void reservations_are_settled(const std::string &dir)
+{
+    auto log = twl::log::open(dir.c_str()).value();
+    auto first = log.reserve(5, 7, 300).value();
+    CHECK(first.lsn() == 1 && first.data().size() == 5);
+    std::copy_n(twl::bytes_of("first").data(), 5, first.data().data());
+    auto moved = std::move(first);
+    CHECK(first.data().empty() && first.commit().error() == -EINVAL);
+    CHECK(moved.commit({ .timeout = 1h }).value() == 1);
+    CHECK(moved.data().empty() && moved.commit().error() == -EINVAL);
+    CHECK(log.read(1).value().text() == "first" && log.read(1).value().tag == 300);
+    {
+        auto forgotten =
+            log.reserve(8).value(); /* aborted by its destructor, or else the append waits for ever */
+        auto replaced = log.reserve(8).value();
+        replaced = log.reserve(0).value();
+        CHECK(replaced.lsn() == 4 && replaced.commit({ .level = TWINLOG_LEVEL_BUFFERED }).value() == 4);
+    }
+    CHECK(log.append("fifth").value() == 5);
+    CHECK(log.read(2).error() == -ENOENT && log.read(3).error() == -ENOENT &&
+          log.read(4).value().data.empty());
+    CHECK(log.reserve(64 << 20).error() == -EMSGSIZE);
+    auto kept = std::make_unique<twl::log>(std::move(log));
+    auto last = kept->reserve(1).value();
+    kept.reset(); /* the reservation keeps the log open */
+    last.data()[0] = std::byte{ 'x' };
+    CHECK(last.commit().value() == 6);
+    log = twl::log::open(dir.c_str()).value();
+    CHECK(log.read(6).value().text() == "x");
+}
+
+/* twinlog_close() waits until an open reservation is given up; its bytes are gone then. */
+static void a_closed_log_takes_its_reservations(const std::string &dir)
+{
+    auto options = twl::options();
+    options.reserve_timeout_ms = 1;
+    auto log = twl::log::open(dir.c_str(), options).value();
+    auto reservation = log.reserve(8).value();
+    CHECK(log.close().has_value() && reservation.data().empty());
+    CHECK(reservation.commit().error() == -EINVAL && log.reserve(1).error() == -EINVAL);
+    reservation.abort();
+}
+
 #ifdef __cpp_impl_coroutine
 struct task {
     struct promise_type {
@@ -166,6 +258,10 @@ int main(int, char **argv)
     appends_and_reads(dir);
     a_reader_keeps_its_log(dir);
     cursors_and_values(dir);
+    single_records_are_read(dir + ".read");
+    a_consumer_goes_on(dir + ".consumer");
+    reservations_are_settled(dir + ".reservations");
+    a_closed_log_takes_its_reservations(dir + ".closed");
 #ifdef __cpp_impl_coroutine
     coroutines_go_on(dir);
 #else

@@ -135,6 +135,11 @@ inline twinlog_reader_options reader_options()
     return TWINLOG_READER_OPTIONS_INIT;
 }
 
+inline twinlog_consumer_options consumer_options()
+{
+    return TWINLOG_CONSUMER_OPTIONS_INIT;
+}
+
 /* What a call waits for, as in { .level = TWINLOG_LEVEL_WRITTEN, .timeout = 50ms }. */
 struct terms {
     twinlog_level level = TWINLOG_LEVEL_DEFAULT;
@@ -198,6 +203,25 @@ inline result<std::uint64_t> in_cpp(int rc, std::uint64_t lsn)
 {
     return rc < 0 ? result<std::uint64_t>(error{ rc, lsn }) : result<std::uint64_t>(lsn);
 }
+inline int milliseconds(const std::optional<std::chrono::milliseconds> &timeout)
+{
+    const auto ms = timeout ? timeout->count() : -1;
+    return ms > INT32_MAX ? INT32_MAX : static_cast<int>(ms);
+}
+inline result<bool> wait(twinlog_reader *reader, const std::optional<std::chrono::milliseconds> &timeout)
+{
+    const int rc = twinlog_reader_wait(reader, milliseconds(timeout));
+    if (rc < 0)
+        return error{ rc };
+    return rc > 0;
+}
+inline result<int> fd_of(twinlog_reader *reader)
+{
+    const int rc = twinlog_reader_fd(reader);
+    if (rc < 0)
+        return error{ rc };
+    return rc;
+}
 } // namespace detail
 
 struct record {
@@ -208,6 +232,48 @@ struct record {
     std::uint8_t type;
 
     std::string_view text() const { return { reinterpret_cast<const char *>(data.data()), data.size() }; }
+};
+
+namespace detail
+{
+inline record in_cpp(const twinlog_record &c)
+{
+    return { c.lsn, std::chrono::sys_time<std::chrono::nanoseconds>(std::chrono::nanoseconds(c.time_ns)),
+             bytes(static_cast<const std::byte *>(c.data), c.size), c.tag, c.type };
+}
+template <class From> result<std::optional<record>> step(int (*move)(From *, twinlog_record *), From *from)
+{
+    twinlog_record c = {};
+    const int rc = move(from, &c);
+    if (rc < 0)
+        return error{ rc };
+    return rc == 0 ? std::optional<record>() : std::optional<record>(in_cpp(c));
+}
+} // namespace detail
+
+/* A record of log::read(), with bytes of its own. */
+struct owned_record : record {
+    owned_record(std::vector<std::byte> content, const twinlog_record &c)
+        : record(detail::in_cpp(c)), bytes_(std::move(content))
+    {
+        data = { bytes_.data(), c.size };
+    }
+    owned_record(owned_record &&other) noexcept : record(other), bytes_(std::move(other.bytes_))
+    {
+        other.data = {}; /* the bytes are this one's, where they were */
+    }
+    owned_record &operator=(owned_record &&other) noexcept
+    {
+        if (this != &other) {
+            record::operator=(other);
+            bytes_ = std::move(other.bytes_);
+            other.data = {};
+        }
+        return *this;
+    }
+
+  private:
+    std::vector<std::byte> bytes_;
 };
 
 /* One thread at a time. */
@@ -235,8 +301,8 @@ class reader
     }
 
     /* The next record, nothing when there is none for now, or an error. */
-    result<std::optional<record>> next() { return step(twinlog_reader_next); }
-    result<std::optional<record>> previous() { return step(twinlog_reader_previous); }
+    result<std::optional<record>> next() { return detail::step(twinlog_reader_next, raw.get()); }
+    result<std::optional<record>> previous() { return detail::step(twinlog_reader_previous, raw.get()); }
 
     result<void> seek(std::uint64_t lsn) { return detail::in_cpp(twinlog_reader_seek(raw.get(), lsn)); }
     result<void> seek_first() { return detail::in_cpp(twinlog_reader_seek_first(raw.get())); }
@@ -249,40 +315,118 @@ class reader
     /* Waits until next() has something to say; without a timeout as long as it takes. */
     result<bool> wait(std::optional<std::chrono::milliseconds> timeout = {})
     {
-        const auto ms = timeout ? timeout->count() : -1;
-        const int rc = twinlog_reader_wait(raw.get(), ms > INT32_MAX ? INT32_MAX : static_cast<int>(ms));
-        if (rc < 0)
-            return error{ rc };
-        return rc > 0;
+        return detail::wait(raw.get(), timeout);
     }
-    result<int> fd()
-    {
-        const int rc = twinlog_reader_fd(raw.get());
-        if (rc < 0)
-            return error{ rc };
-        return rc;
-    }
+    result<int> fd() { return detail::fd_of(raw.get()); }
     twinlog_reader *get() const { return raw.get(); }
 
   private:
     friend class log;
     reader() = default;
 
-    result<std::optional<record>> step(int (*move)(twinlog_reader *, twinlog_record *))
-    {
-        twinlog_record c = {};
-        const int rc = move(raw.get(), &c);
-        if (rc < 0)
-            return error{ rc };
-        if (rc == 0)
-            return std::optional<record>();
-        return std::optional<record>(
-            { c.lsn, std::chrono::sys_time<std::chrono::nanoseconds>(std::chrono::nanoseconds(c.time_ns)),
-              bytes(static_cast<const std::byte *>(c.data), c.size), c.tag, c.type });
-    }
-
     std::shared_ptr<detail::handle> log_handle; /* before the reader, so that the log is closed after it */
     std::unique_ptr<twinlog_reader, detail::close_reader> raw;
+};
+
+/* Goes on where the last consumer of its name ended. One thread at a time. */
+class consumer
+{
+  public:
+    /* On the log in `dir`, in any process. */
+    static result<consumer> open(const char *dir, const std::string &name,
+                                 const twinlog_consumer_options &options = consumer_options())
+    {
+        twinlog_consumer *raw;
+        const int rc = name.find('\0') != std::string::npos
+                           ? -EINVAL
+                           : twinlog_consumer_open(dir, name.c_str(), &options, &raw);
+        if (rc < 0)
+            return error{ rc };
+        return consumer(raw);
+    }
+
+    /* As reader::next(); TWINLOG_ETRIMMED and TWINLOG_ETRUNCATED come once, and the next call goes on. */
+    result<std::optional<record>> next() { return detail::step(twinlog_consumer_next, raw.get()); }
+
+    /* It has finished with every record up to `lsn`; 0: with all that next() has returned. */
+    result<void> commit(std::uint64_t lsn = 0)
+    {
+        return detail::in_cpp(twinlog_consumer_commit(raw.get(), lsn));
+    }
+
+    result<bool> wait(std::optional<std::chrono::milliseconds> timeout = {})
+    {
+        return detail::wait(twinlog_consumer_reader(raw.get()), timeout);
+    }
+    result<int> fd() { return detail::fd_of(twinlog_consumer_reader(raw.get())); }
+    twinlog_consumer *get() const { return raw.get(); }
+
+  private:
+    struct close {
+        void operator()(twinlog_consumer *consumer) const { twinlog_consumer_close(consumer); }
+    };
+    explicit consumer(twinlog_consumer *c) : raw(c) {}
+    std::unique_ptr<twinlog_consumer, close> raw;
+};
+
+/* ---- writing in place --------------------------------------------------------------------------- */
+
+/* A record whose bytes are written straight into the log's buffer. Everything behind it waits: commit or abort it soon.
+ * What was not committed is aborted by the destructor. It keeps its log open as a reader does, and has no bytes any
+ * more when log::close() was called. */
+class reservation
+{
+  public:
+    reservation(reservation &&other) noexcept
+        : log_handle(std::move(other.log_handle)), raw(other.raw), size(other.size)
+    {
+    }
+    reservation &operator=(reservation &&other) noexcept
+    {
+        if (this != &other) {
+            abort();
+            log_handle = std::move(other.log_handle);
+            raw = other.raw;
+            size = other.size;
+        }
+        return *this;
+    }
+    ~reservation() { abort(); }
+
+    /* Empty when it is committed or aborted. */
+    std::span<std::byte> data() const
+    {
+        return is_open() ? std::span(static_cast<std::byte *>(raw.data), size) : std::span<std::byte>();
+    }
+    std::uint64_t lsn() const { return raw.lsn; }
+
+    /* Makes a record of the bytes; its LSN, at the terms' level. -ESTALE: it was given up. */
+    result<std::uint64_t> commit(const terms &how = {})
+    {
+        const auto log = std::move(log_handle);
+        const twinlog_terms c = how.in_c();
+        const int rc = twinlog_reservation_commit(log ? log->raw : nullptr, &raw, &c);
+        return detail::in_cpp(rc, rc == -EINVAL || rc == -ESTALE ? 0 : raw.lsn);
+    }
+    /* There will be no such record; its LSN stays a filler. */
+    void abort()
+    {
+        if (is_open())
+            twinlog_reservation_abort(log_handle->raw, &raw);
+        log_handle.reset();
+    }
+
+  private:
+    friend class log;
+    reservation(std::shared_ptr<detail::handle> log, const twinlog_reservation &c, std::size_t room)
+        : log_handle(std::move(log)), raw(c), size(room)
+    {
+    }
+    bool is_open() const { return log_handle && log_handle->raw; }
+
+    std::shared_ptr<detail::handle> log_handle;
+    twinlog_reservation raw;
+    std::size_t size;
 };
 
 /* ---- coroutines --------------------------------------------------------------------------------- */
@@ -372,9 +516,7 @@ class [[nodiscard]] submission
 inline result<int> queue::run(std::optional<std::chrono::milliseconds> timeout)
 {
     twinlog_request *done[64];
-    const auto ms = timeout ? timeout->count() : -1;
-    const int count =
-        twinlog_queue_poll(raw.get(), done, 64, ms > INT32_MAX ? INT32_MAX : static_cast<int>(ms));
+    const int count = twinlog_queue_poll(raw.get(), done, 64, detail::milliseconds(timeout));
     if (count < 0)
         return error{ count };
     for (int i = 0; i < count; i++)
@@ -447,6 +589,22 @@ class log
     }
 #endif
 
+    /* A record of `size` bytes that the caller writes into the log's buffer. */
+    result<reservation> reserve(std::size_t size, std::uint8_t type = 0, std::uint16_t tag = 0,
+                                const terms &how = {})
+    {
+        twinlog_entry entry = {};
+        entry.size = size;
+        entry.type = type;
+        entry.tag = tag;
+        const twinlog_terms c = how.in_c();
+        twinlog_reservation raw = {};
+        const int rc = twinlog_reserve(get(), &entry, &c, &raw);
+        if (rc < 0)
+            return error{ rc };
+        return reservation(handle, raw, size);
+    }
+
     result<void> wait(std::uint64_t lsn, const terms &how = {})
     {
         return detail::in_cpp(twinlog_wait(get(), lsn, how.level, how.deadline_ns()));
@@ -464,9 +622,26 @@ class log
     {
         return twinlog_last_lsn(get());
     }
+    std::uint64_t written_lsn() const
+    {
+        return twinlog_written_lsn(get());
+    }
     std::uint64_t durable_lsn() const
     {
         return twinlog_durable_lsn(get());
+    }
+
+    /* One record. -ERANGE: there is none yet; -ENOENT: a filler; TWINLOG_ETRIMMED: removed. */
+    result<owned_record> read(std::uint64_t lsn)
+    {
+        std::vector<std::byte> content(512);
+        twinlog_record c = {};
+        int rc;
+        while ((rc = twinlog_read(get(), lsn, content.data(), content.size(), &c)) == -ENOBUFS)
+            content.resize(c.size);
+        if (rc < 0)
+            return error{ rc };
+        return owned_record(std::move(content), c);
     }
 
     result<reader> attach(const twinlog_reader_options &options = reader_options())

@@ -67,6 +67,34 @@ static struct twinlog_options go_options(void) { return (struct twinlog_options)
 static struct twinlog_reader_options go_reader_options(void) { return (struct twinlog_reader_options)TWINLOG_READER_OPTIONS_INIT; }
 static struct twinlog_trim_options go_trim_options(void) { return (struct twinlog_trim_options)TWINLOG_TRIM_OPTIONS_INIT; }
 static struct twinlog_trim_result go_trim_result(void) { return (struct twinlog_trim_result)TWINLOG_TRIM_RESULT_INIT; }
+static struct twinlog_stat go_stat(void) { return (struct twinlog_stat)TWINLOG_STAT_INIT; }
+
+// The cursors, collected: C calls no Go here.
+struct go_cursors {
+	size_t count, room;
+	struct { uint64_t lsn; char name[TWINLOG_NAME_BYTES]; } *cursor;
+};
+
+static int go_add_cursor(void *context, const char *name, uint64_t lsn)
+{
+	struct go_cursors *all = context;
+	if (all->count == all->room) {
+		size_t room = all->room ? 2 * all->room : 16;
+		void *larger = realloc(all->cursor, room * sizeof(*all->cursor));
+		if (!larger)
+			return -ENOMEM;
+		all->cursor = larger;
+		all->room = room;
+	}
+	all->cursor[all->count].lsn = lsn;
+	strncpy(all->cursor[all->count].name, name, TWINLOG_NAME_BYTES - 1);
+	all->cursor[all->count++].name[TWINLOG_NAME_BYTES - 1] = 0;
+	return 0;
+}
+
+static int go_cursor_each(struct twinlog *log, struct go_cursors *all) { return twinlog_cursor_each(log, go_add_cursor, all); }
+static const char *go_cursor_name(const struct go_cursors *all, size_t i) { return all->cursor[i].name; }
+static uint64_t go_cursor_lsn(const struct go_cursors *all, size_t i) { return all->cursor[i].lsn; }
 static uintptr_t go_pending(struct twinlog_request *request) { return ((struct go_request *)request)->pending; }
 */
 import "C"
@@ -424,10 +452,48 @@ func (log *Log) Wait(ctx context.Context, lsn uint64, level Level) error {
 // Sync returns when everything accepted before is durable.
 func (log *Log) Sync() error { return check(C.twinlog_sync(log.c)) }
 
-// FirstLSN is the oldest LSN that is kept, LastLSN the newest accepted, DurableLSN the newest on stable storage; 0 = none.
+// FirstLSN is the oldest LSN that is kept, LastLSN the newest accepted, WrittenLSN the newest that survives this process,
+// DurableLSN the newest on stable storage; 0 = none.
 func (log *Log) FirstLSN() uint64   { return uint64(C.twinlog_first_lsn(log.c)) }
 func (log *Log) LastLSN() uint64    { return uint64(C.twinlog_last_lsn(log.c)) }
+func (log *Log) WrittenLSN() uint64 { return uint64(C.twinlog_written_lsn(log.c)) }
 func (log *Log) DurableLSN() uint64 { return uint64(C.twinlog_durable_lsn(log.c)) }
+
+// Stat is how the log is doing; counters start when it is opened.
+type Stat struct {
+	Mode                              Mode
+	Poison                            error // what has poisoned the log
+	Segments, SpareSegments           uint32
+	FirstLSN, LastLSN                 uint64
+	WrittenLSN, DurableLSN            uint64
+	FileBytes                         uint64 // all segment files
+	Appends, AppendBytes              uint64
+	Groups, GroupBytes                uint64
+	WrittenBytes, Syncs               uint64 // to the device
+	Rolls, RollWaits, FullRefusals    uint64
+	TrimmedSegments, RecycledSegments uint64
+	InFlight, Fillers                 uint64
+	IOReason                          string // why this way to write and no earlier one
+}
+
+// Stat returns statistics.
+func (log *Log) Stat() (Stat, error) {
+	c := C.go_stat()
+	err := check(C.twinlog_stat(log.c, &c))
+	if err != nil {
+		return Stat{}, err
+	}
+	return Stat{
+		Mode: Mode(c.mode), Poison: check(C.int(c.poison)), Segments: uint32(c.segments),
+		SpareSegments: uint32(c.spare_segments), FirstLSN: uint64(c.first_lsn), LastLSN: uint64(c.last_lsn),
+		WrittenLSN: uint64(c.written_lsn), DurableLSN: uint64(c.durable_lsn), FileBytes: uint64(c.file_bytes),
+		Appends: uint64(c.appends), AppendBytes: uint64(c.append_bytes), Groups: uint64(c.groups),
+		GroupBytes: uint64(c.group_bytes), WrittenBytes: uint64(c.written_bytes), Syncs: uint64(c.syncs),
+		Rolls: uint64(c.rolls), RollWaits: uint64(c.roll_waits), FullRefusals: uint64(c.full_refusals),
+		TrimmedSegments: uint64(c.trimmed_segments), RecycledSegments: uint64(c.recycled_segments),
+		InFlight: uint64(c.requests), Fillers: uint64(c.fillers), IOReason: C.GoString(&c.io_reason[0]),
+	}, nil
+}
 
 // ---- removing ----
 
@@ -475,6 +541,23 @@ func (log *Log) Cursor(name string) (uint64, error) {
 	var lsn C.uint64_t
 	err := check(C.twinlog_cursor_get(log.c, c, &lsn))
 	return uint64(lsn), err
+}
+
+// Cursors returns every cursor by its name.
+func (log *Log) Cursors() (map[string]uint64, error) {
+	c := (*C.struct_go_cursors)(C.calloc(1, C.sizeof_struct_go_cursors))
+	defer func() {
+		C.free(unsafe.Pointer(c.cursor))
+		C.free(unsafe.Pointer(c))
+	}()
+	if err := check(C.go_cursor_each(log.c, c)); err != nil {
+		return nil, err
+	}
+	all := map[string]uint64{}
+	for i := C.size_t(0); i < c.count; i++ {
+		all[C.GoString(C.go_cursor_name(c, i))] = uint64(C.go_cursor_lsn(c, i))
+	}
+	return all, nil
 }
 
 func (log *Log) RemoveCursor(name string) error {

@@ -66,6 +66,17 @@ func TestErrors(t *testing.T) {
 	reader.Close()
 	must(t, log.Close())
 	must(t, log.Close())
+	_, err = log.Append(background, []byte("closed"))
+	mustBe(t, err, syscall.EINVAL)
+	_, err = log.Read(1)
+	mustBe(t, err, syscall.EINVAL)
+	_, err = log.Stat()
+	mustBe(t, err, syscall.EINVAL)
+	_, err = log.Cursors()
+	mustBe(t, err, syscall.EINVAL)
+	mustBe(t, reader.Wait(background), syscall.EINVAL)
+	_, err = reader.Next()
+	mustBe(t, err, syscall.EINVAL)
 }
 
 func TestAppendAndRead(t *testing.T) {
@@ -247,6 +258,22 @@ func TestConsumer(t *testing.T) {
 		t.Fatal(lsn)
 	}
 	must(t, log.SetCursor("billing", 3))
+	for i := 0; i < 40; i++ {
+		must(t, log.SetCursor(fmt.Sprintf("number %d", i), 1))
+	}
+	cursors, err := log.Cursors()
+	must(t, err)
+	if len(cursors) != 41 || cursors["billing"] != 3 || cursors["number 39"] != 1 {
+		t.Fatal(cursors)
+	}
+	for i := 0; i < 40; i++ {
+		must(t, log.RemoveCursor(fmt.Sprintf("number %d", i)))
+	}
+	stat, err := log.Stat()
+	must(t, err)
+	if stat.Appends != 3 || stat.DurableLSN != 3 || stat.Mode != Durable || stat.Poison != nil || log.WrittenLSN() != 3 {
+		t.Fatal(stat)
+	}
 	must(t, log.RemoveCursor("billing"))
 	mustBe(t, log.SetCursor("billing\x00b", 1), syscall.EINVAL)
 	_, err = OpenConsumer(dir, "a\x00b")

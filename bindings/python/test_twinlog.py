@@ -127,6 +127,70 @@ class Test(unittest.TestCase):
             log.reset(100)
             self.assertEqual(log.append(b"x"), 100)
 
+    def test_read_one_record(self) -> None:
+        with twinlog.Log(self.dir) as log:
+            log.append(b"one", type=7, tag=300, time_ns=5)
+            log.append(b"x" * 100000)
+            log.append(b"")
+            self.assertEqual(log.read(1), twinlog.Record(1, 5, b"one", 7, 300))
+            self.assertEqual((log.read(2).data, log.read(3).data), (b"x" * 100000, b""))
+            for lsn, number in (4, errno.ERANGE), (0, errno.EINVAL):
+                with self.assertRaises(OSError) as raised:
+                    log.read(lsn)
+                self.assertEqual(raised.exception.errno, number)
+            log.trim(before_lsn=2)
+            with self.assertRaises(twinlog.TrimmedError):
+                log.read(1)
+        with self.assertRaises(ValueError):
+            log.read(2)
+
+    def test_consumer(self) -> None:
+        with twinlog.Log(self.dir) as log:
+            log.append_batch([b"a", b"b", b"c"])
+            for data in b"a", b"b":
+                with twinlog.Consumer(self.dir, "billing") as consumer:
+                    with self.assertRaises(OSError) as raised:
+                        twinlog.Consumer(self.dir, "billing")
+                    self.assertEqual(raised.exception.errno, errno.EBUSY)
+                    self.assertEqual(consumer.next().data, data)
+                    consumer.commit()
+            for call in consumer.next, consumer.commit, consumer.fileno, consumer.wait:
+                with self.assertRaises(ValueError):
+                    call()
+            consumer.close()
+            self.assertEqual(log.cursor("billing"), 2)
+            with twinlog.Consumer(self.dir, "late", from_end=True, mmap=True) as consumer:
+                self.assertIsNone(consumer.next())
+                self.assertFalse(consumer.wait(0))
+                self.assertGreaterEqual(consumer.fileno(), 0)
+                log.append(b"d")
+                self.assertEqual([r.data for r in consumer.follow(0)], [b"d"])
+                with self.assertRaises(OSError):
+                    consumer.commit(100)
+            with self.assertRaises(ValueError):
+                twinlog.Consumer(self.dir, "a\0b")
+            with self.assertRaises(FileNotFoundError):
+                twinlog.Consumer(self.dir + ".none", "billing")
+            forgotten = twinlog.Consumer(self.dir, "late")
+            del forgotten
+            gc.collect()
+            consumer = twinlog.Consumer(self.dir, "late")
+            waits, ended = threading.Event(), []
+
+            def follow() -> None:
+                try:
+                    for record in consumer.follow():
+                        waits.set()
+                except ValueError:
+                    ended.append("closed")
+
+            thread = threading.Thread(target=follow)
+            thread.start()
+            waits.wait()  # other threads run while it waits for the next one
+            consumer.close()
+            thread.join()
+            self.assertEqual(ended, ["closed"])
+
     def test_a_waiting_call_lets_other_threads_run_and_close_ends_it(self) -> None:
         log = twinlog.Log(self.dir)
         reader = log.reader()

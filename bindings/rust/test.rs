@@ -1,8 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the Rust binding promises. With one argument, a directory that does not exist yet, it tests; without one it
 //! prints what the C compiler has to find true.
+use std::future::Future;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake};
+use std::thread::Thread;
 use std::time::Duration;
-use twinlog::{Entry, ErrorKind, Level, Log, Options, Reader, Terms};
+use twinlog::{Consumer, Entry, ErrorKind, Level, Log, Options, Reader, Reservation, Submission, Terms};
+
+fn is_send<T: Send>() {}
+fn is_sync<T: Sync>() {}
+
+struct Unpark(Thread);
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = Box::pin(future);
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(answer) => return answer,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
 
 fn print_layout() {
     println!("#include <stddef.h>\n#include <twinlog.h>");
@@ -78,4 +103,92 @@ fn main() {
     log.close().unwrap();
     drop(Log::open(&dir, &Options::default()).unwrap());
     Log::open(&dir, &Options::default()).unwrap().close().unwrap();
+
+    is_send::<Log>();
+    is_sync::<Log>();
+    is_send::<Reader>();
+    is_send::<Consumer>();
+    is_send::<Reservation>();
+    is_sync::<Reservation>();
+    is_send::<Submission>();
+    is_sync::<Submission>();
+    reads_one_record(&format!("{dir}.read"));
+    consumes(&format!("{dir}.consumer"));
+    reserves(&format!("{dir}.reservations"));
+    submits(&format!("{dir}.submissions"));
+}
+
+fn reads_one_record(dir: &str) {
+    let log = Log::open(dir, &Options::default()).unwrap();
+    log.append_batch(&[Entry { data: b"one", kind: 7, tag: 300, time_ns: 5 }], &Terms::default()).unwrap();
+    log.append(&[b'x'; 100000]).unwrap();
+    log.append(b"").unwrap();
+    let one = log.read(1).unwrap();
+    assert_eq!((one.lsn, &one.data[..], one.kind, one.tag, one.time_ns), (1, &b"one"[..], 7, 300, 5));
+    assert_eq!((log.read(2).unwrap().data, log.read(3).unwrap().data), (vec![b'x'; 100000], vec![]));
+    assert_eq!(log.read(4).unwrap_err().kind, ErrorKind::Os(34));
+    assert_eq!(log.read(0).unwrap_err().kind, ErrorKind::Os(22));
+    log.trim(2).unwrap();
+    assert_eq!(log.read(1).unwrap_err().kind, ErrorKind::Trimmed);
+    assert_eq!(log.written_lsn(), 3);
+}
+
+fn consumes(dir: &str) {
+    let log = Log::open(dir, &Options::default()).unwrap();
+    log.append(b"a").unwrap();
+    log.append(b"b").unwrap();
+    for text in [b"a", b"b"] {
+        let mut consumer = Consumer::open(dir, "billing").unwrap();
+        assert_eq!(Consumer::open(dir, "billing").err().unwrap().kind, ErrorKind::Os(16));
+        assert_eq!(consumer.next().unwrap().unwrap().data, text);
+        assert_eq!(consumer.commit(100).unwrap_err().kind, ErrorKind::Os(22));
+        consumer.commit(0).unwrap();
+    }
+    assert_eq!(log.cursors().unwrap().into_iter().collect::<Vec<_>>(), [("billing".to_string(), 2)]);
+    let mut consumer = Consumer::open(dir, "billing").unwrap();
+    assert!(consumer.next().unwrap().is_none() && !consumer.wait(Some(Duration::ZERO)).unwrap());
+    assert!(consumer.fd().unwrap() >= 0);
+    log.append(b"c").unwrap();
+    let consumed = std::thread::spawn(move || {
+        assert!(consumer.wait(None).unwrap());
+        consumer.next().unwrap().unwrap().data.to_vec()
+    });
+    assert_eq!(consumed.join().unwrap(), b"c");
+    assert_eq!(Consumer::open(dir, "a\0b").err().unwrap().kind, ErrorKind::Os(22));
+    assert_eq!(Consumer::open(format!("{dir}.none"), "billing").err().unwrap().kind, ErrorKind::Os(2));
+}
+
+fn reserves(dir: &str) {
+    let log = Log::open(dir, &Options::default()).unwrap();
+    let terms = Terms::default();
+    let mut first = log.reserve(5, 7, 300, &terms).unwrap();
+    first.copy_from_slice(b"first");
+    assert_eq!((first.lsn(), &first[..]), (1, &b"first"[..]));
+    let committed = std::thread::scope(|scope| scope.spawn(|| first.commit(&terms)).join().unwrap());
+    assert_eq!(committed.unwrap(), 1);
+    drop(log.reserve(8, 0, 0, &terms).unwrap()); // or else the next append waits
+    let mut empty = log.reserve(0, 0, 0, &terms).unwrap();
+    assert!(empty.is_empty() && empty.iter_mut().next().is_none());
+    assert_eq!(empty.commit(&Terms { level: Level::Buffered, ..terms }).unwrap(), 3);
+    log.append(b"fourth").unwrap();
+    let record = log.read(1).unwrap();
+    assert_eq!((&record.data[..], record.kind, record.tag), (&b"first"[..], 7, 300));
+    assert_eq!(log.read(2).unwrap_err().kind, ErrorKind::Os(2));
+    assert_eq!(log.reserve(64 << 20, 0, 0, &terms).err().unwrap().kind, ErrorKind::Os(90));
+}
+
+fn submits(dir: &str) {
+    let log = Log::open(dir, &Options::default()).unwrap();
+    let batch = [Entry { data: b"a", ..Default::default() }, Entry { data: b"b", ..Default::default() }];
+    let first = log.submit(&batch, &Terms::default()).unwrap();
+    let dropped = log.submit(&batch, &Terms::default()).unwrap();
+    let last = log.submit(&batch, &Terms::default()).unwrap();
+    drop(dropped);
+    let lsns = block_on(async { (last.await, first.await) });
+    assert_eq!((lsns.0.unwrap(), lsns.1.unwrap()), (5, 1));
+    assert!(log.durable_lsn() >= 6);
+    assert_eq!(log.submit(&[], &Terms::default()).err().unwrap().kind, ErrorKind::Os(22));
+    let left = log.submit(&batch, &Terms::default()).unwrap();
+    log.close().unwrap(); // completes it
+    assert_eq!(block_on(left).unwrap(), 7);
 }

@@ -7,7 +7,8 @@
             print(record.lsn, record.data)
 
 A call that waits does not hold the interpreter's lock, so threads that append at the same time share one write and one
-sync. Every method of a Log may be called from any thread; a Reader is for one thread at a time, and makes others wait.
+sync. Every method of a Log may be called from any thread; a Reader or Consumer is for one thread at a time, and makes
+others wait.
 
 What fails raises OSError: FileNotFoundError, TimeoutError, BlockingIOError (another process has the log, or it is full)
 and so on by errno, and for what errno cannot say a subclass of Error. If the attribute `lsn` of the exception is not 0
@@ -29,6 +30,7 @@ MUST_EXIST, PAD, BUFFERED, READ_ONLY, NO_RECYCLE, NO_THREAD = (1 << i for i in r
 MODE_DURABLE, MODE_MAPPED, MODE_SHARED = range(3)
 LEVEL_DEFAULT, LEVEL_BUFFERED, LEVEL_WRITTEN, LEVEL_DURABLE = range(4)
 _TRY, _READER_MMAP, _META_BYTES = 1, 1, 4096
+_CONSUMER_FROM_END, _CONSUMER_MMAP = 1, 2
 
 Path = Union[str, bytes, "os.PathLike[Any]"]
 Bytes = Union[bytes, bytearray, memoryview]
@@ -97,7 +99,7 @@ _ERRORS: Dict[int, Type[Error]] = {
     -5006: ForeignError,
     -5007: TruncatedError,
 }
-_EAGAIN, _EFORKED = -11, -5005
+_EAGAIN, _EFORKED, _ENOBUFS = -11, -5005, -105
 
 
 def _error(number: int, lsn: int = 0, path: Optional[Path] = None) -> OSError:
@@ -166,6 +168,10 @@ class _ReaderOptions(ctypes.Structure):
         ("size", c_uint32), ("flags", c_uint32), ("from_lsn", c_uint64), ("to_lsn", c_uint64),
         ("ret_report", c_void_p),
     ]  # fmt: skip
+
+
+class _ConsumerOptions(ctypes.Structure):
+    _fields_ = [("size", c_uint32), ("flags", c_uint32), ("ret_report", c_void_p)]
 
 
 class _TrimOptions(ctypes.Structure):
@@ -243,6 +249,12 @@ def _load() -> ctypes.CDLL:
         "reader_wait": (c_int, [p, c_int]),
         "reader_fd": (c_int, [p]),
         "reader_close": (None, [p]),
+        "consumer_open": (c_int, [c_char_p, c_char_p, p, p]),
+        "consumer_next": (c_int, [p, p]),
+        "consumer_commit": (c_int, [p, u64]),
+        "consumer_reader": (p, [p]),
+        "consumer_close": (None, [p]),
+        "read": (c_int, [p, u64, p, size, p]),
         "stat": (c_int, [p, p]),
     }
     for name, (result, arguments) in functions.items():
@@ -341,7 +353,75 @@ class _Handle:
 # ---- reading ---------------------------------------------------------------------------------------
 
 
-class Reader:
+class _Following:
+    """What a Reader and a Consumer have in common. `_reader` makes a reader of the handle's pointer."""
+
+    _handle: _Handle
+
+    def _reader(self, pointer: int) -> int:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def next(self) -> Optional[Record]:
+        raise NotImplementedError
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_handle"):
+            self.close()
+
+    def _step(self, move: Any) -> Optional[Record]:
+        c = _Record()
+        with self._handle.use() as pointer:
+            return c.in_python() if _check(move(pointer, ctypes.byref(c))) else None
+
+    def __iter__(self) -> Iterator[Record]:
+        while (record := self.next()) is not None:
+            yield record
+
+    def wait(self, timeout: Optional[float] = None) -> bool:
+        """Waits for a record; False if there was none in time."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:  # in short turns, so that Ctrl-C and close() work
+            left = 0.2 if end is None else min(0.2, max(end - time.monotonic(), 0.0))
+            with self._handle.use() as pointer:
+                if _check(_c.twinlog_reader_wait(self._reader(pointer), round(left * 1000))):
+                    return True
+            if end is not None and time.monotonic() >= end:
+                return False
+
+    def follow(self, timeout: Optional[float] = None) -> Iterator[Record]:
+        """The records as they come; ends when there was none for `timeout` seconds."""
+        while True:
+            yield from self
+            if not self.wait(timeout):
+                return
+
+    def fileno(self) -> int:
+        """Readable when there is a record, for poll()."""
+        with self._handle.use() as pointer:
+            return _check(_c.twinlog_reader_fd(self._reader(pointer)))
+
+    async def __aiter__(self) -> AsyncIterator[Record]:
+        """Follows: `async for record in reader`."""
+        loop = asyncio.get_running_loop()
+        while True:
+            while (record := self.next()) is not None:
+                yield record
+            ready = loop.create_future()
+            fd = self.fileno()
+            loop.add_reader(fd, lambda f=ready: f.done() or f.set_result(None))
+            try:
+                await ready
+            finally:
+                loop.remove_reader(fd)
+
+
+class Reader(_Following):
     """Reads the log in `path`, in any process, beside a writer or without one. Iterating ends where the log ends for
     now; iterating once more goes on from there."""
 
@@ -356,25 +436,16 @@ class Reader:
             _check(_c.twinlog_reader_attach(_log, ctypes.byref(options), ctypes.byref(pointer)), path=path)
         self._handle = _Handle(pointer.value or 0, alone=True)
 
-    def close(self) -> None:
-        pointer = self._handle.begin_close()
-        if pointer:
-            _c.twinlog_reader_close(pointer)
+    def _reader(self, pointer: int) -> int:
+        return pointer
 
     def __enter__(self) -> "Reader":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_handle"):
-            self.close()
-
-    def _step(self, move: Any) -> Optional[Record]:
-        c = _Record()
-        with self._handle.use() as reader:
-            return c.in_python() if _check(move(reader, ctypes.byref(c))) else None
+    def close(self) -> None:
+        pointer = self._handle.begin_close()
+        if pointer:
+            _c.twinlog_reader_close(pointer)
 
     def next(self) -> Optional[Record]:
         """The next record; None if there is none for now."""
@@ -382,10 +453,6 @@ class Reader:
 
     def previous(self) -> Optional[Record]:
         return self._step(_c.twinlog_reader_previous)
-
-    def __iter__(self) -> Iterator[Record]:
-        while (record := self.next()) is not None:
-            yield record
 
     def seek(self, lsn: int) -> None:
         with self._handle.use() as reader:
@@ -403,42 +470,42 @@ class Reader:
         with self._handle.use() as reader:
             _check(_c.twinlog_reader_seek_end(reader))
 
-    def wait(self, timeout: Optional[float] = None) -> bool:
-        """Waits for a record; False if there was none in time."""
-        end = None if timeout is None else time.monotonic() + timeout
-        while True:  # in short turns, so that Ctrl-C and close() work
-            left = 0.2 if end is None else min(0.2, max(end - time.monotonic(), 0.0))
-            with self._handle.use() as reader:
-                if _check(_c.twinlog_reader_wait(reader, round(left * 1000))):
-                    return True
-            if end is not None and time.monotonic() >= end:
-                return False
 
-    def follow(self, timeout: Optional[float] = None) -> Iterator[Record]:
-        """The records as they come; ends when there was none for `timeout` seconds."""
-        while True:
-            yield from self
-            if not self.wait(timeout):
-                return
+class Consumer(_Following):
+    """Goes on where the last consumer of this name ended, on the log in `path`, in any process. A new name begins with
+    the oldest record, or with from_end behind the newest one."""
 
-    def fileno(self) -> int:
-        """Readable when there is a record, for poll()."""
-        with self._handle.use() as reader:
-            return _check(_c.twinlog_reader_fd(reader))
+    def __init__(self, path: Path, name: str, *, from_end: bool = False, mmap: bool = False) -> None:
+        flags = (_CONSUMER_FROM_END if from_end else 0) | (_CONSUMER_MMAP if mmap else 0)
+        options = _sized(_ConsumerOptions(flags=flags))
+        pointer = c_void_p()
+        result = _c.twinlog_consumer_open(
+            os.fsencode(path), _name(name), ctypes.byref(options), ctypes.byref(pointer)
+        )
+        _check(result, path=path)
+        self._handle = _Handle(pointer.value or 0, alone=True)
 
-    async def __aiter__(self) -> AsyncIterator[Record]:
-        """Follows: `async for record in reader`."""
-        loop = asyncio.get_running_loop()
-        while True:
-            while (record := self.next()) is not None:
-                yield record
-            ready = loop.create_future()
-            fd = self.fileno()
-            loop.add_reader(fd, lambda f=ready: f.done() or f.set_result(None))
-            try:
-                await ready
-            finally:
-                loop.remove_reader(fd)
+    def _reader(self, pointer: int) -> int:
+        return int(_c.twinlog_consumer_reader(pointer))
+
+    def __enter__(self) -> "Consumer":
+        return self
+
+    def close(self) -> None:
+        """Commits nothing: the next consumer of this name gets what was not committed."""
+        pointer = self._handle.begin_close()
+        if pointer:
+            _c.twinlog_consumer_close(pointer)
+
+    def next(self) -> Optional[Record]:
+        """The next record; None if there is none for now. TrimmedError and TruncatedError are raised once, and the next
+        call goes on."""
+        return self._step(_c.twinlog_consumer_next)
+
+    def commit(self, lsn: int = 0) -> None:
+        """It has finished with every record up to `lsn`; 0: with all that next() has returned. Durable on return."""
+        with self._handle.use() as consumer:
+            _check(_c.twinlog_consumer_commit(consumer, lsn))
 
 
 # ---- asyncio ---------------------------------------------------------------------------------------
@@ -647,6 +714,19 @@ class Log:
         return values
 
     # -- reading
+
+    def read(self, lsn: int) -> Record:
+        """One record. OSError with ERANGE: there is none yet; with ENOENT: it was given up; TrimmedError: removed."""
+        c = _Record()
+        room = 512
+        with self._handle.use() as log:
+            while True:
+                data = ctypes.create_string_buffer(room)
+                result = _c.twinlog_read(log, lsn, data, room, ctypes.byref(c))
+                if result != _ENOBUFS:
+                    _check(result)
+                    return c.in_python()
+                room = c.size
 
     def reader(self, *, from_lsn: int = 0, to_lsn: int = 0, mmap: bool = False) -> Reader:
         """A reader on this log, which is closed with the log."""

@@ -23,6 +23,12 @@ pub struct twinlog {
 pub struct twinlog_reader {
     _private: [u8; 0],
 }
+#[repr(C)]
+pub struct twinlog_consumer {
+    _private: [u8; 0],
+}
+/// Called with a context, a cursor's name and its LSN.
+pub type twinlog_each_cursor = unsafe extern "C" fn(*mut c_void, *const c_char, u64) -> c_int;
 
 /// Declares structures, and `layout()`, which says the same to a C compiler.
 macro_rules! structures {
@@ -62,6 +68,16 @@ structures! {
     twinlog_terms {
         size: u32, flags: u32, level: u32, reserved: u32, deadline_ns: u64, cancel: *const c_void,
     }
+    twinlog_reservation {
+        data: *mut c_void, lsn: u64, handle: u64,
+    }
+    twinlog_request {
+        complete: Option<unsafe extern "C" fn(*mut twinlog_request)>, queue: *mut c_void, context: *mut c_void,
+        result: i32, count: u32, first_lsn: u64, next: *mut twinlog_request, private_word: u64,
+    }
+    twinlog_consumer_options {
+        size: u32, flags: u32, ret_report: *mut c_void,
+    }
     twinlog_record {
         lsn: u64, time_ns: i64, data: *const c_void, size: usize, tag: u16, r#type: u8,
     }
@@ -99,8 +115,28 @@ extern "C" {
     pub fn twinlog_wait(log: *mut twinlog, lsn: u64, level: u32, deadline_ns: u64) -> c_int;
     pub fn twinlog_sync(log: *mut twinlog) -> c_int;
     pub fn twinlog_deadline(timeout_ms: u32) -> u64;
+    pub fn twinlog_reserve(
+        log: *mut twinlog,
+        entry: *const twinlog_entry,
+        terms: *const twinlog_terms,
+        ret_reservation: *mut twinlog_reservation,
+    ) -> c_int;
+    pub fn twinlog_reservation_commit(
+        log: *mut twinlog,
+        reservation: *const twinlog_reservation,
+        terms: *const twinlog_terms,
+    ) -> c_int;
+    pub fn twinlog_reservation_abort(log: *mut twinlog, reservation: *const twinlog_reservation) -> c_int;
+    pub fn twinlog_submit(
+        log: *mut twinlog,
+        entries: *const twinlog_entry,
+        count: u32,
+        terms: *const twinlog_terms,
+        request: *mut twinlog_request,
+    ) -> c_int;
     pub fn twinlog_first_lsn(log: *mut twinlog) -> u64;
     pub fn twinlog_last_lsn(log: *mut twinlog) -> u64;
+    pub fn twinlog_written_lsn(log: *mut twinlog) -> u64;
     pub fn twinlog_durable_lsn(log: *mut twinlog) -> u64;
     pub fn twinlog_trim(
         log: *mut twinlog,
@@ -112,6 +148,7 @@ extern "C" {
     pub fn twinlog_cursor_set(log: *mut twinlog, name: *const c_char, lsn: u64) -> c_int;
     pub fn twinlog_cursor_get(log: *mut twinlog, name: *const c_char, ret_lsn: *mut u64) -> c_int;
     pub fn twinlog_cursor_remove(log: *mut twinlog, name: *const c_char) -> c_int;
+    pub fn twinlog_cursor_each(log: *mut twinlog, each: twinlog_each_cursor, context: *mut c_void) -> c_int;
     pub fn twinlog_meta_set(log: *mut twinlog, name: *const c_char, data: *const c_void, size: usize) -> c_int;
     pub fn twinlog_meta_get(
         log: *mut twinlog,
@@ -140,5 +177,22 @@ extern "C" {
     pub fn twinlog_reader_wait(reader: *mut twinlog_reader, timeout_ms: c_int) -> c_int;
     pub fn twinlog_reader_fd(reader: *mut twinlog_reader) -> c_int;
     pub fn twinlog_reader_close(reader: *mut twinlog_reader);
+    pub fn twinlog_consumer_open(
+        dir: *const c_char,
+        name: *const c_char,
+        options: *const twinlog_consumer_options,
+        ret_consumer: *mut *mut twinlog_consumer,
+    ) -> c_int;
+    pub fn twinlog_consumer_next(consumer: *mut twinlog_consumer, ret_record: *mut twinlog_record) -> c_int;
+    pub fn twinlog_consumer_commit(consumer: *mut twinlog_consumer, lsn: u64) -> c_int;
+    pub fn twinlog_consumer_reader(consumer: *mut twinlog_consumer) -> *mut twinlog_reader;
+    pub fn twinlog_consumer_close(consumer: *mut twinlog_consumer);
+    pub fn twinlog_read(
+        log: *mut twinlog,
+        lsn: u64,
+        data: *mut c_void,
+        room: usize,
+        ret_record: *mut twinlog_record,
+    ) -> c_int;
     pub fn twinlog_stat(log: *mut twinlog, ret_stat: *mut twinlog_stat) -> c_int;
 }

@@ -9,15 +9,23 @@
 //! ```
 //!
 //! Share a [`Log`] between threads by reference or in an `Arc`: appends at the same time share one write and one sync.
-//! A [`Reader`] of a log borrows it, a [`Record`] borrows its reader. Dropping a log closes it; [`Log::close`] says
-//! whether that has made everything durable. The manual is that of `<twinlog.h>`.
+//! A [`Reader`] and a [`Reservation`] of a log borrow it, a [`Record`] borrows its reader. Dropping a log closes it;
+//! [`Log::close`] says whether that has made everything durable. The manual is that of `<twinlog.h>`.
+use std::cell::UnsafeCell;
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::fmt;
+use std::future::Future;
 use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::os::raw::{c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::io::RawFd;
 use std::path::Path;
+use std::pin::Pin;
 use std::ptr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use twinlog_sys as c;
 
@@ -106,6 +114,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 const EINVAL: i32 = -22;
 const ENOENT: i32 = -2;
 const EMSGSIZE: i32 = -90;
+const ENOBUFS: i32 = -105;
+const ESTALE: i32 = -116;
 
 fn check(rc: i32) -> Result<i32> {
     if rc < 0 {
@@ -192,6 +202,17 @@ impl Default for Terms {
     }
 }
 
+impl Terms {
+    fn in_c(&self) -> c::twinlog_terms {
+        let mut t = c::twinlog_terms::zeroed();
+        t.size = c_size::<c::twinlog_terms>();
+        t.level = self.level as u32;
+        t.flags = if self.only_try { c::TWINLOG_TRY } else { 0 };
+        t.deadline_ns = deadline(self.timeout);
+        t
+    }
+}
+
 fn deadline(timeout: Option<Duration>) -> u64 {
     timeout.map_or(0, |timeout| unsafe { c::twinlog_deadline(milliseconds(timeout)) })
 }
@@ -204,6 +225,24 @@ pub struct Entry<'a> {
     pub tag: u16,
     /// 0: the log takes the time.
     pub time_ns: i64,
+}
+
+impl Entry<'_> {
+    fn in_c(&self) -> c::twinlog_entry {
+        let mut e = c::twinlog_entry::zeroed();
+        e.data = self.data.as_ptr().cast();
+        e.size = self.data.len();
+        e.r#type = self.kind;
+        e.tag = self.tag;
+        e.time_ns = self.time_ns;
+        e
+    }
+}
+
+/// The entries in C, which point to the same bytes, and how many.
+fn batch_of(entries: &[Entry<'_>]) -> Result<(Vec<c::twinlog_entry>, u32)> {
+    let count = u32::try_from(entries.len()).map_err(|_| Error::new(EMSGSIZE, 0))?;
+    Ok((entries.iter().map(Entry::in_c).collect(), count))
 }
 
 /// An open log, for any number of threads.
@@ -254,30 +293,47 @@ impl Log {
 
     /// Appends all of them or none, also if the power fails. Returns the LSN of the first.
     pub fn append_batch(&self, entries: &[Entry<'_>], terms: &Terms) -> Result<u64> {
-        let batch: Vec<c::twinlog_entry> = entries
-            .iter()
-            .map(|entry| {
-                let mut e = c::twinlog_entry::zeroed();
-                e.data = entry.data.as_ptr().cast();
-                e.size = entry.data.len();
-                e.r#type = entry.kind;
-                e.tag = entry.tag;
-                e.time_ns = entry.time_ns;
-                e
-            })
-            .collect();
-        let count = u32::try_from(batch.len()).map_err(|_| Error::new(EMSGSIZE, 0))?;
-        let mut t = c::twinlog_terms::zeroed();
-        t.size = c_size::<c::twinlog_terms>();
-        t.level = terms.level as u32;
-        t.flags = if terms.only_try { c::TWINLOG_TRY } else { 0 };
-        t.deadline_ns = deadline(terms.timeout);
+        let (batch, count) = batch_of(entries)?;
+        let t = terms.in_c();
         let mut lsn = 0;
         let rc = unsafe { c::twinlog_append_batch(self.raw, batch.as_ptr(), count, &t, &mut lsn) };
         if rc < 0 {
             return Err(Error::new(rc, lsn));
         }
         Ok(lsn)
+    }
+
+    /// Appends all of them or none, and returns at once; the future is ready when they are at that level, with the LSN
+    /// of the first. They are appended even if it is dropped. Waits for room in the buffers unless `only_try` is set;
+    /// the timeout counts for that wait.
+    pub fn submit(&self, entries: &[Entry<'_>], terms: &Terms) -> Result<Submission> {
+        let (batch, count) = batch_of(entries)?;
+        let t = terms.in_c();
+        let mut request = c::twinlog_request::zeroed();
+        request.complete = Some(complete);
+        let in_flight = Arc::new(InFlight { request: UnsafeCell::new(request), done: Mutex::new(Done::default()) });
+        let context = Arc::into_raw(in_flight.clone()); // complete() takes it back
+        // Nothing else touches the request until complete() is called, perhaps before this returns.
+        let rc = unsafe {
+            (*in_flight.request.get()).context = context as *mut c_void;
+            c::twinlog_submit(self.raw, batch.as_ptr(), count, &t, in_flight.request.get())
+        };
+        if rc < 0 {
+            drop(unsafe { Arc::from_raw(context) });
+            return Err(Error::new(rc, 0));
+        }
+        Ok(Submission { in_flight })
+    }
+
+    /// A record of `size` bytes that the caller writes into the log's buffer. Everything behind it waits: commit it soon.
+    pub fn reserve(&self, size: usize, kind: u8, tag: u16, terms: &Terms) -> Result<Reservation<'_>> {
+        let mut entry = c::twinlog_entry::zeroed();
+        entry.size = size;
+        entry.r#type = kind;
+        entry.tag = tag;
+        let mut raw = c::twinlog_reservation::zeroed();
+        check(unsafe { c::twinlog_reserve(self.raw, &entry, &terms.in_c(), &mut raw) })?;
+        Ok(Reservation { log: self, raw, size })
     }
 
     /// Returns when every record up to `lsn` is at that level.
@@ -296,6 +352,10 @@ impl Log {
 
     pub fn last_lsn(&self) -> u64 {
         unsafe { c::twinlog_last_lsn(self.raw) }
+    }
+
+    pub fn written_lsn(&self) -> u64 {
+        unsafe { c::twinlog_written_lsn(self.raw) }
     }
 
     pub fn durable_lsn(&self) -> u64 {
@@ -343,6 +403,17 @@ impl Log {
         check(unsafe { c::twinlog_cursor_remove(self.raw, name.as_ptr()) }).map(|_| ())
     }
 
+    pub fn cursors(&self) -> Result<BTreeMap<String, u64>> {
+        unsafe extern "C" fn add(context: *mut c_void, name: *const c_char, lsn: u64) -> c_int {
+            let all = &mut *(context as *mut BTreeMap<String, u64>);
+            all.insert(CStr::from_ptr(name).to_string_lossy().into_owned(), lsn);
+            0
+        }
+        let mut all = BTreeMap::new();
+        check(unsafe { c::twinlog_cursor_each(self.raw, add, &mut all as *mut _ as *mut c_void) })?;
+        Ok(all)
+    }
+
     pub fn set_meta(&self, name: &str, value: &[u8]) -> Result<()> {
         let name = c_string(name.as_bytes())?;
         check(unsafe { c::twinlog_meta_set(self.raw, name.as_ptr(), value.as_ptr().cast(), value.len()) }).map(|_| ())
@@ -373,6 +444,23 @@ impl Log {
         stat.size = c_size::<Stat>();
         check(unsafe { c::twinlog_stat(self.raw, &mut stat) })?;
         Ok(stat)
+    }
+
+    /// One record. An error of ERANGE: there is none yet; ENOENT: it was given up; [`ErrorKind::Trimmed`]: removed.
+    pub fn read(&self, lsn: u64) -> Result<OwnedRecord> {
+        let mut record = c::twinlog_record::zeroed();
+        let mut data = vec![0; 512];
+        loop {
+            match unsafe { c::twinlog_read(self.raw, lsn, data.as_mut_ptr().cast(), data.len(), &mut record) } {
+                ENOBUFS => data.resize(record.size, 0),
+                rc => {
+                    check(rc)?;
+                    data.truncate(record.size);
+                    let (time_ns, kind, tag) = (record.time_ns, record.r#type, record.tag);
+                    return Ok(OwnedRecord { lsn: record.lsn, time_ns, data, kind, tag });
+                }
+            }
+        }
     }
 
     /// A reader on this log, from that LSN on; 0: the oldest.
@@ -416,6 +504,30 @@ pub struct Record<'reader> {
     pub tag: u16,
 }
 
+/// A record of [`Log::read`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedRecord {
+    pub lsn: u64,
+    pub time_ns: i64,
+    pub data: Vec<u8>,
+    pub kind: u8,
+    pub tag: u16,
+}
+
+/// What a step of a reader or a consumer returned. The caller says how long the bytes are valid: until its next call.
+unsafe fn record_of<'a>(rc: i32, record: &c::twinlog_record) -> Result<Option<Record<'a>>> {
+    if check(rc)? == 0 {
+        return Ok(None);
+    }
+    let data: &[u8] =
+        if record.size == 0 { &[] } else { std::slice::from_raw_parts(record.data.cast(), record.size) };
+    Ok(Some(Record { lsn: record.lsn, time_ns: record.time_ns, data, kind: record.r#type, tag: record.tag }))
+}
+
+fn wait_ms(timeout: Option<Duration>) -> i32 {
+    timeout.map_or(-1, |timeout| i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX))
+}
+
 impl Reader<'static> {
     /// On the log in `dir`, in any process.
     pub fn open(dir: impl AsRef<Path>, from_lsn: u64) -> Result<Reader<'static>> {
@@ -443,16 +555,8 @@ impl Reader<'_> {
         step: unsafe extern "C" fn(*mut c::twinlog_reader, *mut c::twinlog_record) -> i32,
     ) -> Result<Option<Record<'_>>> {
         let mut record = c::twinlog_record::zeroed();
-        if check(unsafe { step(self.raw, &mut record) })? == 0 {
-            return Ok(None);
-        }
-        let data: &[u8] = if record.size == 0 {
-            &[]
-        } else {
-            // Valid until the next call on this reader, which needs the borrow that the result has.
-            unsafe { std::slice::from_raw_parts(record.data.cast(), record.size) }
-        };
-        Ok(Some(Record { lsn: record.lsn, time_ns: record.time_ns, data, kind: record.r#type, tag: record.tag }))
+        let rc = unsafe { step(self.raw, &mut record) };
+        unsafe { record_of(rc, &record) }
     }
 
     pub fn seek(&mut self, lsn: u64) -> Result<()> {
@@ -473,8 +577,7 @@ impl Reader<'_> {
 
     /// Waits for a record; false if there was none in time. Without a timeout as long as it takes.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<bool> {
-        let ms = timeout.map_or(-1, |timeout| i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX));
-        Ok(check(unsafe { c::twinlog_reader_wait(self.raw, ms) })? > 0)
+        Ok(check(unsafe { c::twinlog_reader_wait(self.raw, wait_ms(timeout)) })? > 0)
     }
 
     /// A descriptor that is readable when there is a record; the reader's, so do not close it.
@@ -486,5 +589,161 @@ impl Reader<'_> {
 impl Drop for Reader<'_> {
     fn drop(&mut self) {
         unsafe { c::twinlog_reader_close(self.raw) };
+    }
+}
+
+/// Goes on where the last consumer of its name ended.
+pub struct Consumer {
+    raw: *mut c::twinlog_consumer,
+}
+
+// One thread at a time, any thread.
+unsafe impl Send for Consumer {}
+
+impl Consumer {
+    /// On the log in `dir`, in any process. A new name begins with the oldest record.
+    pub fn open(dir: impl AsRef<Path>, name: &str) -> Result<Consumer> {
+        let dir = c_string(dir.as_ref().as_os_str().as_bytes())?;
+        let name = c_string(name.as_bytes())?;
+        let mut raw = ptr::null_mut();
+        check(unsafe { c::twinlog_consumer_open(dir.as_ptr(), name.as_ptr(), ptr::null(), &mut raw) })?;
+        Ok(Consumer { raw })
+    }
+
+    /// The next record, or none for now. Trimmed and Truncated are returned once, and the next call goes on.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Result<Option<Record<'_>>> {
+        let mut record = c::twinlog_record::zeroed();
+        let rc = unsafe { c::twinlog_consumer_next(self.raw, &mut record) };
+        unsafe { record_of(rc, &record) }
+    }
+
+    /// It has finished with every record up to `lsn`; 0: with all that `next` has returned. Durable on return.
+    pub fn commit(&mut self, lsn: u64) -> Result<()> {
+        check(unsafe { c::twinlog_consumer_commit(self.raw, lsn) }).map(|_| ())
+    }
+
+    /// As [`Reader::wait`].
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<bool> {
+        Ok(check(unsafe { c::twinlog_reader_wait(c::twinlog_consumer_reader(self.raw), wait_ms(timeout)) })? > 0)
+    }
+
+    /// As [`Reader::fd`].
+    pub fn fd(&mut self) -> Result<RawFd> {
+        check(unsafe { c::twinlog_reader_fd(c::twinlog_consumer_reader(self.raw)) })
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        unsafe { c::twinlog_consumer_close(self.raw) };
+    }
+}
+
+/// A record whose bytes are written straight into the log's buffer. Dropping it aborts it: its LSN stays a filler.
+pub struct Reservation<'log> {
+    log: &'log Log,
+    raw: c::twinlog_reservation,
+    size: usize,
+}
+
+// Any thread may write and settle it; the bytes are its own.
+unsafe impl Send for Reservation<'_> {}
+unsafe impl Sync for Reservation<'_> {}
+
+impl Reservation<'_> {
+    pub fn lsn(&self) -> u64 {
+        self.raw.lsn
+    }
+
+    /// Makes a record of the bytes; its LSN, at the terms' level. ESTALE: it was given up.
+    pub fn commit(self, terms: &Terms) -> Result<u64> {
+        let (log, raw) = (self.log, self.raw);
+        std::mem::forget(self); // what is committed is not aborted
+        match unsafe { c::twinlog_reservation_commit(log.raw, &raw, &terms.in_c()) } {
+            ESTALE => Err(Error::new(ESTALE, 0)),
+            rc if rc < 0 => Err(Error::new(rc, raw.lsn)),
+            _ => Ok(raw.lsn),
+        }
+    }
+}
+
+impl Deref for Reservation<'_> {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        if self.size == 0 {
+            return &[];
+        }
+        // The log's until it is settled, even if it is given up meanwhile.
+        unsafe { std::slice::from_raw_parts(self.raw.data.cast(), self.size) }
+    }
+}
+
+impl DerefMut for Reservation<'_> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        if self.size == 0 {
+            return &mut [];
+        }
+        unsafe { std::slice::from_raw_parts_mut(self.raw.data.cast(), self.size) }
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        unsafe { c::twinlog_reservation_abort(self.log.raw, &self.raw) };
+    }
+}
+
+/// A batch in flight: the future of [`Log::submit`]. It is woken by the thread that has committed, which must not drop
+/// the log then.
+#[must_use = "a batch whose future is dropped is appended, but nothing tells when"]
+pub struct Submission {
+    in_flight: Arc<InFlight>,
+}
+
+struct InFlight {
+    request: UnsafeCell<c::twinlog_request>,
+    done: Mutex<Done>,
+}
+
+// The request is the library's from submit to complete().
+unsafe impl Send for InFlight {}
+unsafe impl Sync for InFlight {}
+
+#[derive(Default)]
+struct Done {
+    answer: Option<Result<u64>>,
+    waker: Option<Waker>,
+}
+
+impl InFlight {
+    fn done(&self) -> MutexGuard<'_, Done> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+unsafe extern "C" fn complete(request: *mut c::twinlog_request) {
+    let (result, lsn) = ((*request).result, (*request).first_lsn);
+    let in_flight = Arc::from_raw((*request).context as *const InFlight);
+    let waker = {
+        let mut done = in_flight.done();
+        done.answer = Some(if result < 0 { Err(Error::new(result, lsn)) } else { Ok(lsn) });
+        done.waker.take()
+    };
+    // A panic must not go through C.
+    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.map(Waker::wake))).is_err() {
+        std::process::abort();
+    }
+}
+
+impl Future for Submission {
+    type Output = Result<u64>;
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<u64>> {
+        let mut done = self.in_flight.done();
+        if let Some(answer) = done.answer {
+            return Poll::Ready(answer);
+        }
+        done.waker = Some(context.waker().clone());
+        Poll::Pending
     }
 }
