@@ -156,6 +156,18 @@ int open_snapshots(struct storage *s)
     return report(s, s->snapshot_dir, rc);
 }
 
+/* ---- work for a thread of libuv ------------------------------------------------------------------ */
+
+/* `after`, on the loop's thread, counts it as done. */
+static int begin_work(struct storage *s, uv_work_t *work, uv_work_cb run, uv_after_work_cb after)
+{
+    int rc = uv_queue_work(s->loop, work, run, after);
+    if (rc < 0)
+        return report_text(s, RAFT_IOERR, uv_strerror(rc));
+    s->works++;
+    return 0;
+}
+
 /* ---- put --------------------------------------------------------------------------------------- */
 
 struct put {
@@ -310,12 +322,11 @@ int put_snapshot(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_
     put->is_install = trailing == 0 && req->data != io->data;
     put->req = req;
     put->cb = cb;
-    int rc = uv_queue_work(s->loop, &put->work, write_snapshot, snapshot_written);
-    if (rc < 0) {
+    int rv = begin_work(s, &put->work, write_snapshot, snapshot_written);
+    if (rv != 0) {
         free(put);
-        return report_text(s, RAFT_IOERR, uv_strerror(rc));
+        return rv;
     }
-    s->works++;
     s->is_putting = true;
     s->is_installing = put->is_install;
     return 0;
@@ -455,11 +466,8 @@ int get_snapshot(struct raft_io *io, struct raft_io_snapshot_get *req, raft_io_s
     get->s = s;
     get->req = req;
     get->cb = cb;
-    int rc = uv_queue_work(s->loop, &get->work, do_get, got_snapshot);
-    if (rc < 0) {
+    int rv = begin_work(s, &get->work, do_get, got_snapshot);
+    if (rv != 0)
         free(get);
-        return report_text(s, RAFT_IOERR, uv_strerror(rc));
-    }
-    s->works++;
-    return 0;
+    return rv;
 }

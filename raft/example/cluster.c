@@ -2,12 +2,11 @@
 /*
  * cluster [OPTIONS] DIR: three servers of node.c on the loopback, with their files below DIR (which must be empty).
  *
- *   --kills N       kills the leader so often (3), then all servers at once, and looks whether a command that was
- *                   acknowledged is missing
+ *   --rounds N      (3) in each it kills the leader, a follower, and all servers at once, and looks whether a command that
+ *                   was acknowledged is missing
  *   --compare       instead: rates with twinlog-raft and with raft_uv's own storage, in turn
  *   --seconds S     of load before each kill, or of each measurement (2)
  *   --in-flight N   commands in flight (100); with --compare 1, 100 and 1000
- *   --rounds N      of --compare (3)
  *   --election MS   raft's election timeout (1000)
  *   --no-snapshots  raft takes none
  */
@@ -164,19 +163,20 @@ static void check_state(void)
 
 /* ---- kills ---------------------------------------------------------------------------------------- */
 
-static void kill_leader(double seconds)
+/* The leader, or the server behind it, under load. */
+static void kill_one(bool is_leader, double seconds)
 {
     sleep_ms(seconds * 1e3);
     wait_for_service();
     int victim = leader();
     if (victim < 0)
         return;
+    victim = is_leader ? victim : (victim + 1) % NODES;
     uint64_t before = board->acknowledged;
     stop_node((unsigned)victim, SIGKILL);
     double pause = wait_for_service();
-    printf(
-        "%10ju acknowledged; server %d, the leader, killed; the next command was acknowledged after %.0f ms\n",
-        (uintmax_t)before, victim + 1, pause);
+    printf("%10ju acknowledged; server %d, %s, killed; the next command was acknowledged after %.0f ms\n",
+           (uintmax_t)before, victim + 1, is_leader ? "the leader" : "a follower", pause);
     start_node((unsigned)victim);
 }
 
@@ -190,7 +190,20 @@ static void settle_and_check(unsigned in_flight)
     board->in_flight = in_flight;
 }
 
-static int try_kills(unsigned kills, double seconds, unsigned in_flight)
+static void kill_all(double seconds)
+{
+    sleep_ms(seconds * 1e3);
+    wait_for_service();
+    for (unsigned i = 0; i < NODES; i++)
+        kill(pids[i], SIGKILL);
+    for (unsigned i = 0; i < NODES; i++) {
+        stop_node(i, SIGKILL);
+        start_node(i);
+    }
+    printf("           all killed; the next command was acknowledged after %.0f ms\n", wait_for_service());
+}
+
+static int try_kills(unsigned rounds, double seconds, unsigned in_flight)
 {
     board->in_flight = in_flight;
     for (unsigned i = 0; i < NODES; i++)
@@ -201,19 +214,14 @@ static int try_kills(unsigned kills, double seconds, unsigned in_flight)
     sleep_ms(seconds * 1e3);
     printf("%10.0f commands a second, %u in flight\n",
            (double)(board->acknowledged - before) / (now_ms() - begin) * 1e3, in_flight);
-    for (unsigned i = 0; i < kills; i++)
-        kill_leader(seconds);
-    settle_and_check(in_flight);
-    sleep_ms(seconds * 1e3);
-    wait_for_service();
-    for (unsigned i = 0; i < NODES; i++)
-        kill(pids[i], SIGKILL);
-    for (unsigned i = 0; i < NODES; i++) {
-        stop_node(i, SIGKILL);
-        start_node(i);
+    for (unsigned i = 0; i < rounds; i++) {
+        kill_one(true, seconds);
+        settle_and_check(in_flight);
+        kill_one(false, seconds);
+        settle_and_check(in_flight);
+        kill_all(seconds);
+        settle_and_check(in_flight);
     }
-    printf("           all killed; the next command was acknowledged after %.0f ms\n", wait_for_service());
-    settle_and_check(in_flight);
     wait_for_service();
     int failed = 0; /* now they close, with commands in flight */
     for (unsigned i = 0; i < NODES; i++)
@@ -303,18 +311,15 @@ static bool can_run(void)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        { "kills", 1, NULL, 'k' },        { "compare", 0, NULL, 'c' }, { "seconds", 1, NULL, 's' },
-        { "in-flight", 1, NULL, 'f' },    { "rounds", 1, NULL, 'r' },  { "election", 1, NULL, 'e' },
-        { "no-snapshots", 0, NULL, 'n' }, { NULL, 0, NULL, 0 },
+        { "rounds", 1, NULL, 'r' },    { "compare", 0, NULL, 'c' },  { "seconds", 1, NULL, 's' },
+        { "in-flight", 1, NULL, 'f' }, { "election", 1, NULL, 'e' }, { "no-snapshots", 0, NULL, 'n' },
+        { NULL, 0, NULL, 0 },
     };
-    unsigned kills = 3, in_flight = 100, rounds = 3;
+    unsigned in_flight = 100, rounds = 3;
     double seconds = 2;
     bool is_compare = false;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (c) {
-        case 'k':
-            kills = (unsigned)atoi(optarg);
-            break;
         case 'c':
             is_compare = true;
             break;
@@ -337,7 +342,7 @@ int main(int argc, char **argv)
             return 2;
         }
     if (optind + 1 != argc || setting.election_ms < 20 || in_flight == 0) {
-        fprintf(stderr, "usage: cluster [--kills N | --compare] [OPTIONS] DIR\n");
+        fprintf(stderr, "usage: cluster [--compare] [OPTIONS] DIR\n");
         return 2;
     }
     setting.dir = argv[optind];
@@ -354,5 +359,5 @@ int main(int argc, char **argv)
             "SKIP raft-cluster: raft_uv does not work in this directory, or an address of the loopback is missing");
         return 77;
     }
-    return is_compare ? compare(rounds, seconds) : try_kills(kills, seconds, in_flight);
+    return is_compare ? compare(rounds, seconds) : try_kills(rounds, seconds, in_flight);
 }
