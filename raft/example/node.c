@@ -29,7 +29,6 @@ struct node {
     struct raft_fsm fsm;
     struct raft raft;
     uint64_t term, sequence; /* of the newest command that was sent */
-    unsigned in_flight;
     bool is_closing;
 };
 
@@ -118,7 +117,6 @@ static void applied(struct raft_apply *apply_request, int status, void *result)
     struct request *request = (struct request *)apply_request;
     struct node *node = request->node;
     (void)result;
-    node->in_flight--;
     if (status == 0) { /* else its outcome is unknown */
         atomic_store(&node->board->acknowledged_of[request->term % TERMS], request->sequence);
         atomic_fetch_add(&node->board->acknowledged, 1);
@@ -126,8 +124,8 @@ static void applied(struct raft_apply *apply_request, int status, void *result)
             note_latency(&node->seat->latency, now_ns() - request->sent_ns);
     }
     free(request);
-    if (status ==
-        0) /* else raft is leaving the state of a leader, and must not be called: the timer goes on */
+    atomic_fetch_sub(&node->seat->in_flight, 1); /* after the acknowledgement is counted */
+    if (status == 0) /* else raft is no leader any more and must not be called: the timer goes on */
         send_commands(node);
 }
 
@@ -147,7 +145,6 @@ static bool send_command(struct node *node)
         request->sent_ns = now_ns();
         if (raft_apply(&node->raft, &request->apply, &buf, 1, applied) == 0) {
             node->sequence++;
-            node->in_flight++;
             return true;
         }
     }
@@ -156,12 +153,16 @@ static bool send_command(struct node *node)
     return false;
 }
 
+/* A command is counted before the limit is looked at: once the limit is 0 and no server has one in flight, none follows. */
 static void send_commands(struct node *node)
 {
-    while (raft_state(&node->raft) == RAFT_LEADER && node->in_flight < node->board->in_flight &&
-           !node->is_closing)
-        if (!send_command(node))
-            return; /* the timer tries again */
+    while (raft_state(&node->raft) == RAFT_LEADER && !node->is_closing) {
+        unsigned sent = atomic_fetch_add(&node->seat->in_flight, 1);
+        if (sent < node->board->in_flight && send_command(node))
+            continue;
+        atomic_fetch_sub(&node->seat->in_flight, 1);
+        return; /* the timer tries again */
+    }
 }
 
 /* ---- the end ------------------------------------------------------------------------------------- */
@@ -187,9 +188,17 @@ static void terminate(uv_signal_t *handle, int signal_number)
 
 static void publish(struct node *node)
 {
-    node->seat->machine = node->machine;
-    atomic_store(&node->seat->applied, node->machine.applied);
+    unsigned check = atomic_load(&node->board->check);
+    bool is_quiet = atomic_load(&node->seat->in_flight) == 0;
+    if (node->seat->applied != node->machine.applied) {
+        atomic_store(&node->seat->applied, 0);
+        atomic_thread_fence(memory_order_release);
+        node->seat->machine = node->machine;
+        atomic_store(&node->seat->applied, node->machine.applied);
+    }
     atomic_store(&node->seat->state, raft_state(&node->raft));
+    if (is_quiet)
+        atomic_store(&node->seat->check, check);
 }
 
 static void tick(uv_timer_t *timer)

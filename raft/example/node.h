@@ -22,14 +22,17 @@ struct machine {
 };
 
 struct seat {
-    _Atomic int state; /* of raft */
-    _Atomic uint64_t applied;
-    struct machine machine; /* a copy; may be read while `applied` does not change */
+    _Atomic int state;          /* of raft */
+    _Atomic unsigned in_flight; /* commands that this server has sent and has no outcome of */
+    _Atomic unsigned check;     /* the newest check for which it copied its machine with nothing in flight */
+    _Atomic uint64_t applied;   /* by the copy below; 0 while that is made */
+    struct machine machine; /* a copy; what was read is whole if `applied` was the same before and after */
     struct twinlog_histogram latency;
 };
 
 struct board {
     _Atomic unsigned in_flight; /* commands that the leader keeps in flight; 0 = none */
+    _Atomic unsigned check;     /* counts the checks, from 1 */
     _Atomic uint64_t acknowledged;
     _Atomic uint64_t acknowledged_of[TERMS];
     _Atomic bool is_measuring;
