@@ -183,6 +183,8 @@ static void print_inspection(const struct overview *overview)
     printf("%-12s %s\n", "status", describe_end(inspection));
     if (inspection->has_writer)
         printf("%-12s %s\n", "mode", mode_name(inspection->mode));
+    if (inspection->has_writer && report->error == 0)
+        return; /* the rest is how a dead writer left the log, and this one lives */
     printf("%-12s %s\n", "recovery", describe_recovery(report));
     if (*place)
         printf("%-12s %s\n", "place", place);

@@ -834,6 +834,7 @@ test_slow_pipe()
     status "stat beside the writer" 0 "$twinlog" stat slow
     says "sees it" out '^status +a process is writing it$'
     says "and what is durable" out '^durable LSN +3$'
+    count "and tells of no dead writer" "$(grep -cE '^(recovery|place|detail) ' out)"
     status "verify beside the writer" 0 "$twinlog" verify slow
     status "a second writer" 1 "$twinlog" append slow </dev/null
     says "is told why" err 'busy'
