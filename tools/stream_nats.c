@@ -98,7 +98,8 @@ __attribute__((format(printf, 3, 4))) static int fail_with(struct nats_stream *n
 /* A call of the library has failed. */
 static int fail_status(struct nats_stream *nats, const char *doing, natsStatus status, jsErrCode code)
 {
-    const char *text = nats_GetLastError(NULL);
+    const char *what = natsStatus_GetText(status), *text = nats_GetLastError(NULL);
+    bool says_more = text && *text && !strstr(text, what); /* more than the same words */
     bool is_refused = status == NATS_CONNECTION_AUTH_FAILED || status == NATS_NOT_PERMITTED ||
                       status == NATS_SSL_ERROR || status == NATS_SECURE_CONNECTION_REQUIRED ||
                       status == NATS_SECURE_CONNECTION_WANTED || status == NATS_INVALID_ARG ||
@@ -110,8 +111,8 @@ static int fail_status(struct nats_stream *nats, const char *doing, natsStatus s
                          nats->target->host);
     return fail_with(nats,
                      is_refused || (code && code != JSInsufficientResourcesErr) ? STREAM_FAILED : STREAM_LOST,
-                     "cannot %s at %s: %s%s%s", doing, nats->target->host, natsStatus_GetText(status),
-                     text && *text ? ": " : "", text && *text ? text : "");
+                     "cannot %s at %s: %s%s%s", doing, nats->target->host, what, says_more ? ": " : "",
+                     says_more ? text : "");
 }
 
 /* From the library's thread. */
