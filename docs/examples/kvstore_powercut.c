@@ -71,8 +71,7 @@ static const char *check_promises(void)
     unsigned long number, promises = 0, broken = 0;
     for (; scanf("%31s %lu", key, &number) == 2; promises++) {
         unsigned long kept = number_of(key);
-        broken += kept < number;
-        if (kept < number)
+        if (kept < number && broken++ < 10) /* the first ten say enough */
             fprintf(stderr, "%s has the number %lu, and was set to %lu\n", key, kept, number);
     }
     fprintf(stderr, "%lu promises, %lu of them broken\n", promises, broken);
