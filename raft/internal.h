@@ -24,19 +24,37 @@ struct snapshot_head {
 
 struct append;
 
+/* To another server; see transport.c. */
+struct connection {
+    struct raft_uv_connect request; /* first */
+    struct storage *s;
+    struct raft_uv_connect *of_raft_uv;
+    raft_uv_connect_cb cb;
+    uv_tcp_t *tcp; /* raft_uv closes and frees it */
+    struct connection *next;
+};
+
 struct storage {
     struct raft_io
         io; /* first: raft and raft_uv know no other address. io.data is raft's, io.impl raft_uv's */
     struct raft_io base; /* [const] the table of raft_uv */
     struct uv_loop_s *loop;
+    struct raft_uv_transport transport; /* what raft_uv has */
+    struct raft_uv_transport *user_transport;
+    raft_uv_accept_cb accept_cb;
+    raft_uv_transport_close_cb transport_close_cb;
+    struct connection *connections; /* to other servers */
+    bool has_sent;                  /* since send_gathered() */
     struct twinlog_raft_options options;
     char *dir, *log_dir, *snapshot_dir;
 
     struct twinlog *log;
     struct twinlog *snapshots; /* a put has it while is_putting */
     struct twinlog_queue *queue;
-    uv_poll_t poll; /* on the queue */
-    bool is_polling;
+    uv_poll_t poll;       /* on the queue */
+    uv_prepare_t prepare; /* before the loop waits */
+    uv_check_t check;     /* after it has waited */
+    unsigned handles;     /* of these three, in the loop */
 
     uint64_t term, vote;
     uint64_t next_index; /* of the entry that is appended next; raft passes none */
@@ -94,6 +112,13 @@ int put_snapshot(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_
 int get_snapshot(struct raft_io *io, struct raft_io_snapshot_get *req, raft_io_snapshot_get_cb cb);
 int read_snapshot(const char *dir, struct raft_snapshot **ret_snapshot);
 void free_snapshot(struct raft_snapshot *snapshot);
+
+/* transport.c */
+void wrap_transport(struct storage *s, struct raft_uv_transport *user_transport);
+int send_message(struct raft_io *io, struct raft_io_send *req, const struct raft_message *message,
+                 raft_io_send_cb cb);
+void send_gathered(struct storage *s);
+void forget_connections(struct storage *s, bool is_all); /* false: those that are being closed */
 
 /* io.c */
 void finish_close(struct storage *s);

@@ -131,10 +131,10 @@ static int take_options(struct storage *s, const struct twinlog_raft_options *op
 
 /* ---- closing ----------------------------------------------------------------------------------- */
 
-static void poll_closed(uv_handle_t *handle)
+static void handle_closed(uv_handle_t *handle)
 {
     struct storage *s = handle->data;
-    s->is_polling = false;
+    s->handles--;
     finish_close(s);
 }
 
@@ -144,9 +144,12 @@ void finish_close(struct storage *s)
 {
     if (!s->is_closing || !s->is_base_closed || s->appends > 0 || s->works > 0)
         return;
-    if (s->is_polling) {
-        if (!uv_is_closing((uv_handle_t *)&s->poll))
-            uv_close((uv_handle_t *)&s->poll, poll_closed);
+    if (s->handles > 0) {
+        if (!uv_is_closing((uv_handle_t *)&s->poll)) {
+            uv_close((uv_handle_t *)&s->poll, handle_closed);
+            uv_close((uv_handle_t *)&s->prepare, handle_closed);
+            uv_close((uv_handle_t *)&s->check, handle_closed);
+        }
         return;
     }
     close_files(s);
@@ -165,6 +168,7 @@ static void close_io(struct raft_io *io, raft_io_close_cb cb)
     struct storage *s = storage_of(io);
     s->close_cb = cb;
     s->is_closing = true;
+    forget_connections(s, true);
     release_held(s);
     s->base.close(io, base_closed);
 }
@@ -203,8 +207,9 @@ int twinlog_raft_open(struct uv_loop_s *loop, const char *dir, struct raft_uv_tr
         rv = RAFT_NOMEM;
     if (rv == 0)
         rv = code_of(make_directory(dir));
+    wrap_transport(s, transport);
     if (rv == 0)
-        rv = raft_uv_init(&s->io, loop, dir, transport);
+        rv = raft_uv_init(&s->io, loop, dir, &s->transport);
     if (rv != 0) {
         twinlog_raft_free(&s->io);
         return rv;
@@ -218,6 +223,7 @@ int twinlog_raft_open(struct uv_loop_s *loop, const char *dir, struct raft_uv_tr
     s->io.recover = recover;
     s->io.set_term = set_term;
     s->io.set_vote = set_vote;
+    s->io.send = send_message;
     s->io.append = append_entries;
     s->io.truncate = truncate_entries;
     s->io.snapshot_put = put_snapshot;

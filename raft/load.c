@@ -245,13 +245,27 @@ static void queue_readable(uv_poll_t *poll, int status, int events)
     finish_close(s);
 }
 
-static int start_polling(struct storage *s)
+static void before_waiting(uv_prepare_t *prepare)
+{
+    send_gathered(prepare->data);
+}
+
+static void after_waiting(uv_check_t *check)
+{
+    forget_connections(check->data, false);
+}
+
+static int start_handles(struct storage *s)
 {
     int rc = uv_poll_init(s->loop, &s->poll, twinlog_queue_fd(s->queue));
     if (rc < 0)
         return report_text(s, RAFT_IOERR, uv_strerror(rc));
-    s->poll.data = s;
-    s->is_polling = true; /* so it is closed, whatever comes */
+    uv_prepare_init(s->loop, &s->prepare);
+    uv_check_init(s->loop, &s->check);
+    s->poll.data = s->prepare.data = s->check.data = s;
+    s->handles = 3; /* so they are closed, whatever comes */
+    uv_prepare_start(&s->prepare, before_waiting);
+    uv_check_start(&s->check, after_waiting);
     rc = uv_poll_start(&s->poll, UV_READABLE, queue_readable);
     return rc < 0 ? report_text(s, RAFT_IOERR, uv_strerror(rc)) : 0;
 }
@@ -270,7 +284,7 @@ int load_entries(struct raft_io *io, raft_term *term, raft_id *voted_for, struct
     if (rv == 0 && found == NULL && loading.count > 0 && loading.entries[0].type != RAFT_CHANGE)
         rv = report_text(s, RAFT_CORRUPT, "the first entry is no configuration");
     if (rv == 0)
-        rv = start_polling(s);
+        rv = start_handles(s);
     if (rv != 0) {
         free_entries(loading.entries, loading.count);
         free_snapshot(found);

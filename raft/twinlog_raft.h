@@ -9,7 +9,8 @@
  *     if (rv == 0)
  *         rv = raft_init(&raft, io, &fsm, 1, "127.0.0.1:9001");
  *
- * Transport, timer and asynchronous work are those of raft_uv. Entries, term, vote and snapshots are twinlog's:
+ * Transport, timer and asynchronous work are those of raft_uv, but messages that TCP holds back to gather them are sent
+ * before the loop waits. Entries, term, vote and snapshots are twinlog's:
  *
  *   DIR/log        a log; the index of an entry is its LSN. Each record is the entry's term in 8 bytes, little-endian,
  *                  and its data; the record's type is the entry's. Term and vote are the value "raft" of this log

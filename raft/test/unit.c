@@ -5,12 +5,16 @@
  */
 #include <check.h>
 #include <errno.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -938,6 +942,80 @@ START_TEST(a_snapshot_is_fetched_while_newer_ones_take_its_place)
 }
 END_TEST
 
+/* ---- messages ------------------------------------------------------------------------------------ */
+
+static int listen_on(struct sockaddr_in *address)
+{
+    socklen_t size = sizeof(*address);
+    *address = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)address, size), 0);
+    ck_assert_int_eq(listen(fd, 1), 0);
+    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)address, &size), 0);
+    return fd;
+}
+
+static unsigned sent;
+
+static void message_sent(struct raft_io_send *req, int status)
+{
+    sent += status == 0;
+    free(req);
+}
+
+static void send_to(const char *address)
+{
+    struct raft_message message = { .type = RAFT_IO_REQUEST_VOTE_RESULT,
+                                    .server_id = 2,
+                                    .server_address = address };
+    struct raft_io_send *req = calloc(1, sizeof(*req));
+    ck_assert_int_eq(server.io->send(server.io, req, &message, message_sent), 0);
+}
+
+/* Bytes that the kernel has and has not sent (SIOCOUTQNSD), or that the other side has not confirmed. */
+static int bytes_left(unsigned long which)
+{
+    int fd, bytes;
+    ck_assert_int_eq(uv_fileno((uv_handle_t *)server.s->connections->tcp, &fd), 0);
+    ck_assert_int_eq(ioctl(fd, which, &bytes), 0);
+    return bytes;
+}
+
+/* The other side reads and does not answer. After some packets it confirms late, and the second message of a turn is held
+ * back. */
+START_TEST(no_message_is_held_back_while_the_loop_waits)
+{
+    struct sockaddr_in address;
+    char text[64], bytes[256];
+    int listener = listen_on(&address);
+    signal(SIGPIPE, SIG_IGN);
+    snprintf(text, sizeof(text), "127.0.0.1:%u", ntohs(address.sin_port));
+    start_with(1);
+    send_to(text);
+    while (sent < 1)
+        uv_run(&server.loop, UV_RUN_ONCE);
+    int peer = accept(listener, NULL, NULL);
+    ck_assert_int_ge(peer, 0);
+    for (unsigned i = 0; i < 40; i++) {
+        while (bytes_left(SIOCOUTQ) > 0)
+            uv_run(&server.loop, UV_RUN_NOWAIT);
+        send_to(text);
+        send_to(text);
+        uv_run(&server.loop, UV_RUN_NOWAIT);
+        ck_assert_int_eq(bytes_left(SIOCOUTQNSD), 0);
+        while (recv(peer, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+            ;
+    }
+    close(peer);
+    close(listener);
+    while (server.s->connections != NULL) { /* raft_uv finds that it has gone */
+        send_to(text);
+        uv_run(&server.loop, UV_RUN_ONCE);
+    }
+    stop();
+}
+END_TEST
+
 /* ---- opening and closing ------------------------------------------------------------------------- */
 
 START_TEST(close_completes_what_is_under_way)
@@ -1183,6 +1261,7 @@ int main(void)
     tcase_add_test(tcase, an_empty_log_that_ends_before_the_snapshot_is_reset);
     tcase_add_test(tcase, a_leaders_snapshot_that_is_not_stored_stops_the_server);
     tcase_add_test(tcase, a_snapshot_is_fetched_while_newer_ones_take_its_place);
+    tcase_add_test(tcase, no_message_is_held_back_while_the_loop_waits);
     tcase_add_test(tcase, close_completes_what_is_under_way);
     tcase_add_test(tcase, a_directory_that_is_open_elsewhere_is_busy);
     tcase_add_test(tcase, files_that_do_not_fit_together_are_refused);

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The program's transport, with one thing more: messages that TCP holds back are sent before the loop waits.
+ *
+ * raft_uv writes each message by itself, and TCP gathers small ones into a packet while an earlier packet is not
+ * confirmed (Nagle's algorithm). A server reads from one connection and answers on another one, so a confirmation
+ * has no data to go with, and the receiver may delay it by 40 ms. All that was gathered waits for it, and so do the
+ * commands in flight. Without Nagle's algorithm each message would be a packet, and busy servers would do
+ * less. So it stays on, and is turned off for a moment before the loop waits: that sends what was gathered (tcp(7)).
+ *
+ * The storage hands raft_uv a transport of its own, which passes everything on, and notes the connections that are made.
+ * raft_uv closes and frees them. It does that in callbacks of writes, timers and handles that were closed, and when raft
+ * is closed; libuv frees no memory before the end of the turn. So a look in each turn, between the waiting and its end,
+ * finds all that go.
+ */
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "internal.h"
+
+static struct storage *storage_around(struct raft_uv_transport *transport)
+{
+    return (struct storage *)((char *)transport - offsetof(struct storage, transport));
+}
+
+/* ---- connections --------------------------------------------------------------------------------- */
+
+/* TCP that gathers; a transport may be something else, or may have turned that off. */
+static bool gathers(const struct uv_stream_s *stream)
+{
+    int fd, is_off = 0;
+    socklen_t size = sizeof(is_off);
+    return stream->type == UV_TCP && uv_fileno((const uv_handle_t *)stream, &fd) == 0 &&
+           getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &is_off, &size) == 0 && !is_off;
+}
+
+static void connected(struct raft_uv_connect *request, struct uv_stream_s *stream, int status)
+{
+    struct connection *connection = (struct connection *)request;
+    struct storage *s = connection->s;
+    struct raft_uv_connect *of_raft_uv = connection->of_raft_uv;
+    raft_uv_connect_cb cb = connection->cb;
+    if (status == 0 && !s->is_closing && gathers(stream)) {
+        connection->tcp = (uv_tcp_t *)stream;
+        connection->next = s->connections;
+        s->connections = connection;
+        s->has_sent = true; /* messages that waited for it are sent by the callback */
+    } else {
+        free(connection);
+    }
+    cb(of_raft_uv, stream, status);
+}
+
+static int connect_to(struct raft_uv_transport *transport, struct raft_uv_connect *request, raft_id id,
+                      const char *address, raft_uv_connect_cb cb)
+{
+    struct storage *s = storage_around(transport);
+    struct connection *connection = calloc(1, sizeof(*connection));
+    if (connection == NULL)
+        return RAFT_NOMEM;
+    connection->s = s;
+    connection->of_raft_uv = request;
+    connection->cb = cb;
+    int rv = s->user_transport->connect(s->user_transport, &connection->request, id, address, connected);
+    if (rv != 0)
+        free(connection);
+    return rv;
+}
+
+void forget_connections(struct storage *s, bool is_all)
+{
+    struct connection **link = &s->connections;
+    while (*link != NULL) {
+        struct connection *connection = *link;
+        if (is_all || uv_is_closing((uv_handle_t *)connection->tcp)) {
+            *link = connection->next;
+            free(connection);
+        } else {
+            link = &connection->next;
+        }
+    }
+}
+
+void send_gathered(struct storage *s)
+{
+    if (!s->has_sent)
+        return;
+    s->has_sent = false;
+    for (struct connection *connection = s->connections; connection != NULL; connection = connection->next) {
+        uv_tcp_nodelay(connection->tcp, 1);
+        uv_tcp_nodelay(connection->tcp, 0);
+    }
+}
+
+int send_message(struct raft_io *io, struct raft_io_send *req, const struct raft_message *message,
+                 raft_io_send_cb cb)
+{
+    struct storage *s = storage_of(io);
+    s->has_sent = true;
+    return s->base.send(io, req, message, cb);
+}
+
+/* ---- what is passed on --------------------------------------------------------------------------- */
+
+static int init_transport(struct raft_uv_transport *transport, raft_id id, const char *address)
+{
+    struct storage *s = storage_around(transport);
+    int rv = s->user_transport->init(s->user_transport, id, address);
+    if (rv != 0)
+        memcpy(transport->errmsg, s->user_transport->errmsg, sizeof(transport->errmsg));
+    s->user_transport->data = s; /* raft_uv has its own data there */
+    return rv;
+}
+
+static void accepted(struct raft_uv_transport *user_transport, raft_id id, const char *address,
+                     struct uv_stream_s *stream)
+{
+    struct storage *s = user_transport->data;
+    s->accept_cb(&s->transport, id, address, stream);
+}
+
+static int listen_for(struct raft_uv_transport *transport, raft_uv_accept_cb cb)
+{
+    struct storage *s = storage_around(transport);
+    s->accept_cb = cb;
+    int rv = s->user_transport->listen(s->user_transport, accepted);
+    if (rv != 0)
+        memcpy(transport->errmsg, s->user_transport->errmsg, sizeof(transport->errmsg));
+    return rv;
+}
+
+static void transport_closed(struct raft_uv_transport *user_transport)
+{
+    struct storage *s = user_transport->data;
+    s->transport_close_cb(&s->transport);
+}
+
+static void close_transport(struct raft_uv_transport *transport, raft_uv_transport_close_cb cb)
+{
+    struct storage *s = storage_around(transport);
+    s->transport_close_cb = cb;
+    s->user_transport->close(s->user_transport, transport_closed);
+}
+
+void wrap_transport(struct storage *s, struct raft_uv_transport *user_transport)
+{
+    s->user_transport = user_transport;
+    s->transport = (struct raft_uv_transport){
+        .init = init_transport, .listen = listen_for, .connect = connect_to, .close = close_transport
+    };
+}
