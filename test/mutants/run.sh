@@ -15,7 +15,6 @@ set -u
 here=$(realpath "$(dirname "$0")")
 root=$(realpath "$here/../..")
 longest=300 # seconds, of a test without a mutant
-export CK_TIMEOUT_MULTIPLIER=10 # as in ctest: the machine may be busy
 
 breaks() { sed -n '1s/^breaks: //p' "$here/$1.patch"; }
 caught_by() { sed -n '2s/^caught by: //p' "$here/$1.patch"; }

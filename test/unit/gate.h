@@ -63,15 +63,15 @@ bool still_in_time(uint64_t *began_ns);
 #define LOG_WAYS (LOG_IO_KINDS * 4)
 struct twinlog_options log_way(int way);
 
-/* A test over all of them, in the suite SUITE_NAME; `options` are those of the way. */
-#define START_WAYS_TEST(name)                                                                                \
-    START_TEST(name)                                                                                         \
+/* A test over the first `count` of them; `options` are those of the way. */
+#define WAYS_TEST(name, count)                                                                               \
+    static void name##_in(int _i, struct twinlog_options options);                                           \
+    TEST_LOOP(name, count)                                                                                   \
     {                                                                                                        \
-        struct twinlog_options options = log_way(_i);                                                        \
-        if (!log_can_use(SUITE_NAME, #name, options.io, options.flags))                                      \
-            return;
-#define END_WAYS_TEST                                                                                        \
+        const struct twinlog_options options = log_way(_i);                                                  \
+        if (log_can_use(#name, options.io, options.flags))                                                   \
+            name##_in(_i, options);                                                                          \
     }                                                                                                        \
-    END_TEST
+    static void name##_in(int _i CK_ATTRIBUTE_UNUSED, struct twinlog_options options CK_ATTRIBUTE_UNUSED)
 
 #endif

@@ -52,16 +52,6 @@ void logdir_remove(void)
     remove_tree(log_parent);
 }
 
-TCase *logdir_case(Suite *suite, const char *name, void (*set_up)(void))
-{
-    TCase *tests = tcase_create(name);
-
-    tcase_add_checked_fixture(tests, set_up, logdir_remove);
-    tcase_set_timeout(tests, 60);
-    suite_add_tcase(suite, tests);
-    return tests;
-}
-
 unsigned log_count_files(void)
 {
     DIR *directory = opendir(log_dir);
@@ -255,7 +245,7 @@ const char *log_io_name(uint32_t io)
     return io < LOG_IO_KINDS ? names[io] : "no path";
 }
 
-bool log_can_use(const char *suite, const char *test, uint32_t io, uint32_t flags)
+bool log_can_use(const char *test, uint32_t io, uint32_t flags)
 {
     struct twinlog_options options = log_options(io, flags & TWINLOG_BUFFERED);
     char dir[300];
@@ -270,7 +260,7 @@ bool log_can_use(const char *suite, const char *test, uint32_t io, uint32_t flag
         log_close(log);
     }
     if (error < 0)
-        fprintf(stderr, "SKIP %s %s (%s, %s): %s\n", suite, test, log_io_name(io),
+        fprintf(stderr, "SKIP %s (%s, %s): %s\n", test, log_io_name(io),
                 flags & TWINLOG_BUFFERED ? "buffered" : "direct", twinlog_strerror(error));
     return error == 0;
 }

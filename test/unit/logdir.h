@@ -24,8 +24,6 @@ extern char log_dir[300];    /* in it; opening makes this one */
 void logdir_make(void);
 void logdir_remove(void);
 void remove_tree(const char *path);
-/* Tests that begin with `set_up`, which makes the place and perhaps more, and have a minute. */
-TCase *logdir_case(Suite *suite, const char *name, void (*set_up)(void));
 
 /* The path of that file in the log's directory, in one of a few buffers that take turns. */
 const char *log_file(const char *name);
@@ -52,7 +50,7 @@ const char *log_io_name(uint32_t io);
 
 /* Whether a log can be opened with these options in this place; else says on standard error that `test`
  * is skipped, and why. */
-bool log_can_use(const char *suite, const char *test, uint32_t io, uint32_t flags);
+bool log_can_use(const char *test, uint32_t io, uint32_t flags);
 
 /* ---- opening ----------------------------------------------------------------------------------- */
 

@@ -70,7 +70,34 @@
 /* How often something is repeated; a sanitizer has seen all of it sooner, and takes ten times as long. */
 #define REPEATS(usually, with_sanitizer) (HAS_SANITIZER ? (with_sanitizer) : (usually))
 
-#define DECLARE_SUITE(name) Suite *name##_suite(void);
-FOR_EACH_SUITE(DECLARE_SUITE)
+/*
+ * A file test_NAME.c is the suite NAME. Its tests register themselves: CASE() begins a case, or goes on with the one of
+ * that name, and the tests below it belong to that.
+ */
+#define CASE(name, before, after) UNIT_ENTRY(.case_name = (name), .set_up = (before), .tear_down = (after))
+#define TEST(name) TEST_LOOP(name, 1)
+/* `_i` counts from 0 to count - 1. */
+#define TEST_LOOP(name, count) TEST_RANGE(name, 0, count)
+#define TEST_RANGE(name, from, to)                                                                           \
+    static void name(int _i);                                                                                \
+    UNIT_ENTRY(.test = { #name, name, __FILE__, __LINE__ }, .first = (int)(from), .end = (int)(to));         \
+    static void name(int _i CK_ATTRIBUTE_UNUSED)
+
+struct unit_entry {
+    const char *file;
+    int line;
+    const char *case_name; /* NULL: a test */
+    void (*set_up)(void), (*tear_down)(void);
+    TTest test;
+    int first, end;
+};
+#define UNIT_ENTRY(...) UNIT_ENTRY_AT(__LINE__, __VA_ARGS__)
+#define UNIT_ENTRY_AT(at, ...) UNIT_ENTRY_NAMED(at, __VA_ARGS__)
+#define UNIT_ENTRY_NAMED(at, ...)                                                                            \
+    static const struct unit_entry *unit_entry_##at __attribute__((section("unit_entries"), used)) =         \
+        &(const struct unit_entry)                                                                           \
+    {                                                                                                        \
+        .file = __BASE_FILE__, .line = at, __VA_ARGS__                                                       \
+    }
 
 #endif

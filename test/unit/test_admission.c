@@ -72,7 +72,9 @@ static bool matches(const struct row *row, unsigned bits)
     return true;
 }
 
-START_TEST(every_combination_of_facts_is_decided_as_the_table_says)
+CASE("decision", NULL, NULL);
+
+TEST(every_combination_of_facts_is_decided_as_the_table_says)
 {
     for (unsigned bits = 0; bits < 1u << FACTS; bits++) {
         const struct admission_facts facts = facts_of(bits);
@@ -90,10 +92,9 @@ START_TEST(every_combination_of_facts_is_decided_as_the_table_says)
                       (int)found->decision, found->facts);
     }
 }
-END_TEST
 
 /* The room is on its way that TWINLOG_EVENT_ROOM will tell of: the next segment, or that of the next buffer. */
-START_TEST(a_try_never_waits_and_is_refused_only_while_room_is_on_its_way)
+TEST(a_try_never_waits_and_is_refused_only_while_room_is_on_its_way)
 {
     for (unsigned bits = 0; bits < 1u << FACTS; bits++) {
         const struct admission_facts facts = facts_of(bits);
@@ -104,25 +105,12 @@ START_TEST(a_try_never_waits_and_is_refused_only_while_room_is_on_its_way)
             ck_assert(facts.is_making || !(facts.must_grow || facts.is_empty));
     }
 }
-END_TEST
 
-START_TEST(no_writer_takes_a_place_twice_or_in_a_log_that_has_failed)
+TEST(no_writer_takes_a_place_twice_or_in_a_log_that_has_failed)
 {
     for (unsigned bits = 0; bits < 1u << FACTS; bits++) {
         const struct admission_facts facts = facts_of(bits);
         if (twl_admission_decide(&facts) == ADMISSION_TAKE)
             ck_assert(facts.fits && !facts.is_placed && !facts.is_poisoned);
     }
-}
-END_TEST
-
-Suite *admission_suite(void)
-{
-    Suite *suite = suite_create("admission");
-    TCase *decision = tcase_create("decision");
-    tcase_add_test(decision, every_combination_of_facts_is_decided_as_the_table_says);
-    tcase_add_test(decision, a_try_never_waits_and_is_refused_only_while_room_is_on_its_way);
-    tcase_add_test(decision, no_writer_takes_a_place_twice_or_in_a_log_that_has_failed);
-    suite_add_tcase(suite, decision);
-    return suite;
 }

@@ -14,7 +14,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-START_TEST(every_private_error_has_its_own_words)
+CASE("error", NULL, NULL);
+
+TEST(every_private_error_has_its_own_words)
 {
     const char *unknown = twinlog_strerror(-6000);
     for (int error = TWINLOG_EFOREIGN; error <= TWINLOG_ECORRUPT; error++) {
@@ -23,15 +25,13 @@ START_TEST(every_private_error_has_its_own_words)
             ck_assert_str_ne(twinlog_strerror(error), twinlog_strerror(other));
     }
 }
-END_TEST
 
-START_TEST(system_errors_and_success_have_words)
+TEST(system_errors_and_success_have_words)
 {
     ck_assert_str_eq(twinlog_strerror(-EIO), strerror(EIO));
     ck_assert_str_eq(twinlog_strerror(0), "success");
     ck_assert_str_eq(twinlog_strerror(-4000), "unknown error");
 }
-END_TEST
 
 struct ping {
     struct twl_event event;
@@ -49,7 +49,9 @@ static void *wait_for_truth(void *argument)
     }
 }
 
-START_TEST(a_notify_between_check_and_sleep_is_not_lost)
+CASE("sync", NULL, NULL);
+
+TEST(a_notify_between_check_and_sleep_is_not_lost)
 {
     for (int round = 0; round < 2000; round++) {
         struct ping ping = { 0 };
@@ -60,9 +62,8 @@ START_TEST(a_notify_between_check_and_sleep_is_not_lost)
         pthread_join(thread, NULL);
     }
 }
-END_TEST
 
-START_TEST(a_forked_child_knows_that_it_is_one)
+TEST(a_forked_child_knows_that_it_is_one)
 {
     struct fork_guard guard;
     ck_assert_int_eq(twl_fork_guard_init(&guard), 0);
@@ -81,9 +82,8 @@ START_TEST(a_forked_child_knows_that_it_is_one)
     ck_assert(twl_fork_guard_is_forked(&by_pid));
     twl_fork_guard_destroy(&guard);
 }
-END_TEST
 
-START_TEST(a_watermark_of_two_words_that_disagree_is_none)
+TEST(a_watermark_of_two_words_that_disagree_is_none)
 {
     struct watermark watermark = { 0 };
     ck_assert_uint_eq(watermark_load_checked(&watermark), 0);
@@ -97,9 +97,10 @@ START_TEST(a_watermark_of_two_words_that_disagree_is_none)
     watermark = (struct watermark){ 0 };
     ck_assert_uint_eq(watermark_load_least(&watermark), 0);
 }
-END_TEST
 
-START_TEST(a_pid_is_told_where_it_names_a_living_process)
+CASE("process", NULL, NULL);
+
+TEST(a_pid_is_told_where_it_names_a_living_process)
 {
     const uint64_t self = twl_process_word();
     if (self >> 32 == 0) { /* no /proc */
@@ -116,23 +117,4 @@ START_TEST(a_pid_is_told_where_it_names_a_living_process)
         _exit(0);
     ck_assert_int_eq(waitpid(child, NULL, 0), child);
     ck_assert_int_eq(twl_process_pid((self >> 32) << 32 | (uint32_t)child), 0);
-}
-END_TEST
-
-Suite *base_suite(void)
-{
-    Suite *suite = suite_create("base");
-    TCase *errors = tcase_create("error");
-    tcase_add_test(errors, every_private_error_has_its_own_words);
-    tcase_add_test(errors, system_errors_and_success_have_words);
-    suite_add_tcase(suite, errors);
-    TCase *sync = tcase_create("sync");
-    tcase_add_test(sync, a_notify_between_check_and_sleep_is_not_lost);
-    tcase_add_test(sync, a_forked_child_knows_that_it_is_one);
-    tcase_add_test(sync, a_watermark_of_two_words_that_disagree_is_none);
-    suite_add_tcase(suite, sync);
-    TCase *process = tcase_create("process");
-    tcase_add_test(process, a_pid_is_told_where_it_names_a_living_process);
-    suite_add_tcase(suite, process);
-    return suite;
 }

@@ -224,7 +224,9 @@ static uint64_t count_records(void)
 
 /* ---- one writer -------------------------------------------------------------------------------- */
 
-START_TEST(the_last_block_is_written_again_with_the_same_bytes)
+CASE("one writer", set_up, tear_down);
+
+TEST(the_last_block_is_written_again_with_the_same_bytes)
 {
     struct twinlog *log = open_watched(0);
     char bytes[5000];
@@ -236,9 +238,8 @@ START_TEST(the_last_block_is_written_again_with_the_same_bytes)
     ck_assert(!atomic_load(&seam.has_rewrite));
     ck_assert_uint_eq(count_records(), 150);
 }
-END_TEST
 
-START_TEST(a_padded_log_never_writes_a_durable_block_again)
+TEST(a_padded_log_never_writes_a_durable_block_again)
 {
     struct twinlog *log = open_watched(TWINLOG_PAD);
     for (unsigned i = 0; i < 50; i++)
@@ -250,9 +251,8 @@ START_TEST(a_padded_log_never_writes_a_durable_block_again)
     ck_assert(!atomic_load(&seam.has_overwrite));
     ck_assert_uint_eq(count_records(), 51);
 }
-END_TEST
 
-START_TEST(a_dense_log_can_be_continued_padded_and_back)
+TEST(a_dense_log_can_be_continued_padded_and_back)
 {
     for (unsigned i = 0; i < 6; i++) {
         struct twinlog *log = open_watched(i % 2 ? TWINLOG_PAD : 0);
@@ -263,11 +263,10 @@ START_TEST(a_dense_log_can_be_continued_padded_and_back)
     ck_assert_uint_eq(count_records(), 12);
     ck_assert_int_eq(twinlog_verify(seam.directory, NULL, NULL), 0);
 }
-END_TEST
 
 /* A thread that stands in line and goes to lead may have been given a place meanwhile, by a leader that is done
  * already. The group that it would lead waits for its copy. */
-START_TEST(whose_turn_has_come_does_not_lead_the_group_that_waits_for_it)
+TEST(whose_turn_has_come_does_not_lead_the_group_that_waits_for_it)
 {
     struct twinlog *log = open_watched(0);
     struct commit *c = log->commit;
@@ -285,7 +284,6 @@ START_TEST(whose_turn_has_come_does_not_lead_the_group_that_waits_for_it)
     ck_assert_int_eq(twinlog_close(log), 0);
     ck_assert_uint_eq(count_records(), 1);
 }
-END_TEST
 
 /* In place of the C library's. */
 static _Thread_local unsigned yields;
@@ -306,7 +304,7 @@ static unsigned yields_of_append(struct twinlog *log, bool is_crowded)
     return yields;
 }
 
-START_TEST(a_writer_yields_before_it_leads_only_in_a_crowd)
+TEST(a_writer_yields_before_it_leads_only_in_a_crowd)
 {
     struct twinlog *log = open_watched(0);
     ck_assert_uint_eq(yields_of_append(log, false), 0);
@@ -318,10 +316,9 @@ START_TEST(a_writer_yields_before_it_leads_only_in_a_crowd)
     ck_assert_uint_eq(yields, 0);
     ck_assert_int_eq(twinlog_close(log), 0);
 }
-END_TEST
 
 /* The expected writers never come. */
-START_TEST(writers_that_do_not_come_are_no_crowd)
+TEST(writers_that_do_not_come_are_no_crowd)
 {
     struct twinlog *log = open_watched(0);
     struct commit *c = log->commit;
@@ -333,9 +330,8 @@ START_TEST(writers_that_do_not_come_are_no_crowd)
     ck_assert(!atomic_load(&c->is_crowded));
     ck_assert_int_eq(twinlog_close(log), 0);
 }
-END_TEST
 
-START_TEST(an_interrupted_write_is_tried_again)
+TEST(an_interrupted_write_is_tried_again)
 {
     static const int errors[] = { -EINTR, -EAGAIN };
     struct twinlog *log = open_watched(0);
@@ -349,9 +345,8 @@ START_TEST(an_interrupted_write_is_tried_again)
     ck_assert_int_eq(twinlog_close(log), 0);
     ck_assert_uint_eq(count_records(), 2);
 }
-END_TEST
 
-START_TEST(a_short_write_is_continued_under_a_sync_of_its_own)
+TEST(a_short_write_is_continued_under_a_sync_of_its_own)
 {
     static const size_t lacking[] = { 512, 4096, 4608, 12288 };
     struct twinlog *log = open_watched(0);
@@ -368,9 +363,8 @@ START_TEST(a_short_write_is_continued_under_a_sync_of_its_own)
     ck_assert_int_eq(twinlog_verify(seam.directory, NULL, NULL), 0);
     free(bytes);
 }
-END_TEST
 
-START_TEST(a_sync_that_never_ran_is_run_behind_a_write_of_its_own)
+TEST(a_sync_that_never_ran_is_run_behind_a_write_of_its_own)
 {
     struct twinlog *log = open_watched(0);
     atomic_store(&seam.fail_synced, -ECANCELED);
@@ -381,9 +375,8 @@ START_TEST(a_sync_that_never_ran_is_run_behind_a_write_of_its_own)
     ck_assert_int_eq(twinlog_close(log), 0);
     ck_assert_uint_eq(count_records(), 1);
 }
-END_TEST
 
-START_TEST(a_write_that_never_moves_fails_in_the_end)
+TEST(a_write_that_never_moves_fails_in_the_end)
 {
     struct twinlog *log = open_watched(0);
     atomic_store(&seam.fail_written, -EAGAIN);
@@ -391,7 +384,6 @@ START_TEST(a_write_that_never_moves_fails_in_the_end)
     ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), -EIO);
     ck_assert_int_eq(twinlog_close(log), -EIO);
 }
-END_TEST
 
 /* ---- failure ----------------------------------------------------------------------------------- */
 
@@ -414,7 +406,10 @@ static const struct failure failures[] = {
     { -ETIMEDOUT, 0, -EIO },
 };
 
-START_TEST(a_failed_write_or_sync_poisons_the_log_and_nothing_is_tried_again)
+CASE("failure", set_up, tear_down);
+
+TEST_LOOP(a_failed_write_or_sync_poisons_the_log_and_nothing_is_tried_again,
+          sizeof(failures) / sizeof(failures[0]))
 {
     const struct failure *failure = &failures[_i];
     struct twinlog *log = open_watched(0);
@@ -445,7 +440,6 @@ START_TEST(a_failed_write_or_sync_poisons_the_log_and_nothing_is_tried_again)
     ck_assert_int_eq(twinlog_append(log, "again", 5, NULL), 0);
     ck_assert_int_eq(twinlog_close(log), 0);
 }
-END_TEST
 
 /* ---- without the log around it ----------------------------------------------------------------- */
 
@@ -553,8 +547,10 @@ static bool has_other_segment(char ret_name[SEGMENT_NAME_BYTES])
     return ret_name[0] != 0;
 }
 
+CASE("without the log around it", set_up, tear_down);
+
 /* A thread may look for poison, find none, and become leader only after the one before has failed. */
-START_TEST(a_leader_that_comes_after_a_failure_writes_nothing)
+TEST(a_leader_that_comes_after_a_failure_writes_nothing)
 {
     start_bare(SEGMENT_DATA_OFFSET);
     ck_assert_int_eq(mark_bare(GROUP_START), 0);
@@ -570,9 +566,8 @@ START_TEST(a_leader_that_comes_after_a_failure_writes_nothing)
     ck_assert_uint_eq(atomic_load(&seam.writes), writes);
     end_bare();
 }
-END_TEST
 
-START_TEST(what_is_durable_is_published_for_other_processes)
+TEST(what_is_durable_is_published_for_other_processes)
 {
     start_bare(SEGMENT_DATA_OFFSET);
     for (uint64_t lsn = 1; lsn <= 3; lsn++) {
@@ -581,9 +576,8 @@ START_TEST(what_is_durable_is_published_for_other_processes)
     }
     end_bare();
 }
-END_TEST
 
-START_TEST(a_record_is_written_with_its_own_kind_and_time)
+TEST(a_record_is_written_with_its_own_kind_and_time)
 {
     static unsigned char block[BLOCK_BYTES];
     const uint8_t log_id[LOG_ID_BYTES] = { 0 };
@@ -598,10 +592,9 @@ START_TEST(a_record_is_written_with_its_own_kind_and_time)
     ck_assert_int_eq(record.time_ns, 1234567);
     end_bare();
 }
-END_TEST
 
 /* Nothing that lies behind the marker continues the new epoch (I4). */
-START_TEST(a_restart_goes_on_in_another_segment_and_epoch)
+TEST(a_restart_goes_on_in_another_segment_and_epoch)
 {
     static unsigned char block[BLOCK_BYTES];
     const struct position position = { .next_lsn = 2, .chain = 77, .epoch = { .number = 1 } };
@@ -643,9 +636,8 @@ START_TEST(a_restart_goes_on_in_another_segment_and_epoch)
                                        &(struct record_header){ 0 }));
     end_bare();
 }
-END_TEST
 
-START_TEST(a_poisoned_log_is_not_stopped)
+TEST(a_poisoned_log_is_not_stopped)
 {
     start_bare(SEGMENT_DATA_OFFSET);
     atomic_store(&seam.fail_written, -EIO);
@@ -655,7 +647,6 @@ START_TEST(a_poisoned_log_is_not_stopped)
     ck_assert_int_eq(twl_lead(bare.commit, NULL), LED_NOTHING); /* no thread leads */
     end_bare();
 }
-END_TEST
 
 /* Where the last block is full already, and where there is half of what is kept back for markers. */
 static const struct {
@@ -670,7 +661,8 @@ static const struct {
     { GROUP_CLOSE, SEGMENT_MIN_BYTES - SEGMENT_FOOTER_BYTES - 3 * BLOCK_BYTES + 8, false },
 };
 
-START_TEST(a_marker_that_finds_no_room_waits_for_the_next_segment)
+TEST_LOOP(a_marker_that_finds_no_room_waits_for_the_next_segment,
+          sizeof(mark_places) / sizeof(mark_places[0]))
 {
     static unsigned char block[BLOCK_BYTES];
     char next[SEGMENT_NAME_BYTES];
@@ -693,9 +685,8 @@ START_TEST(a_marker_that_finds_no_room_waits_for_the_next_segment)
     }
     end_bare();
 }
-END_TEST
 
-START_TEST(a_poisoned_log_says_why_rather_than_that_the_disk_is_full)
+TEST(a_poisoned_log_says_why_rather_than_that_the_disk_is_full)
 {
     start_bare(SEGMENT_MIN_BYTES - SEGMENT_FOOTER_BYTES - GROUP_HEADER_BYTES);
     atomic_store(&seam.fail_written, -EIO);
@@ -705,10 +696,9 @@ START_TEST(a_poisoned_log_says_why_rather_than_that_the_disk_is_full)
     ck_assert_int_eq(mark_bare(GROUP_START), -EIO);
     end_bare();
 }
-END_TEST
 
 /* Accepted, never committed: the segment that it was to go to is given back, too. */
-START_TEST(a_segment_in_hand_is_closed_with_the_log)
+TEST(a_segment_in_hand_is_closed_with_the_log)
 {
     static const char bytes[4096];
     const struct twinlog_entry entry = { .data = bytes, .size = sizeof(bytes) };
@@ -728,7 +718,6 @@ START_TEST(a_segment_in_hand_is_closed_with_the_log)
     io_close(file);
     end_bare();
 }
-END_TEST
 
 /* ---- a full disk ------------------------------------------------------------------------------- */
 
@@ -801,8 +790,10 @@ static void expect_sound(uint64_t records)
     ck_assert(!atomic_load(&seam.has_rewrite));
 }
 
+CASE("a full disk", set_up, tear_down);
+
 /* Bit 0: padded. Bit 1: a thread that needs a segment makes it. */
-START_TEST(a_full_disk_refuses_records_and_nothing_happens)
+TEST_LOOP(a_full_disk_refuses_records_and_nothing_happens, 4)
 {
     const struct twinlog_options options = small_options(_i & 1 ? TWINLOG_PAD : 0);
     seam.has_no_threads = _i & 2;
@@ -831,9 +822,8 @@ START_TEST(a_full_disk_refuses_records_and_nothing_happens)
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(records + 100);
 }
-END_TEST
 
-START_TEST(what_was_accepted_before_the_disk_was_full_becomes_durable)
+TEST(what_was_accepted_before_the_disk_was_full_becomes_durable)
 {
     const struct twinlog_options options = small_options(0);
     struct twinlog *log = open_with(&options);
@@ -848,10 +838,9 @@ START_TEST(what_was_accepted_before_the_disk_was_full_becomes_durable)
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(records);
 }
-END_TEST
 
 /* The first segment is of 512 KiB; later ones can't be larger than 128 KiB, which is less than a buffer. */
-START_TEST(a_large_record_is_refused_where_small_ones_still_find_room)
+TEST_LOOP(a_large_record_is_refused_where_small_ones_still_find_room, 2)
 {
     struct twinlog_options options = small_options(0);
     options.segment_bytes = SHADOW_BYTES;
@@ -874,10 +863,9 @@ START_TEST(a_large_record_is_refused_where_small_ones_still_find_room)
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(records + 1000 + 1);
 }
-END_TEST
 
 /* A spare is ready, but too small; its place is taken by a larger one. */
-START_TEST(a_large_record_gets_a_larger_segment_than_the_one_that_was_prepared)
+TEST(a_large_record_gets_a_larger_segment_than_the_one_that_was_prepared)
 {
     struct twinlog_options options = small_options(0);
     options.segment_bytes = SHADOW_BYTES;
@@ -895,10 +883,9 @@ START_TEST(a_large_record_gets_a_larger_segment_than_the_one_that_was_prepared)
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(4);
 }
-END_TEST
 
 /* Zeros for them would take longer than what they save. */
-START_TEST(blocks_for_large_groups_are_reserved_and_those_for_small_ones_are_written)
+TEST(blocks_for_large_groups_are_reserved_and_those_for_small_ones_are_written)
 {
     static const char large[300000];
     struct twinlog_options options = small_options(0);
@@ -915,9 +902,8 @@ START_TEST(blocks_for_large_groups_are_reserved_and_those_for_small_ones_are_wri
     ck_assert_int_eq(seam.allocated[1], IO_ALLOCATE_SPACE);
     ck_assert_int_eq(seam.allocated[2], IO_ALLOCATE_WRITTEN);
 }
-END_TEST
 
-START_TEST(a_segment_has_room_for_many_large_groups)
+TEST(a_segment_has_room_for_many_large_groups)
 {
     static const char large[300000];
     struct twinlog_options options = small_options(0);
@@ -934,10 +920,9 @@ START_TEST(a_segment_has_room_for_many_large_groups)
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(records);
 }
-END_TEST
 
 /* A record may be so large that it fills a segment alone: then nothing is kept back for markers in it. */
-START_TEST(a_record_as_large_as_a_segment_is_accepted)
+TEST(a_record_as_large_as_a_segment_is_accepted)
 {
     struct twinlog_options options = small_options(0);
     options.buffer_bytes = SEGMENT_MIN_BYTES - SEGMENT_HEADER_BYTES - SEGMENT_FOOTER_BYTES;
@@ -950,7 +935,6 @@ START_TEST(a_record_as_large_as_a_segment_is_accepted)
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(12);
 }
-END_TEST
 
 /* Opens a log on a full disk again and again, until there is no room for a marker of a start: how often. */
 static unsigned open_until_refused(const struct twinlog_options *options, uint64_t records)
@@ -968,7 +952,7 @@ static unsigned open_until_refused(const struct twinlog_options *options, uint64
     return times;
 }
 
-START_TEST(a_full_log_can_be_opened_many_times)
+TEST_LOOP(a_full_log_can_be_opened_many_times, 2)
 {
     const struct twinlog_options options = small_options(_i ? TWINLOG_PAD : 0);
     struct twinlog *log = open_with(&options);
@@ -984,10 +968,9 @@ START_TEST(a_full_log_can_be_opened_many_times)
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(records + 1);
 }
-END_TEST
 
 /* The disk takes a segment for the largest record and no more than the least for markers. */
-START_TEST(a_log_that_is_full_of_large_records_can_be_opened)
+TEST(a_log_that_is_full_of_large_records_can_be_opened)
 {
     struct twinlog_options options = small_options(TWINLOG_PAD);
     options.segment_bytes = 262144;
@@ -1003,10 +986,9 @@ START_TEST(a_log_that_is_full_of_large_records_can_be_opened)
     ck_assert_uint_ge(open_until_refused(&options, records), 3);
     expect_sound(records);
 }
-END_TEST
 
 /* Not even for the page that is shared with readers is there room: they go by the markers. */
-START_TEST(a_full_disk_takes_no_lock_file_and_the_log_can_be_opened)
+TEST(a_full_disk_takes_no_lock_file_and_the_log_can_be_opened)
 {
     const struct twinlog_options options = small_options(0);
     char path[256];
@@ -1023,13 +1005,14 @@ START_TEST(a_full_disk_takes_no_lock_file_and_the_log_can_be_opened)
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(3);
 }
-END_TEST
 
 /* ---- rolling ----------------------------------------------------------------------------------- */
 
+CASE("rolling", set_up, tear_down);
+
 /* Two of these fill a buffer of 16 KiB to the last byte. Of the 14 blocks of a segment 4 are kept back, so that
  * two such groups fit, in the first segment behind the marker of the start. */
-START_TEST(a_group_that_fills_its_buffer_rolls_as_a_whole)
+TEST(a_group_that_fills_its_buffer_rolls_as_a_whole)
 {
     const struct twinlog_options options = small_options(TWINLOG_PAD);
     const size_t half = (16384 - GROUP_HEADER_BYTES) / 2 - RECORD_HEADER_BYTES;
@@ -1044,10 +1027,9 @@ START_TEST(a_group_that_fills_its_buffer_rolls_as_a_whole)
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(12);
 }
-END_TEST
 
 /* Whatever sizes come: no group reaches beyond its segment, none is lost at a roll. */
-START_TEST(records_of_all_sizes_find_their_place)
+TEST_LOOP(records_of_all_sizes_find_their_place, 6)
 {
     static const uint32_t buffers[] = { 16384, 28672, 57344 };
     struct twinlog_options options = small_options(_i & 1 ? TWINLOG_PAD : 0);
@@ -1069,9 +1051,8 @@ START_TEST(records_of_all_sizes_find_their_place)
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(records);
 }
-END_TEST
 
-START_TEST(a_segment_is_left_when_it_has_enough_records)
+TEST(a_segment_is_left_when_it_has_enough_records)
 {
     struct twinlog_options options = small_options(0);
     options.segment_records = 10;
@@ -1090,9 +1071,8 @@ START_TEST(a_segment_is_left_when_it_has_enough_records)
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(31);
 }
-END_TEST
 
-START_TEST(a_segment_is_left_when_its_first_record_is_old)
+TEST(a_segment_is_left_when_its_first_record_is_old)
 {
     const int64_t second = 1000000000, begin = 1700000000 * second;
     struct twinlog_options options = small_options(0);
@@ -1122,7 +1102,6 @@ START_TEST(a_segment_is_left_when_its_first_record_is_old)
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(6);
 }
-END_TEST
 
 /* Of the log's first segment; whether it has one. The log is not open. */
 static bool read_footer(struct segment_footer *ret_footer)
@@ -1153,7 +1132,7 @@ static struct twinlog *open_before_roll(void)
     return log;
 }
 
-START_TEST(a_segment_that_was_left_is_sealed_with_what_is_in_it)
+TEST(a_segment_that_was_left_is_sealed_with_what_is_in_it)
 {
     struct segment_footer footer;
     struct twinlog *log = open_before_roll();
@@ -1166,10 +1145,9 @@ START_TEST(a_segment_that_was_left_is_sealed_with_what_is_in_it)
     ck_assert_int_eq(footer.max_ns, INT64_C(110000000000));
     expect_sound(11);
 }
-END_TEST
 
 /* The log goes on in the old segment when it is opened again, so that must not be sealed. */
-START_TEST(a_segment_is_not_sealed_before_the_next_one_has_a_group)
+TEST(a_segment_is_not_sealed_before_the_next_one_has_a_group)
 {
     struct segment_footer footer;
     struct twinlog *log = open_before_roll();
@@ -1186,10 +1164,9 @@ START_TEST(a_segment_is_not_sealed_before_the_next_one_has_a_group)
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(11);
 }
-END_TEST
 
 /* Also where no call asks for it: the segment in front of it is sealed as soon as it is there. */
-START_TEST(the_first_group_of_a_segment_is_durable)
+TEST(the_first_group_of_a_segment_is_durable)
 {
     const struct twinlog_entry entry = { .data = payload, .size = 3000 };
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
@@ -1209,9 +1186,8 @@ START_TEST(the_first_group_of_a_segment_is_durable)
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(100);
 }
-END_TEST
 
-START_TEST(a_limit_is_passed_where_no_segment_can_be_made)
+TEST(a_limit_is_passed_where_no_segment_can_be_made)
 {
     struct twinlog_options options = small_options(0);
     options.segment_records = 2;
@@ -1226,7 +1202,6 @@ START_TEST(a_limit_is_passed_where_no_segment_can_be_made)
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(20);
 }
-END_TEST
 
 /* ---- many writers ------------------------------------------------------------------------------ */
 
@@ -1276,7 +1251,9 @@ static void join_writers(struct writer *writers)
         ck_assert_int_eq(pthread_join(writers[i].thread, NULL), 0);
 }
 
-START_TEST(writers_that_come_during_a_write_share_the_next_one)
+CASE("many writers", set_up, tear_down);
+
+TEST(writers_that_come_during_a_write_share_the_next_one)
 {
     struct writer writers[WRITERS];
     struct twinlog *log = open_watched(0);
@@ -1289,10 +1266,9 @@ START_TEST(writers_that_come_during_a_write_share_the_next_one)
     ck_assert_int_eq(twinlog_close(log), 0);
     ck_assert_uint_eq(count_records(), WRITERS);
 }
-END_TEST
 
 /* Of what is acknowledged a sync has succeeded (I1), and the watermark passes no gap (I2). */
-START_TEST(writers_are_acknowledged_below_the_watermark)
+TEST(writers_are_acknowledged_below_the_watermark)
 {
     struct writer writers[WRITERS];
     struct twinlog *log = open_watched(0);
@@ -1307,9 +1283,8 @@ START_TEST(writers_are_acknowledged_below_the_watermark)
     ck_assert_int_eq(twinlog_close(log), 0);
     ck_assert_uint_eq(count_records(), WRITERS * 100);
 }
-END_TEST
 
-START_TEST(when_a_sync_fails_every_writer_hears_of_it_and_none_is_acknowledged_after)
+TEST(when_a_sync_fails_every_writer_hears_of_it_and_none_is_acknowledged_after)
 {
     struct writer writers[WRITERS];
     struct twinlog *log = open_watched(0);
@@ -1331,7 +1306,6 @@ START_TEST(when_a_sync_fails_every_writer_hears_of_it_and_none_is_acknowledged_a
     ck_assert_int_eq(twinlog_close(log), -EIO);
     ck_assert_uint_ge(count_records(), durable);
 }
-END_TEST
 
 struct patient {
     struct twinlog *log;
@@ -1399,7 +1373,7 @@ static void join_patients(struct patient *patients, _Atomic bool *must_stop)
     }
 }
 
-START_TEST(writers_on_a_full_disk_are_refused_and_go_on_when_there_is_room)
+TEST(writers_on_a_full_disk_are_refused_and_go_on_when_there_is_room)
 {
     static struct patient patients[WRITERS];
     const struct twinlog_options options = small_options(0);
@@ -1428,10 +1402,9 @@ START_TEST(writers_on_a_full_disk_are_refused_and_go_on_when_there_is_room)
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(accepted);
 }
-END_TEST
 
 /* The disk has room for segments of 128 KiB at most. */
-START_TEST(small_records_are_not_refused_with_the_large_ones)
+TEST(small_records_are_not_refused_with_the_large_ones)
 {
     static struct patient patients[WRITERS];
     struct twinlog_options options = small_options(0);
@@ -1453,7 +1426,6 @@ START_TEST(small_records_are_not_refused_with_the_large_ones)
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(records);
 }
-END_TEST
 
 /* Large records among small ones, most of which no thread waits for: each roll is met by several writers at once. */
 static void *enqueue_all_sizes(void *argument)
@@ -1470,7 +1442,7 @@ static void *enqueue_all_sizes(void *argument)
     return NULL;
 }
 
-START_TEST(large_and_small_records_from_many_writers_find_their_place)
+TEST(large_and_small_records_from_many_writers_find_their_place)
 {
     static struct writer writers[WRITERS];
     struct twinlog_options options = small_options(0);
@@ -1491,9 +1463,8 @@ START_TEST(large_and_small_records_from_many_writers_find_their_place)
     ck_assert_int_eq(twinlog_close(log), 0);
     expect_sound(WRITERS * 60);
 }
-END_TEST
 
-START_TEST(close_lets_the_writers_inside_finish)
+TEST(close_lets_the_writers_inside_finish)
 {
     struct writer writers[WRITERS];
     struct twinlog *log = open_watched(0);
@@ -1507,9 +1478,10 @@ START_TEST(close_lets_the_writers_inside_finish)
     ck_assert_int_eq(twinlog_close(log), 0);
     ck_assert_uint_eq(count_records(), 500 + 3 * WRITERS + 1);
 }
-END_TEST
 
-START_TEST(the_twins_fill_up_and_nothing_is_lost)
+CASE("one writer", set_up, tear_down);
+
+TEST(the_twins_fill_up_and_nothing_is_lost)
 {
     struct twinlog *log = open_watched(0);
     char bytes[9000];
@@ -1526,76 +1498,4 @@ START_TEST(the_twins_fill_up_and_nothing_is_lost)
     ck_assert_int_eq(twinlog_wait(log, 81, TWINLOG_LEVEL_DURABLE, 0), -EINVAL);
     ck_assert_int_eq(twinlog_close(log), 0);
     ck_assert_uint_eq(count_records(), 80);
-}
-END_TEST
-
-Suite *commit_suite(void)
-{
-    Suite *suite = suite_create("commit");
-    TCase *one = tcase_create("one writer");
-    tcase_add_checked_fixture(one, set_up, tear_down);
-    tcase_add_test(one, the_last_block_is_written_again_with_the_same_bytes);
-    tcase_add_test(one, a_padded_log_never_writes_a_durable_block_again);
-    tcase_add_test(one, a_dense_log_can_be_continued_padded_and_back);
-    tcase_add_test(one, whose_turn_has_come_does_not_lead_the_group_that_waits_for_it);
-    tcase_add_test(one, a_writer_yields_before_it_leads_only_in_a_crowd);
-    tcase_add_test(one, writers_that_do_not_come_are_no_crowd);
-    tcase_add_test(one, an_interrupted_write_is_tried_again);
-    tcase_add_test(one, a_short_write_is_continued_under_a_sync_of_its_own);
-    tcase_add_test(one, a_sync_that_never_ran_is_run_behind_a_write_of_its_own);
-    tcase_add_test(one, a_write_that_never_moves_fails_in_the_end);
-    tcase_add_test(one, the_twins_fill_up_and_nothing_is_lost);
-    suite_add_tcase(suite, one);
-    TCase *failing = tcase_create("failure");
-    tcase_add_checked_fixture(failing, set_up, tear_down);
-    tcase_add_loop_test(failing, a_failed_write_or_sync_poisons_the_log_and_nothing_is_tried_again, 0,
-                        (int)(sizeof(failures) / sizeof(failures[0])));
-    suite_add_tcase(suite, failing);
-    TCase *alone = tcase_create("without the log around it");
-    tcase_add_checked_fixture(alone, set_up, tear_down);
-    tcase_add_test(alone, a_leader_that_comes_after_a_failure_writes_nothing);
-    tcase_add_test(alone, what_is_durable_is_published_for_other_processes);
-    tcase_add_test(alone, a_record_is_written_with_its_own_kind_and_time);
-    tcase_add_test(alone, a_restart_goes_on_in_another_segment_and_epoch);
-    tcase_add_test(alone, a_poisoned_log_is_not_stopped);
-    tcase_add_loop_test(alone, a_marker_that_finds_no_room_waits_for_the_next_segment, 0,
-                        (int)(sizeof(mark_places) / sizeof(mark_places[0])));
-    tcase_add_test(alone, a_poisoned_log_says_why_rather_than_that_the_disk_is_full);
-    tcase_add_test(alone, a_segment_in_hand_is_closed_with_the_log);
-    suite_add_tcase(suite, alone);
-    TCase *full = tcase_create("a full disk");
-    tcase_add_checked_fixture(full, set_up, tear_down);
-    tcase_add_loop_test(full, a_full_disk_refuses_records_and_nothing_happens, 0, 4);
-    tcase_add_test(full, what_was_accepted_before_the_disk_was_full_becomes_durable);
-    tcase_add_loop_test(full, a_large_record_is_refused_where_small_ones_still_find_room, 0, 2);
-    tcase_add_test(full, a_large_record_gets_a_larger_segment_than_the_one_that_was_prepared);
-    tcase_add_test(full, blocks_for_large_groups_are_reserved_and_those_for_small_ones_are_written);
-    tcase_add_test(full, a_segment_has_room_for_many_large_groups);
-    tcase_add_test(full, a_record_as_large_as_a_segment_is_accepted);
-    tcase_add_loop_test(full, a_full_log_can_be_opened_many_times, 0, 2);
-    tcase_add_test(full, a_log_that_is_full_of_large_records_can_be_opened);
-    tcase_add_test(full, a_full_disk_takes_no_lock_file_and_the_log_can_be_opened);
-    suite_add_tcase(suite, full);
-    TCase *rolling = tcase_create("rolling");
-    tcase_add_checked_fixture(rolling, set_up, tear_down);
-    tcase_add_test(rolling, a_group_that_fills_its_buffer_rolls_as_a_whole);
-    tcase_add_loop_test(rolling, records_of_all_sizes_find_their_place, 0, 6);
-    tcase_add_test(rolling, a_segment_is_left_when_it_has_enough_records);
-    tcase_add_test(rolling, a_segment_is_left_when_its_first_record_is_old);
-    tcase_add_test(rolling, a_segment_that_was_left_is_sealed_with_what_is_in_it);
-    tcase_add_test(rolling, a_segment_is_not_sealed_before_the_next_one_has_a_group);
-    tcase_add_test(rolling, the_first_group_of_a_segment_is_durable);
-    tcase_add_test(rolling, a_limit_is_passed_where_no_segment_can_be_made);
-    suite_add_tcase(suite, rolling);
-    TCase *many = tcase_create("many writers");
-    tcase_add_checked_fixture(many, set_up, tear_down);
-    tcase_add_test(many, writers_that_come_during_a_write_share_the_next_one);
-    tcase_add_test(many, writers_are_acknowledged_below_the_watermark);
-    tcase_add_test(many, when_a_sync_fails_every_writer_hears_of_it_and_none_is_acknowledged_after);
-    tcase_add_test(many, writers_on_a_full_disk_are_refused_and_go_on_when_there_is_room);
-    tcase_add_test(many, small_records_are_not_refused_with_the_large_ones);
-    tcase_add_test(many, large_and_small_records_from_many_writers_find_their_place);
-    tcase_add_test(many, close_lets_the_writers_inside_finish);
-    suite_add_tcase(suite, many);
-    return suite;
 }

@@ -115,7 +115,9 @@ static struct twinlog *make_log(unsigned count)
 
 /* ---- there and on ------------------------------------------------------------------------------ */
 
-START_TEST(a_consumer_goes_on_where_the_last_one_ended_in_every_mode)
+CASE("there and on", logdir_make, logdir_remove);
+
+TEST_LOOP(a_consumer_goes_on_where_the_last_one_ended_in_every_mode, 6)
 {
     struct twinlog_options options = log_options(0, 0);
     options.mode = (uint32_t)_i % 3;
@@ -148,9 +150,8 @@ START_TEST(a_consumer_goes_on_where_the_last_one_ended_in_every_mode)
     expect_no_next(consumer, 0);
     twinlog_consumer_close(consumer);
 }
-END_TEST
 
-START_TEST(no_trim_passes_a_new_consumer)
+TEST(no_trim_passes_a_new_consumer)
 {
     struct twinlog *log = make_log(100);
     struct twinlog_consumer *consumer = open_consumer(0);
@@ -162,9 +163,8 @@ START_TEST(no_trim_passes_a_new_consumer)
     expect_all(consumer, 61, 100, 0);
     close_both(consumer, log);
 }
-END_TEST
 
-START_TEST(a_new_consumer_may_begin_at_the_end)
+TEST(a_new_consumer_may_begin_at_the_end)
 {
     struct twinlog *log = make_log(100);
     struct twinlog_consumer *consumer = open_consumer(TWINLOG_CONSUMER_FROM_END);
@@ -177,7 +177,6 @@ START_TEST(a_new_consumer_may_begin_at_the_end)
     expect_next(consumer, 101, 0);
     close_both(consumer, log);
 }
-END_TEST
 
 /* ---- one at a time ----------------------------------------------------------------------------- */
 
@@ -204,7 +203,9 @@ static void expect_busy(pid_t pid)
     ck_assert_ptr_nonnull(strstr(report.text, words));
 }
 
-START_TEST(a_second_consumer_of_a_name_is_told_the_process_that_has_it)
+CASE("one at a time", logdir_make, logdir_remove);
+
+TEST(a_second_consumer_of_a_name_is_told_the_process_that_has_it)
 {
     log_close(make_log(3));
     holder = shared_page();
@@ -224,9 +225,8 @@ START_TEST(a_second_consumer_of_a_name_is_told_the_process_that_has_it)
     twinlog_consumer_close(consumer);
     twinlog_consumer_close(open_consumer(0));
 }
-END_TEST
 
-START_TEST(there_is_a_slot_for_256_names)
+TEST(there_is_a_slot_for_256_names)
 {
     static struct io_file *files[256];
     struct io *io;
@@ -249,7 +249,6 @@ START_TEST(there_is_a_slot_for_256_names)
         io_close(files[i]);
     io->ops->destroy(io);
 }
-END_TEST
 
 static struct twinlog_consumer *parents;
 
@@ -262,7 +261,7 @@ static int consume_in_child(void)
     return 0;
 }
 
-START_TEST(a_forked_child_neither_consumes_nor_keeps_the_name)
+TEST(a_forked_child_neither_consumes_nor_keeps_the_name)
 {
     log_close(make_log(3));
     parents = open_consumer(0);
@@ -275,7 +274,6 @@ START_TEST(a_forked_child_neither_consumes_nor_keeps_the_name)
     expect_next(consumer, 2, 0);
     twinlog_consumer_close(consumer);
 }
-END_TEST
 
 static int wait_for_ever(void *context)
 {
@@ -286,7 +284,7 @@ static int wait_for_ever(void *context)
 }
 
 /* As posix_spawn() does in another thread: the child has the parent's open files until it runs its program. */
-START_TEST(a_child_that_is_about_to_run_a_program_does_not_keep_the_name)
+TEST(a_child_that_is_about_to_run_a_program_does_not_keep_the_name)
 {
     static _Alignas(64) char stack[65536];
     log_close(make_log(1));
@@ -300,9 +298,8 @@ START_TEST(a_child_that_is_about_to_run_a_program_does_not_keep_the_name)
     ck_assert_int_eq(rc, 0);
     twinlog_consumer_close(consumer);
 }
-END_TEST
 
-START_TEST(what_is_no_consumer_is_refused)
+TEST(what_is_no_consumer_is_refused)
 {
     struct twinlog_consumer *consumer;
     struct twinlog_record record;
@@ -325,11 +322,12 @@ START_TEST(what_is_no_consumer_is_refused)
     ck_assert_int_eq(twinlog_consumer_next(consumer, NULL), -EINVAL);
     twinlog_consumer_close(consumer);
 }
-END_TEST
 
 /* ---- what is removed ------------------------------------------------------------------------------ */
 
-START_TEST(a_trim_that_passes_the_cursor_is_told_once)
+CASE("what is removed", logdir_make, logdir_remove);
+
+TEST(a_trim_that_passes_the_cursor_is_told_once)
 {
     struct twinlog *log = make_log(100);
     struct twinlog_consumer *consumer = open_consumer(0);
@@ -342,10 +340,9 @@ START_TEST(a_trim_that_passes_the_cursor_is_told_once)
     commit_up_to(consumer, log, 100);
     close_both(consumer, log);
 }
-END_TEST
 
 /* 0: next tells of the truncation; 1: commit does first; 2: nothing was returned since the opening */
-START_TEST(a_truncation_of_what_was_finished_with_is_told_once)
+TEST_LOOP(a_truncation_of_what_was_finished_with_is_told_once, 3)
 {
     struct twinlog *log = make_log(100);
     struct twinlog_consumer *consumer = open_consumer(0);
@@ -367,9 +364,8 @@ START_TEST(a_truncation_of_what_was_finished_with_is_told_once)
     expect_all(consumer, 61, 150, 1);
     close_both(consumer, log);
 }
-END_TEST
 
-START_TEST(a_reset_is_told_also_when_all_was_finished_with_and_trimmed)
+TEST(a_reset_is_told_also_when_all_was_finished_with_and_trimmed)
 {
     struct twinlog *log = make_log(100);
     struct twinlog_consumer *consumer = open_consumer(0);
@@ -384,7 +380,6 @@ START_TEST(a_reset_is_told_also_when_all_was_finished_with_and_trimmed)
     expect_all(consumer, 10, 209, 1);
     close_both(consumer, log);
 }
-END_TEST
 
 static int put_cursor(void *context, struct state *state)
 {
@@ -395,7 +390,7 @@ static int put_cursor(void *context, struct state *state)
 }
 
 /* The truncation has its segment, and has not moved the cursor yet. */
-START_TEST(a_consumer_that_comes_in_the_middle_of_a_truncation_begins_at_the_end)
+TEST(a_consumer_that_comes_in_the_middle_of_a_truncation_begins_at_the_end)
 {
     struct twinlog *log = make_log(100);
     uint64_t lsn = 70;
@@ -411,10 +406,9 @@ START_TEST(a_consumer_that_comes_in_the_middle_of_a_truncation_begins_at_the_end
     expect_all(consumer, 61, 100, 1);
     close_both(consumer, log);
 }
-END_TEST
 
 /* 0: next would tell of the first truncation; 1: commit has; 2: a wait has found it. */
-START_TEST(the_second_of_two_truncations_is_not_missed)
+TEST_LOOP(the_second_of_two_truncations_is_not_missed, 3)
 {
     struct twinlog *log = make_log(100);
     struct twinlog_consumer *consumer = open_consumer(0);
@@ -431,7 +425,6 @@ START_TEST(the_second_of_two_truncations_is_not_missed)
     commit_up_to(consumer, log, 120);
     close_both(consumer, log);
 }
-END_TEST
 
 static void spoil(const char *words)
 {
@@ -445,7 +438,7 @@ static void spoil(const char *words)
     patch_file(log_segment(1), found - bytes, "?", 1);
 }
 
-START_TEST(what_is_in_front_of_damage_can_be_committed)
+TEST(what_is_in_front_of_damage_can_be_committed)
 {
     struct twinlog *log = make_log(100);
     put(log, 0, 100);
@@ -470,7 +463,6 @@ START_TEST(what_is_in_front_of_damage_can_be_committed)
     twinlog_consumer_close(consumer);
     log_close(log);
 }
-END_TEST
 
 static struct io_ops ops;
 static const struct io_ops *real;
@@ -485,7 +477,7 @@ static int lock_behind_a_truncation(struct io_file *file, enum io_lock which, bo
     return real->lock(file, which, is_exclusive);
 }
 
-START_TEST(a_truncation_while_a_cursor_is_made_at_the_end_is_no_error)
+TEST(a_truncation_while_a_cursor_is_made_at_the_end_is_no_error)
 {
     struct twinlog_consumer_options options = TWINLOG_CONSUMER_OPTIONS_INIT;
     struct twinlog_consumer *consumer;
@@ -504,31 +496,4 @@ START_TEST(a_truncation_while_a_cursor_is_made_at_the_end_is_no_error)
     expect_next(consumer, 51, 1);
     twinlog_consumer_close(consumer);
     log_close(writer);
-}
-END_TEST
-
-Suite *consumer_suite(void)
-{
-    Suite *suite = suite_create("consumer");
-    TCase *tests = logdir_case(suite, "there and on", logdir_make);
-    tcase_add_loop_test(tests, a_consumer_goes_on_where_the_last_one_ended_in_every_mode, 0, 6);
-    tcase_add_test(tests, no_trim_passes_a_new_consumer);
-    tcase_add_test(tests, a_new_consumer_may_begin_at_the_end);
-
-    tests = logdir_case(suite, "one at a time", logdir_make);
-    tcase_add_test(tests, a_second_consumer_of_a_name_is_told_the_process_that_has_it);
-    tcase_add_test(tests, there_is_a_slot_for_256_names);
-    tcase_add_test(tests, a_forked_child_neither_consumes_nor_keeps_the_name);
-    tcase_add_test(tests, a_child_that_is_about_to_run_a_program_does_not_keep_the_name);
-    tcase_add_test(tests, what_is_no_consumer_is_refused);
-
-    tests = logdir_case(suite, "what is removed", logdir_make);
-    tcase_add_test(tests, a_trim_that_passes_the_cursor_is_told_once);
-    tcase_add_loop_test(tests, a_truncation_of_what_was_finished_with_is_told_once, 0, 3);
-    tcase_add_test(tests, a_reset_is_told_also_when_all_was_finished_with_and_trimmed);
-    tcase_add_test(tests, a_consumer_that_comes_in_the_middle_of_a_truncation_begins_at_the_end);
-    tcase_add_loop_test(tests, the_second_of_two_truncations_is_not_missed, 0, 3);
-    tcase_add_test(tests, a_truncation_while_a_cursor_is_made_at_the_end_is_no_error);
-    tcase_add_test(tests, what_is_in_front_of_damage_can_be_committed);
-    return suite;
 }

@@ -190,7 +190,9 @@ static uint64_t newest_lsn(const struct listing *listing)
     return lsn;
 }
 
-START_TEST(segments_are_listed_in_the_order_of_the_log)
+CASE("look", make_place, logdir_remove);
+
+TEST(segments_are_listed_in_the_order_of_the_log)
 {
     const struct twinlog_options options = small_segments(0);
     struct twinlog *log = log_open(&options);
@@ -224,7 +226,6 @@ START_TEST(segments_are_listed_in_the_order_of_the_log)
     }
     ck_assert_uint_eq(next, 301);
 }
-END_TEST
 
 static int stop_at_second(void *context, const struct twinlog_segment *segment)
 {
@@ -232,7 +233,7 @@ static int stop_at_second(void *context, const struct twinlog_segment *segment)
     return ++*(int *)context == 2 ? 17 : 0;
 }
 
-START_TEST(a_listing_ends_when_the_caller_says_so)
+TEST(a_listing_ends_when_the_caller_says_so)
 {
     const struct twinlog_options options = small_segments(0);
     struct twinlog *log = log_open(&options);
@@ -243,7 +244,6 @@ START_TEST(a_listing_ends_when_the_caller_says_so)
     ck_assert_int_eq(twinlog_segments(log_dir, stop_at_second, &calls), 17);
     ck_assert_int_eq(calls, 2);
 }
-END_TEST
 
 /* ---- beside a writer that trims and truncates -------------------------------------------------- */
 
@@ -331,7 +331,7 @@ static int print_finding(void *context, const struct twinlog_report *report)
     return 0;
 }
 
-START_TEST(verify_finds_nothing_wrong_beside_a_writer_that_trims_and_truncates)
+TEST(verify_finds_nothing_wrong_beside_a_writer_that_trims_and_truncates)
 {
     struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
     struct churn churn;
@@ -353,7 +353,6 @@ START_TEST(verify_finds_nothing_wrong_beside_a_writer_that_trims_and_truncates)
     end_churn(&churn);
     ck_assert_int_eq(twinlog_verify(log_dir, &options, NULL), 0);
 }
-END_TEST
 
 /* Called while the first segment is walked: everything behind it gets another incarnation, or is gone. */
 static void change_all(void *context, uint64_t done_bytes, uint64_t total_bytes)
@@ -370,7 +369,7 @@ static void change_all(void *context, uint64_t done_bytes, uint64_t total_bytes)
     *log = NULL;
 }
 
-START_TEST(verify_goes_on_in_what_is_left)
+TEST(verify_goes_on_in_what_is_left)
 {
     struct twinlog_verify_options verify = TWINLOG_VERIFY_OPTIONS_INIT;
     const struct twinlog_options options = small_segments(0);
@@ -386,7 +385,6 @@ START_TEST(verify_goes_on_in_what_is_left)
     ck_assert_uint_ge(records, 300);
     log_close(log);
 }
-END_TEST
 
 /* Called when the end of the log has been read, and not been judged yet. */
 static void go_on_writing(void *context, uint64_t done_bytes, uint64_t total_bytes)
@@ -404,7 +402,7 @@ static void go_on_writing(void *context, uint64_t done_bytes, uint64_t total_byt
         ck_assert_int_eq(twinlog_append(*log, garbage, sizeof(garbage), NULL), 0);
 }
 
-START_TEST(a_writer_that_comes_while_verify_looks_is_no_damage)
+TEST(a_writer_that_comes_while_verify_looks_is_no_damage)
 {
     struct twinlog_verify_options verify = TWINLOG_VERIFY_OPTIONS_INIT;
     struct twinlog *log = log_open(NULL), *later = NULL;
@@ -420,7 +418,6 @@ START_TEST(a_writer_that_comes_while_verify_looks_is_no_damage)
     ck_assert_uint_ge(records, 10);
     log_close(later);
 }
-END_TEST
 
 /* Returns the records. */
 static uint64_t check_churned(const char *dir)
@@ -446,7 +443,9 @@ static uint64_t check_churned(const char *dir)
     return count;
 }
 
-START_TEST(a_backup_beside_a_writer_that_trims_and_truncates_is_a_sound_log)
+CASE("backup", make_place, logdir_remove);
+
+TEST(a_backup_beside_a_writer_that_trims_and_truncates_is_a_sound_log)
 {
     struct churn churn;
     unsigned done = 0;
@@ -478,7 +477,6 @@ START_TEST(a_backup_beside_a_writer_that_trims_and_truncates_is_a_sound_log)
     end_churn(&churn);
     ck_assert_uint_ge(done, 1);
 }
-END_TEST
 
 /* ---- what a backup holds ----------------------------------------------------------------------- */
 
@@ -529,7 +527,7 @@ static uint64_t cursor_in_copy(const char *name)
     return lsn;
 }
 
-START_TEST(a_backup_holds_all_that_was_durable_when_it_began)
+TEST(a_backup_holds_all_that_was_durable_when_it_began)
 {
     const struct twinlog_options options = small_segments(0);
     struct twinlog *log = log_open(&options);
@@ -560,7 +558,6 @@ START_TEST(a_backup_holds_all_that_was_durable_when_it_began)
     log_close(log);
     log_check();
 }
-END_TEST
 
 /* Of the files of a copy, how many are links? */
 static unsigned count_links(const char *dir)
@@ -578,7 +575,7 @@ static unsigned count_links(const char *dir)
     return count;
 }
 
-START_TEST(neither_log_changes_the_other_through_a_link)
+TEST(neither_log_changes_the_other_through_a_link)
 {
     const struct twinlog_options options = small_segments(0);
     struct twinlog *log = log_open(&options), *copy;
@@ -619,7 +616,6 @@ START_TEST(neither_log_changes_the_other_through_a_link)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
     ck_assert_int_eq(twinlog_verify(copy_dir, NULL, NULL), 0);
 }
-END_TEST
 
 /* Segments of the log that no process may give another incarnation now, by the lock that says so. */
 static unsigned count_held(void)
@@ -654,7 +650,7 @@ static void note_held(void *context, uint64_t done_bytes, uint64_t total_bytes)
         *least = held;
 }
 
-START_TEST(what_is_being_copied_is_held)
+TEST(what_is_being_copied_is_held)
 {
     struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
     const struct twinlog_options log_options = small_segments(0);
@@ -674,9 +670,8 @@ START_TEST(what_is_being_copied_is_held)
     ck_assert_uint_eq(count_held(), 0);
     log_close(log);
 }
-END_TEST
 
-START_TEST(a_backup_can_share_nothing)
+TEST(a_backup_can_share_nothing)
 {
     const struct twinlog_options options = small_segments(0);
     struct twinlog *log = log_open(&options);
@@ -691,9 +686,8 @@ START_TEST(a_backup_can_share_nothing)
     in_copy(take_tally);
     ck_assert_uint_eq(copy_tally.last_lsn, 300);
 }
-END_TEST
 
-START_TEST(a_backup_goes_to_another_file_system)
+TEST(a_backup_goes_to_another_file_system)
 {
     const struct twinlog_options options = small_segments(0);
     struct stat here, there;
@@ -713,9 +707,8 @@ START_TEST(a_backup_goes_to_another_file_system)
     ck_assert_uint_eq(copy_tally.last_lsn, 300);
     remove_copy();
 }
-END_TEST
 
-START_TEST(cursors_values_the_head_and_a_truncation_are_in_the_backup)
+TEST(cursors_values_the_head_and_a_truncation_are_in_the_backup)
 {
     const struct twinlog_options options = small_segments(0);
     struct twinlog *log = log_open(&options), *copy;
@@ -747,9 +740,8 @@ START_TEST(cursors_values_the_head_and_a_truncation_are_in_the_backup)
     ck_assert_uint_eq(lsn, 211);
     ck_assert_int_eq(twinlog_close(copy), 0);
 }
-END_TEST
 
-START_TEST(an_empty_log_and_one_that_was_reset_can_be_backed_up)
+TEST(an_empty_log_and_one_that_was_reset_can_be_backed_up)
 {
     const struct twinlog_options options = small_segments(0);
     struct twinlog *log = log_open(&options), *copy;
@@ -769,11 +761,10 @@ START_TEST(an_empty_log_and_one_that_was_reset_can_be_backed_up)
     ck_assert_uint_eq(lsn, 5000);
     ck_assert_int_eq(twinlog_close(copy), 0);
 }
-END_TEST
 
 /* ---- backups that do not come about ------------------------------------------------------------- */
 
-START_TEST(damage_is_not_copied)
+TEST(damage_is_not_copied)
 {
     const struct twinlog_options options = small_segments(0);
     struct twinlog *log = log_open(&options);
@@ -784,9 +775,8 @@ START_TEST(damage_is_not_copied)
     ck_assert_int_eq(back_up_error(), TWINLOG_ECORRUPT);
     ck_assert_uint_eq(count_files(copy_dir), 0);
 }
-END_TEST
 
-START_TEST(a_backup_needs_a_log_and_an_empty_place)
+TEST(a_backup_needs_a_log_and_an_empty_place)
 {
     ck_assert_int_eq(back_up_error(), -ENOENT);
     ck_assert_int_eq(mkdir(log_dir, 0777), 0);
@@ -797,7 +787,6 @@ START_TEST(a_backup_needs_a_log_and_an_empty_place)
     ck_assert_int_eq(back_up_error(), -ENOTEMPTY);
     in_copy(take_tally);
 }
-END_TEST
 
 static unsigned exit_after;
 
@@ -854,7 +843,7 @@ static unsigned interrupt_everywhere(void)
     return exit_after;
 }
 
-START_TEST(an_interrupted_backup_is_refused)
+TEST(an_interrupted_backup_is_refused)
 {
     const struct twinlog_options options = small_segments(0);
     struct twinlog *log = log_open(&options);
@@ -865,7 +854,6 @@ START_TEST(an_interrupted_backup_is_refused)
     in_copy(take_tally);
     ck_assert_uint_eq(copy_tally.last_lsn, 300);
 }
-END_TEST
 
 /* ---- on simulated disks -------------------------------------------------------------------------- */
 
@@ -952,7 +940,9 @@ static void append_sim(struct twinlog *log, unsigned count)
     ck_assert_int_eq(twinlog_sync(log), 0);
 }
 
-START_TEST(at_any_moment_a_log_looks_sound_and_can_be_copied)
+CASE("look", make_place, logdir_remove);
+
+TEST(at_any_moment_a_log_looks_sound_and_can_be_copied)
 {
     const struct simdisk_options disk_options = { .seed = 5, .has_direct = true };
     struct looking looking = { .disk = simdisk_create(&disk_options) };
@@ -979,7 +969,6 @@ START_TEST(at_any_moment_a_log_looks_sound_and_can_be_copied)
     ck_assert_uint_lt(looking.busy, 10);
     simdisk_destroy(looking.disk);
 }
-END_TEST
 
 struct crashing {
     struct simdisk *disk;
@@ -1022,7 +1011,9 @@ static void crash_now(void *context, enum simdisk_op op)
     check_image(context, SIM_CUT_RANDOM);
 }
 
-START_TEST(a_crash_leaves_the_whole_backup_or_none)
+CASE("backup", make_place, logdir_remove);
+
+TEST(a_crash_leaves_the_whole_backup_or_none)
 {
     const struct simdisk_options disk_options = { .seed = 2, .has_direct = true };
     const struct twinlog_backup_options options = TWINLOG_BACKUP_OPTIONS_INIT;
@@ -1040,10 +1031,9 @@ START_TEST(a_crash_leaves_the_whole_backup_or_none)
     simdisk_destroy(crashing.disk);
     simdisk_destroy(disk);
 }
-END_TEST
 
 /* The file through which a writer says what is durable does not fit on the disk. */
-START_TEST(a_backup_ends_no_earlier_than_the_head)
+TEST(a_backup_ends_no_earlier_than_the_head)
 {
     const struct simdisk_options disk_options = { .seed = 6, .has_direct = true };
     const struct simdisk_fault fault = { .op = SIM_ALLOCATE, .nth = 1, .error = -ENOSPC };
@@ -1068,7 +1058,6 @@ START_TEST(a_backup_ends_no_earlier_than_the_head)
     simdisk_destroy(to);
     simdisk_destroy(from);
 }
-END_TEST
 
 /* Each operation on either disk fails once. Then there is no copy, or it was good all the same. */
 static void fail_backup(struct simdisk *from, bool is_source, uint64_t nth, bool *ret_has_failed)
@@ -1092,7 +1081,7 @@ static void fail_backup(struct simdisk *from, bool is_source, uint64_t nth, bool
     simdisk_destroy(to);
 }
 
-START_TEST(a_backup_that_fails_says_so)
+TEST(a_backup_that_fails_says_so)
 {
     struct simdisk *from = make_sim_log();
 
@@ -1106,7 +1095,6 @@ START_TEST(a_backup_that_fails_says_so)
     }
     simdisk_destroy(from);
 }
-END_TEST
 
 /* ---- repair ------------------------------------------------------------------------------------ */
 
@@ -1232,12 +1220,13 @@ static struct twinlog_report expect_loss(uint64_t first_lsn, uint64_t last_lsn)
     return losses.list[0];
 }
 
-START_TEST(repair_copies_a_sound_log_as_it_is)
+CASE("repair", make_place, logdir_remove);
+
+TEST(repair_copies_a_sound_log_as_it_is)
 {
     make_damageable();
     expect_loss(0, 0);
 }
-END_TEST
 
 /* Where a record is in the file of its segment. */
 static off_t find_record(const char *path, uint32_t sequence, size_t *ret_size)
@@ -1255,7 +1244,7 @@ static off_t find_record(const char *path, uint32_t sequence, size_t *ret_size)
     return at - file;
 }
 
-START_TEST(a_lost_record_is_told_and_leaves_its_number_empty)
+TEST(a_lost_record_is_told_and_leaves_its_number_empty)
 {
     struct twinlog_report lost;
     struct listing listing;
@@ -1275,10 +1264,9 @@ START_TEST(a_lost_record_is_told_and_leaves_its_number_empty)
     ck_assert_str_eq(lost.file, listing.list[1].file);
     ck_assert_uint_eq(lost.offset, (uint64_t)at - RECORD_HEADER_BYTES);
 }
-END_TEST
 
 /* Of the group only its header; the record's own checksums tell which one it is. */
-START_TEST(a_record_with_a_type_and_a_tag_is_found_without_its_group)
+TEST(a_record_with_a_type_and_a_tag_is_found_without_its_group)
 {
     const struct twinlog_entry entries[] = { { .data = "first", .size = 5, .type = 7, .tag = 0x1234 },
                                              { .data = "second", .size = 6, .tag = 1 } };
@@ -1306,9 +1294,8 @@ START_TEST(a_record_with_a_type_and_a_tag_is_found_without_its_group)
     }
     twinlog_reader_close(reader);
 }
-END_TEST
 
-START_TEST(a_segment_without_a_header_gets_its_place_back)
+TEST(a_segment_without_a_header_gets_its_place_back)
 {
     struct listing listing;
 
@@ -1326,10 +1313,9 @@ START_TEST(a_segment_without_a_header_gets_its_place_back)
         ck_assert_int_eq(link(path, log_file(listing.list[i].file)), 0);
     }
 }
-END_TEST
 
 /* Even then the records behind are found, and two segments without a header are not one too many. */
-START_TEST(headers_of_neighbours_and_a_first_group_may_be_gone_at_once)
+TEST(headers_of_neighbours_and_a_first_group_may_be_gone_at_once)
 {
     struct listing listing;
     struct losses losses = { 0 };
@@ -1347,9 +1333,8 @@ START_TEST(headers_of_neighbours_and_a_first_group_may_be_gone_at_once)
     expect_all_but(losses.list[0].first_lsn, losses.list[losses.count - 1].last_lsn);
     expect_names();
 }
-END_TEST
 
-START_TEST(a_missing_segment_is_a_gap_and_no_more)
+TEST(a_missing_segment_is_a_gap_and_no_more)
 {
     struct listing listing;
 
@@ -1366,7 +1351,6 @@ START_TEST(a_missing_segment_is_a_gap_and_no_more)
         ck_assert_int_eq(link(path, log_file(segment->file)), 0);
     }
 }
-END_TEST
 
 static void expect_damage_behind(uint64_t last_lsn)
 {
@@ -1383,7 +1367,7 @@ static void expect_damage_behind(uint64_t last_lsn)
 
 /* Nothing but the footer of the newest segment tells that it was started: it is no spare, and the log does not end in
  * front of it. */
-START_TEST(a_sealed_segment_without_any_group_is_damage)
+TEST(a_sealed_segment_without_any_group_is_damage)
 {
     static const unsigned char zeros[64 * 1024];
     const struct twinlog_options options = small_segments(0);
@@ -1413,9 +1397,8 @@ START_TEST(a_sealed_segment_without_any_group_is_damage)
     ck_assert_uint_eq(losses.list[0].last_lsn, sealed->last_lsn);
     ck_assert_uint_eq(result.last_lsn, sealed->last_lsn);
 }
-END_TEST
 
-START_TEST(a_segment_that_was_truncated_is_read_as_far_as_it_goes)
+TEST(a_segment_that_was_truncated_is_read_as_far_as_it_goes)
 {
     struct twinlog_repair_result result;
     struct losses losses = { 0 };
@@ -1431,7 +1414,6 @@ START_TEST(a_segment_that_was_truncated_is_read_as_far_as_it_goes)
     expect_all_but(losses.list[0].first_lsn, losses.list[0].last_lsn);
     expect_names();
 }
-END_TEST
 
 enum state_loss {
     STATE_MISSING,
@@ -1480,11 +1462,10 @@ static void lose_state(int loss)
     ck_assert_int_eq(twinlog_close(copy), 0);
 }
 
-START_TEST(without_the_state_only_names_are_lost)
+TEST_LOOP(without_the_state_only_names_are_lost, STATE_LOSSES)
 {
     lose_state(_i);
 }
-END_TEST
 
 /* Nothing came behind the last group, so it is taken for torn, as opening would. */
 static uint64_t consumed_lsn;
@@ -1517,7 +1498,7 @@ static void make_torn_tail(uint64_t consumed)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), consumed > 7 ? TWINLOG_ECORRUPT : 0);
 }
 
-START_TEST(a_torn_tail_is_left_out_without_a_word)
+TEST(a_torn_tail_is_left_out_without_a_word)
 {
     struct twinlog_repair_result result;
     struct losses losses = { 0 };
@@ -1530,9 +1511,8 @@ START_TEST(a_torn_tail_is_left_out_without_a_word)
     in_copy(take_tally);
     ck_assert_uint_eq(copy_tally.last_lsn, 7);
 }
-END_TEST
 
-START_TEST(what_a_cursor_has_passed_was_there)
+TEST(what_a_cursor_has_passed_was_there)
 {
     struct twinlog_repair_result result;
     struct losses losses = { 0 };
@@ -1546,9 +1526,10 @@ START_TEST(what_a_cursor_has_passed_was_there)
     ck_assert_uint_eq(result.last_lsn, 10);
     ck_assert_uint_eq(cursor_in_copy("consumer"), 10);
 }
-END_TEST
 
-START_TEST(a_backup_has_no_torn_tail)
+CASE("backup", make_place, logdir_remove);
+
+TEST(a_backup_has_no_torn_tail)
 {
     make_torn_tail(7);
     ck_assert_uint_eq(back_up(0).last_lsn, 7);
@@ -1556,9 +1537,10 @@ START_TEST(a_backup_has_no_torn_tail)
     in_copy(take_tally);
     ck_assert_uint_eq(copy_tally.last_lsn, 7);
 }
-END_TEST
 
-START_TEST(what_belongs_to_another_log_is_left_alone)
+CASE("repair", make_place, logdir_remove);
+
+TEST(what_belongs_to_another_log_is_left_alone)
 {
     char other[400], path[700];
     struct twinlog *log;
@@ -1573,9 +1555,8 @@ START_TEST(what_belongs_to_another_log_is_left_alone)
     ck_assert_int_eq(log_open_error(NULL), TWINLOG_EFOREIGN);
     expect_loss(0, 0);
 }
-END_TEST
 
-START_TEST(repair_needs_a_log_without_a_writer)
+TEST(repair_needs_a_log_without_a_writer)
 {
     struct twinlog_repair_result result;
     struct losses losses = { 0 };
@@ -1593,7 +1574,6 @@ START_TEST(repair_needs_a_log_without_a_writer)
     ck_assert_int_eq(repair(&losses, &result), 0);
     ck_assert_int_eq(repair(&losses, &result), -ENOTEMPTY);
 }
-END_TEST
 
 static void open_once(void *context, uint64_t done_bytes, uint64_t total_bytes)
 {
@@ -1605,7 +1585,7 @@ static void open_once(void *context, uint64_t done_bytes, uint64_t total_bytes)
         *log = log_open(NULL);
 }
 
-START_TEST(a_writer_that_comes_while_repair_reads_is_in_the_way)
+TEST(a_writer_that_comes_while_repair_reads_is_in_the_way)
 {
     struct twinlog_repair_options options = TWINLOG_REPAIR_OPTIONS_INIT;
     struct twinlog *log = NULL;
@@ -1616,7 +1596,6 @@ START_TEST(a_writer_that_comes_while_repair_reads_is_in_the_way)
     ck_assert_int_eq(twinlog_repair(log_dir, copy_dir, &options, NULL), -EBUSY);
     log_close(log);
 }
-END_TEST
 
 static void cut_and_append(void *context, uint64_t done_bytes, uint64_t total_bytes)
 {
@@ -1634,7 +1613,7 @@ static void cut_and_append(void *context, uint64_t done_bytes, uint64_t total_by
     log_close(log);
 }
 
-START_TEST(a_writer_that_comes_and_goes_while_repair_reads_is_in_the_way)
+TEST(a_writer_that_comes_and_goes_while_repair_reads_is_in_the_way)
 {
     struct twinlog_repair_options options = TWINLOG_REPAIR_OPTIONS_INIT;
     bool is_done = false;
@@ -1645,9 +1624,8 @@ START_TEST(a_writer_that_comes_and_goes_while_repair_reads_is_in_the_way)
     ck_assert_int_eq(twinlog_repair(log_dir, copy_dir, &options, NULL), -EBUSY);
     ck_assert(is_done);
 }
-END_TEST
 
-START_TEST(the_caller_can_end_a_repair)
+TEST(the_caller_can_end_a_repair)
 {
     struct twinlog_repair_result result;
     struct losses losses = { .verdict = 23 };
@@ -1657,7 +1635,6 @@ START_TEST(the_caller_can_end_a_repair)
     ck_assert_int_eq(repair(&losses, &result), 23);
     ck_assert_uint_eq(losses.count, 1);
 }
-END_TEST
 
 static int say_23(void *context, const struct twinlog_report *finding)
 {
@@ -1665,7 +1642,9 @@ static int say_23(void *context, const struct twinlog_report *finding)
     return finding->error != 0 ? 23 : 0;
 }
 
-START_TEST(the_caller_can_end_verify)
+CASE("look", make_place, logdir_remove);
+
+TEST(the_caller_can_end_verify)
 {
     struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
     unsigned calls = 0;
@@ -1678,7 +1657,6 @@ START_TEST(the_caller_can_end_verify)
     ck_assert_int_eq(twinlog_verify(log_dir, &options, NULL), 23);
     ck_assert_uint_eq(calls, 1);
 }
-END_TEST
 
 /* ---- findings that cost no record ---------------------------------------------------------------- */
 
@@ -1712,7 +1690,7 @@ static struct finding verify_harmless(void)
     return found;
 }
 
-START_TEST(a_bad_index_and_a_bad_copy_of_the_state_are_told)
+TEST(a_bad_index_and_a_bad_copy_of_the_state_are_told)
 {
     struct finding found;
 
@@ -1730,7 +1708,6 @@ START_TEST(a_bad_index_and_a_bad_copy_of_the_state_are_told)
     ck_assert_uint_eq(found.finding, TWINLOG_FOUND_BAD_INDEX);
     ck_assert_str_eq(found.file, "0000000000000002.twl");
 }
-END_TEST
 
 /* Whole by its checksums, but not true: what a mistake of ours would write. */
 static void falsify(int which, unsigned char *footer_at, struct segment_footer *footer)
@@ -1754,7 +1731,7 @@ static void falsify(int which, unsigned char *footer_at, struct segment_footer *
 
 #define FALSE_FOOTERS 9
 
-START_TEST(a_footer_or_an_index_that_is_not_true_is_told)
+TEST_LOOP(a_footer_or_an_index_that_is_not_true_is_told, FALSE_FOOTERS + 1)
 {
     static unsigned char bytes[64 * 1024];
     unsigned char *footer_at = bytes + sizeof(bytes) - SEGMENT_FOOTER_BYTES;
@@ -1780,67 +1757,5 @@ START_TEST(a_footer_or_an_index_that_is_not_true_is_told)
     else
         ck_assert_uint_eq(verify_harmless().finding, TWINLOG_FOUND_BAD_INDEX);
 }
-END_TEST
 
 /* ------------------------------------------------------------------------------------------------ */
-
-static TCase *make_case(Suite *suite, const char *name)
-{
-    TCase *tests = tcase_create(name);
-
-    tcase_add_checked_fixture(tests, make_place, logdir_remove);
-    tcase_set_timeout(tests, 30);
-    suite_add_tcase(suite, tests);
-    return tests;
-}
-
-Suite *copy_suite(void)
-{
-    Suite *suite = suite_create("copy");
-    TCase *look = make_case(suite, "look"), *backup = make_case(suite, "backup");
-    TCase *mend = make_case(suite, "repair");
-
-    tcase_add_test(look, segments_are_listed_in_the_order_of_the_log);
-    tcase_add_test(look, a_listing_ends_when_the_caller_says_so);
-    tcase_add_test(look, verify_finds_nothing_wrong_beside_a_writer_that_trims_and_truncates);
-    tcase_add_test(look, at_any_moment_a_log_looks_sound_and_can_be_copied);
-    tcase_add_test(look, verify_goes_on_in_what_is_left);
-    tcase_add_test(look, a_writer_that_comes_while_verify_looks_is_no_damage);
-    tcase_add_test(look, the_caller_can_end_verify);
-    tcase_add_test(look, a_bad_index_and_a_bad_copy_of_the_state_are_told);
-    tcase_add_loop_test(look, a_footer_or_an_index_that_is_not_true_is_told, 0, FALSE_FOOTERS + 1);
-
-    tcase_add_test(backup, a_backup_beside_a_writer_that_trims_and_truncates_is_a_sound_log);
-    tcase_add_test(backup, a_backup_holds_all_that_was_durable_when_it_began);
-    tcase_add_test(backup, neither_log_changes_the_other_through_a_link);
-    tcase_add_test(backup, what_is_being_copied_is_held);
-    tcase_add_test(backup, a_backup_can_share_nothing);
-    tcase_add_test(backup, a_backup_goes_to_another_file_system);
-    tcase_add_test(backup, cursors_values_the_head_and_a_truncation_are_in_the_backup);
-    tcase_add_test(backup, an_empty_log_and_one_that_was_reset_can_be_backed_up);
-    tcase_add_test(backup, a_backup_has_no_torn_tail);
-    tcase_add_test(backup, damage_is_not_copied);
-    tcase_add_test(backup, a_backup_needs_a_log_and_an_empty_place);
-    tcase_add_test(backup, an_interrupted_backup_is_refused);
-    tcase_add_test(backup, a_crash_leaves_the_whole_backup_or_none);
-    tcase_add_test(backup, a_backup_that_fails_says_so);
-    tcase_add_test(backup, a_backup_ends_no_earlier_than_the_head);
-
-    tcase_add_test(mend, repair_copies_a_sound_log_as_it_is);
-    tcase_add_test(mend, a_lost_record_is_told_and_leaves_its_number_empty);
-    tcase_add_test(mend, a_record_with_a_type_and_a_tag_is_found_without_its_group);
-    tcase_add_test(mend, a_segment_without_a_header_gets_its_place_back);
-    tcase_add_test(mend, headers_of_neighbours_and_a_first_group_may_be_gone_at_once);
-    tcase_add_test(mend, a_missing_segment_is_a_gap_and_no_more);
-    tcase_add_test(mend, a_sealed_segment_without_any_group_is_damage);
-    tcase_add_test(mend, a_segment_that_was_truncated_is_read_as_far_as_it_goes);
-    tcase_add_loop_test(mend, without_the_state_only_names_are_lost, 0, STATE_LOSSES);
-    tcase_add_test(mend, a_torn_tail_is_left_out_without_a_word);
-    tcase_add_test(mend, what_a_cursor_has_passed_was_there);
-    tcase_add_test(mend, what_belongs_to_another_log_is_left_alone);
-    tcase_add_test(mend, repair_needs_a_log_without_a_writer);
-    tcase_add_test(mend, a_writer_that_comes_while_repair_reads_is_in_the_way);
-    tcase_add_test(mend, a_writer_that_comes_and_goes_while_repair_reads_is_in_the_way);
-    tcase_add_test(mend, the_caller_can_end_a_repair);
-    return suite;
-}

@@ -147,16 +147,17 @@ static uint64_t begin(struct group_header *ret_next)
     return at;
 }
 
-START_TEST(a_group_that_continues_is_entered)
+CASE("walk", set_up, NULL);
+
+TEST(a_group_that_continues_is_entered)
 {
     struct group_header group;
     uint64_t at = begin(&group);
     put(at, &group);
     ck_assert_uint_eq(count_groups(), 3);
 }
-END_TEST
 
-START_TEST(a_group_of_another_chain_is_not)
+TEST(a_group_of_another_chain_is_not)
 {
     struct group_header group;
     uint64_t at = begin(&group);
@@ -164,9 +165,8 @@ START_TEST(a_group_of_another_chain_is_not)
     put(at, &group);
     ck_assert_uint_eq(count_groups(), 2);
 }
-END_TEST
 
-START_TEST(a_group_that_skips_or_repeats_an_lsn_is_not)
+TEST(a_group_that_skips_or_repeats_an_lsn_is_not)
 {
     for (int64_t wrong = -1; wrong <= 1; wrong += 2) {
         set_up();
@@ -178,9 +178,8 @@ START_TEST(a_group_that_skips_or_repeats_an_lsn_is_not)
         ck_assert_uint_eq(count_groups(), 2);
     }
 }
-END_TEST
 
-START_TEST(a_group_of_another_epoch_is_not_whatever_its_chain)
+TEST(a_group_of_another_epoch_is_not_whatever_its_chain)
 {
     static const struct epoch others[] = { { .number = 2, .salt = 77 }, { .number = 1, .salt = 78 } };
     for (unsigned i = 0; i < 2; i++) {
@@ -192,9 +191,8 @@ START_TEST(a_group_of_another_epoch_is_not_whatever_its_chain)
         ck_assert_uint_eq(count_groups(), 2);
     }
 }
-END_TEST
 
-START_TEST(only_a_marker_of_a_later_epoch_begins_one)
+TEST(only_a_marker_of_a_later_epoch_begins_one)
 {
     struct group_header group;
     uint64_t at = begin(&group);
@@ -216,9 +214,8 @@ START_TEST(only_a_marker_of_a_later_epoch_begins_one)
     put(at, &group);
     ck_assert_uint_eq(count_groups(), 2);
 }
-END_TEST
 
-START_TEST(the_first_group_says_so_and_no_other_does)
+TEST(the_first_group_says_so_and_no_other_does)
 {
     struct group_header group;
     uint64_t at = begin(&group);
@@ -232,9 +229,8 @@ START_TEST(the_first_group_says_so_and_no_other_does)
     put(SEGMENT_DATA_OFFSET, &start);
     ck_assert_uint_eq(count_groups(), 0);
 }
-END_TEST
 
-START_TEST(the_first_group_is_found_anywhere_in_the_first_block)
+TEST(the_first_group_is_found_anywhere_in_the_first_block)
 {
     for (uint64_t at = 0; at < BLOCK_BYTES; at += 8) {
         set_up();
@@ -251,9 +247,8 @@ START_TEST(the_first_group_is_found_anywhere_in_the_first_block)
     put(SEGMENT_DATA_OFFSET + BLOCK_BYTES, &start);
     ck_assert_uint_eq(count_groups(), 0);
 }
-END_TEST
 
-START_TEST(a_group_may_begin_at_the_next_block_but_nowhere_further)
+TEST(a_group_may_begin_at_the_next_block_but_nowhere_further)
 {
     struct group_header group;
     uint64_t at = begin(&group);
@@ -269,9 +264,8 @@ START_TEST(a_group_may_begin_at_the_next_block_but_nowhere_further)
     put(at + 8, &group);
     ck_assert_uint_eq(count_groups(), 2);
 }
-END_TEST
 
-START_TEST(a_group_that_reaches_into_the_footer_is_not_entered)
+TEST(a_group_that_reaches_into_the_footer_is_not_entered)
 {
     struct group_header group;
     uint64_t at = begin(&group);
@@ -281,9 +275,8 @@ START_TEST(a_group_that_reaches_into_the_footer_is_not_entered)
     segment.data_end -= 8;
     ck_assert_uint_eq(count_groups(), 2);
 }
-END_TEST
 
-START_TEST(a_group_with_a_bad_record_is_backed_out_of)
+TEST(a_group_with_a_bad_record_is_backed_out_of)
 {
     struct group_header group;
     struct cursor cursor;
@@ -301,7 +294,6 @@ START_TEST(a_group_with_a_bad_record_is_backed_out_of)
     ck_assert_int_eq(twl_cursor_next_record(&cursor, &record), 0);
     twl_cursor_free(&cursor);
 }
-END_TEST
 
 static struct later_groups look_behind(void)
 {
@@ -313,7 +305,9 @@ static struct later_groups look_behind(void)
     return later;
 }
 
-START_TEST(later_groups_of_this_epoch_and_later_ones_are_found_and_older_ones_are_not)
+CASE("behind the end", set_up, NULL);
+
+TEST(later_groups_of_this_epoch_and_later_ones_are_found_and_older_ones_are_not)
 {
     struct group_header group;
     uint64_t at = begin(&group);
@@ -339,9 +333,8 @@ START_TEST(later_groups_of_this_epoch_and_later_ones_are_found_and_older_ones_ar
     put(at + 640, &group);
     ck_assert_uint_eq(look_behind().offset, at + 640);
 }
-END_TEST
 
-START_TEST(the_torn_group_itself_is_no_later_group)
+TEST(the_torn_group_itself_is_no_later_group)
 {
     struct group_header group;
     uint64_t at = begin(&group);
@@ -349,9 +342,8 @@ START_TEST(the_torn_group_itself_is_no_later_group)
     image[at + GROUP_HEADER_BYTES] ^= 1;
     ck_assert_uint_eq(look_behind().offset, 0);
 }
-END_TEST
 
-START_TEST(a_copy_of_a_group_in_a_payload_is_no_later_group)
+TEST(a_copy_of_a_group_in_a_payload_is_no_later_group)
 {
     struct group_header group;
     uint64_t at = begin(&group);
@@ -360,11 +352,12 @@ START_TEST(a_copy_of_a_group_in_a_payload_is_no_later_group)
     memset(image + at, 0, group.bytes);
     ck_assert_uint_eq(look_behind().offset, 0);
 }
-END_TEST
 
 /* ---- where a segment begins -------------------------------------------------------------------- */
 
-START_TEST(a_segment_behind_a_truncation_begins_where_its_header_says)
+CASE("beginning", set_up, NULL);
+
+TEST(a_segment_behind_a_truncation_begins_where_its_header_says)
 {
     segment.header = (struct segment_header){ .sequence = 7,
                                               .segment_id = 5,
@@ -395,9 +388,8 @@ START_TEST(a_segment_behind_a_truncation_begins_where_its_header_says)
     put(SEGMENT_DATA_OFFSET, &start);
     ck_assert_uint_eq(count_groups(), 0);
 }
-END_TEST
 
-START_TEST(of_an_ordinary_segment_nothing_is_known_before_its_first_group)
+TEST(of_an_ordinary_segment_nothing_is_known_before_its_first_group)
 {
     segment.header.sequence = 2;
     segment.header.start_lsn = 0;
@@ -410,7 +402,6 @@ START_TEST(of_an_ordinary_segment_nothing_is_known_before_its_first_group)
     put(SEGMENT_DATA_OFFSET, &group);
     ck_assert_uint_eq(count_groups(), 1);
 }
-END_TEST
 
 /* ---- seeking ----------------------------------------------------------------------------------- */
 
@@ -514,7 +505,9 @@ static void seek_everywhere(struct cursor *cursor, const struct segment_footer *
     expect_next(cursor, last_lsn);
 }
 
-START_TEST(a_seek_finds_every_record_with_an_index_and_without)
+CASE("seek", NULL, NULL);
+
+TEST(a_seek_finds_every_record_with_an_index_and_without)
 {
     make_many();
     struct cursor cursor = { 0 };
@@ -525,9 +518,8 @@ START_TEST(a_seek_finds_every_record_with_an_index_and_without)
     seek_everywhere(&cursor, &footer);
     twl_cursor_free(&cursor);
 }
-END_TEST
 
-START_TEST(with_an_index_a_seek_reads_little)
+TEST(with_an_index_a_seek_reads_little)
 {
     make_many();
     struct segment_footer footer = seal();
@@ -544,9 +536,8 @@ START_TEST(with_an_index_a_seek_reads_little)
     ck_assert_uint_gt(reads, 0);
     twl_cursor_free(&cursor);
 }
-END_TEST
 
-START_TEST(the_header_of_a_large_group_is_read_once)
+TEST(the_header_of_a_large_group_is_read_once)
 {
     make_segment(LARGE_BYTES);
     struct group_header group = start_group();
@@ -571,9 +562,8 @@ START_TEST(the_header_of_a_large_group_is_read_once)
     }
     twl_cursor_free(&cursor);
 }
-END_TEST
 
-START_TEST(a_short_way_ahead_is_walked_and_not_looked_up)
+TEST(a_short_way_ahead_is_walked_and_not_looked_up)
 {
     make_many();
     struct segment_footer footer = seal();
@@ -588,9 +578,8 @@ START_TEST(a_short_way_ahead_is_walked_and_not_looked_up)
     ck_assert_uint_eq(reads, 0);
     twl_cursor_free(&cursor);
 }
-END_TEST
 
-START_TEST(reading_on_reads_more_at_once)
+TEST(reading_on_reads_more_at_once)
 {
     make_groups(MANY_GROUPS);
     struct cursor cursor = { 0 };
@@ -603,9 +592,8 @@ START_TEST(reading_on_reads_more_at_once)
     ck_assert_uint_lt(bytes_read, cursor.offset + cursor.offset / 4 + 1024 * 1024);
     twl_cursor_free(&cursor);
 }
-END_TEST
 
-START_TEST(a_cursor_that_gave_its_buffer_away_reads_again)
+TEST(a_cursor_that_gave_its_buffer_away_reads_again)
 {
     make_many();
     struct cursor one = { 0 }, other = { 0 };
@@ -622,9 +610,8 @@ START_TEST(a_cursor_that_gave_its_buffer_away_reads_again)
     twl_cursor_free(&one);
     twl_cursor_free(&other);
 }
-END_TEST
 
-START_TEST(a_restart_keeps_what_is_known_of_the_segment)
+TEST(a_restart_keeps_what_is_known_of_the_segment)
 {
     make_many();
     struct segment_footer footer = seal();
@@ -640,9 +627,8 @@ START_TEST(a_restart_keeps_what_is_known_of_the_segment)
     ck_assert_uint_le(bytes_read, 32 * 1024); /* the index was there */
     twl_cursor_free(&cursor);
 }
-END_TEST
 
-START_TEST(an_index_that_does_not_check_is_not_used)
+TEST(an_index_that_does_not_check_is_not_used)
 {
     make_many();
     struct segment_footer footer = seal();
@@ -653,10 +639,9 @@ START_TEST(an_index_that_does_not_check_is_not_used)
     ck_assert_uint_eq(cursor.index.count, 0);
     twl_cursor_free(&cursor);
 }
-END_TEST
 
 /* Entries that check and lie: the groups they point to are not believed to be there. */
-START_TEST(an_index_that_lies_is_found_out)
+TEST(an_index_that_lies_is_found_out)
 {
     for (unsigned lie = 0; lie < 5; lie++) {
         make_many();
@@ -679,9 +664,8 @@ START_TEST(an_index_that_lies_is_found_out)
         twl_cursor_free(&cursor);
     }
 }
-END_TEST
 
-START_TEST(a_seek_gets_past_damage_where_the_index_leads_behind_it)
+TEST(a_seek_gets_past_damage_where_the_index_leads_behind_it)
 {
     make_many();
     struct segment_footer footer = seal();
@@ -696,7 +680,6 @@ START_TEST(a_seek_gets_past_damage_where_the_index_leads_behind_it)
     expect_next(&cursor, 900);
     twl_cursor_free(&cursor);
 }
-END_TEST
 
 /* The first record, in the order of LSNs, of that time or later; 0 = none. */
 static uint64_t find_by_hand(int64_t time_ns)
@@ -719,7 +702,7 @@ static void seek_times(struct cursor *cursor, const struct segment_footer *foote
     }
 }
 
-START_TEST(a_seek_by_time_finds_the_first_one_also_where_clocks_step_back)
+TEST(a_seek_by_time_finds_the_first_one_also_where_clocks_step_back)
 {
     make_many();
     struct cursor cursor = { 0 };
@@ -730,7 +713,6 @@ START_TEST(a_seek_by_time_finds_the_first_one_also_where_clocks_step_back)
     seek_times(&cursor, &footer);
     twl_cursor_free(&cursor);
 }
-END_TEST
 
 /* All the way back; returns how many walks that took. */
 static unsigned go_back(struct cursor *cursor, const struct segment_footer *footer, struct trail *trail)
@@ -752,7 +734,7 @@ static unsigned go_back(struct cursor *cursor, const struct segment_footer *foot
     return walks;
 }
 
-START_TEST(a_trail_leads_back_over_all_that_was_passed)
+TEST(a_trail_leads_back_over_all_that_was_passed)
 {
     make_many();
     struct segment_footer footer = seal();
@@ -772,9 +754,8 @@ START_TEST(a_trail_leads_back_over_all_that_was_passed)
     twl_cursor_free(&cursor);
     free(trail);
 }
-END_TEST
 
-START_TEST(without_an_index_the_marks_of_the_first_walk_spare_the_others_the_way)
+TEST(without_an_index_the_marks_of_the_first_walk_spare_the_others_the_way)
 {
     make_groups(MANY_GROUPS);
     struct cursor cursor = { 0 };
@@ -785,11 +766,10 @@ START_TEST(without_an_index_the_marks_of_the_first_walk_spare_the_others_the_way
     twl_cursor_free(&cursor);
     free(trail);
 }
-END_TEST
 
 /* ---- the summary of a walk ----------------------------------------------------------------------- */
 
-START_TEST(a_walk_summarises_whole_groups_only_and_can_be_resumed)
+TEST(a_walk_summarises_whole_groups_only_and_can_be_resumed)
 {
     make_many();
     struct summary *summary = malloc(sizeof(*summary));
@@ -820,11 +800,12 @@ START_TEST(a_walk_summarises_whole_groups_only_and_can_be_resumed)
     twl_cursor_free(&cursor);
     free(summary);
 }
-END_TEST
 
 /* ---- looking instead of reading -------------------------------------------------------------------- */
 
-START_TEST(a_mapped_segment_is_looked_at_in_place_and_given_back)
+CASE("map", NULL, NULL);
+
+TEST(a_mapped_segment_is_looked_at_in_place_and_given_back)
 {
     make_many();
     struct segment_footer footer = seal();
@@ -846,9 +827,8 @@ START_TEST(a_mapped_segment_is_looked_at_in_place_and_given_back)
     twl_cursor_free(&cursor);
     ck_assert_uint_eq(views, 0);
 }
-END_TEST
 
-START_TEST(where_mapping_does_not_work_the_segment_is_read)
+TEST(where_mapping_does_not_work_the_segment_is_read)
 {
     make_many();
     struct cursor cursor = { .maps = true };
@@ -857,55 +837,4 @@ START_TEST(where_mapping_does_not_work_the_segment_is_read)
     seek_everywhere(&cursor, NULL);
     ck_assert_uint_gt(reads, 0);
     twl_cursor_free(&cursor);
-}
-END_TEST
-
-Suite *cursor_suite(void)
-{
-    Suite *suite = suite_create("cursor");
-    TCase *walking = tcase_create("walk");
-    tcase_add_checked_fixture(walking, set_up, NULL);
-    tcase_add_test(walking, a_group_that_continues_is_entered);
-    tcase_add_test(walking, a_group_of_another_chain_is_not);
-    tcase_add_test(walking, a_group_that_skips_or_repeats_an_lsn_is_not);
-    tcase_add_test(walking, a_group_of_another_epoch_is_not_whatever_its_chain);
-    tcase_add_test(walking, only_a_marker_of_a_later_epoch_begins_one);
-    tcase_add_test(walking, the_first_group_says_so_and_no_other_does);
-    tcase_add_test(walking, the_first_group_is_found_anywhere_in_the_first_block);
-    tcase_add_test(walking, a_group_may_begin_at_the_next_block_but_nowhere_further);
-    tcase_add_test(walking, a_group_that_reaches_into_the_footer_is_not_entered);
-    tcase_add_test(walking, a_group_with_a_bad_record_is_backed_out_of);
-    suite_add_tcase(suite, walking);
-    TCase *behind = tcase_create("behind the end");
-    tcase_add_checked_fixture(behind, set_up, NULL);
-    tcase_add_test(behind, later_groups_of_this_epoch_and_later_ones_are_found_and_older_ones_are_not);
-    tcase_add_test(behind, the_torn_group_itself_is_no_later_group);
-    tcase_add_test(behind, a_copy_of_a_group_in_a_payload_is_no_later_group);
-    suite_add_tcase(suite, behind);
-    TCase *beginning = tcase_create("beginning");
-    tcase_add_checked_fixture(beginning, set_up, NULL);
-    tcase_add_test(beginning, a_segment_behind_a_truncation_begins_where_its_header_says);
-    tcase_add_test(beginning, of_an_ordinary_segment_nothing_is_known_before_its_first_group);
-    suite_add_tcase(suite, beginning);
-    TCase *seeking = tcase_create("seek");
-    tcase_add_test(seeking, a_seek_finds_every_record_with_an_index_and_without);
-    tcase_add_test(seeking, with_an_index_a_seek_reads_little);
-    tcase_add_test(seeking, the_header_of_a_large_group_is_read_once);
-    tcase_add_test(seeking, a_short_way_ahead_is_walked_and_not_looked_up);
-    tcase_add_test(seeking, reading_on_reads_more_at_once);
-    tcase_add_test(seeking, a_cursor_that_gave_its_buffer_away_reads_again);
-    tcase_add_test(seeking, a_restart_keeps_what_is_known_of_the_segment);
-    tcase_add_test(seeking, an_index_that_does_not_check_is_not_used);
-    tcase_add_test(seeking, an_index_that_lies_is_found_out);
-    tcase_add_test(seeking, a_seek_gets_past_damage_where_the_index_leads_behind_it);
-    tcase_add_test(seeking, a_seek_by_time_finds_the_first_one_also_where_clocks_step_back);
-    tcase_add_test(seeking, a_trail_leads_back_over_all_that_was_passed);
-    tcase_add_test(seeking, without_an_index_the_marks_of_the_first_walk_spare_the_others_the_way);
-    tcase_add_test(seeking, a_walk_summarises_whole_groups_only_and_can_be_resumed);
-    suite_add_tcase(suite, seeking);
-    TCase *mapping = tcase_create("map");
-    tcase_add_test(mapping, a_mapped_segment_is_looked_at_in_place_and_given_back);
-    tcase_add_test(mapping, where_mapping_does_not_work_the_segment_is_read);
-    suite_add_tcase(suite, mapping);
-    return suite;
 }

@@ -538,7 +538,9 @@ static void set_up(void)
     logdir_make();
 }
 
-START_TEST(every_reader_returns_all_records_on_its_way_or_names_the_damage)
+CASE("readers", set_up, logdir_remove);
+
+TEST_LOOP(every_reader_returns_all_records_on_its_way_or_names_the_damage, KINDS)
 {
     kind = &kinds[_i];
     make_log();
@@ -555,7 +557,6 @@ START_TEST(every_reader_returns_all_records_on_its_way_or_names_the_damage)
     free(saved);
     log_close(the_log);
 }
-END_TEST
 
 /* ---- what a newer version wrote --------------------------------------------------------------------- */
 
@@ -636,8 +637,10 @@ static int count_newer(void *context, const struct twinlog_report *finding)
     return 0;
 }
 
+CASE("newer", set_up, logdir_remove);
+
 /* It checks: so it is no torn tail, and nothing may be truncated. */
-START_TEST(what_a_newer_version_wrote_at_the_end_is_refused_and_left_alone)
+TEST_LOOP(what_a_newer_version_wrote_at_the_end_is_refused_and_left_alone, NEWER_KINDS)
 {
     struct twinlog_verify_options verifying = TWINLOG_VERIFY_OPTIONS_INIT;
     struct twinlog_reader_options reading = TWINLOG_READER_OPTIONS_INIT;
@@ -666,10 +669,9 @@ START_TEST(what_a_newer_version_wrote_at_the_end_is_refused_and_left_alone)
     ck_assert_uint_eq(report.segment, 1);
     ck_assert(log_fingerprint(false) == before);
 }
-END_TEST
 
 /* The group in front of it is torn: but without the newer one it is not known whether it was acknowledged. */
-START_TEST(what_a_newer_version_wrote_behind_a_torn_group_is_refused_and_left_alone)
+TEST_LOOP(what_a_newer_version_wrote_behind_a_torn_group_is_refused_and_left_alone, NEWER_RECORD_KIND)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     char new_dir[400];
@@ -687,7 +689,6 @@ START_TEST(what_a_newer_version_wrote_behind_a_torn_group_is_refused_and_left_al
     ck_assert_int_eq(twinlog_repair(log_dir, new_dir, NULL, NULL), TWINLOG_EVERSION);
     ck_assert(log_fingerprint(false) == before);
 }
-END_TEST
 
 /* Returns how many records of that kind the log has, and checks that they are whole. */
 static unsigned count_kind(const char *dir, unsigned kind_of_record)
@@ -714,17 +715,18 @@ static unsigned count_kind(const char *dir, unsigned kind_of_record)
 }
 
 /* No group leads to the record of another version: repair keeps it as it is, or refuses. */
-START_TEST(what_a_newer_version_wrote_is_not_lost_in_a_repair)
+TEST_LOOP(what_a_newer_version_wrote_is_not_lost_in_a_repair, 2)
 {
+    const enum newer newer = _i ? IGNORED_RECORD_KIND : NEWER_RECORD_KIND;
     struct twinlog_repair_result result = TWINLOG_REPAIR_RESULT_INIT;
     char new_dir[400];
 
     snprintf(new_dir, sizeof(new_dir), "%s/repaired", log_parent);
     ck_assert_int_eq(run_child(die_after_three), 0);
-    patch_file(log_segment(1), change_group_of(2, (enum newer)_i) + 4, "?", 1);
+    patch_file(log_segment(1), change_group_of(2, newer) + 4, "?", 1);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_ECORRUPT);
     const int rc = twinlog_repair(log_dir, new_dir, NULL, &result);
-    if (_i == NEWER_RECORD_KIND) {
+    if (newer == NEWER_RECORD_KIND) {
         ck_assert_int_eq(rc, TWINLOG_EVERSION);
         return;
     }
@@ -734,9 +736,8 @@ START_TEST(what_a_newer_version_wrote_is_not_lost_in_a_repair)
     ck_assert_uint_eq(count_kind(new_dir, 32), 1);
     ck_assert_uint_eq(count_kind(new_dir, RECORD_DATA), 2);
 }
-END_TEST
 
-START_TEST(what_a_newer_version_lets_others_ignore_is_passed)
+TEST_RANGE(what_a_newer_version_lets_others_ignore_is_passed, NEWER_KINDS, ALL_KINDS)
 {
     struct twinlog_reader *reader;
     struct twinlog_record record;
@@ -757,7 +758,6 @@ START_TEST(what_a_newer_version_lets_others_ignore_is_passed)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, &records), 0);
     ck_assert_uint_eq(records, _i == IGNORED_RECORD_KIND ? 2 : 3);
 }
-END_TEST
 
 /* ---- an opening that fails ------------------------------------------------------------------------- */
 
@@ -782,9 +782,11 @@ static void tear_first_group(void)
     patch_file(log_segment(1), (off_t)data_end, zeros, SEGMENT_FOOTER_BYTES);
 }
 
+CASE("failed", set_up, logdir_remove);
+
 /* The newest segment begins with a torn group, and the marker that was to take its place did not get to the disk, but
  * the zeros behind it did. */
-START_TEST(a_segment_is_not_sealed_before_the_next_one_has_a_durable_group)
+TEST(a_segment_is_not_sealed_before_the_next_one_has_a_durable_group)
 {
     static const unsigned char zeros[BLOCK_BYTES], payload[1000];
     struct twinlog_options options = log_options(0, 0);
@@ -806,7 +808,6 @@ START_TEST(a_segment_is_not_sealed_before_the_next_one_has_a_durable_group)
     ck_assert_uint_eq(twinlog_last_lsn(log), last_lsn - 1);
     log_close(log);
 }
-END_TEST
 
 static int refuse_sync(struct io_file *file)
 {
@@ -815,7 +816,7 @@ static int refuse_sync(struct io_file *file)
 }
 
 /* A crash after any step leaves the footer, so the next opening makes the same steps, or nothing of either. */
-START_TEST(a_footer_goes_when_nothing_is_left_of_its_index)
+TEST(a_footer_goes_when_nothing_is_left_of_its_index)
 {
     static const unsigned char payload[1000];
     struct twinlog_options options = log_options(0, 0);
@@ -851,13 +852,12 @@ START_TEST(a_footer_goes_when_nothing_is_left_of_its_index)
     twl_segment_close(&segment);
     io->ops->destroy(io);
 }
-END_TEST
 
 /* ---- a log that is taken away -------------------------------------------------------------------------- */
 
 /* The first opening has made the state file, and nothing has changed it since: so would it be if the log was just being
  * made. */
-START_TEST(a_log_whose_only_segment_is_taken_away_is_damaged_for_those_who_have_it_open)
+TEST(a_log_whose_only_segment_is_taken_away_is_damaged_for_those_who_have_it_open)
 {
     const struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
     struct twinlog_reader_options reading = TWINLOG_READER_OPTIONS_INIT;
@@ -888,31 +888,4 @@ START_TEST(a_log_whose_only_segment_is_taken_away_is_damaged_for_those_who_have_
     ck_assert_uint_eq(twinlog_durable_lsn(log), 1);
     twinlog_reader_close(reader);
     log_close(log);
-}
-END_TEST
-
-Suite *damaged_suite(void)
-{
-    Suite *suite = suite_create("damaged");
-    TCase *tests = logdir_case(suite, "readers", set_up);
-
-    tcase_add_loop_test(tests, every_reader_returns_all_records_on_its_way_or_names_the_damage, 0,
-                        (int)KINDS);
-
-    tests = logdir_case(suite, "newer", set_up);
-    tcase_add_loop_test(tests, what_a_newer_version_wrote_at_the_end_is_refused_and_left_alone, 0,
-                        NEWER_KINDS);
-    tcase_add_loop_test(tests, what_a_newer_version_wrote_behind_a_torn_group_is_refused_and_left_alone, 0,
-                        NEWER_RECORD_KIND);
-    tcase_add_loop_test(tests, what_a_newer_version_lets_others_ignore_is_passed, NEWER_KINDS, ALL_KINDS);
-    tcase_add_loop_test(tests, what_a_newer_version_wrote_is_not_lost_in_a_repair, NEWER_RECORD_KIND,
-                        NEWER_RECORD_KIND + 1);
-    tcase_add_loop_test(tests, what_a_newer_version_wrote_is_not_lost_in_a_repair, IGNORED_RECORD_KIND,
-                        ALL_KINDS);
-
-    tests = logdir_case(suite, "failed", set_up);
-    tcase_add_test(tests, a_segment_is_not_sealed_before_the_next_one_has_a_durable_group);
-    tcase_add_test(tests, a_footer_goes_when_nothing_is_left_of_its_index);
-    tcase_add_test(tests, a_log_whose_only_segment_is_taken_away_is_damaged_for_those_who_have_it_open);
-    return suite;
 }

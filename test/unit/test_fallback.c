@@ -220,7 +220,9 @@ static int refused_only_open(void)
     return forbid_all(refusal->calls, refusal->error) ? only_open() : CANNOT_RUN;
 }
 
-START_TEST(a_refused_path_is_replaced_by_the_next_one)
+CASE("refusals", prepare, logdir_remove);
+
+TEST_LOOP(a_refused_path_is_replaced_by_the_next_one, REFUSALS)
 {
     int result;
 
@@ -240,9 +242,8 @@ START_TEST(a_refused_path_is_replaced_by_the_next_one)
     expect_acknowledged();
     expect_log_goes_on();
 }
-END_TEST
 
-START_TEST(a_path_that_was_asked_for_is_not_replaced)
+TEST_LOOP(a_path_that_was_asked_for_is_not_replaced, REFUSALS)
 {
     refusal = &refusals[_i];
     for (wanted_io = TWINLOG_IO_URING; wanted_io <= TWINLOG_IO_FDATASYNC; wanted_io++) {
@@ -264,7 +265,6 @@ START_TEST(a_path_that_was_asked_for_is_not_replaced)
             ck_assert_uint_eq(notes->stat.io, wanted_io);
     }
 }
-END_TEST
 
 /* All that works on a directory, and is not told which path to take. */
 static int refused_work(void)
@@ -303,13 +303,12 @@ static int refused_work(void)
     return 0;
 }
 
-START_TEST(a_refused_path_is_replaced_in_copies_too)
+TEST_LOOP(a_refused_path_is_replaced_in_copies_too, REFUSALS)
 {
     refusal = &refusals[_i];
     expect_success_or_skip(run_child(refused_work), "a_refused_path_is_replaced_in_copies_too",
                            "no seccomp filter may be loaded");
 }
-END_TEST
 
 /* While the log is open. */
 static int lose_the_path(void)
@@ -325,19 +324,18 @@ static int lose_the_path(void)
     return 0;
 }
 
-START_TEST(a_path_that_goes_away_poisons_the_log)
+TEST_LOOP(a_path_that_goes_away_poisons_the_log, 2)
 {
     static const char name[] = "a_path_that_goes_away_poisons_the_log";
 
     wanted_io = _i ? TWINLOG_IO_URING_LINKED : TWINLOG_IO_URING;
-    if (!log_can_use("fallback", name, wanted_io, wanted_flags) ||
+    if (!log_can_use(name, wanted_io, wanted_flags) ||
         !expect_success_or_skip(run_child(lose_the_path), name, "no seccomp filter may be loaded"))
         return;
     expect_poisoned(-EPERM);
     expect_acknowledged();
     expect_log_goes_on();
 }
-END_TEST
 
 static const int call_errors[] = { EPERM, ENOSYS, EOPNOTSUPP, EINVAL };
 static int call_error;
@@ -357,7 +355,8 @@ static int append_where_calls_are_refused(void)
     return 0;
 }
 
-START_TEST(a_log_that_may_choose_does_without_a_call_that_is_refused)
+TEST_LOOP(a_log_that_may_choose_does_without_a_call_that_is_refused,
+          sizeof(call_errors) / sizeof(call_errors[0]))
 {
     call_error = call_errors[_i];
     if (!expect_success_or_skip(run_child(append_where_calls_are_refused),
@@ -370,9 +369,8 @@ START_TEST(a_log_that_may_choose_does_without_a_call_that_is_refused)
     expect_acknowledged();
     expect_log_goes_on();
 }
-END_TEST
 
-START_TEST(the_path_that_is_taken_at_present_is_told)
+TEST(the_path_that_is_taken_at_present_is_told)
 {
     struct twinlog *log = log_open(NULL);
     const struct twinlog_stat before = log_stat(log);
@@ -385,7 +383,6 @@ START_TEST(the_path_that_is_taken_at_present_is_told)
     ck_assert_int_eq(strncmp(stat.io_reason, before.io_reason, strlen(before.io_reason)), 0);
     log_close(log);
 }
-END_TEST
 
 /* ---- other file systems ------------------------------------------------------------------------ */
 
@@ -428,7 +425,7 @@ static void unmount(void)
     umount2(mount_point(), MNT_DETACH);
 }
 
-START_TEST(without_direct_files_buffered_ones_do)
+TEST(without_direct_files_buffered_ones_do)
 {
     static const char name[] = "without_direct_files_buffered_ones_do";
 
@@ -444,9 +441,8 @@ START_TEST(without_direct_files_buffered_ones_do)
     expect_log_goes_on();
     unmount();
 }
-END_TEST
 
-START_TEST(a_path_that_was_asked_for_may_be_buffered_instead)
+TEST(a_path_that_was_asked_for_may_be_buffered_instead)
 {
     struct twinlog_options options = log_options(TWINLOG_IO_DSYNC, 0);
     struct twinlog *log;
@@ -462,7 +458,6 @@ START_TEST(a_path_that_was_asked_for_may_be_buffered_instead)
     log_close(log);
     unmount();
 }
-END_TEST
 
 /* ---- a limit on the size of files -------------------------------------------------------------- */
 
@@ -485,18 +480,19 @@ static int append_to_the_limit(void)
     return 0;
 }
 
-START_TEST(a_short_write_is_a_failure_and_loses_nothing)
+CASE("limits", prepare, logdir_remove);
+
+TEST_LOOP(a_short_write_is_a_failure_and_loses_nothing, 4 * LOG_IO_KINDS)
 {
     wanted_io = (uint32_t)_i / 4;
     wanted_flags = (_i & 1 ? TWINLOG_BUFFERED : 0u) | (_i & 2 ? TWINLOG_PAD : 0u);
-    if (!log_can_use("fallback", "a_short_write_is_a_failure_and_loses_nothing", wanted_io, wanted_flags))
+    if (!log_can_use("a_short_write_is_a_failure_and_loses_nothing", wanted_io, wanted_flags))
         return;
     ck_assert_int_eq(run_child(append_to_the_limit), 0);
     expect_poisoned(-EFBIG);
     expect_acknowledged();
     expect_log_goes_on();
 }
-END_TEST
 
 static int limit_files(uint64_t bytes)
 {
@@ -549,24 +545,22 @@ static void expect_all_below_the_limit(void)
     ck_assert_uint_eq(records, 41);
 }
 
-START_TEST(a_limit_on_files_is_met_like_a_full_disk)
+TEST_LOOP(a_limit_on_files_is_met_like_a_full_disk, 4 * LOG_IO_KINDS)
 {
     wanted_io = (uint32_t)_i / 4;
     wanted_flags = (_i & 1 ? TWINLOG_BUFFERED : 0u) | (_i & 2 ? TWINLOG_PAD : 0u);
     wanted_mode = TWINLOG_MODE_DURABLE;
-    if (log_can_use("fallback", "a_limit_on_files_is_met_like_a_full_disk", wanted_io, wanted_flags))
+    if (log_can_use("a_limit_on_files_is_met_like_a_full_disk", wanted_io, wanted_flags))
         expect_all_below_the_limit();
 }
-END_TEST
 
-START_TEST(a_limit_on_files_is_met_in_mapped_logs)
+TEST_LOOP(a_limit_on_files_is_met_in_mapped_logs, 2)
 {
     wanted_io = TWINLOG_IO_AUTO;
     wanted_flags = 0;
     wanted_mode = _i ? TWINLOG_MODE_SHARED : TWINLOG_MODE_MAPPED;
     expect_all_below_the_limit();
 }
-END_TEST
 
 static int make_what_is_too_long(void)
 {
@@ -585,11 +579,10 @@ static int make_what_is_too_long(void)
     return twinlog_close(log);
 }
 
-START_TEST(no_log_and_no_copy_is_made_beyond_a_limit)
+TEST(no_log_and_no_copy_is_made_beyond_a_limit)
 {
     ck_assert_int_eq(run_child(make_what_is_too_long), 0);
 }
-END_TEST
 
 /* ---- a full disk ------------------------------------------------------------------------------- */
 
@@ -632,7 +625,9 @@ static struct twinlog *fill_the_disk(void)
     return log;
 }
 
-START_TEST(a_full_disk_is_an_error_that_ends_with_it)
+CASE("full disks", prepare, logdir_remove);
+
+TEST_LOOP(a_full_disk_is_an_error_that_ends_with_it, 2)
 {
     static const char name[] = "a_full_disk_is_an_error_that_ends_with_it";
 
@@ -656,7 +651,6 @@ START_TEST(a_full_disk_is_an_error_that_ends_with_it)
     ck_assert_uint_eq(log_check().next[0], notes->acked + 1000);
     unmount();
 }
-END_TEST
 
 /* The keeper's thread may still be removing what was trimmed. */
 static void append_as_space_returns(struct twinlog *log, uint32_t from, uint32_t count)
@@ -666,7 +660,7 @@ static void append_as_space_returns(struct twinlog *log, uint32_t from, uint32_t
 }
 
 /* As often as one likes: records leave room for the markers. */
-START_TEST(a_log_that_filled_the_disk_can_be_opened_and_trimmed)
+TEST_LOOP(a_log_that_filled_the_disk_can_be_opened_and_trimmed, 2)
 {
     static const char name[] = "a_log_that_filled_the_disk_can_be_opened_and_trimmed";
 
@@ -692,7 +686,6 @@ START_TEST(a_log_that_filled_the_disk_can_be_opened_and_trimmed)
     log_close(log);
     unmount();
 }
-END_TEST
 
 static void fill_the_rest(void)
 {
@@ -707,7 +700,7 @@ static void fill_the_rest(void)
 }
 
 /* Full between two processes: opening writes into space it has already. */
-START_TEST(a_log_can_be_opened_on_a_full_disk)
+TEST_LOOP(a_log_can_be_opened_on_a_full_disk, 2)
 {
     struct twinlog *log;
 
@@ -726,7 +719,6 @@ START_TEST(a_log_can_be_opened_on_a_full_disk)
     ck_assert_uint_eq(log_check().next[0], 2 * RECORDS);
     unmount();
 }
-END_TEST
 
 #define FULL_RECORDS 600u
 
@@ -763,7 +755,7 @@ static uint32_t expect_possible_on_a_full_disk(uint32_t count)
 }
 
 /* Closed or killed in one mode, and opened in the same or another one. */
-START_TEST(a_log_of_any_mode_can_be_opened_and_trimmed_on_a_full_disk)
+TEST_LOOP(a_log_of_any_mode_can_be_opened_and_trimmed_on_a_full_disk, 21)
 {
     static const uint32_t modes[] = { TWINLOG_MODE_DURABLE, TWINLOG_MODE_MAPPED, TWINLOG_MODE_SHARED };
     const bool is_ext4 = _i >= 18, is_killed = _i % 18 >= 9;
@@ -803,10 +795,9 @@ START_TEST(a_log_of_any_mode_can_be_opened_and_trimmed_on_a_full_disk)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, &records), 0);
     unmount();
 }
-END_TEST
 
 /* The spare is a hole behind its header, and opening leaves it one. */
-START_TEST(a_log_of_holes_can_be_opened_on_a_full_disk)
+TEST_LOOP(a_log_of_holes_can_be_opened_on_a_full_disk, 2)
 {
     struct twinlog_options options = log_options(0, 0);
     struct twinlog *log;
@@ -830,9 +821,8 @@ START_TEST(a_log_of_holes_can_be_opened_on_a_full_disk)
     ck_assert_uint_eq(log_check().next[0], RECORDS);
     unmount();
 }
-END_TEST
 
-START_TEST(a_log_that_does_not_fit_is_not_started)
+TEST(a_log_that_does_not_fit_is_not_started)
 {
     const struct twinlog_options options = log_options(0, 0);
     struct stat about;
@@ -851,7 +841,6 @@ START_TEST(a_log_that_does_not_fit_is_not_started)
     expect_log_goes_on();
     unmount();
 }
-END_TEST
 
 /* ---- nothing may be written -------------------------------------------------------------------- */
 
@@ -866,7 +855,9 @@ static void expect_refused_and_readable(int error)
     ck_assert_uint_eq(inspection.last_lsn, RECORDS);
 }
 
-START_TEST(a_read_only_file_system_is_for_readers)
+CASE("read only", prepare, logdir_remove);
+
+TEST(a_read_only_file_system_is_for_readers)
 {
     struct twinlog *log;
 
@@ -881,7 +872,6 @@ START_TEST(a_read_only_file_system_is_for_readers)
     expect_refused_and_readable(-EROFS);
     unmount();
 }
-END_TEST
 
 /* As a user that may read what is there. */
 static int read_as_nobody(void)
@@ -897,7 +887,7 @@ static int read_as_nobody(void)
     return 0;
 }
 
-START_TEST(a_user_that_may_not_write_may_read)
+TEST(a_user_that_may_not_write_may_read)
 {
     struct twinlog *log = log_open(NULL);
 
@@ -907,41 +897,5 @@ START_TEST(a_user_that_may_not_write_may_read)
     ck_assert_int_eq(chmod(log_dir, 0755), 0);
     expect_success_or_skip(run_child(read_as_nobody), "a_user_that_may_not_write_may_read", "not root");
 }
-END_TEST
 
 /* ---- suite ------------------------------------------------------------------------------------- */
-
-Suite *fallback_suite(void)
-{
-    Suite *suite = suite_create("fallback");
-    TCase *tests = logdir_case(suite, "refusals", prepare);
-
-    tcase_add_loop_test(tests, a_refused_path_is_replaced_by_the_next_one, 0, REFUSALS);
-    tcase_add_loop_test(tests, a_refused_path_is_replaced_in_copies_too, 0, REFUSALS);
-    tcase_add_loop_test(tests, a_path_that_was_asked_for_is_not_replaced, 0, REFUSALS);
-    tcase_add_loop_test(tests, a_path_that_goes_away_poisons_the_log, 0, 2);
-    tcase_add_loop_test(tests, a_log_that_may_choose_does_without_a_call_that_is_refused, 0,
-                        (int)(sizeof(call_errors) / sizeof(call_errors[0])));
-    tcase_add_test(tests, the_path_that_is_taken_at_present_is_told);
-    tcase_add_test(tests, without_direct_files_buffered_ones_do);
-    tcase_add_test(tests, a_path_that_was_asked_for_may_be_buffered_instead);
-
-    tests = logdir_case(suite, "limits", prepare);
-    tcase_add_loop_test(tests, a_short_write_is_a_failure_and_loses_nothing, 0, 4 * LOG_IO_KINDS);
-    tcase_add_loop_test(tests, a_limit_on_files_is_met_like_a_full_disk, 0, 4 * LOG_IO_KINDS);
-    tcase_add_loop_test(tests, a_limit_on_files_is_met_in_mapped_logs, 0, 2);
-    tcase_add_test(tests, no_log_and_no_copy_is_made_beyond_a_limit);
-
-    tests = logdir_case(suite, "full disks", prepare);
-    tcase_add_loop_test(tests, a_full_disk_is_an_error_that_ends_with_it, 0, 2);
-    tcase_add_loop_test(tests, a_log_that_filled_the_disk_can_be_opened_and_trimmed, 0, 2);
-    tcase_add_loop_test(tests, a_log_can_be_opened_on_a_full_disk, 0, 2);
-    tcase_add_loop_test(tests, a_log_of_any_mode_can_be_opened_and_trimmed_on_a_full_disk, 0, 21);
-    tcase_add_loop_test(tests, a_log_of_holes_can_be_opened_on_a_full_disk, 0, 2);
-    tcase_add_test(tests, a_log_that_does_not_fit_is_not_started);
-
-    tests = logdir_case(suite, "read only", prepare);
-    tcase_add_test(tests, a_read_only_file_system_is_for_readers);
-    tcase_add_test(tests, a_user_that_may_not_write_may_read);
-    return suite;
-}

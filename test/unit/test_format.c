@@ -16,7 +16,9 @@ static const struct epoch epoch = { .number = 7, .salt = 0xdeadbeef };
 
 /* ---- checksum ---------------------------------------------------------------------------------- */
 
-START_TEST(the_checksum_is_crc32c)
+CASE("checksum", NULL, NULL);
+
+TEST(the_checksum_is_crc32c)
 {
     unsigned char zeros[32] = { 0 }, ones[32], rising[32];
     memset(ones, 0xff, sizeof(ones));
@@ -28,7 +30,6 @@ START_TEST(the_checksum_is_crc32c)
     ck_assert_uint_eq(twl_crc32c(0, ones, 32), 0x62a8ab43);
     ck_assert_uint_eq(twl_crc32c(0, rising, 32), 0x46dd794e);
 }
-END_TEST
 
 /* By the definition, bit by bit; without the inversions at both ends, so that it can be continued. */
 static uint32_t add_byte(uint32_t crc, unsigned char byte)
@@ -40,7 +41,7 @@ static uint32_t add_byte(uint32_t crc, unsigned char byte)
 }
 
 /* With the instruction and with the library, where they are there, and by the tables. */
-START_TEST(every_way_to_the_checksum_leads_to_the_same_at_every_length_and_alignment)
+TEST(every_way_to_the_checksum_leads_to_the_same_at_every_length_and_alignment)
 {
     unsigned char bytes[1100 + 64];
     for (unsigned i = 0; i < sizeof(bytes); i++)
@@ -56,10 +57,9 @@ START_TEST(every_way_to_the_checksum_leads_to_the_same_at_every_length_and_align
         }
     }
 }
-END_TEST
 
 #if defined(__x86_64__) || defined(__aarch64__)
-START_TEST(the_instruction_is_used_where_the_processor_has_it)
+TEST(the_instruction_is_used_where_the_processor_has_it)
 {
     FILE *info = fopen("/proc/cpuinfo", "r");
     char line[8192];
@@ -71,15 +71,13 @@ START_TEST(the_instruction_is_used_where_the_processor_has_it)
     fclose(info);
     ck_assert_int_eq(twl_has_crc32c, is_listed);
 }
-END_TEST
 #endif
 
-START_TEST(a_checksum_continues_where_it_stopped)
+TEST(a_checksum_continues_where_it_stopped)
 {
     uint32_t crc = twl_crc32c(0, "1234", 4);
     ck_assert_uint_eq(twl_crc32c(crc, "56789", 5), 0xe3069283);
 }
-END_TEST
 
 /* ---- segment header ---------------------------------------------------------------------------- */
 
@@ -96,7 +94,9 @@ static void make_header(struct segment_header *header, unsigned char *block)
     twl_segment_header_encode(header, block);
 }
 
-START_TEST(a_segment_header_reads_back)
+CASE("segment header", NULL, NULL);
+
+TEST(a_segment_header_reads_back)
 {
     unsigned char block[SEGMENT_HEADER_BYTES];
     struct segment_header header, read;
@@ -112,9 +112,8 @@ START_TEST(a_segment_header_reads_back)
     ck_assert_mem_eq(read.log_id, log_id, LOG_ID_BYTES);
     ck_assert(twl_segment_header_is_clean(block));
 }
-END_TEST
 
-START_TEST(every_flipped_bit_of_a_segment_header_is_damage)
+TEST(every_flipped_bit_of_a_segment_header_is_damage)
 {
     unsigned char block[SEGMENT_HEADER_BYTES];
     struct segment_header header, read;
@@ -128,14 +127,13 @@ START_TEST(every_flipped_bit_of_a_segment_header_is_damage)
         block[bit / 8] ^= (unsigned char)(1u << bit % 8);
     }
 }
-END_TEST
 
 static void reseal_prefix(unsigned char *block)
 {
     store_le32(block + 20, twl_crc32c(0, block, 20));
 }
 
-START_TEST(too_new_is_told_from_damaged)
+TEST(too_new_is_told_from_damaged)
 {
     unsigned char block[SEGMENT_HEADER_BYTES];
     struct segment_header header, read;
@@ -149,9 +147,8 @@ START_TEST(too_new_is_told_from_damaged)
     reseal_prefix(block);
     ck_assert_int_eq(twl_segment_header_decode(block, &read), HEADER_NEWER);
 }
-END_TEST
 
-START_TEST(a_compatible_feature_is_ignored)
+TEST(a_compatible_feature_is_ignored)
 {
     unsigned char block[SEGMENT_HEADER_BYTES];
     struct segment_header header, read;
@@ -161,9 +158,8 @@ START_TEST(a_compatible_feature_is_ignored)
     ck_assert_int_eq(twl_segment_header_decode(block, &read), HEADER_VALID);
     ck_assert_uint_eq(read.compatible, 0x80);
 }
-END_TEST
 
-START_TEST(other_files_are_foreign)
+TEST(other_files_are_foreign)
 {
     unsigned char block[SEGMENT_HEADER_BYTES] = "#!/bin/sh\n";
     struct segment_header read;
@@ -171,9 +167,8 @@ START_TEST(other_files_are_foreign)
     memset(block, 0, sizeof(block));
     ck_assert_int_eq(twl_segment_header_decode(block, &read), HEADER_FOREIGN);
 }
-END_TEST
 
-START_TEST(impossible_sizes_are_damage_even_with_a_right_checksum)
+TEST(impossible_sizes_are_damage_even_with_a_right_checksum)
 {
     static const uint64_t sizes[] = { 0, 4096, 65536 - 4096, 65536 + 1, UINT64_C(1) << 41, UINT64_MAX };
     unsigned char block[SEGMENT_HEADER_BYTES];
@@ -189,7 +184,6 @@ START_TEST(impossible_sizes_are_damage_even_with_a_right_checksum)
     store_le32(block + 508, twl_crc32c(0, block, 508));
     ck_assert_msg(twl_segment_header_decode(block, &read) == HEADER_DAMAGED, "blocks of another size");
 }
-END_TEST
 
 static enum header_state decode_start(uint64_t sequence, uint64_t start_lsn, uint64_t previous,
                                       uint32_t start_chain, uint64_t after_lsn,
@@ -207,7 +201,7 @@ static enum header_state decode_start(uint64_t sequence, uint64_t start_lsn, uin
     return twl_segment_header_decode(block, ret_header);
 }
 
-START_TEST(where_a_segment_starts_reads_back)
+TEST(where_a_segment_starts_reads_back)
 {
     struct segment_header read;
     ck_assert_msg(decode_start(1, 1, 0, 0, 0, &read) == HEADER_VALID, "the first of a log");
@@ -222,9 +216,8 @@ START_TEST(where_a_segment_starts_reads_back)
     ck_assert_uint_eq(read.previous, 4);
     ck_assert_uint_eq(read.start_chain, 0xabcdef01);
 }
-END_TEST
 
-START_TEST(an_impossible_start_is_damage_even_with_a_right_checksum)
+TEST(an_impossible_start_is_damage_even_with_a_right_checksum)
 {
     struct segment_header read;
     ck_assert_msg(decode_start(1, 0, 0, 0, 0, &read) == HEADER_DAMAGED, "the first continues nothing");
@@ -237,9 +230,8 @@ START_TEST(an_impossible_start_is_damage_even_with_a_right_checksum)
     ck_assert_msg(decode_start(9, 77, 4, 1, 77, &read) == HEADER_DAMAGED, "starts before what was durable");
     ck_assert_msg(decode_start(9, 77, 0, 0, 77, &read) == HEADER_DAMAGED, "a reset to what was durable");
 }
-END_TEST
 
-START_TEST(incarnations_are_counted)
+TEST(incarnations_are_counted)
 {
     unsigned char block[SEGMENT_HEADER_BYTES];
     struct segment_header header, read;
@@ -249,9 +241,8 @@ START_TEST(incarnations_are_counted)
     ck_assert_int_eq(twl_segment_header_decode(block, &read), HEADER_VALID);
     ck_assert_uint_eq(read.incarnations, 12345);
 }
-END_TEST
 
-START_TEST(an_unknown_feature_beside_a_known_one_is_too_new)
+TEST(an_unknown_feature_beside_a_known_one_is_too_new)
 {
     unsigned char block[SEGMENT_HEADER_BYTES];
     struct segment_header header, read;
@@ -261,7 +252,6 @@ START_TEST(an_unknown_feature_beside_a_known_one_is_too_new)
     ck_assert_int_eq(twl_segment_header_decode(block, &read), HEADER_NEWER);
     ck_assert_uint_eq(load_le32(block + 12), 5);
 }
-END_TEST
 
 /* ---- group header ------------------------------------------------------------------------------ */
 
@@ -277,7 +267,9 @@ static struct group_header make_group(void)
                                   .time_ns = 55 };
 }
 
-START_TEST(a_group_header_reads_back)
+CASE("group header", NULL, NULL);
+
+TEST(a_group_header_reads_back)
 {
     unsigned char bytes[GROUP_HEADER_BYTES];
     struct group_header group = make_group(), read;
@@ -294,9 +286,8 @@ START_TEST(a_group_header_reads_back)
     ck_assert_int_eq(read.time_ns, group.time_ns);
     ck_assert_uint_eq(read.checksum, group.checksum);
 }
-END_TEST
 
-START_TEST(a_group_header_is_valid_at_one_place_of_one_segment_only)
+TEST(a_group_header_is_valid_at_one_place_of_one_segment_only)
 {
     unsigned char bytes[GROUP_HEADER_BYTES];
     struct group_header group = make_group(), read;
@@ -306,9 +297,8 @@ START_TEST(a_group_header_is_valid_at_one_place_of_one_segment_only)
     ck_assert(!twl_group_header_decode(bytes, 0x1234, 8192 + (UINT64_C(1) << 32), &read));
     ck_assert(!twl_group_header_decode(bytes, 0x1235, 8192, &read));
 }
-END_TEST
 
-START_TEST(every_flipped_bit_of_a_group_header_is_seen)
+TEST(every_flipped_bit_of_a_group_header_is_seen)
 {
     unsigned char bytes[GROUP_HEADER_BYTES];
     struct group_header group = make_group(), read;
@@ -319,7 +309,6 @@ START_TEST(every_flipped_bit_of_a_group_header_is_seen)
         bytes[bit / 8] ^= (unsigned char)(1u << bit % 8);
     }
 }
-END_TEST
 
 static bool is_accepted(struct group_header group)
 {
@@ -329,7 +318,7 @@ static bool is_accepted(struct group_header group)
     return twl_group_header_decode(bytes, 1, 4096, &read);
 }
 
-START_TEST(an_impossible_group_is_refused_even_with_a_right_checksum)
+TEST(an_impossible_group_is_refused_even_with_a_right_checksum)
 {
     ck_assert(is_accepted(make_group()));
     struct group_header group = make_group();
@@ -374,9 +363,8 @@ START_TEST(an_impossible_group_is_refused_even_with_a_right_checksum)
     store_le32(bytes, twl_crc32c(twl_crc32c(1, place, 8), bytes + 4, GROUP_HEADER_BYTES - 4));
     ck_assert_msg(!twl_group_header_decode(bytes, 1, 4096, &group), "bytes that must be zero");
 }
-END_TEST
 
-START_TEST(zeros_are_neither_a_group_nor_a_record)
+TEST(zeros_are_neither_a_group_nor_a_record)
 {
     unsigned char bytes[GROUP_HEADER_BYTES] = { 0 };
     struct group_header group;
@@ -385,11 +373,12 @@ START_TEST(zeros_are_neither_a_group_nor_a_record)
         ck_assert(!twl_group_header_decode(bytes, seed, 4096, &group));
     ck_assert(!twl_record_header_decode(bytes, twl_epoch_seed(log_id, epoch), 1, &record));
 }
-END_TEST
 
 /* ---- record ------------------------------------------------------------------------------------ */
 
-START_TEST(a_record_of_any_size_reads_back)
+CASE("record", NULL, NULL);
+
+TEST(a_record_of_any_size_reads_back)
 {
     unsigned char payload[100], *bytes = malloc(twl_record_bytes(sizeof(payload)));
     uint32_t seed = twl_epoch_seed(log_id, epoch);
@@ -415,9 +404,8 @@ START_TEST(a_record_of_any_size_reads_back)
     }
     free(bytes);
 }
-END_TEST
 
-START_TEST(every_flipped_bit_of_a_record_is_seen_padding_included)
+TEST(every_flipped_bit_of_a_record_is_seen_padding_included)
 {
     unsigned char bytes[RECORD_HEADER_BYTES + 16];
     uint32_t seed = twl_epoch_seed(log_id, epoch);
@@ -432,9 +420,8 @@ START_TEST(every_flipped_bit_of_a_record_is_seen_padding_included)
         bytes[bit / 8] ^= (unsigned char)(1u << bit % 8);
     }
 }
-END_TEST
 
-START_TEST(a_record_is_valid_as_one_lsn_of_one_epoch_of_one_log)
+TEST(a_record_is_valid_as_one_lsn_of_one_epoch_of_one_log)
 {
     unsigned char bytes[RECORD_HEADER_BYTES];
     struct record_header record;
@@ -452,7 +439,6 @@ START_TEST(a_record_is_valid_as_one_lsn_of_one_epoch_of_one_log)
     ck_assert(!twl_record_header_decode(bytes, twl_epoch_seed(log_id, same_number), 1000, &record));
     ck_assert(!twl_record_header_decode(bytes, twl_epoch_seed(other_log, epoch), 1000, &record));
 }
-END_TEST
 
 /* Whether the first 24 bytes are a record's header once their checksum is made right. */
 static bool is_header_when_sealed(unsigned char bytes[RECORD_HEADER_BYTES])
@@ -464,7 +450,7 @@ static bool is_header_when_sealed(unsigned char bytes[RECORD_HEADER_BYTES])
 }
 
 /* Of as many LSNs as a checksum can tell apart; of more, none that is farther away. */
-START_TEST(a_record_tells_its_lsn)
+TEST(a_record_tells_its_lsn)
 {
     static const uint64_t lsns[] = { 1, 1000, UINT32_MAX, UINT64_C(1) << 32, (UINT64_C(1) << 40) + 5 };
     const struct record_header record = { .size = 3 };
@@ -479,9 +465,8 @@ START_TEST(a_record_tells_its_lsn)
         ck_assert_uint_ne(twl_unseed_record(bytes, seed, lsn + 1, UINT64_MAX), lsn);
     }
 }
-END_TEST
 
-START_TEST(a_filler_reads_back)
+TEST(a_filler_reads_back)
 {
     unsigned char bytes[RECORD_HEADER_BYTES + 8];
     struct record_header record;
@@ -495,9 +480,8 @@ START_TEST(a_filler_reads_back)
         ck_assert_uint_eq(record.size, size);
     }
 }
-END_TEST
 
-START_TEST(another_kind_is_no_record)
+TEST(another_kind_is_no_record)
 {
     unsigned char bytes[RECORD_HEADER_BYTES];
     twl_record_encode(bytes, twl_epoch_seed(log_id, epoch), 9,
@@ -506,9 +490,8 @@ START_TEST(another_kind_is_no_record)
     bytes[12] = RECORD_FILLER + 1;
     ck_assert(!is_header_when_sealed(bytes));
 }
-END_TEST
 
-START_TEST(type_and_tag_read_back)
+TEST(type_and_tag_read_back)
 {
     unsigned char bytes[RECORD_HEADER_BYTES];
     struct record_header record;
@@ -523,9 +506,8 @@ START_TEST(type_and_tag_read_back)
     ck_assert_uint_eq(bytes[14], 0x34);
     ck_assert_uint_eq(bytes[15], 0x12);
 }
-END_TEST
 
-START_TEST(a_header_is_loaded_as_it_is_decoded)
+TEST(a_header_is_loaded_as_it_is_decoded)
 {
     unsigned char bytes[RECORD_HEADER_BYTES + 16];
     struct record_header decoded, loaded;
@@ -540,13 +522,14 @@ START_TEST(a_header_is_loaded_as_it_is_decoded)
     ck_assert_int_eq(loaded.kind, RECORD_DATA);
     ck_assert_int_eq(loaded.time_ns, -3);
 }
-END_TEST
 
 /* ---- index and footer -------------------------------------------------------------------------- */
 
 #define FOOTER_AT (UINT64_C(65536) - SEGMENT_FOOTER_BYTES)
 
-START_TEST(an_index_entry_reads_back)
+CASE("index and footer", NULL, NULL);
+
+TEST(an_index_entry_reads_back)
 {
     unsigned char bytes[INDEX_ENTRY_BYTES];
     const struct index_entry entry = { .lsn = 0x1122334455667788,
@@ -563,7 +546,6 @@ START_TEST(an_index_entry_reads_back)
     ck_assert_int_eq(read.max_time_so_far_ns, entry.max_time_so_far_ns);
     ck_assert_uint_eq(load_le32(bytes + 20), 0);
 }
-END_TEST
 
 static struct segment_footer make_footer(void)
 {
@@ -580,7 +562,7 @@ static struct segment_footer make_footer(void)
                                     .sealed_ns = 999 };
 }
 
-START_TEST(a_footer_reads_back)
+TEST(a_footer_reads_back)
 {
     unsigned char block[SEGMENT_FOOTER_BYTES];
     const struct segment_footer footer = make_footer();
@@ -603,9 +585,8 @@ START_TEST(a_footer_reads_back)
     for (unsigned i = 84; i < SEGMENT_FOOTER_BYTES; i++)
         ck_assert_uint_eq(block[i], 0);
 }
-END_TEST
 
-START_TEST(every_flipped_bit_of_a_footer_is_seen)
+TEST(every_flipped_bit_of_a_footer_is_seen)
 {
     unsigned char block[SEGMENT_FOOTER_BYTES];
     const struct segment_footer footer = make_footer();
@@ -617,9 +598,8 @@ START_TEST(every_flipped_bit_of_a_footer_is_seen)
         block[bit / 8] ^= (unsigned char)(1u << bit % 8);
     }
 }
-END_TEST
 
-START_TEST(a_footer_is_valid_in_one_incarnation_of_one_segment_and_at_its_end_only)
+TEST(a_footer_is_valid_in_one_incarnation_of_one_segment_and_at_its_end_only)
 {
     unsigned char block[SEGMENT_FOOTER_BYTES];
     const struct segment_footer footer = make_footer();
@@ -630,7 +610,6 @@ START_TEST(a_footer_is_valid_in_one_incarnation_of_one_segment_and_at_its_end_on
     ck_assert(!twl_segment_footer_decode(block, 0x1234, FOOTER_AT + BLOCK_BYTES, &read));
     ck_assert_msg(!twl_group_header_decode(block, 0x1234, FOOTER_AT, &group), "nor is it a group");
 }
-END_TEST
 
 static bool is_footer(struct segment_footer footer)
 {
@@ -640,7 +619,7 @@ static bool is_footer(struct segment_footer footer)
     return twl_segment_footer_decode(block, 1, FOOTER_AT, &read);
 }
 
-START_TEST(an_impossible_footer_is_refused_even_with_a_right_checksum)
+TEST(an_impossible_footer_is_refused_even_with_a_right_checksum)
 {
     struct segment_footer footer = make_footer();
     ck_assert(is_footer(footer));
@@ -681,9 +660,8 @@ START_TEST(an_impossible_footer_is_refused_even_with_a_right_checksum)
     twl_segment_footer_encode(&footer, 1, FOOTER_AT + 8, block);
     ck_assert_msg(!twl_segment_footer_decode(block, 1, FOOTER_AT + 8, &footer), "not where a block begins");
 }
-END_TEST
 
-START_TEST(the_index_of_a_footer_fits_behind_the_groups)
+TEST(the_index_of_a_footer_fits_behind_the_groups)
 {
     struct segment_footer footer = make_footer();
     footer.last_lsn = 1000000;
@@ -700,9 +678,8 @@ START_TEST(the_index_of_a_footer_fits_behind_the_groups)
     footer.index_entries = UINT32_MAX;
     ck_assert(!is_footer(footer));
 }
-END_TEST
 
-START_TEST(a_footer_without_records_has_no_times_and_no_index)
+TEST(a_footer_without_records_has_no_times_and_no_index)
 {
     struct segment_footer footer = make_footer();
     footer.last_lsn = footer.first_lsn - 1;
@@ -715,7 +692,6 @@ START_TEST(a_footer_without_records_has_no_times_and_no_index)
     footer.index_entries = 1;
     ck_assert(!is_footer(footer));
 }
-END_TEST
 
 /* ---- state ------------------------------------------------------------------------------------- */
 
@@ -750,7 +726,9 @@ static enum header_state decode_entries(const struct state_entry *entries, size_
     return twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read);
 }
 
-START_TEST(a_state_reads_back_with_its_entries)
+CASE("state", NULL, NULL);
+
+TEST(a_state_reads_back_with_its_entries)
 {
     static unsigned char slot[STATE_MIN_SLOT_BYTES];
     const struct state_entry entries[] = {
@@ -781,9 +759,8 @@ START_TEST(a_state_reads_back_with_its_entries)
     }
     ck_assert(!twl_state_entry_next(slot + STATE_HEADER_BYTES, read.body_bytes, &offset, &entry));
 }
-END_TEST
 
-START_TEST(every_flipped_bit_of_a_state_is_damage)
+TEST(every_flipped_bit_of_a_state_is_damage)
 {
     static unsigned char slot[STATE_MIN_SLOT_BYTES];
     const struct state_entry entry = make_entry(STATE_VALUE, "vote", "node 7", 6);
@@ -794,9 +771,8 @@ START_TEST(every_flipped_bit_of_a_state_is_damage)
         slot[bit / 8] ^= (unsigned char)(1u << bit % 8);
     }
 }
-END_TEST
 
-START_TEST(a_state_that_is_too_new_or_foreign_is_told_from_a_damaged_one)
+TEST(a_state_that_is_too_new_or_foreign_is_told_from_a_damaged_one)
 {
     static unsigned char slot[STATE_MIN_SLOT_BYTES];
     unsigned char block[SEGMENT_HEADER_BYTES];
@@ -818,9 +794,8 @@ START_TEST(a_state_that_is_too_new_or_foreign_is_told_from_a_damaged_one)
     ck_assert_int_eq(twl_segment_header_decode(slot, &segment), HEADER_FOREIGN);
     ck_assert_int_eq(twl_state_decode(slot, STATE_HEADER_BYTES - 1, &read), HEADER_FOREIGN);
 }
-END_TEST
 
-START_TEST(an_impossible_state_is_damage_even_with_right_checksums)
+TEST(an_impossible_state_is_damage_even_with_right_checksums)
 {
     static unsigned char slot[2 * STATE_MIN_SLOT_BYTES];
     struct state_header header = make_slot(slot, NULL, 0), read;
@@ -845,9 +820,8 @@ START_TEST(an_impossible_state_is_damage_even_with_right_checksums)
     store_le32(slot + 124, twl_crc32c(0, slot, 124));
     ck_assert_int_eq(twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read), HEADER_DAMAGED);
 }
-END_TEST
 
-START_TEST(entries_are_well_formed_and_in_order)
+TEST(entries_are_well_formed_and_in_order)
 {
     static const unsigned char long_value[STATE_MAX_VALUE + 1];
     char long_name[STATE_MAX_NAME + 2];
@@ -882,9 +856,8 @@ START_TEST(entries_are_well_formed_and_in_order)
                                            make_entry(STATE_VALUE, "ab", "2", 1) };
     ck_assert_int_eq(decode_entries(ordered, 3), HEADER_VALID);
 }
-END_TEST
 
-START_TEST(a_body_ends_where_an_entry_ends_and_padding_is_zero)
+TEST(a_body_ends_where_an_entry_ends_and_padding_is_zero)
 {
     static unsigned char slot[STATE_MIN_SLOT_BYTES];
     const struct state_entry entry = make_entry(STATE_VALUE, "name", "value", 5); /* 13 bytes and 3 zeros */
@@ -904,65 +877,4 @@ START_TEST(a_body_ends_where_an_entry_ends_and_padding_is_zero)
     }
     twl_state_encode(&header, slot);
     ck_assert_int_eq(twl_state_decode(slot, STATE_MIN_SLOT_BYTES, &read), HEADER_VALID);
-}
-END_TEST
-
-Suite *format_suite(void)
-{
-    Suite *suite = suite_create("format");
-    TCase *checksum = tcase_create("checksum");
-    tcase_add_test(checksum, the_checksum_is_crc32c);
-    tcase_add_test(checksum, every_way_to_the_checksum_leads_to_the_same_at_every_length_and_alignment);
-#if defined(__x86_64__) || defined(__aarch64__)
-    tcase_add_test(checksum, the_instruction_is_used_where_the_processor_has_it);
-#endif
-    tcase_add_test(checksum, a_checksum_continues_where_it_stopped);
-    suite_add_tcase(suite, checksum);
-    TCase *segment = tcase_create("segment header");
-    tcase_add_test(segment, a_segment_header_reads_back);
-    tcase_add_test(segment, every_flipped_bit_of_a_segment_header_is_damage);
-    tcase_add_test(segment, too_new_is_told_from_damaged);
-    tcase_add_test(segment, a_compatible_feature_is_ignored);
-    tcase_add_test(segment, other_files_are_foreign);
-    tcase_add_test(segment, impossible_sizes_are_damage_even_with_a_right_checksum);
-    tcase_add_test(segment, where_a_segment_starts_reads_back);
-    tcase_add_test(segment, an_impossible_start_is_damage_even_with_a_right_checksum);
-    tcase_add_test(segment, incarnations_are_counted);
-    tcase_add_test(segment, an_unknown_feature_beside_a_known_one_is_too_new);
-    suite_add_tcase(suite, segment);
-    TCase *group = tcase_create("group header");
-    tcase_add_test(group, a_group_header_reads_back);
-    tcase_add_test(group, a_group_header_is_valid_at_one_place_of_one_segment_only);
-    tcase_add_test(group, every_flipped_bit_of_a_group_header_is_seen);
-    tcase_add_test(group, an_impossible_group_is_refused_even_with_a_right_checksum);
-    tcase_add_test(group, zeros_are_neither_a_group_nor_a_record);
-    suite_add_tcase(suite, group);
-    TCase *record = tcase_create("record");
-    tcase_add_test(record, a_record_of_any_size_reads_back);
-    tcase_add_test(record, every_flipped_bit_of_a_record_is_seen_padding_included);
-    tcase_add_test(record, a_record_is_valid_as_one_lsn_of_one_epoch_of_one_log);
-    tcase_add_test(record, a_record_tells_its_lsn);
-    tcase_add_test(record, a_filler_reads_back);
-    tcase_add_test(record, another_kind_is_no_record);
-    tcase_add_test(record, type_and_tag_read_back);
-    tcase_add_test(record, a_header_is_loaded_as_it_is_decoded);
-    suite_add_tcase(suite, record);
-    TCase *footer = tcase_create("index and footer");
-    tcase_add_test(footer, an_index_entry_reads_back);
-    tcase_add_test(footer, a_footer_reads_back);
-    tcase_add_test(footer, every_flipped_bit_of_a_footer_is_seen);
-    tcase_add_test(footer, a_footer_is_valid_in_one_incarnation_of_one_segment_and_at_its_end_only);
-    tcase_add_test(footer, an_impossible_footer_is_refused_even_with_a_right_checksum);
-    tcase_add_test(footer, the_index_of_a_footer_fits_behind_the_groups);
-    tcase_add_test(footer, a_footer_without_records_has_no_times_and_no_index);
-    suite_add_tcase(suite, footer);
-    TCase *state = tcase_create("state");
-    tcase_add_test(state, a_state_reads_back_with_its_entries);
-    tcase_add_test(state, every_flipped_bit_of_a_state_is_damage);
-    tcase_add_test(state, a_state_that_is_too_new_or_foreign_is_told_from_a_damaged_one);
-    tcase_add_test(state, an_impossible_state_is_damage_even_with_right_checksums);
-    tcase_add_test(state, entries_are_well_formed_and_in_order);
-    tcase_add_test(state, a_body_ends_where_an_entry_ends_and_padding_is_zero);
-    suite_add_tcase(suite, state);
-    return suite;
 }

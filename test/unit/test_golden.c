@@ -779,16 +779,17 @@ static void assert_records(const struct golden *golden, const char *last)
 
 /* ---- tests ------------------------------------------------------------------------------------- */
 
-START_TEST(the_code_makes_the_bytes_that_are_kept)
+CASE("bytes", NULL, NULL);
+
+TEST_LOOP(the_code_makes_the_bytes_that_are_kept, GOLDENS)
 {
     goldens[_i].build(&made);
     keep_if_asked(goldens[_i].name, &made);
     read_golden(goldens[_i].name, &kept);
     assert_same(&made, &kept);
 }
-END_TEST
 
-START_TEST(the_format_document_shows_the_bytes_that_the_code_makes)
+TEST(the_format_document_shows_the_bytes_that_the_code_makes)
 {
     FILE *document = open_source("docs/format.md");
     char line[256];
@@ -803,16 +804,14 @@ START_TEST(the_format_document_shows_the_bytes_that_the_code_makes)
     build_two_records(&made);
     assert_same(&made, &kept);
 }
-END_TEST
 
-START_TEST(a_log_of_a_later_version_has_the_bytes_that_are_kept)
+TEST_LOOP(a_log_of_a_later_version_has_the_bytes_that_are_kept, FUTURES)
 {
     futures[_i].build(&made);
     keep_if_asked(futures[_i].name, &made);
     read_golden(futures[_i].name, &kept);
     assert_same(&made, &kept);
 }
-END_TEST
 
 /* What is at the end may be told, and nothing else. */
 static int expect_end(void *context, const struct twinlog_report *finding)
@@ -847,16 +846,17 @@ static void take_out(const struct golden *golden)
     lay_out(&kept);
 }
 
-START_TEST(a_kept_log_is_read_to_its_last_byte)
+CASE("logs", make_directory, remove_directory);
+
+TEST_LOOP(a_kept_log_is_read_to_its_last_byte, GOLDENS)
 {
     const struct golden *golden = &goldens[_i];
     take_out(golden);
     ck_assert_uint_eq(verify(golden), count_records(golden));
     assert_records(golden, NULL);
 }
-END_TEST
 
-START_TEST(the_end_of_a_kept_log_is_found_where_it_is)
+TEST_LOOP(the_end_of_a_kept_log_is_found_where_it_is, GOLDENS)
 {
     const struct golden *golden = &goldens[_i];
     struct twinlog_inspection found = TWINLOG_INSPECTION_INIT;
@@ -869,9 +869,8 @@ START_TEST(the_end_of_a_kept_log_is_found_where_it_is)
     ck_assert_uint_eq(found.segments, golden->segments);
     ck_assert_uint_eq(found.spare_segments, golden->spares);
 }
-END_TEST
 
-START_TEST(a_kept_log_can_be_continued)
+TEST_LOOP(a_kept_log_can_be_continued, GOLDENS)
 {
     const struct golden *golden = &goldens[_i];
     struct golden closed = *golden;
@@ -886,9 +885,8 @@ START_TEST(a_kept_log_can_be_continued)
     assert_records(golden, "and on");
     ck_assert_uint_eq(verify(&closed), count_records(golden) + 1);
 }
-END_TEST
 
-START_TEST(a_sealed_segment_is_searched_by_its_index)
+TEST(a_sealed_segment_is_searched_by_its_index)
 {
     struct twinlog_reader *reader;
     struct twinlog_record record;
@@ -904,7 +902,6 @@ START_TEST(a_sealed_segment_is_searched_by_its_index)
     }
     twinlog_reader_close(reader);
 }
-END_TEST
 
 static int expect_state(void *context, const struct twinlog_segment *segment)
 {
@@ -922,23 +919,21 @@ static void assert_states(const char *name, const enum twinlog_segment_state *st
     ck_assert_int_eq(next - states, count);
 }
 
-START_TEST(what_became_of_the_segments_of_a_truncated_log_is_known)
+TEST(what_became_of_the_segments_of_a_truncated_log_is_known)
 {
     static const enum twinlog_segment_state states[] = { TWINLOG_SEGMENT_SEALED, TWINLOG_SEGMENT_ACTIVE,
                                                          TWINLOG_SEGMENT_RETIRED };
     assert_states("truncated", states, 3);
 }
-END_TEST
 
-START_TEST(what_became_of_the_segments_of_a_sealed_log_is_known)
+TEST(what_became_of_the_segments_of_a_sealed_log_is_known)
 {
     static const enum twinlog_segment_state states[] = { TWINLOG_SEGMENT_SEALED, TWINLOG_SEGMENT_ACTIVE,
                                                          TWINLOG_SEGMENT_SPARE };
     assert_states("sealed", states, 3);
 }
-END_TEST
 
-START_TEST(a_kept_state_has_its_cursor_and_its_value)
+TEST(a_kept_state_has_its_cursor_and_its_value)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog *log;
@@ -955,7 +950,6 @@ START_TEST(a_kept_state_has_its_cursor_and_its_value)
     ck_assert_mem_eq(value, "node 7", 6);
     ck_assert_int_eq(twinlog_close(log), 0);
 }
-END_TEST
 
 static void assert_unchanged(void)
 {
@@ -985,7 +979,7 @@ static int count_read(void)
     return rc < 0 ? rc : count;
 }
 
-START_TEST(a_log_of_a_later_version_is_refused_or_only_read_or_its_news_are_passed_over)
+TEST_LOOP(a_log_of_a_later_version_is_refused_or_only_read_or_its_news_are_passed_over, FUTURES)
 {
     const struct future *future = &futures[_i];
     struct twinlog *log;
@@ -1014,28 +1008,4 @@ START_TEST(a_log_of_a_later_version_is_refused_or_only_read_or_its_news_are_pass
     ck_assert_uint_eq(state.header.compatible, 0);
     twl_state_free(&state);
     io->ops->destroy(io);
-}
-END_TEST
-
-Suite *golden_suite(void)
-{
-    Suite *suite = suite_create("golden");
-    TCase *bytes = tcase_create("bytes");
-    TCase *logs = tcase_create("logs");
-    tcase_add_loop_test(bytes, the_code_makes_the_bytes_that_are_kept, 0, GOLDENS);
-    tcase_add_loop_test(bytes, a_log_of_a_later_version_has_the_bytes_that_are_kept, 0, FUTURES);
-    tcase_add_test(bytes, the_format_document_shows_the_bytes_that_the_code_makes);
-    suite_add_tcase(suite, bytes);
-    tcase_add_checked_fixture(logs, make_directory, remove_directory);
-    tcase_add_loop_test(logs, a_kept_log_is_read_to_its_last_byte, 0, GOLDENS);
-    tcase_add_loop_test(logs, the_end_of_a_kept_log_is_found_where_it_is, 0, GOLDENS);
-    tcase_add_loop_test(logs, a_kept_log_can_be_continued, 0, GOLDENS);
-    tcase_add_test(logs, a_sealed_segment_is_searched_by_its_index);
-    tcase_add_test(logs, what_became_of_the_segments_of_a_truncated_log_is_known);
-    tcase_add_test(logs, what_became_of_the_segments_of_a_sealed_log_is_known);
-    tcase_add_test(logs, a_kept_state_has_its_cursor_and_its_value);
-    tcase_add_loop_test(logs, a_log_of_a_later_version_is_refused_or_only_read_or_its_news_are_passed_over, 0,
-                        FUTURES);
-    suite_add_tcase(suite, logs);
-    return suite;
 }

@@ -310,7 +310,9 @@ static unsigned count_files(const char *path)
     return count;
 }
 
-START_TEST(a_file_is_nothing_else)
+CASE("directories", logdir_make, logdir_remove);
+
+TEST_LOOP(a_file_is_nothing_else, PLACES *THINGS)
 {
     const char *place = places[(unsigned)_i / THINGS];
     const enum thing thing = (enum thing)((unsigned)_i % THINGS);
@@ -331,10 +333,9 @@ START_TEST(a_file_is_nothing_else)
     if (counts)
         ck_assert_int_eq(lstat(log_file(place), &about), 0);
 }
-END_TEST
 
 /* To open a device may be enough to do harm. A pipe tells: once a process had its other end open, it hangs up. */
-START_TEST(what_is_no_file_is_not_even_opened)
+TEST_LOOP(what_is_no_file_is_not_even_opened, PLACES)
 {
     const char *path = log_file(places[_i]);
     struct pollfd watch = { .events = POLLIN };
@@ -347,10 +348,9 @@ START_TEST(what_is_no_file_is_not_even_opened)
     ck_assert_int_eq(poll(&watch, 1, 0), 0);
     close(watch.fd);
 }
-END_TEST
 
 /* Names that were not asked for are left alone, and say nothing. */
-START_TEST(other_names_mean_nothing)
+TEST(other_names_mean_nothing)
 {
     static const char *const names[] = { "\033[31mred",
                                          "a\nb",
@@ -377,11 +377,12 @@ START_TEST(other_names_mean_nothing)
     for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         ck_assert(log_has_file(names[i]));
 }
-END_TEST
 
 /* ---- claims --------------------------------------------------------------------------------------- */
 
-START_TEST(a_header_may_claim_a_tebibyte)
+CASE("claims", logdir_make, logdir_remove);
+
+TEST_RANGE(a_header_may_claim_a_tebibyte, 1, 4)
 {
     struct segment_header header;
 
@@ -393,10 +394,9 @@ START_TEST(a_header_may_claim_a_tebibyte)
     ck_assert_int_eq(log_open_error(NULL), TWINLOG_ECORRUPT);
     ck_assert_int_eq(run_child(meet), 0);
 }
-END_TEST
 
 /* What is lost is searched for in what the file has, not in what it claims. */
-START_TEST(a_damaged_segment_may_claim_a_tebibyte)
+TEST(a_damaged_segment_may_claim_a_tebibyte)
 {
     static const unsigned char zeros[SEGMENT_BYTES / 2];
     struct segment_header header;
@@ -408,7 +408,6 @@ START_TEST(a_damaged_segment_may_claim_a_tebibyte)
     put_header(log_segment(2), &header);
     ck_assert_int_eq(run_child(meet), 0);
 }
-END_TEST
 
 static int expect_all_records(void)
 {
@@ -427,7 +426,7 @@ static int expect_all_records(void)
 }
 
 /* A footer vouches for nothing: an index that no writer makes is not even loaded. */
-START_TEST(a_footer_may_claim_a_huge_index)
+TEST(a_footer_may_claim_a_huge_index)
 {
     const uint64_t bytes = UINT64_C(1) << 30;
     const char *path = log_segment(1);
@@ -452,9 +451,8 @@ START_TEST(a_footer_may_claim_a_huge_index)
     ck_assert_int_eq(run_child(expect_all_records), 0);
     ck_assert_int_eq(run_child(meet), 0);
 }
-END_TEST
 
-START_TEST(a_state_file_may_claim_anything)
+TEST_LOOP(a_state_file_may_claim_anything, 3)
 {
     static const uint32_t sizes[] = { UINT32_MAX, STATE_MAX_SLOT_BYTES, STATE_MIN_SLOT_BYTES };
     unsigned char slots[2 * STATE_MIN_SLOT_BYTES] = { 0 };
@@ -474,7 +472,6 @@ START_TEST(a_state_file_may_claim_anything)
     ck_assert_int_eq(truncate(log_file("state"), TEBIBYTE), 0);
     ck_assert_int_eq(run_child(meet), 0);
 }
-END_TEST
 
 static void put_front(uint64_t first_sequence, uint64_t first_lsn)
 {
@@ -490,7 +487,7 @@ static void put_front(uint64_t first_sequence, uint64_t first_lsn)
 }
 
 /* What is trimmed was durable. What is appended in front of the head would be acknowledged, and never seen. */
-START_TEST(a_head_behind_the_end_is_damage)
+TEST(a_head_behind_the_end_is_damage)
 {
     struct twinlog_options options = log_options(0, 0);
     struct twinlog *log;
@@ -507,10 +504,9 @@ START_TEST(a_head_behind_the_end_is_damage)
     ck_assert_int_eq(log_open_error(&options), TWINLOG_ECORRUPT);
     ck_assert_int_eq(run_child(meet), 0);
 }
-END_TEST
 
 /* What comes behind the last number there is would be acknowledged, and not found again. */
-START_TEST(numbers_without_a_successor_are_refused)
+TEST_LOOP(numbers_without_a_successor_are_refused, 5)
 {
     static const struct {
         const char *name;
@@ -529,9 +525,8 @@ START_TEST(numbers_without_a_successor_are_refused)
     ck_assert_int_eq(unlink(log_file(ends[_i].name)), 0);
     log_close(log_open(NULL));
 }
-END_TEST
 
-START_TEST(the_last_epoch_can_not_be_truncated)
+TEST(the_last_epoch_can_not_be_truncated)
 {
     struct twinlog *log;
     uint64_t lsn;
@@ -553,7 +548,6 @@ START_TEST(the_last_epoch_can_not_be_truncated)
     ck_assert_uint_eq(record.lsn, lsn);
     twinlog_reader_close(reader);
 }
-END_TEST
 
 /* ---- gaps ------------------------------------------------------------------------------------------- */
 
@@ -663,8 +657,10 @@ static void expect_repaired(const char *name, uint64_t first_lsn, uint64_t last_
     log_close(log);
 }
 
+CASE("gaps", logdir_make, logdir_remove);
+
 /* One log can't hold both sides, but two can. */
-START_TEST(a_gap_that_nothing_can_fill_is_refused)
+TEST(a_gap_that_nothing_can_fill_is_refused)
 {
     struct twinlog_repair_result result;
 
@@ -689,9 +685,8 @@ START_TEST(a_gap_that_nothing_can_fill_is_refused)
     ck_assert_uint_eq(result.last_lsn, FAR_LSN);
     expect_repaired("rest", FAR_LSN, FAR_LSN);
 }
-END_TEST
 
-START_TEST(a_gap_that_can_be_filled_is)
+TEST(a_gap_that_can_be_filled_is)
 {
     const uint64_t lsn = RECORDS + 10001;
     struct twinlog_repair_result result;
@@ -704,9 +699,8 @@ START_TEST(a_gap_that_can_be_filled_is)
     ck_assert_uint_eq(result.last_lsn, lsn);
     ck_assert_int_eq(twinlog_verify(in_parent("both"), NULL, NULL), 0);
 }
-END_TEST
 
-START_TEST(a_log_can_not_begin_where_no_number_follows)
+TEST(a_log_can_not_begin_where_no_number_follows)
 {
     struct twinlog_repair_result result;
 
@@ -715,7 +709,6 @@ START_TEST(a_log_can_not_begin_where_no_number_follows)
     remove_older_segments();
     ck_assert_int_eq(repair_to("rest", &result), -EOVERFLOW);
 }
-END_TEST
 
 static void put_cursor(uint64_t lsn)
 {
@@ -736,7 +729,7 @@ static void put_cursor(uint64_t lsn)
 }
 
 /* Nothing is lost by not believing it. */
-START_TEST(a_cursor_can_not_promise_more_than_has_room)
+TEST(a_cursor_can_not_promise_more_than_has_room)
 {
     struct twinlog_repair_result result;
     struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
@@ -756,7 +749,6 @@ START_TEST(a_cursor_can_not_promise_more_than_has_room)
     log_close(log);
     expect_repaired("repaired", 1, RECORDS);
 }
-END_TEST
 
 /* ---- memory ------------------------------------------------------------------------------------------ */
 
@@ -825,7 +817,9 @@ static int look_in_little_memory(void)
     return 0;
 }
 
-START_TEST(a_claim_alone_takes_no_memory)
+CASE("memory", logdir_make, logdir_remove);
+
+TEST_LOOP(a_claim_alone_takes_no_memory, 2)
 {
     const struct waiter claim = { .lsn = _i == 0 ? RECORDS + 1 : FAR_LSN,
                                   .segment_bytes = TEBIBYTE,
@@ -837,10 +831,9 @@ START_TEST(a_claim_alone_takes_no_memory)
     ck_assert_int_eq(run_child(look_in_little_memory), 0);
     ck_assert_int_eq(run_child(meet), 0);
 }
-END_TEST
 
 /* A hole is there, but a record in it needs a header that checks before anything is read. */
-START_TEST(a_size_is_not_believed_before_its_checksum)
+TEST(a_size_is_not_believed_before_its_checksum)
 {
     const off_t place = SEGMENT_DATA_OFFSET + GROUP_HEADER_BYTES + 16;
     const struct waiter claim = { .lsn = RECORDS + 1,
@@ -854,7 +847,6 @@ START_TEST(a_size_is_not_believed_before_its_checksum)
     patch_file(log_file(FAR_SEGMENT), place, "a time", 6);
     ck_assert_int_eq(run_child(meet), 0);
 }
-END_TEST
 
 /* ---- modes and descriptors -------------------------------------------------------------------------- */
 
@@ -876,7 +868,9 @@ static void check_modes(const char *path, mode_t mask)
     closedir(list);
 }
 
-START_TEST(modes_are_those_of_the_umask)
+CASE("what is left to others", logdir_make, logdir_remove);
+
+TEST_LOOP(modes_are_those_of_the_umask, 4)
 {
     static const mode_t masks[] = { 0, 022, 027, 077 };
     const mode_t old = umask(masks[_i]);
@@ -889,7 +883,6 @@ START_TEST(modes_are_those_of_the_umask)
     check_modes(in_parent("repaired"), masks[_i]);
     umask(old);
 }
-END_TEST
 
 /* What a program sees that is started now, one line for each descriptor. */
 static unsigned descriptors_of_a_program(char *ret_lines, size_t room)
@@ -909,7 +902,7 @@ static unsigned descriptors_of_a_program(char *ret_lines, size_t room)
     return count;
 }
 
-START_TEST(no_descriptor_is_inherited)
+TEST_LOOP(no_descriptor_is_inherited, LOG_IO_KINDS)
 {
     static char before[10000], meanwhile[10000];
     struct twinlog_options options = log_options((uint32_t)_i, 0);
@@ -921,7 +914,7 @@ START_TEST(no_descriptor_is_inherited)
     struct twinlog_record record;
     char other_dir[600];
 
-    if (!log_can_use("hostile", "no_descriptor_is_inherited", options.io, 0))
+    if (!log_can_use("no_descriptor_is_inherited", options.io, 0))
         return;
     make_log();
     const unsigned usual = descriptors_of_a_program(before, sizeof(before));
@@ -964,55 +957,5 @@ START_TEST(no_descriptor_is_inherited)
         ck_assert_int_eq(twinlog_committer_close(committer), 0);
     log_close(log);
 }
-END_TEST
 
 /* ---- suite ------------------------------------------------------------------------------------- */
-
-Suite *hostile_suite(void)
-{
-    Suite *suite = suite_create("hostile");
-    TCase *tests = tcase_create("directories");
-
-    tcase_add_checked_fixture(tests, logdir_make, logdir_remove);
-    tcase_set_timeout(tests, MOST_SECONDS + 30);
-    tcase_add_loop_test(tests, a_file_is_nothing_else, 0, PLACES * THINGS);
-    tcase_add_loop_test(tests, what_is_no_file_is_not_even_opened, 0, PLACES);
-    tcase_add_test(tests, other_names_mean_nothing);
-    suite_add_tcase(suite, tests);
-
-    tests = tcase_create("claims");
-    tcase_add_checked_fixture(tests, logdir_make, logdir_remove);
-    tcase_set_timeout(tests, MOST_SECONDS + 30);
-    tcase_add_loop_test(tests, a_header_may_claim_a_tebibyte, 1, 4);
-    tcase_add_test(tests, a_damaged_segment_may_claim_a_tebibyte);
-    tcase_add_test(tests, a_footer_may_claim_a_huge_index);
-    tcase_add_loop_test(tests, a_state_file_may_claim_anything, 0, 3);
-    tcase_add_test(tests, a_head_behind_the_end_is_damage);
-    tcase_add_loop_test(tests, numbers_without_a_successor_are_refused, 0, 5);
-    tcase_add_test(tests, the_last_epoch_can_not_be_truncated);
-    suite_add_tcase(suite, tests);
-
-    tests = tcase_create("gaps");
-    tcase_add_checked_fixture(tests, logdir_make, logdir_remove);
-    tcase_set_timeout(tests, 2 * MOST_SECONDS);
-    tcase_add_test(tests, a_gap_that_nothing_can_fill_is_refused);
-    tcase_add_test(tests, a_gap_that_can_be_filled_is);
-    tcase_add_test(tests, a_log_can_not_begin_where_no_number_follows);
-    tcase_add_test(tests, a_cursor_can_not_promise_more_than_has_room);
-    suite_add_tcase(suite, tests);
-
-    tests = tcase_create("memory");
-    tcase_add_checked_fixture(tests, logdir_make, logdir_remove);
-    tcase_set_timeout(tests, 2 * MOST_SECONDS);
-    tcase_add_loop_test(tests, a_claim_alone_takes_no_memory, 0, 2);
-    tcase_add_test(tests, a_size_is_not_believed_before_its_checksum);
-    suite_add_tcase(suite, tests);
-
-    tests = tcase_create("what is left to others");
-    tcase_add_checked_fixture(tests, logdir_make, logdir_remove);
-    tcase_set_timeout(tests, MOST_SECONDS);
-    tcase_add_loop_test(tests, modes_are_those_of_the_umask, 0, 4);
-    tcase_add_loop_test(tests, no_descriptor_is_inherited, 0, LOG_IO_KINDS);
-    suite_add_tcase(suite, tests);
-    return suite;
-}

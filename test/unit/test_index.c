@@ -205,7 +205,9 @@ static void assert_all(const struct model *model)
 
 /* ---- tests ------------------------------------------------------------------------------------- */
 
-START_TEST(a_new_summary_has_nothing)
+CASE("summary", NULL, NULL);
+
+TEST(a_new_summary_has_nothing)
 {
     struct summary summary;
     memset(&summary, 0xee, sizeof(summary));
@@ -216,9 +218,8 @@ START_TEST(a_new_summary_has_nothing)
     ck_assert_int_eq(summary.max_time_so_far_ns, 77);
     ck_assert_uint_eq(summary.index.count, 0);
 }
-END_TEST
 
-START_TEST(a_mark_is_remembered_and_makes_no_entry)
+TEST(a_mark_is_remembered_and_makes_no_entry)
 {
     const struct group_header mark = { .first_lsn = 9,
                                        .bytes = GROUP_HEADER_BYTES,
@@ -236,9 +237,8 @@ START_TEST(a_mark_is_remembered_and_makes_no_entry)
     ck_assert_uint_eq(summary.index.count, 0);
     ck_assert_int_eq(summary.max_time_so_far_ns, INT64_MIN);
 }
-END_TEST
 
-START_TEST(groups_and_records_make_the_same_index_of_any_mix)
+TEST(groups_and_records_make_the_same_index_of_any_mix)
 {
     struct model model = begin(test_seed(), SEGMENT_DATA_OFFSET);
     for (unsigned i = 0; i < 10000; i++) {
@@ -249,9 +249,8 @@ START_TEST(groups_and_records_make_the_same_index_of_any_mix)
     ck_assert_uint_gt(model.by_group.index.spacing, INDEX_MIN_SPACING);
     end(&model);
 }
-END_TEST
 
-START_TEST(a_small_segment_has_an_entry_every_few_kilobytes)
+TEST(a_small_segment_has_an_entry_every_few_kilobytes)
 {
     struct model model = begin(1, SEGMENT_DATA_OFFSET);
     while (model.offset < 100000)
@@ -261,9 +260,8 @@ START_TEST(a_small_segment_has_an_entry_every_few_kilobytes)
     ck_assert_uint_ge(model.by_group.index.count, 20);
     end(&model);
 }
-END_TEST
 
-START_TEST(entries_belong_inside_a_large_group)
+TEST(entries_belong_inside_a_large_group)
 {
     struct model model = begin(test_seed(), SEGMENT_DATA_OFFSET);
     add_group(&model, 200000, 40);
@@ -273,9 +271,8 @@ START_TEST(entries_belong_inside_a_large_group)
     ck_assert_uint_eq(index->entries[index->count - 1].group_offset, SEGMENT_DATA_OFFSET);
     end(&model);
 }
-END_TEST
 
-START_TEST(a_record_larger_than_the_spacing_has_its_own_entry)
+TEST(a_record_larger_than_the_spacing_has_its_own_entry)
 {
     struct model model = begin(2, SEGMENT_DATA_OFFSET);
     for (unsigned i = 0; i < 50; i++)
@@ -285,9 +282,8 @@ START_TEST(a_record_larger_than_the_spacing_has_its_own_entry)
     assert_all(&model);
     end(&model);
 }
-END_TEST
 
-START_TEST(offsets_of_the_largest_segment_fit)
+TEST(offsets_of_the_largest_segment_fit)
 {
     struct model model = begin(test_seed(), SEGMENT_DATA_OFFSET);
     add_group(&model, 3, 100);
@@ -301,7 +297,6 @@ START_TEST(offsets_of_the_largest_segment_fit)
     ck_assert_uint_gt(place_of(&index->entries[index->count - 1]), SEGMENT_MAX_BYTES / 10 * 9);
     end(&model);
 }
-END_TEST
 
 /* ---- on disk ----------------------------------------------------------------------------------- */
 
@@ -334,7 +329,9 @@ static void assert_footer(const struct model *model, uint64_t room)
     ck_assert_uint_eq(read.index_entries, footer.index_entries);
 }
 
-START_TEST(an_index_is_thinned_to_the_room_that_is_left)
+CASE("footer", NULL, NULL);
+
+TEST(an_index_is_thinned_to_the_room_that_is_left)
 {
     struct model model = begin(test_seed(), SEGMENT_DATA_OFFSET);
     while (model.by_group.index.count < 1000)
@@ -344,9 +341,8 @@ START_TEST(an_index_is_thinned_to_the_room_that_is_left)
     assert_footer(&model, UINT64_C(1) << 40);
     end(&model);
 }
-END_TEST
 
-START_TEST(a_segment_with_markers_only_has_a_footer)
+TEST(a_segment_with_markers_only_has_a_footer)
 {
     struct model model = begin(1, SEGMENT_DATA_OFFSET);
     add_group(&model, 0, 0);
@@ -358,11 +354,12 @@ START_TEST(a_segment_with_markers_only_has_a_footer)
     ck_assert_uint_eq(footer.last_lsn, 1000);
     end(&model);
 }
-END_TEST
 
 /* ---- looking up -------------------------------------------------------------------------------- */
 
-START_TEST(an_lsn_is_found_at_the_last_entry_that_is_not_behind_it)
+CASE("looking up", NULL, NULL);
+
+TEST(an_lsn_is_found_at_the_last_entry_that_is_not_behind_it)
 {
     struct model model = begin(test_seed(), SEGMENT_DATA_OFFSET);
     for (unsigned i = 0; i < 500; i++)
@@ -379,7 +376,6 @@ START_TEST(an_lsn_is_found_at_the_last_entry_that_is_not_behind_it)
     ck_assert_int_eq(twl_index_find_lsn(index->entries, 0, 5), -1);
     end(&model);
 }
-END_TEST
 
 /* From the entry that is found on, the first record of that time or later is the first one of all. */
 static void assert_time(const struct model *model, int64_t time_ns)
@@ -401,7 +397,7 @@ static void assert_time(const struct model *model, int64_t time_ns)
     ck_assert_msg(model->records[first].lsn < next_lsn, "a later entry would have done");
 }
 
-START_TEST(a_time_is_found_at_the_last_entry_before_which_all_is_older)
+TEST(a_time_is_found_at_the_last_entry_before_which_all_is_older)
 {
     struct model model = begin(test_seed(), SEGMENT_DATA_OFFSET);
     for (unsigned i = 0; i < 500; i++)
@@ -417,9 +413,8 @@ START_TEST(a_time_is_found_at_the_last_entry_before_which_all_is_older)
     ck_assert_int_eq(twl_index_find_time(index->entries, 0, 5), -1);
     end(&model);
 }
-END_TEST
 
-START_TEST(a_disordered_index_is_searched_within_its_bounds)
+TEST(a_disordered_index_is_searched_within_its_bounds)
 {
     struct index_entry entries[100];
     struct rng rng = { test_seed() };
@@ -431,29 +426,4 @@ START_TEST(a_disordered_index_is_searched_within_its_bounds)
         int64_t by_time = twl_index_find_time(entries, 100, (int64_t)rng_next(&rng));
         ck_assert(by_lsn >= -1 && by_lsn < 100 && by_time >= -1 && by_time < 100);
     }
-}
-END_TEST
-
-Suite *index_suite(void)
-{
-    Suite *suite = suite_create("index");
-    TCase *summary = tcase_create("summary");
-    tcase_add_test(summary, a_new_summary_has_nothing);
-    tcase_add_test(summary, a_mark_is_remembered_and_makes_no_entry);
-    tcase_add_test(summary, groups_and_records_make_the_same_index_of_any_mix);
-    tcase_add_test(summary, a_small_segment_has_an_entry_every_few_kilobytes);
-    tcase_add_test(summary, entries_belong_inside_a_large_group);
-    tcase_add_test(summary, a_record_larger_than_the_spacing_has_its_own_entry);
-    tcase_add_test(summary, offsets_of_the_largest_segment_fit);
-    suite_add_tcase(suite, summary);
-    TCase *footer = tcase_create("footer");
-    tcase_add_test(footer, an_index_is_thinned_to_the_room_that_is_left);
-    tcase_add_test(footer, a_segment_with_markers_only_has_a_footer);
-    suite_add_tcase(suite, footer);
-    TCase *lookup = tcase_create("looking up");
-    tcase_add_test(lookup, an_lsn_is_found_at_the_last_entry_that_is_not_behind_it);
-    tcase_add_test(lookup, a_time_is_found_at_the_last_entry_before_which_all_is_older);
-    tcase_add_test(lookup, a_disordered_index_is_searched_within_its_bounds);
-    suite_add_tcase(suite, lookup);
-    return suite;
 }

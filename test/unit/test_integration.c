@@ -22,8 +22,6 @@
 
 #define KIB UINT64_C(1024)
 #define MIB (1024 * KIB)
-#define SUITE_NAME "integration"
-
 /* ---- every way to open a log ------------------------------------------------------------------- */
 
 static uint32_t flags_of(int way)
@@ -198,7 +196,9 @@ static void expect_consistent(struct twinlog *log, const struct twinlog_options 
     ck_assert_str_ne(stat.io_reason, "");
 }
 
-START_WAYS_TEST(what_many_threads_appended_is_there_for_ever)
+CASE("threads", logdir_make, logdir_remove);
+
+WAYS_TEST(what_many_threads_appended_is_there_for_ever, LOG_WAYS)
 {
     const uint64_t records = THREADS * RECORDS_EACH;
     struct crowd crowd = { 0 };
@@ -230,9 +230,8 @@ START_WAYS_TEST(what_many_threads_appended_is_there_for_ever)
     for (uint32_t i = 0; i < THREADS; i++)
         ck_assert_uint_eq(tally.next[i], RECORDS_EACH);
 }
-END_WAYS_TEST
 
-START_WAYS_TEST(enqueuing_faster_than_the_disk_waits_and_loses_nothing)
+WAYS_TEST(enqueuing_faster_than_the_disk_waits_and_loses_nothing, LOG_WAYS)
 {
     struct crowd crowd = { 0 };
     struct tally tally;
@@ -249,7 +248,6 @@ START_WAYS_TEST(enqueuing_faster_than_the_disk_waits_and_loses_nothing)
     tally = log_check();
     ck_assert_uint_eq(tally.last_lsn, THREADS * 10 * RECORDS_EACH);
 }
-END_WAYS_TEST
 
 static void *enqueue_for_a_second(void *argument)
 {
@@ -263,7 +261,7 @@ static void *enqueue_for_a_second(void *argument)
 }
 
 /* By chance; test_commit.c has the case itself. */
-START_TEST(whose_turn_has_come_does_not_wait_for_itself)
+TEST(whose_turn_has_come_does_not_wait_for_itself)
 {
     struct twinlog_options options = log_options(0, 0);
     struct crowd crowd = { 0 };
@@ -277,7 +275,6 @@ START_TEST(whose_turn_has_come_does_not_wait_for_itself)
     run_writers(&crowd, enqueue_for_a_second);
     log_close(crowd.log);
 }
-END_TEST
 
 struct feeder {
     struct twinlog *log;
@@ -301,7 +298,7 @@ static void *feed(void *argument)
 
 /* Two records fill a buffer. A thread that finds it full while another one writes has to write next, and
  * no other thread may come by to tell it so. */
-START_TEST(a_thread_that_finds_the_buffer_full_is_not_left_waiting)
+TEST(a_thread_that_finds_the_buffer_full_is_not_left_waiting)
 {
     struct twinlog_options options = log_options(0, 0);
     struct feeder feeder = { 0 };
@@ -323,9 +320,8 @@ START_TEST(a_thread_that_finds_the_buffer_full_is_not_left_waiting)
     ck_assert_int_eq(atomic_load(&feeder.error), 0);
     log_close(feeder.log);
 }
-END_TEST
 
-START_WAYS_TEST(a_log_can_be_opened_another_way_each_time)
+WAYS_TEST(a_log_can_be_opened_another_way_each_time, LOG_WAYS)
 {
     for (uint32_t i = 0; i < 4; i++) {
         struct twinlog *log;
@@ -339,11 +335,12 @@ START_WAYS_TEST(a_log_can_be_opened_another_way_each_time)
     }
     ck_assert_uint_eq(log_check().last_lsn, 28);
 }
-END_WAYS_TEST
 
 /* ---- accepted, durable ------------------------------------------------------------------------- */
 
-START_WAYS_TEST(an_enqueued_record_waits_for_a_sync)
+CASE("accepted and durable", logdir_make, logdir_remove);
+
+WAYS_TEST(an_enqueued_record_waits_for_a_sync, LOG_WAYS)
 {
     struct twinlog *log = log_open(&options);
     uint64_t lsn = 0;
@@ -374,9 +371,8 @@ START_WAYS_TEST(an_enqueued_record_waits_for_a_sync)
     log_close(log);
     ck_assert_uint_eq(log_check().last_lsn, 6);
 }
-END_WAYS_TEST
 
-START_TEST(waiting_is_for_what_was_accepted)
+TEST(waiting_is_for_what_was_accepted)
 {
     struct twinlog *log = log_open(NULL);
     struct twinlog_stat before, after;
@@ -395,9 +391,8 @@ START_TEST(waiting_is_for_what_was_accepted)
     ck_assert_uint_eq(after.groups, before.groups); /* there was nothing to write */
     log_close(log);
 }
-END_TEST
 
-START_TEST(a_record_has_the_time_at_which_it_was_accepted)
+TEST(a_record_has_the_time_at_which_it_was_accepted)
 {
     struct twinlog *log = log_open(NULL);
     struct twinlog_reader *reader = log_attach(log, 0, 0);
@@ -415,7 +410,6 @@ START_TEST(a_record_has_the_time_at_which_it_was_accepted)
     twinlog_reader_close(reader);
     log_close(log);
 }
-END_TEST
 
 /* ---- closing ----------------------------------------------------------------------------------- */
 
@@ -427,8 +421,10 @@ static void *append_once(void *argument)
     return NULL;
 }
 
+CASE("closing", logdir_make, logdir_remove);
+
 /* The writer of an accepted record is inside append; close may begin. */
-START_TEST(closing_lets_those_inside_finish)
+TEST(closing_lets_those_inside_finish)
 {
     enum {
         ROUNDS = 60,
@@ -454,9 +450,8 @@ START_TEST(closing_lets_those_inside_finish)
         ck_assert_uint_eq(seen, ((UINT64_C(1) << THREADS) - 1) << 1); /* each LSN once */
     }
 }
-END_TEST
 
-START_TEST(closing_syncs_what_was_only_accepted)
+TEST(closing_syncs_what_was_only_accepted)
 {
     struct twinlog *log = log_open(NULL);
 
@@ -465,11 +460,12 @@ START_TEST(closing_syncs_what_was_only_accepted)
     log_close(log);
     ck_assert_uint_eq(log_check().next[3], 500);
 }
-END_TEST
 
 /* ---- arguments and options --------------------------------------------------------------------- */
 
-START_TEST(null_is_refused_where_it_may_not_be)
+CASE("arguments and options", logdir_make, logdir_remove);
+
+TEST(null_is_refused_where_it_may_not_be)
 {
     struct twinlog *log = log_open(NULL), *other = NULL;
     struct twinlog_reader_options reader_options = TWINLOG_READER_OPTIONS_INIT;
@@ -532,7 +528,6 @@ START_TEST(null_is_refused_where_it_may_not_be)
     twinlog_reader_close(reader);
     log_close(log);
 }
-END_TEST
 
 /* Limits from the header; the first of each pair is refused, the second is not. */
 static const struct {
@@ -565,7 +560,7 @@ static const struct {
       { .spare_segments = 64, .segment_bytes = 65536 } },
 };
 
-START_TEST(an_option_out_of_range_is_refused)
+TEST_LOOP(an_option_out_of_range_is_refused, sizeof(limits) / sizeof(limits[0]))
 {
     struct twinlog_options options = limits[_i].refused;
     struct twinlog *log;
@@ -585,9 +580,8 @@ START_TEST(an_option_out_of_range_is_refused)
     append_records(log, 0, 0, 1);
     log_close(log);
 }
-END_TEST
 
-START_TEST(a_size_that_was_not_set_is_refused)
+TEST(a_size_that_was_not_set_is_refused)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
 
@@ -596,10 +590,9 @@ START_TEST(a_size_that_was_not_set_is_refused)
     options.size = 4;
     ck_assert_int_eq(log_open_error(&options), -EINVAL);
 }
-END_TEST
 
 /* Larger than ours: from a program built with a later header. */
-START_TEST(an_option_of_a_later_version_is_refused_unless_it_is_not_used)
+TEST(an_option_of_a_later_version_is_refused_unless_it_is_not_used)
 {
     struct {
         struct twinlog_options options;
@@ -613,9 +606,8 @@ START_TEST(an_option_of_a_later_version_is_refused_unless_it_is_not_used)
     longer.later = 1;
     ck_assert_int_eq(log_open_error(&longer.options), -EINVAL);
 }
-END_TEST
 
-START_TEST(a_log_that_must_exist_is_not_made)
+TEST(a_log_that_must_exist_is_not_made)
 {
     const struct twinlog_options options = log_options(0, TWINLOG_MUST_EXIST);
 
@@ -626,7 +618,6 @@ START_TEST(a_log_that_must_exist_is_not_made)
     log_close(log_open(NULL));
     log_close(log_open(&options));
 }
-END_TEST
 
 /* ---- sizes ------------------------------------------------------------------------------------- */
 
@@ -675,31 +666,30 @@ static void expect_sizes_up_to(const struct twinlog_options *options, size_t max
     free(bytes);
 }
 
-START_TEST(the_largest_record_is_4_mib_by_default)
+CASE("sizes", logdir_make, logdir_remove);
+
+TEST(the_largest_record_is_4_mib_by_default)
 {
     expect_sizes_up_to(NULL, 4 * MIB);
 }
-END_TEST
 
-START_TEST(the_largest_record_is_what_the_option_says)
+TEST(the_largest_record_is_what_the_option_says)
 {
     struct twinlog_options options = log_options(0, 0);
 
     options.max_record_bytes = 10000;
     expect_sizes_up_to(&options, 10000);
 }
-END_TEST
 
-START_TEST(a_larger_record_needs_only_its_option)
+TEST(a_larger_record_needs_only_its_option)
 {
     struct twinlog_options options = log_options(0, 0);
 
     options.max_record_bytes = 16 * MIB;
     expect_sizes_up_to(&options, 16 * MIB);
 }
-END_TEST
 
-START_TEST(a_record_may_fill_the_smallest_segment)
+TEST(a_record_may_fill_the_smallest_segment)
 {
     struct twinlog_options options = log_options(0, 0);
 
@@ -708,7 +698,6 @@ START_TEST(a_record_may_fill_the_smallest_segment)
     options.max_record_bytes = 48 * KIB;
     expect_sizes_up_to(&options, 48 * KIB);
 }
-END_TEST
 
 static bool segment_has(uint64_t sequence, uint64_t bytes)
 {
@@ -717,7 +706,7 @@ static bool segment_has(uint64_t sequence, uint64_t bytes)
     return stat(log_segment(sequence), &about) == 0 && (uint64_t)about.st_size == bytes;
 }
 
-START_TEST(a_small_log_takes_about_a_megabyte)
+TEST(a_small_log_takes_about_a_megabyte)
 {
     struct twinlog *log = log_open(NULL);
     struct stat about;
@@ -730,9 +719,8 @@ START_TEST(a_small_log_takes_about_a_megabyte)
     ck_assert_int_eq(stat(log_segment(1), &about), 0);
     ck_assert_int_le(about.st_blocks * 512, (int64_t)(3 * MIB / 2));
 }
-END_TEST
 
-START_TEST(segments_double_up_to_the_limit)
+TEST(segments_double_up_to_the_limit)
 {
     struct twinlog_options options = log_options(0, 0);
     unsigned char *bytes = calloc(1, 200 * KIB);
@@ -752,9 +740,8 @@ START_TEST(segments_double_up_to_the_limit)
     free(bytes);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
-END_TEST
 
-START_TEST(small_segments_stay_small)
+TEST(small_segments_stay_small)
 {
     struct twinlog_options options = log_options(0, 0);
     struct twinlog *log;
@@ -771,9 +758,8 @@ START_TEST(small_segments_stay_small)
     log_close(log);
     ck_assert_uint_eq(log_check().last_lsn, 400);
 }
-END_TEST
 
-START_TEST(a_spare_of_64_mib_is_made_in_the_background)
+TEST(a_spare_of_64_mib_is_made_in_the_background)
 {
     struct twinlog_options options = log_options(0, 0);
     unsigned char *bytes = calloc(1, MIB);
@@ -793,7 +779,6 @@ START_TEST(a_spare_of_64_mib_is_made_in_the_background)
     free(bytes);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
-END_TEST
 
 /* ---- reading ----------------------------------------------------------------------------------- */
 
@@ -862,7 +847,9 @@ static void expect_seeks(struct twinlog_reader *reader, uint64_t last)
     }
 }
 
-START_TEST(a_reader_can_be_placed_anywhere)
+CASE("reading", logdir_make, logdir_remove);
+
+TEST(a_reader_can_be_placed_anywhere)
 {
     const uint64_t last = 500;
     struct twinlog *log = open_small_segments();
@@ -881,7 +868,6 @@ START_TEST(a_reader_can_be_placed_anywhere)
     expect_seeks(reader, last);
     twinlog_reader_close(reader);
 }
-END_TEST
 
 static void expect_range(struct twinlog *log, uint64_t from, uint64_t to, uint64_t first, uint64_t last)
 {
@@ -896,7 +882,7 @@ static void expect_range(struct twinlog *log, uint64_t from, uint64_t to, uint64
     }
 }
 
-START_TEST(a_reader_returns_the_range_it_was_asked_for)
+TEST(a_reader_returns_the_range_it_was_asked_for)
 {
     struct twinlog *log = open_small_segments();
 
@@ -912,9 +898,8 @@ START_TEST(a_reader_returns_the_range_it_was_asked_for)
     expect_range(log, 301, 0, 1, 0);
     log_close(log);
 }
-END_TEST
 
-START_TEST(a_reader_at_the_end_goes_on_when_there_is_more)
+TEST(a_reader_at_the_end_goes_on_when_there_is_more)
 {
     struct twinlog *log = open_small_segments();
     struct twinlog_reader *readers[3];
@@ -937,9 +922,8 @@ START_TEST(a_reader_at_the_end_goes_on_when_there_is_more)
         twinlog_reader_close(readers[i]);
     log_close(log);
 }
-END_TEST
 
-START_TEST(a_reader_is_not_given_what_is_only_accepted)
+TEST(a_reader_is_not_given_what_is_only_accepted)
 {
     struct twinlog *log = log_open(NULL);
     struct twinlog_reader *readers[] = { log_attach(log, 0, 0), log_reader(0, 0) };
@@ -954,9 +938,8 @@ START_TEST(a_reader_is_not_given_what_is_only_accepted)
     }
     log_close(log);
 }
-END_TEST
 
-START_TEST(an_empty_log_has_no_records_and_no_marks)
+TEST(an_empty_log_has_no_records_and_no_marks)
 {
     struct twinlog *log = log_open(NULL);
     struct twinlog_reader *reader = log_attach(log, 0, 0);
@@ -979,9 +962,8 @@ START_TEST(an_empty_log_has_no_records_and_no_marks)
     ck_assert_uint_eq(inspection.first_lsn, 0);
     ck_assert_uint_eq(inspection.last_lsn, 0);
 }
-END_TEST
 
-START_TEST(inspecting_tells_what_the_writer_knows)
+TEST(inspecting_tells_what_the_writer_knows)
 {
     struct twinlog *log = open_small_segments();
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
@@ -1003,54 +985,5 @@ START_TEST(inspecting_tells_what_the_writer_knows)
     ck_assert_uint_eq(inspection.file_bytes, log_segment_bytes());
     ck_assert_uint_eq(inspection.report.finding, TWINLOG_FOUND_CLEAN_CLOSE);
 }
-END_TEST
 
 /* ---- suite ------------------------------------------------------------------------------------- */
-
-Suite *integration_suite(void)
-{
-    Suite *suite = suite_create("integration");
-    TCase *tests = logdir_case(suite, "threads", logdir_make);
-
-    tcase_add_loop_test(tests, what_many_threads_appended_is_there_for_ever, 0, LOG_WAYS);
-    tcase_add_loop_test(tests, enqueuing_faster_than_the_disk_waits_and_loses_nothing, 0, LOG_WAYS);
-    tcase_add_test(tests, a_thread_that_finds_the_buffer_full_is_not_left_waiting);
-    tcase_add_test(tests, whose_turn_has_come_does_not_wait_for_itself);
-    tcase_add_loop_test(tests, a_log_can_be_opened_another_way_each_time, 0, LOG_WAYS);
-
-    tests = logdir_case(suite, "accepted and durable", logdir_make);
-    tcase_add_loop_test(tests, an_enqueued_record_waits_for_a_sync, 0, LOG_WAYS);
-    tcase_add_test(tests, waiting_is_for_what_was_accepted);
-    tcase_add_test(tests, a_record_has_the_time_at_which_it_was_accepted);
-
-    tests = logdir_case(suite, "closing", logdir_make);
-    tcase_add_test(tests, closing_lets_those_inside_finish);
-    tcase_add_test(tests, closing_syncs_what_was_only_accepted);
-
-    tests = logdir_case(suite, "arguments and options", logdir_make);
-    tcase_add_test(tests, null_is_refused_where_it_may_not_be);
-    tcase_add_loop_test(tests, an_option_out_of_range_is_refused, 0,
-                        (int)(sizeof(limits) / sizeof(limits[0])));
-    tcase_add_test(tests, a_size_that_was_not_set_is_refused);
-    tcase_add_test(tests, an_option_of_a_later_version_is_refused_unless_it_is_not_used);
-    tcase_add_test(tests, a_log_that_must_exist_is_not_made);
-
-    tests = logdir_case(suite, "sizes", logdir_make);
-    tcase_add_test(tests, the_largest_record_is_4_mib_by_default);
-    tcase_add_test(tests, the_largest_record_is_what_the_option_says);
-    tcase_add_test(tests, a_larger_record_needs_only_its_option);
-    tcase_add_test(tests, a_record_may_fill_the_smallest_segment);
-    tcase_add_test(tests, a_small_log_takes_about_a_megabyte);
-    tcase_add_test(tests, segments_double_up_to_the_limit);
-    tcase_add_test(tests, small_segments_stay_small);
-    tcase_add_test(tests, a_spare_of_64_mib_is_made_in_the_background);
-
-    tests = logdir_case(suite, "reading", logdir_make);
-    tcase_add_test(tests, a_reader_can_be_placed_anywhere);
-    tcase_add_test(tests, a_reader_returns_the_range_it_was_asked_for);
-    tcase_add_test(tests, a_reader_at_the_end_goes_on_when_there_is_more);
-    tcase_add_test(tests, a_reader_is_not_given_what_is_only_accepted);
-    tcase_add_test(tests, an_empty_log_has_no_records_and_no_marks);
-    tcase_add_test(tests, inspecting_tells_what_the_writer_knows);
-    return suite;
-}

@@ -142,17 +142,17 @@ static bool choose(int combination, const char *test)
 }
 
 /* A test over every combination; `io` is open on an empty directory. */
-#define START_IO_TEST(name)                                                                                  \
-    START_TEST(name)                                                                                         \
+#define IO_TEST(name)                                                                                        \
+    static void name##_in(int _i);                                                                           \
+    TEST_LOOP(name, COMBINATIONS)                                                                            \
     {                                                                                                        \
         if (!choose(_i, #name))                                                                              \
             return;                                                                                          \
-        create_io();
-
-#define END_IO_TEST                                                                                          \
-    destroy_io();                                                                                            \
+        create_io();                                                                                         \
+        name##_in(_i);                                                                                       \
+        destroy_io();                                                                                        \
     }                                                                                                        \
-    END_TEST
+    static void name##_in(int _i CK_ATTRIBUTE_UNUSED)
 
 /* ---- helpers ----------------------------------------------------------------------------------- */
 
@@ -259,7 +259,9 @@ static void expect_success_or_skip(int result, const char *test, const char *why
 
 /* ---- durable writes ---------------------------------------------------------------------------- */
 
-START_IO_TEST(a_reaped_write_can_be_read)
+CASE("durable writes", make_directory, remove_directory);
+
+IO_TEST(a_reaped_write_can_be_read)
 {
     static _Alignas(BLOCK_BYTES) unsigned char elsewhere[BLOCK_BYTES];
     static _Alignas(BLOCK_BYTES) unsigned char back[FILE_BYTES];
@@ -286,9 +288,8 @@ START_IO_TEST(a_reaped_write_can_be_read)
     }
     io_close(file);
 }
-END_IO_TEST
 
-START_IO_TEST(a_failed_write_cancels_its_barrier)
+IO_TEST(a_failed_write_cancels_its_barrier)
 {
     struct io_file *file = create_file("file");
     struct io_file *read_only = open_file("file", IO_READ_ONLY);
@@ -305,7 +306,6 @@ START_IO_TEST(a_failed_write_cancels_its_barrier)
     io_close(read_only);
     io_close(file);
 }
-END_IO_TEST
 
 /* A ring inherited from the parent would still be the parent's. */
 static int create_io_in_child(void)
@@ -340,11 +340,10 @@ static int write_over_the_limit(void)
     return 0;
 }
 
-START_IO_TEST(a_short_write_is_reported_and_not_continued)
+IO_TEST(a_short_write_is_reported_and_not_continued)
 {
     ck_assert_int_eq(run_child(write_over_the_limit), 0);
 }
-END_IO_TEST
 
 static void *write_one_block(void *write)
 {
@@ -352,7 +351,7 @@ static void *write_one_block(void *write)
     return NULL;
 }
 
-START_IO_TEST(each_group_may_come_from_another_thread)
+IO_TEST(each_group_may_come_from_another_thread)
 {
     struct io_file *file = create_file("file");
 
@@ -368,7 +367,6 @@ START_IO_TEST(each_group_may_come_from_another_thread)
     }
     io_close(file);
 }
-END_IO_TEST
 
 static volatile sig_atomic_t signals;
 static void count_signal(int number)
@@ -377,7 +375,7 @@ static void count_signal(int number)
     signals++;
 }
 
-START_IO_TEST(signals_do_not_disturb_a_reap)
+IO_TEST(signals_do_not_disturb_a_reap)
 {
     struct io_file *file = create_file("file");
     struct sigaction action = { .sa_handler = count_signal }; /* without SA_RESTART */
@@ -391,7 +389,6 @@ START_IO_TEST(signals_do_not_disturb_a_reap)
     ck_assert_int_eq(setitimer(ITIMER_REAL, &never, NULL), 0);
     io_close(file);
 }
-END_IO_TEST
 
 #define RAGGED_BYTES (BLOCK_BYTES + 904)
 
@@ -475,12 +472,13 @@ static int create_against_a_refusal(void)
     return 0;
 }
 
-START_IO_TEST(a_refused_ring_fails_create_and_only_that)
+CASE("refusals", make_directory, remove_directory);
+
+IO_TEST(a_refused_ring_fails_create_and_only_that)
 {
     for (refusal = 0; refusal < (int)(sizeof(refusals) / sizeof(refusals[0])); refusal++)
         ck_assert_int_eq(run_child(create_against_a_refusal), 0);
 }
-END_IO_TEST
 
 static void *write_without_enter(void *write)
 {
@@ -490,7 +488,7 @@ static void *write_without_enter(void *write)
 }
 
 /* The filter is the thread's alone and ends with it. */
-START_IO_TEST(what_the_kernel_did_not_take_is_withdrawn)
+IO_TEST(what_the_kernel_did_not_take_is_withdrawn)
 {
     struct io_file *file = create_file("file");
     struct io_write write = write_of(file, buffer, BLOCK_BYTES, 0);
@@ -511,7 +509,6 @@ START_IO_TEST(what_the_kernel_did_not_take_is_withdrawn)
     }
     io_close(file);
 }
-END_IO_TEST
 
 static int write_from_unregistered_memory(void)
 {
@@ -529,12 +526,11 @@ static int write_from_unregistered_memory(void)
     return 0;
 }
 
-START_IO_TEST(memory_that_cannot_be_registered_is_written_all_the_same)
+IO_TEST(memory_that_cannot_be_registered_is_written_all_the_same)
 {
     ck_assert_int_eq(run_child(write_from_unregistered_memory), 0);
     expect_bytes("file", 0, BLOCK_BYTES, 'r');
 }
-END_IO_TEST
 
 /* open(2) promises nothing for a direct read at an offset like that, not even the end of the file. */
 static int read_to_the_end_only(void)
@@ -549,12 +545,11 @@ static int read_to_the_end_only(void)
     return 0;
 }
 
-START_IO_TEST(a_direct_read_does_not_look_behind_a_ragged_end)
+IO_TEST(a_direct_read_does_not_look_behind_a_ragged_end)
 {
     fill_file("file", RAGGED_BYTES, 'e');
     ck_assert_int_eq(run_child(read_to_the_end_only), 0);
 }
-END_IO_TEST
 
 #define SMALL_WRITE_AT 700u
 
@@ -585,14 +580,13 @@ static int read_past_the_page_cache(void)
     return 0;
 }
 
-START_IO_TEST(what_is_asked_from_the_disk_is_read_past_the_page_cache)
+IO_TEST(what_is_asked_from_the_disk_is_read_past_the_page_cache)
 {
     fill_file("file", RAGGED_BYTES, 'e');
     expect_success_or_skip(run_child(read_past_the_page_cache),
                            "what_is_asked_from_the_disk_is_read_past_the_page_cache",
                            "no direct I/O in the temporary directory, or no system call can be forbidden");
 }
-END_IO_TEST
 
 static int read_from_disk_without_direct_files(void)
 {
@@ -610,14 +604,13 @@ static int read_from_disk_without_direct_files(void)
     return 0;
 }
 
-START_IO_TEST(without_direct_files_the_disk_is_asked_all_the_same)
+IO_TEST(without_direct_files_the_disk_is_asked_all_the_same)
 {
     fill_file("file", RAGGED_BYTES, 'e');
     expect_success_or_skip(run_child(read_from_disk_without_direct_files),
                            "without_direct_files_the_disk_is_asked_all_the_same",
                            "no system call can be forbidden");
 }
-END_IO_TEST
 
 static int allocate_without_fallocate(void)
 {
@@ -625,7 +618,7 @@ static int allocate_without_fallocate(void)
     return allocate_in_every_way(RAGGED_BYTES);
 }
 
-START_IO_TEST(allocate_reserves_space_without_fallocate_as_well)
+IO_TEST(allocate_reserves_space_without_fallocate_as_well)
 {
     ck_assert_int_eq(run_child(allocate_without_fallocate), 0);
     expect_size("written", RAGGED_BYTES, true);
@@ -633,7 +626,6 @@ START_IO_TEST(allocate_reserves_space_without_fallocate_as_well)
     expect_size("nothing", RAGGED_BYTES, false);
     expect_written("written", "allocate_reserves_space_without_fallocate_as_well");
 }
-END_IO_TEST
 
 #define WRITE_ZEROES 0x80 /* FALLOC_FL_WRITE_ZEROES, a mode of fallocate() */
 
@@ -643,13 +635,12 @@ static int allocate_without_help_of_the_device(void)
     return allocate_in_every_way(RAGGED_BYTES);
 }
 
-START_IO_TEST(allocate_writes_the_zeros_where_the_device_does_not)
+IO_TEST(allocate_writes_the_zeros_where_the_device_does_not)
 {
     ck_assert_int_eq(run_child(allocate_without_help_of_the_device), 0);
     expect_size("written", RAGGED_BYTES, true);
     expect_written("written", "allocate_writes_the_zeros_where_the_device_does_not");
 }
-END_IO_TEST
 
 /* The kernel is made to say that it has done so. */
 static int allocate_with_a_helpful_device(void)
@@ -666,12 +657,11 @@ static int allocate_with_a_helpful_device(void)
     return 0;
 }
 
-START_IO_TEST(allocate_writes_nothing_that_the_device_has_written)
+IO_TEST(allocate_writes_nothing_that_the_device_has_written)
 {
     fill_file("file", BLOCK_BYTES, 'k');
     ck_assert_int_eq(run_child(allocate_with_a_helpful_device), 0);
 }
-END_IO_TEST
 
 static int sync_without_fsync(void)
 {
@@ -687,12 +677,11 @@ static int sync_without_fsync(void)
     return 0;
 }
 
-START_IO_TEST(sync_data_does_not_write_times)
+IO_TEST(sync_data_does_not_write_times)
 {
     fill_file("file", BLOCK_BYTES, 'd');
     ck_assert_int_eq(run_child(sync_without_fsync), 0);
 }
-END_IO_TEST
 
 /* ---- fork -------------------------------------------------------------------------------------- */
 
@@ -712,7 +701,9 @@ static int free_what_was_inherited(void)
     return 0;
 }
 
-START_IO_TEST(a_forked_child_can_free_its_copy)
+CASE("fork", make_directory, remove_directory);
+
+IO_TEST(a_forked_child_can_free_its_copy)
 {
     struct io_file *other;
 
@@ -729,7 +720,6 @@ START_IO_TEST(a_forked_child_can_free_its_copy)
     io_close(inherited);
     io_close(other);
 }
-END_IO_TEST
 
 static int gate[2];
 static int wait_at_the_gate(void)
@@ -753,7 +743,7 @@ static void let_child_go(pid_t child)
     close(gate[0]);
 }
 
-START_IO_TEST(a_fork_does_not_part_the_ring_from_the_buffers)
+IO_TEST(a_fork_does_not_part_the_ring_from_the_buffers)
 {
     struct io_file *file = create_file("file");
     pid_t child;
@@ -765,9 +755,8 @@ START_IO_TEST(a_fork_does_not_part_the_ring_from_the_buffers)
     let_child_go(child);
     io_close(file);
 }
-END_IO_TEST
 
-START_IO_TEST(a_forked_child_does_not_keep_what_the_parent_closed_locked)
+IO_TEST(a_forked_child_does_not_keep_what_the_parent_closed_locked)
 {
     struct io_file *file = create_file("file");
     struct io_file *other = open_file("file", 0);
@@ -782,7 +771,6 @@ START_IO_TEST(a_forked_child_does_not_keep_what_the_parent_closed_locked)
     let_child_go(child);
     io_close(other);
 }
-END_IO_TEST
 
 /* ---- locks and shared pages -------------------------------------------------------------------- */
 
@@ -796,7 +784,9 @@ static bool is_locked(struct io_file *file)
     return answer;
 }
 
-START_IO_TEST(a_lock_is_seen_by_others_until_it_is_given_back)
+CASE("locks and shared pages", make_directory, remove_directory);
+
+IO_TEST(a_lock_is_seen_by_others_until_it_is_given_back)
 {
     struct io_file *holder = create_file("file");
     struct io_file *other = open_file("file", 0);
@@ -826,9 +816,8 @@ START_IO_TEST(a_lock_is_seen_by_others_until_it_is_given_back)
     io_close(other);
     io_close(reader);
 }
-END_IO_TEST
 
-START_IO_TEST(shared_locks_keep_out_exclusive_ones_only)
+IO_TEST(shared_locks_keep_out_exclusive_ones_only)
 {
     struct io_file *file = create_file("file");
     struct io_file *reader = open_file("file", IO_READ_ONLY);
@@ -849,9 +838,8 @@ START_IO_TEST(shared_locks_keep_out_exclusive_ones_only)
     io_close(reader);
     io_close(file);
 }
-END_IO_TEST
 
-START_IO_TEST(the_two_locks_do_not_know_each_other)
+IO_TEST(the_two_locks_do_not_know_each_other)
 {
     struct io_file *writer = create_file("file");
     struct io_file *other = open_file("file", 0);
@@ -867,7 +855,6 @@ START_IO_TEST(the_two_locks_do_not_know_each_other)
     io_close(writer);
     io_close(other);
 }
-END_IO_TEST
 
 static int try_locks_of_another_process(void)
 {
@@ -886,7 +873,7 @@ static int try_locks_of_another_process(void)
     return 0;
 }
 
-START_IO_TEST(locks_are_seen_by_other_processes)
+IO_TEST(locks_are_seen_by_other_processes)
 {
     struct io_file *file = create_file("file");
 
@@ -895,7 +882,6 @@ START_IO_TEST(locks_are_seen_by_other_processes)
     ck_assert_int_eq(run_child(try_locks_of_another_process), 0);
     io_close(file);
 }
-END_IO_TEST
 
 static int lock_and_wait_to_be_killed(void)
 {
@@ -910,7 +896,7 @@ static int lock_and_wait_to_be_killed(void)
         pause();
 }
 
-START_IO_TEST(locks_end_with_their_process)
+IO_TEST(locks_end_with_their_process)
 {
     struct io_file *file = create_file("file");
     pid_t child;
@@ -929,7 +915,6 @@ START_IO_TEST(locks_end_with_their_process)
     close(gate[0]);
     io_close(file);
 }
-END_IO_TEST
 
 /* The kernel stores into the page for us: EFAULT instead of a signal. */
 static bool is_writable(void *page)
@@ -945,7 +930,7 @@ static bool is_writable(void *page)
     return answer;
 }
 
-START_IO_TEST(a_mapped_page_is_shared_between_two_opens)
+IO_TEST(a_mapped_page_is_shared_between_two_opens)
 {
     struct io_file *file = create_file("file");
     struct io_file *reader = open_file("file", IO_READ_ONLY);
@@ -962,7 +947,6 @@ START_IO_TEST(a_mapped_page_is_shared_between_two_opens)
     io_close(file);
     io_close(reader);
 }
-END_IO_TEST
 
 /* ---- views ------------------------------------------------------------------------------------- */
 
@@ -1009,7 +993,9 @@ static unsigned char look_at(const unsigned char *bytes, size_t page)
     return *(const volatile unsigned char *)(bytes + page * page_bytes() + 10);
 }
 
-START_IO_TEST(a_view_shows_what_is_written)
+CASE("views", make_directory, remove_directory);
+
+IO_TEST(a_view_shows_what_is_written)
 {
     struct io_file *file = create_file("file");
     const unsigned char *bytes = NULL;
@@ -1026,9 +1012,8 @@ START_IO_TEST(a_view_shows_what_is_written)
     ck_assert_int_eq(io->ops->check_view(io, bytes), 0);
     io->ops->unview(io, bytes, FILE_BYTES);
 }
-END_IO_TEST
 
-START_IO_TEST(what_a_view_has_lost_looks_like_zeros)
+IO_TEST(what_a_view_has_lost_looks_like_zeros)
 {
     struct io_file *file = file_to_view();
     const unsigned char *bytes = view_of(file), *other = view_of(file);
@@ -1055,7 +1040,6 @@ START_IO_TEST(what_a_view_has_lost_looks_like_zeros)
     unview(bytes);
     io_close(file);
 }
-END_IO_TEST
 
 static const unsigned char *inherited_view;
 
@@ -1074,7 +1058,7 @@ static int look_in_a_child(void)
     return 0;
 }
 
-START_IO_TEST(a_forked_child_may_look_as_well)
+IO_TEST(a_forked_child_may_look_as_well)
 {
     struct io_file *file = file_to_view();
 
@@ -1087,9 +1071,8 @@ START_IO_TEST(a_forked_child_may_look_as_well)
     unview(inherited_view);
     io_close(file);
 }
-END_IO_TEST
 
-START_IO_TEST(there_may_be_thousands_of_views)
+IO_TEST(there_may_be_thousands_of_views)
 {
     static const unsigned char *views[3000];
     const unsigned count = sizeof(views) / sizeof(views[0]);
@@ -1108,7 +1091,6 @@ START_IO_TEST(there_may_be_thousands_of_views)
     }
     io_close(file);
 }
-END_IO_TEST
 
 /* Everything that is wrong, counted. */
 static void *view_and_look(void *context)
@@ -1129,7 +1111,7 @@ static void *view_and_look(void *context)
     return (void *)wrong;
 }
 
-START_IO_TEST(threads_may_come_and_go_with_views)
+IO_TEST(threads_may_come_and_go_with_views)
 {
     struct io_file *file = file_to_view();
     pthread_t threads[4];
@@ -1144,7 +1126,6 @@ START_IO_TEST(threads_may_come_and_go_with_views)
     }
     io_close(file);
 }
-END_IO_TEST
 
 /* A mapping of another owner, with nothing behind it. */
 static unsigned char *foreign_page(void)
@@ -1201,7 +1182,7 @@ static int ignore_what_can_be_ignored(void)
     return 0;
 }
 
-START_IO_TEST(a_foreign_fault_has_its_default_action)
+IO_TEST(a_foreign_fault_has_its_default_action)
 {
     char byte;
 
@@ -1214,7 +1195,6 @@ START_IO_TEST(a_foreign_fault_has_its_default_action)
     ck_assert_int_eq(read(gate[0], &byte, 1), 1);
     close(gate[0]);
 }
-END_IO_TEST
 
 static sigjmp_buf after_fault;
 static void *fault_address;
@@ -1254,17 +1234,18 @@ static int pass_a_signal_to_the_handler_before(void)
     return 0;
 }
 
-START_IO_TEST(a_foreign_fault_goes_to_the_handler_that_was_there)
+IO_TEST(a_foreign_fault_goes_to_the_handler_that_was_there)
 {
     put_file_to_view();
     ck_assert_int_eq(run_child(pass_a_fault_to_the_handler_before), 0);
     ck_assert_int_eq(run_child(pass_a_signal_to_the_handler_before), 0);
 }
-END_IO_TEST
 
 /* ---- open -------------------------------------------------------------------------------------- */
 
-START_IO_TEST(create_needs_a_new_name_and_open_an_old_one)
+CASE("open", make_directory, remove_directory);
+
+IO_TEST(create_needs_a_new_name_and_open_an_old_one)
 {
     struct stat about;
     mode_t mask = umask(0);
@@ -1279,7 +1260,6 @@ START_IO_TEST(create_needs_a_new_name_and_open_an_old_one)
     ck_assert_int_eq(stat(path_of("file"), &about), 0);
     ck_assert_uint_eq(about.st_mode & 0777, 0666 & ~mask);
 }
-END_IO_TEST
 
 static void expect_status_flags(unsigned flags, int access_mode)
 {
@@ -1291,15 +1271,14 @@ static void expect_status_flags(unsigned flags, int access_mode)
     io_close(file);
 }
 
-START_IO_TEST(a_file_is_open_as_it_was_asked_for)
+IO_TEST(a_file_is_open_as_it_was_asked_for)
 {
     expect_status_flags(IO_CREATE, O_RDWR);
     expect_status_flags(0, O_RDWR);
     expect_status_flags(IO_READ_ONLY, O_RDONLY);
 }
-END_IO_TEST
 
-START_IO_TEST(a_name_that_leads_elsewhere_is_refused)
+IO_TEST(a_name_that_leads_elsewhere_is_refused)
 {
     static const char *const names[] = { "", ".", "..", "a/b", "/etc/hostname", "../file", "file/" };
 
@@ -1313,9 +1292,8 @@ START_IO_TEST(a_name_that_leads_elsewhere_is_refused)
         ck_assert_int_eq(io->ops->unlink(io, names[i]), -EINVAL);
     }
 }
-END_IO_TEST
 
-START_IO_TEST(a_symbolic_link_is_not_followed)
+IO_TEST(a_symbolic_link_is_not_followed)
 {
     fill_file("file", 1, 'f');
     ck_assert_int_eq(symlink("file", path_of("link")), 0);
@@ -1325,9 +1303,8 @@ START_IO_TEST(a_symbolic_link_is_not_followed)
     ck_assert_int_eq(open_error("dangling", 0), -ELOOP);
     ck_assert_int_eq(open_error("dangling", IO_CREATE), -EEXIST);
 }
-END_IO_TEST
 
-START_IO_TEST(only_regular_files_are_opened)
+IO_TEST(only_regular_files_are_opened)
 {
     ck_assert_int_eq(mkfifo(path_of("fifo"), 0600), 0);
     ck_assert_int_eq(open_error("fifo", 0), -EINVAL); /* and does not wait for a writer */
@@ -1336,9 +1313,8 @@ START_IO_TEST(only_regular_files_are_opened)
     ck_assert_int_eq(open_error("directory", 0), -EISDIR);
     ck_assert_int_eq(open_error("directory", IO_READ_ONLY), -EISDIR);
 }
-END_IO_TEST
 
-START_IO_TEST(create_names_what_is_wrong_with_the_directory)
+IO_TEST(create_names_what_is_wrong_with_the_directory)
 {
     struct io *none = NULL;
 
@@ -1347,9 +1323,8 @@ START_IO_TEST(create_names_what_is_wrong_with_the_directory)
     ck_assert_int_eq(way->create(path_of("file"), way->choice, &none), -ENOTDIR);
     ck_assert_ptr_null(none);
 }
-END_IO_TEST
 
-START_IO_TEST(a_renamed_directory_stays_open)
+IO_TEST(a_renamed_directory_stays_open)
 {
     char before[256], after[256 + 8];
 
@@ -1360,9 +1335,8 @@ START_IO_TEST(a_renamed_directory_stays_open)
     ck_assert_int_eq(rename(after, before), 0);
     ck_assert_int_eq(access(path_of("file"), F_OK), 0);
 }
-END_IO_TEST
 
-START_IO_TEST(the_same_directory_can_be_had_again)
+IO_TEST(the_same_directory_can_be_had_again)
 {
     char before[256], after[256 + 8];
     struct io *first = NULL, *again = NULL;
@@ -1389,13 +1363,12 @@ START_IO_TEST(the_same_directory_can_be_had_again)
     io_close(file);
     again->ops->destroy(again);
 }
-END_IO_TEST
 
 #define DESCRIPTORS 64
 
 static bool is_open[DESCRIPTORS];
 
-START_IO_TEST(every_descriptor_is_close_on_exec_and_is_closed_in_the_end)
+IO_TEST(every_descriptor_is_close_on_exec_and_is_closed_in_the_end)
 {
     struct io *second = NULL;
     struct io_file *file = NULL;
@@ -1418,11 +1391,12 @@ START_IO_TEST(every_descriptor_is_close_on_exec_and_is_closed_in_the_end)
     for (int fd = 0; fd < DESCRIPTORS; fd++)
         ck_assert_int_eq(fcntl(fd, F_GETFD) >= 0, is_open[fd]);
 }
-END_IO_TEST
 
 /* ---- bytes ------------------------------------------------------------------------------------- */
 
-START_IO_TEST(a_read_is_short_only_at_the_end_of_the_file)
+CASE("bytes", make_directory, remove_directory);
+
+IO_TEST(a_read_is_short_only_at_the_end_of_the_file)
 {
     struct io_file *file;
     uint64_t bytes = 0;
@@ -1441,9 +1415,8 @@ START_IO_TEST(a_read_is_short_only_at_the_end_of_the_file)
     ck_assert_uint_eq(size, 0);
     io_close(file);
 }
-END_IO_TEST
 
-START_IO_TEST(a_plain_write_is_whole_or_an_error)
+IO_TEST(a_plain_write_is_whole_or_an_error)
 {
     struct io_file *file = create_file("file");
     struct io_file *reader = open_file("file", IO_READ_ONLY);
@@ -1458,9 +1431,8 @@ START_IO_TEST(a_plain_write_is_whole_or_an_error)
     io_close(reader);
     io_close(file);
 }
-END_IO_TEST
 
-START_IO_TEST(allocate_extends_and_never_shortens)
+IO_TEST(allocate_extends_and_never_shortens)
 {
     ck_assert_int_eq(allocate_in_every_way(2 * BLOCK_BYTES), 0);
     expect_size("written", 2 * BLOCK_BYTES, true);
@@ -1468,7 +1440,6 @@ START_IO_TEST(allocate_extends_and_never_shortens)
     expect_size("nothing", 2 * BLOCK_BYTES, false);
     expect_written("written", "allocate_extends_and_never_shortens");
 }
-END_IO_TEST
 
 static bool mount_over_directory(const char *type, const char *options)
 {
@@ -1502,12 +1473,13 @@ static int fill_a_small_disk(void)
     return 0;
 }
 
-START_IO_TEST(allocate_says_that_the_disk_is_full)
+CASE("refusals", make_directory, remove_directory);
+
+IO_TEST(allocate_says_that_the_disk_is_full)
 {
     expect_success_or_skip(run_child(fill_a_small_disk), "allocate_says_that_the_disk_is_full",
                            "no right to mount, or no direct I/O on tmpfs");
 }
-END_IO_TEST
 
 static int create_where_nothing_is_direct(void)
 {
@@ -1522,12 +1494,11 @@ static int create_where_nothing_is_direct(void)
     return 0;
 }
 
-START_IO_TEST(a_direct_file_is_refused_where_there_are_none)
+IO_TEST(a_direct_file_is_refused_where_there_are_none)
 {
     expect_success_or_skip(run_child(create_where_nothing_is_direct),
                            "a_direct_file_is_refused_where_there_are_none", "no right to mount");
 }
-END_IO_TEST
 
 /* ---- the directory ----------------------------------------------------------------------------- */
 
@@ -1558,7 +1529,9 @@ static int stop_listing(void *context, const char *name)
     return -5001;
 }
 
-START_IO_TEST(list_names_every_file_once)
+CASE("directory", make_directory, remove_directory);
+
+IO_TEST(list_names_every_file_once)
 {
     int calls = 0;
 
@@ -1570,9 +1543,8 @@ START_IO_TEST(list_names_every_file_once)
     ck_assert_int_eq(io->ops->list(io, list_again, &calls), 0);
     ck_assert_int_eq(calls, 3);
 }
-END_IO_TEST
 
-START_IO_TEST(list_ends_when_it_is_told_to)
+IO_TEST(list_ends_when_it_is_told_to)
 {
     int calls = 0;
 
@@ -1581,9 +1553,8 @@ START_IO_TEST(list_ends_when_it_is_told_to)
     ck_assert_int_eq(io->ops->list(io, stop_listing, &calls), -5001);
     ck_assert_int_eq(calls, 1);
 }
-END_IO_TEST
 
-START_IO_TEST(rename_replaces_and_unlink_removes)
+IO_TEST(rename_replaces_and_unlink_removes)
 {
     fill_file("new", 1, 'n');
     fill_file("file", 1, 'o');
@@ -1595,7 +1566,6 @@ START_IO_TEST(rename_replaces_and_unlink_removes)
     ck_assert_int_eq(io->ops->unlink(io, "file"), -ENOENT);
     ck_assert_int_eq(access(path_of("file"), F_OK), -1);
 }
-END_IO_TEST
 
 /* ---- from one directory to another ------------------------------------------------------------- */
 
@@ -1616,7 +1586,7 @@ static uint32_t links_of(struct io_file *file)
     return links;
 }
 
-START_IO_TEST(a_link_is_a_second_name)
+IO_TEST(a_link_is_a_second_name)
 {
     struct io_file *file = create_file("file");
     struct io *second = second_directory();
@@ -1637,9 +1607,8 @@ START_IO_TEST(a_link_is_a_second_name)
     second->ops->destroy(second);
     io_close(file);
 }
-END_IO_TEST
 
-START_IO_TEST(a_file_that_was_replaced_has_no_name)
+IO_TEST(a_file_that_was_replaced_has_no_name)
 {
     struct io_file *file = create_file("file");
 
@@ -1648,9 +1617,8 @@ START_IO_TEST(a_file_that_was_replaced_has_no_name)
     ck_assert_uint_eq(links_of(file), 0);
     io_close(file);
 }
-END_IO_TEST
 
-START_IO_TEST(a_clone_is_a_file_of_its_own_or_nothing)
+IO_TEST(a_clone_is_a_file_of_its_own_or_nothing)
 {
     struct io_file *file = create_file("file");
     struct io *second = second_directory();
@@ -1681,9 +1649,8 @@ START_IO_TEST(a_clone_is_a_file_of_its_own_or_nothing)
     second->ops->destroy(second);
     io_close(file);
 }
-END_IO_TEST
 
-START_IO_TEST(nothing_is_linked_to_where_it_cannot_be)
+IO_TEST(nothing_is_linked_to_where_it_cannot_be)
 {
     static const struct io_ops unknown;
     static const char *const names[] = { "", ".", "..", "a/b", "/etc/hostname", "../file", "file/" };
@@ -1700,7 +1667,6 @@ START_IO_TEST(nothing_is_linked_to_where_it_cannot_be)
     }
     ck_assert_int_ne(access(path_of("copy"), F_OK), 0);
 }
-END_IO_TEST
 
 static int link_to_another_file_system(void)
 {
@@ -1715,13 +1681,12 @@ static int link_to_another_file_system(void)
     return 0;
 }
 
-START_IO_TEST(no_link_leads_to_another_file_system)
+IO_TEST(no_link_leads_to_another_file_system)
 {
     fill_file("file", 1, 'f');
     expect_success_or_skip(run_child(link_to_another_file_system), "no_link_leads_to_another_file_system",
                            "no right to mount");
 }
-END_IO_TEST
 
 /* ---- time and chance --------------------------------------------------------------------------- */
 
@@ -1733,7 +1698,9 @@ static int64_t clock_ns(clockid_t clock)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-START_IO_TEST(time_is_the_wall_clock_and_sleep_is_not_cut_short)
+CASE("time and chance", make_directory, remove_directory);
+
+IO_TEST(time_is_the_wall_clock_and_sleep_is_not_cut_short)
 {
     struct sigaction action = { .sa_handler = count_signal };
     struct itimerval often = { { 0, 200 }, { 0, 200 } }, never = { { 0, 0 }, { 0, 0 } };
@@ -1750,9 +1717,8 @@ START_IO_TEST(time_is_the_wall_clock_and_sleep_is_not_cut_short)
     ck_assert_int_ge(clock_ns(CLOCK_MONOTONIC) - before, 5000000);
     ck_assert_int_eq(setitimer(ITIMER_REAL, &never, NULL), 0);
 }
-END_IO_TEST
 
-START_IO_TEST(random_fills_every_byte)
+IO_TEST(random_fills_every_byte)
 {
     unsigned char bytes[600] = { 0 }; /* more than one getrandom() promises in one piece */
     size_t zeros = 0;
@@ -1762,97 +1728,5 @@ START_IO_TEST(random_fills_every_byte)
         zeros += bytes[i] == 0;
     ck_assert_uint_lt(zeros, 30); /* about 2; more than 29 once in 10^26 */
 }
-END_IO_TEST
 
 /* ---- the suite --------------------------------------------------------------------------------- */
-
-static TCase *add_case(Suite *suite, const char *name)
-{
-    TCase *tests = tcase_create(name);
-
-    tcase_add_checked_fixture(tests, make_directory, remove_directory);
-    tcase_set_timeout(tests, 10);
-    suite_add_tcase(suite, tests);
-    return tests;
-}
-
-#define ADD(tests, name) tcase_add_loop_test(tests, name, 0, COMBINATIONS)
-
-Suite *io_suite(void)
-{
-    Suite *suite = suite_create("io");
-    TCase *tests = add_case(suite, "durable writes");
-
-    ADD(tests, a_reaped_write_can_be_read);
-    ADD(tests, a_failed_write_cancels_its_barrier);
-    ADD(tests, a_short_write_is_reported_and_not_continued);
-    ADD(tests, each_group_may_come_from_another_thread);
-    ADD(tests, signals_do_not_disturb_a_reap);
-
-    tests = add_case(suite, "refusals");
-    ADD(tests, a_refused_ring_fails_create_and_only_that);
-    ADD(tests, what_the_kernel_did_not_take_is_withdrawn);
-    ADD(tests, memory_that_cannot_be_registered_is_written_all_the_same);
-    ADD(tests, a_direct_read_does_not_look_behind_a_ragged_end);
-    ADD(tests, what_is_asked_from_the_disk_is_read_past_the_page_cache);
-    ADD(tests, without_direct_files_the_disk_is_asked_all_the_same);
-    ADD(tests, allocate_reserves_space_without_fallocate_as_well);
-    ADD(tests, allocate_writes_the_zeros_where_the_device_does_not);
-    ADD(tests, allocate_writes_nothing_that_the_device_has_written);
-    ADD(tests, sync_data_does_not_write_times);
-    ADD(tests, allocate_says_that_the_disk_is_full);
-    ADD(tests, a_direct_file_is_refused_where_there_are_none);
-
-    tests = add_case(suite, "fork");
-    ADD(tests, a_forked_child_can_free_its_copy);
-    ADD(tests, a_fork_does_not_part_the_ring_from_the_buffers);
-    ADD(tests, a_forked_child_does_not_keep_what_the_parent_closed_locked);
-
-    tests = add_case(suite, "locks and shared pages");
-    ADD(tests, a_lock_is_seen_by_others_until_it_is_given_back);
-    ADD(tests, shared_locks_keep_out_exclusive_ones_only);
-    ADD(tests, the_two_locks_do_not_know_each_other);
-    ADD(tests, locks_are_seen_by_other_processes);
-    ADD(tests, locks_end_with_their_process);
-    ADD(tests, a_mapped_page_is_shared_between_two_opens);
-
-    tests = add_case(suite, "views");
-    ADD(tests, a_view_shows_what_is_written);
-    ADD(tests, what_a_view_has_lost_looks_like_zeros);
-    ADD(tests, a_forked_child_may_look_as_well);
-    ADD(tests, there_may_be_thousands_of_views);
-    ADD(tests, threads_may_come_and_go_with_views);
-    ADD(tests, a_foreign_fault_has_its_default_action);
-    ADD(tests, a_foreign_fault_goes_to_the_handler_that_was_there);
-
-    tests = add_case(suite, "open");
-    ADD(tests, create_needs_a_new_name_and_open_an_old_one);
-    ADD(tests, a_file_is_open_as_it_was_asked_for);
-    ADD(tests, a_name_that_leads_elsewhere_is_refused);
-    ADD(tests, a_symbolic_link_is_not_followed);
-    ADD(tests, only_regular_files_are_opened);
-    ADD(tests, create_names_what_is_wrong_with_the_directory);
-    ADD(tests, a_renamed_directory_stays_open);
-    ADD(tests, the_same_directory_can_be_had_again);
-    ADD(tests, every_descriptor_is_close_on_exec_and_is_closed_in_the_end);
-
-    tests = add_case(suite, "bytes");
-    ADD(tests, a_read_is_short_only_at_the_end_of_the_file);
-    ADD(tests, a_plain_write_is_whole_or_an_error);
-    ADD(tests, allocate_extends_and_never_shortens);
-
-    tests = add_case(suite, "directory");
-    ADD(tests, list_names_every_file_once);
-    ADD(tests, list_ends_when_it_is_told_to);
-    ADD(tests, rename_replaces_and_unlink_removes);
-    ADD(tests, a_link_is_a_second_name);
-    ADD(tests, a_file_that_was_replaced_has_no_name);
-    ADD(tests, a_clone_is_a_file_of_its_own_or_nothing);
-    ADD(tests, nothing_is_linked_to_where_it_cannot_be);
-    ADD(tests, no_link_leads_to_another_file_system);
-
-    tests = add_case(suite, "time and chance");
-    ADD(tests, time_is_the_wall_clock_and_sleep_is_not_cut_short);
-    ADD(tests, random_fills_every_byte);
-    return suite;
-}

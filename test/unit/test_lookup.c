@@ -99,7 +99,9 @@ static void trim(struct twinlog *log, uint64_t before_lsn)
 
 /* ---- what is there --------------------------------------------------------------------------- */
 
-START_TEST(every_record_is_read_in_any_order_in_every_mode)
+CASE("there", logdir_make, logdir_remove);
+
+TEST_LOOP(every_record_is_read_in_any_order_in_every_mode, 3)
 {
     struct rng rng = { 5 };
     struct twinlog *log = open_in((uint32_t)_i);
@@ -122,9 +124,8 @@ START_TEST(every_record_is_read_in_any_order_in_every_mode)
     log_close(log);
     ck_assert_uint_eq(log_count_open_segments(), 0);
 }
-END_TEST
 
-START_TEST(a_record_that_is_too_large_for_the_room_tells_its_size)
+TEST(a_record_that_is_too_large_for_the_room_tells_its_size)
 {
     struct twinlog *log = open_in(TWINLOG_MODE_DURABLE);
     const struct twinlog_entry entry = {
@@ -155,11 +156,12 @@ START_TEST(a_record_that_is_too_large_for_the_room_tells_its_size)
     ck_assert_int_eq(twinlog_read(NULL, 1, data, 8, &record), -EINVAL);
     log_close(log);
 }
-END_TEST
 
 /* ---- what is not ----------------------------------------------------------------------------- */
 
-START_TEST(a_record_that_is_not_durable_is_not_read)
+CASE("not there", logdir_make, logdir_remove);
+
+TEST(a_record_that_is_not_durable_is_not_read)
 {
     struct twinlog *log = open_in(TWINLOG_MODE_DURABLE);
     unsigned char bytes[ROOM];
@@ -169,9 +171,8 @@ START_TEST(a_record_that_is_not_durable_is_not_read)
     expect(log, 1, 0);
     log_close(log);
 }
-END_TEST
 
-START_TEST(a_filler_is_no_record)
+TEST(a_filler_is_no_record)
 {
     const struct twinlog_entry entry = { .size = 100 };
     struct twinlog *log = open_in(TWINLOG_MODE_DURABLE);
@@ -191,9 +192,8 @@ START_TEST(a_filler_is_no_record)
     expect(log, 1, 0);
     log_close(log);
 }
-END_TEST
 
-START_TEST(what_was_removed_is_told_apart_and_its_segments_are_let_go)
+TEST(what_was_removed_is_told_apart_and_its_segments_are_let_go)
 {
     struct twinlog *log = open_in(TWINLOG_MODE_DURABLE);
     const unsigned most_of_writer = 4; /* the active segment, and one or two that are made or removed */
@@ -227,9 +227,8 @@ START_TEST(what_was_removed_is_told_apart_and_its_segments_are_let_go)
     expect(log, 10, 2);
     log_close(log);
 }
-END_TEST
 
-START_TEST(damage_is_an_error_for_its_record_alone)
+TEST(damage_is_an_error_for_its_record_alone)
 {
     struct twinlog *log = open_in(TWINLOG_MODE_DURABLE);
     unsigned damaged = 0;
@@ -250,7 +249,6 @@ START_TEST(damage_is_an_error_for_its_record_alone)
     ck_assert_uint_le(damaged, 20); /* of its group, at most */
     log_close(log);
 }
-END_TEST
 
 static struct twinlog *parents;
 
@@ -263,7 +261,7 @@ static int read_in_child(void)
     return 0;
 }
 
-START_TEST(a_forked_child_cannot_read_through_its_parents_log)
+TEST(a_forked_child_cannot_read_through_its_parents_log)
 {
     parents = open_in(TWINLOG_MODE_DURABLE);
     put(parents, 0, 1);
@@ -272,7 +270,6 @@ START_TEST(a_forked_child_cannot_read_through_its_parents_log)
     expect(parents, 1, 0);
     log_close(parents);
 }
-END_TEST
 
 /* ---- several threads --------------------------------------------------------------------------- */
 
@@ -299,7 +296,9 @@ static void *look_up(void *seed)
     return NULL;
 }
 
-START_TEST(threads_look_up_beside_a_writer_that_trims)
+CASE("threads", logdir_make, logdir_remove);
+
+TEST(threads_look_up_beside_a_writer_that_trims)
 {
     pthread_t threads[THREADS];
     crowd.log = open_in(TWINLOG_MODE_DURABLE);
@@ -318,14 +317,15 @@ START_TEST(threads_look_up_beside_a_writer_that_trims)
     log_close(crowd.log);
     ck_assert_uint_eq(log_count_open_segments(), 0);
 }
-END_TEST
 
 static void *reset_log(void *log)
 {
     return (void *)(intptr_t)twinlog_reset(log, MANY);
 }
 
-START_TEST(a_lookup_in_the_middle_of_a_reset_keeps_no_segment)
+CASE("a reset", gate_set_up, logdir_remove);
+
+TEST(a_lookup_in_the_middle_of_a_reset_keeps_no_segment)
 {
     struct twinlog_options options = log_options(0, 0);
     pthread_t thread;
@@ -344,27 +344,4 @@ START_TEST(a_lookup_in_the_middle_of_a_reset_keeps_no_segment)
     ck_assert_ptr_null(rc);
     ck_assert_uint_le(log_count_open_segments(), 8); /* the look-ups had twice as many */
     log_close(log);
-}
-END_TEST
-
-Suite *lookup_suite(void)
-{
-    Suite *suite = suite_create("lookup");
-    TCase *tests = logdir_case(suite, "there", logdir_make);
-    tcase_add_loop_test(tests, every_record_is_read_in_any_order_in_every_mode, 0, 3);
-    tcase_add_test(tests, a_record_that_is_too_large_for_the_room_tells_its_size);
-
-    tests = logdir_case(suite, "not there", logdir_make);
-    tcase_add_test(tests, a_record_that_is_not_durable_is_not_read);
-    tcase_add_test(tests, a_filler_is_no_record);
-    tcase_add_test(tests, what_was_removed_is_told_apart_and_its_segments_are_let_go);
-    tcase_add_test(tests, damage_is_an_error_for_its_record_alone);
-    tcase_add_test(tests, a_forked_child_cannot_read_through_its_parents_log);
-
-    tests = logdir_case(suite, "threads", logdir_make);
-    tcase_add_test(tests, threads_look_up_beside_a_writer_that_trims);
-
-    tests = logdir_case(suite, "a reset", gate_set_up);
-    tcase_add_test(tests, a_lookup_in_the_middle_of_a_reset_keeps_no_segment);
-    return suite;
 }

@@ -127,8 +127,10 @@ static void join_writer(struct writer *writer)
     ck_assert_msg(writer->error == 0, "append: %s", twinlog_strerror(writer->error));
 }
 
+CASE("appending", prepare, logdir_remove);
+
 /* The loop's number is that of writes in flight; 0 is the default. */
-START_TEST(every_log_gets_its_records_and_may_be_closed_in_any_order)
+TEST_LOOP(every_log_gets_its_records_and_may_be_closed_in_any_order, 4)
 {
     struct writer writers[LOGS][WRITERS];
     open_all((uint32_t)_i, LOGS);
@@ -145,9 +147,8 @@ START_TEST(every_log_gets_its_records_and_may_be_closed_in_any_order)
     for (uint32_t i = 0; i < LOGS; i++)
         expect_records(i, WRITERS, RECORDS);
 }
-END_TEST
 
-START_TEST(every_path_and_both_layouts_work)
+TEST_LOOP(every_path_and_both_layouts_work, 4)
 {
     static const uint32_t flags[] = { 0, TWINLOG_BUFFERED, TWINLOG_PAD, TWINLOG_NO_THREAD };
     struct twinlog_options options;
@@ -167,7 +168,6 @@ START_TEST(every_path_and_both_layouts_work)
     for (uint32_t io = 0; io < LOG_IO_KINDS; io++)
         expect_records(io, 1, RECORDS);
 }
-END_TEST
 
 struct cycle {
     pthread_t thread;
@@ -193,7 +193,7 @@ static void *open_append_and_close(void *context)
     return NULL;
 }
 
-START_TEST(logs_come_and_go_while_others_commit)
+TEST(logs_come_and_go_while_others_commit)
 {
     struct cycle cycles[LOGS] = { 0 };
     open_committer(3);
@@ -209,7 +209,6 @@ START_TEST(logs_come_and_go_while_others_commit)
     for (uint32_t i = 0; i < LOGS; i++)
         expect_records(i, 1, 32);
 }
-END_TEST
 
 /* ---- levels, deadlines, room --------------------------------------------------------------------- */
 
@@ -225,7 +224,7 @@ static int append_at(struct twinlog *log, uint32_t sequence, enum twinlog_level 
 }
 
 /* Small segments, so that some are left with records that are only written. */
-START_TEST(what_was_only_written_is_synced_with_what_comes_after_it)
+TEST(what_was_only_written_is_synced_with_what_comes_after_it)
 {
     uint64_t lsn = 0;
     open_all(2, 3);
@@ -245,9 +244,8 @@ START_TEST(what_was_only_written_is_synced_with_what_comes_after_it)
     for (uint32_t j = 0; j < 3; j++)
         expect_records(j, 1, 3 * RECORDS);
 }
-END_TEST
 
-START_TEST(a_thread_that_only_enqueues_finds_room_again)
+TEST(a_thread_that_only_enqueues_finds_room_again)
 {
     open_all(1, 2);
     for (uint32_t i = 0; i < 4 * RECORDS; i++)
@@ -257,7 +255,6 @@ START_TEST(a_thread_that_only_enqueues_finds_room_again)
     expect_records(0, 1, 2 * RECORDS);
     expect_records(1, 1, 2 * RECORDS);
 }
-END_TEST
 
 static void await_durable(struct twinlog *log, uint64_t lsn)
 {
@@ -266,7 +263,7 @@ static void await_durable(struct twinlog *log, uint64_t lsn)
     twinlog_reader_close(reader);
 }
 
-START_TEST(what_is_enqueued_or_written_is_flushed_in_time)
+TEST(what_is_enqueued_or_written_is_flushed_in_time)
 {
     open_committer(0);
     struct twinlog_options options = shared_options();
@@ -285,10 +282,9 @@ START_TEST(what_is_enqueued_or_written_is_flushed_in_time)
     for (uint32_t i = 0; i < LOGS; i++)
         expect_records(i, 1, 9);
 }
-END_TEST
 
 /* It finds nothing in the buffers then. The next one would be too late for the deadline. */
-START_TEST(a_flush_does_not_count_as_a_call_for_what_comes_next)
+TEST(a_flush_does_not_count_as_a_call_for_what_comes_next)
 {
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
     const struct twinlog_entry entry = { .data = "x", .size = 1 };
@@ -303,7 +299,6 @@ START_TEST(a_flush_does_not_count_as_a_call_for_what_comes_next)
     ck_assert_int_eq(twinlog_append_batch(logs[0], &entry, 1, &terms, NULL), 0);
     close_all(1);
 }
-END_TEST
 
 /* ---- reservations -------------------------------------------------------------------------------- */
 
@@ -315,8 +310,10 @@ static void reserve_record(struct twinlog *log, uint32_t sequence, struct twinlo
     memcpy(ret->data, bytes, entry.size);
 }
 
+CASE("reservations and requests", prepare, logdir_remove);
+
 /* One write in flight at a time, and still the log that can't be written is not in the way. */
-START_TEST(an_open_reservation_holds_up_its_own_log_only)
+TEST(an_open_reservation_holds_up_its_own_log_only)
 {
     struct twinlog_reservation reservation;
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
@@ -336,9 +333,8 @@ START_TEST(an_open_reservation_holds_up_its_own_log_only)
     expect_records(1, 1, RECORDS);
     expect_records(2, 1, RECORDS);
 }
-END_TEST
 
-START_TEST(a_reservation_that_is_never_settled_is_given_up)
+TEST(a_reservation_that_is_never_settled_is_given_up)
 {
     struct twinlog_reservation reservation;
     open_committer(1);
@@ -351,7 +347,6 @@ START_TEST(a_reservation_that_is_never_settled_is_given_up)
     ck_assert_int_eq(twinlog_reservation_commit(logs[0], &reservation, NULL), -ESTALE);
     close_all(2);
 }
-END_TEST
 
 /* ---- requests ------------------------------------------------------------------------------------ */
 
@@ -380,7 +375,7 @@ static int submit_record(struct twinlog *log, uint32_t sequence, struct twinlog_
     return twinlog_submit(log, &entry, 1, NULL, request);
 }
 
-START_TEST(requests_of_each_log_are_completed_in_order)
+TEST(requests_of_each_log_are_completed_in_order)
 {
     static struct order orders[LOGS][RECORDS];
     uint64_t last_lsn[LOGS] = { 0 };
@@ -398,9 +393,8 @@ START_TEST(requests_of_each_log_are_completed_in_order)
         expect_records(j, 1, RECORDS);
     }
 }
-END_TEST
 
-START_TEST(one_queue_serves_all_logs)
+TEST(one_queue_serves_all_logs)
 {
     static struct twinlog_request requests[LOGS][RECORDS];
     struct twinlog_queue *queue;
@@ -423,11 +417,10 @@ START_TEST(one_queue_serves_all_logs)
     ck_assert_int_eq(twinlog_queue_close(queue), 0);
     close_all(LOGS);
 }
-END_TEST
 
 /* The thread that is to commit waits for a commit. The loop's number is how far away the echo is: the same log, or
  * another one, which has callbacks that do the same. */
-START_TEST(a_callback_may_append_and_wait)
+TEST_LOOP(a_callback_may_append_and_wait, 2)
 {
     static struct order orders[LOGS][RECORDS];
     uint64_t last_lsn[LOGS] = { 0 };
@@ -450,7 +443,6 @@ START_TEST(a_callback_may_append_and_wait)
         expect_records(j, 2, 10);
     }
 }
-END_TEST
 
 /* On one thread: the callback of log 0 waits for room in log 1 and gets its place there, and the record of the callback
  * of log 2 comes behind it. */
@@ -485,7 +477,7 @@ static void forget(struct twinlog_request *request)
     (void)request;
 }
 
-START_TEST(a_callback_that_waits_for_room_is_not_in_the_way_of_another)
+TEST_LOOP(a_callback_that_waits_for_room_is_not_in_the_way_of_another, 2)
 {
     static const unsigned char bytes[LARGE_BYTES];
     open_committer(0);
@@ -508,11 +500,12 @@ START_TEST(a_callback_that_waits_for_room_is_not_in_the_way_of_another)
     ck_assert_uint_eq(twinlog_durable_lsn(logs[1]), 4);
     close_all(3);
 }
-END_TEST
 
 /* ---- truncations -------------------------------------------------------------------------------- */
 
-START_TEST(a_log_is_truncated_and_reset_beside_the_others)
+CASE("truncations", prepare, logdir_remove);
+
+TEST(a_log_is_truncated_and_reset_beside_the_others)
 {
     struct writer writers[LOGS];
     open_all(3, LOGS);
@@ -533,7 +526,6 @@ START_TEST(a_log_is_truncated_and_reset_beside_the_others)
     for (uint32_t i = 1; i < LOGS; i++)
         expect_records(i, 1, 2 * RECORDS);
 }
-END_TEST
 
 struct cutter {
     pthread_t thread;
@@ -549,7 +541,7 @@ static void *cut_nothing(void *context)
 }
 
 /* A truncation lets no call in, and waits for a commit; the thread that is to commit wants to go in. */
-START_TEST(a_callback_may_append_to_a_log_that_is_being_truncated)
+TEST(a_callback_may_append_to_a_log_that_is_being_truncated)
 {
     static struct order orders[200];
     struct cutter cutter = { 0 };
@@ -569,7 +561,6 @@ START_TEST(a_callback_may_append_to_a_log_that_is_being_truncated)
     close_all(2);
     expect_records(0, 1, 200);
 }
-END_TEST
 
 /* Of another log, on the thread that is to commit for the one that is to be truncated. */
 struct refused {
@@ -587,7 +578,7 @@ static void cut_and_name_the_other(struct twinlog_request *request)
 }
 
 /* A call that has the head may wait for others that wait for a commit, as a truncation does. */
-START_TEST(a_callback_commits_while_it_waits_for_the_head_of_another_log)
+TEST(a_callback_commits_while_it_waits_for_the_head_of_another_log)
 {
     struct refused refused = {
         .request.complete = cut_and_name_the_other, .cut = 1, .reset = 1, .named = 1, .closed = 1
@@ -607,7 +598,6 @@ START_TEST(a_callback_commits_while_it_waits_for_the_head_of_another_log)
     close_all(2);
     expect_records(0, 1, 10);
 }
-END_TEST
 
 /* The log has a committer of its own; its callback waits for the thread that is to close it. */
 static struct {
@@ -634,7 +624,7 @@ static void close_the_other(struct twinlog_request *request)
     atomic_store(&crossed.closed, twinlog_close(logs[1]));
 }
 
-START_TEST(a_shared_committer_closes_no_log_that_may_wait_for_it)
+TEST(a_shared_committer_closes_no_log_that_may_wait_for_it)
 {
     open_all(2, 1);
     choose(1);
@@ -655,7 +645,6 @@ START_TEST(a_shared_committer_closes_no_log_that_may_wait_for_it)
     log_close(logs[1]);
     close_all(1);
 }
-END_TEST
 
 static _Atomic int told_and_appended;
 
@@ -667,7 +656,7 @@ static void append_elsewhere(void *context, const struct twinlog_event *event)
 }
 
 /* The committer is in the middle of a round, and cannot begin another one. */
-START_TEST(an_observer_on_the_thread_of_a_committer_calls_none_of_its_logs)
+TEST(an_observer_on_the_thread_of_a_committer_calls_none_of_its_logs)
 {
     open_all(2, 1);
     struct twinlog_options options = shared_options();
@@ -683,7 +672,6 @@ START_TEST(an_observer_on_the_thread_of_a_committer_calls_none_of_its_logs)
     expect_records(0, 1, 1);
     expect_records(1, 1, 1);
 }
-END_TEST
 
 /* ---- failures ------------------------------------------------------------------------------------ */
 
@@ -726,13 +714,14 @@ static int poison_one(void)
     return 0;
 }
 
-START_TEST(a_poisoned_log_is_poisoned_alone)
+CASE("failures", prepare, logdir_remove);
+
+TEST(a_poisoned_log_is_poisoned_alone)
 {
     ck_assert_int_eq(run_child(poison_one), 0);
     for (uint32_t i = 1; i < LOGS; i++)
         expect_records(i, 1, 10);
 }
-END_TEST
 
 static int forbidden_call;
 
@@ -762,7 +751,7 @@ static int append_without_ring(void)
     return 0;
 }
 
-START_TEST(without_io_uring_one_log_is_written_after_the_other)
+TEST_LOOP(without_io_uring_one_log_is_written_after_the_other, 2)
 {
     static const int calls[] = { SYS_io_uring_setup, SYS_io_uring_enter };
     forbidden_call = calls[_i];
@@ -776,11 +765,12 @@ START_TEST(without_io_uring_one_log_is_written_after_the_other)
     for (uint32_t i = 0; i < LOGS; i++)
         expect_records(i, WRITERS, RECORDS / 2);
 }
-END_TEST
 
 /* ---- the committer ------------------------------------------------------------------------------- */
 
-START_TEST(a_committer_is_not_closed_under_its_logs)
+CASE("the committer", prepare, logdir_remove);
+
+TEST(a_committer_is_not_closed_under_its_logs)
 {
     struct twinlog_committer_options options = TWINLOG_COMMITTER_OPTIONS_INIT;
     ck_assert_int_eq(twinlog_committer_open(NULL, NULL), -EINVAL);
@@ -804,7 +794,6 @@ START_TEST(a_committer_is_not_closed_under_its_logs)
     ck_assert_int_eq(twinlog_committer_close(committer), 0);
     ck_assert_int_eq(twinlog_committer_close(NULL), 0);
 }
-END_TEST
 
 static int use_what_the_parent_opened(void)
 {
@@ -819,7 +808,7 @@ static int use_what_the_parent_opened(void)
     return 0;
 }
 
-START_TEST(a_forked_child_leaves_the_committer_alone)
+TEST_LOOP(a_forked_child_leaves_the_committer_alone, CAN_FORK_BESIDE_BUSY_THREADS ? 1 : 0)
 {
     struct writer writers[2];
     open_all(1, 2);
@@ -833,44 +822,5 @@ START_TEST(a_forked_child_leaves_the_committer_alone)
     expect_records(0, 1, RECORDS);
     expect_records(1, 1, RECORDS);
 }
-END_TEST
 
 /* ---- the suite ----------------------------------------------------------------------------------- */
-
-Suite *many_suite(void)
-{
-    Suite *suite = suite_create("many");
-    TCase *tests = logdir_case(suite, "appending", prepare);
-    tcase_add_loop_test(tests, every_log_gets_its_records_and_may_be_closed_in_any_order, 0, 4);
-    tcase_add_loop_test(tests, every_path_and_both_layouts_work, 0, 4);
-    tcase_add_test(tests, logs_come_and_go_while_others_commit);
-    tcase_add_test(tests, what_was_only_written_is_synced_with_what_comes_after_it);
-    tcase_add_test(tests, a_thread_that_only_enqueues_finds_room_again);
-    tcase_add_test(tests, what_is_enqueued_or_written_is_flushed_in_time);
-    tcase_add_test(tests, a_flush_does_not_count_as_a_call_for_what_comes_next);
-
-    tests = logdir_case(suite, "reservations and requests", prepare);
-    tcase_add_test(tests, an_open_reservation_holds_up_its_own_log_only);
-    tcase_add_test(tests, a_reservation_that_is_never_settled_is_given_up);
-    tcase_add_test(tests, requests_of_each_log_are_completed_in_order);
-    tcase_add_test(tests, one_queue_serves_all_logs);
-    tcase_add_loop_test(tests, a_callback_may_append_and_wait, 0, 2);
-    tcase_add_loop_test(tests, a_callback_that_waits_for_room_is_not_in_the_way_of_another, 0, 2);
-
-    tests = logdir_case(suite, "truncations", prepare);
-    tcase_add_test(tests, a_log_is_truncated_and_reset_beside_the_others);
-    tcase_add_test(tests, a_callback_may_append_to_a_log_that_is_being_truncated);
-    tcase_add_test(tests, a_callback_commits_while_it_waits_for_the_head_of_another_log);
-    tcase_add_test(tests, a_shared_committer_closes_no_log_that_may_wait_for_it);
-    tcase_add_test(tests, an_observer_on_the_thread_of_a_committer_calls_none_of_its_logs);
-
-    tests = logdir_case(suite, "failures", prepare);
-    tcase_add_test(tests, a_poisoned_log_is_poisoned_alone);
-    tcase_add_loop_test(tests, without_io_uring_one_log_is_written_after_the_other, 0, 2);
-
-    tests = logdir_case(suite, "the committer", prepare);
-    tcase_add_test(tests, a_committer_is_not_closed_under_its_logs);
-    if (CAN_FORK_BESIDE_BUSY_THREADS)
-        tcase_add_test(tests, a_forked_child_leaves_the_committer_alone);
-    return suite;
-}

@@ -32,8 +32,16 @@
 #define SEGMENT_BYTES 65536u
 #define MODES 3
 
-/* The suite is run in the mapped mode, and in the shared one by a process that is alone. */
-static uint32_t tested_mode = TWINLOG_MODE_MAPPED;
+#define FAULTS 8
+#define CUTS 12
+
+/* test_alone.c is this file in the shared mode, by one process with no other beside it. */
+#ifndef ALONE
+#define ALONE 0
+#endif
+static const uint32_t tested_mode = ALONE ? TWINLOG_MODE_SHARED : TWINLOG_MODE_MAPPED;
+/* Only some of each loop, for the second time and for sanitizers. */
+#define FEW(some, all) (ALONE || HAS_SANITIZER ? (some) : (all))
 
 /* ---- opening ------------------------------------------------------------------------------------ */
 
@@ -116,7 +124,21 @@ static int append_on_terms(struct twinlog *log, uint32_t size, const struct twin
 
 /* ---- what is seen ------------------------------------------------------------------------------- */
 
-START_TEST(everybody_sees_a_record_at_once)
+static struct shared {
+    _Atomic uint64_t read[2];
+    _Atomic uint64_t acked[8];
+    _Atomic int step;
+} * shared;
+
+static void set_up(void)
+{
+    gate_set_up();
+    shared = shared_page();
+}
+
+CASE("what is seen", set_up, logdir_remove);
+
+TEST_LOOP(everybody_sees_a_record_at_once, 2)
 {
     struct twinlog *log = _i ? open_large() : open_small(tested_mode);
     struct twinlog_reader *readers[LOG_READER_KINDS];
@@ -143,13 +165,6 @@ START_TEST(everybody_sees_a_record_at_once)
     log_close(log);
     ck_assert_uint_eq(log_check().last_lsn, 300);
 }
-END_TEST
-
-static struct shared {
-    _Atomic uint64_t read[2];
-    _Atomic uint64_t acked[8];
-    _Atomic int step;
-} * shared;
 
 #define TURNS 300u
 
@@ -185,7 +200,7 @@ static int follow_mapped(void)
     return follow(1);
 }
 
-START_TEST(a_reader_in_another_process_is_woken_by_every_record)
+TEST(a_reader_in_another_process_is_woken_by_every_record)
 {
     /* before there is a thread: the address sanitizer's allocator may be locked in a child for ever */
     const pid_t children[2] = { start_child(follow_reading), start_child(follow_mapped) };
@@ -200,7 +215,6 @@ START_TEST(a_reader_in_another_process_is_woken_by_every_record)
     ck_assert_int_eq(wait_child(children[1]), 0);
     log_close(log);
 }
-END_TEST
 
 static int read_all_and_leave(void)
 {
@@ -214,7 +228,7 @@ static int read_all_and_leave(void)
     return 0;
 }
 
-START_TEST(another_process_reads_what_is_there_when_it_comes)
+TEST(another_process_reads_what_is_there_when_it_comes)
 {
     struct twinlog *log = open_small(tested_mode);
 
@@ -224,7 +238,6 @@ START_TEST(another_process_reads_what_is_there_when_it_comes)
     }
     log_close(log);
 }
-END_TEST
 
 static void expect_entry(const struct twinlog_record *record, uint64_t lsn)
 {
@@ -288,7 +301,7 @@ static void expect_found(struct twinlog_reader *reader, uint64_t last_lsn)
 
 #define FOUND_EACH REPEATS(UINT64_C(150), UINT64_C(30))
 
-START_TEST(records_are_found_by_lsn_and_by_time_in_both_directions)
+TEST_LOOP(records_are_found_by_lsn_and_by_time_in_both_directions, LOG_READER_KINDS)
 {
     struct twinlog *log = open_small(tested_mode);
     struct twinlog_reader *reader = log_reader_of_kind(log, _i);
@@ -303,7 +316,6 @@ START_TEST(records_are_found_by_lsn_and_by_time_in_both_directions)
     expect_found(reader, 4 * FOUND_EACH);
     twinlog_reader_close(reader);
 }
-END_TEST
 
 /* ---- sizes -------------------------------------------------------------------------------------- */
 
@@ -324,7 +336,9 @@ static const size_t sizes[] = {
 };
 #define SIZES (sizeof(sizes) / sizeof(sizes[0]))
 
-START_TEST(records_of_every_size_come_back)
+CASE("sizes", set_up, logdir_remove);
+
+TEST_LOOP(records_of_every_size_come_back, LOG_READER_KINDS)
 {
     struct twinlog *log = open_large();
     struct twinlog_record record;
@@ -363,7 +377,6 @@ START_TEST(records_of_every_size_come_back)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, &records), 0);
     ck_assert_uint_eq(records, SIZES);
 }
-END_TEST
 
 /* So much is left in the segment of that size. */
 static void fill_to(struct twinlog *log, uint64_t segment_bytes, uint64_t left)
@@ -398,7 +411,7 @@ static void expect_count(uint64_t records, bool is_durable)
 }
 
 /* In steps of 8 bytes: what is left behind the last record, and what the next one takes. */
-START_TEST(a_record_that_just_fits_stays_and_one_that_does_not_goes_on)
+TEST_LOOP(a_record_that_just_fits_stays_and_one_that_does_not_goes_on, FEW(8, 16 * 3))
 {
     const uint64_t left = (uint64_t)_i % 16 * 8, size = (uint64_t)_i / 16 * 8;
     struct twinlog *log = open_small(tested_mode);
@@ -414,12 +427,11 @@ START_TEST(a_record_that_just_fits_stays_and_one_that_does_not_goes_on)
     log_close(log);
     expect_count(last_lsn, true);
 }
-END_TEST
 
 #define INDEXED_BYTES (5u << 20) /* of a segment: its index would take all that is left, and no less */
 
 /* A word says so, and stays: others may come by there after the segment was sealed. Its index is where it may be. */
-START_TEST(the_word_that_ends_a_group_stays)
+TEST(the_word_that_ends_a_group_stays)
 {
     static unsigned char bytes[INDEXED_BYTES];
     const uint64_t at = INDEXED_BYTES - SEGMENT_FOOTER_BYTES - SEGMENT_MARKER_BYTES - BLOCK_BYTES;
@@ -447,9 +459,8 @@ START_TEST(the_word_that_ends_a_group_stays)
     ck_assert_uint_eq(size, CLAIM_END);
     expect_count(lsn, true);
 }
-END_TEST
 
-START_TEST(a_log_is_closed_and_gone_on_with_however_little_room_is_left)
+TEST_LOOP(a_log_is_closed_and_gone_on_with_however_little_room_is_left, MODES *FEW(2, 12))
 {
     const uint64_t left = (uint64_t)_i / MODES * 8;
     struct twinlog *log = open_small(tested_mode);
@@ -465,7 +476,6 @@ START_TEST(a_log_is_closed_and_gone_on_with_however_little_room_is_left)
     log_close(log);
     expect_count(last_lsn + 1, true);
 }
-END_TEST
 
 /* ---- many threads ------------------------------------------------------------------------------- */
 
@@ -531,7 +541,9 @@ static void *sync_many(void *argument)
 #define APPENDERS 6u
 #define EACH REPEATS(1500u, 300u)
 
-START_TEST(threads_append_read_and_sync_at_the_same_time)
+CASE("threads", set_up, logdir_remove);
+
+TEST(threads_append_read_and_sync_at_the_same_time)
 {
     struct worker appenders[APPENDERS], readers[LOG_READER_KINDS], syncer = { .last_lsn = APPENDERS * EACH };
 
@@ -563,11 +575,12 @@ START_TEST(threads_append_read_and_sync_at_the_same_time)
     for (uint32_t i = 0; i < APPENDERS; i++)
         ck_assert_uint_eq(tally.next[i], EACH);
 }
-END_TEST
 
 /* ---- levels ------------------------------------------------------------------------------------- */
 
-START_TEST(a_record_is_durable_when_a_call_asked_for_it)
+CASE("levels", set_up, logdir_remove);
+
+TEST(a_record_is_durable_when_a_call_asked_for_it)
 {
     struct twinlog *log = open_small(tested_mode);
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
@@ -615,9 +628,8 @@ START_TEST(a_record_is_durable_when_a_call_asked_for_it)
     ck_assert_uint_ge(log_stat(log).syncs, 4);
     log_close(log);
 }
-END_TEST
 
-START_TEST(a_sync_covers_segments_that_were_left)
+TEST(a_sync_covers_segments_that_were_left)
 {
     struct twinlog *log = open_small(tested_mode);
 
@@ -630,9 +642,8 @@ START_TEST(a_sync_covers_segments_that_were_left)
     log_close(log);
     ck_assert_uint_eq(log_check().last_lsn, 2000);
 }
-END_TEST
 
-START_TEST(what_was_appended_is_durable_after_the_interval)
+TEST(what_was_appended_is_durable_after_the_interval)
 {
     struct twinlog_options options = small(tested_mode);
 
@@ -644,9 +655,8 @@ START_TEST(what_was_appended_is_durable_after_the_interval)
     }
     log_close(log);
 }
-END_TEST
 
-START_TEST(a_canceled_token_keeps_a_record_out)
+TEST(a_canceled_token_keeps_a_record_out)
 {
     struct twinlog *log = open_small(tested_mode);
     struct twinlog_cancel cancel = { 0 };
@@ -663,7 +673,6 @@ START_TEST(a_canceled_token_keeps_a_record_out)
     ck_assert_uint_eq(twinlog_last_lsn(log), 1);
     log_close(log);
 }
-END_TEST
 
 /* ---- closing and opening ------------------------------------------------------------------------ */
 
@@ -675,7 +684,9 @@ static uint64_t size_of_file(const char *path)
     return (uint64_t)about.st_size;
 }
 
-START_TEST(a_close_leaves_room_for_markers_only)
+CASE("closing and opening", set_up, logdir_remove);
+
+TEST_LOOP(a_close_leaves_room_for_markers_only, FEW(3, 12))
 {
     struct twinlog *log = open_large();
     uint64_t bytes = OPEN_RECORDS_OFFSET;
@@ -698,7 +709,6 @@ START_TEST(a_close_leaves_room_for_markers_only)
     log_close(log);
     expect_count((uint64_t)_i + 1, true);
 }
-END_TEST
 
 static bool is_zero_block(uint64_t number, uint64_t offset)
 {
@@ -729,7 +739,7 @@ static void expect_no_leftovers(void)
 
 /* A power cut has taken what came behind it. The word that ended its group is no torn group, and neither would be the index,
  * once records end in front of it. */
-START_TEST(a_sealed_segment_goes_on_as_if_it_had_never_been_left)
+TEST_LOOP(a_sealed_segment_goes_on_as_if_it_had_never_been_left, 3)
 {
     const uint64_t footer_at = SEGMENT_BYTES - SEGMENT_FOOTER_BYTES, index_at = footer_at - BLOCK_BYTES;
     const uint32_t flags[] = { 0, TWINLOG_PAD, 0 },
@@ -759,11 +769,10 @@ START_TEST(a_sealed_segment_goes_on_as_if_it_had_never_been_left)
     expect_count(last_lsn + 1, true);
     expect_no_leftovers();
 }
-END_TEST
 
 /* A reader that maps stands at the end of the records, right at the end of a page, when the log is closed: the file stays as
  * it is as long as there is such a reader. */
-START_TEST(a_file_that_a_reader_maps_is_not_truncated)
+TEST_LOOP(a_file_that_a_reader_maps_is_not_truncated, FEW(3, 16))
 {
     struct twinlog *log = open_large();
     struct twinlog_reader *readers[2] = { open_reader(0), open_reader(TWINLOG_READER_MMAP) };
@@ -795,10 +804,9 @@ START_TEST(a_file_that_a_reader_maps_is_not_truncated)
     }
     log_close(log);
 }
-END_TEST
 
 /* A process that is about to truncate it may be stopped in the middle of that. */
-START_TEST(a_file_that_another_one_holds_is_read)
+TEST(a_file_that_another_one_holds_is_read)
 {
     struct flock use = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)IO_LOCK_USE, .l_len = 1 };
     struct twinlog_record record;
@@ -815,9 +823,8 @@ START_TEST(a_file_that_another_one_holds_is_read)
     twinlog_reader_close(reader);
     close(fd);
 }
-END_TEST
 
-START_TEST(a_log_goes_from_mode_to_mode)
+TEST_LOOP(a_log_goes_from_mode_to_mode, MODES + 2)
 {
     struct rng rng = { test_seed() + (uint64_t)_i };
     uint32_t count = 0;
@@ -839,9 +846,8 @@ START_TEST(a_log_goes_from_mode_to_mode)
         ck_assert_uint_eq(log_check().last_lsn, count);
     }
 }
-END_TEST
 
-START_TEST(spares_of_the_other_mode_are_no_use_and_no_harm)
+TEST_LOOP(spares_of_the_other_mode_are_no_use_and_no_harm, MODES)
 {
     uint32_t count = 0;
 
@@ -859,9 +865,8 @@ START_TEST(spares_of_the_other_mode_are_no_use_and_no_harm)
         ck_assert_uint_eq(log_check().last_lsn, count);
     }
 }
-END_TEST
 
-START_TEST(segments_double_up_to_the_limit)
+TEST(segments_double_up_to_the_limit)
 {
     struct twinlog_options options = small(tested_mode);
     static const uint64_t bytes[] = { 64, 128, 256, 256, 256 };
@@ -874,7 +879,6 @@ START_TEST(segments_double_up_to_the_limit)
         ck_assert_uint_eq(size_of_file(log_segment(2 + i)), bytes[i] << 10);
     log_close(log);
 }
-END_TEST
 
 /* ---- death -------------------------------------------------------------------------------------- */
 
@@ -945,7 +949,9 @@ static uint64_t expect_acknowledged(struct twinlog_reader *reader, uint32_t next
     return last_lsn;
 }
 
-START_TEST(what_was_appended_survives_kill_9)
+CASE("death", set_up, logdir_remove);
+
+TEST_LOOP(what_was_appended_survives_kill_9, MODES)
 {
     uint32_t next[LOG_WRITERS], own = 0;
 
@@ -981,7 +987,6 @@ START_TEST(what_was_appended_survives_kill_9)
             atomic_store(&shared->acked[i], next[i]);
     }
 }
-END_TEST
 
 /* Of the blocks that the files of the log have. */
 static uint64_t space_taken(void)
@@ -1014,7 +1019,7 @@ static int append_one_and_die(void)
 }
 
 /* Each process starts a segment of 10 MiB; the next one gives back what it did not use. */
-START_TEST(kills_in_a_row_leave_no_space_taken)
+TEST(kills_in_a_row_leave_no_space_taken)
 {
     for (uint32_t incarnations = 1; incarnations <= 20; incarnations++) {
         ck_assert_int_eq(wait_child(start_child(append_one_and_die)), 128 + SIGKILL);
@@ -1023,7 +1028,6 @@ START_TEST(kills_in_a_row_leave_no_space_taken)
     ck_assert_uint_lt(space_taken(), 64u << 20); /* two segments, and what is prepared */
     expect_count(20, false);
 }
-END_TEST
 
 static struct twinlog *parents_log;
 
@@ -1046,38 +1050,7 @@ static int use_parents_log(void)
     return 0;
 }
 
-static int ask_as_of_the_fork(void)
-{
-    const uint64_t lsn = atomic_load(&shared->acked[0]);
-
-    atomic_store(&shared->step, 1);
-    uint64_t began_ns = 0;
-    while (atomic_load(&shared->step) != 2)
-        EXPECT(still_in_time(&began_ns));
-    EXPECT(twinlog_last_lsn(parents_log) == lsn);
-    EXPECT(twinlog_written_lsn(parents_log) == lsn);
-    EXPECT(twinlog_durable_lsn(parents_log) == 0);
-    EXPECT(twinlog_first_lsn(parents_log) == 1);
-    return use_parents_log();
-}
-
-START_TEST(a_forked_child_knows_what_was_so_then_and_no_more)
-{
-    parents_log = open_small(tested_mode);
-    atomic_store(&shared->acked[0], append_records(parents_log, 0, 0, 5));
-    const pid_t child = start_child(ask_as_of_the_fork);
-    AWAIT(atomic_load(&shared->step) == 1);
-    append_records(parents_log, 0, 5, 500);
-    ck_assert_int_eq(twinlog_sync(parents_log), 0);
-    atomic_store(&shared->step, 2);
-    ck_assert_int_eq(wait_child(child), 0);
-    append_records(parents_log, 0, 505, 10);
-    log_close(parents_log);
-    ck_assert_uint_eq(log_check().last_lsn, 515);
-}
-END_TEST
-
-START_TEST(threads_go_on_while_their_process_forks)
+TEST_LOOP(threads_go_on_while_their_process_forks, CAN_FORK_BESIDE_BUSY_THREADS ? 1 : 0)
 {
     struct worker workers[3];
 
@@ -1095,7 +1068,6 @@ START_TEST(threads_go_on_while_their_process_forks)
     log_close(parents_log);
     ck_assert_uint_eq(log_check().last_lsn, 1500);
 }
-END_TEST
 
 /* ---- what the disk does -------------------------------------------------------------------------- */
 
@@ -1121,7 +1093,9 @@ static uint32_t append_until(struct twinlog *log, uint32_t from, int error)
     return count;
 }
 
-START_TEST(a_full_disk_refuses_and_goes_on_when_it_has_room)
+CASE("what the disk does", set_up, logdir_remove);
+
+TEST(a_full_disk_refuses_and_goes_on_when_it_has_room)
 {
     struct twinlog *log = open_gated(tested_mode);
     uint32_t count = 0;
@@ -1155,114 +1129,8 @@ START_TEST(a_full_disk_refuses_and_goes_on_when_it_has_room)
     log_close(log);
     ck_assert_uint_eq(log_check().last_lsn, count + 50);
 }
-END_TEST
 
-START_TEST(a_try_hears_of_a_full_disk_with_the_next_one)
-{
-    struct twinlog *log = open_gated(tested_mode);
-    const struct twinlog_terms terms = { .size = sizeof(terms),
-                                         .flags = TWINLOG_TRY,
-                                         .level = TWINLOG_LEVEL_WRITTEN };
-    uint64_t lsn, last_lsn;
-    int rc = 0;
-
-    atomic_store(&gate.largest_file, 0);
-    while ((rc = append_on_terms(log, 5000, &terms, &lsn)) == 0)
-        continue;
-    AWAIT((rc = append_on_terms(log, 5000, &terms, &lsn)) == -ENOSPC); /* one may have been in the making */
-    ck_assert_uint_eq(lsn, 0);
-    last_lsn = twinlog_last_lsn(log);
-    atomic_store(&gate.largest_file, UINT64_MAX);
-    AWAIT((rc = append_on_terms(log, 5000, &terms, &lsn)) == 0);
-    ck_assert_uint_eq(lsn, last_lsn + 1);
-    log_close(log);
-    expect_count(lsn, true);
-}
-END_TEST
-
-static void *append_until_it_is_told(void *argument)
-{
-    struct worker *worker = argument;
-
-    for (uint32_t i = 0; atomic_load(&shared->step) == 0 && worker->result == 0; i++) {
-        worker->result = append_record(threads_log, worker->writer, i, NULL);
-        worker->count = i + 1;
-    }
-    return NULL;
-}
-
-/* Files are made slowly, and a thread waits for one: a call that may not wait does not. */
-START_TEST(a_try_does_not_wait_for_a_file_that_is_being_made)
-{
-    struct worker worker = { .writer = 0 };
-    const struct twinlog_terms terms = { .size = sizeof(terms),
-                                         .flags = TWINLOG_TRY,
-                                         .level = TWINLOG_LEVEL_WRITTEN };
-    const struct twinlog_entry entry = { .size = 0 };
-    uint64_t lsn;
-    int rc = 0;
-
-    threads_log = open_gated(tested_mode);
-    atomic_store(&gate.is_shut_for_files, true);
-    ck_assert_int_eq(pthread_create(&worker.thread, NULL, append_until_it_is_told, &worker), 0);
-    AWAIT(log_stat(threads_log).roll_waits > 0);
-    AWAIT(atomic_load(&gate.waiting) > 0);
-    for (unsigned refused = 0; refused < 100; refused++) {
-        rc = twinlog_append_batch(threads_log, &entry, 1, &terms, &lsn);
-        if (rc == 0) { /* in one that was ready before */
-            refused = 0;
-            continue;
-        }
-        ck_assert_int_eq(rc, -EAGAIN);
-        ck_assert_uint_eq(lsn, 0);
-    }
-    lsn = twinlog_last_lsn(threads_log); /* the other one may just have got there, and be copying */
-    AWAIT(twinlog_written_lsn(threads_log) >= lsn);
-    ck_assert_int_eq(twinlog_sync(threads_log), 0);
-    atomic_store(&shared->step, 1);
-    gate_open();
-    pthread_join(worker.thread, NULL);
-    ck_assert_int_eq(worker.result, 0);
-    lsn = twinlog_last_lsn(threads_log);
-    log_close(threads_log);
-    expect_count(lsn, true);
-}
-END_TEST
-
-static int ask_for_watermarks(void)
-{
-    EXPECT(twinlog_last_lsn(parents_log) == atomic_load(&shared->acked[0]));
-    EXPECT(twinlog_written_lsn(parents_log) == atomic_load(&shared->acked[0]));
-    return use_parents_log();
-}
-
-/* The keeper closes the group of a segment that was left; its sync takes a while. */
-START_TEST(watermarks_never_block)
-{
-    parents_log = open_gated(tested_mode);
-    const uint32_t before = (uint32_t)append_records(parents_log, 0, 0, 3);
-    gate_shut();
-    uint32_t count = before;
-    while (log_stat(parents_log).rolls == 0)
-        count = (uint32_t)append_records(parents_log, 0, count, 1);
-    gate_await();
-    count = (uint32_t)append_records(parents_log, 0, count, 3);
-    ck_assert_uint_eq(twinlog_last_lsn(parents_log), count);
-    ck_assert_uint_eq(twinlog_written_lsn(parents_log), count);
-    ck_assert_uint_eq(twinlog_durable_lsn(parents_log), 0);
-    ck_assert_uint_eq(twinlog_first_lsn(parents_log), 1);
-    ck_assert_int_eq(twinlog_wait(parents_log, count, TWINLOG_LEVEL_WRITTEN, 0), 0);
-    ck_assert_int_eq(twinlog_wait(parents_log, count, TWINLOG_LEVEL_DURABLE, 1), -ETIMEDOUT);
-    atomic_store(&shared->acked[0], count);
-    ck_assert_int_eq(run_child(ask_for_watermarks), 0);
-    gate_open();
-    ck_assert_int_eq(twinlog_sync(parents_log), 0);
-    log_close(parents_log);
-    ck_assert_uint_eq(log_check().last_lsn, count);
-}
-END_TEST
-
-START_TEST(a_sync_that_fails_poisons)
+TEST(a_sync_that_fails_poisons)
 {
     struct twinlog *log = open_gated(tested_mode);
     uint64_t lsn, durable_lsn;
@@ -1292,52 +1160,6 @@ START_TEST(a_sync_that_fails_poisons)
     log_close(log);
     ck_assert_uint_eq(log_check().last_lsn, lsn + 10);
 }
-END_TEST
-
-static struct twinlog *leaving_log;
-static _Thread_local bool is_syncing;
-static bool has_left;
-
-/* The segment that was just synced gets more records, and the next one gets one. It does not wait for a file: the keeper
- * may be waiting for this sync. */
-static void leave_segment(void)
-{
-    const struct twinlog_terms terms = { .size = sizeof(terms),
-                                         .flags = TWINLOG_TRY,
-                                         .level = TWINLOG_LEVEL_BUFFERED };
-    const uint64_t rolls = log_stat(leaving_log).rolls;
-    uint64_t lsn;
-
-    while (is_syncing && !has_left && append_on_terms(leaving_log, 1000, &terms, &lsn) == 0)
-        has_left = log_stat(leaving_log).rolls > rolls;
-}
-
-static bool sync_and_leave(struct twinlog *log)
-{
-    ck_assert_int_eq(twinlog_sync(log), 0); /* so that there is one segment for the next sync to write */
-    append_records(log, 0, 0, 1);
-    is_syncing = true;
-    atomic_store(&gate.when_checked, leave_segment);
-    ck_assert_int_eq(twinlog_sync(log), 0);
-    atomic_store(&gate.when_checked, NULL);
-    is_syncing = false;
-    return has_left;
-}
-
-/* Its last records were not synced, so those of the next one are not durable, synced or not. */
-START_TEST(a_segment_that_is_left_behind_its_sync_is_not_passed)
-{
-    struct twinlog *log = open_gated(tested_mode);
-
-    leaving_log = log;
-    has_left = false;
-    AWAIT(sync_and_leave(log));
-    ck_assert_uint_lt(twinlog_durable_lsn(log), twinlog_last_lsn(log));
-    ck_assert_int_eq(twinlog_sync(log), 0);
-    ck_assert_uint_eq(twinlog_durable_lsn(log), twinlog_last_lsn(log));
-    log_close(log);
-}
-END_TEST
 
 /* What the kernel returns here is also what a thread is told that shall try again, or is out of time. */
 static const int ambiguous_errors[] = { EAGAIN, ETIMEDOUT, ECANCELED };
@@ -1362,7 +1184,7 @@ static int meet_ambiguous_error(void)
     return 0;
 }
 
-START_TEST(an_error_with_another_meaning_is_an_error_for_good)
+TEST_LOOP(an_error_with_another_meaning_is_an_error_for_good, 3)
 {
     ambiguous_error = ambiguous_errors[_i];
     const int result = run_child(meet_ambiguous_error);
@@ -1373,7 +1195,6 @@ START_TEST(an_error_with_another_meaning_is_an_error_for_good)
     else
         ck_assert_int_eq(result, 0);
 }
-END_TEST
 
 /* Where the log's thread looks after others, it may have been told first. */
 static void expect_lost(int rc)
@@ -1384,7 +1205,7 @@ static void expect_lost(int rc)
 
 /* Another program truncates the file under the mapping. What is called first is told, nothing waits for what is
  * lost. */
-START_TEST(a_file_that_is_truncated_poisons_and_no_process_dies)
+TEST_LOOP(a_file_that_is_truncated_poisons_and_no_process_dies, CUTS)
 {
     struct twinlog *log = open_large();
     struct twinlog_reader *reader = log_reader_of_kind(log, LOG_READER_KINDS - 1);
@@ -1433,11 +1254,10 @@ START_TEST(a_file_that_is_truncated_poisons_and_no_process_dies)
     twinlog_reader_close(reader);
     ck_assert_int_lt(twinlog_close(log), 0);
 }
-END_TEST
 
 /* The page of its first word is there, and those of its payload are not: it must not be taken for a record, with
  * zeros. */
-START_TEST(a_record_whose_pages_are_lost_is_not_completed)
+TEST(a_record_whose_pages_are_lost_is_not_completed)
 {
     static unsigned char bytes[5 * BLOCK_BYTES];
     struct twinlog *log = open_large();
@@ -1455,10 +1275,9 @@ START_TEST(a_record_whose_pages_are_lost_is_not_completed)
     ck_assert_int_lt(twinlog_close(log), 0);
     expect_count(1, true);
 }
-END_TEST
 
 /* As where the kernel, or a program, has put something there. */
-START_TEST(a_place_with_something_else_in_it_poisons)
+TEST(a_place_with_something_else_in_it_poisons)
 {
     const uint64_t other = UINT64_C(0x0123456789abcdef);
     struct twinlog *log = open_large();
@@ -1472,9 +1291,8 @@ START_TEST(a_place_with_something_else_in_it_poisons)
     ck_assert_int_lt(twinlog_close(log), 0);
     expect_count(3, true);
 }
-END_TEST
 
-START_TEST(a_log_that_cannot_be_mapped_is_as_it_was)
+TEST_LOOP(a_log_that_cannot_be_mapped_is_as_it_was, MODES)
 {
     struct twinlog_options options = small(tested_mode);
     struct twinlog *log = NULL;
@@ -1503,253 +1321,12 @@ START_TEST(a_log_that_cannot_be_mapped_is_as_it_was)
     log_close(log);
     ck_assert_uint_eq(log_check().last_lsn, count + 100);
 }
-END_TEST
-
-START_TEST(a_segment_that_cannot_be_mapped_now_can_be_later)
-{
-    struct twinlog *log = open_gated(tested_mode);
-    uint32_t count = 0;
-
-    for (unsigned round = 0; round < 3; round++) {
-        atomic_store(&gate.map_error, -ENOMEM);
-        count = append_until(log, count, -ENOMEM);
-        const unsigned files = log_count_files();
-        for (unsigned i = 0; i < 5; i++)
-            ck_assert_uint_eq(append_until(log, count, -ENOMEM), count);
-        ck_assert_uint_le(log_count_files(), files + 1);
-        ck_assert_int_eq(twinlog_sync(log), 0);
-        atomic_store(&gate.map_error, 0);
-        append_records(log, 0, count, 50);
-        count += 50;
-    }
-    atomic_store(&gate.map_error, -ENOMEM);
-    count = append_until(log, count, -ENOMEM);
-    log_close(log);
-    ck_assert_uint_eq(log_check().last_lsn, count);
-    log = open_small(tested_mode);
-    append_records(log, 0, count, 50);
-    log_close(log);
-    ck_assert_uint_eq(log_check().last_lsn, count + 50);
-}
-END_TEST
-
-static void *append_over_three_segments(void *argument)
-{
-    struct worker *worker = argument;
-
-    while (worker->result == 0 && log_stat(threads_log).rolls < 4)
-        worker->result = append_record(threads_log, worker->writer, worker->count++, NULL);
-    return NULL;
-}
-
-static int note_sealed(void *context, const struct twinlog_segment *segment)
-{
-    *(bool *)context |= segment->state == TWINLOG_SEGMENT_SEALED;
-    return 0;
-}
-
-/* Opening leaves a segment, too. */
-static bool has_sealed(void)
-{
-    bool is_sealed = false;
-
-    ck_assert_int_eq(twinlog_segments(log_dir, note_sealed, &is_sealed), 0);
-    return is_sealed;
-}
-
-/* Only appends map segments then. Index and footer of the only one that was left are held back. */
-static struct twinlog *open_with_unsealed(uint32_t *ret_count)
-{
-    struct twinlog_options options = small(tested_mode);
-
-    options.flags |= TWINLOG_NO_THREAD;
-    options.flush_interval_ms = 0;
-    struct twinlog *log = gate_log(&options);
-    AWAIT(has_sealed());
-    atomic_store(&gate.is_shut_for_seals, true);
-    *ret_count = 0;
-    while (log_stat(log).rolls == 0)
-        ck_assert_int_eq(append_record(log, 0, (*ret_count)++, NULL), 0);
-    gate_await();
-    atomic_store(&gate.map_error, -EMFILE);
-    return log;
-}
-
-/* The file of the last segment that was left comes back when it is sealed, which is after its group was closed. */
-START_TEST(an_append_that_lacks_a_file_waits_for_the_last_segment_that_was_left)
-{
-    struct worker worker = { .writer = 0 };
-
-    threads_log = open_with_unsealed(&worker.count);
-    ck_assert_int_eq(pthread_create(&worker.thread, NULL, append_over_three_segments, &worker), 0);
-    AWAIT(atomic_load(&gate.unmapped) > 0);
-    atomic_store(&gate.map_error, 0);
-    gate_open();
-    pthread_join(worker.thread, NULL);
-    ck_assert_int_eq(worker.result, 0);
-    log_close(threads_log);
-}
-END_TEST
-
-/* The record has no place yet, so nothing has happened. */
-START_TEST(a_deadline_is_kept_while_an_append_lacks_a_file)
-{
-    const struct twinlog_entry entry = { .data = "record", .size = 6 };
-    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
-    uint64_t lsn = 0, last_lsn;
-    uint32_t count;
-    int rc;
-
-    struct twinlog *log = open_with_unsealed(&count);
-    do {
-        last_lsn = twinlog_last_lsn(log);
-        terms.deadline_ns = twinlog_deadline(20);
-        rc = twinlog_append_batch(log, &entry, 1, &terms, &lsn);
-    } while (rc == 0);
-    ck_assert_int_eq(rc, -ETIMEDOUT);
-    ck_assert_uint_eq(lsn, 0);
-    ck_assert_uint_eq(twinlog_last_lsn(log), last_lsn);
-    atomic_store(&gate.map_error, 0);
-    gate_open();
-    ck_assert_int_eq(twinlog_append(log, "record", 6, &lsn), 0);
-    ck_assert_uint_eq(lsn, last_lsn + 1);
-    log_close(log);
-}
-END_TEST
-
-/* As if the process could have no more files: segments that were left keep theirs until the disk has taken them. Only
- * if there is none left, an append is refused. */
-START_TEST(an_append_that_lacks_a_file_waits_for_segments_that_were_left)
-{
-    struct worker worker = { .writer = 0 };
-    struct twinlog_options options = small(tested_mode);
-
-    options.flags |= TWINLOG_NO_THREAD; /* only appends map segments then */
-    options.flush_interval_ms = 0;
-    threads_log = gate_log(&options);
-    gate_shut();
-    while (log_stat(threads_log).rolls == 0)
-        ck_assert_int_eq(append_record(threads_log, 0, worker.count++, NULL), 0);
-    gate_await();
-    atomic_store(&gate.map_error, -EMFILE);
-    ck_assert_int_eq(pthread_create(&worker.thread, NULL, append_over_three_segments, &worker), 0);
-    AWAIT(atomic_load(&gate.unmapped) > 0);
-    atomic_store(&gate.map_error, 0);
-    gate_open();
-    pthread_join(worker.thread, NULL);
-    ck_assert_int_eq(worker.result, 0);
-
-    atomic_store(&gate.map_error, -EMFILE);
-    append_until(threads_log, worker.count, -EMFILE);
-    atomic_store(&gate.map_error, 0);
-    const uint64_t lsn = twinlog_last_lsn(threads_log) + 1;
-    ck_assert_int_eq(append_record(threads_log, 0, 0, NULL), 0);
-    log_close(threads_log);
-    expect_count(lsn, true);
-}
-END_TEST
 
 /* ---- what else a log can do ---------------------------------------------------------------------- */
 
-static void expect_from(uint64_t first_lsn, uint64_t last_lsn)
-{
-    struct twinlog_reader *reader = log_reader(0, 0);
-    struct twinlog_record record;
+CASE("what else a log can do", set_up, logdir_remove);
 
-    for (uint64_t lsn = first_lsn; lsn <= last_lsn; lsn++) {
-        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
-        ck_assert_uint_eq(record.lsn, lsn);
-    }
-    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
-    twinlog_reader_close(reader);
-    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
-}
-
-START_TEST(a_trim_removes_what_is_durable)
-{
-    struct twinlog *log = open_small(tested_mode);
-
-    append_records(log, 0, 0, 3);
-    ck_assert_uint_eq(log_trim_before(log, 1000).first_lsn, 1);
-    append_records(log, 0, 3, 997);
-    ck_assert_int_eq(twinlog_sync(log), 0);
-    const struct twinlog_trim_result result = log_trim_before(log, 601);
-    ck_assert_uint_eq(result.first_lsn, 601);
-    ck_assert_uint_eq(result.removed_records, 600);
-    ck_assert_uint_gt(result.removed_segments, 2);
-    ck_assert_uint_eq(twinlog_first_lsn(log), 601);
-    expect_from(601, 1000);
-    append_records(log, 0, 1000, 500);
-    expect_from(601, 1500);
-    ck_assert_int_eq(twinlog_sync(log), 0);
-    ck_assert_uint_eq(log_trim_before(log, 5000).first_lsn, 1501);
-    ck_assert_uint_eq(twinlog_first_lsn(log), 0);
-    append_records(log, 0, 1500, 5);
-    ck_assert_uint_eq(twinlog_first_lsn(log), 1501);
-    log_close(log);
-    expect_from(1501, 1505);
-    log = open_small((uint32_t)_i);
-    ck_assert_uint_eq(twinlog_first_lsn(log), 1501);
-    append_records(log, 0, 1505, 200);
-    log_close(log);
-    expect_from(1501, 1705);
-}
-END_TEST
-
-/* Before the keeper has closed their groups. */
-START_TEST(segments_that_are_trimmed_early_are_given_back)
-{
-    struct twinlog *log = open_small(tested_mode);
-
-    for (uint32_t i = 0; i < 100; i++) {
-        const uint64_t lsn = append_records(log, 0, i * 50, 50);
-        ck_assert_int_eq(twinlog_sync(log), 0);
-        ck_assert_uint_eq(log_trim_before(log, lsn).first_lsn, lsn);
-        ck_assert_uint_le(log_stat(log).segments, 3);
-    }
-    ck_assert_uint_gt(log_stat(log).trimmed_segments, 20);
-    log_close(log);
-    expect_from(5000, 5000);
-}
-END_TEST
-
-START_TEST(retention_and_cursors_work)
-{
-    struct twinlog_options options = small(tested_mode);
-    uint64_t lsn;
-
-    options.keep_records = 300;
-    struct twinlog *log = log_open(&options);
-    append_records(log, 0, 0, 50);
-    ck_assert_int_eq(twinlog_cursor_set(log, "slow", 51), -ERANGE);
-    ck_assert_int_eq(twinlog_cursor_set(log, "slow", 20), 0);
-    append_records(log, 0, 50, 2000);
-    ck_assert_int_eq(twinlog_sync(log), 0);
-    ck_assert_uint_le(twinlog_first_lsn(log), 21);
-    ck_assert_int_eq(twinlog_cursor_set(log, "slow", 2000), 0);
-    append_records(log, 0, 2050, 1000);
-    ck_assert_int_eq(twinlog_sync(log), 0);
-    AWAIT(twinlog_first_lsn(log) > 1000);
-    ck_assert_int_eq(twinlog_cursor_get(log, "slow", &lsn), 0);
-    ck_assert_uint_eq(lsn, 2000);
-    ck_assert_uint_le(twinlog_first_lsn(log), 2001);
-    ck_assert_int_eq(twinlog_meta_set(log, "vote", "yes", 3), 0);
-    const uint64_t last_lsn = twinlog_last_lsn(log);
-    ck_assert_uint_ge(last_lsn + 1 - twinlog_first_lsn(log), 300);
-    log_close(log);
-    log = open_small(TWINLOG_MODE_DURABLE);
-    char value[8];
-    size_t size;
-    ck_assert_int_eq(twinlog_meta_get(log, "vote", value, sizeof(value), &size), 0);
-    ck_assert_uint_eq(size, 3);
-    ck_assert_int_eq(twinlog_cursor_get(log, "slow", &lsn), 0);
-    ck_assert_uint_eq(lsn, 2000);
-    ck_assert_uint_eq(twinlog_last_lsn(log), last_lsn);
-    log_close(log);
-}
-END_TEST
-
-START_TEST(a_live_log_is_backed_up)
+TEST_LOOP(a_live_log_is_backed_up, 2)
 {
     struct twinlog *log = open_small(tested_mode);
     char copy[400], original[300];
@@ -1777,7 +1354,6 @@ START_TEST(a_live_log_is_backed_up)
     memcpy(log_dir, original, sizeof(original));
     ck_assert_uint_eq(log_check().last_lsn, 720);
 }
-END_TEST
 
 static int sum_segments(void *context, const struct twinlog_segment *segment)
 {
@@ -1788,7 +1364,7 @@ static int sum_segments(void *context, const struct twinlog_segment *segment)
     return 0;
 }
 
-START_TEST(a_log_is_looked_at_from_inside_and_outside)
+TEST(a_log_is_looked_at_from_inside_and_outside)
 {
     struct twinlog *log = open_small(tested_mode);
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
@@ -1834,49 +1410,6 @@ START_TEST(a_log_is_looked_at_from_inside_and_outside)
     ck_assert_uint_eq(inspection.last_lsn, 1000);
     ck_assert_uint_eq(inspection.report.finding, TWINLOG_FOUND_CLEAN_CLOSE);
 }
-END_TEST
-
-static int try_to_write(void)
-{
-    for (uint32_t mode = 0; mode < MODES; mode++) {
-        const struct twinlog_options options = small(mode);
-        struct twinlog *log;
-        EXPECT(twinlog_open(log_dir, &options, &log) == -EBUSY);
-        EXPECT(strstr(log_report.text, "another writer"));
-    }
-    return 0;
-}
-
-START_TEST(there_is_one_writer_and_any_number_of_handles_to_look)
-{
-    struct twinlog *log = open_small(tested_mode);
-    const struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
-    uint64_t lsn;
-
-    ck_assert_int_eq(try_to_write(), 0);
-    ck_assert_int_eq(run_child(try_to_write), 0);
-    append_records(log, 0, 0, 10);
-    struct twinlog *handle = log_open(&options);
-    ck_assert_uint_eq(twinlog_last_lsn(handle), 10);
-    append_records(log, 0, 10, 290);
-    ck_assert_uint_eq(twinlog_last_lsn(handle), 300);
-    ck_assert_uint_eq(twinlog_first_lsn(handle), 1);
-    ck_assert_int_eq(append_record(handle, 0, 300, &lsn), -EROFS);
-    struct twinlog_reader *reader = log_attach(handle, 0, 0);
-    struct tally tally = { 0 };
-    expect_rest(&tally, reader, 300);
-    append_records(log, 0, 300, 100);
-    expect_rest(&tally, reader, 400);
-    ck_assert_int_eq(twinlog_sync(log), 0);
-    ck_assert_int_eq(twinlog_cursor_set(handle, "consumer", 400), 0);
-    ck_assert_int_eq(twinlog_cursor_get(log, "consumer", &lsn), 0);
-    ck_assert_uint_eq(lsn, 400);
-    log_close(log);
-    ck_assert_uint_eq(twinlog_last_lsn(handle), 400);
-    twinlog_reader_close(reader);
-    log_close(handle);
-}
-END_TEST
 
 /* ---- what it refuses ------------------------------------------------------------------------------ */
 
@@ -1885,7 +1418,9 @@ static void complete_nothing(struct twinlog_request *request)
     (void)request;
 }
 
-START_TEST(what_is_not_there_in_this_mode_says_so)
+CASE("what it refuses", set_up, logdir_remove);
+
+TEST(what_is_not_there_in_this_mode_says_so)
 {
     struct twinlog *log = open_small(tested_mode);
     const struct twinlog_entry entries[2] = { { .data = "a", .size = 1 }, { .data = "b", .size = 1 } };
@@ -1913,7 +1448,6 @@ START_TEST(what_is_not_there_in_this_mode_says_so)
     log_close(log);
     ck_assert_uint_eq(log_check().last_lsn, 6);
 }
-END_TEST
 
 static struct twinlog_options faulty(int i)
 {
@@ -1948,7 +1482,7 @@ static struct twinlog_options faulty(int i)
     return options;
 }
 
-START_TEST(a_faulty_option_is_named)
+TEST_LOOP(a_faulty_option_is_named, FAULTS)
 {
     static const char *const words[] = { "mode is no",    "mapped_bytes", "mapped_bytes", "mapped_bytes",
                                          "segment_bytes", "padded",       "read-only",    "committer" };
@@ -1959,9 +1493,8 @@ START_TEST(a_faulty_option_is_named)
     ck_assert_int_eq(access(log_dir, F_OK), -1);
     ck_assert_int_eq(twinlog_committer_close(options.committer), 0);
 }
-END_TEST
 
-START_TEST(the_smallest_and_the_largest_that_is_allowed_works)
+TEST(the_smallest_and_the_largest_that_is_allowed_works)
 {
     struct twinlog_options options = small(tested_mode);
 
@@ -1978,105 +1511,466 @@ START_TEST(the_smallest_and_the_largest_that_is_allowed_works)
     log_close(log);
     expect_count(201, true);
 }
-END_TEST
 
-/* ------------------------------------------------------------------------------------------------- */
+/* ---- in the mapped mode only ----------------------------------------------------------------------- */
 
-static void set_up(void)
+#if !ALONE
+
+static int ask_as_of_the_fork(void)
 {
-    gate_set_up();
-    shared = shared_page();
+    const uint64_t lsn = atomic_load(&shared->acked[0]);
+
+    atomic_store(&shared->step, 1);
+    uint64_t began_ns = 0;
+    while (atomic_load(&shared->step) != 2)
+        EXPECT(still_in_time(&began_ns));
+    EXPECT(twinlog_last_lsn(parents_log) == lsn);
+    EXPECT(twinlog_written_lsn(parents_log) == lsn);
+    EXPECT(twinlog_durable_lsn(parents_log) == 0);
+    EXPECT(twinlog_first_lsn(parents_log) == 1);
+    return use_parents_log();
 }
 
-static void set_up_alone(void)
+CASE("the children", set_up, logdir_remove);
+
+TEST(a_forked_child_knows_what_was_so_then_and_no_more)
 {
-    tested_mode = TWINLOG_MODE_SHARED;
-    set_up();
+    parents_log = open_small(tested_mode);
+    atomic_store(&shared->acked[0], append_records(parents_log, 0, 0, 5));
+    const pid_t child = start_child(ask_as_of_the_fork);
+    AWAIT(atomic_load(&shared->step) == 1);
+    append_records(parents_log, 0, 5, 500);
+    ck_assert_int_eq(twinlog_sync(parents_log), 0);
+    atomic_store(&shared->step, 2);
+    ck_assert_int_eq(wait_child(child), 0);
+    append_records(parents_log, 0, 505, 10);
+    log_close(parents_log);
+    ck_assert_uint_eq(log_check().last_lsn, 515);
 }
 
-#define FAULTS 8
-#define CUTS 12
+CASE("what the keeper does", set_up, logdir_remove);
 
-/* `few`: only some of each loop, for the second time and for sanitizers. */
-static void add_common(Suite *suite, void (*set_up_mode)(void), bool few)
+TEST(a_try_hears_of_a_full_disk_with_the_next_one)
 {
-    TCase *reading = logdir_case(suite, "what is seen", set_up_mode);
-    tcase_add_loop_test(reading, everybody_sees_a_record_at_once, 0, 2);
-    tcase_add_test(reading, a_reader_in_another_process_is_woken_by_every_record);
-    tcase_add_test(reading, another_process_reads_what_is_there_when_it_comes);
-    tcase_add_loop_test(reading, records_are_found_by_lsn_and_by_time_in_both_directions, 0,
-                        LOG_READER_KINDS);
-    TCase *sizing = logdir_case(suite, "sizes", set_up_mode);
-    tcase_add_loop_test(sizing, records_of_every_size_come_back, 0, LOG_READER_KINDS);
-    tcase_add_loop_test(sizing, a_record_that_just_fits_stays_and_one_that_does_not_goes_on, 0,
-                        few ? 8 : 16 * 3);
-    tcase_add_loop_test(sizing, a_log_is_closed_and_gone_on_with_however_little_room_is_left, 0,
-                        MODES * (few ? 2 : 12));
-    tcase_add_test(sizing, the_word_that_ends_a_group_stays);
-    TCase *threads = logdir_case(suite, "threads", set_up_mode);
-    tcase_add_test(threads, threads_append_read_and_sync_at_the_same_time);
-    TCase *levels = logdir_case(suite, "levels", set_up_mode);
-    tcase_add_test(levels, a_record_is_durable_when_a_call_asked_for_it);
-    tcase_add_test(levels, a_sync_covers_segments_that_were_left);
-    tcase_add_test(levels, what_was_appended_is_durable_after_the_interval);
-    tcase_add_test(levels, a_canceled_token_keeps_a_record_out);
-    TCase *opening = logdir_case(suite, "closing and opening", set_up_mode);
-    tcase_add_loop_test(opening, a_close_leaves_room_for_markers_only, 0, few ? 3 : 12);
-    tcase_add_loop_test(opening, a_sealed_segment_goes_on_as_if_it_had_never_been_left, 0, 3);
-    tcase_add_loop_test(opening, a_file_that_a_reader_maps_is_not_truncated, 0, few ? 3 : 16);
-    tcase_add_test(opening, a_file_that_another_one_holds_is_read);
-    tcase_add_loop_test(opening, a_log_goes_from_mode_to_mode, 0, MODES + 2);
-    tcase_add_loop_test(opening, spares_of_the_other_mode_are_no_use_and_no_harm, 0, MODES);
-    tcase_add_test(opening, segments_double_up_to_the_limit);
-    TCase *death = logdir_case(suite, "death", set_up_mode);
-    tcase_add_loop_test(death, what_was_appended_survives_kill_9, 0, MODES);
-    tcase_add_test(death, kills_in_a_row_leave_no_space_taken);
-    if (CAN_FORK_BESIDE_BUSY_THREADS)
-        tcase_add_test(death, threads_go_on_while_their_process_forks);
-    TCase *disk = logdir_case(suite, "what the disk does", set_up_mode);
-    tcase_add_test(disk, a_full_disk_refuses_and_goes_on_when_it_has_room);
-    tcase_add_test(disk, a_sync_that_fails_poisons);
-    tcase_add_loop_test(disk, an_error_with_another_meaning_is_an_error_for_good, 0, 3);
-    tcase_add_loop_test(disk, a_file_that_is_truncated_poisons_and_no_process_dies, 0, CUTS);
-    tcase_add_test(disk, a_record_whose_pages_are_lost_is_not_completed);
-    tcase_add_test(disk, a_place_with_something_else_in_it_poisons);
-    tcase_add_loop_test(disk, a_log_that_cannot_be_mapped_is_as_it_was, 0, MODES);
-    TCase *others = logdir_case(suite, "what else a log can do", set_up_mode);
-    tcase_add_loop_test(others, a_live_log_is_backed_up, 0, 2);
-    tcase_add_test(others, a_log_is_looked_at_from_inside_and_outside);
-    TCase *refusals = logdir_case(suite, "what it refuses", set_up_mode);
-    tcase_add_test(refusals, what_is_not_there_in_this_mode_says_so);
-    tcase_add_loop_test(refusals, a_faulty_option_is_named, 0, FAULTS);
-    tcase_add_test(refusals, the_smallest_and_the_largest_that_is_allowed_works);
+    struct twinlog *log = open_gated(tested_mode);
+    const struct twinlog_terms terms = { .size = sizeof(terms),
+                                         .flags = TWINLOG_TRY,
+                                         .level = TWINLOG_LEVEL_WRITTEN };
+    uint64_t lsn, last_lsn;
+    int rc = 0;
+
+    atomic_store(&gate.largest_file, 0);
+    while ((rc = append_on_terms(log, 5000, &terms, &lsn)) == 0)
+        continue;
+    AWAIT((rc = append_on_terms(log, 5000, &terms, &lsn)) == -ENOSPC); /* one may have been in the making */
+    ck_assert_uint_eq(lsn, 0);
+    last_lsn = twinlog_last_lsn(log);
+    atomic_store(&gate.largest_file, UINT64_MAX);
+    AWAIT((rc = append_on_terms(log, 5000, &terms, &lsn)) == 0);
+    ck_assert_uint_eq(lsn, last_lsn + 1);
+    log_close(log);
+    expect_count(lsn, true);
 }
 
-Suite *mapped_suite(void)
+static void *append_until_it_is_told(void *argument)
 {
-    Suite *suite = suite_create("mapped");
-    add_common(suite, set_up, HAS_SANITIZER);
-    TCase *death = logdir_case(suite, "the children", set_up);
-    tcase_add_test(death, a_forked_child_knows_what_was_so_then_and_no_more);
-    TCase *disk = logdir_case(suite, "what the keeper does", set_up);
-    tcase_add_test(disk, a_try_hears_of_a_full_disk_with_the_next_one);
-    tcase_add_test(disk, a_try_does_not_wait_for_a_file_that_is_being_made);
-    tcase_add_test(disk, watermarks_never_block);
-    tcase_add_test(disk, a_segment_that_is_left_behind_its_sync_is_not_passed);
-    tcase_add_test(disk, a_segment_that_cannot_be_mapped_now_can_be_later);
-    tcase_add_test(disk, an_append_that_lacks_a_file_waits_for_segments_that_were_left);
-    tcase_add_test(disk, an_append_that_lacks_a_file_waits_for_the_last_segment_that_was_left);
-    tcase_add_test(disk, a_deadline_is_kept_while_an_append_lacks_a_file);
-    TCase *front = logdir_case(suite, "trims", set_up);
-    tcase_add_loop_test(front, a_trim_removes_what_is_durable, 0, 2);
-    tcase_add_test(front, segments_that_are_trimmed_early_are_given_back);
-    tcase_add_test(front, retention_and_cursors_work);
-    tcase_add_test(front, there_is_one_writer_and_any_number_of_handles_to_look);
-    return suite;
+    struct worker *worker = argument;
+
+    for (uint32_t i = 0; atomic_load(&shared->step) == 0 && worker->result == 0; i++) {
+        worker->result = append_record(threads_log, worker->writer, i, NULL);
+        worker->count = i + 1;
+    }
+    return NULL;
 }
 
-/* By one process, with no other beside it. */
-Suite *alone_suite(void)
+/* Files are made slowly, and a thread waits for one: a call that may not wait does not. */
+TEST(a_try_does_not_wait_for_a_file_that_is_being_made)
 {
-    Suite *suite = suite_create("alone");
-    add_common(suite, set_up_alone, true);
-    return suite;
+    struct worker worker = { .writer = 0 };
+    const struct twinlog_terms terms = { .size = sizeof(terms),
+                                         .flags = TWINLOG_TRY,
+                                         .level = TWINLOG_LEVEL_WRITTEN };
+    const struct twinlog_entry entry = { .size = 0 };
+    uint64_t lsn;
+    int rc = 0;
+
+    threads_log = open_gated(tested_mode);
+    atomic_store(&gate.is_shut_for_files, true);
+    ck_assert_int_eq(pthread_create(&worker.thread, NULL, append_until_it_is_told, &worker), 0);
+    AWAIT(log_stat(threads_log).roll_waits > 0);
+    AWAIT(atomic_load(&gate.waiting) > 0);
+    for (unsigned refused = 0; refused < 100; refused++) {
+        rc = twinlog_append_batch(threads_log, &entry, 1, &terms, &lsn);
+        if (rc == 0) { /* in one that was ready before */
+            refused = 0;
+            continue;
+        }
+        ck_assert_int_eq(rc, -EAGAIN);
+        ck_assert_uint_eq(lsn, 0);
+    }
+    lsn = twinlog_last_lsn(threads_log); /* the other one may just have got there, and be copying */
+    AWAIT(twinlog_written_lsn(threads_log) >= lsn);
+    ck_assert_int_eq(twinlog_sync(threads_log), 0);
+    atomic_store(&shared->step, 1);
+    gate_open();
+    pthread_join(worker.thread, NULL);
+    ck_assert_int_eq(worker.result, 0);
+    lsn = twinlog_last_lsn(threads_log);
+    log_close(threads_log);
+    expect_count(lsn, true);
 }
+
+static int ask_for_watermarks(void)
+{
+    EXPECT(twinlog_last_lsn(parents_log) == atomic_load(&shared->acked[0]));
+    EXPECT(twinlog_written_lsn(parents_log) == atomic_load(&shared->acked[0]));
+    return use_parents_log();
+}
+
+/* The keeper closes the group of a segment that was left; its sync takes a while. */
+TEST(watermarks_never_block)
+{
+    parents_log = open_gated(tested_mode);
+    const uint32_t before = (uint32_t)append_records(parents_log, 0, 0, 3);
+    gate_shut();
+    uint32_t count = before;
+    while (log_stat(parents_log).rolls == 0)
+        count = (uint32_t)append_records(parents_log, 0, count, 1);
+    gate_await();
+    count = (uint32_t)append_records(parents_log, 0, count, 3);
+    ck_assert_uint_eq(twinlog_last_lsn(parents_log), count);
+    ck_assert_uint_eq(twinlog_written_lsn(parents_log), count);
+    ck_assert_uint_eq(twinlog_durable_lsn(parents_log), 0);
+    ck_assert_uint_eq(twinlog_first_lsn(parents_log), 1);
+    ck_assert_int_eq(twinlog_wait(parents_log, count, TWINLOG_LEVEL_WRITTEN, 0), 0);
+    ck_assert_int_eq(twinlog_wait(parents_log, count, TWINLOG_LEVEL_DURABLE, 1), -ETIMEDOUT);
+    atomic_store(&shared->acked[0], count);
+    ck_assert_int_eq(run_child(ask_for_watermarks), 0);
+    gate_open();
+    ck_assert_int_eq(twinlog_sync(parents_log), 0);
+    log_close(parents_log);
+    ck_assert_uint_eq(log_check().last_lsn, count);
+}
+
+static struct twinlog *leaving_log;
+static _Thread_local bool is_syncing;
+static bool has_left;
+
+/* The segment that was just synced gets more records, and the next one gets one. It does not wait for a file: the keeper
+ * may be waiting for this sync. */
+static void leave_segment(void)
+{
+    const struct twinlog_terms terms = { .size = sizeof(terms),
+                                         .flags = TWINLOG_TRY,
+                                         .level = TWINLOG_LEVEL_BUFFERED };
+    const uint64_t rolls = log_stat(leaving_log).rolls;
+    uint64_t lsn;
+
+    while (is_syncing && !has_left && append_on_terms(leaving_log, 1000, &terms, &lsn) == 0)
+        has_left = log_stat(leaving_log).rolls > rolls;
+}
+
+static bool sync_and_leave(struct twinlog *log)
+{
+    ck_assert_int_eq(twinlog_sync(log), 0); /* so that there is one segment for the next sync to write */
+    append_records(log, 0, 0, 1);
+    is_syncing = true;
+    atomic_store(&gate.when_checked, leave_segment);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    atomic_store(&gate.when_checked, NULL);
+    is_syncing = false;
+    return has_left;
+}
+
+/* Its last records were not synced, so those of the next one are not durable, synced or not. */
+TEST(a_segment_that_is_left_behind_its_sync_is_not_passed)
+{
+    struct twinlog *log = open_gated(tested_mode);
+
+    leaving_log = log;
+    has_left = false;
+    AWAIT(sync_and_leave(log));
+    ck_assert_uint_lt(twinlog_durable_lsn(log), twinlog_last_lsn(log));
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_eq(twinlog_durable_lsn(log), twinlog_last_lsn(log));
+    log_close(log);
+}
+
+TEST(a_segment_that_cannot_be_mapped_now_can_be_later)
+{
+    struct twinlog *log = open_gated(tested_mode);
+    uint32_t count = 0;
+
+    for (unsigned round = 0; round < 3; round++) {
+        atomic_store(&gate.map_error, -ENOMEM);
+        count = append_until(log, count, -ENOMEM);
+        const unsigned files = log_count_files();
+        for (unsigned i = 0; i < 5; i++)
+            ck_assert_uint_eq(append_until(log, count, -ENOMEM), count);
+        ck_assert_uint_le(log_count_files(), files + 1);
+        ck_assert_int_eq(twinlog_sync(log), 0);
+        atomic_store(&gate.map_error, 0);
+        append_records(log, 0, count, 50);
+        count += 50;
+    }
+    atomic_store(&gate.map_error, -ENOMEM);
+    count = append_until(log, count, -ENOMEM);
+    log_close(log);
+    ck_assert_uint_eq(log_check().last_lsn, count);
+    log = open_small(tested_mode);
+    append_records(log, 0, count, 50);
+    log_close(log);
+    ck_assert_uint_eq(log_check().last_lsn, count + 50);
+}
+
+static void *append_over_three_segments(void *argument)
+{
+    struct worker *worker = argument;
+
+    while (worker->result == 0 && log_stat(threads_log).rolls < 4)
+        worker->result = append_record(threads_log, worker->writer, worker->count++, NULL);
+    return NULL;
+}
+
+static int note_sealed(void *context, const struct twinlog_segment *segment)
+{
+    *(bool *)context |= segment->state == TWINLOG_SEGMENT_SEALED;
+    return 0;
+}
+
+/* Opening leaves a segment, too. */
+static bool has_sealed(void)
+{
+    bool is_sealed = false;
+
+    ck_assert_int_eq(twinlog_segments(log_dir, note_sealed, &is_sealed), 0);
+    return is_sealed;
+}
+
+/* Only appends map segments then. Index and footer of the only one that was left are held back. */
+static struct twinlog *open_with_unsealed(uint32_t *ret_count)
+{
+    struct twinlog_options options = small(tested_mode);
+
+    options.flags |= TWINLOG_NO_THREAD;
+    options.flush_interval_ms = 0;
+    struct twinlog *log = gate_log(&options);
+    AWAIT(has_sealed());
+    atomic_store(&gate.is_shut_for_seals, true);
+    *ret_count = 0;
+    while (log_stat(log).rolls == 0)
+        ck_assert_int_eq(append_record(log, 0, (*ret_count)++, NULL), 0);
+    gate_await();
+    atomic_store(&gate.map_error, -EMFILE);
+    return log;
+}
+
+/* The file of the last segment that was left comes back when it is sealed, which is after its group was closed. */
+TEST(an_append_that_lacks_a_file_waits_for_the_last_segment_that_was_left)
+{
+    struct worker worker = { .writer = 0 };
+
+    threads_log = open_with_unsealed(&worker.count);
+    ck_assert_int_eq(pthread_create(&worker.thread, NULL, append_over_three_segments, &worker), 0);
+    AWAIT(atomic_load(&gate.unmapped) > 0);
+    atomic_store(&gate.map_error, 0);
+    gate_open();
+    pthread_join(worker.thread, NULL);
+    ck_assert_int_eq(worker.result, 0);
+    log_close(threads_log);
+}
+
+/* The record has no place yet, so nothing has happened. */
+TEST(a_deadline_is_kept_while_an_append_lacks_a_file)
+{
+    const struct twinlog_entry entry = { .data = "record", .size = 6 };
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    uint64_t lsn = 0, last_lsn;
+    uint32_t count;
+    int rc;
+
+    struct twinlog *log = open_with_unsealed(&count);
+    do {
+        last_lsn = twinlog_last_lsn(log);
+        terms.deadline_ns = twinlog_deadline(20);
+        rc = twinlog_append_batch(log, &entry, 1, &terms, &lsn);
+    } while (rc == 0);
+    ck_assert_int_eq(rc, -ETIMEDOUT);
+    ck_assert_uint_eq(lsn, 0);
+    ck_assert_uint_eq(twinlog_last_lsn(log), last_lsn);
+    atomic_store(&gate.map_error, 0);
+    gate_open();
+    ck_assert_int_eq(twinlog_append(log, "record", 6, &lsn), 0);
+    ck_assert_uint_eq(lsn, last_lsn + 1);
+    log_close(log);
+}
+
+/* As if the process could have no more files: segments that were left keep theirs until the disk has taken them. Only
+ * if there is none left, an append is refused. */
+TEST(an_append_that_lacks_a_file_waits_for_segments_that_were_left)
+{
+    struct worker worker = { .writer = 0 };
+    struct twinlog_options options = small(tested_mode);
+
+    options.flags |= TWINLOG_NO_THREAD; /* only appends map segments then */
+    options.flush_interval_ms = 0;
+    threads_log = gate_log(&options);
+    gate_shut();
+    while (log_stat(threads_log).rolls == 0)
+        ck_assert_int_eq(append_record(threads_log, 0, worker.count++, NULL), 0);
+    gate_await();
+    atomic_store(&gate.map_error, -EMFILE);
+    ck_assert_int_eq(pthread_create(&worker.thread, NULL, append_over_three_segments, &worker), 0);
+    AWAIT(atomic_load(&gate.unmapped) > 0);
+    atomic_store(&gate.map_error, 0);
+    gate_open();
+    pthread_join(worker.thread, NULL);
+    ck_assert_int_eq(worker.result, 0);
+
+    atomic_store(&gate.map_error, -EMFILE);
+    append_until(threads_log, worker.count, -EMFILE);
+    atomic_store(&gate.map_error, 0);
+    const uint64_t lsn = twinlog_last_lsn(threads_log) + 1;
+    ck_assert_int_eq(append_record(threads_log, 0, 0, NULL), 0);
+    log_close(threads_log);
+    expect_count(lsn, true);
+}
+
+static void expect_from(uint64_t first_lsn, uint64_t last_lsn)
+{
+    struct twinlog_reader *reader = log_reader(0, 0);
+    struct twinlog_record record;
+
+    for (uint64_t lsn = first_lsn; lsn <= last_lsn; lsn++) {
+        ck_assert_int_eq(twinlog_reader_next(reader, &record), 1);
+        ck_assert_uint_eq(record.lsn, lsn);
+    }
+    ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
+    twinlog_reader_close(reader);
+    ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
+}
+
+CASE("trims", set_up, logdir_remove);
+
+TEST_LOOP(a_trim_removes_what_is_durable, 2)
+{
+    struct twinlog *log = open_small(tested_mode);
+
+    append_records(log, 0, 0, 3);
+    ck_assert_uint_eq(log_trim_before(log, 1000).first_lsn, 1);
+    append_records(log, 0, 3, 997);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    const struct twinlog_trim_result result = log_trim_before(log, 601);
+    ck_assert_uint_eq(result.first_lsn, 601);
+    ck_assert_uint_eq(result.removed_records, 600);
+    ck_assert_uint_gt(result.removed_segments, 2);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 601);
+    expect_from(601, 1000);
+    append_records(log, 0, 1000, 500);
+    expect_from(601, 1500);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_eq(log_trim_before(log, 5000).first_lsn, 1501);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 0);
+    append_records(log, 0, 1500, 5);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 1501);
+    log_close(log);
+    expect_from(1501, 1505);
+    log = open_small((uint32_t)_i);
+    ck_assert_uint_eq(twinlog_first_lsn(log), 1501);
+    append_records(log, 0, 1505, 200);
+    log_close(log);
+    expect_from(1501, 1705);
+}
+
+/* Before the keeper has closed their groups. */
+TEST(segments_that_are_trimmed_early_are_given_back)
+{
+    struct twinlog *log = open_small(tested_mode);
+
+    for (uint32_t i = 0; i < 100; i++) {
+        const uint64_t lsn = append_records(log, 0, i * 50, 50);
+        ck_assert_int_eq(twinlog_sync(log), 0);
+        ck_assert_uint_eq(log_trim_before(log, lsn).first_lsn, lsn);
+        ck_assert_uint_le(log_stat(log).segments, 3);
+    }
+    ck_assert_uint_gt(log_stat(log).trimmed_segments, 20);
+    log_close(log);
+    expect_from(5000, 5000);
+}
+
+TEST(retention_and_cursors_work)
+{
+    struct twinlog_options options = small(tested_mode);
+    uint64_t lsn;
+
+    options.keep_records = 300;
+    struct twinlog *log = log_open(&options);
+    append_records(log, 0, 0, 50);
+    ck_assert_int_eq(twinlog_cursor_set(log, "slow", 51), -ERANGE);
+    ck_assert_int_eq(twinlog_cursor_set(log, "slow", 20), 0);
+    append_records(log, 0, 50, 2000);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_uint_le(twinlog_first_lsn(log), 21);
+    ck_assert_int_eq(twinlog_cursor_set(log, "slow", 2000), 0);
+    append_records(log, 0, 2050, 1000);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    AWAIT(twinlog_first_lsn(log) > 1000);
+    ck_assert_int_eq(twinlog_cursor_get(log, "slow", &lsn), 0);
+    ck_assert_uint_eq(lsn, 2000);
+    ck_assert_uint_le(twinlog_first_lsn(log), 2001);
+    ck_assert_int_eq(twinlog_meta_set(log, "vote", "yes", 3), 0);
+    const uint64_t last_lsn = twinlog_last_lsn(log);
+    ck_assert_uint_ge(last_lsn + 1 - twinlog_first_lsn(log), 300);
+    log_close(log);
+    log = open_small(TWINLOG_MODE_DURABLE);
+    char value[8];
+    size_t size;
+    ck_assert_int_eq(twinlog_meta_get(log, "vote", value, sizeof(value), &size), 0);
+    ck_assert_uint_eq(size, 3);
+    ck_assert_int_eq(twinlog_cursor_get(log, "slow", &lsn), 0);
+    ck_assert_uint_eq(lsn, 2000);
+    ck_assert_uint_eq(twinlog_last_lsn(log), last_lsn);
+    log_close(log);
+}
+
+static int try_to_write(void)
+{
+    for (uint32_t mode = 0; mode < MODES; mode++) {
+        const struct twinlog_options options = small(mode);
+        struct twinlog *log;
+        EXPECT(twinlog_open(log_dir, &options, &log) == -EBUSY);
+        EXPECT(strstr(log_report.text, "another writer"));
+    }
+    return 0;
+}
+
+TEST(there_is_one_writer_and_any_number_of_handles_to_look)
+{
+    struct twinlog *log = open_small(tested_mode);
+    const struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
+    uint64_t lsn;
+
+    ck_assert_int_eq(try_to_write(), 0);
+    ck_assert_int_eq(run_child(try_to_write), 0);
+    append_records(log, 0, 0, 10);
+    struct twinlog *handle = log_open(&options);
+    ck_assert_uint_eq(twinlog_last_lsn(handle), 10);
+    append_records(log, 0, 10, 290);
+    ck_assert_uint_eq(twinlog_last_lsn(handle), 300);
+    ck_assert_uint_eq(twinlog_first_lsn(handle), 1);
+    ck_assert_int_eq(append_record(handle, 0, 300, &lsn), -EROFS);
+    struct twinlog_reader *reader = log_attach(handle, 0, 0);
+    struct tally tally = { 0 };
+    expect_rest(&tally, reader, 300);
+    append_records(log, 0, 300, 100);
+    expect_rest(&tally, reader, 400);
+    ck_assert_int_eq(twinlog_sync(log), 0);
+    ck_assert_int_eq(twinlog_cursor_set(handle, "consumer", 400), 0);
+    ck_assert_int_eq(twinlog_cursor_get(log, "consumer", &lsn), 0);
+    ck_assert_uint_eq(lsn, 400);
+    log_close(log);
+    ck_assert_uint_eq(twinlog_last_lsn(handle), 400);
+    twinlog_reader_close(reader);
+    log_close(handle);
+}
+#endif

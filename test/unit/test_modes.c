@@ -432,7 +432,9 @@ static char *read_source(const char *name)
     return text;
 }
 
-START_TEST(the_table_in_the_man_page_is_what_the_calls_return)
+CASE("table", logdir_make, logdir_remove);
+
+TEST(the_table_in_the_man_page_is_what_the_calls_return)
 {
     static char table[16384];
     char *page = read_source(SOURCE_DIR "/man/twinlog.7");
@@ -447,7 +449,6 @@ START_TEST(the_table_in_the_man_page_is_what_the_calls_return)
     ck_assert(is_there);
     free(page);
 }
-END_TEST
 
 static bool has_row(const char *name, size_t size)
 {
@@ -457,7 +458,7 @@ static bool has_row(const char *name, size_t size)
     return false;
 }
 
-START_TEST(every_function_that_takes_a_log_is_in_the_table)
+TEST(every_function_that_takes_a_log_is_in_the_table)
 {
     char *header = read_source(SOURCE_DIR "/include/twinlog.h");
     unsigned found = 0;
@@ -476,14 +477,4 @@ START_TEST(every_function_that_takes_a_log_is_in_the_table)
     ck_assert_uint_eq(found, ROWS - 1); /* one has two rows */
     regfree(&declaration);
     free(header);
-}
-END_TEST
-
-Suite *modes_suite(void)
-{
-    Suite *suite = suite_create("modes");
-    TCase *tests = logdir_case(suite, "table", logdir_make);
-    tcase_add_test(tests, the_table_in_the_man_page_is_what_the_calls_return);
-    tcase_add_test(tests, every_function_that_takes_a_log_is_in_the_table);
-    return suite;
 }

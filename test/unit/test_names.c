@@ -112,7 +112,9 @@ static struct twinlog *let_it_fall_behind(void)
     return looking;
 }
 
-START_TEST(a_cursor_may_be_set_to_what_others_were_told_while_a_writer_opens_the_log)
+CASE("beside other processes", make_disk, remove_disk);
+
+TEST(a_cursor_may_be_set_to_what_others_were_told_while_a_writer_opens_the_log)
 {
     struct twinlog *looking = let_it_fall_behind();
     struct opener opener = begin_opening();
@@ -125,7 +127,6 @@ START_TEST(a_cursor_may_be_set_to_what_others_were_told_while_a_writer_opens_the
     close_log(looking);
     die_at_opening(&opener);
 }
-END_TEST
 
 static struct twinlog_reader *open_reader(void)
 {
@@ -145,7 +146,7 @@ static void expect_last(struct twinlog_reader *reader, uint64_t lsn)
     ck_assert_uint_eq(record.lsn, lsn);
 }
 
-START_TEST(a_reader_goes_to_the_end_while_a_writer_opens_the_log)
+TEST(a_reader_goes_to_the_end_while_a_writer_opens_the_log)
 {
     struct twinlog *log = open_writer();
     struct twinlog_reader *reader;
@@ -163,10 +164,9 @@ START_TEST(a_reader_goes_to_the_end_while_a_writer_opens_the_log)
     twinlog_reader_close(reader);
     die_at_opening(&opener);
 }
-END_TEST
 
 /* No writer will tell what is there. */
-START_TEST(a_reader_reads_on_where_a_writer_died_at_opening_the_log)
+TEST(a_reader_reads_on_where_a_writer_died_at_opening_the_log)
 {
     struct twinlog *log = open_writer();
     struct twinlog_reader *reader;
@@ -191,10 +191,9 @@ START_TEST(a_reader_reads_on_where_a_writer_died_at_opening_the_log)
     twinlog_reader_close(reader);
     close_log(log);
 }
-END_TEST
 
 /* The last group landed after its writer had been killed: only a look at the files told of it. */
-START_TEST(a_cursor_may_be_set_to_what_a_dead_writer_did_not_tell)
+TEST(a_cursor_may_be_set_to_what_a_dead_writer_did_not_tell)
 {
     struct twinlog *looking, *log = open_writer();
     struct twinlog_reader *reader;
@@ -222,7 +221,6 @@ START_TEST(a_cursor_may_be_set_to_what_a_dead_writer_did_not_tell)
     twl_page_unwatch(&shared);
     io->ops->destroy(io);
 }
-END_TEST
 
 /* One that has opened it and appends while the files are looked at, because no writer was there before. */
 static struct twinlog *newcomer;
@@ -237,7 +235,7 @@ static void come(void *context, enum simdisk_op op)
     append_to(newcomer, 45);
 }
 
-START_TEST(a_writer_that_comes_while_one_looks_is_believed)
+TEST(a_writer_that_comes_while_one_looks_is_believed)
 {
     struct twinlog *looking = let_it_fall_behind();
 
@@ -250,7 +248,6 @@ START_TEST(a_writer_that_comes_while_one_looks_is_believed)
     close_log(newcomer);
     close_log(looking);
 }
-END_TEST
 
 /* ---- at any moment ----------------------------------------------------------------------------- */
 
@@ -309,7 +306,7 @@ static void kill_now(void *context, enum simdisk_op op)
     open_after_kill(context);
 }
 
-START_TEST(at_any_moment_of_an_opening_a_cursor_may_be_set_to_what_was_told)
+TEST(at_any_moment_of_an_opening_a_cursor_may_be_set_to_what_was_told)
 {
     struct twinlog *log = open_writer();
     struct scene all = { 0 };
@@ -324,7 +321,6 @@ START_TEST(at_any_moment_of_an_opening_a_cursor_may_be_set_to_what_was_told)
     ck_assert_uint_ge(all.sets, 250);
     ck_assert_uint_lt(all.busy, all.sets / 4);
 }
-END_TEST
 
 /* ---- a writer that truncates ------------------------------------------------------------------------ */
 
@@ -345,7 +341,7 @@ static int lock_after_cut(struct io_file *file, enum io_lock which, bool is_excl
     return cutting.real->lock(file, which, is_exclusive);
 }
 
-START_TEST(a_cursor_is_not_set_beyond_a_truncation_that_came_before_it)
+TEST(a_cursor_is_not_set_beyond_a_truncation_that_came_before_it)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog *log = open_writer(), *looking;
@@ -365,10 +361,9 @@ START_TEST(a_cursor_is_not_set_beyond_a_truncation_that_came_before_it)
     close_log(looking);
     close_log(log);
 }
-END_TEST
 
 /* The next writer must not pass for the one that is dead. */
-START_TEST(what_comes_after_a_writer_died_in_a_truncation_is_seen)
+TEST(what_comes_after_a_writer_died_in_a_truncation_is_seen)
 {
     const struct simdisk_fault fault = { .op = SIM_SUBMIT, .nth = 1, .error = -EIO };
     struct twinlog *log = open_writer();
@@ -393,7 +388,6 @@ START_TEST(what_comes_after_a_writer_died_in_a_truncation_is_seen)
     twinlog_reader_close(reader);
     close_log(log);
 }
-END_TEST
 
 /* ---- a writer that begins, recycles and removes segments ----------------------------------------- */
 
@@ -435,7 +429,7 @@ static struct io *connect_moving(unsigned misses)
     return io;
 }
 
-START_TEST(a_log_whose_files_move_is_not_damaged)
+TEST(a_log_whose_files_move_is_not_damaged)
 {
     static const unsigned char bytes[1000];
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
@@ -453,11 +447,10 @@ START_TEST(a_log_whose_files_move_is_not_damaged)
     close_log(log);
     ck_assert_int_eq(twl_inspect(connect_moving(10), &inspection), TWINLOG_ECORRUPT); /* nothing moves them */
 }
-END_TEST
 
 /* ---- what can't be looked at ------------------------------------------------------------------- */
 
-START_TEST(a_cursor_is_not_called_out_of_range_when_the_range_is_not_known)
+TEST(a_cursor_is_not_called_out_of_range_when_the_range_is_not_known)
 {
     const struct simdisk_fault fault = { .op = SIM_LIST, .nth = 1, .error = -EMFILE, .is_forever = true };
     struct twinlog *looking = let_it_fall_behind();
@@ -470,10 +463,11 @@ START_TEST(a_cursor_is_not_called_out_of_range_when_the_range_is_not_known)
     close_log(looking);
     die_at_opening(&opener);
 }
-END_TEST
+
+CASE("on a real disk", logdir_make, logdir_remove);
 
 /* Its process may live on: then a message would name it beside the next writer, until that one has stored its own. */
-START_TEST(a_writer_that_closes_takes_its_pid_away)
+TEST(a_writer_that_closes_takes_its_pid_away)
 {
     struct shared_page shared;
     struct io *io;
@@ -487,11 +481,10 @@ START_TEST(a_writer_that_closes_takes_its_pid_away)
     ck_assert_int_eq(twl_page_writer(io), 0);
     io->ops->destroy(io);
 }
-END_TEST
 
 /* ---- the descriptor of a reader ---------------------------------------------------------------- */
 
-START_TEST(a_follower_hears_of_a_writer_that_died_at_opening_the_log)
+TEST(a_follower_hears_of_a_writer_that_died_at_opening_the_log)
 {
     struct interest interest = { .lsn = 41 };
     struct follower *follower;
@@ -513,7 +506,6 @@ START_TEST(a_follower_hears_of_a_writer_that_died_at_opening_the_log)
     twl_follower_destroy(follower);
     io->ops->destroy(io);
 }
-END_TEST
 
 /* ---- a writer with a page that can't be shared -------------------------------------------------- */
 
@@ -526,7 +518,7 @@ static int map_nothing(struct io_file *file, size_t bytes, void **ret_page)
 }
 
 /* What the page said of the writer before is not true of this one. */
-START_TEST(a_writer_that_shares_no_page_is_followed_by_readers_that_had_one)
+TEST(a_writer_that_shares_no_page_is_followed_by_readers_that_had_one)
 {
     struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY | TWINLOG_BUFFERED);
     struct twinlog *looking, *log = log_open(NULL);
@@ -560,31 +552,4 @@ START_TEST(a_writer_that_shares_no_page_is_followed_by_readers_that_had_one)
     twinlog_reader_close(late);
     twinlog_reader_close(reader);
     log_close(looking);
-}
-END_TEST
-
-Suite *names_suite(void)
-{
-    Suite *suite = suite_create("names");
-    TCase *tests = tcase_create("beside other processes");
-    tcase_add_checked_fixture(tests, make_disk, remove_disk);
-    tcase_set_timeout(tests, 60);
-    tcase_add_test(tests, a_cursor_may_be_set_to_what_others_were_told_while_a_writer_opens_the_log);
-    tcase_add_test(tests, a_reader_goes_to_the_end_while_a_writer_opens_the_log);
-    tcase_add_test(tests, a_reader_reads_on_where_a_writer_died_at_opening_the_log);
-    tcase_add_test(tests, a_cursor_may_be_set_to_what_a_dead_writer_did_not_tell);
-    tcase_add_test(tests, a_writer_that_comes_while_one_looks_is_believed);
-    tcase_add_test(tests, at_any_moment_of_an_opening_a_cursor_may_be_set_to_what_was_told);
-    tcase_add_test(tests, a_cursor_is_not_set_beyond_a_truncation_that_came_before_it);
-    tcase_add_test(tests, what_comes_after_a_writer_died_in_a_truncation_is_seen);
-    tcase_add_test(tests, a_log_whose_files_move_is_not_damaged);
-    tcase_add_test(tests, a_cursor_is_not_called_out_of_range_when_the_range_is_not_known);
-    suite_add_tcase(suite, tests);
-    TCase *real = tcase_create("on a real disk");
-    tcase_add_checked_fixture(real, logdir_make, logdir_remove);
-    tcase_add_test(real, a_writer_that_closes_takes_its_pid_away);
-    tcase_add_test(real, a_follower_hears_of_a_writer_that_died_at_opening_the_log);
-    tcase_add_test(real, a_writer_that_shares_no_page_is_followed_by_readers_that_had_one);
-    suite_add_tcase(suite, real);
-    return suite;
 }

@@ -90,7 +90,9 @@ static void expect_after_power_cut(struct simdisk *disk, uint32_t flags, uint64_
 
 /* ---- opening ------------------------------------------------------------------------------------- */
 
-START_TEST(opening_goes_on_behind_what_the_disk_has)
+CASE("opening", NULL, NULL);
+
+TEST_LOOP(opening_goes_on_behind_what_the_disk_has, WAY_COUNT *WAY_COUNT)
 {
     const uint32_t before = WAYS[_i / WAY_COUNT], then = WAYS[_i % WAY_COUNT];
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
@@ -107,7 +109,6 @@ START_TEST(opening_goes_on_behind_what_the_disk_has)
         simdisk_destroy(disk);
     }
 }
-END_TEST
 
 /* Only the record at `lost_lsn` is one of which the sync failed. */
 static void expect_records(struct twinlog_reader *reader, uint64_t from, uint64_t lost_lsn, uint64_t last)
@@ -140,15 +141,14 @@ static void check_readers(struct simdisk *disk, uint32_t flags, uint64_t before)
     simdisk_destroy(disk);
 }
 
-START_TEST(readers_beside_the_next_writer_are_shown_what_it_has_found)
+TEST_LOOP(readers_beside_the_next_writer_are_shown_what_it_has_found, WAY_COUNT *WAY_COUNT)
 {
     for (uint64_t seed = 1; seed <= SEEDS; seed++)
         check_readers(make_log(seed, WAYS[_i / WAY_COUNT]), WAYS[_i % WAY_COUNT], BEFORE);
 }
-END_TEST
 
 /* A group is lost that should have started the second segment, which is a spare then. */
-START_TEST(readers_beside_the_next_writer_know_a_spare_from_a_segment)
+TEST_LOOP(readers_beside_the_next_writer_know_a_spare_from_a_segment, WAY_COUNT *WAY_COUNT)
 {
     static const unsigned char most[15000] = "record", lost[15000] = "lost?";
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
@@ -164,9 +164,8 @@ START_TEST(readers_beside_the_next_writer_know_a_spare_from_a_segment)
         check_readers(disk, WAYS[_i % WAY_COUNT], 2);
     }
 }
-END_TEST
 
-START_TEST(a_trim_or_a_truncation_right_after_opening_is_one_of_what_the_disk_has)
+TEST_LOOP(a_trim_or_a_truncation_right_after_opening_is_one_of_what_the_disk_has, WAY_COUNT *WAY_COUNT)
 {
     const uint32_t before = WAYS[_i / WAY_COUNT], then = WAYS[_i % WAY_COUNT];
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
@@ -184,11 +183,12 @@ START_TEST(a_trim_or_a_truncation_right_after_opening_is_one_of_what_the_disk_ha
         simdisk_destroy(disk);
     }
 }
-END_TEST
 
 /* ---- showing ------------------------------------------------------------------------------------- */
 
-START_TEST(readers_are_shown_what_the_disk_has)
+CASE("showing", NULL, NULL);
+
+TEST(readers_are_shown_what_the_disk_has)
 {
     for (uint64_t seed = 1; seed <= 4 * SEEDS; seed++) {
         const uint32_t flags = WAYS[seed % WAY_COUNT];
@@ -210,7 +210,6 @@ START_TEST(readers_are_shown_what_the_disk_has)
         simdisk_destroy(disk);
     }
 }
-END_TEST
 
 static uint64_t last_of_copy(struct simdisk *disk)
 {
@@ -240,7 +239,7 @@ static uint64_t last_verified(struct simdisk *disk)
     return records;
 }
 
-START_TEST(a_copy_and_what_is_told_from_outside_are_what_the_disk_has)
+TEST_LOOP(a_copy_and_what_is_told_from_outside_are_what_the_disk_has, 3)
 {
     static uint64_t (*const look[])(struct simdisk * disk) = { last_of_copy, last_inspected, last_verified };
     for (uint64_t seed = 1; seed <= 2 * SEEDS; seed++) {
@@ -252,7 +251,6 @@ START_TEST(a_copy_and_what_is_told_from_outside_are_what_the_disk_has)
         simdisk_destroy(disk);
     }
 }
-END_TEST
 
 static uint64_t last_read(struct simdisk *disk)
 {
@@ -268,7 +266,7 @@ static uint64_t last_read(struct simdisk *disk)
 }
 
 /* The writer was killed before it synced. What is told of its records must stay so. */
-START_TEST(what_is_told_from_outside_is_durable)
+TEST_LOOP(what_is_told_from_outside_is_durable, 4 * WAY_COUNT)
 {
     static uint64_t (*const look[])(struct simdisk * disk) = { last_of_copy, last_inspected, last_verified,
                                                                last_read };
@@ -289,10 +287,9 @@ START_TEST(what_is_told_from_outside_is_durable)
         simdisk_destroy(disk);
     }
 }
-END_TEST
 
 /* It is not known what a power cut would leave. */
-START_TEST(what_cannot_be_synced_is_not_told)
+TEST_LOOP(what_cannot_be_synced_is_not_told, WAY_COUNT)
 {
     struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
@@ -306,7 +303,6 @@ START_TEST(what_cannot_be_synced_is_not_told)
     expect_after_power_cut(disk, WAYS[_i], 1, last_inspected(disk));
     simdisk_destroy(disk);
 }
-END_TEST
 
 /* ---- cursors and values ---------------------------------------------------------------------------- */
 
@@ -354,8 +350,10 @@ static void expect_names_after_power_cut(struct simdisk *disk, const struct name
     simdisk_destroy(image);
 }
 
+CASE("cursors and values", NULL, NULL);
+
 /* The second change that fails meets what the first one has left. */
-START_TEST(a_value_that_was_read_after_a_failed_change_stays)
+TEST_LOOP(a_value_that_was_read_after_a_failed_change_stays, 2)
 {
     const uint64_t nth = 1 + (uint64_t)_i % 2; /* the sync of the first slot, or that of the second */
     for (uint64_t seed = 1; seed <= 2 * SEEDS; seed++) {
@@ -386,32 +384,4 @@ START_TEST(a_value_that_was_read_after_a_failed_change_stays)
         ck_assert_int_eq(twinlog_close(log), 0);
         simdisk_destroy(disk);
     }
-}
-END_TEST
-
-Suite *on_disk_suite(void)
-{
-    Suite *suite = suite_create("on_disk");
-    TCase *tests = tcase_create("opening");
-    tcase_set_timeout(tests, 60);
-    suite_add_tcase(suite, tests);
-    tcase_add_loop_test(tests, opening_goes_on_behind_what_the_disk_has, 0, WAY_COUNT * WAY_COUNT);
-    tcase_add_loop_test(tests, readers_beside_the_next_writer_are_shown_what_it_has_found, 0,
-                        WAY_COUNT * WAY_COUNT);
-    tcase_add_loop_test(tests, readers_beside_the_next_writer_know_a_spare_from_a_segment, 0,
-                        WAY_COUNT * WAY_COUNT);
-    tcase_add_loop_test(tests, a_trim_or_a_truncation_right_after_opening_is_one_of_what_the_disk_has, 0,
-                        WAY_COUNT * WAY_COUNT);
-    tests = tcase_create("showing");
-    tcase_set_timeout(tests, 60);
-    suite_add_tcase(suite, tests);
-    tcase_add_test(tests, readers_are_shown_what_the_disk_has);
-    tcase_add_loop_test(tests, a_copy_and_what_is_told_from_outside_are_what_the_disk_has, 0, 3);
-    tcase_add_loop_test(tests, what_is_told_from_outside_is_durable, 0, 4 * WAY_COUNT);
-    tcase_add_loop_test(tests, what_cannot_be_synced_is_not_told, 0, WAY_COUNT);
-    tests = tcase_create("cursors and values");
-    tcase_set_timeout(tests, 60);
-    suite_add_tcase(suite, tests);
-    tcase_add_loop_test(tests, a_value_that_was_read_after_a_failed_change_stays, 0, 2);
-    return suite;
 }

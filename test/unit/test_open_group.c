@@ -212,13 +212,7 @@ static void set_up(void)
 static void leave(void)
 {
     io->ops->destroy(io);
-}
-
-static TCase *a_case(Suite *suite, const char *name)
-{
-    TCase *tcase = logdir_case(suite, name, set_up);
-    tcase_add_checked_fixture(tcase, NULL, leave);
-    return tcase;
+    logdir_remove();
 }
 
 /* ---- walks -------------------------------------------------------------------------------------- */
@@ -248,7 +242,9 @@ static void expect_record(uint64_t lsn)
     ck_assert(is_payload(record.payload, record.header.size, lsn));
 }
 
-START_TEST(an_open_group_is_walked_record_by_record_and_grows)
+CASE("walks", set_up, leave);
+
+TEST(an_open_group_is_walked_record_by_record_and_grows)
 {
     struct image *image = &images[0];
     begin_image(image, 2, &end);
@@ -275,9 +271,8 @@ START_TEST(an_open_group_is_walked_record_by_record_and_grows)
     expect_record(lsn);
     end_walk();
 }
-END_TEST
 
-START_TEST(a_claim_ends_the_walk_unless_it_is_passed)
+TEST(a_claim_ends_the_walk_unless_it_is_passed)
 {
     struct image *image = &images[0];
     begin_image(image, 2, &end);
@@ -302,9 +297,8 @@ START_TEST(a_claim_ends_the_walk_unless_it_is_passed)
         end_walk();
     }
 }
-END_TEST
 
-START_TEST(what_a_file_lacks_is_zeros)
+TEST(what_a_file_lacks_is_zeros)
 {
     struct image *image = &images[0];
     begin_image(image, 2, &end);
@@ -324,9 +318,8 @@ START_TEST(what_a_file_lacks_is_zeros)
         }
     }
 }
-END_TEST
 
-START_TEST(a_group_that_was_open_stands_outside_the_chain)
+TEST(a_group_that_was_open_stands_outside_the_chain)
 {
     struct image *image = &images[0];
     for (int has_header = 0; has_header < 2; has_header++)
@@ -347,9 +340,8 @@ START_TEST(a_group_that_was_open_stands_outside_the_chain)
             end_walk();
         }
 }
-END_TEST
 
-START_TEST(a_record_that_does_not_check_is_not_accepted_and_the_rest_is)
+TEST(a_record_that_does_not_check_is_not_accepted_and_the_rest_is)
 {
     struct image *image = &images[0];
     begin_image(image, 2, &end);
@@ -367,9 +359,8 @@ START_TEST(a_record_that_does_not_check_is_not_accepted_and_the_rest_is)
     ck_assert_uint_eq(cursor.position.next_lsn, torn_lsn);
     end_walk();
 }
-END_TEST
 
-START_TEST(places_in_an_open_group_are_found_also_beyond_what_was_walked)
+TEST(places_in_an_open_group_are_found_also_beyond_what_was_walked)
 {
     struct image *image = &images[0];
     struct index_entry places[40];
@@ -402,9 +393,8 @@ START_TEST(places_in_an_open_group_are_found_also_beyond_what_was_walked)
         write_image(image, BYTES);
     }
 }
-END_TEST
 
-START_TEST(a_summary_of_an_open_group_is_gone_on_with)
+TEST(a_summary_of_an_open_group_is_gone_on_with)
 {
     static struct summary summary;
     struct image *image = &images[0];
@@ -432,7 +422,6 @@ START_TEST(a_summary_of_an_open_group_is_gone_on_with)
     ck_assert_int_eq(summary.max_ns, time_of(image->next_lsn - 1));
     end_walk();
 }
-END_TEST
 
 /* ---- readers ------------------------------------------------------------------------------------ */
 
@@ -539,7 +528,9 @@ static void expect_to_go_on(uint64_t last_lsn, uint64_t filler_lsn)
     expect_all(last_lsn, filler_lsn);
 }
 
-START_TEST(readers_without_a_writer_see_what_is_complete)
+CASE("readers", set_up, leave);
+
+TEST(readers_without_a_writer_see_what_is_complete)
 {
     for (int is_first_closed = 0; is_first_closed < 2; is_first_closed++) {
         uint64_t last_lsn = make_three(is_first_closed, 60);
@@ -547,9 +538,8 @@ START_TEST(readers_without_a_writer_see_what_is_complete)
         expect_sound(last_lsn);
     }
 }
-END_TEST
 
-START_TEST(claims_of_a_dead_writer_are_fillers_for_readers_and_openings)
+TEST_LOOP(claims_of_a_dead_writer_are_fillers_for_readers_and_openings, 5)
 {
     static const unsigned befores[] = { 0, 1, 20, 50, 60 };
     uint64_t last_lsn = make_three(false, 60), filler_lsn = put_claim_in_second(befores[_i]);
@@ -558,9 +548,8 @@ START_TEST(claims_of_a_dead_writer_are_fillers_for_readers_and_openings)
     expect_sound(last_lsn - 1);
     expect_to_go_on(last_lsn, filler_lsn);
 }
-END_TEST
 
-START_TEST(a_claim_at_the_end_takes_nothing)
+TEST(a_claim_at_the_end_takes_nothing)
 {
     struct image *image = &images[0];
     begin_image(image, 2, &end);
@@ -571,10 +560,9 @@ START_TEST(a_claim_at_the_end_takes_nothing)
     expect_all(last_lsn, 0);
     expect_to_go_on(last_lsn + 1, last_lsn + 1);
 }
-END_TEST
 
 /* After a power cut, too: what is behind a claim has to check, as everything else. */
-START_TEST(behind_a_claim_a_record_that_does_not_check_is_the_end)
+TEST(behind_a_claim_a_record_that_does_not_check_is_the_end)
 {
     struct image *image = &images[0];
     begin_image(image, 2, &end);
@@ -589,7 +577,6 @@ START_TEST(behind_a_claim_a_record_that_does_not_check_is_the_end)
     expect_all(last_lsn, filler_lsn);
     expect_to_go_on(last_lsn, filler_lsn);
 }
-END_TEST
 
 static int keep_damage(void *context, const struct twinlog_report *report)
 {
@@ -600,7 +587,7 @@ static int keep_damage(void *context, const struct twinlog_report *report)
 }
 
 /* Before anybody says that a record is durable it is complete: the disk has lost what it had confirmed. */
-START_TEST(a_claim_on_what_was_durable_is_damage)
+TEST_LOOP(a_claim_on_what_was_durable_is_damage, 4)
 {
     struct twinlog_options options = log_options(TWINLOG_IO_FDATASYNC, TWINLOG_BUFFERED);
     struct twinlog_report damage = { 0 };
@@ -632,9 +619,8 @@ START_TEST(a_claim_on_what_was_durable_is_damage)
     else
         log_close(log);
 }
-END_TEST
 
-START_TEST(a_log_that_was_closed_short_is_gone_on_with)
+TEST(a_log_that_was_closed_short_is_gone_on_with)
 {
     for (unsigned records = 0; records < 3; records++) {
         struct image *image = &images[0];
@@ -651,9 +637,8 @@ START_TEST(a_log_that_was_closed_short_is_gone_on_with)
             expect_to_go_on(last_lsn, 0);
     }
 }
-END_TEST
 
-START_TEST(a_group_whose_end_was_claimed_is_no_torn_one)
+TEST(a_group_whose_end_was_claimed_is_no_torn_one)
 {
     struct image *image = &images[0];
     begin_image(image, 2, &end);
@@ -668,9 +653,8 @@ START_TEST(a_group_whose_end_was_claimed_is_no_torn_one)
     log_close(log_open(&options));
     ck_assert_int_eq(log_report.finding, TWINLOG_FOUND_CLEAN_END);
 }
-END_TEST
 
-START_TEST(a_power_cut_over_several_segments_is_told)
+TEST(a_power_cut_over_several_segments_is_told)
 {
     make_three(true, 60);
     images[1].bytes[OPEN_RECORDS_OFFSET] ^= 1;
@@ -682,9 +666,8 @@ START_TEST(a_power_cut_over_several_segments_is_told)
     ck_assert_uint_eq(log_report.first_lsn, images[1].first_lsn);
     ck_assert(!log_has_file(images[2].name));
 }
-END_TEST
 
-START_TEST(repair_finds_what_an_open_group_holds)
+TEST(repair_finds_what_an_open_group_holds)
 {
     char repaired[400];
     uint64_t last_lsn = make_three(true, 60), filler_lsn = put_claim_in_second(20);
@@ -696,9 +679,8 @@ START_TEST(repair_finds_what_an_open_group_holds)
     strcpy(log_dir, repaired);
     expect_all(last_lsn, filler_lsn);
 }
-END_TEST
 
-START_TEST(a_live_log_is_read_as_far_as_records_are_complete)
+TEST(a_live_log_is_read_as_far_as_records_are_complete)
 {
     struct shared_page shared;
     struct twinlog_record record;
@@ -742,7 +724,6 @@ START_TEST(a_live_log_is_read_as_far_as_records_are_complete)
     twinlog_reader_close(reader);
     twl_page_unlock(&shared);
 }
-END_TEST
 
 static bool is_readable(int fd, int timeout_ms)
 {
@@ -750,7 +731,7 @@ static bool is_readable(int fd, int timeout_ms)
     return poll(&poll_fd, 1, timeout_ms) == 1;
 }
 
-START_TEST(the_descriptor_tells_of_records_that_are_complete)
+TEST(the_descriptor_tells_of_records_that_are_complete)
 {
     struct shared_page shared;
     struct twinlog_record record;
@@ -778,7 +759,6 @@ START_TEST(the_descriptor_tells_of_records_that_are_complete)
     twinlog_reader_close(reader);
     twl_page_unlock(&shared);
 }
-END_TEST
 
 static const struct io_ops *real_ops;
 static int lock_error;
@@ -792,7 +772,7 @@ static int open_lock_to_read(struct io *of, const char *name, unsigned flags, st
 }
 
 /* Its writer never hears that it waits. */
-START_TEST(the_descriptor_of_a_reader_that_may_not_write_tells_as_well)
+TEST_LOOP(the_descriptor_of_a_reader_that_may_not_write_tells_as_well, 2)
 {
     static const int errors[] = { -EACCES, -EROFS };
     struct twinlog_reader_options options = TWINLOG_READER_OPTIONS_INIT;
@@ -835,9 +815,8 @@ START_TEST(the_descriptor_of_a_reader_that_may_not_write_tells_as_well)
     twinlog_reader_close(reader);
     twl_page_unlock(&shared);
 }
-END_TEST
 
-START_TEST(a_backup_has_what_an_open_group_holds)
+TEST(a_backup_has_what_an_open_group_holds)
 {
     char copy[400];
     uint64_t last_lsn = make_three(true, 60);
@@ -850,7 +829,6 @@ START_TEST(a_backup_has_what_an_open_group_holds)
     expect_all(last_lsn, 0);
     expect_to_go_on(last_lsn, 0);
 }
-END_TEST
 
 /* ---- crashes ------------------------------------------------------------------------------------ */
 
@@ -1004,7 +982,9 @@ static void open_with_crashes(struct simdisk *disk, enum simdisk_cut cut, uint64
     expect_prefix(disk, last_lsn, filler_lsn);
 }
 
-START_TEST(a_power_cut_leaves_a_prefix_and_a_log_that_goes_on)
+CASE("crashes", NULL, NULL);
+
+TEST(a_power_cut_leaves_a_prefix_and_a_log_that_goes_on)
 {
     chance.state = test_seed();
     for (unsigned run = 0; run < POWER_CUTS; run++) {
@@ -1029,7 +1009,6 @@ START_TEST(a_power_cut_leaves_a_prefix_and_a_log_that_goes_on)
         simdisk_destroy(disk);
     }
 }
-END_TEST
 
 /* Reads through the page cache go on to show them, as long as they are there. */
 static void lose_pages(struct simdisk *disk, const struct image *image)
@@ -1052,7 +1031,7 @@ static uint64_t last_after_power_cut(struct simdisk *disk)
     return lsn;
 }
 
-START_TEST(what_only_the_page_cache_has_is_neither_shown_nor_counted)
+TEST(what_only_the_page_cache_has_is_neither_shown_nor_counted)
 {
     chance.state = test_seed();
     for (unsigned run = 0; run < LOST_PAGES; run++) {
@@ -1075,9 +1054,8 @@ START_TEST(what_only_the_page_cache_has_is_neither_shown_nor_counted)
         simdisk_destroy(disk);
     }
 }
-END_TEST
 
-START_TEST(a_kill_takes_nothing_whenever_the_next_one_comes)
+TEST(a_kill_takes_nothing_whenever_the_next_one_comes)
 {
     chance.state = test_seed();
     for (unsigned run = 0; run < KILLS; run++) {
@@ -1089,39 +1067,4 @@ START_TEST(a_kill_takes_nothing_whenever_the_next_one_comes)
         open_with_crashes(disk, SIM_KILL, last_lsn, filler_lsn);
         simdisk_destroy(disk);
     }
-}
-END_TEST
-
-Suite *open_group_suite(void)
-{
-    Suite *suite = suite_create("open group");
-    TCase *walks = a_case(suite, "walks");
-    tcase_add_test(walks, an_open_group_is_walked_record_by_record_and_grows);
-    tcase_add_test(walks, a_claim_ends_the_walk_unless_it_is_passed);
-    tcase_add_test(walks, what_a_file_lacks_is_zeros);
-    tcase_add_test(walks, a_group_that_was_open_stands_outside_the_chain);
-    tcase_add_test(walks, a_record_that_does_not_check_is_not_accepted_and_the_rest_is);
-    tcase_add_test(walks, places_in_an_open_group_are_found_also_beyond_what_was_walked);
-    tcase_add_test(walks, a_summary_of_an_open_group_is_gone_on_with);
-    TCase *readers = a_case(suite, "readers");
-    tcase_add_test(readers, readers_without_a_writer_see_what_is_complete);
-    tcase_add_loop_test(readers, claims_of_a_dead_writer_are_fillers_for_readers_and_openings, 0, 5);
-    tcase_add_test(readers, a_claim_at_the_end_takes_nothing);
-    tcase_add_test(readers, behind_a_claim_a_record_that_does_not_check_is_the_end);
-    tcase_add_loop_test(readers, a_claim_on_what_was_durable_is_damage, 0, 4);
-    tcase_add_test(readers, a_log_that_was_closed_short_is_gone_on_with);
-    tcase_add_test(readers, a_group_whose_end_was_claimed_is_no_torn_one);
-    tcase_add_test(readers, a_power_cut_over_several_segments_is_told);
-    tcase_add_test(readers, repair_finds_what_an_open_group_holds);
-    tcase_add_test(readers, a_live_log_is_read_as_far_as_records_are_complete);
-    tcase_add_test(readers, the_descriptor_tells_of_records_that_are_complete);
-    tcase_add_loop_test(readers, the_descriptor_of_a_reader_that_may_not_write_tells_as_well, 0, 2);
-    tcase_add_test(readers, a_backup_has_what_an_open_group_holds);
-    TCase *cuts = tcase_create("crashes");
-    tcase_set_timeout(cuts, 120);
-    suite_add_tcase(suite, cuts);
-    tcase_add_test(cuts, a_power_cut_leaves_a_prefix_and_a_log_that_goes_on);
-    tcase_add_test(cuts, what_only_the_page_cache_has_is_neither_shown_nor_counted);
-    tcase_add_test(cuts, a_kill_takes_nothing_whenever_the_next_one_comes);
-    return suite;
 }

@@ -109,7 +109,9 @@ static void *wait_durable(void *context)
     return NULL;
 }
 
-START_TEST(a_thread_that_waits_for_a_process_that_stands_still_keeps_no_other_one_waiting)
+CASE("one that stands still", gate_set_up, logdir_remove);
+
+TEST(a_thread_that_waits_for_a_process_that_stands_still_keeps_no_other_one_waiting)
 {
     struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
     const uint64_t before = append(log);
@@ -127,7 +129,6 @@ START_TEST(a_thread_that_waits_for_a_process_that_stands_still_keeps_no_other_on
     ck_assert_int_eq(waiter.rc, 0);
     log_close(log);
 }
-END_TEST
 
 static uint64_t last_of_all(void)
 {
@@ -137,7 +138,7 @@ static uint64_t last_of_all(void)
     return found.last_lsn;
 }
 
-START_TEST(a_process_whose_records_lie_before_one_that_stands_still_can_leave)
+TEST(a_process_whose_records_lie_before_one_that_stands_still_can_leave)
 {
     struct twinlog_options options = shared(0);
     options.flush_interval_ms = 1;
@@ -151,7 +152,6 @@ START_TEST(a_process_whose_records_lie_before_one_that_stands_still_can_leave)
     let_go_on(child);
     ck_assert_uint_eq(last_of_all(), before + 1);
 }
-END_TEST
 
 /* ---- children ------------------------------------------------------------------------------------- */
 
@@ -186,7 +186,9 @@ static int join_and_die(void)
     return die_before_a_child(2);
 }
 
-START_TEST(a_child_of_one_that_was_killed_keeps_no_process_out)
+CASE("children", gate_set_up, logdir_remove);
+
+TEST_LOOP(a_child_of_one_that_was_killed_keeps_no_process_out, 2)
 {
     const struct twinlog_options options = shared(0);
     struct twinlog *log;
@@ -202,7 +204,6 @@ START_TEST(a_child_of_one_that_was_killed_keeps_no_process_out)
     ck_assert_uint_eq(twinlog_last_lsn(log), RECORDS);
     log_close(log);
 }
-END_TEST
 
 /* ---- what goes wrong ------------------------------------------------------------------------------ */
 
@@ -214,7 +215,9 @@ static void drop_first_record(void)
     patch_file(log_segment(2), OPEN_RECORDS_OFFSET, zeros, sizeof(zeros));
 }
 
-START_TEST(a_record_that_is_gone_poisons_and_no_call_waits_for_it)
+CASE("what goes wrong", gate_set_up, logdir_remove);
+
+TEST_LOOP(a_record_that_is_gone_poisons_and_no_call_waits_for_it, 3)
 {
     struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
     const struct twinlog_options options = shared(TWINLOG_NO_THREAD);
@@ -234,9 +237,8 @@ START_TEST(a_record_that_is_gone_poisons_and_no_call_waits_for_it)
     ck_assert_int_eq(twinlog_append(log, "x", 1, NULL), TWINLOG_EPOISONED);
     ck_assert_int_eq(twinlog_close(log), -EIO);
 }
-END_TEST
 
-START_TEST(a_sync_that_cannot_follow_says_so)
+TEST(a_sync_that_cannot_follow_says_so)
 {
     const struct twinlog_options options = shared(TWINLOG_NO_THREAD);
     struct twinlog *log = open_shared(TWINLOG_NO_THREAD), *behind = gate_log(&options);
@@ -256,7 +258,6 @@ START_TEST(a_sync_that_cannot_follow_says_so)
     log_close(behind);
     log_close(log);
 }
-END_TEST
 
 static unsigned count_open_files(void)
 {
@@ -270,7 +271,7 @@ static unsigned count_open_files(void)
     return count;
 }
 
-START_TEST(a_process_without_a_thread_lets_go_of_what_is_full)
+TEST(a_process_without_a_thread_lets_go_of_what_is_full)
 {
     struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
 
@@ -282,7 +283,6 @@ START_TEST(a_process_without_a_thread_lets_go_of_what_is_full)
     ck_assert_uint_le(count_open_files(), files + 2);
     log_close(log);
 }
-END_TEST
 
 /* ---- markers -------------------------------------------------------------------------------------- */
 
@@ -304,8 +304,10 @@ static void *mark_again(void *context)
     return NULL;
 }
 
+CASE("markers", gate_set_up, logdir_remove);
+
 /* By one that comes late to a segment that others have started, and may be killed while it does that. */
-START_TEST(a_marker_that_is_made_again_is_there_all_the_time)
+TEST(a_marker_that_is_made_again_is_there_all_the_time)
 {
     const struct segment_plan plan = { .number = 1,
                                        .sequence = 1,
@@ -340,22 +342,4 @@ START_TEST(a_marker_that_is_made_again_is_there_all_the_time)
     free(marker.seg);
     twl_segment_close(&segment);
     io->ops->destroy(io);
-}
-END_TEST
-
-Suite *participants_suite(void)
-{
-    Suite *suite = suite_create("participants");
-    TCase *still = logdir_case(suite, "one that stands still", gate_set_up);
-    tcase_add_test(still, a_thread_that_waits_for_a_process_that_stands_still_keeps_no_other_one_waiting);
-    tcase_add_test(still, a_process_whose_records_lie_before_one_that_stands_still_can_leave);
-    TCase *children = logdir_case(suite, "children", gate_set_up);
-    tcase_add_loop_test(children, a_child_of_one_that_was_killed_keeps_no_process_out, 0, 2);
-    TCase *wrong = logdir_case(suite, "what goes wrong", gate_set_up);
-    tcase_add_loop_test(wrong, a_record_that_is_gone_poisons_and_no_call_waits_for_it, 0, 3);
-    tcase_add_test(wrong, a_sync_that_cannot_follow_says_so);
-    tcase_add_test(wrong, a_process_without_a_thread_lets_go_of_what_is_full);
-    TCase *markers = logdir_case(suite, "markers", gate_set_up);
-    tcase_add_test(markers, a_marker_that_is_made_again_is_there_all_the_time);
-    return suite;
 }

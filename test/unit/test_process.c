@@ -82,7 +82,7 @@ static struct twinlog *open_wanted(void)
 static bool choose(int io, const char *test)
 {
     wanted_io = (uint32_t)io;
-    return log_can_use("process", test, wanted_io, 0);
+    return log_can_use(test, wanted_io, 0);
 }
 
 /* In a child; no assertions. */
@@ -109,7 +109,9 @@ static int expect_busy(void)
     return 0;
 }
 
-START_TEST(a_second_writer_is_refused_at_once)
+CASE("one writer", prepare, logdir_remove);
+
+TEST(a_second_writer_is_refused_at_once)
 {
     struct twinlog *log = open_wanted();
 
@@ -120,7 +122,6 @@ START_TEST(a_second_writer_is_refused_at_once)
     log_close(log);
     ck_assert_uint_eq(log_check().last_lsn, 6);
 }
-END_TEST
 
 static int wait_for_the_lock(void)
 {
@@ -130,7 +131,7 @@ static int wait_for_the_lock(void)
     return 0;
 }
 
-START_TEST(a_second_writer_may_wait_for_the_first)
+TEST(a_second_writer_may_wait_for_the_first)
 {
     struct twinlog *log = open_wanted();
     pid_t child = start_child(wait_for_the_lock);
@@ -144,7 +145,6 @@ START_TEST(a_second_writer_may_wait_for_the_first)
     log_close(log);
     ck_assert_uint_eq(log_check().last_lsn, 20);
 }
-END_TEST
 
 static int wait_in_vain(void)
 {
@@ -155,14 +155,13 @@ static int wait_in_vain(void)
     return 0;
 }
 
-START_TEST(waiting_for_the_first_has_an_end)
+TEST(waiting_for_the_first_has_an_end)
 {
     struct twinlog *log = open_wanted();
 
     ck_assert_int_eq(run_child(wait_in_vain), 0);
     log_close(log);
 }
-END_TEST
 
 /* Until it is killed. */
 static int append_for_ever(void)
@@ -185,7 +184,7 @@ static void kill_after(pid_t child, uint64_t records)
     ck_assert_uint_ge(atomic_load(&shared->acked), records);
 }
 
-START_TEST(a_killed_writer_is_followed_by_the_next)
+TEST_LOOP(a_killed_writer_is_followed_by_the_next, LOG_IO_KINDS)
 {
     struct twinlog *log;
     uint64_t there;
@@ -200,7 +199,6 @@ START_TEST(a_killed_writer_is_followed_by_the_next)
     log_close(log);
     ck_assert_uint_eq(log_check().last_lsn, there + 10);
 }
-END_TEST
 
 /* ---- fork -------------------------------------------------------------------------------------- */
 
@@ -228,7 +226,9 @@ static int use_and_close_parents_log(void)
     return 0;
 }
 
-START_TEST(a_forked_child_has_no_part_in_the_log)
+CASE("fork", prepare, logdir_remove);
+
+TEST_LOOP(a_forked_child_has_no_part_in_the_log, LOG_IO_KINDS)
 {
     if (!choose(_i, "a_forked_child_has_no_part_in_the_log"))
         return;
@@ -242,7 +242,6 @@ START_TEST(a_forked_child_has_no_part_in_the_log)
     log_close(parents_log);
     ck_assert_uint_eq(log_check().last_lsn, 206);
 }
-END_TEST
 
 struct appender {
     pthread_t thread;
@@ -288,7 +287,7 @@ static void start(struct appender *appender, uint32_t writer, uint32_t count, vo
 
 #define APPENDERS 4u
 
-START_TEST(threads_go_on_while_their_process_forks)
+TEST_LOOP(threads_go_on_while_their_process_forks, CAN_FORK_BESIDE_BUSY_THREADS ? LOG_IO_KINDS : 0)
 {
     struct appender appenders[APPENDERS];
     int forks = 0;
@@ -307,7 +306,6 @@ START_TEST(threads_go_on_while_their_process_forks)
     log_close(parents_log);
     ck_assert_uint_eq(log_check().last_lsn, APPENDERS * 150);
 }
-END_TEST
 
 #if defined(__GLIBC__) && !HAS_SANITIZER
 #define CAN_FORK_IN_REALLOC 1
@@ -340,7 +338,7 @@ void *realloc(void *old, size_t size)
 }
 #endif
 
-START_TEST(a_child_that_closes_leaves_alone_what_was_being_changed)
+TEST(a_child_that_closes_leaves_alone_what_was_being_changed)
 {
 #ifdef CAN_FORK_IN_REALLOC
     struct twinlog_options options = log_options(0, 0);
@@ -363,7 +361,6 @@ START_TEST(a_child_that_closes_leaves_alone_what_was_being_changed)
             "SKIP process a_child_that_closes_leaves_alone_what_was_being_changed: realloc() is not ours\n");
 #endif
 }
-END_TEST
 
 /* Lives until `read_end` has nothing more to say. */
 static int pipe_ends[2];
@@ -377,7 +374,7 @@ static int live_until_told(void)
     return read(pipe_ends[0], &byte, 1) == 0 ? 0 : 1;
 }
 
-START_TEST(a_forked_child_does_not_keep_a_closed_log_locked)
+TEST_LOOP(a_forked_child_does_not_keep_a_closed_log_locked, LOG_IO_KINDS)
 {
     pid_t child;
 
@@ -394,7 +391,6 @@ START_TEST(a_forked_child_does_not_keep_a_closed_log_locked)
     close(pipe_ends[1]);
     ck_assert_int_eq(wait_child(child), 0);
 }
-END_TEST
 
 /* The lock is on the open file, which a forked child has as well: when the writer is killed, nothing gave
  * it back, and it ends with the last process that has the file (I9). */
@@ -410,7 +406,7 @@ static int open_and_leave_a_child(void)
     return 1;
 }
 
-START_TEST(a_forked_child_keeps_the_log_of_a_killed_writer_locked)
+TEST(a_forked_child_keeps_the_log_of_a_killed_writer_locked)
 {
     struct twinlog_options options = wanted_options();
 
@@ -423,7 +419,6 @@ START_TEST(a_forked_child_keeps_the_log_of_a_killed_writer_locked)
     log_close(log_open(&options));
     ck_assert_uint_eq(log_check().last_lsn, 5);
 }
-END_TEST
 
 /* Another program has none of the writer's files: they are closed on exec. */
 static int open_and_leave_a_program(void)
@@ -446,7 +441,7 @@ static int open_and_leave_a_program(void)
     return 1;
 }
 
-START_TEST(a_program_that_a_killed_writer_started_does_not)
+TEST(a_program_that_a_killed_writer_started_does_not)
 {
     ck_assert_int_eq(pipe2(pipe_ends, O_CLOEXEC), 0);
     ck_assert_int_eq(run_child(open_and_leave_a_program), 128 + SIGKILL);
@@ -454,7 +449,6 @@ START_TEST(a_program_that_a_killed_writer_started_does_not)
     close(pipe_ends[1]);
     ck_assert_uint_eq(log_check().last_lsn, 5);
 }
-END_TEST
 
 /* ---- signals and cancellation ------------------------------------------------------------------ */
 
@@ -471,7 +465,9 @@ static void handle(int number, int flags)
     ck_assert_int_eq(sigaction(number, &action, NULL), 0);
 }
 
-START_TEST(signals_do_not_disturb_an_append)
+CASE("signals and cancellation", prepare, logdir_remove);
+
+TEST_LOOP(signals_do_not_disturb_an_append, 2 * LOG_IO_KINDS)
 {
     struct appender appenders[APPENDERS];
     uint64_t appended = 0;
@@ -493,9 +489,8 @@ START_TEST(signals_do_not_disturb_an_append)
     log_close(parents_log);
     ck_assert_uint_eq(log_check().last_lsn, appended);
 }
-END_TEST
 
-START_TEST(signals_do_not_disturb_opening_and_closing)
+TEST_LOOP(signals_do_not_disturb_opening_and_closing, 2 * LOG_IO_KINDS)
 {
     const struct itimerval often = { { 0, 200 }, { 0, 200 } }, never = { 0 };
 
@@ -513,7 +508,6 @@ START_TEST(signals_do_not_disturb_opening_and_closing)
     ck_assert_uint_gt(atomic_load(&signals), 0);
     ck_assert_uint_eq(log_check().last_lsn, 200);
 }
-END_TEST
 
 static void note_cancelled(void *argument)
 {
@@ -538,7 +532,7 @@ static void *append_until_cancelled(void *argument)
     return NULL;
 }
 
-START_TEST(a_thread_is_not_cancelled_inside_an_append)
+TEST_LOOP(a_thread_is_not_cancelled_inside_an_append, LOG_IO_KINDS)
 {
     uint32_t appended = 0;
 
@@ -565,7 +559,6 @@ START_TEST(a_thread_is_not_cancelled_inside_an_append)
     log_close(parents_log);
     ck_assert_uint_eq(log_check().last_lsn, appended + 1);
 }
-END_TEST
 
 /* ---- readers in other processes ---------------------------------------------------------------- */
 
@@ -613,8 +606,10 @@ static void expect_both_read(uint64_t lsn)
     }
 }
 
+CASE("readers in other processes", prepare, logdir_remove);
+
 /* One begins beside a writer, the other while there is none. */
-START_TEST(a_reader_in_another_process_follows_any_writer)
+TEST_LOOP(a_reader_in_another_process_follows_any_writer, LOG_IO_KINDS)
 {
     struct twinlog *log;
     pid_t readers[2];
@@ -650,7 +645,6 @@ START_TEST(a_reader_in_another_process_follows_any_writer)
     ck_assert_int_eq(wait_child(readers[1]), 0);
     ck_assert_uint_eq(log_check().last_lsn, last + 20);
 }
-END_TEST
 
 /* Bytes behind the end, as a group leaves them that was being written. */
 static void scribble_behind_the_end(void)
@@ -663,7 +657,7 @@ static void scribble_behind_the_end(void)
     patch_file(log_file(inspection.report.file), (off_t)inspection.report.offset, garbage, sizeof(garbage));
 }
 
-START_TEST(looking_changes_nothing)
+TEST(looking_changes_nothing)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     struct twinlog *log;
@@ -686,7 +680,6 @@ START_TEST(looking_changes_nothing)
     ck_assert_uint_eq(twinlog_last_lsn(log), last);
     log_close(log);
 }
-END_TEST
 
 /* ---- places that are none ---------------------------------------------------------------------- */
 
@@ -720,30 +713,29 @@ static void expect_no_log(int open_error, int look_error)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), look_error);
 }
 
-START_TEST(a_directory_whose_parent_is_missing_is_not_made)
+CASE("places", prepare, logdir_remove);
+
+TEST(a_directory_whose_parent_is_missing_is_not_made)
 {
     snprintf(log_dir, sizeof(log_dir), "%s/missing/log", log_parent);
     expect_no_log(-ENOENT, -ENOENT);
 }
-END_TEST
 
-START_TEST(reading_makes_no_directory)
+TEST(reading_makes_no_directory)
 {
     struct twinlog_report report = { 0 };
 
     ck_assert_int_eq(reader_error(&report), -ENOENT);
     ck_assert_int_eq(access(log_dir, F_OK), -1);
 }
-END_TEST
 
-START_TEST(a_file_is_no_directory)
+TEST(a_file_is_no_directory)
 {
     put_file(log_dir, "text", 4);
     expect_no_log(-ENOTDIR, -ENOTDIR);
 }
-END_TEST
 
-START_TEST(a_directory_of_other_files_is_left_alone)
+TEST(a_directory_of_other_files_is_left_alone)
 {
     uint64_t before;
 
@@ -758,7 +750,6 @@ START_TEST(a_directory_of_other_files_is_left_alone)
     put_file(log_file(".hidden"), "text", 4);
     log_close(log_open(NULL));
 }
-END_TEST
 
 /* ---- segments that are none, or not this log's -------------------------------------------------- */
 
@@ -835,8 +826,10 @@ static void put_back(uint64_t sequence)
     log_close(log_open(NULL));
 }
 
+CASE("segments", prepare, logdir_remove);
+
 /* Which cannot be told from a segment with an overwritten header. */
-START_TEST(a_file_that_is_only_named_like_a_segment_is_refused)
+TEST(a_file_that_is_only_named_like_a_segment_is_refused)
 {
     static const unsigned char text[8192] = "Dear diary,";
 
@@ -852,7 +845,6 @@ START_TEST(a_file_that_is_only_named_like_a_segment_is_refused)
     expect_refused(TWINLOG_ECORRUPT, 2);
     put_back(2);
 }
-END_TEST
 
 static void patch_header(uint64_t sequence, size_t at, uint32_t value)
 {
@@ -870,7 +862,7 @@ static void patch_header(uint64_t sequence, size_t at, uint32_t value)
     patch_file(path, 0, prefix, sizeof(prefix));
 }
 
-START_TEST(a_newer_format_is_told_from_damage)
+TEST(a_newer_format_is_told_from_damage)
 {
     static const unsigned char flip = 0x7f;
 
@@ -887,9 +879,8 @@ START_TEST(a_newer_format_is_told_from_damage)
     expect_refused(TWINLOG_ECORRUPT, 3);
     ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_BAD_HEADER);
 }
-END_TEST
 
-START_TEST(a_segment_that_was_truncated_is_damage)
+TEST(a_segment_that_was_truncated_is_damage)
 {
     static const off_t sizes[] = { 65535, 65536 - 4096, 10000, 4096 };
 
@@ -908,9 +899,8 @@ START_TEST(a_segment_that_was_truncated_is_damage)
             ck_assert_uint_eq(log_check().last_lsn, 400);
         }
 }
-END_TEST
 
-START_TEST(a_missing_segment_is_damage)
+TEST(a_missing_segment_is_damage)
 {
     make_log_of_segments();
     hide(2);
@@ -922,9 +912,8 @@ START_TEST(a_missing_segment_is_damage)
     expect_refused(TWINLOG_ECORRUPT, 2);
     put_back(1);
 }
-END_TEST
 
-START_TEST(a_segment_of_another_log_is_refused)
+TEST(a_segment_of_another_log_is_refused)
 {
     char other[700];
     const char *path;
@@ -940,18 +929,16 @@ START_TEST(a_segment_of_another_log_is_refused)
     expect_refused(TWINLOG_EFOREIGN, 3);
     put_back(3);
 }
-END_TEST
 
-START_TEST(a_second_copy_of_a_segment_is_refused)
+TEST(a_second_copy_of_a_segment_is_refused)
 {
     make_log_of_segments();
     ck_assert_int_eq(link(log_segment(2), log_segment(0x99)), 0);
     expect_refused(TWINLOG_EFOREIGN, 0x99);
 }
-END_TEST
 
 /* Headers say what a file is. */
-START_TEST(the_name_of_a_segment_means_nothing)
+TEST(the_name_of_a_segment_means_nothing)
 {
     char old_name[700], new_name[700];
 
@@ -965,10 +952,9 @@ START_TEST(the_name_of_a_segment_means_nothing)
     log_close(log);
     ck_assert_uint_eq(log_check().next[0], tally.next[0] + 100);
 }
-END_TEST
 
 /* A link may lead out of the directory, a pipe keeps its reader waiting. */
-START_TEST(a_segment_must_be_a_regular_file)
+TEST(a_segment_must_be_a_regular_file)
 {
     char elsewhere[700];
 
@@ -986,9 +972,8 @@ START_TEST(a_segment_must_be_a_regular_file)
     ck_assert_int_eq(rmdir(log_segment(2)), 0);
     put_back(2);
 }
-END_TEST
 
-START_TEST(a_lock_file_that_is_a_link_is_refused)
+TEST(a_lock_file_that_is_a_link_is_refused)
 {
     char elsewhere[700];
 
@@ -1002,53 +987,5 @@ START_TEST(a_lock_file_that_is_a_link_is_refused)
     ck_assert_uint_eq(log_check().last_lsn, 400);
     log_close(log_open(NULL));
 }
-END_TEST
 
 /* ---- suite ------------------------------------------------------------------------------------- */
-
-Suite *process_suite(void)
-{
-    Suite *suite = suite_create("process");
-    TCase *tests = logdir_case(suite, "one writer", prepare);
-
-    tcase_add_test(tests, a_second_writer_is_refused_at_once);
-    tcase_add_test(tests, a_second_writer_may_wait_for_the_first);
-    tcase_add_test(tests, waiting_for_the_first_has_an_end);
-    tcase_add_loop_test(tests, a_killed_writer_is_followed_by_the_next, 0, LOG_IO_KINDS);
-
-    tests = logdir_case(suite, "fork", prepare);
-    tcase_add_loop_test(tests, a_forked_child_has_no_part_in_the_log, 0, LOG_IO_KINDS);
-    if (CAN_FORK_BESIDE_BUSY_THREADS)
-        tcase_add_loop_test(tests, threads_go_on_while_their_process_forks, 0, LOG_IO_KINDS);
-    tcase_add_test(tests, a_child_that_closes_leaves_alone_what_was_being_changed);
-    tcase_add_loop_test(tests, a_forked_child_does_not_keep_a_closed_log_locked, 0, LOG_IO_KINDS);
-    tcase_add_test(tests, a_forked_child_keeps_the_log_of_a_killed_writer_locked);
-    tcase_add_test(tests, a_program_that_a_killed_writer_started_does_not);
-
-    tests = logdir_case(suite, "signals and cancellation", prepare);
-    tcase_add_loop_test(tests, signals_do_not_disturb_an_append, 0, 2 * LOG_IO_KINDS);
-    tcase_add_loop_test(tests, signals_do_not_disturb_opening_and_closing, 0, 2 * LOG_IO_KINDS);
-    tcase_add_loop_test(tests, a_thread_is_not_cancelled_inside_an_append, 0, LOG_IO_KINDS);
-
-    tests = logdir_case(suite, "readers in other processes", prepare);
-    tcase_add_loop_test(tests, a_reader_in_another_process_follows_any_writer, 0, LOG_IO_KINDS);
-    tcase_add_test(tests, looking_changes_nothing);
-
-    tests = logdir_case(suite, "places", prepare);
-    tcase_add_test(tests, a_directory_whose_parent_is_missing_is_not_made);
-    tcase_add_test(tests, reading_makes_no_directory);
-    tcase_add_test(tests, a_file_is_no_directory);
-    tcase_add_test(tests, a_directory_of_other_files_is_left_alone);
-
-    tests = logdir_case(suite, "segments", prepare);
-    tcase_add_test(tests, a_file_that_is_only_named_like_a_segment_is_refused);
-    tcase_add_test(tests, a_newer_format_is_told_from_damage);
-    tcase_add_test(tests, a_segment_that_was_truncated_is_damage);
-    tcase_add_test(tests, a_missing_segment_is_damage);
-    tcase_add_test(tests, a_segment_of_another_log_is_refused);
-    tcase_add_test(tests, a_second_copy_of_a_segment_is_refused);
-    tcase_add_test(tests, the_name_of_a_segment_means_nothing);
-    tcase_add_test(tests, a_segment_must_be_a_regular_file);
-    tcase_add_test(tests, a_lock_file_that_is_a_link_is_refused);
-    return suite;
-}

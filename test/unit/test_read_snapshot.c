@@ -481,7 +481,9 @@ static int choose_deed(int i)
 /* The others have been tried without the sanitizer. */
 #define NEXT_STEP REPEATS(1u, 9u)
 
-START_TEST(whatever_a_writer_does_between_two_steps_of_a_reader_a_sound_log_is_sound)
+CASE("beside a writer", NULL, NULL);
+
+TEST_LOOP(whatever_a_writer_does_between_two_steps_of_a_reader_a_sound_log_is_sound, 2 * DEEDS)
 {
     const int deed = choose_deed(_i);
     unsigned most = 0;
@@ -491,9 +493,8 @@ START_TEST(whatever_a_writer_does_between_two_steps_of_a_reader_a_sound_log_is_s
             most = at_step;
     ck_assert_uint_gt(most, 20);
 }
-END_TEST
 
-START_TEST(also_when_the_writer_does_so_after_each_look_at_the_log)
+TEST_LOOP(also_when_the_writer_does_so_after_each_look_at_the_log, 2 * DEEDS)
 {
     const int deed = choose_deed(_i);
 
@@ -501,7 +502,6 @@ START_TEST(also_when_the_writer_does_so_after_each_look_at_the_log)
         for (at_step = 1; at_step < 30; at_step += NEXT_STEP)
             read_beside(deed, way, true);
 }
-END_TEST
 
 /* As far as it gets. */
 static void read_rest(struct twinlog_reader *reader)
@@ -544,7 +544,7 @@ static bool come_beside(int deed, bool has_page)
     return beside.left == 0;
 }
 
-START_TEST(a_writer_may_come_and_go_while_a_reader_looks_for_the_end)
+TEST_RANGE(a_writer_may_come_and_go_while_a_reader_looks_for_the_end, FIRST_VISIT, 2 * DEEDS)
 {
     const int deed = choose_deed(_i);
 
@@ -555,10 +555,9 @@ START_TEST(a_writer_may_come_and_go_while_a_reader_looks_for_the_end)
         ;
     ck_assert_uint_gt(at_step, 20);
 }
-END_TEST
 
 /* Nothing is valid under the identity of another incarnation (I8). */
-START_TEST(recovery_does_not_look_for_the_end_in_a_file_of_another_incarnation)
+TEST(recovery_does_not_look_for_the_end_in_a_file_of_another_incarnation)
 {
     const struct segment_set_options options = { .open_flags = IO_READ_ONLY };
     struct recovery recovery;
@@ -575,7 +574,6 @@ START_TEST(recovery_does_not_look_for_the_end_in_a_file_of_another_incarnation)
     io->ops->destroy(io);
     remove_log();
 }
-END_TEST
 
 /* ---- between the steps of a writer --------------------------------------------------------------- */
 
@@ -624,7 +622,7 @@ static void look_at_opening(int deed, int way, uint64_t lsn)
     remove_log();
 }
 
-START_TEST(a_reader_that_was_away_meets_a_writer_that_opens_the_log)
+TEST_LOOP(a_reader_that_was_away_meets_a_writer_that_opens_the_log, 2 * DEEDS)
 {
     const int deed = choose_deed(_i);
 
@@ -634,7 +632,6 @@ START_TEST(a_reader_that_was_away_meets_a_writer_that_opens_the_log)
             look_at_opening(deed, way, 44);
     }
 }
-END_TEST
 
 /* ---- a truncation that was trimmed since ---------------------------------------------------------------- */
 
@@ -647,7 +644,7 @@ static void pass_all(struct twinlog_reader *reader)
 }
 
 /* The truncation's own segment is gone, and so is the one that the record was in. */
-START_TEST(a_truncation_is_told_also_when_what_came_behind_it_was_trimmed)
+TEST(a_truncation_is_told_also_when_what_came_behind_it_was_trimmed)
 {
     struct twinlog_record record;
     struct twinlog_reader *reader;
@@ -667,9 +664,8 @@ START_TEST(a_truncation_is_told_also_when_what_came_behind_it_was_trimmed)
     twinlog_reader_close(reader);
     remove_log();
 }
-END_TEST
 
-START_TEST(no_truncation_is_told_where_a_trim_took_all_that_was_passed)
+TEST(no_truncation_is_told_where_a_trim_took_all_that_was_passed)
 {
     struct twinlog_record record;
     struct twinlog_reader *reader;
@@ -688,24 +684,4 @@ START_TEST(no_truncation_is_told_where_a_trim_took_all_that_was_passed)
     expect_all(reader);
     twinlog_reader_close(reader);
     remove_log();
-}
-END_TEST
-
-Suite *read_snapshot_suite(void)
-{
-    Suite *suite = suite_create("read_snapshot");
-    TCase *tests = tcase_create("beside a writer");
-
-    tcase_set_timeout(tests, 60);
-    tcase_add_loop_test(tests, whatever_a_writer_does_between_two_steps_of_a_reader_a_sound_log_is_sound, 0,
-                        2 * DEEDS);
-    tcase_add_loop_test(tests, also_when_the_writer_does_so_after_each_look_at_the_log, 0, 2 * DEEDS);
-    tcase_add_loop_test(tests, a_writer_may_come_and_go_while_a_reader_looks_for_the_end, FIRST_VISIT,
-                        2 * DEEDS);
-    tcase_add_loop_test(tests, a_reader_that_was_away_meets_a_writer_that_opens_the_log, 0, 2 * DEEDS);
-    tcase_add_test(tests, recovery_does_not_look_for_the_end_in_a_file_of_another_incarnation);
-    tcase_add_test(tests, a_truncation_is_told_also_when_what_came_behind_it_was_trimmed);
-    tcase_add_test(tests, no_truncation_is_told_where_a_trim_took_all_that_was_passed);
-    suite_add_tcase(suite, tests);
-    return suite;
 }

@@ -191,7 +191,9 @@ static void expect_no_previous(struct twinlog_reader *reader, int result)
 
 #define MANY 3000u
 
-START_TEST(a_log_is_not_closed_under_its_readers)
+CASE("there and back", logdir_make, logdir_remove);
+
+TEST_LOOP(a_log_is_not_closed_under_its_readers, 4)
 {
     static const enum twinlog_mode modes[] = { TWINLOG_MODE_DURABLE, TWINLOG_MODE_MAPPED,
                                                TWINLOG_MODE_SHARED };
@@ -213,9 +215,8 @@ START_TEST(a_log_is_not_closed_under_its_readers)
     twinlog_reader_close(second);
     ck_assert_int_eq(twinlog_close(log), 0);
 }
-END_TEST
 
-START_TEST(all_of_a_log_is_read_there_and_back)
+TEST_LOOP(all_of_a_log_is_read_there_and_back, KINDS)
 {
     struct twinlog *log = make_log(MANY);
     struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
@@ -235,7 +236,6 @@ START_TEST(all_of_a_log_is_read_there_and_back)
     twinlog_reader_close(reader);
     log_close(log);
 }
-END_TEST
 
 /* What a cursor in a list of `last` records would do. */
 static void wander(struct twinlog_reader *reader, uint64_t last, unsigned steps)
@@ -278,7 +278,7 @@ static void wander(struct twinlog_reader *reader, uint64_t last, unsigned steps)
     }
 }
 
-START_TEST(a_cursor_goes_anywhere)
+TEST_LOOP(a_cursor_goes_anywhere, KINDS)
 {
     struct twinlog *log = make_log(MANY);
     struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
@@ -287,9 +287,8 @@ START_TEST(a_cursor_goes_anywhere)
     twinlog_reader_close(reader);
     log_close(log);
 }
-END_TEST
 
-START_TEST(without_a_writer_a_cursor_goes_anywhere_too)
+TEST_LOOP(without_a_writer_a_cursor_goes_anywhere_too, 2)
 {
     struct twinlog_reader *reader;
 
@@ -298,9 +297,8 @@ START_TEST(without_a_writer_a_cursor_goes_anywhere_too)
     wander(reader, MANY, 1000);
     twinlog_reader_close(reader);
 }
-END_TEST
 
-START_TEST(the_range_of_the_options_holds_in_both_directions)
+TEST_LOOP(the_range_of_the_options_holds_in_both_directions, KINDS)
 {
     struct twinlog *log = make_log(MANY);
     struct twinlog_reader *reader = open_reader(log, _i, 1000, 1010);
@@ -323,9 +321,8 @@ START_TEST(the_range_of_the_options_holds_in_both_directions)
     twinlog_reader_close(reader);
     log_close(log);
 }
-END_TEST
 
-START_TEST(behind_the_end_a_cursor_waits_for_what_is_appended)
+TEST_LOOP(behind_the_end_a_cursor_waits_for_what_is_appended, KINDS)
 {
     struct twinlog *log = open_small();
     struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
@@ -359,10 +356,9 @@ START_TEST(behind_the_end_a_cursor_waits_for_what_is_appended)
     twinlog_reader_close(reader);
     log_close(log);
 }
-END_TEST
 
 /* No reader returns what is above the watermark (I6). */
-START_TEST(what_is_accepted_and_not_durable_is_not_returned)
+TEST_LOOP(what_is_accepted_and_not_durable_is_not_returned, KINDS)
 {
     struct twinlog *log = make_log(5);
     struct twinlog_reader *reader = open_reader(log, _i, 5, 0);
@@ -375,7 +371,6 @@ START_TEST(what_is_accepted_and_not_durable_is_not_returned)
     twinlog_reader_close(reader);
     log_close(log);
 }
-END_TEST
 
 /* ---- fillers and times ----------------------------------------------------------------------------- */
 
@@ -410,7 +405,9 @@ static struct twinlog *make_by_hand(unsigned count)
     return log;
 }
 
-START_TEST(fillers_are_passed_over_in_both_directions)
+CASE("fillers and times", logdir_make, logdir_remove);
+
+TEST_LOOP(fillers_are_passed_over_in_both_directions, KINDS)
 {
     struct twinlog *log = make_by_hand(HAND_MADE);
     struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
@@ -431,9 +428,8 @@ START_TEST(fillers_are_passed_over_in_both_directions)
     twinlog_reader_close(reader);
     log_close(log);
 }
-END_TEST
 
-START_TEST(no_thread_is_woken_for_fillers)
+TEST_LOOP(no_thread_is_woken_for_fillers, KINDS)
 {
     struct twinlog *log = make_by_hand(3000);
     struct twinlog_reader *reader = open_reader(log, _i, 2000, 0);
@@ -451,7 +447,6 @@ START_TEST(no_thread_is_woken_for_fillers)
     twinlog_reader_close(reader);
     log_close(log);
 }
-END_TEST
 
 static uint64_t find_by_hand(uint64_t first, uint64_t last, int64_t time_ns)
 {
@@ -493,7 +488,7 @@ static void seek_times(struct twinlog_reader *reader, uint64_t first, uint64_t l
     }
 }
 
-START_TEST(a_time_is_found_whatever_the_clock_did)
+TEST_LOOP(a_time_is_found_whatever_the_clock_did, KINDS)
 {
     struct twinlog *log = make_by_hand(HAND_MADE);
     struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
@@ -511,7 +506,6 @@ START_TEST(a_time_is_found_whatever_the_clock_did)
         twinlog_reader_close(reader);
     }
 }
-END_TEST
 
 /* ---- trims --------------------------------------------------------------------------------------- */
 
@@ -534,7 +528,9 @@ static void expect_trimmed(struct twinlog_reader *reader, uint64_t first)
     expect_no_previous(reader, 0); /* the oldest that is left */
 }
 
-START_TEST(a_reader_that_is_overtaken_by_a_trim_is_told)
+CASE("trims", logdir_make, logdir_remove);
+
+TEST_LOOP(a_reader_that_is_overtaken_by_a_trim_is_told, KINDS)
 {
     struct twinlog *log = make_log(MANY);
     struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
@@ -566,9 +562,8 @@ START_TEST(a_reader_that_is_overtaken_by_a_trim_is_told)
     twinlog_reader_close(reader);
     log_close(log);
 }
-END_TEST
 
-START_TEST(a_reader_that_opens_a_trimmed_log_begins_with_what_is_left)
+TEST_LOOP(a_reader_that_opens_a_trimmed_log_begins_with_what_is_left, 2)
 {
     struct twinlog *log = make_log(MANY);
     struct twinlog_reader *reader;
@@ -583,10 +578,9 @@ START_TEST(a_reader_that_opens_a_trimmed_log_begins_with_what_is_left)
     expect_no_next(reader, TWINLOG_ETRIMMED);
     twinlog_reader_close(reader);
 }
-END_TEST
 
 /* The reader has a segment open that gets another incarnation. */
-START_TEST(an_idle_reader_outlives_recycling)
+TEST_LOOP(an_idle_reader_outlives_recycling, KINDS)
 {
     struct twinlog *log = make_log(MANY);
     struct twinlog_reader *reader = open_reader(log, _i, 100, 0);
@@ -604,9 +598,8 @@ START_TEST(an_idle_reader_outlives_recycling)
     twinlog_reader_close(reader);
     log_close(log);
 }
-END_TEST
 
-START_TEST(what_a_mapping_reader_was_given_stays_while_its_segment_is_trimmed)
+TEST_LOOP(what_a_mapping_reader_was_given_stays_while_its_segment_is_trimmed, KINDS)
 {
     struct twinlog *log = make_log(MANY);
     struct twinlog_reader *reader = open_reader(log, _i, 100, 0);
@@ -624,7 +617,6 @@ START_TEST(what_a_mapping_reader_was_given_stays_while_its_segment_is_trimmed)
     twinlog_reader_close(reader);
     log_close(log);
 }
-END_TEST
 
 /* ---- truncations --------------------------------------------------------------------------------- */
 
@@ -639,7 +631,9 @@ static void expect_cut(struct twinlog_reader *reader, uint64_t first, uint64_t l
     ck_assert_int_eq(twinlog_reader_wait(reader, 0), 1);
 }
 
-START_TEST(a_reader_that_has_passed_a_truncation_is_told_once)
+CASE("truncations", logdir_make, logdir_remove);
+
+TEST_LOOP(a_reader_that_has_passed_a_truncation_is_told_once, KINDS)
 {
     struct twinlog *log = make_log(1000);
     struct twinlog_reader *passed = open_reader(log, _i, 0, 0);
@@ -681,10 +675,9 @@ START_TEST(a_reader_that_has_passed_a_truncation_is_told_once)
     twinlog_reader_close(at);
     log_close(log);
 }
-END_TEST
 
 /* One truncation behind the other, some further back than the one before. */
-START_TEST(truncations_may_be_truncated_in_turn)
+TEST_LOOP(truncations_may_be_truncated_in_turn, KINDS)
 {
     static const uint64_t cuts[] = { 900, 950, 700, 1100, 701, 10 };
     struct twinlog *log = make_log(1000);
@@ -716,9 +709,8 @@ START_TEST(truncations_may_be_truncated_in_turn)
     expect_no_next(reader, 0);
     twinlog_reader_close(reader);
 }
-END_TEST
 
-START_TEST(a_reset_takes_everything)
+TEST_LOOP(a_reset_takes_everything, KINDS)
 {
     struct twinlog *log = make_log(1000);
     struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
@@ -742,7 +734,6 @@ START_TEST(a_reset_takes_everything)
     twinlog_reader_close(reader);
     log_close(log);
 }
-END_TEST
 
 static void put_void(struct twinlog *log)
 {
@@ -755,7 +746,7 @@ static void put_void(struct twinlog *log)
 
 /* A reader behind a filler has returned nothing of it, so its truncation is not told it, and it must not pass
  * what has its LSN then. */
-START_TEST(a_record_in_the_place_of_a_filler_is_not_passed_over)
+TEST_LOOP(a_record_in_the_place_of_a_filler_is_not_passed_over, KINDS)
 {
     struct twinlog *log = make_log(20);
     struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
@@ -791,9 +782,8 @@ START_TEST(a_record_in_the_place_of_a_filler_is_not_passed_over)
     twinlog_reader_close(reader);
     log_close(log);
 }
-END_TEST
 
-START_TEST(where_there_are_only_fillers_to_go_back_over_a_cursor_stays)
+TEST_LOOP(where_there_are_only_fillers_to_go_back_over_a_cursor_stays, KINDS)
 {
     struct twinlog *log = open_small();
     struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
@@ -808,7 +798,6 @@ START_TEST(where_there_are_only_fillers_to_go_back_over_a_cursor_stays)
     twinlog_reader_close(reader);
     log_close(log);
 }
-END_TEST
 
 /* ---- segments that stay open --------------------------------------------------------------------- */
 
@@ -829,7 +818,9 @@ static struct twinlog_reader *open_reader_of_many_segments(int kind, uint64_t *r
     return open_reader(NULL, kind, 0, 0);
 }
 
-START_TEST(segments_that_were_looked_up_stay_open_and_those_that_were_read_do_not)
+CASE("open segments", logdir_make, logdir_remove);
+
+TEST_LOOP(segments_that_were_looked_up_stay_open_and_those_that_were_read_do_not, 2)
 {
     struct rng rng = { 7 };
     uint64_t last;
@@ -851,9 +842,8 @@ START_TEST(segments_that_were_looked_up_stay_open_and_those_that_were_read_do_no
     twinlog_reader_close(reader);
     ck_assert_uint_eq(log_count_open_segments(), 0);
 }
-END_TEST
 
-START_TEST(where_descriptors_are_short_a_reader_makes_do_with_few)
+TEST_LOOP(where_descriptors_are_short_a_reader_makes_do_with_few, 2)
 {
     struct rlimit usual, few;
     uint64_t last;
@@ -873,7 +863,6 @@ START_TEST(where_descriptors_are_short_a_reader_makes_do_with_few)
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &usual), 0);
     twinlog_reader_close(reader);
 }
-END_TEST
 
 /* A writer in another process does the next thing when it is told. */
 static struct {
@@ -902,7 +891,7 @@ static int open_and_trim(void)
     return rc == 0 && twinlog_close(log) == 0 ? 0 : 1;
 }
 
-START_TEST(segments_that_were_trimmed_are_let_go)
+TEST_LOOP(segments_that_were_trimmed_are_let_go, 2)
 {
     uint64_t last;
     struct twinlog_reader *reader = open_reader_of_many_segments(_i, &last);
@@ -925,10 +914,9 @@ START_TEST(segments_that_were_trimmed_are_let_go)
     ck_assert_int_eq(wait_child(writer), 0);
     twinlog_reader_close(reader);
 }
-END_TEST
 
 /* They are still there, in segments that the reader has open. */
-START_TEST(records_that_were_truncated_are_not_found_where_they_were)
+TEST_LOOP(records_that_were_truncated_are_not_found_where_they_were, KINDS)
 {
     struct twinlog *log = make_log(MANY);
     struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
@@ -947,7 +935,6 @@ START_TEST(records_that_were_truncated_are_not_found_where_they_were)
     twinlog_reader_close(reader);
     log_close(log);
 }
-END_TEST
 
 /* ---- beside a writer that does all of it --------------------------------------------------------- */
 
@@ -1140,17 +1127,17 @@ static void crowd_beside_writer(bool with_cuts)
     log_close(busy.log);
 }
 
-START_TEST(readers_keep_up_with_a_writer_that_trims_and_recycles)
+CASE("beside a writer", logdir_make, logdir_remove);
+
+TEST(readers_keep_up_with_a_writer_that_trims_and_recycles)
 {
     crowd_beside_writer(false);
 }
-END_TEST
 
-START_TEST(readers_keep_up_with_a_writer_that_truncates_as_well)
+TEST(readers_keep_up_with_a_writer_that_truncates_as_well)
 {
     crowd_beside_writer(true);
 }
-END_TEST
 
 /* ---- waiting ------------------------------------------------------------------------------------- */
 
@@ -1166,8 +1153,10 @@ static void *append_one(void *context)
     return NULL;
 }
 
+CASE("waiting", logdir_make, logdir_remove);
+
 /* If a wake-up were lost this would never end, or take a second each time. */
-START_TEST(a_waiting_reader_is_woken)
+TEST_LOOP(a_waiting_reader_is_woken, KINDS)
 {
     struct twinlog_reader *reader;
 
@@ -1188,7 +1177,6 @@ START_TEST(a_waiting_reader_is_woken)
     twinlog_reader_close(reader);
     log_close(waited_log);
 }
-END_TEST
 
 /* ---- two processes take turns -------------------------------------------------------------------- */
 
@@ -1217,7 +1205,7 @@ static int write_in_turn(void)
     return 0;
 }
 
-START_TEST(a_writer_in_another_process_wakes_too)
+TEST_LOOP(a_writer_in_another_process_wakes_too, 2)
 {
     struct twinlog_reader *reader;
     struct pollfd ready = { .events = POLLIN };
@@ -1245,7 +1233,6 @@ START_TEST(a_writer_in_another_process_wakes_too)
     ck_assert_int_eq(wait_child(writer), 0);
     twinlog_reader_close(reader);
 }
-END_TEST
 
 /* As another user, that may read and not write: it looks every now and then. */
 static int read_as_nobody(void)
@@ -1271,7 +1258,7 @@ static int read_as_nobody(void)
     return 0;
 }
 
-START_TEST(a_reader_that_may_not_write_the_file_looks_by_itself)
+TEST(a_reader_that_may_not_write_the_file_looks_by_itself)
 {
     struct twinlog *log;
     pid_t child;
@@ -1293,7 +1280,6 @@ START_TEST(a_reader_that_may_not_write_the_file_looks_by_itself)
     ck_assert_int_eq(wait_child(child), 0);
     log_close(log);
 }
-END_TEST
 
 static atomic_uint alarms;
 
@@ -1311,7 +1297,7 @@ static int64_t now_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-START_TEST(a_signal_does_not_end_a_wait)
+TEST_LOOP(a_signal_does_not_end_a_wait, KINDS)
 {
     const struct sigaction action = { .sa_handler = count_alarm };
     const struct itimerval often = { { 0, 3000 }, { 0, 3000 } }, never = { { 0, 0 }, { 0, 0 } };
@@ -1330,7 +1316,6 @@ START_TEST(a_signal_does_not_end_a_wait)
     twinlog_reader_close(reader);
     log_close(log);
 }
-END_TEST
 
 /* ---- a writer that comes later ------------------------------------------------------------------- */
 
@@ -1376,7 +1361,7 @@ static void expect_one_later(struct twinlog_reader *reader, uint64_t lsn, bool b
     ck_assert_int_eq(rc, 0);
 }
 
-START_TEST(a_writer_that_comes_later_is_noticed)
+TEST_LOOP(a_writer_that_comes_later_is_noticed, 2)
 {
     struct twinlog_reader *reader;
 
@@ -1387,11 +1372,10 @@ START_TEST(a_writer_that_comes_later_is_noticed)
     expect_one_later(reader, 13, false);
     twinlog_reader_close(reader);
 }
-END_TEST
 
 /* A power cut may take the marker of an epoch that a writer through a mapping has published, and leave the page with
  * that epoch: no group on the disk has it. */
-START_TEST(a_writer_is_noticed_also_where_the_page_has_a_newer_epoch_than_the_log)
+TEST_LOOP(a_writer_is_noticed_also_where_the_page_has_a_newer_epoch_than_the_log, 2)
 {
     struct twinlog *log = make_log(10);
     const uint32_t epoch = log_stat(log).epoch + 1;
@@ -1407,10 +1391,9 @@ START_TEST(a_writer_is_noticed_also_where_the_page_has_a_newer_epoch_than_the_lo
     twinlog_reader_close(reader);
     log_close(log);
 }
-END_TEST
 
 /* The page alone has that epoch, and an opening that fails has cleared the page. */
-START_TEST(a_writer_is_noticed_also_where_the_opening_before_it_has_failed)
+TEST_LOOP(a_writer_is_noticed_also_where_the_opening_before_it_has_failed, 2)
 {
     struct twinlog *log = make_log(10);
     const uint32_t epoch = log_stat(log).epoch + 1;
@@ -1436,9 +1419,8 @@ START_TEST(a_writer_is_noticed_also_where_the_opening_before_it_has_failed)
     twinlog_reader_close(reader);
     log_close(log);
 }
-END_TEST
 
-START_TEST(a_writer_is_noticed_also_where_the_lock_file_was_missing_or_is_removed)
+TEST_LOOP(a_writer_is_noticed_also_where_the_lock_file_was_missing_or_is_removed, 2)
 {
     struct twinlog_reader *reader;
 
@@ -1454,7 +1436,6 @@ START_TEST(a_writer_is_noticed_also_where_the_lock_file_was_missing_or_is_remove
     expect_one_later(reader, 14, true);
     twinlog_reader_close(reader);
 }
-END_TEST
 
 /* ---- the descriptor ------------------------------------------------------------------------------ */
 
@@ -1490,9 +1471,11 @@ static int open_behind_door(struct io *io, const char *name, unsigned flags, str
     return door.real->open(io, name, flags, ret_file);
 }
 
+CASE("the descriptor", logdir_make, logdir_remove);
+
 /* The follower's thread exchanges the page while the reader ends the thread. Only the thread sanitizer sees it if they
  * do not take turns. */
-START_TEST(a_follower_may_find_another_page_when_it_is_ended)
+TEST(a_follower_may_find_another_page_when_it_is_ended)
 {
     struct follower *follower;
     struct io *io;
@@ -1515,9 +1498,8 @@ START_TEST(a_follower_may_find_another_page_when_it_is_ended)
     io->ops->destroy(io);
     log_close(log);
 }
-END_TEST
 
-START_TEST(the_descriptor_is_readable_while_there_is_something)
+TEST_LOOP(the_descriptor_is_readable_while_there_is_something, KINDS)
 {
     struct twinlog *log = make_log(5);
     struct twinlog_reader *reader = open_reader(log, _i, 0, 6);
@@ -1560,9 +1542,8 @@ START_TEST(the_descriptor_is_readable_while_there_is_something)
     twinlog_reader_close(reader);
     log_close(log);
 }
-END_TEST
 
-START_TEST(the_descriptor_tells_of_every_record)
+TEST_LOOP(the_descriptor_tells_of_every_record, KINDS)
 {
     struct twinlog_reader *reader;
     int fd;
@@ -1584,9 +1565,8 @@ START_TEST(the_descriptor_tells_of_every_record)
     twinlog_reader_close(reader);
     log_close(waited_log);
 }
-END_TEST
 
-START_TEST(a_trim_that_overtakes_a_waiting_reader_is_told_by_the_descriptor)
+TEST_LOOP(a_trim_that_overtakes_a_waiting_reader_is_told_by_the_descriptor, KINDS)
 {
     struct twinlog *log = make_log(10);
     struct twinlog_reader *reader = open_reader(log, _i, 20, 0);
@@ -1600,7 +1580,6 @@ START_TEST(a_trim_that_overtakes_a_waiting_reader_is_told_by_the_descriptor)
     twinlog_reader_close(reader);
     log_close(log);
 }
-END_TEST
 
 static unsigned open_descriptors(void)
 {
@@ -1611,7 +1590,7 @@ static unsigned open_descriptors(void)
     return count;
 }
 
-START_TEST(a_reader_can_be_closed_at_any_point)
+TEST_LOOP(a_reader_can_be_closed_at_any_point, KINDS)
 {
     struct twinlog *log = log_open(NULL); /* so large a segment that nothing happens in the background */
     unsigned before;
@@ -1634,7 +1613,6 @@ START_TEST(a_reader_can_be_closed_at_any_point)
     ck_assert_uint_eq(open_descriptors(), before);
     log_close(log);
 }
-END_TEST
 
 /* The thread is the parent's, and so is what is in the descriptor. */
 static struct twinlog_reader *inherited;
@@ -1652,7 +1630,7 @@ static int read_in_child(void)
     return 0;
 }
 
-START_TEST(in_a_forked_child_a_reader_goes_on_without_its_descriptor)
+TEST_LOOP(in_a_forked_child_a_reader_goes_on_without_its_descriptor, KINDS)
 {
     struct twinlog *log = log_open(NULL); /* so large a segment that nothing happens in the background */
     int fd;
@@ -1675,7 +1653,6 @@ START_TEST(in_a_forked_child_a_reader_goes_on_without_its_descriptor)
     twinlog_reader_close(inherited);
     log_close(log);
 }
-END_TEST
 
 /* ---- damage and failures --------------------------------------------------------------------------- */
 
@@ -1719,8 +1696,10 @@ static off_t find_in_segment(uint64_t segment, const char *text)
     return at - bytes;
 }
 
+CASE("beside a writer", logdir_make, logdir_remove);
+
 /* The next writer gives their LSNs again, and the reader has read the place before. */
-START_TEST(what_a_dead_writer_left_torn_is_not_returned_in_the_place_of_what_came_after)
+TEST_LOOP(what_a_dead_writer_left_torn_is_not_returned_in_the_place_of_what_came_after, 2)
 {
     struct twinlog_reader *reader;
     struct twinlog_record record;
@@ -1742,10 +1721,9 @@ START_TEST(what_a_dead_writer_left_torn_is_not_returned_in_the_place_of_what_cam
     twinlog_reader_close(reader);
     log_close(log);
 }
-END_TEST
 
 /* Between its two stores; it may be stopped there, or killed. What it told before is still so. */
-START_TEST(a_writer_that_stops_while_it_tells_is_not_taken_for_one_without_records)
+TEST(a_writer_that_stops_while_it_tells_is_not_taken_for_one_without_records)
 {
     const uint64_t before = ~UINT64_C(2);
     struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
@@ -1762,10 +1740,9 @@ START_TEST(a_writer_that_stops_while_it_tells_is_not_taken_for_one_without_recor
     log_close(looker);
     log_close(log);
 }
-END_TEST
 
 /* They read files, and remember: so they take a log that is not const. */
-START_TEST(the_watermarks_of_a_log_that_cannot_be_read_now_are_the_last_ones)
+TEST(the_watermarks_of_a_log_that_cannot_be_read_now_are_the_last_ones)
 {
     uint64_t (*const watermarks[])(struct twinlog * log) = { twinlog_first_lsn, twinlog_last_lsn,
                                                              twinlog_written_lsn, twinlog_durable_lsn };
@@ -1789,9 +1766,10 @@ START_TEST(the_watermarks_of_a_log_that_cannot_be_read_now_are_the_last_ones)
     ck_assert_uint_eq(twinlog_last_lsn(looker), 4);
     log_close(looker);
 }
-END_TEST
 
-START_TEST(damage_is_met_from_both_sides_and_passed_by_a_seek)
+CASE("damage and failures", logdir_make, logdir_remove);
+
+TEST_LOOP(damage_is_met_from_both_sides_and_passed_by_a_seek, 2)
 {
     struct twinlog_reader *reader;
     struct twinlog_record record;
@@ -1821,9 +1799,8 @@ START_TEST(damage_is_met_from_both_sides_and_passed_by_a_seek)
     expect_previous(reader, 4, 0);
     twinlog_reader_close(reader);
 }
-END_TEST
 
-START_TEST(a_file_that_is_truncated_under_a_mapping_is_an_error_and_no_signal)
+TEST_RANGE(a_file_that_is_truncated_under_a_mapping_is_an_error_and_no_signal, 1, 2)
 {
     struct twinlog *log = make_log(MANY);
     struct twinlog_reader *reader = open_reader(log, _i, 0, 0);
@@ -1843,7 +1820,6 @@ START_TEST(a_file_that_is_truncated_under_a_mapping_is_an_error_and_no_signal)
     twinlog_reader_close(reader);
     log_close(log);
 }
-END_TEST
 
 /* An io that fails at will: what it does not do itself it leaves to the one for real files. */
 static const struct io_ops *real;
@@ -1993,7 +1969,7 @@ static void read_with_failure(struct twinlog_reader *reader, uint64_t last)
     ck_assert_uint_le(errors, 1);
 }
 
-START_TEST(a_failure_anywhere_is_an_error_and_a_seek_goes_on)
+TEST_LOOP(a_failure_anywhere_is_an_error_and_a_seek_goes_on, 2)
 {
     const uint64_t last = 1500;
     bool is_done = false;
@@ -2014,10 +1990,9 @@ START_TEST(a_failure_anywhere_is_an_error_and_a_seek_goes_on)
     }
     ck_assert_uint_gt(failing_call, 60);
 }
-END_TEST
 
 /* A file system without a sync is one that can only be read. One that had to stop writing answers -EROFS. */
-START_TEST(what_can_not_be_synced_is_not_shown_unless_there_is_nothing_to_sync)
+TEST_LOOP(what_can_not_be_synced_is_not_shown_unless_there_is_nothing_to_sync, 2)
 {
     static const int errors[] = { -EIO, -EROFS, -ENOSPC };
     struct twinlog_reader *reader;
@@ -2034,9 +2009,8 @@ START_TEST(what_can_not_be_synced_is_not_shown_unless_there_is_nothing_to_sync)
         ck_assert_int_eq(report.error, errors[i]);
     }
 }
-END_TEST
 
-START_TEST(where_there_are_no_locks_or_no_mappings_the_reader_reads)
+TEST(where_there_are_no_locks_or_no_mappings_the_reader_reads)
 {
     struct twinlog_reader *reader;
 
@@ -2049,10 +2023,9 @@ START_TEST(where_there_are_no_locks_or_no_mappings_the_reader_reads)
         twinlog_reader_close(reader);
     }
 }
-END_TEST
 
 /* The writer has a page of its own then, and readers from outside go by the markers in the log (I7). */
-START_TEST(without_shared_memory_the_markers_in_the_log_tell)
+TEST_LOOP(without_shared_memory_the_markers_in_the_log_tell, KINDS)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog_reader *reader;
@@ -2095,10 +2068,9 @@ START_TEST(without_shared_memory_the_markers_in_the_log_tell)
     if (IS_ATTACHED(_i))
         log_close(log);
 }
-END_TEST
 
 /* All that tells how far the log is durable is its head, in the middle of a group. */
-START_TEST(without_shared_memory_a_backup_ends_with_a_group)
+TEST(without_shared_memory_a_backup_ends_with_a_group)
 {
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
     struct twinlog_backup_result result = TWINLOG_BACKUP_RESULT_INIT;
@@ -2118,9 +2090,10 @@ START_TEST(without_shared_memory_a_backup_ends_with_a_group)
     ck_assert_uint_eq(result.last_lsn, 20);
     log_close(log);
 }
-END_TEST
 
-START_TEST(nothing_but_a_log_is_opened)
+CASE("there and back", logdir_make, logdir_remove);
+
+TEST(nothing_but_a_log_is_opened)
 {
     struct twinlog_reader *reader = NULL;
 
@@ -2139,91 +2112,5 @@ START_TEST(nothing_but_a_log_is_opened)
     ck_assert_int_eq(twinlog_reader_range(NULL, NULL, NULL), -EINVAL);
     ck_assert_int_eq(twinlog_reader_previous(NULL, NULL), -EINVAL);
 }
-END_TEST
 
 /* ---- suite ----------------------------------------------------------------------------------------- */
-
-static TCase *add_case(Suite *suite, const char *name)
-{
-    TCase *tests = tcase_create(name);
-
-    tcase_add_checked_fixture(tests, logdir_make, logdir_remove);
-    suite_add_tcase(suite, tests);
-    return tests;
-}
-
-Suite *reader_suite(void)
-{
-    Suite *suite = suite_create("reader");
-    TCase *tests = add_case(suite, "there and back");
-
-    tcase_add_loop_test(tests, a_log_is_not_closed_under_its_readers, 0, 4);
-    tcase_add_loop_test(tests, all_of_a_log_is_read_there_and_back, 0, KINDS);
-    tcase_add_loop_test(tests, a_cursor_goes_anywhere, 0, KINDS);
-    tcase_add_loop_test(tests, without_a_writer_a_cursor_goes_anywhere_too, 0, 2);
-    tcase_add_loop_test(tests, the_range_of_the_options_holds_in_both_directions, 0, KINDS);
-    tcase_add_loop_test(tests, behind_the_end_a_cursor_waits_for_what_is_appended, 0, KINDS);
-    tcase_add_loop_test(tests, what_is_accepted_and_not_durable_is_not_returned, 0, KINDS);
-    tcase_add_test(tests, nothing_but_a_log_is_opened);
-
-    tests = add_case(suite, "fillers and times");
-    tcase_add_loop_test(tests, fillers_are_passed_over_in_both_directions, 0, KINDS);
-    tcase_add_loop_test(tests, no_thread_is_woken_for_fillers, 0, KINDS);
-    tcase_add_loop_test(tests, a_time_is_found_whatever_the_clock_did, 0, KINDS);
-
-    tests = add_case(suite, "trims");
-    tcase_add_loop_test(tests, a_reader_that_is_overtaken_by_a_trim_is_told, 0, KINDS);
-    tcase_add_loop_test(tests, a_reader_that_opens_a_trimmed_log_begins_with_what_is_left, 0, 2);
-    tcase_add_loop_test(tests, an_idle_reader_outlives_recycling, 0, KINDS);
-    tcase_add_loop_test(tests, what_a_mapping_reader_was_given_stays_while_its_segment_is_trimmed, 0, KINDS);
-
-    tests = add_case(suite, "truncations");
-    tcase_add_loop_test(tests, a_reader_that_has_passed_a_truncation_is_told_once, 0, KINDS);
-    tcase_add_loop_test(tests, truncations_may_be_truncated_in_turn, 0, KINDS);
-    tcase_add_loop_test(tests, a_reset_takes_everything, 0, KINDS);
-    tcase_add_loop_test(tests, a_record_in_the_place_of_a_filler_is_not_passed_over, 0, KINDS);
-    tcase_add_loop_test(tests, where_there_are_only_fillers_to_go_back_over_a_cursor_stays, 0, KINDS);
-
-    tests = add_case(suite, "open segments");
-    tcase_add_loop_test(tests, segments_that_were_looked_up_stay_open_and_those_that_were_read_do_not, 0, 2);
-    tcase_add_loop_test(tests, where_descriptors_are_short_a_reader_makes_do_with_few, 0, 2);
-    tcase_add_loop_test(tests, segments_that_were_trimmed_are_let_go, 0, 2);
-    tcase_add_loop_test(tests, records_that_were_truncated_are_not_found_where_they_were, 0, KINDS);
-
-    tests = add_case(suite, "beside a writer");
-    tcase_set_timeout(tests, 20); /* a few thousand syncs, and the disk may be a slow one */
-    tcase_add_test(tests, readers_keep_up_with_a_writer_that_trims_and_recycles);
-    tcase_add_test(tests, readers_keep_up_with_a_writer_that_truncates_as_well);
-    tcase_add_test(tests, a_writer_that_stops_while_it_tells_is_not_taken_for_one_without_records);
-    tcase_add_test(tests, the_watermarks_of_a_log_that_cannot_be_read_now_are_the_last_ones);
-    tcase_add_loop_test(tests, what_a_dead_writer_left_torn_is_not_returned_in_the_place_of_what_came_after,
-                        0, 2);
-
-    tests = add_case(suite, "waiting");
-    tcase_add_loop_test(tests, a_waiting_reader_is_woken, 0, KINDS);
-    tcase_add_loop_test(tests, a_writer_in_another_process_wakes_too, 0, 2);
-    tcase_add_test(tests, a_reader_that_may_not_write_the_file_looks_by_itself);
-    tcase_add_loop_test(tests, a_signal_does_not_end_a_wait, 0, KINDS);
-    tcase_add_loop_test(tests, a_writer_that_comes_later_is_noticed, 0, 2);
-    tcase_add_loop_test(tests, a_writer_is_noticed_also_where_the_page_has_a_newer_epoch_than_the_log, 0, 2);
-    tcase_add_loop_test(tests, a_writer_is_noticed_also_where_the_opening_before_it_has_failed, 0, 2);
-    tcase_add_loop_test(tests, a_writer_is_noticed_also_where_the_lock_file_was_missing_or_is_removed, 0, 2);
-
-    tests = add_case(suite, "the descriptor");
-    tcase_add_test(tests, a_follower_may_find_another_page_when_it_is_ended);
-    tcase_add_loop_test(tests, the_descriptor_is_readable_while_there_is_something, 0, KINDS);
-    tcase_add_loop_test(tests, the_descriptor_tells_of_every_record, 0, KINDS);
-    tcase_add_loop_test(tests, a_trim_that_overtakes_a_waiting_reader_is_told_by_the_descriptor, 0, KINDS);
-    tcase_add_loop_test(tests, a_reader_can_be_closed_at_any_point, 0, KINDS);
-    tcase_add_loop_test(tests, in_a_forked_child_a_reader_goes_on_without_its_descriptor, 0, KINDS);
-
-    tests = add_case(suite, "damage and failures");
-    tcase_add_loop_test(tests, damage_is_met_from_both_sides_and_passed_by_a_seek, 0, 2);
-    tcase_add_loop_test(tests, a_file_that_is_truncated_under_a_mapping_is_an_error_and_no_signal, 1, 2);
-    tcase_add_loop_test(tests, a_failure_anywhere_is_an_error_and_a_seek_goes_on, 0, 2);
-    tcase_add_loop_test(tests, what_can_not_be_synced_is_not_shown_unless_there_is_nothing_to_sync, 0, 2);
-    tcase_add_test(tests, where_there_are_no_locks_or_no_mappings_the_reader_reads);
-    tcase_add_loop_test(tests, without_shared_memory_the_markers_in_the_log_tell, 0, KINDS);
-    tcase_add_test(tests, without_shared_memory_a_backup_ends_with_a_group);
-    return suite;
-}

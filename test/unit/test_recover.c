@@ -14,7 +14,9 @@
 #include <stdio.h>
 #include <string.h>
 
-START_TEST(every_combination_of_facts_has_exactly_one_decision)
+CASE("table", NULL, NULL);
+
+TEST(every_combination_of_facts_has_exactly_one_decision)
 {
     for (unsigned facts = 0; facts < 1u << RECOVER_FACTS; facts++) {
         unsigned matches = 0;
@@ -24,20 +26,18 @@ START_TEST(every_combination_of_facts_has_exactly_one_decision)
         ck_assert_ptr_nonnull(twl_recover_decide(facts));
     }
 }
-END_TEST
 
-START_TEST(every_row_can_match)
+TEST(every_row_can_match)
 {
     for (size_t i = 0; i < twl_recover_rows; i++) {
         ck_assert_uint_eq(twl_recover_table[i].value & ~twl_recover_table[i].care, 0);
         ck_assert_ptr_eq(twl_recover_decide(twl_recover_table[i].value), &twl_recover_table[i]);
     }
 }
-END_TEST
 
 #define PROOF (FACT_LATER_DURABLE | FACT_SEALED | FACT_PASSED)
 
-START_TEST(what_is_proved_durable_is_never_truncated)
+TEST(what_is_proved_durable_is_never_truncated)
 {
     for (unsigned facts = 0; facts < 1u << RECOVER_FACTS; facts++) {
         enum recover_decision decision = twl_recover_decide(facts)->decision;
@@ -47,9 +47,8 @@ START_TEST(what_is_proved_durable_is_never_truncated)
             ck_assert(!(facts & PROOF));
     }
 }
-END_TEST
 
-START_TEST(a_clean_end_has_nothing_behind_it)
+TEST(a_clean_end_has_nothing_behind_it)
 {
     for (unsigned facts = 0; facts < 1u << RECOVER_FACTS; facts++) {
         enum recover_decision decision = twl_recover_decide(facts)->decision;
@@ -62,14 +61,13 @@ START_TEST(a_clean_end_has_nothing_behind_it)
             ck_assert((facts & FACT_JOINS) && !(facts & FACT_NEWEST));
     }
 }
-END_TEST
 
 static struct group_header group(uint64_t first_lsn, uint64_t durable_lsn)
 {
     return (struct group_header){ .first_lsn = first_lsn, .durable_lsn = durable_lsn };
 }
 
-START_TEST(a_marker_proves_what_it_names_and_what_was_before_it)
+TEST(a_marker_proves_what_it_names_and_what_was_before_it)
 {
     struct position stop = { .next_lsn = 10 };
     struct group_header names_it = group(15, 10), names_later = group(15, 12), too_early = group(15, 9);
@@ -79,7 +77,6 @@ START_TEST(a_marker_proves_what_it_names_and_what_was_before_it)
     struct group_header nothing_in_flight = group(10, 9);
     ck_assert_msg(twl_group_proves(&nothing_in_flight, stop), "a mark without records is missing");
 }
-END_TEST
 
 /* ---- on a disk --------------------------------------------------------------------------------- */
 
@@ -234,7 +231,9 @@ static unsigned fail_each_read(struct io *io, const struct segment_set *set, int
     }
 }
 
-START_TEST(a_read_that_fails_is_no_end)
+CASE("disk", NULL, NULL);
+
+TEST(a_read_that_fails_is_no_end)
 {
     for (enum shape shape = SHORT; shape < SHAPES; shape++) {
         struct segment_set set;
@@ -248,9 +247,8 @@ START_TEST(a_read_that_fails_is_no_end)
         remove_log();
     }
 }
-END_TEST
 
-START_TEST(what_an_earlier_incarnation_left_behind_a_full_block_is_no_torn_group)
+TEST(what_an_earlier_incarnation_left_behind_a_full_block_is_no_torn_group)
 {
     struct segment_set set;
     struct recovery recovery;
@@ -267,9 +265,8 @@ START_TEST(what_an_earlier_incarnation_left_behind_a_full_block_is_no_torn_group
     io->ops->destroy(io);
     remove_log();
 }
-END_TEST
 
-START_TEST(a_segment_that_has_another_incarnation_meanwhile_is_gone)
+TEST(a_segment_that_has_another_incarnation_meanwhile_is_gone)
 {
     struct segment_set set;
     struct recovery recovery;
@@ -291,10 +288,9 @@ START_TEST(a_segment_that_has_another_incarnation_meanwhile_is_gone)
     io->ops->destroy(io);
     remove_log();
 }
-END_TEST
 
 /* The next group would go to that file (I8). */
-START_TEST(a_header_that_a_killed_writer_left_is_durable_when_the_log_is_open)
+TEST(a_header_that_a_killed_writer_left_is_durable_when_the_log_is_open)
 {
     struct recycling recycling;
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
@@ -307,7 +303,6 @@ START_TEST(a_header_that_a_killed_writer_left_is_durable_when_the_log_is_open)
     ck_assert_int_eq(twinlog_close(log), 0);
     simdisk_destroy(recycling.left);
 }
-END_TEST
 
 /* ---- while something fails ------------------------------------------------------------------------- */
 
@@ -371,7 +366,7 @@ static uint64_t open_healthy(struct simdisk *machine, enum base base)
 }
 
 /* sim-faults looks closer, and takes longer. */
-START_TEST(whatever_fails_nothing_is_lost)
+TEST_LOOP(whatever_fails_nothing_is_lost, 3 * BASES)
 {
     static const int errors[] = { -EIO, -ENOSPC, -ENOENT };
     const enum base base = (enum base)(_i % BASES);
@@ -392,7 +387,6 @@ START_TEST(whatever_fails_nothing_is_lost)
     }
     remove_log();
 }
-END_TEST
 
 /* ---- asked where a walk of the whole log may stop -------------------------------------------------- */
 
@@ -424,7 +418,7 @@ static int judge(struct io *io, const struct segment_set *set, const struct plac
 }
 
 /* Nothing in any of them is about records that far away. */
-START_TEST(all_later_segments_are_asked)
+TEST(all_later_segments_are_asked)
 {
     const struct place place = { .offset = SEGMENT_DATA_OFFSET, .stop.next_lsn = 1u << 30 };
     struct recover_judgement judgement;
@@ -442,10 +436,9 @@ START_TEST(all_later_segments_are_asked)
     io->ops->destroy(io);
     remove_log();
 }
-END_TEST
 
 /* Where no group was found it is not known which record comes next; that one is missing every other one proves. */
-START_TEST(an_unknown_place_is_continued_by_nothing)
+TEST(an_unknown_place_is_continued_by_nothing)
 {
     const struct place place = { .offset = twl_segment_data_end(SEGMENT_MIN_BYTES) };
     struct recover_judgement judgement;
@@ -461,10 +454,9 @@ START_TEST(an_unknown_place_is_continued_by_nothing)
     io->ops->destroy(io);
     remove_log();
 }
-END_TEST
 
 /* The walk has mostly read that block a moment before; here it has not. */
-START_TEST(what_cannot_be_read_is_neither_zero_nor_stale)
+TEST(what_cannot_be_read_is_neither_zero_nor_stale)
 {
     struct place place = { .offset = SEGMENT_DATA_OFFSET, .stop.next_lsn = 1u << 30, .failing_read = 1 };
     struct recover_judgement judgement;
@@ -485,10 +477,9 @@ START_TEST(what_cannot_be_read_is_neither_zero_nor_stale)
     io->ops->destroy(io);
     remove_log();
 }
-END_TEST
 
 /* Groups that were written without a sync prove nothing of each other; the header of the next segment does. */
-START_TEST(a_later_segment_proves_what_a_later_group_does_not)
+TEST(a_later_segment_proves_what_a_later_group_does_not)
 {
     const struct simdisk_options machine = { .seed = 7, .has_direct = true };
     struct twinlog_options options = TWINLOG_OPTIONS_INIT;
@@ -535,10 +526,9 @@ START_TEST(a_later_segment_proves_what_a_later_group_does_not)
     io->ops->destroy(io);
     remove_log();
 }
-END_TEST
 
 /* More could not be opened again. */
-START_TEST(no_more_segments_are_made_than_can_be_opened)
+TEST(no_more_segments_are_made_than_can_be_opened)
 {
     struct segment_set set;
     struct keeper *keeper;
@@ -562,7 +552,6 @@ START_TEST(no_more_segments_are_made_than_can_be_opened)
     io->ops->destroy(io);
     remove_log();
 }
-END_TEST
 
 /* ---- the state file ---------------------------------------------------------------------------- */
 
@@ -592,7 +581,7 @@ static void note_sequence(void *context, enum simdisk_op op)
 }
 
 /* What the state file says may be in the page cache only. Once there is a keeper, files are removed by it. */
-START_TEST(the_state_is_settled_before_anybody_acts_on_it)
+TEST(the_state_is_settled_before_anybody_acts_on_it)
 {
     const struct simdisk_options machine = { .seed = 7, .has_direct = true };
     struct sequence sequence = { .machine = simdisk_create(&machine) };
@@ -615,7 +604,6 @@ START_TEST(the_state_is_settled_before_anybody_acts_on_it)
     ck_assert_int_eq(twinlog_close(log), 0);
     simdisk_destroy(sequence.machine);
 }
-END_TEST
 
 /* ---- torn in the same place twice -------------------------------------------------------------- */
 
@@ -713,7 +701,7 @@ static void tear_again(struct simdisk *image)
 
 /* The next one begins behind the place of the torn one, because of what is between them; or in front of it, where the
  * log is padded from then on. Zeros in it may complete a header of which all else is there. */
-START_TEST(a_group_that_was_torn_is_not_completed_by_the_next_one)
+TEST_LOOP(a_group_that_was_torn_is_not_completed_by_the_next_one, 2)
 {
     const struct simdisk_options machine = { .seed = 7, .has_direct = true };
     const struct twinlog_options options = options_to_roll();
@@ -728,7 +716,6 @@ START_TEST(a_group_that_was_torn_is_not_completed_by_the_next_one)
     ck_assert_int_eq(twinlog_close(log), 0);
     simdisk_destroy(living);
 }
-END_TEST
 
 /* ---- evidence of loss ---------------------------------------------------------------------------- */
 
@@ -932,8 +919,10 @@ static void expect_one_verdict(struct simdisk *machine, bool is_lost, uint64_t l
 static const uint32_t flags_of_lives[] = { 0, TWINLOG_PAD, TWINLOG_BUFFERED };
 #define LIVES (sizeof(flags_of_lives) / sizeof(flags_of_lives[0]))
 
+CASE("loss", NULL, NULL);
+
 /* Any process that made the segment, and any that opens it. */
-START_TEST(a_first_group_that_is_damaged_is_damage_and_a_torn_one_is_torn)
+TEST_LOOP(a_first_group_that_is_damaged_is_damage_and_a_torn_one_is_torn, EVIDENCES *LIVES)
 {
     const enum evidence evidence = (enum evidence)((size_t)_i / LIVES);
     const uint32_t flags = flags_of_lives[(size_t)_i % LIVES];
@@ -951,10 +940,9 @@ START_TEST(a_first_group_that_is_damaged_is_damage_and_a_torn_one_is_torn)
     }
     simdisk_destroy(made);
 }
-END_TEST
 
 /* Two headers are damaged, and the directory has no order. */
-START_TEST(a_second_look_is_told_the_same)
+TEST(a_second_look_is_told_the_same)
 {
     static const unsigned char bit[1] = { 0xff };
     struct twinlog_inspection first = TWINLOG_INSPECTION_INIT;
@@ -974,7 +962,6 @@ START_TEST(a_second_look_is_told_the_same)
     twl_segment_set_free(&set);
     remove_log();
 }
-END_TEST
 
 /* ---- promises ------------------------------------------------------------------------------------ */
 
@@ -1011,7 +998,7 @@ static void make_spare(struct simdisk *machine, uint64_t bytes, uint64_t after_l
 }
 
 /* Of the epoch that the truncation has ended, or of the one that it has started. */
-START_TEST(what_a_spare_promises_counts_up_to_a_truncation)
+TEST_LOOP(what_a_spare_promises_counts_up_to_a_truncation, 2)
 {
     const struct simdisk_options options = { .seed = 7, .has_direct = true };
     struct simdisk *machine = simdisk_create(&options);
@@ -1021,10 +1008,9 @@ START_TEST(what_a_spare_promises_counts_up_to_a_truncation)
     expect_one_verdict(machine, _i > 0, CUT_LSN);
     simdisk_destroy(machine);
 }
-END_TEST
 
 /* As a leader may that looked at the watermark before a truncation, and asks behind it. */
-START_TEST(a_spare_asked_for_behind_a_truncation_makes_no_promise)
+TEST(a_spare_asked_for_behind_a_truncation_makes_no_promise)
 {
     const struct simdisk_options options = { .seed = 7, .has_direct = true };
     struct simdisk *machine = simdisk_create(&options);
@@ -1047,11 +1033,10 @@ START_TEST(a_spare_asked_for_behind_a_truncation_makes_no_promise)
     simdisk_destroy(image);
     simdisk_destroy(machine);
 }
-END_TEST
 
 /* It is not known whether the segment of a truncation is there, or will be. If it is, it continues one of the
  * old ones, which must be there as well. */
-START_TEST(nothing_is_trimmed_while_a_truncation_is_in_doubt)
+TEST(nothing_is_trimmed_while_a_truncation_is_in_doubt)
 {
     static const unsigned char payload[BLOCK_RECORD_BYTES] = { 1 };
     const struct simdisk_options machine = { .seed = 7, .has_direct = true };
@@ -1080,7 +1065,6 @@ START_TEST(nothing_is_trimmed_while_a_truncation_is_in_doubt)
     twinlog_close(log);
     simdisk_destroy(living);
 }
-END_TEST
 
 /* ---- how much is read ---------------------------------------------------------------------------- */
 
@@ -1107,8 +1091,10 @@ static int open_and_count(struct simdisk *machine, const struct twinlog_options 
     return rc < 0 ? rc : twinlog_close(log);
 }
 
+CASE("disk", NULL, NULL);
+
 /* The group is larger than what is read at once, and looked at twice: checked, then indexed. */
-START_TEST(opening_reads_the_newest_segment_once)
+TEST(opening_reads_the_newest_segment_once)
 {
     enum {
         MIB = 1 << 20,
@@ -1132,7 +1118,6 @@ START_TEST(opening_reads_the_newest_segment_once)
     ck_assert_uint_lt(read_bytes, 40 * MIB);
     simdisk_destroy(living);
 }
-END_TEST
 
 /* ---- behind a close ------------------------------------------------------------------------------ */
 
@@ -1156,7 +1141,9 @@ static struct simdisk *make_closed(struct simdisk **ret_killed)
     return closed;
 }
 
-START_TEST(behind_a_close_the_beginning_of_the_spare_is_read)
+CASE("loss", NULL, NULL);
+
+TEST(behind_a_close_the_beginning_of_the_spare_is_read)
 {
     struct simdisk *killed, *closed = make_closed(&killed);
     ck_assert_int_eq(open_and_count(closed, NULL), 0);
@@ -1166,7 +1153,6 @@ START_TEST(behind_a_close_the_beginning_of_the_spare_is_read)
     simdisk_destroy(closed);
     simdisk_destroy(killed);
 }
-END_TEST
 
 /* Gives the first segment back what it was in `old`. */
 static void set_first_segment_back(struct simdisk *machine, struct simdisk *old)
@@ -1211,7 +1197,7 @@ static struct simdisk *lose_what_came_next(struct simdisk *old, size_t lost)
 }
 
 /* Without the marker of a close nothing is known; behind one, the spare must be as it was made. */
-START_TEST(groups_in_a_spare_prove_what_is_missing_in_front_of_them)
+TEST(groups_in_a_spare_prove_what_is_missing_in_front_of_them)
 {
     struct simdisk *killed, *closed = make_closed(&killed);
     struct simdisk *damaged = lose_what_came_next(closed, 0),
@@ -1223,10 +1209,9 @@ START_TEST(groups_in_a_spare_prove_what_is_missing_in_front_of_them)
     simdisk_destroy(closed);
     simdisk_destroy(killed);
 }
-END_TEST
 
 /* An opening takes this for a closed log, as docs/recovery.md says. */
-START_TEST(verify_searches_behind_a_close_too)
+TEST(verify_searches_behind_a_close_too)
 {
     struct twinlog_verify_options options = TWINLOG_VERIFY_OPTIONS_INIT;
     struct simdisk *closed = make_closed(NULL), *zeroed = lose_what_came_next(closed, BLOCK_BYTES);
@@ -1236,44 +1221,4 @@ START_TEST(verify_searches_behind_a_close_too)
     ck_assert_uint_eq(last_lsn, 1);
     simdisk_destroy(zeroed);
     simdisk_destroy(closed);
-}
-END_TEST
-
-Suite *recover_suite(void)
-{
-    Suite *suite = suite_create("recover");
-    TCase *table = tcase_create("table");
-    tcase_add_test(table, every_combination_of_facts_has_exactly_one_decision);
-    tcase_add_test(table, every_row_can_match);
-    tcase_add_test(table, what_is_proved_durable_is_never_truncated);
-    tcase_add_test(table, a_clean_end_has_nothing_behind_it);
-    tcase_add_test(table, a_marker_proves_what_it_names_and_what_was_before_it);
-    suite_add_tcase(suite, table);
-    TCase *on_disk = tcase_create("disk");
-    tcase_add_test(on_disk, a_read_that_fails_is_no_end);
-    tcase_add_test(on_disk, what_an_earlier_incarnation_left_behind_a_full_block_is_no_torn_group);
-    tcase_add_test(on_disk, a_segment_that_has_another_incarnation_meanwhile_is_gone);
-    tcase_add_test(on_disk, a_header_that_a_killed_writer_left_is_durable_when_the_log_is_open);
-    tcase_add_loop_test(on_disk, whatever_fails_nothing_is_lost, 0, 3 * BASES);
-    tcase_add_test(on_disk, all_later_segments_are_asked);
-    tcase_add_test(on_disk, an_unknown_place_is_continued_by_nothing);
-    tcase_add_test(on_disk, what_cannot_be_read_is_neither_zero_nor_stale);
-    tcase_add_test(on_disk, a_later_segment_proves_what_a_later_group_does_not);
-    tcase_add_test(on_disk, no_more_segments_are_made_than_can_be_opened);
-    tcase_add_test(on_disk, the_state_is_settled_before_anybody_acts_on_it);
-    tcase_add_loop_test(on_disk, a_group_that_was_torn_is_not_completed_by_the_next_one, 0, 2);
-    tcase_add_test(on_disk, opening_reads_the_newest_segment_once);
-    suite_add_tcase(suite, on_disk);
-    TCase *loss = tcase_create("loss");
-    tcase_add_loop_test(loss, a_first_group_that_is_damaged_is_damage_and_a_torn_one_is_torn, 0,
-                        (int)(EVIDENCES * LIVES));
-    tcase_add_test(loss, a_second_look_is_told_the_same);
-    tcase_add_loop_test(loss, what_a_spare_promises_counts_up_to_a_truncation, 0, 2);
-    tcase_add_test(loss, nothing_is_trimmed_while_a_truncation_is_in_doubt);
-    tcase_add_test(loss, a_spare_asked_for_behind_a_truncation_makes_no_promise);
-    tcase_add_test(loss, behind_a_close_the_beginning_of_the_spare_is_read);
-    tcase_add_test(loss, groups_in_a_spare_prove_what_is_missing_in_front_of_them);
-    tcase_add_test(loss, verify_searches_behind_a_close_too);
-    suite_add_tcase(suite, loss);
-    return suite;
 }

@@ -18,7 +18,6 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#define SUITE_NAME "requests"
 #define KIB 1024u
 #define ROUNDS 12u
 
@@ -123,7 +122,9 @@ static void free_submitters(struct submitter submitters[SUBMITTERS])
         free(submitters[i].requests);
 }
 
-START_WAYS_TEST(requests_are_completed_in_the_order_of_their_lsns)
+CASE("completed", gate_set_up, logdir_remove);
+
+WAYS_TEST(requests_are_completed_in_the_order_of_their_lsns, LOG_IO_KINDS)
 {
     struct submitter submitters[SUBMITTERS];
     struct twinlog *log;
@@ -142,9 +143,8 @@ START_WAYS_TEST(requests_are_completed_in_the_order_of_their_lsns)
     ck_assert_uint_eq(atomic_load(&seen.completed), SUBMITTERS * EACH);
     free_submitters(submitters);
 }
-END_WAYS_TEST
 
-START_TEST(a_request_is_checked_before_anything_happens)
+TEST(a_request_is_checked_before_anything_happens)
 {
     struct twinlog *log = log_open(NULL);
     struct twinlog_queue *queue = open_queue();
@@ -172,9 +172,8 @@ START_TEST(a_request_is_checked_before_anything_happens)
     ck_assert_int_eq(twinlog_queue_close(NULL), 0);
     log_close(log);
 }
-END_TEST
 
-START_TEST(a_request_may_be_content_with_written)
+TEST(a_request_may_be_content_with_written)
 {
     const struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
     const struct twinlog_entry entries[3] = { 0 };
@@ -193,11 +192,12 @@ START_TEST(a_request_may_be_content_with_written)
     ck_assert_uint_eq(twinlog_durable_lsn(seen.log), 0);
     log_close(seen.log);
 }
-END_TEST
 
 /* ---- callbacks ----------------------------------------------------------------------------------- */
 
-START_TEST(a_committer_calls_back)
+CASE("callbacks", gate_set_up, logdir_remove);
+
+TEST(a_committer_calls_back)
 {
     struct twinlog *log = open_seen(NULL);
     struct twinlog_request request = { .complete = note };
@@ -208,7 +208,6 @@ START_TEST(a_committer_calls_back)
     ck_assert_int_eq(request.result, 0);
     log_close(log);
 }
-END_TEST
 
 static _Atomic bool is_over;
 
@@ -236,7 +235,7 @@ static void *drive_to_the_end(void *argument)
     return NULL;
 }
 
-START_WAYS_TEST(without_a_thread_the_caller_drives)
+WAYS_TEST(without_a_thread_the_caller_drives, LOG_WAYS)
 {
     struct twinlog_request request = { .complete = note };
     pthread_t driver, other;
@@ -279,9 +278,8 @@ START_WAYS_TEST(without_a_thread_the_caller_drives)
     ck_assert_int_eq(result, -ESHUTDOWN);
     ck_assert_int_eq(other_result, -ESHUTDOWN);
 }
-END_WAYS_TEST
 
-START_TEST(a_lent_thread_sees_to_the_flush_interval)
+TEST(a_lent_thread_sees_to_the_flush_interval)
 {
     struct twinlog_options options = log_options(0, TWINLOG_NO_THREAD);
     struct twinlog *log;
@@ -305,7 +303,6 @@ START_TEST(a_lent_thread_sees_to_the_flush_interval)
     }
     log_close(log);
 }
-END_TEST
 
 /* Appends, waits, and submits itself again, a number of times. */
 static void work_in_callback(struct twinlog_request *request)
@@ -343,7 +340,7 @@ static void *append_large(void *argument)
     return NULL;
 }
 
-START_WAYS_TEST(a_callback_may_submit_append_and_wait)
+WAYS_TEST(a_callback_may_submit_append_and_wait, LOG_IO_KINDS)
 {
     struct twinlog_request requests[3] = { { .complete = work_in_callback },
                                            { .complete = work_in_callback },
@@ -377,7 +374,6 @@ START_WAYS_TEST(a_callback_may_submit_append_and_wait)
         pthread_join(drivers[i], NULL);
     log_close(log);
 }
-END_WAYS_TEST
 
 /* A truncation holds up the callback that appends, which is in the thread that others wait for. */
 static void *append_patiently(void *argument)
@@ -393,7 +389,7 @@ static void *append_patiently(void *argument)
     return NULL;
 }
 
-START_TEST(a_truncation_and_callbacks_that_append_do_not_wait_for_each_other)
+TEST(a_truncation_and_callbacks_that_append_do_not_wait_for_each_other)
 {
     struct twinlog_request request = { .complete = work_in_callback };
     struct twinlog *log = open_seen(NULL);
@@ -415,7 +411,6 @@ START_TEST(a_truncation_and_callbacks_that_append_do_not_wait_for_each_other)
     log_close(log);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
-END_TEST
 
 static _Atomic int cut_in_callback;
 
@@ -431,7 +426,7 @@ static void try_to_cut(struct twinlog_request *request)
     atomic_store(&cut_in_callback, rc);
 }
 
-START_TEST(a_callback_cannot_truncate_or_close_the_log_that_waits_for_it)
+TEST(a_callback_cannot_truncate_or_close_the_log_that_waits_for_it)
 {
     struct twinlog *log = log_open(NULL);
     struct twinlog_request request = { .complete = try_to_cut, .context = log };
@@ -443,7 +438,6 @@ START_TEST(a_callback_cannot_truncate_or_close_the_log_that_waits_for_it)
     ck_assert_int_eq(twinlog_truncate(log, 0), 0);
     log_close(log);
 }
-END_TEST
 
 /* ---- queues -------------------------------------------------------------------------------------- */
 
@@ -454,7 +448,9 @@ static bool is_readable(int fd)
     return poll(&one, 1, 0) == 1;
 }
 
-START_TEST(a_queue_is_readable_exactly_while_something_is_in_it)
+CASE("queues", gate_set_up, logdir_remove);
+
+TEST_LOOP(a_queue_is_readable_exactly_while_something_is_in_it, 2)
 {
     struct twinlog_options options = log_options(0, TWINLOG_NO_THREAD);
     struct twinlog_request requests[4], *fetched[4];
@@ -497,7 +493,6 @@ START_TEST(a_queue_is_readable_exactly_while_something_is_in_it)
     close(edges);
     log_close(log);
 }
-END_TEST
 
 struct consumer {
     pthread_t thread;
@@ -529,7 +524,7 @@ static void *consume(void *argument)
     return NULL;
 }
 
-START_WAYS_TEST(several_may_fetch_from_a_queue)
+WAYS_TEST(several_may_fetch_from_a_queue, LOG_IO_KINDS)
 {
     struct consumer consumers[3];
     struct submitter submitters[SUBMITTERS];
@@ -556,7 +551,6 @@ START_WAYS_TEST(several_may_fetch_from_a_queue)
     log_close(seen.log);
     free_submitters(submitters);
 }
-END_WAYS_TEST
 
 /* ---- the end ------------------------------------------------------------------------------------- */
 
@@ -573,7 +567,9 @@ static void submit_pending(struct twinlog_request requests[PENDING])
     }
 }
 
-START_TEST(a_failed_write_completes_every_request_with_the_error)
+CASE("the end", gate_set_up, logdir_remove);
+
+TEST(a_failed_write_completes_every_request_with_the_error)
 {
     const struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
     struct twinlog_request requests[PENDING], late = { .complete = note };
@@ -594,9 +590,8 @@ START_TEST(a_failed_write_completes_every_request_with_the_error)
     ck_assert_int_eq(twinlog_close(seen.log), -EIO);
     ck_assert_uint_eq(atomic_load(&seen.completed), PENDING);
 }
-END_TEST
 
-START_TEST(closing_completes_every_request)
+TEST_LOOP(closing_completes_every_request, 2)
 {
     struct twinlog_options options = log_options(0, _i ? TWINLOG_NO_THREAD : 0);
     struct twinlog_request requests[PENDING];
@@ -610,7 +605,6 @@ START_TEST(closing_completes_every_request)
     ck_assert_uint_eq(atomic_load(&seen.completed), PENDING);
     ck_assert_uint_eq(atomic_load(&seen.errors), 0);
 }
-END_TEST
 
 /* A callback during the close may try to append. */
 static void append_late(struct twinlog_request *request)
@@ -621,7 +615,7 @@ static void append_late(struct twinlog_request *request)
     atomic_fetch_add(&seen.completed, 1);
 }
 
-START_TEST(a_callback_of_a_close_may_not_append)
+TEST(a_callback_of_a_close_may_not_append)
 {
     struct twinlog_options options = log_options(0, TWINLOG_NO_THREAD);
     struct twinlog *log = open_seen(&options);
@@ -632,11 +626,10 @@ START_TEST(a_callback_of_a_close_may_not_append)
     ck_assert_uint_eq(atomic_load(&seen.completed), 1);
     ck_assert_uint_eq(atomic_load(&seen.errors), 0);
 }
-END_TEST
 
 /* Without a thread a submit to full buffers commits, and what that completes is handed out by the next call
  * that may call back. */
-START_TEST(more_requests_than_the_buffers_hold_need_no_thread)
+TEST_LOOP(more_requests_than_the_buffers_hold_need_no_thread, 2)
 {
     struct twinlog_options options = log_options(0, TWINLOG_NO_THREAD);
     struct twinlog_request *requests = calloc(100, sizeof(*requests));
@@ -657,35 +650,5 @@ START_TEST(more_requests_than_the_buffers_hold_need_no_thread)
     ck_assert_uint_eq(atomic_load(&seen.errors), 0);
     free(requests);
 }
-END_TEST
 
 /* ---- suite --------------------------------------------------------------------------------------- */
-
-Suite *requests_suite(void)
-{
-    Suite *suite = suite_create(SUITE_NAME);
-    TCase *tests = logdir_case(suite, "completed", gate_set_up);
-
-    tcase_add_loop_test(tests, requests_are_completed_in_the_order_of_their_lsns, 0, LOG_IO_KINDS);
-    tcase_add_test(tests, a_request_is_checked_before_anything_happens);
-    tcase_add_test(tests, a_request_may_be_content_with_written);
-
-    tests = logdir_case(suite, "callbacks", gate_set_up);
-    tcase_add_test(tests, a_committer_calls_back);
-    tcase_add_loop_test(tests, without_a_thread_the_caller_drives, 0, LOG_WAYS);
-    tcase_add_test(tests, a_lent_thread_sees_to_the_flush_interval);
-    tcase_add_loop_test(tests, a_callback_may_submit_append_and_wait, 0, LOG_IO_KINDS);
-    tcase_add_test(tests, a_truncation_and_callbacks_that_append_do_not_wait_for_each_other);
-    tcase_add_test(tests, a_callback_cannot_truncate_or_close_the_log_that_waits_for_it);
-
-    tests = logdir_case(suite, "queues", gate_set_up);
-    tcase_add_loop_test(tests, a_queue_is_readable_exactly_while_something_is_in_it, 0, 2);
-    tcase_add_loop_test(tests, several_may_fetch_from_a_queue, 0, LOG_IO_KINDS);
-
-    tests = logdir_case(suite, "the end", gate_set_up);
-    tcase_add_test(tests, a_failed_write_completes_every_request_with_the_error);
-    tcase_add_loop_test(tests, closing_completes_every_request, 0, 2);
-    tcase_add_test(tests, a_callback_of_a_close_may_not_append);
-    tcase_add_loop_test(tests, more_requests_than_the_buffers_hold_need_no_thread, 0, 2);
-    return suite;
-}

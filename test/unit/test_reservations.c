@@ -19,7 +19,6 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#define SUITE_NAME "holds"
 #define KIB 1024u
 #define MOST_OPEN 256u
 
@@ -70,7 +69,9 @@ static uint64_t count_filled(uint64_t *ret_voids)
 
 /* ---- committing and aborting --------------------------------------------------------------------- */
 
-START_WAYS_TEST(a_reservation_becomes_a_record)
+CASE("settled", gate_set_up, logdir_remove);
+
+WAYS_TEST(a_reservation_becomes_a_record, LOG_WAYS)
 {
     const struct twinlog_terms *const terms[] = { NULL, &written, &buffered };
     struct twinlog *log = log_open(&options);
@@ -92,7 +93,6 @@ START_WAYS_TEST(a_reservation_becomes_a_record)
     ck_assert_uint_eq(count_filled(&fillers), 9);
     ck_assert_uint_eq(fillers, 0);
 }
-END_WAYS_TEST
 
 struct settler {
     struct twinlog *log;
@@ -126,7 +126,7 @@ static void *settle_backwards(void *argument)
 #define SETTLERS 4u
 #define EACH 40u
 
-START_WAYS_TEST(other_threads_may_settle_in_any_order)
+WAYS_TEST(other_threads_may_settle_in_any_order, LOG_IO_KINDS)
 {
     struct twinlog_reservation places[SETTLERS][EACH];
     struct settler settlers[SETTLERS];
@@ -151,9 +151,8 @@ START_WAYS_TEST(other_threads_may_settle_in_any_order)
     log_close(log);
     ck_assert_uint_eq(count_filled(&fillers), 4 * SETTLERS * EACH - 4 * SETTLERS * EACH / 3);
 }
-END_WAYS_TEST
 
-START_TEST(what_is_no_reservation_is_refused)
+TEST(what_is_no_reservation_is_refused)
 {
     struct twinlog *log = log_open(NULL);
     struct twinlog_reservation place = reserve(log, 10), other = place, untouched = { 0 };
@@ -182,9 +181,8 @@ START_TEST(what_is_no_reservation_is_refused)
     ck_assert_int_eq(twinlog_reservation_abort(log, &place), -EINVAL);
     log_close(log);
 }
-END_TEST
 
-START_TEST(at_most_256_are_open)
+TEST(at_most_256_are_open)
 {
     struct twinlog_reservation places[MOST_OPEN], more;
     struct twinlog *log = log_open(NULL);
@@ -207,7 +205,6 @@ START_TEST(at_most_256_are_open)
     log_close(log);
     ck_assert_uint_eq(count_filled(&fillers), 0);
 }
-END_TEST
 
 static void *reserve_and_commit(void *argument)
 {
@@ -231,7 +228,7 @@ static void *settle_during_a_cut(void *argument)
 }
 
 /* It lets in calls that settle, and waits for one that waits for a free one. */
-START_TEST(a_truncation_waits_for_open_reservations)
+TEST(a_truncation_waits_for_open_reservations)
 {
     struct twinlog_reservation places[MOST_OPEN], last;
     struct twinlog *log = log_open(NULL);
@@ -252,7 +249,6 @@ START_TEST(a_truncation_waits_for_open_reservations)
     log_close(log);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
-END_TEST
 
 /* ---- given up ------------------------------------------------------------------------------------ */
 
@@ -279,7 +275,9 @@ static void expect_impatience(struct twinlog_options *options)
     memset(&seen, 0, sizeof(seen));
 }
 
-START_WAYS_TEST(one_that_is_never_settled_becomes_a_filler)
+CASE("given up", gate_set_up, logdir_remove);
+
+WAYS_TEST(one_that_is_never_settled_becomes_a_filler, LOG_IO_KINDS)
 {
     struct twinlog_reservation lost, good;
     struct twinlog *log;
@@ -310,7 +308,6 @@ START_WAYS_TEST(one_that_is_never_settled_becomes_a_filler)
     ck_assert_uint_eq(count_filled(&fillers), 12);
     ck_assert_uint_eq(fillers, 4);
 }
-END_WAYS_TEST
 
 struct vandal {
     struct twinlog *log;
@@ -344,7 +341,7 @@ UNCHECKED static void *write_on_and_on(void *argument)
 
 #define VANDALS 2u
 
-START_WAYS_TEST(late_writes_go_nowhere)
+WAYS_TEST(late_writes_go_nowhere, LOG_IO_KINDS)
 {
     struct vandal vandals[VANDALS];
     unsigned char bytes[3000];
@@ -373,7 +370,6 @@ START_WAYS_TEST(late_writes_go_nowhere)
     ck_assert_uint_eq(count_filled(&fillers), 90 + VANDALS);
     ck_assert_uint_eq(fillers, VANDALS);
 }
-END_WAYS_TEST
 
 /* Comes to settle just when the log loses its patience. */
 static void *settle_at_the_last_moment(void *argument)
@@ -398,7 +394,7 @@ static void *settle_at_the_last_moment(void *argument)
     return NULL;
 }
 
-START_TEST(a_settling_while_it_is_given_up_gets_one_or_the_other)
+TEST(a_settling_while_it_is_given_up_gets_one_or_the_other)
 {
     struct twinlog_options options = log_options(0, 0);
     struct vandal vandals[VANDALS];
@@ -425,9 +421,8 @@ START_TEST(a_settling_while_it_is_given_up_gets_one_or_the_other)
     count_filled(&fillers);
     ck_assert_uint_le(fillers, before);
 }
-END_TEST
 
-START_TEST(closing_gives_up_what_is_open)
+TEST(closing_gives_up_what_is_open)
 {
     struct twinlog_options options = log_options(0, 0);
     struct twinlog_reservation place;
@@ -445,7 +440,6 @@ START_TEST(closing_gives_up_what_is_open)
     ck_assert_uint_eq(count_filled(&fillers), 2);
     ck_assert_uint_eq(fillers, 1);
 }
-END_TEST
 
 /* All there are, and no thread comes for them. */
 static void abandon_all(struct twinlog *log, struct twinlog_reservation places[MOST_OPEN])
@@ -456,7 +450,7 @@ static void abandon_all(struct twinlog *log, struct twinlog_reservation places[M
     ck_assert_uint_eq(atomic_load(&seen.abandoned), MOST_OPEN);
 }
 
-START_TEST(no_call_waits_for_ever_for_one_that_is_free)
+TEST(no_call_waits_for_ever_for_one_that_is_free)
 {
     struct twinlog_options options = log_options(0, 0);
     const struct twinlog_entry entry = { .size = 10 };
@@ -478,7 +472,6 @@ START_TEST(no_call_waits_for_ever_for_one_that_is_free)
     ck_assert_uint_eq(count_filled(&fillers), 1);
     ck_assert_uint_eq(fillers, MOST_OPEN);
 }
-END_TEST
 
 struct waiter {
     struct twinlog *log;
@@ -504,7 +497,7 @@ static void *append_one(void *argument)
 }
 
 /* A group is on its way to the disk; behind it all there are is open. */
-START_TEST(a_wait_for_a_free_one_hears_of_a_failure)
+TEST(a_wait_for_a_free_one_hears_of_a_failure)
 {
     struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
     struct twinlog_reservation places[MOST_OPEN];
@@ -528,10 +521,9 @@ START_TEST(a_wait_for_a_free_one_hears_of_a_failure)
     ck_assert_int_eq(twinlog_reservation_abort(log, &places[0]), 0);
     ck_assert_int_eq(twinlog_close(log), -EIO);
 }
-END_TEST
 
 /* The close must not wait for a call that waits for the others. */
-START_TEST(a_wait_for_a_free_one_does_not_hold_up_the_close)
+TEST(a_wait_for_a_free_one_does_not_hold_up_the_close)
 {
     struct twinlog_options options = log_options(0, 0);
     struct waiter waiter = { 0 };
@@ -550,11 +542,10 @@ START_TEST(a_wait_for_a_free_one_does_not_hold_up_the_close)
     ck_assert(waiter.result == -ESHUTDOWN || waiter.result == -EBUSY); /* the latter if all this took 2 s */
     ck_assert_uint_eq(atomic_load(&seen.abandoned), MOST_OPEN);
 }
-END_TEST
 
 /* Without memory to move to the log waits for its reservation, and goes on when there is some. */
 
-START_TEST(without_memory_it_is_given_up_later)
+TEST(without_memory_it_is_given_up_later)
 {
     struct twinlog_options options = log_options(TWINLOG_IO_DSYNC, 0);
     struct rlimit limit, none = { 0 };
@@ -590,11 +581,12 @@ START_TEST(without_memory_it_is_given_up_later)
     ck_assert_int_eq(twinlog_reservation_commit(log, &place, NULL), -ESTALE);
     log_close(log);
 }
-END_TEST
 
 /* ---- beside others ------------------------------------------------------------------------------- */
 
-START_WAYS_TEST(a_reservation_a_batch_and_a_roll_share_a_group)
+CASE("settled", gate_set_up, logdir_remove);
+
+WAYS_TEST(a_reservation_a_batch_and_a_roll_share_a_group, LOG_IO_KINDS)
 {
     static unsigned char bytes[9000];
     const struct twinlog_entry batch[2] = { { .data = bytes, .size = 9000 }, { .data = bytes, .size = 100 } };
@@ -619,9 +611,8 @@ START_WAYS_TEST(a_reservation_a_batch_and_a_roll_share_a_group)
     ck_assert_uint_eq(count_filled(&fillers), 60);
     ck_assert_uint_eq(fillers, 0);
 }
-END_WAYS_TEST
 
-START_TEST(a_commit_in_a_poisoned_log_says_so)
+TEST(a_commit_in_a_poisoned_log_says_so)
 {
     const struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
     struct twinlog *log = gate_log(&options);
@@ -638,31 +629,5 @@ START_TEST(a_commit_in_a_poisoned_log_says_so)
                      TWINLOG_EPOISONED);
     ck_assert_int_eq(twinlog_close(log), -EIO);
 }
-END_TEST
 
 /* ---- suite --------------------------------------------------------------------------------------- */
-
-Suite *reservations_suite(void)
-{
-    Suite *suite = suite_create(SUITE_NAME);
-    TCase *tests = logdir_case(suite, "settled", gate_set_up);
-
-    tcase_add_loop_test(tests, a_reservation_becomes_a_record, 0, LOG_WAYS);
-    tcase_add_loop_test(tests, other_threads_may_settle_in_any_order, 0, LOG_IO_KINDS);
-    tcase_add_test(tests, what_is_no_reservation_is_refused);
-    tcase_add_test(tests, at_most_256_are_open);
-    tcase_add_test(tests, a_truncation_waits_for_open_reservations);
-    tcase_add_loop_test(tests, a_reservation_a_batch_and_a_roll_share_a_group, 0, LOG_IO_KINDS);
-    tcase_add_test(tests, a_commit_in_a_poisoned_log_says_so);
-
-    tests = logdir_case(suite, "given up", gate_set_up);
-    tcase_add_loop_test(tests, one_that_is_never_settled_becomes_a_filler, 0, LOG_IO_KINDS);
-    tcase_add_loop_test(tests, late_writes_go_nowhere, 0, LOG_IO_KINDS);
-    tcase_add_test(tests, a_settling_while_it_is_given_up_gets_one_or_the_other);
-    tcase_add_test(tests, closing_gives_up_what_is_open);
-    tcase_add_test(tests, no_call_waits_for_ever_for_one_that_is_free);
-    tcase_add_test(tests, a_wait_for_a_free_one_hears_of_a_failure);
-    tcase_add_test(tests, a_wait_for_a_free_one_does_not_hold_up_the_close);
-    tcase_add_test(tests, without_memory_it_is_given_up_later);
-    return suite;
-}

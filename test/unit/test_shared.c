@@ -553,9 +553,19 @@ static void expect_going_on(uint32_t mode, uint32_t own, uint64_t fillers)
     expect_all(own + 30, fillers);
 }
 
+static void set_up(void)
+{
+    gate_set_up();
+    shared = shared_page();
+    for (unsigned i = 0; i < MEMBERS; i++)
+        start_member(i);
+}
+
 /* ---- coming and going --------------------------------------------------------------------------- */
 
-START_TEST(all_may_make_a_new_log_at_once)
+CASE("coming and going", set_up, logdir_remove);
+
+TEST_LOOP(all_may_make_a_new_log_at_once, 3)
 {
     struct member *members[4];
 
@@ -580,7 +590,6 @@ START_TEST(all_may_make_a_new_log_at_once)
     ck_assert_uint_eq(expect_all(0, 0), 600);
     expect_clean_opening(TWINLOG_MODE_SHARED, 600);
 }
-END_TEST
 
 static uint64_t bytes_of_all(void)
 {
@@ -594,7 +603,7 @@ static uint64_t bytes_of_all(void)
 }
 
 /* The process that opened it goes first. */
-START_TEST(the_last_one_to_leave_closes_the_log)
+TEST_LOOP(the_last_one_to_leave_closes_the_log, MODES)
 {
     struct member *members[3];
 
@@ -614,11 +623,10 @@ START_TEST(the_last_one_to_leave_closes_the_log)
     expect_clean_opening((uint32_t)_i, 30);
     expect_going_on((uint32_t)_i, 0, 0);
 }
-END_TEST
 
 #define ROUNDS 25u
 
-START_TEST(one_of_two_that_leave_at_once_closes_the_log)
+TEST(one_of_two_that_leave_at_once_closes_the_log)
 {
     struct member *members[2] = { start_member(0), start_member(1) };
 
@@ -637,7 +645,6 @@ START_TEST(one_of_two_that_leave_at_once_closes_the_log)
     }
     ck_assert_uint_eq(expect_all(0, 0), ROUNDS * 4);
 }
-END_TEST
 
 static int begin_to_leave(void)
 {
@@ -645,7 +652,7 @@ static int begin_to_leave(void)
 }
 
 /* One that has looked and was not the last is still there for the other one to see, until it has left. */
-START_TEST(one_that_leaves_waits_for_one_that_is_about_to)
+TEST(one_that_leaves_waits_for_one_that_is_about_to)
 {
     struct member *first = come(0), *second = come(1);
 
@@ -659,10 +666,9 @@ START_TEST(one_that_leaves_waits_for_one_that_is_about_to)
     ck_assert_int_eq(answer(second), 0);
     expect_clean_opening(TWINLOG_MODE_SHARED, 6);
 }
-END_TEST
 
 /* One comes while the other one goes: it finds the log open, closed or on the way, and is there in the end. */
-START_TEST(one_comes_while_the_last_one_goes)
+TEST(one_comes_while_the_last_one_goes)
 {
     struct member *members[2] = { come(0), start_member(1) };
 
@@ -681,9 +687,8 @@ START_TEST(one_comes_while_the_last_one_goes)
     close_by(members[0]);
     ck_assert_uint_eq(expect_all(0, 0), ROUNDS * 3);
 }
-END_TEST
 
-START_TEST(a_joiner_begins_with_the_oldest_open_segment)
+TEST_LOOP(a_joiner_begins_with_the_oldest_open_segment, 2)
 {
     struct member *first = come(0);
 
@@ -704,7 +709,6 @@ START_TEST(a_joiner_begins_with_the_oldest_open_segment)
     close_by(first);
     ck_assert_uint_eq(expect_all(301, 0), 1501);
 }
-END_TEST
 
 /* ---- death -------------------------------------------------------------------------------------- */
 
@@ -717,7 +721,9 @@ static uint64_t acknowledged(void)
     return sum;
 }
 
-START_TEST(what_was_acknowledged_survives_the_death_of_all)
+CASE("death", set_up, logdir_remove);
+
+TEST_LOOP(what_was_acknowledged_survives_the_death_of_all, MODES)
 {
     struct member *members[3];
     struct found found;
@@ -750,7 +756,6 @@ START_TEST(what_was_acknowledged_survives_the_death_of_all)
         }
     }
 }
-END_TEST
 
 /* Readers hear of it by the threads of those that live; without threads a sync sees to it. */
 static bool are_lost; /* pages of the group */
@@ -765,7 +770,7 @@ static int check_view(struct io *io, const unsigned char *bytes)
 static const struct io_ops some_are_lost = { .check_view = check_view };
 
 /* Its owner has completed it and left, between a look at the claim and one at the owner. */
-START_TEST(a_record_that_is_complete_is_not_buried)
+TEST_LOOP(a_record_that_is_complete_is_not_buried, 2)
 {
     _Alignas(64) static unsigned char bytes[SEGMENT_BYTES];
     _Atomic uint64_t cursor = 0;
@@ -796,9 +801,8 @@ START_TEST(a_record_that_is_complete_is_not_buried)
     ck_assert(twl_record_payload_is_valid(&found, place.at + RECORD_HEADER_BYTES));
     ck_assert_int_eq(place.at[RECORD_HEADER_BYTES], 'x');
 }
-END_TEST
 
-START_TEST(what_a_dead_one_has_claimed_becomes_a_filler)
+TEST_LOOP(what_a_dead_one_has_claimed_becomes_a_filler, STAGES * 2)
 {
     struct found found[LOG_READER_KINDS] = { 0 };
     struct twinlog_reader *readers[LOG_READER_KINDS];
@@ -834,10 +838,9 @@ START_TEST(what_a_dead_one_has_claimed_becomes_a_filler)
     log_close(log);
     ck_assert_uint_eq(expect_all(4, 1), 215);
 }
-END_TEST
 
 /* No process has looked after it before another one gets the number. */
-START_TEST(a_newcomer_buries_what_its_number_had_claimed)
+TEST_LOOP(a_newcomer_buries_what_its_number_had_claimed, STAGES)
 {
     atomic_store(&shared->flags, TWINLOG_NO_THREAD);
     struct twinlog *log = open_shared(atomic_load(&shared->flags));
@@ -857,10 +860,9 @@ START_TEST(a_newcomer_buries_what_its_number_had_claimed)
     log_close(log);
     ck_assert_uint_eq(expect_all(200, 1), 206);
 }
-END_TEST
 
 /* Those that open the log again settle it, as they do behind any writer. */
-START_TEST(a_claim_is_settled_by_the_next_opening)
+TEST_LOOP(a_claim_is_settled_by_the_next_opening, STAGES *MODES)
 {
     struct member *victim = come(0), *other = come(1);
 
@@ -872,9 +874,8 @@ START_TEST(a_claim_is_settled_by_the_next_opening)
     end_member(victim);
     expect_going_on((uint32_t)_i % MODES, 0, 1);
 }
-END_TEST
 
-START_TEST(a_child_does_not_keep_its_parent_alive)
+TEST(a_child_does_not_keep_its_parent_alive)
 {
     struct twinlog *log = open_shared(0);
     struct member *victim = come(0), *other = come(1);
@@ -898,11 +899,12 @@ START_TEST(a_child_does_not_keep_its_parent_alive)
     expect_clean_opening(TWINLOG_MODE_SHARED, 10);
     expect_all(3, 1);
 }
-END_TEST
 
 /* ---- standing still ----------------------------------------------------------------------------- */
 
-START_TEST(one_that_is_stopped_holds_up_no_other)
+CASE("standing still", set_up, logdir_remove);
+
+TEST(one_that_is_stopped_holds_up_no_other)
 {
     struct twinlog *log = open_shared(0);
     struct member *stopped = come(0), *other = come(1);
@@ -926,7 +928,6 @@ START_TEST(one_that_is_stopped_holds_up_no_other)
     expect_clean_opening(TWINLOG_MODE_SHARED, 752);
     expect_all(300, 0);
 }
-END_TEST
 
 static int append_until(struct twinlog *log, uint32_t sequence, uint64_t deadline_ns, uint64_t *ret_lsn)
 {
@@ -940,7 +941,7 @@ static int append_until(struct twinlog *log, uint32_t sequence, uint64_t deadlin
 }
 
 /* What comes behind its record waits for it, if it asks to; nothing else does. In the end it goes on, or is killed. */
-START_TEST(one_that_is_stopped_in_an_append_is_waited_for_by_those_that_ask)
+TEST_LOOP(one_that_is_stopped_in_an_append_is_waited_for_by_those_that_ask, 2)
 {
     struct twinlog *log = open_shared(0);
     struct member *stopped = come(0), *other = come(1);
@@ -978,7 +979,6 @@ START_TEST(one_that_is_stopped_in_an_append_is_waited_for_by_those_that_ask)
     expect_clean_opening(TWINLOG_MODE_SHARED, 410);
     expect_all(204, _i ? 1 : 0);
 }
-END_TEST
 
 static void *close_in_thread(void *log)
 {
@@ -989,7 +989,7 @@ static void *close_in_thread(void *log)
 }
 
 /* What is its own lies before the claim of the stopped one. */
-START_TEST(one_that_leaves_waits_only_for_what_is_in_front_of_its_own)
+TEST(one_that_leaves_waits_only_for_what_is_in_front_of_its_own)
 {
     struct twinlog *log = open_shared(0);
     struct member *stopped = come(0);
@@ -1008,7 +1008,6 @@ START_TEST(one_that_leaves_waits_only_for_what_is_in_front_of_its_own)
     close_by(stopped);
     expect_all(1, 0);
 }
-END_TEST
 
 static void *sync_in_thread(void *log)
 {
@@ -1016,7 +1015,7 @@ static void *sync_in_thread(void *log)
 }
 
 /* Another thread of the process waits, without a limit, for what the stopped one has claimed. */
-START_TEST(a_deadline_is_kept_beside_a_thread_that_has_none)
+TEST(a_deadline_is_kept_beside_a_thread_that_has_none)
 {
     struct twinlog *log = open_shared(0);
     struct member *stopped = come(0);
@@ -1040,10 +1039,9 @@ START_TEST(a_deadline_is_kept_beside_a_thread_that_has_none)
     log_close(log);
     expect_all(1, 0);
 }
-END_TEST
 
 /* Its child has the segments that it had, and nothing to do with them. */
-START_TEST(a_child_does_not_keep_the_log_from_being_opened)
+TEST_LOOP(a_child_does_not_keep_the_log_from_being_opened, MODES)
 {
     struct member *victim = come(0);
 
@@ -1055,9 +1053,8 @@ START_TEST(a_child_does_not_keep_the_log_from_being_opened)
     log_close(log);
     expect_all(0, 0);
 }
-END_TEST
 
-START_TEST(a_sync_does_not_wait_for_a_leader_that_stands_still)
+TEST(a_sync_does_not_wait_for_a_leader_that_stands_still)
 {
     struct twinlog *log = open_shared(0);
     struct member *other = come(0);
@@ -1076,11 +1073,10 @@ START_TEST(a_sync_does_not_wait_for_a_leader_that_stands_still)
     expect_clean_opening(TWINLOG_MODE_SHARED, 11);
     expect_all(5, 0);
 }
-END_TEST
 
 /* Groups stay open meanwhile, as many as there are. In the end the last one closes them, or all are killed, or the one
  * that stood still goes on. */
-START_TEST(segments_are_left_while_a_closer_stands_still)
+TEST_LOOP(segments_are_left_while_a_closer_stands_still, 3 * MODES)
 {
     struct member *members[2] = { come(0), come(1) };
     const unsigned end = (unsigned)_i / MODES;
@@ -1105,7 +1101,6 @@ START_TEST(segments_are_left_while_a_closer_stands_still)
         expect_clean_opening((uint32_t)_i % MODES, 800);
     expect_going_on((uint32_t)_i % MODES, 0, 0);
 }
-END_TEST
 
 static uint64_t promised_by_segment(uint64_t number)
 {
@@ -1119,8 +1114,10 @@ static uint64_t promised_by_segment(uint64_t number)
     return header.after_lsn;
 }
 
+CASE("what is refused", set_up, logdir_remove);
+
 /* Any process may write to the page. On the disk it would be proof that records were there. */
-START_TEST(what_the_page_alone_calls_durable_is_not_promised)
+TEST_LOOP(what_the_page_alone_calls_durable_is_not_promised, 2)
 {
     struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
     const int held = hold_lock(LOCK_TO_CLOSE, F_WRLCK); /* closing a segment syncs it */
@@ -1135,10 +1132,9 @@ START_TEST(what_the_page_alone_calls_durable_is_not_promised)
     log_close(log);
     expect_clean_opening(TWINLOG_MODE_SHARED, 410);
 }
-END_TEST
 
 /* What this process has synced is promised, for that proves damage. */
-START_TEST(what_was_synced_is_promised)
+TEST(what_was_synced_is_promised)
 {
     struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
     const int held = hold_lock(LOCK_TO_CLOSE, F_WRLCK);
@@ -1150,7 +1146,6 @@ START_TEST(what_was_synced_is_promised)
     close(held);
     log_close(log);
 }
-END_TEST
 
 /* ---- to the disk -------------------------------------------------------------------------------- */
 
@@ -1165,8 +1160,10 @@ static uint64_t synced_by_all(struct member *const members[4])
     return sum;
 }
 
+CASE("to the disk", set_up, logdir_remove);
+
 /* All four wait for one that leads; then one of them leads for the others. */
-START_TEST(one_syncs_for_all)
+TEST(one_syncs_for_all)
 {
     struct twinlog *log = open_shared(0);
     struct member *members[4];
@@ -1193,9 +1190,8 @@ START_TEST(one_syncs_for_all)
     log_close(log);
     ck_assert_uint_eq(expect_all(0, 0), 40);
 }
-END_TEST
 
-START_TEST(a_poison_is_that_of_all)
+TEST_LOOP(a_poison_is_that_of_all, MODES)
 {
     struct twinlog *log = open_shared(0);
     struct member *others[2] = { come(0), come(1) };
@@ -1222,7 +1218,6 @@ START_TEST(a_poison_is_that_of_all)
     ck_assert_uint_eq(expect_all(5, 0), 15);
     expect_going_on((uint32_t)_i, 5, 0);
 }
-END_TEST
 
 static bool is_refused(struct member *member)
 {
@@ -1239,7 +1234,7 @@ static bool takes_handler_for_a_race(const char *test)
 }
 
 /* What they share is gone. No process dies of it, and nothing is lost. */
-START_TEST(a_page_that_is_truncated_is_an_error)
+TEST_LOOP(a_page_that_is_truncated_is_an_error, MODES)
 {
     if (takes_handler_for_a_race("a_page_that_is_truncated_is_an_error"))
         return;
@@ -1259,10 +1254,9 @@ START_TEST(a_page_that_is_truncated_is_an_error)
     expect_all(5, 0);
     expect_going_on((uint32_t)_i, 5, 0);
 }
-END_TEST
 
 /* It has no thread that would see it. Others have gone on to segments that it has not heard of. */
-START_TEST(one_that_is_behind_does_not_close_a_log_whose_page_was_truncated)
+TEST_LOOP(one_that_is_behind_does_not_close_a_log_whose_page_was_truncated, MODES)
 {
     if (takes_handler_for_a_race("one_that_is_behind_does_not_close_a_log_whose_page_was_truncated"))
         return;
@@ -1276,10 +1270,9 @@ START_TEST(one_that_is_behind_does_not_close_a_log_whose_page_was_truncated)
     ck_assert_uint_eq(expect_all(0, 0), 300);
     expect_going_on((uint32_t)_i, 0, 0);
 }
-END_TEST
 
 /* For one of them. The other one has room, and what it makes is there for both. */
-START_TEST(a_disk_that_is_full_for_one_is_not_for_another)
+TEST(a_disk_that_is_full_for_one_is_not_for_another)
 {
     const struct twinlog_options options = shared_options(0);
     struct twinlog *log = gate_log(&options);
@@ -1314,10 +1307,9 @@ START_TEST(a_disk_that_is_full_for_one_is_not_for_another)
     expect_clean_opening(TWINLOG_MODE_SHARED, own + 50 + 52);
     expect_all(own + 50, 0);
 }
-END_TEST
 
 /* It has no thread, and appends nothing. */
-START_TEST(one_that_only_syncs_keeps_no_segments_that_others_have_closed)
+TEST(one_that_only_syncs_keeps_no_segments_that_others_have_closed)
 {
     struct twinlog *log = open_shared(TWINLOG_NO_THREAD);
     struct member *other = come(0);
@@ -1335,7 +1327,6 @@ START_TEST(one_that_only_syncs_keeps_no_segments_that_others_have_closed)
     log_close(log);
     ck_assert_uint_eq(expect_all(0, 0), 3000);
 }
-END_TEST
 
 /* ---- what is refused ---------------------------------------------------------------------------- */
 
@@ -1360,8 +1351,10 @@ static int try_segment(struct io *io, uint64_t number)
     return rc;
 }
 
+CASE("what is refused", set_up, logdir_remove);
+
 /* The file by which they know of each other was removed. Those that were there go on, and no other one joins. */
-START_TEST(no_process_opens_a_shared_log_whose_lock_was_removed)
+TEST_LOOP(no_process_opens_a_shared_log_whose_lock_was_removed, 2)
 {
     struct member *members[] = { come(0), come(1) };
     const struct common *common = map_common();
@@ -1389,9 +1382,8 @@ START_TEST(no_process_opens_a_shared_log_whose_lock_was_removed)
     ck_assert_uint_eq(expect_all(0, 0), 200);
     expect_going_on(TWINLOG_MODE_SHARED, 0, 0);
 }
-END_TEST
 
-START_TEST(writers_of_other_modes_stay_out)
+TEST(writers_of_other_modes_stay_out)
 {
     struct member *member = come(0);
     struct twinlog_options options = small(TWINLOG_MODE_DURABLE);
@@ -1411,14 +1403,13 @@ START_TEST(writers_of_other_modes_stay_out)
     }
     ck_assert_uint_eq(expect_all(10, 0), 15);
 }
-END_TEST
 
 static void complete_nothing(struct twinlog_request *request)
 {
     (void)request;
 }
 
-START_TEST(what_is_not_there_says_so)
+TEST(what_is_not_there_says_so)
 {
     struct twinlog *log = open_shared(0);
     struct member *other = come(0);
@@ -1445,9 +1436,8 @@ START_TEST(what_is_not_there_says_so)
     close_by(other);
     ck_assert_uint_eq(expect_all(5, 0), 15);
 }
-END_TEST
 
-START_TEST(retention_is_refused)
+TEST_LOOP(retention_is_refused, 3)
 {
     struct twinlog_options options = shared_options(0);
     uint64_t *const keep[] = { &options.keep_bytes, &options.keep_records, &options.keep_age_ms };
@@ -1456,7 +1446,6 @@ START_TEST(retention_is_refused)
     expect_refusal(&options, -EINVAL, "keep");
     ck_assert_int_eq(access(log_dir, F_OK), -1);
 }
-END_TEST
 
 static void allow_many_files(void)
 {
@@ -1467,7 +1456,7 @@ static void allow_many_files(void)
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
-START_TEST(as_many_as_there_are_numbers_share_a_log)
+TEST(as_many_as_there_are_numbers_share_a_log)
 {
     static struct twinlog *logs[PARTICIPANTS_MAX];
     const struct twinlog_options options = shared_options(TWINLOG_NO_THREAD);
@@ -1491,10 +1480,9 @@ START_TEST(as_many_as_there_are_numbers_share_a_log)
     ck_assert_uint_eq(expect_all(2 * PARTICIPANTS_MAX, 0), 2 * PARTICIPANTS_MAX);
     expect_clean_opening(TWINLOG_MODE_SHARED, 2 * PARTICIPANTS_MAX);
 }
-END_TEST
 
 /* Or a process could join a log that another kind of writer has gone on with. */
-START_TEST(another_writer_takes_back_that_the_log_is_open)
+TEST_LOOP(another_writer_takes_back_that_the_log_is_open, TWINLOG_MODE_SHARED)
 {
     struct member *member = come(0);
     struct common *common = map_common();
@@ -1508,9 +1496,8 @@ START_TEST(another_writer_takes_back_that_the_log_is_open)
     ck_assert_uint_eq(common->version, 0);
     log_close(log);
 }
-END_TEST
 
-START_TEST(those_that_share_it_in_another_way_are_not_joined)
+TEST(those_that_share_it_in_another_way_are_not_joined)
 {
     struct member *member = come(0);
     const struct twinlog_options options = shared_options(0);
@@ -1532,7 +1519,6 @@ START_TEST(those_that_share_it_in_another_way_are_not_joined)
     common->boot_id[3] ^= 1;
     expect_going_on(TWINLOG_MODE_SHARED, 35, 0);
 }
-END_TEST
 
 #define LARGE_RECORD 100000u
 
@@ -1544,7 +1530,7 @@ static int append_size(struct twinlog *log, size_t size)
 }
 
 /* Another process has the lock for a look, so this one is not the first; and no participant is there. */
-START_TEST(a_log_that_is_closed_is_not_joined)
+TEST(a_log_that_is_closed_is_not_joined)
 {
     const struct twinlog_options options = shared_options(0);
     struct member *member = come(0);
@@ -1559,11 +1545,10 @@ START_TEST(a_log_that_is_closed_is_not_joined)
     close(held);
     expect_clean_opening(TWINLOG_MODE_SHARED, 5);
 }
-END_TEST
 
 /* Another process has the lock for a look here, too. A process that came now would go on in an epoch that readers have
  * done with. */
-START_TEST(a_log_whose_writers_are_dead_is_opened_anew)
+TEST_LOOP(a_log_whose_writers_are_dead_is_opened_anew, 2)
 {
     const struct twinlog_options options = shared_options(0);
     struct member *member = come(0);
@@ -1592,9 +1577,8 @@ START_TEST(a_log_whose_writers_are_dead_is_opened_anew)
     log_close(log);
     expect_all(3, _i == 1);
 }
-END_TEST
 
-START_TEST(a_file_system_without_hard_links_is_refused_at_once)
+TEST_LOOP(a_file_system_without_hard_links_is_refused_at_once, 2)
 {
     static const int errors[] = { -EPERM, -EOPNOTSUPP };
     struct twinlog_options options = shared_options(0);
@@ -1610,10 +1594,9 @@ START_TEST(a_file_system_without_hard_links_is_refused_at_once)
     atomic_store(&gate.link_error, 0);
     expect_going_on(TWINLOG_MODE_SHARED, 300, 0);
 }
-END_TEST
 
 /* Those that died while they made a segment, as others may be doing now. */
-START_TEST(one_that_joins_removes_what_is_left_of_the_dead)
+TEST(one_that_joins_removes_what_is_left_of_the_dead)
 {
     static const char *const names[] = { "1122334455667788.twl.new", "1122334455667789.twl.new",
                                          "112233445566778a.twl.new" };
@@ -1638,9 +1621,8 @@ START_TEST(one_that_joins_removes_what_is_left_of_the_dead)
         ck_assert(!log_has_file(names[i]));
     expect_all(100, 0);
 }
-END_TEST
 
-START_TEST(one_that_cannot_join_leaves_no_trace)
+TEST(one_that_cannot_join_leaves_no_trace)
 {
     struct member *member = come(0);
     const struct twinlog_options options = shared_options(0);
@@ -1665,9 +1647,8 @@ START_TEST(one_that_cannot_join_leaves_no_trace)
     expect_clean_opening(TWINLOG_MODE_SHARED, 35);
     expect_all(5, 0);
 }
-END_TEST
 
-START_TEST(an_opening_that_fails_leaves_it_to_the_next)
+TEST_LOOP(an_opening_that_fails_leaves_it_to_the_next, MODES)
 {
     const struct twinlog_options options = shared_options(0);
     struct twinlog *log = NULL;
@@ -1684,10 +1665,9 @@ START_TEST(an_opening_that_fails_leaves_it_to_the_next)
     }
     expect_going_on((uint32_t)_i, 0, 0);
 }
-END_TEST
 
 /* A process that joins it knows where it ends, though there is no segment yet that could tell. */
-START_TEST(a_log_that_is_opened_on_a_full_disk_is_shared)
+TEST_LOOP(a_log_that_is_opened_on_a_full_disk_is_shared, 16)
 {
     const struct twinlog_options options = shared_options(_i & 1 ? TWINLOG_NO_THREAD : 0);
     struct member *member = come(0);
@@ -1730,9 +1710,8 @@ START_TEST(a_log_that_is_opened_on_a_full_disk_is_shared)
     expect_going_on((uint32_t)_i % MODES, own, 0);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
-END_TEST
 
-START_TEST(options_of_the_first_one_count)
+TEST(options_of_the_first_one_count)
 {
     struct twinlog_options options = shared_options(0);
 
@@ -1762,10 +1741,9 @@ START_TEST(options_of_the_first_one_count)
     log_close(smaller);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
-END_TEST
 
 /* As small as there is still room for, but for the records of all. */
-START_TEST(a_segment_has_room_for_the_largest_record_of_all)
+TEST(a_segment_has_room_for_the_largest_record_of_all)
 {
     struct twinlog_options options = shared_options(TWINLOG_NO_THREAD);
 
@@ -1788,14 +1766,15 @@ START_TEST(a_segment_has_room_for_the_largest_record_of_all)
     log_close(smaller);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
-END_TEST
 
 /* ---- what else a log can do --------------------------------------------------------------------- */
 
 #define TURNS 60u
 
+CASE("what else a log can do", set_up, logdir_remove);
+
 /* A wake-up that is lost costs a second: so many of them take longer than a test may. */
-START_TEST(readers_are_woken_by_records_of_others)
+TEST_LOOP(readers_are_woken_by_records_of_others, LOG_READER_KINDS)
 {
     struct twinlog *log = open_shared(0);
     struct member *member = come(0);
@@ -1820,7 +1799,6 @@ START_TEST(readers_are_woken_by_records_of_others)
     close_by(member);
     expect_all(0, 0);
 }
-END_TEST
 
 static bool is_sealed(struct io *io, uint64_t number)
 {
@@ -1867,7 +1845,7 @@ static unsigned count_open(pid_t pid)
 }
 
 /* The active one, and the one that is prepared. */
-START_TEST(segments_are_sealed_and_idle_participants_let_go_of_them)
+TEST(segments_are_sealed_and_idle_participants_let_go_of_them)
 {
     struct member *idle = come(0), *busy = come(1);
     struct common *common = map_common();
@@ -1889,7 +1867,6 @@ START_TEST(segments_are_sealed_and_idle_participants_let_go_of_them)
     close_by(idle);
     ck_assert_uint_eq(expect_all(0, 0), 605);
 }
-END_TEST
 
 static void expect_found(struct twinlog_reader *reader, uint64_t last_lsn)
 {
@@ -1913,7 +1890,7 @@ static void expect_found(struct twinlog_reader *reader, uint64_t last_lsn)
     ck_assert_int_eq(twinlog_reader_next(reader, &record), 0);
 }
 
-START_TEST(records_are_found_by_lsn_and_by_time)
+TEST(records_are_found_by_lsn_and_by_time)
 {
     struct twinlog *log = open_shared(0);
     struct member *members[2] = { come(0), come(1) };
@@ -1938,7 +1915,6 @@ START_TEST(records_are_found_by_lsn_and_by_time)
     expect_found(reader, 800);
     twinlog_reader_close(reader);
 }
-END_TEST
 
 static int set_cursor(void)
 {
@@ -1960,7 +1936,7 @@ static int move_cursors(void)
     return rc;
 }
 
-START_TEST(cursors_are_those_of_all)
+TEST(cursors_are_those_of_all)
 {
     struct twinlog *log = open_shared(0);
     struct member *members[2] = { come(0), come(1) };
@@ -1989,9 +1965,8 @@ START_TEST(cursors_are_those_of_all)
     ck_assert_uint_eq(lsn, 20);
     log_close(log);
 }
-END_TEST
 
-START_TEST(a_live_log_is_looked_at_and_backed_up)
+TEST(a_live_log_is_looked_at_and_backed_up)
 {
     struct twinlog *log = open_shared(0);
     struct member *member = come(0);
@@ -2024,75 +1999,4 @@ START_TEST(a_live_log_is_looked_at_and_backed_up)
     log = open_shared(0);
     ck_assert_uint_eq(twinlog_last_lsn(log), result.last_lsn);
     log_close(log);
-}
-END_TEST
-
-/* ------------------------------------------------------------------------------------------------- */
-
-static void set_up(void)
-{
-    gate_set_up();
-    shared = shared_page();
-    for (unsigned i = 0; i < MEMBERS; i++)
-        start_member(i);
-}
-
-Suite *shared_suite(void)
-{
-    Suite *suite = suite_create("shared");
-    TCase *coming = logdir_case(suite, "coming and going", set_up);
-    tcase_add_loop_test(coming, all_may_make_a_new_log_at_once, 0, 3);
-    tcase_add_loop_test(coming, the_last_one_to_leave_closes_the_log, 0, MODES);
-    tcase_add_test(coming, one_of_two_that_leave_at_once_closes_the_log);
-    tcase_add_test(coming, one_that_leaves_waits_for_one_that_is_about_to);
-    tcase_add_test(coming, one_comes_while_the_last_one_goes);
-    tcase_add_loop_test(coming, a_joiner_begins_with_the_oldest_open_segment, 0, 2);
-    TCase *death = logdir_case(suite, "death", set_up);
-    tcase_add_loop_test(death, what_was_acknowledged_survives_the_death_of_all, 0, MODES);
-    tcase_add_loop_test(death, a_record_that_is_complete_is_not_buried, 0, 2);
-    tcase_add_loop_test(death, what_a_dead_one_has_claimed_becomes_a_filler, 0, STAGES * 2);
-    tcase_add_loop_test(death, a_newcomer_buries_what_its_number_had_claimed, 0, STAGES);
-    tcase_add_loop_test(death, a_claim_is_settled_by_the_next_opening, 0, STAGES * MODES);
-    tcase_add_test(death, a_child_does_not_keep_its_parent_alive);
-    TCase *still = logdir_case(suite, "standing still", set_up);
-    tcase_add_test(still, one_that_is_stopped_holds_up_no_other);
-    tcase_add_loop_test(still, one_that_is_stopped_in_an_append_is_waited_for_by_those_that_ask, 0, 2);
-    tcase_add_test(still, one_that_leaves_waits_only_for_what_is_in_front_of_its_own);
-    tcase_add_test(still, a_deadline_is_kept_beside_a_thread_that_has_none);
-    tcase_add_loop_test(still, a_child_does_not_keep_the_log_from_being_opened, 0, MODES);
-    tcase_add_test(still, a_sync_does_not_wait_for_a_leader_that_stands_still);
-    tcase_add_loop_test(still, segments_are_left_while_a_closer_stands_still, 0, 3 * MODES);
-    TCase *disk = logdir_case(suite, "to the disk", set_up);
-    tcase_add_test(disk, one_syncs_for_all);
-    tcase_add_loop_test(disk, a_poison_is_that_of_all, 0, MODES);
-    tcase_add_loop_test(disk, a_page_that_is_truncated_is_an_error, 0, MODES);
-    tcase_add_loop_test(disk, one_that_is_behind_does_not_close_a_log_whose_page_was_truncated, 0, MODES);
-    tcase_add_test(disk, a_disk_that_is_full_for_one_is_not_for_another);
-    tcase_add_test(disk, one_that_only_syncs_keeps_no_segments_that_others_have_closed);
-    TCase *refusals = logdir_case(suite, "what is refused", set_up);
-    tcase_add_test(refusals, writers_of_other_modes_stay_out);
-    tcase_add_loop_test(refusals, no_process_opens_a_shared_log_whose_lock_was_removed, 0, 2);
-    tcase_add_test(refusals, what_is_not_there_says_so);
-    tcase_add_loop_test(refusals, retention_is_refused, 0, 3);
-    tcase_add_test(refusals, as_many_as_there_are_numbers_share_a_log);
-    tcase_add_loop_test(refusals, another_writer_takes_back_that_the_log_is_open, 0, TWINLOG_MODE_SHARED);
-    tcase_add_test(refusals, those_that_share_it_in_another_way_are_not_joined);
-    tcase_add_test(refusals, a_log_that_is_closed_is_not_joined);
-    tcase_add_loop_test(refusals, a_log_whose_writers_are_dead_is_opened_anew, 0, 2);
-    tcase_add_loop_test(refusals, a_file_system_without_hard_links_is_refused_at_once, 0, 2);
-    tcase_add_test(refusals, one_that_joins_removes_what_is_left_of_the_dead);
-    tcase_add_test(refusals, one_that_cannot_join_leaves_no_trace);
-    tcase_add_loop_test(refusals, an_opening_that_fails_leaves_it_to_the_next, 0, MODES);
-    tcase_add_loop_test(refusals, a_log_that_is_opened_on_a_full_disk_is_shared, 0, 16);
-    tcase_add_test(refusals, options_of_the_first_one_count);
-    tcase_add_test(refusals, a_segment_has_room_for_the_largest_record_of_all);
-    tcase_add_loop_test(refusals, what_the_page_alone_calls_durable_is_not_promised, 0, 2);
-    tcase_add_test(refusals, what_was_synced_is_promised);
-    TCase *others = logdir_case(suite, "what else a log can do", set_up);
-    tcase_add_loop_test(others, readers_are_woken_by_records_of_others, 0, LOG_READER_KINDS);
-    tcase_add_test(others, segments_are_sealed_and_idle_participants_let_go_of_them);
-    tcase_add_test(others, records_are_found_by_lsn_and_by_time);
-    tcase_add_test(others, cursors_are_those_of_all);
-    tcase_add_test(others, a_live_log_is_looked_at_and_backed_up);
-    return suite;
 }

@@ -173,7 +173,9 @@ static void put_text(const char *name, const char *text)
 
 /* ---- writing ------------------------------------------------------------------------------------- */
 
-START_TEST(bytes_stay_and_new_ones_come_behind_them)
+CASE("sink", NULL, NULL);
+
+TEST(bytes_stay_and_new_ones_come_behind_them)
 {
     uint64_t offset = 99;
     prepare();
@@ -192,10 +194,9 @@ START_TEST(bytes_stay_and_new_ones_come_behind_them)
     expect_nothing_beside();
     logdir_remove();
 }
-END_TEST
 
 /* Nothing says whether they are data. */
-START_TEST(zeros_that_were_there_are_asked_about)
+TEST_LOOP(zeros_that_were_there_are_asked_about, 2)
 {
     struct twinlog_sink *sink = NULL;
     prepare();
@@ -212,10 +213,9 @@ START_TEST(zeros_that_were_there_are_asked_about)
     expect_nothing_beside();
     logdir_remove();
 }
-END_TEST
 
 /* Those that went through a sink are known. */
-START_TEST(zeros_that_were_written_are_bytes)
+TEST(zeros_that_were_written_are_bytes)
 {
     struct twinlog_sink *sink = NULL;
     prepare();
@@ -233,9 +233,8 @@ START_TEST(zeros_that_were_written_are_bytes)
     expect_nothing_beside();
     logdir_remove();
 }
-END_TEST
 
-START_TEST(pieces_are_one_write)
+TEST(pieces_are_one_write)
 {
     uint64_t offset;
     struct iovec pieces[] = { { "one ", 4 }, { NULL, 0 }, { "two\n", 4 } };
@@ -251,9 +250,8 @@ START_TEST(pieces_are_one_write)
     expect_text(path, "one two\n");
     logdir_remove();
 }
-END_TEST
 
-START_TEST(arguments_are_checked)
+TEST(arguments_are_checked)
 {
     struct twinlog_sink *sink = NULL;
     struct twinlog_sink_stat stat = TWINLOG_SINK_STAT_INIT;
@@ -295,9 +293,8 @@ START_TEST(arguments_are_checked)
     ck_assert_int_eq(bytes_of(path), 0);
     logdir_remove();
 }
-END_TEST
 
-START_TEST(what_is_no_file_is_refused)
+TEST(what_is_no_file_is_refused)
 {
     struct twinlog_sink *sink;
     char target[420], ending[420];
@@ -331,11 +328,10 @@ START_TEST(what_is_no_file_is_refused)
     expect_text(target, "x\ny\n");
     logdir_remove();
 }
-END_TEST
 
 /* ---- size ------------------------------------------------------------------------------------------ */
 
-START_TEST(the_file_grows_by_what_it_has)
+TEST(the_file_grows_by_what_it_has)
 {
     static char block[4096];
     struct twinlog_sink_options options = options_of(TWINLOG_SINK_NO_THREAD);
@@ -358,9 +354,8 @@ START_TEST(the_file_grows_by_what_it_has)
     ck_assert_int_eq(bytes_of(path), 9 * 4096);
     logdir_remove();
 }
-END_TEST
 
-START_TEST(a_thread_makes_it_larger_ahead)
+TEST(a_thread_makes_it_larger_ahead)
 {
     static char block[20000];
     prepare();
@@ -373,10 +368,9 @@ START_TEST(a_thread_makes_it_larger_ahead)
     close_sink(sink);
     logdir_remove();
 }
-END_TEST
 
 /* A few lines cost no more than their pages. A write that begins a step sees to the step behind it. */
-START_TEST(a_write_makes_pages_present_ahead)
+TEST(a_write_makes_pages_present_ahead)
 {
     static const char block[STEP_BYTES / 2] = { 'x' };
     struct twinlog_sink_options options = TWINLOG_SINK_OPTIONS_INIT;
@@ -393,10 +387,9 @@ START_TEST(a_write_makes_pages_present_ahead)
     close_sink(sink);
     logdir_remove();
 }
-END_TEST
 
 /* Across chunks, and by pwrite(). */
-START_TEST(large_writes_are_whole)
+TEST(large_writes_are_whole)
 {
     const size_t size = 35 * MIB;
     unsigned char *bytes = malloc(size);
@@ -417,7 +410,6 @@ START_TEST(large_writes_are_whole)
     free(bytes);
     logdir_remove();
 }
-END_TEST
 
 /* Of the file, in this process. */
 static uint64_t mapped_bytes(void)
@@ -439,7 +431,7 @@ static void *write_late(void *context)
 }
 
 /* Chunks take each other's places; one that a thread still copies into stays. */
-START_TEST(mapped_memory_stays_small)
+TEST_LOOP(mapped_memory_stays_small, 2)
 {
     const size_t size = 4 * MIB;
     char *block = malloc(size);
@@ -466,7 +458,6 @@ START_TEST(mapped_memory_stays_small)
     free(block);
     logdir_remove();
 }
-END_TEST
 
 /* A process that may not make it so large gets an error, no signal; others go on. */
 static int write_with_limit(void)
@@ -491,14 +482,13 @@ static int write_with_limit(void)
     return twinlog_sink_close(sink);
 }
 
-START_TEST(a_limit_is_an_error_and_no_signal)
+TEST(a_limit_is_an_error_and_no_signal)
 {
     prepare();
     ck_assert_int_eq(run_child(write_with_limit), 0);
     ck_assert_int_eq(bytes_of(path), 160 * (int64_t)KIB);
     logdir_remove();
 }
-END_TEST
 
 static int write_on_full_disk(void)
 {
@@ -602,16 +592,15 @@ static int write_without_mmap(void)
 }
 #endif
 
-START_TEST(a_full_disk_claims_nothing)
+TEST(a_full_disk_claims_nothing)
 {
     prepare();
     ck_assert_int_eq(run_child(write_on_full_disk), 0);
     ck_assert_int_eq(bytes_of(path), 40011);
     logdir_remove();
 }
-END_TEST
 
-START_TEST(without_links_files_follow_each_other)
+TEST(without_links_files_follow_each_other)
 {
     prepare();
     ck_assert_int_eq(run_child(rotate_without_links), 0);
@@ -621,10 +610,9 @@ START_TEST(without_links_files_follow_each_other)
     expect_nothing_beside();
     logdir_remove();
 }
-END_TEST
 
 #if !HAS_THREAD_SANITIZER
-START_TEST(without_mappings_bytes_are_written)
+TEST(without_mappings_bytes_are_written)
 {
     size_t size;
     prepare();
@@ -635,10 +623,9 @@ START_TEST(without_mappings_bytes_are_written)
     free(bytes);
     logdir_remove();
 }
-END_TEST
 #endif
 
-START_TEST(errors_with_another_meaning_are_errors)
+TEST_LOOP(errors_with_another_meaning_are_errors, 4)
 {
     static int (*const bodies[])(void) = { open_on_stale_file, sync_on_busy_disk, open_on_damaged_file_system,
                                            open_without_its_record };
@@ -646,10 +633,9 @@ START_TEST(errors_with_another_meaning_are_errors)
     ck_assert_int_eq(run_child(bodies[_i]), 0);
     logdir_remove();
 }
-END_TEST
 
 /* A file that was there stays, also if it is empty; one that the call made does not. */
-START_TEST(what_can_not_be_shared_or_reserve_is_refused)
+TEST_LOOP(what_can_not_be_shared_or_reserve_is_refused, 6)
 {
     static const char *const texts[] = { NULL, "", "old\n" };
     const char *text = texts[_i / 2];
@@ -665,7 +651,6 @@ START_TEST(what_can_not_be_shared_or_reserve_is_refused)
     expect_nothing_beside();
     logdir_remove();
 }
-END_TEST
 
 /* ---- many ------------------------------------------------------------------------------------------ */
 
@@ -735,7 +720,7 @@ static void expect_all(const unsigned *next, unsigned writers)
         ck_assert_uint_eq(next[i], LINES);
 }
 
-START_TEST(threads_write_in_one_piece)
+TEST(threads_write_in_one_piece)
 {
     unsigned next[THREADS] = { 0 };
     prepare();
@@ -747,7 +732,6 @@ START_TEST(threads_write_in_one_piece)
     expect_all(next, THREADS);
     logdir_remove();
 }
-END_TEST
 
 static int write_as_child(void)
 {
@@ -784,21 +768,19 @@ static void write_with_processes(unsigned renames)
     logdir_remove();
 }
 
-START_TEST(processes_write_in_one_piece)
+TEST(processes_write_in_one_piece)
 {
     write_with_processes(0);
 }
-END_TEST
 
-START_TEST(processes_reopen_and_lose_nothing)
+TEST(processes_reopen_and_lose_nothing)
 {
     write_with_processes(6);
 }
-END_TEST
 
 /* ---- which may have it open ---------------------------------------------------------------------- */
 
-START_TEST(exclusive_is_exclusive)
+TEST(exclusive_is_exclusive)
 {
     struct twinlog_sink *sink, *other, *third;
     prepare();
@@ -820,7 +802,6 @@ START_TEST(exclusive_is_exclusive)
     expect_text(path, "a\nb\nc\nd\n");
     logdir_remove();
 }
-END_TEST
 
 static void *rotate_it(void *context)
 {
@@ -828,7 +809,7 @@ static void *rotate_it(void *context)
 }
 
 /* Another process comes while the owner is between two files. */
-START_TEST(exclusive_is_exclusive_between_two_files)
+TEST_LOOP(exclusive_is_exclusive_between_two_files, 16)
 {
     static const char *const places[] = { "data opened",    "area locked",    "area ready",
                                           "place taken",    "next file made", "name shifted",
@@ -852,7 +833,6 @@ START_TEST(exclusive_is_exclusive_between_two_files)
     expect_two_files("a\n", "b\n");
     logdir_remove();
 }
-END_TEST
 
 static int close_after_open(void)
 {
@@ -871,7 +851,7 @@ static void *let_go(void *context)
     return context;
 }
 
-START_TEST(opening_waits_as_long_as_it_is_told)
+TEST(opening_waits_as_long_as_it_is_told)
 {
     struct twinlog_sink *sink;
     struct twinlog_sink_options options = options_of(0);
@@ -889,9 +869,8 @@ START_TEST(opening_waits_as_long_as_it_is_told)
     close_sink(sink);
     logdir_remove();
 }
-END_TEST
 
-START_TEST(there_are_so_many_places)
+TEST(there_are_so_many_places)
 {
     struct twinlog_sink *sinks[PARTICIPANTS], *more;
     const uint32_t flags = TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD;
@@ -909,7 +888,6 @@ START_TEST(there_are_so_many_places)
     expect_text(path, "a\nb\n");
     logdir_remove();
 }
-END_TEST
 
 /* With one more descriptor each time, until there are enough. */
 static int open_with_few_descriptors(void)
@@ -934,16 +912,15 @@ static int open_with_few_descriptors(void)
     return twinlog_sink_close(sink);
 }
 
-START_TEST(without_descriptors_nothing_is_lost)
+TEST(without_descriptors_nothing_is_lost)
 {
     prepare();
     ck_assert_int_eq(run_child(open_with_few_descriptors), 0);
     expect_two_files("a\nb\n", "c\n");
     logdir_remove();
 }
-END_TEST
 
-START_TEST(there_is_one_area_for_a_file)
+TEST(there_is_one_area_for_a_file)
 {
     struct twinlog_sink *sink, *other;
     char second[420];
@@ -961,7 +938,6 @@ START_TEST(there_is_one_area_for_a_file)
     expect_text(path, "a\nb\n");
     logdir_remove();
 }
-END_TEST
 
 static struct twinlog_sink *inherited;
 
@@ -982,7 +958,7 @@ static int use_in_child(void)
     return twinlog_sink_close(own);
 }
 
-START_TEST(a_child_opens_it_by_itself)
+TEST(a_child_opens_it_by_itself)
 {
     prepare();
     inherited = open_sink(NULL);
@@ -994,7 +970,6 @@ START_TEST(a_child_opens_it_by_itself)
     expect_text(path, "a\nchild\nb\n");
     logdir_remove();
 }
-END_TEST
 
 /* ---- deaths ------------------------------------------------------------------------------------------ */
 
@@ -1078,7 +1053,7 @@ static const char *const points[] = {
 #define SHARED_POINTS 20
 
 /* Everybody dies; the next one to open finds what was acknowledged, and the exact end. */
-START_TEST(a_death_anywhere_costs_nothing)
+TEST_LOOP(a_death_anywhere_costs_nothing, (int)POINTS + SHARED_POINTS)
 {
     struct twinlog_sink *sink;
     unsigned fillers = 0, lines = 0;
@@ -1106,7 +1081,6 @@ START_TEST(a_death_anywhere_costs_nothing)
     expect_nothing_beside();
     logdir_remove();
 }
-END_TEST
 
 static int rotate_and_die(void)
 {
@@ -1121,7 +1095,7 @@ static int rotate_and_die(void)
 }
 
 /* The name is there all the time, and the line once. */
-START_TEST(a_death_in_a_rotation_leaves_the_name)
+TEST_LOOP(a_death_in_a_rotation_leaves_the_name, 4)
 {
     static const char *const places[] = { "next file made", "name shifted", "old file named",
                                           "next file named" };
@@ -1140,7 +1114,6 @@ START_TEST(a_death_in_a_rotation_leaves_the_name)
     expect_nothing_beside();
     logdir_remove();
 }
-END_TEST
 
 /* Whatever name it has by then. */
 static int write_renamed_and_die(void)
@@ -1155,7 +1128,7 @@ static int write_renamed_and_die(void)
     return 1;
 }
 
-START_TEST(a_renamed_file_is_finished_by_the_next_opening)
+TEST(a_renamed_file_is_finished_by_the_next_opening)
 {
     char name[420];
     prepare();
@@ -1168,10 +1141,9 @@ START_TEST(a_renamed_file_is_finished_by_the_next_opening)
     expect_nothing_beside();
     logdir_remove();
 }
-END_TEST
 
 /* One dies, another one lives and makes its write harmless. */
-START_TEST(the_survivor_cleans_up)
+TEST_LOOP(the_survivor_cleans_up, 2)
 {
     prepare();
     dying_flags = TWINLOG_SINK_SHARED | TWINLOG_SINK_NO_THREAD;
@@ -1198,7 +1170,6 @@ START_TEST(the_survivor_cleans_up)
     expect_text(path, LINE HOLE LINE);
     logdir_remove();
 }
-END_TEST
 
 /* It has a child that lives on. */
 static int die_as_a_parent(void)
@@ -1216,7 +1187,7 @@ static int die_as_a_parent(void)
     return twinlog_sink_write(sink, LINE, strlen(LINE), NULL);
 }
 
-START_TEST(a_dead_parent_is_dead)
+TEST(a_dead_parent_is_dead)
 {
     prepare();
     struct twinlog_sink *sink = open_sink(NULL);
@@ -1228,7 +1199,6 @@ START_TEST(a_dead_parent_is_dead)
     expect_text(path, HOLE);
     logdir_remove();
 }
-END_TEST
 
 static pid_t stop_child_at(const char *point)
 {
@@ -1251,7 +1221,7 @@ static void *sync_it(void *context)
 }
 
 /* Only a sync waits for a stopped process, and that only for what was claimed. */
-START_TEST(a_stopped_process_is_not_dead)
+TEST_LOOP(a_stopped_process_is_not_dead, 2)
 {
     pthread_t thread;
     prepare();
@@ -1278,7 +1248,6 @@ START_TEST(a_stopped_process_is_not_dead)
     close_sink(sink);
     logdir_remove();
 }
-END_TEST
 
 static void *sync_too(void *context)
 {
@@ -1286,7 +1255,7 @@ static void *sync_too(void *context)
 }
 
 /* However many there are, in a file that was renamed meanwhile. No other call waits. */
-START_TEST(syncs_that_wait_hold_up_no_other)
+TEST(syncs_that_wait_hold_up_no_other)
 {
     pthread_t threads[SLOTS + 1];
     void *result;
@@ -1315,10 +1284,9 @@ START_TEST(syncs_that_wait_hold_up_no_other)
     close_sink(sink);
     logdir_remove();
 }
-END_TEST
 
 /* Its file is renamed meanwhile; it goes on there, or in the next one. */
-START_TEST(a_stopped_process_finds_its_file_renamed)
+TEST_LOOP(a_stopped_process_finds_its_file_renamed, 4)
 {
     static const char *const places[] = { "copy half done", "intent stored", "file grown", "about to grow" };
     unsigned fillers = 0;
@@ -1339,11 +1307,10 @@ START_TEST(a_stopped_process_finds_its_file_renamed)
     expect_nothing_beside();
     logdir_remove();
 }
-END_TEST
 
 /* ---- rotation ---------------------------------------------------------------------------------------- */
 
-START_TEST(a_limit_makes_the_next_file)
+TEST_LOOP(a_limit_makes_the_next_file, 2)
 {
     uint64_t offset;
     struct twinlog_sink_options options = options_of(_i ? TWINLOG_SINK_NO_THREAD : 0);
@@ -1366,9 +1333,8 @@ START_TEST(a_limit_makes_the_next_file)
     ck_assert_int_eq(bytes_of(numbered(3)), -1);
     logdir_remove();
 }
-END_TEST
 
-START_TEST(rotate_by_hand)
+TEST(rotate_by_hand)
 {
     prepare();
     struct twinlog_sink *sink = NULL;
@@ -1382,9 +1348,8 @@ START_TEST(rotate_by_hand)
     expect_two_files("a\n", "b\n");
     logdir_remove();
 }
-END_TEST
 
-START_TEST(reopen_what_was_renamed)
+TEST(reopen_what_was_renamed)
 {
     char moved[420];
     prepare();
@@ -1409,10 +1374,9 @@ START_TEST(reopen_what_was_renamed)
     expect_nothing_beside();
     logdir_remove();
 }
-END_TEST
 
 /* What was written to it is not on stable storage, and every later sync of the sink says so. */
-START_TEST(a_file_that_could_not_be_synced_is_not_forgotten)
+TEST(a_file_that_could_not_be_synced_is_not_forgotten)
 {
     prepare();
     const struct twinlog_sink_options options = options_of(TWINLOG_SINK_NO_THREAD);
@@ -1433,9 +1397,8 @@ START_TEST(a_file_that_could_not_be_synced_is_not_forgotten)
     twinlog_sink_close(sink);
     logdir_remove();
 }
-END_TEST
 
-START_TEST(the_thread_sees_that_it_was_renamed)
+TEST(the_thread_sees_that_it_was_renamed)
 {
     prepare();
     struct twinlog_sink *sink = open_sink(NULL);
@@ -1448,11 +1411,10 @@ START_TEST(the_thread_sees_that_it_was_renamed)
     expect_text(path, "b\n");
     logdir_remove();
 }
-END_TEST
 
 /* ---- syncs ------------------------------------------------------------------------------------------- */
 
-START_TEST(synced_bytes_are_told)
+TEST(synced_bytes_are_told)
 {
     struct twinlog_sink_options options = options_of(0);
     prepare();
@@ -1475,7 +1437,6 @@ START_TEST(synced_bytes_are_told)
     close_sink(sink);
     logdir_remove();
 }
-END_TEST
 
 /* ---- areas that are not what they should be -------------------------------------------------------- */
 
@@ -1531,7 +1492,7 @@ static void spoil(enum spoiling how)
 
 /* Where the area can be believed it has the exact end. Else the record has what was synced, and where there is none
  * the caller decides. */
-START_TEST(an_area_that_is_spoiled_is_not_believed)
+TEST_LOOP(an_area_that_is_spoiled_is_not_believed, 2 * SPOILINGS)
 {
     struct twinlog_sink *sink;
     prepare();
@@ -1555,11 +1516,10 @@ START_TEST(an_area_that_is_spoiled_is_not_believed)
     expect_nothing_beside();
     logdir_remove();
 }
-END_TEST
 
 /* After a crash of the system: what was synced, zeros and all, and nothing is truncated behind it that might be
  * data. */
-START_TEST(a_crash_of_the_system_keeps_what_was_synced)
+TEST_LOOP(a_crash_of_the_system_keeps_what_was_synced, 3)
 {
     struct twinlog_sink *sink;
     prepare();
@@ -1583,10 +1543,9 @@ START_TEST(a_crash_of_the_system_keeps_what_was_synced)
     expect_nothing_beside();
     logdir_remove();
 }
-END_TEST
 
 /* Of an inode that was used again, or garbage. */
-START_TEST(a_record_of_another_file_is_none)
+TEST_LOOP(a_record_of_another_file_is_none, 3)
 {
     static const char *const texts[] = { "twinlog sink 1: inode %ju born 12345 678 end 2\n", "twinlog sink",
                                          "" };
@@ -1605,7 +1564,6 @@ START_TEST(a_record_of_another_file_is_none)
     expect_nothing_beside();
     logdir_remove();
 }
-END_TEST
 
 static int fail_to_sync(void)
 {
@@ -1621,7 +1579,7 @@ static int fail_to_sync(void)
 
 /* The kernel would call the next sync a success. The process closes the sink, or dies, and perhaps another program
  * appends a line. */
-START_TEST(a_sync_that_failed_stays_failed)
+TEST_LOOP(a_sync_that_failed_stays_failed, 3)
 {
     prepare();
     dying_signal = _i == 2 ? SIGKILL : 0;
@@ -1639,11 +1597,10 @@ START_TEST(a_sync_that_failed_stays_failed)
     expect_text(path, _i == 1 ? LINE LINE LINE LINE : LINE LINE LINE);
     logdir_remove();
 }
-END_TEST
 
 /* As on a file system without reserved space that is full: an error, no signal, and the file is not touched by a
  * process that does not know any more how long it is. */
-START_TEST(an_area_that_is_lost_is_an_error)
+TEST_LOOP(an_area_that_is_lost_is_an_error, 2)
 {
     struct twinlog_sink *sink, *other;
     prepare();
@@ -1662,7 +1619,6 @@ START_TEST(an_area_that_is_lost_is_an_error)
     expect_nothing_beside();
     logdir_remove();
 }
-END_TEST
 
 static unsigned char *mapped_in_parent;
 
@@ -1677,7 +1633,7 @@ static int meet_a_fault(void)
     return 0;
 }
 
-START_TEST(a_child_has_no_views_of_its_parent)
+TEST_LOOP(a_child_has_no_views_of_its_parent, 2)
 {
     prepare();
     struct twinlog_sink *sink = open_sink(NULL);
@@ -1692,9 +1648,8 @@ START_TEST(a_child_has_no_views_of_its_parent)
     close_sink(sink);
     logdir_remove();
 }
-END_TEST
 
-START_TEST(another_version_that_is_alive_is_left_alone)
+TEST(another_version_that_is_alive_is_left_alone)
 {
     struct twinlog_sink *sink = NULL, *other;
     const uint32_t newer = AREA_VERSION + 1, ours = AREA_VERSION;
@@ -1708,9 +1663,8 @@ START_TEST(another_version_that_is_alive_is_left_alone)
     expect_text(path, "a\n");
     logdir_remove();
 }
-END_TEST
 
-START_TEST(what_strangers_do_to_the_file)
+TEST(what_strangers_do_to_the_file)
 {
     static char block[8192];
     prepare();
@@ -1727,7 +1681,6 @@ START_TEST(what_strangers_do_to_the_file)
     expect_nothing_beside();
     logdir_remove();
 }
-END_TEST
 
 /* ---- where it ends, for others ------------------------------------------------------------------------- */
 
@@ -1738,7 +1691,7 @@ static uint64_t end_of(int expected)
     return end;
 }
 
-START_TEST(others_are_told_where_it_ends)
+TEST(others_are_told_where_it_ends)
 {
     uint64_t end;
     prepare();
@@ -1760,9 +1713,8 @@ START_TEST(others_are_told_where_it_ends)
     ck_assert_uint_eq(end_of(0), 3 * strlen(LINE));
     logdir_remove();
 }
-END_TEST
 
-START_TEST(others_are_told_when_it_is_not_known)
+TEST(others_are_told_when_it_is_not_known)
 {
     prepare();
     does_sync = false;
@@ -1774,7 +1726,6 @@ START_TEST(others_are_told_when_it_is_not_known)
     ck_assert_uint_eq(end_of(-EUCLEAN), 2);
     logdir_remove();
 }
-END_TEST
 
 /* ---- claims ------------------------------------------------------------------------------------------ */
 
@@ -1786,7 +1737,7 @@ static struct area *new_area(void)
     return area;
 }
 
-START_TEST(claims_follow_each_other)
+TEST(claims_follow_each_other)
 {
     uint64_t start = 0;
     struct area *area = new_area();
@@ -1803,10 +1754,9 @@ START_TEST(claims_follow_each_other)
     ck_assert_uint_eq(area_offset(area), 31);
     munmap(area, AREA_BYTES);
 }
-END_TEST
 
 /* The owner of the cursor dies before it has confirmed; an intent that was never made is none. */
-START_TEST(the_cursor_tells_whether_an_intent_was_made)
+TEST_LOOP(the_cursor_tells_whether_an_intent_was_made, 2)
 {
     uint64_t state, start, size;
     struct area *area = new_area();
@@ -1827,69 +1777,4 @@ START_TEST(the_cursor_tells_whether_an_intent_was_made)
     ck_assert_uint_eq(size, 10);
     ck_assert(!twl_claim_is_open(not_made, &state, &start, &size));
     munmap(area, AREA_BYTES);
-}
-END_TEST
-
-Suite *sink_suite(void)
-{
-    Suite *suite = suite_create("sink");
-    TCase *tests = tcase_create("sink");
-    tcase_set_timeout(tests, 30);
-    tcase_add_test(tests, bytes_stay_and_new_ones_come_behind_them);
-    tcase_add_loop_test(tests, zeros_that_were_there_are_asked_about, 0, 2);
-    tcase_add_test(tests, zeros_that_were_written_are_bytes);
-    tcase_add_test(tests, pieces_are_one_write);
-    tcase_add_test(tests, arguments_are_checked);
-    tcase_add_test(tests, what_is_no_file_is_refused);
-    tcase_add_test(tests, the_file_grows_by_what_it_has);
-    tcase_add_test(tests, a_thread_makes_it_larger_ahead);
-    tcase_add_test(tests, a_write_makes_pages_present_ahead);
-    tcase_add_test(tests, large_writes_are_whole);
-    tcase_add_loop_test(tests, mapped_memory_stays_small, 0, 2);
-    tcase_add_test(tests, a_limit_is_an_error_and_no_signal);
-    tcase_add_test(tests, a_full_disk_claims_nothing);
-    tcase_add_test(tests, without_links_files_follow_each_other);
-    tcase_add_loop_test(tests, what_can_not_be_shared_or_reserve_is_refused, 0, 6);
-    tcase_add_loop_test(tests, errors_with_another_meaning_are_errors, 0, 4);
-#if !HAS_THREAD_SANITIZER
-    tcase_add_test(tests, without_mappings_bytes_are_written);
-#endif
-    tcase_add_test(tests, threads_write_in_one_piece);
-    tcase_add_test(tests, processes_write_in_one_piece);
-    tcase_add_test(tests, processes_reopen_and_lose_nothing);
-    tcase_add_test(tests, exclusive_is_exclusive);
-    tcase_add_loop_test(tests, exclusive_is_exclusive_between_two_files, 0, 16);
-    tcase_add_test(tests, opening_waits_as_long_as_it_is_told);
-    tcase_add_test(tests, there_are_so_many_places);
-    tcase_add_test(tests, without_descriptors_nothing_is_lost);
-    tcase_add_test(tests, there_is_one_area_for_a_file);
-    tcase_add_test(tests, a_child_opens_it_by_itself);
-    tcase_add_loop_test(tests, a_death_anywhere_costs_nothing, 0, (int)POINTS + SHARED_POINTS);
-    tcase_add_loop_test(tests, a_death_in_a_rotation_leaves_the_name, 0, 4);
-    tcase_add_test(tests, a_renamed_file_is_finished_by_the_next_opening);
-    tcase_add_loop_test(tests, the_survivor_cleans_up, 0, 2);
-    tcase_add_test(tests, a_dead_parent_is_dead);
-    tcase_add_loop_test(tests, a_stopped_process_is_not_dead, 0, 2);
-    tcase_add_loop_test(tests, a_stopped_process_finds_its_file_renamed, 0, 4);
-    tcase_add_test(tests, syncs_that_wait_hold_up_no_other);
-    tcase_add_loop_test(tests, a_limit_makes_the_next_file, 0, 2);
-    tcase_add_test(tests, rotate_by_hand);
-    tcase_add_test(tests, reopen_what_was_renamed);
-    tcase_add_test(tests, the_thread_sees_that_it_was_renamed);
-    tcase_add_test(tests, a_file_that_could_not_be_synced_is_not_forgotten);
-    tcase_add_test(tests, synced_bytes_are_told);
-    tcase_add_loop_test(tests, an_area_that_is_spoiled_is_not_believed, 0, 2 * SPOILINGS);
-    tcase_add_loop_test(tests, a_crash_of_the_system_keeps_what_was_synced, 0, 3);
-    tcase_add_loop_test(tests, a_record_of_another_file_is_none, 0, 3);
-    tcase_add_loop_test(tests, a_sync_that_failed_stays_failed, 0, 3);
-    tcase_add_loop_test(tests, an_area_that_is_lost_is_an_error, 0, 2);
-    tcase_add_loop_test(tests, a_child_has_no_views_of_its_parent, 0, 2);
-    tcase_add_test(tests, another_version_that_is_alive_is_left_alone);
-    tcase_add_test(tests, what_strangers_do_to_the_file);
-    tcase_add_test(tests, others_are_told_where_it_ends);
-    tcase_add_test(tests, others_are_told_when_it_is_not_known);
-    tcase_add_test(tests, claims_follow_each_other);
-    tcase_add_loop_test(tests, the_cursor_tells_whether_an_intent_was_made, 0, 2);
-    suite_add_tcase(suite, tests);
-    return suite;
 }

@@ -86,7 +86,9 @@ static unsigned count_segment_files(void)
 
 /* ---- trims ------------------------------------------------------------------------------------- */
 
-START_TEST(a_trim_is_exact_and_durable)
+CASE("trims", logdir_make, logdir_remove);
+
+TEST(a_trim_is_exact_and_durable)
 {
     struct twinlog *log = open_small(0);
     append_to(log, 500, 0);
@@ -107,9 +109,8 @@ START_TEST(a_trim_is_exact_and_durable)
     log_close(log);
     expect_records(301, 600, 601, 0);
 }
-END_TEST
 
-START_TEST(a_trim_of_less_than_before_changes_nothing)
+TEST(a_trim_of_less_than_before_changes_nothing)
 {
     struct twinlog *log = open_small(0);
     append_to(log, 100, 0);
@@ -121,9 +122,8 @@ START_TEST(a_trim_of_less_than_before_changes_nothing)
     log_close(log);
     expect_records(90, 100, 101, 0);
 }
-END_TEST
 
-START_TEST(everything_can_be_trimmed)
+TEST(everything_can_be_trimmed)
 {
     struct twinlog *log = open_small(0);
     append_to(log, 200, 0);
@@ -138,9 +138,8 @@ START_TEST(everything_can_be_trimmed)
     log_close(log);
     expect_records(201, 210, 211, 0);
 }
-END_TEST
 
-START_TEST(a_trim_keeps_so_many_bytes_or_records)
+TEST(a_trim_keeps_so_many_bytes_or_records)
 {
     struct twinlog *log = open_small(0);
     append_to(log, 500, 0);
@@ -155,7 +154,6 @@ START_TEST(a_trim_keeps_so_many_bytes_or_records)
     log_close(log);
     expect_records(494, 500, 501, 0);
 }
-END_TEST
 
 static int64_t time_of(uint64_t lsn)
 {
@@ -166,7 +164,7 @@ static int64_t time_of(uint64_t lsn)
     return record.time_ns;
 }
 
-START_TEST(a_trim_removes_segments_that_are_older)
+TEST(a_trim_removes_segments_that_are_older)
 {
     struct twinlog *log = open_small(0);
     append_to(log, 500, 0);
@@ -180,7 +178,6 @@ START_TEST(a_trim_removes_segments_that_are_older)
     log_close(log);
     expect_records(result.first_lsn, 500, 501, 0);
 }
-END_TEST
 
 static void append_at(struct twinlog *log, uint64_t last, int64_t time_ns)
 {
@@ -194,7 +191,7 @@ static void append_at(struct twinlog *log, uint64_t last, int64_t time_ns)
 
 /* All records are trimmed when only the first segment holds a durable one; its footer has the time of what was
  * truncated. */
-START_TEST(a_segment_of_which_nothing_is_kept_holds_no_trim)
+TEST(a_segment_of_which_nothing_is_kept_holds_no_trim)
 {
     struct twinlog *log = open_small(0);
     const struct twinlog_trim_options options = { .size = sizeof(options), .before_time_ns = 2000 };
@@ -213,11 +210,10 @@ START_TEST(a_segment_of_which_nothing_is_kept_holds_no_trim)
     log_close(log);
     expect_records(result.first_lsn, 100, 101, 0);
 }
-END_TEST
 
 /* The newest segment has a footer where a mapped one came behind it, of which a power cut has left nothing but the
  * header. It goes on, and what is appended now is newer. */
-START_TEST(a_segment_that_goes_on_is_as_old_as_its_newest_record)
+TEST(a_segment_that_goes_on_is_as_old_as_its_newest_record)
 {
     static const unsigned char no_marks[8192];
     struct twinlog_options mapped = log_options(0, 0);
@@ -240,9 +236,8 @@ START_TEST(a_segment_that_goes_on_is_as_old_as_its_newest_record)
     log_close(log);
     expect_records(1, 20, 21, 0);
 }
-END_TEST
 
-START_TEST(a_trim_that_asks_for_nothing_is_refused)
+TEST(a_trim_that_asks_for_nothing_is_refused)
 {
     struct twinlog *log = open_small(0);
     struct twinlog_trim_options options = TWINLOG_TRIM_OPTIONS_INIT;
@@ -256,9 +251,8 @@ START_TEST(a_trim_that_asks_for_nothing_is_refused)
     ck_assert_int_eq(twinlog_trim(NULL, &options, NULL), -EINVAL);
     log_close(log);
 }
-END_TEST
 
-START_TEST(trimmed_segments_are_recycled_and_the_number_of_files_stays)
+TEST_LOOP(trimmed_segments_are_recycled_and_the_number_of_files_stays, 2)
 {
     struct twinlog *log = open_small(_i ? TWINLOG_NO_RECYCLE : 0);
     append_to(log, 200, 0);
@@ -276,11 +270,12 @@ START_TEST(trimmed_segments_are_recycled_and_the_number_of_files_stays)
     ck_assert_uint_le(count_segment_files(), 30);
     expect_records(3700, 4000, 4001, 0);
 }
-END_TEST
 
 /* ---- retention --------------------------------------------------------------------------------- */
 
-START_TEST(retention_keeps_so_much_and_no_more)
+CASE("retention", logdir_make, logdir_remove);
+
+TEST_LOOP(retention_keeps_so_much_and_no_more, 2)
 {
     struct twinlog_options options = log_options(0, 0);
     options.segment_bytes = SEGMENT_BYTES;
@@ -300,10 +295,9 @@ START_TEST(retention_keeps_so_much_and_no_more)
     ck_assert_uint_gt(inspection.first_lsn, 700);
     expect_records(inspection.first_lsn, 1100, 1101, 0);
 }
-END_TEST
 
 /* One without records counts as any other, and stays as long as it is needed for that. */
-START_TEST(retention_keeps_so_much_with_an_empty_segment)
+TEST(retention_keeps_so_much_with_an_empty_segment)
 {
     static const unsigned char large[80000];
     struct twinlog_options options = log_options(0, 0);
@@ -321,9 +315,8 @@ START_TEST(retention_keeps_so_much_with_an_empty_segment)
     ck_assert_uint_eq(log_stat(log).segments, 2);
     log_close(log);
 }
-END_TEST
 
-START_TEST(a_segment_is_left_after_so_many_records)
+TEST(a_segment_is_left_after_so_many_records)
 {
     struct twinlog_options options = log_options(0, 0);
     options.segment_records = 10;
@@ -338,11 +331,12 @@ START_TEST(a_segment_is_left_after_so_many_records)
     log_close(log);
     expect_records(1, last, last + 1, 0);
 }
-END_TEST
 
 /* ---- cursors and values ------------------------------------------------------------------------ */
 
-START_TEST(a_cursor_holds_what_comes_after_it)
+CASE("names", logdir_make, logdir_remove);
+
+TEST(a_cursor_holds_what_comes_after_it)
 {
     struct twinlog *log = open_small(0);
     append_to(log, 500, 0);
@@ -374,9 +368,8 @@ START_TEST(a_cursor_holds_what_comes_after_it)
     ck_assert_uint_eq(lsn, 479);
     log_close(log);
 }
-END_TEST
 
-START_TEST(a_name_that_is_none_is_refused)
+TEST(a_name_that_is_none_is_refused)
 {
     char longest[TWINLOG_NAME_BYTES + 1];
     struct twinlog *log = open_small(0);
@@ -396,7 +389,6 @@ START_TEST(a_name_that_is_none_is_refused)
     ck_assert_int_eq(twinlog_meta_get(log, "x", NULL, 0, NULL), -ENOENT);
     log_close(log);
 }
-END_TEST
 
 struct seen {
     unsigned count;
@@ -413,7 +405,7 @@ static int see(void *context, const char *name, const void *data, size_t size)
     return seen->count == 8 ? 17 : 0;
 }
 
-START_TEST(values_are_kept_in_order_up_to_4_kib)
+TEST(values_are_kept_in_order_up_to_4_kib)
 {
     static unsigned char large[TWINLOG_META_BYTES + 1], back[TWINLOG_META_BYTES + 1];
     struct twinlog *log = open_small(0);
@@ -442,10 +434,9 @@ START_TEST(values_are_kept_in_order_up_to_4_kib)
     ck_assert_int_eq(twinlog_meta_get(log, "large", back, sizeof(back), &size), -ENOENT);
     log_close(log);
 }
-END_TEST
 
 /* Names survive trims, truncations and resets; the state file grows with them. */
-START_TEST(many_names_fit_until_they_do_not)
+TEST(many_names_fit_until_they_do_not)
 {
     static unsigned char value[TWINLOG_META_BYTES];
     struct twinlog *log = open_small(0);
@@ -464,12 +455,13 @@ START_TEST(many_names_fit_until_they_do_not)
     log_close(log);
     log_close(open_small(0));
 }
-END_TEST
 
 /* ---- truncations and resets -------------------------------------------------------------------- */
 
+CASE("truncations", logdir_make, logdir_remove);
+
 /* In the middle of a group, at its end, at a segment's end, and so on: everywhere. */
-START_TEST(a_truncation_is_exact_and_durable_everywhere)
+TEST(a_truncation_is_exact_and_durable_everywhere)
 {
     for (uint64_t last = 1; last < 120; last += 7) {
         logdir_remove();
@@ -490,9 +482,8 @@ START_TEST(a_truncation_is_exact_and_durable_everywhere)
         expect_records(1, last + 130, last + 1, 1);
     }
 }
-END_TEST
 
-START_TEST(a_truncation_can_follow_another_one)
+TEST(a_truncation_can_follow_another_one)
 {
     struct twinlog *log = open_small(0);
     append_to(log, 200, 0);
@@ -509,9 +500,8 @@ START_TEST(a_truncation_can_follow_another_one)
     log_close(open_small(0));
     expect_records(1, 300, 101, 1);
 }
-END_TEST
 
-START_TEST(a_truncation_can_remove_everything_that_is_left)
+TEST(a_truncation_can_remove_everything_that_is_left)
 {
     struct twinlog *log = open_small(0);
     append_to(log, 200, 0);
@@ -527,9 +517,8 @@ START_TEST(a_truncation_can_remove_everything_that_is_left)
     log_close(log);
     expect_records(150, 170, 150, 1);
 }
-END_TEST
 
-START_TEST(a_truncation_moves_cursors_back)
+TEST(a_truncation_moves_cursors_back)
 {
     struct twinlog *log = open_small(0);
     uint64_t lsn;
@@ -543,9 +532,8 @@ START_TEST(a_truncation_moves_cursors_back)
     ck_assert_uint_eq(lsn, 20);
     log_close(log);
 }
-END_TEST
 
-START_TEST(a_reset_goes_anywhere)
+TEST(a_reset_goes_anywhere)
 {
     static const uint64_t nexts[] = { 1000000, 7, 1, UINT64_C(1) << 40, 200 };
     struct twinlog *log = open_small(0);
@@ -575,11 +563,12 @@ START_TEST(a_reset_goes_anywhere)
     ck_assert_int_eq(twinlog_truncate(log, UINT64_MAX), -EINVAL);
     log_close(log);
 }
-END_TEST
 
 /* ---- handles that only read -------------------------------------------------------------------- */
 
-START_TEST(a_read_only_handle_sees_and_keeps_names_beside_the_writer)
+CASE("read-only", logdir_make, logdir_remove);
+
+TEST(a_read_only_handle_sees_and_keeps_names_beside_the_writer)
 {
     struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
     struct twinlog *log = open_small(0), *looking;
@@ -610,9 +599,8 @@ START_TEST(a_read_only_handle_sees_and_keeps_names_beside_the_writer)
     ck_assert_int_eq(twinlog_close(looking), 0);
     log_close(log);
 }
-END_TEST
 
-START_TEST(a_read_only_handle_makes_no_log)
+TEST(a_read_only_handle_makes_no_log)
 {
     struct twinlog_options options = log_options(0, TWINLOG_READ_ONLY);
     ck_assert_int_eq(log_open_error(&options), -ENOENT);
@@ -620,11 +608,12 @@ START_TEST(a_read_only_handle_makes_no_log)
     ck_assert_int_eq(log_open_error(&options), -ENOENT);
     ck_assert_int_eq(rmdir(log_dir), 0); /* it left nothing in it */
 }
-END_TEST
 
 /* ---- what is missing --------------------------------------------------------------------------- */
 
-START_TEST(a_missing_state_file_is_damage)
+CASE("missing", logdir_make, logdir_remove);
+
+TEST(a_missing_state_file_is_damage)
 {
     struct twinlog *log = open_small(0);
     append_to(log, 100, 0);
@@ -634,10 +623,9 @@ START_TEST(a_missing_state_file_is_damage)
     ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_BAD_STATE);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_ECORRUPT);
 }
-END_TEST
 
 /* -ENOENT would say that there is no such name, or no log. */
-START_TEST(a_state_file_that_is_missing_from_an_open_log_is_damage)
+TEST(a_state_file_that_is_missing_from_an_open_log_is_damage)
 {
     const struct twinlog_trim_options trim = { .size = sizeof(trim), .before_lsn = 5 };
     struct twinlog *log = open_small(0);
@@ -654,9 +642,8 @@ START_TEST(a_state_file_that_is_missing_from_an_open_log_is_damage)
     append_to(log, 20, 0);
     log_close(log);
 }
-END_TEST
 
-START_TEST(segments_missing_at_the_head_are_damage)
+TEST(segments_missing_at_the_head_are_damage)
 {
     struct twinlog *log = open_small(0);
     append_to(log, 300, 0);
@@ -672,7 +659,6 @@ START_TEST(segments_missing_at_the_head_are_damage)
     ck_assert_int_eq(log_open_error(NULL), TWINLOG_ECORRUPT);
     ck_assert_uint_eq(log_report.finding, TWINLOG_FOUND_MISSING_SEGMENT);
 }
-END_TEST
 
 static uint64_t newest_sequence(void)
 {
@@ -683,7 +669,7 @@ static uint64_t newest_sequence(void)
 }
 
 /* It was started, which the footer of the one before says. */
-START_TEST(a_newest_segment_that_is_missing_is_damage)
+TEST(a_newest_segment_that_is_missing_is_damage)
 {
     struct twinlog *log = open_small(0);
     append_to(log, 300, 0);
@@ -693,12 +679,13 @@ START_TEST(a_newest_segment_that_is_missing_is_damage)
     ck_assert_int_eq(log_open_error(NULL), TWINLOG_ECORRUPT);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), TWINLOG_ECORRUPT);
 }
-END_TEST
 
 /* ---- names of files ------------------------------------------------------------------------------ */
 
+CASE("files", logdir_make, logdir_remove);
+
 /* As `cp -al` makes them. A sealed one is never written to. */
-START_TEST(a_segment_that_has_another_name_is_not_written_to)
+TEST(a_segment_that_has_another_name_is_not_written_to)
 {
     char other[400];
     struct twinlog *log = open_small(0);
@@ -717,47 +704,5 @@ START_TEST(a_segment_that_has_another_name_is_not_written_to)
     ck_assert_int_eq(unlink(other), 0);
     log_close(log_open(NULL));
 }
-END_TEST
 
 /* ---- suite ------------------------------------------------------------------------------------- */
-
-Suite *space_suite(void)
-{
-    Suite *suite = suite_create("space");
-    TCase *tests = logdir_case(suite, "trims", logdir_make);
-    tcase_add_test(tests, a_trim_is_exact_and_durable);
-    tcase_add_test(tests, a_trim_of_less_than_before_changes_nothing);
-    tcase_add_test(tests, everything_can_be_trimmed);
-    tcase_add_test(tests, a_trim_keeps_so_many_bytes_or_records);
-    tcase_add_test(tests, a_trim_removes_segments_that_are_older);
-    tcase_add_test(tests, a_segment_of_which_nothing_is_kept_holds_no_trim);
-    tcase_add_test(tests, a_segment_that_goes_on_is_as_old_as_its_newest_record);
-    tcase_add_test(tests, a_trim_that_asks_for_nothing_is_refused);
-    tcase_add_loop_test(tests, trimmed_segments_are_recycled_and_the_number_of_files_stays, 0, 2);
-    tests = logdir_case(suite, "retention", logdir_make);
-    tcase_add_loop_test(tests, retention_keeps_so_much_and_no_more, 0, 2);
-    tcase_add_test(tests, retention_keeps_so_much_with_an_empty_segment);
-    tcase_add_test(tests, a_segment_is_left_after_so_many_records);
-    tests = logdir_case(suite, "names", logdir_make);
-    tcase_add_test(tests, a_cursor_holds_what_comes_after_it);
-    tcase_add_test(tests, a_name_that_is_none_is_refused);
-    tcase_add_test(tests, values_are_kept_in_order_up_to_4_kib);
-    tcase_add_test(tests, many_names_fit_until_they_do_not);
-    tests = logdir_case(suite, "truncations", logdir_make);
-    tcase_add_test(tests, a_truncation_is_exact_and_durable_everywhere);
-    tcase_add_test(tests, a_truncation_can_follow_another_one);
-    tcase_add_test(tests, a_truncation_can_remove_everything_that_is_left);
-    tcase_add_test(tests, a_truncation_moves_cursors_back);
-    tcase_add_test(tests, a_reset_goes_anywhere);
-    tests = logdir_case(suite, "read-only", logdir_make);
-    tcase_add_test(tests, a_read_only_handle_sees_and_keeps_names_beside_the_writer);
-    tcase_add_test(tests, a_read_only_handle_makes_no_log);
-    tests = logdir_case(suite, "missing", logdir_make);
-    tcase_add_test(tests, a_missing_state_file_is_damage);
-    tcase_add_test(tests, a_state_file_that_is_missing_from_an_open_log_is_damage);
-    tcase_add_test(tests, segments_missing_at_the_head_are_damage);
-    tcase_add_test(tests, a_newest_segment_that_is_missing_is_damage);
-    tests = logdir_case(suite, "files", logdir_make);
-    tcase_add_test(tests, a_segment_that_has_another_name_is_not_written_to);
-    return suite;
-}

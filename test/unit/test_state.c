@@ -51,7 +51,9 @@ static uint64_t cursor_of(const struct state *state, const char *name)
     return twl_state_find(state, STATE_CURSOR, name, &entry) ? twl_state_cursor_lsn(&entry) : UINT64_MAX;
 }
 
-START_TEST(an_entry_is_put_replaced_and_removed)
+CASE("entries", NULL, NULL);
+
+TEST(an_entry_is_put_replaced_and_removed)
 {
     struct state state = { 0 };
     struct state_entry entry;
@@ -68,9 +70,8 @@ START_TEST(an_entry_is_put_replaced_and_removed)
     twl_state_free(&state);
     twl_state_free(&state);
 }
-END_TEST
 
-START_TEST(cursors_and_values_have_names_of_their_own)
+TEST(cursors_and_values_have_names_of_their_own)
 {
     struct state state = { 0 };
     ck_assert_int_eq(put_text(&state, "same", "text"), 0);
@@ -81,9 +82,8 @@ START_TEST(cursors_and_values_have_names_of_their_own)
     ck_assert(has_value(&state, "same", "text"));
     twl_state_free(&state);
 }
-END_TEST
 
-START_TEST(a_name_has_1_to_63_bytes)
+TEST(a_name_has_1_to_63_bytes)
 {
     char name[STATE_MAX_NAME + 2];
     struct state state = { 0 };
@@ -103,9 +103,8 @@ START_TEST(a_name_has_1_to_63_bytes)
     ck_assert_int_eq(put_text(&state, " ", "v"), 0);
     twl_state_free(&state);
 }
-END_TEST
 
-START_TEST(a_value_has_up_to_4096_bytes_and_a_cursor_8)
+TEST(a_value_has_up_to_4096_bytes_and_a_cursor_8)
 {
     static const char bytes[STATE_MAX_VALUE + 1];
     struct state state = { 0 };
@@ -115,9 +114,8 @@ START_TEST(a_value_has_up_to_4096_bytes_and_a_cursor_8)
     ck_assert_int_eq(twl_state_put(&state, STATE_CURSOR, "c", bytes, 9), -EINVAL);
     twl_state_free(&state);
 }
-END_TEST
 
-START_TEST(a_full_state_takes_no_more_and_can_still_shrink)
+TEST(a_full_state_takes_no_more_and_can_still_shrink)
 {
     static char bytes[STATE_MAX_VALUE];
     struct state state = { 0 };
@@ -136,7 +134,6 @@ START_TEST(a_full_state_takes_no_more_and_can_still_shrink)
     ck_assert_int_eq(twl_state_put(&state, STATE_VALUE, name, bytes, sizeof(bytes)), 0);
     twl_state_free(&state);
 }
-END_TEST
 
 /* What the state should hold: a number for each of a few names, 0 = none; it is also the value's size. */
 #define NAMES 40u
@@ -171,7 +168,7 @@ static void assert_numbers(const struct state *state, const unsigned numbers[NAM
     ck_assert_uint_eq(count, expected);
 }
 
-START_TEST(entries_stay_in_order_whatever_is_done_to_them)
+TEST(entries_stay_in_order_whatever_is_done_to_them)
 {
     struct rng rng = { test_seed() };
     struct state state = { 0 };
@@ -194,9 +191,8 @@ START_TEST(entries_stay_in_order_whatever_is_done_to_them)
     }
     twl_state_free(&state);
 }
-END_TEST
 
-START_TEST(the_slowest_cursor_is_known_and_values_are_none)
+TEST(the_slowest_cursor_is_known_and_values_are_none)
 {
     struct state state = { 0 };
     struct state_entry entry;
@@ -211,9 +207,8 @@ START_TEST(the_slowest_cursor_is_known_and_values_are_none)
     ck_assert_mem_eq(entry.name, "slow", 4);
     twl_state_free(&state);
 }
-END_TEST
 
-START_TEST(cursors_are_moved_between_two_bounds)
+TEST(cursors_are_moved_between_two_bounds)
 {
     struct state state = { 0 };
     ck_assert_int_eq(put_cursor(&state, "behind", 10), 0);
@@ -228,7 +223,6 @@ START_TEST(cursors_are_moved_between_two_bounds)
     ck_assert(has_value(&state, "value", "12345678"));
     twl_state_free(&state);
 }
-END_TEST
 
 /* ---- the file ---------------------------------------------------------------------------------- */
 
@@ -313,15 +307,18 @@ static off_t file_bytes(void)
     return about.st_size;
 }
 
-START_TEST(where_there_is_no_state_there_is_none)
+CASE("no file", make_place, remove_place);
+
+TEST(where_there_is_no_state_there_is_none)
 {
     struct state state;
     ck_assert_int_eq(twl_state_read(io, &state, &report), -ENOENT);
     ck_assert_int_eq(twl_state_change(io, edit_nothing, NULL, NULL), TWINLOG_ECORRUPT);
 }
-END_TEST
 
-START_TEST(a_new_state_is_empty_and_twice_there)
+CASE("file", make_state, remove_place);
+
+TEST(a_new_state_is_empty_and_twice_there)
 {
     struct state state = read_state();
     ck_assert_uint_eq(state.header.generation, 1);
@@ -332,9 +329,8 @@ START_TEST(a_new_state_is_empty_and_twice_there)
     ck_assert_int_eq(file_bytes(), 2 * STATE_MIN_SLOT_BYTES);
     ck_assert_msg(access(new_path, F_OK) < 0, "the temporary name is gone");
 }
-END_TEST
 
-START_TEST(a_change_is_read_back_and_handed_back)
+TEST(a_change_is_read_back_and_handed_back)
 {
     struct state state = { 0 };
     char text[] = "seven";
@@ -344,7 +340,6 @@ START_TEST(a_change_is_read_back_and_handed_back)
     twl_state_free(&state);
     assert_text("seven");
 }
-END_TEST
 
 static void damage_slot_at(off_t offset)
 {
@@ -364,7 +359,7 @@ static int edit_front(void *context, struct state *state)
     return 1;
 }
 
-START_TEST(the_head_is_changed_with_the_rest)
+TEST(the_head_is_changed_with_the_rest)
 {
     uint64_t lsn = 99;
     ck_assert_int_eq(twl_state_change(io, edit_front, &lsn, NULL), 0);
@@ -373,7 +368,6 @@ START_TEST(the_head_is_changed_with_the_rest)
     ck_assert_uint_eq(state.header.first_lsn, 99);
     twl_state_free(&state);
 }
-END_TEST
 
 static int edit_and_give_up(void *context, struct state *state)
 {
@@ -381,7 +375,7 @@ static int edit_and_give_up(void *context, struct state *state)
     return *(int *)context;
 }
 
-START_TEST(an_edit_that_gives_up_changes_nothing)
+TEST(an_edit_that_gives_up_changes_nothing)
 {
     struct state state;
     int error = -ERANGE, leave = 0;
@@ -390,9 +384,8 @@ START_TEST(an_edit_that_gives_up_changes_nothing)
     ck_assert_int_eq(twl_state_change(io, edit_and_give_up, &leave, NULL), 0);
     assert_text("kept");
 }
-END_TEST
 
-START_TEST(a_state_grows_to_the_limit)
+TEST(a_state_grows_to_the_limit)
 {
     off_t before = 0;
     for (unsigned count = 1; count < 256; count += count) {
@@ -410,9 +403,8 @@ START_TEST(a_state_grows_to_the_limit)
     change_text("and goes on");
     assert_text("and goes on");
 }
-END_TEST
 
-START_TEST(a_copy_is_a_state_of_its_own_in_the_place_of_what_was_there)
+TEST(a_copy_is_a_state_of_its_own_in_the_place_of_what_was_there)
 {
     struct state copied = { 0 };
     unsigned count = 20;
@@ -431,11 +423,10 @@ START_TEST(a_copy_is_a_state_of_its_own_in_the_place_of_what_was_there)
     }
     twl_state_free(&copied);
 }
-END_TEST
 
 /* ---- damage ------------------------------------------------------------------------------------ */
 
-START_TEST(damage_to_one_slot_loses_nothing)
+TEST(damage_to_one_slot_loses_nothing)
 {
     for (unsigned changes = 0; changes < 2; changes++)
         for (unsigned slot = 0; slot < 2; slot++) {
@@ -444,9 +435,8 @@ START_TEST(damage_to_one_slot_loses_nothing)
             assert_text("precious");
         }
 }
-END_TEST
 
-START_TEST(the_next_change_repairs_a_damaged_slot)
+TEST(the_next_change_repairs_a_damaged_slot)
 {
     for (unsigned changes = 0; changes < 4; changes++)
         for (unsigned slot = 0; slot < 2; slot++) {
@@ -457,9 +447,8 @@ START_TEST(the_next_change_repairs_a_damaged_slot)
             assert_text(changes % 2 ? "odd" : "even");
         }
 }
-END_TEST
 
-START_TEST(damage_to_both_slots_is_reported)
+TEST(damage_to_both_slots_is_reported)
 {
     struct state state;
     damage_slot(0);
@@ -470,9 +459,8 @@ START_TEST(damage_to_both_slots_is_reported)
     ck_assert_str_eq(report.file, STATE_NAME);
     ck_assert_int_eq(twl_state_change(io, edit_nothing, NULL, NULL), TWINLOG_ECORRUPT);
 }
-END_TEST
 
-START_TEST(a_file_that_was_truncated_is_read_as_far_as_it_goes)
+TEST(a_file_that_was_truncated_is_read_as_far_as_it_goes)
 {
     struct state state;
     change_text("precious");
@@ -487,9 +475,8 @@ START_TEST(a_file_that_was_truncated_is_read_as_far_as_it_goes)
     ck_assert_int_eq(truncate(path, 0), 0);
     ck_assert_int_eq(twl_state_read(io, &state, &report), TWINLOG_ECORRUPT);
 }
-END_TEST
 
-START_TEST(a_state_of_a_newer_version_is_left_alone)
+TEST(a_state_of_a_newer_version_is_left_alone)
 {
     unsigned char block[SEGMENT_HEADER_BYTES];
     struct segment_header header = { .sequence = 1, .bytes = SEGMENT_MIN_BYTES, .incompatible = 1u << 31 };
@@ -504,9 +491,8 @@ START_TEST(a_state_of_a_newer_version_is_left_alone)
     ck_assert_uint_eq(report.finding, TWINLOG_FOUND_NEWER_FORMAT);
     ck_assert_int_eq(twl_state_change(io, edit_nothing, NULL, NULL), TWINLOG_EVERSION);
 }
-END_TEST
 
-START_TEST(a_state_that_cannot_be_opened_says_why)
+TEST(a_state_that_cannot_be_opened_says_why)
 {
     struct state state;
     ck_assert_int_eq(unlink(path), 0);
@@ -516,7 +502,6 @@ START_TEST(a_state_that_cannot_be_opened_says_why)
     ck_assert_int_eq(report.error, -EISDIR);
     ck_assert_int_eq(rmdir(path), 0);
 }
-END_TEST
 
 /* ---- several processes ------------------------------------------------------------------------- */
 
@@ -576,7 +561,7 @@ static int count_d(void)
     return count_up("d");
 }
 
-START_TEST(no_change_of_several_processes_is_lost_and_readers_see_them_in_order)
+TEST(no_change_of_several_processes_is_lost_and_readers_see_them_in_order)
 {
     static int (*const bodies[CHANGERS])(void) = { count_a, count_b, count_c, count_d };
     static const char *const names[CHANGERS] = { "a", "b", "c", "d" };
@@ -606,7 +591,6 @@ START_TEST(no_change_of_several_processes_is_lost_and_readers_see_them_in_order)
     twl_state_free(&state);
     ck_assert_msg(file_bytes() > 2 * STATE_MIN_SLOT_BYTES, "it had to grow meanwhile");
 }
-END_TEST
 
 /* A lock that is taken only after another process has put a larger file in the place of the one to be
  * locked. */
@@ -629,7 +613,7 @@ static int lock_late(struct io_file *file, enum io_lock which, bool is_exclusive
     return late.real->lock(file, which, is_exclusive);
 }
 
-START_TEST(a_change_that_waited_for_a_file_that_was_replaced_changes_the_new_one)
+TEST(a_change_that_waited_for_a_file_that_was_replaced_changes_the_new_one)
 {
     struct state state;
     late.real = io->ops;
@@ -645,9 +629,8 @@ START_TEST(a_change_that_waited_for_a_file_that_was_replaced_changes_the_new_one
     ck_assert_msg(twl_state_find(&state, STATE_VALUE, "large 9", &entry), "the other change is there too");
     twl_state_free(&state);
 }
-END_TEST
 
-START_TEST(a_state_may_be_read_where_it_may_not_be_changed)
+TEST(a_state_may_be_read_where_it_may_not_be_changed)
 {
     uid_t user = geteuid();
     ck_assert_int_eq(chmod(log_parent, 0755), 0);
@@ -659,44 +642,4 @@ START_TEST(a_state_may_be_read_where_it_may_not_be_changed)
     ck_assert_int_eq(seteuid(user), 0);
     twl_state_free(&state);
     ck_assert_int_eq(rc, -EACCES);
-}
-END_TEST
-
-Suite *state_suite(void)
-{
-    Suite *suite = suite_create("state");
-    TCase *entries = tcase_create("entries");
-    tcase_add_test(entries, an_entry_is_put_replaced_and_removed);
-    tcase_add_test(entries, cursors_and_values_have_names_of_their_own);
-    tcase_add_test(entries, a_name_has_1_to_63_bytes);
-    tcase_add_test(entries, a_value_has_up_to_4096_bytes_and_a_cursor_8);
-    tcase_add_test(entries, a_full_state_takes_no_more_and_can_still_shrink);
-    tcase_add_test(entries, entries_stay_in_order_whatever_is_done_to_them);
-    tcase_add_test(entries, the_slowest_cursor_is_known_and_values_are_none);
-    tcase_add_test(entries, cursors_are_moved_between_two_bounds);
-    suite_add_tcase(suite, entries);
-    TCase *none = tcase_create("no file");
-    tcase_add_checked_fixture(none, make_place, remove_place);
-    tcase_add_test(none, where_there_is_no_state_there_is_none);
-    suite_add_tcase(suite, none);
-    TCase *file = tcase_create("file");
-    tcase_set_timeout(file, 60); /* several processes sync and read the disk, one after the other */
-    tcase_add_checked_fixture(file, make_state, remove_place);
-    tcase_add_test(file, a_new_state_is_empty_and_twice_there);
-    tcase_add_test(file, a_change_is_read_back_and_handed_back);
-    tcase_add_test(file, the_head_is_changed_with_the_rest);
-    tcase_add_test(file, an_edit_that_gives_up_changes_nothing);
-    tcase_add_test(file, a_state_grows_to_the_limit);
-    tcase_add_test(file, a_copy_is_a_state_of_its_own_in_the_place_of_what_was_there);
-    tcase_add_test(file, damage_to_one_slot_loses_nothing);
-    tcase_add_test(file, the_next_change_repairs_a_damaged_slot);
-    tcase_add_test(file, damage_to_both_slots_is_reported);
-    tcase_add_test(file, a_file_that_was_truncated_is_read_as_far_as_it_goes);
-    tcase_add_test(file, a_state_of_a_newer_version_is_left_alone);
-    tcase_add_test(file, a_state_that_cannot_be_opened_says_why);
-    tcase_add_test(file, no_change_of_several_processes_is_lost_and_readers_see_them_in_order);
-    tcase_add_test(file, a_change_that_waited_for_a_file_that_was_replaced_changes_the_new_one);
-    tcase_add_test(file, a_state_may_be_read_where_it_may_not_be_changed);
-    suite_add_tcase(suite, file);
-    return suite;
 }

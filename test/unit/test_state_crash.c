@@ -276,7 +276,9 @@ static void work(uint64_t seed, int lie)
     simdisk_destroy(machine.disk);
 }
 
-START_TEST(a_crash_leaves_the_old_state_or_the_new_one)
+CASE("crashes", NULL, NULL);
+
+TEST(a_crash_leaves_the_old_state_or_the_new_one)
 {
     uint64_t seed = test_seed();
     for (uint64_t i = 0; i < 6 && violations == 0; i++)
@@ -284,9 +286,8 @@ START_TEST(a_crash_leaves_the_old_state_or_the_new_one)
     ck_assert_uint_eq(violations, 0);
     ck_assert_uint_gt(images, 500);
 }
-END_TEST
 
-START_TEST(a_disk_that_lies_is_found_out)
+TEST_LOOP(a_disk_that_lies_is_found_out, 2)
 {
     static const enum simdisk_op lies[] = { SIM_SYNC, SIM_SYNC_DIR };
     is_expected = true;
@@ -294,7 +295,6 @@ START_TEST(a_disk_that_lies_is_found_out)
         work(seed, (int)lies[_i]);
     ck_assert_uint_gt(violations, 0);
 }
-END_TEST
 
 /* ---- faults ------------------------------------------------------------------------------------ */
 
@@ -379,24 +379,24 @@ static uint64_t fail_everywhere(int64_t from, int64_t to)
     return points;
 }
 
-START_TEST(a_fault_anywhere_leaves_the_old_state_or_the_new_one)
+CASE("faults", NULL, NULL);
+
+TEST(a_fault_anywhere_leaves_the_old_state_or_the_new_one)
 {
     int64_t small = find_number(100, 9000);
     ck_assert_uint_ge(fail_everywhere(small, small + 50),
                       9); /* open, lock, links, size, read, 2 writes, 2 syncs */
     ck_assert_uint_eq(violations, 0);
 }
-END_TEST
 
-START_TEST(a_fault_anywhere_while_the_file_grows_leaves_the_old_state_or_the_new_one)
+TEST(a_fault_anywhere_while_the_file_grows_leaves_the_old_state_or_the_new_one)
 {
     int64_t small = find_number(100, 9000), large = find_number(20000, 100000);
     ck_assert_uint_ge(fail_everywhere(small, large), 16);
     ck_assert_uint_eq(violations, 0);
 }
-END_TEST
 
-START_TEST(a_fault_anywhere_in_the_making_leaves_no_state_or_an_empty_one)
+TEST(a_fault_anywhere_in_the_making_leaves_no_state_or_an_empty_one)
 {
     uint64_t seed = test_seed();
     bool has_failed = true;
@@ -418,9 +418,8 @@ START_TEST(a_fault_anywhere_in_the_making_leaves_no_state_or_an_empty_one)
     ck_assert_uint_gt(nth, 9);
     ck_assert_uint_eq(violations, 0);
 }
-END_TEST
 
-START_TEST(a_fault_while_reading_is_an_error_and_no_damage)
+TEST(a_fault_while_reading_is_an_error_and_no_damage)
 {
     struct machine machine = start(test_seed());
     ck_assert_int_eq(create_state(&machine), 0);
@@ -447,9 +446,8 @@ START_TEST(a_fault_while_reading_is_an_error_and_no_damage)
     io->ops->destroy(io);
     simdisk_destroy(machine.disk);
 }
-END_TEST
 
-START_TEST(a_full_disk_refuses_to_grow_and_keeps_the_state)
+TEST(a_full_disk_refuses_to_grow_and_keeps_the_state)
 {
     struct machine machine = start(test_seed());
     int64_t small = find_number(100, 9000), large = find_number(20000, 100000);
@@ -466,9 +464,8 @@ START_TEST(a_full_disk_refuses_to_grow_and_keeps_the_state)
     ck_assert_uint_eq(violations, 0);
     simdisk_destroy(machine.disk);
 }
-END_TEST
 
-START_TEST(a_wait_too_long_for_another_change_gives_up)
+TEST(a_wait_too_long_for_another_change_gives_up)
 {
     struct machine machine = start(test_seed());
     ck_assert_int_eq(create_state(&machine), 0);
@@ -484,23 +481,4 @@ START_TEST(a_wait_too_long_for_another_change_gives_up)
     ck_assert_int_eq(change_to(&machine, 1), 0);
     other->ops->destroy(other);
     simdisk_destroy(machine.disk);
-}
-END_TEST
-
-Suite *state_crash_suite(void)
-{
-    Suite *suite = suite_create("state_crash");
-    TCase *crashes = tcase_create("crashes");
-    tcase_add_test(crashes, a_crash_leaves_the_old_state_or_the_new_one);
-    tcase_add_loop_test(crashes, a_disk_that_lies_is_found_out, 0, 2);
-    suite_add_tcase(suite, crashes);
-    TCase *faults = tcase_create("faults");
-    tcase_add_test(faults, a_fault_anywhere_leaves_the_old_state_or_the_new_one);
-    tcase_add_test(faults, a_fault_anywhere_while_the_file_grows_leaves_the_old_state_or_the_new_one);
-    tcase_add_test(faults, a_fault_anywhere_in_the_making_leaves_no_state_or_an_empty_one);
-    tcase_add_test(faults, a_fault_while_reading_is_an_error_and_no_damage);
-    tcase_add_test(faults, a_full_disk_refuses_to_grow_and_keeps_the_state);
-    tcase_add_test(faults, a_wait_too_long_for_another_change_gives_up);
-    suite_add_tcase(suite, faults);
-    return suite;
 }

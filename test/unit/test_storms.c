@@ -19,7 +19,6 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#define SUITE_NAME "storms"
 #define KIB 1024u
 
 static const struct twinlog_terms written = { sizeof(written), 0, TWINLOG_LEVEL_WRITTEN, 0, 0, NULL };
@@ -66,7 +65,9 @@ static int call_each(struct twinlog *log, struct twinlog_queue *queue)
     return rc < 0 ? rc : request.result < 0 ? request.result : 8;
 }
 
-START_WAYS_TEST(signals_interrupt_no_call)
+CASE("in the middle of a call", logdir_make, logdir_remove);
+
+WAYS_TEST(signals_interrupt_no_call, LOG_IO_KINDS)
 {
     const struct itimerval often = { { 0, 400 }, { 0, 400 } }, never = { { 0, 0 }, { 0, 0 } };
     struct sigaction action = { .sa_handler = count_signal }, before;
@@ -96,7 +97,6 @@ START_WAYS_TEST(signals_interrupt_no_call)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, &verified), 0);
     ck_assert_uint_eq(verified, records);
 }
-END_WAYS_TEST
 
 /* ---- cancellation of a thread -------------------------------------------------------------------- */
 
@@ -123,7 +123,7 @@ static void *call_until_canceled(void *argument)
 }
 
 /* It ends between two calls. */
-START_WAYS_TEST(a_thread_is_not_canceled_inside_a_call)
+WAYS_TEST(a_thread_is_not_canceled_inside_a_call, LOG_IO_KINDS)
 {
     struct twinlog *log;
 
@@ -153,7 +153,6 @@ START_WAYS_TEST(a_thread_is_not_canceled_inside_a_call)
     log_close(log);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
-END_WAYS_TEST
 
 /* ---- the end of the process ---------------------------------------------------------------------- */
 
@@ -216,7 +215,7 @@ static int exit_in_between(void)
     exit(7);
 }
 
-START_WAYS_TEST(what_was_acknowledged_survives_the_end_of_the_process)
+WAYS_TEST(what_was_acknowledged_survives_the_end_of_the_process, LOG_IO_KINDS)
 {
     struct tally tally;
 
@@ -237,7 +236,6 @@ START_WAYS_TEST(what_was_acknowledged_survives_the_end_of_the_process)
     }
     munmap(acknowledged, 4096);
 }
-END_WAYS_TEST
 
 /* ---- a close beside all others ------------------------------------------------------------------- */
 
@@ -368,8 +366,10 @@ static void free_requests(void)
     ck_assert_int_eq(twinlog_queue_close(storm.queue), 0);
 }
 
+CASE("a close", gate_set_up, logdir_remove);
+
 /* The write of one of them waits, with it all others, until the close has begun. No call begins behind it. */
-START_WAYS_TEST(a_close_lets_everybody_finish)
+WAYS_TEST(a_close_lets_everybody_finish, LOG_IO_KINDS)
 {
     static unsigned numbers[CALLERS];
     pthread_t threads[CALLERS], closer;
@@ -406,20 +406,5 @@ START_WAYS_TEST(a_close_lets_everybody_finish)
         ck_assert_uint_eq(verified, atomic_load(&storm.accepted));
     }
 }
-END_WAYS_TEST
 
 /* ---- suite --------------------------------------------------------------------------------------- */
-
-Suite *storms_suite(void)
-{
-    Suite *suite = suite_create(SUITE_NAME);
-    TCase *tests = logdir_case(suite, "in the middle of a call", logdir_make);
-
-    tcase_add_loop_test(tests, signals_interrupt_no_call, 0, LOG_IO_KINDS);
-    tcase_add_loop_test(tests, a_thread_is_not_canceled_inside_a_call, 0, LOG_IO_KINDS);
-    tcase_add_loop_test(tests, what_was_acknowledged_survives_the_end_of_the_process, 0, LOG_IO_KINDS);
-
-    tests = logdir_case(suite, "a close", gate_set_up);
-    tcase_add_loop_test(tests, a_close_lets_everybody_finish, 0, LOG_IO_KINDS);
-    return suite;
-}

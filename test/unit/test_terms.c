@@ -20,7 +20,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SUITE_NAME "terms"
 #define KIB 1024u
 
 static unsigned char bytes[4096 * KIB];
@@ -103,7 +102,9 @@ static unsigned count_line(struct twinlog *log)
 
 /* ---- tries --------------------------------------------------------------------------------------- */
 
-START_TEST(a_try_does_not_wait_and_leaves_nothing_behind)
+CASE("tries", gate_set_up, logdir_remove);
+
+TEST(a_try_does_not_wait_and_leaves_nothing_behind)
 {
     struct twinlog *log = open_small(0);
     const uint64_t last = fill_buffers(log);
@@ -118,10 +119,9 @@ START_TEST(a_try_does_not_wait_and_leaves_nothing_behind)
     ck_assert_uint_eq(twinlog_durable_lsn(log), lsn);
     log_close(log);
 }
-END_TEST
 
 /* No call waits for anything: still a try that found no room has some made. */
-START_WAYS_TEST(a_later_try_succeeds)
+WAYS_TEST(a_later_try_succeeds, LOG_IO_KINDS)
 {
     uint64_t lsn, count = 0;
     struct twinlog *log;
@@ -142,10 +142,9 @@ START_WAYS_TEST(a_later_try_succeeds)
     ck_assert_int_eq(twinlog_sync(log), 0);
     log_close(log);
 }
-END_WAYS_TEST
 
 /* The next segment would be smaller than what the record needs. */
-START_TEST(a_later_try_succeeds_with_a_record_that_needs_a_large_segment)
+TEST(a_later_try_succeeds_with_a_record_that_needs_a_large_segment)
 {
     struct twinlog *log = log_open(NULL);
     uint64_t lsn;
@@ -155,7 +154,6 @@ START_TEST(a_later_try_succeeds_with_a_record_that_needs_a_large_segment)
     log_close(log);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
-END_TEST
 
 /* ---- room ---------------------------------------------------------------------------------------- */
 
@@ -198,9 +196,11 @@ static void append_by_tries(struct twinlog *log, size_t size)
     ck_assert_int_eq(rc, 0);
 }
 
+CASE("room", gate_set_up, logdir_remove);
+
 /* A caller that tries again only when it is told to. Buffers are full, segments are not ready, all reservations are
  * taken. */
-START_WAYS_TEST(a_try_that_was_refused_is_told_of_room)
+WAYS_TEST(a_try_that_was_refused_is_told_of_room, LOG_IO_KINDS)
 {
     struct twinlog_reservation places[256], place;
     const struct twinlog_entry entry = { .size = 8 };
@@ -222,9 +222,8 @@ START_WAYS_TEST(a_try_that_was_refused_is_told_of_room)
     log_close(log);
     close(room_fd);
 }
-END_WAYS_TEST
 
-START_TEST(room_is_not_told_while_there_is_none)
+TEST(room_is_not_told_while_there_is_none)
 {
     struct pollfd fd = { .events = POLLIN };
     struct twinlog *log = open_and_listen(log_options(0, TWINLOG_BUFFERED));
@@ -241,7 +240,6 @@ START_TEST(room_is_not_told_while_there_is_none)
     log_close(log);
     close(room_fd);
 }
-END_TEST
 
 static void *reserve_until(void *argument)
 {
@@ -257,7 +255,7 @@ static void *reserve_until(void *argument)
 
 /* The last of the 256 reservations is taken by a call that finds no place and is canceled. Here nothing else wakes it,
  * and no buffer is swapped meanwhile. */
-START_TEST(a_try_is_told_of_a_reservation_that_found_no_place)
+TEST(a_try_is_told_of_a_reservation_that_found_no_place)
 {
     struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
     struct twinlog_reservation places[255], place;
@@ -293,7 +291,6 @@ START_TEST(a_try_is_told_of_a_reservation_that_found_no_place)
     log_close(log);
     close(room_fd);
 }
-END_TEST
 
 static _Atomic bool is_done;
 
@@ -307,7 +304,7 @@ static void *pause_again_and_again(void *argument)
     return NULL;
 }
 
-START_TEST(a_try_that_a_truncation_refuses_is_told_of_its_end)
+TEST(a_try_that_a_truncation_refuses_is_told_of_its_end)
 {
     struct twinlog *log = open_and_listen(log_options(0, 0));
     pthread_t thread;
@@ -323,11 +320,12 @@ START_TEST(a_try_that_a_truncation_refuses_is_told_of_its_end)
     log_close(log);
     close(room_fd);
 }
-END_TEST
 
 /* ---- deadlines ----------------------------------------------------------------------------------- */
 
-START_TEST(a_deadline_is_kept_while_the_disk_hangs)
+CASE("deadlines", gate_set_up, logdir_remove);
+
+TEST(a_deadline_is_kept_while_the_disk_hangs)
 {
     struct twinlog *log = open_small(0);
     uint64_t lsn = 0, second = 0;
@@ -345,9 +343,8 @@ START_TEST(a_deadline_is_kept_while_the_disk_hangs)
     ck_assert_uint_eq(twinlog_durable_lsn(log), 2);
     log_close(log);
 }
-END_TEST
 
-START_TEST(with_full_buffers_nothing_happens_by_the_deadline)
+TEST(with_full_buffers_nothing_happens_by_the_deadline)
 {
     struct twinlog *log = open_small(0);
     const uint64_t last = fill_buffers(log);
@@ -369,9 +366,8 @@ START_TEST(with_full_buffers_nothing_happens_by_the_deadline)
     ck_assert_int_eq(twinlog_sync(log), 0);
     log_close(log);
 }
-END_TEST
 
-START_TEST(a_deadline_is_kept_while_a_segment_is_made)
+TEST(a_deadline_is_kept_while_a_segment_is_made)
 {
     struct twinlog *log = open_small(0);
     uint64_t lsn = 0;
@@ -389,11 +385,10 @@ START_TEST(a_deadline_is_kept_while_a_segment_is_made)
     ck_assert_int_eq(append(log, 7000, until(TWINLOG_LEVEL_DURABLE, 120000), &lsn), 0);
     log_close(log);
 }
-END_TEST
 
 /* A truncation has it while it waits for those that are inside, and they may wait for a segment of the thread that sees
  * to what is kept. */
-START_TEST(a_segment_is_made_while_another_thread_has_the_head)
+TEST(a_segment_is_made_while_another_thread_has_the_head)
 {
     struct twinlog_options options = log_options(0, 0);
     struct twinlog *log;
@@ -410,10 +405,9 @@ START_TEST(a_segment_is_made_while_another_thread_has_the_head)
     ck_assert_uint_gt(log_stat(log).rolls, 3);
     log_close(log);
 }
-END_TEST
 
 /* A thread with a deadline does not commit. It says that another one must. */
-START_WAYS_TEST(with_a_deadline_everything_works)
+WAYS_TEST(with_a_deadline_everything_works, LOG_IO_KINDS)
 {
     struct twinlog *log;
     uint64_t lsn;
@@ -437,9 +431,8 @@ START_WAYS_TEST(with_a_deadline_everything_works)
     log_close(log);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
-END_WAYS_TEST
 
-START_TEST(a_deadline_that_has_passed_does_not_hold_up_a_record)
+TEST(a_deadline_that_has_passed_does_not_hold_up_a_record)
 {
     struct twinlog *log = open_small(0);
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
@@ -453,7 +446,6 @@ START_TEST(a_deadline_that_has_passed_does_not_hold_up_a_record)
     ck_assert_int_eq(twinlog_wait(log, lsn, TWINLOG_LEVEL_DURABLE, twinlog_deadline(120000)), 0);
     log_close(log);
 }
-END_TEST
 
 /* ---- cancelling ---------------------------------------------------------------------------------- */
 
@@ -481,8 +473,10 @@ static void *append_until_canceled(void *argument)
     return NULL;
 }
 
+CASE("cancelling", gate_set_up, logdir_remove);
+
 /* Those with a record that has a place, and those that wait for one. */
-START_TEST(one_token_cancels_many_calls)
+TEST_LOOP(one_token_cancels_many_calls, 2)
 {
     struct twinlog *log = open_small(0);
     const uint64_t last = _i ? fill_buffers(log) : 0;
@@ -510,9 +504,8 @@ START_TEST(one_token_cancels_many_calls)
     ck_assert_uint_eq(twinlog_durable_lsn(log), twinlog_last_lsn(log));
     log_close(log);
 }
-END_TEST
 
-START_TEST(a_canceled_token_stays_canceled)
+TEST(a_canceled_token_stays_canceled)
 {
     struct twinlog *log = open_small(0);
     struct twinlog_cancel cancel = { 0 }, other = { 0 };
@@ -532,7 +525,6 @@ START_TEST(a_canceled_token_stays_canceled)
     ck_assert_uint_eq(twinlog_durable_lsn(log), twinlog_last_lsn(log));
     log_close(log);
 }
-END_TEST
 
 /* ---- one behind the other ------------------------------------------------------------------------ */
 
@@ -580,9 +572,11 @@ static void *append_one(void *argument)
     return NULL;
 }
 
+CASE("one behind the other", gate_set_up, logdir_remove);
+
 /* 4 MiB and small ones, one of which is being written. A record that comes meanwhile is in the next group: so no call
  * waits for more than the write that is going on and its own, whichever was there first. */
-START_TEST(the_largest_record_and_small_ones_wait_for_one_write_of_each_other)
+TEST_LOOP(the_largest_record_and_small_ones_wait_for_one_write_of_each_other, 2)
 {
     struct twinlog_options options = log_options(0, 0);
     pthread_t first, threads[FEW];
@@ -613,10 +607,9 @@ START_TEST(the_largest_record_and_small_ones_wait_for_one_write_of_each_other)
     ck_assert_uint_eq(log_stat(pair_log).groups, groups + 2);
     log_close(pair_log);
 }
-END_TEST
 
 /* In a log with buffers that are always full, also where the record needs a segment that is not there yet. */
-START_TEST(a_large_record_gets_in_among_many_small_ones)
+TEST_LOOP(a_large_record_gets_in_among_many_small_ones, 2)
 {
     struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
     const size_t large = _i ? 60 * KIB : 8 * KIB;
@@ -648,7 +641,6 @@ START_TEST(a_large_record_gets_in_among_many_small_ones)
     ck_assert_uint_le(most, 1000);
     log_close(crowd.log);
 }
-END_TEST
 
 static void *append_queued(void *argument)
 {
@@ -660,7 +652,7 @@ static void *append_queued(void *argument)
 
 #define QUEUED 5u
 
-START_TEST(the_first_to_wait_is_the_first_served)
+TEST(the_first_to_wait_is_the_first_served)
 {
     struct twinlog *log = open_small(0);
     struct queued queued[QUEUED];
@@ -679,10 +671,9 @@ START_TEST(the_first_to_wait_is_the_first_served)
     }
     log_close(log);
 }
-END_TEST
 
 /* On a disk that is full one record does not fit, and gets its error; the others still do. */
-START_TEST(one_that_is_refused_does_not_hold_up_the_others)
+TEST(one_that_is_refused_does_not_hold_up_the_others)
 {
     struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
     struct queued large[4];
@@ -712,9 +703,10 @@ START_TEST(one_that_is_refused_does_not_hold_up_the_others)
     ck_assert_int_eq(append(log, 115 * KIB, until(0, 120000), &lsn), 0);
     log_close(log);
 }
-END_TEST
 
-START_TEST(a_try_hears_that_the_disk_is_full)
+CASE("tries", gate_set_up, logdir_remove);
+
+TEST(a_try_hears_that_the_disk_is_full)
 {
     struct twinlog_options options = log_options(0, TWINLOG_BUFFERED);
     struct twinlog *log;
@@ -732,7 +724,6 @@ START_TEST(a_try_hears_that_the_disk_is_full)
     ck_assert_uint_eq(lsn, twinlog_last_lsn(log));
     log_close(log);
 }
-END_TEST
 
 /* ---- inside -------------------------------------------------------------------------------------- */
 
@@ -752,7 +743,9 @@ static uint32_t others_inside(struct twinlog *log)
     return atomic_load(&log->inside) / INSIDE_OTHER;
 }
 
-START_TEST(a_thousand_calls_hold_up_no_other)
+CASE("inside", gate_set_up, logdir_remove);
+
+TEST(a_thousand_calls_hold_up_no_other)
 {
     static pthread_t threads[CALLS];
     struct twinlog *log = log_open(NULL);
@@ -773,7 +766,6 @@ START_TEST(a_thousand_calls_hold_up_no_other)
     ck_assert_int_eq(append(log, 100, at_level(TWINLOG_LEVEL_DURABLE), &lsn), 0);
     log_close(log);
 }
-END_TEST
 
 static void *append_held_up(void *context)
 {
@@ -784,7 +776,7 @@ static void *append_held_up(void *context)
 }
 
 /* As by a truncation. Close waits for all that are counted. */
-START_TEST(a_call_that_is_held_up_is_inside)
+TEST(a_call_that_is_held_up_is_inside)
 {
     struct twinlog *log = log_open(NULL);
     struct call visit;
@@ -802,7 +794,6 @@ START_TEST(a_call_that_is_held_up_is_inside)
     ck_assert_uint_eq(twinlog_durable_lsn(log), 1);
     log_close(log);
 }
-END_TEST
 
 struct held_up {
     struct twinlog *log;
@@ -822,7 +813,7 @@ static void *append_held_up_until_canceled(void *context)
 }
 
 /* A truncation may wait for a reservation, which only the caller of these may be able to commit. */
-START_TEST(terms_hold_while_a_truncation_holds_up_the_call)
+TEST(terms_hold_while_a_truncation_holds_up_the_call)
 {
     struct twinlog *log = log_open(NULL);
     const struct twinlog_entry entry = { .data = "x", .size = 1 }, room = { .size = 8 };
@@ -859,47 +850,5 @@ START_TEST(terms_hold_while_a_truncation_holds_up_the_call)
     ck_assert_uint_eq(twinlog_last_lsn(log), 1);
     log_close(log);
 }
-END_TEST
 
 /* ---- suite --------------------------------------------------------------------------------------- */
-
-Suite *terms_suite(void)
-{
-    Suite *suite = suite_create(SUITE_NAME);
-    TCase *tests = logdir_case(suite, "tries", gate_set_up);
-
-    tcase_add_test(tests, a_try_does_not_wait_and_leaves_nothing_behind);
-    tcase_add_loop_test(tests, a_later_try_succeeds, 0, LOG_IO_KINDS);
-    tcase_add_test(tests, a_try_hears_that_the_disk_is_full);
-    tcase_add_test(tests, a_later_try_succeeds_with_a_record_that_needs_a_large_segment);
-
-    tests = logdir_case(suite, "room", gate_set_up);
-    tcase_add_loop_test(tests, a_try_that_was_refused_is_told_of_room, 0, LOG_IO_KINDS);
-    tcase_add_test(tests, room_is_not_told_while_there_is_none);
-    tcase_add_test(tests, a_try_is_told_of_a_reservation_that_found_no_place);
-    tcase_add_test(tests, a_try_that_a_truncation_refuses_is_told_of_its_end);
-
-    tests = logdir_case(suite, "deadlines", gate_set_up);
-    tcase_add_test(tests, a_deadline_is_kept_while_the_disk_hangs);
-    tcase_add_test(tests, with_full_buffers_nothing_happens_by_the_deadline);
-    tcase_add_test(tests, a_deadline_is_kept_while_a_segment_is_made);
-    tcase_add_test(tests, a_segment_is_made_while_another_thread_has_the_head);
-    tcase_add_loop_test(tests, with_a_deadline_everything_works, 0, LOG_IO_KINDS);
-    tcase_add_test(tests, a_deadline_that_has_passed_does_not_hold_up_a_record);
-
-    tests = logdir_case(suite, "cancelling", gate_set_up);
-    tcase_add_loop_test(tests, one_token_cancels_many_calls, 0, 2);
-    tcase_add_test(tests, a_canceled_token_stays_canceled);
-
-    tests = logdir_case(suite, "one behind the other", gate_set_up);
-    tcase_add_loop_test(tests, the_largest_record_and_small_ones_wait_for_one_write_of_each_other, 0, 2);
-    tcase_add_loop_test(tests, a_large_record_gets_in_among_many_small_ones, 0, 2);
-    tcase_add_test(tests, the_first_to_wait_is_the_first_served);
-    tcase_add_test(tests, one_that_is_refused_does_not_hold_up_the_others);
-
-    tests = logdir_case(suite, "inside", gate_set_up);
-    tcase_add_test(tests, a_thousand_calls_hold_up_no_other);
-    tcase_add_test(tests, a_call_that_is_held_up_is_inside);
-    tcase_add_test(tests, terms_hold_while_a_truncation_holds_up_the_call);
-    return suite;
-}

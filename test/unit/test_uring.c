@@ -122,7 +122,9 @@ static void end_emptying(pthread_t thread)
     close(pipe_of.to);
 }
 
-START_TEST(a_write_that_does_not_come_back_is_asked_for_again)
+CASE("nudge", NULL, NULL);
+
+TEST_LOOP(a_write_that_does_not_come_back_is_asked_for_again, 2)
 {
     const bool is_linked = _i == 1;
     struct io *io;
@@ -147,9 +149,8 @@ START_TEST(a_write_that_does_not_come_back_is_asked_for_again)
     end_emptying(thread);
     io->ops->destroy(io);
 }
-END_TEST
 
-START_TEST(a_write_of_many_that_does_not_come_back_is_asked_for_again)
+TEST(a_write_of_many_that_does_not_come_back_is_asked_for_again)
 {
     struct io_write writes[2], *done;
     struct io_ring *ring;
@@ -176,7 +177,6 @@ START_TEST(a_write_of_many_that_does_not_come_back_is_asked_for_again)
     end_emptying(thread);
     twl_io_ring_destroy(ring);
 }
-END_TEST
 
 /* ---- the ring, or a call ------------------------------------------------------------------------- */
 
@@ -199,7 +199,9 @@ static unsigned run_trial(uint64_t first_ns, uint64_t second_ns)
     return turns;
 }
 
-START_TEST(a_way_is_left_when_the_other_one_is_quicker)
+CASE("quicker", NULL, NULL);
+
+TEST(a_way_is_left_when_the_other_one_is_quicker)
 {
     static const struct {
         uint64_t first_ns, second_ns;
@@ -217,9 +219,8 @@ START_TEST(a_way_is_left_when_the_other_one_is_quicker)
         ck_assert_msg(twl_quicker_is_second(&quicker) == trials[i].is_second, "trial %u", i);
     }
 }
-END_TEST
 
-START_TEST(in_a_trial_both_ways_get_as_many_even_turns_as_odd_ones)
+TEST(in_a_trial_both_ways_get_as_many_even_turns_as_odd_ones)
 {
     unsigned turns[2][2] = { 0 };
 
@@ -236,10 +237,9 @@ START_TEST(in_a_trial_both_ways_get_as_many_even_turns_as_odd_ones)
         ck_assert_uint_eq(turns[way][1], TRIALS / 2);
     }
 }
-END_TEST
 
 /* A large group takes four times as long as a small one. */
-START_TEST(large_groups_in_turn_with_small_ones_decide_nothing)
+TEST_LOOP(large_groups_in_turn_with_small_ones_decide_nothing, 4)
 {
     const unsigned large = (unsigned)_i / 2;
     const bool is_second_quicker = _i % 2;
@@ -252,9 +252,8 @@ START_TEST(large_groups_in_turn_with_small_ones_decide_nothing)
     ck_assert_uint_eq(quicker.turn, 0);
     ck_assert(twl_quicker_is_second(&quicker) == is_second_quicker);
 }
-END_TEST
 
-START_TEST(a_few_turns_that_take_long_decide_nothing)
+TEST(a_few_turns_that_take_long_decide_nothing)
 {
     begin_quicker();
     for (unsigned i = 0; i < 2 * TRIALS + LEAST_PAUSE; i++) {
@@ -264,9 +263,8 @@ START_TEST(a_few_turns_that_take_long_decide_nothing)
     ck_assert_uint_eq(quicker.turn, 0);
     ck_assert(twl_quicker_is_second(&quicker));
 }
-END_TEST
 
-START_TEST(trials_become_rare_while_they_change_nothing)
+TEST(trials_become_rare_while_they_change_nothing)
 {
     begin_quicker();
     for (unsigned pause = LEAST_PAUSE; pause < MOST_PAUSE; pause *= 2)
@@ -275,24 +273,4 @@ START_TEST(trials_become_rare_while_they_change_nothing)
     ck_assert_uint_eq(run_trial(2, 1), MOST_PAUSE);
     ck_assert_uint_eq(run_trial(2, 1), LEAST_PAUSE); /* the one before changed the way */
     ck_assert_uint_eq(run_trial(2, 1), 2 * LEAST_PAUSE);
-}
-END_TEST
-
-Suite *uring_suite(void)
-{
-    Suite *suite = suite_create("uring");
-    TCase *quick = tcase_create("quicker");
-    TCase *nudge = tcase_create("nudge");
-
-    tcase_set_timeout(nudge, 2 * PATIENCE_S);
-    tcase_add_loop_test(nudge, a_write_that_does_not_come_back_is_asked_for_again, 0, 2);
-    tcase_add_test(nudge, a_write_of_many_that_does_not_come_back_is_asked_for_again);
-    suite_add_tcase(suite, nudge);
-    tcase_add_test(quick, a_way_is_left_when_the_other_one_is_quicker);
-    tcase_add_test(quick, in_a_trial_both_ways_get_as_many_even_turns_as_odd_ones);
-    tcase_add_loop_test(quick, large_groups_in_turn_with_small_ones_decide_nothing, 0, 4);
-    tcase_add_test(quick, a_few_turns_that_take_long_decide_nothing);
-    tcase_add_test(quick, trials_become_rare_while_they_change_nothing);
-    suite_add_tcase(suite, quick);
-    return suite;
 }

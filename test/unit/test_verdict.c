@@ -523,7 +523,9 @@ static void check_cell(const struct row *row, enum where where)
         MUST(said.verified == RECORDS && said.found.errors == 1);
 }
 
-START_TEST(all_give_the_same_answer)
+CASE("table", set_up, logdir_remove);
+
+TEST_LOOP(all_give_the_same_answer, ROWS)
 {
     const struct row *row = &rows[_i];
     for (int where = row->is_not_in_newest ? MIDDLE : NEWEST; where < WHERES; where++) {
@@ -532,7 +534,6 @@ START_TEST(all_give_the_same_answer)
             break;
     }
 }
-END_TEST
 
 /* ---- left by a kill ------------------------------------------------------------------------------- */
 
@@ -563,7 +564,9 @@ static const struct killed_row {
 };
 #define KILLED_ROWS (sizeof(killed_rows) / sizeof(killed_rows[0]))
 
-START_TEST(what_a_kill_leaves_gets_one_answer)
+CASE("killed", set_up, logdir_remove);
+
+TEST_LOOP(what_a_kill_leaves_gets_one_answer, KILLED_ROWS)
 {
     const struct killed_row *row = &killed_rows[_i];
     const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
@@ -586,7 +589,6 @@ START_TEST(what_a_kill_leaves_gets_one_answer)
     MUST(said.lost == row->lost);
     MUST(row->error == 0 || said.stat_lsn == RECORDS);
 }
-END_TEST
 
 /* ---- in front of the head ------------------------------------------------------------------------- */
 
@@ -662,17 +664,18 @@ static void check_front(const struct front_row *row, unsigned at)
     MUST(row->verify != 0 || (said.found.count == 0 && said.verified == RECORDS - first_lsn + 1));
 }
 
-START_TEST(what_was_removed_is_not_missed)
+CASE("front", set_up, logdir_remove);
+
+TEST_RANGE(what_was_removed_is_not_missed, NEWEST, MIDDLE + 1)
 {
     const unsigned at = _i == NEWEST ? segment_count - 1 : segment_count / 2;
     remove_front(&segments[at]);
     for (unsigned i = 0; i < FRONT_ROWS; i++)
         check_front(&front_rows[i], at);
 }
-END_TEST
 
 /* The state file has the head, also if the segment of it has lost its header. */
-START_TEST(what_was_removed_does_not_come_back)
+TEST_RANGE(what_was_removed_does_not_come_back, NEWEST, MIDDLE + 1)
 {
     const unsigned at = _i == NEWEST ? segment_count - 1 : segment_count / 2;
     struct answers said;
@@ -686,10 +689,9 @@ START_TEST(what_was_removed_does_not_come_back)
     ck_assert_uint_eq(said.verified, RECORDS - first_lsn + 1);
     ck_assert_uint_eq(said.lost, 0);
 }
-END_TEST
 
 /* There no other segment tells which one this is, and it begins with the first group of the log. */
-START_TEST(what_was_removed_does_not_come_back_in_one_segment)
+TEST(what_was_removed_does_not_come_back_in_one_segment)
 {
     struct twinlog_repair_result result = TWINLOG_REPAIR_RESULT_INIT;
     struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
@@ -706,7 +708,6 @@ START_TEST(what_was_removed_does_not_come_back_in_one_segment)
     ck_assert_uint_eq(result.first_lsn, 23);
     ck_assert_uint_eq(result.records, 8);
 }
-END_TEST
 
 static void append_more(struct twinlog *log, uint64_t count)
 {
@@ -715,7 +716,7 @@ static void append_more(struct twinlog *log, uint64_t count)
 }
 
 /* A log with damage in front of its head is written, sealed, truncated and copied as any other. */
-START_TEST(damage_in_front_of_the_head_hinders_nothing)
+TEST_RANGE(damage_in_front_of_the_head_hinders_nothing, NEWEST, MIDDLE + 1)
 {
     const unsigned at = _i == NEWEST ? segment_count - 1 : segment_count / 2;
     const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
@@ -747,7 +748,6 @@ START_TEST(damage_in_front_of_the_head_hinders_nothing)
     ck_assert_int_eq(twinlog_verify(repaired_dir, NULL, &records), 0);
     ck_assert_uint_eq(records, end_lsn - first_lsn + 1);
 }
-END_TEST
 
 /* Groups that a crash left behind a torn one, dead since the next opening. Sound, but not in the history. */
 static void leave_groups(uint64_t first, uint64_t last, uint64_t at)
@@ -781,7 +781,7 @@ static void leave_groups(uint64_t first, uint64_t last, uint64_t at)
     close(fd);
 }
 
-START_TEST(what_a_crash_left_does_not_come_back)
+TEST(what_a_crash_left_does_not_come_back)
 {
     static const unsigned char zeros[BLOCK_BYTES];
     const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
@@ -808,10 +808,9 @@ START_TEST(what_a_crash_left_does_not_come_back)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, &records), TWINLOG_ECORRUPT);
     ck_assert_int_eq(log_open_error(&options), TWINLOG_ECORRUPT);
 }
-END_TEST
 
 /* A group at the head may be torn, unless one behind it tells more. */
-START_TEST(the_way_to_the_head_must_be_told_durable)
+TEST_LOOP(the_way_to_the_head_must_be_told_durable, 2)
 {
     const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
     struct twinlog_trim_options trim = TWINLOG_TRIM_OPTIONS_INIT;
@@ -832,7 +831,6 @@ START_TEST(the_way_to_the_head_must_be_told_durable)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), expected);
     ck_assert_int_eq(look(&lsn), expected);
 }
-END_TEST
 
 static void append_batch(struct twinlog *log, uint64_t lsn)
 {
@@ -846,7 +844,7 @@ static void append_batch(struct twinlog *log, uint64_t lsn)
 }
 
 /* The head is in the first group of a segment; footer and index count all records of that group. */
-START_TEST(what_was_removed_is_not_missed_by_a_footer)
+TEST(what_was_removed_is_not_missed_by_a_footer)
 {
     const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
     struct twinlog_verify_options verifying = TWINLOG_VERIFY_OPTIONS_INIT;
@@ -872,10 +870,9 @@ START_TEST(what_was_removed_is_not_missed_by_a_footer)
     ck_assert_msg(found.count == 0, "%s", found.list[0].text);
     ck_assert_uint_eq(records, RECORDS - trim.before_lsn + 1);
 }
-END_TEST
 
 /* A segment without a header, behind the one of the head, is not taken for that one. */
-START_TEST(what_is_missing_at_the_head_is_told)
+TEST(what_is_missing_at_the_head_is_told)
 {
     const unsigned at = segment_count / 2;
     struct answers said;
@@ -887,7 +884,6 @@ START_TEST(what_is_missing_at_the_head_is_told)
     check_agreement("both", at, &said);
     ck_assert_uint_eq(said.lost, segments[at + 1].first_lsn - first_lsn);
 }
-END_TEST
 
 /* ---- what a crash may have discarded ---------------------------------------------------------------- */
 
@@ -946,9 +942,11 @@ static struct twinlog_repair_result repair_what_is_left(struct told *found, stru
     return result;
 }
 
+CASE("discarded", set_up, logdir_remove);
+
 /* A cursor proves that the second epoch had records; nothing tells whether those behind its place are dead. Without
  * the headers of their groups they are searched one by one, up to the cursor. */
-START_TEST(what_a_crash_may_have_discarded_is_not_saved)
+TEST_LOOP(what_a_crash_may_have_discarded_is_not_saved, 2)
 {
     static const unsigned char zeros[GROUP_HEADER_BYTES];
     const bool has_groups = _i == 0;
@@ -976,11 +974,10 @@ START_TEST(what_a_crash_may_have_discarded_is_not_saved)
         ck_assert_uint_eq(doubts[i]->offset, 4 * BLOCK_BYTES + (has_groups ? 0 : GROUP_HEADER_BYTES));
     }
 }
-END_TEST
 
 /* The second epoch goes on in the next segment. The footer of the first one says where its groups end; without the
  * footer nothing does. */
-START_TEST(what_a_crash_may_have_discarded_is_not_saved_in_front_of_a_segment)
+TEST_LOOP(what_a_crash_may_have_discarded_is_not_saved_in_front_of_a_segment, 2)
 {
     static const unsigned char large[18000];
     const bool has_footer = _i == 0;
@@ -1004,10 +1001,9 @@ START_TEST(what_a_crash_may_have_discarded_is_not_saved_in_front_of_a_segment)
     ck_assert((find_doubt(&losses) == NULL) == has_footer);
     ck_assert((find_doubt(&found) == NULL) == has_footer);
 }
-END_TEST
 
 /* Nothing but the cursor proves these: it was set in their epoch. No other one can have begun in front of them. */
-START_TEST(what_no_crash_can_have_discarded_is_saved)
+TEST(what_no_crash_can_have_discarded_is_saved)
 {
     const struct twinlog_options options = options_with(TWINLOG_BUFFERED);
     struct twinlog_terms terms = TWINLOG_TERMS_INIT;
@@ -1033,10 +1029,11 @@ START_TEST(what_no_crash_can_have_discarded_is_saved)
     ck_assert_uint_eq(losses.count, 1);
     ck_assert(is_lost(&losses, 9));
 }
-END_TEST
+
+CASE("table", set_up, logdir_remove);
 
 /* A file that is missing, then a record, then a header; and a file that does not belong here. */
-START_TEST(one_bad_place_hides_no_other)
+TEST(one_bad_place_hides_no_other)
 {
     const struct twinlog_segment *missing = &segments[1], *behind = &segments[2], *headless = &segments[3];
     struct answers said;
@@ -1056,29 +1053,4 @@ START_TEST(one_bad_place_hides_no_other)
     const uint64_t lost = missing->last_lsn - missing->first_lsn + 2;
     ck_assert_uint_eq(said.lost, lost);
     ck_assert_uint_eq(said.verified, RECORDS - lost);
-}
-END_TEST
-
-Suite *verdict_suite(void)
-{
-    Suite *suite = suite_create("verdict");
-    TCase *tests = logdir_case(suite, "table", set_up);
-    tcase_add_loop_test(tests, all_give_the_same_answer, 0, (int)ROWS);
-    tcase_add_test(tests, one_bad_place_hides_no_other);
-    TCase *killed = logdir_case(suite, "killed", set_up);
-    tcase_add_loop_test(killed, what_a_kill_leaves_gets_one_answer, 0, (int)KILLED_ROWS);
-    TCase *front = logdir_case(suite, "front", set_up);
-    tcase_add_loop_test(front, what_was_removed_is_not_missed, NEWEST, MIDDLE + 1);
-    tcase_add_loop_test(front, what_was_removed_does_not_come_back, NEWEST, MIDDLE + 1);
-    tcase_add_test(front, what_was_removed_does_not_come_back_in_one_segment);
-    tcase_add_test(front, what_a_crash_left_does_not_come_back);
-    tcase_add_loop_test(front, the_way_to_the_head_must_be_told_durable, 0, 2);
-    tcase_add_test(front, what_is_missing_at_the_head_is_told);
-    tcase_add_test(front, what_was_removed_is_not_missed_by_a_footer);
-    tcase_add_loop_test(front, damage_in_front_of_the_head_hinders_nothing, NEWEST, MIDDLE + 1);
-    TCase *discarded = logdir_case(suite, "discarded", set_up);
-    tcase_add_loop_test(discarded, what_a_crash_may_have_discarded_is_not_saved, 0, 2);
-    tcase_add_loop_test(discarded, what_a_crash_may_have_discarded_is_not_saved_in_front_of_a_segment, 0, 2);
-    tcase_add_test(discarded, what_no_crash_can_have_discarded_is_saved);
-    return suite;
 }

@@ -31,7 +31,9 @@ struct small {
     uint32_t size, first, second, third;
 };
 
-START_TEST(what_an_older_program_lacks_is_zero)
+CASE("rule", NULL, NULL);
+
+TEST(what_an_older_program_lacks_is_zero)
 {
     struct small own;
     const struct small given = { 12, 1, 2, 3 };
@@ -40,9 +42,8 @@ START_TEST(what_an_older_program_lacks_is_zero)
     ck_assert_int_eq(twl_versioned_take(&own, sizeof(own), NULL), 0);
     ck_assert_mem_eq(&own, (&(struct small){ .size = sizeof(own) }), sizeof(own));
 }
-END_TEST
 
-START_TEST(what_this_version_does_not_know_must_be_zero)
+TEST(what_this_version_does_not_know_must_be_zero)
 {
     struct small own = { .first = 77 };
     uint32_t given[6] = { sizeof(given), 1, 2, 3, 0, 0 };
@@ -53,9 +54,8 @@ START_TEST(what_this_version_does_not_know_must_be_zero)
     ck_assert_int_eq(twl_versioned_take(&own, sizeof(own), given), -E2BIG);
     ck_assert_uint_eq(own.first, 1); /* untouched */
 }
-END_TEST
 
-START_TEST(a_size_that_was_not_set_is_refused)
+TEST(a_size_that_was_not_set_is_refused)
 {
     struct small own, given = { 0 };
     const uint32_t bad[] = { 0, 4, 7, 65537, UINT32_MAX };
@@ -66,9 +66,8 @@ START_TEST(a_size_that_was_not_set_is_refused)
     }
     ck_assert(twl_versioned_is_set(NULL));
 }
-END_TEST
 
-START_TEST(an_output_keeps_its_size_and_gets_no_byte_behind_it)
+TEST(an_output_keeps_its_size_and_gets_no_byte_behind_it)
 {
     const struct small own = { sizeof(own), 1, 2, 3 };
     uint32_t ret[7];
@@ -82,7 +81,6 @@ START_TEST(an_output_keeps_its_size_and_gets_no_byte_behind_it)
     ck_assert_mem_eq(ret, ((uint32_t[]){ 24, 1, 2, 3, 0, 0, 0xa5a5a5a5 }), sizeof(ret));
     twl_versioned_give(NULL, &own, sizeof(own));
 }
-END_TEST
 
 /* ---- each structure ------------------------------------------------------------------------------ */
 
@@ -184,7 +182,9 @@ static const struct {
 };
 #define INPUTS (int)(sizeof(inputs) / sizeof(inputs[0]))
 
-START_TEST(an_input_of_any_version)
+CASE("structures", set_up, logdir_remove);
+
+TEST_LOOP(an_input_of_any_version, INPUTS)
 {
     unsigned char given[1024] = { 0 };
     const uint32_t bytes = inputs[_i].bytes;
@@ -208,7 +208,6 @@ START_TEST(an_input_of_any_version)
     ck_assert_int_eq(inputs[_i].call(given), -EINVAL);
     log_close(tested);
 }
-END_TEST
 
 static int get_stat(void *ret)
 {
@@ -274,7 +273,7 @@ static const struct {
 };
 #define OUTPUTS (int)(sizeof(outputs) / sizeof(outputs[0]))
 
-START_TEST(an_output_of_any_version)
+TEST_LOOP(an_output_of_any_version, OUTPUTS)
 {
     static _Alignas(16) unsigned char ret[65536];
     const uint32_t bytes = outputs[_i].bytes, sizes[] = { 8, bytes - 4, bytes, bytes + UNKNOWN_BYTES };
@@ -296,20 +295,4 @@ START_TEST(an_output_of_any_version)
     memset(ret, 0, sizeof(ret));
     ck_assert_int_eq(outputs[_i].call(ret), -EINVAL);
     log_close(tested);
-}
-END_TEST
-
-Suite *versioned_suite(void)
-{
-    Suite *suite = suite_create("versioned");
-    TCase *rule = tcase_create("rule");
-    tcase_add_test(rule, what_an_older_program_lacks_is_zero);
-    tcase_add_test(rule, what_this_version_does_not_know_must_be_zero);
-    tcase_add_test(rule, a_size_that_was_not_set_is_refused);
-    tcase_add_test(rule, an_output_keeps_its_size_and_gets_no_byte_behind_it);
-    suite_add_tcase(suite, rule);
-    TCase *structures = logdir_case(suite, "structures", set_up);
-    tcase_add_loop_test(structures, an_input_of_any_version, 0, INPUTS);
-    tcase_add_loop_test(structures, an_output_of_any_version, 0, OUTPUTS);
-    return suite;
 }

@@ -43,7 +43,9 @@ static uint64_t bucket_start(unsigned bucket)
     return bucket < 8 ? bucket : (uint64_t)(8 + bucket % 8) << (bucket / 8 - 1);
 }
 
-START_TEST(every_boundary_of_a_bucket_is_where_the_header_says)
+CASE("gauge", NULL, NULL);
+
+TEST(every_boundary_of_a_bucket_is_where_the_header_says)
 {
     for (unsigned bucket = 0; bucket + 1 < TWINLOG_BUCKETS; bucket++) {
         struct gauge gauge = { 0 };
@@ -60,9 +62,8 @@ START_TEST(every_boundary_of_a_bucket_is_where_the_header_says)
         ck_assert_uint_eq(twinlog_quantile(&histogram, 1), end);
     }
 }
-END_TEST
 
-START_TEST(what_is_larger_than_all_buckets_is_in_the_last_one)
+TEST(what_is_larger_than_all_buckets_is_in_the_last_one)
 {
     struct gauge gauge = { 0 };
     twl_gauge_add(&gauge, bucket_start(TWINLOG_BUCKETS - 1));
@@ -73,7 +74,6 @@ START_TEST(what_is_larger_than_all_buckets_is_in_the_last_one)
     ck_assert_uint_eq(histogram.max, UINT64_MAX);
     ck_assert_uint_eq(twinlog_quantile(&histogram, 0.5), UINT64_MAX);
 }
-END_TEST
 
 static int compare(const void *a, const void *b)
 {
@@ -94,7 +94,7 @@ static uint64_t exact_quantile(const uint64_t *sorted, double q)
     return sorted[rank - 1];
 }
 
-START_TEST(a_quantile_is_the_exact_one_to_an_eighth)
+TEST(a_quantile_is_the_exact_one_to_an_eighth)
 {
     static const double qs[] = { 0, 0.001, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 1 };
     static uint64_t values[VALUES];
@@ -123,15 +123,13 @@ START_TEST(a_quantile_is_the_exact_one_to_an_eighth)
         ck_assert_uint_eq(twinlog_quantile(&histogram, -1), twinlog_quantile(&histogram, 0));
     }
 }
-END_TEST
 
-START_TEST(nothing_has_no_quantile)
+TEST(nothing_has_no_quantile)
 {
     static const struct twinlog_histogram empty;
     ck_assert_uint_eq(twinlog_quantile(&empty, 0.5), 0);
     ck_assert_uint_eq(twinlog_quantile(NULL, 0.5), 0);
 }
-END_TEST
 
 #define ADDERS 4u
 #define ADDS 50000u
@@ -145,7 +143,7 @@ static void *add_many(void *argument)
     return NULL;
 }
 
-START_TEST(threads_lose_no_value_to_each_other)
+TEST(threads_lose_no_value_to_each_other)
 {
     pthread_t thread[ADDERS];
     const uint64_t total = (uint64_t)ADDERS * ADDS;
@@ -163,7 +161,6 @@ START_TEST(threads_lose_no_value_to_each_other)
     ck_assert_uint_eq(histogram.max, total - 1);
     ck_assert_uint_eq(histogram.sum, total * (total - 1) / 2);
 }
-END_TEST
 
 /* ---- timings and counters ------------------------------------------------------------------------ */
 
@@ -203,7 +200,9 @@ static void append_elsewhere(struct twinlog *log, unsigned count,
     ck_assert_int_eq(job.error, 0);
 }
 
-START_TEST(one_append_in_an_interval_is_timed_and_every_group)
+CASE("counting", logdir_make, logdir_remove);
+
+TEST(one_append_in_an_interval_is_timed_and_every_group)
 {
     struct twinlog *log = log_open(NULL);
     const unsigned interval = timings_of(log).sample_interval;
@@ -221,9 +220,8 @@ START_TEST(one_append_in_an_interval_is_timed_and_every_group)
     ck_assert_uint_ge(timings.write.sum, timings.write.max);
     log_close(log);
 }
-END_TEST
 
-START_TEST(an_append_that_does_not_wait_has_no_total)
+TEST(an_append_that_does_not_wait_has_no_total)
 {
     struct twinlog *log = log_open(NULL);
     append_elsewhere(log, 2 * timings_of(log).sample_interval, twinlog_enqueue);
@@ -233,9 +231,8 @@ START_TEST(an_append_that_does_not_wait_has_no_total)
     ck_assert_uint_eq(timings.total.count, 0);
     log_close(log);
 }
-END_TEST
 
-START_TEST(timings_have_a_size_and_a_writer)
+TEST(timings_have_a_size_and_a_writer)
 {
     struct twinlog_timings timings = TWINLOG_TIMINGS_INIT;
     struct twinlog *log = log_open(NULL);
@@ -250,9 +247,8 @@ START_TEST(timings_have_a_size_and_a_writer)
     ck_assert_int_eq(twinlog_timings(log, &timings), -EROFS);
     log_close(log);
 }
-END_TEST
 
-START_TEST(stat_counts_syncs_apart_from_groups)
+TEST(stat_counts_syncs_apart_from_groups)
 {
     struct twinlog *log = log_open(NULL);
     const struct twinlog_entry entry = { .data = "x", .size = 1 };
@@ -274,14 +270,13 @@ START_TEST(stat_counts_syncs_apart_from_groups)
     ck_assert_uint_eq(timings_of(log).sync.count, 1);
     log_close(log);
 }
-END_TEST
 
 static void note_completion(struct twinlog_request *request)
 {
     *(bool *)request->context = true;
 }
 
-START_TEST(stat_counts_requests_and_fillers)
+TEST(stat_counts_requests_and_fillers)
 {
     struct twinlog_options options = log_options(0, TWINLOG_NO_THREAD);
     struct twinlog *log = log_open(&options);
@@ -302,7 +297,6 @@ START_TEST(stat_counts_requests_and_fillers)
     ck_assert_uint_eq(log_stat(log).fillers, 1);
     log_close(log);
 }
-END_TEST
 
 /* ---- events ------------------------------------------------------------------------------------ */
 
@@ -343,7 +337,9 @@ static struct twinlog_options observed(struct diary *diary)
     return options;
 }
 
-START_TEST(a_group_is_told_with_what_it_holds)
+CASE("events", logdir_make, logdir_remove);
+
+TEST(a_group_is_told_with_what_it_holds)
 {
     struct diary diary = { 0 };
     const struct twinlog_options options = observed(&diary);
@@ -368,9 +364,8 @@ START_TEST(a_group_is_told_with_what_it_holds)
     ck_assert(!diary.is_wrong);
     ck_assert_uint_eq(diary.records, 10);
 }
-END_TEST
 
-START_TEST(a_group_that_is_only_written_says_so)
+TEST(a_group_that_is_only_written_says_so)
 {
     struct diary diary = { 0 };
     const struct twinlog_options options = observed(&diary);
@@ -387,9 +382,8 @@ START_TEST(a_group_that_is_only_written_says_so)
     log_close(diary.log);
     ck_assert(!diary.is_wrong);
 }
-END_TEST
 
-START_TEST(a_roll_is_told_with_where_the_log_goes_on)
+TEST(a_roll_is_told_with_where_the_log_goes_on)
 {
     static const unsigned char bytes[8000];
     struct diary diary = { 0 };
@@ -406,9 +400,8 @@ START_TEST(a_roll_is_told_with_where_the_log_goes_on)
     log_close(diary.log);
     ck_assert(!diary.is_wrong);
 }
-END_TEST
 
-START_TEST(only_what_the_mask_names_is_told)
+TEST(only_what_the_mask_names_is_told)
 {
     static const unsigned char bytes[8000];
     struct diary diary = { 0 };
@@ -422,9 +415,8 @@ START_TEST(only_what_the_mask_names_is_told)
     ck_assert_uint_eq(diary.count[TWINLOG_EVENT_GROUP], 0);
     ck_assert(!diary.is_wrong);
 }
-END_TEST
 
-START_TEST(a_reservation_that_is_given_up_is_told)
+TEST(a_reservation_that_is_given_up_is_told)
 {
     struct diary diary = { 0 };
     struct twinlog_options options = observed(&diary);
@@ -443,7 +435,6 @@ START_TEST(a_reservation_that_is_given_up_is_told)
     log_close(log);
     ck_assert(!diary.is_wrong);
 }
-END_TEST
 
 /* ---- a device that is slow, full or broken ------------------------------------------------------- */
 
@@ -493,7 +484,7 @@ static struct twinlog *open_on_device(const struct twinlog_options *given)
     return log;
 }
 
-START_TEST(a_slow_write_is_counted_and_told)
+TEST(a_slow_write_is_counted_and_told)
 {
     struct diary diary = { 0 };
     struct twinlog_options options = observed(&diary);
@@ -528,9 +519,8 @@ START_TEST(a_slow_write_is_counted_and_told)
     device.delay_ns = 0;
     log_close(log);
 }
-END_TEST
 
-START_TEST(a_full_disk_is_told)
+TEST(a_full_disk_is_told)
 {
     static const unsigned char bytes[8000];
     struct diary diary = { 0 };
@@ -550,9 +540,8 @@ START_TEST(a_full_disk_is_told)
     log_close(log);
     ck_assert(!diary.is_wrong);
 }
-END_TEST
 
-START_TEST(poison_is_told_once_with_its_error)
+TEST(poison_is_told_once_with_its_error)
 {
     struct diary diary = { 0 };
     const struct twinlog_options options = observed(&diary);
@@ -571,7 +560,6 @@ START_TEST(poison_is_told_once_with_its_error)
     ck_assert_int_eq(twinlog_close(log), -EIO);
     ck_assert(!diary.is_wrong);
 }
-END_TEST
 
 /* ---- an observer that calls the log ---------------------------------------------------------------- */
 
@@ -671,7 +659,7 @@ static void provoke(struct twinlog *log, enum twinlog_event_kind kind)
     device.allocate_error = 0;
 }
 
-START_TEST(an_observer_that_calls_its_log_gets_an_error)
+TEST_LOOP(an_observer_that_calls_its_log_gets_an_error, KINDS)
 {
     const enum twinlog_event_kind kind = (enum twinlog_event_kind)_i;
     struct twinlog_options options = log_options(0, 0);
@@ -690,7 +678,6 @@ START_TEST(an_observer_that_calls_its_log_gets_an_error)
         ck_assert_int_eq(twinlog_append(log, "after", 5, NULL), 0);
     ck_assert_int_eq(twinlog_close(log), kind == TWINLOG_EVENT_POISON ? -EIO : 0);
 }
-END_TEST
 
 static int close_in_between(void *context, const char *name, uint64_t lsn)
 {
@@ -699,7 +686,7 @@ static int close_in_between(void *context, const char *name, uint64_t lsn)
     return twinlog_close(context);
 }
 
-START_TEST(who_is_called_for_each_cursor_cannot_close_the_log)
+TEST(who_is_called_for_each_cursor_cannot_close_the_log)
 {
     struct twinlog *log = log_open(NULL);
 
@@ -707,7 +694,6 @@ START_TEST(who_is_called_for_each_cursor_cannot_close_the_log)
     ck_assert_int_eq(twinlog_cursor_each(log, close_in_between, log), -EDEADLK);
     log_close(log);
 }
-END_TEST
 
 /* ---- a close while a copy is made ------------------------------------------------------------------- */
 
@@ -763,8 +749,10 @@ static void *watch_once(void *argument)
     return NULL;
 }
 
+CASE("watching", logdir_make, logdir_remove);
+
 /* The committer has made the record durable, and now makes the copy that somebody has asked for. It uses the keeper. */
-START_TEST(a_close_waits_for_the_copy_that_the_committer_makes)
+TEST(a_close_waits_for_the_copy_that_the_committer_makes)
 {
     struct twinlog_options options;
     const struct twinlog_entry entry = { .data = "x", .size = 1 };
@@ -797,7 +785,6 @@ START_TEST(a_close_waits_for_the_copy_that_the_committer_makes)
     ck_assert(is_done);
     pthread_join(watcher, NULL);
 }
-END_TEST
 
 /* ---- from another process ------------------------------------------------------------------------ */
 
@@ -864,7 +851,7 @@ static off_t lock_file_bytes(void)
     return about.st_size;
 }
 
-START_TEST(a_watcher_sees_what_another_process_counts)
+TEST(a_watcher_sees_what_another_process_counts)
 {
     struct told first, second;
     const pid_t writer = start_writer(write_until_told);
@@ -887,9 +874,8 @@ START_TEST(a_watcher_sees_what_another_process_counts)
     stop_writer(writer);
     ck_assert_int_eq(watch(PATIENCE_MS, &second), -ESRCH);
 }
-END_TEST
 
-START_TEST(a_watcher_may_ask_for_one_of_the_two)
+TEST(a_watcher_may_ask_for_one_of_the_two)
 {
     struct told told = { .stat = TWINLOG_STAT_INIT, .timings = TWINLOG_TIMINGS_INIT };
     const pid_t writer = start_writer(write_until_told);
@@ -900,9 +886,8 @@ START_TEST(a_watcher_may_ask_for_one_of_the_two)
     ck_assert_uint_gt(told.timings.write.count, 0);
     stop_writer(writer);
 }
-END_TEST
 
-START_TEST(a_watch_says_why_there_is_nothing_to_see)
+TEST(a_watch_says_why_there_is_nothing_to_see)
 {
     struct told told;
     ck_assert_int_eq(watch(0, &told), -ENOENT);
@@ -917,14 +902,13 @@ START_TEST(a_watch_says_why_there_is_nothing_to_see)
     log_close(log);
     ck_assert_int_eq(watch(0, &told), -ESRCH);
 }
-END_TEST
 
 static void *watch_a_copy(void *told)
 {
     return (void *)(intptr_t)watch(PATIENCE_MS, told);
 }
 
-START_TEST(a_watch_in_vain_says_what_the_writer_told_last)
+TEST(a_watch_in_vain_says_what_the_writer_told_last)
 {
     struct told first, last;
     pthread_t watcher;
@@ -950,12 +934,11 @@ START_TEST(a_watch_in_vain_says_what_the_writer_told_last)
     ck_assert_uint_eq(last.stat.epoch, 0); /* that was another writer */
     log_close(log);
 }
-END_TEST
 
 /* The offset of a field of the page in its file. */
 #define PAGE_FIELD(field) ((off_t)offsetof(struct page_words, field))
 
-START_TEST(a_writer_of_another_version_is_not_waited_for_in_vain)
+TEST(a_writer_of_another_version_is_not_waited_for_in_vain)
 {
     struct told told;
     const uint64_t older = 0;
@@ -964,9 +947,8 @@ START_TEST(a_writer_of_another_version_is_not_waited_for_in_vain)
     ck_assert_int_eq(watch(5, &told), -ENOTSUP);
     log_close(log);
 }
-END_TEST
 
-START_TEST(a_reader_may_follow_a_page_that_knows_of_no_copies)
+TEST(a_reader_may_follow_a_page_that_knows_of_no_copies)
 {
     const uint64_t none[2] = { 0, 0 };
     struct tally tally = { 0 };
@@ -981,9 +963,8 @@ START_TEST(a_reader_may_follow_a_page_that_knows_of_no_copies)
     twinlog_reader_close(reader);
     log_close(log);
 }
-END_TEST
 
-START_TEST(half_a_copy_is_not_taken_for_one)
+TEST(half_a_copy_is_not_taken_for_one)
 {
     struct told told;
     struct twinlog *log = log_open(NULL);
@@ -1008,7 +989,6 @@ START_TEST(half_a_copy_is_not_taken_for_one)
     ck_assert_int_eq(watch(0, &told), -ETIMEDOUT);
     log_close(log);
 }
-END_TEST
 
 /* ---- a file that is spoiled under the writer ------------------------------------------------------ */
 
@@ -1036,7 +1016,7 @@ static int write_and_read(void)
 }
 
 /* The thread sanitizer makes an atomic access for us, with a lock of its own that the handler's mmap() needs too. */
-START_TEST(a_writer_survives_that_its_page_is_truncated)
+TEST(a_writer_survives_that_its_page_is_truncated)
 {
     if (HAS_THREAD_SANITIZER) {
         fprintf(stderr,
@@ -1063,9 +1043,8 @@ START_TEST(a_writer_survives_that_its_page_is_truncated)
     stop_writer(writer);
     ck_assert_uint_eq(log_check().last_lsn, atomic_load(&desk->appended));
 }
-END_TEST
 
-START_TEST(a_writer_survives_any_bytes_behind_the_words_of_its_page)
+TEST(a_writer_survives_any_bytes_behind_the_words_of_its_page)
 {
     struct rng rng = { test_seed() };
     struct told told;
@@ -1081,55 +1060,4 @@ START_TEST(a_writer_survives_any_bytes_behind_the_words_of_its_page)
     }
     stop_writer(writer);
     ck_assert_uint_eq(log_check().last_lsn, atomic_load(&desk->appended));
-}
-END_TEST
-
-Suite *watch_suite(void)
-{
-    Suite *suite = suite_create("watch");
-    TCase *gauges = tcase_create("gauge");
-    tcase_add_test(gauges, every_boundary_of_a_bucket_is_where_the_header_says);
-    tcase_add_test(gauges, what_is_larger_than_all_buckets_is_in_the_last_one);
-    tcase_add_test(gauges, a_quantile_is_the_exact_one_to_an_eighth);
-    tcase_add_test(gauges, nothing_has_no_quantile);
-    tcase_add_test(gauges, threads_lose_no_value_to_each_other);
-    suite_add_tcase(suite, gauges);
-
-    TCase *counting = tcase_create("counting");
-    tcase_add_checked_fixture(counting, logdir_make, logdir_remove);
-    tcase_add_test(counting, one_append_in_an_interval_is_timed_and_every_group);
-    tcase_add_test(counting, an_append_that_does_not_wait_has_no_total);
-    tcase_add_test(counting, timings_have_a_size_and_a_writer);
-    tcase_add_test(counting, stat_counts_syncs_apart_from_groups);
-    tcase_add_test(counting, stat_counts_requests_and_fillers);
-    suite_add_tcase(suite, counting);
-
-    TCase *events = tcase_create("events");
-    tcase_add_checked_fixture(events, logdir_make, logdir_remove);
-    tcase_add_test(events, a_group_is_told_with_what_it_holds);
-    tcase_add_test(events, a_group_that_is_only_written_says_so);
-    tcase_add_test(events, a_roll_is_told_with_where_the_log_goes_on);
-    tcase_add_test(events, only_what_the_mask_names_is_told);
-    tcase_add_test(events, a_reservation_that_is_given_up_is_told);
-    tcase_add_test(events, a_slow_write_is_counted_and_told);
-    tcase_add_test(events, a_full_disk_is_told);
-    tcase_add_test(events, poison_is_told_once_with_its_error);
-    tcase_add_loop_test(events, an_observer_that_calls_its_log_gets_an_error, 0, KINDS);
-    tcase_add_test(events, who_is_called_for_each_cursor_cannot_close_the_log);
-    suite_add_tcase(suite, events);
-
-    TCase *watching = tcase_create("watching");
-    tcase_add_checked_fixture(watching, logdir_make, logdir_remove);
-    tcase_add_test(watching, a_watcher_sees_what_another_process_counts);
-    tcase_add_test(watching, a_close_waits_for_the_copy_that_the_committer_makes);
-    tcase_add_test(watching, a_watcher_may_ask_for_one_of_the_two);
-    tcase_add_test(watching, a_watch_says_why_there_is_nothing_to_see);
-    tcase_add_test(watching, a_watch_in_vain_says_what_the_writer_told_last);
-    tcase_add_test(watching, a_writer_of_another_version_is_not_waited_for_in_vain);
-    tcase_add_test(watching, a_reader_may_follow_a_page_that_knows_of_no_copies);
-    tcase_add_test(watching, half_a_copy_is_not_taken_for_one);
-    tcase_add_test(watching, a_writer_survives_that_its_page_is_truncated);
-    tcase_add_test(watching, a_writer_survives_any_bytes_behind_the_words_of_its_page);
-    suite_add_tcase(suite, watching);
-    return suite;
 }

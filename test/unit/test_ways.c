@@ -21,7 +21,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SUITE_NAME "ways"
 #define KIB 1024u
 #define OVERHEAD 8192u /* of a buffer, for the largest batch */
 
@@ -102,7 +101,9 @@ static int read_elsewhere(void)
     return result;
 }
 
-START_WAYS_TEST(a_batch_is_read_as_it_was_given)
+CASE("batches", gate_set_up, logdir_remove);
+
+WAYS_TEST(a_batch_is_read_as_it_was_given, LOG_WAYS)
 {
     struct twinlog_entry entries[SHAPES];
     struct twinlog *log = log_open(&options);
@@ -125,7 +126,6 @@ START_WAYS_TEST(a_batch_is_read_as_it_was_given)
     ck_assert_int_eq(read_elsewhere(), 0);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
-END_WAYS_TEST
 
 /* ---- sizes --------------------------------------------------------------------------------------- */
 
@@ -141,7 +141,7 @@ static void expect_nothing_happened(struct twinlog *log, const struct twinlog_en
     ck_assert_uint_eq(log_stat(log).appends, appends);
 }
 
-START_TEST(a_batch_may_fill_a_buffer_and_not_more)
+TEST_LOOP(a_batch_may_fill_a_buffer_and_not_more, 4)
 {
     struct twinlog_options options = log_options(0, _i & 1 ? TWINLOG_PAD : 0);
     const uint32_t buffer_bytes = _i & 2 ? 256 * KIB : 16 * KIB;
@@ -166,10 +166,9 @@ START_TEST(a_batch_may_fill_a_buffer_and_not_more)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
     free(bytes);
 }
-END_TEST
 
 #define MANY 10000u
-START_WAYS_TEST(ten_thousand_records_may_be_one_batch)
+WAYS_TEST(ten_thousand_records_may_be_one_batch, LOG_IO_KINDS)
 {
     struct twinlog_entry *entries = calloc(MANY, sizeof(*entries));
     struct twinlog *log = log_open(&options);
@@ -188,11 +187,10 @@ START_WAYS_TEST(ten_thousand_records_may_be_one_batch)
     ck_assert_uint_eq(verified, MANY + 1);
     free(entries);
 }
-END_WAYS_TEST
 
 /* ---- what is refused ----------------------------------------------------------------------------- */
 
-START_TEST(a_bad_batch_is_refused_and_nothing_happens)
+TEST(a_bad_batch_is_refused_and_nothing_happens)
 {
     static char byte;
     static struct iovec nowhere = { NULL, 1 }, endless[2] = { { &byte, SIZE_MAX }, { &byte, 2 } };
@@ -231,7 +229,6 @@ START_TEST(a_bad_batch_is_refused_and_nothing_happens)
     ck_assert_int_eq(twinlog_append_batch(log, entries, 1, NULL, NULL), 0);
     log_close(log);
 }
-END_TEST
 
 /* ---- all or nothing ------------------------------------------------------------------------------ */
 
@@ -274,7 +271,7 @@ static void cut_here(void *context, enum simdisk_op op)
     simdisk_destroy(image);
 }
 
-START_TEST(after_a_crash_a_batch_is_there_as_a_whole_or_not_at_all)
+TEST(after_a_crash_a_batch_is_there_as_a_whole_or_not_at_all)
 {
     const struct simdisk_options about = { .seed = test_seed(), .clock_ns = 1 };
     const struct twinlog_options options = sim_options();
@@ -300,7 +297,6 @@ START_TEST(after_a_crash_a_batch_is_there_as_a_whole_or_not_at_all)
     ck_assert_uint_gt(cutting.whole, 0);
     ck_assert_uint_gt(cutting.empty, 0);
 }
-END_TEST
 
 /* ---- levels -------------------------------------------------------------------------------------- */
 
@@ -320,7 +316,9 @@ static struct twinlog_options gate_options(void)
     return options;
 }
 
-START_TEST(written_is_not_synced_and_the_next_sync_covers_it)
+CASE("levels", gate_set_up, logdir_remove);
+
+TEST(written_is_not_synced_and_the_next_sync_covers_it)
 {
     const struct twinlog_options options = gate_options();
     struct twinlog *log = gate_log(&options);
@@ -343,9 +341,8 @@ START_TEST(written_is_not_synced_and_the_next_sync_covers_it)
     ck_assert_uint_eq(atomic_load(&gate.synced), synced + 1);
     log_close(log);
 }
-END_TEST
 
-START_TEST(what_is_written_is_synced_alone_when_there_is_nothing_else)
+TEST(what_is_written_is_synced_alone_when_there_is_nothing_else)
 {
     const struct twinlog_options options = gate_options();
     struct twinlog *log = gate_log(&options);
@@ -363,9 +360,8 @@ START_TEST(what_is_written_is_synced_alone_when_there_is_nothing_else)
         atomic_load(&gate.synced) + atomic_load(&gate.file_synced) + atomic_load(&gate.unsynced), writes);
     log_close(log);
 }
-END_TEST
 
-START_TEST(a_segment_is_synced_before_it_is_left)
+TEST_LOOP(a_segment_is_synced_before_it_is_left, 2)
 {
     struct twinlog_options options = gate_options();
     const struct twinlog_terms *terms = _i ? &written : NULL;
@@ -385,9 +381,8 @@ START_TEST(a_segment_is_synced_before_it_is_left)
     ck_assert_uint_eq(twinlog_last_lsn(log), last);
     log_close(log);
 }
-END_TEST
 
-START_TEST(a_failed_sync_of_what_was_written_poisons_the_log)
+TEST(a_failed_sync_of_what_was_written_poisons_the_log)
 {
     const struct twinlog_options options = gate_options();
     struct twinlog *log = gate_log(&options);
@@ -403,7 +398,6 @@ START_TEST(a_failed_sync_of_what_was_written_poisons_the_log)
     ck_assert_uint_eq(twinlog_durable_lsn(log), 0);
     ck_assert_int_eq(twinlog_close(log), -EIO);
 }
-END_TEST
 
 /* A deadline that has passed: it only looks. */
 static int look(struct twinlog *log, uint64_t lsn, enum twinlog_level level)
@@ -411,7 +405,7 @@ static int look(struct twinlog *log, uint64_t lsn, enum twinlog_level level)
     return twinlog_wait(log, lsn, level, 1);
 }
 
-START_WAYS_TEST(waiting_knows_every_level)
+WAYS_TEST(waiting_knows_every_level, LOG_IO_KINDS)
 {
     struct twinlog *log = log_open(&options);
     uint64_t lsn;
@@ -435,16 +429,14 @@ START_WAYS_TEST(waiting_knows_every_level)
     ck_assert_uint_eq(twinlog_durable_lsn(log), lsn);
     log_close(log);
 }
-END_WAYS_TEST
 
-START_TEST(an_interval_makes_things_durable_without_a_call)
+TEST_LOOP(an_interval_makes_things_durable_without_a_call, LOG_IO_KINDS)
 {
     struct twinlog_options options = log_way(_i);
     struct twinlog *log;
     uint64_t lsn;
 
-    if (!log_can_use(SUITE_NAME, "an_interval_makes_things_durable_without_a_call", options.io,
-                     options.flags))
+    if (!log_can_use("an_interval_makes_things_durable_without_a_call", options.io, options.flags))
         return;
     options.flush_interval_ms = 5;
     log = log_open(&options);
@@ -454,7 +446,6 @@ START_TEST(an_interval_makes_things_durable_without_a_call)
     }
     log_close(log);
 }
-END_TEST
 
 /* ---- under load ---------------------------------------------------------------------------------- */
 
@@ -497,7 +488,7 @@ static void *watch_order(void *argument)
     return NULL;
 }
 
-START_WAYS_TEST(the_watermarks_are_in_order_at_all_times)
+WAYS_TEST(the_watermarks_are_in_order_at_all_times, LOG_IO_KINDS)
 {
     pthread_t threads[LOADERS], watcher;
     unsigned numbers[LOADERS];
@@ -522,7 +513,6 @@ START_WAYS_TEST(the_watermarks_are_in_order_at_all_times)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, &verified), 0);
     ck_assert_uint_eq(verified, LOADERS * 150);
 }
-END_WAYS_TEST
 
 /* ---- after a kill, after a crash ------------------------------------------------------------------ */
 
@@ -543,7 +533,7 @@ static int write_and_die(void)
     return 1;
 }
 
-START_WAYS_TEST(what_is_written_survives_the_process)
+WAYS_TEST(what_is_written_survives_the_process, LOG_IO_KINDS)
 {
     struct twinlog *log;
 
@@ -557,7 +547,6 @@ START_WAYS_TEST(what_is_written_survives_the_process)
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
     munmap(child_lsn, 4096);
 }
-END_WAYS_TEST
 
 /* Where those bytes are in the first segment. */
 static off_t find_in_segment(const void *needle, size_t size)
@@ -580,7 +569,7 @@ static off_t find_in_segment(const void *needle, size_t size)
 
 /* The kernel may write the blocks of groups that were not synced in any order: so a crash may take the first of
  * three and leave the others. */
-START_TEST(a_torn_group_before_others_that_were_not_synced_is_truncated)
+TEST_LOOP(a_torn_group_before_others_that_were_not_synced_is_truncated, 6)
 {
     static const char *const texts[] = { "the first one", "the second one", "the third one" };
     const struct twinlog_options options = log_options(0, _i & 1 ? TWINLOG_PAD : 0);
@@ -611,30 +600,5 @@ START_TEST(a_torn_group_before_others_that_were_not_synced_is_truncated)
     log_close(log);
     ck_assert_int_eq(twinlog_verify(log_dir, NULL, NULL), 0);
 }
-END_TEST
 
 /* ---- suite --------------------------------------------------------------------------------------- */
-
-Suite *ways_suite(void)
-{
-    Suite *suite = suite_create(SUITE_NAME);
-    TCase *tests = logdir_case(suite, "batches", gate_set_up);
-
-    tcase_add_loop_test(tests, a_batch_is_read_as_it_was_given, 0, LOG_WAYS);
-    tcase_add_loop_test(tests, a_batch_may_fill_a_buffer_and_not_more, 0, 4);
-    tcase_add_loop_test(tests, ten_thousand_records_may_be_one_batch, 0, LOG_IO_KINDS);
-    tcase_add_test(tests, a_bad_batch_is_refused_and_nothing_happens);
-    tcase_add_test(tests, after_a_crash_a_batch_is_there_as_a_whole_or_not_at_all);
-
-    tests = logdir_case(suite, "levels", gate_set_up);
-    tcase_add_test(tests, written_is_not_synced_and_the_next_sync_covers_it);
-    tcase_add_test(tests, what_is_written_is_synced_alone_when_there_is_nothing_else);
-    tcase_add_loop_test(tests, a_segment_is_synced_before_it_is_left, 0, 2);
-    tcase_add_test(tests, a_failed_sync_of_what_was_written_poisons_the_log);
-    tcase_add_loop_test(tests, waiting_knows_every_level, 0, LOG_IO_KINDS);
-    tcase_add_loop_test(tests, an_interval_makes_things_durable_without_a_call, 0, LOG_IO_KINDS);
-    tcase_add_loop_test(tests, the_watermarks_are_in_order_at_all_times, 0, LOG_IO_KINDS);
-    tcase_add_loop_test(tests, what_is_written_survives_the_process, 0, LOG_IO_KINDS);
-    tcase_add_loop_test(tests, a_torn_group_before_others_that_were_not_synced_is_truncated, 0, 6);
-    return suite;
-}
