@@ -28,8 +28,17 @@ make_scratch "$build/abi.XXXXXX"
 # Each symbol with the version of its interface.
 symbols() { nm -D --defined-only --format=posix "$build/libtwinlog.so" | awk '$2 != "A" { print $1 }' | LC_ALL=C sort; }
 
+# stripped FILES: without comments and empty lines, and no line is continued.
+stripped()
+{
+    cat "$@" | sed -E ':a; N; $!ba; s,/\*([^*]|\*+[^*/])*\*+/,,g; s, *\\\n *, ,g; s, +\n,\n,g; s,\n+,\n,g; s,^\n,,'
+}
+
 if [ -n "$renew" ]; then
-    cp "$new/twinlog.h" "$new/twinlog_sink.h" "$old" && symbols >"$here/symbols"
+    for header in twinlog.h twinlog_sink.h; do
+        { echo '/* SPDX-License-Identifier: Apache-2.0 */' && stripped "$new/$header"; } >"$old/$header" || exit
+    done
+    symbols >"$here/symbols"
     exit
 fi
 
@@ -47,9 +56,7 @@ layout_program()
     printf '#include <stddef.h>\n#include <stdio.h>\n#include <twinlog_sink.h>\n'
     printf '#define FIELD(s, f) printf(#s "." #f " at %%zu, %%zu bytes\\n", offsetof(struct s, f), sizeof(((struct s *)0)->f))\n'
     printf 'int main(void)\n{\n'
-    # Without comments, and no line is continued.
-    cat "$old/twinlog.h" "$old/twinlog_sink.h" |
-        sed -E ':a; N; $!ba; s,/\*([^*]|\*+[^*/])*\*+/,,g; s, *\\\n *, ,g; s, +\n,\n,g' >"$scratch/stripped"
+    stripped "$old/twinlog.h" "$old/twinlog_sink.h" >"$scratch/stripped"
     awk '/^struct [a-z_]+ \{/ { name = $2; fields = 0; next }
          /^enum [a-z_]+ \{/ { is_enum = 1; next }
          /^\};?/ { if (name && !grows) print "    printf(\"" name " %zu bytes\\n\", sizeof(struct " name "));"

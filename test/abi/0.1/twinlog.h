@@ -1,921 +1,536 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * twinlog - a durable, group-committing, append-only log in a directory.
- *
- *     struct twinlog *log;
- *     if (twinlog_open("journal", NULL, &log) == 0)
- *         twinlog_append(log, data, size, NULL);      // on stable storage when it returns 0
- *
- * Read this before the functions:
- *
- *  - An append that returns an error has an unknown outcome for that record, unless the error says that
- *    nothing happened: it may be there after the next open, or not; never half of it. After one failed
- *    write or sync the log is poisoned: every later append fails, and only closing it and opening it
- *    again decides what is there.
- *  - One process at a time writes a log, a second one gets -EBUSY; or all processes that write share it, with
- *    TWINLOG_MODE_SHARED. Any number of processes read it.
- *  - A log belongs to the process that opened it. After fork() the child gets TWINLOG_EFORKED from every call that
- *    takes a struct twinlog and can fail; twinlog_close() frees the child's memory. The LSN calls return what they did
- *    at the fork, and so does a reader that is attached to the log. twinlog(7) has more on processes and threads.
- *  - The library handles SIGBUS, and passes on what is not for it: a mapped file that another program makes shorter does
- *    not end the process. No call raises SIGXFSZ: under RLIMIT_FSIZE segments are smaller, and a record that fits in
- *    none of them is -EFBIG; a limit below the size of an existing file poisons the log.
- *  - The device must honour flush requests, and the directory must not be on a network file system without
- *    working locks.
- *
- * Results are 0, a count, or a negative error: -errno for the system and for arguments, and the
- * TWINLOG_E codes below. Inputs come first, outputs (ret_...) last; an output is untouched on
- * failure unless its description says otherwise. The library never prints and never exits; it aborts
- * only when an invariant of its own is broken.
- *
- * Structures that begin with `size` may grow at their end: initialise them with their ..._INIT macro, inputs and
- * outputs. A program that was compiled with an older header works with a newer library: what it does not know
- * keeps its default. With an older library a field which that library does not know must be 0 (else -EINVAL), and is
- * 0 in an output. The other structures are final: records, entries, requests, reservations and tokens are made by the
- * million, and reports are part of other structures.
- */
 #ifndef TWINLOG_H
 #define TWINLOG_H
-
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
-
 #ifdef __cplusplus
 extern "C" {
 #endif
-
 #define TWINLOG_VERSION "0.1.0"
-
-/* ---- errors that errno cannot say ------------------------------------------------------------ */
-
-#define TWINLOG_ECORRUPT (-5001)   /* acknowledged data is damaged; a report names the place */
-#define TWINLOG_EPOISONED (-5002)  /* an earlier write or sync failed; close the log and open it again */
-#define TWINLOG_EVERSION (-5003)   /* of a newer format, or shared by another version of the library */
-#define TWINLOG_ETRIMMED (-5004)   /* that LSN was removed from the head of the log */
-#define TWINLOG_EFORKED (-5005)    /* this handle was opened by the parent process */
-#define TWINLOG_EFOREIGN (-5006)   /* a segment in the directory is another log's, or a second copy */
-#define TWINLOG_ETRUNCATED (-5007) /* records that this reader has passed were truncated; seek to go on */
-
-/* One English phrase for any result of this library, also for -errno. A constant, safe from any thread. */
+#define TWINLOG_ECORRUPT (-5001)
+#define TWINLOG_EPOISONED (-5002)
+#define TWINLOG_EVERSION (-5003)
+#define TWINLOG_ETRIMMED (-5004)
+#define TWINLOG_EFORKED (-5005)
+#define TWINLOG_EFOREIGN (-5006)
+#define TWINLOG_ETRUNCATED (-5007)
 const char *twinlog_strerror(int error);
-
-/* The version of the library that is running, as in "0.1.0". */
 const char *twinlog_version(void);
-
-/* ---- what was found, and where ---------------------------------------------------------------- */
-
 enum twinlog_finding {
-    TWINLOG_FOUND_NOTHING = 0,     /* nothing worth a report */
-    TWINLOG_FOUND_NEW_LOG,         /* the log was created */
-    TWINLOG_FOUND_CLEAN_CLOSE,     /* the last writer closed the log */
-    TWINLOG_FOUND_CLEAN_END,       /* the last writer died between two groups; nothing was truncated */
-    TWINLOG_FOUND_TORN_TAIL,       /* a group was being written; it was never acknowledged */
-    TWINLOG_FOUND_DAMAGE,          /* acknowledged bytes are wrong or missing */
-    TWINLOG_FOUND_BAD_HEADER,      /* a segment's header does not check */
-    TWINLOG_FOUND_MISSING_SEGMENT, /* segments before and after it are there */
-    TWINLOG_FOUND_FOREIGN_FILE,    /* another log's segment, or files that are no log */
-    TWINLOG_FOUND_NEWER_FORMAT,    /* a feature or version this library does not know */
-    TWINLOG_FOUND_DIRTY_PADDING,   /* bytes that must be zero are not; no record is affected */
-    TWINLOG_FOUND_SYSTEM_ERROR,    /* a call to the system failed; see `error` */
-    TWINLOG_FOUND_BAD_STATE,       /* the file of cursors and values does not check, or is missing */
-    TWINLOG_FOUND_BAD_INDEX,       /* a sealed segment's index is wrong; no record is affected */
-    TWINLOG_FOUND_TRIMMED /* the record was removed by a trim; first_lsn is the oldest that is left */
+    TWINLOG_FOUND_NOTHING = 0,
+    TWINLOG_FOUND_NEW_LOG,
+    TWINLOG_FOUND_CLEAN_CLOSE,
+    TWINLOG_FOUND_CLEAN_END,
+    TWINLOG_FOUND_TORN_TAIL,
+    TWINLOG_FOUND_DAMAGE,
+    TWINLOG_FOUND_BAD_HEADER,
+    TWINLOG_FOUND_MISSING_SEGMENT,
+    TWINLOG_FOUND_FOREIGN_FILE,
+    TWINLOG_FOUND_NEWER_FORMAT,
+    TWINLOG_FOUND_DIRTY_PADDING,
+    TWINLOG_FOUND_SYSTEM_ERROR,
+    TWINLOG_FOUND_BAD_STATE,
+    TWINLOG_FOUND_BAD_INDEX,
+    TWINLOG_FOUND_TRIMMED
 };
-
 enum twinlog_action {
     TWINLOG_DID_NOTHING = 0,
-    TWINLOG_DID_TRUNCATE,   /* the bytes from `offset` on were made unreadable for good */
-    TWINLOG_WOULD_TRUNCATE, /* opening the log for writing would do so */
-    TWINLOG_DID_REFUSE,     /* the log was left exactly as it was */
-    TWINLOG_DID_SKIP        /* repair left it out of the new log */
+    TWINLOG_DID_TRUNCATE,
+    TWINLOG_WOULD_TRUNCATE,
+    TWINLOG_DID_REFUSE,
+    TWINLOG_DID_SKIP
 };
-
-/* One finding of open, verify, inspect, repair or a reader. */
 struct twinlog_report {
-    uint32_t finding; /* enum twinlog_finding */
-    uint32_t action;  /* enum twinlog_action */
-    int32_t error;    /* what the call returned for it: 0, -errno or TWINLOG_E... */
+    uint32_t finding;
+    uint32_t action;
+    int32_t error;
     uint32_t reserved;
-    uint64_t segment;   /* sequence number of the segment, 0 = none */
-    uint64_t offset;    /* byte offset in its file */
-    uint64_t bytes;     /* bytes concerned, 0 = unknown or none */
-    uint64_t first_lsn; /* first LSN concerned, 0 = none */
-    uint64_t last_lsn;  /* last LSN known to be concerned, 0 = unknown or none */
-    char file[64];      /* name of the file inside the log's directory */
-    char text[192];     /* the same in words, with what to do next */
+    uint64_t segment;
+    uint64_t offset;
+    uint64_t bytes;
+    uint64_t first_lsn;
+    uint64_t last_lsn;
+    char file[64];
+    char text[192];
 };
-
-/* ---- opening ---------------------------------------------------------------------------------- */
-
-/* How a group reaches stable storage. The default is the first path that works here, but never linked writes. */
 enum twinlog_io {
     TWINLOG_IO_AUTO = 0,
-    TWINLOG_IO_URING,        /* io_uring: one write that carries its own sync (RWF_DSYNC) */
-    TWINLOG_IO_URING_LINKED, /* io_uring: one write linked to one fdatasync */
-    TWINLOG_IO_DSYNC,        /* pwritev2 with RWF_DSYNC */
-    TWINLOG_IO_FDATASYNC     /* pwrite, then fdatasync */
+    TWINLOG_IO_URING,
+    TWINLOG_IO_URING_LINKED,
+    TWINLOG_IO_DSYNC,
+    TWINLOG_IO_FDATASYNC
 };
-
 enum twinlog_open_flags {
-    TWINLOG_MUST_EXIST = 1u << 0, /* -ENOENT instead of creating the log */
-    /* never rewrite an acknowledged block, for devices that may garble a block while it is overwritten. Costs up to
-     * 4 KiB a group. Implies TWINLOG_NO_RECYCLE */
+    TWINLOG_MUST_EXIST = 1u << 0,
     TWINLOG_PAD = 1u << 1,
-    TWINLOG_BUFFERED = 1u << 2, /* do not use direct I/O */
-    /* takes no lock, never appends (-EROFS), works beside a writer and on a read-only file system. Cursors and
-     * values can be set where the files can be written. Implies TWINLOG_MUST_EXIST */
+    TWINLOG_BUFFERED = 1u << 2,
     TWINLOG_READ_ONLY = 1u << 3,
-    TWINLOG_NO_RECYCLE = 1u << 4, /* remove trimmed segments, never write a new one over an old one */
-    /* start no committer: the caller lends threads to twinlog_drive(), or waits. A call then keeps its deadline
-     * only if it does not have to commit itself */
+    TWINLOG_NO_RECYCLE = 1u << 4,
     TWINLOG_NO_THREAD = 1u << 5
 };
-
-/* How a new segment file is made. Written blocks make small commits twice as fast; allocated ones save a log that is
- * bound by bandwidth the second write. A recycled segment has written blocks in any case. */
 enum twinlog_prepare {
-    TWINLOG_PREPARE_WRITTEN = 0, /* all zeros, on disk; by the device where the kernel can ask it to */
-    TWINLOG_PREPARE_ALLOCATED,   /* the space is reserved, the blocks are not written */
-    TWINLOG_PREPARE_SPARSE       /* nothing is reserved: a full disk shows as a failed write, which poisons */
+    TWINLOG_PREPARE_WRITTEN = 0,
+    TWINLOG_PREPARE_ALLOCATED,
+    TWINLOG_PREPARE_SPARSE
 };
-
-/* What an append waits for. A log may be opened in another mode another day: records, readers and recovery are the
- * same. The table in twinlog(7) says which call works in which mode, and with TWINLOG_READ_ONLY. A call that a mode
- * does not have returns -ENOTSUP, one that a read-only log does not have -EROFS; nothing happened then. */
 enum twinlog_mode {
-    TWINLOG_MODE_DURABLE = 0, /* for the disk: a record survives a power cut */
-    /* for a copy into a mapped segment: every reader sees the record at once, and it survives any death of this
-     * process. A power cut may take records at the end that no sync came behind; what is left is a prefix, whole, of
-     * which some unsynced ones may be fillers */
+    TWINLOG_MODE_DURABLE = 0,
     TWINLOG_MODE_MAPPED,
-    /* the same, for any number of processes (up to 255 handles) at a time, in one order of LSNs. A process that
-     * dies blocks no other: its unfinished record becomes a filler, which readers skip. One that is stopped blocks
-     * calls that wait for its record, but no append */
     TWINLOG_MODE_SHARED
 };
-
-struct twinlog_committer; /* see "many logs" */
-
-/* The events that `observe` is called for. */
+struct twinlog_committer;
 enum twinlog_event_kind {
-    TWINLOG_EVENT_GROUP = 0, /* a group was written; durable if it is_durable */
-    TWINLOG_EVENT_ROLL,      /* the log goes on in another segment, from first_lsn on */
-    TWINLOG_EVENT_SLOW,      /* a write or sync took longer than slow_ms */
-    TWINLOG_EVENT_FULL,      /* a record was refused because there is no space; `error` */
-    TWINLOG_EVENT_POISON,    /* a write or sync failed, the log is poisoned; `error` */
-    TWINLOG_EVENT_ABANDONED, /* a reservation was given up; first_lsn is a filler */
-    TWINLOG_EVENT_ROOM /* after a try was -EAGAIN: it is time to try again. Told once for all tries so far */
+    TWINLOG_EVENT_GROUP = 0,
+    TWINLOG_EVENT_ROLL,
+    TWINLOG_EVENT_SLOW,
+    TWINLOG_EVENT_FULL,
+    TWINLOG_EVENT_POISON,
+    TWINLOG_EVENT_ABANDONED,
+    TWINLOG_EVENT_ROOM
 };
 struct twinlog_event {
-    uint32_t size; /* of the structure */
-    uint32_t kind; /* enum twinlog_event_kind */
+    uint32_t size;
+    uint32_t kind;
     int32_t error;
     uint32_t is_durable;
     uint64_t first_lsn;
     uint64_t records;
-    uint64_t bytes;   /* written */
-    uint64_t took_ns; /* the write and the sync */
-    uint64_t segment; /* sequence number */
+    uint64_t bytes;
+    uint64_t took_ns;
+    uint64_t segment;
 };
-
 struct twinlog_options {
-    uint32_t size;  /* set by TWINLOG_OPTIONS_INIT */
-    uint32_t flags; /* enum twinlog_open_flags */
-    /* largest segment file; 64 KiB to 1 TiB, a multiple of 4096; default 64 MiB. The first segment is 512 KiB, each
-     * next one twice as large */
+    uint32_t size;
+    uint32_t flags;
     uint64_t segment_bytes;
-    /* each of the two buffers, a multiple of 4096, 16 KiB to 256 MiB, at most segment_bytes - 8192; default 8 MiB,
-     * or less where segments are small */
     uint32_t buffer_bytes;
-    /* largest record, at most buffer_bytes - 8192; default 4 MiB, or what the buffer takes */
     uint32_t max_record_bytes;
-    uint32_t io; /* enum twinlog_io; a path that does not work here is -ENOTSUP */
-    /* wait this long for another writer to close; default 0: -EBUSY at once. In the shared mode at least 1 s, and
-     * up to 30 s for a process that opens or closes the log */
+    uint32_t io;
     uint32_t lock_wait_ms;
-    /* full-size segments to prepare as soon as the log is open, at most 64; default 0. One is prepared in any case
-     * when the active segment is half full */
     uint32_t spare_segments;
-    uint32_t prepare;                  /* enum twinlog_prepare */
-    struct twinlog_report *ret_report; /* NULL, or what open found; written on failure too */
-
-    /* Leaves a segment that has this many records, or whose first record is this old, with the next group. 0 = no. */
+    uint32_t prepare;
+    struct twinlog_report *ret_report;
     uint64_t segment_records;
     uint64_t segment_age_ms;
-
-    /* Retention: removes the oldest segment while the others still meet the limit; what a named cursor has not passed
-     * stays. 0 = no such limit; with several, each removes. See Retention in twinlog_open(3). */
     uint64_t keep_bytes;
-    uint64_t keep_records; /* LSNs: a filler counts, too */
-    uint64_t keep_age_ms;  /* counted from the newest record of a segment */
-
-    /* The thread that commits when no thread waits inside a call: for requests, for calls with a deadline, and for
-     * flush_interval_ms. NULL: a thread of the log, started when the first of these comes. */
-    struct twinlog_committer *committer; /* shared by many logs; must outlive the log */
-    /* A record of a relaxed level is durable after this time and the time of a commit; 0 = no such limit. */
+    uint64_t keep_records;
+    uint64_t keep_age_ms;
+    struct twinlog_committer *committer;
     uint32_t flush_interval_ms;
-    /* A reservation that is open for this long is given up when a thread waits for it; default 10,000. */
     uint32_t reserve_timeout_ms;
-
-    /* Called for what the log does, by the thread that does it, in the middle of it. Must return soon. It can use the
-     * watermarks of this log, and of those of the same shared committer; any other call is -EDEADLK. NULL = none. */
     void (*observe)(void *context, const struct twinlog_event *event);
     void *observe_context;
-    uint32_t observe_mask; /* of 1u << enum twinlog_event_kind; 0 = all */
-    uint32_t slow_ms;      /* a write or sync that takes longer is a TWINLOG_EVENT_SLOW; 0 = never */
-
-    /* With TWINLOG_MODE_MAPPED segment_bytes is at most 1 GiB; TWINLOG_PAD, TWINLOG_READ_ONLY and a committer are
-     * -EINVAL; no segment is recycled, `observe` is not called, and segment_records, segment_age_ms and slow_ms have
-     * no effect. With TWINLOG_MODE_SHARED the same, and keep_bytes, keep_records and keep_age_ms are -EINVAL. */
-    uint32_t mode; /* enum twinlog_mode */
-    /* Mapped modes: the first segment, each next one is twice as large, up to segment_bytes; a multiple of 4096, at least
-     * max_record_bytes + 28672; default 10 MiB, or what the largest record needs. A close, or the opening after a kill,
-     * shortens the last one to its records and at most 20 KiB, unless a reader has it mapped. */
+    uint32_t observe_mask;
+    uint32_t slow_ms;
+    uint32_t mode;
     uint64_t mapped_bytes;
 };
-
-struct twinlog; /* one open log; every function on it may be called from any thread, by 32,767 at a time */
-
-/* Opens the log in directory `dir` for appending; creates the directory (its parent must exist) and the log where
- * there is none. `options` may be NULL. Recovers first: a torn tail is truncated and reported, and what is kept is
- * synced. On return every record up to twinlog_last_lsn() is durable, and no other process can write the log until it
- * is closed or this process is gone. Waits up to 30 s for a dead writer's last write to land. In TWINLOG_MODE_SHARED
- * that holds for the first process; one that joins an open log performs no recovery and no sync:
- * records that it finds behind twinlog_durable_lsn() are not durable until a twinlog_sync().
- *
- *   -EBUSY    another writer has the log (the report has its PID, unless it is in another PID namespace or the log
- *             is shared), or a dead one's write has not landed after 30 s
- *   -EUSERS   255 handles share the log
- *   -EINVAL   an option is out of range, or a NULL argument
- *   -EOVERFLOW the numbers of its records, segments, files or epochs are used up; it can be read
- *   -ENOENT   the parent of `dir` is missing, or there is no log and TWINLOG_MUST_EXIST is set
- *   -ENOTDIR  `dir` is not a directory      -ENOTEMPTY  there is no log in `dir`, but other files are
- *   -EMLINK   a segment that would be written to has another name, as in a copy made of links
- *   -ENOTSUP  options->io does not work here, or files cannot be mapped for writing or, for TWINLOG_MODE_SHARED, have
- *             no second name (hard link)
- *   TWINLOG_ECORRUPT, TWINLOG_EVERSION, TWINLOG_EFOREIGN  the log was left as it is; see the report.
- *             TWINLOG_EVERSION also where processes with another version of the library share it
- *   -ENOSPC, -EACCES, -EROFS, -EIO, -EMFILE, ... from the system */
+struct twinlog;
 int twinlog_open(const char *dir, const struct twinlog_options *options, struct twinlog **ret_log);
-
-/* Lets calls on `log` finish, makes every accepted record durable (in TWINLOG_MODE_SHARED those of this process),
- * marks the log as closed, and frees it. Returns 0, or the error that kept a record, or the marker of the close, from
- * being durable; a full disk that leaves no room for the marker alone is no error. The handle is gone in either case,
- * except where nothing happened: -EBUSY, because readers are attached to the log; -EDEADLK, because the call was made
- * in a callback of this log, or on the thread of a shared committer. No thread may start a call on `log` once close
- * has begun; what a callback appends then is -ESHUTDOWN. Close waits for open reservations until they are given up;
- * their memory is gone with the log. NULL is allowed. In a forked child: frees what no thread of the parent can have
- * been changing at the fork, and returns TWINLOG_EFORKED; descriptors of segments stay open until it ends or calls
- * exec. */
 int twinlog_close(struct twinlog *log);
-
-/* ---- appending -------------------------------------------------------------------------------- */
-
-/* Appends one record of `size` bytes (0 is legal; `data` may then be NULL) and returns when it is on stable storage
- * together with every record of a smaller LSN. Blocks; meant to be called from many threads at once, which then share
- * one write and one sync. Allocates nothing, unless the next segment was not prepared. Not a cancellation point.
- * `ret_lsn` may be NULL; it gets the LSN, on failure too if there was one already; 0 means that nothing happened. In
- * TWINLOG_MODE_MAPPED it returns when the record is copied; twinlog_sync(), twinlog_close(), a twinlog_wait() for it
- * or flush_interval_ms makes it durable.
- *
- *   -EMSGSIZE   larger than max_record_bytes; nothing happened
- *   -EINVAL     a NULL where none may be; nothing happened
- *   -ESHUTDOWN  the log is being closed; nothing happened
- *   TWINLOG_EPOISONED an earlier write or sync failed; nothing happened
- *   -ENOSPC     the next segment is needed and the disk is full; nothing happened, and the same call works again once
- *               there is space; likewise -EDQUOT, -EFBIG (RLIMIT_FSIZE), -EMFILE (also with 2^20 segments: trim) and
- *               other errors that keep a file from being made
- *   -EIO, ...   the write or sync for this record failed: its outcome is unknown, and the log is poisoned. -EIO
- *               also where the kernel's error would be -EAGAIN, -ETIMEDOUT, -ECANCELED or -ESTALE */
 int twinlog_append(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
-
-/* Accepts a record without waiting for the disk, as an append at TWINLOG_LEVEL_BUFFERED: copies it, gives it its LSN
- * and returns. A later twinlog_wait(), twinlog_sync(), twinlog_close(), append or flush_interval_ms makes it durable;
- * it is lost if the process dies before. When the buffers are full it first commits or waits. Errors as for
- * twinlog_append(); in TWINLOG_MODE_MAPPED the same as that. */
 int twinlog_enqueue(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
-
-/* How safe a record is. Each level includes the ones above it in this list. */
 enum twinlog_level {
-    TWINLOG_LEVEL_DEFAULT = 0, /* that of twinlog_append(): durable; in the mapped and shared modes written */
-    TWINLOG_LEVEL_BUFFERED, /* in this process's memory: dies with it. In TWINLOG_MODE_MAPPED the same as written */
-    /* handed to the kernel (TWINLOG_BUFFERED, mapped modes: its page cache): survives this process, but no failure
-     * of kernel or power */
+    TWINLOG_LEVEL_DEFAULT = 0,
+    TWINLOG_LEVEL_BUFFERED,
     TWINLOG_LEVEL_WRITTEN,
-    TWINLOG_LEVEL_DURABLE /* on stable storage: survives a power cut */
+    TWINLOG_LEVEL_DURABLE
 };
-
-/* One record to be appended. Zero what is not used. */
 struct twinlog_entry {
-    const void *data;           /* read before the call returns; NULL if there are pieces, or size is 0 */
-    size_t size;                /* of `data` */
-    const struct iovec *pieces; /* instead of `data`: the record in pieces, one behind the other */
+    const void *data;
+    size_t size;
+    const struct iovec *pieces;
     uint32_t piece_count;
-    uint16_t tag; /* for the caller: readers return them */
+    uint16_t tag;
     uint8_t type;
-    uint8_t reserved; /* must be 0 */
-    int64_t time_ns;  /* CLOCK_REALTIME; 0 = the log takes the time */
+    uint8_t reserved;
+    int64_t time_ns;
 };
-
 enum twinlog_append_flags {
-    /* -EAGAIN instead of waiting for room in the buffers; TWINLOG_EVENT_ROOM then tells when there is some */
     TWINLOG_TRY = 1u << 0
 };
-/* The terms of a call. NULL instead of a pointer to them, and 0 in a field, mean those of twinlog_append(). */
 struct twinlog_terms {
-    uint32_t size;  /* set by TWINLOG_TERMS_INIT */
-    uint32_t flags; /* enum twinlog_append_flags */
-    uint32_t level; /* enum twinlog_level: when to return, or to complete */
+    uint32_t size;
+    uint32_t flags;
+    uint32_t level;
     uint32_t reserved;
-    uint64_t deadline_ns;                /* CLOCK_MONOTONIC, see twinlog_deadline(); 0 = none */
-    const struct twinlog_cancel *cancel; /* NULL = cannot be cancelled */
+    uint64_t deadline_ns;
+    const struct twinlog_cancel *cancel;
 };
-
-/* Appends `count` records, at least one, as a batch: they get consecutive LSNs, *ret_first_lsn (may be NULL) the
- * first, and after a crash all of them are there or none. A batch must fit in a buffer: each record takes 24 bytes
- * more than its size rounded up to 8, and together they may have buffer_bytes - 8192. As twinlog_append(), and:
- *
- *   -EMSGSIZE   a record or the batch is too large; nothing happened
- *   -EAGAIN     TWINLOG_TRY, and there is no room now, or a truncation goes on; nothing happened. On a full disk the next
- *               try gets that error
- *   -ETIMEDOUT  not at `level` by the deadline
- *   -ECANCELED  twinlog_cancel() was called
- *
- * After the last two *ret_first_lsn says whether there is a record: with 0 nothing happened. Else the records will
- * become durable like any others, unless the log fails: twinlog_wait() tells. In TWINLOG_MODE_MAPPED a try gives up if
- * the next segment is not ready, a cancellation counts only at the beginning, and a deadline that passes during a sync
- * is not kept. */
 int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
                          const struct twinlog_terms *terms, uint64_t *ret_first_lsn);
-
-/* Returns when every record up to `lsn` is at `level`: 0, or the error that prevents it. Commits what is pending
- * itself if no other thread does. deadline_ns as in the terms; with one that has passed the call does not wait.
- * -EINVAL if `lsn` was not accepted yet, or was truncated; -ETIMEDOUT. */
 int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, uint64_t deadline_ns);
-
-/* Returns when everything accepted before the call is durable. After a sync that has failed, none succeeds. */
 int twinlog_sync(struct twinlog *log);
-
-/* The time that is this many milliseconds from now, on CLOCK_MONOTONIC; never 0. */
 uint64_t twinlog_deadline(uint32_t timeout_ms);
-
-/* A token for calls that are to be cancelled together. It is memory of the caller, zeroed at first. twinlog_cancel()
- * ends every call on `log` that has this token in its terms, also a later one; the token stays cancelled. Any thread,
- * not a signal handler. */
 struct twinlog_cancel {
     uint32_t is_canceled;
 };
 int twinlog_cancel(struct twinlog *log, struct twinlog_cancel *cancel);
-
-/* ---- writing in place -------------------------------------------------------------------------- */
-
-/* A record whose bytes the caller writes straight into the log's buffer. */
 struct twinlog_reservation {
-    void *data;      /* entry.size bytes, aligned to 8, until it is committed or aborted */
-    uint64_t lsn;    /* the record has it from now on */
-    uint64_t handle; /* the log's */
+    void *data;
+    uint64_t lsn;
+    uint64_t handle;
 };
-
-/* Gives a record its place and its LSN; entry->data and pieces must be NULL. Everything behind it waits for
- * twinlog_reservation_commit() or twinlog_reservation_abort(): call one of them soon, from any thread, exactly once;
- * not from the same thread after a call that waits for a later LSN. After reserve_timeout_ms, when a thread waits, the
- * record is given up and becomes a filler; `data` may still be written, without effect. At most 256 reservations are
- * open at a time; one that was given up counts until it is committed or aborted. The terms count for getting the
- * place. Errors as for twinlog_append_batch(), and -EBUSY: none of the 256 was free for reserve_timeout_ms. */
 int twinlog_reserve(struct twinlog *log, const struct twinlog_entry *entry, const struct twinlog_terms *terms,
                     struct twinlog_reservation *ret_reservation);
-
-/* The bytes are complete: makes a record of them, and returns when it is at the terms' level. -ESTALE: the reservation
- * was given up, and the record is a filler. -EINVAL: it is not open. Other results as for twinlog_append_batch(). */
 int twinlog_reservation_commit(struct twinlog *log, const struct twinlog_reservation *reservation,
                                const struct twinlog_terms *terms);
-
-/* There will be no such record: its LSN stays a filler. Does not wait. 0 also if it was given up. */
 int twinlog_reservation_abort(struct twinlog *log, const struct twinlog_reservation *reservation);
-
-/* ---- without waiting --------------------------------------------------------------------------- */
-
-/* A batch in flight. The memory is the caller's, which must not touch it until the request is completed. */
 struct twinlog_request {
-    /* set by the caller; one of the first two */
-    void (*complete)(struct twinlog_request *request); /* called when done, see below */
-    struct twinlog_queue *queue;                       /* handed to this queue when done */
-    void *context;                                     /* for the caller */
-
-    /* set by the log */
-    int32_t result;     /* 0, or the error: as twinlog_append() would have returned it */
-    uint32_t count;     /* records */
-    uint64_t first_lsn; /* set when submit returns */
-
-    struct twinlog_request *next; /* the log's until completion, then the caller's */
-    uint64_t private_word;        /* the log's */
+    void (*complete)(struct twinlog_request *request);
+    struct twinlog_queue *queue;
+    void *context;
+    int32_t result;
+    uint32_t count;
+    uint64_t first_lsn;
+    struct twinlog_request *next;
+    uint64_t private_word;
 };
-
-/* Accepts a batch as twinlog_append_batch() does, and returns without waiting for the disk. After 0 the request is
- * completed exactly once, when the batch is at the terms' level (durable or written) or has failed, in the order of
- * LSNs. After an error nothing happened and the request is not completed. Allocates nothing. Waits for room in the
- * buffers unless the terms say TWINLOG_TRY; a deadline and a cancellation count for that wait only.
- *
- * complete() is called by the thread that has committed: a committer, one inside twinlog_drive(), or one that waits in
- * any call on this log. It may submit, append and wait, but not truncate, reset or close this log; on the thread of a
- * shared committer, none that is open for writing (-EDEADLK). Two callbacks that truncate, reset or close each other's
- * logs wait for each other for ever. Later completions wait until it returns: no longjmp, C++ exception, pthread_exit. */
 int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
                    const struct twinlog_terms *terms, struct twinlog_request *request);
-
-/* Lends the calling thread to the log: commits what a caller counts on, and completes the requests in it; what was
- * only enqueued waits for its flush. 1 = it has committed; 0 = there was nothing to do within timeout_ms (negative: no
- * limit; 0: does not wait); -ESHUTDOWN = the log is being closed; or the error that poisoned it. Any number of threads
- * may do this. A thread that does it in a loop must have left the loop when close returns. */
 int twinlog_drive(struct twinlog *log, int timeout_ms);
-
-/* Where completed requests wait to be fetched, in the order of their completion. Serves any number of logs, and any
- * number of threads may fetch. */
 struct twinlog_queue;
 int twinlog_queue_open(struct twinlog_queue **ret_queue);
-/* Fetches up to `max` completed requests. Waits for the first one up to timeout_ms (negative: no limit). Returns how
- * many there are, 0 = none in time. */
 int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret_requests, uint32_t max,
                        int timeout_ms);
-/* An eventfd, readable while there are requests to fetch; for poll, epoll, libuv or io_uring. Do not read it:
- * twinlog_queue_poll() does, when it takes the last request. Closed with the queue. */
 int twinlog_queue_fd(struct twinlog_queue *queue);
-/* -EBUSY while there are requests that were not completed, or not fetched. NULL is allowed. */
 int twinlog_queue_close(struct twinlog_queue *queue);
-
-/* ---- many logs --------------------------------------------------------------------------------- */
-
-/* One thread and one io_uring that commit for many logs, as a store with hundreds of raft groups needs: what is
- * pending in different logs is written at the same time. Threads that append to such a log do not commit themselves.
- * Where there is no io_uring the thread writes one log after the other. */
 struct twinlog_committer_options {
-    uint32_t size;      /* set by TWINLOG_COMMITTER_OPTIONS_INIT */
-    uint32_t in_flight; /* writes at a time, at most 256, which is the default */
+    uint32_t size;
+    uint32_t in_flight;
 };
 int twinlog_committer_open(const struct twinlog_committer_options *options,
                            struct twinlog_committer **ret_committer);
-/* -EBUSY while logs use it. NULL is allowed. */
 int twinlog_committer_close(struct twinlog_committer *committer);
-
-/* ---- how far ----------------------------------------------------------------------------------- */
-
-/* Watermarks. Any thread. 0 = none. They do not wait for a commit. With TWINLOG_READ_ONLY they read files; if that
- * fails they return what the last such call found, and where the end of the log is damaged the smallest LSN that it
- * can be: twinlog_reader_range() returns the error. */
-uint64_t twinlog_first_lsn(struct twinlog *log);   /* oldest kept, 0 when empty */
-uint64_t twinlog_last_lsn(struct twinlog *log);    /* newest accepted */
-uint64_t twinlog_written_lsn(struct twinlog *log); /* newest that survives this process */
-uint64_t twinlog_durable_lsn(struct twinlog *log); /* newest durable */
-
-/* ---- removing --------------------------------------------------------------------------------- */
-
-/* From the head. Every record below the result's first_lsn is gone for good when twinlog_trim() returns; the space of
- * whole segments is given back or reused. Of several limits in the options the one that removes most counts. What is
- * not durable stays; so does what a named cursor has not passed, unless a flag says otherwise. */
+uint64_t twinlog_first_lsn(struct twinlog *log);
+uint64_t twinlog_last_lsn(struct twinlog *log);
+uint64_t twinlog_written_lsn(struct twinlog *log);
+uint64_t twinlog_durable_lsn(struct twinlog *log);
 enum twinlog_trim_flags {
-    TWINLOG_TRIM_PAST_CURSORS = 1u << 0 /* cursors hold nothing; those behind are moved to the new head */
+    TWINLOG_TRIM_PAST_CURSORS = 1u << 0
 };
 struct twinlog_trim_options {
-    uint32_t size;          /* set by TWINLOG_TRIM_OPTIONS_INIT */
-    uint32_t flags;         /* enum twinlog_trim_flags */
-    uint64_t before_lsn;    /* records with a smaller LSN; exact. 0 = none */
-    uint64_t keep_bytes;    /* whole segments, as long as the others have so many bytes. 0 = none */
-    uint64_t keep_records;  /* all but the newest so many LSNs; exact. 0 = none */
-    int64_t before_time_ns; /* whole segments whose newest record is older. CLOCK_REALTIME. 0 = none */
+    uint32_t size;
+    uint32_t flags;
+    uint64_t before_lsn;
+    uint64_t keep_bytes;
+    uint64_t keep_records;
+    int64_t before_time_ns;
 };
 enum twinlog_holder {
-    TWINLOG_HELD_BY_NOTHING = 0, /* all that was asked for is gone */
-    TWINLOG_HELD_BY_CURSOR,      /* the slowest named cursor needs the rest */
-    TWINLOG_HELD_BY_SEGMENT      /* the records are gone, but they share a segment with ones that stay */
+    TWINLOG_HELD_BY_NOTHING = 0,
+    TWINLOG_HELD_BY_CURSOR,
+    TWINLOG_HELD_BY_SEGMENT
 };
 struct twinlog_trim_result {
-    uint32_t size;      /* set by TWINLOG_TRIM_RESULT_INIT */
-    uint32_t holder;    /* enum twinlog_holder */
-    uint64_t first_lsn; /* the oldest record that is kept; the next one to come when none is */
+    uint32_t size;
+    uint32_t holder;
+    uint64_t first_lsn;
     uint64_t removed_records;
     uint64_t removed_segments;
-    uint64_t removed_bytes; /* their files: given back to the file system, or kept for reuse */
-    uint64_t held_bytes;    /* file bytes that would have gone but for the holder */
-    char holder_name[72];   /* of the cursor, or the segment's file */
+    uint64_t removed_bytes;
+    uint64_t held_bytes;
+    char holder_name[72];
 };
-/* `ret_result` may be NULL. Works on a full disk too. -EINVAL when the options ask for nothing, TWINLOG_EPOISONED
- * after a truncation with an unknown outcome, system errors; what was removed before an error stays removed. */
 int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options,
                  struct twinlog_trim_result *ret_result);
-
-/* From the end: removes every record with a larger LSN than `last_lsn`, as a raft follower does whose leader
- * disagrees. Durable on return: the removed records never come back, and the next append gets last_lsn + 1. What was
- * accepted before is committed first; calls that append or wait are delayed as long as their terms allow (a try is
- * -EAGAIN). Cursors beyond are moved back; a reader that has passed the truncation gets TWINLOG_ETRUNCATED. 0 also
- * when there is nothing to remove. It waits for the log's callbacks to return, so callbacks that truncate each other's
- * logs wait for ever.
- *
- *   TWINLOG_ETRIMMED  last_lsn + 1 is below the first kept record; nothing happened
- *   -ENOSPC  the disk is full; nothing happened     -EINVAL  the largest LSN there is
- *   -EDEADLK  in a callback of this log, or on the thread of a shared committer; nothing happened
- *   TWINLOG_EPOISONED  whether the truncation has happened is unknown; opening the log again tells
- *   system errors  nothing happened; also the one that poisoned the log before */
 int twinlog_truncate(struct twinlog *log, uint64_t last_lsn);
-
-/* Removes every record, and makes `next_lsn` the LSN of the next one, larger or smaller than it would be, as a raft
- * follower does that was sent a snapshot. Cursors are moved to next_lsn - 1. Otherwise as twinlog_truncate(). -EINVAL
- * for 0 and for more than INT64_MAX. */
 int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
-
-/* ---- cursors and values ------------------------------------------------------------------------ */
-
-/* Small things kept with the log, for consumers and for a raft vote: each change is atomic and durable on return (two
- * small synced writes). Names are 1 to 63 bytes, any but NUL; the first one is not below 0x20. They survive trims and
- * truncations. A handle of TWINLOG_READ_ONLY can use them. Any thread. After a change that failed every process reads
- * what the disk has, the old value or the new one, and no power cut takes back what was read.
- *
- *   -EINVAL   a bad name or value, a NULL     -ENOENT   no such name
- *   -ENOSPC   more than 1 MiB in all, or the disk is full
- *   -EBUSY    another process was changing one for 30 s
- *   -EROFS, -EACCES  the files can't be written     TWINLOG_ECORRUPT  their file is damaged or missing
- *   TWINLOG_EVERSION  a newer version has written the log, and others may only read it */
-#define TWINLOG_NAME_BYTES 64u /* longest name, with its NUL */
+#define TWINLOG_NAME_BYTES 64u
 #define TWINLOG_META_BYTES 4096u
-
-/* The consumer `name` has finished with every record up to `lsn`; no trim or retention removes what comes after. The
- * cursor need not exist. 0 puts it in front of the oldest record that is kept. -ERANGE beyond the newest record that
- * readers see (TWINLOG_ECORRUPT where damage hides which one that is), TWINLOG_ETRIMMED if what comes after lsn was
- * removed already. If a power cut takes that record, which need not be durable in TWINLOG_MODE_MAPPED, the next
- * opening moves the cursor back to the end. */
 int twinlog_cursor_set(struct twinlog *log, const char *name, uint64_t lsn);
 int twinlog_cursor_get(struct twinlog *log, const char *name, uint64_t *ret_lsn);
 int twinlog_cursor_remove(struct twinlog *log, const char *name);
-/* In the order of their names. A non-zero result of `each` ends the call and is returned; `each` must not call back
- * into the log. */
 int twinlog_cursor_each(struct twinlog *log, int (*each)(void *context, const char *name, uint64_t lsn),
                         void *context);
-
-/* A value of up to TWINLOG_META_BYTES. */
 int twinlog_meta_set(struct twinlog *log, const char *name, const void *data, size_t size);
-/* Copies up to `room` bytes to `data`. ret_size (may be NULL) gets the value's size, which may be more. */
 int twinlog_meta_get(struct twinlog *log, const char *name, void *data, size_t room, size_t *ret_size);
 int twinlog_meta_remove(struct twinlog *log, const char *name);
 int twinlog_meta_each(struct twinlog *log,
                       int (*each)(void *context, const char *name, const void *data, size_t size),
                       void *context);
-
-/* ---- reading ---------------------------------------------------------------------------------- */
-
-/* A reader stands between two records. One thread at a time may use it; there may be any number of readers. Allocates
- * when it is opened and when a record is larger than any before. Random look-ups keep at most 32 segments open, each
- * with an index of at most 128 KiB; segments that were trimmed are given back at the next move. */
 struct twinlog_reader;
-
 struct twinlog_record {
     uint64_t lsn;
-    int64_t time_ns;  /* CLOCK_REALTIME when it was accepted */
-    const void *data; /* valid until the next call on this reader; aligned to 8 */
+    int64_t time_ns;
+    const void *data;
     size_t size;
-    uint16_t tag; /* as the entry had them */
+    uint16_t tag;
     uint8_t type;
 };
-
 enum twinlog_reader_flags {
-    /* Map the segments: no copy, every checksum verified; reads where mapping does not work. If a file is made shorter
-     * or the disk cannot be read, calls return -EIO, and a record that was returned before may become zeros. */
     TWINLOG_READER_MMAP = 1u << 0
 };
 struct twinlog_reader_options {
-    uint32_t size;     /* set by TWINLOG_READER_OPTIONS_INIT */
-    uint32_t flags;    /* enum twinlog_reader_flags */
-    uint64_t from_lsn; /* first LSN to return; default the oldest kept */
-    uint64_t to_lsn;   /* last LSN to return; default no limit */
-    /* NULL, or filled in when a call on this reader fails; must outlive it */
+    uint32_t size;
+    uint32_t flags;
+    uint64_t from_lsn;
+    uint64_t to_lsn;
     struct twinlog_report *ret_report;
 };
-
-/* Opens a reader on the log in `dir`, in any process, beside a live writer or without one; takes no lock, changes
- * nothing. Beside a writer, records appear as its syncs succeed; in TWINLOG_MODE_MAPPED as soon as they are copied, so
- * a power cut may take them. Without a writer what is sound is synced before the first record is returned, unless the
- * file system is read-only. Survives rolls, trims and recycling. `options` may be NULL. -ENOENT (no such directory, or
- * no log in it), -ENOTDIR, TWINLOG_EVERSION, TWINLOG_EFOREIGN, TWINLOG_ECORRUPT, system errors. */
 int twinlog_reader_open(const char *dir, const struct twinlog_reader_options *options,
                         struct twinlog_reader **ret_reader);
-
-/* The same through an open log, which cannot be closed before the reader is. */
 int twinlog_reader_attach(struct twinlog *log, const struct twinlog_reader_options *options,
                           struct twinlog_reader **ret_reader);
-
-/* Places the reader in front of a record; a sticky error is forgotten. Costs O(log n) at the next move.
- *   seek        in front of `lsn`, which need not be written yet. -EINVAL for 0
- *   seek_time   in front of the first record, in the order of LSNs, that was accepted at `time_ns` or later;
- *               behind the last one if there is none. Clocks may step back: every earlier record is older
- *   seek_first  in front of the oldest record that is kept
- *   seek_end    behind the newest durable one, or the newest one of a log that is written in TWINLOG_MODE_MAPPED
- * None of them goes in front of the option from_lsn. */
 int twinlog_reader_seek(struct twinlog_reader *reader, uint64_t lsn);
 int twinlog_reader_seek_time(struct twinlog_reader *reader, int64_t time_ns);
 int twinlog_reader_seek_first(struct twinlog_reader *reader);
 int twinlog_reader_seek_end(struct twinlog_reader *reader);
-
-/* Next returns the record behind the reader's place and steps over it; previous returns the one in front of it and
- * steps back. 1 = *ret_record is set; 0 = no more for now (call again later), or no more in the range of the options;
- * negative = error, and the same call returns the same error again until a seek. Never returns a record above the
- * durable LSN, except beside a writer in TWINLOG_MODE_MAPPED, nor bytes whose checksum fails.
- *
- *   TWINLOG_ECORRUPT  damage, with its place in the report, wherever the reader has started: it returns what is sound
- *                     on its way, and 0 only if that was all
- *   TWINLOG_ETRIMMED   the record was removed; report.first_lsn is the oldest one left, seek_first goes there
- *   TWINLOG_ETRUNCATED  records that were returned since the last seek are truncated; report.first_lsn is the first of
- *                     them, or the oldest left if that was trimmed since. If a trim since has removed everything up
- *                     to the last record returned, that cannot be noticed: reading goes on with the next LSN */
 int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *ret_record);
 int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record *ret_record);
-
-/* Oldest kept and newest LSN that next() may return now; 0 and 0 when there is none. TWINLOG_ECORRUPT: the end of the
- * log is damaged, and the results are what is known. The same error from seek_end, which then goes nowhere. */
 int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn, uint64_t *ret_last_lsn);
-
-/* Waits until next() would not return 0: 1 = there is a record or an error; 0 = not within `timeout_ms` (negative: no
- * limit; 0: does not wait). A writer in any process wakes it; where this process may not write writer.lock, or the log
- * has no writer, it looks every 20 ms. A signal does not end it. -EINVAL if the reader's range is finished. */
 int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms);
-
-/* A descriptor for poll, epoll or io_uring, readable when next() would not return 0, and no longer when it has. Made at
- * the first call, with a thread of the reader; closed with the reader. Where this process may not write writer.lock,
- * beside a writer of a mapped or shared log, it is readable every 20 ms, and next() may return 0. A negative error where
- * it cannot be made. */
 int twinlog_reader_fd(struct twinlog_reader *reader);
-
-void twinlog_reader_close(struct twinlog_reader *reader); /* NULL is allowed */
-
-/* A consumer goes on where the last one of its name ended: a reader and a named cursor in one. In any process, beside
- * a writer in any mode or without one. One thread at a time may use it. */
+void twinlog_reader_close(struct twinlog_reader *reader);
 struct twinlog_consumer;
-
 enum twinlog_consumer_flags {
-    /* a new name begins behind the newest record, not with the oldest kept */
     TWINLOG_CONSUMER_FROM_END = 1u << 0,
-    TWINLOG_CONSUMER_MMAP = 1u << 1 /* as TWINLOG_READER_MMAP */
+    TWINLOG_CONSUMER_MMAP = 1u << 1
 };
 struct twinlog_consumer_options {
-    uint32_t size;                     /* set by TWINLOG_CONSUMER_OPTIONS_INIT */
-    uint32_t flags;                    /* enum twinlog_consumer_flags */
-    struct twinlog_report *ret_report; /* NULL, or filled in when open or next fails; must outlive it */
+    uint32_t size;
+    uint32_t flags;
+    struct twinlog_report *ret_report;
 };
-
-/* Opens the consumer `name` (as of a cursor) on the log in `dir`. Makes the cursor if there is none, so from then on
- * no trim removes what the consumer has not finished with, unless TWINLOG_TRIM_PAST_CURSORS says so. `options` may be
- * NULL. -EBUSY: a process, maybe this one, has a consumer of that name open; the report has its PID, unless that is of
- * another PID namespace. -EUSERS: 256 consumers of the log are open. -EROFS, -EACCES: the files cannot be written.
- * Other errors as for twinlog_reader_open() and twinlog_cursor_set(). */
 int twinlog_consumer_open(const char *dir, const char *name, const struct twinlog_consumer_options *options,
                           struct twinlog_consumer **ret_consumer);
-
-/* As twinlog_reader_next(), but TWINLOG_ETRIMMED and TWINLOG_ETRUNCATED are returned once, and the next call goes on
- * with report.first_lsn. After another error close the consumer and open it again. In a forked child TWINLOG_EFORKED. */
 int twinlog_consumer_next(struct twinlog_consumer *consumer, struct twinlog_record *ret_record);
-
-/* The consumer has finished with every record up to `lsn`; 0: with all that next has returned. Durable on return: the
- * next consumer of this name begins behind it. -EINVAL: next has not returned `lsn` yet. TWINLOG_ETRUNCATED,
- * TWINLOG_ETRIMMED: some of these records were removed; the cursor stays where that has moved it, and next says where
- * it goes on. Other errors as for twinlog_cursor_set(). */
 int twinlog_consumer_commit(struct twinlog_consumer *consumer, uint64_t lsn);
-
-/* Its reader, for twinlog_reader_wait(), twinlog_reader_fd() and twinlog_reader_range(). Closed with the consumer. */
 struct twinlog_reader *twinlog_consumer_reader(struct twinlog_consumer *consumer);
-
-/* Commits nothing: the next consumer of this name gets what was not committed. NULL is allowed. */
 void twinlog_consumer_close(struct twinlog_consumer *consumer);
-
-/* Reads the record `lsn` through an open log, in every mode and with TWINLOG_READ_ONLY: copies its bytes to `data`,
- * which has `room` bytes, and fills in *ret_record, whose `data` is then the caller's. Sees what a reader sees. Any
- * thread. The log keeps up to 8 readers for it, each with segments open, until it is trimmed, truncated or closed.
- *
- *   -ENOBUFS  larger than `room`: ret_record->size is its size, ret_record->data NULL; NULL and 0 ask for the size
- *   -ERANGE   behind the newest record that readers see: not appended, not durable yet, or truncated
- *   -ENOENT   a filler: the LSN of a record that was given up or lost
- *   TWINLOG_ETRIMMED  removed from the head     TWINLOG_ECORRUPT  damaged; a reader from that LSN reports the place
- *   -EINVAL   the LSN 0, a NULL                 system errors; the same call may work again */
 int twinlog_read(struct twinlog *log, uint64_t lsn, void *data, size_t room,
                  struct twinlog_record *ret_record);
-
-/* ---- looking ---------------------------------------------------------------------------------- */
-
-/* An open log. Counters start at open. In TWINLOG_MODE_MAPPED there are no groups to count, and syncs are those of
- * mapped bytes. */
 struct twinlog_stat {
-    uint32_t size;      /* set by TWINLOG_STAT_INIT */
-    uint32_t io;        /* enum twinlog_io in use */
-    uint32_t is_direct; /* 1 = direct I/O */
-    uint32_t mode;      /* enum twinlog_mode */
+    uint32_t size;
+    uint32_t io;
+    uint32_t is_direct;
+    uint32_t mode;
     uint32_t epoch;
-    int32_t poison;          /* 0, or the error that poisoned the log */
-    uint32_t segments;       /* files with records */
-    uint32_t spare_segments; /* prepared and empty */
+    int32_t poison;
+    uint32_t segments;
+    uint32_t spare_segments;
     uint64_t first_lsn, last_lsn, written_lsn, durable_lsn;
-    uint64_t file_bytes;    /* all segment files */
-    uint64_t appends;       /* records accepted */
-    uint64_t append_bytes;  /* their payload */
-    uint64_t groups;        /* groups written */
-    uint64_t group_bytes;   /* headers, records and alignment in them */
-    uint64_t written_bytes; /* bytes handed to the device for groups */
-    uint64_t rolls;         /* segments started */
-    uint64_t roll_waits;    /* times that appends had to wait for a segment to be prepared */
-    uint64_t full_refusals; /* appends refused because the disk was full */
+    uint64_t file_bytes;
+    uint64_t appends;
+    uint64_t append_bytes;
+    uint64_t groups;
+    uint64_t group_bytes;
+    uint64_t written_bytes;
+    uint64_t rolls;
+    uint64_t roll_waits;
+    uint64_t full_refusals;
     uint64_t trimmed_segments;
-    uint64_t recycled_segments; /* of them written over instead of removed */
-    uint64_t syncs;             /* groups synced, and syncs of what was written before */
-    uint64_t requests;          /* submitted and not completed yet */
-    uint64_t fillers;           /* reservations aborted or given up */
-    uint64_t slow;              /* writes and syncs that took longer than slow_ms */
-    char io_reason[160];        /* why this path and not an earlier one */
+    uint64_t recycled_segments;
+    uint64_t syncs;
+    uint64_t requests;
+    uint64_t fillers;
+    uint64_t slow;
+    char io_reason[160];
 };
 int twinlog_stat(struct twinlog *log, struct twinlog_stat *ret_stat);
-
-/* Distribution of values: exact below 8, else in buckets whose width is at most an eighth of the value. A value v of 8
- * and more, with its highest bit at position h, is in bucket 8 * (h - 2) + the three bits below the highest one. */
 #define TWINLOG_BUCKETS 320u
 struct twinlog_histogram {
     uint64_t count, sum, max;
-    uint64_t buckets[TWINLOG_BUCKETS]; /* the last one also holds what is larger */
+    uint64_t buckets[TWINLOG_BUCKETS];
 };
-/* A value that a part `q` (0 to 1) of those counted do not exceed, to an eighth; 0 when there are none. */
 uint64_t twinlog_quantile(const struct twinlog_histogram *histogram, double q);
-
-/* Where the time goes, in nanoseconds, since the log was opened. Always on: every group is timed, and of the appends
- * one in sample_interval. */
 struct twinlog_timings {
-    uint32_t size; /* set by TWINLOG_TIMINGS_INIT */
+    uint32_t size;
     uint32_t sample_interval;
-    struct twinlog_histogram queue; /* from the call to the record's place in the buffer */
-    struct twinlog_histogram copy;  /* the copy and its checksum */
-    struct twinlog_histogram write; /* of a group; where one operation writes and syncs, both */
-    struct twinlog_histogram sync;  /* where it is an operation of its own */
-    struct twinlog_histogram wake;  /* from the end of the commit to the return of the writer */
-    struct twinlog_histogram total; /* of an append that waits, from the call to its return */
+    struct twinlog_histogram queue;
+    struct twinlog_histogram copy;
+    struct twinlog_histogram write;
+    struct twinlog_histogram sync;
+    struct twinlog_histogram wake;
+    struct twinlog_histogram total;
     struct twinlog_histogram group_records;
     struct twinlog_histogram group_bytes;
 };
 int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings);
-
-/* Statistics and timings of a log that another process writes: asks the writer to publish them, and waits for that up
- * to timeout_ms. Either result may be NULL. -ESRCH: the log has no writer; -ETIMEDOUT: nothing was published (an idle
- * writer does so when it next commits); -ENOTSUP: the writer cannot share memory, is of another version, or in
- * TWINLOG_MODE_MAPPED; -EACCES: this process may not write writer.lock. */
 int twinlog_watch(const char *dir, int timeout_ms, struct twinlog_stat *ret_stat,
                   struct twinlog_timings *ret_timings);
-
-/* A log from outside; changes nothing, also beside a live writer. Without a writer the log is synced first, unless the
- * file system is read-only, so a power cut takes nothing of what is told; if that fails, its error is returned. */
 struct twinlog_inspection {
-    uint32_t size;       /* set by TWINLOG_INSPECTION_INIT */
-    uint32_t has_writer; /* 1 = a process has the log open for writing */
+    uint32_t size;
+    uint32_t has_writer;
     uint32_t epoch;
-    uint32_t segments;       /* files with records */
-    uint32_t spare_segments; /* prepared and empty */
-    uint32_t mode;           /* enum twinlog_mode of the writer, if there is one */
-    uint64_t first_lsn;      /* 0 when empty */
-    /* newest sound; with a writer: newest durable, in TWINLOG_MODE_MAPPED newest written */
+    uint32_t segments;
+    uint32_t spare_segments;
+    uint32_t mode;
+    uint64_t first_lsn;
     uint64_t last_lsn;
-    uint64_t durable_lsn; /* newest that is proved durable by a later marker or a live writer */
-    uint64_t file_bytes;  /* all segment files */
+    uint64_t durable_lsn;
+    uint64_t file_bytes;
     uint8_t log_id[16];
-    struct twinlog_report report; /* what opening it for writing would find and do */
+    struct twinlog_report report;
 };
 int twinlog_inspect(const char *dir, struct twinlog_inspection *ret_inspection);
-
-/* One file of a log, as twinlog_segments() lists them. */
 enum twinlog_segment_state {
-    TWINLOG_SEGMENT_SEALED = 0, /* full, with its index and footer */
-    TWINLOG_SEGMENT_UNSEALED,   /* left by its writer, footer to come: known by a walk through it */
-    TWINLOG_SEGMENT_ACTIVE,     /* the newest with records; beside a live writer as far as it is durable */
-    TWINLOG_SEGMENT_SPARE,      /* prepared, empty */
-    TWINLOG_SEGMENT_RETIRED     /* trimmed or truncated, kept for reuse */
+    TWINLOG_SEGMENT_SEALED = 0,
+    TWINLOG_SEGMENT_UNSEALED,
+    TWINLOG_SEGMENT_ACTIVE,
+    TWINLOG_SEGMENT_SPARE,
+    TWINLOG_SEGMENT_RETIRED
 };
 struct twinlog_segment {
-    uint32_t size;  /* of the structure */
-    uint32_t state; /* enum twinlog_segment_state */
+    uint32_t size;
+    uint32_t state;
     uint64_t sequence;
     uint64_t file_bytes;
-    uint64_t data_bytes;                 /* of them used by groups */
-    uint64_t first_lsn, last_lsn;        /* 0 when it has no records */
-    int64_t first_time_ns, last_time_ns; /* smallest and largest time of its records */
+    uint64_t data_bytes;
+    uint64_t first_lsn, last_lsn;
+    int64_t first_time_ns, last_time_ns;
     int64_t created_ns;
-    uint32_t incarnations; /* times the file was recycled */
-    uint32_t epoch;        /* of the newest group in it, or in which it was made */
-    uint32_t is_mapped;    /* 1 = made in TWINLOG_MODE_MAPPED */
+    uint32_t incarnations;
+    uint32_t epoch;
+    uint32_t is_mapped;
     uint32_t reserved;
     char file[64];
 };
-/* Calls `each` for every segment file, in the order of the log, spare and retired ones last; changes and syncs
- * nothing. A non-zero result of `each` ends the call and is returned. Errors as for twinlog_inspect(). */
 int twinlog_segments(const char *dir, int (*each)(void *context, const struct twinlog_segment *segment),
                      void *context);
-
-/* Checks every byte of every record, and what else the format fixes; changes nothing, syncs as twinlog_inspect().
- * Stops at the durable LSN beside a live writer. Calls `each` (may be NULL) for every finding, in log order; a
- * non-zero result ends the call and is returned. Calls `progress` (may be NULL) now and then. 0: sound, a torn tail
- * is; TWINLOG_ECORRUPT: acknowledged data is damaged or missing; TWINLOG_EFOREIGN: the first fault is a file of
- * another log; or an error that kept it from looking. ret_records (may be NULL) gets the sound records. */
 struct twinlog_verify_options {
-    uint32_t size;  /* set by TWINLOG_VERIFY_OPTIONS_INIT */
-    uint32_t flags; /* must be 0 */
+    uint32_t size;
+    uint32_t flags;
     int (*each)(void *context, const struct twinlog_report *finding);
     void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
     void *context;
 };
 int twinlog_verify(const char *dir, const struct twinlog_verify_options *options, uint64_t *ret_records);
-
-/* ---- copying ----------------------------------------------------------------------------------- */
-
 enum twinlog_backup_flags {
-    TWINLOG_BACKUP_COPY = 1u << 0 /* share nothing: no hard links, no reflinks */
+    TWINLOG_BACKUP_COPY = 1u << 0
 };
 struct twinlog_backup_options {
-    uint32_t size;  /* set by TWINLOG_BACKUP_OPTIONS_INIT */
-    uint32_t flags; /* enum twinlog_backup_flags */
-    void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes); /* may be NULL */
+    uint32_t size;
+    uint32_t flags;
+    void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
     void *context;
 };
 struct twinlog_backup_result {
-    uint32_t size; /* set by TWINLOG_BACKUP_RESULT_INIT */
+    uint32_t size;
     uint32_t segments;
-    uint64_t first_lsn, last_lsn; /* what the copy holds; 0 and 0 when the log is empty */
-    uint64_t linked_bytes;        /* file bytes shared by hard links */
-    uint64_t cloned_bytes;        /* shared by reflinks */
+    uint64_t first_lsn, last_lsn;
+    uint64_t linked_bytes;
+    uint64_t cloned_bytes;
     uint64_t copied_bytes;
 };
-/* Makes `new_dir` (must not exist, or be empty) a log with everything that was durable in `dir` when the call began,
- * cursors and values included; durable on return. From any process, beside a live writer. Sealed segments are hard
- * links where possible, else reflinks, else copies; neither log can change the other through a link. A copy that was
- * interrupted is refused by every open. `options` and `ret_result` may be NULL. -ENOTEMPTY, -EBUSY when trims outran
- * it, TWINLOG_ECORRUPT (copied bytes are checked), system errors. */
 int twinlog_backup(const char *dir, const char *new_dir, const struct twinlog_backup_options *options,
                    struct twinlog_backup_result *ret_result);
-
 struct twinlog_repair_options {
-    uint32_t size;                                                 /* set by TWINLOG_REPAIR_OPTIONS_INIT */
-    uint32_t flags;                                                /* must be 0 */
-    int (*each)(void *context, const struct twinlog_report *lost); /* as for verify; may be NULL */
+    uint32_t size;
+    uint32_t flags;
+    int (*each)(void *context, const struct twinlog_report *lost);
     void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
     void *context;
 };
 struct twinlog_repair_result {
-    uint32_t size; /* set by TWINLOG_REPAIR_RESULT_INIT */
+    uint32_t size;
     uint32_t reserved;
-    uint64_t records;             /* copied */
-    uint64_t lost_records;        /* known to have been there */
-    uint64_t first_lsn, last_lsn; /* of the new log */
+    uint64_t records;
+    uint64_t lost_records;
+    uint64_t first_lsn, last_lsn;
 };
-/* Copies every sound record of `dir` to a new log in `new_dir` (must not exist, or be empty), with its LSN and time,
- * cursors and values too; changes nothing in `dir`, which must have no writer (-EBUSY). In the place of a lost record
- * the new log has a filler, which readers skip. `each` is called for every loss. 0 also when records were lost.
- * Fillers take 1 GiB at most, or as much as the files of `dir` have: where more would be needed between records,
- * TWINLOG_ECORRUPT, and `each` gets the place. */
 int twinlog_repair(const char *dir, const char *new_dir, const struct twinlog_repair_options *options,
                    struct twinlog_repair_result *ret_result);
-
-/* What the disk and the kernel under `dir` offer and what they cost. Writes and removes a file of a few MiB in `dir`,
- * which must exist. */
 struct twinlog_probe_path {
-    uint32_t io; /* enum twinlog_io */
+    uint32_t io;
     uint32_t is_direct;
-    int32_t error; /* 0 = works, else why not */
+    int32_t error;
     uint32_t reserved;
-    double sync_us; /* median of a durable 4 KiB overwrite, in microseconds */
+    double sync_us;
 };
 struct twinlog_probe {
-    uint32_t size;          /* set by TWINLOG_PROBE_INIT */
-    uint32_t paths;         /* used entries of `path` */
-    uint32_t chosen;        /* index of the one a log would take */
-    uint32_t direct_align;  /* bytes; 0 = no direct I/O */
-    uint32_t is_suspicious; /* 1 = syncs are faster than any device that keeps its word */
+    uint32_t size;
+    uint32_t paths;
+    uint32_t chosen;
+    uint32_t direct_align;
+    uint32_t is_suspicious;
     char filesystem[32];
     char reason[160];
     struct twinlog_probe_path path[8];
 };
 int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe);
-
-/* ---- initial values ---------------------------------------------------------------------------- */
-
-/* clang-format off */
-#define TWINLOG_OPTIONS_INIT { sizeof(struct twinlog_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
-#define TWINLOG_TERMS_INIT { sizeof(struct twinlog_terms), 0, 0, 0, 0, 0 }
-#define TWINLOG_COMMITTER_OPTIONS_INIT { sizeof(struct twinlog_committer_options), 0 }
-#define TWINLOG_TRIM_OPTIONS_INIT { sizeof(struct twinlog_trim_options), 0, 0, 0, 0, 0 }
-#define TWINLOG_TRIM_RESULT_INIT { sizeof(struct twinlog_trim_result), 0, 0, 0, 0, 0, 0, "" }
-#define TWINLOG_READER_OPTIONS_INIT { sizeof(struct twinlog_reader_options), 0, 0, 0, 0 }
-#define TWINLOG_CONSUMER_OPTIONS_INIT { sizeof(struct twinlog_consumer_options), 0, 0 }
-#define TWINLOG_STAT_INIT { sizeof(struct twinlog_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, "" }
-#define TWINLOG_TIMINGS_INIT { sizeof(struct twinlog_timings), 0, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } } }
-#define TWINLOG_INSPECTION_INIT { sizeof(struct twinlog_inspection), 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 }, { 0, 0, 0, 0, 0, 0, 0, 0, 0, "", "" } }
-#define TWINLOG_VERIFY_OPTIONS_INIT { sizeof(struct twinlog_verify_options), 0, 0, 0, 0 }
-#define TWINLOG_BACKUP_OPTIONS_INIT { sizeof(struct twinlog_backup_options), 0, 0, 0 }
-#define TWINLOG_BACKUP_RESULT_INIT { sizeof(struct twinlog_backup_result), 0, 0, 0, 0, 0, 0 }
-#define TWINLOG_REPAIR_OPTIONS_INIT { sizeof(struct twinlog_repair_options), 0, 0, 0, 0 }
-#define TWINLOG_REPAIR_RESULT_INIT { sizeof(struct twinlog_repair_result), 0, 0, 0, 0, 0 }
-#define TWINLOG_PROBE_INIT { sizeof(struct twinlog_probe), 0, 0, 0, 0, "", "", { { 0, 0, 0, 0, 0 } } }
-/* clang-format on */
-
+#define TWINLOG_OPTIONS_INIT                                                                                 \
+    {                                                                                                        \
+        sizeof(struct twinlog_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0  \
+    }
+#define TWINLOG_TERMS_INIT                                                                                   \
+    {                                                                                                        \
+        sizeof(struct twinlog_terms), 0, 0, 0, 0, 0                                                          \
+    }
+#define TWINLOG_COMMITTER_OPTIONS_INIT                                                                       \
+    {                                                                                                        \
+        sizeof(struct twinlog_committer_options), 0                                                          \
+    }
+#define TWINLOG_TRIM_OPTIONS_INIT                                                                            \
+    {                                                                                                        \
+        sizeof(struct twinlog_trim_options), 0, 0, 0, 0, 0                                                   \
+    }
+#define TWINLOG_TRIM_RESULT_INIT                                                                             \
+    {                                                                                                        \
+        sizeof(struct twinlog_trim_result), 0, 0, 0, 0, 0, 0, ""                                             \
+    }
+#define TWINLOG_READER_OPTIONS_INIT                                                                          \
+    {                                                                                                        \
+        sizeof(struct twinlog_reader_options), 0, 0, 0, 0                                                    \
+    }
+#define TWINLOG_CONSUMER_OPTIONS_INIT                                                                        \
+    {                                                                                                        \
+        sizeof(struct twinlog_consumer_options), 0, 0                                                        \
+    }
+#define TWINLOG_STAT_INIT                                                                                    \
+    {                                                                                                        \
+        sizeof(struct twinlog_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+            0, 0, ""                                                                                         \
+    }
+#define TWINLOG_TIMINGS_INIT                                                                                 \
+    {                                                                                                        \
+        sizeof(struct twinlog_timings), 0, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } },       \
+            { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } },                  \
+        {                                                                                                    \
+            0, 0, 0,                                                                                         \
+            {                                                                                                \
+                0                                                                                            \
+            }                                                                                                \
+        }                                                                                                    \
+    }
+#define TWINLOG_INSPECTION_INIT                                                                              \
+    {                                                                                                        \
+        sizeof(struct twinlog_inspection), 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 },                                 \
+        {                                                                                                    \
+            0, 0, 0, 0, 0, 0, 0, 0, 0, "", ""                                                                \
+        }                                                                                                    \
+    }
+#define TWINLOG_VERIFY_OPTIONS_INIT                                                                          \
+    {                                                                                                        \
+        sizeof(struct twinlog_verify_options), 0, 0, 0, 0                                                    \
+    }
+#define TWINLOG_BACKUP_OPTIONS_INIT                                                                          \
+    {                                                                                                        \
+        sizeof(struct twinlog_backup_options), 0, 0, 0                                                       \
+    }
+#define TWINLOG_BACKUP_RESULT_INIT                                                                           \
+    {                                                                                                        \
+        sizeof(struct twinlog_backup_result), 0, 0, 0, 0, 0, 0                                               \
+    }
+#define TWINLOG_REPAIR_OPTIONS_INIT                                                                          \
+    {                                                                                                        \
+        sizeof(struct twinlog_repair_options), 0, 0, 0, 0                                                    \
+    }
+#define TWINLOG_REPAIR_RESULT_INIT                                                                           \
+    {                                                                                                        \
+        sizeof(struct twinlog_repair_result), 0, 0, 0, 0, 0                                                  \
+    }
+#define TWINLOG_PROBE_INIT                                                                                   \
+    {                                                                                                        \
+        sizeof(struct twinlog_probe), 0, 0, 0, 0, "", "",                                                    \
+        {                                                                                                    \
+            {                                                                                                \
+                0, 0, 0, 0, 0                                                                                \
+            }                                                                                                \
+        }                                                                                                    \
+    }
 #ifdef __cplusplus
 }
 #endif
-
 #endif

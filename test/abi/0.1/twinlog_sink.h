@@ -1,156 +1,61 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * twinlog's sink: a plain file, with no log behind it.
- *
- * A sink is one plain file, of bytes and nothing else, that threads and processes append to at the speed of
- * memory: a write is copied into a mapping of the file, and every program that reads the file sees it at once. No
- * frames, no LSNs, no checksums: the file stays one for grep, tail and less.
- *
- * What a crash costs. The end of a process, by kill -9 too, costs nothing that twinlog_sink_write() had returned
- * for. The end of the kernel or of the power costs what was not synced: twinlog_sink_sync(), or flush_interval_ms,
- * says how much that is; the rest may be there in part, in any order, with zeros in between. What must
- * survive the power belongs in a log.
- *
- * While a sink is open its file is larger than what was written, and ends in zeros: twinlog_sink_end() returns where
- * the bytes end. The last process to close it truncates the file to the exact byte. After a kill -9 of all, the next
- * process to open it does. After a crash of the system the file ends where the last sync did, if there are only zeros
- * behind that. Otherwise the end of the file is not known, and opening returns -EUCLEAN until a flag says what to do.
- * The same holds for any file whose last byte is a zero, unless a sink has written that zero.
- *
- * No other program may change the file while it is open. It must not be made shorter, so logrotate's copytruncate is
- * not for it; and what other programs append to it is lost.
- *
- * While the sink is in use there are files beside it: `.NAME.INODE.sink`, which its processes share, and
- * `.NAME.INODE.end`, which says what was synced; the second one stays if the last byte of the file is a zero. Only
- * twinlog_sink_sync() waits for a process that is stopped in the middle of a write; a process that is stopped in the
- * middle of opening or closing keeps others from that.
- *
- * Results are 0, a count, or a negative error, as in <twinlog.h>, which has the TWINLOG_E codes and twinlog_strerror().
- */
 #ifndef TWINLOG_SINK_H
 #define TWINLOG_SINK_H
-
 #include <twinlog.h>
-
 #ifdef __cplusplus
 extern "C" {
 #endif
-
 struct twinlog_sink;
-
 enum twinlog_sink_flags {
-    TWINLOG_SINK_SHARED = 1u << 0,     /* up to 256 processes may have it open, all with this flag. Without it
-                                         one process has */
-    TWINLOG_SINK_NO_THREAD = 1u << 1,  /* start no thread: threads that write prepare the file, and keep
-                                         flush_interval_ms; writes check for logrotate */
-    TWINLOG_SINK_MUST_EXIST = 1u << 2, /* -ENOENT instead of making the file */
-    /* If the file ends in zeros, and it is not known whether they are data (-EUCLEAN): */
-    TWINLOG_SINK_DROP_ZEROS = 1u << 3, /* they are not; what was synced stays in any case */
-    TWINLOG_SINK_KEEP_ZEROS = 1u << 4  /* they are */
+    TWINLOG_SINK_SHARED = 1u << 0,
+    TWINLOG_SINK_NO_THREAD = 1u << 1,
+    TWINLOG_SINK_MUST_EXIST = 1u << 2,
+    TWINLOG_SINK_DROP_ZEROS = 1u << 3,
+    TWINLOG_SINK_KEEP_ZEROS = 1u << 4
 };
-
 struct twinlog_sink_options {
-    uint32_t size;  /* set by TWINLOG_SINK_OPTIONS_INIT */
-    uint32_t flags; /* enum twinlog_sink_flags */
-    /* Size of the file at the beginning; it then doubles ahead of need, by growth_bytes at a time at most. Rounded up
-     * to pages. Defaults 10 MiB and 64 MiB; at the beginning max_bytes at most. */
+    uint32_t size;
+    uint32_t flags;
     uint64_t initial_bytes;
     uint64_t growth_bytes;
-    /* A write that would make the file larger than this goes to a new file: NAME becomes NAME.1, that NAME.2, and
-     * so on; of these `keep_files` are kept, default 5. 0 = no limit. A larger write has a file of its own. Not for
-     * a shared sink: there another program renames the file, and each process calls twinlog_sink_reopen(). */
     uint64_t max_bytes;
-    uint32_t keep_files;        /* at most 9999 */
-    uint32_t flush_interval_ms; /* what was written is synced after this time at most; 0 = only on demand */
-    uint32_t mode;              /* of a new file, before the umask; default 0666, at most 0777 */
-    uint32_t lock_wait_ms;      /* wait this long while others have it open exclusively; 0: -EBUSY at once */
+    uint32_t keep_files;
+    uint32_t flush_interval_ms;
+    uint32_t mode;
+    uint32_t lock_wait_ms;
 };
 #define TWINLOG_SINK_OPTIONS_INIT                                                                            \
     {                                                                                                        \
         sizeof(struct twinlog_sink_options), 0, 0, 0, 0, 0, 0, 0, 0                                          \
     }
-
-/* Opens the plain file `path` for appending, and makes it where there is none; its bytes stay, what is written
- * comes behind them. `options` may be NULL. In a shared sink the growth_bytes of the first process that has it open
- * count for all; the other options count for each process.
- *
- *   -EBUSY     others have it open, and one of them, or this call, without TWINLOG_SINK_SHARED; or they opened it by
- *              another name (a hard link), or the file that they share was removed
- *   -EUSERS    256 have it open
- *   -EINVAL    an option is out of range, or a NULL argument
- *   -ENOTSUP   not a regular file, or one on a file system that cannot share mappings or reserve space; a file that
- *              the call has made is removed
- *   -EUCLEAN   the file ends in zeros, and it is not known whether they are data: after a crash of the system, or
- *              because the files beside it are gone. Pass TWINLOG_SINK_DROP_ZEROS or TWINLOG_SINK_KEEP_ZEROS
- *   -ENAMETOOLONG  the file's name has more than 228 bytes
- *   TWINLOG_EVERSION  processes of another version of the library have it open
- *   -ENOENT, -EACCES, -ENOSPC, -EROFS, -EMFILE, -ENOMEM, ... from the system
- */
 int twinlog_sink_open(const char *path, const struct twinlog_sink_options *options,
                       struct twinlog_sink **ret_sink);
-
-/* Appends `size` bytes in one piece: other writes are in front of it or behind it. Returns when they are in the file
- * for every process to see, and survive the end of this one. Any thread; takes no lock, allocates nothing.
- * `ret_offset` may be NULL; it gets the place in the file, which may be another file than before if max_bytes is set.
- * Of 0 bytes nothing is written.
- *
- *   -ENOSPC, -EDQUOT, -EFBIG  the file cannot be made large enough; nothing happened, and the same call works
- *              again when it can. (A full disk is met here, never as SIGBUS, and a limit never as SIGXFSZ.)
- *   -EMSGSIZE  larger than 1 GiB
- *   -EINVAL    a NULL where none may be
- *   -EIO       another program has made the file shorter, or the disk could not be read, or had no room where it had
- *              promised some (a full btrfs); the sink is of no use any more
- *   TWINLOG_EFORKED  a child has to open the sink itself */
 int twinlog_sink_write(struct twinlog_sink *sink, const void *data, size_t size, uint64_t *ret_offset);
 int twinlog_sink_writev(struct twinlog_sink *sink, const struct iovec *pieces, int count,
                         uint64_t *ret_offset);
-
-/* Returns when everything that any process had written before the call is on stable storage; of files that were
- * rotated away, in those that this sink has had open. Where another process died in the middle of a write, its bytes
- * are made harmless first (see twinlog_sink_stat.fillers); where one is stopped in the middle of a write, this waits
- * until that process continues. After a sync has failed, none succeeds for this file until the system starts again,
- * whatever processes open it. Only where the directory does not take the file that says where the bytes end (-EACCES,
- * -ENOSPC) the next one may: the bytes themselves are on stable storage then. */
 int twinlog_sink_sync(struct twinlog_sink *sink);
-
-/* Goes on in a new file, as when max_bytes is reached. -EINVAL: the sink is shared. */
 int twinlog_sink_rotate(struct twinlog_sink *sink);
-/* For logrotate: if `path` names another file by now, or none, goes on in that one, or makes it; the old file is
- * truncated to its exact bytes when all processes have left it. The sink's thread looks once a second. Returns 1 if so,
- * 0 if the file is the same. */
 int twinlog_sink_reopen(struct twinlog_sink *sink);
-
-/* Waits for calls that are inside, leaves the file, truncates it to its exact bytes if no other process has it open,
- * and frees the sink. Does not sync. The error, if any, is that of truncating it. NULL is allowed. In a forked child:
- * frees the child's memory, and returns TWINLOG_EFORKED. */
 int twinlog_sink_close(struct twinlog_sink *sink);
-
 struct twinlog_sink_stat {
-    uint32_t size;         /* set by TWINLOG_SINK_STAT_INIT */
-    uint32_t participants; /* processes that have it open */
-    uint64_t bytes;        /* written to the present file, those that were there included */
-    uint64_t file_bytes;   /* its size now */
-    uint64_t synced_bytes; /* of `bytes`, on stable storage */
-    uint64_t writes;       /* since this process opened it */
-    uint64_t growths;      /* of the file, by any process */
-    uint64_t growth_waits; /* writes of this process that had to make it larger themselves */
-    uint64_t rotations;    /* that this process has seen */
-    uint64_t fillers;      /* unfinished writes of dead processes, made harmless by now: what was not
-                              yet copied became spaces, and the last byte a newline */
+    uint32_t size;
+    uint32_t participants;
+    uint64_t bytes;
+    uint64_t file_bytes;
+    uint64_t synced_bytes;
+    uint64_t writes;
+    uint64_t growths;
+    uint64_t growth_waits;
+    uint64_t rotations;
+    uint64_t fillers;
 };
 #define TWINLOG_SINK_STAT_INIT                                                                               \
     {                                                                                                        \
         sizeof(struct twinlog_sink_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0                                          \
     }
 int twinlog_sink_stat(struct twinlog_sink *sink, struct twinlog_sink_stat *ret_stat);
-
-/* Where the written bytes of the file end, for a program that only reads it; from any process. Below that all bytes are
- * there; behind it are zeros, and lines that are being written. -EUCLEAN: not known; *ret_end is then behind the last
- * byte that is not zero. */
 int twinlog_sink_end(const char *path, uint64_t *ret_end);
-
 #ifdef __cplusplus
 }
 #endif
-
 #endif
