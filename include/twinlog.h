@@ -8,31 +8,26 @@
  *
  * Read this before the functions:
  *
- *  - An append that returns an error has an unknown outcome for that record, unless the error says that
- *    nothing happened: it may be there after the next open, or not; never half of it. After one failed
- *    write or sync the log is poisoned: every later append fails, and only closing it and opening it
- *    again decides what is there.
- *  - One process at a time writes a log, a second one gets -EBUSY; or all processes that write share it, with
- *    TWINLOG_MODE_SHARED. Any number of processes read it.
- *  - A log belongs to the process that opened it. After fork() the child gets TWINLOG_EFORKED from every call that
- *    takes a struct twinlog and can fail; twinlog_close() frees the child's memory. The LSN calls return what they did
- *    at the fork, and so does a reader that is attached to the log. twinlog(7) has more on processes and threads.
- *  - The library handles SIGBUS, and passes on what is not for it: a mapped file that another program makes shorter does
- *    not end the process. No call raises SIGXFSZ: under RLIMIT_FSIZE segments are smaller, and a record that fits in
- *    none of them is -EFBIG; a limit below the size of an existing file poisons the log.
- *  - The device must honour flush requests, and the directory must not be on a network file system without
- *    working locks.
+ *  - An append that returns an error has an unknown outcome, unless the error says that nothing happened: the record
+ *    may be there after the next open, or not; never half of it. After one failed write or sync the log is poisoned:
+ *    every later append fails, and only closing it and opening it again decides what is there.
+ *  - One process writes a log, a second one gets -EBUSY; with TWINLOG_MODE_SHARED 255 may. Any number read it.
+ *  - A log belongs to the process that opened it. In a forked child calls that take a struct twinlog and can fail
+ *    return TWINLOG_EFORKED, twinlog_close() frees the child's memory, and the LSN calls and attached readers return
+ *    what they did at the fork. twinlog(7) has more on processes and threads.
+ *  - The library handles SIGBUS, and passes on what is not for it: a mapped file that another program makes shorter
+ *    ends no process. No call raises SIGXFSZ: under RLIMIT_FSIZE segments are smaller, and a record that fits in
+ *    none is -EFBIG; a limit below the size of an existing file poisons the log.
+ *  - The device must honour flush requests, and locks must work, which they do not on every network file system.
  *
- * Results are 0, a count, or a negative error: -errno for the system and for arguments, and the
- * TWINLOG_E codes below. Inputs come first, outputs (ret_...) last; an output is untouched on
- * failure unless its description says otherwise. The library never prints and never exits; it aborts
- * only when an invariant of its own is broken.
+ * Results are 0, a count, or a negative error: -errno for the system and for arguments, and the TWINLOG_E codes below.
+ * Inputs come first, outputs (ret_...) last; an output is untouched on failure unless its description says otherwise.
+ * The library never prints and never exits; it aborts only when an invariant of its own is broken.
  *
  * Structures that begin with `size` may grow at their end: initialise them with their ..._INIT macro, inputs and
- * outputs. A program that was compiled with an older header works with a newer library: what it does not know
- * keeps its default. With an older library a field which that library does not know must be 0 (else -EINVAL), and is
- * 0 in an output. The other structures are final: records, entries, requests, reservations and tokens are made by the
- * million, and reports are part of other structures.
+ * outputs. A program compiled with an older header works with a newer library; what it does not know keeps its
+ * default. With an older library a field which that does not know must be 0 (else -EINVAL), and is 0 in an output.
+ * The other structures are final.
  */
 #ifndef TWINLOG_H
 #define TWINLOG_H
@@ -59,7 +54,6 @@ extern "C" {
 
 /* One English phrase for any result of this library, also for -errno. A constant, safe from any thread. */
 const char *twinlog_strerror(int error);
-
 /* The version of the library that is running, as in "0.1.0". */
 const char *twinlog_version(void);
 
@@ -141,18 +135,15 @@ enum twinlog_prepare {
     TWINLOG_PREPARE_SPARSE       /* nothing is reserved: a full disk shows as a failed write, which poisons */
 };
 
-/* What an append waits for. A log may be opened in another mode another day: records, readers and recovery are the
- * same. The table in twinlog(7) says which call works in which mode, and with TWINLOG_READ_ONLY. A call that a mode
- * does not have returns -ENOTSUP, one that a read-only log does not have -EROFS; nothing happened then. */
+/* What an append waits for. The same log may be opened in another mode another day. The table in twinlog(7) says which
+ * call a mode does not have (-ENOTSUP) and a read-only log (-EROFS); nothing happened then. */
 enum twinlog_mode {
     TWINLOG_MODE_DURABLE = 0, /* for the disk: a record survives a power cut */
-    /* for a copy into a mapped segment: every reader sees the record at once, and it survives any death of this
-     * process. A power cut may take records at the end that no sync came behind; what is left is a prefix, whole, of
-     * which some unsynced ones may be fillers */
+    /* for a copy into a mapped segment: every reader sees the record at once, and it survives this process. A power cut
+     * may take records at the end, or make them fillers, that no sync came behind */
     TWINLOG_MODE_MAPPED,
-    /* the same, for any number of processes (up to 255 handles) at a time, in one order of LSNs. A process that
-     * dies blocks no other: its unfinished record becomes a filler, which readers skip. One that is stopped blocks
-     * calls that wait for its record, but no append */
+    /* the same for several processes, in one order of LSNs. A process that dies blocks no other: its unfinished record
+     * becomes a filler, which readers skip. One that is stopped blocks calls that wait for its record, no append */
     TWINLOG_MODE_SHARED
 };
 
@@ -183,8 +174,7 @@ struct twinlog_event {
 struct twinlog_options {
     uint32_t size;  /* set by TWINLOG_OPTIONS_INIT */
     uint32_t flags; /* enum twinlog_open_flags */
-    /* largest segment file; 64 KiB to 1 TiB, a multiple of 4096; default 64 MiB. The first segment is 512 KiB, each
-     * next one twice as large, or larger for large groups */
+    /* largest segment file; 64 KiB to 1 TiB, a multiple of 4096; default 64 MiB. They double from 512 KiB on */
     uint64_t segment_bytes;
     /* each of the two buffers, a multiple of 4096, 16 KiB to 256 MiB, at most segment_bytes - 8192; default 8 MiB,
      * or less where segments are small */
@@ -192,11 +182,9 @@ struct twinlog_options {
     /* largest record, at most buffer_bytes - 8192; default 4 MiB, or what the buffer takes */
     uint32_t max_record_bytes;
     uint32_t io; /* enum twinlog_io; a path that does not work here is -ENOTSUP */
-    /* wait this long for another writer to close; default 0: -EBUSY at once. In the shared mode at least 1 s, and
-     * up to 30 s for a process that opens or closes the log */
+    /* wait this long for another writer to close; 0: -EBUSY at once (the shared mode: after 1 s to 30 s) */
     uint32_t lock_wait_ms;
-    /* full-size segments to prepare as soon as the log is open, at most 64; default 0. One is prepared in any case
-     * when the active segment is half full */
+    /* full-size segments to prepare at once, at most 64; default 0: one, when the active segment is half full */
     uint32_t spare_segments;
     uint32_t prepare;                  /* enum twinlog_prepare */
     struct twinlog_report *ret_report; /* NULL, or what open found; written on failure too */
@@ -205,14 +193,14 @@ struct twinlog_options {
     uint64_t segment_records;
     uint64_t segment_age_ms;
 
-    /* Retention: removes the oldest segment while the others still meet the limit; what a named cursor has not passed
-     * stays. 0 = no such limit; with several, each removes. See Retention in twinlog_open(3). */
+    /* Removes the oldest segment while the others still meet the limit; what a named cursor has not passed stays.
+     * 0 = no such limit; with several, each removes. See Retention in twinlog_open(3). */
     uint64_t keep_bytes;
     uint64_t keep_records; /* LSNs: a filler counts, too */
     uint64_t keep_age_ms;  /* counted from the newest record of a segment */
 
-    /* The thread that commits when no thread waits inside a call: for requests, for calls with a deadline, and for
-     * flush_interval_ms. NULL: a thread of the log, started when the first of these comes. */
+    /* Commits when no thread waits inside a call: for requests, deadlines and flush_interval_ms. NULL: a thread of the
+     * log, started when the first of these comes. */
     struct twinlog_committer *committer; /* shared by many logs; must outlive the log */
     /* A record of a relaxed level is durable after this time and the time of a commit; 0 = no such limit. */
     uint32_t flush_interval_ms;
@@ -230,9 +218,8 @@ struct twinlog_options {
      * -EINVAL; no segment is recycled, `observe` is not called, and segment_records, segment_age_ms and slow_ms have
      * no effect. With TWINLOG_MODE_SHARED the same, and keep_bytes, keep_records and keep_age_ms are -EINVAL. */
     uint32_t mode; /* enum twinlog_mode */
-    /* Mapped modes: the first segment, each next one is twice as large, up to segment_bytes; a multiple of 4096, at least
-     * max_record_bytes + 28672; default 10 MiB, or what the largest record needs. A close, or the opening after a kill,
-     * shortens the last one to its records and at most 20 KiB, unless a reader has it mapped. */
+    /* Mapped modes: the first segment, from which they double; a multiple of 4096, at least max_record_bytes + 28672;
+     * default 10 MiB, or what the largest record needs. A close, or the opening after a kill, shortens the last one. */
     uint64_t mapped_bytes;
 };
 
@@ -241,70 +228,59 @@ struct twinlog; /* one open log; every function on it may be called from any thr
 /* Opens the log in directory `dir` for appending; creates the directory (its parent must exist) and the log where
  * there is none. `options` may be NULL. Recovers first: a torn tail is truncated and reported, and what is kept is
  * synced. On return every record up to twinlog_last_lsn() is durable, and no other process can write the log until it
- * is closed or this process is gone. Waits up to 30 s for a dead writer's last write to land. In TWINLOG_MODE_SHARED
- * that holds for the first process; one that joins an open log performs no recovery and no sync:
- * records that it finds behind twinlog_durable_lsn() are not durable until a twinlog_sync().
+ * is closed or this process is gone. Waits up to 30 s for a dead writer's last write to land. A process that joins a
+ * log in TWINLOG_MODE_SHARED performs no recovery and no sync: what it finds behind twinlog_durable_lsn() is not
+ * durable yet.
  *
- *   -EBUSY    another writer has the log (the report has its PID, unless it is in another PID namespace or the log
- *             is shared), or a dead one's write has not landed after 30 s
- *   -EUSERS   255 handles share the log
+ *   -EBUSY    another writer has the log (the report has its PID where that is known), or a dead one's write has not
+ *             landed after 30 s                -EUSERS   255 handles share the log
  *   -EINVAL   an option is out of range, or a NULL argument
  *   -EOVERFLOW the numbers of its records, segments, files or epochs are used up; it can be read
- *   -ENOENT   the parent of `dir` is missing, or there is no log and TWINLOG_MUST_EXIST is set
- *   -ENOTDIR  `dir` is not a directory      -ENOTEMPTY  there is no log in `dir`, but other files are
+ *   -ENOENT   no parent of `dir`, or no log and TWINLOG_MUST_EXIST      -ENOTEMPTY  no log in `dir`, but other files
  *   -EMLINK   a segment that would be written to has another name, as in a copy made of links
- *   -ENOTSUP  options->io does not work here, or files cannot be mapped for writing or, for TWINLOG_MODE_SHARED, have
- *             no second name (hard link)
- *   TWINLOG_ECORRUPT, TWINLOG_EVERSION, TWINLOG_EFOREIGN  the log was left as it is; see the report.
- *             TWINLOG_EVERSION also where processes with another version of the library share it
- *   -ENOSPC, -EACCES, -EROFS, -EIO, -EMFILE, ... from the system */
+ *   -ENOTSUP  options->io does not work here, files cannot be mapped for writing or, shared, have no hard links
+ *   TWINLOG_ECORRUPT, TWINLOG_EFOREIGN, TWINLOG_EVERSION (also of the library that shares it)  the log was left as it
+ *             was; see the report. Others come from the system */
 int twinlog_open(const char *dir, const struct twinlog_options *options, struct twinlog **ret_log);
 
 /* Lets calls on `log` finish, makes every accepted record durable (in TWINLOG_MODE_SHARED those of this process),
- * marks the log as closed, and frees it. Returns 0, or the error that kept a record, or the marker of the close, from
- * being durable; a full disk that leaves no room for the marker alone is no error. The handle is gone in either case,
- * except where nothing happened: -EBUSY, because readers are attached to the log; -EDEADLK, because the call was made
- * in a callback of this log, or on the thread of a shared committer. No thread may start a call on `log` once close
- * has begun; what a callback appends then is -ESHUTDOWN. Close waits for open reservations until they are given up;
- * their memory is gone with the log. NULL is allowed. In a forked child: frees what no thread of the parent can have
- * been changing at the fork, and returns TWINLOG_EFORKED; descriptors of segments stay open until it ends or calls
- * exec. */
+ * marks the log as closed, and frees it. Returns 0, or the error that kept a record or the marker of the close from
+ * being durable; a disk too full for the marker alone is no error. The handle is gone in either case, except where
+ * nothing happened: -EBUSY, readers are attached to the log; -EDEADLK, in a callback of this log, or on the thread of
+ * a shared committer. No thread may start a call on `log` once close has begun; what a callback appends then is
+ * -ESHUTDOWN. Waits for open reservations until they are given up; their memory is gone with the log. NULL is allowed.
+ * In a forked child: frees what no thread of the parent can have been changing, and returns TWINLOG_EFORKED;
+ * descriptors of segments stay open until it ends or calls exec. */
 int twinlog_close(struct twinlog *log);
 
 /* ---- appending -------------------------------------------------------------------------------- */
 
 /* Appends one record of `size` bytes (0 is legal; `data` may then be NULL) and returns when it is on stable storage
- * together with every record of a smaller LSN. Blocks; meant to be called from many threads at once, which then share
- * one write and one sync. Allocates nothing, unless the next segment was not prepared. Not a cancellation point.
- * `ret_lsn` may be NULL; it gets the LSN, on failure too if there was one already; 0 means that nothing happened. In
- * TWINLOG_MODE_MAPPED it returns when the record is copied; twinlog_sync(), twinlog_close(), a twinlog_wait() for it
- * or flush_interval_ms makes it durable.
+ * together with every record of a smaller LSN. Threads that call it at once share one write and one sync. Allocates
+ * nothing, unless the next segment was not prepared. Not a cancellation point. `ret_lsn` may be NULL; it gets the LSN,
+ * on failure too if there was one already; 0 means that nothing happened. In TWINLOG_MODE_MAPPED it returns when the
+ * record is copied; twinlog_sync(), twinlog_close(), a twinlog_wait() for it or flush_interval_ms makes it durable.
+ * Nothing happened where the error is one of the first five:
  *
- *   -EMSGSIZE   larger than max_record_bytes; nothing happened
- *   -EINVAL     a NULL where none may be; nothing happened
- *   -ESHUTDOWN  the log is being closed; nothing happened
- *   TWINLOG_EPOISONED an earlier write or sync failed; nothing happened
- *   -ENOSPC     the next segment is needed and the disk is full; nothing happened, and the same call works again once
- *               there is space; likewise -EDQUOT, -EFBIG (RLIMIT_FSIZE), -EMFILE (also with 2^20 segments: trim) and
- *               other errors that keep a file from being made
+ *   -EMSGSIZE   larger than max_record_bytes      -EINVAL     a NULL where none may be
+ *   -ESHUTDOWN  the log is being closed           TWINLOG_EPOISONED  an earlier write or sync failed
+ *   -ENOSPC     the next segment is needed and the disk is full; the same call works again once there is space.
+ *               Likewise -EDQUOT, -EFBIG (RLIMIT_FSIZE), -EMFILE (also with 2^20 segments: trim), ...
  *   -EIO, ...   the write or sync for this record failed: its outcome is unknown, and the log is poisoned. -EIO
  *               also where the kernel's error would be -EAGAIN, -ETIMEDOUT, -ECANCELED or -ESTALE */
 int twinlog_append(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
 
-/* Accepts a record without waiting for the disk, as an append at TWINLOG_LEVEL_BUFFERED: copies it, gives it its LSN
- * and returns. A later twinlog_wait(), twinlog_sync(), twinlog_close(), append or flush_interval_ms makes it durable;
- * it is lost if the process dies before. When the buffers are full it first commits or waits. Errors as for
- * twinlog_append(); in TWINLOG_MODE_MAPPED the same as that. */
+/* Accepts a record without waiting for the disk, as an append at TWINLOG_LEVEL_BUFFERED: it is lost if the process
+ * dies before a twinlog_wait(), twinlog_sync(), twinlog_close(), append or flush_interval_ms makes it durable. When
+ * the buffers are full it first commits or waits. Errors as for twinlog_append(). */
 int twinlog_enqueue(struct twinlog *log, const void *data, size_t size, uint64_t *ret_lsn);
 
 /* How safe a record is. Each level includes the ones above it in this list. */
 enum twinlog_level {
     TWINLOG_LEVEL_DEFAULT = 0, /* that of twinlog_append(): durable; in the mapped and shared modes written */
     TWINLOG_LEVEL_BUFFERED, /* in this process's memory: dies with it. In TWINLOG_MODE_MAPPED the same as written */
-    /* handed to the kernel (TWINLOG_BUFFERED, mapped modes: its page cache): survives this process, but no failure
-     * of kernel or power */
-    TWINLOG_LEVEL_WRITTEN,
-    TWINLOG_LEVEL_DURABLE /* on stable storage: survives a power cut */
+    TWINLOG_LEVEL_WRITTEN, /* handed to the kernel: survives this process, but no failure of kernel or power */
+    TWINLOG_LEVEL_DURABLE  /* on stable storage: survives a power cut */
 };
 
 /* One record to be appended. Zero what is not used. */
@@ -338,21 +314,19 @@ struct twinlog_terms {
  * more than its size rounded up to 8, and together they may have buffer_bytes - 8192. As twinlog_append(), and:
  *
  *   -EMSGSIZE   a record or the batch is too large; nothing happened
- *   -EAGAIN     TWINLOG_TRY, and there is no room now, or a truncation goes on; nothing happened. On a full disk the next
- *               try gets that error
- *   -ETIMEDOUT  not at `level` by the deadline
- *   -ECANCELED  twinlog_cancel() was called
+ *   -EAGAIN     TWINLOG_TRY, and there is no room now, or a truncation goes on; nothing happened. On a full disk the
+ *               next try gets that error
+ *   -ETIMEDOUT, -ECANCELED  not at `level` by the deadline; twinlog_cancel() was called. Nothing happened if
+ *               *ret_first_lsn is 0, else the records become durable unless the log fails: twinlog_wait() tells
  *
- * After the last two *ret_first_lsn says whether there is a record: with 0 nothing happened. Else the records will
- * become durable like any others, unless the log fails: twinlog_wait() tells. In TWINLOG_MODE_MAPPED a try gives up if
- * the next segment is not ready, a cancellation counts only at the beginning, and a deadline that passes while the disk
- * works (a sync, or a segment that is made) is not kept. */
+ * In TWINLOG_MODE_MAPPED a try gives up if the next segment is not ready, a cancellation counts only at the beginning,
+ * and a deadline that passes while the disk works (a sync, or a segment that is made) is not kept. */
 int twinlog_append_batch(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
                          const struct twinlog_terms *terms, uint64_t *ret_first_lsn);
 
-/* Returns when every record up to `lsn` is at `level`: 0, or the error that prevents it. Commits what is pending
- * itself if no other thread does. deadline_ns as in the terms; with one that has passed the call does not wait.
- * -EINVAL if `lsn` was not accepted yet, or was truncated; -ETIMEDOUT. */
+/* Returns when every record up to `lsn` is at `level`: 0, or the error that prevents it. Commits what is pending if no
+ * other thread does. deadline_ns as in the terms. -EINVAL if `lsn` was not accepted yet, or was truncated;
+ * -ETIMEDOUT. */
 int twinlog_wait(struct twinlog *log, uint64_t lsn, enum twinlog_level level, uint64_t deadline_ns);
 
 /* Returns when everything accepted before the call is durable. After a sync that has failed, none succeeds. */
@@ -361,9 +335,8 @@ int twinlog_sync(struct twinlog *log);
 /* The time that is this many milliseconds from now, on CLOCK_MONOTONIC; never 0. */
 uint64_t twinlog_deadline(uint32_t timeout_ms);
 
-/* A token for calls that are to be cancelled together. It is memory of the caller, zeroed at first. twinlog_cancel()
- * ends every call on `log` that has this token in its terms, also a later one; the token stays cancelled. Any thread,
- * not a signal handler. */
+/* A token for calls to be cancelled together, zeroed at first: twinlog_cancel() ends every call on `log` that has it
+ * in its terms, also a later one. Any thread, not a signal handler. */
 struct twinlog_cancel {
     uint32_t is_canceled;
 };
@@ -379,16 +352,16 @@ struct twinlog_reservation {
 };
 
 /* Gives a record its place and its LSN; entry->data and pieces must be NULL. Everything behind it waits for
- * twinlog_reservation_commit() or twinlog_reservation_abort(): call one of them soon, from any thread, exactly once;
- * not from the same thread after a call that waits for a later LSN. After reserve_timeout_ms, when a thread waits, the
- * record is given up and becomes a filler; `data` may still be written, without effect. At most 256 reservations are
- * open at a time; one that was given up counts until it is committed or aborted. The terms count for getting the
- * place. Errors as for twinlog_append_batch(), and -EBUSY: none of the 256 was free for reserve_timeout_ms. */
+ * twinlog_reservation_commit() or twinlog_reservation_abort(): call one of them soon, from any thread, exactly once,
+ * and not after a call of the same thread that waits for a later LSN. After reserve_timeout_ms, when a thread waits,
+ * the record is given up and becomes a filler; `data` may still be written, without effect. At most 256 are open at a
+ * time; one that was given up counts until it is committed or aborted. The terms count for getting the place. Errors
+ * as for twinlog_append_batch(), and -EBUSY: none of the 256 was free for reserve_timeout_ms. */
 int twinlog_reserve(struct twinlog *log, const struct twinlog_entry *entry, const struct twinlog_terms *terms,
                     struct twinlog_reservation *ret_reservation);
 
-/* The bytes are complete: makes a record of them, and returns when it is at the terms' level. -ESTALE: the reservation
- * was given up, and the record is a filler. -EINVAL: it is not open. Other results as for twinlog_append_batch(). */
+/* The bytes are complete: makes a record of them, and returns when it is at the terms' level. -ESTALE: it was given
+ * up. -EINVAL: it is not open. Else as twinlog_append_batch(). */
 int twinlog_reservation_commit(struct twinlog *log, const struct twinlog_reservation *reservation,
                                const struct twinlog_terms *terms);
 
@@ -416,31 +389,30 @@ struct twinlog_request {
 /* Accepts a batch as twinlog_append_batch() does, and returns without waiting for the disk. After 0 the request is
  * completed exactly once, when the batch is at the terms' level (durable or written) or has failed, in the order of
  * LSNs. After an error nothing happened and the request is not completed. Allocates nothing. Waits for room in the
- * buffers unless the terms say TWINLOG_TRY; a deadline and a cancellation count for that wait only.
+ * buffers at most; the terms TWINLOG_TRY, deadline and cancellation count for that.
  *
  * complete() is called by the thread that has committed: a committer, one inside twinlog_drive(), or one that waits in
- * any call on this log. It may submit, append and wait, but not truncate, reset or close this log; on the thread of a
- * shared committer, none that is open for writing (-EDEADLK). Two callbacks that truncate, reset or close each other's
- * logs wait for each other for ever. Later completions wait until it returns: no longjmp, C++ exception, pthread_exit. */
+ * any call on this log. It may submit, append and wait, but not truncate, reset or close this log (-EDEADLK; on the
+ * thread of a shared committer, any log that is open for writing), nor leave by longjmp, C++ exception or
+ * pthread_exit. Later completions wait for it; callbacks that truncate, reset or close each other's logs wait for
+ * ever. */
 int twinlog_submit(struct twinlog *log, const struct twinlog_entry *entries, uint32_t count,
                    const struct twinlog_terms *terms, struct twinlog_request *request);
 
 /* Lends the calling thread to the log: commits what a caller counts on, and completes the requests in it; what was
  * only enqueued waits for its flush. 1 = it has committed; 0 = there was nothing to do within timeout_ms (negative: no
  * limit; 0: does not wait); -ESHUTDOWN = the log is being closed; or the error that poisoned it. Any number of threads
- * may do this. A thread that does it in a loop must have left the loop when close returns. */
+ * may; each must have left when close returns. */
 int twinlog_drive(struct twinlog *log, int timeout_ms);
 
-/* Where completed requests wait to be fetched, in the order of their completion. Serves any number of logs, and any
- * number of threads may fetch. */
+/* Where completed requests wait to be fetched, in the order of their completion, for any number of logs and threads. */
 struct twinlog_queue;
 int twinlog_queue_open(struct twinlog_queue **ret_queue);
 /* Fetches up to `max` completed requests. Waits for the first one up to timeout_ms (negative: no limit). Returns how
  * many there are, 0 = none in time. */
 int twinlog_queue_poll(struct twinlog_queue *queue, struct twinlog_request **ret_requests, uint32_t max,
                        int timeout_ms);
-/* An eventfd, readable while there are requests to fetch; for poll, epoll, libuv or io_uring. Do not read it:
- * twinlog_queue_poll() does, when it takes the last request. Closed with the queue. */
+/* An eventfd, readable while there are requests to fetch. Do not read it: twinlog_queue_poll() does. */
 int twinlog_queue_fd(struct twinlog_queue *queue);
 /* -EBUSY while there are requests that were not completed, or not fetched. NULL is allowed. */
 int twinlog_queue_close(struct twinlog_queue *queue);
@@ -448,8 +420,8 @@ int twinlog_queue_close(struct twinlog_queue *queue);
 /* ---- many logs --------------------------------------------------------------------------------- */
 
 /* One thread and one io_uring that commit for many logs, as a store with hundreds of raft groups needs: what is
- * pending in different logs is written at the same time. Threads that append to such a log do not commit themselves.
- * Where there is no io_uring the thread writes one log after the other. */
+ * pending in different logs is written at the same time (without io_uring: one after the other). Threads that append
+ * to such a log do not commit themselves. */
 struct twinlog_committer_options {
     uint32_t size;      /* set by TWINLOG_COMMITTER_OPTIONS_INIT */
     uint32_t in_flight; /* writes at a time, at most 256, which is the default */
@@ -462,8 +434,8 @@ int twinlog_committer_close(struct twinlog_committer *committer);
 /* ---- how far ----------------------------------------------------------------------------------- */
 
 /* Watermarks. Any thread. 0 = none. They do not wait for a commit. With TWINLOG_READ_ONLY they read files; if that
- * fails they return what the last such call found, and where the end of the log is damaged the smallest LSN that it
- * can be: twinlog_reader_range() returns the error. */
+ * fails they return what was found last, and where the end of the log is damaged the smallest LSN that it can be:
+ * twinlog_reader_range() returns the error. */
 uint64_t twinlog_first_lsn(struct twinlog *log);   /* oldest kept, 0 when empty */
 uint64_t twinlog_last_lsn(struct twinlog *log);    /* newest accepted */
 uint64_t twinlog_written_lsn(struct twinlog *log); /* newest that survives this process */
@@ -471,9 +443,9 @@ uint64_t twinlog_durable_lsn(struct twinlog *log); /* newest durable */
 
 /* ---- removing --------------------------------------------------------------------------------- */
 
-/* From the head. Every record below the result's first_lsn is gone for good when twinlog_trim() returns; the space of
- * whole segments is given back or reused. Of several limits in the options the one that removes most counts. What is
- * not durable stays; so does what a named cursor has not passed, unless a flag says otherwise. */
+/* From the head. Every record below the result's first_lsn is gone for good when twinlog_trim() returns; whole
+ * segments are given back or reused. Of several limits the one that removes most counts. What is not durable stays; so
+ * does what a named cursor has not passed, unless a flag says otherwise. */
 enum twinlog_trim_flags {
     TWINLOG_TRIM_PAST_CURSORS = 1u << 0 /* cursors hold nothing; those behind are moved to the new head */
 };
@@ -509,19 +481,17 @@ int twinlog_trim(struct twinlog *log, const struct twinlog_trim_options *options
  * disagrees. Durable on return: the removed records never come back, and the next append gets last_lsn + 1. What was
  * accepted before is committed first; calls that append or wait are delayed as long as their terms allow (a try is
  * -EAGAIN). Cursors beyond are moved back; a reader that has passed the truncation gets TWINLOG_ETRUNCATED. 0 also
- * when there is nothing to remove. It waits for the log's callbacks to return, so callbacks that truncate each other's
- * logs wait for ever.
+ * when there is nothing to remove. Waits for the log's callbacks to return. Except after TWINLOG_EPOISONED nothing
+ * happened:
  *
- *   TWINLOG_ETRIMMED  last_lsn + 1 is below the first kept record; nothing happened
- *   -ENOSPC  the disk is full; nothing happened     -EINVAL  the largest LSN there is
- *   -EDEADLK  in a callback of this log, or on the thread of a shared committer; nothing happened
- *   TWINLOG_EPOISONED  whether the truncation has happened is unknown; opening the log again tells
- *   system errors  nothing happened; also the one that poisoned the log before */
+ *   TWINLOG_ETRIMMED  last_lsn + 1 is below the first kept record
+ *   -ENOSPC  the disk is full     -EINVAL  the largest LSN there is     system errors, also what poisoned the log
+ *   -EDEADLK  in a callback of this log, or on the thread of a shared committer
+ *   TWINLOG_EPOISONED  whether the truncation has happened is unknown; opening the log again tells */
 int twinlog_truncate(struct twinlog *log, uint64_t last_lsn);
 
-/* Removes every record, and makes `next_lsn` the LSN of the next one, larger or smaller than it would be, as a raft
- * follower does that was sent a snapshot. Cursors are moved to next_lsn - 1. Otherwise as twinlog_truncate(). -EINVAL
- * for 0 and for more than INT64_MAX. */
+/* Removes every record, and makes `next_lsn` (1 to INT64_MAX) the LSN of the next one, as a raft follower does that
+ * was sent a snapshot. Cursors go to next_lsn - 1. Otherwise as twinlog_truncate(). */
 int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
 
 /* ---- cursors and values ------------------------------------------------------------------------ */
@@ -531,24 +501,21 @@ int twinlog_reset(struct twinlog *log, uint64_t next_lsn);
  * truncations. A handle of TWINLOG_READ_ONLY can use them. Any thread. After a change that failed every process reads
  * what the disk has, the old value or the new one, and no power cut takes back what was read.
  *
- *   -EINVAL   a bad name or value, a NULL     -ENOENT   no such name
- *   -ENOSPC   more than 1 MiB in all, or the disk is full
- *   -EBUSY    another process was changing one for 30 s
- *   -EROFS, -EACCES  the files can't be written     TWINLOG_ECORRUPT  their file is damaged or missing
- *   TWINLOG_EVERSION  a newer version has written the log, and others may only read it */
+ *   -EINVAL  a bad name or value, a NULL      -ENOENT  no such name      -EROFS, -EACCES  the files cannot be written
+ *   -ENOSPC  more than 1 MiB in all, or the disk is full      -EBUSY  another process was changing one for 30 s
+ *   TWINLOG_ECORRUPT  their file is damaged or missing      TWINLOG_EVERSION  only a newer version may write */
 #define TWINLOG_NAME_BYTES 64u /* longest name, with its NUL */
 #define TWINLOG_META_BYTES 4096u
 
-/* The consumer `name` has finished with every record up to `lsn`; no trim or retention removes what comes after. The
- * cursor need not exist. 0 puts it in front of the oldest record that is kept. -ERANGE beyond the newest record that
- * readers see (TWINLOG_ECORRUPT where damage hides which one that is), TWINLOG_ETRIMMED if what comes after lsn was
- * removed already. If a power cut takes that record, which need not be durable in TWINLOG_MODE_MAPPED, the next
- * opening moves the cursor back to the end. */
+/* The consumer `name` has finished with every record up to `lsn`; no trim or retention removes what comes after. Makes
+ * the cursor where there is none. 0 puts it in front of the oldest record that is kept. -ERANGE beyond the newest
+ * record that readers see (TWINLOG_ECORRUPT where damage hides which that is), TWINLOG_ETRIMMED if what comes after
+ * lsn was removed. If a power cut takes that record (TWINLOG_MODE_MAPPED), the next opening moves the cursor back to
+ * the end. */
 int twinlog_cursor_set(struct twinlog *log, const char *name, uint64_t lsn);
 int twinlog_cursor_get(struct twinlog *log, const char *name, uint64_t *ret_lsn);
 int twinlog_cursor_remove(struct twinlog *log, const char *name);
-/* In the order of their names. A non-zero result of `each` ends the call and is returned; `each` must not call back
- * into the log. */
+/* In the order of names. A non-zero result of `each`, which must not call the log, ends the call and is returned. */
 int twinlog_cursor_each(struct twinlog *log, int (*each)(void *context, const char *name, uint64_t lsn),
                         void *context);
 
@@ -564,8 +531,8 @@ int twinlog_meta_each(struct twinlog *log,
 /* ---- reading ---------------------------------------------------------------------------------- */
 
 /* A reader stands between two records. One thread at a time may use it; there may be any number of readers. Allocates
- * when it is opened and when a record is larger than any before. Random look-ups keep at most 32 segments open, each
- * with an index of at most 128 KiB; segments that were trimmed are given back at the next move. */
+ * when it is opened and when a record is larger than any before. Random look-ups keep at most 32 segments open, with
+ * 128 KiB each. */
 struct twinlog_reader;
 
 struct twinlog_record {
@@ -592,10 +559,10 @@ struct twinlog_reader_options {
 };
 
 /* Opens a reader on the log in `dir`, in any process, beside a live writer or without one; takes no lock, changes
- * nothing. Beside a writer, records appear as its syncs succeed; in TWINLOG_MODE_MAPPED as soon as they are copied, so
- * a power cut may take them. Without a writer what is sound is synced before the first record is returned, unless the
- * file system is read-only. Survives rolls, trims and recycling. `options` may be NULL. -ENOENT (no such directory, or
- * no log in it), -ENOTDIR, TWINLOG_EVERSION, TWINLOG_EFOREIGN, TWINLOG_ECORRUPT, system errors. */
+ * nothing. Beside a writer, records appear as its syncs succeed; in TWINLOG_MODE_MAPPED as they are copied, so a power
+ * cut may take them. Without a writer what is sound is synced first, unless the file system is read-only. Survives
+ * rolls, trims and recycling. `options` may be NULL. -ENOENT (no such directory, or no log in it), -ENOTDIR,
+ * TWINLOG_EVERSION, TWINLOG_EFOREIGN, TWINLOG_ECORRUPT, system errors. */
 int twinlog_reader_open(const char *dir, const struct twinlog_reader_options *options,
                         struct twinlog_reader **ret_reader);
 
@@ -616,32 +583,29 @@ int twinlog_reader_seek_first(struct twinlog_reader *reader);
 int twinlog_reader_seek_end(struct twinlog_reader *reader);
 
 /* Next returns the record behind the reader's place and steps over it; previous returns the one in front of it and
- * steps back. 1 = *ret_record is set; 0 = no more for now (call again later), or no more in the range of the options;
- * negative = error, and the same call returns the same error again until a seek. Never returns a record above the
- * durable LSN, except beside a writer in TWINLOG_MODE_MAPPED, nor bytes with a wrong checksum.
+ * steps back. 1 = *ret_record is set; 0 = no more for now, or in the range of the options; negative = error, and the
+ * same call returns the same error again until a seek. Never returns a record above the durable LSN, except beside a
+ * writer in TWINLOG_MODE_MAPPED, nor bytes with a wrong checksum.
  *
- *   TWINLOG_ECORRUPT  damage, with its place in the report, wherever the reader has started: it returns what is sound
- *                     on its way, and 0 only if that was all
- *   TWINLOG_ETRIMMED   the record was removed; report.first_lsn is the oldest one left, seek_first goes there
- *   TWINLOG_ETRUNCATED  records that were returned since the last seek are truncated; report.first_lsn is the first of
- *                     them, or the oldest left if that was trimmed since. If a trim since has removed everything up
- *                     to the last record returned, that cannot be noticed: reading goes on with the next LSN */
+ *   TWINLOG_ECORRUPT  damage, with its place in the report; what is sound on the way is returned first
+ *   TWINLOG_ETRIMMED  the record was removed; report.first_lsn is the oldest one left, seek_first goes there
+ *   TWINLOG_ETRUNCATED  records returned since the last seek are truncated; report.first_lsn is the first of them, or
+ *                     the oldest left. If a trim has removed these too, reading goes on with the next LSN */
 int twinlog_reader_next(struct twinlog_reader *reader, struct twinlog_record *ret_record);
 int twinlog_reader_previous(struct twinlog_reader *reader, struct twinlog_record *ret_record);
 
-/* Oldest kept and newest LSN that next() may return now; 0 and 0 when there is none. TWINLOG_ECORRUPT: the end of the
- * log is damaged, and the results are what is known. The same error from seek_end, which then goes nowhere. */
+/* Oldest and newest LSN that next() may return now; 0 and 0: none. TWINLOG_ECORRUPT, as from seek_end: the end of the
+ * log is damaged, and the results are what is known. */
 int twinlog_reader_range(struct twinlog_reader *reader, uint64_t *ret_first_lsn, uint64_t *ret_last_lsn);
 
 /* Waits until next() would not return 0: 1 = there is a record or an error; 0 = not within `timeout_ms` (negative: no
- * limit; 0: does not wait). A writer in any process wakes it; where this process may not write writer.lock, or the log
- * has no writer, it looks every 20 ms. A signal does not end it. -EINVAL if the reader's range is finished. */
+ * limit). A writer in any process wakes it; without one, or where writer.lock cannot be written, it looks every 20 ms.
+ * Signals do not end it. -EINVAL if the reader's range is finished. */
 int twinlog_reader_wait(struct twinlog_reader *reader, int timeout_ms);
 
-/* A descriptor for poll, epoll or io_uring, readable when next() would not return 0, and no longer when it has. Made at
- * the first call, with a thread of the reader; closed with the reader. Where this process may not write writer.lock,
- * beside a writer of a mapped or shared log, it is readable every 20 ms, and next() may return 0. A negative error where
- * it cannot be made. */
+/* A descriptor for poll, epoll or io_uring, readable when next() would not return 0, and no longer when it has. Made
+ * at the first call, with a thread; closed with the reader. Where writer.lock of a mapped or shared log cannot be
+ * written, it is readable every 20 ms, and next() may return 0. */
 int twinlog_reader_fd(struct twinlog_reader *reader);
 
 void twinlog_reader_close(struct twinlog_reader *reader); /* NULL is allowed */
@@ -663,9 +627,9 @@ struct twinlog_consumer_options {
 
 /* Opens the consumer `name` (as of a cursor) on the log in `dir`. Makes the cursor if there is none, so from then on
  * no trim removes what the consumer has not finished with, unless TWINLOG_TRIM_PAST_CURSORS says so. `options` may be
- * NULL. -EBUSY: a process, maybe this one, has a consumer of that name open; the report has its PID, unless that is of
- * another PID namespace. -EUSERS: 256 consumers of the log are open. -EROFS, -EACCES: the files cannot be written.
- * Other errors as for twinlog_reader_open() and twinlog_cursor_set(). */
+ * NULL. -EBUSY: a process, maybe this one, has a consumer of that name open; the report has its PID where it is known.
+ * -EUSERS: 256 are open. -EROFS, -EACCES: the files cannot be written. Else as for twinlog_reader_open() and
+ * twinlog_cursor_set(). */
 int twinlog_consumer_open(const char *dir, const char *name, const struct twinlog_consumer_options *options,
                           struct twinlog_consumer **ret_consumer);
 
@@ -675,8 +639,8 @@ int twinlog_consumer_next(struct twinlog_consumer *consumer, struct twinlog_reco
 
 /* The consumer has finished with every record up to `lsn`; 0: with all that next has returned. Durable on return: the
  * next consumer of this name begins behind it. -EINVAL: next has not returned `lsn` yet. TWINLOG_ETRUNCATED,
- * TWINLOG_ETRIMMED: some of these records were removed; the cursor stays where that has moved it, and next says where
- * it goes on. Other errors as for twinlog_cursor_set(). */
+ * TWINLOG_ETRIMMED: some of them were removed; the cursor stays where that has moved it, and next says where it goes
+ * on. Other errors as for twinlog_cursor_set(). */
 int twinlog_consumer_commit(struct twinlog_consumer *consumer, uint64_t lsn);
 
 /* Its reader, for twinlog_reader_wait(), twinlog_reader_fd() and twinlog_reader_range(). Closed with the consumer. */
@@ -687,20 +651,18 @@ void twinlog_consumer_close(struct twinlog_consumer *consumer);
 
 /* Reads the record `lsn` through an open log, in every mode and with TWINLOG_READ_ONLY: copies its bytes to `data`,
  * which has `room` bytes, and fills in *ret_record; its `data` is then the caller's. Sees what a reader sees. Any
- * thread. The log keeps up to 8 readers for it, each with segments open, until it is trimmed, truncated or closed.
+ * thread. The log keeps up to 8 readers for it, until it is trimmed, truncated or closed.
  *
  *   -ENOBUFS  larger than `room`: ret_record->size is its size, ret_record->data NULL; NULL and 0 ask for the size
  *   -ERANGE   behind the newest record that readers see: not appended, not durable yet, or truncated
- *   -ENOENT   a filler: the LSN of a record that was given up or lost
- *   TWINLOG_ETRIMMED  removed from the head     TWINLOG_ECORRUPT  damaged; a reader from that LSN reports the place
- *   -EINVAL   the LSN 0, a NULL                 system errors; the same call may work again */
+ *   -ENOENT   a filler: the LSN of a record that was given up or lost     -EINVAL   the LSN 0, a NULL
+ *   TWINLOG_ETRIMMED  removed     TWINLOG_ECORRUPT  damaged; a reader reports the place     system errors */
 int twinlog_read(struct twinlog *log, uint64_t lsn, void *data, size_t room,
                  struct twinlog_record *ret_record);
 
 /* ---- looking ---------------------------------------------------------------------------------- */
 
-/* An open log. Counters start at open. In TWINLOG_MODE_MAPPED there are no groups to count, and syncs are those of
- * mapped bytes. */
+/* An open log. Counters start at open. In TWINLOG_MODE_MAPPED there are no groups, and syncs are of mapped bytes. */
 struct twinlog_stat {
     uint32_t size;      /* set by TWINLOG_STAT_INIT */
     uint32_t io;        /* enum twinlog_io in use; it may change if the options left the choice */
@@ -759,8 +721,8 @@ int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings);
 /* Statistics and timings of a log that another process writes: asks the writer to publish them, and waits for that up
  * to timeout_ms. Either result may be NULL. -ESRCH: the log has no writer; -ETIMEDOUT: nothing was published (an idle
  * writer does so when it next commits), and the results are what it published last, if it ever did; -ENOTSUP: the
- * writer cannot share memory, is of another version, or in TWINLOG_MODE_MAPPED; -EACCES: this process may not write
- * writer.lock. */
+ * writer is in TWINLOG_MODE_MAPPED, of another version, or cannot share memory; -EACCES: writer.lock cannot be
+ * written. */
 int twinlog_watch(const char *dir, int timeout_ms, struct twinlog_stat *ret_stat,
                   struct twinlog_timings *ret_timings);
 
@@ -812,10 +774,10 @@ int twinlog_segments(const char *dir, int (*each)(void *context, const struct tw
                      void *context);
 
 /* Checks every byte of every record, and what else the format fixes; changes nothing, syncs as twinlog_inspect().
- * Stops at the durable LSN beside a live writer. Calls `each` (may be NULL) for every finding, in log order; a
- * non-zero result ends the call and is returned. Calls `progress` (may be NULL) now and then. 0: sound, a torn tail
- * is; TWINLOG_ECORRUPT: acknowledged data is damaged or missing; TWINLOG_EFOREIGN: the first fault is a file of
- * another log; or an error that kept it from looking. ret_records (may be NULL) gets the sound records. */
+ * Stops at the durable LSN beside a live writer. `each` and `progress` may be NULL. Calls `each` for every finding, in
+ * log order; a non-zero result ends the call and is returned. 0: sound, also with a torn tail; TWINLOG_ECORRUPT:
+ * acknowledged data is damaged or missing; TWINLOG_EFOREIGN: the first fault is a file of another log; or an error
+ * that kept it from looking. ret_records (may be NULL) gets the sound records. */
 struct twinlog_verify_options {
     uint32_t size;  /* set by TWINLOG_VERIFY_OPTIONS_INIT */
     uint32_t flags; /* must be 0 */
@@ -866,16 +828,14 @@ struct twinlog_repair_result {
     uint64_t lost_records;        /* known to have been there */
     uint64_t first_lsn, last_lsn; /* of the new log */
 };
-/* Copies every sound record of `dir` to a new log in `new_dir` (must not exist, or be empty), with its LSN and time,
- * cursors and values too; changes nothing in `dir`, which must have no writer (-EBUSY). In the place of a lost record
- * the new log has a filler, which readers skip. `each` is called for every loss. 0 also when records were lost.
- * Fillers take 1 GiB at most, or as much as the files of `dir` have: where more would be needed between records,
- * TWINLOG_ECORRUPT, and `each` gets the place. */
+/* Copies every sound record of `dir`, its LSN and time, and cursors and values to a new log in `new_dir` (must not
+ * exist, or be empty); changes nothing in `dir`, which must have no writer (-EBUSY). A lost record leaves a filler,
+ * which readers skip, and `each` gets it; 0 also then. Fillers take 1 GiB at most, or as much as the files of `dir`
+ * have: where more would be needed between records, TWINLOG_ECORRUPT, and `each` gets the place. */
 int twinlog_repair(const char *dir, const char *new_dir, const struct twinlog_repair_options *options,
                    struct twinlog_repair_result *ret_result);
 
-/* What the disk and the kernel under `dir` offer and what they cost. Writes and removes a file of a few MiB in `dir`,
- * which must exist. */
+/* What the disk and the kernel under `dir`, which must exist, offer and cost. Writes a file of a few MiB in it. */
 struct twinlog_probe_path {
     uint32_t io; /* enum twinlog_io */
     uint32_t is_direct;
