@@ -46,6 +46,10 @@ for package in build/deb/*.deb; do
 done
 lib=$(dirname "$(find "$place" -name libtwinlog.so)")
 PATH=$place/usr/bin:$PATH PKG_CONFIG_PATH=$lib/pkgconfig LD_LIBRARY_PATH=$lib packaging/debian/tests/program
+if find "$place/usr/share/doc" \( -name '*.md.gz' -o -path '*/examples/*.gz' \) | grep .; then
+    echo "these are compressed, so links to them lead nowhere"
+    exit 1
+fi
 
 if command -v lintian >/dev/null; then
     echo "--- lintian"
