@@ -4,6 +4,7 @@
  *
  *   --rounds N      (3) in each it kills the leader, a follower, and all servers at once, and looks whether a command that
  *                   was acknowledged is missing
+ *   --members       instead: in each round it adds a server, removes one, and loses two of three for good, with kills
  *   --compare       instead: rates with twinlog-raft and with raft_uv's own storage, in turn
  *   --seconds S     of load before each kill, or of each measurement (2)
  *   --in-flight N   commands in flight (100); with --compare 1, 100 and 1000
@@ -30,12 +31,12 @@
 
 static struct setting setting = { .election_ms = 1000 };
 static struct board *board;
-static pid_t pids[NODES];
+static pid_t pids[MOST_NODES]; /* 0 = does not run */
 
 static void give_up(const char *what)
 {
     fprintf(stderr, "cluster: %s\n", what);
-    for (unsigned i = 0; i < NODES; i++)
+    for (unsigned i = 0; i < MOST_NODES; i++)
         if (pids[i] > 0)
             kill(pids[i], SIGKILL);
     exit(1);
@@ -63,6 +64,7 @@ static void start_node(unsigned i)
     atomic_store(&board->seats[i].applied, 0);
     atomic_store(&board->seats[i].in_flight, 0);
     atomic_store(&board->seats[i].check, 0);
+    atomic_store(&board->seats[i].order, 0);
     pid_t parent = getpid();
     fflush(stdout);
     pids[i] = fork();
@@ -84,10 +86,19 @@ static int stop_node(unsigned i, int signal_number)
     return status;
 }
 
+/* The server starts again at once. A negative victim is none. */
+static void kill_again(int victim)
+{
+    if (victim < 0)
+        return;
+    stop_node((unsigned)victim, SIGKILL);
+    start_node((unsigned)victim);
+}
+
 /* A server that ends by itself is a failure. */
 static void check_alive(void)
 {
-    for (unsigned i = 0; i < NODES; i++)
+    for (unsigned i = 0; i < MOST_NODES; i++)
         if (pids[i] > 0 && waitpid(pids[i], NULL, WNOHANG) != 0) {
             pids[i] = 0;
             give_up("a server has ended");
@@ -96,10 +107,36 @@ static void check_alive(void)
 
 static int leader(void)
 {
-    for (int i = 0; i < NODES; i++)
+    for (int i = 0; i < MOST_NODES; i++)
         if (pids[i] > 0 && board->seats[i].state == RAFT_LEADER)
             return i;
     return -1;
+}
+
+/* The first server that runs. */
+static unsigned first_node(void)
+{
+    unsigned i = 0;
+    while (i < MOST_NODES - 1 && pids[i] == 0)
+        i++;
+    return i;
+}
+
+static void remove_files_of(unsigned i)
+{
+    char command[4096];
+    if (snprintf(command, sizeof(command), "rm -rf '%s'/server-%u", setting.dir, i + 1) <
+            (int)sizeof(command) &&
+        system(command) != 0)
+        give_up("files cannot be removed");
+}
+
+static void start_nodes(void)
+{
+    setting.start = START_FIRST;
+    for (unsigned i = 0; i < NODES; i++)
+        start_node(i);
+    setting.start = START_AGAIN;
 }
 
 /* Waits until `acknowledged` grows: there is a leader, and it has a majority. */
@@ -121,9 +158,10 @@ static double wait_for_service(void)
  * alone do not tell that what was acknowledged is among them. */
 static bool are_level(void)
 {
-    for (unsigned i = 0; i < NODES; i++)
-        if (board->seats[i].check != board->check || board->seats[i].applied < board->acknowledged ||
-            board->seats[i].applied != board->seats[0].applied)
+    for (unsigned i = 0; i < MOST_NODES; i++)
+        if (pids[i] > 0 &&
+            (board->seats[i].check != board->check || board->seats[i].applied < board->acknowledged ||
+             board->seats[i].applied != board->seats[first_node()].applied))
             return false;
     return true;
 }
@@ -140,11 +178,11 @@ static void wait_until_level(void)
             give_up("the servers do not reach the same state");
         if (now_ms() - begin > patience) {
             patience += 40.0 * setting.election_ms;
-            for (unsigned i = 0; i < NODES; i++)
-                if (board->seats[i].state != RAFT_LEADER && board->seats[i].applied < board->acknowledged) {
+            for (unsigned i = 0; i < MOST_NODES; i++)
+                if (pids[i] > 0 && board->seats[i].state != RAFT_LEADER &&
+                    board->seats[i].applied < board->acknowledged) {
                     printf("server %u is behind and is started again\n", i + 1);
-                    stop_node(i, SIGKILL);
-                    start_node(i);
+                    kill_again((int)i);
                 }
         }
     }
@@ -153,8 +191,10 @@ static void wait_until_level(void)
 /* NULL, or what is wrong with the copies of the machines. */
 static const char *fault_of_state(void)
 {
-    const struct machine *first = &board->seats[0].machine;
-    for (unsigned i = 0; i < NODES; i++) {
+    const struct machine *first = &board->seats[first_node()].machine;
+    for (unsigned i = 0; i < MOST_NODES; i++) {
+        if (pids[i] == 0)
+            continue;
         const struct machine *machine = &board->seats[i].machine;
         if (machine->wrong > 0)
             return "a command is missing, or twice";
@@ -175,10 +215,10 @@ static void check_state(void)
     do {
         atomic_fetch_add(&board->check, 1);
         wait_until_level();
-        applied = board->seats[0].applied;
+        applied = board->seats[first_node()].applied;
         fault = fault_of_state();
         atomic_thread_fence(memory_order_acquire);
-    } while (!are_level() || board->seats[0].applied != applied);
+    } while (!are_level() || board->seats[first_node()].applied != applied);
     if (fault != NULL)
         give_up(fault);
 }
@@ -207,7 +247,7 @@ static void settle_and_check(unsigned in_flight)
     board->in_flight = 0;
     check_state();
     printf("%10ju acknowledged; all servers have applied %ju, and have the same state\n",
-           (uintmax_t)board->acknowledged, (uintmax_t)board->seats[0].applied);
+           (uintmax_t)board->acknowledged, (uintmax_t)board->seats[first_node()].applied);
     board->in_flight = in_flight;
 }
 
@@ -217,18 +257,28 @@ static void kill_all(double seconds)
     wait_for_service();
     for (unsigned i = 0; i < NODES; i++)
         kill(pids[i], SIGKILL);
-    for (unsigned i = 0; i < NODES; i++) {
-        stop_node(i, SIGKILL);
-        start_node(i);
-    }
+    for (unsigned i = 0; i < NODES; i++)
+        kill_again((int)i);
     printf("           all killed; the next command was acknowledged after %.0f ms\n", wait_for_service());
+}
+
+/* With commands in flight. */
+static void close_all(void)
+{
+    wait_for_service();
+    int failed = 0;
+    for (unsigned i = 0; i < MOST_NODES; i++)
+        if (pids[i] > 0)
+            failed |= stop_node(i, SIGTERM);
+    if (failed)
+        give_up("a server did not close");
+    puts("nothing that was acknowledged is missing");
 }
 
 static int try_kills(unsigned rounds, double seconds, unsigned in_flight)
 {
     board->in_flight = in_flight;
-    for (unsigned i = 0; i < NODES; i++)
-        start_node(i);
+    start_nodes();
     printf("           the first command was acknowledged after %.0f ms\n", wait_for_service());
     double begin = now_ms();
     uint64_t before = board->acknowledged;
@@ -243,32 +293,125 @@ static int try_kills(unsigned rounds, double seconds, unsigned in_flight)
         kill_all(seconds);
         settle_and_check(in_flight);
     }
+    close_all();
+    return 0;
+}
+
+/* ---- members -------------------------------------------------------------------------------------- */
+
+static void order(unsigned i, int role)
+{
+    atomic_store(&board->roles[i], role);
+    atomic_fetch_add(&board->order, 1);
+}
+
+/* Waits until a leader has made the members what was ordered. `removed` may be the leader itself, which cannot follow the
+ * order: then it is killed. `added` is started again where a server that is behind is (see wait_until_level()). */
+static void wait_for_members(int added, int removed)
+{
+    double begin = now_ms(), patience = 40.0 * setting.election_ms;
+    for (int i = leader(); i < 0 || board->seats[i].order != board->order; i = leader()) {
+        check_alive();
+        if (i >= 0 && i == removed)
+            stop_node((unsigned)i, SIGKILL);
+        if (now_ms() - begin > PATIENCE_MS)
+            give_up("the members are not what was ordered");
+        if (added >= 0 && now_ms() - begin > patience) {
+            patience += 40.0 * setting.election_ms;
+            printf("server %d is not a member yet and is started again\n", added + 1);
+            kill_again(added);
+        }
+        sleep_ms(1);
+    }
+}
+
+/* A server without files. The leader is killed meanwhile, and then perhaps the new server. */
+static void add_node(unsigned i, double seconds, bool is_killed)
+{
+    remove_files_of(i);
+    start_node(i);
+    order(i, RAFT_VOTER);
+    sleep_ms(seconds * 1e3 / 4);
+    kill_again(leader());
+    wait_for_members((int)i, -1);
+    sleep_ms(seconds * 1e3);
+    if (is_killed)
+        kill_again((int)i);
     wait_for_service();
-    int failed = 0; /* now they close, with commands in flight */
-    for (unsigned i = 0; i < NODES; i++)
-        failed |= stop_node(i, SIGTERM);
-    if (failed)
-        give_up("a server did not close");
-    puts("nothing that was acknowledged is missing");
+    printf("           server %u is a member; %s killed\n", i + 1,
+           is_killed ? "it and a leader were" : "a leader was");
+}
+
+/* Removes a member, for good; a leader is killed meanwhile. */
+static void remove_node(unsigned i, double seconds)
+{
+    order(i, NO_MEMBER);
+    sleep_ms(seconds * 1e3 / 4);
+    kill_again(leader());
+    wait_for_members(-1, (int)i);
+    if (pids[i] > 0)
+        stop_node(i, SIGKILL);
+    wait_for_service();
+    printf("           server %u is no member any more; a leader was killed\n", i + 1);
+}
+
+/* Two of the three members are lost, and the last one goes on alone. It has all that was acknowledged, because all were level:
+ * otherwise raft_recover() may lose what only the others have. */
+static void lose_majority(unsigned left)
+{
+    for (unsigned i = 0; i < MOST_NODES; i++)
+        if (pids[i] > 0)
+            stop_node(i, SIGKILL);
+    for (unsigned i = 0; i < MOST_NODES; i++) {
+        atomic_store(&board->roles[i], i == left ? RAFT_VOTER : NO_MEMBER);
+        if (i != left)
+            remove_files_of(i);
+    }
+    atomic_fetch_add(&board->order, 1);
+    setting.start = START_RECOVER;
+    start_node(left);
+    setting.start = START_AGAIN;
+}
+
+static int try_members(unsigned rounds, double seconds, unsigned in_flight)
+{
+    unsigned spare = MOST_NODES - 1;
+    for (unsigned i = 0; i < MOST_NODES; i++)
+        atomic_store(&board->roles[i], i < NODES ? RAFT_VOTER : NO_MEMBER);
+    board->in_flight = in_flight;
+    start_nodes();
+    for (unsigned round = 0; round < rounds; round++) {
+        sleep_ms(seconds * 1e3);
+        wait_for_service();
+        unsigned left = spare; /* the newest one: what it has came from another server */
+        add_node(spare, seconds, round % 2);
+        settle_and_check(in_flight);
+        spare = (spare + 1) % MOST_NODES;
+        remove_node(spare, seconds);
+        settle_and_check(0);
+        lose_majority(left);
+        board->in_flight = in_flight;
+        wait_for_service();
+        kill_again((int)left);
+        wait_for_service();
+        printf("           servers lost but for %u, which goes on alone; it was killed once\n", left + 1);
+        settle_and_check(in_flight);
+        for (unsigned i = 1; i < MOST_NODES; i++)
+            if ((spare + i) % MOST_NODES != left)
+                add_node((spare + i) % MOST_NODES, seconds, true);
+        settle_and_check(in_flight);
+    }
+    close_all();
     return 0;
 }
 
 /* ---- rates ---------------------------------------------------------------------------------------- */
 
-static void remove_files(void)
-{
-    char command[4096];
-    if (snprintf(command, sizeof(command), "rm -rf '%s'/server-[123]", setting.dir) < (int)sizeof(command) &&
-        system(command) != 0)
-        give_up("files cannot be removed");
-}
-
 static void measure(double seconds, unsigned in_flight)
 {
     memset(board, 0, sizeof(*board));
     board->in_flight = in_flight;
-    for (unsigned i = 0; i < NODES; i++)
-        start_node(i);
+    start_nodes();
     wait_for_service();
     sleep_ms(500);
     board->is_measuring = true;
@@ -283,14 +426,16 @@ static void measure(double seconds, unsigned in_flight)
     const struct twinlog_histogram *latency = &board->seats[i].latency;
     printf("%-12s %9u %12.0f %10.0f %10.0f\n", setting.is_stock ? "raft_uv" : "twinlog-raft", in_flight, rate,
            (double)twinlog_quantile(latency, 0.5) / 1e3, (double)twinlog_quantile(latency, 0.99) / 1e3);
-    for (unsigned n = 0; n < NODES; n++)
+    for (unsigned n = 0; n < NODES; n++) {
         stop_node(n, SIGKILL);
-    remove_files();
+        remove_files_of(n);
+    }
 }
 
-static int compare(unsigned rounds, double seconds)
+static int compare(unsigned rounds, double seconds, unsigned unused)
 {
     static const unsigned in_flight[] = { 1, 100, 1000 };
+    (void)unused;
     printf("%-12s %9s %12s %10s %10s\n", "storage", "in flight", "commands/s", "p50 us", "p99 us");
     for (unsigned round = 0; round < rounds; round++)
         for (unsigned i = 0; i < 3; i++)
@@ -334,15 +479,18 @@ int main(int argc, char **argv)
     static const struct option options[] = {
         { "rounds", 1, NULL, 'r' },    { "compare", 0, NULL, 'c' },  { "seconds", 1, NULL, 's' },
         { "in-flight", 1, NULL, 'f' }, { "election", 1, NULL, 'e' }, { "no-snapshots", 0, NULL, 'n' },
-        { NULL, 0, NULL, 0 },
+        { "members", 0, NULL, 'm' },   { NULL, 0, NULL, 0 },
     };
     unsigned in_flight = 100, rounds = 3;
     double seconds = 2;
-    bool is_compare = false;
+    int (*run)(unsigned, double, unsigned) = try_kills;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (c) {
         case 'c':
-            is_compare = true;
+            run = compare;
+            break;
+        case 'm':
+            run = try_members;
             break;
         case 's':
             seconds = atof(optarg);
@@ -363,7 +511,7 @@ int main(int argc, char **argv)
             return 2;
         }
     if (optind + 1 != argc || setting.election_ms < 20 || in_flight == 0) {
-        fprintf(stderr, "usage: cluster [--compare] [OPTIONS] DIR\n");
+        fprintf(stderr, "usage: cluster [--members | --compare] [OPTIONS] DIR\n");
         return 2;
     }
     setting.dir = argv[optind];
@@ -372,7 +520,7 @@ int main(int argc, char **argv)
     board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (board == MAP_FAILED)
         give_up("no memory");
-    for (unsigned i = 0; i < NODES; i++) /* addresses of the loopback that no other program takes */
+    for (unsigned i = 0; i < MOST_NODES; i++) /* addresses of the loopback that no other program takes */
         snprintf(setting.addresses[i], sizeof(setting.addresses[i]), "127.%u.%u.%u:9000",
                  1 + (unsigned)getpid() / 250 % 250, 1 + (unsigned)getpid() % 250, i + 1);
     if (!can_run()) {
@@ -380,5 +528,5 @@ int main(int argc, char **argv)
             "SKIP raft-cluster: raft_uv does not work in this directory, or an address of the loopback is missing");
         return 77;
     }
-    return is_compare ? compare(rounds, seconds) : try_kills(rounds, seconds, in_flight);
+    return run(rounds, seconds, in_flight);
 }

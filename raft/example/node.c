@@ -2,7 +2,7 @@
 /*
  * A replicated counter: a server of raft with twinlog-raft, and clients inside it, which keep commands in flight while
  * it is the leader. The parts of a server are in the order in which a program of yours has them: the state machine,
- * the commands, the start, the end.
+ * the commands, the members, the end, the start.
  */
 #include <limits.h>
 #include <raft/uv.h>
@@ -28,7 +28,10 @@ struct node {
     struct raft_io stock, *io;
     struct raft_fsm fsm;
     struct raft raft;
-    uint64_t term, sequence; /* of the newest command that was sent */
+    uint64_t term, sequence;     /* of the newest command that was sent */
+    const char (*addresses)[32]; /* of all servers */
+    struct raft_change change;
+    bool is_changing;
     bool is_closing;
 };
 
@@ -129,6 +132,8 @@ static void applied(struct raft_apply *apply_request, int status, void *result)
         send_commands(node);
 }
 
+/* libraft: a server that is the only voter leads again in the term in which it led before, after it has applied all
+ * entries. */
 static bool send_command(struct node *node)
 {
     struct request *request = calloc(1, sizeof(*request));
@@ -137,7 +142,7 @@ static bool send_command(struct node *node)
     if (request != NULL && command != NULL) {
         if (node->term != node->raft.current_term) {
             node->term = node->raft.current_term;
-            node->sequence = 0;
+            node->sequence = node->machine.last[node->term % TERMS];
         }
         command->term = request->term = node->term;
         command->sequence = request->sequence = node->sequence + 1;
@@ -163,6 +168,47 @@ static void send_commands(struct node *node)
         atomic_fetch_sub(&node->seat->in_flight, 1);
         return; /* the timer tries again */
     }
+}
+
+/* ---- the members --------------------------------------------------------------------------------- */
+
+static void changed(struct raft_change *change, int status)
+{
+    struct node *node = (struct node *)((char *)change - offsetof(struct node, change));
+    (void)status; /* whether there is more to change, or again, the next tick sees */
+    node->is_changing = false;
+}
+
+static int role_of(const struct raft_configuration *configuration, raft_id id)
+{
+    for (unsigned i = 0; i < configuration->n; i++)
+        if (configuration->servers[i].id == id)
+            return configuration->servers[i].role;
+    return NO_MEMBER;
+}
+
+/* One step: a server is added as a spare, and becomes a voter once it has the entries. A leader does not remove itself. */
+static void change_members(struct node *node)
+{
+    struct raft *raft = &node->raft;
+    unsigned order = atomic_load(&node->board->order);
+    if (order == 0 || node->is_changing || raft_state(raft) != RAFT_LEADER ||
+        raft->configuration_uncommitted_index > 0)
+        return;
+    for (unsigned i = 0; i < MOST_NODES; i++) {
+        int role = role_of(&raft->configuration, i + 1), wanted = node->board->roles[i], rv;
+        if (role == wanted)
+            continue;
+        if (role == NO_MEMBER)
+            rv = raft_add(raft, &node->change, i + 1, node->addresses[i], changed);
+        else if (wanted == NO_MEMBER)
+            rv = i + 1 == raft->id ? RAFT_CANTCHANGE : raft_remove(raft, &node->change, i + 1, changed);
+        else
+            rv = raft_assign(raft, &node->change, i + 1, wanted, changed);
+        node->is_changing = rv == 0;
+        return;
+    }
+    atomic_store(&node->seat->order, order);
 }
 
 /* ---- the end ------------------------------------------------------------------------------------- */
@@ -211,19 +257,24 @@ static void tick(uv_timer_t *timer)
         fprintf(stderr, "raft has stopped: %s\n", raft_errmsg(&node->raft));
         exit(1);
     }
+    change_members(node);
     send_commands(node);
 }
 
-/* The first start of a server gives it the configuration, each with the same one. */
-static int bootstrap(struct node *node, const struct setting *setting)
+/* The first start of a server gives it the configuration, each with the same one. One that recovers from the loss of a
+ * majority goes on alone. */
+static int configure(struct node *node, const struct setting *setting, unsigned number)
 {
     struct raft_configuration configuration;
     raft_configuration_init(&configuration);
     int rv = 0;
-    for (unsigned i = 0; rv == 0 && i < NODES; i++)
-        rv = raft_configuration_add(&configuration, i + 1, setting->addresses[i], RAFT_VOTER);
-    if (rv == 0)
+    for (unsigned i = 0; rv == 0 && i < MOST_NODES; i++)
+        if (setting->start == START_FIRST ? i < NODES : i == number)
+            rv = raft_configuration_add(&configuration, i + 1, setting->addresses[i], RAFT_VOTER);
+    if (rv == 0 && setting->start == START_FIRST)
         rv = raft_bootstrap(&node->raft, &configuration);
+    if (rv == 0 && setting->start == START_RECOVER)
+        rv = raft_recover(&node->raft, &configuration);
     raft_configuration_close(&configuration);
     return rv == RAFT_CANTBOOTSTRAP ? 0 : rv;
 }
@@ -260,7 +311,7 @@ static int start(struct node *node, const struct setting *setting, unsigned numb
     raft_uv_set_connect_retry_delay(node->io, 100);
     if (setting->has_no_snapshots)
         raft_set_snapshot_threshold(&node->raft, UINT_MAX);
-    rv = bootstrap(node, setting);
+    rv = configure(node, setting, number);
     return rv != 0 ? rv : raft_start(&node->raft);
 }
 
@@ -272,6 +323,7 @@ int run_node(const struct setting *setting, struct board *board, unsigned number
     signal(SIGPIPE, SIG_IGN); /* or the end of another server ends this one */
     node->board = board;
     node->seat = &board->seats[number];
+    node->addresses = setting->addresses;
     int rv = start(node, setting, number);
     if (rv != 0) {
         fprintf(stderr, "server %u: %s: %s\n", number + 1, raft_strerror(rv),

@@ -8,7 +8,9 @@
 #include <stdint.h>
 #include <twinlog.h>
 
-#define NODES 3
+#define NODES 3      /* servers at the start */
+#define MOST_NODES 4 /* with one that is added */
+#define NO_MEMBER (-1)
 #define TERMS 1024u /* as many elections as one run can have */
 #define COMMAND_BYTES 128u
 
@@ -25,8 +27,9 @@ struct seat {
     _Atomic int state;          /* of raft */
     _Atomic unsigned in_flight; /* commands that this server has sent and has no outcome of */
     _Atomic unsigned check;     /* the newest check for which it copied its machine with nothing in flight */
-    _Atomic uint64_t applied;   /* by the copy below; 0 while that is made */
-    struct machine machine; /* a copy; what was read is whole if `applied` was the same before and after */
+    _Atomic unsigned order;   /* the newest order that this server, as the leader, has found to be followed */
+    _Atomic uint64_t applied; /* by the copy below; 0 while that is made */
+    struct machine machine;   /* a copy; what was read is whole if `applied` was the same before and after */
     struct twinlog_histogram latency;
 };
 
@@ -36,18 +39,27 @@ struct board {
     _Atomic uint64_t acknowledged;
     _Atomic uint64_t acknowledged_of[TERMS];
     _Atomic bool is_measuring;
-    struct seat seats[NODES];
+    _Atomic unsigned order;        /* counts the changes of `roles`; 0 = the members stay as they are */
+    _Atomic int roles[MOST_NODES]; /* RAFT_VOTER or NO_MEMBER: what the leader has to make of each server */
+    struct seat seats[MOST_NODES];
+};
+
+enum start {
+    START_FIRST,  /* with the configuration of all NODES, unless it has one */
+    START_AGAIN,  /* with what it has; that may be nothing: then a leader adds it */
+    START_RECOVER /* as the only member */
 };
 
 struct setting {
     const char *dir;
+    enum start start;
     unsigned election_ms;
     bool is_stock; /* raft_uv's own storage instead of twinlog-raft */
     bool has_no_snapshots;
-    char addresses[NODES][32];
+    char addresses[MOST_NODES][32];
 };
 
-/* Runs server `number` (0 to NODES - 1) until SIGTERM; returns its exit status. */
+/* Runs server `number` (0 to MOST_NODES - 1) until SIGTERM; returns its exit status. */
 int run_node(const struct setting *setting, struct board *board, unsigned number);
 
 #endif

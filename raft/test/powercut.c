@@ -12,8 +12,6 @@
  *   snapshot I        the snapshot of index I is stored: the callback came
  */
 #include <limits.h>
-#include <raft.h>
-#include <raft/uv.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -22,25 +20,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "twinlog_raft.h"
+#include "server.h"
 
 #define MOST_ENTRIES 4000000u
 #define MOST_IN_FLIGHT 8u
 #define MOST_IN_BATCH 20u
 
-static struct {
-    uv_loop_t loop;
-    struct raft_uv_transport transport;
-    struct raft raft; /* own snapshots have it as their request's data */
-    struct raft_io *io;
-
-    raft_term term;
-    raft_id vote;
-    struct raft_snapshot *snapshot;
-    raft_index start_index;
-    struct raft_entry *entries;
-    size_t n;
-} server;
+static struct server server;
 
 static _Noreturn void fail(const char *what)
 {
@@ -52,43 +38,6 @@ static void demand(bool is_so, const char *what)
 {
     if (!is_so)
         fail(what);
-}
-
-static void open_server(const char *dir)
-{
-    struct twinlog_raft_options options = TWINLOG_RAFT_OPTIONS_INIT;
-    options.buffer_bytes = 1 << 20;
-    options.segment_bytes = 4 << 20;
-    uv_loop_init(&server.loop);
-    raft_uv_tcp_init(&server.transport, &server.loop);
-    demand(twinlog_raft_open(&server.loop, dir, &server.transport, &options, &server.io) == 0, "open");
-    server.io->data = &server.raft; /* as raft_init() does */
-    demand(server.io->init(server.io, 1, "127.0.0.1:9001") == 0, server.io->errmsg);
-    demand(server.io->load(server.io, &server.term, &server.vote, &server.snapshot, &server.start_index,
-                           &server.entries, &server.n) == 0,
-           server.io->errmsg);
-}
-
-/* ---- what is stored: all of it follows from index and term --------------------------------------- */
-
-static size_t bytes_of(raft_index index)
-{
-    return index % 7 == 0 ? 0 : index * 37 % 300;
-}
-
-static void make_configuration(struct raft_configuration *configuration)
-{
-    raft_configuration_init(configuration);
-    raft_configuration_add(configuration, 1, "127.0.0.1:9001", RAFT_VOTER);
-}
-
-static bool is_whole(const void *data, size_t bytes, int value)
-{
-    const uint8_t *at = data;
-    for (size_t i = 0; i < bytes; i++)
-        if (at[i] != (uint8_t)value)
-            return false;
-    return true;
 }
 
 /* ---- the run ------------------------------------------------------------------------------------- */
@@ -145,12 +94,7 @@ static void append(unsigned n)
     batch->index = run.last + 1;
     batch->req.data = batch;
     for (unsigned i = 0; i < n; i++) {
-        const size_t bytes = bytes_of(batch->index + i);
-        struct raft_entry *entry = &batch->entries[i];
-        *entry = (struct raft_entry){ .term = server.term,
-                                      .type = RAFT_COMMAND,
-                                      .buf = { malloc(bytes + 1), bytes } };
-        memset(entry->buf.base, (int)(batch->index + i + server.term), bytes);
+        fill_entry(&batch->entries[i], batch->index + i, server.term, bytes_of(batch->index + i));
         run.terms[batch->index + i] = (uint32_t)server.term;
     }
     run.last += n;
@@ -330,7 +274,7 @@ static void check_entries(raft_index snapshot_index)
         demand(entry->term >= last_term, "a term is smaller than the one before");
         last_term = entry->term;
         demand(index == 1 || (entry->buf.len == bytes_of(index) &&
-                              is_whole(entry->buf.base, entry->buf.len, (int)(index + entry->term))),
+                              is_whole(entry->buf.base, entry->buf.len, index + entry->term)),
                "an entry has other data");
     }
     for (raft_index index = snapshot_index + 1; index <= promised.last; index++) {
@@ -360,7 +304,7 @@ static void check(void)
     demand(snapshot_index >= promised.snapshot_index, "a snapshot is lost");
     if (server.snapshot)
         demand(server.snapshot->n_bufs == 1 &&
-                   is_whole(server.snapshot->bufs[0].base, server.snapshot->bufs[0].len, (int)snapshot_index),
+                   is_whole(server.snapshot->bufs[0].base, server.snapshot->bufs[0].len, snapshot_index),
                "a snapshot has other data");
     demand(server.start_index <= snapshot_index + 1, "there is a gap behind the snapshot");
     if (promised.install_index == 0 || snapshot_index < promised.install_index)
@@ -378,7 +322,8 @@ int main(void)
         return 2;
     }
     snprintf(path, sizeof(path), "%s/server", dir);
-    open_server(path);
+    demand(open_server(&server, path, NULL) == 0, server.io ? server.io->errmsg : "open");
+    demand(load_server(&server) == 0, server.io->errmsg);
     if (strcmp(phase, "check") == 0)
         check();
     else

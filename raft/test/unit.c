@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "internal.h"
+#include "server.h"
 
 /* ---- what is made to fail ---------------------------------------------------------------------- */
 
@@ -86,47 +87,26 @@ int __wrap_twinlog_reset(struct twinlog *log, uint64_t next_lsn)
 
 /* ---- a server ---------------------------------------------------------------------------------- */
 
-struct server {
-    uv_loop_t loop;
-    struct raft_uv_transport transport;
-    struct raft raft; /* stands for raft: own snapshots have it as their request's data */
-    struct raft_io *io;
-    struct storage *s;
-    bool is_closed;
-    int failures; /* calls of on_failure */
-
-    raft_term term;
-    raft_id vote;
-    struct raft_snapshot *snapshot;
-    raft_index start_index;
-    struct raft_entry *entries;
-    size_t n;
-};
-
 static char dir[4096];
 static struct server server;
+static bool is_closed;
+static int failures; /* calls of on_failure */
 
 static void note_failure(void *context, int error, const char *text)
 {
+    ck_assert_ptr_eq(context, &server);
     ck_assert_int_lt(error, 0);
     ck_assert_ptr_nonnull(text);
-    ((struct server *)context)->failures++;
+    failures++;
 }
 
-static int try_open(struct server *v, bool may_abort)
+static int try_open(bool may_abort)
 {
-    struct twinlog_raft_options options = TWINLOG_RAFT_OPTIONS_INIT;
-    memset(v, 0, sizeof(*v));
-    options.buffer_bytes = 1 << 20;
-    options.segment_bytes = 4 << 20;
-    options.on_failure = may_abort ? NULL : note_failure;
-    options.context = v;
-    ck_assert_int_eq(uv_loop_init(&v->loop), 0);
-    ck_assert_int_eq(raft_uv_tcp_init(&v->transport, &v->loop), 0);
-    ck_assert_int_eq(twinlog_raft_open(&v->loop, dir, &v->transport, &options, &v->io), 0);
-    v->s = storage_of(v->io);
-    v->io->data = &v->raft; /* as raft_init() does */
-    return v->io->init(v->io, 1, "127.0.0.1:9001");
+    is_closed = false;
+    failures = 0;
+    int rv = open_server(&server, dir, may_abort ? NULL : note_failure);
+    ck_assert_ptr_nonnull(server.io);
+    return rv;
 }
 
 static void free_server(struct server *v)
@@ -136,15 +116,10 @@ static void free_server(struct server *v)
     ck_assert_int_eq(uv_loop_close(&v->loop), 0);
 }
 
-static int load(struct server *v)
-{
-    return v->io->load(v->io, &v->term, &v->vote, &v->snapshot, &v->start_index, &v->entries, &v->n);
-}
-
 static void start(void)
 {
-    ck_assert_msg(try_open(&server, false) == 0, "%s", server.io->errmsg);
-    ck_assert_msg(load(&server) == 0, "%s", server.io->errmsg);
+    ck_assert_msg(try_open(false) == 0, "%s", server.io->errmsg);
+    ck_assert_msg(load_server(&server) == 0, "%s", server.io->errmsg);
 }
 
 static void free_loaded(struct server *v)
@@ -162,15 +137,15 @@ static void free_loaded(struct server *v)
 static void note_closed(struct raft_io *io)
 {
     (void)io;
-    ck_assert(!server.is_closed);
-    server.is_closed = true;
+    ck_assert(!is_closed);
+    is_closed = true;
 }
 
 static void stop(void)
 {
     free_loaded(&server);
     server.io->close(server.io, note_closed);
-    while (!server.is_closed)
+    while (!is_closed)
         uv_run(&server.loop, UV_RUN_ONCE);
     uv_run(&server.loop, UV_RUN_NOWAIT);
     free_server(&server);
@@ -208,21 +183,6 @@ struct call {
 static unsigned called;
 static bool is_inside; /* append() */
 
-static size_t bytes_of(uint64_t index)
-{
-    return index % 7 == 0 ? 0 : index * 37 % 300;
-}
-
-static void fill_entry(struct raft_entry *entry, uint64_t index, raft_term term, size_t bytes)
-{
-    entry->term = term;
-    entry->type = RAFT_COMMAND;
-    entry->buf.len = bytes;
-    entry->buf.base = malloc(bytes + 1);
-    memset(entry->buf.base, (int)(index + term), bytes);
-    entry->batch = NULL;
-}
-
 static void appended(struct raft_io_append *req, int status)
 {
     struct call *call = req->data;
@@ -230,8 +190,8 @@ static void appended(struct raft_io_append *req, int status)
     ck_assert_uint_eq(call->order, 0);
     call->order = ++called;
     call->status = status;
-    if (server.failures == 0)
-        ck_assert_uint_ge(twinlog_durable_lsn(server.s->log), call->n > 0 ? 1 : 0);
+    if (failures == 0)
+        ck_assert_uint_ge(twinlog_durable_lsn(storage_of(server.io)->log), call->n > 0 ? 1 : 0);
 }
 
 static int append_sized(struct call *call, uint64_t index, unsigned n, raft_term term, size_t bytes)
@@ -274,7 +234,7 @@ static void store(uint64_t index, unsigned n, raft_term term)
     ck_assert_int_eq(append(&call, index, n, term), 0);
     wait_for(&call);
     ck_assert_int_eq(call.status, 0);
-    ck_assert_uint_ge(twinlog_durable_lsn(server.s->log), index + n - 1);
+    ck_assert_uint_ge(twinlog_durable_lsn(storage_of(server.io)->log), index + n - 1);
     free_call(&call);
 }
 
@@ -286,23 +246,13 @@ static void check_loaded(uint64_t index, raft_term term)
     ck_assert_uint_eq(entry->term, term);
     ck_assert_uint_eq(entry->type, RAFT_COMMAND);
     ck_assert_uint_eq(entry->buf.len, bytes_of(index));
-    size_t same = 0;
-    while (same < entry->buf.len && ((uint8_t *)entry->buf.base)[same] == (uint8_t)(index + term))
-        same++;
-    ck_assert_uint_eq(same, entry->buf.len);
+    ck_assert(is_whole(entry->buf.base, entry->buf.len, index + term));
     ck_assert_ptr_nonnull(entry->batch);
 }
 
 static uint64_t last_loaded(void)
 {
     return server.start_index + server.n - 1;
-}
-
-static void make_configuration(struct raft_configuration *conf)
-{
-    raft_configuration_init(conf);
-    ck_assert_int_eq(raft_configuration_add(conf, 1, "127.0.0.1:9001", RAFT_VOTER), 0);
-    ck_assert_int_eq(raft_configuration_add(conf, 2, "127.0.0.1:9002", RAFT_STANDBY), 0);
 }
 
 static int try_bootstrap(void)
@@ -317,9 +267,9 @@ static int try_bootstrap(void)
 /* A server with entries 1 (the configuration) to `last`, all of term 1. */
 static void start_with(uint64_t last)
 {
-    ck_assert_int_eq(try_open(&server, false), 0);
+    ck_assert_int_eq(try_open(false), 0);
     ck_assert_int_eq(try_bootstrap(), 0);
-    ck_assert_int_eq(load(&server), 0);
+    ck_assert_int_eq(load_server(&server), 0);
     free_loaded(&server);
     if (last > 1)
         store(2, (unsigned)(last - 1), 1);
@@ -449,14 +399,14 @@ END_TEST
 START_TEST(a_bootstrap_that_did_not_finish_is_done_again)
 {
     IN_CHILD({
-        ck_assert_int_eq(try_open(&server, false), 0);
+        ck_assert_int_eq(try_open(false), 0);
         die_in_meta = true;
         try_bootstrap();
         abort();
     });
     ck_assert_int_eq(child_status, 0);
     IN_CHILD({
-        ck_assert_int_eq(try_open(&server, false), 0);
+        ck_assert_int_eq(try_open(false), 0);
         die_in_batch = true;
         try_bootstrap();
         abort();
@@ -512,9 +462,9 @@ START_TEST(recover_appends_a_configuration)
     start_with(5);
     ck_assert_int_eq(server.io->set_term(server.io, 4), 0);
     stop();
-    ck_assert_int_eq(try_open(&server, false), 0);
+    ck_assert_int_eq(try_open(false), 0);
     ck_assert_int_eq(server.io->recover(server.io, &conf), 0);
-    ck_assert_int_eq(load(&server), 0);
+    ck_assert_int_eq(load_server(&server), 0);
     ck_assert_uint_eq(server.n, 6);
     ck_assert_uint_eq(server.entries[5].type, RAFT_CHANGE);
     ck_assert_uint_eq(server.entries[5].term, 4);
@@ -567,7 +517,7 @@ START_TEST(a_callback_comes_when_its_entries_are_durable)
         ck_assert_int_eq(append(&calls[i], 2 + 100 * i, 100, 1), 0);
     for (unsigned i = 0; i < 3; i++) {
         wait_for(&calls[i]);
-        ck_assert_uint_ge(twinlog_durable_lsn(server.s->log), calls[i].index + 99);
+        ck_assert_uint_ge(twinlog_durable_lsn(storage_of(server.io)->log), calls[i].index + 99);
         free_call(&calls[i]);
     }
     stop();
@@ -593,7 +543,7 @@ START_TEST(an_entry_that_is_too_large_is_refused_and_the_largest_is_not)
 {
     struct call call;
     start_with(1);
-    size_t largest = largest_entry(server.s);
+    size_t largest = largest_entry(storage_of(server.io));
     ck_assert_int_eq(append_sized(&call, 2, 1, 1, largest + 1), RAFT_TOOBIG);
     free_call(&call);
     ck_assert_int_eq(append_sized(&call, 2, 3, 1, largest), 0);
@@ -622,7 +572,7 @@ START_TEST(a_refused_append_leaves_nothing)
     ck_assert_uint_eq(last_loaded(), 4);
     for (uint64_t i = 2; i <= 4; i++)
         check_loaded(i, 2);
-    ck_assert_int_eq(server.failures, 0);
+    ck_assert_int_eq(failures, 0);
     stop();
 }
 END_TEST
@@ -697,10 +647,10 @@ START_TEST(after_a_failed_write_nothing_is_reported_or_stored)
     for (unsigned i = 0; i < 3; i++)
         ck_assert_int_eq(append(&calls[i], 2 + i, 1, 1), 0);
     fail_result = -EIO;
-    while (server.s->appends > 0)
+    while (storage_of(server.io)->appends > 0)
         uv_run(&server.loop, UV_RUN_ONCE);
     fail_result = 0;
-    ck_assert_int_eq(server.failures, 1);
+    ck_assert_int_eq(failures, 1);
     ck_assert_int_eq(append(&calls[3], 5, 1, 1), RAFT_IOERR);
     ck_assert_int_eq(server.io->set_term(server.io, 9), RAFT_IOERR);
     ck_assert_int_eq(server.io->set_vote(server.io, 9), RAFT_IOERR);
@@ -721,9 +671,9 @@ START_TEST(without_a_callback_a_failed_write_ends_the_process)
 {
     IN_CHILD({
         struct call call;
-        ck_assert_int_eq(try_open(&server, true), 0);
+        ck_assert_int_eq(try_open(true), 0);
         ck_assert_int_eq(try_bootstrap(), 0);
-        ck_assert_int_eq(load(&server), 0);
+        ck_assert_int_eq(load_server(&server), 0);
         ck_assert_int_eq(append(&call, 2, 1, 1), 0);
         fail_result = -EIO;
         close(2); /* its message */
@@ -808,8 +758,8 @@ START_TEST(a_snapshot_that_is_not_stored_leaves_the_one_before)
         ck_assert_int_eq(put_and_wait(10, 1, 3000, false, 100), RAFT_NOSPACE);
         fail_batch = 0;
     }
-    ck_assert_int_eq(server.failures, 0);
-    ck_assert_uint_eq(twinlog_last_lsn(server.s->snapshots), server.s->head.lsn);
+    ck_assert_int_eq(failures, 0);
+    ck_assert_uint_eq(twinlog_last_lsn(storage_of(server.io)->snapshots), storage_of(server.io)->head.lsn);
     restart();
     check_snapshot(server.snapshot, 5, 1, 3000);
     ck_assert_uint_eq(last_loaded(), 10);
@@ -903,7 +853,7 @@ START_TEST(a_leaders_snapshot_that_is_not_stored_stops_the_server)
     fail_reset = -EIO;
     ck_assert_int_eq(put_and_wait(50, 2, 10, true, 0), RAFT_IOERR);
     fail_reset = 0;
-    ck_assert_int_eq(server.failures, 1);
+    ck_assert_int_eq(failures, 1);
     ck_assert_int_eq(append(&call, 51, 1, 2), RAFT_IOERR);
     free_call(&call);
     restart();
@@ -937,7 +887,7 @@ START_TEST(a_snapshot_is_fetched_while_newer_ones_take_its_place)
         free_snapshot(get.snapshot);
         free_put(&snapshot);
     }
-    ck_assert_uint_gt(twinlog_first_lsn(server.s->snapshots), 10); /* old ones are trimmed */
+    ck_assert_uint_gt(twinlog_first_lsn(storage_of(server.io)->snapshots), 10); /* old ones are trimmed */
     stop();
 }
 END_TEST
@@ -976,7 +926,7 @@ static void send_to(const char *address)
 static int bytes_left(unsigned long which)
 {
     int fd, bytes;
-    ck_assert_int_eq(uv_fileno((uv_handle_t *)server.s->connections->tcp, &fd), 0);
+    ck_assert_int_eq(uv_fileno((uv_handle_t *)storage_of(server.io)->connections->tcp, &fd), 0);
     ck_assert_int_eq(ioctl(fd, which, &bytes), 0);
     return bytes;
 }
@@ -1008,7 +958,7 @@ START_TEST(no_message_is_held_back_while_the_loop_waits)
     }
     close(peer);
     close(listener);
-    while (server.s->connections != NULL) { /* raft_uv finds that it has gone */
+    while (storage_of(server.io)->connections != NULL) { /* raft_uv finds that it has gone */
         send_to(text);
         uv_run(&server.loop, UV_RUN_ONCE);
     }
@@ -1063,7 +1013,7 @@ START_TEST(a_directory_that_is_open_elsewhere_is_busy)
             pause();
     }
     ck_assert_int_eq(read(ready[0], &byte, 1), 1);
-    ck_assert_int_eq(try_open(&server, false), RAFT_BUSY);
+    ck_assert_int_eq(try_open(false), RAFT_BUSY);
     ck_assert_str_ne(server.io->errmsg, "");
     free_server(&server);
     kill(child, SIGKILL);
@@ -1081,7 +1031,7 @@ START_TEST(files_that_do_not_fit_together_are_refused)
     stop();
     ck_assert_int_eq(chdir(dir), 0);
     ck_assert_int_eq(rename("snapshots", "elsewhere"), 0);
-    ck_assert_int_eq(try_open(&server, false), RAFT_CORRUPT); /* entries 1 to 7 are nowhere */
+    ck_assert_int_eq(try_open(false), RAFT_CORRUPT); /* entries 1 to 7 are nowhere */
     free_server(&server);
     ck_assert_int_eq(system("rm -r snapshots && mv elsewhere snapshots"), 0);
     start();
@@ -1091,15 +1041,15 @@ START_TEST(files_that_do_not_fit_together_are_refused)
     ck_assert_int_eq(twinlog_open("log", NULL, &log), 0);
     ck_assert_int_eq(twinlog_append(log, "short", 5, NULL), 0);
     ck_assert_int_eq(twinlog_close(log), 0);
-    ck_assert_int_eq(try_open(&server, false), 0);
-    ck_assert_int_eq(load(&server), RAFT_CORRUPT);
+    ck_assert_int_eq(try_open(false), 0);
+    ck_assert_int_eq(load_server(&server), RAFT_CORRUPT);
     server.n = 0;
     server.entries = NULL;
     server.snapshot = NULL;
     stop();
 
     fclose(fopen("metadata1", "w")); /* raft_uv's */
-    ck_assert_int_eq(try_open(&server, false), RAFT_INVALID);
+    ck_assert_int_eq(try_open(false), RAFT_INVALID);
     free_server(&server);
 }
 END_TEST
@@ -1131,7 +1081,7 @@ START_TEST(a_snapshot_that_cannot_be_is_damaged)
         const uint64_t last = twinlog_last_lsn(log);
         append_head(log, heads[i]);
         ck_assert_int_eq(twinlog_close(log), 0);
-        ck_assert_int_eq(try_open(&server, false), RAFT_CORRUPT);
+        ck_assert_int_eq(try_open(false), RAFT_CORRUPT);
         free_server(&server);
         ck_assert_int_eq(twinlog_open("snapshots", NULL, &log), 0);
         ck_assert_int_eq(twinlog_truncate(log, last), 0);
@@ -1141,8 +1091,8 @@ START_TEST(a_snapshot_that_cannot_be_is_damaged)
     options.before_lsn = twinlog_last_lsn(log);
     ck_assert_int_eq(twinlog_trim(log, &options, NULL), 0); /* its pieces, but not its head */
     ck_assert_int_eq(twinlog_close(log), 0);
-    ck_assert_int_eq(try_open(&server, false), 0);
-    ck_assert_int_eq(load(&server), RAFT_CORRUPT); /* and does not look for them for ever */
+    ck_assert_int_eq(try_open(false), 0);
+    ck_assert_int_eq(load_server(&server), RAFT_CORRUPT); /* and does not look for them for ever */
     server.n = 0;
     server.entries = NULL;
     server.snapshot = NULL;
