@@ -53,50 +53,20 @@ static const char notes[] =
     "  twinlog receive nats://127.0.0.1/orders orders --once\n";
 
 #define SYNC_NS UINT64_C(1000000000)
-#define LOOK_MS 200 /* between two looks whether a signal came */
-#define LEAST_PAUSE_MS 50u
-#define MOST_PAUSE_MS 2000u
+#define LOOK_MS 200           /* between two looks whether a signal came */
 #define MOST_FILLERS 1000000u /* between two records */
 #define SOURCE_NAME "receive" /* the value that holds the id of the log that was shipped */
 
-enum {
-    SESSION_FINISHED = 100 /* receive->status is set */
-};
-
 struct receive {
-    const char *dir;
-    const char *url;
-    struct stream_target target;
-    const struct stream_module *module;
-    bool is_following;
-    bool is_json;
-    bool is_quiet;
-    uint64_t wait_ms; /* UINT64_MAX: for ever */
-
+    struct stream_client client;
     struct twinlog *log;
-    struct stream *stream;
-    int status;
     char source[LOG_ID_BYTES]; /* empty: not known yet */
 
     uint64_t position; /* of the newest message, in this session; 0 = none yet */
     uint64_t end;      /* position at which --once ends */
     uint64_t next_sync_ns;
-    uint64_t proven_ns; /* when the server was last heard */
-    uint64_t records, bytes, fillers, sessions;
-    uint64_t first_lsn, last_lsn;
-    uint64_t began_ns, ended_ns;
+    uint64_t fillers;
 };
-
-static int finish_with(struct receive *receive, int status)
-{
-    receive->status = status;
-    return SESSION_FINISHED;
-}
-
-static int fail_log(struct receive *receive, const char *doing, int error)
-{
-    return finish_with(receive, fail(doing, receive->dir, error, NULL, NULL));
-}
 
 /* ---- one message ------------------------------------------------------------------------------- */
 
@@ -105,7 +75,7 @@ static int check_source(struct receive *receive, const struct stream_message *me
 {
     if (message->lsn == 0) {
         complain("message %" PRIu64 " of the stream is no record of a log", message->position);
-        return finish_with(receive, STATUS_DAMAGED);
+        return stream_finish(&receive->client, STATUS_DAMAGED);
     }
     if (!receive->source[0]) {
         int error = twinlog_last_lsn(receive->log)
@@ -113,18 +83,18 @@ static int check_source(struct receive *receive, const struct stream_message *me
                         : twinlog_meta_set(receive->log, SOURCE_NAME, message->log_id, LOG_ID_BYTES - 1);
         if (error == -EEXIST) {
             complain("the log in '%s' has records that were not received: name a new directory",
-                     receive->dir);
-            return finish_with(receive, STATUS_DAMAGED);
+                     receive->client.dir);
+            return stream_finish(&receive->client, STATUS_DAMAGED);
         }
         if (error)
-            return fail_log(receive, "set a value in", error);
+            return stream_fail_log(&receive->client, "set a value in", error);
         memcpy(receive->source, message->log_id, LOG_ID_BYTES);
     }
     if (strcmp(receive->source, message->log_id) == 0)
         return STREAM_FINE;
-    complain("the stream is of the log %s, and '%s' has records of the log %s", message->log_id, receive->dir,
-             receive->source);
-    return finish_with(receive, STATUS_DAMAGED);
+    complain("the stream is of the log %s, and '%s' has records of the log %s", message->log_id,
+             receive->client.dir, receive->source);
+    return stream_finish(&receive->client, STATUS_DAMAGED);
 }
 
 /* A record that the log should have already. */
@@ -135,16 +105,14 @@ static int compare_record(struct receive *receive, const struct stream_message *
     void *bytes = malloc(other->size + 1);
 
     int error = bytes ? twinlog_read(receive->log, message->lsn, bytes, other->size + 1, &record) : -ENOMEM;
-    bool is_same = error == 0 && record.size == other->size && record.time_ns == other->time_ns &&
-                   record.type == other->type && record.tag == other->tag &&
-                   (record.size == 0 || memcmp(record.data, other->data, record.size) == 0);
+    bool is_same = error == 0 && stream_is_same_record(&record, other);
     free(bytes);
     if (is_same || error == TWINLOG_ETRIMMED)
         return STREAM_FINE;
     if (error != 0 && error != -ENOENT && error != -ENOBUFS)
-        return fail_log(receive, "read", error);
-    complain("'%s' has another record of LSN %" PRIu64 " than the stream", receive->dir, message->lsn);
-    return finish_with(receive, STATUS_DAMAGED);
+        return stream_fail_log(&receive->client, "read", error);
+    complain("'%s' has another record of LSN %" PRIu64 " than the stream", receive->client.dir, message->lsn);
+    return stream_finish(&receive->client, STATUS_DAMAGED);
 }
 
 /* Makes the message's LSN the next one. */
@@ -158,12 +126,12 @@ static int fill_gap(struct receive *receive, uint64_t lsn)
         return STREAM_FINE;
     if (next == 1) {
         int error = twinlog_reset(receive->log, lsn);
-        return error ? fail_log(receive, "begin", error) : STREAM_FINE;
+        return error ? stream_fail_log(&receive->client, "begin", error) : STREAM_FINE;
     }
     if (lsn - next > MOST_FILLERS) {
         describe_lsns(lsns, next, lsn - 1);
         complain("the stream lacks %s: receive what follows into a new directory", lsns);
-        return finish_with(receive, STATUS_DAMAGED);
+        return stream_finish(&receive->client, STATUS_DAMAGED);
     }
     for (; next < lsn; next++) {
         struct twinlog_reservation reservation;
@@ -171,7 +139,7 @@ static int fill_gap(struct receive *receive, uint64_t lsn)
         if (!error)
             error = twinlog_reservation_abort(receive->log, &reservation);
         if (error)
-            return fail_log(receive, "append to", error);
+            return stream_fail_log(&receive->client, "append to", error);
         receive->fillers++;
     }
     return STREAM_FINE;
@@ -193,12 +161,12 @@ static int append_record(struct receive *receive, const struct stream_message *m
     terms.level = TWINLOG_LEVEL_BUFFERED;
     int error = twinlog_append_batch(receive->log, &entry, 1, &terms, &lsn);
     if (error)
-        return fail_log(receive, "append to", error);
-    if (!receive->first_lsn)
-        receive->first_lsn = lsn;
-    receive->last_lsn = lsn;
-    receive->records++;
-    receive->bytes += entry.size;
+        return stream_fail_log(&receive->client, "append to", error);
+    if (!receive->client.first_lsn)
+        receive->client.first_lsn = lsn;
+    receive->client.last_lsn = lsn;
+    receive->client.records++;
+    receive->client.bytes += entry.size;
     return STREAM_FINE;
 }
 
@@ -212,7 +180,7 @@ static int complain_missing(struct receive *receive, const struct stream_message
         "messages were removed from the stream before they were received, of %s: receive what follows into a new "
         "directory",
         lsns);
-    return finish_with(receive, STATUS_DAMAGED);
+    return stream_finish(&receive->client, STATUS_DAMAGED);
 }
 
 static int take_message(struct receive *receive, const struct stream_message *message)
@@ -225,9 +193,9 @@ static int take_message(struct receive *receive, const struct stream_message *me
     bool is_next = receive->position == 0 || message->position == receive->position + 1;
     bool is_first = receive->position == 0;
     receive->position = message->position;
-    receive->proven_ns = monotonic_ns();
-    if (!receive->began_ns)
-        receive->began_ns = receive->proven_ns;
+    receive->client.proven_ns = monotonic_ns();
+    if (!receive->client.began_ns)
+        receive->client.began_ns = receive->client.proven_ns;
     if (message->lsn <= last)
         return compare_record(receive, message);
     if (last > 0 && message->lsn > last + 1 && (!is_next || is_first))
@@ -242,23 +210,22 @@ static int make_durable(struct receive *receive)
     int error = twinlog_sync(receive->log);
 
     receive->next_sync_ns = monotonic_ns() + SYNC_NS;
-    receive->ended_ns = monotonic_ns();
-    return error ? fail_log(receive, "append to", error) : STREAM_FINE;
+    receive->client.ended_ns = monotonic_ns();
+    return error ? stream_fail_log(&receive->client, "append to", error) : STREAM_FINE;
 }
 
 static int begin_session(struct receive *receive)
 {
     struct stream_message last;
 
-    receive->sessions++;
     receive->position = 0;
-    int result = receive->module->open(&receive->target, &receive->stream);
+    int result = receive->client.module->open(&receive->client.target, &receive->client.stream);
     if (!result)
-        result = receive->module->last(receive->stream, &last);
-    if (!result && (receive->sessions == 1 || last.position < receive->end))
+        result = receive->client.module->last(receive->client.stream, &last);
+    if (!result && (receive->client.sessions == 1 || last.position < receive->end))
         receive->end = last.position; /* a server may have lost messages */
     if (!result)
-        result = receive->module->seek(receive->stream, twinlog_last_lsn(receive->log));
+        result = receive->client.module->seek(receive->client.stream, twinlog_last_lsn(receive->log));
     return result;
 }
 
@@ -267,14 +234,14 @@ static int receive_one(struct receive *receive)
 {
     struct stream_message message;
 
-    if (stop_signal() || (!receive->is_following && receive->position >= receive->end))
-        return finish_with(receive, STATUS_FINE);
-    int result = receive->module->next(receive->stream, 0, &message);
+    if (stop_signal() || (!receive->client.is_following && receive->position >= receive->end))
+        return stream_finish(&receive->client, STATUS_FINE);
+    int result = receive->client.module->next(receive->client.stream, 0, &message);
     if (result == STREAM_AGAIN) {
-        receive->proven_ns = monotonic_ns();
+        receive->client.proven_ns = monotonic_ns();
         result = make_durable(receive);
         if (!result)
-            result = receive->module->next(receive->stream, LOOK_MS, &message);
+            result = receive->client.module->next(receive->client.stream, LOOK_MS, &message);
     }
     if (result == STREAM_AGAIN)
         return STREAM_FINE;
@@ -282,58 +249,24 @@ static int receive_one(struct receive *receive)
         result = take_message(receive, &message);
     if (!result && monotonic_ns() >= receive->next_sync_ns)
         result = make_durable(receive);
-    if (!receive->is_quiet && is_progress_due())
-        show_progress("LSN %" PRIu64 ", %.0f records/s", receive->last_lsn,
-                      (double)receive->records / ((double)(monotonic_ns() - receive->began_ns) / 1e9 + 1e-9));
+    if (!receive->client.is_quiet && is_progress_due())
+        show_progress("LSN %" PRIu64 ", %.0f records/s", receive->client.last_lsn,
+                      (double)receive->client.records /
+                          ((double)(monotonic_ns() - receive->client.began_ns) / 1e9 + 1e-9));
     return result;
 }
 
-static int run_session(struct receive *receive)
+static int run_session(struct stream_client *client)
 {
+    struct receive *receive = (struct receive *)client;
     int result = begin_session(receive);
 
     while (result == STREAM_FINE)
         result = receive_one(receive);
-    bool is_sound = result != SESSION_FINISHED || receive->status == STATUS_FINE;
+    bool is_sound = result != SESSION_FINISHED || client->status == STATUS_FINE;
     if (is_sound && make_durable(receive))
         result = SESSION_FINISHED;
     return result;
-}
-
-static bool is_worth_another(const struct receive *receive, unsigned failures)
-{
-    uint64_t pause_ms = (uint64_t)LEAST_PAUSE_MS << (failures < 8 ? failures : 8);
-    bool has_waited = receive->wait_ms != UINT64_MAX &&
-                      monotonic_ns() - receive->proven_ns >= receive->wait_ms * UINT64_C(1000000);
-
-    return !stop_signal() && !has_waited && stop_sleep(pause_ms < MOST_PAUSE_MS ? pause_ms : MOST_PAUSE_MS);
-}
-
-static int receive_records(struct receive *receive)
-{
-    unsigned failures = 0;
-
-    receive->proven_ns = monotonic_ns();
-    for (;;) {
-        uint64_t before = receive->last_lsn;
-        int status = STATUS_FAILED;
-        int result = run_session(receive);
-        if (receive->last_lsn > before)
-            failures = 0;
-        bool goes_on =
-            (result == STREAM_LOST || result == STREAM_CONFLICT) && is_worth_another(receive, failures);
-        if (result == SESSION_FINISHED || (result == STREAM_LOST && stop_signal()))
-            status = result == SESSION_FINISHED ? receive->status : STATUS_FINE;
-        else if (!goes_on || (failures == 0 && !receive->is_quiet))
-            complain("%s%s", receive->stream ? receive->stream->text : twinlog_strerror(-ENOMEM),
-                     goes_on ? ". Trying again." : "");
-        if (receive->stream)
-            receive->module->close(receive->stream);
-        receive->stream = NULL;
-        if (!goes_on)
-            return status;
-        failures++;
-    }
 }
 
 /* ---- the command ------------------------------------------------------------------------------- */
@@ -345,12 +278,12 @@ static int open_log(struct receive *receive)
     size_t size = 0;
 
     options.ret_report = &report;
-    int error = twinlog_open(receive->dir, &options, &receive->log);
+    int error = twinlog_open(receive->client.dir, &options, &receive->log);
     if (error)
-        return fail("open the log", receive->dir, error, &report, NULL);
+        return fail("open the log", receive->client.dir, error, &report, NULL);
     error = twinlog_meta_get(receive->log, SOURCE_NAME, receive->source, LOG_ID_BYTES - 1, &size);
     if (error && error != -ENOENT) {
-        fail("read a value of", receive->dir, error, NULL, NULL);
+        fail("read a value of", receive->client.dir, error, NULL, NULL);
         twinlog_close(receive->log);
         return status_of(error);
     }
@@ -359,76 +292,41 @@ static int open_log(struct receive *receive)
 
 static void print_statistics(const struct receive *receive)
 {
-    double seconds = receive->records ? (double)(receive->ended_ns - receive->began_ns) / 1e9 : 0;
-
-    clear_progress();
-    if (!receive->is_json) {
-        if (!receive->is_quiet && receive->records)
-            printf("Received LSN %" PRIu64 " to %" PRIu64 ".\n", receive->first_lsn, receive->last_lsn);
+    if (!stream_begin_statistics(&receive->client, "Received", "received_records", "received_bytes"))
         return;
-    }
-    json_begin_object(NULL);
-    json_number("received_records", receive->records);
-    json_number("received_bytes", receive->bytes);
     json_number("fillers", receive->fillers);
-    json_number("first_lsn", receive->first_lsn);
-    json_number("last_lsn", receive->last_lsn);
-    json_number("sessions", receive->sessions);
-    json_decimal("seconds", seconds);
-    json_decimal("records_per_second", seconds > 0 ? (double)receive->records / seconds : 0);
-    json_end_object();
-    json_end_line();
+    stream_end_statistics(&receive->client);
 }
 
 static int receive_log(struct receive *receive)
 {
-    if (!receive->module->seek) {
+    if (!receive->client.module->seek) {
         complain("only from NATS: there is no receiver for such a stream");
         return STATUS_ABSENT;
     }
     int status = open_log(receive);
     if (status != STATUS_FINE)
         return status;
-    status = receive_records(receive);
+    status = stream_run(&receive->client, run_session);
     int error = twinlog_close(receive->log);
     if (error && status == STATUS_FINE)
-        status = fail("close the log", receive->dir, error, NULL, NULL);
+        status = fail("close the log", receive->client.dir, error, NULL, NULL);
     print_statistics(receive);
     return status;
 }
 
 static int receive_run(const struct command *command, int argc, char **argv)
 {
-    struct receive receive = { .is_following = true };
-    const char *credentials = NULL;
-    int64_t wait_ns = -1;
+    struct receive receive = { .client = STREAM_CLIENT_INIT };
     int value = 0;
 
-    while ((value = next_option(command, argc, argv)) != -1) {
-        if (value == OPTION_ONCE)
-            receive.is_following = false;
-        else if (value == OPTION_WAIT)
-            wait_ns = take_duration("--wait");
-        else if (value == OPTION_CREDENTIALS)
-            credentials = optarg;
-        else if (value == OPTION_JSON)
-            receive.is_json = true;
-        else
-            receive.is_quiet = true;
-    }
-    stream_take_operands(argc, argv, "URL", "directory", &receive.url, &receive.dir);
-    receive.wait_ms = wait_ns >= 0 ? (uint64_t)wait_ns / 1000000 : receive.is_following ? UINT64_MAX : 30000;
-    signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN);
-    int error = stop_on_signals();
-    if (error)
-        return fail_start(error);
-    int status = stream_take_url(receive.url, &receive.target, &receive.module);
-    if (status == STATUS_FINE)
-        status = stream_take_credentials(credentials, &receive.target);
+    while ((value = next_option(command, argc, argv)) != -1)
+        stream_take_option(&receive.client, value);
+    stream_take_operands(argc, argv, "URL", "directory", &receive.client.url, &receive.client.dir);
+    int status = stream_begin(&receive.client);
     if (status == STATUS_FINE)
         status = receive_log(&receive);
-    stream_free_target(&receive.target);
+    stream_end(&receive.client);
     return finish_output(status);
 }
 

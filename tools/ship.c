@@ -72,10 +72,8 @@ static const char notes[] =
 
 #define COMMIT_MS 1000u
 #define SILENCE_MS 30000u /* without any acknowledgement: the server is taken for lost */
-#define LEAST_PAUSE_MS 50u
-#define MOST_LOOKS 200u /* for a record that the log does not show yet */
-#define MOST_PAUSE_MS 2000u
-#define MOST_RIVALS 5u /* messages of another shipper before ours, before one of ours was acknowledged */
+#define MOST_LOOKS 200u   /* for a record that the log does not show yet */
+#define MOST_RIVALS 5u    /* messages of another shipper before ours, before one of ours was acknowledged */
 
 /* Between two looks at what was acknowledged. */
 #define BATCH_RECORDS 4096u
@@ -85,28 +83,13 @@ enum batch_end {
     BATCH_WAS_LAST     /* there are no more for now */
 };
 
-/* How a session ended, beside enum stream_result. */
-enum {
-    SESSION_FINISHED = 100 /* ship->status is set */
-};
-
 struct ship {
-    const char *dir;
-    const char *url;
+    struct stream_client
+        client; /* it counts what was published, also that of a session that was lost; has acknowledged LSNs */
     const char *cursor;
-    struct stream_target target;
-    const struct stream_module *module;
-    bool is_following;
     bool skips_trimmed;
-    bool is_json;
-    bool is_quiet;
-    uint64_t wait_ms; /* UINT64_MAX: for ever */
-
     struct twinlog *log; /* read-only, for the cursor and single records */
     struct twinlog_consumer *consumer;
-    struct twinlog_report report;
-    struct stream *stream;
-    int status; /* of the process, once a session has finished */
 
     /* this session */
     bool is_careful;        /* one record at a time */
@@ -117,35 +100,15 @@ struct ship {
     uint64_t heard_ns; /* the last acknowledgement, or when there was nothing to be acknowledged */
 
     /* all sessions */
-    uint64_t proven_ns;     /* when the server last took a record, or began to be tried */
     bool has_acked;         /* a record of this process */
-    bool has_conflict;      /* it ended the last session */
-    bool has_told;          /* of this outage */
     uint64_t seen_position; /* of the stream's last message */
-    uint64_t sessions, conflicts, rivals;
-    uint64_t first_lsn; /* acknowledged by this process */
-    uint64_t last_lsn;
-    uint64_t records, bytes;     /* published; those of a session that was lost perhaps once more */
-    uint64_t trimmed_records;    /* and never shipped */
-    uint64_t began_ns, ended_ns; /* the first publication, the last acknowledgement */
+    uint64_t rivals;
+    uint64_t trimmed_records; /* and never shipped */
 };
-
-/* ---- the end ----------------------------------------------------------------------------------- */
-
-static int finish_with(struct ship *ship, int status)
-{
-    ship->status = status;
-    return SESSION_FINISHED;
-}
-
-static int fail_log(struct ship *ship, const char *doing, int error)
-{
-    return finish_with(ship, fail(doing, ship->dir, error, &ship->report, NULL));
-}
 
 static void note(const struct ship *ship, const char *text)
 {
-    if (!ship->is_quiet)
+    if (!ship->client.is_quiet)
         complain("note: %s", text);
 }
 
@@ -156,12 +119,6 @@ static uint64_t first_kept(const struct ship *ship)
     uint64_t first = twinlog_first_lsn(ship->log);
 
     return first ? first : twinlog_last_lsn(ship->log) + 1;
-}
-
-static bool is_same(const struct twinlog_record *one, const struct twinlog_record *other)
-{
-    return one->size == other->size && one->time_ns == other->time_ns && one->type == other->type &&
-           one->tag == other->tag && (one->size == 0 || memcmp(one->data, other->data, one->size) == 0);
 }
 
 static int complain_truncated(struct ship *ship, uint64_t shipped)
@@ -177,14 +134,14 @@ static int complain_truncated(struct ship *ship, uint64_t shipped)
             "the log was truncated behind what was shipped: the stream has another record of LSN %" PRIu64
             ". Nothing more is shipped; begin another stream.",
             shipped);
-    return finish_with(ship, STATUS_DAMAGED);
+    return stream_finish(&ship->client, STATUS_DAMAGED);
 }
 
 static bool has_writer(const struct ship *ship)
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
 
-    return twinlog_inspect(ship->dir, &inspection) == 0 && inspection.has_writer;
+    return twinlog_inspect(ship->client.dir, &inspection) == 0 && inspection.has_writer;
 }
 
 /* Is the stream's last message the record that the log has? A record that was trimmed cannot be compared. While a writer
@@ -195,21 +152,21 @@ static int compare_last(struct ship *ship, const struct stream_message *last)
     void *bytes = NULL;
 
     int error = twinlog_read(ship->log, last->lsn, NULL, 0, &record);
-    for (unsigned i = 0; i < MOST_LOOKS && error == -ERANGE && has_writer(ship) && stop_sleep(LEAST_PAUSE_MS);
-         i++)
+    for (unsigned i = 0;
+         i < MOST_LOOKS && error == -ERANGE && has_writer(ship) && stop_sleep(STREAM_PAUSE_MS); i++)
         error = twinlog_read(ship->log, last->lsn, NULL, 0, &record);
     if (error == -ENOBUFS) {
         size_t room = record.size;
         bytes = malloc(room);
         error = bytes ? twinlog_read(ship->log, last->lsn, bytes, room, &record) : -ENOMEM;
     }
-    bool fits = error == TWINLOG_ETRIMMED || (error == 0 && is_same(&record, &last->record));
+    bool fits = error == TWINLOG_ETRIMMED || (error == 0 && stream_is_same_record(&record, &last->record));
     free(bytes);
     if (fits)
         return STREAM_FINE;
     if (error == 0 || error == -ERANGE || error == -ENOENT)
         return complain_truncated(ship, last->lsn);
-    return finish_with(ship, fail("read the log", ship->dir, error, NULL, NULL));
+    return stream_finish(&ship->client, fail("read the log", ship->client.dir, error, NULL, NULL));
 }
 
 /* Records are gone between what was shipped and the oldest kept one. */
@@ -224,7 +181,7 @@ static int pass_trimmed(struct ship *ship, uint64_t shipped, uint64_t first)
                  ", use --skip-trimmed.",
                  lsns, count, plural(count), count == 1 ? "was" : "were", count == 1 ? "it was" : "they were",
                  first);
-        return finish_with(ship, STATUS_DAMAGED);
+        return stream_finish(&ship->client, STATUS_DAMAGED);
     }
     complain("%s (%" PRIu64 " record%s) %s trimmed before %s shipped: going on with LSN %" PRIu64 ".", lsns,
              count, plural(count), count == 1 ? "was" : "were", count == 1 ? "it was" : "they were", first);
@@ -234,44 +191,45 @@ static int pass_trimmed(struct ship *ship, uint64_t shipped, uint64_t first)
 
 static int complain_replaced(struct ship *ship)
 {
-    complain("'%s' is another log than at the start: nothing of it is shipped", ship->dir);
-    return finish_with(ship, STATUS_DAMAGED);
+    complain("'%s' is another log than at the start: nothing of it is shipped", ship->client.dir);
+    return stream_finish(&ship->client, STATUS_DAMAGED);
 }
 
 static int get_log_id(const struct ship *ship, char ret_id[LOG_ID_BYTES])
 {
     struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
 
-    int error = twinlog_inspect(ship->dir, &inspection);
+    int error = twinlog_inspect(ship->client.dir, &inspection);
     if (error)
-        return fail("look at the log", ship->dir, error, &inspection.report, NULL);
+        return fail("look at the log", ship->client.dir, error, &inspection.report, NULL);
     for (size_t i = 0; i < sizeof(inspection.log_id); i++)
         snprintf(ret_id + 2 * i, 3, "%02x", inspection.log_id[i]);
     return STATUS_FINE;
 }
 
-/* After an opening by the path: is it still the log whose id goes into the messages? */
+/* After an opening by the path: is it still the log with the id that goes into the messages? */
 static int check_log_id(struct ship *ship)
 {
     char log_id[LOG_ID_BYTES] = "";
 
     int status = get_log_id(ship, log_id);
     if (status != STATUS_FINE)
-        return finish_with(ship, status);
-    return strcmp(log_id, ship->target.log_id) == 0 ? STREAM_FINE : complain_replaced(ship);
+        return stream_finish(&ship->client, status);
+    return strcmp(log_id, ship->client.target.log_id) == 0 ? STREAM_FINE : complain_replaced(ship);
 }
 
 static int open_consumer(struct ship *ship)
 {
     struct twinlog_consumer_options options = TWINLOG_CONSUMER_OPTIONS_INIT;
 
-    options.ret_report = &ship->report;
-    int error = twinlog_consumer_open(ship->dir, ship->cursor, &options, &ship->consumer);
+    options.ret_report = &ship->client.report;
+    int error = twinlog_consumer_open(ship->client.dir, ship->cursor, &options, &ship->consumer);
     if (!error)
         return check_log_id(ship);
     ship->consumer = NULL;
-    return finish_with(ship, fail("follow the log", ship->dir, error, &ship->report,
-                                  error == -EBUSY ? "Another process ships from this cursor." : NULL));
+    return stream_finish(&ship->client,
+                         fail("follow the log", ship->client.dir, error, &ship->client.report,
+                              error == -EBUSY ? "Another process ships from this cursor." : NULL));
 }
 
 /* An open handle stays with the files that it has opened, and a new consumer takes those at the path: both must see the
@@ -280,8 +238,8 @@ static int open_log_again(struct ship *ship)
 {
     twinlog_close(ship->log);
     ship->log = NULL;
-    int status = open_beside_writer(ship->dir, &ship->log);
-    return status == STATUS_FINE ? check_log_id(ship) : finish_with(ship, status);
+    int status = open_beside_writer(ship->client.dir, &ship->log);
+    return status == STATUS_FINE ? check_log_id(ship) : stream_finish(&ship->client, status);
 }
 
 /* Puts the consumer behind what the stream has. `shipped` is 0 for a stream that never had a message. */
@@ -300,28 +258,29 @@ static int place_consumer(struct ship *ship, uint64_t shipped)
     uint64_t wanted = first > shipped + 1 ? first - 1 : shipped;
     int error = twinlog_cursor_get(ship->log, ship->cursor, &cursor);
     ship->published_lsn = ship->acked_lsn = ship->committed_lsn = wanted;
-    if (!error && cursor == wanted && ship->sessions == 1)
+    if (!error && cursor == wanted && ship->client.sessions == 1)
         return STREAM_FINE; /* the consumer was opened there, and has not read yet */
     twinlog_consumer_close(ship->consumer);
     ship->consumer = NULL;
     error = twinlog_cursor_set(ship->log, ship->cursor, wanted < first ? 0 : wanted);
-    return error ? fail_log(ship, "move the cursor in", error) : open_consumer(ship);
+    return error ? stream_fail_log(&ship->client, "move the cursor in", error) : open_consumer(ship);
 }
 
 /* Decides what the last message means. */
 static int judge_last(struct ship *ship, const struct stream_message *last)
 {
-    if (last->is_there && (last->lsn == 0 || strcmp(last->log_id, ship->target.log_id) != 0)) {
+    if (last->is_there && (last->lsn == 0 || strcmp(last->log_id, ship->client.target.log_id) != 0)) {
         complain("the last message of the stream is %s: give each log a stream of its own",
                  last->lsn ? "a record of another log" : "no record of a log");
-        return finish_with(ship, STATUS_DAMAGED);
+        return stream_finish(&ship->client, STATUS_DAMAGED);
     }
-    bool is_foreign = last->is_there && strcmp(last->shipper, ship->target.shipper) != 0;
-    bool has_grown = ship->sessions > 1 && last->position > ship->seen_position;
+    bool is_foreign = last->is_there && strcmp(last->shipper, ship->client.target.shipper) != 0;
+    bool has_grown = ship->client.sessions > 1 && last->position > ship->seen_position;
     ship->seen_position = last->position;
-    if (is_foreign && ship->has_acked && last->lsn >= ship->last_lsn)
+    if (is_foreign && ship->has_acked && last->lsn >= ship->client.last_lsn)
         return STREAM_FENCED; /* not an older one, that is newest because the server lost ours */
-    if (is_foreign && ship->has_conflict && has_grown && ++ship->rivals > MOST_RIVALS)
+    if (is_foreign && ship->client.last_result == STREAM_CONFLICT && has_grown &&
+        ++ship->rivals > MOST_RIVALS)
         return STREAM_FENCED;
     return STREAM_FINE;
 }
@@ -330,13 +289,12 @@ static int begin_session(struct ship *ship)
 {
     struct stream_message last;
 
-    ship->sessions++;
-    int result = ship->module->open(&ship->target, &ship->stream);
+    int result = ship->client.module->open(&ship->client.target, &ship->client.stream);
     if (!result)
-        result = ship->module->last(ship->stream, &last);
+        result = ship->client.module->last(ship->client.stream, &last);
     if (!result)
         result = judge_last(ship, &last);
-    if (!result && ship->sessions > 1)
+    if (!result && ship->client.sessions > 1)
         result = open_log_again(ship);
     if (result)
         return result;
@@ -346,7 +304,7 @@ static int begin_session(struct ship *ship)
     } else if (last.was_there) {
         int error = twinlog_cursor_get(ship->log, ship->cursor, &shipped);
         if (error)
-            return fail_log(ship, "read the cursor in", error);
+            return stream_fail_log(&ship->client, "read the cursor in", error);
         note(ship, "all messages were removed from the stream: going on behind the cursor");
     }
     if (!result)
@@ -361,33 +319,33 @@ static int take_loss(struct ship *ship, int error)
 {
     if (error == TWINLOG_ETRUNCATED)
         return complain_truncated(ship, ship->published_lsn);
-    if (error == TWINLOG_ETRIMMED && ship->report.first_lsn > ship->published_lsn + 1)
-        return pass_trimmed(ship, ship->published_lsn, ship->report.first_lsn);
+    if (error == TWINLOG_ETRIMMED && ship->client.report.first_lsn > ship->published_lsn + 1)
+        return pass_trimmed(ship, ship->published_lsn, ship->client.report.first_lsn);
     if (error == TWINLOG_ETRIMMED)
         return STREAM_FINE; /* records that are in the stream */
-    return fail_log(ship, "read the log", error);
+    return stream_fail_log(&ship->client, "read the log", error);
 }
 
 static bool has_room(const struct ship *ship)
 {
     return (!ship->is_careful || ship->published_lsn == ship->acked_lsn) &&
-           ship->module->has_room(ship->stream);
+           ship->client.module->has_room(ship->client.stream);
 }
 
 static int publish_record(struct ship *ship, const struct twinlog_record *record)
 {
     if (record->lsn <= ship->published_lsn)
         return complain_replaced(ship);
-    int result = ship->module->publish(ship->stream, record);
+    int result = ship->client.module->publish(ship->client.stream, record);
     if (result)
         return result;
     if (ship->published_lsn == ship->acked_lsn)
-        ship->heard_ns = ship->proven_ns = monotonic_ns(); /* until now there was nothing to hear */
+        ship->heard_ns = ship->client.proven_ns = monotonic_ns(); /* until now there was nothing to hear */
     ship->published_lsn = record->lsn;
-    ship->records++;
-    ship->bytes += record->size;
-    if (!ship->began_ns)
-        ship->began_ns = monotonic_ns();
+    ship->client.records++;
+    ship->client.bytes += record->size;
+    if (!ship->client.began_ns)
+        ship->client.began_ns = monotonic_ns();
     return STREAM_FINE;
 }
 
@@ -420,14 +378,14 @@ static void take_acknowledgement(struct ship *ship, uint64_t lsn)
     uint64_t now_ns = monotonic_ns();
 
     if (lsn > ship->acked_lsn) {
-        if (!ship->first_lsn)
-            ship->first_lsn = ship->acked_lsn + 1;
-        ship->acked_lsn = ship->last_lsn = lsn;
-        ship->heard_ns = ship->proven_ns = ship->ended_ns = now_ns;
+        if (!ship->client.first_lsn)
+            ship->client.first_lsn = ship->acked_lsn + 1;
+        ship->acked_lsn = ship->client.last_lsn = lsn;
+        ship->heard_ns = ship->client.proven_ns = ship->client.ended_ns = now_ns;
         ship->has_acked = true;
         ship->is_careful = false;
     } else if (ship->acked_lsn == ship->published_lsn) {
-        ship->heard_ns = ship->proven_ns = now_ns;
+        ship->heard_ns = ship->client.proven_ns = now_ns;
     }
 }
 
@@ -439,7 +397,7 @@ static int move_cursor(struct ship *ship)
     if (error == TWINLOG_ETRUNCATED)
         return complain_truncated(ship, ship->acked_lsn);
     if (error && error != TWINLOG_ETRIMMED) /* trimmed behind the stream: next says what is missing */
-        return fail_log(ship, "move the cursor in", error);
+        return stream_fail_log(&ship->client, "move the cursor in", error);
     ship->committed_lsn = ship->acked_lsn;
     ship->next_commit_ns = monotonic_ns() + COMMIT_MS * UINT64_C(1000000);
     return STREAM_FINE;
@@ -447,17 +405,17 @@ static int move_cursor(struct ship *ship)
 
 static void report_progress(const struct ship *ship)
 {
-    double seconds = (double)(monotonic_ns() - ship->began_ns) / 1e9;
+    double seconds = (double)(monotonic_ns() - ship->client.began_ns) / 1e9;
 
     show_progress("LSN %" PRIu64 " acknowledged, %" PRIu64 " under way, %.0f records/s", ship->acked_lsn,
-                  ship->published_lsn - ship->acked_lsn, (double)ship->records / (seconds + 1e-9));
+                  ship->published_lsn - ship->acked_lsn, (double)ship->client.records / (seconds + 1e-9));
 }
 
 /* Waits for records (unless there is no room for them), for acknowledgements, for a signal, or until something is due. */
 static int wait_for_work(struct ship *ship, bool wants_records)
 {
     struct pollfd fds[] = {
-        { .fd = ship->stream->event_fd, .events = POLLIN },
+        { .fd = ship->client.stream->event_fd, .events = POLLIN },
         { .fd = stop_signal() ? -1 : stop_fd(), .events = POLLIN },
         { .fd = -1, .events = POLLIN },
     };
@@ -466,14 +424,14 @@ static int wait_for_work(struct ship *ship, bool wants_records)
     if (wants_records && !stop_signal()) {
         fds[2].fd = twinlog_reader_fd(twinlog_consumer_reader(ship->consumer));
         if (fds[2].fd < 0)
-            return fail_log(ship, "wait for more in", fds[2].fd);
+            return stream_fail_log(&ship->client, "wait for more in", fds[2].fd);
     }
     if (poll(fds, sizeof(fds) / sizeof(fds[0]),
              is_idle                 ? -1
              : isatty(STDERR_FILENO) ? 200
                                      : (int)COMMIT_MS) < 0 &&
         errno != EINTR)
-        return fail_log(ship, "wait for more in", -errno);
+        return stream_fail_log(&ship->client, "wait for more in", -errno);
     return STREAM_FINE;
 }
 
@@ -481,8 +439,8 @@ static int check_silence(struct ship *ship)
 {
     if (monotonic_ns() - ship->heard_ns < SILENCE_MS * UINT64_C(1000000))
         return STREAM_FINE;
-    snprintf(ship->stream->text, sizeof(ship->stream->text), "the server has acknowledged nothing for %u s",
-             SILENCE_MS / 1000);
+    snprintf(ship->client.stream->text, sizeof(ship->client.stream->text),
+             "the server has acknowledged nothing for %u s", SILENCE_MS / 1000);
     return STREAM_LOST;
 }
 
@@ -494,8 +452,8 @@ static int run_round(struct ship *ship)
 
     int result = publish_batch(ship, &end);
     if (!result)
-        result = ship->module->flush(ship->stream);
-    int other = ship->module->acknowledged(ship->stream, &acked);
+        result = ship->client.module->flush(ship->client.stream);
+    int other = ship->client.module->acknowledged(ship->client.stream, &acked);
     take_acknowledgement(ship, acked); /* also what was acknowledged before a failure */
     if (!result)
         result = other;
@@ -505,10 +463,10 @@ static int run_round(struct ship *ship)
         result = move_cursor(ship);
     if (result)
         return result;
-    bool is_over = stop_signal() || (!ship->is_following && end == BATCH_WAS_LAST);
+    bool is_over = stop_signal() || (!ship->client.is_following && end == BATCH_WAS_LAST);
     if (is_over && ship->acked_lsn == ship->published_lsn)
-        return finish_with(ship, STATUS_FINE);
-    if (!ship->is_quiet && ship->began_ns && is_progress_due())
+        return stream_finish(&ship->client, STATUS_FINE);
+    if (!ship->client.is_quiet && ship->client.began_ns && is_progress_due())
         report_progress(ship);
     if (!stop_signal() && (end == BATCH_IS_WHOLE || (end == BATCH_HAD_NO_ROOM && has_room(ship))))
         return STREAM_FINE;
@@ -517,114 +475,34 @@ static int run_round(struct ship *ship)
 
 /* ---- sessions ---------------------------------------------------------------------------------- */
 
-static int run_session(struct ship *ship)
+static int run_session(struct stream_client *client)
 {
-    int result = begin_session(ship);
-    bool has_begun = result == STREAM_FINE;
+    struct ship *ship = (struct ship *)client;
+    bool has_begun = false;
 
+    ship->is_careful = ship->is_careful || client->sessions == 1 || client->last_result == STREAM_CONFLICT;
+    int result = begin_session(ship);
+    has_begun = result == STREAM_FINE;
     ship->heard_ns = monotonic_ns();
     while (result == STREAM_FINE)
         result = run_round(ship);
-    bool is_sound = result != SESSION_FINISHED || ship->status == STATUS_FINE;
+    bool is_sound = result != SESSION_FINISHED || client->status == STATUS_FINE;
     if (result == STREAM_LOST && has_begun && ship->acked_lsn == ship->published_lsn)
-        ship->proven_ns = monotonic_ns();
+        client->proven_ns = monotonic_ns();
     if (ship->consumer && is_sound && move_cursor(ship))
         result = SESSION_FINISHED;
     return result;
-}
-
-/* After a session that was lost: pauses, and true if it is time for another one. */
-static bool is_worth_another(const struct ship *ship, unsigned failures)
-{
-    uint64_t pause_ms = (uint64_t)LEAST_PAUSE_MS << (failures < 8 ? failures : 8);
-    bool has_waited =
-        ship->wait_ms != UINT64_MAX && monotonic_ns() - ship->proven_ns >= ship->wait_ms * UINT64_C(1000000);
-
-    return !stop_signal() && !has_waited && stop_sleep(pause_ms < MOST_PAUSE_MS ? pause_ms : MOST_PAUSE_MS);
-}
-
-static int status_of_session(struct ship *ship, int result)
-{
-    if (result == SESSION_FINISHED)
-        return ship->status;
-    if (result == STREAM_FENCED) {
-        complain("another shipper publishes to the stream '%s': this one has ended", ship->target.name);
-        return STATUS_FENCED;
-    }
-    if ((result == STREAM_LOST || result == STREAM_CONFLICT) && stop_signal())
-        return STATUS_FINE; /* what was not acknowledged is published by the next run */
-    complain("%s", ship->stream ? ship->stream->text : twinlog_strerror(-ENOMEM));
-    return STATUS_FAILED;
-}
-
-/* Tells once for each outage, and not of a conflict that the next session clears up. */
-static void tell_loss(struct ship *ship, int result, unsigned failures)
-{
-    if (failures == 0)
-        ship->has_told = false;
-    if (ship->is_quiet || ship->has_told || (result == STREAM_CONFLICT && failures < 4))
-        return;
-    complain("%s. Trying again.", ship->stream->text);
-    ship->has_told = true;
-}
-
-static int ship_records(struct ship *ship)
-{
-    unsigned failures = 0; /* sessions in a row in which nothing was acknowledged */
-    int result = open_consumer(ship);
-
-    if (result)
-        return ship->status;
-    ship->proven_ns = monotonic_ns();
-    ship->is_careful = true;
-    for (;;) {
-        uint64_t before = ship->last_lsn;
-        result = run_session(ship);
-        if (ship->last_lsn > before)
-            failures = 0;
-        bool is_over = result != STREAM_LOST && result != STREAM_CONFLICT;
-        if (!is_over)
-            tell_loss(ship, result, failures);
-        is_over = is_over || !is_worth_another(ship, failures);
-        int status = is_over ? status_of_session(ship, result) : STATUS_FINE;
-        if (ship->stream)
-            ship->module->close(ship->stream);
-        ship->stream = NULL;
-        if (is_over)
-            return status;
-        failures++;
-        ship->has_conflict = result == STREAM_CONFLICT;
-        ship->conflicts += ship->has_conflict;
-        ship->is_careful = ship->is_careful || ship->has_conflict;
-    }
 }
 
 /* ---- the command ------------------------------------------------------------------------------- */
 
 static void print_statistics(const struct ship *ship)
 {
-    double seconds = (double)(ship->ended_ns - ship->began_ns) / 1e9;
-
-    clear_progress();
-    if (!ship->is_json) {
-        if (!ship->is_quiet && ship->last_lsn)
-            printf("Shipped LSN %" PRIu64 " to %" PRIu64 ".\n", ship->first_lsn, ship->last_lsn);
+    if (!stream_begin_statistics(&ship->client, "Shipped", "published_records", "published_bytes"))
         return;
-    }
-    if (!ship->ended_ns)
-        seconds = 0;
-    json_begin_object(NULL);
-    json_number("published_records", ship->records);
-    json_number("published_bytes", ship->bytes);
-    json_number("first_lsn", ship->first_lsn);
-    json_number("last_lsn", ship->last_lsn);
     json_number("trimmed_records", ship->trimmed_records);
-    json_number("sessions", ship->sessions);
-    json_number("conflicts", ship->conflicts);
-    json_decimal("seconds", seconds);
-    json_decimal("records_per_second", seconds > 0 ? (double)ship->records / seconds : 0);
-    json_end_object();
-    json_end_line();
+    json_number("conflicts", ship->client.conflicts);
+    stream_end_statistics(&ship->client);
 }
 
 /* The id of the log, and a word by which this process knows its messages. */
@@ -635,8 +513,8 @@ static int identify(struct ship *ship)
     if (getrandom(bytes, sizeof(bytes), 0) != sizeof(bytes))
         return fail_start(-errno);
     for (size_t i = 0; i < sizeof(bytes); i++)
-        snprintf(ship->target.shipper + 2 * i, 3, "%02x", bytes[i]);
-    return get_log_id(ship, ship->target.log_id);
+        snprintf(ship->client.target.shipper + 2 * i, 3, "%02x", bytes[i]);
+    return get_log_id(ship, ship->client.target.log_id);
 }
 
 static int ship_log(struct ship *ship)
@@ -644,52 +522,35 @@ static int ship_log(struct ship *ship)
     int status = identify(ship);
 
     if (status == STATUS_FINE)
-        status = open_beside_writer(ship->dir, &ship->log);
+        status = open_beside_writer(ship->client.dir, &ship->log);
     if (status != STATUS_FINE)
         return status;
-    status = ship_records(ship);
+    status = open_consumer(ship) ? ship->client.status : stream_run(&ship->client, run_session);
     twinlog_consumer_close(ship->consumer);
     print_statistics(ship);
-    return close_log(ship->log, ship->dir, status);
+    return close_log(ship->log, ship->client.dir, status);
 }
 
 static int ship_run(const struct command *command, int argc, char **argv)
 {
-    struct ship ship = { .cursor = "ship", .is_following = true, .target.replicas = 1 };
-    const char *credentials = NULL;
-    int64_t wait_ns = -1;
+    struct ship ship = { .client = STREAM_CLIENT_INIT, .cursor = "ship" };
     int value = 0;
 
     while ((value = next_option(command, argc, argv)) != -1) {
         if (value == OPTION_CURSOR)
             ship.cursor = take_name("--cursor");
-        else if (value == OPTION_ONCE)
-            ship.is_following = false;
-        else if (value == OPTION_WAIT)
-            wait_ns = take_duration("--wait");
         else if (value == OPTION_SKIP_TRIMMED)
             ship.skips_trimmed = true;
         else if (value == OPTION_REPLICAS)
-            ship.target.replicas = (unsigned)take_number("--replicas", 1, 5);
-        else if (value == OPTION_CREDENTIALS)
-            credentials = optarg;
-        else if (value == OPTION_JSON)
-            ship.is_json = true;
+            ship.client.target.replicas = (unsigned)take_number("--replicas", 1, 5);
         else
-            ship.is_quiet = true;
+            stream_take_option(&ship.client, value);
     }
-    stream_take_operands(argc, argv, "directory", "URL", &ship.dir, &ship.url);
-    ship.wait_ms = wait_ns >= 0 ? (uint64_t)wait_ns / 1000000 : ship.is_following ? UINT64_MAX : 30000;
-    signal(SIGPIPE, SIG_IGN);
-    int error = stop_on_signals();
-    if (error)
-        return fail_start(error);
-    int status = stream_take_url(ship.url, &ship.target, &ship.module);
-    if (status == STATUS_FINE)
-        status = stream_take_credentials(credentials, &ship.target);
+    stream_take_operands(argc, argv, "directory", "URL", &ship.client.dir, &ship.client.url);
+    int status = stream_begin(&ship.client);
     if (status == STATUS_FINE)
         status = ship_log(&ship);
-    stream_free_target(&ship.target);
+    stream_end(&ship.client);
     return finish_output(status);
 }
 

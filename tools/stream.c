@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* URLs, credentials, and the modules that know the servers. See stream.h. */
+/* What ship and receive have in common: URLs, credentials, the modules that know the servers, and sessions. See stream.h. */
 #define _GNU_SOURCE
 #include "stream.h"
 
-#include "common.h"
+#include "json.h"
+#include "options.h"
+#include "stop.h"
+#include "when.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,6 +75,8 @@ static int load_module(const char *scheme, const struct stream_module **ret_modu
 /* ---- operands and URLs ----------------------------------------------------------------------------- */
 
 #define MOST_NAME_BYTES 200u
+#define MOST_PAUSE_MS 2000u
+#define DEFAULT_WAIT_NS INT64_C(30000000000) /* with --once */
 
 void stream_take_operands(int argc, char **argv, const char *first_what, const char *second_what,
                           const char **ret_first, const char **ret_second)
@@ -91,7 +98,7 @@ static bool is_name(const char *name)
     return strlen(name) <= MOST_NAME_BYTES;
 }
 
-int stream_take_url(const char *url, struct stream_target *target, const struct stream_module **ret_module)
+static int take_url(const char *url, struct stream_target *target, const struct stream_module **ret_module)
 {
     static const char *const schemes[] = { "nats", "kafka" };
     static const char *const nouns[] = { "SUBJECT", "TOPIC" };
@@ -164,7 +171,8 @@ static int read_credentials(const char *name, FILE *file, struct stream_target *
     return STATUS_FINE;
 }
 
-int stream_take_credentials(const char *name, struct stream_target *target)
+/* Adds the settings of a file of lines NAME=VALUE, which other users may not read. */
+static int take_credentials(const char *name, struct stream_target *target)
 {
     if (!name)
         name = getenv("TWINLOG_CREDENTIALS");
@@ -180,8 +188,42 @@ int stream_take_credentials(const char *name, struct stream_target *target)
     return status;
 }
 
-void stream_free_target(struct stream_target *target)
+/* ---- the command line -------------------------------------------------------------------------- */
+
+bool stream_take_option(struct stream_client *client, int value)
 {
+    if (value == OPTION_ONCE)
+        client->is_following = false;
+    else if (value == OPTION_WAIT)
+        client->wait_ns = take_duration("--wait");
+    else if (value == OPTION_CREDENTIALS)
+        client->credentials = optarg;
+    else if (value == OPTION_JSON)
+        client->is_json = true;
+    else if (value == OPTION_QUIET)
+        client->is_quiet = true;
+    else
+        return false;
+    return true;
+}
+
+int stream_begin(struct stream_client *client)
+{
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
+    int error = stop_on_signals();
+    if (error)
+        return fail_start(error);
+    if (client->wait_ns < 0)
+        client->wait_ns = client->is_following ? INT64_MAX : DEFAULT_WAIT_NS;
+    int status = take_url(client->url, &client->target, &client->module);
+    return status == STATUS_FINE ? take_credentials(client->credentials, &client->target) : status;
+}
+
+void stream_end(struct stream_client *client)
+{
+    struct stream_target *target = &client->target;
+
     for (size_t i = 0; i < target->setting_count; i++) {
         free(target->settings[i].name);
         if (target->settings[i].value)
@@ -190,4 +232,114 @@ void stream_free_target(struct stream_target *target)
     }
     free(target->host);
     free(target->name);
+}
+
+/* ---- sessions ---------------------------------------------------------------------------------- */
+
+int stream_finish(struct stream_client *client, int status)
+{
+    client->status = status;
+    return SESSION_FINISHED;
+}
+
+int stream_fail_log(struct stream_client *client, const char *doing, int error)
+{
+    return stream_finish(client, fail(doing, client->dir, error, &client->report, NULL));
+}
+
+/* After a session that was lost: pauses, and true if it is time for another one. */
+static bool is_worth_another(const struct stream_client *client, unsigned failures)
+{
+    uint64_t pause_ms = (uint64_t)STREAM_PAUSE_MS << (failures < 8 ? failures : 8);
+    bool has_waited = monotonic_ns() - client->proven_ns >= (uint64_t)client->wait_ns;
+
+    return !stop_signal() && !has_waited && stop_sleep(pause_ms < MOST_PAUSE_MS ? pause_ms : MOST_PAUSE_MS);
+}
+
+/* Tells once for each outage, and not of a conflict that the next session clears up. */
+static void tell_loss(struct stream_client *client, int result, unsigned failures)
+{
+    if (failures == 0)
+        client->has_told = false;
+    if (client->is_quiet || client->has_told || (result == STREAM_CONFLICT && failures < 4))
+        return;
+    complain("%s. Trying again.", client->stream->text);
+    client->has_told = true;
+}
+
+static int status_of_session(const struct stream_client *client, int result)
+{
+    if (result == SESSION_FINISHED)
+        return client->status;
+    if (result == STREAM_FENCED) {
+        complain("another shipper publishes to the stream '%s': this one has ended", client->target.name);
+        return STATUS_FENCED;
+    }
+    if (result != STREAM_FAILED && stop_signal())
+        return STATUS_FINE; /* the next run goes on where this one was */
+    complain("%s", client->stream ? client->stream->text : twinlog_strerror(-ENOMEM));
+    return STATUS_FAILED;
+}
+
+int stream_run(struct stream_client *client, int (*run_session)(struct stream_client *client))
+{
+    unsigned failures = 0; /* sessions in a row in which no record went over */
+
+    client->proven_ns = monotonic_ns();
+    for (;;) {
+        uint64_t before = client->last_lsn;
+        client->sessions++;
+        int result = run_session(client);
+        if (client->last_lsn > before)
+            failures = 0;
+        bool goes_on =
+            (result == STREAM_LOST || result == STREAM_CONFLICT) && is_worth_another(client, failures);
+        if (goes_on)
+            tell_loss(client, result, failures);
+        int status = goes_on ? STATUS_FINE : status_of_session(client, result);
+        if (client->stream)
+            client->module->close(client->stream);
+        client->stream = NULL;
+        if (!goes_on)
+            return status;
+        failures++;
+        client->conflicts += result == STREAM_CONFLICT;
+        client->last_result = result;
+    }
+}
+
+bool stream_is_same_record(const struct twinlog_record *one, const struct twinlog_record *other)
+{
+    return one->size == other->size && one->time_ns == other->time_ns && one->type == other->type &&
+           one->tag == other->tag && (one->size == 0 || memcmp(one->data, other->data, one->size) == 0);
+}
+
+/* ---- statistics -------------------------------------------------------------------------------- */
+
+bool stream_begin_statistics(const struct stream_client *client, const char *past, const char *records_name,
+                             const char *bytes_name)
+{
+    clear_progress();
+    if (!client->is_json) {
+        if (!client->is_quiet && client->last_lsn)
+            printf("%s LSN %" PRIu64 " to %" PRIu64 ".\n", past, client->first_lsn, client->last_lsn);
+        return false;
+    }
+    json_begin_object(NULL);
+    json_number(records_name, client->records);
+    json_number(bytes_name, client->bytes);
+    json_number("first_lsn", client->first_lsn);
+    json_number("last_lsn", client->last_lsn);
+    json_number("sessions", client->sessions);
+    return true;
+}
+
+void stream_end_statistics(const struct stream_client *client)
+{
+    double seconds = client->last_lsn ? (double)(client->ended_ns - client->began_ns) / 1e9 : 0;
+
+    json_decimal("seconds", seconds);
+    json_decimal("records_per_second", seconds > 0 ? (double)client->records / seconds : 0);
+    json_end_object();
+    json_end_line();
 }

@@ -81,7 +81,7 @@ struct stream_module {
     int (*flush)(struct stream *stream);
     /* The newest LSN published through this stream that the server has acknowledged; 0 = none. */
     int (*acknowledged)(struct stream *stream, uint64_t *ret_lsn);
-    /* For a receiver, NULL where there is none: goes in front of the newest message whose record is not behind `lsn`, or
+    /* For a receiver, NULL where there is none: goes in front of the newest message with a record that is not behind `lsn`, or
      * of the first one. */
     int (*seek)(struct stream *stream, uint64_t lsn);
     /* The next one; waits for it up to timeout_ms. STREAM_AGAIN: there is none yet. */
@@ -93,15 +93,64 @@ struct stream_module {
 
 /* ---- the command's part ------------------------------------------------------------------------ */
 
+#define STREAM_PAUSE_MS 50u /* the least between two attempts */
+
+/* How a session ended, beside enum stream_result. */
+enum {
+    SESSION_FINISHED = 100 /* client->status is set */
+};
+
+/* What ship and receive have in common: a log, a stream, and sessions one after another, each from the opening of the
+ * stream to its loss. */
+struct stream_client {
+    const char *dir;
+    const char *url;
+    const char *credentials; /* a file, or NULL */
+    struct stream_target target;
+    const struct stream_module *module;
+    bool is_following;
+    bool is_json;
+    bool is_quiet;
+    int64_t wait_ns; /* -1: --wait was not given */
+
+    struct stream *stream; /* of this session; run_session opens it */
+    int last_result;       /* of the session before */
+    int status;            /* of the process, once a session has finished */
+    bool has_told;         /* of this outage */
+    struct twinlog_report report;
+
+    uint64_t proven_ns; /* when the server last did something for this process, or began to be tried */
+    uint64_t sessions, conflicts;
+    uint64_t records, bytes;
+    uint64_t first_lsn, last_lsn; /* that went over */
+    uint64_t began_ns, ended_ns;
+};
+#define STREAM_CLIENT_INIT                                                                                   \
+    {                                                                                                        \
+        .is_following = true, .wait_ns = -1, .target.replicas = 1                                            \
+    }
+
+/* --once, --wait, --credentials, --json and --quiet; false: it is another one. */
+bool stream_take_option(struct stream_client *client, int value);
 /* The two operands of the command line; ends the process if they are not two. */
 void stream_take_operands(int argc, char **argv, const char *first_what, const char *second_what,
                           const char **ret_first, const char **ret_second);
-/* Takes a URL apart, nats://HOST[:PORT]/SUBJECT or kafka://HOST[:PORT]/TOPIC, and loads the module. Ends the process if the URL is none; else returns
- * the exit status. */
-int stream_take_url(const char *url, struct stream_target *target, const struct stream_module **ret_module);
-/* Adds the settings of a file of lines NAME=VALUE, which other users may not read. NULL: the file that the environment
- * variable TWINLOG_CREDENTIALS names, if there is one. */
-int stream_take_credentials(const char *file, struct stream_target *target);
-void stream_free_target(struct stream_target *target);
+/* Takes the URL apart, nats:// or tls://HOST[:PORT]/SUBJECT or kafka://HOST[:PORT]/TOPIC, loads the module and reads the
+ * credentials. Ends the process if the URL is none; else returns the exit status. */
+int stream_begin(struct stream_client *client);
+void stream_end(struct stream_client *client);
+
+/* Runs sessions until one is not worth another. Returns the exit status. */
+int stream_run(struct stream_client *client, int (*run_session)(struct stream_client *client));
+/* The end of a session, and of all: with a status, or as a call on the log has failed. */
+int stream_finish(struct stream_client *client, int status);
+int stream_fail_log(struct stream_client *client, const char *doing, int error);
+
+bool stream_is_same_record(const struct twinlog_record *one, const struct twinlog_record *other);
+
+/* The statistics: a line, and false; or with --json the object up to what only one command counts, and true. */
+bool stream_begin_statistics(const struct stream_client *client, const char *past, const char *records_name,
+                             const char *bytes_name);
+void stream_end_statistics(const struct stream_client *client);
 
 #endif
