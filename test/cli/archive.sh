@@ -144,9 +144,7 @@ test_fail()
     fill journal 10001 14000
     wait_until '[ "$(archived segments)" -gt '"$before"' ]'
     count "a follower sees a segment that was sealed" $?
-    kill -TERM $archiver
-    wait $archiver
-    count "a signal ends it with 0" $?
+    ends_by_signal "a signal ends it with 0" $archiver
     rm -f there
     "$twinlog" archive journal --command "$keep" >out || count "archive" 1
     restores_to "$(archived last_lsn)"
@@ -155,17 +153,13 @@ test_fail()
     "$twinlog" archive journal --follow --command "test -s %p && : %f && touch $place/begun && exec sleep 600" >out 2>err &
     archiver=$!
     wait_until '[ -e begun ]'
-    kill -TERM $archiver
-    wait $archiver
-    count "and a command that hangs" $?
+    ends_by_signal "and a command that hangs" $archiver
     [ "$(archived failures)" = 0 ]
     count "which is no failure" $?
     "$twinlog" archive journal --follow --command "touch $place/stopped && kill -STOP \$\$; : %p %f" >out 2>err &
     archiver=$!
     wait_until '[ -e stopped ]'
-    kill -TERM $archiver
-    wait $archiver
-    count "and a command that is stopped" $?
+    ends_by_signal "and a command that is stopped" $archiver
     if env --ignore-signal=CHLD true 2>/dev/null; then
         segments=$(archived segments)
         status "a failure where SIGCHLD is ignored" 1 env --ignore-signal=CHLD "$twinlog" archive journal \

@@ -74,6 +74,15 @@ wait_until()
     done
 }
 
+# ends_by_signal NAME PROCESS: SIGTERM ends it with status 0.
+ends_by_signal()
+{
+    got=0
+    kill -TERM "$2"
+    wait "$2" || got=$?
+    count "$1: status $got" "$got"
+}
+
 # as_nobody COMMAND...: by a user that permissions count for.
 as_nobody()
 {

@@ -1,13 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # fence.sh TWINLOG NATS_PEER: two shippers on one stream. One of them ends with status 4, and the stream is right.
-set -u
-here=$(realpath "$(dirname "$0")")
-nats_peer=$(realpath "$2")
-# shellcheck source=test/cli/checks.sh
-. "$here/../cli/checks.sh"
 # shellcheck source=test/stream/server.sh
-. "$here/server.sh"
+. "$(dirname "$0")/server.sh"
 start_server
 
 seq 100 | "$twinlog" append log
@@ -44,9 +39,7 @@ echo last | "$twinlog" append log
 has_last() { [ "$(peer cat fence | tail -n 1 | cut -f 2)" = last ]; }
 wait_until has_last
 count "the other one goes on" $?
-kill $other
-wait $other
-count "and ends as usual" $?
+ends_by_signal "and ends as usual" $other
 equal "the stream has each record once" log fence
 
 echo "$passed passed, $failed failed"

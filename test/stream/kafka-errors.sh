@@ -2,13 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # kafka-errors.sh TWINLOG KAFKA_PEER: 'twinlog ship' with the mock cluster of librdkafka: requests fail as those of
 # brokers do that restart or lose a leader: what is tried again is in the topic once.
-set -u
-here=$(realpath "$(dirname "$0")")
-kafka_peer=$(realpath "$2")
-# shellcheck source=test/cli/checks.sh
-. "$here/../cli/checks.sh"
 # shellcheck source=test/stream/cluster.sh
-. "$here/cluster.sh"
+. "$(dirname "$0")/cluster.sh"
 start_cluster errors
 echo first | "$twinlog" append log
 log_id=$("$twinlog" stat log --json | sed -E 's/.*"log_id":"([0-9a-f]+)".*/\1/')
@@ -43,9 +38,7 @@ tell coordinator "twinlog-$log_id-errors" 3
 send "another coordinator"
 tell error 26 -195
 send "a connection that is lost at the commit"
-kill $shipper
-wait $shipper
-count "the shipper ends" $?
+ends_by_signal "the shipper ends" $shipper
 says "and says how far it came" out '"last_lsn":71,'
 equal "the topic has each record once, in order" log errors
 

@@ -3,13 +3,8 @@
 # kafka-kills.sh TWINLOG KAFKA_PEER: while records are appended and shipped, the shipper is killed at random, the topic gets
 # other leaders, and requests fail. At the end the topic has each record once, in order. TWINLOG_SEED gives the times
 # again, about. What the mock cluster cannot show is in cluster.sh.
-set -u
-here=$(realpath "$(dirname "$0")")
-kafka_peer=$(realpath "$2")
-# shellcheck source=test/cli/checks.sh
-. "$here/../cli/checks.sh"
 # shellcheck source=test/stream/cluster.sh
-. "$here/cluster.sh"
+. "$(dirname "$0")/cluster.sh"
 seed=${TWINLOG_SEED:-$$}
 RANDOM=$seed
 start_cluster kills
@@ -46,9 +41,7 @@ wait $writer
 count "the writer" $?
 wait_until has_shipped kills 10001
 count "everything is shipped" $?
-kill $shipper
-wait $shipper
-count "the shipper ends" $?
+ends_by_signal "the shipper ends" $shipper
 equal "the topic has each record once, in order" log kills
 sed 's/^/shipper: /' shipper.err
 

@@ -7,7 +7,6 @@
  *                                              answers each with 'ok'; ends with its standard input
  *     kafka_peer SERVERS cat TOPIC             the LSN in the key and the bytes of each message, by their offsets
  *     kafka_peer SERVERS count TOPIC           how many messages there are
- *     kafka_peer SERVERS last TOPIC            the bytes of the last one
  *     kafka_peer SERVERS put TOPIC TEXT        a message that is no record
  *
  * The commands: 'error API CODE...' fails the next requests of that kind, one with each code; 'leader TOPIC BROKER';
@@ -45,6 +44,7 @@ static rd_kafka_t *make_handle(rd_kafka_type_t type, const char *servers)
 
     rd_kafka_conf_set_log_cb(conf, NULL);
     if (servers && (rd_kafka_conf_set(conf, "bootstrap.servers", servers, text, sizeof(text)) ||
+                    rd_kafka_conf_set(conf, "fetch.wait.max.ms", "10", text, sizeof(text)) ||
                     rd_kafka_conf_set(conf, "enable.partition.eof", "true", text, sizeof(text))))
         fail("configure", text);
     rd_kafka_t *handle = rd_kafka_new(type, conf, text, sizeof(text));
@@ -123,25 +123,23 @@ static void serve(char **topics)
 
 /* ---- a topic ----------------------------------------------------------------------------------- */
 
-static void print_message(const rd_kafka_message_t *message, bool has_key)
+static void print_message(const rd_kafka_message_t *message)
 {
     const char *key = message->key_len ? memrchr(message->key, ':', message->key_len) : NULL;
     int length = key ? (int)((const char *)message->key + message->key_len - key - 1) : 1;
 
-    if (has_key)
-        printf("%.*s\t", length, key ? key + 1 : "-");
-    printf("%.*s\n", (int)message->len, message->len ? (const char *)message->payload : "");
+    printf("%.*s\t%.*s\n", length, key ? key + 1 : "-", (int)message->len,
+           message->len ? (const char *)message->payload : "");
 }
 
-/* Reads as a consumer of what was committed does. Prints all or only the last message, or how many there are. */
+/* Reads as a consumer of what was committed does. Prints all messages, or how many there are. */
 static void look(const char *servers, const char *name, const char *what)
 {
     rd_kafka_t *handle = make_handle(RD_KAFKA_CONSUMER, servers);
     rd_kafka_topic_t *topic = rd_kafka_topic_new(handle, name, NULL);
-    rd_kafka_message_t *last = NULL;
     uint64_t count = 0;
 
-    if (rd_kafka_consume_start(topic, 0, RD_KAFKA_OFFSET_BEGINNING))
+    if (rd_kafka_consume_start(topic, 0, 0)) /* by the number: to ask for the beginning takes half a second */
         check(rd_kafka_last_error(), "read");
     for (;;) {
         rd_kafka_message_t *message = rd_kafka_consume(topic, 0, TIMEOUT_MS);
@@ -154,15 +152,11 @@ static void look(const char *servers, const char *name, const char *what)
         check(message->err, "read");
         count++;
         if (strcmp(what, "cat") == 0)
-            print_message(message, true);
-        if (last)
-            rd_kafka_message_destroy(last);
-        last = message;
+            print_message(message);
+        rd_kafka_message_destroy(message);
     }
     if (strcmp(what, "count") == 0)
         printf("%" PRIu64 "\n", count);
-    if (last && strcmp(what, "last") == 0)
-        print_message(last, false);
     fflush(stdout);
     _exit(0); /* to end the library takes a second */
 }

@@ -3,13 +3,8 @@
 # kills.sh TWINLOG NATS_PEER: while records are appended and shipped, the shipper and the server are killed at random, and
 # a receiver, too. At the end the stream has each record once, in order, and so has the receiver's log. TWINLOG_SEED gives
 # the times again, about.
-set -u
-here=$(realpath "$(dirname "$0")")
-nats_peer=$(realpath "$2")
-# shellcheck source=test/cli/checks.sh
-. "$here/../cli/checks.sh"
 # shellcheck source=test/stream/server.sh
-. "$here/server.sh"
+. "$(dirname "$0")/server.sh"
 seed=${TWINLOG_SEED:-$$}
 RANDOM=$seed
 start_server

@@ -2,13 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # odd.sh TWINLOG NATS_PEER: a log that was put in the place of another one, a full stream, a replica that was emptied, names
 # and settings that mean nothing. What happened is said, and no record gets where it does not belong.
-set -u
-here=$(realpath "$(dirname "$0")")
-nats_peer=$(realpath "$2")
-# shellcheck source=test/cli/checks.sh
-. "$here/../cli/checks.sh"
 # shellcheck source=test/stream/server.sh
-. "$here/server.sh"
+. "$(dirname "$0")/server.sh"
 start_server
 ends() { ! kill -0 "$1" 2>/dev/null; }
 

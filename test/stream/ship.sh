@@ -1,13 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # ship.sh TWINLOG NATS_PEER: 'twinlog ship' and 'receive' with a nats-server: what goes over, and what is told.
-set -u
-here=$(realpath "$(dirname "$0")")
-nats_peer=$(realpath "$2")
-# shellcheck source=test/cli/checks.sh
-. "$here/../cli/checks.sh"
 # shellcheck source=test/stream/server.sh
-. "$here/server.sh"
+. "$(dirname "$0")/server.sh"
 start_server
 ship() { timeout 60 "$twinlog" ship "$@"; }
 receive() { timeout 60 "$twinlog" receive "$@"; }
@@ -33,9 +28,7 @@ follower=$!
 seq -f 'record %g' 1501 2000 | "$twinlog" append log
 wait_until has_shipped orders_eu 2000
 count "new records are shipped as they come" $?
-kill $follower
-wait $follower
-count "a signal ends it with status 0" $?
+ends_by_signal "a signal ends it with status 0" $follower
 equal "the stream has them" log orders_eu
 
 # Bytes, types, tags and times, over the stream and back.
@@ -60,9 +53,7 @@ status "more" 0 ship log "$url/orders.eu" --once
 has_received() { "$twinlog" cat back.log 2>/dev/null | grep -qx 'record 2100'; }
 wait_until has_received
 count "a replica follows" $?
-kill $receiver
-wait $receiver
-count "and ends by a signal with status 0" $?
+ends_by_signal "and ends by a signal with status 0" $receiver
 
 # ---- what the server has lost ------------------------------------------------------------------
 
