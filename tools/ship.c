@@ -39,7 +39,8 @@ static const char about[] =
     "each once, in the order of the LSNs, from where the stream ends, and then each new one. May\n"
     "be killed and started again at any time, and so may the server. Another process may be\n"
     "writing the log. Give each log a stream of its own. One of JetStream is made if none has the\n"
-    "subject. A topic of Kafka must be there, and have one partition.\n";
+    "subject. A topic of Kafka must be there, and have one partition. tls://HOST/SUBJECT is NATS\n"
+    "over TLS.\n";
 
 static const struct option_row option_rows[] = {
     { OPTION_CURSOR, "cursor", "NAME",

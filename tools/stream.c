@@ -72,6 +72,18 @@ static int load_module(const char *scheme, const struct stream_module **ret_modu
     return STATUS_FINE;
 }
 
+/* ---- settings ---------------------------------------------------------------------------------- */
+
+/* In front of those of the same name that come later. */
+static bool add_setting(struct stream_target *target, const char *name, const char *value)
+{
+    struct stream_setting *setting = &target->settings[target->setting_count++];
+
+    setting->name = strdup(name);
+    setting->value = strdup(value);
+    return setting->name && setting->value;
+}
+
 /* ---- operands and URLs ----------------------------------------------------------------------------- */
 
 #define MOST_NAME_BYTES 200u
@@ -100,8 +112,9 @@ static bool is_name(const char *name)
 
 static int take_url(const char *url, struct stream_target *target, const struct stream_module **ret_module)
 {
-    static const char *const schemes[] = { "nats", "kafka" };
-    static const char *const nouns[] = { "SUBJECT", "TOPIC" };
+    static const char *const schemes[] = { "nats", "tls", "kafka" };
+    static const char *const modules[] = { "nats", "nats", "kafka" };
+    static const char *const nouns[] = { "SUBJECT", "SUBJECT", "TOPIC" };
     const char *rest = NULL;
     size_t which = 0;
 
@@ -113,19 +126,21 @@ static int take_url(const char *url, struct stream_target *target, const struct 
         }
     }
     if (!rest)
-        usage_error("'%s' begins neither with nats:// nor with kafka://", url);
+        usage_error("'%s' begins neither with nats:// or tls:// nor with kafka://", url);
     const char *slash = strchr(rest, '/');
     if (!slash || slash == rest || !slash[1])
         usage_error("'%s' is not %s://HOST[:PORT]/%s", url, schemes[which], nouns[which]);
     if (memchr(rest, '@', (size_t)(slash - rest)))
         usage_error("a URL with a password is seen by everybody: put it into a file, see --credentials");
     if (!is_name(slash + 1))
-        usage_error("'%s' is no name of a %s", slash + 1, which ? "topic" : "subject");
+        usage_error("'%s' is no name of a %s", slash + 1,
+                    strcmp(nouns[which], "TOPIC") == 0 ? "topic" : "subject");
     target->host = strndup(rest, (size_t)(slash - rest));
     target->name = strdup(slash + 1);
-    if (!target->host || !target->name)
+    if (!target->host || !target->name ||
+        (strcmp(schemes[which], "tls") == 0 && !add_setting(target, "tls", "true")))
         return fail_start(-ENOMEM);
-    return load_module(schemes[which], ret_module);
+    return load_module(modules[which], ret_module);
 }
 
 /* ---- credentials ------------------------------------------------------------------------------- */
@@ -141,11 +156,7 @@ static bool take_line(char *line, struct stream_target *target)
     if (!equals || equals == line || target->setting_count == MAX_SETTINGS)
         return false;
     *equals = '\0';
-    struct stream_setting *setting = &target->settings[target->setting_count];
-    setting->name = strdup(line);
-    setting->value = strdup(equals + 1);
-    target->setting_count++;
-    return setting->name && setting->value;
+    return add_setting(target, line, equals + 1);
 }
 
 static int read_credentials(const char *name, FILE *file, struct stream_target *target)

@@ -49,7 +49,7 @@ struct nats_stream {
     natsSubscription *messages; /* of a receiver */
     char *inbox;
     char *name;       /* of the stream */
-    natsMsg *message; /* whose bytes the last result of last() or next() points to */
+    natsMsg *message; /* the last result of last() or next() points to its bytes */
 
     /* [user] a record that was taken, and is sent when it is known whether another one follows at once */
     struct twinlog_record held;
@@ -95,24 +95,73 @@ __attribute__((format(printf, 3, 4))) static int fail_with(struct nats_stream *n
     return result;
 }
 
-/* A call of the library has failed. */
+/* What to do about the commonest failures; NULL for others. */
+static const char *advice_for(natsStatus status, uint64_t code)
+{
+    switch (code) {
+    case JSNotEnabledErr:
+    case JSNotEnabledForAccountErr:
+        return "JetStream is off there, or not for this account: start nats-server with -js, or enable it for the account";
+    case JSStreamStoreFailedErr:
+        return "the stream is full, or cannot be written: raise its limits, or let it discard what is old";
+    case JSInsufficientResourcesErr:
+    case JSStorageResourcesExceededErr:
+    case JSAccountResourcesExceededErr:
+        return "the storage of JetStream is used up: raise the limit of the server or the account";
+    case JSClusterNoPeersErr:
+    case JSStreamReplicasNotSupportedErr:
+        return "so many servers are not there: give --replicas less, or make the stream yourself";
+    default:
+        break;
+    }
+    switch (status) {
+    case NATS_NO_SERVER:
+    case NATS_TIMEOUT:
+        return "no server answers: is it running, and is the address right?";
+    case NATS_CONNECTION_AUTH_FAILED:
+        return "the server refuses the credentials: name a file with a valid user, token or creds with --credentials";
+    case NATS_NOT_PERMITTED:
+        return "the user lacks a permission: docs/stream.md has those that are needed";
+    case NATS_SECURE_CONNECTION_WANTED:
+        return "the server has no TLS: configure it there, or write nats:// in the URL";
+    case NATS_SSL_ERROR:
+        return "TLS fails: the credentials must have ca=FILE with the authority of the server's certificate, and the URL a "
+               "name that is in it";
+    case NATS_NO_RESPONDERS:
+        return "the server has no JetStream, or it is not ready: start nats-server with -js";
+    default:
+        return NULL;
+    }
+}
+
+static int noted_result(struct nats_stream *nats)
+{
+    pthread_mutex_lock(&nats->lock);
+    int result = nats->result;
+    if (result)
+        memcpy(nats->stream.text, nats->text, sizeof(nats->text));
+    pthread_mutex_unlock(&nats->lock);
+    return result;
+}
+
+/* A call of the library has failed. What the server has said meanwhile says more than a timeout. */
 static int fail_status(struct nats_stream *nats, const char *doing, natsStatus status, jsErrCode code)
 {
     const char *what = natsStatus_GetText(status), *text = nats_GetLastError(NULL);
+    const char *advice = advice_for(status, code);
     bool says_more = text && *text && !strstr(text, what); /* more than the same words */
     bool is_refused = status == NATS_CONNECTION_AUTH_FAILED || status == NATS_NOT_PERMITTED ||
                       status == NATS_SSL_ERROR || status == NATS_SECURE_CONNECTION_REQUIRED ||
                       status == NATS_SECURE_CONNECTION_WANTED || status == NATS_INVALID_ARG ||
                       status == NATS_ILLEGAL_STATE;
 
-    if (status == NATS_NO_RESPONDERS)
-        return fail_with(nats, STREAM_LOST,
-                         "cannot %s: the server at %s has no JetStream, or it is not ready", doing,
-                         nats->target->host);
-    return fail_with(nats,
-                     is_refused || (code && code != JSInsufficientResourcesErr) ? STREAM_FAILED : STREAM_LOST,
-                     "cannot %s at %s: %s%s%s", doing, nats->target->host, what, says_more ? ": " : "",
-                     says_more ? text : "");
+    int noted = status == NATS_TIMEOUT ? noted_result(nats) : STREAM_FINE;
+    if (noted)
+        return noted;
+    return fail_with(
+        nats, is_refused || (code && code != JSInsufficientResourcesErr) ? STREAM_FAILED : STREAM_LOST,
+        "cannot %s at %s: %s%s%s%s%s%s", doing, nats->target->host, advice ? advice : "",
+        advice ? " (NATS: " : "", what, says_more ? ": " : "", says_more ? text : "", advice ? ")" : "");
 }
 
 /* From the library's thread. */
@@ -125,16 +174,6 @@ static void note_result(struct nats_stream *nats, int result, const char *text)
     }
     pthread_mutex_unlock(&nats->lock);
     wake(nats);
-}
-
-static int noted_result(struct nats_stream *nats)
-{
-    pthread_mutex_lock(&nats->lock);
-    int result = nats->result;
-    if (result)
-        memcpy(nats->stream.text, nats->text, sizeof(nats->text));
-    pthread_mutex_unlock(&nats->lock);
-    return result;
 }
 
 /* ---- acknowledgements -------------------------------------------------------------------------- */
@@ -171,8 +210,9 @@ static void refuse(struct nats_stream *nats, const char *json)
     find_number(json, "\"err_code\":", &code);
     find_number(json, "\"code\":", &status);
     description = description ? description + 15 : json;
-    snprintf(text, sizeof(text), "the server refuses a message: %.*s (%" PRIu64 ")",
-             (int)strcspn(description, "\""), description, code);
+    const char *advice = advice_for(NATS_OK, code);
+    snprintf(text, sizeof(text), "the server refuses a message%s%s (NATS: %.*s, %" PRIu64 ")",
+             advice ? ": " : "", advice ? advice : "", (int)strcspn(description, "\""), description, code);
     if (code == JSStreamWrongLastSequenceErr)
         note_result(nats, STREAM_CONFLICT, text);
     else
@@ -239,8 +279,8 @@ static void note_closed(natsConnection *connection, void *context)
     char whole[STREAM_TEXT_BYTES];
 
     natsConnection_GetLastError(connection, &text);
-    snprintf(whole, sizeof(whole), "the connection to %s was lost%s%s", nats->target->host,
-             text && *text ? ": " : "", text && *text ? text : "");
+    snprintf(whole, sizeof(whole), "the connection to %s was lost%s%s%s", nats->target->host,
+             text && *text ? " (NATS: " : "", text && *text ? text : "", text && *text ? ")" : "");
     note_result(nats, STREAM_LOST, whole);
     pthread_mutex_lock(&nats->lock);
     nats->has_closed = true;
@@ -268,8 +308,9 @@ static void note_error(natsConnection *connection, natsSubscription *subscriptio
 
     (void)subscription;
     natsConnection_GetLastError(connection, &reason);
-    snprintf(text, sizeof(text), "the server says: %s%s%s", natsStatus_GetText(status),
-             reason && *reason ? ": " : "", reason && *reason ? reason : "");
+    const char *advice = advice_for(status, 0);
+    snprintf(text, sizeof(text), "%s (NATS: %s%s%s)", advice ? advice : "the server reports an error",
+             natsStatus_GetText(status), reason && *reason ? ": " : "", reason && *reason ? reason : "");
     note_result(nats, status == NATS_NOT_PERMITTED ? STREAM_FAILED : STREAM_LOST, text);
 }
 
@@ -635,7 +676,7 @@ static int nats_acknowledged(struct stream *stream, uint64_t *ret_lsn)
 
 /* ---- receiving --------------------------------------------------------------------------------- */
 
-/* The newest position whose record is not behind `lsn`, by halves; the first one where there is none. What cannot be
+/* The newest position of a record that is not behind `lsn`, by halves; the first one where there is none. What cannot be
  * asked makes it earlier, never later. */
 static int find_position(struct nats_stream *nats, uint64_t lsn, uint64_t *ret_position)
 {

@@ -42,6 +42,8 @@ kill $shipper
 wait $shipper
 equal "with each record once" full full
 
+says "what to do is told, too" full.err 'the stream is full, .*raise its limits.* \(NATS: maximum messages exceeded, 10077\)'
+
 # A replica without any record, as all were trimmed, does not begin anew.
 seq 10 | "$twinlog" append source
 "$twinlog" ship source "$url/source" --once -q
@@ -63,6 +65,37 @@ printf 'tls=yes\nuser=a\npassword=b\n' >secrets
 chmod 600 secrets
 status "tls is true or false" 1 timeout 60 "$twinlog" ship full "$url/full" --once --credentials secrets
 says "and nothing else" err 'tls is neither true nor false'
+
+# Servers that do not do what is asked for.
+kill_server
+jetstream=
+start_server
+status "a server without JetStream" 1 timeout 60 "$twinlog" ship full "$url/full" --once --wait 0s
+says "is told to begin it" err 'no JetStream, .*start nats-server with -js \(NATS: '
+kill_server
+jetstream=-js
+cat >users <<'END'
+authorization { users: [
+    { user: all, password: b, permissions: { publish: [ "full", "$JS.API.>", "$JS.FC.>" ], subscribe: "_INBOX.>" } }
+    { user: none, password: b, permissions: { publish: { deny: "$JS.API.>" } } }
+    { user: few, password: b, permissions: { publish: "$JS.API.>" } }
+] }
+END
+configuration=users
+start_server
+printf 'user=few\npassword=b\n' >secrets
+echo more | "$twinlog" append full
+status "a user that may not publish" 1 timeout 60 "$twinlog" ship full "$url/full" --once --credentials secrets
+says "is told which permissions there are" err 'the user lacks a permission: docs/stream\.md .*\(NATS: .*Permissions Violation'
+printf 'user=none\npassword=b\n' >secrets
+status "or not ask for the stream" 1 timeout 60 "$twinlog" ship full "$url/full" --once --credentials secrets
+says "too" err 'the user lacks a permission: '
+printf 'user=all\npassword=b\n' >secrets
+status "one with the permissions of docs/stream.md ships" 0 timeout 60 "$twinlog" ship full "$url/full" --once --credentials secrets
+status "and receives" 0 timeout 60 "$twinlog" receive "$url/full" full.back --once --credentials secrets
+"$twinlog" cat full >expected
+"$twinlog" cat full.back >found
+same "everything" expected found
 
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

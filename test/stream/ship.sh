@@ -110,7 +110,7 @@ says "is told" err 'has 2000000 bytes, and the server takes 1048576'
 
 # ---- the command line --------------------------------------------------------------------------
 
-for wrong in http://h/s nats://h nats://h/ nats:///s 'nats://h/a.>' 'nats://h/a.*' 'nats://h/a b' nats://user:secret@h/s; do
+for wrong in http://h/s nats://h nats://h/ nats:///s 'nats://h/a.>' 'nats://h/a.*' 'nats://h/a b' tls://h nats://user:secret@h/s; do
     status "no URL: $wrong" 2 ship log "$wrong"
 done
 says "no password in it" err 'a URL with a password is seen by everybody'
@@ -118,7 +118,7 @@ status "one operand" 2 ship log
 status "three operands" 2 ship log "$url/a" more
 status "no log" 1 ship nothing "$url/nothing" --once
 status "no server" 1 ship log nats://127.0.0.1:1/orders --once --wait 0s
-says "says where" err '127\.0\.0\.1:1'
+says "says where, and what to do" err 'cannot connect at 127\.0\.0\.1:1: no server answers: is it running, .*\(NATS: '
 echo token=s3cret >secrets
 chmod 644 secrets
 status "secrets that others may read" 1 ship log "$url/orders.eu" --once --credentials secrets
@@ -134,6 +134,7 @@ echo 'authorization { token: s3cret }' >with-token
 configuration=with-token
 start_server
 status "a server that wants a token" 1 ship log "$url/orders.eu" --once --wait 0s
+says "says what to do" err 'the server refuses the credentials: .*--credentials \(NATS: '
 status "gets it from the file" 0 ship log "$url/orders.eu" --once --credentials secrets
 TWINLOG_CREDENTIALS=secrets status "or from that of the environment" 0 ship log "$url/orders.eu" --once
 
