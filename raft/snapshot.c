@@ -303,7 +303,7 @@ static void snapshot_written(uv_work_t *work, int status)
 }
 
 /* libraft: `trailing` is 0 for a snapshot of the leader, but also for an own one after raft_set_snapshot_trailing(0),
- * whose entries behind it must stay. The request of an own snapshot has raft itself as its data. */
+ * and then the entries behind it must stay. The request of an own snapshot has raft itself as its data. */
 int put_snapshot(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_put *req,
                  const struct raft_snapshot *snapshot, raft_io_snapshot_put_cb cb)
 {

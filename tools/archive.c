@@ -443,7 +443,7 @@ static int open_archive(struct archive *archive)
     if (error == 0)
         error = load_archive_state(archive->dir, &archive->state);
     if (error == -ENOENT) {
-        archive->state.sequence = UINT64_MAX; /* drops the names of an archive whose status was removed */
+        archive->state.sequence = UINT64_MAX; /* the status was removed: drops all names */
         status = finish_next(archive);
         if (status != STATUS_FINE)
             return status;

@@ -41,7 +41,7 @@ struct kafka_stream {
     rd_kafka_t *producer;
     rd_kafka_t *consumer; /* that looks for the last message */
     rd_kafka_topic_t *topic;
-    rd_kafka_message_t *message;        /* whose bytes the result of last() points to */
+    rd_kafka_message_t *message;        /* the result of last() points to its bytes */
     char reason[STREAM_TEXT_BYTES / 2]; /* the last error that the library told without being asked */
     bool is_refused;                    /* it will not pass */
 

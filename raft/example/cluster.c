@@ -166,7 +166,7 @@ static bool are_level(void)
     return true;
 }
 
-/* The load is off. libraft 0.15 may leave a server behind whose log was longer than the new leader's, until it connects
+/* The load is off. libraft 0.15 may leave a server behind if its log was longer than the new leader's, until it connects
  * again: a heartbeat's answer tells the leader more than the two have in common. A restart helps. */
 static void wait_until_level(void)
 {
