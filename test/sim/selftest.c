@@ -17,6 +17,13 @@ enum {
 
 static unsigned failures;
 
+/* Each test has an entry in a section of the program, which main() goes through. */
+#define TEST(name)                                                                                           \
+    static void name(void);                                                                                  \
+    static void (*entry_of_##name)(void) __attribute__((section("selftests"), used)) = name;                 \
+    static void name(void)
+extern void (*__start_selftests[])(void), (*__stop_selftests[])(void);
+
 #define EXPECT(condition) expect(condition, #condition, __LINE__)
 
 static void expect(bool condition, const char *text, int line)
@@ -126,7 +133,7 @@ static struct io_write submit(struct machine *machine, char with, size_t size, u
 
 /* ---- writes -------------------------------------------------------------------------------------- */
 
-static void test_a_synced_write_is_in_every_image(void)
+TEST(a_synced_write_is_in_every_image)
 {
     struct machine machine = start();
     EXPECT(simdisk_choices(machine.disk) == 0);
@@ -136,7 +143,7 @@ static void test_a_synced_write_is_in_every_image(void)
     stop(&machine);
 }
 
-static void test_an_unsynced_write_tears_in_every_way(void)
+TEST(an_unsynced_write_tears_in_every_way)
 {
     struct machine machine = start();
     EXPECT(io_write_at(machine.file, filled('n'), 3 * SECTOR, SECTOR) == 0);
@@ -157,7 +164,7 @@ static void test_an_unsynced_write_tears_in_every_way(void)
     stop(&machine);
 }
 
-static void test_sectors_that_would_not_change_are_no_choice(void)
+TEST(sectors_that_would_not_change_are_no_choice)
 {
     struct machine machine = start();
     EXPECT(io_write_at(machine.file, filled('o'), BLOCK_BYTES, 0) == 0);
@@ -165,7 +172,7 @@ static void test_sectors_that_would_not_change_are_no_choice(void)
     stop(&machine);
 }
 
-static void test_a_later_write_can_survive_an_earlier_one(void)
+TEST(a_later_write_can_survive_an_earlier_one)
 {
     struct machine machine = start();
     EXPECT(io_write_at(machine.file, filled('1'), SECTOR, 0) == 0);
@@ -175,7 +182,7 @@ static void test_a_later_write_can_survive_an_earlier_one(void)
     stop(&machine);
 }
 
-static void test_any_of_several_writes_to_a_sector_can_be_the_last(void)
+TEST(any_of_several_writes_to_a_sector_can_be_the_last)
 {
     struct machine machine = start();
     EXPECT(io_write_at(machine.file, filled('1'), SECTOR, 0) == 0);
@@ -187,7 +194,7 @@ static void test_any_of_several_writes_to_a_sector_can_be_the_last(void)
     stop(&machine);
 }
 
-static void test_all_ends_with_the_last_write_even_if_it_restores(void)
+TEST(all_ends_with_the_last_write_even_if_it_restores)
 {
     struct machine machine = start();
     EXPECT(io_write_at(machine.file, filled('1'), SECTOR, 0) == 0);
@@ -196,7 +203,7 @@ static void test_all_ends_with_the_last_write_even_if_it_restores(void)
     stop(&machine);
 }
 
-static void test_garbage_only_where_it_was_not_synced(void)
+TEST(garbage_only_where_it_was_not_synced)
 {
     struct machine machine = start();
     EXPECT(io_write_at(machine.file, filled('n'), SECTOR, SECTOR) == 0);
@@ -207,7 +214,7 @@ static void test_garbage_only_where_it_was_not_synced(void)
     stop(&machine);
 }
 
-static void test_a_partial_sector_is_old_or_new(void)
+TEST(a_partial_sector_is_old_or_new)
 {
     struct machine machine = start();
     EXPECT(io_write_at(machine.file, filled('n'), 10, 2 * SECTOR - 5) == 0);
@@ -219,7 +226,7 @@ static void test_a_partial_sector_is_old_or_new(void)
 
 /* ---- sizes --------------------------------------------------------------------------------------- */
 
-static void test_a_size_is_a_change_of_its_own(void)
+TEST(a_size_is_a_change_of_its_own)
 {
     struct machine machine = start();
     EXPECT(io_write_at(machine.file, filled('n'), SECTOR, BLOCK_BYTES) == 0);
@@ -233,7 +240,7 @@ static void test_a_size_is_a_change_of_its_own(void)
     stop(&machine);
 }
 
-static void test_data_beyond_a_lost_size_does_not_come_back(void)
+TEST(data_beyond_a_lost_size_does_not_come_back)
 {
     struct machine machine = start();
     EXPECT(io_write_at(machine.file, filled('n'), SECTOR, BLOCK_BYTES) == 0);
@@ -249,7 +256,7 @@ static void test_data_beyond_a_lost_size_does_not_come_back(void)
     stop(&machine);
 }
 
-static void test_allocated_space_needs_a_sync(void)
+TEST(allocated_space_needs_a_sync)
 {
     for (enum io_allocation how = IO_ALLOCATE_WRITTEN; how <= IO_ALLOCATE_NOTHING; ++how) {
         struct machine machine = start();
@@ -263,7 +270,7 @@ static void test_allocated_space_needs_a_sync(void)
     }
 }
 
-static void test_a_shortened_file_loses_what_was_behind_its_end(void)
+TEST(a_shortened_file_loses_what_was_behind_its_end)
 {
     struct machine machine = start();
     EXPECT(io_write_at(machine.file, filled('n'), BLOCK_BYTES, BLOCK_BYTES) == 0);
@@ -283,7 +290,7 @@ static void test_a_shortened_file_loses_what_was_behind_its_end(void)
 
 /* ---- the directory ------------------------------------------------------------------------------- */
 
-static void test_a_synced_file_needs_a_synced_name(void)
+TEST(a_synced_file_needs_a_synced_name)
 {
     struct machine machine = start();
     struct io_file *file = NULL;
@@ -299,7 +306,7 @@ static void test_a_synced_file_needs_a_synced_name(void)
     stop(&machine);
 }
 
-static void test_a_rename_is_atomic_and_volatile(void)
+TEST(a_rename_is_atomic_and_volatile)
 {
     struct machine machine = start();
     EXPECT(machine.io->ops->rename(machine.io, "file", "other") == 0);
@@ -312,7 +319,7 @@ static void test_a_rename_is_atomic_and_volatile(void)
     stop(&machine);
 }
 
-static void test_a_rename_replaces_in_one_step(void)
+TEST(a_rename_replaces_in_one_step)
 {
     struct machine machine = start();
     struct io_file *file = NULL;
@@ -327,7 +334,7 @@ static void test_a_rename_replaces_in_one_step(void)
     stop(&machine);
 }
 
-static void test_an_unlink_is_volatile(void)
+TEST(an_unlink_is_volatile)
 {
     struct machine machine = start();
     EXPECT(machine.io->ops->unlink(machine.io, "file") == 0);
@@ -338,7 +345,7 @@ static void test_an_unlink_is_volatile(void)
     stop(&machine);
 }
 
-static void test_names_happen_independently(void)
+TEST(names_happen_independently)
 {
     struct machine machine = start();
     struct io_file *file[2];
@@ -361,7 +368,7 @@ static uint32_t links(struct io_file *file)
     return count;
 }
 
-static void test_a_file_has_a_name_until_it_is_unlinked_or_replaced(void)
+TEST(a_file_has_a_name_until_it_is_unlinked_or_replaced)
 {
     struct machine machine = start();
     struct io_file *young = NULL;
@@ -377,7 +384,7 @@ static void test_a_file_has_a_name_until_it_is_unlinked_or_replaced(void)
     stop(&machine);
 }
 
-static void test_files_can_not_be_shared_between_disks_or_looked_at(void)
+TEST(files_can_not_be_shared_between_disks_or_looked_at)
 {
     struct machine machine = start(), other = start();
     const unsigned char *view = NULL;
@@ -395,7 +402,7 @@ static int count_name(void *context, const char *name)
     return ++*(int *)context == 100 ? 1 : 0;
 }
 
-static void test_a_list_has_every_name_once(void)
+TEST(a_list_has_every_name_once)
 {
     struct machine machine = start();
     int names = 0;
@@ -424,7 +431,7 @@ static void note_point(void *context, enum simdisk_op op)
     ++points->count;
 }
 
-static void test_a_submitted_write_is_durable_after_its_barrier(void)
+TEST(a_submitted_write_is_durable_after_its_barrier)
 {
     struct machine machine = start_with((struct simdisk_options){ .seed = 1 });
     struct points points = { .machine = &machine };
@@ -455,7 +462,7 @@ static void count_torn(void *context, enum simdisk_op op)
     torn_in_flight = IMAGES - old - new;
 }
 
-static void test_a_write_in_flight_may_be_torn(void)
+TEST(a_write_in_flight_may_be_torn)
 {
     struct machine machine = start();
     struct io_write write = submit(&machine, 'n', BLOCK_BYTES, 0);
@@ -466,7 +473,7 @@ static void test_a_write_in_flight_may_be_torn(void)
     stop(&machine);
 }
 
-static void test_a_barrier_covers_as_much_as_it_is_told(void)
+TEST(a_barrier_covers_as_much_as_it_is_told)
 {
     for (int is_narrow = 0; is_narrow < 2; ++is_narrow) {
         struct machine machine = start_with((struct simdisk_options){ .is_barrier_narrow = is_narrow });
@@ -484,7 +491,7 @@ static void test_a_barrier_covers_as_much_as_it_is_told(void)
     }
 }
 
-static void test_a_short_write_is_synced_by_itself_only(void)
+TEST(a_short_write_is_synced_by_itself_only)
 {
     for (int is_narrow = 0; is_narrow < 2; ++is_narrow) {
         struct machine machine = start_with((struct simdisk_options){ .is_barrier_narrow = is_narrow });
@@ -503,7 +510,7 @@ static void test_a_short_write_is_synced_by_itself_only(void)
 
 /* ---- faults -------------------------------------------------------------------------------------- */
 
-static void test_a_fault_strikes_when_it_is_told_to(void)
+TEST(a_fault_strikes_when_it_is_told_to)
 {
     struct machine machine = start();
     simdisk_inject(machine.disk, &(struct simdisk_fault){ .op = SIM_SYNC, .nth = 2, .error = -ENOSPC });
@@ -521,7 +528,7 @@ static void test_a_fault_strikes_when_it_is_told_to(void)
     stop(&machine);
 }
 
-static void test_a_failed_write_leaves_parts(void)
+TEST(a_failed_write_leaves_parts)
 {
     struct machine machine = start();
     simdisk_inject(machine.disk, &(struct simdisk_fault){ .op = SIM_WRITE, .nth = 1, .error = -EIO });
@@ -531,7 +538,7 @@ static void test_a_failed_write_leaves_parts(void)
     stop(&machine);
 }
 
-static void test_a_failed_sync_of_the_page_cache_loses_what_reads_still_show(void)
+TEST(a_failed_sync_of_the_page_cache_loses_what_reads_still_show)
 {
     unsigned lost = 0, shown = 0;
     for (uint64_t seed = 0; seed < 20; ++seed) {
@@ -566,7 +573,7 @@ static struct machine start_with_lost_page(void)
     }
 }
 
-static void test_a_lost_page_is_evicted_sooner_or_later(void)
+TEST(a_lost_page_is_evicted_sooner_or_later)
 {
     struct machine machine = start_with_lost_page();
     unsigned looks = 0;
@@ -581,7 +588,7 @@ static void test_a_lost_page_is_evicted_sooner_or_later(void)
     stop(&machine);
 }
 
-static void test_a_killed_process_leaves_the_page_cache_as_it_is(void)
+TEST(a_killed_process_leaves_the_page_cache_as_it_is)
 {
     struct machine machine = start_with_lost_page();
     unsigned shown = 0;
@@ -596,7 +603,7 @@ static void test_a_killed_process_leaves_the_page_cache_as_it_is(void)
 }
 
 /* A page is written back whole. */
-static void test_a_small_write_brings_the_rest_of_a_lost_page_to_the_disk(void)
+TEST(a_small_write_brings_the_rest_of_a_lost_page_to_the_disk)
 {
     struct machine machine = start_with_lost_page();
     const size_t at = (size_t)2 * SECTOR;
@@ -607,7 +614,7 @@ static void test_a_small_write_brings_the_rest_of_a_lost_page_to_the_disk(void)
     stop(&machine);
 }
 
-static void test_a_direct_write_takes_a_lost_page_out_of_the_cache(void)
+TEST(a_direct_write_takes_a_lost_page_out_of_the_cache)
 {
     struct machine machine = start_with_lost_page();
     struct io_file *direct = NULL;
@@ -620,7 +627,7 @@ static void test_a_direct_write_takes_a_lost_page_out_of_the_cache(void)
     stop(&machine);
 }
 
-static void test_after_a_failed_sync_of_direct_writes_reads_and_the_next_sync_are_right(void)
+TEST(after_a_failed_sync_of_direct_writes_reads_and_the_next_sync_are_right)
 {
     unsigned lost = 0, pending = 0;
     for (uint64_t seed = 0; seed < 40; ++seed) {
@@ -641,7 +648,7 @@ static void test_after_a_failed_sync_of_direct_writes_reads_and_the_next_sync_ar
     EXPECT(lost > 0 && pending > 0 && lost + pending < 40);
 }
 
-static void test_a_lying_sync_keeps_nothing(void)
+TEST(a_lying_sync_keeps_nothing)
 {
     struct machine machine = start();
     simdisk_lie(machine.disk, SIM_SYNC);
@@ -654,7 +661,7 @@ static void test_a_lying_sync_keeps_nothing(void)
 
 /* ---- processes ----------------------------------------------------------------------------------- */
 
-static void test_the_same_directory_can_be_had_again(void)
+TEST(the_same_directory_can_be_had_again)
 {
     struct machine machine = start();
     struct io *again = NULL;
@@ -700,7 +707,7 @@ static bool is_locked(struct io_file *file, enum io_lock which)
     return answer;
 }
 
-static void test_a_lock_keeps_other_open_files_out(void)
+TEST(a_lock_keeps_other_open_files_out)
 {
     for (enum io_lock which = IO_LOCK_WRITER; which <= IO_LOCK_USE; ++which) {
         struct neighbours both = start_neighbours(0);
@@ -723,7 +730,7 @@ static void test_a_lock_keeps_other_open_files_out(void)
     }
 }
 
-static void test_shared_locks_keep_out_the_exclusive_only(void)
+TEST(shared_locks_keep_out_the_exclusive_only)
 {
     struct neighbours both = start_neighbours(0);
     struct io_file *file = both.machine.file;
@@ -741,7 +748,7 @@ static void test_shared_locks_keep_out_the_exclusive_only(void)
     stop_neighbours(&both);
 }
 
-static void test_the_two_locks_do_not_know_each_other(void)
+TEST(the_two_locks_do_not_know_each_other)
 {
     struct neighbours both = start_neighbours(0);
     EXPECT(io_lock(both.machine.file, IO_LOCK_WRITER, true) == 0);
@@ -752,7 +759,7 @@ static void test_the_two_locks_do_not_know_each_other(void)
     stop_neighbours(&both);
 }
 
-static void test_a_read_only_file_can_be_locked_shared(void)
+TEST(a_read_only_file_can_be_locked_shared)
 {
     struct neighbours both = start_neighbours(IO_READ_ONLY);
     EXPECT(io_lock(both.other, IO_LOCK_USE, true) == -EBADF);
@@ -761,7 +768,7 @@ static void test_a_read_only_file_can_be_locked_shared(void)
     stop_neighbours(&both);
 }
 
-static void test_a_killed_process_leaves_what_reads_saw_but_not_durable(void)
+TEST(a_killed_process_leaves_what_reads_saw_but_not_durable)
 {
     struct machine machine = start();
     void *page = NULL, *left = NULL;
@@ -813,7 +820,7 @@ static void follow_ghost(void *context, enum simdisk_op op)
     }
 }
 
-static void test_the_write_of_a_killed_process_lands_under_its_lock(void)
+TEST(the_write_of_a_killed_process_lands_under_its_lock)
 {
     struct machine machine = start();
     struct ghosts ghosts = { .machine = &machine };
@@ -847,7 +854,7 @@ static void write_beside_ghost(void *context, enum simdisk_op op)
     }
 }
 
-static void test_a_ghost_is_not_taken_for_a_write_of_the_living(void)
+TEST(a_ghost_is_not_taken_for_a_write_of_the_living)
 {
     struct machine machine = start();
     struct io_write write = submit(&machine, 'n', BLOCK_BYTES, 0);
@@ -858,7 +865,7 @@ static void test_a_ghost_is_not_taken_for_a_write_of_the_living(void)
     stop(&machine);
 }
 
-static void test_a_shared_page_after_a_power_cut_may_be_anything_old(void)
+TEST(a_shared_page_after_a_power_cut_may_be_anything_old)
 {
     struct machine machine = start();
     void *page = NULL;
@@ -885,7 +892,7 @@ static void test_a_shared_page_after_a_power_cut_may_be_anything_old(void)
     stop(&machine);
 }
 
-static void test_a_shared_page_shows_what_is_written_to_the_file(void)
+TEST(a_shared_page_shows_what_is_written_to_the_file)
 {
     struct machine machine = start();
     void *page = NULL;
@@ -901,7 +908,7 @@ static void test_a_shared_page_shows_what_is_written_to_the_file(void)
 
 /* ---- images -------------------------------------------------------------------------------------- */
 
-static void test_a_disk_and_its_images_do_not_share_what_they_write(void)
+TEST(a_disk_and_its_images_do_not_share_what_they_write)
 {
     struct machine machine = start();
     struct machine after = { .disk = simdisk_crash_image(machine.disk, SIM_CUT_ALL, 0) };
@@ -915,7 +922,7 @@ static void test_a_disk_and_its_images_do_not_share_what_they_write(void)
     stop(&machine);
 }
 
-static void test_the_same_seed_makes_the_same_image(void)
+TEST(the_same_seed_makes_the_same_image)
 {
     struct machine machine = start();
     EXPECT(io_write_at(machine.file, filled('n'), BLOCK_BYTES, 0) == 0);
@@ -936,7 +943,7 @@ static void test_the_same_seed_makes_the_same_image(void)
 
 /* ---- the rest ------------------------------------------------------------------------------------ */
 
-static void test_direct_files_want_aligned_writes(void)
+TEST(direct_files_want_aligned_writes)
 {
     struct machine machine = start();
     struct io_file *direct = NULL;
@@ -948,7 +955,7 @@ static void test_direct_files_want_aligned_writes(void)
     stop(&machine);
 }
 
-static void test_a_read_only_file_takes_no_writes(void)
+TEST(a_read_only_file_takes_no_writes)
 {
     struct machine machine = start();
     struct io_file *file = NULL;
@@ -960,7 +967,7 @@ static void test_a_read_only_file_takes_no_writes(void)
     stop(&machine);
 }
 
-static void test_time_passes_when_told_to(void)
+TEST(time_passes_when_told_to)
 {
     struct machine machine = start();
     simdisk_set_clock(machine.disk, 1000);
@@ -970,62 +977,11 @@ static void test_time_passes_when_told_to(void)
     stop(&machine);
 }
 
-static void (*const TESTS[])(void) = {
-    test_a_synced_write_is_in_every_image,
-    test_an_unsynced_write_tears_in_every_way,
-    test_sectors_that_would_not_change_are_no_choice,
-    test_a_later_write_can_survive_an_earlier_one,
-    test_any_of_several_writes_to_a_sector_can_be_the_last,
-    test_all_ends_with_the_last_write_even_if_it_restores,
-    test_garbage_only_where_it_was_not_synced,
-    test_a_partial_sector_is_old_or_new,
-    test_a_size_is_a_change_of_its_own,
-    test_data_beyond_a_lost_size_does_not_come_back,
-    test_allocated_space_needs_a_sync,
-    test_a_shortened_file_loses_what_was_behind_its_end,
-    test_a_synced_file_needs_a_synced_name,
-    test_a_rename_is_atomic_and_volatile,
-    test_a_rename_replaces_in_one_step,
-    test_an_unlink_is_volatile,
-    test_names_happen_independently,
-    test_a_file_has_a_name_until_it_is_unlinked_or_replaced,
-    test_files_can_not_be_shared_between_disks_or_looked_at,
-    test_a_list_has_every_name_once,
-    test_a_submitted_write_is_durable_after_its_barrier,
-    test_a_write_in_flight_may_be_torn,
-    test_a_barrier_covers_as_much_as_it_is_told,
-    test_a_short_write_is_synced_by_itself_only,
-    test_a_fault_strikes_when_it_is_told_to,
-    test_a_failed_write_leaves_parts,
-    test_a_failed_sync_of_the_page_cache_loses_what_reads_still_show,
-    test_a_lost_page_is_evicted_sooner_or_later,
-    test_a_killed_process_leaves_the_page_cache_as_it_is,
-    test_a_small_write_brings_the_rest_of_a_lost_page_to_the_disk,
-    test_a_direct_write_takes_a_lost_page_out_of_the_cache,
-    test_after_a_failed_sync_of_direct_writes_reads_and_the_next_sync_are_right,
-    test_a_lying_sync_keeps_nothing,
-    test_the_same_directory_can_be_had_again,
-    test_a_lock_keeps_other_open_files_out,
-    test_shared_locks_keep_out_the_exclusive_only,
-    test_the_two_locks_do_not_know_each_other,
-    test_a_read_only_file_can_be_locked_shared,
-    test_a_killed_process_leaves_what_reads_saw_but_not_durable,
-    test_the_write_of_a_killed_process_lands_under_its_lock,
-    test_a_ghost_is_not_taken_for_a_write_of_the_living,
-    test_a_shared_page_after_a_power_cut_may_be_anything_old,
-    test_a_shared_page_shows_what_is_written_to_the_file,
-    test_a_disk_and_its_images_do_not_share_what_they_write,
-    test_the_same_seed_makes_the_same_image,
-    test_direct_files_want_aligned_writes,
-    test_a_read_only_file_takes_no_writes,
-    test_time_passes_when_told_to,
-};
-
 int main(void)
 {
-    const size_t tests = sizeof(TESTS) / sizeof(TESTS[0]);
+    const size_t tests = (size_t)(__stop_selftests - __start_selftests);
     for (size_t i = 0; i < tests; ++i)
-        TESTS[i]();
+        __start_selftests[i]();
     printf("sim-selftest: %zu tests, %u failures\n", tests, failures);
     return failures > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

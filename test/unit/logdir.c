@@ -520,6 +520,21 @@ int run_child(int (*body)(void))
     return wait_child(start_child(body));
 }
 
+int log_use_forked(struct twinlog *log)
+{
+    struct twinlog_stat stat = TWINLOG_STAT_INIT;
+    struct twinlog_reader *reader;
+    uint64_t lsn;
+
+    EXPECT(twinlog_append(log, "x", 1, &lsn) == TWINLOG_EFORKED);
+    EXPECT(twinlog_enqueue(log, "x", 1, &lsn) == TWINLOG_EFORKED);
+    EXPECT(twinlog_wait(log, 1, TWINLOG_LEVEL_DURABLE, 0) == TWINLOG_EFORKED);
+    EXPECT(twinlog_sync(log) == TWINLOG_EFORKED);
+    EXPECT(twinlog_stat(log, &stat) == TWINLOG_EFORKED);
+    EXPECT(twinlog_reader_attach(log, NULL, &reader) == TWINLOG_EFORKED);
+    return 0;
+}
+
 void *shared_page(void)
 {
     void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

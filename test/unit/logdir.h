@@ -118,6 +118,8 @@ int run_child(int (*body)(void));
 
 /* A page that forked processes share. */
 void *shared_page(void);
+/* In a forked child: 0 if calls on the parent's log are refused. */
+int log_use_forked(struct twinlog *log);
 
 /* TWINLOG_SEED, or the time. Printed. */
 uint64_t test_seed(void);

@@ -1033,16 +1033,7 @@ static struct twinlog *parents_log;
 
 static int use_parents_log(void)
 {
-    struct twinlog_stat stat = TWINLOG_STAT_INIT;
-    struct twinlog_reader *reader;
-    uint64_t lsn;
-
-    EXPECT(twinlog_append(parents_log, "x", 1, &lsn) == TWINLOG_EFORKED);
-    EXPECT(twinlog_enqueue(parents_log, "x", 1, &lsn) == TWINLOG_EFORKED);
-    EXPECT(twinlog_wait(parents_log, 1, TWINLOG_LEVEL_DURABLE, 0) == TWINLOG_EFORKED);
-    EXPECT(twinlog_sync(parents_log) == TWINLOG_EFORKED);
-    EXPECT(twinlog_stat(parents_log, &stat) == TWINLOG_EFORKED);
-    EXPECT(twinlog_reader_attach(parents_log, NULL, &reader) == TWINLOG_EFORKED);
+    EXPECT(log_use_forked(parents_log) == 0);
     const uint64_t written_lsn = twinlog_written_lsn(parents_log), last_lsn = twinlog_last_lsn(parents_log);
     EXPECT(twinlog_durable_lsn(parents_log) <= written_lsn);
     EXPECT(written_lsn <= last_lsn);

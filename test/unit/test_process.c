@@ -206,17 +206,7 @@ static struct twinlog *parents_log;
 
 static int use_parents_log(void)
 {
-    struct twinlog_stat stat = TWINLOG_STAT_INIT;
-    struct twinlog_reader *reader;
-    uint64_t lsn;
-
-    EXPECT(twinlog_append(parents_log, "x", 1, &lsn) == TWINLOG_EFORKED);
-    EXPECT(twinlog_enqueue(parents_log, "x", 1, &lsn) == TWINLOG_EFORKED);
-    EXPECT(twinlog_wait(parents_log, 1, TWINLOG_LEVEL_DURABLE, 0) == TWINLOG_EFORKED);
-    EXPECT(twinlog_sync(parents_log) == TWINLOG_EFORKED);
-    EXPECT(twinlog_stat(parents_log, &stat) == TWINLOG_EFORKED);
-    EXPECT(twinlog_reader_attach(parents_log, NULL, &reader) == TWINLOG_EFORKED);
-    return 0;
+    return log_use_forked(parents_log);
 }
 
 static int use_and_close_parents_log(void)
