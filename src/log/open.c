@@ -140,8 +140,8 @@ static int take_shared_lock(struct opening *o, bool *ret_is_first)
     case -ENOTSUP:
         return refuse(
             o, TWINLOG_FOUND_NOTHING, rc,
-            "processes can't share memory in this directory, or there are no hard links; choose another file "
-            "system or mode");
+            "processes can't share memory in this directory, or there are no hard links, or no /proc; mount it, or "
+            "choose another file system or mode");
     default:
         return refuse_system(o, rc, "lock the log");
     }

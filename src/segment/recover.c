@@ -47,7 +47,7 @@ const struct recover_row twl_recover_table[] = {
       "later groups were never acknowledged" },
     { PROOF | NEWEST | LATER_GROUP | ZERO, NEWEST, DECIDE_TRUNCATE, "a group was being written" },
     { PROOF | NEWEST | LATER_GROUP | ZERO | CLOSED, NEWEST | ZERO, DECIDE_CLEAN_END,
-      "the last writer stopped between two groups" },
+      "the log ends with a whole group, and is not closed" },
     { PROOF | NEWEST | LATER_GROUP | ZERO | CLOSED, NEWEST | ZERO | CLOSED, DECIDE_CLEAN_CLOSE,
       "the last writer closed the log" },
 };
