@@ -720,9 +720,10 @@ int twinlog_timings(struct twinlog *log, struct twinlog_timings *ret_timings);
 
 /* Statistics and timings of a log that another process writes: asks the writer to publish them, and waits for that up
  * to timeout_ms. Either result may be NULL. -ESRCH: the log has no writer; -ETIMEDOUT: nothing was published (an idle
- * writer does so when it next commits), and the results are what it published last, if it ever did; -ENOTSUP: the
- * writer is in TWINLOG_MODE_MAPPED, of another version, or cannot share memory; -EACCES: writer.lock cannot be
- * written. */
+ * writer does so when it next commits), and the results are what it published last, if it ever did; TWINLOG_EPOISONED, at
+ * once and in every mode: the log is poisoned, and the results are the same with `epoch`, `mode` and `poison`, and 0 for
+ * what was never published; -ENOTSUP: the writer cannot share memory, is of another version, or in TWINLOG_MODE_MAPPED;
+ * -EACCES: this process may not write writer.lock. */
 int twinlog_watch(const char *dir, int timeout_ms, struct twinlog_stat *ret_stat,
                   struct twinlog_timings *ret_timings);
 
@@ -742,6 +743,8 @@ struct twinlog_inspection {
     uint64_t file_bytes;  /* all segment files */
     uint8_t log_id[16];
     struct twinlog_report report; /* what opening it for writing would find and do */
+    int32_t poison;               /* 0, or the error that poisoned the log of a live writer */
+    uint32_t reserved;            /* 0 */
 };
 int twinlog_inspect(const char *dir, struct twinlog_inspection *ret_inspection);
 
@@ -867,7 +870,7 @@ int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe);
 #define TWINLOG_CONSUMER_OPTIONS_INIT { sizeof(struct twinlog_consumer_options), 0, 0 }
 #define TWINLOG_STAT_INIT { sizeof(struct twinlog_stat), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, "" }
 #define TWINLOG_TIMINGS_INIT { sizeof(struct twinlog_timings), 0, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } }, { 0, 0, 0, { 0 } } }
-#define TWINLOG_INSPECTION_INIT { sizeof(struct twinlog_inspection), 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 }, { 0, 0, 0, 0, 0, 0, 0, 0, 0, "", "" } }
+#define TWINLOG_INSPECTION_INIT { sizeof(struct twinlog_inspection), 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 }, { 0, 0, 0, 0, 0, 0, 0, 0, 0, "", "" }, 0, 0 }
 #define TWINLOG_VERIFY_OPTIONS_INIT { sizeof(struct twinlog_verify_options), 0, 0, 0, 0 }
 #define TWINLOG_BACKUP_OPTIONS_INIT { sizeof(struct twinlog_backup_options), 0, 0, 0 }
 #define TWINLOG_BACKUP_RESULT_INIT { sizeof(struct twinlog_backup_result), 0, 0, 0, 0, 0, 0 }

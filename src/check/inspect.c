@@ -26,6 +26,7 @@ static void describe(const struct log_snapshot *snapshot, const struct recovery 
     if (snapshot->has_writer) {
         ret->durable_lsn = max_u64(ret->durable_lsn, snapshot->durable_lsn);
         ret->mode = twl_page_mode(&snapshot->shared);
+        ret->poison = twl_page_poison(&snapshot->shared);
         ret->last_lsn =
             ret->mode == TWINLOG_MODE_DURABLE ? ret->durable_lsn : max_u64(ret->last_lsn, ret->durable_lsn);
     }

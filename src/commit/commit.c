@@ -233,7 +233,9 @@ int twl_commit_poison(const struct commit *c)
 
 void twl_commit_give_up(struct commit *c, int error)
 {
-    atomic_store(&c->poison, lasting_error(error));
+    error = lasting_error(error);
+    atomic_store(&c->poison, error);
+    twl_page_publish_poison(c->shared, error);
 }
 
 void twl_commit_timings(struct commit *c, struct twinlog_timings *ret_timings)

@@ -467,6 +467,7 @@ enum round_wait twl_round_go_on(struct commit *c, struct round *round, int rc)
     rc = lasting_error(rc);
     if (rc < 0) {
         atomic_store(&c->poison, rc);
+        twl_page_publish_poison(c->shared, rc);
         PROBE_POISON(c, rc);
     } else if (sealed) {
         finish_group(c, round);

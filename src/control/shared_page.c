@@ -161,6 +161,7 @@ static void clear(struct shared_page *shared)
     watermark_store(&page->durable, 0);
     atomic_store(&page->first_lsn, 0);
     atomic_store(&page->mode, TWINLOG_MODE_DURABLE);
+    atomic_store(&page->poison, 0);
     atomic_store(&page->writer, shared->is_shared ? 0 : twl_process_word());
     atomic_store(&page->wanted_ns, 0); /* after a reboot an old value may be far in the future */
     atomic_store(&page->awaited_sequence,
@@ -320,6 +321,12 @@ void twl_page_publish_first(struct shared_page *shared, uint64_t first_lsn)
     announce(shared);
 }
 
+void twl_page_publish_poison(struct shared_page *shared, int error)
+{
+    int none = 0;
+    atomic_compare_exchange_strong(&shared->page->poison, &none, error);
+}
+
 /* The process may live on, and the next writer has the lock before it has stored its own word. */
 static void forget_process(struct page_words *page)
 {
@@ -423,6 +430,12 @@ uint32_t twl_page_mode(const struct shared_page *shared)
     const uint32_t mode =
         twl_page_epoch(shared) > 0 ? atomic_load(&shared->page->mode) : TWINLOG_MODE_DURABLE;
     return mode <= TWINLOG_MODE_SHARED ? mode : TWINLOG_MODE_MAPPED;
+}
+
+/* The page may say anything. */
+int twl_page_poison(const struct shared_page *shared)
+{
+    return twl_page_epoch(shared) > 0 ? lasting_error(atomic_load(&shared->page->poison)) : 0;
 }
 
 bool twl_page_is_mapped(const struct shared_page *shared)

@@ -46,6 +46,7 @@ struct page_words {
         wanted_ns; /* copies are wanted until this time, on CLOCK_MONOTONIC; the watchers store it */
     _Atomic uint64_t writer;     /* twl_process_word(); 0: several processes write */
     _Atomic uint32_t left_epoch; /* newest epoch that an opening writer has found here; 0 = none */
+    _Atomic int poison; /* 0 or the error that poisoned the log; in shared mode that of all participants */
 };
 
 struct shared_page {
@@ -87,6 +88,7 @@ void twl_page_publish_durable(struct shared_page *shared,
                               uint64_t durable_lsn);                     /* by the leader, after each group */
 void twl_page_publish_epoch(struct shared_page *shared, uint32_t epoch); /* the same log in another epoch */
 void twl_page_publish_first(struct shared_page *shared, uint64_t first_lsn); /* after a trim */
+void twl_page_publish_poison(struct shared_page *shared, int error); /* for watchers; the first one stays */
 /* Wakes waiting readers after a record becomes visible without being published. Little more than one load
  * if no reader waits. */
 void twl_page_nudge(struct shared_page *shared);
@@ -106,6 +108,7 @@ uint32_t twl_page_epoch(const struct shared_page *shared);
 uint64_t twl_page_durable_lsn(const struct shared_page *shared);
 uint64_t twl_page_first_lsn(const struct shared_page *shared); /* 0 = not known */
 uint32_t twl_page_mode(const struct shared_page *shared);
+int twl_page_poison(const struct shared_page *shared);     /* 0, or the error that poisoned the log */
 bool twl_page_is_mapped(const struct shared_page *shared); /* in any mode except the durable one */
 void twl_page_unwatch(struct shared_page *shared);
 

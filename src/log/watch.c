@@ -89,7 +89,7 @@ static bool is_sound(const struct shared_page *shared, const struct copy *copy, 
            copy->timings.size == sizeof(copy->timings);
 }
 
-/* One look: 1 = there is a copy. 0 = not yet; *ret_why is the reason. */
+/* One look: 1 = there is a copy. 0 = not yet; *ret_why is the reason. A poisoned writer makes no more copies. */
 static int look(struct shared_page *shared, struct copy *copy, uint64_t since_ns, uint64_t until_ns,
                 int *ret_why)
 {
@@ -99,6 +99,10 @@ static int look(struct shared_page *shared, struct copy *copy, uint64_t since_ns
         return rc;
     if (!has_writer)
         return -ESRCH;
+    if (twl_page_poison(shared) < 0) {
+        (void)twl_page_get_copy(shared, copy, sizeof(*copy));
+        return TWINLOG_EPOISONED;
+    }
     *ret_why = twl_page_want_copies(shared, COPY_LAYOUT, until_ns);
     if (*ret_why == -EACCES)
         return -EACCES;
@@ -123,6 +127,16 @@ static int wait_for_copy(struct shared_page *shared, unsigned timeout_ms, struct
     return rc < 0 ? rc : 0;
 }
 
+/* What the page says, and the writer's last copy if there is one. */
+static void tell_poison(const struct shared_page *shared, struct copy *copy)
+{
+    if (!is_sound(shared, copy, 0))
+        *copy = (struct copy){ .stat = TWINLOG_STAT_INIT, .timings = TWINLOG_TIMINGS_INIT };
+    copy->stat.mode = twl_page_mode(shared);
+    copy->stat.epoch = twl_page_epoch(shared);
+    copy->stat.poison = twl_page_poison(shared);
+}
+
 int twl_watch(struct io *io, int timeout_ms, struct twinlog_stat *ret_stat,
               struct twinlog_timings *ret_timings)
 {
@@ -132,8 +146,10 @@ int twl_watch(struct io *io, int timeout_ms, struct twinlog_stat *ret_stat,
     int rc = copy ? twl_page_watch(io, &shared) : -ENOMEM;
     if (rc == 0) {
         rc = wait_for_copy(&shared, (unsigned)timeout_ms, copy);
-        is_told =
-            rc == 0 || (rc == -ETIMEDOUT && is_sound(&shared, copy, 0)); /* the last one, of an idle writer */
+        is_told = rc == 0 || rc == TWINLOG_EPOISONED ||
+                  (rc == -ETIMEDOUT && is_sound(&shared, copy, 0)); /* the last one, of an idle writer */
+        if (rc == TWINLOG_EPOISONED)
+            tell_poison(&shared, copy);
         twl_page_unwatch(&shared);
     }
     if (is_told) {

@@ -22,6 +22,7 @@ int twl_mapped_fail(struct mapped *m, int error)
     int none = 0;
     error = lasting_error(error);
     atomic_compare_exchange_strong(m->poison, &none, error);
+    twl_page_publish_poison(m->shared, error);
     return error;
 }
 
@@ -258,7 +259,7 @@ struct mapped *twl_mapped_new(const struct mapped_config *config, uint32_t max_r
     m->shared = config->shared;
     m->participants = config->participants;
     m->options = *config->options;
-    m->poison = m->participants ? &m->participants->common->poison : &m->own_poison;
+    m->poison = m->participants ? &m->shared->page->poison : &m->own_poison;
     m->durable = m->participants ? &m->shared->page->durable.lsn : &m->own_durable;
     m->newest = m->participants ? &m->participants->common->newest : &m->own_newest;
     m->seen = (struct open_walk)OPEN_WALK_INIT;

@@ -179,7 +179,6 @@ int twl_participants_begin(struct participants *participants)
     atomic_store(&common->state, COMMON_OPENING);
     common->version = COMMON_VERSION;
     twl_boot_id(common->boot_id);
-    atomic_store(&common->poison, 0);
     POINT("participants-begun");
     return twl_boot_is(common->boot_id) ? take_number(participants) : -ENOTSUP;
 }

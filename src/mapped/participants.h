@@ -50,7 +50,6 @@ struct common {
     uint8_t boot_id[BOOT_ID_BYTES];
     uint64_t segment_bytes; /* of the participant that opened the log, for all */
     uint32_t max_record_bytes;
-    _Atomic int poison;
     _Atomic uint64_t oldest;            /* segment without a closed group; only goes up */
     _Atomic uint64_t newest;            /* segment that a participant has started; only goes up */
     _Atomic int64_t max_time_so_far_ns; /* newest time of a record in closed segments; INT64_MAX: not known */

@@ -1195,15 +1195,18 @@ TEST_LOOP(a_poison_is_that_of_all, MODES)
 {
     struct twinlog *log = open_shared(0);
     struct member *others[2] = { come(0), come(1) };
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
     uint64_t lsn;
 
     atomic_store(&shared->flags, TWINLOG_NO_THREAD);
     append_by(others[0], 5);
     append_by(others[1], 5);
     append_records(log, 0, 0, 5);
-    atomic_store(&log->participants.common->poison, -EIO);
+    atomic_store(&log->shared->page->poison, -EIO);
     ck_assert_int_eq(append_record(log, 0, 5, &lsn), TWINLOG_EPOISONED);
     ck_assert_int_eq(log_stat(log).poison, -EIO);
+    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    ck_assert_int_eq(inspection.poison, -EIO);
     ck_assert_int_lt(twinlog_sync(log), 0);
     for (unsigned i = 0; i < 2; i++) {
         ck_assert_int_eq(ask(others[i], append_some, 1), TWINLOG_EPOISONED);

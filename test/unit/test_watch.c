@@ -935,6 +935,45 @@ TEST(a_watch_in_vain_says_what_the_writer_told_last)
     log_close(log);
 }
 
+/* Before a copy was made, and after one. */
+TEST_LOOP(a_poisoned_writer_is_told_at_once, 2)
+{
+    const bool has_copy = _i;
+    struct twinlog_inspection inspection = TWINLOG_INSPECTION_INIT;
+    struct told told;
+    pthread_t watcher;
+    void *result;
+    struct twinlog *log = open_on_device(NULL);
+
+    ck_assert_int_eq(twinlog_append(log, "well", 4, NULL), 0);
+    if (has_copy) {
+        ck_assert_int_eq(pthread_create(&watcher, NULL, watch_a_copy, &told), 0);
+        do
+            ck_assert_int_eq(twinlog_append(log, "told", 4, NULL), 0);
+        while (pthread_tryjoin_np(watcher, &result) != 0);
+        ck_assert_ptr_null(result);
+    }
+    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    ck_assert_int_eq(inspection.poison, 0);
+    device.write_error = -EIO;
+    ck_assert_int_eq(twinlog_append(log, "lost", 4, NULL), -EIO);
+    ck_assert_int_eq(watch(0, &told), TWINLOG_EPOISONED); /* at the first look */
+    ck_assert_int_eq(told.stat.poison, -EIO);
+    ck_assert_uint_eq(told.stat.epoch, 1);
+    ck_assert_int_eq(told.stat.appends > 0, has_copy);
+    ck_assert_int_eq(told.timings.write.count > 0, has_copy);
+    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    ck_assert_int_eq(inspection.poison, -EIO);
+    ck_assert_int_eq(twinlog_close(log), -EIO);
+    ck_assert_int_eq(watch(0, &told), -ESRCH);
+    ck_assert_int_eq(twinlog_inspect(log_dir, &inspection), 0);
+    ck_assert_int_eq(inspection.poison, 0);
+
+    log = log_open(NULL); /* a new writer begins without it */
+    ck_assert_int_eq(watch(0, &told), -ETIMEDOUT);
+    log_close(log);
+}
+
 /* The offset of a field of the page in its file. */
 #define PAGE_FIELD(field) ((off_t)offsetof(struct page_words, field))
 
@@ -1055,7 +1094,7 @@ TEST(a_writer_survives_any_bytes_behind_the_words_of_its_page)
         rng_fill(&rng, bytes, sizeof(bytes));
         patch_file(log_file("writer.lock"), PAGE_FIELD(offer), bytes, sizeof(bytes));
         const int rc = watch(1, &told);
-        ck_assert(rc == 0 || rc == -ENOTSUP || rc == -ETIMEDOUT);
+        ck_assert(rc == 0 || rc == -ENOTSUP || rc == -ETIMEDOUT || rc == TWINLOG_EPOISONED);
         await_appended(atomic_load(&desk->appended) + 2);
     }
     stop_writer(writer);

@@ -363,6 +363,8 @@ struct twinlog_inspection {
     uint64_t file_bytes;
     uint8_t log_id[16];
     struct twinlog_report report;
+    int32_t poison;
+    uint32_t reserved;
 };
 int twinlog_inspect(const char *dir, struct twinlog_inspection *ret_inspection);
 enum twinlog_segment_state {
@@ -497,9 +499,7 @@ int twinlog_probe(const char *dir, struct twinlog_probe *ret_probe);
 #define TWINLOG_INSPECTION_INIT                                                                              \
     {                                                                                                        \
         sizeof(struct twinlog_inspection), 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 },                                 \
-        {                                                                                                    \
-            0, 0, 0, 0, 0, 0, 0, 0, 0, "", ""                                                                \
-        }                                                                                                    \
+            { 0, 0, 0, 0, 0, 0, 0, 0, 0, "", "" }, 0, 0                                                      \
     }
 #define TWINLOG_VERIFY_OPTIONS_INIT                                                                          \
     {                                                                                                        \
