@@ -35,6 +35,7 @@ struct command {
 extern const struct command append_command;
 extern const struct command cat_command;
 extern const struct command stat_command;
+extern const struct command top_command;
 extern const struct command verify_command;
 extern const struct command trim_command;
 extern const struct command reset_command;

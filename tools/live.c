@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * twinlog stat --live: shows the work of a log's writer while it goes on.
+ * twinlog top, or stat --live: shows the work of a log's writer while it goes on.
  *
  * In every interval this process asks the writer for a copy of its counters, and shows the difference to the
  * copy before. A writer that was opened again counts from zero; its larger epoch shows that.
@@ -14,6 +14,7 @@
 #include "common.h"
 #include "json.h"
 #include "newest.h"
+#include "options.h"
 #include "stop.h"
 #include "when.h"
 
@@ -37,7 +38,8 @@
 enum writer_state {
     WRITER_NONE,
     WRITER_IDLE, /* has committed nothing in the interval */
-    WRITER_BUSY
+    WRITER_BUSY,
+    WRITER_POISONED /* a write or sync has failed */
 };
 
 struct sample {
@@ -50,6 +52,7 @@ struct sample {
 struct change {
     enum writer_state state;
     bool has_stat; /* the writer has answered at least once */
+    int poison;    /* 0, or the error that poisoned the log */
     double seconds;
     const struct twinlog_stat *now;
     uint64_t appends, append_bytes, groups, written_bytes, syncs;
@@ -164,21 +167,26 @@ static int take_sample(struct show *show, struct change *change)
 
     memset(change, 0, sizeof(*change));
     int error = ask(show, &sample);
-    if (error < 0 && error != -ETIMEDOUT && error != -ESRCH)
+    if (error < 0 && error != -ETIMEDOUT && error != -ESRCH && error != TWINLOG_EPOISONED)
         return error;
+    change->poison = sample.stat.poison;
     int newest_error = find_newest(show->dir, &change->newest);
     if (newest_error < 0 && error == -ESRCH)
         return newest_error;
     if (error == -ESRCH)
         return 0;
     show->before = show->now;
-    if (error == 0 || (show->now.taken_ns == 0 && sample.stat.epoch > 0)) /* or the writer's last answer */
+    const bool has_answered =
+        error == 0 || sample.timings.sample_interval > 0; /* now, or before this one came */
+    if (error == 0 || (show->now.taken_ns == 0 && has_answered))
         show->now = sample;
     if (error < 0)
         move_on(&show->now, &change->newest, sample.taken_ns);
     if (show->now.taken_ns > 0)
         compare(show, change);
-    change->state = error == 0 || change->appends > 0 ? WRITER_BUSY : WRITER_IDLE;
+    change->state = error == TWINLOG_EPOISONED          ? WRITER_POISONED
+                    : error == 0 || change->appends > 0 ? WRITER_BUSY
+                                                        : WRITER_IDLE;
     return 0;
 }
 
@@ -199,6 +207,8 @@ static const char *describe_state(enum writer_state state)
         return "no process is writing it";
     case WRITER_IDLE:
         return "its writer has nothing to commit";
+    case WRITER_POISONED:
+        return "POISONED: a write or sync has failed, and its writer refuses records until it opens the log again";
     default:
         return "is being written";
     }
@@ -267,8 +277,8 @@ static void print_screen(const struct show *show, const struct change *change)
     }
     describe_bytes(append_bytes, (uint64_t)rate(change, change->append_bytes));
     describe_bytes(written_bytes, (uint64_t)rate(change, change->written_bytes));
-    printf("; epoch %" PRIu32 ", %s, %s%s\n\n", stat->epoch, io_name(stat->io),
-           stat->is_direct ? "direct" : "buffered", stat->poison < 0 ? ", POISONED" : "");
+    printf("; epoch %" PRIu32 ", %s, %s\n\n", stat->epoch, io_name(stat->io),
+           stat->is_direct ? "direct" : "buffered");
     printf("  appends   %10.0f/s   %s/s\n", rate(change, change->appends), append_bytes);
     printf("  groups    %10.0f/s   %s/s to the device, %.1f records each\n", rate(change, change->groups),
            written_bytes, mean(change->appends, change->groups));
@@ -294,7 +304,7 @@ static void print_line(struct show *show, const struct change *change)
 {
     const struct twinlog_histogram *write = &change->timings.write, *total = &change->timings.total;
 
-    if (change->state == WRITER_NONE || !change->has_stat) {
+    if (change->state == WRITER_NONE || change->state == WRITER_POISONED || !change->has_stat) {
         char newest[NEWEST_TEXT_BYTES];
         describe_newest(newest, sizeof(newest), &change->newest);
         if (show->said != change->state || show->lines == 0)
@@ -336,7 +346,6 @@ static void json_stat(const struct change *change)
 
     json_number("epoch", stat->epoch);
     json_text("io", io_name(stat->io));
-    json_signed("poison", stat->poison);
     json_decimal("seconds", change->seconds);
     json_decimal("appends_per_second", rate(change, change->appends));
     json_decimal("append_bytes_per_second", rate(change, change->append_bytes));
@@ -375,6 +384,7 @@ static void print_json_line(const struct show *show, const struct change *change
         json_time("newest_time", change->newest.time_ns);
         json_decimal("newest_age_seconds", age_of(&change->newest));
     }
+    json_signed("poison", change->poison);
     if (change->has_stat)
         json_stat(change);
     json_end_object();
@@ -445,3 +455,48 @@ int show_live(const char *dir, uint64_t interval_ms, bool is_json)
         return fail("watch the log", dir, error, NULL, NULL);
     return run(&show);
 }
+
+/* ---- the command ------------------------------------------------------------------------------- */
+
+static const char about[] =
+    "Usage: twinlog top DIR [options]\n"
+    "\n"
+    "Shows what the process that writes the log in DIR does, again and again until it is\n"
+    "interrupted: records, groups and syncs a second, and latencies. The same as\n"
+    "'twinlog stat DIR --live'.\n";
+
+static const struct option_row option_rows[] = {
+    { OPTION_INTERVAL, "interval", "S", "seconds between two looks (default 1), decimals allowed" },
+    { OPTION_JSON, "json", NULL, "a JSON object each, instead of a screen or lines" },
+    COMMON_OPTIONS,
+};
+
+static const char notes[] = "Exit status: 0 interrupted; 1 an operation failed; 2 wrong usage.\n"
+                            "\n"
+                            "Example: two looks a second\n"
+                            "  twinlog top build.log --interval 0.5\n";
+
+static int top_run(const struct command *command, int argc, char **argv)
+{
+    uint64_t interval_ms = DEFAULT_INTERVAL_MS;
+    bool is_json = false;
+    int value = 0;
+
+    while ((value = next_option(command, argc, argv)) != -1) {
+        if (value == OPTION_INTERVAL)
+            interval_ms = take_interval("--interval");
+        else
+            is_json = true;
+    }
+    const char *dir = take_directory(argc, argv);
+    return finish_output(show_live(dir, interval_ms, is_json));
+}
+
+const struct command top_command = {
+    .name = "top",
+    .summary = "show what its writer does: rates and latencies, again and again",
+    .about = about,
+    .options = option_rows,
+    .notes = notes,
+    .run = top_run,
+};

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Shows a log while another process writes it: twinlog stat --live and --prometheus. */
+/* Shows a log while another process writes it: twinlog top, stat --live and --prometheus. */
 #ifndef TOOLS_LIVE_H
 #define TOOLS_LIVE_H
 
 #include <stdbool.h>
 #include <stdint.h>
+
+#define DEFAULT_INTERVAL_MS 1000u
 
 /* The argument of the option that next_option() just returned: seconds, with decimals. Returns
  * milliseconds. */

@@ -9,9 +9,9 @@
 #include <unistd.h>
 
 const struct command *const commands[] = {
-    &append_command,  &cat_command,   &stat_command,   &verify_command, &trim_command,    &reset_command,
-    &cursors_command, &meta_command,  &backup_command, &repair_command, &archive_command, &restore_command,
-    &bench_command,   &probe_command, &sink_command,   &ship_command,   &receive_command,
+    &append_command,  &cat_command,     &stat_command,  &top_command,    &verify_command, &trim_command,
+    &reset_command,   &cursors_command, &meta_command,  &backup_command, &repair_command, &archive_command,
+    &restore_command, &bench_command,   &probe_command, &sink_command,   &ship_command,   &receive_command,
 };
 const size_t command_count = sizeof(commands) / sizeof(commands[0]);
 

@@ -2,8 +2,8 @@
 /*
  * twinlog stat --prometheus: prints metrics in the text exposition format, version 0.0.4.
  *
- * Beside a writer: its counters and durations, from a copy that it is asked for. A writer that commits nothing does
- * not answer: then they are those of its last answer, or 0 before the first one, so that they only grow. Without a writer
+ * Beside a writer: its counters and durations, from a copy that it is asked for. A writer that commits nothing, or is
+ * poisoned, does not answer: then they are those of its last answer, or 0 before the first one, so that they only grow. Without a writer
  * they are 0, which Prometheus takes for the restart that it is. So series do not vanish. Beside a writer that never
  * answers, as one in the mapped mode, there are no counters.
  */
@@ -110,13 +110,14 @@ static void print_files(bool has_writer, const struct twinlog_stat *stat)
     print_value("twinlog_last_lsn", "gauge", "Newest record.", stat->last_lsn);
     print_value("twinlog_durable_lsn", "gauge", "Newest record that is known to be durable.",
                 stat->durable_lsn);
+    print_value("twinlog_poisoned", "gauge", "1 after a write or sync of the writer has failed.",
+                stat->poison < 0);
 }
 
 static void print_counters(const struct twinlog_stat *stat)
 {
     print_value("twinlog_written_lsn", "gauge", "Newest record that survives the process.",
                 stat->written_lsn);
-    print_value("twinlog_poisoned", "gauge", "1 after a write or sync has failed.", stat->poison < 0);
     print_value("twinlog_requests_in_flight", "gauge", "Requests submitted and not completed.",
                 stat->requests);
     print_value("twinlog_appends_total", "counter", "Records accepted.", stat->appends);
@@ -175,6 +176,7 @@ static int look_at_files(struct twinlog_stat *stat, bool *ret_has_writer)
     if (error)
         return fail("look at the log", directory, error, &inspection.report, NULL);
     *ret_has_writer = inspection.has_writer;
+    stat->poison = inspection.poison;
     stat->epoch = inspection.epoch;
     stat->segments = inspection.segments;
     stat->spare_segments = inspection.spare_segments;
@@ -213,7 +215,8 @@ int show_prometheus(const char *dir)
         return status;
     print_files(has_writer, &stat);
     print_newest();
-    if (error == 0 || error == -ETIMEDOUT || error == -ESRCH) {
+    const bool is_timed = stat.mode == TWINLOG_MODE_DURABLE; /* as far as the writer has answered */
+    if (error == 0 || error == -ETIMEDOUT || error == -ESRCH || (error == TWINLOG_EPOISONED && is_timed)) {
         print_value(
             "twinlog_counters_up", "gauge",
             "1 if the counters below are of now; 0 if they are of the writer's last answer, or there is none.",

@@ -34,7 +34,7 @@ static const struct option_row option_rows[] = {
     { OPTION_ALL, "all", NULL, "every segment; else the first 4 and the last 16 of many" },
     { OPTION_JSON, "json", NULL, "one JSON object, with every segment, cursor and value" },
     { OPTION_LIVE, "live", NULL,
-      "instead, what the process that writes it does: rates and latencies, again and again until it "
+      "instead, as 'twinlog top': what the process that writes it does, rates and latencies, again and again until it "
       "is interrupted. A screen on a terminal, else lines; with --json a JSON object each" },
     { OPTION_INTERVAL, "interval", "S", "seconds between two of them (default 1), decimals allowed" },
     { OPTION_PROMETHEUS, "prometheus", NULL,
@@ -129,6 +129,8 @@ static void format_log_id(char ret_text[33], const struct twinlog_inspection *in
 
 static const char *describe_end(const struct twinlog_inspection *inspection)
 {
+    if (inspection->poison < 0)
+        return "POISONED: a write or sync has failed, and its writer refuses records until it opens the log again";
     if (inspection->has_writer)
         return "a process is writing it";
     switch (inspection->report.finding) {
@@ -342,6 +344,7 @@ static int print_json(const struct overview *overview)
     json_boolean("has_writer", inspection->has_writer);
     if (inspection->has_writer)
         json_text("mode", mode_name(inspection->mode));
+    json_signed("poison", inspection->poison);
     json_report("report", &inspection->report);
     int error = overview->log ? json_parts(overview) : 0;
     json_end_object();
@@ -421,7 +424,8 @@ static int stat_run(const struct command *command, int argc, char **argv)
     check_choice(&choice);
     const char *dir = take_directory(argc, argv);
     if (choice.is_live)
-        status = show_live(dir, choice.interval_ms ? choice.interval_ms : 1000, choice.is_json);
+        status =
+            show_live(dir, choice.interval_ms ? choice.interval_ms : DEFAULT_INTERVAL_MS, choice.is_json);
     else if (choice.is_prometheus)
         status = show_prometheus(dir);
     else

@@ -348,6 +348,9 @@ end_live()
 series() { grep -o '^twinlog_[a-z_]*' "$1" | sort -u; }
 idle_scrape() { "$twinlog" stat watched --prometheus >out && grep -q '^twinlog_counters_up.* 0$' out; }
 
+# poison LOG: its page says that a write of its live writer has failed, with EIO (docs/format.md).
+poison() { printf '\373\377\377\377' | dd of="$1/writer.lock" bs=1 seek=76 conv=notrunc status=none; }
+
 test_stat_live()
 {
     subject='stat --live'
@@ -368,7 +371,7 @@ test_stat_live()
     "$twinlog" stat watched --live --json --interval 0.05 >live.json 2>live.err &
     live=$!
     got=0
-    write_until live.json 3 '"is_idle":false,.*"appends_per_second":[1-9]' || got=1
+    write_until live.json 3 '"is_idle":false,.*"appends_per_second":[1-9].*"write":\{"count":[1-9]' || got=1
     count "stat --live --json prints objects" "$got"
     end_live TERM
     says "with rates" live.json '"has_writer":true,"is_idle":false,.*"appends_per_second":[1-9]'
@@ -409,6 +412,30 @@ test_stat_live()
     wait_until 'grep -q "\"newest_lsn\":$lsn,.*\"durable_lsn\":$lsn,\"" live.json'
     count "and sees the next one" $?
     end_live TERM
+
+    "$twinlog" top watched --json --interval 0.05 >live.json 2>live.err &
+    live=$!
+    wait_until live_lines live.json 1
+    count "top is another word for it" $?
+    poison watched
+    wait_until 'grep -q "\"is_idle\":false,.*\"poison\":-5,.*\"appends\":[1-9]" live.json'
+    count "and sees that the writer is poisoned" $?
+    end_live TERM
+    count "and ends in good order" "$got"
+    rm live.lines
+    "$twinlog" top watched --interval 0.05 >live.lines 2>live.err &
+    live=$!
+    wait_until live_lines live.lines 1
+    count "on a line" $?
+    end_live TERM
+    says "in words" live.lines '^watched: POISONED: a write or sync has failed, .* LSN [0-9]+, '
+    status "stat --prometheus beside a poisoned writer" 0 "$twinlog" stat watched --prometheus
+    says "says so" out '^twinlog_poisoned\{dir="watched"\} 1$'
+    series out >series.poisoned
+    same "with the same series" series.busy series.poisoned
+    check_exposition out
+    status "stat beside it" 0 "$twinlog" stat watched
+    says "says so in words" out '^status +POISONED: '
     stop_writer KILL
 
     rm live.lines
@@ -1228,6 +1255,7 @@ test_mapped_killed()
     says "says why not" err 'mapped mode'
     status "stat --prometheus beside it" 0 "$twinlog" stat alive --prometheus
     says "has what the files tell" out '^twinlog_last_lsn\{dir="alive"\} 3$'
+    says "and that nothing has failed" out '^twinlog_poisoned\{dir="alive"\} 0$'
     count "and no counters, which it does not have" "$(grep -c _total out)"
     status "verify beside it" 0 "$twinlog" verify alive
     stop_writer KILL
