@@ -84,7 +84,9 @@ static const char *advice_for(int error)
     case -ENOENT:
         return "There is no log there. Check the path; 'twinlog append DIR' creates a log.";
     case -ENOTDIR:
-        return "A log is a directory: check the path.";
+        return "A log is a directory: check the path. For plain files there is 'twinlog sink FILE'.";
+    case -EISDIR:
+        return "Name the file in it, as DIR/NAME; for a log there are 'twinlog append DIR' and 'twinlog cat DIR'.";
     case -ENOTEMPTY:
         return "It holds other files but no log: name a new or an empty directory.";
     case -EACCES:

@@ -160,6 +160,14 @@ static const char *advice_for(int error)
     }
 }
 
+/* The library only says that it is no regular file. */
+static bool is_directory(const char *path)
+{
+    struct stat status;
+
+    return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
 /* ---- reading ---------------------------------------------------------------------------------- */
 
 /* Bytes that wait in standard input to be read; 0 if it is a regular file. */
@@ -287,6 +295,8 @@ static int pour_into(struct pour *pour, const struct twinlog_sink_options *optio
     if (buffer_init(&pour->input) < 0)
         return fail_start(-ENOMEM);
     int error = twinlog_sink_open(pour->path, options, &pour->sink);
+    if (error == -ENOTSUP && is_directory(pour->path))
+        error = -EISDIR;
     if (error)
         return fail("open", pour->path, error, NULL, advice_for(error));
     error = pour_all(pour, &read_error);

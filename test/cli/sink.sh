@@ -392,7 +392,12 @@ test_places()
     mkdir directory
     mkfifo fifo
     ln -s /dev/full link
-    for target in directory fifo /dev/null /dev/full link; do
+    status "sink to a directory" 1 timeout 120 "$twinlog" sink directory <in
+    says "says that it is one" err "'directory': Is a directory"
+    says "and what to name instead" err 'Name the file in it, as DIR/NAME'
+    status "sink --cat of a directory" 1 "$twinlog" sink --cat directory
+    says "says the same" err 'Name the file in it, as DIR/NAME'
+    for target in fifo /dev/null /dev/full link; do
         status "sink to $target" 1 timeout 120 "$twinlog" sink "$target" <in
         says "says what it takes" err 'regular file'
         count "and makes nothing beside it" "$(find . /dev -maxdepth 1 -name ".$(basename "$target").*sink" | wc -l)"
