@@ -73,7 +73,7 @@ header_alone()
 {
     header_program >"$scratch/header.c"
     cp "$scratch/header.c" "$scratch/header.cc"
-    for compiler in 'gcc -std=c11' 'clang -std=c11' 'g++ -std=c++17' 'clang++ -std=c++17'; do
+    for compiler in 'gcc -std=c11' 'gcc -std=c17' 'clang -std=c11' 'clang -std=c17' 'g++ -std=c++17' 'clang++ -std=c++17'; do
         command -v "${compiler%% *}" >/dev/null || { echo "SKIP tidy: the header with ${compiler%% *}, which is not here" >&2; continue; }
         case $compiler in *++\ *) source=header.cc ;; *) source=header.c ;; esac
         $compiler -fsyntax-only -pedantic -Wall -Wextra -Werror -Iinclude "$scratch/$source" >"$scratch/errors" 2>&1 ||
