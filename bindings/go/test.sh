@@ -8,8 +8,11 @@ go version 2>/dev/null | grep -qE 'go1\.(1[89]|[2-9][0-9])' || { echo "SKIP bind
 place=$(mktemp -d "$build/bindings-go.XXXXXX")
 trap 'rm -rf "$place"' EXIT
 export TMPDIR="$place" GOPROXY=off GOFLAGS=-mod=readonly GOTOOLCHAIN=local GOCACHE="${GOCACHE:-$build/go-cache}" GOPATH="$place/go"
-include=$(realpath ../../include)
-export CGO_CFLAGS="-I$include" CGO_LDFLAGS="-L$build -Wl,-rpath,$build"
+# As an installed library says it.
+printf 'Name: twinlog\nDescription: the library in the build\nVersion: 0\nCflags: -I%s\nLibs: -L%s -ltwinlog\n' \
+    "$(realpath ../../include)" "$build" >"$place/twinlog.pc"
+export PKG_CONFIG_PATH="$place" CGO_LDFLAGS="-Wl,-rpath,$build"
+unset CGO_CFLAGS
 unformatted=$(gofmt -l .)
 [ -z "$unformatted" ] || { echo "gofmt would change $unformatted"; exit 1; }
 go vet ./...

@@ -12,7 +12,7 @@
 package twinlog
 
 /*
-#cgo LDFLAGS: -ltwinlog
+#cgo pkg-config: twinlog
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
