@@ -18,6 +18,7 @@
 
 #include "compare.h"
 #include "contender.h"
+#include "disk_sleep.h"
 #include "promise.h"
 #include "report.h"
 
@@ -27,6 +28,7 @@
 #define DEFAULT_ROUNDS 5
 #define DEFAULT_SECONDS 1.0
 #define DEFAULT_WARMUP 0.2
+#define MAX_DISK_SLEEP_US 1000000
 
 static const char usage[] =
     "Usage: twinlog-bench [options] [DIR]\n"
@@ -61,6 +63,8 @@ static const char usage[] =
     "  --rate N            appends a second, of all threads together, begun at fixed times whether or not\n"
     "                      earlier ones have returned, as far as there are threads; latency is counted from\n"
     "                      those times (default: each thread goes on when its append has returned)\n"
+    "  --delay US     each synced write sleeps first: DIR in memory is such a disk; twinlog:io=dsync,\n"
+    "                      raw and paces only\n"
     "  --rest S            pause before each turn, for a disk that is slow after gigabytes (default 0;\n"
     "                      5 in p6)\n"
     "\n"
@@ -97,6 +101,7 @@ struct settings {
     struct limits limits; /* warmup_seconds < 0: not given */
     unsigned rounds;
     double rest_seconds; /* < 0: not given */
+    uint64_t disk_sleep_us;
     struct twinlog_setup twinlog;
     bool has_twinlog_options;
     bool is_comparing_runs;
@@ -444,6 +449,7 @@ enum option_key {
     OPTION_WARMUP,
     OPTION_ROUNDS,
     OPTION_RATE,
+    OPTION_DISK_SLEEP,
     OPTION_REST,
     OPTION_MEMORY,
     OPTION_TWINLOG,
@@ -469,6 +475,7 @@ static const struct option options[] = {
     { "warmup", required_argument, NULL, OPTION_WARMUP },
     { "rounds", required_argument, NULL, OPTION_ROUNDS },
     { "rate", required_argument, NULL, OPTION_RATE },
+    { "delay", required_argument, NULL, OPTION_DISK_SLEEP },
     { "rest", required_argument, NULL, OPTION_REST },
     { "memory", no_argument, NULL, OPTION_MEMORY },
     { "io", required_argument, NULL, OPTION_TWINLOG },
@@ -556,6 +563,8 @@ static bool take_option(int option, const char *name, const char *value, struct 
         return parse_rounds(value, &settings->rounds);
     case OPTION_RATE:
         return parse_rate(value, &settings->limits.rate);
+    case OPTION_DISK_SLEEP:
+        return bytes_parse(value, &settings->disk_sleep_us) && settings->disk_sleep_us <= MAX_DISK_SLEEP_US;
     case OPTION_REST:
         return parse_seconds(value, &settings->rest_seconds);
     case OPTION_MEMORY:
@@ -633,6 +642,13 @@ static void check_studies(const struct settings *settings)
     }
 }
 
+/* True if its synced writes are calls of pwritev2() with RWF_DSYNC. */
+static bool writes_by_call(const struct contender *contender)
+{
+    return contender->peer == &peer_twinlog ? contender->twinlog.io == TWINLOG_IO_DSYNC
+                                            : contender->peer->is_bound || contender->peer == &peer_raw;
+}
+
 /* Fills in what a comparison was not told, and rejects what it could not run. */
 static void check_comparison(struct settings *settings)
 {
@@ -646,6 +662,9 @@ static void check_comparison(struct settings *settings)
     if (!contenders_parse(settings->peers, &settings->twinlog, false, contenders, &contender_count) ||
         !parse_workloads(settings->threads, settings->size, workloads, &workload_count))
         wrong_usage(NULL);
+    for (size_t i = 0; i < contender_count && settings->disk_sleep_us > 0; i++)
+        if (!writes_by_call(&contenders[i]))
+            wrong_usage("--delay slows only twinlog with io=dsync, raw and the paces");
     bool is_known = !settings->baseline;
     for (size_t i = 0; i < contender_count; i++)
         is_known |= settings->baseline && strcmp(settings->baseline, contenders[i].label) == 0;
@@ -689,6 +708,8 @@ static void parse_command_line(int argc, char **argv, struct settings *settings)
         settings->dir = argv[optind];
     if (settings->scenarios && (settings->peers || settings->threads || settings->size || settings->baseline))
         wrong_usage("a scenario has its own --peers, --threads, --size and --baseline");
+    if (settings->scenarios && settings->disk_sleep_us > 0)
+        wrong_usage("--delay is for no scenario");
     if (!settings->scenarios) {
         check_comparison(settings);
         return;
@@ -748,6 +769,7 @@ int main(int argc, char **argv)
         return compare_runs(argv[2], argv[3]) ? 0 : 1;
     join_command(argc, argv, command, sizeof(command));
     run.settings = &settings;
+    disk_sleep_set(settings.disk_sleep_us * 1000);
     run.report.command = command;
     run.report.note = settings.note;
     run.report.series = run.series;

@@ -32,6 +32,9 @@ refuses 'has its own --peers' --scenario p1 --size 128
 refuses 'p5 takes no --rate' --scenario p1,p5 --rate 100
 refuses 'seek takes no --rate, --memory, or option' --scenario seek --io dsync
 refuses 'makes no sense' --rate 0
+refuses 'slows only' --delay 100 --peers twinlog
+refuses 'slows only' --delay 100 --io dsync --peers twinlog,naive
+refuses 'for no scenario' --delay 100 --scenario p1
 refuses 'no such scenario' --scenario p99
 refuses 'two files and no other option' --compare old.json
 refuses 'two files and no other option' --compare --rounds 3 old.json new.json
@@ -52,6 +55,13 @@ took_ms=$((($(date +%s%N) - began) / 1000000))
 for figure in '"wanted_rate": 20' '"appends": 20' '"user_us_per_append": [0-9]' '"switches_per_append": [0-9]'; do
     grep -q "$figure" "$scratch/open.json" || fail "not in the JSON: $figure"
 done
+
+# Two synced writes of a disk that sleeps for 0.2 seconds; opening the log has more.
+began=$(date +%s%N)
+"$bench" --peers twinlog:io=dsync:fresh --delay 200000 --threads 1 --count 2 --warmup 0 --rounds 1 "$scratch" \
+    >"$scratch/output" 2>&1 || fail "a disk that sleeps fails: $(cat "$scratch/output")"
+took_ms=$((($(date +%s%N) - began) / 1000000))
+[ "$took_ms" -ge 400 ] || fail "a disk does not sleep: $took_ms ms"
 
 [ "$failures" = 0 ] && echo "twinlog-bench refuses what it does not do, keeps its rate, and compares"
 exit "$((failures > 0))"
