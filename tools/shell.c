@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #define LONGEST_WAIT_MS 50u /* between two looks at the command */
+#define PATH_VARIABLE "TWINLOG_PATH"
 
 void check_shell(const char *command)
 {
@@ -41,18 +42,14 @@ void check_shell(const char *command)
         usage_error("--command: %%p (the path of the file) or %%f (its name) is missing");
 }
 
+/* A path with other characters is never text for a shell, also where the user has put %p between quotes: there it is
+ * a wrong path at worst. A shell that the command starts has the variable, too. */
 static void put_path(FILE *out, const char *path)
 {
     static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/._-+,:@=";
+    const bool is_plain = path[strspn(path, plain)] == '\0';
 
-    if (path[strspn(path, plain)] == '\0') {
-        fputs(path, out);
-        return;
-    }
-    putc('\'', out);
-    for (; *path; path++)
-        fputs(*path == '\'' ? "'\\''" : (char[2]){ *path, '\0' }, out);
-    putc('\'', out);
+    fprintf(out, "%s%s", path[0] == '-' ? "./" : "", is_plain ? path : "\"$" PATH_VARIABLE "\"");
 }
 
 static char *fill_in(const char *command, const char *path, const char *name)
@@ -116,8 +113,10 @@ int run_shell(const char *command, const char *path, const char *name)
     char *text = fill_in(command, path, name);
     pid_t parent = getpid();
 
-    if (!text)
+    if (!text || setenv(PATH_VARIABLE, path, 1) < 0) {
+        free(text);
         return -ENOMEM;
+    }
     signal(SIGCHLD,
            SIG_DFL); /* a parent that ignores it hands that down, and the exit status would be lost */
     pid_t pid = fork();

@@ -89,6 +89,20 @@ test_keep()
     mkdir "a place" "a place/it's"
     status "a path that the shell would take apart" 0 "$twinlog" restore "a place/it's/log" --command "$fetch"
     status "and its archive" 0 "$twinlog" archive "a place/it's/log" --command "test -s %p && echo 100%% %f >/dev/null"
+    # Where %p is between quotes, too, no name of a directory is text for the shell.
+    evil='$(touch ran) `touch ran`'"'; touch ran; '"
+    mkdir -- "$evil" -dash
+    cp -r journal "$evil/log" && cp -r journal ./-dash/log && rm -r ./-dash/log/archive
+    for command in 'test -s %p && : %f' 'test -s "%p" && : %f' "test -s '%p' && : %f" "sh -c 'test -s %p' && : %f"; do
+        rm -r "$evil/log/archive"
+        "$twinlog" archive "$evil/log" --command "$command" >out 2>err
+    done
+    [ "$("$twinlog" archive "$evil/log" --status --json | sed -E 's/.*"segments":([0-9]+).*/\1/')" = "$segments" ]
+    count "a shell that the command starts has the path" $?
+    [ ! -e ran ]
+    count "the name of a directory is not run" $?
+    status "a path that begins with a dash" 0 "$twinlog" archive --command "cat %p >/dev/null && : %f" -- -dash/log
+    rm -r "./$evil" ./-dash
     status "a copy of the log" 0 "$twinlog" backup journal --output copy
     [ ! -e copy/archive ]
     count "begins an archive of its own" $?
