@@ -31,15 +31,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FARTHEST_PROBE 64u /* files behind the last one that are asked for, to notice a gap */
+/* Files behind the last one that are asked for, to notice a gap: each of the first ones, then some. */
+#define NEAR_PROBES 8u
+#define FARTHEST_PROBE 64u
 
 static const char about[] =
     "Usage: twinlog restore DIR --command 'COMMAND' [options]\n"
     "\n"
     "Makes DIR a log of what 'twinlog archive' has kept. The command gets each file back: %f\n"
     "is its name in the archive, %p the path to copy it to. DIR must not exist, or be empty.\n"
-    "Every record is checked; a file that is missing between others, of another log, or\n"
-    "damaged ends the restore, and there is no log then.\n";
+    "Every record is checked; a file that is of another log, or damaged, or up to eight that\n"
+    "are missing between others end the restore, and there is no log then.\n";
 
 static const struct option_row option_rows[] = {
     { OPTION_COMMAND, "command", "COMMAND",
@@ -58,7 +60,7 @@ static const char notes[] =
     "values are not in an archive. The new log has an identity of its own: archive it anew.\n"
     "\n"
     "A command that ends with 1 to 125 says that there is no such file; the restore ends with\n"
-    "the file before it. Any other status is a failure.\n"
+    "the file before it. Any other status is a failure, and so is a part of the file at %p.\n"
     "\n"
     "Exit status: 0 DIR is whole and durable; 1 an operation failed; 2 wrong usage; 3 the\n"
     "archive is damaged, has a hole, or does not reach the point.\n"
@@ -156,7 +158,8 @@ static int make_staging(const struct restore *restore)
 
 /* ---- the files ---------------------------------------------------------------------------------- */
 
-/* 1 = it is there; 0 = the archive does not have it; negative: failed, and said so. */
+/* 1 = it is there; 0 = the archive does not have it; negative: failed, and said so. A command that fails behind the
+ * first bytes, as on a full disk, has found the file. */
 static int fetch(const struct restore *restore, const char *name, const char *path)
 {
     char words[SHELL_TEXT_BYTES];
@@ -171,11 +174,12 @@ static int fetch(const struct restore *restore, const char *name, const char *pa
         complain("the command for %s ended with status 0, but made no file '%s'", name, path);
         return -1;
     }
+    bool is_part = lstat(path, &stat) == 0 && S_ISREG(stat.st_mode) && stat.st_size > 0;
     unlink(path);
-    if (result > 0 && result <= 125)
+    if (result > 0 && result <= 125 && !is_part)
         return 0;
     describe_shell(words, result);
-    complain("the command for %s %s", name, words);
+    complain("the command for %s %s%s", name, words, is_part ? ", and left a part of the file" : "");
     return -1;
 }
 
@@ -222,13 +226,13 @@ static int fetch_number(const struct restore *restore, uint64_t number, char nam
     return fetch(restore, name, path);
 }
 
-/* A file behind the end tells a gap from the end. */
+/* A file behind the end tells a gap from the end: always, if the gap is no longer than NEAR_PROBES files. */
 static int check_end(const struct restore *restore)
 {
     char name[ARCHIVE_FILE_BYTES];
     char path[PATH_MAX];
 
-    for (uint64_t ahead = 1; ahead <= FARTHEST_PROBE; ahead *= 2) {
+    for (uint64_t ahead = 1; ahead <= FARTHEST_PROBE; ahead += ahead < NEAR_PROBES ? 1 : ahead) {
         int found = fetch_number(restore, restore->count + 1 + ahead, name, path);
         if (found < 0)
             return STATUS_FAILED;

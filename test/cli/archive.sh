@@ -220,6 +220,15 @@ test_lies()
     rm "$(nth 1)"
     refuses "the first one is gone" 'has a hole'
     rm -rf kept && cp -r sound kept
+    for _ in 1 2 3; do rm "$(find kept -name '*.twl' | sort | tail -n 2 | head -n 1)"; done
+    refuses "the three in front of the newest one are gone" 'has a hole'
+    rm -rf kept && cp -r sound kept
+    status "a command that fails in the middle of a file" 1 "$twinlog" restore restored --command \
+        "case %f in *0[4-9a-f].twl) head -c 30000 $place/kept/%f >%p; exit 1;; *) cp $place/kept/%f %p;; esac"
+    says "has not come to the end" err 'ended with status 1, and left a part of the file'
+    [ ! -e restored ]
+    count "there is no log" $?
+    rm -rf kept && cp -r sound kept
     rm "$newest"
     status "the newest one is gone" 0 "$twinlog" restore restored --command "$fetch"
     echo nonsense >kept/twinlog.archive
