@@ -86,8 +86,9 @@ struct archive {
     struct twinlog_consumer *consumer; /* keeps others out */
     struct twinlog *log;               /* for the cursor */
     struct archive_state state;
-    char folder[PATH_MAX];    /* "archive" in the log's directory */
-    char next_path[PATH_MAX]; /* the second name of the segment that is handed over */
+    int folder;               /* "archive" in the log's directory */
+    char next_name[32];       /* in there: the second name of the segment that is handed over */
+    char next_path[PATH_MAX]; /* the same for the command */
 
     /* Of the last list. */
     struct twinlog_segment *segments; /* those that make the log */
@@ -217,16 +218,28 @@ static int give_name(struct archive *archive, const struct twinlog_segment *segm
         return fail_hole(archive, &file);
     if (fsync(fd) < 0)
         return fail("sync a segment of", archive->dir, -errno, NULL, NULL);
-    if (link(path, archive->next_path) < 0)
+    if (linkat(AT_FDCWD, path, archive->folder, archive->next_name, 0) < 0)
         return errno == ENOENT ? STEP_AGAIN
                                : fail("link a segment of", archive->dir, -errno, NULL,
                                       "The file system must have hard links, and the files be this user's.");
-    if (fstat(fd, &held) < 0 || stat(archive->next_path, &named) < 0 || held.st_ino != named.st_ino) {
-        unlink(archive->next_path);
+    if (fstat(fd, &held) < 0 ||
+        fstatat(archive->folder, archive->next_name, &named, AT_SYMLINK_NOFOLLOW) < 0 ||
+        held.st_ino != named.st_ino) {
+        unlinkat(archive->folder, archive->next_name, 0);
         return STEP_AGAIN;
     }
-    error = sync_directory(archive->folder);
-    return error ? fail("sync the directory", archive->folder, error, NULL, NULL) : STATUS_FINE;
+    return STATUS_FINE;
+}
+
+static int set_next_name(struct archive *archive, const char *name)
+{
+    char place[sizeof("archive/") + sizeof(archive->next_name)];
+
+    if (strlen(name) >= sizeof(archive->next_name))
+        return -ENAMETOOLONG;
+    snprintf(archive->next_name, sizeof(archive->next_name), "%s", name);
+    snprintf(place, sizeof(place), "archive/%s", archive->next_name);
+    return archive_path(archive->next_path, archive->dir, place);
 }
 
 static int name_next(struct archive *archive, const struct twinlog_segment *segment)
@@ -235,10 +248,10 @@ static int name_next(struct archive *archive, const struct twinlog_segment *segm
     char name[32];
 
     snprintf(name, sizeof(name), NEXT_PREFIX "%016" PRIx64, segment->sequence);
-    int error = archive_path(archive->next_path, archive->folder, name);
+    int error = set_next_name(archive, name);
     if (error == 0)
         error = archive_path(path, archive->dir, segment->file);
-    int fd = error ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+    int fd = error ? -1 : open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0 && !error && errno == ENOENT)
         return STEP_AGAIN;
     if (fd < 0)
@@ -256,7 +269,7 @@ static int fail_command(struct archive *archive, const char *name, int result)
     archive->state.failures++;
     archive->state.failed_ns = now_ns();
     complain("the command for %s %s", name, archive->state.failure);
-    int error = save_archive_state(archive->dir, &archive->state);
+    int error = save_archive_state(archive->folder, &archive->state);
     return error ? fail("save the status of the archive of", archive->dir, error, NULL, NULL) : STATUS_FAILED;
 }
 
@@ -275,7 +288,7 @@ static int hand_identity(struct archive *archive)
 
     int error = archive_path(path, archive->dir, "archive/identity");
     if (error == 0)
-        error = write_archive_identity(path, &archive->state);
+        error = write_archive_identity(archive->folder, &archive->state);
     if (error)
         return fail("write the identity of the archive of", archive->dir, error, NULL, NULL);
     return hand_over(archive, path, ARCHIVE_IDENTITY_FILE);
@@ -299,7 +312,7 @@ static int keep_next(struct archive *archive, const struct segment_file *file)
     archive->state.failures = 0;
     archive->state.failed_ns = 0;
     archive->state.failure[0] = '\0';
-    int error = save_archive_state(archive->dir, &archive->state);
+    int error = save_archive_state(archive->folder, &archive->state);
     if (error) {
         archive->state = before; /* so the segment is handed over again */
         return fail("save the status of the archive of", archive->dir, error, NULL, NULL);
@@ -309,27 +322,29 @@ static int keep_next(struct archive *archive, const struct segment_file *file)
 }
 
 /* Hands over the segment with this second name, unless the status says that it is kept: then the file may be another
- * segment by now. */
+ * segment by now. The name is made durable first: a killed archiver may have left one that is not. */
 static int finish_named(struct archive *archive, const char *name)
 {
     uint64_t sequence = strtoull(name + strlen(NEXT_PREFIX), NULL, 16);
     struct segment_file file;
     int status = STATUS_FINE;
 
-    int error = archive_path(archive->next_path, archive->folder, name);
+    int error = set_next_name(archive, name);
     if (error == 0 && sequence > archive->state.sequence) {
-        int fd = open(archive->next_path, O_RDONLY | O_CLOEXEC);
+        int fd = openat(archive->folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
         error = fd < 0 ? -errno : read_segment_file(fd, &file);
         if (fd >= 0)
             close(fd);
         if (error == 0 && (!file.is_sealed || file.sequence != sequence))
             error = TWINLOG_ECORRUPT;
+        if (error == 0 && fsync(archive->folder) < 0)
+            return fail("sync the second name of a segment of", archive->dir, -errno, NULL, NULL);
         if (error == 0)
             status = keep_next(archive, &file);
     }
     if (error)
         return fail("read", archive->next_path, error, NULL, NULL);
-    if (status == STATUS_FINE && unlink(archive->next_path) < 0)
+    if (status == STATUS_FINE && unlinkat(archive->folder, name, 0) < 0)
         return fail("remove", archive->next_path, -errno, NULL, NULL);
     return status;
 }
@@ -339,10 +354,15 @@ static int finish_next(struct archive *archive)
 {
     int status = STATUS_FINE;
     struct dirent *entry = NULL;
-    DIR *folder = opendir(archive->folder);
+    int fd = openat(archive->folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *folder = fd < 0 ? NULL : fdopendir(fd);
 
-    if (!folder)
-        return errno == ENOENT ? STATUS_FINE : fail("read", archive->folder, -errno, NULL, NULL);
+    if (!folder) {
+        status = fail("read the directory 'archive' of", archive->dir, -errno, NULL, NULL);
+        if (fd >= 0)
+            close(fd);
+        return status;
+    }
     while (status == STATUS_FINE && (entry = readdir(folder)))
         if (strncmp(entry->d_name, NEXT_PREFIX, strlen(NEXT_PREFIX)) == 0)
             status = finish_named(archive, entry->d_name);
@@ -439,9 +459,10 @@ static int open_archive(struct archive *archive)
     int status = open_beside_writer(archive->dir, &archive->log);
     if (status != STATUS_FINE)
         return status;
-    error = archive_path(archive->folder, archive->dir, "archive");
-    if (error == 0)
-        error = load_archive_state(archive->dir, &archive->state);
+    archive->folder = open_archive_folder(archive->dir, true);
+    if (archive->folder < 0)
+        return fail("open the directory 'archive' of", archive->dir, archive->folder, NULL, NULL);
+    error = load_archive_state(archive->folder, &archive->state);
     if (error == -ENOENT) {
         archive->state.sequence = UINT64_MAX; /* the status was removed: drops all names */
         status = finish_next(archive);
@@ -449,7 +470,7 @@ static int open_archive(struct archive *archive)
             return status;
         error = begin_archive_state(&archive->state);
         if (error == 0)
-            error = save_archive_state(archive->dir, &archive->state);
+            error = save_archive_state(archive->folder, &archive->state);
     }
     return error ? fail_state(archive->dir, error) : STATUS_FINE;
 }
@@ -460,10 +481,13 @@ static int run_archive(struct archive *archive)
 
     if (error)
         return fail_start(error);
+    archive->folder = -1;
     int status = open_archive(archive);
     if (status == STATUS_FINE)
         status = archive->is_follow ? follow(archive) : archive_all(archive);
     free(archive->segments);
+    if (archive->folder >= 0)
+        close(archive->folder);
     twinlog_consumer_close(archive->consumer);
     if (archive->log)
         status = close_log(archive->log, archive->dir, status);
@@ -513,7 +537,10 @@ static int show_status(const char *dir, bool is_json)
 {
     struct archive_state state;
 
-    int error = load_archive_state(dir, &state);
+    int folder = open_archive_folder(dir, false);
+    int error = folder < 0 ? folder : load_archive_state(folder, &state);
+    if (folder >= 0)
+        close(folder);
     if (error == -ENOENT)
         return fail("show the archive of", dir, error, NULL, "Nothing was archived yet.");
     if (error)

@@ -21,12 +21,40 @@ int archive_path(char ret_path[PATH_MAX], const char *dir, const char *name)
     return snprintf(ret_path, PATH_MAX, "%s/%s", dir, name) < PATH_MAX ? 0 : -ENAMETOOLONG;
 }
 
+int open_archive_folder(const char *dir, bool makes)
+{
+    char path[PATH_MAX];
+
+    int error = archive_path(path, dir, "archive");
+    if (error == 0 && makes && mkdir(path, 0777) == 0)
+        error = sync_directory(dir);
+    else if (error == 0 && makes && errno != EEXIST)
+        error = -errno;
+    if (error)
+        return error;
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
 int sync_directory(const char *path)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int error = fd < 0 || fsync(fd) < 0 ? -errno : 0;
 
     if (fd >= 0)
+        close(fd);
+    return error;
+}
+
+/* A new file of this name, instead of what has the name. */
+static int begin_file(int folder, const char *name, FILE **ret_file)
+{
+    if (unlinkat(folder, name, 0) < 0 && errno != ENOENT)
+        return -errno;
+    int fd = openat(folder, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    *ret_file = fd < 0 ? NULL : fdopen(fd, "w");
+    int error = *ret_file ? 0 : -errno;
+    if (error && fd >= 0)
         close(fd);
     return error;
 }
@@ -53,12 +81,13 @@ void name_archive_file(char ret_name[ARCHIVE_FILE_BYTES], const char *id, uint64
     snprintf(ret_name, ARCHIVE_FILE_BYTES, "%s-%016" PRIx64 ".twl", id, number);
 }
 
-int write_archive_identity(const char *path, const struct archive_state *state)
+int write_archive_identity(int folder, const struct archive_state *state)
 {
-    FILE *file = fopen(path, "we");
+    FILE *file = NULL;
 
-    if (!file)
-        return -errno;
+    int error = begin_file(folder, "identity", &file);
+    if (error)
+        return error;
     fprintf(file, "%s\n%s\n", title, state->id);
     return end_file(file);
 }
@@ -91,15 +120,30 @@ int begin_archive_state(struct archive_state *ret_state)
     return 0;
 }
 
-int load_archive_state(const char *dir, struct archive_state *ret_state)
+/* NULL and errno: there is none, or it is no plain file. */
+static FILE *open_status(int folder)
 {
-    char path[PATH_MAX];
-    struct archive_state state = { 0 };
+    struct stat stat;
+    int fd = openat(folder, "status", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    bool is_plain = fd >= 0 && fstat(fd, &stat) == 0 && S_ISREG(stat.st_mode);
+    FILE *file = is_plain ? fdopen(fd, "r") : NULL;
 
-    int error = archive_path(path, dir, "archive/status");
-    FILE *file = error ? NULL : fopen(path, "re");
+    if (fd >= 0 && !is_plain)
+        errno = ENOTSUP;
+    int saved_errno = errno;
+    if (fd >= 0 && !file)
+        close(fd);
+    errno = saved_errno;
+    return file;
+}
+
+int load_archive_state(int folder, struct archive_state *ret_state)
+{
+    struct archive_state state = { 0 };
+    FILE *file = open_status(folder);
+
     if (!file)
-        return error ? error : -errno;
+        return -errno;
     bool is_read = fscanf(file,
                           "twinlog archive 1 id %16s files %" SCNu64 " sequence %" SCNu64 " last_lsn %" SCNu64
                           " kept %" SCNd64 " failures %" SCNu64 " failed %" SCNd64 " failure: %127[^\n]",
@@ -112,38 +156,22 @@ int load_archive_state(const char *dir, struct archive_state *ret_state)
     return 0;
 }
 
-static int write_status(const char *path, const struct archive_state *state)
+int save_archive_state(int folder, const struct archive_state *state)
 {
-    FILE *file = fopen(path, "we");
+    FILE *file = NULL;
 
-    if (!file)
-        return -errno;
+    int error = begin_file(folder, "status.new", &file);
+    if (error)
+        return error;
     fprintf(file,
             "%s\nid %s\nfiles %" PRIu64 "\nsequence %" PRIu64 "\nlast_lsn %" PRIu64 "\nkept %" PRId64
             "\nfailures %" PRIu64 "\nfailed %" PRId64 "\nfailure: %s\n",
             title, state->id, state->files, state->sequence, state->last_lsn, state->kept_ns, state->failures,
             state->failed_ns, state->failure);
-    return end_file(file);
-}
-
-int save_archive_state(const char *dir, const struct archive_state *state)
-{
-    char folder[PATH_MAX];
-    char path[PATH_MAX];
-    char new_path[PATH_MAX];
-
-    int error = archive_path(new_path, dir, "archive/status.new");
-    if (error)
-        return error;
-    archive_path(folder, dir, "archive");
-    archive_path(path, dir, "archive/status");
-    if (mkdir(folder, 0777) == 0)
-        error = sync_directory(dir);
-    else if (errno != EEXIST)
-        return -errno;
-    if (error == 0)
-        error = write_status(new_path, state);
-    if (error == 0 && rename(new_path, path) < 0)
+    error = end_file(file);
+    if (error == 0 && renameat(folder, "status.new", folder, "status") < 0)
         error = -errno;
-    return error ? error : sync_directory(folder);
+    if (error == 0 && fsync(folder) < 0)
+        error = -errno;
+    return error;
 }

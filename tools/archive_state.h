@@ -37,18 +37,21 @@ struct archive_state {
 /* Path of a file of the log's directory `dir`; -ENAMETOOLONG. */
 int archive_path(char ret_path[PATH_MAX], const char *dir, const char *name);
 
-/* -ENOENT: nothing was archived yet; TWINLOG_ECORRUPT: it cannot be read. */
-int load_archive_state(const char *dir, struct archive_state *ret_state);
-/* Durable on return. Makes the directory "archive" where there is none. */
-int save_archive_state(const char *dir, const struct archive_state *state);
+/* A descriptor of the directory "archive" in `dir`, or -errno. Makes the directory, durably, if `makes`. The log may be
+ * another user's: this follows no link, and neither do those below, which take the descriptor. */
+int open_archive_folder(const char *dir, bool makes);
 
+/* -ENOENT: nothing was archived yet; TWINLOG_ECORRUPT: it cannot be read. */
+int load_archive_state(int folder, struct archive_state *ret_state);
+/* Durable on return. */
+int save_archive_state(int folder, const struct archive_state *state);
 /* A new identity, and nothing kept. */
 int begin_archive_state(struct archive_state *ret_state);
 
 bool is_archive_id(const char *text);
 void name_archive_file(char ret_name[ARCHIVE_FILE_BYTES], const char *id, uint64_t number);
 
-int write_archive_identity(const char *path, const struct archive_state *state);
+int write_archive_identity(int folder, const struct archive_state *state);
 /* -ENOENT, TWINLOG_ECORRUPT */
 int read_archive_identity(const char *path, char ret_id[ARCHIVE_ID_BYTES]);
 

@@ -279,7 +279,19 @@ test_kill()
     [ ! -e handed ] && [ ! -e journal/archive/next-0000000000000001 ]
     count "goes, and nothing is handed over" $?
     restores_to "$(archived last_lsn)"
-    fill journal 15001 40000
+    # A killed archiver may leave a second name that is not durable: the next one syncs it before the command keeps the file.
+    fill journal 15001 20000
+    next=$(printf %016x $(($(sed -n 's/^sequence //p' journal/archive/status) + 1)))
+    ln "journal/$next.twl" "journal/archive/next-$next"
+    if strace -o strace.out true 2>/dev/null; then
+        status "a second name that was left" 0 strace -f -y -e trace=fsync,execve -o strace.out "$twinlog" archive \
+            journal --command "$keep"
+        sed '/execve("\/bin\/sh"/q' strace.out | grep -q 'fsync([0-9]*<.*/journal/archive>'
+        count "is synced before the file is handed over" $?
+    else
+        skip "a second name that was left" "no strace"
+    fi
+    fill journal 20001 40000
     for delay in 0.01 0.03 0.05 0.02 0.08 0.04; do
         "$twinlog" archive journal --follow --command "$keep" >out 2>err &
         archiver=$!
@@ -335,11 +347,39 @@ test_truncate()
     says "is told" err 'were removed before they were archived'
 }
 
+# The log may be another user's: the directory "archive" leads nowhere else.
+test_links()
+{
+    forget
+    fill journal 1 9000
+    mkdir elsewhere
+    echo precious >elsewhere/next-precious
+    ln -s ../elsewhere journal/archive
+    status "a link in the place of the directory" 1 "$twinlog" archive journal --command "$keep"
+    status "is not followed by --status" 1 "$twinlog" archive journal --status
+    [ "$(ls elsewhere)" = next-precious ]
+    count "nothing is made or removed elsewhere" $?
+    rm journal/archive
+    mkdir journal/archive
+    ln -s ../../elsewhere/next-precious journal/archive/status.new
+    ln -s ../../elsewhere/next-precious journal/archive/identity
+    status "links in the place of its files" 0 "$twinlog" archive journal --command "$keep"
+    [ "$(cat elsewhere/next-precious)" = precious ]
+    count "are replaced" $?
+    restores_to "$(archived last_lsn)"
+    rm journal/archive/status
+    mkfifo journal/archive/status
+    status "a pipe" 1 timeout -s KILL 60 "$twinlog" archive journal --command "$keep"
+    status "is not waited for" 1 timeout -s KILL 60 "$twinlog" archive journal --status
+    rm -r elsewhere
+}
+
 test_keep
 test_points
 test_fail
 test_lies
 test_kill
 test_truncate
+test_links
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
