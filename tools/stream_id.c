@@ -62,11 +62,11 @@ static bool parse_record(const char *text, struct stream_message *message)
 
     if (is_negative)
         text++;
-    if (!text || !parse_digits(&text, ' ', INT64_MAX, &time) || !parse_digits(&text, ' ', UINT8_MAX, &type) ||
-        !parse_digits(&text, ' ', UINT16_MAX, &tag) || strlen(text) != SHIPPER_BYTES - 1 ||
-        !is_hexadecimal(text, SHIPPER_BYTES - 1))
+    if (!text || !parse_digits(&text, ' ', (uint64_t)INT64_MAX + is_negative, &time) ||
+        !parse_digits(&text, ' ', UINT8_MAX, &type) || !parse_digits(&text, ' ', UINT16_MAX, &tag) ||
+        strlen(text) != SHIPPER_BYTES - 1 || !is_hexadecimal(text, SHIPPER_BYTES - 1))
         return false;
-    message->record.time_ns = is_negative ? -(int64_t)time : (int64_t)time;
+    message->record.time_ns = (int64_t)(is_negative ? 0 - time : time); /* -2^63, too */
     message->record.type = (uint8_t)type;
     message->record.tag = (uint16_t)tag;
     memcpy(message->shipper, text, SHIPPER_BYTES);

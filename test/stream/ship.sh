@@ -34,12 +34,12 @@ equal "the stream has them" log orders_eu
 # Bytes, types, tags and times, over the stream and back.
 {
     printf 'twinlog export 1\n7 1700000000000000000 3 65535 3\na\nb\n8 1700000000000000001 0 0 0\n\n'
-    printf '9 -5 255 1 4\n\0\1\2\377\nend\n'
+    printf '9 -5 255 1 4\n\0\1\2\377\n10 9223372036854775807 1 1 0\n\n11 -9223372036854775808 1 1 0\n\nend\n'
 } >exported
 "$twinlog" append any --import <exported
 status "any bytes" 0 ship any "$url/any" --once
 status "come back" 0 receive "$url/any" any.back --once --json
-says "all of them" out '"received_records":3,'
+says "all of them" out '"received_records":5,'
 "$twinlog" cat any.back --export >back
 same "as they were, with type, tag, time and LSN" exported back
 status "the whole log comes back" 0 receive "$url/orders.eu" back.log --once
