@@ -247,9 +247,9 @@ static void reap(struct io *io, struct io_write *write)
     unsigned queued = io_uring_sq_ready(ring);
     if (queued == 0)
         return;
-    sigset_t before; /* the kernel writes here, or in a thread of its own */
+    struct limit_hold hold; /* the kernel writes here, or in a thread of its own */
 
-    twl_limit_hold(&before);
+    twl_limit_hold(&hold);
     int result = submit_and_wait(ring, queued);
     unsigned in_flight = queued - io_uring_sq_ready(ring);
 
@@ -262,7 +262,7 @@ static void reap(struct io *io, struct io_write *write)
         take_result(write, (enum part)completion->user_data, completion->res);
         io_uring_cqe_seen(ring, completion);
     }
-    twl_limit_release(&before, write->ret_written == (int64_t)write->size);
+    twl_limit_release(&hold, write->ret_written == (int64_t)write->size);
 }
 
 static void reap_dsync(struct io *io, struct io_write *write)

@@ -16,23 +16,25 @@ static sigset_t only_xfsz(void)
     return set;
 }
 
-void twl_limit_hold(sigset_t *ret_before)
+void twl_limit_hold(struct limit_hold *ret_hold)
 {
     const sigset_t xfsz = only_xfsz();
+    sigset_t pending;
 
-    pthread_sigmask(SIG_BLOCK, &xfsz, ret_before);
+    pthread_sigmask(SIG_BLOCK, &xfsz, &ret_hold->before);
+    ret_hold->was_pending = sigismember(&ret_hold->before, SIGXFSZ) == 1 && sigpending(&pending) == 0 &&
+                            sigismember(&pending, SIGXFSZ) == 1;
 }
 
-void twl_limit_release(const sigset_t *before, bool is_whole)
+void twl_limit_release(const struct limit_hold *hold, bool is_whole)
 {
     static const struct timespec now;
     const sigset_t xfsz = only_xfsz();
 
-    if (sigismember(before, SIGXFSZ)) /* the thread blocks it anyway, and may keep it */
-        return;
-    if (!is_whole)
+    if (!is_whole && !hold->was_pending)
         sigtimedwait(&xfsz, NULL, &now);
-    pthread_sigmask(SIG_SETMASK, before, NULL);
+    if (sigismember(&hold->before, SIGXFSZ) == 0)
+        pthread_sigmask(SIG_SETMASK, &hold->before, NULL);
 }
 
 static int write_all(int fd, const char *data, size_t size, uint64_t offset)
@@ -54,35 +56,35 @@ static int write_all(int fd, const char *data, size_t size, uint64_t offset)
 
 int twl_limited_write(int fd, const void *data, size_t size, uint64_t offset)
 {
-    sigset_t before;
+    struct limit_hold hold;
 
-    twl_limit_hold(&before);
+    twl_limit_hold(&hold);
     const int error = write_all(fd, data, size, offset);
-    twl_limit_release(&before, error == 0);
+    twl_limit_release(&hold, error == 0);
     return error;
 }
 
 int twl_limited_resize(int fd, uint64_t bytes)
 {
-    sigset_t before;
+    struct limit_hold hold;
 
-    twl_limit_hold(&before);
+    twl_limit_hold(&hold);
     const int error = ftruncate(fd, (off_t)bytes) < 0 ? -errno : 0;
-    twl_limit_release(&before, error == 0);
+    twl_limit_release(&hold, error == 0);
     return error;
 }
 
 int twl_limited_reserve(int fd, int mode, uint64_t from, uint64_t to)
 {
     int error = twl_limit_check(to); /* the kernel does not, for blocks behind the end of the file */
-    sigset_t before;
+    struct limit_hold hold;
 
     if (error < 0)
         return error;
-    twl_limit_hold(&before);
+    twl_limit_hold(&hold);
     do
         error = fallocate(fd, mode, (off_t)from, (off_t)(to - from)) < 0 ? -errno : 0;
     while (error == -EINTR);
-    twl_limit_release(&before, error == 0);
+    twl_limit_release(&hold, error == 0);
     return error;
 }

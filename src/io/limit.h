@@ -28,10 +28,14 @@ static inline int twl_limit_check(uint64_t bytes)
     return bytes > limit.rlim_cur ? -EFBIG : 0;
 }
 
+struct limit_hold {
+    sigset_t before;
+    bool was_pending; /* the thread had blocked a signal that came for another reason */
+};
 /* Blocks SIGXFSZ in this thread until the release. `is_whole`: everything was done, so no signal can have come; else one
- * that came is discarded. */
-void twl_limit_hold(sigset_t *ret_before);
-void twl_limit_release(const sigset_t *before, bool is_whole);
+ * that came is discarded, also in a thread that had blocked it, and will unblock it some day. */
+void twl_limit_hold(struct limit_hold *ret_hold);
+void twl_limit_release(const struct limit_hold *hold, bool is_whole);
 
 /* Writes all the bytes. -EFBIG also if a limit cuts them short. */
 int twl_limited_write(int fd, const void *data, size_t size, uint64_t offset);
