@@ -65,6 +65,13 @@ void twl_io_posix_write_dsync(struct io_write *write)
     write->ret_synced = write->ret_written < 0 ? -ECANCELED : 0;
 }
 
+bool twl_io_posix_dsync_is_refused(const struct io_write *failed)
+{
+    const struct io_write nothing = { .file = failed->file, .data = failed->data, .offset = failed->offset };
+
+    return io_is_refusal(failed->ret_written) && write_once(&nothing, RWF_DSYNC) < 0;
+}
+
 /* RWF_DSYNC covers only the write that carries it. */
 static int submit_dsync(struct io *io, struct io_write *write)
 {

@@ -127,7 +127,7 @@ static bool write_by_call(struct uring_io *uring, struct io_write *write)
     if (!twl_quicker_is_second(&uring->quicker))
         return false;
     twl_io_posix_write_dsync(write);
-    uring->may_call = !io_is_refusal(write->ret_written); /* by a sandbox that came after opening */
+    uring->may_call = !twl_io_posix_dsync_is_refused(write); /* by a sandbox that came after opening */
     if (!uring->may_call)
         atomic_store_explicit(&uring->files.io.is_by_call, false, memory_order_relaxed);
     return uring->may_call;

@@ -16,12 +16,14 @@
 
 #include <check.h>
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -197,6 +199,38 @@ static unsigned run_trial(uint64_t first_ns, uint64_t second_ns)
         twl_quicker_next(&quicker, twl_quicker_is_second(&quicker) ? second_ns : first_ns);
     } while (quicker.turn > 0);
     return turns;
+}
+
+CASE("calls", NULL, NULL);
+
+/* The kernel refuses to write to the file, and not the call, so the ring must not write instead: with another error its
+ * success could hide a sync that had failed. */
+TEST(what_a_call_failed_to_write_is_not_written_by_the_ring)
+{
+    struct io *io;
+    unsigned before, after, calls = 0;
+
+    if (!has_ring())
+        return;
+    ck_assert_int_eq(twl_io_uring_create_quicker("/tmp", &io), 0);
+    struct disk_file file = { .file.io = io, .disk_fd = -1 };
+    file.fd = memfd_create("sealed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    ck_assert_int_eq(fcntl(file.fd, F_ADD_SEALS, F_SEAL_WRITE), 0);
+    for (unsigned i = 0; i < LEAST_PAUSE + 2 * TRIALS; i++) {
+        struct io_write write = {
+            .file = &file.file, .data = bytes, .size = sizeof(bytes), .barrier = IO_BARRIER_WRITE
+        };
+        ck_assert(count_entries(&before));
+        ck_assert_int_eq(io->ops->submit(io, &write), 0);
+        io->ops->reap(io, &write);
+        ck_assert(count_entries(&after));
+        ck_assert_int_eq(write.ret_written, -EPERM);
+        ck_assert_int_eq(write.ret_synced, -ECANCELED);
+        calls += after == before;
+    }
+    ck_assert_uint_eq(calls, TRIALS);
+    close(file.fd);
+    io->ops->destroy(io);
 }
 
 CASE("quicker", NULL, NULL);
