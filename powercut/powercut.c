@@ -319,22 +319,48 @@ static uint64_t keep_lines(off_t size)
     return lines;
 }
 
+/* Standard output of one run. It cannot be made shorter, so a command that opens /dev/stdout anew takes back nothing. */
+static int begin_output(void)
+{
+    const int output = memfd_create("output", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    if (output < 0 || fcntl(output, F_SETFL, O_APPEND) < 0 || fcntl(output, F_ADD_SEALS, F_SEAL_SHRINK) < 0)
+        machine_failed("memfd_create");
+    return output;
+}
+
+static void keep_output(int output, off_t size)
+{
+    char bytes[65536];
+
+    for (off_t at = 0; at < size;) {
+        const size_t part = size - at < (off_t)sizeof(bytes) ? (size_t)(size - at) : sizeof(bytes);
+        const ssize_t got = pread(output, bytes, part, at);
+        if (got <= 0 || write(printed, bytes, (size_t)got) != got)
+            machine_failed("keeping what the command has printed");
+        at += got;
+    }
+    close(output);
+}
+
 /* Returns the lines that were printed so far. */
 static uint64_t run_and_cut(struct rng *rng)
 {
     const int64_t begin = now_ns(), within = (int64_t)rng_below(rng, settings.within_ms * 1000000);
     char words[120];
 
-    start("run", open("/dev/null", O_RDONLY | O_CLOEXEC), printed);
+    const int output = begin_output();
+    start("run", open("/dev/null", O_RDONLY | O_CLOEXEC), output);
     const bool is_ended = wait_until(running, begin + within);
     machine_cut_power(&machine, rng_next(rng));
-    const off_t size = lseek(printed, 0, SEEK_END); /* what comes later was not promised */
+    const off_t size = lseek(output, 0, SEEK_END); /* what comes later was not promised */
     const int64_t took = now_ns() - begin;
     kill(-running, SIGKILL); /* before a call fails because the disk is gone */
     machine_end(&machine);
     const int status = kill_all();
     machine_unmount(&machine);
-    const uint64_t lines = keep_lines(size);
+    keep_output(output, size);
+    const uint64_t lines = keep_lines(lseek(printed, 0, SEEK_END));
     totals.ended += is_ended;
     describe(words, sizeof(words), status);
     printf("cut %" PRIu64 ": %s %.0f ms, %" PRIu64 " lines printed so far\n", cut,

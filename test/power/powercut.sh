@@ -56,6 +56,12 @@ says "which made the command fail" out '^cut 2: FOUND: the command ended with st
 # shellcheck disable=SC2086
 status "lines are kept" 0 "$powercut" $long --check 'test "$(wc -l)" = "$POWERCUT_CUT"' -- sh -c 'echo "$POWERCUT $POWERCUT_CUT"'
 # shellcheck disable=SC2086
+status "what was printed cannot be taken back" 1 "$powercut" $long --check true -- sh -c 'echo one && echo two >/dev/stdout'
+says "the command is refused" err '/dev/stdout'
+# shellcheck disable=SC2086
+status "but can be added to" 0 "$powercut" $long --check 'test "$(wc -l)" = $((2 * POWERCUT_CUT))' \
+    -- sh -c 'echo one && echo two >>/dev/stdout'
+# shellcheck disable=SC2086
 status "a process that was left behind is ended" 0 "$powercut" $long --check true \
     -- sh -c 'cd "$POWERCUT_DIR" && { setsid sh -c "sleep 1000; true" & exit 0; }'
 status "a killed check" 1 "$powercut" --cuts 1 --check 'kill -9 $$' true
