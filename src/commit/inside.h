@@ -64,12 +64,6 @@ struct twin {
     _Atomic uint64_t done_ns;                      /* [leader stores] when its last group was done */
 };
 
-/* Number of writers that wait for the group, and of requests that are completed with it. */
-static inline uint32_t joined_by(const struct twin *twin)
-{
-    return twin->waiters + (uint32_t)twin->requests.count;
-}
-
 /* The attempt to have the next segment made: one writer at a time makes it, and others that need it sleep. All
  * fields are [lock]. */
 struct growth {
@@ -85,8 +79,7 @@ struct growth {
 struct need {
     uint32_t bytes, count;
     int64_t min_ns, max_ns; /* of the times of its records */
-    bool will_wait;         /* the writer waits until its group is done */
-    bool may_lead;          /* and may lead it, from the thread that puts the records */
+    bool will_wait;         /* the writer waits until its group is done, and may lead */
     bool wants_sync;
     bool needs_committer;
     uint64_t payload_bytes;
@@ -99,7 +92,6 @@ struct place {
     unsigned char *at;
     uint64_t lsn;   /* of the first record */
     bool must_call; /* call the committer when the record is copied */
-    bool must_lead; /* its writer has become the leader, and leads when the record is copied */
 };
 
 /* A waiter: a writer that found no room and is queued. The struct is on its stack. Before other writers can use the
@@ -178,14 +170,12 @@ struct commit {
     void *memory;                              /* [const] both buffers, as allocated */
 
     _Alignas(CACHE_LINE) struct twl_mutex lock;
-    uint32_t filling;          /* [lock] index of the buffer that writers fill */
-    uint64_t appends;          /* [lock] */
-    uint64_t append_bytes;     /* [lock] */
-    uint64_t requests;         /* [lock] accepted */
-    _Atomic uint64_t last_lsn; /* [lock to store] newest accepted */
-    bool is_in_step;           /* [lock] no writer joined the next group while the last one was written */
-    bool is_gathering;         /* [lock] the last expected writer clears it, and is the leader then */
-    bool needs_sync;           /* [lock] a caller waits for a sync of written records */
+    uint32_t filling;                          /* [lock] index of the buffer that writers fill */
+    uint64_t appends;                          /* [lock] */
+    uint64_t append_bytes;                     /* [lock] */
+    uint64_t requests;                         /* [lock] accepted */
+    _Atomic uint64_t last_lsn;                 /* [lock to store] newest accepted */
+    bool needs_sync;                           /* [lock] a caller waits for a sync of written records */
     struct waiter *first_waiter, *last_waiter; /* [lock] */
     uint64_t next_room;               /* [lock] bytes that a group may have in `next`; 0 = no next segment */
     struct segment next;              /* [lock] where the group of the filling buffer goes */
@@ -214,12 +204,10 @@ struct commit {
     bool is_segment_started; /* the active segment has a group */
     bool has_asked_spare;    /* the segment after the active one was ordered */
     uint64_t recent_groups, recent_bytes; /* groups of records since the last order */
-    uint32_t expected;       /* [with the lock] that will probably join the next group, as joined_by() */
-    uint64_t gather_ns;      /* when the gathering began */
-    uint32_t gather_missing; /* of the expected ones, at that time */
-    uint64_t sync_ns;        /* smoothed duration of a commit */
-    uint32_t gather_misses;  /* gatherings in a row that ended without all expected writers */
-    uint32_t gather_skips;   /* groups until the next gathering */
+    uint32_t expected;                    /* writers and requests that will probably join the next group */
+    uint64_t sync_ns;                     /* smoothed duration of a commit */
+    uint32_t gather_misses;               /* gatherings in a row that ended without all expected writers */
+    uint32_t gather_skips;                /* groups until the next gathering */
     _Atomic bool
         is_crowded; /* running the expected writers takes longer than a commit: they yield before they lead */
     _Atomic uint64_t groups, group_bytes, written_bytes, rolls, syncs, slow, completed_requests;
@@ -290,9 +278,6 @@ enum led {
  * looks for a place: it leaves the requests to the committer, and if it has got its place meanwhile, it leads no round: a
  * leader waits for every copy into its group, and would wait for its own. */
 enum led twl_lead(struct commit *c, const struct waiter *waiter);
-/* For the writer that has become the leader with its place, when its record is copied: leads the gathered group, and hands
- * out completed requests. */
-void twl_lead_gathered(struct commit *c);
 /* True if a committer has something to do. */
 bool twl_needs_committer(struct commit *c);
 /* Demands a sync of all accepted records: a flush is due. False if all are durable. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The leader's round: swap the twins, write the sealed one, sync, publish, hand on, then wake (I1). It is
- * twl_round_go_on(), near the end of the file. Before it the leader gathers.
+ * The leader's round: gather, swap the twins, write the sealed one, sync, publish, hand on, then wake (I1). It is
+ * twl_round_go_on(), near the end of the file.
  *
  * There is one leader at a time, and so one group in flight: groups become durable in LSN order (I2), and a valid
  * group that was synced proves that everything before it was durable.
@@ -16,7 +16,7 @@
  * failed sync is never retried. A write that was only short or interrupted is continued, under a new sync of its own.
  *
  * Measured choices (docs/design.md has the figures): a leader lets the writers that were just woken join before it
- * seals the buffer, and the last of them leads in its place; and it wakes the next leader before the writers of its group.
+ * seals the buffer; and it wakes the next leader before the writers of its group.
  */
 #define _GNU_SOURCE
 #include "base/probes.h"
@@ -53,45 +53,21 @@ void twl_stop_leading(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
 
 /* ---- gathering ----------------------------------------------------------------------------------- */
 
+/* Number of writers that wait for the group, and of requests that are completed with it. */
+static uint32_t joined_by(const struct twin *twin)
+{
+    return twin->waiters + (uint32_t)twin->requests.count;
+}
+
 /* Number of expected writers and requests that have not joined yet. */
-static uint32_t count_missing(struct commit *c) REQUIRES(c->lock)
-{
-    const uint32_t joined = joined_by(&c->twins[c->filling]);
-    return joined < c->expected ? c->expected - joined : 0;
-}
-
-/* From here on the last expected writer may become the leader. */
-static uint32_t begin_gathering(struct commit *c) REQUIRES(c->leadership)
-{
-    twl_mutex_lock(&c->lock);
-    const uint32_t missing = c->gather_missing = count_missing(c);
-    c->is_gathering = missing > 0;
-    twl_mutex_unlock(&c->lock);
-    return missing;
-}
-
-/* False if the last expected writer has become the leader, so this thread is not any more. The gathering ends when none is
- * missing. */
-static bool is_still_gathering(struct commit *c, uint32_t *ret_missing, bool *ret_are_requests)
+static uint32_t count_missing(struct commit *c, bool *ret_are_requests)
 {
     twl_mutex_lock(&c->lock);
     const struct twin *filling = &c->twins[c->filling];
-    const bool is_leader = c->is_gathering;
-    *ret_missing = count_missing(c);
+    const uint32_t joined = joined_by(filling);
     *ret_are_requests = filling->requests.count > filling->waiters;
-    c->is_gathering = is_leader && *ret_missing > 0;
     twl_mutex_unlock(&c->lock);
-    return is_leader;
-}
-
-/* False as above. */
-static bool stop_gathering(struct commit *c)
-{
-    twl_mutex_lock(&c->lock);
-    const bool is_leader = c->is_gathering;
-    c->is_gathering = false;
-    twl_mutex_unlock(&c->lock);
-    return is_leader;
+    return joined < c->expected ? c->expected - joined : 0;
 }
 
 /* The gathering took too long, so it is skipped for a while. If many came meanwhile, the writers wait for the processor
@@ -104,53 +80,38 @@ static void give_up_gathering(struct commit *c, uint32_t came, uint64_t waited_n
                           memory_order_relaxed);
 }
 
-/* All came. */
-static void end_gathering(struct commit *c) REQUIRES(c->leadership)
+/* Lets the writers that were woken a moment ago come back with their next record: with one group in flight, a writer
+ * that just misses a group waits for two. Takes at most half the time of a commit, and is skipped for a while when
+ * the expected writers do not come. Requests come from threads that are awake: if fewer than half of the missing ones
+ * come in half of that time, it is better to write the group while the others come. */
+static void gather(struct commit *c) REQUIRES(c->leadership)
 {
-    const uint64_t took_ns = twl_monotonic_ns() - c->gather_ns;
-    if (c->gather_missing > 0 && took_ns > c->sync_ns) { /* a commit would have been over */
-        give_up_gathering(c, c->gather_missing, took_ns);
+    if (c->expected <= 1) { /* a single writer never waits */
+        atomic_store_explicit(&c->is_crowded, false, memory_order_relaxed);
+        return;
+    }
+    if (c->gather_skips > 0) {
+        c->gather_skips--;
+        return;
+    }
+    bool are_requests;
+    const uint64_t began = twl_monotonic_ns();
+    const uint32_t missing = count_missing(c, &are_requests);
+    for (uint32_t left = missing; left > 0; left = count_missing(c, &are_requests)) {
+        const uint64_t waited = twl_monotonic_ns() - began;
+        if (waited > c->sync_ns / 2 || (are_requests && waited > c->sync_ns / 4 && left > missing / 2)) {
+            give_up_gathering(c, missing - left, waited);
+            return;
+        }
+        twl_yield();
+    }
+    const uint64_t took = twl_monotonic_ns() - began;
+    if (missing > 0 && took > c->sync_ns) { /* all came in the end, but a commit would have been over */
+        give_up_gathering(c, missing, took);
         return;
     }
     c->gather_misses = 0;
     atomic_store_explicit(&c->is_crowded, false, memory_order_relaxed);
-}
-
-/* Lets the writers that were woken a moment ago come back with their next record: with one group in flight, a writer
- * that just misses a group waits for two. Takes at most half the time of a commit, and is skipped for a while when
- * the expected writers do not come. Requests come from threads that are awake: if fewer than half of the missing ones
- * come in half of that time, it is better to write the group while the others come.
- *
- * False if the last expected writer has become the leader: it leads at once, where this thread would first have to get the
- * processor again. Only writers in step do that. Among others more may come than are expected, and this thread is late enough
- * to take them along. */
-static bool gather(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
-{
-    if (c->expected <= 1) { /* a single writer never waits */
-        atomic_store_explicit(&c->is_crowded, false, memory_order_relaxed);
-        return true;
-    }
-    if (c->gather_skips > 0) {
-        c->gather_skips--;
-        return true;
-    }
-    const uint64_t began_ns = c->gather_ns = twl_monotonic_ns(), sync_ns = c->sync_ns;
-    const uint32_t missing = begin_gathering(c);
-    bool are_requests = false;
-    for (uint32_t left = missing; left > 0;) {
-        const uint64_t waited_ns = twl_monotonic_ns() - began_ns;
-        if (waited_ns > sync_ns / 2 || (are_requests && waited_ns > sync_ns / 4 && left > missing / 2)) {
-            if (!stop_gathering(c))
-                return false;
-            give_up_gathering(c, missing - left, waited_ns);
-            return true;
-        }
-        twl_yield();
-        if (!is_still_gathering(c, &left, &are_requests))
-            return false;
-    }
-    end_gathering(c);
-    return true;
 }
 
 /* ---- swapping ------------------------------------------------------------------------------------ */
@@ -461,6 +422,9 @@ static void tell_result(struct commit *c, const struct round *round, int rc, uin
 enum round_wait twl_round_go_on(struct commit *c, struct round *round, int rc)
 {
     if (round->step == ROUND_BEGIN) {
+        /* 3. Gather: let the writers come back that were woken a moment ago. */
+        if (round->kind == GROUP_RECORDS && !c->client.is_shared)
+            gather(c);
         /* 4. Swap the twins, and 5. roll. The previous leader may have failed meanwhile. */
         if (atomic_load(&c->poison) != 0 || !swap_twins(c, round))
             return ROUND_NOTHING;
@@ -548,10 +512,8 @@ void twl_hand_on(struct commit *c, const struct round *round)
     twl_mutex_lock(&c->lock);
     struct twin *filling = &c->twins[c->filling];
     const bool has_records = filling->count > 0, needs_committer = filling->needs_committer || c->needs_sync;
-    if (round) {
+    if (round)
         c->expected = round->joined + joined_by(filling);
-        c->is_in_step = joined_by(filling) == 0;
-    }
     twl_stop_leading(c);
     twl_mutex_unlock(&c->lock);
     const bool has_failed = atomic_load(&c->poison) != 0;
@@ -580,37 +542,20 @@ static bool has_place(struct commit *c, const struct waiter *waiter) REQUIRES(c-
     return has_place;
 }
 
-static enum led lead_and_hand_on(struct commit *c) RELEASES(c->leadership)
+enum led twl_lead(struct commit *c, const struct waiter *waiter)
 {
     struct round round;
-    const bool has_led = twl_lead_round(c, GROUP_RECORDS, &round);
-    twl_hand_on(c, has_led ? &round : NULL);
-    return has_led ? LED_ROUND : LED_NOTHING;
-}
-
-enum led twl_lead(struct commit *c, const struct waiter *waiter) NO_THREAD_SAFETY_ANALYSIS
-{
     enum led led = LED_NOT;
     if (twl_try_lead(c)) {
-        if (waiter && has_place(c, waiter)) {
-            twl_hand_on(c, NULL);
-            led = LED_NOTHING;
-        } else if (gather(c)) {
-            led = lead_and_hand_on(c);
-        }
+        const bool has_led = !(waiter && has_place(c, waiter)) && twl_lead_round(c, GROUP_RECORDS, &round);
+        twl_hand_on(c, has_led ? &round : NULL);
+        led = has_led ? LED_ROUND : LED_NOTHING;
     }
     if (!waiter && led != LED_NOT)
         twl_deliver(c);
     else if (waiter && twl_must_deliver(c))
         twl_client_call(&c->client);
     return led;
-}
-
-void twl_lead_gathered(struct commit *c) NO_THREAD_SAFETY_ANALYSIS
-{
-    end_gathering(c);
-    lead_and_hand_on(c);
-    twl_deliver(c);
 }
 
 bool twl_needs_committer(struct commit *c)

@@ -199,9 +199,6 @@ static struct place take(struct commit *c, const struct need *need) REQUIRES(c->
     }
     if (need->request)
         attach_request(c, twin, need->request, need, place.lsn);
-    place.must_lead = need->may_lead && c->is_gathering && c->is_in_step && joined_by(twin) >= c->expected;
-    if (place.must_lead)
-        c->is_gathering = false;
     c->appends += need->count;
     c->append_bytes += need->payload_bytes;
     atomic_fetch_add_explicit(&twin->copying, 1, memory_order_relaxed);
@@ -457,15 +454,13 @@ int twl_commit_put(struct commit *c, const struct batch *batch, const struct ter
     const bool is_timed = terms->called_ns > 0;
     const int64_t now_ns = time_for(c, batch);
     const bool is_wanted = request || terms->level != TWINLOG_LEVEL_BUFFERED;
-    const bool may_lead = twl_may_lead(c, terms);
     struct need need = {
         .count = batch->count,
         .min_ns = INT64_MAX,
         .max_ns = INT64_MIN,
         .will_wait = is_wanted && !request,
-        .may_lead = is_wanted && !request && may_lead && !twl_client_is_mine(&c->client),
         .wants_sync = is_wanted && terms->level == TWINLOG_LEVEL_DURABLE,
-        .needs_committer = request || (is_wanted && !may_lead),
+        .needs_committer = request || (is_wanted && !twl_may_lead(c, terms)),
         .request = request,
     };
     struct place place;
@@ -485,8 +480,6 @@ int twl_commit_put(struct commit *c, const struct batch *batch, const struct ter
         twl_gauge_add(&c->gauges.queue, placed_ns - terms->called_ns);
         twl_gauge_add(&c->gauges.copy, twl_monotonic_ns() - placed_ns);
     }
-    if (place.must_lead)
-        twl_lead_gathered(c);
     *ret_first_lsn = place.lsn;
     return 0;
 }

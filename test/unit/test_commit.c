@@ -35,7 +35,6 @@ static struct {
     /* what was seen */
     _Atomic unsigned writes;
     _Atomic unsigned in_flight;
-    _Atomic pthread_t leader;   /* the thread of the last write */
     _Atomic bool has_overlap;   /* two writes in flight at once */
     _Atomic bool has_rewrite;   /* a write that changed bytes that were durable (I3) */
     _Atomic bool has_overwrite; /* a write into a block that was durable, changed or not */
@@ -101,7 +100,6 @@ static int watched_submit(struct io *io, struct io_write *write)
 {
     look_at(write);
     atomic_fetch_add(&seam.writes, 1);
-    atomic_store(&seam.leader, pthread_self());
     while (seam.held && twinlog_last_lsn(seam.held) < seam.held_until)
         sched_yield();
     bool is_disturbed = atomic_load(&seam.times) > 0;
@@ -330,44 +328,6 @@ TEST(writers_that_do_not_come_are_no_crowd)
     ck_assert_int_eq(twinlog_append(log, "two", 3, NULL), 0);
     ck_assert_uint_eq(c->gather_misses, 1);
     ck_assert(!atomic_load(&c->is_crowded));
-    ck_assert_int_eq(twinlog_close(log), 0);
-}
-
-static void *append_two(void *log)
-{
-    return (void *)(intptr_t)twinlog_append(log, "two", 3, NULL);
-}
-
-static bool is_gathering(struct commit *c)
-{
-    twl_mutex_lock(&c->lock);
-    const bool is_gathering = c->is_gathering;
-    twl_mutex_unlock(&c->lock);
-    return is_gathering;
-}
-
-/* The leader, which may have to wait for the processor, need not notice first. */
-TEST(the_last_expected_writer_leads_the_gathered_group)
-{
-    struct twinlog *log = open_watched(0);
-    struct commit *c = log->commit;
-    pthread_t first;
-    void *rc;
-    ck_assert_int_eq(twinlog_append(log, "one", 3, NULL), 0);
-    ck_assert(c->is_in_step);
-    const unsigned writes = atomic_load(&seam.writes);
-    c->expected = 2;
-    c->sync_ns = UINT64_C(1000000000000); /* it gathers patiently */
-    ck_assert_int_eq(pthread_create(&first, NULL, append_two, log), 0);
-    while (!is_gathering(c))
-        sched_yield();
-    ck_assert_int_eq(twinlog_append(log, "three", 5, NULL), 0);
-    ck_assert(pthread_equal(atomic_load(&seam.leader), pthread_self()));
-    ck_assert_int_eq(pthread_join(first, &rc), 0);
-    ck_assert_int_eq((intptr_t)rc, 0);
-    ck_assert_uint_eq(atomic_load(&seam.writes), writes + 1);
-    ck_assert(!is_gathering(c));
-    ck_assert_uint_eq(c->gather_misses, 0);
     ck_assert_int_eq(twinlog_close(log), 0);
 }
 
