@@ -217,7 +217,7 @@ static void check_state(void)
         wait_until_level();
         applied = board->seats[first_node()].applied;
         fault = fault_of_state();
-        atomic_thread_fence(memory_order_acquire);
+        atomic_fetch_or(&board->check, 0); /* the copies were read before what follows */
     } while (!are_level() || board->seats[first_node()].applied != applied);
     if (fault != NULL)
         give_up(fault);

@@ -237,8 +237,7 @@ static void publish(struct node *node)
     unsigned check = atomic_load(&node->board->check);
     bool is_quiet = atomic_load(&node->seat->in_flight) == 0;
     if (node->seat->applied != node->machine.applied) {
-        atomic_store(&node->seat->applied, 0);
-        atomic_thread_fence(memory_order_release);
+        atomic_exchange(&node->seat->applied, 0); /* no store to the copy comes before it */
         node->seat->machine = node->machine;
         atomic_store(&node->seat->applied, node->machine.applied);
     }
