@@ -351,11 +351,6 @@ static bool is_told(const struct walk *w, const struct later_groups *later)
     return w->footer_lsn > 0 ? later->offset < w->seal.footer.data_end : later->is_confirmed;
 }
 
-static bool is_same_epoch(struct epoch a, struct epoch b)
-{
-    return a.number == b.number && a.salt == b.salt;
-}
-
 /* Nothing behind the place is known to belong to the log, up to the next segment or up to its end. */
 static void end_hole(struct walk *w, const struct later_groups *later, const struct beginning *next,
                      bool is_sure, struct hole *hole)

@@ -231,11 +231,12 @@ int twl_commit_poison(const struct commit *c)
     return atomic_load(&c->poison);
 }
 
-void twl_commit_give_up(struct commit *c, int error)
+int twl_commit_give_up(struct commit *c, int error)
 {
     error = lasting_error(error);
     atomic_store(&c->poison, error);
     twl_page_publish_poison(c->shared, error);
+    return error;
 }
 
 void twl_commit_timings(struct commit *c, struct twinlog_timings *ret_timings)

@@ -139,9 +139,9 @@ int twl_commit_settle(struct commit *commit, const struct twinlog_reservation *t
 uint64_t twl_commit_last_lsn(const struct commit *commit);                 /* newest accepted */
 const struct watermark *twl_commit_watermark(const struct commit *commit); /* newest durable */
 int twl_commit_poison(const struct commit *commit);                        /* 0, or what poisoned the log */
-/* Poisons the log after a failure elsewhere that leaves the state of the disk in doubt. The commit path must be
- * stopped. */
-void twl_commit_give_up(struct commit *commit, int error);
+/* Poisons the log, and tells watchers: by the leader, or after a failure elsewhere that leaves the state of the disk in
+ * doubt, while the commit path is stopped. Returns the error that stays. */
+int twl_commit_give_up(struct commit *commit, int error);
 
 void twl_commit_timings(struct commit *commit, struct twinlog_timings *ret_timings);
 

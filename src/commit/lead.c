@@ -464,10 +464,8 @@ enum round_wait twl_round_go_on(struct commit *c, struct round *round, int rc)
     /* 7. Publish, or poison the log; complete the requests. twl_hand_on() does the rest. */
     const uint64_t now_ns = twl_monotonic_ns();
     PROBE_GROUP_SYNC(c, now_ns - round->began_ns, rc);
-    rc = lasting_error(rc);
     if (rc < 0) {
-        atomic_store(&c->poison, rc);
-        twl_page_publish_poison(c->shared, rc);
+        rc = twl_commit_give_up(c, rc);
         PROBE_POISON(c, rc);
     } else if (sealed) {
         finish_group(c, round);

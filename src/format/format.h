@@ -124,6 +124,11 @@ struct epoch {
     uint32_t salt;   /* random */
 };
 
+static inline bool is_same_epoch(struct epoch a, struct epoch b)
+{
+    return a.number == b.number && a.salt == b.salt;
+}
+
 struct group_header {
     uint64_t first_lsn;   /* LSN of its first record, or of the next record if it has none */
     uint32_t count;       /* records */

@@ -69,9 +69,9 @@ static bool continues(const struct cursor *cursor, const struct group_header *gr
     const struct position *at = &cursor->position;
     if (at->next_lsn == 0) /* the first group seen of this segment */
         return true;
-    bool is_same_epoch = group->epoch.number == at->epoch.number && group->epoch.salt == at->epoch.salt;
     bool begins_epoch = group->kind == GROUP_START && group->epoch.number > at->epoch.number;
-    return group->first_lsn == at->next_lsn && group->chain == at->chain && (is_same_epoch || begins_epoch);
+    return group->first_lsn == at->next_lsn && group->chain == at->chain &&
+           (is_same_epoch(group->epoch, at->epoch) || begins_epoch);
 }
 
 /* A newer version's kind and flags are unknown, but such a header is not there by chance. If nothing is

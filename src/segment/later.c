@@ -18,11 +18,9 @@ bool twl_group_proves(const struct group_header *group, struct position stop)
  * open is the first with records in its segment, and gets its header when they are durable. */
 static bool confirms(const struct group_header *group, const struct later_groups *later)
 {
-    const bool is_same_epoch =
-        group->epoch.number == later->epoch.number && group->epoch.salt == later->epoch.salt;
     const uint64_t named_lsn = group->durable_lsn + 1;
     return (group->flags & GROUP_MAPPED) || named_lsn == group->first_lsn ||
-           (is_same_epoch && named_lsn >= later->first_lsn);
+           (is_same_epoch(group->epoch, later->epoch) && named_lsn >= later->first_lsn);
 }
 
 static int look_for_group(const struct cursor *cursor, const unsigned char *bytes, uint64_t offset,
