@@ -63,7 +63,7 @@ static const char usage[] =
     "  --rate N            appends a second, of all threads together, begun at fixed times whether or not\n"
     "                      earlier ones have returned, as far as there are threads; latency is counted from\n"
     "                      those times (default: each thread goes on when its append has returned)\n"
-    "  --delay US     each synced write sleeps first: DIR in memory is such a disk; twinlog:io=dsync,\n"
+    "  --delay US          each synced write sleeps first: DIR in memory is such a disk; twinlog:io=dsync,\n"
     "                      raw and paces only\n"
     "  --rest S            pause before each turn, for a disk that is slow after gigabytes (default 0;\n"
     "                      5 in p6)\n"
