@@ -72,7 +72,7 @@ static struct twinlog_stat go_stat(void) { return (struct twinlog_stat)TWINLOG_S
 // The cursors, collected: C calls no Go here.
 struct go_cursors {
 	size_t count, room;
-	struct { uint64_t lsn; char name[TWINLOG_NAME_BYTES]; } *cursor;
+	struct go_cursor { uint64_t lsn; char name[TWINLOG_NAME_BYTES]; } *cursor;
 };
 
 static int go_add_cursor(void *context, const char *name, uint64_t lsn)
@@ -93,8 +93,6 @@ static int go_add_cursor(void *context, const char *name, uint64_t lsn)
 }
 
 static int go_cursor_each(struct twinlog *log, struct go_cursors *all) { return twinlog_cursor_each(log, go_add_cursor, all); }
-static const char *go_cursor_name(const struct go_cursors *all, size_t i) { return all->cursor[i].name; }
-static uint64_t go_cursor_lsn(const struct go_cursors *all, size_t i) { return all->cursor[i].lsn; }
 static uintptr_t go_pending(struct twinlog_request *request) { return ((struct go_request *)request)->pending; }
 */
 import "C"
@@ -545,17 +543,15 @@ func (log *Log) Cursor(name string) (uint64, error) {
 
 // Cursors returns every cursor by its name.
 func (log *Log) Cursors() (map[string]uint64, error) {
-	c := (*C.struct_go_cursors)(C.calloc(1, C.sizeof_struct_go_cursors))
-	defer func() {
-		C.free(unsafe.Pointer(c.cursor))
-		C.free(unsafe.Pointer(c))
-	}()
-	if err := check(C.go_cursor_each(log.c, c)); err != nil {
+	var c C.struct_go_cursors
+	defer func() { C.free(unsafe.Pointer(c.cursor)) }()
+	if err := check(C.go_cursor_each(log.c, &c)); err != nil {
 		return nil, err
 	}
 	all := map[string]uint64{}
-	for i := C.size_t(0); i < c.count; i++ {
-		all[C.GoString(C.go_cursor_name(c, i))] = uint64(C.go_cursor_lsn(c, i))
+	cursors := unsafe.Slice(c.cursor, c.count)
+	for i := range cursors {
+		all[C.GoString(&cursors[i].name[0])] = uint64(cursors[i].lsn)
 	}
 	return all, nil
 }
