@@ -354,12 +354,10 @@ class _Handle:
 
 
 class _Following:
-    """What a Reader and a Consumer have in common. `_reader` makes a reader of the handle's pointer."""
+    """What a Reader and a Consumer have in common. `_reader` is that of C, and as open as the handle."""
 
     _handle: _Handle
-
-    def _reader(self, pointer: int) -> int:
-        raise NotImplementedError
+    _reader: Any
 
     def close(self) -> None:
         raise NotImplementedError
@@ -388,8 +386,8 @@ class _Following:
         end = None if timeout is None else time.monotonic() + timeout
         while True:  # in short turns, so that Ctrl-C and close() work
             left = 0.2 if end is None else min(0.2, max(end - time.monotonic(), 0.0))
-            with self._handle.use() as pointer:
-                if _check(_c.twinlog_reader_wait(self._reader(pointer), round(left * 1000))):
+            with self._handle.use():
+                if _check(_c.twinlog_reader_wait(self._reader, round(left * 1000))):
                     return True
             if end is not None and time.monotonic() >= end:
                 return False
@@ -403,8 +401,8 @@ class _Following:
 
     def fileno(self) -> int:
         """Readable when there is a record, for poll()."""
-        with self._handle.use() as pointer:
-            return _check(_c.twinlog_reader_fd(self._reader(pointer)))
+        with self._handle.use():
+            return _check(_c.twinlog_reader_fd(self._reader))
 
     async def __aiter__(self) -> AsyncIterator[Record]:
         """Follows: `async for record in reader`."""
@@ -435,9 +433,7 @@ class Reader(_Following):
         else:
             _check(_c.twinlog_reader_attach(_log, ctypes.byref(options), ctypes.byref(pointer)), path=path)
         self._handle = _Handle(pointer.value or 0, alone=True)
-
-    def _reader(self, pointer: int) -> int:
-        return pointer
+        self._reader = pointer
 
     def __enter__(self) -> "Reader":
         return self
@@ -484,9 +480,7 @@ class Consumer(_Following):
         )
         _check(result, path=path)
         self._handle = _Handle(pointer.value or 0, alone=True)
-
-    def _reader(self, pointer: int) -> int:
-        return int(_c.twinlog_consumer_reader(pointer))
+        self._reader = _c.twinlog_consumer_reader(pointer)
 
     def __enter__(self) -> "Consumer":
         return self
