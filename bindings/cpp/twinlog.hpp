@@ -203,6 +203,10 @@ inline result<std::uint64_t> in_cpp(int rc, std::uint64_t lsn)
 {
     return rc < 0 ? result<std::uint64_t>(error{ rc, lsn }) : result<std::uint64_t>(lsn);
 }
+inline bool has_nul(const std::string &name)
+{
+    return name.find('\0') != std::string::npos;
+}
 inline int milliseconds(const std::optional<std::chrono::milliseconds> &timeout)
 {
     const auto ms = timeout ? timeout->count() : -1;
@@ -337,9 +341,8 @@ class consumer
                                  const twinlog_consumer_options &options = consumer_options())
     {
         twinlog_consumer *raw;
-        const int rc = name.find('\0') != std::string::npos
-                           ? -EINVAL
-                           : twinlog_consumer_open(dir, name.c_str(), &options, &raw);
+        const int rc =
+            detail::has_nul(name) ? -EINVAL : twinlog_consumer_open(dir, name.c_str(), &options, &raw);
         if (rc < 0)
             return error{ rc };
         return consumer(raw);
@@ -682,20 +685,21 @@ class log
 
     result<void> set_cursor(const std::string &name, std::uint64_t lsn)
     {
-        return has_nul(name) ? error{ -EINVAL }
-                             : detail::in_cpp(twinlog_cursor_set(get(), name.c_str(), lsn));
+        return detail::has_nul(name) ? error{ -EINVAL }
+                                     : detail::in_cpp(twinlog_cursor_set(get(), name.c_str(), lsn));
     }
     result<std::uint64_t> cursor(const std::string &name)
     {
         std::uint64_t lsn = 0;
-        const int rc = has_nul(name) ? -EINVAL : twinlog_cursor_get(get(), name.c_str(), &lsn);
+        const int rc = detail::has_nul(name) ? -EINVAL : twinlog_cursor_get(get(), name.c_str(), &lsn);
         if (rc < 0)
             return error{ rc };
         return lsn;
     }
     result<void> remove_cursor(const std::string &name)
     {
-        return has_nul(name) ? error{ -EINVAL } : detail::in_cpp(twinlog_cursor_remove(get(), name.c_str()));
+        return detail::has_nul(name) ? error{ -EINVAL }
+                                     : detail::in_cpp(twinlog_cursor_remove(get(), name.c_str()));
     }
     result<std::map<std::string, std::uint64_t>> cursors()
     {
@@ -712,7 +716,7 @@ class log
 
     result<void> set_meta(const std::string &name, bytes value)
     {
-        return has_nul(name)
+        return detail::has_nul(name)
                    ? error{ -EINVAL }
                    : detail::in_cpp(twinlog_meta_set(get(), name.c_str(), value.data(), value.size()));
     }
@@ -720,7 +724,7 @@ class log
     {
         std::vector<std::byte> value(TWINLOG_META_BYTES);
         std::size_t size = 0;
-        const int rc = has_nul(name)
+        const int rc = detail::has_nul(name)
                            ? -EINVAL
                            : twinlog_meta_get(get(), name.c_str(), value.data(), value.size(), &size);
         if (rc < 0)
@@ -730,7 +734,8 @@ class log
     }
     result<void> remove_meta(const std::string &name)
     {
-        return has_nul(name) ? error{ -EINVAL } : detail::in_cpp(twinlog_meta_remove(get(), name.c_str()));
+        return detail::has_nul(name) ? error{ -EINVAL }
+                                     : detail::in_cpp(twinlog_meta_remove(get(), name.c_str()));
     }
 
     result<struct twinlog_stat> stat()
@@ -749,10 +754,6 @@ class log
 
   private:
     log() = default;
-    static bool has_nul(const std::string &name)
-    {
-        return name.find('\0') != std::string::npos;
-    }
 
     std::shared_ptr<detail::handle> handle;
 };
