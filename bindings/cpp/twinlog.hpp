@@ -380,10 +380,7 @@ class consumer
 class reservation
 {
   public:
-    reservation(reservation &&other) noexcept
-        : log_handle(std::move(other.log_handle)), raw(other.raw), size(other.size)
-    {
-    }
+    reservation(reservation &&) noexcept = default;
     reservation &operator=(reservation &&other) noexcept
     {
         if (this != &other) {
