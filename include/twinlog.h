@@ -63,7 +63,7 @@ enum twinlog_finding {
     TWINLOG_FOUND_NOTHING = 0,     /* nothing worth a report */
     TWINLOG_FOUND_NEW_LOG,         /* the log was created */
     TWINLOG_FOUND_CLEAN_CLOSE,     /* the last writer closed the log */
-    TWINLOG_FOUND_CLEAN_END,       /* the last writer died between two groups; nothing was truncated */
+    TWINLOG_FOUND_CLEAN_END,       /* it ends with a whole group, and is not closed; nothing was truncated */
     TWINLOG_FOUND_TORN_TAIL,       /* a group was being written; it was never acknowledged */
     TWINLOG_FOUND_DAMAGE,          /* acknowledged bytes are wrong or missing */
     TWINLOG_FOUND_BAD_HEADER,      /* a segment's header does not check */
@@ -174,7 +174,7 @@ struct twinlog_event {
 struct twinlog_options {
     uint32_t size;  /* set by TWINLOG_OPTIONS_INIT */
     uint32_t flags; /* enum twinlog_open_flags */
-    /* largest segment file; 64 KiB to 1 TiB, a multiple of 4096; default 64 MiB. They double from 512 KiB on */
+    /* largest segment file; 64 KiB to 1 TiB, a multiple of 4096; default 64 MiB. They grow from 512 KiB on */
     uint64_t segment_bytes;
     /* each of the two buffers, a multiple of 4096, 16 KiB to 256 MiB, at most segment_bytes - 8192; default 8 MiB,
      * or less where segments are small */
