@@ -19,9 +19,9 @@ set datafile missing NaN
 # In the order of the file. Colours that colour-blind eyes tell apart, and a shape for each. A contender that syncs has
 # the colour and shape of the one of the same name that does not.
 names = system("grep '^p11' '" . csv . "' | cut -d, -f2 | awk '!seen[$0]++'")
-brothers = "twinlog log write writev stdio flock direct libaio"
-colours = "#d55e00 #a02c2c #0072b2 #56b4e9 #009e73 #cc79a7 #000000 #e69f00"
-shapes = "7 6 5 4 9 13 1 11"
+brothers = "twinlog log write stdio"
+colours = "#d55e00 #a02c2c #0072b2 #009e73"
+shapes = "7 6 5 9"
 brother(name) = strstrt(name, '-') ? name[1:strstrt(name, '-') - 1] : name
 place(name) = int(sum [n = 1:words(brothers)] (word(brothers, n) eq brother(name) ? n : 0))
 pick(list, name) = word(list, (place(name) + words(list) - 1) % words(list) + 1)

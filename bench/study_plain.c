@@ -90,9 +90,7 @@ static void start_workers(struct file *file, struct worker *workers)
 static int write_file(struct file *file, struct worker *workers, struct figures *figures)
 {
     const struct stage *stage = file->stage;
-    const struct plain_setup setup = { .path = stage->path,
-                                       .threads = stage->threads,
-                                       .largest = sizeof(struct frame) };
+    const struct plain_setup setup = { .path = stage->path, .threads = stage->threads };
     double cpu_before = cpu_seconds();
     uint64_t began_ns = now_ns();
 
@@ -210,7 +208,6 @@ static const struct trial plain_trials[] = {
       &plain_mmap, run },
     { "stdio", "fwrite(), the C library's buffer", &plain_stdio, run },
     { "stdio-64k", "fwrite(), a buffer of 64 KiB", &plain_stdio_64k, run },
-    { "queue", "a ring of 1 MiB, and a thread that writes it with writev()", &plain_queue, run },
     { "write", "write() with O_APPEND for each message", &plain_write, run },
     { NULL, NULL, NULL, NULL },
 };

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +41,6 @@ struct leg {
     _Atomic(bool) is_started, is_over;
     uint64_t calls;       /* of each process at most */
     uint64_t deadline_ns; /* and until then */
-    _Atomic(uint64_t) end;
     struct result results[MAX_PROCESSES];
 };
 
@@ -80,9 +80,7 @@ static void put_records(const struct stage *stage, const struct plain *plain, vo
 /* In the child. No process closes while others still put. */
 static void run_process(const struct stage *stage, const struct plain *plain, struct result *result)
 {
-    const struct plain_setup setup = {
-        .path = stage->path, .threads = 1, .largest = stage->record_bytes, .end = &stage->leg->end
-    };
+    const struct plain_setup setup = { .path = stage->path, .threads = 1 };
     struct leg *leg = stage->leg;
     void *state;
     result->error = plain->open(&setup, &state);
@@ -189,9 +187,7 @@ static bool is_exact(const struct stage *stage, const struct plain *plain, uint6
     struct stat status;
     if (plain->are_all_there)
         return plain->are_all_there(stage->path, calls);
-    uint64_t block = plain->block_bytes ? plain->block_bytes : 1;
-    uint64_t taken = (stage->record_bytes + block - 1) / block * block;
-    return stat(stage->path, &status) == 0 && (uint64_t)status.st_size == calls * taken;
+    return stat(stage->path, &status) == 0 && (uint64_t)status.st_size == calls * stage->record_bytes;
 }
 
 static bool run_leg(const struct stage *stage, const struct trial *trial, double seconds,
@@ -275,15 +271,10 @@ static const struct trial shared_trials[] = {
     { "twinlog", "twinlog_sink_write() with TWINLOG_SINK_SHARED", &plain_twinlog_shared, run },
     { "log", "twinlog_append() to a log in the shared mode", &plain_shared_log, run },
     { "write", "write() with O_APPEND", &plain_write, run },
-    { "writev", "writev() of two halves with O_APPEND", &plain_writev, run },
     { "stdio", "fwrite() and fflush(), opened with \"a\"", &plain_stdio_flushed, run },
-    { "flock", "flock(), write(), flock()", &plain_flock, run },
-    { "direct", "O_DIRECT, blocks of 4 KiB at places from a shared counter", &plain_direct, run },
-    { "libaio", "io_submit(), 16 on their way, places from a shared counter", &plain_libaio, run },
     { "log-durable", "an append to a log in the shared mode that returns when the record is durable",
       &plain_shared_log_durable, run },
     { "write-fdatasync", "write() with O_APPEND, fdatasync()", &plain_write_synced, run },
-    { "flock-fdatasync", "flock(), write(), fdatasync(), flock()", &plain_flock_synced, run },
     { NULL, NULL, NULL, NULL },
 };
 
@@ -299,7 +290,6 @@ const struct study study_shared = {
         { "MB/s", FIGURE(mb_per_s), 0 },
         { "CPU µs", FIGURE(cpu_us_per_append), 0 },
     },
-    .is_in_build = trial_has_way,
     .set_stage = set_stage,
     .clear_stage = clear_stage,
 };
