@@ -41,8 +41,8 @@ static const char usage[] =
     "  --scenario LIST     the project's performance targets: p1 to p13, batch, ways, many, seek,\n"
     "                      follow, state or all; --list explains them. The options below then change\n"
     "                      their defaults, except for --peers, --threads, --size and --baseline\n"
-    "  --peers LIST        contenders (default: all of this build but raw-large and\n"
-    "                      the paces, and twinlog:fresh); see --list. Those whose library was not\n"
+    "  --peers LIST        contenders (default: all of this build but raw-large, the paces\n"
+    "                      and the logs, and twinlog:fresh); see --list. Those whose library was not\n"
     "                      installed when this was built are left out.\n"
     "                      twinlog can appear in variants, as in twinlog,twinlog:io=dsync:pad;\n"
     "                      options: io=PATH pad buffered buffer=N segment=N spares=N fresh prepared\n"
@@ -607,7 +607,7 @@ static const char *all_peers(void)
     for (size_t i = 0; peer_at(i) && used < sizeof(list); i++) {
         if (peer_at(i) == &peer_twinlog)
             continue;
-        if (!peer_at(i)->is_bound)
+        if (!peer_at(i)->is_only_named)
             used +=
                 (size_t)snprintf(list + used, sizeof(list) - used, "%s%s", used ? "," : "", peer_at(i)->name);
     }
@@ -642,11 +642,10 @@ static void check_studies(const struct settings *settings)
     }
 }
 
-/* True if its synced writes are calls of pwritev2() with RWF_DSYNC. */
 static bool writes_by_call(const struct contender *contender)
 {
     return contender->peer == &peer_twinlog ? contender->twinlog.io == TWINLOG_IO_DSYNC
-                                            : contender->peer->is_bound || contender->peer == &peer_raw;
+                                            : contender->peer->writes_by_call;
 }
 
 /* Fills in what a comparison was not told, and rejects what it could not run. */

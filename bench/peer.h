@@ -50,13 +50,14 @@ struct peer {
     const char *what;      /* one line for --list */
     unsigned threads;      /* 0 = as many as the workload says */
     uint32_t record_bytes; /* 0 = what the workload says */
-    bool is_bound;         /* a bound and no log; runs only where it is named */
+    bool is_only_named;    /* not one of the contenders where none is named */
+    bool writes_by_call;   /* its synced writes are calls of pwritev2() with RWF_DSYNC */
 
     /* 0 or a negative error; explain() makes words of it. Everything that takes long and belongs
      * before the clock (preallocation, the first file) happens in open. */
     int (*open)(const struct peer_setup *setup, void **ret_state);
     int (*append)(void *state, unsigned thread, const void *data, size_t size);
-    /* The same for less or for more; NULL where there is no such thing. */
+    /* The same for less or for more; NULL where the studies do not use it. */
     int (*append_written)(void *state, const void *data, size_t size);  /* safe from the process's end only */
     int (*append_buffered)(void *state, const void *data, size_t size); /* in its memory */
     int (*append_batch)(void *state, const struct iovec *records, unsigned count); /* durable, as one */
@@ -75,9 +76,14 @@ bool peer_is_left_out(const char *name);
 
 extern const struct peer peer_twinlog, peer_raw, peer_raw_large, peer_naive;
 extern const struct peer peer_pace_blocking, peer_pace_gathering;
+extern const struct peer peer_logs_own, peer_logs_shared, peer_logs_shared_32, peer_logs_one;
 extern const struct peer peer_bdb OPTIONAL, peer_leveldb OPTIONAL, peer_rocksdb OPTIONAL;
 extern const struct peer peer_sqlite OPTIONAL, peer_wiredtiger OPTIONAL;
 
 const char *explain_errno(int error);
+
+/* Of peer_logs_*: the log of a thread. */
+struct twinlog;
+struct twinlog *logs_at(void *state, unsigned thread);
 
 #endif

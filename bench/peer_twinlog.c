@@ -89,6 +89,19 @@ static int append(void *state, unsigned thread, const void *data, size_t size)
     return twinlog_append(state, data, size, NULL);
 }
 
+static int append_written(void *state, const void *data, size_t size)
+{
+    const struct twinlog_entry entry = { .data = data, .size = size };
+    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
+    terms.level = TWINLOG_LEVEL_WRITTEN;
+    return twinlog_append_batch(state, &entry, 1, &terms, NULL);
+}
+
+static int append_buffered(void *state, const void *data, size_t size)
+{
+    return twinlog_enqueue(state, data, size, NULL);
+}
+
 static void count(void *state, struct peer_counters *ret_counters)
 {
     struct twinlog_stat stat;
@@ -115,6 +128,8 @@ const struct peer peer_twinlog = {
     .what = "twinlog_append()",
     .open = open_log,
     .append = append,
+    .append_written = append_written,
+    .append_buffered = append_buffered,
     .count = count,
     .close = close_log,
     .explain = twinlog_strerror,

@@ -26,8 +26,7 @@ struct store_plan {
 /* What record `number` is made of. */
 static inline const unsigned char *plan_record(const struct store_plan *plan, uint64_t number)
 {
-    /* Odd, so that consecutive records begin at different places. */
-    return plan->payload.bytes + number * 7919u % (PAYLOAD_SPREAD / 8) * 8;
+    return payload_at(&plan->payload, number);
 }
 /* The first bytes of a record, as far as there are 8: a reader that has read it right knows them. */
 static inline uint64_t record_mark(const void *data, size_t size)

@@ -1,208 +1,373 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The studies of one thread that appends and waits: in batches, durably; and one by one in each of twinlog's ways,
- * at levels where the call is what it costs and not the disk.
+ * The studies of one thread that appends: without waiting, with so many records on their way all the time (p5, and with
+ * one on its way to each of many logs); and waiting, in batches, at each level, or for the small things that are kept
+ * beside a log.
+ *
+ * A turn is one contender opened, used and closed again. twinlog's turns go on with the same log, as one that has run for
+ * a while: its segments are recycled. The others begin with an empty directory, like in a round.
+ *
+ * Of the records on their way one in LATENCY_INTERVAL is timed, from the call of submit to the moment the program knows:
+ * a clock for each would be a good part of what is measured.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <twinlog.h>
+#include <unistd.h>
 
-#include "ways.h"
+#include "clock.h"
+#include "memory.h"
+#include "peer.h"
+#include "series.h"
+#include "study.h"
 
-#define BATCH_RECORD_BYTES 128u
-#define PIECES 4u
+#define MIB (UINT64_C(1) << 20)
+#define KEPT_BYTES (512 * MIB)
+#define SPARES 16u
+#define EXPECTED_BYTES (1024 * MIB)
+#define RECORD_BYTES 128u /* where the point is something else */
+#define LATENCY_INTERVAL 64u
+#define FETCH 256u
+#define RAW_BYTES 4096u
+#define CURSOR_RECORDS 1000u
+
+struct stage {
+    char dir[4096];
+    unsigned number; /* of the point */
+    uint32_t record_bytes;
+    struct payload payload;
+};
+
+struct flight;
 
 struct way {
     const struct peer *peer;
-    int (*operate)(void *context, uint64_t turn);
-    enum twinlog_level level;   /* where operate() asks */
-    uint32_t flags;             /* enum twinlog_append_flags, the same */
+    int (*fly)(struct flight *flight,
+               uint64_t until_ns); /* leaves nothing on its way; NULL: once() again and again */
+    int (*once)(struct flight *flight);
+    unsigned in_flight, batch;  /* records; 0 = the number of the point */
     struct twinlog_setup setup; /* how twinlog is opened */
 };
 
-/* One contender at work. */
-struct work {
-    struct turn turn;
-    const struct way *way;
-    uint32_t record_bytes;
-    unsigned batch;
-    struct twinlog_entry *entries; /* `batch` of them */
-    struct iovec *records;         /* the same */
+struct slot {
+    struct twinlog_request request; /* the first member */
+    struct twinlog *log;
+    uint64_t began_ns; /* 0: not timed */
 };
 
-/* ---- one by one --------------------------------------------------------------------------------- */
+/* One contender at work. */
+struct flight {
+    const struct stage *stage;
+    const struct way *way;
+    char dir[4096];
+    void *state;     /* the peer's; for twinlog the log */
+    uint64_t number; /* of the next record or set */
+    unsigned batch, slot_count;
+    struct twinlog_entry *entries; /* a batch of them */
+    struct iovec *records;         /* the same */
+    struct slot *slots;
+    struct twinlog_queue *queue;
+    struct twinlog_request *idle; /* not on their way */
+    struct histogram histogram;
+};
 
-static struct twinlog_terms terms_of(const struct work *work)
+/* What the next record is made of. */
+static const unsigned char *next_data(struct flight *flight)
 {
-    struct twinlog_terms terms = TWINLOG_TERMS_INIT;
-    terms.level = work->way->level;
-    terms.flags = work->way->flags;
-    return terms;
+    return payload_at(&flight->stage->payload, flight->number++);
 }
 
-static int append(void *context, uint64_t turn)
+/* ---- without waiting ---------------------------------------------------------------------------- */
+
+static int submit(struct flight *flight, struct slot *slot)
 {
-    struct work *work = context;
-    (void)turn;
-    return work->way->peer->append(work->turn.state, 0, turn_data(&work->turn), work->record_bytes);
+    slot->began_ns = flight->number % (LATENCY_INTERVAL * flight->batch) == 0 ? now_ns() : 0;
+    for (unsigned i = 0; i < flight->batch; i++)
+        flight->entries[i] =
+            (struct twinlog_entry){ .data = next_data(flight), .size = flight->stage->record_bytes };
+    return twinlog_submit(slot->log, flight->entries, flight->batch, NULL, &slot->request);
 }
 
-static int append_written(void *context, uint64_t turn)
+static int submit_idle(struct flight *flight, unsigned *idle)
 {
-    struct work *work = context;
-    (void)turn;
-    return work->way->peer->append_written(work->turn.state, turn_data(&work->turn), work->record_bytes);
-}
-
-static int append_buffered(void *context, uint64_t turn)
-{
-    struct work *work = context;
-    (void)turn;
-    return work->way->peer->append_buffered(work->turn.state, turn_data(&work->turn), work->record_bytes);
-}
-
-static int enqueue(void *context, uint64_t turn)
-{
-    struct work *work = context;
-    (void)turn;
-    return twinlog_enqueue(work->turn.state, turn_data(&work->turn), work->record_bytes, NULL);
-}
-
-/* With TWINLOG_TRY the buffers are full now and then, while the disk is behind: then it waits for the disk, as a
- * program would that has nothing better to do. */
-static int append_entry(struct work *work, const struct twinlog_entry *entry)
-{
-    const struct twinlog_terms terms = terms_of(work);
-    int error = twinlog_append_batch(work->turn.state, entry, 1, &terms, NULL);
-    while (error == -EAGAIN) {
-        error = twinlog_sync(work->turn.state);
-        if (error == 0)
-            error = twinlog_append_batch(work->turn.state, entry, 1, &terms, NULL);
+    int error = 0;
+    while (flight->idle && error == 0) {
+        struct twinlog_request *request = flight->idle;
+        flight->idle = request->next;
+        error = submit(flight, (struct slot *)request);
+        *idle -= error == 0;
     }
     return error;
 }
 
-static int append_on_terms(void *context, uint64_t turn)
+/* Adds to the idle ones what has completed. The first error, or that of a record. */
+static int fetch(struct flight *flight, int timeout_ms, unsigned *idle)
 {
-    struct work *work = context;
-    const struct twinlog_entry entry = { .data = turn_data(&work->turn), .size = work->record_bytes };
-    (void)turn;
-    return append_entry(work, &entry);
+    struct twinlog_request *requests[FETCH];
+    int count = twinlog_queue_poll(flight->queue, requests, FETCH, timeout_ms);
+    int error = count < 0 ? count : 0;
+    for (int i = 0; i < count; i++) {
+        const struct slot *slot = (struct slot *)requests[i];
+        if (slot->began_ns > 0)
+            histogram_add(&flight->histogram, now_ns() - slot->began_ns);
+        if (requests[i]->result < 0)
+            error = requests[i]->result;
+        requests[i]->next = flight->idle;
+        flight->idle = requests[i];
+        ++*idle;
+    }
+    return error;
 }
 
-static int append_typed(void *context, uint64_t turn)
+static struct twinlog *log_of(const struct flight *flight, unsigned slot)
 {
-    struct work *work = context;
-    const struct twinlog_entry entry = { .data = turn_data(&work->turn),
-                                         .size = work->record_bytes,
-                                         .type = 7,
-                                         .tag = (uint16_t)turn,
-                                         .time_ns = 1 };
-    return append_entry(work, &entry);
+    return flight->way->peer == &peer_twinlog ? flight->state : logs_at(flight->state, slot);
 }
 
-static int append_pieces(void *context, uint64_t turn)
+static void make_idle(struct flight *flight)
 {
-    struct work *work = context;
-    struct iovec pieces[PIECES];
-    size_t part = work->record_bytes / PIECES;
-    (void)turn;
-    for (unsigned i = 0; i < PIECES; i++)
-        pieces[i] = (struct iovec){ work->turn.stage->payload.bytes + i * part, part };
-    work->turn.number++;
-    const struct twinlog_entry entry = { .pieces = pieces, .piece_count = PIECES };
-    return append_entry(work, &entry);
+    flight->idle = NULL;
+    for (unsigned i = 0; i < flight->slot_count; i++) {
+        flight->slots[i].request = (struct twinlog_request){ .queue = flight->queue, .next = flight->idle };
+        flight->slots[i].log = log_of(flight, i);
+        flight->idle = &flight->slots[i].request;
+    }
 }
 
-static int reserve(void *context, uint64_t turn)
+static int fly_by_queue(struct flight *flight, uint64_t until_ns)
 {
-    struct work *work = context;
-    const struct twinlog_entry entry = { .size = work->record_bytes };
-    const struct twinlog_terms terms = terms_of(work);
-    struct twinlog_reservation place;
-    (void)turn;
-    int error = twinlog_reserve(work->turn.state, &entry, &terms, &place);
+    unsigned idle = flight->slot_count;
+    int error = 0;
+    make_idle(flight);
+    while (error == 0 && now_ns() < until_ns && !round_is_interrupted()) {
+        error = submit_idle(flight, &idle);
+        if (error == 0)
+            error = fetch(flight, -1, &idle);
+    }
+    while (idle < flight->slot_count && error == 0)
+        error = fetch(flight, -1, &idle);
+    return error;
+}
+
+/* One thread for all: it submits as many as there may be, commits them, and fetches them. */
+static int fly_by_drive(struct flight *flight, uint64_t until_ns)
+{
+    unsigned idle = flight->slot_count;
+    int error = 0;
+    make_idle(flight);
+    while (error == 0 && now_ns() < until_ns && !round_is_interrupted()) {
+        error = submit_idle(flight, &idle);
+        while (idle < flight->slot_count && error == 0) {
+            int driven = twinlog_drive(flight->state, -1);
+            error = driven < 0 ? driven : 0;
+            for (unsigned before = idle + 1; error == 0 && before != idle;) {
+                before = idle;
+                error = fetch(flight, 0, &idle);
+            }
+        }
+    }
+    return error;
+}
+
+/* ---- waiting ------------------------------------------------------------------------------------ */
+
+static int append(struct flight *flight)
+{
+    return flight->way->peer->append(flight->state, 0, next_data(flight), flight->stage->record_bytes);
+}
+
+static int append_written(struct flight *flight)
+{
+    return flight->way->peer->append_written(flight->state, next_data(flight), flight->stage->record_bytes);
+}
+
+static int append_buffered(struct flight *flight)
+{
+    return flight->way->peer->append_buffered(flight->state, next_data(flight), flight->stage->record_bytes);
+}
+
+static int append_batch(struct flight *flight)
+{
+    for (unsigned i = 0; i < flight->batch; i++)
+        flight->records[i] =
+            (struct iovec){ (void *)(uintptr_t)next_data(flight), flight->stage->record_bytes };
+    return flight->way->peer->append_batch(flight->state, flight->records, flight->batch);
+}
+
+static int append_entries(struct flight *flight)
+{
+    for (unsigned i = 0; i < flight->batch; i++)
+        flight->entries[i] =
+            (struct twinlog_entry){ .data = next_data(flight), .size = flight->stage->record_bytes };
+    return twinlog_append_batch(flight->state, flight->entries, flight->batch, NULL, NULL);
+}
+
+/* What raft must not forget. */
+static int set_vote(struct flight *flight)
+{
+    const uint64_t term_and_candidate[2] = { ++flight->number, flight->number % 5 };
+    return twinlog_meta_set(flight->state, "vote", term_and_candidate, sizeof(term_and_candidate));
+}
+
+/* The first one, in the warm-up, makes the records. */
+static int set_cursor(struct flight *flight)
+{
+    int error = 0;
+    for (unsigned i = 0; flight->number == 0 && i < CURSOR_RECORDS && error == 0; i++)
+        error = twinlog_enqueue(flight->state, "record", 6, NULL);
+    if (error == 0 && flight->number == 0)
+        error = twinlog_sync(flight->state);
     if (error)
         return error;
-    memcpy(place.data, turn_data(&work->turn), work->record_bytes);
-    return twinlog_reservation_commit(work->turn.state, &place, &terms);
+    return twinlog_cursor_set(flight->state, "consumer", 1 + flight->number++ % CURSOR_RECORDS);
 }
 
-/* ---- in batches --------------------------------------------------------------------------------- */
-
-static int append_each(void *context, uint64_t turn)
+/* The floor of both: each set is two durable writes of 4 KiB, one after the other. */
+static int write_twice(struct flight *flight)
 {
-    struct work *work = context;
+    int error = peer_raw.append(flight->state, 0, NULL, RAW_BYTES); /* the bytes are its own */
+    flight->number++;
+    return error ? error : peer_raw.append(flight->state, 0, NULL, RAW_BYTES);
+}
+
+static int wait_for_each(struct flight *flight, uint64_t until_ns)
+{
     int error = 0;
-    (void)turn;
-    for (unsigned i = 0; i < work->batch && error == 0; i++)
-        error = twinlog_enqueue(work->turn.state, turn_data(&work->turn), work->record_bytes, NULL);
-    return error ? error : twinlog_sync(work->turn.state);
-}
-
-static int append_batch(void *context, uint64_t turn)
-{
-    struct work *work = context;
-    (void)turn;
-    for (unsigned i = 0; i < work->batch; i++)
-        work->entries[i] =
-            (struct twinlog_entry){ .data = turn_data(&work->turn), .size = work->record_bytes };
-    return twinlog_append_batch(work->turn.state, work->entries, work->batch, NULL, NULL);
-}
-
-static int append_peer_batch(void *context, uint64_t turn)
-{
-    struct work *work = context;
-    (void)turn;
-    for (unsigned i = 0; i < work->batch; i++)
-        work->records[i] = (struct iovec){ (void *)(uintptr_t)turn_data(&work->turn), work->record_bytes };
-    return work->way->peer->append_batch(work->turn.state, work->records, work->batch);
+    for (uint64_t began_ns = now_ns(); error == 0 && began_ns < until_ns && !round_is_interrupted();) {
+        error = flight->way->once(flight);
+        const uint64_t returned_ns = now_ns();
+        histogram_add(&flight->histogram, returned_ns - began_ns);
+        began_ns = returned_ns;
+    }
+    return error;
 }
 
 /* ---- one turn ----------------------------------------------------------------------------------- */
 
-struct stage {
-    void *ways;
-    unsigned batch;
-};
-
-static bool time_work(struct work *work, const struct trial *trial, const struct limits *limits,
-                      struct figures *ret_figures)
+static bool is_twinlog(const struct flight *flight)
 {
-    struct figures figures = figures_unknown();
-    int error = time_operations(limits, work->way->operate, work, &figures);
-    figures.appends *= work->batch;
-    figures.rate *= work->batch;
-    turn_count(&work->turn, &figures);
-    if (!turn_close(&work->turn, trial->label, error))
+    return flight->way->peer == &peer_twinlog;
+}
+
+static bool make_own_dir(struct flight *flight)
+{
+    snprintf(flight->dir, sizeof(flight->dir), "%.4000s/%s", flight->stage->dir,
+             is_twinlog(flight) ? "log" : "turn");
+    return (is_twinlog(flight) && access(flight->dir, F_OK) == 0) || make_dir(flight->dir);
+}
+
+static bool open_peer(struct flight *flight, const char *label)
+{
+    const struct peer *peer = flight->way->peer;
+    struct peer_setup setup = {
+        .dir = flight->dir,
+        .threads = flight->slot_count,
+        .largest_record = flight->stage->record_bytes,
+        .expected_bytes = EXPECTED_BYTES,
+        .twinlog = flight->way->setup,
+    };
+    setup.twinlog.keep_bytes = KEPT_BYTES;
+    setup.twinlog.spares = SPARES;
+    if (!make_own_dir(flight))
         return false;
-    *ret_figures = figures;
-    return true;
+    int error = peer->open(&setup, &flight->state);
+    return error == 0 || complain(label, "open", peer->explain(error));
+}
+
+static bool close_peer(struct flight *flight, const char *label, int error)
+{
+    const struct peer *peer = flight->way->peer;
+    int close_error = peer->close(flight->state);
+    if (!is_twinlog(flight) && !remove_tree(flight->dir))
+        return false;
+    if (error)
+        return complain(label, "append", peer->explain(error));
+    return close_error == 0 || complain(label, "close", peer->explain(close_error));
+}
+
+/* What is on its way at the end of the warm-up and at the end is waited for, so that all that is counted was
+ * appended in the time that is. */
+static int time_flight(struct flight *flight, const struct limits *limits, struct figures *figures)
+{
+    int (*fly)(struct flight * flight, uint64_t until_ns) =
+        flight->way->fly ? flight->way->fly : wait_for_each;
+    const struct peer *peer = flight->way->peer;
+    struct peer_counters before = { 0 }, after = { 0 };
+
+    int error = fly(flight, now_ns() + (uint64_t)(limits->warmup_seconds * 1e9));
+    histogram_reset(&flight->histogram);
+    if (peer->count)
+        peer->count(flight->state, &before);
+    const double cpu_before = cpu_seconds();
+    const uint64_t first = flight->number, start_ns = now_ns();
+    if (error == 0)
+        error = fly(flight, start_ns + (uint64_t)(limits->seconds * 1e9));
+    figures->seconds = (double)(now_ns() - start_ns) / 1e9;
+    figures->appends = (double)(flight->number - first);
+    figures->cpu_us_per_append = per((cpu_seconds() - cpu_before) * 1e6, figures->appends);
+    if (peer->count)
+        peer->count(flight->state, &after);
+    figures->rate = per(figures->appends, figures->seconds);
+    figures->mb_per_s = figures->rate * flight->stage->record_bytes / 1e6;
+    figures->appends_per_sync =
+        per((double)(after.appends - before.appends), (double)(after.syncs - before.syncs));
+    figures_set_latencies(figures, &flight->histogram);
+    return error;
+}
+
+static void free_flight(struct flight *flight)
+{
+    if (flight->queue && twinlog_queue_close(flight->queue) < 0)
+        complain("twinlog", "queue", "requests were not completed");
+    free(flight->slots);
+    free(flight->entries);
+    free(flight->records);
+    free(flight);
+}
+
+static struct flight *make_flight(const struct stage *stage, const struct way *way)
+{
+    struct flight *flight = calloc(1, sizeof(*flight));
+    if (!flight)
+        return NULL;
+    flight->stage = stage;
+    flight->way = way;
+    flight->batch = way->batch ? way->batch : stage->number;
+    flight->slot_count = (way->in_flight ? way->in_flight : stage->number) / flight->batch;
+    flight->slots = calloc(flight->slot_count, sizeof(*flight->slots));
+    flight->entries = calloc(flight->batch, sizeof(*flight->entries));
+    flight->records = calloc(flight->batch, sizeof(*flight->records));
+    if (flight->slots && flight->entries && flight->records && twinlog_queue_open(&flight->queue) == 0)
+        return flight;
+    free_flight(flight);
+    return NULL;
 }
 
 static bool run(void *state, const struct trial *trial, const struct limits *limits,
                 struct figures *ret_figures)
 {
-    const struct stage *stage = state;
-    const struct ways_stage *ways = stage->ways;
-    const struct way *way = trial->way;
-    struct work work = {
-        .way = way,
-        .batch = stage->batch,
-        .record_bytes = ways->record_bytes,
-        .entries = calloc(stage->batch, sizeof(*work.entries)),
-        .records = calloc(stage->batch, sizeof(*work.records)),
-    };
-    bool is_good = work.entries && work.records
-                       ? turn_open(&work.turn, ways, trial->label, way->peer, &way->setup)
-                       : complain(trial->label, "memory", strerror(ENOMEM));
+    const int64_t resident_before = memory_resident_bytes();
+    struct figures figures = figures_unknown();
+    struct flight *flight = make_flight(state, trial->way);
+    if (!flight)
+        return complain(trial->label, "memory", strerror(ENOMEM));
+    bool is_good = open_peer(flight, trial->label);
+    if (is_good) {
+        int error = time_flight(flight, limits, &figures);
+        const int64_t resident = memory_resident_bytes();
+        if (resident >= 0 && resident_before >= 0)
+            figures.resident_growth = (double)(resident - resident_before);
+        is_good = close_peer(flight, trial->label, error) && !round_is_interrupted();
+    }
+    free_flight(flight);
     if (is_good)
-        is_good = time_work(&work, trial, limits, ret_figures);
-    free(work.entries);
-    free(work.records);
+        *ret_figures = figures;
     return is_good;
 }
+
+/* ---- the stage ---------------------------------------------------------------------------------- */
 
 static bool has_peer(const struct trial *trial)
 {
@@ -210,57 +375,121 @@ static bool has_peer(const struct trial *trial)
     return way->peer != NULL;
 }
 
-static bool set_stage(const char *dir, unsigned batch, uint32_t record_bytes, void **ret_stage)
+static bool set_stage(const struct study *study, const char *dir, const struct workload *workload,
+                      const struct limits *limits, void **ret_stage)
 {
     struct stage *stage = calloc(1, sizeof(*stage));
+    (void)limits;
     if (!stage)
         return complain("twinlog", "memory", strerror(ENOMEM));
-    stage->batch = batch;
     *ret_stage = stage;
-    return ways_set_stage(dir, record_bytes, &stage->ways);
+    stage->number = workload->sizes.max_bytes;
+    stage->record_bytes = study == &study_flight || study == &study_ways ? stage->number : RECORD_BYTES;
+    snprintf(stage->dir, sizeof(stage->dir), "%s", dir);
+    int error = payload_create(stage->record_bytes, &stage->payload);
+    return error == 0 || complain("twinlog", "memory", strerror(-error));
 }
 
 static void clear_stage(void *state)
 {
     struct stage *stage = state;
-    if (stage->ways)
-        ways_clear_stage(stage->ways);
+    payload_destroy(&stage->payload);
     free(stage);
 }
 
-/* ---- batches ------------------------------------------------------------------------------------ */
+/* ---- p5, batch, ways, state, many ---------------------------------------------------------------- */
 
-static bool set_batch_stage(const struct study *study, const char *dir, const struct workload *workload,
-                            const struct limits *limits, void **ret_stage)
-{
-    (void)study;
-    (void)limits;
-    return set_stage(dir, workload->sizes.max_bytes, BATCH_RECORD_BYTES, ret_stage);
-}
+#define WAY(its_peer, ...)                                                                                   \
+    &(const struct way)                                                                                      \
+    {                                                                                                        \
+        .peer = &its_peer, __VA_ARGS__                                                                       \
+    }
+#define FLIGHT(how, records, in_batches) .fly = how, .in_flight = records, .batch = in_batches
+#define BATCHES(records) .once = append_batch, .in_flight = records, .batch = records
+#define ONE(how) .once = how, .in_flight = 1, .batch = 1
 
-static const struct way twinlog_batch = { .peer = &peer_twinlog, .operate = append_batch };
-static const struct way twinlog_each = { .peer = &peer_twinlog, .operate = append_each };
-static const struct way raw_batch = { .peer = &peer_raw, .operate = append_peer_batch };
-static const struct way bdb_batch = { .peer = &peer_bdb, .operate = append_peer_batch };
-static const struct way leveldb_batch = { .peer = &peer_leveldb, .operate = append_peer_batch };
-static const struct way rocksdb_batch = { .peer = &peer_rocksdb, .operate = append_peer_batch };
+static const struct trial flight_trials[] = {
+    { "append", "twinlog_append(), one after the other", WAY(peer_twinlog, ONE(append)), run },
+    { "queue, 100", "twinlog_submit(), 100 in flight, twinlog_queue_poll()",
+      WAY(peer_twinlog, FLIGHT(fly_by_queue, 100, 1)), run },
+    { "queue, 1000", "the same with 1,000", WAY(peer_twinlog, FLIGHT(fly_by_queue, 1000, 1)), run },
+    { "queue, 10000", "the same with 10,000", WAY(peer_twinlog, FLIGHT(fly_by_queue, 10000, 1)), run },
+    { "batches, 10000", "the same in batches of 100", WAY(peer_twinlog, FLIGHT(fly_by_queue, 10000, 100)),
+      run },
+    { "drive, 1000", "no thread but the caller's, in twinlog_drive()",
+      WAY(peer_twinlog, FLIGHT(fly_by_drive, 1000, 1), .setup.is_threadless = true), run },
+    { "drive, 10000", "the same with 10,000",
+      WAY(peer_twinlog, FLIGHT(fly_by_drive, 10000, 1), .setup.is_threadless = true), run },
+    { "bdb, 1000", "Berkeley DB: 1,000 times log_put(), then log_flush()", WAY(peer_bdb, BATCHES(1000)),
+      run },
+    { "bdb, 10000", "the same with 10,000", WAY(peer_bdb, BATCHES(10000)), run },
+    { "leveldb, 1000", "LevelDB: write batches of 1,000 with sync=1", WAY(peer_leveldb, BATCHES(1000)), run },
+    { "rocksdb, 1000", "RocksDB: write batches of 1,000 with sync=true", WAY(peer_rocksdb, BATCHES(1000)),
+      run },
+    { NULL, NULL, NULL, NULL },
+};
 
 static const struct trial batch_trials[] = {
-    { "twinlog", "twinlog_append_batch()", &twinlog_batch, run },
-    { "twinlog, one by one", "twinlog_enqueue() for each, then twinlog_sync(): no batch", &twinlog_each,
+    { "twinlog", "twinlog_append_batch()", WAY(peer_twinlog, .once = append_entries), run },
+    { "raw", "the floor: one direct overwrite of as many blocks, no records",
+      WAY(peer_raw, .once = append_batch), run },
+    { "bdb", "Berkeley DB: log_put() for each, then log_flush(): no batch",
+      WAY(peer_bdb, .once = append_batch), run },
+    { "leveldb", "LevelDB: a write batch with sync=1", WAY(peer_leveldb, .once = append_batch), run },
+    { "rocksdb", "RocksDB: a write batch with sync=true", WAY(peer_rocksdb, .once = append_batch), run },
+    { NULL, NULL, NULL, NULL },
+};
+
+static const struct trial ways_trials[] = {
+    { "durable", "twinlog_append()", WAY(peer_twinlog, ONE(append)), run },
+    { "written", "twinlog_append_batch() of one at the level", WAY(peer_twinlog, ONE(append_written)), run },
+    { "written, page cache", "the same without direct I/O",
+      WAY(peer_twinlog, ONE(append_written), .setup.is_buffered = true), run },
+    { "written, naive", "write()", WAY(peer_naive, ONE(append_written)), run },
+    { "written, bdb", "Berkeley DB: log_put() with DB_LOG_WRNOSYNC", WAY(peer_bdb, ONE(append_written)),
       run },
-    { "raw", "the floor: one direct overwrite of as many blocks, no records", &raw_batch, run },
-    { "bdb", "Berkeley DB: log_put() for each, then log_flush(): no batch", &bdb_batch, run },
-    { "leveldb", "LevelDB: a write batch with sync=1", &leveldb_batch, run },
-    { "rocksdb", "RocksDB: a write batch with sync=true", &rocksdb_batch, run },
+    { "written, leveldb", "LevelDB: put with sync=0", WAY(peer_leveldb, ONE(append_written)), run },
+    { "written, rocksdb", "RocksDB: put with sync=false", WAY(peer_rocksdb, ONE(append_written)), run },
+    { "buffered", "twinlog_enqueue()", WAY(peer_twinlog, ONE(append_buffered)), run },
+    { "buffered, bdb", "Berkeley DB: log_put()", WAY(peer_bdb, ONE(append_buffered)), run },
+    { NULL, NULL, NULL, NULL },
+};
+
+static const struct trial state_trials[] = {
+    { "meta_set", "twinlog_meta_set() of 16 bytes", WAY(peer_twinlog, ONE(set_vote)), run },
+    { "cursor_set", "twinlog_cursor_set()", WAY(peer_twinlog, ONE(set_cursor)), run },
+    { "raw-twice", "the floor: two 4 KiB direct overwrites with RWF_DSYNC", WAY(peer_raw, ONE(write_twice)),
+      run },
+    { NULL, NULL, NULL, NULL },
+};
+
+static const struct trial many_trials[] = {
+    { "logs-own", "a committer for each log", WAY(peer_logs_own, FLIGHT(fly_by_queue, 0, 1)), run },
+    { "logs-shared", "one committer", WAY(peer_logs_shared, FLIGHT(fly_by_queue, 0, 1)), run },
+    { "logs-shared-32", "the same, 32 writes in flight", WAY(peer_logs_shared_32, FLIGHT(fly_by_queue, 0, 1)),
+      run },
     { NULL, NULL, NULL, NULL },
 };
 
 #define FIGURE(member) offsetof(struct figures, member)
+#define STUDY(its_point, its_baseline, its_trials)                                                           \
+    .point = its_point, .baseline = its_baseline, .trials = its_trials, .is_in_build = has_peer,             \
+    .set_stage = set_stage, .clear_stage = clear_stage
+
+const struct study study_flight = {
+    STUDY("bytes", "append", flight_trials),
+    .columns = {
+        { "appends/s", FIGURE(rate), 0 },
+        { "MB/s", FIGURE(mb_per_s), 0 },
+        { "p50 µs", FIGURE(p50_us), 0 },
+        { "p99 µs", FIGURE(p99_us), 0 },
+        { "CPU µs", FIGURE(cpu_us_per_append), 0 },
+        { "a sync", FIGURE(appends_per_sync), 0 },
+    },
+};
+
 const struct study study_batch = {
-    .point = "records",
-    .baseline = "raw",
-    .trials = batch_trials,
+    STUDY("records", "raw", batch_trials),
     .columns = {
         { "appends/s", FIGURE(rate), 0 },
         { "MB/s", FIGURE(mb_per_s), 0 },
@@ -268,65 +497,10 @@ const struct study study_batch = {
         { "p99 µs", FIGURE(p99_us), 0 },
         { "CPU µs", FIGURE(cpu_us_per_append), 0 },
     },
-    .is_in_build = has_peer,
-    .set_stage = set_batch_stage,
-    .clear_stage = clear_stage,
-};
-
-/* ---- levels and ways ---------------------------------------------------------------------------- */
-
-static bool set_ways_stage(const struct study *study, const char *dir, const struct workload *workload,
-                           const struct limits *limits, void **ret_stage)
-{
-    (void)study;
-    (void)limits;
-    return set_stage(dir, 1, workload->sizes.max_bytes, ret_stage);
-}
-
-#define TWINLOG(how, its_level, its_flags)                                                                   \
-    &(const struct way)                                                                                      \
-    {                                                                                                        \
-        .peer = &peer_twinlog, .operate = how, .level = its_level, .flags = its_flags                        \
-    }
-static const struct way written_to_cache = { .peer = &peer_twinlog,
-                                             .operate = append_on_terms,
-                                             .level = TWINLOG_LEVEL_WRITTEN,
-                                             .setup = { .is_buffered = true } };
-
-#define PEER(its_peer, how)                                                                                  \
-    &(const struct way)                                                                                      \
-    {                                                                                                        \
-        .peer = &its_peer, .operate = how                                                                    \
-    }
-
-static const struct trial ways_trials[] = {
-    { "durable", "twinlog_append()", TWINLOG(append, TWINLOG_LEVEL_DURABLE, 0), run },
-    { "durable, in place", "twinlog_reserve(), twinlog_reservation_commit()",
-      TWINLOG(reserve, TWINLOG_LEVEL_DURABLE, 0), run },
-    { "written", "twinlog_append_batch() of one at the level",
-      TWINLOG(append_on_terms, TWINLOG_LEVEL_WRITTEN, 0), run },
-    { "written, page cache", "the same without direct I/O", &written_to_cache, run },
-    { "written, naive", "write()", PEER(peer_naive, append_written), run },
-    { "written, bdb", "Berkeley DB: log_put() with DB_LOG_WRNOSYNC", PEER(peer_bdb, append_written), run },
-    { "written, leveldb", "LevelDB: put with sync=0", PEER(peer_leveldb, append_written), run },
-    { "written, rocksdb", "RocksDB: put with sync=false", PEER(peer_rocksdb, append_written), run },
-    { "buffered", "twinlog_enqueue()", TWINLOG(enqueue, TWINLOG_LEVEL_BUFFERED, 0), run },
-    { "buffered, on terms", "twinlog_append_batch() of one at the level",
-      TWINLOG(append_on_terms, TWINLOG_LEVEL_BUFFERED, 0), run },
-    { "buffered, try", "the same with TWINLOG_TRY",
-      TWINLOG(append_on_terms, TWINLOG_LEVEL_BUFFERED, TWINLOG_TRY), run },
-    { "buffered, typed", "the same with a type, a tag and a time",
-      TWINLOG(append_typed, TWINLOG_LEVEL_BUFFERED, 0), run },
-    { "buffered, pieces", "the same in four pieces", TWINLOG(append_pieces, TWINLOG_LEVEL_BUFFERED, 0), run },
-    { "buffered, in place", "twinlog_reserve(), twinlog_reservation_commit()",
-      TWINLOG(reserve, TWINLOG_LEVEL_BUFFERED, 0), run },
-    { "buffered, bdb", "Berkeley DB: log_put()", PEER(peer_bdb, append_buffered), run },
-    { NULL, NULL, NULL, NULL },
 };
 
 const struct study study_ways = {
-    .point = "bytes",
-    .trials = ways_trials,
+    STUDY("bytes", NULL, ways_trials),
     .columns = {
         { "appends/s", FIGURE(rate), 0 },
         { "MB/s", FIGURE(mb_per_s), 0 },
@@ -336,7 +510,27 @@ const struct study study_ways = {
         { "max µs", FIGURE(max_us), 0 },
         { "CPU µs", FIGURE(cpu_us_per_append), 0 },
     },
-    .is_in_build = has_peer,
-    .set_stage = set_ways_stage,
-    .clear_stage = clear_stage,
+};
+
+const struct study study_state = {
+    STUDY(NULL, "raw-twice", state_trials),
+    .columns = {
+        { "sets/s", FIGURE(rate), 0 },
+        { "p50 µs", FIGURE(p50_us), 0 },
+        { "p99 µs", FIGURE(p99_us), 0 },
+        { "p99.9 µs", FIGURE(p999_us), 0 },
+        { "max µs", FIGURE(max_us), 0 },
+    },
+};
+
+const struct study study_many = {
+    STUDY("logs", "logs-own", many_trials),
+    .columns = {
+        { "appends/s", FIGURE(rate), 0 },
+        { "p50 µs", FIGURE(p50_us), 0 },
+        { "p99 µs", FIGURE(p99_us), 0 },
+        { "max µs", FIGURE(max_us), 0 },
+        { "CPU µs", FIGURE(cpu_us_per_append), 0 },
+        { "MiB resident", FIGURE(resident_growth), 1.0 / (1 << 20) },
+    },
 };

@@ -37,6 +37,12 @@ struct payload {
     size_t size;
 };
 int payload_create(uint32_t largest_record, struct payload *ret_payload);
+/* Record `number`, from 0 or 1. */
+static inline const unsigned char *payload_at(const struct payload *payload, uint64_t number)
+{
+    /* odd, so that consecutive records begin at different places */
+    return payload->bytes + number * 7919u % (PAYLOAD_SPREAD / 8) * 8;
+}
 const void *payload_draw(const struct payload *payload, uint64_t *random);
 void payload_destroy(struct payload *payload);
 
