@@ -61,7 +61,7 @@ class Test(unittest.TestCase):
             lsn = log.append(b"five", level=twinlog.LEVEL_BUFFERED)
             log.wait(lsn)
             log.sync()
-            self.assertEqual((log.first_lsn, log.last_lsn, log.durable_lsn), (1, 5, 5))
+            self.assertEqual((log.first_lsn, log.last_lsn, log.written_lsn, log.durable_lsn), (1, 5, 5, 5))
             self.assertEqual(log.stat()["appends"], 5)
             reader = log.reader()
             self.assertEqual([r.data for r in reader], [b"one", b"\0two\0", b"three", b"", b"five"])

@@ -694,6 +694,11 @@ class Log:
             return int(_c.twinlog_last_lsn(log))
 
     @property
+    def written_lsn(self) -> int:
+        with self._handle.use() as log:
+            return int(_c.twinlog_written_lsn(log))
+
+    @property
     def durable_lsn(self) -> int:
         with self._handle.use() as log:
             return int(_c.twinlog_durable_lsn(log))
