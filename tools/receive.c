@@ -298,8 +298,10 @@ static void print_statistics(const struct receive *receive)
     stream_end_statistics(&receive->client);
 }
 
-static int receive_log(struct receive *receive)
+static int receive_log(struct stream_client *client)
 {
+    struct receive *receive = (struct receive *)client;
+
     if (!receive->client.module->seek) {
         complain("only from NATS: there is no receiver for such a stream");
         return STATUS_ABSENT;
@@ -323,11 +325,7 @@ static int receive_run(const struct command *command, int argc, char **argv)
     while ((value = next_option(command, argc, argv)) != -1)
         stream_take_option(&receive.client, value);
     stream_take_operands(argc, argv, "URL", "directory", &receive.client.url, &receive.client.dir);
-    int status = stream_begin(&receive.client);
-    if (status == STATUS_FINE)
-        status = receive_log(&receive);
-    stream_end(&receive.client);
-    return finish_output(status);
+    return finish_output(stream_command(&receive.client, receive_log));
 }
 
 const struct command receive_command = {

@@ -518,8 +518,9 @@ static int identify(struct ship *ship)
     return get_log_id(ship, ship->client.target.log_id);
 }
 
-static int ship_log(struct ship *ship)
+static int ship_log(struct stream_client *client)
 {
+    struct ship *ship = (struct ship *)client;
     int status = identify(ship);
 
     if (status == STATUS_FINE)
@@ -548,11 +549,7 @@ static int ship_run(const struct command *command, int argc, char **argv)
             stream_take_option(&ship.client, value);
     }
     stream_take_operands(argc, argv, "directory", "URL", &ship.client.dir, &ship.client.url);
-    int status = stream_begin(&ship.client);
-    if (status == STATUS_FINE)
-        status = ship_log(&ship);
-    stream_end(&ship.client);
-    return finish_output(status);
+    return finish_output(stream_command(&ship.client, ship_log));
 }
 
 const struct command ship_command = {

@@ -218,7 +218,7 @@ bool stream_take_option(struct stream_client *client, int value)
     return true;
 }
 
-int stream_begin(struct stream_client *client)
+static int begin(struct stream_client *client)
 {
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
@@ -231,10 +231,13 @@ int stream_begin(struct stream_client *client)
     return status == STATUS_FINE ? take_credentials(client->credentials, &client->target) : status;
 }
 
-void stream_end(struct stream_client *client)
+int stream_command(struct stream_client *client, int (*work)(struct stream_client *client))
 {
     struct stream_target *target = &client->target;
+    int status = begin(client);
 
+    if (status == STATUS_FINE)
+        status = work(client);
     for (size_t i = 0; i < target->setting_count; i++) {
         free(target->settings[i].name);
         if (target->settings[i].value)
@@ -243,6 +246,7 @@ void stream_end(struct stream_client *client)
     }
     free(target->host);
     free(target->name);
+    return status;
 }
 
 /* ---- sessions ---------------------------------------------------------------------------------- */

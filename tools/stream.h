@@ -135,10 +135,9 @@ bool stream_take_option(struct stream_client *client, int value);
 /* The two operands of the command line; ends the process if they are not two. */
 void stream_take_operands(int argc, char **argv, const char *first_what, const char *second_what,
                           const char **ret_first, const char **ret_second);
-/* Takes the URL apart, nats:// or tls://HOST[:PORT]/SUBJECT or kafka://HOST[:PORT]/TOPIC, loads the module and reads the
- * credentials. Ends the process if the URL is none; else returns the exit status. */
-int stream_begin(struct stream_client *client);
-void stream_end(struct stream_client *client);
+/* Takes the URL apart, nats:// or tls://HOST[:PORT]/SUBJECT or kafka://HOST[:PORT]/TOPIC, loads the module, reads the
+ * credentials and does the work. Ends the process if the URL is none; else returns the exit status. */
+int stream_command(struct stream_client *client, int (*work)(struct stream_client *client));
 
 /* Runs sessions until one is not worth another. Returns the exit status. */
 int stream_run(struct stream_client *client, int (*run_session)(struct stream_client *client));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a message carries beside the record's bytes. See stream_id.h. */
+/* See stream_id.h. */
 #define _GNU_SOURCE
 #include "stream_id.h"
 
@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 void stream_print_id(char ret_text[STREAM_ID_BYTES], const char *log_id, uint64_t lsn)
 {
@@ -79,4 +80,11 @@ void stream_parse(const char *id, const char *record, struct stream_message *mes
 
     message->lsn = parse_id(id, message, &lsn) && parse_record(record, message) ? lsn : 0;
     message->record.lsn = message->lsn;
+}
+
+void stream_wake(struct stream *stream)
+{
+    static const uint64_t one = 1;
+    ssize_t written = write(stream->event_fd, &one, sizeof(one));
+    (void)written;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a message carries beside the record's bytes, as text; shared by the modules. */
+/* What the modules share: what a message carries beside the bytes of the record, as text, and a wake-up. */
 #ifndef TOOLS_STREAM_ID_H
 #define TOOLS_STREAM_ID_H
 
@@ -15,5 +15,8 @@ void stream_print_record(char ret_text[STREAM_RECORD_BYTES], const struct twinlo
                          const char *shipper);
 /* Both back. Either may be NULL or wrong: then the message's lsn is 0. */
 void stream_parse(const char *id, const char *record, struct stream_message *ret_message);
+
+/* Makes the stream's descriptor readable. From any thread. */
+void stream_wake(struct stream *stream);
 
 #endif

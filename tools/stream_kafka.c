@@ -76,13 +76,6 @@ __attribute__((format(printf, 3, 4))) static int fail_with(struct kafka_stream *
     return result;
 }
 
-static void wake(struct kafka_stream *kafka)
-{
-    static const uint64_t one = 1;
-    ssize_t written = write(kafka->stream.event_fd, &one, sizeof(one));
-    (void)written;
-}
-
 /* Also while the machine is suspended: the server's clock goes on. */
 static uint64_t now_ms(void)
 {
@@ -440,7 +433,7 @@ static int kafka_flush(struct stream *stream)
     if (flushed || (error && rd_kafka_error_is_retriable(error))) {
         rd_kafka_error_destroy(error);
         rd_kafka_poll(kafka->producer, PAUSE_MS);
-        wake(kafka); /* for another call */
+        stream_wake(&kafka->stream); /* for another call */
         return STREAM_FINE;
     }
     if (error)
@@ -449,7 +442,7 @@ static int kafka_flush(struct stream *stream)
     kafka->bytes = 0;
     kafka->may_skip = true;
     kafka->acked_lsn = kafka->published_lsn;
-    wake(kafka);
+    stream_wake(&kafka->stream);
     return STREAM_FINE;
 }
 

@@ -77,13 +77,6 @@ static struct nats_stream *nats_of(struct stream *stream)
 
 /* ---- results ----------------------------------------------------------------------------------- */
 
-static void wake(struct nats_stream *nats)
-{
-    static const uint64_t one = 1;
-    ssize_t written = write(nats->stream.event_fd, &one, sizeof(one));
-    (void)written;
-}
-
 __attribute__((format(printf, 3, 4))) static int fail_with(struct nats_stream *nats, int result,
                                                            const char *format, ...)
 {
@@ -173,7 +166,7 @@ static void note_result(struct nats_stream *nats, int result, const char *text)
         snprintf(nats->text, sizeof(nats->text), "%s", text);
     }
     pthread_mutex_unlock(&nats->lock);
-    wake(nats);
+    stream_wake(&nats->stream);
 }
 
 /* ---- acknowledgements -------------------------------------------------------------------------- */
@@ -267,7 +260,7 @@ static void take_acknowledgement(natsConnection *connection, natsSubscription *s
             nats->acked_bytes = numbers[2];
         }
         pthread_mutex_unlock(&nats->lock);
-        wake(nats);
+        stream_wake(&nats->stream);
     }
     natsMsg_Destroy(message);
 }
