@@ -420,14 +420,17 @@ void disk_fail_flushes(struct disk *disk, uint64_t n)
     pthread_mutex_unlock(&disk->lock);
 }
 
+static uint64_t read_locked(struct disk *disk, const uint64_t *counter)
+{
+    pthread_mutex_lock(&disk->lock);
+    const uint64_t value = *counter;
+    pthread_mutex_unlock(&disk->lock);
+    return value;
+}
+
 uint64_t disk_failures(struct disk *disk)
 {
-    uint64_t failures;
-
-    pthread_mutex_lock(&disk->lock);
-    failures = disk->failures;
-    pthread_mutex_unlock(&disk->lock);
-    return failures;
+    return read_locked(disk, &disk->failures);
 }
 
 void disk_delay_writes(struct disk *disk, uint32_t ms)
@@ -439,10 +442,5 @@ void disk_delay_writes(struct disk *disk, uint32_t ms)
 
 uint64_t disk_delayed(struct disk *disk)
 {
-    uint64_t delayed;
-
-    pthread_mutex_lock(&disk->lock);
-    delayed = disk->delayed;
-    pthread_mutex_unlock(&disk->lock);
-    return delayed;
+    return read_locked(disk, &disk->delayed);
 }
